@@ -1,0 +1,48 @@
+# Needs Python 3.11 or newer, pip and make; everything else is installed into .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO ?= runs/demo-$(shell date +%Y%m%d-%H%M%S)
+# The newest supported Python on this machine, as a command; empty where there is none but PYTHON.
+NEWEST = $(shell for v in 3.13 3.12; do \
+	for c in "python$$v" "env PYENV_VERSION=$$(pyenv latest $$v 2>/dev/null) python$$v"; do \
+	$$c -c '' 2>/dev/null && echo "$$c" && exit; done; done)
+
+.PHONY: demo test lint types unit newest lock clean
+
+demo: $(VENV)/ready
+	$(BIN)/python -m diffjax.train --config=configs/digits_vp.py --workdir=$(DEMO)
+	$(BIN)/python -m diffjax.sample --workdir=$(DEMO)
+	$(BIN)/python -m diffjax.evaluate --workdir=$(DEMO)
+
+test: lint types unit newest
+
+lint: $(VENV)/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/ready
+	$(BIN)/pyright
+
+unit: $(VENV)/ready
+	$(BIN)/pytest -n 2 -q
+
+# The part of the suite marked fast, on the newest Python with the newest JAX for it.
+newest: requirements.lock pyproject.toml
+	@if [ -z "$(NEWEST)" ]; then echo "no Python 3.12 or 3.13 here: skipped"; else \
+	$(MAKE) --no-print-directory VENV=.venv-newest PYTHON="$(NEWEST)" .venv-newest/ready && \
+	.venv-newest/bin/pytest -n 2 -q -m fast; fi
+
+$(VENV)/ready: requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q -r requirements.lock
+	$(BIN)/pip install -q --no-deps -e .
+	touch $@
+
+# Needs uv; resolves the newest tested set for every supported Python.
+lock:
+	uv pip compile -q --upgrade --universal --python-version 3.11 --no-emit-index-url \
+	  --no-annotate --no-header --extra dev pyproject.toml -o requirements.lock
+
+clean:
+	rm -rf .venv .venv-newest dist build .pytest_cache .ruff_cache

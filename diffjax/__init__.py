@@ -1,0 +1,38 @@
+"""diffjax: diffusion models in JAX. One network; every schedule, SDE, loss and sampler with it.
+
+Modules load on first use (`diffjax.samplers.ddim`), so that importing the package costs nothing.
+"""
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_MODULES = (
+    "analytic",
+    "arrays",
+    "build",
+    "data",
+    "denoiser",
+    "evaluation",
+    "grids",
+    "guidance",
+    "losses",
+    "nets",
+    "parameterization",
+    "plot",
+    "samplers",
+    "schedules",
+    "sde",
+    "training",
+)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"diffjax.{name}")
+    raise AttributeError(f"module 'diffjax' has no attribute {name!r}; it has {list(_MODULES)}")
+
+
+def __dir__() -> list[str]:
+    return [*_MODULES, "__version__"]

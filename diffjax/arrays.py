@@ -1,0 +1,81 @@
+"""Type aliases, catalogues, per-sample scalars and conditions, random streams, host float64."""
+
+from __future__ import annotations
+
+import functools
+import re
+import zlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Key, PyTree
+
+Cond = Mapping[str, Array]
+"""Conditions by name, each (B, ...). A missing one is -1 (integers) or NaN (floats)."""
+Params = dict[str, Any]
+"""Nested dict of arrays."""
+
+
+def catalogue(*entries: Any) -> dict[str, Any]:
+    """Map the config name of each entry to it: `dpmpp_2m` for a function, `sub_vp` for `SubVP`."""
+    return {re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", e.__name__).lower(): e for e in entries}
+
+
+def expand(a: Float[Array, " b"], x: Float[Array, "b *d"]) -> Float[Array, "b *_"]:
+    """Append axes to `a` until it broadcasts against `x`."""
+    return a.reshape(a.shape + (1,) * (x.ndim - a.ndim))
+
+
+def dims(x: Float[Array, "b *d"]) -> tuple[int, ...]:
+    """All axes but the batch axis."""
+    return tuple(range(1, x.ndim))
+
+
+def stream(seed: int, name: str) -> Key[Array, ""]:
+    """Key of the random stream `name` of a run; fold a step or a sample index into it."""
+    return jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))
+
+
+def keys_at(key: Key[Array, ""], index: Int[Array, " b"]) -> Key[Array, " b"]:
+    """One key per index, whatever the batch they travel in."""
+    return jax.vmap(functools.partial(jax.random.fold_in, key))(index)
+
+
+def normal(keys: Key[Array, " b"], shape: tuple[int, ...]) -> Float[Array, "b *d"]:
+    """Standard normal noise (B, *shape), sample b from its own key."""
+    return jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
+
+
+def null(cond: Cond) -> Cond:
+    """The same conditions, all missing."""
+    return jax.tree.map(lambda c: jnp.full_like(c, _missing(c)), cond)
+
+
+def drop(cond: Cond, key: Key[Array, ""], rate: float) -> Cond:
+    """Make all conditions of a sample missing with chance `rate` (arXiv:2207.12598, Alg. 1)."""
+    if not cond or not rate:
+        return cond
+    size = jax.tree.leaves(cond)[0].shape[0]
+    gone = jax.random.bernoulli(key, rate, (size,))
+    return jax.tree.map(
+        lambda c: jnp.where(gone.reshape((size,) + (1,) * (c.ndim - 1)), _missing(c), c), cond
+    )
+
+
+def _missing(c: Array) -> Array:
+    return jnp.asarray(-1 if jnp.issubdtype(c.dtype, jnp.integer) else jnp.nan, c.dtype)
+
+
+def float64(function: Callable[..., PyTree]) -> Callable[..., PyTree]:
+    """Run `function` on the host in float64: NumPy in, NumPy out, inside a traced function too."""
+
+    @functools.wraps(function)
+    def run(*args: Any) -> Any:
+        cpu = jax.local_devices(backend="cpu")[0]
+        with jax.ensure_compile_time_eval(), jax.enable_x64(True), jax.default_device(cpu):
+            return jax.tree.map(np.asarray, function(*args))
+
+    return run

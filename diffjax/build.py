@@ -1,0 +1,174 @@
+"""Config to objects: the only place that looks up a name.
+
+A config is plain data. Each noun is `{"name": entry of its catalogue, argument: value, ...}`;
+arguments that are not given keep the entry's defaults. Whatever cannot work raises `ConfigError`:
+one line with the place in the config, the bad value and the allowed ones.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from diffjax.config import Config, ConfigError, checked, known, nearest
+from diffjax.data import SOURCES
+from diffjax.denoiser import Model
+from diffjax.grids import GRIDS
+from diffjax.guidance import GUIDANCES
+from diffjax.losses import DRAWS, WEIGHTS, denoising
+from diffjax.nets import NETWORKS
+from diffjax.parameterization import NOISE_LABELS, PARAMETERIZATIONS
+from diffjax.samplers import SAMPLERS
+from diffjax.samplers.generate import Plan
+from diffjax.schedules import SCHEDULES
+from diffjax.sde import SDE, SDES
+from diffjax.training.ema import EMAS
+from diffjax.training.experiment import Experiment, Train
+from diffjax.training.optimizer import OPTIMIZERS
+
+SECTIONS = (
+    "seed",
+    "data",
+    "sde",
+    "parameterization",
+    "network",
+    "loss",
+    "optimizer",
+    "ema",
+    "sampling",
+    "train",
+)
+
+
+def experiment(config: Config) -> Experiment:
+    """All objects of a run. Raises ConfigError before anything is compiled or read."""
+    known(config, SECTIONS, "config")
+    if missing := [s for s in SECTIONS if s not in config]:
+        raise ConfigError(f"config.{missing[0]}: missing; needed: {', '.join(SECTIONS)}")
+    seed = checked(config["seed"], int, "config.seed")
+    if not 0 <= seed < 2**32:
+        raise ConfigError(f"config.seed={seed}: needs 0 <= seed < 2**32")
+    source = functools.cache(construct(SOURCES, config["data"], "config.data", partial=True))
+    data = source("train")
+    classes = config["network"].get("classes", 0)
+    if classes not in (0, data.classes):
+        raise ConfigError(
+            f"config.network.classes={classes}: the data set {config['data']['name']} has "
+            f"{data.classes} classes; allowed: {data.classes}, or 0 for an unconditional network"
+        )
+    model = construct_model(config)
+    return Experiment(
+        config=dict(config),
+        source=source,
+        model=model,
+        loss=construct_loss(config["loss"], "config.loss"),
+        optimizer=construct(OPTIMIZERS, config["optimizer"], "config.optimizer"),
+        decay=construct(EMAS, config["ema"], "config.ema"),
+        train=call(Train, config["train"], "config.train"),
+        plan=plan(config["sampling"], model.sde, bool(classes)),
+        seed=seed,
+        shape=data.x.shape[1:],
+        classes=classes,
+    )
+
+
+def construct_model(config: Config) -> Model:
+    """Process, parameterization and network, refused together where they do not go together."""
+    sde = construct_sde(config["sde"], "config.sde")
+    network = construct(NETWORKS, config["network"], "config.network")
+    spec = dict(config["parameterization"])
+    if "c_noise" in spec:
+        place = "config.parameterization.c_noise"
+        spec["c_noise"] = lookup(NOISE_LABELS, spec["c_noise"], place)
+    parameterization = construct(PARAMETERIZATIONS, spec, "config.parameterization")
+    with_place = refuse("config.parameterization")
+    return with_place(Model)(sde, parameterization, network)
+
+
+def construct_sde(spec: Config, place: str) -> SDE:
+    spec = dict(spec)
+    schedule = construct(SCHEDULES, spec.pop("schedule", {}), f"{place}.schedule")
+    return construct(SDES, spec, place, schedule=schedule)
+
+
+def construct_loss(spec: Config, place: str) -> Any:
+    tables = {"weight": WEIGHTS, "draw": DRAWS}
+    found = {k: lookup(tables[k], v, f"{place}.{k}") for k, v in spec.items() if k in tables}
+    rest = {k: v for k, v in spec.items() if k not in tables}
+    known(rest, inspect.signature(denoising).parameters, place)
+    return call(denoising, rest, place, **found)
+
+
+def plan(spec: Config, sde: SDE, conditional: bool, place: str = "config.sampling") -> Plan:
+    """How to sample. `guidance`: the weight; 1 is the conditional model as it is."""
+    known(spec, ("sampler", "grid", "steps", "guidance"), place)
+    steps = checked(spec.get("steps", 50), int, f"{place}.steps")
+    grid = construct(GRIDS, spec.get("grid", {"name": "uniform"}), f"{place}.grid", partial=True)
+    sampler = construct(SAMPLERS, spec["sampler"], f"{place}.sampler", partial=True)
+    times = refuse(f"{place}.grid")(grid)(sde, steps)
+    table = refuse(f"{place}.sampler")(sampler)(sde, times)
+    weight = float(checked(spec.get("guidance", 1.0), float, f"{place}.guidance"))
+    if weight != 1 and not conditional:
+        raise ConfigError(f"{place}.guidance={weight:g}: the network is unconditional; allowed: 1")
+    if not np.isfinite(weight):
+        raise ConfigError(f"{place}.guidance={weight}: needs a finite number")
+    table = dataclasses.replace(table, weight=np.full(len(table), weight))
+    return Plan(table, GUIDANCES["classifier_free" if weight != 1 else "conditional"]())
+
+
+def construct(
+    table: Mapping[str, Any], spec: Config, place: str, partial: bool = False, **given: Any
+) -> Any:
+    """Call the catalogue entry that `spec` names with its arguments, or prepare the call."""
+    if not isinstance(spec, Mapping) or "name" not in spec:
+        raise ConfigError(f"{place}.name: missing; known: {', '.join(sorted(table))}")
+    entry = lookup(table, spec["name"], f"{place}.name")
+    arguments = {k: v for k, v in spec.items() if k != "name"}
+    return call(entry, arguments, place, partial, **given)
+
+
+def lookup(table: Mapping[str, Any], name: Any, place: str) -> Any:
+    if name not in table:
+        raise ConfigError(f"{place}={name!r}: unknown{nearest(name, table)}")
+    return table[name]
+
+
+def call(
+    function: Callable[..., Any],
+    arguments: Config,
+    place: str,
+    partial: bool = False,
+    **given: Any,
+) -> Any:
+    """`function(**arguments, **given)` after names and types are checked against its signature."""
+    target = getattr(function, "plan", function)
+    parameters = inspect.signature(target).parameters
+    settable = {k: p for k, p in parameters.items() if k not in given and p.default is not p.empty}
+    known(arguments, settable, place)
+    hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
+    values = {k: checked(v, hints.get(k, Any), f"{place}.{k}") for k, v in arguments.items()}
+    bound = functools.partial(function, **values, **given)
+    return bound if partial else refuse(place)(bound)()
+
+
+def refuse(place: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Turn a ValueError of the wrapped call into a ConfigError at `place`."""
+
+    def wrap(function: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return function(*args, **kwargs)
+            except ConfigError:
+                raise
+            except ValueError as error:
+                raise ConfigError(f"{place}: {error}") from error
+
+        return run
+
+    return wrap

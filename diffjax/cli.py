@@ -1,0 +1,75 @@
+"""What the commands share: how they start, fail and read flags."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+from diffjax.config import ConfigError
+
+
+def main(run: Callable[[], int]) -> NoReturn:
+    """Run a command; what the user can mend is one line on stderr and exit code 2."""
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    try:
+        sys.exit(run())
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def parser(name: str, description: str | None) -> argparse.ArgumentParser:
+    """Flags as `--flag=value`, with the defaults in the help."""
+    return argparse.ArgumentParser(
+        prog=f"python -m diffjax.{name}",
+        description=description,
+        formatter_class=_Formatter,
+        allow_abbrev=False,
+    )
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
+    pass
+
+
+def sampling_flags(flags: argparse.ArgumentParser) -> None:
+    """Flags that replace parts of config.sampling."""
+    flags.add_argument("--workdir", type=Path, required=True, help="folder of a trained run")
+    flags.add_argument("--seed", type=seed, default=0, help="sample k depends on (seed, k) only")
+    flags.add_argument("--sampler", help="name[:argument=value,...], e.g. ddim:eta=0.5 (config)")
+    flags.add_argument("--grid", help="time grid, name[:argument=value,...] (config)")
+    flags.add_argument("--steps", type=positive, help="steps of the time grid (config)")
+    flags.add_argument("--batch-size", type=positive, default=256, help="samples at a time")
+
+
+def positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text}: needs at least 1")
+    return value
+
+
+def seed(text: str) -> int:
+    value = int(text)
+    if not 0 <= value < 2**32:
+        raise argparse.ArgumentTypeError(f"{text}: needs 0 <= seed < 2**32")
+    return value
+
+
+def use_compile_cache() -> None:
+    """Keep compiled programs between runs, in JAX_COMPILATION_CACHE_DIR or the user's cache."""
+    import jax
+
+    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        jax.config.update("jax_compilation_cache_dir", str(base / "diffjax" / "xla"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)

@@ -1,0 +1,127 @@
+"""Configs as plain data: files, overrides, and the errors that a user can mend.
+
+A config file is Python with `get_config()` returning an `ml_collections.ConfigDict`. Nothing here
+knows what a field means: names and types are checked in `build.py`.
+"""
+
+from __future__ import annotations
+
+import ast
+import copy
+import difflib
+import importlib.util
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+FOLDER = "ml_collections_configs"
+
+Config = Mapping[str, Any]
+
+
+class ConfigError(ValueError):
+    """What the user asked for cannot work; the message is one line that says why."""
+
+
+def load(path: str) -> dict[str, Any]:
+    """The config of a file; `configs/NAME.py` and `NAME` are looked up among the built-in ones too.
+
+    Raises ConfigError where there is no such file, or where it is no config file.
+    """
+    file = next((p for p in _candidates(path) if p.is_file()), None)
+    if file is None:
+        names = sorted(p.stem for f in _folders() for p in f.glob("*_*.py") if p.stem[0] != "_")
+        raise ConfigError(f"--config={path}: no such file{nearest(Path(path).stem, names)}")
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        return module.get_config().to_dict()
+    except Exception as error:
+        raise ConfigError(f"--config={path}: {type(error).__name__}: {error}") from error
+
+
+def _candidates(path: str) -> list[Path]:
+    name = Path(path).stem + ".py"
+    return [Path(path), *(folder / name for folder in _folders())]
+
+
+def _folders() -> list[Path]:
+    found = importlib.util.find_spec(FOLDER)
+    return [Path(p) for p in found.submodule_search_locations or ()] if found else []
+
+
+def override(config: Config, assignments: Iterable[str]) -> dict[str, Any]:
+    """Apply `a.b=value` texts. Values are Python literals, or strings where the field is one."""
+    result = copy.deepcopy(dict(config))
+    for text in assignments:
+        path, sign, value = text.partition("=")
+        if not sign:
+            raise ConfigError(f"--config.{path}: has no value; the form is --config.{path}=value")
+        *parents, leaf = path.split(".")
+        node, place = result, "config"
+        for name in parents:
+            known([name], node, place)
+            node, place = node[name], f"{place}.{name}"
+            if not isinstance(node, dict):
+                raise ConfigError(f"{place}={node!r}: has no fields, so no {leaf!r}")
+        if isinstance(node.get(leaf), dict):
+            raise ConfigError(f"{place}.{leaf}: has fields of its own: {', '.join(node[leaf])}")
+        node[leaf] = value if isinstance(node.get(leaf), str) else literal(value)
+    return result
+
+
+def literal(text: str) -> Any:
+    """The Python value that `text` writes, or `text` itself where it writes none."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return {"true": True, "false": False, "none": None}.get(text.lower(), text)
+
+
+def parse(text: str) -> dict[str, Any]:
+    """`ddim:eta=0.5` to `{"name": "ddim", "eta": 0.5}`; more arguments are set off by commas."""
+    name, _, arguments = text.partition(":")
+    pairs = [item.partition("=") for item in arguments.split(",") if item]
+    if bad := [key for key, sign, _ in pairs if not sign]:
+        raise ConfigError(f"{text!r}: {bad[0]!r} has no value; the form is name:argument=value,...")
+    return {"name": name} | {key: literal(value) for key, _, value in pairs}
+
+
+def known(given: Iterable[str], allowed: Iterable[str], place: str) -> None:
+    """Refuse names that are not allowed, with a suggestion and the list."""
+    allowed = list(allowed)
+    for name in given:
+        if name not in allowed:
+            raise ConfigError(f"{place}.{name}: no such field{nearest(name, allowed)}")
+
+
+def nearest(name: Any, names: Iterable[str]) -> str:
+    """A hint for a name that is not among `names`."""
+    names = sorted(names)
+    near = difflib.get_close_matches(str(name), names, n=1)
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    return f"{hint}; known: {', '.join(names) or 'none'}"
+
+
+def checked(value: Any, hint: Any, place: str) -> Any:
+    """`value` as the type `hint`, a list as a tuple; ConfigError where it is of another.
+
+    Knows int, float (an int will do), str, bool, None, unions and tuples of these; other hints
+    are not checked.
+    """
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is tuple and isinstance(value, list | tuple):
+        return tuple(checked(v, arguments[0], f"{place}[{i}]") for i, v in enumerate(value))
+    allowed = arguments if origin in (typing.Union, types.UnionType) else (hint,)
+    plain = (int, float, str, bool, type(None))
+    if origin is not tuple and not set(allowed) <= set(plain):
+        return value
+    of = type(value)
+    if of in allowed or (of is int and float in allowed):
+        return value
+    wanted = " or ".join(getattr(a, "__name__", str(a)) for a in allowed)
+    raise ConfigError(f"{place}={value!r}: needs {wanted}, got {of.__name__}")

@@ -1,0 +1,28 @@
+"""The 1,797 handwritten digits (8 x 8, 10 classes) that scikit-learn carries: no download.
+
+From the UCI optical recognition of handwritten digits data (E. Alpaydin, C. Kaynak, 1998).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from diffjax.data.source import Source
+
+TRAIN = 1500
+
+
+def digits(split: str = "train") -> Source:
+    """uint8 images (N, 8, 8, 1), grey levels 0 to 255: 1,500 in "train", 297 in "test".
+
+    The two come from one fixed shuffle of all images. Raises ValueError for another split.
+    """
+    from sklearn.datasets import load_digits
+
+    if split not in ("train", "test"):
+        raise ValueError(f"split={split!r} of digits: known: train, test")
+    pixels, target = load_digits(return_X_y=True)
+    order = np.random.Generator(np.random.Philox(key=0)).permutation(len(pixels))
+    index = order[:TRAIN] if split == "train" else order[TRAIN:]
+    x = np.round(pixels[index] * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)
+    return Source(x, target[index].astype(np.int32), classes=10)

@@ -1,0 +1,32 @@
+"""Points in the plane (N, 2) with about unit variance: data that one can see whole."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from diffjax.data.source import Source
+
+
+def _generator(split: str) -> np.random.Generator:
+    if split not in ("train", "test"):
+        raise ValueError(f"split={split!r} of toy data: known: train, test")
+    return np.random.Generator(np.random.Philox(key=["train", "test"].index(split)))
+
+
+def moons(split: str = "train", size: int = 10_000, noise: float = 0.05) -> Source:
+    """Two interleaved half circles, one per class, with Gaussian noise."""
+    rng = _generator(split)
+    label = rng.integers(0, 2, size)
+    angle = np.pi * (rng.random(size) + label)
+    centre = np.where(label[:, None] == 0, [-0.5, -0.25], [0.5, 0.25])
+    x = centre + np.stack([np.cos(angle), np.sin(angle)], 1) + noise * rng.normal(size=(size, 2))
+    return Source(x.astype(np.float32), label.astype(np.int32), classes=2)
+
+
+def checkerboard(split: str = "train", size: int = 10_000) -> Source:
+    """Uniform on the eight dark squares of a 4 x 4 board on [-1.7, 1.7]^2; no classes."""
+    rng = _generator(split)
+    row, column = rng.integers(0, 4, size), rng.integers(0, 2, size)
+    corner = np.stack([2 * column + row % 2, row], 1)
+    x = (corner + rng.random((size, 2)) - 2) * (1.7 / 2)
+    return Source(x.astype(np.float32))

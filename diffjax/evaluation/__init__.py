@@ -1,0 +1,22 @@
+"""How good samples are: metrics from features that are passed in."""
+
+from diffjax.evaluation.classifier import Agreement, agreement
+from diffjax.evaluation.metrics import (
+    Frechet,
+    Memorization,
+    frechet,
+    frechet_with_floor,
+    memorization,
+    nearest,
+)
+
+__all__ = [
+    "Agreement",
+    "Frechet",
+    "Memorization",
+    "agreement",
+    "frechet",
+    "frechet_with_floor",
+    "memorization",
+    "nearest",
+]

@@ -1,0 +1,13 @@
+"""Networks behind `Network(init, apply)`; one file per backbone; the catalogue is here.
+
+Flax stays inside this package, and nothing here knows about diffusion.
+"""
+
+from diffjax.arrays import catalogue
+from diffjax.nets.mlp import mlp
+from diffjax.nets.network import Network, linen
+from diffjax.nets.unet import unet
+
+NETWORKS = catalogue(unet, mlp)
+
+__all__ = ["NETWORKS", "Network", "linen", "mlp", "unet"]

@@ -1,0 +1,40 @@
+"""A residual multi-layer perceptron for vectors (B, D): toy data."""
+
+from __future__ import annotations
+
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from diffjax.arrays import Cond
+from diffjax.nets.layers import Embedding, zeros
+from diffjax.nets.network import Network, linen
+
+
+class MLP(nn.Module):
+    """`depth` residual blocks of width `width`; the output starts at zero."""
+
+    width: int = 128
+    depth: int = 3
+    classes: int = 0
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "b d"],
+        c_noise: Float[Array, " b"],
+        cond: Cond | None,
+        train: bool = False,
+    ) -> Float[Array, "b d"]:
+        if x.ndim != 2:
+            raise ValueError(f"mlp with input {x.shape}: needs vectors (B, D)")
+        emb = Embedding(self.width, self.width, self.classes)(c_noise, cond)
+        h = nn.Dense(self.width)(x)
+        for _ in range(self.depth):
+            u = nn.Dense(self.width)(nn.silu(nn.LayerNorm()(h))) + nn.Dense(self.width)(emb)
+            h = h + nn.Dense(self.width)(nn.silu(u))
+        return nn.Dense(x.shape[-1], kernel_init=zeros)(nn.silu(nn.LayerNorm()(h)))
+
+
+def mlp(width: int = 128, depth: int = 3, classes: int = 0) -> Network:
+    """Network of `MLP` with these settings."""
+    return linen(MLP(width, depth, classes))

@@ -1,0 +1,65 @@
+"""What a network is outside this package: two pure functions over a nested dict of arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
+
+from flax import linen as nn
+from jaxtyping import Array, Float, Key
+
+from diffjax.arrays import Cond, Params
+
+
+class Init(Protocol):
+    def __call__(
+        self,
+        key: Key[Array, ""],
+        x: Float[Array, "b *d"],
+        c_noise: Float[Array, " b"],
+        cond: Cond | None,
+    ) -> Params: ...
+
+
+class Apply(Protocol):
+    """F (B, ...); `key=None` means evaluation (no dropout)."""
+
+    def __call__(
+        self,
+        params: Params,
+        x: Float[Array, "b *d"],
+        c_noise: Float[Array, " b"],
+        cond: Cond | None,
+        *,
+        key: Key[Array, ""] | None = None,
+    ) -> Float[Array, "b *d"]: ...
+
+
+@dataclass(frozen=True)
+class Network:
+    """`init` and `apply`; networks with equal settings are equal and do not retrace."""
+
+    init: Init
+    apply: Apply
+
+
+@dataclass(frozen=True)
+class _LinenInit:
+    module: nn.Module
+
+    def __call__(self, key: Any, x: Any, c_noise: Any, cond: Any) -> Params:
+        return cast(Params, self.module.init(key, x, c_noise, cond)["params"])
+
+
+@dataclass(frozen=True)
+class _LinenApply:
+    module: nn.Module
+
+    def __call__(self, params: Any, x: Any, c_noise: Any, cond: Any, *, key: Any = None) -> Any:
+        rngs = None if key is None else {"dropout": key}
+        return self.module.apply({"params": params}, x, c_noise, cond, key is not None, rngs=rngs)
+
+
+def linen(module: nn.Module) -> Network:
+    """The network of a Flax module called as `module(x, c_noise, cond, train)`."""
+    return Network(_LinenInit(module), _LinenApply(module))

@@ -1,0 +1,121 @@
+"""U-Net of DDPM (arXiv:2006.11239, app. B) for images (B, H, W, C) of any channel count."""
+
+from __future__ import annotations
+
+import functools
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from diffjax.arrays import Cond
+from diffjax.nets.layers import Embedding, GroupNorm, attention, zeros
+from diffjax.nets.network import Network, linen
+
+Conv = functools.partial(nn.Conv, kernel_size=(3, 3))
+Image = Float[Array, "b h w c"]
+
+
+class Block(nn.Module):
+    """norm, silu, conv, + embedding, norm, silu, dropout, zero conv, + input."""
+
+    channels: int
+    dropout: float
+
+    @nn.compact
+    def __call__(self, x: Image, emb: Float[Array, "b e"], train: bool) -> Image:
+        h = Conv(self.channels)(nn.silu(GroupNorm()(x)))
+        h = h + nn.Dense(self.channels)(emb)[:, None, None]
+        h = nn.Dropout(self.dropout, deterministic=not train)(nn.silu(GroupNorm()(h)))
+        h = Conv(self.channels, kernel_init=zeros)(h)
+        if x.shape[-1] != self.channels:
+            x = nn.Dense(self.channels, name="skip")(x)
+        return x + h
+
+
+class SelfAttention(nn.Module):
+    """norm, attention over all positions, zero projection, + input."""
+
+    heads: int
+
+    @nn.compact
+    def __call__(self, x: Image) -> Image:
+        b, h, w, c = x.shape
+        qkv = nn.Dense(3 * c, name="qkv")(GroupNorm()(x)).reshape(b, h * w, 3, self.heads, -1)
+        out = attention(qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]).reshape(b, h, w, c)
+        return x + nn.Dense(c, kernel_init=zeros, name="out")(out)
+
+
+class UNet(nn.Module):
+    """Residual U-Net; the output starts at zero.
+
+    channels: width of the first level. multipliers: width of each level, in `channels`. blocks:
+    residual blocks per level (one more on the way up). attention: heights at which each block is
+    followed by self-attention (the middle always has one). heads: attention heads. classes: number
+    of labels, 0 for an unconditional network. dropout: rate in the residual blocks.
+    """
+
+    channels: int = 64
+    multipliers: tuple[int, ...] = (1, 2, 2)
+    blocks: int = 2
+    attention: tuple[int, ...] = (8,)
+    heads: int = 4
+    classes: int = 0
+    dropout: float = 0.1
+
+    @nn.compact
+    def __call__(
+        self, x: Image, c_noise: Float[Array, " b"], cond: Cond | None, train: bool = False
+    ) -> Image:
+        self._check(x.shape)
+        channels_out = x.shape[-1]
+        emb = Embedding(4 * self.channels, self.channels, self.classes)(c_noise, cond)
+
+        def stage(x: Image, width: int) -> Image:
+            x = Block(width, self.dropout)(x, emb, train)
+            return SelfAttention(self.heads)(x) if x.shape[1] in self.attention else x
+
+        x = Conv(self.channels)(x)
+        skips = [x]
+        for level, m in enumerate(self.multipliers):
+            if level:
+                x = Conv(x.shape[-1], strides=(2, 2))(x)
+                skips.append(x)
+            for _ in range(self.blocks):
+                x = stage(x, m * self.channels)
+                skips.append(x)
+        width = self.multipliers[-1] * self.channels
+        x = Block(width, self.dropout)(x, emb, train)
+        x = Block(width, self.dropout)(SelfAttention(self.heads)(x), emb, train)
+        for level, m in reversed(list(enumerate(self.multipliers))):
+            for _ in range(self.blocks + 1):
+                x = stage(jnp.concatenate([x, skips.pop()], axis=-1), m * self.channels)
+            if level:
+                x = Conv(x.shape[-1])(x.repeat(2, axis=1).repeat(2, axis=2))
+        return Conv(channels_out, kernel_init=zeros)(nn.silu(GroupNorm()(x)))
+
+    def _check(self, shape: tuple[int, ...]) -> None:
+        factor = 2 ** (len(self.multipliers) - 1)
+        if len(shape) != 4 or shape[1] % factor or shape[2] % factor:
+            raise ValueError(
+                f"unet with {len(self.multipliers)} levels and input {shape}: needs (B, H, W, C) "
+                f"with H and W divisible by {factor}; change multipliers={self.multipliers}"
+            )
+        for m in self.multipliers:
+            if m * self.channels % self.heads:
+                raise ValueError(f"heads={self.heads}: must divide the width {m * self.channels}")
+
+
+def unet(
+    channels: int = 64,
+    multipliers: tuple[int, ...] = (1, 2, 2),
+    blocks: int = 2,
+    attention: tuple[int, ...] = (8,),
+    heads: int = 4,
+    classes: int = 0,
+    dropout: float = 0.1,
+) -> Network:
+    """Network of `UNet` with these settings."""
+    return linen(
+        UNet(channels, tuple(multipliers), blocks, tuple(attention), heads, classes, dropout)
+    )

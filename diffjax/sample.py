@@ -1,0 +1,150 @@
+"""Sample from a trained run: python -m diffjax.sample --workdir=runs/digits --num=64
+
+Sample k depends on (seed, k) and its label only, not on --num or --batch-size. Labels are 0, 1, ...
+in turn, unless --label says which. Flags that are not given keep the config's value.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from diffjax import cli
+from diffjax.config import Config, ConfigError, parse
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from diffjax.training.experiment import Experiment
+
+
+def classes(text: str) -> list[int]:
+    return [int(item) for item in text.split(",")]
+
+
+def run() -> int:
+    flags = cli.parser("sample", __doc__)
+    cli.sampling_flags(flags)
+    flags.add_argument("--num", type=cli.positive, default=64, help="number of samples")
+    flags.add_argument("--label", type=classes, help="class, or classes in turn: 3 or 0,1,2 (all)")
+    flags.add_argument("--guidance", type=float, help="weight; 1: no guidance (config)")
+    flags.add_argument(
+        "--out",
+        type=Path,
+        action="append",
+        help=".png: one grid; .npz: uint8 arr_0 (N, H, W, C) and labels arr_1; else a folder of "
+        "PNGs; may be repeated (WORKDIR/samples.png)",
+    )
+    given = flags.parse_args()
+    given.out = given.out or [given.workdir / "samples.png"]
+    for path in given.out:
+        check(path)
+    made = generate(given)
+    for path in given.out:
+        write(path, made)
+        print(f"wrote {path}")
+    return 0
+
+
+class Made(NamedTuple):
+    """Samples (N, ...), uint8 if images; labels (N,) or None; how they were made."""
+
+    x: np.ndarray
+    label: np.ndarray | None
+    protocol: dict[str, Any]
+
+
+def generate(given: argparse.Namespace) -> Made:
+    """The samples that the flags ask for."""
+    import numpy as np
+
+    from diffjax import build
+    from diffjax.data import to_uint8
+    from diffjax.samplers.generate import Generation
+    from diffjax.training.progress import Progress
+    from diffjax.training.workdir import load_state, read_config
+
+    cli.use_compile_cache()
+    config = sampling(read_config(given.workdir), given)
+    experiment = build.experiment(config)
+    label = labels(given.label, given.num, experiment)
+    state = load_state(experiment, given.workdir)
+    denoise, plan, shape = experiment.denoiser(state), experiment.plan, experiment.shape
+    made = Generation(denoise, plan, given.seed, given.num, shape, label, given.batch_size)
+    protocol = config["sampling"] | {
+        "step": int(state.step),
+        "seed": given.seed,
+        "num": given.num,
+        "rows": plan.rows,
+        "passes": plan.passes,
+    }
+    print(
+        "step {step}, {sampler[name]}: {rows} rows, {passes} network passes per sample, "
+        "guidance {guidance:g}".format(**protocol)
+    )
+    began, parts = time.monotonic(), []
+    with Progress("sample", given.num, "image") as progress:
+        for x in made:
+            parts.append(x)
+            progress.advance(len(x))
+    rate = given.num / (time.monotonic() - began)
+    print(f"compiled in {made.compile_seconds:.1f} s, then {rate:.1f} images/s")
+    x = np.concatenate(parts)
+    return Made(to_uint8(x) if x.ndim == 4 else x, label, protocol)
+
+
+def labels(asked: list[int] | None, num: int, experiment: Experiment) -> np.ndarray | None:
+    """The label of each sample: those asked for in turn, else all in turn."""
+    import numpy as np
+
+    if asked is None:
+        return experiment.labels(num)
+    if bad := [k for k in asked if not 0 <= k < experiment.classes]:
+        known = f"0 to {experiment.classes - 1}" if experiment.classes else "none (unconditional)"
+        raise ConfigError(f"--label={bad[0]}: no such class; known: {known}")
+    return np.resize(np.array(asked, np.int32), num)
+
+
+def sampling(base: Config, given: argparse.Namespace) -> dict[str, Any]:
+    """The config with the flags that were given in place of fields of its sampling."""
+    flags = {
+        "sampler": given.sampler and parse(given.sampler),
+        "grid": given.grid and parse(given.grid),
+        "steps": given.steps,
+        "guidance": given.guidance,
+    }
+    replaced = {k: v for k, v in flags.items() if v is not None}
+    return {**base, "sampling": {**base["sampling"], **replaced}}
+
+
+def check(path: Path) -> None:
+    """Refuse a file that `write` cannot make, before the work is done."""
+    if path.suffix not in (".png", ".npz", ""):
+        raise ConfigError(f"--out={path}: known endings: .png, .npz, or none for a folder of PNGs")
+
+
+def write(path: Path, made: Made) -> None:
+    """Write samples to a grid, an .npz or a folder, by the ending of `path`."""
+    import numpy as np
+
+    from diffjax import plot
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".png":
+            plot.save(path, plot.samples(made.x, made.label))
+        elif path.suffix == ".npz":
+            np.savez(path, *(a for a in (made.x, made.label) if a is not None))
+        elif made.x.ndim != 4:
+            raise ConfigError(f"--out={path}: points are no images; use .png or .npz")
+        else:
+            for k, image in enumerate(made.x):
+                plot.save(path / f"{k:06d}.png", image)
+    except OSError as error:
+        raise ConfigError(f"--out={path}: cannot be written ({error.strerror})") from error
+
+
+if __name__ == "__main__":
+    cli.main(run)

@@ -1,0 +1,30 @@
+"""Optimizers: optax chains from a few settings."""
+
+from __future__ import annotations
+
+import optax
+
+from diffjax.arrays import catalogue
+
+
+def adamw(
+    learning_rate: float = 2e-4,
+    warmup: int = 0,
+    clip: float = 1.0,
+    weight_decay: float = 0.0,
+    b1: float = 0.9,
+    b2: float = 0.999,
+) -> optax.GradientTransformation:
+    """AdamW (arXiv:1711.05101). warmup: steps of linear warm-up. clip: largest gradient norm."""
+    for name, value in (("learning_rate", learning_rate), ("clip", clip)):
+        if not value > 0:
+            raise ValueError(f"{name}={value}: needs {name} > 0")
+    if warmup < 0:
+        raise ValueError(f"warmup={warmup}: needs warmup >= 0")
+    rate = optax.linear_schedule(learning_rate / (warmup + 1), learning_rate, warmup)
+    return optax.chain(
+        optax.clip_by_global_norm(clip), optax.adamw(rate, b1, b2, weight_decay=weight_decay)
+    )
+
+
+OPTIMIZERS = catalogue(adamw)

@@ -1,0 +1,51 @@
+"""Progress of long work: a bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from types import TracebackType
+
+from tqdm import tqdm
+
+
+class Progress:
+    """Counts `unit`s up to `total`, beginning at `start`; shows rate, time left and metrics."""
+
+    def __init__(self, name: str, total: int, unit: str, start: int = 0):
+        self._terminal = sys.stderr.isatty()
+        self._bar = tqdm(
+            total=total,
+            initial=start,
+            desc=name,
+            unit=unit,
+            disable=not self._terminal,
+            dynamic_ncols=True,
+        )
+        self._name, self._total, self._unit = name, total, unit
+        self._start, self._count, self._began = start, start, time.monotonic()
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(
+        self, kind: type | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.close()
+
+    def advance(self, n: int = 1) -> None:
+        self._count += n
+        self._bar.update(n)
+
+    def show(self, metrics: Mapping[str, float]) -> None:
+        """Show metrics beside the bar, or as a line where there is no terminal."""
+        text = {k: f"{v:.4g}" for k, v in metrics.items()}
+        if self._terminal:
+            self._bar.set_postfix(text)
+            return
+        done, spent = self._count - self._start, time.monotonic() - self._began
+        left = spent / max(done, 1) * (self._total - self._count)
+        shown = "".join(f"  {k} {v}" for k, v in text.items())
+        where = f"{self._count}/{self._total} {self._unit}"
+        print(f"{self._name} {where}{shown}  left {tqdm.format_interval(left)}", file=sys.stderr)

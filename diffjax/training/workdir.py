@@ -1,0 +1,115 @@
+"""The folder of a run: what it was made with, and its checkpoints."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+
+import diffjax
+from diffjax.config import Config, ConfigError
+from diffjax.training.checkpoints import Checkpoints
+from diffjax.training.experiment import Experiment
+from diffjax.training.step import TrainState
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+FREE = ("steps", "log_every", "sample_every", "checkpoint_every", "keep", "samples")
+"""Fields of config.train that may differ when a run goes on: they do not change its steps."""
+
+
+def open_run(workdir: Path, config: Config, command: Sequence[str]) -> None:
+    """Make the folder, or check that it holds a run of this config, and note this launch.
+
+    Writes config.json, and one line to launches.jsonl: command, git commit, versions, devices.
+    Raises ConfigError where the folder holds a run of another config, naming the differences.
+    """
+    text = json.dumps(config, indent=2)
+    path = workdir / "config.json"
+    if path.exists():
+        differences = list(_differences(read_config(workdir), json.loads(text)))
+        if differences:
+            raise ConfigError(
+                f"--workdir={workdir} holds a run of another config: {'; '.join(differences)}. "
+                f"Use another workdir, or the config of that run"
+            )
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, text + "\n")
+        with (workdir / "launches.jsonl").open("a") as file:
+            file.write(json.dumps(provenance() | {"command": list(command)}) + "\n")
+    except OSError as error:
+        raise ConfigError(f"--workdir={workdir}: cannot be written ({error.strerror})") from error
+
+
+def read_config(workdir: Path) -> dict[str, Any]:
+    """The config of the run in `workdir`; ConfigError where there is none."""
+    path = workdir / "config.json"
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise ConfigError(
+            f"--workdir={workdir}: no run here (no config.json); train one first: "
+            f"python -m diffjax.train --config=configs/digits_vp.py --workdir={workdir}"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error})") from error
+
+
+def load_state(experiment: Experiment, workdir: Path) -> TrainState:
+    """The newest state of the run in `workdir`; ConfigError where there is none yet."""
+    folder = workdir / "checkpoints"
+    state = None
+    if folder.is_dir():
+        abstract = jax.eval_shape(experiment.initialise)
+        state = Checkpoints(folder, write=False).restore(abstract)
+    if state is None:
+        raise ConfigError(f"--workdir={workdir}: no checkpoint yet; train first, or longer")
+    return state
+
+
+def provenance() -> dict[str, Any]:
+    """Where and with what a result was made."""
+    return {
+        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "diffjax": diffjax.__version__,
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "packages": {p: metadata.version(p) for p in PACKAGES},
+        "devices": [str(d) for d in jax.devices()],
+    }
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace the file at once, so that nobody ever reads half of it."""
+    part = path.with_name(path.name + ".tmp")
+    part.write_text(text)
+    os.replace(part, path)
+
+
+def _commit() -> str | None:
+    """Commit of the running source tree, "-dirty" where changed; None outside a checkout."""
+    root = Path(diffjax.__file__).parent.parent
+    if not (root / ".git").exists():
+        return None
+    try:
+        describe = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40"]
+        return subprocess.run(describe, capture_output=True, text=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any], place: str = "config") -> Any:
+    for key in sorted({*old, *new}):
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            yield from _differences(a, b, f"{place}.{key}")
+        elif a != b and not (place == "config.train" and key in FREE):
+            yield f"{place}.{key} is {a!r} there and {b!r} here"

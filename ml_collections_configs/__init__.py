@@ -1,0 +1,1 @@
+"""Experiment configs: one file each; the docstring says command, hardware, time and result."""

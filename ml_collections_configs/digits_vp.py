@@ -1,0 +1,42 @@
+"""Class-conditional 8x8 digits, VP with a cosine schedule and v-prediction.
+
+python -m diffjax.train --config=configs/digits_vp.py --workdir=runs/digits
+"""
+
+import ml_collections
+
+
+def get_config() -> ml_collections.ConfigDict:
+    return ml_collections.ConfigDict(
+        dict(
+            seed=0,
+            data=dict(name="digits"),
+            sde=dict(name="vp", t_min=1e-3, t_max=0.995, schedule=dict(name="cosine")),
+            parameterization=dict(name="v", c_noise="time"),
+            network=dict(
+                name="unet",
+                channels=32,
+                multipliers=(1, 2),
+                blocks=1,
+                attention=(4,),
+                heads=4,
+                classes=10,
+                dropout=0.0,
+            ),
+            loss=dict(weight="uniform_output", draw="stratified", condition_dropout=0.1),
+            optimizer=dict(name="adamw", learning_rate=2e-3, warmup=50, clip=1.0, b2=0.99),
+            ema=dict(name="power", std=0.1),
+            sampling=dict(
+                sampler=dict(name="ddim"), grid=dict(name="uniform"), steps=50, guidance=1.0
+            ),
+            train=dict(
+                steps=1000,
+                batch_size=128,
+                log_every=50,
+                sample_every=500,
+                checkpoint_every=250,
+                keep=2,
+                samples=64,
+            ),
+        )
+    )
