@@ -66,8 +66,8 @@ def evaluate(experiment: Experiment, given: argparse.Namespace, weight: float) -
         "frechet": evaluation.frechet_with_floor(x, real)._asdict(),
         "memorization": evaluation.memorization(x, real, held_out)._asdict(),
     }
-    if made.label is not None:
-        sets = ((real, train.label), (held_out, test.label))
+    if made.label is not None and train.label is not None and test.label is not None:
+        sets = (real, train.label), (held_out, test.label)
         result["classifier"] = evaluation.agreement(x, made.label, *sets)._asdict()
     return result
 

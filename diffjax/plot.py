@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+MOST_COLUMNS = 20
 TILE = 64
 """Small images are enlarged by a whole factor to about this many pixels."""
 
@@ -46,8 +47,18 @@ def scatter(points: np.ndarray, label: np.ndarray | None = None) -> np.ndarray:
 
 
 def samples(x: np.ndarray, label: np.ndarray | None = None) -> np.ndarray:
-    """A picture (H, W, 3): a grid of uint8 images (N, H, W, C), or a cloud of points (N, 2)."""
-    return grid(x) if x.ndim == 4 else scatter(x, label)
+    """A picture (H, W, 3): a grid of uint8 images (N, H, W, C), or a cloud of points (N, 2).
+
+    Images whose labels come in turn stand in one column per class.
+    """
+    if x.ndim != 4:
+        return scatter(x, label)
+    columns = None
+    if label is not None:
+        kinds = len(np.unique(label))
+        in_turn = (label == np.resize(label[:kinds], len(x))).all()
+        columns = kinds if in_turn and 1 < kinds <= min(MOST_COLUMNS, len(x) // 2) else None
+    return grid(x, columns)
 
 
 def save(path: Path, picture: np.ndarray) -> None:

@@ -27,13 +27,13 @@ def get_config() -> ml_collections.ConfigDict:
             optimizer=dict(name="adamw", learning_rate=2e-3, warmup=50, clip=1.0, b2=0.99),
             ema=dict(name="power", std=0.1),
             sampling=dict(
-                sampler=dict(name="ddim"), grid=dict(name="uniform"), steps=50, guidance=1.0
+                sampler=dict(name="ddim"), grid=dict(name="uniform"), steps=30, guidance=1.0
             ),
             train=dict(
-                steps=1000,
+                steps=750,
                 batch_size=128,
                 log_every=50,
-                sample_every=500,
+                sample_every=250,
                 checkpoint_every=250,
                 keep=2,
                 samples=64,

@@ -1,0 +1,123 @@
+"""The oracle of the other tests, tested against calculus: Tweedie, quadrature, an ODE solver."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import integrate, stats
+
+from diffjax.analytic import Mixture, gaussian, gaussian_flow
+from diffjax.schedules import Cosine, Linear
+from diffjax.sde import SDES, VP, levels
+
+frames = pytest.mark.parametrize("frame", SDES)
+
+
+def mixture(shape=(2,)):
+    rng = np.random.default_rng(0)
+    mean, var = rng.normal(size=(3, *shape)), rng.uniform(0.05, 0.5, size=(3, *shape))
+    return Mixture(jnp.array([0.5, 0.3, 0.2]), jnp.asarray(mean), jnp.asarray(var))
+
+
+@frames
+@pytest.mark.parametrize("shape", [(2,), (2, 3, 1)])
+@pytest.mark.parametrize("label", [None, 0, -1])
+@pytest.mark.fast
+def test_denoiser_is_tweedies_formula(frame, shape, label, x64):
+    """x0 = (x + sigma^2 grad log p) / alpha would fail: no sampler test could be trusted."""
+    data, sde = mixture(shape), SDES[frame](Linear())
+    t = jnp.array([0.01, 0.2, 0.5, 0.9])
+    x = sde.perturb(
+        *jnp.asarray(np.random.default_rng(1).normal(size=(2, 4, *shape))), t
+    )
+    cond = None if label is None else {"label": jnp.full(4, label)}
+
+    @jax.jit
+    def both(x):
+        score = jax.grad(lambda x: data.logp(sde, x, t, cond).sum())(x)
+        return data.denoiser(sde)(x, t, cond), score
+
+    p, score = both(x)
+    at = levels(sde, np.asarray(t))
+    wide = lambda a: a.reshape(4, *(1,) * len(shape))
+    x0 = (x + wide(at.sigma) ** 2 * score) / wide(at.alpha)
+    np.testing.assert_allclose(p.x0, x0, rtol=1e-8, atol=1e-8)
+    np.testing.assert_allclose(p.eps, -wide(at.sigma) * score, rtol=1e-8, atol=1e-8)
+    np.testing.assert_array_equal(p.output, p.x0)
+
+
+@frames
+@pytest.mark.parametrize("label", [None, 2])
+@pytest.mark.fast
+def test_density_integrates_to_one(frame, label, x64):
+    """Likelihood tests would compare with a number that is no density."""
+    data, sde = mixture((1,)), SDES[frame](Linear())
+    for time in (0.01, 0.5, 1.0):
+        sigma = levels(sde, np.array([time])).sigma[0]
+        x = np.linspace(-6 - 9 * sigma, 6 + 9 * sigma, 20_001)
+        cond = None if label is None else {"label": jnp.full(x.size, label)}
+        logp = jax.jit(data.logp, static_argnums=0)(
+            sde, jnp.asarray(x)[:, None], jnp.full(x.size, time), cond
+        )
+        assert np.trapezoid(np.exp(logp), x) == pytest.approx(1, abs=1e-9)
+
+
+@frames
+def test_density_is_that_of_noisy_samples(frame):
+    """The marginal at t would not be the law of alpha x0 + sigma eps."""
+    data, sde, n, time = mixture((1,)), SDES[frame](Linear()), 4000, 0.3
+    x0, _ = data.sample(jax.random.key(0), n)
+    x = sde.perturb(x0, jax.random.normal(jax.random.key(1), x0.shape), jnp.full(n, time))
+    at = levels(sde, np.array([time]))
+    std = np.sqrt(at.alpha**2 * np.asarray(data.var)[:, 0] + at.sigma**2)
+    weight, mean = np.asarray(data.weight), at.alpha * np.asarray(data.mean)[:, 0]
+    cdf = lambda x: stats.norm.cdf(x[..., None], mean, std) @ weight
+    assert stats.kstest(np.asarray(x)[:, 0], cdf).pvalue > 1e-3
+    logp = data.logp(sde, x[:20], jnp.full(20, time))
+    pdf = stats.norm.pdf(np.asarray(x)[:20], mean, std) @ weight
+    np.testing.assert_allclose(logp, np.log(pdf), rtol=1e-4, atol=1e-4)
+
+
+def test_labels_select_components(x64):
+    """Guidance tests would condition on nothing."""
+    data, sde, t = mixture(), VP(Linear()), jnp.array([0.1, 0.3, 0.6, 0.9])
+    x = jnp.asarray(np.random.default_rng(2).normal(size=(4, 2)))
+    p = data.denoiser(sde)(x, t, {"label": jnp.array([0, 1, 2, -1])})
+    for k in range(3):
+        alone = gaussian(data.mean[k], data.var[k]).denoiser(sde)(x, t)
+        np.testing.assert_allclose(p.x0[k], alone.x0[k], rtol=1e-12)
+    np.testing.assert_allclose(p.x0[3], data.denoiser(sde)(x, t).x0[3], rtol=1e-12)
+    assert np.abs(p.x0 - data.denoiser(sde)(x, t).x0)[:3].max() > 0.01
+
+
+def test_samples_come_from_the_component_of_their_label():
+    """Toy data would train a conditional network on wrong labels."""
+    data, n = mixture(), 6000
+    x, label = data.sample(jax.random.key(0), n)
+    for k in range(3):
+        own = np.asarray(x)[np.asarray(label) == k]
+        share = float(data.weight[k])
+        assert abs(len(own) / n - share) < 5 * np.sqrt(share * (1 - share) / n)
+        for d in range(2):
+            law = stats.norm(data.mean[k, d], np.sqrt(data.var[k, d]))
+            assert stats.kstest(own[:, d], law.cdf).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("sde", [f(Linear()) for f in SDES.values()] + [VP(Cosine())])
+def test_gaussian_flow_is_the_solution_of_the_ode(sde, x64):
+    """The master oracle of the samplers would be another curve than the probability-flow ODE."""
+    mean, var = np.array([0.7, -0.3]), np.array([0.2, 1.5])
+    x = np.array([[0.4, -2.0]])
+    start, end = 0.9, 0.05
+
+    @jax.jit
+    def velocity(x, t):
+        t = t[None]
+        score = (sde.alpha(t) * mean - x) / (sde.alpha(t) ** 2 * var + sde.sigma(t) ** 2)
+        return sde.drift(x[None], t)[0] - sde.diffusion(t) ** 2 / 2 * score
+
+    field = lambda t, x: np.asarray(velocity(jnp.asarray(x), jnp.asarray(t)))
+    solved = integrate.solve_ivp(field, (start, end), x[0], rtol=1e-9, atol=1e-11).y[:, -1]
+    t, s = jnp.array([start]), jnp.array([end])
+    flow = gaussian_flow(sde, jnp.asarray(mean), jnp.asarray(var), jnp.asarray(x), t, s)
+    np.testing.assert_allclose(flow[0], solved, rtol=1e-6)

@@ -1,0 +1,385 @@
+"""Config to objects: what cannot work is refused in one line, before anything is compiled."""
+
+import copy
+import itertools
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+import ml_collections_configs
+from diffjax import build
+from diffjax.config import ConfigError, load, override
+from diffjax.nets import NETWORKS
+from diffjax.parameterization import PARAMETERIZATIONS
+from diffjax.samplers import SAMPLERS
+from diffjax.schedules import SCHEDULES
+from diffjax.sde import SDES
+
+pytestmark = pytest.mark.fast
+
+CONFIGS = sorted(
+    p.stem
+    for p in Path(ml_collections_configs.__file__).parent.glob("*.py")
+    if not p.stem.startswith("_")
+)
+BASE = load("digits_vp")
+SECTIONS = [name for name, value in BASE.items() if isinstance(value, dict)]
+
+
+def refused(config) -> str:
+    """The one line that `build.experiment` refuses this config with."""
+    with pytest.raises(ConfigError) as error:
+        build.experiment(config)
+    text = str(error.value)
+    assert text and "\n" not in text
+    return text
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_config_file_builds_and_initialises(name):
+    experiment = build.experiment(load(name))
+    state = jax.eval_shape(experiment.initialise)
+    assert jax.tree.structure(state.params) == jax.tree.structure(state.ema)
+    assert experiment.plan.rows >= 1
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_config_file_says_its_command(name):
+    """The docstring is how a user learns what to type."""
+    text = (Path(ml_collections_configs.__file__).parent / f"{name}.py").read_text()
+    assert f"python -m diffjax.train --config=configs/{name}.py" in text
+
+
+def test_arguments_of_the_config_reach_the_objects():
+    """A field that is dropped on the way would train another model in silence."""
+    experiment = build.experiment(
+        override(
+            BASE,
+            [
+                "sde.t_max=0.9",
+                "sde.schedule.s=0.25",
+                "parameterization.sigma_data=0.5",
+                "parameterization.c_noise=angle",
+                "ema.std=0.05",
+                "train.steps=7",
+                "sampling.steps=5",
+                "sampling.guidance=2",
+                "seed=3",
+            ],
+        )
+    )
+    sde, parameterization = experiment.model.sde, experiment.model.parameterization
+    assert (sde.t_max, sde.schedule.s) == (0.9, 0.25)
+    assert (parameterization.sigma_data, parameterization.c_noise.__name__) == (0.5, "angle")
+    assert (experiment.decay.std, experiment.train.steps, experiment.seed) == (0.05, 7, 3)
+    assert (experiment.plan.rows, experiment.plan.passes) == (5, 10)
+    np.testing.assert_array_equal(experiment.plan.table.weight, np.full(5, 2.0))
+
+
+def test_sections_may_leave_out_what_has_defaults():
+    config = copy.deepcopy(BASE)
+    config["network"] = {"name": "unet", "classes": 10, "channels": 8, "multipliers": (1,)}
+    config |= {"sampling": {"sampler": {"name": "ddim"}}, "loss": {}, "train": {}}
+    experiment = build.experiment(config)
+    assert (experiment.plan.rows, experiment.plan.passes) == (50, 50)
+
+
+def test_equal_configs_give_equal_models():
+    """Unequal ones would compile again for nothing."""
+    a, b = build.experiment(BASE), build.experiment(copy.deepcopy(BASE))
+    assert a.model == b.model
+    assert hash(a.model) == hash(b.model)
+
+
+@pytest.mark.parametrize(
+    ("assignment", "place", "hint"),
+    [
+        ("netwrk=1", "config.netwrk: no such field", "did you mean 'network'?"),
+        ("network.chanels=1", "config.network.chanels: no such field", "mean 'channels'?"),
+        ("data.nam=a", "config.data.nam: no such field", "known: none"),
+        ("sde.tmin=0.1", "config.sde.tmin: no such field", "did you mean 't_min'?"),
+        ("sde.schedule.beta_min=1", "config.sde.schedule.beta_min: no such field", "known: s"),
+        ("parameterization.sigma=1", "config.parameterization.sigma: no", "'sigma_data'"),
+        ("loss.wieght=a", "config.loss.wieght: no such field", "did you mean 'weight'?"),
+        ("optimizer.lr=1", "config.optimizer.lr: no such field", "learning_rate"),
+        ("ema.decay=0.9", "config.ema.decay: no such field", "known: std"),
+        ("sampling.step=1", "config.sampling.step: no such field", "did you mean 'steps'?"),
+        ("sampling.sampler.etta=1.0", "config.sampling.sampler.etta: no such", "mean 'eta'?"),
+        ("sampling.grid.rho=7.0", "config.sampling.grid.rho: no such field", "known: none"),
+        ("train.batchsize=1", "config.train.batchsize: no such field", "mean 'batch_size'?"),
+    ],
+)
+def test_an_unknown_field_is_refused_with_a_suggestion(assignment, place, hint):
+    text = refused(override(BASE, [assignment]))
+    assert place in text
+    assert hint in text
+
+
+@pytest.mark.parametrize(
+    ("place", "hint"),
+    [
+        ("data.name", "known: checkerboard, digits, moons"),
+        ("sde.name", "known: ve, vp"),
+        ("sde.schedule.name", "cosine, linear"),
+        ("parameterization.name", "eps, v, x0"),
+        ("parameterization.c_noise", "angle, time"),
+        ("network.name", "mlp, unet"),
+        ("loss.weight", "uniform_output"),
+        ("loss.draw", "stratified"),
+        ("optimizer.name", "adamw"),
+        ("ema.name", "constant, power"),
+        ("sampling.sampler.name", "ancestral, ddim, heun"),
+        ("sampling.grid.name", "logsnr_uniform, uniform"),
+    ],
+)
+def test_an_unknown_name_is_refused_with_the_known_ones(place, hint):
+    text = refused(override(BASE, [f"{place}=nonsense"]))
+    assert f"config.{place}='nonsense': unknown" in text
+    assert hint in text
+
+
+def test_an_unknown_name_is_refused_with_a_suggestion():
+    assert "did you mean 'cosine'?" in refused(override(BASE, ["sde.schedule.name=cosin"]))
+
+
+@pytest.mark.parametrize("place", ["data.name", "sde.name", "loss.weight", "ema.name"])
+def test_a_name_that_is_no_text_is_refused(place):
+    """A list is unhashable: looking it up must not end in a traceback."""
+    section, field = place.split(".")
+    config = copy.deepcopy(BASE)
+    config[section][field] = [1]
+    assert f"config.{place}=[1]" in refused(config)
+
+
+@pytest.mark.parametrize("section", build.SECTIONS)
+def test_a_missing_section_is_named(section):
+    config = {k: v for k, v in BASE.items() if k != section}
+    assert f"config.{section}: missing" in refused(config)
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+@pytest.mark.parametrize("value", [5.5, "vp"])
+def test_a_section_that_has_no_fields_is_refused(section, value):
+    """`sde="vp"` in a file is the likeliest slip of all."""
+    assert f"config.{section}" in refused({**BASE, section: value})
+
+
+@pytest.mark.parametrize(
+    "place", ["data", "sde", "parameterization", "network", "optimizer", "ema", "sampling.sampler"]
+)
+def test_a_missing_name_is_refused_with_the_known_ones(place):
+    config = copy.deepcopy(BASE)
+    node = config
+    for part in place.split("."):
+        node = node[part]
+    del node["name"]
+    text = refused(config)
+    assert f"config.{place}.name" in text
+    assert "known: " in text
+
+
+def test_sampling_without_a_sampler_is_refused():
+    config = copy.deepcopy(BASE)
+    del config["sampling"]["sampler"]
+    assert "config.sampling.sampler" in refused(config)
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("network.channels='abc'", "config.network.channels='abc': needs int, got str"),
+        ("network.channels=8.0", "config.network.channels=8.0: needs int, got float"),
+        ("network.multipliers=2", "config.network.multipliers=2: needs tuple"),
+        ("network.multipliers=(1, 2.5)", "config.network.multipliers[1]=2.5: needs int"),
+        ("train.steps=1.5", "config.train.steps=1.5: needs int, got float"),
+        ("train.steps=True", "config.train.steps=True: needs int, got bool"),
+        ("train.batch_size=None", "config.train.batch_size=None: needs int"),
+        ("optimizer.learning_rate=fast", "config.optimizer.learning_rate='fast': needs float"),
+        ("optimizer.clip=True", "config.optimizer.clip=True: needs float, got bool"),
+        ("sde.t_min=(1,)", "config.sde.t_min=(1,): needs float, got tuple"),
+        ("sampling.steps=2.0", "config.sampling.steps=2.0: needs int, got float"),
+        ("sampling.guidance=much", "config.sampling.guidance='much': needs float"),
+        ("sampling.sampler.eta=half", "config.sampling.sampler.eta='half': needs float"),
+        ("seed=1.0", "config.seed=1.0: needs int, got float"),
+        ("seed=True", "config.seed=True: needs int, got bool"),
+    ],
+)
+def test_a_wrong_type_is_refused(assignment, message):
+    assert message in refused(override(BASE, [assignment]))
+
+
+@pytest.mark.parametrize(
+    ("assignments", "parts"),
+    [
+        (["seed=-1"], ["config.seed=-1", "0 <= seed"]),
+        (["seed=4294967296"], ["config.seed=4294967296", "2**32"]),
+        (["sde.t_min=0"], ["config.sde", "0 < t_min < t_max <= 1"]),
+        (["sde.t_max=1.5"], ["config.sde", "t_max=1.5"]),
+        (["sde.t_min=0.9", "sde.t_max=0.5"], ["config.sde", "t_min < t_max"]),
+        (["sde.schedule.s=1.5"], ["config.sde.schedule", "s=1.5", "0 <= s < 1"]),
+        (["sde.schedule={}"], ["config.sde.schedule"]),
+        (["parameterization.sigma_data=0"], ["config.parameterization", "sigma_data > 0"]),
+        (["loss.condition_dropout=2"], ["config.loss", "condition_dropout=2"]),
+        (["loss.condition_dropout=-0.5"], ["config.loss", "condition_dropout=-0.5"]),
+        (["optimizer.learning_rate=0"], ["config.optimizer", "learning_rate=0"]),
+        (["optimizer.clip=-1"], ["config.optimizer", "clip=-1"]),
+        (["optimizer.warmup=-1"], ["config.optimizer", "warmup=-1"]),
+        (["optimizer.b1=2"], ["config.optimizer", "b1=2"]),
+        (["optimizer.b2=-1"], ["config.optimizer", "b2=-1"]),
+        (["ema.std=0.5"], ["config.ema", "std=0.5", "0 < std"]),
+        (["sampling.steps=0"], ["config.sampling", "steps=0"]),
+        (["sampling.sampler.eta=2"], ["config.sampling.sampler", "eta=2", "0 <= eta <= 1"]),
+        (["sampling.guidance=1e999"], ["config.sampling.guidance=inf", "finite"]),
+        (["train.batch_size=0"], ["config.train", "batch_size=0", "batch_size >= 1"]),
+        (["train.steps=0"], ["config.train", "steps=0"]),
+        (["train.keep=0"], ["config.train", "keep=0"]),
+        (["train.log_every=-5"], ["config.train", "log_every=-5"]),
+    ],
+    ids=lambda v: ",".join(v),
+)
+def test_a_value_out_of_range_is_refused(assignments, parts):
+    schedule = [a for a in assignments if a == "sde.schedule={}"]
+    config = override(BASE, [a for a in assignments if a not in schedule])
+    if schedule:
+        config["sde"]["schedule"] = {}
+    text = refused(config)
+    for part in parts:
+        assert part in text
+
+
+@pytest.mark.parametrize(
+    ("assignment", "part"),
+    [
+        ("network.channels=0", "channels=0"),
+        ("network.channels=-8", "channels=-8"),
+        ("network.blocks=-1", "blocks=-1"),
+        ("network.heads=0", "heads=0"),
+        ("network.heads=-2", "heads=-2"),
+        ("network.heads=3", "heads=3: must divide"),
+        ("network.multipliers=()", "multipliers=()"),
+        ("network.multipliers=(1, 2, 2, 2, 2)", "divisible by 16"),
+        ("network.dropout=2", "dropout=2"),
+    ],
+)
+def test_a_network_that_cannot_be_is_refused_before_training(assignment, part):
+    """A traceback out of the compiler tells the user nothing."""
+    text = refused(override(BASE, [assignment]))
+    assert "config.network" in text
+    assert part in text
+
+
+def toy(**data):
+    return override(BASE, []) | {"data": data, "network": {"name": "mlp", "classes": 2}}
+
+
+@pytest.mark.parametrize(
+    ("config", "part"),
+    [
+        ({**BASE, "data": {"name": "moons"}, "network": {"name": "unet", "classes": 2}}, "unet"),
+        ({**BASE, "network": {"name": "mlp", "classes": 10}}, "mlp"),
+    ],
+    ids=["unet for points", "mlp for images"],
+)
+def test_a_network_that_does_not_suit_the_data_is_refused(config, part):
+    text = refused(config)
+    assert "config.network" in text
+    assert part in text
+
+
+@pytest.mark.parametrize("data", [{"size": -1}, {"size": 0}, {"noise": -0.5}], ids=str)
+def test_data_that_cannot_be_is_refused(data):
+    assert "config.data" in refused(toy(name="moons", **data))
+
+
+def test_the_split_of_the_data_is_no_setting():
+    """The commands choose it; `data.split=test` would train on held-out data, or crash."""
+    text = refused(override(BASE, ["data.split=test"]))
+    assert "config.data.split: no such field" in text
+
+
+@pytest.mark.parametrize(
+    ("assignments", "parts"),
+    [
+        (
+            ["sde.t_max=1.0", "parameterization.name=eps"],
+            ["config.parameterization", "alpha is 0", "t_max < 1"],
+        ),
+        (["sde.t_max=1.0", "sde.name=ve"], ["config.sde", "sigma is infinite", "t_max < 1"]),
+        (
+            ["sde.t_max=1.0", "sampling.sampler.name=heun"],
+            ["config.sampling.sampler", "alpha is 0", "ddim"],
+        ),
+        (
+            ["sde.t_max=1.0", "sampling.grid.name=logsnr_uniform"],
+            ["config.sampling.grid", "-inf", "uniform"],
+        ),
+        (
+            ["network.classes=0", "sampling.guidance=1.5"],
+            ["config.sampling.guidance=1.5", "unconditional"],
+        ),
+        (["network.classes=7"], ["config.network.classes=7", "10 classes"]),
+        (
+            ["data.name=checkerboard", "network.classes=10"],
+            ["config.network.classes=10", "checkerboard", "0 classes"],
+        ),
+    ],
+    ids=["eps", "ve", "heun", "logsnr_uniform", "guidance", "classes", "unlabelled"],
+)
+def test_what_cannot_work_together_is_refused(assignments, parts):
+    text = refused(override(BASE, assignments))
+    for part in parts:
+        assert part in text
+
+
+@pytest.mark.parametrize("t_max", [0.995, 1.0])
+@pytest.mark.parametrize(
+    ("schedule", "sde", "parameterization"),
+    list(itertools.product(SCHEDULES, SDES, PARAMETERIZATIONS)),
+)
+def test_every_legal_combination_builds_and_the_others_are_refused(
+    schedule, sde, parameterization, t_max
+):
+    """Cosine reaches alpha = 0 in VP and sigma = infinity in VE at t_max = 1; nothing else does."""
+    config = override(
+        BASE,
+        [f"sde.name={sde}", f"sde.t_max={t_max}", f"parameterization.name={parameterization}"],
+    )
+    config["sde"]["schedule"] = {"name": schedule}
+    unbounded = schedule == "cosine" and t_max == 1
+    if unbounded and sde == "ve":
+        assert "config.sde: " in refused(config)
+    elif unbounded and parameterization == "eps":
+        assert "config.parameterization: " in refused(config)
+    else:
+        experiment = build.experiment(config)
+        assert type(experiment.model.sde) is SDES[sde]
+        assert type(experiment.model.sde.schedule) is SCHEDULES[schedule]
+        assert type(experiment.model.parameterization) is PARAMETERIZATIONS[parameterization]
+        assert np.isfinite(experiment.plan.table.update).all()
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_every_sampler_of_the_catalogue_builds_with_its_defaults(name):
+    experiment = build.experiment(override(BASE, [f"sampling.sampler.name={name}"]))
+    assert experiment.plan.rows >= BASE["sampling"]["steps"]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_network_of_the_catalogue_builds_with_its_defaults(name):
+    suited = {"mlp": "moons"}.get(name, "digits")
+    config = {**BASE, "data": {"name": suited}, "network": {"name": name}}
+    config["network"] |= {"multipliers": (1, 2)} if name == "unet" else {}
+    experiment = build.experiment(config)
+    assert experiment.labels(3) is None
+    assert jax.tree.leaves(jax.eval_shape(experiment.initialise).params)
+
+
+def test_labels_go_round_and_reach_the_loss_only_if_the_network_has_classes():
+    experiment = build.experiment(BASE)
+    np.testing.assert_array_equal(experiment.labels(12), [*range(10), 0, 1])
+    items = experiment.source("train")[np.arange(3)]
+    assert set(experiment.batch(items)["cond"]) == {"label"}
+    unconditional = build.experiment(override(BASE, ["network.classes=0"]))
+    assert unconditional.batch(items)["cond"] == {}

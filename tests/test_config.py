@@ -1,0 +1,234 @@
+"""Configs as plain data: a mistake here turns a user's override into another experiment."""
+
+import pytest
+
+from diffjax.config import ConfigError, checked, literal, load, nearest, override, parse
+
+pytestmark = pytest.mark.fast
+
+FILE = """
+import ml_collections
+def get_config():
+    return ml_collections.ConfigDict(dict(seed=7, network=dict(name="unet", multipliers=(1, 2))))
+"""
+BASE = {
+    "seed": 0,
+    "network": {"name": "unet", "channels": 32, "multipliers": (1, 2), "dropout": 0.0},
+    "optimizer": {"name": "adamw", "clip": 1.0},
+}
+
+
+def line(error) -> str:
+    """The message of a ConfigError, which has to be one line."""
+    text = str(error.value)
+    assert text and "\n" not in text
+    return text
+
+
+def test_load_reads_a_file_by_its_path(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(FILE)
+    assert load(str(path)) == {"seed": 7, "network": {"name": "unet", "multipliers": (1, 2)}}
+
+
+def test_load_gives_plain_dicts(tmp_path):
+    """A ConfigDict that got through would lock its fields and not be JSON."""
+    path = tmp_path / "mine.py"
+    path.write_text(FILE)
+    assert type(load(str(path))) is dict
+    assert type(load(str(path))["network"]) is dict
+
+
+@pytest.mark.parametrize("path", ["digits_vp", "configs/digits_vp.py", "digits_vp.py"])
+def test_load_finds_the_built_in_configs_from_any_folder(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert load(path)["data"] == {"name": "digits"}
+
+
+def test_a_file_at_the_path_goes_before_a_built_in_one(tmp_path, monkeypatch):
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "digits_vp.py").write_text(FILE)
+    monkeypatch.chdir(tmp_path)
+    assert load("configs/digits_vp.py")["seed"] == 7
+
+
+def test_a_missing_file_suggests_the_nearest_built_in_config(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError) as error:
+        load("configs/digit_vp.py")
+    assert "--config=configs/digit_vp.py: no such file" in line(error)
+    assert "did you mean 'digits_vp'?" in line(error)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("def get_config(:\n", "SyntaxError"),
+        ("import no_such_module_anywhere\n", "ModuleNotFoundError"),
+        ("x = 1\n", "AttributeError"),
+        ("def get_config():\n    return dict(seed=0)\n", "AttributeError"),
+        ("def get_config():\n    raise ValueError('told so')\n", "ValueError: told so"),
+    ],
+)
+def test_a_broken_file_is_named_with_the_reason(tmp_path, text, reason):
+    path = tmp_path / "broken.py"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as error:
+        load(str(path))
+    assert line(error).startswith(f"--config={path}: ")
+    assert reason in line(error)
+
+
+@pytest.mark.parametrize(
+    ("assignment", "value"),
+    [
+        ("network.channels=8", 8),
+        ("network.dropout=0.5", 0.5),
+        ("network.dropout=1e-3", 1e-3),
+        ("network.multipliers=(1,)", (1,)),
+        ("network.multipliers=()", ()),
+        ("network.multipliers=[1, 2]", [1, 2]),
+        ("network.name=mlp", "mlp"),
+        ("network.name=5", "5"),
+        ("network.name=a=b", "a=b"),
+        ("network.name=", ""),
+        ("network.new=3", 3),
+        ("network.new=text", "text"),
+        ("network.new=true", True),
+        ("network.new=None", None),
+        ("network.new='3'", "3"),
+        ("seed=-1", -1),
+        ("optimizer.clip=inf", "inf"),
+    ],
+)
+def test_override_sets_the_value_and_its_type(assignment, value):
+    *parents, leaf = assignment.partition("=")[0].split(".")
+    node = override(BASE, [assignment])
+    for name in parents:
+        node = node[name]
+    assert node[leaf] == value
+    assert type(node[leaf]) is type(value)
+
+
+def test_override_leaves_the_base_and_all_other_fields_alone():
+    before = str(BASE)
+    made = override(BASE, ["network.channels=8", "seed=1"])
+    assert str(BASE) == before
+    assert made == {**BASE, "seed": 1, "network": {**BASE["network"], "channels": 8}}
+
+
+def test_the_last_of_two_overrides_of_a_field_counts():
+    assert override(BASE, ["seed=1", "seed=2"])["seed"] == 2
+
+
+@pytest.mark.parametrize(
+    ("assignment", "place", "hint"),
+    [
+        ("netwrk.channels=8", "config.netwrk: no such field", "did you mean 'network'?"),
+        ("zzz.channels=8", "config.zzz: no such field", "known: network, optimizer, seed"),
+        ("network.inner.deep=8", "config.network.inner: no such field", "known: channels"),
+        ("seed.x=8", "config.seed=0: has no fields", "'x'"),
+        ("network=8", "config.network: has fields of its own", "channels"),
+        ("network.channels", "config.network.channels: has no value", "=value"),
+    ],
+)
+def test_override_refuses_a_place_that_is_not_there(assignment, place, hint):
+    with pytest.raises(ConfigError) as error:
+        override(BASE, [assignment])
+    assert place in line(error)
+    assert hint in line(error)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1", 1),
+        ("1.5", 1.5),
+        ("(1, 2)", (1, 2)),
+        ("true", True),
+        ("False", False),
+        ("none", None),
+        ("cosine", "cosine"),
+        ("1 +", "1 +"),
+        ("__import__('os')", "__import__('os')"),
+    ],
+)
+def test_literal_reads_values_and_runs_no_code(text, value):
+    assert literal(text) == value
+    assert type(literal(text)) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "spec"),
+    [
+        ("ddim", {"name": "ddim"}),
+        ("ddim:", {"name": "ddim"}),
+        ("ddim:eta=0.5", {"name": "ddim", "eta": 0.5}),
+        ("churn:s=1,kind=a", {"name": "churn", "s": 1, "kind": "a"}),
+    ],
+)
+def test_parse_reads_the_short_form(text, spec):
+    assert parse(text) == spec
+
+
+def test_parse_refuses_an_argument_without_a_value():
+    with pytest.raises(ConfigError) as error:
+        parse("ddim:eta")
+    assert "'ddim:eta': 'eta' has no value" in line(error)
+
+
+@pytest.mark.parametrize(
+    ("value", "hint"),
+    [
+        (3, int),
+        (3, float),
+        (3.5, float),
+        ("a", str),
+        (True, bool),
+        (None, int | None),
+        (3, int | None),
+        (object, list[int]),
+        ({"a": 1}, dict),
+    ],
+)
+def test_checked_lets_the_right_type_through_unchanged(value, hint):
+    assert checked(value, hint, "config.a") is value
+
+
+@pytest.mark.parametrize("value", [[1, 2], (1, 2)])
+def test_checked_makes_a_tuple_of_a_list(value):
+    """A list would make the network unhashable, after json at the latest."""
+    made = checked(value, tuple[int, ...], "config.a")
+    assert made == (1, 2)
+    assert type(made) is tuple
+
+
+@pytest.mark.parametrize(
+    ("value", "hint", "message"),
+    [
+        ("abc", int, "config.a='abc': needs int, got str"),
+        (1.5, int, "config.a=1.5: needs int, got float"),
+        (True, int, "config.a=True: needs int, got bool"),
+        (True, float, "config.a=True: needs float, got bool"),
+        ("1.5", float, "config.a='1.5': needs float, got str"),
+        (1, str, "config.a=1: needs str, got int"),
+        (1, bool, "config.a=1: needs bool, got int"),
+        (None, int, "config.a=None: needs int, got NoneType"),
+        ("x", int | None, "config.a='x': needs int or NoneType, got str"),
+        (3, tuple[int, ...], "config.a=3: needs tuple"),
+        ("12", tuple[int, ...], "config.a='12': needs tuple"),
+        ((1, 2.5), tuple[int, ...], "config.a[1]=2.5: needs int, got float"),
+    ],
+)
+def test_checked_refuses_the_wrong_type(value, hint, message):
+    with pytest.raises(ConfigError) as error:
+        checked(value, hint, "config.a")
+    assert message in line(error)
+
+
+def test_nearest_lists_all_names_and_suggests_only_near_ones():
+    assert nearest("chanels", ["heads", "channels"]) == (
+        " (did you mean 'channels'?); known: channels, heads"
+    )
+    assert nearest("zzz", ["heads"]) == "; known: heads"
+    assert nearest("zzz", []) == "; known: none"

@@ -1,0 +1,236 @@
+"""From the network output to both views, and the same network under another process."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from diffjax.analytic import Mixture
+from diffjax.arrays import expand
+from diffjax.denoiser import Denoiser, Model, predict, reframe
+from diffjax.grids import uniform
+from diffjax.nets import Network
+from diffjax.parameterization import NOISE_LABELS, PARAMETERIZATIONS, Eps, V
+from diffjax.samplers import ancestral, sample
+from diffjax.schedules import Cosine, Linear
+from diffjax.sde import VE, VP, levels
+
+FINITE = [VP(Linear(), t_min=1e-5), VE(Linear(), t_min=1e-5), VP(Cosine(), 1e-5, 0.99)]
+name = lambda sde: f"{type(sde).__name__}-{type(sde.schedule).__name__}"
+every = pytest.mark.parametrize("parameterization", PARAMETERIZATIONS)
+
+
+def init(key, x, c_noise, cond):
+    return {}
+
+
+def known_output(params, x, c_noise, cond, *, key=None):
+    return params["F"]
+
+
+def given(sde, parameterization, output):
+    """A denoiser whose network says `output`, whatever it is asked."""
+    model = Model(sde, parameterization, Network(init, known_output))
+    return Denoiser(model, {"network": {"F": output}})
+
+
+@dataclass(frozen=True)
+class ExactOutput:
+    """The perfectly trained network of mixture data: it sees c_in x and c_noise only."""
+
+    sde: Any
+    parameterization: Any
+
+    def __call__(self, params, x, c_noise, cond, *, key=None):
+        if self.parameterization.c_noise is NOISE_LABELS["time"]:
+            t = c_noise / 1000
+        else:
+            t = self.sde.inverse(-2 * jnp.log(jnp.tan(c_noise * jnp.pi / 2000)))
+        x = x / expand(self.parameterization.c_in(self.sde, t), x)
+        exact = params["data"].denoiser(self.sde)(x, t, cond)
+        a, b = self.parameterization.target(self.sde, t)
+        return expand(a, x) * exact.x0 + expand(b, x) * exact.eps
+
+
+def trained(sde, parameterization, data):
+    network = Network(init, ExactOutput(sde, parameterization))
+    return Denoiser(Model(sde, parameterization, network), {"network": {"data": data}})
+
+
+def mixture():
+    mean = jnp.array([[-1.0, 0.5], [1.0, 0.0], [0.0, 2.0]])
+    return Mixture(jnp.array([0.5, 0.3, 0.2]), mean, 0.1 + 0.2 * mean**2)
+
+
+@every
+@pytest.mark.parametrize("sde", FINITE, ids=name)
+@pytest.mark.fast
+def test_round_trip_recovers_x0_and_eps(parameterization, sde):
+    """Views would lose digits beyond what rounding of x and F costs.
+
+    The cost is the sum of |coefficient * operand|, in units of 1e-6: 1 / alpha where F is eps,
+    1 / sigma where F is x0, nothing for v in VP, which must stay within 1e-5 from t = 1e-5.
+    """
+    t = jnp.asarray(np.geomspace(sde.t_min, sde.t_max, 16), jnp.float32)
+    x0, eps = jnp.asarray(np.random.default_rng(0).normal(size=(2, 16, 8)), jnp.float32)
+    parameter = PARAMETERIZATIONS[parameterization]()
+
+    @jax.jit
+    def views(t):
+        a, b = (expand(c, x0) for c in parameter.target(sde, t))
+        x, output = sde.perturb(x0, eps, t), a * x0 + b * eps
+        p = given(sde, parameter, output)(x, t)
+        return p, a, b, x
+
+    p, a, b, x = views(t)
+    at = levels(sde, np.asarray(t))
+    alpha, sigma = at.alpha[:, None], at.sigma[:, None]
+    det = np.abs(np.asarray(a) * sigma - np.asarray(b) * alpha)
+    cost_x0 = (sigma * np.abs(p.output) + np.abs(b * x)) / det
+    cost_eps = (alpha * np.abs(p.output) + np.abs(a * x)) / det
+    assert (np.abs(p.x0 - x0) <= 1e-6 * (1 + cost_x0)).all()
+    assert (np.abs(p.eps - eps) <= 1e-6 * (1 + cost_eps)).all()
+    if isinstance(parameter, V) and isinstance(sde, VP):
+        chex.assert_trees_all_close((p.x0, p.eps), (x0, eps), atol=1e-5)
+
+
+@pytest.mark.parametrize("parameterization", sorted(set(PARAMETERIZATIONS) - {"eps"}))
+@pytest.mark.fast
+def test_views_at_zero_signal_are_the_limits(parameterization):
+    """The first sampler row from pure noise (cosine, t = 1) would be NaN."""
+    sde, t = VP(Cosine()), jnp.ones(4)
+    x0, eps = jnp.asarray(np.random.default_rng(0).normal(size=(2, 4, 3)), jnp.float32)
+    parameter = PARAMETERIZATIONS[parameterization]()
+    a, b = (expand(c, x0) for c in parameter.target(sde, t))
+    p = given(sde, parameter, a * x0 + b * eps)(sde.perturb(x0, eps, t), t)
+    chex.assert_trees_all_close((p.x0, p.eps), (x0, eps), atol=1e-6)
+
+
+def test_eps_at_zero_signal_is_refused_by_name():
+    """The model would train, and every sample of it would be NaN."""
+    with pytest.raises(ValueError, match="alpha is 0 at t_max"):
+        Model(VP(Cosine()), Eps(), Network(init, known_output))
+
+
+@every
+@pytest.mark.parametrize("sde", FINITE, ids=name)
+def test_both_views_give_back_x(parameterization, sde, x64):
+    """x0 and eps of an imperfect network would not be two views of the same prediction."""
+    t = jnp.linspace(sde.t_min, sde.t_max, 16)
+    x, output = jnp.asarray(np.random.default_rng(0).normal(size=(2, 16, 3)))
+    p = given(sde, PARAMETERIZATIONS[parameterization](), output)(x, t)
+    np.testing.assert_array_equal(p.output, output)
+    chex.assert_trees_all_close(sde.perturb(p.x0, p.eps, t), x, rtol=1e-9, atol=1e-9)
+    exact = predict(sde, x, t, p.x0)
+    np.testing.assert_array_equal(exact.x0, p.x0)
+    chex.assert_trees_all_close(sde.perturb(exact.x0, exact.eps, t), x, rtol=1e-9, atol=1e-9)
+
+
+def test_network_gets_scaled_input_label_condition_and_key():
+    """A network would be asked with raw x, raw t, or lose its condition or dropout key."""
+    seen = []
+
+    def apply(params, x, c_noise, cond, *, key=None):
+        seen.append((x, c_noise, cond, key))
+        return x
+
+    parameter = V(sigma_data=0.5)
+    model = Model(VE(Linear()), parameter, Network(init, apply))
+    x, t, key = jnp.ones((2, 3)), jnp.array([0.5, 1.0]), jax.random.key(3)
+    cond = {"label": jnp.array([1, 2])}
+    params = model.init(key, x, cond)
+    assert params == {"network": {}}
+    Denoiser(model, params)(x, t, cond, key=key)
+    Denoiser(model, params)(x, t)
+    at = levels(model.sde, np.asarray(t))
+    scaled = (1 / np.sqrt(0.25 + at.sigma**2))[:, None] * np.ones((2, 3))
+    np.testing.assert_allclose(seen[0][0], scaled, rtol=1e-5)
+    np.testing.assert_allclose(seen[0][1], [500, 1000], rtol=1e-6)
+    assert seen[0][2] is cond and seen[0][3] is key
+    assert seen[1][2] is None and seen[1][3] is None
+
+
+def test_leaves_of_a_denoiser_are_its_parameters():
+    """Settings would be traced, or equal denoisers compile the sampler again."""
+    denoise = given(VP(Linear()), V(), jnp.ones((2, 3)))
+    other = given(VP(Linear()), V(), jnp.zeros((2, 3)))
+    assert [leaf.shape for leaf in jax.tree.leaves(denoise)] == [(2, 3)]
+    assert jax.tree.structure(denoise) == jax.tree.structure(other)
+
+
+FRAMES = [
+    (VP(Linear()), VE(Linear())),
+    (VE(Linear()), VP(Linear())),
+    (VP(Cosine(), t_max=0.99), VE(Linear(), t_min=5e-3, t_max=0.9)),
+    (VE(Linear()), VP(Cosine(), t_min=5e-3, t_max=0.9)),
+]
+
+
+@every
+@pytest.mark.parametrize("label", NOISE_LABELS)
+@pytest.mark.parametrize(("old", "new"), FRAMES)
+def test_reframed_network_is_the_exact_denoiser_of_the_other_process(
+    parameterization, label, old, new, x64
+):
+    """Re-reading the output in the other frame would be wrong for v; a wrong t' or x' for all."""
+    data, parameter = mixture(), PARAMETERIZATIONS[parameterization](c_noise=NOISE_LABELS[label])
+    denoise = reframe(trained(old, parameter, data), new)
+    t = jnp.linspace(new.t_min, new.t_max, 16)
+    x0, eps = jnp.asarray(np.random.default_rng(0).normal(size=(2, 16, 2)))
+
+    @jax.jit
+    def both(t):
+        x = new.perturb(x0, eps, t)
+        ours, exact = denoise(x, t), data.denoiser(new)(x, t)
+        return (ours.x0, ours.eps), (exact.x0, exact.eps)
+
+    ours, exact = both(t)
+    chex.assert_trees_all_close(ours, exact, rtol=1e-6, atol=1e-6)
+
+
+@every
+@pytest.mark.parametrize(("old", "new"), FRAMES[:2])
+def test_sampling_in_another_frame_gives_the_same_samples(parameterization, old, new, x64):
+    """Training in VP and sampling in VE, or back, would change what comes out."""
+    data, keys = mixture(), jax.random.split(jax.random.key(0), 8)
+    parameter = PARAMETERIZATIONS[parameterization]()
+    eps = jax.random.normal(jax.random.key(1), (8, 2))
+    runs = []
+    for sde, denoise in (
+        (old, trained(old, parameter, data)),
+        (new, reframe(trained(old, parameter, data), new)),
+        (new, data.denoiser(new)),
+    ):
+        # The same x / alpha under both: pure noise of the same clean image 0.
+        x = sde.perturb(jnp.zeros_like(eps), eps, jnp.full(8, sde.t_max))
+        runs.append(sample(denoise, ancestral(sde, uniform(sde, 6)), x, keys))
+    chex.assert_trees_all_close(runs[1], runs[0], atol=1e-6)
+    chex.assert_trees_all_close(runs[1], runs[2], atol=1e-6)
+    assert np.abs(np.asarray(runs[0])).max() > 0.5
+
+
+@pytest.mark.parametrize("parameterization", sorted(set(PARAMETERIZATIONS) - {"eps"}))
+def test_reframe_at_zero_signal(parameterization, x64):
+    """The scale alpha' / alpha would be 0 / 0 at the start of a cosine process."""
+    old, new, data = VP(Cosine(0.008)), VP(Cosine(0.0), t_min=0.05), mixture()
+    denoise = reframe(trained(old, PARAMETERIZATIONS[parameterization](), data), new)
+    x, t = jnp.ones((2, 2)), jnp.ones(2)
+    chex.assert_trees_all_close(denoise(x, t).x0, data.denoiser(new)(x, t).x0, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (VP(Linear()), VP(Cosine(), t_min=0.1)),  # noisier than trained
+        (VP(Linear()), VE(Linear(), t_min=1e-4)),  # cleaner than trained
+        (VP(Cosine(), t_max=0.9), VE(Linear(), t_min=0.01)),
+    ],
+)
+def test_reframe_refuses_noise_levels_outside_the_trained_range(old, new):
+    """The network would be asked where it was never trained, and the answer clamped in silence."""
+    with pytest.raises(ValueError, match="exceeds the trained one"):
+        reframe(trained(old, V(), mixture()), new)
