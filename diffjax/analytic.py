@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from diffjax.arrays import Cond, expand
+from diffjax.arrays import Cond
 from diffjax.denoiser import Prediction, Sample, Time
 from diffjax.sde import SDE
 
@@ -36,27 +36,29 @@ class Mixture:
         eps = jax.random.normal(noise, (n, *self.mean.shape[1:]))
         return self.mean[label] + jnp.sqrt(self.var[label]) * eps, label
 
-    def at(self, sde: SDE, t: Time) -> tuple[Array, Array]:
-        """Means and variances of the components of the marginal at t, each (B, K, *d)."""
-        alpha, sigma = expand(sde.alpha(t), self.mean), expand(sde.sigma(t), self.mean)
-        alpha, sigma = alpha[:, None], sigma[:, None]
-        return alpha * self.mean[None], alpha**2 * self.var + sigma**2
+    def components(
+        self, sde: SDE, x: Sample, t: Time, cond: Cond | None = None
+    ) -> tuple[Array, Array, Array]:
+        """Of the marginal at t: log(w_k p_k(x_t)) in nats (B, K), and the posterior means of x0 and
+        eps given component k, each (B, K, *d). -inf where the label excludes k."""
 
-    def logps(self, sde: SDE, x: Sample, t: Time, cond: Cond | None = None) -> Array:
-        """log(w_k N(x_t; component k at t)) in nats, (B, K); -inf where the label excludes k."""
-        mean, var = self.at(sde, t)
-        logp = -0.5 * ((x[:, None] - mean) ** 2 / var + jnp.log(2 * jnp.pi * var))
-        logp = logp.sum(tuple(range(2, logp.ndim))) + jnp.log(self.weight)[None]
-        if cond is None:
-            return logp
-        k = jnp.arange(self.weight.size)[None]
-        label = cond["label"][:, None]
-        chosen = jnp.where(k == label, logp - jnp.log(self.weight)[None], -jnp.inf)
-        return jnp.where(label < 0, logp, chosen)
+        def one(x: Array, t: Array, label: Array) -> tuple[Array, Array, Array]:
+            alpha, sigma = sde.alpha(t), sde.sigma(t)
+            var = alpha**2 * self.var + sigma**2
+            away = x[None] - alpha * self.mean
+            logp = -0.5 * (away**2 / var + jnp.log(2 * jnp.pi * var))
+            logp = logp.sum(tuple(range(1, logp.ndim)))
+            chosen = jnp.where(jnp.arange(self.weight.size) == label, logp, -jnp.inf)
+            logp = jnp.where(label < 0, logp + jnp.log(self.weight), chosen)
+            # eps has a formula of its own: no cancellation at small sigma.
+            return logp, self.mean + alpha * self.var * away / var, sigma * away / var
 
-    def logp(self, sde: SDE, x: Sample, t: Time, cond: Cond | None = None) -> Array:
-        """Log-density of the marginal at t in nats, (B,)."""
-        return jax.nn.logsumexp(self.logps(sde, x, t, cond), axis=1)
+        label = cond["label"] if cond else jnp.full(x.shape[:1], -1)
+        return jax.vmap(one)(x, t, label)
+
+    def logp(self, sde: SDE, x: Sample, t: Time, cond: Cond | None = None) -> Float[Array, " b"]:
+        """Log-density of the marginal at t in nats."""
+        return jax.nn.logsumexp(self.components(sde, x, t, cond)[0], axis=1)
 
     def denoiser(self, sde: SDE) -> MixtureDenoiser:
         """The exact denoiser E[x0 | x_t] under `sde`."""
@@ -74,18 +76,11 @@ class MixtureDenoiser:
     def __call__(
         self, x: Sample, t: Time, cond: Cond | None = None, *, key: Key[Array, ""] | None = None
     ) -> Prediction:
-        """Both views as posterior means; eps has no cancellation at small sigma."""
-        mean, var = self.data.at(self.sde, t)
-        gain = (x[:, None] - mean) / var
-        alpha, sigma = (expand(a, mean) for a in (self.sde.alpha(t), self.sde.sigma(t)))
-        share = expand_components(jax.nn.softmax(self.data.logps(self.sde, x, t, cond), 1), mean)
-        x0 = (share * (self.data.mean + alpha * self.data.var * gain)).sum(1)
-        eps = (share * (sigma * gain)).sum(1)
-        return Prediction(x0, x0, eps)
-
-
-def expand_components(a: Float[Array, "b k"], x: Float[Array, "b k *d"]) -> Array:
-    return a.reshape(a.shape + (1,) * (x.ndim - 2))
+        """Both views as posterior means over the components."""
+        logp, x0, eps = self.data.components(self.sde, x, t, cond)
+        mean = jax.vmap(lambda share, views: jnp.tensordot(share, views, 1))
+        share = jax.nn.softmax(logp, axis=1)
+        return Prediction(mean(share, x0), mean(share, x0), mean(share, eps))
 
 
 def gaussian(mean: Float[Array, "*d"], var: Float[Array, "*d"]) -> Mixture:
@@ -101,7 +96,10 @@ def gaussian_flow(
     x_s - alpha_s mu = sqrt((alpha_s^2 S + sigma_s^2) / (alpha_t^2 S + sigma_t^2))
     (x_t - alpha_t mu), the master oracle of the samplers.
     """
-    at = lambda r: (expand(sde.alpha(r), x), expand(sde.sigma(r), x))
-    (alpha_t, sigma_t), (alpha_s, sigma_s) = at(t), at(s)
-    scale = jnp.sqrt((alpha_s**2 * var + sigma_s**2) / (alpha_t**2 * var + sigma_t**2))
-    return alpha_s * mean + scale * (x - alpha_t * mean)
+
+    def one(x: Array, t: Array, s: Array) -> Array:
+        alpha_t, alpha_s = sde.alpha(t), sde.alpha(s)
+        var_t, var_s = (sde.alpha(r) ** 2 * var + sde.sigma(r) ** 2 for r in (t, s))
+        return alpha_s * mean + jnp.sqrt(var_s / var_t) * (x - alpha_t * mean)
+
+    return jax.vmap(one)(x, t, s)

@@ -76,6 +76,6 @@ def float64(function: Callable[..., PyTree]) -> Callable[..., PyTree]:
     def run(*args: Any) -> Any:
         cpu = jax.local_devices(backend="cpu")[0]
         with jax.ensure_compile_time_eval(), jax.enable_x64(True), jax.default_device(cpu):
-            return jax.tree.map(np.asarray, function(*args))
+            return jax.tree.map(np.asarray, function(*jax.tree.map(jnp.asarray, args)))
 
     return run

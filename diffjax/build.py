@@ -14,6 +14,7 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
 import numpy as np
 
 from diffjax.config import Config, ConfigError, checked, known, nearest
@@ -51,11 +52,13 @@ def experiment(config: Config) -> Experiment:
     known(config, SECTIONS, "config")
     if missing := [s for s in SECTIONS if s not in config]:
         raise ConfigError(f"config.{missing[0]}: missing; needed: {', '.join(SECTIONS)}")
+    for section in SECTIONS[1:]:
+        fields(config[section], f"config.{section}")
     seed = checked(config["seed"], int, "config.seed")
     if not 0 <= seed < 2**32:
         raise ConfigError(f"config.seed={seed}: needs 0 <= seed < 2**32")
     source = functools.cache(construct(SOURCES, config["data"], "config.data", partial=True))
-    data = source("train")
+    data = refuse("config.data")(source)("train")
     classes = config["network"].get("classes", 0)
     if classes not in (0, data.classes):
         raise ConfigError(
@@ -63,7 +66,7 @@ def experiment(config: Config) -> Experiment:
             f"{data.classes} classes; allowed: {data.classes}, or 0 for an unconditional network"
         )
     model = construct_model(config)
-    return Experiment(
+    built = Experiment(
         config=dict(config),
         source=source,
         model=model,
@@ -76,6 +79,8 @@ def experiment(config: Config) -> Experiment:
         shape=data.x.shape[1:],
         classes=classes,
     )
+    refuse("config.network")(jax.eval_shape)(built.initialise)
+    return built
 
 
 def construct_model(config: Config) -> Model:
@@ -110,7 +115,7 @@ def plan(spec: Config, sde: SDE, conditional: bool, place: str = "config.samplin
     known(spec, ("sampler", "grid", "steps", "guidance"), place)
     steps = checked(spec.get("steps", 50), int, f"{place}.steps")
     grid = construct(GRIDS, spec.get("grid", {"name": "uniform"}), f"{place}.grid", partial=True)
-    sampler = construct(SAMPLERS, spec["sampler"], f"{place}.sampler", partial=True)
+    sampler = construct(SAMPLERS, spec.get("sampler", {}), f"{place}.sampler", partial=True)
     times = refuse(f"{place}.grid")(grid)(sde, steps)
     table = refuse(f"{place}.sampler")(sampler)(sde, times)
     weight = float(checked(spec.get("guidance", 1.0), float, f"{place}.guidance"))
@@ -123,18 +128,25 @@ def plan(spec: Config, sde: SDE, conditional: bool, place: str = "config.samplin
 
 
 def construct(
-    table: Mapping[str, Any], spec: Config, place: str, partial: bool = False, **given: Any
+    table: Mapping[str, Any], spec: Any, place: str, partial: bool = False, **given: Any
 ) -> Any:
     """Call the catalogue entry that `spec` names with its arguments, or prepare the call."""
-    if not isinstance(spec, Mapping) or "name" not in spec:
+    fields(spec, place)
+    if "name" not in spec:
         raise ConfigError(f"{place}.name: missing; known: {', '.join(sorted(table))}")
     entry = lookup(table, spec["name"], f"{place}.name")
     arguments = {k: v for k, v in spec.items() if k != "name"}
     return call(entry, arguments, place, partial, **given)
 
 
+def fields(section: Any, place: str) -> None:
+    """Refuse a section that is no mapping."""
+    if not isinstance(section, Mapping):
+        raise ConfigError(f"{place}={section!r}: needs fields, as in {place}.name")
+
+
 def lookup(table: Mapping[str, Any], name: Any, place: str) -> Any:
-    if name not in table:
+    if not isinstance(name, str) or name not in table:
         raise ConfigError(f"{place}={name!r}: unknown{nearest(name, table)}")
     return table[name]
 

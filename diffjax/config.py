@@ -108,9 +108,9 @@ def nearest(name: Any, names: Iterable[str]) -> str:
 
 
 def checked(value: Any, hint: Any, place: str) -> Any:
-    """`value` as the type `hint`, a list as a tuple; ConfigError where it is of another.
+    """`value` as the type `hint`, a list as a tuple, an int as a float; else ConfigError.
 
-    Knows int, float (an int will do), str, bool, None, unions and tuples of these; other hints
+    Knows int, float, str, bool, None, unions and tuples of these; other hints
     are not checked.
     """
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
@@ -121,7 +121,9 @@ def checked(value: Any, hint: Any, place: str) -> Any:
     if origin is not tuple and not set(allowed) <= set(plain):
         return value
     of = type(value)
-    if of in allowed or (of is int and float in allowed):
+    if of in allowed:
         return value
+    if of is int and float in allowed:
+        return float(value)
     wanted = " or ".join(getattr(a, "__name__", str(a)) for a in allowed)
     raise ConfigError(f"{place}={value!r}: needs {wanted}, got {of.__name__}")

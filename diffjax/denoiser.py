@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +33,7 @@ def predict(sde: SDE, x: Sample, t: Time, x0: Sample) -> Prediction:
     return Prediction(x0, x0, eps)
 
 
+@runtime_checkable
 class Denoise(Protocol):
     """All that losses, samplers, guidance and likelihoods see of a model."""
 

@@ -8,7 +8,7 @@ Guidance objects are pytrees: networks that they hold are traced, settings are s
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,7 @@ from diffjax.denoiser import Denoise, Prediction, Sample, Time
 Memory = Any
 
 
+@runtime_checkable
 class Guidance(Protocol):
     """Called with the scalar weight of a row; it alone decides which passes run."""
 

@@ -76,6 +76,8 @@ def denoising(
     condition_dropout: share of samples trained with all conditions missing, for classifier-free
     guidance (arXiv:2207.12598). Metrics: `loss`.
     """
+    if not 0 <= condition_dropout <= 1:
+        raise ValueError(f"condition_dropout={condition_dropout}: needs 0 <= it <= 1")
 
     def loss(
         model: Model, params: Params, batch: Batch, key: Key[Array, ""], state: State

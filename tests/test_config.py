@@ -181,7 +181,6 @@ def test_parse_refuses_an_argument_without_a_value():
     ("value", "hint"),
     [
         (3, int),
-        (3, float),
         (3.5, float),
         ("a", str),
         (True, bool),
@@ -193,6 +192,14 @@ def test_parse_refuses_an_argument_without_a_value():
 )
 def test_checked_lets_the_right_type_through_unchanged(value, hint):
     assert checked(value, hint, "config.a") is value
+
+
+@pytest.mark.parametrize("hint", [float, float | None])
+def test_checked_takes_an_int_for_a_float_as_a_float(hint):
+    """`clip=1` and `clip=1.0` are one setting: as objects they must not differ in type."""
+    made = checked(3, hint, "config.a")
+    assert made == 3
+    assert type(made) is float
 
 
 @pytest.mark.parametrize("value", [[1, 2], (1, 2)])

@@ -12,7 +12,7 @@ from diffjax.data.source import Source
 TRAIN = 1500
 
 
-def digits(split: str = "train") -> Source:
+def digits(split: str) -> Source:
     """uint8 images (N, 8, 8, 1), grey levels 0 to 255: 1,500 in "train", 297 in "test".
 
     The two come from one fixed shuffle of all images. Raises ValueError for another split.

@@ -14,6 +14,13 @@ from diffjax.arrays import Cond
 zeros = nn.initializers.zeros
 
 
+def at_least(least: int, **settings: int) -> None:
+    """Raise ValueError for the first of `settings` that is smaller than `least`."""
+    for name, value in settings.items():
+        if value < least:
+            raise ValueError(f"{name}={value}: needs {name} >= {least}")
+
+
 def sinusoidal(c_noise: Float[Array, " b"], width: int) -> Float[Array, "b w"]:
     """Sines and cosines of c_noise at `width // 2` frequencies, 1 to 1e-4 (arXiv:1706.03762)."""
     half = width // 2

@@ -6,7 +6,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from diffjax.arrays import Cond
-from diffjax.nets.layers import Embedding, zeros
+from diffjax.nets.layers import Embedding, at_least, zeros
 from diffjax.nets.network import Network, linen
 
 
@@ -20,11 +20,11 @@ class MLP(nn.Module):
     @nn.compact
     def __call__(
         self,
-        x: Float[Array, "b d"],
+        x: Float[Array, "b *d"],
         c_noise: Float[Array, " b"],
         cond: Cond | None,
         train: bool = False,
-    ) -> Float[Array, "b d"]:
+    ) -> Float[Array, "b *d"]:
         if x.ndim != 2:
             raise ValueError(f"mlp with input {x.shape}: needs vectors (B, D)")
         emb = Embedding(self.width, self.width, self.classes)(c_noise, cond)
@@ -36,5 +36,7 @@ class MLP(nn.Module):
 
 
 def mlp(width: int = 128, depth: int = 3, classes: int = 0) -> Network:
-    """Network of `MLP` with these settings."""
+    """Network of `MLP` with these settings; ValueError for one that is out of range."""
+    at_least(1, width=width, depth=depth)
+    at_least(0, classes=classes)
     return linen(MLP(width, depth, classes))

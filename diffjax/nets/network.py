@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 from flax import linen as nn
 from jaxtyping import Array, Float, Key
@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Key
 from diffjax.arrays import Cond, Params
 
 
+@runtime_checkable
 class Init(Protocol):
     def __call__(
         self,
@@ -21,6 +22,7 @@ class Init(Protocol):
     ) -> Params: ...
 
 
+@runtime_checkable
 class Apply(Protocol):
     """F (B, ...); `key=None` means evaluation (no dropout)."""
 

@@ -9,11 +9,11 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from diffjax.arrays import Cond
-from diffjax.nets.layers import Embedding, GroupNorm, attention, zeros
+from diffjax.nets.layers import Embedding, GroupNorm, at_least, attention, zeros
 from diffjax.nets.network import Network, linen
 
 Conv = functools.partial(nn.Conv, kernel_size=(3, 3))
-Image = Float[Array, "b h w c"]
+Image = Float[Array, "b h w _"]
 
 
 class Block(nn.Module):
@@ -65,8 +65,12 @@ class UNet(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Image, c_noise: Float[Array, " b"], cond: Cond | None, train: bool = False
-    ) -> Image:
+        self,
+        x: Float[Array, "b *d"],
+        c_noise: Float[Array, " b"],
+        cond: Cond | None,
+        train: bool = False,
+    ) -> Float[Array, "b *d"]:
         self._check(x.shape)
         channels_out = x.shape[-1]
         emb = Embedding(4 * self.channels, self.channels, self.classes)(c_noise, cond)
@@ -115,7 +119,13 @@ def unet(
     classes: int = 0,
     dropout: float = 0.1,
 ) -> Network:
-    """Network of `UNet` with these settings."""
+    """Network of `UNet` with these settings; ValueError for one that is out of range."""
+    at_least(1, channels=channels, blocks=blocks, heads=heads)
+    at_least(0, classes=classes)
+    if not multipliers or min(multipliers) < 1:
+        raise ValueError(f"multipliers={multipliers}: needs at least one, each >= 1")
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout={dropout}: needs 0 <= dropout < 1")
     return linen(
         UNet(channels, tuple(multipliers), blocks, tuple(attention), heads, classes, dropout)
     )

@@ -12,6 +12,8 @@ import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 from orbax.checkpoint.options import AtomicityMode, AtomicityOptions
 
+from diffjax.config import ConfigError
+
 
 class Checkpoints:
     """Checkpoints of one run under `root`, the newest `keep` of them kept.
@@ -42,7 +44,7 @@ class Checkpoints:
     def restore(self, abstract: PyTree) -> Any | None:
         """The newest readable state with the shapes of `abstract`, or None where there is none.
 
-        A damaged checkpoint is named and an older one taken; RuntimeError if all are damaged.
+        A damaged checkpoint is named and an older one taken; ConfigError if all are damaged.
         """
         target = jax.tree.map(_placed, abstract)
         for step in reversed(self.steps()):
@@ -54,7 +56,7 @@ class Checkpoints:
                     "checkpoint %d cannot be read (%s): trying an older one", step, reason
                 )
         if self.steps():
-            raise RuntimeError(f"no checkpoint under {self._manager.directory} can be read")
+            raise ConfigError(f"no checkpoint under {self._manager.directory} can be read")
         return None
 
     def wait(self) -> None:

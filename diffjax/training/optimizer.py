@@ -19,8 +19,12 @@ def adamw(
     for name, value in (("learning_rate", learning_rate), ("clip", clip)):
         if not value > 0:
             raise ValueError(f"{name}={value}: needs {name} > 0")
-    if warmup < 0:
-        raise ValueError(f"warmup={warmup}: needs warmup >= 0")
+    for name, value in (("warmup", warmup), ("weight_decay", weight_decay)):
+        if not value >= 0:
+            raise ValueError(f"{name}={value}: needs {name} >= 0")
+    for name, value in (("b1", b1), ("b2", b2)):
+        if not 0 <= value < 1:
+            raise ValueError(f"{name}={value}: needs 0 <= {name} < 1")
     rate = optax.linear_schedule(learning_rate / (warmup + 1), learning_rate, warmup)
     return optax.chain(
         optax.clip_by_global_norm(clip), optax.adamw(rate, b1, b2, weight_decay=weight_decay)

@@ -48,7 +48,7 @@ def make_step(
         updates, opt_state = optimizer.update(grads, state.optimizer, cast(Any, state.params))
         params = cast(Params, optax.apply_updates(cast(Any, state.params), updates))
         ema = averages.update(state.ema, params, decay(state.step))
-        metrics = metrics | {"grad_norm": optax.global_norm(grads)}
+        metrics = metrics | {"grad_norm": optax.tree.norm(grads)}
         return TrainState(state.step + 1, params, ema, opt_state, loss_state), metrics
 
     return step

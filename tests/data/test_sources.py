@@ -1,0 +1,141 @@
+"""Data sources: shapes, ranges, splits; every entry of the catalogue obeys the same rules."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from diffjax.data import SOURCES, checkerboard, digits, moons, to_float, to_uint8
+
+pytestmark = pytest.mark.fast
+
+
+@pytest.fixture(params=SOURCES)
+def source(request):
+    return SOURCES[request.param]
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_data_are_uint8_images_or_float_points_with_labels_in_range(source, split):
+    data = source(split)
+    assert len(data) == len(data.x) > 0
+    if data.is_image:
+        assert data.x.dtype == np.uint8
+        assert data.x.ndim == 4
+    else:
+        assert data.x.dtype == np.float32
+        assert data.x.ndim == 2
+        assert np.isfinite(data.x).all()
+    if data.classes:
+        assert data.label.dtype == np.int32
+        assert data.label.shape == (len(data),)
+        assert set(np.unique(data.label)) == set(range(data.classes))
+    else:
+        assert data.label is None
+
+
+def test_data_are_the_same_each_time(source):
+    """Else a resumed run would train on other data."""
+    for split in ("train", "test"):
+        a, b = source(split), source(split)
+        np.testing.assert_array_equal(a.x, b.x)
+        np.testing.assert_array_equal(a.label, b.label)
+
+
+def test_train_and_test_share_no_item(source):
+    """Held-out data that were trained on hide memorization."""
+    train, test = source("train").x, source("test").x
+    rows = {row.tobytes() for row in train}
+    assert not any(row.tobytes() in rows for row in test)
+
+
+def test_an_unknown_split_is_refused_with_the_known_ones(source):
+    with pytest.raises(ValueError, match=r"split='valid'.*known: train, test"):
+        source("valid")
+
+
+def test_train_and_test_digits_are_together_all_digits():
+    """Each of the 1,797 images is in exactly one split, with its own label."""
+    pixels, target = load_digits(return_X_y=True)
+    train, test = digits("train"), digits("test")
+    assert (len(train), len(test)) == (1500, 297)
+    together = np.concatenate([train.x, test.x]).reshape(1797, 64)
+    label = np.concatenate([train.label, test.label])
+    original = np.round(pixels * (255 / 16)).astype(np.uint8)
+    mine = np.column_stack([together, label])
+    theirs = np.column_stack([original, target])
+    for a, b in zip(
+        np.unique(mine, axis=0, return_counts=True),
+        np.unique(theirs, axis=0, return_counts=True),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_digits_are_shuffled_before_the_split():
+    """The files are ordered by writer: a plain cut would test on writers never seen."""
+    _, target = load_digits(return_X_y=True)
+    assert (digits("train").label != target[:1500]).mean() > 0.5
+    share = np.bincount(digits("test").label, minlength=10) / 297
+    assert share.min() > 0.05
+
+
+def test_digits_use_the_full_range_of_grey_levels():
+    x = digits("train").x
+    assert x.shape == (1500, 8, 8, 1)
+    assert (x.min(), x.max()) == (0, 255)
+    assert len(np.unique(x)) == 17
+
+
+@pytest.mark.parametrize("make", [moons, checkerboard])
+def test_toy_data_have_about_unit_scale_and_zero_mean(make):
+    """Networks and schedules assume sigma_data near 1."""
+    x = make("train").x
+    assert np.abs(x.mean(0)).max() < 0.1
+    assert 0.5 < x.std() < 1.5
+
+
+def test_settings_of_toy_data_are_obeyed():
+    assert len(moons("train", size=7)) == 7
+    assert len(checkerboard("test", size=7)) == 7
+
+
+def test_moons_without_noise_lie_on_their_half_circles():
+    data = moons("train", size=500, noise=0.0)
+    centre = np.where(data.label[:, None] == 0, [-0.5, -0.25], [0.5, 0.25])
+    np.testing.assert_allclose(np.linalg.norm(data.x - centre, axis=1), 1, atol=1e-6)
+    assert (((data.x - centre)[:, 1] > 0) == (data.label == 0)).mean() > 0.99
+
+
+def test_checkerboard_fills_the_dark_squares_and_no_others():
+    cell = np.floor(checkerboard("train").x / (1.7 / 2) + 2).astype(int)
+    assert cell.min() == 0
+    assert cell.max() == 3
+    colour = cell.sum(1) % 2
+    assert (colour == colour[0]).all()
+    assert len(np.unique(cell, axis=0)) == 8
+
+
+def test_all_grey_levels_survive_the_way_to_floats_and_back():
+    x = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
+    there = to_float(jnp.asarray(x))
+    assert there.dtype == jnp.float32
+    assert (float(there.min()), float(there.max())) == (-1, 1)
+    back = to_uint8(np.asarray(there))
+    assert back.dtype == np.uint8
+    np.testing.assert_array_equal(back, x)
+
+
+def test_floats_beyond_the_range_are_clipped_not_wrapped():
+    """Wrapped around, an over-bright pixel would be black."""
+    np.testing.assert_array_equal(to_uint8(np.array([-9.0, -1.01, 1.01, 9.0])), [0, 0, 255, 255])
+
+
+def test_floats_go_to_the_nearest_grey_level():
+    level = np.array([0.4, 0.6, 254.4, 254.6])
+    np.testing.assert_array_equal(to_uint8(level / 127.5 - 1), [0, 1, 254, 255])
+
+
+def test_points_are_left_as_they_are():
+    x = jnp.asarray([[3.0, -4.0]])
+    np.testing.assert_array_equal(to_float(x), x)

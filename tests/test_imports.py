@@ -1,0 +1,56 @@
+"""What `import diffjax` costs and offers."""
+
+import importlib
+import json
+import subprocess
+import sys
+
+import pytest
+
+import diffjax
+
+pytestmark = pytest.mark.fast
+
+PROBE = """
+import json, sys, time
+began = time.process_time()
+import diffjax
+spent = time.process_time() - began
+heavy = {"jax", "flax", "optax", "orbax", "grain", "numpy", "matplotlib", "sklearn"}
+print(json.dumps([spent, sorted(heavy & set(sys.modules)), diffjax.__version__]))
+diffjax.samplers.ddim
+assert "jax" in sys.modules
+"""
+
+
+def test_importing_the_package_loads_nothing_else():
+    """`--help`, completion and version queries would wait for jax."""
+    done = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, check=True)
+    spent, heavy, version = json.loads(done.stdout)
+    assert heavy == []
+    assert spent < 0.5
+    assert version == diffjax.__version__
+
+
+@pytest.mark.parametrize("module", ["train", "sample", "evaluate"])
+def test_a_command_reads_its_flags_before_it_loads_jax(module):
+    """Else every typo costs seconds."""
+    code = f"import sys, diffjax.{module}; assert 'jax' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("name", [n for n in dir(diffjax) if n != "__version__"])
+def test_every_listed_module_is_there_as_an_attribute(name):
+    assert getattr(diffjax, name) is importlib.import_module(f"diffjax.{name}")
+
+
+def test_functions_are_reached_through_the_package():
+    from diffjax.samplers.first_order import ddim
+
+    assert diffjax.samplers.ddim is ddim
+
+
+def test_an_unknown_attribute_is_refused_with_the_known_ones():
+    with pytest.raises(AttributeError, match=r"no attribute 'sampler'.*'samplers'"):
+        _ = diffjax.sampler
+    assert not hasattr(diffjax, "train_loop")

@@ -1,0 +1,107 @@
+"""Pictures: a wrong tile, order or colour would show other samples than were made."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from diffjax import plot
+
+pytestmark = pytest.mark.fast
+WHITE = 255
+
+
+def numbered(n: int, h: int = 4, w: int = 4, c: int = 1) -> np.ndarray:
+    """Images of one grey level each: their own number."""
+    return np.broadcast_to(np.arange(n, dtype=np.uint8)[:, None, None, None], (n, h, w, c)).copy()
+
+
+def tiles(picture: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    """Grey level in the middle of each tile, (rows, columns)."""
+    h, w = (picture.shape[0] - 2) // rows, (picture.shape[1] - 2) // columns
+    return picture[2 + h // 2 - 1 :: h, 2 + w // 2 - 1 :: w, 0][:rows, :columns]
+
+
+@pytest.mark.parametrize(("n", "columns"), [(6, 3), (6, 2), (1, 1), (9, 3)])
+def test_images_stand_row_by_row(n, columns):
+    picture = plot.grid(numbered(n), columns)
+    expected = np.arange(n).reshape(-1, columns)
+    np.testing.assert_array_equal(tiles(picture, *expected.shape), expected)
+
+
+@pytest.mark.parametrize(("n", "rows", "columns"), [(5, 2, 3), (7, 3, 3), (2, 1, 2)])
+def test_a_last_row_that_is_not_full_is_left_white(n, rows, columns):
+    found = tiles(plot.grid(numbered(n)), rows, columns).ravel()
+    np.testing.assert_array_equal(found[:n], np.arange(n))
+    assert (found[n:] == WHITE).all()
+
+
+def test_a_picture_is_uint8_with_three_colours_and_white_gaps():
+    picture = plot.grid(numbered(4))
+    assert picture.dtype == np.uint8
+    assert picture.shape[2] == 3
+    for edge in (picture[0], picture[-1], picture[:, 0], picture[:, -1]):
+        assert (edge == WHITE).all()
+
+
+def test_small_images_are_enlarged_without_blurring():
+    image = np.array([[0, 50], [100, 150]], np.uint8).reshape(1, 2, 2, 1)
+    picture = plot.grid(image, tile=8)
+    assert picture.shape == (12, 12, 3)
+    np.testing.assert_array_equal(picture[2:10, 2:10, 0], image[0, :, :, 0].repeat(4, 0).repeat(4, 1))
+
+
+def test_large_images_keep_their_size():
+    assert plot.grid(numbered(1, 100, 80)).shape == (104, 84, 3)
+
+
+def test_colours_stay_and_a_fourth_channel_is_left_out():
+    image = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 4), dtype=np.uint8)
+    np.testing.assert_array_equal(plot.grid(image)[2:-2, 2:-2], image[0, ..., :3])
+    np.testing.assert_array_equal(plot.grid(image[..., :3])[2:-2, 2:-2], image[0, ..., :3])
+
+
+def test_labels_in_turn_stand_in_one_column_per_class():
+    label = np.arange(12) % 3
+    picture = plot.samples(numbered(12), label)
+    np.testing.assert_array_equal(tiles(picture, 4, 3), np.arange(12).reshape(4, 3))
+
+
+@pytest.mark.parametrize(
+    "label",
+    [None, np.zeros(9, int), np.array([0, 0, 1, 1, 2, 2, 0, 1, 2]), np.arange(9)],
+    ids=["none", "one class", "not in turn", "each once"],
+)
+def test_other_labels_give_a_square(label):
+    found = tiles(plot.samples(numbered(9), label), 3, 3)
+    np.testing.assert_array_equal(found, np.arange(9).reshape(3, 3))
+
+
+@pytest.mark.parametrize("label", [None, np.arange(50) % 2], ids=["unlabelled", "labelled"])
+def test_points_become_a_picture_with_ink_where_they_are(label):
+    points = np.full((50, 2), 1.0) + np.linspace(0, 0.2, 50)[:, None]
+    picture = plot.samples(points, label)
+    assert picture.dtype == np.uint8
+    assert picture.ndim == 3 and picture.shape[2] == 3
+    coloured = np.ptp(picture.astype(int), axis=2) > 30
+    y, x = np.nonzero(coloured)
+    assert len(x) > 20
+    assert x.min() > picture.shape[1] / 2
+    assert y.max() < picture.shape[0] / 2
+
+
+def test_points_are_coloured_by_label():
+    points = np.random.default_rng(0).normal(size=(200, 2)) * 0.5
+    colours = [
+        len(np.unique(p[np.ptp(p.astype(int), axis=2) > 60] // 64, axis=0))
+        for p in (plot.scatter(points), plot.scatter(points, np.arange(200) % 5))
+    ]
+    assert colours[1] > colours[0]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_saved_picture_reads_back_as_it_was(tmp_path, channels):
+    image = np.random.default_rng(0).integers(0, 256, (5, 7, channels), dtype=np.uint8)
+    path = tmp_path / "new" / "a.png"
+    plot.save(path, image)
+    read = np.asarray(Image.open(path))
+    np.testing.assert_array_equal(read, image[..., 0] if channels == 1 else image)

@@ -1,0 +1,190 @@
+"""The train step against problems whose every step is known in closed form."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from diffjax.arrays import stream
+from diffjax.denoiser import Model
+from diffjax.losses import denoising
+from diffjax.nets import Network, mlp
+from diffjax.parameterization import X0, V
+from diffjax.schedules import Cosine
+from diffjax.sde import VP
+from diffjax.training import ema as averages
+from diffjax.training.ema import EMAS, Constant
+from diffjax.training.optimizer import adamw
+from diffjax.training.step import TrainState, make_step
+
+pytestmark = pytest.mark.fast
+
+SDE = VP(Cosine(), t_min=1e-3, t_max=0.995)
+POINT = jnp.array([0.5, -1.0])
+
+
+def constant_init(key, x, c_noise, cond):
+    return {"c": jnp.zeros(x.shape[1:])}
+
+
+def constant_apply(params, x, c_noise, cond, *, key=None):
+    return jnp.broadcast_to(params["c"], x.shape)
+
+
+CONSTANT = Model(SDE, X0(), Network(constant_init, constant_apply))
+"""F = c whatever the input: on data that are all one point p the loss is exactly mean (c - p)^2."""
+
+
+CONSTANT_V = Model(SDE, V(), CONSTANT.network)
+"""The same where the loss depends on the noise."""
+
+
+def begin(model, optimizer, shape=(2,)):
+    params = model.init(jax.random.key(0), jnp.zeros((1, *shape)))
+    copy = jax.tree.map(jnp.copy, params)
+    return TrainState(jnp.zeros((), jnp.int32), params, copy, optimizer.init(params), ())
+
+
+def points(n: int = 16):
+    return {"x": jnp.broadcast_to(POINT, (n, 2)), "cond": {}}
+
+
+def run(model, optimizer, decay, steps, seed=0, loss=None, batch=None):
+    """All states and metrics of a short training."""
+    step = jax.jit(make_step(model, loss or denoising(), optimizer, decay, seed))
+    states, rows = [begin(model, optimizer)], []
+    for _ in range(steps):
+        state, metrics = step(states[-1], batch or points())
+        states.append(state)
+        rows.append(jax.device_get(metrics))
+    return states, rows
+
+
+def test_gradient_descent_on_one_point_follows_its_closed_form():
+    """c_k = p (1 - (1 - rate)^k): the loss, its gradient and the update are all as they should."""
+    rate = 0.2
+    states, rows = run(CONSTANT, optax.sgd(rate), Constant(0.5), 10)
+    far = (1 - rate) ** np.arange(11)
+    for state, f in zip(states, far, strict=True):
+        np.testing.assert_allclose(state.params["network"]["c"], POINT * (1 - f), atol=1e-6)
+    for row, f in zip(rows, far, strict=False):
+        np.testing.assert_allclose(row["loss"], float((POINT**2).mean()) * f**2, rtol=1e-5)
+        np.testing.assert_allclose(row["grad_norm"], float(jnp.linalg.norm(POINT)) * f, rtol=1e-5)
+    assert [int(s.step) for s in states] == list(range(11))
+
+
+@pytest.mark.parametrize("decay", [make() for make in EMAS.values()], ids=list(EMAS))
+def test_the_average_follows_its_recursion_and_moves(decay):
+    """Averages taken of the old parameters, or with a decay of the wrong step, lag by one."""
+    states, _ = run(CONSTANT, optax.sgd(0.2), decay, 6)
+    mean = np.zeros(2)
+    for k, state in enumerate(states[1:]):
+        d = float(decay(jnp.asarray(k)))
+        assert 0 <= d < 1
+        mean = d * mean + (1 - d) * np.asarray(state.params["network"]["c"], np.float64)
+        np.testing.assert_allclose(state.ema["network"]["c"], mean, rtol=1e-5)
+    assert not np.allclose(states[-1].ema["network"]["c"], states[-1].params["network"]["c"])
+    assert not np.allclose(states[-1].ema["network"]["c"], states[0].ema["network"]["c"])
+
+
+def test_an_average_of_decay_zero_is_the_parameters_themselves():
+    params, old = {"a": jnp.arange(3.0)}, {"a": jnp.full(3, 9.0)}
+    np.testing.assert_array_equal(averages.update(old, params, jnp.zeros(()))["a"], params["a"])
+    np.testing.assert_array_equal(averages.update(old, params, jnp.ones(()))["a"], old["a"])
+
+
+def test_training_a_network_lowers_the_loss():
+    """Data at one point: the x0 network has to learn one constant, to any precision."""
+    model = Model(SDE, X0(), mlp(width=16, depth=1))
+    _, rows = run(model, adamw(learning_rate=1e-2), Constant(0.9), 120)
+    assert rows[-1]["loss"] < 1e-3 * rows[0]["loss"]
+
+
+def noisy(seed: int, steps: int = 3):
+    model = Model(SDE, V(), mlp(width=8, depth=1))
+    return run(model, adamw(warmup=3), Constant(0.9), steps, seed)
+
+
+@pytest.fixture(scope="module")
+def first():
+    return noisy(0)
+
+
+def test_two_runs_are_equal_bit_by_bit(first):
+    (a, rows_a), (b, rows_b) = first, noisy(0)
+    for x, y in zip(jax.tree.leaves((a, rows_a)), jax.tree.leaves((b, rows_b)), strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+def test_another_seed_gives_other_noise(first):
+    assert first[1][0]["loss"] != noisy(1, 1)[1][0]["loss"]
+
+
+def test_the_noise_of_step_k_is_that_of_seed_and_k():
+    """Recomputed from the loss alone with the key of (seed, "train", k): nothing else enters."""
+    seed = 5
+    states, rows = run(CONSTANT_V, optax.sgd(0.0), Constant(0.9), 4, seed)
+    for k, row in enumerate(rows):
+        key = jax.random.fold_in(stream(seed, "train"), k)
+        value = denoising()(CONSTANT_V, states[0].params, points(), key, ())[0]
+        np.testing.assert_allclose(row["loss"], value, rtol=1e-5)
+    assert len({float(row["loss"]) for row in rows}) == len(rows)
+
+
+def test_uint8_images_are_seen_as_floats_from_minus_one_to_one():
+    """White pixels, x0 = 1: a network that says 0 has loss 1 exactly."""
+    batch = {"x": jnp.full((4, 2), 255, jnp.uint8), "cond": {}}
+    _, rows = run(CONSTANT, optax.sgd(0.1), Constant(0.5), 1, batch=batch)
+    np.testing.assert_allclose(rows[0]["loss"], 1.0, rtol=1e-6)
+
+
+def test_the_loss_state_is_carried_from_step_to_step():
+    """Losses that learn (importance sampling) would start anew at every step."""
+
+    def counting(model, params, batch, key, state):
+        value = (params["network"]["c"] ** 2).sum()
+        return value, {"loss": value}, state + 1
+
+    optimizer = optax.sgd(0.1)
+    step = make_step(CONSTANT, counting, optimizer, Constant(0.5), 0)
+    state = begin(CONSTANT, optimizer)._replace(loss=jnp.zeros(()))
+    for _ in range(3):
+        state, _ = step(state, points())
+    assert float(state.loss) == 3
+
+
+def test_the_optimizer_state_advances(first):
+    """A dropped optimizer state would leave Adam without memory and the warm-up at its start."""
+    states, _ = first
+    counts = [
+        [int(leaf) for leaf in jax.tree.leaves(s.optimizer) if leaf.dtype == jnp.int32]
+        for s in states
+    ]
+    assert counts[0]
+    assert all(len(set(c)) == 1 for c in counts)
+    assert [c[0] for c in counts] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("warmup", [0, 4])
+def test_the_first_updates_of_adamw_have_the_size_of_the_warm_up(warmup):
+    """Adam's first update is the learning rate itself, at warm-up 1 / (warmup + 1) of it."""
+    optimizer = adamw(learning_rate=1e-2, warmup=warmup)
+    states, _ = run(CONSTANT, optimizer, Constant(0.5), 6)
+    c = [np.asarray(s.params["network"]["c"]) for s in states]
+    moved = [np.abs(b - a).max() for a, b in itertools.pairwise(c)]
+    np.testing.assert_allclose(moved[0], 1e-2 / (warmup + 1), rtol=1e-3)
+    np.testing.assert_allclose(moved[5], 1e-2, rtol=0.05)
+
+
+def test_the_step_keeps_every_type_and_shape():
+    """A state that changes its type compiles again at every step, and no checkpoint fits it."""
+    model, optimizer = Model(SDE, V(), mlp(width=8, depth=1)), adamw()
+    state = begin(model, optimizer)
+    step = make_step(model, denoising(), optimizer, Constant(0.9), 0)
+    after, metrics = jax.eval_shape(step, state, points())
+    kinds = lambda tree: jax.tree.map(lambda a: (a.shape, a.dtype, a.weak_type), tree)
+    assert kinds(after) == kinds(jax.eval_shape(lambda: state))
+    assert all(m.shape == () for m in jax.tree.leaves(metrics))

@@ -1,0 +1,138 @@
+"""Metrics: each step of a run once, however often it was interrupted."""
+
+import json
+import types
+from io import BytesIO
+
+import numpy as np
+import pytest
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboardX import event_file_writer
+
+from diffjax.training.writers import JSONL, TensorBoard, Writer
+
+pytestmark = [pytest.mark.fast, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
+
+
+def rows(path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def write(path, start: int, steps) -> None:
+    writer = JSONL(path, start)
+    for step in steps:
+        writer.scalars(step, {"loss": step / 10})
+    writer.close()
+
+
+def test_lines_are_readable_json_in_order(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    write(path, 0, [5, 10])
+    assert rows(path) == [{"step": 5, "loss": 0.5}, {"step": 10, "loss": 1.0}]
+
+
+def test_a_line_is_on_disk_as_soon_as_it_is_written(tmp_path):
+    """After kill -9 nothing else is left."""
+    path = tmp_path / "metrics.jsonl"
+    writer = JSONL(path, 0)
+    writer.scalars(5, {"loss": 1.0})
+    assert rows(path) == [{"step": 5, "loss": 1.0}]
+    writer.close()
+
+
+@pytest.mark.parametrize("start", [0, 5, 7, 10, 15])
+def test_a_resumed_run_has_every_step_once(tmp_path, start):
+    """Steps after the checkpoint are done again: both lines would be kept otherwise."""
+    path = tmp_path / "metrics.jsonl"
+    write(path, 0, [5, 10, 15])
+    write(path, start, [s for s in (5, 10, 15, 20) if s > start])
+    assert [r["step"] for r in rows(path)] == [5, 10, 15, 20]
+
+
+@pytest.mark.parametrize(
+    "rest", ["{", '{"step": 10, "lo', '{"step": 10}\n{"st', '{"step"\n', "\n", "\0\0\0\0"]
+)
+def test_a_damaged_last_line_is_removed(tmp_path, rest):
+    """A kill or a full disk cuts a line: joined with the next one it would spoil both."""
+    path = tmp_path / "metrics.jsonl"
+    write(path, 0, [5])
+    with path.open("a") as file:
+        file.write(rest)
+    write(path, 5, [10])
+    assert [r["step"] for r in rows(path)] == [5, 10]
+
+
+def test_a_whole_last_line_without_its_end_is_not_joined_to_the_next(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 5, "loss": 0.5}')
+    write(path, 5, [10])
+    assert [r["step"] for r in rows(path)] == [5, 10]
+
+
+def test_a_file_with_nothing_to_remove_is_left_as_it_is(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    write(path, 0, [5, 10])
+    before = path.stat().st_ino, path.read_bytes()
+    write(path, 10, [])
+    assert (path.stat().st_ino, path.read_bytes()) == before
+    assert [p.name for p in tmp_path.iterdir()] == ["metrics.jsonl"]
+
+
+def test_the_writers_are_writers(tmp_path):
+    for made in (JSONL(tmp_path / "a.jsonl", 0), TensorBoard(tmp_path / "b", 0)):
+        assert isinstance(made, Writer)
+        made.image(1, "samples", np.zeros((2, 2, 3), np.uint8))
+        made.close()
+
+
+@pytest.fixture
+def board(tmp_path, monkeypatch):
+    """Write scalars as a run begun at `start`, in an event file of a later second each time."""
+    clock = types.SimpleNamespace(now=1_700_000_000.0, time=lambda: clock.now)
+    monkeypatch.setattr(event_file_writer, "time", clock)  # its file names are in seconds
+
+    def run(start: int, steps, image=None) -> None:
+        clock.now += 10
+        writer = TensorBoard(tmp_path, start)
+        for step in steps:
+            writer.scalars(step, {"loss": step / 10 + start / 1000, "rate": 1.0})
+            if image is not None:
+                writer.image(step, "samples", image)
+        writer.close()
+
+    return run
+
+
+def accumulated(folder) -> EventAccumulator:
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    return events
+
+
+def test_tensorboard_reads_the_scalars(tmp_path, board):
+    board(0, [5, 10])
+    events = accumulated(tmp_path)
+    assert set(events.Tags()["scalars"]) == {"loss", "rate"}
+    assert [(e.step, pytest.approx(e.value)) for e in events.Scalars("loss")] == [(5, 0.5), (10, 1)]
+
+
+def test_tensorboard_reads_the_images(tmp_path, board):
+    image = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
+    board(0, [5], image)
+    (event,) = accumulated(tmp_path).Images("samples")
+    assert (event.step, event.height, event.width) == (5, 6, 9)
+    read = np.asarray(Image.open(BytesIO(event.encoded_image_string)).convert("RGB"))
+    np.testing.assert_array_equal(read, image)
+
+
+@pytest.mark.parametrize("start", [0, 5, 10])
+def test_tensorboard_shows_a_resumed_run_once(tmp_path, board, start):
+    """Curves that fold back at every restart cannot be read."""
+    board(0, [5, 10, 15])
+    board(start, [s for s in (5, 10, 15, 20) if s > start])
+    events = accumulated(tmp_path).Scalars("loss")
+    assert [e.step for e in events] == [5, 10, 15, 20]
+    for e in events:
+        again = start / 1000 if e.step > start else 0
+        assert e.value == pytest.approx(e.step / 10 + again)
