@@ -88,7 +88,9 @@ def test_labels_select_components(x64):
 
     @jax.jit
     def means(label):
-        alone = [gaussian(m, v).denoiser(sde)(x, t).x0 for m, v in zip(data.mean, data.var, strict=True)]
+        alone = [
+            gaussian(m, v).denoiser(sde)(x, t).x0 for m, v in zip(data.mean, data.var, strict=True)
+        ]
         both = data.denoiser(sde)(x, t, {"label": label}).x0, data.denoiser(sde)(x, t).x0
         return *both, alone
 

@@ -57,13 +57,13 @@ def silent(sde, parameterization, seen=None):
     return Model(sde, parameterization, Network(init, apply)), {"network": {}}
 
 
-# Weighted error of F at noise level (alpha, sigma), where var_x0 and var_eps are those of the views.
+# Weighted error of F at a noise level, given its own and those of the two views.
 CLOSED = {
     "uniform_output": lambda target, var_x0, var_eps: target,
     "uniform_x0": lambda target, var_x0, var_eps: var_x0,
     "uniform_eps": lambda target, var_x0, var_eps: var_eps,
 }
-# Var F given x_t as a multiple of Var x0 (MATH: error factors; d eps = -alpha / sigma d x0).
+# Var F given x_t as a multiple of Var x0, the error factors (d eps = -alpha / sigma d x0).
 FACTOR = {
     "eps": lambda alpha, sigma: (alpha / sigma) ** 2,
     "x0": lambda alpha, sigma: np.ones_like(alpha),
@@ -109,7 +109,7 @@ def test_expected_loss_of_the_perfect_network(frame, parameterization):
 
 @pytest.mark.parametrize("frame", SDES)
 def test_error_factors_make_losses_equal_across_parameterizations(frame, x64):
-    """MATH 12: the same imperfect denoiser would be judged differently as eps, x0 or v."""
+    """The same imperfect denoiser would be judged differently as eps, x0 or v."""
     sde = SDES[frame](Linear(), t_min=0.01)
     batch = {"x": jnp.asarray(np.random.default_rng(0).normal(size=(32, 8)))}
 

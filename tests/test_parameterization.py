@@ -1,6 +1,5 @@
 """Targets, input scale, noise labels, and what a parameterization refuses."""
 
-
 import jax
 import jax.numpy as jnp
 import numpy as np

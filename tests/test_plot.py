@@ -47,7 +47,9 @@ def test_small_images_are_enlarged_without_blurring():
     image = np.array([[0, 50], [100, 150]], np.uint8).reshape(1, 2, 2, 1)
     picture = plot.grid(image, tile=8)
     assert picture.shape == (12, 12, 3)
-    np.testing.assert_array_equal(picture[2:10, 2:10, 0], image[0, :, :, 0].repeat(4, 0).repeat(4, 1))
+    np.testing.assert_array_equal(
+        picture[2:10, 2:10, 0], image[0, :, :, 0].repeat(4, 0).repeat(4, 1)
+    )
 
 
 def test_large_images_keep_their_size():

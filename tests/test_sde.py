@@ -111,7 +111,7 @@ def test_prior_is_the_noise_at_t_max(frame, schedule):
     """Samplers would start from the wrong variance (1 instead of sigma(t_max)^2 in VE)."""
     sde = make(frame, schedule)
     sigma = float(ends(sde).sigma[1])
-    beta, b = BETA[schedule](sde.schedule, sde.t_max)
+    _, b = BETA[schedule](sde.schedule, sde.t_max)
     exact = {"vp": -np.expm1(-b), "ve": np.expm1(b)}[frame]
     assert sigma**2 == pytest.approx(exact, rel=1e-9)
     x = sde.prior(jax.random.key(0), (16, 50, 5))

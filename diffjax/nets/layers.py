@@ -73,20 +73,20 @@ class GroupNorm(nn.Module):
         groups = max(g for g in range(1, min(self.groups, channels) + 1) if channels % g == 0)
         scale = self.param("scale", nn.initializers.ones, (channels,))
         bias = self.param("bias", zeros, (channels,))
-        space = tuple(range(1, x.ndim - 1))
-        by_group = lambda m: jnp.repeat(
-            m.reshape(-1, groups, channels // groups).mean(-1), channels // groups, axis=-1
-        )
-        x32 = x.astype(jnp.float32)
-        # Centring on one value per channel keeps the one-pass variance from cancelling.
-        pivot = jax.lax.stop_gradient(x32[(slice(None), *(0,) * len(space))])
-        pivot = by_group(pivot)
-        wide = lambda a: a.reshape(a.shape[0], *(1,) * len(space), channels)
-        centred = x32 - wide(pivot)
-        mean = by_group(centred.mean(space))
-        var = by_group((centred**2).mean(space)) - mean**2
+
+        def by_group(a: Array) -> Array:
+            """Mean of (B, C) over the channels of each group, back at (B, C)."""
+            mean = a.reshape(-1, groups, channels // groups).mean(-1)
+            return jnp.repeat(mean, channels // groups, axis=-1)
+
+        flat = x.astype(jnp.float32).reshape(x.shape[0], -1, channels)
+        # Centred near its mean, the one-pass variance does not cancel.
+        centred = flat - jax.lax.stop_gradient(by_group(flat[:, 0]))[:, None]
+        mean = by_group(centred.mean(1))
+        var = by_group((centred**2).mean(1)) - mean**2
         factor = scale[None] * jax.lax.rsqrt(var + self.epsilon)
-        return (centred * wide(factor) + wide(bias[None] - mean * factor)).astype(x.dtype)
+        out = centred * factor[:, None] + (bias[None] - mean * factor)[:, None]
+        return out.reshape(x.shape).astype(x.dtype)
 
 
 def attention(

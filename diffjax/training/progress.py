@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -14,7 +15,9 @@ class Progress:
     """Counts `unit`s up to `total`, beginning at `start`; shows rate, time left and metrics."""
 
     def __init__(self, name: str, total: int, unit: str, start: int = 0):
-        self._terminal = sys.stderr.isatty()
+        # A terminal that knows no width (0 columns) would show an empty bar.
+        err = sys.stderr
+        self._terminal = err.isatty() and os.get_terminal_size(err.fileno()).columns > 0
         self._bar = tqdm(
             total=total,
             initial=start,

@@ -1,0 +1,192 @@
+"""Every network: plain functions over a plain dict, that use all that they are given."""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from diffjax.nets import NETWORKS, mlp, unet
+
+CLASSES = 3
+# Small settings, and the shape of one input. Few channels: norms with one channel per group would
+# remove what the embedding adds.
+SMALL = {
+    "unet": (
+        {"channels": 6, "multipliers": (1, 2), "blocks": 1, "attention": (2,), "heads": 2},
+        (4, 4, 3),
+    ),
+    "mlp": ({"width": 12, "depth": 2}, (5,)),
+}
+DROPOUT = {"unet"}
+every = pytest.mark.parametrize("name", NETWORKS)
+B = 4
+
+
+def seed(n):
+    """A key whose program compiles fast; networks draw dozens of tensors."""
+    return jax.random.key(n, impl="unsafe_rbg")
+
+
+def test_every_network_has_a_small_version():
+    """A network in the catalogue without small settings here would go untested."""
+    assert set(SMALL) == set(NETWORKS)
+
+
+def inputs(shape):
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(B, *shape)), jnp.float32)
+    return x, jnp.linspace(1.0, 900.0, B), {"label": jnp.array([0, 1, 2, -1])}
+
+
+@functools.cache
+def made(name):
+    """A small network, its fresh parameters, and both forms of `apply`, compiled once."""
+    settings, shape = SMALL[name]
+    network = NETWORKS[name](classes=CLASSES, **settings)
+    params = jax.jit(network.init)(seed(0), *inputs(shape))
+    return network, params, jax.jit(network.apply)
+
+
+def redrawn(params):
+    """Every tensor at random: fresh networks say zero, whatever their parts do."""
+    leaves, tree = jax.tree.flatten(params)
+    rng = np.random.default_rng(1)
+    draw = lambda a: jnp.asarray(0.3 * rng.normal(size=a.shape), a.dtype)
+    return jax.tree.unflatten(tree, [draw(a) for a in leaves])
+
+
+@every
+def test_parameters_are_a_plain_nested_dict(name):
+    """Checkpoints, EMA and optimizers would depend on the network library."""
+    plain = lambda tree: (
+        type(tree) is dict
+        and all(
+            plain(v) or (isinstance(v, jax.Array) and v.dtype == jnp.float32) for v in tree.values()
+        )
+    )
+    assert plain(made(name)[1])
+
+
+@every
+@pytest.mark.fast
+def test_fresh_network_says_zero(name):
+    """Training would start from the loss of a random function instead of that of the prior."""
+    _, params, apply = made(name)
+    x, c_noise, cond = inputs(SMALL[name][1])
+    output = apply(params, x, c_noise, cond)
+    chex.assert_trees_all_equal(output, jnp.zeros_like(x))
+    assert np.abs(apply(redrawn(params), x, c_noise, cond)).max() > 1e-2
+
+
+@every
+@pytest.mark.fast
+def test_output_depends_on_every_input(name):
+    """An input would not be wired in, or samples of a batch mix."""
+    _, params, apply = made(name)
+    params, (x, c_noise, cond) = redrawn(params), inputs(SMALL[name][1])
+    output = apply(params, x, c_noise, cond)
+    first = np.arange(B) == 0
+    for changed in (
+        (x.at[0].multiply(1.1), c_noise, cond),
+        (x, c_noise.at[0].add(100.0), cond),
+        (x, c_noise, {"label": cond["label"].at[0].set(2)}),
+        (x, c_noise, {"label": cond["label"].at[0].set(-1)}),
+    ):
+        moved = np.abs(apply(params, *changed) - output).reshape(B, -1).max(1)
+        np.testing.assert_array_equal(moved > 1e-3 * np.abs(output).max(), first)
+        assert (moved[1:] <= 1e-5 * np.abs(output).max()).all()
+
+
+@every
+def test_missing_label_has_one_meaning(name):
+    """Guidance would compare with another reference than dropout has trained."""
+    _, params, apply = made(name)
+    params, (x, c_noise, cond) = redrawn(params), inputs(SMALL[name][1])
+    null = apply(params, x, c_noise, {"label": jnp.full_like(cond["label"], -1)})
+    chex.assert_trees_all_close(apply(params, x, c_noise, None), null, atol=1e-5)
+    program = lambda cond: apply.lower(params, x, c_noise, cond).as_text()
+    assert program({}) == program(None)
+
+
+@every
+def test_key_decides_about_dropout(name):
+    """Evaluation would be random, or training without dropout."""
+    _, params, apply = made(name)
+    params, (x, c_noise, cond) = redrawn(params), inputs(SMALL[name][1])
+    evaluation = apply(params, x, c_noise, cond)
+    chex.assert_trees_all_equal(apply(params, x, c_noise, cond, key=None), evaluation)
+    one, two = (apply(params, x, c_noise, cond, key=seed(k)) for k in (1, 2))
+    if name in DROPOUT:
+        assert np.abs(one - two).max() > 1e-3 < np.abs(one - evaluation).max()
+        chex.assert_trees_all_equal(apply(params, x, c_noise, cond, key=seed(1)), one)
+    else:
+        chex.assert_trees_all_close((one, two), (evaluation, evaluation), atol=1e-5)
+
+
+@every
+def test_equal_networks_are_equal(name):
+    """Each new but equal model would compile the training step again."""
+    settings, _ = SMALL[name]
+    make = lambda: NETWORKS[name](classes=CLASSES, **settings)
+    assert make() == make() and hash(make()) == hash(make())
+    assert make() != NETWORKS[name](classes=CLASSES + 1, **settings)
+
+
+def shapes(network, shape, cond=None):
+    """Output shape, without running anything."""
+    x, t = jnp.zeros((2, *shape)), jnp.zeros(2)
+    params = jax.eval_shape(network.init, seed(0), x, t, cond)
+    return jax.eval_shape(network.apply, params, x, t, cond).shape[1:]
+
+
+@pytest.mark.parametrize(("channels", "shape"), [(6, (8, 8, 1)), (10, (4, 12, 3)), (6, (12, 4, 5))])
+@pytest.mark.fast
+def test_unet_takes_any_channels_and_sides(channels, shape):
+    """Other data than square RGB would fail deep inside the network."""
+    network = unet(channels, (1, 2), blocks=1, attention=(4,), heads=2)
+    assert shapes(network, shape) == shape
+
+
+def test_unet_has_the_levels_and_attention_that_it_is_asked_for():
+    """Settings of a config would be ignored."""
+    x, t = jnp.zeros((2, 8, 8, 1)), jnp.zeros(2)
+    tree = lambda **settings: jax.eval_shape(
+        unet(8, **{"multipliers": (1, 2), "blocks": 1, "heads": 2, **settings}).init,
+        seed(0), x, t, None,
+    )  # fmt: skip
+    count = lambda params, kind: sum(k.startswith(kind) for k in params)
+    plain = tree(attention=())
+    assert count(plain, "SelfAttention") == 1
+    assert count(tree(attention=(4,)), "SelfAttention") == 1 + 1 + 2  # middle, down, up
+    assert count(plain, "Block") == 2 + 2 + 4  # down, middle, up
+    assert count(tree(attention=(), blocks=2), "Block") == 4 + 2 + 6
+    widest = max(a.shape[-1] for a in jax.tree.leaves(plain["Block_1"]))
+    assert widest == 16
+
+
+@pytest.mark.parametrize(
+    ("network", "shape", "message"),
+    [
+        (unet(8, (1, 2, 2), heads=2), (6, 8, 1), r"divisible by 4; change multipliers=\(1, 2, 2\)"),
+        (unet(8, (1, 2), heads=2), (8, 5, 1), "divisible by 2"),
+        (unet(8, (1, 2), heads=2), (8,), r"needs \(B, H, W, C\)"),
+        (unet(8, (1, 2), heads=3), (8, 8, 1), "heads=3: must divide the width 8"),
+        (mlp(8), (4, 4, 1), r"mlp with input .*needs vectors \(B, D\)"),
+    ],
+)
+def test_what_cannot_work_is_refused_by_name(network, shape, message):
+    """The error would come from a reshape or a concatenation deep inside."""
+    with pytest.raises(ValueError, match=message):
+        shapes(network, shape)
+
+
+@every
+@pytest.mark.parametrize(("classes", "unknown"), [(0, "label"), (CLASSES, "text")])
+def test_unknown_condition_is_refused_by_name(name, classes, unknown):
+    """A condition would be ignored, and training look fine."""
+    settings, shape = SMALL[name]
+    network = NETWORKS[name](classes=classes, **settings)
+    with pytest.raises(ValueError, match=rf"condition \['{unknown}'\]"):
+        shapes(network, shape, {unknown: jnp.zeros(2, jnp.int32)})

@@ -1,0 +1,95 @@
+"""Sample k of a run depends on (seed, k) and its label, not on the batch that it travels in."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from diffjax.analytic import Mixture
+from diffjax.arrays import keys_at, stream
+from diffjax.grids import uniform
+from diffjax.guidance import ClassifierFree, Conditional
+from diffjax.samplers import ancestral, initial, sample
+from diffjax.samplers.generate import Generation, Plan, generate
+from diffjax.schedules import Linear
+from diffjax.sde import VE, VP, levels
+
+SDE, SHAPE = VP(Linear()), (2,)
+LABEL = np.array([0, 1, 0, 1, 1, 0, -1, 1])
+
+
+def denoise():
+    mean = jnp.array([[-1.0, 0.5], [1.0, 0.0]])
+    return Mixture(jnp.array([0.7, 0.3]), mean, 0.1 + 0.1 * mean**2).denoiser(SDE)
+
+
+def plan(guidance=Conditional()):
+    return Plan(ancestral(SDE, uniform(SDE, 6)), guidance)
+
+
+def run(seed=0, num=8, batch_size=8, label=LABEL):
+    label = None if label is None else label[:num]
+    made = list(Generation(denoise(), plan(), seed, num, SHAPE, label, batch_size))
+    assert all(len(x) == batch_size for x in made[:-1])
+    return np.concatenate(made)
+
+
+@pytest.mark.fast
+def test_samples_do_not_depend_on_the_batch_size():
+    """A run on another device, or with another batch size, would give other pictures."""
+    whole = run()
+    assert whole.shape == (8, *SHAPE) and whole.dtype == np.float32
+    for size in (1, 3):
+        np.testing.assert_allclose(run(batch_size=size), whole, atol=1e-4)
+
+
+def test_samples_do_not_depend_on_their_number():
+    """More samples of the same run would be other samples."""
+    np.testing.assert_allclose(run(num=5, batch_size=3), run()[:5], atol=1e-4)
+    np.testing.assert_array_equal(run(num=2, batch_size=256, label=LABEL), run(num=2, batch_size=2))
+
+
+def test_samples_depend_on_seed_and_label():
+    """Two seeds would be one run, or the class of a sample be that of its neighbour."""
+    same, other = run(), run(seed=1)
+    assert np.abs(same - other).max(1).min() > 1e-3
+    assert len(np.unique(same)) == same.size
+    flipped = run(label=np.where(np.arange(8) == 2, 1, LABEL))
+    moved = np.abs(flipped - same).max(1) > 1e-3
+    np.testing.assert_array_equal(moved, np.arange(8) == 2)
+    without = run(label=None)
+    assert np.abs(without - same)[6].max() < 1e-4 < np.abs(without - same)[2].max()
+
+
+def test_generate_is_prior_and_sampler():
+    """The picture of `generate` would not be that of its parts."""
+    key, index = stream(0, "sample"), jnp.arange(8)
+    x, keys = initial(SDE, keys_at(key, index), SHAPE)
+    cond = {"label": jnp.asarray(LABEL)}
+    parts = sample(denoise(), plan().table, x, keys, cond=cond)
+    np.testing.assert_allclose(
+        generate(denoise(), plan(), key, index, cond, shape=SHAPE), parts, atol=1e-4
+    )
+    np.testing.assert_allclose(run(), parts, atol=1e-4)
+
+
+@pytest.mark.fast
+def test_initial_draws_from_the_prior():
+    """Sampling would start from the wrong variance, or re-use the prior's key for its noise."""
+    sde = VE(Linear())
+    keys = jax.random.split(jax.random.key(0), 2000)
+    x, rest = initial(sde, keys, (4,))
+    sigma = levels(sde, np.array([1.0])).sigma[0]
+    assert np.std(x) == pytest.approx(sigma, rel=5 / np.sqrt(2 * x.size))
+    assert len({tuple(k) for k in np.asarray(jax.random.key_data(rest)).tolist()}) == 2000
+    assert (jax.random.key_data(rest) != jax.random.key_data(keys)).any(1).all()
+
+
+def test_plan_counts_rows_and_passes():
+    """A report would hide the second pass of guidance."""
+    assert (plan().rows, plan().passes) == (6, 6)
+    assert plan(ClassifierFree()).passes == 6
+    plan().table.weight[:] = 3.0
+    guided = plan(ClassifierFree())
+    guided.table.weight[2:] = 3.0
+    assert (guided.rows, guided.passes) == (6, 10)

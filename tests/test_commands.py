@@ -1,0 +1,406 @@
+"""The commands as a user types them: what they write, and what they answer to mistakes."""
+
+import json
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from diffjax import cli, evaluate, sample, train
+
+COMMANDS = {"train": train, "sample": sample, "evaluate": evaluate}
+TINY = (
+    "network.channels=8",
+    "network.multipliers=(1,)",
+    "network.heads=2",
+    "network.attention=()",
+    "network.dropout=0.1",
+    "train.batch_size=16",
+    "train.steps=6",
+    "train.checkpoint_every=3",
+    "train.log_every=2",
+    "train.sample_every=100",
+    "train.samples=4",
+    "sampling.steps=3",
+)
+TOY = """
+import ml_collections
+def get_config():
+    return ml_collections.ConfigDict(dict(
+        seed=0,
+        data=dict(name="moons", size=400),
+        sde=dict(name="vp", schedule=dict(name="linear")),
+        parameterization=dict(name="eps"),
+        network=dict(name="mlp", width=16, depth=1),
+        loss=dict(weight="uniform_output"),
+        optimizer=dict(name="adamw"),
+        ema=dict(name="constant", decay=0.9),
+        sampling=dict(sampler=dict(name="heun"), steps=2),  # guidance left to its default
+        train=dict(steps=4, batch_size=8, log_every=2, sample_every=4, checkpoint_every=2),
+    ))
+"""
+
+
+def process(command: str, *flags) -> subprocess.CompletedProcess:
+    """A command in a process of its own."""
+    line = [sys.executable, "-m", f"diffjax.{command}", *map(str, flags)]
+    return subprocess.run(line, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """A command in this process: (exit code, stdout, stderr)."""
+
+    def run(command: str, *flags) -> tuple[int, str, str]:
+        capsys.readouterr()
+        monkeypatch.setattr(sys, "argv", [f"{command}.py", *map(str, flags)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main(COMMANDS[command].run)
+        return (ended.value.code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def works(call):
+    """A command that has to succeed: its stdout."""
+
+    def run(command: str, *flags) -> str:
+        code, out, err = call(command, *flags)
+        assert code == 0, err
+        return out
+
+    return run
+
+
+@pytest.fixture
+def refused(call):
+    """A command that has to be refused: its one line, or argparse's after the usage."""
+
+    def run(command: str, *flags) -> str:
+        code, out, err = call(command, *flags)
+        assert code == 2, (code, out, err)
+        assert "Traceback" not in err
+        lines = err.splitlines()
+        if lines[0].startswith("usage: "):
+            assert "error: " in lines[-1]
+            assert sum("error: " in line for line in lines) == 1
+        else:
+            assert len(lines) == 1, err
+            assert lines[0].startswith("error: ")
+        return lines[-1]
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    """The workdir of a tiny run on digits, trained by the command itself."""
+    workdir = tmp_path_factory.mktemp("run") / "digits"
+    flags = [f"--config.{assignment}" for assignment in TINY]
+    done = process("train", "--config=configs/digits_vp.py", f"--workdir={workdir}", *flags)
+    assert done.returncode == 0, done.stderr
+    assert f"next: python -m diffjax.sample --workdir={workdir}" in done.stdout
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory) -> Path:
+    """The workdir of a tiny unconditional run on points, from a config file of the user's own.
+
+    Trained in this process, so that types and shapes are checked in the loop too.
+    """
+    folder = tmp_path_factory.mktemp("toy")
+    (folder / "mine.py").write_text(TOY)
+    with pytest.MonkeyPatch.context() as patch:
+        flags = [f"--config={folder / 'mine.py'}", f"--workdir={folder / 'run'}"]
+        patch.setattr(sys, "argv", ["train.py", *flags])
+        assert train.run() == 0
+    return folder / "run"
+
+
+def archive(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    with np.load(path) as data:
+        return data["arr_0"], data["arr_1"]
+
+
+def test_training_leaves_what_the_help_says(trained):
+    config = json.loads((trained / "config.json").read_text())
+    assert config["train"]["steps"] == 6
+    rows = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [2, 4, 6]
+    assert all(np.isfinite(row["loss"]) for row in rows)
+    assert [p.name for p in (trained / "samples").iterdir()] == ["step_00000006.png"]
+    assert list((trained / "tensorboard").glob("events.*"))
+    (launch,) = [json.loads(s) for s in (trained / "launches.jsonl").read_text().splitlines()]
+    assert {"command", "commit", "packages", "devices", "python", "time"} <= set(launch)
+    assert "--config=configs/digits_vp.py" in launch["command"]
+    assert {p.name for p in (trained / "checkpoints").iterdir()} == {"3", "6"}
+
+
+@pytest.fixture(scope="module")
+def ten(trained, tmp_path_factory) -> np.ndarray:
+    """Ten samples, made by the command itself."""
+    path = tmp_path_factory.mktemp("ten") / "ten.npz"
+    done = process("sample", f"--workdir={trained}", "--num=10", f"--out={path}")
+    assert done.returncode == 0, done.stderr
+    assert "step 6, ddim: 3 rows, 3 network passes per sample, guidance 1" in done.stdout
+    assert done.stdout.endswith(f"wrote {path}\n")
+    return archive(path)[0]
+
+
+def test_samples_are_written_as_grid_archive_and_folder_at_once(trained, tmp_path, works):
+    outs = [tmp_path / "new" / "a.png", tmp_path / "b.npz", tmp_path / "folder"]
+    works("sample", f"--workdir={trained}", "--num=5", *(f"--out={path}" for path in outs))
+    x, label = archive(outs[1])
+    assert (x.dtype, x.shape) == (np.uint8, (5, 8, 8, 1))
+    np.testing.assert_array_equal(label, np.arange(5))
+    names = sorted(p.name for p in outs[2].iterdir())
+    assert names == [f"{k:06d}.png" for k in range(5)]
+    for k, name in enumerate(names):
+        np.testing.assert_array_equal(np.asarray(Image.open(outs[2] / name)), x[k, ..., 0])
+    with Image.open(outs[0]) as picture:
+        assert picture.mode == "RGB"
+        small = np.asarray(picture)[2:66:8, 2:66:8, 0]
+    np.testing.assert_array_equal(small, x[0, ..., 0])
+    assert not (trained / "samples.npz").exists()
+
+
+@pytest.mark.parametrize("flags", [["--num=3"], ["--num=10", "--batch-size=4"]], ids=str)
+def test_sample_k_depends_neither_on_the_number_nor_on_the_batch(
+    trained, tmp_path, works, ten, flags
+):
+    works("sample", f"--workdir={trained}", f"--out={tmp_path / 'a.npz'}", *flags)
+    x, _ = archive(tmp_path / "a.npz")
+    assert np.abs(x.astype(int) - ten[: len(x)]).max() <= 1
+    assert np.ptp(ten.astype(int)) > 100
+
+
+def test_flags_of_sampling_are_obeyed(trained, tmp_path, works):
+    out = works(
+        *("sample", f"--workdir={trained}", "--num=4", f"--out={tmp_path / 'a.npz'}"),
+        *("--sampler=ddim:eta=0.5", "--grid=logsnr_uniform", "--steps=2"),
+        *("--guidance=2", "--label=7,3"),
+    )
+    assert "ddim: 2 rows, 4 network passes per sample, guidance 2" in out
+    x, label = archive(tmp_path / "a.npz")
+    np.testing.assert_array_equal(label, [7, 3, 7, 3])
+    assert len(x) == 4
+
+
+@pytest.mark.parametrize("flag", ["--seed=1", "--sampler=ddim:eta=1"])
+def test_seed_and_sampler_change_the_samples(trained, tmp_path, works, ten, flag):
+    """A flag that is read but not used would go unnoticed."""
+    works("sample", f"--workdir={trained}", "--num=10", flag, f"--out={tmp_path / 'a.npz'}")
+    assert (archive(tmp_path / "a.npz")[0] != ten).mean() > 0.5
+
+
+def test_evaluation_shows_and_stores_its_numbers(trained):
+    flags = ["--num=20", "--steps=2", "--guidance=2"]
+    done = process("evaluate", f"--workdir={trained}", *flags)
+    assert done.returncode == 0, done.stderr
+    report = json.loads((trained / "evaluation.json").read_text())
+    (result,) = report["results"]
+    protocol = {"guidance": 2, "passes": 4, "rows": 2, "step": 6, "num": 20, "seed": 0}
+    assert protocol.items() <= result["protocol"].items()
+    assert result["frechet"]["count"] == 20
+    assert result["frechet"]["distance"] > 0
+    assert result["memorization"]["samples"] > 0
+    assert 0 <= result["classifier"]["agreement"] <= 1
+    assert result["classifier"]["test_accuracy"] > 0.9
+    assert f"{result['frechet']['distance']:.4f}" in done.stdout
+    assert report["config"]["data"] == {"name": "digits"}
+
+
+def test_points_are_sampled_into_an_archive(toy, tmp_path, works):
+    out = works("sample", f"--workdir={toy}", "--num=9", f"--out={tmp_path / 'a.npz'}")
+    assert "heun: 3 rows, 3 network passes per sample, guidance 1" in out
+    with np.load(tmp_path / "a.npz") as data:
+        assert list(data) == ["arr_0"]
+        assert (data["arr_0"].shape, data["arr_0"].dtype) == ((9, 2), np.float32)
+
+
+def test_without_out_there_is_one_picture_in_the_workdir(toy, works):
+    assert f"wrote {toy / 'samples.png'}" in works("sample", f"--workdir={toy}", "--num=9")
+    with Image.open(toy / "samples.png") as picture:
+        assert picture.size == (500, 500)
+
+
+def test_points_are_evaluated_without_a_classifier(toy, works):
+    """One result per weight; an unconditional network has only one that makes sense."""
+    assert "wrote" in works("evaluate", f"--workdir={toy}", "--num=50", "--guidance=1,1")
+    results = json.loads((toy / "evaluation.json").read_text())["results"]
+    assert len(results) == 2
+    assert results[0] == results[1]
+    assert results[0]["protocol"]["features"] == "points"
+    assert "classifier" not in results[0]
+
+
+@pytest.mark.parametrize(
+    ("flags", "parts"),
+    [
+        (["--out=a.jpg"], ["--out=a.jpg", ".png, .npz"]),
+        (["--sampler=dmpp"], ["sampler", "'dmpp'", "ancestral, ddim, heun"]),
+        (["--sampler=ddim:eat=1"], ["sampler", "eat", "did you mean 'eta'?"]),
+        (["--sampler=ddim:eta"], ["'ddim:eta'", "no value"]),
+        (["--sampler=ddim:eta=2"], ["eta=2", "0 <= eta <= 1"]),
+        (["--sampler="], ["sampler"]),
+        (["--grid=unifrom"], ["grid", "did you mean 'uniform'?"]),
+        (["--label=10"], ["--label=10", "0 to 9"]),
+        (["--label=-1"], ["--label=-1", "0 to 9"]),
+        (["--label=seven"], ["--label", "seven"]),
+        (["--guidance=nan"], ["guidance=nan", "finite"]),
+        (["--guidance=much"], ["--guidance", "much"]),
+        (["--steps=0"], ["--steps", "at least 1"]),
+        (["--num=0"], ["--num", "at least 1"]),
+        (["--num=1.5"], ["--num", "1.5"]),
+        (["--batch-size=-2"], ["--batch-size", "at least 1"]),
+        (["--seed=-1"], ["--seed", "0 <= seed"]),
+        (["--nmu=3"], ["unrecognized arguments: --nmu=3"]),
+        (["--nu=3"], ["unrecognized arguments: --nu=3"]),
+        (["stray"], ["unrecognized arguments: stray"]),
+    ],
+    ids=lambda v: v[0],
+)
+def test_sampling_refuses_what_it_cannot_do(trained, refused, flags, parts, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    line = refused("sample", f"--workdir={trained}", *flags)
+    for part in parts:
+        assert part in line
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["file/a.npz", "file/a.png", "dir.png"])
+def test_an_out_that_cannot_be_written_is_refused(toy, refused, tmp_path, name):
+    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "dir.png").mkdir()
+    line = refused("sample", f"--workdir={toy}", "--num=2", f"--out={tmp_path / name}")
+    assert f"--out={tmp_path / name}: cannot be written" in line
+
+
+def test_points_are_not_written_as_images(toy, refused, tmp_path):
+    line = refused("sample", f"--workdir={toy}", "--num=2", f"--out={tmp_path / 'folder'}")
+    assert "points are no images" in line
+
+
+@pytest.mark.parametrize(
+    ("flag", "part"),
+    [("--label=0", "none (unconditional)"), ("--guidance=2", "network is unconditional")],
+)
+def test_an_unconditional_network_takes_no_label_and_no_guidance(toy, refused, flag, part):
+    assert part in refused("sample", f"--workdir={toy}", flag)
+
+
+@pytest.mark.parametrize(
+    ("flags", "part"),
+    [
+        (["--num=3"], "needs at least 4"),
+        (["--guidance=1,x"], "--guidance"),
+        (["--guidance=nan"], "finite"),
+        (["--label=3"], "unrecognized arguments: --label=3"),
+        (["--sampler=dmpp"], "'dmpp'"),
+    ],
+    ids=lambda v: v[0],
+)
+def test_evaluation_refuses_what_it_cannot_do(trained, refused, flags, part):
+    assert part in refused("evaluate", f"--workdir={trained}", *flags)
+
+
+@pytest.mark.parametrize("command", ["sample", "evaluate"])
+def test_a_workdir_without_a_run_is_named_with_what_to_do(command, refused, tmp_path):
+    line = refused(command, f"--workdir={tmp_path / 'none'}")
+    assert f"--workdir={tmp_path / 'none'}: no run here" in line
+    assert "python -m diffjax.train" in line
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("command", ["sample", "evaluate"])
+def test_a_run_without_a_checkpoint_says_so(command, refused, trained, tmp_path):
+    (tmp_path / "config.json").write_text((trained / "config.json").read_text())
+    assert "no checkpoint yet" in refused(command, f"--workdir={tmp_path}")
+    (tmp_path / "checkpoints").mkdir()
+    assert "no checkpoint yet" in refused(command, f"--workdir={tmp_path}")
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"seed": 0}', "[]"])
+def test_a_damaged_config_of_a_run_is_refused(refused, tmp_path, text):
+    (tmp_path / "config.json").write_text(text)
+    assert "config" in refused("sample", f"--workdir={tmp_path}")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_workdir_has_to_be_given(command, refused):
+    assert "--workdir" in refused(command, *(["--config=x"] if command == "train" else []))
+
+
+@pytest.mark.parametrize(
+    ("flags", "parts"),
+    [
+        (["--config=configs/digit_vp.py"], ["no such file", "did you mean 'digits_vp'?"]),
+        (["--config.netwrk.channels=8"], ["config.netwrk", "did you mean 'network'?"]),
+        (["--config.network.chanels=8"], ["config.network.chanels", "'channels'"]),
+        (["--config.network.channels=abc"], ["config.network.channels='abc'", "int"]),
+        (["--config.train.steps=1.5"], ["config.train.steps=1.5", "int"]),
+        (["--config.train.steps", "500"], ["500", "--config.field=value"]),
+        (["--config.train.steps"], ["config.train.steps", "no value"]),
+        (["--config.sde.name=vee"], ["config.sde.name='vee'", "ve, vp"]),
+        (["--config.network.heads=3"], ["config.network", "heads=3"]),
+        (["--config.data.split=test"], ["config.data.split"]),
+        (["--steps=5"], ["unrecognized argument: --steps=5", "--config.field=value"]),
+        (["--work=x"], ["unrecognized argument: --work=x"]),
+        (["stray"], ["unrecognized argument: stray"]),
+    ],
+    ids=lambda v: " ".join(v),
+)
+def test_training_refuses_what_it_cannot_do_and_makes_no_folder(refused, tmp_path, flags, parts):
+    config = [] if flags[0].startswith("--config=") else ["--config=digits_vp"]
+    line = refused("train", f"--workdir={tmp_path / 'run'}", *config, *flags)
+    for part in parts:
+        assert part in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_workdir_that_cannot_be_made_is_refused(refused, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    for workdir in (tmp_path / "file", tmp_path / "file" / "run"):
+        line = refused("train", "--config=digits_vp", f"--workdir={workdir}")
+        assert f"--workdir={workdir}: cannot be written" in line
+
+
+def test_a_mistake_in_a_process_of_its_own_is_one_line(tmp_path):
+    """What the tests above see in this process is what a terminal shows."""
+    flags = ["--config=digits_vp", f"--workdir={tmp_path / 'run'}", "--config.sde.t_max=2"]
+    done = process("train", *flags)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: config.sde: ")
+    assert "t_max <= 1" in line
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize(
+    ("command", "flags"),
+    [
+        ("train", "--config --workdir"),
+        (
+            "sample",
+            "--workdir --seed --sampler --grid --steps --batch-size --num --label --guidance --out",
+        ),
+        ("evaluate", "--workdir --seed --sampler --grid --steps --batch-size --num --guidance"),
+    ],
+)
+def test_help_comes_quickly_and_lists_all_flags(command, flags):
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = process(command, "--help")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.returncode == 0
+    assert done.stderr == ""
+    for flag in flags.split():
+        assert f"  {flag} " in done.stdout
+    assert f"python -m diffjax.{command} --" in done.stdout
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 3

@@ -1,0 +1,190 @@
+"""A run that is killed, stopped or started twice ends bit by bit like one that was left alone."""
+
+import functools
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from diffjax import build, cli, train
+from diffjax.config import load
+from diffjax.training.workdir import load_state
+
+STEPS = 40
+TINY = {
+    "network.channels": 8,
+    "network.multipliers": "(1,)",
+    "network.heads": 2,
+    "network.attention": "()",
+    "network.dropout": 0.1,
+    "train.batch_size": 16,
+    "train.steps": STEPS,
+    "train.checkpoint_every": 5,
+    "train.log_every": 5,
+    "train.sample_every": STEPS,
+    "train.samples": 4,
+    "sampling.steps": 3,
+}
+
+
+def command(workdir: Path, changed: dict | None = None) -> list[str]:
+    flags = [f"--config.{k}={v}" for k, v in (TINY | (changed or {})).items()]
+    line = [sys.executable, "-m", "diffjax.train", "--config=configs/digits_vp.py"]
+    return [*line, f"--workdir={workdir}", *flags]
+
+
+def finish(workdir: Path) -> subprocess.CompletedProcess:
+    return subprocess.run(command(workdir), capture_output=True, text=True, timeout=300)
+
+
+class Running:
+    """A training that goes on until it is stopped; its stderr lies in a file."""
+
+    def __init__(self, workdir: Path):
+        self.log = workdir.parent / "stderr.txt"
+        with self.log.open("w") as file:
+            self.process = subprocess.Popen(
+                command(workdir), stdout=subprocess.DEVNULL, stderr=file
+            )
+
+    def wait_for(self, seen) -> None:
+        end = time.monotonic() + 240
+        while not seen():
+            assert self.process.poll() is None, "ended before it could be stopped"
+            assert time.monotonic() < end, "nothing came"
+            time.sleep(0.005)
+
+    def stop(self, number: signal.Signals) -> tuple[int, str]:
+        self.process.send_signal(number)
+        code = self.process.wait(240)
+        return code, self.log.read_text()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    """The workdir of the run that nobody disturbs."""
+    workdir = tmp_path_factory.mktemp("whole") / "run"
+    done = finish(workdir)
+    assert done.returncode == 0, done.stderr
+    assert f"trained to step {STEPS}" in done.stdout
+    return workdir
+
+
+def rows(workdir: Path) -> list[dict]:
+    """metrics.jsonl without the speed, the one thing that may differ."""
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(s).items() if k != "images_per_s"} for s in lines]
+
+
+def state(workdir: Path):
+    experiment = build.experiment(json.loads((workdir / "config.json").read_text()))
+    return jax.tree.map(np.asarray, load_state(experiment, workdir))
+
+
+@functools.cache
+def final(whole: Path):
+    return state(whole)
+
+
+def assert_same(workdir: Path, whole: Path) -> None:
+    """Step, parameters, averages and optimizer, all bits of them."""
+    a, b = state(workdir), final(whole)
+    assert int(a.step) == STEPS
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        assert x.dtype == y.dtype
+        np.testing.assert_array_equal(x, y)
+
+
+def files(workdir: Path) -> dict:
+    """Everything in the folder with its content."""
+    return {p: p.read_bytes() if p.is_file() else None for p in sorted(workdir.rglob("*"))}
+
+
+def saved(workdir: Path, step: int | str) -> bool:
+    return (workdir / "checkpoints" / str(step) / "commit_success.txt").exists()
+
+
+def test_a_run_killed_again_and_again_ends_like_one_that_was_not(tmp_path, whole):
+    """kill -9 in start-up, in a save and between saves, each at random; then on to the end."""
+    workdir, rng = tmp_path / "run", random.Random()
+    moments = {
+        "start-up": lambda run: (workdir / "config.json").exists(),
+        "in a save": lambda run: (workdir / "checkpoints" / "10").exists(),
+        "between saves": lambda run: saved(workdir, 20),
+    }
+    for moment, seen in moments.items():
+        run, pause = Running(workdir), rng.uniform(0, 0.1)
+        run.wait_for(lambda: seen(run))  # noqa: B023
+        time.sleep(pause)
+        code, log = run.stop(signal.SIGKILL)
+        assert code == -signal.SIGKILL, f"{moment} + {pause:.3f} s: {log}"
+    done = finish(workdir)
+    assert done.returncode == 0, done.stderr
+    assert len((workdir / "launches.jsonl").read_text().splitlines()) == len(moments) + 1
+    assert_same(workdir, whole)
+    assert rows(workdir) == rows(whole)
+    assert [r["step"] for r in rows(whole)] == list(range(5, STEPS + 1, 5))
+    picture = f"samples/step_{STEPS:08d}.png"
+    assert (workdir / picture).read_bytes() == (whole / picture).read_bytes()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_run_saves_says_how_to_go_on_and_goes_on(tmp_path, whole, number):
+    """A batch system sends SIGTERM and waits; ctrl-C must not lose the work either."""
+    workdir = tmp_path / "run"
+    run = Running(workdir)
+    run.wait_for(lambda: "train 5/" in run.log.read_text())
+    code, log = run.stop(number)
+    assert code == 128 + number
+    assert "Traceback" not in log
+    last = log.splitlines()[-1]
+    at = max(int(p.name) for p in (workdir / "checkpoints").iterdir() if saved(workdir, p.name))
+    assert 5 <= at < STEPS
+    assert last.startswith(f"{number.name}: saved at step {at}. To go on: python -m diffjax.train")
+    assert f"--workdir={workdir}" in last
+    assert "'--config.network.multipliers=(1,)'" in last
+    if number == signal.SIGTERM:
+        assert finish(workdir).returncode == 0
+        assert_same(workdir, whole)
+        steps = [r["step"] for r in rows(workdir)]
+        assert len(steps) == len(set(steps))
+        assert set(range(5, STEPS + 1, 5)) <= set(steps)
+
+
+def test_running_a_finished_run_again_changes_nothing(whole):
+    """Only the launch itself is noted."""
+    before = files(whole)
+    done = finish(whole)
+    after = files(whole)
+    assert done.returncode == 0, done.stderr
+    assert f"trained to step {STEPS}" in done.stdout
+    launches = whole / "launches.jsonl"
+    assert after.pop(launches).startswith(before.pop(launches))
+    assert after == before
+
+
+def test_another_config_in_the_same_workdir_is_refused_with_the_differences(
+    whole, monkeypatch, capsys
+):
+    """Else half of a run would be of one experiment and half of another."""
+    before = files(whole)
+    other = {"optimizer.learning_rate": 0.5, "network.dropout": 0.0, "train.log_every": 4}
+    monkeypatch.setattr(sys, "argv", command(whole, other)[2:])
+    with pytest.raises(SystemExit) as ended:
+        cli.main(train.run)
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: --workdir={whole} holds a run of another config: ")
+    rate = load("digits_vp")["optimizer"]["learning_rate"]
+    assert f"config.optimizer.learning_rate is {rate} there and 0.5 here" in line
+    assert "config.network.dropout is 0.1 there and 0.0 here" in line
+    assert "log_every" not in line
+    assert files(whole) == before
