@@ -7,6 +7,7 @@ process is again a mixture, with means alpha mu_k and variances alpha^2 S_k + si
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,9 +26,9 @@ class Mixture:
     `cond["label"]` = k selects component k, -1 the whole mixture.
     """
 
-    weight: Float[Array, " k"]
-    mean: Float[Array, "k *d"]
-    var: Float[Array, "k *d"]
+    weight: Any
+    mean: Any
+    var: Any
 
     def sample(self, key: Key[Array, ""], n: int) -> tuple[Sample, Array]:
         """Draws (n, *d) and the components (n,) that they came from."""

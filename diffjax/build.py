@@ -45,6 +45,8 @@ SECTIONS = (
     "sampling",
     "train",
 )
+SAMPLING = {"grid": {"name": "uniform"}, "steps": 50, "guidance": 1.0}
+"""What config.sampling need not say."""
 
 
 def experiment(config: Config) -> Experiment:
@@ -113,12 +115,13 @@ def construct_loss(spec: Config, place: str) -> Any:
 def plan(spec: Config, sde: SDE, conditional: bool, place: str = "config.sampling") -> Plan:
     """How to sample. `guidance`: the weight; 1 is the conditional model as it is."""
     known(spec, ("sampler", "grid", "steps", "guidance"), place)
-    steps = checked(spec.get("steps", 50), int, f"{place}.steps")
-    grid = construct(GRIDS, spec.get("grid", {"name": "uniform"}), f"{place}.grid", partial=True)
+    spec = {**SAMPLING, **spec}
+    steps = checked(spec["steps"], int, f"{place}.steps")
+    grid = construct(GRIDS, spec["grid"], f"{place}.grid", partial=True)
     sampler = construct(SAMPLERS, spec.get("sampler", {}), f"{place}.sampler", partial=True)
     times = refuse(f"{place}.grid")(grid)(sde, steps)
     table = refuse(f"{place}.sampler")(sampler)(sde, times)
-    weight = float(checked(spec.get("guidance", 1.0), float, f"{place}.guidance"))
+    weight = checked(spec["guidance"], float, f"{place}.guidance")
     if weight != 1 and not conditional:
         raise ConfigError(f"{place}.guidance={weight:g}: the network is unconditional; allowed: 1")
     if not np.isfinite(weight):

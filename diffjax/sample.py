@@ -73,15 +73,19 @@ def generate(given: argparse.Namespace) -> Made:
     state = load_state(experiment, given.workdir)
     denoise, plan, shape = experiment.denoiser(state), experiment.plan, experiment.shape
     made = Generation(denoise, plan, given.seed, given.num, shape, label, given.batch_size)
-    protocol = config["sampling"] | {
-        "step": int(state.step),
-        "seed": given.seed,
-        "num": given.num,
-        "rows": plan.rows,
-        "passes": plan.passes,
-    }
+    protocol = (
+        build.SAMPLING
+        | config["sampling"]
+        | {
+            "trained": int(state.step),
+            "seed": given.seed,
+            "num": given.num,
+            "rows": plan.rows,
+            "passes": plan.passes,
+        }
+    )
     print(
-        "step {step}, {sampler[name]}: {rows} rows, {passes} network passes per sample, "
+        "step {trained}, {sampler[name]}: {rows} rows, {passes} network passes per sample, "
         "guidance {guidance:g}".format(**protocol)
     )
     began, parts = time.monotonic(), []
@@ -116,13 +120,18 @@ def sampling(base: Config, given: argparse.Namespace) -> dict[str, Any]:
         "guidance": given.guidance,
     }
     replaced = {k: v for k, v in flags.items() if v is not None}
-    return {**base, "sampling": {**base["sampling"], **replaced}}
+    return {**base, "sampling": {**base.get("sampling", {}), **replaced}}
 
 
 def check(path: Path) -> None:
     """Refuse a file that `write` cannot make, before the work is done."""
     if path.suffix not in (".png", ".npz", ""):
         raise ConfigError(f"--out={path}: known endings: .png, .npz, or none for a folder of PNGs")
+    folder = path.parent if path.suffix else path
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--out={path}: cannot be written ({error.strerror})") from error
 
 
 def write(path: Path, made: Made) -> None:
@@ -132,7 +141,6 @@ def write(path: Path, made: Made) -> None:
     from diffjax import plot
 
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".png":
             plot.save(path, plot.samples(made.x, made.label))
         elif path.suffix == ".npz":

@@ -20,8 +20,7 @@ def mixture(shape=(2,)):
 
 
 @frames
-@pytest.mark.parametrize("shape", [(2,), (2, 3, 1)])
-@pytest.mark.parametrize("label", [None, 0, -1])
+@pytest.mark.parametrize(("shape", "label"), [((2,), 0), ((2, 3, 1), None)])
 @pytest.mark.fast
 def test_denoiser_is_tweedies_formula(frame, shape, label, x64):
     """x0 = (x + sigma^2 grad log p) / alpha would fail: no sampler test could be trusted."""

@@ -113,7 +113,7 @@ def test_passes_of_a_run_are_those_that_were_made():
     calls, x = Calls(), inputs()[0]
     rows = ddim(SDE, uniform(SDE, 5))
     plan = Plan(replace(rows, weight=np.array([1.0, 2.0, 0.0, 1.0, 3.0])), ClassifierFree())
-    keys = jax.random.split(jax.random.key(0), B)
+    keys = jax.random.split(jax.random.key(0, impl="unsafe_rbg"), B)
     run = lambda plan: jax.block_until_ready(
         sample(
             Counted(exact(), calls), plan.table, x, keys, cond=inputs()[2], guidance=plan.guidance

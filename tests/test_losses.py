@@ -22,6 +22,11 @@ from diffjax.sde import SDES, VE, VP, levels
 MEAN, VAR = 0.5, 0.3
 
 
+def seed(n):
+    """A key whose programs compile fast."""
+    return jax.random.key(n, impl="unsafe_rbg")
+
+
 def init(key, x, c_noise, cond):
     return {}
 
@@ -46,15 +51,25 @@ def exact(sde, parameterization, var=VAR):
     return model, {"network": {"data": gaussian(jnp.full(8, MEAN), jnp.full(8, var))}}
 
 
-def silent(sde, parameterization, seen=None):
-    """A model whose network says 0, and writes down what it was asked."""
+def silent(loss, sde, parameterization, batch):
+    """The loss of a model whose network says 0, and what that network was asked (x, c_noise, cond).
+
+    The network must be given a dropout key.
+    """
+    asked = []
 
     def apply(params, x, c_noise, cond, *, key=None):
-        if seen is not None:
-            seen.append((x, c_noise, cond, key))
+        assert key is not None
+        asked.append((x, c_noise, cond))
         return jnp.zeros_like(x)
 
-    return Model(sde, parameterization, Network(init, apply)), {"network": {}}
+    @jax.jit
+    def run(batch):
+        model = Model(sde, parameterization, Network(init, apply))
+        value, metrics, _ = loss(model, {"network": {}}, batch, seed(0), None)
+        return value, metrics, asked[0]
+
+    return run(batch)
 
 
 # Weighted error of F at a noise level, given its own and those of the two views.
@@ -100,7 +115,7 @@ def test_expected_loss_of_the_perfect_network(frame, parameterization):
         cases = {(w, "uniform") for w in WEIGHTS} | {("uniform_output", d) for d in DRAWS}
         return {case: run(*case) for case in sorted(cases)}
 
-    values = jax.lax.map(losses, jax.random.split(jax.random.key(0), 200))
+    values = jax.lax.map(losses, jax.random.split(seed(0), 200))
     for (weight, _draw), v in values.items():
         mean, error = np.mean(v), np.std(v) / len(v) ** 0.5
         assert error < 0.02 * mean
@@ -119,7 +134,7 @@ def test_error_factors_make_losses_equal_across_parameterizations(frame, x64):
         run = lambda weight, model: denoising(weight)(*model, batch, key, None)[0]
         return [jnp.stack([run(w, m) for m in models]) for w in (uniform_x0, uniform_eps)]
 
-    by_x0, by_eps = losses(jax.random.key(0))
+    by_x0, by_eps = losses(seed(0))
     np.testing.assert_allclose(by_x0, by_x0[0], rtol=1e-9)
     np.testing.assert_allclose(by_eps, by_eps[0], rtol=1e-9)
     assert abs(by_eps[0] / by_x0[0] - 1) > 0.1
@@ -149,30 +164,33 @@ def test_stratified_covers_the_range():
 
 def test_network_is_trained_on_scaled_noisy_data():
     """Training inputs would not be c_in x_t with the label of the same t, or dropout never on."""
-    seen, sde = [], VE(Linear())
-    x0 = jnp.full((20_000, 1), 0.7)
-    model, params = silent(sde, V(sigma_data=0.5), seen)
-    denoising()(model, params, {"x": x0}, jax.random.key(0), None)
-    (x, c_noise, cond, key) = seen[0]
+    sde, batch = VE(Linear()), {"x": jnp.full((20_000, 1), 0.7)}
+    _, _, (x, c_noise, cond) = silent(denoising(), sde, V(sigma_data=0.5), batch)
     at = levels(sde, np.asarray(c_noise, np.float64) / 1000)
     eps = (np.asarray(x)[:, 0] * np.sqrt(0.25 + at.sigma**2) - 0.7) / at.sigma
     assert stats.kstest(eps, stats.norm.cdf).pvalue > 1e-3
-    assert cond == {} and key is not None
+    assert cond == {}
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.3])
 def test_condition_dropout_marks_whole_samples_as_missing(rate):
     """Classifier-free guidance would have no reference, or the model lose its labels."""
-    seen, n = [], 20_000
-    model, params = silent(VP(Linear()), V(), seen)
+    n = 20_000
     cond = {"label": jnp.arange(n) % 10, "size": jnp.ones((n, 2))}
     batch = {"x": jnp.zeros((n, 1)), "cond": cond}
-    denoising(condition_dropout=rate)(model, params, batch, jax.random.key(0), None)
-    label, size = np.asarray(seen[0][2]["label"]), np.asarray(seen[0][2]["size"])
+    asked = silent(denoising(condition_dropout=rate), VP(Linear()), V(), batch)[2][2]
+    label, size = np.asarray(asked["label"]), np.asarray(asked["size"])
     gone = label == -1
     np.testing.assert_array_equal(np.isnan(size), np.stack([gone, gone], 1))
     np.testing.assert_array_equal(label[~gone], (np.arange(n) % 10)[~gone])
     assert abs(gone.mean() - rate) <= 5 * np.sqrt(rate * (1 - rate) / n)
+
+
+@pytest.mark.parametrize("rate", [-0.1, 1.5, float("nan")])
+def test_bad_dropout_rate_is_refused_by_name(rate):
+    """The model would train without any label, or with all of them."""
+    with pytest.raises(ValueError, match=rf"condition_dropout={rate}"):
+        denoising(condition_dropout=rate)
 
 
 def test_mask_and_weight_count_as_they_say():
@@ -183,11 +201,20 @@ def test_mask_and_weight_count_as_they_say():
     x = np.random.default_rng(0).normal(size=(4, 3, 2)).astype(np.float32)
     mask = np.random.default_rng(1).integers(0, 2, size=(4, 3, 1)).astype(np.float32)
     weight = np.array([0.0, 1.0, 2.0, 3.0], np.float32)
-    model, params = silent(VP(Linear()), PARAMETERIZATIONS["x0"]())
-    run = lambda **batch: denoising()(model, params, batch, jax.random.key(0), "state")
-    value, metrics, state = run(x=jnp.asarray(x))
+    run = lambda **batch: silent(denoising(), VP(Linear()), PARAMETERIZATIONS["x0"](), batch)
+    value, metrics, _ = run(x=jnp.asarray(x))
     assert value == pytest.approx((x**2).mean(), rel=1e-5)
     chex.assert_trees_all_equal(metrics, {"loss": value})
-    assert state == "state"
     value = run(x=jnp.asarray(x), mask=jnp.asarray(mask), weight=jnp.asarray(weight))[0]
     assert value == pytest.approx(((x**2 * mask).mean((1, 2)) * weight).mean(), rel=1e-5)
+
+
+def test_state_of_the_draw_goes_round():
+    """An importance sampler of t would forget what it has seen."""
+
+    def count(sde, key, n, state):
+        return jnp.full(n, 0.5), state + 1
+
+    model, params = exact(VP(Linear()), V())
+    run = jax.jit(denoising(draw=count), static_argnums=0)
+    assert run(model, params, {"x": jnp.zeros((2, 8))}, seed(0), jnp.asarray(3))[2] == 4

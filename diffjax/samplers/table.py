@@ -41,11 +41,16 @@ READ = ("x", *(f"m{k + 1}" for k in range(OUTPUTS)), "z", *(f"z{j + 1}" for j in
 WRITE = ("x", "y", *READ[1:])
 
 
-def x0(prediction: Prediction) -> Array:
+Read = Callable[[Prediction], Any]
+
+
+def x0(prediction: Prediction) -> Any:
+    """The view x0 as y."""
     return prediction.x0
 
 
-def eps(prediction: Prediction) -> Array:
+def eps(prediction: Prediction) -> Any:
+    """The view eps as y."""
     return prediction.eps
 
 
@@ -73,7 +78,7 @@ class Table:
     push: Any
     noisy: Any
     weight: Any
-    read: Callable[[Prediction], Array] = field(default=x0, metadata={"static": True})
+    read: Read = field(default=x0, metadata={"static": True})
 
     def __len__(self) -> int:
         return self.t.shape[0]
@@ -94,7 +99,7 @@ class Table:
         return "\n".join(lines)
 
 
-def table(rows: Sequence[Row], read: Callable[[Prediction], Array] = x0) -> Table:
+def table(rows: Sequence[Row], read: Read = x0) -> Table:
     """Stack rows. Raises KeyError for a register that does not exist."""
 
     def stack(names: Sequence[str], maps: Sequence[Mapping[str, float]]) -> np.ndarray:
@@ -145,7 +150,7 @@ def sampler(order: int) -> Callable[[Callable[..., Table]], Sampler]:
 def step(
     denoise: Denoise,
     guidance: Guidance,
-    read: Callable[[Prediction], Array],
+    read: Read,
     cond: Cond | None,
     keys: Key[Array, " b"],
     registers: tuple[Array, Array, Array, Any],

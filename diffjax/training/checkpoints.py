@@ -30,7 +30,10 @@ class Checkpoints:
             cleanup_tmp_directories=write,
             atomicity_options=AtomicityOptions(mode=AtomicityMode.COMMIT_FILE),
         )
-        self._manager = ocp.CheckpointManager(root.absolute(), options=options)
+        self._manager = ocp.CheckpointManager(
+            root.absolute(), options=options, item_handlers=ocp.StandardCheckpointHandler()
+        )
+        self._damaged: set[int] = set()
 
     def steps(self) -> list[int]:
         """Steps with a checkpoint, oldest first."""
@@ -38,8 +41,12 @@ class Checkpoints:
 
     def save(self, step: int, state: PyTree) -> None:
         """Start writing `state`; returns once it is copied. A step that is there is kept."""
+        if step in self._damaged:
+            self._manager.delete(step)
+            self._damaged.remove(step)
         if step not in self._manager.all_steps():
-            self._manager.save(step, args=ocp.args.StandardSave(jax.tree.map(_detached, state)))
+            args = ocp.args.StandardSave(jax.tree.map(_detached, state))
+            self._manager.save(step, args=args, force=True)  # also before a damaged newer one
 
     def restore(self, abstract: PyTree) -> Any | None:
         """The newest readable state with the shapes of `abstract`, or None where there is none.
@@ -51,6 +58,7 @@ class Checkpoints:
             try:
                 return self._manager.restore(step, args=ocp.args.StandardRestore(target))
             except Exception as error:
+                self._damaged.add(step)
                 reason = str(error).strip().split("\n")[0]
                 logging.warning(
                     "checkpoint %d cannot be read (%s): trying an older one", step, reason
@@ -68,7 +76,7 @@ class Checkpoints:
 
 
 def _detached(a: jax.Array) -> jax.Array:
-    """On CPU orbax writes from the array's own buffer, which a donating step would reuse."""
+    """A copy on CPU, where orbax writes from the array's own buffer while steps go on."""
     return jnp.copy(a) if all(d.platform == "cpu" for d in a.devices()) else a
 
 

@@ -36,6 +36,11 @@ class Train:
         for name, value in vars(self).items():
             if value < 1:
                 raise ValueError(f"{name}={value}: needs {name} >= 1")
+        if self.checkpoint_every % self.log_every:
+            raise ValueError(
+                f"checkpoint_every={self.checkpoint_every}: needs a multiple of "
+                f"log_every={self.log_every}, so that a resumed run logs the same means"
+            )
 
 
 @dataclass(frozen=True)

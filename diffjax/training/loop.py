@@ -6,16 +6,19 @@ import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from diffjax import plot
+from diffjax.arrays import stream
 from diffjax.data.images import to_uint8
 from diffjax.data.pipeline import Batches, read
-from diffjax.samplers.generate import Generation
+from diffjax.samplers.generate import generate
 from diffjax.training.checkpoints import Checkpoints
 from diffjax.training.experiment import Experiment
 from diffjax.training.progress import Progress
@@ -32,8 +35,10 @@ def train(experiment: Experiment, workdir: Path) -> tuple[TrainState, signal.Sig
     and the dropout of step k are functions of (seed, k).
     """
     settings = experiment.train
-    with Signals() as signals:
-        checkpoints = Checkpoints(workdir / "checkpoints", settings.keep)
+    with (
+        Signals() as signals,
+        closing(Checkpoints(workdir / "checkpoints", settings.keep)) as checkpoints,
+    ):
         state = checkpoints.restore(jax.eval_shape(experiment.initialise))
         state = jax.jit(experiment.initialise)() if state is None else state
         start = int(state.step)
@@ -41,9 +46,11 @@ def train(experiment: Experiment, workdir: Path) -> tuple[TrainState, signal.Sig
             return state, None
         batches = Batches(experiment.source("train"), settings.batch_size, experiment.seed)
         step = compile_step(experiment, state, batches[start])
-        log = Log(workdir, start, settings.batch_size)
         items = read(batches, start, settings.steps)
-        with Progress("train", settings.steps, "step", start) as progress:
+        with (
+            closing(Log(workdir, start, settings.batch_size)) as log,
+            Progress("train", settings.steps, "step", start) as progress,
+        ):
             for done, item in enumerate(items, start + 1):
                 state, metrics = step(state, experiment.batch(item))
                 log.add(metrics)
@@ -57,8 +64,6 @@ def train(experiment: Experiment, workdir: Path) -> tuple[TrainState, signal.Sig
                     checkpoints.save(done, state)
                 if last:
                     break
-        log.close()
-        checkpoints.close()
         return state, signals.received
 
 
@@ -76,8 +81,10 @@ def picture(experiment: Experiment, state: TrainState) -> np.ndarray:
     """Samples of the averaged network from fixed seeds, labels in order."""
     e, num = experiment, experiment.train.samples
     label = e.labels(num)
-    made = Generation(e.denoiser(state), e.plan, e.seed, num, e.shape, label)
-    x = np.concatenate(list(made))
+    cond = {} if label is None else {"label": jnp.asarray(label)}
+    key = stream(e.seed, "sample")
+    made = generate(e.denoiser(state), e.plan, key, jnp.arange(num), cond, shape=e.shape)
+    x = np.asarray(made)
     return plot.samples(to_uint8(x) if x.ndim == 4 else x, label)
 
 

@@ -53,7 +53,7 @@ def read_config(workdir: Path) -> dict[str, Any]:
     """The config of the run in `workdir`; ConfigError where there is none."""
     path = workdir / "config.json"
     try:
-        return json.loads(path.read_text())
+        config = json.loads(path.read_text())
     except FileNotFoundError:
         raise ConfigError(
             f"--workdir={workdir}: no run here (no config.json); train one first: "
@@ -61,6 +61,9 @@ def read_config(workdir: Path) -> dict[str, Any]:
         ) from None
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: cannot be read ({error})") from error
+    if not isinstance(config, dict):
+        raise ConfigError(f"{path}: holds no config, but {config!r}")
+    return config
 
 
 def load_state(experiment: Experiment, workdir: Path) -> TrainState:

@@ -33,7 +33,7 @@ class JSONL:
 
     def __init__(self, path: Path, start: int):
         lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-        kept = [line for line in lines if _step(line, start) <= start]
+        kept = [line.rstrip("\n") + "\n" for line in lines if _step(line, start) <= start]
         if kept != lines:
             part = path.with_suffix(".tmp")
             part.write_text("".join(kept))
@@ -64,8 +64,7 @@ class TensorBoard:
     def __init__(self, folder: Path, start: int):
         from tensorboardX import SummaryWriter
 
-        purge = start + 1 if start else None
-        self._writer = SummaryWriter(str(folder), purge_step=purge)
+        self._writer = SummaryWriter(str(folder), purge_step=start + 1)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         for name, value in values.items():

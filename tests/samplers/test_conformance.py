@@ -76,6 +76,11 @@ processes = pytest.mark.parametrize(
 )
 
 
+def seed(n):
+    """A key whose programs compile fast."""
+    return jax.random.key(n, impl="unsafe_rbg")
+
+
 def marginal(sde, t):
     """Mean and variance of x_t for N(MEAN, VAR) data."""
     at = levels(sde, np.array([t]))
@@ -195,7 +200,7 @@ def test_float32_sampling_keeps_its_digits(name):
     )
     slope, offset = affine(quiet, sde)
     x = np.random.default_rng(0).normal(size=(64, 2)).astype(np.float32)
-    keys = jax.random.split(jax.random.key(0), 64)
+    keys = jax.random.split(seed(0), 64)
     result = sample(data(2).denoiser(sde), padded(quiet, 100), jnp.asarray(x), keys)
     np.testing.assert_allclose(result, slope * x + offset, atol=1e-5)
 
@@ -218,7 +223,7 @@ def test_order_on_a_mixture(method, x64):
     name, settings = method
     sde = VP(Linear(), t_min=0.05)
     modes = Mixture(jnp.array([0.6, 0.4]), jnp.array([[-1.0], [0.8]]), jnp.array([[0.1], [0.2]]))
-    x, keys = jnp.linspace(-2.0, 2.0, 9)[:, None], jax.random.split(jax.random.key(0), 9)
+    x, keys = jnp.linspace(-2.0, 2.0, 9)[:, None], jax.random.split(seed(0), 9)
 
     def run(name, steps, **settings):
         rows = SAMPLERS[name](sde, uniform(sde, steps + 1)[:-1], **settings)
