@@ -61,7 +61,8 @@ class GroupNorm(nn.Module):
     """Group norm over channels (arXiv:1803.08494), statistics in float32.
 
     Sums per channel come first, then those of a group are combined: one pass over the input and one
-    fused multiply-add. The group count is the largest divisor of the channels up to `groups`.
+    fused multiply-add. The group count is the largest divisor of the channels up to `groups` that
+    leaves 4 channels in each (arXiv:2206.00364): a group of one would remove an added embedding.
     """
 
     groups: int = 32
@@ -70,7 +71,8 @@ class GroupNorm(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b *d c"]) -> Float[Array, "b *d c"]:
         channels = x.shape[-1]
-        groups = max(g for g in range(1, min(self.groups, channels) + 1) if channels % g == 0)
+        most = max(1, min(self.groups, channels // 4))
+        groups = max(g for g in range(1, most + 1) if channels % g == 0)
         scale = self.param("scale", nn.initializers.ones, (channels,))
         bias = self.param("bias", zeros, (channels,))
 
