@@ -62,16 +62,18 @@ class GroupNorm(nn.Module):
 
     Sums per channel come first, then those of a group are combined: one pass over the input and one
     fused multiply-add. The group count is the largest divisor of the channels up to `groups` that
-    leaves 4 channels in each (arXiv:2206.00364): a group of one would remove an added embedding.
+    leaves `least` channels in each (arXiv:2206.00364): a group of one channel would remove an
+    embedding that was added to it.
     """
 
     groups: int = 32
+    least: int = 4
     epsilon: float = 1e-5
 
     @nn.compact
     def __call__(self, x: Float[Array, "b *d c"]) -> Float[Array, "b *d c"]:
         channels = x.shape[-1]
-        most = max(1, min(self.groups, channels // 4))
+        most = max(1, min(self.groups, channels // self.least))
         groups = max(g for g in range(1, most + 1) if channels % g == 0)
         scale = self.param("scale", nn.initializers.ones, (channels,))
         bias = self.param("bias", zeros, (channels,))

@@ -33,7 +33,7 @@ def test_group_norm_is_that_of_flax(shape, groups):
     x = jnp.asarray(2 + 3 * np.random.default_rng(0).normal(size=shape), jnp.float32)
     params = redrawn(shape[-1])
     fitting = max(g for g in range(1, groups + 1) if shape[-1] % g == 0)
-    ours = jax.jit(GroupNorm(groups).apply)({"params": params}, x)
+    ours = jax.jit(GroupNorm(groups, least=1).apply)({"params": params}, x)
     theirs = jax.jit(nn.GroupNorm(fitting, epsilon=1e-5).apply)({"params": params}, x)
     np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
 
@@ -50,7 +50,7 @@ def test_group_norm_survives_a_large_mean(offset):
         x += offset
     x = jnp.asarray(x, jnp.float32)
     params = redrawn(12)
-    ours = jax.jit(GroupNorm(3).apply)({"params": params}, x)
+    ours = jax.jit(GroupNorm(3, least=1).apply)({"params": params}, x)
     exact = normalised(x, 3, np.asarray(params["scale"]), np.asarray(params["bias"]))
     np.testing.assert_allclose(ours, exact, rtol=1e-3, atol=1e-3)
 
@@ -59,7 +59,7 @@ def test_group_norm_keeps_statistics_in_float32():
     """bfloat16 statistics would be good to two digits only."""
     x = jnp.asarray(10 + np.random.default_rng(0).normal(size=(2, 16, 16, 8)), jnp.bfloat16)
     params = {"scale": jnp.ones(8), "bias": jnp.zeros(8)}
-    ours = jax.jit(GroupNorm(2).apply)({"params": params}, x)
+    ours = jax.jit(GroupNorm(2, least=1).apply)({"params": params}, x)
     assert ours.dtype == jnp.bfloat16
     exact = normalised(x.astype(jnp.float32), 2, 1.0, 0.0)
     np.testing.assert_allclose(ours.astype(jnp.float32), exact, rtol=2**-7, atol=2**-8)
@@ -69,7 +69,7 @@ def test_group_norm_takes_the_largest_divisor_up_to_its_groups():
     """Odd channel counts would fail, or fall back to one group in silence."""
     assert normalised(np.ones((1, 1, 40)), 20, 1, 0).shape == (1, 1, 40)
     x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 6, 40)), jnp.float32)
-    ours = jax.jit(GroupNorm(32).apply)(
+    ours = jax.jit(GroupNorm(32, least=1).apply)(
         {"params": {"scale": jnp.ones(40), "bias": jnp.zeros(40)}}, x
     )
     np.testing.assert_allclose(ours, normalised(x, 20, 1, 0), atol=1e-5)
@@ -96,3 +96,13 @@ def test_sinusoidal_values(width):
     exact = np.concatenate([np.sin(c[:, None] * frequency), np.cos(c[:, None] * frequency)], 1)
     np.testing.assert_allclose(sinusoidal(jnp.asarray(c), width), exact, atol=2e-4)
     assert sinusoidal(jnp.asarray(c), width).shape == (4, width)
+
+
+def test_group_norm_keeps_what_an_embedding_adds():
+    """Groups of one channel would take away a constant per channel, so nothing would be heard of it."""
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(2, 4, 4, 32)), jnp.float32)
+    added = x + jnp.asarray(rng.normal(size=(1, 1, 1, 32)), jnp.float32)
+    norm = jax.jit(GroupNorm().apply)
+    change = np.abs(norm({"params": redrawn(32)}, added) - norm({"params": redrawn(32)}, x))
+    assert change.mean() > 0.1
