@@ -39,6 +39,10 @@ def run() -> int:
     )
     given = flags.parse_args()
     given.out = given.out or [given.workdir / "samples.png"]
+
+    from diffjax.training.workdir import read_config
+
+    read_config(given.workdir)  # a wrong workdir is refused before any folder is made
     for path in given.out:
         check(path)
     made = generate(given)

@@ -30,11 +30,11 @@ def get_config() -> ml_collections.ConfigDict:
                 sampler=dict(name="ddim"), grid=dict(name="uniform"), steps=30, guidance=1.0
             ),
             train=dict(
-                steps=750,
+                steps=600,
                 batch_size=128,
                 log_every=50,
-                sample_every=250,
-                checkpoint_every=250,
+                sample_every=300,
+                checkpoint_every=150,
                 keep=2,
                 samples=64,
             ),

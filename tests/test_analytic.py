@@ -45,7 +45,6 @@ def test_denoiser_is_tweedies_formula(frame, shape, label, x64):
 
 @frames
 @pytest.mark.parametrize("label", [None, 2])
-@pytest.mark.fast
 def test_density_integrates_to_one(frame, label, x64):
     """Likelihood tests would compare with a number that is no density."""
     data, sde = mixture((1,)), SDES[frame](Linear())

@@ -22,7 +22,7 @@ TINY = (
     "train.batch_size=16",
     "train.steps=6",
     "train.checkpoint_every=3",
-    "train.log_every=2",
+    "train.log_every=3",
     "train.sample_every=100",
     "train.samples=4",
     "sampling.steps=3",
@@ -132,7 +132,7 @@ def test_training_leaves_what_the_help_says(trained):
     config = json.loads((trained / "config.json").read_text())
     assert config["train"]["steps"] == 6
     rows = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
-    assert [row["step"] for row in rows] == [2, 4, 6]
+    assert [row["step"] for row in rows] == [3, 6]
     assert all(np.isfinite(row["loss"]) for row in rows)
     assert [p.name for p in (trained / "samples").iterdir()] == ["step_00000006.png"]
     assert list((trained / "tensorboard").glob("events.*"))
@@ -205,7 +205,7 @@ def test_evaluation_shows_and_stores_its_numbers(trained):
     assert done.returncode == 0, done.stderr
     report = json.loads((trained / "evaluation.json").read_text())
     (result,) = report["results"]
-    protocol = {"guidance": 2, "passes": 4, "rows": 2, "step": 6, "num": 20, "seed": 0}
+    protocol = {"guidance": 2, "passes": 4, "rows": 2, "trained": 6, "num": 20, "seed": 0}
     assert protocol.items() <= result["protocol"].items()
     assert result["frechet"]["count"] == 20
     assert result["frechet"]["distance"] > 0

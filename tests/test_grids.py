@@ -19,7 +19,6 @@ name = lambda sde: f"{type(sde).__name__}-{type(sde.schedule).__name__}"
 @pytest.mark.parametrize("grid", GRIDS)
 @pytest.mark.parametrize("sde", SDES_OF_GRIDS, ids=name)
 @pytest.mark.parametrize("steps", [1, 3, 9, 27])
-@pytest.mark.fast
 def test_grid_runs_from_noise_to_data(grid, sde, steps):
     """A sampler would skip the prior, stop short of the data, or ask outside the trained range."""
     times = GRIDS[grid](sde, steps)

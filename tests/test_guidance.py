@@ -68,7 +68,6 @@ def ask(denoise, x, t, cond=None):
 
 @pytest.mark.parametrize("name", GUIDANCES)
 @pytest.mark.parametrize("weight", [0.0, 1.0, 2.5])
-@pytest.mark.fast
 def test_every_guidance_keeps_the_protocol(name, weight):
     """The sampling loop would fail to carry its memory, or report passes that were not made."""
     guidance, calls = GUIDANCES[name](), Calls()

@@ -102,7 +102,6 @@ def test_every_weight_and_parameterization_has_a_closed_form():
 
 @pytest.mark.parametrize("frame", SDES)
 @pytest.mark.parametrize("parameterization", PARAMETERIZATIONS)
-@pytest.mark.fast
 def test_expected_loss_of_the_perfect_network(frame, parameterization):
     """Target, weight or distribution of t would not be what the loss says it is."""
     sde = SDES[frame](Linear(), t_min=0.01)
@@ -193,6 +192,7 @@ def test_bad_dropout_rate_is_refused_by_name(rate):
         denoising(condition_dropout=rate)
 
 
+@pytest.mark.fast
 def test_mask_and_weight_count_as_they_say():
     """Padding would be trained on, or weighted samples count alike.
 

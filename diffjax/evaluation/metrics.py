@@ -54,6 +54,8 @@ def frechet_with_floor(
         distances.append(frechet(samples[rng.permutation(len(samples))[:count]], half))
         floors.append(frechet(other, half))
     distance, floor = float(np.mean(distances)), float(np.mean(floors))
+    if floor <= 0:
+        raise ValueError("the halves of the data do not differ: a Frechet floor needs varied data")
     return Frechet(distance, floor, distance / floor, count, splits)
 
 
@@ -81,4 +83,6 @@ def memorization(samples: np.ndarray, train: np.ndarray, held_out: np.ndarray) -
     """Compare how near samples and held-out items come to the training items."""
     ours, theirs = nearest(samples, train), nearest(held_out, train)
     a, b = float(np.median(ours)), float(np.median(theirs))
+    if b <= 0:
+        raise ValueError("most held-out items are training items: no baseline for memorization")
     return Memorization(a, b, a / b, float((ours < np.quantile(theirs, 0.01)).mean()))

@@ -100,7 +100,9 @@ class Table:
 
 
 def table(rows: Sequence[Row], read: Read = x0) -> Table:
-    """Stack rows. Raises KeyError for a register that does not exist."""
+    """Stack rows. Raises ValueError for no rows, KeyError for a register that does not exist."""
+    if not rows:
+        raise ValueError("a table needs at least one row")
 
     def stack(names: Sequence[str], maps: Sequence[Mapping[str, float]]) -> np.ndarray:
         for m in maps:
@@ -159,7 +161,9 @@ def step(
     """Run one row on (x, outputs (K, B, ...), noises (J, B, ...), guidance memory)."""
     x, outputs, noises, memory = registers
     index, c = row
-    draw = lambda: normal(jax.vmap(jax.random.fold_in, (0, None))(keys, index), x.shape[1:])
+    draw = lambda: normal(jax.vmap(jax.random.fold_in, (0, None))(keys, index), x.shape[1:]).astype(
+        x.dtype
+    )
     z = jax.lax.cond(c.noisy, draw, lambda: jnp.zeros_like(x))
     u = _combine(c.input, [x], outputs, z, noises)
     t = jnp.full(x.shape[:1], c.t, x.dtype)

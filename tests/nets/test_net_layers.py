@@ -99,7 +99,7 @@ def test_sinusoidal_values(width):
 
 
 def test_group_norm_keeps_what_an_embedding_adds():
-    """Groups of one channel would take away a constant per channel, so nothing would be heard of it."""
+    """Groups of one channel would take away the constant per channel that an embedding is."""
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.normal(size=(2, 4, 4, 32)), jnp.float32)
     added = x + jnp.asarray(rng.normal(size=(1, 1, 1, 32)), jnp.float32)

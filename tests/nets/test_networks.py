@@ -142,7 +142,6 @@ def shapes(network, shape, cond=None):
 
 
 @pytest.mark.parametrize(("channels", "shape"), [(6, (8, 8, 1)), (10, (4, 12, 3)), (6, (12, 4, 5))])
-@pytest.mark.fast
 def test_unet_takes_any_channels_and_sides(channels, shape):
     """Other data than square RGB would fail deep inside the network."""
     network = unet(channels, (1, 2), blocks=1, attention=(4,), heads=2)

@@ -115,7 +115,6 @@ BOUNDS = {1: {50: 0.2, 1000: 0.012}, 2: {50: 6e-3, 1000: 1.5e-5}}
 
 
 @every
-@pytest.mark.fast
 def test_law_on_gaussian_data_converges_at_the_declared_order(case):
     """The sampler would have a bias that more rows do not take away, or a lower order.
 
@@ -257,6 +256,23 @@ def test_ddim_with_eta_1_is_ancestral_sampling(sde):
         assert_same_map(ddim(sde, times, eta=0.9), ancestral(sde, times))
 
 
+@pytest.mark.parametrize("eta", [0.0, 0.3, 0.7, 1.0])
+@pytest.mark.fast
+def test_eta_is_that_of_the_paper(eta):
+    """MATH 5: eta would be its square, or that of another library; they agree at 0 and 1 only.
+
+    arXiv:2010.02502, eq. 16: the noise of a step in VP is eta sqrt((1 - A_s) / (1 - A_t))
+    sqrt(1 - A_t / A_s), with A = alpha^2, and eq. 12 the rest.
+    """
+    sde = VP(Linear())
+    at = levels(sde, np.array([0.6, 0.4]))
+    (a_t, a_s), result = at.alpha**2, unroll(ddim(sde, at.t, eta=eta)).result
+    noise = eta * np.sqrt((1 - a_s) / (1 - a_t)) * np.sqrt(1 - a_t / a_s)
+    x = np.sqrt(1 - a_s - noise**2) / np.sqrt(1 - a_t)
+    exact = x, np.sqrt(a_s) - x * np.sqrt(a_t), noise
+    np.testing.assert_allclose(result, exact, rtol=1e-10, atol=1e-14)
+
+
 def euler(sde, times):
     """Euler's method on d(x / alpha) / d rho = (x / alpha - x0) / rho, and nothing else."""
     at, rows = levels(sde, times), []
@@ -288,7 +304,6 @@ def in_units_of_alpha(sde, times, rows):
 
 
 @pytest.mark.parametrize("method", METHODS, ids=str)
-@pytest.mark.fast
 def test_frames_and_schedules_differ_by_scale_only(method):
     """T8: sampling would depend on the frame, at equal noise levels."""
     name, settings = method
@@ -338,7 +353,6 @@ def test_ddim_on_gaussian_data_is_a_product(sde):
 
 
 @every
-@pytest.mark.fast
 def test_one_step_gives_the_posterior_mean(case):
     """The step to sigma = 0 would not be its limit, x0_hat."""
     sde = case.sde()

@@ -34,7 +34,6 @@ def run(seed=0, num=8, batch_size=8, label=LABEL):
     return np.concatenate(made)
 
 
-@pytest.mark.fast
 def test_samples_do_not_depend_on_the_batch_size():
     """A run on another device, or with another batch size, would give other pictures."""
     whole = run()

@@ -176,7 +176,7 @@ def test_another_config_in_the_same_workdir_is_refused_with_the_differences(
 ):
     """Else half of a run would be of one experiment and half of another."""
     before = files(whole)
-    other = {"optimizer.learning_rate": 0.5, "network.dropout": 0.0, "train.log_every": 4}
+    other = {"optimizer.learning_rate": 0.5, "network.dropout": 0.0, "train.log_every": 1}
     monkeypatch.setattr(sys, "argv", command(whole, other)[2:])
     with pytest.raises(SystemExit) as ended:
         cli.main(train.run)
