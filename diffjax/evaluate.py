@@ -41,7 +41,7 @@ def run() -> int:
     config = read_config(given.workdir)
     experiment = build.experiment(config)
     results = [
-        evaluate(experiment, given, weight)
+        build.refuse("evaluation")(evaluate)(experiment, given, weight)
         for weight in given.guidance or ([1.0, 1.5] if experiment.classes else [1.0])
     ]
     path = given.workdir / "evaluation.json"

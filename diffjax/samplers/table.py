@@ -161,9 +161,8 @@ def step(
     """Run one row on (x, outputs (K, B, ...), noises (J, B, ...), guidance memory)."""
     x, outputs, noises, memory = registers
     index, c = row
-    draw = lambda: normal(jax.vmap(jax.random.fold_in, (0, None))(keys, index), x.shape[1:]).astype(
-        x.dtype
-    )
+    at_row = jax.vmap(jax.random.fold_in, (0, None))
+    draw = lambda: normal(at_row(keys, index), x.shape[1:]).astype(x.dtype)
     z = jax.lax.cond(c.noisy, draw, lambda: jnp.zeros_like(x))
     u = _combine(c.input, [x], outputs, z, noises)
     t = jnp.full(x.shape[:1], c.t, x.dtype)
