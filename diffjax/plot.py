@@ -38,7 +38,9 @@ def scatter(points: np.ndarray, label: np.ndarray | None = None) -> np.ndarray:
     axes = figure.add_subplot()
     axes.scatter(*points[:, :2].T, s=4, c=label, cmap="tab10" if label is not None else None)
     axes.set_aspect("equal")
-    axes.set(xlim=(-3, 3), ylim=(-3, 3), title=f"{len(points)} samples")
+    outside = int((np.abs(points[:, :2]) > 3).any(axis=1).sum())
+    title = f"{len(points)} samples" + (f", {outside} outside the frame" if outside else "")
+    axes.set(xlim=(-3, 3), ylim=(-3, 3), title=title)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     from PIL import Image
