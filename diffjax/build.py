@@ -18,7 +18,7 @@ import jax
 import numpy as np
 
 from diffjax.config import Config, ConfigError, checked, known, nearest
-from diffjax.data import SOURCES
+from diffjax.data import SOURCES, Reading, Source
 from diffjax.denoiser import Model
 from diffjax.grids import GRIDS
 from diffjax.guidance import GUIDANCES
@@ -30,7 +30,7 @@ from diffjax.samplers.generate import Plan
 from diffjax.schedules import SCHEDULES
 from diffjax.sde import SDE, SDES
 from diffjax.training.ema import EMAS
-from diffjax.training.experiment import Experiment, Train
+from diffjax.training.experiment import Experiment, Form, Train, describe
 from diffjax.training.optimizer import OPTIMIZERS
 
 SECTIONS = (
@@ -49,8 +49,11 @@ SAMPLING = {"grid": {"name": "uniform"}, "steps": 50, "guidance": 1.0}
 """What config.sampling need not say."""
 
 
-def experiment(config: Config) -> Experiment:
-    """All objects of a run. Raises ConfigError before anything is compiled or read."""
+def experiment(config: Config, form: Form | None = None) -> Experiment:
+    """All objects of a run. Raises ConfigError before anything is compiled or decoded.
+
+    form: that of the data; without it the data set is opened.
+    """
     known(config, SECTIONS, "config")
     if missing := [s for s in SECTIONS if s not in config]:
         raise ConfigError(f"config.{missing[0]}: missing; needed: {', '.join(SECTIONS)}")
@@ -59,36 +62,53 @@ def experiment(config: Config) -> Experiment:
     seed = checked(config["seed"], int, "config.seed")
     if not 0 <= seed < 2**32:
         raise ConfigError(f"config.seed={seed}: needs 0 <= seed < 2**32")
-    source = functools.cache(construct(SOURCES, config["data"], "config.data", partial=True))
-    data = refuse("config.data")(source)("train")
-    classes = config["network"].get("classes", 0)
-    if classes not in (0, data.classes):
-        raise ConfigError(
-            f"config.network.classes={classes}: the data set {config['data']['name']} has "
-            f"{data.classes} classes; allowed: {data.classes}, or 0 for an unconditional network"
-        )
-    model = construct_model(config)
+    source, reading = construct_data(config["data"], "config.data")
+    form = form or describe(source("train"), reading)
+    model = construct_model(config, form.classes)
     built = Experiment(
         config=dict(config),
         source=source,
+        reading=reading,
         model=model,
         loss=construct_loss(config["loss"], "config.loss"),
         optimizer=construct(OPTIMIZERS, config["optimizer"], "config.optimizer"),
         decay=construct(EMAS, config["ema"], "config.ema"),
         train=call(Train, config["train"], "config.train"),
-        plan=plan(config["sampling"], model.sde, bool(classes)),
+        plan=plan(config["sampling"], model.sde, bool(form.classes)),
         seed=seed,
-        shape=data.x.shape[1:],
-        classes=classes,
+        form=form,
     )
     refuse("config.network")(jax.eval_shape)(built.initialise)
     return built
 
 
-def construct_model(config: Config) -> Model:
+def construct_data(spec: Config, place: str) -> tuple[Callable[[str], Source], Reading]:
+    """`split -> Source`, opened once each, and how to read it.
+
+    What follows a colon in the name is the first setting of the source: `folder:PATH`.
+    """
+    own = [f.name for f in dataclasses.fields(Reading)]
+    reading = call(Reading, {k: v for k, v in spec.items() if k in own}, place)
+    rest = {k: v for k, v in spec.items() if k not in own}
+    name, colon, first = str(rest.get("name", "")).partition(":")
+    if colon:
+        _, setting, *_ = *inspect.signature(lookup(SOURCES, name, f"{place}.name")).parameters, ""
+        rest = {setting: first} | rest | {"name": name}
+    bound = refuse(place)(construct(SOURCES, rest, place, partial=True))
+
+    @functools.cache
+    def source(split: str) -> Source:
+        opened = bound(split)
+        refuse(place)(reading.check)(opened)
+        return opened
+
+    return source, reading
+
+
+def construct_model(config: Config, classes: int) -> Model:
     """Process, parameterization and network, refused together where they do not go together."""
     sde = construct_sde(config["sde"], "config.sde")
-    network = construct(NETWORKS, config["network"], "config.network")
+    network = construct(NETWORKS, config["network"], "config.network", classes=classes)
     spec = dict(config["parameterization"])
     if "c_noise" in spec:
         place = "config.parameterization.c_noise"

@@ -36,10 +36,10 @@ def run() -> int:
         flags.error(f"--num={given.num}: needs at least 4")
 
     from diffjax import build
-    from diffjax.training.workdir import provenance, read_config, write_atomically
+    from diffjax.training.workdir import provenance, read_config, read_form, write_atomically
 
     config = read_config(given.workdir)
-    experiment = build.experiment(config)
+    experiment = build.experiment(config, read_form(given.workdir))
     results = [
         build.refuse("evaluation")(evaluate)(experiment, given, weight)
         for weight in given.guidance or ([1.0, 1.5] if experiment.classes else [1.0])

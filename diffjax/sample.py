@@ -66,13 +66,13 @@ def generate(given: argparse.Namespace) -> Made:
 
     from diffjax import build
     from diffjax.data import to_uint8
+    from diffjax.progress import Progress
     from diffjax.samplers.generate import Generation
-    from diffjax.training.progress import Progress
-    from diffjax.training.workdir import load_state, read_config
+    from diffjax.training.workdir import load_state, read_config, read_form
 
     cli.use_compile_cache()
     config = sampling(read_config(given.workdir), given)
-    experiment = build.experiment(config)
+    experiment = build.experiment(config, read_form(given.workdir))
     label = labels(given.label, given.num, experiment)
     state = load_state(experiment, given.workdir)
     denoise, plan, shape = experiment.denoiser(state), experiment.plan, experiment.shape

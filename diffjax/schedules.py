@@ -7,6 +7,7 @@ frame's part (`sde.py`). l may be infinite at the ends; a frame that cannot live
 from __future__ import annotations
 
 import abc
+import math
 from dataclasses import dataclass
 
 import jax
@@ -85,4 +86,28 @@ class Cosine(Schedule):
         return jnp.where(l > 0, near_data / unit, 1 - near_noise / unit)
 
 
-SCHEDULES = catalogue(Linear, Cosine)
+@dataclass(frozen=True)
+class Geometric(Schedule):
+    """sigma = sigma_min (sigma_max / sigma_min)^t in VE (arXiv:2011.13456, eq. 31): l is linear."""
+
+    sigma_min: float = 0.01
+    sigma_max: float = 50.0
+
+    def __post_init__(self):
+        if not 0 < self.sigma_min < self.sigma_max:
+            raise ValueError(f"{self}: needs 0 < sigma_min < sigma_max")
+
+    @property
+    def _logs(self) -> tuple[float, float]:
+        return math.log(self.sigma_min), math.log(self.sigma_max)
+
+    def __call__(self, t: Times) -> LogSNR:
+        low, high = self._logs
+        return -2 * (low + (high - low) * t)
+
+    def inverse(self, l: LogSNR) -> Times:
+        low, high = self._logs
+        return (-l / 2 - low) / (high - low)
+
+
+SCHEDULES = catalogue(Linear, Cosine, Geometric)

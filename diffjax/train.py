@@ -36,7 +36,7 @@ def run() -> int:
 
     cli.use_compile_cache()
     experiment = build.experiment(settings)
-    open_run(known.workdir, settings, sys.argv)
+    open_run(known.workdir, experiment, sys.argv)
     began = time.monotonic()
     state, stopped = train(experiment, known.workdir)
     steps, command = int(state.step), shlex.join(["python", "-m", "diffjax.train", *sys.argv[1:]])

@@ -14,7 +14,7 @@ def get_config() -> ml_collections.ConfigDict:
     return ml_collections.ConfigDict(
         dict(
             seed=0,
-            data=dict(name="digits"),
+            data=dict(name="digits", labels=True),
             sde=dict(name="vp", t_min=1e-3, t_max=0.995, schedule=dict(name="cosine")),
             parameterization=dict(name="v", c_noise="time"),
             network=dict(
@@ -24,7 +24,6 @@ def get_config() -> ml_collections.ConfigDict:
                 blocks=1,
                 attention=(4,),
                 heads=4,
-                classes=10,
                 dropout=0.0,
             ),
             loss=dict(weight="uniform_output", draw="stratified", condition_dropout=0.1),

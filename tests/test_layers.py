@@ -9,7 +9,7 @@ import diffjax
 
 ROOT = Path(diffjax.__file__).parent
 LAYERS = {
-    0: ("arrays", "config"),
+    0: ("arrays", "config", "progress"),
     1: ("schedules", "sde", "nets", "data"),
     2: ("parameterization", "denoiser", "analytic"),
     3: ("guidance", "losses", "grids", "samplers", "evaluation", "plot"),

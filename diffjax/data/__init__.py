@@ -1,22 +1,35 @@
-"""Data sources, each `(split, **settings) -> Source`, and the pipeline; the catalogue is here."""
+"""Data sources, each `(split, **settings) -> Source`, and the pipeline; the catalogue is here.
+
+The setting after `split` may stand behind the name in a config: `tfds:cifar10`, `folder:PATH`.
+"""
 
 from diffjax.arrays import catalogue
+from diffjax.data.array import array
 from diffjax.data.digits import digits
+from diffjax.data.folder import folder
 from diffjax.data.images import to_float, to_uint8
-from diffjax.data.pipeline import Batches, read
-from diffjax.data.source import Source
+from diffjax.data.pipeline import Batches, Reading, centre, read
+from diffjax.data.source import Memory, Source, load
+from diffjax.data.tfds import tfds
 from diffjax.data.toys import checkerboard, moons
 
-SOURCES = catalogue(digits, moons, checkerboard)
+SOURCES = catalogue(tfds, folder, array, digits, moons, checkerboard)
 
 __all__ = [
     "SOURCES",
     "Batches",
+    "Memory",
+    "Reading",
     "Source",
+    "array",
+    "centre",
     "checkerboard",
     "digits",
+    "folder",
+    "load",
     "moons",
     "read",
+    "tfds",
     "to_float",
     "to_uint8",
 ]

@@ -7,22 +7,21 @@ from __future__ import annotations
 
 import numpy as np
 
-from diffjax.data.source import Source
+from diffjax.data.source import Memory, check_split
 
 TRAIN = 1500
 
 
-def digits(split: str) -> Source:
+def digits(split: str) -> Memory:
     """uint8 images (N, 8, 8, 1), grey levels 0 to 255: 1,500 in "train", 297 in "test".
 
     The two come from one fixed shuffle of all images. Raises ValueError for another split.
     """
     from sklearn.datasets import load_digits
 
-    if split not in ("train", "test"):
-        raise ValueError(f"split={split!r} of digits: known: train, test")
+    check_split(split, "digits")
     pixels, target = load_digits(return_X_y=True)
     order = np.random.Generator(np.random.Philox(key=0)).permutation(len(pixels))
     index = order[:TRAIN] if split == "train" else order[TRAIN:]
     x = np.round(pixels[index] * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)
-    return Source(x, target[index].astype(np.int32), classes=10)
+    return Memory(x, target[index].astype(np.int32), classes=10)

@@ -1,10 +1,15 @@
-"""Pixels to numbers and back: uint8 0 to 255 is float [-1, 1]."""
+"""Pixels to numbers and back, and pictures of any size and kind to arrays."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Shaped
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 def to_float(x: Shaped[Array, "b *d"]) -> Float[Array, "b *d"]:
@@ -15,3 +20,33 @@ def to_float(x: Shaped[Array, "b *d"]) -> Float[Array, "b *d"]:
 def to_uint8(x: np.ndarray) -> np.ndarray:
     """Float images, [-1, 1] and beyond, to the nearest uint8."""
     return np.clip(np.round((np.asarray(x) + 1) * 127.5), 0, 255).astype(np.uint8)
+
+
+def pixels(image: Image.Image, size: int, channels: int) -> np.ndarray:
+    """uint8 (H, W, channels): upright, on white where transparent, resized and centre-cropped.
+
+    size: height and width of the result, or 0 to leave them. channels: 1 (grey) or 3 (RGB).
+    """
+    from PIL import Image, ImageOps
+
+    if size:
+        image.draft(None, (2 * size, 2 * size))  # a large JPEG need not be decoded whole
+    if "exif" in image.info or image.format == "TIFF":
+        image = ImageOps.exif_transpose(image)
+    image = _eight_bit(image, "L" if channels == 1 else "RGB")
+    if size and image.size != (size, size):
+        image = ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS)
+    return np.asarray(image).reshape(image.height, image.width, channels)
+
+
+def _eight_bit(image: Image.Image, mode: str) -> Image.Image:
+    from PIL import Image
+
+    if image.mode == mode:
+        return image
+    if image.mode.startswith("I;16"):  # Pillow would clip at 255 instead of scaling
+        image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert(mode)

@@ -4,11 +4,46 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from diffjax.data.source import Source
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a run reads its source.
+
+    labels: give them to the network. flip: mirror each image with chance 1/2. crop: side of the
+    window cut from each image, at random in training and at the centre else; 0 keeps it whole.
+    memory: GB up to which a data set is decoded once and kept. workers: reading threads.
+    """
+
+    labels: bool = False
+    flip: bool = False
+    crop: int = 0
+    memory: float = 4.0
+    workers: int = 1
+
+    def __post_init__(self):
+        if self.crop < 0:
+            raise ValueError(f"crop={self.crop}: needs crop >= 0; 0 keeps images whole")
+        if self.workers < 1:
+            raise ValueError(f"workers={self.workers}: needs workers >= 1")
+
+    def check(self, source: Source) -> None:
+        """Raise ValueError for what `source` does not allow."""
+        if self.labels and not source.classes:
+            raise ValueError("labels=True: this data set has no labels; allowed: False")
+        if (self.flip or self.crop) and len(source.shape) != 3:
+            raise ValueError(f"flip and crop: need images; the items have shape {source.shape}")
+        if self.crop and self.crop > min(source.shape[:2]):
+            raise ValueError(f"crop={self.crop}: larger than the images {source.shape}")
+
+    def shape(self, source: Source) -> tuple[int, ...]:
+        """Of one item, after cropping."""
+        return (self.crop, self.crop, source.shape[-1]) if self.crop else source.shape
 
 
 @functools.lru_cache(maxsize=4)
@@ -21,12 +56,13 @@ class Batches:
     """Batch k of an endless sequence of epochs, each in an order of its own.
 
     Every item comes exactly once per epoch; a batch may straddle two epochs, so any batch size
-    suits any number of items.
+    suits any number of items. Flips and crops of batch k are functions of (seed, k) as well.
     """
 
     source: Source
     batch_size: int
     seed: int
+    reading: Reading = field(default_factory=Reading)
 
     def __len__(self) -> int:
         return 2**62 // self.batch_size
@@ -35,12 +71,46 @@ class Batches:
         size = len(self.source)
         epoch, item = np.divmod(int(index) * self.batch_size + np.arange(self.batch_size), size)
         parts = [_permutation(size, self.seed, int(e))[item[epoch == e]] for e in np.unique(epoch)]
-        return self.source[np.concatenate(parts)]
+        items = self.source[np.concatenate(parts)]
+        rng = np.random.Generator(np.random.Philox(key=[2**32 + self.seed, int(index)]))
+        return {**items, "x": augment(items["x"], self.reading, rng)}
 
 
-def read(batches: Batches, start: int, stop: int) -> Iterator[dict[str, np.ndarray]]:
-    """Batches start, ..., stop - 1, read ahead by a thread."""
+def augment(x: np.ndarray, reading: Reading, rng: np.random.Generator) -> np.ndarray:
+    """Random windows and mirrored images of a batch (B, H, W, C)."""
+    n = len(x)
+    if reading.crop:
+        most = np.array(x.shape[1:3]) - reading.crop
+        x = window(x, rng.integers(0, most + 1, (n, 2)), reading.crop)
+    if reading.flip:
+        chosen = rng.random(n) < 0.5
+        x[chosen] = x[chosen, :, ::-1]
+    return x
+
+
+def window(x: np.ndarray, corner: np.ndarray, side: int) -> np.ndarray:
+    """side x side pixels of each image from its `corner` (B, 2) on."""
+    views = np.lib.stride_tricks.sliding_window_view(x, (side, side), axis=(1, 2))
+    return np.moveaxis(views[np.arange(len(x)), corner[:, 0], corner[:, 1]], 1, -1).copy()
+
+
+def centre(x: np.ndarray, side: int) -> np.ndarray:
+    """The middle side x side pixels of images (B, H, W, C); as they are where `side` is 0."""
+    if not side:
+        return x
+    top, left = (np.array(x.shape[1:3]) - side) // 2
+    return x[:, top : top + side, left : left + side]
+
+
+def read(
+    batches: Batches, start: int, stop: int, per_item: int = 1, workers: int = 1
+) -> Iterator[dict[str, np.ndarray]]:
+    """Batches start, ..., stop - 1 in stacks of `per_item`, read ahead by threads.
+
+    The order is the same for any number of `workers`; at most as many stacks wait, and two.
+    """
     import grain
 
-    options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=4)
-    return iter(grain.MapDataset.source(batches).slice(slice(start, stop)).to_iter_dataset(options))
+    options = grain.ReadOptions(num_threads=workers, prefetch_buffer_size=workers + 1)
+    stacks = grain.MapDataset.source(batches).slice(slice(start, stop)).batch(per_item)
+    return iter(stacks.to_iter_dataset(options))

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from diffjax.data.source import Source
+from diffjax.data.source import SPLITS, Memory, check_split
 
 
 def _generator(split: str, size: int) -> np.random.Generator:
     if size < 1:
         raise ValueError(f"size={size}: needs size >= 1")
-    if split not in ("train", "test"):
-        raise ValueError(f"split={split!r} of toy data: known: train, test")
-    return np.random.Generator(np.random.Philox(key=["train", "test"].index(split)))
+    check_split(split, "toy data")
+    return np.random.Generator(np.random.Philox(key=SPLITS.index(split)))
 
 
-def moons(split: str, size: int = 10_000, noise: float = 0.05) -> Source:
+def moons(split: str, size: int = 10_000, noise: float = 0.05) -> Memory:
     """Two interleaved half circles, one per class, with Gaussian noise."""
     if noise < 0:
         raise ValueError(f"noise={noise}: needs noise >= 0")
@@ -24,13 +23,13 @@ def moons(split: str, size: int = 10_000, noise: float = 0.05) -> Source:
     angle = np.pi * (rng.random(size) + label)
     centre = np.where(label[:, None] == 0, [-0.5, -0.25], [0.5, 0.25])
     x = centre + np.stack([np.cos(angle), np.sin(angle)], 1) + noise * rng.normal(size=(size, 2))
-    return Source(x.astype(np.float32), label.astype(np.int32), classes=2)
+    return Memory(x.astype(np.float32), label.astype(np.int32), classes=2)
 
 
-def checkerboard(split: str, size: int = 10_000) -> Source:
+def checkerboard(split: str, size: int = 10_000) -> Memory:
     """Uniform on the eight dark squares of a 4 x 4 board on [-1.7, 1.7]^2; no classes."""
     rng = _generator(split, size)
     row, column = rng.integers(0, 4, size), rng.integers(0, 2, size)
     corner = np.stack([2 * column + row % 2, row], 1)
     x = (corner + rng.random((size, 2)) - 2) * (1.7 / 2)
-    return Source(x.astype(np.float32))
+    return Memory(x.astype(np.float32))

@@ -27,7 +27,7 @@ class MLP(nn.Module):
     ) -> Float[Array, "b *d"]:
         if x.ndim != 2:
             raise ValueError(f"mlp with input {x.shape}: needs vectors (B, D)")
-        emb = Embedding(self.width, self.width, self.classes)(c_noise, cond)
+        emb = Embedding(self.width, self.width, self.classes)(c_noise, cond).astype(x.dtype)
         h = nn.Dense(self.width)(x)
         for _ in range(self.depth):
             u = nn.Dense(self.width)(nn.silu(nn.LayerNorm()(h))) + nn.Dense(self.width)(emb)
@@ -35,8 +35,11 @@ class MLP(nn.Module):
         return nn.Dense(x.shape[-1], kernel_init=zeros)(nn.silu(nn.LayerNorm()(h)))
 
 
-def mlp(width: int = 128, depth: int = 3, classes: int = 0) -> Network:
-    """Network of `MLP` with these settings; ValueError for one that is out of range."""
+def mlp(width: int = 128, depth: int = 3, classes: int = 0, dtype: str = "float32") -> Network:
+    """Network of `MLP` with these settings; ValueError for one that is out of range.
+
+    dtype: of its compute, float32 or bfloat16; parameters, input and output are float32.
+    """
     at_least(1, width=width, depth=depth)
     at_least(0, classes=classes)
-    return linen(MLP(width, depth, classes))
+    return linen(MLP(width, depth, classes), dtype)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol, cast, runtime_checkable
 
+import jax
 from flax import linen as nn
 from jaxtyping import Array, Float, Key
 
@@ -56,12 +57,26 @@ class _LinenInit:
 @dataclass(frozen=True)
 class _LinenApply:
     module: nn.Module
+    dtype: str
 
     def __call__(self, params: Any, x: Any, c_noise: Any, cond: Any, *, key: Any = None) -> Any:
+        params, x_in = jax.tree.map(lambda a: a.astype(self.dtype), (params, x))
         rngs = None if key is None else {"dropout": key}
-        return self.module.apply({"params": params}, x, c_noise, cond, key is not None, rngs=rngs)
+        out: Any = self.module.apply(
+            {"params": params}, x_in, c_noise, cond, key is not None, rngs=rngs
+        )
+        return out.astype(x.dtype)
 
 
-def linen(module: nn.Module) -> Network:
-    """The network of a Flax module called as `module(x, c_noise, cond, train)`."""
-    return Network(_LinenInit(module), _LinenApply(module))
+DTYPES = ("float32", "bfloat16")
+
+
+def linen(module: nn.Module, dtype: str = "float32") -> Network:
+    """The network of a Flax module called as `module(x, c_noise, cond, train)`.
+
+    dtype: of its compute. Parameters and x come to the module in it, c_noise stays in float32; the
+    output has the type of x again, and so have gradients.
+    """
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype={dtype!r}: known: {', '.join(DTYPES)}")
+    return Network(_LinenInit(module), _LinenApply(module, dtype))

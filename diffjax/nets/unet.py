@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import functools
+import itertools
 
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
 from diffjax.arrays import Cond
+from diffjax.nets.convolution import convolution
 from diffjax.nets.layers import Embedding, GroupNorm, at_least, attention, zeros
 from diffjax.nets.network import Network, linen
 
-Conv = functools.partial(nn.Conv, kernel_size=(3, 3))
+Conv = functools.partial(nn.Conv, kernel_size=(3, 3), conv_general_dilated=convolution)
 Image = Float[Array, "b h w _"]
 
 
@@ -46,13 +48,29 @@ class SelfAttention(nn.Module):
         return x + nn.Dense(c, kernel_init=zeros, name="out")(out)
 
 
+def fold(x: Image, patch: int) -> Image:
+    """Squares of `patch` x `patch` pixels into channels: (B, H / patch, W / patch, patch^2 C)."""
+    b, h, w, c = x.shape
+    x = x.reshape(b, h // patch, patch, w // patch, patch, c)
+    return x.swapaxes(2, 3).reshape(b, h // patch, w // patch, patch * patch * c)
+
+
+def unfold(x: Image, patch: int) -> Image:
+    """The inverse of `fold`."""
+    b, h, w, c = x.shape
+    x = x.reshape(b, h, w, patch, patch, c // patch**2).swapaxes(2, 3)
+    return x.reshape(b, h * patch, w * patch, c // patch**2)
+
+
 class UNet(nn.Module):
     """Residual U-Net; the output starts at zero.
 
     channels: width of the first level. multipliers: width of each level, in `channels`. blocks:
     residual blocks per level (one more on the way up). attention: heights at which each block is
     followed by self-attention (the middle always has one). heads: attention heads. classes: number
-    of labels, 0 for an unconditional network. dropout: rate in the residual blocks.
+    of labels, 0 for an unconditional network. dropout: rate in the residual blocks. patch: side
+    of the squares that are folded into channels first, so that the first level is smaller by it
+    (arXiv:2301.11093, sec. 3.3). remat: compute each block again in the backward pass, not store it.
     """
 
     channels: int = 64
@@ -62,6 +80,8 @@ class UNet(nn.Module):
     heads: int = 4
     classes: int = 0
     dropout: float = 0.1
+    patch: int = 1
+    remat: bool = False
 
     @nn.compact
     def __call__(
@@ -72,12 +92,21 @@ class UNet(nn.Module):
         train: bool = False,
     ) -> Float[Array, "b *d"]:
         self._check(x.shape)
+        x = fold(x, self.patch)
         channels_out = x.shape[-1]
         emb = Embedding(4 * self.channels, self.channels, self.classes)(c_noise, cond)
+        emb = emb.astype(x.dtype)
+        # Names that do not depend on remat: the same parameters serve with and without it.
+        block = nn.remat(Block, static_argnums=(3,)) if self.remat else Block
+        attend = nn.remat(SelfAttention) if self.remat else SelfAttention
+        blocks, attentions = itertools.count(), itertools.count()
 
-        def stage(x: Image, width: int) -> Image:
-            x = Block(width, self.dropout)(x, emb, train)
-            return SelfAttention(self.heads)(x) if x.shape[1] in self.attention else x
+        def stage(x: Image, width: int, attention: bool | None = None) -> Image:
+            x = block(width, self.dropout, name=f"Block_{next(blocks)}")(x, emb, train)
+            here = x.shape[1] in self.attention if attention is None else attention
+            if not here:
+                return x
+            return attend(self.heads, name=f"SelfAttention_{next(attentions)}")(x)
 
         x = Conv(self.channels)(x)
         skips = [x]
@@ -89,21 +118,22 @@ class UNet(nn.Module):
                 x = stage(x, m * self.channels)
                 skips.append(x)
         width = self.multipliers[-1] * self.channels
-        x = Block(width, self.dropout)(x, emb, train)
-        x = Block(width, self.dropout)(SelfAttention(self.heads)(x), emb, train)
+        x = stage(stage(x, width, attention=True), width, attention=False)
         for level, m in reversed(list(enumerate(self.multipliers))):
             for _ in range(self.blocks + 1):
                 x = stage(jnp.concatenate([x, skips.pop()], axis=-1), m * self.channels)
             if level:
                 x = Conv(x.shape[-1])(x.repeat(2, axis=1).repeat(2, axis=2))
-        return Conv(channels_out, kernel_init=zeros)(nn.silu(GroupNorm()(x)))
+        x = Conv(channels_out, kernel_init=zeros)(nn.silu(GroupNorm()(x)))
+        return unfold(x, self.patch)
 
     def _check(self, shape: tuple[int, ...]) -> None:
-        factor = 2 ** (len(self.multipliers) - 1)
+        factor = self.patch * 2 ** (len(self.multipliers) - 1)
         if len(shape) != 4 or shape[1] % factor or shape[2] % factor:
             raise ValueError(
-                f"unet with {len(self.multipliers)} levels and input {shape}: needs (B, H, W, C) "
-                f"with H and W divisible by {factor}; change multipliers={self.multipliers}"
+                f"unet with {len(self.multipliers)} levels, patch={self.patch} and input {shape}: "
+                f"needs (B, H, W, C) with H and W divisible by {factor}; "
+                f"change multipliers={self.multipliers} or patch"
             )
         for m in self.multipliers:
             if m * self.channels % self.heads:
@@ -118,14 +148,29 @@ def unet(
     heads: int = 4,
     classes: int = 0,
     dropout: float = 0.1,
+    patch: int = 1,
+    remat: bool = False,
+    dtype: str = "float32",
 ) -> Network:
-    """Network of `UNet` with these settings; ValueError for one that is out of range."""
-    at_least(1, channels=channels, blocks=blocks, heads=heads)
+    """Network of `UNet` with these settings; ValueError for one that is out of range.
+
+    dtype: of its compute, float32 or bfloat16; parameters, input and output are float32.
+    """
+    at_least(1, channels=channels, blocks=blocks, heads=heads, patch=patch)
     at_least(0, classes=classes)
     if not multipliers or min(multipliers) < 1:
         raise ValueError(f"multipliers={multipliers}: needs at least one, each >= 1")
     if not 0 <= dropout < 1:
         raise ValueError(f"dropout={dropout}: needs 0 <= dropout < 1")
-    return linen(
-        UNet(channels, tuple(multipliers), blocks, tuple(attention), heads, classes, dropout)
+    module = UNet(
+        channels=channels,
+        multipliers=tuple(multipliers),
+        blocks=blocks,
+        attention=tuple(attention),
+        heads=heads,
+        classes=classes,
+        dropout=dropout,
+        patch=patch,
+        remat=remat,
     )
+    return linen(module, dtype)

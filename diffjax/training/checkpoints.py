@@ -48,12 +48,20 @@ class Checkpoints:
             args = ocp.args.StandardSave(jax.tree.map(_detached, state))
             self._manager.save(step, args=args, force=True)  # also before a damaged newer one
 
-    def restore(self, abstract: PyTree) -> Any | None:
+    def restore(self, abstract: PyTree, shardings: PyTree | None = None) -> Any | None:
         """The newest readable state with the shapes of `abstract`, or None where there is none.
 
+        shardings: where each leaf goes, whatever devices it was saved from; one device by default.
         A damaged checkpoint is named and an older one taken; ConfigError if all are damaged.
         """
-        target = jax.tree.map(_placed, abstract)
+        if shardings is None:
+            one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+            shardings = jax.tree.map(lambda _: one, abstract)
+        target = jax.tree.map(
+            lambda a, where: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=where),
+            abstract,
+            shardings,
+        )
         for step in reversed(self.steps()):
             try:
                 return self._manager.restore(step, args=ocp.args.StandardRestore(target))
@@ -78,8 +86,3 @@ class Checkpoints:
 def _detached(a: jax.Array) -> jax.Array:
     """A copy on CPU, where orbax writes from the array's own buffer while steps go on."""
     return jnp.copy(a) if all(d.platform == "cpu" for d in a.devices()) else a
-
-
-def _placed(a: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    return jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,20 +13,27 @@ import numpy as np
 import optax
 
 from diffjax.arrays import stream
-from diffjax.data.source import Source
+from diffjax.data.pipeline import Batches, Reading
+from diffjax.data.source import Source, load
 from diffjax.denoiser import Denoiser, Model
 from diffjax.losses import Loss
 from diffjax.samplers.generate import Plan
 from diffjax.training.ema import Decay
-from diffjax.training.step import TrainState
+from diffjax.training.step import Step, TrainState, make_step
 
 
 @dataclass(frozen=True)
 class Train:
-    """Lengths in steps. samples: images in the grids made every `sample_every` steps."""
+    """Lengths in steps. samples: images in the grids made every `sample_every` steps.
+
+    accumulate: parts of a batch whose gradients are added up, to save memory. steps_per_dispatch:
+    steps that the device makes in one call, without the host; all lengths are multiples of it.
+    """
 
     steps: int = 1000
     batch_size: int = 128
+    accumulate: int = 1
+    steps_per_dispatch: int = 1
     log_every: int = 50
     sample_every: int = 500
     checkpoint_every: int = 500
@@ -36,6 +44,16 @@ class Train:
         for name, value in vars(self).items():
             if value < 1:
                 raise ValueError(f"{name}={value}: needs {name} >= 1")
+        if self.batch_size % self.accumulate:
+            raise ValueError(
+                f"batch_size={self.batch_size}: needs a multiple of accumulate={self.accumulate}"
+            )
+        for name in ("steps", "log_every", "sample_every", "checkpoint_every"):
+            if vars(self)[name] % self.steps_per_dispatch:
+                raise ValueError(
+                    f"{name}={vars(self)[name]}: needs a multiple of "
+                    f"steps_per_dispatch={self.steps_per_dispatch}"
+                )
         if self.checkpoint_every % self.log_every:
             raise ValueError(
                 f"checkpoint_every={self.checkpoint_every}: needs a multiple of "
@@ -43,15 +61,28 @@ class Train:
             )
 
 
+class Form(NamedTuple):
+    """What the network must know of the data.
+
+    shape: of one item, after cropping. classes: number of labels that it is given, or 0.
+    """
+
+    shape: tuple[int, ...]
+    classes: int
+
+
+def describe(source: Source, reading: Reading) -> Form:
+    """The form of `source` as `reading` reads it."""
+    return Form(tuple(reading.shape(source)), source.classes if reading.labels else 0)
+
+
 @dataclass(frozen=True)
 class Experiment:
-    """What a run consists of.
-
-    source: split -> data. shape: of one item. classes: labels that the network is given, or 0.
-    """
+    """What a run consists of. source: split -> data."""
 
     config: dict[str, Any]
     source: Callable[[str], Source]
+    reading: Reading
     model: Model
     loss: Loss
     optimizer: optax.GradientTransformation
@@ -59,8 +90,22 @@ class Experiment:
     train: Train
     plan: Plan
     seed: int
-    shape: tuple[int, ...]
-    classes: int
+    form: Form
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.form.shape
+
+    @property
+    def classes(self) -> int:
+        return self.form.classes
+
+    def batches(self) -> Batches:
+        """The training data, decoded here and now if they fit in memory."""
+        source = self.source("train")
+        size = len(source) * math.prod(source.shape) * source.dtype.itemsize
+        source = load(source) if size <= self.reading.memory * 1e9 else source
+        return Batches(source, self.train.batch_size, self.seed, self.reading)
 
     def batch(self, items: dict[str, np.ndarray]) -> dict[str, Any]:
         """What the loss sees of items of the source."""
@@ -69,6 +114,11 @@ class Experiment:
     def labels(self, num: int) -> np.ndarray | None:
         """The default label of sample k: k modulo the number of classes."""
         return np.arange(num, dtype=np.int32) % self.classes if self.classes else None
+
+    def step(self) -> Step:
+        """The train step as a pure function."""
+        accumulate = self.train.accumulate
+        return make_step(self.model, self.loss, self.optimizer, self.decay, self.seed, accumulate)
 
     def initialise(self) -> TrainState:
         """The state before the first step."""

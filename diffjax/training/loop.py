@@ -16,74 +16,119 @@ import numpy as np
 
 from diffjax import plot
 from diffjax.arrays import stream
+from diffjax.config import ConfigError
 from diffjax.data.images import to_uint8
-from diffjax.data.pipeline import Batches, read
+from diffjax.data.pipeline import read
+from diffjax.progress import Progress
 from diffjax.samplers.generate import generate
+from diffjax.training import mesh
 from diffjax.training.checkpoints import Checkpoints
-from diffjax.training.experiment import Experiment
-from diffjax.training.progress import Progress
+from diffjax.training.experiment import Experiment, Train
+from diffjax.training.mesh import Layout
 from diffjax.training.signals import Signals
-from diffjax.training.step import TrainState, make_step
+from diffjax.training.step import TrainState, scan
 from diffjax.training.writers import JSONL, TensorBoard, Writer
 
 
-def train(experiment: Experiment, workdir: Path) -> tuple[TrainState, signal.Signals | None]:
+def train(
+    experiment: Experiment, workdir: Path, layout: Layout | None = None
+) -> tuple[TrainState, signal.Signals | None]:
     """Train to `config.train.steps`, going on from the newest checkpoint in `workdir`.
 
     Returns the last state, which is on disk, and the signal that ended training early, if one did.
     The same steps follow bit by bit from the same state, interrupted or not: the batch, the noise
-    and the dropout of step k are functions of (seed, k).
+    and the dropout of step k are functions of (seed, k). layout: over all devices by default.
+    Raises ConfigError for data that cannot be read, after saving.
     """
-    settings = experiment.train
+    settings, layout = experiment.train, layout or mesh.layout()
+    check(settings, layout)
     with (
         Signals() as signals,
         closing(Checkpoints(workdir / "checkpoints", settings.keep)) as checkpoints,
     ):
-        state = checkpoints.restore(jax.eval_shape(experiment.initialise))
-        state = jax.jit(experiment.initialise)() if state is None else state
+        abstract = jax.eval_shape(experiment.initialise)
+        shardings = layout.state(abstract)
+        state = checkpoints.restore(abstract, shardings)
+        if state is None:
+            state = jax.jit(experiment.initialise, out_shardings=shardings)()
         start = int(state.step)
         if start >= settings.steps:
             return state, None
-        batches = Batches(experiment.source("train"), settings.batch_size, experiment.seed)
-        step = compile_step(experiment, state, batches[start])
-        items = read(batches, start, settings.steps)
+        stride = settings.steps_per_dispatch
+        stacks = read(
+            experiment.batches(), start, settings.steps, stride, experiment.reading.workers
+        )
+        batch = layout.place(experiment.batch(next(stacks)))
+        run = compile_steps(experiment, layout, state, batch)
         with (
             closing(Log(workdir, start, settings.batch_size)) as log,
             Progress("train", settings.steps, "step", start) as progress,
         ):
-            for done, item in enumerate(items, start + 1):
-                state, metrics = step(state, experiment.batch(item))
+            for done in range(start + stride, settings.steps + 1, stride):
+                state, metrics = run(state, batch)
                 log.add(metrics)
-                progress.advance()
+                progress.advance(stride)
                 last = done == settings.steps or signals.received is not None
                 if done % settings.log_every == 0 or last:
                     progress.show(log.write(done))
                 if done % settings.sample_every == 0 or done == settings.steps:
-                    log.picture(done, picture(experiment, state))
+                    log.picture(done, picture(experiment, layout, state))
                 if done % settings.checkpoint_every == 0 or last:
                     checkpoints.save(done, state)
                 if last:
                     break
+                try:
+                    batch = layout.place(experiment.batch(next(stacks)))
+                except ConfigError:  # data that cannot be read: nothing learnt is lost
+                    checkpoints.save(done, state)
+                    raise
         return state, signals.received
 
 
-def compile_step(experiment: Experiment, state: TrainState, items: dict[str, np.ndarray]) -> Any:
-    """The train step as one compiled program that reuses the memory of the state."""
-    e = experiment
-    step = make_step(e.model, e.loss, e.optimizer, e.decay, e.seed)
+def check(settings: Train, layout: Layout) -> None:
+    """Refuse a batch that cannot be split evenly over the devices."""
+    unit = layout.size * settings.accumulate
+    if settings.batch_size % unit:
+        raise ConfigError(
+            f"config.train.batch_size={settings.batch_size}: needs a multiple of {unit}, the "
+            f"number of devices ({layout.size}) times accumulate ({settings.accumulate})"
+        )
+
+
+def compile_steps(experiment: Experiment, layout: Layout, state: TrainState, batch: Any) -> Any:
+    """All steps of a dispatch as one compiled program that reuses the memory of the state."""
+    shardings = layout.state(state)
     began = time.monotonic()
-    compiled = jax.jit(step, donate_argnums=0).lower(state, e.batch(items)).compile()
-    print(f"train step compiled in {time.monotonic() - began:.1f} s", file=sys.stderr)
+    compiled = (
+        jax.jit(
+            scan(experiment.step()),
+            donate_argnums=0,
+            in_shardings=(shardings, layout.split(1)),
+            out_shardings=(shardings, layout.everywhere),
+        )
+        .lower(state, batch)
+        .compile()
+    )
+    print(
+        f"train step compiled in {time.monotonic() - began:.1f} s, for {layout.size} "
+        f"{layout.mesh.devices.flat[0].platform} device(s)",
+        file=sys.stderr,
+    )
     return compiled
 
 
-def picture(experiment: Experiment, state: TrainState) -> np.ndarray:
+def picture(experiment: Experiment, layout: Layout, state: TrainState) -> np.ndarray:
     """Samples of the averaged network from fixed seeds, labels in order."""
     e, num = experiment, experiment.train.samples
     label = e.labels(num)
     cond = {} if label is None else {"label": jnp.asarray(label)}
     key = stream(e.seed, "sample")
-    made = generate(e.denoiser(state), e.plan, key, jnp.arange(num), cond, shape=e.shape)
+    even = num % layout.size == 0
+    index, cond = jax.device_put(
+        (jnp.arange(num), cond), layout.split(0) if even else layout.everywhere
+    )
+    plan, key = jax.device_put((e.plan, key), layout.everywhere)
+    made = generate(e.denoiser(state), plan, key, index, cond, shape=e.shape)
     x = np.asarray(made)
     return plot.samples(to_uint8(x) if x.ndim == 4 else x, label)
 
@@ -101,14 +146,16 @@ class Log:
         self._batch_size, self._began = batch_size, time.monotonic()
 
     def add(self, metrics: Mapping[str, jax.Array]) -> None:
+        """Metrics of some steps, (K,) each."""
         self._pending.append(metrics)
 
     def write(self, step: int) -> dict[str, float]:
         """Write the means since the last call; the rate apart, for it is not reproducible."""
         rows = jax.device_get(self._pending)
-        means = {k: float(np.mean([row[k] for row in rows])) for k in rows[0]}
-        now = time.monotonic()
-        rate = {"images_per_s": len(rows) * self._batch_size / (now - self._began)}
+        every = {k: np.concatenate([row[k] for row in rows]) for k in rows[0]}
+        means = {k: float(v.mean()) for k, v in every.items()}
+        now, steps = time.monotonic(), len(next(iter(every.values())))
+        rate = {"images_per_s": steps * self._batch_size / (now - self._began)}
         self._pending, self._began = [], now
         for writer in self._writers:
             writer.scalars(step, means | rate)

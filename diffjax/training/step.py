@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
 import jax
+import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int
 
@@ -27,24 +28,55 @@ class TrainState(NamedTuple):
     loss: Any
 
 
+Step = Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]
+
+
 def make_step(
-    model: Model, loss: Loss, optimizer: optax.GradientTransformation, decay: Decay, seed: int
-) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]:
+    model: Model,
+    loss: Loss,
+    optimizer: optax.GradientTransformation,
+    decay: Decay,
+    seed: int,
+    accumulate: int = 1,
+) -> Step:
     """The train step `(state, batch) -> (state, metrics)`; its randomness follows from state.step.
 
-    Metrics are scalars on the device: the loss's own, and `grad_norm`.
+    accumulate: number of parts of the batch whose gradients are computed one after the other, for
+    the memory of one part. Part i is rows i, i + accumulate, ..., so that on many devices each part
+    is spread over all of them. Metrics are scalars on the device: the loss's own, and `grad_norm`.
     """
     key = stream(seed, "train")
+
+    def gradient(params: Params, batch: Batch, key: Array, loss_state: Any) -> Any:
+        def objective(params: Params) -> tuple[Array, tuple[dict[str, Array], Any]]:
+            value, metrics, new = loss(model, params, batch, key, loss_state)
+            return value, (metrics, new)
+
+        return jax.grad(objective, has_aux=True)(params)
+
+    def accumulated(params: Params, batch: Batch, key: Array, loss_state: Any) -> Any:
+        if accumulate == 1:
+            return gradient(params, batch, key, loss_state)
+        split = lambda a: a.reshape(-1, accumulate, *a.shape[1:]).swapaxes(0, 1)
+        parts = jax.tree.map(split, dict(batch))
+
+        def add(carry: Any, item: Any) -> Any:
+            total, loss_state = carry
+            i, part = item
+            new = gradient(params, part, jax.random.fold_in(key, i), loss_state)
+            grads, (metrics, loss_state) = new
+            return (jax.tree.map(jnp.add, total, grads), loss_state), metrics
+
+        zero = jax.tree.map(jnp.zeros_like, params)
+        numbered = jnp.arange(accumulate), parts
+        (total, loss_state), metrics = jax.lax.scan(add, (zero, loss_state), numbered)
+        grads, metrics = jax.tree.map(lambda a: a / accumulate, total), mean(metrics)
+        return grads, (metrics, loss_state)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
         batch = {**batch, "x": to_float(batch["x"])}
         step_key = jax.random.fold_in(key, state.step)
-
-        def objective(params: Params) -> tuple[Array, tuple[dict[str, Array], Any]]:
-            value, metrics, loss_state = loss(model, params, batch, step_key, state.loss)
-            return value, (metrics, loss_state)
-
-        grads, (metrics, loss_state) = jax.grad(objective, has_aux=True)(state.params)
+        grads, (metrics, loss_state) = accumulated(state.params, batch, step_key, state.loss)
         updates, opt_state = optimizer.update(grads, state.optimizer, cast(Any, state.params))
         params = cast(Params, optax.apply_updates(cast(Any, state.params), updates))
         ema = averages.update(state.ema, params, decay(state.step))
@@ -52,3 +84,13 @@ def make_step(
         return TrainState(state.step + 1, params, ema, opt_state, loss_state), metrics
 
     return step
+
+
+def mean(metrics: dict[str, Array]) -> dict[str, Array]:
+    """Of each metric over its leading axis."""
+    return jax.tree.map(lambda a: a.mean(0), metrics)
+
+
+def scan(step: Step) -> Step:
+    """K steps as one: batches with a leading axis (K, B, ...), metrics (K,)."""
+    return lambda state, batches: jax.lax.scan(step, state, batches)

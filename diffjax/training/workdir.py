@@ -7,7 +7,7 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -15,26 +15,32 @@ from typing import Any
 import jax
 
 import diffjax
-from diffjax.config import Config, ConfigError
+from diffjax.config import ConfigError
 from diffjax.training.checkpoints import Checkpoints
-from diffjax.training.experiment import Experiment
+from diffjax.training.experiment import Experiment, Form
 from diffjax.training.step import TrainState
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
-FREE = ("steps", "log_every", "sample_every", "checkpoint_every", "keep", "samples")
-"""Fields of config.train that may differ when a run goes on: they do not change its steps."""
+FREE = {
+    "config.train": ("steps", "log_every", "sample_every", "checkpoint_every", "keep", "samples"),
+    "config.data": ("memory", "workers"),
+}
+"""Fields that may differ when a run goes on: they do not change its steps."""
 
 
-def open_run(workdir: Path, config: Config, command: Sequence[str]) -> None:
+def open_run(workdir: Path, experiment: Experiment, command: Sequence[str]) -> None:
     """Make the folder, or check that it holds a run of this config, and note this launch.
 
-    Writes config.json, and one line to launches.jsonl: command, git commit, versions, devices.
-    Raises ConfigError where the folder holds a run of another config, naming the differences.
+    Writes config.json, the form of the data to data.json, and one line to launches.jsonl: command,
+    git commit, versions, devices. Raises ConfigError where the folder holds a run of another config
+    or of data of another form, naming the differences.
     """
-    text = json.dumps(config, indent=2)
+    config, form = experiment.config, experiment.form._asdict()
     path = workdir / "config.json"
     if path.exists():
-        differences = list(_differences(read_config(workdir), json.loads(text)))
+        there = {"config": read_config(workdir), "data": read_form(workdir)._asdict()}
+        here = json.loads(json.dumps({"config": config, "data": form}))
+        differences = list(_differences(json.loads(json.dumps(there)), here))
         if differences:
             raise ConfigError(
                 f"--workdir={workdir} holds a run of another config: {'; '.join(differences)}. "
@@ -42,7 +48,8 @@ def open_run(workdir: Path, config: Config, command: Sequence[str]) -> None:
             )
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, text + "\n")
+        write_atomically(workdir / "data.json", json.dumps(form) + "\n")
+        write_atomically(path, json.dumps(config, indent=2) + "\n")
         with (workdir / "launches.jsonl").open("a") as file:
             file.write(json.dumps(provenance() | {"command": list(command)}) + "\n")
     except OSError as error:
@@ -51,19 +58,32 @@ def open_run(workdir: Path, config: Config, command: Sequence[str]) -> None:
 
 def read_config(workdir: Path) -> dict[str, Any]:
     """The config of the run in `workdir`; ConfigError where there is none."""
-    path = workdir / "config.json"
+    return _read(workdir, "config.json")
+
+
+def read_form(workdir: Path) -> Form:
+    """The form of the data that the run was made with: sampling needs no data set."""
+    read = _read(workdir, "data.json")
     try:
-        config = json.loads(path.read_text())
+        return Form(tuple(read["shape"]), int(read["classes"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConfigError(f"{workdir / 'data.json'}: holds no form of data ({error})") from error
+
+
+def _read(workdir: Path, name: str) -> dict[str, Any]:
+    path = workdir / name
+    try:
+        found = json.loads(path.read_text())
     except FileNotFoundError:
         raise ConfigError(
-            f"--workdir={workdir}: no run here (no config.json); train one first: "
+            f"--workdir={workdir}: no run here (no {name}); train one first: "
             f"python -m diffjax.train --config=configs/digits_vp.py --workdir={workdir}"
         ) from None
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: cannot be read ({error})") from error
-    if not isinstance(config, dict):
-        raise ConfigError(f"{path}: holds no config, but {config!r}")
-    return config
+    if not isinstance(found, dict):
+        raise ConfigError(f"{path}: holds no fields, but {found!r}")
+    return found
 
 
 def load_state(experiment: Experiment, workdir: Path) -> TrainState:
@@ -109,10 +129,10 @@ def _commit() -> str | None:
         return None
 
 
-def _differences(old: Mapping[str, Any], new: Mapping[str, Any], place: str = "config") -> Any:
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any], place: str = "") -> Iterator[str]:
     for key in sorted({*old, *new}):
-        a, b = old.get(key), new.get(key)
+        a, b, here = old.get(key), new.get(key), f"{place}.{key}".strip(".")
         if isinstance(a, dict) and isinstance(b, dict):
-            yield from _differences(a, b, f"{place}.{key}")
-        elif a != b and not (place == "config.train" and key in FREE):
-            yield f"{place}.{key} is {a!r} there and {b!r} here"
+            yield from _differences(a, b, here)
+        elif a != b and key not in FREE.get(place, ()):
+            yield f"{here} is {a!r} there and {b!r} here"

@@ -1,0 +1,111 @@
+"""A source of images that are decoded when they are read; what to do with unreadable ones."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+import numpy as np
+
+from diffjax.config import ConfigError
+from diffjax.data.images import pixels
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+@runtime_checkable
+class Files(Protocol):
+    """Encoded images by index, from whatever holds them. classes: 0 where there are no labels."""
+
+    @property
+    def classes(self) -> int: ...
+
+    def __len__(self) -> int: ...
+
+    def read(self, index: Sequence[int]) -> list[tuple[Callable[[], Image.Image], int]]:
+        """For each index how to open its image, and its label."""
+        ...
+
+    def name(self, i: int) -> str:
+        """What to call item i in a message."""
+        ...
+
+
+class Decoded:
+    """The source over `files`: every image as uint8 of one shape.
+
+    size: height and width to resize and crop to, or 0 where all images are of one shape. channels:
+    1 or 3. unreadable: how many images may be so; each is named, and the next readable one stands
+    in its place. Raises ConfigError for one more, and for a shape that differs.
+    """
+
+    dtype = np.dtype(np.uint8)
+
+    def __init__(self, files: Files, size: int = 0, channels: int = 3, unreadable: int = 0):
+        if size < 0:
+            raise ValueError(f"size={size}: needs size >= 0; 0 leaves the images as they are")
+        if channels not in (1, 3):
+            raise ValueError(f"channels={channels}: known: 1 (grey), 3 (RGB)")
+        if unreadable < 0:
+            raise ValueError(f"unreadable={unreadable}: needs unreadable >= 0")
+        self._files, self._size, self._channels = files, size, channels
+        self._allowed, self._bad, self._lock = unreadable, set(), threading.Lock()
+        self.classes = files.classes
+        self.shape = (size, size, channels) if size else self._at(0)[0].shape
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __getitem__(self, index: np.ndarray) -> dict[str, np.ndarray]:
+        x = np.empty((len(index), *self.shape), np.uint8)
+        label = np.empty(len(index), np.int32)
+        for k, (open_image, kind) in enumerate(self._files.read(index.tolist())):
+            i = int(index[k])
+            image = self._decode(i, open_image)
+            if image is None:
+                image, kind = self._at(i + 1)
+            if image.shape != self.shape:
+                raise ConfigError(
+                    f"{self._files.name(i)}: {_by(image.shape)}, the first image is "
+                    f"{_by(self.shape)}; config.data.size resizes and crops all to one size"
+                )
+            x[k], label[k] = image, kind
+        return {"x": x, "label": label} if self.classes else {"x": x}
+
+    def _at(self, start: int) -> tuple[np.ndarray, int]:
+        """The first readable image from item `start` on, and its label."""
+        for i in (*range(start, len(self)), *range(start)):
+            [(open_image, kind)] = self._files.read([i])
+            image = self._decode(i, open_image)
+            if image is not None:
+                return image, kind
+        raise ConfigError(f"{self._files.name(0)}: neither this image nor any other is readable")
+
+    def _decode(self, i: int, open_image: Callable[[], Image.Image]) -> np.ndarray | None:
+        from PIL import Image
+
+        try:
+            with open_image() as image:
+                return pixels(image, self._size, self._channels)
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            self._note(i, str(error).split("\n")[0])
+            return None
+
+    def _note(self, i: int, reason: str) -> None:
+        with self._lock:
+            if i in self._bad:
+                return
+            self._bad.add(i)
+            if len(self._bad) > self._allowed:
+                raise ConfigError(
+                    f"{self._files.name(i)}: unreadable ({reason}); unreadable so far: "
+                    f"{len(self._bad)}, allowed: config.data.unreadable={self._allowed}"
+                )
+            print(f"{self._files.name(i)}: unreadable ({reason}), left out", file=sys.stderr)
+
+
+def _by(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape))

@@ -1,0 +1,156 @@
+"""Convolution whose gradients are as fast inside a compiled loop as outside it, on CPU too.
+
+XLA's CPU backend runs a convolution fast in one layout only, `b01f_01io->b01f`; others it rewrites
+to that one, but not in the body of a loop, where it falls to naive code instead (60 times slower).
+The gradients that `lax.conv_general_dilated` makes are in other layouts. This one is bilinear, and
+both of its transposes are again convolutions in the fast layout; so are all higher derivatives, in
+forward and in reverse mode.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+from jaxtyping import Array, Float
+
+Pairs = tuple[tuple[int, int], ...]
+Ints = tuple[int, ...]
+
+
+def convolution(
+    x: Float[Array, "b *d c"],
+    kernel: Float[Array, "*k c f"],
+    window_strides: Sequence[int],
+    padding: str | Sequence[tuple[int, int]],
+    lhs_dilation: Sequence[int] | None = None,
+    rhs_dilation: Sequence[int] | None = None,
+    feature_group_count: int = 1,
+    **settings: Any,
+) -> Float[Array, "b *e f"]:
+    """`lax.conv_general_dilated` of x (B, *D, C) with kernel (*K, C, F), for any number of axes.
+
+    The same values; on GPU and TPU, and for grouped features, it is that function itself.
+    """
+    ones = (1,) * (x.ndim - 2)
+    strides = tuple(window_strides)
+    in_dilation = tuple(lhs_dilation or ones)
+    dilation = tuple(rhs_dilation or ones)
+    if isinstance(padding, str):
+        size = [(n - 1) * d + 1 for n, d in zip(kernel.shape, dilation, strict=False)]
+        padding = lax.padtype_to_pads(x.shape[1:-1], size, strides, padding)
+    geometry = {
+        "strides": strides,
+        "padding": tuple((int(lo), int(hi)) for lo, hi in padding),
+        "in_dilation": in_dilation,
+        "dilation": dilation,
+    }
+    if jax.default_backend() != "cpu" or feature_group_count != 1:
+        return _lax(x, kernel, **geometry, feature_group_count=feature_group_count)
+    return _primitive.bind(x, kernel, **geometry)
+
+
+def _lax(
+    x: Array,
+    kernel: Array,
+    *,
+    strides: Ints,
+    padding: Pairs,
+    in_dilation: Ints,
+    dilation: Ints,
+    feature_group_count: int = 1,
+) -> Array:
+    axes = "DHW"[-(x.ndim - 2) :]
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        strides,
+        padding,
+        in_dilation,
+        dilation,
+        (f"N{axes}C", f"{axes}IO", f"N{axes}C"),
+        feature_group_count,
+    )
+
+
+def _input_transpose(ct: Array, x: Any, kernel: Array, **geometry: Any) -> Array:
+    """Convolve the cotangent with the kernel flipped in space, input and output channels swapped.
+
+    Strides become input dilation and the other way round.
+    """
+    spans = _spans(x.aval.shape, kernel.shape, ct.shape, **geometry)
+    return _primitive.bind(
+        ct,
+        jnp.flip(kernel, tuple(range(kernel.ndim - 2))).swapaxes(-1, -2),
+        strides=geometry["in_dilation"],
+        padding=tuple((k - 1 - lo, n - m + lo) for n, k, m, lo in spans),
+        in_dilation=geometry["strides"],
+        dilation=geometry["dilation"],
+    )
+
+
+def _kernel_transpose(ct: Array, x: Array, kernel: Any, **geometry: Any) -> Array:
+    """Convolve x as (C, *D, B) with the cotangent as (*E, B, F): (C, *K, F).
+
+    Strides become kernel dilation and the other way round.
+    """
+    spans = _spans(x.shape, kernel.aval.shape, ct.shape, **geometry)
+    out = _primitive.bind(
+        x.swapaxes(0, -1),
+        jnp.moveaxis(ct, 0, -2),
+        strides=geometry["dilation"],
+        padding=tuple((lo, k + m - 1 - n - lo) for n, k, m, lo in spans),
+        in_dilation=geometry["in_dilation"],
+        dilation=geometry["strides"],
+    )
+    return jnp.moveaxis(out, 0, -2)
+
+
+def _spans(
+    x: Ints, kernel: Ints, out: Ints, *, strides: Ints, padding: Pairs, **dilations: Ints
+) -> list[Ints]:
+    """Per axis: length of input, kernel and output, each with its dilation, and the low padding."""
+    wide = lambda n, step: (n - 1) * step + 1
+    every = zip(
+        map(wide, x[1:-1], dilations["in_dilation"]),
+        map(wide, kernel[:-2], dilations["dilation"]),
+        map(wide, out[1:-1], strides),
+        (lo for lo, _ in padding),
+        strict=True,
+    )
+    return list(every)
+
+
+def _batch(arguments: Any, axes: Any, **geometry: Any) -> tuple[Array, int]:
+    """vmap: examples join the batch, kernels the output channels; both at once is left to lax."""
+    (x, kernel), (a, b) = arguments, axes
+    if b is None:
+        x = jnp.moveaxis(x, a, 0)
+        out = _primitive.bind(x.reshape(-1, *x.shape[2:]), kernel, **geometry)
+        return out.reshape(*x.shape[:2], *out.shape[1:]), 0
+    if a is None:
+        kernel = jnp.moveaxis(kernel, b, -2)
+        out = _primitive.bind(x, kernel.reshape(*kernel.shape[:-2], -1), **geometry)
+        return out.reshape(*out.shape[:-1], *kernel.shape[-2:]), out.ndim - 1
+    return jax.vmap(lambda x, k: _lax(x, k, **geometry), (a, b))(x, kernel), 0
+
+
+def _abstract(x: Any, kernel: Any, **geometry: Any) -> Any:
+    shaped = (jax.ShapeDtypeStruct(a.shape, a.dtype) for a in (x, kernel))
+    out = jax.eval_shape(lambda x, k: _lax(x, k, **geometry), *shaped)
+    return x.update(shape=out.shape, dtype=out.dtype, weak_type=False)
+
+
+_primitive = Primitive("convolution")
+_primitive.def_impl(
+    jax.jit(_lax, static_argnames=("strides", "padding", "in_dilation", "dilation"))
+)
+_primitive.def_abstract_eval(_abstract)
+mlir.register_lowering(_primitive, mlir.lower_fun(_lax, multiple_results=False))
+ad.defbilinear(_primitive, _input_transpose, _kernel_transpose)
+batching.primitive_batchers[_primitive] = _batch

@@ -1,0 +1,22 @@
+"""CIFAR-10, unconditional, variance exploding: sigma from 0.01 to 50 (arXiv:2011.13456, app. C).
+
+TFDS_DATA_DIR=... python -m diffjax.train --config=configs/cifar_ve.py --workdir=runs/cifar_ve
+
+The process, the weighting and the EMA of that paper's VE models on the network of cifar_vp; 1.3
+million steps there. Made for GPU and TPU; no result was measured here.
+"""
+
+import ml_collections
+
+from ml_collections_configs import cifar_vp
+
+
+def get_config() -> ml_collections.ConfigDict:
+    config = cifar_vp.get_config()
+    config.update(
+        sde=dict(name="ve", t_min=1e-5, t_max=1.0, schedule=dict(name="geometric")),
+        ema=dict(decay=0.999),
+        sampling=dict(sampler=dict(name="heun"), steps=25),
+        train=dict(steps=1_300_000),
+    )
+    return config
