@@ -2,9 +2,9 @@
 
 For each guidance weight: the Frechet distance to the training set in pixel space (values in [0, 1])
 with its floor, real half against real half at equal counts; the share of samples that a classifier
-fitted on real images assigns to the class asked for; the distance to the nearest training image
-beside that of held-out images. A table here, everything with its protocol in
-WORKDIR/evaluation.json.
+fitted on the real training set assigns to the class asked for, beside its share of right answers on
+the real test set; the distance to the nearest training image beside that of held-out images. A
+table here, everything with its protocol in WORKDIR/evaluation.json.
 """
 
 from __future__ import annotations
@@ -17,8 +17,11 @@ from diffjax import cli
 from diffjax.sample import generate
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
 
+    from diffjax.data import Memory
     from diffjax.training.experiment import Experiment
 
 
@@ -30,6 +33,9 @@ def run() -> int:
     flags = cli.parser("evaluate", __doc__)
     cli.sampling_flags(flags)
     flags.add_argument("--num", type=cli.positive, default=1000, help="samples per weight")
+    flags.add_argument(
+        "--real", type=cli.positive, default=50_000, help="most real items per split"
+    )
     flags.add_argument("--guidance", type=weights, help="weights, e.g. 1,2 (1, and 1.5 if labels)")
     given = flags.parse_args()
     if given.num < 4:
@@ -40,10 +46,9 @@ def run() -> int:
 
     config = read_config(given.workdir)
     experiment = build.experiment(config, read_form(given.workdir))
-    results = [
-        build.refuse("evaluation")(evaluate)(experiment, given, weight)
-        for weight in given.guidance or ([1.0, 1.5] if experiment.classes else [1.0])
-    ]
+    guidance = given.guidance or ([1.0, 1.5] if experiment.classes else [1.0])
+    real = build.refuse("evaluation")(Real)(experiment, given.real, given.workdir)
+    results = [build.refuse("evaluation")(evaluate)(real, given, weight) for weight in guidance]
     path = given.workdir / "evaluation.json"
     report = {"results": results, "config": config} | provenance()
     write_atomically(path, json.dumps(report, indent=2) + "\n")
@@ -52,30 +57,60 @@ def run() -> int:
     return 0
 
 
-def evaluate(experiment: Experiment, given: argparse.Namespace, weight: float) -> dict[str, Any]:
+class Real:
+    """Real data to compare with, and a classifier fitted on them where there are labels."""
+
+    def __init__(self, experiment: Experiment, most: int, workdir: Path):
+        from diffjax import evaluation
+
+        self.train = select(experiment, "train", most)
+        self.test = select(experiment, "test", most)
+        self.features = features(self.train.x)
+        self.held_out = features(self.test.x)
+        self.judge = None
+        if experiment.classes:
+            self.judge = evaluation.fit(self.train, experiment.reading.flip, workdir)
+
+
+def select(experiment: Experiment, split: str, most: int) -> Memory:
+    """At most that many items of a split, spread evenly over it, cropped as samples are."""
+    import numpy as np
+
+    from diffjax.data import Memory, centre, load
+
+    source = experiment.source(split)
+    many = len(source) > most
+    index = np.linspace(0, len(source) - 1, most).astype(int) if many else np.arange(len(source))
+    items = load(source, index)
+    x = centre(items.x, experiment.reading.crop)
+    return Memory(x, items.label, items.classes)
+
+
+def evaluate(real: Real, given: argparse.Namespace, weight: float) -> dict[str, Any]:
     """All metrics of samples made with one guidance weight."""
     from diffjax import evaluation
 
     given.label, given.guidance = None, weight
     made = generate(given)
-    train, test = experiment.source("train"), experiment.source("test")
-    x, real, held_out = features(made.x), features(train.x), features(test.x)
+    x = features(made.x)
+    counts = {"train": len(real.train), "test": len(real.test)}
+    kind = "pixels in [0, 1]" if made.x.ndim == 4 else "points"
     result: dict[str, Any] = {
-        "protocol": made.protocol
-        | {"features": "pixels in [0, 1]" if train.is_image else "points"},
-        "frechet": evaluation.frechet_with_floor(x, real)._asdict(),
-        "memorization": evaluation.memorization(x, real, held_out)._asdict(),
+        "protocol": made.protocol | {"features": kind, "real": counts},
+        "frechet": evaluation.frechet_with_floor(x, real.features)._asdict(),
+        "memorization": evaluation.memorization(x, real.features, real.held_out)._asdict(),
     }
-    if made.label is not None and train.label is not None and test.label is not None:
-        sets = (real, train.label), (held_out, test.label)
-        result["classifier"] = evaluation.agreement(x, made.label, *sets)._asdict()
+    if real.judge and made.label is not None:
+        result["classifier"] = real.judge.agreement(made.x, made.label, real.test)._asdict()
     return result
 
 
 def features(x: np.ndarray) -> np.ndarray:
-    """Pixels of uint8 images as (N, D) in [0, 1]; points as they are."""
-    x = x.reshape(len(x), -1)
-    return x / 255 if x.dtype == "uint8" else x
+    """Pixels as (N, D) in [0, 1]; points as they are."""
+    if x.ndim != 4:
+        return x
+    flat = x.reshape(len(x), -1).astype("float32")
+    return flat / 255 if x.dtype == "uint8" else (flat + 1) / 2
 
 
 def show(results: list[dict[str, Any]]) -> None:

@@ -10,6 +10,7 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # xdist workers inherit it fr
 
 import jax
 
+jax.config.update("jax_num_cpu_devices", 8)  # virtual ones, for meshes in one process
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 

@@ -1,6 +1,6 @@
 """How good samples are: metrics from features that are passed in."""
 
-from diffjax.evaluation.classifier import Agreement, agreement
+from diffjax.evaluation.classifier import Agreement, Judge, fit
 from diffjax.evaluation.metrics import (
     Frechet,
     Memorization,
@@ -13,8 +13,9 @@ from diffjax.evaluation.metrics import (
 __all__ = [
     "Agreement",
     "Frechet",
+    "Judge",
     "Memorization",
-    "agreement",
+    "fit",
     "frechet",
     "frechet_with_floor",
     "memorization",

@@ -10,18 +10,24 @@ import numpy as np
 def frechet(a: np.ndarray, b: np.ndarray) -> float:
     """Squared Frechet distance of Gaussian fits to features `a` and `b` (arXiv:1706.08500, eq. 6).
 
-    |mu_a - mu_b|^2 + tr(C_a + C_b - 2 (C_a^1/2 C_b C_a^1/2)^1/2), with the symmetric product, so
-    that constant features (singular covariances) do no harm. Raises ValueError for fewer than two
-    samples.
+    |mu_a - mu_b|^2 + tr(C_a + C_b - 2 (C_a^1/2 C_b C_a^1/2)^1/2). With C = R^T R the last trace is
+    the sum of the singular values of R_a R_b^T, for any root R: one of min(N, D) rows makes it
+    exact for singular covariances, and cheap for fewer samples than features. Raises ValueError for
+    fewer than two samples.
     """
     if min(len(a), len(b)) < 2:
         raise ValueError(f"frechet of {len(a)} and {len(b)} samples: needs at least 2 of each")
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    cov_a, cov_b = np.atleast_2d(np.cov(a.T)), np.atleast_2d(np.cov(b.T))
-    values, vectors = np.linalg.eigh(cov_a)
-    root = (vectors * np.sqrt(values.clip(0))) @ vectors.T
-    cross = np.sqrt(np.linalg.eigvalsh(root @ cov_b @ root).clip(0)).sum()
-    return float(((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(cov_a + cov_b) - 2 * cross)
+    root_a, root_b = _root(a), _root(b)
+    cross = np.linalg.svd(root_a @ root_b.T, compute_uv=False).sum()
+    apart = ((a.mean(0) - b.mean(0)) ** 2).sum()
+    return float(apart + (root_a**2).sum() + (root_b**2).sum() - 2 * cross)
+
+
+def _root(x: np.ndarray) -> np.ndarray:
+    """R (min(N, D), D) with R^T R the covariance of x."""
+    centred = (x - x.mean(0)) / np.sqrt(len(x) - 1)
+    return np.asarray(np.linalg.qr(centred, "r")) if len(x) > x.shape[1] else centred
 
 
 class Frechet(NamedTuple):
@@ -59,11 +65,14 @@ def frechet_with_floor(
     return Frechet(distance, floor, distance / floor, count, splits)
 
 
-def nearest(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Euclidean distance of each row of `a` to the nearest row of `b`, (N,)."""
-    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    squares = (a**2).sum(1)[:, None] + (b**2).sum(1)[None] - 2 * a @ b.T
-    return np.sqrt(squares.min(1).clip(0))
+def nearest(a: np.ndarray, b: np.ndarray, block: int = 4096) -> np.ndarray:
+    """Euclidean distance of each row of `a` to the nearest row of `b`, (N,), by blocks of `b`."""
+    a, best = np.asarray(a, np.float64), np.full(len(a), np.inf)
+    for start in range(0, len(b), block):
+        part = np.asarray(b[start : start + block], np.float64)
+        squares = (a**2).sum(1)[:, None] + (part**2).sum(1)[None] - 2 * a @ part.T
+        best = np.minimum(best, squares.min(1))
+    return np.sqrt(best.clip(0))
 
 
 class Memorization(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, cast, runtime_checkable
 
@@ -44,6 +45,14 @@ class Network:
 
     init: Init
     apply: Apply
+
+
+@dataclass(frozen=True)
+class Features:
+    """A network of data alone: `init(key, x) -> params`, `apply(params, x) -> features`."""
+
+    init: Callable[..., Any]
+    apply: Callable[..., Any]
 
 
 @dataclass(frozen=True)

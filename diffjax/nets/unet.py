@@ -70,7 +70,7 @@ class UNet(nn.Module):
     followed by self-attention (the middle always has one). heads: attention heads. classes: number
     of labels, 0 for an unconditional network. dropout: rate in the residual blocks. patch: side
     of the squares that are folded into channels first, so that the first level is smaller by it
-    (arXiv:2301.11093, sec. 3.3). remat: compute each block again in the backward pass, not store it.
+    (arXiv:2301.11093, sec. 3.3). remat: compute blocks again in the backward pass, not store them.
     """
 
     channels: int = 64

@@ -1,19 +1,22 @@
 """Batch k is a function of (seed, k): a resumed run must see what it would have seen."""
 
 import itertools
+import threading
+import time
 
 import numpy as np
 import pytest
 
-from diffjax.data import SOURCES, Batches, Source, read
+from diffjax.config import ConfigError
+from diffjax.data import Batches, Memory, Reading, centre, folder, load, read, tfds
 
 pytestmark = pytest.mark.fast
 
 
-def numbered(size: int) -> Source:
+def numbered(size: int) -> Memory:
     """Items that say their own number, twice: as data and as label."""
     number = np.arange(size)
-    return Source(number.astype(np.float32)[:, None], number.astype(np.int32), classes=size)
+    return Memory(number.astype(np.float32)[:, None], number.astype(np.int32), classes=size)
 
 
 def numbers(batches: Batches, indices) -> list[int]:
@@ -74,7 +77,7 @@ def test_read_yields_just_the_batches_asked_for(start, stop):
     for item, k in zip(got, range(start, stop), strict=True):
         assert item.keys() == batches[k].keys()
         for name, value in item.items():
-            np.testing.assert_array_equal(value, batches[k][name])
+            np.testing.assert_array_equal(value, batches[k][name][None])
             assert value.dtype == batches[k][name].dtype
 
 
@@ -82,13 +85,187 @@ def test_read_ahead_may_be_left_early():
     """Ctrl-C leaves the loop before its end: the reading thread must not hang or raise."""
     batches = Batches(numbered(10), 4, 1)
     first = next(iter(read(batches, 2, 10**6)))
-    np.testing.assert_array_equal(first["label"], batches[2]["label"])
+    np.testing.assert_array_equal(first["label"][0], batches[2]["label"])
 
 
-@pytest.mark.parametrize("name", SOURCES)
-def test_every_source_can_be_batched(name):
-    source = SOURCES[name]("train")
-    items = Batches(source, 32, 0)[1]
-    assert items["x"].shape == (32, *source.x.shape[1:])
-    assert items["x"].dtype == source.x.dtype
-    assert ("label" in items) == (source.label is not None)
+def test_every_source_can_be_batched(source):
+    data = source("train")
+    items = Batches(data, 32, 0)[1]
+    assert items["x"].shape == (32, *data.shape)
+    assert items["x"].dtype == data.dtype
+    assert ("label" in items) == bool(data.classes)
+
+
+def images(size: int, side: int = 8, channels: int = 3) -> Memory:
+    """Random images; the label is the number of the image."""
+    x = np.random.default_rng(0).integers(0, 256, (size, side, side, channels), np.uint8)
+    return Memory(x, np.arange(size, dtype=np.int32), classes=size)
+
+
+@pytest.fixture(params=["memory", "folder", "tfds"])
+def pictures(request):
+    """8 x 8 x 3 images from memory, or decoded when they are read."""
+    if request.param == "memory":
+        return images(30)
+    if request.param == "folder":
+        return folder("train", path=str(request.getfixturevalue("tiny_folder")))
+    return tfds("train", dataset="tiny", data_dir=str(request.getfixturevalue("tiny_tfds")))
+
+
+ALL = Reading(labels=True, flip=True, crop=5)
+
+
+def assert_equal(a, b):
+    assert a.keys() == b.keys()
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name])
+        assert a[name].dtype == b[name].dtype
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+@pytest.mark.parametrize("per_item", [1, 5])
+@pytest.mark.parametrize("start", [0, 5])
+def test_batches_are_the_same_for_any_number_of_threads_and_any_stack(
+    pictures, workers, per_item, start
+):
+    """Else a run could be repeated only on the same machine, or not be resumed in its middle."""
+    batches = Batches(pictures, 7, 3, ALL)
+    got = list(read(batches, start, 15, per_item, workers))
+    assert len(got) == (15 - start) // per_item
+    for i, stack in enumerate(got):
+        first = start + i * per_item
+        one_by_one = [batches[k] for k in range(first, first + per_item)]
+        assert stack["x"].shape == (per_item, 7, 5, 5, 3)
+        assert_equal(stack, {n: np.stack([b[n] for b in one_by_one]) for n in one_by_one[0]})
+
+
+def test_a_source_and_its_copy_in_memory_give_the_same_batches(pictures):
+    """Whether a data set fits into `memory` must not change the run."""
+    a, b = (Batches(s, 7, 3, ALL) for s in (pictures, load(pictures)))
+    for k in range(8):
+        assert_equal(a[k], b[k])
+
+
+def test_an_image_is_mirrored_with_chance_one_half_else_left():
+    source = images(50)
+    mirrored = []
+    for k in range(10):
+        items = Batches(source, 40, 0, Reading(flip=True))[k]
+        for x, i in zip(items["x"], items["label"], strict=True):
+            mirrored.append(np.array_equal(x, source.x[i, :, ::-1]))
+            assert mirrored[-1] or np.array_equal(x, source.x[i])
+    assert 0.4 < np.mean(mirrored) < 0.6
+
+
+def test_mirroring_depends_on_the_seed_and_the_batch_alone():
+    source = Memory(np.tile(images(1).x, (16, 1, 1, 1)))
+    seen = {
+        (seed, k): Batches(source, 16, seed, Reading(flip=True))[k]["x"].tobytes()
+        for seed in (0, 1)
+        for k in (0, 1)
+    }
+    assert len(set(seen.values())) == 4
+    for (seed, k), x in reversed(seen.items()):
+        assert Batches(source, 16, seed, Reading(flip=True))[k]["x"].tobytes() == x
+
+
+def test_mirroring_and_cropping_leave_the_data_as_they_are():
+    """Written into the source, an image would be mirrored again and again."""
+    source = images(10)
+    before = source.x.copy()
+    for reading in (Reading(flip=True), Reading(crop=8, flip=True), ALL):
+        for k in range(5):
+            Batches(source, 10, 0, reading)[k]
+    np.testing.assert_array_equal(source.x, before)
+
+
+def test_a_crop_is_a_window_of_the_image_and_its_corner_varies_over_the_whole_range():
+    """Each pixel says its place, so the window can be found; a wrong range loses the border."""
+    place = np.arange(9 * 10, dtype=np.uint8).reshape(1, 9, 10, 1)
+    source, corners = Memory(np.tile(place, (20, 1, 1, 3))), set()
+    for k in range(40):
+        for x in Batches(source, 20, 0, Reading(crop=6))[k]["x"]:
+            top, left = divmod(int(x[0, 0, 0]), 10)
+            np.testing.assert_array_equal(x, source.x[0, top : top + 6, left : left + 6])
+            corners.add((top, left))
+    assert corners == set(itertools.product(range(4), range(5)))
+
+
+def test_a_crop_of_the_size_of_the_images_leaves_them_whole():
+    assert_equal(Batches(images(9), 4, 0, Reading(crop=8))[1], Batches(images(9), 4, 0)[1])
+
+
+def test_centre_is_the_middle_and_nothing_at_zero():
+    x = images(2).x
+    np.testing.assert_array_equal(centre(x, 4), x[:, 2:6, 2:6])
+    assert centre(x, 0) is x
+
+
+def test_the_shape_of_an_item_is_that_after_cropping():
+    for reading in (Reading(), Reading(crop=5)):
+        batch = Batches(images(9), 4, 0, reading)[0]
+        assert batch["x"].shape[1:] == reading.shape(images(9))
+
+
+@pytest.mark.parametrize(
+    ("reading", "source", "message"),
+    [
+        (Reading(labels=True), Memory(images(4).x), "labels=True"),
+        (Reading(flip=True), numbered(4), "need images"),
+        (Reading(crop=1), numbered(4), "need images"),
+        (Reading(crop=9), images(4), "crop=9: larger than the images"),
+        (Reading(crop=7), Memory(np.zeros((2, 9, 6, 3), np.uint8)), "crop=7: larger"),
+    ],
+)
+def test_what_a_source_does_not_allow_is_refused(reading, source, message):
+    with pytest.raises(ValueError, match=message):
+        reading.check(source)
+
+
+def test_what_a_source_allows_is_not_refused():
+    Reading(labels=True, flip=True, crop=8).check(images(4))
+    Reading(labels=True).check(numbered(4))
+
+
+@pytest.mark.parametrize("settings", [{"crop": -1}, {"workers": 0}])
+def test_settings_of_reading_out_of_range_are_refused(settings):
+    [(name, value)] = settings.items()
+    with pytest.raises(ValueError, match=f"{name}={value}: needs {name} >="):
+        Reading(**settings)
+
+
+class Counting:
+    """Points that count how often they are read, and that fail from call `until` on."""
+
+    shape, dtype, classes = (1,), np.dtype(np.float32), 0
+
+    def __init__(self, until: int = 2**62):
+        self.calls, self.until, self.lock = 0, until, threading.Lock()
+
+    def __len__(self) -> int:
+        return 10
+
+    def __getitem__(self, index: np.ndarray) -> dict[str, np.ndarray]:
+        with self.lock:
+            self.calls += 1
+            if self.calls >= self.until:
+                raise ConfigError("item.png: unreadable")
+        return {"x": np.zeros((len(index), 1), np.float32)}
+
+
+@pytest.mark.parametrize(("workers", "per_item"), [(1, 1), (1, 5), (4, 3)])
+def test_no_more_is_read_ahead_than_promised(workers, per_item):
+    """Unbounded, the waiting stacks of large images would fill the memory."""
+    source = Counting()
+    batches = read(Batches(source, 2, 0), 0, 10**6, per_item, workers)
+    next(batches)
+    time.sleep(0.5)
+    assert per_item < source.calls <= (workers + 2) * per_item
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_an_error_in_a_reading_thread_ends_the_reading(workers):
+    """Swallowed, it would leave the run waiting for ever."""
+    batches = read(Batches(Counting(until=4), 2, 0), 0, 100, 1, workers)
+    with pytest.raises(ConfigError, match=r"item\.png"):
+        list(batches)

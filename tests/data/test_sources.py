@@ -5,46 +5,56 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from diffjax.data import SOURCES, checkerboard, digits, moons, to_float, to_uint8
+from diffjax.data import Memory, Source, checkerboard, digits, load, moons, to_float, to_uint8
 
 pytestmark = pytest.mark.fast
-
-
-@pytest.fixture(params=SOURCES)
-def source(request):
-    return SOURCES[request.param]
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_data_are_uint8_images_or_float_points_with_labels_in_range(source, split):
     data = source(split)
-    assert len(data) == len(data.x) > 0
-    if data.is_image:
-        assert data.x.dtype == np.uint8
-        assert data.x.ndim == 4
+    assert isinstance(data, Source)
+    items = data[np.arange(len(data))]
+    x = items["x"]
+    assert x.shape == (len(data), *data.shape)
+    assert x.dtype == data.dtype
+    assert len(data) > 0
+    if len(data.shape) == 3:
+        assert data.dtype == np.uint8
+        assert data.shape[-1] in (1, 3)
     else:
-        assert data.x.dtype == np.float32
-        assert data.x.ndim == 2
-        assert np.isfinite(data.x).all()
+        assert len(data.shape) == 1
+        assert data.dtype == np.float32
+        assert np.isfinite(x).all()
     if data.classes:
-        assert data.label.dtype == np.int32
-        assert data.label.shape == (len(data),)
-        assert set(np.unique(data.label)) == set(range(data.classes))
+        assert items["label"].dtype == np.int32
+        assert items["label"].shape == (len(data),)
+        assert set(np.unique(items["label"])) == set(range(data.classes))
     else:
-        assert data.label is None
+        assert items.keys() == {"x"}
 
 
 def test_data_are_the_same_each_time(source):
     """Else a resumed run would train on other data."""
     for split in ("train", "test"):
-        a, b = source(split), source(split)
+        a, b = load(source(split)), load(source(split))
         np.testing.assert_array_equal(a.x, b.x)
         np.testing.assert_array_equal(a.label, b.label)
 
 
+def test_items_are_given_in_the_order_asked_for(source):
+    """Else images would come with the labels of others."""
+    data = source("train")
+    every, index = load(data), np.array([7, 0, 3, 7])
+    items = data[index]
+    np.testing.assert_array_equal(items["x"], every.x[index])
+    if data.classes:
+        np.testing.assert_array_equal(items["label"], every.label[index])
+
+
 def test_train_and_test_share_no_item(source):
     """Held-out data that were trained on hide memorization."""
-    train, test = source("train").x, source("test").x
+    train, test = load(source("train")).x, load(source("test")).x
     rows = {row.tobytes() for row in train}
     assert not any(row.tobytes() in rows for row in test)
 
@@ -52,6 +62,50 @@ def test_train_and_test_share_no_item(source):
 def test_an_unknown_split_is_refused_with_the_known_ones(source):
     with pytest.raises(ValueError, match=r"split='valid'.*known: train, test"):
         source("valid")
+
+
+class Lazy:
+    """Numbered points that are made when they are asked for; remembers how many at once."""
+
+    shape, dtype, classes = (2,), np.dtype(np.float32), 9999
+
+    def __init__(self, size: int):
+        self.size, self.most = size, 0
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, index: np.ndarray) -> dict[str, np.ndarray]:
+        self.most = max(self.most, len(index))
+        x = np.stack([index, -index], 1).astype(np.float32)
+        return {"x": x, "label": index.astype(np.int32)}
+
+
+def test_load_gives_the_items_that_indexing_gives():
+    """Read in blocks: none lost at their seams, and never all at once."""
+    lazy = Lazy(2500)
+    loaded = load(lazy)
+    assert isinstance(loaded, Memory)
+    assert (loaded.shape, loaded.dtype, loaded.classes) == (lazy.shape, lazy.dtype, lazy.classes)
+    np.testing.assert_array_equal(loaded.x[:, 0], np.arange(2500))
+    np.testing.assert_array_equal(loaded.label, np.arange(2500))
+    assert lazy.most < 2500
+
+
+@pytest.mark.parametrize("of", [lambda s: s, load], ids=["lazy", "memory"])
+def test_load_reads_only_the_items_asked_for_in_their_order(of):
+    index = np.array([5, 2, 2, 19])
+    loaded = load(of(Lazy(20)), index)
+    assert len(loaded) == 4
+    np.testing.assert_array_equal(loaded.x, np.stack([index, -index], 1))
+    np.testing.assert_array_equal(loaded.label, index)
+
+
+def test_load_gives_a_source_in_memory_back_as_it_is():
+    """A copy would need the memory twice."""
+    data = Memory(np.zeros((4, 2), np.float32))
+    assert load(data) is data
+    assert load(data, np.array([1])).label is None
 
 
 def test_train_and_test_digits_are_together_all_digits():

@@ -1,6 +1,7 @@
 """Every network: plain functions over a plain dict, that use all that they are given."""
 
 import functools
+import re
 
 import chex
 import jax
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from diffjax.nets import NETWORKS, mlp, unet
+from diffjax.nets.unet import fold, unfold
 
 CLASSES = 3
 # Small settings, and the shape of one input. Few channels: norms with one channel per group would
@@ -41,10 +43,10 @@ def inputs(shape):
 
 
 @functools.cache
-def made(name):
+def made(name, **changed):
     """A small network, its fresh parameters, and both forms of `apply`, compiled once."""
     settings, shape = SMALL[name]
-    network = NETWORKS[name](classes=CLASSES, **settings)
+    network = NETWORKS[name](classes=CLASSES, **settings, **changed)
     params = jax.jit(network.init)(seed(0), *inputs(shape))
     return network, params, jax.jit(network.apply)
 
@@ -172,6 +174,8 @@ def test_unet_has_the_levels_and_attention_that_it_is_asked_for():
         (unet(8, (1, 2), heads=2), (8, 5, 1), "divisible by 2"),
         (unet(8, (1, 2), heads=2), (8,), r"needs \(B, H, W, C\)"),
         (unet(8, (1, 2), heads=3), (8, 8, 1), "heads=3: must divide the width 8"),
+        (unet(8, (1, 2), heads=2, patch=2), (6, 8, 1), "patch=2 .*divisible by 4; .* or patch"),
+        (unet(8, (1,), heads=2, patch=3), (9, 8, 1), "patch=3 .*divisible by 3"),
         (mlp(8), (4, 4, 1), r"mlp with input .*needs vectors \(B, D\)"),
     ],
 )
@@ -189,3 +193,113 @@ def test_unknown_condition_is_refused_by_name(name, classes, unknown):
     network = NETWORKS[name](classes=classes, **settings)
     with pytest.raises(ValueError, match=rf"condition \['{unknown}'\]"):
         shapes(network, shape, {unknown: jnp.zeros(2, jnp.int32)})
+
+
+def far(a, b):
+    """Largest difference, in units of the largest of `b`."""
+    return np.abs(a - b).max() / np.abs(b).max()
+
+
+@functools.cache
+def gradient(name, **changed):
+    """Of the mean square of the output, by redrawn parameters; and the parameters."""
+    network, params, _ = made(name, **changed)
+    params, (x, c_noise, cond) = redrawn(params), inputs(SMALL[name][1])
+    loss = lambda params: (network.apply(params, x, c_noise, cond) ** 2).mean()
+    return jax.jit(jax.grad(loss))(params)
+
+
+@every
+def test_bfloat16_is_inside_only(name):
+    """Optimizer, averages and checkpoints would be in bfloat16, where small updates are lost."""
+    _, params, apply = made(name, dtype="bfloat16")
+    _, same, exact = made(name)
+    chex.assert_trees_all_equal(params, same)
+    params, arguments = redrawn(params), inputs(SMALL[name][1])
+    output, expected = apply(params, *arguments), exact(params, *arguments)
+    assert output.dtype == jnp.float32
+    assert 1e-5 < far(output, expected) < 0.05
+    chex.assert_trees_all_equal_shapes_and_dtypes(gradient(name, dtype="bfloat16"), params)
+    flat = lambda tree: np.concatenate([np.ravel(a) for a in jax.tree.leaves(tree)])
+    assert far(flat(gradient(name, dtype="bfloat16")), flat(gradient(name))) < 0.05
+
+
+@every
+def test_bfloat16_computes_in_bfloat16(name):
+    """It would cost precision and save nothing."""
+
+    def products(dtype):
+        network, params, _ = made(name, dtype=dtype)
+        text = str(jax.make_jaxpr(network.apply)(params, *inputs(SMALL[name][1])))
+        kinds = r":(\w+)\[[\d,]*\] = (?:dot_general|conv_general_dilated|convolution)\["
+        return re.findall(kinds, text)
+
+    full, half = products("float32"), products("bfloat16")
+    assert set(full) == {"f32"} and len(full) == len(half) >= 7
+    assert half.count("f32") <= 2  # the embedding of c_noise
+    assert half.count("bf16") == len(half) - half.count("f32")
+
+
+@every
+def test_bfloat16_keeps_the_precision_of_c_noise(name):
+    """999 is 1000 in bfloat16: neighbouring noise levels would be one."""
+    _, params, apply = made(name, dtype="bfloat16")
+    x, _, cond = inputs(SMALL[name][1])
+    at = lambda c_noise: apply(redrawn(params), x, jnp.full(B, c_noise), cond)
+    assert (np.abs(at(999.0) - at(1000.0)).reshape(B, -1).max(1) > 0).all()
+
+
+@every
+@pytest.mark.parametrize("dtype", ["float16", "float8", ""])
+def test_unknown_dtype_is_refused_by_name(name, dtype):
+    with pytest.raises(ValueError, match=f"dtype='{dtype}'.*known: float32, bfloat16"):
+        NETWORKS[name](classes=0, dtype=dtype)
+
+
+def test_remat_changes_memory_only():
+    """Checkpoints would not fit once a run is given less memory, or go on differently."""
+    network, params, apply = made("unet", remat=True)
+    _, same, plain = made("unet")
+    chex.assert_trees_all_equal(params, same)
+    params, arguments = redrawn(params), inputs(SMALL["unet"][1])
+    chex.assert_trees_all_close(
+        apply(params, *arguments), plain(params, *arguments), rtol=1e-5, atol=1e-5
+    )
+    chex.assert_trees_all_close(
+        gradient("unet", remat=True), gradient("unet"), rtol=1e-5, atol=1e-5
+    )
+    loss = lambda network: lambda params: network.apply(params, *arguments, key=seed(1)).sum()
+    program = lambda network: str(jax.make_jaxpr(jax.grad(loss(network)))(params))
+    marked = lambda text: re.findall(r"= (?:checkpoint|remat\w*)\[", text)
+    assert len(marked(program(network))) >= 8 and not marked(program(made("unet")[0]))
+
+
+@pytest.mark.parametrize("patch", [2, 3])
+def test_fold_takes_squares_and_unfold_puts_them_back(patch):
+    """Pixels would be shuffled: the network sees no neighbours."""
+    x = jnp.arange(2.0 * 6 * 12 * 3).reshape(2, 6, 12, 3)
+    folded = fold(x, patch)
+    assert folded.shape == (2, 6 // patch, 12 // patch, 3 * patch**2)
+    square = x[1, patch : 2 * patch, 2 * patch : 3 * patch]
+    chex.assert_trees_all_equal(folded[1, 1, 2], square.ravel())
+    chex.assert_trees_all_equal(unfold(folded, patch), x)
+
+
+@pytest.mark.parametrize("shape", [(8, 4, 3), (4, 12, 1)])
+def test_patches_keep_the_shape_and_shrink_the_first_level(shape):
+    network = unet(6, (1, 2), blocks=1, attention=(), heads=2, patch=2)
+    assert shapes(network, shape) == shape
+    params = jax.eval_shape(network.init, seed(0), jnp.zeros((1, *shape)), jnp.zeros(1), None)
+    assert params["Conv_0"]["kernel"].shape == (3, 3, 4 * shape[-1], 6)
+
+
+def test_patch_must_be_positive():
+    with pytest.raises(ValueError, match="patch=0: needs patch >= 1"):
+        unet(8, patch=0)
+
+
+def test_the_network_of_ddpm_has_its_size():
+    """35.7 million parameters for CIFAR-10 (arXiv:2006.11239, app. B), to the last one."""
+    network = unet(128, (1, 2, 2, 2), blocks=2, attention=(16,), heads=1)
+    params = jax.eval_shape(network.init, seed(0), jnp.zeros((1, 32, 32, 3)), jnp.zeros(1), None)
+    assert sum(a.size for a in jax.tree.leaves(params)) == 35_746_307

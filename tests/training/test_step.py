@@ -2,6 +2,7 @@
 
 import itertools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,7 +19,7 @@ from diffjax.sde import VP
 from diffjax.training import ema as averages
 from diffjax.training.ema import EMAS, Constant
 from diffjax.training.optimizer import adamw
-from diffjax.training.step import TrainState, make_step
+from diffjax.training.step import TrainState, make_step, scan
 
 pytestmark = pytest.mark.fast
 
@@ -187,3 +188,77 @@ def test_the_step_keeps_every_type_and_shape():
     kinds = lambda tree: jax.tree.map(lambda a: (a.shape, a.dtype, a.weak_type), tree)
     assert kinds(after) == kinds(jax.eval_shape(lambda: state))
     assert all(m.shape == () for m in jax.tree.leaves(metrics))
+
+
+def spread(*shape):
+    """Data of which every row counts differently."""
+    return {"x": jnp.asarray(np.random.default_rng(0).normal(size=shape), jnp.float32), "cond": {}}
+
+
+def descended(model, loss, batch, seed=0, loss_state=(), **settings):
+    """One step of gradient descent at rate 1, from a state past the first: both and the metrics."""
+    optimizer = optax.sgd(1.0)
+    state = begin(model, optimizer)._replace(step=jnp.asarray(7), loss=loss_state)
+    step = jax.jit(make_step(model, loss, optimizer, Constant(0.5), seed, **settings))
+    return state, *step(state, batch)
+
+
+def test_the_accumulated_gradient_is_the_mean_over_the_parts():
+    """Part i is rows i, i + 3, ... with the key of the step folded with i; nothing is lost."""
+    seed, parts, batch = 3, 3, spread(12, 2)
+    old, new, metrics = descended(CONSTANT_V, denoising(), batch, seed, accumulate=parts)
+    key = jax.random.fold_in(stream(seed, "train"), 7)
+
+    @jax.jit
+    @jax.value_and_grad
+    def objective(params, i, part):
+        return denoising()(CONSTANT_V, params, part, jax.random.fold_in(key, i), ())[0]
+
+    every = [objective(old.params, i, {**batch, "x": batch["x"][i::parts]}) for i in range(parts)]
+    values, grads = zip(*every, strict=True)
+    mean = jax.tree.map(lambda *a: sum(a) / parts, *grads)
+    moved = jax.tree.map(jnp.subtract, old.params, new.params)
+    chex.assert_trees_all_close(moved, mean, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(metrics["loss"], np.mean(values), rtol=1e-5)
+    np.testing.assert_allclose(metrics["grad_norm"], optax.tree.norm(mean), rtol=1e-5)
+    assert set(metrics) == {"loss", "grad_norm"} and metrics["loss"].shape == ()
+    assert int(new.step) == 8
+
+
+def test_without_noise_accumulation_changes_nothing():
+    """A sum in place of the mean would train at `accumulate` times the learning rate."""
+    _, one, metrics = descended(CONSTANT, denoising(), points(12))
+    _, three, same = descended(CONSTANT, denoising(), points(12), accumulate=3)
+    chex.assert_trees_all_close(three, one, rtol=1e-6)
+    chex.assert_trees_all_close(same, metrics, rtol=1e-6)
+    np.testing.assert_allclose(one.params["network"]["c"], POINT, rtol=1e-6)  # rate 1: at once
+
+
+def test_the_parts_hand_on_the_loss_state_and_their_metrics_are_averaged():
+    """Losses that learn would see one part of the batch only."""
+
+    def reading(model, params, batch, key, state):
+        first = batch["x"][0, 0]
+        return (params["network"]["c"] ** 2).sum(), {"first": first}, 10 * state + first
+
+    batch = {"x": jnp.tile(jnp.array([[1.0], [2.0], [6.0]]), (4, 2)), "cond": {}}
+    _, new, metrics = descended(CONSTANT, reading, batch, loss_state=jnp.zeros(()), accumulate=3)
+    assert float(new.loss) == 126
+    np.testing.assert_allclose(metrics["first"], 3.0, rtol=1e-6)
+
+
+def test_scanned_steps_are_the_single_ones():
+    """Runs would depend on how many steps the device makes without the host."""
+    k, optimizer = 3, adamw(learning_rate=1e-2)
+    model = Model(SDE, V(), mlp(width=8, depth=1))
+    step = make_step(model, denoising(), optimizer, Constant(0.9), 0)
+    batches, state = spread(k, 8, 2), begin(model, optimizer)
+    after, stacked = jax.jit(scan(step))(state, batches)
+    single, rows = jax.jit(step), []
+    for x in batches["x"]:
+        state, metrics = single(state, {"x": x, "cond": {}})
+        rows.append(metrics)
+    chex.assert_trees_all_close(after, state, rtol=1e-6, atol=1e-6)
+    assert all(m.shape == (k,) for m in jax.tree.leaves(stacked))
+    chex.assert_trees_all_close(stacked, jax.tree.map(lambda *a: jnp.stack(a), *rows), rtol=1e-5)
+    assert int(after.step) == k
