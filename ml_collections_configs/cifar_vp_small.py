@@ -26,7 +26,7 @@ def get_config() -> ml_collections.ConfigDict:
         loss=dict(draw="stratified", condition_dropout=0.1),
         sampling=dict(steps=30),
         train=dict(
-            steps=3500,
+            steps=2500,
             batch_size=64,
             steps_per_dispatch=5,
             log_every=10,

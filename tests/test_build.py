@@ -16,6 +16,7 @@ from diffjax.parameterization import PARAMETERIZATIONS
 from diffjax.samplers import SAMPLERS
 from diffjax.schedules import SCHEDULES
 from diffjax.sde import SDES
+from diffjax.training.experiment import Form
 
 pytestmark = pytest.mark.fast
 
@@ -39,7 +40,10 @@ def refused(config) -> str:
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_config_file_builds_and_initialises(name):
-    experiment = build.experiment(load(name))
+    config = load(name)
+    # Data sets that have to be prepared first are described, not opened.
+    form = Form((32, 32, 3), 10 * config["data"]["labels"]) if "cifar" in name else None
+    experiment = build.experiment(config, form)
     state = jax.eval_shape(experiment.initialise)
     assert jax.tree.structure(state.params) == jax.tree.structure(state.ema)
     assert experiment.plan.rows >= 1
@@ -80,7 +84,7 @@ def test_arguments_of_the_config_reach_the_objects():
 
 def test_sections_may_leave_out_what_has_defaults():
     config = copy.deepcopy(BASE)
-    config["network"] = {"name": "unet", "classes": 10, "channels": 8, "multipliers": (1,)}
+    config["network"] = {"name": "unet", "channels": 8, "multipliers": (1,)}
     config |= {"sampling": {"sampler": {"name": "ddim"}}, "loss": {}, "train": {}}
     experiment = build.experiment(config)
     assert (experiment.plan.rows, experiment.plan.passes) == (50, 50)
@@ -99,6 +103,7 @@ def test_equal_configs_give_equal_models():
         ("netwrk=1", "config.netwrk: no such field", "did you mean 'network'?"),
         ("network.chanels=1", "config.network.chanels: no such field", "mean 'channels'?"),
         ("data.nam=a", "config.data.nam: no such field", "known: none"),
+        ("data.flipp=1", "config.data.flipp: no such field", "known: none"),
         ("sde.tmin=0.1", "config.sde.tmin: no such field", "did you mean 't_min'?"),
         ("sde.schedule.beta_min=1", "config.sde.schedule.beta_min: no such field", "known: s"),
         ("parameterization.sigma=1", "config.parameterization.sigma: no", "'sigma_data'"),
@@ -120,9 +125,9 @@ def test_an_unknown_field_is_refused_with_a_suggestion(assignment, place, hint):
 @pytest.mark.parametrize(
     ("place", "hint"),
     [
-        ("data.name", "known: checkerboard, digits, moons"),
+        ("data.name", "known: array, checkerboard, digits, folder, moons, tfds"),
         ("sde.name", "known: ve, vp"),
-        ("sde.schedule.name", "cosine, linear"),
+        ("sde.schedule.name", "cosine, geometric, linear"),
         ("parameterization.name", "eps, v, x0"),
         ("parameterization.c_noise", "angle, time"),
         ("network.name", "mlp, unet"),
@@ -271,14 +276,14 @@ def test_a_network_that_cannot_be_is_refused_before_training(assignment, part):
 
 
 def toy(**data):
-    return override(BASE, []) | {"data": data, "network": {"name": "mlp", "classes": 2}}
+    return override(BASE, []) | {"data": data, "network": {"name": "mlp"}}
 
 
 @pytest.mark.parametrize(
     ("config", "part"),
     [
-        ({**BASE, "data": {"name": "moons"}, "network": {"name": "unet", "classes": 2}}, "unet"),
-        ({**BASE, "network": {"name": "mlp", "classes": 10}}, "mlp"),
+        ({**BASE, "data": {"name": "moons"}, "network": {"name": "unet"}}, "unet"),
+        ({**BASE, "network": {"name": "mlp"}}, "mlp"),
     ],
     ids=["unet for points", "mlp for images"],
 )
@@ -316,16 +321,19 @@ def test_the_split_of_the_data_is_no_setting():
             ["config.sampling.grid", "-inf", "uniform"],
         ),
         (
-            ["network.classes=0", "sampling.guidance=1.5"],
+            ["data.labels=False", "sampling.guidance=1.5"],
             ["config.sampling.guidance=1.5", "unconditional"],
         ),
-        (["network.classes=7"], ["config.network.classes=7", "10 classes"]),
-        (
-            ["data.name=checkerboard", "network.classes=10"],
-            ["config.network.classes=10", "checkerboard", "0 classes"],
-        ),
+        (["data.name=checkerboard"], ["config.data: labels=True", "no labels"]),
+        (["data.name=moons", "data.flip=True"], ["config.data: flip", "(2,)"]),
+        (["data.crop=9"], ["config.data: crop=9", "(8, 8, 1)"]),
+        (["data.workers=0"], ["config.data: workers=0"]),
+        (["network.classes=7"], ["config.network.classes: no such field"]),
+        (["train.accumulate=3"], ["config.train: batch_size=128", "accumulate=3"]),
+        (["train.steps_per_dispatch=7"], ["config.train: steps=600", "steps_per_dispatch=7"]),
+        (["network.dtype=float16"], ["config.network: dtype='float16'", "bfloat16"]),
     ],
-    ids=["eps", "ve", "heun", "logsnr_uniform", "guidance", "classes", "unlabelled"],
+    ids=lambda v: v[-1],
 )
 def test_what_cannot_work_together_is_refused(assignments, parts):
     text = refused(override(BASE, assignments))
@@ -381,5 +389,31 @@ def test_labels_go_round_and_reach_the_loss_only_if_the_network_has_classes():
     np.testing.assert_array_equal(experiment.labels(12), [*range(10), 0, 1])
     items = experiment.source("train")[np.arange(3)]
     assert set(experiment.batch(items)["cond"]) == {"label"}
-    unconditional = build.experiment(override(BASE, ["network.classes=0"]))
+    unconditional = build.experiment(override(BASE, ["data.labels=False"]))
     assert unconditional.batch(items)["cond"] == {}
+
+
+def test_what_follows_the_colon_of_a_name_is_the_first_setting_of_the_source():
+    """`moons:500` is 500 points; `folder:PATH` changes the data of a config in one line."""
+    for text, part in (("folder:/no/where", "path='/no/where'"), ("array:a.npy", "path='a.npy'")):
+        assert f"config.data: {part}" in refused(override(BASE, [f"data.name={text}"]))
+    assert "config.data.name='foldr'" in refused(override(BASE, ["data.name=foldr:/a"]))
+    assert "config.data.a: no such field" in refused(override(BASE, ["data.name=digits:a"]))
+
+
+def test_a_run_whose_form_of_data_is_known_opens_no_data_set():
+    """Sampling from a run must not need the data that it was trained on."""
+    config = override(BASE, ["data.name=folder:/no/where"])
+    experiment = build.experiment(config, Form((16, 16, 3), 5))
+    assert (experiment.shape, experiment.classes) == ((16, 16, 3), 5)
+    np.testing.assert_array_equal(experiment.labels(6), [0, 1, 2, 3, 4, 0])
+
+
+def test_images_of_another_size_and_kind_need_another_data_line_alone(tmp_path):
+    """Size, channels and classes of the network follow from the data."""
+    x = np.zeros((40, 16, 24, 3), np.uint8)
+    np.savez(tmp_path / "mine.npz", x=x, y=np.arange(40) % 4)
+    experiment = build.experiment(override(BASE, [f"data.name=array:{tmp_path}/mine.npz"]))
+    assert (experiment.shape, experiment.classes) == ((16, 24, 3), 4)
+    label = jax.eval_shape(experiment.initialise).params["network"]["Embedding_0"]["label"]
+    assert label["embedding"].shape[0] == 5

@@ -213,7 +213,7 @@ def test_evaluation_shows_and_stores_its_numbers(trained):
     assert 0 <= result["classifier"]["agreement"] <= 1
     assert result["classifier"]["test_accuracy"] > 0.9
     assert f"{result['frechet']['distance']:.4f}" in done.stdout
-    assert report["config"]["data"] == {"name": "digits"}
+    assert report["config"]["data"] == {"name": "digits", "labels": True}
 
 
 def test_points_are_sampled_into_an_archive(toy, tmp_path, works):
@@ -320,7 +320,8 @@ def test_a_workdir_without_a_run_is_named_with_what_to_do(command, refused, tmp_
 
 @pytest.mark.parametrize("command", ["sample", "evaluate"])
 def test_a_run_without_a_checkpoint_says_so(command, refused, trained, tmp_path):
-    (tmp_path / "config.json").write_text((trained / "config.json").read_text())
+    for name in ("config.json", "data.json"):
+        (tmp_path / name).write_text((trained / name).read_text())
     assert "no checkpoint yet" in refused(command, f"--workdir={tmp_path}")
     (tmp_path / "checkpoints").mkdir()
     assert "no checkpoint yet" in refused(command, f"--workdir={tmp_path}")
@@ -391,7 +392,10 @@ def test_a_mistake_in_a_process_of_its_own_is_one_line(tmp_path):
             "sample",
             "--workdir --seed --sampler --grid --steps --batch-size --num --label --guidance --out",
         ),
-        ("evaluate", "--workdir --seed --sampler --grid --steps --batch-size --num --guidance"),
+        (
+            "evaluate",
+            "--workdir --seed --sampler --grid --steps --batch-size --num --real --guidance",
+        ),
     ],
 )
 def test_help_comes_quickly_and_lists_all_flags(command, flags):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from diffjax import build, config
-from diffjax.data import Batches
+from diffjax.data import Batches, load
 from diffjax.denoiser import reframe
 from diffjax.evaluation import frechet_with_floor
 from diffjax.grids import uniform
@@ -36,7 +36,7 @@ def quality(e, denoise, sde, name):
     """Samples and their Frechet distance to the training set."""
     plan = Plan(SAMPLERS[name](sde, uniform(sde, 30)), e.plan.guidance)
     (x,) = Generation(denoise, plan, 0, 2000, e.shape, e.labels(2000), batch_size=2000)
-    return x, frechet_with_floor(x, e.source("train").x)
+    return x, frechet_with_floor(x, load(e.source("train")).x)
 
 
 def test_training_reaches_the_data(trained):

@@ -17,7 +17,7 @@ LABELS = ("y", "label", "labels", "target", "arr_1")
 def array(split: str, path: str = "", holdout: float = 0.1) -> Memory:
     """uint8 images (N, H, W, C) or (N, H, W), float32 images in [-1, 1], or points (N, D).
 
-    A .npy file holds x alone and is memory-mapped. An .npz file holds x, and labels (N,) if there
+    A .npy file holds x alone. An .npz file holds x, and labels (N,) if there
     are any, as `x` and `y`, `images` and `labels`, or `arr_0` and `arr_1`; where it holds `x_train`
     and `x_test` (`y_train`, `y_test`), these are the splits. Else a share `holdout` is held out.
     Raises ValueError for what is none of these.
@@ -27,13 +27,13 @@ def array(split: str, path: str = "", holdout: float = 0.1) -> Memory:
     if not path or not file.is_file():
         raise ValueError(f"path={path!r}: no such file; the form is name=array:PATH.npz")
     try:
-        loaded = np.load(file, mmap_mode="r")
+        loaded = np.load(file)
         arrays = dict(loaded) if isinstance(loaded, Mapping) else {"x": loaded}
     except Exception as error:
         raise ValueError(f"{file}: cannot be read ({str(error)[:200]})") from error
     if f"x_{split}" in arrays:
         x, label = arrays[f"x_{split}"], arrays.get(f"y_{split}")
-        every = [arrays[k] for k in ("y_train", "y_test") if k in arrays]
+        every = [arrays[k] for k in ("y_train", "y_test") if k in arrays and arrays[k].size]
         return _checked(file, x, label, every, slice(None))
     name = next((k for k in IMAGES if k in arrays), None)
     if name is None:
@@ -41,9 +41,9 @@ def array(split: str, path: str = "", holdout: float = 0.1) -> Memory:
             f"{file}: holds {', '.join(sorted(arrays)) or 'nothing'}; needs one of "
             f"{', '.join(IMAGES)}, or x_train and x_test"
         )
-    label = next((arrays[k] for k in LABELS if k in arrays), None)
-    index = np.array(part([str(i) for i in range(len(arrays[name]))], split, holdout))
-    return _checked(file, arrays[name], label, [] if label is None else [label], index)
+    x, label = arrays[name], next((arrays[k] for k in LABELS if k in arrays), None)
+    index = np.array(part([str(i) for i in range(len(x) if x.ndim else 1)], split, holdout))
+    return _checked(file, x, label, [] if label is None else [label], index)
 
 
 def _checked(file: Path, x: Any, label: Any, every: list[Any], index: Any) -> Memory:

@@ -98,12 +98,12 @@ class Decoded:
         with self._lock:
             if i in self._bad:
                 return
-            self._bad.add(i)
-            if len(self._bad) > self._allowed:
+            if len(self._bad) == self._allowed:
                 raise ConfigError(
                     f"{self._files.name(i)}: unreadable ({reason}); unreadable so far: "
-                    f"{len(self._bad)}, allowed: config.data.unreadable={self._allowed}"
+                    f"{self._allowed + 1}, allowed: config.data.unreadable={self._allowed}"
                 )
+            self._bad.add(i)
             print(f"{self._files.name(i)}: unreadable ({reason}), left out", file=sys.stderr)
 
 

@@ -55,14 +55,20 @@ def folder(
     if not path or not root.is_dir():
         raise ValueError(f"path={path!r}: no such folder; the form is name=folder:PATH")
     held_out = next((root / name for name in HELD_OUT if (root / name).is_dir()), None)
+    classes = root
     if (root / "train").is_dir() and held_out:
-        root, holdout = (root / "train", 0.0) if split == "train" else (held_out, 0.0)
-        split = "train"
+        classes, holdout = root / "train", 0.0
+        root, split = (classes if split == "train" else held_out), "train"
     paths = [p for p in sorted(root.rglob("*")) if p.suffix.lower() in ENDINGS and p.is_file()]
     if not paths:
         raise ValueError(f"{root}: no images in it; known endings: {' '.join(ENDINGS)}")
     inside = [p.relative_to(root) for p in paths]
-    names = sorted({p.parts[0] for p in inside if len(p.parts) > 1})
+    found = {p.parts[0] for p in inside if len(p.parts) > 1}
+    names = sorted(found if root == classes else _class_folders(classes))
+    if unknown := sorted(found - set(names)):
+        raise ValueError(
+            f"{root / unknown[0]}: no such class in {classes}; known: {', '.join(names) or 'none'}"
+        )
     if loose := [p for p in inside if len(p.parts) == 1 and names]:
         raise ValueError(
             f"{root / loose[0]}: stands beside the class folders {', '.join(names[:5])}; "
@@ -72,3 +78,9 @@ def folder(
     chosen = part([p.as_posix() for p in inside], split, holdout)
     files = _Files([paths[i] for i in chosen], [label[i] for i in chosen], len(names))
     return Decoded(files, size, channels, unreadable)
+
+
+def _class_folders(root: Path) -> set[str]:
+    """Folders in `root` that hold images, at any depth."""
+    images = (p for p in root.glob("*/**/*") if p.suffix.lower() in ENDINGS and p.is_file())
+    return {p.relative_to(root).parts[0] for p in images}

@@ -46,10 +46,11 @@ class _Files:
         try:
             records = self._source.__getitems__(list(index))
         except Exception as error:
+            if len(index) > 1:  # one by one, to name the damaged one
+                return [item for i in index for item in self.read([i])]
             reason = " ".join(str(error).split())
             raise ConfigError(
-                f"{self.name(index[0])} or one of {len(index)} read with it: damaged ({reason}); "
-                f"prepare the data set again"
+                f"{self.name(index[0])}: damaged ({reason}); prepare the data set again"
             ) from error
         return [
             (functools.partial(Image.open, io.BytesIO(r[self._image])), int(r.get(self._label, 0)))
@@ -72,21 +73,28 @@ def tfds(
     """Images of `dataset`, as "name", "name/config" or "name:version", under `data_dir`.
 
     data_dir: TFDS_DATA_DIR or ~/tensorflow_datasets where it is empty. train, test: the splits, as
-    TFDS writes them ("validation", "train[:90%]"). image, label: names of the features. size,
-    channels, unreadable: as for a folder. Raises ValueError where the data set is not there, not
-    prepared as ArrayRecord, or lacks the split or the feature, and says what to do.
+    TFDS writes them ("validation", "train[:90%]"). image, label: names of the features,
+    label="" for none. size, channels, unreadable: as for a folder. Raises ValueError where the data
+    set is not there, not prepared as ArrayRecord, or lacks the split or the feature, and says what
+    to do.
     """
+    import tensorflow_datasets
+
     check_split(split, "tfds")
     builder = _builder(dataset, data_dir)
     wanted = {"train": train, "test": test}[split]
     known = sorted(builder.info.splits)
-    name = wanted.split("[")[0]
-    if name not in known:
-        raise ValueError(f"{split}={wanted!r}: no such split of {dataset}{nearest(name, known)}")
+    for name in (term.split("[")[0].strip() for term in wanted.split("+")):
+        if name not in known:
+            raise ValueError(
+                f"{split}={wanted!r}: no such split of {dataset}{nearest(name, known)}"
+            )
     features = sorted(builder.info.features)
     if image not in features:
         raise ValueError(f"image={image!r}: no such feature{nearest(image, features)}")
-    if label not in features and label != "label":
+    if not isinstance(builder.info.features[image], tensorflow_datasets.features.Image):
+        raise ValueError(f"image={image!r}: no image but {builder.info.features[image]}")
+    if label not in ("", "label", *features):
         raise ValueError(f"label={label!r}: no such feature{nearest(label, features)}")
     try:
         files = _Files(builder, wanted, image, label)
@@ -100,20 +108,20 @@ def tfds(
 
 def _builder(dataset: str, data_dir: str) -> Any:
     """The prepared data set, found on disk alone: nothing is downloaded."""
-    import tensorflow_datasets
     from tensorflow_datasets.core import constants, read_only_builder
 
     root = Path(data_dir or constants.DATA_DIR).expanduser()
-    there = sorted(p.name for p in root.glob("*") if any(p.glob("**/dataset_info.json")))
-    place = f"{root} (config.data.data_dir or TFDS_DATA_DIR)"
     build = f"tfds build {dataset or 'NAME'} --file_format=array_record --data_dir={root}"
-    if not dataset:
-        raise ValueError(f"no data set named; the form is name=tfds:NAME{nearest('', there)}")
     try:
+        if not dataset:
+            raise ValueError("no name given")
         builder = read_only_builder.builder_from_files(dataset, data_dir=str(root))
-    except (tensorflow_datasets.core.DatasetNotFoundError, ValueError, KeyError, OSError):
+    except Exception:  # of many kinds: not there, no such version, damaged description
+        files = ("*/*/dataset_info.json", "*/*/*/dataset_info.json")
+        there = {p.relative_to(root).parts[0] for pattern in files for p in root.glob(pattern)}
         raise ValueError(
-            f"dataset={dataset!r}: not prepared in {place}{nearest(dataset, there)}. "
+            f"dataset={dataset!r}: not prepared in {root} (config.data.data_dir or TFDS_DATA_DIR)"
+            f"{nearest(dataset, there)}. The form is name=tfds:NAME. "
             f"Where tensorflow is installed, prepare it: {build}"
         ) from None
     form = builder.info.file_format

@@ -25,23 +25,32 @@ Ints = tuple[int, ...]
 
 def convolution(
     x: Float[Array, "b *d c"],
-    kernel: Float[Array, "*k c f"],
+    kernel: Float[Array, "*k _ f"],
     window_strides: Sequence[int],
     padding: str | Sequence[tuple[int, int]],
     lhs_dilation: Sequence[int] | None = None,
     rhs_dilation: Sequence[int] | None = None,
+    dimension_numbers: Any = None,
     feature_group_count: int = 1,
-    **settings: Any,
+    precision: Any = None,
 ) -> Float[Array, "b *e f"]:
     """`lax.conv_general_dilated` of x (B, *D, C) with kernel (*K, C, F), for any number of axes.
 
-    The same values; on GPU and TPU, and for grouped features, it is that function itself.
+    The same values; on GPU and TPU, and for grouped features, it is that function itself. Raises
+    ValueError for other dimension numbers.
     """
+    wanted = _numbers(x.ndim)
+    if dimension_numbers not in (None, wanted) and dimension_numbers != (
+        lax.conv_dimension_numbers(x.shape, kernel.shape, wanted)
+    ):
+        raise ValueError(f"dimension_numbers={dimension_numbers}: needs {wanted}")
     ones = (1,) * (x.ndim - 2)
     strides = tuple(window_strides)
     in_dilation = tuple(lhs_dilation or ones)
     dilation = tuple(rhs_dilation or ones)
     if isinstance(padding, str):
+        if in_dilation != ones:
+            raise ValueError(f"padding={padding!r} of a dilated input: needs pairs of numbers")
         size = [(n - 1) * d + 1 for n, d in zip(kernel.shape, dilation, strict=False)]
         padding = lax.padtype_to_pads(x.shape[1:-1], size, strides, padding)
     geometry = {
@@ -49,6 +58,7 @@ def convolution(
         "padding": tuple((int(lo), int(hi)) for lo, hi in padding),
         "in_dilation": in_dilation,
         "dilation": dilation,
+        "precision": precision,
     }
     if jax.default_backend() != "cpu" or feature_group_count != 1:
         return _lax(x, kernel, **geometry, feature_group_count=feature_group_count)
@@ -63,9 +73,9 @@ def _lax(
     padding: Pairs,
     in_dilation: Ints,
     dilation: Ints,
+    precision: Any,
     feature_group_count: int = 1,
 ) -> Array:
-    axes = "DHW"[-(x.ndim - 2) :]
     return lax.conv_general_dilated(
         x,
         kernel,
@@ -73,9 +83,15 @@ def _lax(
         padding,
         in_dilation,
         dilation,
-        (f"N{axes}C", f"{axes}IO", f"N{axes}C"),
+        _numbers(x.ndim),
         feature_group_count,
+        precision=precision,
     )
+
+
+def _numbers(ndim: int) -> tuple[str, str, str]:
+    axes = "DHW"[-(ndim - 2) :]
+    return f"N{axes}C", f"{axes}IO", f"N{axes}C"
 
 
 def _input_transpose(ct: Array, x: Any, kernel: Array, **geometry: Any) -> Array:
@@ -91,6 +107,7 @@ def _input_transpose(ct: Array, x: Any, kernel: Array, **geometry: Any) -> Array
         padding=tuple((k - 1 - lo, n - m + lo) for n, k, m, lo in spans),
         in_dilation=geometry["strides"],
         dilation=geometry["dilation"],
+        precision=geometry["precision"],
     )
 
 
@@ -107,12 +124,13 @@ def _kernel_transpose(ct: Array, x: Array, kernel: Any, **geometry: Any) -> Arra
         padding=tuple((lo, k + m - 1 - n - lo) for n, k, m, lo in spans),
         in_dilation=geometry["in_dilation"],
         dilation=geometry["strides"],
+        precision=geometry["precision"],
     )
     return jnp.moveaxis(out, 0, -2)
 
 
 def _spans(
-    x: Ints, kernel: Ints, out: Ints, *, strides: Ints, padding: Pairs, **dilations: Ints
+    x: Ints, kernel: Ints, out: Ints, *, strides: Ints, padding: Pairs, **dilations: Any
 ) -> list[Ints]:
     """Per axis: length of input, kernel and output, each with its dilation, and the low padding."""
     wide = lambda n, step: (n - 1) * step + 1
@@ -147,9 +165,8 @@ def _abstract(x: Any, kernel: Any, **geometry: Any) -> Any:
 
 
 _primitive = Primitive("convolution")
-_primitive.def_impl(
-    jax.jit(_lax, static_argnames=("strides", "padding", "in_dilation", "dilation"))
-)
+_static = ("strides", "padding", "in_dilation", "dilation", "precision")
+_primitive.def_impl(jax.jit(_lax, static_argnames=_static))
 _primitive.def_abstract_eval(_abstract)
 mlir.register_lowering(_primitive, mlir.lower_fun(_lax, multiple_results=False))
 ad.defbilinear(_primitive, _input_transpose, _kernel_transpose)

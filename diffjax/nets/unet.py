@@ -48,14 +48,14 @@ class SelfAttention(nn.Module):
         return x + nn.Dense(c, kernel_init=zeros, name="out")(out)
 
 
-def fold(x: Image, patch: int) -> Image:
+def fold(x: Image, patch: int) -> Float[Array, "b _ _ _"]:
     """Squares of `patch` x `patch` pixels into channels: (B, H / patch, W / patch, patch^2 C)."""
     b, h, w, c = x.shape
     x = x.reshape(b, h // patch, patch, w // patch, patch, c)
     return x.swapaxes(2, 3).reshape(b, h // patch, w // patch, patch * patch * c)
 
 
-def unfold(x: Image, patch: int) -> Image:
+def unfold(x: Image, patch: int) -> Float[Array, "b _ _ _"]:
     """The inverse of `fold`."""
     b, h, w, c = x.shape
     x = x.reshape(b, h, w, patch, patch, c // patch**2).swapaxes(2, 3)

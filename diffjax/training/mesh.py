@@ -38,7 +38,9 @@ class Layout:
 
     def state(self, abstract: PyTree) -> PyTree:
         """Shardings of a state whose leaves have these shapes."""
-        return jax.tree.map(lambda a: NamedSharding(self.mesh, self.rule(a, self.mesh)), abstract)
+        shape = lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype)
+        place = lambda a: NamedSharding(self.mesh, self.rule(shape(a), self.mesh))
+        return jax.tree.map(place, abstract)
 
     @property
     def everywhere(self) -> NamedSharding:

@@ -1,4 +1,4 @@
-"""Data sets for the tests of sources: made here, small, without tensorflow and without a network."""
+"""Small data sets for the tests, made here: without tensorflow, without a network."""
 
 import functools
 import io

