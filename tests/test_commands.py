@@ -2,6 +2,7 @@
 
 import json
 import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -214,6 +215,57 @@ def test_evaluation_shows_and_stores_its_numbers(trained):
     assert result["classifier"]["test_accuracy"] > 0.9
     assert f"{result['frechet']['distance']:.4f}" in done.stdout
     assert report["config"]["data"] == {"name": "digits", "labels": True}
+
+
+@pytest.mark.parametrize("kind", ["tfds", "folder", "array"])
+def test_people_s_own_images_are_trained_on_sampled_and_evaluated(
+    kind, request, tmp_path, works, monkeypatch
+):
+    """The data line alone differs: sizes, channels and classes follow from the data.
+
+    Sampling works when the data are gone, for the workdir knows their form.
+    """
+    path = request.getfixturevalue(f"tiny_{kind}")
+    name = {"tfds": "tfds:tiny", "folder": f"folder:{path}", "array": f"array:{path}"}[kind]
+    place = [f"--config.data.data_dir={path}"] if kind == "tfds" else ["--config.data.holdout=0.3"]
+    flags = [f"--config.{assignment}" for assignment in TINY]
+    run = tmp_path / "run"
+    config = ["--config=digits_vp", f"--config.data.name={name}", "--config.data.flip=True"]
+    done = process("train", f"--workdir={run}", *config, *place, *flags)
+    assert done.returncode == 0, done.stderr
+    out = works("evaluate", f"--workdir={run}", "--num=8", "--steps=2", "--guidance=1")
+    assert "right on held-out data" in out
+    (result,) = json.loads((run / "evaluation.json").read_text())["results"]
+    assert result["protocol"]["real"]["test"] >= 4
+    assert 0 <= result["classifier"]["test_accuracy"] <= 1
+    assert list(run.glob("classifier-*.npz"))
+    stored = json.loads((run / "config.json").read_text())
+    gone = {"tfds": "data_dir"}.get(kind, "path")
+    stored["data"] |= {"name": kind, gone: "/gone"}
+    (run / "config.json").write_text(json.dumps(stored))
+    works("sample", f"--workdir={run}", "--num=3", f"--out={tmp_path / 'a.npz'}")
+    assert archive(tmp_path / "a.npz")[0].shape[1:] == tuple(
+        json.loads((run / "data.json").read_text())["shape"]
+    )
+
+
+def test_data_that_turn_out_damaged_stop_the_run_after_saving(tmp_path, refused, tiny_tfds):
+    """A record that cannot be read, met in the middle of training: nothing learnt is lost."""
+    data = shutil.copytree(tiny_tfds, tmp_path / "data")
+    last = sorted(data.rglob("tiny-train.array_record-*"))[-1]
+    raw = bytearray(last.read_bytes())
+    raw[len(raw) // 2 : len(raw) // 2 + 40] = bytes(40)
+    last.write_bytes(raw)
+    flags = [f"--config.{assignment}" for assignment in TINY]
+    config = [
+        "--config=digits_vp",
+        "--config.data.name=tfds:tiny",
+        f"--config.data.data_dir={data}",
+    ]
+    few = ["--config.data.memory=0", "--config.train.batch_size=8", "--config.data.size=8"]
+    line = refused("train", f"--workdir={tmp_path / 'run'}", *config, *flags, *few)
+    assert last.name in line
+    assert "damaged" in line
 
 
 def test_points_are_sampled_into_an_archive(toy, tmp_path, works):

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diffjax.schedules import SCHEDULES, Cosine, Linear
+from diffjax.schedules import SCHEDULES, Cosine, Geometric, Linear
 from diffjax.sde import VP
 
 decimal.getcontext().prec = 50
@@ -45,6 +45,13 @@ def cosine(schedule: Cosine, t: Decimal) -> tuple[Decimal, Decimal]:
     return alpha2, 1 - alpha2
 
 
+def geometric(schedule: Geometric, t: Decimal) -> tuple[Decimal, Decimal]:
+    """alpha^2 and sigma^2 in VP, where sigma / alpha = sigma_min (sigma_max / sigma_min)^t."""
+    low, high = Decimal(schedule.sigma_min), Decimal(schedule.sigma_max)
+    ratio = (2 * (low.ln() + t * (high.ln() - low.ln()))).exp()
+    return 1 / (1 + ratio), ratio / (1 + ratio)
+
+
 class Case(NamedTuple):
     """What is known of a schedule: its definition, its ends (l at t = 0 and 1), its settings."""
 
@@ -60,6 +67,11 @@ CASES = {
         st.builds(Linear, st.floats(1e-3, 1.0), st.floats(1.0, 30.0)),
     ),
     "cosine": Case(cosine, (True, True), st.builds(Cosine, st.floats(0, 0.1))),
+    "geometric": Case(
+        geometric,
+        (False, False),
+        st.builds(Geometric, st.floats(1e-3, 0.5), st.floats(1.0, 100.0)),
+    ),
 }
 every = pytest.mark.parametrize("name", SCHEDULES)
 TIMES = np.concatenate([np.geomspace(1e-6, 0.5, 40), 1 - np.geomspace(1e-6, 0.5, 40)[:-1]])
@@ -151,6 +163,8 @@ def test_ends(name):
         (lambda: Linear(beta_max=float("nan")), "beta_max=nan", "beta_min <= beta_max"),
         (lambda: Cosine(s=-0.1), "s=-0.1", "0 <= s < 1"),
         (lambda: Cosine(s=1.0), "s=1.0", "0 <= s < 1"),
+        (lambda: Geometric(sigma_min=0.0), "sigma_min=0.0", "0 < sigma_min"),
+        (lambda: Geometric(sigma_max=0.01), "sigma_max=0.01", "sigma_min < sigma_max"),
     ],
 )
 def test_bad_settings_name_the_argument_and_its_range(make, argument, allowed):

@@ -36,7 +36,13 @@ def beta_of_cosine(schedule, t):
     return 2 * unit * np.tan(unit * (t + schedule.s)), -2 * np.log(at(t) / at(0))
 
 
-BETA = {"linear": beta_of_linear, "cosine": beta_of_cosine}
+def beta_of_geometric(schedule, t):
+    rate = np.log(schedule.sigma_max / schedule.sigma_min)
+    ratio = schedule.sigma_min**2 * np.exp(2 * rate * t)
+    return 2 * rate * ratio / (1 + ratio), np.log1p(ratio)
+
+
+BETA = {"linear": beta_of_linear, "cosine": beta_of_cosine, "geometric": beta_of_geometric}
 # f and g^2 of the published processes (arXiv:2011.13456, eq. 9 and 11; VE: sigma^2 = e^B - 1).
 CLOSED = {
     "vp": lambda beta, b: (-beta / 2, beta),

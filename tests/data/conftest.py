@@ -1,82 +1,11 @@
-"""Small data sets for the tests, made here: without tensorflow, without a network."""
+"""Every source of the catalogue, on a small data set."""
 
 import functools
-import io
 from collections.abc import Callable
-from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from diffjax.data import SOURCES, Source
-
-TINY = {"train": 40, "test": 12}
-
-
-@pytest.fixture(scope="session")
-def tiny_items() -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """What `tiny_tfds` holds, in its order: images (N, 8, 8, 3) and labels (N,) of each split."""
-    rng = np.random.default_rng(0)
-    return {
-        split: (rng.integers(0, 256, (n, 8, 8, 3), np.uint8), rng.integers(0, 3, n))
-        for split, n in TINY.items()
-    }
-
-
-@pytest.fixture(scope="session")
-def tiny_tfds(tmp_path_factory, tiny_items) -> Path:
-    """A folder with the data set `tiny`: ArrayRecord, two files per split."""
-    import tensorflow_datasets as tfds
-    from tensorflow_datasets.core.utils import gcs_utils
-
-    class Tiny(tfds.core.GeneratorBasedBuilder):
-        VERSION = tfds.core.Version("1.0.0")
-
-        def _info(self):
-            image = tfds.features.Image(shape=(8, 8, 3))
-            features = {"image": image, "label": tfds.features.ClassLabel(num_classes=3)}
-            features = tfds.features.FeaturesDict(features)
-            return tfds.core.DatasetInfo(builder=self, features=features, disable_shuffling=True)
-
-        def _split_generators(self, dl_manager):
-            return {split: self._generate_examples(*items) for split, items in tiny_items.items()}
-
-        def _generate_examples(self, x, label):
-            for i, image in enumerate(x):
-                encoded = io.BytesIO()
-                Image.fromarray(image).save(encoded, "PNG")
-                yield i, {"image": encoded.getvalue(), "label": int(label[i])}
-
-    root = tmp_path_factory.mktemp("tfds")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gcs_utils, "_is_gcs_disabled", True)
-        builder = Tiny(data_dir=root, file_format="array_record")
-        two_files = tfds.download.DownloadConfig(num_shards=2)
-        builder.download_and_prepare(download_config=two_files)
-    return root
-
-
-@pytest.fixture(scope="session")
-def tiny_folder(tmp_path_factory) -> Path:
-    """Folders `ape` and `bee` with 20 PNG files of 8 x 8 in each."""
-    root = tmp_path_factory.mktemp("images")
-    rng = np.random.default_rng(1)
-    for name in ("ape", "bee"):
-        (root / name).mkdir()
-        for i in range(20):
-            image = Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8))
-            image.save(root / name / f"{i}.png")
-    return root
-
-
-@pytest.fixture(scope="session")
-def tiny_array(tmp_path_factory) -> Path:
-    """60 images of 6 x 6 x 1 and their labels in 3 classes, as an .npz file."""
-    file = tmp_path_factory.mktemp("array") / "tiny.npz"
-    x = np.random.default_rng(2).integers(0, 256, (60, 6, 6, 1), np.uint8)
-    np.savez(file, x=x, y=np.arange(60) % 3)
-    return file
 
 
 @pytest.fixture(params=SOURCES)

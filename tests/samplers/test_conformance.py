@@ -110,7 +110,7 @@ def errors(case, sde, n):
     return abs(mean - exact[0]) / np.sqrt(exact[1]), abs(var / exact[1] - 1)
 
 
-BOUNDS = {1: {50: 0.2, 1000: 0.012}, 2: {50: 6e-3, 1000: 1.5e-5}}
+BOUNDS = {1: {50: 0.2, 1000: 0.012}, 2: {50: 8e-3, 1000: 1.8e-5}}
 """Relative error by order and number of steps, on any process, from t_max to t_min = 0.02."""
 
 
