@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 from types import FrameType, TracebackType
 
 STOPPING = (signal.SIGINT, signal.SIGTERM)
@@ -26,5 +28,7 @@ class Signals:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.received = signal.Signals(number)
+        text = f"\n{self.received.name}: saving after the running steps; once more ends at once\n"
+        os.write(sys.stderr.fileno(), text.encode())  # print may be in the middle of a line
         for s in STOPPING:
             signal.signal(s, signal.SIG_DFL)
