@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from types import FrameType, TracebackType
 
 STOPPING = (signal.SIGINT, signal.SIGTERM)
@@ -29,6 +28,6 @@ class Signals:
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.received = signal.Signals(number)
         text = f"\n{self.received.name}: saving after the running steps; once more ends at once\n"
-        os.write(sys.stderr.fileno(), text.encode())  # print may be in the middle of a line
+        os.write(2, text.encode())  # print may be in the middle of a line
         for s in STOPPING:
             signal.signal(s, signal.SIG_DFL)
