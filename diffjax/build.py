@@ -124,12 +124,14 @@ def construct_sde(spec: Config, place: str) -> SDE:
     return construct(SDES, spec, place, schedule=schedule)
 
 
-def construct_schedule(spec: Config, place: str) -> Schedule:
+def construct_schedule(spec: Any, place: str) -> Schedule:
     """A schedule, or one made of the schedule in the field `schedule`."""
-    spec, inner = dict(spec), {}
-    if "schedule" in spec:
-        inner["schedule"] = construct_schedule(spec.pop("schedule"), f"{place}.schedule")
-    return construct(SCHEDULES | DERIVED, spec, place, **inner)
+    fields(spec, place)
+    table, spec, inner = SCHEDULES | DERIVED, dict(spec), {}
+    entry = lookup(table, spec["name"], f"{place}.name") if "name" in spec else None
+    if entry and "schedule" in inspect.signature(entry).parameters:
+        inner["schedule"] = construct_schedule(spec.pop("schedule", {}), f"{place}.schedule")
+    return construct(table, spec, place, **inner)
 
 
 def construct_loss(spec: Config, place: str) -> Any:

@@ -38,7 +38,7 @@ def _ordered(schedule: Schedule, low: str, high: str, equal: bool = False) -> No
     """Raise ValueError unless 0 < low < high (or <= where `equal`), both finite."""
     a, b = getattr(schedule, low), getattr(schedule, high)
     if not (0 < a <= b if equal else 0 < a < b) or not math.isfinite(b):
-        raise ValueError(f"{schedule}: needs 0 < {low} {'<=' if equal else '<'} {high}")
+        raise ValueError(f"{schedule}: needs 0 < {low} {'<=' if equal else '<'} {high} < inf")
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class Exponential(Betas):
 
     def __post_init__(self):
         if not 0 < self.rate < math.inf:
-            raise ValueError(f"{self}: needs rate > 0")
+            raise ValueError(f"{self}: needs 0 < rate < inf")
 
     def integral(self, t: Times) -> Times:
         return self.rate * t
@@ -216,7 +216,7 @@ class Laplace(Schedule):
 
     def __post_init__(self):
         if not (0 < self.scale < math.inf and math.isfinite(self.mean)):
-            raise ValueError(f"{self}: needs scale > 0")
+            raise ValueError(f"{self}: needs a finite mean and 0 < scale < inf")
 
     def __call__(self, t: Times) -> LogSNR:
         from_end = jnp.log(2 * jnp.where(t < 0.5, t, 1 - t))
@@ -271,8 +271,8 @@ class Karras(Schedule):
 
     def __post_init__(self):
         _ordered(self, "sigma_min", "sigma_max")
-        if not self.rho > 0:
-            raise ValueError(f"{self}: needs rho > 0")
+        if not 0 < self.rho < math.inf:
+            raise ValueError(f"{self}: needs 0 < rho < inf")
 
     @property
     def _roots(self) -> tuple[float, float]:
@@ -296,7 +296,7 @@ class Edm(Schedule):
 
     def __post_init__(self):
         if not 0 < self.sigma_max < math.inf:
-            raise ValueError(f"{self}: needs sigma_max > 0")
+            raise ValueError(f"{self}: needs 0 < sigma_max < inf")
 
     def __call__(self, t: Times) -> LogSNR:
         return -2 * jnp.log(self.sigma_max * t)

@@ -17,8 +17,9 @@ from diffjax.schedules.base import LogSNR, Schedule, Times
 class Shifted(Schedule):
     """l + by: every published shift is this translation.
 
-    Resolution (arXiv:2301.11093, eq. 3): by = 2 log(64 / side). SD3 (arXiv:2403.03206, eq. 23), t to
-    s t / (1 + (s - 1) t) in Flow: by = -2 log s. CogVideoX (arXiv:2408.06072), SNR / s: by = -log s.
+    Resolution (arXiv:2301.11093, eq. 3): by = 2 log(64 / side). SD3 (arXiv:2403.03206, eq. 23), t
+    to s t / (1 + (s - 1) t) in Flow: by = -2 log s. CogVideoX (arXiv:2408.06072), SNR / s: by =
+    -log s.
     """
 
     schedule: Schedule
@@ -104,15 +105,21 @@ class ZeroTerminal(Schedule):
 
     def __call__(self, t: Times) -> LogSNR:
         first, last = self._ends
+        if last == -math.inf:
+            return self.schedule(t)
         log_alpha = jax.nn.log_sigmoid(self.schedule(t)) / 2
         width = first - math.exp(last)
-        above = math.exp(last) * jnp.expm1(log_alpha - last)  # alpha - alpha(1), no cancellation
+        # alpha - alpha(1) without cancellation; rounding must not leave it below or above 0 at 1.
+        rise = jnp.where(t < 1, jnp.maximum(log_alpha - last, 0.0), 0.0)
+        above = math.exp(last) * jnp.expm1(rise)
         alpha = above * (first / width)
         below = (first * -jnp.expm1(log_alpha) - math.exp(last) * (1 - first)) / width  # 1 - alpha
         return 2 * jnp.log(alpha) - jnp.log(below) - jnp.log1p(alpha)
 
     def inverse(self, l: LogSNR) -> Times:
         first, last = self._ends
+        if last == -math.inf:
+            return self.schedule.inverse(l)
         width = first - math.exp(last)
         alpha = jnp.exp(jax.nn.log_sigmoid(l) / 2)
         below = jnp.exp(jax.nn.log_sigmoid(-l)) / (1 + alpha)  # 1 - alpha

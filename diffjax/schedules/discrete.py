@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import jax.numpy as jnp
@@ -24,8 +24,11 @@ class Discrete(Schedule):
     betas: tuple[float, ...] = ()
 
     def __post_init__(self):
-        if len(self.betas) < 2 or not all(0 < beta < 1 for beta in self.betas):
-            raise ValueError("betas: needs two or more, each 0 < beta < 1")
+        if len(self.betas) < 2:
+            raise ValueError(f"betas={self.betas}: needs two or more")
+        for k, beta in enumerate(self.betas):
+            if not 0 < beta < 1:
+                raise ValueError(f"betas[{k}]={beta}: needs 0 < beta < 1")
 
     def __call__(self, t: Times) -> LogSNR:
         _, l = _nodes(self.betas)
@@ -50,7 +53,7 @@ def _nodes(betas: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
     return np.arange(len(betas) + 1) / len(betas), np.append(2 * l[0] - l[1], l)
 
 
-def from_betas(betas: Sequence[float]) -> Discrete:
+def from_betas(betas: Iterable[float]) -> Discrete:
     """The schedule of a table of betas."""
     return Discrete(tuple(float(beta) for beta in betas))
 
