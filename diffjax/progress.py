@@ -10,6 +10,9 @@ from types import TracebackType
 
 from tqdm import tqdm
 
+LONG = 5.0
+"""Seconds from which work that said nothing is worth a line at its end."""
+
 
 class Progress:
     """Counts `unit`s up to `total`, beginning at `start`; shows rate, time left and metrics."""
@@ -28,6 +31,7 @@ class Progress:
         )
         self._name, self._total, self._unit = name, total, unit
         self._start, self._count, self._began = start, start, time.monotonic()
+        self._said = False
 
     def __enter__(self) -> Progress:
         return self
@@ -36,6 +40,10 @@ class Progress:
         self, kind: type | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bar.close()
+        spent = time.monotonic() - self._began
+        if not (self._terminal or self._said) and spent > LONG:
+            done = f"{self._count}/{self._total} {self._unit}"
+            print(f"{self._name} {done} in {tqdm.format_interval(spent)}", file=sys.stderr)
 
     def advance(self, n: int = 1) -> None:
         self._count += n
@@ -47,6 +55,7 @@ class Progress:
         if self._terminal:
             self._bar.set_postfix(text)
             return
+        self._said = True
         done, spent = self._count - self._start, time.monotonic() - self._began
         left = spent / max(done, 1) * (self._total - self._count)
         shown = "".join(f"  {k} {v}" for k, v in text.items())

@@ -133,7 +133,7 @@ class UNet(nn.Module):
             raise ValueError(
                 f"unet with {len(self.multipliers)} levels, patch={self.patch} and input {shape}: "
                 f"needs (B, H, W, C) with H and W divisible by {factor}; "
-                f"change multipliers={self.multipliers} or patch"
+                f"change multipliers={self.multipliers}, patch, or the size of the images"
             )
         for m in self.multipliers:
             if m * self.channels % self.heads:

@@ -16,7 +16,7 @@ axes.plot(step, loss, lw=0.6, alpha=0.5, label=f"mean of {step[1] - step[0]} ste
 smooth = np.convolve(loss, np.ones(width) / width, "valid")
 axes.plot(step[width - 1 :], smooth, label=f"mean of {width * (step[1] - step[0])} steps")
 axes.set(xlabel="step", ylabel="loss (squared error of v)", ylim=(0, min(1.0, loss.max())))
-axes.set_title(f"{len(rows)} logged means, the last two: {loss[-2:].mean():.4f}")
+axes.set_title(f"mean loss of the last {2 * (step[1] - step[0])} steps: {loss[-2:].mean():.4f}")
 axes.grid(alpha=0.3)
 axes.legend()
 out = Path(__file__).with_name("loss.png")

@@ -174,7 +174,11 @@ def test_unet_has_the_levels_and_attention_that_it_is_asked_for():
         (unet(8, (1, 2), heads=2), (8, 5, 1), "divisible by 2"),
         (unet(8, (1, 2), heads=2), (8,), r"needs \(B, H, W, C\)"),
         (unet(8, (1, 2), heads=3), (8, 8, 1), "heads=3: must divide the width 8"),
-        (unet(8, (1, 2), heads=2, patch=2), (6, 8, 1), "patch=2 .*divisible by 4; .* or patch"),
+        (
+            unet(8, (1, 2), heads=2, patch=2),
+            (6, 8, 1),
+            "patch=2 .*divisible by 4; .*patch, or the size",
+        ),
         (unet(8, (1,), heads=2, patch=3), (9, 8, 1), "patch=3 .*divisible by 3"),
         (mlp(8), (4, 4, 1), r"mlp with input .*needs vectors \(B, D\)"),
     ],
