@@ -27,7 +27,7 @@ from diffjax.nets import NETWORKS
 from diffjax.parameterization import NOISE_LABELS, PARAMETERIZATIONS
 from diffjax.samplers import SAMPLERS
 from diffjax.samplers.generate import Plan
-from diffjax.schedules import SCHEDULES
+from diffjax.schedules import DERIVED, SCHEDULES, Schedule
 from diffjax.sde import SDE, SDES
 from diffjax.training.ema import EMAS
 from diffjax.training.experiment import Experiment, Form, Train, describe
@@ -120,8 +120,18 @@ def construct_model(config: Config, classes: int) -> Model:
 
 def construct_sde(spec: Config, place: str) -> SDE:
     spec = dict(spec)
-    schedule = construct(SCHEDULES, spec.pop("schedule", {}), f"{place}.schedule")
+    schedule = construct_schedule(spec.pop("schedule", {}), f"{place}.schedule")
     return construct(SDES, spec, place, schedule=schedule)
+
+
+def construct_schedule(spec: Any, place: str) -> Schedule:
+    """A schedule, or one made of the schedule in the field `schedule`."""
+    fields(spec, place)
+    table, spec, inner = SCHEDULES | DERIVED, dict(spec), {}
+    entry = lookup(table, spec["name"], f"{place}.name") if "name" in spec else None
+    if entry and "schedule" in inspect.signature(entry).parameters:
+        inner["schedule"] = construct_schedule(spec.pop("schedule", {}), f"{place}.schedule")
+    return construct(table, spec, place, **inner)
 
 
 def construct_loss(spec: Config, place: str) -> Any:

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax.numpy as jnp
+import numpy as np
 
-from diffjax.arrays import catalogue
+from diffjax.arrays import catalogue, float64
 from diffjax.schedules import Times
 from diffjax.sde import SDE, ends
 
@@ -29,7 +30,22 @@ def angle(sde: SDE, t: Times) -> Times:
     return 2000 / jnp.pi * jnp.arctan(jnp.exp(-sde.logsnr(t) / 2))
 
 
-NOISE_LABELS = catalogue(time, angle)
+def t(sde: SDE, t: Times) -> Times:
+    """t itself, in [0, 1]."""
+    return t
+
+
+def half_logsnr(sde: SDE, t: Times) -> Times:
+    """logsnr / 2 = log(alpha / sigma), where that is finite."""
+    return sde.logsnr(t) / 2
+
+
+def quarter_log_sigma(sde: SDE, t: Times) -> Times:
+    """log(sigma / alpha) / 4 (arXiv:2206.00364, tab. 1)."""
+    return -sde.logsnr(t) / 8
+
+
+NOISE_LABELS = catalogue(time, angle, t, half_logsnr, quarter_log_sigma)
 
 
 @dataclass(frozen=True)
@@ -37,11 +53,13 @@ class Parameterization(abc.ABC):
     """The network's target and its input scale.
 
     c_noise: noise label given to the network. sigma_data: standard deviation of the data, for
-    c_in = 1 / sqrt(alpha^2 sigma_data^2 + sigma^2), which gives the input unit variance.
+    c_in = 1 / sqrt(alpha^2 sigma_data^2 + sigma^2), which gives the input unit variance;
+    scale_input=False leaves the input as it is (c_in = 1).
     """
 
     c_noise: NoiseLabel = time
     sigma_data: float = 1.0
+    scale_input: bool = True
 
     def __post_init__(self):
         if not self.sigma_data > 0:
@@ -56,7 +74,22 @@ class Parameterization(abc.ABC):
         """Raise ValueError if x0 or eps does not follow from F somewhere on [t_min, t_max]."""
 
     def c_in(self, sde: SDE, t: Times) -> Times:
-        return 1 / jnp.sqrt((sde.alpha(t) * self.sigma_data) ** 2 + sde.sigma(t) ** 2)
+        if not self.scale_input:
+            return jnp.ones_like(t)
+        return 1 / _scale(sde, t, self.sigma_data)
+
+
+def _scale(sde: SDE, t: Times, sigma_data: float) -> Times:
+    """Standard deviation of x_t for data of standard deviation sigma_data."""
+    return jnp.sqrt((sde.alpha(t) * sigma_data) ** 2 + sde.sigma(t) ** 2)
+
+
+def _refuse_zero_alpha(name: str, sde: SDE) -> None:
+    if not ends(sde).alpha[1] > 0:
+        raise ValueError(
+            f"{name} with {sde}: alpha is 0 at t_max={sde.t_max}, where x0 does not follow from "
+            f"eps; allowed: t_max < 1, or the parameterization v or x0"
+        )
 
 
 @dataclass(frozen=True)
@@ -67,11 +100,18 @@ class Eps(Parameterization):
         return jnp.zeros_like(t), jnp.ones_like(t)
 
     def check(self, sde: SDE) -> None:
-        if not ends(sde).alpha[1] > 0:
-            raise ValueError(
-                f"eps with {sde}: alpha is 0 at t_max={sde.t_max}, where x0 does not follow from "
-                f"eps; allowed: t_max < 1, or the parameterization v or x0"
-            )
+        _refuse_zero_alpha("eps", sde)
+
+
+@dataclass(frozen=True)
+class Score(Parameterization):
+    """F = -eps / sigma, the score of x_t given x0 (arXiv:2011.13456). Not for alpha = 0."""
+
+    def target(self, sde: SDE, t: Times) -> tuple[Times, Times]:
+        return jnp.zeros_like(t), -1 / sde.sigma(t)
+
+    def check(self, sde: SDE) -> None:
+        _refuse_zero_alpha("score", sde)
 
 
 @dataclass(frozen=True)
@@ -96,4 +136,40 @@ class V(Parameterization):
         pass
 
 
-PARAMETERIZATIONS = catalogue(Eps, X0, V)
+@dataclass(frozen=True)
+class Velocity(Parameterization):
+    """F = alpha' x0 + sigma' eps, the velocity of the path (arXiv:2210.02747; 2303.08797)."""
+
+    def target(self, sde: SDE, t: Times) -> tuple[Times, Times]:
+        return sde.slopes(t)
+
+    def check(self, sde: SDE) -> None:
+        if np.isfinite(ends(sde).lam[1]):
+            return
+        at = float64(lambda near: jnp.stack(sde.slopes(1 - near)))(np.array([1e-6, 1e-8]))
+        if not np.allclose(at[:, 0], at[:, 1], rtol=1e-2, atol=1e-2):
+            raise ValueError(
+                f"velocity with {sde}: alpha' or sigma' is infinite at t_max={sde.t_max}; allowed: "
+                f"t_max < 1, or the parameterization v or x0"
+            )
+
+
+@dataclass(frozen=True)
+class Edm(Parameterization):
+    """F of x0 = c_skip x / alpha + c_out F (arXiv:2206.00364, eq. 7) in any frame.
+
+    With q^2 = sigma^2 + alpha^2 sigma_data^2: F = sigma / (sigma_data q) x0 - alpha sigma_data / q
+    eps, which is -v where sigma_data = 1 in VP.
+    """
+
+    sigma_data: float = 0.5
+
+    def target(self, sde: SDE, t: Times) -> tuple[Times, Times]:
+        q = _scale(sde, t, self.sigma_data)
+        return sde.sigma(t) / (self.sigma_data * q), -sde.alpha(t) * self.sigma_data / q
+
+    def check(self, sde: SDE) -> None:
+        pass
+
+
+PARAMETERIZATIONS = catalogue(Eps, Score, X0, V, Velocity, Edm)

@@ -19,6 +19,11 @@ from jaxtyping import Array, Float, Key
 
 from diffjax.arrays import catalogue, dims, expand, float64
 from diffjax.schedules import LogSNR, Schedule, Times
+from diffjax.schedules.combinators import vp_logsnr
+
+
+NEXT = 1e-6
+"""How far from an end of time its limits are taken."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,44 @@ class SDE(abc.ABC):
         dlog_alpha, dlog_sigma = self.rates(t)
         return self.sigma(t) * jnp.sqrt(2 * (dlog_sigma - dlog_alpha))
 
+    def slopes(self, t: Times) -> tuple[Times, Times]:
+        """(alpha', sigma'); where the log-SNR is infinite, their values next to it."""
+        inside = jnp.clip(t, NEXT, 1 - NEXT)
+        t = jnp.where(jnp.isfinite(self.schedule(t)), t, inside)
+        dlog_alpha, dlog_sigma = self.rates(t)
+        return self.alpha(t) * dlog_alpha, self.sigma(t) * dlog_sigma
+
+    def reverse_drift(
+        self,
+        x: Float[Array, "b *d"],
+        t: Float[Array, " b"],
+        score: Float[Array, "b *d"],
+        chi: float = 1.0,
+    ) -> Float[Array, "b *d"]:
+        """f x - (1 + chi^2) / 2 g^2 score: the drift of the reverse process with noise chi g dw.
+
+        All have the marginals of the forward SDE: chi = 0 is the probability-flow ODE, chi = 1 the
+        reverse SDE (arXiv:2011.13456, eq. 6 and 13; arXiv:2107.03006).
+        """
+        half = (1 + chi**2) / 2 * self.diffusion(t) ** 2
+        return self.drift(x, t) - expand(half, x) * score
+
+    def transition(self, s: Times, t: Times) -> tuple[Times, Times]:
+        """(a, b) of x_t = a x_s + b z, for s < t."""
+        at_s, at_t = self.log_alpha(s), self.log_alpha(t)
+        return jnp.exp(at_t - at_s), self.sigma(t) * jnp.sqrt(-jnp.expm1(self._gap(s, t)))
+
+    def posterior(self, s: Times, t: Times) -> tuple[Times, Times, Times]:
+        """(a, b, c) of x_s = a x_t + b x0 + c z given x_t and x0, for s < t (arXiv:2107.00630)."""
+        gap = self._gap(s, t)
+        a = jnp.exp(gap + self.log_alpha(s) - self.log_alpha(t))
+        rest = -jnp.expm1(gap)
+        return a, self.alpha(s) * rest, self.sigma(s) * jnp.sqrt(rest)
+
+    def _gap(self, s: Times, t: Times) -> Times:
+        """Log-SNR at t less that at s: negative."""
+        return self.schedule(t) - self.schedule(s)
+
     def perturb(
         self, x0: Float[Array, "b *d"], eps: Float[Array, "b *d"], t: Float[Array, " b"]
     ) -> Float[Array, "b *d"]:
@@ -112,6 +155,26 @@ class VE(SDE):
 
 
 @dataclass(frozen=True)
+class SubVP(SDE):
+    """sigma = 1 - alpha^2 (arXiv:2011.13456, eq. 29), so sigma = 2 / (1 + sqrt(1 + 4 exp(l))).
+
+    The classic process of a schedule of betas is SubVP(ClassicSubVP(schedule)).
+    """
+
+    def frame(self, l: LogSNR) -> tuple[Times, Times]:
+        vp = vp_logsnr(l)
+        return jax.nn.log_sigmoid(vp) / 2, jax.nn.log_sigmoid(-vp)
+
+
+@dataclass(frozen=True)
+class Flow(SDE):
+    """alpha + sigma = 1: the straight path of flow matching (arXiv:2210.02747)."""
+
+    def frame(self, l: LogSNR) -> tuple[Times, Times]:
+        return jax.nn.log_sigmoid(l / 2), jax.nn.log_sigmoid(-l / 2)
+
+
+@dataclass(frozen=True)
 class Levels:
     """Float64 values at some times, each (N,): `lam` is log(alpha / sigma) = l / 2."""
 
@@ -140,4 +203,4 @@ def ends(sde: SDE) -> Levels:
     return levels(sde, np.array([sde.t_min, sde.t_max]))
 
 
-SDES = catalogue(VP, VE)
+SDES = catalogue(VP, VE, SubVP, Flow)

@@ -14,7 +14,7 @@ from diffjax.config import ConfigError, load, override
 from diffjax.nets import NETWORKS
 from diffjax.parameterization import PARAMETERIZATIONS
 from diffjax.samplers import SAMPLERS
-from diffjax.schedules import SCHEDULES
+from diffjax.schedules import DERIVED, SCHEDULES, Discrete, Linear, Logit
 from diffjax.sde import SDES
 from diffjax.training.experiment import Form
 
@@ -26,6 +26,7 @@ CONFIGS = sorted(
     if not p.stem.startswith("_")
 )
 BASE = load("digits_vp")
+SCHEDULE_NAMES = ", ".join(sorted(SCHEDULES | DERIVED))
 SECTIONS = [name for name, value in BASE.items() if isinstance(value, dict)]
 
 
@@ -126,10 +127,10 @@ def test_an_unknown_field_is_refused_with_a_suggestion(assignment, place, hint):
     ("place", "hint"),
     [
         ("data.name", "known: array, checkerboard, digits, folder, moons, tfds"),
-        ("sde.name", "known: ve, vp"),
-        ("sde.schedule.name", "cosine, geometric, linear"),
-        ("parameterization.name", "eps, v, x0"),
-        ("parameterization.c_noise", "angle, time"),
+        ("sde.name", "known: flow, sub_vp, ve, vp"),
+        ("sde.schedule.name", SCHEDULE_NAMES),
+        ("parameterization.name", "edm, eps, score, v, velocity, x0"),
+        ("parameterization.c_noise", "angle, half_logsnr, quarter_log_sigma, t, time"),
         ("network.name", "mlp, unet"),
         ("loss.weight", "uniform_output"),
         ("loss.draw", "stratified"),
@@ -341,31 +342,110 @@ def test_what_cannot_work_together_is_refused(assignments, parts):
         assert part in text
 
 
+INFINITE = ("cosine", "sigmoid", "polynomial", "laplace", "logit")
+"""Schedules whose log-SNR is -inf at t = 1."""
+STEEP = ("sigmoid", "laplace")
+"""Those along which alpha falls like the root of 1 - t, or faster: its slope is infinite."""
+
+
 @pytest.mark.parametrize("t_max", [0.995, 1.0])
-@pytest.mark.parametrize(
-    ("schedule", "sde", "parameterization"),
-    list(itertools.product(SCHEDULES, SDES, PARAMETERIZATIONS)),
-)
-def test_every_legal_combination_builds_and_the_others_are_refused(
-    schedule, sde, parameterization, t_max
-):
-    """Cosine reaches alpha = 0 in VP and sigma = infinity in VE at t_max = 1; nothing else does."""
-    config = override(
-        BASE,
-        [f"sde.name={sde}", f"sde.t_max={t_max}", f"parameterization.name={parameterization}"],
-    )
-    config["sde"]["schedule"] = {"name": schedule}
-    unbounded = schedule == "cosine" and t_max == 1
-    if unbounded and sde == "ve":
+@pytest.mark.parametrize(("schedule", "frame"), list(itertools.product(SCHEDULES, SDES)))
+def test_every_legal_combination_builds_and_the_others_are_refused(schedule, frame, t_max):
+    """Where l is -inf at t_max, alpha is 0 or sigma infinite there; nothing else is refused.
+
+    All parameterizations of a process: the rest of the config does not depend on them.
+    """
+    config = {**BASE, "sde": {"name": frame, "t_max": t_max, "schedule": {"name": schedule}}}
+    unbounded = schedule in INFINITE and t_max == 1
+    if unbounded and frame == "ve":
         assert "config.sde: " in refused(config)
-    elif unbounded and parameterization == "eps":
-        assert "config.parameterization: " in refused(config)
-    else:
-        experiment = build.experiment(config)
-        assert type(experiment.model.sde) is SDES[sde]
-        assert type(experiment.model.sde.schedule) is SCHEDULES[schedule]
-        assert type(experiment.model.parameterization) is PARAMETERIZATIONS[parameterization]
-        assert np.isfinite(experiment.plan.table.update).all()
+        return
+    for name in PARAMETERIZATIONS:
+        config["parameterization"] = {"name": name}
+        steep = name == "velocity" and schedule in STEEP
+        if unbounded and (name in ("eps", "score") or steep):
+            with pytest.raises(ConfigError, match=r"^config\.parameterization: "):
+                build.construct_model(config, 10)
+        else:
+            model = build.construct_model(config, 10)
+            assert type(model.sde) is SDES[frame]
+            assert model.sde.schedule == SCHEDULES[schedule]()
+            assert type(model.parameterization) is PARAMETERIZATIONS[name]
+    table = build.plan({"sampler": {"name": "ddim"}, "steps": 5}, model.sde, False).table
+    assert np.isfinite(table.update).all()
+
+
+@pytest.mark.parametrize("frame", SDES)
+@pytest.mark.parametrize("name", PARAMETERIZATIONS)
+def test_every_frame_and_parameterization_builds_to_the_end(frame, name):
+    config = override(BASE, [f"sde.name={frame}", "sde.t_max=0.995"])
+    config["parameterization"] = {"name": name}
+    experiment = build.experiment(config)
+    assert type(experiment.model.sde) is SDES[frame]
+    assert type(experiment.model.parameterization) is PARAMETERIZATIONS[name]
+
+
+@pytest.mark.parametrize(
+    ("spec", "made"),
+    [
+        (
+            {"name": "shifted", "by": -1.0, "schedule": {"name": "logit"}},
+            DERIVED["shifted"](Logit(), -1.0),
+        ),
+        (
+            {"name": "classic_sub_vp", "schedule": {"name": "linear", "beta_max": 10.0}},
+            DERIVED["classic_sub_vp"](Linear(beta_max=10.0)),
+        ),
+        (
+            {
+                "name": "shifted",
+                "schedule": {"name": "zero_terminal", "schedule": {"name": "linear"}},
+            },
+            DERIVED["shifted"](DERIVED["zero_terminal"](Linear())),
+        ),
+        ({"name": "discrete", "betas": (0.1, 0.2, 0.3)}, Discrete((0.1, 0.2, 0.3))),
+    ],
+    ids=lambda v: v["name"] if isinstance(v, dict) else "",
+)
+def test_schedules_made_of_another_are_nested_in_the_config(spec, made):
+    """The inner schedule would be lost, or get its defaults."""
+    place = "config.sde.schedule"
+    assert build.construct_schedule(spec, place) == made
+    config = {**BASE, "sde": {"name": "sub_vp", "t_max": 0.99, "schedule": spec}}
+    assert build.experiment(config).model.sde.schedule == made
+
+
+@pytest.mark.parametrize(
+    ("schedule", "parts"),
+    [
+        (
+            {"name": "shifted", "schedule": {"name": "logi"}},
+            ["config.sde.schedule.schedule.name='logi': unknown", "'logit'"],
+        ),
+        (
+            {"name": "shifted", "schedule": {"name": "linear", "beta_min": -1.0}},
+            ["config.sde.schedule.schedule: ", "0 < beta_min"],
+        ),
+        (
+            {"name": "shifted", "schedule": {"name": "linear", "s": 1.0}},
+            ["config.sde.schedule.schedule.s: no such field"],
+        ),
+        (
+            {"name": "linear", "schedule": {"name": "logit"}},
+            ["config.sde.schedule.schedule: no such field"],
+        ),
+        ({"name": "shifted"}, ["config.sde.schedule.schedule.name: missing; known: "]),
+        ({"name": "shifted", "schedule": "logit"}, ["config.sde.schedule.schedule"]),
+        ({"name": "discrete", "betas": (0.1, 2.0)}, ["config.sde.schedule", "betas"]),
+        ({"name": "discrete"}, ["config.sde.schedule", "betas"]),
+    ],
+    ids=str,
+)
+def test_a_nested_schedule_that_cannot_be_is_refused_with_its_place(schedule, parts):
+    """The reader would not know which of the schedules is meant."""
+    text = refused({**BASE, "sde": {"name": "vp", "schedule": schedule}})
+    for part in parts:
+        assert part in text
 
 
 @pytest.mark.parametrize("name", SAMPLERS)

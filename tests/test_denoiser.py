@@ -14,12 +14,13 @@ from diffjax.arrays import expand
 from diffjax.denoiser import Denoiser, Model, predict, reframe
 from diffjax.grids import uniform
 from diffjax.nets import Network
-from diffjax.parameterization import NOISE_LABELS, PARAMETERIZATIONS, Eps, V
+from diffjax.parameterization import NOISE_LABELS, PARAMETERIZATIONS, V
 from diffjax.samplers import ancestral, sample
-from diffjax.schedules import Cosine, Linear
-from diffjax.sde import VE, VP, ends, levels
+from diffjax.schedules import Cosine, Linear, Logit
+from diffjax.sde import VE, VP, Flow, SubVP, ends, levels
 
 FINITE = [VP(Linear(), t_min=1e-5), VE(Linear(), t_min=1e-5), VP(Cosine(), 1e-5, 0.99)]
+FINITE += [SubVP(Linear(), t_min=1e-5), Flow(Logit(), 1e-5, 0.99)]
 name = lambda sde: f"{type(sde).__name__}-{type(sde.schedule).__name__}"
 every = pytest.mark.parametrize("parameterization", PARAMETERIZATIONS)
 
@@ -38,6 +39,22 @@ def given(sde, parameterization, output):
     return Denoiser(model, {"network": {"F": output}})
 
 
+# The time that a noise label stands for.
+TIME = {
+    "time": lambda sde, label: label / 1000,
+    "angle": lambda sde, label: sde.inverse(-2 * jnp.log(jnp.tan(label * jnp.pi / 2000))),
+    "t": lambda sde, label: label,
+    "half_logsnr": lambda sde, label: sde.inverse(2 * label),
+    "quarter_log_sigma": lambda sde, label: sde.inverse(-8 * label),
+}
+REFUSED_AT_ALPHA_0 = {"eps", "score"}
+
+
+def test_every_noise_label_stands_for_a_time():
+    """A label in the catalogue without its inverse here would go untested."""
+    assert set(TIME) == set(NOISE_LABELS)
+
+
 @dataclass(frozen=True)
 class ExactOutput:
     """The perfectly trained network of mixture data: it sees c_in x and c_noise only."""
@@ -46,10 +63,7 @@ class ExactOutput:
     parameterization: Any
 
     def __call__(self, params, x, c_noise, cond, *, key=None):
-        if self.parameterization.c_noise is NOISE_LABELS["time"]:
-            t = c_noise / 1000
-        else:
-            t = self.sde.inverse(-2 * jnp.log(jnp.tan(c_noise * jnp.pi / 2000)))
+        t = TIME[self.parameterization.c_noise.__name__](self.sde, c_noise)
         x = x / expand(self.parameterization.c_in(self.sde, t), x)
         exact = params["data"].denoiser(self.sde)(x, t, cond)
         a, b = self.parameterization.target(self.sde, t)
@@ -72,7 +86,8 @@ def test_round_trip_recovers_x0_and_eps(sde):
     """Views would lose digits beyond what rounding of x and F costs.
 
     The cost is the sum of |coefficient * operand|, in units of 1e-6: 1 / alpha where F is eps,
-    1 / sigma where F is x0, nothing for v in VP, which must stay within 1e-5 from t = 1e-5.
+    1 / sigma where F is x0. It is nothing for v, velocity and edm where alpha and sigma are at
+    most 1: these must stay within 1e-5 from t = 1e-5.
     """
     t = jnp.asarray(np.geomspace(sde.t_min, sde.t_max, 16), jnp.float32)
     x0, eps = jnp.asarray(np.random.default_rng(0).normal(size=(2, 16, 8)), jnp.float32)
@@ -94,11 +109,11 @@ def test_round_trip_recovers_x0_and_eps(sde):
         cost_eps = (alpha * np.abs(p.output) + np.abs(a * x)) / det
         assert (np.abs(p.x0 - x0) <= 1e-6 * (1 + cost_x0)).all(), kind
         assert (np.abs(p.eps - eps) <= 1e-6 * (1 + cost_eps)).all(), kind
-        if kind == "v" and isinstance(sde, VP):
+        if kind in ("v", "velocity", "edm") and not isinstance(sde, VE):
             chex.assert_trees_all_close((p.x0, p.eps), (x0, eps), atol=1e-5)
 
 
-@pytest.mark.parametrize("parameterization", sorted(set(PARAMETERIZATIONS) - {"eps"}))
+@pytest.mark.parametrize("parameterization", sorted(set(PARAMETERIZATIONS) - REFUSED_AT_ALPHA_0))
 @pytest.mark.fast
 def test_views_at_zero_signal_are_the_limits(parameterization):
     """The first sampler row from pure noise (cosine, t = 1) would be NaN."""
@@ -115,10 +130,11 @@ def test_views_at_zero_signal_are_the_limits(parameterization):
     chex.assert_trees_all_close((p.x0, p.eps), (x0, eps), atol=1e-6)
 
 
-def test_eps_at_zero_signal_is_refused_by_name():
+@pytest.mark.parametrize("parameterization", sorted(REFUSED_AT_ALPHA_0))
+def test_noise_alone_at_zero_signal_is_refused_by_name(parameterization):
     """The model would train, and every sample of it would be NaN."""
-    with pytest.raises(ValueError, match="alpha is 0 at t_max"):
-        Model(VP(Cosine()), Eps(), Network(init, known_output))
+    with pytest.raises(ValueError, match=f"{parameterization} with .*alpha is 0 at t_max"):
+        Model(VP(Cosine()), PARAMETERIZATIONS[parameterization](), Network(init, known_output))
 
 
 @pytest.mark.parametrize("sde", FINITE, ids=name)
@@ -221,7 +237,7 @@ def test_sampling_in_another_frame_gives_the_same_samples(parameterization, old,
     assert np.abs(np.asarray(ours)).max() > 0.5
 
 
-@pytest.mark.parametrize("parameterization", sorted(set(PARAMETERIZATIONS) - {"eps"}))
+@pytest.mark.parametrize("parameterization", sorted(set(PARAMETERIZATIONS) - REFUSED_AT_ALPHA_0))
 def test_reframe_at_zero_signal(parameterization, x64):
     """The scale alpha' / alpha would be 0 / 0 at the start of a cosine process."""
     old, new, data = VP(Cosine(0.008)), VP(Cosine(0.0), t_min=0.05), mixture()

@@ -5,16 +5,47 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffjax.parameterization import NOISE_LABELS, PARAMETERIZATIONS, Eps, angle, time
-from diffjax.schedules import Cosine, Linear
-from diffjax.sde import SDES, VE, VP, levels
+from diffjax.parameterization import (
+    NOISE_LABELS,
+    PARAMETERIZATIONS,
+    X0,
+    Edm,
+    Eps,
+    Score,
+    V,
+    Velocity,
+    angle,
+    time,
+)
+from diffjax.schedules import SCHEDULES, Cosine, Laplace, Linear, Logit
+from diffjax.sde import SDES, VE, VP, Flow, levels
+
+
+def slopes(sde, t):
+    """alpha' and sigma' in float64, from l' by central differences."""
+    h = 1e-4 * np.minimum(t, 1 - t) + 1e-7
+    up, down = levels(sde, np.minimum(t + h, 1.0)), levels(sde, t - h)
+    return [(getattr(up, k) - getattr(down, k)) / (up.t - down.t) for k in ("alpha", "sigma")]
+
+
+def edm(x0, eps, alpha, sigma, sigma_data=0.5):
+    """arXiv:2206.00364, tab. 1: x0 = c_skip y + c_out F at y = x0 + s eps, s = sigma / alpha."""
+    s = sigma / alpha
+    c_skip = sigma_data**2 / (s**2 + sigma_data**2)
+    c_out = s * sigma_data / np.sqrt(s**2 + sigma_data**2)
+    return (x0 - c_skip * (x0 + s * eps)) / c_out
+
 
 # F as a function of x0 and eps, from the papers: (x0, eps, alpha, sigma) -> F.
 CLOSED = {
     "eps": lambda x0, eps, alpha, sigma: eps,
+    "score": lambda x0, eps, alpha, sigma: -eps / sigma,
     "x0": lambda x0, eps, alpha, sigma: x0,
     "v": lambda x0, eps, alpha, sigma: alpha * eps - sigma * x0,
+    "edm": edm,
 }
+REFUSED_AT_ALPHA_0 = ("eps", "score")
+"""Where alpha is 0, x0 does not follow from these."""
 every = pytest.mark.parametrize("name", PARAMETERIZATIONS)
 frames = pytest.mark.parametrize("frame", SDES)
 T = jnp.array([1e-5, 1e-3, 0.1, 0.5, 0.9, 1.0])
@@ -22,7 +53,7 @@ T = jnp.array([1e-5, 1e-3, 0.1, 0.5, 0.9, 1.0])
 
 def test_every_parameterization_has_a_closed_form():
     """A parameterization in the catalogue without its formula here would go untested."""
-    assert set(CLOSED) == set(PARAMETERIZATIONS)
+    assert {*CLOSED, "velocity"} == set(PARAMETERIZATIONS)
 
 
 @every
@@ -34,19 +65,108 @@ def test_target_is_the_published_one(name, frame):
     x0, eps = np.random.default_rng(0).normal(size=(2, len(T)))
     a, b = jax.jit(lambda t: PARAMETERIZATIONS[name]().target(sde, t))(T)
     at = levels(sde, np.asarray(T))
+    if name == "velocity":
+        dalpha, dsigma = slopes(sde, at.t)
+        exact = dalpha * x0 + dsigma * eps
+        np.testing.assert_allclose(a * x0 + b * eps, exact, rtol=1e-4, atol=1e-3)
+        return
     exact = CLOSED[name](x0, eps, at.alpha, at.sigma)
     np.testing.assert_allclose(a * x0 + b * eps, exact, rtol=2e-5, atol=1e-6)
 
 
-@every
-@frames
-def test_views_follow_from_the_target_at_every_noise_level(name, frame):
-    """x0 and eps would not follow from F: its determinant with x vanishes inside the range."""
-    sde = SDES[frame](Linear())
-    a, b = jax.jit(lambda t: PARAMETERIZATIONS[name]().target(sde, t))(T)
-    at = levels(sde, np.asarray(T))
-    det = np.asarray(a) * at.sigma - np.asarray(b) * at.alpha
-    assert (np.abs(det) > 1e-3 * np.minimum(at.alpha, at.sigma)).all()
+PROCESSES = [
+    SDES[frame](SCHEDULES[schedule](), t_min=1e-5, t_max=0.99 if frame == "ve" else 1.0)
+    for frame in SDES
+    for schedule in ("linear", "cosine", "logit", "edm")
+]
+processes = pytest.mark.parametrize(
+    "sde", PROCESSES, ids=lambda sde: f"{type(sde).__name__}-{type(sde.schedule).__name__}"
+)
+
+
+def refused(name, sde):
+    return name in REFUSED_AT_ALPHA_0 and levels(sde, np.array([sde.t_max])).alpha[0] == 0
+
+
+@processes
+def test_views_follow_from_the_target_at_every_noise_level(sde):
+    """x0 or eps would not follow from F somewhere in the range, or lose its digits there.
+
+    In float32, with x = alpha x0 + sigma eps. What rounding of F and x costs is the sum of
+    |coefficient * operand|; for v, velocity and edm it stays within 1e-5 in the frames where alpha
+    and sigma are at most 1.
+    """
+    t = jnp.asarray(np.append(np.geomspace(sde.t_min, sde.t_max, 31), sde.t_max), jnp.float32)
+    x0, eps = np.random.default_rng(0).normal(size=(2, len(t))).astype(np.float32)
+    alpha, sigma = sde.alpha(t), sde.sigma(t)
+    x = alpha * x0 + sigma * eps
+    for name, make in PARAMETERIZATIONS.items():
+        if refused(name, sde):
+            continue
+        a, b = make().target(sde, t)
+        output, det = a * x0 + b * eps, a * sigma - b * alpha
+        views = (sigma * output - b * x) / det, (a * x - alpha * output) / det
+        costs = (
+            (jnp.abs(sigma * output) + jnp.abs(b * x)) / jnp.abs(det),
+            (jnp.abs(a * x) + jnp.abs(alpha * output)) / jnp.abs(det),
+        )
+        for view, cost, exact in zip(views, costs, (x0, eps), strict=True):
+            error = np.abs(view - exact)
+            assert np.isfinite(error).all(), name
+            assert (error <= 1e-6 * (1 + cost)).all(), name
+            if name in ("v", "velocity", "edm") and not isinstance(sde, VE):
+                assert error.max() < 1e-5, name
+
+
+@processes
+def test_error_of_x0_by_that_of_the_output(sde, x64):
+    """T10: weights of the loss would count another error than they say."""
+    t = jnp.asarray(np.geomspace(1e-4, 0.98, 20))
+    alpha, sigma = sde.alpha(t), sde.sigma(t)
+    rho2 = (sigma / alpha) ** 2
+    dl = jax.jvp(sde.logsnr, (t,), (jnp.ones_like(t),))[1]
+    factor = {
+        "eps": rho2,
+        "score": rho2 * sigma**2,
+        "x0": jnp.ones_like(t),
+        "v": (sigma / (alpha**2 + sigma**2)) ** 2,
+        "velocity": 4 / (alpha * dl) ** 2,
+        "edm": 0.25 * rho2 / (rho2 + 0.25),
+    }
+    assert set(factor) == set(PARAMETERIZATIONS)
+    for name, exact in factor.items():
+        a, b = PARAMETERIZATIONS[name]().target(sde, t)
+        np.testing.assert_allclose((sigma / (a * sigma - b * alpha)) ** 2, exact, rtol=1e-9)
+
+
+@processes
+@pytest.mark.parametrize("sigma_data", [0.5, 1.0, 2.0])
+def test_edm_is_the_preconditioning_of_its_paper(sde, sigma_data, x64):
+    """T24: x0 = c_skip x / alpha + c_out F and c_in x of the paper, in any frame."""
+    t = jnp.asarray(np.geomspace(1e-4, 0.98, 20))
+    parameterization = Edm(sigma_data=sigma_data)
+    alpha, sigma = sde.alpha(t), sde.sigma(t)
+    a, b = parameterization.target(sde, t)
+    det, s = a * sigma - b * alpha, sigma / alpha
+    root = np.sqrt(s**2 + sigma_data**2)
+    np.testing.assert_allclose(-b / det * alpha, sigma_data**2 / root**2, rtol=1e-9)
+    np.testing.assert_allclose(sigma / det, s * sigma_data / root, rtol=1e-9)
+    np.testing.assert_allclose(parameterization.c_in(sde, t) * alpha, 1 / root, rtol=1e-9)
+    np.testing.assert_allclose(a**2 * sigma_data**2 + b**2, 1, rtol=1e-9)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_edm_with_unit_data_is_minus_v_in_vp(schedule):
+    """T24: the same network would not serve both."""
+    sde = VP(SCHEDULES[schedule]())
+    ours, v = Edm(sigma_data=1.0).target(sde, T), V().target(sde, T)
+    np.testing.assert_allclose(ours, -np.stack(v), rtol=1e-6, atol=1e-7)
+
+
+def test_velocity_of_the_straight_path_is_noise_less_data():
+    """arXiv:2210.02747: F would not be eps - x0, whatever t."""
+    a, b = Velocity().target(Flow(Logit()), jnp.linspace(0.0, 1.0, 11))
+    np.testing.assert_allclose([a, b], [np.full(11, -1), np.full(11, 1)], rtol=1e-5)
 
 
 @every
@@ -58,13 +178,15 @@ def test_c_in_gives_the_network_unit_variance(name, frame, sigma_data):
     x0, eps = np.random.default_rng(0).normal(size=(2, 20_000, 1))
     at = levels(sde, np.asarray(T))
     x = at.alpha * sigma_data * x0 + at.sigma * eps
-    c_in = jax.jit(lambda t: PARAMETERIZATIONS[name](sigma_data=sigma_data).c_in(sde, t))(T)
-    np.testing.assert_allclose((np.asarray(c_in) * x).std(0), 1, rtol=0.03)
+    parameterization = PARAMETERIZATIONS[name](sigma_data=sigma_data)
+    np.testing.assert_allclose((np.asarray(parameterization.c_in(sde, T)) * x).std(0), 1, rtol=0.03)
+    raw = PARAMETERIZATIONS[name](sigma_data=sigma_data, scale_input=False)
+    np.testing.assert_array_equal(raw.c_in(sde, T), np.ones(len(T)))
 
 
 def test_noise_labels():
     """Trained networks would be asked with labels of another scale."""
-    assert set(NOISE_LABELS) == {"time", "angle"}
+    assert set(NOISE_LABELS) == {"time", "angle", "t", "half_logsnr", "quarter_log_sigma"}
     for sde in (VP(Cosine(0.0)), VE(Linear())):
         np.testing.assert_allclose(time(sde, T), 1000 * np.asarray(T), rtol=1e-6)
         labels = angle(sde, jnp.linspace(0.0, 1.0, 50))
@@ -72,21 +194,49 @@ def test_noise_labels():
         assert labels[0] == pytest.approx(0, abs=1e-3) and labels[-1] <= 1000
     np.testing.assert_allclose(angle(VP(Cosine(0.0)), T), 1000 * np.asarray(T), rtol=1e-5)
     np.testing.assert_allclose(angle(VP(Linear()), T), angle(VE(Linear()), T), rtol=1e-6)
+    for frame in SDES.values():
+        sde = frame(Linear())
+        rho = levels(sde, np.asarray(T)).sigma / levels(sde, np.asarray(T)).alpha
+        np.testing.assert_array_equal(NOISE_LABELS["t"](sde, T), T)
+        half, quarter = NOISE_LABELS["half_logsnr"], NOISE_LABELS["quarter_log_sigma"]
+        np.testing.assert_allclose(half(sde, T), -np.log(rho), rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(quarter(sde, T), np.log(rho) / 4, rtol=1e-5, atol=1e-5)
 
 
 @every
 @pytest.mark.fast
 def test_alpha_0_is_refused_where_x0_does_not_follow(name):
     """x0 would be 0 / 0 in the first row of a sampler, or a valid model be refused."""
-    sde = VP(Cosine())
-    assert levels(sde, np.array([1.0])).alpha == 0
-    if name == "eps":
-        with pytest.raises(ValueError, match=r"eps with VP.*Cosine.*alpha is 0 at t_max=1.0"):
-            PARAMETERIZATIONS[name]().check(sde)
-    else:
-        PARAMETERIZATIONS[name]().check(sde)
-    for fine in (VP(Cosine(), t_max=0.99), VP(Linear()), VE(Linear())):
-        PARAMETERIZATIONS[name]().check(fine)
+    parameterization = PARAMETERIZATIONS[name]()
+    for sde in (VP(Cosine()), SDES["sub_vp"](Cosine()), Flow(Logit())):
+        assert levels(sde, np.array([1.0])).alpha == 0
+        if name in REFUSED_AT_ALPHA_0:
+            label = rf"{name} with {type(sde).__name__}.*alpha is 0 at t_max=1.0"
+            with pytest.raises(ValueError, match=label):
+                parameterization.check(sde)
+        else:
+            parameterization.check(sde)
+    for fine in (VP(Cosine(), t_max=0.99), VP(Linear()), VE(Linear()), Flow(Linear())):
+        parameterization.check(fine)
+
+
+@pytest.mark.parametrize("frame", ["vp", "sub_vp", "flow"])
+@pytest.mark.fast
+def test_velocity_is_refused_where_a_slope_is_infinite(frame):
+    """The target at t_max would be infinite: alpha falls like the square root of 1 - t."""
+    with pytest.raises(ValueError, match=r"velocity with .*Laplace.*infinite at t_max=1.0"):
+        Velocity().check(SDES[frame](Laplace()))
+    Velocity().check(SDES[frame](Laplace(), t_max=0.99))
+    for other in (V(), X0(), Edm()):
+        other.check(SDES[frame](Laplace()))
+
+
+def test_score_is_that_of_the_noise_given_the_data():
+    """Eps and score would differ by another factor than -1 / sigma."""
+    sde = VE(Linear())
+    a, b = Score().target(sde, T)
+    np.testing.assert_array_equal(a, np.zeros(len(T)))
+    np.testing.assert_allclose(b * sde.sigma(T), np.full(len(T), -1.0), rtol=1e-6)
 
 
 @every

@@ -1,0 +1,72 @@
+"""Noise schedules: decreasing functions t -> l, the log-SNR log(alpha^2 / sigma^2), on [0, 1].
+
+A schedule says how much noise there is at time t, not how signal and noise are scaled: that is the
+frame's part (`sde.py`). l may be infinite at the ends; a frame that cannot live with it refuses.
+"""
+
+from diffjax.arrays import catalogue
+from diffjax.schedules.base import LogSNR, Schedule, Times
+from diffjax.schedules.closed import (
+    Cosine,
+    Edm,
+    Exponential,
+    Geometric,
+    Karras,
+    Laplace,
+    Linear,
+    Logit,
+    Polynomial,
+    Quadratic,
+    ScaledLinear,
+    Sigmoid,
+)
+from diffjax.schedules.combinators import Clamped, ClassicSubVP, Shifted, Truncated, ZeroTerminal
+from diffjax.schedules.discrete import Discrete, ddpm_cosine, ddpm_linear, from_betas
+
+SCHEDULES = catalogue(
+    Linear,
+    ScaledLinear,
+    Quadratic,
+    Exponential,
+    Cosine,
+    Sigmoid,
+    Polynomial,
+    Laplace,
+    Logit,
+    Geometric,
+    Karras,
+    Edm,
+    ddpm_linear,
+    ddpm_cosine,
+)
+DERIVED = catalogue(Discrete, Shifted, Truncated, Clamped, ZeroTerminal, ClassicSubVP)
+"""Schedules that need something to be made of: another schedule, or a table of betas."""
+
+__all__ = [
+    "DERIVED",
+    "SCHEDULES",
+    "Clamped",
+    "ClassicSubVP",
+    "Cosine",
+    "Discrete",
+    "Edm",
+    "Exponential",
+    "Geometric",
+    "Karras",
+    "Laplace",
+    "Linear",
+    "LogSNR",
+    "Logit",
+    "Polynomial",
+    "Quadratic",
+    "ScaledLinear",
+    "Schedule",
+    "Shifted",
+    "Sigmoid",
+    "Times",
+    "Truncated",
+    "ZeroTerminal",
+    "ddpm_cosine",
+    "ddpm_linear",
+    "from_betas",
+]

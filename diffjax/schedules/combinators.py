@@ -1,0 +1,158 @@
+"""Schedules made of another one."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from diffjax.arrays import float64
+from diffjax.schedules.base import LogSNR, Schedule, Times
+
+
+@dataclass(frozen=True)
+class Shifted(Schedule):
+    """l + by: every published shift is this translation.
+
+    Resolution (arXiv:2301.11093, eq. 3): by = 2 log(64 / side). SD3 (arXiv:2403.03206, eq. 23), t
+    to s t / (1 + (s - 1) t) in Flow: by = -2 log s. CogVideoX (arXiv:2408.06072), SNR / s: by =
+    -log s.
+    """
+
+    schedule: Schedule
+    by: float = 0.0
+
+    def __post_init__(self):
+        if not math.isfinite(self.by):
+            raise ValueError(f"by={self.by}: needs a finite number")
+
+    def __call__(self, t: Times) -> LogSNR:
+        return self.schedule(t) + self.by
+
+    def inverse(self, l: LogSNR) -> Times:
+        return self.schedule.inverse(l - self.by)
+
+
+@dataclass(frozen=True)
+class Truncated(Schedule):
+    """The part of a schedule with logsnr_min <= l <= logsnr_max, its times stretched to [0, 1]."""
+
+    schedule: Schedule
+    logsnr_min: float = -15.0
+    logsnr_max: float = 15.0
+
+    def __post_init__(self):
+        if not -math.inf < self.logsnr_min < self.logsnr_max < math.inf:
+            raise ValueError(f"{self}: needs logsnr_min < logsnr_max, both finite")
+        first, last = _at(self.schedule, 0.0), _at(self.schedule, 1.0)
+        if not (last <= self.logsnr_min and self.logsnr_max <= first):
+            raise ValueError(
+                f"{self}: the schedule goes from {first:g} to {last:g}; needs a part of that"
+            )
+
+    @property
+    def _times(self) -> tuple[float, float]:
+        back = float64(self.schedule.inverse)
+        start, end = float(back(self.logsnr_max)), float(back(self.logsnr_min))
+        return start, end - start
+
+    def __call__(self, t: Times) -> LogSNR:
+        start, width = self._times
+        return self.schedule(start + width * t)
+
+    def inverse(self, l: LogSNR) -> Times:
+        start, width = self._times
+        return (self.schedule.inverse(l) - start) / width
+
+
+@dataclass(frozen=True)
+class Clamped(Schedule):
+    """l between logsnr_min and logsnr_max, constant where the schedule goes beyond.
+
+    The inverse gives the time at which the schedule itself is at l.
+    """
+
+    schedule: Schedule
+    logsnr_min: float = -15.0
+    logsnr_max: float = 15.0
+
+    def __post_init__(self):
+        if not -math.inf < self.logsnr_min < self.logsnr_max < math.inf:
+            raise ValueError(f"{self}: needs logsnr_min < logsnr_max, both finite")
+
+    def __call__(self, t: Times) -> LogSNR:
+        return jnp.clip(self.schedule(t), self.logsnr_min, self.logsnr_max)
+
+    def inverse(self, l: LogSNR) -> Times:
+        return self.schedule.inverse(jnp.clip(l, self.logsnr_min, self.logsnr_max))
+
+
+@dataclass(frozen=True)
+class ZeroTerminal(Schedule):
+    """alpha of VP moved and scaled to end at 0, its start kept (arXiv:2305.08891, Alg. 1)."""
+
+    schedule: Schedule
+
+    @property
+    def _ends(self) -> tuple[float, float]:
+        """alpha at t = 0 and log alpha at t = 1, in float64."""
+        first, last = _at(self.schedule, 0.0), _at(self.schedule, 1.0)
+        log_alpha = lambda l: -0.5 * float(np.logaddexp(0.0, -l))
+        return math.exp(log_alpha(first)), log_alpha(last)
+
+    def __call__(self, t: Times) -> LogSNR:
+        first, last = self._ends
+        if last == -math.inf:
+            return self.schedule(t)
+        log_alpha = jax.nn.log_sigmoid(self.schedule(t)) / 2
+        width = first - math.exp(last)
+        # alpha - alpha(1) without cancellation; rounding must not leave it below or above 0 at 1.
+        rise = jnp.where(t < 1, jnp.maximum(log_alpha - last, 0.0), 0.0)
+        above = math.exp(last) * jnp.expm1(rise)
+        alpha = above * (first / width)
+        below = (first * -jnp.expm1(log_alpha) - math.exp(last) * (1 - first)) / width  # 1 - alpha
+        return 2 * jnp.log(alpha) - jnp.log(below) - jnp.log1p(alpha)
+
+    def inverse(self, l: LogSNR) -> Times:
+        first, last = self._ends
+        if last == -math.inf:
+            return self.schedule.inverse(l)
+        width = first - math.exp(last)
+        alpha = jnp.exp(jax.nn.log_sigmoid(l) / 2)
+        below = jnp.exp(jax.nn.log_sigmoid(-l)) / (1 + alpha)  # 1 - alpha
+        base = math.exp(last) + alpha * (width / first)
+        base_below = (below * width + math.exp(last) * (1 - first)) / first
+        return self.schedule.inverse(2 * jnp.log(base) - jnp.log(base_below) - jnp.log1p(base))
+
+
+@dataclass(frozen=True)
+class ClassicSubVP(Schedule):
+    """The classic sub-VP of a VP schedule, in the frame SubVP (arXiv:2011.13456, eq. 29).
+
+    There alpha is that of the VP process and sigma its sigma^2: l = log(alpha^2 / sigma^4).
+    """
+
+    schedule: Schedule
+
+    def __call__(self, t: Times) -> LogSNR:
+        l = self.schedule(t)
+        return jax.nn.log_sigmoid(l) - 2 * jax.nn.log_sigmoid(-l)
+
+    def inverse(self, l: LogSNR) -> Times:
+        return self.schedule.inverse(vp_logsnr(l))
+
+
+def vp_logsnr(l: LogSNR) -> LogSNR:
+    """Log-SNR of the VP process with the alpha that sub-VP has at log-SNR l.
+
+    With y = alpha^2 / (1 - alpha^2) sub-VP has exp(l) = y (1 + y), so y = (sqrt(1 + 4 exp(l)) - 1)
+    / 2 = 2 exp(l / 2) / (exp(-l / 2) + sqrt(exp(-l) + 4)), which neither cancels nor overflows.
+    """
+    return math.log(2) + l / 2 - jnp.log(jnp.exp(-l / 2) + jnp.sqrt(jnp.exp(-l) + 4))
+
+
+def _at(schedule: Schedule, t: float) -> float:
+    return float(float64(schedule)(t))

@@ -1,0 +1,76 @@
+"""Schedules from a table of betas: what discrete-time models were trained with."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+import numpy as np
+
+from diffjax.schedules.base import LogSNR, Schedule, Times
+
+
+@dataclass(frozen=True)
+class Discrete(Schedule):
+    """A table of betas as a schedule in continuous time.
+
+    Index k of T stands for t = (k + 1) / T, where alpha^2 = prod_{i <= k} (1 - beta_i) in VP,
+    exactly; between two indices, and from the first on to t = 0, l is linear in t. l is finite.
+    """
+
+    betas: tuple[float, ...] = ()
+
+    def __post_init__(self):
+        if len(self.betas) < 2:
+            raise ValueError(f"betas={self.betas}: needs two or more")
+        for k, beta in enumerate(self.betas):
+            if not 0 < beta < 1:
+                raise ValueError(f"betas[{k}]={beta}: needs 0 < beta < 1")
+
+    def __call__(self, t: Times) -> LogSNR:
+        _, l = _nodes(self.betas)
+        steps = len(self.betas)
+        k = jnp.clip(jnp.floor(t * steps), 0, steps - 1).astype(jnp.int32)
+        low, high = jnp.asarray(l[:-1], t.dtype)[k], jnp.asarray(l[1:], t.dtype)[k]
+        return low + (high - low) * (t * steps - k)
+
+    def inverse(self, l: LogSNR) -> Times:
+        t, nodes = _nodes(self.betas)
+        return jnp.interp(-l, jnp.asarray(-nodes, l.dtype), jnp.asarray(t, l.dtype))
+
+    def __repr__(self) -> str:
+        return f"Discrete({len(self.betas)} betas, {self.betas[0]:g} to {self.betas[-1]:g})"
+
+
+@functools.cache
+def _nodes(betas: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """t = 0, 1 / T, ..., 1 and the log-SNR there, in float64."""
+    log_alpha2 = np.cumsum(np.log1p(-np.asarray(betas)))
+    l = log_alpha2 - np.log(-np.expm1(log_alpha2))
+    return np.arange(len(betas) + 1) / len(betas), np.append(2 * l[0] - l[1], l)
+
+
+def from_betas(betas: Iterable[float]) -> Discrete:
+    """The schedule of a table of betas."""
+    return Discrete(tuple(float(beta) for beta in betas))
+
+
+def ddpm_linear(steps: int = 1000, beta_min: float = 1e-4, beta_max: float = 0.02) -> Discrete:
+    """DDPM's table (arXiv:2006.11239, sec. 4)."""
+    _at_least_two(steps)
+    return from_betas(np.linspace(beta_min, beta_max, steps))
+
+
+def ddpm_cosine(steps: int = 1000, s: float = 0.008, most: float = 0.999) -> Discrete:
+    """The table of improved DDPM (arXiv:2102.09672, eq. 17): no beta above `most`."""
+    _at_least_two(steps)
+    alpha2 = np.cos((np.arange(steps + 1) / steps + s) / (1 + s) * math.pi / 2) ** 2
+    return from_betas(np.minimum(1 - alpha2[1:] / alpha2[:-1], most))
+
+
+def _at_least_two(steps: int) -> None:
+    if steps < 2:
+        raise ValueError(f"steps={steps}: needs steps >= 2")
