@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from diffjax.config import Config, ConfigError, checked, known, nearest
+from diffjax.config import Config, ConfigError, checked, known, literal, nearest
 from diffjax.data import SOURCES, Reading, Source
 from diffjax.denoiser import Model
 from diffjax.grids import GRIDS
@@ -92,8 +92,12 @@ def construct_data(spec: Config, place: str) -> tuple[Callable[[str], Source], R
     rest = {k: v for k, v in spec.items() if k not in own}
     name, colon, first = str(rest.get("name", "")).partition(":")
     if colon:
-        _, setting, *_ = *inspect.signature(lookup(SOURCES, name, f"{place}.name")).parameters, ""
-        rest = {setting: first} | rest | {"name": name}
+        hints = typing.get_type_hints(lookup(SOURCES, name, f"{place}.name"))
+        settings = [k for k in hints if k not in ("split", "return")]
+        if not settings:
+            raise ConfigError(f"{place}.name={rest['name']!r}: {name} takes no {first!r}")
+        value = first if hints[settings[0]] is str else literal(first)
+        rest = {settings[0]: value} | rest | {"name": name}
     bound = refuse(place)(construct(SOURCES, rest, place, partial=True))
 
     @functools.cache

@@ -21,7 +21,6 @@ from diffjax.arrays import catalogue, dims, expand, float64
 from diffjax.schedules import LogSNR, Schedule, Times
 from diffjax.schedules.combinators import vp_logsnr
 
-
 NEXT = 1e-6
 """How far from an end of time its limits are taken."""
 

@@ -478,7 +478,8 @@ def test_what_follows_the_colon_of_a_name_is_the_first_setting_of_the_source():
     for text, part in (("folder:/no/where", "path='/no/where'"), ("array:a.npy", "path='a.npy'")):
         assert f"config.data: {part}" in refused(override(BASE, [f"data.name={text}"]))
     assert "config.data.name='foldr'" in refused(override(BASE, ["data.name=foldr:/a"]))
-    assert "config.data.a: no such field" in refused(override(BASE, ["data.name=digits:a"]))
+    assert "digits takes no 'a'" in refused(override(BASE, ["data.name=digits:a"]))
+    assert "size='a': needs int" in refused(override(BASE, ["data.name=moons:a"]))
 
 
 def test_a_run_whose_form_of_data_is_known_opens_no_data_set():
