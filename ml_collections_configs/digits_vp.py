@@ -35,6 +35,7 @@ def get_config() -> ml_collections.ConfigDict:
             train=dict(
                 steps=600,
                 batch_size=128,
+                steps_per_dispatch=10,
                 log_every=50,
                 sample_every=300,
                 checkpoint_every=150,

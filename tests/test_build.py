@@ -68,7 +68,7 @@ def test_arguments_of_the_config_reach_the_objects():
                 "parameterization.sigma_data=0.5",
                 "parameterization.c_noise=angle",
                 "ema.std=0.05",
-                "train.steps=7",
+                "train.steps=70",
                 "sampling.steps=5",
                 "sampling.guidance=2",
                 "seed=3",
@@ -78,7 +78,7 @@ def test_arguments_of_the_config_reach_the_objects():
     sde, parameterization = experiment.model.sde, experiment.model.parameterization
     assert (sde.t_max, sde.schedule.s) == (0.9, 0.25)
     assert (parameterization.sigma_data, parameterization.c_noise.__name__) == (0.5, "angle")
-    assert (experiment.decay.std, experiment.train.steps, experiment.seed) == (0.05, 7, 3)
+    assert (experiment.decay.std, experiment.train.steps, experiment.seed) == (0.05, 70, 3)
     assert (experiment.plan.rows, experiment.plan.passes) == (5, 10)
     np.testing.assert_array_equal(experiment.plan.table.weight, np.full(5, 2.0))
 

@@ -21,10 +21,11 @@ TINY = (
     "network.attention=()",
     "network.dropout=0.1",
     "train.batch_size=16",
+    "train.steps_per_dispatch=3",
     "train.steps=6",
     "train.checkpoint_every=3",
     "train.log_every=3",
-    "train.sample_every=100",
+    "train.sample_every=99",
     "train.samples=4",
     "sampling.steps=3",
 )

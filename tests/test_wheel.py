@@ -19,6 +19,7 @@ TINY = (
     "--config.network.dropout=0.1",
     "--config.train.batch_size=16",
     "--config.train.steps=2",
+    "--config.train.steps_per_dispatch=1",
     "--config.train.samples=4",
     "--config.sampling.steps=3",
 )
