@@ -295,7 +295,7 @@ def test_float32_keeps_its_digits(name):
         (ddpm_cosine(), cosine_table),
         (ddpm_cosine(50), cosine_table),
     ],
-    ids=str,
+    ids=("linear-1000", "linear-50", "cosine-1000", "cosine-50"),
 )
 def test_tables_are_exact_at_their_entries(schedule, nodes):
     """A discrete-time model would be asked at other noise levels than it was trained with."""
