@@ -14,7 +14,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from diffjax import cli
-from diffjax.sample import generate
+from diffjax.sample import generate, prepare
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,6 +47,8 @@ def run() -> int:
     config = read_config(given.workdir)
     experiment = build.experiment(config, read_form(given.workdir))
     guidance = given.guidance or ([1.0, 1.5] if experiment.classes else [1.0])
+    for given.guidance in guidance:  # what cannot be sampled is refused before the long work
+        prepare(given)
     real = build.refuse("evaluation")(Real)(experiment, given.real, given.workdir)
     results = [build.refuse("evaluation")(evaluate)(real, given, weight) for weight in guidance]
     path = given.workdir / "evaluation.json"

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from diffjax.training.experiment import Experiment
+    from diffjax.training.step import TrainState
 
 
 def classes(text: str) -> list[int]:
@@ -60,6 +61,17 @@ class Made(NamedTuple):
     protocol: dict[str, Any]
 
 
+def prepare(given: argparse.Namespace) -> tuple[Config, Experiment, TrainState]:
+    """What the flags ask for: its config, its objects, and the trained state."""
+    from diffjax import build
+    from diffjax.training.workdir import load_state, read_config, read_form
+
+    cli.use_compile_cache()
+    config = sampling(read_config(given.workdir), given)
+    experiment = build.experiment(config, read_form(given.workdir))
+    return config, experiment, load_state(experiment, given.workdir)
+
+
 def generate(given: argparse.Namespace) -> Made:
     """The samples that the flags ask for."""
     import numpy as np
@@ -68,13 +80,9 @@ def generate(given: argparse.Namespace) -> Made:
     from diffjax.data import to_uint8
     from diffjax.progress import Progress
     from diffjax.samplers.generate import Generation
-    from diffjax.training.workdir import load_state, read_config, read_form
 
-    cli.use_compile_cache()
-    config = sampling(read_config(given.workdir), given)
-    experiment = build.experiment(config, read_form(given.workdir))
+    config, experiment, state = prepare(given)
     label = labels(given.label, given.num, experiment)
-    state = load_state(experiment, given.workdir)
     denoise, plan, shape = experiment.denoiser(state), experiment.plan, experiment.shape
     made = Generation(denoise, plan, given.seed, given.num, shape, label, given.batch_size)
     protocol = (

@@ -42,7 +42,7 @@ def test_load_gives_plain_dicts(tmp_path):
 @pytest.mark.parametrize("path", ["digits_vp", "configs/digits_vp.py", "digits_vp.py"])
 def test_load_finds_the_built_in_configs_from_any_folder(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert load(path)["data"] == {"name": "digits"}
+    assert load(path)["data"] == {"name": "digits", "labels": True}
 
 
 def test_a_file_at_the_path_goes_before_a_built_in_one(tmp_path, monkeypatch):

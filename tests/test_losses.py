@@ -105,8 +105,10 @@ def test_every_weight_and_parameterization_has_a_closed_form():
     assert set(CLOSED) == set(WEIGHTS) and set(FACTOR) == set(PARAMETERIZATIONS)
 
 
-@pytest.mark.parametrize("frame", SDES)
-@pytest.mark.parametrize("parameterization", PARAMETERIZATIONS)
+@pytest.mark.parametrize(
+    ("frame", "parameterization"),
+    [("vp", p) for p in PARAMETERIZATIONS] + [(f, "v") for f in SDES if f != "vp"],
+)
 def test_expected_loss_of_the_perfect_network(frame, parameterization):
     """Target, weight or distribution of t would not be what the loss says it is."""
     # The error of a score grows like 1 / sigma^2: few t near 0 would make all of the average.

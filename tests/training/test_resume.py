@@ -112,6 +112,12 @@ def files(workdir: Path) -> dict:
     return {p: p.read_bytes() if p.is_file() else None for p in sorted(workdir.rglob("*"))}
 
 
+def launched(workdir: Path) -> bool:
+    """Whether a launch is noted whole: a kill before that would leave none to count."""
+    file = workdir / "launches.jsonl"
+    return file.exists() and file.read_text().endswith("\n")
+
+
 def saved(workdir: Path, step: int | str) -> bool:
     return (workdir / "checkpoints" / str(step) / "commit_success.txt").exists()
 
@@ -123,7 +129,7 @@ def test_a_run_killed_again_and_again_ends_like_one_that_was_not(tmp_path, whole
     """
     workdir, rng = tmp_path / "run", random.Random()
     moments = {
-        "start-up": lambda run: (workdir / "config.json").exists(),
+        "start-up": lambda run: launched(workdir),
         "in a save": lambda run: (workdir / "checkpoints" / "10").exists(),
         "between saves": lambda run: saved(workdir, 20),
     }
@@ -183,7 +189,7 @@ def test_another_config_in_the_same_workdir_is_refused_with_the_differences(
 ):
     """Else half of a run would be of one experiment and half of another."""
     before = files(whole)
-    other = {"optimizer.learning_rate": 0.5, "network.dropout": 0.0, "train.log_every": 10}
+    other = {"optimizer.learning_rate": 0.5, "network.dropout": 0.0, "train.sample_every": 5}
     monkeypatch.setattr(sys, "argv", command(whole, other)[2:])
     with pytest.raises(SystemExit) as ended:
         cli.main(train.run)
@@ -193,5 +199,5 @@ def test_another_config_in_the_same_workdir_is_refused_with_the_differences(
     rate = load("digits_vp")["optimizer"]["learning_rate"]
     assert f"config.optimizer.learning_rate is {rate} there and 0.5 here" in line
     assert "config.network.dropout is 0.1 there and 0.0 here" in line
-    assert "log_every" not in line
+    assert "sample_every" not in line
     assert files(whole) == before
