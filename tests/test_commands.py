@@ -250,8 +250,8 @@ def test_people_s_own_images_are_trained_on_sampled_and_evaluated(
     )
 
 
-def test_data_that_turn_out_damaged_stop_the_run_after_saving(tmp_path, refused, tiny_tfds):
-    """A record that cannot be read, met in the middle of training: nothing learnt is lost."""
+def test_data_that_turn_out_damaged_stop_the_run_and_are_named(tmp_path, refused, tiny_tfds):
+    """A record that cannot be read would end in a traceback that names no file."""
     data = shutil.copytree(tiny_tfds, tmp_path / "data")
     last = sorted(data.rglob("tiny-train.array_record-*"))[-1]
     raw = bytearray(last.read_bytes())
