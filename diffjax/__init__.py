@@ -14,9 +14,11 @@ _MODULES = (
     "build",
     "data",
     "denoiser",
+    "draws",
     "evaluation",
     "grids",
     "guidance",
+    "likelihood",
     "losses",
     "nets",
     "parameterization",
@@ -25,6 +27,7 @@ _MODULES = (
     "schedules",
     "sde",
     "training",
+    "weights",
 )
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import re
 import zlib
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -17,11 +18,20 @@ Cond = Mapping[str, Array]
 """Conditions by name, each (B, ...). A missing one is -1 (integers) or NaN (floats)."""
 Params = dict[str, Any]
 """Nested dict of arrays."""
+T = TypeVar("T")
 
 
 def catalogue(*entries: Any) -> dict[str, Any]:
     """Map the config name of each entry to it: `dpmpp_2m` for a function, `sub_vp` for `SubVP`."""
     return {re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", e.__name__).lower(): e for e in entries}
+
+
+def rebuild(instance: T, **changes: Any) -> T:
+    """A frozen dataclass with other values in some fields, which may be traced: not checked."""
+    made = copy.copy(instance)
+    for name, value in changes.items():
+        object.__setattr__(made, name, value)
+    return made
 
 
 def expand(a: Float[Array, " b"], x: Float[Array, "b *d"]) -> Float[Array, "b *_"]:

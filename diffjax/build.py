@@ -20,9 +20,10 @@ import numpy as np
 from diffjax.config import Config, ConfigError, checked, known, literal, nearest
 from diffjax.data import SOURCES, Reading, Source
 from diffjax.denoiser import Model
+from diffjax.draws import DRAWS
 from diffjax.grids import GRIDS
 from diffjax.guidance import GUIDANCES
-from diffjax.losses import DRAWS, WEIGHTS, denoising
+from diffjax.losses import ERRORS, Denoising
 from diffjax.nets import NETWORKS
 from diffjax.parameterization import NOISE_LABELS, PARAMETERIZATIONS
 from diffjax.samplers import SAMPLERS
@@ -32,6 +33,7 @@ from diffjax.sde import SDE, SDES
 from diffjax.training.ema import EMAS
 from diffjax.training.experiment import Experiment, Form, Train, describe
 from diffjax.training.optimizer import OPTIMIZERS
+from diffjax.weights import WEIGHTS
 
 SECTIONS = (
     "seed",
@@ -65,16 +67,18 @@ def experiment(config: Config, form: Form | None = None) -> Experiment:
     source, reading = construct_data(config["data"], "config.data")
     form = form or describe(source("train"), reading)
     model = construct_model(config, form.classes)
+    sampling = functools.partial(plan, config["sampling"], conditional=bool(form.classes))
+    sampling(model.sde)  # what cannot be sampled is refused now
     built = Experiment(
         config=dict(config),
         source=source,
         reading=reading,
         model=model,
-        loss=construct_loss(config["loss"], "config.loss"),
+        loss=construct_loss(config, model, form),
         optimizer=construct(OPTIMIZERS, config["optimizer"], "config.optimizer"),
         decay=construct(EMAS, config["ema"], "config.ema"),
         train=call(Train, config["train"], "config.train"),
-        plan=plan(config["sampling"], model.sde, bool(form.classes)),
+        plan=sampling,
         seed=seed,
         form=form,
     )
@@ -138,12 +142,32 @@ def construct_schedule(spec: Any, place: str) -> Schedule:
     return construct(table, spec, place, **inner)
 
 
-def construct_loss(spec: Config, place: str) -> Any:
-    tables = {"weight": WEIGHTS, "draw": DRAWS}
-    found = {k: lookup(tables[k], v, f"{place}.{k}") for k, v in spec.items() if k in tables}
-    rest = {k: v for k, v in spec.items() if k not in tables}
-    known(rest, inspect.signature(denoising).parameters, place)
-    return call(denoising, rest, place, **found)
+def construct_loss(config: Config, model: Model, form: Form) -> Denoising:
+    """The loss, refused where it does not go with the model or the data.
+
+    An entry may stand as its name.
+    """
+    place, rest, given = "config.loss", dict(config["loss"]), {}
+    for name, table, partial in (
+        ("weight", WEIGHTS, True),
+        ("error", ERRORS, True),
+        ("draw", DRAWS, False),
+    ):
+        if name in rest:
+            entry = rest.pop(name)
+            entry = {"name": entry} if isinstance(entry, str) else entry
+            given[name] = construct(table, entry, f"{place}.{name}", partial=partial)
+    loss = call(Denoising, rest, place, **given)
+    refuse(place)(loss.check)(model)
+    two = config["network"].get("learn_variance", False)
+    if bool(loss.hybrid) != bool(two):
+        raise ConfigError(
+            f"{place}.hybrid={loss.hybrid:g}: trains the second output of a network, and "
+            f"config.network.learn_variance={two}; allowed: both, or neither"
+        )
+    if loss.bound and len(form.shape) < 2:
+        raise ConfigError(f"{place}.bound=True: needs images, and the data are {form.shape}")
+    return loss
 
 
 def plan(spec: Config, sde: SDE, conditional: bool, place: str = "config.sampling") -> Plan:
@@ -202,7 +226,8 @@ def call(
     known(arguments, settable, place)
     hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
     values = {k: checked(v, hints.get(k, Any), f"{place}.{k}") for k, v in arguments.items()}
-    bound = functools.partial(function, **values, **given)
+    given = values | given
+    bound = functools.partial(function, **given) if given else function
     return bound if partial else refuse(place)(bound)()
 
 

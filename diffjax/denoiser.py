@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from diffjax.arrays import Cond, Params, expand
+from diffjax.arrays import Cond, Params, expand, rebuild
 from diffjax.nets.network import Network
 from diffjax.parameterization import Parameterization
 from diffjax.sde import SDE, ends
@@ -19,7 +19,11 @@ Time = Float[Array, " b"]
 
 
 class Prediction(NamedTuple):
-    """What a denoiser says of x_t: the raw network output and both views of it, each (B, ...)."""
+    """What a denoiser says of x_t: the raw network output and both views of it, each (B, ...).
+
+    log_var: where the network has a second output, which is trained to say how large the noise of
+    a step should be: -1 the posterior variance, 1 that of the forward step (arXiv:2102.09672).
+    """
 
     output: Sample
     x0: Sample
@@ -49,6 +53,8 @@ class Denoise(Protocol):
 class Model:
     """A recipe: process, parameterization, network. Hashable; the parameters travel apart.
 
+    Parameters are a dict: `network`, and `schedule` where that is learned.
+
     Raises ValueError where the parameterization does not suit the process.
     """
 
@@ -61,15 +67,31 @@ class Model:
 
     def init(self, key: Key[Array, ""], x: Sample, cond: Cond | None = None) -> Params:
         """Parameters for inputs like `x` and `cond`."""
-        return {"network": self.network.init(key, x, jnp.zeros(x.shape[:1], x.dtype), cond)}
+        schedule = self.sde.schedule.init()
+        network = self.network.init(key, x, jnp.zeros(x.shape[:1], x.dtype), cond)
+        return {"network": network} | ({"schedule": schedule} if schedule else {})
+
+    def bind(self, params: Params) -> Model:
+        """The model whose schedule has the parameters trained for it; itself without any."""
+        learned = params.get("schedule")
+        return rebuild(self, sde=self.sde.bind(learned)) if learned else self
 
     def output(
         self, params: Params, x: Sample, t: Time, cond: Cond | None, key: Key[Array, ""] | None
-    ) -> Sample:
-        """The raw network output F."""
+    ) -> tuple[Sample, Sample | None]:
+        """The raw network output F, and its second output where it has one."""
         c_in = self.parameterization.c_in(self.sde, t)
         c_noise = self.parameterization.c_noise(self.sde, t)
-        return self.network.apply(params["network"], expand(c_in, x) * x, c_noise, cond, key=key)
+        made = self.network.apply(params["network"], expand(c_in, x) * x, c_noise, cond, key=key)
+        return made if isinstance(made, tuple) else (made, None)
+
+    def views(self, output: Sample, x: Sample, t: Time) -> tuple[Sample, Sample]:
+        """x0 and eps from F = a x0 + b eps; neither is computed from the other."""
+        a, b = self.parameterization.target(self.sde, t)
+        alpha, sigma = self.sde.alpha(t), self.sde.sigma(t)
+        det = a * sigma - b * alpha
+        x0 = expand(sigma / det, x) * output - expand(b / det, x) * x
+        return x0, expand(a / det, x) * x - expand(alpha / det, x) * output
 
 
 @jax.tree_util.register_dataclass
@@ -82,20 +104,15 @@ class Denoiser:
 
     @property
     def sde(self) -> SDE:
-        return self.model.sde
+        return self.model.sde.bind(self.params.get("schedule", {}))
 
     def __call__(
         self, x: Sample, t: Time, cond: Cond | None = None, *, key: Key[Array, ""] | None = None
     ) -> Prediction:
-        """Both views from F = a x0 + b eps; neither is computed from the other."""
-        sde = self.model.sde
-        a, b = self.model.parameterization.target(sde, t)
-        alpha, sigma = sde.alpha(t), sde.sigma(t)
-        det = a * sigma - b * alpha
-        output = self.model.output(self.params, x, t, cond, key)
-        x0 = expand(sigma / det, x) * output - expand(b / det, x) * x
-        eps = expand(a / det, x) * x - expand(alpha / det, x) * output
-        return Prediction(output, x0, eps)
+        """Both views of the network's output at x, t."""
+        model = self.model.bind(self.params)
+        output, log_var = model.output(self.params, x, t, cond, key)
+        return Prediction(output, *model.views(output, x, t), log_var)
 
 
 @jax.tree_util.register_dataclass

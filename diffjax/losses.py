@@ -1,96 +1,180 @@
-"""Denoising score matching in all its forms: one loss, a weight and a distribution of t.
+"""Denoising score matching in all its forms: one loss with settings.
 
-DDPM's simple loss, v- and x0-prediction and score matching are settings of `denoising`: the
-parameterization of the model says what F is, `weight` says how noise levels count, `draw` which
-noise levels are seen (arXiv:2006.11239, eq. 14; arXiv:2303.00848).
+DDPM's simple loss, v- and x0-prediction, score and flow matching, EDM, min-SNR, likelihood
+weighting and the variational bound are settings of `Denoising`: the parameterization of the model
+says what F is, `weight` how noise levels count, `draw` which are seen (arXiv:2006.11239, eq. 14;
+arXiv:2303.00848).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from diffjax import likelihood
 from diffjax.arrays import Params, catalogue, dims, drop, expand
-from diffjax.denoiser import Model
-from diffjax.sde import SDE
+from diffjax.denoiser import Model, Prediction
+from diffjax.draws import Draw, State, Uniform
+from diffjax.weights import Weight, elbo, uniform_output
 
 Batch = Mapping[str, Any]
-"""x (B, ...); optionally cond {name: (B, ...)}, mask (broadcasts against x), weight (B,)."""
-State = Any
-Weight = Callable[[Model, Float[Array, " b"]], Float[Array, " b"]]
-Draw = Callable[[SDE, Key[Array, ""], int, State], tuple[Float[Array, " b"], State]]
-Loss = Callable[
-    [Model, Params, Batch, Key[Array, ""], State], tuple[Array, dict[str, Array], State]
-]
+"""x (B, ...); optionally cond {name: (B, ...)}, mask (broadcasts against x), weight (B,), and u
+(B,), the quantiles of the times, where they were drawn for a larger batch."""
+EDGES = tuple(range(-16, 17, 2))
+"""Of the bins of log-SNR that losses are reported by; the outer two are unbounded."""
+UNIFORM = Uniform()
+COSINES = 16
+"""Terms of the learned uncertainty as a function of the noise level."""
 
 
-def uniform_output(model: Model, t: Float[Array, " b"]) -> Float[Array, " b"]:
-    """1 on the squared error of the network output F: DDPM's simple loss where F is eps."""
-    return jnp.ones_like(t)
+def l2(difference: Float[Array, "b *d"]) -> Float[Array, "b *d"]:
+    """Squares."""
+    return difference**2
 
 
-def uniform_x0(model: Model, t: Float[Array, " b"]) -> Float[Array, " b"]:
-    """Squared error of x0: (sigma / (a sigma - b alpha))^2 on that of F."""
-    return (model.sde.sigma(t) / _determinant(model, t)) ** 2
+def l1(difference: Float[Array, "b *d"]) -> Float[Array, "b *d"]:
+    """Absolute values: the network learns a median."""
+    return jnp.abs(difference)
 
 
-def uniform_eps(model: Model, t: Float[Array, " b"]) -> Float[Array, " b"]:
-    """Squared error of eps: (alpha / (a sigma - b alpha))^2 on that of F."""
-    return (model.sde.alpha(t) / _determinant(model, t)) ** 2
+def huber(difference: Float[Array, "b *d"], delta: float = 1.0) -> Float[Array, "b *d"]:
+    """Squares up to delta, then their tangent: 2 delta |d| - delta^2."""
+    _positive(delta=delta)
+    size = jnp.abs(difference)
+    return jnp.where(size < delta, difference**2, 2 * delta * size - delta**2)
 
 
-def _determinant(model: Model, t: Float[Array, " b"]) -> Float[Array, " b"]:
-    a, b = model.parameterization.target(model.sde, t)
-    return a * model.sde.sigma(t) - b * model.sde.alpha(t)
+def pseudo_huber(difference: Float[Array, "b *d"], c: float = 0.03) -> Float[Array, "b *d"]:
+    """2 c (sqrt(d^2 + c^2) - c): d^2 if small, else 2 c |d| (arXiv:2310.14189, eq. 8)."""
+    _positive(c=c)
+    return 2 * c * (difference**2 / (jnp.sqrt(difference**2 + c**2) + c))
 
 
-WEIGHTS = catalogue(uniform_output, uniform_x0, uniform_eps)
+ERRORS = catalogue(l2, l1, huber, pseudo_huber)
 
 
-def uniform(sde: SDE, key: Key[Array, ""], n: int, state: State) -> tuple[Array, State]:
-    """t uniform on [t_min, t_max], independent."""
-    return jax.random.uniform(key, (n,), minval=sde.t_min, maxval=sde.t_max), state
-
-
-def stratified(sde: SDE, key: Key[Array, ""], n: int, state: State) -> tuple[Array, State]:
-    """t_i = t_min + (t_max - t_min) ((u + i / n) mod 1), one u for all (arXiv:2107.00630, app. I).
-
-    Each t is uniform; together they cover the range, which lowers the variance of the loss.
-    """
-    u = (jax.random.uniform(key) + jnp.arange(n) / n) % 1
-    return sde.t_min + (sde.t_max - sde.t_min) * u, state
-
-
-DRAWS = catalogue(uniform, stratified)
-
-
-def denoising(
-    weight: Weight = uniform_output, draw: Draw = uniform, condition_dropout: float = 0.0
-) -> Loss:
-    """E over t, eps of weight(t) mean((F - (a x0 + b eps))^2), F the network output at x_t.
+@dataclass(frozen=True)
+class Denoising:
+    """E over t, eps of weight(t) mean(error(F - (a x0 + b eps))), F the network output at x_t.
 
     condition_dropout: share of samples trained with all conditions missing, for classifier-free
-    guidance (arXiv:2207.12598). Metrics: `loss`.
+    guidance (arXiv:2207.12598). uncertainty: learn how uncertain each noise level is, loss / exp(u)
+    + u with u a function of the log-SNR (arXiv:2312.02696, eq. 21). hybrid: factor of the discrete
+    bound over `steps` steps, in bits per dimension, which trains the second output of a network
+    that has one and leaves F alone (arXiv:2102.09672, sec. 3.1). bound: add prior and decoder, so
+    that with the weight elbo the loss is the variational bound in nats per dimension.
+
+    Called as (model, params, batch, key, state) -> (loss, metrics, state). Metrics: `loss`, the
+    weighted error; `bound` and `hybrid`, what these add; `loss_at_logsnr` (2, bins), its sums and
+    counts by noise level.
     """
-    if not 0 <= condition_dropout <= 1:
-        raise ValueError(f"condition_dropout={condition_dropout}: needs 0 <= it <= 1")
 
-    def loss(
-        model: Model, params: Params, batch: Batch, key: Key[Array, ""], state: State
+    weight: Weight = uniform_output
+    draw: Draw = UNIFORM
+    error: Callable[..., Any] = l2
+    condition_dropout: float = 0.0
+    uncertainty: bool = False
+    hybrid: float = 0.0
+    steps: int = 1000
+    bound: bool = False
+
+    def __post_init__(self):
+        if not 0 <= self.condition_dropout <= 1:
+            raise ValueError(f"condition_dropout={self.condition_dropout}: needs 0 <= it <= 1")
+        if not 0 <= self.hybrid < math.inf:
+            raise ValueError(f"hybrid={self.hybrid}: needs hybrid >= 0")
+        if self.steps < 2:
+            raise ValueError(f"steps={self.steps}: needs steps >= 2")
+
+    def check(self, model: Model) -> None:
+        """Raise ValueError where weight, draw and error do not go with the model."""
+        self.draw.check(model.sde)
+        one = jnp.ones(1)
+        jax.eval_shape(lambda: (self.weight(model, one * model.sde.t_min), self.error(one)))
+        if model.sde.schedule.init() and not (self.weight is elbo and self.bound):
+            raise ValueError(
+                "a learned schedule needs weight='elbo' and bound=True: other losses fall when "
+                "the schedule shrinks"
+            )
+
+    def init(self) -> Params:
+        """Parameters of the loss itself."""
+        return {"uncertainty": jnp.zeros(COSINES)} if self.uncertainty else {}
+
+    def __call__(
+        self, model: Model, params: Params, batch: Batch, key: Key[Array, ""], state: State
     ) -> tuple[Array, dict[str, Array], State]:
+        model = model.bind(params)
         key_t, key_eps, key_drop, key_network = jax.random.split(key, 4)
-        x0, cond = batch["x"], drop(batch.get("cond", {}), key_drop, condition_dropout)
-        t, state = draw(model.sde, key_t, x0.shape[0], state)
-        eps = jax.random.normal(key_eps, x0.shape)
-        output = model.output(params, model.sde.perturb(x0, eps, t), t, cond, key_network)
-        a, b = model.parameterization.target(model.sde, t)
-        error = (output - expand(a, x0) * x0 - expand(b, x0) * eps) ** 2 * batch.get("mask", 1.0)
-        per_sample = weight(model, t) * error.mean(dims(x0)) * batch.get("weight", 1.0)
-        value = per_sample.mean()
-        return value, {"loss": value}, state
+        x0 = batch["x"]
+        u = batch["u"] if "u" in batch else self.draw.positions(key_t, len(x0))
+        t, factor = self.draw(model.sde, u.astype(x0.dtype), state)
+        eps = jax.random.normal(key_eps, x0.shape, x0.dtype)
+        x = model.sde.perturb(x0, eps, t)
+        cond = drop(batch.get("cond", {}), key_drop, self.condition_dropout)
+        output, log_var = model.output(params, x, t, cond, key_network)
 
-    return loss
+        a, b = model.parameterization.target(model.sde, t)
+        target = expand(a, x0) * x0 + expand(b, x0) * eps
+        error = self.error(output - target) * batch.get("mask", 1.0)
+        weighted = self.weight(model, t) * error.mean(dims(x0))
+        weight = batch.get("weight", 1.0)
+        counted = weight * factor
+        metrics = {
+            "loss": (counted * weighted).mean(),
+            "loss_at_logsnr": _by_logsnr(model, t, weighted),
+        }
+        value = metrics["loss"] + model.sde.schedule.variance(t, weighted)
+        if self.uncertainty:
+            u = _cosines(model, t) @ params["loss"]["uncertainty"]
+            value = (counted * (weighted * jnp.exp(-u) + u)).mean()
+        if self.bound:
+            ends = likelihood.prior_kl(model.sde, x0) + likelihood.end_nll(model.sde, x0, eps)
+            metrics["bound"] = (weight * ends).mean() / x0[0].size
+            value += metrics["bound"]
+        if self.hybrid:
+            metrics["hybrid"] = (counted * self._variance(model, x0, x, t, output, log_var)).mean()
+            value += metrics["hybrid"]
+        views = model.views(output, x, t)
+        score = ((views[1] / expand(model.sde.sigma(t), x)) ** 2).mean(dims(x0))
+        state = self.draw.update(state, model.sde, t, weighted, score)
+        return value, metrics, state
+
+    def _variance(
+        self, model: Model, x0: Array, x: Array, t: Array, output: Array, log_var: Array | None
+    ) -> Array:
+        """hybrid times the bound of `steps` steps, estimated from the one at t, in bits per dim."""
+        if log_var is None:
+            raise ValueError(f"hybrid={self.hybrid}: the network has no second output; allowed: 0")
+        s = t - 1 / self.steps
+        s = jnp.where(s < 0.5 / self.steps, 0.0, s)
+        held = jax.lax.stop_gradient(output)
+        seen = Prediction(held, *model.views(held, x, t), log_var)
+        nats = likelihood.step_nll(model.sde, x0, x, s, t, seen)
+        return self.hybrid * self.steps / (x0[0].size * math.log(2)) * nats
+
+
+def _cosines(model: Model, t: Array) -> Array:
+    """cos(pi k y), k < COSINES, of the log-SNR squeezed to y in (0, 1): (B, COSINES)."""
+    y = jax.nn.sigmoid(model.sde.logsnr(t) / 4)
+    return jnp.cos(jnp.pi * y[:, None] * jnp.arange(COSINES)[None])
+
+
+def _by_logsnr(model: Model, t: Array, loss: Array) -> Array:
+    """Sums of the losses in each bin of log-SNR, and how many they are: (2, bins)."""
+    bins = len(EDGES) - 1
+    place = (model.sde.logsnr(t) - EDGES[0]) / (EDGES[1] - EDGES[0])
+    inside = jax.nn.one_hot(jnp.clip(place, 0, bins - 1).astype(jnp.int32), bins)
+    return jax.lax.stop_gradient(jnp.stack([loss @ inside, inside.sum(0)]))
+
+
+def _positive(**settings: float) -> None:
+    for name, value in settings.items():
+        if not value > 0:
+            raise ValueError(f"{name}={value}: needs {name} > 0")

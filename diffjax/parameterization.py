@@ -30,6 +30,11 @@ def angle(sde: SDE, t: Times) -> Times:
     return 2000 / jnp.pi * jnp.arctan(jnp.exp(-sde.logsnr(t) / 2))
 
 
+def index(sde: SDE, t: Times) -> Times:
+    """T t - 1 for a schedule of T steps: the index k of t = (k + 1) / T, from 0 to T - 1."""
+    return sde.schedule.steps * t - 1
+
+
 def t(sde: SDE, t: Times) -> Times:
     """t itself, in [0, 1]."""
     return t
@@ -45,7 +50,7 @@ def quarter_log_sigma(sde: SDE, t: Times) -> Times:
     return -sde.logsnr(t) / 8
 
 
-NOISE_LABELS = catalogue(time, angle, t, half_logsnr, quarter_log_sigma)
+NOISE_LABELS = catalogue(time, index, angle, t, half_logsnr, quarter_log_sigma)
 
 
 @dataclass(frozen=True)

@@ -83,7 +83,8 @@ def generate(given: argparse.Namespace) -> Made:
 
     config, experiment, state = prepare(given)
     label = labels(given.label, given.num, experiment)
-    denoise, plan, shape = experiment.denoiser(state), experiment.plan, experiment.shape
+    denoise, shape = experiment.denoiser(state), experiment.shape
+    plan = experiment.plan(denoise.sde)
     made = Generation(denoise, plan, given.seed, given.num, shape, label, given.batch_size)
     protocol = (
         build.SAMPLING

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import abc
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from diffjax.arrays import catalogue, dims, expand, float64
+from diffjax.arrays import catalogue, dims, expand, float64, rebuild
 from diffjax.schedules import LogSNR, Schedule, Times
 from diffjax.schedules.combinators import vp_logsnr
 
@@ -49,6 +51,10 @@ class SDE(abc.ABC):
     @abc.abstractmethod
     def frame(self, l: LogSNR) -> tuple[Times, Times]:
         """(log alpha, log sigma) at log-SNR l."""
+
+    def bind(self, params: Mapping[str, Any]) -> SDE:
+        """The process whose schedule has the trained parameters `params`; itself without any."""
+        return rebuild(self, schedule=self.schedule.bind(params)) if params else self
 
     def logsnr(self, t: Times) -> LogSNR:
         return self.schedule(t)
@@ -88,6 +94,11 @@ class SDE(abc.ABC):
         t = jnp.where(jnp.isfinite(self.schedule(t)), t, inside)
         dlog_alpha, dlog_sigma = self.rates(t)
         return self.alpha(t) * dlog_alpha, self.sigma(t) * dlog_sigma
+
+    def wronskian(self, t: Times) -> Times:
+        """alpha sigma' - alpha' sigma = -alpha sigma l' / 2 > 0, finite where slopes are."""
+        dalpha, dsigma = self.slopes(t)
+        return self.alpha(t) * dsigma - self.sigma(t) * dalpha
 
     def reverse_drift(
         self,

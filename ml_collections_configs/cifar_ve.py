@@ -8,15 +8,13 @@ million steps there. Made for GPU and TPU; no result was measured here.
 
 import ml_collections
 
-from ml_collections_configs import cifar_vp
+from ml_collections_configs import parts
 
 
 def get_config() -> ml_collections.ConfigDict:
-    config = cifar_vp.get_config()
-    config.update(
+    return parts.cifar(
         sde=dict(name="ve", t_min=1e-5, t_max=1.0, schedule=dict(name="geometric")),
         ema=dict(decay=0.999),
         sampling=dict(sampler=dict(name="heun"), steps=25),
         train=dict(steps=1_300_000),
     )
-    return config

@@ -9,21 +9,20 @@ experiments/cifar10_cpu.
 
 import ml_collections
 
-from ml_collections_configs import cifar_vp
+from ml_collections_configs import parts
 
 
 def get_config() -> ml_collections.ConfigDict:
-    config = cifar_vp.get_config()
-    config["ema"] = dict(name="power", std=0.1)
-    config["optimizer"] = dict(name="adamw", learning_rate=1e-3, warmup=100, clip=1.0, b2=0.99)
-    config.update(
+    return parts.cifar(
         data=dict(labels=True),
-        sde=dict(name="vp", t_min=1e-3, t_max=0.995, schedule=dict(name="cosine")),
-        parameterization=dict(name="v"),
+        sde=dict(t_max=0.995, schedule=dict(name="cosine")),
+        parameterization=dict(name="v", c_noise="time"),
         network=dict(
             channels=64, multipliers=(1, 2, 2), attention=(8,), heads=4, dropout=0.0, patch=2
         ),
-        loss=dict(draw="stratified", condition_dropout=0.1),
+        loss=dict(draw=dict(name="uniform", stratified=True), condition_dropout=0.1),
+        optimizer=dict(learning_rate=1e-3, warmup=100, b2=0.99),
+        ema=dict(name="power", std=0.1),
         sampling=dict(steps=30),
         train=dict(
             steps=2500,
@@ -35,4 +34,3 @@ def get_config() -> ml_collections.ConfigDict:
             samples=60,
         ),
     )
-    return config

@@ -26,7 +26,11 @@ def get_config() -> ml_collections.ConfigDict:
                 heads=4,
                 dropout=0.0,
             ),
-            loss=dict(weight="uniform_output", draw="stratified", condition_dropout=0.1),
+            loss=dict(
+                weight="uniform_output",
+                draw=dict(name="uniform", stratified=True),
+                condition_dropout=0.1,
+            ),
             optimizer=dict(name="adamw", learning_rate=2e-3, warmup=50, clip=1.0, b2=0.99),
             ema=dict(name="power", std=0.1),
             sampling=dict(

@@ -14,7 +14,11 @@ def get_config() -> ml_collections.ConfigDict:
             sde=dict(name="vp", t_min=1e-3, t_max=1.0, schedule=dict(name="linear")),
             parameterization=dict(name="v", c_noise="time"),
             network=dict(name="mlp", width=128, depth=3),
-            loss=dict(weight="uniform_output", draw="stratified", condition_dropout=0.1),
+            loss=dict(
+                weight="uniform_output",
+                draw=dict(name="uniform", stratified=True),
+                condition_dropout=0.1,
+            ),
             optimizer=dict(name="adamw", learning_rate=2e-3, warmup=100, clip=1.0),
             ema=dict(name="power", std=0.1),
             sampling=dict(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,18 @@ from jaxtyping import Array, Float
 from diffjax.arrays import Cond
 
 zeros = nn.initializers.zeros
+Output = Float[Array, "b *d"] | tuple[Float[Array, "b *d"], Float[Array, "b *d"]]
+"""Of a network: F, or F and a second output like it."""
+
+
+def outputs(
+    x: Float[Array, "b *d"], two: bool, shape: Callable[[Array], Array] = lambda a: a
+) -> Output:
+    """The last layer as one output, or as two halves of its channels; `shape` gives their form."""
+    if not two:
+        return shape(x)
+    first, second = jnp.split(x, 2, axis=-1)
+    return shape(first), shape(second)
 
 
 def at_least(least: int, **settings: int) -> None:

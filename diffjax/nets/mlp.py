@@ -6,16 +6,20 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from diffjax.arrays import Cond
-from diffjax.nets.layers import Embedding, at_least, zeros
+from diffjax.nets.layers import Embedding, Output, at_least, outputs, zeros
 from diffjax.nets.network import Network, linen
 
 
 class MLP(nn.Module):
-    """`depth` residual blocks of width `width`; the output starts at zero."""
+    """`depth` residual blocks of width `width`; the output starts at zero.
+
+    learn_variance: a second output like the first, for the variance of a step.
+    """
 
     width: int = 128
     depth: int = 3
     classes: int = 0
+    learn_variance: bool = False
 
     @nn.compact
     def __call__(
@@ -24,7 +28,7 @@ class MLP(nn.Module):
         c_noise: Float[Array, " b"],
         cond: Cond | None,
         train: bool = False,
-    ) -> Float[Array, "b *d"]:
+    ) -> Output:
         if x.ndim != 2:
             raise ValueError(f"mlp with input {x.shape}: needs vectors (B, D)")
         emb = Embedding(self.width, self.width, self.classes)(c_noise, cond).astype(x.dtype)
@@ -32,14 +36,22 @@ class MLP(nn.Module):
         for _ in range(self.depth):
             u = nn.Dense(self.width)(nn.silu(nn.LayerNorm()(h))) + nn.Dense(self.width)(emb)
             h = h + nn.Dense(self.width)(nn.silu(u))
-        return nn.Dense(x.shape[-1], kernel_init=zeros)(nn.silu(nn.LayerNorm()(h)))
+        width = x.shape[-1] * (1 + self.learn_variance)
+        made = nn.Dense(width, kernel_init=zeros)(nn.silu(nn.LayerNorm()(h)))
+        return outputs(made, self.learn_variance)
 
 
-def mlp(width: int = 128, depth: int = 3, classes: int = 0, dtype: str = "float32") -> Network:
+def mlp(
+    width: int = 128,
+    depth: int = 3,
+    classes: int = 0,
+    learn_variance: bool = False,
+    dtype: str = "float32",
+) -> Network:
     """Network of `MLP` with these settings; ValueError for one that is out of range.
 
     dtype: of its compute, float32 or bfloat16; parameters, input and output are float32.
     """
     at_least(1, width=width, depth=depth)
     at_least(0, classes=classes)
-    return linen(MLP(width, depth, classes), dtype)
+    return linen(MLP(width, depth, classes, learn_variance), dtype)

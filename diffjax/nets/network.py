@@ -26,7 +26,7 @@ class Init(Protocol):
 
 @runtime_checkable
 class Apply(Protocol):
-    """F (B, ...); `key=None` means evaluation (no dropout)."""
+    """F (B, ...), or F and a second output like it; `key=None` means evaluation (no dropout)."""
 
     def __call__(
         self,
@@ -36,7 +36,7 @@ class Apply(Protocol):
         cond: Cond | None,
         *,
         key: Key[Array, ""] | None = None,
-    ) -> Float[Array, "b *d"]: ...
+    ) -> Float[Array, "b *d"] | tuple[Float[Array, "b *d"], Float[Array, "b *d"]]: ...
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class _LinenApply:
         out: Any = self.module.apply(
             {"params": params}, x_in, c_noise, cond, key is not None, rngs=rngs
         )
-        return out.astype(x.dtype)
+        return jax.tree.map(lambda a: a.astype(x.dtype), out)
 
 
 DTYPES = ("float32", "bfloat16")

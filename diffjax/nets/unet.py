@@ -11,7 +11,15 @@ from jaxtyping import Array, Float
 
 from diffjax.arrays import Cond
 from diffjax.nets.convolution import convolution
-from diffjax.nets.layers import Embedding, GroupNorm, at_least, attention, zeros
+from diffjax.nets.layers import (
+    Embedding,
+    GroupNorm,
+    Output,
+    at_least,
+    attention,
+    outputs,
+    zeros,
+)
 from diffjax.nets.network import Network, linen
 
 Conv = functools.partial(nn.Conv, kernel_size=(3, 3), conv_general_dilated=convolution)
@@ -71,6 +79,7 @@ class UNet(nn.Module):
     of labels, 0 for an unconditional network. dropout: rate in the residual blocks. patch: side
     of the squares that are folded into channels first, so that the first level is smaller by it
     (arXiv:2301.11093, sec. 3.3). remat: compute blocks again in the backward pass, not store them.
+    learn_variance: a second output like the first, for the variance of a step.
     """
 
     channels: int = 64
@@ -82,6 +91,7 @@ class UNet(nn.Module):
     dropout: float = 0.1
     patch: int = 1
     remat: bool = False
+    learn_variance: bool = False
 
     @nn.compact
     def __call__(
@@ -90,7 +100,7 @@ class UNet(nn.Module):
         c_noise: Float[Array, " b"],
         cond: Cond | None,
         train: bool = False,
-    ) -> Float[Array, "b *d"]:
+    ) -> Output:
         self._check(x.shape)
         x = fold(x, self.patch)
         channels_out = x.shape[-1]
@@ -124,8 +134,12 @@ class UNet(nn.Module):
                 x = stage(jnp.concatenate([x, skips.pop()], axis=-1), m * self.channels)
             if level:
                 x = Conv(x.shape[-1])(x.repeat(2, axis=1).repeat(2, axis=2))
-        x = Conv(channels_out, kernel_init=zeros)(nn.silu(GroupNorm()(x)))
-        return unfold(x, self.patch)
+        x = nn.silu(GroupNorm()(x))
+        return outputs(
+            Conv(channels_out * (1 + self.learn_variance), kernel_init=zeros)(x),
+            self.learn_variance,
+            lambda a: unfold(a, self.patch),
+        )
 
     def _check(self, shape: tuple[int, ...]) -> None:
         factor = self.patch * 2 ** (len(self.multipliers) - 1)
@@ -150,6 +164,7 @@ def unet(
     dropout: float = 0.1,
     patch: int = 1,
     remat: bool = False,
+    learn_variance: bool = False,
     dtype: str = "float32",
 ) -> Network:
     """Network of `UNet` with these settings; ValueError for one that is out of range.
@@ -172,5 +187,6 @@ def unet(
         dropout=dropout,
         patch=patch,
         remat=remat,
+        learn_variance=learn_variance,
     )
     return linen(module, dtype)

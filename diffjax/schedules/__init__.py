@@ -22,6 +22,7 @@ from diffjax.schedules.closed import (
 )
 from diffjax.schedules.combinators import Clamped, ClassicSubVP, Shifted, Truncated, ZeroTerminal
 from diffjax.schedules.discrete import Discrete, ddpm_cosine, ddpm_linear, from_betas
+from diffjax.schedules.learned import Learned
 
 SCHEDULES = catalogue(
     Linear,
@@ -38,6 +39,7 @@ SCHEDULES = catalogue(
     Edm,
     ddpm_linear,
     ddpm_cosine,
+    Learned,
 )
 DERIVED = catalogue(Discrete, Shifted, Truncated, Clamped, ZeroTerminal, ClassicSubVP)
 """Schedules that need something to be made of: another schedule, or a table of betas."""
@@ -54,6 +56,7 @@ __all__ = [
     "Geometric",
     "Karras",
     "Laplace",
+    "Learned",
     "Linear",
     "LogSNR",
     "Logit",

@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffjax.arrays import float64
-from diffjax.schedules.base import LogSNR, Schedule, Times
+from diffjax.schedules.base import Derived, LogSNR, Schedule, Times
 
 
 @dataclass(frozen=True)
-class Shifted(Schedule):
+class Shifted(Derived):
     """l + by: every published shift is this translation.
 
     Resolution (arXiv:2301.11093, eq. 3): by = 2 log(64 / side). SD3 (arXiv:2403.03206, eq. 23), t
@@ -22,10 +22,10 @@ class Shifted(Schedule):
     -log s.
     """
 
-    schedule: Schedule
     by: float = 0.0
 
     def __post_init__(self):
+        super().__post_init__()
         if not math.isfinite(self.by):
             raise ValueError(f"by={self.by}: needs a finite number")
 
@@ -37,16 +37,15 @@ class Shifted(Schedule):
 
 
 @dataclass(frozen=True)
-class Truncated(Schedule):
+class Truncated(Derived):
     """The part of a schedule with logsnr_min <= l <= logsnr_max, its times stretched to [0, 1]."""
 
-    schedule: Schedule
     logsnr_min: float = -15.0
     logsnr_max: float = 15.0
 
     def __post_init__(self):
-        if not -math.inf < self.logsnr_min < self.logsnr_max < math.inf:
-            raise ValueError(f"{self}: needs logsnr_min < logsnr_max, both finite")
+        super().__post_init__()
+        _check_range(self)
         first, last = _at(self.schedule, 0.0), _at(self.schedule, 1.0)
         if not (last <= self.logsnr_min and self.logsnr_max <= first):
             raise ValueError(
@@ -69,19 +68,18 @@ class Truncated(Schedule):
 
 
 @dataclass(frozen=True)
-class Clamped(Schedule):
+class Clamped(Derived):
     """l between logsnr_min and logsnr_max, constant where the schedule goes beyond.
 
     The inverse gives the time at which the schedule itself is at l.
     """
 
-    schedule: Schedule
     logsnr_min: float = -15.0
     logsnr_max: float = 15.0
 
     def __post_init__(self):
-        if not -math.inf < self.logsnr_min < self.logsnr_max < math.inf:
-            raise ValueError(f"{self}: needs logsnr_min < logsnr_max, both finite")
+        super().__post_init__()
+        _check_range(self)
 
     def __call__(self, t: Times) -> LogSNR:
         return jnp.clip(self.schedule(t), self.logsnr_min, self.logsnr_max)
@@ -91,10 +89,8 @@ class Clamped(Schedule):
 
 
 @dataclass(frozen=True)
-class ZeroTerminal(Schedule):
+class ZeroTerminal(Derived):
     """alpha of VP moved and scaled to end at 0, its start kept (arXiv:2305.08891, Alg. 1)."""
-
-    schedule: Schedule
 
     @property
     def _ends(self) -> tuple[float, float]:
@@ -129,13 +125,11 @@ class ZeroTerminal(Schedule):
 
 
 @dataclass(frozen=True)
-class ClassicSubVP(Schedule):
+class ClassicSubVP(Derived):
     """The classic sub-VP of a VP schedule, in the frame SubVP (arXiv:2011.13456, eq. 29).
 
     There alpha is that of the VP process and sigma its sigma^2: l = log(alpha^2 / sigma^4).
     """
-
-    schedule: Schedule
 
     def __call__(self, t: Times) -> LogSNR:
         l = self.schedule(t)
@@ -156,3 +150,8 @@ def vp_logsnr(l: LogSNR) -> LogSNR:
 
 def _at(schedule: Schedule, t: float) -> float:
     return float(float64(schedule)(t))
+
+
+def _check_range(schedule: Truncated | Clamped) -> None:
+    if not -math.inf < schedule.logsnr_min < schedule.logsnr_max < math.inf:
+        raise ValueError(f"{schedule}: needs logsnr_min < logsnr_max, both finite")

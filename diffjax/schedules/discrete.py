@@ -30,9 +30,13 @@ class Discrete(Schedule):
             if not 0 < beta < 1:
                 raise ValueError(f"betas[{k}]={beta}: needs 0 < beta < 1")
 
+    @property
+    def steps(self) -> int:
+        return len(self.betas)
+
     def __call__(self, t: Times) -> LogSNR:
         _, l = _nodes(self.betas)
-        steps = len(self.betas)
+        steps = self.steps
         k = jnp.clip(jnp.floor(t * steps), 0, steps - 1).astype(jnp.int32)
         low, high = jnp.asarray(l[:-1], t.dtype)[k], jnp.asarray(l[1:], t.dtype)[k]
         return low + (high - low) * (t * steps - k)

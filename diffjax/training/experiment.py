@@ -16,8 +16,9 @@ from diffjax.arrays import stream
 from diffjax.data.pipeline import Batches, Reading
 from diffjax.data.source import Source, load
 from diffjax.denoiser import Denoiser, Model
-from diffjax.losses import Loss
+from diffjax.losses import Denoising
 from diffjax.samplers.generate import Plan
+from diffjax.sde import SDE
 from diffjax.training.ema import Decay
 from diffjax.training.step import Step, TrainState, make_step
 
@@ -78,17 +79,17 @@ def describe(source: Source, reading: Reading) -> Form:
 
 @dataclass(frozen=True)
 class Experiment:
-    """What a run consists of. source: split -> data."""
+    """What a run consists of. source: split -> data. plan: process -> how to sample it."""
 
     config: dict[str, Any]
     source: Callable[[str], Source]
     reading: Reading
     model: Model
-    loss: Loss
+    loss: Denoising
     optimizer: optax.GradientTransformation
     decay: Decay
     train: Train
-    plan: Plan
+    plan: Callable[[SDE], Plan]
     seed: int
     form: Form
 
@@ -125,8 +126,10 @@ class Experiment:
         label = {"label": jnp.zeros(1, jnp.int32)} if self.classes else {}
         key = stream(self.seed, "init")
         params = self.model.init(key, jnp.zeros((1, *self.shape)), label)
-        ema = jax.tree.map(jnp.copy, params)
-        return TrainState(jnp.zeros((), jnp.int32), params, ema, self.optimizer.init(params), ())
+        own = self.loss.init()
+        params = params | ({"loss": own} if own else {})
+        ema, optimizer = jax.tree.map(jnp.copy, params), self.optimizer.init(params)
+        return TrainState(jnp.zeros((), jnp.int32), params, ema, optimizer, self.loss.draw.init())
 
     def denoiser(self, state: TrainState) -> Denoiser:
         """The network with averaged parameters."""

@@ -19,6 +19,7 @@ from diffjax.arrays import stream
 from diffjax.config import ConfigError
 from diffjax.data.images import to_uint8
 from diffjax.data.pipeline import read
+from diffjax.losses import EDGES
 from diffjax.progress import Progress
 from diffjax.samplers.generate import generate
 from diffjax.training import mesh
@@ -70,7 +71,8 @@ def train(
                 progress.advance(stride)
                 last = done == settings.steps or signals.received is not None
                 if done % settings.log_every == 0 or last:
-                    progress.show(log.write(done))
+                    shown = log.write(done)
+                    progress.show({k: v for k, v in shown.items() if "/" not in k})
                 if done % settings.sample_every == 0 or done == settings.steps:
                     log.picture(done, picture(experiment, layout, state))
                 if done % settings.checkpoint_every == 0 or last:
@@ -127,8 +129,9 @@ def picture(experiment: Experiment, layout: Layout, state: TrainState) -> np.nda
     index, cond = jax.device_put(
         (jnp.arange(num), cond), layout.split(0) if even else layout.everywhere
     )
-    plan, key = jax.device_put((e.plan, key), layout.everywhere)
-    made = generate(e.denoiser(state), plan, key, index, cond, shape=e.shape)
+    denoise = e.denoiser(state)
+    plan, key = jax.device_put((e.plan(denoise.sde), key), layout.everywhere)
+    made = generate(denoise, plan, key, index, cond, shape=e.shape)
     x = np.asarray(made)
     return plot.samples(to_uint8(x) if x.ndim == 4 else x, label)
 
@@ -150,10 +153,16 @@ class Log:
         self._pending.append(metrics)
 
     def write(self, step: int) -> dict[str, float]:
-        """Write the means since the last call; the rate apart, for it is not reproducible."""
+        """Write the means since the last call; the rate apart, for it is not reproducible.
+
+        A metric (K, 2, bins) is sums and counts by log-SNR: one mean per bin that is not empty.
+        """
         rows = jax.device_get(self._pending)
         every = {k: np.concatenate([row[k] for row in rows]) for k in rows[0]}
-        means = {k: float(v.mean()) for k, v in every.items()}
+        means = {k: float(v.mean()) for k, v in every.items() if v.ndim == 1}
+        for name, (total, count) in ((k, v.sum(0)) for k, v in every.items() if v.ndim > 1):
+            filled = zip(EDGES, total, count, strict=False)
+            means |= {f"{name}/{low:+d}": float(a / n) for low, a, n in filled if n}
         now, steps = time.monotonic(), len(next(iter(every.values())))
         rate = {"images_per_s": steps * self._batch_size / (now - self._began)}
         self._pending, self._began = [], now

@@ -13,7 +13,7 @@ from jaxtyping import Array, Int
 from diffjax.arrays import Params, stream
 from diffjax.data.images import to_float
 from diffjax.denoiser import Model
-from diffjax.losses import Batch, Loss
+from diffjax.losses import Batch, Denoising
 from diffjax.training import ema as averages
 from diffjax.training.ema import Decay
 
@@ -33,7 +33,7 @@ Step = Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]
 
 def make_step(
     model: Model,
-    loss: Loss,
+    loss: Denoising,
     optimizer: optax.GradientTransformation,
     decay: Decay,
     seed: int,
@@ -43,7 +43,7 @@ def make_step(
 
     accumulate: number of parts of the batch whose gradients are computed one after the other, for
     the memory of one part. Part i is rows i, i + accumulate, ..., so that on many devices each part
-    is spread over all of them. Metrics are scalars on the device: the loss's own, and `grad_norm`.
+    is spread over all of them. Metrics stay on the device: the loss's own, and `grad_norm`.
     """
     key = stream(seed, "train")
 
@@ -58,7 +58,9 @@ def make_step(
         if accumulate == 1:
             return gradient(params, batch, key, loss_state)
         split = lambda a: a.reshape(-1, accumulate, *a.shape[1:]).swapaxes(0, 1)
-        parts = jax.tree.map(split, dict(batch))
+        # The times are drawn for all parts at once: stratified over the whole batch.
+        u = loss.draw.positions(key, len(batch["x"]))
+        parts = jax.tree.map(split, {**batch, "u": u})
 
         def add(carry: Any, item: Any) -> Any:
             total, loss_state = carry

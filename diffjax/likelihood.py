@@ -1,0 +1,179 @@
+"""The variational bound on -log p(x0), and its terms (arXiv:2107.00630; arXiv:2006.11239).
+
+-log p(x0) <= prior + diffusion + decoder. Images are in [-1, 1] with 256 levels per value.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key
+
+from diffjax.arrays import Cond, dims, expand, normal
+from diffjax.denoiser import Denoise, Prediction, Sample, Time
+from diffjax.draws import Draw, Uniform
+from diffjax.sde import SDE
+
+Nats = Float[Array, " b"]
+
+
+def prior_kl(sde: SDE, x0: Sample) -> Nats:
+    """KL(q(x_T | x0) || N(0, sigma_T^2)) = SNR_T ||x0||^2 / 2 at T = t_max, in nats per image."""
+    snr = jnp.exp(sde.logsnr(jnp.asarray(sde.t_max, x0.dtype)))
+    return snr / 2 * (x0**2).sum(dims(x0))
+
+
+def decoder_nll(x0: Sample, mean: Sample, scale: Array, levels: int = 256) -> Nats:
+    """-log P(x0) in nats per image, for the discretised Gaussian N(mean, scale^2).
+
+    P is its integral over the bin of each value, of `levels` values from -1 to 1; the two outer
+    bins are unbounded, so that P sums to one (arXiv:2006.11239, eq. 13). scale broadcasts.
+    """
+    half = 1 / (levels - 1)
+    low = jnp.where(x0 < -1 + half, -jnp.inf, (x0 - half - mean) / scale)
+    high = jnp.where(x0 > 1 - half, jnp.inf, (x0 + half - mean) / scale)
+    # In the lower tail, where the logarithm of the distribution function has all digits.
+    flip = low > 0
+    low, high = jnp.where(flip, -high, low), jnp.where(flip, -low, high)
+    log_low, log_high = jax.scipy.stats.norm.logcdf(low), jax.scipy.stats.norm.logcdf(high)
+    return -(log_high + jnp.log(-jnp.expm1(log_low - log_high))).sum(dims(x0))
+
+
+def diffusion_term(sde: SDE, x0: Sample, eps: Sample, t: Time, prediction: Prediction) -> Nats:
+    """-l' / 2 ||eps - eps_hat||^2 at t, in nats per image: its integral over t is the diffusion
+    term of the bound in continuous time (arXiv:2107.00630, eq. 17)."""
+    alpha, sigma, w = sde.alpha(t), sde.sigma(t), sde.wronskian(t)
+    by_eps = w / (alpha * sigma) * ((eps - prediction.eps) ** 2).sum(dims(x0))
+    by_x0 = alpha * w / sigma**3 * ((x0 - prediction.x0) ** 2).sum(dims(x0))
+    return jnp.where(sde.logsnr(t) > 0, by_eps, by_x0)  # equal; each where it keeps its digits
+
+
+def step_nll(
+    sde: SDE, x0: Sample, x: Sample, s: Time, t: Time, prediction: Prediction, levels: int = 256
+) -> Nats:
+    """The term of one step from t to s in the discrete bound, in nats per image.
+
+    KL(q(x_s | x_t, x0) || p(x_s | x_t)), where p has the mean of q at the predicted x0 and its
+    variance, or that which `prediction.log_var` says; for s = 0 the decoder at the predicted x0.
+    """
+    inner = jnp.where(s > 0, s, t / 2)  # any time: not used where s = 0
+    _, b, c = sde.posterior(inner, t)
+    if prediction.log_var is None:
+        # Equal variances: (SNR_s - SNR_t) / 2 ||x0 - x0_hat||^2 (arXiv:2107.00630, eq. 13).
+        squares = ((x0 - prediction.x0) ** 2).sum(dims(x0))
+        step = (b / c) ** 2 / 2 * squares
+        scale = expand(jnp.exp(-sde.logsnr(t) / 2), x0)
+    else:
+        small, large = step_log_var(sde, s, t)
+        share = (prediction.log_var + 1) / 2
+        log_var = expand(small, x0) + share * expand(large - small, x0)
+        ratio = 2 * jnp.log(expand(c, x0)) - log_var
+        away = expand(b, x0) ** 2 * (x0 - prediction.x0) ** 2 * jnp.exp(-log_var)
+        step = 0.5 * (away + jnp.exp(ratio) - 1 - ratio).sum(dims(x0))
+        scale = jnp.exp(log_var / 2)
+    last = decoder_nll(x0, prediction.x0, scale, levels)
+    return jnp.where(s > 0, step, last)
+
+
+def step_log_var(sde: SDE, s: Time, t: Time) -> tuple[Time, Time]:
+    """Log-variances of a step from t to s: DDPM's two choices (arXiv:2006.11239, sec. 3.2).
+
+    That of the posterior, sigma_s^2 (1 - exp(l_t - l_s)), and that of x_t given x_s, in VP beta = 1
+    - (alpha_t / alpha_s)^2. For s = 0 the first is that of the step from 2t to t, as in DDPM.
+    """
+    last = s <= 0
+    to, start = jnp.where(last, t, s), jnp.where(last, jnp.minimum(2 * t, sde.t_max), t)
+    _, _, small = sde.posterior(to, start)
+    _, large = sde.transition(jnp.where(last, t / 2, s), t)
+    return 2 * jnp.log(small), 2 * jnp.log(jnp.where(last, sde.sigma(t), large))
+
+
+class Bound(NamedTuple):
+    """Terms of the variational bound, each (B,), in bits per dimension."""
+
+    prior: Nats
+    diffusion: Nats
+    decoder: Nats
+
+    @property
+    def total(self) -> Nats:
+        return self.prior + self.diffusion + self.decoder
+
+
+def vlb(
+    denoise: Denoise,
+    x0: Sample,
+    keys: Key[Array, " b"],
+    cond: Cond | None = None,
+    *,
+    times: np.ndarray | None = None,
+    samples: int = 16,
+    draw: Draw = Uniform(stratified=True),
+    levels: int = 256,
+) -> Bound:
+    """The variational bound of images x0 (B, ...) in [-1, 1], in bits per dimension.
+
+    Continuous time: the mean over `samples` times per image with the density of `draw` divided
+    out; the decoder is N(x0, SNR^-1) at t_min. With `times`, decreasing to 0
+    (a grid): the bound of the discrete process over them, one noise per step and image; its last
+    step is the decoder. keys (B,): the estimate of an image depends on its own key only.
+    """
+    sde, draw = denoise.sde, dataclasses.replace(draw, importance=True)
+    unit = 1 / (math.prod(x0.shape[1:]) * math.log(2))
+    fold = lambda i: jax.vmap(jax.random.fold_in, (0, None))(keys, i)
+
+    def noised(i: Array, t: Time) -> tuple[Sample, Sample]:
+        eps = normal(fold(i), x0.shape[1:]).astype(x0.dtype)
+        return eps, sde.perturb(x0, eps, t)
+
+    def at(t: Array) -> Time:
+        return jnp.full(x0.shape[:1], t, x0.dtype)
+
+    if times is not None:
+        _check(times, sde)
+        pairs = (jnp.asarray(times[1:-1]), jnp.asarray(times[:-2]))
+
+        def discrete(s: Array, t: Array, i: Array) -> Nats:
+            s, t = at(s), at(t)
+            _, x = noised(i, t)
+            return step_nll(sde, x0, x, s, t, denoise(x, t, cond), levels)
+
+        add = lambda total, item: (total + discrete(*item), None)
+        numbered = (*pairs, jnp.arange(len(times) - 2))
+        diffusion, _ = jax.lax.scan(add, jnp.zeros(len(x0), x0.dtype), numbered)
+        decoder = discrete(jnp.asarray(0.0), jnp.asarray(times[-2]), jnp.asarray(len(times) - 2))
+        return Bound(unit * prior_kl(sde, x0), unit * diffusion, unit * decoder)
+
+    u = jax.vmap(lambda key: draw.positions(key, samples))(fold(samples)).astype(x0.dtype)
+
+    def continuous(total: Nats, item: tuple[Array, Array]) -> tuple[Nats, None]:
+        i, u = item
+        t, factor = draw(sde, u, draw.init())
+        eps, x = noised(i, t)
+        term = diffusion_term(sde, x0, eps, t, denoise(x, t, cond))
+        return total + factor * (sde.t_max - sde.t_min) * term / samples, None
+
+    start = jnp.zeros(len(x0), x0.dtype)
+    diffusion, _ = jax.lax.scan(continuous, start, (jnp.arange(samples), u.T))
+    eps = normal(fold(samples + 1), x0.shape[1:]).astype(x0.dtype)
+    decoder = end_nll(sde, x0, eps, levels)
+    return Bound(unit * prior_kl(sde, x0), unit * diffusion, unit * decoder)
+
+
+def end_nll(sde: SDE, x0: Sample, eps: Sample, levels: int = 256) -> Nats:
+    """The decoder of the bound in continuous time: N(x / alpha, SNR^-1) at t_min, in nats."""
+    scale = jnp.exp(-sde.logsnr(jnp.asarray(sde.t_min, x0.dtype)) / 2)
+    return decoder_nll(x0, x0 + scale * eps, scale, levels)
+
+
+def _check(times: np.ndarray, sde: SDE) -> None:
+    falling = len(times) >= 2 and bool((np.diff(times) < 0).all())
+    if not falling or times[-1] != 0 or times[0] != sde.t_max:
+        raise ValueError(
+            f"times={times}: needs to decrease from t_max={sde.t_max} to 0, as a grid does"
+        )
