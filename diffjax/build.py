@@ -133,7 +133,8 @@ def construct_sde(spec: Config, place: str) -> SDE:
 
 
 def construct_schedule(spec: Any, place: str) -> Schedule:
-    """A schedule, or one made of the schedule in the field `schedule`."""
+    """A schedule, or one made of the schedule in the field `schedule`; a name may stand for one."""
+    spec = {"name": spec} if isinstance(spec, str) else spec
     fields(spec, place)
     table, spec, inner = SCHEDULES | DERIVED, dict(spec), {}
     entry = lookup(table, spec["name"], f"{place}.name") if "name" in spec else None

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+from diffjax.arrays import float64
+from diffjax.sde import SDE, levels
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MOST_COLUMNS = 20
 TILE = 64
@@ -41,10 +49,68 @@ def scatter(points: np.ndarray, label: np.ndarray | None = None) -> np.ndarray:
     outside = int((np.abs(points[:, :2]) > 3).any(axis=1).sum())
     title = f"{len(points)} samples" + (f", {outside} outside the frame" if outside else "")
     axes.set(xlim=(-3, 3), ylim=(-3, 3), title=title)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
+    return _drawn(figure)
+
+
+def curves(processes: Mapping[str, SDE]) -> np.ndarray:
+    """alpha, sigma, log-SNR, g^2 and SNR of each process over t, as a picture (H, W, 3)."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(13, 7), dpi=100, layout="constrained")
+    panels = figure.subplots(2, 3)
+    titles = ("alpha", "sigma", "log-SNR", "g$^2$ (beta, in VP)", "SNR")
+    for axes, title in zip(panels.flat, titles, strict=False):
+        axes.set(title=title, xlabel="t")
+        axes.grid(alpha=0.3)
+    alpha, sigma, logsnr, beta, snr, legend = panels.flat
+    for axes, low, high in ((beta, 1e-3, 1e4), (snr, 1e-6, 1e6), (logsnr, -20, 20)):
+        axes.set_yscale("linear" if low < 0 else "log")
+        axes.set_ylim(low, high)
+    styles = ("-", "--", ":")
+    for i, (label, sde) in enumerate(processes.items()):
+        t = np.linspace(sde.t_min, sde.t_max, 1002)[:-1]
+        at = levels(sde, t)
+        g = float64(sde.diffusion)(t)
+        style = {"color": f"C{i % 10}", "linestyle": styles[i // 10 % 3]}
+        alpha.plot(t, at.alpha, **style)
+        sigma.plot(t, at.sigma, **style)
+        logsnr.plot(t, 2 * at.lam, **style)
+        beta.plot(t, g**2, **style)
+        snr.plot(t, np.exp(2 * at.lam), **style)
+        legend.plot([], [], label=label, **style)
+    if sigma.get_ylim()[1] > 5:
+        sigma.set_yscale("log")
+    legend.axis("off")
+    legend.legend(loc="center", frameon=False, ncols=1 + len(processes) // 12)
+    return _drawn(figure)
+
+
+def strips(rows: Sequence[np.ndarray], labels: Sequence[str], titles: Sequence[str]) -> np.ndarray:
+    """uint8 images (N, columns, H, W, C) per label as a picture (H', W', 3), titled above."""
+    from matplotlib.figure import Figure
+
+    lines = sum(len(r) for r in rows)
+    figure = Figure(figsize=(1.1 * len(titles) + 1.2, 1.1 * lines + 0.4), dpi=100)
+    panels = figure.subplots(lines, len(titles), squeeze=False)
+    figure.subplots_adjust(0.11, 0.01, 0.995, 1 - 0.3 / (1.1 * lines + 0.4), 0.04, 0.04)
+    images = ((label, strip) for label, r in zip(labels, rows, strict=True) for strip in r)
+    for line, (label, strip) in zip(panels, images, strict=True):
+        label = label.replace(":", "\n").replace(",", "\n")
+        line[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=8)
+        for axes, image in zip(line, strip, strict=True):
+            colour = image if image.shape[-1] == 3 else image[..., :1].repeat(3, axis=-1)
+            axes.imshow(colour, interpolation="nearest")
+            axes.set(xticks=[], yticks=[])
+    for axes, title in zip(panels[0], titles, strict=True):
+        axes.set_title(title, fontsize=9)
+    return _drawn(figure)
+
+
+def _drawn(figure: Figure) -> np.ndarray:
     from PIL import Image
 
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
     return np.asarray(Image.open(buffer).convert("RGB"))
 
 

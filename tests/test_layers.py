@@ -15,7 +15,7 @@ LAYERS = {
     3: ("guidance", "weights", "likelihood", "losses", "grids", "samplers", "evaluation", "plot"),
     4: ("training",),
     5: ("build",),
-    6: ("cli", "train", "sample", "evaluate"),
+    6: ("cli", "train", "sample", "evaluate", "tools"),
 }
 # Within a layer: who may import whom.
 WITHIN = {
@@ -29,6 +29,7 @@ WITHIN = {
     ("sample", "cli"),
     ("evaluate", "cli"),
     ("evaluate", "sample"),
+    ("tools", "cli"),
 }
 LAYER = {name: layer for layer, names in LAYERS.items() for name in names}
 FILES = sorted(p for p in ROOT.rglob("*.py") if p != ROOT / "__init__.py")

@@ -1,0 +1,1 @@
+"""Tools: python -m diffjax.tools.<name> --help."""

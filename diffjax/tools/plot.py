@@ -1,0 +1,143 @@
+"""Pictures of a noising process, before anything is trained.
+
+    python -m diffjax.tools.plot schedules linear cosine sigmoid:tau=0.7
+    python -m diffjax.tools.plot schedules --config=configs/cifar_vp.py
+    python -m diffjax.tools.plot forward linear cosine --data=digits
+    python -m diffjax.tools.plot forward --config=configs/cifar_vp.py
+
+`schedules` draws alpha, sigma, log-SNR, g^2 (beta, in VP) and SNR over t in one figure, all
+schedules unless some are named. `forward` draws real images at rising times, one row per schedule
+and image. Both warn where the signal is lost early: what is trained after that is mostly noise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from diffjax import cli, config
+from diffjax.config import ConfigError, parse
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from diffjax.sde import SDE
+
+LOST = 0.01
+"""SNR from which a small image counts as noise."""
+EARLY = 0.8
+"""The time before which that is too soon."""
+
+
+def run() -> int:
+    flags = cli.parser("tools.plot", __doc__)
+    commands = flags.add_subparsers(dest="command", required=True)
+    for name, text in (("schedules", "curves over time"), ("forward", "images, noised")):
+        one = commands.add_parser(name, help=text, formatter_class=cli.Formatter)
+        one.add_argument("names", nargs="*", metavar="SCHEDULE", help="name[:argument=value,...]")
+        one.add_argument("--sde", default="vp", help="frame of the schedules: vp, ve, sub_vp, flow")
+        one.add_argument("--config", help="the process and data of this config as well")
+        one.add_argument("--out", type=Path, default=Path(f"{name}.png"), help="a PNG file")
+        if name == "forward":
+            one.add_argument("--data", help="data set, as config.data.name (of the config; digits)")
+            one.add_argument("--num", type=cli.positive, default=2, help="images per schedule")
+            one.add_argument("--times", type=times, default="0.02,0.1,0.2,0.4,0.6,0.8,0.9,1")
+            one.add_argument("--seed", type=cli.seed, default=0, help="of images and noise")
+    given = flags.parse_args()
+    if given.out.suffix != ".png":
+        raise ConfigError(f"--out={given.out}: known ending: .png")
+
+    from diffjax import plot
+
+    base = config.load(given.config) if given.config else None
+    found = processes(given.names, given.sde, base)
+    for label, sde in found.items():
+        warn(label, sde)
+    picture = plot.curves(found) if given.command == "schedules" else forward(found, given, base)
+    try:
+        plot.save(given.out, picture)
+    except OSError as error:
+        raise ConfigError(f"--out={given.out}: cannot be written ({error.strerror})") from error
+    print(f"wrote {given.out}")
+    return 0
+
+
+def times(text: str) -> list[float]:
+    found = [float(item) for item in text.split(",")]
+    if bad := [t for t in found if not 0 <= t <= 1]:
+        raise argparse.ArgumentTypeError(f"{bad[0]:g}: needs 0 <= t <= 1")
+    return found
+
+
+def processes(names: list[str], frame: str, base: config.Config | None) -> dict[str, SDE]:
+    """The processes that are asked for, by label; all schedules if none is."""
+    from diffjax import build
+
+    found: dict[str, SDE] = {}
+    if base:
+        found["config"] = build.construct_sde(base["sde"], "config.sde")
+    for name in names or ([] if base else build.SCHEDULES):
+        spec = {"name": frame, "t_min": 1e-5, "schedule": parse(name)}
+        try:
+            found[name] = build.construct_sde(spec, "process")
+        except ConfigError as error:
+            if names:
+                raise
+            print(f"left out: {error}", file=sys.stderr)
+    return found
+
+
+def warn(label: str, sde: SDE) -> None:
+    """Say where the signal is lost early, and what to do."""
+    import numpy as np
+
+    from diffjax.sde import levels
+
+    at = levels(sde, np.linspace(sde.t_max, sde.t_min, 1001)[:-1])
+    lost = at.t[2 * at.lam < np.log(LOST)]
+    if len(lost) and lost[-1] < EARLY:
+        print(
+            f"warning: {label}: SNR is below {LOST:g} from t = {lost[-1]:.2f} on, so "
+            f"{1 - lost[-1] / sde.t_max:.0%} of the times teach little on small images; see "
+            f"schedule.name=shifted (by > 0), or draws that favour smaller t",
+            file=sys.stderr,
+        )
+
+
+def forward(
+    found: dict[str, SDE], given: argparse.Namespace, base: config.Config | None
+) -> np.ndarray:
+    """Real images at the times asked for: the same images and noise for every process."""
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    from diffjax import build, plot
+    from diffjax.arrays import stream
+    from diffjax.data import load, to_float, to_uint8
+    from diffjax.sde import levels
+
+    spec: dict[str, Any] = dict(base["data"]) if base and not given.data else {}
+    source = build.construct_data(spec or {"name": given.data or "digits"}, "--data")[0]("train")
+    if len(source.shape) != 3:
+        raise ConfigError(f"--data: points {source.shape}; forward needs images")
+    index = np.random.default_rng(given.seed).permutation(len(source))[: given.num]
+    x0 = to_float(jnp.asarray(load(source, index).x))
+    eps = jax.random.normal(stream(given.seed, "forward"), x0.shape)
+    rows, labels = [], []
+    for label, sde in found.items():
+        clean = [np.asarray(x0)]
+        t = [min(max(t, sde.t_min), sde.t_max) for t in given.times]
+        # Divided by the scale of x: VE grows, and a picture has a fixed range.
+        scale = np.hypot((at := levels(sde, np.array(t))).alpha, at.sigma)
+        noised = [np.asarray(sde.perturb(x0, eps, jnp.full(len(x0), s))) for s in t]
+        columns = clean + [x / s for x, s in zip(noised, scale, strict=True)]
+        rows.append(to_uint8(np.stack(columns, 1)))
+        labels.append(label)
+    return plot.strips(rows, labels, ["x0", *(f"t = {t:g}" for t in given.times)])
+
+
+if __name__ == "__main__":
+    cli.main(run)
