@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import textwrap
 import typing
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -29,7 +30,7 @@ from diffjax.parameterization import NOISE_LABELS, PARAMETERIZATIONS
 from diffjax.samplers import SAMPLERS
 from diffjax.samplers.generate import Plan
 from diffjax.schedules import DERIVED, SCHEDULES, Schedule
-from diffjax.sde import SDE, SDES
+from diffjax.sde import SDE, SDES, levels
 from diffjax.training.ema import EMAS
 from diffjax.training.experiment import Experiment, Form, Train, describe
 from diffjax.training.optimizer import OPTIMIZERS
@@ -172,8 +173,9 @@ def construct_loss(config: Config, model: Model, form: Form) -> Denoising:
 
 
 def plan(spec: Config, sde: SDE, conditional: bool, place: str = "config.sampling") -> Plan:
-    """How to sample. `guidance`: the weight; 1 is the conditional model as it is."""
-    known(spec, ("sampler", "grid", "steps", "guidance"), place)
+    """How to sample. `guidance`: the weight; 1 is the conditional model as it is. `interval`: of
+    sigma / alpha, in which rows are guided; the others make one network pass."""
+    known(spec, ("sampler", "grid", "steps", "guidance", "interval"), place)
     spec = {**SAMPLING, **spec}
     steps = checked(spec["steps"], int, f"{place}.steps")
     grid = construct(GRIDS, spec["grid"], f"{place}.grid", partial=True)
@@ -185,8 +187,40 @@ def plan(spec: Config, sde: SDE, conditional: bool, place: str = "config.samplin
         raise ConfigError(f"{place}.guidance={weight:g}: the network is unconditional; allowed: 1")
     if not np.isfinite(weight):
         raise ConfigError(f"{place}.guidance={weight}: needs a finite number")
-    table = dataclasses.replace(table, weight=np.full(len(table), weight))
+    guided = np.ones(len(table), bool)
+    if "interval" in spec:
+        interval = checked(spec["interval"], tuple[float, ...], f"{place}.interval")
+        if len(interval) != 2 or not 0 <= interval[0] < interval[1]:
+            raise ConfigError(f"{place}.interval={interval}: needs two numbers, 0 <= low < high")
+        rho = np.exp(-levels(sde, table.t).lam)
+        guided = (interval[0] <= rho) & (rho <= interval[1])
+    table = dataclasses.replace(table, weight=np.where(guided, weight, 1.0))
     return Plan(table, GUIDANCES["classifier_free" if weight != 1 else "conditional"]())
+
+
+def listing() -> str:
+    """All samplers and grids with their settings, order and network passes per step."""
+    lines = ["samplers (order; rows per step; settings)"]
+    for name, entry in SAMPLERS.items():
+        known_of = f"{entry.order()}  {entry.passes}"
+        lines += _described(name, entry.plan, known_of)
+    lines.append("\ngrids (settings)")
+    for name, entry in GRIDS.items():
+        lines += _described(name, entry, "")
+    return "\n".join(lines)
+
+
+def _described(name: str, function: Callable[..., Any], facts: str) -> list[str]:
+    parameters = inspect.signature(function).parameters.values()
+    settings = ", ".join(f"{p.name}={p.default}" for p in parameters if p.default is not p.empty)
+    text = (function.__doc__ or "").strip().split("\n\n")[0]
+    first = f"  {name:<18} {facts}  {settings}".rstrip()
+    return [
+        first,
+        *textwrap.wrap(
+            " ".join(text.split()), 96, initial_indent=" " * 6, subsequent_indent=" " * 6
+        ),
+    ]
 
 
 def construct(

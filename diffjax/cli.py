@@ -22,6 +22,9 @@ def main(run: Callable[[], int]) -> NoReturn:
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except BrokenPipeError:  # piped into `head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
@@ -45,10 +48,24 @@ def sampling_flags(flags: argparse.ArgumentParser) -> None:
     """Flags that replace parts of config.sampling."""
     flags.add_argument("--workdir", type=Path, required=True, help="folder of a trained run")
     flags.add_argument("--seed", type=seed, default=0, help="sample k depends on (seed, k) only")
-    flags.add_argument("--sampler", help="name[:argument=value,...], e.g. ddim:eta=0.5 (config)")
+    flags.add_argument(
+        "--sampler", help="name[:argument=value,...], e.g. ddim:eta=0.5; --list shows all (config)"
+    )
+    flags.add_argument("--list", action=_List, help="list samplers and grids, and end")
     flags.add_argument("--grid", help="time grid, name[:argument=value,...] (config)")
     flags.add_argument("--steps", type=positive, help="steps of the time grid (config)")
     flags.add_argument("--batch-size", type=positive, default=256, help="samples at a time")
+
+
+class _List(argparse.Action):
+    def __init__(self, option_strings: list[str], dest: str, help: str):
+        super().__init__(option_strings, dest, nargs=0, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from diffjax import build
+
+        print(build.listing())
+        parser.exit()
 
 
 def positive(text: str) -> int:

@@ -10,6 +10,7 @@ import ast
 import copy
 import difflib
 import importlib.util
+import re
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -85,7 +86,8 @@ def literal(text: str) -> Any:
 def parse(text: str) -> dict[str, Any]:
     """`ddim:eta=0.5` to `{"name": "ddim", "eta": 0.5}`; more arguments are set off by commas."""
     name, _, arguments = text.partition(":")
-    pairs = [item.partition("=") for item in arguments.split(",") if item]
+    outside = re.split(r",(?![^(\[]*[)\]])", arguments)  # (1, 2) is one value
+    pairs = [item.partition("=") for item in outside if item]
     if bad := [key for key, sign, _ in pairs if not sign]:
         raise ConfigError(f"{text!r}: {bad[0]!r} has no value; the form is name:argument=value,...")
     return {"name": name} | {key: literal(value) for key, _, value in pairs}

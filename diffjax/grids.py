@@ -2,7 +2,7 @@
 
 A grid has `steps + 1` times: `steps` from t_max to t_min, then 0, which stands for the data
 (sigma = 0). Any explicit array of decreasing times is a grid too; one that ends above 0 leaves its
-last noise level in the result.
+last noise level in the result, and an increasing one, from above 0, inverts an ODE.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from scipy import stats
 
 from diffjax.arrays import catalogue, float64
 from diffjax.sde import SDE, ends
@@ -19,21 +20,76 @@ Grid = Callable[[SDE, int], np.ndarray]
 
 def uniform(sde: SDE, steps: int) -> np.ndarray:
     """Equal steps in t; with t_min = 1/steps the discrete DDPM times (arXiv:2006.11239)."""
-    return _to_data(np.linspace(sde.t_max, sde.t_min, _positive(steps)))
+    return _between(sde, _shares(steps))
+
+
+def quadratic(sde: SDE, steps: int) -> np.ndarray:
+    """Equal steps in sqrt(t): more of them near the data (arXiv:2010.02502, app. D.2)."""
+    low, high = np.sqrt(sde.t_min), np.sqrt(sde.t_max)
+    return _to_data(sde, (high - (high - low) * _shares(steps)) ** 2)
+
+
+def cosine(sde: SDE, steps: int) -> np.ndarray:
+    """t_max - (t_max - t_min) sin^2(pi / 2 share): more steps near both ends."""
+    return _between(sde, np.sin(np.pi / 2 * _shares(steps)) ** 2)
+
+
+def beta(sde: SDE, steps: int, alpha: float = 0.6, beta: float = 0.6) -> np.ndarray:
+    """Quantiles of a beta distribution of t (arXiv:2407.12173): below 1, more near both ends."""
+    for name, value in (("alpha", alpha), ("beta", beta)):
+        if not 0 < value < np.inf:
+            raise ValueError(f"{name}={value}: needs 0 < {name} < inf")
+    return _between(sde, 1 - stats.beta.ppf(1 - _shares(steps), alpha, beta))
 
 
 def logsnr_uniform(sde: SDE, steps: int) -> np.ndarray:
-    """Equal steps in log-SNR (arXiv:2206.00927, sec. 3.4). Refuses an infinite log-SNR at t_max."""
-    lam_min, lam_max = ends(sde).lam[::-1]
-    if not np.isfinite(lam_min):
-        raise ValueError(
-            f"grid logsnr_uniform with {sde}: log-SNR is -inf at t_max={sde.t_max}; "
-            f"allowed: t_max < 1, or the grid uniform"
-        )
-    l = 2 * np.linspace(lam_min, lam_max, _positive(steps))
-    times = np.clip(float64(sde.inverse)(l), sde.t_min, sde.t_max)
-    times[0] = sde.t_max
-    return _to_data(times)
+    """Equal steps in log-SNR (arXiv:2206.00927, sec. 3.4), that is in log(sigma / alpha)."""
+    lam_max, lam_min = _finite("logsnr_uniform", sde)
+    return _at_lambda(sde, lam_min + (lam_max - lam_min) * _shares(steps))
+
+
+def exponential(
+    sde: SDE, steps: int, sigma_min: float = 0.0, sigma_max: float = np.inf
+) -> np.ndarray:
+    """Equal steps in log(sigma / alpha), between sigma_min and sigma_max or the ends of time."""
+    low, high = _range("exponential", sde, sigma_min, sigma_max)
+    return _at_lambda(sde, -np.log(high) + np.log(high / low) * _shares(steps))
+
+
+def karras(
+    sde: SDE, steps: int, rho: float = 7.0, sigma_min: float = 0.0, sigma_max: float = np.inf
+) -> np.ndarray:
+    """Equal steps in (sigma / alpha)^(1 / rho) (arXiv:2206.00364, eq. 5), as `exponential` else."""
+    if not 0 < rho < np.inf:
+        raise ValueError(f"rho={rho}: needs 0 < rho < inf")
+    low, high = (s ** (1 / rho) for s in _range("karras", sde, sigma_min, sigma_max))
+    return _at_lambda(sde, -rho * np.log(high - (high - low) * _shares(steps)))
+
+
+def explicit(sde: SDE, steps: int, times: tuple[float, ...] = ()) -> np.ndarray:
+    """These times; as many as `steps`, or one more that ends the grid (0 is put there
+    otherwise)."""
+    if len(times) not in (steps, steps + 1):
+        raise ValueError(f"times={times}: needs {steps} or {steps + 1} of them, for steps={steps}")
+    return np.array(times if len(times) > steps else (*times, 0.0))
+
+
+def linspace(sde: SDE, steps: int, total: int = 1000) -> np.ndarray:
+    """The discrete indices round(linspace(total - 1, 0, steps)); index k is t = (k + 1) / total."""
+    return _discrete(sde, np.round(np.linspace(total - 1, 0, _positive(steps))), total)
+
+
+def leading(sde: SDE, steps: int, total: int = 1000, offset: int = 0) -> np.ndarray:
+    """The indices 0, r, 2 r, ... with r = total // steps, plus `offset` (arXiv:2305.08891, tab.
+    2)."""
+    return _discrete(sde, np.arange(_positive(steps))[::-1] * (total // steps) + offset, total)
+
+
+def trailing(sde: SDE, steps: int, total: int = 1000) -> np.ndarray:
+    """The indices round(total - i total / steps) - 1: from pure noise (arXiv:2305.08891, tab.
+    2)."""
+    index = np.round(np.linspace(total, 0, _positive(steps) + 1)[:-1]) - 1
+    return _discrete(sde, index, total)
 
 
 def _positive(steps: int) -> int:
@@ -42,8 +98,75 @@ def _positive(steps: int) -> int:
     return steps
 
 
-def _to_data(times: np.ndarray) -> np.ndarray:
+def _shares(steps: int) -> np.ndarray:
+    """0, ..., 1 in equal steps: 0 stands for t_max."""
+    return np.linspace(0.0, 1.0, _positive(steps))
+
+
+def _between(sde: SDE, share: np.ndarray) -> np.ndarray:
+    return _to_data(sde, sde.t_max - (sde.t_max - sde.t_min) * share)
+
+
+def _at_lambda(sde: SDE, lam: np.ndarray) -> np.ndarray:
+    times, end = np.array(float64(sde.inverse)(2 * lam)), ends(sde)
+    times[np.isclose(lam, end.lam[0], rtol=1e-12)] = sde.t_min
+    times[np.isclose(lam, end.lam[1], rtol=1e-12)] = sde.t_max
+    return _to_data(sde, times)
+
+
+def _to_data(sde: SDE, times: np.ndarray) -> np.ndarray:
+    """Within [t_min, t_max], which rounding may leave, and 0 at the end."""
+    return np.append(np.clip(times, sde.t_min, sde.t_max), 0.0)
+
+
+def _discrete(sde: SDE, index: np.ndarray, total: int) -> np.ndarray:
+    times = (index + 1) / total
+    if len(times) > total:
+        raise ValueError(f"steps={len(times)}: needs at most total={total}")
+    if times[0] > sde.t_max or times[-1] < sde.t_min - 1e-12:
+        raise ValueError(
+            f"times from {times[0]:g} to {times[-1]:g}: beyond t_min={sde.t_min} .. "
+            f"t_max={sde.t_max} of {sde}"
+        )
     return np.append(times, 0.0)
 
 
-GRIDS = catalogue(uniform, logsnr_uniform)
+def _finite(name: str, sde: SDE) -> np.ndarray:
+    """log(alpha / sigma) at t_min and t_max."""
+    lam = ends(sde).lam
+    if not np.isfinite(lam[1]):
+        raise ValueError(
+            f"grid {name} with {sde}: log-SNR is -inf at t_max={sde.t_max}; allowed: t_max < 1, or "
+            f"the grids uniform, quadratic, cosine, beta, trailing"
+        )
+    return lam
+
+
+def _range(name: str, sde: SDE, low: float, high: float) -> tuple[float, float]:
+    """sigma / alpha from `low` to `high`, which must lie within the ends of time where given."""
+    least, most = np.exp(-ends(sde).lam)
+    if low and not least * (1 - 1e-6) <= low:
+        raise ValueError(f"sigma_min={low}: needs at least {least:g}, that of t_min={sde.t_min}")
+    if np.isfinite(high) and not high <= most * (1 + 1e-6):
+        raise ValueError(f"sigma_max={high}: needs at most {most:g}, that of t_max={sde.t_max}")
+    if not np.isfinite(high):
+        _finite(name, sde)
+    low, high = low or least, min(high, most)
+    if not low < high:
+        raise ValueError(f"sigma_min={low:g}: needs sigma_min < sigma_max={high:g}")
+    return low, high
+
+
+GRIDS = catalogue(
+    uniform,
+    quadratic,
+    cosine,
+    beta,
+    logsnr_uniform,
+    exponential,
+    karras,
+    explicit,
+    linspace,
+    leading,
+    trailing,
+)

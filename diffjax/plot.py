@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from diffjax.arrays import float64
+from diffjax.data.images import to_uint8
 from diffjax.sde import SDE, levels
 
 if TYPE_CHECKING:
@@ -103,6 +104,60 @@ def strips(rows: Sequence[np.ndarray], labels: Sequence[str], titles: Sequence[s
             axes.set(xticks=[], yticks=[])
     for axes, title in zip(panels[0], titles, strict=True):
         axes.set_title(title, fontsize=9)
+    return _drawn(figure)
+
+
+FRAMES = 10
+"""Columns of a drawn trajectory."""
+
+
+def trajectory(path: Path, x: np.ndarray, x0: np.ndarray, t: np.ndarray) -> None:
+    """x and the predicted x0 (R, N, ...) after some of the rows at t (R,), as a PNG."""
+    pick = np.unique(np.linspace(0, len(t) - 1, FRAMES).round().astype(int))
+    titles = [f"t = {t[i]:.3g}" for i in pick]
+    if x.ndim != 5:
+        save(
+            path,
+            grid(np.stack([_cloud(x[i], x0[i], s) for i, s in zip(pick, titles, strict=True)]), 5),
+        )
+        return
+    rows = [
+        np.stack([a[i], b[i]])
+        for i, (a, b) in enumerate(zip(*map(_sides, (x[pick], x0[pick])), strict=True))
+    ]
+    save(path, strips(rows, [f"x_t, x0 of {k}" for k in range(len(rows))], titles))
+
+
+def film(path: Path, x: np.ndarray, x0: np.ndarray, t: np.ndarray) -> None:
+    """All rows as an animation (GIF): x on the left, the predicted x0 on the right."""
+    from PIL import Image
+
+    if x.ndim != 5:
+        frames = [_cloud(a, b, f"t = {s:.3g}") for a, b, s in zip(x, x0, t, strict=True)]
+    else:
+        sides = (a.swapaxes(0, 1) for a in map(_sides, (x, x0)))
+        frames = [np.concatenate([grid(a), grid(b)], axis=1) for a, b in zip(*sides, strict=True)]
+    images = [Image.fromarray(f) for f in frames]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    times = [100] * (len(images) - 1) + [2000]
+    images[0].save(path, save_all=True, append_images=images[1:], duration=times, loop=0)
+
+
+def _sides(x: np.ndarray) -> np.ndarray:
+    """States (R, N, H, W, C) as uint8 (N, R, H, W, C), each in a visible range."""
+    scale = np.maximum(1, x.std(axis=(2, 3, 4), keepdims=True))
+    return to_uint8(x / scale).swapaxes(0, 1)
+
+
+def _cloud(x: np.ndarray, x0: np.ndarray, title: str) -> np.ndarray:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(3, 3), dpi=100)
+    axes = figure.add_subplot()
+    axes.scatter(*x[:, :2].T, s=6, label="x_t")
+    axes.scatter(*x0[:, :2].T, s=6, label="x0")
+    axes.set(xlim=(-3, 3), ylim=(-3, 3), title=title)
+    axes.legend(loc="upper right", fontsize=7)
     return _drawn(figure)
 
 

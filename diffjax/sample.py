@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from diffjax.training.step import TrainState
 
 
+TRACED = 6
+"""Samples whose trajectory is drawn."""
+
+
 def classes(text: str) -> list[int]:
     return [int(item) for item in text.split(",")]
 
@@ -38,6 +42,11 @@ def run() -> int:
         help=".png: one grid; .npz: uint8 arr_0 (N, H, W, C) and labels arr_1; else a folder of "
         "PNGs; may be repeated (WORKDIR/samples.png)",
     )
+    flags.add_argument(
+        "--trajectory",
+        type=Path,
+        help=".png or .gif: how the first samples come about, x_t and the predicted x0 by row",
+    )
     given = flags.parse_args()
     given.out = given.out or [given.workdir / "samples.png"]
 
@@ -46,6 +55,8 @@ def run() -> int:
     read_config(given.workdir)  # a wrong workdir is refused before any folder is made
     for path in given.out:
         check(path)
+    if given.trajectory:
+        check(given.trajectory, (".png", ".gif"))
     made = generate(given)
     for path in given.out:
         write(path, made)
@@ -109,7 +120,33 @@ def generate(given: argparse.Namespace) -> Made:
     rate = given.num / (time.monotonic() - began)
     print(f"compiled in {made.compile_seconds:.1f} s, then {rate:.1f} images/s")
     x = np.concatenate(parts)
+    if given.__dict__.get("trajectory"):
+        trajectory(given, experiment, denoise, plan, label)
     return Made(to_uint8(x) if x.ndim == 4 else x, label, protocol)
+
+
+def trajectory(
+    given: argparse.Namespace, experiment: Experiment, denoise: Any, plan: Any, label: Any
+) -> None:
+    """Draw the first samples after each row: x_t and the predicted x0."""
+    import jax.numpy as jnp
+    import numpy as np
+
+    from diffjax import plot
+    from diffjax.arrays import stream
+    from diffjax.samplers.generate import generate
+
+    num = min(given.num, TRACED)
+    cond = {} if label is None else {"label": jnp.asarray(label[:num])}
+    key, index = stream(given.seed, "sample"), jnp.arange(num)
+    path = generate(denoise, plan, key, index, cond, shape=experiment.shape, path=True).path
+    x, x0 = (np.asarray(a) for a in path)
+    draw = plot.film if given.trajectory.suffix == ".gif" else plot.trajectory
+    try:
+        draw(given.trajectory, x, x0, plan.table.t)
+    except OSError as error:
+        raise ConfigError(f"{given.trajectory}: cannot be written ({error.strerror})") from error
+    print(f"wrote {given.trajectory}")
 
 
 def labels(asked: list[int] | None, num: int, experiment: Experiment) -> np.ndarray | None:
@@ -136,10 +173,11 @@ def sampling(base: Config, given: argparse.Namespace) -> dict[str, Any]:
     return {**base, "sampling": {**base.get("sampling", {}), **replaced}}
 
 
-def check(path: Path) -> None:
+def check(path: Path, endings: tuple[str, ...] = (".png", ".npz", "")) -> None:
     """Refuse a file that `write` cannot make, before the work is done."""
-    if path.suffix not in (".png", ".npz", ""):
-        raise ConfigError(f"--out={path}: known endings: .png, .npz, or none for a folder of PNGs")
+    if path.suffix not in endings:
+        shown = ", ".join(e or "none for a folder of PNGs" for e in endings)
+        raise ConfigError(f"{path}: known endings: {shown}")
     folder = path.parent if path.suffix else path
     try:
         folder.mkdir(parents=True, exist_ok=True)

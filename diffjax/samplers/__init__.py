@@ -1,34 +1,94 @@
 """Samplers: each writes a table (`table.py`); one file per family; the catalogue is here."""
 
 from diffjax.arrays import catalogue
-from diffjax.samplers.first_order import ancestral, ddim
-from diffjax.samplers.runge_kutta import heun
-from diffjax.samplers.table import (
-    Row,
-    Sampler,
-    Table,
-    initial,
-    moments,
-    sample,
-    sampler,
-    table,
-    unroll,
+from diffjax.samplers.first_order import (
+    ancestral,
+    ancestral_learned,
+    ancestral_optimal,
+    ancestral_upper,
+    consistency,
+    ddim,
+    ddim_sde,
+    ddim_variance,
+    euler_maruyama,
+    reverse_diffusion,
 )
+from diffjax.samplers.multistep import (
+    ab_angle,
+    ab_logsnr,
+    deis,
+    dpmpp_2m,
+    dpmpp_3m,
+    ipndm,
+    lms,
+    pndm,
+    unipc,
+)
+from diffjax.samplers.run import Result, check, initial, run, sample
+from diffjax.samplers.runge_kutta import (
+    dpm_solver_1,
+    dpm_solver_2,
+    dpm_solver_3,
+    dpmpp_2s,
+    euler_angle,
+    euler_logsnr,
+    euler_t,
+    heun,
+    heun_t,
+    midpoint,
+    midpoint_t,
+    rk4,
+    rk4_t,
+)
+from diffjax.samplers.table import Combination, Program, Sampler, Table, moments, sampler, unroll
 
-SAMPLERS = catalogue(ddim, ancestral, heun)
+SAMPLERS = catalogue(
+    ddim,
+    ddim_variance,
+    ddim_sde,
+    ancestral,
+    ancestral_upper,
+    ancestral_learned,
+    ancestral_optimal,
+    consistency,
+    euler_maruyama,
+    reverse_diffusion,
+    euler_t,
+    euler_logsnr,
+    euler_angle,
+    heun,
+    heun_t,
+    midpoint,
+    midpoint_t,
+    rk4,
+    rk4_t,
+    dpm_solver_1,
+    dpm_solver_2,
+    dpm_solver_3,
+    dpmpp_2s,
+    lms,
+    deis,
+    ab_logsnr,
+    ab_angle,
+    ipndm,
+    pndm,
+    dpmpp_2m,
+    dpmpp_3m,
+    unipc,
+)
 
 __all__ = [
     "SAMPLERS",
-    "Row",
+    "Combination",
+    "Program",
+    "Result",
     "Sampler",
     "Table",
-    "ancestral",
-    "ddim",
-    "heun",
+    "check",
     "initial",
     "moments",
+    "run",
     "sample",
     "sampler",
-    "table",
     "unroll",
 ]

@@ -1,53 +1,203 @@
-"""First-order samplers: the one-step kernel of DDIM and DDPM."""
+"""First-order samplers: one kernel, x_s = alpha_s x0 + sigma_s (sqrt(1 - kappa) eps + sqrt(kappa)
+z).
+
+With h = lambda_s - lambda_t, kappa = 0 is the probability-flow ODE, kappa = 1 - exp(-2h) the
+posterior q(x_s | x_t, x0) at the predicted x0, kappa = 1 forgets the noise that was there. Between
+0 and the posterior `eta` has three published meanings, here under three names: `ddim`,
+`ddim_variance` and `ddim_sde`. They agree at eta = 0 and 1; only with the last do two half steps
+make one step.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
 
-from diffjax.samplers.table import Row, Table, sampler, table
-from diffjax.sde import SDE, levels
+from diffjax.arrays import float64
+from diffjax.samplers.table import Program, Table, X, Z, sampler
+from diffjax.sde import SDE, Levels, levels
+
+
+def _kernel(sde: SDE, times: np.ndarray, kappa: Callable[[float], float]) -> Table:
+    """The kernel with kappa a function of h.
+
+    Written in x and x0, so a step from alpha = 0 and the step to sigma = 0 are rows like any other.
+    """
+    at, p = levels(sde, times), Program()
+    for t, s in pairwise(range(len(times))):
+        k = kappa(at.lam[s] - at.lam[t])
+        y = p.network(at.t[t])
+        keep = at.sigma[s] * np.sqrt(1 - k) / at.sigma[t]
+        noise = at.sigma[s] * np.sqrt(k)
+        p.step(keep * X + (at.alpha[s] - keep * at.alpha[t]) * y + (noise * Z if noise else {}))
+    return p.table()
 
 
 @sampler(order=1)
 def ddim(sde: SDE, times: np.ndarray, eta: float = 0.0) -> Table:
-    """x_s = alpha_s x0 + sigma_s (sqrt(1 - kappa) eps + sqrt(kappa) z) (arXiv:2010.02502, eq. 12).
+    """kappa = eta^2 (1 - exp(-2h)): DDIM's eta (arXiv:2010.02502, eq. 12 and 16).
 
-    kappa = eta^2 (1 - exp(-2h)), h = lambda_s - lambda_t: the paper's meaning of eta. eta = 0 is
-    the probability-flow ODE, eta = 1 is `ancestral`. The sum is written in x and x0, so a step
-    from alpha = 0 and the step to sigma = 0 are rows like any other.
+    eta = 0 is the exponential Euler method for the probability-flow ODE, known as DPM-Solver-1 and
+    as Euler's method in sigma; eta = 1 is `ancestral`.
     """
-    if not 0 <= eta <= 1:
-        raise ValueError(f"eta={eta}: needs 0 <= eta <= 1")
-    at, rows = levels(sde, times), []
+    _unit(eta=eta)
+    return _kernel(sde, times, lambda h: -(eta**2) * np.expm1(-2 * h) if eta else 0.0)
+
+
+@sampler(order=1)
+def ddim_variance(sde: SDE, times: np.ndarray, eta: float = 0.5) -> Table:
+    """kappa = eta (1 - exp(-2h)): eta multiplies the variance of the noise, not its deviation."""
+    _unit(eta=eta)
+    return _kernel(sde, times, lambda h: -eta * np.expm1(-2 * h) if eta else 0.0)
+
+
+@sampler(order=1)
+def ddim_sde(sde: SDE, times: np.ndarray, eta: float = 1.0) -> Table:
+    """kappa = 1 - exp(-2 eta h): the reverse SDE with noise sqrt(eta) g dw, solved exactly for a
+    constant x0 (arXiv:2309.05019, with tau^2 = eta). eta may exceed 1."""
+    if not 0 <= eta < np.inf:
+        raise ValueError(f"eta={eta}: needs 0 <= eta < inf")
+    return _kernel(sde, times, lambda h: -np.expm1(-2 * eta * h) if eta else 0.0)
+
+
+@sampler(order=0)
+def consistency(sde: SDE, times: np.ndarray) -> Table:
+    """kappa = 1: x_s = alpha_s x0 + sigma_s z, as consistency models step (arXiv:2303.01469, Alg.
+    1).
+
+    For a network that maps to the data in one pass; for a denoiser the law does not converge to
+    that of the data.
+    """
+    return _kernel(sde, times, lambda h: 1.0)
+
+
+def _posterior(sde: SDE, times: np.ndarray, log_var: Callable[[Levels, int, int], tuple]) -> Table:
+    """Mean of q(x_s | x_t, x0) at the predicted x0, and noise with a variance of one's choice.
+
+    log_var: (at, t, s) -> log-variance, and the `spread` of its deviation. With a = alpha_t /
+    alpha_s and v = sigma_t^2 - a^2 sigma_s^2 the mean is (a sigma_s^2 x + alpha_s v x0) /
+    sigma_t^2.
+    """
+    at, p = levels(sde, times), Program()
     for t, s in pairwise(range(len(times))):
-        kappa = -(eta**2) * np.expm1(-2 * (at.lam[s] - at.lam[t]))
-        keep = at.sigma[s] * np.sqrt(1 - kappa) / at.sigma[t]
-        update = {
-            "x": keep,
-            "y": at.alpha[s] - keep * at.alpha[t],
-            "z": at.sigma[s] * np.sqrt(kappa),
-        }
-        rows.append(Row(at.t[t], {"x": 1.0}, update))
-    return table(rows)
+        y = p.network(at.t[t])
+        if at.sigma[s] == 0:
+            p.step(at.alpha[s] * y)
+            continue
+        share = -np.expm1(-2 * (at.lam[s] - at.lam[t]))  # v / sigma_t^2
+        a = at.alpha[t] / at.alpha[s]
+        keep = a * (at.sigma[s] / at.sigma[t]) ** 2
+        log, spread = log_var(at, t, s)
+        p.step(keep * X + at.alpha[s] * share * y + np.exp(log / 2) * Z, spread)
+    return p.table()
+
+
+def _small(at: Levels, t: int, s: int) -> float:
+    """Log-variance of the posterior, sigma_s^2 (1 - exp(-2h))."""
+    return np.log(at.sigma[s] ** 2 * -np.expm1(-2 * (at.lam[s] - at.lam[t])))
+
+
+def _large(at: Levels, t: int, s: int) -> float:
+    """Log-variance of x_t given x_s, in VP beta: sigma_t^2 (1 - exp(-2h))."""
+    return np.log(at.sigma[t] ** 2 * -np.expm1(-2 * (at.lam[s] - at.lam[t])))
 
 
 @sampler(order=1)
 def ancestral(sde: SDE, times: np.ndarray) -> Table:
-    """x_s from the posterior q(x_s | x_t, x0) at the predicted x0 (arXiv:2006.11239, eq. 6, 7).
+    """x_s from the posterior q(x_s | x_t, x0) at the predicted x0 (arXiv:2006.11239, eq. 6, 7)."""
+    return _posterior(sde, times, lambda *step: (_small(*step), 0.0))
 
-    With a = alpha_t / alpha_s and v = sigma_t^2 - a^2 sigma_s^2: mean (a sigma_s^2 x +
-    alpha_s v x0) / sigma_t^2, variance v sigma_s^2 / sigma_t^2. Any frame; DDPM's sampler in VP.
+
+@sampler(order=1, straight=False)
+def ancestral_upper(sde: SDE, times: np.ndarray) -> Table:
+    """DDPM's larger variance, beta in VP (arXiv:2006.11239, sec. 3.2): right for N(0, I) data."""
+    return _posterior(sde, times, lambda *step: (_large(*step), 0.0))
+
+
+@sampler(order=1, straight=False)
+def ancestral_learned(sde: SDE, times: np.ndarray) -> Table:
+    """The variance between both that the network's second output says (arXiv:2102.09672, eq.
+    15)."""
+
+    def log_var(at: Levels, t: int, s: int) -> tuple[float, float]:
+        small, large = _small(at, t, s), _large(at, t, s)
+        return (small + large) / 2, (large - small) / 4
+
+    return _posterior(sde, times, log_var)
+
+
+@sampler(order=1, straight=False)
+def ancestral_optimal(sde: SDE, times: np.ndarray, data_var: float = 1.0) -> Table:
+    """The variance with the smallest KL divergence (arXiv:2201.06503, thm. 1), for data of variance
+    data_var per dimension: exact marginals on Gaussian data of that variance."""
+    if not 0 <= data_var < np.inf:
+        raise ValueError(f"data_var={data_var}: needs 0 <= data_var < inf")
+
+    def log_var(at: Levels, t: int, s: int) -> tuple[float, float]:
+        given_x = data_var * at.sigma[t] ** 2 / (at.alpha[t] ** 2 * data_var + at.sigma[t] ** 2)
+        pull = at.alpha[s] * -np.expm1(-2 * (at.lam[s] - at.lam[t]))
+        return np.log(np.exp(_small(at, t, s)) + pull**2 * given_x), 0.0
+
+    return _posterior(sde, times, log_var)
+
+
+@sampler(order=1, straight=False)
+def euler_maruyama(sde: SDE, times: np.ndarray, chi: float = 1.0) -> Table:
+    """Euler-Maruyama in t on the reverse process with noise chi g dw (arXiv:2011.13456, eq. 6).
+
+    chi = 1 is the reverse SDE, chi = 0 the probability-flow ODE. Drift (f + (1 + chi^2) g^2 / (2
+    sigma^2)) x - (1 + chi^2) g^2 alpha / (2 sigma^2) x0.
     """
-    at, rows = levels(sde, times), []
+    if not 0 <= chi < np.inf:
+        raise ValueError(f"chi={chi}: needs 0 <= chi < inf")
+    at, p = levels(sde, times), Program()
+    _finite("euler_maruyama", sde, at)
+    inner = times[times > 0]
+    f, _ = float64(sde.rates)(inner)
+    g2 = float64(sde.diffusion)(inner) ** 2
     for t, s in pairwise(range(len(times))):
-        a = at.alpha[t] / at.alpha[s]
-        v = at.sigma[t] ** 2 - a**2 * at.sigma[s] ** 2
-        update = {
-            "x": a * at.sigma[s] ** 2 / at.sigma[t] ** 2,
-            "y": at.alpha[s] * v / at.sigma[t] ** 2,
-            "z": np.sqrt(v) * at.sigma[s] / at.sigma[t],
-        }
-        rows.append(Row(at.t[t], {"x": 1.0}, update))
-    return table(rows)
+        y = p.network(at.t[t])
+        if at.sigma[s] == 0:
+            p.step(at.alpha[s] * y)
+            continue
+        step, pull = at.t[s] - at.t[t], (1 + chi**2) / 2 * g2[t] / at.sigma[t] ** 2
+        noise = chi * np.sqrt(g2[t] * abs(step))
+        p.step(
+            (1 + step * (f[t] + pull)) * X
+            - step * pull * at.alpha[t] * y
+            + (noise * Z if noise else {})
+        )
+    return p.table()
+
+
+@sampler(order=1, straight=False)
+def reverse_diffusion(sde: SDE, times: np.ndarray) -> Table:
+    """The forward step x_t = a x_s + b z, reversed: (2 - a) x + b^2 score + b z (arXiv:2011.13456,
+    app. E)."""
+    at, p = levels(sde, times), Program()
+    _finite("reverse_diffusion", sde, at)
+    for t, s in pairwise(range(len(times))):
+        y = p.network(at.t[t])
+        if at.sigma[s] == 0:
+            p.step(at.alpha[s] * y)
+            continue
+        a, share = at.alpha[t] / at.alpha[s], -np.expm1(-2 * (at.lam[s] - at.lam[t]))
+        # b^2 score = -(b / sigma_t)^2 (x - alpha_t x0), and share = (b / sigma_t)^2
+        p.step((2 - a - share) * X + share * at.alpha[t] * y + at.sigma[t] * np.sqrt(share) * Z)
+    return p.table()
+
+
+def _finite(name: str, sde: SDE, at: Levels) -> None:
+    if not at.alpha[0] > 0:
+        raise ValueError(
+            f"{name} from t={at.t[0]:g} of {sde}: alpha is 0 there and the drift is infinite; "
+            f"allowed: t_max < 1 in the sde, or the samplers ddim, ancestral"
+        )
+
+
+def _unit(**settings: float) -> None:
+    for name, value in settings.items():
+        if not 0 <= value <= 1:
+            raise ValueError(f"{name}={value}: needs 0 <= {name} <= 1")

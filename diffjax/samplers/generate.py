@@ -10,12 +10,13 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Int, Key
 
 from diffjax.arrays import Cond, keys_at, stream
 from diffjax.denoiser import Denoise
 from diffjax.guidance import Guidance
-from diffjax.samplers.table import Table, initial, sample
+from diffjax.samplers.run import Result, check, initial, run
+from diffjax.samplers.table import Table
 
 
 @jax.tree_util.register_dataclass
@@ -36,7 +37,7 @@ class Plan:
         return sum(self.guidance.passes(float(w)) for w in self.table.weight)
 
 
-@functools.partial(jax.jit, static_argnames="shape")
+@functools.partial(jax.jit, static_argnames=("shape", "path"))
 def generate(
     denoise: Denoise,
     plan: Plan,
@@ -45,16 +46,18 @@ def generate(
     cond: Cond,
     *,
     shape: tuple[int, ...],
-) -> Float[Array, "b *d"]:
+    path: bool = False,
+) -> Result:
     """Samples number `index` of the stream `key`, (B, *shape): prior and all rows, one program."""
     x, keys = initial(denoise.sde, keys_at(key, index), shape)
-    return sample(denoise, plan.table, x, keys, cond=cond, guidance=plan.guidance)
+    return run(denoise, plan.table, x, keys, cond=cond, guidance=plan.guidance, path=path)
 
 
 class Generation:
     """Samples 0, ..., num - 1 of the run `seed`, in batches, by one program compiled beforehand.
 
     label: (num,) class of each sample, or None. Iterating yields float32 arrays (B, *shape).
+    Raises FloatingPointError where the network's output is not finite.
     """
 
     def __init__(
@@ -82,5 +85,6 @@ class Generation:
 
     def __iter__(self) -> Iterator[np.ndarray]:
         for start in range(0, self._num, self._size):
-            x = self._run(self._denoise, self._plan, self._key, *self._arguments(start))
-            yield np.asarray(x)[: self._num - start]
+            made = self._run(self._denoise, self._plan, self._key, *self._arguments(start))
+            check(made.bad, self._plan.table)
+            yield np.asarray(made.x)[: self._num - start]

@@ -1,42 +1,265 @@
-"""Runge-Kutta methods for the probability-flow ODE in rho = sigma / alpha."""
+"""One-step methods of higher order for the probability-flow ODE.
+
+Explicit Runge-Kutta methods on dX/dw = A X + B y, where a chart says what X = x / scale, w and y
+are; and the exponential ones of DPM-Solver, which integrate the linear part exactly. The step to
+sigma = 0 is one row, x0, which costs one order there.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import numpy as np
 
-from diffjax.samplers.table import Row, Table, sampler, table
-from diffjax.sde import SDE, levels
+from diffjax.arrays import float64
+from diffjax.samplers.table import (
+    NOTHING,
+    Combination,
+    Program,
+    Read,
+    Table,
+    X,
+    eps,
+    sampler,
+    x0,
+)
+from diffjax.sde import SDE, Levels, levels
+
+Chart = Callable[[SDE, Levels], tuple[np.ndarray, ...]]
+"""(w, scale, A, B) at some levels."""
+EULER = ((),)
+MIDPOINT = ((), (1 / 2,))
+HEUN = ((), (1.0,))
+CLASSIC = ((), (1 / 2,), (0, 1 / 2), (0, 0, 1.0))
+"""Stages of explicit methods: row j is a_j1 .. a_j,j-1; it stands at c_j, their sum."""
 
 
-@sampler(order=2)
-def heun(sde: SDE, times: np.ndarray) -> Table:
-    """Heun's method on d(x / alpha) / d rho = (x / alpha - x0) / rho (arXiv:2206.00364, Alg. 1).
+def in_rho(sde: SDE, at: Levels) -> tuple[np.ndarray, ...]:
+    """d(x / alpha) / d rho = eps, rho = sigma / alpha (arXiv:2206.00364, eq. 4)."""
+    return at.sigma / at.alpha, at.alpha, 0 * at.t, 1 + 0 * at.t
 
-    Two rows per step; one, Euler's, for the step to sigma = 0. In any frame; refuses alpha = 0,
-    where rho is infinite.
-    """
-    at, rows = levels(sde, times), []
-    if not at.alpha[0] > 0:
+
+def in_logsnr(sde: SDE, at: Levels) -> tuple[np.ndarray, ...]:
+    """d(x / alpha) / d lambda = -rho eps."""
+    return at.lam, at.alpha, 0 * at.t, -at.sigma / at.alpha
+
+
+def in_t(sde: SDE, at: Levels) -> tuple[np.ndarray, ...]:
+    """dx / dt = (sigma' / sigma) x + (alpha' - alpha sigma' / sigma) x0."""
+    dalpha, dsigma = float64(sde.slopes)(at.t)
+    a = dsigma / at.sigma
+    return at.t, 1 + 0 * at.t, a, dalpha - at.alpha * a
+
+
+def in_angle(sde: SDE, at: Levels) -> tuple[np.ndarray, ...]:
+    """dX / d phi = cot(phi) X - x0 / sin(phi), tan(phi) = sigma / alpha, X = x / sqrt(alpha^2 +
+    sigma^2): its right side is v (arXiv:2202.00512, app. D)."""
+    r = np.hypot(at.alpha, at.sigma)
+    return np.arctan2(at.sigma, at.alpha), r, at.alpha / at.sigma, -r / at.sigma
+
+
+def _runge_kutta(
+    sde: SDE,
+    times: np.ndarray,
+    chart: Chart,
+    between: Callable[[SDE, np.ndarray], np.ndarray],
+    stages: Sequence[Sequence[float]],
+    weights: Sequence[float],
+    read: Read,
+) -> Table:
+    """An explicit method. between: times at values of w; weights: of the stages, b_j."""
+    at, p = levels(sde, times), Program(read)
+    inner = levels(sde, times[times > 0])
+    w, scale_at, _, slope = chart(sde, inner)
+    if not (np.isfinite(w).all() and np.isfinite(slope).all()):
         raise ValueError(
-            f"heun from t={times[0]:g} of {sde}: alpha is 0 there, and rho = sigma / alpha is "
-            f"infinite; allowed: t_max < 1 in the sde, or the samplers ddim, ancestral"
+            f"times from t={times[0]:g} of {sde}: alpha is 0 there and this method has no finite "
+            f"step; allowed: t_max < 1, or the samplers ddim, ancestral, heun_t"
         )
+    nodes, steps = np.array([sum(row) for row in stages]), np.diff(w)
+    here = between(sde, w[:-1, None] + steps[:, None] * nodes)  # (steps, stages)
+    here[:, nodes == 0], here[:, nodes == 1] = inner.t[:-1, None], inner.t[1:, None]
+    charts = chart(sde, levels(sde, here.ravel()))
+    scale, a, b = (part.reshape(here.shape) for part in charts[1:])
+    for i in range(len(times) - 1):
+        if at.sigma[i + 1] == 0:
+            p.step(_to_data(at, i, i + 1, p.network(at.t[i]), read))
+            break
+        start, slopes = X / scale_at[i], []
+        for j, row in enumerate(stages):
+            state = start + _sum(zip(row, slopes, strict=True), steps[i])
+            y = p.network(here[i, j], scale[i, j] * state)
+            slopes.append(a[i, j] * state + b[i, j] * y)
+        p.step(scale_at[i + 1] * (start + _sum(zip(weights, slopes, strict=True), steps[i])))
+    return p.table()
+
+
+def _sum(terms: object, factor: float) -> Combination:
+    total = NOTHING
+    for weight, slope in terms:  # type: ignore[attr-defined]
+        if weight:
+            total = total + (factor * weight) * slope
+    return total
+
+
+def _to_data(at: Levels, t: int, s: int, y: Combination, read: Read) -> Combination:
+    """The step to sigma = 0: alpha_s times the view x0."""
+    if read is x0:
+        return at.alpha[s] * y
+    return (at.alpha[s] / at.alpha[t]) * (X - at.sigma[t] * y)
+
+
+def _by_lambda(sde: SDE, lam: np.ndarray) -> np.ndarray:
+    """Times at log(alpha / sigma) = lam."""
+    return np.array(float64(sde.inverse)(2 * lam))
+
+
+def _by_rho(sde: SDE, rho: np.ndarray) -> np.ndarray:
+    return _by_lambda(sde, -np.log(rho))
+
+
+def _by_t(sde: SDE, t: np.ndarray) -> np.ndarray:
+    return np.array(t)
+
+
+def _by_angle(sde: SDE, phi: np.ndarray) -> np.ndarray:
+    return _by_lambda(sde, -np.log(np.tan(phi)))
+
+
+@sampler(order=1, straight=False)
+def euler_t(sde: SDE, times: np.ndarray) -> Table:
+    """Euler's method in t; in Flow it is `ddim` (arXiv:2209.03003)."""
+    return _runge_kutta(sde, times, in_t, _by_t, EULER, (1.0,), x0)
+
+
+@sampler(order=1, straight=False)
+def euler_logsnr(sde: SDE, times: np.ndarray) -> Table:
+    """Euler's method in lambda. (In sigma / alpha it is `ddim`.)"""
+    return _runge_kutta(sde, times, in_logsnr, _by_lambda, EULER, (1.0,), eps)
+
+
+@sampler(order=1, straight=False)
+def euler_angle(sde: SDE, times: np.ndarray) -> Table:
+    """Euler's method in phi = atan(sigma / alpha), on v (arXiv:2410.11081): exact on N(0, I)
+    data."""
+    return _runge_kutta(sde, times, in_angle, _by_angle, EULER, (1.0,), x0)
+
+
+@sampler(order=2, passes=2)
+def heun(sde: SDE, times: np.ndarray) -> Table:
+    """Heun's method in rho = sigma / alpha (arXiv:2206.00364, Alg. 1)."""
+    return _runge_kutta(sde, times, in_rho, _by_rho, HEUN, (0.5, 0.5), eps)
+
+
+@sampler(order=2, passes=2, straight=False)
+def heun_t(sde: SDE, times: np.ndarray) -> Table:
+    """Heun's method in t."""
+    return _runge_kutta(sde, times, in_t, _by_t, HEUN, (0.5, 0.5), x0)
+
+
+@sampler(order=2, passes=2)
+def midpoint(sde: SDE, times: np.ndarray) -> Table:
+    """The midpoint method in rho."""
+    return _runge_kutta(sde, times, in_rho, _by_rho, MIDPOINT, (0.0, 1.0), eps)
+
+
+@sampler(order=2, passes=2, straight=False)
+def midpoint_t(sde: SDE, times: np.ndarray) -> Table:
+    """The midpoint method in t."""
+    return _runge_kutta(sde, times, in_t, _by_t, MIDPOINT, (0.0, 1.0), x0)
+
+
+@sampler(order=4, passes=4)
+def rk4(sde: SDE, times: np.ndarray) -> Table:
+    """The classic fourth-order method in rho."""
+    return _runge_kutta(sde, times, in_rho, _by_rho, CLASSIC, (1 / 6, 1 / 3, 1 / 3, 1 / 6), eps)
+
+
+@sampler(order=4, passes=4, straight=False)
+def rk4_t(sde: SDE, times: np.ndarray) -> Table:
+    """The classic fourth-order method in t."""
+    return _runge_kutta(sde, times, in_t, _by_t, CLASSIC, (1 / 6, 1 / 3, 1 / 3, 1 / 6), x0)
+
+
+def _exponential(
+    sde: SDE, times: np.ndarray, nodes: Sequence[float], read: Read, constant: bool = False
+) -> Table:
+    """Singlestep methods of DPM-Solver: stages at lambda_t + r h, r in `nodes`, after that at t.
+
+    Each stage, and the step itself, is `_advance` with the first output and the slope that the
+    latest one gives; `constant`: the step takes the latest output alone.
+    """
+    at, p = levels(sde, times), Program(read)
+    inner = at.lam[times > 0]
+    stages = [levels(sde, _by_lambda(sde, inner[:-1] + r * np.diff(inner))) for r in nodes]
     for t, s in pairwise(range(len(times))):
-        rho_t, rho_s = at.sigma[t] / at.alpha[t], at.sigma[s] / at.alpha[s]
-        ratio, scale = rho_s / rho_t, at.alpha[s] / at.alpha[t]
-        euler = {"x": scale * ratio, "y": at.alpha[s] * (1 - ratio)}
+        y = p.network(at.t[t])
         if at.sigma[s] == 0:
-            rows.append(Row(at.t[t], {"x": 1.0}, euler))
+            p.step(_to_data(at, t, s, y, read))
             continue
-        rows.append(Row(at.t[t], {"x": 1.0}, {"x": 1.0}))
-        # d = (x/alpha_t - m1) / rho_t and d' = (u/alpha_s - y) / rho_s, averaged.
-        half = (rho_s - rho_t) / 2
-        mean = {
-            "x": scale * (1 + half / rho_t) + half / rho_s * euler["x"],
-            "m1": -at.alpha[s] * half / rho_t + half / rho_s * euler["y"],
-            "y": -at.alpha[s] * half / rho_s,
-        }
-        rows.append(Row(at.t[s], {"x": euler["x"], "m1": euler["y"]}, mean, push=False))
-    return table(rows)
+        latest, seen = None, 0.0
+        if not np.isfinite(at.lam[t]):
+            raise ValueError(
+                f"times from t={times[0]:g} of {sde}: alpha is 0 there and this method has no "
+                f"finite step; allowed: t_max < 1, or the samplers ddim, ancestral, heun_t"
+            )
+        for r, stage in zip(nodes, stages, strict=True):
+            slope = NOTHING if latest is None else (latest - y) / seen
+            latest = p.network(stage.t[t], _advance((at, t), (stage, t), y, slope, r, read))
+            seen = r
+        if latest is not None and constant:
+            p.step(_advance((at, t), (at, s), latest, NOTHING, 1.0, read))
+            continue
+        slope = NOTHING if latest is None else (latest - y) / seen
+        p.step(_advance((at, t), (at, s), y, slope, 1.0, read))
+    return p.table()
+
+
+def _advance(
+    start: tuple[Levels, int],
+    end: tuple[Levels, int],
+    y: Combination,
+    slope: Combination,
+    r: float,
+    read: Read,
+) -> Combination:
+    """The exact step of length r h for an output y + slope (lambda - lambda_t) / h.
+
+    For x0: (sigma_s / sigma_t) x + alpha_s int exp(-(lambda_s - lambda)) x0 d lambda; for eps:
+    (alpha_s / alpha_t) x - sigma_s int exp(lambda_s - lambda) eps d lambda.
+    """
+    (at, t), (to, s) = start, end
+    k = to.lam[s] - at.lam[t]  # r h
+    if read is x0:
+        psi1 = -np.expm1(-k)
+        psi2 = 1 - psi1 / k
+        return (to.sigma[s] / at.sigma[t]) * X + to.alpha[s] * (psi1 * y + (r * psi2) * slope)
+    phi1 = np.expm1(k)
+    phi2 = phi1 / k - 1
+    return (to.alpha[s] / at.alpha[t]) * X - to.sigma[s] * (phi1 * y + (r * phi2) * slope)
+
+
+@sampler(order=1)
+def dpm_solver_1(sde: SDE, times: np.ndarray) -> Table:
+    """DPM-Solver-1, in eps (arXiv:2206.00927, eq. 3.7): `ddim` as a function of eps."""
+    return _exponential(sde, times, (), eps)
+
+
+@sampler(order=2, passes=2)
+def dpm_solver_2(sde: SDE, times: np.ndarray) -> Table:
+    """DPM-Solver-2 with r = 1/2: the middle in lambda, and its eps for the whole step
+    (arXiv:2206.00927, Alg. 1)."""
+    return _exponential(sde, times, (1 / 2,), eps, constant=True)
+
+
+@sampler(order=3, passes=3)
+def dpm_solver_3(sde: SDE, times: np.ndarray) -> Table:
+    """DPM-Solver-3 with r = 1/3, 2/3 (arXiv:2206.00927, Alg. 2)."""
+    return _exponential(sde, times, (1 / 3, 2 / 3), eps)
+
+
+@sampler(order=2, passes=2)
+def dpmpp_2s(sde: SDE, times: np.ndarray) -> Table:
+    """DPM-Solver++(2S) with r = 1/2, in x0 (arXiv:2211.01095, Alg. 1)."""
+    return _exponential(sde, times, (1 / 2,), x0, constant=True)

@@ -132,7 +132,7 @@ def picture(experiment: Experiment, layout: Layout, state: TrainState) -> np.nda
     denoise = e.denoiser(state)
     plan, key = jax.device_put((e.plan(denoise.sde), key), layout.everywhere)
     made = generate(denoise, plan, key, index, cond, shape=e.shape)
-    x = np.asarray(made)
+    x = np.asarray(made.x)
     return plot.samples(to_uint8(x) if x.ndim == 4 else x, label)
 
 

@@ -1,0 +1,320 @@
+"""Multistep methods: outputs of earlier rows stand in for derivatives.
+
+Over a step the exact solution is a linear part and an integral of the output alone
+(arXiv:2206.00927, prop. 3.1; arXiv:2211.01095, prop. 4.1; with noise arXiv:2309.05019, prop. 4.1):
+
+    x_s = (alpha_s / alpha_t) x_t - sigma_s int exp(lambda_s - lambda) eps d lambda
+    x_s = (sigma_s / sigma_t) e^(-eta h) x_t + alpha_s int (1 + eta) e^(-(1 + eta) (lambda_s -
+          lambda)) x0 d lambda + sigma_s sqrt(1 - exp(-2 eta h)) z
+
+A method replaces the output by the polynomial through the latest ones in some variable and
+integrates that. History begins empty: the first steps are of lower order. The step to sigma = 0 is
+x0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from diffjax.arrays import float64
+from diffjax.samplers.table import (
+    NOTHING,
+    Combination,
+    Program,
+    Read,
+    Table,
+    X,
+    Z,
+    eps,
+    sampler,
+    x0,
+)
+from diffjax.sde import SDE, Levels, levels
+
+Variable = Callable[[SDE, np.ndarray], np.ndarray]
+"""(sde, lambda) -> the variable in which outputs are interpolated."""
+Rule = Callable[[np.ndarray, float], np.ndarray]
+"""(lambda of the outputs, newest first, and of s) -> their weights, in units of the constant's."""
+FIELDS = ("t", "alpha", "sigma", "lam")
+NODES, QUADRATURE = np.polynomial.legendre.leggauss(40)
+
+
+def by_logsnr(sde: SDE, lam: np.ndarray) -> np.ndarray:
+    """lambda = log(alpha / sigma)."""
+    return lam
+
+
+def by_rho(sde: SDE, lam: np.ndarray) -> np.ndarray:
+    """rho = sigma / alpha."""
+    return np.exp(-lam)
+
+
+def by_angle(sde: SDE, lam: np.ndarray) -> np.ndarray:
+    """phi = atan(sigma / alpha)."""
+    return np.arctan(np.exp(-lam))
+
+
+def by_t(sde: SDE, lam: np.ndarray) -> np.ndarray:
+    """t."""
+    return np.array(float64(sde.inverse)(2 * lam))
+
+
+class Step:
+    """The step from times[i] to the next one: its linear part, and the weights of outputs."""
+
+    def __init__(self, sde: SDE, at: Levels, i: int, read: Read, eta: float = 0.0):
+        self.read = read
+        self.start, self.end = at.lam[i], at.lam[i + 1]
+        alpha, sigma, alpha_s, sigma_s = at.alpha[i], at.sigma[i], at.alpha[i + 1], at.sigma[i + 1]
+        h = self.end - self.start
+        # The step from alpha = 0, and that to sigma = 0, can use one output only.
+        self.single = not np.isfinite(h)
+        if read is eps:
+            if not alpha > 0:
+                raise ValueError(
+                    f"times from t={at.t[0]:g} of {sde}: alpha is 0 there and x0 does not follow "
+                    f"from eps; allowed: t_max < 1, or the samplers ddim, ancestral, dpmpp_2m"
+                )
+            self.rate, self.scale = -1.0, -sigma_s
+            self.linear = alpha_s / alpha
+            # sigma_s (1 - exp(h)), which has a limit at sigma_s = 0.
+            self.constant = sigma_s - alpha_s * sigma / alpha
+            self.noise = 0.0
+        else:
+            self.rate, self.scale = 1 + eta, alpha_s * (1 + eta)
+            self.linear = sigma_s / sigma * (np.exp(-eta * h) if eta else 1.0)
+            self.constant = -alpha_s * np.expm1(-self.rate * h)
+            self.noise = sigma_s * np.sqrt(-np.expm1(-2 * eta * h)) if eta else 0.0
+
+    def weights(
+        self, nodes: np.ndarray, variable: Callable[[np.ndarray], np.ndarray]
+    ) -> np.ndarray:
+        """Of outputs at these values of a variable of lambda: the polynomial through them,
+        integrated over the step."""
+        if len(nodes) == 1:
+            return np.array([self.constant])
+        half = (self.end - self.start) / 2
+        lam = self.start + half * (1 + NODES)
+        density = self.scale * half * QUADRATURE * np.exp(-self.rate * (self.end - lam))
+        v = variable(lam)
+        return np.array([_lagrange(nodes, k, v) @ density for k in range(len(nodes))])
+
+    def advance(
+        self, state: Combination, outputs: Sequence[Combination], weights: np.ndarray
+    ) -> Combination:
+        """The state at the end of the step, without its noise."""
+        total = self.linear * state
+        for weight, y in zip(weights, outputs, strict=True):
+            total = total + weight * y
+        return total
+
+
+def _lagrange(nodes: np.ndarray, k: int, v: np.ndarray) -> np.ndarray:
+    """The polynomial that is 1 at nodes[k] and 0 at the others."""
+    others = np.delete(nodes, k)
+    return np.prod((v[None] - others[:, None]) / (nodes[k] - others[:, None]), axis=0)
+
+
+def _order(i: int, steps: int, order: int, lower_final: bool) -> int:
+    """Of step i: what history there is, and at the end no more than steps are left."""
+    return min(order, i + 1, steps - i if lower_final else order)
+
+
+def _multistep(
+    sde: SDE,
+    times: np.ndarray,
+    order: int,
+    lower_final: bool,
+    read: Read,
+    variable: Variable = by_logsnr,
+    rule: Rule | None = None,
+    eta: float = 0.0,
+) -> Table:
+    """Every step with as many outputs as it may use. rule: weights in place of the exact ones."""
+    at, p, ys = levels(sde, times), Program(read), []
+    steps, nodes = len(times) - 1, variable(sde, at.lam)
+    for i in range(steps):
+        ys.insert(0, p.network(at.t[i]))
+        step = Step(sde, at, i, read, eta)
+        used = _history(at, i, step, _order(i, steps, order, lower_final))
+        if rule and len(used) > 1:
+            weights = step.constant * rule(at.lam[used], step.end)
+        else:
+            weights = step.weights(nodes[used], lambda lam: variable(sde, lam))
+        made = step.advance(X, ys[: len(used)], weights)
+        p.step(made + step.noise * Z if step.noise else made)
+    return p.table()
+
+
+def _history(at: Levels, i: int, step: Step, count: int) -> np.ndarray:
+    """Indices of the outputs that step i uses, newest first: none from alpha = 0 but its own."""
+    used = np.arange(i, i - (1 if step.single else count), -1)
+    return used if step.single else used[np.isfinite(at.lam[used])]
+
+
+@sampler(order=lambda order: order)
+def lms(sde: SDE, times: np.ndarray, order: int = 4, lower_final: bool = False) -> Table:
+    """Adams-Bashforth for eps in rho = sigma / alpha, of variable step size, order 1 to 4."""
+    _range(1, 4, order=order)
+    return _multistep(sde, times, order, lower_final, eps, by_rho)
+
+
+@sampler(order=lambda order: order)
+def deis(sde: SDE, times: np.ndarray, order: int = 3, lower_final: bool = False) -> Table:
+    """tAB-DEIS: eps interpolated in t (arXiv:2204.13902, eq. 14), order 1 to 4."""
+    _range(1, 4, order=order)
+    return _multistep(sde, times, order, lower_final, eps, by_t)
+
+
+@sampler(order=lambda order: order)
+def ab_logsnr(sde: SDE, times: np.ndarray, order: int = 3, lower_final: bool = False) -> Table:
+    """Exponential Adams-Bashforth: eps interpolated in lambda, order 1 to 4."""
+    _range(1, 4, order=order)
+    return _multistep(sde, times, order, lower_final, eps, by_logsnr)
+
+
+@sampler(order=lambda order: order)
+def ab_angle(sde: SDE, times: np.ndarray, order: int = 3, lower_final: bool = False) -> Table:
+    """Adams-Bashforth with eps interpolated in phi = atan(sigma / alpha), order 1 to 4."""
+    _range(1, 4, order=order)
+    return _multistep(sde, times, order, lower_final, eps, by_angle)
+
+
+FIXED = ((1.0,), (1.5, -0.5), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 24, 37 / 24, -9 / 24))
+"""Adams-Bashforth for equal steps."""
+
+
+@sampler(order=lambda order: min(order, 2))
+def ipndm(sde: SDE, times: np.ndarray, order: int = 4, lower_final: bool = False) -> Table:
+    """Adams-Bashforth for eps as if steps in rho were equal (arXiv:2204.13902, app. B).
+
+    Of its full order on such grids, of order 2 on others.
+    """
+    _range(1, 4, order=order)
+    equal = lambda lam, end: np.array(FIXED[len(lam) - 1])
+    return _multistep(sde, times, order, lower_final, eps, rule=equal)
+
+
+@sampler(order=2)
+def dpmpp_2m(
+    sde: SDE, times: np.ndarray, exact: bool = False, eta: float = 0.0, lower_final: bool = False
+) -> Table:
+    """DPM-Solver++(2M) (arXiv:2211.01095, Alg. 2). exact: integrate the line through both outputs,
+    in place of its value in the middle of the step (known as "heun" and "midpoint").
+
+    eta: noise, for SDE-DPM-Solver++(2M); 1 is the reverse SDE.
+    """
+    _not_negative(eta=eta)
+    return _multistep(
+        sde, times, 2, lower_final, x0, rule=None if exact else _in_the_middle, eta=eta
+    )
+
+
+def _in_the_middle(lam: np.ndarray, end: float) -> np.ndarray:
+    """Weights of the line through two outputs, taken at the middle of the step in lambda."""
+    share = (end - lam[0]) / (lam[0] - lam[1]) / 2
+    return np.array([1 + share, -share])
+
+
+@sampler(order=lambda eta: 2 if eta else 3)
+def dpmpp_3m(sde: SDE, times: np.ndarray, eta: float = 0.0, lower_final: bool = False) -> Table:
+    """DPM-Solver++(3M) of true third order: the parabola through three outputs (arXiv:2211.01095).
+
+    Published code halves its second difference, which makes it second order. eta: as in dpmpp_2m;
+    of weak order 2 with noise.
+    """
+    _not_negative(eta=eta)
+    return _multistep(sde, times, 3, lower_final, x0, eta=eta)
+
+
+@sampler(order=lambda order, corrector: order + corrector)
+def unipc(
+    sde: SDE,
+    times: np.ndarray,
+    order: int = 3,
+    bh1: bool = False,
+    corrector: bool = True,
+    lower_final: bool = True,
+) -> Table:
+    """UniPC (arXiv:2302.04867, Alg. 5 to 8) in x0, order 1 to 4; the corrector adds one.
+
+    bh1: B(h) = h in place of exp(h) - 1; they differ in steps with two outputs only, where the
+    paper fixes a coefficient to 1/2. The corrected state uses the output that the next step starts
+    with.
+    """
+    _range(1, 4, order=order)
+    at, p = levels(sde, times), Program(x0)
+    steps, state = len(times) - 1, X
+    same = lambda lam: lam
+
+    def weights(step: Step, lam: np.ndarray, half: bool) -> np.ndarray:
+        if not half:
+            return step.weights(lam, same)
+        # The constant, and 1/2 of B(h) on the difference quotient to the other output.
+        h = step.end - step.start
+        share = (step.scale * h if bh1 else step.constant) / 2 * h / (lam[1] - lam[0])
+        return np.array([step.constant - share, share])
+
+    ys = [p.network(at.t[0])]
+    for i in range(steps):
+        step = Step(sde, at, i, x0)
+        used = _history(at, i, step, _order(i, steps, order, lower_final))
+        lam, known = at.lam[used], ys[: len(used)]
+        predictor = weights(step, lam, len(lam) == 2)
+        if i == steps - 1:
+            p.step(step.advance(state, known, predictor))
+            break
+        p.step(state)
+        state = step.advance(X, known, predictor)
+        new = p.network(at.t[i + 1], state)
+        if corrector and not step.single:
+            both = weights(step, np.append(lam, step.end), len(lam) == 1)
+            state = step.advance(X, [*known, new], both)
+        ys.insert(0, new)
+    return p.table()
+
+
+@sampler(order=2)
+def pndm(sde: SDE, times: np.ndarray) -> Table:
+    """PNDM (arXiv:2202.09778, Alg. 2): three pseudo Runge-Kutta steps, then four outputs as
+    `ipndm`.
+
+    Four rows for each of the first three steps; the middle of a step is that of t.
+    """
+    middle = levels(sde, (times[1:] + times[:-1]) / 2)
+    at, p, ys = levels(sde, times), Program(eps), []
+
+    def move(t: tuple[Levels, int], s: tuple[Levels, int], y: Combination) -> Combination:
+        pair = Levels(*(np.array([getattr(a, n)[k] for a, k in (t, s)]) for n in FIELDS))
+        step = Step(sde, pair, 0, eps)
+        return step.advance(X, [y], np.array([step.constant]))
+
+    for i in range(len(times) - 1):
+        t, mid, s = (at, i), (middle, i), (at, i + 1)
+        ys.insert(0, p.network(at.t[i]))
+        mean = ys[0]
+        if i < 3 and at.sigma[i + 1] > 0:
+            second = p.network(middle.t[i], move(t, mid, ys[0]))
+            third = p.network(middle.t[i], move(t, mid, second))
+            fourth = p.network(at.t[i + 1], move(t, s, third))
+            mean = (ys[0] + 2 * second + 2 * third + fourth) / 6
+        elif i >= 3 and at.sigma[i + 1] > 0:
+            mean = NOTHING
+            for weight, y in zip(FIXED[3], ys, strict=False):
+                mean = mean + weight * y
+        p.step(move(t, s, mean))
+    return p.table()
+
+
+def _range(low: int, high: int, **settings: int) -> None:
+    for name, value in settings.items():
+        if not low <= value <= high:
+            raise ValueError(f"{name}={value}: needs {low} <= {name} <= {high}")
+
+
+def _not_negative(**settings: float) -> None:
+    for name, value in settings.items():
+        if not 0 <= value < np.inf:
+            raise ValueError(f"{name}={value}: needs 0 <= {name} < inf")

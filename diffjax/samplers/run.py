@@ -1,0 +1,131 @@
+"""The loop that runs a table: one compiled scan, whatever the sampler."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.core import Tracer
+from jaxtyping import Array, Float, Int, Key
+
+from diffjax.arrays import Cond, normal
+from diffjax.denoiser import Denoise
+from diffjax.guidance import Conditional, Guidance
+from diffjax.samplers.table import NOISES, OUTPUTS, Table
+from diffjax.sde import SDE
+
+
+class Result(NamedTuple):
+    """x (B, ...). bad: number of the first row whose output was not finite, or -1. path: state and
+    x0 after each row, (R, B, ...) each, where asked for."""
+
+    x: Float[Array, "b *d"]
+    bad: Int[Array, ""]
+    path: tuple[Array, Array] | None
+
+
+@functools.partial(jax.jit, static_argnames="path")
+def run(
+    denoise: Denoise,
+    table: Table,
+    x: Float[Array, "b *d"],
+    keys: Key[Array, " b"],
+    *,
+    cond: Cond | None = None,
+    guidance: Guidance = Conditional(),
+    path: bool = False,
+) -> Result:
+    """All rows of `table` from x in one scan; once a row is not finite, none follows."""
+    rows = jax.tree.map(lambda a: jnp.asarray(a, _dtype(a, x.dtype)), table)
+    zeros = lambda n: jnp.zeros((n, *x.shape), x.dtype)
+    start = (x, zeros(OUTPUTS), zeros(NOISES), guidance.init(x), jnp.asarray(-1))
+    step = functools.partial(_step, denoise, guidance, cond, keys, path)
+    (x, _, _, _, bad), made = jax.lax.scan(step, start, (jnp.arange(len(table)), rows))
+    return Result(x, bad, made)
+
+
+def sample(
+    denoise: Denoise,
+    table: Table,
+    x: Float[Array, "b *d"],
+    keys: Key[Array, " b"],
+    *,
+    cond: Cond | None = None,
+    guidance: Guidance = Conditional(),
+) -> Float[Array, "b *d"]:
+    """Run all rows of `table` from x in one compiled scan.
+
+    x: initial state (B, ...), usually `initial(sde, keys, shape)`. keys: one per sample; sample b
+    depends on x[b], keys[b] and cond[b] only. Returns the final state (B, ...). Raises
+    FloatingPointError for a network output that is not finite, outside of a traced function.
+    """
+    made = run(denoise, table, x, keys, cond=cond, guidance=guidance)
+    if not isinstance(made.bad, Tracer):
+        check(made.bad, table)
+    return made.x
+
+
+def check(bad: Any, table: Table) -> None:
+    """Raise FloatingPointError, with row and time, where a network output was not finite."""
+    if (row := int(bad)) >= 0:
+        raise FloatingPointError(
+            f"the network's output is not finite at row {row} of {len(table)}, t = {table.t[row]:g}"
+        )
+
+
+def _step(
+    denoise: Denoise,
+    guidance: Guidance,
+    cond: Cond | None,
+    keys: Key[Array, " b"],
+    path: bool,
+    registers: tuple[Array, Array, Array, Any, Array],
+    row: tuple[Array, Table],
+) -> tuple[tuple[Array, Array, Array, Any, Array], tuple[Array, Array] | None]:
+    """Run one row on (x, outputs (K, B, ...), noises (J, B, ...), guidance memory, bad)."""
+    x, outputs, noises, memory, bad = registers
+    index, c = row
+    at_row = jax.vmap(jax.random.fold_in, (0, None))
+    draw = lambda: normal(at_row(keys, index), x.shape[1:]).astype(x.dtype)
+    z = jax.lax.cond(c.noisy, draw, lambda: jnp.zeros_like(x))
+    u = _combine(c.input, [x], outputs, z, noises)
+    t = jnp.full(x.shape[:1], c.t, x.dtype)
+    ask = lambda: guidance(denoise, u, t, cond, c.weight, memory)
+    shape = jax.eval_shape(ask)
+    skip = lambda: (jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shape[0]), memory)
+    active = c.active & (bad < 0)
+    prediction, memory = jax.lax.cond(active, ask, skip)
+    y = c.read(prediction)
+    if c.learned:
+        if prediction.log_var is None:
+            raise ValueError("the network learns no variance; allowed: the other samplers")
+        z = z * jnp.exp(c.spread * prediction.log_var)
+    x = jnp.where(active, _combine(c.update, [x, y], outputs, z, noises), x)
+    outputs = outputs.at[c.keep].set(y, mode="drop")
+    noises = noises.at[c.keep_noise].set(z, mode="drop")
+    bad = jnp.where((bad < 0) & ~jnp.isfinite(y).all(), index, bad)
+    return (x, outputs, noises, memory, bad), (x, prediction.x0) if path else None
+
+
+def _combine(c: Array, first: list[Array], outputs: Array, z: Array, noises: Array) -> Array:
+    """Coefficients c times the registers (*first, outputs, z, noises)."""
+    n = len(first)
+    total = sum(c[i] * a for i, a in enumerate(first)) + c[n + OUTPUTS] * z
+    slots = [*zip(range(n, n + OUTPUTS), outputs, strict=True)]
+    slots += zip(range(n + OUTPUTS + 1, len(c)), noises, strict=True)
+    past = lambda: sum((c[i] * a for i, a in slots), total)
+    return jax.lax.cond(jnp.stack([c[i] for i, _ in slots]).any(), past, lambda: total)
+
+
+def _dtype(a: Any, float_dtype: Any) -> Any:
+    return float_dtype if jnp.issubdtype(jnp.result_type(a), jnp.floating) else None
+
+
+def initial(
+    sde: SDE, keys: Key[Array, " b"], shape: tuple[int, ...]
+) -> tuple[Float[Array, "b *d"], Key[Array, " b"]]:
+    """Draws from the prior (B, *shape), and the keys to give to `sample` with them."""
+    first, rest = jax.vmap(jax.random.split, out_axes=1)(keys)
+    return jax.vmap(lambda key: sde.prior(key, shape))(first), rest
