@@ -242,6 +242,7 @@ def test_without_noise_accumulation_changes_nothing():
     _, one, metrics = descended(CONSTANT, Denoising(), points(12))
     _, three, same = descended(CONSTANT, Denoising(), points(12), accumulate=3)
     chex.assert_trees_all_close(three, one, rtol=1e-6)
+    assert same.pop("loss_at_logsnr").shape == metrics.pop("loss_at_logsnr").shape  # of other t
     chex.assert_trees_all_close(same, metrics, rtol=1e-6)
     np.testing.assert_allclose(one.params["network"]["c"], POINT, rtol=1e-6)  # rate 1: at once
 

@@ -4,6 +4,7 @@ import json
 import types
 from io import BytesIO
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -153,9 +154,9 @@ def test_losses_by_log_snr_are_one_mean_per_bin_that_was_seen(tmp_path, binned):
     """A mean of the means of steps counts rare noise levels too much; an empty bin is no number."""
     log = Log(tmp_path, 0, 8)
     for part in (binned[:3], binned[3:]):
-        log.add({"loss": np.arange(len(part), dtype=np.float32), "loss_at_logsnr": part})
+        log.add({"loss": jnp.arange(float(len(part))), "loss_at_logsnr": jnp.asarray(part)})
     written = log.write(5)
-    log.add({"loss": np.ones(1, np.float32), "loss_at_logsnr": binned[:1]})
+    log.add({"loss": jnp.ones(1), "loss_at_logsnr": jnp.asarray(binned[:1])})
     log.write(6)
     log.close()
     total, count = binned.sum(0)
