@@ -42,6 +42,7 @@ def given(sde, parameterization, output):
 # The time that a noise label stands for.
 TIME = {
     "time": lambda sde, label: label / 1000,
+    "index": lambda sde, label: (label + 1) / sde.schedule.steps,
     "angle": lambda sde, label: sde.inverse(-2 * jnp.log(jnp.tan(label * jnp.pi / 2000))),
     "t": lambda sde, label: label,
     "half_logsnr": lambda sde, label: sde.inverse(2 * label),

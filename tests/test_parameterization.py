@@ -15,9 +15,20 @@ from diffjax.parameterization import (
     V,
     Velocity,
     angle,
+    index,
     time,
 )
-from diffjax.schedules import SCHEDULES, Cosine, Laplace, Linear, Logit
+from diffjax.schedules import (
+    SCHEDULES,
+    Cosine,
+    Laplace,
+    Linear,
+    Logit,
+    Shifted,
+    Truncated,
+    ddpm_cosine,
+    ddpm_linear,
+)
 from diffjax.sde import SDES, VE, VP, Flow, levels
 
 
@@ -186,7 +197,8 @@ def test_c_in_gives_the_network_unit_variance(name, frame, sigma_data):
 
 def test_noise_labels():
     """Trained networks would be asked with labels of another scale."""
-    assert set(NOISE_LABELS) == {"time", "angle", "t", "half_logsnr", "quarter_log_sigma"}
+    known = {"time", "index", "angle", "t", "half_logsnr", "quarter_log_sigma"}
+    assert set(NOISE_LABELS) == known
     for sde in (VP(Cosine(0.0)), VE(Linear())):
         np.testing.assert_allclose(time(sde, T), 1000 * np.asarray(T), rtol=1e-6)
         labels = angle(sde, jnp.linspace(0.0, 1.0, 50))
@@ -201,6 +213,24 @@ def test_noise_labels():
         half, quarter = NOISE_LABELS["half_logsnr"], NOISE_LABELS["quarter_log_sigma"]
         np.testing.assert_allclose(half(sde, T), -np.log(rho), rtol=1e-5, atol=1e-5)
         np.testing.assert_allclose(quarter(sde, T), np.log(rho) / 4, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("steps", [50, 1000, 4000])
+@pytest.mark.parametrize("make", [ddpm_linear, ddpm_cosine])
+def test_index_counts_the_entries_of_a_table(make, steps):
+    """Networks of discrete-time DDPM would be asked for the noise level next to that meant."""
+    k = np.arange(steps)
+    t = jnp.asarray((k + 1) / steps, jnp.float32)
+    for schedule in (make(steps), Shifted(make(steps), -1.0)):
+        np.testing.assert_allclose(index(VP(schedule), t), k, atol=1e-3)
+
+
+@pytest.mark.fast
+def test_index_of_continuous_time_counts_a_thousand_steps():
+    """A process without a table would have labels of another size than those of DDPM."""
+    for schedule in (Linear(), Truncated(Cosine(), -5.0, 5.0)):
+        np.testing.assert_allclose(index(VP(schedule), T), 1000 * np.asarray(T) - 1, rtol=1e-6)
 
 
 @every

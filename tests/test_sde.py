@@ -169,6 +169,33 @@ def test_slopes_have_their_limits_where_the_log_snr_is_infinite(dtype, x64):
 
 
 @every
+def test_wronskian_is_its_definition_and_the_slope_of_the_log_snr(frame, schedule, x64):
+    """Weights for the velocity, the bound and the likelihood would count another error."""
+    sde, t = make(frame, schedule), jnp.asarray(TIMES)
+    dalpha, dsigma = derivatives(sde, t)
+    exact = sde.alpha(t) * dsigma - dalpha * sde.sigma(t)
+    slope = jax.jvp(sde.logsnr, (t,), (jnp.ones_like(t),))[1]
+    ours = sde.wronskian(t)
+    assert (ours > 0).all()
+    np.testing.assert_allclose(ours, exact, rtol=1e-8)
+    np.testing.assert_allclose(ours, -sde.alpha(t) * sde.sigma(t) * slope / 2, rtol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_wronskian_is_finite_where_the_slopes_are(dtype, x64):
+    """A loss at the noise end would be 0 times infinity: there alpha and sigma have no slope of l.
+
+    At t = 1 it is -alpha'; in Flow with its own schedule 1 at all times.
+    """
+    t = jnp.asarray([0.0, 0.5, 1.0], dtype)
+    np.testing.assert_allclose(Flow(Logit()).wronskian(t), np.ones(3), rtol=1e-5)
+    unit = np.pi / 2 / 1.008
+    ours = VP(Cosine()).wronskian(t[2:])
+    np.testing.assert_allclose(ours, [unit / np.cos(unit * 0.008)], rtol=1e-5)
+    assert ours.dtype == dtype
+
+
+@every
 def test_frame_has_the_log_snr_of_its_schedule(frame, schedule, x64):
     """A frame would change the noise level, not only the scale; or not keep what names it."""
     sde, t = make(frame, schedule), jnp.asarray(TIMES)

@@ -34,7 +34,7 @@ def trained():
 
 def quality(e, denoise, sde, name):
     """Samples and their Frechet distance to the training set."""
-    plan = Plan(SAMPLERS[name](sde, uniform(sde, 30)), e.plan.guidance)
+    plan = Plan(SAMPLERS[name](sde, uniform(sde, 30)), e.plan(sde).guidance)
     (x,) = Generation(denoise, plan, 0, 2000, e.shape, e.labels(2000), batch_size=2000)
     return x, frechet_with_floor(x, load(e.source("train")).x)
 

@@ -15,7 +15,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from diffjax import build
 from diffjax.config import ConfigError, load
 from diffjax.denoiser import Model
-from diffjax.losses import denoising
+from diffjax.losses import Denoising
 from diffjax.nets import mlp
 from diffjax.nets.layers import Embedding
 from diffjax.nets.network import linen
@@ -218,7 +218,7 @@ def test_the_step_is_pure_enough_for_pmap(optimizer):
     params = jax.tree.map(lambda a: jnp.asarray(rng.normal(size=a.shape), a.dtype), params)
     state = TrainState(jnp.zeros((), jnp.int32), params, params, optimizer.init(params), ())
     batch = {"x": jnp.asarray(rng.normal(size=(2, 4, 2)), jnp.float32), "cond": {}}
-    step = lambda optimizer: make_step(model, denoising(), optimizer, Constant(0.5), 0)
+    step = lambda optimizer: make_step(model, Denoising(), optimizer, Constant(0.5), 0)
 
     two = jax.tree.map(lambda a: jnp.stack([a, a]), state)
     devices = jax.devices()[:2]

@@ -11,7 +11,8 @@ import pytest
 
 from diffjax.arrays import stream
 from diffjax.denoiser import Model
-from diffjax.losses import denoising
+from diffjax.draws import Uniform
+from diffjax.losses import EDGES, Denoising
 from diffjax.nets import Network, mlp
 from diffjax.parameterization import X0, V
 from diffjax.schedules import Cosine
@@ -55,7 +56,7 @@ def points(n: int = 16):
 
 def run(model, optimizer, decay, steps, seed=0, loss=None, batch=None):
     """All states and metrics of a short training."""
-    step = jax.jit(make_step(model, loss or denoising(), optimizer, decay, seed))
+    step = jax.jit(make_step(model, loss or Denoising(), optimizer, decay, seed))
     states, rows = [begin(model, optimizer)], []
     for _ in range(steps):
         state, metrics = step(states[-1], batch or points())
@@ -127,7 +128,7 @@ def test_the_noise_of_step_k_is_that_of_seed_and_k():
     """Recomputed from the loss alone with the key of (seed, "train", k): nothing else enters."""
     seed = 5
     states, rows = run(CONSTANT_V, optax.sgd(0.0), Constant(0.9), 4, seed)
-    loss = jax.jit(lambda key: denoising()(CONSTANT_V, states[0].params, points(), key, ())[0])
+    loss = jax.jit(lambda key: Denoising()(CONSTANT_V, states[0].params, points(), key, ())[0])
     for k, row in enumerate(rows):
         key = jax.random.fold_in(stream(seed, "train"), k)
         np.testing.assert_allclose(row["loss"], loss(key), rtol=1e-5)
@@ -141,15 +142,19 @@ def test_uint8_images_are_seen_as_floats_from_minus_one_to_one():
     np.testing.assert_allclose(rows[0]["loss"], 1.0, rtol=1e-6)
 
 
-def test_the_loss_state_is_carried_from_step_to_step():
-    """Losses that learn (importance sampling) would start anew at every step."""
+class Counting(Denoising):
+    """A loss whose state is the number of its calls."""
 
-    def counting(model, params, batch, key, state):
+    def __call__(self, model, params, batch, key, state):
         value = (params["network"]["c"] ** 2).sum()
         return value, {"loss": value}, state + 1
 
+
+def test_the_loss_state_is_carried_from_step_to_step():
+    """Losses that learn (importance sampling) would start anew at every step."""
+
     optimizer = optax.sgd(0.1)
-    step = make_step(CONSTANT, counting, optimizer, Constant(0.5), 0)
+    step = make_step(CONSTANT, Counting(), optimizer, Constant(0.5), 0)
     state = begin(CONSTANT, optimizer)._replace(loss=jnp.zeros(()))
     for _ in range(3):
         state, _ = step(state, points())
@@ -183,10 +188,12 @@ def test_the_step_keeps_every_type_and_shape():
     """A state that changes its type compiles again at every step, and no checkpoint fits it."""
     model, optimizer = Model(SDE, V(), mlp(width=8, depth=1)), adamw()
     state = begin(model, optimizer)
-    step = make_step(model, denoising(), optimizer, Constant(0.9), 0)
+    step = make_step(model, Denoising(), optimizer, Constant(0.9), 0)
     after, metrics = jax.eval_shape(step, state, points())
     kinds = lambda tree: jax.tree.map(lambda a: (a.shape, a.dtype, a.weak_type), tree)
     assert kinds(after) == kinds(jax.eval_shape(lambda: state))
+    binned = metrics.pop("loss_at_logsnr")
+    assert binned.shape == (2, len(EDGES) - 1)
     assert all(m.shape == () for m in jax.tree.leaves(metrics))
 
 
@@ -204,45 +211,55 @@ def descended(model, loss, batch, seed=0, loss_state=(), **settings):
 
 
 def test_the_accumulated_gradient_is_the_mean_over_the_parts():
-    """Part i is rows i, i + 3, ... with the key of the step folded with i; nothing is lost."""
+    """Part i is rows i, i + 3, ... of the batch and of its times; nothing is lost.
+
+    Its other noise is that of the key of the step folded with i.
+    """
     seed, parts, batch = 3, 3, spread(12, 2)
-    old, new, metrics = descended(CONSTANT_V, denoising(), batch, seed, accumulate=parts)
+    old, new, metrics = descended(CONSTANT_V, Denoising(), batch, seed, accumulate=parts)
     key = jax.random.fold_in(stream(seed, "train"), 7)
 
     @jax.jit
     @jax.value_and_grad
     def objective(params, i, part):
-        return denoising()(CONSTANT_V, params, part, jax.random.fold_in(key, i), ())[0]
+        return Denoising()(CONSTANT_V, params, part, jax.random.fold_in(key, i), ())[0]
 
-    every = [objective(old.params, i, {**batch, "x": batch["x"][i::parts]}) for i in range(parts)]
+    u = Uniform().positions(key, 12)
+    part = lambda i: {**batch, "x": batch["x"][i::parts], "u": u[i::parts]}
+    every = [objective(old.params, i, part(i)) for i in range(parts)]
     values, grads = zip(*every, strict=True)
     mean = jax.tree.map(lambda *a: sum(a) / parts, *grads)
     moved = jax.tree.map(jnp.subtract, old.params, new.params)
     chex.assert_trees_all_close(moved, mean, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(metrics["loss"], np.mean(values), rtol=1e-5)
     np.testing.assert_allclose(metrics["grad_norm"], optax.tree.norm(mean), rtol=1e-5)
-    assert set(metrics) == {"loss", "grad_norm"} and metrics["loss"].shape == ()
+    assert set(metrics) == {"loss", "loss_at_logsnr", "grad_norm"} and metrics["loss"].shape == ()
     assert int(new.step) == 8
 
 
 def test_without_noise_accumulation_changes_nothing():
     """A sum in place of the mean would train at `accumulate` times the learning rate."""
-    _, one, metrics = descended(CONSTANT, denoising(), points(12))
-    _, three, same = descended(CONSTANT, denoising(), points(12), accumulate=3)
+    _, one, metrics = descended(CONSTANT, Denoising(), points(12))
+    _, three, same = descended(CONSTANT, Denoising(), points(12), accumulate=3)
     chex.assert_trees_all_close(three, one, rtol=1e-6)
+    assert same.pop("loss_at_logsnr").shape == metrics.pop("loss_at_logsnr").shape  # of other t
     chex.assert_trees_all_close(same, metrics, rtol=1e-6)
     np.testing.assert_allclose(one.params["network"]["c"], POINT, rtol=1e-6)  # rate 1: at once
+
+
+class Reading(Counting):
+    """A loss whose state is what it has seen, in order."""
+
+    def __call__(self, model, params, batch, key, state):
+        first = batch["x"][0, 0]
+        return (params["network"]["c"] ** 2).sum(), {"first": first}, 10 * state + first
 
 
 def test_the_parts_hand_on_the_loss_state_and_their_metrics_are_averaged():
     """Losses that learn would see one part of the batch only."""
 
-    def reading(model, params, batch, key, state):
-        first = batch["x"][0, 0]
-        return (params["network"]["c"] ** 2).sum(), {"first": first}, 10 * state + first
-
     batch = {"x": jnp.tile(jnp.array([[1.0], [2.0], [6.0]]), (4, 2)), "cond": {}}
-    _, new, metrics = descended(CONSTANT, reading, batch, loss_state=jnp.zeros(()), accumulate=3)
+    _, new, metrics = descended(CONSTANT, Reading(), batch, loss_state=jnp.zeros(()), accumulate=3)
     assert float(new.loss) == 126
     np.testing.assert_allclose(metrics["first"], 3.0, rtol=1e-6)
 
@@ -251,7 +268,7 @@ def test_scanned_steps_are_the_single_ones():
     """Runs would depend on how many steps the device makes without the host."""
     k, optimizer = 3, adamw(learning_rate=1e-2)
     model = Model(SDE, V(), mlp(width=8, depth=1))
-    step = make_step(model, denoising(), optimizer, Constant(0.9), 0)
+    step = make_step(model, Denoising(), optimizer, Constant(0.9), 0)
     batches, state = spread(k, 8, 2), begin(model, optimizer)
     after, stacked = jax.jit(scan(step))(state, batches)
     single, rows = jax.jit(step), []
@@ -259,6 +276,6 @@ def test_scanned_steps_are_the_single_ones():
         state, metrics = single(state, {"x": x, "cond": {}})
         rows.append(metrics)
     chex.assert_trees_all_close(after, state, rtol=1e-6, atol=1e-6)
-    assert all(m.shape == (k,) for m in jax.tree.leaves(stacked))
+    assert all(m.shape[0] == k for m in jax.tree.leaves(stacked))
     chex.assert_trees_all_close(stacked, jax.tree.map(lambda *a: jnp.stack(a), *rows), rtol=1e-5)
     assert int(after.step) == k

@@ -4,12 +4,15 @@ import json
 import types
 from io import BytesIO
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboardX import event_file_writer
 
+from diffjax.losses import EDGES
+from diffjax.training.loop import Log
 from diffjax.training.writers import JSONL, TensorBoard, Writer
 
 pytestmark = [pytest.mark.fast, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
@@ -136,3 +139,39 @@ def test_tensorboard_shows_a_resumed_run_once(tmp_path, board, start):
     for e in events:
         again = start / 1000 if e.step > start else 0
         assert e.value == pytest.approx(e.step / 10 + again)
+
+
+@pytest.fixture
+def binned():
+    """Sums and counts of losses in bins of log-SNR, of 3 + 2 steps, most bins empty."""
+    rng, bins = np.random.default_rng(0), len(EDGES) - 1
+    count = rng.integers(1, 4, (5, bins)) * (np.arange(bins) % 3 == 0)
+    count[1:, 0] = 0  # seen in one step only
+    return np.stack([count * rng.uniform(1, 2, (5, bins)), count], 1).astype(np.float32)
+
+
+def test_losses_by_log_snr_are_one_mean_per_bin_that_was_seen(tmp_path, binned):
+    """A mean of the means of steps counts rare noise levels too much; an empty bin is no number."""
+    log = Log(tmp_path, 0, 8)
+    for part in (binned[:3], binned[3:]):
+        log.add({"loss": jnp.arange(float(len(part))), "loss_at_logsnr": jnp.asarray(part)})
+    written = log.write(5)
+    log.add({"loss": jnp.ones(1), "loss_at_logsnr": jnp.asarray(binned[:1])})
+    log.write(6)
+    log.close()
+    total, count = binned.sum(0)
+    expected = {
+        f"loss_at_logsnr/{low}": pytest.approx(a / n, rel=1e-6)
+        for low, a, n in zip(EDGES, total, count, strict=False)
+        if n
+    }
+    assert {"loss_at_logsnr/-16", "loss_at_logsnr/-4", "loss_at_logsnr/2"} <= set(expected)
+    row, last = rows(tmp_path / "metrics.jsonl")
+    assert {k: v for k, v in row.items() if "/" in k} == expected
+    assert row == {"step": 5, **written} and row["loss"] == pytest.approx(4 / 5)
+    assert last["loss_at_logsnr/-16"] == pytest.approx(binned[0, 0, 0] / binned[0, 1, 0])
+    events = accumulated(tmp_path / "tensorboard")
+    assert set(events.Tags()["scalars"]) == set(row) - {"step"}
+    for name, mean in expected.items():
+        first = events.Scalars(name)[0]
+        assert (first.step, first.value) == (5, mean)

@@ -1,0 +1,59 @@
+"""Every published config on tiny data, from its file to the metrics of two steps."""
+
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+import ml_collections_configs
+from diffjax import build
+from diffjax.config import load, override
+from diffjax.training import loop, mesh
+
+CONFIGS = sorted(p.stem for p in Path(ml_collections_configs.__file__).parent.glob("cifar_*.py"))
+TINY = (
+    "network.channels=8",
+    "network.multipliers=(1,)",
+    "network.blocks=1",
+    "network.attention=()",
+    "network.heads=1",
+    "sampling.steps=2",
+    "train.steps=2",
+    "train.batch_size=8",
+    "train.steps_per_dispatch=1",
+    "train.log_every=1",
+    "train.sample_every=2",
+    "train.checkpoint_every=2",
+    "train.samples=2",
+)
+ADDED = {"cifar_improved_ddpm": "hybrid", "cifar_vdm": "bound"}
+"""What a loss reports beside itself."""
+
+
+@pytest.fixture(autouse=True)
+def quick():
+    """Compile with few optimizations: each program runs for a moment only."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_published_config_trains(name, tiny_array, tmp_path, capsys):
+    """A config that builds may still be one that cannot be trained or sampled."""
+    config = override(load(name), [f"data.name=array:{tiny_array}", *TINY])
+    one = mesh.layout(jax.devices()[:1])
+    state, stopped = loop.train(build.experiment(config), tmp_path, one)
+    assert int(state.step) == 2 and stopped is None
+    assert all(np.isfinite(a).all() for a in jax.tree.leaves((state.params, state.ema)))
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [1, 2]
+    for row in rows:
+        assert all(np.isfinite(value) for value in row.values()), row
+        assert row["loss"] > 0
+        assert set(ADDED.values()) & set(row) == set(ADDED.get(name, "").split())
+        assert any(k.startswith("loss_at_logsnr/") for k in row)
+    shown = capsys.readouterr().err
+    assert "  loss " in shown and "loss_at_logsnr" not in shown

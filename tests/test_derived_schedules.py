@@ -1,0 +1,266 @@
+"""Schedules made of others against 50-digit arithmetic, the shifts and cuts of the papers."""
+
+import math
+from collections.abc import Callable
+from decimal import Decimal
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from decimals import TIMES, Marginal, between, linear, logsnr, of_logsnr, table
+
+from diffjax.schedules import (
+    DERIVED,
+    Clamped,
+    ClassicSubVP,
+    Cosine,
+    Exponential,
+    Geometric,
+    Karras,
+    Learned,
+    Linear,
+    Logit,
+    Quadratic,
+    ScaledLinear,
+    Schedule,
+    Shifted,
+    Sigmoid,
+    Truncated,
+    ZeroTerminal,
+    ddpm_linear,
+    from_betas,
+)
+from diffjax.sde import SDE, VP, SubVP
+
+BASE = Linear()
+BETAS = (0.001, 0.01, 0.1, 0.05, 0.3)
+
+
+def base(t: Decimal) -> Decimal:
+    """Log-SNR of BASE."""
+    return logsnr(linear(BASE, t))
+
+
+def base_time(l: Decimal) -> Decimal:
+    """Time at which BASE is at l: B = log(1 + exp(-l)) is a quadratic polynomial of t."""
+    low, high = Decimal(BASE.beta_min), Decimal(BASE.beta_max)
+    b = (1 + (-l).exp()).ln()
+    return ((low**2 + 2 * (high - low) * b).sqrt() - low) / (high - low)
+
+
+def roots(marginal: Marginal) -> Marginal:
+    """alpha and sigma in VP."""
+    return marginal[0].sqrt(), marginal[1].sqrt()
+
+
+def truncated(t: Decimal) -> Marginal:
+    """base(t0 + (t1 - t0) t), from l = 12 to -9."""
+    first, last = base_time(Decimal(12)), base_time(Decimal(-9))
+    return roots(of_logsnr(base(first + (last - first) * t)))
+
+
+def zero_terminal(t: Decimal) -> Marginal:
+    """alpha' = (alpha - alpha(1)) alpha(0) / (alpha(0) - alpha(1))."""
+    alpha = lambda t: linear(BASE, t)[0].sqrt()
+    first, last = alpha(Decimal(0)), alpha(Decimal(1))
+    moved = (alpha(t) - last) * first / (first - last)
+    return moved, (1 - moved**2).sqrt()
+
+
+class Derived(NamedTuple):
+    """A schedule of the catalogue DERIVED, and alpha and sigma of its definition in a frame."""
+
+    schedule: Schedule
+    oracle: Callable[[Decimal], Marginal]
+    frame: type[SDE] = VP
+    rtol: float = 2e-6
+    t_max: float = 1.0
+
+
+OVER_BASE = {
+    "discrete": Derived(
+        from_betas(BETAS), lambda t: roots(between(table([Decimal(b) for b in BETAS]), t))
+    ),
+    "shifted": Derived(Shifted(BASE, -1.25), lambda t: roots(of_logsnr(base(t) - Decimal("1.25")))),
+    "truncated": Derived(Truncated(BASE, -9.0, 12.0), truncated),
+    "clamped": Derived(
+        Clamped(BASE, -8.0, 6.0),
+        lambda t: roots(of_logsnr(max(min(base(t), Decimal(6)), Decimal(-8)))),
+    ),
+    # Towards t = 1 alpha is a difference of equal numbers: l is worth as much as its own digits.
+    "zero_terminal": Derived(ZeroTerminal(BASE), zero_terminal, rtol=1e-5, t_max=0.99),
+    "classic_sub_vp": Derived(
+        ClassicSubVP(BASE), lambda t: (linear(BASE, t)[0].sqrt(), linear(BASE, t)[1]), SubVP
+    ),
+}
+derived = pytest.mark.parametrize("name", DERIVED)
+
+
+def test_every_derived_schedule_has_an_oracle():
+    """A schedule made of others without its 50-digit definition here would go untested."""
+    assert set(OVER_BASE) == set(DERIVED)
+    assert all(isinstance(OVER_BASE[name].schedule, DERIVED[name]) for name in DERIVED)
+
+
+@derived
+@pytest.mark.fast
+def test_derived_in_float32(name):
+    """Float32 training and sampling would see wrong noise levels near the ends."""
+    case = OVER_BASE[name]
+    sde = case.frame(case.schedule)
+    times = np.append(TIMES, 1.0)
+    t = jnp.asarray(times[times <= case.t_max], jnp.float32)
+    exact = [case.oracle(Decimal(float(a))) for a in t]
+    alpha, sigma = jax.jit(lambda t: (sde.alpha(t), sde.sigma(t)))(t)
+    np.testing.assert_allclose(alpha, [float(a) for a, _ in exact], rtol=case.rtol)
+    np.testing.assert_allclose(sigma, [float(s) for _, s in exact], rtol=case.rtol)
+
+
+@derived
+def test_derived_in_float64(name, x64):
+    """Sampler tables, made in float64, would carry a wrong schedule."""
+    schedule, oracle = OVER_BASE[name][:2]
+    l = [float(2 * (alpha / sigma).ln()) for alpha, sigma in map(oracle, map(Decimal, TIMES))]
+    rtol = 1e-9 if name == "zero_terminal" else 1e-11
+    np.testing.assert_allclose(jax.jit(schedule)(jnp.asarray(TIMES)), l, rtol=rtol, atol=1e-12)
+
+
+@derived
+@pytest.mark.fast
+def test_derived_decreases_and_has_its_inverse(name, x64):
+    """Time would not order noise levels, or `reframe` ask the network at a wrong time."""
+    schedule = OVER_BASE[name].schedule
+    inside = TIMES
+    if name == "clamped":
+        l = np.asarray(BASE(jnp.asarray(TIMES)))
+        inside = TIMES[(l > schedule.logsnr_min) & (l < schedule.logsnr_max)]
+    t = jnp.asarray(np.sort(inside))
+    l, back = jax.jit(lambda t: (schedule(t), schedule.inverse(schedule(t))))(t)
+    assert len(t) > 10 and (np.diff(l) < 0).all()
+    np.testing.assert_allclose(back, t, rtol=1e-9, atol=1e-12)
+
+
+@derived
+def test_equal_derived_schedules_do_not_retrace(name):
+    """Each new but equal object would compile the program again, or find another's program."""
+    schedule, traces = OVER_BASE[name].schedule, []
+    twin = type(schedule)(**vars(schedule))
+
+    def logsnr(t, schedule):
+        traces.append(schedule)
+        return schedule(t)
+
+    run = jax.jit(logsnr, static_argnums=1)
+    a, b = run(jnp.asarray(0.5), schedule), run(jnp.asarray(0.5), twin)
+    assert twin is not schedule and twin == schedule and hash(twin) == hash(schedule)
+    assert len(traces) == 1 and a == b
+    assert all(schedule != case.schedule for other, case in OVER_BASE.items() if other != name)
+
+
+T = jnp.linspace(0.01, 0.99, 99)
+
+
+@pytest.mark.fast
+def test_sd3_shift_is_a_translation():
+    """A shift given as SD3's would not be the published one, t' = s t / (1 + (s - 1) t)."""
+    s = 3.0
+    moved = Logit()(s * T / (1 + (s - 1) * T))
+    np.testing.assert_allclose(Shifted(Logit(), -2 * math.log(s))(T), moved, rtol=1e-5, atol=3e-6)
+
+
+@pytest.mark.fast
+def test_resolution_shift_is_a_translation():
+    """A shift for 256 pixels would not divide alpha / sigma by 256 / 64 (simple diffusion)."""
+    shifted, ratio = Shifted(Cosine(0.0), 2 * math.log(64 / 256)), 1 / np.tan(np.pi / 2 * T)
+    np.testing.assert_allclose(np.exp(shifted(T) / 2), ratio * 64 / 256, rtol=1e-5)
+
+
+@pytest.mark.fast
+def test_cogvideox_shift_is_a_translation():
+    """A shift given as CogVideoX's would not be a = a / (s + (1 - s) a) of a = alpha^2."""
+    s, alpha2 = 3.0, VP(BASE).alpha(T) ** 2
+    shifted = VP(Shifted(BASE, -math.log(s))).alpha(T) ** 2
+    np.testing.assert_allclose(shifted, alpha2 / (s + (1 - s) * alpha2), rtol=1e-5)
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize(
+    "schedule", [BASE, Cosine(), Sigmoid(), Karras(), ddpm_linear()], ids=lambda s: type(s).__name__
+)
+def test_truncated_ends_where_told(schedule):
+    """A frame would be handed an infinite l, or training leave out a part of the range."""
+    cut = Truncated(schedule, -7.0, 6.0)
+    l = jax.jit(cut)(jnp.array([0.0, 1.0]))
+    np.testing.assert_allclose(l, [6.0, -7.0], rtol=3e-6)
+    with jax.enable_x64(True):
+        l = jax.jit(cut)(jnp.array([0.0, 1.0], jnp.float64))
+        np.testing.assert_allclose(l, [6.0, -7.0], rtol=1e-12)
+
+
+@pytest.mark.fast
+def test_clamped_stays_within_its_bounds():
+    """An infinite l would pass, or l = 6 come back as an end of time."""
+    clamped = Clamped(Cosine(), -8.0, 6.0)
+    l = jax.jit(clamped)(jnp.linspace(0.0, 1.0, 1001))
+    assert l.min() == -8.0 and l.max() == 6.0 and (np.diff(l) <= 0).all()
+    beyond = jax.jit(clamped.inverse)(jnp.array([100.0, -100.0]))
+    np.testing.assert_allclose(beyond, Cosine().inverse(jnp.array([6.0, -8.0])), rtol=1e-6)
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize(
+    "schedule",
+    [BASE, ScaledLinear(), Quadratic(), Exponential(), Geometric(), ddpm_linear()],
+    ids=lambda s: type(s).__name__,
+)
+def test_zero_terminal_ends_at_zero_and_keeps_its_start(schedule):
+    """Signal would leak into pure noise, or rounding next to t = 1 make l NaN."""
+    moved = ZeroTerminal(schedule)
+    near = 1 - np.arange(200, -1, -1) * np.finfo(np.float32).epsneg
+    l = jax.jit(moved)(jnp.asarray(near, jnp.float32))
+    assert l[-1] == -np.inf and not np.isnan(l).any()
+    assert VP(moved).alpha(jnp.asarray(1.0)) == 0
+    np.testing.assert_allclose(jax.jit(moved.inverse)(l[-1]), 1.0, rtol=1e-6)
+    start = jnp.asarray(1e-6)
+    np.testing.assert_allclose(VP(moved).alpha(start), VP(schedule).alpha(start), rtol=1e-6)
+
+
+@pytest.mark.fast
+def test_zero_terminal_leaves_what_ends_at_zero():
+    """A schedule with alpha(1) = 0 would become NaN."""
+    t = jnp.linspace(0.0, 1.0, 50)
+    moved = ZeroTerminal(Cosine())
+    np.testing.assert_array_equal(jax.jit(moved)(t), jax.jit(Cosine())(t))
+    np.testing.assert_allclose(jax.jit(lambda t: moved.inverse(moved(t)))(t), t, atol=1e-6)
+
+
+@pytest.mark.fast
+def test_combinators_nest():
+    """A config could not shift a truncated schedule, or truncate a shifted one at the same l."""
+    one = Shifted(Truncated(Cosine(), -10.0, 12.0), 1.0)
+    other = Truncated(Shifted(Cosine(), 1.0), -9.0, 13.0)
+    t = jnp.linspace(0.0, 1.0, 50)
+    l = jax.jit(one)(t)
+    np.testing.assert_allclose(l[np.array([0, -1])], [13.0, -9.0], rtol=3e-6)
+    np.testing.assert_allclose(l, jax.jit(other)(t), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(jax.jit(one.inverse)(l), t, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("name", sorted(set(DERIVED) - {"discrete"}))
+def test_a_learned_schedule_is_refused_by_what_is_made_of_another(name):
+    """Its parameters would not be found there: the schedule would never be trained."""
+    with pytest.raises(ValueError, match=r"Learned.*cannot be a part of another one"):
+        DERIVED[name](Learned())
+
+
+@pytest.mark.fast
+def test_steps_are_those_of_the_table_inside():
+    """The label `index` would count in other steps than the table has."""
+    inner = from_betas(BETAS)
+    for schedule in (inner, Shifted(inner, 1.0), Truncated(Shifted(inner, 1.0), 2.0, 9.0)):
+        assert schedule.steps == len(BETAS)
+    for schedule in (Linear(), Shifted(Linear(), 1.0), ZeroTerminal(Linear()), Learned()):
+        assert schedule.steps == 1000
