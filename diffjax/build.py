@@ -150,6 +150,7 @@ def construct_loss(config: Config, model: Model, form: Form) -> Denoising:
     An entry may stand as its name.
     """
     place, rest, given = "config.loss", dict(config["loss"]), {}
+    known(rest, inspect.signature(Denoising).parameters, place)
     for name, table, partial in (
         ("weight", WEIGHTS, True),
         ("error", ERRORS, True),

@@ -114,7 +114,7 @@ class _Gaussian(Draw):
         if not (math.isfinite(self.mean) and 0 < self.std < math.inf):
             raise ValueError(f"{self}: needs a finite mean and 0 < std < inf")
 
-    def _between(self, u: Times, low: Times, high: Times) -> Times:
+    def _between(self, u: Times, low: Array, high: Array) -> Times:
         """Quantile of N(mean, std^2) between low and high."""
         cdf = lambda x: jax.scipy.stats.norm.cdf((jnp.asarray(x, u.dtype) - self.mean) / self.std)
         p = cdf(low) + u * (cdf(high) - cdf(low))

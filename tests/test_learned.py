@@ -190,7 +190,7 @@ def test_variance_has_the_gradient_of_the_second_moment(seed, x64):
     def both(params):
         moment = lambda p: (losses(p, t) ** 2).mean()
         loss = losses(params, t)
-        term = lambda p: Learned(width=WIDTH).bind(p).variance(t, loss)
+        term = lambda p: Learned(width=WIDTH).bind(p).variance(t, loss, jnp.ones_like(t))
         exact, grads = jax.value_and_grad(moment)(params)
         return jax.value_and_grad(term)(params), jax.tree.map(lambda g: g / exact, grads)
 
@@ -206,14 +206,14 @@ def test_variance_has_the_gradient_of_the_second_moment(seed, x64):
 def test_variance_differentiates_nothing_but_the_form(x64):
     """The network would be trained for a small variance too, in place of a small loss."""
     t = jnp.asarray(T[1:-1])
-    grad = jax.grad(lambda loss: bound(0).variance(t, loss))(1 + t)
+    grad = jax.grad(lambda loss: bound(0).variance(t, loss, jnp.ones_like(t)))(1 + t)
     np.testing.assert_array_equal(grad, np.zeros(len(t)))
 
 
 def test_training_the_form_lowers_the_variance_and_keeps_the_mean():
     """A wrong sign would raise it; a form that moves the ends would change the bound."""
     t, optimizer = jnp.asarray((np.arange(512) + 0.5) / 512, jnp.float32), optax.adam(0.02)
-    term = lambda p, loss: Learned().bind(p).variance(t, loss)
+    term = lambda p, loss: Learned().bind(p).variance(t, loss, jnp.ones_like(t))
 
     def descend(carry, _):
         params, state = carry

@@ -18,7 +18,7 @@ Output = Float[Array, "b *d"] | tuple[Float[Array, "b *d"], Float[Array, "b *d"]
 
 
 def outputs(
-    x: Float[Array, "b *d"], two: bool, shape: Callable[[Array], Array] = lambda a: a
+    x: Float[Array, "b *c"], two: bool, shape: Callable[[Array], Array] = lambda a: a
 ) -> Output:
     """The last layer as one output, or as two halves of its channels; `shape` gives their form."""
     if not two:

@@ -83,7 +83,7 @@ class Learned(Schedule):
         dl has the gradient -E[loss^2 d log p(l)] at fixed l. Nothing is differentiated through the
         network (in place of app. I there, which does).
         """
-        free = lambda t: self._at(t, lambda a: a)
+        free = lambda t: self._at(t, lambda a: a, jax.lax.stop_gradient)
         one = jnp.ones_like(t)
         l, slope = jax.jvp(free, (t,), (one,))
         # The time at which l is where it was: its value is t, its gradient that of the inverse.
@@ -94,13 +94,15 @@ class Learned(Schedule):
         term = -jnp.mean(square / jnp.maximum(square.mean(), tiny) * log_density)
         return term - jax.lax.stop_gradient(term)
 
-    def _at(self, t: Times, hold: Any) -> LogSNR:
+    def _at(self, t: Times, hold: Any, hold_ends: Any = lambda a: a) -> LogSNR:
         params = dict(zip(NAMES, self.values, strict=True)) if self.values else self.init()
         ends, *form = (jnp.asarray(params[name], t.dtype) for name in NAMES)
         slope, scale, bend, centre = hold(form)
+        ends = hold_ends(ends)
 
         def unit(t: Times) -> Times:
-            bent = jax.nn.sigmoid(jnp.exp(bend) * (t[..., None] - centre))
+            row = lambda a: a.reshape((1,) * t.ndim + (-1,))
+            bent = jax.nn.sigmoid(row(jnp.exp(bend)) * (t[..., None] - row(centre)))
             return jnp.exp(slope[0]) * t + bent @ jnp.exp(scale)
 
         first, last = unit(jnp.zeros_like(t)), unit(jnp.ones_like(t))

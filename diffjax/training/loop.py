@@ -162,7 +162,7 @@ class Log:
         means = {k: float(v.mean()) for k, v in every.items() if v.ndim == 1}
         for name, (total, count) in ((k, v.sum(0)) for k, v in every.items() if v.ndim > 1):
             filled = zip(EDGES, total, count, strict=False)
-            means |= {f"{name}/{low:+d}": float(a / n) for low, a, n in filled if n}
+            means |= {f"{name}/{low}": float(a / n) for low, a, n in filled if n}
         now, steps = time.monotonic(), len(next(iter(every.values())))
         rate = {"images_per_s": steps * self._batch_size / (now - self._began)}
         self._pending, self._began = [], now
