@@ -219,6 +219,9 @@ def test_what_the_model_does_not_allow_is_refused_by_name():
         with pytest.raises(ValueError, match=r"needs weight='elbo' and bound=True"):
             loss.check(model)
     Denoising(elbo, bound=True).check(model)
+    # Loss / exp(u) + u is no bound either, and falls where the schedule hides its noise.
+    with pytest.raises(ValueError, match="learned schedule"):
+        Denoising(elbo, bound=True, uncertainty=True).check(model)
     for error, name in ((huber, "delta"), (pseudo_huber, "c")):
         bad = Denoising(error=functools.partial(error, **{name: -2.0}))
         with pytest.raises(ValueError, match=rf"{name}=-2\.0: needs {name} > 0"):
