@@ -1,25 +1,33 @@
-"""The loss against its closed form on Gaussian data, its weights, its draws of t, its batch."""
+"""The loss against its closed form on Gaussian data, its terms, its batch and its metrics."""
 
+import functools
+import itertools
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from scipy import stats
 
 from diffjax.analytic import gaussian
 from diffjax.arrays import expand
 from diffjax.denoiser import Model
-from diffjax.losses import DRAWS, WEIGHTS, denoising, uniform_eps, uniform_x0
+from diffjax.draws import DRAWS, Draw, Uniform
+from diffjax.losses import EDGES, ERRORS, Denoising, huber, l2
 from diffjax.nets import Network
-from diffjax.parameterization import PARAMETERIZATIONS, V
-from diffjax.schedules import Linear
+from diffjax.parameterization import PARAMETERIZATIONS, X0, V
+from diffjax.schedules import Cosine, Linear, ZeroTerminal
 from diffjax.sde import SDES, VE, VP, levels
+from diffjax.training.ema import Constant
+from diffjax.training.step import TrainState, make_step
+from diffjax.weights import WEIGHTS, min_snr, uniform_x0
 
 MEAN, VAR = 0.5, 0.3
+SDE = VP(Linear(), t_min=0.01)
+ZERO_TERMINAL = VP(ZeroTerminal(Linear()), t_min=0.01)
 
 
 def seed(n):
@@ -29,6 +37,24 @@ def seed(n):
 
 def init(key, x, c_noise, cond):
     return {}
+
+
+@dataclass(frozen=True)
+class Fixed(Draw):
+    """Every t the same."""
+
+    at: float = 0.5
+
+    def quantile(self, sde, u, state):
+        return self.at + 0 * u
+
+
+@dataclass(frozen=True)
+class Recording(Uniform):
+    """The state is all times so far, the newest last."""
+
+    def update(self, state, sde, t, loss, score):
+        return jnp.concatenate([state, t])[len(t) :]
 
 
 @dataclass(frozen=True)
@@ -46,40 +72,45 @@ class ExactOutput:
         return expand(a, x) * exact.x0 + expand(b, x) * exact.eps
 
 
-def exact(sde, parameterization, var=VAR):
+def exact(sde, parameterization, var=VAR, d=8):
     model = Model(sde, parameterization, Network(init, ExactOutput(sde, parameterization)))
-    return model, {"network": {"data": gaussian(jnp.full(8, MEAN), jnp.full(8, var))}}
+    return model, {"network": {"data": gaussian(jnp.full(d, MEAN), jnp.full(d, var))}}
 
 
-def silent(loss, sde, parameterization, batch):
-    """The loss of a model whose network says 0, and what that network was asked (x, c_noise, cond).
+class Run(NamedTuple):
+    value: Any
+    metrics: Any
+    x: Any
+    t: Any
+    cond: Any
 
-    The network must be given a dropout key.
-    """
-    asked = []
 
-    def apply(params, x, c_noise, cond, *, key=None):
-        assert key is not None
-        asked.append((x, c_noise, cond))
-        return jnp.zeros_like(x)
+def run(loss, batch, sde=SDE, parameterization=X0(scale_input=False), said=0.0, second=None):
+    """A loss whose network says `said`, and `second`, and what that network was asked."""
 
     @jax.jit
-    def run(batch):
+    def go(batch):
+        asked = []
+
+        def apply(params, x, c_noise, cond, *, key=None):
+            assert key is not None, "the network must be given a dropout key"
+            asked.append((x, c_noise / 1000, cond))
+            first = jnp.full_like(x, said)
+            return first if second is None else (first, jnp.full_like(x, second))
+
         model = Model(sde, parameterization, Network(init, apply))
-        value, metrics, _ = loss(model, {"network": {}}, batch, seed(0), None)
-        return value, metrics, asked[0]
+        value, metrics, _ = loss(model, {"network": {}}, batch, seed(0), loss.draw.init())
+        return Run(value, metrics, *asked[0])
 
-    return run(batch)
+    return go(batch)
 
 
-# Weighted error of F at a noise level, given its own and those of the two views.
-CLOSED = {
-    "uniform_output": lambda target, var_x0, var_eps: target,
-    "uniform_x0": lambda target, var_x0, var_eps: var_x0,
-    "uniform_eps": lambda target, var_x0, var_eps: var_eps,
-}
-# Var F given x_t as a multiple of Var x0, the error factors (d eps = -alpha / sigma d x0), from
-# alpha, sigma and the slope of the log-SNR.
+def images(*shape):
+    """Values of 256 levels in [-1, 1]."""
+    return (np.random.default_rng(0).integers(0, 256, shape) / 127.5 - 1).astype(np.float32)
+
+
+# Errors of F in squared errors of x0, from alpha, sigma and the slope of the log-SNR.
 FACTOR = {
     "eps": lambda alpha, sigma, slope: (alpha / sigma) ** 2,
     "score": lambda alpha, sigma, slope: (alpha / sigma**2) ** 2,
@@ -90,102 +121,125 @@ FACTOR = {
 }
 
 
-def expected(sde, parameterization, weight, n=20_001):
-    """The loss of the perfect network: posterior variances of Gaussian data, averaged over t."""
-    at = levels(sde, np.linspace(sde.t_min, sde.t_max, n))
-    var_x0 = VAR * at.sigma**2 / (at.alpha**2 * VAR + at.sigma**2)
-    var_eps = var_x0 * (at.alpha / at.sigma) ** 2
-    factor = FACTOR[parameterization](at.alpha, at.sigma, 2 * np.gradient(at.lam, at.t))
-    values = CLOSED[weight](factor * var_x0, var_x0, var_eps)
-    return np.trapezoid(values, at.t) / (sde.t_max - sde.t_min)
-
-
-def test_every_weight_and_parameterization_has_a_closed_form():
-    """A weight in the catalogue without its closed form here would go untested."""
-    assert set(CLOSED) == set(WEIGHTS) and set(FACTOR) == set(PARAMETERIZATIONS)
-
-
 @pytest.mark.parametrize(
-    ("frame", "parameterization"),
-    [("vp", p) for p in PARAMETERIZATIONS] + [(f, "v") for f in SDES if f != "vp"],
-)
-def test_expected_loss_of_the_perfect_network(frame, parameterization):
-    """Target, weight or distribution of t would not be what the loss says it is."""
+    ("frame", "name"),
+    [("vp", "eps"), ("ve", "score"), ("sub_vp", "x0"), ("flow", "v"), ("vp", "velocity"),
+     ("ve", "edm")],
+)  # fmt: skip
+def test_expected_loss_of_the_perfect_network(frame, name):
+    """Target, weight or distribution of t would not be what the loss says it is: posterior
+    variances of Gaussian data, averaged over t."""
     # The error of a score grows like 1 / sigma^2: few t near 0 would make all of the average.
-    sde = SDES[frame](Linear(), t_min=0.1 if parameterization == "score" else 0.01)
-    model, params = exact(sde, PARAMETERIZATIONS[parameterization]())
+    sde = SDES[frame](Linear(), t_min=0.3 if name == "score" else 0.02)
+    model, params = exact(sde, PARAMETERIZATIONS[name]())
+
+    draw = DRAWS["likelihood" if name == "v" else "uniform"](stratified=True, importance=True)
 
     @jax.jit
     def losses(key):
-        x = MEAN + VAR**0.5 * jax.random.normal(key, (256, 8))
-        run = lambda w, d: denoising(WEIGHTS[w], DRAWS[d])(model, params, {"x": x}, key, None)[0]
-        cases = {(w, "uniform") for w in WEIGHTS} | {("uniform_output", d) for d in DRAWS}
-        return {case: run(*case) for case in sorted(cases)}
+        x = MEAN + VAR**0.5 * jax.random.normal(jax.random.fold_in(key, 1), (4096, 8))
+        of = lambda weight: Denoising(WEIGHTS[weight], draw)(model, params, {"x": x}, key, ())[0]
+        return {weight: of(weight) for weight in ("uniform_output", "uniform_x0", "elbo")}
 
-    values = jax.lax.map(losses, jax.random.split(seed(0), 200))
-    for (weight, _draw), v in values.items():
-        mean, error = np.mean(v), np.std(v) / len(v) ** 0.5
-        assert error < 0.02 * mean
-        assert abs(mean - expected(sde, parameterization, weight)) < 5 * error
+    found = losses(seed(0))
+    at = levels(sde, np.linspace(sde.t_min, sde.t_max, 20_001))
+    slope = 2 * np.gradient(at.lam, at.t)
+    factors = {
+        "uniform_output": FACTOR[name](at.alpha, at.sigma, slope),
+        "uniform_x0": 1.0,
+        "elbo": -slope / 2 * (sde.t_max - sde.t_min) * (at.alpha / at.sigma) ** 2,
+    }
+    x0 = VAR * at.sigma**2 / (at.alpha**2 * VAR + at.sigma**2)
+    for weight, factor in factors.items():
+        expected = np.trapezoid(factor * x0, at.t) / (sde.t_max - sde.t_min)
+        np.testing.assert_allclose(found[weight], expected, rtol=0.05, err_msg=weight)
 
 
-@pytest.mark.parametrize("frame", SDES)
-def test_error_factors_make_losses_equal_across_parameterizations(frame, x64):
+def test_error_factors_make_losses_equal_across_parameterizations(x64):
     """The same imperfect denoiser would be judged differently as eps, x0 or v."""
-    sde = SDES[frame](Linear(), t_min=0.01)
-    batch = {"x": jnp.asarray(np.random.default_rng(0).normal(size=(32, 8)))}
+    batch = {"x": jnp.asarray(np.random.default_rng(0).normal(size=(8, 3)))}
 
     @jax.jit
     def losses(key):
-        models = [exact(sde, p(), var=2.0) for p in PARAMETERIZATIONS.values()]
-        run = lambda weight, model: denoising(weight)(*model, batch, key, None)[0]
-        return [jnp.stack([run(w, m) for m in models]) for w in (uniform_x0, uniform_eps)]
+        models = [exact(SDE, p(), var=2.0, d=3) for p in PARAMETERIZATIONS.values()]
+        return jnp.stack([Denoising(min_snr)(*model, batch, key, ())[0] for model in models])
 
-    by_x0, by_eps = losses(seed(0))
-    np.testing.assert_allclose(by_x0, by_x0[0], rtol=1e-9)
-    np.testing.assert_allclose(by_eps, by_eps[0], rtol=1e-9)
-    assert abs(by_eps[0] / by_x0[0] - 1) > 0.1
+    found = losses(seed(0))
+    np.testing.assert_allclose(found, found[0], rtol=1e-9)
 
 
-@pytest.mark.parametrize("draw", DRAWS)
-def test_each_t_is_uniform(draw):
-    """The loss would weigh noise levels in a way that its weight does not say."""
-    sde = VP(Linear(), t_min=0.1, t_max=0.7)
-    sample = jax.jit(jax.vmap(lambda key: DRAWS[draw](sde, key, 5, None)[0]))
-    t = np.asarray(sample(jax.random.split(jax.random.key(0), 2000)))
-    for column in t.T:
-        assert stats.kstest(column, stats.uniform(0.1, 0.6).cdf).pvalue > 1e-3
-    assert DRAWS[draw](sde, jax.random.key(0), 5, "state")[1] == "state"
+PAIRED = Network(init, lambda params, x, c_noise, cond, key=None: 0.1 * x)
 
 
-def test_stratified_covers_the_range():
-    """One t per stratum: the variance of the loss over batches would be that of independent t."""
-    sde, n = VP(Linear(), t_min=0.1, t_max=0.7), 16
-    keys = jax.random.split(jax.random.key(0), 30)
-    many = lambda draw: jax.jit(jax.vmap(lambda key: draw(sde, key, n, None)[0]))(keys)
-    t = {name: np.asarray(many(draw)) for name, draw in DRAWS.items()}
-    gaps = np.diff(np.sort(t["stratified"], axis=1), axis=1)
-    np.testing.assert_allclose(gaps, 0.6 / n, rtol=1e-3)
-    assert np.var(t["stratified"].mean(1)) < 0.05 * np.var(t["uniform"].mean(1))
+def finite(sde, name, weight, draw, error):
+    """One loss of a network that says 0.1 x, and its metrics, without NaN or infinity."""
+    model, loss = Model(sde, PARAMETERIZATIONS[name](), PAIRED), Denoising(weight, draw(), error)
+    loss.check(model)
+    batch = {"x": jnp.asarray(images(2, 3))}
+    value, metrics, _ = loss(model, {"network": {}}, batch, seed(0), loss.draw.init())
+    return all(np.isfinite(a).all() for a in jax.tree.leaves((value, metrics)))
+
+
+def test_every_pair_of_entries_trains_together():
+    """A config could name entries that make a loss of NaN.
+
+    Every weight with every draw; the parameterizations go round, so that each meets all of both.
+    """
+    names, met = list(PARAMETERIZATIONS), set()
+    for (i, weight), (j, draw) in itertools.product(enumerate(WEIGHTS), enumerate(DRAWS)):
+        name, error = names[(i + j) % len(names)], list(ERRORS.values())[j % len(ERRORS)]
+        assert finite(SDE, name, WEIGHTS[weight], DRAWS[draw], error), (name, weight, draw)
+        met |= {(0, weight, draw), (1, name, weight), (2, name, draw)}
+    sizes = len(names), len(WEIGHTS), len(DRAWS)
+    assert len(met) == sum(a * b for a, b in itertools.combinations(sizes, 2))
+
+
+@pytest.mark.parametrize("name", PARAMETERIZATIONS)
+def test_zero_terminal_snr_trains_or_is_refused_by_name(name):
+    """The one sample at t = 1 would make the batch NaN."""
+    refused = {"eps", "score"} & {name}
+    for i, draw in enumerate(DRAWS):
+        weight = list(WEIGHTS.values())[(2 * i + len(name)) % len(WEIGHTS)]
+        bad = refused or {"likelihood"} & {draw}
+        if bad:
+            with pytest.raises(ValueError, match=min(bad)):
+                finite(ZERO_TERMINAL, name, weight, DRAWS[draw], l2)
+        else:
+            assert finite(ZERO_TERMINAL, name, weight, DRAWS[draw], l2), (weight, draw)
+
+
+@pytest.mark.fast
+def test_mask_and_weight_count_as_they_say():
+    """Padding would be trained on, or weighted samples count alike: the error of 0 is x0^2."""
+    x = np.random.default_rng(0).normal(size=(4, 3, 2)).astype(np.float32)
+    mask = np.random.default_rng(1).integers(0, 2, size=(4, 3, 1)).astype(np.float32)
+    weight = np.array([0.0, 1.0, 2.0, 3.0], np.float32)
+    plain = run(Denoising(), {"x": x})
+    np.testing.assert_allclose(plain.value, (x**2).mean(), rtol=1e-5)
+    np.testing.assert_array_equal(plain.metrics["loss"], plain.value)
+    assert set(plain.metrics) == {"loss", "loss_at_logsnr"}
+    both = run(Denoising(), {"x": x, "mask": mask, "weight": weight})
+    expected = ((x**2 * mask).mean((1, 2)) * weight).mean()
+    np.testing.assert_allclose(both.value, expected, rtol=1e-5)
 
 
 def test_network_is_trained_on_scaled_noisy_data():
-    """Training inputs would not be c_in x_t with the label of the same t, or dropout never on."""
-    sde, batch = VE(Linear()), {"x": jnp.full((20_000, 1), 0.7)}
-    _, _, (x, c_noise, cond) = silent(denoising(), sde, V(sigma_data=0.5), batch)
-    at = levels(sde, np.asarray(c_noise, np.float64) / 1000)
-    eps = (np.asarray(x)[:, 0] * np.sqrt(0.25 + at.sigma**2) - 0.7) / at.sigma
+    """Training inputs would not be c_in x_t with the label of the same t."""
+    sde = VE(Linear())
+    asked = run(Denoising(), {"x": np.full((20_000, 1), 0.7, np.float32)}, sde, V(sigma_data=0.5))
+    at = levels(sde, np.asarray(asked.t, np.float64))
+    eps = (np.asarray(asked.x)[:, 0] * np.sqrt(0.25 + at.sigma**2) - 0.7) / at.sigma
     assert stats.kstest(eps, stats.norm.cdf).pvalue > 1e-3
-    assert cond == {}
+    assert asked.cond == {}
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.3])
 def test_condition_dropout_marks_whole_samples_as_missing(rate):
     """Classifier-free guidance would have no reference, or the model lose its labels."""
     n = 20_000
-    cond = {"label": jnp.arange(n) % 10, "size": jnp.ones((n, 2))}
-    batch = {"x": jnp.zeros((n, 1)), "cond": cond}
-    asked = silent(denoising(condition_dropout=rate), VP(Linear()), V(), batch)[2][2]
+    cond = {"label": np.arange(n, dtype=np.int32) % 10, "size": np.ones((n, 2), np.float32)}
+    batch = {"x": np.zeros((n, 1), np.float32), "cond": cond}
+    asked = run(Denoising(condition_dropout=rate), batch).cond
     label, size = np.asarray(asked["label"]), np.asarray(asked["size"])
     gone = label == -1
     np.testing.assert_array_equal(np.isnan(size), np.stack([gone, gone], 1))
@@ -193,36 +247,68 @@ def test_condition_dropout_marks_whole_samples_as_missing(rate):
     assert abs(gone.mean() - rate) <= 5 * np.sqrt(rate * (1 - rate) / n)
 
 
-@pytest.mark.parametrize("rate", [-0.1, 1.5, float("nan")])
-def test_bad_dropout_rate_is_refused_by_name(rate):
-    """The model would train without any label, or with all of them."""
-    with pytest.raises(ValueError, match=rf"condition_dropout={rate}"):
-        denoising(condition_dropout=rate)
+def test_losses_by_noise_level_are_a_histogram():
+    """Reports would blame the wrong noise levels."""
+    x0 = images(400, 3)
+    sde = VP(Cosine(), t_min=1e-6)
+    found = run(Denoising(), {"x": x0}, sde)
+    l = np.asarray(sde.logsnr(found.t), np.float64)
+    edges = np.array([-np.inf, *EDGES[1:-1], np.inf])
+    counts = np.histogram(l, edges)[0]
+    sums = np.histogram(l, edges, weights=(x0.astype(np.float64) ** 2).mean(1))[0]
+    np.testing.assert_array_equal(found.metrics["loss_at_logsnr"][1], counts)
+    np.testing.assert_allclose(found.metrics["loss_at_logsnr"][0], sums, rtol=1e-4)
+    ends = run(Denoising(draw=Fixed(at=1.0)), {"x": x0}, ZERO_TERMINAL)
+    assert ends.metrics["loss_at_logsnr"][1, 0] == 400  # log-SNR -inf: the outer bins are open
+
+
+def test_parts_of_a_batch_share_strata_state_and_histogram():
+    """Each part would have strata of its own, or its losses count by the number of parts."""
+    n, parts = 16, 4
+    network = Network(init, lambda params, x, c_noise, cond, key=None: 0 * x)
+    model, loss = Model(SDE, X0(), network), Denoising(draw=Recording(stratified=True))
+    optimizer, params = optax.sgd(0.1), {"network": {}}
+    state = TrainState(jnp.asarray(3), params, params, optimizer.init(params), jnp.zeros(n))
+    step = jax.jit(make_step(model, loss, optimizer, Constant(0.5), 0, accumulate=parts))
+    new, metrics = step(state, {"x": jnp.full((n, 2), 0.5)})
+    t = np.sort(np.asarray(new.loss))
+    np.testing.assert_allclose(np.diff(t), 0.99 / n, rtol=1e-3)
+    sums, counts = np.asarray(metrics["loss_at_logsnr"], np.float64)
+    assert (counts > 0).sum() > 3 and counts.sum() == n / parts
+    np.testing.assert_allclose(sums, 0.25 * counts, rtol=1e-5)
+
+
+def test_equal_losses_and_models_do_not_retrace():
+    """Every evaluation would compile again."""
+    traces = []
+
+    def apply(params, x, c_noise, cond, *, key=None):
+        traces.append(x)
+        return 0 * x
+
+    @functools.partial(jax.jit, static_argnums=(0, 1))
+    def value(loss, model, x):
+        return loss(model, {"network": {}}, {"x": x}, seed(0), loss.draw.init())[0]
+
+    for _ in range(2):
+        loss = Denoising(min_snr, DRAWS["log_normal"](mean=0.0), huber, condition_dropout=0.1)
+        value(loss, Model(VP(Linear(), t_min=0.01), V(), Network(init, apply)), jnp.ones((2, 3)))
+    assert len(traces) == 1
+    assert Denoising() != Denoising(uniform_x0) and Denoising() != Denoising(draw=Fixed())
 
 
 @pytest.mark.fast
-def test_mask_and_weight_count_as_they_say():
-    """Padding would be trained on, or weighted samples count alike.
-
-    With F = x0 and a network that says 0, the error of each value is its square.
-    """
-    x = np.random.default_rng(0).normal(size=(4, 3, 2)).astype(np.float32)
-    mask = np.random.default_rng(1).integers(0, 2, size=(4, 3, 1)).astype(np.float32)
-    weight = np.array([0.0, 1.0, 2.0, 3.0], np.float32)
-    run = lambda **batch: silent(denoising(), VP(Linear()), PARAMETERIZATIONS["x0"](), batch)
-    value, metrics, _ = run(x=jnp.asarray(x))
-    assert value == pytest.approx((x**2).mean(), rel=1e-5)
-    chex.assert_trees_all_equal(metrics, {"loss": value})
-    value = run(x=jnp.asarray(x), mask=jnp.asarray(mask), weight=jnp.asarray(weight))[0]
-    assert value == pytest.approx(((x**2 * mask).mean((1, 2)) * weight).mean(), rel=1e-5)
-
-
-def test_state_of_the_draw_goes_round():
-    """An importance sampler of t would forget what it has seen."""
-
-    def count(sde, key, n, state):
-        return jnp.full(n, 0.5), state + 1
-
-    model, params = exact(VP(Linear()), V())
-    run = jax.jit(denoising(draw=count), static_argnums=0)
-    assert run(model, params, {"x": jnp.zeros((2, 8))}, seed(0), jnp.asarray(3))[2] == 4
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"condition_dropout": -0.1}, "condition_dropout=-0.1: needs 0 <= it <= 1"),
+        ({"condition_dropout": float("nan")}, "condition_dropout=nan"),
+        ({"hybrid": -1.0}, "hybrid=-1.0: needs hybrid >= 0"),
+        ({"hybrid": float("nan")}, "hybrid=nan"),
+        ({"steps": 1}, "steps=1: needs steps >= 2"),
+    ],
+)
+def test_bad_settings_are_refused_by_name(settings, message):
+    """The model would train without any label, or on a loss that has no minimum."""
+    with pytest.raises(ValueError, match=message):
+        Denoising(**settings)
