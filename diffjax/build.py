@@ -263,8 +263,19 @@ def call(
     hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
     values = {k: checked(v, hints.get(k, Any), f"{place}.{k}") for k, v in arguments.items()}
     given = values | given
-    bound = functools.partial(function, **given) if given else function
+    bound = Applied(function, tuple(sorted(given.items()))) if given else function
     return bound if partial else refuse(place)(bound)()
+
+
+@dataclasses.dataclass(frozen=True)
+class Applied:
+    """A function with some of its arguments: equal where both are."""
+
+    function: Callable[..., Any]
+    arguments: tuple[tuple[str, Any], ...]
+
+    def __call__(self, *args: Any) -> Any:
+        return self.function(*args, **dict(self.arguments))
 
 
 def refuse(place: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -72,6 +72,8 @@ class Draw(abc.ABC):
 class Uniform(Draw):
     """t uniform on [t_min, t_max]."""
 
+    importance: bool = True
+
     def quantile(self, sde: SDE, u: Times, state: State) -> Times:
         return sde.t_min + (sde.t_max - sde.t_min) * u
 
@@ -114,10 +116,25 @@ class _Gaussian(Draw):
         if not (math.isfinite(self.mean) and 0 < self.std < math.inf):
             raise ValueError(f"{self}: needs a finite mean and 0 < std < inf")
 
-    def _between(self, u: Times, low: Array, high: Array) -> Times:
-        """Quantile of N(mean, std^2) between low and high."""
-        cdf = lambda x: jax.scipy.stats.norm.cdf((jnp.asarray(x, u.dtype) - self.mean) / self.std)
-        p = cdf(low) + u * (cdf(high) - cdf(low))
+    @abc.abstractmethod
+    def limits(self, sde: SDE, dtype: Any) -> Float[Array, " 2"]:
+        """The ends of time, in the variable that is normal."""
+
+    def check(self, sde: SDE) -> None:
+        low, high = self._cdf(self.limits(sde, jnp.float32))
+        if not high - low > 1e-3:
+            raise ValueError(
+                f"{self} with {sde}: only {float(high - low):.1e} of its mass lies between t_min "
+                f"and t_max; needs 0.001"
+            )
+
+    def _cdf(self, x: Array) -> Array:
+        return jax.scipy.stats.norm.cdf((x - self.mean) / self.std)
+
+    def _between(self, sde: SDE, u: Times) -> Times:
+        """Quantile of N(mean, std^2) within the limits."""
+        low, high = self._cdf(self.limits(sde, u.dtype))
+        p = low + u * (high - low)
         return self.mean + self.std * jax.scipy.special.ndtri(jnp.clip(p, 1 - LAST, LAST))
 
 
@@ -128,18 +145,22 @@ class LogNormal(_Gaussian):
     mean: float = -1.2
     std: float = 1.2
 
+    def limits(self, sde: SDE, dtype: Any) -> Float[Array, " 2"]:
+        return -sde.logsnr(jnp.array([sde.t_min, sde.t_max], dtype)) / 2
+
     def quantile(self, sde: SDE, u: Times, state: State) -> Times:
-        low, high = -sde.logsnr(jnp.array([sde.t_min, sde.t_max], u.dtype)) / 2
-        return sde.inverse(-2 * self._between(u, low, high))
+        return sde.inverse(-2 * self._between(sde, u))
 
 
 @dataclass(frozen=True)
 class LogitNormal(_Gaussian):
     """log(t / (1 - t)) normal, within [t_min, t_max] (arXiv:2403.03206, eq. 19)."""
 
+    def limits(self, sde: SDE, dtype: Any) -> Float[Array, " 2"]:
+        return jax.scipy.special.logit(jnp.array([sde.t_min, sde.t_max], dtype))
+
     def quantile(self, sde: SDE, u: Times, state: State) -> Times:
-        low, high = jax.scipy.special.logit(jnp.array([sde.t_min, sde.t_max], u.dtype))
-        return jax.nn.sigmoid(self._between(u, low, high))
+        return jax.nn.sigmoid(self._between(sde, u))
 
 
 @dataclass(frozen=True)
@@ -207,7 +228,8 @@ class _Tracked(Draw):
 
     def quantile(self, sde: SDE, u: Times, state: State) -> Times:
         share = self.share(state["seen"])
-        share = jnp.where((state["count"] >= self.history).all(), share, 1.0)
+        told = (state["count"] >= self.history).all() & (share.sum() > 0)
+        share = jnp.where(told, share, 1.0)
         share = (1 - self.floor) * share / share.sum() + self.floor / self.bins
         edges = jnp.append(0.0, jnp.cumsum(share) / share.sum()).astype(u.dtype)
         k = jnp.clip(jnp.searchsorted(edges, u, side="right") - 1, 0, self.bins - 1)
@@ -221,8 +243,9 @@ class _Tracked(Draw):
         same = k[:, None] == k[None]
         earlier, later = jnp.tril(same, -1).sum(1), jnp.triu(same, 1).sum(1)
         slot = (state["count"][k] + earlier) % self.history
-        row = jnp.where(later < self.history, k, self.bins)  # else overwritten within the batch
         value = jax.lax.stop_gradient(value).astype(jnp.float32)
+        # Left out: what is overwritten within the batch, and what is not finite.
+        row = jnp.where((later < self.history) & jnp.isfinite(value), k, self.bins)
         return {
             "seen": state["seen"].at[row, slot].set(value, mode="drop"),
             "count": state["count"].at[k].add(1),

@@ -67,7 +67,8 @@ def step_nll(
         # Equal variances: (SNR_s - SNR_t) / 2 ||x0 - x0_hat||^2 (arXiv:2107.00630, eq. 13).
         squares = ((x0 - prediction.x0) ** 2).sum(dims(x0))
         step = (b / c) ** 2 / 2 * squares
-        scale = expand(jnp.exp(-sde.logsnr(t) / 2), x0)
+        l = jnp.where(s > 0, 0.0, sde.logsnr(t))  # not used where s > 0, and may be -inf there
+        scale = expand(jnp.exp(-l / 2), x0)
     else:
         small, large = step_log_var(sde, s, t)
         share = (prediction.log_var + 1) / 2

@@ -97,7 +97,13 @@ class Denoising:
         self.draw.check(model.sde)
         one = jnp.ones(1)
         jax.eval_shape(lambda: (self.weight(model, one * model.sde.t_min), self.error(one)))
-        if model.sde.schedule.init() and not (self.weight is elbo and self.bound):
+        exact = self.weight is elbo and self.error is l2 and not self.uncertainty
+        if self.bound and not (exact and self.draw.importance):
+            raise ValueError(
+                "bound=True is the variational bound only with weight='elbo', error='l2', no "
+                "uncertainty, and a draw whose density is divided out: uniform, or importance=True"
+            )
+        if model.sde.schedule.init() and not self.bound:
             raise ValueError(
                 "a learned schedule needs weight='elbo' and bound=True: other losses fall when "
                 "the schedule shrinks"
@@ -130,7 +136,7 @@ class Denoising:
             "loss": (counted * weighted).mean(),
             "loss_at_logsnr": _by_logsnr(model, t, weighted),
         }
-        value = metrics["loss"] + model.sde.schedule.variance(t, weighted)
+        value = metrics["loss"] + model.sde.schedule.variance(t, weighted, factor)
         if self.uncertainty:
             u = _cosines(model, t) @ params["loss"]["uncertainty"]
             value = (counted * (weighted * jnp.exp(-u) + u)).mean()

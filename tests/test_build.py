@@ -136,8 +136,8 @@ def test_an_unknown_field_is_refused_with_a_suggestion(assignment, place, hint):
         ("network.name", "mlp, unet"),
         ("optimizer.name", "adamw"),
         ("ema.name", "constant, power"),
-        ("sampling.sampler.name", "ancestral, ddim, heun"),
-        ("sampling.grid.name", "logsnr_uniform, uniform"),
+        ("sampling.sampler.name", "ab_angle, ab_logsnr, ancestral"),
+        ("sampling.grid.name", "beta, cosine, explicit"),
     ],
 )
 def test_an_unknown_name_is_refused_with_the_known_ones(place, hint):
@@ -435,7 +435,8 @@ def test_schedules_made_of_another_are_nested_in_the_config(spec, made):
             ["config.sde.schedule.schedule: no such field"],
         ),
         ({"name": "shifted"}, ["config.sde.schedule.schedule.name: missing; known: "]),
-        ({"name": "shifted", "schedule": "logit"}, ["config.sde.schedule.schedule"]),
+        ({"name": "shifted", "schedule": "logits"}, ["config.sde.schedule.schedule.name='logits'"]),
+        ({"name": "shifted", "schedule": 3}, ["config.sde.schedule.schedule=3"]),
         ({"name": "discrete", "betas": (0.1, 2.0)}, ["config.sde.schedule", "betas"]),
         ({"name": "discrete"}, ["config.sde.schedule", "betas"]),
     ],

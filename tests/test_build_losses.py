@@ -56,8 +56,8 @@ def test_settings_of_the_loss_reach_it():
             uncertainty=True,
         )
     ).loss
-    assert loss.weight.func is WEIGHTS["min_snr"] and loss.weight.keywords == {"gamma": 2.0}
-    assert loss.error.func is ERRORS["huber"] and loss.error.keywords == {"delta": 0.25}
+    assert loss.weight == build.Applied(WEIGHTS["min_snr"], (("gamma", 2.0),))
+    assert loss.error == build.Applied(ERRORS["huber"], (("delta", 0.25),))
     assert loss.draw == DRAWS["log_normal"](mean=0.5, stratified=True)
     assert (loss.condition_dropout, loss.uncertainty) == (0.25, True)
     assert build.experiment(config()).loss == Denoising()
@@ -149,10 +149,14 @@ def test_a_likelihood_draw_needs_a_last_log_snr():
 
 def test_the_bound_needs_images():
     """A decoder of 256 levels would be applied to points of the plane."""
-    points = {**config(bound=True), "data": {"name": "moons"}, "network": {"name": "mlp"}}
+    points = {
+        **config(weight="elbo", bound=True),
+        "data": {"name": "moons"},
+        "network": {"name": "mlp"},
+    }
     text = refused(points)
     assert "config.loss.bound=True: needs images" in text and "(2,)" in text
-    assert build.experiment(config(bound=True)).loss.bound
+    assert build.experiment(config(weight="elbo", bound=True)).loss.bound
 
 
 LEARNED = {"name": "vp", "schedule": {"name": "learned"}}

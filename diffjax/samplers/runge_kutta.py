@@ -31,7 +31,7 @@ Chart = Callable[[SDE, Levels], tuple[np.ndarray, ...]]
 EULER = ((),)
 MIDPOINT = ((), (1 / 2,))
 HEUN = ((), (1.0,))
-CLASSIC = ((), (1 / 2,), (0, 1 / 2), (0, 0, 1.0))
+CLASSIC = ((), (1 / 2,), (0.0, 1 / 2), (0.0, 0.0, 1.0))
 """Stages of explicit methods: row j is a_j1 .. a_j,j-1; it stands at c_j, their sum."""
 
 
@@ -71,7 +71,8 @@ def _runge_kutta(
     """An explicit method. between: times at values of w; weights: of the stages, b_j."""
     at, p = levels(sde, times), Program(read)
     inner = levels(sde, times[times > 0])
-    w, scale_at, _, slope = chart(sde, inner)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        w, scale_at, _, slope = chart(sde, inner)
     if not (np.isfinite(w).all() and np.isfinite(slope).all()):
         raise ValueError(
             f"times from t={times[0]:g} of {sde}: alpha is 0 there and this method has no finite "

@@ -56,13 +56,13 @@ class Combination(dict[str, float]):
         names = {**self, **other}
         return Combination({k: self.get(k, 0.0) + other.get(k, 0.0) for k in names})
 
-    def __mul__(self, factor: float) -> Combination:
+    def __mul__(self, factor: float | int) -> Combination:
         return Combination({k: float(factor) * v for k, v in self.items()})
 
     def __sub__(self, other: Mapping[str, float]) -> Combination:
         return self + Combination(other) * -1.0
 
-    def __truediv__(self, divisor: float) -> Combination:
+    def __truediv__(self, divisor: float | int) -> Combination:
         return self * (1.0 / divisor)
 
     __rmul__ = __mul__

@@ -37,8 +37,13 @@ class Schedule(abc.ABC):
         """The schedule that has these parameters; itself where it has none."""
         return self
 
-    def variance(self, t: Times, loss: Float[Array, " b"]) -> Float[Array, ""]:
-        """A term of the loss, of value 0, that trains a schedule for a small variance of `loss`."""
+    def variance(
+        self, t: Times, loss: Float[Array, " b"], factor: Float[Array, " b"]
+    ) -> Float[Array, ""]:
+        """A term of value 0 that trains a schedule for a small variance of `loss` over uniform t.
+
+        factor: 1 / density of t where it was drawn otherwise.
+        """
         return (0 * loss).sum()
 
 

@@ -76,7 +76,9 @@ class Learned(Schedule):
         slope = jax.jvp(self, (t,), (jnp.ones_like(t),))[1]
         return t - (self(t) - l) / jax.lax.stop_gradient(slope)
 
-    def variance(self, t: Times, loss: Float[Array, " b"]) -> Float[Array, ""]:
+    def variance(
+        self, t: Times, loss: Float[Array, " b"], factor: Float[Array, " b"]
+    ) -> Float[Array, ""]:
         """A term of value 0 whose gradient in g is that of E[loss^2], relative to its value.
 
         With p(l) = 1 / |l'| the density of l, loss = e(l) / (2 p(l)): E[loss^2] = int e^2 / (4 p)
@@ -89,7 +91,7 @@ class Learned(Schedule):
         # The time at which l is where it was: its value is t, its gradient that of the inverse.
         t = t - (l - jax.lax.stop_gradient(l)) / jax.lax.stop_gradient(slope)
         log_density = -jnp.log(-jax.jvp(free, (t,), (one,))[1])
-        square = jax.lax.stop_gradient(loss**2)
+        square = jax.lax.stop_gradient(factor * loss**2)
         tiny = jnp.finfo(square.dtype).tiny
         term = -jnp.mean(square / jnp.maximum(square.mean(), tiny) * log_density)
         return term - jax.lax.stop_gradient(term)
