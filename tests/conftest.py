@@ -19,6 +19,13 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def quick_to_compile(request):
+    """Most programs here run once: they are compiled without optimizations, in half the time."""
+    off = request.node.get_closest_marker("optimized") is None
+    jax.config.update("jax_disable_most_optimizations", off)
+
+
 @pytest.fixture
 def x64():
     """Run the test in float64."""

@@ -11,10 +11,12 @@ from diffjax import build, config
 from diffjax.data import read
 from diffjax.training import loop, mesh
 
+pytestmark = pytest.mark.optimized
+
 ROOT = Path(__file__).parents[1]
 DATA = ROOT.parent / "shared" / "data" / "tfds"
 STORED = ROOT / "experiments" / "cifar10_cpu" / "metrics.jsonl"
-STEPS = 30
+STEPS = 10
 
 
 @pytest.mark.skipif(not (DATA / "cifar10").is_dir(), reason=f"no prepared CIFAR-10 in {DATA}")

@@ -234,12 +234,13 @@ def test_people_s_own_images_are_trained_on_sampled_and_evaluated(
     config = ["--config=digits_vp", f"--config.data.name={name}", "--config.data.flip=True"]
     done = process("train", f"--workdir={run}", *config, *place, *flags)
     assert done.returncode == 0, done.stderr
-    out = works("evaluate", f"--workdir={run}", "--num=8", "--steps=2", "--guidance=1")
-    assert "right on held-out data" in out
-    (result,) = json.loads((run / "evaluation.json").read_text())["results"]
-    assert result["protocol"]["real"]["test"] >= 4
-    assert 0 <= result["classifier"]["test_accuracy"] <= 1
-    assert list(run.glob("classifier-*.npz"))
+    if kind == "folder":  # the classifier takes its time: once
+        out = works("evaluate", f"--workdir={run}", "--num=8", "--steps=2", "--guidance=1")
+        assert "right on held-out data" in out
+        (result,) = json.loads((run / "evaluation.json").read_text())["results"]
+        assert result["protocol"]["real"]["test"] >= 4
+        assert 0 <= result["classifier"]["test_accuracy"] <= 1
+        assert list(run.glob("classifier-*.npz"))
     stored = json.loads((run / "config.json").read_text())
     gone = {"tfds": "data_dir"}.get(kind, "path")
     stored["data"] |= {"name": kind, gone: "/gone"}

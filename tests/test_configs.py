@@ -32,14 +32,6 @@ ADDED = {"cifar_improved_ddpm": "hybrid", "cifar_vdm": "bound"}
 """What a loss reports beside itself."""
 
 
-@pytest.fixture(autouse=True)
-def quick():
-    """Compile with few optimizations: each program runs for a moment only."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_published_config_trains(name, tiny_array, tmp_path, capsys):
     """A config that builds may still be one that cannot be trained or sampled."""

@@ -16,6 +16,8 @@ from diffjax.samplers.generate import Generation, Plan
 from diffjax.sde import VE
 from diffjax.training.step import make_step
 
+pytestmark = pytest.mark.optimized
+
 STEPS = 600
 
 

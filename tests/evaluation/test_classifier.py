@@ -6,6 +6,8 @@ import pytest
 from diffjax.data import Memory, digits, moons
 from diffjax.evaluation import classifier, fit
 
+pytestmark = pytest.mark.optimized
+
 
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory):

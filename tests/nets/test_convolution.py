@@ -14,7 +14,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from diffjax.nets.convolution import convolution
 
-pytestmark = pytest.mark.fast
+pytestmark = [pytest.mark.fast, pytest.mark.optimized]
 
 ASYMMETRIC = ((2, -1), (0, 3), (1, 1))
 CANONICAL = "[b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f]"
