@@ -12,6 +12,7 @@ import numpy as np
 
 from diffjax.arrays import float64
 from diffjax.data.images import to_uint8
+from diffjax.samplers.table import Table, unroll
 from diffjax.sde import SDE, levels
 
 if TYPE_CHECKING:
@@ -104,6 +105,35 @@ def strips(rows: Sequence[np.ndarray], labels: Sequence[str], titles: Sequence[s
             axes.set(xticks=[], yticks=[])
     for axes, title in zip(panels[0], titles, strict=True):
         axes.set_title(title, fontsize=9)
+    return _drawn(figure)
+
+
+def table(rows: Table) -> np.ndarray:
+    """What each network input and the result are made of: the unrolled map of a sampler as colours.
+
+    Rows: inputs, then the result; columns: initial state, outputs, and noises where there are any.
+    """
+    from matplotlib.figure import Figure
+
+    maps = unroll(rows)
+    full = np.vstack([maps.inputs, maps.result])
+    used = np.flatnonzero(np.abs(full).any(0))
+    names = ["x", *(f"y{i}" for i in range(len(rows))), *(f"z{i}" for i in range(len(rows)))]
+    size = 2 + 0.3 * np.array([len(used), len(full)])
+    figure = Figure(figsize=tuple(np.clip(size, 4, 20)), dpi=100, layout="constrained")
+    axes = figure.add_subplot()
+    # A signed root: small coefficients are seen as well.
+    shown = np.sign(full) * np.sqrt(np.abs(full))
+    most = np.abs(shown).max()
+    image = axes.imshow(shown[:, used], cmap="RdBu_r", vmin=-most, vmax=most, aspect="auto")
+    every = max(1, len(full) // 40)
+    labels = [*(f"t = {t:.3g}" for t in rows.t[rows.active]), "result"]
+    axes.set_yticks(range(0, len(full), every), labels[::every], fontsize=7)
+    axes.set_xticks(range(0, len(used), every), [names[k] for k in used[::every]], fontsize=7)
+    bar = figure.colorbar(image, ax=axes, label="coefficient")
+    ticks = np.linspace(-most, most, 7)
+    bar.set_ticks(list(ticks), labels=[f"{np.sign(v) * v * v:.2g}" for v in ticks])
+    axes.set_title(f"y = {rows.read.__name__}", fontsize=9)
     return _drawn(figure)
 
 

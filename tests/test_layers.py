@@ -23,6 +23,7 @@ WITHIN = {
     ("denoiser", "parameterization"),
     ("analytic", "denoiser"),
     ("samplers", "guidance"),
+    ("plot", "samplers"),
     ("losses", "weights"),
     ("losses", "likelihood"),
     ("train", "cli"),

@@ -24,7 +24,7 @@ from diffjax.samplers.multistep import (
     pndm,
     unipc,
 )
-from diffjax.samplers.run import Result, check, initial, run, sample
+from diffjax.samplers.run import Result, check, initial, run, sample, start_from
 from diffjax.samplers.runge_kutta import (
     dpm_solver_1,
     dpm_solver_2,
@@ -41,6 +41,7 @@ from diffjax.samplers.runge_kutta import (
     rk4_t,
 )
 from diffjax.samplers.table import Combination, Program, Sampler, Table, moments, sampler, unroll
+from diffjax.samplers.tuning import Optimized, optimize
 
 SAMPLERS = catalogue(
     ddim,
@@ -80,6 +81,7 @@ SAMPLERS = catalogue(
 __all__ = [
     "SAMPLERS",
     "Combination",
+    "Optimized",
     "Program",
     "Result",
     "Sampler",
@@ -87,8 +89,10 @@ __all__ = [
     "check",
     "initial",
     "moments",
+    "optimize",
     "run",
     "sample",
     "sampler",
+    "start_from",
     "unroll",
 ]

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float, Int, Key
 
@@ -121,6 +122,27 @@ def _combine(c: Array, first: list[Array], outputs: Array, z: Array, noises: Arr
 
 def _dtype(a: Any, float_dtype: Any) -> Any:
     return float_dtype if jnp.issubdtype(jnp.result_type(a), jnp.floating) else None
+
+
+def start_from(
+    sde: SDE,
+    x0: Float[Array, "b *d"],
+    times: np.ndarray,
+    strength: float,
+    keys: Key[Array, " b"],
+) -> tuple[np.ndarray, Float[Array, "b *d"], Key[Array, " b"]]:
+    """Image to image: the last part of a grid, x0 noised to where it begins, and keys for `sample`.
+
+    strength: share of the steps that are made, in (0, 1]; 1 keeps as little of x0 as the process
+    does (arXiv:2108.01073).
+    """
+    if not 0 < strength <= 1:
+        raise ValueError(f"strength={strength}: needs 0 < strength <= 1")
+    steps = len(times) - 1
+    part = times[steps - max(1, round(strength * steps)) :]
+    first, rest = jax.vmap(jax.random.split, out_axes=1)(keys)
+    t = jnp.full(x0.shape[:1], part[0], x0.dtype)
+    return part, sde.perturb(x0, normal(first, x0.shape[1:]).astype(x0.dtype), t), rest
 
 
 def initial(

@@ -307,32 +307,37 @@ def unroll(table: Table) -> Unrolled:
 
 
 def moments(
-    table: Table, sde: SDE, mean: float, var: float, start: tuple[float, float] | None = None
-) -> tuple[float, float]:
+    table: Table, sde: SDE, mean: Any, var: Any, start: tuple[Any, Any] | None = None
+) -> tuple[Any, Any]:
     """Exact mean and variance of the result on N(mean, var) data: no network, no Monte Carlo.
 
     For Gaussian data the denoiser is affine in its input, so the joint law of all registers follows
-    by a linear recursion. start: mean and variance of the initial state; the prior by default.
+    by a linear recursion. start: mean and variance of the initial state; the prior by default. All
+    may be arrays of one shape, for many laws at once.
     """
     at = levels(sde, table.t)
-    prior_var = float(ends(sde).sigma[1]) ** 2
+    first = start if start else (0.0, float(ends(sde).sigma[1]) ** 2)
+    mean, var, *first = np.broadcast_arrays(mean, var, *first)
     size, y, z = len(READ), WRITE.index("y"), READ.index("z")
-    mu, cov, eye = np.zeros(size), np.zeros((size, size)), np.eye(size)
-    mu[0], cov[0, 0] = start if start else (0.0, prior_var)
+    mu, cov = np.zeros((*var.shape, size)), np.zeros((*var.shape, size, size))
+    mu[..., 0], cov[..., 0, 0] = first
     for i in np.flatnonzero(table.active):
         alpha, sigma = at.alpha[i], at.sigma[i]
-        mu[z], cov[z], cov[:, z] = 0.0, 0.0, 0.0
-        cov[z, z] = 1.0
-        gain = np.array([1.0, -alpha * mean]) / (alpha**2 * var + sigma**2)
-        views = alpha * var * gain + np.array([0.0, mean]), sigma * gain
+        mu[..., z], cov[..., z, :], cov[..., :, z] = 0.0, 0.0, 0.0
+        cov[..., z, z] = 1.0
+        gain = np.stack([np.ones_like(mean), -alpha * mean]) / (alpha**2 * var + sigma**2)
+        shift_x0 = np.stack([np.zeros_like(mean), mean])
+        views = alpha * var * gain + shift_x0, sigma * gain
         slope, offset = table.read(Prediction(views[0], *views))
-        out = slope * table.input[i]
-        move, shift = np.eye(size), np.zeros(size)
-        move[0] = np.delete(table.update[i], y) + table.update[i, y] * out
-        shift[0] = table.update[i, y] * offset
+        out = slope[..., None] * table.input[i]
+        move = np.broadcast_to(np.eye(size), cov.shape).copy()
+        shift = np.zeros_like(mu)
+        move[..., 0, :] = np.delete(table.update[i], y) + table.update[i, y] * out
+        shift[..., 0] = table.update[i, y] * offset
         if (k := table.keep[i]) < OUTPUTS:
-            move[1 + k], shift[1 + k] = out, offset
+            move[..., 1 + k, :], shift[..., 1 + k] = out, offset
         if (j := table.keep_noise[i]) < NOISES:
-            move[z + 1 + j] = eye[z]
-        mu, cov = move @ mu + shift, move @ cov @ move.T
-    return float(mu[0]), float(cov[0, 0])
+            move[..., z + 1 + j, :] = np.eye(size)[z]
+        mu = np.einsum("...ij,...j->...i", move, mu) + shift
+        cov = move @ cov @ move.swapaxes(-1, -2)
+    return mu[..., 0][()], cov[..., 0, 0][()]

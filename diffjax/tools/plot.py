@@ -4,10 +4,12 @@
     python -m diffjax.tools.plot schedules --config=configs/cifar_vp.py
     python -m diffjax.tools.plot forward linear cosine --data=digits
     python -m diffjax.tools.plot forward --config=configs/cifar_vp.py
+    python -m diffjax.tools.plot sampler dpmpp_2m:exact=True --steps=12
 
 `schedules` draws alpha, sigma, log-SNR, g^2 (beta, in VP) and SNR over t in one figure, all
 schedules unless some are named. `forward` draws real images at rising times, one row per schedule
 and image. Both warn where the signal is lost early: what is trained after that is mostly noise.
+`sampler` draws what each network input of a sampler is made of, and prints its table.
 """
 
 from __future__ import annotations
@@ -45,6 +47,14 @@ def run() -> int:
             one.add_argument("--num", type=cli.positive, default=2, help="images per schedule")
             one.add_argument("--times", type=times, default="0.02,0.1,0.2,0.4,0.6,0.8,0.9,1")
             one.add_argument("--seed", type=cli.seed, default=0, help="of images and noise")
+    one = commands.add_parser(
+        "sampler", help="the table of a sampler", formatter_class=cli.Formatter
+    )
+    one.add_argument("sampler", metavar="SAMPLER", help="name[:argument=value,...]")
+    one.add_argument("--config", default="digits_vp", help="the process of this config")
+    one.add_argument("--grid", default="uniform", help="time grid, name[:argument=value,...]")
+    one.add_argument("--steps", type=cli.positive, default=10, help="steps of the time grid")
+    one.add_argument("--out", type=Path, default=Path("sampler.png"), help="a PNG file")
     given = flags.parse_args()
     if given.out.suffix != ".png":
         raise ConfigError(f"--out={given.out}: known ending: .png")
@@ -52,16 +62,35 @@ def run() -> int:
     from diffjax import plot
 
     base = config.load(given.config) if given.config else None
+    if given.command == "sampler":
+        return write(given.out, sampler(given))
     found = processes(given.names, given.sde, base)
     for label, sde in found.items():
         warn(label, sde)
     picture = plot.curves(found) if given.command == "schedules" else forward(found, given, base)
+    return write(given.out, picture)
+
+
+def write(path: Path, picture: np.ndarray) -> int:
+    from diffjax import plot
+
     try:
-        plot.save(given.out, picture)
+        plot.save(path, picture)
     except OSError as error:
-        raise ConfigError(f"--out={given.out}: cannot be written ({error.strerror})") from error
-    print(f"wrote {given.out}")
+        raise ConfigError(f"--out={path}: cannot be written ({error.strerror})") from error
+    print(f"wrote {path}")
     return 0
+
+
+def sampler(given: argparse.Namespace) -> np.ndarray:
+    """The unrolled map of a sampler; its table is printed."""
+    from diffjax import build, plot
+
+    sde = build.construct_sde(config.load(given.config)["sde"], "config.sde")
+    spec = {"sampler": parse(given.sampler), "grid": parse(given.grid), "steps": given.steps}
+    table = build.plan(spec, sde, False, "sampling").table
+    print(table)
+    return plot.table(table)
 
 
 def times(text: str) -> list[float]:

@@ -1,0 +1,75 @@
+"""Grids made for a sampler, a number of steps and the variances of the data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from scipy import optimize as scipy_optimize
+
+from diffjax.samplers.table import Table, moments
+from diffjax.sde import SDE, levels
+
+
+class Optimized(NamedTuple):
+    """A grid, and the error of the sampler before and after."""
+
+    times: np.ndarray
+    before: float
+    after: float
+
+
+Planner = Callable[[SDE, np.ndarray], Table]
+
+
+def error(plan: Planner, sde: SDE, times: np.ndarray, var: np.ndarray) -> float:
+    """Wasserstein-2 distance of the result to its true law, in units of that law's deviation.
+
+    Exact: data N(0, diag(var)), from the true law at times[0], without any network.
+    """
+    at = levels(sde, times[[0, -1]])
+    start, exact = at.alpha[:, None] ** 2 * var + at.sigma[:, None] ** 2
+    _, made = moments(plan(sde, times), sde, 0.0, var, (0.0, start))
+    return float(np.sqrt(np.sum((np.sqrt(made) - np.sqrt(exact)) ** 2) / np.sum(exact)))
+
+
+def optimize(
+    plan: Planner,
+    sde: SDE,
+    times: np.ndarray,
+    var: np.ndarray,
+    most: int = 100,
+) -> Optimized:
+    """The grid with the least `error`, by BFGS on the logarithms of its steps, from `times`.
+
+    The first and the last positive time stay. var (K,): variances of the data in its principal
+    directions. plan: a sampler with its settings. most: iterations.
+    """
+    times, var = np.asarray(times, np.float64), np.asarray(var, np.float64)
+    if not (var > 0).all():
+        raise ValueError(f"var={var}: needs positive variances")
+    positive = times[times > 0]
+    rest = times[len(positive) :]
+    if len(positive) < 3:
+        raise ValueError(f"times={times}: needs three or more above 0; the ends stay")
+
+    def grid(steps: np.ndarray) -> np.ndarray:
+        share = np.exp(steps - steps.max())
+        fallen = np.cumsum(share)[:-1] / share.sum() * (positive[0] - positive[-1])
+        return np.concatenate([positive[:1], positive[0] - fallen, positive[-1:], rest])
+
+    def objective(steps: np.ndarray) -> float:
+        made = grid(steps)
+        if not (np.diff(made) < 0).all():
+            return 1e3
+        return np.log(error(plan, sde, made, var) + 1e-300)
+
+    first = np.log(-np.diff(positive))
+    found = scipy_optimize.minimize(objective, first, method="BFGS", options={"maxiter": most})
+    before, after = error(plan, sde, times, var), error(plan, sde, grid(found.x), var)
+    return (
+        Optimized(grid(found.x), before, after)
+        if after < before
+        else Optimized(times, before, before)
+    )
