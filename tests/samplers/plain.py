@@ -3,6 +3,8 @@
 The mixture lives in coordinates x / alpha and rho = sigma / alpha, where no frame is left.
 """
 
+from itertools import pairwise
+
 import numpy as np
 from scipy import integrate
 
@@ -100,7 +102,7 @@ def ode(x, lam):
     """
     slope = lambda l, x: posterior_mean(x, np.exp(-l)) - x
     made = [x]
-    for low, high in zip(lam[:-1], lam[1:], strict=True):
+    for low, high in pairwise(lam):
         done = integrate.solve_ivp(slope, (low, high), made[-1], "DOP853", rtol=1e-13, atol=1e-14)
         made.append(done.y[:, -1])
     return np.array(made)

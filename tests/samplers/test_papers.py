@@ -264,7 +264,11 @@ PAPERS = [
     (rk4, {}),
     (pndm, {}),
     *((method, {"order": k}) for method in (lms, ipndm) for k in (1, 2, 3, 4)),
-    *((dpmpp_2m, {"exact": exact, "eta": eta}) for exact in (False, True) for eta in (0.0, 0.5, 1.0)),
+    *(
+        (dpmpp_2m, {"exact": exact, "eta": eta})
+        for exact in (False, True)
+        for eta in (0.0, 0.5, 1.0)
+    ),
     *((dpmpp_3m, {"eta": eta}) for eta in (0.0, 0.5, 1.0)),
     *((unipc, {"order": k, "bh1": b}) for k in (1, 2, 3, 4) for b in (False, True)),
     *((unipc, {"order": k, "corrector": False}) for k in (1, 2, 3, 4)),
