@@ -73,7 +73,7 @@ def test_one_point_is_reached(method):
 
 
 @methods
-@pytest.mark.parametrize("frame", ["vp", "flow"])
+@pytest.mark.parametrize("frame", ["flow"])
 def test_one_step_to_the_data_is_the_posterior_mean(method, frame):
     """The step to sigma = 0 would not be its limit, x0_hat."""
     sde = FRAMES[frame]

@@ -275,7 +275,7 @@ PAPERS = [
 ]
 
 
-@pytest.mark.parametrize("frame", ["vp", "ve", "flow"])
+@pytest.mark.parametrize("frame", ["sub_vp", "ve"])
 @pytest.mark.parametrize("times", [TIMES, DOWN], ids=["above", "to_data"])
 @pytest.mark.parametrize("method", PAPERS, ids=lambda m: label((m[0].__name__, m[1])))
 @pytest.mark.fast
