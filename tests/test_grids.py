@@ -1,60 +1,197 @@
-"""Time grids: length, order, ends, spacing, refusals."""
+"""Time grids: length, order, ends, the published formulas, refusals."""
 
-import itertools
+from itertools import pairwise
 
 import numpy as np
 import pytest
+from scipy import integrate
 
-from diffjax.grids import GRIDS, logsnr_uniform, uniform
-from diffjax.schedules import SCHEDULES, Cosine, Linear
+from diffjax.grids import (
+    GRIDS,
+    beta,
+    cosine,
+    explicit,
+    exponential,
+    karras,
+    leading,
+    linspace,
+    logsnr_uniform,
+    quadratic,
+    trailing,
+    uniform,
+)
+from diffjax.schedules import SCHEDULES, Cosine, Edm, Linear
 from diffjax.sde import SDES, VE, VP, levels
 
-SDES_OF_GRIDS = [
-    SDES[frame](SCHEDULES[schedule](), t_min=2e-3, t_max=0.95)
-    for frame, schedule in itertools.product(SDES, SCHEDULES)
-]
-name = lambda sde: f"{type(sde).__name__}-{type(sde.schedule).__name__}"
+FREE = sorted(set(GRIDS) - {"explicit", "linspace", "leading", "trailing"})
+DISCRETE = {"linspace": linspace, "leading": leading, "trailing": trailing}
+DDPM = VP(Linear(), t_min=1e-3)
+COUNTS = (1, 2, 3, 9, 27)
 
 
-@pytest.mark.parametrize("grid", GRIDS)
-@pytest.mark.parametrize("sde", SDES_OF_GRIDS, ids=name)
-@pytest.mark.parametrize("steps", [1, 3, 9, 27])
-def test_grid_runs_from_noise_to_data(grid, sde, steps):
+def rho(sde, times):
+    return np.exp(-levels(sde, times).lam)
+
+
+@pytest.mark.parametrize("grid", FREE)
+@pytest.mark.parametrize("frame", ["vp", "ve"])
+@pytest.mark.parametrize("schedule", [Linear, Cosine, Edm], ids=lambda s: s.__name__)
+def test_grid_runs_from_noise_to_data(grid, frame, schedule):
     """A sampler would skip the prior, stop short of the data, or ask outside the trained range."""
-    times = GRIDS[grid](sde, steps)
-    assert times.dtype == np.float64 and times.shape == (steps + 1,)
-    assert (np.diff(times) < 0).all()
-    assert times[0] == sde.t_max and times[-1] == 0
-    if steps > 1:
-        assert times[-2] == pytest.approx(sde.t_min, rel=1e-9)
-    assert times[-2] >= sde.t_min
+    sde = SDES[frame](schedule(), t_min=2e-3, t_max=0.95)
+    for steps in COUNTS:
+        times = GRIDS[grid](sde, steps)
+        assert times.dtype == np.float64 and times.shape == (steps + 1,)
+        assert np.isfinite(times).all() and (np.diff(times) < 0).all()
+        assert sde.t_max * (1 - 1e-12) <= times[0] <= sde.t_max and times[-1] == 0
+        last = sde.t_min if steps > 1 else sde.t_max
+        assert times[-2] == pytest.approx(last, rel=1e-12) and times[-2] >= sde.t_min
 
 
-def test_uniform_holds_the_discrete_times_of_ddpm():
-    """DDPM's 1000 steps would ask between the times that it was trained at."""
-    times = uniform(VP(Linear(), t_min=1e-3), 1000)
-    np.testing.assert_allclose(times, np.arange(1000, -1, -1) / 1000, atol=1e-15)
-
-
-@pytest.mark.parametrize("sde", SDES_OF_GRIDS, ids=name)
-def test_logsnr_uniform_has_equal_steps_in_lambda(sde):
-    """Solvers in lambda would lose their order, and two frames not see the same noise levels."""
-    lam = levels(sde, logsnr_uniform(sde, 27)[:-1]).lam
-    np.testing.assert_allclose(np.diff(lam), (lam[-1] - lam[0]) / 26, rtol=1e-7)
+@pytest.mark.parametrize("schedule", sorted(set(SCHEDULES) - {"learned"}))
+def test_grids_in_noise_levels_invert_every_schedule(schedule):
+    """A grid would skip, repeat or leave the range where a schedule is inverted by search."""
+    sde = VP(SCHEDULES[schedule](), t_min=2e-3, t_max=0.95)
+    times = logsnr_uniform(sde, 27)
+    assert (times[0], times[-2], times[-1]) == (sde.t_max, sde.t_min, 0)
+    lam = levels(sde, times[:-1]).lam
+    np.testing.assert_allclose(np.diff(lam), (lam[-1] - lam[0]) / 26, rtol=1e-6)
 
 
 @pytest.mark.fast
-def test_infinite_log_snr_is_refused_by_name():
+def test_uniform_holds_the_discrete_times_of_ddpm():
+    """DDPM's 1000 steps would ask between the times that it was trained at."""
+    np.testing.assert_allclose(uniform(DDPM, 1000), np.arange(1000, -1, -1) / 1000, atol=1e-15)
+
+
+@pytest.mark.parametrize("power", [1.0, 3.0, 7.0])
+def test_karras_is_edms_formula(power):
+    """arXiv:2206.00364, eq. 5: sigma_i = (max^(1/r) + i/(N-1) (min^(1/r) - max^(1/r)))^r."""
+    sde, n = VE(Edm(), t_min=1e-3), 18
+    high, low = rho(sde, np.array([sde.t_max, sde.t_min]))
+    i = np.arange(n)
+    exact = (high ** (1 / power) + i / (n - 1) * (low ** (1 / power) - high ** (1 / power))) ** (
+        power
+    )
+    np.testing.assert_allclose(rho(sde, karras(sde, n, rho=power)[:-1]), exact, rtol=1e-9)
+
+
+@pytest.mark.parametrize("grid", [karras, exponential], ids=["karras", "exponential"])
+def test_grid_of_a_range_begins_and_ends_there(grid):
+    """The noise levels that a recipe names would be others."""
+    sde = VE(Edm(), t_min=1e-5)
+    times = grid(sde, 9, sigma_min=0.01, sigma_max=50.0)
+    made = rho(sde, times[:-1])
+    np.testing.assert_allclose(made[[0, -1]], (50.0, 0.01), rtol=1e-9)
+    assert times[-1] == 0 and (np.diff(times) < 0).all()
+    for bad, message in (
+        ({"sigma_min": 1e-9}, r"sigma_min=1e-09: needs at least .* that of t_min"),
+        ({"sigma_max": 1e9}, r"sigma_max=1000000000.0: needs at most .* that of t_max"),
+        ({"sigma_min": 2.0, "sigma_max": 1.0}, r"sigma_min=2: needs sigma_min < sigma_max=1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            grid(sde, 9, **bad)
+
+
+@pytest.mark.fast
+def test_formulas_of_the_other_grids():
+    """A grid would be spaced by another rule than its name says."""
+    n, share = 9, np.linspace(0, 1, 9)
+    low, high = DDPM.t_min, DDPM.t_max
+    root = np.sqrt(high) + share * (np.sqrt(low) - np.sqrt(high))
+    np.testing.assert_allclose(quadratic(DDPM, n)[:-1], root**2, rtol=1e-12)
+    wave = high - (high - low) * (1 - np.cos(np.pi * share)) / 2
+    np.testing.assert_allclose(cosine(DDPM, n)[:-1], wave, rtol=1e-12)
+    sigma = rho(DDPM, exponential(DDPM, n)[:-1])
+    np.testing.assert_allclose(sigma[1:] / sigma[:-1], (sigma[-1] / sigma[0]) ** (1 / 8), rtol=1e-6)
+    np.testing.assert_allclose(exponential(DDPM, n), logsnr_uniform(DDPM, n), rtol=1e-9)
+
+
+@pytest.mark.parametrize(("a", "b"), [(0.6, 0.6), (0.5, 1.5), (2.0, 1.0)])
+def test_beta_has_equal_shares_of_its_density(a, b):
+    """Quantiles would be those of 1 - t, or of another distribution: the integral of the density
+    over the steps, by quadrature."""
+    times = (beta(DDPM, 6, alpha=a, beta=b)[:-1] - DDPM.t_min) / (DDPM.t_max - DDPM.t_min)
+    density = lambda t: t ** (a - 1) * (1 - t) ** (b - 1)
+    mass = [integrate.quad(density, low, high)[0] for high, low in pairwise(times)]
+    np.testing.assert_allclose(mass, np.mean(mass), rtol=1e-6)
+    for bad in ({"alpha": 0.0}, {"beta": -1.0}, {"alpha": np.inf}):
+        with pytest.raises(ValueError, match="needs 0 < "):
+            beta(DDPM, 6, **bad)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 9, 27, 999, 1000])
+@pytest.mark.fast
+def test_discrete_spacings_are_the_index_formulas_of_diffusers(steps):
+    """A pretrained model would be asked at other times than elsewhere."""
+    total = 1000
+    index = {
+        "linspace": np.linspace(0, total - 1, steps).round()[::-1],
+        "leading": (np.arange(0, steps) * (total // steps)).round()[::-1],
+        "trailing": np.round(np.arange(total, 0, -total / steps))[:steps] - 1,
+    }
+    index["linspace"] = np.array([999.0]) if steps == 1 else index["linspace"]
+    for name, grid in DISCRETE.items():
+        times = grid(DDPM, steps)
+        np.testing.assert_allclose(times[:-1], (index[name] + 1) / total, atol=1e-12)
+        assert times[-1] == 0 and (np.diff(times) < 0).all() and len(times) == steps + 1
+    if steps < 1000:
+        shifted = leading(DDPM, steps, offset=1)[:-1] - leading(DDPM, steps)[:-1]
+        np.testing.assert_allclose(shifted, 1 / total)
+
+
+@pytest.mark.fast
+def test_discrete_spacings_outside_the_trained_times_are_refused():
+    """The network would be asked where it was not trained, or a time repeated."""
+    for grid in DISCRETE.values():
+        with pytest.raises(ValueError, match=r"steps=101: needs at most total=100"):
+            grid(DDPM, 101, total=100)
+        with pytest.raises(ValueError, match=r"beyond t_min=0.1"):
+            grid(VP(Linear(), t_min=0.1, t_max=0.9), 10, total=1000)
+    with pytest.raises(ValueError, match=r"beyond t_min"):
+        leading(DDPM, 1000, offset=1)
+
+
+@pytest.mark.fast
+def test_explicit_times_are_taken_as_they_are():
+    """Times of a recipe would be moved; 0 is added where the grid does not end yet."""
+    times = (1.0, 0.5, 0.2)
+    np.testing.assert_array_equal(explicit(DDPM, 3, times), [1.0, 0.5, 0.2, 0.0])
+    np.testing.assert_array_equal(explicit(DDPM, 2, times), times)
+    for steps in (1, 4):
+        with pytest.raises(ValueError, match=rf"needs {steps} or {steps + 1} of them"):
+            explicit(DDPM, steps, times)
+
+
+@pytest.mark.parametrize("grid", ["logsnr_uniform", "exponential", "karras"])
+@pytest.mark.fast
+def test_infinite_log_snr_is_refused_by_name(grid):
     """The grid would be NaN."""
-    with pytest.raises(ValueError, match=r"logsnr_uniform with VP.*Cosine.*-inf at t_max=1.0"):
-        logsnr_uniform(VP(Cosine()), 5)
-    assert np.isfinite(logsnr_uniform(VP(Cosine(), t_max=0.99), 5)).all()
-    assert np.isfinite(uniform(VP(Cosine()), 5)).all()
+    with pytest.raises(ValueError, match=rf"{grid} with VP.*Cosine.*-inf at t_max=1.0"):
+        GRIDS[grid](VP(Cosine()), 5)
+    assert np.isfinite(GRIDS[grid](VP(Cosine(), t_max=0.99), 5)).all()
 
 
-@pytest.mark.parametrize("grid", GRIDS)
+@pytest.mark.fast
+def test_sigma_max_makes_a_grid_where_log_snr_is_infinite():
+    """A range that lies within the schedule would be refused for its end."""
+    sde = VP(Cosine())
+    for grid in (karras, exponential):
+        times = grid(sde, 5, sigma_max=50.0)
+        np.testing.assert_allclose(rho(sde, times[:1]), 50.0, rtol=1e-9)
+
+
+@pytest.mark.parametrize("grid", sorted(set(GRIDS) - {"explicit"}))
 @pytest.mark.parametrize("steps", [0, -3])
+@pytest.mark.fast
 def test_no_steps_are_refused_by_name(grid, steps):
     """A sampler would return noise as its result."""
     with pytest.raises(ValueError, match=rf"steps={steps}: a grid needs at least 1 step"):
         GRIDS[grid](VE(Linear()), steps)
+
+
+@pytest.mark.fast
+def test_explicit_grid_without_steps_is_refused():
+    """The table would be empty."""
+    with pytest.raises(ValueError, match=r"steps=0|needs at least"):
+        explicit(VE(Linear()), 0, ())

@@ -1,5 +1,7 @@
 """Sample k of a run depends on (seed, k) and its label, not on the batch that it travels in."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -66,9 +68,9 @@ def test_generate_is_prior_and_sampler():
     x, keys = initial(SDE, keys_at(key, index), SHAPE)
     cond = {"label": jnp.asarray(LABEL)}
     parts = sample(denoise(), plan().table, x, keys, cond=cond)
-    np.testing.assert_allclose(
-        generate(denoise(), plan(), key, index, cond, shape=SHAPE), parts, atol=1e-4
-    )
+    made = generate(denoise(), plan(), key, index, cond, shape=SHAPE)
+    np.testing.assert_allclose(made.x, parts, atol=1e-4)
+    assert int(made.bad) == -1 and made.path is None
     np.testing.assert_allclose(run(), parts, atol=1e-4)
 
 
@@ -82,6 +84,29 @@ def test_initial_draws_from_the_prior():
     assert np.std(x) == pytest.approx(sigma, rel=5 / np.sqrt(2 * x.size))
     assert len({tuple(k) for k in np.asarray(jax.random.key_data(rest)).tolist()}) == 2000
     assert (jax.random.key_data(rest) != jax.random.key_data(keys)).any(1).all()
+
+
+def test_broken_network_is_not_sampled():
+    """Pictures of NaN would be handed on, as if they were samples."""
+    net = denoise()
+    bad = replace(net, data=replace(net.data, mean=jnp.full((2, 2), jnp.nan)))
+    with pytest.raises(FloatingPointError, match=r"row 0 of 6, t = 1"):
+        list(Generation(bad, plan(), 0, 4, SHAPE, LABEL[:4], 2))
+
+
+def test_generated_path_ends_in_the_samples():
+    """The film of a picture would be that of another one."""
+    index, cond = jnp.arange(3), {"label": jnp.asarray(LABEL[:3])}
+    made = generate(denoise(), plan(), stream(0, "sample"), index, cond, shape=SHAPE, path=True)
+    assert made.path[0].shape == made.path[1].shape == (6, 3, *SHAPE)
+    np.testing.assert_array_equal(made.path[0][-1], made.x)
+    np.testing.assert_allclose(made.x, run()[:3], atol=1e-4)
+
+
+def test_idle_rows_are_no_passes():
+    """A padded table would report passes that never run."""
+    padded = Plan(plan().table.pad(9), ClassifierFree())
+    assert padded.passes == 6
 
 
 def test_plan_counts_rows_and_passes():

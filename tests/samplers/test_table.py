@@ -1,239 +1,285 @@
-"""Hand-made tables: the loop, its unrolled map and its moments against a plain simulation."""
+"""The table: what it means, what it refuses, and what is proven of it without running it."""
 
-from dataclasses import dataclass, field, replace
-from typing import Any
-
-import chex
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
+from plain import DOWN, FRAMES, MEAN, TIMES, VAR, VARIANTS, VP_LINEAR, label, of_the_ode, simulate
 
-from diffjax.analytic import MixtureDenoiser, gaussian
-from diffjax.samplers import Row, ancestral, ddim, heun, moments, sample, table, unroll
-from diffjax.samplers.table import NOISES, OUTPUTS, READ, WRITE, Sampler, eps, x0
-from diffjax.schedules import Linear
-from diffjax.sde import VP, levels
+from diffjax.samplers import (
+    SAMPLERS,
+    Combination,
+    Program,
+    ancestral,
+    ddim,
+    dpmpp_2m,
+    dpmpp_3m,
+    heun,
+    lms,
+    moments,
+    rk4,
+    unipc,
+    unroll,
+)
+from diffjax.samplers.table import OUTPUTS, READ, WRITE, X, Z, eps, x0
+from diffjax.sde import levels
 
-SDE, MEAN, VAR = VP(Linear()), 0.7, 0.4
-B, SHAPE = 3, (2,)
-
-
-def rows(seed=0, n=7):
-    """Rows that use every register, with noise and pushes in some of them only."""
-    rng = np.random.default_rng(seed)
-    made = []
-    for i in range(n):
-        noisy = i in (0, 2, 3, 6)
-        used = lambda names, noisy=noisy: {
-            k: float(rng.normal() / 2) for k in names if k != "z" or noisy
-        }
-        made.append(Row(0.9 - 0.1 * i, used(READ), used(WRITE), push=i not in (1, 4)))
-    return made
-
-
-def affine(read, t):
-    """Slope and offset of the exact output y(u) for Gaussian data."""
-    at = levels(SDE, np.array([t]))
-    alpha, sigma = at.alpha[0], at.sigma[0]
-    var = alpha**2 * VAR + sigma**2
-    if read is x0:
-        return alpha * VAR / var, MEAN * (1 - alpha**2 * VAR / var)
-    return sigma / var, -sigma * alpha * MEAN / var
+methods = pytest.mark.parametrize("method", VARIANTS, ids=label)
 
 
-def simulate(made, output, x, zs):
-    """The definition of the registers, with a list each: newest first, push or hold."""
-    ms, olds, inputs = [], [], []
-    for i, row in enumerate(made):
-        registers = {"x": x, "z": zs[i]}
-        registers |= {f"m{k + 1}": m for k, m in enumerate(ms[:OUTPUTS])}
-        registers |= {f"z{j + 1}": z for j, z in enumerate(olds[:NOISES])}
-        add = lambda coefficients, have: sum(
-            c * have[k] for k, c in coefficients.items() if k in have
-        )
-        inputs.append(add(row.input, registers))
-        registers["y"] = output(i, inputs[-1])
-        x = add(row.update, registers)
-        if row.push:
-            ms.insert(0, registers["y"])
-        if "z" in row.input or "z" in row.update:
-            olds.insert(0, zs[i])
-    return np.array(inputs), x
+def program(read=x0):
+    """Rows that use all there is: a network on old noise, kept outputs, freed slots, idle noise."""
+    p = Program(read)
+    a = p.network(0.9, 0.5 * X + 0.25 * Z)
+    p.step(0.5 * X + 0.1 * a + 0.3 * Z)
+    old = p.noise()
+    b = p.network(0.8, X - 0.2 * a + 0.4 * old)
+    c = p.network(0.7, X / 2.0 + b)
+    p.step(0.3 * X + 0.2 * a - 0.1 * b + 0.7 * c + 0.2 * old + 0.6 * Z)
+    d = p.network(0.6, X + 0.1 * c)
+    p.step(X - 0.5 * d + 0.25 * c)
+    p.network(0.5)
+    return p.table()
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Traced:
-    """A denoiser that counts how often it is traced."""
-
-    denoise: MixtureDenoiser
-    traces: Any = field(metadata={"static": True})
-
-    @property
-    def sde(self):
-        return self.denoise.sde
-
-    def __call__(self, x, t, cond=None, *, key=None):
-        self.traces.append(t)
-        return self.denoise(x, t, cond, key=key)
+def direct(net, zs, x):
+    """What `program` says, written out."""
+    a = net(0, 0.5 * x + 0.25 * zs[0])
+    x = 0.5 * x + 0.1 * a + 0.3 * zs[0]
+    b = net(1, x - 0.2 * a + 0.4 * zs[0])
+    c = net(2, x / 2 + b)
+    x = 0.3 * x + 0.2 * a - 0.1 * b + 0.7 * c + 0.2 * zs[0] + 0.6 * zs[2]
+    d = net(3, x + 0.1 * c)
+    x = x - 0.5 * d + 0.25 * c
+    net(4, x)
+    return x
 
 
-class Traces(list):
-    __hash__ = object.__hash__
-
-
-def exact():
-    return gaussian(jnp.full(SHAPE, MEAN), jnp.full(SHAPE, VAR)).denoiser(SDE)
-
-
-def start():
-    x = jnp.asarray(np.random.default_rng(1).normal(size=(B, *SHAPE)))
-    return x, jax.random.split(jax.random.key(5), B)
-
-
-def noise(keys, n):
-    """z of row i, for each sample, from the sample's own key."""
-    draw = lambda key, i: jax.random.normal(jax.random.fold_in(key, i), SHAPE)
-    return np.stack([[draw(key, i) for key in keys] for i in range(n)])
-
-
-@pytest.mark.parametrize("read", [x0, eps])
 @pytest.mark.fast
-def test_sample_runs_the_rows(read, x64):
-    """Registers would be shifted, held or fed with other noise than the table says."""
-    made, (x, keys) = rows(), start()
-    coefficients = [affine(read, row.t) for row in made]
-    output = lambda i, u: coefficients[i][0] * u + coefficients[i][1]
-    _, result = simulate(made, output, np.asarray(x), noise(keys, len(made)))
-    ours = sample(exact(), table(made, read), x, keys)
-    np.testing.assert_allclose(ours, result, rtol=1e-9, atol=1e-12)
+def test_table_means_what_the_program_says():
+    """Slots would be shifted, freed too early, or filled with another row's output."""
+    table = program()
+    inputs, basis = [], np.eye(11)
+
+    def net(i, u):
+        inputs.append(u)
+        return basis[1 + i]
+
+    result = direct(net, basis[6:], basis[0])
+    ours = unroll(table)
+    np.testing.assert_allclose(ours.inputs, inputs, atol=1e-15)
+    np.testing.assert_allclose(ours.result, result, atol=1e-15)
+    simulated = simulate(table, lambda i, u: basis[1 + i], basis[0], basis[6:])
+    np.testing.assert_allclose(simulated, result, atol=1e-15)
+    np.testing.assert_array_equal(table.noisy, [True, False, True, False, False])
 
 
-def test_unroll_is_the_linear_map_of_the_rows():
-    """Two samplers would look equal, or different, when they are not."""
-    made = rows()
-    n = len(made)
-    basis = np.eye(1 + 2 * n)
-    inputs, result = simulate(made, lambda i, u: basis[1 + i], basis[0], basis[1 + n :])
-    ours = unroll(table(made))
-    np.testing.assert_allclose(ours.inputs, inputs, rtol=1e-12, atol=1e-14)
-    np.testing.assert_allclose(ours.result, result, rtol=1e-12, atol=1e-14)
-
-
-@pytest.mark.parametrize("read", [x0, eps])
+@pytest.mark.parametrize("read", [x0, eps], ids=["x0", "eps"])
+@pytest.mark.fast
 def test_moments_are_those_of_the_affine_map(read):
     """The exact laws that prove the samplers would be the laws of something else."""
-    made, law = rows(), (0.3, 1.7)
-    n = len(made)
-    # The result as an affine map of (1, x_T, z_1 .. z_n), all independent.
-    basis = np.eye(2 + n)
-    coefficients = [affine(read, row.t) for row in made]
-    output = lambda i, u: coefficients[i][0] * u + coefficients[i][1] * basis[0]
-    _, result = simulate(made, output, basis[1], basis[2:])
-    exact_law = result[0] + result[1] * law[0], result[1] ** 2 * law[1] + (result[2:] ** 2).sum()
-    np.testing.assert_allclose(
-        moments(table(made, read), SDE, MEAN, VAR, law), exact_law, rtol=1e-9
-    )
+    table, law = program(read), (0.3, 1.7)
+    at = levels(VP_LINEAR, table.t)
+    var = at.alpha**2 * VAR + at.sigma**2
+    basis = np.eye(7)  # 1, x_T, z_1 .. z_5: all independent
 
+    def net(i, u):
+        eps_hat = at.sigma[i] / var[i] * (u - at.alpha[i] * MEAN * basis[0])
+        return eps_hat if read is eps else (u - at.sigma[i] * eps_hat) / at.alpha[i]
 
-def test_moments_start_from_the_prior():
-    """Bias would be measured from another start than the sampler has."""
-    rows = ddim(SDE, np.array([1.0, 0.5]))
-    sigma = levels(SDE, np.array([1.0])).sigma[0]
-    assert moments(rows, SDE, MEAN, VAR) == moments(rows, SDE, MEAN, VAR, (0.0, sigma**2))
-
-
-class Modes(chex.TestCase):
-    """`sample` in and outside of `jit`."""
-
-    @chex.variants(with_jit=True, without_jit=True)
-    def test_sample_is_the_same_function_when_traced(self):
-        """A table would have to be concrete: another sampler would compile another program."""
-        x, keys = start()
-        made = table(rows())
-        run = self.variant(lambda x, made: sample.__wrapped__(exact(), made, x, keys))
-        chex.assert_trees_all_close(run(x, made), sample(exact(), made, x, keys), atol=1e-4)
-
-
-def test_tables_of_equal_length_share_a_program():
-    """Each sampler, grid or set of guidance weights would compile anew."""
-    traces, (x, keys) = Traces(), start()
-    denoise = Traced(exact(), traces)
-    times = np.linspace(1.0, 0.0, 8)
-    result = sample(denoise, ddim(SDE, times), x, keys)
-    first = len(traces)
-    assert first > 0
-    others = [
-        ancestral(SDE, times),
-        ddim(SDE, times**2, eta=0.5),
-        heun(SDE, np.linspace(1.0, 0.0, 5)),
-        table(rows()),
-        replace(ddim(SDE, times), weight=np.full(7, 2.0)),
-    ]
-    results = [sample(denoise, t, x, keys) for t in others]
-    assert {len(t) for t in others} == {7} and len(traces) == first
-    chex.assert_trees_all_equal(results[-1], result)  # nothing here reads the weight
-    assert len({float(r[0, 0]) for r in results}) == len(others)
+    r = direct(net, basis[2:], basis[1])
+    exact = r[0] + r[1] * law[0], r[1] ** 2 * law[1] + (r[2:] ** 2).sum()
+    np.testing.assert_allclose(moments(table, VP_LINEAR, MEAN, VAR, law), exact, rtol=1e-12)
 
 
 @pytest.mark.fast
-def test_samples_depend_on_their_own_row_of_the_batch_only():
-    """Sample k would change with its neighbours."""
-    x, keys = start()
-    made = table(rows())
-    whole = sample(exact(), made, x, keys)
-    part = sample(exact(), made, x[::-1], keys[::-1])
-    np.testing.assert_allclose(part, whole[::-1], atol=1e-4)
+def test_moments_start_from_the_prior():
+    """Bias would be measured from another start than the sampler has."""
+    sde = FRAMES["ve"]
+    table, sigma = ddim(sde, TIMES), levels(sde, np.array([1.0])).sigma[0]
+    assert moments(table, sde, MEAN, VAR) == moments(table, sde, MEAN, VAR, (0.0, sigma**2))
 
 
-@pytest.mark.parametrize(
-    ("row", "register"),
-    [
-        (Row(0.5, {"x": 1.0, "y": 1.0}, {}), "y"),  # y is not known before the network is called
-        (Row(0.5, {"m9": 1.0}, {}), "m9"),
-        (Row(0.5, {"x": 1.0}, {"noise": 1.0}), "noise"),
-    ],
-)
-def test_unknown_register_is_refused_by_name(row, register):
-    """A typo would be a coefficient of zero."""
-    with pytest.raises(KeyError, match=rf"registers \['{register}'\]: known here: x, "):
-        table([row])
+@pytest.mark.fast
+def test_combinations_are_linear():
+    """A coefficient would be lost where both sides have the register, or only one."""
+    both = 2.0 * (X + 0.5 * Z) - X / 4.0
+    assert both == {"x": 1.75, "z": 1.0}
+    assert 2 * X == {"x": 2.0}  # whole numbers too
+    assert X - Combination(y0=1.0) == {"x": 1.0, "y0": -1.0}
+
+
+@pytest.mark.fast
+def test_program_refuses_what_a_table_cannot_hold():
+    """A typo would be a coefficient of zero, a sixth output overwrite another."""
+    with pytest.raises(ValueError, match="at least one row"):
+        Program().table()
+    p = Program()
+    p.network(0.5, Combination(noise=1.0))
+    with pytest.raises(ValueError, match=r"row 0: register 'noise' is not there; it has \['x', "):
+        p.table()
+    p = Program()
+    p.network(0.5, X + Combination(y0=1.0))  # its own output, before there is one
+    with pytest.raises(ValueError, match="row 0: register 'y0' is not there"):
+        p.table()
+    p = Program()
+    ys = [p.network(0.9 - 0.1 * i) for i in range(OUTPUTS + 2)]
+    for y in ys:
+        p.step(X + sum(ys[1:], ys[0])) if y is ys[-1] else None
+    with pytest.raises(ValueError, match=r"row 5: too many registers are kept: \['y0', .*'y4'\]"):
+        p.table()
+    p = Program()
+    olds = []
+    for i in range(3):
+        p.network(0.9 - 0.1 * i)
+        p.step(X + 0.1 * Z)
+        olds.append(p.noise())
+    p.step(X + olds[0] + olds[1])
+    with pytest.raises(ValueError, match="row 1: too many registers are kept"):
+        p.table()
+
+
+@pytest.mark.fast
+def test_as_many_outputs_as_fit_are_kept_by_reuse():
+    """A long multistep method would run out of slots, or read another row's output."""
+    times = np.linspace(0.9, 0.02, 41)
+    table = lms(VP_LINEAR, times, order=4)
+    assert len(table) == 40 and set(table.keep) <= set(range(OUTPUTS + 1))
+    lines = str(table).splitlines()
+    assert lines[0] == "40 rows, y = eps"
+    for i, line in enumerate(lines[1:]):
+        update = line.split("x = ")[1].split()[2:]
+        used = {int(name[1:]) for name in update[1::2]}
+        assert used == set(range(max(0, i - 3), i + 1))
+
+
+@pytest.mark.fast
+def test_printed_table_shows_what_is_in_it():
+    """A printed table would hide coefficients, guidance, learned variance or idle rows."""
+    p = Program(eps)
+    a = p.network(0.5)
+    p.step(0.25 * X - 2.0 * Z, spread=0.125)
+    p.network(0.25, Combination())
+    p.step(a)
+    table = p.table().pad(3)
+    table.weight[1] = 3.0
+    lines = [" ".join(line.split()) for line in str(table).splitlines()]
+    assert lines[0] == "3 rows, y = eps"
+    assert lines[1] == "0 t = 0.500000 u = +1 x x = +0.25 x -2 z0 z exp(0.125 r)"
+    assert lines[2] == "1 t = 0.250000 u = 0 x = +1 y0 w = 3"
+    assert lines[3].endswith("(idle)")
+    assert table.learned and not ddim(VP_LINEAR, DOWN).learned
+
+
+@methods
+def test_padding_changes_nothing(method):
+    """A padded table would be another method; rows are all alike afterwards."""
+    name, settings = method
+    table = SAMPLERS[name](VP_LINEAR, DOWN, **settings)
+    rows = len(table)
+    padded = table.pad(rows + 5)
+    assert len(padded) == rows + 5 and not padded.active[rows:].any() and padded.active[:rows].all()
+    ours, theirs = unroll(padded), unroll(table)
+    keep = np.r_[0 : 1 + rows, 6 + rows : 6 + 2 * rows]
+    np.testing.assert_array_equal(ours.result[keep], theirs.result)
+    np.testing.assert_array_equal(ours.inputs[:, keep], theirs.inputs)
+    assert moments(padded, VP_LINEAR, 0.7, 0.3) == moments(table, VP_LINEAR, 0.7, 0.3)
+    with pytest.raises(ValueError, match=rf"rows=3: the table has {rows} already"):
+        table.pad(3)
+
+
+@pytest.mark.parametrize("method", [m for m in VARIANTS if m[0] != "unipc"], ids=label)
+def test_stopping_early_is_planning_for_the_cut_grid(method):
+    """A stopped run would have other rows than one planned to stop there.
+
+    Not `unipc`: its state is one row late, and its last step of lower order.
+    """
+    name, settings = method
+    cut = SAMPLERS[name](VP_LINEAR, DOWN[:4], **settings)
+    rows = len(cut)
+    table = SAMPLERS[name](VP_LINEAR, DOWN, **settings)[:rows]
+    for ours, theirs in zip(unroll(table), unroll(cut), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.fast
+def test_slices_that_need_what_is_cut_are_refused():
+    """A late start would read zeros for the history."""
+    late = ddim(VP_LINEAR, DOWN)[2:]
+    np.testing.assert_allclose(unroll(late).result, unroll(ddim(VP_LINEAR, DOWN[2:])).result)
+    for table in (dpmpp_2m(VP_LINEAR, DOWN), dpmpp_3m(VP_LINEAR, DOWN), lms(VP_LINEAR, DOWN)):
+        with pytest.raises(ValueError, match=r"row 3 needs what rows before 3 leave .*y\["):
+            table[3:]
+    with pytest.raises(ValueError, match=r"row 1 needs what rows before 1 leave"):
+        heun(VP_LINEAR, DOWN)[1:]  # the middle of a step
+    assert len(heun(VP_LINEAR, DOWN)[2:]) == len(heun(VP_LINEAR, DOWN[1:]))
+    with pytest.raises(ValueError, match="needs rows in a row"):
+        late[::2]
+    with pytest.raises(ValueError, match="no row of 5 is left"):
+        late[7:]
+
+
+# Increasing times: from the data to noise.
+
+
+def there_and_back(method, n):
+    """Largest error of x after an inversion and a run back, in units of the deviation."""
+    name, settings = method
+    times = np.linspace(0.1, 0.7, n + 1)
+    made = []
+    for start in ((0.0, 0.0), (1.0, 0.0)):
+        noise = moments(SAMPLERS[name](VP_LINEAR, times, **settings), VP_LINEAR, MEAN, VAR, start)
+        back = SAMPLERS[name](VP_LINEAR, times[::-1], **settings)
+        made.append(abs(moments(back, VP_LINEAR, MEAN, VAR, noise)[0] - start[0]))
+    return max(made)
+
+
+INVERTIBLE = [m for m in VARIANTS if of_the_ode(m[0], **m[1])]
+
+
+@pytest.mark.parametrize("method", INVERTIBLE, ids=label)
+def test_inversion_and_back_is_the_identity_at_the_methods_order(method):
+    """Increasing times would run another method than decreasing ones; cold start: order 2."""
+    order = min(SAMPLERS[method[0]].order(**method[1]), 2)
+    coarse, fine = there_and_back(method, 32), there_and_back(method, 64)
+    assert fine < 0.12
+    assert fine < 1e-8 or coarse / fine > 0.8 * 2**order
+
+
+@pytest.mark.parametrize("method", [m for m in VARIANTS if m not in INVERTIBLE], ids=label)
+def test_noise_cannot_be_inverted(method):
+    """The sampler would take the root of a negative variance, or noise the data twice."""
+    name, settings = method
+    with pytest.raises(ValueError, match=rf"{name} adds noise: it cannot be inverted"):
+        SAMPLERS[name](VP_LINEAR, TIMES[::-1], **settings)
 
 
 @pytest.mark.parametrize(
     "times",
     [
-        np.array([0.5]),
-        np.array([0.1, 0.5]),
-        np.array([0.5, 0.5, 0.0]),
-        np.array([0.5, np.nan, 0.0]),
-        np.array([1.0, 0.5, -0.1]),
-        np.array([[1.0, 0.5]]),
-        np.array([1.1, 0.5, 0.0]),
+        [0.5],
+        [0.5, 0.5, 0.0],
+        [0.5, 0.6, 0.1],
+        [0.5, np.nan, 0.0],
+        [1.0, 0.5, -0.1],
+        [[1.0, 0.5]],
+        [1.1, 0.5, 0.0],
+        [0.0, 0.5],
+        [0.5, 1.1],
     ],
+    ids=lambda times: "_".join(map(str, np.ravel(times))),
 )
+@pytest.mark.fast
 def test_bad_times_are_refused(times):
-    """A sampler would run backwards, or ask the network outside its range."""
+    """A sampler would step twice at one time, or ask the network outside its range."""
     with pytest.raises(ValueError, match="times"):
-        ddim(SDE, times)
+        ddim(VP_LINEAR, np.array(times))
 
 
-def test_sampler_keeps_name_and_order():
-    """Catalogues find a sampler by the name of its function; conformance tests by its order."""
-    assert isinstance(heun, Sampler)
-    assert (heun.__name__, heun.order, ddim.order) == ("heun", 2, 1)
-
-
-def test_printed_table_shows_what_is_in_it():
-    """A printed table would hide coefficients, held outputs or guidance."""
-    held = Row(0.5, {"x": 1.0}, {"x": 0.25, "z1": -2.0}, push=False)
-    made = table([held, Row(0.25, {}, {"y": 1.0})])
-    lines = str(replace(made, weight=np.array([1.0, 3.0]))).splitlines()
-    assert lines[0] == "2 rows, y = x0"
-    words = [" ".join(line.split()) for line in lines]
-    assert words[1] == "0 t = 0.500000 u = +1 x x = +0.25 x -2 z1 (y not kept)"
-    assert words[2] == "1 t = 0.250000 u = 0 x = +1 y w = 3"
-    assert len(made) == 2
-    np.testing.assert_array_equal(made.noisy, [False, False])
-    np.testing.assert_array_equal(made.push, [False, True])
+@pytest.mark.fast
+def test_sampler_knows_its_order_from_its_settings():
+    """Reports and tests would take the default's order for all settings."""
+    assert (heun.__name__, heun.order(), rk4.order(), ddim.order(eta=1.0)) == ("heun", 2, 4, 1)
+    assert (lms.order(), lms.order(order=2), lms.order(order=2, lower_final=True)) == (4, 2, 2)
+    assert (unipc.order(), unipc.order(order=2), unipc.order(corrector=False)) == (4, 3, 3)
+    assert (dpmpp_3m.order(), dpmpp_3m.order(eta=1.0)) == (3, 2)
+    assert len(READ) == 1 + OUTPUTS + 2 and len(WRITE) == len(READ) + 1
+    assert ancestral.passes == 1 and heun.passes == 2

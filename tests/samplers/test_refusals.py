@@ -1,0 +1,94 @@
+"""Every sampler in every frame from pure noise: finite coefficients, or a refusal that says why."""
+
+import numpy as np
+import pytest
+
+from diffjax.grids import uniform
+from diffjax.samplers import SAMPLERS
+from diffjax.schedules import Cosine, Linear
+from diffjax.sde import SDES, VP
+
+NEEDS_ALPHA = {
+    "ab_angle",
+    "ab_logsnr",
+    "deis",
+    "dpm_solver_1",
+    "dpm_solver_2",
+    "dpm_solver_3",
+    "dpmpp_2s",
+    "euler_logsnr",
+    "euler_maruyama",
+    "heun",
+    "ipndm",
+    "lms",
+    "midpoint",
+    "pndm",
+    "reverse_diffusion",
+    "rk4",
+}
+"""Samplers that cannot start where alpha is 0: no finite eps view, step of lambda, or drift."""
+PROCESSES = [
+    (frame, schedule)
+    for frame in SDES
+    for schedule in (Cosine, Linear)
+    if (frame, schedule) != ("ve", Cosine)  # sigma is infinite there: the process itself refuses
+]
+
+
+@pytest.mark.parametrize(
+    ("frame", "schedule"), PROCESSES, ids=[f"{f}-{s.__name__}" for f, s in PROCESSES]
+)
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_start_from_noise_is_finite_or_refused(name, frame, schedule):
+    """The first row would be NaN, or a sampler refused that can start: log(0), 0 / 0, inf - inf."""
+    sde = SDES[frame](schedule())
+    for steps in (1, 7):
+        times = uniform(sde, steps)
+        if schedule is Cosine and name in NEEDS_ALPHA:
+            if steps > 1:
+                with pytest.raises(ValueError, match=r"from t=1 of .*alpha is 0 there"):
+                    SAMPLERS[name](sde, times)
+            continue
+        table = SAMPLERS[name](sde, times)
+        assert all(np.isfinite(a).all() for a in (table.t, table.input, table.update, table.spread))
+
+
+@pytest.mark.parametrize("name", sorted(NEEDS_ALPHA - {"dpmpp_2s"}))
+def test_one_step_from_pure_noise_is_refused_too(name):
+    """x0 does not follow from eps at alpha = 0: one row would return infinity."""
+    sde = VP(Cosine())
+    with pytest.raises(ValueError, match=r"from t=1 of .*alpha is 0 there"):
+        SAMPLERS[name](sde, uniform(sde, 1))
+
+
+@pytest.mark.parametrize("name", sorted(NEEDS_ALPHA))
+def test_what_is_refused_can_start_below(name):
+    """The refusal would offer a way out that is none."""
+    sde = VP(Cosine(), t_max=0.99)
+    table = SAMPLERS[name](sde, uniform(sde, 7))
+    assert np.isfinite(table.update).all() and np.isfinite(table.input).all()
+
+
+BAD = [
+    ("ddim", "eta", (-1.0, 1.5, np.nan)),
+    ("ddim_variance", "eta", (-1.0, 1.5, np.nan)),
+    ("ddim_sde", "eta", (-1.0, np.inf, np.nan)),
+    ("dpmpp_2m", "eta", (-1.0, np.inf, np.nan)),
+    ("dpmpp_3m", "eta", (-1.0, np.inf, np.nan)),
+    ("euler_maruyama", "chi", (-1.0, np.inf, np.nan)),
+    ("ancestral_optimal", "data_var", (-1.0, np.inf, np.nan)),
+    *((name, "order", (0, 5)) for name in ("lms", "deis", "ab_logsnr", "ab_angle", "ipndm")),
+    ("unipc", "order", (0, 5)),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "value"),
+    [(name, setting, value) for name, setting, values in BAD for value in values],
+)
+@pytest.mark.fast
+def test_bad_settings_are_refused_by_name(name, setting, value):
+    """Noise of negative variance, weights that do not exist: NaN samples, or an IndexError."""
+    sde = VP(Linear())
+    with pytest.raises(ValueError, match=rf"{setting}={value}: needs "):
+        SAMPLERS[name](sde, uniform(sde, 7), **{setting: value})
