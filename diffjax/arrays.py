@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import math
 import re
 import zlib
 from collections.abc import Callable, Mapping
@@ -80,12 +81,22 @@ def _missing(c: Array) -> Array:
 
 
 def float64(function: Callable[..., PyTree]) -> Callable[..., PyTree]:
-    """Run `function` on the host in float64: NumPy in, NumPy out, inside a traced function too."""
+    """Run an elementwise `function` on the host in float64: NumPy in, NumPy out.
+
+    Inside a traced function, too. Arrays are filled up to a power of two, so that few shapes are
+    compiled.
+    """
 
     @functools.wraps(function)
     def run(*args: Any) -> Any:
         cpu = jax.local_devices(backend="cpu")[0]
         with jax.ensure_compile_time_eval(), jax.enable_x64(True), jax.default_device(cpu):
-            return jax.tree.map(np.asarray, function(*jax.tree.map(jnp.asarray, args)))
+            shape = np.shape(args[0])
+            size = math.prod(shape)
+            more = (1 << max(size - 1, 63).bit_length()) - size if shape and size else 0
+            flat = [np.pad(np.ravel(a), (0, more), "edge") if more else a for a in args]
+            made = jax.tree.map(np.asarray, function(*map(jnp.asarray, flat)))
+            cut = lambda a: a[..., :size].reshape(*a.shape[:-1], *shape)
+            return jax.tree.map(cut, made) if more else made
 
     return run

@@ -68,7 +68,12 @@ def experiment(config: Config, form: Form | None = None) -> Experiment:
     source, reading = construct_data(config["data"], "config.data")
     form = form or describe(source("train"), reading)
     model = construct_model(config, form.classes)
-    sampling = functools.partial(plan, config["sampling"], conditional=bool(form.classes))
+    sampling = functools.partial(
+        plan,
+        config["sampling"],
+        conditional=bool(form.classes),
+        learned=bool(config["network"].get("learn_variance", False)),
+    )
     sampling(model.sde)  # what cannot be sampled is refused now
     built = Experiment(
         config=dict(config),
@@ -173,9 +178,18 @@ def construct_loss(config: Config, model: Model, form: Form) -> Denoising:
     return loss
 
 
-def plan(spec: Config, sde: SDE, conditional: bool, place: str = "config.sampling") -> Plan:
-    """How to sample. `guidance`: the weight; 1 is the conditional model as it is. `interval`: of
-    sigma / alpha, in which rows are guided; the others make one network pass."""
+def plan(
+    spec: Config,
+    sde: SDE,
+    conditional: bool,
+    learned: bool = False,
+    place: str = "config.sampling",
+) -> Plan:
+    """How to sample. learned: whether the network has a second output.
+
+    `guidance`: the weight; 1 is the conditional model as it is. `interval`: of sigma / alpha, in
+    which rows are guided; the others make one network pass.
+    """
     known(spec, ("sampler", "grid", "steps", "guidance", "interval"), place)
     spec = {**SAMPLING, **spec}
     steps = checked(spec["steps"], int, f"{place}.steps")
@@ -183,6 +197,11 @@ def plan(spec: Config, sde: SDE, conditional: bool, place: str = "config.samplin
     sampler = construct(SAMPLERS, spec.get("sampler", {}), f"{place}.sampler", partial=True)
     times = refuse(f"{place}.grid")(grid)(sde, steps)
     table = refuse(f"{place}.sampler")(sampler)(sde, times)
+    if table.learned and not learned:
+        raise ConfigError(
+            f"{place}.sampler.name={spec['sampler']['name']!r}: the network has no second output "
+            f"(config.network.learn_variance); allowed: the other samplers"
+        )
     weight = checked(spec["guidance"], float, f"{place}.guidance")
     if weight != 1 and not conditional:
         raise ConfigError(f"{place}.guidance={weight:g}: the network is unconditional; allowed: 1")

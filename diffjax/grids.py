@@ -69,14 +69,15 @@ def karras(
 def explicit(sde: SDE, steps: int, times: tuple[float, ...] = ()) -> np.ndarray:
     """These times; as many as `steps`, or one more that ends the grid (0 is put there
     otherwise)."""
-    if len(times) not in (steps, steps + 1):
+    if len(times) not in (_positive(steps), steps + 1):
         raise ValueError(f"times={times}: needs {steps} or {steps + 1} of them, for steps={steps}")
     return np.array(times if len(times) > steps else (*times, 0.0))
 
 
 def linspace(sde: SDE, steps: int, total: int = 1000) -> np.ndarray:
     """The discrete indices round(linspace(total - 1, 0, steps)); index k is t = (k + 1) / total."""
-    return _discrete(sde, np.round(np.linspace(total - 1, 0, _positive(steps))), total)
+    index = np.round(np.linspace(0, total - 1, steps)) if steps > 1 else np.array([total - 1.0])
+    return _discrete(sde, index[::-1][: _positive(steps)], total)
 
 
 def leading(sde: SDE, steps: int, total: int = 1000, offset: int = 0) -> np.ndarray:

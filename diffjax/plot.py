@@ -151,10 +151,7 @@ def trajectory(path: Path, x: np.ndarray, x0: np.ndarray, t: np.ndarray) -> None
             grid(np.stack([_cloud(x[i], x0[i], s) for i, s in zip(pick, titles, strict=True)]), 5),
         )
         return
-    rows = [
-        np.stack([a[i], b[i]])
-        for i, (a, b) in enumerate(zip(*map(_sides, (x[pick], x0[pick])), strict=True))
-    ]
+    rows = [np.stack(pair) for pair in zip(*map(_sides, (x[pick], x0[pick])), strict=True)]
     save(path, strips(rows, [f"x_t, x0 of {k}" for k in range(len(rows))], titles))
 
 

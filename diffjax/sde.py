@@ -137,9 +137,12 @@ class SDE(abc.ABC):
         """x_t = alpha x0 + sigma eps."""
         return expand(self.alpha(t), x0) * x0 + expand(self.sigma(t), x0) * eps
 
-    def prior(self, key: Key[Array, ""], shape: tuple[int, ...]) -> Float[Array, "*shape"]:
-        """A draw from N(0, sigma(t_max)^2 I)."""
-        return self.sigma(jnp.asarray(self.t_max)) * jax.random.normal(key, shape)
+    def prior(
+        self, key: Key[Array, ""], shape: tuple[int, ...], t: Any = None
+    ) -> Float[Array, "*shape"]:
+        """A draw from N(0, sigma(t)^2 I), t_max unless t is given."""
+        t = jnp.asarray(self.t_max if t is None else t, float)
+        return self.sigma(t) * jax.random.normal(key, shape)
 
     def prior_logp(self, x: Float[Array, "b *d"]) -> Float[Array, " b"]:
         """Log-density of the prior in nats, (B,)."""

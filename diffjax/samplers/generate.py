@@ -34,7 +34,8 @@ class Plan:
     @property
     def passes(self) -> int:
         """Network passes per sample; a guided row counts its second one."""
-        return sum(self.guidance.passes(float(w)) for w in self.table.weight)
+        weights = self.table.weight[self.table.active]
+        return sum(self.guidance.passes(float(w)) for w in weights)
 
 
 @functools.partial(jax.jit, static_argnames=("shape", "path"))
@@ -49,7 +50,7 @@ def generate(
     path: bool = False,
 ) -> Result:
     """Samples number `index` of the stream `key`, (B, *shape): prior and all rows, one program."""
-    x, keys = initial(denoise.sde, keys_at(key, index), shape)
+    x, keys = initial(denoise.sde, keys_at(key, index), shape, plan.table.t[0])
     return run(denoise, plan.table, x, keys, cond=cond, guidance=plan.guidance, path=path)
 
 

@@ -146,8 +146,11 @@ def start_from(
 
 
 def initial(
-    sde: SDE, keys: Key[Array, " b"], shape: tuple[int, ...]
+    sde: SDE, keys: Key[Array, " b"], shape: tuple[int, ...], t: Any = None
 ) -> tuple[Float[Array, "b *d"], Key[Array, " b"]]:
-    """Draws from the prior (B, *shape), and the keys to give to `sample` with them."""
+    """Draws from the prior (B, *shape), and the keys to give to `sample` with them.
+
+    t: where the grid begins, if that is not t_max.
+    """
     first, rest = jax.vmap(jax.random.split, out_axes=1)(keys)
-    return jax.vmap(lambda key: sde.prior(key, shape))(first), rest
+    return jax.vmap(lambda key: sde.prior(key, shape, t))(first), rest

@@ -193,6 +193,11 @@ def _exponential(
     """
     at, p = levels(sde, times), Program(read)
     inner = at.lam[times > 0]
+    if not np.isfinite(inner[0]) and (read is eps or len(inner) > 1):
+        raise ValueError(
+            f"times from t={times[0]:g} of {sde}: alpha is 0 there and this method has no finite "
+            f"step; allowed: t_max < 1, or the samplers ddim, ancestral, heun_t"
+        )
     stages = [levels(sde, _by_lambda(sde, inner[:-1] + r * np.diff(inner))) for r in nodes]
     for t, s in pairwise(range(len(times))):
         y = p.network(at.t[t])
@@ -200,11 +205,6 @@ def _exponential(
             p.step(_to_data(at, t, s, y, read))
             continue
         latest, seen = None, 0.0
-        if not np.isfinite(at.lam[t]):
-            raise ValueError(
-                f"times from t={times[0]:g} of {sde}: alpha is 0 there and this method has no "
-                f"finite step; allowed: t_max < 1, or the samplers ddim, ancestral, heun_t"
-            )
         for r, stage in zip(nodes, stages, strict=True):
             slope = NOTHING if latest is None else (latest - y) / seen
             latest = p.network(stage.t[t], _advance((at, t), (stage, t), y, slope, r, read))

@@ -25,7 +25,7 @@ import jax
 import numpy as np
 
 from diffjax.denoiser import Prediction
-from diffjax.sde import SDE, ends, levels
+from diffjax.sde import SDE, levels
 
 OUTPUTS = 5
 """Outputs of earlier rows that are kept at a time; all tables have as many, to share a program."""
@@ -239,7 +239,8 @@ class Sampler:
     """A function `(sde, times, **settings) -> Table` and what is known of the method.
 
     order: of the global error in the largest step of lambda, on a smooth problem, weak for
-    stochastic samplers; a function of the settings where they decide. passes: rows per step, apart
+    stochastic samplers, with full history and no lowered last step; a function of the settings
+    where they decide. passes: rows per step, apart
     from a last step to sigma = 0. straight: exact in any number of steps where x0 is one point.
     Made by the decorator `sampler`.
     """
@@ -271,7 +272,9 @@ class Sampler:
         low, high = min(times[0], times[-1]), max(times[0], times[-1])
         if high > sde.t_max or low < 0 or (low == 0 and times[0] == 0):
             raise ValueError(f"times from {times[0]:g} to {times[-1]:g}: needs {sde.t_max} .. 0")
-        table = self.plan(sde, times, **settings)
+        # An inversion of a noisy sampler has variances below 0; it is refused when it is planned.
+        with np.errstate(invalid="ignore" if steps[0] > 0 else "warn"):
+            table = self.plan(sde, times, **settings)
         if steps[0] > 0 and table.noisy.any():
             raise ValueError(f"{self.plan.__name__} adds noise: it cannot be inverted")
         return table
@@ -312,11 +315,12 @@ def moments(
     """Exact mean and variance of the result on N(mean, var) data: no network, no Monte Carlo.
 
     For Gaussian data the denoiser is affine in its input, so the joint law of all registers follows
-    by a linear recursion. start: mean and variance of the initial state; the prior by default. All
+    by a linear recursion. start: mean and variance of the initial state; by default the prior
+    at the time of the first row. All
     may be arrays of one shape, for many laws at once.
     """
     at = levels(sde, table.t)
-    first = start if start else (0.0, float(ends(sde).sigma[1]) ** 2)
+    first = start if start else (0.0, at.sigma[0] ** 2)
     mean, var, *first = np.broadcast_arrays(mean, var, *first)
     size, y, z = len(READ), WRITE.index("y"), READ.index("z")
     mu, cov = np.zeros((*var.shape, size)), np.zeros((*var.shape, size, size))

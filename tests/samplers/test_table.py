@@ -94,7 +94,7 @@ def test_moments_are_those_of_the_affine_map(read):
 def test_moments_start_from_the_prior():
     """Bias would be measured from another start than the sampler has."""
     sde = FRAMES["ve"]
-    table, sigma = ddim(sde, TIMES), levels(sde, np.array([1.0])).sigma[0]
+    table, sigma = ddim(sde, TIMES), levels(sde, TIMES).sigma[0]
     assert moments(table, sde, MEAN, VAR) == moments(table, sde, MEAN, VAR, (0.0, sigma**2))
 
 
