@@ -151,8 +151,11 @@ def trajectory(path: Path, x: np.ndarray, x0: np.ndarray, t: np.ndarray) -> None
             grid(np.stack([_cloud(x[i], x0[i], s) for i, s in zip(pick, titles, strict=True)]), 5),
         )
         return
-    rows = [np.stack(pair) for pair in zip(*map(_sides, (x[pick], x0[pick])), strict=True)]
-    save(path, strips(rows, [f"x_t, x0 of {k}" for k in range(len(rows))], titles))
+    rows, labels = [], []
+    for k, pair in enumerate(zip(*map(_sides, (x[pick], x0[pick])), strict=True)):
+        rows += [side[None] for side in pair]
+        labels += [f"sample {k}:x", f"sample {k}:x0"]
+    save(path, strips(rows, labels, titles))
 
 
 def film(path: Path, x: np.ndarray, x0: np.ndarray, t: np.ndarray) -> None:

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from diffjax.training.step import TrainState
 
 
-TRACED = 6
-"""Samples whose trajectory is drawn."""
+TRACED = {4: 6}
+"""Samples whose trajectory is drawn, by axes of the batch: so many images, MOST points."""
+MOST = 500
 
 
 def classes(text: str) -> list[int]:
@@ -56,7 +57,7 @@ def run() -> int:
     for path in given.out:
         check(path)
     if given.trajectory:
-        check(given.trajectory, (".png", ".gif"))
+        check(given.trajectory, (".png", ".gif"), "--trajectory")
     made = generate(given)
     for path in given.out:
         write(path, made)
@@ -136,7 +137,7 @@ def trajectory(
     from diffjax.arrays import stream
     from diffjax.samplers.generate import generate
 
-    num = min(given.num, TRACED)
+    num = min(given.num, TRACED.get(1 + len(experiment.shape), MOST))
     cond = {} if label is None else {"label": jnp.asarray(label[:num])}
     key, index = stream(given.seed, "sample"), jnp.arange(num)
     path = generate(denoise, plan, key, index, cond, shape=experiment.shape, path=True).path
@@ -173,16 +174,16 @@ def sampling(base: Config, given: argparse.Namespace) -> dict[str, Any]:
     return {**base, "sampling": {**base.get("sampling", {}), **replaced}}
 
 
-def check(path: Path, endings: tuple[str, ...] = (".png", ".npz", "")) -> None:
+def check(path: Path, endings: tuple[str, ...] = (".png", ".npz", ""), flag: str = "--out") -> None:
     """Refuse a file that `write` cannot make, before the work is done."""
     if path.suffix not in endings:
         shown = ", ".join(e or "none for a folder of PNGs" for e in endings)
-        raise ConfigError(f"{path}: known endings: {shown}")
+        raise ConfigError(f"{flag}={path}: known endings: {shown}")
     folder = path.parent if path.suffix else path
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"--out={path}: cannot be written ({error.strerror})") from error
+        raise ConfigError(f"{flag}={path}: cannot be written ({error.strerror})") from error
 
 
 def write(path: Path, made: Made) -> None:

@@ -12,6 +12,8 @@ import pytest
 from PIL import Image
 
 from diffjax import cli, evaluate, sample, train
+from diffjax.grids import GRIDS
+from diffjax.samplers import SAMPLERS
 
 COMMANDS = {"train": train, "sample": sample, "evaluate": evaluate}
 TINY = (
@@ -172,6 +174,27 @@ def test_samples_are_written_as_grid_archive_and_folder_at_once(trained, tmp_pat
     assert not (trained / "samples.npz").exists()
 
 
+@pytest.mark.parametrize("ending", ["png", "gif"])
+def test_trajectories_are_drawn(trained, toy, tmp_path, works, ending):
+    """How samples come about, of images and of points."""
+    for run in (trained, toy):
+        path = tmp_path / f"{run.name}.{ending}"
+        flags = ["--num=3", "--steps=4", "--sampler=ddim", f"--out={tmp_path / 'a.npz'}"]
+        out = works("sample", f"--workdir={run}", *flags, f"--trajectory={path}")
+        assert f"wrote {path}" in out
+        with Image.open(path) as picture:
+            assert getattr(picture, "n_frames", 1) == (4 if ending == "gif" else 1)
+            assert len(np.unique(np.asarray(picture.convert("L")))) > 2
+
+
+def test_samplers_and_grids_are_listed_without_a_run(works):
+    """A user would have to read the code to know what there is."""
+    out = works("sample", "--list")
+    for name in (*SAMPLERS, *GRIDS):
+        assert f"  {name} " in out or f"  {name}\n" in out
+    assert "order=3, bh1=False, corrector=True" in out
+
+
 @pytest.mark.parametrize("flags", [["--num=3"], ["--num=10", "--batch-size=4"]], ids=str)
 def test_sample_k_depends_neither_on_the_number_nor_on_the_batch(
     trained, tmp_path, works, ten, flags
@@ -298,7 +321,8 @@ def test_points_are_evaluated_without_a_classifier(toy, works):
     ("flags", "parts"),
     [
         (["--out=a.jpg"], ["--out=a.jpg", ".png, .npz"]),
-        (["--sampler=dmpp"], ["sampler", "'dmpp'", "ancestral, ddim, heun"]),
+        (["--trajectory=a.jpg"], ["--trajectory=a.jpg", ".png, .gif"]),
+        (["--sampler=dmpp"], ["sampler", "'dmpp'", "ab_angle, ab_logsnr, ancestral"]),
         (["--sampler=ddim:eat=1"], ["sampler", "eat", "did you mean 'eta'?"]),
         (["--sampler=ddim:eta"], ["'ddim:eta'", "no value"]),
         (["--sampler=ddim:eta=2"], ["eta=2", "0 <= eta <= 1"]),

@@ -1,0 +1,97 @@
+"""Grids made for a sampler, and starts from noised images."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from diffjax.analytic import gaussian
+from diffjax.grids import uniform
+from diffjax.samplers import SAMPLERS, optimize, sample, start_from
+from diffjax.samplers.tuning import error
+from diffjax.schedules import Cosine, Linear
+from diffjax.sde import VP, levels
+
+SDE, VAR = VP(Cosine(), t_max=0.995), np.geomspace(1e-2, 2, 6)
+
+
+@pytest.mark.parametrize("name", ["ddim", "dpmpp_2m", "heun", "unipc"])
+def test_the_grid_that_is_made_is_better_and_is_a_grid(name):
+    """The gain that is reported would not be there."""
+    plan, times = SAMPLERS[name], uniform(SDE, 7)
+    made = optimize(plan, SDE, times, VAR, most=20)
+    assert made.after < made.before == error(plan, SDE, times, VAR)
+    assert made.after == pytest.approx(error(plan, SDE, made.times, VAR), rel=1e-12)
+    assert len(made.times) == len(times) and (np.diff(made.times) < 0).all()
+    np.testing.assert_array_equal(made.times[[0, -2, -1]], times[[0, -2, -1]])
+
+
+@pytest.mark.fast
+def test_error_is_the_distance_of_the_laws():
+    """One row gives the posterior mean, whose law is known: alpha S / (alpha^2 S + sigma^2) x."""
+    at = levels(SDE, np.array([SDE.t_max]))
+    total = at.alpha**2 * VAR + at.sigma**2
+    deviation = at.alpha * VAR / np.sqrt(total)
+    expected = np.sqrt(((deviation - np.sqrt(VAR)) ** 2).sum() / VAR.sum())
+    found = error(SAMPLERS["ddim"], SDE, np.array([SDE.t_max, 0.0]), VAR)
+    assert found == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize(
+    ("times", "var", "match"),
+    [
+        ([0.9, 0.1, 0.0], VAR, "three or more above 0"),
+        ([0.9, 0.5, 0.1], np.array([1.0, 0.0]), "needs positive variances"),
+    ],
+)
+def test_what_cannot_be_optimized_is_refused_by_name(times, var, match):
+    with pytest.raises(ValueError, match=match):
+        optimize(SAMPLERS["ddim"], SDE, np.array(times), var)
+
+
+@pytest.mark.parametrize(("strength", "steps"), [(1.0, 20), (0.5, 10), (0.01, 1)])
+def test_image_to_image_begins_at_its_share_of_the_grid(strength, steps):
+    """The image would be noised to another level than the sampler begins with."""
+    sde = VP(Linear())
+    times, keys = uniform(sde, 20), jax.random.split(jax.random.key(0), 4000)
+    x0 = jnp.full((4000, 1), 0.8)
+    part, x, keys = start_from(sde, x0, times, strength, keys)
+    assert len(part) == steps + 1 and part[-1] == 0
+    np.testing.assert_array_equal(part, times[-steps - 1 :])
+    at = levels(sde, part[:1])
+    assert abs(float(x.mean()) - at.alpha * 0.8) < 5 * at.sigma / 4000**0.5
+    assert float(x.std()) == pytest.approx(at.sigma[0], rel=0.05)
+    made = sample(
+        gaussian(jnp.zeros(1), jnp.ones(1)).denoiser(sde), SAMPLERS["ddim"](sde, part), x, keys
+    )
+    if steps == 1:  # hardly noised: the image itself
+        assert float(jnp.abs(made - 0.8).max()) < 0.2
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("strength", [0.0, 1.1, float("nan")])
+def test_bad_strength_is_refused_by_name(strength):
+    with pytest.raises(ValueError, match=rf"strength={strength}: needs 0 < strength <= 1"):
+        start_from(
+            SDE,
+            jnp.zeros((1, 1)),
+            uniform(SDE, 5),
+            strength,
+            jax.random.split(jax.random.key(0), 1),
+        )
+
+
+def test_there_and_back_by_inversion():
+    """An image would not come back from its latent: the error falls with the order."""
+    sde, x0 = VP(Linear(), t_min=0.01), jnp.linspace(-2, 2, 8)[:, None]
+    denoise = gaussian(jnp.full(1, 0.5), jnp.full(1, 0.3)).denoiser(sde)
+    keys = jax.random.split(jax.random.key(0), 8)
+    errors = {}
+    for name in ("ddim", "heun", "rk4"):
+        times = uniform(sde, 40)[:-1]
+        latent = sample(denoise, SAMPLERS[name](sde, times[::-1]), x0, keys)
+        back = sample(denoise, SAMPLERS[name](sde, times), latent, keys)
+        errors[name] = float(jnp.abs(back - x0).max())
+    assert errors["rk4"] < 0.1 * errors["heun"] and errors["heun"] < 0.1 * errors["ddim"]
+    assert errors["ddim"] < 0.5
