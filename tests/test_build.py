@@ -451,9 +451,11 @@ def test_a_nested_schedule_that_cannot_be_is_refused_with_its_place(schedule, pa
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_every_sampler_of_the_catalogue_builds_with_its_defaults(name):
-    experiment = build.experiment(override(BASE, [f"sampling.sampler.name={name}"]))
-    plan = experiment.plan(experiment.model.sde)
-    assert plan.rows >= BASE["sampling"]["steps"]
+    sde = build.construct_sde(BASE["sde"], "config.sde")
+    spec = {**BASE["sampling"], "sampler": {"name": name}}
+    assert build.plan(spec, sde, True, learned=True).rows >= BASE["sampling"]["steps"]
+    if name.endswith("_learned"):
+        assert "no second output" in refused(override(BASE, [f"sampling.sampler.name={name}"]))
 
 
 @pytest.mark.parametrize("name", NETWORKS)

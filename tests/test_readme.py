@@ -18,7 +18,7 @@ def test_library_example_runs(capsys):
         exec(compile(block, str(README), "exec"), scope)
     assert isinstance(scope["x"], jax.Array)
     assert scope["x"].mean() == pytest.approx(0.7, abs=0.05)
-    assert "rows, y = x0" in capsys.readouterr().out
+    assert "rows, y = eps" in capsys.readouterr().out
 
 
 def test_files_that_the_documents_link_to_exist():

@@ -49,7 +49,7 @@ def test_training_reaches_the_data(trained):
     assert result.distance < 0.02 < untrained.distance
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", ["ddim", "heun", "unipc"])
 def test_reframed_network_samples_as_well(trained, name):
     """VE over the schedule of a network trained under VP: the same samples, so equal quality.
 
