@@ -56,7 +56,10 @@ def _folders() -> list[Path]:
 
 
 def override(config: Config, assignments: Iterable[str]) -> dict[str, Any]:
-    """Apply `a.b=value` texts. Values are Python literals, or strings where the field is one."""
+    """Apply `a.b=value` texts. Values are Python literals, or strings where the field is one.
+
+    A section that has a name is replaced as a whole by `a.b=name:argument=value,...`.
+    """
     result = copy.deepcopy(dict(config))
     for text in assignments:
         path, sign, value = text.partition("=")
@@ -69,7 +72,11 @@ def override(config: Config, assignments: Iterable[str]) -> dict[str, Any]:
             node, place = node[name], f"{place}.{name}"
             if not isinstance(node, dict):
                 raise ConfigError(f"{place}={node!r}: has no fields, so no {leaf!r}")
-        if isinstance(node.get(leaf), dict):
+        old = node.get(leaf)
+        if isinstance(old, dict) and "name" in old and place != "config":
+            node[leaf] = parse(value)
+            continue
+        if isinstance(old, dict):
             raise ConfigError(f"{place}.{leaf}: has fields of its own: {', '.join(node[leaf])}")
         node[leaf] = value if isinstance(node.get(leaf), str) else literal(value)
     return result

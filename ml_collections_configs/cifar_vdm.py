@@ -18,7 +18,7 @@ def get_config() -> ml_collections.ConfigDict:
         data=dict(flip=False),
         sde=dict(t_min=1e-5, schedule=dict(name="learned", logsnr_max=13.3, logsnr_min=-5.0)),
         parameterization=dict(c_noise="angle"),
-        loss=dict(weight="elbo", draw=dict(name="uniform", stratified=True), bound=True),
+        loss=dict(weight=dict(name="elbo"), draw=dict(name="uniform", stratified=True), bound=True),
         optimizer=dict(weight_decay=0.01),
         train=dict(steps=10_000_000),
     )

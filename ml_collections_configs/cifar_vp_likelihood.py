@@ -17,6 +17,6 @@ from ml_collections_configs import parts
 def get_config() -> ml_collections.ConfigDict:
     return parts.cifar(
         sde=dict(t_min=1e-5),
-        loss=dict(weight="likelihood", draw=dict(name="likelihood", stratified=False)),
+        loss=dict(weight=dict(name="likelihood"), draw=dict(name="likelihood", stratified=False)),
         train=dict(steps=950_000),
     )

@@ -27,7 +27,7 @@ def get_config() -> ml_collections.ConfigDict:
                 dropout=0.0,
             ),
             loss=dict(
-                weight="uniform_output",
+                weight=dict(name="uniform_output"),
                 draw=dict(name="uniform", stratified=True),
                 condition_dropout=0.1,
             ),

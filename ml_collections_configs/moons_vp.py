@@ -15,7 +15,7 @@ def get_config() -> ml_collections.ConfigDict:
             parameterization=dict(name="v", c_noise="time"),
             network=dict(name="mlp", width=128, depth=3),
             loss=dict(
-                weight="uniform_output",
+                weight=dict(name="uniform_output"),
                 draw=dict(name="uniform", stratified=True),
                 condition_dropout=0.1,
             ),

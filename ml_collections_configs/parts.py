@@ -26,9 +26,9 @@ def cifar(**changes: Mapping[str, Any]) -> ml_collections.ConfigDict:
             remat=False,
         ),
         loss=dict(
-            weight="uniform_output",
+            weight=dict(name="uniform_output"),
             draw=dict(name="uniform", stratified=False),
-            error="l2",
+            error=dict(name="l2"),
             condition_dropout=0.0,
         ),
         optimizer=dict(name="adamw", learning_rate=2e-4, warmup=5000, clip=1.0),

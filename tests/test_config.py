@@ -239,3 +239,13 @@ def test_nearest_lists_all_names_and_suggests_only_near_ones():
     )
     assert nearest("zzz", ["heads"]) == "; known: heads"
     assert nearest("zzz", []) == "; known: none"
+
+
+def test_a_named_section_is_replaced_as_a_whole():
+    """Settings of the entry that was there would be given to another one."""
+    base = {"sde": {"schedule": {"name": "linear", "beta_min": 0.2}}, "train": {"steps": 3}}
+    made = override(base, ["sde.schedule=cosine:s=0.01"])
+    assert made["sde"]["schedule"] == {"name": "cosine", "s": 0.01}
+    assert base["sde"]["schedule"]["name"] == "linear"
+    with pytest.raises(ConfigError, match="has fields of its own: steps"):
+        override(base, ["train=3"])
