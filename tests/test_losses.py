@@ -3,7 +3,7 @@
 import functools
 import itertools
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,11 +11,12 @@ import numpy as np
 import optax
 import pytest
 from scipy import stats
+from silent import SDE, Fixed, images, init, run, seed
 
 from diffjax.analytic import gaussian
 from diffjax.arrays import expand
 from diffjax.denoiser import Model
-from diffjax.draws import DRAWS, Draw, Uniform
+from diffjax.draws import DRAWS, Uniform
 from diffjax.losses import EDGES, ERRORS, Denoising, huber, l2
 from diffjax.nets import Network
 from diffjax.parameterization import PARAMETERIZATIONS, X0, V
@@ -26,27 +27,7 @@ from diffjax.training.step import TrainState, make_step
 from diffjax.weights import WEIGHTS, min_snr, uniform_x0
 
 MEAN, VAR = 0.5, 0.3
-SDE = VP(Linear(), t_min=0.01)
 ZERO_TERMINAL = VP(ZeroTerminal(Linear()), t_min=0.01)
-
-
-def seed(n):
-    """A key whose programs compile fast."""
-    return jax.random.key(n, impl="unsafe_rbg")
-
-
-def init(key, x, c_noise, cond):
-    return {}
-
-
-@dataclass(frozen=True)
-class Fixed(Draw):
-    """Every t the same."""
-
-    at: float = 0.5
-
-    def quantile(self, sde, u, state):
-        return self.at + 0 * u
 
 
 @dataclass(frozen=True)
@@ -75,39 +56,6 @@ class ExactOutput:
 def exact(sde, parameterization, var=VAR, d=8):
     model = Model(sde, parameterization, Network(init, ExactOutput(sde, parameterization)))
     return model, {"network": {"data": gaussian(jnp.full(d, MEAN), jnp.full(d, var))}}
-
-
-class Run(NamedTuple):
-    value: Any
-    metrics: Any
-    x: Any
-    t: Any
-    cond: Any
-
-
-def run(loss, batch, sde=SDE, parameterization=X0(scale_input=False), said=0.0, second=None):
-    """A loss whose network says `said`, and `second`, and what that network was asked."""
-
-    @jax.jit
-    def go(batch):
-        asked = []
-
-        def apply(params, x, c_noise, cond, *, key=None):
-            assert key is not None, "the network must be given a dropout key"
-            asked.append((x, c_noise / 1000, cond))
-            first = jnp.full_like(x, said)
-            return first if second is None else (first, jnp.full_like(x, second))
-
-        model = Model(sde, parameterization, Network(init, apply))
-        value, metrics, _ = loss(model, {"network": {}}, batch, seed(0), loss.draw.init())
-        return Run(value, metrics, *asked[0])
-
-    return go(batch)
-
-
-def images(*shape):
-    """Values of 256 levels in [-1, 1]."""
-    return (np.random.default_rng(0).integers(0, 256, shape) / 127.5 - 1).astype(np.float32)
 
 
 # Errors of F in squared errors of x0, from alpha, sigma and the slope of the log-SNR.

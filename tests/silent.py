@@ -1,0 +1,69 @@
+"""A network that says one number, and what it is asked: for tests of losses."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from diffjax.denoiser import Model
+from diffjax.draws import Draw
+from diffjax.nets import Network
+from diffjax.parameterization import X0
+from diffjax.schedules import Linear
+from diffjax.sde import VP
+
+SDE = VP(Linear(), t_min=0.01)
+
+
+def seed(n):
+    """A key whose programs compile fast."""
+    return jax.random.key(n, impl="unsafe_rbg")
+
+
+def init(key, x, c_noise, cond):
+    return {}
+
+
+@dataclass(frozen=True)
+class Fixed(Draw):
+    """Every t the same."""
+
+    at: float = 0.5
+
+    def quantile(self, sde, u, state):
+        return self.at + 0 * u
+
+
+class Run(NamedTuple):
+    value: Any
+    metrics: Any
+    x: Any
+    t: Any
+    cond: Any
+
+
+def run(loss, batch, sde=SDE, parameterization=X0(scale_input=False), said=0.0, second=None):
+    """A loss whose network says `said`, and `second`, and what that network was asked."""
+
+    @jax.jit
+    def go(batch):
+        asked = []
+
+        def apply(params, x, c_noise, cond, *, key=None):
+            assert key is not None, "the network must be given a dropout key"
+            asked.append((x, c_noise / 1000, cond))
+            first = jnp.full_like(x, said)
+            return first if second is None else (first, jnp.full_like(x, second))
+
+        model = Model(sde, parameterization, Network(init, apply))
+        value, metrics, _ = loss(model, {"network": {}}, batch, seed(0), loss.draw.init())
+        return Run(value, metrics, *asked[0])
+
+    return go(batch)
+
+
+def images(*shape):
+    """Values of 256 levels in [-1, 1]."""
+    return (np.random.default_rng(0).integers(0, 256, shape) / 127.5 - 1).astype(np.float32)
