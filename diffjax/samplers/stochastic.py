@@ -29,9 +29,9 @@ def churn(
     where the network knows the higher level; s_noise multiplies the noise (1.007 there). Defaults
     are those of CIFAR-10. With exact flow the marginals are exact.
     """
-    for name, value in (("s_churn", s_churn), ("s_min", s_min), ("s_noise", s_noise)):
-        if not 0 <= value < np.inf:
-            raise ValueError(f"{name}={value}: needs 0 <= {name} < inf")
+    _not_negative(s_churn=s_churn, s_min=s_min, s_noise=s_noise)
+    if not s_max >= 0:
+        raise ValueError(f"s_max={s_max}: needs s_max >= 0")
     at, p = _finite("churn", sde, times), Program(eps)
     rho = at.sigma / at.alpha
     gamma = min(s_churn / (len(times) - 1), np.sqrt(2) - 1)
@@ -45,12 +45,12 @@ def churn(
         first = p.network(up.t[i], up.alpha[i] * start)
         if noise:
             start = X / at.alpha[i] + noise * p.noise()
-        p.step(_heun(p, at, i + 1, start, first, rho[i + 1] - higher[i], up.t[i]))
+        p.step(_heun(p, at, i + 1, start, first, rho[i + 1] - higher[i]))
     return p.table()
 
 
 def _heun(
-    p: Program, at: Levels, s: int, start: Combination, first: Combination, h: float, t: float
+    p: Program, at: Levels, s: int, start: Combination, first: Combination, h: float
 ) -> Combination:
     """The end of a Heun step of length h in rho from x / alpha = `start`, where eps is `first`."""
     if at.sigma[s] == 0:
@@ -68,17 +68,17 @@ def restart(
     repeats: int = 2,
     steps: int = 0,
 ) -> Table:
-    """Restart sampling (arXiv:2306.14878, Alg. 1): at rho = low, go back up to `high` and down
-    again.
+    """Restart sampling (arXiv:2306.14878, Alg. 1): at rho = low, up to `high` and down again.
 
     Heun on `times`; from the last of them at rho >= low noise is added up to `high`, and `steps`
     Heun steps on the rho^(1/7) grid lead back, `repeats` times. steps = 0: as many as `times` takes
-    there, and three at least.
+    there, and three at least. Plain Heun where that time is the first, or beyond `high`.
     """
     if not 0 < low < high:
         raise ValueError(f"low={low}: needs 0 < low < high={high}")
-    if repeats < 0 or steps < 0:
-        raise ValueError(f"repeats={repeats}, steps={steps}: needs both >= 0")
+    _not_negative(repeats=repeats, steps=steps)
+    if repeats and times[1] > times[0]:
+        raise ValueError("restart adds noise: it cannot be inverted")
     at, p = _finite("restart", sde, times), Program(eps)
     rho = at.sigma / at.alpha
     if not high <= np.exp(-ends(sde).lam[1]) * (1 + 1e-9):
@@ -86,7 +86,7 @@ def restart(
     above = np.flatnonzero(rho >= low)
     j = int(above[-1]) if len(above) else 0
     legs = [times]
-    if repeats and len(above) and 0 < rho[j] < high:
+    if repeats and j > 0 and rho[j] < high:
         own = int(((low <= rho) & (rho <= high)).sum())
         share = np.linspace(0, 1, 1 + (steps or max(3, own)))
         root = high ** (1 / 7) + share * (rho[j] ** (1 / 7) - high ** (1 / 7))
@@ -100,7 +100,7 @@ def restart(
         for i in range(len(leg) - 1):
             start = X / here.alpha[i]
             first = p.network(leg[i], X)
-            end = _heun(p, here, i + 1, start, first, rho[i + 1] - rho[i], leg[i])
+            end = _heun(p, here, i + 1, start, first, rho[i + 1] - rho[i])
             if i == len(leg) - 2 and k + 1 < len(legs) and legs[k + 1][0] > leg[-1]:
                 top = levels(sde, legs[k + 1][:1])
                 alpha, target = top.alpha[0], top.sigma[0] / top.alpha[0]
@@ -114,9 +114,8 @@ def _singlestep(sde: SDE, times: np.ndarray, r: float, eta: float, middle: bool)
     """Two stages, at lambda_t and lambda_t + r h, of the SDE with noise sqrt(eta) g dw."""
     if not 0 < r <= 1:
         raise ValueError(f"r={r}: needs 0 < r <= 1")
-    if not 0 <= eta < np.inf:
-        raise ValueError(f"eta={eta}: needs 0 <= eta < inf")
-    at, p = _finite("this sampler", sde, times), Program(x0)
+    _not_negative(eta=eta)
+    at, p = _finite("dpmpp_sde" if middle else "seeds_2", sde, times), Program(x0)
     inner = at.lam[times > 0]
     stage = levels(sde, by_lambda(sde, inner[:-1] + r * np.diff(inner)))
     for i in range(len(times) - 1):
@@ -153,7 +152,13 @@ def seeds_2(sde: SDE, times: np.ndarray, r: float = 0.5, eta: float = 1.0) -> Ta
     return _singlestep(sde, times, r, eta, middle=False)
 
 
-@sampler(order=lambda predictor, corrector: min(2, max(predictor, corrector)))
+def _sa_order(tau: float, predictor: int, corrector: int) -> int:
+    """A corrector adds one at most, and lowers the order where it has fewer outputs."""
+    order = min(predictor + 1, corrector) if corrector else predictor
+    return min(2, order) if tau else order
+
+
+@sampler(order=_sa_order)
 def sa_solver(
     sde: SDE,
     times: np.ndarray,
@@ -165,13 +170,15 @@ def sa_solver(
 ) -> Table:
     """SA-Solver (arXiv:2309.05019, Alg. 1): stochastic Adams methods of these numbers of outputs.
 
-    Noise tau g dw where low <= rho <= high, none elsewhere; corrector = 0 leaves it out. Predictor
-    and corrector share their noise.
+    Noise tau g dw in steps from low <= rho <= high, none in others. Predictor and corrector share
+    it; corrector = 0: no corrector.
     """
-    if not 0 <= tau < np.inf:
-        raise ValueError(f"tau={tau}: needs 0 <= tau < inf")
-    if not (1 <= predictor <= 4 and 0 <= corrector <= 4):
-        raise ValueError(f"predictor={predictor}, corrector={corrector}: need 1 .. 4 and 0 .. 4")
+    _not_negative(tau=tau)
+    if not 0 <= low <= high:
+        raise ValueError(f"low={low}: needs 0 <= low <= high={high}")
+    for name, value, least in (("predictor", predictor, 1), ("corrector", corrector, 0)):
+        if not least <= value <= 4:
+            raise ValueError(f"{name}={value}: needs {least} <= {name} <= 4")
     at, p = levels(sde, times), Program(x0)
     rho = np.exp(-at.lam)
     eta = np.where((low <= rho) & (rho <= high), tau**2, 0.0)
@@ -195,6 +202,12 @@ def sa_solver(
             state = step.advance(X, [*known[: len(inside)], new], both) + noise
         ys.insert(0, new)
     return p.table()
+
+
+def _not_negative(**settings: float | int) -> None:
+    for name, value in settings.items():
+        if not 0 <= value < np.inf:
+            raise ValueError(f"{name}={value}: needs 0 <= {name} < inf")
 
 
 def _finite(name: str, sde: SDE, times: np.ndarray) -> Levels:
