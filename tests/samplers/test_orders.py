@@ -108,7 +108,7 @@ def test_ipndm_has_its_full_order_on_equal_steps_in_rho(order):
 NOISY = [m for m in VARIANTS if not of_the_ode(m[0], **m[1]) and m[0] != "consistency"]
 NOISY += [
     ("churn", {"s_churn": 5.0}),
-    ("restart", {"low": 0.25, "high": 1.0, "repeats": 3}),
+    ("restart", {"low": 0.25, "high": 1.0, "repeats": 1}),
     ("dpmpp_sde", {"r": 1.0}),
     ("dpmpp_sde", {"eta": 0.5}),
     ("seeds_2", {"eta": 0.5}),
@@ -132,7 +132,8 @@ def weak_error(name, settings, n):
 def test_weak_order_on_gaussian_data(method):
     """O2: the law of a stochastic sampler would be of lower order than declared."""
     name, settings = method
-    declared, counts = SAMPLERS[name].order(**settings), (256, 512)
+    declared = SAMPLERS[name].order(**settings)
+    counts = (256, 512) if name == "dpmpp_3m" else (128, 256)
     errors = np.array([weak_error(name, settings, n) for n in counts])
     var, mean = (-np.polyfit(np.log(counts), np.log(e), 1)[0] for e in errors.T + 1e-300)
     print(f"{label(method):45s} declared {declared}, variance {var:.2f}, mean {mean:.2f}")
