@@ -40,6 +40,7 @@ from diffjax.samplers.runge_kutta import (
     rk4,
     rk4_t,
 )
+from diffjax.samplers.stochastic import churn, dpmpp_sde, restart, sa_solver, seeds_2
 from diffjax.samplers.table import Combination, Program, Sampler, Table, moments, sampler, unroll
 from diffjax.samplers.tuning import Optimized, optimize
 
@@ -76,6 +77,11 @@ SAMPLERS = catalogue(
     dpmpp_2m,
     dpmpp_3m,
     unipc,
+    churn,
+    restart,
+    dpmpp_sde,
+    seeds_2,
+    sa_solver,
 )
 
 __all__ = [

@@ -61,6 +61,11 @@ def by_t(sde: SDE, lam: np.ndarray) -> np.ndarray:
     return np.array(float64(sde.inverse)(2 * lam))
 
 
+def same(lam: np.ndarray) -> np.ndarray:
+    """lambda itself."""
+    return lam
+
+
 class Step:
     """The step from times[i] to the next one: its linear part, and the weights of outputs."""
 
@@ -117,7 +122,7 @@ def _lagrange(nodes: np.ndarray, k: int, v: np.ndarray) -> np.ndarray:
     return np.prod((v[None] - others[:, None]) / (nodes[k] - others[:, None]), axis=0)
 
 
-def _order(i: int, steps: int, order: int, lower_final: bool) -> int:
+def order_at(i: int, steps: int, order: int, lower_final: bool) -> int:
     """Of step i: what history there is, and at the end no more than steps are left."""
     return min(order, i + 1, steps - i if lower_final else order)
 
@@ -138,7 +143,7 @@ def _multistep(
     for i in range(steps):
         ys.insert(0, p.network(at.t[i]))
         step = Step(sde, at, i, read, eta)
-        used = _history(at, i, step, _order(i, steps, order, lower_final))
+        used = history(at, i, step, order_at(i, steps, order, lower_final))
         if rule and len(used) > 1:
             weights = step.constant * rule(at.lam[used], step.end)
         else:
@@ -148,7 +153,7 @@ def _multistep(
     return p.table()
 
 
-def _history(at: Levels, i: int, step: Step, count: int) -> np.ndarray:
+def history(at: Levels, i: int, step: Step, count: int) -> np.ndarray:
     """Indices of the outputs that step i uses, newest first: none from alpha = 0 but its own."""
     used = np.arange(i, i - (1 if step.single else count), -1)
     return used if step.single else used[np.isfinite(at.lam[used])]
@@ -247,7 +252,6 @@ def unipc(
     _range(1, 4, order=order)
     at, p = levels(sde, times), Program(x0)
     steps, state = len(times) - 1, X
-    same = lambda lam: lam
 
     def weights(step: Step, lam: np.ndarray, half: bool) -> np.ndarray:
         if not half:
@@ -260,7 +264,7 @@ def unipc(
     ys = [p.network(at.t[0])]
     for i in range(steps):
         step = Step(sde, at, i, x0)
-        used = _history(at, i, step, _order(i, steps, order, lower_final))
+        used = history(at, i, step, order_at(i, steps, order, lower_final))
         lam, known = at.lam[used], ys[: len(used)]
         predictor = weights(step, lam, len(lam) == 2)
         if i == steps - 1:

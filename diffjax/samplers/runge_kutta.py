@@ -111,13 +111,13 @@ def _to_data(at: Levels, t: int, s: int, y: Combination, read: Read) -> Combinat
     return (at.alpha[s] / at.alpha[t]) * (X - at.sigma[t] * y)
 
 
-def _by_lambda(sde: SDE, lam: np.ndarray) -> np.ndarray:
+def by_lambda(sde: SDE, lam: np.ndarray) -> np.ndarray:
     """Times at log(alpha / sigma) = lam."""
     return np.array(float64(sde.inverse)(2 * lam))
 
 
-def _by_rho(sde: SDE, rho: np.ndarray) -> np.ndarray:
-    return _by_lambda(sde, -np.log(rho))
+def by_rho(sde: SDE, rho: np.ndarray) -> np.ndarray:
+    return by_lambda(sde, -np.log(rho))
 
 
 def _by_t(sde: SDE, t: np.ndarray) -> np.ndarray:
@@ -125,7 +125,7 @@ def _by_t(sde: SDE, t: np.ndarray) -> np.ndarray:
 
 
 def _by_angle(sde: SDE, phi: np.ndarray) -> np.ndarray:
-    return _by_lambda(sde, -np.log(np.tan(phi)))
+    return by_lambda(sde, -np.log(np.tan(phi)))
 
 
 @sampler(order=1, straight=False)
@@ -137,7 +137,7 @@ def euler_t(sde: SDE, times: np.ndarray) -> Table:
 @sampler(order=1, straight=False)
 def euler_logsnr(sde: SDE, times: np.ndarray) -> Table:
     """Euler's method in lambda. (In sigma / alpha it is `ddim`.)"""
-    return _runge_kutta(sde, times, in_logsnr, _by_lambda, EULER, (1.0,), eps)
+    return _runge_kutta(sde, times, in_logsnr, by_lambda, EULER, (1.0,), eps)
 
 
 @sampler(order=1, straight=False)
@@ -150,7 +150,7 @@ def euler_angle(sde: SDE, times: np.ndarray) -> Table:
 @sampler(order=2, passes=2)
 def heun(sde: SDE, times: np.ndarray) -> Table:
     """Heun's method in rho = sigma / alpha (arXiv:2206.00364, Alg. 1)."""
-    return _runge_kutta(sde, times, in_rho, _by_rho, HEUN, (0.5, 0.5), eps)
+    return _runge_kutta(sde, times, in_rho, by_rho, HEUN, (0.5, 0.5), eps)
 
 
 @sampler(order=2, passes=2, straight=False)
@@ -162,7 +162,7 @@ def heun_t(sde: SDE, times: np.ndarray) -> Table:
 @sampler(order=2, passes=2)
 def midpoint(sde: SDE, times: np.ndarray) -> Table:
     """The midpoint method in rho."""
-    return _runge_kutta(sde, times, in_rho, _by_rho, MIDPOINT, (0.0, 1.0), eps)
+    return _runge_kutta(sde, times, in_rho, by_rho, MIDPOINT, (0.0, 1.0), eps)
 
 
 @sampler(order=2, passes=2, straight=False)
@@ -174,7 +174,7 @@ def midpoint_t(sde: SDE, times: np.ndarray) -> Table:
 @sampler(order=4, passes=4)
 def rk4(sde: SDE, times: np.ndarray) -> Table:
     """The classic fourth-order method in rho."""
-    return _runge_kutta(sde, times, in_rho, _by_rho, CLASSIC, (1 / 6, 1 / 3, 1 / 3, 1 / 6), eps)
+    return _runge_kutta(sde, times, in_rho, by_rho, CLASSIC, (1 / 6, 1 / 3, 1 / 3, 1 / 6), eps)
 
 
 @sampler(order=4, passes=4, straight=False)
@@ -198,7 +198,7 @@ def _exponential(
             f"times from t={times[0]:g} of {sde}: alpha is 0 there and this method has no finite "
             f"step; allowed: t_max < 1, or the samplers ddim, ancestral, heun_t"
         )
-    stages = [levels(sde, _by_lambda(sde, inner[:-1] + r * np.diff(inner))) for r in nodes]
+    stages = [levels(sde, by_lambda(sde, inner[:-1] + r * np.diff(inner))) for r in nodes]
     for t, s in pairwise(range(len(times))):
         y = p.network(at.t[t])
         if at.sigma[s] == 0:

@@ -20,6 +20,8 @@ FRAMES = {name: make(Linear(), t_min=0.02) for name, make in SDES.items()}
 TIMES = np.array([0.95, 0.7, 0.52, 0.3, 0.17, 0.06, 0.02])
 """Of no symmetry: an equal step would hide a wrong weight."""
 DOWN = np.append(TIMES, 0.0)
+ALWAYS = {"low": 0.0, "high": 1e9}
+"""Noise of `sa_solver` at all levels."""
 VARIANTS = [(name, {}) for name in SAMPLERS] + [
     ("ddim", {"eta": 0.6}),
     ("ddim", {"eta": 1.0}),
@@ -29,6 +31,8 @@ VARIANTS = [(name, {}) for name in SAMPLERS] + [
     ("dpmpp_3m", {"eta": 1.0}),
     ("unipc", {"corrector": False}),
     ("unipc", {"bh1": True, "order": 2}),
+    ("seeds_2", {"r": 1.0}),
+    ("sa_solver", {"predictor": 1, "corrector": 0, **ALWAYS}),
 ]
 
 
@@ -39,6 +43,7 @@ def label(method):
 
 
 NOISY = {"ddim_variance", "ddim_sde", "consistency", "euler_maruyama", "reverse_diffusion"}
+NOISY |= {"churn", "restart", "dpmpp_sde", "seeds_2", "sa_solver"}
 
 
 def of_the_ode(name, **settings):

@@ -87,9 +87,11 @@ def test_one_step_to_the_data_is_the_posterior_mean(method, frame):
 @methods
 def test_last_step_is_one_row_with_the_prediction(method):
     """The last pass would be followed by noise, or by another pass."""
-    table = plan(method, VP_LINEAR, DOWN)
+    name, settings = method
+    settings = {"churn": {"s_min": 0.1}}.get(name, settings)  # `churn` may add noise before it
+    table = plan((name, settings), VP_LINEAR, DOWN)
     assert table.t[-1] == DOWN[-2] and not table.noisy[-1]
-    assert method[0] == "pndm" or len(table) == 1 + 6 * SAMPLERS[method[0]].passes
+    assert name in ("pndm", "restart") or len(table) == 1 + 6 * SAMPLERS[name].passes
 
 
 def affine(table, sde):

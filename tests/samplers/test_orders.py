@@ -7,6 +7,7 @@ ones (O2) by the exact recursion of their law on Gaussian data.
 import numpy as np
 import pytest
 from plain import (
+    ALWAYS,
     MEAN,
     VAR,
     VARIANTS,
@@ -30,6 +31,7 @@ LAM = -1.0, 1.5
 COUNTS = {1: (64, 128), 2: (64, 128), 3: (64, 128), 4: (128, 256), 5: (64, 128)}
 """Steps by order: fine enough for the leading term, above rounding. Powers of two share shapes."""
 MULTISTEP = ("lms", "deis", "ab_logsnr", "ab_angle", "ipndm", "dpmpp_2m", "dpmpp_3m", "unipc")
+MULTISTEP += ("sa_solver",)
 SETTINGS = [m for m in VARIANTS if of_the_ode(m[0], **m[1]) and m[0] not in MULTISTEP[:5]]
 SETTINGS = [m for m in SETTINGS if m[0] != "unipc"]  # a lower last step has a lower order
 SETTINGS += [(n, {"order": k}) for n in MULTISTEP[:5] for k in (2, 3, 4)]
@@ -39,6 +41,8 @@ SETTINGS += [
     for c in (False, True)
 ]
 SETTINGS += [("unipc", {"order": k, "bh1": True, "lower_final": False}) for k in (1, 2)]
+PAIRS = (1, 3), (2, 1), (2, 2), (2, 3), (3, 0), (3, 4)
+SETTINGS += [("sa_solver", {"tau": 0.0, "predictor": p, "corrector": c}) for p, c in PAIRS]
 
 
 def uneven(n):
@@ -57,7 +61,9 @@ def history(name, settings, table, times):
     """Exact outputs and states for the first rows of a multistep method, and the exact end."""
     at, here = levels(VP_LINEAR, times), levels(VP_LINEAR, table.t)
     count = settings.get("order", {"dpmpp_2m": 2, "unipc": 3, "dpmpp_3m": 3}.get(name, 4))
-    late = name == "unipc"  # its state after row i is that at times[i]
+    if name == "sa_solver":
+        count = max(settings["predictor"], settings["corrector"])
+    late = name in ("unipc", "sa_solver")  # their state after row i is that at times[i]
     rows = count - 1 + late if name in MULTISTEP else 0
     lam = np.append(at.lam[: rows + 1], at.lam[-1])
     hat = ode(START / at.alpha[0], lam)
@@ -100,6 +106,17 @@ def test_ipndm_has_its_full_order_on_equal_steps_in_rho(order):
 
 
 NOISY = [m for m in VARIANTS if not of_the_ode(m[0], **m[1]) and m[0] != "consistency"]
+NOISY += [
+    ("churn", {"s_churn": 5.0}),
+    ("restart", {"low": 0.25, "high": 1.0, "repeats": 1}),
+    ("dpmpp_sde", {"r": 1.0}),
+    ("dpmpp_sde", {"eta": 0.5}),
+    ("seeds_2", {"eta": 0.5}),
+    *(
+        ("sa_solver", {"predictor": p, "corrector": c, **ALWAYS})
+        for p, c in ((2, 2), (2, 0), (1, 2), (3, 3), (2, 1))
+    ),
+]
 
 
 def weak_error(name, settings, n):
@@ -115,7 +132,8 @@ def weak_error(name, settings, n):
 def test_weak_order_on_gaussian_data(method):
     """O2: the law of a stochastic sampler would be of lower order than declared."""
     name, settings = method
-    declared, counts = SAMPLERS[name].order(**settings), (256, 512)
+    declared = SAMPLERS[name].order(**settings)
+    counts = (256, 512) if name == "dpmpp_3m" else (128, 256)
     errors = np.array([weak_error(name, settings, n) for n in counts])
     var, mean = (-np.polyfit(np.log(counts), np.log(e), 1)[0] for e in errors.T + 1e-300)
     print(f"{label(method):45s} declared {declared}, variance {var:.2f}, mean {mean:.2f}")

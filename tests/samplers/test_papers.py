@@ -5,6 +5,7 @@ comes out is the map that `unroll` gives, for all data and all networks at once.
 """
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -141,6 +142,7 @@ def lms(p, order=4):
     return p.x
 
 
+SINGLESTEP = (0.5, 1.0), (1.0, 1.0), (0.3, 0.5)
 FIXED = [[1], [3 / 2, -1 / 2], [23 / 12, -16 / 12, 5 / 12], [55 / 24, -59 / 24, 37 / 24, -9 / 24]]
 
 
@@ -255,7 +257,113 @@ def unipc(p, order=3, bh1=False, corrector=True):
     return x
 
 
+def churn(p, s_churn=30.0, s_min=0.01, s_max=1.0, s_noise=1.0):
+    """arXiv:2206.00364, Alg. 2, on x / alpha, with eps = (x - D) / rho."""
+    size = (len(p.basis) - 1) // 2
+    for i in range(p.steps):
+        inside = s_min <= p.r[i] <= s_max
+        raised = p.r[i] * (1 + (min(s_churn / p.steps, math.sqrt(2) - 1) if inside else 0))
+        alpha = p.a[i]
+        if inside:
+            alpha = levels(p.sde, at_lambda(p.sde, np.array([-math.log(raised)]))).alpha[0]
+        z = p.basis[size + len(p.inputs) + 1]
+        hat = p.x / p.a[i] + s_noise * math.sqrt(max(0, raised**2 - p.r[i] ** 2)) * z
+        d = p.net(alpha * hat)
+        end = hat + (p.r[i + 1] - raised) * d
+        if p.s[i + 1]:
+            again = p.net(p.a[i + 1] * end)
+            end = hat + (p.r[i + 1] - raised) * (d + again) / 2
+        p.x = p.a[i + 1] * end
+    return p.x
+
+
+def restart(p, low=0.06, high=0.3, repeats=2, steps=4):
+    """arXiv:2306.14878, Alg. 1, on x / alpha, with `steps` given."""
+    size, hat = (len(p.basis) - 1) // 2, p.x / p.a[0]
+    j = max(i for i in range(p.steps + 1) if p.r[i] >= low)
+    k = np.arange(steps + 1) / steps
+    back = (high ** (1 / 7) + k * (p.r[j] ** (1 / 7) - high ** (1 / 7))) ** 7
+    legs = [p.r[: j + 1], *[back] * repeats, p.r[j:]]
+    for number, leg in enumerate(legs):
+        if 1 <= number <= repeats:
+            hat = hat + math.sqrt(high**2 - p.r[j] ** 2) * p.basis[size + len(p.inputs)]
+        for here, there in pairwise(leg):
+            alphas = [
+                levels(p.sde, at_lambda(p.sde, np.array([-math.log(r)]))).alpha[0]
+                for r in (here, there or here)
+            ]
+            d = p.net(alphas[0] * hat)
+            again = p.net(alphas[1] * (hat + (there - here) * d)) if there else d
+            hat = hat + (there - here) * (d + again) / 2
+    return p.a[-1] * hat
+
+
+def singlestep(p, r, eta, middle):
+    """MATH 9b with eta: a stage at lambda + r h, and the two parts of one Brownian path."""
+    size = (len(p.basis) - 1) // 2
+    for i in range(p.steps):
+        m = p.net(p.x)
+        if p.s[i + 1] == 0:
+            return p.a[i + 1] * m
+        h, (a, s) = p.l[i + 1] - p.l[i], p.between(i, r)
+        if r == 1:
+            a, s = p.a[i + 1], p.s[i + 1]
+        big = (1 + eta) * h
+        z1, z2 = p.basis[size + len(p.inputs)], p.basis[size + len(p.inputs) + 1]
+        stage = s / p.s[i] * math.exp(-eta * r * h) * p.x - a * math.expm1(-r * big) * m
+        d = p.net(stage + s * math.sqrt(1 - math.exp(-2 * eta * r * h)) * z1) - m
+        psi1 = 1 - math.exp(-big)
+        psi2 = psi1 / 2 if middle else 1 - psi1 / big
+        x = p.s[i + 1] / p.s[i] * math.exp(-eta * h) * p.x + p.a[i + 1] * (psi1 * m + psi2 / r * d)
+        left = math.exp(-2 * eta * (1 - r) * h)
+        noise = math.sqrt(left - math.exp(-2 * eta * h)) * z1 + math.sqrt(1 - left) * z2
+        p.x = x + p.s[i + 1] * noise
+    return p.x
+
+
+def seeds_2(p, r=0.5, eta=1.0):
+    """arXiv:2305.14267, Alg. 2."""
+    return singlestep(p, r, eta, False)
+
+
+def dpmpp_sde(p, r=0.5, eta=1.0):
+    """arXiv:2211.01095, Alg. 1, with noise."""
+    return singlestep(p, r, eta, True)
+
+
+def sa_solver(p, tau=1.0, low=0.05, high=1.0, predictor=2, corrector=2):
+    """arXiv:2309.05019, Alg. 1: lines, with psi1 and psi2 of MATH 7."""
+    size, x, ms = (len(p.basis) - 1) // 2, p.x, [p.net(p.x)]
+    for i in range(p.steps):
+        if p.s[i + 1] == 0:
+            return p.a[i + 1] * ms[0]
+        eta = tau**2 if low <= p.r[i] <= high else 0.0
+        h = p.l[i + 1] - p.l[i]
+        psi1 = 1 - math.exp(-(1 + eta) * h)
+        psi2 = 1 - psi1 / ((1 + eta) * h)
+        z = p.basis[size + len(p.inputs)]
+        base = p.s[i + 1] / p.s[i] * math.exp(-eta * h) * x + p.a[i + 1] * psi1 * ms[0]
+        base = base + p.s[i + 1] * math.sqrt(1 - math.exp(-2 * eta * h)) * z
+        predicted = base
+        if predictor == 2 and i:
+            slope = h / (p.l[i] - p.l[i - 1]) * (ms[0] - ms[1])
+            predicted = base + p.a[i + 1] * psi2 * slope
+        if i == p.steps - 1:
+            return predicted
+        new = p.net(predicted)
+        x = base + p.a[i + 1] * psi2 * (new - ms[0]) if corrector else predicted
+        ms.insert(0, new)
+    return x
+
+
 PAPERS = [
+    (churn, {}),
+    (churn, {"s_churn": 0.6, "s_min": 0.1, "s_max": math.inf, "s_noise": 1.007}),
+    (restart, {"steps": 4}),
+    (restart, {"low": 0.5, "high": 2.0, "repeats": 3, "steps": 2}),
+    *((m, {"r": r, "eta": eta}) for m in (seeds_2, dpmpp_sde) for r, eta in SINGLESTEP),
+    *((sa_solver, {"predictor": a, "corrector": b}) for a in (1, 2) for b in (0, 2)),
+    (sa_solver, {"tau": 0.6, "low": 0.2, "high": 5.0}),
     (dpm_solver_2, {}),
     (dpm_solver_3, {}),
     (dpmpp_2s, {}),

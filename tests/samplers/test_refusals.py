@@ -11,11 +11,13 @@ from diffjax.sde import SDES, VP
 NEEDS_ALPHA = {
     "ab_angle",
     "ab_logsnr",
+    "churn",
     "deis",
     "dpm_solver_1",
     "dpm_solver_2",
     "dpm_solver_3",
     "dpmpp_2s",
+    "dpmpp_sde",
     "euler_logsnr",
     "euler_maruyama",
     "heun",
@@ -23,8 +25,10 @@ NEEDS_ALPHA = {
     "lms",
     "midpoint",
     "pndm",
+    "restart",
     "reverse_diffusion",
     "rk4",
+    "seeds_2",
 }
 """Samplers that cannot start where alpha is 0: no finite eps view, step of lambda, or drift."""
 PROCESSES = [
@@ -79,6 +83,17 @@ BAD = [
     ("ancestral_optimal", "data_var", (-1.0, np.inf, np.nan)),
     *((name, "order", (0, 5)) for name in ("lms", "deis", "ab_logsnr", "ab_angle", "ipndm")),
     ("unipc", "order", (0, 5)),
+    *(("churn", name, (-1.0, np.inf, np.nan)) for name in ("s_churn", "s_min", "s_noise")),
+    ("churn", "s_max", (-1.0, np.nan)),
+    ("restart", "low", (0.0, 0.5, np.nan)),
+    ("restart", "repeats", (-1,)),
+    ("restart", "steps", (-1,)),
+    *((name, "eta", (-1.0, np.inf, np.nan)) for name in ("dpmpp_sde", "seeds_2")),
+    *((name, "r", (0.0, 1.5, np.nan)) for name in ("dpmpp_sde", "seeds_2")),
+    ("sa_solver", "tau", (-1.0, np.inf, np.nan)),
+    ("sa_solver", "low", (-1.0, 2.0, np.nan)),
+    ("sa_solver", "predictor", (0, 5)),
+    ("sa_solver", "corrector", (-1, 5)),
 ]
 
 
@@ -92,3 +107,13 @@ def test_bad_settings_are_refused_by_name(name, setting, value):
     sde = VP(Linear())
     with pytest.raises(ValueError, match=rf"{setting}={value}: needs "):
         SAMPLERS[name](sde, uniform(sde, 7), **{setting: value})
+
+
+@pytest.mark.fast
+def test_restarts_stay_below_the_noise_that_the_network_knows():
+    """It would be asked about a level beyond t_max."""
+    sde = VP(Linear(), t_max=0.3)
+    with pytest.raises(ValueError, match=r"high=1\.5: beyond the noise at t_max=0\.3 of VP"):
+        SAMPLERS["restart"](sde, uniform(sde, 7), high=1.5)
+    for high in (0.3, 1.2):
+        assert SAMPLERS["restart"](sde, uniform(sde, 7), high=high).t.max() <= 0.3

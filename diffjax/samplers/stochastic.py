@@ -1,0 +1,220 @@
+"""Samplers that add noise on the way: churn, restarts, exponential methods for the reverse SDE.
+
+What reaches the next row is drawn once: a stage and the step that it belongs to, a predictor and
+its corrector see the same Brownian path.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from diffjax.samplers.multistep import Step, history, order_at, same
+from diffjax.samplers.runge_kutta import by_lambda, by_rho
+from diffjax.samplers.table import Combination, Program, Table, X, Z, eps, sampler, x0
+from diffjax.sde import SDE, Levels, ends, levels
+
+
+@sampler(order=2, passes=2)
+def churn(
+    sde: SDE,
+    times: np.ndarray,
+    s_churn: float = 30.0,
+    s_min: float = 0.01,
+    s_max: float = 1.0,
+    s_noise: float = 1.0,
+) -> Table:
+    """EDM's stochastic sampler (arXiv:2206.00364, Alg. 2): noise up to rho (1 + gamma), then Heun.
+
+    gamma = min(s_churn / steps, sqrt(2) - 1) where s_min <= rho <= s_max, rho = sigma / alpha, and
+    where the network knows the higher level; s_noise multiplies the noise (1.007 there). Defaults
+    are those of CIFAR-10. With exact flow the marginals are exact.
+    """
+    _not_negative(s_churn=s_churn, s_min=s_min, s_noise=s_noise)
+    if not s_max >= 0:
+        raise ValueError(f"s_max={s_max}: needs s_max >= 0")
+    at, p = _finite("churn", sde, times), Program(eps)
+    rho = at.sigma / at.alpha
+    gamma = min(s_churn / (len(times) - 1), np.sqrt(2) - 1)
+    most = float(np.exp(-ends(sde).lam[1])) * (1 + 1e-9)
+    stirred = (s_min <= rho) & (rho <= s_max) & (rho * (1 + gamma) <= most) & (rho > 0)
+    higher = np.where(stirred, rho * (1 + gamma), rho)
+    up = levels(sde, np.where(stirred, by_rho(sde, np.where(rho > 0, higher, 1.0)), times))
+    for i in range(len(times) - 1):
+        noise = s_noise * np.sqrt(higher[i] ** 2 - rho[i] ** 2)
+        start = X / at.alpha[i] + (noise * Z if noise else {})
+        first = p.network(up.t[i], up.alpha[i] * start)
+        if noise:
+            start = X / at.alpha[i] + noise * p.noise()
+        p.step(_heun(p, at, i + 1, start, first, rho[i + 1] - higher[i]))
+    return p.table()
+
+
+def _heun(
+    p: Program, at: Levels, s: int, start: Combination, first: Combination, h: float
+) -> Combination:
+    """The end of a Heun step of length h in rho from x / alpha = `start`, where eps is `first`."""
+    if at.sigma[s] == 0:
+        return at.alpha[s] * (start + h * first)
+    second = p.network(at.t[s], at.alpha[s] * (start + h * first))
+    return at.alpha[s] * (start + (h / 2) * (first + second))
+
+
+@sampler(order=2, passes=2)
+def restart(
+    sde: SDE,
+    times: np.ndarray,
+    low: float = 0.06,
+    high: float = 0.3,
+    repeats: int = 2,
+    steps: int = 0,
+) -> Table:
+    """Restart sampling (arXiv:2306.14878, Alg. 1): at rho = low, up to `high` and down again.
+
+    Heun on `times`; from the last of them at rho >= low noise is added up to `high`, and `steps`
+    Heun steps on the rho^(1/7) grid lead back, `repeats` times. steps = 0: as many as `times` takes
+    there, and three at least. Plain Heun where that time is the first, or beyond `high`.
+    """
+    if not 0 < low < high:
+        raise ValueError(f"low={low}: needs 0 < low < high={high}")
+    _not_negative(repeats=repeats, steps=steps)
+    if repeats and times[1] > times[0]:
+        raise ValueError("restart adds noise: it cannot be inverted")
+    at, p = _finite("restart", sde, times), Program(eps)
+    rho = at.sigma / at.alpha
+    if not high <= np.exp(-ends(sde).lam[1]) * (1 + 1e-9):
+        raise ValueError(f"high={high}: beyond the noise at t_max={sde.t_max} of {sde}")
+    above = np.flatnonzero(rho >= low)
+    j = int(above[-1]) if len(above) else 0
+    legs = [times]
+    if repeats and j > 0 and rho[j] < high:
+        own = int(((low <= rho) & (rho <= high)).sum())
+        share = np.linspace(0, 1, 1 + (steps or max(3, own)))
+        root = high ** (1 / 7) + share * (rho[j] ** (1 / 7) - high ** (1 / 7))
+        down = by_rho(sde, root**7)
+        down[-1] = times[j]
+        legs = [times[: j + 1], *[down] * repeats, times[j:]]
+        legs = [leg for leg in legs if len(leg) > 1]
+    for k, leg in enumerate(legs):
+        here = levels(sde, leg)
+        rho = here.sigma / here.alpha
+        for i in range(len(leg) - 1):
+            start = X / here.alpha[i]
+            first = p.network(leg[i], X)
+            end = _heun(p, here, i + 1, start, first, rho[i + 1] - rho[i])
+            if i == len(leg) - 2 and k + 1 < len(legs) and legs[k + 1][0] > leg[-1]:
+                top = levels(sde, legs[k + 1][:1])
+                alpha, target = top.alpha[0], top.sigma[0] / top.alpha[0]
+                end = (alpha / here.alpha[i + 1]) * end
+                end = end + (alpha * np.sqrt(target**2 - rho[i + 1] ** 2)) * Z
+            p.step(end)
+    return p.table()
+
+
+def _singlestep(sde: SDE, times: np.ndarray, r: float, eta: float, middle: bool) -> Table:
+    """Two stages, at lambda_t and lambda_t + r h, of the SDE with noise sqrt(eta) g dw."""
+    if not 0 < r <= 1:
+        raise ValueError(f"r={r}: needs 0 < r <= 1")
+    _not_negative(eta=eta)
+    at, p = _finite("dpmpp_sde" if middle else "seeds_2", sde, times), Program(x0)
+    inner = at.lam[times > 0]
+    stage = levels(sde, by_lambda(sde, inner[:-1] + r * np.diff(inner)))
+    for i in range(len(times) - 1):
+        first = p.network(at.t[i])
+        if at.sigma[i + 1] == 0:
+            p.step(at.alpha[i + 1] * first)
+            break
+        h = at.lam[i + 1] - at.lam[i]
+        to, decay = r * h, lambda k: np.exp(-eta * k)
+        spread = lambda k: np.sqrt(-np.expm1(-2 * eta * k))
+        z1 = p.noise()
+        here = (stage.sigma[i] / at.sigma[i] * decay(to)) * X
+        here = here + (-stage.alpha[i] * np.expm1(-(1 + eta) * to)) * first
+        second = p.network(stage.t[i], here + (stage.sigma[i] * spread(to)) * z1 if eta else here)
+        psi1 = -np.expm1(-(1 + eta) * h)
+        psi2 = psi1 / 2 if middle else 1 - psi1 / ((1 + eta) * h)
+        end = (at.sigma[i + 1] / at.sigma[i] * decay(h)) * X
+        end = end + at.alpha[i + 1] * (psi1 * first + (psi2 / r) * (second - first))
+        if eta:  # the path of the stage, and what comes after it
+            end = end + at.sigma[i + 1] * (decay(h - to) * spread(to) * z1 + spread(h - to) * Z)
+        p.step(end)
+    return p.table()
+
+
+@sampler(order=2, passes=2)
+def dpmpp_sde(sde: SDE, times: np.ndarray, r: float = 0.5, eta: float = 1.0) -> Table:
+    """DPM-Solver++(2S) for the reverse SDE (arXiv:2211.01095): the output in the middle, held."""
+    return _singlestep(sde, times, r, eta, middle=True)
+
+
+@sampler(order=2, passes=2)
+def seeds_2(sde: SDE, times: np.ndarray, r: float = 0.5, eta: float = 1.0) -> Table:
+    """SEEDS-2 (arXiv:2305.14267, Alg. 2): the line through both outputs, integrated exactly."""
+    return _singlestep(sde, times, r, eta, middle=False)
+
+
+def _sa_order(tau: float, predictor: int, corrector: int) -> int:
+    """A corrector adds one at most, and lowers the order where it has fewer outputs."""
+    order = min(predictor + 1, corrector) if corrector else predictor
+    return min(2, order) if tau else order
+
+
+@sampler(order=_sa_order)
+def sa_solver(
+    sde: SDE,
+    times: np.ndarray,
+    tau: float = 1.0,
+    low: float = 0.05,
+    high: float = 1.0,
+    predictor: int = 2,
+    corrector: int = 2,
+) -> Table:
+    """SA-Solver (arXiv:2309.05019, Alg. 1): stochastic Adams methods of these numbers of outputs.
+
+    Noise tau g dw in steps from low <= rho <= high, none in others. Predictor and corrector share
+    it; corrector = 0: no corrector.
+    """
+    _not_negative(tau=tau)
+    if not 0 <= low <= high:
+        raise ValueError(f"low={low}: needs 0 <= low <= high={high}")
+    for name, value, least in (("predictor", predictor, 1), ("corrector", corrector, 0)):
+        if not least <= value <= 4:
+            raise ValueError(f"{name}={value}: needs {least} <= {name} <= 4")
+    at, p = levels(sde, times), Program(x0)
+    rho = np.exp(-at.lam)
+    eta = np.where((low <= rho) & (rho <= high), tau**2, 0.0)
+    steps, state, ys = len(times) - 1, X, [p.network(at.t[0])]
+    for i in range(steps):
+        step = Step(sde, at, i, x0, float(eta[i]))
+        used = history(at, i, step, order_at(i, steps, predictor, False))
+        lam, known = at.lam[used], ys[: len(used)]
+        weights = step.weights(lam, same)
+        if i == steps - 1:
+            made = step.advance(state, known, weights)
+            p.step(made + step.noise * Z if step.noise else made)
+            break
+        p.step(state)
+        noise = step.noise * p.noise() if step.noise else Combination()
+        state = step.advance(X, known, weights) + noise
+        new = p.network(at.t[i + 1], state)
+        if corrector and not step.single:
+            inside = lam[: corrector - 1]
+            both = step.weights(np.append(inside, step.end), same)
+            state = step.advance(X, [*known[: len(inside)], new], both) + noise
+        ys.insert(0, new)
+    return p.table()
+
+
+def _not_negative(**settings: float | int) -> None:
+    for name, value in settings.items():
+        if not 0 <= value < np.inf:
+            raise ValueError(f"{name}={value}: needs 0 <= {name} < inf")
+
+
+def _finite(name: str, sde: SDE, times: np.ndarray) -> Levels:
+    at = levels(sde, times)
+    if not at.alpha[0] > 0:
+        raise ValueError(
+            f"{name} from t={times[0]:g} of {sde}: alpha is 0 there and this method has no finite "
+            f"step; allowed: t_max < 1, or the samplers ddim, ancestral, dpmpp_2m"
+        )
+    return at
