@@ -15,6 +15,8 @@ from diffjax import cli, evaluate, sample, train
 from diffjax.grids import GRIDS
 from diffjax.samplers import SAMPLERS
 
+pytestmark = pytest.mark.optimized  # a classifier is fitted in this process
+
 COMMANDS = {"train": train, "sample": sample, "evaluate": evaluate}
 TINY = (
     "network.channels=8",
