@@ -18,7 +18,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -169,7 +169,8 @@ class Table:
     t (R,), input (R, len(READ)), update (R, len(WRITE)). keep, keep_noise (R,): the slot that gets
     y and z of the row, or OUTPUTS and NOISES for none. noisy (R,): whether noise is drawn. spread
     (R,): see `Row`. weight (R,): guidance weight. active (R,): False for a row that does nothing.
-    Static: `read`, which view of the prediction is y; `learned`, whether a row has a spread.
+    Static: `read`, which view of the prediction is y; `learned`, whether a row has a spread;
+    `padded`, whether rows may be idle.
     """
 
     t: Any
@@ -183,6 +184,7 @@ class Table:
     active: Any
     read: Read = field(default=x0, metadata={"static": True})
     learned: bool = field(default=False, metadata={"static": True})
+    padded: bool = field(default=False, metadata={"static": True})
 
     def __len__(self) -> int:
         return self.t.shape[0]
@@ -213,7 +215,7 @@ class Table:
         if more < 0:
             raise ValueError(f"rows={rows}: the table has {len(self)} already")
         fill = lambda a: np.concatenate([a, np.repeat(np.zeros_like(a[-1:]), more, 0)])
-        return jax.tree.map(fill, self)
+        return replace(jax.tree.map(fill, self), padded=True)
 
     def __str__(self) -> str:
         """One line per row, zero coefficients left out; y3 is the output of row 3."""

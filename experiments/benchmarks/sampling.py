@@ -69,5 +69,5 @@ if __name__ == "__main__":
     overhead("digits_vp", [], 64)
     overhead("moons_vp", [], 512)
     overhead("moons_vp", ["network.width=16", "network.depth=1"], 64)
-    for rows in (10, 1000, 10, 1000):
+    for rows in (10, 1000):
         print(f"dpmpp_2m of {rows} rows, digits U-Net: compiled in {compiling(rows):.2f} s")
