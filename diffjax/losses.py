@@ -21,7 +21,7 @@ from diffjax import likelihood
 from diffjax.arrays import Params, catalogue, dims, drop, expand
 from diffjax.denoiser import Model, Prediction
 from diffjax.draws import Draw, State, Uniform
-from diffjax.weights import Weight, elbo, uniform_output
+from diffjax.weights import Weight, elbo, positive, uniform_output
 
 Batch = Mapping[str, Any]
 """x (B, ...); optionally cond {name: (B, ...)}, mask (broadcasts against x), weight (B,), and u
@@ -45,14 +45,14 @@ def l1(difference: Float[Array, "b *d"]) -> Float[Array, "b *d"]:
 
 def huber(difference: Float[Array, "b *d"], delta: float = 1.0) -> Float[Array, "b *d"]:
     """Squares up to delta, then their tangent: 2 delta |d| - delta^2."""
-    _positive(delta=delta)
+    positive(delta=delta)
     size = jnp.abs(difference)
     return jnp.where(size < delta, difference**2, 2 * delta * size - delta**2)
 
 
 def pseudo_huber(difference: Float[Array, "b *d"], c: float = 0.03) -> Float[Array, "b *d"]:
     """2 c (sqrt(d^2 + c^2) - c): d^2 if small, else 2 c |d| (arXiv:2310.14189, eq. 8)."""
-    _positive(c=c)
+    positive(c=c)
     return 2 * c * (difference**2 / (jnp.sqrt(difference**2 + c**2) + c))
 
 
@@ -178,9 +178,3 @@ def _by_logsnr(model: Model, t: Array, loss: Array) -> Array:
     place = (model.sde.logsnr(t) - EDGES[0]) / (EDGES[1] - EDGES[0])
     inside = jax.nn.one_hot(jnp.clip(place, 0, bins - 1).astype(jnp.int32), bins)
     return jax.lax.stop_gradient(jnp.stack([loss @ inside, inside.sum(0)]))
-
-
-def _positive(**settings: float) -> None:
-    for name, value in settings.items():
-        if not value > 0:
-            raise ValueError(f"{name}={value}: needs {name} > 0")

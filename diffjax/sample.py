@@ -21,9 +21,8 @@ if TYPE_CHECKING:
     from diffjax.training.step import TrainState
 
 
-TRACED = {4: 6}
-"""Samples whose trajectory is drawn, by axes of the batch: so many images, MOST points."""
-MOST = 500
+IMAGES, POINTS = 6, 500
+"""Samples whose trajectory is drawn."""
 
 
 def classes(text: str) -> list[int]:
@@ -137,7 +136,7 @@ def trajectory(
     from diffjax.arrays import stream
     from diffjax.samplers.generate import generate
 
-    num = min(given.num, TRACED.get(1 + len(experiment.shape), MOST))
+    num = min(given.num, IMAGES if len(experiment.shape) == 3 else POINTS)
     cond = {} if label is None else {"label": jnp.asarray(label[:num])}
     key, index = stream(given.seed, "sample"), jnp.arange(num)
     path = generate(denoise, plan, key, index, cond, shape=experiment.shape, path=True).path

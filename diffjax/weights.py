@@ -53,7 +53,7 @@ def uniform_score(model: Model, t: Times) -> Times:
 
 def edm(model: Model, t: Times, sigma_data: float = 0.5) -> Times:
     """Squared error of EDM's F: (rho^2 + s^2) / (rho s)^2 on x0 (arXiv:2206.00364, tab. 1)."""
-    _positive(sigma_data=sigma_data)
+    positive(sigma_data=sigma_data)
     s2 = sigma_data**2
     return uniform_eps(model, t) + uniform_x0(model, t) / s2
 
@@ -65,26 +65,26 @@ def snr(model: Model, t: Times, power: float = 1.0) -> Times:
 
 def truncated_snr(model: Model, t: Times, floor: float = 1.0) -> Times:
     """max(SNR, floor) on x0 (arXiv:2202.00512, sec. 4)."""
-    _positive(floor=floor)
+    positive(floor=floor)
     return jnp.maximum(uniform_eps(model, t), floor * uniform_x0(model, t))
 
 
 def min_snr(model: Model, t: Times, gamma: float = 5.0) -> Times:
     """min(SNR, gamma) on x0 (arXiv:2303.09556, eq. 8): on v of VP min(SNR, gamma) / (SNR + 1)."""
-    _positive(gamma=gamma)
+    positive(gamma=gamma)
     return jnp.minimum(uniform_eps(model, t), gamma * uniform_x0(model, t))
 
 
 def soft_min_snr(model: Model, t: Times, gamma: float = 4.0) -> Times:
     """SNR gamma / (SNR + gamma) on x0 (arXiv:2401.11605, eq. 11 with gamma = 1 / sigma_data^2)."""
-    _positive(gamma=gamma)
+    positive(gamma=gamma)
     by_eps, by_x0 = uniform_eps(model, t), gamma * uniform_x0(model, t)
     return by_eps * by_x0 / (by_eps + by_x0)
 
 
 def p2(model: Model, t: Times, k: float = 1.0, gamma: float = 1.0) -> Times:
     """1 / (k + SNR)^gamma on eps (arXiv:2204.00227, eq. 8)."""
-    _positive(k=k)
+    positive(k=k)
     return uniform_eps(model, t) / (k + jnp.exp(model.sde.logsnr(t))) ** gamma
 
 
@@ -112,7 +112,8 @@ def _determinant(model: Model, t: Times) -> Times:
     return a * model.sde.sigma(t) - b * model.sde.alpha(t)
 
 
-def _positive(**settings: float) -> None:
+def positive(**settings: float) -> None:
+    """Raise ValueError for the first of `settings` that is not above 0."""
     for name, value in settings.items():
         if not value > 0:
             raise ValueError(f"{name}={value}: needs {name} > 0")
