@@ -211,7 +211,7 @@ def dpmpp_2m(
 
     eta: noise, for SDE-DPM-Solver++(2M); 1 is the reverse SDE.
     """
-    _not_negative(eta=eta)
+    not_negative(eta=eta)
     return _multistep(
         sde, times, 2, lower_final, x0, rule=None if exact else _in_the_middle, eta=eta
     )
@@ -230,7 +230,7 @@ def dpmpp_3m(sde: SDE, times: np.ndarray, eta: float = 0.0, lower_final: bool = 
     Published code halves its second difference, which makes it second order. eta: as in dpmpp_2m;
     of weak order 2 with noise.
     """
-    _not_negative(eta=eta)
+    not_negative(eta=eta)
     return _multistep(sde, times, 3, lower_final, x0, eta=eta)
 
 
@@ -318,7 +318,8 @@ def _range(low: int, high: int, **settings: int) -> None:
             raise ValueError(f"{name}={value}: needs {low} <= {name} <= {high}")
 
 
-def _not_negative(**settings: float) -> None:
+def not_negative(**settings: float | int) -> None:
+    """Raise ValueError for the first of `settings` that is below 0 or not finite."""
     for name, value in settings.items():
         if not 0 <= value < np.inf:
             raise ValueError(f"{name}={value}: needs 0 <= {name} < inf")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from diffjax.samplers.multistep import Step, history, order_at, same
+from diffjax.samplers.multistep import Step, history, not_negative, order_at, same
 from diffjax.samplers.runge_kutta import by_lambda, by_rho
 from diffjax.samplers.table import Combination, Program, Table, X, Z, eps, sampler, x0
 from diffjax.sde import SDE, Levels, ends, levels
@@ -29,7 +29,7 @@ def churn(
     where the network knows the higher level; s_noise multiplies the noise (1.007 there). Defaults
     are those of CIFAR-10. With exact flow the marginals are exact.
     """
-    _not_negative(s_churn=s_churn, s_min=s_min, s_noise=s_noise)
+    not_negative(s_churn=s_churn, s_min=s_min, s_noise=s_noise)
     if not s_max >= 0:
         raise ValueError(f"s_max={s_max}: needs s_max >= 0")
     at, p = _finite("churn", sde, times), Program(eps)
@@ -76,7 +76,7 @@ def restart(
     """
     if not 0 < low < high:
         raise ValueError(f"low={low}: needs 0 < low < high={high}")
-    _not_negative(repeats=repeats, steps=steps)
+    not_negative(repeats=repeats, steps=steps)
     if repeats and times[1] > times[0]:
         raise ValueError("restart adds noise: it cannot be inverted")
     at, p = _finite("restart", sde, times), Program(eps)
@@ -114,7 +114,7 @@ def _singlestep(sde: SDE, times: np.ndarray, r: float, eta: float, middle: bool)
     """Two stages, at lambda_t and lambda_t + r h, of the SDE with noise sqrt(eta) g dw."""
     if not 0 < r <= 1:
         raise ValueError(f"r={r}: needs 0 < r <= 1")
-    _not_negative(eta=eta)
+    not_negative(eta=eta)
     at, p = _finite("dpmpp_sde" if middle else "seeds_2", sde, times), Program(x0)
     inner = at.lam[times > 0]
     stage = levels(sde, by_lambda(sde, inner[:-1] + r * np.diff(inner)))
@@ -173,7 +173,7 @@ def sa_solver(
     Noise tau g dw in steps from low <= rho <= high, none in others. Predictor and corrector share
     it; corrector = 0: no corrector.
     """
-    _not_negative(tau=tau)
+    not_negative(tau=tau)
     if not 0 <= low <= high:
         raise ValueError(f"low={low}: needs 0 <= low <= high={high}")
     for name, value, least in (("predictor", predictor, 1), ("corrector", corrector, 0)):
@@ -202,12 +202,6 @@ def sa_solver(
             state = step.advance(X, [*known[: len(inside)], new], both) + noise
         ys.insert(0, new)
     return p.table()
-
-
-def _not_negative(**settings: float | int) -> None:
-    for name, value in settings.items():
-        if not 0 <= value < np.inf:
-            raise ValueError(f"{name}={value}: needs 0 <= {name} < inf")
 
 
 def _finite(name: str, sde: SDE, times: np.ndarray) -> Levels:
