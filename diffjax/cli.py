@@ -14,7 +14,10 @@ from diffjax.config import ConfigError
 
 
 def main(run: Callable[[], int]) -> NoReturn:
-    """Run a command; what the user can mend is one line on stderr and exit code 2."""
+    """Run a command; what the user can mend is one line on stderr and exit code 2.
+
+    A network whose output is not finite is one line and exit code 1.
+    """
     logging.basicConfig(format="%(message)s")
     logging.getLogger("absl").setLevel(logging.ERROR)
     try:
@@ -22,6 +25,9 @@ def main(run: Callable[[], int]) -> NoReturn:
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except FloatingPointError as error:  # a network that diverged: row and time are in the message
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
     except BrokenPipeError:  # piped into `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

@@ -488,3 +488,14 @@ def test_help_comes_quickly_and_lists_all_flags(command, flags):
         assert f"  {flag} " in done.stdout
     assert f"python -m diffjax.{command} --" in done.stdout
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 3
+
+
+def test_a_network_that_is_not_finite_is_one_line(trained, call, monkeypatch, tmp_path):
+    """A user would read a traceback, and not at which row it began."""
+    from diffjax.parameterization import V
+
+    monkeypatch.setattr(V, "c_in", lambda self, sde, t: t * np.nan)
+    code, _, err = call("sample", f"--workdir={trained}", "--num=3", f"--out={tmp_path / 'a.npz'}")
+    assert code == 1 and "Traceback" not in err
+    assert "error: the network's output is not finite at row 0" in err
+    assert not (tmp_path / "a.npz").exists()
