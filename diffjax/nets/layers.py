@@ -11,8 +11,10 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from diffjax.arrays import Cond
+from diffjax.nets.conditioning import Conditions, pooled
 
 zeros = nn.initializers.zeros
+NONE = Conditions()
 Output = Float[Array, "b *d"] | tuple[Float[Array, "b *d"], Float[Array, "b *d"]]
 """Of a network: F, or F and a second output like it."""
 
@@ -43,31 +45,19 @@ def sinusoidal(c_noise: Float[Array, " b"], width: int) -> Float[Array, "b w"]:
 
 
 class Embedding(nn.Module):
-    """Noise label and conditions to one vector (B, width).
-
-    `cond["label"]` is an integer (B,) in [0, classes), or -1 for the null class, which has an
-    embedding of its own. Raises ValueError for a condition that the network was not built for.
-    """
+    """Noise label and conditions to one vector (B, width)."""
 
     width: int
     frequencies: int
-    classes: int = 0
+    conditions: Conditions = NONE
 
     @nn.compact
-    def __call__(self, c_noise: Float[Array, " b"], cond: Cond | None) -> Float[Array, "b w"]:
-        known = {"label"} if self.classes else set()
-        if unknown := set(cond or ()) - known:
-            raise ValueError(
-                f"condition {sorted(unknown)}: this network knows {sorted(known)} "
-                f"(classes={self.classes})"
-            )
+    def __call__(
+        self, x: Float[Array, "b *d"], c_noise: Float[Array, " b"], cond: Cond
+    ) -> Float[Array, "b w"]:
         h = nn.Dense(self.width)(sinusoidal(c_noise, self.frequencies))
-        h = nn.Dense(self.width)(nn.silu(h))
-        if self.classes:
-            null = jnp.full(c_noise.shape, -1, jnp.int32)
-            label = (cond or {}).get("label", null)
-            h = h + nn.Embed(self.classes + 1, self.width, name="label")(label + 1)
-        return nn.silu(h)
+        h = nn.Dense(self.width)(nn.silu(h)).astype(x.dtype)
+        return nn.silu(h + pooled(x, cond, self.conditions, self.width))
 
 
 class GroupNorm(nn.Module):

@@ -6,7 +6,8 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from diffjax.arrays import Cond
-from diffjax.nets.layers import Embedding, Output, at_least, outputs, zeros
+from diffjax.nets.conditioning import Conditions
+from diffjax.nets.layers import NONE, Embedding, Output, at_least, outputs, zeros
 from diffjax.nets.network import Network, linen
 
 
@@ -18,7 +19,7 @@ class MLP(nn.Module):
 
     width: int = 128
     depth: int = 3
-    classes: int = 0
+    conditions: Conditions = NONE
     learn_variance: bool = False
 
     @nn.compact
@@ -31,7 +32,8 @@ class MLP(nn.Module):
     ) -> Output:
         if x.ndim != 2:
             raise ValueError(f"mlp with input {x.shape}: needs vectors (B, D)")
-        emb = Embedding(self.width, self.width, self.classes)(c_noise, cond).astype(x.dtype)
+        cond = self.conditions.check(x, cond)
+        emb = Embedding(self.width, self.width, self.conditions)(x, c_noise, cond)
         h = nn.Dense(self.width)(x)
         for _ in range(self.depth):
             u = nn.Dense(self.width)(nn.silu(nn.LayerNorm()(h))) + nn.Dense(self.width)(emb)
@@ -45,13 +47,14 @@ def mlp(
     width: int = 128,
     depth: int = 3,
     classes: int = 0,
+    vector: int = 0,
     learn_variance: bool = False,
     dtype: str = "float32",
 ) -> Network:
     """Network of `MLP` with these settings; ValueError for one that is out of range.
 
-    dtype: of its compute, float32 or bfloat16; parameters, input and output are float32.
+    classes, vector: see `Conditions`. dtype: of its compute, float32 or bfloat16; parameters, input
+    and output are float32.
     """
     at_least(1, width=width, depth=depth)
-    at_least(0, classes=classes)
-    return linen(MLP(width, depth, classes, learn_variance), dtype)
+    return linen(MLP(width, depth, Conditions(classes, vector), learn_variance), dtype)

@@ -10,8 +10,10 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from diffjax.arrays import Cond
+from diffjax.nets.conditioning import Conditions, with_map
 from diffjax.nets.convolution import convolution
 from diffjax.nets.layers import (
+    NONE,
     Embedding,
     GroupNorm,
     Output,
@@ -75,11 +77,11 @@ class UNet(nn.Module):
 
     channels: width of the first level. multipliers: width of each level, in `channels`. blocks:
     residual blocks per level (one more on the way up). attention: heights at which each block is
-    followed by self-attention (the middle always has one). heads: attention heads. classes: number
-    of labels, 0 for an unconditional network. dropout: rate in the residual blocks. patch: side
-    of the squares that are folded into channels first, so that the first level is smaller by it
-    (arXiv:2301.11093, sec. 3.3). remat: compute blocks again in the backward pass, not store them.
-    learn_variance: a second output like the first, for the variance of a step.
+    followed by self-attention (the middle always has one). heads: attention heads. dropout: rate in
+    the residual blocks. patch: side of the squares that are folded into channels first, so that the
+    first level is smaller by it (arXiv:2301.11093, sec. 3.3). remat: compute blocks again in the
+    backward pass, not store them. learn_variance: a second output like the first, for the variance
+    of a step.
     """
 
     channels: int = 64
@@ -87,7 +89,7 @@ class UNet(nn.Module):
     blocks: int = 2
     attention: tuple[int, ...] = (8,)
     heads: int = 4
-    classes: int = 0
+    conditions: Conditions = NONE
     dropout: float = 0.1
     patch: int = 1
     remat: bool = False
@@ -102,10 +104,10 @@ class UNet(nn.Module):
         train: bool = False,
     ) -> Output:
         self._check(x.shape)
-        x = fold(x, self.patch)
-        channels_out = x.shape[-1]
-        emb = Embedding(4 * self.channels, self.channels, self.classes)(c_noise, cond)
-        emb = emb.astype(x.dtype)
+        cond = self.conditions.check(x, cond)
+        channels_out = x.shape[-1] * self.patch**2
+        x = fold(with_map(x, cond, self.conditions), self.patch)
+        emb = Embedding(4 * self.channels, self.channels, self.conditions)(x, c_noise, cond)
         # Names that do not depend on remat: the same parameters serve with and without it.
         block = nn.remat(Block, static_argnums=(3,)) if self.remat else Block
         attend = nn.remat(SelfAttention) if self.remat else SelfAttention
@@ -161,6 +163,8 @@ def unet(
     attention: tuple[int, ...] = (8,),
     heads: int = 4,
     classes: int = 0,
+    vector: int = 0,
+    map: int = 0,
     dropout: float = 0.1,
     patch: int = 1,
     remat: bool = False,
@@ -169,10 +173,10 @@ def unet(
 ) -> Network:
     """Network of `UNet` with these settings; ValueError for one that is out of range.
 
-    dtype: of its compute, float32 or bfloat16; parameters, input and output are float32.
+    classes, vector, map: see `Conditions`. dtype: of its compute, float32 or bfloat16; parameters,
+    input and output are float32.
     """
     at_least(1, channels=channels, blocks=blocks, heads=heads, patch=patch)
-    at_least(0, classes=classes)
     if not multipliers or min(multipliers) < 1:
         raise ValueError(f"multipliers={multipliers}: needs at least one, each >= 1")
     if not 0 <= dropout < 1:
@@ -183,7 +187,7 @@ def unet(
         blocks=blocks,
         attention=tuple(attention),
         heads=heads,
-        classes=classes,
+        conditions=Conditions(classes=classes, vector=vector, map=map),
         dropout=dropout,
         patch=patch,
         remat=remat,
