@@ -1,6 +1,7 @@
 """Samplers: each writes a table (`table.py`); one file per family; the catalogue is here."""
 
 from diffjax.arrays import catalogue
+from diffjax.samplers.correctors import CORRECTORS, annealed_langevin, langevin, refresh
 from diffjax.samplers.first_order import (
     ancestral,
     ancestral_learned,
@@ -24,6 +25,7 @@ from diffjax.samplers.multistep import (
     pndm,
     unipc,
 )
+from diffjax.samplers.program import Combination, Program, Sampler, sampler
 from diffjax.samplers.run import Result, check, initial, run, sample, start_from
 from diffjax.samplers.runge_kutta import (
     dpm_solver_1,
@@ -41,7 +43,7 @@ from diffjax.samplers.runge_kutta import (
     rk4_t,
 )
 from diffjax.samplers.stochastic import churn, dpmpp_sde, restart, sa_solver, seeds_2
-from diffjax.samplers.table import Combination, Program, Sampler, Table, moments, sampler, unroll
+from diffjax.samplers.table import Table, moments, unroll
 from diffjax.samplers.tuning import Optimized, optimize
 
 SAMPLERS = catalogue(
@@ -82,9 +84,11 @@ SAMPLERS = catalogue(
     dpmpp_sde,
     seeds_2,
     sa_solver,
+    annealed_langevin,
 )
 
 __all__ = [
+    "CORRECTORS",
     "SAMPLERS",
     "Combination",
     "Optimized",
@@ -94,8 +98,10 @@ __all__ = [
     "Table",
     "check",
     "initial",
+    "langevin",
     "moments",
     "optimize",
+    "refresh",
     "run",
     "sample",
     "sampler",

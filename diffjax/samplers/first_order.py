@@ -16,12 +16,15 @@ from itertools import pairwise
 import numpy as np
 
 from diffjax.arrays import float64
-from diffjax.samplers.table import Program, Table, X, Z, sampler
+from diffjax.samplers.program import Program, X, Z, sampler
+from diffjax.samplers.table import Table
 from diffjax.sde import SDE, Levels, levels
 
 
-def _kernel(sde: SDE, times: np.ndarray, kappa: Callable[[float], float]) -> Table:
-    """The kernel with kappa a function of h.
+def _kernel(
+    sde: SDE, times: np.ndarray, kappa: Callable[[float], float], eta: float = 0.0
+) -> Table:
+    """The kernel with kappa a function of h, of the SDE with noise sqrt(eta) g dw for small h.
 
     Written in x and x0, so a step from alpha = 0 and the step to sigma = 0 are rows like any other.
     """
@@ -32,6 +35,8 @@ def _kernel(sde: SDE, times: np.ndarray, kappa: Callable[[float], float]) -> Tab
         keep = at.sigma[s] * np.sqrt(1 - k) / at.sigma[t]
         noise = at.sigma[s] * np.sqrt(k)
         p.step(keep * X + (at.alpha[s] - keep * at.alpha[t]) * y + (noise * Z if noise else {}))
+        if noise and eta:
+            p.along(eta, at.lam[t], at.lam[s])
     return p.table()
 
 
@@ -43,14 +48,14 @@ def ddim(sde: SDE, times: np.ndarray, eta: float = 0.0) -> Table:
     as Euler's method in sigma; eta = 1 is `ancestral`.
     """
     _unit(eta=eta)
-    return _kernel(sde, times, lambda h: -(eta**2) * np.expm1(-2 * h) if eta else 0.0)
+    return _kernel(sde, times, lambda h: -(eta**2) * np.expm1(-2 * h) if eta else 0.0, eta**2)
 
 
 @sampler(order=1)
 def ddim_variance(sde: SDE, times: np.ndarray, eta: float = 0.5) -> Table:
     """kappa = eta (1 - exp(-2h)): eta multiplies the variance of the noise, not its deviation."""
     _unit(eta=eta)
-    return _kernel(sde, times, lambda h: -eta * np.expm1(-2 * h) if eta else 0.0)
+    return _kernel(sde, times, lambda h: -eta * np.expm1(-2 * h) if eta else 0.0, eta)
 
 
 @sampler(order=1)
@@ -59,7 +64,7 @@ def ddim_sde(sde: SDE, times: np.ndarray, eta: float = 1.0) -> Table:
     constant x0 (arXiv:2309.05019, with tau^2 = eta). eta may exceed 1."""
     if not 0 <= eta < np.inf:
         raise ValueError(f"eta={eta}: needs 0 <= eta < inf")
-    return _kernel(sde, times, lambda h: -np.expm1(-2 * eta * h) if eta else 0.0)
+    return _kernel(sde, times, lambda h: -np.expm1(-2 * eta * h) if eta else 0.0, eta)
 
 
 @sampler(order=0)
@@ -91,6 +96,7 @@ def _posterior(sde: SDE, times: np.ndarray, log_var: Callable[[Levels, int, int]
         keep = a * (at.sigma[s] / at.sigma[t]) ** 2
         log, spread = log_var(at, t, s)
         p.step(keep * X + at.alpha[s] * share * y + np.exp(log / 2) * Z, spread)
+        p.along(1.0, at.lam[t], at.lam[s])
     return p.table()
 
 
@@ -169,6 +175,7 @@ def euler_maruyama(sde: SDE, times: np.ndarray, chi: float = 1.0) -> Table:
             - step * pull * at.alpha[t] * y
             + (noise * Z if noise else {})
         )
+        p.along(chi**2, at.lam[t], at.lam[s])
     return p.table()
 
 
@@ -186,6 +193,7 @@ def reverse_diffusion(sde: SDE, times: np.ndarray) -> Table:
         a, share = at.alpha[t] / at.alpha[s], -np.expm1(-2 * (at.lam[s] - at.lam[t]))
         # b^2 score = -(b / sigma_t)^2 (x - alpha_t x0), and share = (b / sigma_t)^2
         p.step((2 - a - share) * X + share * at.alpha[t] * y + at.sigma[t] * np.sqrt(share) * Z)
+        p.along(1.0, at.lam[t], at.lam[s])
     return p.table()
 
 

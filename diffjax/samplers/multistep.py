@@ -19,18 +19,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from diffjax.arrays import float64
-from diffjax.samplers.table import (
-    NOTHING,
-    Combination,
-    Program,
-    Read,
-    Table,
-    X,
-    Z,
-    eps,
-    sampler,
-    x0,
-)
+from diffjax.samplers.program import NOTHING, Combination, Program, X, Z, sampler
+from diffjax.samplers.table import Read, Table, eps, x0
 from diffjax.sde import SDE, Levels, levels
 
 Variable = Callable[[SDE, np.ndarray], np.ndarray]
@@ -150,6 +140,8 @@ def _multistep(
             weights = step.weights(nodes[used], lambda lam: variable(sde, lam))
         made = step.advance(X, ys[: len(used)], weights)
         p.step(made + step.noise * Z if step.noise else made)
+        if step.noise:
+            p.along(eta, step.start, step.end)
     return p.table()
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float, Int, Key
 
-from diffjax.arrays import Cond, normal
+from diffjax.arrays import Cond, dims, expand, normal
 from diffjax.denoiser import Denoise
 from diffjax.guidance import Conditional, Guidance
 from diffjax.samplers.table import NOISES, OUTPUTS, Table
@@ -36,14 +36,18 @@ def run(
     *,
     cond: Cond | None = None,
     guidance: Guidance = Conditional(),
+    noise: Float[Array, "r b *d"] | None = None,
     path: bool = False,
 ) -> Result:
-    """All rows of `table` from x in one scan; x stays as it is once a row is not finite."""
+    """All rows of `table` from x in one scan; x stays as it is once a row is not finite.
+
+    noise (R, B, ...): the z of each row, in place of draws from `keys`.
+    """
     rows = jax.tree.map(lambda a: jnp.asarray(a, _dtype(a, x.dtype)), table)
     zeros = lambda n: jnp.zeros((n, *x.shape), x.dtype)
     start = (x, zeros(OUTPUTS), zeros(NOISES), guidance.init(x), jnp.asarray(-1))
     step = functools.partial(_step, denoise, guidance, cond, keys, path)
-    (x, _, _, _, bad), made = jax.lax.scan(step, start, (jnp.arange(len(table)), rows))
+    (x, _, _, _, bad), made = jax.lax.scan(step, start, (jnp.arange(len(table)), rows, noise))
     return Result(x, bad, made)
 
 
@@ -55,14 +59,16 @@ def sample(
     *,
     cond: Cond | None = None,
     guidance: Guidance = Conditional(),
+    noise: Float[Array, "r b *d"] | None = None,
 ) -> Float[Array, "b *d"]:
     """Run all rows of `table` from x in one compiled scan.
 
     x: initial state (B, ...), usually `initial(sde, keys, shape)`. keys: one per sample; sample b
-    depends on x[b], keys[b] and cond[b] only. Returns the final state (B, ...). Raises
-    FloatingPointError for a network output that is not finite, outside of a traced function.
+    depends on x[b], keys[b] and cond[b] only. noise (R, B, ...): the z of each row, in place of
+    draws. Returns the final state (B, ...). Raises FloatingPointError for a network output that is
+    not finite, outside of a traced function.
     """
-    made = run(denoise, table, x, keys, cond=cond, guidance=guidance)
+    made = run(denoise, table, x, keys, cond=cond, guidance=guidance, noise=noise)
     if not isinstance(made.bad, Tracer):
         check(made.bad, table)
     return made.x
@@ -83,14 +89,14 @@ def _step(
     keys: Key[Array, " b"],
     path: bool,
     registers: tuple[Array, Array, Array, Any, Array],
-    row: tuple[Array, Table],
+    row: tuple[Array, Table, Array | None],
 ) -> tuple[tuple[Array, Array, Array, Any, Array], tuple[Array, Array] | None]:
     """Run one row on (x, outputs (K, B, ...), noises (J, B, ...), guidance memory, bad)."""
     x, outputs, noises, memory, bad = registers
-    index, c = row
-    at_row = jax.vmap(jax.random.fold_in, (0, None))
-    draw = lambda: normal(at_row(keys, index), x.shape[1:]).astype(x.dtype)
-    z = jax.lax.cond(c.noisy, draw, lambda: jnp.zeros_like(x))
+    index, c, z = row
+    if z is None:
+        draw = lambda: _noise(c, keys, x)
+        z = jax.lax.cond(c.noisy, draw, lambda: jnp.zeros_like(x))
     u = _combine(c.input, [x], outputs, z, noises)
     t = jnp.full(x.shape[:1], c.t, x.dtype)
     ask = lambda: guidance(denoise, u, t, cond, c.weight, memory)
@@ -105,11 +111,24 @@ def _step(
         if prediction.log_var is None:
             raise ValueError("the network learns no variance; allowed: the other samplers")
         z = z * jnp.exp(c.spread * prediction.log_var)
-    x = jnp.where(active, _combine(c.update, [x, y], outputs, z, noises), x)
+    new = _combine(c.update, [x, y], outputs, z, noises)
+    if c.langevin:
+        new = jnp.where(c.snr > 0, _langevin(x, new, z, c.snr), new)
+    x = jnp.where(active, new, x)
     outputs = outputs.at[c.keep].set(y, mode="drop")
     noises = noises.at[c.keep_noise].set(z, mode="drop")
     bad = jnp.where((bad < 0) & ~jnp.isfinite(y).all(), index, bad)
     return (x, outputs, noises, memory, bad), (x, prediction.x0) if path else None
+
+
+def _noise(c: Table, keys: Key[Array, " b"], x: Array) -> Array:
+    """The z of a row: a combination of normals, each from its number."""
+    at = jax.vmap(jax.random.fold_in, (0, None))
+    draw = lambda node: normal(at(keys, node), x.shape[1:]).astype(x.dtype)
+    if len(c.nodes) == 1:
+        return c.shares[0] * draw(c.nodes[0])
+    add = lambda n, total: total + c.shares[n] * draw(c.nodes[n])
+    return jax.lax.fori_loop(0, len(c.nodes), add, jnp.zeros_like(x))
 
 
 def _combine(c: Array, first: list[Array], outputs: Array, z: Array, noises: Array) -> Array:
@@ -120,6 +139,15 @@ def _combine(c: Array, first: list[Array], outputs: Array, z: Array, noises: Arr
     slots += zip(range(n + OUTPUTS + 1, len(c)), noises, strict=True)
     past = lambda: sum((c[i] * a for i, a in slots), total)
     return jax.lax.cond(jnp.stack([c[i] for i, _ in slots]).any(), past, lambda: total)
+
+
+def _langevin(x: Array, score: Array, z: Array, snr: Array) -> Array:
+    """x + e score + sqrt(2 e) z, e = 2 (snr |z| / |score|)^2 of each sample; x where score is 0."""
+    total = lambda a: (a**2).sum(dims(a))
+    there = total(score) > 0
+    size = 2 * snr**2 * total(z) / jnp.where(there, total(score), 1)
+    size = expand(jnp.where(there, size, 0), x)
+    return x + size * score + jnp.sqrt(2 * size) * z
 
 
 def _dtype(a: Any, float_dtype: Any) -> Any:

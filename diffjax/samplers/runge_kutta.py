@@ -13,17 +13,8 @@ from itertools import pairwise
 import numpy as np
 
 from diffjax.arrays import float64
-from diffjax.samplers.table import (
-    NOTHING,
-    Combination,
-    Program,
-    Read,
-    Table,
-    X,
-    eps,
-    sampler,
-    x0,
-)
+from diffjax.samplers.program import NOTHING, Combination, Program, X, sampler
+from diffjax.samplers.table import Read, Table, eps, x0
 from diffjax.sde import SDE, Levels, levels
 
 Chart = Callable[[SDE, Levels], tuple[np.ndarray, ...]]

@@ -9,8 +9,9 @@ from __future__ import annotations
 import numpy as np
 
 from diffjax.samplers.multistep import Step, history, not_negative, order_at, same
+from diffjax.samplers.program import Combination, Program, X, Z, sampler
 from diffjax.samplers.runge_kutta import by_lambda, by_rho
-from diffjax.samplers.table import Combination, Program, Table, X, Z, eps, sampler, x0
+from diffjax.samplers.table import Table, eps, x0
 from diffjax.sde import SDE, Levels, ends, levels
 
 
@@ -126,7 +127,8 @@ def _singlestep(sde: SDE, times: np.ndarray, r: float, eta: float, middle: bool)
         h = at.lam[i + 1] - at.lam[i]
         to, decay = r * h, lambda k: np.exp(-eta * k)
         spread = lambda k: np.sqrt(-np.expm1(-2 * eta * k))
-        z1 = p.noise()
+        z1, between = p.noise(), at.lam[i] + to
+        p.along(eta, at.lam[i], between)
         here = (stage.sigma[i] / at.sigma[i] * decay(to)) * X
         here = here + (-stage.alpha[i] * np.expm1(-(1 + eta) * to)) * first
         second = p.network(stage.t[i], here + (stage.sigma[i] * spread(to)) * z1 if eta else here)
@@ -136,6 +138,7 @@ def _singlestep(sde: SDE, times: np.ndarray, r: float, eta: float, middle: bool)
         end = end + at.alpha[i + 1] * (psi1 * first + (psi2 / r) * (second - first))
         if eta:  # the path of the stage, and what comes after it
             end = end + at.sigma[i + 1] * (decay(h - to) * spread(to) * z1 + spread(h - to) * Z)
+            p.along(eta, between, at.lam[i + 1])
         p.step(end)
     return p.table()
 
@@ -191,8 +194,12 @@ def sa_solver(
         if i == steps - 1:
             made = step.advance(state, known, weights)
             p.step(made + step.noise * Z if step.noise else made)
+            if step.noise:
+                p.along(eta[i], step.start, step.end)
             break
         p.step(state)
+        if step.noise:
+            p.along(eta[i], step.start, step.end)
         noise = step.noise * p.noise() if step.noise else Combination()
         state = step.advance(X, known, weights) + noise
         new = p.network(at.t[i + 1], state)

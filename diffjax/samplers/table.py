@@ -8,16 +8,14 @@ and the noises z_i of the rows. Row i does
     x   = <update, registers>         the new state
 
 where input and update may use x, z_i and what earlier rows have left. A sampler writes its rows
-with `Program`, on the host, in float64. Because every row is linear in the registers, `unroll`
-gives the result as a linear function of the initial state, outputs and noises, and `moments` its
-exact law on Gaussian data. `run.py` runs a table in one compiled loop.
+with `Program` (`program.py`), on the host, in float64. Because every row is linear in the
+registers, `unroll` gives the result as a linear function of the initial state, outputs and noises,
+and `moments` its exact law on Gaussian data. `run.py` runs a table in one compiled loop.
 """
 
 from __future__ import annotations
 
-import functools
-import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -25,6 +23,7 @@ import jax
 import numpy as np
 
 from diffjax.denoiser import Prediction
+from diffjax.samplers.brownian import increments
 from diffjax.sde import SDE, levels
 
 OUTPUTS = 5
@@ -49,128 +48,17 @@ def eps(prediction: Prediction) -> Any:
     return prediction.eps
 
 
-class Combination(dict[str, float]):
-    """A linear combination of registers, by name: 0.5 * X + 2 * Z."""
-
-    def __add__(self, other: Mapping[str, float]) -> Combination:
-        names = {**self, **other}
-        return Combination({k: self.get(k, 0.0) + other.get(k, 0.0) for k in names})
-
-    def __mul__(self, factor: float | int) -> Combination:
-        return Combination({k: float(factor) * v for k, v in self.items()})
-
-    def __sub__(self, other: Mapping[str, float]) -> Combination:
-        return self + Combination(other) * -1.0
-
-    def __truediv__(self, divisor: float | int) -> Combination:
-        return self * (1.0 / divisor)
-
-    __rmul__ = __mul__
-
-
-X = Combination(x=1.0)
-"""The state."""
-Z = Combination(z=1.0)
-"""Fresh noise of the row at hand, N(0, I)."""
-NOTHING = Combination()
-
-
-@dataclass
-class Row:
-    """One network evaluation at time t. spread: z counts exp(spread r), r = `log_var`."""
-
-    t: float
-    input: Combination
-    update: Combination = field(default_factory=lambda: X)
-    spread: float = 0.0
-
-
-class Program:
-    """The rows of a sampler, as they are written. read: which view of the prediction is y."""
-
-    def __init__(self, read: Read = x0):
-        self.read = read
-        self.rows: list[Row] = []
-
-    def network(self, t: float, input: Combination = X) -> Combination:
-        """A new row: ask the network about `input` at t. Returns its output, a register."""
-        self.rows.append(Row(float(t), _named(input, len(self.rows))))
-        return Combination({f"y{len(self.rows) - 1}": 1.0})
-
-    def noise(self) -> Combination:
-        """The noise of the last row, for later rows."""
-        return Combination({f"z{len(self.rows) - 1}": 1.0})
-
-    def step(self, update: Combination, spread: float = 0.0) -> None:
-        """The state after the last row; it stays as it is where this is not called."""
-        self.rows[-1].update = _named(update, len(self.rows) - 1)
-        self.rows[-1].spread = float(spread)
-
-    def table(self) -> Table:
-        """All rows as arrays; ValueError where more is remembered than a table holds."""
-        return _compile(self.rows, self.read)
-
-
-def _named(combination: Combination, row: int) -> Combination:
-    """With the fresh noise under the number of its row."""
-    z = f"z{row}"
-    rest = Combination({k: v for k, v in combination.items() if k != "z"})
-    return rest + Combination({z: combination["z"]}) if "z" in combination else rest
-
-
-def _compile(rows: Sequence[Row], read: Read) -> Table:
-    if not rows:
-        raise ValueError("a table needs at least one row")
-    uses = [{**row.input, **row.update} for row in rows]
-    last = {name: i for i, names in enumerate(uses) for name in names}
-    count = len(rows)
-    input, update = np.zeros((count, len(READ))), np.zeros((count, len(WRITE)))
-    keep, keep_noise = np.full(count, OUTPUTS), np.full(count, NOISES)
-    noisy = np.zeros(count, bool)
-    slots: dict[str, str] = {}  # register -> column
-    free = {"y": [f"y[{k}]" for k in range(OUTPUTS)], "z": [f"z[{j}]" for j in range(NOISES)]}
-    for i, row in enumerate(rows):
-        y, z = f"y{i}", f"z{i}"
-        own = {"x": "x", y: "y", z: "z"} | slots
-        noisy[i] = z in last
-        for values, columns, names in ((input, READ, row.input), (update, WRITE, row.update)):
-            for name, value in names.items():
-                if name not in own or own[name] not in columns:
-                    raise ValueError(f"row {i}: register {name!r} is not there; it has {[*own]}")
-                values[i, columns.index(own[name])] += value
-        for name in [name for name in slots if last[name] <= i]:
-            free[name[0]].append(slots.pop(name))
-        for name, kept in ((y, keep), (z, keep_noise)):
-            if last.get(name, i) > i:
-                if not free[name[0]]:
-                    raise ValueError(f"row {i}: too many registers are kept: {sorted(slots)}")
-                slots[name] = free[name[0]].pop(0)
-                kept[i] = int(slots[name][2:-1])
-    return Table(
-        t=np.array([row.t for row in rows], np.float64),
-        input=input,
-        update=update,
-        keep=keep,
-        keep_noise=keep_noise,
-        noisy=noisy,
-        spread=np.array([row.spread for row in rows], np.float64),
-        weight=np.ones(count),
-        active=np.ones(count, bool),
-        read=read,
-        learned=any(row.spread for row in rows),
-    )
-
-
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Table:
     """R rows as arrays: a traced argument of the loop, so equal row counts share a program.
 
     t (R,), input (R, len(READ)), update (R, len(WRITE)). keep, keep_noise (R,): the slot that gets
-    y and z of the row, or OUTPUTS and NOISES for none. noisy (R,): whether noise is drawn. spread
-    (R,): see `Row`. weight (R,): guidance weight. active (R,): False for a row that does nothing.
-    Static: `read`, which view of the prediction is y; `learned`, whether a row has a spread;
-    `padded`, whether rows may be idle.
+    y and z of the row, or OUTPUTS and NOISES for none. noisy (R,): whether noise is drawn. nodes,
+    shares (R, N): z is the sum over n of shares[n] times the normal number nodes[n]. clock (R, 2),
+    spread, snr (R,): see `Row`. weight (R,): guidance weight. active (R,): False for a row that
+    does nothing. Static: `read`, which view of the prediction is y; `learned`, `langevin`, whether
+    a row has a spread, an snr; `padded`, whether rows may be idle.
     """
 
     t: Any
@@ -179,11 +67,16 @@ class Table:
     keep: Any
     keep_noise: Any
     noisy: Any
+    clock: Any
+    nodes: Any
+    shares: Any
     spread: Any
+    snr: Any
     weight: Any
     active: Any
     read: Read = field(default=x0, metadata={"static": True})
     learned: bool = field(default=False, metadata={"static": True})
+    langevin: bool = field(default=False, metadata={"static": True})
     padded: bool = field(default=False, metadata={"static": True})
 
     def __len__(self) -> int:
@@ -209,6 +102,15 @@ class Table:
             unset -= {f"y[{cut.keep[i]}]", f"z[{cut.keep_noise[i]}]"}
         return cut
 
+    def brownian(self) -> Table:
+        """The same rows with the noise of one Brownian path per sample (`brownian.py`).
+
+        With other steps of the same process the path is the same: more steps refine the same
+        sample. Noise that belongs to no path stays independent.
+        """
+        nodes, shares = increments(np.where(self.noisy[:, None], self.clock, np.nan))
+        return replace(self, nodes=nodes, shares=shares)
+
     def pad(self, rows: int) -> Table:
         """As many rows, the new ones idle: tables of different lengths share one program."""
         more = rows - len(self)
@@ -231,60 +133,11 @@ class Table:
             u, x = terms(READ, self.input[i]), terms(WRITE, self.update[i])
             notes = "" if self.weight[i] == 1 else f"   w = {self.weight[i]:g}"
             notes += f"   z exp({self.spread[i]:.4g} r)" if self.spread[i] else ""
+            notes += f"   (score of a Langevin step, snr {self.snr[i]:g})" if self.snr[i] else ""
             notes += "" if self.active[i] else "   (idle)"
             lines.append(f"{i:4d}  t = {t:.6f}   u = {u}   x = {x}{notes}")
             names |= {f"y[{self.keep[i]}]": f"y{i}", f"z[{self.keep_noise[i]}]": f"z{i}"}
         return "\n".join(lines)
-
-
-class Sampler:
-    """A function `(sde, times, **settings) -> Table` and what is known of the method.
-
-    order: of the global error in the largest step of lambda, on a smooth problem, weak for
-    stochastic samplers, with full history and no lowered last step; a function of the settings
-    where they decide. passes: rows per step, apart
-    from a last step to sigma = 0. straight: exact in any number of steps where x0 is one point.
-    Made by the decorator `sampler`.
-    """
-
-    def __init__(
-        self,
-        plan: Callable[..., Table],
-        order: int | Callable[..., int],
-        passes: int = 1,
-        straight: bool = True,
-    ):
-        functools.update_wrapper(self, plan)
-        self.plan, self._order, self.passes, self.straight = plan, order, passes, straight
-
-    def order(self, **settings: Any) -> int:
-        """With these settings, and the defaults for others."""
-        if not callable(self._order):
-            return self._order
-        wanted = inspect.signature(self._order).parameters
-        defaults = {k: p.default for k, p in inspect.signature(self.plan).parameters.items()}
-        return self._order(**{k: settings.get(k, defaults[k]) for k in wanted})
-
-    def __call__(self, sde: SDE, times: np.ndarray, **settings: Any) -> Table:
-        """The table for `times`, decreasing; increasing ones, from above 0, invert an ODE."""
-        times = np.asarray(times, np.float64)
-        steps = np.diff(times)
-        if times.ndim != 1 or len(times) < 2 or not ((steps < 0).all() or (steps > 0).all()):
-            raise ValueError(f"times={times}: needs at least two, decreasing (or increasing)")
-        low, high = min(times[0], times[-1]), max(times[0], times[-1])
-        if high > sde.t_max or low < 0 or (low == 0 and times[0] == 0):
-            raise ValueError(f"times from {times[0]:g} to {times[-1]:g}: needs {sde.t_max} .. 0")
-        # An inversion of a noisy sampler has variances below 0; it is refused when it is planned.
-        with np.errstate(invalid="ignore" if steps[0] > 0 else "warn"):
-            table = self.plan(sde, times, **settings)
-        if steps[0] > 0 and table.noisy.any():
-            raise ValueError(f"{self.plan.__name__} adds noise: it cannot be inverted")
-        return table
-
-
-def sampler(order: int | Callable[..., int], **known: Any) -> Callable[..., Sampler]:
-    """Declare the order of the sampler that follows, and what else is known of it."""
-    return functools.partial(Sampler, order=order, **known)
 
 
 class Unrolled(NamedTuple):
@@ -299,6 +152,7 @@ class Unrolled(NamedTuple):
 
 def unroll(table: Table) -> Unrolled:
     """Two samplers are the same method exactly when their unrolled maps agree."""
+    _linear(table)
     rows = len(table)
     basis = np.eye(1 + 2 * rows)
     inputs, x = [], basis[0]
@@ -321,6 +175,7 @@ def moments(
     at the time of the first row. All
     may be arrays of one shape, for many laws at once.
     """
+    _linear(table)
     at = levels(sde, table.t)
     first = start if start else (0.0, at.sigma[0] ** 2)
     mean, var, *first = np.broadcast_arrays(mean, var, *first)
@@ -347,3 +202,8 @@ def moments(
         mu = np.einsum("...ij,...j->...i", move, mu) + shift
         cov = move @ cov @ move.swapaxes(-1, -2)
     return mu[..., 0][()], cov[..., 0, 0][()]
+
+
+def _linear(table: Table) -> None:
+    if table.langevin:
+        raise ValueError("the steps of the corrector langevin are not linear in the registers")

@@ -18,7 +18,8 @@ from diffjax.arrays import float64
 from diffjax.denoiser import Prediction
 from diffjax.grids import GRIDS
 from diffjax.samplers import SAMPLERS, Program, dpmpp_2m, dpmpp_3m, sample
-from diffjax.samplers.table import NOISES, OUTPUTS, X, Z, x0
+from diffjax.samplers.program import X, Z
+from diffjax.samplers.table import NOISES, OUTPUTS, x0
 from diffjax.schedules import Edm, Logit, ZeroTerminal, ddpm_linear, from_betas
 from diffjax.sde import SDE, VE, VP, Flow, levels
 

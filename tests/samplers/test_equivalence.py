@@ -32,7 +32,7 @@ from diffjax.samplers import (
     unipc,
     unroll,
 )
-from diffjax.samplers.table import X
+from diffjax.samplers.program import X
 from diffjax.schedules import Cosine, Logit
 from diffjax.sde import VP, Flow, levels
 

@@ -19,7 +19,8 @@ from diffjax.samplers import (
     unipc,
     unroll,
 )
-from diffjax.samplers.table import OUTPUTS, READ, WRITE, X, Z, eps, x0
+from diffjax.samplers.program import X, Z
+from diffjax.samplers.table import OUTPUTS, READ, WRITE, eps, x0
 from diffjax.sde import levels
 
 methods = pytest.mark.parametrize("method", VARIANTS, ids=label)
