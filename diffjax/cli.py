@@ -57,7 +57,11 @@ def sampling_flags(flags: argparse.ArgumentParser) -> None:
     flags.add_argument(
         "--sampler", help="name[:argument=value,...], e.g. ddim:eta=0.5; --list shows all (config)"
     )
-    flags.add_argument("--list", action=_List, help="list samplers and grids, and end")
+    flags.add_argument("--list", action=_List, help="list samplers, correctors, grids, and end")
+    flags.add_argument(
+        "--corrector", help="rows between the steps, e.g. langevin:snr=0.16 (config)"
+    )
+    flags.add_argument("--noise", help="independent or brownian: more steps, same sample (config)")
     flags.add_argument("--grid", help="time grid, name[:argument=value,...] (config)")
     flags.add_argument("--steps", type=positive, help="steps of the time grid (config)")
     flags.add_argument("--batch-size", type=positive, default=256, help="samples at a time")

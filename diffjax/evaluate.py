@@ -125,7 +125,7 @@ def show(results: list[dict[str, Any]]) -> None:
         p, f, m = r["protocol"], r["frechet"], r["memorization"]
         agrees = f"{r['classifier']['agreement']:.1%}" if "classifier" in r else "-"
         print(
-            f"{p['guidance']:8g} {p['passes']:7d} {f['distance']:8.4f} {f['floor']:8.4f} "
+            f"{p['guidance']:8g} {p['passes']:7g} {f['distance']:8.4f} {f['floor']:8.4f} "
             f"{f['ratio']:6.2f} {agrees:>13} {m['samples']:14.3f} {m['held_out']:9.3f} "
             f"{m['ratio']:6.2f}"
         )

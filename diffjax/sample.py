@@ -96,6 +96,10 @@ def generate(given: argparse.Namespace) -> Made:
     label = labels(given.label, given.num, experiment)
     denoise, shape = experiment.denoiser(state), experiment.shape
     plan = experiment.plan(denoise.sde)
+    if plan.rows is None and given.__dict__.get("trajectory"):
+        raise ConfigError(
+            "--trajectory: adaptive steps differ between samples; use another sampler"
+        )
     made = Generation(denoise, plan, given.seed, given.num, shape, label, given.batch_size)
     protocol = (
         build.SAMPLING
@@ -105,12 +109,13 @@ def generate(given: argparse.Namespace) -> Made:
             "seed": given.seed,
             "num": given.num,
             "rows": plan.rows,
-            "passes": plan.passes,
         }
     )
+    many = f"{plan.rows} rows, {plan.passes} network passes per sample" if plan.rows else "by error"
     print(
-        "step {trained}, {sampler[name]}: {rows} rows, {passes} network passes per sample, "
-        "guidance {guidance:g}".format(**protocol)
+        "step {trained}, {sampler[name]}: {many}, guidance {guidance:g}".format(
+            **protocol, many=many
+        )
     )
     began, parts = time.monotonic(), []
     with Progress("sample", given.num, "image") as progress:
@@ -119,6 +124,10 @@ def generate(given: argparse.Namespace) -> Made:
             progress.advance(len(x))
     rate = given.num / (time.monotonic() - began)
     print(f"compiled in {made.compile_seconds:.1f} s, then {rate:.1f} images/s")
+    protocol["passes"] = plan.passes
+    if plan.passes is None:
+        protocol["passes"] = round(float(np.mean(made.passes)), 1)
+        print(f"network passes per sample: {min(made.passes)} to {max(made.passes)}")
     x = np.concatenate(parts)
     if given.__dict__.get("trajectory"):
         trajectory(given, experiment, denoise, plan, label)
@@ -168,6 +177,8 @@ def sampling(base: Config, given: argparse.Namespace) -> dict[str, Any]:
         "grid": given.grid and parse(given.grid),
         "steps": given.steps,
         "guidance": given.guidance,
+        "corrector": given.corrector and parse(given.corrector),
+        "noise": given.noise,
     }
     replaced = {k: v for k, v in flags.items() if v is not None}
     return {**base, "sampling": {**base.get("sampling", {}), **replaced}}

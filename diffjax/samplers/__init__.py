@@ -44,7 +44,7 @@ from diffjax.samplers.runge_kutta import (
 )
 from diffjax.samplers.stochastic import churn, dpmpp_sde, restart, sa_solver, seeds_2
 from diffjax.samplers.table import Table, moments, unroll
-from diffjax.samplers.tuning import Optimized, optimize
+from diffjax.samplers.tuning import Optimized, Refinement, optimize, refine
 
 SAMPLERS = catalogue(
     ddim,
@@ -93,6 +93,7 @@ __all__ = [
     "Combination",
     "Optimized",
     "Program",
+    "Refinement",
     "Result",
     "Sampler",
     "Table",
@@ -101,6 +102,7 @@ __all__ = [
     "langevin",
     "moments",
     "optimize",
+    "refine",
     "refresh",
     "run",
     "sample",

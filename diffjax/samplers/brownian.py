@@ -32,7 +32,7 @@ def increments(clock: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     clock (R, 2): 2 eta lambda, -inf for a start at alpha = 0; NaN where the noise is not of a path.
     Returns (R, N) each; shares have squares that sum to 1. Raises ValueError beyond |u| = 1024.
     """
-    own = np.isnan(clock).any(1)
+    own = np.isnan(clock[:, 0] + clock[:, 1])
     start, end = np.where(own[:, None], np.array([[0.0, 1.0]]), clock).T
     start = np.where(np.isinf(start), end - 2 * ROOT, start)  # of no influence that far away
     if not (reach := np.abs([start, end]).max()) <= MOST:

@@ -6,6 +6,7 @@ import functools
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -13,19 +14,54 @@ import numpy as np
 from jaxtyping import Array, Int, Key
 
 from diffjax.arrays import Cond, keys_at, stream
-from diffjax.denoiser import Denoise
+from diffjax.denoiser import Denoise, Sample
 from diffjax.guidance import Guidance
 from diffjax.samplers.run import Result, check, initial, run
 from diffjax.samplers.table import Table
 
 
+class How(Protocol):
+    """How to sample: `Plan`, a table, or `Adaptive`. A pytree, so a traced argument."""
+
+    @property
+    def start(self) -> Any:
+        """t of the initial state."""
+        ...
+
+    @property
+    def rows(self) -> int | None:
+        """Rows of the table, None where there is none."""
+        ...
+
+    @property
+    def passes(self) -> int | None:
+        """Network passes per sample; None where they differ."""
+        ...
+
+    def run(
+        self, denoise: Denoise, x: Sample, keys: Any, cond: Cond | None, *, path: bool = False
+    ) -> Result: ...
+
+    def check(self, made: Result) -> None:
+        """Raise FloatingPointError where sampling failed."""
+        ...
+
+    def spent(self, made: Result) -> np.ndarray:
+        """Network passes of each sample, (B,)."""
+        ...
+
+
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Plan:
-    """How to sample: a table, with its guidance weights, and what they weigh."""
+    """A table, with its guidance weights, and what they weigh."""
 
     table: Table
     guidance: Guidance
+
+    @property
+    def start(self) -> Any:
+        return self.table.t[0]
 
     @property
     def rows(self) -> int:
@@ -37,11 +73,22 @@ class Plan:
         weights = self.table.weight[self.table.active]
         return sum(self.guidance.passes(float(w)) for w in weights)
 
+    def run(
+        self, denoise: Denoise, x: Sample, keys: Any, cond: Cond | None, *, path: bool = False
+    ) -> Result:
+        return run(denoise, self.table, x, keys, cond=cond, guidance=self.guidance, path=path)
+
+    def check(self, made: Result) -> None:
+        check(made.bad, self.table)
+
+    def spent(self, made: Result) -> np.ndarray:
+        return np.full(len(made.x), self.passes)
+
 
 @functools.partial(jax.jit, static_argnames=("shape", "path"))
 def generate(
     denoise: Denoise,
-    plan: Plan,
+    plan: How,
     key: Key[Array, ""],
     index: Int[Array, " b"],
     cond: Cond,
@@ -50,21 +97,21 @@ def generate(
     path: bool = False,
 ) -> Result:
     """Samples number `index` of the stream `key`, (B, *shape): prior and all rows, one program."""
-    x, keys = initial(denoise.sde, keys_at(key, index), shape, plan.table.t[0])
-    return run(denoise, plan.table, x, keys, cond=cond, guidance=plan.guidance, path=path)
+    x, keys = initial(denoise.sde, keys_at(key, index), shape, plan.start)
+    return plan.run(denoise, x, keys, cond, path=path)
 
 
 class Generation:
     """Samples 0, ..., num - 1 of the run `seed`, in batches, by one program compiled beforehand.
 
-    label: (num,) class of each sample, or None. Iterating yields float32 arrays (B, *shape).
-    Raises FloatingPointError where the network's output is not finite.
+    label: (num,) class of each sample, or None. Iterating yields float32 arrays (B, *shape) and
+    fills `passes`, of each sample so far. Raises FloatingPointError where sampling failed.
     """
 
     def __init__(
         self,
         denoise: Denoise,
-        plan: Plan,
+        plan: How,
         seed: int,
         num: int,
         shape: tuple[int, ...],
@@ -73,6 +120,7 @@ class Generation:
     ):
         self._denoise, self._plan, self._key = denoise, plan, stream(seed, "sample")
         self._num, self._label, self._size = num, label, min(batch_size, num)
+        self.passes: list[int] = []
         began = time.monotonic()
         arguments = self._arguments(0)
         self._run = generate.lower(denoise, plan, self._key, *arguments, shape=shape).compile()
@@ -87,5 +135,6 @@ class Generation:
     def __iter__(self) -> Iterator[np.ndarray]:
         for start in range(0, self._num, self._size):
             made = self._run(self._denoise, self._plan, self._key, *self._arguments(start))
-            check(made.bad, self._plan.table)
+            self._plan.check(made)
+            self.passes += self._plan.spent(made)[: self._num - start].tolist()
             yield np.asarray(made.x)[: self._num - start]

@@ -20,11 +20,13 @@ from diffjax.sde import SDE
 
 class Result(NamedTuple):
     """x (B, ...). bad: number of the first row whose output was not finite, or -1. path: state and
-    x0 after each row, (R, B, ...) each, where asked for."""
+    x0 after each row, (R, B, ...) each, where asked for. calls: of the denoiser per sample, (B,),
+    where they differ."""
 
     x: Float[Array, "b *d"]
     bad: Int[Array, ""]
-    path: tuple[Array, Array] | None
+    path: tuple[Array, Array] | None = None
+    calls: Int[Array, " b"] | None = None
 
 
 @functools.partial(jax.jit, static_argnames="path")

@@ -88,7 +88,7 @@ def sampler(given: argparse.Namespace) -> np.ndarray:
 
     sde = build.construct_sde(config.load(given.config)["sde"], "config.sde")
     spec = {"sampler": parse(given.sampler), "grid": parse(given.grid), "steps": given.steps}
-    table = build.plan(spec, sde, False, True, "sampling").table
+    table = build.construct_table(spec, sde, "sampling")
     print(table)
     return plot.table(table)
 

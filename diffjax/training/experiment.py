@@ -17,7 +17,7 @@ from diffjax.data.pipeline import Batches, Reading
 from diffjax.data.source import Source, load
 from diffjax.denoiser import Denoiser, Model
 from diffjax.losses import Denoising
-from diffjax.samplers.generate import Plan
+from diffjax.samplers.generate import How
 from diffjax.sde import SDE
 from diffjax.training.ema import Decay
 from diffjax.training.step import Step, TrainState, make_step
@@ -89,7 +89,7 @@ class Experiment:
     optimizer: optax.GradientTransformation
     decay: Decay
     train: Train
-    plan: Callable[[SDE], Plan]
+    plan: Callable[[SDE], How]
     seed: int
     form: Form
 

@@ -1,0 +1,195 @@
+"""Adaptive steps, by diffrax: an error per step is asked for, the number of passes follows.
+
+The state is the sample in its VP view, y = x / sqrt(alpha^2 + sigma^2), so a tolerance means the
+same at all noise levels and in all frames. alpha and sigma are those of VP from here on. In the
+angle theta = atan(alpha / sigma) the probability-flow ODE is
+
+    dy = (sigma x0 - alpha eps) dtheta
+
+finite from alpha = 0 on, and in lambda = log(alpha / sigma) the reverse SDE with noise sqrt(eta) g
+dw (arXiv:2309.05019, eq. 8, with eta = tau^2)
+
+    dy = (sigma^2 y - (1 + eta) sigma eps) dlambda + sqrt(2 eta) sigma dw
+
+Every sample has its own step sizes and passes, and its own Brownian path. At the end, a last pass
+returns x0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import diffrax
+import jax
+import jax.numpy as jnp
+import lineax
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from diffjax.arrays import Cond, catalogue
+from diffjax.denoiser import Denoise
+from diffjax.guidance import Conditional, Guidance
+from diffjax.samplers.run import Result
+from diffjax.sde import SDE, ends
+
+SOLVERS = catalogue(diffrax.Heun, diffrax.Bosh3, diffrax.Dopri5, diffrax.Tsit5, diffrax.Dopri8)
+"""Embedded Runge-Kutta pairs for the ODE."""
+CONDITIONAL = Conditional()
+FIRST = 0.02
+"""The first step tried, as a share of the way."""
+RESOLUTION = 2.0**-16
+"""Of the Brownian path in lambda, as a share of the way."""
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Adaptive:
+    """From t = `start` to `stop` within rtol |y| + atol per step and value, in the mean of squares.
+
+    weight: of the guidance, at all levels. eta: 0 for the ODE, by `solver`; above for the SDE, by
+    ShARK (arXiv:2210.17543). most: steps per sample, rejected ones included.
+    """
+
+    start: float
+    stop: float
+    rtol: float = 1e-3
+    atol: float = 1e-3
+    weight: float = 1.0
+    guidance: Guidance = CONDITIONAL
+    solver: Callable[[], Any] = field(default=diffrax.Dopri5, metadata={"static": True})
+    eta: float = field(default=0.0, metadata={"static": True})
+    most: int = field(default=1000, metadata={"static": True})
+
+    rows = None
+    """Not known beforehand, nor are the passes."""
+
+    @property
+    def passes(self) -> None:
+        return None
+
+    def run(
+        self,
+        denoise: Denoise,
+        x: Float[Array, "b *d"],
+        keys: Key[Array, " b"],
+        cond: Cond | None = None,
+        *,
+        path: bool = False,
+    ) -> Result:
+        """The samples from x (B, ...) at t = start; Result.calls (B,): what each took, rejected
+        steps included. `bad` is the number of a sample that did not arrive, or -1.
+
+        Raises ValueError where a path is asked for, and for an SDE from alpha = 0.
+        """
+        if path:
+            raise ValueError("adaptive steps differ between samples: they have no common path")
+        made, steps, arrived = jax.vmap(lambda *one: solve(self, denoise, *one))(x, keys, cond)
+        stages = 2 if self.eta else self.solver().tableau.num_stages - 1
+        begin = 0 if self.eta else 1  # the last stage of a step is the first of the next one
+        bad = jnp.where(arrived.all(), -1, jnp.argmin(arrived))
+        return Result(made, bad, None, begin + stages * steps + 1)
+
+    def check(self, made: Result) -> None:
+        """Raise FloatingPointError where a sample did not arrive."""
+        if (sample := int(made.bad)) >= 0:
+            raise FloatingPointError(
+                f"sample {sample} of its batch: more than {self.most} steps, or the network's "
+                f"output is not finite (rtol={self.rtol:g}, atol={self.atol:g})"
+            )
+
+    def spent(self, made: Result) -> np.ndarray:
+        """Network passes of each sample, (B,): a guided call counts its second one."""
+        return np.asarray(made.calls) * self.guidance.passes(float(self.weight))
+
+
+def solve(
+    how: Adaptive, denoise: Denoise, x: Float[Array, "*d"], key: Key[Array, ""], cond: Cond | None
+) -> tuple[Float[Array, "*d"], Int[Array, ""], Bool[Array, ""]]:
+    """One sample from x at t = start, its number of steps, and whether it arrived."""
+    sde, times = denoise.sde, jnp.asarray([how.start, how.stop], x.dtype)
+    lam = sde.logsnr(times) / 2
+
+    def ask(y: Array, lam: Array) -> tuple[Array, Array]:
+        """x0 and eps at y and log(alpha / sigma)."""
+        t = jnp.clip(sde.inverse(2 * lam), how.stop, how.start)
+        seen = (y * _scale(sde, lam)).reshape(1, *x.shape)
+        given = jax.tree.map(lambda c: c[None], cond)
+        memory, weight = how.guidance.init(seen), jnp.asarray(how.weight, x.dtype)
+        made, _ = how.guidance(denoise, seen, t[None], given, weight, memory)
+        return made.x0.ravel(), made.eps.ravel()
+
+    def turn(theta: Any, y: Any, _: Any) -> Array:
+        x0, eps = ask(y, jnp.log(jnp.tan(theta)))
+        return jnp.cos(theta) * x0 - jnp.sin(theta) * eps
+
+    def drift(lam: Any, y: Any, _: Any) -> Array:
+        var = jax.nn.sigmoid(-2 * lam)
+        return var * y - (1 + how.eta) * jnp.sqrt(var) * ask(y, lam)[1]
+
+    def noise(lam: Any, y: Any, _: Any) -> lineax.AbstractLinearOperator:
+        size = jnp.sqrt(2 * how.eta * jax.nn.sigmoid(-2 * lam))
+        return lineax.DiagonalLinearOperator(jnp.full(y.shape, size))
+
+    terms: Any
+    if how.eta:
+        solver, begin, end = diffrax.ShARK(), *lam
+        shape = jax.ShapeDtypeStruct((x.size,), x.dtype)
+        path = diffrax.VirtualBrownianTree(
+            begin, end, RESOLUTION * (end - begin), shape, key, diffrax.SpaceTimeLevyArea
+        )
+        terms = diffrax.MultiTerm(diffrax.ODETerm(drift), diffrax.ControlTerm(noise, path))
+    else:
+        solver, begin, end = how.solver(), *jnp.arctan(jnp.exp(lam))
+        terms = diffrax.ODETerm(turn)
+    solved = diffrax.diffeqsolve(
+        terms,
+        solver,
+        begin,
+        end,
+        FIRST * (end - begin),
+        x.ravel() / _scale(sde, lam[0]),
+        stepsize_controller=diffrax.PIDController(how.rtol, how.atol),
+        max_steps=how.most,
+        throw=False,
+    )
+    assert solved.ys is not None
+    made = ask(solved.ys[-1], lam[1])[0].reshape(x.shape)
+    arrived = (solved.result == diffrax.RESULTS.successful) & jnp.isfinite(made).all()
+    return made, solved.stats["num_steps"], arrived
+
+
+def _scale(sde: SDE, lam: Float[Array, ""]) -> Float[Array, ""]:
+    """sqrt(alpha^2 + sigma^2) of the frame."""
+    log_alpha, log_sigma = sde.frame(2 * lam)
+    return jnp.exp(jnp.logaddexp(2 * log_alpha, 2 * log_sigma) / 2)
+
+
+def adaptive(
+    sde: SDE,
+    weight: float = 1.0,
+    guidance: Guidance = CONDITIONAL,
+    solver: str = "dopri5",
+    rtol: float = 1e-3,
+    atol: float = 1e-3,
+    eta: float = 0.0,
+    most: int = 1000,
+) -> Adaptive:
+    """`Adaptive` over all levels of `sde`. Raises ValueError for a setting out of range."""
+    if solver not in SOLVERS:
+        raise ValueError(f"solver={solver!r}: known: {', '.join(SOLVERS)}")
+    for name, value in (("rtol", rtol), ("atol", atol)):
+        if not 0 < value < 1:
+            raise ValueError(f"{name}={value}: needs 0 < {name} < 1")
+    if not 0 <= eta < np.inf:
+        raise ValueError(f"eta={eta}: needs 0 <= eta < inf")
+    if most < 1:
+        raise ValueError(f"most={most}: needs most >= 1")
+    if eta and not np.isfinite(ends(sde).lam[1]):
+        raise ValueError(
+            f"eta={eta} from t={sde.t_max} of {sde}: alpha is 0 there and the drift of the SDE is "
+            f"infinite; allowed: eta=0, or t_max < 1 in the sde"
+        )
+    start, stop = sde.t_max, sde.t_min
+    return Adaptive(start, stop, rtol, atol, weight, guidance, SOLVERS[solver], eta, most)

@@ -1,0 +1,85 @@
+"""How many steps does a sampler need? Double them until the samples stay as they are.
+
+    python -m diffjax.tools.steps --workdir=runs/digits --sampler=dpmpp_2m --error=1
+
+The same samples with 5, 10, 20 ... steps, noise of one Brownian path included; each doubling says
+how far off the coarser ones were. Prints the first number of steps whose error is small enough.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from diffjax import cli
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def run() -> int:
+    flags = cli.parser("tools.steps", __doc__)
+    cli.sampling_flags(flags)
+    flags.add_argument(
+        "--error", type=float, default=1.0, help="root mean square; grey levels of 255 if images"
+    )
+    flags.add_argument("--num", type=cli.positive, default=16, help="samples")
+    flags.add_argument("--most", type=cli.positive, default=640, help="most steps to try")
+    flags.add_argument("--guidance", type=float, help="weight (config)")
+    given = flags.parse_args()
+    if not given.error > 0:
+        flags.error(f"--error={given.error:g}: needs an error above 0")
+
+    import numpy as np
+
+    from diffjax.config import ConfigError
+    from diffjax.samplers import refine
+
+    first, given.steps = given.steps or 5, None
+    plan, sample, order, images = prepare(given)
+    scale, unit = (127.5, "grey levels") if images else (1.0, "units of the data")
+    scaled = lambda steps: scale * np.concatenate([*sample(steps)])
+    print(f"{'steps':>6} {'passes':>7}   error, {unit}")
+    for found in refine(scaled, order(first), given.error, first, given.most):
+        print(f"{found.steps:6d} {plan(found.steps).passes:7d}   {found.error:.3g}", flush=True)
+    if found.error > given.error:
+        raise ConfigError(
+            f"--most={given.most}: the error is {found.error:.3g} with {found.steps} steps, more "
+            f"than --error={given.error:g}"
+        )
+    print(f"--steps={found.steps}")
+    return 0
+
+
+def prepare(given: argparse.Namespace) -> tuple[Any, Any, Any, bool]:
+    """steps -> how to sample; steps -> samples; steps -> their order; whether they are images."""
+    from diffjax import build, sample
+    from diffjax.config import ConfigError
+    from diffjax.samplers import SAMPLERS
+    from diffjax.samplers.generate import Generation, Plan
+
+    config, experiment, state = sample.prepare(given)
+    denoise, shape = experiment.denoiser(state), experiment.shape
+    name, settings = (s := dict(config["sampling"]["sampler"])).pop("name"), s
+    if name not in SAMPLERS:
+        raise ConfigError(f"--sampler={name}: chooses its own steps; allowed: the other samplers")
+    label, learned = experiment.labels(given.num), bool(config["network"].get("learn_variance"))
+
+    def plan(steps: int) -> Plan:
+        spec = {**config["sampling"], "noise": "brownian", "steps": steps}
+        made = build.plan(spec, denoise.sde, bool(experiment.classes), learned, "sampling")
+        assert isinstance(made, Plan)
+        return made
+
+    def generation(steps: int) -> Generation:
+        how = plan(steps)
+        return Generation(denoise, how, given.seed, given.num, shape, label, given.batch_size)
+
+    def order(steps: int) -> int:
+        noisy = plan(steps).table.noisy.any()
+        return 1 if noisy else max(1, SAMPLERS[name].order(**settings))
+
+    return plan, generation, order, len(shape) > 1
+
+
+if __name__ == "__main__":
+    cli.main(run)
