@@ -262,7 +262,8 @@ def listing() -> str:
 
 def _described(name: str, function: Callable[..., Any], facts: str) -> list[str]:
     parameters = inspect.signature(function).parameters.values()
-    defaults = [p for p in parameters if isinstance(p.default, str | int | float | tuple)]
+    plain = str | int | float | tuple
+    defaults = [p for p in parameters if isinstance(p.default, plain) and p.name != "weight"]
     settings = ", ".join(f"{p.name}={p.default}" for p in defaults)
     text = (function.__doc__ or "").strip().split("\n\n")[0]
     first = f"  {name:<18} {facts}  {settings}".rstrip()

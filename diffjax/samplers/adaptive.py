@@ -176,7 +176,11 @@ def adaptive(
     eta: float = 0.0,
     most: int = 1000,
 ) -> Adaptive:
-    """`Adaptive` over all levels of `sde`. Raises ValueError for a setting out of range."""
+    """Adaptive steps by diffrax over all levels of the process; grid and steps are not used.
+
+    solver: heun, bosh3, dopri5, tsit5 or dopri8, for eta = 0. See `Adaptive`. Raises ValueError for
+    a setting out of range, and for an SDE from alpha = 0.
+    """
     if solver not in SOLVERS:
         raise ValueError(f"solver={solver!r}: known: {', '.join(SOLVERS)}")
     for name, value in (("rtol", rtol), ("atol", atol)):

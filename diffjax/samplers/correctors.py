@@ -26,7 +26,8 @@ def langevin(sde: SDE, table: Table, snr: float = 0.16, repeats: int = 1) -> Tab
     """Langevin steps x + e score + sqrt(2 e) z, e = 2 (snr |z| / |score|)^2 (arXiv:2011.13456, Alg.
     4, 5).
 
-    Norms are those of each sample, so samples do not depend on their batch. The published factor
+    Norms are those of each sample, so samples do not depend on their batch; for points of less than
+    16 values, whose norms scatter, sampling is refused. The published factor
     1 - beta of VP, within 2 % of 1, is left out: x / alpha is the same in all frames.
     """
     _positive(snr=snr)

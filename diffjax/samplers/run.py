@@ -18,6 +18,10 @@ from diffjax.samplers.table import NOISES, OUTPUTS, Table
 from diffjax.sde import SDE
 
 
+FEW = 16
+"""Below so many values the norm of a sample says nothing about the noise level."""
+
+
 class Result(NamedTuple):
     """x (B, ...). bad: number of the first row whose output was not finite, or -1. path: state and
     x0 after each row, (R, B, ...) each, where asked for. calls: of the denoiser per sample, (B,),
@@ -145,6 +149,11 @@ def _combine(c: Array, first: list[Array], outputs: Array, z: Array, noises: Arr
 
 def _langevin(x: Array, score: Array, z: Array, snr: Array) -> Array:
     """x + e score + sqrt(2 e) z, e = 2 (snr |z| / |score|)^2 of each sample; x where score is 0."""
+    if x[0].size < FEW:
+        raise ValueError(
+            f"the corrector langevin divides by |score|^2 of single samples, of no use with "
+            f"{x[0].size} values in a sample; needs {FEW}; allowed: the corrector refresh"
+        )
     total = lambda a: (a**2).sum(dims(a))
     there = total(score) > 0
     size = 2 * snr**2 * total(z) / jnp.where(there, total(score), 1)
