@@ -17,7 +17,6 @@ from diffjax.guidance import Conditional, Guidance
 from diffjax.samplers.table import NOISES, OUTPUTS, Table
 from diffjax.sde import SDE
 
-
 FEW = 16
 """Below so many values the norm of a sample says nothing about the noise level."""
 
