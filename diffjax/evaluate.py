@@ -91,12 +91,14 @@ def select(experiment: Experiment, split: str, most: int) -> Memory:
 def evaluate(real: Real, given: argparse.Namespace, weight: float) -> dict[str, Any]:
     """All metrics of samples made with one guidance weight."""
     from diffjax import evaluation
+    from diffjax.data import is_image
 
     given.label, given.guidance = None, weight
     made = generate(given)
     x = features(made.x)
     counts = {"train": len(real.train), "test": len(real.test)}
-    kind = "pixels in [0, 1]" if made.x.ndim == 4 else "points"
+    kind = "points" if made.x.ndim != 4 else "latents"
+    kind = "pixels in [0, 1]" if is_image(made.x.shape[1:]) else kind
     result: dict[str, Any] = {
         "protocol": made.protocol | {"features": kind, "real": counts},
         "frechet": evaluation.frechet_with_floor(x, real.features)._asdict(),
@@ -108,10 +110,13 @@ def evaluate(real: Real, given: argparse.Namespace, weight: float) -> dict[str, 
 
 
 def features(x: np.ndarray) -> np.ndarray:
-    """Pixels as (N, D) in [0, 1]; points as they are."""
-    if x.ndim != 4:
-        return x
-    flat = x.reshape(len(x), -1).astype("float32")
+    """Pixels as (N, D) in [0, 1]; latents (N, D) and points as they are."""
+    from diffjax.data import is_image
+
+    flat = x.reshape(len(x), -1)
+    if not is_image(x.shape[1:]):
+        return flat
+    flat = flat.astype("float32")
     return flat / 255 if x.dtype == "uint8" else (flat + 1) / 2
 
 

@@ -202,10 +202,13 @@ def _drawn(figure: Figure) -> np.ndarray:
 def samples(x: np.ndarray, label: np.ndarray | None = None) -> np.ndarray:
     """A picture (H, W, 3): a grid of uint8 images (N, H, W, C), or a cloud of points (N, 2).
 
-    Images whose labels come in turn stand in one column per class.
+    Images whose labels come in turn stand in one column per class. Of latents (N, H, W, C) in
+    floats the first three channels are shown, black to white from -3 to 3.
     """
     if x.ndim != 4:
         return scatter(x, label)
+    if x.dtype != np.uint8:
+        x = to_uint8(x[..., :3] / 3 if x.shape[-1] >= 3 else x[..., :1] / 3)
     columns = None
     if label is not None:
         kinds = len(np.unique(label))

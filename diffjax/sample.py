@@ -88,7 +88,7 @@ def generate(given: argparse.Namespace) -> Made:
     import numpy as np
 
     from diffjax import build
-    from diffjax.data import to_uint8
+    from diffjax.data import is_image, to_uint8
     from diffjax.progress import Progress
     from diffjax.samplers.generate import Generation
 
@@ -131,7 +131,7 @@ def generate(given: argparse.Namespace) -> Made:
     x = np.concatenate(parts)
     if given.__dict__.get("trajectory"):
         trajectory(given, experiment, denoise, plan, label)
-    return Made(to_uint8(x) if x.ndim == 4 else x, label, protocol)
+    return Made(to_uint8(x) if is_image(shape) else x, label, protocol)
 
 
 def trajectory(
@@ -207,8 +207,8 @@ def write(path: Path, made: Made) -> None:
             plot.save(path, plot.samples(made.x, made.label))
         elif path.suffix == ".npz":
             np.savez(path, *(a for a in (made.x, made.label) if a is not None))
-        elif made.x.ndim != 4:
-            raise ConfigError(f"--out={path}: points are no images; use .png or .npz")
+        elif made.x.dtype != np.uint8:
+            raise ConfigError(f"--out={path}: the samples are no images; use .png or .npz")
         else:
             for k, image in enumerate(made.x):
                 plot.save(path / f"{k:06d}.png", image)

@@ -99,3 +99,13 @@ def tiny_array(tmp_path_factory) -> Path:
     x = np.random.default_rng(2).integers(0, 256, (60, 6, 6, 1), np.uint8)
     np.savez(file, x=x, y=np.arange(60) % 3)
     return file
+
+
+@pytest.fixture(scope="session")
+def tiny_latents(tmp_path_factory) -> Path:
+    """A folder with 60 latents of 8 x 8 x 4 in float16 and their labels in 3 classes."""
+    root = tmp_path_factory.mktemp("latents")
+    x = np.random.default_rng(3).normal(size=(60, 8, 8, 4))
+    np.save(root / "latents.npy", x.astype(np.float16))
+    np.save(root / "labels.npy", np.arange(60) % 3)
+    return root

@@ -7,13 +7,14 @@ from diffjax.arrays import catalogue
 from diffjax.data.array import array
 from diffjax.data.digits import digits
 from diffjax.data.folder import folder
-from diffjax.data.images import to_float, to_uint8
+from diffjax.data.images import is_image, to_float, to_uint8
+from diffjax.data.latents import latents
 from diffjax.data.pipeline import Batches, Reading, centre, read
 from diffjax.data.source import Memory, Source, load
 from diffjax.data.tfds import tfds
 from diffjax.data.toys import checkerboard, moons
 
-SOURCES = catalogue(tfds, folder, array, digits, moons, checkerboard)
+SOURCES = catalogue(tfds, folder, array, latents, digits, moons, checkerboard)
 
 __all__ = [
     "SOURCES",
@@ -26,6 +27,8 @@ __all__ = [
     "checkerboard",
     "digits",
     "folder",
+    "is_image",
+    "latents",
     "load",
     "moons",
     "read",

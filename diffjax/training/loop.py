@@ -17,7 +17,7 @@ import numpy as np
 from diffjax import plot
 from diffjax.arrays import stream
 from diffjax.config import ConfigError
-from diffjax.data.images import to_uint8
+from diffjax.data.images import is_image, to_uint8
 from diffjax.data.pipeline import read
 from diffjax.losses import EDGES
 from diffjax.progress import Progress
@@ -133,7 +133,7 @@ def picture(experiment: Experiment, layout: Layout, state: TrainState) -> np.nda
     plan, key = jax.device_put((e.plan(denoise.sde), key), layout.everywhere)
     made = generate(denoise, plan, key, index, cond, shape=e.shape)
     x = np.asarray(made.x)
-    return plot.samples(to_uint8(x) if x.ndim == 4 else x, label)
+    return plot.samples(to_uint8(x) if is_image(e.shape) else x, label)
 
 
 class Log:

@@ -16,6 +16,7 @@ def source(request) -> Callable[[str], Source]:
         "tfds": lambda: {"dataset": "tiny", "data_dir": str(of("tiny_tfds"))},
         "folder": lambda: {"path": str(of("tiny_folder")), "holdout": 0.3},
         "array": lambda: {"path": str(of("tiny_array")), "holdout": 0.3},
+        "latents": lambda: {"path": str(of("tiny_latents")), "holdout": 0.3},
         "digits": dict,
         "moons": dict,
         "checkerboard": dict,

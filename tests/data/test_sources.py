@@ -5,7 +5,17 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from diffjax.data import Memory, Source, checkerboard, digits, load, moons, to_float, to_uint8
+from diffjax.data import (
+    Memory,
+    Source,
+    checkerboard,
+    digits,
+    is_image,
+    load,
+    moons,
+    to_float,
+    to_uint8,
+)
 
 pytestmark = pytest.mark.fast
 
@@ -19,11 +29,10 @@ def test_data_are_uint8_images_or_float_points_with_labels_in_range(source, spli
     assert x.shape == (len(data), *data.shape)
     assert x.dtype == data.dtype
     assert len(data) > 0
-    if len(data.shape) == 3:
+    if is_image(data.shape):
         assert data.dtype == np.uint8
-        assert data.shape[-1] in (1, 3)
     else:
-        assert len(data.shape) == 1
+        assert len(data.shape) in (1, 3)
         assert data.dtype == np.float32
         assert np.isfinite(x).all()
     if data.classes:
