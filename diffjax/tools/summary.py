@@ -1,0 +1,77 @@
+"""What the network of a config consists of and costs, before anything is compiled.
+
+    python -m diffjax.tools.summary --config=configs/cifar_vp.py
+    python -m diffjax.tools.summary --config=configs/cifar_vp.py --depth=2 --config.network.blocks=3
+
+Layers in the order of their calls with output shape and parameters; then parameters in all, FLOPs
+per image (all products, 2 for a multiply-add), and memory: of the training state, and of what each
+image leaves for the gradient. Everything follows from shapes; where the data set is not at hand,
+--shape and --classes say what its items are.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from diffjax import cli, config
+
+if TYPE_CHECKING:
+    from diffjax.nets.costs import Costs
+
+
+def run() -> int:
+    flags = cli.parser("tools.summary", __doc__)
+    flags.add_argument("--config", required=True, help="config file, or its name")
+    flags.add_argument("--depth", type=cli.positive, default=1, help="depth of layers to show")
+    flags.add_argument("--shape", type=sizes, help="of an item, e.g. 32,32,3 (of the data)")
+    flags.add_argument("--classes", type=int, default=0, help="labels, with --shape")
+    given, rest = flags.parse_known_args()
+    if bad := [text for text in rest if not text.startswith("--config.")]:
+        flags.error(f"unrecognized arguments: {' '.join(bad)}")
+
+    import jax
+    import jax.numpy as jnp
+
+    from diffjax import build
+    from diffjax.nets.costs import costs
+    from diffjax.training.experiment import Form
+
+    chosen = config.override(config.load(given.config), [t[len("--config.") :] for t in rest])
+    form = Form(given.shape, given.classes) if given.shape else None
+    e = build.experiment(chosen, form)
+    of = jax.ShapeDtypeStruct
+    cond = {"label": of((1,), jnp.int32)} if e.classes else {}
+    made = build.refuse("config.network")(costs)(
+        e.model.network, of((1, *e.shape), jnp.float32), of((1,), jnp.float32), cond
+    )
+    show(made, given.depth, e.train.batch_size, chosen["network"])
+    return 0
+
+
+def sizes(text: str) -> tuple[int, ...]:
+    return tuple(int(n) for n in text.split(","))
+
+
+def show(made: Costs, depth: int, batch_size: int, network: dict[str, Any]) -> None:
+    """The table on the screen."""
+    rows = [layer for layer in made.layers if len(layer.path) <= depth]
+    wide = max(len("/".join(layer.path)) for layer in rows)
+    print(f"{'layer':<{wide}}  {'kind':<16} {'output':<22} {'parameters':>12}")
+    for layer in rows:
+        shape = " x ".join(str(n) for n in layer.shape[1:])
+        path = "/".join(layer.path)
+        print(f"{path:<{wide}}  {layer.kind:<16} {shape:<22} {layer.parameters:12,d}")
+    image, state = made.stored, 16 * made.parameters
+    print(
+        f"\n{network.get('name')}: {made.parameters:,} parameters\n"
+        f"{made.flops / 1e9:.4g} GFLOPs per image forward, {made.gradient_flops / 1e9:.4g} with "
+        f"gradient\n"
+        f"{state / 1e9:.3g} GB of state in float32: parameters, their average, two moments of "
+        f"Adam\n"
+        f"{image / 1e6:.4g} MB per image for the gradient, {batch_size * image / 1e9:.3g} GB for "
+        f"a batch of {batch_size}"
+    )
+
+
+if __name__ == "__main__":
+    cli.main(run)
