@@ -207,7 +207,8 @@ class DiT(nn.Module):
 
     def _embedded(self, x: Array, c_noise: Array, cond: Cond) -> Vector:
         """silu of noise label and conditions in one vector."""
-        frequency = 1e4 ** -(jnp.arange(FREQUENCIES // 2) / (FREQUENCIES // 2))
+        half = FREQUENCIES // 2
+        frequency = jnp.exp(-math.log(10000) * jnp.arange(half) / half)
         angle = c_noise[:, None] * frequency[None]
         h = jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], -1)
         h = nn.silu(nn.Dense(self.form.width, kernel_init=small, name="noise_in")(h))
