@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -195,9 +194,9 @@ class DiT(nn.Module):
         c = self._embedded(x, c_noise, cond)
         turn, tokens, there = None, None, None
         if self.positions == "rotary":
-            turn = jnp.asarray(rotations(grid, width // self.form.heads))
+            turn = rotations(grid, width // self.form.heads)
         else:
-            h = h + jnp.asarray(sincos(grid, width), h.dtype)[None]
+            h = h + sincos(grid, width).astype(h.dtype)[None]
         if self.conditions.tokens:
             tokens, there = sequence(x, cond, self.conditions, width)
         h = self._blocks(h, tokens, c, turn, there)
@@ -285,9 +284,7 @@ def fold(x: Float[Array, "b *d c"], sides: tuple[int, ...]) -> Tokens:
     pairs = [(n // p, p) for n, p in zip(grid, sides, strict=True)]
     x = x.reshape(b, *(n for pair in pairs for n in pair), c)
     outer, inner = range(1, 2 * len(sides), 2), range(2, 2 * len(sides) + 1, 2)
-    return x.transpose(0, *outer, *inner, x.ndim - 1).reshape(
-        b, math.prod(n for n, _ in pairs), -1
-    )
+    return x.transpose(0, *outer, *inner, x.ndim - 1).reshape(b, math.prod(n for n, _ in pairs), -1)
 
 
 def unfold(x: Tokens, grid: tuple[int, ...], sides: tuple[int, ...]) -> Float[Array, "b *d c"]:
@@ -335,7 +332,7 @@ def dit(
     }
     for name, (value, known) in choices.items():
         if value not in known:
-            raise ValueError(f"{name}={value!r}: known: {', '.join(map(repr, known))}")
+            raise ValueError(f"{name}={value!r}: known: {', '.join(repr(k) for k in known)}")
     given = (width, depth, heads)
     width, depth, heads = (b if a is None else a for a, b in zip(given, SIZES[size], strict=True))
     at_least(1, width=width, depth=depth, heads=heads, patch=patch, patch_time=patch_time)

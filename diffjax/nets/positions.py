@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
+import jax.numpy as jnp
 import numpy as np
-from jax import numpy as jnp
 from jaxtyping import Array, Float
 
 
@@ -18,27 +20,33 @@ def shares(width: int, axes: int) -> list[int]:
     return [width - each * (axes - 1)] + [each] * (axes - 1)
 
 
-def angles(grid: tuple[int, ...], width: int) -> list[np.ndarray]:
-    """Per axis, last axis first, index times frequency: (L, part / 2), 1 to 1e-4 per step."""
-    index = np.indices(grid).reshape(len(grid), -1)[::-1]
-    halves = [part // 2 for part in shares(width, len(grid))]
-    return [
-        np.outer(i, 1e4 ** -(np.arange(n) / n)) for i, n in zip(index, halves, strict=True)
-    ]
+def angles(grid: tuple[int, ...], width: int) -> list[Array]:
+    """Index times frequency, 1 to 1e-4, along each axis: (n, share of the axis / 2)."""
+    made = []
+    for n, share in zip(grid, reversed(shares(width, len(grid))), strict=True):
+        frequency = 1e4 ** -(np.arange(share // 2) / (share // 2))
+        made.append(jnp.outer(jnp.arange(n), jnp.asarray(frequency, jnp.float32)))
+    return made
 
 
-def sincos(grid: tuple[int, ...], width: int) -> np.ndarray:
-    """Sines and cosines of the index along each axis (L, width), the last axis first.
+def spread(tables: list[Array]) -> Float[Array, "l _"]:
+    """Tables (n, features) of each axis at all positions in C order, last axis first."""
+    grid, made = tuple(len(table) for table in tables), []
+    for axis, table in reversed(list(enumerate(tables))):
+        shape = [n if i == axis else 1 for i, n in enumerate(grid)]
+        wide = table.reshape(*shape, -1)
+        made.append(jnp.broadcast_to(wide, (*grid, table.shape[1])))
+    return jnp.concatenate(made, -1).reshape(math.prod(grid), -1)
 
-    On images those of arXiv:2212.09748. L counts the positions of `grid` in C order.
-    """
-    made = [f(a) for a in angles(grid, width) for f in (np.sin, np.cos)]
-    return np.concatenate(made, 1).astype(np.float32)
+
+def sincos(grid: tuple[int, ...], width: int) -> Float[Array, "l w"]:
+    """Sines and cosines of the index along each axis. On images those of arXiv:2212.09748."""
+    return spread([jnp.concatenate([jnp.sin(a), jnp.cos(a)], 1) for a in angles(grid, width)])
 
 
-def rotations(grid: tuple[int, ...], width: int) -> np.ndarray:
+def rotations(grid: tuple[int, ...], width: int) -> Float[Array, "l e"]:
     """Angles (L, width / 2) that turn the features of a head (arXiv:2104.09864), axis by axis."""
-    return np.concatenate(angles(grid, width), 1).astype(np.float32)
+    return spread(angles(grid, width))
 
 
 def rotate(x: Float[Array, "b l h d"], turn: Float[Array, "l e"]) -> Float[Array, "b l h d"]:

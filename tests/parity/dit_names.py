@@ -124,4 +124,6 @@ def ours(rows: list[Row], tensors: Tensors, depth: int = 0, **form: int) -> dict
 
 def used(rows: list[Row], depth: int = 0) -> set[str]:
     """Names of all tensors that `ours` reads."""
-    return {part.format(i=i) for _, parts, _ in rows for part in parts for i in range(max(depth, 1))}
+    return {
+        part.format(i=i) for _, parts, _ in rows for part in parts for i in range(max(depth, 1))
+    }

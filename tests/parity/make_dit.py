@@ -60,7 +60,10 @@ def timm() -> dict[str, types.ModuleType]:
         def __init__(self, width, num_heads, qkv_bias):
             super().__init__()
             self.heads = num_heads
-            self.qkv, self.proj = nn.Linear(width, 3 * width, bias=qkv_bias), nn.Linear(width, width)
+            self.qkv, self.proj = (
+                nn.Linear(width, 3 * width, bias=qkv_bias),
+                nn.Linear(width, width),
+            )
 
         def forward(self, x):
             parts = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)

@@ -8,13 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from dit_names import DIT, MMDIT, MMDIT_LAST, ours, used
+from make_dit import HEADS, LENGTHS, SMALL, WIDTH, drawn
 
 from diffjax.nets import dit
 from diffjax.nets.dit import Block, Form
 from diffjax.nets.positions import sincos
-
-from dit_names import DIT, MMDIT, MMDIT_LAST, ours, used
-from make_dit import HEADS, LENGTHS, SMALL, WIDTH, drawn
 
 pytestmark = pytest.mark.fast
 
