@@ -86,11 +86,11 @@ def _gradient(ct: Array, q: Array, k: Array, v: Array, *there: Array) -> list[Ar
         return (sums[0] + dk, sums[1] + dv), jnp.einsum("nlm,nmd->nld", ds, k)
 
     zero = jnp.zeros(k.shape, jnp.promote_types(k.dtype, jnp.float32))
-    parts = [_split(a, k.shape[1]) for a in _fold(q, ct)]
-    if len(parts[0]) == 1:
-        (dk, dv), dq = part((zero, zero), (parts[0][0], parts[1][0]))
+    queries, cts = (_split(a, k.shape[1]) for a in _fold(q, ct))
+    if len(queries) == 1:
+        (dk, dv), dq = part((zero, zero), (queries[0], cts[0]))
     else:
-        (dk, dv), dq = lax.scan(part, (zero, zero), tuple(parts))
+        (dk, dv), dq = lax.scan(part, (zero, zero), (queries, cts))
         dq = _join(dq, q.shape[1])
     return [_unfold(dq, q), *(_unfold(a.astype(k.dtype), shape) for a in (dk, dv))]
 

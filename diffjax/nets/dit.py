@@ -231,26 +231,29 @@ class DiT(nn.Module):
             streams, _ = self._one("last", streams, skips[0], *rest, last=True)
         return streams[0]
 
-    def _loop(self, name: str, depth: int, streams: Any, skips: Any, *rest: Any, **form: Any):
+    def _loop(
+        self, name: str, depth: int, streams: Any, skips: Any, *rest: Any, **form: Any
+    ) -> Any:
         """`depth` blocks one after the other, their parameters stacked."""
         if not depth:
             return streams, None
+        axes: Any = (0 if skips is not None else nn.broadcast, *(nn.broadcast,) * len(rest))
         looped = nn.scan(
-            self._block(),
+            self._block(prevent_cse=False),
             variable_axes={"params": 0},
             split_rngs={"params": True},
-            in_axes=(0 if skips is not None else nn.broadcast, *(nn.broadcast,) * len(rest)),
+            in_axes=axes,
             length=depth,
         )
         return looped(self.form, **form, name=name)(streams, skips, *rest)
 
-    def _one(self, name: str, *given: Any, **form: Any):
-        return self._block()(self.form, **form, name=name)(*given)
+    def _one(self, name: str, *given: Any, **form: Any) -> Any:
+        return self._block(prevent_cse=True)(self.form, **form, name=name)(*given)
 
-    def _block(self) -> Any:
+    def _block(self, prevent_cse: bool) -> Any:
         if not self.remat:
             return Block
-        return nn.remat(Block, prevent_cse=False, policy=POLICIES[self.remat])
+        return nn.remat(Block, prevent_cse=prevent_cse, policy=POLICIES[self.remat])
 
     def _sides(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Of a patch, along each axis of the grid."""
