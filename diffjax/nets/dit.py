@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,7 @@ from diffjax.nets.attention import attention
 from diffjax.nets.conditioning import Conditions, pooled, sequence, with_map
 from diffjax.nets.layers import NONE, Output, at_least, outputs, zeros
 from diffjax.nets.network import Network, linen
-from diffjax.nets.positions import rotate, rotations, sincos
+from diffjax.nets.positions import fold, rotate, rotations, sincos, unfold
 
 SIZES = {"S": (384, 12, 6), "B": (768, 12, 12), "L": (1024, 24, 16), "XL": (1152, 28, 16)}
 """Width, depth and heads (arXiv:2212.09748, tab. 1)."""
@@ -281,24 +282,6 @@ class DiT(nn.Module):
         return sides
 
 
-def fold(x: Float[Array, "b *d c"], sides: tuple[int, ...]) -> Tokens:
-    """Patches as tokens (B, L, features), their features in the order (*sides, C)."""
-    b, *grid, c = x.shape
-    pairs = [(n // p, p) for n, p in zip(grid, sides, strict=True)]
-    x = x.reshape(b, *(n for pair in pairs for n in pair), c)
-    outer, inner = range(1, 2 * len(sides), 2), range(2, 2 * len(sides) + 1, 2)
-    return x.transpose(0, *outer, *inner, x.ndim - 1).reshape(b, math.prod(n for n, _ in pairs), -1)
-
-
-def unfold(x: Tokens, grid: tuple[int, ...], sides: tuple[int, ...]) -> Float[Array, "b *d c"]:
-    """The inverse of `fold`."""
-    b, n = len(x), len(grid)
-    x = x.reshape(b, *grid, *sides, -1)
-    order = [i for k in range(n) for i in (1 + k, 1 + n + k)]
-    whole = [m * p for m, p in zip(grid, sides, strict=True)]
-    return x.transpose(0, *order, x.ndim - 1).reshape(b, *whole, -1)
-
-
 def dit(
     size: str = "S",
     width: int | None = None,
@@ -326,16 +309,11 @@ def dit(
     swiglu (arXiv:2002.05202). dtype: of its compute, float32 or bfloat16; parameters, input and
     output are float32.
     """
-    choices: dict[str, tuple[Any, Any]] = {
-        "size": (size, SIZES),
-        "positions": (positions, POSITIONS),
-        "norm": (norm, NORMS),
-        "mlp": (mlp, MLPS),
-        "remat": (remat, ("", *POLICIES)),
-    }
-    for name, (value, known) in choices.items():
-        if value not in known:
-            raise ValueError(f"{name}={value!r}: known: {', '.join(repr(k) for k in known)}")
+    _known("size", size, SIZES)
+    _known("positions", positions, POSITIONS)
+    _known("norm", norm, NORMS)
+    _known("mlp", mlp, MLPS)
+    _known("remat", remat, ("", *POLICIES))
     given = (width, depth, heads)
     width, depth, heads = (b if a is None else a for a, b in zip(given, SIZES[size], strict=True))
     at_least(1, width=width, depth=depth, heads=heads, patch=patch, patch_time=patch_time)
@@ -343,7 +321,6 @@ def dit(
         raise ValueError(f"heads={heads}: must divide width={width}")
     if long_skips:
         at_least(2, depth=depth)
-    conditions = Conditions(classes=classes, vector=vector, tokens=tokens, map=map)
     module = DiT(
         form=Form(width, heads, norm, qk_norm, mlp),
         depth=depth,
@@ -351,8 +328,13 @@ def dit(
         patch_time=patch_time,
         positions=positions,
         long_skips=long_skips,
-        conditions=conditions,
+        conditions=Conditions(classes=classes, vector=vector, tokens=tokens, map=map),
         remat=remat,
         learn_variance=learn_variance,
     )
     return linen(module, dtype)
+
+
+def _known(name: str, value: str, choices: Iterable[str]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name}={value!r}: known: {', '.join(repr(k) for k in choices)}")

@@ -1,4 +1,4 @@
-"""Where a token is on its grid: fixed sines and cosines, or angles that turn queries and keys."""
+"""Patches as tokens, and where each is on its grid: sines and cosines, or angles of rotation."""
 
 from __future__ import annotations
 
@@ -54,3 +54,23 @@ def rotate(x: Float[Array, "b l h d"], turn: Float[Array, "l e"]) -> Float[Array
     sin, cos = jnp.sin(turn)[None, :, None], jnp.cos(turn)[None, :, None]
     a, b = jnp.split(x.astype(turn.dtype), 2, -1)
     return jnp.concatenate([a * cos - b * sin, a * sin + b * cos], -1).astype(x.dtype)
+
+
+def fold(x: Float[Array, "b *d c"], sides: tuple[int, ...]) -> Float[Array, "b l e"]:
+    """Patches as tokens (B, L, features), their features in the order (*sides, C)."""
+    b, *grid, c = x.shape
+    pairs = [(n // p, p) for n, p in zip(grid, sides, strict=True)]
+    x = x.reshape(b, *(n for pair in pairs for n in pair), c)
+    outer, inner = range(1, 2 * len(sides), 2), range(2, 2 * len(sides) + 1, 2)
+    return x.transpose(0, *outer, *inner, x.ndim - 1).reshape(b, math.prod(n for n, _ in pairs), -1)
+
+
+def unfold(
+    x: Float[Array, "b l e"], grid: tuple[int, ...], sides: tuple[int, ...]
+) -> Float[Array, "b *d c"]:
+    """The inverse of `fold`."""
+    b, n = len(x), len(grid)
+    x = x.reshape(b, *grid, *sides, -1)
+    order = [i for k in range(n) for i in (1 + k, 1 + n + k)]
+    whole = [m * p for m, p in zip(grid, sides, strict=True)]
+    return x.transpose(0, *order, x.ndim - 1).reshape(b, *whole, -1)

@@ -11,8 +11,8 @@ import pytest
 from flax import linen as nn
 
 from diffjax.nets import dit
-from diffjax.nets.dit import Block, DiT, Form, fold, unfold
-from diffjax.nets.positions import rotate, rotations, sincos
+from diffjax.nets.dit import Block, DiT, Form
+from diffjax.nets.positions import fold, rotate, rotations, sincos, unfold
 
 pytestmark = pytest.mark.fast
 
