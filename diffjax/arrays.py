@@ -65,8 +65,23 @@ def null(cond: Cond) -> Cond:
     return jax.tree.map(lambda c: jnp.full_like(c, _missing(c)), cond)
 
 
-def drop(cond: Cond, key: Key[Array, ""], rate: float) -> Cond:
-    """Make all conditions of a sample missing with chance `rate` (arXiv:2207.12598, Alg. 1)."""
+Rates = float | tuple[tuple[str, float], ...]
+"""One chance for all conditions together, or name and chance of each that is alone."""
+
+
+def drop(cond: Cond, key: Key[Array, ""], rate: Rates | Mapping[str, float]) -> Cond:
+    """Make all conditions of a sample missing with chance `rate` (arXiv:2207.12598, Alg. 1).
+
+    With rates by name each is drawn on its own, and the others stay. Raises ValueError for a name
+    that is not in `cond`.
+    """
+    if not isinstance(rate, int | float):
+        rates = dict(rate)
+        if unknown := set(rates) - set(cond):
+            raise ValueError(f"dropout of {sorted(unknown)}: the conditions are {sorted(cond)}")
+        own = lambda name: jax.random.fold_in(key, zlib.crc32(name.encode()))
+        alone = {name: drop({name: cond[name]}, own(name), rates[name]) for name in rates}
+        return {name: alone.get(name, cond)[name] for name in cond}
     if not cond or not rate:
         return cond
     size = jax.tree.leaves(cond)[0].shape[0]

@@ -48,6 +48,8 @@ SECTIONS = (
     "sampling",
     "train",
 )
+CONTINUOUS = ("vector", "tokens", "map", "augment")
+"""Conditions whose width is a setting of the network by the same name."""
 SAMPLING = {"grid": {"name": "uniform"}, "steps": 50, "guidance": 1.0, "noise": "independent"}
 """What config.sampling need not say."""
 PLANNED = (*SAMPLING, "sampler", "corrector", "interval")
@@ -169,6 +171,10 @@ def construct_loss(config: Config, model: Model, form: Form) -> Denoising:
             entry = {"name": entry} if isinstance(entry, str) else entry
             given[name] = construct(table, entry, f"{place}.{name}", partial=partial)
     loss = call(Denoising, rest, place, **given)
+    if isinstance(loss.condition_dropout, tuple):
+        told = {"label": form.classes} | {k: config["network"].get(k) for k in CONTINUOUS}
+        have = [name for name, size in told.items() if size]
+        known(dict(loss.condition_dropout), have, f"{place}.condition_dropout")
     refuse(place)(loss.check)(model)
     two = config["network"].get("learn_variance", False)
     if bool(loss.hybrid) != bool(two):

@@ -119,10 +119,16 @@ def nearest(name: Any, names: Iterable[str]) -> str:
 def checked(value: Any, hint: Any, place: str) -> Any:
     """`value` as the type `hint`, a list as a tuple, an int as a float; else ConfigError.
 
-    Knows int, float, str, bool, None, unions and tuples of these; other hints
-    are not checked.
+    Knows int, float, str, bool, None, unions and tuples of these, and mappings of names to one;
+    other hints are not checked.
     """
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    named = [a for a in arguments if typing.get_origin(a) is Mapping]
+    if named and isinstance(value, Mapping):
+        of = typing.get_args(named[0])[1]
+        return {k: checked(v, of, f"{place}.{k}") for k, v in value.items()}
+    if named:
+        arguments = tuple(a for a in arguments if typing.get_origin(a) not in (Mapping, tuple))
     if origin is tuple and isinstance(value, list | tuple):
         return tuple(checked(v, arguments[0], f"{place}[{i}]") for i, v in enumerate(value))
     allowed = arguments if origin in (typing.Union, types.UnionType) else (hint,)

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from diffjax import likelihood
-from diffjax.arrays import Params, catalogue, dims, drop, expand
+from diffjax.arrays import Params, Rates, catalogue, dims, drop, expand
 from diffjax.denoiser import Model, Prediction
 from diffjax.draws import Draw, State, Uniform
 from diffjax.weights import Weight, elbo, positive, uniform_output
@@ -64,11 +64,12 @@ class Denoising:
     """E over t, eps of weight(t) mean(error(F - (a x0 + b eps))), F the network output at x_t.
 
     condition_dropout: share of samples trained with all conditions missing, for classifier-free
-    guidance (arXiv:2207.12598). uncertainty: learn how uncertain each noise level is, loss / exp(u)
-    + u with u a function of the log-SNR (arXiv:2312.02696, eq. 21). hybrid: factor of the discrete
-    bound over `steps` steps, in bits per dimension, which trains the second output of a network
-    that has one and leaves F alone (arXiv:2102.09672, sec. 3.1). bound: add prior and decoder, so
-    that with the weight elbo the loss is the variational bound in nats per dimension.
+    guidance (arXiv:2207.12598); or a share by name, each condition drawn on its own.
+    uncertainty: learn how uncertain each noise level is, loss / exp(u) + u with u a function of the
+    log-SNR (arXiv:2312.02696, eq. 21). hybrid: factor of the discrete bound over `steps` steps, in
+    bits per dimension, which trains the second output of a network that has one and leaves F alone
+    (arXiv:2102.09672, sec. 3.1). bound: add prior and decoder, so that with the weight elbo the
+    loss is the variational bound in nats per dimension.
 
     Called as (model, params, batch, key, state) -> (loss, metrics, state). Metrics: `loss`, the
     weighted error; `bound` and `hybrid`, what these add; `loss_at_logsnr` (2, bins), its sums and
@@ -78,15 +79,22 @@ class Denoising:
     weight: Weight = uniform_output
     draw: Draw = UNIFORM
     error: Callable[..., Any] = l2
-    condition_dropout: float = 0.0
+    condition_dropout: Rates | Mapping[str, float] = 0.0
     uncertainty: bool = False
     hybrid: float = 0.0
     steps: int = 1000
     bound: bool = False
 
     def __post_init__(self):
-        if not 0 <= self.condition_dropout <= 1:
-            raise ValueError(f"condition_dropout={self.condition_dropout}: needs 0 <= it <= 1")
+        rates = self.condition_dropout
+        if isinstance(rates, Mapping):  # held as what has a hash
+            rates = tuple(sorted(rates.items()))
+            object.__setattr__(self, "condition_dropout", rates)
+        named = rates if isinstance(rates, tuple) else [("", rates)]
+        for name, rate in named:
+            if not 0 <= rate <= 1:
+                place = f"condition_dropout{name and f'[{name!r}]'}"
+                raise ValueError(f"{place}={rate}: needs 0 <= it <= 1")
         if not 0 <= self.hybrid < math.inf:
             raise ValueError(f"hybrid={self.hybrid}: needs hybrid >= 0")
         if self.steps < 2:

@@ -80,6 +80,31 @@ def test_drop_takes_all_conditions_of_a_sample_at_the_given_rate():
     assert abs(gone.mean() - rate) < 5 * np.sqrt(rate * (1 - rate) / n)
 
 
+def test_drop_by_name_draws_each_condition_on_its_own():
+    """Guidance by one of two conditions would have no reference, or the joint law be another."""
+    n, rates = 20_000, {"size": 0.3, "label": 0.6}
+    cond = {"label": jnp.arange(n) % 10, "size": jnp.ones((n, 2)), "kept": jnp.ones(n)}
+    out = arrays.drop(cond, jax.random.key(0), rates)
+    assert list(out) == list(cond)
+    chex.assert_trees_all_equal(out["kept"], cond["kept"])
+    label, size = np.asarray(out["label"] == -1), np.isnan(out["size"]).all(1)
+    np.testing.assert_array_equal(np.asarray(out["label"])[~label], (np.arange(n) % 10)[~label])
+    both = rates["label"] * rates["size"]
+    for gone, rate in ((label, 0.6), (size, 0.3), (label & size, both)):
+        assert abs(gone.mean() - rate) < 5 * np.sqrt(rate * (1 - rate) / n)
+    alone = arrays.drop({"label": cond["label"]}, jax.random.key(0), {"label": 0.6})
+    chex.assert_trees_all_equal(alone["label"], out["label"])
+    with pytest.raises(ValueError, match=r"dropout of \['text'\]: the conditions are \['kept', "):
+        arrays.drop(cond, jax.random.key(0), {"text": 0.1})
+
+
+def test_joint_drop_draws_what_it_always_drew():
+    """A run that is resumed would drop other labels than it would have done."""
+    out = arrays.drop({"label": jnp.arange(12)}, jax.random.key(3), 0.5)
+    gone = jax.random.bernoulli(jax.random.key(3), 0.5, (12,))
+    np.testing.assert_array_equal(out["label"] == -1, gone)
+
+
 @pytest.mark.parametrize("rate", [0.0, 1.0])
 def test_drop_at_its_ends(rate):
     """Rate 0 would lose labels, or rate 1 leave some."""

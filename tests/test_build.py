@@ -133,7 +133,7 @@ def test_an_unknown_field_is_refused_with_a_suggestion(assignment, place, hint):
         ("sde.schedule.name", SCHEDULE_NAMES),
         ("parameterization.name", "edm, eps, score, v, velocity, x0"),
         ("parameterization.c_noise", "angle, half_logsnr, index, quarter_log_sigma, t, time"),
-        ("network.name", "mlp, unet"),
+        ("network.name", "dit, mlp, unet"),
         ("optimizer.name", "adamw"),
         ("ema.name", "constant, power"),
         ("sampling.sampler.name", "ab_angle, ab_logsnr, ancestral"),

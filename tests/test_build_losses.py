@@ -64,6 +64,23 @@ def test_settings_of_the_loss_reach_it():
     assert build.experiment(config()).loss == Denoising()
 
 
+def test_condition_dropout_by_name_is_checked():
+    """A condition that does not exist would never be dropped, and guidance have no reference."""
+    made = build.experiment(config(condition_dropout={"label": 0.25})).loss
+    assert made == Denoising(condition_dropout={"label": 0.25})
+    for rates, message in (
+        (
+            {"lable": 0.1},
+            "config.loss.condition_dropout.lable: no such field (did you mean 'label'",
+        ),
+        ({"tokens": 0.1}, "config.loss.condition_dropout.tokens: no such field; known: label"),
+        ({"label": "x"}, "config.loss.condition_dropout.label='x': needs float, got str"),
+        ({"label": 2}, "config.loss: condition_dropout['label']=2.0: needs 0 <= it <= 1"),
+        ("high", "config.loss.condition_dropout='high': needs float, got str"),
+    ):
+        assert message in refused(config(condition_dropout=rates))
+
+
 def test_states_of_the_loss_are_in_the_first_state():
     """What is learned of the losses would not be trained, or start anew after a restart."""
     made = build.experiment(config(uncertainty=True, draw="second_moment"))

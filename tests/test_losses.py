@@ -1,5 +1,6 @@
 """The loss against its closed form on Gaussian data, its terms, its batch and its metrics."""
 
+import dataclasses
 import functools
 import itertools
 from dataclasses import dataclass
@@ -195,6 +196,20 @@ def test_condition_dropout_marks_whole_samples_as_missing(rate):
     assert abs(gone.mean() - rate) <= 5 * np.sqrt(rate * (1 - rate) / n)
 
 
+def test_condition_dropout_by_name_reaches_the_network():
+    """All conditions would be dropped together, or a loss by name trace again each time."""
+    n, rates = 20_000, {"size": 0.5, "label": 0.1}
+    cond = {"label": np.zeros(n, np.int32), "size": np.ones((n, 2), np.float32)}
+    loss = Denoising(condition_dropout=rates)
+    assert hash(loss) == hash(Denoising(condition_dropout=dict(reversed(rates.items()))))
+    assert loss.condition_dropout == (("label", 0.1), ("size", 0.5))
+    assert dataclasses.replace(loss, steps=5).condition_dropout == loss.condition_dropout
+    asked = run(loss, {"x": np.zeros((n, 1), np.float32), "cond": cond}).cond
+    label, size = np.asarray(asked["label"]) == -1, np.isnan(asked["size"][:, 0])
+    for gone, rate in ((label, 0.1), (size, 0.5), (label & size, 0.05)):
+        assert abs(gone.mean() - rate) <= 5 * np.sqrt(rate * (1 - rate) / n)
+
+
 def test_losses_by_noise_level_are_a_histogram():
     """Reports would blame the wrong noise levels."""
     x0 = images(400, 3)
@@ -251,6 +266,7 @@ def test_equal_losses_and_models_do_not_retrace():
     [
         ({"condition_dropout": -0.1}, "condition_dropout=-0.1: needs 0 <= it <= 1"),
         ({"condition_dropout": float("nan")}, "condition_dropout=nan"),
+        ({"condition_dropout": {"a": 0.1, "b": 2.0}}, r"condition_dropout\['b'\]=2.0: needs 0"),
         ({"hybrid": -1.0}, "hybrid=-1.0: needs hybrid >= 0"),
         ({"hybrid": float("nan")}, "hybrid=nan"),
         ({"steps": 1}, "steps=1: needs steps >= 2"),

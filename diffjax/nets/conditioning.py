@@ -12,6 +12,8 @@ from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
+from flax.linen.linear import default_embed_init
+from jax.nn.initializers import Initializer
 from jaxtyping import Array, Bool, Float
 
 from diffjax.arrays import Cond
@@ -63,16 +65,22 @@ class Conditions:
 
 
 def pooled(
-    x: Float[Array, "b *d"], cond: Cond, conditions: Conditions, width: int
+    x: Float[Array, "b *d"],
+    cond: Cond,
+    conditions: Conditions,
+    width: int,
+    labels: Initializer = default_embed_init,
 ) -> Float[Array, "b w"]:
     """Label and vector as one vector (B, width), the sum of what there is; 0 for neither.
 
-    Called inside a module, which has the layers.
+    labels: how their vectors are drawn at first. Called inside a module, which has the layers.
     """
     made = jnp.zeros((len(x), width), x.dtype)
     if conditions.classes:
         label = cond.get("label", jnp.full(len(x), -1, jnp.int32))
-        made = made + nn.Embed(conditions.classes + 1, width, name="label")(label + 1)
+        made = made + nn.Embed(conditions.classes + 1, width, embedding_init=labels, name="label")(
+            label + 1
+        )
     if conditions.vector:
         vector, there = present(cond.get("vector", missing(len(x), conditions.vector)), x.dtype)
         vector = nn.Dense(width, name="vector")(vector)

@@ -11,6 +11,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from diffjax.arrays import Cond
+from diffjax.nets.attention import attention as attention
 from diffjax.nets.conditioning import Conditions, pooled
 
 zeros = nn.initializers.zeros
@@ -94,15 +95,3 @@ class GroupNorm(nn.Module):
         factor = scale[None] * jax.lax.rsqrt(var + self.epsilon)
         out = centred * factor[:, None] + (bias[None] - mean * factor)[:, None]
         return out.reshape(x.shape).astype(x.dtype)
-
-
-def attention(
-    q: Float[Array, "b l h d"], k: Float[Array, "b m h d"], v: Float[Array, "b m h d"]
-) -> Float[Array, "b l h d"]:
-    """Softmax attention; batch and heads are folded into one axis first, softmax in float32."""
-    fold = lambda a: a.swapaxes(1, 2).reshape(-1, a.shape[1], a.shape[3])
-    b, l, heads, d = q.shape
-    logits = jnp.einsum("nld,nmd->nlm", fold(q) * d**-0.5, fold(k))
-    weights = jax.nn.softmax(logits.astype(jnp.float32)).astype(v.dtype)
-    out = jnp.einsum("nlm,nmd->nld", weights, fold(v))
-    return out.reshape(b, heads, l, d).swapaxes(1, 2)

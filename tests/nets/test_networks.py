@@ -21,6 +21,7 @@ SMALL = {
         (4, 4, 3),
     ),
     "mlp": ({"width": 12, "depth": 2}, (5,)),
+    "dit": ({"width": 12, "depth": 2, "heads": 2}, (4, 4, 3)),
 }
 DROPOUT = {"unet"}
 every = pytest.mark.parametrize("name", NETWORKS)

@@ -24,6 +24,7 @@ CASES = {
     "unet": ("unet", UNET, (4, 4, 3), 3),
     "unet-patch": ("unet", {**UNET, "patch": 2}, (4, 4, 3), 12),
     "mlp": ("mlp", {"width": 8, "depth": 1}, (5,), 5),
+    "dit": ("dit", {"width": 8, "depth": 1, "heads": 2}, (4, 4, 3), 12),
 }
 every = pytest.mark.parametrize("case", CASES)
 
@@ -56,7 +57,7 @@ def last(case, params):
     (found,) = [
         k
         for k, v in params.items()
-        if k.startswith(("Conv", "Dense")) and v["kernel"].shape[-1] == width
+        if k.startswith(("Conv", "Dense", "out")) and v["kernel"].shape[-1] == width
     ]
     return found
 

@@ -1,0 +1,246 @@
+"""Softmax attention: linear in memory, all derivatives, the fastest form of each device.
+
+Three primitives: the attention itself, its derivative along given directions, and that derivative
+transposed. Each has its own program, so that a gradient needs q, k and v only, not the weights of
+all pairs. Devices are told apart where a program is lowered for one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+from jaxtyping import Array, Bool, Float
+
+PAIRS = 2**17
+"""Of a query and a key, per head, that are held at once; also about what a CPU's cache holds."""
+
+
+def attention(
+    q: Float[Array, "b l h d"],
+    k: Float[Array, "b m h d"],
+    v: Float[Array, "b m h d"],
+    mask: Bool[Array, "b m"] | None = None,
+) -> Float[Array, "b l h d"]:
+    """softmax(q k^T / sqrt(d)) v for each head (arXiv:1706.03762, eq. 1), softmax in float32.
+
+    mask: which keys are there; of each sample at least one must be.
+    """
+    there = () if mask is None else (mask,)
+    return _attention.bind(q, k, v, *there)[0]
+
+
+def _weights(q: Array, k: Array, *there: Array) -> Array:
+    """softmax(q k^T / sqrt(d)) of (N, L, d), N being samples and heads, one product for each.
+
+    there: (N, M).
+    """
+    logits = _product("nld,nmd->nlm", q * q.shape[-1] ** -0.5, k)
+    for keys in there:
+        logits = jnp.where(keys[:, None], logits, -jnp.inf)
+    return jax.nn.softmax(logits)
+
+
+def _product(form: str, a: Array, b: Array) -> Array:
+    """einsum of two arrays, the result in float32 at least."""
+    return jnp.einsum(form, a, b, preferred_element_type=jnp.promote_types(a.dtype, jnp.float32))
+
+
+def _softmax(q: Array, k: Array, v: Array, *there: Array) -> Array:
+    return jnp.einsum("nlm,nmd->nld", _weights(q, k, *there).astype(v.dtype), v)
+
+
+def _value(q: Array, k: Array, v: Array, *there: Array) -> list[Array]:
+    (k, v), there = _fold(k, v), _heads(there, q)
+    made = _in_parts(lambda q: _softmax(q, k, v, *there), *_fold(q), keys=k.shape[1])
+    return [_unfold(made, q)]
+
+
+def _tangent(
+    dq: Array, dk: Array, dv: Array, q: Array, k: Array, v: Array, *there: Array
+) -> list[Array]:
+    """The change of the value along (dq, dk, dv), linear in these."""
+    (k, v, dk, dv), there = _fold(k, v, dk, dv), _heads(there, q)
+    along = lambda q, dq: jax.jvp(
+        lambda q, k, v: _softmax(q, k, v, *there), (q, k, v), (dq, dk, dv)
+    )[1]
+    return [_unfold(_in_parts(along, *_fold(q, dq), keys=k.shape[1]), q)]
+
+
+def _gradient(ct: Array, q: Array, k: Array, v: Array, *there: Array) -> list[Array]:
+    """The transpose of `_tangent`: what `ct` asks of q, k and v. Weights are computed again."""
+    shape, (k, v), there = k, _fold(k, v), _heads(there, q)
+
+    def part(sums: tuple[Array, Array], given: tuple[Array, Array]) -> Any:
+        q, ct = given
+        w = _weights(q, k, *there)
+        change = _product("nld,nmd->nlm", ct, v)
+        ds = w * (change - (w * change).sum(-1, keepdims=True)) * q.shape[-1] ** -0.5
+        w, ds = w.astype(v.dtype), ds.astype(v.dtype)
+        dk, dv = _product("nlm,nld->nmd", ds, q), _product("nlm,nld->nmd", w, ct)
+        return (sums[0] + dk, sums[1] + dv), jnp.einsum("nlm,nmd->nld", ds, k)
+
+    zero = jnp.zeros(k.shape, jnp.promote_types(k.dtype, jnp.float32))
+    queries, cts = (_split(a, k.shape[1]) for a in _fold(q, ct))
+    if len(queries) == 1:
+        (dk, dv), dq = part((zero, zero), (queries[0], cts[0]))
+    else:
+        (dk, dv), dq = lax.scan(part, (zero, zero), (queries, cts))
+        dq = _join(dq, q.shape[1])
+    return [_unfold(dq, q), *(_unfold(a.astype(k.dtype), shape) for a in (dk, dv))]
+
+
+def _fold(*arrays: Array) -> list[Array]:
+    """(B, L, H, d) to (B H, L, d)."""
+    return [a.swapaxes(1, 2).reshape(-1, a.shape[1], a.shape[3]) for a in arrays]
+
+
+def _unfold(a: Array, like: Array) -> Array:
+    """The inverse of `_fold`, with the batch and heads of `like`."""
+    b, _, h, d = like.shape
+    return a.reshape(b, h, -1, d).swapaxes(1, 2)
+
+
+def _heads(there: tuple[Array, ...], q: Array) -> tuple[Array, ...]:
+    """(B, M) to (B H, M)."""
+    return tuple(jnp.repeat(a, q.shape[2], axis=0) for a in there)
+
+
+def _split(a: Array, keys: int) -> Array:
+    """(N, L, d) to (P, N, L / P, d), zeros added at the end, so that parts have PAIRS pairs."""
+    n, l, d = a.shape
+    parts = max(1, -(-l * keys // PAIRS))
+    size = -(-l // parts)
+    parts = -(-l // size)
+    a = jnp.pad(a, ((0, 0), (0, parts * size - l), (0, 0)))
+    return a.reshape(n, parts, size, d).swapaxes(0, 1)
+
+
+def _join(a: Array, l: int) -> Array:
+    """The inverse of `_split`."""
+    p, n, size, d = a.shape
+    return a.swapaxes(0, 1).reshape(n, p * size, d)[:, :l]
+
+
+def _in_parts(function: Callable[..., Array], *arrays: Array, keys: int) -> Array:
+    """`function` of (N, L, d), one part of the queries after the other."""
+    parts = [_split(a, keys) for a in arrays]
+    if len(parts[0]) == 1:
+        return function(*arrays)
+    made = lax.map(lambda given: function(*given), tuple(parts))
+    return _join(made, arrays[0].shape[1])
+
+
+def _fused(q: Array, k: Array, v: Array, *there: Array) -> Array:
+    """cuDNN's attention, whose memory is linear too.
+
+    Its head width is a multiple of 8. A mask would be a bias for every pair: one more feature, 1 in
+    the queries and a large negative number in the keys that are not there, does the same.
+    """
+    d = q.shape[-1]
+    more = -(d + len(there)) % 8 + len(there)
+    fill = [(0, 0)] * 3 + [(0, more)]
+    scale = d**-0.5
+    q, k, v = (jnp.pad(a, fill) if more else a for a in (q, k, v))
+    for keys in there:
+        q = q.at[..., d].set(1)
+        k = k.at[..., d].set(jnp.where(keys[..., None], 0, -3e4 / scale).astype(k.dtype))
+    made = jax.nn.dot_product_attention(q, k, v, scale=scale, implementation="cudnn")
+    return made[..., :d]
+
+
+def _fits(q: Array) -> bool:
+    return q.dtype == jnp.bfloat16 and q.shape[-1] < 128
+
+
+def _value_cuda(q: Array, k: Array, v: Array, *there: Array) -> list[Array]:
+    return [_fused(q, k, v, *there)] if _fits(q) else _value(q, k, v, *there)
+
+
+def _gradient_cuda(ct: Array, q: Array, k: Array, v: Array, *there: Array) -> list[Array]:
+    if not _fits(q):
+        return _gradient(ct, q, k, v, *there)
+    return list(jax.vjp(lambda q, k, v: _fused(q, k, v, *there), q, k, v)[1](ct))
+
+
+def _made(tangents: Any, primals: Any) -> list[Array]:
+    """Tangents as arrays, zeros where there is none."""
+    return [
+        jnp.zeros(p.shape, p.dtype) if isinstance(t, ad.Zero) else t
+        for t, p in zip(tangents, primals, strict=True)
+    ]
+
+
+def _value_jvp(primals: Any, tangents: Any) -> Any:
+    along = _made(tangents[:3], primals[:3])
+    return _attention.bind(*primals), _along.bind(*along, *primals)
+
+
+def _tangent_transpose(cts: Any, *arguments: Any) -> list[Any]:
+    (ct,), wanted, given = cts, arguments[:3], arguments[3:]
+    if isinstance(ct, ad.Zero):
+        return [None] * len(arguments)
+    made = _pull.bind(ct, *given)
+    kept = [g if ad.is_undefined_primal(w) else None for g, w in zip(made, wanted, strict=True)]
+    return kept + [None] * len(given)
+
+
+def _plain_jvp(function: Callable[..., list[Array]], arrays: int) -> Callable[..., Any]:
+    """Higher derivatives are those of the formula."""
+
+    def rule(primals: Any, tangents: Any) -> Any:
+        rest = primals[arrays:]
+        along = _made(tangents[:arrays], primals[:arrays])
+        return jax.jvp(lambda *given: function(*given, *rest), primals[:arrays], tuple(along))
+
+    return rule
+
+
+def _batched(primitive: Primitive) -> Callable[..., Any]:
+    """vmap: examples join the batch."""
+
+    def rule(arguments: Any, axes: Any) -> Any:
+        n = next(a.shape[i] for a, i in zip(arguments, axes, strict=True) if i is not None)
+        front = [
+            jnp.broadcast_to(a[None], (n, *a.shape)) if i is None else jnp.moveaxis(a, i, 0)
+            for a, i in zip(arguments, axes, strict=True)
+        ]
+        made = primitive.bind(*(a.reshape(-1, *a.shape[2:]) for a in front))
+        return [a.reshape(n, -1, *a.shape[1:]) for a in made], [0] * len(made)
+
+    return rule
+
+
+def _primitive(
+    name: str, function: Callable[..., list[Array]], cuda: Callable[..., list[Array]] | None = None
+) -> Primitive:
+    primitive = Primitive(name)
+    primitive.multiple_results = True
+    primitive.def_impl(jax.jit(lambda *arguments: primitive.bind(*arguments)))
+    primitive.def_abstract_eval(lambda *avals: _abstract(function, *avals))
+    lowered = lambda f: mlir.lower_fun(f, multiple_results=True)
+    mlir.register_lowering(primitive, lowered(function))
+    if cuda:
+        mlir.register_lowering(primitive, lowered(cuda), platform="cuda")
+    batching.primitive_batchers[primitive] = _batched(primitive)
+    return primitive
+
+
+def _abstract(function: Callable[..., list[Array]], *avals: Any) -> list[Any]:
+    shaped = (jax.ShapeDtypeStruct(a.shape, a.dtype) for a in avals)
+    made = jax.eval_shape(function, *shaped)
+    return [avals[0].update(shape=a.shape, dtype=a.dtype, weak_type=False) for a in made]
+
+
+_attention = _primitive("attention", _value, _value_cuda)
+_along = _primitive("attention_along", _tangent)
+_pull = _primitive("attention_gradient", _gradient, _gradient_cuda)
+ad.primitive_jvps[_attention] = _value_jvp
+ad.primitive_jvps[_along] = _plain_jvp(_tangent, 6)
+ad.primitive_jvps[_pull] = _plain_jvp(_gradient, 4)
+ad.primitive_transposes[_along] = _tangent_transpose

@@ -1,0 +1,340 @@
+"""Diffusion transformers on sequences, images and videos: DiT (arXiv:2212.09748) and kin."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Bool, Float
+
+from diffjax.arrays import Cond
+from diffjax.nets.attention import attention
+from diffjax.nets.conditioning import Conditions, pooled, sequence, with_map
+from diffjax.nets.layers import NONE, Output, at_least, outputs, zeros
+from diffjax.nets.network import Network, linen
+from diffjax.nets.positions import fold, rotate, rotations, sincos, unfold
+
+SIZES = {"S": (384, 12, 6), "B": (768, 12, 12), "L": (1024, 24, 16), "XL": (1152, 28, 16)}
+"""Width, depth and heads (arXiv:2212.09748, tab. 1)."""
+FREQUENCIES = 256
+POLICIES = {
+    "all": jax.checkpoint_policies.nothing_saveable,
+    "cheap": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+}
+POSITIONS, NORMS, MLPS = ("sincos", "rotary"), ("layer", "rms"), ("gelu", "swiglu")
+Tokens = Float[Array, "b _ w"]
+Vector = Float[Array, "b w"]
+small = nn.initializers.normal(0.02)
+Dense = functools.partial(nn.Dense, kernel_init=nn.initializers.xavier_uniform())
+Modulation = functools.partial(nn.Dense, kernel_init=zeros)
+
+
+@dataclass(frozen=True)
+class Form:
+    """What the blocks of a transformer have in common."""
+
+    width: int
+    heads: int
+    norm: str = "layer"
+    qk_norm: bool = False
+    mlp: str = "gelu"
+
+
+def normalised(x: Float[Array, "..."], norm: str = "rms") -> Float[Array, "..."]:
+    """(x - mean) / deviation over the last axis, or x / its root mean square; float32 or wider."""
+    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    x = x - x.mean(-1, keepdims=True) if norm == "layer" else x
+    return x * jax.lax.rsqrt((x**2).mean(-1, keepdims=True) + 1e-6)
+
+
+def modulated(x: Tokens, shift: Vector, scale: Vector, norm: str) -> Tokens:
+    """The normalised tokens, scaled and shifted by the conditions of their sample."""
+    made = normalised(x, norm) * (1 + scale[:, None]) + shift[:, None]
+    return made.astype(x.dtype)
+
+
+class RMSNorm(nn.Module):
+    """x / root mean square over the last axis, times a learned scale."""
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+        scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
+        return (normalised(x) * jnp.expand_dims(scale, range(x.ndim - 1))).astype(x.dtype)
+
+
+class Stream(nn.Module):
+    """One kind of tokens in a block: its own weights before and after the attention of all.
+
+    ends: give keys and values only, for the last block of tokens that no output is made of.
+    """
+
+    form: Form
+    ends: bool = False
+
+    def setup(self):
+        width, swiglu = self.form.width, self.form.mlp == "swiglu"
+        self.modulation = Modulation((2 if self.ends else 6) * width)
+        self.qkv = Dense((2 if self.ends else 3) * width)
+        self.k_norm = RMSNorm()
+        self.q_norm = RMSNorm()
+        if not self.ends:
+            hidden = math.ceil(width / 3) * 8 if swiglu else 4 * width
+            self.out, self.mlp_out = Dense(width), Dense(width)
+            self.mlp_in = Dense((1 + swiglu) * hidden)
+
+    def before(
+        self, x: Tokens, c: Vector, turn: Array | None
+    ) -> tuple[tuple[Array, ...], list[Vector]]:
+        """Queries, keys and values (B, L, heads, d), and the modulation of what follows."""
+        shift, scale, *rest = jnp.split(self.modulation(c), 2 if self.ends else 6, -1)
+        made = self.qkv(modulated(x, shift, scale, self.form.norm))
+        made = made.reshape(*x.shape[:2], -1, self.form.heads, self.form.width // self.form.heads)
+        *qk, v = jnp.moveaxis(made, 2, 0)
+        if self.form.qk_norm:
+            norms = (self.q_norm, self.k_norm)[-len(qk) :]
+            qk = [norm(a) for norm, a in zip(norms, qk, strict=True)]
+        if turn is not None:
+            qk = [rotate(a, turn) for a in qk]
+        return (*qk, v), rest
+
+    def after(self, x: Tokens, attended: Array, rest: list[Vector]) -> Tokens:
+        """+ gate out(attended), + gate mlp(x)."""
+        gate_1, shift, scale, gate_2 = rest
+        x = x + gate_1[:, None] * self.out(attended.reshape(x.shape))
+        h = self.mlp_in(modulated(x, shift, scale, self.form.norm))
+        if self.form.mlp == "swiglu":
+            gate, h = jnp.split(h, 2, -1)
+            h = nn.silu(gate) * h
+        else:
+            h = nn.gelu(h, approximate=True)
+        return x + gate_2[:, None] * self.mlp_out(h)
+
+
+class Block(nn.Module):
+    """Self-attention and MLP, both scaled, shifted and gated by c; an MM-DiT block with tokens.
+
+    (x, tokens) -> (x, tokens), x, as `nn.scan` has it. tokens: None, or a second stream in the same
+    attention (arXiv:2403.03206, fig. 2), whose `there` may be false. skip: joined to x first
+    (arXiv:2209.12152). keep: whether x is handed out for such a skip. last: leave tokens as they
+    are.
+    """
+
+    form: Form
+    keep: bool = False
+    last: bool = False
+
+    @nn.compact
+    def __call__(
+        self,
+        streams: tuple[Tokens, Tokens | None],
+        skip: Tokens | None,
+        c: Vector,
+        turn: Float[Array, "l e"] | None,
+        there: Bool[Array, "b m"] | None,
+    ) -> tuple[tuple[Tokens, Tokens | None], Tokens | None]:
+        x, tokens = streams
+        if skip is not None:
+            x = Dense(self.form.width, name="skip")(jnp.concatenate([x, skip], -1))
+        main = Stream(self.form, name="main")
+        (q, k, v), rest = main.before(x, c, turn)
+        if tokens is None:
+            x = main.after(x, attention(q, k, v), rest)
+            return (x, None), x if self.keep else None
+        assert there is not None
+        other, length = Stream(self.form, self.last, name="tokens"), x.shape[1]
+        (*q_too, k_too, v_too), rest_too = other.before(tokens, c, None)
+        join = lambda *a: jnp.concatenate(a, 1)
+        mask = join(jnp.ones(x.shape[:2], bool), there)
+        made = attention(join(q, *q_too), join(k, k_too), join(v, v_too), mask)
+        x = main.after(x, made[:, :length], rest)
+        if not self.last:
+            tokens = other.after(tokens, made[:, length:], rest_too)
+        return (x, tokens), x if self.keep else None
+
+
+class DiT(nn.Module):
+    """Patches to tokens, `depth` blocks in a loop that is compiled once, patches again.
+
+    form: of the blocks. depth: their number. patch: side of the squares that become tokens, or
+    length of the pieces of a sequence. patch_time: frames in a token of a video. positions: sines
+    and cosines that are added, or `rotary`. long_skips: join the tokens of each block of the first
+    half to those of its mirror image in the second (arXiv:2209.12152). remat: compute blocks again
+    in the backward pass, `all` of them or what is `cheap`, that is not products with weights.
+    learn_variance: a second output like the first, for the variance of a step.
+    """
+
+    form: Form
+    depth: int
+    patch: int = 2
+    patch_time: int = 1
+    positions: str = "sincos"
+    long_skips: bool = False
+    conditions: Conditions = NONE
+    remat: str = ""
+    learn_variance: bool = False
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "b *d"],
+        c_noise: Float[Array, " b"],
+        cond: Cond | None,
+        train: bool = False,
+    ) -> Output:
+        sides = self._sides(x.shape)
+        cond, width = self.conditions.check(x, cond), self.form.width
+        grid = tuple(n // p for n, p in zip(x.shape[1:-1], sides, strict=True))
+        made = math.prod(sides) * x.shape[-1] * (1 + self.learn_variance)
+        h = Dense(width, name="patches")(fold(with_map(x, cond, self.conditions), sides))
+        c = self._embedded(x, c_noise, cond)
+        turn, tokens, there = None, None, None
+        if self.positions == "rotary":
+            turn = rotations(grid, width // self.form.heads)
+        else:
+            h = h + sincos(grid, width).astype(h.dtype)[None]
+        if self.conditions.tokens:
+            tokens, there = sequence(x, cond, self.conditions, width)
+        h = self._blocks(h, tokens, c, turn, there)
+        shift, scale = jnp.split(Modulation(2 * width, name="modulation")(c), 2, -1)
+        h = Modulation(made, name="out")(modulated(h, shift, scale, self.form.norm))
+        return outputs(h, self.learn_variance, lambda a: unfold(a, grid, sides))
+
+    def _embedded(self, x: Array, c_noise: Array, cond: Cond) -> Vector:
+        """silu of noise label and conditions in one vector."""
+        half = FREQUENCIES // 2
+        frequency = jnp.exp(-math.log(10000) * jnp.arange(half) / half)
+        angle = c_noise[:, None] * frequency[None]
+        h = jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], -1)
+        h = nn.silu(nn.Dense(self.form.width, kernel_init=small, name="noise_in")(h))
+        h = nn.Dense(self.form.width, kernel_init=small, name="noise_out")(h).astype(x.dtype)
+        return nn.silu(h + pooled(x, cond, self.conditions, self.form.width, small))
+
+    def _blocks(self, h: Tokens, tokens: Tokens | None, *rest: Any) -> Tokens:
+        """All blocks. With tokens the last one is apart, as it leaves them where they are."""
+        last = tokens is not None
+        if not self.long_skips:
+            streams, _ = self._loop("blocks", self.depth - last, (h, tokens), None, *rest)
+            if last:
+                streams, _ = self._one("last", streams, None, *rest, last=True)
+            return streams[0]
+        half, odd = divmod(self.depth, 2)
+        streams, skips = self._loop("first", half, (h, tokens), None, *rest, keep=True)
+        if odd:
+            streams, _ = self._one("middle", streams, None, *rest)
+        streams, _ = self._loop("second", half - last, streams, skips[::-1][: half - last], *rest)
+        if last:
+            streams, _ = self._one("last", streams, skips[0], *rest, last=True)
+        return streams[0]
+
+    def _loop(
+        self, name: str, depth: int, streams: Any, skips: Any, *rest: Any, **form: Any
+    ) -> Any:
+        """`depth` blocks one after the other, their parameters stacked."""
+        if not depth:
+            return streams, None
+        axes: Any = (0 if skips is not None else nn.broadcast, *(nn.broadcast,) * len(rest))
+        looped = nn.scan(
+            self._block(prevent_cse=False),
+            variable_axes={"params": 0},
+            split_rngs={"params": True},
+            in_axes=axes,
+            length=depth,
+        )
+        return looped(self.form, **form, name=name)(streams, skips, *rest)
+
+    def _one(self, name: str, *given: Any, **form: Any) -> Any:
+        return self._block(prevent_cse=True)(self.form, **form, name=name)(*given)
+
+    def _block(self, prevent_cse: bool) -> Any:
+        if not self.remat:
+            return Block
+        return nn.remat(Block, prevent_cse=prevent_cse, policy=POLICIES[self.remat])
+
+    def _sides(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Of a patch, along each axis of the grid."""
+        if not 3 <= len(shape) <= 5:
+            raise ValueError(
+                f"dit with input {shape}: needs (B, L, C), (B, H, W, C) or (B, T, H, W, C)"
+            )
+        sides = (self.patch_time, self.patch, self.patch)[5 - len(shape) :]
+        sides = (self.patch,) if len(shape) == 3 else sides
+        names = ("T", "H", "W")[5 - len(shape) :] if len(shape) > 3 else ("L",)
+        for name, n, side in zip(names, shape[1:], sides, strict=False):
+            if n % side:
+                setting = "patch_time" if name == "T" else "patch"
+                raise ValueError(
+                    f"dit with {setting}={side} and input {shape}: needs {name} divisible by it"
+                )
+        rotary = self.positions == "rotary"
+        features = self.form.width // (self.form.heads if rotary else 1)
+        if features % 2 or features < 2 * len(sides):
+            raise ValueError(
+                f"positions={self.positions!r} on {len(sides)} axes with width={self.form.width}, "
+                f"heads={self.form.heads}: needs an even number of features"
+                f"{' per head' if rotary else ''}, two per axis; they are {features}"
+            )
+        return sides
+
+
+def dit(
+    size: str = "S",
+    width: int | None = None,
+    depth: int | None = None,
+    heads: int | None = None,
+    patch: int = 2,
+    patch_time: int = 1,
+    classes: int = 0,
+    vector: int = 0,
+    tokens: int = 0,
+    map: int = 0,
+    positions: str = "sincos",
+    norm: str = "layer",
+    qk_norm: bool = False,
+    mlp: str = "gelu",
+    long_skips: bool = False,
+    remat: str = "",
+    learn_variance: bool = False,
+    dtype: str = "float32",
+) -> Network:
+    """Network of `DiT` with these settings; ValueError for one that is out of range.
+
+    size: S, B, L or XL, the width, depth and heads that are not given. classes, vector, tokens,
+    map: see `Conditions`. norm: layer or rms. qk_norm: RMS norm of queries and keys. mlp: gelu or
+    swiglu (arXiv:2002.05202). dtype: of its compute, float32 or bfloat16; parameters, input and
+    output are float32.
+    """
+    _known("size", size, SIZES)
+    _known("positions", positions, POSITIONS)
+    _known("norm", norm, NORMS)
+    _known("mlp", mlp, MLPS)
+    _known("remat", remat, ("", *POLICIES))
+    given = (width, depth, heads)
+    width, depth, heads = (b if a is None else a for a, b in zip(given, SIZES[size], strict=True))
+    at_least(1, width=width, depth=depth, heads=heads, patch=patch, patch_time=patch_time)
+    if width % heads:
+        raise ValueError(f"heads={heads}: must divide width={width}")
+    if long_skips:
+        at_least(2, depth=depth)
+    module = DiT(
+        form=Form(width, heads, norm, qk_norm, mlp),
+        depth=depth,
+        patch=patch,
+        patch_time=patch_time,
+        positions=positions,
+        long_skips=long_skips,
+        conditions=Conditions(classes=classes, vector=vector, tokens=tokens, map=map),
+        remat=remat,
+        learn_variance=learn_variance,
+    )
+    return linen(module, dtype)
+
+
+def _known(name: str, value: str, choices: Iterable[str]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name}={value!r}: known: {', '.join(repr(k) for k in choices)}")

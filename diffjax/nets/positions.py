@@ -1,0 +1,76 @@
+"""Patches as tokens, and where each is on its grid: sines and cosines, or angles of rotation."""
+
+from __future__ import annotations
+
+import math
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+
+def shares(width: int, axes: int) -> list[int]:
+    """`width` divided among `axes`, each an even part; the first has what is left over.
+
+    Raises ValueError where there are not two for each, or an odd number.
+    """
+    if width % 2 or width < 2 * axes:
+        raise ValueError(f"{width} features for positions on {axes} axes: needs 2 each, and even")
+    each = width // (2 * axes) * 2
+    return [width - each * (axes - 1)] + [each] * (axes - 1)
+
+
+def angles(grid: tuple[int, ...], width: int) -> list[Array]:
+    """Index times frequency, 1 to 1e-4, along each axis: (n, share of the axis / 2)."""
+    made = []
+    for n, share in zip(grid, reversed(shares(width, len(grid))), strict=True):
+        frequency = 1e4 ** -(np.arange(share // 2) / (share // 2))
+        made.append(jnp.outer(jnp.arange(n), jnp.asarray(frequency, jnp.float32)))
+    return made
+
+
+def spread(tables: list[Array]) -> Float[Array, "l _"]:
+    """Tables (n, features) of each axis at all positions in C order, last axis first."""
+    grid, made = tuple(len(table) for table in tables), []
+    for axis, table in reversed(list(enumerate(tables))):
+        shape = [n if i == axis else 1 for i, n in enumerate(grid)]
+        wide = table.reshape(*shape, -1)
+        made.append(jnp.broadcast_to(wide, (*grid, table.shape[1])))
+    return jnp.concatenate(made, -1).reshape(math.prod(grid), -1)
+
+
+def sincos(grid: tuple[int, ...], width: int) -> Float[Array, "l w"]:
+    """Sines and cosines of the index along each axis. On images those of arXiv:2212.09748."""
+    return spread([jnp.concatenate([jnp.sin(a), jnp.cos(a)], 1) for a in angles(grid, width)])
+
+
+def rotations(grid: tuple[int, ...], width: int) -> Float[Array, "l e"]:
+    """Angles (L, width / 2) that turn the features of a head (arXiv:2104.09864), axis by axis."""
+    return spread(angles(grid, width))
+
+
+def rotate(x: Float[Array, "b l h d"], turn: Float[Array, "l e"]) -> Float[Array, "b l h d"]:
+    """Turn feature i and i + d / 2 of each head by angle i, so that q k^T sees differences only."""
+    sin, cos = jnp.sin(turn)[None, :, None], jnp.cos(turn)[None, :, None]
+    a, b = jnp.split(x.astype(turn.dtype), 2, -1)
+    return jnp.concatenate([a * cos - b * sin, a * sin + b * cos], -1).astype(x.dtype)
+
+
+def fold(x: Float[Array, "b *d c"], sides: tuple[int, ...]) -> Float[Array, "b l e"]:
+    """Patches as tokens (B, L, features), their features in the order (*sides, C)."""
+    b, *grid, c = x.shape
+    pairs = [(n // p, p) for n, p in zip(grid, sides, strict=True)]
+    x = x.reshape(b, *(n for pair in pairs for n in pair), c)
+    outer, inner = range(1, 2 * len(sides), 2), range(2, 2 * len(sides) + 1, 2)
+    return x.transpose(0, *outer, *inner, x.ndim - 1).reshape(b, math.prod(n for n, _ in pairs), -1)
+
+
+def unfold(
+    x: Float[Array, "b l e"], grid: tuple[int, ...], sides: tuple[int, ...]
+) -> Float[Array, "b *d c"]:
+    """The inverse of `fold`."""
+    b, n = len(x), len(grid)
+    x = x.reshape(b, *grid, *sides, -1)
+    order = [i for k in range(n) for i in (1 + k, 1 + n + k)]
+    whole = [m * p for m, p in zip(grid, sides, strict=True)]
+    return x.transpose(0, *order, x.ndim - 1).reshape(b, *whole, -1)

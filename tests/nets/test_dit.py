@@ -1,0 +1,276 @@
+"""Diffusion transformers: shapes, conditions, positions, the loop over blocks, sizes."""
+
+import functools
+import re
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from diffjax.nets import dit
+from diffjax.nets.dit import Block, DiT, Form
+from diffjax.nets.positions import fold, rotate, rotations, sincos, unfold
+
+pytestmark = pytest.mark.fast
+
+B = 3
+SMALL = {"width": 12, "depth": 2, "heads": 2}
+CONDITIONS = {"classes": 3, "vector": 2, "tokens": 5, "map": 1}
+ALL = {"norm": "rms", "qk_norm": True, "mlp": "swiglu", "positions": "rotary"}
+
+
+def drawn(*shape, seed=0):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
+
+
+def inputs(shape=(4, 4, 2)):
+    cond = {
+        "label": jnp.array([0, 2, 1]),
+        "vector": drawn(B, 2, seed=1),
+        "tokens": drawn(B, 4, 5, seed=2),
+        "map": drawn(B, *shape[:-1], 1, seed=3),
+    }
+    return drawn(B, *shape), jnp.linspace(1.0, 900.0, B), cond
+
+
+def shapes(network, x, cond=None):
+    key = jax.random.key(0, impl="unsafe_rbg")
+    return jax.eval_shape(network.init, key, x, jnp.zeros(len(x)), cond)
+
+
+def redrawn(tree):
+    """Every tensor at random: fresh networks say zero, whatever their parts do."""
+    leaves, form = jax.tree.flatten(tree)
+    rng = np.random.default_rng(1)
+    draw = lambda a: jnp.asarray(0.3 * rng.normal(size=a.shape), a.dtype)
+    return jax.tree.unflatten(form, [draw(a) for a in leaves])
+
+
+@functools.cache
+def made(**settings):
+    """A small network, its parameters at random, and `apply`, compiled once."""
+    network = dit(**{**SMALL, **settings})
+    *given, cond = inputs()
+    known = {k: v for k, v in cond.items() if settings.get({"label": "classes"}.get(k, k))}
+    params = redrawn(shapes(network, given[0], known))
+    return network, params, jax.jit(network.apply)
+
+
+def far(a, b):
+    """Per sample, the largest difference in units of the largest of `b`."""
+    return np.abs(a - b).reshape(len(a), -1).max(1) / np.abs(b).max()
+
+
+@pytest.mark.parametrize("form", [(), tuple(ALL.items())], ids=["plain", "all"])
+@pytest.mark.parametrize("shape", [(8, 3), (4, 6, 3), (3, 4, 2, 3), (4, 4, 4, 1)], ids=str)
+def test_sequences_images_and_videos(shape, form):
+    """Only square images would work."""
+    time = 2 if shape[0] == 4 else 1
+    network = dit(**SMALL, **dict(form), patch_time=time)
+    x = jnp.zeros((2, *shape))
+    params = shapes(network, x)
+    out = jax.eval_shape(network.apply, params, x, jnp.zeros(2), None)
+    assert out.shape == x.shape
+    features = np.prod(2 if len(shape) < 4 else (time, 2, 2)) * shape[-1]
+    features *= 2 if len(shape) == 3 else 1
+    assert params["patches"]["kernel"].shape[0] == features
+
+
+@pytest.mark.parametrize(
+    ("grid", "sides"), [((6,), (3,)), ((4, 6), (2, 3)), ((2, 4, 6), (1, 2, 2))], ids=str
+)
+def test_fold_takes_patches_and_unfold_puts_them_back(grid, sides):
+    """Patches would be mixed: tokens without neighbourhoods, and shuffled images."""
+    x = drawn(2, *grid, 3)
+    tokens = fold(x, sides)
+    second = x[1][(*(slice(s) for s in sides[:-1]), slice(sides[-1], 2 * sides[-1]))]
+    chex.assert_trees_all_equal(tokens[1, 1], second.ravel())
+    counts = tuple(n // s for n, s in zip(grid, sides, strict=True))
+    chex.assert_trees_all_equal(unfold(tokens, counts, sides), x)
+
+
+def test_every_condition_matters_and_missing_has_one_meaning():
+    """A condition would be ignored, or guidance compare with what dropout has not trained."""
+    _, params, apply = made(**CONDITIONS, **ALL, depth=1)
+    x, c_noise, cond = inputs()
+    output = apply(params, x, c_noise, cond)
+    for name, value in cond.items():
+        null = -1 if name == "label" else jnp.nan
+        for changed in (value.at[0].set(1 - value[0]), value.at[0].set(null)):
+            moved = far(apply(params, x, c_noise, cond | {name: changed}), output)
+            assert moved[0] > 1e-3 > 1e-5 > moved[1:].max(), name
+    nothing = {k: jnp.full_like(v, -1 if k == "label" else jnp.nan) for k, v in cond.items()}
+    absent = apply(params, x, c_noise, None)
+    chex.assert_trees_all_close(apply(params, x, c_noise, nothing), absent, atol=1e-4)
+    learned = {k: v for k, v in params.items() if k in ("no_tokens", "no_vector")}
+    for name in learned:
+        other = params | {name: jax.tree.map(jnp.square, params[name])}
+        assert far(apply(other, x, c_noise, None), absent).min() > 1e-3
+
+
+class Stack(DiT):
+    """The blocks alone."""
+
+    @nn.compact
+    def __call__(self, *given):
+        return self._blocks(*given)
+
+
+@pytest.mark.parametrize(("skips", "tokens"), [(False, 0), (True, 5)], ids=["plain", "all"])
+def test_the_loop_is_one_block_after_the_other(skips, tokens):
+    """Blocks would share parameters, run in another order, or skips join the wrong ones."""
+    form, depth = Form(12, 2), 5 if skips else 3
+    settings = {"tokens": tokens} if tokens else {}
+    _, params, _ = made(depth=depth, long_skips=skips, **settings)
+    c, x, text = drawn(B, 12), drawn(B, 4, 12, seed=1), drawn(B, 3, 12, seed=2)
+    there = jnp.ones((B, 3), bool)
+    streams, rest = (x, text if tokens else None), (c, None, there if tokens else None)
+    stack = Stack(form, depth, long_skips=skips)
+
+    def unrolled(params):
+        given, kept = streams, []
+        names = [f"{part}/{i}" for part in ("blocks", "first") for i in range(9)]
+        names += ["middle", *(f"second/{i}" for i in range(9)), "last"]
+        for name in names:
+            part, _, i = name.partition("/")
+            if part not in params or (i and int(i) >= len(params[part]["main"]["out"]["bias"])):
+                continue
+            own = jax.tree.map(lambda a, i=i: a[int(i)], params[part]) if i else params[part]
+            block = Block(form, last=part == "last")
+            skip = kept.pop() if "skip" in own else None
+            given, _ = block.apply({"params": own}, given, skip, *rest)
+            kept += [given[0]] if part == "first" else []
+        return given[0]
+
+    looped = lambda params: stack.apply({"params": params}, *streams, *rest)
+    ours, theirs = jax.jit(lambda p: (looped(p), unrolled(p)))(params)
+    chex.assert_trees_all_close(ours, theirs, rtol=1e-4, atol=1e-4)
+    own = ("blocks", "first", "second", "middle", "last")
+    biases = [params[k]["main"]["out"]["bias"] for k in own if k in params]
+    assert sum(bias.size for bias in biases) == 12 * depth
+    assert np.abs(ours - x).max() > 0.1
+
+
+def test_remat_keeps_parameters_and_gradients():
+    """A checkpoint could not be used without it, or training differ."""
+    x, c_noise, _ = inputs()
+    grads, marks = {}, {}
+    for remat in ("", "all", "cheap"):
+        network, params, _ = made(remat=remat)
+        grad = jax.grad(lambda p, f=network.apply: (f(p, x, c_noise, None) ** 2).mean())
+        marks[remat] = re.findall(r"= (?:checkpoint|remat\w*)\[", str(jax.make_jaxpr(grad)(params)))
+        grads[remat] = jax.jit(grad)(params) if remat != "cheap" else params
+    chex.assert_trees_all_close(grads["all"], grads[""], rtol=1e-4, atol=1e-5)
+    chex.assert_trees_all_equal_shapes(grads["cheap"], grads[""])
+    assert marks["all"] and marks["cheap"] and not marks[""]
+
+
+def test_rotary_attention_sees_differences_of_positions_only():
+    """A pattern would mean something else wherever it is moved to."""
+    grid, d = (3, 4, 5), 12
+    q, k = drawn(1, 60, 2, d), drawn(1, 60, 2, d, seed=1)
+    turn = jnp.asarray(rotations(grid, d))
+    same = lambda a: jnp.broadcast_to(a[:, :1], a.shape)  # one content everywhere
+    logits = np.einsum("blhd,bmhd->lmh", rotate(same(q), turn), rotate(same(k), turn))
+    at = np.indices(grid).reshape(3, -1).T
+    apart = {}
+    for (i, j), value in zip(np.ndindex(60, 60), logits.reshape(-1, 2), strict=True):
+        apart.setdefault(tuple(at[i] - at[j]), []).append(value)
+    assert len(apart) == 5 * 7 * 9
+    assert max(np.ptp(v, axis=0).max() for v in apart.values()) < 1e-4
+    assert np.ptp([v[0] for v in apart.values()], axis=0).min() > 0.1
+    lengths = [np.linalg.norm(a, axis=-1) for a in (rotate(q, turn), q)]
+    np.testing.assert_allclose(*lengths, rtol=1e-5)
+
+
+@pytest.mark.parametrize("grid", [(7,), (3, 4), (2, 3, 2)], ids=str)
+def test_every_position_is_another(grid):
+    """Tokens could not be told apart along some axis."""
+    for made in (sincos(grid, 14), rotations(grid, 14)):
+        apart = np.abs(made[:, None] - made[None]).max(-1) + np.eye(len(made))
+        assert apart.min() > 0.1 and len(made) == np.prod(grid)
+
+
+@pytest.mark.parametrize(
+    ("settings", "shape", "message"),
+    [
+        ({}, (4, 5, 3), r"patch=2 and input \(2, 4, 5, 3\): needs W divisible"),
+        ({"patch": 3}, (4, 3), "patch=3 .*needs L divisible"),
+        ({"patch_time": 2}, (3, 4, 4, 1), "patch_time=2 .*needs T divisible"),
+        ({}, (5,), r"dit with input \(2, 5\): needs \(B, L, C\)"),
+        ({"positions": "rotary", "width": 6}, (4, 4, 1), "positions='rotary' .* they are 3"),
+        ({"positions": "rotary", "width": 8}, (2, 4, 4, 1), "rotary.* on 3 axes .*they are 4"),
+        ({"width": 9, "heads": 3}, (4, 4, 1), "positions='sincos' .* width=9"),
+    ],
+)
+def test_what_cannot_work_is_refused_by_name(settings, shape, message):
+    """The error would come from a reshape deep inside."""
+    with pytest.raises(ValueError, match=message):
+        shapes(dit(**{**SMALL, **settings}), jnp.zeros((2, *shape)))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"heads": 5}, "heads=5: must divide width=12"),
+        ({"size": "M"}, "size='M': known: 'S', 'B', 'L', 'XL'"),
+        ({"positions": "learned"}, "positions='learned': known"),
+        ({"remat": "some"}, "remat='some': known: '', 'all', 'cheap'"),
+        ({"depth": 0}, "depth=0: needs depth >= 1"),
+        ({"patch": 0}, "patch=0"),
+        ({"depth": 1, "long_skips": True}, "depth=1: needs depth >= 2"),
+    ],
+)
+def test_settings_out_of_range_are_refused_by_name(settings, message):
+    with pytest.raises(ValueError, match=message):
+        dit(**{**SMALL, **settings})
+
+
+def test_fresh_parameters_are_drawn_as_published():
+    """Training would start from other scales than those of the paper."""
+    network = dit(width=64, depth=2, heads=2, classes=500)
+    x = jnp.zeros((1, 8, 8, 4))
+    key = jax.random.key(0, impl="unsafe_rbg")
+    params = jax.jit(network.init)(key, x, jnp.zeros(1), None)
+    block = params["blocks"]["main"]
+    for name in ("qkv", "out", "mlp_in", "mlp_out"):
+        kernel = np.asarray(block[name]["kernel"])
+        limit = np.sqrt(6 / sum(kernel.shape[1:]))
+        assert 0.97 * limit < np.abs(kernel).max() <= limit
+        assert np.abs(kernel[0] - kernel[1]).max() > limit / 2
+    for zero in (block["modulation"], params["modulation"], params["out"]):
+        assert not any(np.any(a) for a in zero.values())
+    for name in ("label", "noise_in", "noise_out"):
+        (tensor,) = (v for k, v in params[name].items() if k != "bias")
+        assert np.std(tensor) == pytest.approx(0.02, rel=0.05)
+
+
+def xl_and_small(size, **settings):
+    network = dit(size, classes=1000, learn_variance=True, **settings)
+    x = jax.ShapeDtypeStruct((2, 32, 32, 4), jnp.float32)
+    return network, x, shapes(network, x)
+
+
+@pytest.mark.parametrize(
+    ("size", "count"),
+    [("S", 32_865_056), ("B", 130_315_808), ("L", 457_840_672), ("XL", 674_834_720)],
+)
+def test_sizes_are_those_of_the_paper(size, count):
+    """Results could not be compared with published ones. The fixed positions are not counted."""
+    *_, params = xl_and_small(size)
+    assert sum(a.size for a in jax.tree.leaves(params)) == count
+
+
+def test_program_does_not_grow_with_depth():
+    """The largest networks would take many minutes to compile."""
+
+    def length(size):
+        network, x, params = xl_and_small(size, remat="all")
+        t, label = jnp.zeros(2), {"label": jnp.zeros(2, jnp.int32)}
+        loss = lambda params, x: sum((a**2).mean() for a in network.apply(params, x, t, label))
+        return len(jax.jit(jax.grad(loss)).lower(params, x).as_text())
+
+    assert length("XL") < 1.5 * length("S")

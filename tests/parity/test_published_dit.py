@@ -1,0 +1,89 @@
+"""Published transformers with every tensor redrawn: `make_dit.py` says what is stored."""
+
+import json
+from pathlib import Path
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from dit_names import DIT, MMDIT, MMDIT_LAST, ours, used
+from make_dit import HEADS, LENGTHS, SMALL, WIDTH, drawn
+
+from diffjax.nets import dit
+from diffjax.nets.dit import Block, Form
+from diffjax.nets.positions import sincos
+
+pytestmark = pytest.mark.fast
+
+STORED = dict(np.load(Path(__file__).with_name("dit.npz")))
+
+
+def part(name):
+    """The stored arrays of one model, and its tensors drawn again."""
+    stored = {k.split("/")[1]: v for k, v in STORED.items() if k.startswith(f"{name}/")}
+    prefix = "" if name == "dit" else "block."
+    shapes = json.loads(str(stored.pop("shapes")))
+    return stored, {k: drawn(prefix + k, tuple(v)) for k, v in shapes.items()}
+
+
+def error(ours, theirs):
+    """Largest difference, in units of the largest value."""
+    return np.abs(np.asarray(ours) - theirs).max() / np.abs(theirs).max()
+
+
+def image(a):
+    return jnp.asarray(a.transpose(0, 2, 3, 1))
+
+
+def test_dit_is_the_published_one():
+    """Its weights could not be used: layouts, frequencies, the null class or an order differ."""
+    stored, tensors = part("dit")
+    depth, channels = SMALL["depth"], SMALL["in_channels"]
+    network = dit(
+        width=SMALL["hidden_size"],
+        depth=depth,
+        heads=SMALL["num_heads"],
+        patch=SMALL["patch_size"],
+        classes=SMALL["num_classes"],
+        learn_variance=True,
+    )
+    params = ours(DIT, tensors, depth, patch=SMALL["patch_size"], channels=channels)
+    label = np.where(stored["label"] == SMALL["num_classes"], -1, stored["label"])
+    given = image(stored["x"]), jnp.asarray(stored["t"]), {"label": jnp.asarray(label, jnp.int32)}
+    shapes = jax.eval_shape(network.init, jax.random.key(0), *given)
+    chex.assert_trees_all_equal_shapes(params, shapes)
+    made = jax.jit(network.apply)(params, *given)
+    both = np.split(np.asarray(image(stored["output"])), 2, -1)
+    for mine, theirs in zip(made, both, strict=True):
+        assert error(mine, theirs) < 1e-5
+    assert used(DIT, depth) == set(tensors)
+
+
+def test_positions_are_the_published_ones():
+    """Trained weights would see each patch somewhere else: rows and columns are easily swapped."""
+    np.testing.assert_allclose(sincos((4, 4), 24), STORED["dit/positions"], atol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "rows"), [("mmdit", MMDIT), ("mmdit_last", MMDIT_LAST)])
+def test_block_with_tokens_is_that_of_stable_diffusion(name, rows):
+    """Text would be attended to in another way than by networks that are trained with it."""
+    stored, tensors = part(name)
+    last = name == "mmdit_last"
+    block = Block(Form(WIDTH, HEADS, qk_norm=True), last=last)
+    there = jnp.ones((2, LENGTHS[1]), bool)
+    run = lambda params, x, tokens, c: block.apply(
+        {"params": params}, (x, tokens), None, jax.nn.silu(c), None, there
+    )
+    given = [jnp.asarray(stored[k]) for k in ("x", "tokens", "c")]
+    (x, tokens), _ = jax.jit(run)(ours(rows, tensors), *given)
+    assert error(x, stored["output"]) < 1e-5
+    if last:
+        np.testing.assert_array_equal(tokens, stored["tokens"])
+        assert set(tensors) - used(rows) == {
+            f"attn.{k}" for k in ("add_q_proj.weight", "add_q_proj.bias")
+        } | ({"attn.norm_added_q.weight"} & set(tensors))
+    else:
+        assert error(tokens, stored["output_tokens"]) < 1e-5
+        assert set(tensors) == used(rows)
