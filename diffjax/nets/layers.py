@@ -8,7 +8,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from diffjax.arrays import Cond
 from diffjax.nets.conditioning import Conditions, pooled
@@ -97,12 +97,20 @@ class GroupNorm(nn.Module):
 
 
 def attention(
-    q: Float[Array, "b l h d"], k: Float[Array, "b m h d"], v: Float[Array, "b m h d"]
+    q: Float[Array, "b l h d"],
+    k: Float[Array, "b m h d"],
+    v: Float[Array, "b m h d"],
+    mask: Bool[Array, "b m"] | None = None,
 ) -> Float[Array, "b l h d"]:
-    """Softmax attention; batch and heads are folded into one axis first, softmax in float32."""
+    """Softmax attention; batch and heads are folded into one axis first, softmax in float32.
+
+    mask: which keys are there; of each sample at least one must be.
+    """
     fold = lambda a: a.swapaxes(1, 2).reshape(-1, a.shape[1], a.shape[3])
     b, l, heads, d = q.shape
     logits = jnp.einsum("nld,nmd->nlm", fold(q) * d**-0.5, fold(k))
+    if mask is not None:
+        logits = jnp.where(jnp.repeat(mask, heads, axis=0)[:, None], logits, -jnp.inf)
     weights = jax.nn.softmax(logits.astype(jnp.float32)).astype(v.dtype)
     out = jnp.einsum("nlm,nmd->nld", weights, fold(v))
     return out.reshape(b, heads, l, d).swapaxes(1, 2)
