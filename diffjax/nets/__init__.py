@@ -4,10 +4,11 @@ Flax stays inside this package, and nothing here knows about diffusion.
 """
 
 from diffjax.arrays import catalogue
+from diffjax.nets.edm2 import edm2
 from diffjax.nets.mlp import mlp
 from diffjax.nets.network import Network, linen
 from diffjax.nets.unet import unet
 
-NETWORKS = catalogue(unet, mlp)
+NETWORKS = catalogue(unet, edm2, mlp)
 
-__all__ = ["NETWORKS", "Network", "linen", "mlp", "unet"]
+__all__ = ["NETWORKS", "Network", "edm2", "linen", "mlp", "unet"]
