@@ -1,4 +1,4 @@
-"""What published U-Nets say, for test_unet.py: run by hand, its result is committed.
+"""What published U-Nets say, for test_published_unets.py: run by hand, its result is committed.
 
     pip install -e .[torch] diffusers
     python tests/parity/make_unet.py FOLDER tests/parity/unet.npz

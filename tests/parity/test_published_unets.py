@@ -82,7 +82,9 @@ def given(case):
     return x, jnp.asarray(case.noise(STORED[f"{case.name}/c_noise"])), cond
 
 
-AGAIN = re.compile("score-(ncsnpp|skip)|edm-adm|imagenet(64|128)|classes|-ddpm-cifar|score-.*-cifar|edm2-s|xxl")
+AGAIN = re.compile(
+    "score-(ncsnpp|skip)|edm-adm|imagenet(64|128)|classes|-ddpm-cifar|score-.*-cifar|edm2-s|xxl"
+)
 """Much like others: not a part of the suite."""
 
 
