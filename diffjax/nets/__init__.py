@@ -5,10 +5,11 @@ Flax stays inside this package, and nothing here knows about diffusion.
 
 from diffjax.arrays import catalogue
 from diffjax.nets.dit import dit
+from diffjax.nets.edm2 import edm2
 from diffjax.nets.mlp import mlp
 from diffjax.nets.network import Network, linen
 from diffjax.nets.unet import unet
 
-NETWORKS = catalogue(unet, mlp, dit)
+NETWORKS = catalogue(unet, edm2, dit, mlp)
 
-__all__ = ["NETWORKS", "Network", "dit", "linen", "mlp", "unet"]
+__all__ = ["NETWORKS", "Network", "dit", "edm2", "linen", "mlp", "unet"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +11,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from diffjax.arrays import Cond
-from diffjax.nets.attention import attention as attention
-from diffjax.nets.conditioning import Conditions, pooled
+from diffjax.nets.conditioning import Conditions, missing, pooled, present
 
 zeros = nn.initializers.zeros
 NONE = Conditions()
@@ -37,6 +36,16 @@ def at_least(least: int, **settings: int) -> None:
             raise ValueError(f"{name}={value}: needs {name} >= {least}")
 
 
+def one_of(known: Sequence[str], **settings: str) -> None:
+    """Raise ValueError for the first of `settings` that is not in `known`."""
+    for name, value in settings.items():
+        if value not in known:
+            raise ValueError(f"{name}={value!r}: known: {', '.join(known)}")
+
+
+EMBEDDINGS = ("ddpm", "adm", "fourier")
+
+
 def sinusoidal(c_noise: Float[Array, " b"], width: int) -> Float[Array, "b w"]:
     """Sines and cosines of c_noise at `width // 2` frequencies, 1 to 1e-4 (arXiv:1706.03762)."""
     half = width // 2
@@ -45,20 +54,57 @@ def sinusoidal(c_noise: Float[Array, " b"], width: int) -> Float[Array, "b w"]:
     return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)
 
 
+def cosines_first(c_noise: Float[Array, " b"], width: int) -> Float[Array, "b w"]:
+    """Cosines and sines at frequencies from 1, 1e-4 left out (arXiv:2105.05233's code)."""
+    half = width // 2
+    angle = c_noise[:, None] * jnp.exp(-math.log(10000) * jnp.arange(half) / half)[None]
+    return jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], axis=-1)
+
+
+class Fourier(nn.Module):
+    """sin and cos of 2 pi f c_noise; f from N(0, 16^2), not trained (arXiv:2011.13456, app. H)."""
+
+    frequencies: int
+
+    @nn.compact
+    def __call__(self, c_noise: Float[Array, " b"]) -> Float[Array, "b w"]:
+        f = self.param("frequencies", nn.initializers.normal(16.0), (self.frequencies,))
+        angle = c_noise[:, None] * (2 * jnp.pi * jax.lax.stop_gradient(f))[None]
+        return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)
+
+
 class Embedding(nn.Module):
-    """Noise label and conditions to one vector (B, width)."""
+    """Noise label and conditions to one vector (B, width), by two layers.
+
+    kind: of the noise label's features: `ddpm`, sines first, frequencies from 1 to 1e-4; `adm`,
+    cosines first, 1e-4 left out; `fourier`, twice as many, at random frequencies. early: labels and
+    vectors join these features, before the two layers (arXiv:2206.00364's code), not after them.
+    How the input was augmented always joins them.
+    """
 
     width: int
     frequencies: int
     conditions: Conditions = NONE
+    kind: str = "ddpm"
+    early: bool = False
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "b *d"], c_noise: Float[Array, " b"], cond: Cond
     ) -> Float[Array, "b w"]:
-        h = nn.Dense(self.width)(sinusoidal(c_noise, self.frequencies))
+        known, n = self.conditions, self.frequencies
+        if self.kind == "fourier":
+            h = Fourier(n, name="fourier")(c_noise)
+        else:
+            h = (sinusoidal if self.kind == "ddpm" else cosines_first)(c_noise, n)
+        if known.augment:
+            given, _ = present(cond.get("augment", missing(len(x), known.augment)), x.dtype)
+            h = h + nn.Dense(h.shape[-1], use_bias=False, name="augment")(given)
+        if self.early:
+            h = h + pooled(x, cond, known, h.shape[-1])
+        h = nn.Dense(self.width)(h)
         h = nn.Dense(self.width)(nn.silu(h)).astype(x.dtype)
-        return nn.silu(h + pooled(x, cond, self.conditions, self.width))
+        return nn.silu(h if self.early else h + pooled(x, cond, known, self.width))
 
 
 class GroupNorm(nn.Module):

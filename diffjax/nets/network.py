@@ -69,15 +69,20 @@ class _LinenApply:
     dtype: str
 
     def __call__(self, params: Any, x: Any, c_noise: Any, cond: Any, *, key: Any = None) -> Any:
-        params, x_in = jax.tree.map(lambda a: a.astype(self.dtype), (params, x))
+        params, x_in = jax.tree_util.tree_map_with_path(self._cast, (params, x))
         rngs = None if key is None else {"dropout": key}
         out: Any = self.module.apply(
             {"params": params}, x_in, c_noise, cond, key is not None, rngs=rngs
         )
         return jax.tree.map(lambda a: a.astype(x.dtype), out)
 
+    def _cast(self, path: Any, a: Any) -> Any:
+        return a if getattr(path[-1], "key", None) in PRECISE else a.astype(self.dtype)
+
 
 DTYPES = ("float32", "bfloat16")
+PRECISE = ("frequencies", "phases")
+"""Parameters that meet c_noise, and stay in float32 with it."""
 
 
 def linen(module: nn.Module, dtype: str = "float32") -> Network:

@@ -1,88 +1,61 @@
-"""U-Net of DDPM (arXiv:2006.11239, app. B) for images (B, H, W, C) of any channel count."""
+"""One U-Net that is, by its settings, that of DDPM, DDPM++, NCSN++ or ADM, in one to three axes."""
 
 from __future__ import annotations
 
-import functools
 import itertools
+from collections.abc import Callable
+from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
 from diffjax.arrays import Cond
-from diffjax.nets.conditioning import Conditions, with_map
-from diffjax.nets.convolution import convolution
+from diffjax.nets.blocks import (
+    PLAIN,
+    Block,
+    CrossAttention,
+    Grid,
+    SelfAttention,
+    Style,
+    conv,
+)
+from diffjax.nets.conditioning import Conditions, sequence, with_map
 from diffjax.nets.layers import (
+    EMBEDDINGS,
     NONE,
     Embedding,
-    GroupNorm,
     Output,
     at_least,
-    attention,
+    one_of,
     outputs,
     zeros,
 )
 from diffjax.nets.network import Network, linen
+from diffjax.nets.resample import check_kernel, downsample, filtered, upsample
 
-Conv = functools.partial(nn.Conv, kernel_size=(3, 3), conv_general_dilated=convolution)
-Image = Float[Array, "b h w _"]
-
-
-class Block(nn.Module):
-    """norm, silu, conv, + embedding, norm, silu, dropout, zero conv, + input."""
-
-    channels: int
-    dropout: float
-
-    @nn.compact
-    def __call__(self, x: Image, emb: Float[Array, "b e"], train: bool) -> Image:
-        h = Conv(self.channels)(nn.silu(GroupNorm()(x)))
-        h = h + nn.Dense(self.channels)(emb)[:, None, None]
-        h = nn.Dropout(self.dropout, deterministic=not train)(nn.silu(GroupNorm()(h)))
-        h = Conv(self.channels, kernel_init=zeros)(h)
-        if x.shape[-1] != self.channels:
-            x = nn.Dense(self.channels, name="skip")(x)
-        return x + h
+RESAMPLE = ("conv", "centred_conv", "filter", "block", "projected_block")
+INPUTS, OUTPUTS = ("none", "skip", "residual"), ("none", "skip")
 
 
-class SelfAttention(nn.Module):
-    """norm, attention over all positions, zero projection, + input."""
-
-    heads: int
-
-    @nn.compact
-    def __call__(self, x: Image) -> Image:
-        b, h, w, c = x.shape
-        qkv = nn.Dense(3 * c, name="qkv")(GroupNorm()(x)).reshape(b, h * w, 3, self.heads, -1)
-        out = attention(qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]).reshape(b, h, w, c)
-        return x + nn.Dense(c, kernel_init=zeros, name="out")(out)
+def fold(x: Grid, patch: int) -> Grid:
+    """Squares (or cubes) of side `patch` into channels: (B, H / patch, W / patch, patch^2 C)."""
+    axes, (b, *sides, c) = x.ndim - 2, x.shape
+    x = x.reshape(b, *(n for side in sides for n in (side // patch, patch)), c)
+    x = x.transpose(0, *range(1, 2 * axes, 2), *range(2, 2 * axes + 1, 2), 2 * axes + 1)
+    return x.reshape(b, *(side // patch for side in sides), patch**axes * c)
 
 
-def fold(x: Image, patch: int) -> Float[Array, "b _ _ _"]:
-    """Squares of `patch` x `patch` pixels into channels: (B, H / patch, W / patch, patch^2 C)."""
-    b, h, w, c = x.shape
-    x = x.reshape(b, h // patch, patch, w // patch, patch, c)
-    return x.swapaxes(2, 3).reshape(b, h // patch, w // patch, patch * patch * c)
-
-
-def unfold(x: Image, patch: int) -> Float[Array, "b _ _ _"]:
+def unfold(x: Grid, patch: int) -> Grid:
     """The inverse of `fold`."""
-    b, h, w, c = x.shape
-    x = x.reshape(b, h, w, patch, patch, c // patch**2).swapaxes(2, 3)
-    return x.reshape(b, h * patch, w * patch, c // patch**2)
+    axes, (b, *sides, c) = x.ndim - 2, x.shape
+    x = x.reshape(b, *sides, *(patch,) * axes, c // patch**axes)
+    pairs = (n for axis in range(1, axes + 1) for n in (axis, axis + axes))
+    return x.transpose(0, *pairs, 2 * axes + 1).reshape(b, *(patch * n for n in sides), -1)
 
 
 class UNet(nn.Module):
-    """Residual U-Net; the output starts at zero.
-
-    channels: width of the first level. multipliers: width of each level, in `channels`. blocks:
-    residual blocks per level (one more on the way up). attention: heights at which each block is
-    followed by self-attention (the middle always has one). heads: attention heads. dropout: rate in
-    the residual blocks. patch: side of the squares that are folded into channels first, so that the
-    first level is smaller by it (arXiv:2301.11093, sec. 3.3). remat: compute blocks again in the
-    backward pass, not store them. learn_variance: a second output like the first, for the variance
-    of a step.
-    """
+    """Residual U-Net; the output starts at zero. Settings as those of `unet`."""
 
     channels: int = 64
     multipliers: tuple[int, ...] = (1, 2, 2)
@@ -94,6 +67,14 @@ class UNet(nn.Module):
     patch: int = 1
     remat: bool = False
     learn_variance: bool = False
+    head_channels: int = 0
+    last_attends: bool = False
+    embedding: str = "ddpm"
+    early_conditions: bool = False
+    resample: str = "conv"
+    input_pyramid: str = "none"
+    output_pyramid: str = "none"
+    style: Style = PLAIN
 
     @nn.compact
     def __call__(
@@ -105,55 +86,108 @@ class UNet(nn.Module):
     ) -> Output:
         self._check(x.shape)
         cond = self.conditions.check(x, cond)
-        channels_out = x.shape[-1] * self.patch**2
+        made = x.shape[-1] * self.patch ** (x.ndim - 2) * (1 + self.learn_variance)
         x = fold(with_map(x, cond, self.conditions), self.patch)
-        emb = Embedding(4 * self.channels, self.channels, self.conditions)(x, c_noise, cond)
+        embed = Embedding(
+            4 * self.channels,
+            self.channels,
+            self.conditions,
+            self.embedding,
+            self.early_conditions,
+        )
+        emb = embed(x, c_noise, cond)
+        tokens = None
+        if self.conditions.tokens:
+            tokens = sequence(x, cond, self.conditions, emb.shape[-1])
+        stage, move = self._parts(emb, tokens, train)
+        x, skips = self._encode(x, stage, move)
+        width = self.multipliers[-1] * self.channels
+        x = stage(stage(x, width, True), width, False)
+        x = self._decode(x, skips, made, stage, move)
+        return outputs(x, self.learn_variance, lambda a: unfold(a, self.patch))
+
+    def _parts(self, emb: Array, tokens: Any, train: bool) -> tuple[Callable, Callable]:
+        """`stage(x, width, attend)`, a block and its attention; `move(x, way, level)`."""
+        again: Any = nn.remat if self.remat else lambda module, **_: module
+        block = again(Block, static_argnums=(3,))
+        itself, across = again(SelfAttention), again(CrossAttention)
         # Names that do not depend on remat: the same parameters serve with and without it.
-        block = nn.remat(Block, static_argnums=(3,)) if self.remat else Block
-        attend = nn.remat(SelfAttention) if self.remat else SelfAttention
         blocks, attentions = itertools.count(), itertools.count()
 
-        def stage(x: Image, width: int, attention: bool | None = None) -> Image:
-            x = block(width, self.dropout, name=f"Block_{next(blocks)}")(x, emb, train)
-            here = x.shape[1] in self.attention if attention is None else attention
-            if not here:
+        def stage(x: Grid, width: int, attend: bool) -> Grid:
+            name = f"Block_{next(blocks)}"
+            x = block(width, self.dropout, self.style, name=name)(x, emb, train)
+            if not attend:
                 return x
-            return attend(self.heads, name=f"SelfAttention_{next(attentions)}")(x)
+            heads = width // self.head_channels if self.head_channels else self.heads
+            n = next(attentions)
+            x = itself(heads, self.style, name=f"SelfAttention_{n}")(x)
+            if tokens is None:
+                return x
+            return across(heads, self.style, name=f"CrossAttention_{n}")(x, *tokens)
 
-        x = Conv(self.channels)(x)
+        def move(x: Grid, way: str, level: int) -> Grid:
+            if self.resample in ("block", "projected_block"):
+                settings = (x.shape[-1], self.dropout, self.style, way)
+                return block(*settings, name=f"{way}_{level}")(x, emb, train)
+            if self.resample == "filter" or way == "up":
+                x = self.style.move(x, way)
+                return x if self.resample == "filter" else conv(x, x.shape[-1])
+            padding = 1 if self.resample == "centred_conv" else "SAME"
+            return conv(x, x.shape[-1], 2, padding=padding)
+
+        return stage, move
+
+    def _encode(self, x: Grid, stage: Callable, move: Callable) -> tuple[Grid, list[Grid]]:
+        """The smallest grid, and what the way up will see again."""
+        kernel, image = self.style.kernel, x
+        x = conv(x, self.channels)
         skips = [x]
         for level, m in enumerate(self.multipliers):
             if level:
-                x = Conv(x.shape[-1], strides=(2, 2))(x)
+                x = move(x, "down", level)
+                name = f"input_{level}"
+                if self.input_pyramid == "skip":
+                    image = downsample(image, kernel)
+                    x = x + nn.Dense(x.shape[-1], name=name)(image)
+                elif self.input_pyramid == "residual":
+                    smooth = filtered(image, kernel, 1, len(kernel) // 2)
+                    h = conv(smooth, x.shape[-1], 2, padding="VALID", name=name)
+                    x = image = self.style.add(x, h)
                 skips.append(x)
             for _ in range(self.blocks):
-                x = stage(x, m * self.channels)
+                x = stage(x, m * self.channels, x.shape[1] in self.attention)
                 skips.append(x)
-        width = self.multipliers[-1] * self.channels
-        x = stage(stage(x, width, attention=True), width, attention=False)
+        return x, skips
+
+    def _decode(
+        self, x: Grid, skips: list[Grid], channels: int, stage: Callable, move: Callable
+    ) -> Grid:
+        """The output, of the last level or the sum over all."""
+        made = None
         for level, m in reversed(list(enumerate(self.multipliers))):
-            for _ in range(self.blocks + 1):
-                x = stage(jnp.concatenate([x, skips.pop()], axis=-1), m * self.channels)
+            here = x.shape[1] in self.attention
+            for i in range(self.blocks + 1):
+                attend = here and (i == self.blocks or not self.last_attends)
+                x = stage(jnp.concatenate([x, skips.pop()], axis=-1), m * self.channels, attend)
+            if not level or self.output_pyramid == "skip":
+                norm, last = (f"output_norm_{level}", f"output_{level}") if level else (None, None)
+                out = nn.silu(self.style.norm(norm)(x))
+                out = conv(out, channels, kernel_init=zeros, name=last)
+                made = out if made is None else out + upsample(made, self.style.kernel)
             if level:
-                x = Conv(x.shape[-1])(x.repeat(2, axis=1).repeat(2, axis=2))
-        x = nn.silu(GroupNorm()(x))
-        return outputs(
-            Conv(channels_out * (1 + self.learn_variance), kernel_init=zeros)(x),
-            self.learn_variance,
-            lambda a: unfold(a, self.patch),
-        )
+                x = move(x, "up", level)
+        assert made is not None
+        return made
 
     def _check(self, shape: tuple[int, ...]) -> None:
         factor = self.patch * 2 ** (len(self.multipliers) - 1)
-        if len(shape) != 4 or shape[1] % factor or shape[2] % factor:
+        if not 3 <= len(shape) <= 5 or any(n % factor for n in shape[1:-1]):
             raise ValueError(
                 f"unet with {len(self.multipliers)} levels, patch={self.patch} and input {shape}: "
-                f"needs (B, H, W, C) with H and W divisible by {factor}; "
+                f"needs (B, H, W, C), or one or three sides, each divisible by {factor}; "
                 f"change multipliers={self.multipliers}, patch, or the size of the images"
             )
-        for m in self.multipliers:
-            if m * self.channels % self.heads:
-                raise ValueError(f"heads={self.heads}: must divide the width {m * self.channels}")
 
 
 def unet(
@@ -170,27 +204,81 @@ def unet(
     remat: bool = False,
     learn_variance: bool = False,
     dtype: str = "float32",
+    tokens: int = 0,
+    augment: int = 0,
+    head_channels: int = 0,
+    last_attends: bool = False,
+    embedding: str = "ddpm",
+    early_conditions: bool = False,
+    resample: str = "conv",
+    kernel: tuple[int, ...] = (1, 1),
+    input_pyramid: str = "none",
+    output_pyramid: str = "none",
+    scale_shift: bool = False,
+    rescale: bool = False,
+    epsilon: float = 1e-5,
 ) -> Network:
     """Network of `UNet` with these settings; ValueError for one that is out of range.
 
-    classes, vector, map: see `Conditions`. dtype: of its compute, float32 or bfloat16; parameters,
-    input and output are float32.
+    The defaults are DDPM's (arXiv:2006.11239, app. B), smaller; those of DDPM++ and NCSN++
+    (arXiv:2011.13456), of ADM (arXiv:2105.05233), and of EDM's versions of them (arXiv:2206.00364,
+    app. F) are in `ml_collections_configs/networks.py`. Input (B, *D, C), one to three sides.
+
+    channels: width of the first level. multipliers: width of each level, in `channels`. blocks:
+    residual blocks per level (one more on the way up). attention: heights at which each block is
+    followed by self-attention (the middle always has one). heads: attention heads; or
+    head_channels: the channels of one. classes, vector, tokens, map, augment: see `Conditions`;
+    tokens are attended to after each self-attention. dropout: rate in the residual blocks. patch:
+    side of the squares that are folded into channels first, so that the first level is smaller by
+    it (arXiv:2301.11093, sec. 3.3). remat: compute blocks again in the backward pass, not store
+    them. learn_variance: a second output like the first, for the variance of a step. dtype: of the
+    compute, float32 or bfloat16; parameters, input and output are float32.
+
+    last_attends: on the way up, only the last block of a level has attention. embedding: of the
+    noise label, see `Embedding`, as early_conditions. resample: `conv`, strided and padded at the
+    end, and on the way up after the filter; `centred_conv`, padded on both sides; `filter` alone;
+    `block`, a residual block around it, or `projected_block`, with a layer on its way around.
+    kernel: of the filter; (1, 1) takes means and repeats, (1, 3, 3, 1) is smooth. input_pyramid:
+    what joins each smaller level: nothing (`none`), the input at its size (`skip`), or the same
+    from level to level by a convolution (`residual`). output_pyramid: `skip` sums an output of
+    every level. scale_shift, rescale, epsilon: see `Style`.
     """
-    at_least(1, channels=channels, blocks=blocks, heads=heads, patch=patch)
+    at_least(1, channels=channels, blocks=blocks, patch=patch)
+    at_least(0, head_channels=head_channels)
+    at_least(0 if head_channels else 1, heads=heads)
     if not multipliers or min(multipliers) < 1:
         raise ValueError(f"multipliers={multipliers}: needs at least one, each >= 1")
+    name, part = ("head_channels", head_channels) if head_channels else ("heads", heads)
+    for m in multipliers:
+        if m * channels % part:
+            raise ValueError(f"{name}={part}: must divide the width {m * channels}")
     if not 0 <= dropout < 1:
         raise ValueError(f"dropout={dropout}: needs 0 <= dropout < 1")
+    if not epsilon > 0:
+        raise ValueError(f"epsilon={epsilon}: needs epsilon > 0")
+    one_of(EMBEDDINGS, embedding=embedding)
+    one_of(RESAMPLE, resample=resample)
+    one_of(INPUTS, input_pyramid=input_pyramid)
+    one_of(OUTPUTS, output_pyramid=output_pyramid)
+    project = resample == "projected_block"
     module = UNet(
         channels=channels,
         multipliers=tuple(multipliers),
         blocks=blocks,
         attention=tuple(attention),
         heads=heads,
-        conditions=Conditions(classes=classes, vector=vector, map=map),
+        conditions=Conditions(classes, vector, tokens, map, augment),
         dropout=dropout,
         patch=patch,
         remat=remat,
         learn_variance=learn_variance,
+        head_channels=head_channels,
+        last_attends=last_attends,
+        embedding=embedding,
+        early_conditions=early_conditions,
+        resample=resample,
+        input_pyramid=input_pyramid,
+        output_pyramid=output_pyramid,
+        style=Style(scale_shift, rescale, check_kernel(kernel), project, epsilon),
     )
     return linen(module, dtype)

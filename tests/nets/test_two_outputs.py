@@ -19,10 +19,12 @@ pytestmark = pytest.mark.fast
 
 CLASSES, B = 3, 4
 UNET = {"channels": 8, "multipliers": (1,), "blocks": 1, "attention": (), "heads": 1}
+EDM2 = {"channels": 8, "multipliers": (1,), "blocks": 1, "attention": (), "head_channels": 4}
 # Network, its settings, the shape of an input, and the last layer with its channels.
 CASES = {
     "unet": ("unet", UNET, (4, 4, 3), 3),
     "unet-patch": ("unet", {**UNET, "patch": 2}, (4, 4, 3), 12),
+    "edm2": ("edm2", EDM2, (4, 4, 3), 3),
     "mlp": ("mlp", {"width": 8, "depth": 1}, (5,), 5),
     "dit": ("dit", {"width": 8, "depth": 1, "heads": 2}, (4, 4, 3), 12),
 }
@@ -57,7 +59,8 @@ def last(case, params):
     (found,) = [
         k
         for k, v in params.items()
-        if k.startswith(("Conv", "Dense", "out")) and v["kernel"].shape[-1] == width
+        if k.startswith(("Conv", "Dense", "last", "out"))
+        and v.get("kernel", v.get("weight")).shape[-1] == width
     ]
     return found
 
@@ -81,7 +84,8 @@ def test_each_half_of_the_last_layer_makes_one_output(case):
     before = apply(params, *given)
     moved = {}
     for half, part in enumerate((slice(None, CASES[case][3]), slice(CASES[case][3], None))):
-        layer = jax.tree.map(lambda a, part=part: a.at[..., part].add(0.5), params[name])
+        move = lambda a, part=part: a.at[..., part].add(0.5) if a.ndim else a
+        layer = jax.tree.map(move, params[name])
         after = apply({**params, name: layer}, *given)
         moved[half] = [np.abs(a - b).max() for a, b in zip(after, before, strict=True)]
         chex.assert_trees_all_equal(after[1 - half], before[1 - half])
@@ -94,7 +98,7 @@ def test_the_first_output_is_that_of_the_network_without_the_second(case):
     _, params, apply = made(case)
     _, shapes, plain = made(case, learn_variance=False)
     name, given = last(case, params), inputs(CASES[case][2])
-    layer = jax.tree.map(lambda a: a[..., : CASES[case][3]], params[name])
+    layer = jax.tree.map(lambda a: a[..., : CASES[case][3]] if a.ndim else a, params[name])
     cut = {**params, name: layer}
     chex.assert_trees_all_equal_shapes(cut, shapes)
     ours = plain(cut, *given)
@@ -118,7 +122,8 @@ def test_a_fresh_network_says_the_middle_of_the_two_variances(case):
     network, *_ = made(case)
     given = inputs(CASES[case][2])
     fresh = network.init(jax.random.key(0, impl="unsafe_rbg"), *given)
-    chex.assert_trees_all_equal(fresh[last(case, fresh)]["kernel"].max(), jnp.zeros(()))
+    layer = fresh[last(case, fresh)]
+    chex.assert_trees_all_equal(layer.get("gain", layer.get("kernel")).max(), jnp.zeros(()))
     for output in made(case)[2](fresh, *given):
         np.testing.assert_array_equal(output, np.zeros_like(output))
 

@@ -17,9 +17,11 @@ from diffjax.config import ConfigError, load
 from diffjax.denoiser import Model
 from diffjax.losses import Denoising
 from diffjax.nets import mlp
+from diffjax.nets.blocks import Block, SelfAttention, conv
+from diffjax.nets.conditioning import Conditions
 from diffjax.nets.layers import Embedding
 from diffjax.nets.network import linen
-from diffjax.nets.unet import Block, Conv, SelfAttention
+from diffjax.nets.resample import upsample
 from diffjax.parameterization import V
 from diffjax.schedules import Cosine
 from diffjax.sde import VP
@@ -51,10 +53,10 @@ class Tiny(nn.Module):
 
     @nn.compact
     def __call__(self, x, c_noise, cond, train=False):
-        emb = Embedding(16, 8, CLASSES)(c_noise, cond)
-        h = Block(8, 0.2)(Conv(8)(x), emb, train)
-        h = SelfAttention(2)(Conv(8, strides=(2, 2))(h))
-        return Conv(x.shape[-1])(h.repeat(2, axis=1).repeat(2, axis=2))
+        emb = Embedding(16, 8, Conditions(CLASSES))(x, c_noise, cond)
+        h = Block(8, 0.2)(conv(x, 8), emb, train)
+        h = SelfAttention(2)(conv(h, 8, 2))
+        return conv(upsample(h), x.shape[-1])
 
 
 def layout(devices, rule=mesh.replicated):

@@ -1,0 +1,117 @@
+"""What U-Nets are made of: residual blocks and attention on grids of one to three axes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Bool, Float
+
+from diffjax.nets.attention import attention
+from diffjax.nets.convolution import convolution
+from diffjax.nets.layers import GroupNorm, zeros
+from diffjax.nets.resample import Kernel, downsample, upsample
+
+Grid = Float[Array, "b ... _"]
+
+
+@dataclass(frozen=True)
+class Style:
+    """What the blocks of the published U-Nets differ in.
+
+    scale_shift: the embedding scales and shifts the second norm (arXiv:2105.05233), and is not
+    added before it. rescale: sums are divided by sqrt(2) (arXiv:2011.13456, app. H). kernel: of the
+    filter that changes the resolution. project: a block that changes the resolution also has a
+    layer on its way around. epsilon: of the norms.
+    """
+
+    scale_shift: bool = False
+    rescale: bool = False
+    kernel: Kernel = (1, 1)
+    project: bool = False
+    epsilon: float = 1e-5
+
+    def norm(self, name: str | None = None) -> nn.Module:
+        return GroupNorm(epsilon=self.epsilon, name=name)
+
+    def add(self, x: Grid, h: Grid) -> Grid:
+        return (x + h) * math.sqrt(0.5) if self.rescale else x + h
+
+    def move(self, x: Grid, way: str) -> Grid:
+        """At half (`down`) or twice (`up`) the resolution, or as it is (`keep`)."""
+        if way == "keep":
+            return x
+        return (downsample if way == "down" else upsample)(x, self.kernel)
+
+
+PLAIN = Style()
+
+
+def conv(x: Grid, features: int, stride: int = 1, **settings: Any) -> Grid:
+    """A convolution with side 3 over all axes of the grid. Called inside a module."""
+    axes = x.ndim - 2
+    settings = {"conv_general_dilated": convolution, **settings}
+    return nn.Conv(features, (3,) * axes, (stride,) * axes, **settings)(x)
+
+
+class Block(nn.Module):
+    """norm, silu, resample, conv, + embedding, norm, silu, dropout, zero conv, + input.
+
+    way: `keep`, `down` or `up`, of the resolution.
+    """
+
+    channels: int
+    dropout: float
+    style: Style = PLAIN
+    way: str = "keep"
+
+    @nn.compact
+    def __call__(self, x: Grid, emb: Float[Array, "b e"], train: bool) -> Grid:
+        style = self.style
+        h = conv(style.move(nn.silu(style.norm()(x)), self.way), self.channels)
+        told = nn.Dense(self.channels * (1 + style.scale_shift))(emb)
+        told = told.reshape(len(x), *(1,) * (x.ndim - 2), -1)
+        if style.scale_shift:
+            scale, shift = jnp.split(told, 2, axis=-1)
+            h = nn.silu(style.norm()(h) * (1 + scale) + shift)
+        else:
+            h = nn.silu(style.norm()(h + told))
+        h = nn.Dropout(self.dropout, deterministic=not train)(h)
+        h = conv(h, self.channels, kernel_init=zeros)
+        x = style.move(x, self.way)
+        if x.shape[-1] != self.channels or (style.project and self.way != "keep"):
+            x = nn.Dense(self.channels, name="skip")(x)
+        return style.add(x, h)
+
+
+class SelfAttention(nn.Module):
+    """norm, attention over all positions, zero projection, + input."""
+
+    heads: int
+    style: Style = PLAIN
+
+    @nn.compact
+    def __call__(self, x: Grid) -> Grid:
+        b, c = x.shape[0], x.shape[-1]
+        qkv = nn.Dense(3 * c, name="qkv")(self.style.norm()(x))
+        qkv = qkv.reshape(b, -1, 3, self.heads, c // self.heads)
+        out = attention(qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]).reshape(x.shape)
+        return self.style.add(x, nn.Dense(c, kernel_init=zeros, name="out")(out))
+
+
+class CrossAttention(nn.Module):
+    """norm, attention to the tokens that are there, zero projection, + input (arXiv:2112.10752)."""
+
+    heads: int
+    style: Style = PLAIN
+
+    @nn.compact
+    def __call__(self, x: Grid, tokens: Float[Array, "b m e"], there: Bool[Array, "b m"]) -> Grid:
+        b, c = x.shape[0], x.shape[-1]
+        q = nn.Dense(c, name="q")(self.style.norm()(x)).reshape(b, -1, self.heads, c // self.heads)
+        kv = nn.Dense(2 * c, name="kv")(tokens).reshape(b, -1, 2, self.heads, c // self.heads)
+        out = attention(q, kv[:, :, 0], kv[:, :, 1], there).reshape(x.shape)
+        return self.style.add(x, nn.Dense(c, kernel_init=zeros, name="out")(out))

@@ -1,0 +1,308 @@
+"""The U-Nets: what they are told, grids of one to three axes, resampling, magnitudes."""
+
+import functools
+import re
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from diffjax.arrays import null
+from diffjax.nets import NETWORKS, edm2, unet
+from diffjax.nets.conditioning import Conditions
+from diffjax.nets.edm2 import MPConv, mp_cat, mp_silu, mp_sum, normalized
+from diffjax.nets.layers import Embedding, cosines_first
+from diffjax.nets.network import linen
+from diffjax.nets.resample import check_kernel, downsample, filtered, upsample
+from ml_collections_configs import networks
+
+B, SHAPE = 3, (4, 4, 3)
+UNET = {"channels": 8, "multipliers": (1, 2), "blocks": 1, "attention": (2,), "heads": 2}
+EDM2 = {**{k: v for k, v in UNET.items() if k != "heads"}, "head_channels": 4}
+KINDS = {
+    "unet": ({**UNET, "classes": 3, "vector": 4, "tokens": 5, "map": 2, "augment": 6}, SHAPE),
+    "edm2": ({**EDM2, "classes": 3, "vector": 4, "map": 2}, SHAPE),
+}
+WIDTHS = {"classes": "label", "vector": "vector", "tokens": "tokens", "map": "map"}
+WIDTHS["augment"] = "augment"
+told = pytest.mark.parametrize(
+    ("name", "kind"), [(n, WIDTHS[k]) for n, (s, _) in KINDS.items() for k in s if k in WIDTHS]
+)
+
+
+def redrawn(params):
+    leaves, tree = jax.tree.flatten(params)
+    rng = np.random.default_rng(1)
+    draw = lambda a: jnp.asarray(0.3 * rng.normal(size=a.shape), a.dtype)
+    return jax.tree.unflatten(tree, [draw(a) for a in leaves])
+
+
+def everything(settings):
+    """Each condition that a network of these settings knows, there for all samples."""
+    rng = np.random.default_rng(2)
+    shapes = {"vector": (), "tokens": (2,), "map": SHAPE[:-1], "augment": ()}
+    cond = {
+        kind: jnp.asarray(rng.normal(size=(B, *inner, settings[kind])), jnp.float32)
+        for kind, inner in shapes.items()
+        if kind in settings
+    }
+    return {**cond, "label": jnp.array([0, 1, 2])}
+
+
+@functools.cache
+def made(name):
+    """A network that is told all it can be, parameters at random, what it says, and `apply`."""
+    settings, shape = KINDS[name]
+    network, cond = NETWORKS[name](**settings), everything(settings)
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(B, *shape)), jnp.float32)
+    given = (x, jnp.linspace(0.1, 1.0, B))
+    params = redrawn(jax.eval_shape(network.init, jax.random.key(0), *given, cond))
+    apply = jax.jit(functools.partial(network.apply, params))
+    return apply, given, cond, apply(*given, cond)
+
+
+def moved(before, after):
+    """How far each sample has, in units of the largest output."""
+    return np.abs(after - before).reshape(B, -1).max(1) / np.abs(before).max()
+
+
+@told
+def test_output_depends_on_every_condition(name, kind):
+    """A condition would be accepted and ignored, or reach other samples of the batch."""
+    apply, given, cond, before = made(name)
+    value = cond[kind]
+    other = value.at[0].set((value[0] + 1) % 3 if kind == "label" else value[0] + 0.7)
+    change = moved(before, apply(*given, {**cond, kind: other}))
+    assert change[0] > 1e-3 and (change[1:] < 1e-5).all()
+
+
+@told
+def test_one_sample_may_miss_a_condition(name, kind):
+    """A dropped condition would reach other samples, or make the output NaN."""
+    apply, given, cond, before = made(name)
+    gone = -1 if kind == "label" else jnp.nan
+    change = moved(before, apply(*given, {**cond, kind: cond[kind].at[0].set(gone)}))
+    assert change[0] > 1e-3 and (change[1:] < 1e-5).all()
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_missing_conditions_have_one_meaning(name):
+    """Guidance would compare with another reference than dropout has trained."""
+    apply, given, cond, _ = made(name)
+    absent = apply(*given, None)
+    chex.assert_trees_all_close(apply(*given, null(cond)), absent, rtol=1e-5, atol=1e-5)
+    assert np.isfinite(absent).all()
+
+
+@told
+def test_a_condition_of_another_shape_is_refused_by_name(name, kind):
+    """It would be broadcast, or fail in a product deep inside."""
+    settings, shape = KINDS[name]
+    network, x = NETWORKS[name](**settings), jnp.zeros((B, *shape))
+    wrong = jnp.concatenate([everything(settings)[kind]] * 2, -1)
+    with pytest.raises(ValueError, match=rf"cond\['{kind}'\].*needs"):
+        jax.eval_shape(network.init, jax.random.key(0), x, jnp.zeros(B), {kind: wrong})
+    plain = NETWORKS[name](**{k: v for k, v in settings.items() if k not in WIDTHS})
+    with pytest.raises(ValueError, match=rf"condition \['{kind}'\]"):
+        jax.eval_shape(plain.init, jax.random.key(0), x, jnp.zeros(B), {kind: wrong})
+
+
+VARIANTS = {
+    "unet": (unet, UNET),
+    "unet, NCSN++": (unet, {**networks.NCSNPP, **UNET, "output_pyramid": "skip"}),
+    "edm2": (edm2, {**EDM2, "kernel": (1, 3, 3, 1)}),
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("sides", [(8,), (4, 4, 2)])
+def test_the_same_network_works_on_lines_and_volumes(variant, sides):
+    """Sound, video and volumes would need networks of their own."""
+    make, settings = VARIANTS[variant]
+    network = make(**{k: v for k, v in settings.items() if k != "name"})
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(2, *sides, 2)), jnp.float32)
+    params = jax.eval_shape(network.init, jax.random.key(0), x, jnp.zeros(2), None)
+    first = params["first"]["weight"] if make is edm2 else params["Conv_0"]["kernel"]
+    assert first.shape[:-2] == (3,) * len(sides)
+    if len(sides) > 1 or variant == "unet":  # shapes only: to run them all takes long
+        assert jax.eval_shape(network.apply, params, x, jnp.zeros(2), None).shape == x.shape
+        return
+    apply = jax.jit(functools.partial(network.apply, redrawn(params)))
+    before = apply(x, jnp.ones(2), None)
+    after = apply(x.at[(0,) * x.ndim].add(1.0), jnp.ones(2), None)
+    assert before.shape == x.shape and np.isfinite(before).all()
+    change = np.abs(after - before)[0].sum(-1)
+    assert (change > 0).all() and (after[1] == before[1]).all()
+
+
+@pytest.mark.parametrize("resample", ["conv", "centred_conv", "filter", "block"])
+@pytest.mark.parametrize("pyramid", ["none", "skip", "residual"])
+def test_every_way_to_resample_goes_with_every_pyramid(resample, pyramid):
+    """Some pairs of settings would fail, or add grids of different sizes."""
+    network = unet(**UNET, resample=resample, input_pyramid=pyramid, kernel=(1, 3, 3, 1), patch=2)
+    x = jnp.zeros((1, 4, 8, 1))
+    params = jax.eval_shape(network.init, jax.random.key(0), x, jnp.zeros(1), None)
+    assert jax.eval_shape(network.apply, params, x, jnp.zeros(1), None).shape == x.shape
+    assert ("input_1" in params) == (pyramid != "none")
+    assert ("down_1" in params) == (resample == "block")
+
+
+def halving(n, kernel):
+    """The matrix (n / 2, n) of downsampling along one axis."""
+    made = np.zeros((n // 2, n))
+    for i in range(n // 2):
+        for k, f in enumerate(kernel):
+            j = 2 * i + k - (len(kernel) // 2 - 1)
+            if 0 <= j < n:
+                made[i, j] += f / sum(kernel)
+    return made
+
+
+@pytest.mark.parametrize("kernel", [(1, 1), (1, 3, 3, 1), (1, 5, 10, 10, 5, 1)])
+@pytest.mark.fast
+def test_resampling_is_that_matrix_and_its_transpose(kernel):
+    """Images would be shifted by part of a pixel, or darkened."""
+    x = np.random.default_rng(0).normal(size=(2, 8, 6, 3))
+    rows, columns = halving(8, kernel), halving(6, kernel)
+    half = np.einsum("ih,jw,bhwc->bijc", rows, columns, x)
+    down = downsample(jnp.asarray(x, jnp.float32), kernel)
+    np.testing.assert_allclose(down, half, atol=1e-6)
+    again = 4 * np.einsum("ih,jw,bijc->bhwc", rows, columns, half)
+    up = upsample(jnp.asarray(half, jnp.float32), kernel)
+    np.testing.assert_allclose(up, again, atol=1e-6)
+    inner = filtered(jnp.ones((1, 8, 1)), kernel, 1, len(kernel) // 2)
+    assert inner.shape == (1, 9, 1)
+    np.testing.assert_allclose(inner[0, len(kernel) // 2 : -(len(kernel) // 2)], 1.0, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kernel", [(), (1, 2, 1), (1, 2), (0, 0), (1, -3, -3, 1)])
+def test_other_kernels_are_refused(kernel):
+    with pytest.raises(ValueError, match=re.escape(f"kernel={kernel}: needs even length")):
+        check_kernel(kernel)
+
+
+@pytest.mark.parametrize(
+    ("make", "changed", "message"),
+    [
+        (unet, {"embedding": "sine"}, "embedding='sine': known: ddpm, adm, fourier"),
+        (unet, {"resample": "fir"}, "resample='fir': known: conv, centred_conv, filter, block"),
+        (unet, {"input_pyramid": "cat"}, "input_pyramid='cat': known: none, skip, residual"),
+        (unet, {"output_pyramid": "residual"}, "output_pyramid='residual': known: none, skip"),
+        (unet, {"head_channels": 3}, "head_channels=3: must divide the width 8"),
+        (unet, {"head_channels": -1}, "head_channels=-1: needs head_channels >= 0"),
+        (unet, {"heads": 0}, "heads=0: needs heads >= 1"),
+        (unet, {"heads": 3}, "heads=3: must divide the width 8"),
+        (unet, {"epsilon": 0.0}, "epsilon=0.0: needs epsilon > 0"),
+        (unet, {"kernel": (1, 2, 1)}, "kernel="),
+        (unet, {"tokens": -1}, "tokens=-1: needs tokens >= 0"),
+        (edm2, {"head_channels": 3}, "head_channels=3: must divide the width 8"),
+        (edm2, {"multipliers": ()}, "multipliers=.*: needs at least one"),
+        (edm2, {"dropout": 1.0}, "dropout=1.0: needs 0 <= dropout < 1"),
+        (edm2, {"kernel": (1, 2, 1)}, "kernel="),
+    ],
+)
+def test_settings_out_of_range_are_refused_by_name(make, changed, message):
+    """The error would come from a reshape deep inside, or the nearest behaviour be taken."""
+    with pytest.raises(ValueError, match=message):
+        make(**{**(UNET if make is unet else EDM2), **changed})
+
+
+@pytest.mark.parametrize("make", [unet, edm2])
+def test_sides_that_do_not_divide_are_refused(make):
+    network = make(**(UNET if make is unet else EDM2))
+    for shape in ((1, 5, 4, 1), (1, 4, 4, 3, 1), (1, 3, 1), (1, 4), (1, 2, 2, 2, 2, 1)):
+        with pytest.raises(ValueError, match="each divisible by 2; change multipliers"):
+            jax.eval_shape(network.init, jax.random.key(0), jnp.zeros(shape), jnp.zeros(1), None)
+
+
+@pytest.mark.fast
+def test_frequencies_of_adm_leave_the_last_one_out():
+    """Noise labels of trained networks would be embedded at other frequencies."""
+    c = np.array([0.0, 0.3, 17.0, 999.0], np.float32)
+    angle = c[:, None] * 10_000.0 ** -(np.arange(4) / 4)
+    exact = np.concatenate([np.cos(angle), np.sin(angle)], 1)
+    np.testing.assert_allclose(cosines_first(jnp.asarray(c), 8), exact, atol=2e-4)
+
+
+@pytest.mark.fast
+def test_fourier_frequencies_are_not_trained():
+    """The noise labels would drift in training, which is then another embedding than NCSN++'s."""
+    module = Embedding(8, 4, Conditions(), "fourier")
+    given = (jnp.zeros((2, 3)), jnp.array([0.1, -0.4]), {})
+    params = redrawn(jax.eval_shape(module.init, jax.random.key(0), *given))["params"]
+    grads = jax.grad(lambda p: module.apply({"params": p}, *given).sum())(params)
+    assert not np.any(grads["fourier"]["frequencies"]) and np.any(grads["Dense_0"]["kernel"])
+    f = params["fourier"]["frequencies"]
+    assert f.shape == (4,) and params["Dense_0"]["kernel"].shape == (8, 8)
+
+
+class Told(nn.Module):
+    """An embedding as a network."""
+
+    @nn.compact
+    def __call__(self, x, c_noise, cond, train=False):
+        return Embedding(8, 4, Conditions(), "fourier")(x, c_noise, {})
+
+
+@pytest.mark.fast
+def test_fourier_frequencies_keep_their_precision():
+    """In bfloat16 a frequency of 50 is off by a radian: evaluation would see other noise labels."""
+    x, c_noise = jnp.ones((2, 8)), jnp.array([1.3, -2.4])
+    params = redrawn(jax.eval_shape(linen(Told()).init, jax.random.key(0), x, c_noise, None))
+    params["Embedding_0"]["fourier"]["frequencies"] *= 100
+    full, half = (linen(Told(), d).apply(params, x, c_noise, None) for d in ("float32", "bfloat16"))
+    assert np.abs(half - full).max() < 0.02 * np.abs(full).max()
+
+
+@pytest.mark.fast
+def test_sums_of_edm2_keep_the_magnitude():
+    """Activations would grow or shrink with depth, as in the networks that EDM2 replaces."""
+    rng = np.random.default_rng(0)
+    a, b = jnp.asarray(rng.normal(size=(2, 4000, 6)), jnp.float32)
+    size = lambda x: float(jnp.sqrt((x**2).mean()))
+    for t in (0.3, 0.5):
+        assert size(mp_sum(a, b, t)) == pytest.approx(1, abs=0.02)
+        joined = mp_cat(a, b[..., :2], t)
+        assert size(joined) == pytest.approx(1, abs=0.02)
+        share = (joined[..., 6:] ** 2).sum() / (joined**2).sum()
+        assert float(share) == pytest.approx(t**2 / (t**2 + (1 - t) ** 2), abs=0.02)
+    assert size(mp_silu(a)) == pytest.approx(1, abs=0.02)
+
+
+def test_forced_normalization_bounds_weights_and_keeps_the_output():
+    """Weights of EDM2 would grow without end, and the learning rate lose its meaning."""
+    network = edm2(**{**EDM2, "multipliers": (1,), "attention": ()})
+    x, c_noise = jnp.ones((2, 2, 2, 1)), jnp.array([0.3, -0.4])
+    params = redrawn(jax.eval_shape(network.init, jax.random.key(0), x, c_noise, None))
+    long = jax.tree_util.tree_map_with_path(
+        lambda path, a: 30 * a if path[-1].key == "weight" else a, params
+    )
+    short = normalized(long)
+    apply = jax.jit(network.apply)
+    outputs = [apply(p, x, c_noise, None) for p in (long, short)]
+    chex.assert_trees_all_close(*outputs, rtol=2e-3, atol=2e-4)
+    weights = [w for k, w in jax.tree_util.tree_leaves_with_path(short) if k[-1].key == "weight"]
+    sizes = [np.sqrt((w**2).mean(tuple(range(w.ndim - 1)))) for w in weights]
+    np.testing.assert_allclose(np.concatenate(sizes), 1.0, atol=2e-3)
+
+
+@pytest.mark.fast
+def test_gradients_of_edm2_leave_the_size_of_weights():
+    """Steps would be spent on lengths that the forward pass divides out."""
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 5)), jnp.float32)
+    w = jnp.asarray(np.random.default_rng(1).normal(size=(5, 3)), jnp.float32)
+    layer = lambda w: (MPConv(3).apply({"params": {"weight": w}}, x) ** 2).sum()
+    grads = jax.grad(layer)(w)
+    size = np.sqrt((grads**2).sum(0) * (w**2).sum(0))
+    assert (np.abs((grads * w).sum(0)) < 1e-3 * size).all() and (size > 0.1).all()
+
+
+def test_every_published_network_is_built_from_its_settings():
+    """A config that asks for one would fail."""
+    named = {k: v for k, v in vars(networks).items() if isinstance(v, dict) and "name" in v}
+    assert set(named) == {"DDPM", "DDPMPP", "NCSNPP", "ADM", "ADM64", "EDM2S"}
+    for settings in named.values():
+        NETWORKS[settings["name"]](**{k: v for k, v in settings.items() if k != "name"}, classes=2)
