@@ -128,12 +128,12 @@ def test_an_unknown_field_is_refused_with_a_suggestion(assignment, place, hint):
 @pytest.mark.parametrize(
     ("place", "hint"),
     [
-        ("data.name", "known: array, checkerboard, digits, folder, moons, tfds"),
+        ("data.name", "known: array, checkerboard, digits, folder, latents, moons, tfds"),
         ("sde.name", "known: flow, sub_vp, ve, vp"),
         ("sde.schedule.name", SCHEDULE_NAMES),
         ("parameterization.name", "edm, eps, score, v, velocity, x0"),
         ("parameterization.c_noise", "angle, half_logsnr, index, quarter_log_sigma, t, time"),
-        ("network.name", "dit, mlp, unet"),
+        ("network.name", "dit, edm2, mlp, unet"),
         ("optimizer.name", "adamw"),
         ("ema.name", "constant, power"),
         ("sampling.sampler.name", "ab_angle, ab_logsnr, ancestral"),

@@ -31,6 +31,7 @@ WITHIN = {
     ("evaluate", "cli"),
     ("evaluate", "sample"),
     ("tools", "cli"),
+    ("tools", "sample"),
 }
 LAYER = {name: layer for layer, names in LAYERS.items() for name in names}
 FILES = sorted(p for p in ROOT.rglob("*.py") if p != ROOT / "__init__.py")

@@ -6,7 +6,7 @@ import functools
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,7 @@ from diffjax.samplers.run import Result, check, initial, run
 from diffjax.samplers.table import Table
 
 
+@runtime_checkable
 class How(Protocol):
     """How to sample: `Plan`, a table, or `Adaptive`. A pytree, so a traced argument."""
 

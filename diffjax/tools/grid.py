@@ -35,10 +35,8 @@ def run() -> int:
     base = config.load(given.config)
     sde = build.construct_sde(base["sde"], "config.sde")
     source, reading = build.construct_data(base["data"], "config.data")
-    grid = build.construct(build.GRIDS, config.parse(given.grid), "--grid", partial=True)
-    spec = config.parse(given.sampler)
-    sampler = build.construct(build.SAMPLERS, spec, "--sampler", partial=True)
-    times = build.refuse("--grid")(grid)(sde, given.steps)
+    times = build.construct_grid(config.parse(given.grid), "--grid")(sde, given.steps)
+    sampler = build.construct_sampler(config.parse(given.sampler), "--sampler")
     var = variances(source("train"), reading, given.num)
     made = build.refuse("--sampler")(optimize)(sampler, sde, times, var, given.most)
     print(

@@ -54,20 +54,17 @@ def prepare(given: argparse.Namespace) -> tuple[Any, Any, Any, bool]:
     """steps -> how to sample; steps -> samples; steps -> their order; whether they are images."""
     from diffjax import build, sample
     from diffjax.config import ConfigError
-    from diffjax.samplers import SAMPLERS
     from diffjax.samplers.generate import Generation, Plan
 
     config, experiment, state = sample.prepare(given)
     denoise, shape = experiment.denoiser(state), experiment.shape
-    name, settings = (s := dict(config["sampling"]["sampler"])).pop("name"), s
-    if name not in SAMPLERS:
-        raise ConfigError(f"--sampler={name}: chooses its own steps; allowed: the other samplers")
     label, learned = experiment.labels(given.num), bool(config["network"].get("learn_variance"))
 
     def plan(steps: int) -> Plan:
         spec = {**config["sampling"], "noise": "brownian", "steps": steps}
         made = build.plan(spec, denoise.sde, bool(experiment.classes), learned, "sampling")
-        assert isinstance(made, Plan)
+        if not isinstance(made, Plan):
+            raise ConfigError("--sampler=adaptive: chooses its own steps; allowed: the others")
         return made
 
     def generation(steps: int) -> Generation:
@@ -76,7 +73,7 @@ def prepare(given: argparse.Namespace) -> tuple[Any, Any, Any, bool]:
 
     def order(steps: int) -> int:
         noisy = plan(steps).table.noisy.any()
-        return 1 if noisy else max(1, SAMPLERS[name].order(**settings))
+        return 1 if noisy else max(1, build.order(config["sampling"]))
 
     return plan, generation, order, len(shape) > 1
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from diffjax.nets.layers import GroupNorm, attention, sinusoidal
+from diffjax.nets.attention import attention
+from diffjax.nets.layers import GroupNorm, sinusoidal
 
 
 def normalised(x, groups, scale, bias, epsilon=1e-5):
