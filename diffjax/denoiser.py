@@ -71,6 +71,10 @@ class Model:
         network = self.network.init(key, x, jnp.zeros(x.shape[:1], x.dtype), cond)
         return {"network": network} | ({"schedule": schedule} if schedule else {})
 
+    def project(self, params: Params) -> Params:
+        """The parameters as the network wants them after a training step."""
+        return params | {"network": self.network.project(params["network"])}
+
     def bind(self, params: Params) -> Model:
         """The model whose schedule has the parameters trained for it; itself without any."""
         learned = params.get("schedule")

@@ -45,12 +45,17 @@ def half_logsnr(sde: SDE, t: Times) -> Times:
     return sde.logsnr(t) / 2
 
 
+def log_sigma(sde: SDE, t: Times) -> Times:
+    """log(sigma / alpha) (arXiv:2011.13456's NCSN++)."""
+    return -sde.logsnr(t) / 2
+
+
 def quarter_log_sigma(sde: SDE, t: Times) -> Times:
     """log(sigma / alpha) / 4 (arXiv:2206.00364, tab. 1)."""
     return -sde.logsnr(t) / 8
 
 
-NOISE_LABELS = catalogue(time, index, angle, t, half_logsnr, quarter_log_sigma)
+NOISE_LABELS = catalogue(time, index, angle, t, half_logsnr, log_sigma, quarter_log_sigma)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@ from typing import Any
 
 import ml_collections
 
+from ml_collections_configs import networks
+
 
 def cifar(**changes: Mapping[str, Any]) -> ml_collections.ConfigDict:
     """DDPM's run with other sections: fields are changed, or all replaced where the name is new."""
@@ -13,18 +15,7 @@ def cifar(**changes: Mapping[str, Any]) -> ml_collections.ConfigDict:
         data=dict(name="tfds:cifar10", flip=True, labels=False),
         sde=dict(name="vp", t_min=1e-3, t_max=1.0, schedule=dict(name="linear")),
         parameterization=dict(name="eps", c_noise="time"),
-        network=dict(
-            name="unet",
-            channels=128,
-            multipliers=(1, 2, 2, 2),
-            blocks=2,
-            attention=(16,),
-            heads=1,
-            dropout=0.1,
-            learn_variance=False,
-            dtype="float32",
-            remat=False,
-        ),
+        network=dict(networks.DDPM, learn_variance=False, dtype="float32", remat=False),
         loss=dict(
             weight=dict(name="uniform_output"),
             draw=dict(name="uniform", stratified=False),

@@ -12,13 +12,15 @@ from diffjax import build
 from diffjax.config import load, override
 from diffjax.training import loop, mesh
 
-CONFIGS = sorted(p.stem for p in Path(ml_collections_configs.__file__).parent.glob("cifar_*.py"))
+FOLDER = Path(ml_collections_configs.__file__).parent
+CONFIGS = sorted(p.stem for pattern in ("cifar_*.py", "image*.py") for p in FOLDER.glob(pattern))
+U_NET = {"channels": 8, "multipliers": (1,), "blocks": 1, "attention": ()}
+REDUCED = {
+    "unet": U_NET,
+    "edm2": {**U_NET, "head_channels": 8},
+    "dit": {"width": 8, "depth": 1, "heads": 2},
+}
 TINY = (
-    "network.channels=8",
-    "network.multipliers=(1,)",
-    "network.blocks=1",
-    "network.attention=()",
-    "network.heads=1",
     "sampling.steps=2",
     "train.steps=2",
     "train.batch_size=8",
@@ -28,14 +30,23 @@ TINY = (
     "train.checkpoint_every=2",
     "train.samples=2",
 )
-ADDED = {"cifar_improved_ddpm": "hybrid", "cifar_vdm": "bound"}
+ADDED = {
+    "cifar_improved_ddpm": "hybrid",
+    "cifar_vdm": "bound",
+    "imagenet64_adm": "hybrid",
+    "imagenet256_dit": "hybrid",
+}
 """What a loss reports beside itself."""
 
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_published_config_trains(name, tiny_array, tmp_path, capsys):
     """A config that builds may still be one that cannot be trained or sampled."""
-    config = override(load(name), [f"data.name=array:{tiny_array}", *TINY])
+    config = override(load(name), TINY)
+    config["data"] = {"name": f"array:{tiny_array}", "labels": config["data"]["labels"]}
+    network = config["network"]
+    heads = {"head_channels": 8} if network.get("head_channels") else {}
+    config["network"] = network | REDUCED[network["name"]] | heads
     one = mesh.layout(jax.devices()[:1])
     state, stopped = loop.train(build.experiment(config), tmp_path, one)
     assert int(state.step) == 2 and stopped is None

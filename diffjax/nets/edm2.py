@@ -252,9 +252,7 @@ def edm2(
     head_channels: the channels of one head. classes, vector, map: see `Conditions`. kernel: of the
     filter that changes the resolution. remat: compute blocks again in the backward pass, not store
     them. learn_variance: a second output like the first, for the variance of a step. dtype: of the
-    compute, float32 or bfloat16.
-
-    After each training step its parameters want `normalized`.
+    compute, float32 or bfloat16. After each training step weights are `normalized`.
     """
     at_least(1, channels=channels, blocks=blocks, head_channels=head_channels)
     if not multipliers or min(multipliers) < 1:
@@ -276,4 +274,4 @@ def edm2(
         remat=remat,
         learn_variance=learn_variance,
     )
-    return linen(module, dtype)
+    return linen(module, dtype, normalized)

@@ -39,12 +39,22 @@ class Apply(Protocol):
     ) -> Float[Array, "b *d"] | tuple[Float[Array, "b *d"], Float[Array, "b *d"]]: ...
 
 
+def unchanged(params: Params) -> Params:
+    """The parameters as they are."""
+    return params
+
+
 @dataclass(frozen=True)
 class Network:
-    """`init` and `apply`; networks with equal settings are equal and do not retrace."""
+    """`init` and `apply`; networks with equal settings are equal and do not retrace.
+
+    project: what becomes of the parameters after each training step, where the network wants them
+    at a norm.
+    """
 
     init: Init
     apply: Apply
+    project: Callable[[Params], Params] = unchanged
 
 
 @dataclass(frozen=True)
@@ -77,15 +87,22 @@ class _LinenApply:
         return jax.tree.map(lambda a: a.astype(x.dtype), out)
 
     def _cast(self, path: Any, a: Any) -> Any:
-        return a if getattr(path[-1], "key", None) in PRECISE else a.astype(self.dtype)
+        return a if fixed(path) else a.astype(self.dtype)
 
 
 DTYPES = ("float32", "bfloat16")
-PRECISE = ("frequencies", "phases")
-"""Parameters that meet c_noise, and stay in float32 with it."""
+FIXED = ("frequencies", "phases")
 
 
-def linen(module: nn.Module, dtype: str = "float32") -> Network:
+def fixed(path: tuple[Any, ...]) -> bool:
+    """Whether the parameter at `path` of a tree is drawn once and never trained; such parameters
+    meet c_noise, and stay in float32 with it."""
+    return getattr(path[-1], "key", None) in FIXED
+
+
+def linen(
+    module: nn.Module, dtype: str = "float32", project: Callable[[Params], Params] = unchanged
+) -> Network:
     """The network of a Flax module called as `module(x, c_noise, cond, train)`.
 
     dtype: of its compute. Parameters and x come to the module in it, c_noise stays in float32; the
@@ -93,4 +110,4 @@ def linen(module: nn.Module, dtype: str = "float32") -> Network:
     """
     if dtype not in DTYPES:
         raise ValueError(f"dtype={dtype!r}: known: {', '.join(DTYPES)}")
-    return Network(_LinenInit(module), _LinenApply(module, dtype))
+    return Network(_LinenInit(module), _LinenApply(module, dtype), project)

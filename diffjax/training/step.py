@@ -80,7 +80,8 @@ def make_step(
         step_key = jax.random.fold_in(key, state.step)
         grads, (metrics, loss_state) = accumulated(state.params, batch, step_key, state.loss)
         updates, opt_state = optimizer.update(grads, state.optimizer, cast(Any, state.params))
-        params = cast(Params, optax.apply_updates(cast(Any, state.params), updates))
+        moved = cast(Params, optax.apply_updates(cast(Any, state.params), updates))
+        params = model.project(moved)
         ema = averages.update(state.ema, params, decay(state.step))
         metrics = metrics | {"grad_norm": optax.tree.norm(grads)}
         return TrainState(state.step + 1, params, ema, opt_state, loss_state), metrics
