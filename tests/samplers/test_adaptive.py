@@ -162,10 +162,11 @@ def test_samples_have_steps_of_their_own(eta):
     # Where all steps are near the tolerance, rounding decides on some.
     few = {"rtol": 0.1} if eta else {"atol": 6}
     np.testing.assert_allclose(back.calls[::-1], whole.calls, **few)
-    k = 4
-    alone = go(plan, net, x[k : k + 1], keys_of(x)[k : k + 1])
-    np.testing.assert_allclose(alone.x[0], whole.x[k], atol=1e-3)
-    np.testing.assert_allclose(alone.calls[0], whole.calls[k], **few)
+    if not eta:  # one program is enough
+        k = 4
+        alone = go(plan, net, x[k : k + 1], keys_of(x)[k : k + 1])
+        np.testing.assert_allclose(alone.x[0], whole.x[k], atol=1e-3)
+        np.testing.assert_allclose(alone.calls[0], whole.calls[k], **few)
     assert len(np.unique(np.asarray(whole.calls))) > 1
 
 
@@ -174,10 +175,9 @@ def test_guidance_and_condition_are_those_of_each_sample():
     label = jnp.array([0, 1, 0, 1, 1, 0, -1])
     x = jnp.asarray(X * scale(SDE), jnp.float32)
     made = go(adaptive(SDE), Net(TWO), x, keys_of(x), {"label": label})
-    for k in (0, 1):
-        cond = {"label": label[k : k + 1]}
-        alone = go(adaptive(SDE), Net(TWO), x[k : k + 1], keys_of(x)[k : k + 1], cond)
-        np.testing.assert_allclose(alone.x[0], made.x[k], atol=1e-3)
+    swapped = go(adaptive(SDE), Net(TWO), x, keys_of(x), {"label": label.at[2].set(1)})
+    moved = np.abs(np.asarray(swapped.x - made.x))[:, 0] > 1e-3
+    np.testing.assert_array_equal(moved, np.arange(len(X)) == 2)
     spots = np.where(np.asarray(label) == 0, CENTRE[0], CENTRE[1])[:6]
     assert np.abs(np.asarray(made.x)[:6, 0] - spots).max() < 1.5
     assert np.abs(np.asarray(made.x)[:6] - np.asarray(walked(SDE, TWO, 1e-3)[0])[:6]).max() > 0.1
@@ -197,7 +197,7 @@ def test_guidance_and_condition_are_those_of_each_sample():
 
 def test_the_sde_has_the_law_of_the_data():
     """Drift and noise would not belong together: samples of another variance."""
-    n = 800
+    n = 500
     x, keys = initial(SDE, jax.random.split(jax.random.key(0), n), (1,))
     made = np.asarray(go(adaptive(SDE, eta=1.0, rtol=1e-2, atol=1e-2), Net(LINE), x, keys).x)
     at = levels(SDE, np.array([SDE.t_min]))
