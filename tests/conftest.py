@@ -2,6 +2,7 @@
 
 import io
 import os
+import sys
 import tempfile
 from pathlib import Path
 
@@ -109,3 +110,38 @@ def tiny_latents(tmp_path_factory) -> Path:
     np.save(root / "latents.npy", x.astype(np.float16))
     np.save(root / "labels.npy", np.arange(60) % 3)
     return root
+
+
+TOY = """
+import ml_collections
+def get_config():
+    return ml_collections.ConfigDict(dict(
+        seed=0,
+        data=dict(name="moons", size=400),
+        sde=dict(name="vp", schedule=dict(name="linear")),
+        parameterization=dict(name="eps"),
+        network=dict(name="mlp", width=16, depth=1),
+        loss=dict(weight="uniform_output"),
+        optimizer=dict(name="adamw"),
+        ema=dict(name="constant", decay=0.9),
+        sampling=dict(sampler=dict(name="heun"), steps=2),  # guidance left to its default
+        train=dict(steps=4, batch_size=8, log_every=2, sample_every=4, checkpoint_every=2),
+    ))
+"""
+
+
+@pytest.fixture(scope="session")
+def toy(tmp_path_factory) -> Path:
+    """The workdir of a tiny unconditional run on points, from a config file of the user's own.
+
+    Trained in this process, so that types and shapes are checked in the loop too.
+    """
+    from diffjax import train
+
+    folder = tmp_path_factory.mktemp("toy")
+    (folder / "mine.py").write_text(TOY)
+    with pytest.MonkeyPatch.context() as patch:
+        flags = [f"--config={folder / 'mine.py'}", f"--workdir={folder / 'run'}"]
+        patch.setattr(sys, "argv", ["train.py", *flags])
+        assert train.run() == 0
+    return folder / "run"

@@ -1,6 +1,7 @@
 """The commands as a user types them: what they write, and what they answer to mistakes."""
 
 import json
+import re
 import resource
 import shutil
 import subprocess
@@ -33,22 +34,6 @@ TINY = (
     "train.samples=4",
     "sampling.steps=3",
 )
-TOY = """
-import ml_collections
-def get_config():
-    return ml_collections.ConfigDict(dict(
-        seed=0,
-        data=dict(name="moons", size=400),
-        sde=dict(name="vp", schedule=dict(name="linear")),
-        parameterization=dict(name="eps"),
-        network=dict(name="mlp", width=16, depth=1),
-        loss=dict(weight="uniform_output"),
-        optimizer=dict(name="adamw"),
-        ema=dict(name="constant", decay=0.9),
-        sampling=dict(sampler=dict(name="heun"), steps=2),  # guidance left to its default
-        train=dict(steps=4, batch_size=8, log_every=2, sample_every=4, checkpoint_every=2),
-    ))
-"""
 
 
 def process(command: str, *flags) -> subprocess.CompletedProcess:
@@ -112,21 +97,6 @@ def trained(tmp_path_factory) -> Path:
     assert done.returncode == 0, done.stderr
     assert f"next: python -m diffjax.sample --workdir={workdir}" in done.stdout
     return workdir
-
-
-@pytest.fixture(scope="module")
-def toy(tmp_path_factory) -> Path:
-    """The workdir of a tiny unconditional run on points, from a config file of the user's own.
-
-    Trained in this process, so that types and shapes are checked in the loop too.
-    """
-    folder = tmp_path_factory.mktemp("toy")
-    (folder / "mine.py").write_text(TOY)
-    with pytest.MonkeyPatch.context() as patch:
-        flags = [f"--config={folder / 'mine.py'}", f"--workdir={folder / 'run'}"]
-        patch.setattr(sys, "argv", ["train.py", *flags])
-        assert train.run() == 0
-    return folder / "run"
 
 
 def archive(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -301,6 +271,46 @@ def test_points_are_sampled_into_an_archive(toy, tmp_path, works):
     with np.load(tmp_path / "a.npz") as data:
         assert list(data) == ["arr_0"]
         assert (data["arr_0"].shape, data["arr_0"].dtype) == ((9, 2), np.float32)
+
+
+def test_adaptive_steps_are_run_and_their_passes_reported(toy, tmp_path, works, refused):
+    """The passes that were made would not be said, or those of a table."""
+    out = works(
+        *("sample", f"--workdir={toy}", "--num=5", f"--out={tmp_path / 'a.npz'}"),
+        "--sampler=adaptive:rtol=0.01,atol=0.01",
+    )
+    assert "step 4, adaptive: by error, guidance 1" in out
+    low, high = map(int, re.search(r"network passes per sample: (\d+) to (\d+)", out).groups())
+    assert 5 < low <= high
+    with np.load(tmp_path / "a.npz") as data:
+        assert data["arr_0"].shape == (5, 2) and np.isfinite(data["arr_0"]).all()
+    few = "--sampler=adaptive:most=1"
+    film = f"--trajectory={tmp_path / 'b.png'}"
+    assert "--trajectory: adaptive steps" in refused("sample", f"--workdir={toy}", few, film)
+
+
+def test_samples_that_do_not_arrive_are_one_line(toy, call, tmp_path):
+    """Samples from the middle of the way would be saved as samples."""
+    flags = ["--num=3", "--sampler=adaptive:most=1", f"--out={tmp_path / 'a.npz'}"]
+    code, _, err = call("sample", f"--workdir={toy}", *flags)
+    assert code == 1 and "Traceback" not in err
+    assert "error: sample 0 of its batch: more than 1 steps" in err
+    assert not (tmp_path / "a.npz").exists()
+
+
+def test_a_corrector_and_a_path_are_asked_for_by_flags(toy, tmp_path, works):
+    """A flag that is read but not used would go unnoticed."""
+    made = []
+    for flags in ([], ["--noise=brownian"], ["--corrector=refresh:share=0.2"]):
+        path = tmp_path / "a.npz"
+        out = works(
+            *("sample", f"--workdir={toy}", "--num=9", f"--out={path}", "--steps=4"),
+            *("--sampler=ddim_sde", *flags),
+        )
+        assert f"ddim_sde: {8 if 'corrector' in str(flags) else 4} rows" in out
+        with np.load(path) as data:
+            made.append(data["arr_0"])
+    assert np.abs(made[1] - made[0]).max() > 0.01 and np.abs(made[2] - made[0]).max() > 0.01
 
 
 def test_without_out_there_is_one_picture_in_the_workdir(toy, works):

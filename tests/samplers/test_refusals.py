@@ -11,6 +11,7 @@ from diffjax.sde import SDES, VP
 NEEDS_ALPHA = {
     "ab_angle",
     "ab_logsnr",
+    "annealed_langevin",
     "churn",
     "deis",
     "dpm_solver_1",

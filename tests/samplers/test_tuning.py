@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffjax.analytic import gaussian
+from diffjax.analytic import gaussian, gaussian_flow
 from diffjax.grids import uniform
-from diffjax.samplers import SAMPLERS, optimize, sample, start_from
+from diffjax.samplers import SAMPLERS, Refinement, optimize, refine, sample, start_from
 from diffjax.samplers.tuning import error
 from diffjax.schedules import Cosine, Linear
 from diffjax.sde import VP, levels
@@ -95,3 +95,58 @@ def test_there_and_back_by_inversion():
         errors[name] = float(jnp.abs(back - x0).max())
     assert errors["rk4"] < 0.1 * errors["heun"] and errors["heun"] < 0.1 * errors["ddim"]
     assert errors["ddim"] < 0.5
+
+
+# refine: steps for a wanted error.
+
+
+def refined(name, wanted, first=5, most=640):
+    """What `refine` finds on Gaussian data, and the true error with as many steps."""
+    sde, x = VP(Linear(), t_min=0.02, t_max=0.9), np.linspace(-2, 2, 9)[:, None]
+    mean, var = jnp.full(1, 0.7), jnp.full(1, 0.3)
+    denoise, keys = gaussian(mean, var).denoiser(sde), jax.random.split(jax.random.key(0), 9)
+    t, s = jnp.full(9, 0.9), jnp.full(9, 0.02)
+    exact = np.asarray(gaussian_flow(sde, mean, var, jnp.asarray(x), t, s))
+    made = {}
+
+    def run(steps):
+        lam = np.linspace(*levels(sde, np.array([0.9, 0.02])).lam, steps + 1)
+        times = np.array(sde.inverse(jnp.asarray(2 * lam)))
+        times[[0, -1]] = 0.9, 0.02
+        table = SAMPLERS[name](sde, times).pad(160)
+        made[steps] = np.asarray(sample(denoise, table, jnp.asarray(x), keys))
+        return made[steps]
+
+    found = list(refine(run, SAMPLERS[name].order(), wanted, first, most))
+    true = [float(np.sqrt(np.mean((made[f.steps] - exact) ** 2))) for f in found]
+    return found, true
+
+
+@pytest.mark.parametrize("name", ["ddim", "heun", "dpmpp_2m"])
+def test_the_estimated_error_is_the_true_one(name, x64):
+    """The steps that are advised would be of another error than the one that was asked for."""
+    found, true = refined(name, 1e-9, first=10, most=40)
+    print(name, [f"{f.steps}: {f.error:.2e}, true {e:.2e}" for f, e in zip(found, true)])  # noqa: B905
+    assert [f.steps for f in found] == [10, 20, 40]
+    for estimate, error_ in zip(found[1:], true[1:], strict=True):
+        assert 1 / 1.5 < estimate.error / error_ < 1.5
+
+
+@pytest.mark.fast
+def test_refining_stops_at_the_wanted_error_or_at_the_most_steps():
+    """Steps would be doubled without end, or one time too often."""
+    asked = []
+
+    def first_order(steps):
+        asked.append(steps)
+        return np.full(3, 1.0 / steps)  # 1 / n off 0: the estimate is exact
+
+    found = list(refine(first_order, 1, 0.03, first=5, most=640))
+    assert [f.steps for f in found] == [5, 10, 20, 40] and asked == [5, 10, 20, 40, 80]
+    np.testing.assert_allclose([f.error for f in found], [1 / f.steps for f in found])
+    assert isinstance(found[0], Refinement)
+    for most, steps in ((19, [5, 10]), (20, [5, 10, 20]), (5, [5])):
+        assert [f.steps for f in refine(first_order, 1, 1e-9, 5, most)] == steps
+    second = list(refine(lambda n: np.full(3, 4.0 / n**2), 2, 1e-3, first=8))
+    np.testing.assert_allclose([f.error for f in second], [4 / f.steps**2 for f in second])
+    assert second[-1].steps == 64
