@@ -1,6 +1,6 @@
 """The same for diffusers and k-diffusion: writes peers.json.
 
-    pip install torch diffusers torchvision torchsde torchdiffeq scipy tqdm
+    pip install torch diffusers torchsde torchdiffeq scipy tqdm
     pip install --no-deps k-diffusion
     python experiments/samplers/peers.py
 
@@ -30,11 +30,23 @@ Result = tuple[np.ndarray, int]
 
 
 def k_diffusion() -> Any:
-    """Its samplers, without the package, which imports far more than they need."""
+    """Its samplers, without the package, which imports far more than they need.
+
+    Its `utils` imports torchvision for pictures; an empty module stands there meanwhile.
+    """
     package = types.ModuleType("k_diffusion")
     package.__path__ = list(find_spec("k_diffusion").submodule_search_locations)  # type: ignore
+    empty = ("torchvision", "torchvision.transforms", "torchvision.transforms.functional")
+    added = {name: types.ModuleType(name) for name in empty if name not in sys.modules}
+    for name, module in added.items():
+        if parent := sys.modules.get(name.rpartition(".")[0]):
+            setattr(parent, name.rpartition(".")[2], module)
+        sys.modules[name] = module
     sys.modules["k_diffusion"] = package
-    return importlib.import_module("k_diffusion.sampling")
+    sampling = importlib.import_module("k_diffusion.sampling")
+    for name in added:
+        del sys.modules[name]
+    return sampling
 
 
 class Model:
@@ -142,11 +154,12 @@ class Scheduler:
 
     def make(self, steps: int, **config: Any) -> Any:
         config |= self.config
-        if self.takes("trained_betas"):
+        betas = self.takes("trained_betas") and self.type.__name__ != "IPNDMScheduler"
+        if betas:
             bar = 1 / (1 + PROCESSES["vp"].rho(np.arange(1001) / 1000) ** 2)
             config["trained_betas"] = 1 - bar[1:] / bar[:-1]
         s = self.type(**config)
-        if self.takes("trained_betas"):
+        if betas:
             s.alphas_cumprod = torch.from_numpy(bar[1:])
         s.set_timesteps(steps)
         for name in ("sigmas", "sigmas_interpol"):
@@ -171,6 +184,10 @@ class Scheduler:
         if self.type.__name__ == "SASolverScheduler":  # its noise depends on the times
             s.timesteps = torch.from_numpy(1000 * PROCESSES["vp"].time(sigmas[:-1]) - 1)
         s.sigmas = torch.from_numpy(sigmas)
+        if self.type.__name__ == "IPNDMScheduler":  # in VP, by the angle
+            s.alphas = 1 / torch.sqrt(1 + s.sigmas**2)
+            s.betas = s.sigmas * s.alphas
+            s.timesteps = torch.atan2(s.betas, s.alphas)[:-1] / np.pi * 2
         return self.run(s)
 
     def run(self, s: Any) -> Result:
@@ -197,6 +214,8 @@ class Scheduler:
 
     def output(self, x: np.ndarray, rho: float) -> np.ndarray:
         mean = problem.posterior_mean(x, rho)
+        if self.type.__name__ == "IPNDMScheduler":
+            return ((x - mean) / rho - rho * mean) / np.hypot(1, rho)
         if not self.module.__name__.split("_", 1)[1].startswith("edm"):
             return (x - mean) / rho
         root = np.hypot(rho, 0.5)
@@ -247,6 +266,7 @@ def schedulers() -> Iterator[tuple[str, int, bool, Scheduler]]:
     deis = ("deis_multistep", "DEISMultistepScheduler", "vp")
     for order in (1, 2, 3):
         yield f"DEIS:{order}", 1, False, Scheduler(*deis, ends=False, solver_order=order)
+    yield "IPNDM", 1, False, Scheduler("ipndm", "IPNDMScheduler", "vp")
     sa = ("sasolver", "SASolverScheduler", "vp")
     for predictor, corrector in ((2, 2), (3, 4)):
         for tau in (None, 0.0):
