@@ -17,7 +17,6 @@ Entry = tuple[float, str, str]
 SLACK = 1 + 1e-6
 COLUMNS = (10, 20, 50, 100)
 TITLES = {"edm": "VE, sigma from 80 to 0.002", "vp": "VP, beta from 0.1 to 20"}
-FAMILIES = ("first_order", "runge_kutta", "multistep", "stochastic")
 
 
 def write(path: Path, made: Any) -> None:
@@ -73,12 +72,12 @@ def claim(ours: Errors, peers: Errors, allowed: Callable[[str], bool]) -> Iterat
             yield _row(str(budget), _entry(mine), _entry(theirs), f"{ratio:.3f}", yes)
 
 
-def overview(errors: Errors, kind: str, noisy: bool | None = None) -> Iterator[str]:
+def overview(errors: Errors, kind: str, only_noisy: bool = False) -> Iterator[str]:
     """Every sampler at some budgets: best of the plain grids, and best of all with its grid."""
     cells = [f"{b}, {which}" for b in COLUMNS for which in ("plain grids", "all grids")]
     yield from _head("sampler", *cells)
     for sampler, grids in errors.items():
-        if noisy is not None and noisy == any("path" in values for values in grids.values()):
+        if only_noisy and not noisy(grids):
             continue
         cells = []
         for budget in COLUMNS:
@@ -104,7 +103,7 @@ def tables(results: dict[str, Any], peers: dict[str, Errors]) -> Iterator[str]:
             yield ""
             yield f"## {title}: distance of the laws, samplers with noise, {name}\n"
             yield f"Exact draws have {_number(results['floor'])} on average.\n"
-            yield from overview(errors, "law", noisy=True)
+            yield from overview(errors, "law", only_noisy=True)
             yield ""
         yield f"## {title}: distance of the laws on Gaussian data, no Monte Carlo, here\n"
         yield from overview(ours, "gauss")
@@ -127,36 +126,39 @@ def _axes(axes: Any, title: str, label: str) -> None:
     axes.grid(alpha=0.3)
 
 
+def noisy(grids: dict[str, dict[str, Any]]) -> bool:
+    return not any("path" in values for values in grids.values())
+
+
 def families(ours: Errors, peers: Errors, floor: float, title: str) -> Figure:
-    """A panel per family, each sampler on the best plain grid; all peers in grey."""
-    figure = Figure(figsize=(15, 12), dpi=90, layout="constrained")
-    figure.suptitle(f"{title}: error on the best plain grid", fontsize=14)
-    names = [*FAMILIES, *sorted({family(s) for s in ours} - set(FAMILIES))]
-    panels = figure.subplots((len(names) + 1) // 2, 2).flat
-    for axes, name in zip(panels, names, strict=False):
-        kind = "law" if name == "stochastic" else "path"
-        _axes(axes, name, "distance of the laws" if kind == "law" else "RMS to the exact end")
-        for k, (sampler, grids) in enumerate(peers.items()):
-            noisy = not any("path" in values for values in grids.values())
-            if noisy == (kind == "law"):
-                label = "one of the peers" if k == 0 or (noisy and not axes.lines) else None
-                style = {"color": "0.8", "linewidth": 1, "zorder": 1, "label": label}
-                axes.plot(BUDGETS, curve({sampler: grids}, plain, kind), **style)
-        mine = [s for s in ours if family(s) == name]
-        if kind == "law":
-            mine += [s for s in ours if family(s) != name and not any(map(_has_path(ours), [s]))]
+    """A panel per family, each sampler on its best plain grid; all peers in grey."""
+    figure = Figure(figsize=(15, 13), dpi=90, layout="constrained")
+    figure.suptitle(f"{title}: each sampler on its best plain grid", fontsize=14)
+    groups: dict[str, Errors] = {}
+    for sampler, grids in ours.items():
+        name = "with noise" if noisy(grids) else family(sampler)
+        groups.setdefault(name, {})[sampler] = grids
+    panels = figure.subplots(-(-len(groups) // 2), 2).flat
+    for axes, (name, errors) in zip(panels, sorted(groups.items()), strict=False):
+        law = name == "with noise"
+        kind, label = ("law", "distance of the laws") if law else ("path", "RMS to the exact end")
+        _axes(axes, name, label)
+        grey = {"color": "0.8", "linewidth": 1, "zorder": 1}
+        for sampler, grids in peers.items():
+            if noisy(grids) == law:
+                axes.plot(BUDGETS, curve({sampler: grids}, plain, kind), **grey)
+        axes.plot([], [], label="each of the peers", **grey)
+        if law:
             axes.axhline(floor, color="k", linestyle=":", label="exact draws")
-        for k, sampler in enumerate(mine):
-            line = curve({sampler: ours[sampler]}, plain, kind)
+        for k, (sampler, grids) in enumerate(errors.items()):
             style = {"color": f"C{k % 10}", "linestyle": ("-", "--", ":")[k // 10 % 3]}
+            line = curve({sampler: grids}, plain, kind)
             axes.plot(BUDGETS, line, marker=".", label=sampler, **style)
-        axes.set_ylim(top=3, bottom=None if kind == "path" else floor / 2)
-        axes.legend(fontsize=8, ncols=2, loc="lower left")
+        axes.set_ylim(floor / 2 if law else 5e-5, 3)
+        axes.legend(fontsize=8, ncols=2, loc="upper right" if law else "lower left")
+    for axes in list(panels):
+        axes.axis("off")
     return figure
-
-
-def _has_path(ours: Errors) -> Callable[[str], bool]:
-    return lambda sampler: any("path" in values for values in ours[sampler].values())
 
 
 def against(results: dict[str, Any], peers: dict[str, Errors]) -> Figure:
