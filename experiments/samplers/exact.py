@@ -43,13 +43,14 @@ VARIANTS = (
     ("dpmpp_2m", {"exact": True}),
     ("dpmpp_2m", {"eta": 1.0}),
     ("dpmpp_3m", {"eta": 1.0}),
-    ("unipc", {"order": 2}),
-    ("unipc", {"order": 4}),
-    ("unipc", {"bh1": True}),
+    *(("unipc", {"order": order}) for order in (1, 2, 4)),
+    *(("unipc", {"order": order, "bh1": True}) for order in (1, 2, 3, 4)),
     ("unipc", {"corrector": False}),
-    ("deis", {"order": 2}),
-    ("lms", {"order": 2}),
-    ("lms", {"order": 3}),
+    *(("deis", {"order": order}) for order in (2, 4)),
+    *(("lms", {"order": order}) for order in (2, 3)),
+    *((name, {"order": 4}) for name in ("ab_logsnr", "ab_angle")),
+    ("sa_solver", {"tau": 0.0}),
+    ("sa_solver", {"tau": 0.0, "predictor": 3, "corrector": 4}),
     ("ancestral_optimal", {"data_var": round(problem.DEVIATION**2, 3)}),
 )
 MADE_FOR = ("ddim", "heun", "dpmpp_2m", "unipc")
@@ -188,7 +189,7 @@ def study(optimized: dict[str, Any], only: set[str], results: dict[str, Any]) ->
                 mine[grid] = {k: shorten(v, 8 if k == "path" else 4) for k, v in columns}
             for values in mine.values() if noisy else ():
                 del values["path"]
-        print(f"{process}: {time.time() - began:.0f} s", flush=True)
+            print(f"{process} {label}: {time.time() - began:.0f} s", flush=True)
 
 
 def shorten(values: tuple[float | None, ...], digits: int) -> list[float | None]:
