@@ -80,11 +80,10 @@ def plain_grids(process: Process, steps: int) -> dict[str, np.ndarray]:
         "quadratic": (1 - (1 - np.sqrt(t_min)) * share) ** 2,
         "cosine": 1 - (1 - t_min) * np.sin(np.pi / 2 * share) ** 2,
         "beta": t_min + (1 - t_min) * stats.beta.ppf(1 - share, 0.6, 0.6),
+        "linspace": (np.round(np.linspace(0, 999, steps))[::-1] + 1) / 1000,
+        "leading": (index[::-1] * (1000 // steps) + 1) / 1000,
+        "trailing": np.round(np.linspace(1000, 0, steps + 1)[:-1]) / 1000,
     }
-    if t_min == 1e-3:
-        times["linspace"] = (np.round(np.linspace(0, 999, steps))[::-1] + 1) / 1000
-        times["leading"] = (index[::-1] * (1000 // steps) + 1) / 1000
-        times["trailing"] = np.round(np.linspace(1000, 0, steps + 1)[:-1]) / 1000
     grids = rho | {name: process.rho(np.maximum(t, t_min)) for name, t in times.items()}
     return {name: np.append(levels, 0.0) for name, levels in grids.items()}
 

@@ -14,6 +14,8 @@ Errors = dict[str, dict[str, dict[str, Any]]]
 """[sampler][grid][path, law or gauss]: one number per budget."""
 Entry = tuple[float, str, str]
 """Error, sampler, grid."""
+PANELS = ("multistep", "runge_kutta")
+"""Families with a panel of their own."""
 SLACK = 1 + 1e-6
 COLUMNS = (10, 20, 50, 100)
 TITLES = {"edm": "VE, sigma from 80 to 0.002", "vp": "VP, beta from 0.1 to 20"}
@@ -132,14 +134,15 @@ def noisy(grids: dict[str, dict[str, Any]]) -> bool:
 
 def families(ours: Errors, peers: Errors, floor: float, title: str) -> Figure:
     """A panel per family, each sampler on its best plain grid; all peers in grey."""
-    figure = Figure(figsize=(15, 13), dpi=90, layout="constrained")
+    figure = Figure(figsize=(18, 11), dpi=80, layout="constrained")
     figure.suptitle(f"{title}: each sampler on its best plain grid", fontsize=14)
     groups: dict[str, Errors] = {}
     for sampler, grids in ours.items():
-        name = "with noise" if noisy(grids) else family(sampler)
+        name = family(sampler) if family(sampler) in PANELS else "others"
+        name = "with noise" if noisy(grids) else name
         groups.setdefault(name, {})[sampler] = grids
-    panels = figure.subplots(-(-len(groups) // 2), 2).flat
-    for axes, (name, errors) in zip(panels, sorted(groups.items()), strict=False):
+    panels = figure.subplots(2, 2).flat
+    for axes, (name, errors) in zip(panels, sorted(groups.items()), strict=True):
         law = name == "with noise"
         kind, label = ("law", "distance of the laws") if law else ("path", "RMS to the exact end")
         _axes(axes, name, label)
@@ -155,9 +158,7 @@ def families(ours: Errors, peers: Errors, floor: float, title: str) -> Figure:
             line = curve({sampler: grids}, plain, kind)
             axes.plot(BUDGETS, line, marker=".", label=sampler, **style)
         axes.set_ylim(floor / 2 if law else 5e-5, 3)
-        axes.legend(fontsize=8, ncols=2, loc="upper right" if law else "lower left")
-    for axes in list(panels):
-        axes.axis("off")
+        axes.legend(fontsize=9, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     return figure
 
 
