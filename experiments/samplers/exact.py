@@ -51,6 +51,7 @@ VARIANTS = (
     *((name, {"order": 4}) for name in ("ab_logsnr", "ab_angle")),
     ("sa_solver", {"tau": 0.0}),
     ("sa_solver", {"tau": 0.0, "predictor": 3, "corrector": 4}),
+    ("sa_solver", {"predictor": 3, "corrector": 4, "low": 0.72, "high": 25.0}),  # of diffusers
     ("ancestral_optimal", {"data_var": round(problem.DEVIATION**2, 3)}),
 )
 MADE_FOR = ("ddim", "heun", "dpmpp_2m", "unipc")
