@@ -31,39 +31,45 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from diffjax.arrays import Cond, catalogue
 from diffjax.denoiser import Denoise
 from diffjax.guidance import Conditional, Guidance
+from diffjax.samplers.generate import How
 from diffjax.samplers.run import Result
 from diffjax.sde import SDE, ends
 
 SOLVERS = catalogue(diffrax.Heun, diffrax.Bosh3, diffrax.Dopri5, diffrax.Tsit5, diffrax.Dopri8)
 """Embedded Runge-Kutta pairs for the ODE."""
 CONDITIONAL = Conditional()
-FIRST = 0.02
-"""The first step tried, as a share of the way."""
+FIRST, GROWTH = 0.01, 4.0
+"""The first step tried, as a share of the way, and how much longer the next one may be."""
 RESOLUTION = 2.0**-16
 """Of the Brownian path in lambda, as a share of the way."""
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class Adaptive:
-    """From t = `start` to `stop` within rtol |y| + atol per step and value, in the mean of squares.
+class Adaptive(How):
+    """From t = `begin` to `stop` within rtol |y| + atol per step and value, in the mean of squares.
 
     weight: of the guidance, at all levels. eta: 0 for the ODE, by `solver`; above for the SDE, by
     ShARK (arXiv:2210.17543). most: steps per sample, rejected ones included.
     """
 
-    start: float
-    stop: float
-    rtol: float = 1e-3
-    atol: float = 1e-3
-    weight: float = 1.0
+    begin: Any
+    stop: Any
+    rtol: Any = 1e-3
+    atol: Any = 1e-3
+    weight: Any = 1.0
     guidance: Guidance = CONDITIONAL
     solver: Callable[[], Any] = field(default=diffrax.Dopri5, metadata={"static": True})
     eta: float = field(default=0.0, metadata={"static": True})
     most: int = field(default=1000, metadata={"static": True})
 
-    rows = None
-    """Not known beforehand, nor are the passes."""
+    @property
+    def start(self) -> Any:
+        return self.begin
+
+    @property
+    def rows(self) -> None:
+        return None
 
     @property
     def passes(self) -> None:
@@ -78,7 +84,7 @@ class Adaptive:
         *,
         path: bool = False,
     ) -> Result:
-        """The samples from x (B, ...) at t = start; Result.calls (B,): what each took, rejected
+        """The samples from x (B, ...) at t = begin; Result.calls (B,): what each took, rejected
         steps included. `bad` is the number of a sample that did not arrive, or -1.
 
         Raises ValueError where a path is asked for, and for an SDE from alpha = 0.
@@ -86,10 +92,13 @@ class Adaptive:
         if path:
             raise ValueError("adaptive steps differ between samples: they have no common path")
         made, steps, arrived = jax.vmap(lambda *one: solve(self, denoise, *one))(x, keys, cond)
-        stages = 2 if self.eta else self.solver().tableau.num_stages - 1
-        begin = 0 if self.eta else 1  # the last stage of a step is the first of the next one
+        stages, shared = 2, 0  # of ShARK
+        if not self.eta:
+            tableau = self.solver().tableau
+            shared = int(tableau.fsal)  # the last stage of a step is the first of the next one
+            stages = tableau.num_stages - shared
         bad = jnp.where(arrived.all(), -1, jnp.argmin(arrived))
-        return Result(made, bad, None, begin + stages * steps + 1)
+        return Result(made, bad, None, shared + stages * steps + 1)
 
     def check(self, made: Result) -> None:
         """Raise FloatingPointError where a sample did not arrive."""
@@ -107,13 +116,13 @@ class Adaptive:
 def solve(
     how: Adaptive, denoise: Denoise, x: Float[Array, "*d"], key: Key[Array, ""], cond: Cond | None
 ) -> tuple[Float[Array, "*d"], Int[Array, ""], Bool[Array, ""]]:
-    """One sample from x at t = start, its number of steps, and whether it arrived."""
-    sde, times = denoise.sde, jnp.asarray([how.start, how.stop], x.dtype)
+    """One sample from x at t = begin, its number of steps, and whether it arrived."""
+    sde, times = denoise.sde, jnp.asarray([how.begin, how.stop], x.dtype)
     lam = sde.logsnr(times) / 2
 
     def ask(y: Array, lam: Array) -> tuple[Array, Array]:
         """x0 and eps at y and log(alpha / sigma)."""
-        t = jnp.clip(sde.inverse(2 * lam), how.stop, how.start)
+        t = jnp.clip(sde.inverse(2 * lam), how.stop, how.begin)
         seen = (y * _scale(sde, lam)).reshape(1, *x.shape)
         given = jax.tree.map(lambda c: c[None], cond)
         memory, weight = how.guidance.init(seen), jnp.asarray(how.weight, x.dtype)
@@ -150,7 +159,7 @@ def solve(
         end,
         FIRST * (end - begin),
         x.ravel() / _scale(sde, lam[0]),
-        stepsize_controller=diffrax.PIDController(how.rtol, how.atol),
+        stepsize_controller=diffrax.PIDController(how.rtol, how.atol, factormax=GROWTH),
         max_steps=how.most,
         throw=False,
     )

@@ -15,7 +15,7 @@ import numpy as np
 
 from diffjax.arrays import catalogue
 from diffjax.samplers.program import Combination, Program, X, Z, sampler
-from diffjax.samplers.table import READ, Table, eps
+from diffjax.samplers.table import Table, eps
 from diffjax.sde import SDE, Levels, levels
 
 Corrector = Callable[[SDE, Table], Table]
@@ -57,7 +57,7 @@ def annealed_langevin(sde: SDE, times: np.ndarray, repeats: int = 1, step: float
     """Langevin steps at each level and nothing between (arXiv:1907.05600, Alg. 1): x + e score +
     sqrt(2 e) z with e = step sigma^2, `repeats` times; then x / alpha is that of the next level.
 
-    The last pass returns x0. With few repeats the law lags behind the levels.
+    The last pass returns x0, at the last level. With few repeats the law lags behind the levels.
     """
     _positive(step=step)
     _count(repeats)
@@ -68,14 +68,14 @@ def annealed_langevin(sde: SDE, times: np.ndarray, repeats: int = 1, step: float
         )
     for t in range(len(times) - 1):
         scale, sigma = at.alpha[t + 1] / at.alpha[t], at.sigma[t]
-        if at.sigma[t + 1] == 0:
-            y = p.network(at.t[t])
-            p.step(scale * (X - sigma * y))
-            break
+        scale = scale if at.sigma[t + 1] > 0 else 1.0
         for k in range(repeats):
             y = p.network(at.t[t])
             moved = X - (step * sigma) * y + (np.sqrt(2 * step) * sigma) * Z
             p.step(moved if k < repeats - 1 else scale * moved)
+        if at.sigma[t + 1] == 0:
+            y = p.network(at.t[t])
+            p.step((at.alpha[t + 1] / at.alpha[t]) * (X - sigma * y))
     return p.table()
 
 
@@ -89,13 +89,12 @@ def _score(p: Program, y: Combination, at: Levels) -> Combination:
 def _between(
     sde: SDE, table: Table, repeats: int, step: Callable[[Program, Combination, Levels], None]
 ) -> Table:
-    """`repeats` rows written by `step` before each row that begins with the state itself."""
-    own = table.input == np.eye(len(READ))[0]
-    begins = np.flatnonzero(own.all(1) & table.active)
-    if len(begins) < 2 and len(table) > 4:  # no sampler has more rows in one step
+    """`repeats` rows written by `step` before each row that begins with a sample."""
+    begins = np.flatnonzero(table.begins)
+    if not len(begins):
         raise ValueError(
-            "a corrector needs a sampler whose steps begin with the state; allowed: all but churn, "
-            "unipc and sa_solver"
+            "a corrector needs a sampler whose steps begin with the state, all of them; "
+            "allowed: all but churn, unipc and sa_solver"
         )
     p, at = Program(table.read), levels(sde, table.t[begins])
     for i in range(len(begins)):
@@ -103,6 +102,7 @@ def _between(
         for _ in range(repeats):
             step(p, p.network(here.t[0]), here)
     new = replace(p.table(), learned=table.learned, padded=table.padded)
+    new = replace(new, begins=np.zeros(len(new), bool))
     old = replace(_independent(table), langevin=new.langevin or table.langevin)
     new = replace(new, langevin=old.langevin)
     where = np.repeat(begins, repeats)

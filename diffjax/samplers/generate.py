@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import abc
 import functools
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,41 +21,41 @@ from diffjax.samplers.run import Result, check, initial, run
 from diffjax.samplers.table import Table
 
 
-@runtime_checkable
-class How(Protocol):
+class How(abc.ABC):
     """How to sample: `Plan`, a table, or `Adaptive`. A pytree, so a traced argument."""
 
     @property
+    @abc.abstractmethod
     def start(self) -> Any:
         """t of the initial state."""
-        ...
 
     @property
+    @abc.abstractmethod
     def rows(self) -> int | None:
         """Rows of the table, None where there is none."""
-        ...
 
     @property
+    @abc.abstractmethod
     def passes(self) -> int | None:
         """Network passes per sample; None where they differ."""
-        ...
 
+    @abc.abstractmethod
     def run(
         self, denoise: Denoise, x: Sample, keys: Any, cond: Cond | None, *, path: bool = False
     ) -> Result: ...
 
+    @abc.abstractmethod
     def check(self, made: Result) -> None:
         """Raise FloatingPointError where sampling failed."""
-        ...
 
+    @abc.abstractmethod
     def spent(self, made: Result) -> np.ndarray:
         """Network passes of each sample, (B,)."""
-        ...
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class Plan:
+class Plan(How):
     """A table, with its guidance weights, and what they weigh."""
 
     table: Table

@@ -8,8 +8,8 @@ Over a step the exact solution is a linear part and an integral of the output al
           lambda)) x0 d lambda + sigma_s sqrt(1 - exp(-2 eta h)) z
 
 A method replaces the output by the polynomial through the latest ones in some variable and
-integrates that. History begins empty: the first steps are of lower order. The step to sigma = 0 is
-x0.
+integrates that. History begins empty: the first steps are of lower order, and so are the last ones
+by `lower_final`. The step to sigma = 0 is x0, except for eps in rho and in phi.
 """
 
 from __future__ import annotations
@@ -57,15 +57,20 @@ def same(lam: np.ndarray) -> np.ndarray:
 
 
 class Step:
-    """The step from times[i] to the next one: its linear part, and the weights of outputs."""
+    """The step from times[i] to the next one: its linear part, and the weights of outputs.
 
-    def __init__(self, sde: SDE, at: Levels, i: int, read: Read, eta: float = 0.0):
+    single: it can use one output only, as that from alpha = 0 and, unless `to_data`, that to sigma
+    = 0, where an integral of eps over rho = sigma / alpha stays finite.
+    """
+
+    def __init__(
+        self, sde: SDE, at: Levels, i: int, read: Read, eta: float = 0.0, to_data: bool = False
+    ):
         self.read = read
         self.start, self.end = at.lam[i], at.lam[i + 1]
         alpha, sigma, alpha_s, sigma_s = at.alpha[i], at.sigma[i], at.alpha[i + 1], at.sigma[i + 1]
         h = self.end - self.start
-        # The step from alpha = 0, and that to sigma = 0, can use one output only.
-        self.single = not np.isfinite(h)
+        self.single = not np.isfinite(self.start if to_data else h)
         if read is eps:
             if not alpha > 0:
                 raise ValueError(
@@ -76,6 +81,7 @@ class Step:
             self.linear = alpha_s / alpha
             # sigma_s (1 - exp(h)), which has a limit at sigma_s = 0.
             self.constant = sigma_s - alpha_s * sigma / alpha
+            self.alpha, self.rho = alpha_s, sigma / alpha
             self.noise = 0.0
         else:
             self.rate, self.scale = 1 + eta, alpha_s * (1 + eta)
@@ -90,6 +96,10 @@ class Step:
         integrated over the step."""
         if len(nodes) == 1:
             return np.array([self.constant])
+        if np.isinf(self.end):
+            rho = self.rho / 2 * (1 + NODES)
+            v, density = variable(-np.log(rho)), -self.alpha * self.rho / 2 * QUADRATURE
+            return np.array([_lagrange(nodes, k, v) @ density for k in range(len(nodes))])
         half = (self.end - self.start) / 2
         lam = self.start + half * (1 + NODES)
         density = self.scale * half * QUADRATURE * np.exp(-self.rate * (self.end - lam))
@@ -112,27 +122,33 @@ def _lagrange(nodes: np.ndarray, k: int, v: np.ndarray) -> np.ndarray:
     return np.prod((v[None] - others[:, None]) / (nodes[k] - others[:, None]), axis=0)
 
 
-def order_at(i: int, steps: int, order: int, lower_final: bool) -> int:
-    """Of step i: what history there is, and at the end no more than steps are left."""
-    return min(order, i + 1, steps - i if lower_final else order)
+def order_at(i: int, steps: int, order: int, lower_final: int) -> int:
+    """Of step i: what history there is; and the last `lower_final` steps are of order 1, the one
+    before them of order 2, and so on."""
+    left = max(1, steps - i - lower_final + 1)
+    return min(order, i + 1, left if lower_final else order)
 
 
 def _multistep(
     sde: SDE,
     times: np.ndarray,
     order: int,
-    lower_final: bool,
+    lower_final: int,
     read: Read,
     variable: Variable = by_logsnr,
     rule: Rule | None = None,
     eta: float = 0.0,
+    to_data: bool = False,
 ) -> Table:
-    """Every step with as many outputs as it may use. rule: weights in place of the exact ones."""
+    """Every step with as many outputs as it may use. rule: weights in place of the exact ones.
+
+    to_data: also the step to sigma = 0.
+    """
     at, p, ys = levels(sde, times), Program(read), []
     steps, nodes = len(times) - 1, variable(sde, at.lam)
     for i in range(steps):
         ys.insert(0, p.network(at.t[i]))
-        step = Step(sde, at, i, read, eta)
+        step = Step(sde, at, i, read, eta, to_data)
         used = history(at, i, step, order_at(i, steps, order, lower_final))
         if rule and len(used) > 1:
             weights = step.constant * rule(at.lam[used], step.end)
@@ -152,31 +168,32 @@ def history(at: Levels, i: int, step: Step, count: int) -> np.ndarray:
 
 
 @sampler(order=lambda order: order)
-def lms(sde: SDE, times: np.ndarray, order: int = 4, lower_final: bool = False) -> Table:
-    """Adams-Bashforth for eps in rho = sigma / alpha, of variable step size, order 1 to 4."""
+def lms(sde: SDE, times: np.ndarray, order: int = 4, lower_final: int = 0) -> Table:
+    """Adams-Bashforth for eps in rho = sigma / alpha, of variable step size, order 1 to 4; to rho =
+    0."""
     _range(1, 4, order=order)
-    return _multistep(sde, times, order, lower_final, eps, by_rho)
+    return _multistep(sde, times, order, lower_final, eps, by_rho, to_data=True)
 
 
 @sampler(order=lambda order: order)
-def deis(sde: SDE, times: np.ndarray, order: int = 3, lower_final: bool = False) -> Table:
+def deis(sde: SDE, times: np.ndarray, order: int = 3, lower_final: int = 0) -> Table:
     """tAB-DEIS: eps interpolated in t (arXiv:2204.13902, eq. 14), order 1 to 4."""
     _range(1, 4, order=order)
     return _multistep(sde, times, order, lower_final, eps, by_t)
 
 
 @sampler(order=lambda order: order)
-def ab_logsnr(sde: SDE, times: np.ndarray, order: int = 3, lower_final: bool = False) -> Table:
+def ab_logsnr(sde: SDE, times: np.ndarray, order: int = 3, lower_final: int = 0) -> Table:
     """Exponential Adams-Bashforth: eps interpolated in lambda, order 1 to 4."""
     _range(1, 4, order=order)
     return _multistep(sde, times, order, lower_final, eps, by_logsnr)
 
 
 @sampler(order=lambda order: order)
-def ab_angle(sde: SDE, times: np.ndarray, order: int = 3, lower_final: bool = False) -> Table:
+def ab_angle(sde: SDE, times: np.ndarray, order: int = 3, lower_final: int = 0) -> Table:
     """Adams-Bashforth with eps interpolated in phi = atan(sigma / alpha), order 1 to 4."""
     _range(1, 4, order=order)
-    return _multistep(sde, times, order, lower_final, eps, by_angle)
+    return _multistep(sde, times, order, lower_final, eps, by_angle, to_data=True)
 
 
 FIXED = ((1.0,), (1.5, -0.5), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 24, 37 / 24, -9 / 24))
@@ -184,19 +201,19 @@ FIXED = ((1.0,), (1.5, -0.5), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 24, 3
 
 
 @sampler(order=lambda order: min(order, 2))
-def ipndm(sde: SDE, times: np.ndarray, order: int = 4, lower_final: bool = False) -> Table:
+def ipndm(sde: SDE, times: np.ndarray, order: int = 4, lower_final: int = 0) -> Table:
     """Adams-Bashforth for eps as if steps in rho were equal (arXiv:2204.13902, app. B).
 
     Of its full order on such grids, of order 2 on others.
     """
     _range(1, 4, order=order)
     equal = lambda lam, end: np.array(FIXED[len(lam) - 1])
-    return _multistep(sde, times, order, lower_final, eps, rule=equal)
+    return _multistep(sde, times, order, lower_final, eps, rule=equal, to_data=True)
 
 
 @sampler(order=2)
 def dpmpp_2m(
-    sde: SDE, times: np.ndarray, exact: bool = False, eta: float = 0.0, lower_final: bool = False
+    sde: SDE, times: np.ndarray, exact: bool = False, eta: float = 0.0, lower_final: int = 0
 ) -> Table:
     """DPM-Solver++(2M) (arXiv:2211.01095, Alg. 2). exact: integrate the line through both outputs,
     in place of its value in the middle of the step (known as "heun" and "midpoint").
@@ -216,7 +233,7 @@ def _in_the_middle(lam: np.ndarray, end: float) -> np.ndarray:
 
 
 @sampler(order=lambda eta: 2 if eta else 3)
-def dpmpp_3m(sde: SDE, times: np.ndarray, eta: float = 0.0, lower_final: bool = False) -> Table:
+def dpmpp_3m(sde: SDE, times: np.ndarray, eta: float = 0.0, lower_final: int = 0) -> Table:
     """DPM-Solver++(3M) of true third order: the parabola through three outputs (arXiv:2211.01095).
 
     Published code halves its second difference, which makes it second order. eta: as in dpmpp_2m;
@@ -233,7 +250,7 @@ def unipc(
     order: int = 3,
     bh1: bool = False,
     corrector: bool = True,
-    lower_final: bool = True,
+    lower_final: int = 1,
 ) -> Table:
     """UniPC (arXiv:2302.04867, Alg. 5 to 8) in x0, order 1 to 4; the corrector adds one.
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -147,6 +147,7 @@ def _compile(rows: Sequence[Row], read: Read) -> Table:
         snr=np.array([row.snr for row in rows], np.float64),
         weight=np.ones(count),
         active=np.ones(count, bool),
+        begins=np.isclose(input, np.eye(len(READ))[0], rtol=0, atol=1e-9).all(1),
         read=read,
         learned=any(row.spread for row in rows),
         langevin=any(row.snr for row in rows),
@@ -195,6 +196,8 @@ class Sampler:
             table = self.plan(sde, times, **settings)
         if steps[0] > 0 and table.noisy.any():
             raise ValueError(f"{self.plan.__name__} adds noise: it cannot be inverted")
+        if table.begins.sum() < len(steps):
+            table = replace(table, begins=np.zeros(len(table), bool))
         return table
 
 

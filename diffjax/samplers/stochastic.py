@@ -188,7 +188,7 @@ def sa_solver(
     steps, state, ys = len(times) - 1, X, [p.network(at.t[0])]
     for i in range(steps):
         step = Step(sde, at, i, x0, float(eta[i]))
-        used = history(at, i, step, order_at(i, steps, predictor, False))
+        used = history(at, i, step, order_at(i, steps, predictor, 0))
         lam, known = at.lam[used], ys[: len(used)]
         weights = step.weights(lam, same)
         if i == steps - 1:

@@ -57,8 +57,9 @@ class Table:
     y and z of the row, or OUTPUTS and NOISES for none. noisy (R,): whether noise is drawn. nodes,
     shares (R, N): z is the sum over n of shares[n] times the normal number nodes[n]. clock (R, 2),
     spread, snr (R,): see `Row`. weight (R,): guidance weight. active (R,): False for a row that
-    does nothing. Static: `read`, which view of the prediction is y; `learned`, `langevin`, whether
-    a row has a spread, an snr; `padded`, whether rows may be idle.
+    does nothing. begins (R,): whether the state is a sample at t when the row begins; nowhere,
+    unless every step has such a row. Static: `read`, which view of the prediction is y; `learned`,
+    `langevin`, whether a row has a spread, an snr; `padded`, whether rows may be idle.
     """
 
     t: Any
@@ -74,6 +75,7 @@ class Table:
     snr: Any
     weight: Any
     active: Any
+    begins: Any
     read: Read = field(default=x0, metadata={"static": True})
     learned: bool = field(default=False, metadata={"static": True})
     langevin: bool = field(default=False, metadata={"static": True})

@@ -84,8 +84,8 @@ class Refinement(NamedTuple):
 
 def refine(
     sample: Callable[[int], np.ndarray],
-    order: float,
-    wanted: float,
+    order: float | int,
+    wanted: float | int,
     first: int = 5,
     most: int = 640,
 ) -> Iterator[Refinement]:

@@ -36,10 +36,11 @@ def run() -> int:
 
     first, given.steps = given.steps or 5, None
     plan, sample, order, images = prepare(given)
+    known = order(first)
     scale, unit = (127.5, "grey levels") if images else (1.0, "units of the data")
     scaled = lambda steps: scale * np.concatenate([*sample(steps)])
     print(f"{'steps':>6} {'passes':>7}   error, {unit}")
-    for found in refine(scaled, order(first), given.error, first, given.most):
+    for found in refine(scaled, known, given.error, first, given.most):
         print(f"{found.steps:6d} {plan(found.steps).passes:7d}   {found.error:.3g}", flush=True)
     if found.error > given.error:
         raise ConfigError(

@@ -45,9 +45,14 @@ VARIANTS = (
     ("dpmpp_3m", {"eta": 1.0}),
     *(("unipc", {"order": order}) for order in (1, 2, 4)),
     *(("unipc", {"order": order, "bh1": True}) for order in (1, 2, 3, 4)),
+    *(
+        ("unipc", {"order": order, "bh1": bh1, "lower_final": 2})
+        for order in (2, 3)
+        for bh1 in (False, True)
+    ),
     ("unipc", {"corrector": False}),
     *(("deis", {"order": order}) for order in (2, 4)),
-    *(("lms", {"order": order}) for order in (2, 3)),
+    *((name, {"order": order}) for name in ("lms", "ipndm") for order in (2, 3)),
     *((name, {"order": 4}) for name in ("ab_logsnr", "ab_angle")),
     ("sa_solver", {"tau": 0.0}),
     ("sa_solver", {"tau": 0.0, "predictor": 3, "corrector": 4}),

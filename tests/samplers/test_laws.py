@@ -69,7 +69,7 @@ def test_one_point_is_sampled_exactly_where_claimed(method, frame):
 def test_one_point_is_reached(method):
     """The last row would leave noise behind, or miss the data."""
     mean, var = moments(plan(method, VP_LINEAR, DOWN), VP_LINEAR, MEAN, 0.0, (0.3, 1.2))
-    assert mean == pytest.approx(MEAN, rel=1e-10) and var == pytest.approx(0, abs=1e-18)
+    assert mean == pytest.approx(MEAN, rel=1e-10) and var == pytest.approx(0, abs=1e-14)
 
 
 @methods
@@ -80,7 +80,10 @@ def test_one_step_to_the_data_is_the_posterior_mean(method, frame):
     at = levels(sde, DOWN[:1])
     gain = at.alpha[0] * VAR / (at.alpha[0] ** 2 * VAR + at.sigma[0] ** 2)
     exact = MEAN + gain * (0.4 - at.alpha[0] * MEAN), gain**2 * 1.3
-    ours = moments(plan(method, sde, DOWN[[0, -1]]), sde, MEAN, VAR, (0.4, 1.3))
+    table = plan(method, sde, DOWN[[0, -1]])
+    if method[0] == "annealed_langevin":  # before it there are Langevin rows
+        table = table[-1:]
+    ours = moments(table, sde, MEAN, VAR, (0.4, 1.3))
     np.testing.assert_allclose(ours, exact, rtol=1e-8, atol=1e-12)
 
 
@@ -91,7 +94,8 @@ def test_last_step_is_one_row_with_the_prediction(method):
     settings = {"churn": {"s_min": 0.1}}.get(name, settings)  # `churn` may add noise before it
     table = plan((name, settings), VP_LINEAR, DOWN)
     assert table.t[-1] == DOWN[-2] and not table.noisy[-1]
-    assert name in ("pndm", "restart") or len(table) == 1 + 6 * SAMPLERS[name].passes
+    several = ("pndm", "restart", "annealed_langevin")
+    assert name in several or len(table) == 1 + 6 * SAMPLERS[name].passes
 
 
 def affine(table, sde):

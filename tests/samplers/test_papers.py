@@ -132,8 +132,6 @@ def lms(p, order=4):
     es = []
     for i in range(p.steps):
         es.insert(0, p.net(p.x))
-        if p.s[i + 1] == 0:
-            return p.data(i, es[0])
         step, k = p.r[i + 1] - p.r[i], np.arange(min(order, i + 1))
         v = (p.r[i - k] - p.r[i]) / step
         weights = np.linalg.solve(v[None] ** k[:, None], 1 / (k + 1))
@@ -157,7 +155,7 @@ def ipndm(p, order=4):
     es = []
     for i in range(p.steps):
         es.insert(0, p.net(p.x))
-        weights = FIXED[min(order, i + 1) - 1] if p.s[i + 1] else [1]
+        weights = FIXED[min(order, i + 1) - 1]
         e = sum(w * e for w, e in zip(weights, es, strict=False))
         p.x = transfer(p, p.x, e, (p.a[i], p.s[i]), (p.a[i + 1], p.s[i + 1]))
     return p.x

@@ -56,7 +56,7 @@ def test_the_most_steps_are_said_where_they_are_too_few(tool):
 def test_what_has_no_steps_is_refused(tool, capsys):
     """Doubled steps would mean nothing to a sampler that chooses its own."""
     error, out = tool("--sampler=adaptive")
-    assert error == "--sampler=adaptive: chooses its own steps; allowed: the other samplers"
+    assert error == "--sampler=adaptive: chooses its own steps; allowed: the others"
     assert out == ""
     for bad in ("0", "-1", "nan"):
         with pytest.raises(SystemExit):
