@@ -47,7 +47,7 @@ VARIANTS = (
     *(("unipc", {"order": order, "bh1": True}) for order in (1, 2, 3, 4)),
     *(
         ("unipc", {"order": order, "bh1": bh1, "lower_final": 2})
-        for order in (2, 3)
+        for order in (2, 3, 4)
         for bh1 in (False, True)
     ),
     ("unipc", {"corrector": False}),
