@@ -374,7 +374,7 @@ def test_an_out_that_cannot_be_written_is_refused(toy, refused, tmp_path, name):
 
 def test_points_are_not_written_as_images(toy, refused, tmp_path):
     line = refused("sample", f"--workdir={toy}", "--num=2", f"--out={tmp_path / 'folder'}")
-    assert "points are no images" in line
+    assert "the samples are no images" in line
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from diffjax.arrays import Cond, Params
+from diffjax.arrays import Params
 from diffjax.nets.network import Network
 
 
@@ -34,7 +34,7 @@ class Costs(NamedTuple):
     stored: int
 
 
-def costs(network: Network, x: Any, c_noise: Any, cond: Cond | None) -> Costs:
+def costs(network: Network, x: Any, c_noise: Any, cond: Any) -> Costs:
     """Of inputs with these shapes (`jax.ShapeDtypeStruct`); nothing is computed."""
     key = jax.eval_shape(lambda: jax.random.key(0))
     seen: dict[tuple[str, ...], tuple[str, Any]] = {}
@@ -54,17 +54,21 @@ def costs(network: Network, x: Any, c_noise: Any, cond: Cond | None) -> Costs:
         if path
     ]
     given = (params, x, c_noise, cond)
-    pullback = lambda params, *rest: jax.vjp(lambda p: network.apply(p, *rest), params)[1]
     loss = lambda *given: sum(jnp.sum(a**2) for a in jax.tree.leaves(network.apply(*given)))
-    own = {(a.shape, a.dtype) for a in jax.tree.leaves(params)}
-    saved = jax.tree.leaves(jax.eval_shape(pullback, *given))
-    kept = [a for a in saved if (a.shape, a.dtype) not in own]
+    pullback = lambda params, *rest: jax.vjp(lambda p: network.apply(p, *rest), params)[1]
+
+    def kept(times: int) -> int:
+        """Bytes for the gradient of so many batches, with the parameters."""
+        wide = lambda a: jax.ShapeDtypeStruct((times * a.shape[0], *a.shape[1:]), a.dtype)
+        saved = jax.eval_shape(pullback, params, *jax.tree.map(wide, (x, c_noise, cond)))
+        return sum(math.prod(a.shape) * a.dtype.itemsize for a in jax.tree.leaves(saved))
+
     return Costs(
         layers,
         count(params),
         flops(jax.make_jaxpr(network.apply)(*given)),
         flops(jax.make_jaxpr(jax.grad(loss))(*given)),
-        sum(math.prod(a.shape) * a.dtype.itemsize for a in kept),
+        kept(2) - kept(1),
     )
 
 

@@ -1,0 +1,46 @@
+"""The summary of a config's network on the screen."""
+
+import sys
+
+import pytest
+
+from diffjax.config import ConfigError
+from diffjax.tools import summary
+
+
+def shown(monkeypatch, capsys, *flags):
+    monkeypatch.setattr(sys, "argv", ["summary", *flags])
+    assert summary.run() == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.fast
+def test_the_published_size_is_shown_without_data_or_compiling(monkeypatch, capsys):
+    """A user would have to start a run to learn that it does not fit."""
+    out = shown(monkeypatch, capsys, "--config=cifar_vp", "--shape=32,32,3")
+    assert "unet: 35,746,307 parameters" in out
+    assert "12.44 GFLOPs per image forward" in out and "a batch of 128" in out
+    assert "Embedding_0" in out and "Embedding_0/Dense_0" not in out
+    deep = shown(monkeypatch, capsys, "--config=cifar_vp", "--shape=32,32,3", "--depth=2")
+    assert "Embedding_0/Dense_0" in deep
+
+
+@pytest.mark.fast
+def test_fields_of_the_config_can_be_changed(monkeypatch, capsys):
+    flags = ("--config=digits_vp", "--config.network.channels=8", "--config.network.heads=2")
+    assert shown(monkeypatch, capsys, *flags) != shown(monkeypatch, capsys, flags[0])
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--config=cifar_vp", "--shape=30,30,3"], "each divisible by 8"),
+        (["--config=cifar_vp", "--shape=32,32,3", "--config.network.chanels=8"], "chanels"),
+    ],
+)
+def test_what_cannot_be_built_is_one_line(monkeypatch, flags, message):
+    monkeypatch.setattr(sys, "argv", ["summary", *flags])
+    with pytest.raises(ConfigError) as error:
+        summary.run()
+    assert message in str(error.value) and "\n" not in str(error.value)
