@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float
 from diffjax.arrays import Cond
 from diffjax.nets.attention import attention
 from diffjax.nets.conditioning import Conditions, pooled, sequence, with_map
-from diffjax.nets.layers import NONE, Output, at_least, outputs, zeros
+from diffjax.nets.layers import NONE, Output, at_least, gelu, outputs, zeros
 from diffjax.nets.network import Network, linen
 from diffjax.nets.positions import fold, rotate, rotations, sincos, unfold
 
@@ -57,17 +57,6 @@ def modulated(x: Tokens, shift: Vector, scale: Vector, norm: str) -> Tokens:
     """The normalised tokens, scaled and shifted by the conditions of their sample."""
     made = normalised(x, norm) * (1 + scale[:, None]) + shift[:, None]
     return made.astype(x.dtype)
-
-
-plain_gelu = functools.partial(nn.gelu, approximate=True)
-gelu = jax.custom_jvp(plain_gelu)
-"""GELU by tanh. Its gradient stores one array, the slope; the plain one stores four in the loop."""
-
-
-@gelu.defjvp
-def _gelu_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    value, slope = jax.jvp(plain_gelu, primals, (jnp.ones_like(primals[0]),))
-    return value, slope * tangents[0]
 
 
 class RMSNorm(nn.Module):
