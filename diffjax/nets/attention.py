@@ -35,15 +35,16 @@ def attention(
     return _attention.bind(q, k, v, *there)[0]
 
 
-def _weights(q: Array, k: Array, *there: Array) -> Array:
-    """softmax(q k^T / sqrt(d)) of (N, L, d), N being samples and heads, one product for each.
+def _powers(q: Array, k: Array, *there: Array) -> tuple[Array, Array]:
+    """exp(q k^T / sqrt(d) - its maximum) of (N, L, d), N being samples and heads, and its sums.
 
     there: (N, M).
     """
     logits = _product("nld,nmd->nlm", q * q.shape[-1] ** -0.5, k)
     for keys in there:
         logits = jnp.where(keys[:, None], logits, -jnp.inf)
-    return jax.nn.softmax(logits)
+    powers = jnp.exp(logits - lax.stop_gradient(logits.max(-1, keepdims=True)))
+    return powers, powers.sum(-1, keepdims=True)
 
 
 def _product(form: str, a: Array, b: Array) -> Array:
@@ -52,7 +53,8 @@ def _product(form: str, a: Array, b: Array) -> Array:
 
 
 def _softmax(q: Array, k: Array, v: Array, *there: Array) -> Array:
-    return jnp.einsum("nlm,nmd->nld", _weights(q, k, *there).astype(v.dtype), v)
+    powers, total = _powers(q, k, *there)
+    return (_product("nlm,nmd->nld", powers.astype(v.dtype), v) / total).astype(v.dtype)
 
 
 def _value(q: Array, k: Array, v: Array, *there: Array) -> list[Array]:
@@ -78,7 +80,8 @@ def _gradient(ct: Array, q: Array, k: Array, v: Array, *there: Array) -> list[Ar
 
     def part(sums: tuple[Array, Array], given: tuple[Array, Array]) -> Any:
         q, ct = given
-        w = _weights(q, k, *there)
+        powers, total = _powers(q, k, *there)
+        w = powers / total
         change = _product("nld,nmd->nlm", ct, v)
         ds = w * (change - (w * change).sum(-1, keepdims=True)) * q.shape[-1] ** -0.5
         w, ds = w.astype(v.dtype), ds.astype(v.dtype)

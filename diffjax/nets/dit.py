@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float
 from diffjax.arrays import Cond
 from diffjax.nets.attention import attention
 from diffjax.nets.conditioning import Conditions, pooled, sequence, with_map
-from diffjax.nets.layers import NONE, Output, at_least, outputs, zeros
+from diffjax.nets.layers import NONE, Output, at_least, gelu, outputs, zeros
 from diffjax.nets.network import Network, linen
 from diffjax.nets.positions import fold, rotate, rotations, sincos, unfold
 
@@ -112,7 +112,7 @@ class Stream(nn.Module):
             gate, h = jnp.split(h, 2, -1)
             h = nn.silu(gate) * h
         else:
-            h = nn.gelu(h, approximate=True)
+            h = gelu(h)
         return x + gate_2[:, None] * self.mlp_out(h)
 
 
