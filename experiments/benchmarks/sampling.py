@@ -44,6 +44,8 @@ def overhead(name: str, overrides: list[str], batch: int) -> None:
     for sampler in ("ddim", "dpmpp_2m", "ancestral"):
         table = SAMPLERS[sampler](denoise.sde, times)
         calls[sampler] = lambda table=table: run(denoise, table, x, keys)
+    path = SAMPLERS["ancestral"](denoise.sde, times).brownian()
+    calls["ancestral, brownian"] = lambda: run(denoise, path, x, keys)
     for call in calls.values():
         timed(call)
     rounds = np.array([[timed(call) for call in calls.values()] for _ in range(ROUNDS)])
