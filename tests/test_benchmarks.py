@@ -16,7 +16,7 @@ def networks(monkeypatch):
     import networks
 
     yield networks
-    for name in ("networks", "plain", "memory"):
+    for name in ("networks", "stock", "memory"):
         sys.modules.pop(name, None)
 
 

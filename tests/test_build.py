@@ -43,7 +43,8 @@ def refused(config) -> str:
 def test_every_config_file_builds_and_initialises(name):
     config = load(name)
     # Data sets that have to be prepared first are described, not opened.
-    form = Form((32, 32, 3), 10 * config["data"]["labels"]) if "cifar" in name else None
+    prepared = name.startswith(("cifar", "imagenet"))
+    form = Form((32, 32, 3), 10 * config["data"]["labels"]) if prepared else None
     experiment = build.experiment(config, form)
     state = jax.eval_shape(experiment.initialise)
     assert jax.tree.structure(state.params) == jax.tree.structure(state.ema)
@@ -132,7 +133,10 @@ def test_an_unknown_field_is_refused_with_a_suggestion(assignment, place, hint):
         ("sde.name", "known: flow, sub_vp, ve, vp"),
         ("sde.schedule.name", SCHEDULE_NAMES),
         ("parameterization.name", "edm, eps, score, v, velocity, x0"),
-        ("parameterization.c_noise", "angle, half_logsnr, index, quarter_log_sigma, t, time"),
+        (
+            "parameterization.c_noise",
+            "angle, half_logsnr, index, log_sigma, quarter_log_sigma, t, time",
+        ),
         ("network.name", "dit, edm2, mlp, unet"),
         ("optimizer.name", "adamw"),
         ("ema.name", "constant, power"),

@@ -46,6 +46,7 @@ TIME = {
     "angle": lambda sde, label: sde.inverse(-2 * jnp.log(jnp.tan(label * jnp.pi / 2000))),
     "t": lambda sde, label: label,
     "half_logsnr": lambda sde, label: sde.inverse(2 * label),
+    "log_sigma": lambda sde, label: sde.inverse(-2 * label),
     "quarter_log_sigma": lambda sde, label: sde.inverse(-8 * label),
 }
 REFUSED_AT_ALPHA_0 = {"eps", "score"}

@@ -36,7 +36,7 @@ from diffjax.sde import VP
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 from memory import high_water  # noqa: E402
-from plain import DiT, UNet  # noqa: E402
+from stock import DiT, UNet  # noqa: E402
 
 PHASES = ("forward", "train", "sample")
 
