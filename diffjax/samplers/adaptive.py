@@ -87,7 +87,7 @@ class Adaptive(How):
         """The samples from x (B, ...) at t = begin; Result.calls (B,): what each took, rejected
         steps included. `bad` is the number of a sample that did not arrive, or -1.
 
-        Raises ValueError where a path is asked for, and for an SDE from alpha = 0.
+        Raises ValueError where a path is asked for.
         """
         if path:
             raise ValueError("adaptive steps differ between samples: they have no common path")

@@ -1,4 +1,4 @@
-"""Correctors: rows that stay at a noise level, between the steps of any sampler.
+"""Correctors: rows that stay at a noise level, between steps that begin with a sample.
 
 Each leaves the marginal of its level alone, but for the length of its step, and draws a state that
 is off towards it: predictor and corrector in turns (arXiv:2011.13456, Alg. 1). They are written in
