@@ -23,7 +23,15 @@ from diffjax.nets.positions import fold, rotate, rotations, sincos, unfold
 SIZES = {"S": (384, 12, 6), "B": (768, 12, 12), "L": (1024, 24, 16), "XL": (1152, 28, 16)}
 """Width, depth and heads (arXiv:2212.09748, tab. 1)."""
 FREQUENCIES = 256
+
+
+def products(primitive: Any, *_: Any, **__: Any) -> bool:
+    """What is not fast to compute again from what came before: writing it costs less."""
+    return primitive.name in ("dot_general", "attention")
+
+
 POLICIES = {
+    "": products,
     "all": jax.checkpoint_policies.nothing_saveable,
     "cheap": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
 }
@@ -164,8 +172,9 @@ class DiT(nn.Module):
     form: of the blocks. depth: their number. patch: side of the squares that become tokens, or
     length of the pieces of a sequence. patch_time: frames in a token of a video. positions: sines
     and cosines that are added, or `rotary`. long_skips: join the tokens of each block of the first
-    half to those of its mirror image in the second (arXiv:2209.12152). remat: compute blocks again
-    in the backward pass, `all` of them or what is `cheap`, that is not products with weights.
+    half to those of its mirror image in the second (arXiv:2209.12152). remat: what the backward pass
+    computes again, `all` or what is `cheap`, that is not products with weights; by default what is
+    neither a product nor attention, which is faster than to store it.
     learn_variance: a second output like the first, for the variance of a step.
     """
 
@@ -252,8 +261,6 @@ class DiT(nn.Module):
         return self._block(prevent_cse=True)(self.form, **form, name=name)(*given)
 
     def _block(self, prevent_cse: bool) -> Any:
-        if not self.remat:
-            return Block
         return nn.remat(Block, prevent_cse=prevent_cse, policy=POLICIES[self.remat])
 
     def _sides(self, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -313,7 +320,7 @@ def dit(
     _known("positions", positions, POSITIONS)
     _known("norm", norm, NORMS)
     _known("mlp", mlp, MLPS)
-    _known("remat", remat, ("", *POLICIES))
+    _known("remat", remat, POLICIES)
     given = (width, depth, heads)
     width, depth, heads = (b if a is None else a for a, b in zip(given, SIZES[size], strict=True))
     at_least(1, width=width, depth=depth, heads=heads, patch=patch, patch_time=patch_time)
