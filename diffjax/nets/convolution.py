@@ -2,13 +2,15 @@
 
 XLA's CPU backend runs a convolution fast in one layout only, `b01f_01io->b01f`; others it rewrites
 to that one, but not in the body of a loop, where it falls to naive code instead (60 times slower).
-The gradients that `lax.conv_general_dilated` makes are in other layouts. This one is bilinear, and
-both of its transposes are again convolutions in the fast layout; so are all higher derivatives, in
-forward and in reverse mode.
+The gradients that `lax.conv_general_dilated` makes are in other layouts. This one is bilinear: its
+transpose in the input is again a convolution in the fast layout, that in the kernel is a few matrix
+products, which are twice as fast as a convolution whose kernel is as large as the image. So are all
+higher derivatives, in forward and in reverse mode.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -112,10 +114,13 @@ def _input_transpose(ct: Array, x: Any, kernel: Array, **geometry: Any) -> Array
 
 
 def _kernel_transpose(ct: Array, x: Array, kernel: Any, **geometry: Any) -> Array:
-    """Convolve x as (C, *D, B) with the cotangent as (*E, B, F): (C, *K, F).
+    """With strides or dilation, convolve x as (C, *D, B) with the cotangent as (*E, B, F).
 
-    Strides become kernel dilation and the other way round.
+    The result is (C, *K, F). Strides become kernel dilation and the other way round.
     """
+    steps = ("strides", "in_dilation", "dilation")
+    if {n for name in steps for n in geometry[name]} == {1}:
+        return _kernel_products(ct, x, kernel.aval.shape, geometry["padding"])
     spans = _spans(x.shape, kernel.aval.shape, ct.shape, **geometry)
     out = _primitive.bind(
         x.swapaxes(0, -1),
@@ -127,6 +132,29 @@ def _kernel_transpose(ct: Array, x: Array, kernel: Any, **geometry: Any) -> Arra
         precision=geometry["precision"],
     )
     return jnp.moveaxis(out, 0, -2)
+
+
+def _kernel_products(ct: Array, x: Array, kernel: Ints, padding: Pairs) -> Array:
+    """Sum over places of x, moved by each tap, times the cotangent: (*K, C, F).
+
+    The taps of the last axis are side by side in the channels of the cotangent, so there is one
+    product for all of them.
+    """
+    (*outer, k), n = kernel[:-2], x.shape[-2]
+    (*around, (lo, hi)) = padding
+    whole = [(0, 0, 0)]
+    zero = jnp.zeros((), ct.dtype)
+    ct = lax.pad(ct, zero, [*whole * (ct.ndim - 2), (k - 1 - lo, k - 1 - hi, 0), *whole])
+    wide = jnp.concatenate([ct[..., k - 1 - j : k - 1 - j + n, :] for j in range(k)], -1)
+    wide = wide.reshape(-1, wide.shape[-1])
+    x = lax.pad(x, zero.astype(x.dtype), [*whole, *((*p, 0) for p in around), *whole * 2])
+    sizes = [m - i + 1 for m, i in zip(x.shape[1:-2], outer, strict=True)]
+    made = []
+    for tap in itertools.product(*map(range, outer)):
+        window = tuple(slice(i, i + m) for i, m in zip(tap, sizes, strict=True))
+        part = x[:, *window].reshape(-1, x.shape[-1])
+        made.append(lax.dot_general(part, wide, (((0,), (0,)), ((), ()))))
+    return jnp.stack(made).reshape(*outer, kernel[-2], k, -1).swapaxes(-2, -3)
 
 
 def _spans(

@@ -172,9 +172,9 @@ class DiT(nn.Module):
     form: of the blocks. depth: their number. patch: side of the squares that become tokens, or
     length of the pieces of a sequence. patch_time: frames in a token of a video. positions: sines
     and cosines that are added, or `rotary`. long_skips: join the tokens of each block of the first
-    half to those of its mirror image in the second (arXiv:2209.12152). remat: what the backward pass
-    computes again, `all` or what is `cheap`, that is not products with weights; by default what is
-    neither a product nor attention, which is faster than to store it.
+    half to those of its mirror image in the second (arXiv:2209.12152). remat: what the backward
+    pass computes again, `all` or what is `cheap`, that is not products with weights; by default
+    what is neither a product nor attention, which is faster than to store it.
     learn_variance: a second output like the first, for the variance of a step.
     """
 
