@@ -1,4 +1,7 @@
-"""CIFAR-10 on a CPU: the stored run can be repeated, from the data to the loss."""
+"""CIFAR-10 on a CPU: the stored run can be repeated, from the data to the loss.
+
+A minute, so only on demand: pytest -m exhaustive.
+"""
 
 import json
 from pathlib import Path
@@ -11,7 +14,7 @@ from diffjax import build, config
 from diffjax.data import read
 from diffjax.training import loop, mesh
 
-pytestmark = pytest.mark.optimized
+pytestmark = [pytest.mark.optimized, pytest.mark.exhaustive]
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT.parent / "shared" / "data" / "tfds"
