@@ -11,6 +11,7 @@ from diffjax.samplers import CORRECTORS, SAMPLERS, langevin, refresh
 from diffjax.samplers.generate import Plan
 from diffjax.schedules import Cosine, Linear
 from diffjax.sde import VP
+from diffjax.training.experiment import Form
 
 pytestmark = pytest.mark.fast
 
@@ -18,14 +19,14 @@ SDE = VP(Linear(), t_min=0.02)
 BASE = {"sampler": {"name": "ddim_sde"}, "grid": {"name": "uniform"}, "steps": 6}
 
 
-def plan(sde=SDE, conditional=True, **fields):
-    return build.plan({**BASE, **fields}, sde, conditional)
+def plan(sde=SDE, classes=4, **fields):
+    return build.plan({**BASE, **fields}, sde, Form((2,), classes))
 
 
-def refused(sde=SDE, conditional=True, **fields) -> str:
+def refused(sde=SDE, classes=4, **fields) -> str:
     """The one line that the settings are refused with."""
     with pytest.raises(ConfigError) as error:
-        plan(sde, conditional, **fields)
+        plan(sde, classes, **fields)
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -69,7 +70,7 @@ def test_adaptive_steps_are_built_with_their_settings():
     assert made.solver is SOLVERS["tsit5"] and made.weight == 2.0
     assert (made.start, made.stop) == (SDE.t_max, SDE.t_min)
     assert made.rows is None and made.passes is None and not isinstance(made, Plan)
-    assert made.guidance.passes(2.0) == 2
+    assert made.guidance.passes(np.array([2.0])) == 2
     assert plan(sampler={"name": "adaptive", "eta": 1.0}).eta == 1.0
 
 
@@ -101,8 +102,8 @@ def test_adaptive_steps_are_built_with_their_settings():
             ["config.sampling.corrector: the sampler adaptive has no rows"],
         ),
         (
-            {"sampler": {"name": "adaptive"}, "interval": (0.1, 1.0)},
-            ["config.sampling.interval: the sampler adaptive has no rows"],
+            {"sampler": {"name": "adaptive"}, "guidance": {"interval": (0.1, 1.0)}},
+            ["config.sampling.guidance.interval: the sampler adaptive has no rows"],
         ),
     ],
     ids=str,
@@ -118,7 +119,7 @@ def test_adaptive_steps_need_what_other_samplers_need():
     spec = {"name": "adaptive", "eta": 1.0}
     assert "alpha is 0 there" in refused(VP(Cosine()), sampler=spec)
     assert plan(VP(Cosine()), sampler={"name": "adaptive"}).eta == 0
-    assert "unconditional" in refused(conditional=False, sampler=spec, guidance=2.0)
+    assert "unconditional" in refused(classes=0, sampler=spec, guidance=2.0)
 
 
 def test_the_list_names_correctors_and_adaptive_steps():

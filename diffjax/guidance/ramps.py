@@ -1,0 +1,23 @@
+"""How the weight follows time: w = 1 + (weight - 1) ramp(t), each ramp of mean 1 on t in [0, 1].
+
+From arXiv:2404.13040, table 1: rising from no guidance at t = 1 is better than a constant.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def constant(t: np.ndarray) -> np.ndarray:
+    """1"""
+    return np.ones_like(t)
+
+
+def linear(t: np.ndarray) -> np.ndarray:
+    """2 (1 - t)"""
+    return 2 * (1 - t)
+
+
+def cosine(t: np.ndarray) -> np.ndarray:
+    """1 + cos(pi t)"""
+    return 1 + np.cos(np.pi * t)
