@@ -11,7 +11,6 @@ from diffjax.config import ConfigError, load, override
 from diffjax.draws import DRAWS
 from diffjax.losses import ERRORS, Denoising
 from diffjax.schedules import Learned
-from diffjax.sde import levels
 from diffjax.weights import WEIGHTS
 
 pytestmark = pytest.mark.fast

@@ -24,6 +24,7 @@ from diffjax.guidance import (
     CFGZero,
     Classifier,
     Conditional,
+    Dynamic,
     Guidance,
     Guided,
     Linear,
@@ -34,11 +35,10 @@ from diffjax.guidance import (
     Rescale,
     Rule,
     Several,
+    Static,
     Thresholded,
-    dynamic,
-    static,
 )
-from diffjax.samplers import ddim, dpmpp_2m, heun, initial, run, sample
+from diffjax.samplers import ddim, dpmpp_2m, initial, run, sample
 from diffjax.samplers.generate import Plan
 from diffjax.schedules import Cosine
 from diffjax.schedules import Linear as LinearBetas
@@ -134,7 +134,7 @@ def test_everything_goes_together(name):
         calls = Calls()
         made = Guided(reference(name, calls), RULES[rule]())
         assert isinstance(made, Guidance) and isinstance(made.rule, Rule)
-        made = Thresholded(made, THRESHOLDS[threshold]) if threshold else made
+        made = Thresholded(made, THRESHOLDS[threshold]()) if threshold else made
 
         def loop(denoise, x, cond, guidance=made):
             """Predictions of all rows from the same x, and the x0 of sample 2 by that of x[1]."""
@@ -170,13 +170,13 @@ def test_every_process_guides_alike(frame):
     scaled = x / jnp.hypot(vp.alpha(t), vp.sigma(t))[:, None]
     seen = scaled * jnp.hypot(sde.alpha(t), sde.sigma(t))[:, None]
     rules = [Linear(), Rescale(), APG(norm=0.5)]  # the velocity of CFGZero is that of the process
-    for one in [Null(), Network(None)]:  # type: ignore[arg-type]
+    for autoguided in (False, True):
         for rule in rules:
 
-            def both(weight, one=one, rule=rule):
+            def both(weight, autoguided=autoguided, rule=rule):
                 made = []
                 for here, y in ((vp, x), (sde, seen)):
-                    ref = Network(worse(here)) if isinstance(one, Network) else one
+                    ref = Network(worse(here)) if autoguided else Null()
                     guidance = Guided(Cached(ref), rule)
                     p, _ = guidance(exact(here), y, t, cond, weight, guidance.init(y))
                     made.append((p.x0, p.eps))
@@ -356,6 +356,9 @@ def test_each_condition_has_a_weight_of_its_own(order):
         (lambda: APG(norm=0.0), "norm=0.0"),
         (lambda: APG(momentum=1.0), "momentum=1.0"),
         (lambda: CFGZero(still=-1), "still=-1"),
+        (lambda: Static(0.0), "bound=0.0"),
+        (lambda: Dynamic(share=0.0), "share=0.0"),
+        (lambda: Dynamic(bound=-1.0), "bound=-1.0"),
         (lambda: at(Guided(Several({"map": 1.0})), 2.0), r"shares of \['map'\].*label"),
         (lambda: at(Guided(Negative({"map": 1.0})), 2.0), r"negative \['map'\].*label"),
     ],
@@ -363,9 +366,6 @@ def test_each_condition_has_a_weight_of_its_own(order):
 def test_bad_settings_are_refused_with_their_value(wrong, line):
     with pytest.raises(ValueError, match=line):
         wrong()
-
-
-ERROR = {}
 
 
 def drifts(guidance, steps=40, weight=3.0):
@@ -401,10 +401,13 @@ def numbers(seed=1, shape=(3, 4, 4, 2)):
     return x, t, p(a), p(b)
 
 
-def eps(x, x0, t, sde=SDE):
-    alpha, sigma = (
-        np.asarray(f(jnp.asarray(t))).reshape(-1, 1, 1, 1) for f in (sde.alpha, sde.sigma)
-    )
+def values(a):
+    """One per sample, to be broadcast."""
+    return np.reshape(a, (-1, 1, 1, 1))
+
+
+def eps(x, x0, t):
+    alpha, sigma = (values(f(jnp.asarray(t))) for f in (SDE.alpha, SDE.sigma))
     return (x - alpha * x0) / sigma
 
 
@@ -462,32 +465,33 @@ def test_apg_is_the_algorithm_of_the_paper(x64):
     assert 0 < cut < 9
 
 
-def test_cfg_zero_scales_the_reference_to_fit(x64):
+@pytest.mark.parametrize("frame", SDES)
+def test_cfg_zero_scales_the_reference_to_fit(frame, x64):
     """arXiv:2503.18886: the best scale of the velocity, 1 where the difference is orthogonal."""
-    for frame in ("vp", "flow", "ve", "sub_vp"):
-        sde = SDES[frame](Cosine(), t_min=0.1, t_max=0.9)
-        x, t, a, _ = numbers()
-        dalpha, dsigma = (np.asarray(d).reshape(-1, 1, 1, 1) for d in sde.slopes(jnp.asarray(t)))
-        alpha, sigma = (
-            np.asarray(f(jnp.asarray(t))).reshape(-1, 1, 1, 1) for f in (sde.alpha, sde.sigma)
-        )
+    sde = SDES[frame](Cosine(), t_min=0.1, t_max=0.9)
+    x, t, _, _ = numbers()
+    alpha, sigma = (values(f(jnp.asarray(t))) for f in (sde.alpha, sde.sigma))
+    dalpha, dsigma = map(values, sde.slopes(jnp.asarray(t)))
+
+    def made(u):
+        """The prediction of velocity u at x."""
         whole = alpha * dsigma - dalpha * sigma
-        made = lambda u: Prediction(  # the prediction of velocity u at x
-            *[jnp.asarray((dsigma * x - sigma * u) / whole)] * 2,
-            jnp.asarray((alpha * u - dalpha * x) / whole),
-        )
-        u, v = np.random.default_rng(3).normal(size=(2, *x.shape))
-        s = ((u * v).sum((1, 2, 3)) / (v * v).sum((1, 2, 3))).reshape(-1, 1, 1, 1)
-        expected = made(s * v + 3 * (u - s * v))
-        for still, exact in ((0, expected), (1, made(0 * u))):
-            p, memory = combine(CFGZero(still), t, made(u), made(v), 3.0, sde=sde)
-            chex.assert_trees_all_close((p.x0, p.eps), exact[1:3], rtol=1e-8, atol=1e-8)
-        p, _ = combine(CFGZero(1), t, made(u), made(v), 3.0, memory, sde=sde)
-        chex.assert_trees_all_close(p.x0, expected.x0, rtol=1e-8, atol=1e-8)
-        w = u - s * v + v  # differs from v by what is orthogonal to it
-        p, _ = combine(CFGZero(), t, made(w), made(v), 3.0, sde=sde)
-        q, _ = combine(Linear(), t, made(w), made(v), 3.0, sde=sde)
-        chex.assert_trees_all_close(p[1:3], q[1:3], rtol=1e-8, atol=1e-8)
+        x0, noise = (dsigma * x - sigma * u) / whole, (alpha * u - dalpha * x) / whole
+        return Prediction(*(jnp.asarray(a) for a in (x0, x0, noise)))
+
+    near = {"rtol": 1e-8, "atol": 1e-8}
+    u, v = np.random.default_rng(3).normal(size=(2, *x.shape))
+    s = values((u * v).sum((1, 2, 3)) / (v * v).sum((1, 2, 3)))
+    expected = made(s * v + 3 * (u - s * v))
+    p, _ = combine(CFGZero(), t, made(u), made(v), 3.0, sde=sde)
+    chex.assert_trees_all_close(p, expected, **near)
+    first, memory = combine(CFGZero(still=1), t, made(u), made(v), 3.0, sde=sde)
+    chex.assert_trees_all_close(first, made(0 * u), **near)
+    second, _ = combine(CFGZero(still=1), t, made(u), made(v), 3.0, memory, sde=sde)
+    chex.assert_trees_all_close(second, expected, **near)
+    w = u - s * v + v  # differs from v by what is orthogonal to it
+    p, q = (combine(rule, t, made(w), made(v), 3.0, sde=sde)[0] for rule in (CFGZero(), Linear()))
+    chex.assert_trees_all_close(p, q, **near)
 
 
 def test_a_still_row_leaves_the_state_where_it_is():
@@ -508,9 +512,9 @@ def test_thresholds_are_their_formulas():
     x0 = jnp.asarray(
         np.random.default_rng(0).normal(size=(4, 5, 5)) * [[[0.1]], [[1]], [[2]], [[5]]]
     )
-    np.testing.assert_allclose(static(x0, 0.5), np.clip(x0, -0.5, 0.5))
-    np.testing.assert_array_equal(static(x0, np.inf), x0)
-    made = dynamic(x0, share=0.9)
+    np.testing.assert_allclose(Static(0.5)(x0), np.clip(x0, -0.5, 0.5))
+    np.testing.assert_array_equal(Static(np.inf)(x0), x0)
+    made = Dynamic(share=0.9)(x0)
     for k in range(4):
         s = max(1.0, np.quantile(np.abs(x0[k]), 0.9))
         np.testing.assert_allclose(made[k], np.clip(x0[k], -s, s) / s, rtol=1e-5)
@@ -520,7 +524,7 @@ def test_thresholds_are_their_formulas():
 def test_a_threshold_needs_no_guidance_and_no_condition():
     """An unconditional network could not be thresholded, or would pay a second pass."""
     x, t, _ = inputs()
-    guidance = Thresholded(Conditional(), lambda x0: static(x0, 0.3))
+    guidance = Thresholded(Conditional(), Static(0.3))
     p, _ = guidance(exact(), x, t, None, jnp.asarray(1.0), guidance.init(x))
     np.testing.assert_array_equal(p.x0, np.clip(ask(exact(), x, t).x0, -0.3, 0.3))
     np.testing.assert_allclose(SDE.perturb(p.x0, p.eps, t), x, atol=2e-5)
@@ -545,7 +549,7 @@ def test_the_exact_classifier_is_classifier_free_guidance(weight):
     jax.effects_barrier()
     chex.assert_trees_all_close(p, at(Guided(), weight), rtol=2e-4, atol=2e-4)
     assert sum(calls) == B * classifier.passes(np.array([weight])) == B
-    cut = Thresholded(classifier, lambda x0: static(x0, 0.5))
+    cut = Thresholded(classifier, Static(0.5))
     assert np.abs(at(cut, 9.0).x0).max() <= 0.5
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from diffjax.build.construct import call, construct, fields, lookup, refuse
-from diffjax.config import Config, ConfigError, checked, known
+from diffjax.config import ConfigError, checked, known
 from diffjax.denoiser import Denoise, reframe
 from diffjax.guidance import (
     RAMPS,
@@ -50,8 +50,7 @@ def construct_guidance(spec: Any, sde: SDE, form: Form, place: str) -> Guidance:
     guidance = Conditional() if np.all(np.equal(told["weight"], 1)) else Guided(reference, rule)
     if told.get("threshold") is None:
         return guidance
-    entry, here = _named(told["threshold"]), f"{place}.threshold"
-    threshold = construct(THRESHOLDS, entry, here, partial=True)
+    threshold = construct(THRESHOLDS, _named(told["threshold"]), f"{place}.threshold")
     return Thresholded(guidance, threshold)
 
 
@@ -79,7 +78,10 @@ def network(workdir: Any, sde: SDE, form: Form, place: str) -> Denoise:
     """The averaged network of another run, seen under `sde`. ConfigError where it does not fit."""
     if not isinstance(workdir, str):
         raise ConfigError(f"{place}={workdir!r}: needs the workdir of a trained run")
-    there, denoise = trained(Path(workdir))
+    try:
+        there, denoise = trained(Path(workdir))
+    except ConfigError as error:
+        raise ConfigError(f"{place}={workdir}: {error}") from error
     if there != form:
         raise ConfigError(f"{place}={workdir}: its data are {there}, and here {form}")
     return denoise if denoise.sde == sde else refuse(place)(reframe)(denoise, sde)

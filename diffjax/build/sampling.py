@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from diffjax.build.construct import call, construct, fields, lookup, refuse
-from diffjax.build.guidance import construct_guidance, constant_weight, weights
+from diffjax.build.guidance import constant_weight, construct_guidance, weights
 from diffjax.config import Config, ConfigError, checked, known
 from diffjax.grids import GRIDS
 from diffjax.guidance import RAMPS, REFERENCES, RULES, THRESHOLDS

@@ -32,7 +32,7 @@ from diffjax.guidance.references import (
     negative,
 )
 from diffjax.guidance.rules import APG, CFGZero, Linear, Rescale, Rule
-from diffjax.guidance.thresholds import dynamic, static
+from diffjax.guidance.thresholds import Dynamic, Static, Threshold
 
 __all__ = [
     "APG",
@@ -44,6 +44,7 @@ __all__ = [
     "Cached",
     "Classifier",
     "Conditional",
+    "Dynamic",
     "Guidance",
     "Guided",
     "Linear",
@@ -54,9 +55,11 @@ __all__ = [
     "Rescale",
     "Rule",
     "Several",
+    "Static",
+    "Threshold",
     "Thresholded",
 ]
 REFERENCES = catalogue(Null, negative, Network, Several, Cached)
 RULES = catalogue(Linear, Rescale, APG) | {"cfg_zero": CFGZero}
-THRESHOLDS = catalogue(static, dynamic)
+THRESHOLDS = catalogue(Static, Dynamic)
 RAMPS = catalogue(constant, linear, cosine)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -14,6 +13,7 @@ from diffjax.arrays import Cond
 from diffjax.denoiser import Denoise, Prediction, Sample, Time
 from diffjax.guidance.references import Null, Reference
 from diffjax.guidance.rules import Linear, Memory, Rule, moved
+from diffjax.guidance.thresholds import Threshold
 
 
 @runtime_checkable
@@ -114,7 +114,7 @@ class Thresholded:
     """The x0 of `guidance` through `threshold`, at every weight; eps follows from x_t."""
 
     guidance: Guidance
-    threshold: Callable[..., Any] = field(metadata={"static": True})
+    threshold: Threshold = field(metadata={"static": True})
 
     def init(self, x: Sample) -> Memory:
         return self.guidance.init(x)

@@ -23,9 +23,10 @@ class Classifier:
     log_p: (x, t, cond) -> log p(y | x_t) in nats, (B,), sample b of x[b], t[b], cond[b] only; a
     pytree, as `jax.tree_util.Partial(apply, params)`. conditional: whether the network is given the
     condition as well. With an unconditional network the weight 1 is the exact conditional model,
-    as of all guidance. Network passes: one, at any weight; each row of weight other than 0 takes one
+    as of all guidance. Network passes: one, at any weight; a row of another weight than 0 takes a
     gradient of the classifier besides. Not finite at alpha = 0, where x_t says nothing of y: end
-    the process at t_max < 1. Raises ValueError without a condition.
+    the process at t_max < 1. A library's part: no config names it. Raises ValueError without a
+    condition.
     """
 
     log_p: Any

@@ -9,15 +9,15 @@ import numpy as np
 
 
 def constant(t: np.ndarray) -> np.ndarray:
-    """1"""
+    """1: the same weight at all times."""
     return np.ones_like(t)
 
 
 def linear(t: np.ndarray) -> np.ndarray:
-    """2 (1 - t)"""
+    """2 (1 - t): no guidance at t = 1, rising to twice as much at t = 0."""
     return 2 * (1 - t)
 
 
 def cosine(t: np.ndarray) -> np.ndarray:
-    """1 + cos(pi t)"""
+    """1 + cos(pi t): the same ends, less of it early."""
     return 1 + np.cos(np.pi * t)

@@ -132,7 +132,7 @@ class Several:
     """Several conditions, each with a share of its own in the guidance.
 
     With x_i the prediction given the first i of the conditions in `shares`, and all that are not
-    named, condition i tells x_i - x_{i-1}, and the reference is x_N - sum_i share_i (x_i - x_{i-1}).
+    named there, the reference is x_N - sum_i share_i (x_i - x_{i-1}).
     So the weight of condition i is w_i = 1 + share_i (w - 1) in
 
         x_0 + sum_i w_i (x_i - x_{i-1})
@@ -181,7 +181,7 @@ class Several:
 class Cached:
     """What `reference` says in every `every`-th guided row, reused in the rows between.
 
-    Reused is the guidance direction, as the velocity k with x0 = sin(a) k and eps = -cos(a) k, where
+    Reused is the guidance direction, as the velocity k with x0 = sin(a) k and eps = -cos(a) k,
     tan(a) = sigma / alpha: it stays finite at both ends, and both views fit the x_t of each row.
     The rows between make the conditional pass only. Raises ValueError for every < 1.
     """
@@ -194,7 +194,7 @@ class Cached:
             raise ValueError(f"every={self.every}: needs every >= 1")
 
     def init(self, x: Sample) -> Memory:
-        return jnp.asarray(0), jnp.zeros_like(x), self.reference.init(x)
+        return jnp.zeros((), jnp.int32), jnp.zeros_like(x), self.reference.init(x)
 
     def passes(self, rows: int) -> int:
         fresh = -(-rows // self.every)

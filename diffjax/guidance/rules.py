@@ -152,8 +152,8 @@ class CFGZero:
     """CFG-Zero* (arXiv:2503.18886, Alg. 1): the reference scaled to fit, and no first steps.
 
     On the velocity u = alpha' x0 + sigma' eps of the process: s ref + w (cond - s ref) with
-    s = <cond, ref> / |ref|^2 of each sample. In the first `still` guided rows u = 0, which in `Flow`
-    leaves x as it is (the paper: 1, or 4 % of the rows). Raises ValueError for still < 0.
+    s = <cond, ref> / |ref|^2 of each sample. In the first `still` guided rows u = 0, which leaves
+    x as it is in `Flow`, for which it was published. Raises ValueError for still < 0.
     """
 
     still: int = 0
@@ -163,7 +163,7 @@ class CFGZero:
             raise ValueError(f"still={self.still}: needs still >= 0")
 
     def init(self, x: Sample) -> Memory:
-        return jnp.asarray(0) if self.still else ()
+        return jnp.zeros((), jnp.int32) if self.still else ()
 
     def __call__(
         self,

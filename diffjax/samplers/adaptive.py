@@ -192,8 +192,8 @@ def adaptive(
     """
     if jax.tree.leaves(guidance.init(jnp.zeros((1, 1)))):
         raise ValueError(
-            "the sampler adaptive tries steps and rejects them, so guidance cannot remember earlier "
-            "ones; allowed: no reference cached, no momentum, still=0"
+            "adaptive steps may be rejected, so guidance cannot remember earlier ones; allowed: "
+            "no reference cached, momentum=0 and still=0 in the rule"
         )
     if solver not in SOLVERS:
         raise ValueError(f"solver={solver!r}: known: {', '.join(SOLVERS)}")
