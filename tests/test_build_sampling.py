@@ -185,11 +185,8 @@ def test_guidance_of_the_config_is_the_guidance():
     assert plan(guidance={"weight": 2.0, "reference": reference}).guidance.reference.instead == {
         "label": 2
     }
-    cached = {
-        "name": "cached",
-        "every": 3,
-        "reference": {"name": "several", "shares": {"label": 2}},
-    }
+    several = {"name": "several", "shares": {"label": 2}}
+    cached = {"name": "cached", "every": 3, "reference": several}
     made = plan(guidance={"weight": 2.0, "reference": cached})
     assert made.guidance.reference == Cached(Several((("label", 2.0),)), 3) and made.passes == 8
 

@@ -1,5 +1,6 @@
 """How predictions combine, and how often the network is really called."""
 
+import functools
 import itertools
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -11,7 +12,6 @@ import numpy as np
 import pytest
 
 from diffjax.analytic import Mixture, gaussian, gaussian_flow
-from diffjax.arrays import rebuild
 from diffjax.denoiser import Denoise, Prediction
 from diffjax.grids import logsnr_uniform, uniform
 from diffjax.guidance import (
@@ -128,36 +128,41 @@ def test_everything_goes_together(name):
     """A combination would not run in the loop, forget its memory, miscount its passes, mix up
     samples, give views of another x_t, or do something at weight 1."""
     x, t, cond = inputs()
-    weights, plain = [3.0, 1.0, 1.5, 0.0, 2.0, 1.0, 4.0], ask(exact(), x, t, cond)
-    assert isinstance(reference(name), Reference)
+    weights, calls = [3.0, 1.0, 1.5, 0.0, 2.0, 1.0, 4.0], Calls()
+    plain = ask(exact(), x, t, cond)
+    entries = {}
     for rule, threshold in itertools.product(RULES, [None, *THRESHOLDS]):
-        calls = Calls()
         made = Guided(reference(name, calls), RULES[rule]())
-        assert isinstance(made, Guidance) and isinstance(made.rule, Rule)
+        assert isinstance(made.reference, Reference) and isinstance(made.rule, Rule)
         made = Thresholded(made, THRESHOLDS[threshold]()) if threshold else made
+        assert isinstance(made, Guidance)
+        entries[rule, threshold] = made
 
-        def loop(denoise, x, cond, guidance=made):
-            """Predictions of all rows from the same x, and the x0 of sample 2 by that of x[1]."""
+    @jax.jit
+    def loop(denoise, x):
+        """The predictions of all rows, by every rule and threshold."""
 
-            def row(memory, weight):
-                p, memory = guidance(denoise, x, t, cond, weight, memory)
-                return memory, p
+        def row(guidance, memory, weight):
+            p, memory = guidance(denoise, x, t, cond, weight, memory)
+            return memory, p
 
-            memory, p = jax.lax.scan(row, guidance.init(x), jnp.asarray(weights))
-            chex.assert_trees_all_equal_shapes_and_dtypes(memory, guidance.init(x))
-            return p
+        return [
+            jax.lax.scan(functools.partial(row, g), g.init(x), jnp.asarray(weights))[1]
+            for g in entries.values()
+        ]
 
-        p = (loop_ := jax.jit(loop))(Counted(exact(), calls), x, cond)
-        jax.effects_barrier()
-        assert sum(calls) == made.passes(np.array(weights)) * B, (rule, threshold)
+    same = np.arange(B) != 1
+    first = loop(Counted(exact(), calls), x)
+    jax.effects_barrier()
+    assert sum(calls) == sum(g.passes(np.array(weights)) for g in entries.values()) * B
+    second = loop(Counted(exact(), calls), x.at[1].add(1.0))
+    for (_, threshold), p, other in zip(entries, first, second, strict=True):
         chex.assert_tree_all_finite(p)
         chex.assert_trees_all_equal(p.output, p.x0)
-        for i in range(len(weights)):
-            np.testing.assert_allclose(SDE.perturb(p.x0[i], p.eps[i], t), x, atol=2e-5)
+        for x0, eps in zip(p.x0, p.eps, strict=True):
+            np.testing.assert_allclose(SDE.perturb(x0, eps, t), x, atol=1e-4)
         if not threshold:
-            chex.assert_trees_all_equal(jax.tree.map(lambda a: a[1], p), plain)
-        other = loop_(Counted(exact(), calls), x.at[1].set(x[1] + 1), cond)
-        same = np.arange(B) != 1
+            chex.assert_trees_all_close(jax.tree.map(lambda a: a[1], p), plain, rtol=1e-5)
         np.testing.assert_array_equal(other.x0[:, same], p.x0[:, same])
         assert np.abs(other.x0[:, 1] - p.x0[:, 1]).max() > 1e-3
 
@@ -204,7 +209,7 @@ def test_passes_of_a_run_are_those_that_were_made():
 @pytest.mark.fast
 def test_each_reference_makes_the_calls_it_names():
     """Passes would go to the network one at a time, or a cache not spare any."""
-    x, t, cond = inputs()
+    (x, t, cond), weight = inputs(), jnp.asarray(2.0)
     for name, expected in {
         "null": [[2 * B]] * 3,
         "negative": [[2 * B]] * 3,
@@ -214,9 +219,10 @@ def test_each_reference_makes_the_calls_it_names():
     }.items():
         calls = Calls()
         made = Guided(reference(name, calls))
+        step = jax.jit(lambda denoise, memory, g=made: g(denoise, x, t, cond, weight, memory))
         memory, seen = made.init(x), []
         for _ in range(3):
-            _, memory = made(Counted(exact(), calls), x, t, cond, jnp.asarray(2.0), memory)
+            _, memory = step(Counted(exact(), calls), memory)
             jax.effects_barrier()
             seen, calls[:] = [*seen, list(calls)], []
         assert seen == expected, name
@@ -297,16 +303,16 @@ def test_the_guided_law_of_two_gaussians_is_a_gaussian():
     for sde in (SDE, VE(Cosine(), t_min=0.02, t_max=0.98)):
         x, rest = initial(sde, keys(), (2,))
         table = dpmpp_2m(sde, logsnr_uniform(sde, 100))
-        table = replace(table, weight=np.full(len(table), w))[: len(table) - 1]  # ends at t_min
+        table = replace(table, weight=np.full(len(table), w))
         guidance = Guided(Negative({"label": 1}))
         made = sample(data.denoiser(sde), table, x, rest, cond=cond, guidance=guidance)
-        t, s = (jnp.full(B, t) for t in (float(table.t[0]), sde.t_min))
+        t, s = jnp.full(B, float(table.t[0])), jnp.zeros(B)
         one = gaussian(guided, var).denoiser(sde)
         p = guide(guidance, data.denoiser(sde), x, t, cond, jnp.asarray(w))[0]
         chex.assert_trees_all_close(p.eps, ask(one, x, t).eps, rtol=1e-4, atol=1e-4)
         alone = sample(one, table, x, rest)
         chex.assert_trees_all_close(made, alone, rtol=1e-4, atol=1e-4)
-        assert np.abs(made - gaussian_flow(sde, guided, var, x, t, s)).max() < 0.3
+        assert np.abs(made - gaussian_flow(sde, guided, var, x, t, s)).max() < 0.02
         assert np.abs(made.mean(0) - guided).max() < 1
 
 
@@ -384,7 +390,6 @@ def test_the_error_of_a_cached_reference_is_small_and_first_order():
     np.testing.assert_allclose(drifts(Guided(Cached(every=1))), whole, atol=2e-4)
     error = lambda every: np.sqrt(((drifts(Guided(Cached(every=every))) - whole) ** 2).mean())
     two, four = error(2), error(4)
-    print("cached", two / unguided, four / unguided)
     assert 0 < two < four
     assert two < 0.05 * unguided and four < 0.15 * unguided
 
@@ -448,7 +453,7 @@ def test_rescale_is_the_formula_of_the_paper(x64):
 
 def test_apg_is_the_algorithm_of_the_paper(x64):
     """arXiv:2410.02416, Alg. 1, in plain NumPy over three rows: momentum, norm, projection."""
-    rule, memory = APG(parallel=0.2, norm=6.0, momentum=-0.6), None
+    rule, memory = APG(parallel=0.2, norm=8.5, momentum=-0.6), None
     average, cut = np.zeros((3, 4, 4, 2)), 0
     for seed in range(3):
         _, t, a, b = numbers(seed)
@@ -456,8 +461,8 @@ def test_apg_is_the_algorithm_of_the_paper(x64):
         average = np.asarray(a.x0 - b.x0) - 0.6 * average
         for k in range(3):
             d, told = average[k], np.asarray(a.x0[k])
-            cut += np.linalg.norm(d) > 6
-            d = d * min(1, 6 / np.linalg.norm(d))
+            cut += np.linalg.norm(d) > 8.5
+            d = d * min(1, 8.5 / np.linalg.norm(d))
             unit = told / np.linalg.norm(told)
             parallel = (d * unit).sum() * unit
             guided = told + 3 * (d - parallel + 0.2 * parallel)
@@ -526,7 +531,7 @@ def test_a_threshold_needs_no_guidance_and_no_condition():
     x, t, _ = inputs()
     guidance = Thresholded(Conditional(), Static(0.3))
     p, _ = guidance(exact(), x, t, None, jnp.asarray(1.0), guidance.init(x))
-    np.testing.assert_array_equal(p.x0, np.clip(ask(exact(), x, t).x0, -0.3, 0.3))
+    np.testing.assert_allclose(p.x0, np.clip(ask(exact(), x, t).x0, -0.3, 0.3), rtol=1e-5)
     np.testing.assert_allclose(SDE.perturb(p.x0, p.eps, t), x, atol=2e-5)
     assert guidance.passes(np.ones(4)) == 4
 
@@ -585,4 +590,3 @@ def test_settings_retrace_and_networks_do_not():
     assert traced == jax.tree.structure(Guided(Network(replace(worse(), data=DATA)), APG()))
     assert traced != jax.tree.structure(Guided(Network(worse()), Rescale()))
     assert hash(jax.tree.structure(Guided(Several({"label": 2.0}))))
-    assert rebuild(Guided()) == Guided()
