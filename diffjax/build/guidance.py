@@ -124,7 +124,7 @@ def weights(spec: Any, sde: SDE, times: np.ndarray, form: Form, place: str) -> n
             raise ConfigError(f"{place}.interval={interval}: needs two numbers, 0 <= low < high")
         rho = np.exp(-levels(sde, times).lam)
         made = np.where((interval[0] <= rho) & (rho <= interval[1]), made, 1.0)
-    return np.float32(made).astype(np.float64)
+    return np.asarray(made, np.float32).astype(np.float64)
 
 
 def constant_weight(spec: Any, sde: SDE, form: Form, place: str) -> float:

@@ -76,7 +76,7 @@ class Guided:
     needs a condition and there is none.
     """
 
-    reference: Reference = Null()
+    reference: Reference = field(default=Null())
     rule: Rule = field(default=Linear(), metadata={"static": True})
 
     def init(self, x: Sample) -> Memory:

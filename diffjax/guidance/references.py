@@ -165,7 +165,7 @@ class Several:
         cond, shares = needed(cond), dict(self.shares)
         if unknown := set(shares) - set(cond):
             raise ValueError(f"shares of {sorted(unknown)}: the conditions are {sorted(cond)}")
-        given = [cond | null({name: cond[name] for name in shares})]
+        given = [{**cond, **null({name: cond[name] for name in shares})}]
         for name in shares:
             given.append(given[-1] | {name: cond[name]})
         *before, told = ask(denoise, x, t, given)
