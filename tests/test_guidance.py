@@ -440,7 +440,7 @@ def test_rules_keep_x_t_in_float64(name, x64):
 
 
 def test_rescale_is_the_formula_of_the_paper(x64):
-    """arXiv:2305.08891, eq. 14 to 16, in plain NumPy."""
+    """arXiv:2305.08891, sec. 3.4, in plain NumPy."""
     _, t, a, b = numbers()
     cfg = np.asarray(b.x0 + 5 * (a.x0 - b.x0))
     factor = [np.std(np.asarray(p)) / np.std(q) for p, q in zip(a.x0, cfg, strict=True)]

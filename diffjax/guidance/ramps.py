@@ -1,6 +1,6 @@
 """How the weight follows time: w = 1 + (weight - 1) ramp(t), each ramp of mean 1 on t in [0, 1].
 
-From arXiv:2404.13040, table 1: rising from no guidance at t = 1 is better than a constant.
+The schedulers of arXiv:2404.13040, with its omega = weight - 1.
 """
 
 from __future__ import annotations

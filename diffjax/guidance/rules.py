@@ -76,7 +76,7 @@ class Rescale:
     """The guided x0 scaled towards the standard deviation of the conditional one.
 
     x0 = phi std(cond) / std(guided) guided + (1 - phi) guided, the deviation over all values of a
-    sample (arXiv:2305.08891, eq. 14 to 16, there of the output v; at alpha = 0 it is -x0). Raises
+    sample (arXiv:2305.08891, sec. 3.4, there of the output v, which is -x0 at alpha = 0). Raises
     ValueError unless 0 <= phi <= 1.
     """
 
@@ -110,8 +110,8 @@ class APG:
 
     d = cond - ref + momentum d_before, cut to the norm `norm`; of it, the part parallel to cond is
     weighed by `parallel`: x0 = cond + (w - 1) (d_orthogonal + parallel d_parallel). Norms and
-    products are over all values of a sample, so a good `norm` depends on its size (the paper: 2.5
-    for latents of 64 x 64, 15 for those of 128 x 128); none by default. parallel = 1 and
+    products are over all values of a sample, so a good `norm` depends on its size; none by
+    default. parallel = 1 and
     momentum = 0 is `Linear`. Raises ValueError unless norm > 0 and |momentum| < 1.
     """
 
