@@ -57,13 +57,25 @@ def sampling_flags(flags: argparse.ArgumentParser) -> None:
     flags.add_argument(
         "--sampler", help="name[:argument=value,...], e.g. ddim:eta=0.5; --list shows all (config)"
     )
-    flags.add_argument("--list", action=_List, help="list samplers, correctors, grids, and end")
+    flags.add_argument(
+        "--list", action=_List, help="list samplers, grids, rules of guidance ..., and end"
+    )
     flags.add_argument(
         "--corrector", help="rows between the steps, e.g. langevin:snr=0.16 (config)"
     )
     flags.add_argument("--noise", help="independent or brownian: more steps, same sample (config)")
     flags.add_argument("--grid", help="time grid, name[:argument=value,...] (config)")
     flags.add_argument("--steps", type=positive, help="steps of the time grid (config)")
+    flags.add_argument("--rule", help="how guidance acts, e.g. rescale:phi=0.7 (config)")
+    flags.add_argument(
+        "--reference",
+        help="what guidance leads away from, e.g. negative:label=3, network:workdir=RUN (config)",
+    )
+    flags.add_argument("--threshold", help="of x0 in every row, e.g. dynamic (config)")
+    flags.add_argument("--ramp", help="how the guidance weight follows time, e.g. cosine (config)")
+    flags.add_argument(
+        "--interval", type=interval, help="low,high: guide where sigma / alpha is in it (config)"
+    )
     flags.add_argument("--batch-size", type=positive, default=256, help="samples at a time")
 
 
@@ -76,6 +88,10 @@ class _List(argparse.Action):
 
         print(build.listing())
         parser.exit()
+
+
+def interval(text: str) -> tuple[float, ...]:
+    return tuple(float(item) for item in text.split(","))
 
 
 def positive(text: str) -> int:

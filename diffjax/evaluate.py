@@ -14,7 +14,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from diffjax import cli
-from diffjax.sample import generate, prepare
+from diffjax.sample import generate, prepare, shown
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -128,9 +128,10 @@ def show(results: list[dict[str, Any]]) -> None:
     )
     for r in results:
         p, f, m = r["protocol"], r["frechet"], r["memorization"]
+        weight = shown(p["guidance"]).partition(",")[0]
         agrees = f"{r['classifier']['agreement']:.1%}" if "classifier" in r else "-"
         print(
-            f"{p['guidance']:8g} {p['passes']:7g} {f['distance']:8.4f} {f['floor']:8.4f} "
+            f"{weight:>8} {p['passes']:7g} {f['distance']:8.4f} {f['floor']:8.4f} "
             f"{f['ratio']:6.2f} {agrees:>13} {m['samples']:14.3f} {m['held_out']:9.3f} "
             f"{m['ratio']:6.2f}"
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -113,9 +114,8 @@ def generate(given: argparse.Namespace) -> Made:
     )
     many = f"{plan.rows} rows, {plan.passes} network passes per sample" if plan.rows else "by error"
     print(
-        "step {trained}, {sampler[name]}: {many}, guidance {guidance:g}".format(
-            **protocol, many=many
-        )
+        f"step {protocol['trained']}, {protocol['sampler']['name']}: {many}, "
+        f"guidance {shown(protocol['guidance'])}"
     )
     began, parts = time.monotonic(), []
     with Progress("sample", given.num, "image") as progress:
@@ -176,12 +176,37 @@ def sampling(base: Config, given: argparse.Namespace) -> dict[str, Any]:
         "sampler": given.sampler and parse(given.sampler),
         "grid": given.grid and parse(given.grid),
         "steps": given.steps,
-        "guidance": given.guidance,
+        "guidance": guidance(base.get("sampling", {}).get("guidance", 1.0), given),
         "corrector": given.corrector and parse(given.corrector),
         "noise": given.noise,
     }
     replaced = {k: v for k, v in flags.items() if v is not None}
     return {**base, "sampling": {**base.get("sampling", {}), **replaced}}
+
+
+def guidance(base: Any, given: argparse.Namespace) -> Any:
+    """The guidance of the config with the flags that were given; a weight alone is a number."""
+    told = dict(base) if isinstance(base, Mapping) else {"weight": base}
+    flags = {
+        "weight": given.guidance,
+        "ramp": given.ramp,
+        "interval": given.interval,
+        "reference": given.reference and parse(given.reference),
+        "rule": given.rule and parse(given.rule),
+        "threshold": given.threshold and parse(given.threshold),
+    }
+    told |= {k: v for k, v in flags.items() if v is not None}
+    return told["weight"] if [*told] == ["weight"] else told
+
+
+def shown(guidance: Any) -> str:
+    """A guidance in a few words: `2`, or `2, rule apg, threshold dynamic`."""
+    if not isinstance(guidance, Mapping):
+        return f"{guidance:g}"
+    name = lambda entry: entry["name"] if isinstance(entry, Mapping) else entry
+    weight = guidance.get("weight", 1.0)
+    rest = [f"{k} {name(v)}" for k, v in guidance.items() if k != "weight" and v is not None]
+    return ", ".join([f"{weight:g}" if isinstance(weight, int | float) else str(weight), *rest])
 
 
 def check(path: Path, endings: tuple[str, ...] = (".png", ".npz", ""), flag: str = "--out") -> None:

@@ -375,7 +375,7 @@ def test_every_legal_combination_builds_and_the_others_are_refused(schedule, fra
             assert type(model.sde) is SDES[frame]
             assert model.sde.schedule == SCHEDULES[schedule]()
             assert type(model.parameterization) is PARAMETERIZATIONS[name]
-    table = build.plan({"sampler": {"name": "ddim"}, "steps": 5}, model.sde, False).table
+    table = build.plan({"sampler": {"name": "ddim"}, "steps": 5}, model.sde, Form((2,), 0)).table
     assert np.isfinite(table.update).all()
 
 
@@ -457,7 +457,7 @@ def test_a_nested_schedule_that_cannot_be_is_refused_with_its_place(schedule, pa
 def test_every_sampler_of_the_catalogue_builds_with_its_defaults(name):
     sde = build.construct_sde(BASE["sde"], "config.sde")
     spec = {**BASE["sampling"], "sampler": {"name": name}}
-    assert build.plan(spec, sde, True, learned=True).rows >= BASE["sampling"]["steps"]
+    assert build.plan(spec, sde, Form((2,), 2), learned=True).rows >= BASE["sampling"]["steps"]
     if name.endswith("_learned"):
         assert "no second output" in refused(override(BASE, [f"sampling.sampler.name={name}"]))
 

@@ -11,7 +11,6 @@ from diffjax.config import ConfigError, load, override
 from diffjax.draws import DRAWS
 from diffjax.losses import ERRORS, Denoising
 from diffjax.schedules import Learned
-from diffjax.sde import levels
 from diffjax.weights import WEIGHTS
 
 pytestmark = pytest.mark.fast
@@ -212,25 +211,3 @@ def test_a_learned_schedule_inside_another_is_refused_with_its_place():
     inner = {"name": "shifted", "schedule": {"name": "learned"}}
     text = refused({**config(weight="elbo", bound=True), "sde": {"name": "vp", "schedule": inner}})
     assert text.startswith("config.sde.schedule: ") and "learned schedule" in text
-
-
-@pytest.mark.parametrize(
-    ("interval", "passes"), [((0.0, 1e9), 10), ((0.1, 1.0), 8), ((50.0, 60.0), 5)]
-)
-def test_rows_outside_the_guidance_interval_make_one_pass(interval, passes):
-    """A guided sampler would pay for passes that are not wanted, or miss those that are."""
-    sde = build.construct_sde({"name": "vp", "schedule": {"name": "linear"}}, "sde")
-    spec = {"sampler": {"name": "ddim"}, "steps": 5, "guidance": 2.0, "interval": interval}
-    made = build.plan(spec, sde, True)
-    rho = np.exp(-levels(sde, made.table.t).lam)
-    inside = (interval[0] <= rho) & (rho <= interval[1])
-    np.testing.assert_array_equal(made.table.weight, np.where(inside, 2.0, 1.0))
-    assert made.passes == 5 + inside.sum() <= passes
-
-
-@pytest.mark.parametrize("interval", [(1.0, 0.5), (0.0, 1.0, 2.0), (-1.0, 1.0)], ids=repr)
-def test_a_bad_guidance_interval_is_refused_by_name(interval):
-    sde = build.construct_sde({"name": "vp", "schedule": {"name": "linear"}}, "sde")
-    spec = {"sampler": {"name": "ddim"}, "steps": 5, "guidance": 2.0, "interval": interval}
-    with pytest.raises(ConfigError, match=r"config.sampling.interval=.*0 <= low < high"):
-        build.plan(spec, sde, True)

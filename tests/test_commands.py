@@ -189,6 +189,29 @@ def test_flags_of_sampling_are_obeyed(trained, tmp_path, works):
     assert len(x) == 4
 
 
+def test_a_run_guided_by_itself_is_not_guided(trained, tmp_path, works, ten):
+    """Autoguidance from the command line would be by another network than was named."""
+    out = works(
+        *("sample", f"--workdir={trained}", "--num=10", f"--out={tmp_path / 'a.npz'}"),
+        *("--guidance=3", f"--reference=network:workdir={trained}"),
+    )
+    assert "3 rows, 6 network passes per sample, guidance 3, reference network" in out
+    assert np.abs(archive(tmp_path / "a.npz")[0].astype(int) - ten).max() <= 1
+
+
+def test_all_of_guidance_is_asked_for_by_flags(trained, toy, tmp_path, works, refused):
+    """A flag would be read and not used."""
+    flags = ["--rule=apg:momentum=-0.3", "--reference=cached:every=2", "--threshold=dynamic"]
+    flags += ["--ramp=linear", "--interval=0.01,50", "--guidance=3", "--num=4"]
+    start = ["sample", f"--workdir={trained}"]
+    out = works(*start, *flags, f"--out={tmp_path / 'a.npz'}")
+    shown = "guidance 3, ramp linear, interval (0.01, 50.0), reference cached, rule apg, "
+    assert shown + "threshold dynamic" in out
+    line = refused(*start, "--guidance=2", f"--reference=network:workdir={toy}")
+    assert "config.sampling.guidance.reference.workdir" in line and "its data are" in line
+    assert "needs two numbers" in refused(*start, "--interval=1")
+
+
 @pytest.mark.parametrize("flag", ["--seed=1", "--sampler=ddim:eta=1"])
 def test_seed_and_sampler_change_the_samples(trained, tmp_path, works, ten, flag):
     """A flag that is read but not used would go unnoticed."""

@@ -94,7 +94,7 @@ def experiment(config: Config, form: Form | None = None) -> Experiment:
     sampling = functools.partial(
         plan,
         config["sampling"],
-        conditional=bool(form.classes),
+        form=form,
         learned=bool(config["network"].get("learn_variance", False)),
     )
     sampling(model.sde)  # what cannot be sampled is refused now

@@ -11,16 +11,18 @@ from typing import Any
 import numpy as np
 
 from diffjax.build.construct import call, construct, fields, lookup, refuse
+from diffjax.build.guidance import constant_weight, construct_guidance, weights
 from diffjax.config import Config, ConfigError, checked, known
 from diffjax.grids import GRIDS
-from diffjax.guidance import GUIDANCES, Guidance
+from diffjax.guidance import RAMPS, REFERENCES, RULES, THRESHOLDS
 from diffjax.samplers import CORRECTORS, SAMPLERS, Table
 from diffjax.samplers.generate import How, Plan
-from diffjax.sde import SDE, levels
+from diffjax.sde import SDE
+from diffjax.training.experiment import Form
 
 SAMPLING = {"grid": {"name": "uniform"}, "steps": 50, "guidance": 1.0, "noise": "independent"}
 """What config.sampling need not say."""
-PLANNED = (*SAMPLING, "sampler", "corrector", "interval")
+PLANNED = (*SAMPLING, "sampler", "corrector")
 NOISES = {"independent": lambda table: table, "brownian": Table.brownian}
 """Noise of its own for each row, or that of one path per sample: more steps refine the sample."""
 
@@ -28,41 +30,31 @@ NOISES = {"independent": lambda table: table, "brownian": Table.brownian}
 def plan(
     spec: Config,
     sde: SDE,
-    conditional: bool,
+    form: Form,
     learned: bool = False,
     place: str = "config.sampling",
 ) -> How:
-    """How to sample. learned: whether the network has a second output.
+    """How to sample data of this form. learned: whether the network has a second output.
 
-    `guidance`: the weight; 1 is the conditional model as it is. `interval`: of sigma / alpha, in
-    which rows are guided; the others make one network pass. `corrector`: rows between the steps.
-    `noise`: independent, or brownian. The sampler `adaptive` has neither grid nor steps.
+    `guidance`: the weight, 1 is the conditional model as it is; or the fields `weight`, `ramp`,
+    `interval`, `reference`, `rule`, `threshold` (`build/guidance.py`). `corrector`: rows between
+    the steps. `noise`: independent, or brownian. The sampler `adaptive` has neither grid nor steps.
     """
     known(spec, PLANNED, place)
     spec = {**SAMPLING, **spec}
-    weight = checked(spec["guidance"], float, f"{place}.guidance")
-    if weight != 1 and not conditional:
-        raise ConfigError(f"{place}.guidance={weight:g}: the network is unconditional; allowed: 1")
-    if not np.isfinite(weight):
-        raise ConfigError(f"{place}.guidance={weight}: needs a finite number")
-    guidance = GUIDANCES["classifier_free" if weight != 1 else "conditional"]()
+    here = f"{place}.guidance"
     fields(spec.get("sampler", {}), f"{place}.sampler")
     if spec.get("sampler", {}).get("name") == "adaptive":
-        return _adaptive(spec, sde, weight, guidance, place)
+        return _adaptive(spec, sde, form, place)
     table = construct_table(spec, sde, place)
     if table.learned and not learned:
         raise ConfigError(
             f"{place}.sampler.name={spec['sampler']['name']!r}: the network has no second output "
             f"(config.network.learn_variance); allowed: the other samplers"
         )
-    guided = np.ones(len(table), bool)
-    if "interval" in spec:
-        interval = checked(spec["interval"], tuple[float, ...], f"{place}.interval")
-        if len(interval) != 2 or not 0 <= interval[0] < interval[1]:
-            raise ConfigError(f"{place}.interval={interval}: needs two numbers, 0 <= low < high")
-        rho = np.exp(-levels(sde, table.t).lam)
-        guided = (interval[0] <= rho) & (rho <= interval[1])
-    return Plan(dataclasses.replace(table, weight=np.where(guided, weight, 1.0)), guidance)
+    weight = weights(spec["guidance"], sde, table.t, form, here)
+    guidance = construct_guidance(spec["guidance"], sde, form, here)
+    return Plan(dataclasses.replace(table, weight=weight), guidance)
 
 
 def construct_table(spec: Config, sde: SDE, place: str) -> Table:
@@ -88,24 +80,34 @@ def construct_sampler(spec: Config, place: str) -> Callable[[SDE, np.ndarray], T
     return refuse(place)(construct(SAMPLERS, spec, place, partial=True))
 
 
-def _adaptive(spec: Config, sde: SDE, weight: float, guidance: Guidance, place: str) -> How:
-    if unused := {"corrector", "interval"} & set(spec):
-        raise ConfigError(f"{place}.{min(unused)}: the sampler adaptive has no rows for it")
+def _adaptive(spec: Config, sde: SDE, form: Form, place: str) -> How:
+    if "corrector" in spec:
+        raise ConfigError(f"{place}.corrector: the sampler adaptive has no rows for it")
     from diffjax.samplers.adaptive import adaptive  # diffrax takes half a second to import
 
+    here = f"{place}.guidance"
+    weight = constant_weight(spec["guidance"], sde, form, here)
+    guidance = construct_guidance(spec["guidance"], sde, form, here)
     own = {k: v for k, v in spec["sampler"].items() if k != "name"}
     return call(adaptive, own, f"{place}.sampler", sde=sde, weight=weight, guidance=guidance)
 
 
 def listing() -> str:
-    """All samplers, correctors and grids with their settings; order and passes of samplers."""
+    """All that --sampler, --grid and so on take, with settings; order and passes of samplers."""
     from diffjax.samplers.adaptive import adaptive
 
     lines = ["samplers (order; rows per step; settings)"]
     for name, entry in SAMPLERS.items():
         lines += _described(name, entry.plan, f"{entry.order()}  {entry.passes}")
     lines += _described("adaptive", adaptive, "-  -")
-    for title, table in (("correctors", CORRECTORS), ("grids", GRIDS)):
+    for title, table in (
+        ("correctors", CORRECTORS),
+        ("grids", GRIDS),
+        ("references of guidance", REFERENCES),
+        ("rules of guidance", RULES),
+        ("thresholds", THRESHOLDS),
+        ("ramps of the guidance weight", RAMPS),
+    ):
         lines.append(f"\n{title} (settings)")
         for name, entry in table.items():
             lines += _described(name, entry, "")

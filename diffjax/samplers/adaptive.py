@@ -110,7 +110,7 @@ class Adaptive(How):
 
     def spent(self, made: Result) -> np.ndarray:
         """Network passes of each sample, (B,): a guided call counts its second one."""
-        return np.asarray(made.calls) * self.guidance.passes(float(self.weight))
+        return np.asarray(made.calls) * self.guidance.passes(np.asarray([self.weight]))
 
 
 def solve(
@@ -188,8 +188,13 @@ def adaptive(
     """Adaptive steps by diffrax over all levels of the process; grid and steps are not used.
 
     solver: heun, bosh3, dopri5, tsit5 or dopri8, for eta = 0. See `Adaptive`. Raises ValueError for
-    a setting out of range, and for an SDE from alpha = 0.
+    a setting out of range, for an SDE from alpha = 0, and for guidance with a memory.
     """
+    if jax.tree.leaves(guidance.init(jnp.zeros((1, 1)))):
+        raise ValueError(
+            "adaptive steps may be rejected, so guidance cannot remember earlier ones; allowed: "
+            "no reference cached, momentum=0 and still=0 in the rule"
+        )
     if solver not in SOLVERS:
         raise ValueError(f"solver={solver!r}: known: {', '.join(SOLVERS)}")
     for name, value in (("rtol", rtol), ("atol", atol)):

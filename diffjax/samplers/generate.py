@@ -72,8 +72,7 @@ class Plan(How):
     @property
     def passes(self) -> int:
         """Network passes per sample; a guided row counts its second one."""
-        weights = self.table.weight[self.table.active]
-        return sum(self.guidance.passes(float(w)) for w in weights)
+        return self.guidance.passes(np.asarray(self.table.weight)[np.asarray(self.table.active)])
 
     def run(
         self, denoise: Denoise, x: Sample, keys: Any, cond: Cond | None, *, path: bool = False

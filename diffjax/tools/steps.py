@@ -24,7 +24,7 @@ def run() -> int:
     )
     flags.add_argument("--num", type=cli.positive, default=16, help="samples")
     flags.add_argument("--most", type=cli.positive, default=640, help="most steps to try")
-    flags.add_argument("--guidance", type=float, help="weight (config)")
+    flags.add_argument("--guidance", type=float, help="weight; 1: no guidance (config)")
     given = flags.parse_args()
     if not given.error > 0:
         flags.error(f"--error={given.error:g}: needs an error above 0")
@@ -63,7 +63,7 @@ def prepare(given: argparse.Namespace) -> tuple[Any, Any, Any, bool]:
 
     def plan(steps: int) -> Plan:
         spec = {**config["sampling"], "noise": "brownian", "steps": steps}
-        made = build.plan(spec, denoise.sde, bool(experiment.classes), learned, "sampling")
+        made = build.plan(spec, denoise.sde, experiment.form, learned, "sampling")
         if not isinstance(made, Plan):
             raise ConfigError("--sampler=adaptive: chooses its own steps; allowed: the others")
         return made

@@ -59,7 +59,7 @@ class Study:
         each = SAMPLERS[sampler["name"]].passes
         steps = (passes - 1) // each + 1  # the last step is one pass
         settings = {"sampler": sampler, "grid": {"name": "uniform"}, "steps": steps}
-        made = build.plan(settings, sde, bool(self.e.classes), place="sampling")
+        made = build.plan(settings, sde, self.e.form, place="sampling")
         assert isinstance(made, Plan)
         passes = made.passes
         return (Plan(made.table.pad(pad), made.guidance) if pad else made), passes

@@ -10,7 +10,7 @@ import pytest
 from plain import CENTRE, MEAN, SPREAD, VAR, WEIGHT, ode, posterior_mean
 
 from diffjax.analytic import Mixture, gaussian, gaussian_flow
-from diffjax.guidance import ClassifierFree, Conditional
+from diffjax.guidance import Conditional, Guided
 from diffjax.samplers import initial
 from diffjax.samplers.adaptive import SOLVERS, adaptive
 from diffjax.samplers.generate import Generation
@@ -186,11 +186,11 @@ def test_guidance_and_condition_are_those_of_each_sample():
     spots = np.where(np.asarray(label) == 0, CENTRE[0], CENTRE[1])[:6]
     assert np.abs(np.asarray(made.x)[:6, 0] - spots).max() < 1.5
     assert np.abs(np.asarray(made.x)[:6] - np.asarray(walked(SDE, TWO, 1e-3)[0])[:6]).max() > 0.1
-    one = adaptive(SDE, weight=1.0, guidance=ClassifierFree())
+    one = adaptive(SDE, weight=1.0, guidance=Guided())
     plain = go(one, Net(TWO), x, keys_of(x), {"label": label})
     np.testing.assert_allclose(plain.x, made.x, atol=1e-3)
     np.testing.assert_array_equal(one.spent(plain), made.calls)
-    two = adaptive(SDE, weight=3.0, guidance=ClassifierFree())
+    two = adaptive(SDE, weight=3.0, guidance=Guided())
     guided = go(two, Net(TWO), x, keys_of(x), {"label": label})
     np.testing.assert_array_equal(two.spent(guided), 2 * np.asarray(guided.calls))
     assert np.abs(np.asarray(guided.x - made.x))[:6].max() > 0.02

@@ -10,7 +10,7 @@ import pytest
 from diffjax.analytic import Mixture
 from diffjax.arrays import keys_at, stream
 from diffjax.grids import uniform
-from diffjax.guidance import ClassifierFree, Conditional
+from diffjax.guidance import Conditional, Guided
 from diffjax.samplers import ancestral, initial, sample
 from diffjax.samplers.generate import Generation, Plan, generate
 from diffjax.schedules import Linear
@@ -105,15 +105,15 @@ def test_generated_path_ends_in_the_samples():
 
 def test_idle_rows_are_no_passes():
     """A padded table would report passes that never run."""
-    padded = Plan(plan().table.pad(9), ClassifierFree())
+    padded = Plan(plan().table.pad(9), Guided())
     assert padded.passes == 6
 
 
 def test_plan_counts_rows_and_passes():
     """A report would hide the second pass of guidance."""
     assert (plan().rows, plan().passes) == (6, 6)
-    assert plan(ClassifierFree()).passes == 6
+    assert plan(Guided()).passes == 6
     plan().table.weight[:] = 3.0
-    guided = plan(ClassifierFree())
+    guided = plan(Guided())
     guided.table.weight[2:] = 3.0
     assert (guided.rows, guided.passes) == (6, 10)

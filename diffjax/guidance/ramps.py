@@ -1,0 +1,23 @@
+"""How the weight follows time: w = 1 + (weight - 1) ramp(t), each ramp of mean 1 on t in [0, 1].
+
+The schedulers of arXiv:2404.13040, with its omega = weight - 1.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def constant(t: np.ndarray) -> np.ndarray:
+    """1: the same weight at all times."""
+    return np.ones_like(t)
+
+
+def linear(t: np.ndarray) -> np.ndarray:
+    """2 (1 - t): no guidance at t = 1, rising to twice as much at t = 0."""
+    return 2 * (1 - t)
+
+
+def cosine(t: np.ndarray) -> np.ndarray:
+    """1 + cos(pi t): the same ends, less of it early."""
+    return 1 + np.cos(np.pi * t)

@@ -1,0 +1,202 @@
+"""Rules: how a conditional and a reference prediction combine, given the weight of the row.
+
+All rules speak of x0, or of a velocity, not of `output`: they hold for every parameterization. Both
+views of the result are those of one x_t.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from diffjax.arrays import dims, expand
+from diffjax.denoiser import Prediction, Sample, Time
+from diffjax.sde import SDE
+
+Memory = Any
+
+
+@runtime_checkable
+class Rule(Protocol):
+    """Static: a frozen dataclass of settings."""
+
+    def init(self, x: Sample) -> Memory:
+        """What is carried from guided row to guided row."""
+        ...
+
+    def __call__(
+        self,
+        sde: SDE,
+        t: Time,
+        told: Prediction,
+        ref: Prediction,
+        weight: Float[Array, ""],
+        memory: Memory,
+    ) -> tuple[Prediction, Memory]: ...
+
+
+def moved(sde: SDE, t: Time, p: Prediction, x0: Sample) -> Prediction:
+    """`p` with another x0: eps moves by -(alpha / sigma) times as much, for x_t stays."""
+    ratio = expand(jnp.exp(sde.logsnr(t) / 2), x0)
+    return p._replace(output=x0, x0=x0, eps=p.eps - ratio * (x0 - p.x0))
+
+
+def mixed(told: Prediction, ref: Prediction, weight: Float[Array, ""]) -> Prediction:
+    """ref + weight (told - ref) in each view; the variance is that of `told`."""
+    mix = lambda a, b: b + weight * (a - b)
+    x0 = mix(told.x0, ref.x0)
+    return Prediction(x0, x0, mix(told.eps, ref.eps), told.log_var)
+
+
+@dataclass(frozen=True)
+class Linear:
+    """ref + w (cond - ref) (arXiv:2207.12598, eq. 6)."""
+
+    def init(self, x: Sample) -> Memory:
+        return ()
+
+    def __call__(
+        self,
+        sde: SDE,
+        t: Time,
+        told: Prediction,
+        ref: Prediction,
+        weight: Float[Array, ""],
+        memory: Memory,
+    ) -> tuple[Prediction, Memory]:
+        return mixed(told, ref, weight), memory
+
+
+@dataclass(frozen=True)
+class Rescale:
+    """The guided x0 scaled towards the standard deviation of the conditional one.
+
+    x0 = phi std(cond) / std(guided) guided + (1 - phi) guided, the deviation over all values of a
+    sample (arXiv:2305.08891, sec. 3.4, there of the output v, which is -x0 at alpha = 0). Raises
+    ValueError unless 0 <= phi <= 1.
+    """
+
+    phi: float = 0.7
+
+    def __post_init__(self):
+        if not 0 <= self.phi <= 1:
+            raise ValueError(f"phi={self.phi}: needs 0 <= phi <= 1")
+
+    def init(self, x: Sample) -> Memory:
+        return ()
+
+    def __call__(
+        self,
+        sde: SDE,
+        t: Time,
+        told: Prediction,
+        ref: Prediction,
+        weight: Float[Array, ""],
+        memory: Memory,
+    ) -> tuple[Prediction, Memory]:
+        made = mixed(told, ref, weight)
+        std = lambda a: a.std(dims(a))
+        scale = 1 + self.phi * (_over(std(told.x0), std(made.x0), 1.0) - 1)
+        return moved(sde, t, made, expand(scale, made.x0) * made.x0), memory
+
+
+@dataclass(frozen=True)
+class APG:
+    """Adaptive projected guidance (arXiv:2410.02416, Alg. 1), on x0.
+
+    d = cond - ref + momentum d_before, cut to the norm `norm`; of it, the part parallel to cond is
+    weighed by `parallel`: x0 = cond + (w - 1) (d_orthogonal + parallel d_parallel). Norms and
+    products are over all values of a sample, so a good `norm` depends on its size; none by
+    default. parallel = 1 and
+    momentum = 0 is `Linear`. Raises ValueError unless norm > 0 and |momentum| < 1.
+    """
+
+    parallel: float = 0.0
+    norm: float = math.inf
+    momentum: float = -0.5
+
+    def __post_init__(self):
+        if not self.norm > 0:
+            raise ValueError(f"norm={self.norm}: needs norm > 0")
+        if not -1 < self.momentum < 1:
+            raise ValueError(f"momentum={self.momentum}: needs -1 < momentum < 1")
+
+    def init(self, x: Sample) -> Memory:
+        return jnp.zeros_like(x) if self.momentum else ()
+
+    def __call__(
+        self,
+        sde: SDE,
+        t: Time,
+        told: Prediction,
+        ref: Prediction,
+        weight: Float[Array, ""],
+        memory: Memory,
+    ) -> tuple[Prediction, Memory]:
+        d = told.x0 - ref.x0
+        if self.momentum:
+            d = memory = d + self.momentum * memory
+        size = jnp.sqrt(_dot(d, d))
+        d = d * expand(jnp.minimum(1, _over(self.norm, size, 1.0)), d)
+        share = _over(_dot(d, told.x0), _dot(told.x0, told.x0), 0.0)
+        d = d - (1 - self.parallel) * expand(share, d) * told.x0
+        return moved(sde, t, told, told.x0 + (weight - 1) * d), memory
+
+
+@dataclass(frozen=True)
+class CFGZero:
+    """CFG-Zero* (arXiv:2503.18886, Alg. 1): the reference scaled to fit, and no first steps.
+
+    On the velocity u = alpha' x0 + sigma' eps of the process: s ref + w (cond - s ref) with
+    s = <cond, ref> / |ref|^2 of each sample. In the first `still` guided rows u = 0, which leaves
+    x as it is in `Flow`, for which it was published. Raises ValueError for still < 0.
+    """
+
+    still: int = 0
+
+    def __post_init__(self):
+        if self.still < 0:
+            raise ValueError(f"still={self.still}: needs still >= 0")
+
+    def init(self, x: Sample) -> Memory:
+        return jnp.zeros((), jnp.int32) if self.still else ()
+
+    def __call__(
+        self,
+        sde: SDE,
+        t: Time,
+        told: Prediction,
+        ref: Prediction,
+        weight: Float[Array, ""],
+        memory: Memory,
+    ) -> tuple[Prediction, Memory]:
+        dalpha, dsigma = (expand(a, told.x0) for a in sde.slopes(t))
+        whole = expand(sde.wronskian(t), told.x0)
+        alpha, sigma = expand(sde.alpha(t), told.x0), expand(sde.sigma(t), told.x0)
+        velocity = lambda p: dalpha * p.x0 + dsigma * p.eps
+
+        def scaled(p: Prediction, scale: Any) -> Prediction:
+            """p with `scale` times its velocity, at the same x_t."""
+            change = (scale - 1) * velocity(p) / whole
+            x0 = p.x0 - sigma * change
+            return p._replace(output=x0, x0=x0, eps=p.eps + alpha * change)
+
+        u, v = velocity(told), velocity(ref)
+        made = mixed(told, scaled(ref, expand(_over(_dot(u, v), _dot(v, v), 1.0), v)), weight)
+        if self.still:
+            made = scaled(made, jnp.where(memory < self.still, 0.0, 1.0))
+            memory = memory + 1
+        return made, memory
+
+
+def _dot(a: Sample, b: Sample) -> Float[Array, " b"]:
+    return (a * b).sum(dims(a))
+
+
+def _over(a: Any, b: Float[Array, " b"], otherwise: float) -> Float[Array, " b"]:
+    """a / b, or `otherwise` where b = 0."""
+    return jnp.where(b > 0, a / jnp.where(b > 0, b, 1), otherwise)
