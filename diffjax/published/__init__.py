@@ -1,0 +1,1 @@
+"""Published checkpoints as diffjax's own: one file per code base."""
