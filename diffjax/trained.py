@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,15 +64,17 @@ def load(path: str | Path, sampling: Config | None = None) -> Trained:
         experiment = build.experiment(config, read_form(path))
         step, params = load_weights(experiment, path)
         return Trained(experiment.denoiser(params), experiment, step)
-    trained = convert(path)
-    if not sampling:
-        return trained
-    experiment = build.experiment(replaced(trained.config, sampling), trained.experiment.form)
-    return Trained(trained.denoise, experiment, notes=trained.notes)
+    return resampled(convert(path), sampling or {})
+
+
+def resampled(trained: Trained, sampling: Config) -> Trained:
+    """The same network with other fields in config.sampling."""
+    config = replaced(trained.config, sampling)
+    experiment = build.experiment(config, trained.experiment.form)
+    return dataclasses.replace(trained, experiment=experiment)
 
 
 def replaced(config: Config, sampling: Config | None) -> dict[str, Any]:
-    """The config with other fields in its section of sampling."""
     return {**config, "sampling": {**config.get("sampling", {}), **(sampling or {})}}
 
 

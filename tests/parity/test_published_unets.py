@@ -98,7 +98,7 @@ def test_every_network_is_the_published_one(case):
     """Published weights would give other images, and published settings another network."""
     network = NETWORKS[case.base["name"]](**case.settings)
     shapes = json.loads(str(STORED[f"{case.name}/tensors"]))
-    tensors = {name: drawn(name, tuple(shape)) for name, shape in shapes.items()}
+    tensors = {name: np.asarray(drawn(name, tuple(shape))) for name, shape in shapes.items()}
     params = converted(case.table(case.settings, SIZE, **case.order), tensors)
     arguments = given(case)
     expected = jax.eval_shape(network.init, jax.random.key(0), *arguments)
