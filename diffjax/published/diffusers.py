@@ -85,11 +85,14 @@ def convert(contents: Contents, steps: int = 50) -> Converted:
     given = dict(contents.settings)
     scheduler = given.pop("scheduler", None)
     network, shape = _network(given, contents.tensors)
+    classes = given.get("num_class_embeds") or 0
     notes = () if scheduler else ("no scheduler_config.json: DDPM's betas, and eps, assumed",)
     sections, more = _process(scheduler or {}, steps)
-    params = converted(_named(table(network, shape[0]), contents.tensors), contents.tensors)
+    params = converted(
+        _named(table({**network, "classes": classes}, shape[0]), contents.tensors), contents.tensors
+    )
     config = {**sections, "network": network}
-    return Converted(config, shape, network["classes"], params, (*notes, *more))
+    return Converted(config, shape, classes, params, (*notes, *more))
 
 
 def _network(given: dict[str, Any], tensors: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
@@ -110,6 +113,7 @@ def _network(given: dict[str, Any], tensors: Mapping[str, Any]) -> tuple[dict[st
     two = have["out_channels"] == 2 * have["in_channels"]
     each, groups = have["attention_head_dim"], have["norm_num_groups"]
     norms = {len(tensors[k]) for k in tensors if "norm" in k and k.endswith(".weight")}
+    fit = f"a divisor of {sorted(norms)} that leaves four channels in a group"
     for name, right, needs in (
         ("sample_size", isinstance(size, int), "one side, in pixels"),
         ("flip_sin_to_cos", features, "True with freq_shift=0, or False with freq_shift=1"),
@@ -117,11 +121,7 @@ def _network(given: dict[str, Any], tensors: Mapping[str, Any]) -> tuple[dict[st
         ("block_out_channels", all(w % widths[0] == 0 for w in widths), "multiples of the first"),
         ("up_block_types", _mirrored(have["up_block_types"], attends), "those of down, mirrored"),
         ("time_embedding_dim", have["time_embedding_dim"] in (None, 4 * widths[0]), "null"),
-        (
-            "norm_num_groups",
-            all(group_count(n) == groups for n in norms),
-            f"that of ours: 32, or 4 channels each, for {sorted(norms)}",
-        ),
+        ("norm_num_groups", all(group_count(n, groups) == groups for n in norms), fit),
         ("attn_norm_num_groups", have["attn_norm_num_groups"] in (None, groups), "null"),
     ):
         if not right:
@@ -134,12 +134,12 @@ def _network(given: dict[str, Any], tensors: Mapping[str, Any]) -> tuple[dict[st
         "attention": [size >> level for level, attend in enumerate(attends) if attend],
         "heads": 1,
         "head_channels": each or 0,
-        "classes": have["num_class_embeds"] or 0,
         "dropout": have["dropout"],
         "embedding": features,
         "resample": "centred_conv" if have["downsample_padding"] else "conv",
         "scale_shift": have["resnet_time_scale_shift"] == "scale_shift",
         "epsilon": have["norm_eps"],
+        "groups": groups,
         "learn_variance": two,
     }
     return network, (size, size, have["in_channels"])

@@ -79,7 +79,7 @@ def dit(contents: Contents, heads: int = 0, size: int = 0) -> Converted:
             "guidance": 1.5,
         },
     }
-    return Converted(config, shape, network["classes"], params, (GUIDED,))
+    return Converted(config, shape, _classes(contents), params, (GUIDED,))
 
 
 def sit(contents: Contents, heads: int = 0, size: int = 0) -> Converted:
@@ -102,7 +102,7 @@ def sit(contents: Contents, heads: int = 0, size: int = 0) -> Converted:
             "guidance": 1.5,
         },
     }
-    return Converted(config, shape, network["classes"], params, (GUIDED,))
+    return Converted(config, shape, _classes(contents), params, (GUIDED,))
 
 
 def _network(
@@ -122,12 +122,16 @@ def _network(
         "depth": depth,
         "heads": heads or HEADS[width, depth],
         "patch": patch,
-        "classes": len(tensors["y_embedder.embedding_table.weight"]) - 1,
         "learn_variance": outputs == 2,
     }
     size = _size(tensors, width, size // patch) * patch
     params = converted(table(depth, patch, channels, sign, outputs), tensors, {POSITIONS})
     return params, network, (size, size, channels)
+
+
+def _classes(contents: Contents) -> int:
+    """Without the one for no class, which is the last."""
+    return len(contents.tensors["y_embedder.embedding_table.weight"]) - 1
 
 
 def _size(tensors: Mapping[str, np.ndarray], width: int, given: int) -> int:
