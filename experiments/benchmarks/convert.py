@@ -5,7 +5,8 @@
 Conversion of a DiT with drawn weights (XL/2, 675 M parameters, 2.7 GB) by the command, in a process
 of its own: seconds and most memory. Then a `UNet2DModel` of the shape of google/ddpm-cifar10-32,
 saved by diffusers and converted: seconds per image of DDIM, both sides in turn in each round,
-ratios are medians over rounds; compile time apart. Both have `--threads` cores. --small is a trial of minutes.
+ratios are medians over rounds; compile time apart. Both have `--threads` cores. --small: a
+trial of minutes.
 """
 
 import argparse

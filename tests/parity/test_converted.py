@@ -69,6 +69,12 @@ def error(ours, theirs):
     return np.abs(np.asarray(ours) - theirs).max() / np.abs(theirs).max()
 
 
+def converted(path):
+    """By the family that the file is named after."""
+    contents, family = trained.opened(path, path.stem)
+    return trained.convert(contents, family, path, {"heads": 2})
+
+
 @jax.jit
 def said(denoise, x, t, cond):
     return denoise(x, t, cond)
@@ -102,7 +108,7 @@ def test_weights_of_dit_and_its_samples_are_the_published_ones(tmp_path):
     stored, tensors = part("dit")
     save_file(tensors, tmp_path / "dit.safetensors")
     ddim = {"sampler": {"name": "ddim"}, "steps": STEPS, "guidance": 1.0}
-    found = trained.convert(tmp_path / "dit.safetensors", "dit", {"heads": 2})
+    found = converted(tmp_path / "dit.safetensors")
     made = trained.resampled(found, ddim)
     x, t = image(stored["noise"]), (jnp.asarray(stored["t"]) + 1) / 1000
     seen = said(made.denoise, x, t, cond(made))
@@ -118,7 +124,7 @@ def test_weights_of_sit_and_its_samples_are_the_published_ones(tmp_path):
     """Its time runs from noise to data: a sign or a direction would be lost."""
     stored, tensors = part("sit")
     save_file(tensors, tmp_path / "sit.safetensors")
-    made = trained.convert(tmp_path / "sit.safetensors", "sit", {"heads": 2})
+    made = converted(tmp_path / "sit.safetensors")
     x, t = image(stored["noise"]), 1 - jnp.asarray(stored["t"])
     output = said(made.denoise, x, t, cond(made)).output
     assert error(-output, stored["output"]) < 1e-5
