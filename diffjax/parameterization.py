@@ -40,6 +40,11 @@ def t(sde: SDE, t: Times) -> Times:
     return t
 
 
+def one_minus_t(sde: SDE, t: Times) -> Times:
+    """1 - t: the time of papers whose noise is at 0 and data at 1 (arXiv:2209.03003)."""
+    return 1 - t
+
+
 def half_logsnr(sde: SDE, t: Times) -> Times:
     """logsnr / 2 = log(alpha / sigma), where that is finite."""
     return sde.logsnr(t) / 2
@@ -55,7 +60,9 @@ def quarter_log_sigma(sde: SDE, t: Times) -> Times:
     return -sde.logsnr(t) / 8
 
 
-NOISE_LABELS = catalogue(time, index, angle, t, half_logsnr, log_sigma, quarter_log_sigma)
+NOISE_LABELS = catalogue(
+    time, index, angle, t, one_minus_t, half_logsnr, log_sigma, quarter_log_sigma
+)
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,7 @@ TIME = {
     "index": lambda sde, label: (label + 1) / sde.schedule.steps,
     "angle": lambda sde, label: sde.inverse(-2 * jnp.log(jnp.tan(label * jnp.pi / 2000))),
     "t": lambda sde, label: label,
+    "one_minus_t": lambda sde, label: 1 - label,
     "half_logsnr": lambda sde, label: sde.inverse(2 * label),
     "log_sigma": lambda sde, label: sde.inverse(-2 * label),
     "quarter_log_sigma": lambda sde, label: sde.inverse(-8 * label),

@@ -197,7 +197,8 @@ def test_c_in_gives_the_network_unit_variance(name, frame, sigma_data):
 
 def test_noise_labels():
     """Trained networks would be asked with labels of another scale."""
-    known = {"time", "index", "angle", "t", "half_logsnr", "log_sigma", "quarter_log_sigma"}
+    known = {"time", "index", "angle", "t", "one_minus_t", "half_logsnr", "log_sigma"}
+    known |= {"quarter_log_sigma"}
     assert set(NOISE_LABELS) == known
     for sde in (VP(Cosine(0.0)), VE(Linear())):
         np.testing.assert_allclose(time(sde, T), 1000 * np.asarray(T), rtol=1e-6)
@@ -210,6 +211,7 @@ def test_noise_labels():
         sde = frame(Linear())
         rho = levels(sde, np.asarray(T)).sigma / levels(sde, np.asarray(T)).alpha
         np.testing.assert_array_equal(NOISE_LABELS["t"](sde, T), T)
+        np.testing.assert_array_equal(NOISE_LABELS["one_minus_t"](sde, T), 1 - T)
         half, quarter = NOISE_LABELS["half_logsnr"], NOISE_LABELS["quarter_log_sigma"]
         np.testing.assert_array_equal(NOISE_LABELS["log_sigma"](sde, T), -half(sde, T))
         np.testing.assert_allclose(half(sde, T), -np.log(rho), rtol=1e-5, atol=1e-5)

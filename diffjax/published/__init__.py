@@ -1,0 +1,25 @@
+"""Published networks as ours: one file per code base, from tensors by name to parameters."""
+
+from diffjax.published import diffusers, dit
+from diffjax.published.contents import Contents, Converted, Family
+from diffjax.published.reading import read
+
+FAMILIES = {
+    "diffusers": Family(diffusers.convert, diffusers.recognises),
+    "dit": Family(dit.dit, dit.recognises),
+    "sit": Family(dit.sit, dit.recognises),
+}
+
+__all__ = ["FAMILIES", "Contents", "Converted", "Family", "read", "recognised"]
+
+
+def recognised(contents: Contents) -> str:
+    """The family of these contents. ValueError where it is none, or not one."""
+    found = [name for name, family in FAMILIES.items() if family.recognises(contents)]
+    if len(found) == 1:
+        return found[0]
+    some = ", ".join(sorted(contents.tensors)[:4])
+    raise ValueError(
+        f"family: {' or '.join(found) or 'none'} by its tensors ({some}, ...); "
+        f"say which: {', '.join(FAMILIES)}"
+    )
