@@ -173,16 +173,15 @@ def sampling(given: argparse.Namespace) -> dict[str, Any]:
         "sampler": given.sampler and parse(given.sampler),
         "grid": given.grid and parse(given.grid),
         "steps": given.steps,
-        "guidance": guidance(base.get("sampling", {}).get("guidance", 1.0), given),
+        "guidance": guidance(given),
         "corrector": given.corrector and parse(given.corrector),
         "noise": given.noise,
     }
     return {k: v for k, v in flags.items() if v is not None}
 
 
-def guidance(base: Any, given: argparse.Namespace) -> Any:
-    """The guidance of the config with the flags that were given; a weight alone is a number."""
-    told = dict(base) if isinstance(base, Mapping) else {"weight": base}
+def guidance(given: argparse.Namespace) -> dict[str, Any] | None:
+    """The fields of config.sampling.guidance that flags were given for; None where there is none."""
     flags = {
         "weight": given.guidance,
         "ramp": given.ramp,
@@ -191,8 +190,7 @@ def guidance(base: Any, given: argparse.Namespace) -> Any:
         "rule": given.rule and parse(given.rule),
         "threshold": given.threshold and parse(given.threshold),
     }
-    told |= {k: v for k, v in flags.items() if v is not None}
-    return told["weight"] if [*told] == ["weight"] else told
+    return {k: v for k, v in flags.items() if v is not None} or None
 
 
 def shown(guidance: Any) -> str:

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from diffjax import build
+from diffjax.build.guidance import merged
 from diffjax.config import Config, ConfigError
 from diffjax.denoiser import Denoiser
 from diffjax.published import FAMILIES, Contents, Converted, read, recognised
@@ -78,7 +79,11 @@ def resampled(trained: Trained, sampling: Config) -> Trained:
 
 
 def replaced(config: Config, sampling: Config | None) -> dict[str, Any]:
-    return {**config, "sampling": {**config.get("sampling", {}), **(sampling or {})}}
+    """The config with other fields in its sampling, and in the guidance of that."""
+    base, own = config.get("sampling", {}), dict(sampling or {})
+    if "guidance" in own:
+        own["guidance"] = merged(base.get("guidance", 1.0), own["guidance"])
+    return {**config, "sampling": {**base, **own}}
 
 
 def opened(path: Path, family: str = "") -> tuple[Contents, str]:

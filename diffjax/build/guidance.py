@@ -39,6 +39,14 @@ def section(spec: Any, place: str) -> dict[str, Any]:
     return {**GUIDANCE, **spec}
 
 
+def merged(base: Any, new: Any) -> Any:
+    """The section `base` with the fields of `new`, which may be a weight, in their place."""
+    if not isinstance(new, Mapping):
+        return new
+    told = (dict(base) if isinstance(base, Mapping) else {"weight": base}) | dict(new)
+    return told["weight"] if [*told] == ["weight"] else told
+
+
 def construct_guidance(spec: Any, sde: SDE, form: Form, place: str) -> Guidance:
     """What guides. `reference`, `rule`, `threshold`: entries, which may stand as their names.
 
@@ -91,12 +99,12 @@ def network(workdir: Any, sde: SDE, form: Form, place: str) -> Denoise:
 def trained(workdir: Path) -> tuple[Form, Denoise]:
     """The data form and the averaged network of a run."""
     from diffjax import build
-    from diffjax.training.workdir import load_state, read_config, read_form
+    from diffjax.training.workdir import load_weights, read_config, read_form
 
     config, form = read_config(workdir), read_form(workdir)
     config["sampling"] = {**config["sampling"], "guidance": 1.0}  # may name yet another run
     experiment = build.experiment(config, form)
-    return form, experiment.denoiser(load_state(experiment, workdir))
+    return form, experiment.denoiser(load_weights(experiment, workdir).params)
 
 
 def weights(spec: Any, sde: SDE, times: np.ndarray, form: Form, place: str) -> np.ndarray:
