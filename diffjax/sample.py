@@ -181,7 +181,7 @@ def sampling(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def guidance(given: argparse.Namespace) -> dict[str, Any] | None:
-    """The fields of config.sampling.guidance that flags were given for; None where there is none."""
+    """The fields of config.sampling.guidance that flags were given for, or None."""
     flags = {
         "weight": given.guidance,
         "ramp": given.ramp,
