@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,9 +25,23 @@ class Converted(NamedTuple):
 
     config: sde, parameterization, network, sampling, and others where the defaults do not fit.
     shape: of one item (H, W, C). classes: number of labels, or 0. params: nested dict of arrays.
+    notes: what differs from the original's own way to sample, a line each.
     """
 
     config: dict[str, Any]
     shape: tuple[int, ...]
     classes: int
     params: Params
+    notes: tuple[str, ...] = ()
+
+
+class Family(NamedTuple):
+    """The networks of one code base.
+
+    convert: `(contents, **settings) -> Converted`; settings are what the contents do not say.
+    ValueError names what our networks cannot be. recognises: whether the contents are of this
+    family, from names of tensors and from settings.
+    """
+
+    convert: Callable[..., Converted]
+    recognises: Callable[[Contents], bool]

@@ -10,11 +10,12 @@ from __future__ import annotations
 import pickletools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 Builder = Callable[..., Any]
 
 
+@runtime_checkable
 class Stream(Protocol):
     """What `pickletools.genops` reads from: an open file, a BytesIO or a mmap."""
 
@@ -187,10 +188,12 @@ def printable(text: str) -> str:
 
 
 CONSTANTS = frozenset(
-    """INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT STRING BINSTRING SHORT_BINSTRING
-    BINBYTES SHORT_BINBYTES BINBYTES8 BYTEARRAY8 UNICODE SHORT_BINUNICODE BINUNICODE BINUNICODE8
-    """.split()
+    code.name
+    for code in pickletools.opcodes
+    if code.arg and not code.stack_before
+    if code.stack_after not in ([], [pickletools.anyobject])
 )
+"""Those that push their argument: numbers, text, bytes."""
 VALUES: dict[str, Callable[[], Any]] = {
     "NONE": lambda: None,
     "NEWTRUE": lambda: True,

@@ -57,13 +57,12 @@ class Tensor:
     """A view of a storage, checked and read by `read`."""
 
     storage: Storage
-    offset: int
-    size: tuple[int, ...]
-    stride: tuple[int, ...]
+    offset: Any  # whole numbers, which is checked as they come from a file
+    size: tuple[Any, ...]
+    stride: tuple[Any, ...]
 
     def __post_init__(self) -> None:
-        expect(Storage, self.storage)
-        numbers = (self.offset, *expect(tuple, self.size), *expect(tuple, self.stride))
+        numbers = (self.offset, *self.size, *self.stride)
         whole = all(type(n) is int and n >= 0 for n in numbers)
         if not whole or len(self.size) != len(self.stride):
             raise ValueError(f"a tensor of shape {self.size} and stride {self.stride}: refused")
@@ -96,8 +95,8 @@ class Dtype:
 
     text: str
 
-    def filled(self, _: int, order: str, *rest: Any) -> None:
-        self.text = order.replace("|", "=") + self.text
+    def filled(self, _: Any, order: Any, *rest: Any) -> None:
+        self.text = expect(str, order).replace("|", "=") + self.text
 
     def made(self) -> np.dtype[Any]:
         if not re.fullmatch("[<>=]?[biufc][0-9]+", self.text):
@@ -111,7 +110,7 @@ class Array:
 
     value: np.ndarray | None = None
 
-    def filled(self, _: int, shape: Any, dtype: Dtype, fortran: bool, data: bytes) -> None:
+    def filled(self, _: Any, shape: Any, dtype: Any, fortran: Any, data: Any) -> None:
         flat = np.frombuffer(expect(bytes, data), expect(Dtype, dtype).made())
         self.value = flat.reshape(shape, order="F" if fortran else "C")
 
@@ -121,40 +120,49 @@ class Array:
         return self.value
 
 
-def scalar(dtype: Dtype, data: bytes) -> Any:
+def scalar(dtype: Any, data: Any) -> Any:
     return np.frombuffer(expect(bytes, data), expect(Dtype, dtype).made())[0].item()
 
 
-def encoded(text: str, encoding: str = "latin1") -> bytes:
+def buffered(data: Any, dtype: Any, shape: Any, order: Any) -> Array:
+    """A NumPy array of protocol 5."""
+    made = Array()
+    made.filled(1, shape, dtype, order == "F", bytes(data))
+    return made
+
+
+def encoded(text: Any, encoding: Any = "latin1") -> bytes:
     """How protocol 2 writes bytes."""
     if encoding != "latin1":
         raise ValueError(f"bytes in the encoding {printable(str(encoding))}: refused")
     return expect(str, text).encode("latin1")
 
 
-def tensor(storage: Storage, offset: int, size: Any, stride: Any, *_: Any) -> Tensor:
-    return Tensor(storage, offset, tuple(size), tuple(stride))
+# Builders. Their arguments come from the file, so they may be anything.
 
 
-def parameter(data: Tensor, *_: Any) -> Tensor:
+def tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> Tensor:
+    return Tensor(expect(Storage, storage), offset, expect(tuple, size), expect(tuple, stride))
+
+
+def parameter(data: Any, *_: Any) -> Tensor:
     return expect(Tensor, data)
 
 
-def of_type(function: Name, kind: Name, arguments: Any, state: Any) -> Tensor:
+def of_type(function: Any, kind: Any, arguments: Any, state: Any) -> Tensor:
     """A tensor with attributes of its own, which are dropped."""
     return parameter(TENSORS[expect(Name, function).text](*arguments))
 
 
-def persistent_object(meta: dict[str, Any]) -> Object:
+def persistent_object(meta: Any) -> Object:
     """Of EDM's `torch_utils.persistence`: its source code is never looked at."""
     return Object(expect(str, meta["class_name"]), expect(dict, meta["state"]))
 
 
-def reconstructed(kind: Name, *_: Any) -> Any:
+def reconstructed(kind: Any, *_: Any) -> Any:
     """How protocols 0 and 1 make an object of a class."""
-    if kind.text in PLAIN:
-        return PLAIN[kind.text]()
-    return Object(kind.text)
+    text = expect(Name, kind).text
+    return PLAIN[text]() if text in PLAIN else Object(text)
 
 
 def not_called(*_: Any) -> Any:
@@ -167,6 +175,7 @@ PLAIN: dict[str, Builder] = {
     "builtins.set": lambda items=(): set(items),
     "__builtin__.set": lambda items=(): set(items),
     "builtins.frozenset": lambda items=(): frozenset(items),
+    "__builtin__.frozenset": lambda items=(): frozenset(items),
 }
 TENSORS: dict[str, Builder] = {
     "torch._utils._rebuild_tensor_v2": tensor,
@@ -181,11 +190,14 @@ NUMPY: dict[str, Builder] = {
     "numpy.dtype": lambda text, *_: Dtype(expect(str, text)),
     "_codecs.encode": encoded,
     **{f"numpy.{core}.multiarray._reconstruct": lambda *_: Array() for core in ("core", "_core")},
+    **{f"numpy.{core}.numeric._frombuffer": buffered for core in ("core", "_core")},
     **{f"numpy.{core}.multiarray.scalar": scalar for core in ("core", "_core")},
 }
 TYPES: dict[str, Builder] = {
     **dict.fromkeys(STORAGES, not_called),
-    **dict.fromkeys(("torch.Tensor", "torch.nn.parameter.Parameter", "builtins.object"), not_called),
+    **dict.fromkeys(
+        ("torch.Tensor", "torch.nn.parameter.Parameter", "builtins.object"), not_called
+    ),
     **{f"torch.{name}": not_called for name in ("float32", "float16", "bfloat16", "float64")},
     "torch.Size": tuple,
     "torch.device": lambda *_: "cpu",
@@ -244,8 +256,9 @@ def legacy(data: np.ndarray, stream: Stream, builders: dict[str, Builder]) -> An
     return tree
 
 
-def from_bytes(data: bytes) -> Storage:
+def from_bytes(data: Any) -> Storage:
     """A storage in a plain pickle: a file of the old format. Nothing else may be in there."""
+    data = expect(bytes, data)
     return expect(Storage, legacy(np.frombuffer(data, np.uint8), io.BytesIO(data), BASIC))
 
 

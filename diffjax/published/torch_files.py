@@ -48,7 +48,7 @@ class Lazy(Mapping[str, np.ndarray]):
 
 
 def read(path: Path) -> Contents:
-    """Tensors under dotted names, and all else as `settings`, nested as in the file.
+    """Tensors under dotted names, and all else as `settings`, nested as in the file; its name.
 
     .pt, .pth, .bin of either format of PyTorch, and .pkl that hold modules, dicts and lists. Of a
     module: parameters and buffers under their names; its settings hold `class`, and attributes.
@@ -59,7 +59,8 @@ def read(path: Path) -> Contents:
         settings = walk.plain(load(path))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    return Contents(Lazy(walk.tensors), settings if isinstance(settings, dict) else {})
+    settings = settings if isinstance(settings, dict) else {}
+    return Contents(Lazy(walk.tensors), {**settings, "file": path.stem})
 
 
 def load(path: Path) -> Any:

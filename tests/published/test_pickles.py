@@ -195,13 +195,15 @@ def test_hostile_and_damaged_files_are_refused(tmp_path, monkeypatch, name):
     """A file from the web would run a program, or read memory that is not its own."""
     monkeypatch.chdir(tmp_path)
     Path("weights").write_bytes(HOSTILE[name])
-    with pytest.raises(ValueError, match="^weights: ") as caught:
+    with pytest.raises(ValueError, match=r"^weights: ") as caught:
         torch_files.read(Path("weights"))
     assert "\n" not in str(caught.value)
     assert [p.name for p in tmp_path.iterdir()] == ["weights"]
 
 
-@pytest.mark.parametrize(("name", "refused"), [("os.system", "os.system"), ("eval", "builtins.eval")])
+@pytest.mark.parametrize(
+    ("name", "refused"), [("os.system", "os.system"), ("eval", "builtins.eval")]
+)
 def test_what_is_refused_is_named(tmp_path, name, refused):
     """The user would not learn what is in the file."""
     (tmp_path / "weights").write_bytes(HOSTILE[name])
@@ -244,6 +246,7 @@ def test_plain_pickles_of_arrays_are_read(tmp_path, protocol):
         "big": a.tolist(),
     }
     assert made.settings == {
+        "file": "weights",
         "b": [{"n": (1, 2.5, "x", True, b"raw")}],
         "set": {1, 2},
         "scalar": 0.1,

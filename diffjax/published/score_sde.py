@@ -1,0 +1,327 @@
+"""score_sde's networks: DDPM, and DDPM++ and NCSN++ (arXiv:2011.13456)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from diffjax.published.contents import Contents, Converted
+from diffjax.published.edm import eps, negated
+from diffjax.published.tables import (
+    Table,
+    below,
+    conv,
+    converted,
+    kernel,
+    layer,
+    matrix,
+    norm,
+    same,
+    stacked,
+)
+from diffjax.published.walk import Step, head, walk
+
+
+def table(settings: Mapping[str, Any], size: int) -> Table:
+    names = (f"all_modules.{i}" for i in range(10_000))
+    made: Table = {}
+    if settings.get("embedding") == "fourier":
+        made["Embedding_0/fourier/frequencies"] = (same, f"{next(names)}.W")
+    for i in range(2):
+        made |= layer(f"Embedding_0/Dense_{i}", next(names))
+    for step in walk(settings, size):
+        theirs = next(names)
+        if step.kind == "first":
+            made |= conv(step.ours, theirs)
+        elif step.kind == "last":
+            made |= head(step, theirs, next(names))
+        elif step.ours.startswith("Conv"):
+            made |= conv(step.ours, f"{theirs}.Conv_0")
+        else:
+            block = settings.get("resample") == "projected_block"
+            made |= _block(step, theirs, "Conv_2" if block else "NIN_0")
+            if step.attention:
+                made |= _attention(step.attention, next(names))
+        if step.kind == "down" and (pyramid := settings.get("input_pyramid", "none")) != "none":
+            aux = f"{next(names)}.{'Conv2d_0' if pyramid == 'residual' else 'Conv_0'}"
+            layout = kernel if pyramid == "residual" else matrix
+            made |= layer(f"input_{step.level}", aux, layout)
+    return made
+
+
+def _block(step: Step, theirs: str, skip: str) -> Table:
+    made: Table = {}
+    for i in range(2):
+        made |= norm(f"{step.ours}/GroupNorm_{i}", f"{theirs}.GroupNorm_{i}")
+        made |= conv(f"{step.ours}/Conv_{i}", f"{theirs}.Conv_{i}")
+    made |= layer(f"{step.ours}/Dense_0", f"{theirs}.Dense_0")
+    if step.skip and skip.startswith("NIN"):
+        made[f"{step.ours}/skip/kernel"] = (same, f"{theirs}.{skip}.W")
+        made[f"{step.ours}/skip/bias"] = (same, f"{theirs}.{skip}.b")
+    elif step.skip:
+        made |= layer(f"{step.ours}/skip", f"{theirs}.{skip}")
+    return made
+
+
+def _attention(ours: str, theirs: str) -> Table:
+    made = norm(f"{ours}/GroupNorm_0", f"{theirs}.GroupNorm_0")
+    for leaf, part in (("kernel", "W"), ("bias", "b")):
+        made[f"{ours}/qkv/{leaf}"] = (stacked, *(f"{theirs}.NIN_{i}.{part}" for i in range(3)))
+        made[f"{ours}/out/{leaf}"] = (same, f"{theirs}.NIN_3.{part}")
+    return made
+
+
+MODEL, SHADOW = "model.module.", "ema.shadow_params."
+FIXED = ("sigmas",)
+DDPM = {"heads": 1, "last_attends": True, "resample": "conv", "epsilon": 1e-6}
+"""The class `DDPM`; of `NCSNpp` with BigGAN's blocks:"""
+NCSNPP = {
+    **DDPM,
+    "early_conditions": True,
+    "resample": "projected_block",
+    "rescale": True,
+}
+SDES = ("vp", "subvp", "ve")
+SIDES = {(1, 2, 2, 2): 32, (1, 1, 2, 2, 2, 2, 2): 256}
+"""Of images, by the multipliers of the published networks."""
+
+
+def recognises(contents: Contents) -> bool:
+    names = set(contents.tensors)
+    return f"{SHADOW}0" in names or "params_ema.Dense_0.kernel" in names
+
+
+def convert(
+    contents: Contents,
+    sde: str = "",
+    discrete: bool = False,
+    size: int = 0,
+    attention: int = 16,
+    sigma_max: float = 0.0,
+) -> Converted:
+    """A checkpoint, with the averaged parameters: `.pth`, or of the original in Flax.
+
+    sde: vp, subvp or ve; a network with Fourier features is told noise levels, so it is ve.
+    discrete: trained on 1,000 noise levels (`training.continuous=False`). size: of the images,
+    where the multipliers are not published ones. attention: height at which blocks have it; all
+    published ones have it at 16. sigma_max: of ve, where the file does not hold it
+    (Flax). Its images are in [0, 1], so the noise levels here, for [-1, 1], are twice its own.
+    """
+    flax = "params_ema.Dense_0.kernel" in contents.tensors
+    tensors = below(contents.tensors, "params_ema.") if flax else _averaged(contents.tensors)
+    network = _flax_settings(tensors) if flax else _torch_settings(tensors)
+    fourier = network["embedding"] == "fourier"
+    sde = sde or ("ve" if fourier else "")
+    if sde not in SDES or (fourier and sde != "ve"):
+        wanted = "ve" if fourier else ", ".join(SDES)
+        raise ValueError(f"sde={sde!r}: not told by the tensors; set it to {wanted}")
+    size = size or SIDES.get(network["multipliers"], 0)
+    if not size:
+        raise ValueError("size: not told by the tensors; set size=N, of the images")
+    network["attention"] = (attention,)
+    params = converted((flax_table if flax else table)(network, size), tensors)
+    if sde == "ve":
+        params = negated(params, network, size)
+    sigmas = contents.tensors.get(f"{MODEL}sigmas")
+    high = sigma_max or (0.0 if sigmas is None else float(sigmas.max()))
+    low = 0.01 if sigmas is None else float(sigmas.min())
+    if sde == "ve" and not high:
+        raise ValueError("sigma_max: not told by the tensors; set sigma_max=50 or the like")
+    sections = _ve(low, high, fourier) if sde == "ve" else _vp(sde, discrete)
+    return Converted({**sections, "network": network}, (size, size, 3), 0, params)
+
+
+def _averaged(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The averages, a list in the order of the parameters that are trained, by their names."""
+    made = below(tensors, MODEL, FIXED)
+    first = "all_modules.0.W"
+    trained = [name for name in made if name != first or made[name].ndim > 1]
+    shadow = [tensors[f"{SHADOW}{i}"] for i in range(len(below(tensors, SHADOW)))]
+    shapes = [made[name].shape for name in trained]
+    if [a.shape for a in shadow] != shapes:
+        raise ValueError("ema.shadow_params: not of the shapes of the parameters of model")
+    return made | dict(zip(trained, shadow, strict=True))
+
+
+def _torch_settings(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Of our network, from names and shapes in PyTorch."""
+    numbered = [(int(n.split(".")[1]), n.split(".", 2)[2], a.shape) for n, a in tensors.items()]
+    parts = sorted(numbered)
+    find = lambda leaf: [shape for _, name, shape in parts if name == leaf]
+    blocks = {n for n, name, _ in parts if name == "Dense_0.weight"}
+    widths = [shape[0] for n, name, shape in parts if n in blocks and name == "Conv_0.bias"]
+    others = [s for n, name, s in parts if n not in blocks and name == "Conv_0.weight"]
+    fourier = bool(find("W")) and len(find("W")[0]) == 1
+    return _settings(
+        widths,
+        around=[shape[:2] for shape in find("Conv_2.weight")],
+        moves=sum(shape[-1] == 3 for shape in others),
+        channels=find("bias")[2][0],
+        fourier=fourier,
+        residual=bool(find("Conv2d_0.weight")),
+        skip=any(shape[-1] == 1 for shape in others),
+        outputs=len([s for s in find("weight") if len(s) == 4]) - 1,
+    )
+
+
+def _flax_settings(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Of our network, from names and shapes in Flax."""
+
+    def find(kind: str, leaf: str) -> list[tuple[int, ...]]:
+        """Shapes, in the order of the parts of this kind."""
+        pattern = re.compile(rf"{kind}_(\d+)\.{re.escape(leaf)}")
+        found = [(pattern.fullmatch(name), a.shape) for name, a in tensors.items()]
+        return [shape for _, shape in sorted((int(m[1]), shape) for m, shape in found if m)]
+
+    return _settings(
+        [shape[0] for shape in find(r"ResnetBlock\w*", "Conv_0.bias")],
+        around=[shape[2:] for shape in find(r"ResnetBlock\w*", "Conv_2.kernel")],
+        moves=len(find("Downsample", "Conv_0.bias")) + len(find("Upsample", "Conv_0.bias")),
+        channels=find("Conv", "bias")[0][0],
+        fourier=bool(find("GaussianFourierProjection", "W")),
+        residual=bool(find("Downsample", "Conv2d_0.bias")),
+        skip=bool(find("Combine", "Conv_0.bias")),
+        outputs=len(find("Conv", "bias")) - 1,
+    )
+
+
+def _settings(
+    widths: list[int],
+    around: list[tuple[int, ...]],
+    moves: int,
+    channels: int,
+    fourier: bool,
+    residual: bool,
+    skip: bool,
+    outputs: int,
+) -> dict[str, Any]:
+    """Settings of a network of these parts.
+
+    widths: of all blocks, in order. around: inputs and outputs of the 1 x 1 convolutions around
+    BigGAN's blocks; those that move have one between as many channels. moves: convolutions that do.
+    """
+    big = bool(around)
+    levels = 1 + (sum(a == b for a, b in around) if big else moves) // 2
+    more = 3 * levels if big else levels + 2
+    each = (len(widths) - more) // (2 * levels)
+    pyramid = "residual" if residual else "skip" if skip else "none"
+    return {
+        "name": "unet",
+        "channels": channels,
+        "multipliers": tuple(widths[i * (each + big)] // channels for i in range(levels)),
+        "blocks": each,
+        "embedding": "fourier" if fourier else "ddpm",
+        "kernel": (1, 1) if pyramid == "none" else (1, 3, 3, 1),
+        "input_pyramid": pyramid,
+        "output_pyramid": "skip" if outputs > 1 else "none",
+        "dropout": 0.1,
+        **(NCSNPP if big else DDPM),
+    }
+
+
+def _ve(low: float, high: float, fourier: bool) -> dict[str, Any]:
+    """Scores -eps / sigma of a network that says -eps: the parameters have their sign changed."""
+    schedule = {"name": "geometric", "sigma_min": 2 * low, "sigma_max": 2 * high}
+    return {
+        "sde": {"name": "ve", "t_min": 1e-5, "schedule": schedule},
+        "parameterization": eps("log_half_sigma" if fourier else "time_999_reversed"),
+        "sampling": {
+            "sampler": {"name": "reverse_diffusion"},
+            "corrector": {"name": "langevin", "snr": 0.16},
+            "grid": {"name": "uniform"},
+            "steps": 1000,
+        },
+    }
+
+
+def _vp(sde: str, discrete: bool) -> dict[str, Any]:
+    linear: dict[str, Any] = {"name": "linear", "beta_min": 0.1, "beta_max": 20.0}
+    if sde == "subvp":
+        process = {"name": "sub_vp", "schedule": {"name": "classic_sub_vp", "schedule": linear}}
+    elif discrete:
+        process = {"name": "vp", "schedule": {"name": "ddpm_linear", "steps": 1000}}
+    else:
+        process = {"name": "vp", "schedule": linear}
+    discrete = discrete and sde == "vp"
+    sampler = "ancestral_upper" if discrete else "euler_maruyama"
+    grid = {"name": "linspace", "total": 1000} if discrete else {"name": "uniform"}
+    return {
+        "sde": {**process, "t_min": 1e-3},
+        "parameterization": eps("index" if discrete else "time_999"),
+        "sampling": {"sampler": {"name": sampler}, "grid": grid, "steps": 1000},
+    }
+
+
+# The same networks in Flax, which counts the parts of each kind.
+
+
+def flax_table(settings: Mapping[str, Any], size: int) -> Table:
+    big = settings["resample"] == "projected_block"
+    block, attention = ("BigGANpp", "AttnBlockpp") if big else ("DDPM", "AttnBlock")
+    counts: dict[str, int] = {}
+
+    def count(kind: str) -> str:
+        counts[kind] = counts.get(kind, -1) + 1
+        return f"{kind}_{counts[kind]}"
+
+    def plain(ours: str, theirs: str) -> Table:
+        """A layer or convolution, in our layout."""
+        return {f"{ours}/{leaf}": (same, f"{theirs}.{leaf}") for leaf in ("kernel", "bias")}
+
+    def rescaled(ours: str, theirs: str) -> Table:
+        return {f"{ours}/{leaf}": (same, f"{theirs}.{leaf}") for leaf in ("scale", "bias")}
+
+    made: Table = {}
+    if settings["embedding"] == "fourier":
+        made["Embedding_0/fourier/frequencies"] = (same, "GaussianFourierProjection_0.W")
+    for i in range(2):
+        made |= plain(f"Embedding_0/Dense_{i}", f"Dense_{i}")
+    for step in walk(settings, size):
+        if step.kind == "first":
+            made |= plain(step.ours, count("Conv"))
+        elif step.kind == "last":
+            n = step.level
+            ours = (f"output_norm_{n}", f"output_{n}") if n else ("GroupNorm_0", step.ours)
+            made |= rescaled(ours[0], count("GroupNorm")) | plain(ours[1], count("Conv"))
+        elif step.ours.startswith("Conv"):
+            move = "Downsample" if step.kind == "down" else "Upsample"
+            made |= plain(step.ours, f"{count(move)}.Conv_0")
+        else:
+            theirs = count(f"ResnetBlock{block}")
+            for i in range(2):
+                made |= rescaled(f"{step.ours}/GroupNorm_{i}", f"{theirs}.GroupNorm_{i}")
+                made |= plain(f"{step.ours}/Conv_{i}", f"{theirs}.Conv_{i}")
+            made |= plain(f"{step.ours}/Dense_0", f"{theirs}.Dense_0")
+            if step.skip and big:
+                made |= plain(f"{step.ours}/skip", f"{theirs}.Conv_2")
+            elif step.skip:
+                made |= _nin(f"{step.ours}/skip", f"{theirs}.NIN_0")
+            if step.attention:
+                theirs = count(attention)
+                made |= rescaled(f"{step.attention}/GroupNorm_0", f"{theirs}.GroupNorm_0")
+                made |= _nin(f"{step.attention}/qkv", *(f"{theirs}.NIN_{i}" for i in range(3)))
+                made |= _nin(f"{step.attention}/out", f"{theirs}.NIN_3")
+        if step.kind == "down" and settings["input_pyramid"] == "residual":
+            theirs = f"{count('Downsample')}.Conv2d_0"
+            made[f"input_{step.level}/kernel"] = (same, f"{theirs}.weight")
+            made[f"input_{step.level}/bias"] = (same, f"{theirs}.bias")
+        elif step.kind == "down" and settings["input_pyramid"] == "skip":
+            theirs = f"{count('Combine')}.Conv_0"
+            made[f"input_{step.level}/kernel"] = (first_pixel, f"{theirs}.kernel")
+            made[f"input_{step.level}/bias"] = (same, f"{theirs}.bias")
+    return made
+
+
+def first_pixel(w: np.ndarray) -> np.ndarray:
+    """A convolution (1, 1, I, O) as a layer (I, O)."""
+    return w[0, 0]
+
+
+def _nin(ours: str, *theirs: str) -> Table:
+    return {
+        f"{ours}/kernel": (stacked, *(f"{name}.W" for name in theirs)),
+        f"{ours}/bias": (stacked, *(f"{name}.b" for name in theirs)),
+    }
