@@ -56,6 +56,11 @@ def t(sde: SDE, t: Times) -> Times:
     return t
 
 
+def one_minus_t(sde: SDE, t: Times) -> Times:
+    """1 - t: the time of papers whose noise is at 0 and data at 1 (arXiv:2209.03003)."""
+    return 1 - t
+
+
 def half_logsnr(sde: SDE, t: Times) -> Times:
     """logsnr / 2 = log(alpha / sigma), where that is finite."""
     return sde.logsnr(t) / 2
@@ -84,6 +89,7 @@ NOISE_LABELS = catalogue(
     rescaled_index,
     angle,
     t,
+    one_minus_t,
     half_logsnr,
     log_sigma,
     log_half_sigma,

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from diffjax import cli
-from diffjax.config import Config, ConfigError, parse
+from diffjax.config import ConfigError, parse
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from diffjax.trained import Trained
     from diffjax.training.experiment import Experiment
-    from diffjax.training.step import TrainState
 
 
 IMAGES, POINTS = 6, 500
@@ -72,15 +72,12 @@ class Made(NamedTuple):
     protocol: dict[str, Any]
 
 
-def prepare(given: argparse.Namespace) -> tuple[Config, Experiment, TrainState]:
-    """What the flags ask for: its config, its objects, and the trained state."""
-    from diffjax import build
-    from diffjax.training.workdir import load_state, read_config, read_form
+def prepare(given: argparse.Namespace) -> Trained:
+    """What the flags ask for: the trained network, and how it is sampled."""
+    from diffjax.trained import load
 
     cli.use_compile_cache()
-    config = sampling(read_config(given.workdir), given)
-    experiment = build.experiment(config, read_form(given.workdir))
-    return config, experiment, load_state(experiment, given.workdir)
+    return load(given.workdir, sampling(given))
 
 
 def generate(given: argparse.Namespace) -> Made:
@@ -92,9 +89,9 @@ def generate(given: argparse.Namespace) -> Made:
     from diffjax.progress import Progress
     from diffjax.samplers.generate import Generation
 
-    config, experiment, state = prepare(given)
-    label = labels(given.label, given.num, experiment)
-    denoise, shape = experiment.denoiser(state), experiment.shape
+    trained = prepare(given)
+    denoise, experiment = trained.denoise, trained.experiment
+    label, shape = labels(given.label, given.num, experiment), experiment.shape
     plan = experiment.plan(denoise.sde)
     if plan.rows is None and given.__dict__.get("trajectory"):
         raise ConfigError(
@@ -103,9 +100,9 @@ def generate(given: argparse.Namespace) -> Made:
     made = Generation(denoise, plan, given.seed, given.num, shape, label, given.batch_size)
     protocol = (
         build.SAMPLING
-        | config["sampling"]
+        | trained.config["sampling"]
         | {
-            "trained": int(state.step),
+            "trained": trained.step,
             "seed": given.seed,
             "num": given.num,
             "rows": plan.rows,
@@ -170,8 +167,8 @@ def labels(asked: list[int] | None, num: int, experiment: Experiment) -> np.ndar
     return np.resize(np.array(asked, np.int32), num)
 
 
-def sampling(base: Config, given: argparse.Namespace) -> dict[str, Any]:
-    """The config with the flags that were given in place of fields of its sampling."""
+def sampling(given: argparse.Namespace) -> dict[str, Any]:
+    """The fields of config.sampling that flags were given for."""
     flags = {
         "sampler": given.sampler and parse(given.sampler),
         "grid": given.grid and parse(given.grid),
@@ -180,8 +177,7 @@ def sampling(base: Config, given: argparse.Namespace) -> dict[str, Any]:
         "corrector": given.corrector and parse(given.corrector),
         "noise": given.noise,
     }
-    replaced = {k: v for k, v in flags.items() if v is not None}
-    return {**base, "sampling": {**base.get("sampling", {}), **replaced}}
+    return {k: v for k, v in flags.items() if v is not None}
 
 
 def check(path: Path, endings: tuple[str, ...] = (".png", ".npz", ""), flag: str = "--out") -> None:

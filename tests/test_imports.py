@@ -39,9 +39,14 @@ def test_a_command_reads_its_flags_before_it_loads_jax(module):
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-@pytest.mark.parametrize("name", [n for n in dir(diffjax) if n != "__version__"])
+@pytest.mark.parametrize("name", [n for n in dir(diffjax) if n not in ("__version__", "load")])
 def test_every_listed_module_is_there_as_an_attribute(name):
     assert getattr(diffjax, name) is importlib.import_module(f"diffjax.{name}")
+
+
+def test_trained_networks_are_loaded_from_the_package():
+    """Notebooks would have to know where the function is."""
+    assert diffjax.load is importlib.import_module("diffjax.trained").load
 
 
 def test_functions_are_reached_through_the_package():

@@ -10,11 +10,11 @@ import diffjax
 ROOT = Path(diffjax.__file__).parent
 LAYERS = {
     0: ("arrays", "config", "progress"),
-    1: ("schedules", "sde", "nets", "data"),
+    1: ("schedules", "sde", "nets", "data", "published"),
     2: ("parameterization", "denoiser", "analytic", "draws"),
     3: ("guidance", "weights", "likelihood", "losses", "grids", "samplers", "evaluation", "plot"),
     4: ("training",),
-    5: ("build",),
+    5: ("build", "trained"),
     6: ("cli", "train", "sample", "evaluate", "tools"),
 }
 # Within a layer: who may import whom.
@@ -28,6 +28,8 @@ WITHIN = {
     ("losses", "likelihood"),
     ("train", "cli"),
     ("sample", "cli"),
+    ("published", "nets"),
+    ("trained", "build"),
     ("evaluate", "cli"),
     ("evaluate", "sample"),
     ("tools", "cli"),

@@ -277,9 +277,9 @@ def test_the_checkpoint_holds_the_schedule(run):
 def test_sampling_uses_the_trained_ends(run):
     """The first row would have another noise level than the network was trained at."""
     experiment, state, _ = run
-    denoise = experiment.denoiser(state)
+    denoise = experiment.denoiser(state.ema)
     (l_max, d), sde = np.asarray(state.ema["schedule"]["ends"], np.float64), denoise.sde
-    assert hash(sde) == hash(experiment.denoiser(state).sde)
+    assert hash(sde) == hash(experiment.denoiser(state.ema).sde)
     l = np.asarray(sde.logsnr(jnp.array([0.0, 1.0])), np.float64)
     np.testing.assert_allclose(l, [l_max, l_max - np.exp(d)], rtol=1e-5)
     ours, fresh = experiment.plan(sde).table, experiment.plan(experiment.model.sde).table
@@ -290,7 +290,7 @@ def test_sampling_uses_the_trained_ends(run):
 def test_a_denoiser_knows_its_process_in_a_traced_function(run):
     """Samplers, which are compiled, would plan with the schedule as it began, or not trace."""
     experiment, state, _ = run
-    denoise, t = experiment.denoiser(state), jnp.array([0.1, 0.5, 1.0])
+    denoise, t = experiment.denoiser(state.ema), jnp.array([0.1, 0.5, 1.0])
     inside = jax.jit(lambda denoise, t: (denoise.sde.alpha(t), denoise.sde.sigma(t)))(denoise, t)
     chex.assert_trees_all_close(inside, (denoise.sde.alpha(t), denoise.sde.sigma(t)), rtol=1e-5)
     assert not np.allclose(inside[0], experiment.model.sde.alpha(t), rtol=1e-3)

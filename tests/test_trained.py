@@ -31,7 +31,7 @@ def trained():
     for k in range(STEPS):
         state, metrics = step(state, e.batch(batches[k]))
     assert np.isfinite(metrics["loss"])
-    return e, e.denoiser(state)
+    return e, e.denoiser(state.ema)
 
 
 def quality(e, denoise, sde, name):
@@ -44,7 +44,7 @@ def quality(e, denoise, sde, name):
 def test_training_reaches_the_data(trained):
     """A loss, an optimizer or a sampler that is wrong would not bring samples near the data."""
     e, denoise = trained
-    _, untrained = quality(e, e.denoiser(e.initialise()), denoise.sde, "ddim")
+    _, untrained = quality(e, e.denoiser(e.initialise().ema), denoise.sde, "ddim")
     _, result = quality(e, denoise, denoise.sde, "ddim")
     assert result.distance < 0.02 < untrained.distance
 

@@ -45,6 +45,7 @@ __all__ = [
     "SCHEDULES",
     "SECTIONS",
     "Applied",
+    "call",
     "construct",
     "construct_data",
     "construct_grid",

@@ -25,7 +25,7 @@ class Style:
     scale_shift: the embedding scales and shifts the second norm (arXiv:2105.05233), and is not
     added before it. rescale: sums are divided by sqrt(2) (arXiv:2011.13456, app. H). kernel: of the
     filter that changes the resolution. project: a block that changes the resolution also has a
-    layer on its way around. epsilon: of the norms.
+    layer on its way around. epsilon: of the norms. groups: most that a norm has.
     """
 
     scale_shift: bool = False
@@ -33,9 +33,10 @@ class Style:
     kernel: Kernel = (1, 1)
     project: bool = False
     epsilon: float = 1e-5
+    groups: int = 32
 
     def norm(self, name: str | None = None) -> nn.Module:
-        return GroupNorm(epsilon=self.epsilon, name=name)
+        return GroupNorm(self.groups, epsilon=self.epsilon, name=name)
 
     def add(self, x: Grid, h: Grid) -> Grid:
         return (x + h) * math.sqrt(0.5) if self.rescale else x + h

@@ -117,6 +117,12 @@ def _gelu_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Arr
     return value, slope * tangents[0]
 
 
+def group_count(channels: int, groups: int = 32, least: int = 4) -> int:
+    """The largest divisor of `channels` up to `groups` that leaves `least` in each."""
+    most = max(1, min(groups, channels // least))
+    return max(g for g in range(1, most + 1) if channels % g == 0)
+
+
 class GroupNorm(nn.Module):
     """Group norm over channels (arXiv:1803.08494), statistics in float32.
 
@@ -133,8 +139,7 @@ class GroupNorm(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b *d c"]) -> Float[Array, "b *d c"]:
         channels = x.shape[-1]
-        most = max(1, min(self.groups, channels // self.least))
-        groups = max(g for g in range(1, most + 1) if channels % g == 0)
+        groups = group_count(channels, self.groups, self.least)
         scale = self.param("scale", nn.initializers.ones, (channels,))
         bias = self.param("bias", zeros, (channels,))
 

@@ -217,6 +217,7 @@ def unet(
     scale_shift: bool = False,
     rescale: bool = False,
     epsilon: float = 1e-5,
+    groups: int = 32,
 ) -> Network:
     """Network of `UNet` with these settings; ValueError for one that is out of range.
 
@@ -241,9 +242,9 @@ def unet(
     kernel: of the filter; (1, 1) takes means and repeats, (1, 3, 3, 1) is smooth. input_pyramid:
     what joins each smaller level: nothing (`none`), the input at its size (`skip`), or the same
     from level to level by a convolution (`residual`). output_pyramid: `skip` sums an output of
-    every level. scale_shift, rescale, epsilon: see `Style`.
+    every level. scale_shift, rescale, epsilon, groups: see `Style`.
     """
-    at_least(1, channels=channels, blocks=blocks, patch=patch)
+    at_least(1, channels=channels, blocks=blocks, patch=patch, groups=groups)
     at_least(0, head_channels=head_channels)
     at_least(0 if head_channels else 1, heads=heads)
     if not multipliers or min(multipliers) < 1:
@@ -279,6 +280,6 @@ def unet(
         resample=resample,
         input_pyramid=input_pyramid,
         output_pyramid=output_pyramid,
-        style=Style(scale_shift, rescale, check_kernel(kernel), project, epsilon),
+        style=Style(scale_shift, rescale, check_kernel(kernel), project, epsilon, groups),
     )
     return linen(module, dtype)

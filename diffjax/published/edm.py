@@ -124,7 +124,8 @@ STEPS, LOW, HIGH = 18, 0.002, 80.0
 
 
 def recognises(contents: Contents) -> bool:
-    return contents.settings.get("ema", {}).get("class") in PRECONDITIONED
+    ema = contents.settings.get("ema")
+    return isinstance(ema, dict) and ema.get("class") in PRECONDITIONED
 
 
 def convert(contents: Contents, steps: int = STEPS) -> Converted:
@@ -138,11 +139,10 @@ def convert(contents: Contents, steps: int = STEPS) -> Converted:
         "SongUNet": _song,
         "DhariwalUNet": _adm,
     }[inner["class"]](inner["_init_kwargs"])
-    if classes := net["label_dim"]:
-        network["classes"] = classes
+    classes = net["label_dim"]
     network["learn_variance"] = net["class"] == "iDDPMPrecond"
     tensors = below(contents.tensors, "ema.model.", ("resample_filter",))
-    params = converted(table(network, size), tensors)
+    params = converted(table({**network, "classes": classes}, size), tensors)
     if net["class"] == "VEPrecond":
         params = negated(params, network, size)
     sections = PRECONDITIONED[net["class"]](net, steps)

@@ -77,8 +77,8 @@ GUIDED = "guidance here is with the label left out; the original's is with a sec
 
 
 def recognises(contents: Contents) -> bool:
-    ema = contents.settings.get("ema", {})
-    return ema.get("class") == "Precond" and "unet" in ema
+    ema = contents.settings.get("ema")
+    return isinstance(ema, dict) and ema.get("class") == "Precond" and "unet" in ema
 
 
 def convert(contents: Contents, steps: int = 32) -> Converted:
@@ -99,7 +99,6 @@ def convert(contents: Contents, steps: int = 32) -> Converted:
         "blocks": told["num_blocks"],
         "attention": tuple(told["attn_resolutions"]),
         "head_channels": told["channels_per_head"],
-        "classes": classes,
         "dropout": told["dropout"],
         "kernel": tuple(told["resample_filter"]),
     }
@@ -114,5 +113,5 @@ def convert(contents: Contents, steps: int = 32) -> Converted:
         "network": network,
         "sampling": {"sampler": {"name": "heun"}, "grid": {"name": "karras"}, "steps": steps},
     }
-    params = converted(table(network, size), tensors)
+    params = converted(table({**network, "classes": classes}, size), tensors)
     return Converted(config, (size, size, channels), classes, params, (GUIDED,) * bool(classes))

@@ -134,11 +134,12 @@ def convert(
     if told["schedule"] not in ("linear", "cosine"):
         raise ValueError(f"schedule={told['schedule']!r}: unknown; known: linear, cosine")
     network["attention"] = tuple(size >> level for level in network["attention"])
-    heads = (
-        {"heads": told["heads"]} if "heads" in told else {"head_channels": told["head_channels"]}
-    )
-    network |= heads
-    params = converted(table(network, size, told["order"]), contents.tensors)
+    each = "heads" if "heads" in told else "head_channels"
+    network[each] = told[each]
+    labels = "label_emb.weight"
+    classes = len(contents.tensors[labels]) if labels in contents.tensors else 0
+    made = table({**network, "classes": classes}, size, told["order"])
+    params = converted(made, contents.tensors)
     config = {
         **_process(told["schedule"], told["steps"]),
         "network": network,
@@ -149,7 +150,7 @@ def convert(
         },
     }
     shape = (size, size, contents.tensors["input_blocks.0.0.weight"].shape[1])
-    return Converted(config, shape, network["classes"], params, (SAMPLED,))
+    return Converted(config, shape, classes, params, (SAMPLED,))
 
 
 def _process(schedule: str, steps: int) -> dict[str, Any]:
@@ -184,7 +185,6 @@ def _shapes(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
         raise ValueError(f"{channels[1]} channels to {made[0]}: not known here")
     moved = f"input_blocks.{each}.0.op.weight" in tensors
     block = tensors["input_blocks.1.0.emb_layers.1.weight"].shape[0]
-    labels = tensors["label_emb.weight"].shape[0] if "label_emb.weight" in tensors else 0
     return {
         "name": "unet",
         "channels": width,
@@ -193,7 +193,6 @@ def _shapes(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
         "attention": [
             n for n, i in enumerate(first) if f"input_blocks.{i}.1.qkv.weight" in tensors
         ],
-        "classes": labels,
         "embedding": "adm",
         "resample": "centred_conv" if moved else "block",
         "scale_shift": block == 2 * widths[0],

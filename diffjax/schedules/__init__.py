@@ -21,7 +21,13 @@ from diffjax.schedules.closed import (
     Sigmoid,
 )
 from diffjax.schedules.combinators import Clamped, ClassicSubVP, Shifted, Truncated, ZeroTerminal
-from diffjax.schedules.discrete import Discrete, ddpm_cosine, ddpm_linear, from_betas
+from diffjax.schedules.discrete import (
+    Discrete,
+    ddpm_cosine,
+    ddpm_linear,
+    ddpm_scaled_linear,
+    from_betas,
+)
 from diffjax.schedules.learned import Learned
 
 SCHEDULES = catalogue(
@@ -38,6 +44,7 @@ SCHEDULES = catalogue(
     Karras,
     Edm,
     ddpm_linear,
+    ddpm_scaled_linear,
     ddpm_cosine,
     Learned,
 )
@@ -71,5 +78,6 @@ __all__ = [
     "ZeroTerminal",
     "ddpm_cosine",
     "ddpm_linear",
+    "ddpm_scaled_linear",
     "from_betas",
 ]

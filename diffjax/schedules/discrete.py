@@ -68,6 +68,14 @@ def ddpm_linear(steps: int = 1000, beta_min: float = 1e-4, beta_max: float = 0.0
     return from_betas(np.linspace(beta_min, beta_max, steps))
 
 
+def ddpm_scaled_linear(
+    steps: int = 1000, beta_min: float = 0.00085, beta_max: float = 0.012
+) -> Discrete:
+    """The table of latent diffusion: sqrt(beta) is linear (arXiv:2112.10752's code)."""
+    _at_least_two(steps)
+    return from_betas(np.linspace(beta_min**0.5, beta_max**0.5, steps) ** 2)
+
+
 def ddpm_cosine(steps: int = 1000, s: float = 0.008, most: float = 0.999) -> Discrete:
     """The table of improved DDPM (arXiv:2102.09672, eq. 17): no beta above `most`."""
     _at_least_two(steps)

@@ -57,8 +57,9 @@ def prepare(given: argparse.Namespace) -> tuple[Any, Any, Any, bool]:
     from diffjax.config import ConfigError
     from diffjax.samplers.generate import Generation, Plan
 
-    config, experiment, state = sample.prepare(given)
-    denoise, shape = experiment.denoiser(state), experiment.shape
+    trained = sample.prepare(given)
+    config, experiment, denoise = trained.config, trained.experiment, trained.denoise
+    shape = experiment.shape
     label, learned = experiment.labels(given.num), bool(config["network"].get("learn_variance"))
 
     def plan(steps: int) -> Plan:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from diffjax.arrays import stream
+from diffjax.arrays import Params, stream
 from diffjax.data.pipeline import Batches, Reading
 from diffjax.data.source import Source, load
 from diffjax.denoiser import Denoiser, Model
@@ -131,6 +131,6 @@ class Experiment:
         ema, optimizer = jax.tree.map(jnp.copy, params), self.optimizer.init(params)
         return TrainState(jnp.zeros((), jnp.int32), params, ema, optimizer, self.loss.draw.init())
 
-    def denoiser(self, state: TrainState) -> Denoiser:
-        """The network with averaged parameters."""
-        return Denoiser(self.model, state.ema)
+    def denoiser(self, params: Params) -> Denoiser:
+        """The network with these parameters: the averages of a run, to sample from it."""
+        return Denoiser(self.model, params)

@@ -129,7 +129,7 @@ def picture(experiment: Experiment, layout: Layout, state: TrainState) -> np.nda
     index, cond = jax.device_put(
         (jnp.arange(num), cond), layout.split(0) if even else layout.everywhere
     )
-    denoise = e.denoiser(state)
+    denoise = e.denoiser(state.ema)
     plan, key = jax.device_put((e.plan(denoise.sde), key), layout.everywhere)
     made = generate(denoise, plan, key, index, cond, shape=e.shape)
     x = np.asarray(made.x)

@@ -1,4 +1,4 @@
-"""The folder of a run: what it was made with, and its checkpoints."""
+"""The folder of a run: what it was made with, and its checkpoints; or its weights alone."""
 
 from __future__ import annotations
 
@@ -10,16 +10,21 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 import diffjax
+from diffjax.arrays import Params
 from diffjax.config import ConfigError
+from diffjax.published.reading import Tensors, write
+from diffjax.published.tables import flat, nested, some
 from diffjax.training.checkpoints import Checkpoints
 from diffjax.training.experiment import Experiment, Form
 from diffjax.training.step import TrainState
 
+WEIGHTS = "weights.safetensors"
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 FREE = {
     "config.train": ("steps", "log_every", "sample_every", "checkpoint_every", "keep", "samples"),
@@ -36,8 +41,12 @@ def open_run(workdir: Path, experiment: Experiment, command: Sequence[str]) -> N
     or of data of another form, naming the differences.
     """
     config, form = experiment.config, experiment.form._asdict()
-    path = workdir / "config.json"
-    if path.exists():
+    if (workdir / WEIGHTS).exists():
+        raise ConfigError(
+            f"--workdir={workdir}: holds converted weights ({WEIGHTS}) and no run to go on with; "
+            f"use another workdir"
+        )
+    if (workdir / "config.json").exists():
         there = {"config": read_config(workdir), "data": read_form(workdir)._asdict()}
         here = json.loads(json.dumps({"config": config, "data": form}))
         differences = list(_differences(json.loads(json.dumps(there)), here))
@@ -48,8 +57,7 @@ def open_run(workdir: Path, experiment: Experiment, command: Sequence[str]) -> N
             )
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        write_atomically(workdir / "data.json", json.dumps(form) + "\n")
-        write_atomically(path, json.dumps(config, indent=2) + "\n")
+        _describe(workdir, experiment)
         with (workdir / "launches.jsonl").open("a") as file:
             file.write(json.dumps(provenance() | {"command": list(command)}) + "\n")
     except OSError as error:
@@ -96,6 +104,68 @@ def load_state(experiment: Experiment, workdir: Path) -> TrainState:
     if state is None:
         raise ConfigError(f"--workdir={workdir}: no checkpoint yet; train first, or longer")
     return state
+
+
+class Weights(NamedTuple):
+    """Averaged parameters, and the steps that they were trained for (0 where nobody knows)."""
+
+    step: int
+    params: Params
+
+
+def load_weights(experiment: Experiment, workdir: Path) -> Weights:
+    """Those of the newest checkpoint in `workdir`, or else of its weights.safetensors.
+
+    Raises ConfigError where there is neither, or where they are not those of the config.
+    """
+    path = workdir / WEIGHTS
+    if (workdir / "checkpoints").is_dir() or not path.exists():
+        state = load_state(experiment, workdir)
+        return Weights(int(state.step), state.ema)
+    try:
+        found = Tensors(path)
+        params = nested(found)
+        check_weights(experiment, params)
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    return Weights(int(found.metadata.get("step", 0)), jax.tree.map(jnp.asarray, params))
+
+
+def check_weights(experiment: Experiment, params: Params) -> None:
+    """ValueError names parameters that are missing, surplus, or of another shape."""
+    wanted = flat(jax.eval_shape(experiment.initialise).ema)
+    found = flat(params)
+    if set(wanted) != set(found):
+        raise ValueError(
+            f"not the parameters of config.network: {some('missing', set(wanted) - set(found))}; "
+            f"{some('not known', set(found) - set(wanted))}"
+        )
+    shapes = lambda k: f"{k} {found[k].shape}, needs {wanted[k].shape}"
+    if bad := [shapes(k) for k in wanted if found[k].shape != wanted[k].shape]:
+        raise ValueError(f"not the parameters of config.network: {some('of other shapes', bad)}")
+
+
+def write_weights(workdir: Path, experiment: Experiment, weights: Weights) -> None:
+    """A folder that every command but train takes: config.json, data.json, weights.safetensors."""
+    check_empty(workdir)
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        write(workdir / WEIGHTS, flat(weights.params), {"step": str(weights.step)})
+        _describe(workdir, experiment)
+    except OSError as error:
+        raise ConfigError(f"--out={workdir}: cannot be written ({error.strerror})") from error
+
+
+def check_empty(out: Path) -> None:
+    """ConfigError for a folder that holds something, and for what is no folder."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ConfigError(f"--out={out}: is there already; needs a new or an empty folder")
+
+
+def _describe(workdir: Path, experiment: Experiment) -> None:
+    form, config = experiment.form._asdict(), experiment.config
+    write_atomically(workdir / "data.json", json.dumps(form) + "\n")
+    write_atomically(workdir / "config.json", json.dumps(config, indent=2) + "\n")
 
 
 def provenance() -> dict[str, Any]:

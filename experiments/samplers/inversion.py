@@ -10,11 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffjax import build
+import diffjax
 from diffjax.data import to_float
 from diffjax.grids import uniform
 from diffjax.samplers import SAMPLERS, run
-from diffjax.training.workdir import load_state, read_config
 
 NUM = 100
 
@@ -22,8 +21,8 @@ if __name__ == "__main__":
     flags = argparse.ArgumentParser(description=__doc__)
     flags.add_argument("--workdir", type=Path, required=True)
     workdir = flags.parse_args().workdir
-    e = build.experiment(read_config(workdir))
-    denoise = e.denoiser(load_state(e, workdir))
+    trained = diffjax.load(workdir)
+    e, denoise = trained.experiment, trained.denoise
     items = e.source("test")[np.arange(NUM)]
     x, keys = to_float(jnp.asarray(items["x"])), jax.random.split(jax.random.key(0), NUM)
     cond = {"label": jnp.asarray(items["label"])} if e.classes else {}

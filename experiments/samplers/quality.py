@@ -26,6 +26,7 @@ import jax
 import matplotlib.pyplot as plt
 import numpy as np
 
+import diffjax
 from diffjax import build, evaluation
 from diffjax.config import parse
 from diffjax.data import to_uint8
@@ -33,7 +34,7 @@ from diffjax.evaluate import Real, features
 from diffjax.progress import Progress
 from diffjax.samplers import SAMPLERS
 from diffjax.samplers.generate import Generation, Plan
-from diffjax.training.workdir import load_state, read_config, read_form, write_atomically
+from diffjax.training.workdir import write_atomically
 
 CURVE = (5, 10, 20, 50, 100, 200)
 LONG = (10, 50, 100, 250, 1000)
@@ -46,8 +47,8 @@ class Study:
     """One network and its data; `measure` a sampler with a number of passes."""
 
     def __init__(self, workdir: Path, num: int, batch_size: int):
-        self.e = build.experiment(read_config(workdir), read_form(workdir))
-        self.denoise = self.e.denoiser(load_state(self.e, workdir))
+        trained = diffjax.load(workdir)
+        self.e, self.denoise = trained.experiment, trained.denoise
         self.real = Real(self.e, 50_000, workdir)
         self.num, self.batch_size = num, batch_size
         self.label = self.e.labels(num)

@@ -14,10 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import unet_names as names
 from make_unet import AUGMENT, CLASSES, LABEL, SIZE, augment, drawn, images
 
 from diffjax.nets import NETWORKS
+from diffjax.published import diffusers, edm, edm2, guided, score_sde
+from diffjax.published.tables import Table, converted
 from ml_collections_configs.networks import ADM, ADM64, DDPM, DDPMPP, EDM2S, NCSNPP
 
 STORED = dict(np.load(Path(__file__).with_name("unet.npz")))
@@ -39,7 +40,7 @@ class Case:
 
     name: str
     base: Mapping[str, Any]
-    table: Callable[..., names.Table]
+    table: Callable[..., Table]
     changed: Mapping[str, Any] = field(default_factory=dict)
     order: Mapping[str, str] = field(default_factory=dict)
     noise: Callable[[Any], Any] = np.asarray
@@ -50,24 +51,24 @@ class Case:
 
 
 CASES = [
-    Case("edm-ddpmpp", DDPMPP, names.edm, {**TWO, **TOLD}),
-    Case("edm-ncsnpp", NCSNPP, names.edm, {**THREE, **TOLD}),
-    Case("edm-skip", NCSNPP, names.edm, {**TWO, **TOLD, **PYRAMIDS}),
-    Case("edm-adm", ADM, names.edm, {**TWO, **TOLD, "channels": 64, "learn_variance": False}),
-    Case("edm2", EDM2S, names.edm2, {**TWO, "head_channels": 8, "classes": CLASSES}),
-    Case("score-ddpm", DDPM, names.score_sde, {**WIDE, "last_attends": True}),
-    Case("score-ddpmpp", DDPMPP, names.score_sde, TWO),
-    Case("score-ncsnpp", NCSNPP, names.score_sde, THREE, noise=np.log),
-    Case("score-skip", NCSNPP, names.score_sde, {**TWO, **PYRAMIDS}, noise=np.log),
-    Case("guided-adm", ADM, names.guided_diffusion, {**WIDE, "classes": CLASSES}),
+    Case("edm-ddpmpp", DDPMPP, edm.table, {**TWO, **TOLD}),
+    Case("edm-ncsnpp", NCSNPP, edm.table, {**THREE, **TOLD}),
+    Case("edm-skip", NCSNPP, edm.table, {**TWO, **TOLD, **PYRAMIDS}),
+    Case("edm-adm", ADM, edm.table, {**TWO, **TOLD, "channels": 64, "learn_variance": False}),
+    Case("edm2", EDM2S, edm2.table, {**TWO, "head_channels": 8, "classes": CLASSES}),
+    Case("score-ddpm", DDPM, score_sde.table, {**WIDE, "last_attends": True}),
+    Case("score-ddpmpp", DDPMPP, score_sde.table, TWO),
+    Case("score-ncsnpp", NCSNPP, score_sde.table, THREE, noise=np.log),
+    Case("score-skip", NCSNPP, score_sde.table, {**TWO, **PYRAMIDS}, noise=np.log),
+    Case("guided-adm", ADM, guided.table, {**WIDE, "classes": CLASSES}),
     Case(
         "guided-conv",
         ADM,
-        names.guided_diffusion,
+        guided.table,
         {**WIDE, "heads": 4, "head_channels": 0, "resample": "centred_conv", "scale_shift": False},
         {"order": "3hc"},
     ),
-    Case("diffusers-ddpm", DDPM, names.diffusers, WIDE),
+    Case("diffusers-ddpm", DDPM, diffusers.table, WIDE),
 ]
 
 
@@ -97,8 +98,8 @@ def test_every_network_is_the_published_one(case):
     """Published weights would give other images, and published settings another network."""
     network = NETWORKS[case.base["name"]](**case.settings)
     shapes = json.loads(str(STORED[f"{case.name}/tensors"]))
-    tensors = {name: drawn(name, tuple(shape)) for name, shape in shapes.items()}
-    params = names.converted(case.table(case.settings, SIZE, **case.order), tensors)
+    tensors = {name: np.asarray(drawn(name, tuple(shape))) for name, shape in shapes.items()}
+    params = converted(case.table(case.settings, SIZE, **case.order), tensors)
     arguments = given(case)
     expected = jax.eval_shape(network.init, jax.random.key(0), *arguments)
     form = lambda tree: {jax.tree_util.keystr(k): a.shape for k, a in flat(tree)}

@@ -1,0 +1,147 @@
+"""DiT (arXiv:2212.09748) and SiT (arXiv:2401.08740): transformers on the latents of images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from diffjax.arrays import Params
+from diffjax.nets.dit import SIZES
+from diffjax.nets.positions import sincos
+from diffjax.published.contents import Contents, Converted
+from diffjax.published.tables import Table, blocks, converted, layer
+
+POSITIONS = "pos_embed"
+HEADS = {(width, depth): heads for width, depth, heads in SIZES.values()}
+GUIDED = "guidance is for all channels; the original's code guides the first three of four"
+
+
+def patches(w: np.ndarray) -> np.ndarray:
+    """A convolution (out, C, p, p) to (p p C, out)."""
+    return w.transpose(2, 3, 1, 0).reshape(-1, len(w))
+
+
+def null_first(w: np.ndarray) -> np.ndarray:
+    """Our null class is the first."""
+    return np.roll(w, 1, 0)
+
+
+def table(depth: int, patch: int, channels: int, sign: int = 1, outputs: int = 2) -> Table:
+    """sign: of the output. outputs: how many, of `channels` each, are kept."""
+
+    def last(w: np.ndarray) -> np.ndarray:
+        """Rows (p p, outputs, C) to (outputs, p p, C)."""
+        parts = w.reshape(patch**2, -1, channels, *w.shape[1:])[:, :outputs]
+        return sign * parts.swapaxes(0, 1).reshape(-1, *w.shape[1:]).T
+
+    block = layer("blocks/main/modulation", "blocks.{i}.adaLN_modulation.1")
+    block |= layer("blocks/main/qkv", "blocks.{i}.attn.qkv")
+    block |= layer("blocks/main/out", "blocks.{i}.attn.proj")
+    block |= layer("blocks/main/mlp_in", "blocks.{i}.mlp.fc1")
+    block |= layer("blocks/main/mlp_out", "blocks.{i}.mlp.fc2")
+    return {
+        **layer("patches", "x_embedder.proj", patches),
+        **layer("noise_in", "t_embedder.mlp.0"),
+        **layer("noise_out", "t_embedder.mlp.2"),
+        "label/embedding": (null_first, "y_embedder.embedding_table.weight"),
+        **blocks(block, depth),
+        **layer("modulation", "final_layer.adaLN_modulation.1"),
+        **layer("out", "final_layer.linear", last, last),
+    }
+
+
+def recognises(contents: Contents) -> bool:
+    """DiT and SiT have the same tensors: only the file's name, or its reader, knows which it is."""
+    return {"x_embedder.proj.weight", "y_embedder.embedding_table.weight"} <= set(contents.tensors)
+
+
+def dit(contents: Contents, heads: int = 0, size: int = 0) -> Converted:
+    """DiT on 1,000 linear betas, with its learned variance.
+
+    heads: of a network that has none of the published sizes. size: of the latents; the published
+    tensors say it (`pos_embed`). Guidance is for all channels here, where the original's code
+    guides the first three of four.
+    """
+    params, network, shape = _network(contents, heads, size)
+    two = network["learn_variance"]
+    config = {
+        "data": {"name": "latents:latents", "scale": 0.18215, "labels": True},
+        "sde": {"name": "vp", "t_min": 1e-3, "schedule": {"name": "ddpm_linear", "steps": 1000}},
+        "parameterization": {"name": "eps", "c_noise": "index", "scale_input": False},
+        "network": network,
+        "sampling": {
+            "sampler": {"name": "ancestral_learned" if two else "ancestral"},
+            "grid": {"name": "linspace", "total": 1000},
+            "steps": 250,
+            "guidance": 1.5,
+        },
+    }
+    return Converted(config, shape, _classes(contents), params, (GUIDED,))
+
+
+def sit(contents: Contents, heads: int = 0, size: int = 0) -> Converted:
+    """SiT (arXiv:2401.08740): the velocity of the straight path from noise to data.
+
+    Its time runs the other way, t there is 1 - t here, so its velocity is that of `flow` with the
+    other sign, which the last layer takes on. Its second output, which nothing uses, is left out.
+    Settings as those of `dit`.
+    """
+    params, network, shape = _network(contents, heads, size, sign=-1, outputs=1)
+    config = {
+        "data": {"name": "latents:latents", "scale": 0.18215, "labels": True},
+        "sde": {"name": "flow", "t_min": 1e-3, "schedule": {"name": "logit"}},
+        "parameterization": {"name": "velocity", "c_noise": "one_minus_t", "scale_input": False},
+        "network": network,
+        "sampling": {
+            "sampler": {"name": "heun"},
+            "grid": {"name": "trailing", "total": 1000},
+            "steps": 125,
+            "guidance": 1.5,
+        },
+    }
+    return Converted(config, shape, _classes(contents), params, (GUIDED,))
+
+
+def _network(
+    contents: Contents, heads: int, size: int, sign: int = 1, outputs: int = 2
+) -> tuple[Params, dict[str, Any], tuple[int, ...]]:
+    """Parameters, settings and the shape of the latents, from the shapes of the tensors."""
+    tensors = contents.tensors
+    width, channels, patch = tensors["x_embedder.proj.weight"].shape[:3]
+    depth = len({name.split(".")[1] for name in tensors if name.startswith("blocks.")})
+    outputs = min(outputs, len(tensors["final_layer.linear.bias"]) // (patch**2 * channels))
+    if not heads and (width, depth) not in HEADS:
+        known = ", ".join(f"{n} ({w} x {d})" for (w, d), n in HEADS.items())
+        raise ValueError(f"heads: not told by {width} x {depth}; set heads=N; published: {known}")
+    network = {
+        "name": "dit",
+        "width": width,
+        "depth": depth,
+        "heads": heads or HEADS[width, depth],
+        "patch": patch,
+        "learn_variance": outputs == 2,
+    }
+    size = _size(tensors, width, size // patch) * patch
+    params = converted(table(depth, patch, channels, sign, outputs), tensors, {POSITIONS})
+    return params, network, (size, size, channels)
+
+
+def _classes(contents: Contents) -> int:
+    """Without the one for no class, which is the last."""
+    return len(contents.tensors["y_embedder.embedding_table.weight"]) - 1
+
+
+def _size(tensors: Mapping[str, np.ndarray], width: int, given: int) -> int:
+    """Patches along a side; ValueError where the positions are not those that are fixed here."""
+    if POSITIONS not in tensors:
+        return given or 16
+    positions = tensors[POSITIONS].reshape(-1, width)
+    side = math.isqrt(len(positions))
+    if given not in (0, side):
+        raise ValueError(f"size: {POSITIONS} is for {side} x {side} patches, not {given} x {given}")
+    if np.abs(positions - np.asarray(sincos((side, side), width))).max() > 1e-4:
+        raise ValueError(f"{POSITIONS}: not the fixed sines and cosines; others are not known here")
+    return side

@@ -1,0 +1,103 @@
+"""A published checkpoint as a workdir that every command here takes; or a run as such a folder.
+
+    python -m diffjax.tools.convert ddpm-cifar10-32 --out=runs/ddpm
+    python -m diffjax.tools.convert DiT-XL-2-256x256.pt --family=dit --out=runs/dit
+    python -m diffjax.tools.convert runs/digits --out=exported
+
+SOURCE is a file of tensors, a folder of diffusers (a model, or a pipeline with unet and scheduler),
+or the workdir of a run, which is exported. Into --out: config.json and data.json, as in every
+workdir, and weights.safetensors, the averaged parameters. Nothing that is read is executed.
+
+--set heads=4 says what the checkpoint does not; --config.sampling.steps=20 changes the config.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from diffjax import cli
+from diffjax.config import ConfigError, literal, override
+
+if TYPE_CHECKING:
+    from diffjax.trained import Trained
+
+
+def run() -> int:
+    flags = cli.parser("tools.convert", __doc__)
+    flags.add_argument("source", type=Path, metavar="SOURCE", help="file or folder")
+    flags.add_argument("--out", type=Path, required=True, help="new folder")
+    flags.add_argument("--family", default="", help="whose network it is (known by its tensors)")
+    flags.add_argument(
+        "--set", action="append", default=[], help="name=value, of the family; may be repeated"
+    )
+    flags.add_argument("--data", help="data set, for evaluation: tfds:cifar10, folder:PATH, ...")
+    given, rest = flags.parse_known_args()
+    if bad := [text for text in rest if not text.startswith("--config.")]:
+        flags.error(f"unrecognized arguments: {' '.join(bad)}")
+    settings = assignments(given.set)
+    changes = [text.removeprefix("--config.") for text in rest]
+    changes += [f"data.name={given.data}"] if given.data else []
+
+    from diffjax.training.workdir import check_empty, write_weights
+
+    check_empty(given.out)
+    trained = changed(read(given.source, given.family, settings), changes)
+    write_weights(given.out, trained.experiment, trained.weights)
+    show(trained, given.out)
+    return 0
+
+
+def assignments(texts: list[str]) -> dict[str, Any]:
+    """name=value texts as what they say."""
+    pairs = [text.partition("=") for text in texts]
+    if bad := [name for name, sign, _ in pairs if not sign]:
+        raise ConfigError(f"--set={bad[0]}: has no value; the form is --set name=value")
+    return {name: literal(value) for name, _, value in pairs}
+
+
+def read(source: Path, family: str, settings: dict[str, Any]) -> Trained:
+    """The network of a run, or of a published checkpoint."""
+    from diffjax import trained
+
+    if not (source / "data.json").exists():
+        return trained.convert(source, family, settings)
+    if family or settings:
+        raise ConfigError(f"{source}: is a run of our own; takes neither --family nor --set")
+    return trained.load(source)
+
+
+def changed(trained: Trained, changes: list[str]) -> Trained:
+    """With other values in its config, as far as the weights allow."""
+    if not changes:
+        return trained
+    import dataclasses
+
+    from diffjax import build
+    from diffjax.training.workdir import check_weights
+
+    config = override(trained.config, changes)
+    experiment = build.experiment(config, trained.experiment.form)
+    build.refuse("config.network")(check_weights)(experiment, trained.denoise.params)
+    denoise = experiment.denoiser(trained.denoise.params)
+    return dataclasses.replace(trained, experiment=experiment, denoise=denoise)
+
+
+def show(trained: Trained, out: Path) -> None:
+    """What it is, and what to do next."""
+    print(trained)
+    for section in ("network", "parameterization", "sampling"):
+        fields = (f"{k}={v}" for k, v in trained.config[section].items())
+        print(f"{section}: {', '.join(fields)}")
+    for note in trained.notes:
+        print(f"note: {note}")
+    print(
+        f"wrote {out}\n"
+        f"next: python -m diffjax.sample --workdir={out} --num=16\n"
+        f"      python -m diffjax.evaluate --workdir={out}, with the data set "
+        f"{trained.config['data']['name']}"
+    )
+
+
+if __name__ == "__main__":
+    cli.main(run)

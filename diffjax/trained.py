@@ -1,0 +1,123 @@
+"""A trained network with its process: of a run, or of a published checkpoint."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from diffjax import build
+from diffjax.config import Config, ConfigError
+from diffjax.denoiser import Denoiser
+from diffjax.published import FAMILIES, Converted, read, recognised
+from diffjax.sde import SDE
+from diffjax.training.experiment import Experiment, Form
+from diffjax.training.workdir import Weights, check_weights, load_weights, read_config, read_form
+
+
+@dataclass(frozen=True)
+class Trained:
+    """denoise: x_t, t, cond -> prediction, with averaged parameters, trained for `step` steps.
+
+    experiment: all objects of the config. notes: what a converted network does in another way.
+    """
+
+    denoise: Denoiser
+    experiment: Experiment
+    step: int = 0
+    notes: tuple[str, ...] = ()
+
+    @property
+    def sde(self) -> SDE:
+        return self.denoise.sde
+
+    @property
+    def config(self) -> Config:
+        return self.experiment.config
+
+    @property
+    def weights(self) -> Weights:
+        return Weights(self.step, self.denoise.params)
+
+    def __repr__(self) -> str:
+        count = sum(a.size for a in jax.tree.leaves(self.denoise.params))
+        network, form = self.config["network"], self.experiment.form
+        return (
+            f"Trained({network['name']}, {count:,} parameters, shape={form.shape}, "
+            f"classes={form.classes}, step={self.step}, {self.config['parameterization']['name']} "
+            f"under {self.sde})"
+        )
+
+
+def load(path: str | Path, sampling: Config | None = None) -> Trained:
+    """The network in the workdir of a run, or in a published checkpoint.
+
+    sampling: fields in place of those of config.sampling. Raises ConfigError where there is none.
+    """
+    path = Path(path)
+    if not path.exists() or (path / "data.json").exists():
+        config = replaced(read_config(path), sampling)
+        experiment = build.experiment(config, read_form(path))
+        step, params = load_weights(experiment, path)
+        return Trained(experiment.denoiser(params), experiment, step)
+    return resampled(convert(path), sampling or {})
+
+
+def resampled(trained: Trained, sampling: Config) -> Trained:
+    """The same network with other fields in config.sampling."""
+    config = replaced(trained.config, sampling)
+    experiment = build.experiment(config, trained.experiment.form)
+    return dataclasses.replace(trained, experiment=experiment)
+
+
+def replaced(config: Config, sampling: Config | None) -> dict[str, Any]:
+    return {**config, "sampling": {**config.get("sampling", {}), **(sampling or {})}}
+
+
+def convert(path: Path, family: str = "", settings: Config | None = None) -> Trained:
+    """A published checkpoint: a file, or a folder. Raises ConfigError for what cannot be ours.
+
+    family: of `published.FAMILIES`; by default the one that knows such tensors. settings: what the
+    checkpoint does not say, arguments of that family.
+    """
+    refuse = build.refuse(str(path))
+    contents = refuse(read)(path)
+    family = family or refuse(recognised)(contents)
+    if family not in FAMILIES:
+        raise ConfigError(f"family={family!r}: known: {', '.join(FAMILIES)}")
+    bound = build.call(
+        FAMILIES[family].convert, settings or {}, family, partial=True, contents=contents
+    )
+    return assembled(refuse(bound)(), path)
+
+
+def assembled(made: Converted, path: Path) -> Trained:
+    """Its objects, its sections beside those that no checkpoint tells."""
+    experiment = build.experiment(completed(made), Form(tuple(made.shape), made.classes))
+    params = {"network": jax.tree.map(jnp.asarray, made.params)}
+    build.refuse(str(path))(check_weights)(experiment, params)
+    return Trained(experiment.denoiser(params), experiment, notes=made.notes)
+
+
+def completed(made: Converted) -> dict[str, Any]:
+    """All sections: those of the checkpoint, and what training it further would begin with."""
+    images = made.shape[-1] in (1, 3)
+    two = bool(made.config["network"].get("learn_variance"))
+    return {
+        "seed": 0,
+        "data": {"name": "folder:images" if images else "latents:latents"}
+        | {"labels": bool(made.classes)},
+        "loss": {
+            "weight": {"name": "uniform_output"},
+            "condition_dropout": 0.1 if made.classes else 0.0,
+            "hybrid": 0.001 if two else 0.0,
+        },
+        "optimizer": {"name": "adamw", "learning_rate": 1e-4},
+        "ema": {"name": "constant", "decay": 0.9999},
+        "train": {},
+        **made.config,
+    }

@@ -1,0 +1,174 @@
+"""Published checkpoints, converted: the same outputs, and the same samples from the same noise.
+
+`make_converted.py` made the numbers with the original code; here tensors are drawn again, written
+to files as they are published, and read by the function of the command.
+"""
+
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import make_dit
+import make_unet
+import numpy as np
+import pytest
+from make_converted import LABEL, SCHEDULES, STEPS, WEIGHT
+from safetensors.numpy import save_file
+
+import diffjax
+from diffjax import trained
+from diffjax.config import ConfigError
+from diffjax.grids import trailing
+from diffjax.guidance import ClassifierFree
+from diffjax.samplers import SAMPLERS, run
+
+STORED = dict(np.load(Path(__file__).with_name("converted.npz")))
+TRANSFORMERS = ("dit", "sit")
+
+
+def part(name):
+    """The stored arrays of one network, and its tensors drawn again."""
+    stored = {k.split("/")[1]: v for k, v in STORED.items() if k.startswith(f"{name}/")}
+    drawn = make_dit.drawn if name in TRANSFORMERS else make_unet.drawn
+    shapes = json.loads(str(stored["shapes"]))
+    tensors = {k: np.asarray(drawn(k, tuple(shape))) for k, shape in shapes.items()}
+    return stored, tensors | ({"pos_embed": stored["positions"]} if name in TRANSFORMERS else {})
+
+
+def older(name):
+    """The name that a tensor of attention had before."""
+    names = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+    for new, old in names.items():
+        name = name.replace(f".{new}.", f".{old}.")
+    return name
+
+
+def pipeline(folder, name, changed=None, scheduler=None):
+    """A folder as diffusers saves it, with other values in its configs."""
+    stored, tensors = part(name)
+    for place, file, changes in (
+        ("unet", "config.json", changed),
+        ("scheduler", "scheduler_config.json", scheduler),
+    ):
+        (folder / place).mkdir()
+        settings = json.loads(str(stored[file])) | (changes or {})
+        (folder / place / file).write_text(json.dumps(settings))
+    tensors = {older(k) if name == "scaled" else k: v for k, v in tensors.items()}
+    save_file(tensors, folder / "unet" / "diffusion_pytorch_model.safetensors")
+    return stored
+
+
+def image(a):
+    return jnp.asarray(np.moveaxis(a, 1, -1))
+
+
+def error(ours, theirs):
+    """Largest difference, in units of the largest value."""
+    theirs = np.moveaxis(theirs, 1, -1)
+    return np.abs(np.asarray(ours) - theirs).max() / np.abs(theirs).max()
+
+
+def cond(made):
+    return {"label": jnp.asarray(LABEL)} if made.experiment.classes else {}
+
+
+def sampled(made, stored):
+    """Samples by the plan of the config from the stored noise."""
+    keys = jax.random.split(jax.random.key(0), len(LABEL))
+    plan = made.experiment.plan(made.sde)
+    return run(made.denoise, plan.table, image(stored["noise"]), keys, cond=cond(made)).x
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_diffusers_networks_say_and_sample_the_same(name, tmp_path):
+    """Settings, names, betas, spacing or prediction type would be read as something else."""
+    stored = pipeline(tmp_path, name)
+    made = diffjax.load(tmp_path, {"steps": STEPS})
+    steps, x = made.sde.schedule.steps, image(stored["noise"])
+    t = jnp.full(2, 38 / steps)
+    assert error(jax.jit(made.denoise)(x, t, cond(made)).output, stored["output"]) < 1e-5
+    assert error(sampled(made, stored), stored["samples"]) < 1e-3
+    assert not made.notes
+
+
+def test_weights_of_dit_and_its_samples_are_the_published_ones(tmp_path):
+    """Samples by DDIM, and guidance, which the original applies to three channels of four."""
+    stored, tensors = part("dit")
+    save_file(tensors, tmp_path / "dit.safetensors")
+    ddim = {"sampler": {"name": "ddim"}, "steps": STEPS, "guidance": 1.0}
+    found = trained.convert(tmp_path / "dit.safetensors", "dit", {"heads": 2})
+    made = trained.resampled(found, ddim)
+    x, t = image(stored["noise"]), (jnp.asarray(stored["t"]) + 1) / 1000
+    seen = jax.jit(made.denoise)(x, t, cond(made))
+    both = jnp.concatenate([seen.output, seen.log_var], -1)
+    assert error(both, stored["output"]) < 1e-5
+    assert error(sampled(made, stored), stored["samples"]) < 1e-3
+    guided, _ = ClassifierFree()(made.denoise, x, t, cond(made), jnp.asarray(WEIGHT), None)
+    assert error(guided.eps[..., :3], stored["guided"][:, :3]) < 1e-5
+    assert error(both[..., 3:], stored["guided"][:, 3:]) < 1e-5
+
+
+def test_weights_of_sit_and_its_samples_are_the_published_ones(tmp_path):
+    """Its time runs from noise to data: a sign or a direction would be lost."""
+    stored, tensors = part("sit")
+    save_file(tensors, tmp_path / "sit.safetensors")
+    made = trained.convert(tmp_path / "sit.safetensors", "sit", {"heads": 2})
+    x, t = image(stored["noise"]), 1 - jnp.asarray(stored["t"])
+    output = jax.jit(made.denoise)(x, t, cond(made)).output
+    assert error(-output, stored["output"]) < 1e-5
+    table = SAMPLERS["ddim"](made.sde, trailing(made.sde, STEPS))
+    keys = jax.random.split(jax.random.key(0), 2)
+    assert error(run(made.denoise, table, x, keys, cond=cond(made)).x, stored["samples"]) < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("changed", "parts"),
+    [
+        ({"act_fn": "gelu"}, ["act_fn='gelu'", "'silu', 'swish'"]),
+        ({"center_input_sample": True}, ["center_input_sample=True", "False"]),
+        ({"down_block_types": ["SkipDownBlock2D", "DownBlock2D"]}, ["'SkipDownBlock2D'"]),
+        ({"up_block_types": ["UpBlock2D", "UpBlock2D"]}, ["up_block_types", "mirrored"]),
+        ({"freq_shift": 3}, ["flip_sin_to_cos", "freq_shift=1"]),
+        ({"norm_num_groups": 16}, ["norm_num_groups=16", "[32, 64, 96, 128]"]),
+        ({"time_embedding_type": "fourier"}, ["'fourier'", "'positional'"]),
+        ({"sample_size": None}, ["sample_size=None"]),
+        ({"class_embed_type": "timestep"}, ["class_embed_type='timestep'"]),
+        ({"beyond": 1}, ["beyond=1", "not known"]),
+    ],
+)
+def test_settings_that_ours_lacks_are_refused_by_name(changed, parts, tmp_path):
+    """Another network would be made of the weights, without a word."""
+    pipeline(tmp_path, "ddpm", changed)
+    with pytest.raises(ConfigError) as refused:
+        diffjax.load(tmp_path)
+    assert all(part in str(refused.value) for part in parts), refused.value
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("changed", "parts"),
+    [
+        ({"beta_schedule": "sigmoid"}, ["beta_schedule='sigmoid'", "scaled_linear"]),
+        ({"prediction_type": "flow"}, ["prediction_type='flow'", "v_prediction"]),
+        ({"timestep_spacing": "log"}, ["timestep_spacing='log'", "leading"]),
+        ({"rescale_betas_zero_snr": True}, ["alpha is 0"]),
+    ],
+)
+def test_schedulers_that_ours_lacks_are_refused_by_name(changed, parts, tmp_path):
+    """Samples would be made at other noise levels than the network was trained at."""
+    pipeline(tmp_path, "ddpm", scheduler=changed)
+    with pytest.raises(ConfigError) as refused:
+        diffjax.load(tmp_path)
+    assert all(part in str(refused.value) for part in parts), refused.value
+
+
+def test_what_is_done_in_another_way_is_said(tmp_path):
+    """Samples would differ from the original's, and nobody know why."""
+    scheduler = {"clip_sample": True, "set_alpha_to_one": False}
+    pipeline(tmp_path, "ddpm", scheduler=scheduler)
+    (tmp_path / "scheduler" / "scheduler_config.json").rename(tmp_path / "kept.json")
+    assert "assumed" in " ".join(diffjax.load(tmp_path).notes)
+    (tmp_path / "kept.json").rename(tmp_path / "scheduler" / "scheduler_config.json")
+    notes = " ".join(diffjax.load(tmp_path).notes)
+    assert "clips" in notes and "first noise level" in notes

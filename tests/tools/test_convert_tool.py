@@ -1,0 +1,195 @@
+"""Weights in and out: a run is exported and comes back, and mistakes are one line."""
+
+import json
+import shutil
+import sys
+
+import chex
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+import diffjax
+from diffjax import cli, evaluate, sample, train
+from diffjax.published import FAMILIES, recognised
+from diffjax.published.contents import Contents
+from diffjax.published.tables import blocks, converted, flat, layer, nested
+from diffjax.tools import convert
+from diffjax.training.workdir import WEIGHTS
+
+COMMANDS = {"convert": convert, "evaluate": evaluate, "sample": sample, "train": train}
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """A command in this process: (exit code, stdout, stderr)."""
+
+    def run(command, *flags):
+        capsys.readouterr()
+        monkeypatch.setattr(sys, "argv", [f"{command}.py", *map(str, flags)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main(COMMANDS[command].run)
+        return (ended.value.code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def exported(toy, tmp_path_factory):
+    """What the toy run becomes."""
+    out = tmp_path_factory.mktemp("exported") / "toy"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["convert.py", str(toy), f"--out={out}"])
+        assert convert.run() == 0
+    return out
+
+
+def test_an_exported_run_comes_back_identical(toy, exported):
+    """Weights that are given to others would not be those that were trained."""
+    ours, back = diffjax.load(toy), diffjax.load(exported)
+    assert sorted(p.name for p in exported.iterdir()) == ["config.json", "data.json", WEIGHTS]
+    assert ours.step == back.step == 4
+    assert json.loads(json.dumps(ours.config)) == back.config
+    chex.assert_trees_all_equal(ours.denoise.params, back.denoise.params)
+    chex.assert_trees_all_equal_dtypes(ours.denoise.params, back.denoise.params)
+    assert all(a.dtype == np.float32 for a in load_file(exported / WEIGHTS).values())
+    assert repr(back).startswith("Trained(mlp, ") and "step=4" in repr(back)
+
+
+def test_an_exported_run_samples_the_same(toy, exported, call, tmp_path):
+    """The folder would not be one that the commands take, or its samples be others."""
+    for workdir, name in ((toy, "a.npz"), (exported, "b.npz")):
+        flags = ["--num=4", "--seed=3", f"--out={tmp_path / name}"]
+        assert call("sample", f"--workdir={workdir}", *flags)[0] == 0
+    a, b = (np.load(tmp_path / name)["arr_0"] for name in ("a.npz", "b.npz"))
+    np.testing.assert_array_equal(a, b)
+
+
+def test_an_exported_run_is_exported_again_with_another_config(exported, call, tmp_path):
+    """A config could not be mended without training again."""
+    code, out, _ = call("convert", exported, f"--out={tmp_path / 'x'}", "--config.sampling.steps=7")
+    assert code == 0
+    assert f"python -m diffjax.sample --workdir={tmp_path / 'x'}" in out
+    assert f"python -m diffjax.evaluate --workdir={tmp_path / 'x'}" in out
+    assert diffjax.load(tmp_path / "x").config["sampling"]["steps"] == 7
+
+
+@pytest.mark.parametrize(
+    ("command", "flags", "parts"),
+    [
+        ("convert", ["{toy}", "--out={toy}"], ["--out=", "is there already"]),
+        ("convert", ["{toy}", "--out=new", "--set", "heads=2"], ["a run of our own"]),
+        ("convert", ["{toy}", "--out=new", "--set", "heads"], ["--set=heads", "has no value"]),
+        (
+            "convert",
+            ["{toy}", "--out=new", "--config.network.width=8"],
+            ["other shapes", "(2, 16)"],
+        ),
+        ("convert", ["{toy}", "--out=new", "--config.network.depth=2"], ["missing: "]),
+        ("convert", ["{toy}/none", "--out=new"], ["no such file"]),
+        ("convert", ["{toy}/config.json", "--out=new"], ["no known ending", ".safetensors"]),
+        ("convert", ["{toy}/samples", "--out=new"], ["no tensors in it"]),
+        ("convert", ["odd.safetensors", "--out=new"], ["family: none", "diffusers"]),
+        ("convert", ["dit.safetensors", "--out=new"], ["family: dit or sit"]),
+        ("convert", ["dit.safetensors", "--family=dit", "--out=new"], ["heads", "6 (384 x 12)"]),
+        ("convert", ["odd.safetensors", "--family=x", "--out=new"], ["family='x'", "dit"]),
+        ("convert", ["broken.safetensors", "--out=new"], ["broken.safetensors: cannot be read"]),
+        (
+            "convert",
+            ["dit.safetensors", "--family=dit", "--set", "head=2", "--out=new"],
+            ["dit.head", "did you mean 'heads'"],
+        ),
+        ("train", ["--config={toy}/../mine.py", "--workdir={exported}"], ["converted weights"]),
+    ],
+)
+def test_what_cannot_work_is_one_line(
+    command, flags, parts, toy, exported, call, tmp_path, monkeypatch
+):
+    """A traceback, or a folder of weights that are of no use."""
+    monkeypatch.chdir(tmp_path)
+    save_file({"a": np.zeros(2, np.float32)}, "odd.safetensors")
+    (tmp_path / "broken.safetensors").write_bytes(b"no tensors")
+    save_file(transformer(), "dit.safetensors")
+    flags = [flag.format(toy=toy, exported=exported) for flag in flags]
+    code, _, err = call(command, *flags)
+    assert code == 2, err
+    assert len(err.splitlines()) == 1, err
+    assert all(part in err for part in parts), err
+    assert not (tmp_path / "new").exists()
+
+
+def transformer():
+    """Some tensors of a DiT of no published size."""
+    shapes = {
+        "x_embedder.proj.weight": (8, 4, 2, 2),
+        "y_embedder.embedding_table.weight": (3, 8),
+        "final_layer.linear.bias": (32,),
+        "blocks.0.mlp.fc1.bias": (32,),
+    }
+    return {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+
+
+@pytest.mark.parametrize("change", ["missing", "surplus", "misfit"])
+def test_weights_of_another_network_are_named(exported, change, tmp_path):
+    """A file that was edited, or put into the wrong folder, would fail deep inside the network."""
+    folder = shutil.copytree(exported, tmp_path / "copy")
+    tensors = load_file(folder / WEIGHTS)
+    name = sorted(tensors)[0]
+    if change == "missing":
+        del tensors[name]
+    elif change == "surplus":
+        tensors["more"] = tensors[name]
+    else:
+        tensors[name] = np.zeros((3, 3), np.float32)
+    save_file(tensors, folder / WEIGHTS)
+    with pytest.raises(ValueError, match="not the parameters of config") as refused:
+        diffjax.load(folder)
+    assert ("more" if change == "surplus" else name) in str(refused.value)
+
+
+@pytest.mark.fast
+def test_a_table_names_several_tensors_of_each_kind():
+    """Only the first of many would be known, and the next only after it is mended."""
+    table = layer("a", "x")
+    with pytest.raises(ValueError, match=r"missing: 2 \(x\.bias, x\.weight\); not known: 7 \(0, 1"):
+        converted(table, {str(i): np.zeros(1) for i in range(7)})
+    tensors = {"x.weight": np.zeros(()), "x.bias": np.zeros(2)}
+    with pytest.raises(ValueError, match=r"a/kernel: cannot be made of x\.weight \(\)"):
+        converted(table, tensors)
+
+
+@pytest.mark.fast
+def test_blocks_are_stacked_in_their_order():
+    """The tenth block would come after the first."""
+    tensors = {f"{i}.weight": np.full((2, 3), i, np.float16) for i in range(11)}
+    made = converted(blocks(layer("b", "{i}", bias=None), 11), tensors)
+    assert made["b"]["kernel"].shape == (11, 3, 2) and made["b"]["kernel"].dtype == np.float32
+    np.testing.assert_array_equal(made["b"]["kernel"][:, 0, 0], np.arange(11))
+    assert nested(flat(made)).keys() == made.keys()
+
+
+@pytest.mark.fast
+def test_families_tell_each_other_apart():
+    """A checkpoint would be read by the rules of another code base."""
+    names = {
+        "diffusers": ["conv_in.weight", "time_embedding.linear_1.weight"],
+    }
+    for family, known in names.items():
+        assert recognised(Contents(dict.fromkeys(known, np.zeros(1)), {})) == family
+        assert family in FAMILIES
+
+
+def test_tensors_in_several_files_are_read_as_one(exported, tmp_path):
+    """Large checkpoints are published in parts."""
+    tensors = load_file(exported / WEIGHTS)
+    names = sorted(tensors)
+    for k in range(2):
+        part = {name: tensors[name] for name in names[k::2]}
+        save_file(part, tmp_path / f"model-{k}-of-2.safetensors")
+    where = {name: f"model-{k % 2}-of-2.safetensors" for k, name in enumerate(names)}
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": where}))
+    found = diffjax.published.read(tmp_path).tensors
+    assert set(found) == set(tensors)
+    for name in names:
+        np.testing.assert_array_equal(found[name], tensors[name])
