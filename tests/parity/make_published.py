@@ -278,14 +278,16 @@ def net_centered(name: str) -> bool:
 
 
 def _euler(sde: Any, ask: Any, z: Any) -> Any:
-    """The probability-flow ODE by the original's predictor, from t = 1 to 1 / STEPS."""
+    """The original's probability-flow ODE by Euler's method, from t = 1 to 1 / STEPS.
+
+    Its own predictor does not run without noise, whose size it indexes though it is a number.
+    """
     import torch
 
-    sde.N = STEPS
-    euler = module_of("sampling").EulerMaruyamaPredictor(sde, ask, probability_flow=True)
+    ode = sde.reverse(ask, probability_flow=True)
     x = z * getattr(sde, "sigma_max", 1.0)
     for t in torch.linspace(1, 1 / STEPS, STEPS)[:-1]:
-        x = euler.update_fn(x, t.expand(2))[1]
+        x = x - ode.sde(x, t.expand(2))[0] / STEPS
     return x
 
 

@@ -120,7 +120,7 @@ def opened(case: Case, folder: Path) -> Contents:
 def weighted(case: Case, contents: Contents) -> Contents:
     """With the tensors drawn from their names, in place of the constants."""
     values = {
-        name: tensor if fixed(name) else drawn(name.removeprefix(case.prefix), tensor.shape)
+        name: tensor if fixed(name) else np.asarray(drawn(name.removeprefix(case.prefix), tensor.shape))
         for name, tensor in contents.tensors.items()
         if not name.startswith(("optimizer.", "ema.shadow_params."))
     }
@@ -151,7 +151,8 @@ def test_a_converted_checkpoint_is_the_published_model(tmp_path, file):
     made = case.family.convert(weighted(case, opened(case, tmp_path)), **case.told)
     params = {"network": jax.tree.map(jnp.asarray, made.params)}
     model = build.construct_model(made.config, made.classes)
-    denoise, sde = jax.jit(Denoiser(model, params)), model.sde
+    denoise, sde = Denoiser(model, params), model.sde
+    ask = jax.jit(lambda denoise, *given: denoise(*given).x0)
     cond = {"label": jnp.asarray(LABEL)} if made.classes else {}
     last = lambda x: jnp.asarray(np.moveaxis(np.asarray(x, np.float32), 1, -1))
     channels = made.shape[-1]
@@ -160,15 +161,14 @@ def test_a_converted_checkpoint_is_the_published_model(tmp_path, file):
     # score_sde's noise is added to images in [0, 1], by which it is twice as much here.
     for t, expected in zip(case.times(sde), stored["denoised"], strict=True):
         t = jnp.full(2, t, jnp.float32)
-        ours = denoise(sde.perturb(x0, z, t), t, cond).x0
+        ours = ask(denoise, sde.perturb(x0, z, t), t, cond)
         scale = np.abs(expected).max()
         assert np.abs(ours - last(expected)).max() / scale < 1e-5, f"{file}: t = {t[0]}"
     if case.family is score_sde and case.sampling is EULER and "discrete" in str(case.told):
         return
     table = construct_table({**made.config["sampling"], **case.sampling}, sde, "config.sampling")
     begin = sde.sigma(jnp.asarray(table.t[0])) * z
-    ours = samplers.sample(
-        Denoiser(model, params), table, begin, jax.random.split(jax.random.key(0)), cond=cond
-    )
+    keys = jax.random.split(jax.random.key(0))
+    ours = samplers.sample(denoise, table, begin, keys, cond=cond)
     theirs = last(stored["samples"])
     assert np.abs(ours - theirs).max() / np.abs(theirs).max() < 1e-3
