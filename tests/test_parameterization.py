@@ -197,7 +197,8 @@ def test_c_in_gives_the_network_unit_variance(name, frame, sigma_data):
 
 def test_noise_labels():
     """Trained networks would be asked with labels of another scale."""
-    known = {"time", "index", "angle", "t", "half_logsnr", "log_sigma", "quarter_log_sigma"}
+    known = {"time", "time_999", "time_999_reversed", "index", "rescaled_index", "angle", "t"}
+    known |= {"one_minus_t", "half_logsnr", "log_sigma", "log_half_sigma", "quarter_log_sigma"}
     assert set(NOISE_LABELS) == known
     for sde in (VP(Cosine(0.0)), VE(Linear())):
         np.testing.assert_allclose(time(sde, T), 1000 * np.asarray(T), rtol=1e-6)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -90,8 +89,7 @@ SIDES = {(1, 2, 2, 2): 32, (1, 1, 2, 2, 2, 2, 2): 256}
 
 
 def recognises(contents: Contents) -> bool:
-    names = set(contents.tensors)
-    return f"{SHADOW}0" in names or "params_ema.Dense_0.kernel" in names
+    return f"{SHADOW}0" in contents.tensors
 
 
 def convert(
@@ -100,19 +98,17 @@ def convert(
     discrete: bool = False,
     size: int = 0,
     attention: int = 16,
-    sigma_max: float = 0.0,
 ) -> Converted:
-    """A checkpoint, with the averaged parameters: `.pth`, or of the original in Flax.
+    """A checkpoint, `.pth`, with the averaged parameters.
 
     sde: vp, subvp or ve; a network with Fourier features is told noise levels, so it is ve.
     discrete: trained on 1,000 noise levels (`training.continuous=False`). size: of the images,
     where the multipliers are not published ones. attention: height at which blocks have it; all
-    published ones have it at 16. sigma_max: of ve, where the file does not hold it
-    (Flax). Its images are in [0, 1], so the noise levels here, for [-1, 1], are twice its own.
+    published ones have it at 16. Images of ve are in [0, 1], so the noise levels here, for [-1, 1],
+    are twice its own.
     """
-    flax = "params_ema.Dense_0.kernel" in contents.tensors
-    tensors = below(contents.tensors, "params_ema.") if flax else _averaged(contents.tensors)
-    network = _flax_settings(tensors) if flax else _torch_settings(tensors)
+    tensors = _averaged(contents.tensors)
+    network = _shapes(tensors)
     fourier = network["embedding"] == "fourier"
     sde = sde or ("ve" if fourier else "")
     if sde not in SDES or (fourier and sde != "ve"):
@@ -122,14 +118,11 @@ def convert(
     if not size:
         raise ValueError("size: not told by the tensors; set size=N, of the images")
     network["attention"] = (attention,)
-    params = converted((flax_table if flax else table)(network, size), tensors)
+    params = converted(table(network, size), tensors)
     if sde == "ve":
         params = negated(params, network, size)
-    sigmas = contents.tensors.get(f"{MODEL}sigmas")
-    high = sigma_max or (0.0 if sigmas is None else float(sigmas.max()))
-    low = 0.01 if sigmas is None else float(sigmas.min())
-    if sde == "ve" and not high:
-        raise ValueError("sigma_max: not told by the tensors; set sigma_max=50 or the like")
+    sigmas = contents.tensors[f"{MODEL}sigmas"]
+    low, high = float(sigmas.min()), float(sigmas.max())
     sections = _ve(low, high, fourier) if sde == "ve" else _vp(sde, discrete)
     return Converted({**sections, "network": network}, (size, size, 3), 0, params)
 
@@ -146,7 +139,7 @@ def _averaged(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return made | dict(zip(trained, shadow, strict=True))
 
 
-def _torch_settings(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
+def _shapes(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """Of our network, from names and shapes in PyTorch."""
     numbered = [(int(n.split(".")[1]), n.split(".", 2)[2], a.shape) for n, a in tensors.items()]
     parts = sorted(numbered)
@@ -164,27 +157,6 @@ def _torch_settings(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
         residual=bool(find("Conv2d_0.weight")),
         skip=any(shape[-1] == 1 for shape in others),
         outputs=len([s for s in find("weight") if len(s) == 4]) - 1,
-    )
-
-
-def _flax_settings(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Of our network, from names and shapes in Flax."""
-
-    def find(kind: str, leaf: str) -> list[tuple[int, ...]]:
-        """Shapes, in the order of the parts of this kind."""
-        pattern = re.compile(rf"{kind}_(\d+)\.{re.escape(leaf)}")
-        found = [(pattern.fullmatch(name), a.shape) for name, a in tensors.items()]
-        return [shape for _, shape in sorted((int(m[1]), shape) for m, shape in found if m)]
-
-    return _settings(
-        [shape[0] for shape in find(r"ResnetBlock\w*", "Conv_0.bias")],
-        around=[shape[2:] for shape in find(r"ResnetBlock\w*", "Conv_2.kernel")],
-        moves=len(find("Downsample", "Conv_0.bias")) + len(find("Upsample", "Conv_0.bias")),
-        channels=find("Conv", "bias")[0][0],
-        fourier=bool(find("GaussianFourierProjection", "W")),
-        residual=bool(find("Downsample", "Conv2d_0.bias")),
-        skip=bool(find("Combine", "Conv_0.bias")),
-        outputs=len(find("Conv", "bias")) - 1,
     )
 
 
@@ -252,76 +224,4 @@ def _vp(sde: str, discrete: bool) -> dict[str, Any]:
         "sde": {**process, "t_min": 1e-3},
         "parameterization": eps("index" if discrete else "time_999"),
         "sampling": {"sampler": {"name": sampler}, "grid": grid, "steps": 1000},
-    }
-
-
-# The same networks in Flax, which counts the parts of each kind.
-
-
-def flax_table(settings: Mapping[str, Any], size: int) -> Table:
-    big = settings["resample"] == "projected_block"
-    block, attention = ("BigGANpp", "AttnBlockpp") if big else ("DDPM", "AttnBlock")
-    counts: dict[str, int] = {}
-
-    def count(kind: str) -> str:
-        counts[kind] = counts.get(kind, -1) + 1
-        return f"{kind}_{counts[kind]}"
-
-    def plain(ours: str, theirs: str) -> Table:
-        """A layer or convolution, in our layout."""
-        return {f"{ours}/{leaf}": (same, f"{theirs}.{leaf}") for leaf in ("kernel", "bias")}
-
-    def rescaled(ours: str, theirs: str) -> Table:
-        return {f"{ours}/{leaf}": (same, f"{theirs}.{leaf}") for leaf in ("scale", "bias")}
-
-    made: Table = {}
-    if settings["embedding"] == "fourier":
-        made["Embedding_0/fourier/frequencies"] = (same, "GaussianFourierProjection_0.W")
-    for i in range(2):
-        made |= plain(f"Embedding_0/Dense_{i}", f"Dense_{i}")
-    for step in walk(settings, size):
-        if step.kind == "first":
-            made |= plain(step.ours, count("Conv"))
-        elif step.kind == "last":
-            n = step.level
-            ours = (f"output_norm_{n}", f"output_{n}") if n else ("GroupNorm_0", step.ours)
-            made |= rescaled(ours[0], count("GroupNorm")) | plain(ours[1], count("Conv"))
-        elif step.ours.startswith("Conv"):
-            move = "Downsample" if step.kind == "down" else "Upsample"
-            made |= plain(step.ours, f"{count(move)}.Conv_0")
-        else:
-            theirs = count(f"ResnetBlock{block}")
-            for i in range(2):
-                made |= rescaled(f"{step.ours}/GroupNorm_{i}", f"{theirs}.GroupNorm_{i}")
-                made |= plain(f"{step.ours}/Conv_{i}", f"{theirs}.Conv_{i}")
-            made |= plain(f"{step.ours}/Dense_0", f"{theirs}.Dense_0")
-            if step.skip and big:
-                made |= plain(f"{step.ours}/skip", f"{theirs}.Conv_2")
-            elif step.skip:
-                made |= _nin(f"{step.ours}/skip", f"{theirs}.NIN_0")
-            if step.attention:
-                theirs = count(attention)
-                made |= rescaled(f"{step.attention}/GroupNorm_0", f"{theirs}.GroupNorm_0")
-                made |= _nin(f"{step.attention}/qkv", *(f"{theirs}.NIN_{i}" for i in range(3)))
-                made |= _nin(f"{step.attention}/out", f"{theirs}.NIN_3")
-        if step.kind == "down" and settings["input_pyramid"] == "residual":
-            theirs = f"{count('Downsample')}.Conv2d_0"
-            made[f"input_{step.level}/kernel"] = (same, f"{theirs}.weight")
-            made[f"input_{step.level}/bias"] = (same, f"{theirs}.bias")
-        elif step.kind == "down" and settings["input_pyramid"] == "skip":
-            theirs = f"{count('Combine')}.Conv_0"
-            made[f"input_{step.level}/kernel"] = (first_pixel, f"{theirs}.kernel")
-            made[f"input_{step.level}/bias"] = (same, f"{theirs}.bias")
-    return made
-
-
-def first_pixel(w: np.ndarray) -> np.ndarray:
-    """A convolution (1, 1, I, O) as a layer (I, O)."""
-    return w[0, 0]
-
-
-def _nin(ours: str, *theirs: str) -> Table:
-    return {
-        f"{ours}/kernel": (stacked, *(f"{name}.W" for name in theirs)),
-        f"{ours}/bias": (stacked, *(f"{name}.b" for name in theirs)),
     }

@@ -44,14 +44,15 @@ class Case:
     """A stored checkpoint. prefix: before the names its tensors were drawn from.
 
     told: settings. sampling: in place of those that are converted, to sample as the stored images
-    were. times: of our process, where the network was asked.
+    were; None where there are none. shift: of the noise that sampling begins with. times: of our process, where the network was asked.
     """
 
     file: str
     family: Any
     prefix: str = ""
     told: Mapping[str, Any] = field(default_factory=dict)
-    sampling: Mapping[str, Any] = field(default_factory=dict)
+    sampling: Mapping[str, Any] | None = field(default_factory=dict)
+    shift: float = 0.0
     times: Callable[[Any], Any] = lambda sde: sde.inverse(jnp.asarray(-2 * np.log(LEVELS)))
 
 
@@ -98,14 +99,25 @@ CASES = [
     ),
     Case(
         "score-ddpm.pth",
-        **{**SCORE, "told": {"sde": "vp", "discrete": True, **AT}, "times": of_index(1000)},
+        **{
+            **SCORE,
+            "told": {"sde": "vp", "discrete": True, **AT},
+            "times": of_index(1000),
+            "sampling": None,
+        },
     ),
     Case("score-ddpmpp-vp.pth", **SCORE, told={"sde": "vp", **AT}),
     Case("score-ddpmpp-subvp.pth", **SCORE, told={"sde": "subvp", **AT}),
-    Case("score-ncsnpp-ve.pth", **SCORE, told=AT),
+    # The original's noise has mean 0 for images in [0, 1]: here that is -1.
+    Case("score-ncsnpp-ve.pth", **SCORE, told=AT, shift=-1.0),
     Case(
         "score-ncsnpp-discrete.pth",
-        **{**SCORE, "told": {"sde": "ve", **AT}, "times": lambda sde: jnp.asarray(INDICES / 999)},
+        **{
+            **SCORE,
+            "told": {"sde": "ve", **AT},
+            "times": lambda sde: jnp.asarray(INDICES / 999),
+            "sampling": None,
+        },
     ),
 ]
 BY_NAME = {case.file: case for case in CASES}
@@ -120,7 +132,9 @@ def opened(case: Case, folder: Path) -> Contents:
 def weighted(case: Case, contents: Contents) -> Contents:
     """With the tensors drawn from their names, in place of the constants."""
     values = {
-        name: tensor if fixed(name) else np.asarray(drawn(name.removeprefix(case.prefix), tensor.shape))
+        name: tensor
+        if fixed(name)
+        else np.asarray(drawn(name.removeprefix(case.prefix), tensor.shape))
         for name, tensor in contents.tensors.items()
         if not name.startswith(("optimizer.", "ema.shadow_params."))
     }
@@ -164,10 +178,10 @@ def test_a_converted_checkpoint_is_the_published_model(tmp_path, file):
         ours = ask(denoise, sde.perturb(x0, z, t), t, cond)
         scale = np.abs(expected).max()
         assert np.abs(ours - last(expected)).max() / scale < 1e-5, f"{file}: t = {t[0]}"
-    if case.family is score_sde and case.sampling is EULER and "discrete" in str(case.told):
+    if case.sampling is None:
         return
     table = construct_table({**made.config["sampling"], **case.sampling}, sde, "config.sampling")
-    begin = sde.sigma(jnp.asarray(table.t[0])) * z
+    begin = sde.sigma(jnp.asarray(sde.t_max)) * z + case.shift
     keys = jax.random.split(jax.random.key(0))
     ours = samplers.sample(denoise, table, begin, keys, cond=cond)
     theirs = last(stored["samples"])
