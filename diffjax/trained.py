@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from diffjax import build
 from diffjax.config import Config, ConfigError
 from diffjax.denoiser import Denoiser
-from diffjax.published import FAMILIES, Converted, read, recognised
+from diffjax.published import FAMILIES, Contents, Converted, read, recognised
 from diffjax.sde import SDE
 from diffjax.training.experiment import Experiment, Form
 from diffjax.training.workdir import Weights, check_weights, load_weights, read_config, read_form
@@ -64,7 +64,10 @@ def load(path: str | Path, sampling: Config | None = None) -> Trained:
         experiment = build.experiment(config, read_form(path))
         step, params = load_weights(experiment, path)
         return Trained(experiment.denoiser(params), experiment, step)
-    return resampled(convert(path), sampling or {})
+    contents, family = opened(path)
+    made = resampled(convert(contents, family, path), sampling or {})
+    params = jax.tree.map(jnp.asarray, made.denoise.params)
+    return dataclasses.replace(made, denoise=made.experiment.denoiser(params))
 
 
 def resampled(trained: Trained, sampling: Config) -> Trained:
@@ -78,28 +81,31 @@ def replaced(config: Config, sampling: Config | None) -> dict[str, Any]:
     return {**config, "sampling": {**config.get("sampling", {}), **(sampling or {})}}
 
 
-def convert(path: Path, family: str = "", settings: Config | None = None) -> Trained:
-    """A published checkpoint: a file, or a folder. Raises ConfigError for what cannot be ours.
+def opened(path: Path, family: str = "") -> tuple[Contents, str]:
+    """What a published checkpoint holds, and whose it is: of `published.FAMILIES`.
 
-    family: of `published.FAMILIES`; by default the one that knows such tensors. settings: what the
-    checkpoint does not say, arguments of that family.
+    family: by default the one that knows such tensors. ConfigError where there is none.
     """
     refuse = build.refuse(str(path))
     contents = refuse(read)(path)
     family = family or refuse(recognised)(contents)
     if family not in FAMILIES:
         raise ConfigError(f"family={family!r}: known: {', '.join(FAMILIES)}")
-    bound = build.call(
-        FAMILIES[family].convert, settings or {}, family, partial=True, contents=contents
-    )
-    return assembled(refuse(bound)(), path)
+    return contents, family
 
 
-def assembled(made: Converted, path: Path) -> Trained:
-    """Its objects, its sections beside those that no checkpoint tells."""
+def convert(contents: Contents, family: str, path: Path, settings: Config | None = None) -> Trained:
+    """A published checkpoint as ours, parameters as NumPy arrays.
+
+    settings: what the contents do not say, arguments of that family. Raises ConfigError for what
+    cannot be ours.
+    """
+    refuse, entry = build.refuse(str(path)), FAMILIES[family].convert
+    bound = build.call(entry, settings or {}, family, partial=True, contents=contents)
+    made = refuse(bound)()
     experiment = build.experiment(completed(made), Form(tuple(made.shape), made.classes))
-    params = {"network": jax.tree.map(jnp.asarray, made.params)}
-    build.refuse(str(path))(check_weights)(experiment, params)
+    params = {"network": made.params}
+    refuse(check_weights)(experiment, params)
     return Trained(experiment.denoiser(params), experiment, notes=made.notes)
 
 

@@ -135,7 +135,7 @@ def test_an_unknown_field_is_refused_with_a_suggestion(assignment, place, hint):
         ("parameterization.name", "edm, eps, score, v, velocity, x0"),
         (
             "parameterization.c_noise",
-            "angle, half_logsnr, index, log_sigma, quarter_log_sigma, t, time",
+            "angle, half_logsnr, index, log_sigma, one_minus_t, quarter_log_sigma, t, time",
         ),
         ("network.name", "dit, edm2, mlp, unet"),
         ("optimizer.name", "adamw"),

@@ -211,10 +211,16 @@ def test_noise_labels():
         sde = frame(Linear())
         rho = levels(sde, np.asarray(T)).sigma / levels(sde, np.asarray(T)).alpha
         np.testing.assert_array_equal(NOISE_LABELS["t"](sde, T), T)
+        np.testing.assert_array_equal(NOISE_LABELS["one_minus_t"](sde, T), 1 - T)
         half, quarter = NOISE_LABELS["half_logsnr"], NOISE_LABELS["quarter_log_sigma"]
         np.testing.assert_array_equal(NOISE_LABELS["log_sigma"](sde, T), -half(sde, T))
         np.testing.assert_allclose(half(sde, T), -np.log(rho), rtol=1e-5, atol=1e-5)
         np.testing.assert_allclose(quarter(sde, T), np.log(rho) / 4, rtol=1e-5, atol=1e-5)
+        halved = NOISE_LABELS["log_half_sigma"](sde, T)
+        np.testing.assert_allclose(halved, np.log(rho / 2), rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(NOISE_LABELS["time_999"](sde, T), 999 * np.asarray(T))
+        reverse = NOISE_LABELS["time_999_reversed"](sde, T)
+        np.testing.assert_allclose(reverse, 999 - 999 * np.asarray(T), rtol=1e-5, atol=1e-3)
 
 
 @pytest.mark.fast

@@ -29,6 +29,7 @@ from decimals import (
     polynomial,
     quadratic,
     scaled_linear,
+    scaled_linear_table,
     sigmoid,
 )
 from hypothesis import given, settings
@@ -54,6 +55,7 @@ from diffjax.schedules import (
     Truncated,
     ddpm_cosine,
     ddpm_linear,
+    ddpm_scaled_linear,
     from_betas,
 )
 from diffjax.sde import VP
@@ -107,6 +109,11 @@ CASES = {
         (False, False),
         st.tuples(st.sampled_from([2, 10, 1000]), st.floats(1e-5, 1e-3), st.floats(0.01, 0.1)),
     ),
+    "ddpm_scaled_linear": Case(
+        lambda schedule, t: between(scaled_linear_table(len(schedule.betas)), t),
+        (False, False),
+        st.tuples(st.sampled_from([2, 10, 1000]), st.floats(1e-5, 1e-3), st.floats(0.01, 0.1)),
+    ),
     "ddpm_cosine": Case(
         lambda schedule, t: between(cosine_table(len(schedule.betas)), t),
         (False, False),
@@ -155,10 +162,11 @@ def test_float32_keeps_its_digits(name):
     [
         (ddpm_linear(), linear_table),
         (ddpm_linear(50), linear_table),
+        (ddpm_scaled_linear(), scaled_linear_table),
         (ddpm_cosine(), cosine_table),
         (ddpm_cosine(50), cosine_table),
     ],
-    ids=("linear-1000", "linear-50", "cosine-1000", "cosine-50"),
+    ids=("linear-1000", "linear-50", "scaled-1000", "cosine-1000", "cosine-50"),
 )
 def test_tables_are_exact_at_their_entries(schedule, nodes):
     """A discrete-time model would be asked at other noise levels than it was trained with."""
@@ -265,6 +273,7 @@ def test_ends(name):
         (lambda: Karras(rho=math.inf), "rho=inf", "0 < rho < inf"),
         (lambda: Edm(sigma_max=0.0), "sigma_max=0.0", "0 < sigma_max < inf"),
         (lambda: ddpm_linear(steps=1), "steps=1", "steps >= 2"),
+        (lambda: ddpm_scaled_linear(steps=1), "steps=1", "steps >= 2"),
         (lambda: ddpm_cosine(steps=0), "steps=0", "steps >= 2"),
         (lambda: from_betas([]), "betas=()", "two or more"),
         (lambda: from_betas([0.5]), "betas=(0.5,)", "two or more"),

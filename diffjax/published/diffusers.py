@@ -106,7 +106,8 @@ def _network(given: dict[str, Any], tensors: Mapping[str, Any]) -> tuple[dict[st
                 known = ", ".join(map(repr, allowed))
                 raise ValueError(f"config.json: {name}={one!r}; ours can only be {known}")
     have = {**DEFAULTS, **given}
-    widths, size = have["block_out_channels"], have["sample_size"]
+    widths: list[int] = have["block_out_channels"]
+    size: Any = have["sample_size"]
     attends = [kind.startswith("Attn") for kind in have["down_block_types"]]
     size = size[0] if isinstance(size, list) and len({*size}) == 1 else size
     features = FEATURES.get((bool(have["flip_sin_to_cos"]), have["freq_shift"]))

@@ -96,7 +96,7 @@ def sit(contents: Contents, heads: int = 0, size: int = 0) -> Converted:
         "parameterization": {"name": "velocity", "c_noise": "one_minus_t", "scale_input": False},
         "network": network,
         "sampling": {
-            "sampler": {"name": "heun"},
+            "sampler": {"name": "heun_t"},
             "grid": {"name": "trailing", "total": 1000},
             "steps": 125,
             "guidance": 1.5,

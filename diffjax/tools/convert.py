@@ -61,7 +61,9 @@ def read(source: Path, family: str, settings: dict[str, Any]) -> Trained:
     from diffjax import trained
 
     if not (source / "data.json").exists():
-        return trained.convert(source, family, settings)
+        contents, family = trained.opened(source, family)
+        print(f"{source}: {family}, {len(contents.tensors)} tensors; converting", flush=True)
+        return trained.convert(contents, family, source, settings)
     if family or settings:
         raise ConfigError(f"{source}: is a run of our own; takes neither --family nor --set")
     return trained.load(source)

@@ -69,6 +69,17 @@ def error(ours, theirs):
     return np.abs(np.asarray(ours) - theirs).max() / np.abs(theirs).max()
 
 
+def converted(path):
+    """By the family that the file is named after."""
+    contents, family = trained.opened(path, path.stem)
+    return trained.convert(contents, family, path, {"heads": 2})
+
+
+@jax.jit
+def said(denoise, x, t, cond):
+    return denoise(x, t, cond)
+
+
 def cond(made):
     return {"label": jnp.asarray(LABEL)} if made.experiment.classes else {}
 
@@ -87,7 +98,7 @@ def test_diffusers_networks_say_and_sample_the_same(name, tmp_path):
     made = diffjax.load(tmp_path, {"steps": STEPS})
     steps, x = made.sde.schedule.steps, image(stored["noise"])
     t = jnp.full(2, 38 / steps)
-    assert error(jax.jit(made.denoise)(x, t, cond(made)).output, stored["output"]) < 1e-5
+    assert error(said(made.denoise, x, t, cond(made)).output, stored["output"]) < 1e-5
     assert error(sampled(made, stored), stored["samples"]) < 1e-3
     assert not made.notes
 
@@ -97,10 +108,10 @@ def test_weights_of_dit_and_its_samples_are_the_published_ones(tmp_path):
     stored, tensors = part("dit")
     save_file(tensors, tmp_path / "dit.safetensors")
     ddim = {"sampler": {"name": "ddim"}, "steps": STEPS, "guidance": 1.0}
-    found = trained.convert(tmp_path / "dit.safetensors", "dit", {"heads": 2})
+    found = converted(tmp_path / "dit.safetensors")
     made = trained.resampled(found, ddim)
     x, t = image(stored["noise"]), (jnp.asarray(stored["t"]) + 1) / 1000
-    seen = jax.jit(made.denoise)(x, t, cond(made))
+    seen = said(made.denoise, x, t, cond(made))
     both = jnp.concatenate([seen.output, seen.log_var], -1)
     assert error(both, stored["output"]) < 1e-5
     assert error(sampled(made, stored), stored["samples"]) < 1e-3
@@ -113,9 +124,9 @@ def test_weights_of_sit_and_its_samples_are_the_published_ones(tmp_path):
     """Its time runs from noise to data: a sign or a direction would be lost."""
     stored, tensors = part("sit")
     save_file(tensors, tmp_path / "sit.safetensors")
-    made = trained.convert(tmp_path / "sit.safetensors", "sit", {"heads": 2})
+    made = converted(tmp_path / "sit.safetensors")
     x, t = image(stored["noise"]), 1 - jnp.asarray(stored["t"])
-    output = jax.jit(made.denoise)(x, t, cond(made)).output
+    output = said(made.denoise, x, t, cond(made)).output
     assert error(-output, stored["output"]) < 1e-5
     table = SAMPLERS["ddim"](made.sde, trailing(made.sde, STEPS))
     keys = jax.random.split(jax.random.key(0), 2)

@@ -44,7 +44,8 @@ class Case:
     """A stored checkpoint. prefix: before the names its tensors were drawn from.
 
     told: settings. sampling: in place of those that are converted, to sample as the stored images
-    were; None where there are none. shift: of the noise that sampling begins with. times: of our process, where the network was asked.
+    were; None where there are none. shift: of the noise that sampling begins with. times: of our
+    process, where the network was asked.
     """
 
     file: str

@@ -13,7 +13,7 @@ import diffjax
 from diffjax import cli, evaluate, sample, train
 from diffjax.published import FAMILIES, recognised
 from diffjax.published.contents import Contents
-from diffjax.published.tables import blocks, converted, flat, layer, nested
+from diffjax.published.tables import blocks, conv, converted, flat, layer, nested
 from diffjax.tools import convert
 from diffjax.training.workdir import WEIGHTS
 
@@ -150,7 +150,7 @@ def test_weights_of_another_network_are_named(exported, change, tmp_path):
 @pytest.mark.fast
 def test_a_table_names_several_tensors_of_each_kind():
     """Only the first of many would be known, and the next only after it is mended."""
-    table = layer("a", "x")
+    table = conv("a", "x")
     with pytest.raises(ValueError, match=r"missing: 2 \(x\.bias, x\.weight\); not known: 7 \(0, 1"):
         converted(table, {str(i): np.zeros(1) for i in range(7)})
     tensors = {"x.weight": np.zeros(()), "x.bias": np.zeros(2)}
