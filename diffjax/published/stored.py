@@ -45,7 +45,7 @@ class Storage:
     def nbytes(self) -> int:
         return self.numel * self.dtype.itemsize
 
-    def fill(self, data: np.ndarray, order: str = "<") -> None:
+    def fill(self, data: np.ndarray, order: Any = "<") -> None:
         """data: its bytes. ValueError where there are too few."""
         if len(data) < self.nbytes:
             raise ValueError(f"a storage of {self.nbytes} bytes has {len(data)}: cut short")

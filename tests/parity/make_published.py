@@ -58,7 +58,7 @@ def tensors(module: Any) -> dict[str, Any]:
 
 def fixed(name: str) -> bool:
     """Tensors that are no weights, which keep their values."""
-    return name.endswith(("resample_filter", "sigmas")) or name == "u"
+    return name.endswith(("resample_filter", "sigmas")) or name.removeprefix("ema.") == "u"
 
 
 @contextlib.contextmanager

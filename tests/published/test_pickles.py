@@ -7,6 +7,7 @@ import struct
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -235,7 +236,9 @@ def test_a_file_cut_short_is_refused(tmp_path, name, cut):
 def test_plain_pickles_of_arrays_are_read(tmp_path, protocol):
     """NumPy's own pickles, numbers and containers would be refused or changed."""
     a = np.arange(6, dtype=np.float32).reshape(2, 3)
-    tree = OrderedDict(a=a.T, b=[a, {"c": a[:, 1], "n": (1, 2.5, "x", True, b"raw")}])
+    tree: dict[str, Any] = OrderedDict(
+        a=a.T, b=[a, {"c": a[:, 1], "n": (1, 2.5, "x", True, b"raw")}]
+    )
     tree["set"], tree["scalar"], tree["long"] = {1, 2}, np.float64(0.1), 2**70
     tree["frozen"], tree["big"] = frozenset((3,)), a.astype(">i4")
     made = read(tmp_path / "weights", pickle.dumps(tree, protocol))
