@@ -10,18 +10,13 @@ from __future__ import annotations
 import pickletools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 Builder = Callable[..., Any]
 
 
-@runtime_checkable
-class Stream(Protocol):
-    """What `pickletools.genops` reads from: an open file, a BytesIO or a mmap."""
-
-    def read(self, n: int, /) -> bytes: ...
-    def readline(self) -> bytes: ...
-    def tell(self) -> int: ...
+Stream = Any
+"""What `pickletools.genops` reads from: an open file, a BytesIO or a mmap."""
 
 
 @dataclass(frozen=True)
