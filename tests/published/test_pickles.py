@@ -265,3 +265,19 @@ def test_every_instruction_is_known_or_refused():
         *("STOP", "PERSID", "INST", "OBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4"),
         *("NEXT_BUFFER", "READONLY_BUFFER"),
     }
+
+
+KINDS = {"Float": "<f4", "Half": "<f2", "Double": "<f8", "BFloat16": "<u2", "Long": "<i8"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_tensors_of_every_kind_are_read_by_their_strides(tmp_path, kind):
+    """Half precision, and bfloat16, which NumPy has not, would be read as other numbers."""
+    expected = np.array([1.0, -2.0, 0.5, 3.0] if kind != "Long" else [1, -2, 5, 3])
+    data = expected.astype(KINDS[kind]) if kind != "BFloat16" else None
+    if data is None:
+        data = (expected.astype("<f4").view("<u4") >> 16).astype("<u2")
+    storage = STORAGE.replace(b"FloatStorage", f"{kind}Storage".encode())
+    body = rebuilt(0, sizes(2, 2), sizes(1, 2), storage)
+    made = read(tmp_path / "weights", zipped(b"}" + text("w") + body + b"s", data.tobytes()))
+    np.testing.assert_array_equal(made.tensors["w"], expected.reshape(2, 2).T)
