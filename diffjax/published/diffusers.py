@@ -171,6 +171,8 @@ def _process(given: dict[str, Any], steps: int) -> tuple[dict[str, Any], list[st
     if have["clip_sample"] or have["thresholding"]:
         how = "thresholds" if have["thresholding"] else f"clips at {have['clip_sample_range']:g}"
         notes.append(f"its scheduler {how} the predicted x0 in each step; sampling here does not")
+    if spacing == "linspace":
+        notes.append("linspace: its DDIM steps by T // steps from each time, ours to the next time")
     if not have["set_alpha_to_one"]:
         notes.append("its last step ends at the first noise level; ours goes on to the data")
     sections = {

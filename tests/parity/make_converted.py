@@ -65,7 +65,7 @@ SCHEDULES = {
         MODERN,
         {
             "prediction_type": "sample",
-            "timestep_spacing": "linspace",
+            "steps_offset": 1,
             "trained_betas": np.linspace(2e-3, 0.2, 100).round(6).tolist(),
             "num_train_timesteps": 100,
         },
