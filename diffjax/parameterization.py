@@ -7,6 +7,7 @@ other: x0 = (sigma F - b x) / (a sigma - b alpha), eps = (a x - alpha F) / (a si
 from __future__ import annotations
 
 import abc
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -25,6 +26,16 @@ def time(sde: SDE, t: Times) -> Times:
     return 1000 * t
 
 
+def time_999(sde: SDE, t: Times) -> Times:
+    """999 t: what score_sde tells its networks in continuous time (arXiv:2011.13456)."""
+    return 999 * t
+
+
+def time_999_reversed(sde: SDE, t: Times) -> Times:
+    """999 (1 - t): the index of score_sde's 1,000 noise levels, which begin with the highest."""
+    return 999 * (1 - t)
+
+
 def angle(sde: SDE, t: Times) -> Times:
     """1000 (2 / pi) atan(sigma / alpha), in [0, 1000] at any log-SNR (arXiv:2202.00512)."""
     return 2000 / jnp.pi * jnp.arctan(jnp.exp(-sde.logsnr(t) / 2))
@@ -33,6 +44,11 @@ def angle(sde: SDE, t: Times) -> Times:
 def index(sde: SDE, t: Times) -> Times:
     """T t - 1 for a schedule of T steps: the index k of t = (k + 1) / T, from 0 to T - 1."""
     return sde.schedule.steps * t - 1
+
+
+def rescaled_index(sde: SDE, t: Times) -> Times:
+    """1000 k / T for the index k: of 1,000 steps, however many there are (arXiv:2102.09672)."""
+    return 1000 * (t - 1 / sde.schedule.steps)
 
 
 def t(sde: SDE, t: Times) -> Times:
@@ -55,13 +71,29 @@ def log_sigma(sde: SDE, t: Times) -> Times:
     return -sde.logsnr(t) / 2
 
 
+def log_half_sigma(sde: SDE, t: Times) -> Times:
+    """log(sigma / (2 alpha)): `log_sigma` for images in [0, 1], where these are in [-1, 1]."""
+    return -sde.logsnr(t) / 2 - math.log(2)
+
+
 def quarter_log_sigma(sde: SDE, t: Times) -> Times:
     """log(sigma / alpha) / 4 (arXiv:2206.00364, tab. 1)."""
     return -sde.logsnr(t) / 8
 
 
 NOISE_LABELS = catalogue(
-    time, index, angle, t, one_minus_t, half_logsnr, log_sigma, quarter_log_sigma
+    time,
+    time_999,
+    time_999_reversed,
+    index,
+    rescaled_index,
+    angle,
+    t,
+    one_minus_t,
+    half_logsnr,
+    log_sigma,
+    log_half_sigma,
+    quarter_log_sigma,
 )
 
 

@@ -42,12 +42,16 @@ def given(sde, parameterization, output):
 # The time that a noise label stands for.
 TIME = {
     "time": lambda sde, label: label / 1000,
+    "time_999": lambda sde, label: label / 999,
+    "time_999_reversed": lambda sde, label: 1 - label / 999,
+    "rescaled_index": lambda sde, label: label / 1000 + 1 / sde.schedule.steps,
     "index": lambda sde, label: (label + 1) / sde.schedule.steps,
     "angle": lambda sde, label: sde.inverse(-2 * jnp.log(jnp.tan(label * jnp.pi / 2000))),
     "t": lambda sde, label: label,
     "one_minus_t": lambda sde, label: 1 - label,
     "half_logsnr": lambda sde, label: sde.inverse(2 * label),
     "log_sigma": lambda sde, label: sde.inverse(-2 * label),
+    "log_half_sigma": lambda sde, label: sde.inverse(-2 * (label + jnp.log(2.0))),
     "quarter_log_sigma": lambda sde, label: sde.inverse(-8 * label),
 }
 REFUSED_AT_ALPHA_0 = {"eps", "score"}

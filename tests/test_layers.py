@@ -29,6 +29,8 @@ WITHIN = {
     ("train", "cli"),
     ("sample", "cli"),
     ("published", "nets"),
+    ("published", "schedules"),
+    ("published", "sde"),
     ("trained", "build"),
     ("evaluate", "cli"),
     ("evaluate", "sample"),

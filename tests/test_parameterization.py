@@ -197,8 +197,8 @@ def test_c_in_gives_the_network_unit_variance(name, frame, sigma_data):
 
 def test_noise_labels():
     """Trained networks would be asked with labels of another scale."""
-    known = {"time", "index", "angle", "t", "one_minus_t", "half_logsnr", "log_sigma"}
-    known |= {"quarter_log_sigma"}
+    known = {"time", "time_999", "time_999_reversed", "index", "rescaled_index", "angle", "t"}
+    known |= {"one_minus_t", "half_logsnr", "log_sigma", "log_half_sigma", "quarter_log_sigma"}
     assert set(NOISE_LABELS) == known
     for sde in (VP(Cosine(0.0)), VE(Linear())):
         np.testing.assert_allclose(time(sde, T), 1000 * np.asarray(T), rtol=1e-6)
@@ -216,6 +216,11 @@ def test_noise_labels():
         np.testing.assert_array_equal(NOISE_LABELS["log_sigma"](sde, T), -half(sde, T))
         np.testing.assert_allclose(half(sde, T), -np.log(rho), rtol=1e-5, atol=1e-5)
         np.testing.assert_allclose(quarter(sde, T), np.log(rho) / 4, rtol=1e-5, atol=1e-5)
+        halved = NOISE_LABELS["log_half_sigma"](sde, T)
+        np.testing.assert_allclose(halved, np.log(rho / 2), rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(NOISE_LABELS["time_999"](sde, T), 999 * np.asarray(T))
+        reverse = NOISE_LABELS["time_999_reversed"](sde, T)
+        np.testing.assert_allclose(reverse, 999 - 999 * np.asarray(T), rtol=1e-5, atol=1e-3)
 
 
 @pytest.mark.fast

@@ -1,6 +1,6 @@
 """Published networks as ours: one file per code base, from tensors by name to parameters."""
 
-from diffjax.published import diffusers, dit
+from diffjax.published import diffusers, dit, edm, edm2, guided, score_sde
 from diffjax.published.contents import Contents, Converted, Family
 from diffjax.published.reading import read
 
@@ -8,6 +8,10 @@ FAMILIES = {
     "diffusers": Family(diffusers.convert, diffusers.recognises),
     "dit": Family(dit.dit, dit.recognises),
     "sit": Family(dit.sit, dit.recognises),
+    "edm": Family(edm.convert, edm.recognises),
+    "edm2": Family(edm2.convert, edm2.recognises),
+    "guided": Family(guided.convert, guided.recognises),
+    "score_sde": Family(score_sde.convert, score_sde.recognises),
 }
 
 __all__ = ["FAMILIES", "Contents", "Converted", "Family", "read", "recognised"]

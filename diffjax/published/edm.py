@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from diffjax.arrays import Params
+from diffjax.published.contents import Contents, Converted
 from diffjax.published.tables import (
     Table,
+    below,
     conv,
+    converted,
     interleaved,
     kernel,
     layer,
@@ -19,6 +24,8 @@ from diffjax.published.tables import (
     with_null,
 )
 from diffjax.published.walk import Step, head, walk
+from diffjax.schedules import ddpm_cosine
+from diffjax.sde import VP, levels
 
 
 def one_hot(w: np.ndarray) -> np.ndarray:
@@ -80,3 +87,178 @@ def table(settings: Mapping[str, Any], size: int) -> Table:
             aux, layout = f"enc.{place}_aux_{pyramid}", kernel if pyramid == "residual" else matrix
             made |= layer(f"input_{step.level}", aux, layout)
     return made
+
+
+POSITIONAL = {
+    "early_conditions": True,
+    "last_attends": True,
+    "resample": "projected_block",
+    "rescale": True,
+    "epsilon": 1e-6,
+    "heads": 1,
+}
+ADM = {"embedding": "adm", "resample": "block", "scale_shift": True, "head_channels": 64}
+PYRAMIDS = {"standard": "none", "skip": "skip", "residual": "residual"}
+SONG_DEFAULTS = {
+    "model_channels": 128,
+    "channel_mult": [1, 2, 2, 2],
+    "num_blocks": 4,
+    "attn_resolutions": [16],
+    "dropout": 0.1,
+    "augment_dim": 0,
+    "embedding_type": "positional",
+    "encoder_type": "standard",
+    "decoder_type": "standard",
+    "resample_filter": [1, 1],
+}
+ADM_DEFAULTS = {
+    "model_channels": 192,
+    "channel_mult": [1, 2, 3, 4],
+    "num_blocks": 3,
+    "attn_resolutions": [32, 16, 8],
+    "dropout": 0.1,
+    "augment_dim": 0,
+}
+STEPS, LOW, HIGH = 18, 0.002, 80.0
+"""Of EDM's sampler: sigma from HIGH to LOW, within what the network supports."""
+
+
+def recognises(contents: Contents) -> bool:
+    ema = contents.settings.get("ema")
+    return isinstance(ema, dict) and ema.get("class") in PRECONDITIONED
+
+
+def convert(contents: Contents, steps: int = STEPS) -> Converted:
+    """A pickled `EDMPrecond`, `VPPrecond`, `VEPrecond` or `iDDPMPrecond`, its `ema`.
+
+    steps: of the sampler, Heun's method on the rho = 7 grid, which is the original's default.
+    """
+    net = contents.settings["ema"]
+    inner, size = net["model"], net["img_resolution"]
+    network = {
+        "SongUNet": _song,
+        "DhariwalUNet": _adm,
+    }[inner["class"]](inner["_init_kwargs"])
+    classes = net["label_dim"]
+    network["learn_variance"] = net["class"] == "iDDPMPrecond"
+    tensors = below(contents.tensors, "ema.model.", ("resample_filter",))
+    params = converted(table({**network, "classes": classes}, size), tensors)
+    if net["class"] == "VEPrecond":
+        params = negated(params, network, size)
+    sections = PRECONDITIONED[net["class"]](net, steps)
+    sampling = {"sampler": {"name": "heun"}, "grid": {"name": "karras"}, "steps": steps}
+    config = {"sampling": sampling, **sections, "network": network}
+    return Converted(config, (size, size, net["img_channels"]), classes, params)
+
+
+def _song(told: Mapping[str, Any]) -> dict[str, Any]:
+    told = {**SONG_DEFAULTS, **told}
+    fourier = told["embedding_type"] == "fourier"
+    if told.get("channel_mult_noise", 1) != 1 + fourier:
+        raise ValueError(f"channel_mult_noise={told['channel_mult_noise']}: needs {1 + fourier}")
+    return _common(told) | {
+        **POSITIONAL,
+        "embedding": "fourier" if fourier else "ddpm",
+        "kernel": tuple(told["resample_filter"]),
+        "input_pyramid": PYRAMIDS[told["encoder_type"]],
+        "output_pyramid": PYRAMIDS[told["decoder_type"]],
+    }
+
+
+def _adm(told: Mapping[str, Any]) -> dict[str, Any]:
+    return _common({**ADM_DEFAULTS, **told}) | ADM
+
+
+def _common(told: Mapping[str, Any]) -> dict[str, Any]:
+    if told.get("channel_mult_emb", 4) != 4:
+        raise ValueError(f"channel_mult_emb={told['channel_mult_emb']}: needs 4")
+    return {
+        "name": "unet",
+        "channels": told["model_channels"],
+        "multipliers": tuple(told["channel_mult"]),
+        "blocks": told["num_blocks"],
+        "attention": tuple(told["attn_resolutions"]),
+        "augment": told["augment_dim"],
+        "dropout": told["dropout"],
+    }
+
+
+def negated(params: Params, network: Mapping[str, Any], size: int) -> Params:
+    """The same network with the other sign of its output."""
+    heads = {step.ours for step in walk(network, size) if step.kind == "last"}
+    heads = {f"output{name}" if name.startswith("_") else name for name in heads}
+    flip = lambda part: {leaf: -value for leaf, value in part.items()}
+    return {name: flip(part) if name in heads else part for name, part in params.items()}
+
+
+def _range(net: Mapping[str, Any]) -> tuple[float, float]:
+    """sigma, from and to: of the sampler, within that of the network."""
+    return max(LOW, net["sigma_min"]), min(HIGH, net["sigma_max"])
+
+
+def _edm(net: Mapping[str, Any], steps: int) -> dict[str, Any]:
+    low, high = _range(net)
+    return {
+        "sde": ve(low, high),
+        "parameterization": {
+            "name": "edm",
+            "sigma_data": float(net["sigma_data"]),
+            "c_noise": "quarter_log_sigma",
+        },
+    }
+
+
+def ve(low: float, high: float) -> dict[str, Any]:
+    """sigma = high t, from `low` on."""
+    schedule = {"name": "edm", "sigma_max": float(high)}
+    return {"name": "ve", "t_min": low / high, "schedule": schedule}
+
+
+def _ve(net: Mapping[str, Any], steps: int) -> dict[str, Any]:
+    """D = x + sigma F: F is -eps, so the parameters have their sign changed."""
+    return {"sde": ve(*_range(net)), "parameterization": eps("log_half_sigma")}
+
+
+def eps(c_noise: str) -> dict[str, Any]:
+    return {"name": "eps", "c_noise": c_noise, "scale_input": False}
+
+
+def _vp(net: Mapping[str, Any], steps: int) -> dict[str, Any]:
+    """c_in x is x_t of VP, where D = x - sigma F says that F is eps."""
+    first, rise = net["beta_min"], net["beta_d"]
+    if net["M"] != 1000:
+        raise ValueError(f"M={net['M']}: needs 1000")
+    times = [
+        (math.sqrt(first**2 + 2 * rise * math.log1p(s**2)) - first) / rise for s in _range(net)
+    ]
+    schedule = {"name": "linear", "beta_min": first, "beta_max": first + rise}
+    sde = {"name": "vp", "t_min": times[0], "t_max": times[1], "schedule": schedule}
+    return {"sde": sde, "parameterization": eps("time_999")}
+
+
+def _iddpm(net: Mapping[str, Any], steps: int) -> dict[str, Any]:
+    """As `_vp`, on a table of betas; the sampler's sigma are rounded to those of the table."""
+    total = net["M"]
+    made = ddpm_cosine(total, net["C_2"], 1 - net["C_1"])
+    at = np.exp(-levels(VP(made), np.arange(1, total + 1) / total).lam)
+    low, high = max(LOW, at[0]), min(HIGH, at[-1])
+    rho = np.linspace(high ** (1 / 7), low ** (1 / 7), steps) ** 7
+    times = tuple(float(np.abs(at - sigma).argmin() + 1) / total for sigma in rho)
+    schedule = {"name": "ddpm_cosine", "steps": total, "s": net["C_2"], "most": 1 - net["C_1"]}
+    return {
+        "sde": {"name": "vp", "t_min": times[-1], "t_max": times[0], "schedule": schedule},
+        "parameterization": eps("index"),
+        "sampling": {
+            "sampler": {"name": "heun"},
+            "grid": {"name": "explicit", "times": times},
+            "steps": steps,
+        },
+    }
+
+
+PRECONDITIONED = {
+    "EDMPrecond": _edm,
+    "VPPrecond": _vp,
+    "VEPrecond": _ve,
+    "iDDPMPrecond": _iddpm,
+}

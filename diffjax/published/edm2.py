@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from diffjax.published.tables import Table, interleaved, kernel, matrix, same
+from diffjax.published.contents import Contents, Converted
+from diffjax.published.edm import HIGH, LOW, ve
+from diffjax.published.tables import Table, below, converted, interleaved, kernel, matrix, same
 from diffjax.published.walk import walk
 
 
@@ -53,3 +55,63 @@ def table(settings: Mapping[str, Any], size: int) -> Table:
             made[f"{ours}/qkv/weight"] = (lambda w, rows=rows: rows(w)[None, None], qkv)
             made[f"{ours}/out/weight"] = (kernel, f"{theirs}.attn_proj.weight")
     return made
+
+
+DEFAULTS = {
+    "model_channels": 192,
+    "channel_mult": [1, 2, 3, 4],
+    "num_blocks": 3,
+    "attn_resolutions": [16, 8],
+    "channels_per_head": 64,
+    "dropout": 0.0,
+    "resample_filter": [1, 1],
+}
+FIXED = {
+    "label_balance": 0.5,
+    "concat_balance": 0.5,
+    "res_balance": 0.3,
+    "attn_balance": 0.3,
+    "clip_act": 256,
+}
+GUIDED = "guidance here is with the label left out; the original's is with a second network"
+
+
+def recognises(contents: Contents) -> bool:
+    ema = contents.settings.get("ema")
+    return isinstance(ema, dict) and ema.get("class") == "Precond" and "unet" in ema
+
+
+def convert(contents: Contents, steps: int = 32) -> Converted:
+    """A pickled `Precond`, its `ema`: on latents (H, W, 4), or images at 64 x 64.
+
+    steps: of the sampler, as in `edm`. The estimate of the loss (logvar) is left out.
+    """
+    net = contents.settings["ema"]
+    told = {**DEFAULTS, **FIXED, **net["unet"]["_init_kwargs"]}
+    for name, value in FIXED.items():
+        if told[name] != value:
+            raise ValueError(f"{name}={told[name]}: needs {value}")
+    size, channels, classes = net["img_resolution"], net["img_channels"], net["label_dim"]
+    network = {
+        "name": "edm2",
+        "channels": told["model_channels"],
+        "multipliers": tuple(told["channel_mult"]),
+        "blocks": told["num_blocks"],
+        "attention": tuple(told["attn_resolutions"]),
+        "head_channels": told["channels_per_head"],
+        "dropout": told["dropout"],
+        "kernel": tuple(told["resample_filter"]),
+    }
+    tensors = below(contents.tensors, "ema.unet.", ("resample_filter",))
+    config = {
+        "sde": ve(LOW, HIGH),
+        "parameterization": {
+            "name": "edm",
+            "sigma_data": float(net["sigma_data"]),
+            "c_noise": "quarter_log_sigma",
+        },
+        "network": network,
+        "sampling": {"sampler": {"name": "heun"}, "grid": {"name": "karras"}, "steps": steps},
+    }
+    params = converted(table({**network, "classes": classes}, size), tensors)
+    return Converted(config, (size, size, channels), classes, params, (GUIDED,) * bool(classes))

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from diffjax.published.tables import Table, conv, interleaved, layer, norm, with_null
+import numpy as np
+
+from diffjax.published.contents import Contents, Converted
+from diffjax.published.tables import Table, conv, converted, interleaved, layer, norm, with_null
 from diffjax.published.walk import Step, head, walk
 
 
@@ -58,3 +61,141 @@ def _attention(step: Step, theirs: str, order: str) -> Table:
     made = norm(f"{step.attention}/GroupNorm_0", f"{theirs}.norm")
     made |= layer(f"{step.attention}/qkv", f"{theirs}.qkv", qkv, qkv)
     return made | layer(f"{step.attention}/out", f"{theirs}.proj_out")
+
+
+SIDES = {
+    (1, 2, 2, 2): 32,
+    (1, 2, 3, 4): 64,
+    (1, 1, 2, 3, 4): 128,
+    (1, 1, 2, 2, 4, 4): 256,
+}
+"""What both code bases make of an image's side, read backwards."""
+GUIDED = {"schedule": "linear", "steps": 1000, "head_channels": 64}
+IMPROVED = {"schedule": "cosine", "steps": 4000, "heads": 4}
+PRESETS = {
+    "64x64_diffusion": {**GUIDED, "schedule": "cosine", "order": "3hc"},
+    "128x128_diffusion": {"schedule": "linear", "steps": 1000, "heads": 4},
+    "256x256_diffusion": GUIDED,
+    "256x256_diffusion_uncond": GUIDED,
+    "lsun_bedroom": GUIDED,
+    "lsun_cat": GUIDED,
+    "lsun_horse": GUIDED,
+    "lsun_horse_nodropout": GUIDED,
+    "imagenet64_uncond_100M_1500K": IMPROVED,
+    "imagenet64_cond_270M_250K": IMPROVED,
+    "cifar10_uncond_50M_500K": IMPROVED,
+    "cifar10_uncond_vlb_50M_500K": IMPROVED,
+    "lsun_uncond_100M_1200K_bs128": {"schedule": "linear", "steps": 1000, "heads": 1},
+    "lsun_uncond_100M_2400K_bs64": {"schedule": "linear", "steps": 1000, "heads": 1},
+}
+"""By the name of the file: what its tensors do not say."""
+SAMPLED = "predictions are not clipped to [-1, 1] here; guidance by a classifier is not in the file"
+
+
+def recognises(contents: Contents) -> bool:
+    return {"time_embed.0.weight", "input_blocks.0.0.weight"} <= set(contents.tensors)
+
+
+def convert(
+    contents: Contents,
+    schedule: str = "",
+    steps: int = 0,
+    heads: int = 0,
+    head_channels: int = 0,
+    size: int = 0,
+    order: str = "",
+) -> Converted:
+    """A state dict, `.pt`. What it does not say is known by the file's published name, or told:
+
+    schedule: linear or cosine, of `steps` (`diffusion_steps`). heads, or head_channels: of the
+    attention (`num_heads`, `num_head_channels`). size: of the images, where the multipliers are
+    not those of the original. order: "3hc" for `use_new_attention_order`.
+    """
+    given = {
+        "schedule": schedule,
+        "steps": steps,
+        "heads": heads,
+        "head_channels": head_channels,
+        "size": size,
+        "order": order,
+    }
+    known = PRESETS.get(contents.settings.get("file", ""), {})
+    told = {"order": "h3c", **known, **{k: v for k, v in given.items() if v}}
+    network = _shapes(contents.tensors)
+    size = told.get("size") or SIDES.get(network["multipliers"], 0)
+    wanted = {
+        "schedule": told.get("schedule"),
+        "steps": told.get("steps"),
+        "heads or head_channels": told.get("heads") or told.get("head_channels"),
+        "size": size,
+    }
+    if missing := [name for name, value in wanted.items() if not value]:
+        raise ValueError(f"{', '.join(missing)}: not told by the tensors; set them")
+    if told["schedule"] not in ("linear", "cosine"):
+        raise ValueError(f"schedule={told['schedule']!r}: unknown; known: linear, cosine")
+    network["attention"] = tuple(size >> level for level in network["attention"])
+    each = "heads" if "heads" in told else "head_channels"
+    network[each] = told[each]
+    labels = "label_emb.weight"
+    classes = len(contents.tensors[labels]) if labels in contents.tensors else 0
+    made = table({**network, "classes": classes}, size, told["order"])
+    params = converted(made, contents.tensors)
+    config = {
+        **_process(told["schedule"], told["steps"]),
+        "network": network,
+        "sampling": {
+            "sampler": {"name": "ancestral_learned" if network["learn_variance"] else "ancestral"},
+            "grid": {"name": "linspace", "total": told["steps"]},
+            "steps": 250,
+        },
+    }
+    shape = (size, size, contents.tensors["input_blocks.0.0.weight"].shape[1])
+    return Converted(config, shape, classes, params, (SAMPLED,))
+
+
+def _process(schedule: str, steps: int) -> dict[str, Any]:
+    """Noise labels are of 1,000 steps, however many there are."""
+    ends = {"beta_min": 0.1 / steps, "beta_max": 20 / steps} if schedule == "linear" else {}
+    made = {"name": f"ddpm_{schedule}", "steps": steps, **ends}
+    label = "index" if steps == 1000 else "rescaled_index"
+    return {
+        "sde": {"name": "vp", "t_min": 1 / steps, "schedule": made},
+        "parameterization": {"name": "eps", "c_noise": label, "scale_input": False},
+    }
+
+
+def _shapes(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Settings that the shapes of the tensors tell; `attention` as levels."""
+    width = tensors["time_embed.0.weight"].shape[1]
+    inputs = len({name.split(".")[1] for name in tensors if name.startswith("input_blocks.")})
+    ups = [
+        int(name.split(".")[1])
+        for name in tensors
+        if name.startswith("output_blocks.")
+        and name.split(".")[2] != "0"
+        and name.endswith(("conv.weight", "in_layers.0.weight"))
+    ]
+    each = min(ups, default=inputs - 1) + 1  # of a level, with what changes the resolution
+    first = range(1, inputs, each)
+    widths = [len(tensors[f"input_blocks.{i}.0.out_layers.3.bias"]) for i in first]
+    if any(w % width for w in widths):
+        raise ValueError(f"levels of {widths} channels: need multiples of {width}")
+    channels, made = (tensors[name].shape for name in ("input_blocks.0.0.weight", "out.2.weight"))
+    if made[0] not in (channels[1], 2 * channels[1]):
+        raise ValueError(f"{channels[1]} channels to {made[0]}: not known here")
+    moved = f"input_blocks.{each}.0.op.weight" in tensors
+    block = tensors["input_blocks.1.0.emb_layers.1.weight"].shape[0]
+    return {
+        "name": "unet",
+        "channels": width,
+        "multipliers": tuple(w // width for w in widths),
+        "blocks": each - 1,
+        "attention": [
+            n for n, i in enumerate(first) if f"input_blocks.{i}.1.qkv.weight" in tensors
+        ],
+        "embedding": "adm",
+        "resample": "centred_conv" if moved else "block",
+        "scale_shift": block == 2 * widths[0],
+        "learn_variance": made[0] == 2 * channels[1],
+        "dropout": 0.0,
+    }

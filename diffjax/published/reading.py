@@ -11,10 +11,13 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from diffjax.published import torch_files
 from diffjax.published.contents import Contents
 
 INDEX = ".safetensors.index.json"
-READERS: dict[str, Callable[[Path], Contents]] = {}
+READERS: dict[str, Callable[[Path], Contents]] = dict.fromkeys(
+    (".pt", ".pth", ".bin", ".pkl"), torch_files.read
+)
 """By ending, beside `.safetensors`."""
 
 

@@ -5,7 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from diffjax.published.tables import Table, conv, kernel, layer, matrix, norm, same, stacked
+import numpy as np
+
+from diffjax.published.contents import Contents, Converted
+from diffjax.published.edm import eps, negated
+from diffjax.published.tables import (
+    Table,
+    below,
+    conv,
+    converted,
+    kernel,
+    layer,
+    matrix,
+    norm,
+    same,
+    stacked,
+)
 from diffjax.published.walk import Step, head, walk
 
 
@@ -56,3 +71,157 @@ def _attention(ours: str, theirs: str) -> Table:
         made[f"{ours}/qkv/{leaf}"] = (stacked, *(f"{theirs}.NIN_{i}.{part}" for i in range(3)))
         made[f"{ours}/out/{leaf}"] = (same, f"{theirs}.NIN_3.{part}")
     return made
+
+
+MODEL, SHADOW = "model.module.", "ema.shadow_params."
+FIXED = ("sigmas",)
+DDPM = {"heads": 1, "last_attends": True, "resample": "conv", "epsilon": 1e-6}
+"""The class `DDPM`; of `NCSNpp` with BigGAN's blocks:"""
+NCSNPP = {
+    **DDPM,
+    "early_conditions": True,
+    "resample": "projected_block",
+    "rescale": True,
+}
+SDES = ("vp", "subvp", "ve")
+SIDES = {(1, 2, 2, 2): 32, (1, 1, 2, 2, 2, 2, 2): 256}
+"""Of images, by the multipliers of the published networks."""
+
+
+def recognises(contents: Contents) -> bool:
+    return f"{SHADOW}0" in contents.tensors
+
+
+def convert(
+    contents: Contents,
+    sde: str = "",
+    discrete: bool = False,
+    size: int = 0,
+    attention: int = 16,
+) -> Converted:
+    """A checkpoint, `.pth`, with the averaged parameters.
+
+    sde: vp, subvp or ve; a network with Fourier features is told noise levels, so it is ve.
+    discrete: trained on 1,000 noise levels (`training.continuous=False`). size: of the images,
+    where the multipliers are not published ones. attention: height at which blocks have it; all
+    published ones have it at 16. Images of ve are in [0, 1], so the noise levels here, for [-1, 1],
+    are twice its own.
+    """
+    tensors = _averaged(contents.tensors)
+    network = _shapes(tensors)
+    fourier = network["embedding"] == "fourier"
+    sde = sde or ("ve" if fourier else "")
+    if sde not in SDES or (fourier and sde != "ve"):
+        wanted = "ve" if fourier else ", ".join(SDES)
+        raise ValueError(f"sde={sde!r}: not told by the tensors; set it to {wanted}")
+    size = size or SIDES.get(network["multipliers"], 0)
+    if not size:
+        raise ValueError("size: not told by the tensors; set size=N, of the images")
+    network["attention"] = (attention,)
+    params = converted(table(network, size), tensors)
+    if sde == "ve":
+        params = negated(params, network, size)
+    sigmas = contents.tensors[f"{MODEL}sigmas"]
+    low, high = float(sigmas.min()), float(sigmas.max())
+    sections = _ve(low, high, fourier) if sde == "ve" else _vp(sde, discrete)
+    return Converted({**sections, "network": network}, (size, size, 3), 0, params)
+
+
+def _averaged(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The averages, a list in the order of the parameters that are trained, by their names."""
+    made = below(tensors, MODEL, FIXED)
+    first = "all_modules.0.W"
+    trained = [name for name in made if name != first or made[name].ndim > 1]
+    shadow = [tensors[f"{SHADOW}{i}"] for i in range(len(below(tensors, SHADOW)))]
+    shapes = [made[name].shape for name in trained]
+    if [a.shape for a in shadow] != shapes:
+        raise ValueError("ema.shadow_params: not of the shapes of the parameters of model")
+    return made | dict(zip(trained, shadow, strict=True))
+
+
+def _shapes(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Of our network, from names and shapes in PyTorch."""
+    numbered = [(int(n.split(".")[1]), n.split(".", 2)[2], a.shape) for n, a in tensors.items()]
+    parts = sorted(numbered)
+    find = lambda leaf: [shape for _, name, shape in parts if name == leaf]
+    blocks = {n for n, name, _ in parts if name == "Dense_0.weight"}
+    widths = [shape[0] for n, name, shape in parts if n in blocks and name == "Conv_0.bias"]
+    others = [s for n, name, s in parts if n not in blocks and name == "Conv_0.weight"]
+    fourier = bool(find("W")) and len(find("W")[0]) == 1
+    return _settings(
+        widths,
+        around=[shape[:2] for shape in find("Conv_2.weight")],
+        moves=sum(shape[-1] == 3 for shape in others),
+        channels=find("bias")[2][0],
+        fourier=fourier,
+        residual=bool(find("Conv2d_0.weight")),
+        skip=any(shape[-1] == 1 for shape in others),
+        outputs=len([s for s in find("weight") if len(s) == 4]) - 1,
+    )
+
+
+def _settings(
+    widths: list[int],
+    around: list[tuple[int, ...]],
+    moves: int,
+    channels: int,
+    fourier: bool,
+    residual: bool,
+    skip: bool,
+    outputs: int,
+) -> dict[str, Any]:
+    """Settings of a network of these parts.
+
+    widths: of all blocks, in order. around: inputs and outputs of the 1 x 1 convolutions around
+    BigGAN's blocks; those that move have one between as many channels. moves: convolutions that do.
+    """
+    big = bool(around)
+    levels = 1 + (sum(a == b for a, b in around) if big else moves) // 2
+    more = 3 * levels if big else levels + 2
+    each = (len(widths) - more) // (2 * levels)
+    pyramid = "residual" if residual else "skip" if skip else "none"
+    return {
+        "name": "unet",
+        "channels": channels,
+        "multipliers": tuple(widths[i * (each + big)] // channels for i in range(levels)),
+        "blocks": each,
+        "embedding": "fourier" if fourier else "ddpm",
+        "kernel": (1, 1) if pyramid == "none" else (1, 3, 3, 1),
+        "input_pyramid": pyramid,
+        "output_pyramid": "skip" if outputs > 1 else "none",
+        "dropout": 0.1,
+        **(NCSNPP if big else DDPM),
+    }
+
+
+def _ve(low: float, high: float, fourier: bool) -> dict[str, Any]:
+    """Scores -eps / sigma of a network that says -eps: the parameters have their sign changed."""
+    schedule = {"name": "geometric", "sigma_min": 2 * low, "sigma_max": 2 * high}
+    return {
+        "sde": {"name": "ve", "t_min": 1e-5, "schedule": schedule},
+        "parameterization": eps("log_half_sigma" if fourier else "time_999_reversed"),
+        "sampling": {
+            "sampler": {"name": "reverse_diffusion"},
+            "corrector": {"name": "langevin", "snr": 0.16},
+            "grid": {"name": "uniform"},
+            "steps": 1000,
+        },
+    }
+
+
+def _vp(sde: str, discrete: bool) -> dict[str, Any]:
+    linear: dict[str, Any] = {"name": "linear", "beta_min": 0.1, "beta_max": 20.0}
+    if sde == "subvp":
+        process = {"name": "sub_vp", "schedule": {"name": "classic_sub_vp", "schedule": linear}}
+    elif discrete:
+        process = {"name": "vp", "schedule": {"name": "ddpm_linear", "steps": 1000}}
+    else:
+        process = {"name": "vp", "schedule": linear}
+    discrete = discrete and sde == "vp"
+    sampler = "ancestral_upper" if discrete else "euler_maruyama"
+    grid = {"name": "linspace", "total": 1000} if discrete else {"name": "uniform"}
+    return {
+        "sde": {**process, "t_min": 1e-3},
+        "parameterization": eps("index" if discrete else "time_999"),
+        "sampling": {"sampler": {"name": sampler}, "grid": grid, "steps": 1000},
+    }

@@ -45,6 +45,14 @@ def converted(
     return nested(made)
 
 
+def below(
+    tensors: Mapping[str, np.ndarray], above: str, without: tuple[str, ...] = ()
+) -> dict[str, np.ndarray]:
+    """Those whose names begin with `above`, which is cut off, and do not end with `without`."""
+    names = (name for name in tensors if name.startswith(above) and not name.endswith(without))
+    return {name.removeprefix(above): tensors[name] for name in names}
+
+
 def nested(flat: Mapping[str, Any]) -> Params:
     """{"a/b": x} as {"a": {"b": x}}."""
     made: Params = {}

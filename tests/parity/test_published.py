@@ -1,0 +1,190 @@
+"""Published checkpoints, end to end: read, converted, asked and sampled as by the original code.
+
+`make_published.py` made the files and the numbers; neither torch nor that code is needed here.
+"""
+
+import lzma
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from make_published import INDICES, LEVELS, SIZE, STEPS, TIMES, constant, fixed, noise
+from make_unet import LABEL, drawn, images
+
+from diffjax import build, samplers
+from diffjax.build.sampling import construct_table
+from diffjax.denoiser import Denoiser
+from diffjax.published import edm, edm2, guided, score_sde, torch_files
+from diffjax.published.contents import Contents
+
+FOLDER = Path(__file__).with_name("published")
+EULER = {
+    "sampler": {"name": "euler_maruyama", "chi": 0.0},
+    "grid": {"name": "explicit", "times": tuple(np.linspace(1, 1 / STEPS, STEPS).tolist())},
+    "steps": STEPS - 1,
+}
+HEADS = {"schedule": "linear", "steps": 1000, "size": SIZE}
+
+
+def shadowed(contents: Contents, values: Mapping[str, Any]) -> dict[str, Any]:
+    """score_sde's averages, without names, in the order of the parameters."""
+    names = [n for n in contents.tensors if n.startswith("model.") and not n.endswith("sigmas")]
+    first = "model.module.all_modules.0.W"
+    names = [n for n in names if n != first or contents.tensors[n].ndim > 1]
+    return {f"ema.shadow_params.{i}": values[name] for i, name in enumerate(names)}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A stored checkpoint. prefix: before the names its tensors were drawn from.
+
+    told: settings. sampling: in place of those that are converted, to sample as the stored images
+    were; None where there are none. shift: of the noise that sampling begins with. times: of our
+    process, where the network was asked.
+    """
+
+    file: str
+    family: Any
+    prefix: str = ""
+    told: Mapping[str, Any] = field(default_factory=dict)
+    sampling: Mapping[str, Any] | None = field(default_factory=dict)
+    shift: float = 0.0
+    times: Callable[[Any], Any] = lambda sde: sde.inverse(jnp.asarray(-2 * np.log(LEVELS)))
+
+
+def of_index(total: int) -> Callable[[Any], Any]:
+    return lambda sde: jnp.asarray((INDICES + 1) / total)
+
+
+DDIM = {"sampler": {"name": "ddim"}, "steps": STEPS}
+LEADING = {**DDIM, "grid": {"name": "leading", "total": 1000}}
+AT = {"size": SIZE, "attention": 4}
+SCORE: dict[str, Any] = {
+    "family": score_sde,
+    "prefix": "model.module.",
+    "sampling": EULER,
+    "times": lambda sde: jnp.asarray(TIMES),
+}
+CASES = [
+    Case("edm-ddpmpp.pkl", edm, "ema."),
+    Case("edm-adm.pkl", edm, "ema."),
+    Case("edm-vp.pkl", edm, "ema."),
+    Case("edm-ve.pkl", edm, "ema."),
+    Case("edm-iddpm.pkl", edm, "ema.", times=of_index(1000)),
+    Case("edm2.pkl", edm2, "ema."),
+    Case(
+        "guided-adm.pt",
+        guided,
+        told={**HEADS, "head_channels": 64},
+        sampling=LEADING,
+        times=of_index(1000),
+    ),
+    Case(
+        "guided-order.pt",
+        guided,
+        told={**HEADS, "heads": 4, "order": "3hc"},
+        sampling=LEADING,
+        times=of_index(1000),
+    ),
+    Case(
+        "improved.pt",
+        guided,
+        told={"schedule": "cosine", "steps": 4000, "heads": 4, "size": SIZE},
+        sampling={**DDIM, "grid": {"name": "leading", "total": 4000}},
+        times=of_index(4000),
+    ),
+    Case(
+        "score-ddpm.pth",
+        **{
+            **SCORE,
+            "told": {"sde": "vp", "discrete": True, **AT},
+            "times": of_index(1000),
+            "sampling": None,
+        },
+    ),
+    Case("score-ddpmpp-vp.pth", **SCORE, told={"sde": "vp", **AT}),
+    Case("score-ddpmpp-subvp.pth", **SCORE, told={"sde": "subvp", **AT}),
+    # The original's noise has mean 0 for images in [0, 1]: here that is -1.
+    Case("score-ncsnpp-ve.pth", **SCORE, told=AT, shift=-1.0),
+    Case(
+        "score-ncsnpp-discrete.pth",
+        **{
+            **SCORE,
+            "told": {"sde": "ve", **AT},
+            "times": lambda sde: jnp.asarray(INDICES / 999),
+            "sampling": None,
+        },
+    ),
+]
+BY_NAME = {case.file: case for case in CASES}
+
+
+def opened(case: Case, folder: Path) -> Contents:
+    packed = FOLDER / f"{case.file}.xz"
+    (folder / case.file).write_bytes(lzma.decompress(packed.read_bytes()))
+    return torch_files.read(folder / case.file)
+
+
+def weighted(case: Case, contents: Contents) -> Contents:
+    """With the tensors drawn from their names, in place of the constants."""
+    values = {
+        name: tensor
+        if fixed(name)
+        else np.asarray(drawn(name.removeprefix(case.prefix), tensor.shape))
+        for name, tensor in contents.tensors.items()
+        if not name.startswith(("optimizer.", "ema.shadow_params."))
+    }
+    if case.family is score_sde:
+        values |= shadowed(contents, values)
+    return Contents(values, contents.settings)
+
+
+@pytest.mark.parametrize("file", BY_NAME)
+def test_the_file_is_read_to_the_last_tensor(tmp_path, file):
+    """Names would go to other tensors, or the source code in EDM's files would be executed."""
+    case = BY_NAME[file]
+    contents = opened(case, tmp_path)
+    assert case.family.recognises(contents)
+    averages = shadowed(contents, {name: name for name in contents.tensors})
+    for name, tensor in contents.tensors.items():
+        if not fixed(name):
+            average = averages.get(name, "") if case.family is score_sde else ""
+            expected = constant((average or name).removeprefix(case.prefix)) + bool(average) / 2
+            np.testing.assert_array_equal(tensor, np.full(tensor.shape, expected), name)
+
+
+@pytest.mark.parametrize("file", BY_NAME)
+def test_a_converted_checkpoint_is_the_published_model(tmp_path, file):
+    """Published weights would denoise or sample otherwise than in the code they come from."""
+    case = BY_NAME[file]
+    stored = np.load(FOLDER / f"{Path(file).stem}.npz")
+    made = case.family.convert(weighted(case, opened(case, tmp_path)), **case.told)
+    params = {"network": jax.tree.map(jnp.asarray, made.params)}
+    model = build.construct_model(made.config, made.classes)
+    denoise, sde = Denoiser(model, params), model.sde
+    ask = jax.jit(lambda denoise, *given: denoise(*given).x0)
+    cond = {"label": jnp.asarray(LABEL)} if made.classes else {}
+    last = lambda x: jnp.asarray(np.moveaxis(np.asarray(x, np.float32), 1, -1))
+    channels = made.shape[-1]
+    x0 = last(np.concatenate([images(), images()[:, :1]], 1)[:, :channels])
+    z = last(noise(channels))
+    # score_sde's noise is added to images in [0, 1], by which it is twice as much here.
+    for t, expected in zip(case.times(sde), stored["denoised"], strict=True):
+        t = jnp.full(2, t, jnp.float32)
+        ours = ask(denoise, sde.perturb(x0, z, t), t, cond)
+        scale = np.abs(expected).max()
+        assert np.abs(ours - last(expected)).max() / scale < 1e-5, f"{file}: t = {t[0]}"
+    if case.sampling is None:
+        return
+    table = construct_table(case.sampling or made.config["sampling"], sde, "config.sampling")
+    begin = sde.sigma(jnp.asarray(sde.t_max)) * z + case.shift
+    keys = jax.random.split(jax.random.key(0))
+    ours = samplers.sample(denoise, table, begin, keys, cond=cond)
+    theirs = last(stored["samples"])
+    error = np.abs(ours - theirs).max() / np.abs(theirs).max()
+    assert error < 1e-3, f"{error:.1e}"
