@@ -168,9 +168,13 @@ def _process(given: dict[str, Any], steps: int) -> tuple[dict[str, Any], list[st
     if spacing == "leading" and have["steps_offset"]:
         grid["offset"] = have["steps_offset"]
     notes = []
-    if have["clip_sample"] or have["thresholding"]:
-        how = "thresholds" if have["thresholding"] else f"clips at {have['clip_sample_range']:g}"
-        notes.append(f"its scheduler {how} the predicted x0 in each step; sampling here does not")
+    guidance = {}
+    if have["thresholding"]:
+        notes.append("its scheduler thresholds the predicted x0; see --threshold=dynamic")
+    elif have["clip_sample"]:
+        threshold = {"name": "static", "bound": float(have["clip_sample_range"])}
+        guidance = {"guidance": {"weight": 1.0, "threshold": threshold}}
+        notes.append("its DDIM clips x0 alone without use_clipped_model_output; here eps follows")
     if spacing == "linspace":
         notes.append("linspace: its DDIM steps by T // steps from each time, ours to the next time")
     if not have["set_alpha_to_one"]:
@@ -178,7 +182,7 @@ def _process(given: dict[str, Any], steps: int) -> tuple[dict[str, Any], list[st
     sections = {
         "sde": {"name": "vp", "t_min": 1 / total, "schedule": schedule},
         "parameterization": {"name": PREDICTIONS[kind], "c_noise": "index", "scale_input": False},
-        "sampling": {"sampler": {"name": "ddim"}, "grid": grid, "steps": steps},
+        "sampling": {"sampler": {"name": "ddim"}, "grid": grid, "steps": steps} | guidance,
     }
     return sections, notes
 

@@ -52,6 +52,7 @@ MODERN = {  # diffusers' own defaults
 SCHEDULES = {
     "ddpm": (DDPM, {}),
     "scaled": (DDPM, {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}),
+    "clipped": (DDPM, {"clip_sample": True}),
     "v": (DDPM, {"prediction_type": "v_prediction", "beta_schedule": "squaredcos_cap_v2"}),
     "zero": (
         DDPM,
@@ -83,7 +84,8 @@ def diffusers(model_settings: dict, scheduler_settings: dict) -> dict:
     from diffusers import DDIMScheduler, UNet2DModel
 
     model = UNet2DModel(**model_settings).eval()
-    scheduler = DDIMScheduler(clip_sample=False, **scheduler_settings)
+    scheduler = DDIMScheduler(**{"clip_sample": False, **scheduler_settings})
+    clips = scheduler.config["clip_sample"]
     with torch.no_grad():
         for name, tensor in model.state_dict().items():
             tensor.copy_(torch.from_numpy(np.asarray(make_unet.drawn(name, tuple(tensor.shape)))))
@@ -93,7 +95,7 @@ def diffusers(model_settings: dict, scheduler_settings: dict) -> dict:
     made = {"output": run(x, torch.tensor(37)).numpy(), "noise": noise(3)}
     scheduler.set_timesteps(STEPS)
     for t in scheduler.timesteps:
-        x = scheduler.step(run(x, t), t, x).prev_sample
+        x = scheduler.step(run(x, t), t, x, use_clipped_model_output=clips).prev_sample
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
         scheduler.save_pretrained(folder)

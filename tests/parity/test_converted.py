@@ -20,7 +20,7 @@ import diffjax
 from diffjax import trained
 from diffjax.config import ConfigError
 from diffjax.grids import trailing
-from diffjax.guidance import ClassifierFree
+from diffjax.guidance import Guided
 from diffjax.samplers import SAMPLERS, run
 
 STORED = dict(np.load(Path(__file__).with_name("converted.npz")))
@@ -88,7 +88,8 @@ def sampled(made, stored):
     """Samples by the plan of the config from the stored noise."""
     keys = jax.random.split(jax.random.key(0), len(LABEL))
     plan = made.experiment.plan(made.sde)
-    return run(made.denoise, plan.table, image(stored["noise"]), keys, cond=cond(made)).x
+    guided = {"cond": cond(made), "guidance": plan.guidance}
+    return run(made.denoise, plan.table, image(stored["noise"]), keys, **guided).x
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
@@ -100,7 +101,9 @@ def test_diffusers_networks_say_and_sample_the_same(name, tmp_path):
     t = jnp.full(2, 38 / steps)
     assert error(said(made.denoise, x, t, cond(made)).output, stored["output"]) < 1e-5
     assert error(sampled(made, stored), stored["samples"]) < 1e-3
-    assert not made.notes
+    assert ["use_clipped_model_output" in note for note in made.notes] == [True] * (
+        name == "clipped"
+    )
 
 
 def test_weights_of_dit_and_its_samples_are_the_published_ones(tmp_path):
@@ -115,7 +118,8 @@ def test_weights_of_dit_and_its_samples_are_the_published_ones(tmp_path):
     both = jnp.concatenate([seen.output, seen.log_var], -1)
     assert error(both, stored["output"]) < 1e-5
     assert error(sampled(made, stored), stored["samples"]) < 1e-3
-    guided, _ = ClassifierFree()(made.denoise, x, t, cond(made), jnp.asarray(WEIGHT), None)
+    guide = Guided()
+    guided, _ = guide(made.denoise, x, t, cond(made), jnp.asarray(WEIGHT), guide.init(x))
     assert error(guided.eps[..., :3], stored["guided"][:, :3]) < 1e-5
     assert error(both[..., 3:], stored["guided"][:, 3:]) < 1e-5
 

@@ -20,7 +20,7 @@ from diffjax import build, samplers
 from diffjax.build.sampling import construct_table
 from diffjax.denoiser import Denoiser
 from diffjax.published import edm, edm2, guided, score_sde, torch_files
-from diffjax.published.contents import Contents
+from diffjax.published.contents import Contents, Converted
 
 FOLDER = Path(__file__).with_name("published")
 EULER = {
@@ -158,33 +158,55 @@ def test_the_file_is_read_to_the_last_tensor(tmp_path, file):
             np.testing.assert_array_equal(tensor, np.full(tensor.shape, expected), name)
 
 
-@pytest.mark.parametrize("file", BY_NAME)
-def test_a_converted_checkpoint_is_the_published_model(tmp_path, file):
-    """Published weights would denoise or sample otherwise than in the code they come from."""
-    case = BY_NAME[file]
-    stored = np.load(FOLDER / f"{Path(file).stem}.npz")
-    made = case.family.convert(weighted(case, opened(case, tmp_path)), **case.told)
-    params = {"network": jax.tree.map(jnp.asarray, made.params)}
+def converted(case: Case, folder: Path) -> tuple[Converted, Denoiser]:
+    """What the file is made into, with the weights that the original had."""
+    made = case.family.convert(weighted(case, opened(case, folder)), **case.told)
     model = build.construct_model(made.config, made.classes)
-    denoise, sde = Denoiser(model, params), model.sde
+    return made, Denoiser(model, {"network": jax.tree.map(jnp.asarray, made.params)})
+
+
+def label(made: Converted) -> dict[str, Any]:
+    return {"label": jnp.asarray(LABEL)} if made.classes else {}
+
+
+def last(x: Any) -> jax.Array:
+    """Channels last."""
+    return jnp.asarray(np.moveaxis(np.asarray(x, np.float32), 1, -1))
+
+
+@pytest.mark.parametrize("file", BY_NAME)
+def test_a_converted_network_is_the_published_one(tmp_path, file):
+    """Published weights would denoise otherwise than in the code they come from."""
+    case = BY_NAME[file]
+    stored = np.load(FOLDER / f"{Path(file).stem}.npz")["denoised"]
+    made, denoise = converted(case, tmp_path)
     ask = jax.jit(lambda denoise, *given: denoise(*given).x0)
-    cond = {"label": jnp.asarray(LABEL)} if made.classes else {}
-    last = lambda x: jnp.asarray(np.moveaxis(np.asarray(x, np.float32), 1, -1))
     channels = made.shape[-1]
     x0 = last(np.concatenate([images(), images()[:, :1]], 1)[:, :channels])
-    z = last(noise(channels))
     # score_sde's noise is added to images in [0, 1], by which it is twice as much here.
-    for t, expected in zip(case.times(sde), stored["denoised"], strict=True):
+    for t, expected in zip(case.times(denoise.sde), stored, strict=True):
         t = jnp.full(2, t, jnp.float32)
-        ours = ask(denoise, sde.perturb(x0, z, t), t, cond)
-        scale = np.abs(expected).max()
-        assert np.abs(ours - last(expected)).max() / scale < 1e-5, f"{file}: t = {t[0]}"
-    if case.sampling is None:
-        return
+        x = denoise.sde.perturb(x0, last(noise(channels)), t)
+        error = np.abs(ask(denoise, x, t, label(made)) - last(expected)).max()
+        assert error / np.abs(expected).max() < 1e-5, f"{file}: t = {t[0]}"
+
+
+IN_SUITE = ("edm-ddpmpp.pkl", "guided-adm.pt", "score-ddpmpp-vp.pth")
+SAMPLED = [
+    pytest.param(case, id=name, marks=[] if name in IN_SUITE else pytest.mark.exhaustive)
+    for name, case in BY_NAME.items()
+    if case.sampling is not None
+]
+
+
+@pytest.mark.parametrize("case", SAMPLED)
+def test_it_samples_as_the_original(tmp_path, case):
+    """The schedule, the grid or the sampler would be others than the published ones."""
+    made, denoise = converted(case, tmp_path)
+    sde, theirs = denoise.sde, last(np.load(FOLDER / f"{Path(case.file).stem}.npz")["samples"])
     table = construct_table(case.sampling or made.config["sampling"], sde, "config.sampling")
-    begin = sde.sigma(jnp.asarray(sde.t_max)) * z + case.shift
+    begin = sde.sigma(jnp.asarray(sde.t_max)) * last(noise(made.shape[-1])) + case.shift
     keys = jax.random.split(jax.random.key(0))
-    ours = samplers.sample(denoise, table, begin, keys, cond=cond)
-    theirs = last(stored["samples"])
+    ours = samplers.sample(denoise, table, begin, keys, cond=label(made))
     error = np.abs(ours - theirs).max() / np.abs(theirs).max()
     assert error < 1e-3, f"{error:.1e}"
