@@ -45,7 +45,8 @@ ADDED = {
 def test_every_published_config_trains(name, tiny_array, tmp_path, capsys):
     """A config that builds may still be one that cannot be trained or sampled."""
     config = override(load(name), TINY)
-    config["data"] = {"name": f"array:{tiny_array}", "labels": config["data"]["labels"]}
+    own = {k: v for k, v in config["data"].items() if k in ("labels", "augment")}
+    config["data"] = {"name": f"array:{tiny_array}", **own}
     network = config["network"]
     heads = {"head_channels": 8} if network.get("head_channels") else {}
     config["network"] = network | REDUCED[network["name"]] | heads
