@@ -75,7 +75,8 @@ def optimal_transport(x0: Float[Array, "b *d"], eps: Float[Array, "b *d"]) -> Fl
     """
     flat = [a.reshape(len(a), -1) for a in (x0, eps)]
     cost = -jnp.einsum("id,jd->ij", *flat, precision="highest")
-    return eps[optax.assignment.hungarian_algorithm(cost)[1]]
+    item, noise = optax.assignment.hungarian_algorithm(cost)
+    return eps[noise[jnp.argsort(item)]]
 
 
 PAIRINGS = catalogue(independent, optimal_transport)
@@ -136,7 +137,9 @@ class Denoising:
                 "uncertainty, and a draw whose density is divided out: uniform, or importance=True"
             )
         if self.pairing is not independent and (self.bound or self.hybrid):
-            raise ValueError("bound, hybrid: need independent noise; allowed: pairing='independent'")
+            raise ValueError(
+                "bound, hybrid: need independent noise; allowed: pairing='independent'"
+            )
         if model.sde.schedule.init() and not self.bound:
             raise ValueError(
                 "a learned schedule needs weight='elbo' and bound=True: other losses fall when "

@@ -298,7 +298,10 @@ def test_the_pairing_is_the_cheapest_one(n):
 def test_the_loss_pairs_the_noise_of_each_part():
     """The paired noise must make both x and its target; with `accumulate` each part is its own."""
     batch = {"x": np.random.default_rng(0).normal(size=(32, 2)).astype(np.float32)}
-    x = {p: run(Denoising(draw=Fixed(), pairing=p), batch).x for p in (independent, optimal_transport)}
+    x = {
+        p: run(Denoising(draw=Fixed(), pairing=p), batch).x
+        for p in (independent, optimal_transport)
+    }
     alpha, sigma = SDE.alpha(jnp.array(0.5)), SDE.sigma(jnp.array(0.5))
     eps = {p: (x[p] - alpha * batch["x"]) / sigma for p in x}
     wanted = pair(batch["x"], jnp.asarray(eps[independent]))

@@ -7,6 +7,7 @@ makes images as they are in the data.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -87,24 +88,24 @@ class Affine:
 
     def draw(self, key: Key[Array, ""], n: int) -> Amounts:
         """The amounts of n images."""
-        keys = iter(jax.random.split(key, 16))
-        normal = lambda *shape: jax.random.normal(next(keys), (n, *shape))
-        angle = lambda: jax.random.uniform(next(keys), (n,), minval=-jnp.pi, maxval=jnp.pi)
-        quarters = jax.random.randint(next(keys), (n,), 0, 4)
+        key_u, key_z = jax.random.split(key)
+        u, z = jax.random.uniform(key_u, (11, n)), jax.random.normal(key_z, (4, n))
+        angle, axis = jnp.pi * (2 * u[:2] - 1)
+        dice = iter(u[3:])
 
         def some(on: bool, amount: Array, chance: float = self.p) -> Array:
-            there = jax.random.bernoulli(next(keys), chance * on, (n,))
+            there = next(dice) < chance * on
             return jnp.where(expand(there, amount), amount, 0)
 
         return Amounts(
             flip=some(self.flip, jnp.ones(n), 0.5),
             flip_y=some(self.flip_y, jnp.ones(n), self.p / 2),
-            turn=some(self.turn, quarters.astype(jnp.float32)),
-            scale=some(self.scale, normal()),
-            rotate=some(self.rotate, angle()),
-            stretch=some(self.stretch, normal()),
-            axis=some(self.stretch, angle(), 0.5),
-            move=some(self.move, normal(2)),
+            turn=some(self.turn, jnp.floor(4 * u[2])),
+            scale=some(self.scale, z[0]),
+            rotate=some(self.rotate, angle),
+            stretch=some(self.stretch, z[1]),
+            axis=some(self.stretch, axis, 0.5),
+            move=some(self.move, z[2:].T),
         )
 
     def told(self, amounts: Amounts) -> Float[Array, "b n"]:
@@ -135,15 +136,13 @@ def change(x: Float[Array, "b h w c"], a: Amounts) -> Float[Array, "b h w c"]:
 
 def _inverse(a: Amounts, size: tuple[int, ...]) -> tuple[Array, Array]:
     """From a pixel of the result to its origin, p -> M (p - t), from the centre, right and down."""
+    square = lambda *entries: _stacked(*entries).reshape(-1, 2, 2)
     c, s = jnp.cos(a.rotate), jnp.sin(a.rotate)
-    rotation = _stacked(_stacked(c, -s), _stacked(s, c))
-    # Pure stretch by k along `axis` is symmetric: cosh k + sinh k times a reflection.
-    k, twice = -jnp.log(2.0) / 5 * a.stretch, 2 * a.axis
-    along = jnp.sinh(k) * jnp.stack([jnp.cos(twice), -jnp.sin(twice)])
-    stretch = jnp.cosh(k) * jnp.eye(2)[..., None] + jnp.stack(
-        [along, jnp.stack([along[1], -along[0]])]
-    )
-    matrix = jnp.einsum("bij,jkb->bik", rotation, stretch, precision="highest")
+    # A stretch by e^k along `axis` is cosh k times the identity and sinh k times a reflection.
+    k, twice = -math.log(2) / 5 * a.stretch, 2 * a.axis
+    both, along, across = jnp.cosh(k), jnp.sinh(k) * jnp.cos(twice), -jnp.sinh(k) * jnp.sin(twice)
+    stretch = square(both + along, across, across, both - along)
+    matrix = jnp.einsum("bij,bjk->bik", square(c, -s, s, c), stretch, precision="highest")
     matrix = matrix * expand(2 ** (-a.scale / 5), matrix)
     return matrix, a.move / 8 * jnp.array([[size[1], size[0]]], jnp.float32)
 

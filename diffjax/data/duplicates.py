@@ -28,7 +28,7 @@ def look(images: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         small[k] = image.convert("RGB").resize((LOW, LOW), Image.Resampling.BOX)
         grey[k] = image.convert("L").resize((SIDE, SIDE), Image.Resampling.BOX)
     # Rounded: of a flat image all cosines are 0, and so is each bit.
-    cosines = np.round(_WAVES @ grey @ _WAVES.T, 6).reshape(len(images), -1)[:, 1:]
+    cosines = np.round(_WAVES @ grey @ _WAVES.T, 6).reshape(len(images), LOW**2)[:, 1:]
     bits = cosines > np.median(cosines, axis=1, keepdims=True)
     return bits @ (np.uint64(1) << np.arange(cosines.shape[1], dtype=np.uint64)), small
 

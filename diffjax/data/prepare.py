@@ -252,7 +252,8 @@ def statistics(seen: Scan, items: Mapping[str, np.ndarray], kinds: Sequence[str]
     return {
         "images": {split: len(index) for split, index in items.items()},
         "classes": {
-            split: dict(zip(kinds, count(index), strict=True)) for split, index in items.items()
+            split: dict(zip(kinds, count(index), strict=bool(kinds)))
+            for split, index in items.items()
         },
         "shape": seen.shape[0].tolist(),
         "mean": (total / 127.5 - 1).tolist(),

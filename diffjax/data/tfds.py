@@ -90,9 +90,7 @@ def tfds(
     known = sorted(builder.info.splits)
     for name in (term.split("[")[0].strip() for term in wanted.split("+")):
         if name not in known:
-            raise NoSplit(
-                f"{split}={wanted!r}: no such split of {dataset}{nearest(name, known)}"
-            )
+            raise NoSplit(f"{split}={wanted!r}: no such split of {dataset}{nearest(name, known)}")
     features = sorted(builder.info.features)
     if image not in features:
         raise ValueError(f"image={image!r}: no such feature{nearest(image, features)}")

@@ -7,10 +7,10 @@
         --config.data.name=tfds:mine --config.data.data_dir=data
 
 SOURCE is a folder of images (one folder per class, if there are classes), an .npy or .npz file, or
-tfds:NAME. Where it has splits train and test they are kept, unless --test is given; the same image is
-never in both after --dedup, nor after --test. Besides the data, the folder then holds statistics.json,
-removed.csv, removed.png with pairs of a removed and a kept image, those least alike first, and
-bad_files.txt. The same command goes on where it was interrupted.
+tfds:NAME. Where it has splits train and test they are kept, unless --test is given; the same image
+is never in both after --dedup, nor after --test. Besides the data, the folder then holds
+statistics.json, bad_files.txt, and removed.csv with removed.png: pairs of a removed and a kept
+image, those least alike first. The same command goes on where it was interrupted.
 """
 
 from __future__ import annotations

@@ -44,7 +44,8 @@ def make_step(
 
     accumulate: number of parts of the batch whose gradients are computed one after the other, for
     the memory of one part. Part i is rows i, i + accumulate, ..., so that on many devices each part
-    is spread over all of them. reading: what the device makes of a batch first. Metrics stay on the device: the loss's own, and `grad_norm`.
+    is spread over all of them. reading: what the device makes of a batch first. Metrics stay on the
+    device: the loss's own, and `grad_norm`.
     """
     key, key_data = stream(seed, "train"), stream(seed, "data")
 

@@ -56,7 +56,9 @@ def test_flat_images_have_one_hash_and_differ_by_their_colour():
     assert (removed.item.tolist(), removed.kept.tolist()) == ([2], [1])
 
 
-@pytest.mark.parametrize("order", [np.arange(9), np.arange(9)[::-1], np.array([4, 8, 0, 2, 1, 3, 5, 6, 7])])
+@pytest.mark.parametrize(
+    "order", [np.arange(9), np.arange(9)[::-1], np.array([4, 8, 0, 2, 1, 3, 5, 6, 7])]
+)
 def test_of_equal_items_the_first_in_order_stays(order):  # fmt: skip
     digest = np.array([[7, k] for k in (0, 1, 0, 2, 3, 0, 1, 4, 3)], np.uint8)
     removed = duplicates.exact(digest, order)

@@ -1,4 +1,4 @@
-"""Sources of all kinds to a data set that TFDS reads: complete, clean, split, the same each time."""
+"""Any source to a data set that TFDS reads: complete, clean, split, the same each time."""
 
 import csv
 import json
@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffjax import cli
-from diffjax.data import load, prepare, tfds
+from diffjax import cli, plot
+from diffjax.data import folder, load, prepare, tfds
 from diffjax.tools import prepare as tool
 
 pytestmark = pytest.mark.fast
@@ -36,7 +36,9 @@ def made(monkeypatch, capsys, tmp_path):
 def read(out):
     """Both splits, as training reads them, and the statistics."""
     opened = {s: tfds(s, dataset=out.name, data_dir=str(out.parent)) for s in ("train", "test")}
-    return {s: load(d) for s, d in opened.items()}, json.loads((out / "statistics.json").read_text())
+    return {s: load(d) for s, d in opened.items()}, json.loads(
+        (out / "statistics.json").read_text()
+    )
 
 
 def pictures(n: int, side: int = 12) -> np.ndarray:
@@ -62,8 +64,6 @@ def test_a_folder_with_classes_comes_back_whole(made, tmp_path, tiny_folder):
     assert code == 0, err
     assert "--config.data.name=tfds:mine --config.data.data_dir=" in out
     data, stats = read(tmp_path / "mine")
-    from diffjax.data import folder
-
     whole = load(folder("train", path=str(tiny_folder), holdout=0.0))
     joined = type(whole)(
         np.concatenate([d.x for d in data.values()]),
@@ -143,15 +143,9 @@ def test_duplicates_go_from_the_training_images_and_are_shown(made, tmp_path, ho
     assert picture.exists() == (gone > 0)
     if gone == 5:  # the least alike pair comes first: removed left, kept right
         shown = np.asarray(Image.open(picture))
-        factor = 2 * tool_tile() // 64
+        factor = 2 * plot.TILE // 64
         np.testing.assert_array_equal(shown[2, 2], near[0, 0])
         np.testing.assert_array_equal(shown[2, 2 + 32 * factor], x[3][0, 0])
-
-
-def tool_tile() -> int:
-    from diffjax import plot
-
-    return plot.TILE
 
 
 def test_copies_are_never_on_both_sides_of_a_new_split(made, tmp_path):
