@@ -295,8 +295,8 @@ def test_the_pairing_is_the_cheapest_one(n):
     assert n < 7 or best < 0.9 * np.trace(cost)
 
 
-def test_the_loss_pairs_the_noise_of_each_part():
-    """The paired noise must make both x and its target; with `accumulate` each part is its own."""
+def test_the_network_sees_the_paired_noise():
+    """Training would go on with independent pairs, and nobody notice."""
     batch = {"x": np.random.default_rng(0).normal(size=(32, 2)).astype(np.float32)}
     x = {
         p: run(Denoising(draw=Fixed(), pairing=p), batch).x

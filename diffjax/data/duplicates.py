@@ -25,8 +25,9 @@ def look(images: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     grey = np.empty((len(images), SIDE, SIDE))
     for k, x in enumerate(images):
         image = Image.fromarray(x[..., 0] if x.shape[-1] == 1 else x)
-        small[k] = image.convert("RGB").resize((LOW, LOW), Image.Resampling.BOX)
-        grey[k] = image.convert("L").resize((SIDE, SIDE), Image.Resampling.BOX)
+        box = Image.Resampling.BOX
+        small[k] = np.asarray(image.convert("RGB").resize((LOW, LOW), box))
+        grey[k] = np.asarray(image.convert("L").resize((SIDE, SIDE), box))
     # Rounded: of a flat image all cosines are 0, and so is each bit.
     cosines = np.round(_WAVES @ grey @ _WAVES.T, 6).reshape(len(images), LOW**2)[:, 1:]
     bits = cosines > np.median(cosines, axis=1, keepdims=True)

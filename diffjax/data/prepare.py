@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -73,7 +73,8 @@ def scan(
         if not file.exists():
             fresh = file.with_suffix(".fresh")
             with fresh.open("wb") as out:
-                np.savez(out, **_scanned(split, files, index, size, channels))
+                made: dict[str, Any] = _scanned(split, files, index, size, channels)
+                np.savez(out, **made)
             fresh.replace(file)
         return len(index)
 
@@ -231,14 +232,13 @@ def _shards(seen: Scan, work: Path, index: np.ndarray) -> list[np.ndarray]:
 
 
 def _example(png: bytes, label: int | None) -> bytes:
-    from tensorflow_datasets.proto import tf_example_pb2, tf_feature_pb2
+    from tensorflow_datasets.proto import tf_example_pb2
 
-    made = {"image": tf_feature_pb2.Feature(bytes_list=tf_feature_pb2.BytesList(value=[png]))}
+    example: Any = cast(Any, tf_example_pb2).Example()
+    example.features.feature["image"].bytes_list.value.append(png)
     if label is not None:
-        number = tf_feature_pb2.Int64List(value=[label])
-        made["label"] = tf_feature_pb2.Feature(int64_list=number)
-    features = tf_feature_pb2.Features(feature=made)
-    return tf_example_pb2.Example(features=features).SerializeToString(deterministic=True)
+        example.features.feature["label"].int64_list.value.append(label)
+    return example.SerializeToString(deterministic=True)
 
 
 def statistics(seen: Scan, items: Mapping[str, np.ndarray], kinds: Sequence[str]) -> dict[str, Any]:

@@ -233,7 +233,7 @@ def test_sources_that_cannot_be_are_one_line(made, tmp_path):
     (tmp_path / "two").mkdir()
     for k, side in enumerate((4, 5)):
         Image.fromarray(pictures(1, side)[0]).save(tmp_path / "two" / f"{k}.png")
-    for source, message in {
+    refusals = {
         "nowhere": "SOURCE=nowhere: no such file or folder, nor tfds:NAME",
         "moons:9": "SOURCE=moons:9: no such file",
         "tfds:nothing": "not prepared in",
@@ -241,8 +241,9 @@ def test_sources_that_cannot_be_are_one_line(made, tmp_path):
         tmp_path / "empty": "no images in it",
         tmp_path / "bad": "readable",
         tmp_path / "two": "1.png: 5 x 5 x 3, the first image is 4 x 4 x 3; --size brings",
-    }.items():
-        code, _, err = made(source)
+    }
+    for k, (source, message) in enumerate(refusals.items()):
+        code, _, err = made(source, out=tmp_path / f"out{k}")
         assert code == 2 and message in err and err.count("\n") == 1, (source, err)
     code, _, err = made(tmp_path / "two", out=tmp_path / "My Data")
     assert code == 2 and "named 'My Data'; needs small letters" in err
