@@ -339,10 +339,6 @@ def test_the_split_of_the_data_is_no_setting():
         (["data.augment=affine:q=2"], ["config.data.augment.q: no such field"]),
         (["data.name=moons", "data.augment=affine"], ["config.data: augment", "(2,)"]),
         (["network.augment=9"], ["config.network.augment: no such field"]),
-        (
-            ["data.augment=affine", "network=dit"],
-            ["config.data.augment: the network 'dit'", "labels=False"],
-        ),
         (["data.name=moons", "data.dequantize=True"], ["config.data: dequantize", "float32"]),
         (["data.name=checkerboard", "data.labels=False", "data.balanced=True"], ["balanced=True"]),
         (["loss.condition_dropout={'augment': 0.1}"], ["condition_dropout.augment: no such"]),
@@ -533,3 +529,5 @@ def test_augmentation_is_known_to_the_network_that_is_built_and_to_nobody_in_sam
     config = override(BASE, ["data.augment=affine:labels=False"])
     silent = jax.eval_shape(build.experiment(config).initialise).params["network"]["Embedding_0"]
     assert "augment" not in silent
+    config = override(BASE, ["data.augment=affine"]) | {"network": {"name": "dit", "size": "S"}}
+    assert "config.data.augment: the network 'dit' takes no labels" in refused(config)
