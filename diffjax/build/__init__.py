@@ -159,7 +159,7 @@ def construct_model(config: Config, classes: int, augment: int = 0) -> Model:
     """
     sde = construct_sde(config["sde"], "config.sde")
     entry = lookup(NETWORKS, config["network"].get("name"), "config.network.name")
-    told = {"classes": classes}
+    told: dict[str, Any] = {"classes": classes}
     if "augment" in inspect.signature(entry).parameters:
         told["augment"] = augment
     elif augment:
