@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key, PyTree
+from jaxtyping import Array, Float, Int, Key, PyTree, Shaped
 
 Cond = Mapping[str, Array]
 """Conditions by name, each (B, ...). A missing one is -1 (integers) or NaN (floats)."""
@@ -35,7 +35,7 @@ def rebuild(instance: T, **changes: Any) -> T:
     return made
 
 
-def expand(a: Float[Array, " b"], x: Float[Array, "b *d"]) -> Float[Array, "b *_"]:
+def expand(a: Shaped[Array, " b"], x: Float[Array, "b *d"]) -> Shaped[Array, "b *_"]:
     """Append axes to `a` until it broadcasts against `x`."""
     return a.reshape(a.shape + (1,) * (x.ndim - a.ndim))
 

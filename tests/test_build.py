@@ -334,6 +334,17 @@ def test_the_split_of_the_data_is_no_setting():
         (["data.crop=9"], ["config.data: crop=9", "(8, 8, 1)"]),
         (["data.workers=0"], ["config.data: workers=0"]),
         (["network.classes=7"], ["config.network.classes: no such field"]),
+        (["data.augment=affin"], ["config.data.augment.name='affin'", "did you mean 'affine'?"]),
+        (["data.augment=affine:p=2"], ["config.data.augment: p=2"]),
+        (["data.augment=affine:q=2"], ["config.data.augment.q: no such field"]),
+        (["data.name=moons", "data.augment=affine"], ["config.data: augment", "(2,)"]),
+        (["data.name=moons", "data.dequantize=True"], ["config.data: dequantize", "float32"]),
+        (["data.name=checkerboard", "data.labels=False", "data.balanced=True"], ["balanced=True"]),
+        (["loss.condition_dropout={'augment': 0.1}"], ["condition_dropout.augment: no such"]),
+        (
+            ["loss.pairing=optimal_transport", "sampling.sampler=ancestral"],
+            ["config.sampling.sampler.name='ancestral': adds noise", "pairing"],
+        ),
         (["train.accumulate=3"], ["config.train: batch_size=128", "accumulate=3"]),
         (["train.steps_per_dispatch=7"], ["config.train: steps=600", "steps_per_dispatch=7"]),
         (["network.dtype=float16"], ["config.network: dtype='float16'", "bfloat16"]),
@@ -506,3 +517,16 @@ def test_images_of_another_size_and_kind_need_another_data_line_alone(tmp_path):
     assert (experiment.shape, experiment.classes) == ((16, 24, 3), 4)
     label = jax.eval_shape(experiment.initialise).params["network"]["Embedding_0"]["label"]
     assert label["embedding"].shape[0] == 5
+
+
+def test_augmentation_is_known_to_the_network_that_is_built_and_to_nobody_in_sampling():
+    """Its width would have to be typed, or samples be made as if they were augmented."""
+    experiment = build.experiment(override(BASE, ["data.augment=affine:p=0.3,turn=True"]))
+    assert experiment.reading.augment.p == 0.3
+    params = jax.eval_shape(experiment.initialise).params["network"]["Embedding_0"]
+    assert params["augment"]["kernel"].shape[0] == experiment.reading.augment.width == 11
+    config = override(BASE, ["data.augment=affine:labels=False"])
+    silent = jax.eval_shape(build.experiment(config).initialise).params["network"]["Embedding_0"]
+    assert "augment" not in silent
+    config = override(BASE, ["data.augment=affine"]) | {"network": {"name": "dit", "size": "S"}}
+    assert "config.data.augment: the network 'dit' takes no labels" in refused(config)

@@ -52,7 +52,8 @@ WHOLE = ("cifar_vdm", "imagenet64_adm", "imagenet64_edm2")
 def tiny(name: str, data: Path) -> dict[str, Any]:
     """The config on tiny data, with a tiny network."""
     config = override(load(name), TINY)
-    config["data"] = {"name": f"array:{data}", "labels": config["data"]["labels"]}
+    own = {k: v for k, v in config["data"].items() if k in ("labels", "augment")}
+    config["data"] = {"name": f"array:{data}", **own}
     network = config["network"]
     heads = {"head_channels": 8} if network.get("head_channels") else {}
     config["network"] = network | REDUCED[network["name"]] | heads

@@ -11,14 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from scipy import stats
+from scipy import optimize, stats
 from silent import SDE, Fixed, images, init, run, seed
 
 from diffjax.analytic import gaussian
 from diffjax.arrays import expand
 from diffjax.denoiser import Model
 from diffjax.draws import DRAWS, Uniform
-from diffjax.losses import EDGES, ERRORS, Denoising, huber, l2
+from diffjax.losses import EDGES, ERRORS, Denoising, huber, independent, l2, optimal_transport
 from diffjax.nets import Network
 from diffjax.parameterization import PARAMETERIZATIONS, X0, V
 from diffjax.schedules import Cosine, Linear, ZeroTerminal
@@ -276,3 +276,50 @@ def test_bad_settings_are_refused_by_name(settings, message):
     """The model would train without any label, or on a loss that has no minimum."""
     with pytest.raises(ValueError, match=message):
         Denoising(**settings)
+
+
+pair = jax.jit(optimal_transport)
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 64])
+def test_the_pairing_is_the_cheapest_one(n):
+    """Another permutation has paths that cross; scipy solves the same problem."""
+    rng = np.random.default_rng(n)
+    x0, eps = rng.normal(size=(2, n, 3, 2)).astype(np.float32)
+    paired = np.asarray(pair(x0, eps))
+    rows = lambda a: sorted(map(bytes, a))
+    assert rows(paired) == rows(eps)  # a permutation: the law of the noise stays
+    cost = ((x0[:, None] - eps[None]) ** 2).sum((2, 3)).astype(np.float64)
+    best = cost[optimize.linear_sum_assignment(cost)].sum()
+    assert ((x0 - paired) ** 2).sum() == pytest.approx(best, rel=1e-5)
+    assert n < 7 or best < 0.9 * np.trace(cost)
+
+
+def test_the_network_sees_the_paired_noise():
+    """Training would go on with independent pairs, and nobody notice."""
+    batch = {"x": np.random.default_rng(0).normal(size=(32, 2)).astype(np.float32)}
+    x = {
+        p: run(Denoising(draw=Fixed(), pairing=p), batch).x
+        for p in (independent, optimal_transport)
+    }
+    alpha, sigma = SDE.alpha(jnp.array(0.5)), SDE.sigma(jnp.array(0.5))
+    eps = {p: (x[p] - alpha * batch["x"]) / sigma for p in x}
+    wanted = pair(batch["x"], jnp.asarray(eps[independent]))
+    np.testing.assert_allclose(eps[optimal_transport], wanted, atol=1e-5)
+
+
+def test_a_bound_needs_noise_of_its_own():
+    """Paired noise is no Gaussian channel, so the bound would bound nothing."""
+    model = Model(SDE, X0(), Network(init, lambda *a, key=None: 0 * a[1]))
+    with pytest.raises(ValueError, match=r"independent noise; allowed: pairing='independent'"):
+        Denoising(pairing=optimal_transport, hybrid=1.0).check(model)
+    Denoising(pairing=optimal_transport).check(model)
+
+
+def test_what_the_network_is_told_of_augmentation_is_never_dropped():
+    """Dropped, a rotated image would pass for an upright one: the augmentation would leak."""
+    told = {"augment": np.ones((16, 3), np.float32)}
+    batch = {"x": np.zeros((16, 2), np.float32), "cond": {"label": np.arange(16)}, "kept": told}
+    seen = run(Denoising(condition_dropout=1.0), batch).cond
+    np.testing.assert_array_equal(seen["augment"], told["augment"])
+    assert (seen["label"] == -1).all()

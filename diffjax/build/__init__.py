@@ -26,11 +26,11 @@ from diffjax.build.sampling import (
     order,
     plan,
 )
-from diffjax.config import Config, ConfigError, checked, known, literal
-from diffjax.data import SOURCES, Reading, Source
+from diffjax.config import Config, ConfigError, checked, known, literal, parse
+from diffjax.data import AUGMENTATIONS, SOURCES, Reading, Source
 from diffjax.denoiser import Model
 from diffjax.draws import DRAWS
-from diffjax.losses import ERRORS, Denoising
+from diffjax.losses import ERRORS, PAIRINGS, Denoising, independent
 from diffjax.nets import NETWORKS
 from diffjax.parameterization import NOISE_LABELS, PARAMETERIZATIONS
 from diffjax.schedules import DERIVED, SCHEDULES, Schedule
@@ -72,7 +72,7 @@ SECTIONS = (
     "sampling",
     "train",
 )
-CONTINUOUS = ("vector", "tokens", "map", "augment")
+CONTINUOUS = ("vector", "tokens", "map")
 """Conditions whose width is a setting of the network by the same name."""
 
 
@@ -91,20 +91,26 @@ def experiment(config: Config, form: Form | None = None) -> Experiment:
         raise ConfigError(f"config.seed={seed}: needs 0 <= seed < 2**32")
     source, reading = construct_data(config["data"], "config.data")
     form = form or describe(source("train"), reading)
-    model = construct_model(config, form.classes)
+    model = construct_model(config, form.classes, reading.augment.width if reading.augment else 0)
+    loss = construct_loss(config, model, form, reading)
     sampling = functools.partial(
         plan,
         config["sampling"],
         form=form,
         learned=bool(config["network"].get("learn_variance", False)),
     )
-    sampling(model.sde)  # what cannot be sampled is refused now
+    how = sampling(model.sde)  # what cannot be sampled is refused now
+    if how.noisy and loss.pairing is not independent:
+        raise ConfigError(
+            f"config.sampling.sampler.name={config['sampling']['sampler']['name']!r}: adds noise, "
+            f"which needs loss.pairing='independent'; allowed: ddim, heun and other ODE methods"
+        )
     built = Experiment(
         config=dict(config),
         source=source,
         reading=reading,
         model=model,
-        loss=construct_loss(config, model, form),
+        loss=loss,
         optimizer=construct(OPTIMIZERS, config["optimizer"], "config.optimizer"),
         decay=construct(EMAS, config["ema"], "config.ema"),
         train=call(Train, config["train"], "config.train"),
@@ -122,7 +128,11 @@ def construct_data(spec: Config, place: str) -> tuple[Callable[[str], Source], R
     What follows a colon in the name is the first setting of the source: `folder:PATH`.
     """
     own = [f.name for f in dataclasses.fields(Reading)]
-    reading = call(Reading, {k: v for k, v in spec.items() if k in own}, place)
+    reads = {k: v for k, v in spec.items() if k in own}
+    if augment := reads.get("augment"):
+        augment = parse(augment) if isinstance(augment, str) else augment
+        reads["augment"] = construct(AUGMENTATIONS, augment, f"{place}.augment")
+    reading = call(Reading, reads, place)
     rest = {k: v for k, v in spec.items() if k not in own}
     name, colon, first = str(rest.get("name", "")).partition(":")
     if colon:
@@ -143,10 +153,21 @@ def construct_data(spec: Config, place: str) -> tuple[Callable[[str], Source], R
     return source, reading
 
 
-def construct_model(config: Config, classes: int) -> Model:
-    """Process, parameterization and network, refused together where they do not go together."""
+def construct_model(config: Config, classes: int, augment: int = 0) -> Model:
+    """Process, parameterization and network, refused together where they do not go together.
+
+    classes, augment: what the network is built for follows from the data; data that are not
+    augmented leave `augment` to the network, as published ones have it.
+    """
     sde = construct_sde(config["sde"], "config.sde")
-    network = construct(NETWORKS, config["network"], "config.network", classes=classes)
+    entry = lookup(NETWORKS, config["network"].get("name"), "config.network.name")
+    told: dict[str, Any] = {"classes": classes} | ({"augment": augment} if augment else {})
+    if augment and "augment" not in inspect.signature(entry).parameters:
+        raise ConfigError(
+            f"config.data.augment: the network {config['network']['name']!r} takes no labels of "
+            f"augmentation; allowed: unet, or augment.labels=False"
+        )
+    network = construct(NETWORKS, config["network"], "config.network", **told)
     spec = dict(config["parameterization"])
     if "c_noise" in spec:
         place = "config.parameterization.c_noise"
@@ -173,7 +194,7 @@ def construct_schedule(spec: Any, place: str) -> Schedule:
     return construct(table, spec, place, **inner)
 
 
-def construct_loss(config: Config, model: Model, form: Form) -> Denoising:
+def construct_loss(config: Config, model: Model, form: Form, reading: Reading) -> Denoising:
     """The loss, refused where it does not go with the model or the data.
 
     An entry may stand as its name.
@@ -183,6 +204,7 @@ def construct_loss(config: Config, model: Model, form: Form) -> Denoising:
     for name, table, partial in (
         ("weight", WEIGHTS, True),
         ("error", ERRORS, True),
+        ("pairing", PAIRINGS, True),
         ("draw", DRAWS, False),
     ):
         if name in rest:
@@ -201,6 +223,8 @@ def construct_loss(config: Config, model: Model, form: Form) -> Denoising:
             f"{place}.hybrid={loss.hybrid:g}: trains the second output of a network, and "
             f"config.network.learn_variance={two}; allowed: both, or neither"
         )
+    if loss.bound and reading.dequantize:
+        raise ConfigError(f"{place}.bound=True: has a decoder; allowed: data.dequantize=False")
     if loss.bound and len(form.shape) < 2:
         raise ConfigError(f"{place}.bound=True: needs images, and the data are {form.shape}")
     return loss

@@ -5,6 +5,7 @@ The setting after `split` may stand behind the name in a config: `tfds:cifar10`,
 
 from diffjax.arrays import catalogue
 from diffjax.data.array import array
+from diffjax.data.augment import AUGMENTATIONS
 from diffjax.data.digits import digits
 from diffjax.data.folder import folder
 from diffjax.data.images import is_image, to_float, to_uint8
@@ -17,6 +18,7 @@ from diffjax.data.toys import checkerboard, moons
 SOURCES = catalogue(tfds, folder, array, latents, digits, moons, checkerboard)
 
 __all__ = [
+    "AUGMENTATIONS",
     "SOURCES",
     "Batches",
     "Memory",

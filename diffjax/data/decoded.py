@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import numpy as np
 
 from diffjax.config import ConfigError
-from diffjax.data.images import pixels
+from diffjax.data.images import pixels, to_uint8
+from diffjax.data.source import Memory
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -18,10 +19,12 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class Files(Protocol):
-    """Encoded images by index, from whatever holds them. classes: 0 where there are no labels."""
+    """Encoded images by index, from whatever holds them."""
 
     @property
-    def classes(self) -> int: ...
+    def names(self) -> Sequence[str]:
+        """Of the classes; none where there are no labels."""
+        ...
 
     def __len__(self) -> int: ...
 
@@ -29,9 +32,63 @@ class Files(Protocol):
         """For each index how to open its image, and its label."""
         ...
 
+    def labels(self) -> Sequence[int]:
+        """All labels; 0 where there are none."""
+        ...
+
     def name(self, i: int) -> str:
         """What to call item i in a message."""
         ...
+
+
+class Stored:
+    """Images in memory, as if each were a file. Raises ValueError for what is no image."""
+
+    def __init__(self, items: Memory):
+        if len(items.shape) != 3:
+            raise ValueError(f"the items have shape {items.shape}; needs images")
+        self._items, self.names = items, [str(i) for i in range(items.classes)]
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def labels(self) -> Sequence[int]:
+        return self._items.labels().tolist()
+
+    def name(self, i: int) -> str:
+        return f"item {i}"
+
+    def read(self, index: Sequence[int]) -> list[tuple[Callable[[], Image.Image], int]]:
+        from PIL import Image
+
+        label = self._items.labels()
+
+        def opened(x: np.ndarray) -> Image.Image:
+            x = x if x.dtype == np.uint8 else to_uint8(x)
+            return Image.fromarray(x[..., 0] if x.shape[-1] == 1 else x)
+
+        return [((lambda x=self._items.x[i]: opened(x)), int(label[i])) for i in index]
+
+
+class Unreadable(ValueError):
+    """An image that cannot be decoded; the message says why."""
+
+
+def decode(
+    open_image: Callable[[], Image.Image], size: int, channels: int
+) -> tuple[np.ndarray, tuple[int, int]]:
+    """The pixels of an image as `pixels` makes them, and its own width and height.
+
+    Raises Unreadable.
+    """
+    from PIL import Image
+
+    try:
+        with open_image() as image:
+            original = image.size
+            return pixels(image, size, channels), original
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise Unreadable(str(error).split("\n")[0]) from error
 
 
 class Decoded:
@@ -51,47 +108,47 @@ class Decoded:
             raise ValueError(f"channels={channels}: known: 1 (grey), 3 (RGB)")
         if unreadable < 0:
             raise ValueError(f"unreadable={unreadable}: needs unreadable >= 0")
-        self._files, self._size, self._channels = files, size, channels
+        self.files, self._size, self._channels = files, size, channels
         self._allowed, self._bad, self._lock = unreadable, set(), threading.Lock()
-        self.classes = files.classes
+        self.classes = len(files.names)
         self.shape = (size, size, channels) if size else self._at(0)[0].shape
 
     def __len__(self) -> int:
-        return len(self._files)
+        return len(self.files)
 
     def __getitem__(self, index: np.ndarray) -> dict[str, np.ndarray]:
         x = np.empty((len(index), *self.shape), np.uint8)
         label = np.empty(len(index), np.int32)
-        for k, (open_image, kind) in enumerate(self._files.read(index.tolist())):
+        for k, (open_image, kind) in enumerate(self.files.read(index.tolist())):
             i = int(index[k])
             image = self._decode(i, open_image)
             if image is None:
                 image, kind = self._at(i + 1)
             if image.shape != self.shape:
                 raise ConfigError(
-                    f"{self._files.name(i)}: {_by(image.shape)}, the first image is "
+                    f"{self.files.name(i)}: {_by(image.shape)}, the first image is "
                     f"{_by(self.shape)}; config.data.size resizes and crops all to one size"
                 )
             x[k], label[k] = image, kind
         return {"x": x, "label": label} if self.classes else {"x": x}
 
+    def labels(self) -> np.ndarray:
+        return np.asarray(self.files.labels(), np.int32)
+
     def _at(self, start: int) -> tuple[np.ndarray, int]:
         """The first readable image from item `start` on, and its label."""
         for i in (*range(start, len(self)), *range(start)):
-            [(open_image, kind)] = self._files.read([i])
+            [(open_image, kind)] = self.files.read([i])
             image = self._decode(i, open_image)
             if image is not None:
                 return image, kind
-        raise ConfigError(f"{self._files.name(0)}: neither this image nor any other is readable")
+        raise ConfigError(f"{self.files.name(0)}: neither this image nor any other is readable")
 
     def _decode(self, i: int, open_image: Callable[[], Image.Image]) -> np.ndarray | None:
-        from PIL import Image
-
         try:
-            with open_image() as image:
-                return pixels(image, self._size, self._channels)
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            self._note(i, str(error).split("\n")[0])
+            return decode(open_image, self._size, self._channels)[0]
+        except Unreadable as error:
+            self._note(i, str(error))
             return None
 
     def _note(self, i: int, reason: str) -> None:
@@ -100,11 +157,11 @@ class Decoded:
                 return
             if len(self._bad) == self._allowed:
                 raise ConfigError(
-                    f"{self._files.name(i)}: unreadable ({reason}); unreadable so far: "
+                    f"{self.files.name(i)}: unreadable ({reason}); unreadable so far: "
                     f"{self._allowed + 1}, allowed: config.data.unreadable={self._allowed}"
                 )
             self._bad.add(i)
-            print(f"{self._files.name(i)}: unreadable ({reason}), left out", file=sys.stderr)
+            print(f"{self.files.name(i)}: unreadable ({reason}), left out", file=sys.stderr)
 
 
 def _by(shape: Sequence[int]) -> str:

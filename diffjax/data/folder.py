@@ -19,11 +19,14 @@ HELD_OUT = ("test", "val", "valid", "validation")
 class _Files:
     """Image files, each with the label of its folder."""
 
-    def __init__(self, paths: Sequence[Path], label: Sequence[int], classes: int):
-        self._paths, self._label, self.classes = paths, label, classes
+    def __init__(self, paths: Sequence[Path], label: Sequence[int], names: Sequence[str]):
+        self._paths, self._label, self.names = paths, label, names
 
     def __len__(self) -> int:
         return len(self._paths)
+
+    def labels(self) -> Sequence[int]:
+        return self._label
 
     def name(self, i: int) -> str:
         return str(self._paths[i])
@@ -76,7 +79,7 @@ def folder(
         )
     label = [names.index(p.parts[0]) if names else 0 for p in inside]
     chosen = part([p.as_posix() for p in inside], split, holdout)
-    files = _Files([paths[i] for i in chosen], [label[i] for i in chosen], len(names))
+    files = _Files([paths[i] for i in chosen], [label[i] for i in chosen], names)
     return Decoded(files, size, channels, unreadable)
 
 

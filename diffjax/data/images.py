@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Float, Key, Shaped, UInt8
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -15,6 +16,15 @@ if TYPE_CHECKING:
 def to_float(x: Shaped[Array, "b *d"]) -> Float[Array, "b *d"]:
     """uint8 images to float32 in [-1, 1]; float data as they are. Runs on the device."""
     return x.astype(jnp.float32) / 127.5 - 1 if x.dtype == jnp.uint8 else x
+
+
+def dequantized(x: UInt8[Array, "b *d"], key: Key[Array, ""]) -> Float[Array, "b *d"]:
+    """As `to_float`, and uniform noise of one grey level: in [-256/255, 256/255].
+
+    A density p over such values bounds the probability of a grey level, P >= p (2 / 255) per
+    dimension in the mean of logarithms (arXiv:1511.01844, sec. 3.1). `to_uint8` gives x back.
+    """
+    return to_float(x) + jax.random.uniform(key, x.shape, minval=-1.0) / 255
 
 
 def to_uint8(x: np.ndarray) -> np.ndarray:

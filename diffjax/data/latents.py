@@ -36,6 +36,9 @@ class Latents:
         items = {"x": np.asarray(self.x[rows], np.float32) * np.float32(self.scale)}
         return items if self.label is None else items | {"label": self.label[rows]}
 
+    def labels(self) -> np.ndarray:
+        return np.zeros(len(self), np.int32) if self.label is None else self.label[self.index]
+
 
 def latents(split: str, path: str = "", scale: float = 1.0, holdout: float = 0.1) -> Latents:
     """`latents.npy` (N, H, W, C), float16 or float32, and `labels.npy` (N,) if there are labels.

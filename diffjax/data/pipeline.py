@@ -5,9 +5,14 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
+import jax
 import numpy as np
+from jaxtyping import Array, Key
 
+from diffjax.data.augment import Affine
+from diffjax.data.images import dequantized, to_float
 from diffjax.data.source import Source
 
 
@@ -17,12 +22,18 @@ class Reading:
 
     labels: give them to the network. flip: mirror each image with chance 1/2. crop: side of the
     window cut from each image, at random in training and at the centre else; 0 keeps it whole.
-    memory: GB up to which a data set is decoded once and kept. workers: reading threads.
+    balanced: each class equally often, however many items it has. dequantize: add uniform noise of
+    one grey level, for densities. augment: change images and tell the network how, which is then
+    built for it. memory: GB up to which a data set is decoded once and kept. workers: reading
+    threads.
     """
 
     labels: bool = False
     flip: bool = False
     crop: int = 0
+    balanced: bool = False
+    dequantize: bool = False
+    augment: Affine | None = None
     memory: float = 4.0
     workers: int = 1
 
@@ -40,15 +51,37 @@ class Reading:
             raise ValueError(f"flip and crop: need images; the items have shape {source.shape}")
         if self.crop and self.crop > min(source.shape[:2]):
             raise ValueError(f"crop={self.crop}: larger than the images {source.shape}")
+        if self.balanced and not source.classes:
+            raise ValueError("balanced=True: this data set has no labels; allowed: False")
+        if self.dequantize and source.dtype != np.uint8:
+            raise ValueError(f"dequantize=True: needs uint8 images; the items are {source.dtype}")
+        if self.augment:
+            self.augment.check(self.shape(source))
 
     def shape(self, source: Source) -> tuple[int, ...]:
         """Of one item, after cropping."""
         return (self.crop, self.crop, source.shape[-1]) if self.crop else source.shape
 
+    def on_device(self, key: Key[Array, ""], batch: dict[str, Any]) -> dict[str, Any]:
+        """What the device makes of a batch: floats in [-1, 1] (half a grey level more where they
+        are dequantized), changed images, and as batch["kept"] what the network is told of it."""
+        key_noise, key_change = jax.random.split(key)
+        raw = batch["x"]
+        x = dequantized(raw, key_noise) if self.dequantize else to_float(raw)
+        if not self.augment:
+            return {**batch, "x": x}
+        x, told = self.augment(key_change, x)
+        return {**batch, "x": x, "kept": {"augment": told} if self.augment.labels else {}}
 
-@functools.lru_cache(maxsize=4)
-def _permutation(size: int, seed: int, epoch: int) -> np.ndarray:
-    return np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(size)
+
+def _order(size: int, seed: int, epoch: int, part: int = 0) -> np.ndarray:
+    """The order of an epoch of all items, or of a part of them."""
+    key = [seed + (part << 33), epoch]
+    return np.random.Generator(np.random.Philox(key=key)).permutation(size)
+
+
+_permutation = functools.lru_cache(maxsize=4)(_order)
+_class_permutation = functools.lru_cache(maxsize=32)(_order)
 
 
 @dataclass(frozen=True)
@@ -56,7 +89,9 @@ class Batches:
     """Batch k of an endless sequence of epochs, each in an order of its own.
 
     Every item comes exactly once per epoch; a batch may straddle two epochs, so any batch size
-    suits any number of items. Flips and crops of batch k are functions of (seed, k) as well.
+    suits any number of items. Balanced: every class comes once per round, in an order of its own,
+    and every item once per epoch of its class. Flips and crops of batch k are functions of
+    (seed, k) as well.
     """
 
     source: Source
@@ -68,15 +103,39 @@ class Batches:
         return 2**62 // self.batch_size
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        size = len(self.source)
-        epoch, item = np.divmod(int(index) * self.batch_size + np.arange(self.batch_size), size)
-        parts = [_permutation(size, self.seed, int(e))[item[epoch == e]] for e in np.unique(epoch)]
-        items = self.source[np.concatenate(parts)]
+        place = int(index) * self.batch_size + np.arange(self.batch_size)
+        items = self.source[self._balanced(place) if self.reading.balanced else self._each(place)]
         rng = np.random.Generator(np.random.Philox(key=[2**32 + self.seed, int(index)]))
-        return {**items, "x": augment(items["x"], self.reading, rng)}
+        return {**items, "x": flip_and_crop(items["x"], self.reading, rng)}
+
+    def _each(self, place: np.ndarray) -> np.ndarray:
+        """The items at these places of the sequence of epochs."""
+        size = len(self.source)
+        epoch, item = np.divmod(place, size)
+        parts = [_permutation(size, self.seed, int(e))[item[epoch == e]] for e in np.unique(epoch)]
+        return np.concatenate(parts)
+
+    def _balanced(self, place: np.ndarray) -> np.ndarray:
+        """The items at these places of the sequence of rounds."""
+        turn, slot = np.divmod(place, len(self._members))
+        orders = {t: _order(len(self._members), self.seed, t, 1) for t in set(turn.tolist())}
+        found = []
+        for t, s in zip(turn.tolist(), slot.tolist(), strict=True):
+            kind = int(orders[t][s])
+            members = self._members[kind]
+            epoch, item = divmod(t, len(members))
+            order = _class_permutation(len(members), self.seed, epoch, 2 + kind)
+            found.append(members[order[item]])
+        return np.array(found)
+
+    @functools.cached_property
+    def _members(self) -> list[np.ndarray]:
+        """The items of each class that has any."""
+        label = self.source.labels()
+        return [np.flatnonzero(label == kind) for kind in np.unique(label)]
 
 
-def augment(x: np.ndarray, reading: Reading, rng: np.random.Generator) -> np.ndarray:
+def flip_and_crop(x: np.ndarray, reading: Reading, rng: np.random.Generator) -> np.ndarray:
     """Random windows and mirrored images of a batch (B, H, W, C)."""
     n = len(x)
     if reading.crop:

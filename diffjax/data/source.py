@@ -38,6 +38,10 @@ class Source(Protocol):
         """Items at `index` (B,): {"x": (B, *shape)}, with "label": (B,) int32 if there are any."""
         ...
 
+    def labels(self) -> np.ndarray:
+        """All labels (N,), without the rest of the items; all 0 where there are none."""
+        ...
+
 
 @dataclass(frozen=True)
 class Memory:
@@ -62,6 +66,9 @@ class Memory:
         items = {"x": self.x[index]}
         return items if self.label is None else items | {"label": self.label[index]}
 
+    def labels(self) -> np.ndarray:
+        return np.zeros(len(self), np.int32) if self.label is None else self.label
+
 
 def load(source: Source, index: np.ndarray | None = None) -> Memory:
     """The items at `index` (all where it is None), read once and kept."""
@@ -81,6 +88,10 @@ def load(source: Source, index: np.ndarray | None = None) -> Memory:
     return Memory(x, label, source.classes)
 
 
+class NoSplit(ValueError):
+    """A data set has no items in a split."""
+
+
 def check_split(split: str, name: str) -> None:
     """Raise ValueError for a split that is none."""
     if split not in SPLITS:
@@ -96,5 +107,5 @@ def part(names: Sequence[str], split: str, holdout: float) -> list[int]:
     test = [zlib.crc32(name.encode()) < holdout * 2**32 for name in names]
     found = [i for i, held in enumerate(test) if held == (split == "test")]
     if not found:
-        raise ValueError(f"none of {len(names)} items is in split {split!r}: holdout={holdout}")
+        raise NoSplit(f"none of {len(names)} items is in split {split!r}: holdout={holdout}")
     return found

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from diffjax.config import ConfigError, nearest
 from diffjax.data.decoded import Decoded
-from diffjax.data.source import check_split
+from diffjax.data.source import BLOCK, NoSplit, check_split
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -28,10 +28,14 @@ class _Files:
         self._image, self._label = image, label
         self._parts = builder.info.splits[split].file_instructions
         features = builder.info.features
-        self.classes = features[label].num_classes if label in features else 0
+        self.names = features[label].names if label in features else []
 
     def __len__(self) -> int:
         return len(self._source)
+
+    def labels(self) -> Sequence[int]:
+        blocks = (range(i, min(i + BLOCK, len(self))) for i in range(0, len(self), BLOCK))
+        return [label for block in blocks for _, label in self.read(block)]
 
     def name(self, i: int) -> str:
         ends = itertools.accumulate(part.take for part in self._parts)
@@ -86,9 +90,7 @@ def tfds(
     known = sorted(builder.info.splits)
     for name in (term.split("[")[0].strip() for term in wanted.split("+")):
         if name not in known:
-            raise ValueError(
-                f"{split}={wanted!r}: no such split of {dataset}{nearest(name, known)}"
-            )
+            raise NoSplit(f"{split}={wanted!r}: no such split of {dataset}{nearest(name, known)}")
     features = sorted(builder.info.features)
     if image not in features:
         raise ValueError(f"image={image!r}: no such feature{nearest(image, features)}")

@@ -75,6 +75,10 @@ class Adaptive(How):
     def passes(self) -> None:
         return None
 
+    @property
+    def noisy(self) -> bool:
+        return self.eta > 0
+
     def run(
         self,
         denoise: Denoise,

@@ -39,6 +39,11 @@ class How(abc.ABC):
     def passes(self) -> int | None:
         """Network passes per sample; None where they differ."""
 
+    @property
+    @abc.abstractmethod
+    def noisy(self) -> bool:
+        """Whether noise is added on the way."""
+
     @abc.abstractmethod
     def run(
         self, denoise: Denoise, x: Sample, keys: Any, cond: Cond | None, *, path: bool = False
@@ -73,6 +78,10 @@ class Plan(How):
     def passes(self) -> int:
         """Network passes per sample; a guided row counts its second one."""
         return self.guidance.passes(np.asarray(self.table.weight)[np.asarray(self.table.active)])
+
+    @property
+    def noisy(self) -> bool:
+        return bool(self.table.noisy.any())
 
     def run(
         self, denoise: Denoise, x: Sample, keys: Any, cond: Cond | None, *, path: bool = False

@@ -74,8 +74,7 @@ def prepare(given: argparse.Namespace) -> tuple[Any, Any, Any, bool]:
         return Generation(denoise, how, given.seed, given.num, shape, label, given.batch_size)
 
     def order(steps: int) -> int:
-        noisy = plan(steps).table.noisy.any()
-        return 1 if noisy else max(1, build.order(config["sampling"]))
+        return 1 if plan(steps).noisy else max(1, build.order(config["sampling"]))
 
     return plan, generation, order, len(shape) > 1
 

@@ -118,8 +118,8 @@ class Experiment:
 
     def step(self) -> Step:
         """The train step as a pure function."""
-        accumulate = self.train.accumulate
-        return make_step(self.model, self.loss, self.optimizer, self.decay, self.seed, accumulate)
+        own = (self.model, self.loss, self.optimizer, self.decay, self.seed)
+        return make_step(*own, self.train.accumulate, self.reading)
 
     def initialise(self) -> TrainState:
         """The state before the first step."""

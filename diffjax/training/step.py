@@ -11,7 +11,7 @@ import optax
 from jaxtyping import Array, Int
 
 from diffjax.arrays import Params, stream
-from diffjax.data.images import to_float
+from diffjax.data.pipeline import Reading
 from diffjax.denoiser import Model
 from diffjax.losses import Batch, Denoising
 from diffjax.training import ema as averages
@@ -38,14 +38,16 @@ def make_step(
     decay: Decay,
     seed: int,
     accumulate: int = 1,
+    reading: Reading = Reading(),
 ) -> Step:
     """The train step `(state, batch) -> (state, metrics)`; its randomness follows from state.step.
 
     accumulate: number of parts of the batch whose gradients are computed one after the other, for
     the memory of one part. Part i is rows i, i + accumulate, ..., so that on many devices each part
-    is spread over all of them. Metrics stay on the device: the loss's own, and `grad_norm`.
+    is spread over all of them. reading: what the device makes of a batch first. Metrics stay on the
+    device: the loss's own, and `grad_norm`.
     """
-    key = stream(seed, "train")
+    key, key_data = stream(seed, "train"), stream(seed, "data")
 
     def gradient(params: Params, batch: Batch, key: Array, loss_state: Any) -> Any:
         def objective(params: Params) -> tuple[Array, tuple[dict[str, Array], Any]]:
@@ -76,7 +78,7 @@ def make_step(
         return grads, (metrics, loss_state)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
-        batch = {**batch, "x": to_float(batch["x"])}
+        batch = reading.on_device(jax.random.fold_in(key_data, state.step), dict(batch))
         step_key = jax.random.fold_in(key, state.step)
         grads, (metrics, loss_state) = accumulated(state.params, batch, step_key, state.loss)
         updates, opt_state = optimizer.update(grads, state.optimizer, cast(Any, state.params))

@@ -4,11 +4,13 @@ import itertools
 import threading
 import time
 
+import jax
 import numpy as np
 import pytest
 
 from diffjax.config import ConfigError
-from diffjax.data import Batches, Memory, Reading, centre, folder, load, read, tfds
+from diffjax.data import Batches, Memory, Reading, centre, folder, load, read, tfds, to_uint8
+from diffjax.data.augment import Affine
 
 pytestmark = pytest.mark.fast
 
@@ -86,6 +88,81 @@ def test_read_ahead_may_be_left_early():
     batches = Batches(numbered(10), 4, 1)
     first = next(iter(read(batches, 2, 10**6)))
     np.testing.assert_array_equal(first["label"][0], batches[2]["label"])
+
+
+UNEQUAL = Memory(np.arange(40.0, dtype=np.float32)[:, None],
+                 np.repeat(np.array([0, 1, 3], np.int32), (1, 36, 3)), classes=4)  # fmt: skip
+"""Classes of 1, 36, 0 and 3 items."""
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 6, 10])
+def test_balanced_batches_hold_each_class_equally_often(batch_size):
+    """A rare class would hardly be learnt; up to rounding, also where batches straddle rounds."""
+    batches = Batches(UNEQUAL, batch_size, 0, Reading(balanced=True))
+    for count in (1, 5, 36):
+        label = np.concatenate([batches[k]["label"] for k in range(count)])
+        often = np.bincount(label, minlength=4)
+        assert often[2] == 0
+        assert np.ptp(often[[0, 1, 3]]) <= 1
+
+
+def test_balanced_every_item_comes_once_per_epoch_of_its_class_and_orders_differ():
+    """Drawn with replacement, a third of the items of a large class would be missing."""
+    batches = Batches(UNEQUAL, 9, 0, Reading(balanced=True))
+    items = np.concatenate([batches[k]["x"][:, 0] for k in range(24)]).astype(int)
+    label = UNEQUAL.labels()[items]
+    for kind in (0, 1, 3):
+        ours, size = items[label == kind], (UNEQUAL.labels() == kind).sum()
+        epochs = ours.reshape(-1, size)
+        assert all(len(set(epoch)) == size for epoch in epochs)
+    assert not np.array_equal(*items[label == 1].reshape(2, 36))
+    rounds = label.reshape(-1, 3)
+    assert len({tuple(r) for r in rounds}) == 6
+
+
+def test_balanced_batches_are_functions_of_seed_and_number():
+    reading = Reading(balanced=True)
+    through = [Batches(UNEQUAL, 7, 3, reading)[k]["x"] for k in range(12)]
+    for k in reversed(range(12)):
+        np.testing.assert_array_equal(Batches(UNEQUAL, 7, 3, reading)[k]["x"], through[k])
+    assert not np.array_equal(Batches(UNEQUAL, 7, 4, reading)[0]["x"], through[0])
+
+
+def test_the_labels_of_a_source_are_those_of_its_items(source):
+    """Balanced by other labels, no class would be."""
+    data = source("train")
+    items = data[np.arange(len(data))]
+    label = items.get("label", np.zeros(len(data), np.int32))
+    np.testing.assert_array_equal(data.labels(), label)
+    assert data.labels().dtype == np.int32
+
+
+def on_device(x, **settings):
+    made = jax.jit(Reading(**settings).on_device)(jax.random.key(0), {"x": x})
+    return jax.device_get(made)
+
+
+def test_dequantized_values_are_uniform_within_their_grey_level():
+    """Other noise gives another bound on the likelihood, or another image."""
+    x = np.resize(np.array([0, 1, 128, 255], np.uint8), (64, 16, 16, 1))
+    made = on_device(x, dequantize=True)
+    assert made.keys() == {"x"}
+    np.testing.assert_array_equal(to_uint8(made["x"]), x)
+    off = (made["x"] - (x / 127.5 - 1)) * 127.5
+    assert np.abs(off).max() <= 0.5001
+    assert abs(off.mean()) < 0.01 and abs(off.var() - 1 / 12) < 0.002
+    assert 1 < np.abs(made["x"]).max() <= 256 / 255
+
+
+def test_the_device_is_told_of_augmentation_and_leaves_the_rest():
+    x = images(16).x
+    np.testing.assert_allclose(on_device(x)["x"], x / 127.5 - 1, atol=1e-6)
+    told = on_device(x, augment=Affine(p=0.5))
+    assert told["kept"]["augment"].shape == (16, 9)
+    assert np.abs(told["x"] - on_device(x)["x"]).max() > 0.1
+    silent = on_device(x, augment=Affine(p=0.5, labels=False))
+    assert silent["kept"] == {}
+    np.testing.assert_array_equal(silent["x"], told["x"])
 
 
 def test_every_source_can_be_batched(source):
@@ -215,6 +292,9 @@ def test_the_shape_of_an_item_is_that_after_cropping():
         (Reading(crop=1), numbered(4), "need images"),
         (Reading(crop=9), images(4), "crop=9: larger than the images"),
         (Reading(crop=7), Memory(np.zeros((2, 9, 6, 3), np.uint8)), "crop=7: larger"),
+        (Reading(balanced=True), Memory(images(4).x), "balanced=True: this data set has no"),
+        (Reading(dequantize=True), numbered(4), "dequantize=True: needs uint8 images"),
+        (Reading(augment=Affine()), numbered(4), "augment: needs images"),
     ],
 )
 def test_what_a_source_does_not_allow_is_refused(reading, source, message):

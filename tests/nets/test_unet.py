@@ -97,6 +97,14 @@ def test_missing_conditions_have_one_meaning(name):
     assert np.isfinite(absent).all()
 
 
+def test_augmentation_that_nobody_speaks_of_is_none():
+    """Samples would be made as of some augmented image."""
+    apply, given, cond, _ = made("unet")
+    absent = {k: v for k, v in cond.items() if k != "augment"}
+    none = {**cond, "augment": jnp.zeros_like(cond["augment"])}
+    assert moved(apply(*given, none), apply(*given, absent)).max() < 1e-6
+
+
 @told
 def test_a_condition_of_another_shape_is_refused_by_name(name, kind):
     """It would be broadcast, or fail in a product deep inside."""

@@ -10,6 +10,8 @@ import optax
 import pytest
 
 from diffjax.arrays import stream
+from diffjax.data import pipeline
+from diffjax.data.augment import Affine
 from diffjax.denoiser import Model
 from diffjax.draws import Uniform
 from diffjax.losses import EDGES, Denoising
@@ -279,3 +281,37 @@ def test_scanned_steps_are_the_single_ones():
     assert all(m.shape[0] == k for m in jax.tree.leaves(stacked))
     chex.assert_trees_all_close(stacked, jax.tree.map(lambda *a: jnp.stack(a), *rows), rtol=1e-5)
     assert int(after.step) == k
+
+
+MARK = np.array([[0, 60], [120, 255]], np.uint8)[..., None]
+
+
+class Upright(Counting):
+    """Turns images back by what it is told, and says how far off they then are, and the turns."""
+
+    def __call__(self, model, params, batch, key, state):
+        cos, sin = batch["kept"]["augment"].T
+        quarters = jnp.round(jnp.arctan2(sin, cos + 1) / (jnp.pi / 2)).astype(int) % 4
+        turned = jnp.stack([jnp.rot90(MARK / 127.5 - 1, k) for k in range(4)])[quarters]
+        off = jnp.abs(turned - batch["x"]).max()
+        return (params["network"]["c"] ** 2).sum(), {"off": off, "turns": quarters}, state
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_images_are_augmented_by_seed_and_step_and_keep_their_labels(accumulate):
+    """Told of another image's change, the network would learn to ignore it, and leak."""
+    only = dict.fromkeys(("flip", "flip_y", "scale", "rotate", "stretch", "move"), False)
+    reading = pipeline.Reading(augment=Affine(p=1.0, turn=True, **only))
+    batch = {"x": jnp.tile(MARK, (12, 1, 1, 1)), "cond": {}}
+    optimizer, seen = optax.sgd(1.0), []
+    for seed in (0, 1):
+        step = jax.jit(
+            make_step(CONSTANT, Upright(), optimizer, Constant(0.5), seed, accumulate, reading)
+        )
+        for k in (7, 8, 7):
+            state = begin(CONSTANT, optimizer, (2, 2, 1))._replace(step=jnp.asarray(k))
+            _, metrics = step(state, batch)
+            assert float(metrics["off"]) < 1e-6
+            seen.append(metrics["turns"].tobytes())
+    assert seen[0] == seen[2] and seen[3] == seen[5]
+    assert len(set(seen)) == 4

@@ -1,0 +1,75 @@
+"""Images that are the same, or look so: hashes, and who stays of each group."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from diffjax.progress import Progress
+
+SIDE, LOW, ROWS = 32, 8, 128
+ALIKE = 10.0
+"""Grey levels by which small versions of two near duplicates may differ in the mean."""
+_WAVES = np.cos(np.pi * np.outer(np.arange(LOW), 2 * np.arange(SIDE) + 1) / (2 * SIDE))
+
+
+def look(images: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Of each uint8 image a perceptual hash (N,), and a small version (N, 8, 8, 3).
+
+    The hash has a bit for each of the 63 lowest cosines of a grey 32 x 32 version: whether it is
+    above the median of them. Brightness, contrast, small changes and JPEG leave most bits alone.
+    """
+    small = np.empty((len(images), LOW, LOW, 3), np.uint8)
+    grey = np.empty((len(images), SIDE, SIDE))
+    for k, x in enumerate(images):
+        image = Image.fromarray(x[..., 0] if x.shape[-1] == 1 else x)
+        box = Image.Resampling.BOX
+        small[k] = np.asarray(image.convert("RGB").resize((LOW, LOW), box))
+        grey[k] = np.asarray(image.convert("L").resize((SIDE, SIDE), box))
+    # Rounded: of a flat image all cosines are 0, and so is each bit.
+    cosines = np.round(_WAVES @ grey @ _WAVES.T, 6).reshape(len(images), LOW**2)[:, 1:]
+    bits = cosines > np.median(cosines, axis=1, keepdims=True)
+    return bits @ (np.uint64(1) << np.arange(cosines.shape[1], dtype=np.uint64)), small
+
+
+class Removed(NamedTuple):
+    """What goes, the item that stays for it, and how many bits apart they look: each (M,)."""
+
+    item: np.ndarray
+    kept: np.ndarray
+    bits: np.ndarray
+
+
+def exact(digest: np.ndarray, order: np.ndarray) -> Removed:
+    """Copies: the first of each digest (N, ...) in `order` stays."""
+    _, group = np.unique(digest[order], axis=0, return_inverse=True)
+    first = np.full(len(order), len(order))
+    np.minimum.at(first, group.ravel(), np.arange(len(order)))
+    kept = first[group.ravel()]
+    gone = np.flatnonzero(kept < np.arange(len(order)))
+    return Removed(order[gone], order[kept[gone]], np.zeros(len(gone), int))
+
+
+def near(bits: np.ndarray, small: np.ndarray, order: np.ndarray, most: int) -> Removed:
+    """What looks like an item that stays before it in `order`: hashes (N,) at most `most` bits
+    apart, and small versions (N, 8, 8, 3) that agree."""
+    ordered, found = bits[order], []
+    with Progress("compare", len(order), "item") as progress:
+        for start in range(0, len(order), ROWS):
+            rows = ordered[start : start + ROWS]
+            apart = np.bitwise_count(rows[:, None] ^ ordered[None, : start + len(rows)])
+            i, j = np.nonzero(apart <= most)
+            i, apart = i + start, apart[i, j]
+            later = j < i
+            i, j, apart = i[later], j[later], apart[later]
+            far = np.abs(small[order[i]].astype(np.int16) - small[order[j]]).mean((1, 2, 3))
+            found += np.stack([i, j, apart], 1)[far <= ALIKE].tolist()
+            progress.advance(len(rows))
+    stands, gone = np.ones(len(order), bool), []
+    for i, j, apart in found:  # i rises, so whether j stays is known
+        if stands[i] and stands[j]:
+            stands[i] = False
+            gone.append((order[i], order[j], apart))
+    return Removed(*np.array(gone, np.int64).reshape(-1, 3).T)

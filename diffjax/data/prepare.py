@@ -1,0 +1,273 @@
+"""Images from anywhere to a data set that `tfds:NAME` reads.
+
+The originals are scanned in parts, which are kept on disk until all is done: what was interrupted
+goes on, and gives the same bytes. Then copies are removed, the rest is split and written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from diffjax.data import duplicates
+from diffjax.data.decoded import Files, Unreadable, decode
+from diffjax.data.duplicates import Removed
+from diffjax.data.source import SPLITS
+from diffjax.progress import Progress
+
+VERSION = "1.0.0"
+PART = 512
+SHARD = 2**28
+"""Bytes from which a split goes on in another file."""
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What is known of the readable originals, (N, ...) each, and which are not readable.
+
+    part, place: where its PNG is. split: number in SPLITS. digest: SHA-256 of shape and pixels.
+    bits, small: see `duplicates.look`. sums (N, 2): of pixels and their squares. size: width and
+    height of the original. shape: of the result. bad: (split, number, reason) each.
+    """
+
+    part: np.ndarray
+    place: np.ndarray
+    split: np.ndarray
+    number: np.ndarray
+    label: np.ndarray
+    digest: np.ndarray
+    bits: np.ndarray
+    small: np.ndarray
+    sums: np.ndarray
+    size: np.ndarray
+    shape: np.ndarray
+    bad: list[tuple[int, int, str]]
+
+
+def scan(
+    originals: Mapping[str, Files], work: Path, size: int, channels: int, workers: int
+) -> Scan:
+    """Read, resize and hash all originals, in parts in the folder `work`; those there are taken.
+
+    originals: by split. size: height and width to resize and crop to, or 0. channels: 1 or 3.
+    """
+    tasks = [
+        (SPLITS.index(split), files, range(start, min(start + PART, len(files))))
+        for split, files in originals.items()
+        for start in range(0, len(files), PART)
+    ]
+
+    def one(k: int) -> int:
+        split, files, index = tasks[k]
+        file = work / f"{k:06d}.npz"
+        if not file.exists():
+            fresh = file.with_suffix(".fresh")
+            with fresh.open("wb") as out:
+                made: dict[str, Any] = _scanned(split, files, index, size, channels)
+                np.savez(out, **made)
+            fresh.replace(file)
+        return len(index)
+
+    with (
+        Progress("read images", sum(len(f) for f in originals.values()), "image") as progress,
+        ThreadPoolExecutor(workers) as pool,
+    ):
+        jobs = [pool.submit(one, k) for k in range(len(tasks))]
+        try:
+            for job in jobs:
+                progress.advance(job.result())
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    parts = [_load(work, k) for k in range(len(tasks))]
+    bad = [tuple(json.loads(text)) for part in parts for text in part["bad"].tolist()]
+    names = ("split", "number", "label", "digest", "bits", "small", "sums", "size", "shape")
+    joined = {name: np.concatenate([part[name] for part in parts]) for name in names}
+    lengths = [len(part["label"]) for part in parts]
+    place = np.concatenate([np.arange(n) for n in lengths])
+    return Scan(part=np.repeat(np.arange(len(parts)), lengths), place=place, bad=bad, **joined)
+
+
+def _scanned(
+    split: int, files: Files, index: range, size: int, channels: int
+) -> dict[str, np.ndarray]:
+    """One part: what `Scan` holds of it, and the PNG files in a row, `png` up to `ends`."""
+    images, rows, encoded, bad = [], [], [], []
+    for number, (open_image, label) in zip(index, files.read(index), strict=True):
+        try:
+            x, original = decode(open_image, size, channels)
+        except Unreadable as error:
+            bad.append(json.dumps((split, number, str(error))))
+            continue
+        digest = hashlib.sha256(repr(x.shape).encode() + x.tobytes()).digest()
+        wide = x.astype(np.int64)
+        sums = (wide.sum((0, 1)), (wide**2).sum((0, 1)))
+        rows.append((number, label, np.frombuffer(digest, np.uint8), sums, original, x.shape))
+        images.append(x)
+        encoded.append(_png(x))
+    number, label, digest, sums, original, shape = zip(*rows, strict=True) if rows else [()] * 6
+    bits, small = duplicates.look(images)
+    return {
+        "split": np.full(len(rows), split),
+        "number": np.array(number, np.int64),
+        "label": np.array(label, np.int64),
+        "digest": np.array(digest, np.uint8).reshape(-1, 32),
+        "bits": bits,
+        "small": small,
+        "sums": np.array(sums, np.int64).reshape(-1, 2, channels),
+        "size": np.array(original, np.int64).reshape(-1, 2),
+        "shape": np.array(shape, np.int64).reshape(-1, 3),
+        "bad": np.array(bad, str),
+        "png": np.frombuffer(b"".join(encoded), np.uint8),
+        "ends": np.cumsum([len(e) for e in encoded], dtype=np.int64),
+    }
+
+
+def _png(x: np.ndarray) -> bytes:
+    from PIL import Image
+
+    out = io.BytesIO()
+    Image.fromarray(x[..., 0] if x.shape[-1] == 1 else x).save(out, "PNG")
+    return out.getvalue()
+
+
+def _load(work: Path, part: int) -> dict[str, np.ndarray]:
+    with np.load(work / f"{part:06d}.npz") as stored:
+        return {k: stored[k] for k in stored.files if k not in ("png", "ends")}
+
+
+def encoded(seen: Scan, work: Path, index: np.ndarray) -> Iterator[bytes]:
+    """The PNG files of these items; quick where they are in order."""
+    part, png, ends = -1, b"", np.zeros(0, np.int64)
+    for i in index:
+        if seen.part[i] != part:
+            part = int(seen.part[i])
+            with np.load(work / f"{part:06d}.npz") as stored:
+                png, ends = stored["png"].tobytes(), stored["ends"]
+        place = seen.place[i]
+        yield png[ends[place - 1] if place else 0 : ends[place]]
+
+
+def remove(seen: Scan, how: str, most: int) -> Removed:
+    """Copies ("exact"), also those that look alike ("near"), or nothing ("none").
+
+    Of each group the first stays, held-out images before others.
+    """
+    order = np.argsort(-seen.split, kind="stable")
+    none = Removed(*np.zeros((3, 0), np.int64))
+    if how == "none":
+        return none
+    copies = duplicates.exact(seen.digest, order)
+    left = order[~np.isin(order, copies.item)]
+    alike = duplicates.near(seen.bits, seen.small, left, most) if how == "near" else none
+    return Removed(*(np.concatenate(pair) for pair in zip(copies, alike, strict=True)))
+
+
+def divide(seen: Scan, test: float) -> np.ndarray:
+    """Whether each item is held out: of each class a share `test` of different images, by digest.
+
+    Copies stay together, whatever their labels.
+    """
+    _, first, group = np.unique(seen.digest, axis=0, return_index=True, return_inverse=True)
+    held_out = np.zeros(len(first), bool)
+    for kind in np.unique(seen.label[first]):
+        ours = np.flatnonzero(seen.label[first] == kind)  # sorted by digest, as unique does
+        held_out[ours[: round(test * len(ours))]] = True
+    return held_out[group.ravel()]
+
+
+def write(
+    folder: Path, name: str, items: Mapping[str, np.ndarray], seen: Scan, work: Path, kinds: Any
+) -> None:
+    """ArrayRecord files of each split and what TFDS needs to know, in a folder that is new."""
+    import tensorflow_datasets as tfds
+    from array_record.python.array_record_module import ArrayRecordWriter
+
+    infos = []
+    fresh = folder.with_name(folder.name + ".fresh")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    for split, index in items.items():
+        shards = _shards(seen, work, index)
+        with Progress(f"write {split}", len(index), "image") as progress:
+            for k, shard in enumerate(shards):
+                of = f"{k:05d}-of-{len(shards):05d}"
+                writer = ArrayRecordWriter(
+                    str(fresh / f"{name}-{split}.array_record-{of}"), "group_size:1"
+                )
+                for i, png in zip(shard, encoded(seen, work, shard), strict=True):
+                    writer.write(_example(png, int(seen.label[i]) if kinds else None))
+                    progress.advance()
+                writer.close()
+        sizes = [p.stat().st_size for p in fresh.glob(f"{name}-{split}.*")]
+        infos.append(tfds.core.SplitInfo(split, [len(s) for s in shards], sum(sizes)))
+    image = tfds.features.Image(shape=tuple(int(n) for n in seen.shape[0]), encoding_format="png")
+    label = {"label": tfds.features.ClassLabel(names=list(kinds))} if kinds else {}
+    tfds.folder_dataset.write_metadata(
+        data_dir=fresh,
+        features=tfds.features.FeaturesDict({"image": image, **label}),
+        split_infos=infos,
+        version=VERSION,
+        check_data=False,
+        disable_shuffling=True,
+    )
+    fresh.replace(folder)
+
+
+def _shards(seen: Scan, work: Path, index: np.ndarray) -> list[np.ndarray]:
+    """The items of each file of a split."""
+    lengths = np.array([len(png) for png in encoded(seen, work, index)])
+    starts = np.flatnonzero(np.diff((np.cumsum(lengths) - lengths) // SHARD)) + 1
+    return np.split(index, starts)
+
+
+def _example(png: bytes, label: int | None) -> bytes:
+    from tensorflow_datasets.proto import tf_example_pb2
+
+    example: Any = cast(Any, tf_example_pb2).Example()
+    example.features.feature["image"].bytes_list.value.append(png)
+    if label is not None:
+        example.features.feature["label"].int64_list.value.append(label)
+    return example.SerializeToString(deterministic=True)
+
+
+def statistics(seen: Scan, items: Mapping[str, np.ndarray], kinds: Sequence[str]) -> dict[str, Any]:
+    """Counts, colours of the training images as the network sees them, sizes of the originals."""
+    train = items["train"]
+    pixels = float(len(train) * np.prod(seen.shape[0, :2]))
+    total, squares = seen.sums[train].sum(0) / pixels
+    every = np.concatenate(list(items.values()))
+    digest = hashlib.sha256(seen.digest[every].tobytes() + seen.label[every].tobytes())
+    count = lambda index: np.bincount(seen.label[index], minlength=len(kinds)).tolist()
+    return {
+        "images": {split: len(index) for split, index in items.items()},
+        "classes": {
+            split: dict(zip(kinds, count(index), strict=bool(kinds)))
+            for split, index in items.items()
+        },
+        "shape": seen.shape[0].tolist(),
+        "mean": (total / 127.5 - 1).tolist(),
+        "std": (np.sqrt(squares - total**2) / 127.5).tolist(),
+        "original_width_height": {
+            name: pick(seen.size[every], axis=0).tolist()
+            for name, pick in (("least", np.min), ("median", np.median), ("most", np.max))
+        },
+        "sha256": digest.hexdigest(),
+    }
+
+
+def save(file: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    fresh = file.with_name(file.name + ".fresh")
+    fresh.write_text(text)
+    os.replace(fresh, file)

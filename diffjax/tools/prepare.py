@@ -1,0 +1,239 @@
+"""Make a data set of images ready: one size, clean, split, as ArrayRecord for fast reading.
+
+    python -m diffjax.tools.prepare $HOME/pictures --out=data/mine --size=64 --dedup=near
+    python -m diffjax.tools.prepare images.npz --out=data/mine --test=0.05
+    python -m diffjax.tools.prepare tfds:cifar10 --out=data/cifar_clean --dedup=exact
+    python -m diffjax.train --config=configs/cifar_vp.py --workdir=runs/mine \\
+        --config.data.name=tfds:mine --config.data.data_dir=data
+
+SOURCE is a folder of images (one folder per class, if there are classes), an .npy or .npz file, or
+tfds:NAME. Where it has splits train and test they are kept, unless --test is given; the same image
+is never in both after --dedup, nor after --test. Besides the data, the folder then holds
+statistics.json, bad_files.txt, and removed.csv with removed.png: pairs of a removed and a kept
+image, those least alike first. The same command goes on where it was interrupted.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from diffjax import cli
+from diffjax.config import ConfigError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from diffjax.data.decoded import Files
+    from diffjax.data.duplicates import Removed
+    from diffjax.data.prepare import Scan
+
+PAIRS = 60
+"""Most pairs in the picture."""
+
+
+def run() -> int:
+    flags = cli.parser("tools.prepare", __doc__)
+    flags.add_argument("source", metavar="SOURCE", help="folder, .npy, .npz, or tfds:NAME")
+    flags.add_argument("--out", type=Path, required=True, help="folder; its name is the data set's")
+    flags.add_argument("--size", type=int, default=0, help="height and width; 0: as they are")
+    flags.add_argument("--channels", type=int, default=3, help="1 (grey) or 3 (RGB)")
+    flags.add_argument("--test", type=float, help="share to hold out (the source's own, else 0.1)")
+    flags.add_argument("--dedup", choices=("none", "exact", "near"), default="none")
+    flags.add_argument(
+        "--distance", type=int, default=4, help="most bits of 63 by which near duplicates differ"
+    )
+    flags.add_argument("--workers", type=cli.positive, default=os.cpu_count(), help="threads")
+    given = flags.parse_args()
+    check(given)
+    settings = {k: v for k, v in vars(given).items() if k not in ("out", "workers")}
+
+    from diffjax.data import prepare
+
+    done, work = given.out / prepare.VERSION, given.out / ".work"
+    if done.exists():
+        old = json.loads((given.out / "statistics.json").read_text())["settings"]
+        if old != settings:
+            raise ConfigError(f"--out={given.out}: holds a data set made with {old}; remove it")
+        print(f"{given.out}: there already")
+        return 0
+    originals = opened(given)
+    claim(work, given.source, given.size, given.channels, originals)
+    seen = prepare.scan(originals, work, given.size, given.channels, given.workers)
+    names = {split: files.name for split, files in originals.items()}
+    kinds = originals["train"].names
+    if not len(seen.label):
+        raise ConfigError(f"{given.source}: none of its {len(seen.bad)} images is readable")
+    one_shape(seen, names)
+    removed = prepare.remove(seen, given.dedup, given.distance)
+    items = split(seen, removed, given.test, "test" in originals)
+    prepare.save(given.out / "bad_files.txt", listed(seen, names))
+    prepare.save(given.out / "removed.csv", table(seen, removed, names))
+    draw(given.out / "removed.png", seen, removed, work)
+    counts = {"unreadable": len(seen.bad), "removed": len(removed.item)}
+    found = {"settings": settings} | counts | prepare.statistics(seen, items, kinds)
+    prepare.save(given.out / "statistics.json", json.dumps(found, indent=2) + "\n")
+    prepare.write(done, given.out.name, items, seen, work, kinds)
+    shutil.rmtree(work)
+    print(
+        f"{len(items['train'])} training and {len(items['test'])} held-out images in {given.out}; "
+        f"{len(seen.bad)} unreadable, {len(removed.item)} removed as duplicates\n"
+        f"next: --config.data.name=tfds:{given.out.name} --config.data.data_dir={given.out.parent}"
+    )
+    return 0
+
+
+def check(given: Any) -> None:
+    """Raise ConfigError for settings out of range."""
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", given.out.name):
+        raise ConfigError(
+            f"--out={given.out}: the data set is named {given.out.name!r}; needs small letters, "
+            f"digits and _, a letter first"
+        )
+    if given.size < 0:
+        raise ConfigError(f"--size={given.size}: needs size >= 0; 0 leaves images as they are")
+    if given.channels not in (1, 3):
+        raise ConfigError(f"--channels={given.channels}: known: 1 (grey), 3 (RGB)")
+    if given.test is not None and not 0 < given.test < 1:
+        raise ConfigError(f"--test={given.test:g}: needs 0 < test < 1")
+    if not 0 <= given.distance <= 16:
+        raise ConfigError(f"--distance={given.distance}: needs 0 <= distance <= 16")
+
+
+def opened(given: Any) -> dict[str, Files]:
+    """The originals by split, the held-out ones where the source has any."""
+    from diffjax import build
+    from diffjax.data.decoded import Stored
+    from diffjax.data.source import NoSplit
+
+    # With a size, no image is decoded only to learn it.
+    kinds: dict[str, tuple[dict[str, Any], Any]] = {
+        "folder": ({"holdout": 0.0, "size": 1}, lambda source: source.files),
+        "array": ({"holdout": 0.0}, build.refuse("SOURCE")(Stored)),
+        "tfds": ({"size": 1}, lambda source: source.files),
+    }
+    name, path = given.source, Path(given.source).expanduser()
+    if name.partition(":")[0] not in kinds:
+        if not path.exists():
+            raise ConfigError(f"SOURCE={name}: no such file or folder, nor tfds:NAME")
+        name = f"{'folder' if path.is_dir() else 'array'}:{name}"
+    settings, files = kinds[name.partition(":")[0]]
+    source, _ = build.construct_data({"name": name, **settings}, "SOURCE")
+    found = {"train": files(source("train"))}
+    try:
+        found["test"] = files(source("test"))
+    except ConfigError as error:
+        if not isinstance(error.__cause__, NoSplit):
+            raise
+    return found
+
+
+def claim(work: Path, source: str, size: int, channels: int, originals: dict[str, Files]) -> None:
+    """Make the folder of the scanned parts, or refuse one that was made of something else."""
+    import hashlib
+
+    from diffjax.data import prepare
+
+    listing = hashlib.sha256()
+    for files in originals.values():
+        listing.update("\n".join(files.name(i) for i in range(len(files))).encode())
+    made_of = {"source": source, "size": size, "channels": channels, "hash": listing.hexdigest()}
+    file = work / "source.json"
+    if file.exists() and json.loads(file.read_text()) != made_of:
+        raise ConfigError(f"{work}: scanned with other settings, or from other files; remove it")
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        prepare.save(file, json.dumps(made_of))
+    except OSError as error:
+        raise ConfigError(f"--out={work.parent}: cannot be written ({error.strerror})") from error
+
+
+def one_shape(seen: Scan, names: dict[str, Any]) -> None:
+    """Raise ConfigError where images differ in shape."""
+    import numpy as np
+
+    from diffjax.data.source import SPLITS
+
+    other = np.flatnonzero((seen.shape != seen.shape[0]).any(1))
+    if len(other):
+        i = other[0]
+        by = [" x ".join(map(str, seen.shape[k])) for k in (i, 0)]
+        name = names[SPLITS[seen.split[i]]](int(seen.number[i]))
+        raise ConfigError(f"{name}: {by[0]}, the first image is {by[1]}; --size brings all to one")
+
+
+def split(seen: Scan, removed: Removed, test: float | None, own: bool) -> dict[str, np.ndarray]:
+    """The items that stay, by split."""
+    import numpy as np
+
+    from diffjax.data import prepare
+
+    if own and test is None:
+        held_out = seen.split == 1
+    else:
+        held_out = prepare.divide(seen, 0.1 if test is None else test)
+    stays = np.ones(len(held_out), bool)
+    stays[removed.item] = False
+    found = {
+        "train": np.flatnonzero(stays & ~held_out),
+        "test": np.flatnonzero(stays & held_out),
+    }
+    if empty := [name for name, index in found.items() if not len(index)]:
+        raise ConfigError(f"--test: no image of {len(held_out)} is left for {empty[0]!r}")
+    return found
+
+
+def listed(seen: Scan, names: dict[str, Any]) -> str:
+    """Unreadable files and why, a line each."""
+    from diffjax.data.source import SPLITS
+
+    return "".join(f"{names[SPLITS[s]](i)}: {reason}\n" for s, i, reason in seen.bad)
+
+
+def table(seen: Scan, removed: Removed, names: dict[str, Any]) -> str:
+    """Removed and kept originals, and by how many bits they differ, a line each."""
+    from diffjax.data.source import SPLITS
+
+    name = lambda k: names[SPLITS[seen.split[k]]](int(seen.number[k]))
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["removed", "kept", "bits"])
+    writer.writerows([name(i), name(j), bits] for i, j, bits in zip(*removed, strict=True))
+    return out.getvalue()
+
+
+def draw(path: Path, seen: Scan, removed: Removed, work: Path) -> None:
+    """Pairs of a removed and a kept image, those least alike first; no picture where none is."""
+    import numpy as np
+    from PIL import Image
+
+    from diffjax import plot
+    from diffjax.data import prepare
+
+    path.unlink(missing_ok=True)
+    far = np.abs(seen.small[removed.item].astype(int) - seen.small[removed.kept]).mean((1, 2, 3))
+    chosen = np.lexsort((-far, -removed.bits))[:PAIRS]
+    pairs = np.stack([removed.item[chosen], removed.kept[chosen]], 1)
+    if not len(pairs):
+        return
+    images = [
+        np.concatenate(
+            [
+                np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+                for png in prepare.encoded(seen, work, pair)
+            ],
+            axis=1,
+        )
+        for pair in pairs
+    ]
+    plot.save(path, plot.grid(np.stack(images), columns=min(6, len(images)), tile=2 * plot.TILE))
+
+
+if __name__ == "__main__":
+    cli.main(run)
