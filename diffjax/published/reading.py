@@ -11,14 +11,15 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from diffjax.published import torch_files
+from diffjax.published import flax_files, torch_files
 from diffjax.published.contents import Contents
 
 INDEX = ".safetensors.index.json"
-READERS: dict[str, Callable[[Path], Contents]] = dict.fromkeys(
-    (".pt", ".pth", ".bin", ".pkl"), torch_files.read
-)
-"""By ending, beside `.safetensors`."""
+READERS: dict[str, Callable[[Path], Contents]] = {
+    **dict.fromkeys((".pt", ".pth", ".bin", ".pkl"), torch_files.read),
+    ".msgpack": flax_files.read,
+}
+"""By ending, beside `.safetensors`. Flax gives its checkpoints no ending."""
 
 
 def read(path: Path) -> Contents:
@@ -41,6 +42,8 @@ def _read(path: Path) -> Contents:
         return Contents(Tensors(*(path.parent / name for name in shards)), {})
     if path.suffix == ".safetensors":
         return Contents(Tensors(path), {})
+    if not path.suffix:
+        return flax_files.read(path)
     if path.suffix not in READERS:
         known = ", ".join([".safetensors", *READERS])
         raise ValueError(f"{path}: no known ending; known: {known}, and folders")

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from diffjax.published import score_sde_flax
 from diffjax.published.contents import Contents, Converted
 from diffjax.published.edm import eps, negated
 from diffjax.published.tables import (
@@ -73,7 +74,7 @@ def _attention(ours: str, theirs: str) -> Table:
     return made
 
 
-MODEL, SHADOW = "model.module.", "ema.shadow_params."
+MODEL, SHADOW, AVERAGES = "model.module.", "ema.shadow_params.", "params_ema."
 FIXED = ("sigmas",)
 DDPM = {"heads": 1, "last_attends": True, "resample": "conv", "epsilon": 1e-6}
 """The class `DDPM`; of `NCSNpp` with BigGAN's blocks:"""
@@ -89,7 +90,7 @@ SIDES = {(1, 2, 2, 2): 32, (1, 1, 2, 2, 2, 2, 2): 256}
 
 
 def recognises(contents: Contents) -> bool:
-    return f"{SHADOW}0" in contents.tensors
+    return f"{SHADOW}0" in contents.tensors or _is_flax(contents)
 
 
 def convert(
@@ -98,17 +99,19 @@ def convert(
     discrete: bool = False,
     size: int = 0,
     attention: int = 16,
+    sigma_max: float = 0.0,
 ) -> Converted:
-    """A checkpoint, `.pth`, with the averaged parameters.
+    """A checkpoint, with the averaged parameters: `.pth`, or of the original in Flax.
 
     sde: vp, subvp or ve; a network with Fourier features is told noise levels, so it is ve.
     discrete: trained on 1,000 noise levels (`training.continuous=False`). size: of the images,
     where the multipliers are not published ones. attention: height at which blocks have it; all
-    published ones have it at 16. Images of ve are in [0, 1], so the noise levels here, for [-1, 1],
-    are twice its own.
+    published ones have it at 16. sigma_max: of ve, where the file does not hold it
+    (Flax). Its images are in [0, 1], so the noise levels here, for [-1, 1], are twice its own.
     """
-    tensors = _averaged(contents.tensors)
-    network = _shapes(tensors)
+    flax = _is_flax(contents)
+    tensors = below(contents.tensors, AVERAGES) if flax else _averaged(contents.tensors)
+    network = _settings(**(score_sde_flax.parts if flax else _parts)(tensors))
     fourier = network["embedding"] == "fourier"
     sde = sde or ("ve" if fourier else "")
     if sde not in SDES or (fourier and sde != "ve"):
@@ -118,13 +121,21 @@ def convert(
     if not size:
         raise ValueError("size: not told by the tensors; set size=N, of the images")
     network["attention"] = (attention,)
-    params = converted(table(network, size), tensors)
+    named = score_sde_flax.table if flax else table
+    params = converted(named(network, size), tensors)
     if sde == "ve":
         params = negated(params, network, size)
-    sigmas = contents.tensors[f"{MODEL}sigmas"]
-    low, high = float(sigmas.min()), float(sigmas.max())
+    sigmas = contents.tensors.get(f"{MODEL}sigmas")
+    high = sigma_max or (0.0 if sigmas is None else float(sigmas.max()))
+    low = 0.01 if sigmas is None else float(sigmas.min())
+    if sde == "ve" and not high:
+        raise ValueError("sigma_max: not told by the tensors; set sigma_max=50 or the like")
     sections = _ve(low, high, fourier) if sde == "ve" else _vp(sde, discrete)
     return Converted({**sections, "network": network}, (size, size, 3), 0, params)
+
+
+def _is_flax(contents: Contents) -> bool:
+    return f"{AVERAGES}Dense_0.kernel" in contents.tensors
 
 
 def _averaged(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -139,8 +150,8 @@ def _averaged(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return made | dict(zip(trained, shadow, strict=True))
 
 
-def _shapes(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Of our network, from names and shapes in PyTorch."""
+def _parts(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """What `_settings` asks for, from names and shapes in PyTorch."""
     numbered = [(int(n.split(".")[1]), n.split(".", 2)[2], a.shape) for n, a in tensors.items()]
     parts = sorted(numbered)
     find = lambda leaf: [shape for _, name, shape in parts if name == leaf]
@@ -148,8 +159,8 @@ def _shapes(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
     widths = [shape[0] for n, name, shape in parts if n in blocks and name == "Conv_0.bias"]
     others = [s for n, name, s in parts if n not in blocks and name == "Conv_0.weight"]
     fourier = bool(find("W")) and len(find("W")[0]) == 1
-    return _settings(
-        widths,
+    return dict(
+        widths=widths,
         around=[shape[:2] for shape in find("Conv_2.weight")],
         moves=sum(shape[-1] == 3 for shape in others),
         channels=find("bias")[2][0],

@@ -1,0 +1,99 @@
+"""score_sde's networks in Flax, which counts the parts of each kind."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from diffjax.published.tables import Layout, Table, same, stacked
+from diffjax.published.walk import walk
+
+
+def table(settings: Mapping[str, Any], size: int) -> Table:
+    big = settings["resample"] == "projected_block"
+    block, attention = ("BigGANpp", "AttnBlockpp") if big else ("DDPM", "AttnBlock")
+    counts: dict[str, int] = {}
+
+    def count(kind: str) -> str:
+        counts[kind] = counts.get(kind, -1) + 1
+        return f"{kind}_{counts[kind]}"
+
+    def plain(ours: str, theirs: str, layout: Layout = same) -> Table:
+        """A layer or convolution, in our layout."""
+        kernel, bias = (f"{theirs}.kernel", f"{theirs}.bias")
+        return {f"{ours}/kernel": (layout, kernel), f"{ours}/bias": (same, bias)}
+
+    pointwise = functools.partial(plain, layout=lambda w: w[0, 0])
+
+    def rescaled(ours: str, theirs: str) -> Table:
+        return {f"{ours}/{leaf}": (same, f"{theirs}.{leaf}") for leaf in ("scale", "bias")}
+
+    made: Table = {}
+    if settings["embedding"] == "fourier":
+        made["Embedding_0/fourier/frequencies"] = (same, "GaussianFourierProjection_0.W")
+    for i in range(2):
+        made |= plain(f"Embedding_0/Dense_{i}", f"Dense_{i}")
+    for step in walk(settings, size):
+        if step.kind == "first":
+            made |= plain(step.ours, count("Conv"))
+        elif step.kind == "last":
+            n = step.level
+            ours = (f"output_norm_{n}", f"output_{n}") if n else ("GroupNorm_0", step.ours)
+            made |= rescaled(ours[0], count("GroupNorm")) | plain(ours[1], count("Conv"))
+        elif step.ours.startswith("Conv"):
+            move = "Downsample" if step.kind == "down" else "Upsample"
+            made |= plain(step.ours, f"{count(move)}.Conv_0")
+        else:
+            theirs = count(f"ResnetBlock{block}")
+            for i in range(2):
+                made |= rescaled(f"{step.ours}/GroupNorm_{i}", f"{theirs}.GroupNorm_{i}")
+                made |= plain(f"{step.ours}/Conv_{i}", f"{theirs}.Conv_{i}")
+            made |= plain(f"{step.ours}/Dense_0", f"{theirs}.Dense_0")
+            if step.skip and big:
+                made |= pointwise(f"{step.ours}/skip", f"{theirs}.Conv_2")
+            elif step.skip:
+                made |= _nin(f"{step.ours}/skip", f"{theirs}.NIN_0")
+            if step.attention:
+                theirs = count(attention)
+                made |= rescaled(f"{step.attention}/GroupNorm_0", f"{theirs}.GroupNorm_0")
+                made |= _nin(f"{step.attention}/qkv", *(f"{theirs}.NIN_{i}" for i in range(3)))
+                made |= _nin(f"{step.attention}/out", f"{theirs}.NIN_3")
+        if step.kind == "down" and settings["input_pyramid"] == "residual":
+            theirs = f"{count('Downsample')}.Conv2d_0"
+            made[f"input_{step.level}/kernel"] = (same, f"{theirs}.weight")
+            made[f"input_{step.level}/bias"] = (same, f"{theirs}.bias")
+        elif step.kind == "down" and settings["input_pyramid"] == "skip":
+            made |= pointwise(f"input_{step.level}", f"{count('Combine')}.Conv_0")
+    return made
+
+
+def _nin(ours: str, *theirs: str) -> Table:
+    return {
+        f"{ours}/kernel": (stacked, *(f"{name}.W" for name in theirs)),
+        f"{ours}/bias": (stacked, *(f"{name}.b" for name in theirs)),
+    }
+
+
+def parts(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """What `score_sde._settings` asks for, from names and shapes."""
+
+    def find(kind: str, leaf: str) -> list[tuple[int, ...]]:
+        """Shapes, in the order of the parts of this kind."""
+        pattern = re.compile(rf"{kind}_(\d+)\.{re.escape(leaf)}")
+        found = [(pattern.fullmatch(name), a.shape) for name, a in tensors.items()]
+        return [shape for _, shape in sorted((int(m[1]), shape) for m, shape in found if m)]
+
+    return dict(
+        widths=[shape[0] for shape in find(r"ResnetBlock\w*", "Conv_0.bias")],
+        around=[shape[2:] for shape in find(r"ResnetBlock\w*", "Conv_2.kernel")],
+        moves=len(find("Downsample", "Conv_0.bias")) + len(find("Upsample", "Conv_0.bias")),
+        channels=find("Conv", "bias")[0][0],
+        fourier=bool(find("GaussianFourierProjection", "W")),
+        residual=bool(find("Downsample", "Conv2d_0.bias")),
+        skip=bool(find("Combine", "Conv_0.bias")),
+        outputs=len(find("Conv", "bias")) - 1,
+    )
