@@ -194,16 +194,12 @@ def configured(**changes):
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_optimizer_is_built_from_a_config(name):
-    """A setting would be lost on the way."""
-    spec = {
-        "name": name,
-        "schedule": {"name": "cosine", "length": 100},
-        "rates": {"label|Emb": 0.0},
-    }
-    e = configured(optimizer=spec)
+    """A state that changes its type compiles again at every step, and no checkpoint fits it."""
+    schedule = {"name": "cosine", "length": 100}
+    e = configured(optimizer={"name": name, "schedule": schedule, "rates": {"Conv": 0.0}})
     state = jax.eval_shape(e.initialise)
-    paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(state.params)]
-    assert any("Embedding" in str(path) for path in paths)
+    batch = {"x": jnp.zeros((8, *FORM.shape)), "cond": {"label": jnp.zeros(8, jnp.int32)}}
+    chex.assert_trees_all_equal_shapes_and_dtypes(jax.eval_shape(e.step(), state, batch)[0], state)
 
 
 @pytest.mark.parametrize(
@@ -211,14 +207,14 @@ def test_every_optimizer_is_built_from_a_config(name):
     [
         (
             {"schedule": "cosin"},
-            "optimizer.schedule.name='cosin': unknown (did you mean 'cosine'?)",
+            "schedule.name='cosin': unknown (did you mean 'cosine'?)",
         ),
         ({"schedule": "cosine"}, "config.optimizer.schedule: length=0.0: needs length > 0"),
         ({"schedule": {"name": "inverse_sqrt"}}, "schedule: reference=0.0: needs reference > 0"),
         ({"schedule": {"name": "linear", "length": 1, "final": 2}}, "final=2.0: needs 0 <= final"),
         (
             {"rates": {"labels": 0.1}},
-            "config.optimizer.rates: 'labels': fits no parameter; known: ",
+            "optimizer.rates: 'labels': fits no parameter; known: ",
         ),
         ({"rates": {"(": 0.1}}, "config.optimizer.rates: '(': no regular expression"),
         ({"rates": {"Conv": -1.0}}, "config.optimizer: Conv=-1.0: needs Conv >= 0"),
@@ -270,7 +266,7 @@ def test_averages_go_by_their_names():
 def test_snapshots_need_an_average_to_take_them_of():
     """A run would end without any."""
     train = load("digits_vp")["train"]
-    with pytest.raises(ConfigError, match="config.train.snapshot_every=50: takes snapshots of"):
+    with pytest.raises(ConfigError, match="snapshot_every=50: takes snapshots of"):
         configured(ema={"name": "constant"}, train=train | {"snapshot_every": 50})
     with pytest.raises(ConfigError, match="snapshot_every=55: needs a multiple of steps_per_disp"):
         configured(train=train | {"snapshot_every": 55})

@@ -148,11 +148,9 @@ def test_a_run_killed_again_and_again_ends_like_one_that_was_not(tmp_path, whole
     assert_same(workdir, whole)
     assert rows(workdir) == rows(whole)
     assert [r["step"] for r in rows(whole)] == list(range(5, STEPS + 1, 5))
-    stored = [
-        {p.name: data for p, data in files(w / "snapshots").items()} for w in (workdir, whole)
-    ]
-    assert stored[0] == stored[1]
-    assert sorted(stored[0]) == [f"step_{k:08d}.safetensors" for k in (15, 30, STEPS)]
+    named = lambda folder: {p.name: data for p, data in files(folder / "snapshots").items()}
+    assert named(workdir) == named(whole)
+    assert sorted(named(whole)) == [f"step_{k:08d}.safetensors" for k in (15, 30, STEPS)]
     picture = f"samples/step_{STEPS:08d}.png"
     assert (workdir / picture).read_bytes() == (whole / picture).read_bytes()
 
