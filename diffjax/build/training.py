@@ -9,10 +9,9 @@ import optax
 
 from diffjax.build.construct import call, construct, lookup
 from diffjax.config import Config, ConfigError, known
-from diffjax.training.ema import EMAS, Average, Power
+from diffjax.training.ema import EMAS, RAW, Average, Power, length
 from diffjax.training.experiment import Train
 from diffjax.training.optimizer import OPTIMIZERS, RATES, optimizer
-from diffjax.training.workdir import RAW, length
 
 
 def construct_optimizer(spec: Config, place: str, batch_size: int) -> optax.GradientTransformation:
@@ -23,13 +22,14 @@ def construct_optimizer(spec: Config, place: str, batch_size: int) -> optax.Grad
     around = [k for k in inspect.signature(optimizer).parameters if k not in ("core", "batch_size")]
     shared = {k: v for k, v in spec.items() if k in around}
     own = {k: v for k, v in spec.items() if k not in around}
-    entry = lookup(OPTIMIZERS, own.pop("name", None), f"{place}.name")
-    settings = [k for k in inspect.signature(entry).parameters if k != "rate"]
-    known(own, [*settings, *around], place)
+    if "name" in own:  # a field that neither knows is refused with those of both
+        entry = lookup(OPTIMIZERS, own["name"], f"{place}.name")
+        settings = [k for k in inspect.signature(entry).parameters if k != "rate"]
+        known(own, ["name", *settings, *around], place)
+    core = construct(OPTIMIZERS, own, place, partial=True)
     rate = shared.pop("schedule", "constant")
     rate = {"name": rate} if isinstance(rate, str) else rate
     schedule = construct(RATES, rate, f"{place}.schedule")
-    core = call(entry, own, place, partial=True)
     given = {"core": core, "schedule": schedule, "batch_size": batch_size}
     return call(optimizer, shared, place, **given)
 

@@ -34,8 +34,9 @@ def run() -> int:
     flags.add_argument("--step", type=cli.positive, help="end of the averages (the last snapshot)")
     given = flags.parse_args()
 
+    from diffjax.training.ema import length
     from diffjax.training.snapshots import Snapshots
-    from diffjax.training.workdir import length, read_config
+    from diffjax.training.workdir import read_config
 
     read_config(given.workdir)
     snapshots = Snapshots(given.workdir, given.step)

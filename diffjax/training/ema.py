@@ -18,6 +18,8 @@ from diffjax.arrays import Params, catalogue
 Average = Callable[[Int[Array, ""], int], Float[Array, ""]]
 Averages = Mapping[str, Average]
 """Those that a run keeps, by name."""
+RAW = "raw"
+"""Name of the parameters themselves among their averages."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,15 @@ class Power:
 def update(ema: Params, params: Params, share: Float[Array, ""]) -> Params:
     """(1 - share) ema + share params, with weights that add up to 1 in float32 too."""
     return jax.tree.map(lambda a, p: a + share * (p - a), ema, params)
+
+
+def length(ema: str | float) -> str:
+    """What an average is stored as: `std_0.100` for 0.1 and "0.10"; other names as they are."""
+    try:
+        std = float(ema)
+    except ValueError:
+        return str(ema)
+    return f"std_{std:.3f}" if std == round(std, 3) else f"std_{std}"
 
 
 def _decay(decay: float) -> None:

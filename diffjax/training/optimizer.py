@@ -38,7 +38,8 @@ def optimizer(
         if value is not None and not value > 0:
             raise ValueError(f"{name}={value}: needs {name} > 0")
     unit = batch_size if in_images else 1
-    _nonnegative(warmup=warmup, **(rates or {}))
+    _nonnegative(warmup=warmup)
+    _nonnegative(**(rates or {}))
 
     def rate(count: Any) -> Any:
         t = jnp.asarray(count, jnp.float32) * unit

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,12 +22,11 @@ from diffjax.config import ConfigError, nearest
 from diffjax.published.reading import Tensors, write
 from diffjax.published.tables import flat, nested, some
 from diffjax.training.checkpoints import Checkpoints
+from diffjax.training.ema import RAW, length
 from diffjax.training.experiment import Experiment, Form
 from diffjax.training.step import TrainState
 
 WEIGHTS = "weights.safetensors"
-RAW = "raw"
-"""Name of the parameters themselves among their averages."""
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 FREE = {
     "config.train": (
@@ -149,18 +149,11 @@ def load_weights(experiment: Experiment, workdir: Path) -> Weights:
     return Weights(int(state.step), {RAW: state.params, **state.ema}[name], name)
 
 
-def length(ema: str | float) -> str:
-    """What an average is stored as: `std_0.100` for 0.1 and "0.10"; other names as they are."""
-    try:
-        return f"std_{float(ema):.3f}"
-    except ValueError:
-        return str(ema)
-
-
 def _hint(name: str, workdir: Path) -> str:
+    if not re.fullmatch(r"std_[\d.]+", name):
+        return ""
     std = name.removeprefix("std_")
-    command = f"python -m diffjax.tools.ema --workdir={workdir} --std={std}"
-    return f". To make it: {command}" if std != name else ""
+    return f". To make it: python -m diffjax.tools.ema --workdir={workdir} --std={std}"
 
 
 def _read_weights(experiment: Experiment, path: Path) -> Weights:
