@@ -120,14 +120,16 @@ def fit(known: Sequence[Profile], wanted: Profile) -> Fit:
     system = np.block([[gram / np.outer(size, size), 1 / size[:, None]], [1 / size, 0.0]])
     system[-1] /= (scale := np.abs(system[-1]).max())
     system[:, -1] /= scale
-    c = np.linalg.solve(system, np.append(right / size, 1 / scale))[:-1] / size
+    solved, _, _, singular = np.linalg.lstsq(system, np.append(right / size, 1 / scale))
+    c = solved[:-1] / size
     error = np.sqrt(max(square - 2 * c @ right + c @ gram @ c, 0.0) / square)
-    return Fit(c, float(error), float(np.linalg.cond(system)))
+    return Fit(c, float(error), float(singular[0] / singular[-1]))
 
 
 def reach(known: Sequence[Profile], end: float) -> tuple[float, float]:
     """The shortest and the longest std that these profiles make well enough, to three digits."""
-    made = [s for s in np.arange(1, 289) / 1000 if fit(known, Profile(s, end)).error <= LARGEST]
+    tried = {*(k / 1000 for k in range(1, 289)), *(p.std for p in known if p.end == end)}
+    made = [std for std in tried if fit(known, Profile(std, end)).error <= LARGEST]
     return min(made), max(made)
 
 
