@@ -2,7 +2,8 @@
 
 An average with the profile p is sum_i c_i theta_i for snapshots theta_i with profiles p_i, where
 the c_i minimise |p - sum_i c_i p_i|^2 (arXiv:2312.02696, sec. 3.2 and app. C). Here they also add
-up to 1, so that parameters that rest are reproduced exactly.
+up to 1, so that parameters that rest are reproduced exactly. That the profiles are continuous is no
+approximation: `Power` is the average by them of parameters that are constant during a step.
 """
 
 from __future__ import annotations

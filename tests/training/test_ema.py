@@ -88,8 +88,8 @@ def test_half_life_ramps_up_with_the_images_so_far():
     share = shares(HalfLife(images, ramp), 3000, batch_size)
     assert share[0] == 1  # nothing of the random parameters
     seen = batch_size * np.arange(1, 3000)
-    life = -batch_size * math.log(2) / np.log1p(-share[1:])
-    np.testing.assert_allclose(life, np.minimum(images, ramp * seen), rtol=1e-3)
+    exact = 1 - 0.5 ** (batch_size / np.minimum(images, ramp * seen))
+    np.testing.assert_allclose(share[1:], exact, rtol=1e-5)
 
 
 @pytest.mark.fast
