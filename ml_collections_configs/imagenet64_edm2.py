@@ -33,7 +33,7 @@ def get_config() -> ml_collections.ConfigDict:
             b2=0.99,
             warmup=10_000_000,
             in_images=True,
-            schedule=dict(name="inverse_sqrt", reference=35_000.0 * 2048),
+            schedule=dict(name="inverse_sqrt", reference=35_000 * 2048),
         ),
         sampling=dict(sampler=dict(name="heun"), steps=32),
         train=dict(steps=524_288, batch_size=2048, snapshot_every=4096),

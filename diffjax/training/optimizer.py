@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -54,19 +54,19 @@ def constant() -> optax.Schedule:
     return optax.constant_schedule(1.0)
 
 
-def linear(length: float = 0.0, final: float = 0.0) -> optax.Schedule:
+def linear(length: int = 0, final: float = 0.0) -> optax.Schedule:
     """From 1 to `final` on a line, over `length`."""
     _falling(length, final)
     return optax.linear_schedule(1.0, final, length)
 
 
-def cosine(length: float = 0.0, final: float = 0.0) -> optax.Schedule:
+def cosine(length: int = 0, final: float = 0.0) -> optax.Schedule:
     """From 1 to `final` on half a cosine, over `length`."""
     _falling(length, final)
     return optax.cosine_decay_schedule(1.0, length, final)
 
 
-def inverse_sqrt(reference: float = 0.0) -> optax.Schedule:
+def inverse_sqrt(reference: int = 0) -> optax.Schedule:
     """1 / sqrt(max(t / reference, 1)) (arXiv:2312.02696, eq. 67)."""
     if not reference > 0:
         raise ValueError(f"reference={reference}: needs reference > 0")
@@ -144,7 +144,7 @@ def muon(
         weight_decay_mask=decays,
         adam_b1=b1,
         adam_b2=b2,
-        muon_weight_dimension_numbers=matrices,
+        muon_weight_dimension_numbers=cast(Any, matrices),
         consistent_rms=0.2,
     )
 
@@ -219,7 +219,7 @@ def _moments(**values: float | int) -> None:
             raise ValueError(f"{name}={value}: needs 0 <= {name} < 1")
 
 
-def _falling(length: float, final: float) -> None:
+def _falling(length: int, final: float) -> None:
     if not length > 0:
         raise ValueError(f"length={length}: needs length > 0")
     if not 0 <= final <= 1:

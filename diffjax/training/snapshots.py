@@ -31,7 +31,7 @@ class Profile(NamedTuple):
     """p(t) = (gamma + 1) t^gamma / end^(gamma + 1) on [0, end], gamma that of `std`."""
 
     std: float
-    end: float
+    end: int
 
 
 def save(workdir: Path, step: int, ema: Mapping[str, Params], stds: Mapping[str, float]) -> None:
@@ -127,7 +127,7 @@ def fit(known: Sequence[Profile], wanted: Profile) -> Fit:
     return Fit(c, float(error), float(singular[0] / singular[-1]))
 
 
-def reach(known: Sequence[Profile], end: float) -> tuple[float, float]:
+def reach(known: Sequence[Profile], end: int) -> tuple[float, float]:
     """The shortest and the longest std that these profiles make well enough, to three digits."""
     tried = {*(k / 1000 for k in range(1, 289)), *(p.std for p in known if p.end == end)}
     made = [std for std in tried if fit(known, Profile(std, end)).error <= LARGEST]

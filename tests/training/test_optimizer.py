@@ -137,12 +137,12 @@ def followed(steps, **settings):
 
 FORMULAS = {
     "constant": ({}, lambda t: np.ones_like(t)),
-    "linear": ({"length": 40.0, "final": 0.2}, lambda t: 1 - 0.8 * np.minimum(t / 40, 1)),
+    "linear": ({"length": 40, "final": 0.2}, lambda t: 1 - 0.8 * np.minimum(t / 40, 1)),
     "cosine": (
-        {"length": 40.0, "final": 0.2},
+        {"length": 40, "final": 0.2},
         lambda t: 0.2 + 0.4 * (1 + np.cos(np.pi * np.minimum(t / 40, 1))),
     ),
-    "inverse_sqrt": ({"reference": 16.0}, lambda t: 1 / np.sqrt(np.maximum(t / 16, 1))),
+    "inverse_sqrt": ({"reference": 16}, lambda t: 1 / np.sqrt(np.maximum(t / 16, 1))),
 }
 
 
@@ -210,8 +210,8 @@ def test_every_optimizer_is_built_from_a_config(name):
             {"schedule": "cosin"},
             "schedule.name='cosin': unknown (did you mean 'cosine'?)",
         ),
-        ({"schedule": "cosine"}, "config.optimizer.schedule: length=0.0: needs length > 0"),
-        ({"schedule": {"name": "inverse_sqrt"}}, "schedule: reference=0.0: needs reference > 0"),
+        ({"schedule": "cosine"}, "config.optimizer.schedule: length=0: needs length > 0"),
+        ({"schedule": {"name": "inverse_sqrt"}}, "schedule: reference=0: needs reference > 0"),
         ({"schedule": {"name": "linear", "length": 1, "final": 2}}, "final=2.0: needs 0 <= final"),
         (
             {"rates": {"labels": 0.1}},

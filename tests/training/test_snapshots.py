@@ -109,8 +109,8 @@ def test_the_coefficients_add_up_to_one_and_are_the_nearest(std):
 
 
 @pytest.mark.fast
-@pytest.mark.parametrize("a", [Profile(0.05, 3.0), Profile(0.2, 5.0)])
-@pytest.mark.parametrize("b", [Profile(0.1, 3.0), Profile(0.02, 4.0), Profile(0.05, 9.0)])
+@pytest.mark.parametrize("a", [Profile(0.05, 3), Profile(0.2, 5)])
+@pytest.mark.parametrize("b", [Profile(0.1, 3), Profile(0.02, 4), Profile(0.05, 9)])
 def test_inner_products_are_integrals(a, b):
     """Coefficients would be those of other profiles."""
 
