@@ -40,7 +40,7 @@ def construct_averages(spec: Config, place: str) -> dict[str, Average]:
     A ConfigDict keeps no other order. The first is the one that is used where none is asked for.
     """
     if not spec:
-        raise ConfigError(f"{place}: has no entry; known: {', '.join(EMAS)}")
+        raise ConfigError(f"{place}: has no entry; known: {', '.join(sorted(EMAS))}")
     if not isinstance(spec.get("name", {}), Mapping):
         return {str(spec["name"]): construct(EMAS, spec, place)}
     for name in spec:
