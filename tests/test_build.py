@@ -47,7 +47,8 @@ def test_every_config_file_builds_and_initialises(name):
     form = Form((32, 32, 3), 10 * config["data"]["labels"]) if prepared else None
     experiment = build.experiment(config, form)
     state = jax.eval_shape(experiment.initialise)
-    assert jax.tree.structure({"power": state.params}) == jax.tree.structure(state.ema)
+    for average in state.ema.values():
+        assert jax.tree.structure(state.params) == jax.tree.structure(average)
     assert experiment.plan(experiment.model.sde).rows >= 1
 
 
