@@ -53,6 +53,9 @@ class Formatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsH
 def sampling_flags(flags: argparse.ArgumentParser) -> None:
     """Flags that replace parts of config.sampling."""
     flags.add_argument("--workdir", type=Path, required=True, help="folder of a trained run")
+    flags.add_argument(
+        "--ema", help="an average in config.ema, raw, or a length of tools.ema: 0.10 (config)"
+    )
     flags.add_argument("--seed", type=seed, default=0, help="sample k depends on (seed, k) only")
     flags.add_argument(
         "--sampler", help="name[:argument=value,...], e.g. ddim:eta=0.5; --list shows all (config)"

@@ -104,6 +104,7 @@ def generate(given: argparse.Namespace) -> Made:
         | trained.config["sampling"]
         | {
             "trained": trained.step,
+            "ema": trained.ema,
             "seed": given.seed,
             "num": given.num,
             "rows": plan.rows,
@@ -111,7 +112,7 @@ def generate(given: argparse.Namespace) -> Made:
     )
     many = f"{plan.rows} rows, {plan.passes} network passes per sample" if plan.rows else "by error"
     print(
-        f"step {protocol['trained']}, {protocol['sampler']['name']}: {many}, "
+        f"step {trained.step}, ema {trained.ema or '-'}, {protocol['sampler']['name']}: {many}, "
         f"guidance {shown(protocol['guidance'])}"
     )
     began, parts = time.monotonic(), []
@@ -176,6 +177,7 @@ def sampling(given: argparse.Namespace) -> dict[str, Any]:
         "guidance": guidance(given),
         "corrector": given.corrector and parse(given.corrector),
         "noise": given.noise,
+        "ema": given.ema,
     }
     return {k: v for k, v in flags.items() if v is not None}
 

@@ -24,12 +24,14 @@ from diffjax.training.workdir import Weights, check_weights, load_weights, read_
 class Trained:
     """denoise: x_t, t, cond -> prediction, with averaged parameters, trained for `step` steps.
 
-    experiment: all objects of the config. notes: what a converted network does in another way.
+    experiment: all objects of the config. notes: what a converted network does in another way. ema:
+    which average of the parameters, `raw` where it is none, "" where nobody knows.
     """
 
     denoise: Denoiser
     experiment: Experiment
     step: int = 0
+    ema: str = ""
     notes: tuple[str, ...] = ()
 
     @property
@@ -42,7 +44,7 @@ class Trained:
 
     @property
     def weights(self) -> Weights:
-        return Weights(self.step, self.denoise.params)
+        return Weights(self.step, self.denoise.params, self.ema)
 
     def __repr__(self) -> str:
         count = sum(a.size for a in jax.tree.leaves(self.denoise.params))
@@ -54,19 +56,25 @@ class Trained:
         )
 
 
-def load(path: str | Path, sampling: Config | None = None) -> Trained:
+def load(
+    path: str | Path, sampling: Config | None = None, ema: str | float | None = None
+) -> Trained:
     """The network in the workdir of a run, or in a published checkpoint.
 
-    sampling: fields in place of those of config.sampling. Raises ConfigError where there is none.
+    sampling: fields in place of those of config.sampling. ema: that field alone, which average of
+    the parameters: a name in config.ema, `raw`, or a length that `tools.ema` made. Raises
+    ConfigError where there is none.
     """
-    path = Path(path)
+    path, sampling = Path(path), dict(sampling or {}) | ({} if ema is None else {"ema": ema})
     if not path.exists() or (path / "data.json").exists():
         config = replaced(read_config(path), sampling)
         experiment = build.experiment(config, read_form(path))
-        step, params = load_weights(experiment, path)
-        return Trained(experiment.denoiser(params), experiment, step)
+        step, params, ema = load_weights(experiment, path)
+        return Trained(experiment.denoiser(params), experiment, step, ema)
+    if "ema" in sampling:
+        raise ConfigError(f"ema={sampling['ema']}: {path} holds one; known: its own")
     contents, family = opened(path)
-    made = resampled(convert(contents, family, path), sampling or {})
+    made = resampled(convert(contents, family, path), sampling)
     params = jax.tree.map(jnp.asarray, made.denoise.params)
     return dataclasses.replace(made, denoise=made.experiment.denoiser(params))
 

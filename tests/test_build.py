@@ -47,7 +47,8 @@ def test_every_config_file_builds_and_initialises(name):
     form = Form((32, 32, 3), 10 * config["data"]["labels"]) if prepared else None
     experiment = build.experiment(config, form)
     state = jax.eval_shape(experiment.initialise)
-    assert jax.tree.structure(state.params) == jax.tree.structure(state.ema)
+    for average in state.ema.values():
+        assert jax.tree.structure(state.params) == jax.tree.structure(average)
     assert experiment.plan(experiment.model.sde).rows >= 1
 
 
@@ -79,7 +80,11 @@ def test_arguments_of_the_config_reach_the_objects():
     sde, parameterization = experiment.model.sde, experiment.model.parameterization
     assert (sde.t_max, sde.schedule.s) == (0.9, 0.25)
     assert (parameterization.sigma_data, parameterization.c_noise.__name__) == (0.5, "angle")
-    assert (experiment.decay.std, experiment.train.steps, experiment.seed) == (0.05, 70, 3)
+    assert (experiment.averages["power"].std, experiment.train.steps, experiment.seed) == (
+        0.05,
+        70,
+        3,
+    )
     plan = experiment.plan(sde)
     assert (plan.rows, plan.passes) == (5, 10)
     np.testing.assert_array_equal(plan.table.weight, np.full(5, 2.0))
@@ -135,11 +140,11 @@ def test_an_unknown_field_is_refused_with_a_suggestion(assignment, place, hint):
         ("parameterization.name", "edm, eps, score, v, velocity, x0"),
         (
             "parameterization.c_noise",
-            "angle, half_logsnr, index, log_sigma, one_minus_t, quarter_log_sigma, t, time",
+            "angle, half_logsnr, index, log_half_sigma, log_sigma, one_minus_t, quarter_log_sigma",
         ),
         ("network.name", "dit, edm2, mlp, unet"),
-        ("optimizer.name", "adamw"),
-        ("ema.name", "constant, power"),
+        ("optimizer.name", "adafactor, adam, adamw, lion, muon"),
+        ("ema.name", "constant, half_life, power, warmup"),
         ("sampling.sampler.name", "ab_angle, ab_logsnr, ancestral"),
         ("sampling.grid.name", "beta, cosine, explicit"),
     ],

@@ -124,7 +124,7 @@ def ten(trained, tmp_path_factory) -> np.ndarray:
     path = tmp_path_factory.mktemp("ten") / "ten.npz"
     done = process("sample", f"--workdir={trained}", "--num=10", f"--out={path}")
     assert done.returncode == 0, done.stderr
-    assert "step 6, ddim: 3 rows, 3 network passes per sample, guidance 1" in done.stdout
+    assert "step 6, ema power, ddim: 3 rows, 3 network passes per sample, guidance 1" in done.stdout
     assert done.stdout.endswith(f"wrote {path}\n")
     return archive(path)[0]
 

@@ -261,7 +261,7 @@ def test_a_run_trains_every_parameter_of_the_schedule(run):
     """A part that gets no gradient would stay as it began, and nobody notice."""
     experiment, state, _ = run
     fresh = experiment.model.sde.schedule.init()
-    assert set(state.params["schedule"]) == set(state.ema["schedule"]) == set(fresh)
+    assert set(state.params["schedule"]) == set(state.ema["constant"]["schedule"]) == set(fresh)
     for name, value in fresh.items():
         assert (np.abs(state.params["schedule"][name] - value) > 1e-6).all(), name
 
@@ -271,15 +271,17 @@ def test_the_checkpoint_holds_the_schedule(run):
     experiment, state, workdir = run
     found = load_state(experiment, workdir)
     chex.assert_trees_all_equal(found.params["schedule"], state.params["schedule"])
-    chex.assert_trees_all_equal(found.ema["schedule"], state.ema["schedule"])
+    chex.assert_trees_all_equal(
+        found.ema["constant"]["schedule"], state.ema["constant"]["schedule"]
+    )
 
 
 def test_sampling_uses_the_trained_ends(run):
     """The first row would have another noise level than the network was trained at."""
     experiment, state, _ = run
-    denoise = experiment.denoiser(state.ema)
-    (l_max, d), sde = np.asarray(state.ema["schedule"]["ends"], np.float64), denoise.sde
-    assert hash(sde) == hash(experiment.denoiser(state.ema).sde)
+    denoise = experiment.denoiser(state.ema["constant"])
+    (l_max, d), sde = np.asarray(state.ema["constant"]["schedule"]["ends"], np.float64), denoise.sde
+    assert hash(sde) == hash(experiment.denoiser(state.ema["constant"]).sde)
     l = np.asarray(sde.logsnr(jnp.array([0.0, 1.0])), np.float64)
     np.testing.assert_allclose(l, [l_max, l_max - np.exp(d)], rtol=1e-5)
     ours, fresh = experiment.plan(sde).table, experiment.plan(experiment.model.sde).table
@@ -290,7 +292,7 @@ def test_sampling_uses_the_trained_ends(run):
 def test_a_denoiser_knows_its_process_in_a_traced_function(run):
     """Samplers, which are compiled, would plan with the schedule as it began, or not trace."""
     experiment, state, _ = run
-    denoise, t = experiment.denoiser(state.ema), jnp.array([0.1, 0.5, 1.0])
+    denoise, t = experiment.denoiser(state.ema["constant"]), jnp.array([0.1, 0.5, 1.0])
     inside = jax.jit(lambda denoise, t: (denoise.sde.alpha(t), denoise.sde.sigma(t)))(denoise, t)
     chex.assert_trees_all_close(inside, (denoise.sde.alpha(t), denoise.sde.sigma(t)), rtol=1e-5)
     assert not np.allclose(inside[0], experiment.model.sde.alpha(t), rtol=1e-3)
@@ -300,5 +302,5 @@ def test_a_denoiser_without_a_learned_schedule_has_the_process_of_its_model(run)
     """Equal processes would be built anew, and compile again."""
     experiment, state, _ = run
     model = dataclasses.replace(experiment.model, sde=VP(Learned().bind(Learned().init())))
-    params = {"network": state.ema["network"]}
+    params = {"network": state.ema["constant"]["network"]}
     assert model.bind(params) is model

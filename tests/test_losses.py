@@ -231,8 +231,10 @@ def test_parts_of_a_batch_share_strata_state_and_histogram():
     network = Network(init, lambda params, x, c_noise, cond, key=None: 0 * x)
     model, loss = Model(SDE, X0(), network), Denoising(draw=Recording(stratified=True))
     optimizer, params = optax.sgd(0.1), {"network": {}}
-    state = TrainState(jnp.asarray(3), params, params, optimizer.init(params), jnp.zeros(n))
-    step = jax.jit(make_step(model, loss, optimizer, Constant(0.5), 0, accumulate=parts))
+    state = TrainState(
+        jnp.asarray(3), params, {"mean": params}, optimizer.init(params), jnp.zeros(n)
+    )
+    step = jax.jit(make_step(model, loss, optimizer, {"mean": Constant(0.5)}, 0, accumulate=parts))
     new, metrics = step(state, {"x": jnp.full((n, 2), 0.5)})
     t = np.sort(np.asarray(new.loss))
     np.testing.assert_allclose(np.diff(t), 0.99 / n, rtol=1e-3)

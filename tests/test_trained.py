@@ -26,12 +26,12 @@ def trained():
     """The moons config, cut to a training of a few seconds."""
     overrides = ["network.width=64", "network.depth=2", "train.batch_size=256"]
     e = build.experiment(config.override(config.load("moons_vp"), overrides))
-    step = jax.jit(make_step(e.model, e.loss, e.optimizer, e.decay, e.seed), donate_argnums=0)
+    step = jax.jit(make_step(e.model, e.loss, e.optimizer, e.averages, e.seed), donate_argnums=0)
     batches, state = Batches(e.source("train"), e.train.batch_size, e.seed), e.initialise()
     for k in range(STEPS):
         state, metrics = step(state, e.batch(batches[k]))
     assert np.isfinite(metrics["loss"])
-    return e, e.denoiser(state.ema)
+    return e, e.denoiser(state.ema["power"])
 
 
 def quality(e, denoise, sde, name):
@@ -44,7 +44,7 @@ def quality(e, denoise, sde, name):
 def test_training_reaches_the_data(trained):
     """A loss, an optimizer or a sampler that is wrong would not bring samples near the data."""
     e, denoise = trained
-    _, untrained = quality(e, e.denoiser(e.initialise().ema), denoise.sde, "ddim")
+    _, untrained = quality(e, e.denoiser(e.initialise().params), denoise.sde, "ddim")
     _, result = quality(e, denoise, denoise.sde, "ddim")
     assert result.distance < 0.02 < untrained.distance
 

@@ -26,6 +26,12 @@ from diffjax.build.sampling import (
     order,
     plan,
 )
+from diffjax.build.training import (
+    construct_averages,
+    construct_optimizer,
+    construct_train,
+    widths,
+)
 from diffjax.config import Config, ConfigError, checked, known, literal, parse
 from diffjax.data import AUGMENTATIONS, SOURCES, Reading, Source
 from diffjax.denoiser import Model
@@ -35,9 +41,8 @@ from diffjax.nets import NETWORKS
 from diffjax.parameterization import NOISE_LABELS, PARAMETERIZATIONS
 from diffjax.schedules import DERIVED, SCHEDULES, Schedule
 from diffjax.sde import SDE, SDES
-from diffjax.training.ema import EMAS
-from diffjax.training.experiment import Experiment, Form, Train, describe
-from diffjax.training.optimizer import OPTIMIZERS
+from diffjax.training.experiment import Experiment, Form, describe
+from diffjax.training.optimizer import matched
 from diffjax.weights import WEIGHTS
 
 __all__ = [
@@ -105,20 +110,25 @@ def experiment(config: Config, form: Form | None = None) -> Experiment:
             f"config.sampling.sampler.name={config['sampling']['sampler']['name']!r}: adds noise, "
             f"which needs loss.pairing='independent'; allowed: ddim, heun and other ODE methods"
         )
+    averages = construct_averages(config["ema"], "config.ema")
+    train = construct_train(config["train"], "config.train", averages)
     built = Experiment(
         config=dict(config),
         source=source,
         reading=reading,
         model=model,
         loss=loss,
-        optimizer=construct(OPTIMIZERS, config["optimizer"], "config.optimizer"),
-        decay=construct(EMAS, config["ema"], "config.ema"),
-        train=call(Train, config["train"], "config.train"),
+        optimizer=construct_optimizer(config["optimizer"], "config.optimizer", train.batch_size),
+        averages=averages,
+        stds=widths(averages),
+        train=train,
         plan=sampling,
         seed=seed,
         form=form,
     )
-    refuse("config.network")(jax.eval_shape)(built.initialise)
+    state = refuse("config.network")(jax.eval_shape)(built.initialise)
+    rates = config["optimizer"].get("rates")
+    refuse("config.optimizer.rates")(matched)(rates, state.params)
     return built
 
 

@@ -72,7 +72,8 @@ def construct_reference(spec: Any, sde: SDE, form: Form, place: str) -> Any:
         inner = spec.pop("reference", "null")
         given["reference"] = construct_reference(inner, sde, form, f"{place}.reference")
     if "denoise" in own:
-        given["denoise"] = network(spec.pop("workdir", None), sde, form, f"{place}.workdir")
+        workdir, ema = spec.pop("workdir", None), spec.pop("ema", None)
+        given["denoise"] = network(workdir, ema, sde, form, f"{place}.workdir")
     made = call(entry, spec, place, **given)
     if "label" in spec and not -1 <= spec["label"] < form.classes:
         raise ConfigError(
@@ -82,12 +83,15 @@ def construct_reference(spec: Any, sde: SDE, form: Form, place: str) -> Any:
     return made
 
 
-def network(workdir: Any, sde: SDE, form: Form, place: str) -> Denoise:
-    """The averaged network of another run, seen under `sde`. ConfigError where it does not fit."""
+def network(workdir: Any, ema: Any, sde: SDE, form: Form, place: str) -> Denoise:
+    """The averaged network of another run, seen under `sde`. ConfigError where it does not fit.
+
+    ema: which average of its parameters, where not that of its own config.
+    """
     if not isinstance(workdir, str):
         raise ConfigError(f"{place}={workdir!r}: needs the workdir of a trained run")
     try:
-        there, denoise = trained(Path(workdir))
+        there, denoise = trained(Path(workdir), ema)
     except ConfigError as error:
         raise ConfigError(f"{place}={workdir}: {error}") from error
     if there != form:
@@ -96,13 +100,14 @@ def network(workdir: Any, sde: SDE, form: Form, place: str) -> Denoise:
 
 
 @functools.cache
-def trained(workdir: Path) -> tuple[Form, Denoise]:
+def trained(workdir: Path, ema: Any) -> tuple[Form, Denoise]:
     """The data form and the averaged network of a run."""
     from diffjax import build
     from diffjax.training.workdir import load_weights, read_config, read_form
 
     config, form = read_config(workdir), read_form(workdir)
-    config["sampling"] = {**config["sampling"], "guidance": 1.0}  # may name yet another run
+    own = {**config["sampling"], "guidance": 1.0}  # may name yet another run
+    config["sampling"] = own if ema is None else own | {"ema": ema}
     experiment = build.experiment(config, form)
     return form, experiment.denoiser(load_weights(experiment, workdir).params)
 

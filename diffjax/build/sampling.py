@@ -22,7 +22,7 @@ from diffjax.training.experiment import Form
 
 SAMPLING = {"grid": {"name": "uniform"}, "steps": 50, "guidance": 1.0, "noise": "independent"}
 """What config.sampling need not say."""
-PLANNED = (*SAMPLING, "sampler", "corrector")
+PLANNED = (*SAMPLING, "sampler", "corrector", "ema")
 NOISES = {"independent": lambda table: table, "brownian": Table.brownian}
 """Noise of its own for each row, or that of one path per sample: more steps refine the sample."""
 
@@ -39,8 +39,10 @@ def plan(
     `guidance`: the weight, 1 is the conditional model as it is; or the fields `weight`, `ramp`,
     `interval`, `reference`, `rule`, `threshold` (`build/guidance.py`). `corrector`: rows between
     the steps. `noise`: independent, or brownian. The sampler `adaptive` has neither grid nor steps.
+    `ema`: which average of the parameters, a name or a length; read with them.
     """
     known(spec, PLANNED, place)
+    checked(spec.get("ema", ""), str | float, f"{place}.ema")
     spec = {**SAMPLING, **spec}
     here = f"{place}.guidance"
     fields(spec.get("sampler", {}), f"{place}.sampler")

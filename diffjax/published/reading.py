@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -107,5 +108,7 @@ class Tensors(Mapping[str, np.ndarray]):
 
 
 def write(path: Path, tensors: Mapping[str, Any], metadata: dict[str, str]) -> None:
-    """A .safetensors file of these arrays, as they are."""
-    save_file({k: np.asarray(v, order="C") for k, v in tensors.items()}, path, metadata)
+    """A .safetensors file of these arrays, as they are, and all of it at once."""
+    part = path.with_name(path.name + ".tmp")
+    save_file({k: np.asarray(v, order="C") for k, v in tensors.items()}, part, metadata)
+    os.replace(part, path)

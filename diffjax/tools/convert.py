@@ -6,7 +6,8 @@
 
 SOURCE is a file of tensors, a folder of diffusers (a model, or a pipeline with unet and scheduler),
 or the workdir of a run, which is exported. Into --out: config.json and data.json, as in every
-workdir, and weights.safetensors, the averaged parameters. Nothing that is read is executed.
+workdir, and weights.safetensors, the averaged parameters (--ema says which). Nothing that is read
+is executed.
 
 --set heads=4 says what the checkpoint does not; --config.sampling.steps=20 changes the config.
 """
@@ -31,6 +32,9 @@ def run() -> int:
     flags.add_argument(
         "--set", action="append", default=[], help="name=value, of the family; may be repeated"
     )
+    flags.add_argument(
+        "--ema", help="of a run: an average in config.ema, raw, or a length (config)"
+    )
     flags.add_argument("--data", help="data set, for evaluation: tfds:cifar10, folder:PATH, ...")
     given, rest = flags.parse_known_args()
     if bad := [text for text in rest if not text.startswith("--config.")]:
@@ -42,7 +46,7 @@ def run() -> int:
     from diffjax.training.workdir import check_empty, write_weights
 
     check_empty(given.out)
-    trained = changed(read(given.source, given.family, settings), changes)
+    trained = changed(read(given.source, given.family, settings, given.ema), changes)
     write_weights(given.out, trained.experiment, trained.weights)
     show(trained, given.out)
     return 0
@@ -56,17 +60,19 @@ def assignments(texts: list[str]) -> dict[str, Any]:
     return {name: literal(value) for name, _, value in pairs}
 
 
-def read(source: Path, family: str, settings: dict[str, Any]) -> Trained:
+def read(source: Path, family: str, settings: dict[str, Any], ema: str | None = None) -> Trained:
     """The network of a run, or of a published checkpoint."""
     from diffjax import trained
 
     if not (source / "data.json").exists():
+        if ema:
+            raise ConfigError(f"--ema={ema}: {source} holds one; known: its own")
         contents, family = trained.opened(source, family)
         print(f"{source}: {family}, {len(contents.tensors)} tensors; converting", flush=True)
         return trained.convert(contents, family, source, settings)
     if family or settings:
         raise ConfigError(f"{source}: is a run of our own; takes neither --family nor --set")
-    return trained.load(source)
+    return trained.load(source, ema=ema)
 
 
 def changed(trained: Trained, changes: list[str]) -> Trained:

@@ -1,19 +1,25 @@
-"""Exponential moving averages of the parameters: `step -> decay`, applied once per step."""
+"""Averages of the parameters: the share that the new ones get, `(step, batch_size) -> share`.
+
+The share is 1 - decay. It is what is computed, for in float32 a decay near 1 has no digits left.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import cast
 
+import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jaxtyping import Array, Float, Int
 
 from diffjax.arrays import Params, catalogue
 
-Decay = Callable[[Int[Array, ""]], Float[Array, ""]]
+Average = Callable[[Int[Array, ""], int], Float[Array, ""]]
+Averages = Mapping[str, Average]
+"""Those that a run keeps, by name."""
+RAW = "raw"
+"""Name of the parameters themselves among their averages."""
 
 
 @dataclass(frozen=True)
@@ -23,18 +29,56 @@ class Constant:
     decay: float = 0.9999
 
     def __post_init__(self):
-        if not 0 <= self.decay < 1:
-            raise ValueError(f"decay={self.decay}: needs 0 <= decay < 1")
+        _decay(self.decay)
 
-    def __call__(self, step: Int[Array, ""]) -> Float[Array, ""]:
-        return jnp.minimum(self.decay, (1.0 + step) / (10.0 + step))
+    def __call__(self, step: Int[Array, ""], batch_size: int) -> Float[Array, ""]:
+        return jnp.maximum(1 - self.decay, 9.0 / (10.0 + step))
+
+
+@dataclass(frozen=True)
+class HalfLife:
+    """decay^(n / batch_size) = 1/2 after n = min(images, ramp * images so far) images.
+
+    arXiv:2206.00364, app. F. ramp=None: the half-life is `images` from the start.
+    """
+
+    images: float = 500_000.0
+    ramp: float | None = 0.05
+
+    def __post_init__(self):
+        for name, value in (("images", self.images), ("ramp", self.ramp)):
+            if value is not None and not value > 0:
+                raise ValueError(f"{name}={value}: needs {name} > 0")
+
+    def __call__(self, step: Int[Array, ""], batch_size: int) -> Float[Array, ""]:
+        seen = 1.0 * step * batch_size
+        life = jnp.minimum(self.images, seen * self.ramp if self.ramp else jnp.inf)
+        return -jnp.expm1(-jnp.log(2.0) * batch_size / jnp.maximum(life, 1e-8))
+
+
+@dataclass(frozen=True)
+class Warmup:
+    """1 - (1 + t)^(-power), up to `decay`: the longer training is, the longer the average."""
+
+    decay: float = 0.9999
+    power: float = 2 / 3
+
+    def __post_init__(self):
+        _decay(self.decay)
+        if not 0 < self.power <= 1:
+            raise ValueError(f"power={self.power}: needs 0 < power <= 1")
+
+    def __call__(self, step: Int[Array, ""], batch_size: int) -> Float[Array, ""]:
+        return jnp.maximum(1 - self.decay, (1.0 + step) ** -self.power)
 
 
 @dataclass(frozen=True)
 class Power:
     """(1 - 1/t)^(gamma + 1): a profile whose width is `std` times the training so far.
 
-    arXiv:2312.02696, eq. 3 and 123: std^2 = (gamma + 1) / ((gamma + 2)^2 (gamma + 3)).
+    After t steps those of step k have the weight (k^(gamma + 1) - (k - 1)^(gamma + 1)) /
+    t^(gamma + 1). arXiv:2312.02696, eq. 3 and 123: std^2 = (gamma + 1) / ((gamma + 2)^2
+    (gamma + 3)).
     """
 
     std: float = 0.1
@@ -49,13 +93,27 @@ class Power:
         roots = np.roots([1, 7, 16 - inverse, 12 - inverse])
         return float(roots[np.isreal(roots)].real.max())
 
-    def __call__(self, step: Int[Array, ""]) -> Float[Array, ""]:
-        return (1 - 1 / (1.0 + step)) ** (self.gamma + 1)
+    def __call__(self, step: Int[Array, ""], batch_size: int) -> Float[Array, ""]:
+        return -jnp.expm1((self.gamma + 1) * jnp.log1p(-1 / (1.0 + step)))
 
 
-def update(ema: Params, params: Params, decay: Float[Array, ""]) -> Params:
-    """decay ema + (1 - decay) params."""
-    return cast(Params, optax.incremental_update(params, ema, 1 - decay))
+def update(ema: Params, params: Params, share: Float[Array, ""]) -> Params:
+    """(1 - share) ema + share params, with weights that add up to 1 in float32 too."""
+    return jax.tree.map(lambda a, p: a + share * (p - a), ema, params)
 
 
-EMAS = catalogue(Constant, Power)
+def length(ema: str | float) -> str:
+    """What an average is stored as: `std_0.100` for 0.1 and "0.10"; other names as they are."""
+    try:
+        std = float(ema)
+    except ValueError:
+        return str(ema)
+    return f"std_{std:.3f}" if std == round(std, 3) else f"std_{std}"
+
+
+def _decay(decay: float) -> None:
+    if not 0 <= decay < 1:
+        raise ValueError(f"decay={decay}: needs 0 <= decay < 1")
+
+
+EMAS = catalogue(Constant, HalfLife, Warmup, Power)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ from diffjax.denoiser import Denoiser, Model
 from diffjax.losses import Denoising
 from diffjax.samplers.generate import How
 from diffjax.sde import SDE
-from diffjax.training.ema import Decay
+from diffjax.training.ema import Averages
 from diffjax.training.step import Step, TrainState, make_step
 
 
@@ -29,6 +29,8 @@ class Train:
 
     accumulate: parts of a batch whose gradients are added up, to save memory. steps_per_dispatch:
     steps that the device makes in one call, without the host; all lengths are multiples of it.
+    snapshot_every: steps between two stored copies of the power-function averages, of which
+    `tools.ema` makes those of other lengths; 0: none.
     """
 
     steps: int = 1000
@@ -38,18 +40,19 @@ class Train:
     log_every: int = 50
     sample_every: int = 500
     checkpoint_every: int = 500
+    snapshot_every: int = 0
     keep: int = 2
     samples: int = 64
 
     def __post_init__(self):
         for name, value in vars(self).items():
-            if value < 1:
-                raise ValueError(f"{name}={value}: needs {name} >= 1")
+            if value < (least := 0 if name == "snapshot_every" else 1):
+                raise ValueError(f"{name}={value}: needs {name} >= {least}")
         if self.batch_size % self.accumulate:
             raise ValueError(
                 f"batch_size={self.batch_size}: needs a multiple of accumulate={self.accumulate}"
             )
-        for name in ("steps", "log_every", "sample_every", "checkpoint_every"):
+        for name in ("steps", "log_every", "sample_every", "checkpoint_every", "snapshot_every"):
             if vars(self)[name] % self.steps_per_dispatch:
                 raise ValueError(
                     f"{name}={vars(self)[name]}: needs a multiple of "
@@ -79,7 +82,11 @@ def describe(source: Source, reading: Reading) -> Form:
 
 @dataclass(frozen=True)
 class Experiment:
-    """What a run consists of. source: split -> data. plan: process -> how to sample it."""
+    """What a run consists of. source: split -> data. plan: process -> how to sample it.
+
+    averages: of the parameters, by name. stds: the widths of those that are power functions, of
+    which snapshots are taken.
+    """
 
     config: dict[str, Any]
     source: Callable[[str], Source]
@@ -87,7 +94,8 @@ class Experiment:
     model: Model
     loss: Denoising
     optimizer: optax.GradientTransformation
-    decay: Decay
+    averages: Averages
+    stds: Mapping[str, float]
     train: Train
     plan: Callable[[SDE], How]
     seed: int
@@ -118,7 +126,7 @@ class Experiment:
 
     def step(self) -> Step:
         """The train step as a pure function."""
-        own = (self.model, self.loss, self.optimizer, self.decay, self.seed)
+        own = (self.model, self.loss, self.optimizer, self.averages, self.seed)
         return make_step(*own, self.train.accumulate, self.reading)
 
     def initialise(self) -> TrainState:
@@ -128,7 +136,8 @@ class Experiment:
         params = self.model.init(key, jnp.zeros((1, *self.shape)), label)
         own = self.loss.init()
         params = params | ({"loss": own} if own else {})
-        ema, optimizer = jax.tree.map(jnp.copy, params), self.optimizer.init(params)
+        ema = {name: jax.tree.map(jnp.copy, params) for name in self.averages}
+        optimizer = self.optimizer.init(params)
         return TrainState(jnp.zeros((), jnp.int32), params, ema, optimizer, self.loss.draw.init())
 
     def denoiser(self, params: Params) -> Denoiser:

@@ -22,7 +22,7 @@ from diffjax.data.pipeline import read
 from diffjax.losses import EDGES
 from diffjax.progress import Progress
 from diffjax.samplers.generate import generate
-from diffjax.training import mesh
+from diffjax.training import mesh, snapshots
 from diffjax.training.checkpoints import Checkpoints
 from diffjax.training.experiment import Experiment, Train
 from diffjax.training.mesh import Layout
@@ -55,7 +55,7 @@ def train(
         start = int(state.step)
         if start >= settings.steps:
             return state, None
-        stride = settings.steps_per_dispatch
+        stride, every = settings.steps_per_dispatch, settings.snapshot_every
         stacks = read(
             experiment.batches(), start, settings.steps, stride, experiment.reading.workers
         )
@@ -75,6 +75,9 @@ def train(
                     progress.show({k: v for k, v in shown.items() if "/" not in k})
                 if done % settings.sample_every == 0 or done == settings.steps:
                     log.picture(done, picture(experiment, layout, state))
+                # Before the checkpoint: a run that goes on from there does not come by again.
+                if every and (done % every == 0 or done == settings.steps):
+                    snapshots.save(workdir, done, state.ema, experiment.stds)
                 if done % settings.checkpoint_every == 0 or last:
                     checkpoints.save(done, state)
                 if last:
@@ -120,7 +123,7 @@ def compile_steps(experiment: Experiment, layout: Layout, state: TrainState, bat
 
 
 def picture(experiment: Experiment, layout: Layout, state: TrainState) -> np.ndarray:
-    """Samples of the averaged network from fixed seeds, labels in order."""
+    """Samples of the network with the first average by name, from fixed seeds, labels in order."""
     e, num = experiment, experiment.train.samples
     label = e.labels(num)
     cond = {} if label is None else {"label": jnp.asarray(label)}
@@ -129,7 +132,7 @@ def picture(experiment: Experiment, layout: Layout, state: TrainState) -> np.nda
     index, cond = jax.device_put(
         (jnp.arange(num), cond), layout.split(0) if even else layout.everywhere
     )
-    denoise = e.denoiser(state.ema)
+    denoise = e.denoiser(state.ema[min(state.ema)])
     plan, key = jax.device_put((e.plan(denoise.sde), key), layout.everywhere)
     made = generate(denoise, plan, key, index, cond, shape=e.shape)
     x = np.asarray(made.x)

@@ -14,16 +14,18 @@ from diffjax.arrays import Params, stream
 from diffjax.data.pipeline import Reading
 from diffjax.denoiser import Model
 from diffjax.losses import Batch, Denoising
-from diffjax.training import ema as averages
-from diffjax.training.ema import Decay
+from diffjax.training.ema import Averages, update
 
 
 class TrainState(NamedTuple):
-    """All that training is: a checkpoint holds it, nothing else is needed to go on."""
+    """All that training is: a checkpoint holds it, nothing else is needed to go on.
+
+    ema: the averages of the parameters by name.
+    """
 
     step: Int[Array, ""]
     params: Params
-    ema: Params
+    ema: dict[str, Params]
     optimizer: Any
     loss: Any
 
@@ -35,7 +37,7 @@ def make_step(
     model: Model,
     loss: Denoising,
     optimizer: optax.GradientTransformation,
-    decay: Decay,
+    averages: Averages,
     seed: int,
     accumulate: int = 1,
     reading: Reading = Reading(),
@@ -84,7 +86,8 @@ def make_step(
         updates, opt_state = optimizer.update(grads, state.optimizer, cast(Any, state.params))
         moved = cast(Params, optax.apply_updates(cast(Any, state.params), updates))
         params = model.project(moved)
-        ema = averages.update(state.ema, params, decay(state.step))
+        size = len(batch["x"])
+        ema = {k: update(state.ema[k], params, a(state.step, size)) for k, a in averages.items()}
         metrics = metrics | {"grad_norm": optax.tree.norm(grads)}
         return TrainState(state.step + 1, params, ema, opt_state, loss_state), metrics
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,17 +18,26 @@ import jax.numpy as jnp
 
 import diffjax
 from diffjax.arrays import Params
-from diffjax.config import ConfigError
+from diffjax.config import ConfigError, nearest
 from diffjax.published.reading import Tensors, write
 from diffjax.published.tables import flat, nested, some
 from diffjax.training.checkpoints import Checkpoints
+from diffjax.training.ema import RAW, length
 from diffjax.training.experiment import Experiment, Form
 from diffjax.training.step import TrainState
 
 WEIGHTS = "weights.safetensors"
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 FREE = {
-    "config.train": ("steps", "log_every", "sample_every", "checkpoint_every", "keep", "samples"),
+    "config.train": (
+        "steps",
+        "log_every",
+        "sample_every",
+        "checkpoint_every",
+        "snapshot_every",
+        "keep",
+        "samples",
+    ),
     "config.data": ("memory", "workers"),
 }
 """Fields that may differ when a run goes on: they do not change its steps."""
@@ -107,33 +117,59 @@ def load_state(experiment: Experiment, workdir: Path) -> TrainState:
 
 
 class Weights(NamedTuple):
-    """Averaged parameters, and the steps that they were trained for (0 where nobody knows)."""
+    """Parameters, the steps that they were trained for (0 where nobody knows), and which average
+    of them it is ("" where nobody knows)."""
 
     step: int
     params: Params
+    ema: str = ""
 
 
 def load_weights(experiment: Experiment, workdir: Path) -> Weights:
     """Those of the newest checkpoint in `workdir`, or else of its weights.safetensors.
 
-    Raises ConfigError where there is neither, or where they are not those of the config.
+    config.sampling.ema says which: the name of an average in config.ema, `raw` for the parameters
+    themselves, or a length that `tools.ema` made; without it the first average by name. Raises
+    ConfigError where there is none, or where they are not those of the config.
     """
-    path = workdir / WEIGHTS
-    if (workdir / "checkpoints").is_dir() or not path.exists():
-        state = load_state(experiment, workdir)
-        return Weights(int(state.step), state.ema)
+    asked, whole = experiment.config["sampling"].get("ema", ""), workdir / WEIGHTS
+    name = length(asked)
+    if whole.exists() and not (workdir / "checkpoints").is_dir():
+        found = _read_weights(experiment, whole)
+        if name not in ("", found.ema):
+            raise ConfigError(f"ema={asked}: {whole} holds one; known: {found.ema or 'its own'}")
+        return found
+    names, made = [*sorted(experiment.averages), RAW], workdir / "ema" / f"{name}.safetensors"
+    if name not in (*names, "") and made.is_file():
+        return _read_weights(experiment, made)
+    if name not in (*names, ""):
+        names += sorted(path.stem for path in made.parent.glob("*.safetensors"))
+        raise ConfigError(f"ema={asked}: unknown{nearest(name, names)}{_hint(name, workdir)}")
+    state, name = load_state(experiment, workdir), name or names[0]
+    return Weights(int(state.step), {RAW: state.params, **state.ema}[name], name)
+
+
+def _hint(name: str, workdir: Path) -> str:
+    if not re.fullmatch(r"std_[\d.]+", name):
+        return ""
+    std = name.removeprefix("std_")
+    return f". To make it: python -m diffjax.tools.ema --workdir={workdir} --std={std}"
+
+
+def _read_weights(experiment: Experiment, path: Path) -> Weights:
     try:
         found = Tensors(path)
         params = nested(found)
         check_weights(experiment, params)
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from error
-    return Weights(int(found.metadata.get("step", 0)), jax.tree.map(jnp.asarray, params))
+    step, ema = int(found.metadata.get("step", 0)), found.metadata.get("ema", "")
+    return Weights(step, jax.tree.map(jnp.asarray, params), ema)
 
 
 def check_weights(experiment: Experiment, params: Params) -> None:
     """ValueError names parameters that are missing, surplus, or of another shape."""
-    wanted = flat(jax.eval_shape(experiment.initialise).ema)
+    wanted = flat(jax.eval_shape(experiment.initialise).params)
     found = flat(params)
     if set(wanted) != set(found):
         raise ValueError(
@@ -150,7 +186,8 @@ def write_weights(workdir: Path, experiment: Experiment, weights: Weights) -> No
     check_empty(workdir)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        write(workdir / WEIGHTS, flat(weights.params), {"step": str(weights.step)})
+        told = {"step": str(weights.step), "ema": weights.ema}
+        write(workdir / WEIGHTS, flat(weights.params), told)
         _describe(workdir, experiment)
     except OSError as error:
         raise ConfigError(f"--out={workdir}: cannot be written ({error.strerror})") from error

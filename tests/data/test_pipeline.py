@@ -332,6 +332,9 @@ class Counting:
                 raise ConfigError("item.png: unreadable")
         return {"x": np.zeros((len(index), 1), np.float32)}
 
+    def labels(self) -> np.ndarray:
+        return np.zeros(len(self), np.int32)
+
 
 @pytest.mark.parametrize(("workers", "per_item"), [(1, 1), (1, 5), (4, 3)])
 def test_no_more_is_read_ahead_than_promised(workers, per_item):

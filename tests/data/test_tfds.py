@@ -85,7 +85,7 @@ def test_size_resizes_and_one_channel_is_grey(tiny, tiny_items):
         ({"image": "imgae"}, r"image='imgae': no such feature.*'image'\?.*known: image, label"),
         ({"label": "lable"}, r"label='lable': no such feature.*'label'\?.*known: image, label"),
         ({"image": "label"}, r"image='label'"),
-        ({"label": "image"}, r"num_classes|label='image'"),
+        ({"label": "image"}, r"names|label='image'"),
         ({"channels": 2}, "channels=2"),
         ({"size": -1}, "size=-1"),
         ({"unreadable": -1}, "unreadable=-1"),

@@ -8,18 +8,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffjax.training.ema import EMAS, Constant, Power, update
+from diffjax.training.ema import EMAS, Constant, HalfLife, Power, Warmup, update
 
 
-def decays(ema, n):
-    return np.asarray(jax.jit(jax.vmap(ema))(jnp.arange(n)), np.float64)
+def shares(ema, n, batch_size=1):
+    made = jax.jit(jax.vmap(lambda step: ema(step, batch_size)))(jnp.arange(n))
+    return np.asarray(made, np.float64)
 
 
-def profile(ema, n):
+def profile(ema, n, batch_size=1):
     """The weight of the parameters of each of n steps in the average after them."""
-    d = decays(ema, n)
-    after = np.append(np.cumprod(d[::-1])[::-1][1:], 1.0)
-    return (1 - d) * after
+    share = shares(ema, n, batch_size)
+    after = np.append(np.cumprod((1 - share)[::-1])[::-1][1:], 1.0)
+    return share * after
 
 
 @pytest.mark.parametrize("std", [0.05, 0.1, 0.2, 0.28])
@@ -42,7 +43,15 @@ def test_power_solves_for_gamma(gamma):
 
 def test_power_forgets_the_initial_parameters():
     """Random parameters would stay in the average."""
-    assert decays(Power(0.1), 1)[0] == 0
+    assert shares(Power(0.1), 1)[0] == 1
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("step", [999, 99_999, 9_999_999])
+def test_the_share_is_exact_late_in_training(step):
+    """1 - decay in float32 would be off by a percent after 500,000 steps, for all that follow."""
+    exact = -math.expm1((Power(0.1).gamma + 1) * math.log1p(-1 / (step + 1)))
+    assert float(Power(0.1)(jnp.asarray(step), 1)) == pytest.approx(exact, rel=1e-5)
 
 
 @pytest.mark.fast
@@ -55,13 +64,41 @@ def test_constant_reaches_its_decay_through_the_warm_up():
     ema, n = Constant(0.9999), 12
     average = {"a": {"w": jnp.ones(3)}}
     for step in range(n):
-        average = update(average, {"a": {"w": jnp.zeros(3)}}, ema(jnp.asarray(step)))
+        average = update(average, {"a": {"w": jnp.zeros(3)}}, ema(jnp.asarray(step), 1))
     left = 1 / math.comb(n + 9, 9)
-    chex.assert_trees_all_close(average, {"a": {"w": jnp.full(3, left)}}, rtol=1e-5)
-    d = decays(Constant(0.99), 2000)
-    assert (np.diff(d) >= 0).all() and d[0] == pytest.approx(0.1)
-    np.testing.assert_allclose(d[891:], 0.99, rtol=1e-6)
-    assert (d[:890] < 0.99).all()
+    chex.assert_trees_all_close(average, {"a": {"w": jnp.full(3, left)}}, rtol=1e-4)
+    made = shares(Constant(0.99), 2000)
+    assert (np.diff(made) <= 0).all() and made[0] == pytest.approx(0.9)
+    np.testing.assert_allclose(made[891:], 0.01, rtol=1e-5)
+    assert (made[:890] > 0.01).all()
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("batch_size", [1, 50])
+def test_half_life_halves_what_is_older_than_it(batch_size):
+    """The average would depend on the batch size, or steps be taken for images."""
+    weights = profile(HalfLife(1000.0, None), 20_000, batch_size)
+    assert weights[-1000 // batch_size :].sum() == pytest.approx(0.5, rel=1e-3)
+
+
+@pytest.mark.fast
+def test_half_life_ramps_up_with_the_images_so_far():
+    """EDM's ramp: after n images the half-life is 0.05 n, so early parameters are forgotten."""
+    batch_size, ramp, images = 10, 0.05, 500.0
+    share = shares(HalfLife(images, ramp), 3000, batch_size)
+    assert share[0] == 1  # nothing of the random parameters
+    seen = batch_size * np.arange(1, 3000)
+    exact = 1 - 0.5 ** (batch_size / np.minimum(images, ramp * seen))
+    np.testing.assert_allclose(share[1:], exact, rtol=1e-5)
+
+
+@pytest.mark.fast
+def test_warmup_follows_its_power_up_to_the_decay():
+    """1 - (1 + t)^(-2/3): the average would never reach its decay, or jump there."""
+    share = shares(Warmup(0.99), 5000)
+    t = np.arange(5000)
+    np.testing.assert_allclose(share, np.maximum(0.01, (1 + t) ** (-2 / 3)), rtol=1e-5)
+    assert share[998] > 0.01 and share[1100] == pytest.approx(0.01)
 
 
 @pytest.mark.parametrize("name", EMAS)
@@ -69,18 +106,18 @@ def test_constant_reaches_its_decay_through_the_warm_up():
 def test_every_average_is_an_average(name):
     """Constant parameters would drift, or weights be negative."""
     ema = EMAS[name]()
-    d = decays(ema, 500)
-    assert ((d >= 0) & (d < 1)).all()
+    made = shares(ema, 500, 128)
+    assert ((made > 0) & (made <= 1)).all()
     params = {"w": jnp.full(2, 3.0)}
     for step in (0, 5, 400):
-        chex.assert_trees_all_close(update(params, params, ema(jnp.asarray(step))), params)
+        chex.assert_trees_all_equal(update(params, params, ema(jnp.asarray(step), 128)), params)
     assert EMAS[name]() == EMAS[name]() and hash(EMAS[name]()) == hash(EMAS[name]())
 
 
-def test_update_is_weighted_by_the_decay():
+def test_update_is_weighted_by_the_share():
     """The average would be of the new parameters with the old one's weight."""
     average = update({"w": jnp.zeros(2)}, {"w": jnp.ones(2)}, jnp.asarray(0.75))
-    np.testing.assert_allclose(average["w"], 0.25)
+    np.testing.assert_allclose(average["w"], 0.75)
 
 
 @pytest.mark.parametrize("bad", [-0.1, 1.0, float("nan")])
@@ -95,3 +132,18 @@ def test_bad_std_is_refused_by_name(bad):
     """There is no profile of that width: gamma would be negative or complex."""
     with pytest.raises(ValueError, match=rf"std={bad}: needs 0 < std < 0.2887"):
         Power(bad)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: HalfLife(images=0.0), "images=0.0: needs images > 0"),
+        (lambda: HalfLife(ramp=-1.0), "ramp=-1.0: needs ramp > 0"),
+        (lambda: Warmup(power=1.5), "power=1.5: needs 0 < power <= 1"),
+        (lambda: Warmup(decay=1.0), "decay=1.0: needs 0 <= decay < 1"),
+    ],
+)
+def test_bad_settings_are_refused_by_name(make, message):
+    """The average would never move, or run backwards."""
+    with pytest.raises(ValueError, match=message):
+        make()

@@ -218,9 +218,11 @@ def test_the_step_is_pure_enough_for_pmap(optimizer):
     params = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 2)))
     # Drawn here: a fresh network starts at zero, where most gradients are zero.
     params = jax.tree.map(lambda a: jnp.asarray(rng.normal(size=a.shape), a.dtype), params)
-    state = TrainState(jnp.zeros((), jnp.int32), params, params, optimizer.init(params), ())
+    state = TrainState(
+        jnp.zeros((), jnp.int32), params, {"mean": params}, optimizer.init(params), ()
+    )
     batch = {"x": jnp.asarray(rng.normal(size=(2, 4, 2)), jnp.float32), "cond": {}}
-    step = lambda optimizer: make_step(model, Denoising(), optimizer, Constant(0.5), 0)
+    step = lambda optimizer: make_step(model, Denoising(), optimizer, {"mean": Constant(0.5)}, 0)
 
     two = jax.tree.map(lambda a: jnp.stack([a, a]), state)
     devices = jax.devices()[:2]

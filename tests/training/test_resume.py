@@ -31,6 +31,7 @@ TINY = {
     "train.steps": STEPS,
     "train.checkpoint_every": 5,
     "train.log_every": 5,
+    "train.snapshot_every": 15,
     "train.sample_every": STEPS,
     "train.samples": 4,
     "sampling.steps": 3,
@@ -125,6 +126,8 @@ def saved(workdir: Path, step: int | str) -> bool:
 def test_a_run_killed_again_and_again_ends_like_one_that_was_not(tmp_path, whole):
     """kill -9 in start-up, in a save and between saves, each at random; then on to the end.
 
+    The snapshots of the averages have the same bytes, too.
+
     The last launch reads with another number of threads: the order of the data is the same.
     """
     workdir, rng = tmp_path / "run", random.Random()
@@ -145,6 +148,9 @@ def test_a_run_killed_again_and_again_ends_like_one_that_was_not(tmp_path, whole
     assert_same(workdir, whole)
     assert rows(workdir) == rows(whole)
     assert [r["step"] for r in rows(whole)] == list(range(5, STEPS + 1, 5))
+    named = lambda folder: {p.name: data for p, data in files(folder / "snapshots").items()}
+    assert named(workdir) == named(whole)
+    assert sorted(named(whole)) == [f"step_{k:08d}.safetensors" for k in (15, 30, STEPS)]
     picture = f"samples/step_{STEPS:08d}.png"
     assert (workdir / picture).read_bytes() == (whole / picture).read_bytes()
 

@@ -1,5 +1,6 @@
 """The train step against problems whose every step is known in closed form."""
 
+import functools
 import itertools
 
 import chex
@@ -19,13 +20,13 @@ from diffjax.nets import Network, mlp
 from diffjax.parameterization import X0, V
 from diffjax.schedules import Cosine
 from diffjax.sde import VP
-from diffjax.training import ema as averages
-from diffjax.training.ema import EMAS, Constant
-from diffjax.training.optimizer import adamw
+from diffjax.training.ema import EMAS, Constant, update
+from diffjax.training.optimizer import OPTIMIZERS, optimizer
 from diffjax.training.step import TrainState, make_step, scan
 
 pytestmark = pytest.mark.fast
 
+adamw = functools.partial(optimizer, OPTIMIZERS["adamw"])
 SDE = VP(Cosine(), t_min=1e-3, t_max=0.995)
 POINT = jnp.array([0.5, -1.0])
 
@@ -49,16 +50,17 @@ CONSTANT_V = Model(SDE, V(), CONSTANT.network)
 def begin(model, optimizer, shape=(2,)):
     params = model.init(jax.random.key(0), jnp.zeros((1, *shape)))
     copy = jax.tree.map(jnp.copy, params)
-    return TrainState(jnp.zeros((), jnp.int32), params, copy, optimizer.init(params), ())
+    ema = {"mean": copy}
+    return TrainState(jnp.zeros((), jnp.int32), params, ema, optimizer.init(params), ())
 
 
 def points(n: int = 16):
     return {"x": jnp.broadcast_to(POINT, (n, 2)), "cond": {}}
 
 
-def run(model, optimizer, decay, steps, seed=0, loss=None, batch=None):
+def run(model, optimizer, average, steps, seed=0, loss=None, batch=None):
     """All states and metrics of a short training."""
-    step = jax.jit(make_step(model, loss or Denoising(), optimizer, decay, seed))
+    step = jax.jit(make_step(model, loss or Denoising(), optimizer, {"mean": average}, seed))
     states, rows = [begin(model, optimizer)], []
     for _ in range(steps):
         state, metrics = step(states[-1], batch or points())
@@ -80,24 +82,29 @@ def test_gradient_descent_on_one_point_follows_its_closed_form():
     assert [int(s.step) for s in states] == list(range(11))
 
 
-@pytest.mark.parametrize("decay", [make() for make in EMAS.values()], ids=list(EMAS))
-def test_the_average_follows_its_recursion_and_moves(decay):
+@pytest.mark.parametrize("average", [make() for make in EMAS.values()], ids=list(EMAS))
+def test_the_average_follows_its_recursion_and_moves(average):
     """Averages taken of the old parameters, or with a decay of the wrong step, lag by one."""
-    states, _ = run(CONSTANT, optax.sgd(0.2), decay, 6)
+    states, _ = run(CONSTANT, optax.sgd(0.2), average, 6)
     mean = np.zeros(2)
     for k, state in enumerate(states[1:]):
-        d = float(decay(jnp.asarray(k)))
-        assert 0 <= d < 1
-        mean = d * mean + (1 - d) * np.asarray(state.params["network"]["c"], np.float64)
-        np.testing.assert_allclose(state.ema["network"]["c"], mean, rtol=1e-5)
-    assert not np.allclose(states[-1].ema["network"]["c"], states[-1].params["network"]["c"])
-    assert not np.allclose(states[-1].ema["network"]["c"], states[0].ema["network"]["c"])
+        share = float(average(jnp.asarray(k), 16))
+        assert 0 < share <= 1
+        mean = (1 - share) * mean + share * np.asarray(state.params["network"]["c"], np.float64)
+        np.testing.assert_allclose(state.ema["mean"]["network"]["c"], mean, rtol=1e-5)
+    assert not np.allclose(
+        states[-1].ema["mean"]["network"]["c"], states[-1].params["network"]["c"]
+    )
+    assert not np.allclose(
+        states[-1].ema["mean"]["network"]["c"], states[0].ema["mean"]["network"]["c"]
+    )
 
 
-def test_an_average_of_decay_zero_is_the_parameters_themselves():
+def test_an_average_that_takes_all_is_the_parameters_themselves():
+    """Shares and decays would be mixed up."""
     params, old = {"a": jnp.arange(3.0)}, {"a": jnp.full(3, 9.0)}
-    np.testing.assert_array_equal(averages.update(old, params, jnp.zeros(()))["a"], params["a"])
-    np.testing.assert_array_equal(averages.update(old, params, jnp.ones(()))["a"], old["a"])
+    np.testing.assert_array_equal(update(old, params, jnp.ones(()))["a"], params["a"])
+    np.testing.assert_array_equal(update(old, params, jnp.zeros(()))["a"], old["a"])
 
 
 def test_training_a_network_lowers_the_loss():
@@ -156,7 +163,7 @@ def test_the_loss_state_is_carried_from_step_to_step():
     """Losses that learn (importance sampling) would start anew at every step."""
 
     optimizer = optax.sgd(0.1)
-    step = make_step(CONSTANT, Counting(), optimizer, Constant(0.5), 0)
+    step = make_step(CONSTANT, Counting(), optimizer, {"mean": Constant(0.5)}, 0)
     state = begin(CONSTANT, optimizer)._replace(loss=jnp.zeros(()))
     for _ in range(3):
         state, _ = step(state, points())
@@ -190,7 +197,7 @@ def test_the_step_keeps_every_type_and_shape():
     """A state that changes its type compiles again at every step, and no checkpoint fits it."""
     model, optimizer = Model(SDE, V(), mlp(width=8, depth=1)), adamw()
     state = begin(model, optimizer)
-    step = make_step(model, Denoising(), optimizer, Constant(0.9), 0)
+    step = make_step(model, Denoising(), optimizer, {"mean": Constant(0.9)}, 0)
     after, metrics = jax.eval_shape(step, state, points())
     kinds = lambda tree: jax.tree.map(lambda a: (a.shape, a.dtype, a.weak_type), tree)
     assert kinds(after) == kinds(jax.eval_shape(lambda: state))
@@ -208,7 +215,7 @@ def descended(model, loss, batch, seed=0, loss_state=(), **settings):
     """One step of gradient descent at rate 1, from a state past the first: both and the metrics."""
     optimizer = optax.sgd(1.0)
     state = begin(model, optimizer)._replace(step=jnp.asarray(7), loss=loss_state)
-    step = jax.jit(make_step(model, loss, optimizer, Constant(0.5), seed, **settings))
+    step = jax.jit(make_step(model, loss, optimizer, {"mean": Constant(0.5)}, seed, **settings))
     return state, *step(state, batch)
 
 
@@ -270,7 +277,7 @@ def test_scanned_steps_are_the_single_ones():
     """Runs would depend on how many steps the device makes without the host."""
     k, optimizer = 3, adamw(learning_rate=1e-2)
     model = Model(SDE, V(), mlp(width=8, depth=1))
-    step = make_step(model, Denoising(), optimizer, Constant(0.9), 0)
+    step = make_step(model, Denoising(), optimizer, {"mean": Constant(0.9)}, 0)
     batches, state = spread(k, 8, 2), begin(model, optimizer)
     after, stacked = jax.jit(scan(step))(state, batches)
     single, rows = jax.jit(step), []

@@ -1,0 +1,101 @@
+"""Averages of any length after training (arXiv:2312.02696): from the snapshots of a run.
+
+    python -m diffjax.tools.ema --workdir=runs/digits --std=0.05,0.10,0.15
+    python -m diffjax.sample    --workdir=runs/digits --ema=0.15
+
+The run needs config.train.snapshot_every, and power-function averages in config.ema; two of them,
+0.05 and 0.10 say, reach most lengths. Writes WORKDIR/ema/std_0.150.safetensors and so on, and says
+how far the profile of each is from the one asked for.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from diffjax import cli
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from diffjax.training.snapshots import Fit, Snapshots
+
+
+def numbers(text: str) -> list[float]:
+    return [float(item) for item in text.split(",")]
+
+
+def run() -> int:
+    flags = cli.parser("tools.ema", __doc__)
+    flags.add_argument("--workdir", type=Path, required=True, help="folder of a run")
+    flags.add_argument(
+        "--std", type=numbers, required=True, help="lengths, relative to training: 0.05,0.10"
+    )
+    flags.add_argument("--step", type=cli.positive, help="end of the averages (the last snapshot)")
+    given = flags.parse_args()
+
+    from diffjax.training.ema import length
+    from diffjax.training.snapshots import Snapshots
+    from diffjax.training.workdir import read_config
+
+    read_config(given.workdir)
+    snapshots = Snapshots(given.workdir, given.step)
+    fits = [solved(snapshots, std) for std in given.std]
+    end = "" if given.step is None else f"_step_{given.step:08d}"
+    paths = [given.workdir / "ema" / f"{length(std)}{end}.safetensors" for std in given.std]
+    print(f"{len(snapshots.profiles)} snapshots up to step {snapshots.step}")
+    print(f"{'std':>7} {'error of the profile':>21} {'sum':>9} {'condition':>10}")
+    for std, made in zip(given.std, fits, strict=True):
+        total = made.coefficients.sum()
+        print(f"{std:7.3f} {made.error:21.2e} {total:9.6f} {made.condition:10.1e}")
+    make(snapshots, fits, paths)
+    for path in paths:
+        print(f"wrote {path}")
+    print(f"next: python -m diffjax.sample --workdir={given.workdir} --ema={paths[0].stem}")
+    return 0
+
+
+def solved(snapshots: Snapshots, std: float) -> Fit:
+    """How the snapshots are combined; ConfigError where they cannot make this length."""
+    from diffjax.build import refuse
+    from diffjax.config import ConfigError
+    from diffjax.training.snapshots import LARGEST, Profile, fit, reach
+
+    if round(std, 3) != std:
+        raise ConfigError(f"--std={std}: needs at most three digits after the point, as in 0.075")
+    made = refuse("--std")(fit)(snapshots.profiles, Profile(std, snapshots.step))
+    if made.error > LARGEST:
+        low, high = reach(snapshots.profiles, snapshots.step)
+        raise ConfigError(
+            f"--std={std}: the {len(snapshots.profiles)} snapshots up to step {snapshots.step} "
+            f"miss its profile by {made.error:.0%}; allowed: {low:.3f} to {high:.3f}, where they "
+            f"miss it by {LARGEST:.0%} at most"
+        )
+    return made
+
+
+def make(snapshots: Snapshots, fits: list[Fit], paths: list[Path]) -> None:
+    """Write the averages: in memory are these, and one leaf of one snapshot."""
+    import numpy as np
+
+    from diffjax.config import ConfigError
+    from diffjax.progress import Progress
+    from diffjax.published.reading import write
+
+    coefficients = np.stack([made.coefficients for made in fits])
+    leaves: dict[str, np.ndarray] = {}
+    with Progress("average", len(snapshots.names), "leaf") as progress:
+        for name in snapshots.names:
+            leaves[name] = snapshots.combine(name, coefficients)
+            progress.advance(1)
+    for i, (path, made) in enumerate(zip(paths, fits, strict=True)):
+        told = {"step": str(snapshots.step), "ema": path.stem, "error": f"{made.error:.3g}"}
+        try:
+            path.parent.mkdir(exist_ok=True)
+            write(path, {name: leaf[i] for name, leaf in leaves.items()}, told)
+        except OSError as error:
+            raise ConfigError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+if __name__ == "__main__":
+    cli.main(run)

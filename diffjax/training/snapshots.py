@@ -1,0 +1,140 @@
+"""Snapshots of power-function averages, and averages of other lengths made of them afterwards.
+
+An average with the profile p is sum_i c_i theta_i for snapshots theta_i with profiles p_i, where
+the c_i minimise |p - sum_i c_i p_i|^2 (arXiv:2312.02696, sec. 3.2 and app. C). Here they also add
+up to 1, so that parameters that rest are reproduced exactly. That the profiles are continuous is no
+approximation: `Power` is the average by them of parameters that are constant during a step.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from diffjax.arrays import Params
+from diffjax.config import ConfigError
+from diffjax.published.reading import Tensors, write
+from diffjax.published.tables import flat
+from diffjax.training.ema import Power
+
+FOLDER = "snapshots"
+LARGEST = 0.05
+"""The relative error of a profile above which it is not made."""
+
+
+class Profile(NamedTuple):
+    """p(t) = (gamma + 1) t^gamma / end^(gamma + 1) on [0, end], gamma that of `std`."""
+
+    std: float
+    end: int
+
+
+def save(workdir: Path, step: int, ema: Mapping[str, Params], stds: Mapping[str, float]) -> None:
+    """Write those averages that have a width, at once: no reader sees half of them."""
+    folder = workdir / FOLDER
+    folder.mkdir(exist_ok=True)
+    tensors = flat(jax.device_get({name: ema[name] for name in stds}))
+    # One entry, for the order of several in a file differs between processes.
+    told = json.dumps({"step": step, "stds": dict(stds)})
+    write(folder / f"step_{step:08d}.safetensors", tensors, {"snapshot": told})
+
+
+class Snapshots:
+    """Those in a workdir up to a step, read leaf by leaf: one per step and average.
+
+    step: the last one by default. names: of the averages that are used, all by default. ConfigError
+    where there are no snapshots, or none at that step.
+    """
+
+    def __init__(
+        self, workdir: Path, step: int | None = None, names: Collection[str] | None = None
+    ):
+        files = sorted((workdir / FOLDER).glob("step_*.safetensors"))
+        if not files:
+            raise ConfigError(
+                f"--workdir={workdir}: has no snapshots; train with config.train.snapshot_every "
+                f"and an entry of config.ema whose name is 'power'"
+            )
+        steps = [int(path.stem.removeprefix("step_")) for path in files]
+        self.step = steps[-1] if step is None else step
+        if self.step not in steps:
+            raise ConfigError(
+                f"--step={step}: no snapshot of this step; known: {', '.join(map(str, steps))}"
+            )
+        self.profiles: list[Profile] = []
+        self._sources: list[tuple[Tensors, str]] = []
+        for path in files[: steps.index(self.step) + 1]:
+            try:
+                file = Tensors(path)
+                told = json.loads(file.metadata["snapshot"])
+            except (ValueError, KeyError) as error:
+                raise ConfigError(f"{path}: holds no snapshot ({error})") from error
+            used = told["stds"] if names is None else names
+            self.profiles += [Profile(told["stds"][name], told["step"]) for name in used]
+            self._sources += [(file, name) for name in used]
+
+    @property
+    def names(self) -> list[str]:
+        """The leaves, as `network/out/bias`."""
+        file, name = self._sources[-1]
+        return [key.removeprefix(f"{name}/") for key in file if key.startswith(f"{name}/")]
+
+    def combine(self, leaf: str, coefficients: np.ndarray) -> np.ndarray:
+        """Of one leaf, for coefficients (M, N): (M, ...) in float32, added up in float64."""
+        total: Any = 0.0
+        for (file, name), c in zip(self._sources, coefficients.T, strict=True):
+            total = total + np.multiply.outer(c, file[f"{name}/{leaf}"].astype(np.float64))
+        return total.astype(np.float32)
+
+
+class Fit(NamedTuple):
+    """coefficients: (N,), of sum 1. error: |p - sum_i c_i p_i| / |p|. condition: of the system."""
+
+    coefficients: np.ndarray
+    error: float
+    condition: float
+
+
+def inner(a: Sequence[Profile], b: Sequence[Profile]) -> np.ndarray:
+    """Integrals of the products of profiles, (A, B).
+
+    For t_a <= t_b: (g_a + 1) (g_b + 1) / (g_a + g_b + 1) (t_a / t_b)^g_b / t_b.
+    """
+    (t_a, g_a), (t_b, g_b) = _numbers(a), _numbers(b)
+    t_a, g_a = t_a[:, None], g_a[:, None]
+    late, last = np.where(t_a > t_b, g_a, g_b), np.maximum(t_a, t_b)
+    ratio = np.minimum(t_a, t_b) / last
+    return (g_a + 1) * (g_b + 1) / (g_a + g_b + 1) * ratio**late / last
+
+
+def fit(known: Sequence[Profile], wanted: Profile) -> Fit:
+    """The combination of the known profiles that is nearest to the one wanted."""
+    gram, right = inner(known, known), inner(known, [wanted])[:, 0]
+    (square,) = inner([wanted], [wanted])[0]
+    size = np.sqrt(np.diag(gram))  # the system is for profiles of norm 1
+    # Nearest among those whose coefficients add up to 1: one more row, by Lagrange.
+    system = np.block([[gram / np.outer(size, size), 1 / size[:, None]], [1 / size, 0.0]])
+    system[-1] /= (scale := np.abs(system[-1]).max())
+    system[:, -1] /= scale
+    solved, _, _, singular = np.linalg.lstsq(system, np.append(right / size, 1 / scale))
+    c = solved[:-1] / size
+    error = np.sqrt(max(square - 2 * c @ right + c @ gram @ c, 0.0) / square)
+    return Fit(c, float(error), float(singular[0] / singular[-1]))
+
+
+def reach(known: Sequence[Profile], end: int) -> tuple[float, float]:
+    """The shortest and the longest std that these profiles make well enough, to three digits."""
+    tried = {*(k / 1000 for k in range(1, 289)), *(p.std for p in known if p.end == end)}
+    made = [std for std in tried if fit(known, Profile(std, end)).error <= LARGEST]
+    return min(made), max(made)
+
+
+def _numbers(profiles: Sequence[Profile]) -> tuple[np.ndarray, np.ndarray]:
+    ends = np.array([p.end for p in profiles], np.float64)
+    gammas = {std: Power(std).gamma for std in {p.std for p in profiles}}
+    return ends, np.array([gammas[p.std] for p in profiles])
