@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import inspect
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -26,7 +26,7 @@ from diffjax.build.sampling import (
     order,
     plan,
 )
-from diffjax.config import Config, ConfigError, checked, known, literal
+from diffjax.config import Config, ConfigError, checked, known, literal, parse
 from diffjax.data import SOURCES, Reading, Source
 from diffjax.denoiser import Model
 from diffjax.draws import DRAWS
@@ -38,6 +38,7 @@ from diffjax.sde import SDE, SDES
 from diffjax.training.ema import EMAS
 from diffjax.training.experiment import Experiment, Form, Train, describe
 from diffjax.training.optimizer import OPTIMIZERS
+from diffjax.training.writers import WRITERS, Writer
 from diffjax.weights import WEIGHTS
 
 __all__ = [
@@ -99,6 +100,7 @@ def experiment(config: Config, form: Form | None = None) -> Experiment:
         learned=bool(config["network"].get("learn_variance", False)),
     )
     sampling(model.sde)  # what cannot be sampled is refused now
+    train = call(Train, config["train"], "config.train")
     built = Experiment(
         config=dict(config),
         source=source,
@@ -107,7 +109,8 @@ def experiment(config: Config, form: Form | None = None) -> Experiment:
         loss=construct_loss(config, model, form),
         optimizer=construct(OPTIMIZERS, config["optimizer"], "config.optimizer"),
         decay=construct(EMAS, config["ema"], "config.ema"),
-        train=call(Train, config["train"], "config.train"),
+        train=train,
+        writers=construct_writers(train.writers),
         plan=sampling,
         seed=seed,
         form=form,
@@ -141,6 +144,12 @@ def construct_data(spec: Config, place: str) -> tuple[Callable[[str], Source], R
         return opened
 
     return source, reading
+
+
+def construct_writers(texts: Sequence[str]) -> tuple[Callable[..., Writer], ...]:
+    """`(workdir, start) -> Writer` for each; nothing is imported yet."""
+    specs = [(parse(text), f"config.train.writers[{i}]") for i, text in enumerate(texts)]
+    return tuple(construct(WRITERS, spec, place, partial=True) for spec, place in specs)
 
 
 def construct_model(config: Config, classes: int) -> Model:

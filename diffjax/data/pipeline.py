@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from diffjax.data.source import Source
+from diffjax.data.source import Memory, Source, load
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,14 @@ def centre(x: np.ndarray, side: int) -> np.ndarray:
         return x
     top, left = (np.array(x.shape[1:3]) - side) // 2
     return x[:, top : top + side, left : left + side]
+
+
+def select(source: Source, reading: Reading, most: int) -> Memory:
+    """At most that many items, spread evenly over `source`, cropped at the centre."""
+    many = len(source) > most
+    index = np.linspace(0, len(source) - 1, most).astype(int) if many else np.arange(len(source))
+    items = load(source, index)
+    return replace(items, x=centre(items.x, reading.crop))
 
 
 def read(
