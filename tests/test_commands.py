@@ -96,6 +96,7 @@ def trained(tmp_path_factory) -> Path:
     done = process("train", "--config=configs/digits_vp.py", f"--workdir={workdir}", *flags)
     assert done.returncode == 0, done.stderr
     assert f"next: python -m diffjax.sample --workdir={workdir}" in done.stdout
+    (workdir.parent / "stderr.txt").write_text(done.stderr)
     return workdir
 
 
@@ -116,6 +117,17 @@ def test_training_leaves_what_the_help_says(trained):
     assert {"command", "commit", "packages", "devices", "python", "time"} <= set(launch)
     assert "--config=configs/digits_vp.py" in launch["command"]
     assert {p.name for p in (trained / "checkpoints").iterdir()} == {"3", "6"}
+
+
+def test_without_a_terminal_there_is_one_plain_line_per_log_step(trained):
+    """The log of a batch system would be one long line of carriage returns."""
+    log = (trained.parent / "stderr.txt").read_bytes().decode()
+    assert not re.search(r"[\r\x1b]", log)
+    numbers = r"(  \w+ [\d.e+-]+)+"
+    lines = re.findall(rf"^train (\d+)/6 step(?={numbers}  left \d\d:\d\d$)(.*)", log, re.M)
+    assert [int(step) for step, *_ in lines] == [3, 6]
+    assert all(f"  {name} " in line for *_, line in lines for name in ("loss", "images_per_s"))
+    assert "/" not in "".join(line for *_, line in lines)  # no noise levels
 
 
 @pytest.fixture(scope="module")
