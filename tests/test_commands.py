@@ -130,6 +130,14 @@ def test_without_a_terminal_there_is_one_plain_line_per_log_step(trained):
     assert "/" not in "".join(line for *_, line in lines)  # no noise levels
 
 
+def test_a_writer_that_is_not_installed_is_refused_before_training(refused, tmp_path, monkeypatch):
+    """The run would end at its first line of metrics, after compiling for minutes."""
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    flags = [f"--config.{assignment}" for assignment in (*TINY, "train.writers=('wandb',)")]
+    line = refused("train", "--config=configs/digits_vp.py", f"--workdir={tmp_path}", *flags)
+    assert line.endswith("config.train.writers: wandb is not installed: pip install wandb")
+
+
 @pytest.fixture(scope="module")
 def ten(trained, tmp_path_factory) -> np.ndarray:
     """Ten samples, made by the command itself."""

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from diffjax import cli, plot, report
-from diffjax.report import Series, page, svg
+from diffjax.report import Series, page, pictures, svg
 from diffjax.tools import report as tool
 
 pytestmark = pytest.mark.fast
@@ -260,6 +260,6 @@ def test_large_pictures_are_made_small(tmp_path):
 def test_a_small_picture_is_kept_as_it_is(tmp_path):
     image = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
     plot.save(tmp_path / "a.png", image)
-    source = page.embedded(tmp_path / "a.png", 100_000)
+    source = pictures.embedded(tmp_path / "a.png", 13)
     data = base64.b64decode(source.removeprefix("data:image/png;base64,"))
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(data))), image)

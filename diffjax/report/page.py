@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import time
 from collections.abc import Mapping, Sequence
 from html import escape
 from importlib.resources import files
-from pathlib import Path
 from string import Template
 from typing import Any
 
 import numpy as np
 
-from diffjax.report import svg
+from diffjax.report import pictures, svg
 from diffjax.report.record import Record, Series, inside
 
 MOST_PICTURES = 12
-BYTES = 3_000_000
-"""Of all pictures together, about; the page is a third larger."""
-SIDES = (1000, 700, 500, 350, 250)
 NONE = "not there"
 
 
@@ -119,8 +113,8 @@ def levels(record: Record) -> str:
             low = float(name.removeprefix(prefix))
         except ValueError:
             continue
-        if len(row.steps) and (row.values > 0).all():
-            rows[low] = row
+        if (row.values > 0).any():
+            rows[low] = Series(*(a[row.values > 0] for a in row))
     if not rows:
         return ""
     gaps = np.diff(sorted(rows))
@@ -138,21 +132,21 @@ def history(record: Record) -> str:
     """Samples from fixed seeds at some steps, the first and the last among them; a slider."""
     steps = sorted(record.pictures)
     pick = np.unique(np.linspace(0, len(steps) - 1, MOST_PICTURES).round().astype(int))
-    frames = []
+    frames, unread = [], ""
     for step in [steps[i] for i in pick] if steps else []:
-        source = embedded(record.pictures[step], BYTES // (len(pick) + 1))
+        source = pictures.embedded(record.pictures[step], len(pick) + 1)
         if not source:
-            record.notes.append(f"{record.pictures[step].name}: cannot be read")
+            unread += paragraph(f"{record.pictures[step].name}: cannot be read")
             continue
         shown = f'<img src="{source}" alt="samples at step {step}">'
         frames.append(f"<figure><h3>step {step:,}</h3>{shown}</figure>")
     if not frames:
-        return ""
+        return unread
     last = len(frames) - 1
     slider = f'<input type="range" min="0" max="{last}" value="{last}">'
     return (
         f'<div class="film">{"".join(frames)}</div>'
-        f'<label class="slide" hidden>earlier {slider} later</label>'
+        f'<label class="slide" hidden>earlier {slider} later</label>{unread}'
     )
 
 
@@ -204,7 +198,7 @@ def data(record: Record, real: np.ndarray | None, note: str) -> str:
     facts = flat(record.setting("data") or {}) | flat(record.form)
     shown = f'<div class="card">{table(facts)}</div>' if facts else ""
     if real is not None:
-        source = encode(_image(real), BYTES // (MOST_PICTURES + 1))
+        source = pictures.drawn(real, MOST_PICTURES + 1)
         picture = f'<img src="{source}" alt="training data">'
         shown += f'<figure class="real"><h3>Real items</h3>{picture}</figure>'
     return f'<div class="grid loose">{shown}</div>' + (paragraph(note) if note else "")
@@ -237,11 +231,8 @@ def launches(record: Record) -> str:
         for launch in record.launches
     ]
     cards = "".join(f'<div class="card">{row}</div>' for row in rows)
-    return (
-        f"<details><summary>All, oldest first: {len(rows)}</summary>{cards}</details>"
-        if rows
-        else ""
-    )
+    summary = f"<summary>All, oldest first: {len(rows)}</summary>"
+    return f"<details>{summary}{cards}</details>" if rows else ""
 
 
 def table(facts: Mapping[str, Any]) -> str:
@@ -294,31 +285,3 @@ def duration(seconds: float) -> str:
     hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
     parts = [(hours, "h"), (minutes, "min"), (rest, "s")]
     return " ".join(f"{n} {unit}" for n, unit in parts if n)
-
-
-def embedded(path: Path, most: int) -> str:
-    """A picture as the text of an `src`, of about `most` bytes; empty where it cannot be read."""
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as image:
-            return encode(image.convert("RGB"), most)
-    except (OSError, SyntaxError, ValueError, UnidentifiedImageError):
-        return ""
-
-
-def encode(image: Any, most: int) -> str:
-    """PNG where that is small enough, else JPEG, smaller and smaller."""
-    for kind, side in [("png", SIDES[0]), *(("jpeg", side) for side in SIDES)]:
-        made, buffer = image.copy(), io.BytesIO()
-        made.thumbnail((side, side))
-        made.save(buffer, kind, **({"optimize": True} if kind == "png" else {"quality": 85}))
-        if buffer.tell() <= most:
-            break
-    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
-
-
-def _image(array: np.ndarray) -> Any:
-    from PIL import Image
-
-    return Image.fromarray(array)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ def train(
     with (
         Signals() as signals,
         closing(Checkpoints(workdir / "checkpoints", settings.keep)) as checkpoints,
+        ExitStack() as opened,
     ):
         abstract = jax.eval_shape(experiment.initialise)
         shardings = layout.state(abstract)
@@ -58,35 +59,37 @@ def train(
         stacks = read(
             experiment.batches(), start, settings.steps, stride, experiment.reading.workers
         )
-        with closing(Log(workdir, start, settings.batch_size, experiment.writers)) as log:
-            with log.paused():
-                batch = layout.place(experiment.batch(next(stacks)))
-                run = compile_steps(experiment, layout, state, batch)
-                unseen = held_out(experiment, layout) if settings.held_out_every else None
-            with Progress("train", settings.steps, "step", start) as progress:
-                for done in range(start + stride, settings.steps + 1, stride):
-                    state, metrics = run(state, batch)
-                    log.add(metrics)
-                    progress.advance(stride)
-                    last = done == settings.steps or signals.received is not None
-                    if done % settings.log_every == 0 or last:
-                        shown = log.write(done)
-                        progress.show({k: v for k, v in shown.items() if "/" not in k})
-                    if done % settings.sample_every == 0 or done == settings.steps:
-                        with log.paused():
-                            log.picture(done, picture(experiment, layout, state))
-                    if unseen and (done % settings.held_out_every == 0 or done == settings.steps):
-                        with log.paused():
-                            log.scalars(done, unseen(state))
-                    if done % settings.checkpoint_every == 0 or last:
-                        checkpoints.save(done, state)
-                    if last:
-                        break
-                    try:
-                        batch = layout.place(experiment.batch(next(stacks)))
-                    except ConfigError:  # data that cannot be read: nothing learnt is lost
-                        checkpoints.save(done, state)
-                        raise
+        log = opened.enter_context(
+            closing(Log(workdir, start, settings.batch_size, experiment.writers))
+        )
+        with log.paused():
+            batch = layout.place(experiment.batch(next(stacks)))
+            run = compile_steps(experiment, layout, state, batch)
+            unseen = held_out(experiment, layout) if settings.held_out_every else None
+        with Progress("train", settings.steps, "step", start) as progress:
+            for done in range(start + stride, settings.steps + 1, stride):
+                state, metrics = run(state, batch)
+                log.add(metrics)
+                progress.advance(stride)
+                last = done == settings.steps or signals.received is not None
+                if done % settings.log_every == 0 or last:
+                    shown = log.write(done)
+                    progress.show({k: v for k, v in shown.items() if "/" not in k})
+                if done % settings.sample_every == 0 or done == settings.steps:
+                    with log.paused():
+                        log.picture(done, picture(experiment, layout, state))
+                if unseen and (done % settings.held_out_every == 0 or done == settings.steps):
+                    with log.paused():
+                        log.scalars(done, unseen(state))
+                if done % settings.checkpoint_every == 0 or last:
+                    checkpoints.save(done, state)
+                if last:
+                    break
+                try:
+                    batch = layout.place(experiment.batch(next(stacks)))
+                except ConfigError:  # data that cannot be read: nothing learnt is lost
+                    checkpoints.save(done, state)
+                    raise
         return state, signals.received
 
 

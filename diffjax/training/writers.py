@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -117,7 +118,7 @@ class Wandb:
             ) from error
         note = workdir / "wandb.txt"
         if not note.exists():
-            note.write_text(self._wandb.util.generate_id() + "\n")
+            note.write_text(secrets.token_hex(4) + "\n")
         config = json.loads((workdir / "config.json").read_text())
         where = {"project": project, "name": workdir.name, "dir": str(workdir)}
         self._run = self._wandb.init(
