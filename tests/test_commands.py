@@ -36,10 +36,10 @@ TINY = (
 )
 
 
-def process(command: str, *flags) -> subprocess.CompletedProcess:
+def process(command: str, *flags, stderr=subprocess.PIPE) -> subprocess.CompletedProcess:
     """A command in a process of its own."""
     line = [sys.executable, "-m", f"diffjax.{command}", *map(str, flags)]
-    return subprocess.run(line, capture_output=True, text=True, timeout=300)
+    return subprocess.run(line, stdout=subprocess.PIPE, stderr=stderr, text=True, timeout=300)
 
 
 @pytest.fixture
@@ -93,10 +93,11 @@ def trained(tmp_path_factory) -> Path:
     """The workdir of a tiny run on digits, trained by the command itself."""
     workdir = tmp_path_factory.mktemp("run") / "digits"
     flags = [f"--config.{assignment}" for assignment in TINY]
-    done = process("train", "--config=configs/digits_vp.py", f"--workdir={workdir}", *flags)
-    assert done.returncode == 0, done.stderr
+    flags = ["--config=configs/digits_vp.py", f"--workdir={workdir}", *flags]
+    with (log := workdir.parent / "stderr.txt").open("w") as file:
+        done = process("train", *flags, stderr=file)
+    assert done.returncode == 0, log.read_text()
     assert f"next: python -m diffjax.sample --workdir={workdir}" in done.stdout
-    (workdir.parent / "stderr.txt").write_text(done.stderr)
     return workdir
 
 

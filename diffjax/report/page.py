@@ -47,9 +47,9 @@ def state(record: Record) -> str:
     done = isinstance(steps, int) and last >= steps
     parts = [f"{'Finished: step' if done else 'Step'} {last:,} of {steps if steps else '?'}"]
     if record.launches:
-        launch = record.launches[-1]
-        parts.append(f"last launch {str(launch.get('time'))[:16].replace('T', ' ')}")
-        parts.append(f"commit {brief(launch.get('commit'))}")
+        began, commit = (record.launches[-1].get(k) for k in ("time", "commit"))
+        parts += [f"last launch {str(began)[:16].replace('T', ' ')}"] if began else []
+        parts += [f"commit {brief(commit)}"] if commit else []
     parts.append(f"page of {time.strftime('%Y-%m-%d %H:%M')}")
     return paragraph(", ".join(parts))
 
