@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from diffjax.data import Memory
     from diffjax.training.experiment import Experiment
 
 
@@ -64,28 +63,16 @@ class Real:
 
     def __init__(self, experiment: Experiment, most: int, workdir: Path):
         from diffjax import evaluation
+        from diffjax.data import select
 
-        self.train = select(experiment, "train", most)
-        self.test = select(experiment, "test", most)
+        reading = experiment.reading
+        self.train = select(experiment.source("train"), reading, most)
+        self.test = select(experiment.source("test"), reading, most)
         self.features = features(self.train.x)
         self.held_out = features(self.test.x)
         self.judge = None
         if experiment.classes:
-            self.judge = evaluation.fit(self.train, experiment.reading.flip, workdir)
-
-
-def select(experiment: Experiment, split: str, most: int) -> Memory:
-    """At most that many items of a split, spread evenly over it, cropped as samples are."""
-    import numpy as np
-
-    from diffjax.data import Memory, centre, load
-
-    source = experiment.source(split)
-    many = len(source) > most
-    index = np.linspace(0, len(source) - 1, most).astype(int) if many else np.arange(len(source))
-    items = load(source, index)
-    x = centre(items.x, experiment.reading.crop)
-    return Memory(x, items.label, items.classes)
+            self.judge = evaluation.fit(self.train, reading.flip, workdir)
 
 
 def evaluate(real: Real, given: argparse.Namespace, weight: float) -> dict[str, Any]:

@@ -125,7 +125,15 @@ def get_config():
         optimizer=dict(name="adamw"),
         ema=dict(name="constant", decay=0.9),
         sampling=dict(sampler=dict(name="heun"), steps=2),  # guidance left to its default
-        train=dict(steps=4, batch_size=8, log_every=2, sample_every=4, checkpoint_every=2),
+        train=dict(
+            steps=4,
+            batch_size=8,
+            log_every=2,
+            sample_every=4,
+            checkpoint_every=2,
+            held_out_every=2,
+            held_out=50,
+        ),
     ))
 """
 

@@ -182,7 +182,7 @@ def test_a_section_that_has_no_fields_is_refused(section, value):
 
 
 @pytest.mark.parametrize(
-    "place", ["data", "sde", "parameterization", "network", "optimizer", "ema", "sampling.sampler"]
+    "place", ["data", "sde", "parameterization", "network", "optimizer", "sampling.sampler"]
 )
 def test_a_missing_name_is_refused_with_the_known_ones(place):
     config = copy.deepcopy(BASE)

@@ -36,10 +36,10 @@ TINY = (
 )
 
 
-def process(command: str, *flags) -> subprocess.CompletedProcess:
+def process(command: str, *flags, stderr=subprocess.PIPE) -> subprocess.CompletedProcess:
     """A command in a process of its own."""
     line = [sys.executable, "-m", f"diffjax.{command}", *map(str, flags)]
-    return subprocess.run(line, capture_output=True, text=True, timeout=300)
+    return subprocess.run(line, stdout=subprocess.PIPE, stderr=stderr, text=True, timeout=300)
 
 
 @pytest.fixture
@@ -93,8 +93,10 @@ def trained(tmp_path_factory) -> Path:
     """The workdir of a tiny run on digits, trained by the command itself."""
     workdir = tmp_path_factory.mktemp("run") / "digits"
     flags = [f"--config.{assignment}" for assignment in TINY]
-    done = process("train", "--config=configs/digits_vp.py", f"--workdir={workdir}", *flags)
-    assert done.returncode == 0, done.stderr
+    flags = ["--config=configs/digits_vp.py", f"--workdir={workdir}", *flags]
+    with (log := workdir.parent / "stderr.txt").open("w") as file:
+        done = process("train", *flags, stderr=file)
+    assert done.returncode == 0, log.read_text()
     assert f"next: python -m diffjax.sample --workdir={workdir}" in done.stdout
     return workdir
 
@@ -116,6 +118,25 @@ def test_training_leaves_what_the_help_says(trained):
     assert {"command", "commit", "packages", "devices", "python", "time"} <= set(launch)
     assert "--config=configs/digits_vp.py" in launch["command"]
     assert {p.name for p in (trained / "checkpoints").iterdir()} == {"3", "6"}
+
+
+def test_without_a_terminal_there_is_one_plain_line_per_log_step(trained):
+    """The log of a batch system would be one long line of carriage returns."""
+    log = (trained.parent / "stderr.txt").read_bytes().decode()
+    assert not re.search(r"[\r\x1b]", log)
+    numbers = r"(  \w+ [\d.e+-]+)+"
+    lines = re.findall(rf"^train (\d+)/6 step(?={numbers}  left \d\d:\d\d$)(.*)", log, re.M)
+    assert [int(step) for step, *_ in lines] == [3, 6]
+    assert all(f"  {name} " in line for *_, line in lines for name in ("loss", "images_per_s"))
+    assert "/" not in "".join(line for *_, line in lines)  # no noise levels
+
+
+def test_a_writer_that_is_not_installed_is_refused_before_training(refused, tmp_path, monkeypatch):
+    """The run would end at its first line of metrics, after compiling for minutes."""
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    flags = [f"--config.{assignment}" for assignment in (*TINY, "train.writers=('wandb',)")]
+    line = refused("train", "--config=configs/digits_vp.py", f"--workdir={tmp_path}", *flags)
+    assert line.endswith("config.train.writers: wandb is not installed: pip install wandb")
 
 
 @pytest.fixture(scope="module")

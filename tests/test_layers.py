@@ -12,7 +12,10 @@ LAYERS = {
     0: ("arrays", "config", "progress"),
     1: ("schedules", "sde", "nets", "data", "published"),
     2: ("parameterization", "denoiser", "analytic", "draws"),
-    3: ("guidance", "weights", "likelihood", "losses", "grids", "samplers", "evaluation", "plot"),
+    3: (
+        *("guidance", "weights", "likelihood", "losses", "grids", "samplers", "evaluation"),
+        *("plot", "report"),
+    ),
     4: ("training",),
     5: ("build", "trained"),
     6: ("cli", "train", "sample", "evaluate", "tools"),

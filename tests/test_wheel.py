@@ -63,10 +63,10 @@ def test_the_wheel_holds_the_packages_and_nothing_else(wheel):
     assert names - info == {"diffjax", "ml_collections_configs"}
 
 
-def test_every_module_of_the_checkout_is_in_the_wheel(wheel):
+def test_every_module_and_page_of_the_checkout_is_in_the_wheel(wheel):
     inside = set(zipfile.ZipFile(wheel).namelist())
     for package in ("diffjax", "ml_collections_configs"):
-        for path in (ROOT / package).rglob("*.py"):
+        for path in (*(ROOT / package).rglob("*.py"), *(ROOT / package).rglob("*.html")):
             assert path.relative_to(ROOT).as_posix() in inside
 
 

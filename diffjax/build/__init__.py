@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import inspect
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -43,6 +43,7 @@ from diffjax.schedules import DERIVED, SCHEDULES, Schedule
 from diffjax.sde import SDE, SDES
 from diffjax.training.experiment import Experiment, Form, describe
 from diffjax.training.optimizer import matched
+from diffjax.training.writers import WRITERS, Writer
 from diffjax.weights import WEIGHTS
 
 __all__ = [
@@ -122,6 +123,7 @@ def experiment(config: Config, form: Form | None = None) -> Experiment:
         averages=averages,
         stds=widths(averages),
         train=train,
+        writers=construct_writers(train.writers),
         plan=sampling,
         seed=seed,
         form=form,
@@ -161,6 +163,12 @@ def construct_data(spec: Config, place: str) -> tuple[Callable[[str], Source], R
         return opened
 
     return source, reading
+
+
+def construct_writers(texts: Sequence[str]) -> tuple[Callable[..., Writer], ...]:
+    """`(workdir, start) -> Writer` for each; nothing is imported yet."""
+    specs = [(parse(text), f"config.train.writers[{i}]") for i, text in enumerate(texts)]
+    return tuple(construct(WRITERS, spec, place, partial=True) for spec, place in specs)
 
 
 def construct_model(config: Config, classes: int, augment: int = 0) -> Model:

@@ -10,7 +10,7 @@ from diffjax.data.digits import digits
 from diffjax.data.folder import folder
 from diffjax.data.images import is_image, to_float, to_uint8
 from diffjax.data.latents import latents
-from diffjax.data.pipeline import Batches, Reading, centre, read
+from diffjax.data.pipeline import Batches, Reading, centre, read, select
 from diffjax.data.source import Memory, Source, load
 from diffjax.data.tfds import tfds
 from diffjax.data.toys import checkerboard, moons
@@ -34,6 +34,7 @@ __all__ = [
     "load",
     "moons",
     "read",
+    "select",
     "tfds",
     "to_float",
     "to_uint8",

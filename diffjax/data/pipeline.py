@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
@@ -13,7 +13,7 @@ from jaxtyping import Array, Key
 
 from diffjax.data.augment import Affine
 from diffjax.data.images import dequantized, to_float
-from diffjax.data.source import Source
+from diffjax.data.source import Memory, Source, load
 
 
 @dataclass(frozen=True)
@@ -159,6 +159,14 @@ def centre(x: np.ndarray, side: int) -> np.ndarray:
         return x
     top, left = (np.array(x.shape[1:3]) - side) // 2
     return x[:, top : top + side, left : left + side]
+
+
+def select(source: Source, reading: Reading, most: int) -> Memory:
+    """At most that many items, spread evenly over `source`, cropped at the centre."""
+    many = len(source) > most
+    index = np.linspace(0, len(source) - 1, most).astype(int) if many else np.arange(len(source))
+    items = load(source, index)
+    return replace(items, x=centre(items.x, reading.crop))
 
 
 def read(

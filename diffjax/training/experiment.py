@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -21,11 +22,15 @@ from diffjax.samplers.generate import How
 from diffjax.sde import SDE
 from diffjax.training.ema import Averages
 from diffjax.training.step import Step, TrainState, make_step
+from diffjax.training.writers import Writer
 
 
 @dataclass(frozen=True)
 class Train:
     """Lengths in steps. samples: images in the grids made every `sample_every` steps.
+
+    held_out: items of the test split whose loss is measured every `held_out_every` steps, 0 for
+    never. writers: what is written besides metrics.jsonl, `name` or `name:argument=value`.
 
     accumulate: parts of a batch whose gradients are added up, to save memory. steps_per_dispatch:
     steps that the device makes in one call, without the host; all lengths are multiples of it.
@@ -43,16 +48,21 @@ class Train:
     snapshot_every: int = 0
     keep: int = 2
     samples: int = 64
+    held_out_every: int = 0
+    held_out: int = 1000
+    writers: tuple[str, ...] = ("tensorboard",)
 
     def __post_init__(self):
         for name, value in vars(self).items():
-            if value < (least := 0 if name == "snapshot_every" else 1):
+            least = 0 if name in ("held_out_every", "snapshot_every") else 1
+            if name != "writers" and value < least:
                 raise ValueError(f"{name}={value}: needs {name} >= {least}")
         if self.batch_size % self.accumulate:
             raise ValueError(
                 f"batch_size={self.batch_size}: needs a multiple of accumulate={self.accumulate}"
             )
-        for name in ("steps", "log_every", "sample_every", "checkpoint_every", "snapshot_every"):
+        every = ("log", "sample", "checkpoint", "snapshot", "held_out")
+        for name in ("steps", *(f"{what}_every" for what in every)):
             if vars(self)[name] % self.steps_per_dispatch:
                 raise ValueError(
                     f"{name}={vars(self)[name]}: needs a multiple of "
@@ -97,6 +107,7 @@ class Experiment:
     averages: Averages
     stds: Mapping[str, float]
     train: Train
+    writers: tuple[Callable[[Path, int], Writer], ...]
     plan: Callable[[SDE], How]
     seed: int
     form: Form

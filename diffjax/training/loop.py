@@ -5,8 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +18,16 @@ from diffjax.arrays import stream
 from diffjax.config import ConfigError
 from diffjax.data.images import is_image, to_uint8
 from diffjax.data.pipeline import read
-from diffjax.losses import EDGES
 from diffjax.progress import Progress
 from diffjax.samplers.generate import generate
 from diffjax.training import mesh, snapshots
 from diffjax.training.checkpoints import Checkpoints
 from diffjax.training.experiment import Experiment, Train
+from diffjax.training.held_out import held_out
+from diffjax.training.log import Log
 from diffjax.training.mesh import Layout
 from diffjax.training.signals import Signals
 from diffjax.training.step import TrainState, scan
-from diffjax.training.writers import JSONL, TensorBoard, Writer
 
 
 def train(
@@ -46,6 +45,7 @@ def train(
     with (
         Signals() as signals,
         closing(Checkpoints(workdir / "checkpoints", settings.keep)) as checkpoints,
+        ExitStack() as opened,
     ):
         abstract = jax.eval_shape(experiment.initialise)
         shardings = layout.state(abstract)
@@ -59,12 +59,14 @@ def train(
         stacks = read(
             experiment.batches(), start, settings.steps, stride, experiment.reading.workers
         )
-        batch = layout.place(experiment.batch(next(stacks)))
-        run = compile_steps(experiment, layout, state, batch)
-        with (
-            closing(Log(workdir, start, settings.batch_size)) as log,
-            Progress("train", settings.steps, "step", start) as progress,
-        ):
+        log = opened.enter_context(
+            closing(Log(workdir, start, settings.batch_size, experiment.writers))
+        )
+        with log.paused():
+            batch = layout.place(experiment.batch(next(stacks)))
+            run = compile_steps(experiment, layout, state, batch)
+            unseen = held_out(experiment, layout) if settings.held_out_every else None
+        with Progress("train", settings.steps, "step", start) as progress:
             for done in range(start + stride, settings.steps + 1, stride):
                 state, metrics = run(state, batch)
                 log.add(metrics)
@@ -74,7 +76,11 @@ def train(
                     shown = log.write(done)
                     progress.show({k: v for k, v in shown.items() if "/" not in k})
                 if done % settings.sample_every == 0 or done == settings.steps:
-                    log.picture(done, picture(experiment, layout, state))
+                    with log.paused():
+                        log.picture(done, picture(experiment, layout, state))
+                if unseen and (done % settings.held_out_every == 0 or done == settings.steps):
+                    with log.paused():
+                        log.scalars(done, unseen(state))
                 # Before the checkpoint: a run that goes on from there does not come by again.
                 if every and (done % every == 0 or done == settings.steps):
                     snapshots.save(workdir, done, state.ema, experiment.stds)
@@ -137,48 +143,3 @@ def picture(experiment: Experiment, layout: Layout, state: TrainState) -> np.nda
     made = generate(denoise, plan, key, index, cond, shape=e.shape)
     x = np.asarray(made.x)
     return plot.samples(to_uint8(x) if is_image(e.shape) else x, label)
-
-
-class Log:
-    """Metrics stay on the device until they are written: no host sync per step."""
-
-    def __init__(self, workdir: Path, start: int, batch_size: int):
-        self._workdir = workdir
-        self._writers: Sequence[Writer] = (
-            JSONL(workdir / "metrics.jsonl", start),
-            TensorBoard(workdir / "tensorboard", start),
-        )
-        self._pending: list[Mapping[str, jax.Array]] = []
-        self._batch_size, self._began = batch_size, time.monotonic()
-
-    def add(self, metrics: Mapping[str, jax.Array]) -> None:
-        """Metrics of some steps, (K,) each."""
-        self._pending.append(metrics)
-
-    def write(self, step: int) -> dict[str, float]:
-        """Write the means since the last call; the rate apart, for it is not reproducible.
-
-        A metric (K, 2, bins) is sums and counts by log-SNR: one mean per bin that is not empty.
-        """
-        rows = jax.device_get(self._pending)
-        every = {k: np.concatenate([row[k] for row in rows]) for k in rows[0]}
-        means = {k: float(v.mean()) for k, v in every.items() if v.ndim == 1}
-        for name, (total, count) in ((k, v.sum(0)) for k, v in every.items() if v.ndim > 1):
-            filled = zip(EDGES, total, count, strict=False)
-            means |= {f"{name}/{low}": float(a / n) for low, a, n in filled if n}
-        now, steps = time.monotonic(), len(next(iter(every.values())))
-        rate = {"images_per_s": steps * self._batch_size / (now - self._began)}
-        self._pending, self._began = [], now
-        for writer in self._writers:
-            writer.scalars(step, means | rate)
-        return means | rate
-
-    def picture(self, step: int, image: np.ndarray) -> None:
-        plot.save(self._workdir / "samples" / f"step_{step:08d}.png", image)
-        for writer in self._writers:
-            writer.image(step, "samples", image)
-        self._began = time.monotonic()
-
-    def close(self) -> None:
-        for writer in self._writers:
-            writer.close()

@@ -9,6 +9,7 @@ import re
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,13 +31,8 @@ WEIGHTS = "weights.safetensors"
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 FREE = {
     "config.train": (
-        "steps",
-        "log_every",
-        "sample_every",
-        "checkpoint_every",
-        "snapshot_every",
-        "keep",
-        "samples",
+        *("steps", "log_every", "sample_every", "checkpoint_every", "snapshot_every", "keep"),
+        *("samples", "held_out_every", "held_out", "writers"),
     ),
     "config.data": ("memory", "workers"),
 }
@@ -47,8 +43,8 @@ def open_run(workdir: Path, experiment: Experiment, command: Sequence[str]) -> N
     """Make the folder, or check that it holds a run of this config, and note this launch.
 
     Writes config.json, the form of the data to data.json, and one line to launches.jsonl: command,
-    git commit, versions, devices. Raises ConfigError where the folder holds a run of another config
-    or of data of another form, naming the differences.
+    git commit, versions, devices, the step that it goes on from. Raises ConfigError where the
+    folder holds a run of another config or of data of another form, naming the differences.
     """
     config, form = experiment.config, experiment.form._asdict()
     if (workdir / WEIGHTS).exists():
@@ -69,7 +65,8 @@ def open_run(workdir: Path, experiment: Experiment, command: Sequence[str]) -> N
         workdir.mkdir(parents=True, exist_ok=True)
         _describe(workdir, experiment)
         with (workdir / "launches.jsonl").open("a") as file:
-            file.write(json.dumps(provenance() | {"command": list(command)}) + "\n")
+            launch = provenance() | {"command": list(command), "step": last_step(workdir)}
+            file.write(json.dumps(launch) + "\n")
     except OSError as error:
         raise ConfigError(f"--workdir={workdir}: cannot be written ({error.strerror})") from error
 
@@ -102,6 +99,15 @@ def _read(workdir: Path, name: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ConfigError(f"{path}: holds no fields, but {found!r}")
     return found
+
+
+def last_step(workdir: Path) -> int:
+    """Step of the newest checkpoint in `workdir`; 0 where there is none."""
+    folder = workdir / "checkpoints"
+    if not folder.is_dir():
+        return 0
+    with closing(Checkpoints(folder, write=False)) as checkpoints:
+        return max(checkpoints.steps(), default=0)
 
 
 def load_state(experiment: Experiment, workdir: Path) -> TrainState:

@@ -34,6 +34,8 @@ TINY = {
     "train.snapshot_every": 15,
     "train.sample_every": STEPS,
     "train.samples": 4,
+    "train.held_out_every": 10,
+    "train.held_out": 20,
     "sampling.steps": 3,
 }
 
@@ -144,13 +146,18 @@ def test_a_run_killed_again_and_again_ends_like_one_that_was_not(tmp_path, whole
         assert code == -signal.SIGKILL, f"{moment} + {pause:.3f} s: {log}"
     done = finish(workdir, {"data.workers": 3})
     assert done.returncode == 0, done.stderr
-    assert len((workdir / "launches.jsonl").read_text().splitlines()) == len(moments) + 1
     assert_same(workdir, whole)
     assert rows(workdir) == rows(whole)
-    assert [r["step"] for r in rows(whole)] == list(range(5, STEPS + 1, 5))
     named = lambda folder: {p.name: data for p, data in files(folder / "snapshots").items()}
     assert named(workdir) == named(whole)
     assert sorted(named(whole)) == [f"step_{k:08d}.safetensors" for k in (15, 30, STEPS)]
+    assert [r["step"] for r in rows(whole) if "loss" in r] == list(range(5, STEPS + 1, 5))
+    measured = [r["step"] for r in rows(whole) if "held_out/loss" in r]
+    assert measured == list(range(10, STEPS + 1, 10))
+    launches = (workdir / "launches.jsonl").read_text().splitlines()
+    assert len(launches) == len(moments) + 1
+    begun = [json.loads(line)["step"] for line in launches]
+    assert begun == sorted(begun) and begun[0] == 0 and begun[-1] >= 20
     picture = f"samples/step_{STEPS:08d}.png"
     assert (workdir / picture).read_bytes() == (whole / picture).read_bytes()
 
@@ -173,7 +180,7 @@ def test_a_stopped_run_saves_says_how_to_go_on_and_goes_on(tmp_path, whole, numb
     if number == signal.SIGTERM:
         assert finish(workdir).returncode == 0
         assert_same(workdir, whole)
-        steps = [r["step"] for r in rows(workdir)]
+        steps = [r["step"] for r in rows(workdir) if "loss" in r]
         assert len(steps) == len(set(steps))
         assert set(range(5, STEPS + 1, 5)) <= set(steps)
 

@@ -313,7 +313,9 @@ def test_images_are_augmented_by_seed_and_step_and_keep_their_labels(accumulate)
     optimizer, seen = optax.sgd(1.0), []
     for seed in (0, 1):
         step = jax.jit(
-            make_step(CONSTANT, Upright(), optimizer, Constant(0.5), seed, accumulate, reading)
+            make_step(
+                CONSTANT, Upright(), optimizer, {"mean": Constant(0.5)}, seed, accumulate, reading
+            )
         )
         for k in (7, 8, 7):
             state = begin(CONSTANT, optimizer, (2, 2, 1))._replace(step=jnp.asarray(k))

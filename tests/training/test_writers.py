@@ -1,6 +1,8 @@
 """Metrics: each step of a run once, however often it was interrupted."""
 
 import json
+import sys
+import time
 import types
 from io import BytesIO
 
@@ -11,9 +13,11 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboardX import event_file_writer
 
+from diffjax import build
+from diffjax.config import ConfigError
 from diffjax.losses import EDGES
-from diffjax.training.loop import Log
-from diffjax.training.writers import JSONL, TensorBoard, Writer
+from diffjax.training.log import Log
+from diffjax.training.writers import JSONL, WRITERS, Tensorboard, Writer
 
 pytestmark = [pytest.mark.fast, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
@@ -23,7 +27,7 @@ def rows(path) -> list[dict]:
 
 
 def write(path, start: int, steps) -> None:
-    writer = JSONL(path, start)
+    writer = JSONL(path.parent, start)
     for step in steps:
         writer.scalars(step, {"loss": step / 10})
     writer.close()
@@ -38,7 +42,7 @@ def test_lines_are_readable_json_in_order(tmp_path):
 def test_a_line_is_on_disk_as_soon_as_it_is_written(tmp_path):
     """After kill -9 nothing else is left."""
     path = tmp_path / "metrics.jsonl"
-    writer = JSONL(path, 0)
+    writer = JSONL(path.parent, 0)
     writer.scalars(5, {"loss": 1.0})
     assert rows(path) == [{"step": 5, "loss": 1.0}]
     writer.close()
@@ -82,11 +86,77 @@ def test_a_file_with_nothing_to_remove_is_left_as_it_is(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["metrics.jsonl"]
 
 
-def test_the_writers_are_writers(tmp_path):
-    for made in (JSONL(tmp_path / "a.jsonl", 0), TensorBoard(tmp_path / "b", 0)):
-        assert isinstance(made, Writer)
-        made.image(1, "samples", np.zeros((2, 2, 3), np.uint8))
-        made.close()
+@pytest.fixture
+def wandb(monkeypatch, tmp_path):
+    """A module that takes the place of wandb and notes what it is told."""
+    told = []
+    run = types.SimpleNamespace(
+        define_metric=lambda *args, **kwargs: None,
+        log=told.append,
+        finish=lambda: told.append("finished"),
+    )
+    made = types.SimpleNamespace(
+        told=told,
+        init=lambda **settings: told.append(settings) or run,
+        Image=lambda image: ("image", image.shape),
+        Histogram=lambda np_histogram: ("histogram", *map(len, np_histogram)),
+    )
+    monkeypatch.setitem(sys.modules, "wandb", made)
+    (tmp_path / "config.json").write_text('{"seed": 3}')
+    return made
+
+
+@pytest.mark.parametrize("make", [JSONL, *WRITERS.values()])
+def test_the_writers_are_writers(tmp_path, wandb, make):
+    """What is listed is made by (workdir, start) and takes all that a log has to say."""
+    made = make(tmp_path, 0)
+    assert isinstance(made, Writer)
+    made.scalars(1, {"loss": 0.5})
+    made.histogram(1, "loss_at_logsnr", (0, 1, 2), np.ones(2, np.float32))
+    made.image(1, "samples", np.zeros((2, 2, 3), np.uint8))
+    made.close()
+
+
+def test_a_run_that_goes_on_is_the_same_run_at_wandb(tmp_path, wandb):
+    """Each launch would be a run of its own there."""
+    for start in (0, 5):
+        writer = WRITERS["wandb"](tmp_path, start, project="mine")
+        writer.scalars(start + 5, {"loss": 1.0})
+        writer.histogram(start + 5, "h", (0, 1, 2), np.ones(2))
+        writer.close()
+    first, second = wandb.told[:4], wandb.told[4:]
+    assert first[0] == second[0] and first[0]["id"]
+    assert first[0] == {
+        "project": "mine",
+        "name": tmp_path.name,
+        "dir": str(tmp_path),
+        "config": {"seed": 3},
+        "id": (tmp_path / "wandb.txt").read_text().strip(),
+        "resume": "allow",
+    }
+    assert first[1:] == [
+        {"step": 5, "loss": 1.0},
+        {"step": 5, "h": ("histogram", 2, 3)},
+        "finished",
+    ]
+    assert second[1] == {"step": 10, "loss": 1.0}
+
+
+def test_a_writer_whose_package_is_not_installed_says_how_to_install_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(ConfigError, match=r"^config.train.writers: .*pip install wandb$"):
+        Log(tmp_path, 0, 8, [WRITERS["wandb"]])
+
+
+def test_writers_are_built_from_names_with_settings():
+    """`wandb:project=mine` in a config is all that a user has to write."""
+    tensorboard, wandb = build.construct_writers(("tensorboard", "wandb:project=mine"))
+    assert tensorboard is Tensorboard
+    assert wandb.arguments == (("project", "mine"),)
+    with pytest.raises(
+        ConfigError, match=r"writers\[1\].name='tensrboard': unknown.*'tensorboard'"
+    ):
+        build.construct_writers(("wandb", "tensrboard"))
 
 
 @pytest.fixture
@@ -97,7 +167,7 @@ def board(tmp_path, monkeypatch):
 
     def run(start: int, steps, image=None) -> None:
         clock.now += 10
-        writer = TensorBoard(tmp_path, start)
+        writer = Tensorboard(tmp_path, start)
         for step in steps:
             writer.scalars(step, {"loss": step / 10 + start / 1000, "rate": 1.0})
             if image is not None:
@@ -108,14 +178,14 @@ def board(tmp_path, monkeypatch):
 
 
 def accumulated(folder) -> EventAccumulator:
-    events = EventAccumulator(str(folder))
+    events = EventAccumulator(str(folder), {"histograms": 0})
     events.Reload()
     return events
 
 
 def test_tensorboard_reads_the_scalars(tmp_path, board):
     board(0, [5, 10])
-    events = accumulated(tmp_path)
+    events = accumulated(tmp_path / "tensorboard")
     assert set(events.Tags()["scalars"]) == {"loss", "rate"}
     assert [(e.step, pytest.approx(e.value)) for e in events.Scalars("loss")] == [(5, 0.5), (10, 1)]
 
@@ -123,7 +193,7 @@ def test_tensorboard_reads_the_scalars(tmp_path, board):
 def test_tensorboard_reads_the_images(tmp_path, board):
     image = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
     board(0, [5], image)
-    (event,) = accumulated(tmp_path).Images("samples")
+    (event,) = accumulated(tmp_path / "tensorboard").Images("samples")
     assert (event.step, event.height, event.width) == (5, 6, 9)
     read = np.asarray(Image.open(BytesIO(event.encoded_image_string)).convert("RGB"))
     np.testing.assert_array_equal(read, image)
@@ -134,7 +204,7 @@ def test_tensorboard_shows_a_resumed_run_once(tmp_path, board, start):
     """Curves that fold back at every restart cannot be read."""
     board(0, [5, 10, 15])
     board(start, [s for s in (5, 10, 15, 20) if s > start])
-    events = accumulated(tmp_path).Scalars("loss")
+    events = accumulated(tmp_path / "tensorboard").Scalars("loss")
     assert [e.step for e in events] == [5, 10, 15, 20]
     for e in events:
         again = start / 1000 if e.step > start else 0
@@ -152,7 +222,7 @@ def binned():
 
 def test_losses_by_log_snr_are_one_mean_per_bin_that_was_seen(tmp_path, binned):
     """A mean of the means of steps counts rare noise levels too much; an empty bin is no number."""
-    log = Log(tmp_path, 0, 8)
+    log = Log(tmp_path, 0, 8, [Tensorboard])
     for part in (binned[:3], binned[3:]):
         log.add({"loss": jnp.arange(float(len(part))), "loss_at_logsnr": jnp.asarray(part)})
     written = log.write(5)
@@ -175,3 +245,21 @@ def test_losses_by_log_snr_are_one_mean_per_bin_that_was_seen(tmp_path, binned):
     for name, mean in expected.items():
         first = events.Scalars(name)[0]
         assert (first.step, first.value) == (5, mean)
+    # The same as a histogram: log-SNR along, mean loss up.
+    first, _ = events.Histograms("loss_at_logsnr")
+    value = first.histogram_value
+    assert (value.min, list(value.bucket_limit)) == (EDGES[0], list(EDGES[1:]))
+    heights = {f"loss_at_logsnr/{low}": h for low, h in zip(EDGES, value.bucket, strict=False) if h}
+    assert heights == expected
+
+
+def test_what_is_no_training_does_not_slow_the_rate(tmp_path):
+    """Pictures and the held-out loss between two lines would look like slow steps."""
+    log = Log(tmp_path, 0, 8)
+    began = time.monotonic()
+    with log.paused():
+        time.sleep(0.3)
+    log.add({"loss": jnp.ones(1)})
+    rate = log.write(1)["images_per_s"]
+    log.close()
+    assert rate > 8 / (time.monotonic() - began - 0.25)

@@ -1,0 +1,287 @@
+"""The page: sections as HTML, all that comes from a run escaped, pictures inside."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from html import escape
+from importlib.resources import files
+from string import Template
+from typing import Any
+
+import numpy as np
+
+from diffjax.report import pictures, svg
+from diffjax.report.record import Record, Series, inside
+
+MOST_PICTURES = 12
+NONE = "not there"
+
+
+def document(record: Record, real: np.ndarray | None, note: str = "") -> str:
+    """A whole HTML page that loads nothing. real: a picture (H, W, 3) of the data, or why not."""
+    title = record.workdir.resolve().name or "run"
+    sections = {
+        "": state(record),
+        "Summary": summary(record),
+        "Curves": plots(record),
+        "Samples during training": history(record),
+        "Evaluation": evaluation(record),
+        "Data": data(record, real, note),
+        "Config": config(record),
+        "Launches": launches(record),
+        "Notes": "".join(paragraph(text) for text in record.notes),
+    }
+    body = "\n".join(
+        f"<section>{f'<h2>{name}</h2>' if name else ''}{html}</section>"
+        for name, html in sections.items()
+        if html
+    )
+    template = Template(files("diffjax.report").joinpath("page.html").read_text())
+    return template.substitute(title=escape(title), body=body)
+
+
+def state(record: Record) -> str:
+    """How far the run is, and when and with what code it was last at work."""
+    steps, last = record.setting("train.steps"), record.last
+    done = isinstance(steps, int) and last >= steps
+    parts = [f"{'Finished: step' if done else 'Step'} {last:,} of {steps if steps else '?'}"]
+    if record.launches:
+        began, commit = (record.launches[-1].get(k) for k in ("time", "commit"))
+        parts += [f"last launch {str(began)[:16].replace('T', ' ')}"] if began else []
+        parts += [f"commit {brief(commit)}"] if commit else []
+    parts.append(f"page of {time.strftime('%Y-%m-%d %H:%M')}")
+    return paragraph(", ".join(parts))
+
+
+def summary(record: Record) -> str:
+    """The last of each metric, and what they cost."""
+    rate = record.series("images_per_s").values
+    facts = {
+        "loss": ending(record.series("loss")),
+        "held-out loss, averaged parameters": ending(record.series("held_out/loss")),
+        "held-out loss, raw parameters": ending(record.series("held_out/raw_loss")),
+        "gradient norm": ending(record.series("grad_norm")),
+        "images per second (median)": number(float(np.median(rate))) if len(rate) else "",
+        "time in training steps": duration(record.seconds),
+        "launches": str(len(record.launches)) if record.launches else "",
+        "devices": inside(record.launches[-1], "devices") if record.launches else "",
+    }
+    facts = {k: v for k, v in facts.items() if v}
+    return f'<div class="card">{table(facts)}</div>' if facts else paragraph("No metrics yet.")
+
+
+def plots(record: Record) -> str:
+    """Losses, loss by noise level, gradient norm, throughput."""
+    series, marks = record.series, record.resumed
+    losses = {
+        "training": series("loss"),
+        "held-out": series("held_out/loss"),
+        "held-out, raw parameters": series("held_out/raw_loss"),
+    }
+    made = [
+        figure("Loss", losses, marks),
+        levels(record),
+        figure("Gradient norm", {"": series("grad_norm")}, marks),
+        figure("Images per second", {"": series("images_per_s")}, marks, zero=True),
+    ]
+    return f'<div class="grid">{"".join(made)}</div>' if any(made) else ""
+
+
+def figure(
+    title: str, lines: Mapping[str, Series], marks: Sequence[int], zero: bool = False
+) -> str:
+    """Curves with their names in their colours; nothing where there are none."""
+    lines = {name: line for name, line in lines.items() if len(line.steps)}
+    if not lines:
+        return ""
+    keys = [f'<span class="key c{i}">{escape(name)}</span>' for i, name in enumerate(lines) if name]
+    if marks:
+        keys.append("dashed: the run went on after a stop")
+    picture = svg.curves(lines, f"{title} over training steps", marks, zero)
+    caption = f"<figcaption>{''.join(keys)}</figcaption>" if keys else ""
+    return f"<figure><h3>{escape(title)}</h3>{caption}{picture}</figure>"
+
+
+def levels(record: Record) -> str:
+    """The loss by log-SNR as a map."""
+    prefix = "loss_at_logsnr/"
+    rows = {}
+    for name in record.names(prefix):
+        row = record.series(name)
+        try:
+            low = float(name.removeprefix(prefix))
+        except ValueError:
+            continue
+        if (row.values > 0).any():
+            rows[low] = Series(*(a[row.values > 0] for a in row))
+    if not rows:
+        return ""
+    gaps = np.diff(sorted(rows))
+    label = "Loss by noise level over training steps"
+    picture, low, high = svg.heat(rows, label, float(gaps.min()) if len(gaps) else 1.0)
+    caption = (
+        "log-SNR up: noise below, data above; "
+        f'<span class="scale">loss {svg.short(low)}<span class="ramp"></span>{svg.short(high)}'
+        "</span>"
+    )
+    return f"<figure><h3>{label}</h3><figcaption>{caption}</figcaption>{picture}</figure>"
+
+
+def history(record: Record) -> str:
+    """Samples from fixed seeds at some steps, the first and the last among them; a slider."""
+    steps = sorted(record.pictures)
+    pick = np.unique(np.linspace(0, len(steps) - 1, MOST_PICTURES).round().astype(int))
+    frames, unread = [], ""
+    for step in [steps[i] for i in pick] if steps else []:
+        source = pictures.embedded(record.pictures[step], len(pick) + 1)
+        if not source:
+            unread += paragraph(f"{record.pictures[step].name}: cannot be read")
+            continue
+        shown = f'<img src="{source}" alt="samples at step {step}">'
+        frames.append(f"<figure><h3>step {step:,}</h3>{shown}</figure>")
+    if not frames:
+        return unread
+    last = len(frames) - 1
+    slider = f'<input type="range" min="0" max="{last}" value="{last}">'
+    return (
+        f'<div class="film">{"".join(frames)}</div>'
+        f'<label class="slide" hidden>earlier {slider} later</label>{unread}'
+    )
+
+
+EVALUATED = {
+    "guidance": "protocol.guidance",
+    "passes": "protocol.passes",
+    "Frechet": "frechet.distance",
+    "floor": "frechet.floor",
+    "ratio": "frechet.ratio",
+    "class agrees": "classifier.agreement",
+    "nearest train": "memorization.samples",
+    "held-out": "memorization.held_out",
+    "ratio to held-out": "memorization.ratio",
+}
+
+
+def evaluation(record: Record) -> str:
+    """One line per guidance weight, and how they were measured."""
+    found = record.evaluation.get("results")
+    results = [r for r in found if isinstance(r, dict)] if isinstance(found, list) else []
+    if not results:
+        return ""
+    columns = {k: [inside(r, place) for r in results] for k, place in EVALUATED.items()}
+    columns["guidance"] = [
+        inside(g, "weight") if isinstance(g, dict) else g for g in columns["guidance"]
+    ]
+    columns = {k: v for k, v in columns.items() if any(x is not None for x in v)}
+    head = "".join(f"<th>{escape(name)}</th>" for name in columns)
+    lines = "".join(
+        f"<tr>{''.join(f'<td>{number(v)}</td>' for v in line)}</tr>"
+        for line in zip(*columns.values(), strict=True)
+    )
+    protocol = flat(inside(results[0], "protocol"))
+    accuracy = inside(results[0], "classifier.test_accuracy")
+    facts = protocol | ({"classifier, right on held-out data": accuracy} if accuracy else {})
+    facts |= {k: record.evaluation.get(k) for k in ("time", "commit")}
+    shown = {k: v for k, v in facts.items() if k not in ("passes", "guidance", "guidance.weight")}
+    return (
+        f'<div class="card wide"><table class="numbers"><tr>{head}</tr>{lines}</table></div>'
+        '<p class="soft">Frechet: between samples and real items; floor: between two halves of '
+        "real ones; nearest train, held-out: median distance of samples, and of held-out items, "
+        "to the nearest training item.</p>"
+        f'<details><summary>Protocol</summary><div class="card">{table(shown)}</div></details>'
+    )
+
+
+def data(record: Record, real: np.ndarray | None, note: str) -> str:
+    """What the run was trained on."""
+    facts = flat(record.setting("data") or {}) | flat(record.form)
+    shown = f'<div class="card">{table(facts)}</div>' if facts else ""
+    if real is not None:
+        source = pictures.drawn(real, MOST_PICTURES + 1)
+        picture = f'<img src="{source}" alt="training data">'
+        shown += f'<figure class="real"><h3>Real items</h3>{picture}</figure>'
+    return f'<div class="grid loose">{shown}</div>' + (paragraph(note) if note else "")
+
+
+def config(record: Record) -> str:
+    """Every setting, section by section."""
+    plain = {k: v for k, v in record.config.items() if not isinstance(v, dict)}
+    named = {k: v for k, v in record.config.items() if isinstance(v, dict)}
+    parts = [("general", plain), *named.items()]
+    cards = [
+        f'<div class="card"><h3>{text(name)}</h3>{table(flat(values))}</div>'
+        for name, values in parts
+        if values
+    ]
+    return f'<div class="columns">{"".join(cards)}</div>' if cards else ""
+
+
+def launches(record: Record) -> str:
+    """When, from which step, with which code and command."""
+    rows = [
+        table(
+            {
+                "time": launch.get("time"),
+                "from step": launch.get("step"),
+                "commit": launch.get("commit"),
+                "command": joined(launch.get("command"), " "),
+            }
+        )
+        for launch in record.launches
+    ]
+    cards = "".join(f'<div class="card">{row}</div>' for row in rows)
+    summary = f"<summary>All, oldest first: {len(rows)}</summary>"
+    return f"<details>{summary}{cards}</details>" if rows else ""
+
+
+def table(facts: Mapping[str, Any]) -> str:
+    """Names and values, one line each."""
+    lines = (f"<tr><th>{text(k)}</th><td>{number(v)}</td></tr>" for k, v in facts.items())
+    return f'<table class="facts">{"".join(lines)}</table>'
+
+
+def flat(values: Any, place: str = "") -> dict[str, Any]:
+    """Nested fields by their dotted names, `name` before the others."""
+    if not isinstance(values, Mapping) or not values:
+        return {place: values} if place else {}
+    fields = sorted(values.items(), key=lambda field: field[0] != "name")
+    parts = (flat(v, f"{place}.{k}" if place else str(k)) for k, v in fields)
+    return {k: v for part in parts for k, v in part.items()}
+
+
+def paragraph(content: str) -> str:
+    return f'<p class="soft">{text(content)}</p>'
+
+
+def text(value: Any) -> str:
+    """Anything as escaped text."""
+    return escape(str(value)) if value is not None else NONE
+
+
+def brief(commit: Any) -> str:
+    """The first digits of a commit, and whether it was changed."""
+    name, dash, changed = str(commit).partition("-")
+    return name[:10] + dash + changed
+
+
+def number(value: Any) -> str:
+    """Numbers to four digits, anything else as escaped text."""
+    return f"{value:.4g}" if isinstance(value, float) else text(joined(value, ", "))
+
+
+def joined(value: Any, by: str) -> Any:
+    """A list as one text; anything else as it is."""
+    return by.join(map(str, value)) if isinstance(value, list) else value
+
+
+def ending(series: Series) -> str:
+    return f"{series.values[-1]:.4g}" if len(series.steps) else ""
+
+
+def duration(seconds: float) -> str:
+    """1 h 2 min, 3 min 4 s, 5 s; nothing for 0."""
+    whole = round(seconds)
+    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
+    parts = [(hours, "h"), (minutes, "min"), (rest, "s")]
+    return " ".join(f"{n} {unit}" for n, unit in parts if n)

@@ -1,0 +1,130 @@
+"""What lies in a workdir, as far as it can be read: a run may still write, or have been killed."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+
+class Series(NamedTuple):
+    """Values (N,) at rising steps (N,), all finite."""
+
+    steps: np.ndarray
+    values: np.ndarray
+
+
+@dataclass(frozen=True)
+class Record:
+    """A run as it left its files; what is missing is empty. notes: what could not be read."""
+
+    workdir: Path
+    config: dict[str, Any]
+    form: dict[str, Any]
+    launches: list[dict[str, Any]]
+    rows: list[dict[str, Any]]
+    evaluation: dict[str, Any]
+    pictures: dict[int, Path]
+    notes: list[str]
+
+    def series(self, name: str) -> Series:
+        """The metric `name` of metrics.jsonl; empty where it never was a number."""
+        found = [(row["step"], row[name]) for row in self.rows if _finite(row.get(name))]
+        steps, values = zip(*found, strict=True) if found else ((), ())
+        return Series(np.array(steps, np.int64), np.array(values, np.float64))
+
+    def names(self, prefix: str) -> list[str]:
+        """Metrics whose name begins so, as they came."""
+        return list(dict.fromkeys(k for row in self.rows for k in row if k.startswith(prefix)))
+
+    def setting(self, place: str) -> Any:
+        """The field of the config at a dotted place; None where it is not given."""
+        return inside(self.config, place)
+
+    @property
+    def last(self) -> int:
+        """The newest step that was written."""
+        return max((row["step"] for row in self.rows), default=0)
+
+    @property
+    def resumed(self) -> list[int]:
+        """Steps that a later launch went on from."""
+        steps = [launch.get("step") for launch in self.launches[1:]]
+        return sorted({s for s in steps if isinstance(s, int) and 0 < s < self.last})
+
+    @property
+    def seconds(self) -> float:
+        """Time spent in training steps, by the rates that were written."""
+        rate, batch = self.series("images_per_s"), self.setting("train.batch_size")
+        if not isinstance(batch, int) or not (rate.values > 0).all():
+            return 0.0
+        return float((np.diff(rate.steps, prepend=0) * batch / rate.values).sum())
+
+
+def read(workdir: Path) -> Record:
+    """All that can be read in `workdir`."""
+    notes: list[str] = []
+    rows = [r for r in _lines(workdir / "metrics.jsonl", notes) if isinstance(r.get("step"), int)]
+    return Record(
+        workdir=workdir,
+        config=_object(workdir / "config.json", notes),
+        form=_object(workdir / "data.json", notes),
+        launches=_lines(workdir / "launches.jsonl", notes),
+        rows=sorted(rows, key=lambda row: row["step"]),
+        evaluation=_object(workdir / "evaluation.json", notes),
+        pictures=_pictures(workdir / "samples"),
+        notes=notes,
+    )
+
+
+def inside(value: Any, place: str) -> Any:
+    """What lies at a dotted place in nested dicts; None where there is nothing."""
+    for name in place.split("."):
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _object(path: Path, notes: list[str]) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text())
+        if isinstance(found, dict):
+            return found
+        notes.append(f"{path.name}: holds no fields")
+    except FileNotFoundError:
+        notes.append(f"{path.name}: not there")
+    except (OSError, ValueError) as error:
+        notes.append(f"{path.name}: cannot be read ({error})")
+    return {}
+
+
+def _lines(path: Path, notes: list[str]) -> list[dict[str, Any]]:
+    try:
+        lines = path.read_text(errors="replace").splitlines()
+    except OSError:
+        notes.append(f"{path.name}: not there")
+        return []
+    found = []
+    for line in lines:
+        try:
+            value = json.loads(line)
+        except ValueError:
+            value = None
+        if isinstance(value, dict):
+            found.append(value)
+    if len(found) < len(lines):
+        notes.append(f"{path.name}: {len(lines) - len(found)} damaged lines left out")
+    return found
+
+
+def _pictures(folder: Path) -> dict[int, Path]:
+    named = ((p.stem.removeprefix("step_"), p) for p in sorted(folder.glob("step_*.png")))
+    return {int(step): path for step, path in named if step.isdecimal()}

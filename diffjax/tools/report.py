@@ -1,0 +1,66 @@
+"""One HTML page of a run: python -m diffjax.tools.report --workdir=runs/digits
+
+Config, data, curves, samples over training and evaluation, in one file that loads nothing. A run
+that is still going, or was killed, is shown as far as it came.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from diffjax import cli
+from diffjax.config import ConfigError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from diffjax.report import Record
+
+IMAGES, POINTS = 64, 1000
+
+
+def run() -> int:
+    flags = cli.parser("tools.report", __doc__)
+    flags.add_argument("--workdir", type=Path, required=True, help="folder of a run")
+    flags.add_argument("--out", type=Path, help="file to write (WORKDIR/report.html)")
+    given = flags.parse_args()
+    out = given.out or given.workdir / "report.html"
+
+    from diffjax import report
+    from diffjax.training.workdir import write_atomically
+
+    if not (given.workdir / "config.json").is_file():
+        raise ConfigError(f"--workdir={given.workdir}: no run here (no config.json)")
+    record = report.read(given.workdir)
+    picture, note = real(record)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(out, report.document(record, picture, note))
+    except OSError as error:
+        raise ConfigError(f"--out={out}: cannot be written ({error.strerror})") from error
+    for line in record.notes:
+        print(f"note: {line}")
+    print(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB)")
+    return 0
+
+
+def real(record: Record) -> tuple[np.ndarray | None, str]:
+    """A picture of real items, or why there is none."""
+    from diffjax import build, plot
+    from diffjax.build.construct import fields
+    from diffjax.data import select
+
+    try:
+        spec = record.setting("data")
+        fields(spec, "config.data")
+        source, reading = build.construct_data(spec, "config.data")
+        train = source("train")
+        items = select(train, reading, IMAGES if len(train.shape) == 3 else POINTS)
+        return plot.samples(items.x, items.label if len(train.shape) == 1 else None), ""
+    except (ConfigError, OSError, ImportError) as error:
+        return None, f"No picture of the data: {error}"
+
+
+if __name__ == "__main__":
+    cli.main(run)

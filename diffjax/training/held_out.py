@@ -1,0 +1,88 @@
+"""The loss on data that training never sees, at noise that is the same each time."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from diffjax.arrays import Params, stream
+from diffjax.data.images import to_float
+from diffjax.data.pipeline import select
+from diffjax.denoiser import Model
+from diffjax.losses import Denoising
+from diffjax.training.experiment import Experiment
+from diffjax.training.mesh import Layout
+from diffjax.training.step import TrainState
+
+GOLDEN = (5**0.5 - 1) / 2
+Stack = Mapping[str, Any]
+"""Items (K, B, ...): x, cond, their index, the quantile u of their time, and 1 or 0 in `counts`."""
+
+
+def held_out(experiment: Experiment, layout: Layout) -> Callable[[TrainState], dict[str, float]]:
+    """state -> `held_out/loss` of the averaged parameters, `held_out/raw_loss` of the others.
+
+    On `train.held_out` items spread evenly over the test split. What else the loss reports of a
+    batch, as `bound`, is there under the same names. Raises ConfigError without a test split.
+    """
+    stack = layout.place(read(experiment, layout.size))
+    mean = jax.jit(make_held_out(experiment.model, experiment.loss, experiment.seed))
+
+    def run(state: TrainState) -> dict[str, float]:
+        found = {"": mean(state.ema[min(state.ema)], stack), "raw_": mean(state.params, stack)}
+        return {
+            f"held_out/{a}{k}": float(v) for a, means in found.items() for k, v in means.items()
+        }
+
+    return run
+
+
+def read(experiment: Experiment, devices: int) -> Stack:
+    """The items in batches that `devices` share evenly, the last one filled up."""
+    items = select(experiment.source("test"), experiment.reading, experiment.train.held_out)
+    num = len(items)
+    size = min(experiment.train.batch_size, -(-num // devices) * devices)
+    index = np.arange(-(-num // size) * size, dtype=np.int32).reshape(-1, size)
+    # A sequence of low discrepancy: any first items cover the noise levels.
+    u = (np.random.default_rng(experiment.seed).random() + index * GOLDEN) % 1
+    u = np.float32(np.floor(u * 2**24) / 2**24)  # never rounded up to 1
+    batch = experiment.batch(items[index % num])
+    return batch | {"index": index, "u": u, "counts": np.float32(index < num)}
+
+
+def make_held_out(
+    model: Model, loss: Denoising, seed: int
+) -> Callable[[Params, Stack], dict[str, Array]]:
+    """`(params, stack) -> means` of the loss's metrics, a pure function.
+
+    Noise and time of item i are functions of (seed, i), whatever batch it is in; times are those
+    of the first step where the draw learns. No dropout, and no condition is dropped.
+    """
+    apply, key = model.network.apply, stream(seed, "held_out")
+
+    def evaluating(params: Params, x: Any, c_noise: Any, cond: Any, *, key: Any = None) -> Any:
+        return apply(params, x, c_noise, cond)
+
+    model = dataclasses.replace(model, network=dataclasses.replace(model.network, apply=evaluating))
+    loss = dataclasses.replace(loss, condition_dropout=0.0)
+
+    def one(params: Params, item: Stack) -> dict[str, Array]:
+        alone = jax.tree.map(lambda a: a[None], {k: item[k] for k in ("x", "cond", "u")})
+        alone["x"] = to_float(alone["x"])
+        item_key = jax.random.fold_in(key, item["index"])
+        metrics = loss(model, params, alone, item_key, loss.draw.init())[1]
+        return {k: v for k, v in metrics.items() if not v.ndim}
+
+    def mean(params: Params, stack: Stack) -> dict[str, Array]:
+        found = jax.lax.map(jax.vmap(functools.partial(one, params)), dict(stack))
+        count = stack["counts"].sum()
+        return {k: jnp.sum(v * stack["counts"]) / count for k, v in found.items()}
+
+    return mean

@@ -1,0 +1,81 @@
+"""What a run tells of itself while it trains."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from diffjax import plot
+from diffjax.losses import EDGES
+from diffjax.training.writers import JSONL, Writer
+
+
+class Log:
+    """Metrics stay on the device until they are written: no host sync per step.
+
+    writers: of more than metrics.jsonl, each made by `(workdir, start)`.
+    """
+
+    def __init__(
+        self,
+        workdir: Path,
+        start: int,
+        batch_size: int,
+        writers: Sequence[Callable[[Path, int], Writer]] = (),
+    ):
+        self._workdir = workdir
+        self._pending: list[Mapping[str, jax.Array]] = []
+        self._batch_size, self._began = batch_size, time.monotonic()
+        with ExitStack() as opened:
+            self._writers = [
+                opened.enter_context(closing(make(workdir, start))) for make in (JSONL, *writers)
+            ]
+            self.close = opened.pop_all().close
+
+    def add(self, metrics: Mapping[str, jax.Array]) -> None:
+        """Metrics of some steps, (K,) each."""
+        self._pending.append(metrics)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """What is done inside is no training: the rate does not count its time."""
+        jax.block_until_ready(self._pending)
+        began = time.monotonic()
+        yield
+        self._began += time.monotonic() - began
+
+    def write(self, step: int) -> dict[str, float]:
+        """Write the means since the last call; the rate apart, for it is not reproducible.
+
+        A metric (K, 2, bins) is sums and counts by log-SNR: one mean per bin that is not empty.
+        """
+        rows = jax.device_get(self._pending)
+        every = {k: np.concatenate([row[k] for row in rows]) for k in rows[0]}
+        means = {k: float(v.mean()) for k, v in every.items() if v.ndim == 1}
+        for name, (total, count) in ((k, v.sum(0)) for k, v in every.items() if v.ndim > 1):
+            heights = np.divide(total, count, out=np.zeros_like(total), where=count > 0)
+            filled = zip(EDGES, heights, count, strict=False)
+            means |= {f"{name}/{low}": float(height) for low, height, n in filled if n}
+            for writer in self._writers:
+                writer.histogram(step, name, EDGES, heights)
+        now, steps = time.monotonic(), len(next(iter(every.values())))
+        rate = {"images_per_s": steps * self._batch_size / (now - self._began)}
+        self._pending, self._began = [], now
+        self.scalars(step, means | rate)
+        return means | rate
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Write these as they are."""
+        for writer in self._writers:
+            writer.scalars(step, values)
+
+    def picture(self, step: int, image: np.ndarray) -> None:
+        """Keep samples/step_*.png, and show it where pictures are shown."""
+        plot.save(self._workdir / "samples" / f"step_{step:08d}.png", image)
+        for writer in self._writers:
+            writer.image(step, "samples", image)

@@ -1,0 +1,139 @@
+"""The held-out loss: the same question each time, whoever asks."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from diffjax import build
+from diffjax.arrays import stream
+from diffjax.config import ConfigError, load, override
+from diffjax.data import to_float
+from diffjax.training.held_out import held_out, make_held_out, read
+from diffjax.training.mesh import layout
+
+TINY = (
+    "network.channels=8",
+    "network.multipliers=(1,)",
+    "network.heads=2",
+    "network.attention=()",
+    "network.dropout=0.5",
+    "loss.condition_dropout=0.9",
+    "train.batch_size=16",
+    "train.held_out=21",
+)
+
+
+def digits(*more: str):
+    return build.experiment(override(load("digits_vp"), (*TINY, *more)))
+
+
+def redrawn(experiment):
+    """A state with no layer that begins at zero."""
+    state = experiment.initialise()
+    leaves, tree = jax.tree.flatten(state.params)
+    keys = jax.random.split(jax.random.key(1), len(leaves))
+    params = [0.3 * jax.random.normal(k, a.shape) for k, a in zip(keys, leaves, strict=True)]
+    return state._replace(params=jax.tree.unflatten(tree, params))
+
+
+def measure(experiment, state, devices: int):
+    return held_out(experiment, layout(jax.devices()[:devices]))(state)
+
+
+@pytest.fixture(scope="module")
+def digits_loss():
+    """An experiment with both dropouts, a state, and its held-out losses."""
+    experiment = digits()
+    state = redrawn(experiment)
+    return experiment, state, measure(experiment, state, 1)
+
+
+def test_it_is_the_mean_over_single_items_without_any_dropout(digits_loss):
+    """A last batch filled up, dropout, or labels dropped by chance would all shift it."""
+    experiment, state, found = digits_loss
+    still = digits("network.dropout=0.0", "loss.condition_dropout=0.0")
+    stack = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), read(experiment, 1))
+    assert stack["counts"].sum() == 21 < len(stack["counts"])
+
+    @jax.jit
+    def one(params, x, label, u, i):
+        batch = {"x": to_float(x[None]), "cond": {"label": label[None]}, "u": u[None]}
+        key = jax.random.fold_in(stream(still.seed, "held_out"), i)
+        return still.loss(still.model, params, batch, key, still.loss.draw.init())[1]["loss"]
+
+    items = (stack["x"], stack["cond"]["label"], stack["u"], stack["index"])
+    for name, params in (("loss", state.ema), ("raw_loss", state.params)):
+        each = [one(params, *(a[i] for a in items)) for i in range(21)]
+        assert found[f"held_out/{name}"] == pytest.approx(np.mean(each), rel=1e-5)
+    assert set(found) == {"held_out/loss", "held_out/raw_loss"}
+    assert found["held_out/loss"] != pytest.approx(found["held_out/raw_loss"], rel=1e-3)
+
+
+def test_it_does_not_depend_on_the_batch_nor_on_the_devices(digits_loss):
+    """Two runs that differ in either could not be compared."""
+    experiment, state, found = digits_loss
+    train = dataclasses.replace(experiment.train, batch_size=8)
+    assert measure(dataclasses.replace(experiment, train=train), state, 4) == pytest.approx(
+        found, rel=1e-4
+    )
+
+
+def test_the_state_that_is_measured_goes_on_as_if_nobody_had_looked(digits_loss):
+    """A resumed run would not be the same bit by bit."""
+    experiment, state, found = digits_loss
+    before = jax.tree.map(np.array, state)
+    assert measure(experiment, state, 1) == found
+    jax.tree.map(np.testing.assert_array_equal, before, state)
+
+
+@pytest.mark.fast
+def test_of_a_network_that_says_nothing_it_is_the_variance_of_its_target(toy):
+    """F = 0 where eps is asked for: E eps^2 = 1, whatever the data are."""
+    experiment = build.experiment(json.loads((toy / "config.json").read_text()))
+    apply = lambda params, x, c_noise, cond, *, key=None: jnp.zeros_like(x)
+    network = dataclasses.replace(experiment.model.network, apply=apply)
+    model = dataclasses.replace(experiment.model, network=network)
+    train = dataclasses.replace(experiment.train, batch_size=400, held_out=400)
+    stack = jax.tree.map(jnp.asarray, read(dataclasses.replace(experiment, train=train), 1))
+    many = int(stack["counts"].sum())
+    found = make_held_out(model, experiment.loss, 0)({"network": {}}, stack)["loss"]
+    assert found == pytest.approx(1, abs=5 / many**0.5)
+    assert found != 1
+
+
+@pytest.mark.fast
+def test_any_first_items_cover_the_noise_levels(toy):
+    """A test split sorted by class would else be measured at one noise level per class."""
+    experiment = build.experiment(json.loads((toy / "config.json").read_text()))
+    u = np.sort(read(experiment, 1)["u"].ravel())
+    assert u[0] >= 0 and u[-1] < 1
+    gaps = np.diff(u, append=u[0] + 1)
+    assert gaps.max() < 3 / len(u) and gaps.min() > 0.3 / len(u)
+
+
+@pytest.mark.fast
+def test_rows_of_a_run(toy):
+    """The curve that tells learning from learning by heart."""
+    lines = (toy / "metrics.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    rows = [row for row in rows if "held_out/loss" in row]
+    assert [row["step"] for row in rows] == [2, 4]
+    assert all(set(row) == {"step", "held_out/loss", "held_out/raw_loss"} for row in rows)
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("held_out_every", -1, "needs held_out_every >= 0"),
+        ("held_out", 0, "needs held_out >= 1"),
+        ("held_out_every", 7, "needs a multiple of steps_per_dispatch=10"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(name, value, said):
+    with pytest.raises(ConfigError, match=f"config.train: {name}={value}: {said}"):
+        build.experiment(override(load("digits_vp"), (f"train.{name}={value}",)))
