@@ -212,7 +212,7 @@ def test_sampling_without_a_sampler_is_refused():
         ("train.steps=True", "config.train.steps=True: needs int, got bool"),
         ("train.batch_size=None", "config.train.batch_size=None: needs int"),
         ("optimizer.learning_rate=fast", "config.optimizer.learning_rate='fast': needs float"),
-        ("optimizer.clip=True", "config.optimizer.clip=True: needs float, got bool"),
+        ("optimizer.clip=True", "config.optimizer.clip=True: needs float or NoneType, got bool"),
         ("sde.t_min=(1,)", "config.sde.t_min=(1,): needs float, got tuple"),
         ("sampling.steps=2.0", "config.sampling.steps=2.0: needs int, got float"),
         ("sampling.guidance=much", "config.sampling.guidance='much': needs float"),
