@@ -71,7 +71,7 @@ def test_every_published_config_starts(name, tiny_array):
     chex.assert_tree_all_finite((new.params, new.ema, metrics))
     assert metrics["loss"] > 0
     assert set(ADDED.values()) & set(metrics) == set(ADDED.get(name, "").split())
-    denoise = e.denoiser(new)
+    denoise = e.denoiser(new.ema[min(new.ema)])
     sampled = functools.partial(generate, shape=e.shape)
     cond = {"label": jnp.zeros(2, jnp.int32)} if e.classes else {}
     arguments = denoise, e.plan(denoise.sde), jax.random.key(0), jnp.arange(2), cond

@@ -19,7 +19,7 @@ UNBOUNDED = {("ve", schedule) for schedule in INFINITE}
 PAIRS = list(itertools.product(SDES, SCHEDULES))
 every = pytest.mark.parametrize(("frame", "schedule"), PAIRS)
 TIMES = np.geomspace(1e-6, 0.999, 60)
-ROUNDED = {"ddpm_linear": 2e-4, "ddpm_cosine": 2e-4}
+ROUNDED = dict.fromkeys(("ddpm_linear", "ddpm_scaled_linear", "ddpm_cosine"), 2e-4)
 """Relative error in float32 of the slope of a table: it is a difference of rounded log-SNRs."""
 
 

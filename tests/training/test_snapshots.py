@@ -167,6 +167,7 @@ def run(toy, tmp_path_factory):
     config["ema"] = {name: {"name": "power", "std": std} for name, std in TRACKED.items()}
     config["ema"]["other"] = {"name": "warmup"}
     config["train"] |= {"steps": 60, "snapshot_every": 5, "steps_per_dispatch": 5}
+    config["train"]["held_out_every"] = 0
     config["train"] |= {"log_every": 30, "sample_every": 60, "checkpoint_every": 30}
     text = (
         f"import ml_collections\ndef get_config():\n    return ml_collections.ConfigDict({config})"
