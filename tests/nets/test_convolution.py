@@ -12,6 +12,7 @@ import pytest
 from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from diffjax.nets import winograd
 from diffjax.nets.convolution import convolution
 
 pytestmark = [pytest.mark.fast, pytest.mark.optimized]
@@ -197,3 +198,42 @@ def test_a_batch_split_over_devices_stays_split():
     got = sharded(*jax.device_put((kernel, x), (whole_, split)))
     assert got[1].sharding.is_equivalent_to(split, x.ndim)
     chex.assert_trees_all_close(jax.device_get(got), jax.jit(grad)(kernel, x), rtol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(6, 6), (7, 5), (4, 9)], ids=str)
+@pytest.mark.parametrize(
+    "padding", ["SAME", "VALID", ASYMMETRIC[:2]], ids=["same", "valid", "given"]
+)
+def test_winograd_is_the_convolution(size, padding):
+    """Networks would compute something else on CPU as soon as their products are many."""
+    x, kernel = whole((2, *size, 3)), whole((3, 3, 3, 4), 1)
+    pads = (
+        lax.padtype_to_pads(size, (3, 3), (1, 1), padding) if isinstance(padding, str) else padding
+    )
+    ours = winograd.convolve(x, kernel, pads)
+    np.testing.assert_array_equal(ours, reference(x, kernel, (1, 1), pads))
+
+
+def test_where_products_are_many_winograd_makes_them():
+    """It would be of no use, or be compiled for tiny networks, in their gradients too."""
+    x, kernel = jnp.zeros((1, 16, 16, 64)), jnp.zeros((3, 3, 64, 64))
+    loops = lambda n: str(
+        jax.jit(jax.grad(lambda x: (convolution(x, kernel, (1, 1), "SAME") ** 2).sum()))
+        .lower(jnp.zeros((n, *x.shape[1:])))
+        .as_text()
+    ).count("stablehlo.while")
+    assert (loops(1), loops(32)) == (0, 2)
+
+
+def test_winograd_keeps_the_digits():
+    """Sums of inputs and taps are rounded: it must stay within a few times the error of lax."""
+    rng = np.random.default_rng(0)
+    x, kernel = rng.normal(size=(2, 8, 8, 64)), rng.normal(size=(3, 3, 64, 64)) / 24
+    with jax.enable_x64(True):
+        exact = np.asarray(reference(jnp.asarray(x), jnp.asarray(kernel), (1, 1), "SAME"))
+    single = jnp.asarray(x, jnp.float32), jnp.asarray(kernel, jnp.float32)
+    pads = ((1, 1), (1, 1))
+    off = lambda made: np.sqrt(((np.asarray(made) - exact) ** 2).mean())
+    ours, theirs = off(winograd.convolve(*single, pads)), off(reference(*single, (1, 1), "SAME"))
+    assert ours < 4 * theirs
+    assert ours < 1e-6
