@@ -24,8 +24,10 @@ __all__ = [
     "Real",
     "Samples",
     "Subject",
+    "bpd",
     "features",
     "fit",
     "frechet_with_floor",
     "nearest",
+    "vlb",
 ]
