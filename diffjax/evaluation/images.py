@@ -143,7 +143,7 @@ def _stored(path: Path, count: int) -> dict[str, np.ndarray] | None:
     return found if len(found["index"]) == count else None
 
 
-def _write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+def _write(path: Path, arrays: Mapping[str, Any]) -> None:
     """At once, so that nobody ever reads half of it."""
     part = path.with_suffix(".tmp")
     with part.open("wb") as file:
@@ -162,9 +162,12 @@ def _fingerprint(subject: Subject, protocol: Mapping[str, Any]) -> str:
 def report(
     folder: Path, protocol: Mapping[str, Any], values: Mapping[str, np.ndarray], **means: Any
 ) -> dict[str, Any]:
-    """The result, also in result.json and image by image in values.npz: both the same each time."""
+    """The result, also in result.json and image by image in values.npz: both the same each time.
+
+    `values`: where that file is in the workdir.
+    """
     result = {**means, "count": len(values["index"]), "protocol": dict(protocol)}
-    result["values"] = str(folder / "values.npz")
+    result["values"] = f"{folder.parent.name}/{folder.name}/values.npz"
     _write(folder / "values.npz", values)
     write_atomically(folder / "result.json", json.dumps(result, indent=2) + "\n")
     return result

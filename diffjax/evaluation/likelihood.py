@@ -30,8 +30,8 @@ def bpd(
     trace: str = "rademacher",
     probes: int = 1,
     solver: str = "dopri5",
-    rtol: float = 1e-4,
-    atol: float = 1e-4,
+    rtol: float = 1e-5,
+    atol: float = 1e-5,
     steps: int = 0,
     most: int = 1000,
 ) -> dict[str, Any]:
@@ -110,9 +110,9 @@ def vlb(
 
     found, folder = over(subject, "vlb", protocol, num, values)
     terms = {k: found[k].astype(np.float64) for k in ("prior", "diffusion", "decoder")}
-    bits = sum(terms.values())
+    bits = np.sum([*terms.values()], axis=0)
     levels = found["at_logsnr"].mean((0, 1)).tolist()
-    means = summary(bits) | {k: float(v.mean()) for k, v in terms.items()}
+    means: dict[str, Any] = summary(bits) | {k: float(v.mean()) for k, v in terms.items()}
     means["at_logsnr"] = {
         str(low): v for low, v in zip(likelihood.EDGES, levels, strict=False) if v
     }

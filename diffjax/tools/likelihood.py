@@ -86,7 +86,7 @@ def rank(subject: Subject, given: argparse.Namespace) -> np.ndarray:
         raise ConfigError(f"--metric={given.metric}: needs one metric of the network: bpd, vlb")
     ((name, metric),) = metrics.items()
     result = build.refuse(f"--metric={name}")(metric)(subject)
-    with np.load(result["values"]) as stored:
+    with np.load(subject.workdir / result["values"]) as stored:
         index, bits = stored["index"], stored["bits"].mean(1)
     order, num = np.argsort(bits), min(given.num, len(bits) // 2)
     rows = [order[:num], order[-num:][::-1]]

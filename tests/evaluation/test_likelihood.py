@@ -1,7 +1,6 @@
 """Bits per dimension of a set: kept as they come, the same each time, each image by itself."""
 
 import dataclasses
-import json
 
 import jax
 import numpy as np
@@ -43,29 +42,26 @@ def test_a_killed_evaluation_goes_on_and_ends_the_same(toy, tmp_path, monkeypatc
     again = bpd(stopped, num=40, **QUICK)
     assert [path.stat().st_mtime_ns for path in done] == times  # not made again
     a, b = (next((tmp_path / n).rglob("result.json")) for n in ("whole", "stopped"))
-    told = [json.loads(path.read_text()) for path in (a, b)]
-    for one in told:
-        one.pop("values")
-    assert told[0] == told[1] and again["bits"] == whole["bits"]
+    assert a.read_bytes() == b.read_bytes() and again == whole
     assert a.with_name("values.npz").read_bytes() == b.with_name("values.npz").read_bytes()
 
-    first = np.load(whole["values"])
-    fewer = bpd(stopped, num=20, **QUICK)  # cuts the second batch
-    with np.load(fewer["values"]) as stored:
+    first = np.load(a.with_name("values.npz"))
+    bpd(stopped, num=20, **QUICK)  # cuts the second batch
+    with np.load(b.with_name("values.npz")) as stored:
         np.testing.assert_array_equal(stored["bits"], first["bits"][:20])
     other = bpd(points(toy, tmp_path / "stopped", seed=1), num=8, steps=8, trace="gaussian")
     assert other["values"] != whole["values"]  # of another protocol
 
     monkeypatch.setattr(images, "layout", lambda: layout(jax.devices()[:1]))
     alone = bpd(points(toy, tmp_path / "alone", batch_size=5), num=20, **QUICK)
-    with np.load(alone["values"]) as stored:
+    with np.load(tmp_path / "alone" / alone["values"]) as stored:
         np.testing.assert_allclose(stored["bits"], first["bits"][:20], rtol=1e-4, atol=1e-4)
 
 
 def test_images_have_bits_and_standard_errors(small):
     """Both numbers of a table, their errors, and what they were measured with."""
     found = bpd(small, num=6, repeats=3, steps=8)
-    with np.load(found["values"]) as stored:
+    with np.load(small.workdir / found["values"]) as stored:
         bits = stored["bits"]
         assert bits.shape == (6, 3) and np.isfinite(bits).all()
         tighter = stored["importance_weighted"]
@@ -81,8 +77,6 @@ def test_images_have_bits_and_standard_errors(small):
     np.testing.assert_allclose(bound["bits"], sum(terms), rtol=1e-6)
     np.testing.assert_allclose(sum(bound["at_logsnr"].values()), bound["diffusion"], rtol=1e-5)
     assert len(bound["at_logsnr"]) > 5
-    # Far from trained, so the bound is loose, and yet a bound on the same probabilities.
-    assert bound["bits"] > found["bits"] - 3 * found["standard_error"]
 
 
 @pytest.mark.fast

@@ -40,6 +40,17 @@ def at_end(sde, n):
     return jnp.full(n, sde.t_min), levels(sde, np.array([sde.t_min])).alpha[0]
 
 
+def closed(sde, x0, mean, var):
+    """Latent and log-density of Gaussian data in float64: the flow is linear, and its prior is
+    N(0, sigma^2)."""
+    ends = levels(sde, np.array([sde.t_min, sde.t_max]))
+    std = np.sqrt(var + (ends.sigma[0] / ends.alpha[0]) ** 2)
+    last = np.sqrt(ends.alpha[1] ** 2 * var + ends.sigma[1] ** 2)
+    latent = ends.alpha[1] * mean + last / std * (x0 - mean)
+    each = stats.norm(0, ends.sigma[1]).logpdf(latent) + np.log(last / std)
+    return latent, each.reshape(len(x0), -1).sum(1)
+
+
 @pytest.mark.parametrize(
     ("name", "how"),
     [*((name, ROWS) for name in FRAMES), ("vp-zero", Ode(rtol=1e-7, atol=1e-7))],
@@ -52,16 +63,23 @@ def test_gaussian_data_have_their_density(name, how, x64):
     x0 = jnp.asarray(np.random.default_rng(0).normal(size=(8, 3)) * VAR**0.5 + MEAN)
     denoise = gaussian(jnp.asarray(MEAN), jnp.asarray(VAR)).denoiser(sde)
     found = jax.jit(lambda x0: logp(denoise, x0, keys(8), how=how))(x0)
-    ends = levels(sde, np.array([sde.t_min, sde.t_max]))
-    rho = ends.sigma[0] / ends.alpha[0]
-    # The flow is linear: its latent is known, and the prior there is N(0, sigma^2).
-    std = np.sqrt(VAR + rho**2)
-    last = np.sqrt(ends.alpha[1] ** 2 * VAR + ends.sigma[1] ** 2)
-    latent = ends.alpha[1] * MEAN + last / std * (np.asarray(x0) - MEAN)
-    expected = (stats.norm(0, ends.sigma[1]).logpdf(latent) + np.log(last / std)).sum(1)
+    latent, expected = closed(sde, np.asarray(x0), MEAN, VAR)
     assert found.arrived.all()
-    np.testing.assert_allclose(found.latent, latent, rtol=1e-5, atol=1e-5 * ends.sigma[1])
+    scale = levels(sde, np.array([sde.t_max])).sigma[0]
+    np.testing.assert_allclose(found.latent, latent, rtol=1e-5, atol=1e-5 * scale)
     np.testing.assert_allclose(found.logp / 3, expected / 3, atol=1e-5)
+
+
+def test_five_digits_in_float32_of_images_and_no_noise_of_the_trace():
+    """Bits per dimension would have fewer digits than papers print, or noise where the Jacobian is
+    diagonal, and random signs give its trace exactly."""
+    sde, rng = FRAMES["vp"], np.random.default_rng(0)
+    mean, var = rng.uniform(-1, 1, (8, 8, 3)), 10 ** rng.uniform(-4, 0.5, (8, 8, 3))
+    x0 = np.float32(mean + var**0.5 * rng.normal(size=(4, 8, 8, 3)))
+    denoise = gaussian(jnp.asarray(mean, jnp.float32), jnp.asarray(var, jnp.float32)).denoiser(sde)
+    run = jax.jit(lambda x0: logp(denoise, x0, keys(4), how=ROWS, trace=TRACES["rademacher"]).logp)
+    _, expected = closed(sde, x0.astype(np.float64), mean, var)
+    np.testing.assert_allclose(run(jnp.asarray(x0)), expected, rtol=1e-5)
 
 
 def test_a_density_integrates_to_one_and_is_that_of_the_mixture(x64):
