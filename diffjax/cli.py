@@ -101,13 +101,10 @@ def subject(given: argparse.Namespace) -> Subject:
 
     use_compile_cache()
     trained = load(given.workdir, ema=given.ema)
-    spec = trained.config["data"]
+    spec, name = trained.config["data"], given.data or trained.config["data"]["name"]
     if given.data:
-        name, *rest = given.data.split(",")
-        spec = {"name": name} | {
-            k: v for k, v in parse(f"x:{','.join(rest)}").items() if k != "name"
-        }
-    name = spec["name"]
+        source, _, settings = given.data.partition(",")
+        spec = parse(f"data:{settings}") | {"name": source}
     source = build.construct_data(spec, "--data")[0]
     about = {"data": name, "split": given.split, "trained": trained.step, "ema": trained.ema}
     opened = build.refuse(f"--split={given.split}")(source)(given.split)

@@ -152,8 +152,10 @@ def _write(path: Path, arrays: Mapping[str, Any]) -> None:
 
 
 def _fingerprint(subject: Subject, protocol: Mapping[str, Any]) -> str:
-    config = {k: subject.experiment.config[k] for k in ("sde", "parameterization", "network")}
-    found = hashlib.sha256(json.dumps([dict(protocol), config], sort_keys=True).encode())
+    sections = ("data", "sde", "parameterization", "network")
+    config = {k: subject.experiment.config[k] for k in sections}
+    told = [dict(protocol), config, len(subject.source)]
+    found = hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode())
     for leaf in jax.tree.leaves(subject.denoise.params):
         found.update(np.asarray(leaf).tobytes())
     return found.hexdigest()[:12]

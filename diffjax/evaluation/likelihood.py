@@ -17,9 +17,9 @@ from jaxtyping import Array, Key
 from diffjax import grids, likelihood
 from diffjax.arrays import Cond
 from diffjax.denoiser import Denoiser, Sample
-from diffjax.draws import Likelihood, Uniform
+from diffjax.draws import Draw, Likelihood, Uniform
 from diffjax.evaluation.images import Subject, over, report
-from diffjax.sde import ends
+from diffjax.sde import SDE, ends
 
 
 def bpd(
@@ -91,8 +91,7 @@ def vlb(
     if not subject.discrete:
         raise ValueError("vlb: needs grey levels, and the items are floats; allowed: bpd")
     sde = subject.denoise.sde
-    finite = bool(np.isfinite(ends(sde).lam[1]))
-    draw = Likelihood(stratified=True) if finite else Uniform(stratified=True)
+    draw = noise_levels(sde)
     times = grids.uniform(sde, steps) if steps else None
     noise = {"steps": steps} if steps else {"samples": positive(samples), "draw": str(draw)}
     protocol = subject.protocol() | {"repeats": positive(repeats), **noise}
@@ -117,6 +116,12 @@ def vlb(
         str(low): v for low, v in zip(likelihood.EDGES, levels, strict=False) if v
     }
     return report(folder, protocol, {"index": found["index"], "bits": bits}, **means)
+
+
+def noise_levels(sde: SDE) -> Draw:
+    """Where the bound is estimated: uniform in log-SNR; in t where that is unbounded."""
+    finite = bool(np.isfinite(ends(sde).lam[1]))
+    return Likelihood(stratified=True) if finite else Uniform(stratified=True)
 
 
 def summary(bits: np.ndarray) -> dict[str, float]:

@@ -15,6 +15,7 @@ ODE, goes from one latent to the other on the sphere, and decodes.
 from __future__ import annotations
 
 import argparse
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -105,12 +106,14 @@ def maps(subject: Subject, given: argparse.Namespace) -> np.ndarray:
     from diffjax import likelihood, plot
     from diffjax.arrays import keys_at, stream
     from diffjax.data import to_float
+    from diffjax.evaluation.likelihood import noise_levels
 
     index = subject.chosen(given.num)
     x, cond = subject.items(index)
     keys = keys_at(stream(subject.seed, "map"), jnp.asarray(index))
-    each = jax.jit(likelihood.vlb_map, static_argnames="samples")
-    found = each(subject.denoise, to_float(jnp.asarray(x)), keys, cond, samples=given.steps)
+    how = {"samples": given.steps, "draw": noise_levels(subject.denoise.sde)}
+    each = jax.jit(functools.partial(likelihood.vlb_map, **how))
+    found = each(subject.denoise, to_float(jnp.asarray(x)), keys, cond)
     bits = np.asarray(found).mean(-1)
     low, high = np.quantile(bits, [0.01, 0.99])
     captions = [[f"{b:.2f}" for b in bits.mean((1, 2))], [""] * len(x)]
