@@ -168,7 +168,9 @@ def interpolate(subject: Subject, given: argparse.Namespace) -> np.ndarray:
     print(f"to the latent and back: {127.5 * error / 2**0.5:.3f} grey levels off (RMS)")
     columns = [a, *(to_uint8(np.asarray(x)) for x in made), b]
     titles = ["image", *(f"{s:.2f}" for s in shares), "image"]
-    return plot.strips([np.stack([_shown(c) for c in columns], 1)], ["latents"], titles)
+    rows = np.stack([_shown(c) for c in columns], 1)
+    labels = [f"class {k}" for k in cond["label"]] if cond else [""] * len(rows)
+    return plot.strips([row[None] for row in rows], labels, titles)
 
 
 def pairs(subject: Subject, num: int) -> tuple[np.ndarray, np.ndarray]:
