@@ -8,9 +8,12 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-from diffjax.config import ConfigError
+from diffjax.config import ConfigError, parse
+
+if TYPE_CHECKING:
+    from diffjax.evaluation import Subject
 
 
 def main(run: Callable[[], int]) -> NoReturn:
@@ -80,6 +83,34 @@ def sampling_flags(flags: argparse.ArgumentParser) -> None:
         "--interval", type=interval, help="low,high: guide where sigma / alpha is in it (config)"
     )
     flags.add_argument("--batch-size", type=positive, default=256, help="samples at a time")
+
+
+def data_flags(flags: argparse.ArgumentParser) -> None:
+    """Flags that say which images the network is asked about."""
+    flags.add_argument(
+        "--data", help="data set, as config.data.name, with settings: folder:PATH,size=32 (config)"
+    )
+    flags.add_argument("--split", default="test", help="train or test")
+
+
+def subject(given: argparse.Namespace) -> Subject:
+    """The network of --workdir, and the set of --data and --split."""
+    from diffjax import build
+    from diffjax.evaluation import Subject
+    from diffjax.trained import load
+
+    use_compile_cache()
+    trained = load(given.workdir, ema=given.ema)
+    spec, name = trained.config["data"], given.data or trained.config["data"]["name"]
+    if given.data:
+        source, _, settings = given.data.partition(",")
+        spec = parse(f"data:{settings}") | {"name": source}
+    source = build.construct_data(spec, "--data")[0]
+    about = {"data": name, "split": given.split, "trained": trained.step, "ema": trained.ema}
+    opened = build.refuse(f"--split={given.split}")(source)(given.split)
+    made = build.refuse(f"--data={name}")(Subject)
+    own = (given.workdir, given.seed, given.batch_size)
+    return made(trained.denoise, trained.experiment, opened, about, *own)
 
 
 class _List(argparse.Action):

@@ -28,8 +28,6 @@ Batch = Mapping[str, Any]
 """x (B, ...); optionally cond {name: (B, ...)}, kept, which are conditions that are never dropped,
 mask (broadcasts against x), weight (B,), and u (B,), the quantiles of the times, where they were
 drawn for a larger batch."""
-EDGES = tuple(range(-16, 17, 2))
-"""Of the bins of log-SNR that losses are reported by; the outer two are unbounded."""
 UNIFORM = Uniform()
 COSINES = 16
 """Terms of the learned uncertainty as a function of the noise level."""
@@ -212,7 +210,5 @@ def _cosines(model: Model, t: Array) -> Array:
 
 def _by_logsnr(model: Model, t: Array, loss: Array) -> Array:
     """Sums of the losses in each bin of log-SNR, and how many they are: (2, bins)."""
-    bins = len(EDGES) - 1
-    place = (model.sde.logsnr(t) - EDGES[0]) / (EDGES[1] - EDGES[0])
-    inside = jax.nn.one_hot(jnp.clip(place, 0, bins - 1).astype(jnp.int32), bins)
+    inside = likelihood.at_level(model.sde, t)
     return jax.lax.stop_gradient(jnp.stack([loss @ inside, inside.sum(0)]))

@@ -108,6 +108,48 @@ def strips(rows: Sequence[np.ndarray], labels: Sequence[str], titles: Sequence[s
     return _drawn(figure)
 
 
+def captioned(
+    rows: Sequence[np.ndarray], labels: Sequence[str], captions: Sequence[Sequence[str]]
+) -> np.ndarray:
+    """uint8 images (N, H, W, C) of each row with a caption each, as a picture (H', W', 3)."""
+    from matplotlib.figure import Figure
+
+    columns = max(len(row) for row in rows)
+    size = (1.1 * columns + 1.0, 1.3 * len(rows))
+    figure = Figure(figsize=size, dpi=100, layout="constrained")
+    panels = figure.subplots(len(rows), columns, squeeze=False)
+    for line, images, label, texts in zip(panels, rows, labels, captions, strict=True):
+        line[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=8)
+        for axes in line:
+            axes.set(xticks=[], yticks=[])
+        for axes, image, text in zip(line, images, texts, strict=False):
+            colour = image if image.shape[-1] == 3 else image[..., :1].repeat(3, axis=-1)
+            axes.imshow(colour, interpolation="nearest")
+            axes.set_title(text, fontsize=8, pad=2)
+    return _drawn(figure)
+
+
+def colours(values: np.ndarray) -> np.ndarray:
+    """Values in [0, 1] as uint8 colours with a last axis of 3, dark to light."""
+    from matplotlib import colormaps
+
+    return (colormaps["viridis"](np.clip(values, 0, 1))[..., :3] * 255).round().astype(np.uint8)
+
+
+def heat(density: np.ndarray, side: float, points: np.ndarray, title: str) -> np.ndarray:
+    """A density (N, N) on [-side, side]^2, first axis upwards, with points (M, 2) on it."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 5), dpi=100, layout="constrained")
+    axes = figure.add_subplot()
+    extent = (-side, side, -side, side)
+    image = axes.imshow(density, origin="lower", extent=extent, cmap="viridis")
+    axes.scatter(*points.T, s=1, c="white", alpha=0.4, linewidths=0)
+    figure.colorbar(image, ax=axes, label="density")
+    axes.set(title=title, xlim=(-side, side), ylim=(-side, side))
+    return _drawn(figure)
+
+
 def table(rows: Table) -> np.ndarray:
     """What each network input and the result are made of: the unrolled map of a sampler as colours.
 

@@ -153,3 +153,27 @@ def toy(tmp_path_factory) -> Path:
         patch.setattr(sys, "argv", ["train.py", *flags])
         assert train.run() == 0
     return folder / "run"
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory):
+    """The test digits, and a network of one number, to ask for their likelihood."""
+    import dataclasses
+
+    from diffjax import build, config, evaluation
+    from diffjax.data import digits
+    from diffjax.denoiser import Denoiser, Model
+    from diffjax.nets import Network
+    from diffjax.parameterization import V
+    from diffjax.schedules import Cosine
+    from diffjax.sde import VP
+
+    def apply(params, x, c_noise, cond, *, key=None):
+        return params["c"] * x
+
+    model = Model(VP(Cosine(), t_min=1e-3, t_max=0.99), V(), Network(lambda *a: {}, apply))
+    denoise = Denoiser(model, {"network": {"c": jax.numpy.asarray(-0.2)}})
+    experiment = dataclasses.replace(build.experiment(config.load("digits_vp")), model=model)
+    about = {"data": "digits", "split": "test", "trained": 0, "ema": ""}
+    folder = tmp_path_factory.mktemp("small")
+    return evaluation.Subject(denoise, experiment, digits("test"), about, folder)

@@ -371,6 +371,11 @@ def test_points_are_evaluated_without_a_classifier(toy, works):
     assert results[0] == results[1]
     assert results[0]["protocol"]["features"] == "points"
     assert "classifier" not in results[0]
+    out = works("evaluate", f"--workdir={toy}", "--metrics=bpd:steps=4,num=20", "--split=train")
+    assert "bits/dim on 20 items of moons train" in out
+    report = json.loads((toy / "evaluation.json").read_text())
+    assert report["results"] == results  # what was measured before is kept
+    assert report["network"]["bpd"]["protocol"]["dequantize"] == "none"
 
 
 @pytest.mark.parametrize(
@@ -437,6 +442,11 @@ def test_an_unconditional_network_takes_no_label_and_no_guidance(toy, refused, f
         (["--guidance=nan"], "finite"),
         (["--label=3"], "unrecognized arguments: --label=3"),
         (["--sampler=dmpp"], "'dmpp'"),
+        (["--metrics=bdp"], "did you mean 'bpd'"),
+        (["--metrics=bpd:num=8,trase=exact"], "did you mean 'trace'"),
+        (["--metrics=bpd:trace=x"], "known: exact, rademacher"),
+        (["--metrics=vlb", "--data=moons"], "items of shape (2,)"),
+        (["--metrics=vlb", "--split=valid"], "split='valid'"),
     ],
     ids=lambda v: v[0],
 )

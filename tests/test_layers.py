@@ -13,10 +13,10 @@ LAYERS = {
     1: ("schedules", "sde", "nets", "data", "published"),
     2: ("parameterization", "denoiser", "analytic", "draws"),
     3: (
-        *("guidance", "weights", "likelihood", "losses", "grids", "samplers", "evaluation"),
+        *("guidance", "weights", "likelihood", "losses", "grids", "samplers"),
         *("plot", "report"),
     ),
-    4: ("training",),
+    4: ("training", "evaluation"),
     5: ("build", "trained"),
     6: ("cli", "train", "sample", "evaluate", "tools"),
 }
@@ -29,6 +29,8 @@ WITHIN = {
     ("plot", "samplers"),
     ("losses", "weights"),
     ("losses", "likelihood"),
+    ("likelihood", "samplers"),
+    ("evaluation", "training"),
     ("train", "cli"),
     ("sample", "cli"),
     ("published", "nets"),

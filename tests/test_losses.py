@@ -18,7 +18,8 @@ from diffjax.analytic import gaussian
 from diffjax.arrays import expand
 from diffjax.denoiser import Model
 from diffjax.draws import DRAWS, Uniform
-from diffjax.losses import EDGES, ERRORS, Denoising, huber, independent, l2, optimal_transport
+from diffjax.likelihood import EDGES
+from diffjax.losses import ERRORS, Denoising, huber, independent, l2, optimal_transport
 from diffjax.nets import Network
 from diffjax.parameterization import PARAMETERIZATIONS, X0, V
 from diffjax.schedules import Cosine, Linear, ZeroTerminal

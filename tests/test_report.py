@@ -72,7 +72,9 @@ def copy(toy, tmp_path):
         "frechet": {"distance": 0.51234, "floor": 0.25, "ratio": 2.04936},
         "memorization": {"samples": 1.5, "held_out": 1.25, "ratio": 1.2},
     }
-    (workdir / "evaluation.json").write_text(json.dumps({"results": [result], "commit": "abc"}))
+    bits = {"bpd": {"bits": 3.21, "protocol": {"dequantize": "truncated_normal"}}}
+    report = {"results": [result], "network": bits, "commit": "abc"}
+    (workdir / "evaluation.json").write_text(json.dumps(report))
     with (workdir / "launches.jsonl").open("a") as file:
         file.write(json.dumps({"time": "2030-01-02T03:04:05+0000", "step": 2, "commit": "fed"}))
     return workdir
@@ -96,6 +98,7 @@ def test_the_page_shows_the_run_and_loads_nothing(copy, call):
         "Loss by noise level",
         "moons",
         "0.5123",
+        "bpd: 3.21 bits/dim",
         "network",
     ):
         assert part.lower() in shown.lower()
@@ -153,6 +156,7 @@ def test_what_a_run_says_of_itself_is_shown_not_run(copy, call):
     with (copy / "metrics.jsonl").open("a") as file:
         file.write(json.dumps({"step": 5, "loss": 1.0, f"loss_at_logsnr/{HOSTILE}": 1.0}) + "\n")
     evaluated = {"results": [{"protocol": {HOSTILE: HOSTILE}, "frechet": {"distance": HOSTILE}}]}
+    evaluated["network"] = {HOSTILE: {HOSTILE: HOSTILE}}
     (copy / "evaluation.json").write_text(json.dumps(evaluated))
     code, _, err = call(f"--workdir={copy}", f"--out={copy / 'there' / 'a.html'}")
     assert code == 0, err

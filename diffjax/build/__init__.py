@@ -36,6 +36,7 @@ from diffjax.config import Config, ConfigError, checked, known, literal, parse
 from diffjax.data import AUGMENTATIONS, SOURCES, Reading, Source
 from diffjax.denoiser import Model
 from diffjax.draws import DRAWS
+from diffjax.evaluation import OF_NETWORK, OF_SAMPLES
 from diffjax.losses import ERRORS, PAIRINGS, Denoising, independent
 from diffjax.nets import NETWORKS
 from diffjax.parameterization import NOISE_LABELS, PARAMETERIZATIONS
@@ -55,6 +56,7 @@ __all__ = [
     "construct",
     "construct_data",
     "construct_grid",
+    "construct_metrics",
     "construct_model",
     "construct_sampler",
     "construct_schedule",
@@ -169,6 +171,20 @@ def construct_writers(texts: Sequence[str]) -> tuple[Callable[..., Writer], ...]
     """`(workdir, start) -> Writer` for each; nothing is imported yet."""
     specs = [(parse(text), f"config.train.writers[{i}]") for i, text in enumerate(texts)]
     return tuple(construct(WRITERS, spec, place, partial=True) for spec, place in specs)
+
+
+def construct_metrics(text: str, place: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """`bpd:repeats=4,num=100,vlb` to metrics by name: those of samples, and of the network."""
+    entries: list[str] = []
+    for item in text.split(","):
+        if "=" in item and ":" not in item and entries:  # a further setting of the last metric
+            entries[-1] += f",{item}"
+        else:
+            entries.append(item)
+    both = OF_SAMPLES | OF_NETWORK
+    made = {s["name"]: construct(both, s, place, partial=True) for s in map(parse, entries)}
+    of = lambda table: {name: metric for name, metric in made.items() if name in table}
+    return of(OF_SAMPLES), of(OF_NETWORK)
 
 
 def construct_model(config: Config, classes: int, augment: int = 0) -> Model:

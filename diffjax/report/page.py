@@ -164,7 +164,23 @@ EVALUATED = {
 
 
 def evaluation(record: Record) -> str:
-    """One line per guidance weight, and how they were measured."""
+    """Bits per dimension, and of samples one line per guidance weight; how they were measured."""
+    return _bits(record) + _samples(record)
+
+
+def _bits(record: Record) -> str:
+    """Each metric of the network, with its protocol."""
+    found = record.evaluation.get("network")
+    found = found if isinstance(found, dict) else {}
+    shown = {k: flat(v) for k, v in found.items() if isinstance(v, dict)}
+    return "".join(
+        f"<details><summary>{escape(name)}: {number(facts.get('bits'))} bits/dim</summary>"
+        f'<div class="card">{table(facts)}</div></details>'
+        for name, facts in shown.items()
+    )
+
+
+def _samples(record: Record) -> str:
     found = record.evaluation.get("results")
     results = [r for r in found if isinstance(r, dict)] if isinstance(found, list) else []
     if not results:

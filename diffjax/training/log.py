@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from diffjax import plot
-from diffjax.losses import EDGES
+from diffjax.likelihood import EDGES
 from diffjax.training.writers import JSONL, Writer
 
 

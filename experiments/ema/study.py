@@ -25,10 +25,9 @@ import numpy as np
 
 import diffjax
 from diffjax import build, cli, config
-from diffjax.data import to_uint8
+from diffjax.data import select, to_uint8
 from diffjax.denoiser import Denoiser
-from diffjax.evaluate import features, select
-from diffjax.evaluation import frechet_with_floor
+from diffjax.evaluation import features, frechet_with_floor
 from diffjax.published.tables import flat, nested
 from diffjax.samplers.generate import Generation
 from diffjax.training.experiment import Experiment
@@ -105,7 +104,7 @@ def measure(
     report: dict[str, Any], experiment: Experiment, snapshots: Snapshots, workdir: Path, seed: int
 ) -> None:
     """Frechet distance of the samples of one seed, by length; 0 stands for the raw parameters."""
-    data = features(select(experiment, "train", 50_000).x)
+    data = features(select(experiment.source("train"), experiment.reading, 50_000).x)
     raw = diffjax.load(workdir, ema="raw").denoise
     for row in report["quality"]:
         std = row["std"]

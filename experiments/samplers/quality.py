@@ -30,7 +30,7 @@ import diffjax
 from diffjax import build, evaluation
 from diffjax.config import parse
 from diffjax.data import to_uint8
-from diffjax.evaluate import Real, features
+from diffjax.evaluation import Real, features
 from diffjax.progress import Progress
 from diffjax.samplers import SAMPLERS
 from diffjax.samplers.generate import Generation, Plan
@@ -89,7 +89,7 @@ class Study:
             row["error"] = float(127.5 * np.sqrt(np.mean((x - self.limit) ** 2)))
         images = to_uint8(x)
         row |= evaluation.frechet_with_floor(features(images), self.real.features)._asdict()
-        if self.real.judge and self.label is not None:
+        if self.real.classes and self.label is not None:
             judged = self.real.judge.agreement(images, self.label, self.real.test)
             row["agreement"] = judged.agreement
         return row

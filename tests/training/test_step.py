@@ -15,7 +15,8 @@ from diffjax.data import pipeline
 from diffjax.data.augment import Affine
 from diffjax.denoiser import Model
 from diffjax.draws import Uniform
-from diffjax.losses import EDGES, Denoising
+from diffjax.likelihood import EDGES
+from diffjax.losses import Denoising
 from diffjax.nets import Network, mlp
 from diffjax.parameterization import X0, V
 from diffjax.schedules import Cosine

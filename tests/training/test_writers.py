@@ -15,7 +15,7 @@ from tensorboardX import event_file_writer
 
 from diffjax import build
 from diffjax.config import ConfigError
-from diffjax.losses import EDGES
+from diffjax.likelihood import EDGES
 from diffjax.training.log import Log
 from diffjax.training.writers import JSONL, WRITERS, Tensorboard, Writer
 

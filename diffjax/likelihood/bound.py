@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -20,16 +21,26 @@ from diffjax.draws import Draw, Uniform
 from diffjax.sde import SDE
 
 Nats = Float[Array, " b"]
+EDGES = tuple(range(-16, 17, 2))
+"""Of the bins of log-SNR that terms are reported by; the outer two are unbounded."""
 
 
 def prior_kl(sde: SDE, x0: Sample) -> Nats:
     """KL(q(x_T | x0) || N(0, sigma_T^2)) = SNR_T ||x0||^2 / 2 at T = t_max, in nats per image."""
-    snr = jnp.exp(sde.logsnr(jnp.asarray(sde.t_max, x0.dtype)))
-    return snr / 2 * (x0**2).sum(dims(x0))
+    return _prior(sde, x0).sum(dims(x0))
+
+
+def _prior(sde: SDE, x0: Sample) -> Sample:
+    return jnp.exp(sde.logsnr(jnp.asarray(sde.t_max, x0.dtype))) / 2 * x0**2
 
 
 def decoder_nll(x0: Sample, mean: Sample, scale: Array, levels: int = 256) -> Nats:
-    """-log P(x0) in nats per image, for the discretised Gaussian N(mean, scale^2).
+    """-log P(x0) in nats per image: `decoder_each` summed."""
+    return decoder_each(x0, mean, scale, levels).sum(dims(x0))
+
+
+def decoder_each(x0: Sample, mean: Sample, scale: Array, levels: int = 256) -> Sample:
+    """-log P(x0) in nats for each value, for the discretised Gaussian N(mean, scale^2).
 
     P is its integral over the bin of each value, of `levels` values from -1 to 1; the two outer
     bins are unbounded, so that P sums to one (arXiv:2006.11239, eq. 13). scale broadcasts.
@@ -41,16 +52,21 @@ def decoder_nll(x0: Sample, mean: Sample, scale: Array, levels: int = 256) -> Na
     flip = low > 0
     low, high = jnp.where(flip, -high, low), jnp.where(flip, -low, high)
     log_low, log_high = jax.scipy.stats.norm.logcdf(low), jax.scipy.stats.norm.logcdf(high)
-    return -(log_high + jnp.log(-jnp.expm1(log_low - log_high))).sum(dims(x0))
+    return -(log_high + jnp.log(-jnp.expm1(log_low - log_high)))
 
 
 def diffusion_term(sde: SDE, x0: Sample, eps: Sample, t: Time, prediction: Prediction) -> Nats:
     """-l' / 2 ||eps - eps_hat||^2 at t, in nats per image: its integral over t is the diffusion
     term of the bound in continuous time (arXiv:2107.00630, eq. 17)."""
+    return _diffusion(sde, x0, eps, t, prediction).sum(dims(x0))
+
+
+def _diffusion(sde: SDE, x0: Sample, eps: Sample, t: Time, prediction: Prediction) -> Sample:
     alpha, sigma, w = sde.alpha(t), sde.sigma(t), sde.wronskian(t)
-    by_eps = w / (alpha * sigma) * ((eps - prediction.eps) ** 2).sum(dims(x0))
-    by_x0 = alpha * w / sigma**3 * ((x0 - prediction.x0) ** 2).sum(dims(x0))
-    return jnp.where(sde.logsnr(t) > 0, by_eps, by_x0)  # equal; each where it keeps its digits
+    by_eps = expand(w / (alpha * sigma), x0) * (eps - prediction.eps) ** 2
+    by_x0 = expand(alpha * w / sigma**3, x0) * (x0 - prediction.x0) ** 2
+    # Equal; each where it keeps its digits.
+    return jnp.where(expand(sde.logsnr(t), x0) > 0, by_eps, by_x0)
 
 
 def step_nll(
@@ -95,11 +111,13 @@ def step_log_var(sde: SDE, s: Time, t: Time) -> tuple[Time, Time]:
 
 
 class Bound(NamedTuple):
-    """Terms of the variational bound, each (B,), in bits per dimension."""
+    """Terms of the variational bound in bits per dimension, each (B,); at_logsnr (B, bins): the
+    diffusion term by the noise level that it comes from, see EDGES."""
 
     prior: Nats
     diffusion: Nats
     decoder: Nats
+    at_logsnr: Float[Array, "b bins"]
 
     @property
     def total(self) -> Nats:
@@ -124,52 +142,111 @@ def vlb(
     (a grid): the bound of the discrete process over them, one noise per step and image; its last
     step is the decoder. keys (B,): the estimate of an image depends on its own key only.
     """
-    sde, draw = denoise.sde, dataclasses.replace(draw, importance=True)
-    unit = 1 / (math.prod(x0.shape[1:]) * math.log(2))
-    fold = lambda i: jax.vmap(jax.random.fold_in, (0, None))(keys, i)
-
-    def noised(i: Array, t: Time) -> tuple[Sample, Sample]:
-        eps = normal(fold(i), x0.shape[1:]).astype(x0.dtype)
-        return eps, sde.perturb(x0, eps, t)
-
-    def at(t: Array) -> Time:
-        return jnp.full(x0.shape[:1], t, x0.dtype)
-
-    if times is not None:
+    sde, unit = denoise.sde, 1 / (math.prod(x0.shape[1:]) * math.log(2))
+    zeros = jnp.zeros((len(x0), len(EDGES) - 1), x0.dtype)
+    if times is None:
+        add = lambda sums, t, each: sums + expand(each.sum(dims(x0)), sums) * at_level(sde, t)
+        diffusion, decoder = _continuous(denoise, x0, keys, cond, samples, draw, levels, add, zeros)
+        decoder = decoder.sum(dims(x0))
+    else:
         _check(times, sde)
-        pairs = (jnp.asarray(times[1:-1]), jnp.asarray(times[:-2]))
+        diffusion, decoder = _discrete(denoise, x0, keys, cond, times, levels, zeros)
+    found = (prior_kl(sde, x0), diffusion.sum(1), decoder, diffusion)
+    return Bound(*(unit * a for a in found))
 
-        def discrete(s: Array, t: Array, i: Array) -> Nats:
-            s, t = at(s), at(t)
-            _, x = noised(i, t)
-            return step_nll(sde, x0, x, s, t, denoise(x, t, cond), levels)
 
-        add = lambda total, item: (total + discrete(*item), None)
-        numbered = (*pairs, jnp.arange(len(times) - 2))
-        diffusion, _ = jax.lax.scan(add, jnp.zeros(len(x0), x0.dtype), numbered)
-        decoder = discrete(jnp.asarray(0.0), jnp.asarray(times[-2]), jnp.asarray(len(times) - 2))
-        return Bound(unit * prior_kl(sde, x0), unit * diffusion, unit * decoder)
+def vlb_map(
+    denoise: Denoise,
+    x0: Sample,
+    keys: Key[Array, " b"],
+    cond: Cond | None = None,
+    *,
+    samples: int = 64,
+    draw: Draw = Uniform(stratified=True),
+    levels: int = 256,
+) -> Sample:
+    """The bound in continuous time value by value, (B, ...) in bits: its mean is `vlb(...).total`.
 
+    Where the image costs many bits, the model did not expect it.
+    """
+    add = lambda total, t, each: total + each
+    own = (draw, levels, add, jnp.zeros_like(x0))
+    diffusion, decoder = _continuous(denoise, x0, keys, cond, samples, *own)
+    return (_prior(denoise.sde, x0) + diffusion + decoder) / math.log(2)
+
+
+def _continuous(
+    denoise: Denoise,
+    x0: Sample,
+    keys: Key[Array, " b"],
+    cond: Cond | None,
+    samples: int,
+    draw: Draw,
+    levels: int,
+    add: Callable[[Array, Time, Sample], Array],
+    start: Array,
+) -> tuple[Array, Sample]:
+    """The diffusion terms at `samples` times, gathered by `add(sums, t, each)`; the decoder."""
+    sde, draw = denoise.sde, dataclasses.replace(draw, importance=True)
+    fold = lambda i: jax.vmap(jax.random.fold_in, (0, None))(keys, i)
+    noise = lambda i: normal(fold(i), x0.shape[1:]).astype(x0.dtype)
     u = jax.vmap(lambda key: draw.positions(key, samples))(fold(samples)).astype(x0.dtype)
 
-    def continuous(total: Nats, item: tuple[Array, Array]) -> tuple[Nats, None]:
+    def one(sums: Array, item: tuple[Array, Array]) -> tuple[Array, None]:
         i, u = item
         t, factor = draw(sde, u, draw.init())
-        eps, x = noised(i, t)
-        term = diffusion_term(sde, x0, eps, t, denoise(x, t, cond))
-        return total + factor * (sde.t_max - sde.t_min) * term / samples, None
+        eps = noise(i)
+        prediction = denoise(sde.perturb(x0, eps, t), t, cond)
+        share = factor * (sde.t_max - sde.t_min) / samples
+        return add(sums, t, expand(share, x0) * _diffusion(sde, x0, eps, t, prediction)), None
 
-    start = jnp.zeros(len(x0), x0.dtype)
-    diffusion, _ = jax.lax.scan(continuous, start, (jnp.arange(samples), u.T))
-    eps = normal(fold(samples + 1), x0.shape[1:]).astype(x0.dtype)
-    decoder = end_nll(sde, x0, eps, levels)
-    return Bound(unit * prior_kl(sde, x0), unit * diffusion, unit * decoder)
+    diffusion, _ = jax.lax.scan(one, start, (jnp.arange(samples), u.T))
+    return diffusion, _end(sde, x0, noise(samples + 1), levels)
+
+
+def _discrete(
+    denoise: Denoise,
+    x0: Sample,
+    keys: Key[Array, " b"],
+    cond: Cond | None,
+    times: np.ndarray,
+    levels: int,
+    start: Array,
+) -> tuple[Array, Nats]:
+    """The steps of the discrete bound by noise level (B, bins), and its last step."""
+    sde = denoise.sde
+
+    def step(s: Array, t: Array, i: Array) -> tuple[Time, Nats]:
+        s, t = (jnp.full(x0.shape[:1], a, x0.dtype) for a in (s, t))
+        own = jax.vmap(jax.random.fold_in, (0, None))(keys, i)
+        x = sde.perturb(x0, normal(own, x0.shape[1:]).astype(x0.dtype), t)
+        return t, step_nll(sde, x0, x, s, t, denoise(x, t, cond), levels)
+
+    def one(sums: Array, item: tuple[Array, Array, Array]) -> tuple[Array, None]:
+        t, nats = step(*item)
+        return sums + expand(nats, sums) * at_level(sde, t), None
+
+    steps = (jnp.asarray(times[1:-1]), jnp.asarray(times[:-2]), jnp.arange(len(times) - 2))
+    diffusion, _ = jax.lax.scan(one, start, steps)
+    last = (jnp.asarray(0.0), jnp.asarray(times[-2]), jnp.asarray(len(times) - 2))
+    return diffusion, step(*last)[1]
+
+
+def at_level(sde: SDE, t: Time) -> Float[Array, "b bins"]:
+    """1 in the bin of log-SNR that t is in, see EDGES, and 0 in the others."""
+    bins = len(EDGES) - 1
+    place = (sde.logsnr(t) - EDGES[0]) / (EDGES[1] - EDGES[0])
+    return jax.nn.one_hot(jnp.clip(place, 0, bins - 1).astype(jnp.int32), bins, dtype=t.dtype)
 
 
 def end_nll(sde: SDE, x0: Sample, eps: Sample, levels: int = 256) -> Nats:
     """The decoder of the bound in continuous time: N(x / alpha, SNR^-1) at t_min, in nats."""
+    return _end(sde, x0, eps, levels).sum(dims(x0))
+
+
+def _end(sde: SDE, x0: Sample, eps: Sample, levels: int) -> Sample:
     scale = jnp.exp(-sde.logsnr(jnp.asarray(sde.t_min, x0.dtype)) / 2)
-    return decoder_nll(x0, x0 + scale * eps, scale, levels)
+    return decoder_each(x0, x0 + scale * eps, scale, levels)
 
 
 def _check(times: np.ndarray, sde: SDE) -> None:

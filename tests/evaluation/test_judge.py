@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from diffjax.data import Memory, digits, moons
-from diffjax.evaluation import classifier, fit
+from diffjax.evaluation import fit
+from diffjax.evaluation import judge as module
 
 pytestmark = pytest.mark.optimized
 
@@ -33,15 +34,13 @@ def test_it_is_kept_for_the_same_data_only(fitted, monkeypatch):
     folder, judge = fitted
     again = lambda *_, **__: pytest.fail("fitted again")
     with monkeypatch.context() as patch:
-        patch.setattr(classifier, "_advance", again)
+        patch.setattr(module, "_advance", again)
         same = fit(digits("train"), cache=folder)
     x = digits("test").x
     np.testing.assert_array_equal(same.predict(x), judge.predict(x))
     whole = digits("train")
     other = Memory(whole.x, (whole.label + 1) % 10, 10)
-    names = {
-        classifier._fingerprint(data, flip) for data in (whole, other) for flip in (False, True)
-    }
+    names = {module._fingerprint(data, flip) for data in (whole, other) for flip in (False, True)}
     assert len(names) == 4
 
 

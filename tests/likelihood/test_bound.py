@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from diffjax import likelihood
 from diffjax.analytic import Mixture, gaussian
 from diffjax.denoiser import Denoiser, Model, Prediction, predict
 from diffjax.draws import Discrete, Likelihood, Uniform
 from diffjax.grids import GRIDS
+from diffjax.likelihood import bound as bound_module
 from diffjax.likelihood import decoder_nll, diffusion_term, prior_kl, step_nll, vlb
 from diffjax.nets import Network
 from diffjax.parameterization import V
@@ -234,7 +234,8 @@ def test_the_discrete_bound_is_the_sum_of_its_steps():
     error = np.std(found.diffusion) / n**0.5
     assert error < 0.05 * expected
     assert abs(np.mean(found.diffusion) - expected) < 4 * error
-    assert (np.asarray(found.total) == np.asarray(sum(found))).all()
+    assert (np.asarray(found.total) == np.asarray(sum(found[:3]))).all()
+    np.testing.assert_allclose(found.at_logsnr.sum(1), found.diffusion, rtol=1e-5)
 
 
 def image_model():
@@ -258,7 +259,7 @@ def test_the_estimate_of_an_image_depends_on_its_own_key_only(discrete):
     found, turned = bound(x0, keys), bound(x0[::-1], keys[::-1])
     other = bound(x0.at[1:].set(0.0), jnp.concatenate([keys[:1], keys[:3]]))
     for a, b, c in zip(found, turned, other, strict=True):
-        assert a.shape == (4,) and np.isfinite(a).all() and (np.asarray(a) >= 0).all()
+        assert len(a) == 4 and np.isfinite(a).all() and (np.asarray(a) >= 0).all()
         np.testing.assert_allclose(a, b[::-1], rtol=1e-6)
         np.testing.assert_allclose(a[0], c[0], rtol=1e-6)
     assert len(set(np.asarray(found.total).tolist())) == 4
@@ -294,7 +295,7 @@ class Same(Uniform):
 def test_float32_is_enough(monkeypatch):
     """Bits per dimension would have fewer digits than papers print."""
     noise = lambda keys, shape: jax.vmap(lambda k: jax.random.normal(k, shape, jnp.float32))(keys)
-    monkeypatch.setattr(likelihood, "normal", noise)
+    monkeypatch.setattr(bound_module, "normal", noise)
     sde, draw = VP(Linear(), t_min=1e-3), Same()
     x0 = np.round((np.asarray(DATA.sample(jax.random.key(0), 32)[0]) + 1) * 127.5) / 127.5 - 1
 

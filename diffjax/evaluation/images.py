@@ -1,0 +1,175 @@
+"""Values of each image of a set, in batches that are kept: a killed command goes on where it was.
+
+The value of an image depends on (seed, its place in the set) only, not on how many are asked for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Key
+
+from diffjax.arrays import Cond, keys_at, stream
+from diffjax.data import Source, centre, to_float
+from diffjax.denoiser import Denoiser, Sample
+from diffjax.progress import Progress
+from diffjax.training.experiment import Experiment
+from diffjax.training.mesh import layout
+from diffjax.training.workdir import write_atomically
+
+Values = Callable[[Denoiser, Sample, Key[Array, " b"], Cond], dict[str, Array]]
+"""`(denoise, x0, keys, cond) -> values`, each (B, ...); x0 in [-1, 1] if images."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A trained network, and the set that it is asked about.
+
+    about: what the protocol says of both: data, split, trained, ema. Raises ValueError where the
+    set is not of the form that the network knows.
+    """
+
+    denoise: Denoiser
+    experiment: Experiment
+    source: Source
+    about: Mapping[str, Any]
+    workdir: Path
+    seed: int = 0
+    batch_size: int = 64
+
+    def __post_init__(self):
+        shape, wanted = self.experiment.reading.shape(self.source), self.experiment.shape
+        if tuple(shape) != tuple(wanted):
+            raise ValueError(f"items of shape {tuple(shape)}: the network takes {tuple(wanted)}")
+        if (known := self.experiment.classes) and self.source.classes > known:
+            raise ValueError(f"{self.source.classes} classes: the network knows {known}")
+
+    @property
+    def size(self) -> int:
+        """Values in an item."""
+        return math.prod(self.experiment.shape)
+
+    @property
+    def discrete(self) -> bool:
+        """Whether the items are grey levels."""
+        return self.source.dtype == np.uint8
+
+    def items(self, index: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Items at `index` as the network is told of them, and its conditions."""
+        found = self.source[index]
+        label = found.get("label", np.full(len(index), -1, np.int32))
+        cond = {"label": label.astype(np.int32)} if self.experiment.classes else {}
+        return centre(found["x"], self.experiment.reading.crop), cond
+
+    def chosen(self, num: int) -> np.ndarray:
+        """Places of the first `num` items in an order that is the same each time; 0: of all."""
+        order = np.random.Generator(np.random.Philox(key=0)).permutation(len(self.source))
+        return order[: num or None]
+
+    def protocol(self) -> dict[str, Any]:
+        sde = self.denoise.sde
+        told = "label" if self.source.classes else "no label"
+        return dict(self.about) | {
+            "seed": self.seed,
+            "given": told if self.experiment.classes else "nothing",
+            "t_min": sde.t_min,
+            "logsnr": [float(sde.logsnr(jnp.asarray(t))) for t in (sde.t_min, sde.t_max)],
+            "batch_size": self.batch_size,
+        }
+
+
+def over(
+    subject: Subject, name: str, protocol: Mapping[str, Any], num: int, values: Values
+) -> tuple[dict[str, np.ndarray], Path]:
+    """`values` of the first `num` items (0: of all), and `index`, their places; and the folder
+    WORKDIR/likelihood/NAME-HASH that they are kept in.
+
+    The batch is split over all devices. HASH is that of the protocol and the parameters, so that
+    nothing is taken from another one. Raises FloatingPointError where a value is not finite.
+    """
+    folder = subject.workdir / "likelihood" / f"{name}-{_fingerprint(subject, protocol)}"
+    folder.mkdir(parents=True, exist_ok=True)
+    index, devices = subject.chosen(num), layout()
+    size = -(-min(subject.batch_size, len(index)) // devices.size) * devices.size
+    denoise, key = jax.device_put(subject.denoise, devices.everywhere), stream(subject.seed, name)
+    run = jax.jit(values)
+
+    def made(part: np.ndarray) -> dict[str, np.ndarray]:
+        filled = np.resize(part, size)
+        x, cond = subject.items(filled)
+        place = lambda a: jax.device_put(a, devices.split(0))
+        keys = keys_at(key, jnp.asarray(filled))
+        found = run(
+            denoise, place(to_float(jnp.asarray(x))), place(keys), jax.tree.map(place, cond)
+        )
+        kept = {k: np.asarray(v)[: len(part)] for k, v in found.items()}
+        for value in kept.values():
+            if (bad := ~np.isfinite(value.reshape(len(part), -1)).all(1)).any():
+                raise FloatingPointError(
+                    f"{name} of image {part[bad][0]}: not finite, or the ODE takes more steps than "
+                    f"`most`"
+                )
+        return {"index": part} | kept
+
+    parts = []
+    with Progress(name, len(index), "image") as progress:
+        for k, start in enumerate(range(0, len(index), size)):
+            part, path = index[start : start + size], folder / f"{k:06d}.npz"
+            found = _stored(path, len(part))
+            if found is None:
+                found = made(part)
+                _write(path, found)
+            parts.append(found)
+            progress.advance(len(part))
+    return {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}, folder
+
+
+def _stored(path: Path, count: int) -> dict[str, np.ndarray] | None:
+    """The values of a batch, where so many were made."""
+    if not path.exists():
+        return None
+    with np.load(path) as stored:
+        found = {k: stored[k][:count] for k in stored.files}
+    return found if len(found["index"]) == count else None
+
+
+def _write(path: Path, arrays: Mapping[str, Any]) -> None:
+    """At once, so that nobody ever reads half of it."""
+    part = path.with_suffix(".tmp")
+    with part.open("wb") as file:
+        np.savez(file, **arrays)
+    os.replace(part, path)
+
+
+def _fingerprint(subject: Subject, protocol: Mapping[str, Any]) -> str:
+    sections = ("data", "sde", "parameterization", "network")
+    config = {k: subject.experiment.config[k] for k in sections}
+    told = [dict(protocol), config, len(subject.source)]
+    found = hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode())
+    for leaf in jax.tree.leaves(subject.denoise.params):
+        found.update(np.asarray(leaf).tobytes())
+    return found.hexdigest()[:12]
+
+
+def report(
+    folder: Path, protocol: Mapping[str, Any], values: Mapping[str, np.ndarray], **means: Any
+) -> dict[str, Any]:
+    """The result, also in result.json and image by image in values.npz: both the same each time.
+
+    `values`: where that file is in the workdir.
+    """
+    result = {**means, "count": len(values["index"]), "protocol": dict(protocol)}
+    result["values"] = f"{folder.parent.name}/{folder.name}/values.npz"
+    _write(folder / "values.npz", values)
+    write_atomically(folder / "result.json", json.dumps(result, indent=2) + "\n")
+    return result

@@ -1,0 +1,64 @@
+"""Probes that estimate the trace of a Jacobian J from products J v.
+
+An estimator is a matrix of probes V (k, D) with E[V^T V] = I, so that tr J = E sum_j v_j^T J v_j
+(Hutchinson; arXiv:1810.01367, eq. 7). It is drawn once per image and kept along the ODE.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from diffjax.arrays import catalogue
+
+Probes = Float[Array, "k n"]
+Trace = Callable[[Key[Array, ""], int], Probes]
+"""`(key, D) -> V`."""
+
+
+def exact(key: Key[Array, ""], size: int) -> Probes:
+    """The unit vectors: no noise, D products."""
+    return jnp.eye(size)
+
+
+def rademacher(key: Key[Array, ""], size: int, probes: int = 1) -> Probes:
+    """Random signs. Variance 2 sum_(a != b) S_ab^2 / k, S the symmetric part of J: none for a
+    diagonal J."""
+    return jax.random.rademacher(key, (_positive(probes), size), float) / probes**0.5
+
+
+def gaussian(key: Key[Array, ""], size: int, probes: int = 1) -> Probes:
+    """Standard normal. Variance 2 ||S||^2 / k, S the symmetric part of J."""
+    return jax.random.normal(key, (_positive(probes), size)) / probes**0.5
+
+
+def orthogonal(key: Key[Array, ""], size: int, probes: int = 1) -> Probes:
+    """Random directions at right angles: less variance than gaussian, none with k = D."""
+    if _positive(probes) > size:
+        raise ValueError(f"probes={probes}: {size} dimensions have at most {size} at right angles")
+    return jnp.linalg.qr(jax.random.normal(key, (size, probes)))[0].T * (size / probes) ** 0.5
+
+
+def probing(key: Key[Array, ""], size: int, probes: int = 4) -> Probes:
+    """Random signs times Walsh functions of the index (arXiv:1302.4018).
+
+    Only S_ab with a = b mod k give variance, twice their squares: values near each other in an
+    image, whose S_ab are the largest, do not, and nothing does from k >= D on. k is a power of 2.
+    """
+    if _positive(probes) & (probes - 1):
+        raise ValueError(f"probes={probes}: probing needs a power of two")
+    common = jnp.bitwise_count(jnp.arange(probes)[:, None] & jnp.arange(size)[None])
+    walsh = 1.0 - 2 * (common % 2)
+    return walsh * jax.random.rademacher(key, (1, size), float) / probes**0.5
+
+
+TRACES = catalogue(exact, rademacher, gaussian, orthogonal, probing)
+
+
+def _positive(probes: int) -> int:
+    if probes < 1:
+        raise ValueError(f"probes={probes}: needs probes >= 1")
+    return probes

@@ -1,0 +1,212 @@
+"""Pictures of what a trained network finds likely.
+
+    python -m diffjax.tools.likelihood rank --workdir=runs/digits --metric=bpd:num=200,steps=20
+    python -m diffjax.tools.likelihood map --workdir=runs/digits --num=10
+    python -m diffjax.tools.likelihood density --workdir=runs/moons
+    python -m diffjax.tools.likelihood interpolate --workdir=runs/digits --num=5
+
+`rank` shows the images with the fewest and the most bits per dimension (any metric of the network;
+what `evaluate` measured is not measured again). `map` shows where an image costs its bits: the
+variational bound, value by value. `density` draws the density of points in the plane, and says what
+it adds up to. `interpolate` encodes pairs of images, of one class where there are classes, by the
+ODE, goes from one latent to the other on the sphere, and decodes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from diffjax import cli
+from diffjax.config import ConfigError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from diffjax.evaluation import Subject
+
+SIDE, POINTS = 3.0, 160
+"""Half the side of the plane that is drawn, and its points per side."""
+BETWEEN = 7
+"""Images from one latent to the other, both ends included."""
+
+
+def run() -> int:
+    flags = cli.parser("tools.likelihood", __doc__)
+    commands = flags.add_subparsers(dest="command", required=True)
+    for name, num, text in (
+        ("rank", 12, "images that are the most and the least likely"),
+        ("map", 10, "where an image costs bits"),
+        ("density", 1000, "the density in the plane, with so many items"),
+        ("interpolate", 5, "pairs of images by their latents"),
+    ):
+        one = commands.add_parser(name, help=text, formatter_class=cli.Formatter)
+        one.add_argument("--workdir", type=Path, required=True, help="folder of a trained run")
+        one.add_argument("--ema", help="an average in config.ema, raw, or a length (config)")
+        one.add_argument("--seed", type=cli.seed, default=0, help="of the noise")
+        one.add_argument("--batch-size", type=cli.positive, default=64, help="items at a time")
+        one.add_argument("--num", type=cli.positive, default=num, help="items shown")
+        one.add_argument("--out", type=Path, help="a PNG file (WORKDIR/COMMAND.png)")
+        cli.data_flags(one)
+        if name == "rank":
+            one.add_argument("--metric", default="bpd", help="of evaluate --metrics")
+        if name != "rank":
+            one.add_argument("--steps", type=cli.positive, default=50, help="of the ODE, or levels")
+    given = flags.parse_args()
+    given.out = given.out or given.workdir / f"{given.command}.png"
+    if given.out.suffix != ".png":
+        raise ConfigError(f"--out={given.out}: known ending: .png")
+    draw = {"rank": rank, "map": maps, "density": density, "interpolate": interpolate}
+    subject = cli.subject(given)
+    points = len(subject.experiment.shape) != 3
+    if points != (given.command == "density"):
+        needs = "images" if points else "points in the plane"
+        raise ConfigError(f"{given.command}: needs {needs}, not {subject.experiment.shape}")
+
+    from diffjax import plot
+
+    picture = draw[given.command](subject, given)
+    try:
+        plot.save(given.out, picture)
+    except OSError as error:
+        raise ConfigError(f"--out={given.out}: cannot be written ({error.strerror})") from error
+    print(f"wrote {given.out}")
+    return 0
+
+
+def rank(subject: Subject, given: argparse.Namespace) -> np.ndarray:
+    """The images with the fewest bits, and those with the most."""
+    import numpy as np
+
+    from diffjax import build, plot
+
+    _, metrics = build.construct_metrics(given.metric, "--metric")
+    if len(metrics) != 1:
+        raise ConfigError(f"--metric={given.metric}: needs one metric of the network: bpd, vlb")
+    ((name, metric),) = metrics.items()
+    result = build.refuse(f"--metric={name}")(metric)(subject)
+    with np.load(subject.workdir / result["values"]) as stored:
+        index, bits = stored["index"], stored["bits"].mean(1)
+    order, num = np.argsort(bits), min(given.num, len(bits) // 2)
+    rows = [order[:num], order[-num:][::-1]]
+    images = [_shown(subject.items(index[row])[0]) for row in rows]
+    captions = [[f"{bits[i]:.2f}" for i in row] for row in rows]
+    print(f"{name}: {result['bits']:.5f} bits/dim on {result['count']} items")
+    return plot.captioned(images, ["most\nlikely", "least\nlikely"], captions)
+
+
+def maps(subject: Subject, given: argparse.Namespace) -> np.ndarray:
+    """Images above the bits of each of their pixels."""
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    from diffjax import likelihood, plot
+    from diffjax.arrays import keys_at, stream
+    from diffjax.data import to_float
+    from diffjax.evaluation.likelihood import noise_levels
+
+    index = subject.chosen(given.num)
+    x, cond = subject.items(index)
+    keys = keys_at(stream(subject.seed, "map"), jnp.asarray(index))
+    how = {"samples": given.steps, "draw": noise_levels(subject.denoise.sde)}
+    each = jax.jit(functools.partial(likelihood.vlb_map, **how))
+    found = each(subject.denoise, to_float(jnp.asarray(x)), keys, cond)
+    bits = np.asarray(found).mean(-1)
+    low, high = np.quantile(bits, [0.01, 0.99])
+    captions = [[f"{b:.2f}" for b in bits.mean((1, 2))], [""] * len(x)]
+    labels = ["image", f"bits/dim\n{low:.1f} (dark)\nto {high:.1f}"]
+    return plot.captioned([_shown(x), plot.colours((bits - low) / (high - low))], labels, captions)
+
+
+def density(subject: Subject, given: argparse.Namespace) -> np.ndarray:
+    """exp(logp) over the plane: the mean over the classes, where there are any."""
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    from diffjax import likelihood, plot
+
+    if subject.experiment.shape != (2,):
+        raise ConfigError(f"density: needs points in the plane, not {subject.experiment.shape}")
+    axis = (np.arange(POINTS) + 0.5) / POINTS * 2 * SIDE - SIDE
+    plane = np.stack(np.meshgrid(axis, axis), -1).reshape(-1, 2).astype(np.float32)
+    how, keys = likelihood.Ode(steps=given.steps), jax.random.split(jax.random.key(0), len(plane))
+    run = jax.jit(lambda denoise, x, cond: likelihood.logp(denoise, x, keys, cond, how).logp)
+    classes = subject.experiment.classes
+    conds = [{"label": jnp.full(len(plane), k)} for k in range(classes)] or [{}]
+    found = [np.exp(run(subject.denoise, jnp.asarray(plane), cond)) for cond in conds]
+    p = np.mean(found, 0).reshape(POINTS, POINTS)
+    total = p.sum() * (2 * SIDE / POINTS) ** 2
+    title = f"density at t_min = {subject.denoise.sde.t_min:g}, integral {total:.4f}"
+    print(title)
+    items = subject.items(subject.chosen(given.num))[0]
+    return plot.heat(p, SIDE, items, title)
+
+
+def interpolate(subject: Subject, given: argparse.Namespace) -> np.ndarray:
+    """Pairs of images, and what the latents between theirs decode to."""
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    from diffjax import likelihood, plot
+    from diffjax.data import to_float, to_uint8
+
+    first, second = pairs(subject, given.num)
+    (a, cond), (b, _) = subject.items(first), subject.items(second)
+    how = likelihood.Ode(steps=given.steps)
+    encode = jax.jit(lambda d, x, cond: likelihood.encode(d, x, cond, how))
+    decode = jax.jit(lambda d, x, cond: likelihood.decode(d, x, cond, how))
+    start, end = (to_float(jnp.asarray(x)) for x in (a, b))
+    from_, to = (encode(subject.denoise, x, cond) for x in (start, end))
+    shares = np.linspace(0, 1, BETWEEN)
+    made = [decode(subject.denoise, slerp(from_, to, float(s)), cond) for s in shares]
+    error = float(jnp.sqrt(((made[0] - start) ** 2).mean() + ((made[-1] - end) ** 2).mean()))
+    print(f"to the latent and back: {127.5 * error / 2**0.5:.3f} grey levels off (RMS)")
+    columns = [a, *(to_uint8(np.asarray(x)) for x in made), b]
+    titles = ["image", *(f"{s:.2f}" for s in shares), "image"]
+    rows = np.stack([_shown(c) for c in columns], 1)
+    labels = [f"class {k}" for k in cond["label"]] if cond else [""] * len(rows)
+    return plot.strips([row[None] for row in rows], labels, titles)
+
+
+def pairs(subject: Subject, num: int) -> tuple[np.ndarray, np.ndarray]:
+    """Places of `num` pairs of items, each of one class where there are classes."""
+    import numpy as np
+
+    order = subject.chosen(0)
+    if subject.experiment.classes and subject.source.classes:
+        label = subject.source.labels()[order]
+        groups = [order[label == k] for k in np.unique(label)]
+        groups = [g for g in groups if len(g) > 1]
+    else:
+        groups = [order]
+    found = [(group[2 * i], group[2 * i + 1]) for i in range(num) for group in groups
+             if 2 * i + 1 < len(group)]  # fmt: skip
+    first, second = np.array(found[:num]).T
+    return first, second
+
+
+def slerp(a: np.ndarray, b: np.ndarray, share: float) -> np.ndarray:
+    """The great circle from a to b, their lengths in between: normal noise stays normal."""
+    import jax.numpy as jnp
+
+    flat = [x.reshape(len(x), -1) for x in (a, b)]
+    size = [jnp.linalg.norm(x, axis=1, keepdims=True) for x in flat]
+    one, two = (x / n for x, n in zip(flat, size, strict=True))
+    angle = jnp.arccos(jnp.clip((one * two).sum(1, keepdims=True), -1, 1))
+    along = (jnp.sin((1 - share) * angle) * one + jnp.sin(share * angle) * two) / jnp.sin(angle)
+    return (along * ((1 - share) * size[0] + share * size[1])).reshape(a.shape)
+
+
+def _shown(x: np.ndarray) -> np.ndarray:
+    from diffjax.data import to_uint8
+
+    return x if x.dtype == "uint8" else to_uint8(x[..., :3] / 3)
+
+
+if __name__ == "__main__":
+    cli.main(run)

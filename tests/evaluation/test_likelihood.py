@@ -1,0 +1,107 @@
+"""Bits per dimension of a set: kept as they come, the same each time, each image by itself."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+import diffjax
+from diffjax.evaluation import Subject, bpd, images, vlb
+from diffjax.evaluation.likelihood import summary
+from diffjax.training.mesh import layout
+
+QUICK = {"steps": 8, "trace": "exact"}
+ABOUT = {"data": "it", "split": "test", "trained": 4, "ema": ""}
+
+
+def points(toy, folder, **changes):
+    trained = diffjax.load(toy)
+    source = trained.experiment.source("test")
+    own = {"workdir": folder, "batch_size": 16} | changes
+    return Subject(trained.denoise, trained.experiment, source, ABOUT, **own)
+
+
+def test_a_killed_evaluation_goes_on_and_ends_the_same(toy, tmp_path, monkeypatch):
+    """Hours would be lost, or the number depend on how often it was stopped."""
+    whole = bpd(points(toy, tmp_path / "whole"), num=40, **QUICK)
+    write, done = images._write, []
+
+    def killed(path, arrays):
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        done.append(path)
+        write(path, arrays)
+
+    stopped = points(toy, tmp_path / "stopped")
+    with monkeypatch.context() as patch:
+        patch.setattr(images, "_write", killed)
+        with pytest.raises(KeyboardInterrupt):
+            bpd(stopped, num=40, **QUICK)
+    times = [path.stat().st_mtime_ns for path in done]
+    again = bpd(stopped, num=40, **QUICK)
+    assert [path.stat().st_mtime_ns for path in done] == times  # not made again
+    a, b = (next((tmp_path / n).rglob("result.json")) for n in ("whole", "stopped"))
+    assert a.read_bytes() == b.read_bytes() and again == whole
+    assert a.with_name("values.npz").read_bytes() == b.with_name("values.npz").read_bytes()
+
+    first = np.load(a.with_name("values.npz"))
+    bpd(stopped, num=20, **QUICK)  # cuts the second batch
+    with np.load(b.with_name("values.npz")) as stored:
+        np.testing.assert_array_equal(stored["bits"], first["bits"][:20])
+    other = bpd(points(toy, tmp_path / "stopped", seed=1), num=8, steps=8, trace="gaussian")
+    assert other["values"] != whole["values"]  # of another protocol
+
+    monkeypatch.setattr(images, "layout", lambda: layout(jax.devices()[:1]))
+    alone = bpd(points(toy, tmp_path / "alone", batch_size=5), num=20, **QUICK)
+    with np.load(tmp_path / "alone" / alone["values"]) as stored:
+        np.testing.assert_allclose(stored["bits"], first["bits"][:20], rtol=1e-4, atol=1e-4)
+
+
+def test_images_have_bits_and_standard_errors(small):
+    """Both numbers of a table, their errors, and what they were measured with."""
+    found = bpd(small, num=6, repeats=3, steps=8)
+    with np.load(small.workdir / found["values"]) as stored:
+        bits = stored["bits"]
+        assert bits.shape == (6, 3) and np.isfinite(bits).all()
+        tighter = stored["importance_weighted"]
+    assert (tighter < bits.mean(1)).all() and (tighter > bits.min(1)).all()
+    mean, error = bits.mean(), bits.mean(1).std(ddof=1) / 6**0.5
+    np.testing.assert_allclose([found["bits"], found["standard_error"]], [mean, error])
+    assert found["passes"] == 32
+    protocol = {"dequantize": "truncated_normal", "solver": "rk4", "steps": 8, "repeats": 3}
+    protocol |= {"t_min": 1e-3, "trace": "rademacher", "given": "label", "split": "test"}
+    assert protocol.items() <= found["protocol"].items()
+    bound = vlb(small, num=6, repeats=2, samples=8)
+    terms = [bound[k] for k in ("prior", "diffusion", "decoder")]
+    np.testing.assert_allclose(bound["bits"], sum(terms), rtol=1e-6)
+    np.testing.assert_allclose(sum(bound["at_logsnr"].values()), bound["diffusion"], rtol=1e-5)
+    assert len(bound["at_logsnr"]) > 5
+
+
+@pytest.mark.fast
+def test_errors_are_those_of_means():
+    """A difference between two networks would be claimed that is none."""
+    rng = np.random.default_rng(0)
+    bits = 3 + 0.5 * rng.normal(size=(4000, 1)) + 0.1 * rng.normal(size=(4000, 4))
+    found = summary(bits)
+    each = (0.25 + 0.01 / 4) ** 0.5
+    np.testing.assert_allclose(found["standard_error"], each / 4000**0.5, rtol=0.1)
+    np.testing.assert_allclose(found["noise"], 0.1 / 4**0.5 / 4000**0.5, rtol=0.1)
+
+
+@pytest.mark.parametrize(
+    ("measure", "part"),
+    [
+        (lambda s: bpd(s, dequantize="none"), "dequantize='none': .*uniform, truncated_normal"),
+        (lambda s: bpd(s, dequantize="unifrom"), "dequantize='unifrom': known: none, uniform"),
+        (lambda s: bpd(s, trace="x"), "trace='x': known: exact"),
+        (lambda s: bpd(s, trace="probing", probes=3), "power of two"),
+        (lambda s: bpd(s, repeats=0), "needs at least 1"),
+        (lambda s: vlb(s, samples=0), "needs at least 1"),
+        (lambda s: dataclasses.replace(s, source=diffjax.data.moons("test")), "items of shape"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(small, measure, part):
+    with pytest.raises(ValueError, match=part):
+        measure(small)
