@@ -31,6 +31,7 @@ def weights(text: str) -> list[float]:
 def run() -> int:
     flags = cli.parser("evaluate", __doc__)
     cli.sampling_flags(flags)
+    cli.cluster_flags(flags)
     flags.add_argument("--num", type=cli.positive, default=1000, help="samples per weight")
     flags.add_argument(
         "--real", type=cli.positive, default=50_000, help="most real items per split"
@@ -41,8 +42,10 @@ def run() -> int:
         flags.error(f"--num={given.num}: needs at least 4")
 
     from diffjax import build
+    from diffjax.training.processes import first
     from diffjax.training.workdir import provenance, read_config, read_form, write_atomically
 
+    cli.start(given)
     config = read_config(given.workdir)
     experiment = build.experiment(config, read_form(given.workdir))
     guidance = given.guidance or ([1.0, 1.5] if experiment.classes else [1.0])
@@ -52,7 +55,8 @@ def run() -> int:
     results = [build.refuse("evaluation")(evaluate)(real, given, weight) for weight in guidance]
     path = given.workdir / "evaluation.json"
     report = {"results": results, "config": config} | provenance()
-    write_atomically(path, json.dumps(report, indent=2) + "\n")
+    if first():
+        write_atomically(path, json.dumps(report, indent=2) + "\n")
     show(results)
     print(f"wrote {path}")
     return 0
@@ -64,6 +68,7 @@ class Real:
     def __init__(self, experiment: Experiment, most: int, workdir: Path):
         from diffjax import evaluation
         from diffjax.data import select
+        from diffjax.training.processes import first
 
         reading = experiment.reading
         self.train = select(experiment.source("train"), reading, most)
@@ -72,7 +77,7 @@ class Real:
         self.held_out = features(self.test.x)
         self.judge = None
         if experiment.classes:
-            self.judge = evaluation.fit(self.train, reading.flip, workdir)
+            self.judge = evaluation.fit(self.train, reading.flip, workdir if first() else None)
 
 
 def evaluate(real: Real, given: argparse.Namespace, weight: float) -> dict[str, Any]:

@@ -32,20 +32,13 @@ from diffjax.training.experiment import Form, Train
 from diffjax.training.step import TrainState, make_step
 
 SHAPE, CLASSES, B, K = (4, 4, 1), 3, 16, 10
+DATA, SHARDED = mesh.Data(), mesh.FSDP(smallest=64)
 SMALL = {
     "network": {"channels": 8, "multipliers": (1,), "attention": (), "heads": 2},
     "loss": {"condition_dropout": 0.3},
     "optimizer": {"learning_rate": 1e-3, "warmup": 0},
     "train": {"batch_size": B},
 }
-
-
-def largest(leaf, mesh):
-    """Leaves of some size are split along their largest axis that divides: FSDP."""
-    fits = [n if n % mesh.size == 0 else 0 for n in leaf.shape]
-    if leaf.size < 64 or not any(fits):
-        return PartitionSpec()
-    return PartitionSpec(*(None,) * int(np.argmax(fits)), "data")
 
 
 class Tiny(nn.Module):
@@ -59,7 +52,7 @@ class Tiny(nn.Module):
         return conv(upsample(h), x.shape[-1])
 
 
-def layout(devices, rule=mesh.replicated):
+def layout(devices, rule=DATA):
     return mesh.layout(jax.devices()[:devices], rule)
 
 
@@ -81,7 +74,7 @@ def batches(steps):
 
 
 @functools.cache
-def trained(devices, rule=mesh.replicated, accumulate=1):
+def trained(devices, rule=DATA, accumulate=1):
     """As in `loop.train`, 2 K steps in two dispatches: losses, states and the compiled program."""
     e, where = experiment(accumulate=accumulate), layout(devices, rule)
     shardings = where.state(jax.eval_shape(e.initialise))
@@ -98,8 +91,8 @@ def trained(devices, rule=mesh.replicated, accumulate=1):
 
 @pytest.mark.parametrize(
     ("devices", "rule", "accumulate"),
-    [(2, mesh.replicated, 1), (8, mesh.replicated, 1), (2, largest, 1), (8, largest, 1),
-     (2, mesh.replicated, 2)],
+    [(2, DATA, 1), (8, DATA, 1), (2, SHARDED, 1), (8, SHARDED, 1),
+     (2, DATA, 2)],
     ids=["2", "8", "2-sharded", "8-sharded", "2-accumulated"],
 )  # fmt: skip
 def test_losses_do_not_depend_on_the_devices(devices, rule, accumulate):
@@ -122,7 +115,7 @@ def test_replicated_state_is_on_every_device():
 @pytest.mark.parametrize("devices", [2, 8])
 def test_a_rule_splits_parameters_averages_and_moments(devices):
     """The memory that sharding is for would not be saved."""
-    last = trained(devices, largest)[1][-1]
+    last = trained(devices, SHARDED)[1][-1]
     for tree in (last.params, last.ema, last.optimizer):
         leaves = jax.tree.leaves(tree)
         whole = sum(a.size for a in leaves)
@@ -131,7 +124,7 @@ def test_a_rule_splits_parameters_averages_and_moments(devices):
         assert any(not a.sharding.is_fully_replicated for a in leaves)
 
 
-@pytest.mark.parametrize("rule", [mesh.replicated, largest])
+@pytest.mark.parametrize("rule", [DATA, SHARDED])
 def test_the_old_state_gives_its_memory_to_the_new_one(rule):
     """Training would need room for two states."""
     _, (first, second, last), _ = trained(2, rule)
@@ -147,7 +140,7 @@ def test_only_gradients_travel(accumulate):
     assert "all-reduce" in text
     assert "all-gather" not in text and "all-to-all" not in text
     assert f"{B // 2 // accumulate},4,4,8]" in text and f"f32[{B // accumulate},4,4,8]" not in text
-    assert "all-gather" in trained(2, largest)[2]  # of parameters: the word is the right one
+    assert "all-gather" in trained(2, SHARDED)[2]  # of parameters: the word is the right one
     assert "all-reduce" not in trained(1)[2]
 
 
@@ -184,7 +177,7 @@ def test_a_batch_that_cannot_be_split_is_refused_by_name():
         loop.check(Train(batch_size=24, accumulate=2), layout(8))
 
 
-@pytest.mark.parametrize("rule", [mesh.replicated, largest])
+@pytest.mark.parametrize("rule", [DATA, SHARDED])
 def test_a_checkpoint_of_eight_devices_goes_on_with_fewer(rule, tmp_path):
     """A run would be bound to the machine that it began on."""
     state = trained(8, rule)[1][-1]
