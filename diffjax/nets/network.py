@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol, cast, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
+from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, Key
 
 from diffjax.arrays import Cond, Params
@@ -81,13 +83,35 @@ class _LinenApply:
     def __call__(self, params: Any, x: Any, c_noise: Any, cond: Any, *, key: Any = None) -> Any:
         params, x_in = jax.tree_util.tree_map_with_path(self._cast, (params, x))
         rngs = None if key is None else {"dropout": key}
-        out: Any = self.module.apply(
-            {"params": params}, x_in, c_noise, cond, key is not None, rngs=rngs
-        )
+        with nn.intercept_methods(splitting(len(x))):
+            out: Any = self.module.apply(
+                {"params": params}, x_in, c_noise, cond, key is not None, rngs=rngs
+            )
         return jax.tree.map(lambda a: a.astype(x.dtype), out)
 
     def _cast(self, path: Any, a: Any) -> Any:
         return a if fixed(path) else a.astype(self.dtype)
+
+
+def splitting(size: int) -> Callable[..., Any]:
+    """For `nn.intercept_methods`: what modules make of a batch of `size` stays split over "data".
+
+    Within `jax.set_mesh` alone. Without it the compiler gathers batches where parameters are split
+    over the same axis, and with it the parameters, layer by layer.
+    """
+    parts = jax.sharding.get_abstract_mesh().shape.get("data", 1)
+
+    def layout(a: Any) -> Any:
+        if jnp.ndim(a) == 0 or len(a) != size:
+            return a
+        free = (PartitionSpec.UNCONSTRAINED,) * (a.ndim - 1)
+        return jax.lax.with_sharding_constraint(a, PartitionSpec("data", *free))
+
+    def call(method: Any, args: Any, kwargs: Any, context: Any) -> Any:
+        made = method(*args, **kwargs)
+        return made if parts == 1 or size % parts else jax.tree.map(layout, made)
+
+    return call
 
 
 DTYPES = ("float32", "bfloat16")

@@ -122,16 +122,14 @@ def compile_steps(experiment: Experiment, layout: Layout, state: TrainState, bat
     """All steps of a dispatch as one compiled program that reuses the memory of the state."""
     shardings = layout.state(state)
     began = time.monotonic()
-    compiled = (
-        jax.jit(
-            scan(experiment.step()),
-            donate_argnums=0,
-            in_shardings=(shardings, layout.split(1)),
-            out_shardings=(shardings, layout.everywhere),
-        )
-        .lower(state, batch)
-        .compile()
+    steps = jax.jit(
+        scan(experiment.step()),
+        donate_argnums=0,
+        in_shardings=(shardings, layout.split(1)),
+        out_shardings=(shardings, layout.everywhere),
     )
+    with jax.set_mesh(layout.mesh):
+        compiled = steps.lower(state, batch).compile()
     if first():
         print(
             f"train step compiled in {time.monotonic() - began:.1f} s, for {layout.size} "
