@@ -21,19 +21,34 @@ from diffjax.samplers.generate import Generation
 from diffjax.training import loop, mesh, processes
 from diffjax.training.workdir import open_run
 
-RUN = {
-    "data.labels": "True",
-    "ema.name": "power",
-    "train.batch_size": 8,
-    "train.log_every": 1,
-    "train.checkpoint_every": 10,
-    "train.held_out_every": 10,
-    "train.snapshot_every": 10,
-    "train.sample_every": 10**6,
-    "train.samples": 6,
-    "train.keep": 100,
-    "train.writers": "()",
-}
+CONFIG = """
+import ml_collections
+def get_config():
+    return ml_collections.ConfigDict(dict(
+        seed=0,
+        data=dict(name="moons", size=400, labels=True),
+        sde=dict(name="vp", schedule=dict(name="linear")),
+        parameterization=dict(name="eps"),
+        network=dict(name="mlp", width=16, depth=1),
+        loss=dict(weight="uniform_output", condition_dropout=0.1),
+        optimizer=dict(name="adamw"),
+        ema=dict(name="power", std=0.1),
+        sampling=dict(sampler=dict(name="heun"), steps=2),
+        train=dict(
+            steps=20,
+            batch_size=8,
+            log_every=1,
+            sample_every=10**6,
+            samples=6,
+            checkpoint_every=10,
+            held_out_every=10,
+            held_out=50,
+            snapshot_every=10,
+            keep=100,
+            writers=(),
+        ),
+    ))
+"""
 ENV = {
     "JAX_PLATFORMS": "cpu",
     "JAX_NUM_CPU_DEVICES": "2",
@@ -78,9 +93,9 @@ class Two:
         return "\n".join(log.read_text() for log in self.logs)
 
 
-def flags(file: Path, workdir: Path, **more: object) -> list[str]:
-    fields = RUN | {"train.sharding": "fsdp:smallest=16"} | more
-    given = [f"--config.{name}={value}" for name, value in fields.items()]
+def flags(file: Path, workdir: Path, steps: int) -> list[str]:
+    fields = {"steps": steps, "sharding": "fsdp:smallest=16"}
+    given = [f"--config.train.{name}={value}" for name, value in fields.items()]
     return [f"--config={file}", f"--workdir={workdir}", *given]
 
 
@@ -100,8 +115,7 @@ def assert_close(a: list[dict], b: list[dict]) -> None:
 
 def alone(file: Path, workdir: Path, steps: int) -> None:
     """Train in this process on one device; the state whole there."""
-    fields = [f"{k}={v}" for k, v in (RUN | {"train.steps": steps}).items()]
-    experiment = build.experiment(config.override(config.load(str(file)), fields))
+    experiment = build.experiment(config.override(config.load(str(file)), [f"train.steps={steps}"]))
     open_run(workdir, experiment, ["test"])
     loop.train(experiment, workdir, mesh.layout(jax.devices()[:1]))
 
@@ -116,19 +130,26 @@ def back_to(workdir: Path, copy: Path, step: int) -> Path:
 
 
 @pytest.fixture(scope="module")
-def single(toy, tmp_path_factory) -> Path:
+def file(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("config") / "mine.py"
+    path.write_text(CONFIG)
+    return path
+
+
+@pytest.fixture(scope="module")
+def single(file, tmp_path_factory) -> Path:
     """20 steps on one device."""
     workdir = tmp_path_factory.mktemp("single") / "run"
-    alone(toy.parent / "mine.py", workdir, 20)
+    alone(file, workdir, 20)
     return workdir
 
 
-def test_two_processes_train_as_one_device_and_stop_together(toy, single, tmp_path):
+def test_two_processes_train_as_one_device_and_stop_together(file, single, tmp_path):
     """A run would depend on its machine; SIGTERM to one host would leave the others waiting."""
     workdir = tmp_path / "run"
-    two = Two(tmp_path, "train", *flags(toy.parent / "mine.py", workdir, **{"train.steps": 10**5}))
-    file, end = workdir / "metrics.jsonl", time.monotonic() + 240
-    while not (file.exists() and len(file.read_text().splitlines()) > 30):
+    two = Two(tmp_path, "train", *flags(file, workdir, 10**5))
+    log, end = workdir / "metrics.jsonl", time.monotonic() + 240
+    while not (log.exists() and len(log.read_text().splitlines()) > 30):
         assert all(p.poll() is None for p in two.processes), two.told()
         assert time.monotonic() < end, two.told()
         time.sleep(0.05)
@@ -144,14 +165,14 @@ def test_two_processes_train_as_one_device_and_stop_together(toy, single, tmp_pa
     assert not re.search(r"^train \d+/", two.logs[1].read_text(), re.M)
 
     went_on = back_to(workdir, tmp_path / "back", 10)
-    alone(toy.parent / "mine.py", went_on, 20)
+    alone(file, went_on, 20)
     assert_close(rows(went_on, 11, 20), rows(workdir, 11, 20))
 
 
-def test_two_processes_go_on_from_one_and_sample_as_one(toy, single, tmp_path):
-    """A checkpoint would be bound to the number of hosts; sample k would depend on it."""
+def test_two_processes_go_on_from_one(file, single, tmp_path):
+    """A checkpoint would be bound to the number of hosts."""
     workdir = back_to(single, tmp_path / "run", 10)
-    more = flags(toy.parent / "mine.py", workdir, **{"train.steps": 20})
+    more = flags(file, workdir, 20)
     two = Two(tmp_path, "train", *more, "--profile=12:14", slurm=True)
     assert two.wait() == [0, 0], two.told()
     assert_close(rows(workdir, 1, 20), rows(single, 1, 20))
@@ -161,6 +182,9 @@ def test_two_processes_go_on_from_one_and_sample_as_one(toy, single, tmp_path):
     assert list((workdir / "profile").rglob("*.xplane.pb"))
     assert json.loads((workdir / "cost.json").read_text())["devices"] == 4
 
+
+def test_two_processes_sample_as_one(single, tmp_path):
+    """Sample k would depend on the machine, or each process would write a file of its own."""
     out = tmp_path / "x.npz"
     asked = f"--workdir={single}", "--num=6", f"--out={out}", "--batch-size=3"
     two = Two(tmp_path, "sample", *asked)
