@@ -2,8 +2,8 @@
 
 Every field of the config can be overridden: --config.train.steps=500 --config.sde.name=ve
 The same command goes on where it stopped, bit by bit. Ctrl-C and SIGTERM save first; a second one
-ends at once. In the workdir: config.json, launches.jsonl, metrics.jsonl, tensorboard/, samples/,
-checkpoints/.
+ends at once. In the workdir: config.json, launches.jsonl, cost.json, metrics.jsonl, tensorboard/,
+samples/, checkpoints/. All devices of all processes train together (README: many devices).
 
 Exit codes: 0 trained to the end, 2 a config or flag that cannot work, 128 + signal when stopped.
 """
