@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol, cast, runtime_checkable
 
@@ -83,7 +84,7 @@ class _LinenApply:
     def __call__(self, params: Any, x: Any, c_noise: Any, cond: Any, *, key: Any = None) -> Any:
         params, x_in = jax.tree_util.tree_map_with_path(self._cast, (params, x))
         rngs = None if key is None else {"dropout": key}
-        with nn.intercept_methods(splitting(len(x))):
+        with splitting(len(x)):
             out: Any = self.module.apply(
                 {"params": params}, x_in, c_noise, cond, key is not None, rngs=rngs
             )
@@ -93,25 +94,26 @@ class _LinenApply:
         return a if fixed(path) else a.astype(self.dtype)
 
 
-def splitting(size: int) -> Callable[..., Any]:
-    """For `nn.intercept_methods`: what modules make of a batch of `size` stays split over "data".
+def splitting(size: int) -> AbstractContextManager[Any]:
+    """What modules make of a batch of `size` stays split over the axis "data", in `jax.set_mesh`.
 
-    Within `jax.set_mesh` alone. Without it the compiler gathers batches where parameters are split
-    over the same axis, and with it the parameters, layer by layer.
+    Without it the compiler gathers batches where parameters are split over the same axis, and with
+    it the parameters, layer by layer.
     """
     parts = jax.sharding.get_abstract_mesh().shape.get("data", 1)
+    if parts == 1 or size % parts:
+        return nullcontext()
 
-    def layout(a: Any) -> Any:
+    def split(a: Any) -> Any:
         if jnp.ndim(a) == 0 or len(a) != size:
             return a
         free = (PartitionSpec.UNCONSTRAINED,) * (a.ndim - 1)
         return jax.lax.with_sharding_constraint(a, PartitionSpec("data", *free))
 
     def call(method: Any, args: Any, kwargs: Any, context: Any) -> Any:
-        made = method(*args, **kwargs)
-        return made if parts == 1 or size % parts else jax.tree.map(layout, made)
+        return jax.tree.map(split, method(*args, **kwargs))
 
-    return call
+    return nn.intercept_methods(call)
 
 
 DTYPES = ("float32", "bfloat16")

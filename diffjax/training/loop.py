@@ -93,7 +93,8 @@ def train(
                         log.scalars(done, unseen(state))
                 # Before the checkpoint: a run that goes on from there does not come by again.
                 if every and (done % every == 0 or done == settings.steps):
-                    snapshots.save(workdir, done, layout.whole(state.ema), experiment.stds)
+                    tracked = {name: state.ema[name] for name in experiment.stds}
+                    snapshots.save(workdir, done, layout.whole(tracked), experiment.stds)
                 if done % settings.checkpoint_every == 0 or last:
                     checkpoints.save(done, state)
                 if last:

@@ -158,7 +158,7 @@ class Layout:
         return jax.tree.map(get, tree)
 
 
-def layout(devices: Sequence[jax.Device] | None = None, sharding: Sharding = Data()) -> Layout:
+def layout(devices: Sequence[Any] | None = None, sharding: Sharding = Data()) -> Layout:
     """The layout over `devices`, all there are, of all processes, where none are given.
 
     ConfigError where they cannot be arranged so that `sharding.size` of them share a part.
