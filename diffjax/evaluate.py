@@ -68,7 +68,6 @@ class Real:
     def __init__(self, experiment: Experiment, most: int, workdir: Path):
         from diffjax import evaluation
         from diffjax.data import select
-        from diffjax.training.processes import first
 
         reading = experiment.reading
         self.train = select(experiment.source("train"), reading, most)
@@ -77,7 +76,7 @@ class Real:
         self.held_out = features(self.test.x)
         self.judge = None
         if experiment.classes:
-            self.judge = evaluation.fit(self.train, reading.flip, workdir if first() else None)
+            self.judge = evaluation.fit(self.train, reading.flip, workdir)
 
 
 def evaluate(real: Real, given: argparse.Namespace, weight: float) -> dict[str, Any]:

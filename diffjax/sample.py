@@ -132,7 +132,7 @@ def generate(given: argparse.Namespace) -> Made:
         protocol["passes"] = round(float(np.mean(made.passes)), 1)
         print(f"network passes per sample: {min(made.passes)} to {max(made.passes)}")
     x = np.concatenate(parts)
-    if given.__dict__.get("trajectory"):
+    if given.__dict__.get("trajectory") and first():
         trajectory(given, experiment, denoise, plan, label)
     return Made(to_uint8(x) if is_image(shape) else x, label, protocol)
 

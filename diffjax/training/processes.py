@@ -54,20 +54,15 @@ class Agreed:
     """
 
     def __init__(self, layout: Layout):
-        self._alone = layout.alone
-        axes = layout.mesh.axis_names
-        self._split = NamedSharding(layout.mesh, PartitionSpec(axes))
+        self._alone, self._pending = layout.alone, None
+        self._split = NamedSharding(layout.mesh, PartitionSpec(layout.mesh.axis_names))
         self._most = jax.jit(jnp.max, out_shardings=layout.everywhere)
-        self._pending = None
 
     def __call__(self, received: signal.Signals | None) -> signal.Signals | None:
         if self._alone:
             return received
-        own = np.full(self._split.num_devices, received or 0, np.int32)
-        local = own[: len(self._split.addressable_devices)]
-        before, self._pending = (
-            self._pending,
-            self._most(jax.make_array_from_process_local_data(self._split, local)),
-        )
+        own = np.full(len(self._split.addressable_devices), received or 0, np.int32)
+        everyone = jax.make_array_from_process_local_data(self._split, own)
+        before, self._pending = self._pending, self._most(everyone)
         number = 0 if before is None else int(before)
         return signal.Signals(number) if number else None
