@@ -100,8 +100,8 @@ def splitting(size: int) -> AbstractContextManager[Any]:
     Without it the compiler gathers batches where parameters are split over the same axis, and with
     it the parameters, layer by layer.
     """
-    parts = jax.sharding.get_abstract_mesh().shape.get("data", 1)
-    if parts == 1 or size % parts:
+    mesh = jax.sharding.get_abstract_mesh()
+    if "data" not in mesh.auto_axes or mesh.size == 1 or size % mesh.shape["data"]:
         return nullcontext()
 
     def split(a: Any) -> Any:
