@@ -21,8 +21,8 @@ def test_the_report_of_a_run_is_what_can_be_counted_by_hand(toy):
     assert form.devices == len(jax.devices()) and form.kind == "cpu" and form.peak is None
     leaves = jax.tree.leaves(trained.load(toy).denoise.params)
     assert form.parameters == sum(a.size for a in leaves)
-    # An MLP: each weight is one multiply-add, forward and twice backward, for each of 8 items; so is
-    # each bin of the loss by noise level.
+    # An MLP: each weight is one multiply-add, forward and twice backward, for each of 8 items; so
+    # is each bin of the loss by noise level.
     products = sum(a.size for a in leaves if a.ndim == 2) + len(EDGES) - 1
     assert form.flops == 3 * 2 * 8 * products
     mean_and_moments = 4 * 4 * form.parameters
