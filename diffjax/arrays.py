@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Sharding
 from jaxtyping import Array, Float, Int, Key, PyTree, Shaped
 
 Cond = Mapping[str, Array]
@@ -93,6 +94,15 @@ def drop(cond: Cond, key: Key[Array, ""], rate: Rates | Mapping[str, float]) -> 
 
 def _missing(c: Array) -> Array:
     return jnp.asarray(-1 if jnp.issubdtype(c.dtype, jnp.integer) else jnp.nan, c.dtype)
+
+
+def spread(tree: PyTree, sharding: Sharding) -> PyTree:
+    """Values that are equal on all hosts as arrays over the devices of all of them."""
+    if sharding.is_fully_addressable:
+        return jax.device_put(tree, sharding)
+    host = jax.tree.map(lambda a: np.asarray(jnp.asarray(a)), tree)
+    make = lambda a: jax.make_array_from_callback(a.shape, sharding, a.__getitem__)
+    return jax.tree.map(make, host)
 
 
 def float64(function: Callable[..., PyTree]) -> Callable[..., PyTree]:

@@ -53,6 +53,24 @@ class Formatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsH
     pass
 
 
+def cluster_flags(flags: argparse.ArgumentParser) -> None:
+    """Flags of a command that several processes run together."""
+    note = "SLURM, GKE, TPU pods: not needed"
+    flags.add_argument("--coordinator", help=f"HOST:PORT of process 0 of several ({note})")
+    flags.add_argument("--processes", type=positive, help=f"how many; 1: alone ({note})")
+    flags.add_argument("--process_id", type=int, help=f"number of this one, from 0 ({note})")
+
+
+def start(given: argparse.Namespace) -> None:
+    """Join the other processes, and keep compiled programs. Only the first says what it wrote."""
+    from diffjax.training import processes
+
+    processes.join(given.coordinator, given.processes, given.process_id)
+    use_compile_cache()
+    if not processes.first():
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def sampling_flags(flags: argparse.ArgumentParser) -> None:
     """Flags that replace parts of config.sampling."""
     flags.add_argument("--workdir", type=Path, required=True, help="folder of a trained run")
@@ -126,6 +144,14 @@ class _List(argparse.Action):
 
 def interval(text: str) -> tuple[float, ...]:
     return tuple(float(item) for item in text.split(","))
+
+
+def span(text: str) -> tuple[int, int]:
+    """`FROM:TO`, or `0:0` for those that the trainer chooses."""
+    first, _, last = text.partition(":")
+    if not (first.isdecimal() and last.isdecimal()) or (int(last) <= int(first) and text != "0:0"):
+        raise argparse.ArgumentTypeError(f"{text}: needs FROM:TO in steps, FROM < TO")
+    return int(first), int(last)
 
 
 def positive(text: str) -> int:

@@ -47,6 +47,7 @@ def run() -> int:
         help=f"name[:setting=value,...],..., see --list ({OF_SAMPLES}; no classifier without "
         f"labels)",
     )
+    cli.cluster_flags(flags)
     flags.add_argument("--num", type=cli.positive, default=1000, help="samples per weight")
     flags.add_argument(
         "--real", type=cli.positive, default=50_000, help="most real items per split"
@@ -57,8 +58,10 @@ def run() -> int:
         flags.error(f"--num={given.num}: needs at least 4")
 
     from diffjax import build
+    from diffjax.training.processes import first
     from diffjax.training.workdir import provenance, read_config, read_form, write_atomically
 
+    cli.start(given)
     config = read_config(given.workdir)
     experiment = build.experiment(config, read_form(given.workdir))
     standard = OF_SAMPLES if experiment.classes else OF_SAMPLES.replace("classifier,", "")
@@ -80,7 +83,8 @@ def run() -> int:
         evaluated = build.refuse("evaluation")(evaluate)
         report["results"] = [evaluated(real, given, weight, of_samples) for weight in guidance]
         show(report["results"])
-    write_atomically(path, json.dumps(report, indent=2) + "\n")
+    if first():
+        write_atomically(path, json.dumps(report, indent=2) + "\n")
     print(f"wrote {path}")
     return 0
 

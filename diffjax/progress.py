@@ -15,9 +15,12 @@ LONG = 5.0
 
 
 class Progress:
-    """Counts `unit`s up to `total`, beginning at `start`; shows rate, time left and metrics."""
+    """Counts `unit`s up to `total`, beginning at `start`; shows rate, time left and metrics.
 
-    def __init__(self, name: str, total: int, unit: str, start: int = 0):
+    quiet: shows nothing, as in all but the first of several processes.
+    """
+
+    def __init__(self, name: str, total: int, unit: str, start: int = 0, quiet: bool = False):
         # A terminal that knows no width (0 columns) would show an empty bar.
         err = sys.stderr
         self._terminal = err.isatty() and os.get_terminal_size(err.fileno()).columns > 0
@@ -26,12 +29,12 @@ class Progress:
             initial=start,
             desc=name,
             unit=unit,
-            disable=not self._terminal,
+            disable=quiet or not self._terminal,
             dynamic_ncols=True,
         )
         self._name, self._total, self._unit = name, total, unit
         self._start, self._count, self._began = start, start, time.monotonic()
-        self._said = False
+        self._said, self._quiet = quiet, quiet
 
     def __enter__(self) -> Progress:
         return self
@@ -51,6 +54,8 @@ class Progress:
 
     def show(self, metrics: Mapping[str, float]) -> None:
         """Show metrics beside the bar, or as a line where there is no terminal."""
+        if self._quiet:
+            return
         text = {k: f"{v:.4g}" for k, v in metrics.items()}
         if self._terminal:
             self._bar.set_postfix(text)

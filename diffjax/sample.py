@@ -33,6 +33,7 @@ def classes(text: str) -> list[int]:
 def run() -> int:
     flags = cli.parser("sample", __doc__)
     cli.sampling_flags(flags)
+    cli.cluster_flags(flags)
     flags.add_argument("--num", type=cli.positive, default=64, help="number of samples")
     flags.add_argument("--label", type=classes, help="class, or classes in turn: 3 or 0,1,2 (all)")
     flags.add_argument("--guidance", type=float, help="weight; 1: no guidance (config)")
@@ -51,15 +52,17 @@ def run() -> int:
     given = flags.parse_args()
     given.out = given.out or [given.workdir / "samples.png"]
 
+    from diffjax.training.processes import first
     from diffjax.training.workdir import read_config
 
+    cli.start(given)
     read_config(given.workdir)  # a wrong workdir is refused before any folder is made
     for path in given.out:
         check(path)
     if given.trajectory:
         check(given.trajectory, (".png", ".gif"), "--trajectory")
     made = generate(given)
-    for path in given.out:
+    for path in given.out if first() else ():
         write(path, made)
         print(f"wrote {path}")
     return 0
@@ -77,7 +80,6 @@ def prepare(given: argparse.Namespace) -> Trained:
     """What the flags ask for: the trained network, and how it is sampled."""
     from diffjax.trained import load
 
-    cli.use_compile_cache()
     return load(given.workdir, sampling(given))
 
 
@@ -89,6 +91,8 @@ def generate(given: argparse.Namespace) -> Made:
     from diffjax.data import is_image, to_uint8
     from diffjax.progress import Progress
     from diffjax.samplers.generate import Generation
+    from diffjax.training.mesh import layout
+    from diffjax.training.processes import first
 
     trained = prepare(given)
     denoise, experiment = trained.denoise, trained.experiment
@@ -98,7 +102,8 @@ def generate(given: argparse.Namespace) -> Made:
         raise ConfigError(
             "--trajectory: adaptive steps differ between samples; use another sampler"
         )
-    made = Generation(denoise, plan, given.seed, given.num, shape, label, given.batch_size)
+    many = (given.seed, given.num, shape, label, given.batch_size)
+    made = Generation(denoise, plan, *many, mesh=layout().mesh)
     protocol = (
         build.SAMPLING
         | trained.config["sampling"]
@@ -116,7 +121,7 @@ def generate(given: argparse.Namespace) -> Made:
         f"guidance {shown(protocol['guidance'])}"
     )
     began, parts = time.monotonic(), []
-    with Progress("sample", given.num, "image") as progress:
+    with Progress("sample", given.num, "image", quiet=not first()) as progress:
         for x in made:
             parts.append(x)
             progress.advance(len(x))
@@ -127,7 +132,7 @@ def generate(given: argparse.Namespace) -> Made:
         protocol["passes"] = round(float(np.mean(made.passes)), 1)
         print(f"network passes per sample: {min(made.passes)} to {max(made.passes)}")
     x = np.concatenate(parts)
-    if given.__dict__.get("trajectory"):
+    if given.__dict__.get("trajectory") and first():
         trajectory(given, experiment, denoise, plan, label)
     return Made(to_uint8(x) if is_image(shape) else x, label, protocol)
 

@@ -43,6 +43,7 @@ from diffjax.parameterization import NOISE_LABELS, PARAMETERIZATIONS
 from diffjax.schedules import DERIVED, SCHEDULES, Schedule
 from diffjax.sde import SDE, SDES
 from diffjax.training.experiment import Experiment, Form, describe
+from diffjax.training.mesh import SHARDINGS
 from diffjax.training.optimizer import matched
 from diffjax.training.writers import WRITERS, Writer
 from diffjax.weights import WEIGHTS
@@ -126,6 +127,7 @@ def experiment(config: Config, form: Form | None = None) -> Experiment:
         stds=widths(averages),
         train=train,
         writers=construct_writers(train.writers),
+        sharding=construct(SHARDINGS, parse(train.sharding), "config.train.sharding"),
         plan=sampling,
         seed=seed,
         form=form,

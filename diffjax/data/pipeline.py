@@ -91,22 +91,25 @@ class Batches:
     Every item comes exactly once per epoch; a batch may straddle two epochs, so any batch size
     suits any number of items. Balanced: every class comes once per round, in an order of its own,
     and every item once per epoch of its class. Flips and crops of batch k are functions of
-    (seed, k) as well.
+    (seed, k) as well. rows: of each batch, those that are read, all by default: what one of several
+    processes needs.
     """
 
     source: Source
     batch_size: int
     seed: int
     reading: Reading = field(default_factory=Reading)
+    rows: Any = ...
 
     def __len__(self) -> int:
         return 2**62 // self.batch_size
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        place = int(index) * self.batch_size + np.arange(self.batch_size)
+        place = int(index) * self.batch_size + np.arange(self.batch_size)[self.rows]
         items = self.source[self._balanced(place) if self.reading.balanced else self._each(place)]
         rng = np.random.Generator(np.random.Philox(key=[2**32 + self.seed, int(index)]))
-        return {**items, "x": flip_and_crop(items["x"], self.reading, rng)}
+        changed = flip_and_crop(items["x"], self.reading, rng, self.batch_size, self.rows)
+        return {**items, "x": changed}
 
     def _each(self, place: np.ndarray) -> np.ndarray:
         """The items at these places of the sequence of epochs."""
@@ -135,14 +138,15 @@ class Batches:
         return [np.flatnonzero(label == kind) for kind in np.unique(label)]
 
 
-def flip_and_crop(x: np.ndarray, reading: Reading, rng: np.random.Generator) -> np.ndarray:
-    """Random windows and mirrored images of a batch (B, H, W, C)."""
-    n = len(x)
+def flip_and_crop(
+    x: np.ndarray, reading: Reading, rng: np.random.Generator, size: int, rows: Any
+) -> np.ndarray:
+    """Random windows and mirrored images of the `rows` x (b, H, W, C) of a batch of `size`."""
     if reading.crop:
         most = np.array(x.shape[1:3]) - reading.crop
-        x = window(x, rng.integers(0, most + 1, (n, 2)), reading.crop)
+        x = window(x, rng.integers(0, most + 1, (size, 2))[rows], reading.crop)
     if reading.flip:
-        chosen = rng.random(n) < 0.5
+        chosen = rng.random(size)[rows] < 0.5
         x[chosen] = x[chosen, :, ::-1]
     return x
 

@@ -25,6 +25,7 @@ from diffjax.denoiser import Denoiser, Sample
 from diffjax.progress import Progress
 from diffjax.training.experiment import Experiment
 from diffjax.training.mesh import layout
+from diffjax.training.processes import first
 from diffjax.training.workdir import write_atomically
 
 Values = Callable[[Denoiser, Sample, Key[Array, " b"], Cond], dict[str, Array]]
@@ -94,25 +95,22 @@ def over(
     """`values` of the first `num` items (0: of all), and `index`, their places; and the folder
     WORKDIR/likelihood/NAME-HASH that they are kept in.
 
-    The batch is split over all devices. HASH is that of the protocol and the parameters, so that
+    The batch is split over all devices of all processes. HASH is that of the protocol and the parameters, so that
     nothing is taken from another one. Raises FloatingPointError where a value is not finite.
     """
     folder = subject.workdir / "likelihood" / f"{name}-{_fingerprint(subject, protocol)}"
     folder.mkdir(parents=True, exist_ok=True)
     index, devices = subject.chosen(num), layout()
     size = -(-min(subject.batch_size, len(index)) // devices.size) * devices.size
-    denoise, key = jax.device_put(subject.denoise, devices.everywhere), stream(subject.seed, name)
+    denoise, key = devices.put(subject.denoise), stream(subject.seed, name)
     run = jax.jit(values)
 
     def made(part: np.ndarray) -> dict[str, np.ndarray]:
         filled = np.resize(part, size)
         x, cond = subject.items(filled)
-        place = lambda a: jax.device_put(a, devices.split(0))
-        keys = keys_at(key, jnp.asarray(filled))
-        found = run(
-            denoise, place(to_float(jnp.asarray(x))), place(keys), jax.tree.map(place, cond)
-        )
-        kept = {k: np.asarray(v)[: len(part)] for k, v in found.items()}
+        given = (to_float(jnp.asarray(x)), keys_at(key, jnp.asarray(filled)), cond)
+        found = devices.whole(run(denoise, *devices.put(given, 0)))
+        kept = {k: v[: len(part)] for k, v in found.items()}
         for value in kept.values():
             if (bad := ~np.isfinite(value.reshape(len(part), -1)).all(1)).any():
                 raise FloatingPointError(
@@ -128,7 +126,8 @@ def over(
             found = _stored(path, len(part))
             if found is None:
                 found = made(part)
-                _write(path, found)
+                if first():
+                    _write(path, found)
             parts.append(found)
             progress.advance(len(part))
     return {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}, folder
@@ -170,6 +169,7 @@ def report(
     """
     result = {**means, "count": len(values["index"]), "protocol": dict(protocol)}
     result["values"] = f"{folder.parent.name}/{folder.name}/values.npz"
-    _write(folder / "values.npz", values)
-    write_atomically(folder / "result.json", json.dumps(result, indent=2) + "\n")
+    if first():
+        _write(folder / "values.npz", values)
+        write_atomically(folder / "result.json", json.dumps(result, indent=2) + "\n")
     return result

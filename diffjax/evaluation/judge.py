@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -73,8 +74,10 @@ def fit(train: Memory, flip: bool = False, cache: Path | None = None) -> Judge:
             state, loss = advance(state, key, x, label)
             progress.advance(STRIDE)
             loss.block_until_ready()
-    if file:
-        np.savez(file, *map(np.asarray, jax.tree.leaves(state[0])))
+    if file:  # at once, for several processes may do so
+        part = file.with_suffix(f".{os.getpid()}.npz")
+        np.savez(part, *map(np.asarray, jax.tree.leaves(state[0])))
+        os.replace(part, file)
     return Judge(state[0], train.classes, steps)
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol, cast, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
+from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, Key
 
 from diffjax.arrays import Cond, Params
@@ -81,13 +84,36 @@ class _LinenApply:
     def __call__(self, params: Any, x: Any, c_noise: Any, cond: Any, *, key: Any = None) -> Any:
         params, x_in = jax.tree_util.tree_map_with_path(self._cast, (params, x))
         rngs = None if key is None else {"dropout": key}
-        out: Any = self.module.apply(
-            {"params": params}, x_in, c_noise, cond, key is not None, rngs=rngs
-        )
+        with splitting(len(x)):
+            out: Any = self.module.apply(
+                {"params": params}, x_in, c_noise, cond, key is not None, rngs=rngs
+            )
         return jax.tree.map(lambda a: a.astype(x.dtype), out)
 
     def _cast(self, path: Any, a: Any) -> Any:
         return a if fixed(path) else a.astype(self.dtype)
+
+
+def splitting(size: int) -> AbstractContextManager[Any]:
+    """What modules make of a batch of `size` stays split over the axis "data", in `jax.set_mesh`.
+
+    Without it the compiler gathers batches where parameters are split over the same axis, and with
+    it the parameters, layer by layer.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if "data" not in mesh.auto_axes or mesh.size == 1 or size % mesh.shape["data"]:
+        return nullcontext()
+
+    def split(a: Any) -> Any:
+        if jnp.ndim(a) == 0 or len(a) != size:
+            return a
+        free = (PartitionSpec.UNCONSTRAINED,) * (a.ndim - 1)
+        return jax.lax.with_sharding_constraint(a, PartitionSpec("data", *free))
+
+    def call(method: Any, args: Any, kwargs: Any, context: Any) -> Any:
+        return jax.tree.map(split, method(*args, **kwargs))
+
+    return nn.intercept_methods(call)
 
 
 DTYPES = ("float32", "bfloat16")

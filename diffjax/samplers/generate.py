@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Int, Key
 
-from diffjax.arrays import Cond, keys_at, stream
+from diffjax.arrays import Cond, keys_at, spread, stream
 from diffjax.denoiser import Denoise, Sample
 from diffjax.guidance import Guidance
 from diffjax.samplers.run import Result, check, initial, run
@@ -114,8 +114,10 @@ def generate(
 class Generation:
     """Samples 0, ..., num - 1 of the run `seed`, in batches, by one program compiled beforehand.
 
-    label: (num,) class of each sample, or None. Iterating yields float32 arrays (B, *shape) and
-    fills `passes`, of each sample so far. Raises FloatingPointError where sampling failed.
+    label: (num,) class of each sample, or None. mesh: devices, of several processes too, that share
+    each batch, made a multiple of their number; one device by default. Iterating yields float32
+    arrays (B, *shape), whole in every process, and fills `passes`, of each sample so far. Raises
+    FloatingPointError where sampling failed.
     """
 
     def __init__(
@@ -127,24 +129,29 @@ class Generation:
         shape: tuple[int, ...],
         label: np.ndarray | None = None,
         batch_size: int = 256,
+        mesh: Mesh | None = None,
     ):
-        self._denoise, self._plan, self._key = denoise, plan, stream(seed, "sample")
-        self._num, self._label, self._size = num, label, min(batch_size, num)
+        mesh = mesh or Mesh(jax.local_devices()[:1], "data")
+        everywhere = NamedSharding(mesh, PartitionSpec())
+        self._split = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+        self._given = (*spread((denoise, plan), everywhere), stream(seed, "sample"))
+        self._plan, self._num, self._label = plan, num, label
+        self._size = -(-min(batch_size, num) // mesh.size) * mesh.size
         self.passes: list[int] = []
         began = time.monotonic()
-        arguments = self._arguments(0)
-        self._run = generate.lower(denoise, plan, self._key, *arguments, shape=shape).compile()
+        run = jax.jit(functools.partial(generate, shape=shape), out_shardings=everywhere)
+        self._run = run.lower(*self._given, *self._arguments(0)).compile()
         self.compile_seconds = time.monotonic() - began
 
     def _arguments(self, start: int) -> tuple[Array, Cond]:
         """Sample numbers and conditions of a batch; the last one is filled up by repetition."""
         index = np.minimum(np.arange(start, start + self._size), self._num - 1)
-        label = {} if self._label is None else {"label": jnp.asarray(self._label[index], jnp.int32)}
-        return jnp.asarray(index), label
+        label = {} if self._label is None else {"label": np.asarray(self._label[index], np.int32)}
+        return spread((index, label), self._split)
 
     def __iter__(self) -> Iterator[np.ndarray]:
         for start in range(0, self._num, self._size):
-            made = self._run(self._denoise, self._plan, self._key, *self._arguments(start))
+            made = self._run(*self._given, *self._arguments(start))
             self._plan.check(made)
             self.passes += self._plan.spent(made)[: self._num - start].tolist()
             yield np.asarray(made.x)[: self._num - start]

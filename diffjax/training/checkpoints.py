@@ -55,7 +55,7 @@ class Checkpoints:
         A damaged checkpoint is named and an older one taken; ConfigError if all are damaged.
         """
         if shardings is None:
-            one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+            one = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
             shardings = jax.tree.map(lambda _: one, abstract)
         target = jax.tree.map(
             lambda a, where: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=where),

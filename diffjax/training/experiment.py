@@ -21,6 +21,7 @@ from diffjax.losses import Denoising
 from diffjax.samplers.generate import How
 from diffjax.sde import SDE
 from diffjax.training.ema import Averages
+from diffjax.training.mesh import Sharding
 from diffjax.training.step import Step, TrainState, make_step
 from diffjax.training.writers import Writer
 
@@ -29,6 +30,8 @@ from diffjax.training.writers import Writer
 class Train:
     """Lengths in steps. samples: images in the grids made every `sample_every` steps.
 
+    sharding: data, fsdp or model, `name` or `name:argument=value`: how the state is laid out over
+    the devices. peak_flops: FLOP/s that one device can do, where it is not known by its name.
     held_out: items of the test split whose loss is measured every `held_out_every` steps, 0 for
     never. writers: what is written besides metrics.jsonl, `name` or `name:argument=value`.
 
@@ -51,11 +54,13 @@ class Train:
     held_out_every: int = 0
     held_out: int = 1000
     writers: tuple[str, ...] = ("tensorboard",)
+    sharding: str = "data"
+    peak_flops: float = 0.0
 
     def __post_init__(self):
         for name, value in vars(self).items():
-            least = 0 if name in ("held_out_every", "snapshot_every") else 1
-            if name != "writers" and value < least:
+            least = 0 if name in ("held_out_every", "snapshot_every", "peak_flops") else 1
+            if name not in ("writers", "sharding") and value < least:
                 raise ValueError(f"{name}={value}: needs {name} >= {least}")
         if self.batch_size % self.accumulate:
             raise ValueError(
@@ -108,6 +113,7 @@ class Experiment:
     stds: Mapping[str, float]
     train: Train
     writers: tuple[Callable[[Path, int], Writer], ...]
+    sharding: Sharding
     plan: Callable[[SDE], How]
     seed: int
     form: Form
@@ -120,12 +126,12 @@ class Experiment:
     def classes(self) -> int:
         return self.form.classes
 
-    def batches(self) -> Batches:
-        """The training data, decoded here and now if they fit in memory."""
+    def batches(self, rows: Any = ...) -> Batches:
+        """The training data, decoded here and now if they fit in memory; `rows` of each batch."""
         source = self.source("train")
         size = len(source) * math.prod(source.shape) * source.dtype.itemsize
         source = load(source) if size <= self.reading.memory * 1e9 else source
-        return Batches(source, self.train.batch_size, self.seed, self.reading)
+        return Batches(source, self.train.batch_size, self.seed, self.reading, rows)
 
     def batch(self, items: dict[str, np.ndarray]) -> dict[str, Any]:
         """What the loss sees of items of the source."""

@@ -32,8 +32,9 @@ def held_out(experiment: Experiment, layout: Layout) -> Callable[[TrainState], d
     On `train.held_out` items spread evenly over the test split. What else the loss reports of a
     batch, as `bound`, is there under the same names. Raises ConfigError without a test split.
     """
-    stack = layout.place(read(experiment, layout.size))
-    mean = jax.jit(make_held_out(experiment.model, experiment.loss, experiment.seed))
+    stack = layout.put(read(experiment, layout.parts), 1)
+    measure = make_held_out(experiment.model, experiment.loss, experiment.seed)
+    mean = jax.jit(measure, out_shardings=layout.everywhere)
 
     def run(state: TrainState) -> dict[str, float]:
         found = {"": mean(state.ema[min(state.ema)], stack), "raw_": mean(state.params, stack)}

@@ -12,14 +12,22 @@ import numpy as np
 
 from diffjax import plot
 from diffjax.likelihood import EDGES
+from diffjax.training.cost import Cost
+from diffjax.training.processes import first
 from diffjax.training.writers import JSONL, Writer
+
+SPEEDS = ("images_per_s", "tflops_per_s", "mfu")
+"""What differs each time a run is made."""
 
 
 class Log:
     """Metrics stay on the device until they are written: no host sync per step.
 
-    writers: of more than metrics.jsonl, each made by `(workdir, start)`.
+    writers: of more than metrics.jsonl, each made by `(workdir, start)`. Only the first process
+    writes. cost: of a step, once it is known.
     """
+
+    cost: Cost | None = None
 
     def __init__(
         self,
@@ -31,10 +39,9 @@ class Log:
         self._workdir = workdir
         self._pending: list[Mapping[str, jax.Array]] = []
         self._batch_size, self._began = batch_size, time.monotonic()
+        makers = (JSONL, *writers) if first() else ()
         with ExitStack() as opened:
-            self._writers = [
-                opened.enter_context(closing(make(workdir, start))) for make in (JSONL, *writers)
-            ]
+            self._writers = [opened.enter_context(closing(make(workdir, start))) for make in makers]
             self.close = opened.pop_all().close
 
     def add(self, metrics: Mapping[str, jax.Array]) -> None:
@@ -64,7 +71,9 @@ class Log:
             for writer in self._writers:
                 writer.histogram(step, name, EDGES, heights)
         now, steps = time.monotonic(), len(next(iter(every.values())))
-        rate = {"images_per_s": steps * self._batch_size / (now - self._began)}
+        per_s = steps / (now - self._began)
+        rate = {"images_per_s": per_s * self._batch_size}
+        rate |= self.cost.rates(per_s) if self.cost else {}
         self._pending, self._began = [], now
         self.scalars(step, means | rate)
         return means | rate
@@ -76,6 +85,7 @@ class Log:
 
     def picture(self, step: int, image: np.ndarray) -> None:
         """Keep samples/step_*.png, and show it where pictures are shown."""
-        plot.save(self._workdir / "samples" / f"step_{step:08d}.png", image)
+        if self._writers:
+            plot.save(self._workdir / "samples" / f"step_{step:08d}.png", image)
         for writer in self._writers:
             writer.image(step, "samples", image)

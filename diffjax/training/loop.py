@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from diffjax import plot
@@ -22,25 +21,33 @@ from diffjax.progress import Progress
 from diffjax.samplers.generate import generate
 from diffjax.training import mesh, snapshots
 from diffjax.training.checkpoints import Checkpoints
+from diffjax.training.cost import cost, report
 from diffjax.training.experiment import Experiment, Train
 from diffjax.training.held_out import held_out
 from diffjax.training.log import Log
 from diffjax.training.mesh import Layout
+from diffjax.training.processes import Agreed, first
 from diffjax.training.signals import Signals
 from diffjax.training.step import TrainState, scan
+from diffjax.training.trace import traced
 
 
 def train(
-    experiment: Experiment, workdir: Path, layout: Layout | None = None
+    experiment: Experiment,
+    workdir: Path,
+    layout: Layout | None = None,
+    profile: tuple[int, int] | None = None,
 ) -> tuple[TrainState, signal.Signals | None]:
     """Train to `config.train.steps`, going on from the newest checkpoint in `workdir`.
 
     Returns the last state, which is on disk, and the signal that ended training early, if one did.
     The same steps follow bit by bit from the same state, interrupted or not: the batch, the noise
     and the dropout of step k are functions of (seed, k). layout: over all devices by default.
-    Raises ConfigError for data that cannot be read, after saving.
+    profile: steps of which a trace is written, see `traced`. Raises ConfigError for data that
+    cannot be read, after saving.
     """
-    settings, layout = experiment.train, layout or mesh.layout()
+    settings = experiment.train
+    layout = layout or mesh.layout(sharding=experiment.sharding)
     check(settings, layout)
     with (
         Signals() as signals,
@@ -56,22 +63,25 @@ def train(
         if start >= settings.steps:
             return state, None
         stride, every = settings.steps_per_dispatch, settings.snapshot_every
-        stacks = read(
-            experiment.batches(), start, settings.steps, stride, experiment.reading.workers
-        )
+        batches = experiment.batches(layout.rows(settings.batch_size))
+        stacks = read(batches, start, settings.steps, stride, experiment.reading.workers)
         log = opened.enter_context(
             closing(Log(workdir, start, settings.batch_size, experiment.writers))
         )
         with log.paused():
             batch = layout.place(experiment.batch(next(stacks)))
             run = compile_steps(experiment, layout, state, batch)
+            log.cost = report(workdir, cost(experiment, layout, run, state, batch))
             unseen = held_out(experiment, layout) if settings.held_out_every else None
-        with Progress("train", settings.steps, "step", start) as progress:
+            tracing = traced(run, workdir / "profile", start, stride, profile)
+            run, agreed = opened.enter_context(tracing), Agreed(layout)
+        with Progress("train", settings.steps, "step", start, quiet=not first()) as progress:
             for done in range(start + stride, settings.steps + 1, stride):
                 state, metrics = run(state, batch)
                 log.add(metrics)
                 progress.advance(stride)
-                last = done == settings.steps or signals.received is not None
+                stop = agreed(signals.received)
+                last = done == settings.steps or stop is not None
                 if done % settings.log_every == 0 or last:
                     shown = log.write(done)
                     progress.show({k: v for k, v in shown.items() if "/" not in k})
@@ -83,7 +93,8 @@ def train(
                         log.scalars(done, unseen(state))
                 # Before the checkpoint: a run that goes on from there does not come by again.
                 if every and (done % every == 0 or done == settings.steps):
-                    snapshots.save(workdir, done, state.ema, experiment.stds)
+                    tracked = {name: state.ema[name] for name in experiment.stds}
+                    snapshots.save(workdir, done, layout.whole(tracked), experiment.stds)
                 if done % settings.checkpoint_every == 0 or last:
                     checkpoints.save(done, state)
                 if last:
@@ -91,18 +102,20 @@ def train(
                 try:
                     batch = layout.place(experiment.batch(next(stacks)))
                 except ConfigError:  # data that cannot be read: nothing learnt is lost
-                    checkpoints.save(done, state)
+                    if layout.alone:  # several processes save together, and one has stopped
+                        checkpoints.save(done, state)
                     raise
-        return state, signals.received
+        return state, stop
 
 
 def check(settings: Train, layout: Layout) -> None:
     """Refuse a batch that cannot be split evenly over the devices."""
-    unit = layout.size * settings.accumulate
+    unit = layout.parts * settings.accumulate
     if settings.batch_size % unit:
         raise ConfigError(
             f"config.train.batch_size={settings.batch_size}: needs a multiple of {unit}, the "
-            f"number of devices ({layout.size}) times accumulate ({settings.accumulate})"
+            f"number of devices that share it ({layout.parts}) times accumulate "
+            f"({settings.accumulate})"
         )
 
 
@@ -110,21 +123,20 @@ def compile_steps(experiment: Experiment, layout: Layout, state: TrainState, bat
     """All steps of a dispatch as one compiled program that reuses the memory of the state."""
     shardings = layout.state(state)
     began = time.monotonic()
-    compiled = (
-        jax.jit(
-            scan(experiment.step()),
-            donate_argnums=0,
-            in_shardings=(shardings, layout.split(1)),
-            out_shardings=(shardings, layout.everywhere),
+    steps = jax.jit(
+        scan(experiment.step()),
+        donate_argnums=0,
+        in_shardings=(shardings, layout.split(1)),
+        out_shardings=(shardings, layout.everywhere),
+    )
+    with jax.set_mesh(layout.mesh):
+        compiled = steps.lower(state, batch).compile()
+    if first():
+        print(
+            f"train step compiled in {time.monotonic() - began:.1f} s, for {layout.size} "
+            f"{layout.mesh.devices.flat[0].platform} device(s)",
+            file=sys.stderr,
         )
-        .lower(state, batch)
-        .compile()
-    )
-    print(
-        f"train step compiled in {time.monotonic() - began:.1f} s, for {layout.size} "
-        f"{layout.mesh.devices.flat[0].platform} device(s)",
-        file=sys.stderr,
-    )
     return compiled
 
 
@@ -132,14 +144,12 @@ def picture(experiment: Experiment, layout: Layout, state: TrainState) -> np.nda
     """Samples of the network with the first average by name, from fixed seeds, labels in order."""
     e, num = experiment, experiment.train.samples
     label = e.labels(num)
-    cond = {} if label is None else {"label": jnp.asarray(label)}
+    cond = {} if label is None else {"label": label}
     key = stream(e.seed, "sample")
-    even = num % layout.size == 0
-    index, cond = jax.device_put(
-        (jnp.arange(num), cond), layout.split(0) if even else layout.everywhere
-    )
+    even = num % layout.parts == 0
+    index, cond = layout.put((np.arange(num), cond), 0 if even else None)
     denoise = e.denoiser(state.ema[min(state.ema)])
-    plan, key = jax.device_put((e.plan(denoise.sde), key), layout.everywhere)
+    plan = layout.put(e.plan(denoise.sde))
     made = generate(denoise, plan, key, index, cond, shape=e.shape)
-    x = np.asarray(made.x)
+    x = layout.whole(made.x)
     return plot.samples(to_uint8(x) if is_image(e.shape) else x, label)

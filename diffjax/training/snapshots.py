@@ -21,6 +21,7 @@ from diffjax.config import ConfigError
 from diffjax.published.reading import Tensors, write
 from diffjax.published.tables import flat
 from diffjax.training.ema import Power
+from diffjax.training.processes import first
 
 FOLDER = "snapshots"
 LARGEST = 0.05
@@ -35,7 +36,12 @@ class Profile(NamedTuple):
 
 
 def save(workdir: Path, step: int, ema: Mapping[str, Params], stds: Mapping[str, float]) -> None:
-    """Write those averages that have a width, at once: no reader sees half of them."""
+    """Write those averages that have a width, at once: no reader sees half of them.
+
+    The first process does, whatever the others have.
+    """
+    if not first():
+        return
     folder = workdir / FOLDER
     folder.mkdir(exist_ok=True)
     tensors = flat(jax.device_get({name: ema[name] for name in stds}))

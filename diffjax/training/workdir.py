@@ -9,7 +9,6 @@ import re
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,7 +31,7 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "nump
 FREE = {
     "config.train": (
         *("steps", "log_every", "sample_every", "checkpoint_every", "snapshot_every", "keep"),
-        *("samples", "held_out_every", "held_out", "writers"),
+        *("samples", "held_out_every", "held_out", "writers", "sharding", "peak_flops"),
     ),
     "config.data": ("memory", "workers"),
 }
@@ -103,11 +102,9 @@ def _read(workdir: Path, name: str) -> dict[str, Any]:
 
 def last_step(workdir: Path) -> int:
     """Step of the newest checkpoint in `workdir`; 0 where there is none."""
-    folder = workdir / "checkpoints"
-    if not folder.is_dir():
-        return 0
-    with closing(Checkpoints(folder, write=False)) as checkpoints:
-        return max(checkpoints.steps(), default=0)
+    # Not by Checkpoints: that waits for the other processes, and one alone may ask.
+    marks = (workdir / "checkpoints").glob("*/commit_success.txt")
+    return max((int(mark.parent.name) for mark in marks if mark.parent.name.isdecimal()), default=0)
 
 
 def load_state(experiment: Experiment, workdir: Path) -> TrainState:

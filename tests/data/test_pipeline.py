@@ -47,6 +47,18 @@ def test_a_batch_does_not_depend_on_what_was_read_before():
         np.testing.assert_array_equal(Batches(source, 4, 3)[k]["label"], through[k])
 
 
+@pytest.mark.parametrize("reading", [Reading(flip=True, crop=3), Reading(balanced=True)])
+def test_rows_of_a_batch_do_not_depend_on_who_reads_them(reading):
+    """Two hosts would train on other images, or mirror them in another way, than one."""
+    x = np.random.default_rng(0).integers(0, 256, (20, 4, 5, 1), np.uint8)
+    source, parts = Memory(x, np.arange(20) % 3, classes=3), (np.arange(4), np.array([4, 7]))
+    whole = Batches(source, 8, 1, reading)[5]
+    for rows in parts:
+        part = Batches(source, 8, 1, reading, rows)[5]
+        np.testing.assert_array_equal(part["x"], whole["x"][rows])
+        np.testing.assert_array_equal(part["label"], whole["label"][rows])
+
+
 def test_items_keep_their_labels():
     items = Batches(numbered(10), 7, 0)[2]
     np.testing.assert_array_equal(items["x"][:, 0], items["label"])

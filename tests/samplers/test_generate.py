@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import Mesh
 
 from diffjax.analytic import Mixture
 from diffjax.arrays import keys_at, stream
@@ -42,6 +43,14 @@ def test_samples_do_not_depend_on_the_batch_size():
     assert whole.shape == (8, *SHAPE) and whole.dtype == np.float32
     for size in (1, 3):
         np.testing.assert_allclose(run(batch_size=size), whole, atol=1e-4)
+
+
+def test_samples_do_not_depend_on_the_devices():
+    """Samples of a larger machine would be other samples; those that fill it up would be kept."""
+    mesh = Mesh(np.reshape(jax.devices(), (4, 2)), ("data", "model"))
+    made = [*Generation(denoise(), plan(), 0, 5, SHAPE, LABEL[:5], 3, mesh)]
+    assert len(made) == 1 and made[0].shape == (5, *SHAPE)
+    np.testing.assert_allclose(made[0], run(num=5), atol=1e-4)
 
 
 def test_samples_do_not_depend_on_their_number():

@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+import math
+import re
 
 import chex
 import jax
@@ -32,20 +34,14 @@ from diffjax.training.experiment import Form, Train
 from diffjax.training.step import TrainState, make_step
 
 SHAPE, CLASSES, B, K = (4, 4, 1), 3, 16, 10
+DATA, SHARDED = mesh.Data(), mesh.FSDP(smallest=64)
+MODEL = mesh.Model(size=2, fsdp=True, smallest=64)
 SMALL = {
     "network": {"channels": 8, "multipliers": (1,), "attention": (), "heads": 2},
     "loss": {"condition_dropout": 0.3},
     "optimizer": {"learning_rate": 1e-3, "warmup": 0},
     "train": {"batch_size": B},
 }
-
-
-def largest(leaf, mesh):
-    """Leaves of some size are split along their largest axis that divides: FSDP."""
-    fits = [n if n % mesh.size == 0 else 0 for n in leaf.shape]
-    if leaf.size < 64 or not any(fits):
-        return PartitionSpec()
-    return PartitionSpec(*(None,) * int(np.argmax(fits)), "data")
 
 
 class Tiny(nn.Module):
@@ -59,7 +55,7 @@ class Tiny(nn.Module):
         return conv(upsample(h), x.shape[-1])
 
 
-def layout(devices, rule=mesh.replicated):
+def layout(devices, rule=DATA):
     return mesh.layout(jax.devices()[:devices], rule)
 
 
@@ -81,7 +77,7 @@ def batches(steps):
 
 
 @functools.cache
-def trained(devices, rule=mesh.replicated, accumulate=1):
+def trained(devices, rule=DATA, accumulate=1):
     """As in `loop.train`, 2 K steps in two dispatches: losses, states and the compiled program."""
     e, where = experiment(accumulate=accumulate), layout(devices, rule)
     shardings = where.state(jax.eval_shape(e.initialise))
@@ -98,9 +94,9 @@ def trained(devices, rule=mesh.replicated, accumulate=1):
 
 @pytest.mark.parametrize(
     ("devices", "rule", "accumulate"),
-    [(2, mesh.replicated, 1), (8, mesh.replicated, 1), (2, largest, 1), (8, largest, 1),
-     (2, mesh.replicated, 2)],
-    ids=["2", "8", "2-sharded", "8-sharded", "2-accumulated"],
+    [(2, DATA, 1), (4, DATA, 1), (8, DATA, 1), (2, SHARDED, 1), (4, SHARDED, 1), (8, SHARDED, 1),
+     (8, MODEL, 1), (2, DATA, 2)],
+    ids=["2", "4", "8", "2-fsdp", "4-fsdp", "8-fsdp", "8-model", "2-accumulated"],
 )  # fmt: skip
 def test_losses_do_not_depend_on_the_devices(devices, rule, accumulate):
     """A run that goes on with other devices would be another run."""
@@ -122,7 +118,7 @@ def test_replicated_state_is_on_every_device():
 @pytest.mark.parametrize("devices", [2, 8])
 def test_a_rule_splits_parameters_averages_and_moments(devices):
     """The memory that sharding is for would not be saved."""
-    last = trained(devices, largest)[1][-1]
+    last = trained(devices, SHARDED)[1][-1]
     for tree in (last.params, last.ema, last.optimizer):
         leaves = jax.tree.leaves(tree)
         whole = sum(a.size for a in leaves)
@@ -131,7 +127,7 @@ def test_a_rule_splits_parameters_averages_and_moments(devices):
         assert any(not a.sharding.is_fully_replicated for a in leaves)
 
 
-@pytest.mark.parametrize("rule", [mesh.replicated, largest])
+@pytest.mark.parametrize("rule", [DATA, SHARDED])
 def test_the_old_state_gives_its_memory_to_the_new_one(rule):
     """Training would need room for two states."""
     _, (first, second, last), _ = trained(2, rule)
@@ -147,8 +143,93 @@ def test_only_gradients_travel(accumulate):
     assert "all-reduce" in text
     assert "all-gather" not in text and "all-to-all" not in text
     assert f"{B // 2 // accumulate},4,4,8]" in text and f"f32[{B // accumulate},4,4,8]" not in text
-    assert "all-gather" in trained(2, largest)[2]  # of parameters: the word is the right one
+    assert "all-gather" in trained(2, SHARDED)[2]  # of parameters: the word is the right one
     assert "all-reduce" not in trained(1)[2]
+
+
+@pytest.mark.parametrize("rule", [SHARDED, MODEL])
+def test_layers_are_gathered_and_batches_are_not(rule):
+    """Each device would compute on the batches of all, as the compiler does where it may choose."""
+    text = trained(8, rule)[2]
+    gathered = re.findall(r"= \(?\w+\[([\d,]+)\][^=]*? all-gather(?:-start)?\(", text)
+    shapes = [tuple(map(int, dims.split(","))) for dims in gathered]
+    assert (3, 3, 8, 8 // rule.size) in shapes  # the kernel of a convolution
+    assert not [s for s in shapes if len(s) == 4 and s[0] == B]
+
+
+def config_of(network):
+    """The state of a config with this network, as shapes."""
+    config = load("digits_vp")
+    config["network"] = network
+    return jax.eval_shape(build.experiment(config, Form((32, 32, 4), 1000)).initialise)
+
+
+@functools.cache
+def dit_b():
+    return config_of({"name": "dit", "size": "B"})
+
+
+@pytest.mark.parametrize("rule", [mesh.FSDP(), mesh.Model(fsdp=True)], ids=["fsdp", "model"])
+def test_a_device_of_eight_holds_an_eighth_of_a_transformer(rule):
+    """At most 0.15 of parameters, averages and moments, or sharding does not pay."""
+    state = dit_b()
+    shardings = layout(8, rule).state(state)
+    for name in ("params", "ema", "optimizer"):
+        leaves = jax.tree.leaves(getattr(state, name))
+        places = jax.tree.leaves(getattr(shardings, name))
+        total = lambda shapes: sum(math.prod(shape) for shape in shapes)
+        pairs = zip(leaves, places, strict=True)
+        held = total(place.shard_shape(a.shape) for a, place in pairs)
+        assert held <= 0.15 * total(a.shape for a in leaves)
+
+
+def test_tensor_parallel_layers_meet_in_their_hidden_features():
+    """Between the two layers of an MLP, or between q, k, v and `out`, devices would have to talk.
+
+    The split ends of both must be the hidden features: columns of the first, rows of the second.
+    """
+    places = layout(8, mesh.Model(size=4)).state(dit_b()).params["network"]["blocks"]["main"]
+    spec = lambda *path: functools.reduce(lambda tree, k: tree[k], path, places).spec
+    for name in ("qkv", "mlp_in", "modulation"):
+        assert spec(name, "kernel") == PartitionSpec(None, None, "model")
+    for name in ("out", "mlp_out"):
+        assert spec(name, "kernel") == PartitionSpec(None, "model", None)
+        assert spec(name, "bias") == PartitionSpec(None, None)
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("name", mesh.SHARDINGS)
+@pytest.mark.parametrize("devices", [2, 8])
+def test_rules_split_what_divides_and_no_axis_twice(name, devices):
+    """The layout would be refused by JAX in the middle of a start, without a name."""
+    where = layout(devices, mesh.SHARDINGS[name]())
+    shapes = [(), (7,), (4096,), (3, 3, 512, 1024), (12, 768, 3072), (999, 1001), (4096, 8192)]
+    abstract = {f"a{i}": jax.ShapeDtypeStruct(s, jnp.float32) for i, s in enumerate(shapes)}
+    places = where.state(abstract)
+    for leaf, a in abstract.items():
+        places[leaf].shard_shape(a.shape)  # raises where it does not divide
+        axes = [axis for axis in places[leaf].spec if axis]
+        assert len(axes) == len(set(axes))
+    assert places["a0"].is_fully_replicated and places["a1"].is_fully_replicated
+    assert places["a6"].is_fully_replicated == (name == "data")
+
+
+@pytest.mark.fast
+def test_layouts_that_cannot_be_are_refused_by_name():
+    """An axis of a mesh that does not fit is an error of NumPy about shapes."""
+    with pytest.raises(ConfigError, match=r"config\.train\.sharding: size=3: .* devices \(8\)"):
+        layout(8, mesh.Model(size=3))
+    config = load("digits_vp")
+    for text, refused in (
+        (
+            "fsdb",
+            r"config\.train\.sharding\.name='fsdb': unknown .*'fsdp'.*known: data, fsdp, model",
+        ),
+        ("model:size=0", r"config\.train\.sharding: size=0: needs size >= 1"),
+    ):
+        config["train"]["sharding"] = text
+        with pytest.raises(ConfigError, match=refused):
+            build.experiment(config, Form((8, 8, 1), 10))
 
 
 @pytest.mark.fast
@@ -184,7 +265,7 @@ def test_a_batch_that_cannot_be_split_is_refused_by_name():
         loop.check(Train(batch_size=24, accumulate=2), layout(8))
 
 
-@pytest.mark.parametrize("rule", [mesh.replicated, largest])
+@pytest.mark.parametrize("rule", [DATA, SHARDED])
 def test_a_checkpoint_of_eight_devices_goes_on_with_fewer(rule, tmp_path):
     """A run would be bound to the machine that it began on."""
     state = trained(8, rule)[1][-1]

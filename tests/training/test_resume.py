@@ -15,6 +15,7 @@ import pytest
 
 from diffjax import build, cli, train
 from diffjax.config import load
+from diffjax.training.log import SPEEDS
 from diffjax.training.workdir import load_state
 
 STEPS = 40
@@ -87,7 +88,7 @@ def whole(tmp_path_factory) -> Path:
 def rows(workdir: Path) -> list[dict]:
     """metrics.jsonl without the speed, the one thing that may differ."""
     lines = (workdir / "metrics.jsonl").read_text().splitlines()
-    return [{k: v for k, v in json.loads(s).items() if k != "images_per_s"} for s in lines]
+    return [{k: v for k, v in json.loads(s).items() if k not in SPEEDS} for s in lines]
 
 
 def state(workdir: Path):

@@ -1,0 +1,55 @@
+"""A profile of some steps: python -m diffjax.train ... --profile, or --profile=FROM:TO"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+
+LATER, LENGTH = 3, 3
+"""Calls before and in a trace of which nothing else is said: the first ones are not typical."""
+SOON = (0, 0)
+
+
+@contextmanager
+def traced(
+    run: Callable[..., Any], folder: Path, start: int, stride: int, steps: tuple[int, int] | None
+) -> Iterator[Callable[..., Any]]:
+    """`run`, of `stride` steps a call from `start` on, with a trace of the calls that make `steps`.
+
+    steps: the first, and the one after the last; `SOON` for three calls after the first three, and
+    None for no trace.
+    """
+    first, last = steps or (0, 0)
+    if steps == SOON:
+        first, last = start + LATER * stride, start + (LATER + LENGTH) * stride
+    done, running = start, False
+
+    def stop() -> None:
+        nonlocal running
+        if running:
+            jax.profiler.stop_trace()
+            running = False
+            print(f"profile: {folder}", file=sys.stderr)
+
+    def call(*given: Any) -> Any:
+        nonlocal done, running
+        if not running and done < last and done + stride > first:
+            jax.block_until_ready(given)
+            jax.profiler.start_trace(folder, create_perfetto_trace=True)
+            running = True
+        made = run(*given)
+        done += stride
+        if running and done >= last:
+            jax.block_until_ready(made)
+            stop()
+        return made
+
+    try:
+        yield call
+    finally:
+        stop()
