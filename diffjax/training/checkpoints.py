@@ -84,14 +84,17 @@ class Checkpoints:
         except Exception as error:
             self._failed(error)
 
+    def reserve(self, state: PyTree) -> None:
+        """Have on CPU the memory for copies ready: new memory takes seconds per GB."""
+        self._held = jax.device_put(state, _shardings(state, "device"), may_alias=False)
+        self._held = _copied(self._held, state)
+
     def _copy(self, state: PyTree) -> PyTree:
-        """In host memory of its own, for steps go on; the same each time, which is much faster."""
-        shardings = jax.tree.map(lambda a: a.sharding, state)
+        """In host memory of its own, for steps go on."""
         if any(d.platform != "cpu" for d in jax.tree.leaves(state)[0].devices()):
-            host = jax.tree.map(lambda s: s.with_memory_kind("pinned_host"), shardings)
-            return jax.device_put(state, host)
+            return jax.device_put(state, _shardings(state, "pinned_host"))
         if self._held is None:
-            self._held = jax.device_put(state, shardings, may_alias=False)
+            self.reserve(state)
         else:
             self._held = _copied(self._held, state)
         # Arrays of their own over the same memory: views that orbax takes of them go with them.
@@ -168,6 +171,10 @@ def _merit(metrics: dict[str, float]) -> float:
 
 def _line(error: Exception) -> str:
     return str(error).strip().split("\n")[0]
+
+
+def _shardings(state: PyTree, memory: str) -> PyTree:
+    return jax.tree.map(lambda a: a.sharding.with_memory_kind(memory), state)
 
 
 def _copy_all(old: PyTree, new: PyTree) -> PyTree:
