@@ -1,8 +1,8 @@
 """A checksum per leaf of a state, the same whatever devices and processes hold it.
 
 With words w_i, the bytes of element i of the whole leaf as an integer: sum_i w_i and sum_i i w_i,
-both modulo 2^64. Parts add up, so every process sums the shards that it has. A change of one element
-always shows in the first sum, two elements that changed places in the second.
+both modulo 2^64. Parts add up, so every process sums the shards that it has. A change of one
+element always shows in the first sum, two elements that changed places in the second.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def words(part: np.ndarray, starts: Sequence[int], shape: tuple[int, ...]) -> tu
     if part.dtype == bool or not part.size:
         part = part.astype(np.uint8)
     strides = [math.prod(shape[d + 1 :]) for d in range(len(shape))]
-    # Axes from `split` on are without gaps in the whole leaf: runs, each of which begins at `first`.
+    # From axis `split` on there are no gaps in the whole leaf: runs that begin at `first`.
     split = next((d for d in reversed(range(len(shape))) if part.shape[d] != shape[d]), 0)
     first = np.array(sum(s * n for s, n in zip(starts, strides, strict=True)), np.uint64)
     for d in range(split):
