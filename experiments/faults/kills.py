@@ -5,15 +5,16 @@ python experiments/faults/kills.py --out=experiments/faults/kills.json [--kills=
 Two runs of one config: one is left alone, the other is killed again and again, in start-up or a
 random number of steps later, each time at a random moment. Compared are a hash of the whole last
 state (parameters, averages, optimizer, counters) and every line of metrics.jsonl, those of steps
-that were made again included. The data pass with flips through a U-Net with dropout.
+that were made again included. Each launch is the command in a process of its own, forked from one that
+has only imported; the same with a U-Net, dropout and flips, and launches from nothing, is a test.
 """
 
 import argparse
 import hashlib
 import json
+import os
 import random
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,33 +23,49 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from diffjax import build
+from diffjax import build, cli, train
+from diffjax.training import loop  # noqa: F401  (imported before any launch)
 from diffjax.training.workdir import load_state, provenance, read_config, write_atomically
 
-STEPS, CHECKPOINT = 600, 5
+STEPS, CHECKPOINT = 600, 10
 IN_START = 0.3
 """Share of the kills that come before the first step."""
 SETTINGS = {
-    "network.channels": 8,
-    "network.multipliers": "(1,)",
-    "network.heads": 2,
-    "network.attention": "()",
-    "network.dropout": 0.1,
-    "data.flip": True,
+    "network.width": 32,
+    "network.depth": 1,
     "train.batch_size": 64,
-    "train.steps_per_dispatch": 1,
     "train.steps": STEPS,
     "train.log_every": 1,
     "train.checkpoint_every": CHECKPOINT,
     "train.sample_every": 10**9,
+    "train.samples": 50,
     "train.writers": "()",
 }
 
 
-def command(workdir: Path) -> list[str]:
+def launch(workdir: Path) -> int:
+    """Begin the training in a new process, with its output in a file; its id."""
+    if process := os.fork():
+        return process
+    with (workdir.parent / "output.txt").open("w") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
     flags = [f"--config.{name}={value}" for name, value in SETTINGS.items()]
-    line = [sys.executable, "-m", "diffjax.train", "--config=digits_vp", f"--workdir={workdir}"]
-    return [*line, *flags]
+    sys.argv = ["train", "--config=moons_vp", f"--workdir={workdir}", *flags]
+    try:
+        cli.main(train.run)
+    except SystemExit as ended:
+        os._exit(int(ended.code or 0))
+    finally:
+        os._exit(99)
+
+
+def alone(workdir: Path) -> float:
+    """Train to the end; the seconds that it takes."""
+    began = time.monotonic()
+    _, status = os.waitpid(launch(workdir), 0)
+    assert status == 0, (workdir.parent / "output.txt").read_text()
+    return time.monotonic() - began
 
 
 def rows(workdir: Path) -> list[dict]:
@@ -69,37 +86,33 @@ def digest(workdir: Path) -> str:
     return found.hexdigest()
 
 
-def killed(workdir: Path, moment: float, more: int) -> str:
-    """Launch and kill: `moment` of a start-up in, or `more` lines on and a moment later."""
+def killed(workdir: Path, start_up: float, moment: float, more: int) -> tuple[str, float]:
+    """Launch and kill: `moment` of a start-up in, or `more` lines on and a moment later.
+
+    Where that was, and the seconds to the first new line.
+    """
     before, began = len(rows(workdir)), time.monotonic()
-    with (workdir.parent / "stderr.txt").open("w") as log:
-        process = subprocess.Popen(command(workdir), stdout=subprocess.DEVNULL, stderr=log)
+    at = before - before % CHECKPOINT  # what a launch goes on from
+    process = launch(workdir)
     if more == 0:
-        time.sleep(moment * killed.start_up)
+        time.sleep(moment * start_up)
         where = "start-up"
     else:
-        at = before - before % CHECKPOINT  # what a new launch goes on from
+        while len(rows(workdir)) <= at:
+            time.sleep(0.005)
+        start_up = time.monotonic() - began
         while len(rows(workdir)) < at + more:
-            assert process.poll() is None, (workdir.parent / "stderr.txt").read_text()
-            time.sleep(0.01)
-        killed.start_up = min(killed.start_up, time.monotonic() - began)
-        time.sleep(moment * 0.2)
-        written = list((workdir / "checkpoints").glob("*.orbax-checkpoint-tmp*"))
-        marked = {p.parent.name for p in (workdir / "checkpoints").glob("*/commit_success.txt")}
-        folders = {p.name for p in (workdir / "checkpoints").iterdir() if p.name.isdecimal()}
-        where = "in a save" if written or folders - marked else "between saves"
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL, (workdir.parent / "stderr.txt").read_text()
-    return where
-
-
-killed.start_up = 10.0
-
-
-def alone(workdir: Path) -> float:
-    began = time.monotonic()
-    subprocess.run(command(workdir), check=True, stdout=subprocess.DEVNULL, timeout=3600)
-    return time.monotonic() - began
+            time.sleep(0.005)
+        time.sleep(moment * 0.1)
+        folders = [p for p in (workdir / "checkpoints").iterdir() if p.is_dir()]
+        half = [p for p in folders if not (p / "commit_success.txt").exists()]
+        where = "in a save" if half else "between saves"
+    os.kill(process, signal.SIGKILL)
+    _, status = os.waitpid(process, 0)
+    assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL, (
+        workdir.parent / "output.txt"
+    ).read_text()
+    return where, start_up
 
 
 def study(folder: Path, kills: int, rng: random.Random) -> dict:
@@ -108,11 +121,13 @@ def study(folder: Path, kills: int, rng: random.Random) -> dict:
     wanted = {row["step"]: row for row in rows(whole)}
     assert len(wanted) == STEPS
     began, where, lines, different = time.monotonic(), [], 0, 0
+    start_up = seconds["whole"] / 2
     most = 2 * (STEPS // int(kills * (1 - IN_START) + 1) + CHECKPOINT // 2)
     for k in range(kills):
         left = STEPS - len(rows(run)) - CHECKPOINT
         more = 0 if rng.random() < IN_START else min(rng.randint(1, most), left)
-        where.append(killed(run, rng.random(), max(more, 0)))
+        place, start_up = killed(run, start_up, rng.random(), max(more, 0))
+        where.append(place)
         made = rows(run)
         lines += len(made)
         different += sum(row != wanted[row["step"]] for row in made)
