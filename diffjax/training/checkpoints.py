@@ -169,7 +169,9 @@ def _merit(metrics: dict[str, float]) -> float:
     return -metrics["loss"]
 
 
-def _line(error: Exception) -> str:
+def _line(error: BaseException) -> str:
+    while error.__cause__:
+        error = error.__cause__
     return str(error).strip().split("\n")[0]
 
 

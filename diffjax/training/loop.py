@@ -95,6 +95,7 @@ def begin(
         return state
     if params is None:
         return jax.jit(experiment.initialise, out_shardings=shardings)()
+    params = jax.device_put(params, layout.everywhere)
     state = jax.jit(experiment.begin, out_shardings=shardings)(params)
     checkpoints.save(0, state)  # to go on without their source, whatever becomes of it
     return state

@@ -193,7 +193,10 @@ def test_a_run_of_bad_steps_stops_with_its_weights_and_its_batch(tmp_path, refus
     with np.load(file) as batch:
         np.testing.assert_array_equal(batch["x"], np.full((8, 2), 1e30, np.float32))
     rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    assert [(r["step"], r["skipped"], "loss" in r) for r in rows] == [(10, 10, False), (20, 10, False)]
+    assert [(r["step"], r["skipped"], "loss" in r) for r in rows] == [
+        (10, 10, False),
+        (20, 10, False),
+    ]
 
 
 def test_a_workdir_that_cannot_be_written_is_refused(tmp_path, refused):
@@ -224,7 +227,9 @@ def test_other_data_under_the_same_name_are_refused(tmp_path, change):
         open_run(workdir, build.experiment(settings), [])
         return
     before = (workdir / "data.json").read_text()
-    with pytest.raises(ConfigError, match=r"data.train.crc32 is '\w+' there and '\w+' here") as told:
+    with pytest.raises(
+        ConfigError, match=r"data.train.crc32 is '\w+' there and '\w+' here"
+    ) as told:
         open_run(workdir, build.experiment(settings), [])
     assert ("data.train.items is 40 there and 39 here" in str(told.value)) == (change == "size")
     assert (workdir / "data.json").read_text() == before
@@ -260,7 +265,9 @@ def test_a_new_run_begins_with_the_weights_of_another(toy, tmp_path, refused, mo
 
     line, code = refused(*given[:-1], f"--resume_from={workdir}")
     assert code == 2 and f"the run in {workdir} began with {toy}" in line
-    line, code = refused(*mine, f"--workdir={other}", f"--resume_from={toy}", "--config.network.width=8")
+    line, code = refused(
+        *mine, f"--workdir={other}", f"--resume_from={toy}", "--config.network.width=8"
+    )
     assert code == 2
     assert line.startswith(f"error: --resume_from={toy}: not the parameters of config.network: ")
     assert "network/Dense_0/kernel" in line and not (other / "config.json").exists()
