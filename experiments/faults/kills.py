@@ -5,8 +5,8 @@ python experiments/faults/kills.py --out=experiments/faults/kills.json [--kills=
 Two runs of one config: one is left alone, the other is killed again and again, in start-up or a
 random number of steps later, each time at a random moment. Compared are a hash of the whole last
 state (parameters, averages, optimizer, counters) and every line of metrics.jsonl, those of steps
-that were made again included. Each launch is the command in a process of its own, forked from one that
-has only imported; the same with a U-Net, dropout and flips, and launches from nothing, is a test.
+that were made again included. Each launch is the command in a process of its own, forked from one
+that has only imported. Three kills of a U-Net with dropout and flips are a test.
 """
 
 import argparse
@@ -87,31 +87,31 @@ def digest(workdir: Path) -> str:
 
 
 def killed(workdir: Path, start_up: float, moment: float, more: int) -> tuple[str, float]:
-    """Launch and kill: `moment` of a start-up in, or `more` lines on and a moment later.
+    """Launch and kill: `moment` of a start-up in, or after `more` steps and a moment.
 
-    Where that was, and the seconds to the first new line.
+    Where that was, and the seconds to the first step.
     """
-    before, began = len(rows(workdir)), time.monotonic()
-    at = before - before % CHECKPOINT  # what a launch goes on from
+    output, began = workdir.parent / "output.txt", time.time()
+    output.write_text("")
     process = launch(workdir)
+    made = lambda: output.read_text().count("train ") - 1  # "train step compiled" is the first
+    where = "start-up"
     if more == 0:
         time.sleep(moment * start_up)
-        where = "start-up"
     else:
-        while len(rows(workdir)) <= at:
+        while made() < 1:
             time.sleep(0.005)
-        start_up = time.monotonic() - began
-        while len(rows(workdir)) < at + more:
+        start_up = time.time() - began
+        while made() < more:
             time.sleep(0.005)
         time.sleep(moment * 0.1)
         folders = [p for p in (workdir / "checkpoints").iterdir() if p.is_dir()]
         half = [p for p in folders if not (p / "commit_success.txt").exists()]
-        where = "in a save" if half else "between saves"
+        saving = any(p.stat().st_ctime > began + start_up for p in half)
+        where = "in a save" if saving else "between saves"
     os.kill(process, signal.SIGKILL)
     _, status = os.waitpid(process, 0)
-    assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL, (
-        workdir.parent / "output.txt"
-    ).read_text()
+    assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL, output.read_text()
     return where, start_up
 
 
