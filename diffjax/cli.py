@@ -19,7 +19,7 @@ def main(run: Callable[[], int]) -> NoReturn:
     A run that has to stop, and a network whose output is not finite, are one line and exit code 1.
     """
     logging.basicConfig(format="%(message)s")
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # orbax logs the errors that it raises too
     try:
         sys.exit(run())
     except ConfigError as error:

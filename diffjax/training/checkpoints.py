@@ -172,7 +172,7 @@ def _merit(metrics: dict[str, float]) -> float:
 def _line(error: BaseException) -> str:
     while error.__cause__:
         error = error.__cause__
-    return str(error).strip().split("\n")[0]
+    return str(error).strip().split("\n")[0].split(" [tensorstore_spec")[0]
 
 
 def _shardings(state: PyTree, memory: str) -> PyTree:

@@ -74,7 +74,7 @@ class Log:
         now = time.monotonic()
         rate = {"images_per_s": num * self._batch_size / (now - self._began)}
         self._pending, self._began = [], now
-        shown = means | {k: int(v.sum()) for k, v in flags.items() if v.any()} | rate
+        shown = means | {k: float(v.sum()) for k, v in flags.items() if v.any()} | rate
         self.scalars(step, shown)
         return shown
 

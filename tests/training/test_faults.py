@@ -14,7 +14,6 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from PIL import Image
 
 from diffjax import build, cli, config, train
 from diffjax.config import ConfigError
@@ -44,8 +43,10 @@ def flags(workdir: Path, **changed) -> list[str]:
 class Running:
     """A training in a process of its own; what it says is read as it comes."""
 
-    def __init__(self, workdir: Path, **changed):
-        line = [sys.executable, "-m", "diffjax.train", *flags(workdir, **changed)]
+    def __init__(
+        self, workdir: Path, program: tuple[str, ...] = ("-m", "diffjax.train"), **changed
+    ):
+        line = [sys.executable, *program, *flags(workdir, **changed)]
         self.said = ""
         self.process = subprocess.Popen(
             line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
@@ -150,27 +151,43 @@ def test_the_second_signal_ends_at_once(tmp_path):
     assert not (workdir / "checkpoints" / str(long)).exists()
 
 
-def test_a_run_that_gets_no_data_saves_says_so_and_ends(tmp_path):
+HANGS = """
+import sys, threading
+from pathlib import Path
+from diffjax import cli, train
+from diffjax.data.source import Memory
+
+read, hang = Memory.__getitem__, Path(sys.argv.pop(1))
+
+def hanging(self, index):
+    if hang.exists():
+        threading.Event().wait()
+    return read(self, index)
+
+Memory.__getitem__ = hanging
+cli.main(train.run)
+"""
+
+
+@pytest.mark.parametrize("ended", ["limit", "SIGTERM"])
+def test_a_run_that_gets_no_data_saves_says_so_and_ends(tmp_path, ended):
     """A hung file server would hold the machine until somebody looks."""
-    images = tmp_path / "images"
-    images.mkdir()
-    for k in range(30):
-        noise = np.random.default_rng(k).integers(0, 256, (4, 4), np.uint8)
-        Image.fromarray(noise).save(images / f"{k}.png")
-    data = {"name": f"folder:{images}", "size": 4, "channels": 1, "memory": 0, "timeout": 1.0}
-    given = {f"data__{k}": v for k, v in data.items()} | {"data__labels": False}
-    workdir = tmp_path / "run"
-    with Running(workdir, **given) as run:
+    workdir, hang = tmp_path / "run", tmp_path / "hang"
+    limit = 1.0 if ended == "limit" else 0.0
+    with Running(workdir, ("-c", HANGS, str(hang)), data__timeout=limit) as run:
         run.wait_for("train 20/")
-        for path in images.iterdir():  # reading a pipe that nobody writes to never ends
-            os.mkfifo(images / "pipe")
-            os.replace(images / "pipe", path)
-        assert run.end() == 1
-    step = int(newest(workdir).step)
-    assert run.said.splitlines()[-1] == (
-        f"error: batch {step} of config.data.name='folder:{images}' did not come in 1.0 s "
-        f"(config.data.timeout); saved at step {step}"
-    )
+        hang.touch()
+        if ended == "SIGTERM":
+            time.sleep(1)
+            run.process.send_signal(signal.SIGTERM)
+        assert run.end() == (1 if ended == "limit" else 128 + signal.SIGTERM)
+    step, last = int(newest(workdir).step), run.said.splitlines()[-1]
+    why = rf"batch {step} of config.data.name='moons' did not come in \d\.\d s"
+    end = rf"; saved at step {step}"
+    if ended == "limit":
+        assert re.fullmatch(rf"error: {why} \(config.data.timeout\){end}", last)
+    else:
+        assert re.fullmatch(rf"error: SIGTERM: {why}{end}", last)
 
 
 def test_a_run_of_bad_steps_stops_with_its_weights_and_its_batch(tmp_path, refused):
