@@ -97,6 +97,8 @@ class Checkpoints:
             self.reserve(state)
         else:
             self._held = _copied(self._held, state)
+        # On several CPU devices orbax was seen to read a copy before it was there.
+        jax.block_until_ready(self._held)
         # Arrays of their own over the same memory: views that orbax takes of them go with them.
         return jax.tree.map(_again, self._held)
 
