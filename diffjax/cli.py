@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from diffjax.config import ConfigError, parse
+from diffjax.config import ConfigError, RunError, parse
 
 if TYPE_CHECKING:
     from diffjax.evaluation import Subject
@@ -19,15 +19,20 @@ if TYPE_CHECKING:
 def main(run: Callable[[], int]) -> NoReturn:
     """Run a command; what the user can mend is one line on stderr and exit code 2.
 
-    A network whose output is not finite is one line and exit code 1.
+    A run that has to stop, and a network whose output is not finite, are one line and exit code 1.
     """
     logging.basicConfig(format="%(message)s")
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # orbax logs the errors that it raises too
     try:
         sys.exit(run())
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except RunError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        if error.stuck:
+            os._exit(error.code)  # sys.exit would wait for the thread that waits
+        sys.exit(error.code)
     except FloatingPointError as error:  # a network that diverged: row and time are in the message
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)

@@ -26,6 +26,17 @@ class ConfigError(ValueError):
     """What the user asked for cannot work; the message is one line that says why."""
 
 
+class RunError(RuntimeError):
+    """A run that has to stop; the message is one line that says why, and what is saved.
+
+    code: the exit code. stuck: a thread waits for what may never come, and cannot be ended.
+    """
+
+    def __init__(self, message: str, code: int = 1, stuck: bool = False):
+        super().__init__(message)
+        self.code, self.stuck = code, stuck
+
+
 def load(path: str) -> dict[str, Any]:
     """The config of a file; `configs/NAME.py` and `NAME` are looked up among the built-in ones too.
 

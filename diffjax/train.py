@@ -5,17 +5,47 @@ The same command goes on where it stopped, bit by bit. Ctrl-C and SIGTERM save f
 ends at once. In the workdir: config.json, launches.jsonl, cost.json, metrics.jsonl, tensorboard/,
 samples/, checkpoints/. All devices of all processes train together (README: many devices).
 
-Exit codes: 0 trained to the end, 2 a config or flag that cannot work, 128 + signal when stopped.
+--resume_from=RUN begins a new run with the weights of another one, or of a published checkpoint.
+
+Exit codes: 0 trained to the end; 1 a run that had to stop: steps that are not finite, data that do
+not come, a disk that stays full; 2 a config or flag that cannot work, or data that cannot be read;
+128 + signal when stopped: 130 by ctrl-C, 143 by SIGTERM.
 """
 
 from __future__ import annotations
 
+import argparse
 import shlex
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from diffjax import cli, config
+from diffjax.config import ConfigError
+
+if TYPE_CHECKING:
+    from diffjax.arrays import Params
+    from diffjax.training.experiment import Experiment
+
+
+def weights(
+    experiment: Experiment, given: argparse.Namespace
+) -> tuple[Params | None, dict[str, Any] | None]:
+    """What --resume_from names, and what to note of it; None for a run that has begun already."""
+    from diffjax.trained import load
+    from diffjax.training.workdir import began_from, check_weights
+
+    source = given.resume_from
+    if source is None or began_from(given.workdir, source):
+        return None, None
+    found = load(source, ema=given.resume_ema).weights
+    try:
+        check_weights(experiment, found.params)
+    except ValueError as error:
+        raise ConfigError(f"--resume_from={source}: {error}") from error
+    return found.params, {"path": str(source.resolve()), "step": found.step, "ema": found.ema}
 
 
 def run() -> int:
@@ -31,6 +61,8 @@ def run() -> int:
         help="write a trace of these steps, a few early ones by default, to WORKDIR/profile",
     )
     cli.cluster_flags(flags)
+    flags.add_argument("--resume_from", type=Path, metavar="RUN", help="begin with its weights")
+    flags.add_argument("--resume_ema", help="which of them: an average in its config.ema, or raw")
     known, rest = flags.parse_known_args()
     assignments = []
     for text in rest:
@@ -42,14 +74,15 @@ def run() -> int:
     from diffjax import build
     from diffjax.training.loop import train
     from diffjax.training.processes import first
-    from diffjax.training.workdir import open_run
+    from diffjax.training.workdir import lock, open_run
 
     cli.start(known)
-    experiment = build.experiment(settings)
-    if first():
-        open_run(known.workdir, experiment, sys.argv)
-    began = time.monotonic()
-    state, stopped = train(experiment, known.workdir, profile=known.profile)
+    experiment, began = build.experiment(settings), time.monotonic()
+    with lock(known.workdir) if first() else nullcontext():
+        params, origin = weights(experiment, known)
+        if first():
+            open_run(known.workdir, experiment, sys.argv, origin)
+        state, stopped = train(experiment, known.workdir, profile=known.profile, params=params)
     steps, command = int(state.step), shlex.join(["python", "-m", "diffjax.train", *sys.argv[1:]])
     if stopped and first():
         print(f"{stopped.name}: saved at step {steps}. To go on: {command}", file=sys.stderr)

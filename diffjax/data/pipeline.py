@@ -25,7 +25,7 @@ class Reading:
     balanced: each class equally often, however many items it has. dequantize: add uniform noise of
     one grey level, for densities. augment: change images and tell the network how, which is then
     built for it. memory: GB up to which a data set is decoded once and kept. workers: reading
-    threads.
+    threads. timeout: seconds without a batch after which a run saves and stops, 0 for never.
     """
 
     labels: bool = False
@@ -36,12 +36,15 @@ class Reading:
     augment: Affine | None = None
     memory: float = 4.0
     workers: int = 1
+    timeout: float = 600.0
 
     def __post_init__(self):
         if self.crop < 0:
             raise ValueError(f"crop={self.crop}: needs crop >= 0; 0 keeps images whole")
         if self.workers < 1:
             raise ValueError(f"workers={self.workers}: needs workers >= 1")
+        if self.timeout < 0:
+            raise ValueError(f"timeout={self.timeout:g}: needs timeout >= 0; 0 waits for ever")
 
     def check(self, source: Source) -> None:
         """Raise ValueError for what `source` does not allow."""

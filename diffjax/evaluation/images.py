@@ -95,8 +95,9 @@ def over(
     """`values` of the first `num` items (0: of all), and `index`, their places; and the folder
     WORKDIR/likelihood/NAME-HASH that they are kept in.
 
-    The batch is split over all devices of all processes. HASH is that of the protocol and the parameters, so that
-    nothing is taken from another one. Raises FloatingPointError where a value is not finite.
+    The batch is split over all devices of all processes. HASH is that of the protocol and the
+    parameters, so that nothing is taken from another one. Raises FloatingPointError where a value
+    is not finite.
     """
     folder = subject.workdir / "likelihood" / f"{name}-{_fingerprint(subject, protocol)}"
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,52 +1,106 @@
-"""Checkpoints: a small facade over orbax, asynchronous and atomic."""
+"""Checkpoints: a small facade over orbax, asynchronous, atomic and checked."""
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import logging
+import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 from jaxtyping import PyTree
+from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 from orbax.checkpoint.options import AtomicityMode, AtomicityOptions
 
 from diffjax.config import ConfigError
+from diffjax.training.checksums import Sums, checksums, total
+
+STATE, SUMS = "state", "checksums"
 
 
 class Checkpoints:
-    """Checkpoints of one run under `root`, the newest `keep` of them kept.
+    """Checkpoints of one run under `root`: the newest `keep` of them, and the one of least loss.
 
     A save that was cut off is never seen as a checkpoint: one counts from the moment that orbax
-    has written its commit mark. A reader (`write=False`) may look while a run writes.
+    has written its commit mark. A reader (`write=False`) may look while a run writes. On several
+    processes all of them make the same calls.
     """
 
     def __init__(self, root: Path, keep: int = 2, write: bool = True):
+        self._root, self._keep, self._write = root.absolute(), keep, write
+        self._manager = self._open()
+        self._damaged: set[int] = set()
+        self._held: PyTree = None
+        self._writing = 0
+
+    def _open(self) -> ocp.CheckpointManager:
+        # The policy alone forgets losses when it is opened again; best_fn alone drops the newest.
+        best = BestN(get_metric_fn=_merit, n=1, keep_checkpoints_without_metrics=False)
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep,
-            create=write,
-            read_only=not write,
-            cleanup_tmp_directories=write,
+            best_fn=_merit,
+            preservation_policy=AnyPreservationPolicy([LatestN(self._keep), best]),
+            create=self._write,
+            read_only=not self._write,
+            cleanup_tmp_directories=self._write,
             atomicity_options=AtomicityOptions(mode=AtomicityMode.COMMIT_FILE),
         )
-        self._manager = ocp.CheckpointManager(
-            root.absolute(), options=options, item_handlers=ocp.StandardCheckpointHandler()
-        )
-        self._damaged: set[int] = set()
+        handlers = {STATE: ocp.StandardCheckpointHandler(), SUMS: _Sums()}
+        return ocp.CheckpointManager(self._root, options=options, item_handlers=handlers)
 
     def steps(self) -> list[int]:
         """Steps with a checkpoint, oldest first."""
         return sorted(self._manager.all_steps())
 
-    def save(self, step: int, state: PyTree) -> None:
-        """Start writing `state`; returns once it is copied. A step that is there is kept."""
+    def best(self) -> int | None:
+        """The step of least loss among those that were saved with one."""
+        return self._manager.best_step()
+
+    def save(self, step: int, state: PyTree, loss: float | None = None) -> None:
+        """Start writing `state`; returns once it is copied. A step that is there is kept.
+
+        What an earlier save failed on, and what this one does, is told in a line and no more: the
+        next one tries again. loss: by which the best is kept.
+        """
+        self.wait()
         if step in self._damaged:
             self._manager.delete(step)
             self._damaged.remove(step)
-        if step not in self._manager.all_steps():
-            args = ocp.args.StandardSave(jax.tree.map(_detached, state))
-            self._manager.save(step, args=args, force=True)  # also before a damaged newer one
+        if step in self._manager.all_steps():
+            return
+        self._writing = step
+        held = self._copy(state)
+        items = {STATE: ocp.args.StandardSave(held), SUMS: _Save(held)}
+        metrics = {"loss": loss} if loss is not None and math.isfinite(loss) else None
+        try:
+            args = ocp.args.Composite(**items)
+            self._manager.save(step, args=args, metrics=metrics, force=True)
+        except Exception as error:
+            self._failed(error)
+
+    def reserve(self, state: PyTree) -> None:
+        """Have on CPU the memory for copies ready: new memory takes seconds per GB."""
+        self._held = jax.device_put(state, _shardings(state, "device"), may_alias=False)
+        self._held = _copied(self._held, state)
+
+    def _copy(self, state: PyTree) -> PyTree:
+        """In host memory of its own, for steps go on."""
+        if any(d.platform != "cpu" for d in jax.tree.leaves(state)[0].devices()):
+            return jax.device_put(state, _shardings(state, "pinned_host"))
+        if self._held is None:
+            self.reserve(state)
+        else:
+            self._held = _copied(self._held, state)
+        # On several CPU devices orbax was seen to read a copy before it was there.
+        jax.block_until_ready(self._held)
+        # Arrays of their own over the same memory: views that orbax takes of them go with them.
+        return jax.tree.map(_again, self._held)
 
     def restore(self, abstract: PyTree, shardings: PyTree | None = None) -> Any | None:
         """The newest readable state with the shapes of `abstract`, or None where there is none.
@@ -63,26 +117,125 @@ class Checkpoints:
             shardings,
         )
         for step in reversed(self.steps()):
-            try:
-                return self._manager.restore(step, args=ocp.args.StandardRestore(target))
-            except Exception as error:
-                self._damaged.add(step)
-                reason = str(error).strip().split("\n")[0]
-                logging.warning(
-                    "checkpoint %d cannot be read (%s): trying an older one", step, reason
-                )
+            state, reason = self._read(step, target)
+            if _all(state is not None):
+                return state
+            self._damaged.add(step)
+            logging.warning("checkpoint %d cannot be read (%s): trying an older one", step, reason)
         if self.steps():
-            raise ConfigError(f"no checkpoint under {self._manager.directory} can be read")
+            raise ConfigError(f"no checkpoint under {self._root} can be read")
         return None
 
+    def _read(self, step: int, target: PyTree) -> tuple[Any | None, str]:
+        """The state of a checkpoint, or None and why not."""
+        state, stored, reason = None, {}, "another process cannot"
+        try:
+            args = {STATE: ocp.args.StandardRestore(target), SUMS: _Restore()}
+            found = self._manager.restore(step, args=ocp.args.Composite(**args))
+            state, stored = found[STATE], found[SUMS]
+        except Exception as error:
+            reason = _line(error)
+        if not _all(state is not None):
+            return None, reason
+        sums = _everywhere(checksums(state))
+        if wrong := sorted(path for path in sums if sums[path] != stored.get(path)):
+            return None, f"the checksum of {', '.join(wrong[:3])} is not what was saved"
+        return state, ""
+
     def wait(self) -> None:
-        """Block until everything saved is on disk."""
-        self._manager.wait_until_finished()
+        """Block until what was saved is on disk, or has failed."""
+        try:
+            self._manager.wait_until_finished()
+        except Exception as error:
+            self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        """orbax would raise the error again, and has forgotten what there is: begin anew."""
+        logging.warning(
+            "checkpoint %d cannot be written (%s): training goes on, the next save tries again",
+            self._writing,
+            _line(error),
+        )
+        try:
+            self._manager.close()
+        except Exception as again:
+            logging.debug("closing after a failed save: %s", again)
+        self._manager = self._open()
 
     def close(self) -> None:
+        self.wait()
         self._manager.close()
 
 
-def _detached(a: jax.Array) -> jax.Array:
-    """A copy on CPU, where orbax writes from the array's own buffer while steps go on."""
-    return jnp.copy(a) if all(d.platform == "cpu" for d in a.devices()) else a
+def _merit(metrics: dict[str, float]) -> float:
+    return -metrics["loss"]
+
+
+def _line(error: BaseException) -> str:
+    while error.__cause__:
+        error = error.__cause__
+    return str(error).strip().split("\n")[0].split(" [tensorstore_spec")[0]
+
+
+def _shardings(state: PyTree, memory: str) -> PyTree:
+    return jax.tree.map(lambda a: a.sharding.with_memory_kind(memory), state)
+
+
+def _copy_all(old: PyTree, new: PyTree) -> PyTree:
+    return jax.tree.map(jnp.copy, new)
+
+
+_copied: Callable[..., PyTree] = jax.jit(_copy_all, donate_argnums=0, keep_unused=True)
+
+
+def _again(a: jax.Array) -> jax.Array:
+    parts = [shard.data for shard in a.addressable_shards]
+    return jax.make_array_from_single_device_arrays(a.shape, a.sharding, parts)
+
+
+def _all(here: bool) -> bool:
+    """Whether it is so in every process."""
+    if jax.process_count() == 1:
+        return here
+    return bool(np.all(multihost_utils.process_allgather(np.asarray(here))))
+
+
+def _everywhere(sums: Sums) -> Sums:
+    """Of whole leaves, in every process."""
+    if jax.process_count() == 1:
+        return sums
+    halves = [[v >> 32, v & 0xFFFFFFFF] for pair in sums.values() for v in pair]
+    every = np.asarray(multihost_utils.process_allgather(np.array(halves, np.uint32)), np.uint64)
+    rows = (every[..., 0] << np.uint64(32) | every[..., 1]).reshape(len(every), -1, 2).tolist()
+    return total(dict(zip(sums, map(tuple, row), strict=True)) for row in rows)
+
+
+class _Sums(ocp.AsyncCheckpointHandler):
+    """Checksums as one JSON file per process, computed while the state is being written."""
+
+    async def async_save(self, directory: Any, args: _Save) -> list[ocp.future.Future]:
+        written = self._written(directory, args.state)
+        return [ocp.future.CommitFutureAwaitingContractedSignals(written, name=SUMS)]
+
+    async def _written(self, directory: Any, state: PyTree) -> None:
+        path = directory / f"process_{jax.process_index()}.json"
+        path.write_text(json.dumps(checksums(state)))
+
+    def save(self, directory: Any, args: _Save) -> None:
+        raise NotImplementedError("checkpoints are written in the background")
+
+    def restore(self, directory: Any, args: _Restore) -> Sums:
+        parts = [json.loads(p.read_text()) for p in sorted(directory.glob("process_*.json"))]
+        return total(parts)
+
+
+@ocp.args.register_with_handler(_Sums, for_save=True)
+@dataclasses.dataclass
+class _Save(ocp.args.CheckpointArgs):
+    state: PyTree
+
+
+@ocp.args.register_with_handler(_Sums, for_restore=True)
+@dataclasses.dataclass
+class _Restore(ocp.args.CheckpointArgs):
+    pass

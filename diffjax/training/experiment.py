@@ -21,6 +21,7 @@ from diffjax.losses import Denoising
 from diffjax.samplers.generate import How
 from diffjax.sde import SDE
 from diffjax.training.ema import Averages
+from diffjax.training.health import Watch
 from diffjax.training.mesh import Sharding
 from diffjax.training.step import Step, TrainState, make_step
 from diffjax.training.writers import Writer
@@ -39,6 +40,10 @@ class Train:
     steps that the device makes in one call, without the host; all lengths are multiples of it.
     snapshot_every: steps between two stored copies of the power-function averages, of which
     `tools.ema` makes those of other lengths; 0: none.
+
+    max_bad_steps: steps in a row that were skipped, as their loss or gradient is not finite, at
+    which the run stops. spike: see `Watch`. skip_spikes: skip them too, which the recipes of papers
+    do not.
     """
 
     steps: int = 1000
@@ -56,11 +61,15 @@ class Train:
     writers: tuple[str, ...] = ("tensorboard",)
     sharding: str = "data"
     peak_flops: float = 0.0
+    max_bad_steps: int = 20
+    spike: float = 20.0
+    skip_spikes: bool = False
 
     def __post_init__(self):
+        none = ("held_out_every", "snapshot_every", "peak_flops", "spike")
         for name, value in vars(self).items():
-            least = 0 if name in ("held_out_every", "snapshot_every", "peak_flops") else 1
-            if name not in ("writers", "sharding") and value < least:
+            least = 0 if name in none else 1
+            if name not in ("writers", "sharding", "skip_spikes") and value < least:
                 raise ValueError(f"{name}={value}: needs {name} >= {least}")
         if self.batch_size % self.accumulate:
             raise ValueError(
@@ -144,7 +153,8 @@ class Experiment:
     def step(self) -> Step:
         """The train step as a pure function."""
         own = (self.model, self.loss, self.optimizer, self.averages, self.seed)
-        return make_step(*own, self.train.accumulate, self.reading)
+        watch = Watch(self.train.spike, self.train.skip_spikes)
+        return make_step(*own, self.train.accumulate, self.reading, watch)
 
     def initialise(self) -> TrainState:
         """The state before the first step."""
@@ -152,7 +162,10 @@ class Experiment:
         key = stream(self.seed, "init")
         params = self.model.init(key, jnp.zeros((1, *self.shape)), label)
         own = self.loss.init()
-        params = params | ({"loss": own} if own else {})
+        return self.begin(params | ({"loss": own} if own else {}))
+
+    def begin(self, params: Params) -> TrainState:
+        """The state before the first step with these parameters."""
         ema = {name: jax.tree.map(jnp.copy, params) for name in self.averages}
         optimizer = self.optimizer.init(params)
         return TrainState(jnp.zeros((), jnp.int32), params, ema, optimizer, self.loss.draw.init())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -59,33 +60,65 @@ class Log:
     def write(self, step: int) -> dict[str, float]:
         """Write the means since the last call; the rate apart, for it is not reproducible.
 
-        A metric (K, 2, bins) is sums and counts by log-SNR: one mean per bin that is not empty.
+        They are of the steps that were made; how many were `skipped` or `spikes` is written where
+        any were, and told. A metric (K, 2, bins) is sums and counts by log-SNR: one mean per bin
+        that is not empty.
         """
         rows = jax.device_get(self._pending)
         every = {k: np.concatenate([row[k] for row in rows]) for k in rows[0]}
+        num = len(next(iter(every.values())))
+        flags = {k: every.pop(k, np.zeros(num, bool)) for k in ("skipped", "spikes")}
+        for name, flag in flags.items():
+            _tell(name, flag, every, step - num)
+        made = ~flags["skipped"]
+        every = {k: v[made] for k, v in every.items()} if made.any() else {}
         means = {k: float(v.mean()) for k, v in every.items() if v.ndim == 1}
         for name, (total, count) in ((k, v.sum(0)) for k, v in every.items() if v.ndim > 1):
             heights = np.divide(total, count, out=np.zeros_like(total), where=count > 0)
             filled = zip(EDGES, heights, count, strict=False)
             means |= {f"{name}/{low}": float(height) for low, height, n in filled if n}
-            for writer in self._writers:
-                writer.histogram(step, name, EDGES, heights)
-        now, steps = time.monotonic(), len(next(iter(every.values())))
-        per_s = steps / (now - self._began)
+            self._each("histograms", lambda w: w.histogram(step, name, EDGES, heights))  # noqa: B023
+        now = time.monotonic()
+        per_s = num / (now - self._began)
         rate = {"images_per_s": per_s * self._batch_size}
         rate |= self.cost.rates(per_s) if self.cost else {}
         self._pending, self._began = [], now
-        self.scalars(step, means | rate)
-        return means | rate
+        shown = means | {k: float(v.sum()) for k, v in flags.items() if v.any()} | rate
+        self.scalars(step, shown)
+        return shown
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Write these as they are."""
-        for writer in self._writers:
-            writer.scalars(step, values)
+        self._each("metrics", lambda writer: writer.scalars(step, values))
 
     def picture(self, step: int, image: np.ndarray) -> None:
         """Keep samples/step_*.png, and show it where pictures are shown."""
-        if self._writers:
-            plot.save(self._workdir / "samples" / f"step_{step:08d}.png", image)
+        if not self._writers:
+            return
+        path = self._workdir / "samples" / f"step_{step:08d}.png"
+        with tried(path):
+            plot.save(path, image)
+        self._each("pictures", lambda writer: writer.image(step, "samples", image))
+
+    def _each(self, what: str, write: Callable[[Writer], None]) -> None:
         for writer in self._writers:
-            writer.image(step, "samples", image)
+            with tried(f"{what} for {type(writer).__name__}"):
+                write(writer)
+
+
+@contextmanager
+def tried(what: object) -> Iterator[None]:
+    """A full disk is told in one line, and no reason to stop."""
+    try:
+        yield
+    except OSError as error:
+        logging.warning("%s: cannot be written (%s): training goes on", what, error.strerror)
+
+
+def _tell(name: str, flag: np.ndarray, every: Mapping[str, np.ndarray], start: int) -> None:
+    """Name the first bad batch among those from `start` on."""
+    for k in np.flatnonzero(flag)[:1]:
+        found = f"loss {every['loss'][k]:.4g}, gradient norm {every['grad_norm'][k]:.4g}"
+        logging.warning(
+            "batch %d: %s (%s: %d since the last line)", start + k, found, name, flag.sum()
+        )

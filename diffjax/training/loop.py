@@ -7,24 +7,25 @@ import sys
 import time
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
 
 from diffjax import plot
-from diffjax.arrays import stream
-from diffjax.config import ConfigError
+from diffjax.arrays import Params, stream
+from diffjax.config import ConfigError, RunError
 from diffjax.data.images import is_image, to_uint8
-from diffjax.data.pipeline import read
+from diffjax.data.pipeline import Batches, read
 from diffjax.progress import Progress
 from diffjax.samplers.generate import generate
 from diffjax.training import mesh, snapshots
 from diffjax.training.checkpoints import Checkpoints
 from diffjax.training.cost import cost, report
 from diffjax.training.experiment import Experiment, Train
+from diffjax.training.feed import Feed, Late
 from diffjax.training.held_out import held_out
-from diffjax.training.log import Log
+from diffjax.training.log import Log, tried
 from diffjax.training.mesh import Layout
 from diffjax.training.processes import Agreed, first
 from diffjax.training.signals import Signals
@@ -37,14 +38,16 @@ def train(
     workdir: Path,
     layout: Layout | None = None,
     profile: tuple[int, int] | None = None,
+    params: Params | None = None,
 ) -> tuple[TrainState, signal.Signals | None]:
     """Train to `config.train.steps`, going on from the newest checkpoint in `workdir`.
 
     Returns the last state, which is on disk, and the signal that ended training early, if one did.
     The same steps follow bit by bit from the same state, interrupted or not: the batch, the noise
     and the dropout of step k are functions of (seed, k). layout: over all devices by default.
-    profile: steps of which a trace is written, see `traced`. Raises ConfigError for data that
-    cannot be read, after saving.
+    params: to begin with, where there is no checkpoint. profile: steps of which a trace is
+    written, see `traced`. After saving, raises ConfigError for data that cannot be read and
+    RunError where it makes no sense to go on.
     """
     settings = experiment.train
     layout = layout or mesh.layout(sharding=experiment.sharding)
@@ -54,25 +57,23 @@ def train(
         closing(Checkpoints(workdir / "checkpoints", settings.keep)) as checkpoints,
         ExitStack() as opened,
     ):
-        abstract = jax.eval_shape(experiment.initialise)
-        shardings = layout.state(abstract)
-        state = checkpoints.restore(abstract, shardings)
-        if state is None:
-            state = jax.jit(experiment.initialise, out_shardings=shardings)()
-        start = int(state.step)
+        state = begin(experiment, layout, checkpoints, params)
+        start, stride = int(state.step), settings.steps_per_dispatch
         if start >= settings.steps:
             return state, None
-        stride, every = settings.steps_per_dispatch, settings.snapshot_every
         batches = experiment.batches(layout.rows(settings.batch_size))
         stacks = read(batches, start, settings.steps, stride, experiment.reading.workers)
+        placed = (layout.place(experiment.batch(stack)) for stack in stacks)
+        feed = opened.enter_context(closing(Feed(placed, experiment.reading.timeout)))
         log = opened.enter_context(
             closing(Log(workdir, start, settings.batch_size, experiment.writers))
         )
         with log.paused():
-            batch = layout.place(experiment.batch(next(stacks)))
+            between = Between(experiment, workdir, layout, log, checkpoints, batches)
+            batch = between.take(feed, signals, start, state)
             run = compile_steps(experiment, layout, state, batch)
+            checkpoints.reserve(state)
             log.cost = report(workdir, cost(experiment, layout, run, state, batch))
-            unseen = held_out(experiment, layout) if settings.held_out_every else None
             tracing = traced(run, workdir / "profile", start, stride, profile)
             run, agreed = opened.enter_context(tracing), Agreed(layout)
         with Progress("train", settings.steps, "step", start, quiet=not first()) as progress:
@@ -82,30 +83,116 @@ def train(
                 progress.advance(stride)
                 stop = agreed(signals.received)
                 last = done == settings.steps or stop is not None
-                if done % settings.log_every == 0 or last:
-                    shown = log.write(done)
-                    progress.show({k: v for k, v in shown.items() if "/" not in k})
-                if done % settings.sample_every == 0 or done == settings.steps:
-                    with log.paused():
-                        log.picture(done, picture(experiment, layout, state))
-                if unseen and (done % settings.held_out_every == 0 or done == settings.steps):
-                    with log.paused():
-                        log.scalars(done, unseen(state))
-                # Before the checkpoint: a run that goes on from there does not come by again.
-                if every and (done % every == 0 or done == settings.steps):
-                    tracked = {name: state.ema[name] for name in experiment.stds}
-                    snapshots.save(workdir, done, layout.whole(tracked), experiment.stds)
-                if done % settings.checkpoint_every == 0 or last:
-                    checkpoints.save(done, state)
+                between.look(done, state, last, progress)
                 if last:
                     break
-                try:
-                    batch = layout.place(experiment.batch(next(stacks)))
-                except ConfigError:  # data that cannot be read: nothing learnt is lost
-                    if layout.alone:  # several processes save together, and one has stopped
-                        checkpoints.save(done, state)
-                    raise
+                batch = between.take(feed, signals, done, state)
+        checkpoints.wait()
+        if int(state.step) not in checkpoints.steps():
+            raise RunError(f"step {int(state.step)} was made, but {between.saved(done, state)}")
         return state, stop
+
+
+def begin(
+    experiment: Experiment, layout: Layout, checkpoints: Checkpoints, params: Params | None
+) -> TrainState:
+    """The newest state there is, or the first one."""
+    abstract = jax.eval_shape(experiment.initialise)
+    shardings = layout.state(abstract)
+    state = checkpoints.restore(abstract, shardings)
+    if state is not None:
+        return state
+    if params is None:
+        return jax.jit(experiment.initialise, out_shardings=shardings)()
+    params = layout.put(params)
+    state = jax.jit(experiment.begin, out_shardings=shardings)(params)
+    checkpoints.save(0, state)  # to go on without their source, whatever becomes of it
+    return state
+
+
+class Between:
+    """What comes between the steps: log, pictures, held-out loss, snapshots, checkpoints, batches.
+
+    batches: to keep the first bad one of a run that stops for it.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        workdir: Path,
+        layout: Layout,
+        log: Log,
+        checkpoints: Checkpoints,
+        batches: Batches,
+    ):
+        self._experiment, self._workdir, self._layout = experiment, workdir, layout
+        self._log, self._checkpoints, self._batches = log, checkpoints, batches
+        wanted = experiment.train.held_out_every
+        self._unseen = held_out(experiment, layout) if wanted else lambda state: {}
+
+    def look(self, done: int, state: TrainState, last: bool, progress: Progress) -> None:
+        """What is due after step `done`; all of it where that is the last of a run."""
+        settings, log = self._experiment.train, self._log
+        due = lambda every: every and (done % every == 0 or done == settings.steps)
+        if due(settings.log_every) or last:
+            shown = log.write(done)
+            progress.show({k: v for k, v in shown.items() if "/" not in k})
+            self._judge(done, state)
+        if due(settings.sample_every):
+            with log.paused():
+                log.picture(done, picture(self._experiment, self._layout, state))
+        measured = {}
+        if due(settings.held_out_every):
+            with log.paused():
+                log.scalars(done, measured := self._unseen(state))
+        # Before the checkpoint: a run that goes on from there does not come by again.
+        if due(settings.snapshot_every):
+            with tried(f"snapshot {done}"):
+                stds = self._experiment.stds
+                tracked = self._layout.whole({name: state.ema[name] for name in stds})
+                snapshots.save(self._workdir, done, tracked, stds)
+        if due(settings.checkpoint_every) or last:
+            self._checkpoints.save(done, state, measured.get("held_out/loss"))
+
+    def take(self, feed: Feed, signals: Signals, done: int, state: TrainState) -> Any:
+        """The batches of the next steps. Where none come, what was learnt is saved first."""
+        alone = jax.process_count() == 1  # several save together, and only one may be waiting
+        try:
+            return feed.take(lambda: alone and signals.received is not None)
+        except ConfigError:  # data that cannot be read
+            if alone:
+                self.saved(done, state)
+            raise
+        except Late as late:
+            source = self._experiment.config["data"]["name"]
+            why = f"batch {done} of config.data.name={source!r} did not come in {late}"
+            ended = f"; {self.saved(done, state) if alone else 'saved by no process'}"
+            if number := signals.received:
+                raise RunError(f"{number.name}: {why}{ended}", 128 + number, stuck=True) from None
+            raise RunError(f"{why} (config.data.timeout){ended}", stuck=True) from None
+
+    def saved(self, done: int, state: TrainState) -> str:
+        """Save, wait for it, and say what is there to go on from."""
+        self._checkpoints.save(done, state)
+        self._checkpoints.wait()
+        last = max(self._checkpoints.steps(), default=0)
+        return f"saved at step {done}" if last >= done else f"the last checkpoint is of step {last}"
+
+    def _judge(self, done: int, state: TrainState) -> None:
+        """Stop a run whose steps are all skipped."""
+        row, most = int(state.health.row), self._experiment.train.max_bad_steps
+        if row < most:
+            return
+        bad = done - row
+        path = self._workdir / f"bad_batch_{bad:08d}.npz"
+        if first():
+            with tried(path):
+                np.savez(path, **cast(Any, self._batches[bad]))
+        raise RunError(
+            f"batches {bad} to {done - 1}: loss or gradient is not finite, so {row} steps in a "
+            f"row were skipped (config.train.max_bad_steps={most}); the weights are those of step "
+            f"{bad}, {self.saved(done, state)}; batch {bad}: {path}"
+        )
 
 
 def check(settings: Train, layout: Layout) -> None:

@@ -4,30 +4,50 @@ from __future__ import annotations
 
 import os
 import signal
-from types import FrameType, TracebackType
+import threading
+from types import TracebackType
 
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 class Signals:
-    """Within the context the first signal is noted in `received`; the second acts at once."""
+    """Within the context the first signal is noted in `received`; the second ends the process, with
+    exit code 128 + its number, whatever the process is waiting for."""
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
 
     def __enter__(self) -> Signals:
-        self._before = {s: signal.signal(s, self._note) for s in STOPPING}
+        # Python runs handlers between bytecodes, so never while a long step is waited for: the
+        # interpreter writes the numbers of signals to a pipe, and a thread reads them.
+        read, write = os.pipe()
+        os.set_blocking(write, False)
+        self._ends = read, write
+        self._before = {s: signal.signal(s, lambda *_: None) for s in STOPPING}
+        self._woken = signal.set_wakeup_fd(write)
+        self._thread = threading.Thread(target=self._listen, args=(read,), daemon=True)
+        self._thread.start()
         return self
 
     def __exit__(
         self, kind: type | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        signal.set_wakeup_fd(self._woken)
         for s, handler in self._before.items():
             signal.signal(s, handler)
+        read, write = self._ends
+        os.close(write)
+        self._thread.join()
+        os.close(read)
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self.received = signal.Signals(number)
-        text = f"\n{self.received.name}: saving after the running steps; once more ends at once\n"
-        os.write(2, text.encode())  # print may be in the middle of a line
-        for s in STOPPING:
-            signal.signal(s, signal.SIG_DFL)
+    def _listen(self, read: int) -> None:
+        while number := os.read(read, 1):
+            if number[0] not in STOPPING:
+                continue
+            if self.received:
+                os._exit(128 + number[0])
+            self.received = signal.Signals(number[0])
+            text = (
+                f"\n{self.received.name}: saving after the running steps; once more ends at once\n"
+            )
+            os.write(2, text.encode())  # print may be in the middle of a line

@@ -15,12 +15,14 @@ from diffjax.data.pipeline import Reading
 from diffjax.denoiser import Model
 from diffjax.losses import Batch, Denoising
 from diffjax.training.ema import Averages, update
+from diffjax.training.health import Health, Watch
 
 
 class TrainState(NamedTuple):
     """All that training is: a checkpoint holds it, nothing else is needed to go on.
 
-    ema: the averages of the parameters by name.
+    step: also the index of the next batch. ema: the averages of the parameters by name. loss: that
+    of the distribution of t. health: what is known of bad steps.
     """
 
     step: Int[Array, ""]
@@ -28,6 +30,7 @@ class TrainState(NamedTuple):
     ema: dict[str, Params]
     optimizer: Any
     loss: Any
+    health: Health = Health()
 
 
 Step = Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]
@@ -41,20 +44,22 @@ def make_step(
     seed: int,
     accumulate: int = 1,
     reading: Reading = Reading(),
+    watch: Watch = Watch(),
 ) -> Step:
     """The train step `(state, batch) -> (state, metrics)`; its randomness follows from state.step.
 
     accumulate: number of parts of the batch whose gradients are computed one after the other, for
     the memory of one part. Part i is rows i, i + accumulate, ..., so that on many devices each part
-    is spread over all of them. reading: what the device makes of a batch first. Metrics stay on the
-    device: the loss's own, and `grad_norm`.
+    is spread over all of them. reading: what the device makes of a batch first. watch: which steps
+    are skipped: of their state only the number and `health` change. Metrics stay on the device: the
+    loss's own, `grad_norm`, and as True or False `skipped` and `spikes`.
     """
     key, key_data = stream(seed, "train"), stream(seed, "data")
 
     def gradient(params: Params, batch: Batch, key: Array, loss_state: Any) -> Any:
         def objective(params: Params) -> tuple[Array, tuple[dict[str, Array], Any]]:
             value, metrics, new = loss(model, params, batch, key, loss_state)
-            return value, (metrics, new)
+            return value, ({**metrics, "objective": value}, new)
 
         return jax.grad(objective, has_aux=True)(params)
 
@@ -88,8 +93,12 @@ def make_step(
         params = model.project(moved)
         size = len(batch["x"])
         ema = {k: update(state.ema[k], params, a(state.step, size)) for k, a in averages.items()}
-        metrics = metrics | {"grad_norm": optax.tree.norm(grads)}
-        return TrainState(state.step + 1, params, ema, opt_state, loss_state), metrics
+        norm = optax.tree.norm(grads)
+        (skip, spike), health = watch(state.health, metrics.pop("objective"), norm)
+        metrics = metrics | {"grad_norm": norm, "skipped": skip, "spikes": spike}
+        new = TrainState(state.step, params, ema, opt_state, loss_state, state.health)
+        kept = jax.tree.map(lambda old, new: jnp.where(skip, old, new), state, new)
+        return kept._replace(step=state.step + 1, health=health), metrics
 
     return step
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import platform
@@ -9,6 +10,7 @@ import re
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +21,7 @@ import jax.numpy as jnp
 import diffjax
 from diffjax.arrays import Params
 from diffjax.config import ConfigError, nearest
+from diffjax.data.source import fingerprint
 from diffjax.published.reading import Tensors, write
 from diffjax.published.tables import flat, nested, some
 from diffjax.training.checkpoints import Checkpoints
@@ -31,43 +34,99 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "nump
 FREE = {
     "config.train": (
         *("steps", "log_every", "sample_every", "checkpoint_every", "snapshot_every", "keep"),
-        *("samples", "held_out_every", "held_out", "writers", "sharding", "peak_flops"),
+        *("samples", "held_out_every", "held_out", "writers", "max_bad_steps"),
+        *("sharding", "peak_flops"),
     ),
-    "config.data": ("memory", "workers"),
+    "config.data": ("memory", "workers", "timeout"),
 }
 """Fields that may differ when a run goes on: they do not change its steps."""
 
 
-def open_run(workdir: Path, experiment: Experiment, command: Sequence[str]) -> None:
-    """Make the folder, or check that it holds a run of this config, and note this launch.
+@contextmanager
+def lock(workdir: Path) -> Iterator[None]:
+    """Make the folder, and keep other runs out of it while this one trains there.
 
-    Writes config.json, the form of the data to data.json, and one line to launches.jsonl: command,
-    git commit, versions, devices, the step that it goes on from. Raises ConfigError where the
-    folder holds a run of another config or of data of another form, naming the differences.
+    The operating system gives the lock back, however the process ends. ConfigError where another
+    process holds it, saying which, and where the folder cannot be written.
     """
-    config, form = experiment.config, experiment.form._asdict()
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        file = (workdir / ".lock").open("a+")
+    except OSError as error:
+        raise ConfigError(f"--workdir={workdir}: cannot be written ({error.strerror})") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.seek(0)
+            holder = file.read() or error.strerror
+            raise ConfigError(
+                f"--workdir={workdir}: another run trains there ({holder}); use another workdir, "
+                f"or wait for its end"
+            ) from error
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {platform.node()}")
+        file.flush()
+        try:
+            yield
+        finally:
+            file.truncate(0)
+
+
+def open_run(
+    workdir: Path,
+    experiment: Experiment,
+    command: Sequence[str],
+    resume_from: Mapping[str, Any] | None = None,
+) -> None:
+    """Check that the folder is empty or holds a run of this config and data; note this launch.
+
+    Writes config.json, form and fingerprint of the data to data.json, and one line to
+    launches.jsonl: command, git commit, versions, devices, the step that it goes on from, and what
+    it begins with, `resume_from`. Raises ConfigError where the folder holds a run of another config
+    or of other data, naming the differences.
+    """
+    data = experiment.form._asdict() | {"train": fingerprint(experiment.source("train"))}
     if (workdir / WEIGHTS).exists():
         raise ConfigError(
             f"--workdir={workdir}: holds converted weights ({WEIGHTS}) and no run to go on with; "
             f"use another workdir"
         )
     if (workdir / "config.json").exists():
-        there = {"config": read_config(workdir), "data": read_form(workdir)._asdict()}
-        here = json.loads(json.dumps({"config": config, "data": form}))
-        differences = list(_differences(json.loads(json.dumps(there)), here))
+        there = {"config": read_config(workdir), "data": _read(workdir, "data.json")}
+        here = json.loads(json.dumps({"config": experiment.config, "data": data}))
+        differences = list(_differences(there, here))
         if differences:
             raise ConfigError(
                 f"--workdir={workdir} holds a run of another config: {'; '.join(differences)}. "
                 f"Use another workdir, or the config of that run"
             )
     try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        _describe(workdir, experiment)
+        _describe(workdir, experiment.config, data)
         with (workdir / "launches.jsonl").open("a") as file:
             launch = provenance() | {"command": list(command), "step": last_step(workdir)}
+            launch |= {"resume_from": dict(resume_from)} if resume_from else {}
             file.write(json.dumps(launch) + "\n")
     except OSError as error:
         raise ConfigError(f"--workdir={workdir}: cannot be written ({error.strerror})") from error
+
+
+def began_from(workdir: Path, path: Path) -> bool:
+    """Whether the run in `workdir` has a checkpoint already and began with the weights in `path`.
+
+    False where it has none yet; ConfigError where it began otherwise.
+    """
+    if not _steps(workdir):
+        return False
+    lines = (workdir / "launches.jsonl").read_text().splitlines()
+    origins = [json.loads(line).get("resume_from", {}).get("path") for line in lines]
+    if str(path.resolve()) not in origins:
+        found = next((o for o in origins if o), "random weights")
+        raise ConfigError(
+            f"--resume_from={path}: the run in {workdir} began with {found}; use another workdir, "
+            f"or leave the flag out to go on with that run"
+        )
+    return True
 
 
 def read_config(workdir: Path) -> dict[str, Any]:
@@ -102,9 +161,13 @@ def _read(workdir: Path, name: str) -> dict[str, Any]:
 
 def last_step(workdir: Path) -> int:
     """Step of the newest checkpoint in `workdir`; 0 where there is none."""
+    return max(_steps(workdir), default=0)
+
+
+def _steps(workdir: Path) -> list[int]:
     # Not by Checkpoints: that waits for the other processes, and one alone may ask.
     marks = (workdir / "checkpoints").glob("*/commit_success.txt")
-    return max((int(mark.parent.name) for mark in marks if mark.parent.name.isdecimal()), default=0)
+    return [int(mark.parent.name) for mark in marks if mark.parent.name.isdecimal()]
 
 
 def load_state(experiment: Experiment, workdir: Path) -> TrainState:
@@ -191,7 +254,7 @@ def write_weights(workdir: Path, experiment: Experiment, weights: Weights) -> No
         workdir.mkdir(parents=True, exist_ok=True)
         told = {"step": str(weights.step), "ema": weights.ema}
         write(workdir / WEIGHTS, flat(weights.params), told)
-        _describe(workdir, experiment)
+        _describe(workdir, experiment.config, experiment.form._asdict())
     except OSError as error:
         raise ConfigError(f"--out={workdir}: cannot be written ({error.strerror})") from error
 
@@ -202,9 +265,8 @@ def check_empty(out: Path) -> None:
         raise ConfigError(f"--out={out}: is there already; needs a new or an empty folder")
 
 
-def _describe(workdir: Path, experiment: Experiment) -> None:
-    form, config = experiment.form._asdict(), experiment.config
-    write_atomically(workdir / "data.json", json.dumps(form) + "\n")
+def _describe(workdir: Path, config: Mapping[str, Any], data: Mapping[str, Any]) -> None:
+    write_atomically(workdir / "data.json", json.dumps(data) + "\n")
     write_atomically(workdir / "config.json", json.dumps(config, indent=2) + "\n")
 
 

@@ -6,6 +6,7 @@ import importlib
 import json
 import os
 import secrets
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -42,7 +43,8 @@ class JSONL:
     """metrics.jsonl: one JSON object per line, `{"step": ..., name: value, ...}`, flushed at once.
 
     On resume the lines of later steps, and a half-written last one, are removed: they will be
-    written again. Every run has it.
+    written again. What the disk does not take is kept and written with what comes next. Every run
+    has it.
     """
 
     def __init__(self, workdir: Path, start: int):
@@ -53,11 +55,12 @@ class JSONL:
             part = path.with_suffix(".tmp")
             part.write_text("".join(kept))
             os.replace(part, path)
-        self._file = path.open("a")
+        self._file, self._waiting = path.open("ab", buffering=0), b""
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        self._file.write(json.dumps({"step": step, **values}) + "\n")
-        self._file.flush()
+        self._waiting += json.dumps({"step": step, **values}).encode() + b"\n"
+        while self._waiting:  # a disk that becomes full takes a part of it
+            self._waiting = self._waiting[self._file.write(self._waiting) :]
 
     def histogram(self, step: int, name: str, edges: Edges, heights: np.ndarray) -> None:
         pass
@@ -77,29 +80,51 @@ def _step(line: str, start: int) -> int:
 
 
 class Tensorboard:
-    """tensorboard/: event files; events after `start` are purged."""
+    """tensorboard/: event files; events after `start` are purged.
+
+    Written by the caller: tensorboardX's own thread ends at a full disk, and then all wait for it.
+    What could not be written is lost here, and the next events go to a new file.
+    """
 
     def __init__(self, workdir: Path, start: int):
-        from tensorboardX import SummaryWriter
+        from tensorboardX import event_file_writer, summary
+        from tensorboardX.proto.event_pb2 import Event, SessionLog
 
-        self._writer = SummaryWriter(str(workdir / "tensorboard"), purge_step=start + 1)
+        self._event, self._summary = Event, summary
+        self._folder, self._opened, self._file = workdir / "tensorboard", 0, None
+        self._folder.mkdir(exist_ok=True)
+        self._open = event_file_writer.EventsWriter
+        self._write(start + 1, session_log=SessionLog(status=SessionLog.START))
+
+    def _write(self, step: int, **fields: Any) -> None:
+        try:
+            if self._file is None:
+                self._opened += 1
+                self._file = self._open(str(self._folder / "events"), f".{self._opened}")
+            self._file.write_event(self._event(wall_time=time.time(), step=step, **fields))
+            self._file.flush()
+        except OSError:
+            self._file = None
+            raise
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         for name, value in values.items():
-            self._writer.add_scalar(name, value, step)
+            self._write(step, summary=self._summary.scalar(name, value))
 
     def histogram(self, step: int, name: str, edges: Edges, heights: np.ndarray) -> None:
         total, squares = float(np.sum(heights)), float(np.sum(heights**2))
         low, *limits = map(float, edges)
-        self._writer.add_histogram_raw(
-            name, low, limits[-1], len(heights), total, squares, limits, heights.tolist(), step
+        made = self._summary.histogram_raw(
+            name, low, limits[-1], len(heights), total, squares, limits, heights.tolist()
         )
+        self._write(step, summary=made)
 
     def image(self, step: int, name: str, image: np.ndarray) -> None:
-        self._writer.add_image(name, image, step, dataformats="HWC")
+        self._write(step, summary=self._summary.image(name, image, dataformats="HWC"))
 
     def close(self) -> None:
-        self._writer.close()
+        if self._file is not None:
+            self._file.close()
 
 
 class Wandb:

@@ -1,11 +1,18 @@
-"""Time per train step: K steps per dispatch against one, the same steps on the same batches.
+"""Time per train step: K steps per dispatch against one, the same steps on the same batches; and
+what the loop itself takes of the host per dispatch, with a step that does nothing.
 
 python experiments/benchmarks/loop.py
 """
 
+import contextlib
+import io
+import tempfile
 import time
+from pathlib import Path
+from unittest import mock
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from diffjax import build, config
@@ -40,7 +47,45 @@ def prepare(name: str, overrides: list[str], stride: int):
     return steps
 
 
+def host(dispatches: int) -> float:
+    """Seconds of a whole training whose steps do nothing but count."""
+    settings = config.override(config.load("moons_vp"), ["network.width=16", "network.depth=1"])
+    settings["train"] |= dict.fromkeys(
+        ("steps", "log_every", "checkpoint_every", "sample_every"), dispatches
+    )
+    settings["train"] |= {"samples": 8, "writers": ()}
+    e = build.experiment(settings)
+
+    def compile_steps(experiment, layout, state, batch):
+        step = jax.jit(experiment.step())
+        metrics = jax.tree.map(
+            lambda a: a[None],
+            step(
+                state,
+                {k: batch[k][0] for k in ("x",)}
+                | {"cond": {k: v[0] for k, v in batch["cond"].items()}},
+            )[1],
+        )
+        last, count = jnp.asarray(dispatches, jnp.int32), iter(range(1, dispatches + 1))
+        return lambda state, batch: (
+            state._replace(step=last) if next(count) == dispatches else state,
+            metrics,
+        )
+
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        contextlib.redirect_stderr(io.StringIO()),
+        mock.patch.object(loop, "compile_steps", compile_steps),
+    ):
+        began = time.perf_counter()
+        loop.train(e, Path(folder))
+        return time.perf_counter() - began
+
+
 if __name__ == "__main__":
+    host(10)
+    few, many = (min(host(n) for _ in range(3)) for n in (100, 3100))
+    print(f"host: {(many - few) / 3000 * 1e3:.3f} ms per dispatch of a step that does nothing")
     cases = (
         ("digits_vp", []),
         ("moons_vp", []),

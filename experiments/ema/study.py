@@ -33,7 +33,7 @@ from diffjax.samplers.generate import Generation
 from diffjax.training.experiment import Experiment
 from diffjax.training.loop import train
 from diffjax.training.snapshots import Profile, Snapshots, fit
-from diffjax.training.workdir import load_state, open_run, provenance, write_atomically
+from diffjax.training.workdir import load_state, lock, open_run, provenance, write_atomically
 
 HERE = Path(__file__).parent
 USED = ("short", "long")
@@ -72,8 +72,9 @@ def run(workdir: Path, steps: int) -> Experiment:
     settings["ema"] = {name: {"name": "power", "std": std} for name, std in TRACKED.items()}
     settings["train"] |= {"steps": steps, "snapshot_every": 20}
     experiment = build.experiment(settings)
-    open_run(workdir, experiment, sys.argv)
-    train(experiment, workdir)
+    with lock(workdir):
+        open_run(workdir, experiment, sys.argv)
+        train(experiment, workdir)
     return experiment
 
 

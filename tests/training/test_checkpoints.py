@@ -3,6 +3,7 @@
 import gc
 import inspect
 import logging
+import resource
 import shutil
 import time
 
@@ -176,6 +177,66 @@ def test_if_all_are_damaged_it_says_so(tmp_path):
     damage(tmp_path, 6, "truncated")
     with pytest.raises(ConfigError, match=r"no checkpoint under .* can be read"):
         restored(tmp_path)
+
+
+def test_a_flipped_byte_in_any_file_is_never_loaded(tmp_path, caplog):
+    """Storage that rots gives back other numbers without an error: only checksums can tell."""
+    wide = lambda k: {"w": jnp.asarray(np.random.default_rng(k).normal(size=2000), jnp.float32)}
+    checkpoints = Checkpoints(tmp_path)
+    for step in (3, 6):
+        checkpoints.save(step, wide(step))
+    checkpoints.close()
+    damaged = []
+    for path in sorted(p for p in (tmp_path / "6").rglob("*") if p.is_file()):
+        whole = path.read_bytes()
+        place = len(whole) // 2
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x10]) + whole[place + 1 :])
+        checkpoints = Checkpoints(tmp_path, write=False)
+        found = checkpoints.restore(jax.eval_shape(lambda: wide(0)))["w"]
+        checkpoints.close()
+        which = next(k for k in (3, 6) if np.array_equal(found, wide(k)["w"]))
+        damaged += [path.relative_to(tmp_path / "6").parts[0]] * (which == 3)
+        path.write_bytes(whole)
+    assert {"state", "checksums"} <= set(damaged)
+    assert (
+        "checkpoint 6 cannot be read (the checksum of ['w'] is not what was saved)" in caplog.text
+    )
+
+
+def test_the_best_is_kept_with_the_newest_also_after_a_restart(tmp_path):
+    """The best would be lost to the newest ones, or the newest to the best."""
+    losses = {1: 3.0, 2: 1.0, 3: 2.0, 4: None, 5: 7.0, 6: float("nan")}
+    for steps in ([1, 2, 3], [4, 5], [6]):
+        checkpoints = Checkpoints(tmp_path, keep=2)
+        for step in steps:
+            checkpoints.save(step, state(step), losses[step])
+        checkpoints.wait()
+        assert checkpoints.best() == 2
+        checkpoints.close()
+        assert restored(tmp_path)["step"] == steps[-1]
+    reader = Checkpoints(tmp_path, write=False)
+    assert (reader.steps(), reader.best()) == ([2, 5, 6], 2)
+    reader.close()
+
+
+def test_a_save_that_fails_leaves_the_others_and_the_next_one_works(tmp_path, caplog):
+    """orbax would go on raising the old error, and believe that there is no checkpoint."""
+    checkpoints = Checkpoints(tmp_path, keep=9)
+    checkpoints.save(1, state(1))
+    checkpoints.wait()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))
+    try:
+        checkpoints.save(2, state(2))
+        checkpoints.wait()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    (told,) = [r.getMessage() for r in caplog.records if "cannot be written" in r.getMessage()]
+    assert told.startswith("checkpoint 2 cannot be written (") and "\n" not in told
+    assert checkpoints.steps() == [1]
+    checkpoints.save(3, state(3))
+    checkpoints.close()
+    assert same(restored(tmp_path), 3)
 
 
 def half_written(root, step: int) -> None:

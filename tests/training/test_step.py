@@ -243,7 +243,8 @@ def test_the_accumulated_gradient_is_the_mean_over_the_parts():
     chex.assert_trees_all_close(moved, mean, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(metrics["loss"], np.mean(values), rtol=1e-5)
     np.testing.assert_allclose(metrics["grad_norm"], optax.tree.norm(mean), rtol=1e-5)
-    assert set(metrics) == {"loss", "loss_at_logsnr", "grad_norm"} and metrics["loss"].shape == ()
+    assert set(metrics) == {"loss", "loss_at_logsnr", "grad_norm", "skipped", "spikes"}
+    assert metrics["loss"].shape == ()
     assert int(new.step) == 8
 
 
@@ -325,3 +326,23 @@ def test_images_are_augmented_by_seed_and_step_and_keep_their_labels(accumulate)
             seen.append(metrics["turns"].tobytes())
     assert seen[0] == seen[2] and seen[3] == seen[5]
     assert len(set(seen)) == 4
+
+
+def test_a_step_that_is_not_finite_changes_nothing_but_its_number():
+    """One bad batch would end a run for good: no average and no moment forgets a nan."""
+    optimizer, state = adamw(clip=1.0, warmup=2), None
+    step = jax.jit(make_step(CONSTANT_V, Denoising(), optimizer, {"mean": Constant(0.9)}, 0))
+    state, _ = step(begin(CONSTANT_V, optimizer), points())
+    for k, bad in enumerate((np.nan, np.inf, 3e38), 1):
+        x = points()["x"].at[3, 1].set(bad)
+        after, metrics = step(state, {"x": x, "cond": {}})
+        assert bool(metrics["skipped"]) and not bool(metrics["spikes"])
+        assert (int(after.health.skipped), int(after.health.row)) == (k, k)
+        assert int(after.step) == int(state.step) + 1
+        whole = after._replace(step=state.step, health=state.health)
+        jax.tree.map(np.testing.assert_array_equal, whole, state)
+        state = after
+    good, metrics = step(state, points())
+    assert not bool(metrics["skipped"])
+    assert (int(good.health.skipped), int(good.health.row)) == (3, 0)
+    assert float(jnp.abs(good.params["network"]["c"] - state.params["network"]["c"]).min()) > 0

@@ -1,0 +1,290 @@
+"""What goes wrong around a run: real processes, real signals, one line for the user each time."""
+
+import json
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from diffjax import build, cli, config, train
+from diffjax.config import ConfigError
+from diffjax.training.workdir import load_state, lock, open_run, read_config
+
+ENDLESS = 10**6
+SMALL = {
+    "network.width": 8,
+    "network.depth": 1,
+    "train.batch_size": 8,
+    "train.samples": 4,
+    "train.log_every": 10,
+    "train.checkpoint_every": 10,
+    "train.sample_every": ENDLESS,
+    "train.steps": ENDLESS,
+    "sampling.steps": 2,
+}
+
+
+def flags(workdir: Path, **changed) -> list[str]:
+    """Of a small network on points; `__` in a name stands for a dot."""
+    settings = SMALL | {k.replace("__", "."): v for k, v in changed.items()}
+    given = [f"--config.{k}={v}" for k, v in settings.items()]
+    return ["--config=moons_vp", f"--workdir={workdir}", *given]
+
+
+class Running:
+    """A training in a process of its own; what it says is read as it comes."""
+
+    def __init__(
+        self, workdir: Path, program: tuple[str, ...] = ("-m", "diffjax.train"), **changed
+    ):
+        line = [sys.executable, *program, *flags(workdir, **changed)]
+        self.said = ""
+        self.process = subprocess.Popen(
+            line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        for line in self.process.stderr:
+            self.said += line
+
+    def wait_for(self, text: str) -> None:
+        end = time.monotonic() + 200
+        while not re.search(text, self.said):
+            assert self.process.poll() is None, self.said
+            assert time.monotonic() < end, f"nothing came: {self.said}"
+            time.sleep(0.01)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.end()
+
+    def end(self) -> int:
+        code = self.process.wait(200)
+        self._reader.join()
+        self.process.stderr.close()
+        return code
+
+
+@pytest.fixture
+def refused(monkeypatch, capsys):
+    """The command in this process: its one line, and its exit code."""
+
+    def run(*given: str) -> tuple[str, int]:
+        monkeypatch.setattr(sys, "argv", ["train", *given])
+        with pytest.raises(SystemExit) as ended:
+            cli.main(train.run)
+        *_, line = capsys.readouterr().err.splitlines()
+        return line, ended.value.code
+
+    return run
+
+
+def logged(workdir: Path) -> list[int]:
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line)["step"] for line in lines]
+
+
+def newest(workdir: Path):
+    return load_state(build.experiment(read_config(workdir)), workdir)
+
+
+def test_a_full_disk_is_told_and_survived_and_nobody_else_may_train_there(tmp_path, refused):
+    """A night's training must not end for a log file; two runs would destroy each other.
+
+    The disk is full for every file longer than 100 bytes: log, event file, state.
+    """
+    workdir = tmp_path / "run"
+    with Running(workdir) as run:
+        run.wait_for("train 20/")
+        line, code = refused(*flags(workdir))
+        assert code == 2
+        assert line.startswith(f"error: --workdir={workdir}: another run trains there (process ")
+        assert f"(process {run.process.pid} on " in line
+
+        hard = resource.prlimit(run.process.pid, resource.RLIMIT_FSIZE)[1]
+        resource.prlimit(run.process.pid, resource.RLIMIT_FSIZE, (100, hard))
+        run.wait_for(r"checkpoint \d+ cannot be written \(.*\): training goes on")
+        run.wait_for(r"metrics for JSONL: cannot be written \(File too large\)")
+        resource.prlimit(run.process.pid, resource.RLIMIT_FSIZE, (hard, hard))
+        at = int(re.findall(r"train (\d+)/", run.said)[-1])
+        run.wait_for(rf"train {at + 100}/")
+        run.process.send_signal(signal.SIGTERM)
+        assert run.end() == 128 + signal.SIGTERM
+    assert "Traceback" not in run.said
+    step = int(newest(workdir).step)
+    assert run.said.splitlines()[-1].startswith(f"SIGTERM: saved at step {step}. To go on: ")
+    assert logged(workdir) == [*range(10, step, 10), step]
+    with lock(workdir):
+        pass
+
+
+def test_the_second_signal_ends_at_once(tmp_path):
+    """A user who presses ctrl-C twice does not want to wait for a long step."""
+    long = 100_000
+    ever = dict.fromkeys(
+        ("log_every", "checkpoint_every", "sample_every", "steps", "steps_per_dispatch"), long
+    )
+    workdir = tmp_path / "run"
+    with Running(workdir, **{f"train__{k}": v for k, v in ever.items()}) as run:
+        run.wait_for("train step compiled")
+        time.sleep(0.5)
+        run.process.send_signal(signal.SIGINT)
+        run.wait_for("SIGINT: saving after the running steps; once more ends at once")
+        sent = time.monotonic()
+        run.process.send_signal(signal.SIGINT)
+        assert run.end() == 128 + signal.SIGINT
+        assert time.monotonic() - sent < 2
+    assert not (workdir / "checkpoints" / str(long)).exists()
+
+
+HANGS = """
+import sys, threading
+from pathlib import Path
+from diffjax import cli, train
+from diffjax.data.source import Memory
+
+read, hang = Memory.__getitem__, Path(sys.argv.pop(1))
+
+def hanging(self, index):
+    if hang.exists():
+        threading.Event().wait()
+    return read(self, index)
+
+Memory.__getitem__ = hanging
+cli.main(train.run)
+"""
+
+
+@pytest.mark.parametrize("ended", ["limit", "SIGTERM"])
+def test_a_run_that_gets_no_data_saves_says_so_and_ends(tmp_path, ended):
+    """A hung file server would hold the machine until somebody looks."""
+    workdir, hang = tmp_path / "run", tmp_path / "hang"
+    limit = 1.0 if ended == "limit" else 0.0
+    with Running(workdir, ("-c", HANGS, str(hang)), data__timeout=limit) as run:
+        run.wait_for("train 20/")
+        hang.touch()
+        if ended == "SIGTERM":
+            time.sleep(1)
+            run.process.send_signal(signal.SIGTERM)
+        assert run.end() == (1 if ended == "limit" else 128 + signal.SIGTERM)
+    step, last = int(newest(workdir).step), run.said.splitlines()[-1]
+    why = rf"batch {step} of config.data.name='moons' did not come in \d\.\d s"
+    end = rf"; saved at step {step}"
+    if ended == "limit":
+        assert re.fullmatch(rf"error: {why} \(config.data.timeout\){end}", last)
+    else:
+        assert re.fullmatch(rf"error: SIGTERM: {why}{end}", last)
+
+
+def test_a_run_of_bad_steps_stops_with_its_weights_and_its_batch(tmp_path, refused):
+    """A diverged run would burn days; the weights it had are whole."""
+    points, workdir = tmp_path / "points.npy", tmp_path / "run"
+    np.save(points, np.full((40, 2), 1e30, np.float32))
+    bad = {"data__name": f"array:{points}", "data__labels": False, "train__max_bad_steps": 20}
+    line, code = refused(*flags(workdir, **bad, train__held_out_every=0))
+    file = workdir / "bad_batch_00000000.npz"
+    assert (line, code) == (
+        "error: batches 0 to 19: loss or gradient is not finite, so 20 steps in a row were skipped "
+        "(config.train.max_bad_steps=20); the weights are those of step 0, saved at step 20; "
+        f"batch 0: {file}",
+        1,
+    )
+    state = newest(workdir)
+    assert (int(state.step), int(state.health.skipped)) == (20, 20)
+    begun = build.experiment(read_config(workdir)).initialise()
+    jax.tree.map(np.testing.assert_array_equal, state.params, begun.params)
+    with np.load(file) as batch:
+        np.testing.assert_array_equal(batch["x"], np.full((8, 2), 1e30, np.float32))
+    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    assert [(r["step"], r["skipped"], "loss" in r) for r in rows] == [
+        (10, 10, False),
+        (20, 10, False),
+    ]
+
+
+def test_a_workdir_that_cannot_be_written_is_refused(tmp_path, refused):
+    """After the compiler has run for minutes would be late."""
+    folder = tmp_path / "read only"
+    folder.mkdir(mode=0o500)
+    if os.access(folder, os.W_OK):  # root may write everywhere but in what the kernel shows
+        folder = Path("/sys/diffjax")
+    line, code = refused(*flags(folder))
+    assert code == 2
+    assert line.startswith(f"error: --workdir={folder}: cannot be written (")
+
+
+@pytest.mark.parametrize("change", ["item", "size", "same"])
+def test_other_data_under_the_same_name_are_refused(tmp_path, change):
+    """Half a run on one data set and half on another is a run on neither."""
+    x = np.random.default_rng(0).normal(size=(40, 2)).astype(np.float32)
+    points, workdir = tmp_path / "points.npz", tmp_path / "run"
+    settings = config.override(
+        config.load("moons_vp"), [f"data.name=array:{points}", "data.labels=False"]
+    )
+    np.savez(points, x_train=x, x_test=x)
+    with lock(workdir):
+        open_run(workdir, build.experiment(settings), [])
+    changed = {"item": np.concatenate([x[:-1], x[:1]]), "size": x[:-1], "same": x}[change]
+    np.savez(points, x_train=changed, x_test=x)
+    if change == "same":
+        open_run(workdir, build.experiment(settings), [])
+        return
+    before = (workdir / "data.json").read_text()
+    with pytest.raises(
+        ConfigError, match=r"data.train.crc32 is '\w+' there and '\w+' here"
+    ) as told:
+        open_run(workdir, build.experiment(settings), [])
+    assert ("data.train.items is 40 there and 39 here" in str(told.value)) == (change == "size")
+    assert (workdir / "data.json").read_text() == before
+
+
+def test_a_new_run_begins_with_the_weights_of_another(toy, tmp_path, refused, monkeypatch):
+    """The averaged weights, and nothing else of it; the same command then goes on by itself."""
+    workdir, other = tmp_path / "run", tmp_path / "other"
+    mine = [f"--config={toy.parent / 'mine.py'}", "--config.train.steps=2"]
+    given = [*mine, f"--workdir={workdir}", f"--resume_from={toy}"]
+    for _ in range(2):
+        monkeypatch.setattr(sys, "argv", ["train", *given])
+        assert train.run() == 0
+    source = newest(toy)
+    (workdir / "config.json").replace(workdir / "config.json.kept")
+    before = json.loads((workdir / "config.json.kept").read_text())
+    (workdir / "config.json").write_text(json.dumps(before))
+    launches = [json.loads(s) for s in (workdir / "launches.jsonl").read_text().splitlines()]
+    assert launches[0]["resume_from"] == {"path": str(toy), "step": 4, "ema": "constant"}
+    assert "resume_from" not in launches[1] and launches[1]["step"] == 2
+
+    from diffjax.training.checkpoints import Checkpoints
+
+    experiment = build.experiment(before)
+    reader = Checkpoints(workdir / "checkpoints", write=False)
+    assert reader.steps() == [0, 2]
+    reader.close()
+    state = newest(workdir)
+    assert int(state.step) == 2
+    moved = jax.tree.map(lambda a, b: float(abs(a - b).max()), state.params, source.ema["constant"])
+    assert 0 < max(jax.tree.leaves(moved)) < 0.1
+    assert experiment.train.steps == 2
+
+    line, code = refused(*given[:-1], f"--resume_from={workdir}")
+    assert code == 2 and f"the run in {workdir} began with {toy}" in line
+    line, code = refused(
+        *mine, f"--workdir={other}", f"--resume_from={toy}", "--config.network.width=8"
+    )
+    assert code == 2
+    assert line.startswith(f"error: --resume_from={toy}: not the parameters of config.network: ")
+    assert "network/Dense_0/kernel" in line and not (other / "config.json").exists()
