@@ -7,8 +7,10 @@ The value is the same; its rounding error is about twice as large.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
@@ -21,7 +23,7 @@ def convolve(
 ) -> Float[Array, "b i j f"]:
     """The convolution of x (B, H, W, C) with kernel (3, 3, C, F), padded by these pairs.
 
-    One sample after the other, so that what is in between stays in a CPU's cache.
+    One sample per device after the other, so that what is in between stays in a CPU's cache.
     """
     c, f = kernel.shape[2:]
     height, width = (n + lo + hi - 2 for n, (lo, hi) in zip(x.shape[1:3], padding, strict=True))
@@ -30,13 +32,17 @@ def convolve(
     x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *pads, (0, 0, 0)])
     taps = _taps(_taps(kernel).swapaxes(0, 1)).reshape(16, c, f)
 
-    def sample(x: Array) -> Array:
-        places = _places(_places(x, 0), 2)  # (4, 4, H / 2, W / 2, C): of W, of H
+    def samples(x: Array) -> Array:
+        places = _places(_places(x, 1), 3)  # (4, 4, n, H / 2, W / 2, C): of W, of H
         each = (((2,), (1,)), ((0,), (0,)))
         made = lax.dot_general(places.reshape(16, -1, c), taps, each)
-        return _values(_values(made.reshape(*places.shape[:-1], f), 2), 0)
+        return _values(_values(made.reshape(*places.shape[:-1], f), 3), 1)
 
-    return lax.map(sample, x)[:, :height, :width]
+    # A batch that is split over devices is split along the first of these two axes.
+    devices = math.gcd(len(x), jax.device_count())
+    x = x.reshape(devices, -1, *x.shape[1:]).swapaxes(0, 1)
+    y = lax.map(samples, x).swapaxes(0, 1)
+    return y.reshape(-1, *y.shape[2:])[:, :height, :width]
 
 
 def _places(a: Array, axis: int) -> Array:

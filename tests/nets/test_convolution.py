@@ -237,3 +237,15 @@ def test_winograd_keeps_the_digits():
     ours, theirs = off(winograd.convolve(*single, pads)), off(reference(*single, (1, 1), "SAME"))
     assert ours < 4 * theirs
     assert ours < 1e-6
+
+
+def test_winograd_leaves_a_split_batch_where_it_is():
+    """One sample after the other would gather the batch on every device."""
+    mesh = jax.make_mesh((4,), ("data",), (AxisType.Auto,), devices=jax.devices()[:4])
+    split, everywhere = (NamedSharding(mesh, PartitionSpec(*a)) for a in (("data",), ()))
+    given = [jax.ShapeDtypeStruct(s, jnp.float32) for s in ((32, 16, 16, 64), (3, 3, 64, 64))]
+    conv = lambda x, kernel: convolution(x, kernel, (1, 1), "SAME")
+    compiled = jax.jit(conv, in_shardings=(split, everywhere), out_shardings=split).lower(*given)
+    text = compiled.compile().as_text()
+    assert "while(" in text
+    assert not re.search("all-gather|all-to-all|collective-permute", text)
