@@ -15,6 +15,7 @@ not come, a disk that stays full; 2 a config or flag that cannot work, or data t
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
 import time
@@ -61,6 +62,8 @@ def run() -> int:
         assignments.append(text.removeprefix("--config."))
     settings = config.override(config.load(known.config), assignments)
 
+    import jax
+
     from diffjax import build
     from diffjax.training.loop import train
     from diffjax.training.workdir import lock, open_run
@@ -73,7 +76,10 @@ def run() -> int:
         state, stopped = train(experiment, known.workdir, params=params)
     steps, command = int(state.step), shlex.join(["python", "-m", "diffjax.train", *sys.argv[1:]])
     if stopped:
-        print(f"{stopped.name}: saved at step {steps}. To go on: {command}", file=sys.stderr)
+        told = f"{stopped.name}: saved at step {steps}. To go on: {command}"
+        print(told, file=sys.stderr, flush=True)
+        if jax.process_count() == 1:  # an exit would wait for a thread that reads, for ever maybe
+            os._exit(128 + stopped)
         return 128 + stopped
     print(
         f"trained to step {steps} in {time.monotonic() - began:.0f} s: {known.workdir}\n"

@@ -17,6 +17,7 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 from jaxtyping import PyTree
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
+from orbax.checkpoint.future import CommitFutureAwaitingContractedSignals, Future
 from orbax.checkpoint.options import AtomicityMode, AtomicityOptions
 
 from diffjax.config import ConfigError
@@ -213,9 +214,9 @@ def _everywhere(sums: Sums) -> Sums:
 class _Sums(ocp.AsyncCheckpointHandler):
     """Checksums as one JSON file per process, computed while the state is being written."""
 
-    async def async_save(self, directory: Any, args: _Save) -> list[ocp.future.Future]:
+    async def async_save(self, directory: Any, args: _Save) -> list[Future]:
         written = self._written(directory, args.state)
-        return [ocp.future.CommitFutureAwaitingContractedSignals(written, name=SUMS)]
+        return [CommitFutureAwaitingContractedSignals(written, name=SUMS)]
 
     async def _written(self, directory: Any, state: PyTree) -> None:
         path = directory / f"process_{jax.process_index()}.json"

@@ -175,7 +175,7 @@ class Between:
         first = done - row
         path = self._workdir / f"bad_batch_{first:08d}.npz"
         with tried(path):
-            np.savez(path, **self._batches[first])
+            np.savez(path, allow_pickle=False, **self._batches[first])
         raise RunError(
             f"batches {first} to {done - 1}: loss or gradient is not finite, so {row} steps in a "
             f"row were skipped (config.train.max_bad_steps={most}); the weights are those of step "
