@@ -87,12 +87,14 @@ class Checkpoints:
 
     def reserve(self, state: PyTree) -> None:
         """Have on CPU the memory for copies ready: new memory takes seconds per GB."""
+        if not _on_cpu(state):
+            return
         self._held = jax.device_put(state, _shardings(state, "device"), may_alias=False)
         self._held = _copied(self._held, state)
 
     def _copy(self, state: PyTree) -> PyTree:
         """In host memory of its own, for steps go on."""
-        if any(d.platform != "cpu" for d in jax.tree.leaves(state)[0].devices()):
+        if not _on_cpu(state):
             return jax.device_put(state, _shardings(state, "pinned_host"))
         if self._held is None:
             self.reserve(state)
@@ -176,6 +178,10 @@ def _line(error: BaseException) -> str:
     while error.__cause__:
         error = error.__cause__
     return str(error).strip().split("\n")[0].split(" [tensorstore_spec")[0]
+
+
+def _on_cpu(state: PyTree) -> bool:
+    return all(d.platform == "cpu" for d in jax.tree.leaves(state)[0].devices())
 
 
 def _shardings(state: PyTree, memory: str) -> PyTree:
