@@ -15,6 +15,7 @@ not come, a disk that stays full; 2 a config or flag that cannot work, or data t
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
 import time
@@ -71,6 +72,8 @@ def run() -> int:
         assignments.append(text.removeprefix("--config."))
     settings = config.override(config.load(known.config), assignments)
 
+    import jax
+
     from diffjax import build
     from diffjax.training.loop import train
     from diffjax.training.processes import first
@@ -84,9 +87,12 @@ def run() -> int:
             open_run(known.workdir, experiment, sys.argv, origin)
         state, stopped = train(experiment, known.workdir, profile=known.profile, params=params)
     steps, command = int(state.step), shlex.join(["python", "-m", "diffjax.train", *sys.argv[1:]])
-    if stopped and first():
-        print(f"{stopped.name}: saved at step {steps}. To go on: {command}", file=sys.stderr)
     if stopped:
+        if first():
+            told = f"{stopped.name}: saved at step {steps}. To go on: {command}"
+            print(told, file=sys.stderr, flush=True)
+        if jax.process_count() == 1:  # an exit would wait for a thread that reads, for ever maybe
+            os._exit(128 + stopped)
         return 128 + stopped
     print(
         f"trained to step {steps} in {time.monotonic() - began:.0f} s: {known.workdir}\n"

@@ -17,6 +17,7 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 from jaxtyping import PyTree
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
+from orbax.checkpoint.future import CommitFutureAwaitingContractedSignals, Future
 from orbax.checkpoint.options import AtomicityMode, AtomicityOptions
 
 from diffjax.config import ConfigError
@@ -86,12 +87,14 @@ class Checkpoints:
 
     def reserve(self, state: PyTree) -> None:
         """Have on CPU the memory for copies ready: new memory takes seconds per GB."""
+        if not _on_cpu(state):
+            return
         self._held = jax.device_put(state, _shardings(state, "device"), may_alias=False)
         self._held = _copied(self._held, state)
 
     def _copy(self, state: PyTree) -> PyTree:
         """In host memory of its own, for steps go on."""
-        if any(d.platform != "cpu" for d in jax.tree.leaves(state)[0].devices()):
+        if not _on_cpu(state):
             return jax.device_put(state, _shardings(state, "pinned_host"))
         if self._held is None:
             self.reserve(state)
@@ -177,6 +180,10 @@ def _line(error: BaseException) -> str:
     return str(error).strip().split("\n")[0].split(" [tensorstore_spec")[0]
 
 
+def _on_cpu(state: PyTree) -> bool:
+    return all(d.platform == "cpu" for d in jax.tree.leaves(state)[0].devices())
+
+
 def _shardings(state: PyTree, memory: str) -> PyTree:
     return jax.tree.map(lambda a: a.sharding.with_memory_kind(memory), state)
 
@@ -213,9 +220,9 @@ def _everywhere(sums: Sums) -> Sums:
 class _Sums(ocp.AsyncCheckpointHandler):
     """Checksums as one JSON file per process, computed while the state is being written."""
 
-    async def async_save(self, directory: Any, args: _Save) -> list[ocp.future.Future]:
+    async def async_save(self, directory: Any, args: _Save) -> list[Future]:
         written = self._written(directory, args.state)
-        return [ocp.future.CommitFutureAwaitingContractedSignals(written, name=SUMS)]
+        return [CommitFutureAwaitingContractedSignals(written, name=SUMS)]
 
     async def _written(self, directory: Any, state: PyTree) -> None:
         path = directory / f"process_{jax.process_index()}.json"

@@ -7,7 +7,7 @@ import sys
 import time
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import jax
 import numpy as np
@@ -187,7 +187,7 @@ class Between:
         path = self._workdir / f"bad_batch_{bad:08d}.npz"
         if first():
             with tried(path):
-                np.savez(path, **cast(Any, self._batches[bad]))
+                np.savez(path, allow_pickle=False, **self._batches[bad])
         raise RunError(
             f"batches {bad} to {done - 1}: loss or gradient is not finite, so {row} steps in a "
             f"row were skipped (config.train.max_bad_steps={most}); the weights are those of step "

@@ -88,13 +88,13 @@ class Tensorboard:
 
     def __init__(self, workdir: Path, start: int):
         from tensorboardX import event_file_writer, summary
-        from tensorboardX.proto.event_pb2 import Event, SessionLog
 
-        self._event, self._summary = Event, summary
+        protocol: Any = importlib.import_module("tensorboardX.proto.event_pb2")
+        self._event, self._summary = protocol.Event, summary
         self._folder, self._opened, self._file = workdir / "tensorboard", 0, None
         self._folder.mkdir(exist_ok=True)
         self._open = event_file_writer.EventsWriter
-        self._write(start + 1, session_log=SessionLog(status=SessionLog.START))
+        self._write(start + 1, session_log=protocol.SessionLog(status=protocol.SessionLog.START))
 
     def _write(self, step: int, **fields: Any) -> None:
         try:
