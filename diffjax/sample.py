@@ -102,8 +102,9 @@ def generate(given: argparse.Namespace) -> Made:
         raise ConfigError(
             "--trajectory: adaptive steps differ between samples; use another sampler"
         )
-    many = (given.seed, given.num, shape, label, given.batch_size)
-    made = Generation(denoise, plan, *many, mesh=layout().mesh)
+    made = Generation(
+        denoise, plan, given.seed, given.num, shape, label, given.batch_size, layout().mesh
+    )
     protocol = (
         build.SAMPLING
         | trained.config["sampling"]
