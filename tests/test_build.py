@@ -16,7 +16,7 @@ from diffjax.parameterization import PARAMETERIZATIONS
 from diffjax.samplers import SAMPLERS
 from diffjax.schedules import DERIVED, SCHEDULES, Discrete, Linear, Logit
 from diffjax.sde import SDES
-from diffjax.training.experiment import Form
+from diffjax.training.experiment import Experiment, Form
 
 pytestmark = pytest.mark.fast
 
@@ -39,17 +39,28 @@ def refused(config) -> str:
     return text
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-def test_every_config_file_builds_and_initialises(name):
+def as_published(name: str) -> Experiment:
+    """Data sets that have to be prepared first are described, not opened."""
     config = load(name)
-    # Data sets that have to be prepared first are described, not opened.
     prepared = name.startswith(("cifar", "imagenet"))
     form = Form((32, 32, 3), 10 * config["data"]["labels"]) if prepared else None
-    experiment = build.experiment(config, form)
-    state = jax.eval_shape(experiment.initialise)
+    return build.experiment(config, form)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_config_file_builds(name):
+    """A setting that its object refuses; with tiny networks they train in `test_configs`."""
+    experiment = as_published(name)
+    assert experiment.plan(experiment.model.sde).rows >= 1
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_config_file_initialises(name):
+    """Shapes of the whole network that do not go together; half a minute for all of them."""
+    state = jax.eval_shape(as_published(name).initialise)
     for average in state.ema.values():
         assert jax.tree.structure(state.params) == jax.tree.structure(average)
-    assert experiment.plan(experiment.model.sde).rows >= 1
 
 
 @pytest.mark.parametrize("name", CONFIGS)
