@@ -25,13 +25,13 @@ types: $(VENV)/ready
 	$(BIN)/pyright
 
 unit: $(VENV)/ready
-	$(BIN)/pytest -n 2 -q
+	$(BIN)/pytest -n 2 --dist loadfile -q
 
 # The part of the suite marked fast, on the newest Python with the newest JAX for it.
 newest: requirements.lock pyproject.toml
 	@if [ -z "$(NEWEST)" ]; then echo "no Python 3.12 or 3.13 here: skipped"; else \
 	$(MAKE) --no-print-directory VENV=.venv-newest PYTHON="$(NEWEST)" .venv-newest/ready && \
-	.venv-newest/bin/pytest -n 2 -q -m fast; fi
+	.venv-newest/bin/pytest -n 2 --dist loadfile -q -m fast; fi
 
 $(VENV)/ready: requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
