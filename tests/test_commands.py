@@ -277,7 +277,8 @@ def test_people_s_own_images_are_trained_on_sampled_and_evaluated(
     done = process("train", f"--workdir={run}", *config, "--config.data.holdout=0.3", *flags)
     assert done.returncode == 0, done.stderr
     form = json.loads((run / "data.json").read_text())
-    assert form == {"array": {"shape": [6, 6, 1], "classes": 3}}.get(kind, form)
+    if kind == "array":
+        assert {"shape": [6, 6, 1], "classes": 3}.items() <= form.items()
     if kind != "folder":  # what comes after training sees no source: once
         return
     out = works("evaluate", f"--workdir={run}", "--num=8", "--steps=2", "--guidance=1")
