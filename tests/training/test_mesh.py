@@ -310,7 +310,8 @@ def test_the_step_is_pure_enough_for_pmap(optimizer):
     new, metrics = jax.pmap(step(averaged(optimizer)), "data", devices=devices)(two, batch)
     new, metrics = jax.device_get((new, metrics))
     first, second = (jax.tree.map(lambda a, i=i: a[i], new) for i in (0, 1))
-    chex.assert_trees_all_equal(first, second)
+    seen = lambda state: state._replace(health=())  # of its own loss
+    chex.assert_trees_all_equal(seen(first), seen(second))
     assert metrics["loss"][0] != metrics["loss"][1]
 
     descend = jax.jit(step(optax.sgd(1.0)))
