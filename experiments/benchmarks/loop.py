@@ -1,5 +1,6 @@
-"""Time per train step: K steps per dispatch against one, the same steps on the same batches; and
-what the loop itself takes of the host per dispatch, with a step that does nothing.
+"""Time per train step: K steps per dispatch against one, the same steps on the same batches; what
+the loop itself takes of the host per dispatch, with a step that does nothing; and how long a
+checkpoint of 1 GB keeps it waiting.
 
 python experiments/benchmarks/loop.py
 """
@@ -17,6 +18,7 @@ import numpy as np
 
 from diffjax import build, config
 from diffjax.training import loop, mesh
+from diffjax.training.checkpoints import Checkpoints
 
 ROUNDS, STEPS = 7, 50
 
@@ -76,13 +78,36 @@ def host(dispatches: int) -> float:
         tempfile.TemporaryDirectory() as folder,
         contextlib.redirect_stderr(io.StringIO()),
         mock.patch.object(loop, "compile_steps", compile_steps),
+        mock.patch.object(loop, "cost", return_value=None),
+        mock.patch.object(loop, "report", return_value=None),
     ):
         began = time.perf_counter()
         loop.train(e, Path(folder))
         return time.perf_counter() - began
 
 
+def saves(gigabytes: float, num: int = 4) -> list[float]:
+    """Seconds that each of some saves blocks, the one before being on disk."""
+    size = int(gigabytes * 1e9 / 4 / 16)
+    state = {f"leaf_{i:02d}": jnp.full((size,), float(i)) for i in range(16)}
+    made = []
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        contextlib.closing(Checkpoints(Path(folder))) as checkpoints,
+    ):
+        checkpoints.reserve(state)
+        for step in range(num):
+            jax.block_until_ready(state)
+            began = time.perf_counter()
+            checkpoints.save(step, state)
+            made.append(time.perf_counter() - began)
+            checkpoints.wait()
+    return made
+
+
 if __name__ == "__main__":
+    blocked = ", ".join(f"{t:.2f}" for t in saves(1.0))
+    print(f"checkpoints of 1 GB block for {blocked} s", flush=True)
     host(10)
     few, many = (min(host(n) for _ in range(3)) for n in (100, 3100))
     print(f"host: {(many - few) / 3000 * 1e3:.3f} ms per dispatch of a step that does nothing")
