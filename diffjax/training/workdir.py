@@ -102,6 +102,7 @@ def open_run(
                 f"Use another workdir, or the config of that run"
             )
     try:
+        workdir.mkdir(parents=True, exist_ok=True)
         _describe(workdir, experiment.config, data)
         with (workdir / "launches.jsonl").open("a") as file:
             launch = provenance() | {"command": list(command), "step": last_step(workdir)}
