@@ -563,7 +563,7 @@ def test_a_network_that_is_not_finite_is_one_line(trained, call, monkeypatch, tm
     from diffjax.parameterization import V
 
     monkeypatch.setattr(V, "c_in", lambda self, sde, t: t * np.nan)
-    flags = ["--num=13", f"--out={tmp_path / 'a.npz'}"]  # a program that no other test has traced
+    flags = ["--num=33", f"--out={tmp_path / 'a.npz'}"]  # a program that no other test has traced
     code, _, err = call("sample", f"--workdir={trained}", *flags)
     assert code == 1 and "Traceback" not in err
     assert "error: the network's output is not finite at row 0" in err

@@ -26,7 +26,7 @@ from diffjax.nets import winograd
 
 Pairs = tuple[tuple[int, int], ...]
 Ints = tuple[int, ...]
-MANY = 2**28
+MANY = 2**27
 """Multiplications of a convolution for which Winograd's algorithm saves milliseconds a call: its
 compilation takes half a second more."""
 

@@ -15,6 +15,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+CACHED = 2**21
+"""Numbers of what is in between, at most."""
+
 
 def convolve(
     x: Float[Array, "b h w c"],
@@ -23,7 +26,7 @@ def convolve(
 ) -> Float[Array, "b i j f"]:
     """The convolution of x (B, H, W, C) with kernel (3, 3, C, F), padded by these pairs.
 
-    One sample per device after the other, so that what is in between stays in a CPU's cache.
+    A few samples per device after the other, so that what is in between stays in a CPU's cache.
     """
     c, f = kernel.shape[2:]
     height, width = (n + lo + hi - 2 for n, (lo, hi) in zip(x.shape[1:3], padding, strict=True))
@@ -38,11 +41,14 @@ def convolve(
         made = lax.dot_general(places.reshape(16, -1, c), taps, each)
         return _values(_values(made.reshape(*places.shape[:-1], f), 3), 1)
 
-    # A batch that is split over devices is split along the first of these two axes.
+    # A batch that is split over devices is split along the first of these three axes.
     devices = math.gcd(len(x), jax.device_count())
-    x = x.reshape(devices, -1, *x.shape[1:]).swapaxes(0, 1)
-    y = lax.map(samples, x).swapaxes(0, 1)
-    return y.reshape(-1, *y.shape[2:])[:, :height, :width]
+    few = max(1, CACHED // (4 * math.prod(x.shape[1:])))
+    few = max(n for n in range(1, few + 1) if len(x) // devices % n == 0)
+    parts = x.reshape(devices, -1, few, *x.shape[1:]).swapaxes(0, 1)
+    made = lax.map(samples, parts.reshape(len(parts), -1, *x.shape[1:]))
+    made = made.reshape(-1, devices, few, *made.shape[2:]).swapaxes(0, 1)
+    return made.reshape(-1, *made.shape[3:])[:, :height, :width]
 
 
 def _places(a: Array, axis: int) -> Array:

@@ -144,7 +144,10 @@ class Layout:
 
     def place(self, stack: PyTree) -> PyTree:
         """Batches (K, B, ...) from their `rows` (K, b, ...) on the hosts, B split over the mesh."""
-        put = lambda a: jax.make_array_from_process_local_data(self.split(1), np.asarray(a))
+        split = self.split(1)
+        if split.is_fully_addressable:
+            return jax.device_put(stack, split)  # the same in half the time
+        put = lambda a: jax.make_array_from_process_local_data(split, np.asarray(a))
         return jax.tree.map(put, stack)
 
     def put(self, tree: PyTree, axis: int | None = None) -> PyTree:

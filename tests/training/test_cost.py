@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 from diffjax import trained
-from diffjax.losses import EDGES
+from diffjax.likelihood import EDGES
 from diffjax.training.cost import Cost, peak
 from diffjax.training.trace import SOON, traced
 
