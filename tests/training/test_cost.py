@@ -26,7 +26,7 @@ def test_the_report_of_a_run_is_what_can_be_counted_by_hand(toy):
     products = sum(a.size for a in leaves if a.ndim == 2) + len(EDGES) - 1
     assert form.flops == 3 * 2 * 8 * products
     mean_and_moments = 4 * 4 * form.parameters
-    assert mean_and_moments < form.state <= mean_and_moments + 16  # and counters
+    assert mean_and_moments < form.state <= mean_and_moments + 48  # and counters
     assert form.batch == 8 // form.devices * 2 * 4
 
 
