@@ -5,19 +5,22 @@ images `(subject, **settings) -> result`.
 """
 
 from diffjax.arrays import catalogue
+from diffjax.evaluation.extractors import EXTRACTORS, Extractor, extract, features
 from diffjax.evaluation.images import Subject
 from diffjax.evaluation.judge import Agreement, Judge, fit
 from diffjax.evaluation.likelihood import bpd, vlb
 from diffjax.evaluation.metrics import Frechet, Memorization, frechet_with_floor, nearest
-from diffjax.evaluation.samples import Real, Samples, classifier, features, frechet, memorization
+from diffjax.evaluation.samples import Real, Samples, classifier, frechet, memorization
 
 OF_SAMPLES = catalogue(frechet, classifier, memorization)
 OF_NETWORK = catalogue(bpd, vlb)
 
 __all__ = [
+    "EXTRACTORS",
     "OF_NETWORK",
     "OF_SAMPLES",
     "Agreement",
+    "Extractor",
     "Frechet",
     "Judge",
     "Memorization",
@@ -25,6 +28,7 @@ __all__ = [
     "Samples",
     "Subject",
     "bpd",
+    "extract",
     "features",
     "fit",
     "frechet_with_floor",

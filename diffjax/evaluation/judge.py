@@ -42,8 +42,8 @@ class Judge:
     def predict(self, x: np.ndarray) -> np.ndarray:
         """The class (N,) of each item of x, uint8 images or points."""
         parts = np.split(x, range(BATCH, len(x), BATCH))
-        logits = [_logits(self.params, jnp.asarray(part), self.classes) for part in parts]
-        return np.concatenate([np.asarray(part).argmax(1) for part in logits])
+        seen = [outputs(self.params, jnp.asarray(part), self.classes) for part in parts]
+        return np.concatenate([np.asarray(part["logits"]).argmax(1) for part in seen])
 
     def agreement(self, x: np.ndarray, asked: np.ndarray, test: Memory) -> Agreement:
         """Judge samples `x` that were asked to be of the classes `asked`."""
@@ -94,7 +94,8 @@ def _optimizer(steps: int) -> optax.GradientTransformation:
 
 
 @functools.partial(jax.jit, static_argnames="classes")
-def _logits(params: Params, x: Array, classes: int) -> Array:
+def outputs(params: Params, x: Array, classes: int) -> dict[str, Array]:
+    """Of items x, uint8 images or points: `pool`, what the last layer sees, and `logits`."""
     return classifier(classes).apply(params, to_float(x))
 
 
@@ -119,7 +120,7 @@ def _advance(
         items = _augment(to_float(x[index]), change, flip)
 
         def loss(params: Params) -> Array:
-            logits = net.apply(params, items)
+            logits = net.apply(params, items)["logits"]
             return optax.softmax_cross_entropy_with_integer_labels(logits, label[index]).mean()
 
         value, grads = jax.value_and_grad(loss)(params)

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from diffjax.data import is_image, select
+from diffjax.data import select
 from diffjax.evaluation import metrics
+from diffjax.evaluation.extractors import features
 from diffjax.evaluation.judge import Judge, fit
 from diffjax.training.experiment import Experiment
 
@@ -59,12 +60,3 @@ def classifier(real: Real, samples: Samples) -> dict[str, Any]:
     if not real.classes or samples.label is None:
         raise ValueError("classifier: the network knows no classes; allowed: the other metrics")
     return real.judge.agreement(samples.x, samples.label, real.test)._asdict()
-
-
-def features(x: np.ndarray) -> np.ndarray:
-    """Pixels as (N, D) in [0, 1]; latents (N, D) and points as they are."""
-    flat = x.reshape(len(x), -1)
-    if not is_image(x.shape[1:]):
-        return flat
-    flat = flat.astype("float32")
-    return flat / 255 if x.dtype == "uint8" else (flat + 1) / 2
