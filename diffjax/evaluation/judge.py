@@ -7,7 +7,7 @@ import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,14 +21,6 @@ from diffjax.nets.classifier import classifier
 from diffjax.progress import Progress
 
 BATCH, RATE, STRIDE = 128, 2e-3, 50
-
-
-class Agreement(NamedTuple):
-    """Share of samples that the classifier assigns to the class asked for; its own accuracy."""
-
-    agreement: float
-    test_accuracy: float
-    classifier: str
 
 
 @dataclass(frozen=True)
@@ -45,11 +37,13 @@ class Judge:
         seen = [outputs(self.params, jnp.asarray(part), self.classes) for part in parts]
         return np.concatenate([np.asarray(part["logits"]).argmax(1) for part in seen])
 
-    def agreement(self, x: np.ndarray, asked: np.ndarray, test: Memory) -> Agreement:
-        """Judge samples `x` that were asked to be of the classes `asked`."""
-        share = float((self.predict(x) == asked).mean())
-        accuracy = float((self.predict(test.x) == test.label).mean())
-        return Agreement(share, accuracy, f"nets.classifier, {self.steps} steps of {BATCH}")
+    def right(self, x: np.ndarray, asked: np.ndarray) -> np.ndarray:
+        """Of each item of x (N, ...) that was asked to be of a class, whether it is: bool (N,)."""
+        return self.predict(x) == asked
+
+    @property
+    def about(self) -> str:
+        return f"nets.classifier, {self.steps} steps of {BATCH}"
 
 
 def fit(train: Memory, flip: bool = False, cache: Path | None = None) -> Judge:
