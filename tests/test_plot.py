@@ -107,3 +107,12 @@ def test_a_saved_picture_reads_back_as_it_was(tmp_path, channels):
     plot.save(path, image)
     read = np.asarray(Image.open(path))
     np.testing.assert_array_equal(read, image[..., 0] if channels == 1 else image)
+
+
+def test_samples_stand_above_the_training_items_that_they_are_close_to():
+    """The copy would be taken for the original; the second line of pairs would be lost."""
+    black, white = numbered(3)[:1].repeat(3, 0), np.full((3, 4, 4, 1), 255, np.uint8)
+    picture = plot.closest(black, white, np.arange(3.0), columns=2)
+    dark = (picture[:, :, 0] < 20).mean(1) > 0.3
+    lines = np.flatnonzero(np.diff(dark.astype(int)) == 1) / len(picture)
+    assert len(lines) == 2 and lines[0] < 0.25 and 0.5 <= lines[1] < 0.75

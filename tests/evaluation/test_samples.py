@@ -19,7 +19,7 @@ def seen(x):
 
 @pytest.fixture(scope="module")
 def real(small, tmp_path_factory):
-    extractor = lambda real: Extractor("all", "", "", seen)
+    extractor = lambda real: Extractor("all", "0", "", seen)
     made = Real(small.experiment, 300, tmp_path_factory.mktemp("real"), extractor)
     made.judge = SimpleNamespace(right=lambda x, asked: x.sum((1, 2, 3)) % 3 > 0, about="")
     return made
