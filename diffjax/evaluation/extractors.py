@@ -7,14 +7,14 @@ import functools
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import numpy as np
 
 from diffjax.arrays import Params, catalogue
-from diffjax.data import Memory, is_image
-from diffjax.evaluation.judge import BATCH, Judge, outputs
+from diffjax.data import is_image
+from diffjax.evaluation.judge import BATCH, outputs
 from diffjax.nets.inception import inception as inception_net
 from diffjax.progress import Progress
 from diffjax.published import bpe, read, standard
@@ -24,14 +24,11 @@ from diffjax.training.mesh import layout
 
 Arrays = dict[str, np.ndarray]
 Apply = Callable[[Params, Any], Mapping[str, Any]]
+Known = Any
+"""Real data: `train` with x and label, `classes`, and `judge`, which is fitted when it is asked for.
 
-
-class Known(Protocol):
-    """What an extractor may ask of the real data."""
-
-    train: Memory
-    classes: int
-    judge: Judge
+Not a protocol: whoever checks one at run time asks for it.
+"""
 
 
 @dataclass(frozen=True)

@@ -38,8 +38,9 @@ def weights(
 ) -> Weights:
     """The file `given`, or the standard one in `folder`, where it is downloaded to once.
 
-    folder: the user's cache by default. setting: the name of `given` in messages. ValueError where there is neither a file nor a network, and
-    where what is in the folder, or came, has another SHA-256.
+    folder: the user's cache by default. setting: the name of `given` in messages. ValueError where
+    there is neither a file nor a network, and where what is in the folder, or came, has another
+    SHA-256.
     """
     if given:
         path = Path(given).expanduser()
