@@ -40,7 +40,7 @@ def centres(train: np.ndarray, cells: int) -> np.ndarray:
     from sklearn.cluster import KMeans  # takes half a second to import
 
     pick = np.random.Generator(np.random.Philox(key=0)).permutation(len(train))[:MOST_FITTED]
-    return KMeans(cells, n_init=1, random_state=0).fit(train[pick]).cluster_centers_
+    return KMeans(cells, random_state=0).fit(train[pick]).cluster_centers_
 
 
 def z_score(a: np.ndarray, b: np.ndarray) -> float:
