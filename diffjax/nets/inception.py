@@ -177,19 +177,19 @@ def prepared(x: Shaped[Array, "b h w c"], way: str) -> Float[Array, "b s s 3"]:
 
     way: `tensorflow1`, with values (x - 128) / 128, or `pytorch`, with values x / 127.5 - 1.
     """
-    one_of(tuple(RANGES), way=way)
     x = jnp.broadcast_to(x.astype(jnp.float32), (*x.shape[:3], 3))
     return resized(x, SIZE, way) / RANGES[way] - 1
 
 
-def inception(way: str = "tensorflow1") -> Features:
+def inception(resize: str = "tensorflow1") -> Features:
     """`init(key, x)` and `apply(params, x)` of `Inception` for uint8 images of any size.
 
-    way: to resize them, see `prepared`. The evaluators of OpenAI and torch-fidelity, and the code
-    of arXiv:1706.08500, do it as `tensorflow1`, pytorch-fid as `pytorch`.
+    resize: how, see `prepared`. The evaluators of OpenAI and torch-fidelity, and the code of
+    arXiv:1706.08500, do it as `tensorflow1`, pytorch-fid as `pytorch`. ValueError for another way.
     """
+    one_of(tuple(RANGES), resize=resize)
     module = Inception()
     return Features(
-        lambda key, x: module.init(key, prepared(x, way))["params"],
-        lambda params, x: module.apply({"params": params}, prepared(x, way)),
+        lambda key, x: module.init(key, prepared(x, resize))["params"],
+        lambda params, x: module.apply({"params": params}, prepared(x, resize)),
     )
