@@ -242,21 +242,47 @@ def _drawn(figure: Figure) -> np.ndarray:
 
 
 def samples(x: np.ndarray, label: np.ndarray | None = None) -> np.ndarray:
-    """A picture (H, W, 3): a grid of uint8 images (N, H, W, C), or a cloud of points (N, 2).
+    """A picture (H, W, 3): a grid of `visible` images (N, H, W, C), or a cloud of points (N, 2).
 
-    Images whose labels come in turn stand in one column per class. Of latents (N, H, W, C) in
-    floats the first three channels are shown, black to white from -3 to 3.
+    Images whose labels come in turn stand in one column per class.
     """
     if x.ndim != 4:
         return scatter(x, label)
-    if x.dtype != np.uint8:
-        x = to_uint8(x[..., :3] / 3 if x.shape[-1] >= 3 else x[..., :1] / 3)
+    x = visible(x)
     columns = None
     if label is not None:
         kinds = len(np.unique(label))
         in_turn = (label == np.resize(label[:kinds], len(x))).all()
         columns = kinds if in_turn and 1 < kinds <= min(MOST_COLUMNS, len(x) // 2) else None
     return grid(x, columns)
+
+
+def visible(x: np.ndarray) -> np.ndarray:
+    """Images (N, H, W, C) in uint8. Of latents, in floats, the first three channels are shown,
+    black to white from -3 to 3."""
+    if x.dtype == np.uint8:
+        return x
+    return to_uint8(x[..., :3] / 3 if x.shape[-1] >= 3 else x[..., :1] / 3)
+
+
+def closest(
+    x: np.ndarray, train: np.ndarray, distance: np.ndarray, columns: int = 10
+) -> np.ndarray:
+    """Pairs as a picture (H', W', 3), in their order: a sample of x (N, H, W, C) as it is stored,
+    its distance (N,) on it, above the training item that is nearest to it."""
+    from PIL import Image, ImageDraw
+
+    above, below = visible(x), visible(train)
+    line = np.full_like(above[:, :1], 255)
+    columns = min(columns, len(x))
+    pairs = np.concatenate([above, line, below, line, line], 1)
+    picture = Image.fromarray(grid(pairs, columns, 2 * TILE))
+    draw, rows = ImageDraw.Draw(picture), math.ceil(len(x) / columns)
+    for i, d in enumerate(distance):
+        row, column = divmod(i, columns)
+        corner = (2 + column * (picture.width - 2) // columns, row * (picture.height - 2) // rows)
+        draw.text(corner, f"{d:.3g}", fill="white", stroke_width=2, stroke_fill="black")
+    return np.asarray(picture)
 
 
 def save(path: Path, picture: np.ndarray) -> None:

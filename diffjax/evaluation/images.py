@@ -128,7 +128,7 @@ def over(
             if found is None:
                 found = made(part)
                 if first():
-                    _write(path, found)
+                    write(path, found)
             parts.append(found)
             progress.advance(len(part))
     return {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}, folder
@@ -143,7 +143,7 @@ def _stored(path: Path, count: int) -> dict[str, np.ndarray] | None:
     return found if len(found["index"]) == count else None
 
 
-def _write(path: Path, arrays: Mapping[str, Any]) -> None:
+def write(path: Path, arrays: Mapping[str, Any]) -> None:
     """At once, so that nobody ever reads half of it."""
     part = path.with_suffix(".tmp")
     with part.open("wb") as file:
@@ -171,6 +171,6 @@ def report(
     result = {**means, "count": len(values["index"]), "protocol": dict(protocol)}
     result["values"] = f"{folder.parent.name}/{folder.name}/values.npz"
     if first():
-        _write(folder / "values.npz", values)
+        write(folder / "values.npz", values)
         write_atomically(folder / "result.json", json.dumps(result, indent=2) + "\n")
     return result

@@ -90,8 +90,7 @@ class Study:
         images = to_uint8(x)
         row |= evaluation.frechet_with_floor(features(images), self.real.features)._asdict()
         if self.real.classes and self.label is not None:
-            judged = self.real.judge.agreement(images, self.label, self.real.test)
-            row["agreement"] = judged.agreement
+            row["agreement"] = float(self.real.judge.right(images, self.label).mean())
         return row
 
 
