@@ -14,10 +14,12 @@ from PIL import Image
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # xdist workers inherit it from their parent
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="diffjax-test-xla-")
 # Most programs here run once. These halve the time to compile, in processes that tests start too.
-QUICK = ["--xla_cpu_parallel_codegen_split_count=1"]
-if metadata.version("jaxlib") < "0.11":  # later ones know no other emitters
-    QUICK.append("--xla_cpu_use_fusion_emitters=false")
-os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *QUICK]).strip()
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "")
+    + " --xla_cpu_parallel_codegen_split_count=1"
+    # Later ones know no other emitters.
+    + " --xla_cpu_use_fusion_emitters=false" * (metadata.version("jaxlib") < "0.11")
+)
 # For processes that tests start; in this one the fixture below says it for each module.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
