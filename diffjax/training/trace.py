@@ -22,8 +22,10 @@ def traced(
     """`run`, of `stride` steps a call from `start` on, with a trace of the calls that make `steps`.
 
     steps: the first, and the one after the last; `SOON` for three calls after the first three, and
-    None for no trace.
+    None for no trace. Each of several processes has a folder of its own in `folder`.
     """
+    if jax.process_count() > 1:  # the trace for Perfetto cannot be made where others write too
+        folder = folder / f"process_{jax.process_index()}"
     first, last = steps or (0, 0)
     if steps == SOON:
         first, last = start + LATER * stride, start + (LATER + LENGTH) * stride

@@ -179,7 +179,8 @@ def test_two_processes_go_on_from_one(file, single, tmp_path):
     assert (workdir / "samples" / "step_00000020.png").exists()
     files = lambda folder: {p.name for p in (folder / "snapshots").iterdir()}
     assert files(workdir) == files(single)
-    assert list((workdir / "profile").rglob("*.xplane.pb"))
+    traces = {p.relative_to(workdir).parts[1] for p in workdir.rglob("profile/**/*.xplane.pb")}
+    assert traces == {"process_0", "process_1"}
     assert json.loads((workdir / "cost.json").read_text())["devices"] == 4
 
 
