@@ -252,13 +252,16 @@ def test_evaluation_shows_and_stores_its_numbers(trained):
     report = json.loads((trained / "evaluation.json").read_text())
     (result,) = report["results"]
     protocol = {"guidance": 2, "passes": 4, "rows": 2, "trained": 6, "num": 20, "seed": 0}
+    protocol |= {"ema": "power", "sampler": {"name": "ddim"}, "features": "pixels in [0, 1]"}
     assert protocol.items() <= result["protocol"].items()
+    assert {"data": "digits", "train": 1500}.items() <= result["protocol"]["reference"].items()
+    assert {"time", "commit", "devices"} <= set(report)
     assert result["frechet"]["count"] == 20
     assert result["frechet"]["distance"] > 0
     assert result["memorization"]["samples"] > 0
     assert 0 <= result["classifier"]["agreement"] <= 1
     assert result["classifier"]["test_accuracy"] > 0.9
-    assert f"{result['frechet']['distance']:.4f}" in done.stdout
+    assert f" {result['frechet']['distance']:.4g} |" in done.stdout
     assert report["config"]["data"] == {"name": "digits", "labels": True}
 
 
@@ -282,9 +285,9 @@ def test_people_s_own_images_are_trained_on_sampled_and_evaluated(
     if kind != "folder":  # what comes after training sees no source: once
         return
     out = works("evaluate", f"--workdir={run}", "--num=8", "--steps=2", "--guidance=1")
-    assert "right on held-out data" in out
+    assert "| class agrees |" in out
     (result,) = json.loads((run / "evaluation.json").read_text())["results"]
-    assert result["protocol"]["real"]["test"] >= 4
+    assert result["protocol"]["reference"]["test"] >= 4
     assert 0 <= result["classifier"]["test_accuracy"] <= 1
     assert list(run.glob("classifier-*.npz"))
     stored = json.loads((run / "config.json").read_text())
@@ -367,14 +370,19 @@ def test_without_out_there_is_one_picture_in_the_workdir(toy, works):
         assert picture.size == (500, 500)
 
 
-def test_points_are_evaluated_without_a_classifier(toy, works):
-    """One result per weight; an unconditional network has only one that makes sense."""
-    assert "wrote" in works("evaluate", f"--workdir={toy}", "--num=50", "--guidance=1,1")
+def test_points_are_evaluated_in_cells_without_a_classifier(toy, works):
+    """A combination would be left out, or be made of what another one made."""
+    lists = ["--sampler=ddim:eta=0.5,heun", "--steps=3,4", "--ema=constant,raw"]
+    out = works("evaluate", f"--workdir={toy}", "--num=50", *lists)
+    assert out.count("\n| ") == 9 and f"wrote {toy / 'evaluation.png'}" in out
     results = json.loads((toy / "evaluation.json").read_text())["results"]
-    assert len(results) == 2
-    assert results[0] == results[1]
-    assert results[0]["protocol"]["features"] == "points"
-    assert "classifier" not in results[0]
+    told = [r["protocol"] for r in results]
+    assert [(p["ema"], p["sampler"]["name"], p["steps"]) for p in told] == [
+        (e, s, n) for e in ("constant", "raw") for s in ("ddim", "heun") for n in (3, 4)
+    ]
+    assert len({r["frechet"]["distance"] for r in results}) == 8
+    assert len({p["weights"] for p in told}) == 2
+    assert told[0]["features"] == "points" and "classifier" not in results[0]
     out = works("evaluate", f"--workdir={toy}", "--metrics=bpd:steps=4,num=20", "--split=train")
     assert "bits/dim on 20 items of moons train" in out
     report = json.loads((toy / "evaluation.json").read_text())

@@ -5,6 +5,7 @@ images `(subject, **settings) -> result`.
 """
 
 from diffjax.arrays import catalogue
+from diffjax.evaluation.cells import Cell, Made
 from diffjax.evaluation.images import Subject
 from diffjax.evaluation.judge import Agreement, Judge, fit
 from diffjax.evaluation.likelihood import bpd, vlb
@@ -18,8 +19,10 @@ __all__ = [
     "OF_NETWORK",
     "OF_SAMPLES",
     "Agreement",
+    "Cell",
     "Frechet",
     "Judge",
+    "Made",
     "Memorization",
     "Real",
     "Samples",

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from diffjax.data import is_image, select
+from diffjax.data import Reading, Source, is_image, select
 from diffjax.evaluation import metrics
 from diffjax.evaluation.judge import Judge, fit
-from diffjax.training.experiment import Experiment
 
 
 class Samples(NamedTuple):
@@ -22,13 +22,16 @@ class Samples(NamedTuple):
 
 
 class Real:
-    """Real data to compare with, at most so many of a split; features and classifier when asked."""
+    """Real data to compare with, at most so many of a split; features and classifier when asked.
 
-    def __init__(self, experiment: Experiment, most: int, workdir: Path):
-        self._reading, self._workdir = experiment.reading, workdir
-        self.classes = experiment.classes
-        self.train = select(experiment.source("train"), self._reading, most)
-        self.test = select(experiment.source("test"), self._reading, most)
+    source: split -> data, read as `reading` says. folder: for what is kept.
+    """
+
+    def __init__(self, source: Callable[[str], Source], reading: Reading, most: int, folder: Path):
+        self._reading, self._folder = reading, folder
+        self.train = select(source("train"), reading, most)
+        self.test = select(source("test"), reading, most)
+        self.classes = self.train.classes
 
     @functools.cached_property
     def features(self) -> np.ndarray:
@@ -41,7 +44,7 @@ class Real:
     @functools.cached_property
     def judge(self) -> Judge:
         """A classifier of the training data, which knows nothing of the model."""
-        return fit(self.train, self._reading.flip, self._workdir)
+        return fit(self.train, self._reading.flip, self._folder)
 
 
 def frechet(real: Real, samples: Samples) -> dict[str, Any]:
@@ -57,7 +60,7 @@ def memorization(real: Real, samples: Samples) -> dict[str, Any]:
 def classifier(real: Real, samples: Samples) -> dict[str, Any]:
     """Share of samples that an independent classifier assigns to the class asked for."""
     if not real.classes or samples.label is None:
-        raise ValueError("classifier: the network knows no classes; allowed: the other metrics")
+        raise ValueError("classifier: the samples have no classes; allowed: the other metrics")
     return real.judge.agreement(samples.x, samples.label, real.test)._asdict()
 
 
