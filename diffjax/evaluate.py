@@ -118,7 +118,10 @@ def run() -> int:
         report["results"] = results(given, config, of_samples)
         show(report["results"], path.with_suffix(".png"))
     if first():
-        write_atomically(path, json.dumps(report, indent=2) + "\n")
+        try:
+            write_atomically(path, json.dumps(report, indent=2) + "\n")
+        except OSError as error:
+            raise ConfigError(f"{path}: cannot be written ({error.strerror})") from error
     print(f"wrote {path}")
     if of_samples and not given.samples:
         size = sum(file.stat().st_size for file in (given.workdir / FOLDER).rglob("*.npz"))
@@ -169,7 +172,7 @@ def results(
     shape, classes = tuple(reading.shape(source("train"))), source("train").classes
     made = elsewhere(given, shape, classes) if given.samples else ours(given, shape)
     refuse = build.refuse("evaluation")
-    real = refuse(Real)(source, reading, given.real, place(given).parent)
+    real = refuse(Real)(source, reading, given.real, given.workdir or given.samples.parent)
     about, found = compared(real, given.data or spec["name"]), []
     for protocol, samples in made:
         told = classes and samples.label is not None

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from diffjax.config import ConfigError
 from diffjax.data import is_image, to_uint8
 from diffjax.denoiser import Denoiser
 from diffjax.evaluation.kept import fingerprint, write
@@ -97,16 +98,21 @@ class Cell:
         """
         parts = stored(folder, num) if folder else []
         start = sum(len(part["arr_0"]) for part in parts)
-        if folder and first():
-            folder.mkdir(parents=True, exist_ok=True)
-            write_atomically(folder / "cell.json", json.dumps(dict(self.about), indent=2) + "\n")
         for part in self._batches(start, num):
             if folder and first():
-                write(folder / _file(start), part)
+                self._keep(folder, start, part)
             start += len(part["arr_0"])
             parts.append(part)
         whole = {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}
         return Made(whole["arr_0"], whole.get("arr_1"), whole["passes"], whole["seconds"])
+
+    def _keep(self, folder: Path, start: int, part: Arrays) -> None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_atomically(folder / "cell.json", json.dumps(dict(self.about), indent=2) + "\n")
+            write(folder / _file(start), part)
+        except OSError as error:
+            raise ConfigError(f"{folder}: cannot be written ({error.strerror})") from error
 
     def _batches(self, start: int, num: int) -> Iterator[Arrays]:
         """Samples start, ..., num - 1 as they are made."""

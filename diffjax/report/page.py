@@ -179,7 +179,7 @@ def _samples(record: Record) -> str:
     )
     facts = flat(inside(results[0], "protocol"))
     facts |= {k: record.evaluation.get(k) for k in ("time", "commit")}
-    picture = pictures.embedded(record.tradeoffs, MOST_PICTURES + 1)
+    picture = pictures.embedded(record.workdir / "evaluation.png", MOST_PICTURES + 1)
     figure = f'<figure><img src="{picture}" alt="trade-offs"></figure>' if picture else ""
     return (
         f'<div class="card wide"><table class="numbers"><tr>{head}</tr>{lines}</table></div>'

@@ -29,7 +29,6 @@ class Record:
     launches: list[dict[str, Any]]
     rows: list[dict[str, Any]]
     evaluation: dict[str, Any]
-    tradeoffs: Path
     pictures: dict[int, Path]
     notes: list[str]
 
@@ -78,7 +77,6 @@ def read(workdir: Path) -> Record:
         launches=_lines(workdir / "launches.jsonl", notes),
         rows=sorted(rows, key=lambda row: row["step"]),
         evaluation=read_object(workdir / "evaluation.json", notes),
-        tradeoffs=workdir / "evaluation.png",
         pictures=_pictures(workdir / "samples"),
         notes=notes,
     )
