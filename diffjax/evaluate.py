@@ -68,6 +68,11 @@ def read_flags() -> argparse.Namespace:
         f"labels)",
     )
     flags.add_argument(
+        "--features",
+        default="pixels",
+        help="what metrics compare, e.g. classifier, inception:weights=PATH; --list shows all",
+    )
+    flags.add_argument(
         "--samples",
         type=Path,
         help=".npz (uint8 arr_0, labels arr_1) or folder of images that another program made, to "
@@ -172,7 +177,9 @@ def results(
     shape, classes = tuple(reading.shape(source("train"))), source("train").classes
     made = elsewhere(given, shape, classes) if given.samples else ours(given, shape)
     refuse = build.refuse("evaluation")
-    real = refuse(Real)(source, reading, given.real, given.workdir or given.samples.parent)
+    folder = given.workdir or given.samples.parent
+    extractor = build.construct_features(given.features, "--features")
+    real = refuse(Real)(source, reading, given.real, folder, extractor)
     about, found = compared(real, given.data or spec["name"]), []
     for protocol, samples in made:
         told = classes and samples.label is not None
@@ -184,13 +191,12 @@ def results(
 
 def compared(real: Real, name: str) -> dict[str, Any]:
     """What the protocol says of the real data, and of what is compared."""
-    from diffjax.data import is_image
-    from diffjax.evaluation.kept import fingerprint
+    from diffjax.evaluation.samples import digest
 
-    shape, counts = real.train.shape, {"train": len(real.train), "test": len(real.test)}
-    kind = "pixels in [0, 1]" if is_image(shape) else "latents" if len(shape) == 3 else "points"
-    sha256 = fingerprint(counts, [real.train.x, real.test.x])
-    return {"features": kind, "reference": {"data": name, **counts, "sha256": sha256}}
+    seen, splits = real.extractor, {"train": real.train, "test": real.test}
+    told = {split: {"items": len(of), "sha256": digest(of)} for split, of in splits.items()}
+    features = {"name": seen.name, "fingerprint": seen.fingerprint, "about": seen.about}
+    return {"features": features, "reference": {"data": name} | told}
 
 
 def ours(
@@ -232,15 +238,16 @@ def elsewhere(
 ) -> list[tuple[dict[str, Any], Samples]]:
     """What is known of the samples of another program, and they."""
     from diffjax import build
+    from diffjax.data import Memory
     from diffjax.evaluation.elsewhere import read
-    from diffjax.evaluation.kept import fingerprint
+    from diffjax.evaluation.samples import digest
 
     refuse = build.refuse(f"--samples={given.samples}")
     samples = refuse(read)(given.samples, shape, classes, given.num)
     if len(samples.x) < LEAST:
         raise ConfigError(f"--samples={given.samples}: {len(samples.x)}; needs at least {LEAST}")
     told = {"samples": str(given.samples), "num": len(samples.x)}
-    return [(told | {"sha256": fingerprint("", [samples.x])}, samples)]
+    return [(told | {"sha256": digest(Memory(samples.x))}, samples)]
 
 
 def show(found: list[dict[str, Any]], picture: Path) -> None:

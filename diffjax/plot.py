@@ -129,6 +129,20 @@ def captioned(
     return _drawn(figure)
 
 
+def closest(
+    x: np.ndarray, train: np.ndarray, distance: np.ndarray, columns: int = 10
+) -> np.ndarray:
+    """Samples x (N, H, W, C) over the training items nearest to them, as they are stored, with
+    their distances (N,): a picture (H', W', 3), closest first."""
+    x, train = visible(x), visible(train)
+    rows, captions = [], []
+    for start in range(0, len(x), columns):
+        part = slice(start, start + columns)
+        rows += [x[part], train[part]]
+        captions += [[f"{d:.3g}" for d in distance[part]], []]
+    return captioned(rows, ["sample", "training"] * (len(rows) // 2), captions)
+
+
 def colours(values: np.ndarray) -> np.ndarray:
     """Values in [0, 1] as uint8 colours with a last axis of 3, dark to light."""
     from matplotlib import colormaps
@@ -244,19 +258,25 @@ def _drawn(figure: Figure) -> np.ndarray:
 def samples(x: np.ndarray, label: np.ndarray | None = None) -> np.ndarray:
     """A picture (H, W, 3): a grid of uint8 images (N, H, W, C), or a cloud of points (N, 2).
 
-    Images whose labels come in turn stand in one column per class. Of latents (N, H, W, C) in
-    floats the first three channels are shown, black to white from -3 to 3.
+    Images whose labels come in turn stand in one column per class.
     """
     if x.ndim != 4:
         return scatter(x, label)
-    if x.dtype != np.uint8:
-        x = to_uint8(x[..., :3] / 3 if x.shape[-1] >= 3 else x[..., :1] / 3)
+    x = visible(x)
     columns = None
     if label is not None:
         kinds = len(np.unique(label))
         in_turn = (label == np.resize(label[:kinds], len(x))).all()
         columns = kinds if in_turn and 1 < kinds <= min(MOST_COLUMNS, len(x) // 2) else None
     return grid(x, columns)
+
+
+def visible(x: np.ndarray) -> np.ndarray:
+    """Images (N, H, W, C) in uint8. Of latents, in floats, the first three channels are shown,
+    black to white from -3 to 3."""
+    if x.dtype == np.uint8:
+        return x
+    return to_uint8(x[..., :3] / 3 if x.shape[-1] >= 3 else x[..., :1] / 3)
 
 
 def save(path: Path, picture: np.ndarray) -> None:

@@ -252,9 +252,11 @@ def test_evaluation_shows_and_stores_its_numbers(trained):
     report = json.loads((trained / "evaluation.json").read_text())
     (result,) = report["results"]
     protocol = {"guidance": 2, "passes": 4, "rows": 2, "trained": 6, "num": 20, "seed": 0}
-    protocol |= {"ema": "power", "sampler": {"name": "ddim"}, "features": "pixels in [0, 1]"}
+    protocol |= {"ema": "power", "sampler": {"name": "ddim"}}
     assert protocol.items() <= result["protocol"].items()
-    assert {"data": "digits", "train": 1500}.items() <= result["protocol"]["reference"].items()
+    assert result["protocol"]["features"]["name"] == "pixels"
+    reference = result["protocol"]["reference"]
+    assert (reference["data"], reference["train"]["items"]) == ("digits", 1500)
     assert {"time", "commit", "devices"} <= set(report)
     assert result["frechet"]["count"] == 20
     assert result["frechet"]["distance"] > 0
@@ -287,7 +289,7 @@ def test_people_s_own_images_are_trained_on_sampled_and_evaluated(
     out = works("evaluate", f"--workdir={run}", "--num=8", "--steps=2", "--guidance=1")
     assert "| class agrees |" in out
     (result,) = json.loads((run / "evaluation.json").read_text())["results"]
-    assert result["protocol"]["reference"]["test"] >= 4
+    assert result["protocol"]["reference"]["test"]["items"] >= 4
     assert 0 <= result["classifier"]["test_accuracy"] <= 1
     assert list(run.glob("classifier-*.npz"))
     stored = json.loads((run / "config.json").read_text())
@@ -382,7 +384,7 @@ def test_points_are_evaluated_in_cells_without_a_classifier(toy, works):
     ]
     assert len({r["frechet"]["distance"] for r in results}) == 8
     assert len({p["weights"] for p in told}) == 2
-    assert told[0]["features"] == "points" and "classifier" not in results[0]
+    assert told[0]["features"]["name"] == "pixels" and "classifier" not in results[0]
     out = works("evaluate", f"--workdir={toy}", "--metrics=bpd:steps=4,num=20", "--split=train")
     assert "bits/dim on 20 items of moons train" in out
     report = json.loads((toy / "evaluation.json").read_text())

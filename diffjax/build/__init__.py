@@ -36,7 +36,7 @@ from diffjax.config import Config, ConfigError, checked, entries, known, literal
 from diffjax.data import AUGMENTATIONS, SOURCES, Reading, Source
 from diffjax.denoiser import Model
 from diffjax.draws import DRAWS
-from diffjax.evaluation import OF_NETWORK, OF_SAMPLES
+from diffjax.evaluation import EXTRACTORS, OF_NETWORK, OF_SAMPLES, Extractor
 from diffjax.losses import ERRORS, PAIRINGS, Denoising, independent
 from diffjax.nets import NETWORKS
 from diffjax.parameterization import NOISE_LABELS, PARAMETERIZATIONS
@@ -56,6 +56,7 @@ __all__ = [
     "call",
     "construct",
     "construct_data",
+    "construct_features",
     "construct_grid",
     "construct_metrics",
     "construct_model",
@@ -181,6 +182,11 @@ def construct_metrics(text: str, place: str) -> tuple[dict[str, Any], dict[str, 
     made = {s["name"]: construct(both, s, place, partial=True) for s in specs}
     of = lambda table: {name: metric for name, metric in made.items() if name in table}
     return of(OF_SAMPLES), of(OF_NETWORK)
+
+
+def construct_features(text: str, place: str) -> Callable[[Any], Extractor]:
+    """`inception:weights=PATH` to a function of the real data."""
+    return refuse(place)(construct(EXTRACTORS, parse(text), place, partial=True))
 
 
 def construct_model(config: Config, classes: int, augment: int = 0) -> Model:

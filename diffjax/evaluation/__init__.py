@@ -6,31 +6,46 @@ images `(subject, **settings) -> result`.
 
 from diffjax.arrays import catalogue
 from diffjax.evaluation.cells import Cell, Made
+from diffjax.evaluation.copies import memorization
+from diffjax.evaluation.extractors import EXTRACTORS, Extractor, extract, features
+from diffjax.evaluation.gaussian import (
+    fid,
+    fid_infinity,
+    fid_per_class,
+    frechet,
+    frechet_with_floor,
+    sfid,
+)
 from diffjax.evaluation.images import Subject
-from diffjax.evaluation.judge import Agreement, Judge, fit
+from diffjax.evaluation.judge import Judge, fit
+from diffjax.evaluation.kernels import cmmd, kid
 from diffjax.evaluation.likelihood import bpd, vlb
-from diffjax.evaluation.metrics import Frechet, Memorization, frechet_with_floor, nearest
-from diffjax.evaluation.samples import Real, Samples, classifier, features, frechet, memorization
+from diffjax.evaluation.neighbours import density_coverage, precision_recall
+from diffjax.evaluation.samples import Real, Samples
+from diffjax.evaluation.scores import classifier, clip_score, inception_score
 
-OF_SAMPLES = catalogue(frechet, classifier, memorization)
+OF_SAMPLES = catalogue(
+    *(frechet, fid, fid_infinity, fid_per_class, sfid, kid, cmmd),
+    *(precision_recall, density_coverage, inception_score, classifier, memorization),
+)
 OF_NETWORK = catalogue(bpd, vlb)
 
 __all__ = [
+    "EXTRACTORS",
     "OF_NETWORK",
     "OF_SAMPLES",
-    "Agreement",
     "Cell",
-    "Frechet",
+    "Extractor",
     "Judge",
     "Made",
-    "Memorization",
     "Real",
     "Samples",
     "Subject",
     "bpd",
+    "clip_score",
+    "extract",
     "features",
     "fit",
     "frechet_with_floor",
-    "nearest",
     "vlb",
 ]

@@ -7,7 +7,7 @@ import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,14 +23,6 @@ from diffjax.progress import Progress
 BATCH, RATE, STRIDE = 128, 2e-3, 50
 
 
-class Agreement(NamedTuple):
-    """Share of samples that the classifier assigns to the class asked for; its own accuracy."""
-
-    agreement: float
-    test_accuracy: float
-    classifier: str
-
-
 @dataclass(frozen=True)
 class Judge:
     """A classifier fitted on real data: it knows nothing of the model that made the samples."""
@@ -42,14 +34,16 @@ class Judge:
     def predict(self, x: np.ndarray) -> np.ndarray:
         """The class (N,) of each item of x, uint8 images or points."""
         parts = np.split(x, range(BATCH, len(x), BATCH))
-        logits = [_logits(self.params, jnp.asarray(part), self.classes) for part in parts]
-        return np.concatenate([np.asarray(part).argmax(1) for part in logits])
+        seen = [outputs(self.params, jnp.asarray(part), self.classes) for part in parts]
+        return np.concatenate([np.asarray(part["logits"]).argmax(1) for part in seen])
 
-    def agreement(self, x: np.ndarray, asked: np.ndarray, test: Memory) -> Agreement:
-        """Judge samples `x` that were asked to be of the classes `asked`."""
-        share = float((self.predict(x) == asked).mean())
-        accuracy = float((self.predict(test.x) == test.label).mean())
-        return Agreement(share, accuracy, f"nets.classifier, {self.steps} steps of {BATCH}")
+    def right(self, x: np.ndarray, asked: np.ndarray) -> np.ndarray:
+        """Of each item of x (N, ...) that was asked to be of a class, whether it is: bool (N,)."""
+        return self.predict(x) == asked
+
+    @property
+    def about(self) -> str:
+        return f"nets.classifier, {self.steps} steps of {BATCH}"
 
 
 def fit(train: Memory, flip: bool = False, cache: Path | None = None) -> Judge:
@@ -94,7 +88,8 @@ def _optimizer(steps: int) -> optax.GradientTransformation:
 
 
 @functools.partial(jax.jit, static_argnames="classes")
-def _logits(params: Params, x: Array, classes: int) -> Array:
+def outputs(params: Params, x: Array, classes: int) -> dict[str, Array]:
+    """Of items x, uint8 images or points: `pool`, what the last layer sees, and `logits`."""
     return classifier(classes).apply(params, to_float(x))
 
 
@@ -119,7 +114,7 @@ def _advance(
         items = _augment(to_float(x[index]), change, flip)
 
         def loss(params: Params) -> Array:
-            logits = net.apply(params, items)
+            logits = net.apply(params, items)["logits"]
             return optax.softmax_cross_entropy_with_integer_labels(logits, label[index]).mean()
 
         value, grads = jax.value_and_grad(loss)(params)

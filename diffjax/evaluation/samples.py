@@ -1,17 +1,25 @@
-"""Metrics of samples: `(real, samples, **settings) -> result`, one catalogue entry each."""
+"""Samples, and the real data that they are compared with, as metrics see them."""
 
 from __future__ import annotations
 
 import functools
+import hashlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from diffjax.data import Reading, Source, is_image, select
-from diffjax.evaluation import metrics
+from diffjax.data import Memory, Reading, Source, select
+from diffjax.evaluation.extractors import Extractor, extract, pixels
 from diffjax.evaluation.judge import Judge, fit
+from diffjax.evaluation.kept import write
+from diffjax.training.processes import first
+
+Arrays = dict[str, np.ndarray]
+GIVEN = {"logits": "classifier, inception", "spatial": "inception"}
+"""What some extractors give beside `pool`, and which do."""
 
 
 class Samples(NamedTuple):
@@ -24,50 +32,91 @@ class Samples(NamedTuple):
 class Real:
     """Real data to compare with, at most so many of a split; features and classifier when asked.
 
-    source: split -> data, read as `reading` says. folder: for what is kept.
+    source: split -> data, read as `reading` says. extractor: of the features that metrics compare.
+    folder: for what is kept.
     """
 
-    def __init__(self, source: Callable[[str], Source], reading: Reading, most: int, folder: Path):
-        self._reading, self._folder = reading, folder
+    def __init__(
+        self,
+        source: Callable[[str], Source],
+        reading: Reading,
+        most: int,
+        folder: Path,
+        extractor: Callable[[Any], Extractor] = pixels,
+    ):
+        self._reading, self.folder, self._chosen = reading, folder, extractor
         self.train = select(source("train"), reading, most)
         self.test = select(source("test"), reading, most)
         self.classes = self.train.classes
+        self._last: tuple[Samples | None, Arrays] = (None, {})
 
     @functools.cached_property
+    def extractor(self) -> Extractor:
+        return self._chosen(self)
+
+    @functools.cached_property
+    def extracted(self) -> Arrays:
+        """All that the extractor gives of the training items."""
+        return self._kept(self.train)
+
+    @property
     def features(self) -> np.ndarray:
-        return features(self.train.x)
+        """Of the training items, (N, D)."""
+        return self.extracted["pool"]
 
     @functools.cached_property
     def held_out(self) -> np.ndarray:
-        return features(self.test.x)
+        return self._kept(self.test)["pool"]
+
+    def _kept(self, items: Memory) -> Arrays:
+        """What the extractor gives of real items; that of a network is kept in the folder."""
+        seen, told = self.extractor, json.dumps(self.facts(items)).encode()
+        if not seen.fingerprint:
+            return extract(seen, items.x)
+        sha = hashlib.sha256(told).hexdigest()[:12]
+        path = self.folder / f"features-{seen.name}-{sha}.npz"
+        if path.exists():
+            with np.load(path) as stored:
+                return {name: stored[name] for name in stored.files}
+        found = extract(seen, items.x)
+        if first():
+            write(path, found)
+        return found
+
+    def of(self, samples: Samples) -> Arrays:
+        """All that the extractor gives of the samples, once for all metrics."""
+        if self._last[0] is not samples:
+            self._last = samples, extract(self.extractor, samples.x)
+        return self._last[1]
+
+    def need(self, samples: Samples, kind: str) -> np.ndarray:
+        """Features of one kind of the samples. ValueError where the extractor does not give it."""
+        found = self.of(samples)
+        if kind not in found:
+            name = self.extractor.name
+            raise ValueError(f"features={name}: gives no {kind}; those that do: {GIVEN[kind]}")
+        return found[kind]
 
     @functools.cached_property
     def judge(self) -> Judge:
         """A classifier of the training data, which knows nothing of the model."""
-        return fit(self.train, self._reading.flip, self._folder)
+        return fit(self.train, self._reading.flip, self.folder)
+
+    def facts(self, items: Memory) -> dict[str, Any]:
+        """What statistics must have in common with those of `items`, and which these are."""
+        return {
+            "extractor": self.extractor.name,
+            "fingerprint": self.extractor.fingerprint,
+            "about": self.extractor.about,
+            "shape": list(items.shape),
+            "range": "0 to 255" if items.dtype == np.uint8 else "floats",
+            "items": len(items),
+            "data": digest(items),
+        }
 
 
-def frechet(real: Real, samples: Samples) -> dict[str, Any]:
-    """Frechet distance to the training items in pixel space, beside its floor."""
-    return metrics.frechet_with_floor(features(samples.x), real.features)._asdict()
-
-
-def memorization(real: Real, samples: Samples) -> dict[str, Any]:
-    """Distance to the nearest training item, beside that of held-out items."""
-    return metrics.memorization(features(samples.x), real.features, real.held_out)._asdict()
-
-
-def classifier(real: Real, samples: Samples) -> dict[str, Any]:
-    """Share of samples that an independent classifier assigns to the class asked for."""
-    if not real.classes or samples.label is None:
-        raise ValueError("classifier: the samples have no classes; allowed: the other metrics")
-    return real.judge.agreement(samples.x, samples.label, real.test)._asdict()
-
-
-def features(x: np.ndarray) -> np.ndarray:
-    """Pixels as (N, D) in [0, 1]; latents (N, D) and points as they are."""
-    flat = x.reshape(len(x), -1)
-    if not is_image(x.shape[1:]):
-        return flat
-    flat = flat.astype("float32")
-    return flat / 255 if x.dtype == "uint8" else (flat + 1) / 2
+def digest(items: Memory) -> str:
+    """First 12 hex digits of the SHA-256 of all items, and of their shape."""
+    found = hashlib.sha256(repr((items.x.shape, str(items.dtype))).encode())
+    found.update(np.ascontiguousarray(items.x).tobytes())
+    return found.hexdigest()[:12]

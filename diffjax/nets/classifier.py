@@ -16,13 +16,16 @@ Conv = functools.partial(nn.Conv, kernel_size=(3, 3), conv_general_dilated=convo
 
 
 class Classifier(nn.Module):
-    """Three convolutions on images, averaged to about 32 x 32 first, or three layers on vectors."""
+    """Three convolutions on images, averaged to about 32 x 32 first, or three layers on vectors.
+
+    pool (B, 4 width): what the last layer sees. logits (B, classes).
+    """
 
     classes: int
     width: int = 32
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b *d"]) -> Float[Array, "b k"]:
+    def __call__(self, x: Float[Array, "b *d"]) -> dict[str, Array]:
         if x.ndim == 4:
             pool = max(1, math.ceil(max(x.shape[1:3]) / 32))
             x = nn.avg_pool(x, (pool, pool), (pool, pool), "SAME")
@@ -32,11 +35,11 @@ class Classifier(nn.Module):
             x = nn.avg_pool(x, (2, 2), (2, 2), "SAME").reshape(x.shape[0], -1)
         for _ in range(1 if x.shape[1] > 64 else 3):
             x = nn.silu(nn.Dense(4 * self.width)(x))
-        return nn.Dense(self.classes)(x)
+        return {"pool": x, "logits": nn.Dense(self.classes)(x)}
 
 
 def classifier(classes: int, width: int = 32) -> Features:
-    """`init(key, x)` and `apply(params, x) -> logits (B, classes)` of `Classifier`."""
+    """`init(key, x)` and `apply(params, x) -> {pool, logits}` of `Classifier`."""
     module = Classifier(classes, width)
     return Features(
         lambda key, x: module.init(key, x)["params"],

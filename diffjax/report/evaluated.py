@@ -75,7 +75,8 @@ def _entry(spec: Any) -> Any:
     """`ddim:eta=0.5` of a section with a name."""
     if not isinstance(spec, Mapping):
         return spec
-    rest = ",".join(f"{k}={v}" for k, v in spec.items() if k not in ("name", "about"))
+    told = {k: v for k, v in spec.items() if k not in ("name", "about") and v != ""}
+    rest = ",".join(f"{k}={v}" for k, v in told.items())
     return f"{spec.get('name')}:{rest}" if rest else spec.get("name")
 
 

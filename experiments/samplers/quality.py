@@ -49,7 +49,7 @@ class Study:
     def __init__(self, workdir: Path, num: int, batch_size: int):
         trained = diffjax.load(workdir)
         self.e, self.denoise = trained.experiment, trained.denoise
-        self.real = Real(self.e, 50_000, workdir)
+        self.real = Real(self.e.source, self.e.reading, 50_000, workdir)
         self.num, self.batch_size = num, batch_size
         self.label = self.e.labels(num)
         self._limit: np.ndarray | None = None
@@ -90,8 +90,7 @@ class Study:
         images = to_uint8(x)
         row |= evaluation.frechet_with_floor(features(images), self.real.features)._asdict()
         if self.real.classes and self.label is not None:
-            judged = self.real.judge.agreement(images, self.label, self.real.test)
-            row["agreement"] = judged.agreement
+            row["agreement"] = float(self.real.judge.right(images, self.label).mean())
         return row
 
 

@@ -19,14 +19,12 @@ def fitted(tmp_path_factory):
 def test_it_is_right_on_held_out_digits(fitted):
     """A judge that errs on real images says nothing about samples."""
     test = digits("test")
-    judged = fitted[1].agreement(test.x, test.label, test)
-    assert judged.test_accuracy > 0.97
-    assert judged.agreement == judged.test_accuracy
+    assert fitted[1].right(test.x, test.label).mean() > 0.97
 
 
 def test_samples_of_the_wrong_class_do_not_agree(fitted):
     test = digits("test")
-    assert fitted[1].agreement(test.x, (test.label + 1) % 10, test).agreement < 0.03
+    assert fitted[1].right(test.x, (test.label + 1) % 10).mean() < 0.03
 
 
 def test_it_is_kept_for_the_same_data_only(fitted, monkeypatch):
@@ -46,4 +44,4 @@ def test_it_is_kept_for_the_same_data_only(fitted, monkeypatch):
 
 def test_points_are_judged_as_well():
     train, test = moons("train", size=2000), moons("test", size=500)
-    assert fit(train).agreement(test.x, test.label, test).test_accuracy > 0.98
+    assert fit(train).right(test.x, test.label).mean() > 0.98

@@ -1,0 +1,142 @@
+"""Whether samples are copies: how near they come to training items, beside held-out items."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from diffjax.evaluation.extractors import features
+from diffjax.evaluation.neighbours import nearest
+from diffjax.evaluation.resampling import with_intervals
+from diffjax.evaluation.samples import Arrays, Real, Samples
+from diffjax.training.processes import first
+
+MOST_FITTED = 5000
+"""Training items that the cells are fitted to."""
+
+
+class Near(NamedTuple):
+    """Of each item: the distance from the nearest training item, which that is, whether another
+    training item is nearer to that one than the item (authentic), and the cell: each (N,)."""
+
+    distance: np.ndarray
+    index: np.ndarray
+    authentic: np.ndarray
+    cell: np.ndarray
+
+
+def near(x: np.ndarray, train: np.ndarray, centres: np.ndarray) -> Near:
+    """Of features x (N, D). The cell of an item is that of the nearest of `centres` (K, D)."""
+    found, index = (a[:, 0] for a in nearest(x, train))
+    asked, back = np.unique(index, return_inverse=True)
+    others = nearest(train[asked], train, 2)[0][:, 1]  # the first is the item itself
+    return Near(found, index, found > others[back], nearest(x, centres)[1][:, 0])
+
+
+def centres(train: np.ndarray, cells: int) -> np.ndarray:
+    """Of `cells` cells by k-means on at most 5,000 training items, the same each time."""
+    from sklearn.cluster import KMeans  # takes half a second to import
+
+    pick = np.random.Generator(np.random.Philox(key=0)).permutation(len(train))[:MOST_FITTED]
+    return KMeans(cells, n_init=1, random_state=0).fit(train[pick]).cluster_centers_
+
+
+def z_score(a: np.ndarray, b: np.ndarray) -> float:
+    """Of the Mann-Whitney test (1947): below 0 where values `a` (N,) are less than `b` (M,).
+
+    (U - N M / 2) / sqrt(N M (N + M + 1) / 12), with U the pairs in which a > b, ties by half.
+    """
+    n, m, order = len(a), len(b), np.sort(b)
+    u = (np.searchsorted(order, a, "left") + np.searchsorted(order, a, "right")).sum() / 2
+    return float((u - n * m / 2) / np.sqrt(n * m * (n + m + 1) / 12))
+
+
+def data_copying(ours: Arrays, theirs: Arrays) -> float:
+    """C_T of samples against held-out items, by `distance` and `cell` of each (arXiv:2004.05675).
+
+    The mean of `z_score` over cells, by their held-out items ; cells without items of both
+    are left out. Far below 0: samples are nearer to training items than other real ones.
+    """
+    cells, counts = np.unique(theirs["cell"], return_counts=True)
+    of = lambda found, cell: found["distance"][found["cell"] == cell]
+    pairs = [(of(ours, c), of(theirs, c), n) for c, n in zip(cells, counts, strict=True)]
+    scored = [(z_score(a, b), n) for a, b, n in pairs if len(a)]
+    return sum(z * n for z, n in scored) / sum(n for _, n in scored) if scored else float("nan")
+
+
+def compared(ours: Arrays, theirs: Arrays) -> dict[str, float]:
+    """Samples beside held-out items: medians of the distance to the nearest training item, their
+    ratio, and what is far below 1 (`ratio`), 0.5 (`authenticity`) or 0 (`c_t`) of copies.
+
+    closer: share of samples nearer to a training item than 99 % of the held-out items are.
+    authenticity: share of samples that are farther from the nearest training item than some other
+    training item is (arXiv:2102.08921). Raises ValueError where held-out items are copies.
+    """
+    a, b = (float(np.median(found["distance"])) for found in (ours, theirs))
+    if b <= 0:
+        raise ValueError("most held-out items are training items: no baseline for memorization")
+    closer = ours["distance"] < np.quantile(theirs["distance"], 0.01)
+    return {
+        "samples": a,
+        "held_out": b,
+        "ratio": a / b,
+        "closer": float(closer.mean()),
+        "authenticity": float(ours["authentic"].mean()),
+        "authenticity_held_out": float(theirs["authentic"].mean()),
+        "c_t": data_copying(ours, theirs),
+    }
+
+
+def memorization(
+    real: Real, samples: Samples, cells: int = 0, pairs: int = 20, resamples: int = 20
+) -> dict[str, Any]:
+    """Distance to the nearest training item, beside that of held-out items; authenticity, C_T.
+
+    In pixels, and under `features` in those of the extractor, if it is another. cells: of C_T, by
+    default one for 50 held-out items, at most 10. pairs: the closest in a picture, in `folder`.
+    """
+    if not len(real.test):
+        raise ValueError("memorization: no held-out items; allowed: the other metrics")
+    cells = cells or max(1, min(10, len(real.test) // 50))
+    plain = [features(x) for x in (samples.x, real.train.x, real.test.x)]
+    found = _within(real, samples, "pixels", plain, cells, pairs, resamples)
+    if real.extractor.name == "pixels":
+        return found
+    seen = [real.need(samples, "pool"), real.features, real.held_out]
+    name = real.extractor.name
+    return found | {"features": _within(real, samples, name, seen, cells, pairs, resamples)}
+
+
+def _within(
+    real: Real,
+    samples: Samples,
+    space: str,
+    items: list[np.ndarray],
+    cells: int,
+    pairs: int,
+    resamples: int,
+) -> dict[str, Any]:
+    """Of samples, training and held-out items in one space."""
+    x, train, test = items
+    middle = centres(train, cells)
+    ours, theirs = near(x, train, middle), near(test, train, middle)._asdict()
+    values = lambda rows: compared({k: v[rows] for k, v in ours._asdict().items()}, theirs)
+    found = with_intervals(values, len(x), resamples, samples.label) | {"cells": cells}
+    if not pairs or samples.x.ndim != 4:
+        return found
+    return found | {"picture": _draw(real, samples, space, ours, pairs)}
+
+
+def _draw(real: Real, samples: Samples, space: str, found: Near, pairs: int) -> str:
+    """The closest pairs as a picture, named by its samples; the place in the folder."""
+    from diffjax import plot
+
+    order = np.argsort(found.distance, kind="stable")[:pairs]
+    x, train = samples.x[order], real.train.x[found.index[order]]
+    sha = hashlib.sha256(np.ascontiguousarray(samples.x).tobytes()).hexdigest()[:12]
+    name = f"closest-{space}-{sha}.png"
+    if first():
+        plot.save(real.folder / name, plot.closest(x, train, found.distance[order]))
+    return name

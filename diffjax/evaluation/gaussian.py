@@ -1,0 +1,166 @@
+"""Distances of normal laws fitted to features: FID, and its kin. float64 on the host."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from diffjax.evaluation import reference as statistics
+from diffjax.evaluation.moments import moments
+from diffjax.evaluation.resampling import Rows, extrapolated, with_intervals
+from diffjax.evaluation.samples import Real, Samples
+from diffjax.training.processes import first
+
+
+class Gaussian(NamedTuple):
+    """A normal law: its mean (D,), and a root R (r, D) of its covariance R^T R."""
+
+    mean: np.ndarray
+    root: np.ndarray
+
+
+def gaussian(mean: np.ndarray, covariance: np.ndarray) -> Gaussian:
+    """The root is that of its eigenvalues; where rounding made one negative it is 0."""
+    values, vectors = np.linalg.eigh(covariance)
+    kept = values > 0
+    return Gaussian(mean, np.sqrt(values[kept])[:, None] * vectors.T[kept])
+
+
+def fitted(x: np.ndarray) -> Gaussian:
+    """The law with mean and covariance of features x (N, D).
+
+    Of no more items than features, the items are a root: exact, and quick. Raises ValueError for
+    fewer than two.
+    """
+    if len(x) < 2:
+        raise ValueError(f"a covariance of {len(x)} samples: needs at least 2")
+    if len(x) > x.shape[1]:
+        found = moments(x)
+        return gaussian(found.mean, found.covariance)
+    mean = x.mean(0, dtype=np.float64)
+    return Gaussian(mean, (x - mean) / np.sqrt(len(x) - 1))
+
+
+def distance(a: Gaussian, b: Gaussian) -> float:
+    """Squared Frechet distance (arXiv:1706.08500, eq. 6).
+
+    |mu_a - mu_b|^2 + tr(C_a + C_b - 2 (C_a^1/2 C_b C_a^1/2)^1/2). The last trace is the sum of the
+    singular values of R_a R_b^T for any roots, singular ones too: no root of a product is taken.
+    """
+    cross = np.linalg.svd(a.root @ b.root.T, compute_uv=False).sum()
+    apart = ((a.mean - b.mean) ** 2).sum()
+    return float(apart + (a.root**2).sum() + (b.root**2).sum() - 2 * cross)
+
+
+def fid(
+    real: Real, samples: Samples, reference: str = "", write: str = "", resamples: int = 20
+) -> dict[str, Any]:
+    """Frechet distance of all samples from all training items, or from statistics in a file.
+
+    FID (arXiv:1706.08500) with the features of Inception, FD-DINOv2 (arXiv:2306.04675) with those
+    of DINOv2. reference: an .npz file to compare with. write: one to write, of the training items.
+    """
+    if write and first():
+        kinds = {k: moments(v) for k, v in real.extracted.items() if k in statistics.KEYS}
+        statistics.write(Path(write), kinds, real.facts(real.train))
+    return _from_all(real, samples, "pool", reference, resamples)
+
+
+def sfid(real: Real, samples: Samples, reference: str = "", resamples: int = 20) -> dict[str, Any]:
+    """The same of spatial features, which see where things are (arXiv:2103.03841)."""
+    return _from_all(real, samples, "spatial", reference, resamples)
+
+
+def fid_infinity(
+    real: Real, samples: Samples, reference: str = "", points: int = 15
+) -> dict[str, Any]:
+    """What `fid` would be with infinitely many samples: without its bias (arXiv:1911.07023).
+
+    That of the training items, if they are few, stays.
+    """
+    x = real.need(samples, "pool")
+    law, told = _law(real, "pool", x.shape[1], reference)
+    found = extrapolated(lambda rows: distance(fitted(x[rows]), law), len(x), points)
+    return {"distance": found, "count": len(x), "points": points} | told
+
+
+def fid_per_class(real: Real, samples: Samples, resamples: int = 20) -> dict[str, Any]:
+    """Frechet distance of the samples of each class from the training items of it; mean, worst.
+
+    Each is biased upwards by the few samples that it has.
+    """
+    if samples.label is None or real.train.label is None:
+        raise ValueError("fid_per_class: no classes; allowed: fid")
+    x, label = real.need(samples, "pool"), samples.label
+    laws = {int(c): fitted(real.features[real.train.label == c]) for c in np.unique(label)}
+
+    def values(rows: Rows) -> dict[str, float]:
+        own = {c: x[rows][label[rows] == c] for c in laws}
+        each = {f"class {c}": distance(fitted(own[c]), law) for c, law in laws.items()}
+        return {"mean": float(np.mean([*each.values()])), "worst": max(each.values())} | each
+
+    return with_intervals(values, len(x), resamples, label)
+
+
+def _from_all(
+    real: Real, samples: Samples, kind: str, reference: str, resamples: int
+) -> dict[str, Any]:
+    x = real.need(samples, kind)
+    law, told = _law(real, kind, x.shape[1], reference)
+    values = lambda rows: {"distance": distance(fitted(x[rows]), law)}
+    found = with_intervals(values, len(x), resamples, samples.label)
+    return found | {"count": len(x)} | told
+
+
+def _law(real: Real, kind: str, width: int, reference: str) -> tuple[Gaussian, dict[str, Any]]:
+    """What samples are compared with, and what a result says of it."""
+    if not reference:
+        return fitted(real.extracted[kind]), {"reference": real.facts(real.train)}
+    mean, covariance, told = statistics.read(Path(reference), kind, width, real.facts(real.train))
+    return gaussian(mean, covariance), {"reference": told}
+
+
+class Frechet(NamedTuple):
+    """Distance of samples from data, and that of data from data, at equal sample counts.
+
+    Both are means over `splits` random halves of the data, of `count` samples each side.
+    """
+
+    distance: float
+    floor: float
+    ratio: float
+    count: int
+    splits: int
+
+
+def frechet_with_floor(
+    samples: np.ndarray, data: np.ndarray, splits: int = 8, seed: int = 0
+) -> Frechet:
+    """Frechet distance of `samples` to random halves of `data`, beside that of half to half.
+
+    The estimate is biased upwards by the sample count alone, so a bare value says little; at equal
+    counts the floor is what a perfect model reaches.
+    """
+    count = min(len(samples), len(data) // 2)
+    rng = np.random.Generator(np.random.Philox(key=seed))
+    distances, floors = [], []
+    for _ in range(splits):
+        order = rng.permutation(len(data))
+        half, other = fitted(data[order[:count]]), fitted(data[order[count : 2 * count]])
+        drawn = fitted(samples[rng.permutation(len(samples))[:count]])
+        distances.append(distance(drawn, half))
+        floors.append(distance(other, half))
+    apart, floor = float(np.mean(distances)), float(np.mean(floors))
+    if floor <= 0:
+        raise ValueError("the halves of the data do not differ: a Frechet floor needs varied data")
+    return Frechet(apart, floor, apart / floor, count, splits)
+
+
+def frechet(real: Real, samples: Samples, splits: int = 8) -> dict[str, Any]:
+    """Frechet distance of samples from training items, beside its floor: half of them from half.
+
+    At equal counts, the mean over `splits` of the training items.
+    """
+    return frechet_with_floor(real.of(samples)["pool"], real.features, splits)._asdict()

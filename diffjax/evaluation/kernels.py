@@ -1,0 +1,90 @@
+"""Maximum mean discrepancies of features: distances with an unbiased estimate, and no normal law
+assumed. float64 on the host."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from diffjax.evaluation.neighbours import squares
+from diffjax.evaluation.resampling import Rows, with_intervals
+from diffjax.evaluation.samples import Real, Samples
+
+
+def cubic(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """(x.y / D + 1)^3 of all pairs, (N, M)."""
+    found = x @ y.T / x.shape[1] + 1
+    return found * found * found
+
+
+def unbiased(x: np.ndarray, y: np.ndarray) -> float:
+    """Squared discrepancy by `cubic` (arXiv:1801.01401): may be below 0."""
+    others = lambda a: (cubic(a, a).sum() - cubic_norms(a)) / (len(a) * (len(a) - 1))
+    return float(others(x) + others(y) - 2 * cubic(x, y).mean())
+
+
+def cubic_norms(x: np.ndarray) -> float:
+    """The sum of `cubic` of each item with itself."""
+    return float((((x**2).sum(1) / x.shape[1] + 1) ** 3).sum())
+
+
+def kernel_distance(
+    real: np.ndarray, fake: np.ndarray, subsets: int = 100, size: int = 1000, seed: int = 0
+) -> tuple[float, float]:
+    """Mean and standard deviation of `unbiased` over pairs of random subsets of `size` items.
+
+    Smaller ones where there are fewer items. Raises ValueError for fewer than two.
+    """
+    size = min(size, len(real), len(fake))
+    if size < 2 or subsets < 1:
+        raise ValueError(f"{subsets} subsets of {size} items: needs 1 subset of 2 items")
+    rng = np.random.Generator(np.random.Philox(key=seed))
+    draw = lambda x: np.asarray(x[rng.choice(len(x), size, replace=False)], np.float64)
+    found = [unbiased(draw(real), draw(fake)) for _ in range(subsets)]
+    return float(np.mean(found)), float(np.std(found))
+
+
+def kid(
+    real: Real, samples: Samples, subsets: int = 100, size: int = 1000, resamples: int = 5
+) -> dict[str, Any]:
+    """Kernel distance of samples from training items: unbiased, for few samples as for many.
+
+    KID (arXiv:1801.01401) with the features of Inception: a cubic kernel; the mean over `subsets`
+    random ones of `size` items, and their `deviation`.
+    """
+    x = real.need(samples, "pool")
+
+    def values(rows: Rows) -> dict[str, float]:
+        mean, deviation = kernel_distance(real.features, x[rows], subsets, size)
+        return {"distance": mean, "deviation": deviation}
+
+    return with_intervals(values, len(x), resamples, samples.label) | {"subsets": subsets}
+
+
+def likeness(x: np.ndarray, y: np.ndarray, sigma: float) -> float:
+    """Mean of exp(-|x - y|^2 / (2 sigma^2)) over all pairs, each with itself too."""
+    found = sum(float(np.exp(block / (-2 * sigma**2)).sum()) for _, _, block in squares(x, y))
+    return found / (len(x) * len(y))
+
+
+def cmmd(
+    real: Real, samples: Samples, sigma: float = 10.0, scale: float = 1000.0, resamples: int = 20
+) -> dict[str, Any]:
+    """Distance by a Gaussian kernel of features of length 1; CMMD with those of CLIP.
+
+    arXiv:2401.09603: `scale` times the squared discrepancy, each item with itself counted.
+    """
+    known, x = _unit(real.features), _unit(real.need(samples, "pool"))
+    own = likeness(known, known, sigma)
+
+    def values(rows: Rows) -> dict[str, float]:
+        within, cross = likeness(x[rows], x[rows], sigma), likeness(x[rows], known, sigma)
+        return {"distance": scale * (own + within - 2 * cross)}
+
+    return with_intervals(values, len(x), resamples, samples.label)
+
+
+def _unit(x: np.ndarray) -> np.ndarray:
+    x = np.asarray(x, np.float64)
+    return x / np.linalg.norm(x, axis=1, keepdims=True)

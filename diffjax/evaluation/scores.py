@@ -1,0 +1,65 @@
+"""Scores of samples by what a network recognises in them: float64 on the host."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy.special import log_softmax, xlogy
+
+from diffjax.evaluation.resampling import Rows, extrapolated, with_intervals
+from diffjax.evaluation.samples import Real, Samples
+
+
+def score(logits: np.ndarray) -> float:
+    """exp E KL(p(y | x) | p(y)) for logits (N, K) of p(y | x) (arXiv:1606.03498, sec. 4)."""
+    log_p = log_softmax(np.asarray(logits, np.float64), axis=1)
+    p = np.exp(log_p)
+    mean = p.mean(0)
+    return float(np.exp((p * log_p).sum(1).mean() - xlogy(mean, mean).sum()))
+
+
+def inception_score(
+    real: Real, samples: Samples, splits: int = 10, resamples: int = 20
+) -> dict[str, Any]:
+    """Sure of each sample, unsure of all: high where samples are of many recognised classes.
+
+    Inception score (arXiv:1606.03498) with the logits of Inception: the mean over `splits` parts,
+    in order, and their `deviation`. `infinity`: with infinitely many samples (arXiv:1911.07023).
+    """
+    logits = real.need(samples, "logits")
+    if not 0 < splits <= len(logits):
+        raise ValueError(f"inception_score: splits={splits}: needs 1 to {len(logits)}, one sample")
+
+    def values(rows: Rows) -> dict[str, float]:
+        found = [score(part) for part in np.array_split(logits[rows], splits)]
+        return {"score": float(np.mean(found)), "deviation": float(np.std(found))}
+
+    found = with_intervals(values, len(logits), resamples, samples.label)
+    limit = extrapolated(lambda rows: score(logits[rows]), len(logits))
+    return found | {"infinity": limit, "splits": splits}
+
+
+def classifier(real: Real, samples: Samples, resamples: int = 20) -> dict[str, Any]:
+    """Share of samples that an independent classifier assigns to the class asked for.
+
+    Beside its share of right answers on held-out items.
+    """
+    if not real.classes or samples.label is None:
+        raise ValueError("classifier: the network knows no classes; allowed: the other metrics")
+    judge, test = real.judge, real.test
+    right = judge.right(samples.x, samples.label)
+    values = lambda rows: {"agreement": float(right[rows].mean())}
+    found = with_intervals(values, len(right), resamples, samples.label)
+    accuracy = float(judge.right(test.x, test.labels()).mean())
+    return found | {"test_accuracy": accuracy, "classifier": judge.about}
+
+
+def clip_score(images: np.ndarray, texts: np.ndarray, scale: float = 100.0) -> np.ndarray:
+    """scale max(cos, 0) of the features of each image and of its caption, (N, D) both, as (N,).
+
+    arXiv:2104.08718, which has a scale of 2.5; most published numbers have 100.
+    """
+    images, texts = np.asarray(images, np.float64), np.asarray(texts, np.float64)
+    norms = np.linalg.norm(images, axis=1) * np.linalg.norm(texts, axis=1)
+    return scale * ((images * texts).sum(1) / norms).clip(0)

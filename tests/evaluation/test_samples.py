@@ -1,0 +1,127 @@
+"""Every metric in the catalogue: on real samples, with its settings, its refusals, its line."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from diffjax import build
+from diffjax.data import digits
+from diffjax.evaluation import OF_SAMPLES, Extractor, Real, Samples, features
+
+
+def seen(x):
+    """Of every kind of features some: no network."""
+    flat = features(x)
+    return {"pool": flat[:, 18:40], "logits": 9 * flat[:, 10:20], "spatial": flat[:, :20] + 1}
+
+
+@pytest.fixture(scope="module")
+def real(small, tmp_path_factory):
+    extractor = lambda real: Extractor("all", "", "", seen)
+    made = Real(
+        small.experiment.source,
+        small.experiment.reading,
+        300,
+        tmp_path_factory.mktemp("real"),
+        extractor,
+    )
+    made.judge = SimpleNamespace(right=lambda x, asked: x.sum((1, 2, 3)) % 3 > 0, about="")
+    return made
+
+
+@pytest.fixture(scope="module")
+def samples():
+    test = digits("test")
+    order = np.argsort(test.label[:240], kind="stable")
+    return Samples(255 - (255 - test.x[order]) // 3 * 2, test.label[order].astype(np.int32))
+
+
+def numbers(found):
+    for value in found.values():
+        if isinstance(value, dict):
+            yield from numbers(value)
+        elif isinstance(value, list):
+            yield from numbers(dict(enumerate(value)))
+        elif isinstance(value, float):
+            yield value
+
+
+@pytest.mark.parametrize("name", OF_SAMPLES)
+def test_metrics_give_finite_numbers_the_same_each_time(name, real, samples):
+    """What is written would be no JSON, or another number the next time."""
+    found = OF_SAMPLES[name](real, samples)
+    assert found == OF_SAMPLES[name](real, samples)
+    assert json.loads(json.dumps(found)) == found
+    assert list(numbers(found)) and np.isfinite(list(numbers(found))).all()
+    for key, (low, high) in found.get("intervals", {}).items():
+        assert low <= found[key] <= high
+    assert isinstance(next(iter(found.values())), float)  # the first is what a table shows
+
+
+@pytest.mark.parametrize("name", OF_SAMPLES)
+def test_metrics_are_listed_by_one_line_of_their_docstring(name):
+    """--list would show half a paragraph."""
+    first = OF_SAMPLES[name].__doc__.partition("\n")[0]
+    assert first.endswith(".") and f"{first}\n" in build.listing() + "\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        ("inception_score", "no logits; those that do: classifier, inception"),
+        ("sfid", "no spatial; those that do: inception"),
+    ],
+)
+def test_features_that_an_extractor_lacks_are_asked_of_another(
+    name, part, small, samples, tmp_path
+):
+    """A KeyError in a traceback would not say what to do."""
+    real = Real(small.experiment.source, small.experiment.reading, 50, tmp_path)
+    with pytest.raises(ValueError, match=f"^features=pixels: gives {part}"):
+        OF_SAMPLES[name](real, samples)
+
+
+@pytest.mark.parametrize("name", ["classifier", "fid_per_class"])
+def test_metrics_of_classes_need_them(name, real, samples):
+    """All labels would be None, and nothing right."""
+    with pytest.raises(ValueError, match=f"{name}: .*no classes"):
+        OF_SAMPLES[name](real, Samples(samples.x, None))
+
+
+def test_statistics_take_the_place_of_the_training_items(real, samples, tmp_path):
+    """A distance from a file would not be that from the items it was made of."""
+    path = tmp_path / "digits.npz"
+    written = OF_SAMPLES["fid"](real, samples, write=str(path), resamples=0)
+    for name in ("fid", "sfid"):
+        own = OF_SAMPLES[name](real, samples, resamples=0)
+        found = OF_SAMPLES[name](real, samples, reference=str(path), resamples=0)
+        assert found["distance"] == pytest.approx(own["distance"], rel=1e-9)
+        assert found["reference"]["protocol"] == own["reference"] == written["reference"]
+
+
+def test_features_of_real_items_are_kept_for_the_same_weights_and_items(small, tmp_path):
+    """Those of a network take minutes; of other weights they would be another's."""
+    counts = []
+
+    def open_real(fingerprint, most):
+        run = lambda x: counts.append(len(x)) or {"pool": features(x)}
+        seen = Extractor("network", fingerprint, "", run)
+        return Real(
+            small.experiment.source, small.experiment.reading, most, tmp_path, lambda real: seen
+        )
+
+    first = open_real("a", 8).features
+    np.testing.assert_array_equal(open_real("a", 8).features, first)
+    assert counts == [8]
+    for fingerprint, most in (("b", 8), ("a", 16), ("", 8), ("", 8)):
+        assert len(open_real(fingerprint, most).features) == most
+    assert sum(counts) == 8 + 8 + 16 + 8 + 8
+
+
+def test_the_closest_pairs_are_drawn(real, samples):
+    """The result would name a picture that is not there."""
+    found = OF_SAMPLES["memorization"](real, samples, pairs=3)
+    for part in (found, found["features"]):
+        assert (real.folder / part["picture"]).stat().st_size > 1000
