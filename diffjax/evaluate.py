@@ -130,9 +130,7 @@ def run() -> int:
     print(f"wrote {path}")
     if of_samples and not given.samples:
         size = sum(file.stat().st_size for file in (given.workdir / FOLDER).rglob("*.npz"))
-        print(
-            f"kept {size / 1e6:.1f} MB of samples in {given.workdir / FOLDER}: delete as you like"
-        )
+        print(f"kept {size / 1e6:.1f} MB in {given.workdir / FOLDER}: delete as you like")
     return 0
 
 
@@ -177,7 +175,8 @@ def results(
     shape, classes = tuple(reading.shape(source("train"))), source("train").classes
     made = elsewhere(given, shape, classes) if given.samples else ours(given, shape)
     refuse = build.refuse("evaluation")
-    folder = given.workdir or given.samples.parent
+    folder = given.workdir / FOLDER if given.workdir else given.samples.parent
+    folder.mkdir(exist_ok=True)
     extractor = build.construct_features(given.features, "--features")
     real = refuse(Real)(source, reading, given.real, folder, extractor)
     about, found = compared(real, given.data or spec["name"]), []

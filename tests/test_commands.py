@@ -291,7 +291,7 @@ def test_people_s_own_images_are_trained_on_sampled_and_evaluated(
     (result,) = json.loads((run / "evaluation.json").read_text())["results"]
     assert result["protocol"]["reference"]["test"]["items"] >= 4
     assert 0 <= result["classifier"]["test_accuracy"] <= 1
-    assert list(run.glob("classifier-*.npz"))
+    assert list(run.glob("evaluation/classifier-*.npz"))
     stored = json.loads((run / "config.json").read_text())
     stored["data"] |= {"name": kind, "path": "/gone"}
     (run / "config.json").write_text(json.dumps(stored))
