@@ -16,8 +16,10 @@ def result(sampler: str = "ddim", steps: int = 10, guidance: object = 1.0, **mor
     told = {"name": sampler} | ({"eta": 1.0} if sampler == "dpmpp_2m" else {})
     protocol = {"sampler": told, "steps": steps, "guidance": guidance, "passes": passes, "num": 8}
     values = {"distance": 1 / passes, "floor": 0.01234, "ratio": 2.0, "count": 4}
+    found = {"frechet": values, "other": {"k": 3, "value": 0.5 + 0.001 * passes}}
     curve = {"precision": 0.5 + 0.001 * passes, "recall": 0.9 - 0.001 * passes}
-    return {"protocol": protocol | more, "frechet": values, "other": {"k": 3, **curve}}
+    curve["intervals"] = {k: [v - 0.1, v + 0.1] for k, v in curve.items()}
+    return {"protocol": protocol | more, **found, "precision_recall": curve}
 
 
 def test_a_table_says_what_differs_and_has_a_column_for_each_metric():
@@ -27,11 +29,12 @@ def test_a_table_says_what_differs_and_has_a_column_for_each_metric():
     first, second, *lines = evaluated.markdown(results).splitlines()
     heads = [cell.strip() for cell in first.strip("|").split("|")]
     told = ["sampler", "steps", "guidance", "passes", "ema", "num"]
-    assert heads == [*told, "Frechet", "floor", "ratio", "other"]
+    found = ["Frechet", "floor", "ratio", "precision", "recall", "other"]
+    assert heads == [*told, *found]
     assert set(second) == set("| -:") and {len(line) for line in lines} == {len(first)}
     cells = [cell.strip() for cell in lines[1].strip("|").split("|")]
     assert cells[:6] == ["dpmpp_2m:eta=1.0", "20", "2", "40", "long", "9"]
-    assert cells[6:] == ["0.025", "0.01234", "2", "0.54"]
+    assert cells[6:] == ["0.025", "0.01234", "2", "0.54", "0.86", "0.54"]
     assert lines[0].split("|")[5].strip() == "-"  # that one has no ema
     assert "num" not in evaluated.markdown(results[:1])
 

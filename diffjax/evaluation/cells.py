@@ -147,7 +147,7 @@ def stored(folder: Path, num: int) -> list[Arrays]:
         try:
             with np.load(folder / _file(count)) as file:
                 part = {k: file[k][: num - count] for k in file.files}
-        except (OSError, ValueError, zipfile.BadZipFile):
+        except (OSError, EOFError, ValueError, zipfile.BadZipFile):
             break
         parts.append(part)
         count += len(part["arr_0"])

@@ -20,7 +20,7 @@ SETTINGS = ("run", "samples", "sampler", "steps", "guidance", "passes")
 OTHERS = ("ema", "trained", "grid", "num", "seed", "features", "reference")
 NAMES = ("run", "samples", "sampler", "ema")
 """Settings whose value says what they are."""
-VALUES = {
+QUALITIES = {
     "Frechet": "frechet.distance",
     "fid": "fid.distance",
     "fid_infinity": "fid_infinity.distance",
@@ -28,25 +28,26 @@ VALUES = {
     "sfid": "sfid.distance",
     "kid": "kid.distance",
     "cmmd": "cmmd.distance",
-    "precision": "precision_recall.precision",
-    "recall": "precision_recall.recall",
-    "density": "density_coverage.density",
-    "coverage": "density_coverage.coverage",
     "inception_score": "inception_score.score",
     "class agrees": "classifier.agreement",
-    "nearest train": "memorization.samples",
 }
-"""The column of a value, and its place in a result; of any other metric it is its first number."""
+"""The column of a quality, and its place in a result; of any other metric it is its first number.
+"""
 BESIDE = {
     "floor": "frechet.floor",
     "ratio": "frechet.ratio",
     "of real": "classifier.test_accuracy",
+    "precision": "precision_recall.precision",
+    "recall": "precision_recall.recall",
+    "density": "density_coverage.density",
+    "coverage": "density_coverage.coverage",
+    "nearest train": "memorization.samples",
     "held-out": "memorization.held_out",
     "ratio to held-out": "memorization.ratio",
     "authentic": "memorization.authenticity",
 }
-"""Columns that are not drawn."""
-REAL = {"Frechet": "floor", "class agrees": "of real", "nearest train": "held-out"}
+"""Further columns; of these precision is drawn against recall."""
+REAL = {"Frechet": "floor", "class agrees": "of real"}
 """The column that says what real data reach."""
 
 
@@ -87,7 +88,7 @@ def _values(result: Mapping[str, Any]) -> Row:
 def _places(result: Mapping[str, Any]) -> dict[str, str]:
     """Where in a result the value of each column is."""
     metrics = {k: v for k, v in result.items() if k != "protocol" and isinstance(v, Mapping)}
-    found = {h: p for h, p in (VALUES | BESIDE).items() if p.partition(".")[0] in metrics}
+    found = {h: p for h, p in (QUALITIES | BESIDE).items() if p.partition(".")[0] in metrics}
     known = {place.partition(".")[0] for place in found.values()}
     for metric, values in metrics.items():
         number = next((k for k, v in values.items() if isinstance(v, float)), None)
@@ -161,17 +162,26 @@ def _panel(axes: Axes, lines: Sequence[Row], x: str, y: str, along: str) -> None
     for row in lines:
         if all(_number(row.get(head)) for head in (x, y, along)):
             groups.setdefault(tuple(_text(row[h]) for h in apart), []).append(row)
-    for k, (own, members) in enumerate(groups.items()):
+    styles: dict[tuple[str, ...], str] = {}
+    colours: dict[tuple[str, ...], str] = {}
+    for own, members in groups.items():
         points = np.array([[r[x], r[y]] for r in sorted(members, key=lambda r: r[along])])
-        label = ", ".join(v if h in NAMES else f"{h} {v}" for h, v in zip(apart, own, strict=True))
-        style = ("o-", "s--", "^:")[k // 10 % 3]
-        axes.plot(*points.T, style, color=f"C{k % 10}", markersize=4, label=label)
+        told = dict(zip(apart, own, strict=True))
+        name = tuple(v for h, v in told.items() if h in NAMES)
+        rest = tuple(f"{h} {v}" for h, v in told.items() if h not in NAMES)
+        style = styles.setdefault(name, ("o-", "s--", "^:", "v-.")[len(styles) % 4])
+        colour = colours.setdefault(rest, f"C{len(colours) % 10}")
+        axes.plot(*points.T, style, color=colour, markersize=4, label=", ".join(name + rest))
     for value in {r.get(REAL.get(y, "")) for r in lines} - {None}:
         axes.axhline(value, color="grey", linestyle=":", label=REAL[y])
     axes.set(xlabel=x, ylabel=y)
     axes.grid(alpha=0.3)
     if x == "passes":
         axes.set_xscale("log")
+        axes.set_xticks(
+            ticks := sorted({r[x] for r in lines if _number(r.get(x))}), map(_text, ticks)
+        )
+        axes.minorticks_off()
     axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
 
 
