@@ -129,20 +129,6 @@ def captioned(
     return _drawn(figure)
 
 
-def closest(
-    x: np.ndarray, train: np.ndarray, distance: np.ndarray, columns: int = 10
-) -> np.ndarray:
-    """Samples x (N, H, W, C) over the training items nearest to them, as they are stored, with
-    their distances (N,): a picture (H', W', 3), closest first."""
-    x, train = visible(x), visible(train)
-    rows, captions = [], []
-    for start in range(0, len(x), columns):
-        part = slice(start, start + columns)
-        rows += [x[part], train[part]]
-        captions += [[f"{d:.3g}" for d in distance[part]], []]
-    return captioned(rows, ["sample", "training"] * (len(rows) // 2), captions)
-
-
 def colours(values: np.ndarray) -> np.ndarray:
     """Values in [0, 1] as uint8 colours with a last axis of 3, dark to light."""
     from matplotlib import colormaps
@@ -256,7 +242,7 @@ def _drawn(figure: Figure) -> np.ndarray:
 
 
 def samples(x: np.ndarray, label: np.ndarray | None = None) -> np.ndarray:
-    """A picture (H, W, 3): a grid of uint8 images (N, H, W, C), or a cloud of points (N, 2).
+    """A picture (H, W, 3): a grid of `visible` images (N, H, W, C), or a cloud of points (N, 2).
 
     Images whose labels come in turn stand in one column per class.
     """
@@ -277,6 +263,25 @@ def visible(x: np.ndarray) -> np.ndarray:
     if x.dtype == np.uint8:
         return x
     return to_uint8(x[..., :3] / 3 if x.shape[-1] >= 3 else x[..., :1] / 3)
+
+
+def closest(
+    x: np.ndarray, train: np.ndarray, distance: np.ndarray, columns: int = 10
+) -> np.ndarray:
+    """Pairs as a picture (H', W', 3), in their order: a sample of x (N, H, W, C) as it is stored,
+    its distance (N,) on it, above the training item that is nearest to it."""
+    from PIL import Image, ImageDraw
+
+    above, below = visible(x), visible(train)
+    line = np.full_like(above[:, :1], 255)
+    columns = min(columns, len(x))
+    picture = Image.fromarray(grid(np.concatenate([above, line, below], 1), columns, 2 * TILE))
+    draw, rows = ImageDraw.Draw(picture), math.ceil(len(x) / columns)
+    for i, d in enumerate(distance):
+        row, column = divmod(i, columns)
+        corner = (2 + column * (picture.width - 2) // columns, row * (picture.height - 2) // rows)
+        draw.text(corner, f"{d:.3g}", fill="white", stroke_width=2, stroke_fill="black")
+    return np.asarray(picture)
 
 
 def save(path: Path, picture: np.ndarray) -> None:

@@ -107,3 +107,20 @@ def test_a_saved_picture_reads_back_as_it_was(tmp_path, channels):
     plot.save(path, image)
     read = np.asarray(Image.open(path))
     np.testing.assert_array_equal(read, image[..., 0] if channels == 1 else image)
+
+
+def test_samples_stand_above_the_training_items_that_they_are_close_to():
+    """The copy would be taken for the original, or stand beside another's."""
+    levels = np.arange(40, 200, 40, dtype=np.uint8)[:, None, None, None]
+    samples = np.broadcast_to(levels, (4, 8, 8, 1)).copy()
+    picture = plot.closest(samples, 255 - samples, np.arange(4.0), columns=3)
+    high, wide = (picture.shape[0] - 2) // 2, (picture.shape[1] - 2) // 3
+    for i, level in enumerate(levels.ravel()):
+        y, x = 2 + i // 3 * high, 2 + i % 3 * wide
+        above, below = (
+            picture[y + high // 3, x + wide // 2],
+            picture[y + high * 4 // 5, x + wide // 2],
+        )
+        assert (above == level).all() and (below == 255 - level).all()
+    caption = picture[2 : 2 + high // 5, 2 : 2 + wide // 2]
+    assert (caption == 255).all(-1).any()  # white ink on the first sample, which is dark

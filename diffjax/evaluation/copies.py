@@ -40,7 +40,7 @@ def centres(train: np.ndarray, cells: int) -> np.ndarray:
     from sklearn.cluster import KMeans  # takes half a second to import
 
     pick = np.random.Generator(np.random.Philox(key=0)).permutation(len(train))[:MOST_FITTED]
-    return KMeans(cells, n_init=1, random_state=0).fit(train[pick]).cluster_centers_
+    return KMeans(cells, random_state=0).fit(train[pick]).cluster_centers_
 
 
 def z_score(a: np.ndarray, b: np.ndarray) -> float:
@@ -63,7 +63,9 @@ def data_copying(ours: Arrays, theirs: Arrays) -> float:
     of = lambda found, cell: found["distance"][found["cell"] == cell]
     pairs = [(of(ours, c), of(theirs, c), n) for c, n in zip(cells, counts, strict=True)]
     scored = [(z_score(a, b), n) for a, b, n in pairs if len(a)]
-    return sum(z * n for z, n in scored) / sum(n for _, n in scored) if scored else float("nan")
+    if not scored:
+        raise ValueError("memorization: no cell has both samples and held-out items; cells=1 has")
+    return sum(z * n for z, n in scored) / sum(n for _, n in scored)
 
 
 def compared(ours: Arrays, theirs: Arrays) -> dict[str, float]:
@@ -102,7 +104,7 @@ def memorization(
     cells = cells or max(1, min(10, len(real.test) // 50))
     plain = [features(x) for x in (samples.x, real.train.x, real.test.x)]
     found = _within(real, samples, "pixels", plain, cells, pairs, resamples)
-    if real.extractor.name == "pixels":
+    if not real.extractor.fingerprint:  # no network: these are the pixels
         return found
     seen = [real.need(samples, "pool"), real.features, real.held_out]
     name = real.extractor.name

@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import numpy as np
 
 from diffjax.arrays import Params, catalogue
-from diffjax.data import Memory, is_image
-from diffjax.evaluation.judge import BATCH, Judge, outputs
+from diffjax.data import is_image
+from diffjax.evaluation.judge import BATCH, outputs
+from diffjax.nets.inception import inception as inception_net
 from diffjax.progress import Progress
+from diffjax.published import bpe, read, standard
+from diffjax.published import inception as inception_file
+from diffjax.published import vit as vit_file
 from diffjax.training.mesh import layout
 
 Arrays = dict[str, np.ndarray]
+Apply = Callable[[Params, Any], Mapping[str, Any]]
+Known = Any
+"""Real data: `train` with x and label, `classes`, and `judge`, which is fitted when it is asked for.
 
-
-class Known(Protocol):
-    """What an extractor may ask of the real data."""
-
-    train: Memory
-    classes: int
-    judge: Judge
+Not a protocol: whoever checks one at run time asks for it.
+"""
 
 
 @dataclass(frozen=True)
@@ -97,14 +100,95 @@ def classifier(real: Known) -> Extractor:
     return network("classifier", judge.params, apply, about)
 
 
-def network(
-    name: str, params: Params, apply: Callable[[Params, Any], Mapping[str, Any]], about: str
+def inception(real: Known, weights: str = "", resize: str = "tensorflow1") -> Extractor:
+    """Inception-v3 of the Frechet inception distance; see `nets.inception` for its features.
+
+    weights: pt_inception-2015-12-05-6726825d.pth, downloaded once where none are given. resize: to
+    299 x 299, `tensorflow1`, as most evaluators do it, or `pytorch`, as pytorch-fid does.
+    """
+    file = standard.weights(inception_file.STANDARD, weights)
+    params = inception_file.convert(read(file.path).tensors)
+    about = f"{file.about}; images to 299 x 299 as {resize}"
+    return published("inception", file, params, inception_net(resize).apply, about)
+
+
+def dinov2_b14(real: Known, weights: str = "") -> Extractor:
+    """DINOv2 ViT-B/14; as `dinov2_l14`."""
+    return _dinov2("dinov2_b14", vit_file.DINOV2_B14, weights)
+
+
+def dinov2_l14(real: Known, weights: str = "") -> Extractor:
+    """DINOv2 ViT-L/14 (arXiv:2304.07193), of which FD-DINOv2 is made (arXiv:2306.04675).
+
+    pool: the normalised token of the class. weights: dinov2_vitl14_pretrain.pth, downloaded once
+    where none are given.
+    """
+    return _dinov2("dinov2_l14", vit_file.DINOV2_L14, weights)
+
+
+def _dinov2(name: str, known: standard.Standard, weights: str) -> Extractor:
+    file = standard.weights(known, weights)
+    _, net, params = vit_file.dinov2(read(file.path).tensors)
+    about = f"{file.about}; images to 224 x 224 as by Pillow, bicubic"
+    return published(name, file, params, net.apply, about)
+
+
+def clip_l14(real: Known, weights: str = "") -> Extractor:
+    """The image tower of CLIP ViT-L/14 (arXiv:2103.00020).
+
+    pool (B, 768): what is compared with captions; not divided by its norm. weights:
+    model.safetensors of openai/clip-vit-large-patch14, downloaded once where none are given.
+    Those of another size take images of that.
+    """
+    file = standard.weights(vit_file.CLIP_L14, weights)
+    _, net, params = vit_file.clip_image(read(file.path).tensors)
+    about = f"{file.about}; images resized to squares as by Pillow, bicubic"
+    return published("clip_l14", file, params, net.apply, about)
+
+
+def captions(texts: Sequence[str], weights: str = "", vocabulary: str = "") -> np.ndarray:
+    """Vectors (N, 768) of captions by the text tower of CLIP ViT-L/14, not divided by their norm.
+
+    Of the same space as those of `clip_l14`. weights: as there. vocabulary:
+    bpe_simple_vocab_16e6.txt.gz, or merges.txt as Hugging Face has it, downloaded once where none
+    is given.
+    """
+    words = bpe.read(standard.weights(bpe.STANDARD, vocabulary, setting="vocabulary").path)
+    file = standard.weights(vit_file.CLIP_L14, weights)
+    _, net, params = vit_file.clip_text(read(file.path).tensors)
+    tower = network("clip_l14 captions", params, net.apply, file.about, file.sha256[:12])
+    return extract(tower, words(texts, params["positions"].shape[1]))["pool"]
+
+
+def published(
+    name: str, file: standard.Weights, params: Params, apply: Apply, about: str
 ) -> Extractor:
-    """The extractor of `apply(params, x) -> features`, compiled, with batches over all devices."""
+    """The extractor of a published network of uint8 images."""
+    made = network(name, params, apply, about, file.sha256[:12])
+
+    def run(x: np.ndarray) -> Arrays:
+        if not is_image(x.shape[1:]) or x.dtype != np.uint8:
+            raise ValueError(f"{name}: items {x.shape[1:]} of {x.dtype}; needs uint8 images")
+        return made.run(x)
+
+    return dataclasses.replace(made, run=run)
+
+
+def network(name: str, params: Params, apply: Apply, about: str, known: str = "") -> Extractor:
+    """The extractor of `apply(params, x) -> features`, compiled, with batches over all devices.
+
+    Products are exact in float32, on GPU and TPU too: faster ones would move a distance. known: the
+    fingerprint, where it is not that of the parameters.
+    """
     devices = layout()
-    here, compiled = devices.put(params), jax.jit(apply)
+
+    def exact(params: Params, x: Any) -> Mapping[str, Any]:
+        with jax.default_matmul_precision("highest"):
+            return apply(params, x)
+
+    here, compiled = devices.put(params), jax.jit(exact)
     run = lambda x: dict(devices.whole(compiled(here, devices.put(x, 0))))
-    return Extractor(name, fingerprint(params), about, run)
+    return Extractor(name, known or fingerprint(params), about, run)
 
 
 def fingerprint(params: Params) -> str:
@@ -116,4 +200,4 @@ def fingerprint(params: Params) -> str:
     return found.hexdigest()[:12]
 
 
-EXTRACTORS = catalogue(pixels, classifier)
+EXTRACTORS = catalogue(pixels, classifier, inception, dinov2_b14, dinov2_l14, clip_l14)

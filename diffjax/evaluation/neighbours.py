@@ -99,9 +99,10 @@ def precision_recall(
 def density_coverage(
     real: Real, samples: Samples, k: int = 5, resamples: int = 20
 ) -> dict[str, Any]:
-    """How many training items samples are near, and the share of these with one (arXiv:2002.09797).
+    """How many training items a sample is near to, and how many of them have one near.
 
-    Near: within the distance of its k-th nearest other one of the training item."""
+    Near: no farther than the k-th nearest other one is from the training item (arXiv:2002.09797).
+    """
     known, x = balls(real.features, k), real.need(samples, "pool")
     values = lambda rows: spread(known, x[rows])
     return with_intervals(values, len(x), resamples, samples.label) | {"k": k}

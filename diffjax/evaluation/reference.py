@@ -20,7 +20,7 @@ FREE = ("items", "data")
 
 def write(path: Path, found: Mapping[str, Moments], facts: Mapping[str, Any]) -> None:
     """Moments by the kind of feature, with the facts about their items."""
-    arrays = {"protocol": np.array(json.dumps(dict(facts)))}
+    arrays: dict[str, Any] = {"protocol": np.array(json.dumps(dict(facts)))}
     for kind, moments in found.items():
         mean, covariance = KEYS[kind]
         arrays |= {mean: moments.mean, covariance: moments.covariance}
@@ -45,10 +45,11 @@ def read(
         if missing := [key for key in keys if key not in stored.files]:
             raise ValueError(f"{place}: no {missing[0]} in it; it has {', '.join(stored.files)}")
         mean, covariance = (np.asarray(stored[key], np.float64) for key in keys)
-        protocol = json.loads(str(stored["protocol"])) if "protocol" in stored.files else None
-    for name in (k for k in facts if k not in FREE and protocol is not None):
-        if (there := protocol.get(name)) != facts[name]:
-            raise ValueError(f"{place}: {name} is {there!r} there and {facts[name]!r} here")
+        protocol = json.loads(str(stored["protocol"])) if "protocol" in stored.files else {}
+    for name in (k for k in facts if k in protocol and k not in FREE):
+        if protocol[name] != facts[name]:
+            there, here = protocol[name], facts[name]
+            raise ValueError(f"{place}: {name} is {there!r} there and {here!r} here")
     if mean.shape != (width,) or covariance.shape != (width, width):
         there = f"{mean.shape} and {covariance.shape}"
         raise ValueError(f"{place}: {' and '.join(keys)} are {there}; these features have {width}")

@@ -45,6 +45,22 @@ def converted(
     return nested(made)
 
 
+def shape(tensors: Mapping[str, np.ndarray], name: str) -> tuple[int, ...]:
+    """Of the tensor of this name, which tells settings of the network; ValueError if missing."""
+    if name not in tensors:
+        raise ValueError(f"not the tensors of this network: {some('missing', [name])}")
+    return tensors[name].shape
+
+
+def fitting(params: Params, wanted: Params) -> Params:
+    """The same; ValueError names what has not the shape of the array of that name in `wanted`."""
+    ours, theirs = flat(params), flat(wanted)
+    shapes = lambda name: f"{name} {np.shape(ours[name])} not {theirs[name].shape}"
+    if misfit := [shapes(k) for k in theirs if np.shape(ours[k]) != theirs[k].shape]:
+        raise ValueError(f"not the tensors of this network: {some('misfit', misfit)}")
+    return params
+
+
 def below(
     tensors: Mapping[str, np.ndarray], above: str, without: tuple[str, ...] = ()
 ) -> dict[str, np.ndarray]:

@@ -25,7 +25,7 @@ def features(n, seed, offset=0.0):
 def test_nearest_are_those_of_scikit_learn(k, offset):
     """The expanded square would be another distance, or cancel; a block would be forgotten."""
     a, b = features(50, 0, offset), features(70, 1, offset)
-    distance, index = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(b).kneighbors(a)
+    distance, index = NearestNeighbors(n_neighbors=k, algorithm="kd_tree").fit(b).kneighbors(a)
     found, which = nearest(a, b, k)
     np.testing.assert_allclose(found, distance, rtol=1e-8)
     np.testing.assert_array_equal(which, index)

@@ -1,0 +1,72 @@
+"""Images to another size, each way as some evaluator does it: a product with a matrix per axis."""
+
+from __future__ import annotations
+
+import numpy as np
+from jax import lax
+from jax import numpy as jnp
+from jaxtyping import Array, Float
+
+from diffjax.nets.layers import one_of
+
+
+def resized(x: Float[Array, "b h w c"], size: int, way: str) -> Float[Array, "b s s c"]:
+    """Images of `size` x `size`, from values in [0, 255].
+
+    way: see `WAYS`. `pillow` goes along the rows first, and rounds to grey levels after each axis,
+    as Pillow does. ValueError for another way.
+    """
+    one_of(tuple(WAYS), way=way)
+    rows, columns = (jnp.asarray(WAYS[way](n, size), x.dtype) for n in x.shape[1:3])
+    levels = lambda a: jnp.clip(jnp.floor(a + 0.5), 0, 255) if way == "pillow" else a
+    exact = lax.Precision.HIGHEST
+    x = levels(jnp.einsum("jw,bhwc->bhjc", columns, x, precision=exact))
+    return levels(jnp.einsum("ih,bhjc->bijc", rows, x, precision=exact))
+
+
+def corners(n: int, size: int) -> np.ndarray:
+    """Bilinear (size, n) from the corner of pixels: i is at i n / size, as in TensorFlow 1."""
+    return _linear(np.arange(size) * n / size, n)
+
+
+def centres(n: int, size: int) -> np.ndarray:
+    """Bilinear (size, n) from the centre of pixels to that of others, as in PyTorch."""
+    return _linear(((np.arange(size) + 0.5) * n / size - 0.5).clip(0), n)
+
+
+def smooth(n: int, size: int) -> np.ndarray:
+    """Bicubic (size, n), as wide as the new pixels where these are larger, as in Pillow."""
+    wide = max(n / size, 1)
+    apart = (np.arange(n) + 0.5 - (np.arange(size)[:, None] + 0.5) * n / size) / wide
+    weights = _keys(apart, -0.5)
+    return weights / weights.sum(1, keepdims=True)
+
+
+def cubic(n: int, size: int, scale: float) -> np.ndarray:
+    """Bicubic (size, n), as PyTorch where `scale` is given, not size / n; edges are repeated."""
+    at = (np.arange(size) + 0.5) / scale - 0.5
+    made, first = np.zeros((size, n)), np.floor(at).astype(int)
+    for near in range(-1, 3):
+        index = (first + near).clip(0, n - 1)
+        np.add.at(made, (np.arange(size), index), _keys(at - first - near, -0.75))
+    return made
+
+
+WAYS = {"tensorflow1": corners, "pytorch": centres, "pillow": smooth}
+
+
+def _linear(at: np.ndarray, n: int) -> np.ndarray:
+    """Of the pixel at or before each point and the next one, the last of which is repeated."""
+    made, first = np.zeros((len(at), n)), np.floor(at).astype(int)
+    rows, share = np.arange(len(at)), at - first
+    np.add.at(made, (rows, first), 1 - share)
+    np.add.at(made, (rows, (first + 1).clip(max=n - 1)), share)
+    return made
+
+
+def _keys(x: np.ndarray, a: float) -> np.ndarray:
+    """Keys' cubic kernel, its slope `a` at distance 1 (doi:10.1109/TASSP.1981.1163711, eq. 4)."""
+    x = np.abs(x)
+    near = ((a + 2) * x - (a + 3)) * x**2 + 1
+    far = a * (((x - 5) * x + 8) * x - 4)
+    return np.where(x < 1, near, np.where(x < 2, far, 0.0))

@@ -1,0 +1,106 @@
+"""The files that everybody's numbers are made with: where they are, and whether it is they."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, NamedTuple
+
+from diffjax.progress import Progress
+
+PART = 2**20
+
+
+class Standard(NamedTuple):
+    """A published file, known by its SHA-256 in hex digits."""
+
+    url: str
+    sha256: str
+
+    @property
+    def name(self) -> str:
+        return self.url.rpartition("/")[2]
+
+
+class Weights(NamedTuple):
+    """A file of weights; `about` says whether it is the standard one."""
+
+    path: Path
+    sha256: str
+    about: str
+
+
+def weights(
+    standard: Standard, given: str = "", folder: Path | None = None, setting: str = "weights"
+) -> Weights:
+    """The file `given`, or the standard one in `folder`, where it is downloaded to once.
+
+    folder: the user's cache by default. setting: the name of `given` in messages. ValueError where
+    there is neither a file nor a network, and where what is in the folder, or came, has another
+    SHA-256.
+    """
+    if given:
+        path = Path(given).expanduser()
+        if not path.is_file():
+            raise ValueError(f"{setting}={given!r}: no such file; standard: {standard.url}")
+        found = sha256(path)
+        if found == standard.sha256:
+            return Weights(path, found, f"standard weights {standard.name}")
+        return Weights(
+            path,
+            found,
+            f"{path.name}, not the standard weights ({standard.name}): its numbers do not compare "
+            f"with published ones",
+        )
+    path = (folder or cache()) / standard.name
+    if not path.exists():
+        download(standard, path, setting)
+    elif (found := sha256(path)) != standard.sha256:
+        raise ValueError(f"{path}: SHA-256 {found}, not {standard.sha256}: damaged; delete it")
+    return Weights(path, standard.sha256, f"standard weights {standard.name}")
+
+
+def cache() -> Path:
+    """The user's folder for what can be downloaded again."""
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "diffjax" / "weights"
+
+
+def sha256(path: Path) -> str:
+    """Of the file, in hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def download(standard: Standard, path: Path, setting: str) -> None:
+    """The file, all at once and only where it is the right one; ValueError else."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        with urllib.request.urlopen(standard.url, timeout=30) as source, part.open("wb") as file:
+            size = int(source.headers.get("Content-Length") or 0)
+            found = copied(source.read, file, f"download {standard.name}", size)
+        if found != standard.sha256:
+            raise ValueError(f"{standard.url}: SHA-256 {found}, not {standard.sha256}: refused")
+        os.replace(part, path)
+    except OSError as error:
+        raise ValueError(
+            f"{setting}: none given, and {standard.url} cannot be downloaded ({error}); bring it "
+            f"here and give {setting}=PATH"
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def copied(read: Callable[[int], bytes], file: IO[bytes], name: str, size: int) -> str:
+    """The SHA-256 of what was read and written."""
+    found = hashlib.sha256()
+    with Progress(name, size, "B") as progress:
+        while part := read(PART):
+            file.write(part)
+            found.update(part)
+            progress.advance(len(part))
+    return found.hexdigest()
