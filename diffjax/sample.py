@@ -9,13 +9,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from diffjax import cli
 from diffjax.config import ConfigError, parse
 
 if TYPE_CHECKING:
     from diffjax.evaluation import Cell, Made
+    from diffjax.samplers.generate import Plan
     from diffjax.trained import Trained
     from diffjax.training.experiment import Experiment
 
@@ -113,7 +114,7 @@ def trajectory(given: argparse.Namespace, asked: Cell) -> None:
     from diffjax.arrays import stream
     from diffjax.samplers.generate import generate
 
-    shape, plan = asked.experiment.shape, asked.plan
+    shape, plan = asked.experiment.shape, cast("Plan", asked.plan)
     num = min(given.num, IMAGES if len(shape) == 3 else POINTS)
     label = asked.labels(num)
     cond = {} if label is None else {"label": jnp.asarray(label)}

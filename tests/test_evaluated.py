@@ -17,7 +17,7 @@ def result(sampler: str = "ddim", steps: int = 10, guidance: object = 1.0, **mor
     protocol = {"sampler": told, "steps": steps, "guidance": guidance, "passes": passes, "num": 8}
     values = {"distance": 1 / passes, "floor": 0.01234, "ratio": 2.0, "count": 4}
     found = {"frechet": values, "other": {"k": 3, "value": 0.5 + 0.001 * passes}}
-    curve = {"precision": 0.5 + 0.001 * passes, "recall": 0.9 - 0.001 * passes}
+    curve: dict = {"precision": 0.5 + 0.001 * passes, "recall": 0.9 - 0.001 * passes}
     curve["intervals"] = {k: [v - 0.1, v + 0.1] for k, v in curve.items()}
     return {"protocol": protocol | more, **found, "precision_recall": curve}
 

@@ -10,6 +10,7 @@ import functools
 import json
 import time
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -143,11 +144,11 @@ def stored(folder: Path, num: int) -> list[Arrays]:
     What cannot be read ends them: it is made again.
     """
     parts, count = [], 0
-    while count < num:
+    while count < num and zipfile.is_zipfile(folder / _file(count)):
         try:
             with np.load(folder / _file(count)) as file:
                 part = {k: file[k][: num - count] for k in file.files}
-        except (OSError, EOFError, ValueError, zipfile.BadZipFile):
+        except (OSError, ValueError, zipfile.BadZipFile, zlib.error):
             break
         parts.append(part)
         count += len(part["arr_0"])

@@ -106,7 +106,7 @@ def gathered(files: Sequence[Path]) -> tuple[list[Row], list[str]]:
         notes += [f"{path.parent.name}/{note}" for note in told]
         run = path.parent.name if path.name == "evaluation.json" else path.name.partition(".")[0]
         kept = [*report.get("results", ()), report.get("network")]
-        found += [{"run": run} | result for result in kept if isinstance(result, Mapping)]
+        found += [{"run": run, **result} for result in kept if isinstance(result, Mapping)]
     return found, notes
 
 
@@ -155,6 +155,8 @@ def tradeoffs(path: Path, results: Sequence[Mapping[str, Any]]) -> bool:
 
 def _panel(axes: Axes, lines: Sequence[Row], x: str, y: str, along: str) -> None:
     """y over x: a line for cells that differ in `along` alone, and in what follows from it."""
+    from matplotlib.ticker import LogLocator, ScalarFormatter
+
     follows = {"passes": ("passes", "steps"), "guidance": ("passes", "guidance")}[along]
     differ = lambda head: len({_text(r.get(head)) for r in lines}) > 1
     apart = [h for h in (*SETTINGS, *OTHERS) if h not in follows and differ(h)]
@@ -172,15 +174,15 @@ def _panel(axes: Axes, lines: Sequence[Row], x: str, y: str, along: str) -> None
         style = styles.setdefault(name, ("o-", "s--", "^:", "v-.")[len(styles) % 4])
         colour = colours.setdefault(rest, f"C{len(colours) % 10}")
         axes.plot(*points.T, style, color=colour, markersize=4, label=", ".join(name + rest))
-    for value in {r.get(REAL.get(y, "")) for r in lines} - {None}:
+    reached: set[Any] = {r.get(REAL.get(y, "")) for r in lines} - {None}
+    for value in reached:
         axes.axhline(value, color="grey", linestyle=":", label=REAL[y])
     axes.set(xlabel=x, ylabel=y)
     axes.grid(alpha=0.3)
     if x == "passes":
         axes.set_xscale("log")
-        axes.set_xticks(
-            ticks := sorted({r[x] for r in lines if _number(r.get(x))}), map(_text, ticks)
-        )
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(ScalarFormatter())
         axes.minorticks_off()
     axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
 
@@ -189,7 +191,8 @@ def _errors(axes: Axes, results: Sequence[Mapping[str, Any]], x: str, y: str, _:
     """The interval of each y, where it was measured."""
     for result in results:
         metric, _, name = _places(result).get(y, "").partition(".")
-        interval, at = inside(result, f"{metric}.intervals.{name}"), rows([result])[0].get(x)
+        interval: Any = inside(result, f"{metric}.intervals.{name}")
+        at: Any = rows([result])[0].get(x)
         if isinstance(interval, Sequence) and len(interval) == 2 and _number(at):
             axes.vlines(at, *interval, color="grey", alpha=0.5, linewidth=1)
 
