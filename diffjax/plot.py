@@ -275,7 +275,8 @@ def closest(
     above, below = visible(x), visible(train)
     line = np.full_like(above[:, :1], 255)
     columns = min(columns, len(x))
-    picture = Image.fromarray(grid(np.concatenate([above, line, below], 1), columns, 2 * TILE))
+    pairs = np.concatenate([above, line, below, line, line], 1)
+    picture = Image.fromarray(grid(pairs, columns, 2 * TILE))
     draw, rows = ImageDraw.Draw(picture), math.ceil(len(x) / columns)
     for i, d in enumerate(distance):
         row, column = divmod(i, columns)

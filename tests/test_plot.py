@@ -123,4 +123,4 @@ def test_samples_stand_above_the_training_items_that_they_are_close_to():
         )
         assert (above == level).all() and (below == 255 - level).all()
     caption = picture[2 : 2 + high // 5, 2 : 2 + wide // 2]
-    assert (caption == 255).all(-1).any()  # white ink on the first sample, which is dark
+    assert (caption > 160).any()  # white ink on the first sample, which is dark

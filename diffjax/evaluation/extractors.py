@@ -25,7 +25,7 @@ from diffjax.training.mesh import layout
 Arrays = dict[str, np.ndarray]
 Apply = Callable[[Params, Any], Mapping[str, Any]]
 Known = Any
-"""Real data: `train` with x and label, `classes`, and `judge`, which is fitted when it is asked for.
+"""Real data: `train` with x and label, `classes`, and `judge`, fitted when it is asked for.
 
 Not a protocol: whoever checks one at run time asks for it.
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +23,9 @@ class Gaussian(NamedTuple):
 
 
 def gaussian(mean: np.ndarray, covariance: np.ndarray) -> Gaussian:
-    """The root is that of its eigenvalues; where rounding made one negative it is 0."""
+    """The root is Cholesky's; of a singular covariance that of the eigenvalues above 0."""
+    with contextlib.suppress(np.linalg.LinAlgError):
+        return Gaussian(mean, np.linalg.cholesky(covariance).T)
     values, vectors = np.linalg.eigh(covariance)
     kept = values > 0
     return Gaussian(mean, np.sqrt(values[kept])[:, None] * vectors.T[kept])

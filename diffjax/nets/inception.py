@@ -19,7 +19,7 @@ from diffjax.nets.resize import resized
 SIZE, LOGITS, SPATIAL = 299, 1008, 7
 RANGES = {"tensorflow1": 128, "pytorch": 127.5}
 """Ways to resize, and what an image is divided by before 1 is taken away."""
-Maps = Float[Array, "b h w c"]
+Maps = Float[Array, "b _ _ _"]
 Make = Callable[..., Array]
 """`(x, name, features, kernel=(1, 1), strides=1, padding="SAME")`: what a `Unit` makes of x."""
 

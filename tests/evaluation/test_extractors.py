@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -20,7 +21,9 @@ PARITY = Path(__file__).parents[1] / "parity"
 def real():
     """Digits, and a judge that was not fitted."""
     train = digits("train")
-    params = classifier(10).init(jax.random.key(0), np.zeros((1, 8, 8, 1), np.float32))
+    x, rng = jnp.zeros((1, 8, 8, 1)), np.random.default_rng(0)
+    shapes = jax.eval_shape(classifier(10).init, jax.random.key(0), x)
+    params = jax.tree.map(lambda a: 0.1 * rng.standard_normal(a.shape, np.float32), shapes)
     return SimpleNamespace(train=train, classes=10, judge=Judge(params, 10, 300))
 
 

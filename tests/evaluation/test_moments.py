@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from diffjax.evaluation import extractors
+from diffjax.evaluation.gaussian import distance, gaussian
 from diffjax.evaluation.moments import merged, moments
 from diffjax.training import mesh
 
@@ -40,5 +41,9 @@ def test_one_device_and_eight_agree(monkeypatch):
         monkeypatch.setattr(extractors, "layout", lambda layout=layout: layout)
         seen = extractors.network("random", {"w": weight}, apply, "")
         found.append(moments(extractors.extract(seen, x, batch_size=16)["pool"]))
+    law = gaussian(np.zeros(5), np.eye(5))
+    one, eight = (distance(gaussian(m.mean, m.covariance), law) for m in found)
+    assert one == pytest.approx(eight, rel=1e-6)
+    most = np.abs(found[0].covariance).max()
     np.testing.assert_allclose(found[0].mean, found[1].mean, rtol=1e-6)
-    np.testing.assert_allclose(found[0].covariance, found[1].covariance, rtol=1e-6, atol=1e-8)
+    np.testing.assert_allclose(found[0].covariance, found[1].covariance, atol=1e-6 * most)

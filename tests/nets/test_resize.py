@@ -49,12 +49,13 @@ def cifar():
 
 
 real_images = pytest.mark.parametrize(
-    "images",
+    ("images", "size"),
     [
-        pytest.param(lambda: digits("test").x[:4].repeat(3, -1), id="digits"),
-        pytest.param(photo, id="photo"),
+        pytest.param(lambda: digits("test").x[:4].repeat(3, -1), 75, id="digits"),
+        pytest.param(photo, 20, id="photo"),
         pytest.param(
             cifar,
+            75,
             id="cifar10",
             marks=pytest.mark.skipif(
                 not (CIFAR / "cifar10").is_dir(), reason=f"no prepared CIFAR-10 in {CIFAR}"
@@ -66,8 +67,7 @@ real_images = pytest.mark.parametrize(
 
 @real_images
 @pytest.mark.parametrize("way", ["tensorflow1", "pytorch"])
-@pytest.mark.parametrize("size", [75, 20])
-def test_bilinear_ways_are_their_formula(images, way, size):
+def test_bilinear_ways_are_their_formula(images, size, way):
     """Half a pixel aside, or smoothed, images have another FID: by up to several points."""
     x = images().astype(np.float32)
     made = resized(jnp.asarray(x), size, way)
@@ -75,7 +75,6 @@ def test_bilinear_ways_are_their_formula(images, way, size):
 
 
 @real_images
-@pytest.mark.parametrize("size", [75, 20])
 def test_bicubic_is_that_of_pillow(images, size):
     """To the grey level, but for the few that its integers round to the other side."""
     x = images()

@@ -25,7 +25,7 @@ def part(name):
     """The stored arrays of one network, and its tensors drawn again."""
     stored = {k.partition("/")[2]: v for k, v in STORED.items() if k.startswith(f"{name}/")}
     shapes = json.loads(str(stored["shapes"]))
-    return stored, {k: drawn(k, tuple(shape)) for k, shape in shapes.items()}
+    return stored, {k: np.asarray(drawn(k, tuple(s))) for k, s in shapes.items()}
 
 
 def same(ours, theirs, name):
