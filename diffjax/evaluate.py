@@ -8,11 +8,11 @@
 Of samples: each combination of what --ema, --sampler, --guidance and --steps list is a cell, a line
 of the table. Its samples are kept in WORKDIR/evaluation, batch by batch: killed, the same command
 goes on and ends with the same numbers, other metrics take the samples that there are, and a larger
---num adds to them. `frechet` is the Frechet distance to the training set in pixel space (values in
-[0, 1]) with its floor, real half against real half at equal counts; `classifier`, the share of
-samples that a classifier fitted on the real training set assigns to the class asked for, beside its
-share of right answers on the real test set; `memorization`, the distance to the nearest training
-image beside that of held-out images.
+--num adds to them. `frechet` is the Frechet distance to the training set in what --features names,
+with its floor, real half against real half at equal counts; `classifier`, the share of samples that
+a classifier fitted on the real training set assigns to the class asked for, beside its share of
+right answers on the real test set; `memorization`, the distance to the nearest training item,
+beside that of held-out items. --list shows the others, and all features.
 
 Of the network on the images of --data and --split, in bits per dimension: `bpd`, by the
 probability-flow ODE, and `vlb`, the variational bound. What is done is kept in WORKDIR/likelihood.

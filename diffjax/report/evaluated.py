@@ -20,33 +20,34 @@ SETTINGS = ("run", "samples", "sampler", "steps", "guidance", "passes")
 OTHERS = ("ema", "trained", "grid", "num", "seed", "features", "reference")
 NAMES = ("run", "samples", "sampler", "ema")
 """Settings whose value says what they are."""
-QUALITIES = {
+COLUMNS = {
     "Frechet": "frechet.distance",
+    "floor": "frechet.floor",
+    "ratio": "frechet.ratio",
     "fid": "fid.distance",
     "fid_infinity": "fid_infinity.distance",
     "fid_per_class": "fid_per_class.mean",
     "sfid": "sfid.distance",
     "kid": "kid.distance",
     "cmmd": "cmmd.distance",
-    "inception_score": "inception_score.score",
-    "class agrees": "classifier.agreement",
-}
-"""The column of a quality, and its place in a result; of any other metric it is its first number.
-"""
-BESIDE = {
-    "floor": "frechet.floor",
-    "ratio": "frechet.ratio",
-    "of real": "classifier.test_accuracy",
     "precision": "precision_recall.precision",
     "recall": "precision_recall.recall",
     "density": "density_coverage.density",
     "coverage": "density_coverage.coverage",
+    "inception_score": "inception_score.score",
+    "class agrees": "classifier.agreement",
+    "of real": "classifier.test_accuracy",
     "nearest train": "memorization.samples",
     "held-out": "memorization.held_out",
     "ratio to held-out": "memorization.ratio",
     "authentic": "memorization.authenticity",
 }
-"""Further columns; of these precision is drawn against recall."""
+"""A heading, and where in a result its value is; of any other metric it is the first number."""
+BESIDE = (
+    *("floor", "ratio", "of real", "precision", "recall", "density", "coverage"),
+    *("nearest train", "held-out", "ratio to held-out", "authentic"),
+)
+"""Columns that say more of another; of these precision is drawn against recall."""
 REAL = {"Frechet": "floor", "class agrees": "of real"}
 """The column that says what real data reach."""
 
@@ -88,7 +89,7 @@ def _values(result: Mapping[str, Any]) -> Row:
 def _places(result: Mapping[str, Any]) -> dict[str, str]:
     """Where in a result the value of each column is."""
     metrics = {k: v for k, v in result.items() if k != "protocol" and isinstance(v, Mapping)}
-    found = {h: p for h, p in (QUALITIES | BESIDE).items() if p.partition(".")[0] in metrics}
+    found = {h: p for h, p in COLUMNS.items() if p.partition(".")[0] in metrics}
     known = {place.partition(".")[0] for place in found.values()}
     for metric, values in metrics.items():
         number = next((k for k, v in values.items() if isinstance(v, float)), None)
@@ -103,7 +104,7 @@ def gathered(files: Sequence[Path]) -> tuple[list[Row], list[str]]:
     for path in files:
         told: list[str] = []
         report = read_object(path, told)
-        notes += [f"{path.parent.name}/{note}" for note in told]
+        notes += [f"{path}{note.removeprefix(path.name)}" for note in told]
         run = path.parent.name if path.name == "evaluation.json" else path.name.partition(".")[0]
         kept = [*report.get("results", ()), report.get("network")]
         found += [{"run": run, **result} for result in kept if isinstance(result, Mapping)]
