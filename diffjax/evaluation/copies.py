@@ -65,7 +65,8 @@ def data_copying(ours: Arrays, theirs: Arrays) -> float:
     scored = [(z_score(a, b), n) for a, b, n in pairs if len(a)]
     if not scored:
         raise ValueError("memorization: no cell has both samples and held-out items; cells=1 has")
-    return sum(z * n for z, n in scored) / sum(n for _, n in scored)
+    scores, weights = zip(*scored, strict=True)
+    return float(np.average(scores, weights=weights))
 
 
 def compared(ours: Arrays, theirs: Arrays) -> dict[str, float]:

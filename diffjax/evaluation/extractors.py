@@ -106,10 +106,10 @@ def inception(real: Known, weights: str = "", resize: str = "tensorflow1") -> Ex
     weights: pt_inception-2015-12-05-6726825d.pth, downloaded once where none are given. resize: to
     299 x 299, `tensorflow1`, as most evaluators do it, or `pytorch`, as pytorch-fid does.
     """
-    file = standard.weights(inception_file.STANDARD, weights)
+    net, file = inception_net(resize), standard.weights(inception_file.STANDARD, weights)
     params = inception_file.convert(read(file.path).tensors)
     about = f"{file.about}; images to 299 x 299 as {resize}"
-    return published("inception", file, params, inception_net(resize).apply, about)
+    return published("inception", file, params, net.apply, about)
 
 
 def dinov2_b14(real: Known, weights: str = "") -> Extractor:

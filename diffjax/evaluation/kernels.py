@@ -87,4 +87,4 @@ def cmmd(
 
 def _unit(x: np.ndarray) -> np.ndarray:
     x = np.asarray(x, np.float64)
-    return x / np.linalg.norm(x, axis=1, keepdims=True)
+    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)

@@ -39,7 +39,7 @@ def with_intervals(
         order = rng.permutation(count)
         order = order[np.argsort(label[order], kind="stable")]
         pairs = order[: count // 2 * 2].reshape(-1, 2)
-        drawn.append(values(rng.permuted(pairs, axis=1)[:, 0]))
+        drawn.append(values(np.sort(rng.permuted(pairs, axis=1)[:, 0])))
     error = {k: float(np.std([d[k] for d in drawn], ddof=1)) for k in found}
     around = lambda v, e: [v - WIDTH * e, v + WIDTH * e]
     return found | {"intervals": {k: around(v, error[k]) for k, v in found.items()}}

@@ -21,22 +21,32 @@ RANGES = {"tensorflow1": 128, "pytorch": 127.5}
 """Ways to resize, and what an image is divided by before 1 is taken away."""
 Maps = Float[Array, "b _ _ _"]
 Make = Callable[..., Array]
-"""`(x, name, features, kernel=(1, 1), strides=1, padding="SAME")`: what a `Unit` makes of x."""
+"""`(x, name, features, kernel, ...)`: what a `Unit` of this name and these settings makes of x."""
 
 
 class Unit(nn.Module):
-    """relu(convolution of x); the batch norm between them, fixed by now, is part of its weights."""
+    """relu(convolution of x); the batch norm between them, fixed by now, is part of its weights.
+
+    A kernel of one place is a product, which is faster on CPU. after: done before relu.
+    """
 
     features: int
-    kernel: tuple[int, int]
-    strides: int
-    padding: str
+    kernel: tuple[int, int] = (1, 1)
+    strides: int = 1
+    padding: str = "SAME"
+    after: Callable[[Array], Array] = lambda x: x
 
     @nn.compact
     def __call__(self, x: Maps) -> Maps:
-        conv = functools.partial(nn.Conv, conv_general_dilated=convolution)
-        strides = (self.strides, self.strides)
-        return nn.relu(conv(self.features, self.kernel, strides, self.padding, name="conv")(x))
+        if self.kernel == (1, 1):
+            made = nn.Dense(self.features, name="conv")(x)
+        else:
+            # On large maps of few channels Winograd's algorithm is slower.
+            few = min(x.shape[-1], self.features) < 64 and x.shape[1] > 100
+            conv = nn.Conv if few else functools.partial(nn.Conv, conv_general_dilated=convolution)
+            strides = (self.strides, self.strides)
+            made = conv(self.features, self.kernel, strides, self.padding, name="conv")(x)
+        return nn.relu(self.after(made))
 
 
 def windows(x: Maps, axis: int, strides: int) -> list[Array]:
@@ -53,7 +63,10 @@ def largest(x: Maps, strides: int = 2) -> Maps:
 
 
 def mean(x: Maps) -> Maps:
-    """Of the places of 3 x 3 windows that are within the image, as TensorFlow pools."""
+    """Of the places of 3 x 3 windows that are within the image, as TensorFlow pools.
+
+    It commutes with a convolution of one place, after which there are fewer channels.
+    """
     for axis in (1, 2):
         n = x.shape[axis]
         wide = jnp.pad(x, [(int(i == axis),) * 2 for i in range(4)])
@@ -72,7 +85,7 @@ def block_35(x: Maps, unit: Make, pooled: int) -> Maps:
     five = unit(unit(x, "branch5x5_1", 48), "branch5x5_2", 64, (5, 5))
     three = unit(unit(x, "branch3x3dbl_1", 64), "branch3x3dbl_2", 96, (3, 3))
     three = unit(three, "branch3x3dbl_3", 96, (3, 3))
-    return join([unit(x, "branch1x1", 64), five, three, unit(mean(x), "branch_pool", pooled)])
+    return join([unit(x, "branch1x1", 64), five, three, unit(x, "branch_pool", pooled, after=mean)])
 
 
 def to_17(x: Maps, unit: Make) -> Maps:
@@ -89,7 +102,7 @@ def block_17(x: Maps, unit: Make, width: int) -> Maps:
     double = unit(unit(x, "branch7x7dbl_1", width), "branch7x7dbl_2", width, (7, 1))
     double = unit(double, "branch7x7dbl_3", width, (1, 7))
     double = unit(unit(double, "branch7x7dbl_4", width, (7, 1)), "branch7x7dbl_5", 192, (1, 7))
-    pooled = unit(mean(x), "branch_pool", 192)
+    pooled = unit(x, "branch_pool", 192, after=mean)
     return join([unit(x, "branch1x1", 192), seven, double, pooled])
 
 
@@ -101,8 +114,8 @@ def to_8(x: Maps, unit: Make) -> Maps:
     return join([three, unit(seven, "branch7x7x3_4", 192, (3, 3), **half), largest(x)])
 
 
-def block_8(x: Maps, unit: Make, pool: Callable[[Array], Array]) -> Maps:
-    """At 8 x 8 places."""
+def block_8(x: Maps, pooled: Maps, unit: Make) -> Maps:
+    """At 8 x 8 places. pooled: its last branch."""
     three = unit(x, "branch3x3_1", 384)
     double = unit(unit(x, "branch3x3dbl_1", 448), "branch3x3dbl_2", 384, (3, 3))
     return join(
@@ -112,7 +125,7 @@ def block_8(x: Maps, unit: Make, pool: Callable[[Array], Array]) -> Maps:
             unit(three, "branch3x3_2b", 384, (3, 1)),
             unit(double, "branch3x3dbl_3a", 384, (1, 3)),
             unit(double, "branch3x3dbl_3b", 384, (3, 1)),
-            unit(pool(x), "branch_pool", 192),
+            pooled,
         ]
     )
 
@@ -135,8 +148,8 @@ class Inception(nn.Module):
 
     @nn.compact
     def __call__(self, x: Maps) -> dict[str, Array]:
-        def unit(block, x, name, features, kernel=(1, 1), strides=1, padding="SAME"):
-            return Unit(features, kernel, strides, padding, name=block + name)(x)
+        def unit(block, x, name, *settings, **more):
+            return Unit(*settings, **more, name=block + name)(x)
 
         first = functools.partial(unit, "")
         within = lambda block: functools.partial(unit, f"{block}.")
@@ -152,8 +165,9 @@ class Inception(nn.Module):
             x = block_17(x, within(name), width)
         spatial = x[..., :SPATIAL].reshape(len(x), -1)
         x = to_8(block_17(x, within("Mixed_6e"), 192), within("Mixed_7a"))
-        x = block_8(x, within("Mixed_7b"), mean)
-        pool = block_8(x, within("Mixed_7c"), highest).mean((1, 2))
+        b, c = within("Mixed_7b"), within("Mixed_7c")
+        x = block_8(x, b(x, "branch_pool", 192, after=mean), b)
+        pool = block_8(x, c(highest(x), "branch_pool", 192), c).mean((1, 2))
         logits = nn.Dense(LOGITS, use_bias=False, name="fc")(pool)
         return {"pool": pool, "spatial": spatial, "logits": logits}
 
@@ -163,19 +177,19 @@ def prepared(x: Shaped[Array, "b h w c"], way: str) -> Float[Array, "b s s 3"]:
 
     way: `tensorflow1`, with values (x - 128) / 128, or `pytorch`, with values x / 127.5 - 1.
     """
-    one_of(tuple(RANGES), way=way)
     x = jnp.broadcast_to(x.astype(jnp.float32), (*x.shape[:3], 3))
     return resized(x, SIZE, way) / RANGES[way] - 1
 
 
-def inception(way: str = "tensorflow1") -> Features:
+def inception(resize: str = "tensorflow1") -> Features:
     """`init(key, x)` and `apply(params, x)` of `Inception` for uint8 images of any size.
 
-    way: to resize them, see `prepared`. The evaluators of OpenAI and torch-fidelity, and the code
-    of arXiv:1706.08500, do it as `tensorflow1`, pytorch-fid as `pytorch`.
+    resize: how, see `prepared`. The evaluators of OpenAI and torch-fidelity, and the code of
+    arXiv:1706.08500, do it as `tensorflow1`, pytorch-fid as `pytorch`. ValueError for another way.
     """
+    one_of(tuple(RANGES), resize=resize)
     module = Inception()
     return Features(
-        lambda key, x: module.init(key, prepared(x, way))["params"],
-        lambda params, x: module.apply({"params": params}, prepared(x, way)),
+        lambda key, x: module.init(key, prepared(x, resize))["params"],
+        lambda params, x: module.apply({"params": params}, prepared(x, resize)),
     )

@@ -24,6 +24,8 @@ MERGES = 49152 - 256 - 2
 """Of the pairs in the file, those that are tokens."""
 START, END = "<|startoftext|>", "<|endoftext|>"
 FIXED = re.compile(r"<\|startoftext\|>|<\|endoftext\|>|'(?:s|t|re|ve|m|ll|d)", re.IGNORECASE)
+QUOTES = dict.fromkeys(map(ord, "\u02bc\u2018\u2019\u201a\u201b"), "'")
+QUOTES |= dict.fromkeys(map(ord, "\u201c\u201d\u201e\u201f"), '"')
 RUNS = re.compile(r"L+|N|o+")
 
 
@@ -37,7 +39,7 @@ class Tokenizer:
     def __call__(self, captions: Sequence[str], length: int = 77) -> np.ndarray:
         """Tokens (N, length) from START to END, zeros behind; what is too long is cut before END.
 
-        As the original's, but for text in broken encodings, which that repairs first.
+        As the original's, but for ligatures and text in broken encodings, which that repairs first.
         """
         made = np.zeros((len(captions), length), np.int32)
         for row, caption in zip(made, captions, strict=True):
@@ -95,6 +97,7 @@ def alphabet() -> dict[int, str]:
 
 def words(caption: str) -> Iterator[str]:
     """Runs of letters, single digits, runs of other characters, and English endings, as 've."""
+    caption = unicodedata.normalize("NFC", caption.translate(QUOTES))
     text = " ".join(html.unescape(html.unescape(caption)).split()).lower()
     kinds, at = "".join(map(kind, text)), 0
     while at < len(text):

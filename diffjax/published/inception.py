@@ -11,7 +11,7 @@ import numpy as np
 from diffjax.arrays import Params
 from diffjax.nets.inception import inception
 from diffjax.published.standard import Standard
-from diffjax.published.tables import Table, converted, fitting, matrix
+from diffjax.published.tables import Table, converted, fitting, kernel, matrix
 
 STANDARD = Standard(
     "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/"
@@ -43,8 +43,9 @@ def scale(weight: np.ndarray, variance: np.ndarray) -> np.ndarray:
 
 
 def folded(conv: np.ndarray, weight: np.ndarray, variance: np.ndarray) -> np.ndarray:
-    """The kernel (*K, I, O) of convolution and batch norm in one."""
-    return conv.transpose(2, 3, 1, 0) * scale(weight, variance)
+    """The kernel of convolution and batch norm in one: (*K, I, O), or (I, O) of one place."""
+    made = kernel(conv) * scale(weight, variance)
+    return made[0, 0] if conv.shape[2:] == (1, 1) else made
 
 
 def shifted(

@@ -48,19 +48,19 @@ def weights(
             raise ValueError(f"{setting}={given!r}: no such file; standard: {standard.url}")
         found = sha256(path)
         if found == standard.sha256:
-            return Weights(path, found, f"standard weights {standard.name}")
+            return Weights(path, found, f"standard weights {standard.url}")
         return Weights(
             path,
             found,
-            f"{path.name}, not the standard weights ({standard.name}): its numbers do not compare "
+            f"{path.name}, not the standard weights ({standard.url}): its numbers do not compare "
             f"with published ones",
         )
-    path = (folder or cache()) / standard.name
+    path = (folder or cache()) / standard.sha256[:12] / standard.name
     if not path.exists():
         download(standard, path, setting)
     elif (found := sha256(path)) != standard.sha256:
         raise ValueError(f"{path}: SHA-256 {found}, not {standard.sha256}: damaged; delete it")
-    return Weights(path, standard.sha256, f"standard weights {standard.name}")
+    return Weights(path, standard.sha256, f"standard weights {standard.url}")
 
 
 def cache() -> Path:

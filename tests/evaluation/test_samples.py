@@ -97,6 +97,16 @@ def test_metrics_of_classes_need_them(name, real, samples):
         OF_SAMPLES[name](real, Samples(samples.x, None))
 
 
+def test_the_inception_score_does_not_know_the_order_of_samples(real, samples):
+    """Samples by class, as folders hold them, would seem to be of few classes."""
+    metric = functools.partial(OF_SAMPLES["inception_score"], real, resamples=8)
+    order = np.random.default_rng(0).permutation(len(samples.x))
+    sorted_, mixed = metric(samples), metric(Samples(samples.x[order], samples.label[order]))
+    assert sorted_["score"] == pytest.approx(mixed["score"], rel=0.02)
+    assert sorted_["infinity"] == pytest.approx(mixed["infinity"], rel=0.05)
+    assert sorted_["deviation"] < 0.2 * sorted_["score"]
+
+
 def test_statistics_take_the_place_of_the_training_items(real, samples, tmp_path):
     """A distance from a file would not be that from the items it was made of."""
     path = tmp_path / "digits.npz"
