@@ -50,10 +50,10 @@ class Table(argparse.Action):
         from diffjax.report import evaluated
 
         found, notes = evaluated.gathered([p / RESULT if p.is_dir() else p for p in paths])
+        if not found:
+            parser.error(f"--table: nothing evaluated there ({'; '.join(notes)})")
         for note in notes:
             print(f"note: {note}", file=sys.stderr)
-        if not found:
-            parser.error("--table: nothing evaluated there; needs runs, or files of this command")
         print(evaluated.markdown(found))
         parser.exit()
 
