@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from diffjax.arrays import catalogue, float64
 from diffjax.sde import SDE, ends
@@ -39,7 +39,7 @@ def beta(sde: SDE, steps: int, alpha: float = 0.6, beta: float = 0.6) -> np.ndar
     for name, value in (("alpha", alpha), ("beta", beta)):
         if not 0 < value < np.inf:
             raise ValueError(f"{name}={value}: needs 0 < {name} < inf")
-    return _between(sde, 1 - stats.beta.ppf(1 - _shares(steps), alpha, beta))
+    return _between(sde, 1 - special.betaincinv(alpha, beta, 1 - _shares(steps)))
 
 
 def logsnr_uniform(sde: SDE, steps: int) -> np.ndarray:

@@ -4,6 +4,7 @@ import io
 import os
 import sys
 import tempfile
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,13 @@ from PIL import Image
 
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # xdist workers inherit it from their parent
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="diffjax-test-xla-")
+# Most programs here run once. These halve the time to compile, in processes that tests start too.
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "")
+    + " --xla_cpu_parallel_codegen_split_count=1"
+    # Later ones know no other emitters.
+    + " --xla_cpu_use_fusion_emitters=false" * (metadata.version("jaxlib") < "0.11")
+)
 # For processes that tests start; in this one the fixture below says it for each module.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
@@ -24,7 +32,7 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 @pytest.fixture(autouse=True, scope="module")
 def quick_to_compile(request):
-    """Most programs here run once: they are compiled without optimizations, in half the time."""
+    """Without optimizations they are compiled in half the time once more."""
     off = request.node.get_closest_marker("optimized") is None
     jax.config.update("jax_disable_most_optimizations", off)
 

@@ -1,4 +1,4 @@
-"""Every published config on tiny data, from its file to a train step."""
+"""Every published config on tiny data, from its file to its samples."""
 
 import functools
 import json
@@ -66,12 +66,10 @@ def test_every_published_config_starts(name, tiny_array):
     e = build.experiment(tiny(name, tiny_array))
     state = jax.tree.map(drawn, jax.eval_shape(e.initialise))
     batch = e.batch(e.batches()[0])
-    new, metrics = jax.jit(e.step())(state, batch)
-    assert int(new.step) == int(state.step) + 1
-    chex.assert_tree_all_finite((new.params, new.ema, metrics))
-    assert metrics["loss"] > 0
+    new, metrics = jax.eval_shape(e.step(), state, batch)
+    chex.assert_trees_all_equal_shapes_and_dtypes(new, state)
     assert set(ADDED.values()) & set(metrics) == set(ADDED.get(name, "").split())
-    denoise = e.denoiser(new.ema[min(new.ema)])
+    denoise = e.denoiser(state.ema[min(state.ema)])
     sampled = functools.partial(generate, shape=e.shape)
     cond = {"label": jnp.zeros(2, jnp.int32)} if e.classes else {}
     arguments = denoise, e.plan(denoise.sde), jax.random.key(0), jnp.arange(2), cond

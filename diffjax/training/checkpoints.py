@@ -86,11 +86,11 @@ class Checkpoints:
             self._failed(error)
 
     def reserve(self, state: PyTree) -> None:
-        """Have on CPU the memory for copies ready: new memory takes seconds per GB."""
+        """Have on CPU the memory for copies ready, and wait: new memory takes seconds per GB."""
         if not _on_cpu(state):
             return
-        self._held = jax.device_put(state, _shardings(state, "device"), may_alias=False)
-        self._held = _copied(self._held, state)
+        held = jax.device_put(state, _shardings(state, "device"), may_alias=False)
+        self._held = jax.block_until_ready(_copied(held, state))
 
     def _copy(self, state: PyTree) -> PyTree:
         """In host memory of its own, for steps go on."""
