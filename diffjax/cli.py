@@ -8,12 +8,14 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
-from diffjax.config import ConfigError, RunError, parse
+from diffjax.config import Config, ConfigError, RunError, entries, parse
 
 if TYPE_CHECKING:
     from diffjax.evaluation import Subject
+
+T = TypeVar("T")
 
 
 def main(run: Callable[[], int]) -> NoReturn:
@@ -76,15 +78,21 @@ def start(given: argparse.Namespace) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def sampling_flags(flags: argparse.ArgumentParser) -> None:
-    """Flags that replace parts of config.sampling."""
-    flags.add_argument("--workdir", type=Path, required=True, help="folder of a trained run")
+def sampling_flags(flags: argparse.ArgumentParser, lists: bool = False) -> None:
+    """Flags that replace parts of config.sampling; of some of them also lists."""
+    many = lambda one: listed(one) if lists else one
+    more = "; several: a,b" if lists else ""
+    flags.add_argument("--workdir", type=Path, required=not lists, help="folder of a trained run")
     flags.add_argument(
-        "--ema", help="an average in config.ema, raw, or a length of tools.ema: 0.10 (config)"
+        "--ema",
+        type=many(str),
+        help=f"an average in config.ema, raw, or a length of tools.ema: 0.10 (config{more})",
     )
     flags.add_argument("--seed", type=seed, default=0, help="sample k depends on (seed, k) only")
     flags.add_argument(
-        "--sampler", help="name[:argument=value,...], e.g. ddim:eta=0.5; --list shows all (config)"
+        "--sampler",
+        type=entries if lists else str,
+        help=f"name[:argument=value,...], e.g. ddim:eta=0.5; --list shows all (config{more})",
     )
     flags.add_argument(
         "--list", action=_List, help="list samplers, grids, rules of guidance ..., and end"
@@ -94,7 +102,9 @@ def sampling_flags(flags: argparse.ArgumentParser) -> None:
     )
     flags.add_argument("--noise", help="independent or brownian: more steps, same sample (config)")
     flags.add_argument("--grid", help="time grid, name[:argument=value,...] (config)")
-    flags.add_argument("--steps", type=positive, help="steps of the time grid (config)")
+    flags.add_argument(
+        "--steps", type=many(positive), help=f"steps of the time grid (config{more})"
+    )
     flags.add_argument("--rule", help="how guidance acts, e.g. rescale:phi=0.7 (config)")
     flags.add_argument(
         "--reference",
@@ -116,6 +126,14 @@ def data_flags(flags: argparse.ArgumentParser) -> None:
     flags.add_argument("--split", default="test", help="train or test")
 
 
+def data(text: str | None, config: Config) -> Config:
+    """The section `data` that --data stands for; that of the config without it."""
+    if not text:
+        return config["data"]
+    name, _, settings = text.partition(",")
+    return parse(f"data:{settings}") | {"name": name}
+
+
 def subject(given: argparse.Namespace) -> Subject:
     """The network of --workdir, and the set of --data and --split."""
     from diffjax import build
@@ -124,11 +142,9 @@ def subject(given: argparse.Namespace) -> Subject:
 
     use_compile_cache()
     trained = load(given.workdir, ema=given.ema)
-    spec, name = trained.config["data"], given.data or trained.config["data"]["name"]
-    if given.data:
-        source, _, settings = given.data.partition(",")
-        spec = parse(f"data:{settings}") | {"name": source}
+    spec = data(given.data, trained.config)
     source = build.construct_data(spec, "--data")[0]
+    name = given.data or spec["name"]
     about = {"data": name, "split": given.split, "trained": trained.step, "ema": trained.ema}
     opened = build.refuse(f"--split={given.split}")(source)(given.split)
     made = build.refuse(f"--data={name}")(Subject)
@@ -145,6 +161,16 @@ class _List(argparse.Action):
 
         print(build.listing())
         parser.exit()
+
+
+def listed(one: Callable[[str], T]) -> Callable[[str], list[T]]:
+    """Several values, set off by commas."""
+
+    def made(text: str) -> list[T]:
+        return [one(item) for item in text.split(",")]
+
+    made.__name__ = f"list of {one.__name__}"  # argparse says it of a bad one
+    return made
 
 
 def interval(text: str) -> tuple[float, ...]:

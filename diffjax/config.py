@@ -104,11 +104,26 @@ def literal(text: str) -> Any:
 def parse(text: str) -> dict[str, Any]:
     """`ddim:eta=0.5` to `{"name": "ddim", "eta": 0.5}`; more arguments are set off by commas."""
     name, _, arguments = text.partition(":")
-    outside = re.split(r",(?![^(\[]*[)\]])", arguments)  # (1, 2) is one value
-    pairs = [item.partition("=") for item in outside if item]
+    pairs = [item.partition("=") for item in _parts(arguments) if item]
     if bad := [key for key, sign, _ in pairs if not sign]:
         raise ConfigError(f"{text!r}: {bad[0]!r} has no value; the form is name:argument=value,...")
     return {"name": name} | {key: literal(value) for key, _, value in pairs}
+
+
+def entries(text: str) -> list[str]:
+    """`ddim:eta=0.5,heun` to its two: what reads `argument=value` belongs to the one before."""
+    found: list[str] = []
+    for item in _parts(text):
+        if found and re.match(r"\w+=", item):
+            found[-1] += f",{item}"
+        else:
+            found.append(item)
+    return found
+
+
+def _parts(text: str) -> list[str]:
+    """Between commas that are not in brackets: (1, 2) is one value."""
+    return re.split(r",(?![^(\[]*[)\]])", text)
 
 
 def known(given: Iterable[str], allowed: Iterable[str], place: str) -> None:

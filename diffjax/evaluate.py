@@ -1,95 +1,147 @@
 """Evaluate a trained run: python -m diffjax.evaluate --workdir=runs/digits
 
+    python -m diffjax.evaluate --workdir=runs/digits --sampler=ddim,dpmpp_2m:eta=1 --steps=10,20,50
     python -m diffjax.evaluate --workdir=runs/digits --metrics=bpd:repeats=4,vlb --split=test
-    python -m diffjax.evaluate --workdir=runs/digits --metrics=bpd:num=100 --data=folder:PATH
+    python -m diffjax.evaluate --samples=theirs.npz --data=tfds:cifar10
+    python -m diffjax.evaluate --table runs/*
 
-Of samples, for each guidance weight: `frechet`, the Frechet distance to the training set in pixel
-space (values in [0, 1]) with its floor, real half against real half at equal counts; `classifier`,
-the share of samples that a classifier fitted on the real training set assigns to the class asked
-for, beside its share of right answers on the real test set; `memorization`, the distance to the
-nearest training image beside that of held-out images.
+Of samples: each combination of what --ema, --sampler, --guidance and --steps list is a cell, a line
+of the table. Its samples are kept in WORKDIR/evaluation, batch by batch: killed, the same command
+goes on and ends with the same numbers, other metrics take the samples that there are, and a larger
+--num adds to them. `frechet` is the Frechet distance to the training set in what --features names,
+with its floor, real half against real half at equal counts; `classifier`, the share of samples that
+a classifier fitted on the real training set assigns to the class asked for, beside its share of
+right answers on the real test set; `memorization`, the distance to the nearest training item,
+beside that of held-out items. --list shows the others, and all features.
 
 Of the network on the images of --data and --split, in bits per dimension: `bpd`, by the
-probability-flow ODE, and `vlb`, the variational bound. What is done is kept in WORKDIR/likelihood:
-killed, the same command goes on and ends with the same numbers; a larger `num` adds to them.
+probability-flow ODE, and `vlb`, the variational bound. What is done is kept in WORKDIR/likelihood.
 
-A table here, everything with its protocol in WORKDIR/evaluation.json.
+A table here, everything with its protocol in WORKDIR/evaluation.json, trade-offs in a picture
+beside it. --samples scores what another program made, and writes SAMPLES.evaluation.json.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffjax import cli
-from diffjax.sample import generate, prepare, shown
+from diffjax.config import ConfigError
+from diffjax.sample import cell, sampling
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from diffjax.evaluation import Real
+    from diffjax.evaluation import Cell, Real, Samples
 
 OF_SAMPLES = "frechet,classifier,memorization"
+NUM, LEAST = 1000, 4
+RESULT, FOLDER = "evaluation.json", "evaluation"
 
 
-def weights(text: str) -> list[float]:
-    return [float(item) for item in text.split(",")]
+class Table(argparse.Action):
+    """Prints and ends, whatever else is given."""
+
+    def __call__(self, parser: argparse.ArgumentParser, _: Any, paths: Any, *__: Any) -> None:
+        from diffjax.report import evaluated
+
+        found, notes = evaluated.gathered([p / RESULT if p.is_dir() else p for p in paths])
+        if not found:
+            parser.error(f"--table: nothing evaluated there ({'; '.join(notes)})")
+        for note in notes:
+            print(f"note: {note}", file=sys.stderr)
+        print(evaluated.markdown(found))
+        parser.exit()
 
 
-def run() -> int:
+def read_flags() -> argparse.Namespace:
     flags = cli.parser("evaluate", __doc__)
-    cli.sampling_flags(flags)
+    cli.sampling_flags(flags, lists=True)
     cli.data_flags(flags)
     flags.add_argument(
         "--metrics",
         help=f"name[:setting=value,...],..., see --list ({OF_SAMPLES}; no classifier without "
         f"labels)",
     )
+    flags.add_argument(
+        "--features",
+        default="pixels",
+        help="what metrics compare, e.g. classifier, inception:weights=PATH; --list shows all",
+    )
+    flags.add_argument(
+        "--samples",
+        type=Path,
+        help=".npz (uint8 arr_0, labels arr_1) or folder of images that another program made, to "
+        "compare with the data of --data, or of --workdir",
+    )
+    flags.add_argument(
+        "--table",
+        action=Table,
+        nargs="+",
+        type=Path,
+        help="print what runs, or files as this command writes them, have as Markdown, and end",
+    )
     cli.cluster_flags(flags)
-    flags.add_argument("--num", type=cli.positive, default=1000, help="samples per weight")
+    flags.add_argument(
+        "--num", type=cli.positive, help=f"samples of a cell ({NUM}), of a file (all)"
+    )
     flags.add_argument(
         "--real", type=cli.positive, default=50_000, help="most real items per split"
     )
-    flags.add_argument("--guidance", type=weights, help="weights, e.g. 1,2 (1, and 1.5 if labels)")
+    flags.add_argument(
+        "--guidance", type=cli.listed(float), help="weights, e.g. 1,2 (1, and 1.5 if labels)"
+    )
     given = flags.parse_args()
-    if given.num < 4:
-        flags.error(f"--num={given.num}: needs at least 4")
+    if not given.workdir and not (given.samples and given.data):
+        flags.error("--workdir: missing; only --samples with --data does without")
+    if given.num and given.num < LEAST:
+        flags.error(f"--num={given.num}: needs at least {LEAST}")
+    return given
+
+
+def run() -> int:
+    given = read_flags()
 
     from diffjax import build
     from diffjax.training.processes import first
-    from diffjax.training.workdir import provenance, read_config, read_form, write_atomically
+    from diffjax.training.workdir import provenance, read_config, write_atomically
 
     cli.start(given)
-    config = read_config(given.workdir)
-    experiment = build.experiment(config, read_form(given.workdir))
-    standard = OF_SAMPLES if experiment.classes else OF_SAMPLES.replace("classifier,", "")
-    of_samples, of_network = build.construct_metrics(given.metrics or standard, "--metrics")
-    path = given.workdir / "evaluation.json"
-    report = _stored(path) | {"config": config} | provenance()
+    config = read_config(given.workdir) if given.workdir else {}
+    of_samples, of_network = build.construct_metrics(given.metrics or OF_SAMPLES, "--metrics")
+    path = place(given)
+    report = stored(path) | {"config": config} | provenance()
     if of_network:
-        subject = cli.subject(given)
-        found = {k: build.refuse(f"--metrics={k}")(m)(subject) for k, m in of_network.items()}
+        found = network(given, of_network)
         report["network"] = report.get("network", {}) | found
         show_network(found)
     if of_samples:
-        from diffjax.evaluation import Real
-
-        guidance = given.guidance or ([1.0, 1.5] if experiment.classes else [1.0])
-        for given.guidance in guidance:  # what cannot be sampled is refused before the long work
-            prepare(given)
-        real = build.refuse("evaluation")(Real)(experiment, given.real, given.workdir)
-        evaluated = build.refuse("evaluation")(evaluate)
-        report["results"] = [evaluated(real, given, weight, of_samples) for weight in guidance]
-        show(report["results"])
+        report["results"] = results(given, config, of_samples)
+        show(report["results"], path.with_suffix(".png"))
     if first():
-        write_atomically(path, json.dumps(report, indent=2) + "\n")
+        try:
+            write_atomically(path, json.dumps(report, indent=2) + "\n")
+        except OSError as error:
+            raise ConfigError(f"{path}: cannot be written ({error.strerror})") from error
     print(f"wrote {path}")
+    if of_samples and not given.samples:
+        size = sum(file.stat().st_size for file in (given.workdir / FOLDER).rglob("*.npz"))
+        print(f"kept {size / 1e6:.1f} MB in {given.workdir / FOLDER}: delete as you like")
     return 0
 
 
-def _stored(path: Path) -> dict[str, Any]:
+def place(given: argparse.Namespace) -> Path:
+    """The file that is written: in the workdir, or beside samples from elsewhere."""
+    if not given.samples:
+        return given.workdir / RESULT
+    return given.samples.with_name(f"{given.samples.name.removesuffix('.npz')}.{RESULT}")
+
+
+def stored(path: Path) -> dict[str, Any]:
     """What earlier commands measured, each with its protocol."""
     try:
         found = json.loads(path.read_text())
@@ -98,56 +150,113 @@ def _stored(path: Path) -> dict[str, Any]:
     return {k: found[k] for k in ("results", "network") if k in found}
 
 
-def evaluate(
-    real: Real, given: argparse.Namespace, weight: float, metrics: Mapping[str, Any]
-) -> dict[str, Any]:
-    """The metrics of samples made with one guidance weight."""
-    from diffjax.data import is_image
+def network(given: argparse.Namespace, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """The metrics of the network on images, by name."""
+    from diffjax import build
+
+    names = ", ".join(metrics)
+    if given.samples:
+        raise ConfigError(f"--metrics={names}: of a network, and --samples has none")
+    if len(given.ema or ()) > 1:
+        raise ConfigError(f"--ema={','.join(given.ema)}: one at a time for {names}")
+    subject = cli.subject(argparse.Namespace(**vars(given) | {"ema": (given.ema or [None])[0]}))
+    return {k: build.refuse(f"--metrics={k}")(m)(subject) for k, m in metrics.items()}
+
+
+def results(
+    given: argparse.Namespace, config: Mapping[str, Any], metrics: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """The metrics of each cell, or of the samples from elsewhere, with their protocols."""
+    from diffjax import build
+    from diffjax.evaluation import Real
+
+    spec, where = cli.data(given.data, config), "--data" if given.data else "config.data"
+    source, reading = build.construct_data(spec, where)
+    shape, classes = tuple(reading.shape(source("train"))), source("train").classes
+    made = elsewhere(given, shape, classes) if given.samples else ours(given, shape)
+    refuse = build.refuse("evaluation")
+    folder = given.workdir / FOLDER if given.workdir else given.samples.parent
+    folder.mkdir(exist_ok=True)
+    extractor = build.construct_features(given.features, "--features")
+    real = refuse(Real)(source, reading, given.real, folder, extractor)
+    about, found = compared(real, given.data or spec["name"]), []
+    for protocol, samples in made:
+        told = classes and samples.label is not None
+        chosen = {k: m for k, m in metrics.items() if given.metrics or told or k != "classifier"}
+        values = {name: refuse(metric)(real, samples) for name, metric in chosen.items()}
+        found.append({"protocol": protocol | about} | values)
+    return found
+
+
+def compared(real: Real, name: str) -> dict[str, Any]:
+    """What the protocol says of the real data, and of what is compared."""
+    from diffjax.evaluation.samples import digest
+
+    seen, splits = real.extractor, {"train": real.train, "test": real.test}
+    told = {split: {"items": len(of), "sha256": digest(of)} for split, of in splits.items()}
+    features = {"name": seen.name, "fingerprint": seen.fingerprint, "about": seen.about}
+    return {"features": features, "reference": {"data": name} | told}
+
+
+def ours(
+    given: argparse.Namespace, shape: tuple[int, ...]
+) -> Iterator[tuple[dict[str, Any], Samples]]:
+    """The protocol and the samples of one cell after the other; refused before any is made."""
     from diffjax.evaluation import Samples
 
-    given.label, given.guidance = None, weight
-    made = generate(given)
-    counts = {"train": len(real.train), "test": len(real.test)}
-    kind = "points" if made.x.ndim != 4 else "latents"
-    kind = "pixels in [0, 1]" if is_image(made.x.shape[1:]) else kind
-    result: dict[str, Any] = {"protocol": made.protocol | {"features": kind, "real": counts}}
-    samples = Samples(made.x, made.label)
-    return result | {name: metric(real, samples) for name, metric in metrics.items()}
+    asked = cells(given)
+    if shape != asked[0].experiment.shape:
+        known = asked[0].experiment.shape
+        raise ConfigError(f"--data={given.data}: items of shape {shape}: the network makes {known}")
+
+    def sampled(one: Cell) -> tuple[dict[str, Any], Samples]:
+        print(one)
+        made = one.samples(given.num or NUM, given.workdir / FOLDER / one.key)
+        return one.protocol(made), Samples(made.x, made.label)
+
+    return map(sampled, asked)
 
 
-COLUMNS = {
-    "frechet": ("frechet", "distance", "8.4f"),
-    "floor": ("frechet", "floor", "8.4f"),
-    "ratio": ("frechet", "ratio", "6.2f"),
-    "class agrees": ("classifier", "agreement", "13.1%"),
-    "nearest train": ("memorization", "samples", "14.3f"),
-    "held-out": ("memorization", "held_out", "9.3f"),
-    "ratio to it": ("memorization", "ratio", "12.2f"),
-}
-"""Heading: metric, its value, and how that is written."""
+def cells(given: argparse.Namespace) -> list[Cell]:
+    """Each combination of what the flags list. ConfigError for one that cannot be sampled."""
+    from diffjax.trained import load, resampled
+
+    networks = {ema: load(given.workdir, ema=ema) for ema in given.ema or [None]}
+    conditional = any(found.experiment.classes for found in networks.values())
+    weights = given.guidance or ([1.0, 1.5] if conditional else [1.0])
+    lists = {"ema": networks, "sampler": given.sampler, "guidance": weights, "steps": given.steps}
+    found = []
+    for values in itertools.product(*(v or [None] for v in lists.values())):
+        one = argparse.Namespace(**vars(given) | dict(zip(lists, values, strict=True)))
+        found.append(cell(resampled(networks[one.ema], sampling(one)), one))
+    return found
 
 
-def show(results: list[dict[str, Any]]) -> None:
-    """The table on the screen."""
-    columns = {k: v for k, v in COLUMNS.items() if v[0] in results[0]}
-    width = lambda form: int(form.partition(".")[0])
-    heads = "".join(f" {name:>{width(form)}}" for name, (_, _, form) in columns.items())
-    print(f"\n{'guidance':>8} {'passes':>7}{heads}")
-    for r in results:
-        weight = shown(r["protocol"]["guidance"]).partition(",")[0]
-        cells = "".join(f" {r[metric][value]:{form}}" for metric, value, form in columns.values())
-        print(f"{weight:>8} {r['protocol']['passes']:7g}{cells}")
-    first, told = results[0], []
-    if "frechet" in first:
-        count = first["frechet"]["count"]
-        told.append(f"frechet, floor: {count} against {count}, {first['protocol']['features']}")
-    if "classifier" in first:
-        told.append(
-            f"classifier: {first['classifier']['test_accuracy']:.1%} right on held-out data"
-        )
-    print("\n" + "; ".join(told))
-    if "memorization" in first:
-        print("nearest train, held-out: median distance to the nearest training item")
+def elsewhere(
+    given: argparse.Namespace, shape: tuple[int, ...], classes: int
+) -> list[tuple[dict[str, Any], Samples]]:
+    """What is known of the samples of another program, and they."""
+    from diffjax import build
+    from diffjax.data import Memory
+    from diffjax.evaluation.elsewhere import read
+    from diffjax.evaluation.samples import digest
+
+    refuse = build.refuse(f"--samples={given.samples}")
+    samples = refuse(read)(given.samples, shape, classes, given.num)
+    if len(samples.x) < LEAST:
+        raise ConfigError(f"--samples={given.samples}: {len(samples.x)}; needs at least {LEAST}")
+    told = {"samples": str(given.samples), "num": len(samples.x)}
+    return [(told | {"sha256": digest(Memory(samples.x))}, samples)]
+
+
+def show(found: list[dict[str, Any]], picture: Path) -> None:
+    """The table on the screen, and the trade-offs as a picture where there are any."""
+    from diffjax.report import evaluated
+    from diffjax.training.processes import first
+
+    print(f"\n{evaluated.markdown(found)}\n")
+    if first() and evaluated.tradeoffs(picture, found):
+        print(f"wrote {picture}")
 
 
 def show_network(found: Mapping[str, Mapping[str, Any]]) -> None:

@@ -7,17 +7,16 @@ in turn, unless --label says which. Flags that are not given keep the config's v
 from __future__ import annotations
 
 import argparse
-import time
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, cast
 
 from diffjax import cli
 from diffjax.config import ConfigError, parse
 
 if TYPE_CHECKING:
-    import numpy as np
-
+    from diffjax.evaluation import Cell, Made
+    from diffjax.samplers.generate import Plan
     from diffjax.trained import Trained
     from diffjax.training.experiment import Experiment
 
@@ -68,14 +67,6 @@ def run() -> int:
     return 0
 
 
-class Made(NamedTuple):
-    """Samples (N, ...), uint8 if images; labels (N,) or None; how they were made."""
-
-    x: np.ndarray
-    label: np.ndarray | None
-    protocol: dict[str, Any]
-
-
 def prepare(given: argparse.Namespace) -> Trained:
     """What the flags ask for: the trained network, and how it is sampled."""
     from diffjax.trained import load
@@ -83,64 +74,38 @@ def prepare(given: argparse.Namespace) -> Trained:
     return load(given.workdir, sampling(given))
 
 
+def cell(trained: Trained, given: argparse.Namespace, turn: Sequence[int] | None = None) -> Cell:
+    """How `trained` is sampled, and what a protocol says of it. turn: classes, all by default."""
+    from diffjax import build
+    from diffjax.evaluation import Cell
+
+    about = build.SAMPLING | trained.config["sampling"]
+    about |= {"trained": trained.step, "ema": trained.ema}
+    turn = tuple(range(trained.experiment.classes) if turn is None else turn)
+    own = (about, given.seed, given.batch_size, turn)
+    return Cell(trained.denoise, trained.experiment, *own)
+
+
 def generate(given: argparse.Namespace) -> Made:
     """The samples that the flags ask for."""
-    import numpy as np
-
-    from diffjax import build
-    from diffjax.data import is_image, to_uint8
-    from diffjax.progress import Progress
-    from diffjax.samplers.generate import Generation
-    from diffjax.training.mesh import layout
     from diffjax.training.processes import first
 
     trained = prepare(given)
-    denoise, experiment = trained.denoise, trained.experiment
-    label, shape = labels(given.label, given.num, experiment), experiment.shape
-    plan = experiment.plan(denoise.sde)
-    if plan.rows is None and given.__dict__.get("trajectory"):
+    asked = cell(trained, given, turn(given.label, trained.experiment))
+    if asked.plan.rows is None and given.trajectory:
         raise ConfigError(
             "--trajectory: adaptive steps differ between samples; use another sampler"
         )
-    made = Generation(
-        denoise, plan, given.seed, given.num, shape, label, given.batch_size, layout().mesh
-    )
-    protocol = (
-        build.SAMPLING
-        | trained.config["sampling"]
-        | {
-            "trained": trained.step,
-            "ema": trained.ema,
-            "seed": given.seed,
-            "num": given.num,
-            "rows": plan.rows,
-        }
-    )
-    many = f"{plan.rows} rows, {plan.passes} network passes per sample" if plan.rows else "by error"
-    print(
-        f"step {trained.step}, ema {trained.ema or '-'}, {protocol['sampler']['name']}: {many}, "
-        f"guidance {shown(protocol['guidance'])}"
-    )
-    began, parts = time.monotonic(), []
-    with Progress("sample", given.num, "image", quiet=not first()) as progress:
-        for x in made:
-            parts.append(x)
-            progress.advance(len(x))
-    rate = given.num / (time.monotonic() - began)
-    print(f"compiled in {made.compile_seconds:.1f} s, then {rate:.1f} images/s")
-    protocol["passes"] = plan.passes
-    if plan.passes is None:
-        protocol["passes"] = round(float(np.mean(made.passes)), 1)
+    print(asked)
+    made = asked.samples(given.num)
+    if asked.plan.passes is None:
         print(f"network passes per sample: {min(made.passes)} to {max(made.passes)}")
-    x = np.concatenate(parts)
-    if given.__dict__.get("trajectory") and first():
-        trajectory(given, experiment, denoise, plan, label)
-    return Made(to_uint8(x) if is_image(shape) else x, label, protocol)
+    if given.trajectory and first():
+        trajectory(given, asked)
+    return made
 
 
-def trajectory(
-    given: argparse.Namespace, experiment: Experiment, denoise: Any, plan: Any, label: Any
-) -> None:
+def trajectory(given: argparse.Namespace, asked: Cell) -> None:
     """Draw the first samples after each row: x_t and the predicted x0."""
     import jax.numpy as jnp
     import numpy as np
@@ -149,10 +114,12 @@ def trajectory(
     from diffjax.arrays import stream
     from diffjax.samplers.generate import generate
 
-    num = min(given.num, IMAGES if len(experiment.shape) == 3 else POINTS)
-    cond = {} if label is None else {"label": jnp.asarray(label[:num])}
+    shape, plan = asked.experiment.shape, cast("Plan", asked.plan)
+    num = min(given.num, IMAGES if len(shape) == 3 else POINTS)
+    label = asked.labels(num)
+    cond = {} if label is None else {"label": jnp.asarray(label)}
     key, index = stream(given.seed, "sample"), jnp.arange(num)
-    path = generate(denoise, plan, key, index, cond, shape=experiment.shape, path=True).path
+    path = generate(asked.denoise, plan, key, index, cond, shape=shape, path=True).path
     x, x0 = (np.asarray(a) for a in path)
     draw = plot.film if given.trajectory.suffix == ".gif" else plot.trajectory
     try:
@@ -162,16 +129,12 @@ def trajectory(
     print(f"wrote {given.trajectory}")
 
 
-def labels(asked: list[int] | None, num: int, experiment: Experiment) -> np.ndarray | None:
-    """The label of each sample: those asked for in turn, else all in turn."""
-    import numpy as np
-
-    if asked is None:
-        return experiment.labels(num)
-    if bad := [k for k in asked if not 0 <= k < experiment.classes]:
+def turn(asked: list[int] | None, experiment: Experiment) -> list[int] | None:
+    """The classes asked for, in turn; None: all that the network knows."""
+    if bad := [k for k in asked or () if not 0 <= k < experiment.classes]:
         known = f"0 to {experiment.classes - 1}" if experiment.classes else "none (unconditional)"
         raise ConfigError(f"--label={bad[0]}: no such class; known: {known}")
-    return np.resize(np.array(asked, np.int32), num)
+    return asked
 
 
 def sampling(given: argparse.Namespace) -> dict[str, Any]:
@@ -199,16 +162,6 @@ def guidance(given: argparse.Namespace) -> dict[str, Any] | None:
         "threshold": given.threshold and parse(given.threshold),
     }
     return {k: v for k, v in flags.items() if v is not None} or None
-
-
-def shown(guidance: Any) -> str:
-    """A guidance in a few words: `2`, or `2, rule apg, threshold dynamic`."""
-    if not isinstance(guidance, Mapping):
-        return f"{guidance:g}"
-    name = lambda entry: entry["name"] if isinstance(entry, Mapping) else entry
-    weight = guidance.get("weight", 1.0)
-    rest = [f"{k} {name(v)}" for k, v in guidance.items() if k != "weight" and v is not None]
-    return ", ".join([f"{weight:g}" if isinstance(weight, int | float) else str(weight), *rest])
 
 
 def check(path: Path, endings: tuple[str, ...] = (".png", ".npz", ""), flag: str = "--out") -> None:

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from diffjax import cli, evaluate, sample, train
+from diffjax.data import digits
 from diffjax.grids import GRIDS
 from diffjax.samplers import SAMPLERS
 
@@ -252,13 +253,18 @@ def test_evaluation_shows_and_stores_its_numbers(trained):
     report = json.loads((trained / "evaluation.json").read_text())
     (result,) = report["results"]
     protocol = {"guidance": 2, "passes": 4, "rows": 2, "trained": 6, "num": 20, "seed": 0}
+    protocol |= {"ema": "power", "sampler": {"name": "ddim"}}
     assert protocol.items() <= result["protocol"].items()
+    assert result["protocol"]["features"]["name"] == "pixels"
+    reference = result["protocol"]["reference"]
+    assert (reference["data"], reference["train"]["items"]) == ("digits", 1500)
+    assert {"time", "commit", "devices"} <= set(report)
     assert result["frechet"]["count"] == 20
     assert result["frechet"]["distance"] > 0
     assert result["memorization"]["samples"] > 0
     assert 0 <= result["classifier"]["agreement"] <= 1
     assert result["classifier"]["test_accuracy"] > 0.9
-    assert f"{result['frechet']['distance']:.4f}" in done.stdout
+    assert f" {result['frechet']['distance']:.4g} |" in done.stdout
     assert report["config"]["data"] == {"name": "digits", "labels": True}
 
 
@@ -282,11 +288,11 @@ def test_people_s_own_images_are_trained_on_sampled_and_evaluated(
     if kind != "folder":  # what comes after training sees no source: once
         return
     out = works("evaluate", f"--workdir={run}", "--num=8", "--steps=2", "--guidance=1")
-    assert "right on held-out data" in out
+    assert "| class agrees |" in out
     (result,) = json.loads((run / "evaluation.json").read_text())["results"]
-    assert result["protocol"]["real"]["test"] >= 4
+    assert result["protocol"]["reference"]["test"]["items"] >= 4
     assert 0 <= result["classifier"]["test_accuracy"] <= 1
-    assert list(run.glob("classifier-*.npz"))
+    assert list(run.glob("evaluation/classifier-*.npz"))
     stored = json.loads((run / "config.json").read_text())
     stored["data"] |= {"name": kind, "path": "/gone"}
     (run / "config.json").write_text(json.dumps(stored))
@@ -367,14 +373,32 @@ def test_without_out_there_is_one_picture_in_the_workdir(toy, works):
         assert picture.size == (500, 500)
 
 
-def test_points_are_evaluated_without_a_classifier(toy, works):
-    """One result per weight; an unconditional network has only one that makes sense."""
-    assert "wrote" in works("evaluate", f"--workdir={toy}", "--num=50", "--guidance=1,1")
+def test_samples_from_elsewhere_are_scored_and_tabled(tmp_path, works, refused):
+    """What another program made would be compared with other data, or not at all."""
+    real = digits("train")
+    np.savez(tmp_path / "a.npz", real.x[:20], real.label[:20])
+    flags = [f"--samples={tmp_path / 'a.npz'}", "--metrics=frechet,memorization:pairs=0"]
+    works("evaluate", *flags, "--data=digits")
+    (result,) = json.loads((tmp_path / "a.evaluation.json").read_text())["results"]
+    assert result["memorization"]["samples"] == 0 and result["frechet"]["count"] == 20
+    assert {"num": 20, "samples": f"{tmp_path / 'a.npz'}"}.items() <= result["protocol"].items()
+    out = works("evaluate", "--table", tmp_path / "a.evaluation.json", tmp_path / "none")
+    assert out.count("\n") == 3 and f" {result['frechet']['distance']:.4g} |" in out
+    assert "--table: nothing evaluated there" in refused("evaluate", "--table", tmp_path / "none")
+    assert "--workdir: missing" in refused("evaluate", *flags)
+
+
+def test_points_are_evaluated_in_cells_without_a_classifier(toy, works):
+    """A combination would be left out, or be made of what another one made."""
+    lists = ["--sampler=ddim:eta=0.5,ddim", "--steps=3,4"]
+    out = works("evaluate", f"--workdir={toy}", "--num=50", *lists)
+    assert out.count("\n| ") == 6 and f"wrote {toy / 'evaluation.png'}" in out
     results = json.loads((toy / "evaluation.json").read_text())["results"]
-    assert len(results) == 2
-    assert results[0] == results[1]
-    assert results[0]["protocol"]["features"] == "points"
-    assert "classifier" not in results[0]
+    told = [r["protocol"] for r in results]
+    wanted = [(eta, steps) for eta in (0.5, None) for steps in (3, 4)]
+    assert [(p["sampler"].get("eta"), p["steps"]) for p in told] == wanted
+    assert len({r["frechet"]["distance"] for r in results}) == 4
+    assert told[0]["features"]["name"] == "pixels" and "classifier" not in results[0]
     out = works("evaluate", f"--workdir={toy}", "--metrics=bpd:steps=4,num=20", "--split=train")
     assert "bits/dim on 20 items of moons train" in out
     report = json.loads((toy / "evaluation.json").read_text())
@@ -450,6 +474,10 @@ def test_an_unconditional_network_takes_no_label_and_no_guidance(toy, refused, f
         (["--metrics=bpd:num=8,trase=exact"], "did you mean 'trace'"),
         (["--metrics=bpd:trace=x"], "known: exact, rademacher"),
         (["--metrics=vlb", "--data=moons"], "items of shape (2,)"),
+        (["--metrics=frechet", "--data=moons"], "items of shape (2,): the network makes (8, 8, 1)"),
+        (["--metrics=bpd", "--ema=power,raw"], "--ema=power,raw: one at a time for bpd"),
+        (["--features=inceptoin"], "did you mean 'inception'"),
+        (["--samples=none.npz"], "--samples=none.npz: no such .npz file"),
         (["--metrics=vlb", "--split=valid"], "split='valid'"),
     ],
     ids=lambda v: v[0],

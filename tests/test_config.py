@@ -2,7 +2,7 @@
 
 import pytest
 
-from diffjax.config import ConfigError, checked, literal, load, nearest, override, parse
+from diffjax.config import ConfigError, checked, entries, literal, load, nearest, override, parse
 
 pytestmark = pytest.mark.fast
 
@@ -169,6 +169,19 @@ def test_literal_reads_values_and_runs_no_code(text, value):
 )
 def test_parse_reads_the_short_form(text, spec):
     assert parse(text) == spec
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("ddim", ["ddim"]),
+        ("ddim:eta=0.5,heun", ["ddim:eta=0.5", "heun"]),
+        ("a:x=1,y=(2,3),b,c:z=p:q,w=4", ["a:x=1,y=(2,3)", "b", "c:z=p:q,w=4"]),
+    ],
+)
+def test_entries_are_told_from_their_arguments(text, found):
+    """A list of samplers would be cut within one of them."""
+    assert entries(text) == found
 
 
 def test_parse_refuses_an_argument_without_a_value():

@@ -75,6 +75,7 @@ def copy(toy, tmp_path):
     bits = {"bpd": {"bits": 3.21, "protocol": {"dequantize": "truncated_normal"}}}
     report = {"results": [result], "network": bits, "commit": "abc"}
     (workdir / "evaluation.json").write_text(json.dumps(report))
+    Image.new("RGB", (9, 9)).save(workdir / "evaluation.png")
     with (workdir / "launches.jsonl").open("a") as file:
         file.write(json.dumps({"time": "2030-01-02T03:04:05+0000", "step": 2, "commit": "fed"}))
     return workdir
@@ -110,7 +111,11 @@ def test_the_page_shows_the_run_and_loads_nothing(copy, call):
         "Images per second",
     ]
     assert text.count('class="mark"') == 3  # the second launch, in all curves
-    assert len(made.all("img")) == 2  # samples, data
+    assert [img["alt"] for img in made.all("img")] == [
+        "samples at step 4",
+        "trade-offs",
+        "training data",
+    ]
 
 
 @pytest.mark.parametrize(

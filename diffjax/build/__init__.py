@@ -32,11 +32,11 @@ from diffjax.build.training import (
     construct_train,
     widths,
 )
-from diffjax.config import Config, ConfigError, checked, known, literal, parse
+from diffjax.config import Config, ConfigError, checked, entries, known, literal, parse
 from diffjax.data import AUGMENTATIONS, SOURCES, Reading, Source
 from diffjax.denoiser import Model
 from diffjax.draws import DRAWS
-from diffjax.evaluation import OF_NETWORK, OF_SAMPLES
+from diffjax.evaluation import EXTRACTORS, OF_NETWORK, OF_SAMPLES, Extractor
 from diffjax.losses import ERRORS, PAIRINGS, Denoising, independent
 from diffjax.nets import NETWORKS
 from diffjax.parameterization import NOISE_LABELS, PARAMETERIZATIONS
@@ -56,6 +56,7 @@ __all__ = [
     "call",
     "construct",
     "construct_data",
+    "construct_features",
     "construct_grid",
     "construct_metrics",
     "construct_model",
@@ -177,16 +178,15 @@ def construct_writers(texts: Sequence[str]) -> tuple[Callable[..., Writer], ...]
 
 def construct_metrics(text: str, place: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """`bpd:repeats=4,num=100,vlb` to metrics by name: those of samples, and of the network."""
-    entries: list[str] = []
-    for item in text.split(","):
-        if "=" in item and ":" not in item and entries:  # a further setting of the last metric
-            entries[-1] += f",{item}"
-        else:
-            entries.append(item)
-    both = OF_SAMPLES | OF_NETWORK
-    made = {s["name"]: construct(both, s, place, partial=True) for s in map(parse, entries)}
+    both, specs = OF_SAMPLES | OF_NETWORK, map(parse, entries(text))
+    made = {s["name"]: construct(both, s, place, partial=True) for s in specs}
     of = lambda table: {name: metric for name, metric in made.items() if name in table}
     return of(OF_SAMPLES), of(OF_NETWORK)
+
+
+def construct_features(text: str, place: str) -> Callable[[Any], Extractor]:
+    """`inception:weights=PATH` to a function of the real data."""
+    return refuse(place)(construct(EXTRACTORS, parse(text), place, partial=True))
 
 
 def construct_model(config: Config, classes: int, augment: int = 0) -> Model:

@@ -13,7 +13,7 @@ import numpy as np
 from diffjax.build.construct import call, construct, fields, lookup, refuse
 from diffjax.build.guidance import constant_weight, construct_guidance, weights
 from diffjax.config import Config, ConfigError, checked, known
-from diffjax.evaluation import OF_NETWORK, OF_SAMPLES
+from diffjax.evaluation import EXTRACTORS, OF_NETWORK, OF_SAMPLES
 from diffjax.grids import GRIDS
 from diffjax.guidance import RAMPS, REFERENCES, RULES, THRESHOLDS
 from diffjax.samplers import CORRECTORS, SAMPLERS, Table
@@ -110,6 +110,7 @@ def listing() -> str:
         ("rules of guidance", RULES),
         ("thresholds", THRESHOLDS),
         ("ramps of the guidance weight", RAMPS),
+        ("features that metrics of samples compare", EXTRACTORS),
         ("metrics of samples", OF_SAMPLES),
         ("metrics of the network on images", OF_NETWORK),
     ):

@@ -5,6 +5,7 @@ images `(subject, **settings) -> result`.
 """
 
 from diffjax.arrays import catalogue
+from diffjax.evaluation.cells import Cell, Made
 from diffjax.evaluation.copies import memorization
 from diffjax.evaluation.extractors import EXTRACTORS, Extractor, extract, features
 from diffjax.evaluation.gaussian import (
@@ -33,8 +34,10 @@ __all__ = [
     "EXTRACTORS",
     "OF_NETWORK",
     "OF_SAMPLES",
+    "Cell",
     "Extractor",
     "Judge",
+    "Made",
     "Real",
     "Samples",
     "Subject",

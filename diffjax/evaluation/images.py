@@ -5,10 +5,8 @@ The value of an image depends on (seed, its place in the set) only, not on how m
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +20,7 @@ from jaxtyping import Array, Key
 from diffjax.arrays import Cond, keys_at, stream
 from diffjax.data import Source, centre, to_float
 from diffjax.denoiser import Denoiser, Sample
+from diffjax.evaluation.kept import fingerprint, write
 from diffjax.progress import Progress
 from diffjax.training.experiment import Experiment
 from diffjax.training.mesh import layout
@@ -143,22 +142,10 @@ def _stored(path: Path, count: int) -> dict[str, np.ndarray] | None:
     return found if len(found["index"]) == count else None
 
 
-def write(path: Path, arrays: Mapping[str, Any]) -> None:
-    """At once, so that nobody ever reads half of it."""
-    part = path.with_suffix(".tmp")
-    with part.open("wb") as file:
-        np.savez(file, **arrays)
-    os.replace(part, path)
-
-
 def _fingerprint(subject: Subject, protocol: Mapping[str, Any]) -> str:
     sections = ("data", "sde", "parameterization", "network")
     config = {k: subject.experiment.config[k] for k in sections}
-    told = [dict(protocol), config, len(subject.source)]
-    found = hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode())
-    for leaf in jax.tree.leaves(subject.denoise.params):
-        found.update(np.asarray(leaf).tobytes())
-    return found.hexdigest()[:12]
+    return fingerprint([dict(protocol), config, len(subject.source)], subject.denoise.params)
 
 
 def report(

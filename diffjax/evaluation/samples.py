@@ -11,11 +11,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from diffjax.data import Memory, select
+from diffjax.data import Memory, Reading, Source, select
 from diffjax.evaluation.extractors import Extractor, extract, pixels
-from diffjax.evaluation.images import write
 from diffjax.evaluation.judge import Judge, fit
-from diffjax.training.experiment import Experiment
+from diffjax.evaluation.kept import write
 from diffjax.training.processes import first
 
 Arrays = dict[str, np.ndarray]
@@ -33,20 +32,22 @@ class Samples(NamedTuple):
 class Real:
     """Real data to compare with, at most so many of a split; features and classifier when asked.
 
-    extractor: of the features that metrics compare. folder: for what is kept.
+    source: split -> data, read as `reading` says. extractor: of the features that metrics compare.
+    folder: for what is kept.
     """
 
     def __init__(
         self,
-        experiment: Experiment,
+        source: Callable[[str], Source],
+        reading: Reading,
         most: int,
         folder: Path,
         extractor: Callable[[Any], Extractor] = pixels,
     ):
-        self._reading, self.folder, self._chosen = experiment.reading, folder, extractor
-        self.classes = experiment.classes
-        self.train = select(experiment.source("train"), self._reading, most)
-        self.test = select(experiment.source("test"), self._reading, most)
+        self._reading, self.folder, self._chosen = reading, folder, extractor
+        self.train = select(source("train"), reading, most)
+        self.test = select(source("test"), reading, most)
+        self.classes = self.train.classes
         self._last: tuple[Samples | None, Arrays] = (None, {})
 
     @functools.cached_property

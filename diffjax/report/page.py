@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from diffjax.report import pictures, svg
+from diffjax.report import evaluated, pictures, svg
 from diffjax.report.record import Record, Series, inside
 
 MOST_PICTURES = 12
@@ -150,21 +150,8 @@ def history(record: Record) -> str:
     )
 
 
-EVALUATED = {
-    "guidance": "protocol.guidance",
-    "passes": "protocol.passes",
-    "Frechet": "frechet.distance",
-    "floor": "frechet.floor",
-    "ratio": "frechet.ratio",
-    "class agrees": "classifier.agreement",
-    "nearest train": "memorization.samples",
-    "held-out": "memorization.held_out",
-    "ratio to held-out": "memorization.ratio",
-}
-
-
 def evaluation(record: Record) -> str:
-    """Bits per dimension, and of samples one line per guidance weight; how they were measured."""
+    """Bits per dimension, and of samples one line per cell; how they were measured."""
     return _bits(record) + _samples(record)
 
 
@@ -185,27 +172,22 @@ def _samples(record: Record) -> str:
     results = [r for r in found if isinstance(r, dict)] if isinstance(found, list) else []
     if not results:
         return ""
-    columns = {k: [inside(r, place) for r in results] for k, place in EVALUATED.items()}
-    columns["guidance"] = [
-        inside(g, "weight") if isinstance(g, dict) else g for g in columns["guidance"]
-    ]
-    columns = {k: v for k, v in columns.items() if any(x is not None for x in v)}
-    head = "".join(f"<th>{escape(name)}</th>" for name in columns)
+    rows = evaluated.rows(results)
+    head = "".join(f"<th>{escape(name)}</th>" for name in rows[0])
     lines = "".join(
-        f"<tr>{''.join(f'<td>{number(v)}</td>' for v in line)}</tr>"
-        for line in zip(*columns.values(), strict=True)
+        f"<tr>{''.join(f'<td>{number(v)}</td>' for v in row.values())}</tr>" for row in rows
     )
-    protocol = flat(inside(results[0], "protocol"))
-    accuracy = inside(results[0], "classifier.test_accuracy")
-    facts = protocol | ({"classifier, right on held-out data": accuracy} if accuracy else {})
+    facts = flat(inside(results[0], "protocol"))
     facts |= {k: record.evaluation.get(k) for k in ("time", "commit")}
-    shown = {k: v for k, v in facts.items() if k not in ("passes", "guidance", "guidance.weight")}
+    picture = pictures.embedded(record.workdir / "evaluation.png", MOST_PICTURES + 1)
+    figure = f'<figure><img src="{picture}" alt="trade-offs"></figure>' if picture else ""
     return (
         f'<div class="card wide"><table class="numbers"><tr>{head}</tr>{lines}</table></div>'
         '<p class="soft">Frechet: between samples and real items; floor: between two halves of '
         "real ones; nearest train, held-out: median distance of samples, and of held-out items, "
-        "to the nearest training item.</p>"
-        f'<details><summary>Protocol</summary><div class="card">{table(shown)}</div></details>'
+        f"to the nearest training item.</p>{figure}"
+        "<details><summary>Protocol of the first line</summary>"
+        f'<div class="card">{table(facts)}</div></details>'
     )
 
 

@@ -72,11 +72,11 @@ def read(workdir: Path) -> Record:
     rows = [r for r in _lines(workdir / "metrics.jsonl", notes) if isinstance(r.get("step"), int)]
     return Record(
         workdir=workdir,
-        config=_object(workdir / "config.json", notes),
-        form=_object(workdir / "data.json", notes),
+        config=read_object(workdir / "config.json", notes),
+        form=read_object(workdir / "data.json", notes),
         launches=_lines(workdir / "launches.jsonl", notes),
         rows=sorted(rows, key=lambda row: row["step"]),
-        evaluation=_object(workdir / "evaluation.json", notes),
+        evaluation=read_object(workdir / "evaluation.json", notes),
         pictures=_pictures(workdir / "samples"),
         notes=notes,
     )
@@ -93,7 +93,8 @@ def _finite(value: Any) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
 
 
-def _object(path: Path, notes: list[str]) -> dict[str, Any]:
+def read_object(path: Path, notes: list[str]) -> dict[str, Any]:
+    """The fields in a JSON file; empty where there are none, which is noted."""
     try:
         found = json.loads(path.read_text())
         if isinstance(found, dict):

@@ -112,7 +112,7 @@ def generate(
 
 
 class Generation:
-    """Samples 0, ..., num - 1 of the run `seed`, in batches, by one program compiled beforehand.
+    """Samples start, ..., num - 1 of the run `seed`, in batches, by a program compiled beforehand.
 
     label: (num,) class of each sample, or None. mesh: devices, of several processes too, that share
     each batch, made a multiple of their number; one device by default. Iterating yields float32
@@ -130,12 +130,13 @@ class Generation:
         label: np.ndarray | None = None,
         batch_size: int = 256,
         mesh: Mesh | None = None,
+        start: int = 0,
     ):
         mesh = mesh or Mesh(jax.local_devices()[:1], "data")
         everywhere = NamedSharding(mesh, PartitionSpec())
         self._split = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
         self._given = (*spread((denoise, plan), everywhere), stream(seed, "sample"))
-        self._plan, self._num, self._label = plan, num, label
+        self._plan, self._start, self._num, self._label = plan, start, num, label
         self._size = -(-min(batch_size, num) // mesh.size) * mesh.size
         self.passes: list[int] = []
         began = time.monotonic()
@@ -150,7 +151,7 @@ class Generation:
         return spread((index, label), self._split)
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        for start in range(0, self._num, self._size):
+        for start in range(self._start, self._num, self._size):
             made = self._run(*self._given, *self._arguments(start))
             self._plan.check(made)
             self.passes += self._plan.spent(made)[: self._num - start].tolist()

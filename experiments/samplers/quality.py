@@ -49,7 +49,7 @@ class Study:
     def __init__(self, workdir: Path, num: int, batch_size: int):
         trained = diffjax.load(workdir)
         self.e, self.denoise = trained.experiment, trained.denoise
-        self.real = Real(self.e, 50_000, workdir)
+        self.real = Real(self.e.source, self.e.reading, 50_000, workdir)
         self.num, self.batch_size = num, batch_size
         self.label = self.e.labels(num)
         self._limit: np.ndarray | None = None

@@ -23,7 +23,13 @@ def seen(x):
 @pytest.fixture(scope="module")
 def real(small, tmp_path_factory):
     extractor = lambda real: Extractor("all", "0", "", seen)
-    made = Real(small.experiment, 300, tmp_path_factory.mktemp("real"), extractor)
+    made = Real(
+        small.experiment.source,
+        small.experiment.reading,
+        300,
+        tmp_path_factory.mktemp("real"),
+        extractor,
+    )
     made.judge = SimpleNamespace(right=lambda x, asked: x.sum((1, 2, 3)) % 3 > 0, about="")
     return made
 
@@ -78,7 +84,7 @@ def test_features_that_an_extractor_lacks_are_asked_of_another(
     name, part, small, samples, tmp_path
 ):
     """A KeyError in a traceback would not say what to do."""
-    real = Real(small.experiment, 50, tmp_path)
+    real = Real(small.experiment.source, small.experiment.reading, 50, tmp_path)
     assert set(part.partition("do: ")[2].split(", ")) <= set(EXTRACTORS)
     with pytest.raises(ValueError, match=f"^features=pixels: gives {part}"):
         OF_SAMPLES[name](real, samples)
@@ -119,7 +125,9 @@ def test_features_of_real_items_are_kept_for_the_same_weights_and_items(small, t
     def open_real(fingerprint, most):
         run = lambda x: counts.append(len(x)) or {"pool": features(x)}
         seen = Extractor("network", fingerprint, "", run)
-        return Real(small.experiment, most, tmp_path, lambda real: seen)
+        return Real(
+            small.experiment.source, small.experiment.reading, most, tmp_path, lambda real: seen
+        )
 
     first = open_real("a", 8).features
     np.testing.assert_array_equal(open_real("a", 8).features, first)

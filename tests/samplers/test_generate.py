@@ -57,6 +57,9 @@ def test_samples_do_not_depend_on_their_number():
     """More samples of the same run would be other samples."""
     np.testing.assert_allclose(run(num=5, batch_size=3), run()[:5], atol=1e-4)
     np.testing.assert_array_equal(run(num=2, batch_size=256, label=LABEL), run(num=2, batch_size=2))
+    rest = [*Generation(denoise(), plan(), 0, 8, SHAPE, LABEL, 3, start=4)]
+    assert [len(x) for x in rest] == [3, 1]
+    np.testing.assert_allclose(np.concatenate(rest), run()[4:], atol=1e-4)
 
 
 def test_samples_depend_on_seed_and_label():

@@ -1,0 +1,202 @@
+"""Results of `evaluate` as a table, a line for each cell, and as a figure of its trade-offs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from diffjax.report.record import inside, read_object
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Row = dict[str, Any]
+SETTINGS = ("run", "samples", "sampler", "steps", "guidance", "passes")
+"""What a cell is, always said; the others where they differ."""
+OTHERS = ("ema", "trained", "grid", "num", "seed", "features", "reference")
+NAMES = ("run", "samples", "sampler", "ema")
+"""Settings whose value says what they are."""
+COLUMNS = {
+    "Frechet": "frechet.distance",
+    "floor": "frechet.floor",
+    "ratio": "frechet.ratio",
+    "fid": "fid.distance",
+    "fid_infinity": "fid_infinity.distance",
+    "fid_per_class": "fid_per_class.mean",
+    "sfid": "sfid.distance",
+    "kid": "kid.distance",
+    "cmmd": "cmmd.distance",
+    "precision": "precision_recall.precision",
+    "recall": "precision_recall.recall",
+    "density": "density_coverage.density",
+    "coverage": "density_coverage.coverage",
+    "inception_score": "inception_score.score",
+    "class agrees": "classifier.agreement",
+    "of real": "classifier.test_accuracy",
+    "nearest train": "memorization.samples",
+    "held-out": "memorization.held_out",
+    "ratio to held-out": "memorization.ratio",
+    "authentic": "memorization.authenticity",
+}
+"""A heading, and where in a result its value is; of any other metric it is the first number."""
+BESIDE = (
+    *("floor", "ratio", "of real", "precision", "recall", "density", "coverage"),
+    *("nearest train", "held-out", "ratio to held-out", "authentic"),
+)
+"""Columns that say more of another; of these precision is drawn against recall."""
+REAL = {"Frechet": "floor", "class agrees": "of real"}
+"""The column that says what real data reach."""
+
+
+def rows(results: Sequence[Any]) -> list[Row]:
+    """One line for each result: settings and values by heading, the same headings in each."""
+    found = [_settings(r) | _values(r) for r in results if isinstance(r, Mapping)]
+    heads = [*dict.fromkeys(head for row in found for head in row)]
+    differ = lambda head: len({_text(row.get(head)) for row in found}) > 1
+    said = lambda head: any(row.get(head) is not None for row in found)
+    kept = [h for h in heads if said(h) and (h not in OTHERS or differ(h))]
+    return [{head: row.get(head) for head in kept} for row in found]
+
+
+def _settings(result: Mapping[str, Any]) -> Row:
+    protocol = result.get("protocol")
+    told: Row = dict(protocol) if isinstance(protocol, Mapping) else {}
+    told |= {"run": result.get("run"), "reference": inside(told, "reference.data")}
+    for name in ("sampler", "grid", "features"):
+        told[name] = _entry(told.get(name))
+    if isinstance(told.get("guidance"), Mapping):
+        told["guidance"] = told["guidance"].get("weight", 1.0)
+    return {name: told.get(name) for name in (*SETTINGS, *OTHERS)}
+
+
+def _entry(spec: Any) -> Any:
+    """`ddim:eta=0.5` of a section with a name."""
+    if not isinstance(spec, Mapping):
+        return spec
+    told = {k: v for k, v in spec.items() if k not in ("name", "about") and v != ""}
+    rest = ",".join(f"{k}={v}" for k, v in told.items())
+    return f"{spec.get('name')}:{rest}" if rest else spec.get("name")
+
+
+def _values(result: Mapping[str, Any]) -> Row:
+    return {head: inside(result, place) for head, place in _places(result).items()}
+
+
+def _places(result: Mapping[str, Any]) -> dict[str, str]:
+    """Where in a result the value of each column is."""
+    metrics = {k: v for k, v in result.items() if k != "protocol" and isinstance(v, Mapping)}
+    found = {h: p for h, p in COLUMNS.items() if p.partition(".")[0] in metrics}
+    known = {place.partition(".")[0] for place in found.values()}
+    for metric, values in metrics.items():
+        number = next((k for k, v in values.items() if isinstance(v, float)), None)
+        if metric not in known and number:
+            found[metric] = f"{metric}.{number}"
+    return found
+
+
+def gathered(files: Sequence[Path]) -> tuple[list[Row], list[str]]:
+    """The results in the files of several runs, each with its run, and notes on other files."""
+    found, notes = [], []
+    for path in files:
+        told: list[str] = []
+        report = read_object(path, told)
+        notes += [f"{path}{note.removeprefix(path.name)}" for note in told]
+        run = path.parent.name if path.name == "evaluation.json" else path.name.partition(".")[0]
+        kept = [*report.get("results", ()), report.get("network")]
+        found += [{"run": run, **result} for result in kept if isinstance(result, Mapping)]
+    return found, notes
+
+
+def markdown(results: Sequence[Any]) -> str:
+    """The table in Markdown, its columns aligned."""
+    lines = rows(results)
+    heads = [*lines[0]] if lines else []
+    cells = [heads, *([_text(row[h]) for h in heads] for row in lines)]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(heads))]
+    cells.insert(1, ["-" * (w - 1) + ":" for w in widths])
+    filled = ([c.rjust(w) for c, w in zip(line, widths, strict=True)] for line in cells)
+    return "\n".join(f"| {' | '.join(line)} |" for line in filled)
+
+
+def _text(value: Any) -> str:
+    return "-" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def tradeoffs(path: Path, results: Sequence[Mapping[str, Any]]) -> bool:
+    """Draw each quality against passes, and against the guidance weight, and precision against
+    recall, where there are two values to compare; False, and no file, where there are none."""
+    from matplotlib.figure import Figure
+
+    lines = rows(results)
+    values = lambda head: {r[head] for r in lines if _number(r.get(head))}
+    varied = [x for x in ("passes", "guidance") if len(values(x)) > 1]
+    drawn = [h for h in lines[0] if h not in (*SETTINGS, *OTHERS, *BESIDE) and values(h)]
+    panels = [(x, y, x) for y in drawn for x in varied]
+    if varied and len(values("precision")) > 1:
+        panels.append(("recall", "precision", varied[-1]))
+    path.unlink(missing_ok=True)
+    if not panels:
+        return False
+    columns = 2 if len(varied) == 2 else min(3, len(panels))
+    height = math.ceil(len(panels) / columns)
+    figure = Figure(figsize=(6 * columns, 3.2 * height), dpi=100, layout="constrained")
+    axes = [*figure.subplots(height, columns, squeeze=False).flat]
+    for panel, told in zip(axes, panels, strict=False):
+        _panel(panel, lines, *told)
+        _errors(panel, results, *told)
+    for panel in axes[len(panels) :]:
+        panel.axis("off")
+    figure.savefig(path)
+    return True
+
+
+def _panel(axes: Axes, lines: Sequence[Row], x: str, y: str, along: str) -> None:
+    """y over x: a line for cells that differ in `along` alone, and in what follows from it."""
+    from matplotlib.ticker import LogLocator, ScalarFormatter
+
+    follows = {"passes": ("passes", "steps"), "guidance": ("passes", "guidance")}[along]
+    differ = lambda head: len({_text(r.get(head)) for r in lines}) > 1
+    apart = [h for h in (*SETTINGS, *OTHERS) if h not in follows and differ(h)]
+    groups: dict[tuple[str, ...], list[Row]] = {}
+    for row in lines:
+        if all(_number(row.get(head)) for head in (x, y, along)):
+            groups.setdefault(tuple(_text(row[h]) for h in apart), []).append(row)
+    styles: dict[tuple[str, ...], str] = {}
+    colours: dict[tuple[str, ...], str] = {}
+    for own, members in groups.items():
+        points = np.array([[r[x], r[y]] for r in sorted(members, key=lambda r: r[along])])
+        told = dict(zip(apart, own, strict=True))
+        name = tuple(v for h, v in told.items() if h in NAMES)
+        rest = tuple(f"{h} {v}" for h, v in told.items() if h not in NAMES)
+        style = styles.setdefault(name, ("o-", "s--", "^:", "v-.")[len(styles) % 4])
+        colour = colours.setdefault(rest, f"C{len(colours) % 10}")
+        axes.plot(*points.T, style, color=colour, markersize=4, label=", ".join(name + rest))
+    reached: set[Any] = {r.get(REAL.get(y, "")) for r in lines} - {None}
+    for value in reached:
+        axes.axhline(value, color="grey", linestyle=":", label=REAL[y])
+    axes.set(xlabel=x, ylabel=y)
+    axes.grid(alpha=0.3)
+    if x == "passes":
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(ScalarFormatter())
+        axes.minorticks_off()
+    axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+
+
+def _errors(axes: Axes, results: Sequence[Mapping[str, Any]], x: str, y: str, _: str) -> None:
+    """The interval of each y, where it was measured."""
+    for result in results:
+        metric, _, name = _places(result).get(y, "").partition(".")
+        interval: Any = inside(result, f"{metric}.intervals.{name}")
+        at: Any = rows([result])[0].get(x)
+        if isinstance(interval, Sequence) and len(interval) == 2 and _number(at):
+            axes.vlines(at, *interval, color="grey", alpha=0.5, linewidth=1)
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)

@@ -1,0 +1,108 @@
+"""Samples of other programs: read as they are, or refused in a line that says why."""
+
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from diffjax import sample
+from diffjax.evaluation import Made
+from diffjax.evaluation.elsewhere import read
+
+pytestmark = pytest.mark.fast
+
+RNG = np.random.default_rng(0)
+X = RNG.integers(0, 256, (6, 8, 8, 3), np.uint8)
+LABEL = np.arange(6) % 3
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_what_sample_writes_is_read_back(tmp_path, channels):
+    """`sample --out` would not be in the layout that is scored here and elsewhere."""
+    made = Made(X[..., :channels], LABEL, LABEL, LABEL)
+    sample.write(tmp_path / "a.npz", made)
+    sample.write(tmp_path / "folder", made)
+    shape = (8, 8, channels)
+    found = read(tmp_path / "a.npz", shape, 3)
+    np.testing.assert_array_equal(found.x, made.x)
+    np.testing.assert_array_equal(found.label, LABEL)
+    assert found.label is not None and found.label.dtype == np.int32
+    np.testing.assert_array_equal(read(tmp_path / "folder", shape, 3).x, made.x)
+    few = read(tmp_path / "folder", shape, 3, most=4)
+    assert few.label is None and len(few.x) == 4
+
+
+def test_the_file_is_what_other_evaluators_read(tmp_path):
+    """Theirs take the first array by name, as uint8 (N, H, W, 3) in C order, not compressed; and
+    any file with the ending .png in a folder."""
+    sample.write(tmp_path / "a.npz", Made(X, LABEL, LABEL, LABEL))
+    with np.load(tmp_path / "a.npz", allow_pickle=False) as file:
+        assert file.files == ["arr_0", "arr_1"]
+        assert file["arr_0"].dtype == np.uint8 and file["arr_0"].flags.c_contiguous
+        assert {info.compress_type for info in file.zip.infolist()} == {0}
+    sample.write(tmp_path / "folder", Made(X, None, LABEL, LABEL))
+    paths = sorted((tmp_path / "folder").glob("*.png"))
+    assert len(paths) == len(X)
+    with Image.open(paths[0]) as image:
+        assert (image.mode, image.size) == ("RGB", (8, 8))
+
+
+def test_points_and_latents_are_read(tmp_path):
+    """Floats of no fixed range are refused for images only."""
+    x = RNG.normal(size=(5, 2)).astype(np.float32)
+    np.savez(tmp_path / "a.npz", x)
+    np.testing.assert_array_equal(read(tmp_path / "a.npz", (2,)).x, x)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "part"),
+    [
+        ({"arr_0": X.astype(np.float32) / 255}, "float32 (6, 8, 8, 3); needs uint8 (N, 8, 8, 3)"),
+        ({"arr_0": X.transpose(0, 3, 1, 2)}, "(6, 3, 8, 8); needs uint8 (N, 8, 8, 3)"),
+        ({"arr_0": X[..., :1]}, "(6, 8, 8, 1)"),
+        ({"arr_0": X[:, :4, :4]}, "(6, 4, 4, 3)"),
+        ({"arr_0": (X > 127).astype(np.uint8)}, "up to 1; needs grey levels, 0 to 255"),
+        ({"arr_0": X, "arr_1": LABEL[:3]}, "arr_1 is int64 (3,); needs (6,)"),
+        ({"arr_0": X, "arr_1": LABEL / 2}, "arr_1 is float64"),
+        ({"arr_0": X, "arr_1": LABEL + 1}, "classes from 0 to 2"),
+        ({"mu": X, "sigma": X}, "holds mu, sigma; needs arr_0"),
+        ({"arr_0": np.array([{}], object)}, "Object arrays"),
+    ],
+    ids=lambda v: v if isinstance(v, str) else "",
+)
+def test_arrays_of_another_form_are_refused(tmp_path, arrays, part):
+    """Numbers would be those of images that nobody made."""
+    np.savez(tmp_path / "a.npz", **arrays)
+    with pytest.raises(ValueError, match=re.escape(part)):
+        read(tmp_path / "a.npz", (8, 8, 3), 3)
+
+
+def test_floats_that_are_not_finite_are_refused(tmp_path):
+    np.savez(tmp_path / "a.npz", np.full((5, 2), np.nan, np.float32))
+    with pytest.raises(ValueError, match="not finite"):
+        read(tmp_path / "a.npz", (2,))
+
+
+def test_files_of_another_form_are_refused(tmp_path):
+    """One image of another size, or a file cut short, would end in a traceback."""
+    cases = {"no such": tmp_path / "none.npz", "no images": tmp_path / "empty"}
+    (tmp_path / "empty").mkdir()
+    cases["no such .npz"] = tmp_path / "a.txt"
+    cases["no such .npz"].write_text("text")
+    sample.write(tmp_path / "b.npz", Made(X, LABEL, LABEL, LABEL))
+    raw = bytearray((tmp_path / "b.npz").read_bytes())
+    raw[200:260] = bytes(60)
+    cases["cannot be read"] = tmp_path / "b.npz"
+    cases["cannot be read"].write_bytes(raw)
+    sample.write(tmp_path / "size", Made(X[:2], None, LABEL, LABEL))
+    Image.fromarray(X[0, :4]).save(tmp_path / "size" / "z.png")
+    cases["z.png is (4, 8, 3); needs (8, 8, 3)"] = tmp_path / "size"
+    sample.write(tmp_path / "cut", Made(X[:2], None, LABEL, LABEL))
+    (tmp_path / "cut" / "z.png").write_bytes((tmp_path / "cut" / "000000.png").read_bytes()[:60])
+    cases["z.png"] = tmp_path / "cut"
+    for part, path in cases.items():
+        with pytest.raises(ValueError, match=re.escape(part)):
+            read(path, (8, 8, 3), 3)
+    with pytest.raises(ValueError, match=r"the data are \(2,\); needs an .npz"):
+        read(tmp_path / "size", (2,))
