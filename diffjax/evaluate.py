@@ -107,8 +107,9 @@ def run() -> int:
     given = read_flags()
 
     from diffjax import build
+    from diffjax.files import write_text
     from diffjax.training.processes import first
-    from diffjax.training.workdir import provenance, read_config, write_atomically
+    from diffjax.training.workdir import provenance, read_config
 
     cli.start(given)
     config = read_config(given.workdir) if given.workdir else {}
@@ -124,7 +125,7 @@ def run() -> int:
         show(report["results"], path.with_suffix(".png"))
     if first():
         try:
-            write_atomically(path, json.dumps(report, indent=2) + "\n")
+            write_text(path, json.dumps(report, indent=2) + "\n")
         except OSError as error:
             raise ConfigError(f"{path}: cannot be written ({error.strerror})") from error
     print(f"wrote {path}")

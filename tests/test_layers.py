@@ -9,7 +9,7 @@ import diffjax
 
 ROOT = Path(diffjax.__file__).parent
 LAYERS = {
-    0: ("arrays", "config", "progress"),
+    0: ("arrays", "config", "files", "progress"),
     1: ("schedules", "sde", "nets", "data", "published"),
     2: ("parameterization", "denoiser", "analytic", "draws"),
     3: (

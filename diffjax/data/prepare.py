@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +22,7 @@ from diffjax.data import duplicates
 from diffjax.data.decoded import Files, Unreadable, decode
 from diffjax.data.duplicates import Removed
 from diffjax.data.source import SPLITS
+from diffjax.files import write_arrays
 from diffjax.progress import Progress
 
 VERSION = "1.0.0"
@@ -71,11 +71,7 @@ def scan(
         split, files, index = tasks[k]
         file = work / f"{k:06d}.npz"
         if not file.exists():
-            fresh = file.with_suffix(".fresh")
-            with fresh.open("wb") as out:
-                made: dict[str, Any] = _scanned(split, files, index, size, channels)
-                np.savez(out, **made)
-            fresh.replace(file)
+            write_arrays(file, _scanned(split, files, index, size, channels))
         return len(index)
 
     with (
@@ -264,10 +260,3 @@ def statistics(seen: Scan, items: Mapping[str, np.ndarray], kinds: Sequence[str]
         },
         "sha256": digest.hexdigest(),
     }
-
-
-def save(file: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    fresh = file.with_name(file.name + ".fresh")
-    fresh.write_text(text)
-    os.replace(fresh, file)

@@ -21,13 +21,13 @@ import numpy as np
 from diffjax.config import ConfigError
 from diffjax.data import is_image, to_uint8
 from diffjax.denoiser import Denoiser
-from diffjax.evaluation.kept import fingerprint, write
+from diffjax.evaluation.kept import fingerprint
+from diffjax.files import write_arrays, write_text
 from diffjax.progress import Progress
 from diffjax.samplers.generate import Generation, How
 from diffjax.training.experiment import Experiment
 from diffjax.training.mesh import layout
 from diffjax.training.processes import first
-from diffjax.training.workdir import write_atomically
 
 Arrays = dict[str, np.ndarray]
 
@@ -110,8 +110,8 @@ class Cell:
     def _keep(self, folder: Path, start: int, part: Arrays) -> None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            write_atomically(folder / "cell.json", json.dumps(dict(self.about), indent=2) + "\n")
-            write(folder / _file(start), part)
+            write_text(folder / "cell.json", json.dumps(dict(self.about), indent=2) + "\n")
+            write_arrays(folder / _file(start), part)
         except OSError as error:
             raise ConfigError(f"{folder}: cannot be written ({error.strerror})") from error
 

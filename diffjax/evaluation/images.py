@@ -20,12 +20,12 @@ from jaxtyping import Array, Key
 from diffjax.arrays import Cond, keys_at, stream
 from diffjax.data import Source, centre, to_float
 from diffjax.denoiser import Denoiser, Sample
-from diffjax.evaluation.kept import fingerprint, write
+from diffjax.evaluation.kept import fingerprint
+from diffjax.files import write_arrays, write_text
 from diffjax.progress import Progress
 from diffjax.training.experiment import Experiment
 from diffjax.training.mesh import layout
 from diffjax.training.processes import first
-from diffjax.training.workdir import write_atomically
 
 Values = Callable[[Denoiser, Sample, Key[Array, " b"], Cond], dict[str, Array]]
 """`(denoise, x0, keys, cond) -> values`, each (B, ...); x0 in [-1, 1] if images."""
@@ -127,7 +127,7 @@ def over(
             if found is None:
                 found = made(part)
                 if first():
-                    write(path, found)
+                    write_arrays(path, found)
             parts.append(found)
             progress.advance(len(part))
     return {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}, folder
@@ -158,6 +158,6 @@ def report(
     result = {**means, "count": len(values["index"]), "protocol": dict(protocol)}
     result["values"] = f"{folder.parent.name}/{folder.name}/values.npz"
     if first():
-        write(folder / "values.npz", values)
-        write_atomically(folder / "result.json", json.dumps(result, indent=2) + "\n")
+        write_arrays(folder / "values.npz", values)
+        write_text(folder / "result.json", json.dumps(result, indent=2) + "\n")
     return result

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from jaxtyping import Array, Key
 
 from diffjax.arrays import Params, keys_at
 from diffjax.data import Memory, to_float
+from diffjax.files import write_arrays
 from diffjax.nets.classifier import classifier
 from diffjax.progress import Progress
 
@@ -68,10 +68,9 @@ def fit(train: Memory, flip: bool = False, cache: Path | None = None) -> Judge:
             state, loss = advance(state, key, x, label)
             progress.advance(STRIDE)
             loss.block_until_ready()
-    if file:  # at once, for several processes may do so
-        part = file.with_suffix(f".{os.getpid()}.npz")
-        np.savez(part, *map(np.asarray, jax.tree.leaves(state[0])))
-        os.replace(part, file)
+    if file:
+        leaves = map(np.asarray, jax.tree.leaves(state[0]))
+        write_arrays(file, {f"{i:03d}": leaf for i, leaf in enumerate(leaves)})
     return Judge(state[0], train.classes, steps)
 
 

@@ -4,22 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 from jaxtyping import PyTree
-
-
-def write(path: Path, arrays: Mapping[str, Any]) -> None:
-    """An .npz file at once, so that nobody ever reads half of it."""
-    part = path.with_suffix(f".{os.getpid()}.tmp")
-    with part.open("wb") as file:
-        np.savez(file, **arrays)
-    os.replace(part, path)
 
 
 def fingerprint(told: Any, arrays: PyTree) -> str:

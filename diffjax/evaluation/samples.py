@@ -14,7 +14,7 @@ import numpy as np
 from diffjax.data import Memory, Reading, Source, select
 from diffjax.evaluation.extractors import Extractor, extract, pixels
 from diffjax.evaluation.judge import Judge, fit
-from diffjax.evaluation.kept import write
+from diffjax.files import write_arrays
 from diffjax.training.processes import first
 
 Arrays = dict[str, np.ndarray]
@@ -80,7 +80,7 @@ class Real:
                 return {name: stored[name] for name in stored.files}
         found = extract(seen, items.x)
         if first():
-            write(path, found)
+            write_arrays(path, found)
         return found
 
     def of(self, samples: Samples) -> Arrays:

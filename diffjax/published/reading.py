@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from diffjax.files import whole
 from diffjax.published import flax_files, torch_files
 from diffjax.published.contents import Contents
 
@@ -109,6 +109,5 @@ class Tensors(Mapping[str, np.ndarray]):
 
 def write(path: Path, tensors: Mapping[str, Any], metadata: dict[str, str]) -> None:
     """A .safetensors file of these arrays, as they are, and all of it at once."""
-    part = path.with_name(path.name + ".tmp")
-    save_file({k: np.asarray(v, order="C") for k, v in tensors.items()}, part, metadata)
-    os.replace(part, path)
+    with whole(path) as part:
+        save_file({k: np.asarray(v, order="C") for k, v in tensors.items()}, part, metadata)

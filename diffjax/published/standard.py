@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from diffjax.files import whole
 from diffjax.progress import Progress
 
 PART = 2**20
@@ -78,21 +79,18 @@ def sha256(path: Path) -> str:
 def download(standard: Standard, path: Path, setting: str) -> None:
     """The file, all at once and only where it is the right one; ValueError else."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        with urllib.request.urlopen(standard.url, timeout=30) as source, part.open("wb") as file:
+        with urllib.request.urlopen(standard.url, timeout=30) as source, whole(path) as part:
             size = int(source.headers.get("Content-Length") or 0)
-            found = copied(source.read, file, f"download {standard.name}", size)
-        if found != standard.sha256:
-            raise ValueError(f"{standard.url}: SHA-256 {found}, not {standard.sha256}: refused")
-        os.replace(part, path)
+            with part.open("wb") as file:
+                found = copied(source.read, file, f"download {standard.name}", size)
+            if found != standard.sha256:
+                raise ValueError(f"{standard.url}: SHA-256 {found}, not {standard.sha256}: refused")
     except OSError as error:
         raise ValueError(
             f"{setting}: none given, and {standard.url} cannot be downloaded ({error}); bring it "
             f"here and give {setting}=PATH"
         ) from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def copied(read: Callable[[int], bytes], file: IO[bytes], name: str, size: int) -> str:

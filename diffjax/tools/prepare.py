@@ -55,6 +55,7 @@ def run() -> int:
     settings = {k: v for k, v in vars(given).items() if k not in ("out", "workers")}
 
     from diffjax.data import prepare
+    from diffjax.files import write_text
 
     done, work = given.out / prepare.VERSION, given.out / ".work"
     if done.exists():
@@ -73,12 +74,12 @@ def run() -> int:
     one_shape(seen, names)
     removed = prepare.remove(seen, given.dedup, given.distance)
     items = split(seen, removed, given.test, "test" in originals)
-    prepare.save(given.out / "bad_files.txt", listed(seen, names))
-    prepare.save(given.out / "removed.csv", table(seen, removed, names))
+    write_text(given.out / "bad_files.txt", listed(seen, names))
+    write_text(given.out / "removed.csv", table(seen, removed, names))
     draw(given.out / "removed.png", seen, removed, work)
     counts = {"unreadable": len(seen.bad), "removed": len(removed.item)}
     found = {"settings": settings} | counts | prepare.statistics(seen, items, kinds)
-    prepare.save(given.out / "statistics.json", json.dumps(found, indent=2) + "\n")
+    write_text(given.out / "statistics.json", json.dumps(found, indent=2) + "\n")
     prepare.write(done, given.out.name, items, seen, work, kinds)
     shutil.rmtree(work)
     print(
@@ -138,7 +139,7 @@ def claim(work: Path, source: str, size: int, channels: int, originals: dict[str
     """Make the folder of the scanned parts, or refuse one that was made of something else."""
     import hashlib
 
-    from diffjax.data import prepare
+    from diffjax.files import write_text
 
     listing = hashlib.sha256()
     for files in originals.values():
@@ -149,7 +150,7 @@ def claim(work: Path, source: str, size: int, channels: int, originals: dict[str
         raise ConfigError(f"{work}: scanned with other settings, or from other files; remove it")
     try:
         work.mkdir(parents=True, exist_ok=True)
-        prepare.save(file, json.dumps(made_of))
+        write_text(file, json.dumps(made_of))
     except OSError as error:
         raise ConfigError(f"--out={work.parent}: cannot be written ({error.strerror})") from error
 

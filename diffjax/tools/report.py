@@ -28,7 +28,7 @@ def run() -> int:
     out = given.out or given.workdir / "report.html"
 
     from diffjax import report
-    from diffjax.training.workdir import write_atomically
+    from diffjax.files import write_text
 
     if not (given.workdir / "config.json").is_file():
         raise ConfigError(f"--workdir={given.workdir}: no run here (no config.json)")
@@ -36,7 +36,7 @@ def run() -> int:
     picture, note = real(record)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(out, report.document(record, picture, note))
+        write_text(out, report.document(record, picture, note))
     except OSError as error:
         raise ConfigError(f"--out={out}: cannot be written ({error.strerror})") from error
     for line in record.notes:

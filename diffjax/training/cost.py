@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 import jax
 
 from diffjax.arrays import stream
+from diffjax.files import write_text
 from diffjax.nets.costs import count, flops
 from diffjax.training.experiment import Experiment
 from diffjax.training.mesh import Layout
 from diffjax.training.processes import first
 from diffjax.training.step import TrainState
-from diffjax.training.workdir import write_atomically
 
 PEAKS = {
     r"V100": 125e12,
@@ -118,5 +118,5 @@ def report(workdir: Path, cost: Cost) -> Cost:
     """Show it, and write it to cost.json."""
     if first():
         print(cost, file=sys.stderr)
-        write_atomically(workdir / "cost.json", json.dumps(cost._asdict(), indent=2) + "\n")
+        write_text(workdir / "cost.json", json.dumps(cost._asdict(), indent=2) + "\n")
     return cost

@@ -22,6 +22,7 @@ import diffjax
 from diffjax.arrays import Params
 from diffjax.config import ConfigError, nearest
 from diffjax.data.source import fingerprint
+from diffjax.files import write_text
 from diffjax.published.reading import Tensors, write
 from diffjax.published.tables import flat, nested, some
 from diffjax.training.checkpoints import Checkpoints
@@ -267,8 +268,8 @@ def check_empty(out: Path) -> None:
 
 
 def _describe(workdir: Path, config: Mapping[str, Any], data: Mapping[str, Any]) -> None:
-    write_atomically(workdir / "data.json", json.dumps(data) + "\n")
-    write_atomically(workdir / "config.json", json.dumps(config, indent=2) + "\n")
+    write_text(workdir / "data.json", json.dumps(data) + "\n")
+    write_text(workdir / "config.json", json.dumps(config, indent=2) + "\n")
 
 
 def provenance() -> dict[str, Any]:
@@ -281,13 +282,6 @@ def provenance() -> dict[str, Any]:
         "packages": {p: metadata.version(p) for p in PACKAGES},
         "devices": [str(d) for d in jax.devices()],
     }
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replace the file at once, so that nobody ever reads half of it."""
-    part = path.with_name(path.name + ".tmp")
-    part.write_text(text)
-    os.replace(part, path)
 
 
 def _commit() -> str | None:

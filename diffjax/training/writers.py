@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 import secrets
 import time
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ import numpy as np
 
 from diffjax.arrays import catalogue
 from diffjax.config import ConfigError
+from diffjax.files import write_text
 
 Edges = Sequence[int | float]
 
@@ -52,9 +52,7 @@ class JSONL:
         lines = path.read_text().splitlines(keepends=True) if path.exists() else []
         kept = [line.rstrip("\n") + "\n" for line in lines if _step(line, start) <= start]
         if kept != lines:
-            part = path.with_suffix(".tmp")
-            part.write_text("".join(kept))
-            os.replace(part, path)
+            write_text(path, "".join(kept))
         self._file, self._waiting = path.open("ab", buffering=0), b""
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
