@@ -27,6 +27,7 @@ from diffjax.evaluation.scores import classifier, clip_score, inception_score
 OF_SAMPLES = catalogue(
     *(frechet, fid, fid_infinity, fid_per_class, sfid, kid, cmmd),
     *(precision_recall, density_coverage, inception_score, classifier, memorization),
+    clip_score,
 )
 OF_NETWORK = catalogue(bpd, vlb)
 
@@ -42,7 +43,6 @@ __all__ = [
     "Samples",
     "Subject",
     "bpd",
-    "clip_score",
     "extract",
     "features",
     "fit",

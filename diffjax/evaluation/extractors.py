@@ -38,13 +38,14 @@ class Extractor:
     fingerprint: first 12 hex digits of the SHA-256 of the weights, "" where there are none. about:
     which weights these are, and where from. run: a batch (B, ...) as stored, B a multiple of the
     number of devices, to `pool` (B, D), and where the network has them `logits` (B, K) and
-    `spatial` (B, S).
+    `spatial` (B, S). captions: texts to (N, D) in the space of `pool`, where there is such a tower.
     """
 
     name: str
     fingerprint: str
     about: str
     run: Callable[[np.ndarray], Arrays]
+    captions: Callable[[Sequence[str]], np.ndarray] | None = None
 
 
 def extract(extractor: Extractor, x: np.ndarray, batch_size: int = 64) -> Arrays:
@@ -133,17 +134,19 @@ def _dinov2(name: str, known: standard.Standard, weights: str) -> Extractor:
     return published(name, file, params, net.apply, about)
 
 
-def clip_l14(real: Known, weights: str = "") -> Extractor:
+def clip_l14(real: Known, weights: str = "", vocabulary: str = "") -> Extractor:
     """The image tower of CLIP ViT-L/14 (arXiv:2103.00020).
 
     pool (B, 768): what is compared with captions; not divided by its norm. weights:
     model.safetensors of openai/clip-vit-large-patch14, downloaded once where none are given.
-    Those of another size take images of that.
+    Those of another size take images of that. vocabulary: of captions, see `captions`.
     """
     file = standard.weights(vit_file.CLIP_L14, weights)
     _, net, params = vit_file.clip_image(read(file.path).tensors)
     about = f"{file.about}; images resized to squares as by Pillow, bicubic"
-    return published("clip_l14", file, params, net.apply, about)
+    made = published("clip_l14", file, params, net.apply, about)
+    texts = functools.partial(captions, weights=weights, vocabulary=vocabulary)
+    return dataclasses.replace(made, captions=texts)
 
 
 def captions(texts: Sequence[str], weights: str = "", vocabulary: str = "") -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -58,11 +59,43 @@ def classifier(real: Real, samples: Samples, resamples: int = 20) -> dict[str, A
     return found | {"test_accuracy": accuracy, "classifier": judge.about}
 
 
-def clip_score(images: np.ndarray, texts: np.ndarray, scale: float = 100.0) -> np.ndarray:
-    """scale max(cos, 0) of the features of each image and of its caption, (N, D) both, as (N,).
+def clip_score(
+    real: Real, samples: Samples, captions: str = "", scale: float = 100.0, resamples: int = 20
+) -> dict[str, Any]:
+    """How well samples fit their captions: scale max(cos, 0) of the features of both.
 
-    arXiv:2104.08718, which has a scale of 2.5; most published numbers have 100.
+    CLIP score (arXiv:2104.08718), which has a scale of 2.5; most published numbers have 100.
+    captions: a text file of a line per class, or per sample.
     """
+    told = real.extractor.captions
+    if told is None:
+        name = real.extractor.name
+        raise ValueError(f"clip_score: features={name}: has no captions; one that has: clip_l14")
+    x, texts = real.of(samples)["pool"], told(_lines(captions, real, samples))
+    if len(texts) != len(x):
+        texts = texts[samples.label]
+    each = similarity(x, texts, scale)
+    values = lambda rows: {"score": float(each[rows].mean())}
+    return with_intervals(values, len(x), resamples, samples.label) | {"scale": scale}
+
+
+def _lines(path: str, real: Real, samples: Samples) -> list[str]:
+    """Captions in a file, of the samples or of their classes. ValueError for another number."""
+    if not path:
+        raise ValueError("clip_score: captions: needs a text file, a line per class or per sample")
+    try:
+        lines = Path(path).read_text().splitlines()
+    except (OSError, UnicodeError) as error:
+        raise ValueError(f"clip_score: captions={path}: cannot be read ({error})") from error
+    classes = 0 if samples.label is None else real.classes
+    if len(lines) not in (len(samples.x), classes):
+        wanted = f"{len(samples.x)}, one per sample, or {classes}, one per class"
+        raise ValueError(f"clip_score: captions={path}: {len(lines)} lines; needs {wanted}")
+    return lines
+
+
+def similarity(images: np.ndarray, texts: np.ndarray, scale: float = 100.0) -> np.ndarray:
+    """scale max(cos, 0) of each row of images (N, D) with that of texts (N, D), as (N,)."""
     images, texts = np.asarray(images, np.float64), np.asarray(texts, np.float64)
     norms = np.linalg.norm(images, axis=1) * np.linalg.norm(texts, axis=1)
     return scale * ((images * texts).sum(1) / norms).clip(0)

@@ -22,7 +22,8 @@ def seen(x):
 
 @pytest.fixture(scope="module")
 def real(small, tmp_path_factory):
-    extractor = lambda real: Extractor("all", "0", "", seen)
+    captions = lambda texts: np.array([np.arange(22) + len(text) for text in texts])
+    extractor = lambda real: Extractor("all", "0", "", seen, captions)
     made = Real(
         small.experiment.source,
         small.experiment.reading,
@@ -52,9 +53,10 @@ def numbers(found):
 
 
 @pytest.mark.parametrize("name", OF_SAMPLES)
-def test_metrics_give_finite_numbers_the_same_each_time(name, real, samples):
+def test_metrics_give_finite_numbers_the_same_each_time(name, real, samples, tmp_path):
     """What is written would be no JSON, or another number the next time."""
-    quick = {"resamples": 3, "subsets": 3, "pairs": 3}
+    (lines := tmp_path / "captions.txt").write_text("\n".join("a" * k for k in range(10)))
+    quick = {"resamples": 3, "subsets": 3, "pairs": 3, "captions": str(lines)}
     taken = inspect.signature(OF_SAMPLES[name]).parameters
     metric = functools.partial(OF_SAMPLES[name], **{k: quick[k] for k in quick if k in taken})
     found = metric(real, samples)
@@ -95,6 +97,26 @@ def test_metrics_of_classes_need_them(name, real, samples):
     """All labels would be None, and nothing right."""
     with pytest.raises(ValueError, match=f"{name}: .*no classes"):
         OF_SAMPLES[name](real, Samples(samples.x, None))
+
+
+def test_captions_belong_to_classes_or_to_samples(real, samples, tmp_path):
+    """A sample would be compared with the caption of another."""
+    file, score = tmp_path / "captions.txt", functools.partial(OF_SAMPLES["clip_score"], real)
+    words = ["a" * k for k in range(10)]
+    file.write_text("\n".join(words))
+    by_class = score(samples, str(file), resamples=0)
+    file.write_text("\n".join(words[k] for k in samples.label))
+    assert score(samples, str(file), resamples=0) == by_class
+    for captions, part in [
+        ("", "captions: needs a text file"),
+        (str(tmp_path / "none.txt"), "none.txt: cannot be read"),
+    ]:
+        with pytest.raises(ValueError, match=part):
+            score(samples, captions)
+    file.write_text("one\ntwo")
+    wanted = "2 lines; needs 240, one per sample, or 10, one per class$"
+    with pytest.raises(ValueError, match=wanted):
+        score(samples, str(file))
 
 
 def test_the_inception_score_does_not_know_the_order_of_samples(real, samples):
