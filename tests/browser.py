@@ -8,6 +8,7 @@ import os
 import select
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -29,15 +30,18 @@ class Browser:
         flags = ["--headless", "--remote-debugging-pipe", f"--user-data-dir={folder / 'profile'}"]
         flags += ["--no-first-run", "--disable-gpu", *["--no-sandbox"] * (os.geteuid() == 0)]
         # The browser reads commands from its descriptor 3, and writes answers to 4.
-        line = ["sh", "-c", f'exec "$0" "$@" 3<&{read} 4>&{write}', str(PROGRAM), *flags]
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        self._process = subprocess.Popen([*line, "about:blank"], pass_fds=(read, write), **quiet)
+        start = (
+            "import os, sys; os.dup2({}, 3); os.dup2({}, 4); os.execv(sys.argv[1], sys.argv[1:])"
+        )
+        line = [sys.executable, "-c", start.format(read, write), str(PROGRAM), *flags]
+        none = subprocess.DEVNULL
+        self._process = subprocess.Popen(
+            [*line, "about:blank"], pass_fds=(read, write), stdout=none, stderr=none
+        )
         os.close(read)
         os.close(write)
         self._count, self._held, self._session = 0, b"", ""
-        (page,) = [
-            t for t in self.call("Target.getTargets")["targetInfos"] if t["type"] == "page"
-        ]
+        (page,) = [t for t in self.call("Target.getTargets")["targetInfos"] if t["type"] == "page"]
         opened = self.call("Target.attachToTarget", targetId=page["targetId"], flatten=True)
         self._session = opened["sessionId"]
         self.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
@@ -76,6 +80,14 @@ class Browser:
         self.call("Page.navigate", url=path.as_uri())
         self.wait("document.readyState == 'complete'")
 
+    def saved(self, folder: Path, pattern: str) -> Path:
+        """The file that a page saves, once it is whole."""
+        end = time.monotonic() + LONG
+        while not (found := [p for p in folder.glob(pattern) if p.stat().st_size]):
+            assert time.monotonic() < end, f"{pattern}: never saved"
+            time.sleep(0.02)
+        return found[0]
+
     def run(self, code: str) -> Any:
         """The value of an expression on the page."""
         got = self.call("Runtime.evaluate", expression=code, awaitPromise=True, returnByValue=True)
@@ -90,7 +102,11 @@ class Browser:
             time.sleep(0.02)
 
     def press(self, key: str) -> None:
-        about = {"key": key, "code": key, "windowsVirtualKeyCode": CODES.get(key, ord(key.upper()[0]))}
+        about = {
+            "key": key,
+            "code": key,
+            "windowsVirtualKeyCode": CODES.get(key, ord(key.upper()[0])),
+        }
         about |= {"text": "\r"} if key == "Enter" else {"text": key} if len(key) == 1 else {}
         for kind in ("keyDown", "keyUp"):
             self.call("Input.dispatchKeyEvent", type=kind, **about)

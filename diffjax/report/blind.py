@@ -1,4 +1,4 @@
-"""Blinded tests by people: pairs of images, or images one by one, as one page that loads nothing."""
+"""Blinded tests by people: pairs of images, or single ones, as a page that loads nothing."""
 
 from __future__ import annotations
 
@@ -69,8 +69,8 @@ def paired(
         found.append(np.stack([np.arange(most), i[:most], j[:most]], 1))
     table = np.concatenate(found)
     if num > len(table):
-        known = f"1 to {len(table)}" if len(table) else "none (A and B have no class in common)"
-        raise ValueError(f"--num={num}: A and B have fewer pairs of one class; allowed: {known}")
+        known = f"1 to {len(table)}" if len(table) else "none (no class in common)"
+        raise ValueError(f"num={num}: more than there are pairs of one class; allowed: {known}")
     table = table[np.argsort(table[:, 0], kind="stable")][:num]
     return table[:, 1], table[:, 2]
 

@@ -37,7 +37,9 @@ def run() -> int:
     flags.add_argument("--test", choices=("preference", "real"), default="preference", help="which")
     flags.add_argument("--num", type=cli.positive, default=50, help="images of each")
     flags.add_argument("--seed", type=cli.seed, default=0, help="which images, on which side")
-    flags.add_argument("--split", default="test", help="of a run's data, or a data set: train, test")
+    flags.add_argument(
+        "--split", default="test", help="of a run's data, or a data set: train, test"
+    )
     flags.add_argument("--question", help="what people are asked (the one of the test)")
     flags.add_argument("--results", nargs="+", metavar="FILE", help="answers that people saved")
     given = flags.parse_args()
@@ -74,15 +76,14 @@ def trials(given: argparse.Namespace) -> Trials:
 
     rng = np.random.Generator(np.random.Philox(key=given.seed))
     (a, of_a), (b, of_b) = (opened(text, given.split) for text in given.images)
+    sizes = [how.shape(source)[:2] for source, how in ((a, of_a), (b, of_b))]
+    if sizes[0] != sizes[1]:
+        both = " and ".join(f"{h} x {w}" for h, w in sizes)
+        raise ConfigError(f"A and B: images of {both}; needs one size, as in PATH,size=32")
     none = not (a.classes and b.classes)
     labels = [np.zeros(len(s), np.int32) if none else s.labels() for s in (a, b)]
     i, j = build.refuse("A and B")(blind.paired)(*labels, given.num, rng)
     x, y = shown(a, of_a, i), shown(b, of_b, j)
-    if x.shape != y.shape:
-        sizes = " and ".join(f"{s.shape[1]} x {s.shape[2]}" for s in (x, y))
-        raise ConfigError(
-            f"A and B: images of {sizes}; needs one size, as in folder:PATH,size={x.shape[1]}"
-        )
     make, question = blind.TESTS[given.test]
     return make(x, y, np.stack([i, j], 1), given.question or question, rng)
 
@@ -124,14 +125,13 @@ def results(out: Path, paths: list[Path]) -> int:
     from diffjax.report import answers
 
     key = answers.read_key(out / "key.json")
-    people = {path: answers.read_answers(path, key) for path in paths}
-    first: dict[bytes, Path] = {}
-    for path, one in people.items():
-        told = one.right.tobytes() + one.seconds.tobytes()
-        if told in first:
-            raise ConfigError(f"--results={path}: the same answers as in {first[told]}")
-        first[told] = path
-    found = answers.rates(key, list(people.values()))
+    people = [answers.read_answers(path, key) for path in paths]
+    told = [p.right.tobytes() + p.seconds.tobytes() for p in people]
+    for i, path in enumerate(paths):
+        if told[i] in told[:i]:
+            same = paths[told.index(told[i])]
+            raise ConfigError(f"--results={path}: the same answers as in {same}")
+    found = answers.rates(key, people)
     show(key, found)
     about = {k: v for k, v in key.items() if k != "trials"}
     write(out, "results.json", json.dumps(about | found, indent=1) + "\n")
