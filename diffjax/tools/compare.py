@@ -34,12 +34,12 @@ def run() -> int:
     flags = cli.parser("tools.compare", __doc__)
     flags.add_argument("images", nargs="*", metavar="A B", help="two sets of images")
     flags.add_argument("--out", type=Path, required=True, help="folder of the page and its key")
-    flags.add_argument("--test", choices=("preference", "real"), default="preference", help="which")
+    flags.add_argument(
+        "--test", choices=("preference", "real"), default="preference", help="what for"
+    )
     flags.add_argument("--num", type=cli.positive, default=50, help="images of each")
     flags.add_argument("--seed", type=cli.seed, default=0, help="which images, on which side")
-    flags.add_argument(
-        "--split", default="test", help="of a run's data, or a data set: train, test"
-    )
+    flags.add_argument("--split", default="test", help="of a run's data or a data set: train, test")
     flags.add_argument("--question", help="what people are asked (the one of the test)")
     flags.add_argument("--results", nargs="+", metavar="FILE", help="answers that people saved")
     given = flags.parse_args()
@@ -93,15 +93,16 @@ def opened(text: str, split: str) -> tuple[Source, Reading]:
     from diffjax import build
     from diffjax.training.workdir import read_config
 
-    name, _, settings = text.partition(",")
-    path, spec = Path(name).expanduser(), parse(f"data:{settings}")
+    name, _, rest = text.partition(",")
+    path, settings = Path(name).expanduser(), parse(f"data:{rest}")
+    del settings["name"]
     if (path / "config.json").is_file():
-        spec = read_config(path)["data"]
+        spec = read_config(path)["data"] | settings
     elif path.exists():
         kind, split = "folder" if path.is_dir() else "array", "train"
-        spec = {"holdout": 0.0} | spec | {"name": f"{kind}:{name}"}
+        spec = {"holdout": 0.0} | settings | {"name": f"{kind}:{name}"}
     else:
-        spec |= {"name": name}
+        spec = settings | {"name": name}
     source, reading = build.construct_data(spec, text)
     found = build.refuse(text)(source)(split)
     if len(found.shape) != 3 or found.shape[-1] not in (1, 3):

@@ -104,9 +104,11 @@ def test_the_key_says_what_is_shown_and_the_page_does_not(tool, sets, tmp_path, 
 def test_real_images_come_from_a_data_set_or_the_run_that_learned_them(tool, sets, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.json").write_text('{"data": {"name": "digits", "crop": 6}}')
-    error, _ = tool(tmp_path / "run", "digits,crop=6", f"--out={tmp_path}", "--num=297")
+    error, _ = tool(tmp_path / "run", "digits,crop=4", f"--out={tmp_path}")
+    assert "images of 6 x 6 and 4 x 4" in error
+    error, _ = tool(f"{tmp_path / 'run'},crop=4", "digits,crop=4", f"--out={tmp_path}", "--num=297")
     assert error is None
-    assert inside(tmp_path)["size"] == [6, 6]
+    assert inside(tmp_path)["size"] == [4, 4]
     error, _ = tool("digits", "digits", f"--out={tmp_path}", "--num=298")
     assert error.endswith("num=298: more than there are pairs of one class; allowed: 1 to 297")
 
@@ -165,6 +167,9 @@ def test_a_person_answers_in_a_browser_and_is_counted(tool, sets, tmp_path, test
         places = pairs if test == "preference" else ("#left", "#right")
         for _ in range(2, many):
             choose(browser, lambda b: browser.tap(places[b[-1]]))
+        browser.wait("!document.getElementById('end').hidden")
+        browser.tap("#end .back")
+        choose(browser, lambda b: browser.tap(places[b[-1]]))
         browser.wait("!document.getElementById('end').hidden")
         assert f"{many} answers" in browser.run("document.getElementById('summary').textContent")
         assert browser.run("document.documentElement.scrollWidth") == 390
