@@ -116,7 +116,9 @@ class Browser:
             self.call("Input.dispatchKeyEvent", type=kind, **about)
 
     def tap(self, element: str) -> None:
-        """A touch in the middle of what a selector finds."""
+        """A touch in the middle of what a selector finds, once it is drawn where it is."""
+        frame = "new Promise(requestAnimationFrame)"
+        self.run(f"{frame}.then(() => {frame}).then(() => null)")
         box = f"document.querySelector({json.dumps(element)}).getBoundingClientRect()"
         x, y = self.run(f"(b => [b.x + b.width / 2, b.y + b.height / 2])({box})")
         self.call("Input.dispatchTouchEvent", type="touchStart", touchPoints=[{"x": x, "y": y}])

@@ -15,7 +15,7 @@ from diffjax.config import ConfigError
 from diffjax.report import blind
 from diffjax.tools import compare
 
-PAIRS = 6
+PAIRS = 8
 
 
 @pytest.fixture
@@ -85,7 +85,9 @@ def test_the_key_says_what_is_shown_and_the_page_does_not(tool, sets, tmp_path, 
     key = json.loads((tmp_path / "key.json").read_text())
     assert key["page"] == told["page"] and key["a"] == str(dark) and key["test"] == test
     own = np.load(dark)["arr_0"]
-    assert len(told["trials"]) == len(key["trials"]) == (PAIRS if test == "preference" else 12)
+    assert (
+        len(told["trials"]) == len(key["trials"]) == (PAIRS if test == "preference" else 2 * PAIRS)
+    )
     hits = [t["hit"] for t in key["trials"]]
     assert hits.count("left") == hits.count("right") and hits != sorted(hits)
     for trial, sources in zip(key["trials"], told["trials"], strict=True):
@@ -136,11 +138,16 @@ def test_what_cannot_be_compared_is_one_line(tool, sets, tmp_path, flags, part):
     assert not (tmp_path / "page").exists()
 
 
+DONE = "state.answers.length"
+
+
 def choose(browser, how) -> None:
     """Answer by what is seen: `how` is told which of the images are bright."""
     browser.wait("shown != null")
+    before = browser.run(DONE)
     seen = browser.run("[...document.querySelectorAll('#images img')].map(i => i.src)")
     how([bool(decoded(s).min() >= 150) for s in seen])
+    browser.wait(f"{DONE} == {before + 1}")  # a touch becomes a click later
 
 
 @pytest.mark.skipif(PROGRAM is None, reason="no chromium on this machine")
@@ -150,17 +157,16 @@ def test_a_person_answers_in_a_browser_and_is_counted(tool, sets, tmp_path, test
     page = [sets / "dark.npz", sets / "bright", f"--test={test}", f"--num={PAIRS}"]
     assert tool(*page, f"--out={tmp_path}")[0] is None
     many = PAIRS if test == "preference" else 2 * PAIRS
-    done, press = "state.answers.length", lambda key: lambda _: browser.press(key)
     with Browser(tmp_path) as browser:
         browser.open(tmp_path / "index.html")
         for key in ("f", "j", "Enter"):  # a name, typed: no answers
             browser.press(key)
-        choose(browser, press("ArrowLeft"))
+        choose(browser, lambda _: browser.press("ArrowLeft"))
         browser.press("Backspace")
-        browser.wait(f"{done} == 0")
+        browser.wait(f"{DONE} == 0")
         choose(browser, lambda b: browser.press("ArrowRight" if b[-1] else "ArrowLeft"))
         choose(browser, lambda b: browser.press("j" if b[-1] else "f"))
-        assert browser.run(done) == 2
+        assert browser.run(DONE) == 2
         browser.open(tmp_path / "index.html")  # goes on
         browser.resize(390, 844, ratio=2, mobile=True)
         pairs = ("#images img:first-child", "#images img:last-child")
@@ -169,6 +175,7 @@ def test_a_person_answers_in_a_browser_and_is_counted(tool, sets, tmp_path, test
             choose(browser, lambda b: browser.tap(places[b[-1]]))
         browser.wait("!document.getElementById('end').hidden")
         browser.tap("#end .back")
+        browser.wait(f"{DONE} == {many - 1}")
         choose(browser, lambda b: browser.tap(places[b[-1]]))
         browser.wait("!document.getElementById('end').hidden")
         assert f"{many} answers" in browser.run("document.getElementById('summary').textContent")
