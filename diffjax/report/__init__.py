@@ -1,4 +1,4 @@
-"""One page that shows a run: what lies in its workdir, curves as SVG, HTML."""
+"""Pages of one file: a run (what lies in its workdir, curves as SVG), and tests by people."""
 
 from diffjax.report.page import document
 from diffjax.report.record import Record, Series, read

@@ -38,7 +38,12 @@ def document(record: Record, real: np.ndarray | None, note: str = "") -> str:
         if html
     )
     template = Template(files("diffjax.report").joinpath("page.html").read_text())
-    return template.substitute(title=escape(title), body=body)
+    return template.substitute(title=escape(title), body=body, style=style())
+
+
+def style() -> str:
+    """Colours and type of all pages."""
+    return files("diffjax.report").joinpath("style.css").read_text()
 
 
 def state(record: Record) -> str:

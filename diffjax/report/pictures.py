@@ -32,12 +32,29 @@ def drawn(picture: np.ndarray, many: int) -> str:
     return _encode(Image.fromarray(picture), BYTES // many)
 
 
+def lossless(picture: np.ndarray) -> str:
+    """A picture uint8 (H, W, 3) as it is, of whatever size."""
+    from PIL import Image
+
+    return _uri("png", _saved(Image.fromarray(picture), "png"))
+
+
 def _encode(image: Any, most: int) -> str:
     """PNG where that is small enough, else JPEG, smaller and smaller."""
     for kind, side in [("png", SIDES[0]), *(("jpeg", side) for side in SIDES)]:
-        made, buffer = image.copy(), io.BytesIO()
+        made = image.copy()
         made.thumbnail((side, side))
-        made.save(buffer, kind, **({"optimize": True} if kind == "png" else {"quality": 85}))
-        if buffer.tell() <= most:
+        found = _saved(made, kind)
+        if len(found) <= most:
             break
-    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return _uri(kind, found)
+
+
+def _saved(image: Any, kind: str) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **({"optimize": True} if kind == "png" else {"quality": 85}))
+    return buffer.getvalue()
+
+
+def _uri(kind: str, content: bytes) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

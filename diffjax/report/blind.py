@@ -1,0 +1,117 @@
+"""Blinded tests by people: pairs of images, or single ones, as a page that loads nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from html import escape
+from importlib.resources import files
+from string import Template
+from typing import Any
+
+import numpy as np
+
+from diffjax.report import pictures
+from diffjax.report.page import style
+
+SIDES = ("left", "right")
+
+
+@dataclass(frozen=True)
+class Trials:
+    """What is shown and asked, T times.
+
+    images (T, K, H, W, C), uint8: K = 2 pictures side by side, or K = 1. hit (T,): 0 where `left`
+    is the answer for B, or the right one; 1 where `right` is. items (T, 2): places of the images
+    among those of A and of B, -1 where there is none. answers: what `left` and `right` mean.
+    """
+
+    question: str
+    answers: tuple[str, str]
+    images: np.ndarray
+    hit: np.ndarray
+    items: np.ndarray
+
+    @property
+    def page(self) -> str:
+        """The name of the page: another one for other images, sides or words."""
+        told = hashlib.sha256(repr((self.question, self.answers, self.images.shape)).encode())
+        for part in (self.images, self.hit.astype(np.uint8)):
+            told.update(np.ascontiguousarray(part).tobytes())
+        return told.hexdigest()[:12]
+
+    def key(self) -> dict[str, Any]:
+        """What the page must not know: the answer that counts and the images of each trial."""
+        named = lambda items: {k: int(i) for k, i in zip("ab", items, strict=True) if i >= 0}
+        return {
+            "page": self.page,
+            "question": self.question,
+            "trials": [
+                {"hit": SIDES[hit], "items": named(items)}
+                for hit, items in zip(self.hit, self.items, strict=True)
+            ],
+        }
+
+
+def paired(
+    a: np.ndarray, b: np.ndarray, num: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Places (num,) in A and in B, at random, of pairs with equal labels a (N,) and b (M,).
+
+    No item twice, and classes as evenly as they go. Raises ValueError for too many pairs.
+    """
+    orders = [rng.permutation(len(label)) for label in (a, b)]
+    found = [np.empty((0, 3), np.int64)]
+    for k in rng.permutation(np.intersect1d(a, b)):
+        i, j = (o[label[o] == k] for o, label in zip(orders, (a, b), strict=True))
+        most = min(len(i), len(j))
+        found.append(np.stack([np.arange(most), i[:most], j[:most]], 1))
+    table = np.concatenate(found)
+    if num > len(table):
+        known = f"1 to {len(table)}" if len(table) else "none (no class in common)"
+        raise ValueError(f"num={num}: more than there are pairs of one class; allowed: {known}")
+    table = table[np.argsort(table[:, 0], kind="stable")][:num]
+    return table[:, 1], table[:, 2]
+
+
+def preference(
+    a: np.ndarray, b: np.ndarray, items: np.ndarray, question: str, rng: np.random.Generator
+) -> Trials:
+    """Pairs of images a and b (T, H, W, C), B on the right in half of them, at random."""
+    hit = rng.permutation(np.arange(len(a)) % 2)
+    right = hit[:, None, None, None, None] == 1
+    images = np.where(right, np.stack([a, b], 1), np.stack([b, a], 1))
+    return Trials(question, ("the left one", "the right one"), images, hit, items)
+
+
+def real(
+    a: np.ndarray, b: np.ndarray, items: np.ndarray, question: str, rng: np.random.Generator
+) -> Trials:
+    """Generated images a and real images b (N, H, W, C) one by one, T = 2 N, in random order."""
+    order = rng.permutation(2 * len(a))
+    hit = np.repeat([0, 1], len(a))[order]
+    own = np.where(np.arange(2) == hit[:, None], np.concatenate([items, items])[order], -1)
+    images = np.concatenate([a, b])[order][:, None]
+    return Trials(question, ("generated", "real"), images, hit, own)
+
+
+TESTS = {
+    "preference": (preference, "Which looks better?"),
+    "real": (real, "Is this image real or generated?"),
+}
+"""Each with its question."""
+
+
+def document(trials: Trials) -> str:
+    """The page: trials by number, not which answer counts."""
+    sources = [[pictures.lossless(x) for x in images] for images in trials.images]
+    told = {
+        "page": trials.page,
+        "answers": trials.answers,
+        "size": [int(trials.images.shape[k]) for k in (3, 2)],
+        "trials": sources,
+    }
+    template = Template(files("diffjax.report").joinpath("blind.html").read_text())
+    data = json.dumps(told).replace("<", "\\u003c")
+    return template.substitute(style=style(), question=escape(trials.question), data=data)

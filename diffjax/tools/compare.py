@@ -1,0 +1,178 @@
+"""Ask people: which of two looks better, or what is real. One page, blinded, that loads nothing.
+
+    python -m diffjax.tools.compare a.npz b.npz --out=page
+    python -m diffjax.tools.compare a.npz runs/digits --test=real --out=page
+    python -m diffjax.tools.compare --out=page --results ann.json bob.json
+
+A and B are an .npz file or a folder as `sample --out` makes them, the WORKDIR of a run for the data
+that it was trained on, or a data set as config.data.name: tfds:cifar10. Settings of the data set
+follow: pictures,size=64. Where both have labels, images of one class are compared.
+
+`preference` shows an image of A beside one of B, `real` shows generated ones (A) and real ones (B)
+one by one. OUT/index.html is for the people: it works offline, with keys or by touch, and saves
+their answers as a file. OUT/key.json is not for them. --results gives rates with 95 % intervals.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from diffjax import cli
+from diffjax.config import ConfigError, parse
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from diffjax.data import Reading, Source
+    from diffjax.report.blind import Trials
+
+
+def run() -> int:
+    flags = cli.parser("tools.compare", __doc__)
+    flags.add_argument("images", nargs="*", metavar="A B", help="two sets of images")
+    flags.add_argument("--out", type=Path, required=True, help="folder of the page and its key")
+    flags.add_argument(
+        "--test", choices=("preference", "real"), default="preference", help="what for"
+    )
+    flags.add_argument("--num", type=cli.positive, default=50, help="images of each")
+    flags.add_argument("--seed", type=cli.seed, default=0, help="which images, on which side")
+    flags.add_argument("--split", default="test", help="of a run's data or a data set: train, test")
+    flags.add_argument("--question", help="what people are asked (the one of the test)")
+    flags.add_argument("--results", nargs="+", metavar="FILE", help="answers that people saved")
+    given = flags.parse_args()
+    if given.results:
+        return results(given.out, [Path(p) for p in given.results + given.images])
+    if len(given.images) != 2:
+        shown = " ".join(given.images) or "nothing"
+        raise ConfigError(f"{shown}: needs two sets of images, A and B, or --results=FILE")
+    return page(given)
+
+
+def page(given: argparse.Namespace) -> int:
+    """Write the page and its key."""
+    from diffjax.report import blind
+    from diffjax.training.workdir import provenance
+
+    made = trials(given)
+    origin = {"test": given.test, "a": given.images[0], "b": given.images[1], "seed": given.seed}
+    key = origin | provenance() | made.key()
+    write(given.out, "index.html", blind.document(made))
+    write(given.out, "key.json", json.dumps(key, indent=1) + "\n")
+    size = (given.out / "index.html").stat().st_size / 1e6
+    print(f"wrote {given.out / 'index.html'} ({len(made.hit)} questions, {size:.1f} MB)")
+    print(f"wrote {given.out / 'key.json'}: keep it from those who are asked")
+    return 0
+
+
+def trials(given: argparse.Namespace) -> Trials:
+    """The images, drawn and paired."""
+    import numpy as np
+
+    from diffjax import build
+    from diffjax.report import blind
+
+    rng = np.random.Generator(np.random.Philox(key=given.seed))
+    (a, of_a), (b, of_b) = (opened(text, given.split) for text in given.images)
+    sizes = [how.shape(source)[:2] for source, how in ((a, of_a), (b, of_b))]
+    if sizes[0] != sizes[1]:
+        both = " and ".join(f"{h} x {w}" for h, w in sizes)
+        raise ConfigError(f"A and B: images of {both}; needs one size, as in PATH,size=32")
+    none = not (a.classes and b.classes)
+    labels = [np.zeros(len(s), np.int32) if none else s.labels() for s in (a, b)]
+    i, j = build.refuse("A and B")(blind.paired)(*labels, given.num, rng)
+    x, y = shown(a, of_a, i), shown(b, of_b, j)
+    make, question = blind.TESTS[given.test]
+    return make(x, y, np.stack([i, j], 1), given.question or question, rng)
+
+
+def opened(text: str, split: str) -> tuple[Source, Reading]:
+    """The images that A or B names, all of a file or folder, and how they are read."""
+    from diffjax import build
+    from diffjax.training.workdir import read_config
+
+    name, _, rest = text.partition(",")
+    path, settings = Path(name).expanduser(), parse(f"data:{rest}")
+    del settings["name"]
+    if (path / "config.json").is_file():
+        spec = read_config(path)["data"] | settings
+    elif path.exists():
+        kind, split = "folder" if path.is_dir() else "array", "train"
+        spec = {"holdout": 0.0} | settings | {"name": f"{kind}:{name}"}
+    else:
+        spec = settings | {"name": name}
+    source, reading = build.construct_data(spec, text)
+    found = build.refuse(text)(source)(split)
+    if len(found.shape) != 3 or found.shape[-1] not in (1, 3):
+        raise ConfigError(f"{text}: items of shape {found.shape}; needs images")
+    return found, reading
+
+
+def shown(source: Source, reading: Reading, index: np.ndarray) -> np.ndarray:
+    """Items as uint8 (N, H, W, 3); grey ones in colour, for files must not tell them apart."""
+    import numpy as np
+
+    from diffjax.data import centre, load, to_uint8
+
+    x = centre(load(source, index).x, reading.crop)
+    x = x if x.dtype == np.uint8 else to_uint8(x)
+    return np.broadcast_to(x, (*x.shape[:3], 3))
+
+
+def results(out: Path, paths: list[Path]) -> int:
+    """Join answers with the key, print the rates and keep them."""
+    from diffjax.report import answers
+
+    key = answers.read_key(out / "key.json")
+    people = [answers.read_answers(path, key) for path in paths]
+    told = [p.right.tobytes() + p.seconds.tobytes() for p in people]
+    for i, path in enumerate(paths):
+        if told[i] in told[:i]:
+            same = paths[told.index(told[i])]
+            raise ConfigError(f"--results={path}: the same answers as in {same}")
+    found = answers.rates(key, people)
+    show(key, found)
+    about = {k: v for k, v in key.items() if k != "trials"}
+    write(out, "results.json", json.dumps(about | found, indent=1) + "\n")
+    print(f"wrote {out / 'results.json'}")
+    return 0
+
+
+def show(key: dict[str, Any], found: dict[str, Any]) -> None:
+    """The table on the screen."""
+    real, whole = key.get("test") == "real", found["all"]
+    print(f"{key['question']} A: {key.get('a')}, B: {key.get('b')}")
+    print(f"{'':>20} {'answers':>8} {'correct' if real else 'for B':>9}   95 % interval")
+    for name, one in [*((p["person"], p) for p in found["people"]), ("all", whole)]:
+        print(f"{name[:20]:>20} {one['answers']:>8} {one['rate']:>9.1%}   {span(one['interval'])}")
+    if "clustered" in whole:
+        count, interval = (whole["clustered"][k] for k in ("count", "interval"))
+        note = f"as {count:.0f} independent ones: all saw the same images, each has a taste"
+        print(f"{'':>20} {'':>8} {'':>9}   {span(interval)} {note}")
+    if real:
+        for name, side in (("generated", "left"), ("real", "right")):
+            part = whole["right_where"][side]
+            print(f"{name} images called real: {part['share']:.1%} {span(part['interval'])}")
+    what = "called real" if real else "the one on the right"
+    side = whole["right"]
+    print(f"{what}: {side['share']:.1%} of all answers (p = {side['p']:.2g} for 50 %)")
+
+
+def span(interval: list[float]) -> str:
+    return "[{:.1%}, {:.1%}]".format(*interval)
+
+
+def write(out: Path, name: str, text: str) -> None:
+    from diffjax.training.workdir import write_atomically
+
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        write_atomically(out / name, text)
+    except OSError as error:
+        raise ConfigError(f"--out={out}: cannot be written ({error.strerror})") from error
+
+
+if __name__ == "__main__":
+    cli.main(run)
