@@ -165,11 +165,11 @@ def span(interval: list[float]) -> str:
 
 
 def write(out: Path, name: str, text: str) -> None:
-    from diffjax.training.workdir import write_atomically
+    from diffjax.files import write_text
 
     try:
         out.mkdir(parents=True, exist_ok=True)
-        write_atomically(out / name, text)
+        write_text(out / name, text)
     except OSError as error:
         raise ConfigError(f"--out={out}: cannot be written ({error.strerror})") from error
 
