@@ -144,17 +144,25 @@ def single(file, tmp_path_factory) -> Path:
     return workdir
 
 
-def test_two_processes_train_as_one_device_and_stop_together(file, single, tmp_path):
-    """A run would depend on its machine; SIGTERM to one host would leave the others waiting."""
-    workdir = tmp_path / "run"
-    two = Two(tmp_path, "train", *flags(file, workdir, 10**5))
+@pytest.fixture(scope="module")
+def stopped(file, tmp_path_factory) -> tuple[Two, Path, list[int]]:
+    """Two processes, one of which got SIGTERM after some 30 steps; their workdir and exit codes."""
+    folder = tmp_path_factory.mktemp("two")
+    workdir = folder / "run"
+    two = Two(folder, "train", *flags(file, workdir, 10**5))
     log, end = workdir / "metrics.jsonl", time.monotonic() + 240
     while not (log.exists() and len(log.read_text().splitlines()) > 30):
         assert all(p.poll() is None for p in two.processes), two.told()
         assert time.monotonic() < end, two.told()
         time.sleep(0.05)
     two.processes[1].send_signal(signal.SIGTERM)
-    assert two.wait() == [128 + signal.SIGTERM] * 2, two.told()
+    return two, workdir, two.wait()
+
+
+def test_two_processes_train_as_one_device_and_stop_together(single, stopped):
+    """A run would depend on its machine; SIGTERM to one host would leave the others waiting."""
+    two, workdir, codes = stopped
+    assert codes == [128 + signal.SIGTERM] * 2, two.told()
     assert_close(rows(workdir, 1, 20), rows(single, 1, 20))
     (stopped,) = re.findall(r"^SIGTERM: saved at step (\d+)\. To go on: ", two.told(), re.M)
     saved = [int(p.parent.name) for p in (workdir / "checkpoints").glob("*/commit_success.txt")]
@@ -164,6 +172,10 @@ def test_two_processes_train_as_one_device_and_stop_together(file, single, tmp_p
     assert "compiled" not in two.logs[1].read_text()
     assert not re.search(r"^train \d+/", two.logs[1].read_text(), re.M)
 
+
+def test_one_process_goes_on_from_two(file, stopped, tmp_path):
+    """A checkpoint of parts on two hosts would be of use to two hosts only."""
+    workdir = stopped[1]
     went_on = back_to(workdir, tmp_path / "back", 10)
     alone(file, went_on, 20)
     assert_close(rows(went_on, 11, 20), rows(workdir, 11, 20))
