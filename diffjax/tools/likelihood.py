@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from diffjax.evaluation import Subject
 
-SIDE, POINTS = 3.0, 160
+SIDE, POINTS = 3.0, 100
 """Half the side of the plane that is drawn, and its points per side."""
 BETWEEN = 7
 """Images from one latent to the other, both ends included."""
@@ -128,17 +128,23 @@ def density(subject: Subject, given: argparse.Namespace) -> np.ndarray:
     import numpy as np
 
     from diffjax import likelihood, plot
+    from diffjax.progress import Progress
 
     if subject.experiment.shape != (2,):
         raise ConfigError(f"density: needs points in the plane, not {subject.experiment.shape}")
     axis = (np.arange(POINTS) + 0.5) / POINTS * 2 * SIDE - SIDE
     plane = np.stack(np.meshgrid(axis, axis), -1).reshape(-1, 2).astype(np.float32)
-    how, keys = likelihood.Ode(steps=given.steps), jax.random.split(jax.random.key(0), len(plane))
+    how, keys = likelihood.Ode(steps=given.steps), jax.random.split(jax.random.key(0), POINTS)
     run = jax.jit(lambda denoise, x, cond: likelihood.logp(denoise, x, keys, cond, how).logp)
-    classes = subject.experiment.classes
-    conds = [{"label": jnp.full(len(plane), k)} for k in range(classes)] or [{}]
-    found = [np.exp(run(subject.denoise, jnp.asarray(plane), cond)) for cond in conds]
-    p = np.mean(found, 0).reshape(POINTS, POINTS)
+    classes, rows = subject.experiment.classes, np.split(plane, POINTS)
+    conds = [{"label": jnp.full(POINTS, k)} for k in range(classes)] or [{}]
+    found = []
+    with Progress("density", len(rows), "row") as progress:
+        for row in rows:
+            logp = [run(subject.denoise, jnp.asarray(row), cond) for cond in conds]
+            found.append(np.mean(np.exp(logp), 0))
+            progress.advance(1)
+    p = np.stack(found)
     total = p.sum() * (2 * SIDE / POINTS) ** 2
     title = f"density at t_min = {subject.denoise.sde.t_min:g}, integral {total:.4f}"
     print(title)
