@@ -25,7 +25,7 @@ def points(toy, folder, **changes):
 def test_a_killed_evaluation_goes_on_and_ends_the_same(toy, tmp_path, monkeypatch):
     """Hours would be lost, or the number depend on how often it was stopped."""
     whole = bpd(points(toy, tmp_path / "whole"), num=40, **QUICK)
-    write, done = images.write, []
+    write, done = images.write_arrays, []
 
     def killed(path, arrays):
         if len(done) == 2:
@@ -35,7 +35,7 @@ def test_a_killed_evaluation_goes_on_and_ends_the_same(toy, tmp_path, monkeypatc
 
     stopped = points(toy, tmp_path / "stopped")
     with monkeypatch.context() as patch:
-        patch.setattr(images, "write", killed)
+        patch.setattr(images, "write_arrays", killed)
         with pytest.raises(KeyboardInterrupt):
             bpd(stopped, num=40, **QUICK)
     times = [path.stat().st_mtime_ns for path in done]
