@@ -1,9 +1,11 @@
 """What `import diffjax` costs and offers."""
 
+import ast
 import importlib
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -59,3 +61,19 @@ def test_an_unknown_attribute_is_refused_with_the_known_ones():
     with pytest.raises(AttributeError, match=r"no attribute 'sampler'.*'samplers'"):
         _ = diffjax.sampler
     assert not hasattr(diffjax, "train_loop")
+
+
+EXPERIMENTS = Path(__file__).parent.parent / "experiments"
+
+
+@pytest.mark.parametrize(
+    "script", sorted(EXPERIMENTS.rglob("*.py")), ids=lambda p: str(p.relative_to(EXPERIMENTS))
+)
+def test_what_scripts_of_experiments_import_is_there(script):
+    """A study that nobody runs every day would be lost to the next change of a name."""
+    for node in ast.walk(ast.parse(script.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("diffjax"):
+            module = importlib.import_module(node.module)
+            for name in node.names:
+                if not hasattr(module, name.name):
+                    importlib.import_module(f"{node.module}.{name.name}")
