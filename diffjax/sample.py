@@ -1,4 +1,9 @@
-"""Sample from a trained run: python -m diffjax.sample --workdir=runs/digits --num=64
+"""Sample from a trained run, or from a converted checkpoint.
+
+    python -m diffjax.sample --workdir=runs/digits --num=64
+    python -m diffjax.sample --workdir=runs/digits --sampler=dpmpp_2m --steps=20 --guidance=1.5 \\
+        --label=3 --out=threes.npz
+    python -m diffjax.sample --workdir=runs/moons --trajectory=moons.gif
 
 Sample k depends on (seed, k) and its label only, not on --num or --batch-size. Labels are 0, 1, ...
 in turn, unless --label says which. Flags that are not given keep the config's value.
@@ -29,13 +34,10 @@ def classes(text: str) -> list[int]:
     return [int(item) for item in text.split(",")]
 
 
-def run() -> int:
+def flags() -> argparse.ArgumentParser:
     flags = cli.parser("sample", __doc__)
-    cli.sampling_flags(flags)
-    cli.cluster_flags(flags)
     flags.add_argument("--num", type=cli.positive, default=64, help="number of samples")
     flags.add_argument("--label", type=classes, help="class, or classes in turn: 3 or 0,1,2 (all)")
-    flags.add_argument("--guidance", type=float, help="weight; 1: no guidance (config)")
     flags.add_argument(
         "--out",
         type=Path,
@@ -48,7 +50,13 @@ def run() -> int:
         type=Path,
         help=".png or .gif: how the first samples come about, x_t and the predicted x0 by row",
     )
-    given = flags.parse_args()
+    cli.sampling_flags(flags)
+    cli.cluster_flags(flags)
+    return flags
+
+
+def run() -> int:
+    given = cli.read(flags())
     given.out = given.out or [given.workdir / "samples.png"]
 
     from diffjax.training.processes import first

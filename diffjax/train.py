@@ -1,9 +1,17 @@
-"""Train a model: python -m diffjax.train --config=configs/digits_vp.py --workdir=runs/digits
+"""Train a model, or go on where training stopped.
 
-Every field of the config can be overridden: --config.train.steps=500 --config.sde.name=ve
-The same command goes on where it stopped, bit by bit. Ctrl-C and SIGTERM save first; a second one
-ends at once. In the workdir: config.json, launches.jsonl, cost.json, metrics.jsonl, tensorboard/,
-samples/, checkpoints/. All devices of all processes train together (README: many devices).
+    python -m diffjax.train --config=configs/digits_vp.py --workdir=runs/digits
+    python -m diffjax.train --config=configs/digits_vp.py --workdir=runs/sigmoid \\
+        --config.sde.schedule=sigmoid:tau=0.7 --config.parameterization.name=x0
+    python -m diffjax.train --config=configs/cifar_vp.py --workdir=runs/mine \\
+        --config.data.name=folder:$HOME/pictures --config.data.size=64 --config.data.labels=True
+
+Every field of the config can be overridden. The same command goes on where it stopped, bit by bit.
+Ctrl-C and SIGTERM save first; a second one ends at once. All devices of all processes train
+together; `train.sharding` says how the state is laid out over them.
+
+In the workdir: config.json, data.json, launches.jsonl, cost.json, metrics.jsonl, tensorboard/,
+samples/, checkpoints/.
 
 --resume_from=RUN begins a new run with the weights of another one, or of a published checkpoint.
 
@@ -49,8 +57,8 @@ def weights(
     return found.params, {"path": str(source.resolve()), "step": found.step, "ema": found.ema}
 
 
-def run() -> int:
-    flags = cli.parser("train", __doc__)
+def flags() -> argparse.ArgumentParser:
+    flags = cli.parser("train", __doc__, overrides=True)
     flags.add_argument("--config", required=True, help="config file, or the name of a built-in one")
     flags.add_argument("--workdir", type=Path, required=True, help="folder of the run")
     flags.add_argument(
@@ -61,16 +69,15 @@ def run() -> int:
         type=cli.span,
         help="write a trace of these steps, a few early ones by default, to WORKDIR/profile",
     )
-    cli.cluster_flags(flags)
     flags.add_argument("--resume_from", type=Path, metavar="RUN", help="begin with its weights")
     flags.add_argument("--resume_ema", help="which of them: an average in its config.ema, or raw")
-    known, rest = flags.parse_known_args()
-    assignments = []
-    for text in rest:
-        if not text.startswith("--config."):
-            flags.error(f"unrecognized argument: {text}; config fields are --config.field=value")
-        assignments.append(text.removeprefix("--config."))
-    settings = config.override(config.load(known.config), assignments)
+    cli.cluster_flags(flags)
+    return flags
+
+
+def run() -> int:
+    given = cli.read(flags())
+    settings = config.override(config.load(given.config), given.overrides)
 
     import jax
 
@@ -79,13 +86,13 @@ def run() -> int:
     from diffjax.training.processes import first
     from diffjax.training.workdir import lock, open_run
 
-    cli.start(known)
+    cli.start(given)
     experiment, began = build.experiment(settings), time.monotonic()
-    with lock(known.workdir) if first() else nullcontext():
-        params, origin = weights(experiment, known)
+    with lock(given.workdir) if first() else nullcontext():
+        params, origin = weights(experiment, given)
         if first():
-            open_run(known.workdir, experiment, sys.argv, origin)
-        state, stopped = train(experiment, known.workdir, profile=known.profile, params=params)
+            open_run(given.workdir, experiment, sys.argv, origin)
+        state, stopped = train(experiment, given.workdir, profile=given.profile, params=params)
     steps, command = int(state.step), shlex.join(["python", "-m", "diffjax.train", *sys.argv[1:]])
     if stopped:
         if first():
@@ -95,9 +102,9 @@ def run() -> int:
             os._exit(128 + stopped)
         return 128 + stopped
     print(
-        f"trained to step {steps} in {time.monotonic() - began:.0f} s: {known.workdir}\n"
-        f"next: python -m diffjax.sample --workdir={known.workdir}\n"
-        f"      tensorboard --logdir={known.workdir}/tensorboard"
+        f"trained to step {steps} in {time.monotonic() - began:.0f} s: {given.workdir}\n"
+        f"next: python -m diffjax.sample --workdir={given.workdir}\n"
+        f"      tensorboard --logdir={given.workdir}/tensorboard"
     )
     return 0
 

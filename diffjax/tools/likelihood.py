@@ -33,7 +33,7 @@ BETWEEN = 7
 """Images from one latent to the other, both ends included."""
 
 
-def run() -> int:
+def flags() -> argparse.ArgumentParser:
     flags = cli.parser("tools.likelihood", __doc__)
     commands = flags.add_subparsers(dest="command", required=True)
     for name, num, text in (
@@ -54,7 +54,11 @@ def run() -> int:
             one.add_argument("--metric", default="bpd", help="of evaluate --metrics")
         if name != "rank":
             one.add_argument("--steps", type=cli.positive, default=50, help="of the ODE, or levels")
-    given = flags.parse_args()
+    return flags
+
+
+def run() -> int:
+    given = cli.read(flags())
     given.out = given.out or given.workdir / f"{given.command}.png"
     if given.out.suffix != ".png":
         raise ConfigError(f"--out={given.out}: known ending: .png")

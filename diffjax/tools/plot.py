@@ -33,7 +33,7 @@ EARLY = 0.8
 """The time before which that is too soon."""
 
 
-def run() -> int:
+def flags() -> argparse.ArgumentParser:
     flags = cli.parser("tools.plot", __doc__)
     commands = flags.add_subparsers(dest="command", required=True)
     for name, text in (("schedules", "curves over time"), ("forward", "images, noised")):
@@ -45,7 +45,8 @@ def run() -> int:
         if name == "forward":
             one.add_argument("--data", help="data set, as config.data.name (of the config; digits)")
             one.add_argument("--num", type=cli.positive, default=2, help="images per schedule")
-            one.add_argument("--times", type=times, default="0.02,0.1,0.2,0.4,0.6,0.8,0.9,1")
+            shown = "0.02,0.1,0.2,0.4,0.6,0.8,0.9,1"
+            one.add_argument("--times", type=times, default=shown, help="of the columns")
             one.add_argument("--seed", type=cli.seed, default=0, help="of images and noise")
     one = commands.add_parser(
         "sampler", help="the table of a sampler", formatter_class=cli.Formatter
@@ -55,7 +56,11 @@ def run() -> int:
     one.add_argument("--grid", default="uniform", help="time grid, name[:argument=value,...]")
     one.add_argument("--steps", type=cli.positive, default=10, help="steps of the time grid")
     one.add_argument("--out", type=Path, default=Path("sampler.png"), help="a PNG file")
-    given = flags.parse_args()
+    return flags
+
+
+def run() -> int:
+    given = cli.read(flags())
     if given.out.suffix != ".png":
         raise ConfigError(f"--out={given.out}: known ending: .png")
 
