@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Any
 
 from diffjax import cli
 from diffjax.config import ConfigError
-from diffjax.sample import cell, sampling
+from diffjax.sample import sampling
 
 if TYPE_CHECKING:
     from diffjax.evaluation import Cell, Real, Samples
@@ -225,7 +225,8 @@ def cells(given: argparse.Namespace) -> list[Cell]:
     found = []
     for values in itertools.product(*(v or [None] for v in lists.values())):
         one = argparse.Namespace(**vars(given) | dict(zip(lists, values, strict=True)))
-        found.append(cell(resampled(networks[one.ema], sampling(one)), one))
+        trained = resampled(networks[one.ema], sampling(one))
+        found.append(trained.cell(one.seed, batch_size=one.batch_size))
     return found
 
 

@@ -22,39 +22,14 @@ not come, a disk that stays full; 2 a config or flag that cannot work, or data t
 
 from __future__ import annotations
 
-import argparse
 import os
 import shlex
 import sys
 import time
-from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from diffjax import cli, config
-from diffjax.config import ConfigError
-
-if TYPE_CHECKING:
-    from diffjax.arrays import Params
-    from diffjax.training.experiment import Experiment
-
-
-def weights(
-    experiment: Experiment, given: argparse.Namespace
-) -> tuple[Params | None, dict[str, Any] | None]:
-    """What --resume_from names, and what to note of it; None for a run that has begun already."""
-    from diffjax.trained import load
-    from diffjax.training.workdir import began_from, check_weights
-
-    source = given.resume_from
-    if source is None or began_from(given.workdir, source):
-        return None, None
-    found = load(source, ema=given.resume_ema).weights
-    try:
-        check_weights(experiment, found.params)
-    except ValueError as error:
-        raise ConfigError(f"--resume_from={source}: {error}") from error
-    return found.params, {"path": str(source.resolve()), "step": found.step, "ema": found.ema}
+from diffjax.config import Stopped
 
 
 def flags() -> argparse.ArgumentParser:
@@ -81,30 +56,26 @@ def run() -> int:
 
     import jax
 
-    from diffjax import build
-    from diffjax.training.loop import train
+    from diffjax.launch import launch
     from diffjax.training.processes import first
-    from diffjax.training.workdir import lock, open_run
 
     cli.start(given)
-    experiment, began = build.experiment(settings), time.monotonic()
-    with lock(given.workdir) if first() else nullcontext():
-        params, origin = weights(experiment, given)
+    began, workdir = time.monotonic(), given.workdir
+    resumed = given.resume_from, given.resume_ema
+    try:
+        steps = launch(settings, workdir, *resumed, given.profile, sys.argv)
+    except Stopped as stopped:
         if first():
-            open_run(given.workdir, experiment, sys.argv, origin)
-        state, stopped = train(experiment, given.workdir, profile=given.profile, params=params)
-    steps, command = int(state.step), shlex.join(["python", "-m", "diffjax.train", *sys.argv[1:]])
-    if stopped:
-        if first():
-            told = f"{stopped.name}: saved at step {steps}. To go on: {command}"
+            command = shlex.join(["python", "-m", "diffjax.train", *sys.argv[1:]])
+            told = f"{stopped.signal.name}: saved at step {stopped.step}. To go on: {command}"
             print(told, file=sys.stderr, flush=True)
         if jax.process_count() == 1:  # an exit would wait for a thread that reads, for ever maybe
-            os._exit(128 + stopped)
-        return 128 + stopped
+            os._exit(128 + stopped.signal)
+        return 128 + stopped.signal
     print(
-        f"trained to step {steps} in {time.monotonic() - began:.0f} s: {given.workdir}\n"
-        f"next: python -m diffjax.sample --workdir={given.workdir}\n"
-        f"      tensorboard --logdir={given.workdir}/tensorboard"
+        f"trained to step {steps} in {time.monotonic() - began:.0f} s: {workdir}\n"
+        f"next: python -m diffjax.sample --workdir={workdir}\n"
+        f"      tensorboard --logdir={workdir}/tensorboard"
     )
     return 0
 

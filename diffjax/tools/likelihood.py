@@ -136,11 +136,9 @@ def density(subject: Subject, given: argparse.Namespace) -> np.ndarray:
 
     if subject.experiment.shape != (2,):
         raise ConfigError(f"density: needs points in the plane, not {subject.experiment.shape}")
-    axis = (np.arange(POINTS) + 0.5) / POINTS * 2 * SIDE - SIDE
-    plane = np.stack(np.meshgrid(axis, axis), -1).reshape(-1, 2).astype(np.float32)
     how, keys = likelihood.Ode(steps=given.steps), jax.random.split(jax.random.key(0), POINTS)
     run = jax.jit(lambda denoise, x, cond: likelihood.logp(denoise, x, keys, cond, how).logp)
-    classes, rows = subject.experiment.classes, np.split(plane, POINTS)
+    classes, rows = subject.experiment.classes, np.split(plot.plane(POINTS, SIDE), POINTS)
     conds = [{"label": jnp.full(POINTS, k)} for k in range(classes)] or [{}]
     found = []
     with Progress("density", len(rows), "row") as progress:

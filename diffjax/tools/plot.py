@@ -144,14 +144,11 @@ def forward(
     found: dict[str, SDE], given: argparse.Namespace, base: config.Config | None
 ) -> np.ndarray:
     """Real images at the times asked for: the same images and noise for every process."""
-    import jax
     import jax.numpy as jnp
     import numpy as np
 
     from diffjax import build, plot
-    from diffjax.arrays import stream
-    from diffjax.data import load, to_float, to_uint8
-    from diffjax.sde import levels
+    from diffjax.data import load, to_float
 
     spec: dict[str, Any] = dict(base["data"]) if base and not given.data else {}
     source = build.construct_data(spec or {"name": given.data or "digits"}, "--data")[0]("train")
@@ -159,18 +156,7 @@ def forward(
         raise ConfigError(f"--data: points {source.shape}; forward needs images")
     index = np.random.default_rng(given.seed).permutation(len(source))[: given.num]
     x0 = to_float(jnp.asarray(load(source, index).x))
-    eps = jax.random.normal(stream(given.seed, "forward"), x0.shape)
-    rows, labels = [], []
-    for label, sde in found.items():
-        clean = [np.asarray(x0)]
-        t = [min(max(t, sde.t_min), sde.t_max) for t in given.times]
-        # Divided by the scale of x: VE grows, and a picture has a fixed range.
-        scale = np.hypot((at := levels(sde, np.array(t))).alpha, at.sigma)
-        noised = [np.asarray(sde.perturb(x0, eps, jnp.full(len(x0), s))) for s in t]
-        columns = clean + [x / s for x, s in zip(noised, scale, strict=True)]
-        rows.append(to_uint8(np.stack(columns, 1)))
-        labels.append(label)
-    return plot.strips(rows, labels, ["x0", *(f"t = {t:g}" for t in given.times)])
+    return plot.noised(found, np.asarray(x0), given.times, given.seed)
 
 
 if __name__ == "__main__":
