@@ -89,11 +89,12 @@ def contents(module: ModuleType, package: str) -> list[str]:
 
 
 def constants(module: ModuleType) -> Iterator[tuple[str, str]]:
-    """Names that are assigned, with the string below."""
+    """Names of what is made there, with the string below."""
     body = ast.parse(Path(module.__file__ or "").read_text()).body
     for a, b in itertools.pairwise(body):
         string = isinstance(b, ast.Expr) and isinstance(b.value, ast.Constant) and b.value.value
-        if isinstance(a, ast.Assign) and isinstance(string, str):
+        made = isinstance(a, ast.Assign) and not isinstance(a.value, ast.Name | ast.Attribute)
+        if made and isinstance(string, str):
             name = ast.unparse(a.targets[0])
             if name.isidentifier() and not name.startswith("_"):
                 yield name, string
@@ -145,11 +146,16 @@ def _annotation(annotation: Any, known: dict[str, Any]) -> Any:
     if annotation is inspect.Signature.empty:
         return annotation
     text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
-    return _Text(
-        re.sub(
-            r"(?<![\w.])[A-Za-z_]\w*", lambda m: targets().get(id(known.get(m[0], m)), m[0]), text
-        )
-    )
+    return _Text(re.sub(r"(?<![\w.])[A-Za-z_]\w*", lambda m: _whole(m[0], known), text))
+
+
+def _whole(name: str, known: dict[str, Any]) -> str:
+    """Of others' things, too, where one of ours has the same name."""
+    value = known.get(name, known)
+    if id(value) in targets():
+        return targets()[id(value)]
+    there = getattr(value, "__module__", "")
+    return f"{there}.{name}" if there and name in names() else name
 
 
 @functools.cache
@@ -162,6 +168,11 @@ def targets() -> dict[int, str]:
             for name, value in ((name, getattr(module, name)) for name in names):
                 found[id(value)] = f"{home(name, value, module.__name__, package)}.{name}"
     return found
+
+
+@functools.cache
+def names() -> set[str]:
+    return {target.rsplit(".", 1)[1] for target in targets().values()}
 
 
 def shown(default: Any) -> str:

@@ -30,6 +30,7 @@ python_maximum_signature_line_length = 80
 python_use_unqualified_type_names = True
 add_module_names = False
 default_role = "py:obj"
+highlight_language = "text"
 toc_object_entries = False
 copybutton_exclude = ".linenos, .gp, .go"
 
