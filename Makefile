@@ -8,7 +8,7 @@ NEWEST = $(shell for v in 3.13 3.12; do \
 	for c in "python$$v" "env PYENV_VERSION=$$(pyenv latest $$v 2>/dev/null) python$$v"; do \
 	$$c -c '' 2>/dev/null && echo "$$c" && exit; done; done)
 
-.PHONY: demo test lint types unit newest lock clean
+.PHONY: demo test lint types unit newest docs lock clean
 
 demo: $(VENV)/ready
 	$(BIN)/python -m diffjax.train --config=configs/digits_vp.py --workdir=$(DEMO)
@@ -33,6 +33,12 @@ newest: requirements.lock pyproject.toml
 	$(MAKE) --no-print-directory VENV=.venv-newest PYTHON="$(NEWEST)" .venv-newest/ready && \
 	.venv-newest/bin/pytest -n 2 --dist loadfile -q -m fast; fi
 
+# The documentation: examples in docstrings, the site in docs/_build/html, its own links.
+docs: $(VENV)/ready
+	$(BIN)/pytest -q tests/test_doctests.py
+	$(BIN)/python -m sphinx -q -E -W --keep-going -d docs/_build/doctrees docs docs/_build/html
+	$(BIN)/python docs/links.py docs/_build/html
+
 $(VENV)/ready: requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q -r requirements.lock
@@ -42,7 +48,7 @@ $(VENV)/ready: requirements.lock pyproject.toml
 # Needs uv; resolves the newest tested set for every supported Python.
 lock:
 	uv pip compile -q --upgrade --universal --python-version 3.11 --no-emit-index-url \
-	  --no-annotate --no-header --extra dev pyproject.toml -o requirements.lock
+	  --no-annotate --no-header --extra dev --extra docs pyproject.toml -o requirements.lock
 
 clean:
-	rm -rf .venv .venv-newest dist build .pytest_cache .ruff_cache
+	rm -rf .venv .venv-newest dist build docs/_build docs/api docs/commands .pytest_cache .ruff_cache

@@ -43,7 +43,15 @@ def _ordered(schedule: Schedule, low: str, high: str, equal: bool = False) -> No
 
 @dataclass(frozen=True)
 class Linear(Betas):
-    """beta = beta_min + (beta_max - beta_min) t (arXiv:2011.13456, eq. 32; DDPM's in the limit)."""
+    """beta = beta_min + (beta_max - beta_min) t (arXiv:2011.13456, eq. 32; DDPM's in the limit).
+
+    >>> linear = Linear()
+    >>> l = linear(jnp.array([0.1, 0.5, 1.0]))
+    >>> l.round(2).tolist()
+    [2.13, -2.52, -10.05]
+    >>> linear.inverse(l).round(4).tolist()
+    [0.1, 0.5, 1.0]
+    """
 
     beta_min: float = 0.1
     beta_max: float = 20.0
