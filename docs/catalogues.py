@@ -47,11 +47,8 @@ def table(entries: dict[str, Any]) -> list[str]:
 
 
 def _name(name: str, entry: Any) -> str:
-    module = entry.__module__
-    package = ".".join(module.split(".")[:2])
-    listed = package.removeprefix("diffjax.") in api.MODULES
-    where = api.path(entry.__name__, entry, module, package)
-    return f"[`{name}`](#{where})" if listed else f"`{name}`"
+    where = api.targets().get(id(entry))
+    return f"[`{name}`](#{where})" if where else f"`{name}`"
 
 
 def _about(entry: Any) -> str:

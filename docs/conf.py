@@ -27,7 +27,10 @@ myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4
 nb_execution_mode = "off"
 python_maximum_signature_line_length = 80
+python_use_unqualified_type_names = True
 add_module_names = False
+default_role = "py:obj"
+highlight_language = "text"
 toc_object_entries = False
 copybutton_exclude = ".linenos, .gp, .go"
 

@@ -33,7 +33,7 @@ def fields(paragraph: str, arguments: Sequence[str]) -> tuple[str, list[str]]:
     starts = [m for m in FIELD.finditer(first) if set(m[1].split(", ")) <= set(arguments)]
     ends = [m.start() for m in starts[1:]] + [len(first)]
     told = []
-    for m, end in zip(starts, ends, strict=True):
+    for m, end in zip(starts, ends, strict=False):
         shape = m[2].strip()
         said = inline(f"{shape and shape + ' '}{first[m.end() : end].strip()}")
         told += [f":param {name}: {said}" for name in m[1].split(", ")]

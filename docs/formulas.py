@@ -1,9 +1,18 @@
 """Formulas as MathML, made when the site is built: no script, no font, no network."""
 
 import html
+import re
 
 from docutils.nodes import SkipNode
 from latex2mathml.converter import convert
+
+SPACING = [
+    # A minus after an operator is a sign.
+    (r"(<mo[^>]*>[^<)\]|]+</mo>)<mo>(&#x02212;)</mo>", r'\1<mo form="prefix">\2</mo>'),
+    # A function and what it is of.
+    (r"(?<!<msub>)(<mi>(?:log|tan|arctan)</mi>)(?=<m[a-np-z])", r'\1<mspace width="0.17em"/>'),
+]
+"""As TeX has it."""
 
 
 def setup(app):
@@ -26,4 +35,6 @@ def mathml(latex: str, display: str) -> str:
     made = convert(latex, display=display)
     if "\\" in html.unescape(made):
         raise ValueError(f"formula {latex!r}: {made}")
+    for pattern, better in SPACING:
+        made = re.sub(pattern, better, made)
     return made
