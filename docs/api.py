@@ -16,10 +16,11 @@ from types import ModuleType
 from typing import Any
 
 from docstrings import rst, summary
+from outside import REPOSITORY
 
 import diffjax
 
-MODULES = tuple(name for name in diffjax._MODULES if name != "load")
+MODULES = diffjax._MODULES
 UNTOLD = ("parent", "name")
 """Fields that Flax adds to every module."""
 
@@ -45,12 +46,17 @@ def page(name: str) -> list[str]:
     """Of a module; of a package with all modules in it."""
     lines = []
     for module in modules(name):
-        about, told = rst(module.__doc__ or ""), contents(module, name)
+        about, told = [*_source(module), *rst(module.__doc__ or "")], contents(module, name)
         if module.__name__ == name:
             lines += [*_title(name, "="), f".. py:module:: {name}", "", *about, *told]
         elif told:
             lines += [*_title(module.__name__, "-"), *about, *told]
     return lines
+
+
+def _source(module: ModuleType) -> list[str]:
+    path = Path(module.__file__ or "").relative_to(Path(diffjax.__file__).parent.parent)
+    return [f"`{path} <{REPOSITORY}/{path}>`__", ""]
 
 
 def modules(name: str) -> list[ModuleType]:
