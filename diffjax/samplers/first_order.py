@@ -49,7 +49,7 @@ def ddim(sde: SDE, times: np.ndarray, eta: float = 0.0) -> Table:
 
     >>> from diffjax import schedules, sde
     >>> flow = sde.Flow(schedules.Logit(), t_max=0.9)
-    >>> print(ddim(flow, [0.5, 0.25, 0.0]))
+    >>> print(ddim(flow, np.array([0.5, 0.25, 0.0])))
     2 rows, y = x0
        0  t = 0.500000   u = +1 x   x = +0.5 x +0.5 y0
        1  t = 0.250000   u = +1 x   x = +1 y1
