@@ -26,7 +26,12 @@ from documents import (
 )
 
 from diffjax import build, cli, config
+from diffjax.draws import DRAWS
+from diffjax.evaluation import OF_SAMPLES
+from diffjax.grids import GRIDS
+from diffjax.samplers import SAMPLERS
 from diffjax.training.experiment import Form
+from diffjax.weights import WEIGHTS
 
 DOCUMENTS = documents()
 LANGUAGES = ("python", "sh", "bash", "text", "console", "ipython")
@@ -76,6 +81,22 @@ def test_python_runs(document, prepared, monkeypatch, capsys):
         assert isinstance(scope["x"], jax.Array)
         assert scope["x"].mean() == pytest.approx(0.7, abs=0.05)
         assert "rows, y = eps" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("catalogue", "words"),
+    [
+        (SAMPLERS, "tables"),
+        (GRIDS, "rules"),
+        (WEIGHTS, "weights"),
+        (DRAWS, "distributions of t"),
+        (OF_SAMPLES, "metrics of samples"),
+    ],
+    ids=lambda v: v if isinstance(v, str) else "",
+)
+def test_the_readme_counts_right(catalogue, words):
+    """Its numbers would be those of an older catalogue."""
+    assert f" {len(catalogue)} {words}" in text(Path("README.md"))
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=str)
