@@ -69,7 +69,7 @@ def karras(
     >>> from diffjax import schedules, sde
     >>> ve = sde.VE(schedules.Edm(sigma_max=80.0), t_min=0.002 / 80)
     >>> (80 * karras(ve, 4)).round(3).tolist()  # sigma
-    [80.0, 9.723, 0.469, 0.002, 0.0]
+    [80.0, 9.723, 0.47, 0.002, 0.0]
     """
     if not 0 < rho < np.inf:
         raise ValueError(f"rho={rho}: needs 0 < rho < inf")

@@ -16,7 +16,7 @@ project = "diffjax"
 author = "the diffjax authors"
 project_copyright = "2026, the diffjax authors"
 extensions = ["myst_nb", "sphinx_copybutton"]
-exclude_patterns = ["_build", "notebooks/README.md", "notebooks/.ipynb_checkpoints"]
+exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = "diffjax"
 html_static_path = ["_static"]
@@ -36,9 +36,10 @@ copybutton_exclude = ".linenos, .gp, .go"
 
 
 def setup(app):
-    """Pages made of the code are written before any is read."""
+    """Pages made of something else are written before any is read."""
     catalogues.setup(app)
     formulas.setup(app)
     outside.setup(app)
+    app.connect("config-inited", lambda *_: outside.copy(HERE / "notebooks"))
     app.connect("config-inited", lambda *_: api.write(HERE / "api"))
     app.connect("config-inited", lambda *_: commands.write(HERE / "commands"))

@@ -26,9 +26,9 @@ def scatter(points: np.ndarray, label: np.ndarray | None = None) -> np.ndarray:
     axes = figure.add_subplot()
     axes.scatter(*points[:, :2].T, s=4, c=label, cmap="tab10" if label is not None else None)
     axes.set_aspect("equal")
-    outside = int((np.abs(points[:, :2]) > 3).any(axis=1).sum())
+    outside = int((np.abs(points[:, :2]) > SIDE).any(axis=1).sum())
     title = f"{len(points)} samples" + (f", {outside} outside the frame" if outside else "")
-    axes.set(xlim=(-3, 3), ylim=(-3, 3), title=title)
+    axes.set(xlim=(-SIDE, SIDE), ylim=(-SIDE, SIDE), title=title)
     return drawn(figure)
 
 
@@ -39,11 +39,27 @@ def clouds(
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(2.2 * len(points), 2.4), dpi=100, layout="constrained")
-    for axes, x, title in zip(figure.subplots(1, len(points)), points, titles, strict=True):
+    (panels,) = figure.subplots(1, len(points), squeeze=False)
+    for axes, x, title in zip(panels, points, titles, strict=True):
         axes.scatter(*x.T, s=2, c=label, cmap="tab10" if label is not None else None)
         axes.set(xlim=(-SIDE, SIDE), ylim=(-SIDE, SIDE), xticks=[], yticks=[])
         axes.set_title(title, fontsize=9)
         axes.set_aspect("equal")
+    return drawn(figure)
+
+
+def paths(x: np.ndarray, title: str = "", data: np.ndarray | None = None) -> np.ndarray:
+    """Paths x (R, N, 2) of N points, R states each, over data (M, 2); a picture (H, W, 3)."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.5, 4.5), dpi=100, layout="constrained")
+    axes = figure.add_subplot()
+    if data is not None:
+        axes.scatter(*data.T, s=2, c="silver")
+    axes.plot(x[..., 0], x[..., 1], linewidth=0.8)
+    axes.scatter(*x[-1].T, s=12, c="black", zorder=3)
+    axes.set(title=title, xlim=(-SIDE, SIDE), ylim=(-SIDE, SIDE))
+    axes.set_aspect("equal")
     return drawn(figure)
 
 
@@ -52,8 +68,8 @@ def field(
 ) -> np.ndarray:
     """Vectors (N, 2) at points (N, 2) as arrows, over data (M, 2); a picture (H, W, 3).
 
-    Colour says the length of a vector v, and the arrow is |v| / (|v| + median) long: both the long
-    and the short are seen.
+    Colour says the length of a vector v; arrows are as long as |v| / (|v| + median), so that both
+    the long and the short are seen.
     """
     from matplotlib.colors import LogNorm
     from matplotlib.figure import Figure
@@ -63,10 +79,10 @@ def field(
     if data is not None:
         axes.scatter(*data.T, s=2, c="silver")
     size = np.maximum(np.linalg.norm(vectors, axis=1), 1e-12)
-    shown = vectors / (size + np.median(size))[:, None]
     spacing = 2 * SIDE / np.sqrt(len(points))
+    moved = 1.5 * spacing * vectors / (size + np.median(size))[:, None]
     arrows = axes.quiver(
-        *points.T, *shown.T, size, norm=LogNorm(), angles="xy", scale_units="xy", scale=1 / spacing
+        *points.T, *moved.T, size, norm=LogNorm(), angles="xy", scale_units="xy", scale=1
     )
     figure.colorbar(arrows, ax=axes, label="length")
     axes.set(title=title, xlim=(-SIDE, SIDE), ylim=(-SIDE, SIDE))
