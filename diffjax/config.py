@@ -90,7 +90,8 @@ def _folders() -> list[Path]:
 def override(config: Config, assignments: Iterable[str]) -> dict[str, Any]:
     """Apply `a.b=value` texts. Values are Python literals, or strings where the field is one.
 
-    A section that has a name is replaced as a whole by `a.b=name:argument=value,...`.
+    A section that has a name is replaced as a whole by `a.b=name:argument=value,...`, and any by a
+    literal dict.
     """
     result = copy.deepcopy(dict(config))
     for text in assignments:
@@ -105,12 +106,14 @@ def override(config: Config, assignments: Iterable[str]) -> dict[str, Any]:
             if not isinstance(node, dict):
                 raise ConfigError(f"{place}={node!r}: has no fields, so no {leaf!r}")
         old = node.get(leaf)
-        if isinstance(old, dict) and "name" in old and place != "config":
+        if isinstance(old, dict) and isinstance(made := literal(value), dict):
+            node[leaf] = made
+        elif isinstance(old, dict) and "name" in old and place != "config":
             node[leaf] = parse(value)
-            continue
-        if isinstance(old, dict):
+        elif isinstance(old, dict):
             raise ConfigError(f"{place}.{leaf}: has fields of its own: {', '.join(node[leaf])}")
-        node[leaf] = value if isinstance(node.get(leaf), str) else literal(value)
+        else:
+            node[leaf] = value if isinstance(old, str) else literal(value)
     return result
 
 

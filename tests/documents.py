@@ -9,7 +9,17 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from string import Template
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import pytest
+from commands import TINY
+from PIL import Image
+
+from diffjax import build, config
+from diffjax.data import digits
+from diffjax.training.workdir import Weights, write_weights
 
 ROOT = Path(__file__).parents[1]
 MADE = ("docs/_build", "docs/api", "docs/commands", "docs/notebooks")
@@ -17,6 +27,12 @@ MADE = ("docs/_build", "docs/api", "docs/commands", "docs/notebooks")
 FENCE = re.compile(r"^( *)(`{3,})([^\n`]*)\n(.*?)^\1\2 *$", re.M | re.S)
 LINK = re.compile(r"\]\(<?([^)\s>]+)>?\)|<(?:img|a)\b[^>]*?(?:src|href)=\"([^\"]+)\"")
 COMMAND = "-m diffjax"
+NETWORKS = {
+    "unet": [t for t in TINY if t.startswith("network.")],
+    "mlp": ["network.width=16", "network.depth=1"],
+    "dit": ["network.width=8", "network.depth=1", "network.heads=2"],
+    "edm2": ["network.channels=8", "network.multipliers=(1,)", "network.blocks=1"],
+}
 
 
 def documents() -> list[Path]:
@@ -49,7 +65,8 @@ def lines(shell: str) -> Iterator[list[str]]:
     """The words of each simple command; what is assigned on a line of its own is filled in."""
     known: dict[str, str] = {}
     for line in re.sub(r"\\\n\s*", " ", shell).splitlines():
-        lexer = shlex.shlex(Template(line).safe_substitute(known), True, punctuation_chars="&|;")
+        filled = Template(line).safe_substitute(known)
+        lexer = shlex.shlex(filled, posix=True, punctuation_chars="&|;")
         lexer.whitespace_split = True
         part: list[str] = []
         for word in [*lexer, ";"]:
@@ -83,6 +100,42 @@ def expanded(words: list[str], home: Path) -> list[str]:
         for word in filled
         for found in (sorted(glob.glob(word)) if "*" in word and word[0] != "-" else []) or [word]
     ]
+
+
+def having(language: str) -> list[Any]:
+    """Documents with such blocks; those of studies take minutes, and are run when asked for."""
+    found = [d for d in documents() if any(b.language == language for b in blocks(text(d)))]
+    study = {d: [pytest.mark.exhaustive] if d.parts[0] == "experiments" else [] for d in found}
+    return [pytest.param(d, marks=study[d], id=str(d)) for d in found]
+
+
+def text(document: Path) -> str:
+    return (ROOT / document).read_text()
+
+
+def prepare(world: Path) -> None:
+    """What the examples take for granted: runs, samples, pictures, of random numbers."""
+    rng = np.random.default_rng(0)
+    (world / "configs").symlink_to(ROOT / "configs")
+    for name in ("digits", "moons"):
+        e = build.experiment(config.override(config.load(f"{name}_vp"), tiny(f"{name}_vp")))
+        draw = lambda a: rng.normal(0, 0.1, a.shape).astype(a.dtype)
+        params = jax.tree.map(draw, jax.eval_shape(e.initialise).params)
+        write_weights(world / "runs" / name, e, Weights(6, params, "power"))
+    real = digits("train")
+    for i, name in enumerate(("a", "b", "theirs")):
+        some = slice(50 * i, 50 * i + 50)
+        np.savez(world / f"{name}.npz", real.x[some], real.label[some])
+    for k in range(40):
+        folder = world / "home" / "pictures" / ("ape", "bee")[k % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (20, 24, 3), np.uint8)).save(folder / f"{k}.png")
+
+
+def tiny(name: str, *changes: str) -> list[str]:
+    """Changes that make a run of this config short, and its network small."""
+    network = config.override(config.load(name), changes)["network"]["name"]
+    return NETWORKS[network] + [t for t in TINY if not t.startswith("network.")]
 
 
 def anchors(markdown: str) -> set[str]:

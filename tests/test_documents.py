@@ -5,47 +5,42 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
-import json
 import re
-import shutil
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 import pytest
-from commands import TINY, ended
-from documents import ROOT, Block, anchors, blocks, command, documents, expanded, lines, links
-from PIL import Image
+from documents import (
+    ROOT,
+    Block,
+    anchors,
+    blocks,
+    command,
+    documents,
+    having,
+    lines,
+    links,
+    prepare,
+    text,
+)
 
-from diffjax import build, cli, config, train
-from diffjax.data import digits
-from diffjax.tools import likelihood
+from diffjax import build, cli, config
+from diffjax.draws import DRAWS
+from diffjax.evaluation import OF_SAMPLES
+from diffjax.grids import GRIDS
+from diffjax.samplers import SAMPLERS
 from diffjax.training.experiment import Form
+from diffjax.weights import WEIGHTS
 
 DOCUMENTS = documents()
-LANGUAGES = ("python", "sh", "bash", "text", "console")
+LANGUAGES = ("python", "sh", "bash", "text", "console", "ipython")
 OTHERS = (
     *("make", "pip", "git", "cd", "export", "tensorboard", "xprof", "tfds", "for", "do", "done"),
     *("pytest", ".venv/bin/pytest", ".venv/bin/pre-commit", ".venv/bin/ruff", ".venv/bin/pyright"),
     *("source", "curl", "scancel", "sbatch", "kubectl", "open"),
 )
 """Commands of others: nothing is known of their flags."""
-NETWORKS = {
-    "unet": [t for t in TINY if t.startswith("network.")],
-    "mlp": ["network.width=16", "network.depth=1"],
-    "dit": ["network.width=8", "network.depth=1", "network.heads=2"],
-    "edm2": ["network.channels=8", "network.multipliers=(1,)", "network.blocks=1"],
-}
-FEW = {
-    "sample": ["--num=4"],
-    "evaluate": ["--num=20", "--real=100"],
-    "tools.compare": ["--num=4"],
-    "tools.prepare": ["--size=8"],
-    "tools.steps": ["--num=2", "--steps=3", "--most=6", "--error=1000"],
-    "tools.grid": ["--num=64", "--most=2"],
-}
-RUNS = {"runs/digits": "digits_vp", "runs/moons": "moons_vp"}
 FORMS = {"imagenet64": (64, 64, 3), "imagenet256": (32, 32, 4), "cifar": (32, 32, 3)}
 """Items of the data sets that are not at hand, by the beginning of a config's name."""
 
@@ -69,123 +64,58 @@ def pages(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory) -> Path:
-    """What the examples take for granted: trained runs, samples, pictures."""
-    world = tmp_path_factory.mktemp("prepared")
-    (world / "configs").symlink_to(ROOT / "configs")
-    real = digits("train")
-    for i, name in enumerate(("a", "b", "theirs")):
-        some = slice(50 * i, 50 * i + 50)
-        np.savez(world / f"{name}.npz", real.x[some], real.label[some])
-    rng = np.random.default_rng(0)
-    for k in range(40):
-        folder = world / "home" / "pictures" / ("ape", "bee")[k % 2]
-        folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(rng.integers(0, 256, (20, 24, 3), np.uint8)).save(folder / f"{k}.png")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(world)
-        for workdir, name in RUNS.items():
-            flags = [f"--config={name}", f"--workdir={workdir}"]
-            assert ended(patch, "train", *reduced("train", flags)) == 0
+    prepare(world := tmp_path_factory.mktemp("world"))
     return world
 
 
-@pytest.fixture
-def world(prepared, tmp_path, monkeypatch) -> Path:
-    """A folder of a user's own, with all of that."""
-    folder = shutil.copytree(prepared, tmp_path / "world", symlinks=True)
-    monkeypatch.chdir(folder)
-    monkeypatch.setenv("HOME", str(folder / "home"))
-    monkeypatch.setattr(likelihood, "POINTS", 6)
-    return folder
-
-
-def reduced(name: str, flags: list[str]) -> list[str]:
-    """The same command, made small."""
-    given = cli.read(importlib.import_module(f"diffjax.{name}").flags(), flags)
-    more = [*FEW.get(name, ())]
-    if name == "train":
-        network = config.override(config.load(given.config), given.overrides)["network"]["name"]
-        own = NETWORKS[network] + [t for t in TINY if not t.startswith("network.")]
-        own += [f"train.{k}=3" for k in ("held_out_every", "snapshot_every") if k in str(flags)]
-        own += ["data.size=8"] if "data.size" in str(flags) else []
-        more = [f"--config.{assignment}" for assignment in own]
-    elif name in ("sample", "evaluate") and "explicit" not in str(given.grid):
-        more += ["--steps=3"]
-    elif name == "tools.likelihood":
-        more = ["--num=2"] + (["--steps=2"] if given.command != "rank" else [])
-    for flag in ("metrics", "metric"):
-        if re.search("bpd|vlb", getattr(given, flag, None) or ""):
-            more += [f"--{flag}={quick(getattr(given, flag))}"]
-    return flags + more
-
-
-def quick(metrics: str) -> str:
-    """Of the network: on few images, with few steps or noise levels."""
-    few = {"bpd": "num=4,steps=2", "vlb": "num=4,samples=2"}
-    parts = [(entry, few.get(entry.partition(":")[0])) for entry in config.entries(metrics)]
-    return ",".join(f"{e}{',' if ':' in e else ':'}{add}" if add else e for e, add in parts)
-
-
-def typed(monkeypatch, capsys, words: list[str], world: Path) -> None:
-    """Run the command of a line, if it is one of ours."""
-    found = command(expanded(words, world / "home"))
-    if not found:
-        return
-    name, flags = found
-    small = flags if "--list" in flags or "--help" in flags else reduced(name, flags)
-    if name == "train":
-        afresh(small)
-    code = ended(monkeypatch, name, *small)
-    assert code == 0, f"{' '.join(words)}\n{capsys.readouterr().err}"
-
-
-def afresh(flags: list[str]) -> None:
-    """Remove a prepared run that is to be trained in another way."""
-    given = cli.read(train.flags(), flags)
-    file = given.workdir / "config.json"
-    settings = config.override(config.load(given.config), given.overrides)
-    prepared = str(given.workdir) in RUNS and file.exists()
-    if prepared and json.loads(file.read_text()) != json.loads(json.dumps(settings)):
-        shutil.rmtree(given.workdir)
-
-
-def marked(document: Path) -> Any:
-    """Studies take minutes, and are run when asked for."""
-    marks = [pytest.mark.exhaustive] if document.parts[0] == "experiments" else []
-    return pytest.param(document, marks=marks, id=str(document))
-
-
-@pytest.mark.parametrize("document", [marked(d) for d in DOCUMENTS])
-def test_blocks_run(document, world, monkeypatch, capsys):
+@pytest.mark.parametrize("document", having("python"))
+def test_python_runs(document, prepared, monkeypatch, capsys):
     """A reader would copy an example and see it fail."""
+    monkeypatch.chdir(prepared)
     scope: dict[str, Any] = {}
-    for block in blocks((ROOT / document).read_text()):
+    for block in blocks(text(document)):
         if block.language == "python":
-            text = "\n" * (block.line - 1) + block.text
-            exec(compile(text, str(ROOT / document), "exec"), scope)
-        for words in lines(block.text) if block.language == "sh" else ():
-            typed(monkeypatch, capsys, words, world)
-    if document.name == "README.md" and document.parent == Path():
+            placed = "\n" * (block.line - 1) + block.text
+            exec(compile(placed, str(ROOT / document), "exec"), scope)
+    if document == Path("README.md"):
         assert isinstance(scope["x"], jax.Array)
         assert scope["x"].mean() == pytest.approx(0.7, abs=0.05)
         assert "rows, y = eps" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("catalogue", "words"),
+    [
+        (SAMPLERS, "tables"),
+        (GRIDS, "rules"),
+        (WEIGHTS, "weights"),
+        (DRAWS, "distributions of t"),
+        (OF_SAMPLES, "metrics of samples"),
+    ],
+    ids=lambda v: v if isinstance(v, str) else "",
+)
+def test_the_readme_counts_right(catalogue, words):
+    """Its numbers would be those of an older catalogue."""
+    assert f" {len(catalogue)} {words}" in text(Path("README.md"))
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=str)
 def test_commands_are_there_with_their_flags(document, capsys):
     """A flag or field that was renamed would be refused, after the reader has found the machine."""
-    for block in blocks((ROOT / document).read_text()):
+    for block in blocks(text(document)):
         assert block.language in LANGUAGES or block.language[:1] == "{", block
         for words in lines(block.text) if block.language in ("sh", "bash") else ():
             understood(words, block, capsys)
 
 
-def understood(words: list[str], block: Block, capsys) -> None:
-    """That a line can be what the reader has to type."""
+def understood(words: list[str], block: Block, capsys, builds: bool = True) -> None:
+    """That a line can be what the reader has to type. builds: its config too."""
     words = words[next(i for i, w in enumerate(words) if not re.match(r"[A-Z_]+=", w)) :]
     line = f"line {block.line}: {' '.join(words)}"
     if found := command(words):
-        parsed(*found, line, capsys)
+        given = parsed(*found, line, capsys)
+        if builds and getattr(given, "overrides", None) is not None and hasattr(given, "config"):
+            built(given.config, tuple(given.overrides))
     elif words[0] == "make":
         targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M)
         assert {w for w in words[1:] if "=" not in w} <= set(targets), line
@@ -197,36 +127,30 @@ def understood(words: list[str], block: Block, capsys) -> None:
         assert words[0] in OTHERS or words[:2] == ["python", "-m"], line
 
 
-def parsed(name: str, flags: list[str], line: str, capsys) -> None:
+def parsed(name: str, flags: list[str], line: str, capsys) -> Any:
+    """What was given; None where a flag only prints and ends."""
     try:
-        given = cli.read(importlib.import_module(f"diffjax.{name}").flags(), flags)
+        return cli.read(importlib.import_module(f"diffjax.{name}").flags(), flags)
     except SystemExit as end:
         if end.code:
             pytest.fail(f"{line}\n{capsys.readouterr().err}")
-        return
-    if getattr(given, "config", None):
-        built(given.config, tuple(getattr(given, "overrides", ())), name)
 
 
 @functools.cache
-def built(name: str, overrides: tuple[str, ...], command: str) -> None:
+def built(name: str, overrides: tuple[str, ...]) -> None:
     """Raises ConfigError for what would be refused."""
     settings = config.override(config.load(name), overrides)
-    stem, data = Path(name).stem, settings["data"]
-    if command.startswith("tools.") and command != "tools.summary":
-        return
-    shape = next((s for start, s in FORMS.items() if stem.startswith(start)), None)
+    data = settings["data"]
+    shape = next((s for start, s in FORMS.items() if Path(name).stem.startswith(start)), None)
     if shape and (side := data.get("crop") or data.get("size")):
         shape = (side, side, data.get("channels", 3))
-    form = shape and Form(shape, 1000 * bool(data.get("labels")))
-    build.experiment(settings, form)
+    build.experiment(settings, shape and Form(shape, 1000 * bool(data.get("labels"))))
 
 
 @pytest.mark.parametrize("document", [*DOCUMENTS, Path("CHANGELOG.md")], ids=str)
 def test_links_lead_somewhere(document, pages):
     """A reader would end at nothing."""
-    text = (ROOT / document).read_text()
-    for link in links(text):
+    for link in links(text(document)):
         path, _, anchor = link.partition("#")
         if document.parts[0] == "docs" and (anchor.startswith("diffjax.") or "api/" in path):
             continue  # Sphinx says where these lead
@@ -289,4 +213,4 @@ def test_examples_of_the_commands_can_be_typed(pages, capsys):
     for page in sorted(pages.glob("*.md")):
         for block in blocks(page.read_text()):
             for words in lines(block.text) if block.language == "bash" else ():
-                understood(words, block, capsys)
+                understood(words, block, capsys, builds=False)
