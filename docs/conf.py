@@ -31,6 +31,7 @@ python_use_unqualified_type_names = True
 add_module_names = False
 default_role = "py:obj"
 highlight_language = "text"
+suppress_warnings = ["misc.highlighting_failure"]  # a shell line that goes on, in a notebook
 toc_object_entries = False
 copybutton_exclude = ".linenos, .gp, .go"
 
