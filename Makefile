@@ -8,7 +8,7 @@ NEWEST = $(shell for v in 3.13 3.12; do \
 	for c in "python$$v" "env PYENV_VERSION=$$(pyenv latest $$v 2>/dev/null) python$$v"; do \
 	$$c -c '' 2>/dev/null && echo "$$c" && exit; done; done)
 
-.PHONY: demo test lint types unit newest lock clean
+.PHONY: demo test lint types unit newest notebooks docs lock clean
 
 demo: $(VENV)/ready
 	$(BIN)/python -m diffjax.train --config=configs/digits_vp.py --workdir=$(DEMO)
@@ -27,11 +27,21 @@ types: $(VENV)/ready
 unit: $(VENV)/ready
 	$(BIN)/pytest -n 2 --dist loadfile -q
 
+# All notebooks, from the first cell to the last; changes no file.
+notebooks: $(VENV)/ready
+	$(BIN)/python experiments/notebooks/run.py
+
 # The part of the suite marked fast, on the newest Python with the newest JAX for it.
 newest: requirements.lock pyproject.toml
 	@if [ -z "$(NEWEST)" ]; then echo "no Python 3.12 or 3.13 here: skipped"; else \
 	$(MAKE) --no-print-directory VENV=.venv-newest PYTHON="$(NEWEST)" .venv-newest/ready && \
 	.venv-newest/bin/pytest -n 2 --dist loadfile -q -m fast; fi
+
+# The documentation: examples in docstrings, the site in docs/_build/html, its own links.
+docs: $(VENV)/ready
+	$(BIN)/pytest -q tests/test_doctests.py
+	$(BIN)/python -m sphinx -q -E -W --keep-going -d docs/_build/doctrees docs docs/_build/html
+	$(BIN)/python docs/links.py docs/_build/html
 
 $(VENV)/ready: requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -42,7 +52,7 @@ $(VENV)/ready: requirements.lock pyproject.toml
 # Needs uv; resolves the newest tested set for every supported Python.
 lock:
 	uv pip compile -q --upgrade --universal --python-version 3.11 --no-emit-index-url \
-	  --no-annotate --no-header --extra dev pyproject.toml -o requirements.lock
+	  --no-annotate --no-header --extra dev --extra docs pyproject.toml -o requirements.lock
 
 clean:
-	rm -rf .venv .venv-newest dist build .pytest_cache .ruff_cache
+	rm -rf .venv .venv-newest dist build docs/_build docs/api docs/commands docs/notebooks .pytest_cache .ruff_cache

@@ -1,7 +1,8 @@
 """diffjax: diffusion models in JAX. One network; every schedule, SDE, loss and sampler with it.
 
 Modules load on first use (`diffjax.samplers.ddim`), so that importing the package costs nothing.
-`diffjax.load(path)` is the network of a run or of a published checkpoint.
+`diffjax.fit(config, workdir)` trains a run, as the command does; `diffjax.load(path)` is the
+network of a run or of a published checkpoint, and `.sample(num)` samples it; `diffjax.plot` draws.
 """
 
 import importlib
@@ -13,18 +14,21 @@ _MODULES = (
     "analytic",
     "arrays",
     "build",
+    "config",
     "data",
     "denoiser",
     "draws",
     "evaluation",
     "grids",
     "guidance",
+    "launch",
     "likelihood",
     "losses",
     "nets",
     "parameterization",
     "plot",
     "published",
+    "report",
     "samplers",
     "schedules",
     "sde",
@@ -32,15 +36,16 @@ _MODULES = (
     "training",
     "weights",
 )
+_FUNCTIONS = {"fit": "launch", "load": "trained"}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "load":
-        return importlib.import_module("diffjax.trained").load
+    if name in _FUNCTIONS:
+        return getattr(importlib.import_module(f"diffjax.{_FUNCTIONS[name]}"), name)
     if name in _MODULES:
         return importlib.import_module(f"diffjax.{name}")
     raise AttributeError(f"module 'diffjax' has no attribute {name!r}; it has {__dir__()}")
 
 
 def __dir__() -> list[str]:
-    return [*_MODULES, "__version__", "load"]
+    return [*_MODULES, *_FUNCTIONS, "__version__"]

@@ -6,7 +6,7 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
@@ -46,26 +46,53 @@ def main(run: Callable[[], int]) -> NoReturn:
         sys.exit(130)
 
 
-def parser(name: str, description: str | None) -> argparse.ArgumentParser:
-    """Flags as `--flag=value`, with the defaults in the help."""
-    return argparse.ArgumentParser(
+def parser(name: str, description: str | None, overrides: bool = False) -> argparse.ArgumentParser:
+    """Flags as `--flag=value`, with the defaults in the help.
+
+    overrides: fields of a config as well, `--config.train.steps=500`; `read` collects them.
+    """
+    made = argparse.ArgumentParser(
         prog=f"python -m diffjax.{name}",
         description=description,
         formatter_class=Formatter,
         allow_abbrev=False,
     )
+    if overrides:
+        made.set_defaults(overrides=[])
+    return made
 
 
-class Formatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
-    pass
+class Formatter(argparse.RawDescriptionHelpFormatter):
+    """Text as it is written, and the default of each flag that has one."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        none = action.default in (None, argparse.SUPPRESS) or action.nargs == 0
+        return action.help if none else f"{action.help or ''} (default: %(default)s)"
+
+
+def read(
+    flags: argparse.ArgumentParser, arguments: Sequence[str] | None = None
+) -> argparse.Namespace:
+    """What was given; as `overrides`, the `field=value` of a command that takes --config.field."""
+    given, rest = flags.parse_known_args(arguments)
+    field = "--config."
+    takes = "overrides" in given
+    if bad := [text for text in rest if not (takes and text.startswith(field))]:
+        note = f"; config fields are {field}field=value" if takes else ""
+        flags.error(f"unrecognized arguments: {' '.join(bad)}{note}")
+    if takes:
+        given.overrides = [text.removeprefix(field) for text in rest]
+    return given
 
 
 def cluster_flags(flags: argparse.ArgumentParser) -> None:
     """Flags of a command that several processes run together."""
-    note = "SLURM, GKE, TPU pods: not needed"
-    flags.add_argument("--coordinator", help=f"HOST:PORT of process 0 of several ({note})")
-    flags.add_argument("--processes", type=positive, help=f"how many; 1: alone ({note})")
-    flags.add_argument("--process_id", type=int, help=f"number of this one, from 0 ({note})")
+    flags = flags.add_argument_group(
+        "several processes", "not needed with SLURM, on GKE and on TPU pods"
+    )
+    flags.add_argument("--coordinator", metavar="HOST:PORT", help="address of process 0")
+    flags.add_argument("--processes", type=positive, help="how many; 1: alone")
+    flags.add_argument("--process_id", type=int, help="number of this one, from 0")
 
 
 def start(given: argparse.Namespace) -> None:
@@ -82,48 +109,55 @@ def sampling_flags(flags: argparse.ArgumentParser, lists: bool = False) -> None:
     """Flags that replace parts of config.sampling; of some of them also lists."""
     many = lambda one: listed(one) if lists else one
     more = "; several: a,b" if lists else ""
-    flags.add_argument("--workdir", type=Path, required=not lists, help="folder of a trained run")
-    flags.add_argument(
+    run = flags.add_argument_group("the network")
+    run.add_argument("--workdir", type=Path, required=not lists, help="folder of a trained run")
+    run.add_argument(
         "--ema",
         type=many(str),
         help=f"an average in config.ema, raw, or a length of tools.ema: 0.10 (config{more})",
     )
-    flags.add_argument("--seed", type=seed, default=0, help="sample k depends on (seed, k) only")
-    flags.add_argument(
+    how = flags.add_argument_group(
+        "how it is sampled", "name[:argument=value,...]; what is not given is that of the config"
+    )
+    how.add_argument(
         "--sampler",
         type=entries if lists else str,
-        help=f"name[:argument=value,...], e.g. ddim:eta=0.5; --list shows all (config{more})",
+        help=f"e.g. ddim:eta=0.5; --list shows all (config{more})",
     )
-    flags.add_argument(
+    how.add_argument("--grid", help="time grid, e.g. karras:rho=7 (config)")
+    how.add_argument("--steps", type=many(positive), help=f"steps of the time grid (config{more})")
+    how.add_argument("--corrector", help="rows between the steps, e.g. langevin:snr=0.16 (config)")
+    how.add_argument("--noise", help="independent or brownian: more steps, same sample (config)")
+    how.add_argument("--seed", type=seed, default=0, help="sample k depends on (seed, k) only")
+    how.add_argument("--batch-size", type=positive, default=256, help="samples at a time")
+    how.add_argument(
         "--list", action=_List, help="list samplers, grids, rules of guidance ..., and end"
     )
-    flags.add_argument(
-        "--corrector", help="rows between the steps, e.g. langevin:snr=0.16 (config)"
-    )
-    flags.add_argument("--noise", help="independent or brownian: more steps, same sample (config)")
-    flags.add_argument("--grid", help="time grid, name[:argument=value,...] (config)")
-    flags.add_argument(
-        "--steps", type=many(positive), help=f"steps of the time grid (config{more})"
-    )
-    flags.add_argument("--rule", help="how guidance acts, e.g. rescale:phi=0.7 (config)")
-    flags.add_argument(
+    guided = flags.add_argument_group("guidance")
+    default = "1, and 1.5 if labels; several: a,b" if lists else "config"
+    guided.add_argument("--guidance", type=many(float), help=f"weight; 1: no guidance ({default})")
+    guided.add_argument("--rule", help="how guidance acts, e.g. rescale:phi=0.7 (config)")
+    guided.add_argument(
         "--reference",
         help="what guidance leads away from, e.g. negative:label=3, network:workdir=RUN (config)",
     )
-    flags.add_argument("--threshold", help="of x0 in every row, e.g. dynamic (config)")
-    flags.add_argument("--ramp", help="how the guidance weight follows time, e.g. cosine (config)")
-    flags.add_argument(
-        "--interval", type=interval, help="low,high: guide where sigma / alpha is in it (config)"
+    guided.add_argument("--threshold", help="of x0 in every row, e.g. dynamic (config)")
+    guided.add_argument("--ramp", help="how the weight follows time, e.g. cosine (config)")
+    guided.add_argument(
+        "--interval",
+        type=interval,
+        metavar="LOW,HIGH",
+        help="guide where sigma / alpha is in it (config)",
     )
-    flags.add_argument("--batch-size", type=positive, default=256, help="samples at a time")
 
 
 def data_flags(flags: argparse.ArgumentParser) -> None:
     """Flags that say which images the network is asked about."""
-    flags.add_argument(
+    about = flags.add_argument_group("the data")
+    about.add_argument(
         "--data", help="data set, as config.data.name, with settings: folder:PATH,size=32 (config)"
     )
-    flags.add_argument("--split", default="test", help="train or test")
+    about.add_argument("--split", default="test", help="train or test")
 
 
 def data(text: str | None, config: Config) -> Config:

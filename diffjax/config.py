@@ -11,6 +11,7 @@ import copy
 import difflib
 import importlib.util
 import re
+import signal
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -22,8 +23,15 @@ FOLDER = "ml_collections_configs"
 Config = Mapping[str, Any]
 
 
+def _line(error: BaseException) -> list[str]:
+    """What a notebook shows: the message, without the calls that led there."""
+    return [f"{type(error).__name__}: {error}"]
+
+
 class ConfigError(ValueError):
     """What the user asked for cannot work; the message is one line that says why."""
+
+    _render_traceback_ = _line
 
 
 class RunError(RuntimeError):
@@ -32,9 +40,22 @@ class RunError(RuntimeError):
     code: the exit code. stuck: a thread waits for what may never come, and cannot be ended.
     """
 
+    _render_traceback_ = _line
+
     def __init__(self, message: str, code: int = 1, stuck: bool = False):
         super().__init__(message)
         self.code, self.stuck = code, stuck
+
+
+class Stopped(KeyboardInterrupt):
+    """A run that was asked to stop, and has saved: by ctrl-C, SIGTERM, or the stop button of a
+    notebook. The same call or command goes on at `step`."""
+
+    _render_traceback_ = _line
+
+    def __init__(self, signal: signal.Signals, step: int):
+        super().__init__(f"{signal.name}: saved at step {step}; the same call goes on")
+        self.signal, self.step = signal, step
 
 
 def load(path: str) -> dict[str, Any]:
@@ -69,7 +90,8 @@ def _folders() -> list[Path]:
 def override(config: Config, assignments: Iterable[str]) -> dict[str, Any]:
     """Apply `a.b=value` texts. Values are Python literals, or strings where the field is one.
 
-    A section that has a name is replaced as a whole by `a.b=name:argument=value,...`.
+    A section that has a name is replaced as a whole by `a.b=name:argument=value,...`, and any by a
+    literal dict.
     """
     result = copy.deepcopy(dict(config))
     for text in assignments:
@@ -84,12 +106,14 @@ def override(config: Config, assignments: Iterable[str]) -> dict[str, Any]:
             if not isinstance(node, dict):
                 raise ConfigError(f"{place}={node!r}: has no fields, so no {leaf!r}")
         old = node.get(leaf)
-        if isinstance(old, dict) and "name" in old and place != "config":
+        if isinstance(old, dict) and isinstance(made := literal(value), dict):
+            node[leaf] = made
+        elif isinstance(old, dict) and "name" in old and place != "config":
             node[leaf] = parse(value)
-            continue
-        if isinstance(old, dict):
+        elif isinstance(old, dict):
             raise ConfigError(f"{place}.{leaf}: has fields of its own: {', '.join(node[leaf])}")
-        node[leaf] = value if isinstance(node.get(leaf), str) else literal(value)
+        else:
+            node[leaf] = value if isinstance(old, str) else literal(value)
     return result
 
 
@@ -108,6 +132,12 @@ def parse(text: str) -> dict[str, Any]:
     if bad := [key for key, sign, _ in pairs if not sign]:
         raise ConfigError(f"{text!r}: {bad[0]!r} has no value; the form is name:argument=value,...")
     return {"name": name} | {key: literal(value) for key, _, value in pairs}
+
+
+def named(section: Config, *entries: str) -> dict[str, Any]:
+    """The section, where these fields may be written as `name:argument=value`."""
+    is_text = lambda k: k in entries and isinstance(section[k], str)
+    return {k: parse(v) if is_text(k) else v for k, v in section.items()}
 
 
 def entries(text: str) -> list[str]:

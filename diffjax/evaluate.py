@@ -1,5 +1,6 @@
-"""Evaluate a trained run: python -m diffjax.evaluate --workdir=runs/digits
+"""Evaluate a trained run, or samples from elsewhere.
 
+    python -m diffjax.evaluate --workdir=runs/digits
     python -m diffjax.evaluate --workdir=runs/digits --sampler=ddim,dpmpp_2m:eta=1 --steps=10,20,50
     python -m diffjax.evaluate --workdir=runs/digits --metrics=bpd:repeats=4,vlb --split=test
     python -m diffjax.evaluate --samples=theirs.npz --data=tfds:cifar10
@@ -33,7 +34,7 @@ from typing import TYPE_CHECKING, Any
 
 from diffjax import cli
 from diffjax.config import ConfigError
-from diffjax.sample import cell, sampling
+from diffjax.sample import sampling
 
 if TYPE_CHECKING:
     from diffjax.evaluation import Cell, Real, Samples
@@ -43,25 +44,8 @@ NUM, LEAST = 1000, 4
 RESULT, FOLDER = "evaluation.json", "evaluation"
 
 
-class Table(argparse.Action):
-    """Prints and ends, whatever else is given."""
-
-    def __call__(self, parser: argparse.ArgumentParser, _: Any, paths: Any, *__: Any) -> None:
-        from diffjax.report import evaluated
-
-        found, notes = evaluated.gathered([p / RESULT if p.is_dir() else p for p in paths])
-        if not found:
-            parser.error(f"--table: nothing evaluated there ({'; '.join(notes)})")
-        for note in notes:
-            print(f"note: {note}", file=sys.stderr)
-        print(evaluated.markdown(found))
-        parser.exit()
-
-
-def read_flags() -> argparse.Namespace:
+def flags() -> argparse.ArgumentParser:
     flags = cli.parser("evaluate", __doc__)
-    cli.sampling_flags(flags, lists=True)
-    cli.data_flags(flags)
     flags.add_argument(
         "--metrics",
         help=f"name[:setting=value,...],..., see --list ({OF_SAMPLES}; no classifier without "
@@ -80,31 +64,30 @@ def read_flags() -> argparse.Namespace:
     )
     flags.add_argument(
         "--table",
-        action=Table,
         nargs="+",
         type=Path,
         help="print what runs, or files as this command writes them, have as Markdown, and end",
     )
-    cli.cluster_flags(flags)
     flags.add_argument(
         "--num", type=cli.positive, help=f"samples of a cell ({NUM}), of a file (all)"
     )
     flags.add_argument(
         "--real", type=cli.positive, default=50_000, help="most real items per split"
     )
-    flags.add_argument(
-        "--guidance", type=cli.listed(float), help="weights, e.g. 1,2 (1, and 1.5 if labels)"
-    )
-    given = flags.parse_args()
-    if not given.workdir and not (given.samples and given.data):
-        flags.error("--workdir: missing; only --samples with --data does without")
-    if given.num and given.num < LEAST:
-        flags.error(f"--num={given.num}: needs at least {LEAST}")
-    return given
+    cli.data_flags(flags)
+    cli.sampling_flags(flags, lists=True)
+    cli.cluster_flags(flags)
+    return flags
 
 
 def run() -> int:
-    given = read_flags()
+    given = cli.read(flags())
+    if given.table:
+        return table(given.table)
+    if not given.workdir and not (given.samples and given.data):
+        raise ConfigError("--workdir: missing; only --samples with --data does without")
+    if given.num and given.num < LEAST:
+        raise ConfigError(f"--num={given.num}: needs at least {LEAST}")
 
     from diffjax import build
     from diffjax.files import write_text
@@ -132,6 +115,19 @@ def run() -> int:
     if of_samples and not given.samples:
         size = sum(file.stat().st_size for file in (given.workdir / FOLDER).rglob("*.npz"))
         print(f"kept {size / 1e6:.1f} MB in {given.workdir / FOLDER}: delete as you like")
+    return 0
+
+
+def table(paths: list[Path]) -> int:
+    """Print what is stored there as one table."""
+    from diffjax.report import evaluated
+
+    found, notes = evaluated.gathered([p / RESULT if p.is_dir() else p for p in paths])
+    if not found:
+        raise ConfigError(f"--table: nothing evaluated there ({'; '.join(notes)})")
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+    print(evaluated.markdown(found))
     return 0
 
 
@@ -229,7 +225,8 @@ def cells(given: argparse.Namespace) -> list[Cell]:
     found = []
     for values in itertools.product(*(v or [None] for v in lists.values())):
         one = argparse.Namespace(**vars(given) | dict(zip(lists, values, strict=True)))
-        found.append(cell(resampled(networks[one.ema], sampling(one)), one))
+        trained = resampled(networks[one.ema], sampling(one))
+        found.append(trained.cell(one.seed, batch_size=one.batch_size))
     return found
 
 

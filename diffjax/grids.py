@@ -19,7 +19,12 @@ Grid = Callable[[SDE, int], np.ndarray]
 
 
 def uniform(sde: SDE, steps: int) -> np.ndarray:
-    """Equal steps in t; with t_min = 1/steps the discrete DDPM times (arXiv:2006.11239)."""
+    """Equal steps in t; with t_min = 1/steps the discrete DDPM times (arXiv:2006.11239).
+
+    >>> from diffjax import schedules, sde
+    >>> uniform(sde.VP(schedules.Linear(), t_min=0.1), 4).round(6).tolist()
+    [1.0, 0.7, 0.4, 0.1, 0.0]
+    """
     return _between(sde, _shares(steps))
 
 
@@ -59,7 +64,13 @@ def exponential(
 def karras(
     sde: SDE, steps: int, rho: float = 7.0, sigma_min: float = 0.0, sigma_max: float = np.inf
 ) -> np.ndarray:
-    """Equal steps in (sigma / alpha)^(1 / rho) (arXiv:2206.00364, eq. 5), as `exponential` else."""
+    """Equal steps in (sigma / alpha)^(1 / rho) (arXiv:2206.00364, eq. 5), as `exponential` else.
+
+    >>> from diffjax import schedules, sde
+    >>> ve = sde.VE(schedules.Edm(sigma_max=80.0), t_min=0.002 / 80)
+    >>> (80 * karras(ve, 4)).round(3).tolist()  # sigma
+    [80.0, 9.723, 0.47, 0.002, 0.0]
+    """
     if not 0 < rho < np.inf:
         raise ValueError(f"rho={rho}: needs 0 < rho < inf")
     low, high = (s ** (1 / rho) for s in _range("karras", sde, sigma_min, sigma_max))

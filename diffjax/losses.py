@@ -84,14 +84,15 @@ PAIRINGS = catalogue(independent, optimal_transport)
 class Denoising:
     """E over t, eps of weight(t) mean(error(F - (a x0 + b eps))), F the network output at x_t.
 
+    weight: how noise levels count. draw: which are seen. error: of the output, value by value.
     condition_dropout: share of samples trained with all conditions missing, for classifier-free
     guidance (arXiv:2207.12598); or a share by name, each condition drawn on its own. pairing: of
     items and noises of a batch; if they are not independent, eps is no score, and only ODEs sample.
     uncertainty: learn how uncertain each noise level is, loss / exp(u) + u with u a function of the
-    log-SNR (arXiv:2312.02696, eq. 21). hybrid: factor of the discrete bound over `steps` steps, in
-    bits per dimension, which trains the second output of a network that has one and leaves F alone
-    (arXiv:2102.09672, sec. 3.1). bound: add prior and decoder, so that with the weight elbo the
-    loss is the variational bound in nats per dimension.
+    log-SNR (arXiv:2312.02696, eq. 21). steps: of the discrete process of `hybrid`. hybrid: factor
+    of its bound, in bits per dimension, which trains the second output of a network that has one
+    and leaves F alone (arXiv:2102.09672, sec. 3.1). bound: add prior and decoder, so that with the
+    weight elbo the loss is the variational bound in nats per dimension.
 
     Called as (model, params, batch, key, state) -> (loss, metrics, state). Metrics: `loss`, the
     weighted error; `bound` and `hybrid`, what these add; `loss_at_logsnr` (2, bins), its sums and

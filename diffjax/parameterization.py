@@ -176,7 +176,13 @@ class X0(Parameterization):
 
 @dataclass(frozen=True)
 class V(Parameterization):
-    """F = alpha eps - sigma x0 (arXiv:2202.00512, app. D)."""
+    """F = alpha eps - sigma x0 (arXiv:2202.00512, app. D).
+
+    >>> from diffjax import schedules, sde
+    >>> vp, t = sde.VP(schedules.Cosine(s=0.0), t_max=0.99), jnp.array(1 / 3)
+    >>> [round(float(c), 4) for c in V().target(vp, t)]
+    [-0.5, 0.866]
+    """
 
     def target(self, sde: SDE, t: Times) -> tuple[Times, Times]:
         return -sde.sigma(t), sde.alpha(t)

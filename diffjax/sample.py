@@ -1,4 +1,9 @@
-"""Sample from a trained run: python -m diffjax.sample --workdir=runs/digits --num=64
+"""Sample from a trained run, or from a converted checkpoint.
+
+    python -m diffjax.sample --workdir=runs/digits --num=64
+    python -m diffjax.sample --workdir=runs/digits --sampler=dpmpp_2m --steps=20 --guidance=1.5 \\
+        --label=3 --out=threes.npz
+    python -m diffjax.sample --workdir=runs/moons --trajectory=moons.gif
 
 Sample k depends on (seed, k) and its label only, not on --num or --batch-size. Labels are 0, 1, ...
 in turn, unless --label says which. Flags that are not given keep the config's value.
@@ -7,18 +12,15 @@ in turn, unless --label says which. Flags that are not given keep the config's v
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from diffjax import cli
-from diffjax.config import ConfigError, parse
+from diffjax.config import ConfigError
 
 if TYPE_CHECKING:
     from diffjax.evaluation import Cell, Made
-    from diffjax.samplers.generate import Plan
     from diffjax.trained import Trained
-    from diffjax.training.experiment import Experiment
 
 
 IMAGES, POINTS = 6, 500
@@ -29,13 +31,10 @@ def classes(text: str) -> list[int]:
     return [int(item) for item in text.split(",")]
 
 
-def run() -> int:
+def flags() -> argparse.ArgumentParser:
     flags = cli.parser("sample", __doc__)
-    cli.sampling_flags(flags)
-    cli.cluster_flags(flags)
     flags.add_argument("--num", type=cli.positive, default=64, help="number of samples")
     flags.add_argument("--label", type=classes, help="class, or classes in turn: 3 or 0,1,2 (all)")
-    flags.add_argument("--guidance", type=float, help="weight; 1: no guidance (config)")
     flags.add_argument(
         "--out",
         type=Path,
@@ -48,7 +47,13 @@ def run() -> int:
         type=Path,
         help=".png or .gif: how the first samples come about, x_t and the predicted x0 by row",
     )
-    given = flags.parse_args()
+    cli.sampling_flags(flags)
+    cli.cluster_flags(flags)
+    return flags
+
+
+def run() -> int:
+    given = cli.read(flags())
     given.out = given.out or [given.workdir / "samples.png"]
 
     from diffjax.training.processes import first
@@ -74,77 +79,44 @@ def prepare(given: argparse.Namespace) -> Trained:
     return load(given.workdir, sampling(given))
 
 
-def cell(trained: Trained, given: argparse.Namespace, turn: Sequence[int] | None = None) -> Cell:
-    """How `trained` is sampled, and what a protocol says of it. turn: classes, all by default."""
-    from diffjax import build
-    from diffjax.evaluation import Cell
-
-    about = build.SAMPLING | trained.config["sampling"]
-    about |= {"trained": trained.step, "ema": trained.ema}
-    turn = tuple(range(trained.experiment.classes) if turn is None else turn)
-    own = (about, given.seed, given.batch_size, turn)
-    return Cell(trained.denoise, trained.experiment, *own)
-
-
 def generate(given: argparse.Namespace) -> Made:
     """The samples that the flags ask for."""
     from diffjax.training.processes import first
 
-    trained = prepare(given)
-    asked = cell(trained, given, turn(given.label, trained.experiment))
-    if asked.plan.rows is None and given.trajectory:
-        raise ConfigError(
-            "--trajectory: adaptive steps differ between samples; use another sampler"
-        )
+    asked = prepare(given).cell(given.seed, given.label, given.batch_size)
+    if given.trajectory and first():
+        trajectory(given, asked)
     print(asked)
     made = asked.samples(given.num)
     if asked.plan.passes is None:
         print(f"network passes per sample: {min(made.passes)} to {max(made.passes)}")
-    if given.trajectory and first():
-        trajectory(given, asked)
     return made
 
 
 def trajectory(given: argparse.Namespace, asked: Cell) -> None:
     """Draw the first samples after each row: x_t and the predicted x0."""
-    import jax.numpy as jnp
-    import numpy as np
+    from diffjax import build, plot
 
-    from diffjax import plot
-    from diffjax.arrays import stream
-    from diffjax.samplers.generate import generate
-
-    shape, plan = asked.experiment.shape, cast("Plan", asked.plan)
-    num = min(given.num, IMAGES if len(shape) == 3 else POINTS)
-    label = asked.labels(num)
-    cond = {} if label is None else {"label": jnp.asarray(label)}
-    key, index = stream(given.seed, "sample"), jnp.arange(num)
-    path = generate(asked.denoise, plan, key, index, cond, shape=shape, path=True).path
-    x, x0 = (np.asarray(a) for a in path)
-    draw = plot.film if given.trajectory.suffix == ".gif" else plot.trajectory
+    num = min(given.num, IMAGES if len(asked.experiment.shape) == 3 else POINTS)
+    path, out = build.refuse("--trajectory")(asked.path)(num), given.trajectory
     try:
-        draw(given.trajectory, x, x0, plan.table.t)
+        if out.suffix == ".gif":
+            plot.film(out, *path)
+        else:
+            plot.save(out, plot.trajectory(*path))
     except OSError as error:
-        raise ConfigError(f"{given.trajectory}: cannot be written ({error.strerror})") from error
-    print(f"wrote {given.trajectory}")
-
-
-def turn(asked: list[int] | None, experiment: Experiment) -> list[int] | None:
-    """The classes asked for, in turn; None: all that the network knows."""
-    if bad := [k for k in asked or () if not 0 <= k < experiment.classes]:
-        known = f"0 to {experiment.classes - 1}" if experiment.classes else "none (unconditional)"
-        raise ConfigError(f"--label={bad[0]}: no such class; known: {known}")
-    return asked
+        raise ConfigError(f"{out}: cannot be written ({error.strerror})") from error
+    print(f"wrote {out}")
 
 
 def sampling(given: argparse.Namespace) -> dict[str, Any]:
     """The fields of config.sampling that flags were given for."""
     flags = {
-        "sampler": given.sampler and parse(given.sampler),
-        "grid": given.grid and parse(given.grid),
+        "sampler": given.sampler,
+        "grid": given.grid,
         "steps": given.steps,
         "guidance": guidance(given),
-        "corrector": given.corrector and parse(given.corrector),
+        "corrector": given.corrector,
         "noise": given.noise,
         "ema": given.ema,
     }
@@ -157,9 +129,9 @@ def guidance(given: argparse.Namespace) -> dict[str, Any] | None:
         "weight": given.guidance,
         "ramp": given.ramp,
         "interval": given.interval,
-        "reference": given.reference and parse(given.reference),
-        "rule": given.rule and parse(given.rule),
-        "threshold": given.threshold and parse(given.threshold),
+        "reference": given.reference,
+        "rule": given.rule,
+        "threshold": given.threshold,
     }
     return {k: v for k, v in flags.items() if v is not None} or None
 

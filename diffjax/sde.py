@@ -153,7 +153,15 @@ class SDE(abc.ABC):
 
 @dataclass(frozen=True)
 class VP(SDE):
-    """Variance preserving: alpha^2 = sigmoid(l), sigma^2 = sigmoid(-l) (arXiv:2011.13456)."""
+    """Variance preserving: alpha^2 = sigmoid(l), sigma^2 = sigmoid(-l) (arXiv:2011.13456).
+
+    >>> from diffjax.schedules import Linear
+    >>> vp, t = VP(Linear(beta_min=0.1, beta_max=20.0)), jnp.array(0.5)
+    >>> round(float(vp.alpha(t) ** 2 + vp.sigma(t) ** 2), 6)
+    1.0
+    >>> round(float(vp.diffusion(t) ** 2), 3)  # beta(1 / 2)
+    10.05
+    """
 
     def frame(self, l: LogSNR) -> tuple[Times, Times]:
         return jax.nn.log_sigmoid(l) / 2, jax.nn.log_sigmoid(-l) / 2
@@ -198,7 +206,12 @@ class Levels:
 
 
 def levels(sde: SDE, times: np.ndarray) -> Levels:
-    """Evaluate `sde` in float64 on the host. t = 0 stands for the data: l = inf, sigma = 0."""
+    """Evaluate `sde` in float64 on the host. t = 0 stands for the data: l = inf, sigma = 0.
+
+    >>> from diffjax.schedules import Logit
+    >>> levels(Flow(Logit(), t_max=0.9), np.array([0.5, 0.0])).sigma.round(12).tolist()
+    [0.5, 0.0]
+    """
     times = np.asarray(times, np.float64)
 
     @float64

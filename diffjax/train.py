@@ -1,9 +1,17 @@
-"""Train a model: python -m diffjax.train --config=configs/digits_vp.py --workdir=runs/digits
+"""Train a model, or go on where training stopped.
 
-Every field of the config can be overridden: --config.train.steps=500 --config.sde.name=ve
-The same command goes on where it stopped, bit by bit. Ctrl-C and SIGTERM save first; a second one
-ends at once. In the workdir: config.json, launches.jsonl, cost.json, metrics.jsonl, tensorboard/,
-samples/, checkpoints/. All devices of all processes train together (README: many devices).
+    python -m diffjax.train --config=configs/digits_vp.py --workdir=runs/digits
+    python -m diffjax.train --config=configs/digits_vp.py --workdir=runs/sigmoid \\
+        --config.sde.schedule=sigmoid:tau=0.7 --config.parameterization.name=x0
+    python -m diffjax.train --config=configs/cifar_vp.py --workdir=runs/mine \\
+        --config.data.name=folder:$HOME/pictures --config.data.size=64 --config.data.labels=True
+
+Every field of the config can be overridden. The same command goes on where it stopped, bit by bit.
+Ctrl-C and SIGTERM save first; a second one ends at once. All devices of all processes train
+together; `train.sharding` says how the state is laid out over them.
+
+In the workdir: config.json, data.json, launches.jsonl, cost.json, metrics.jsonl, tensorboard/,
+samples/, checkpoints/.
 
 --resume_from=RUN begins a new run with the weights of another one, or of a published checkpoint.
 
@@ -14,43 +22,18 @@ not come, a disk that stays full; 2 a config or flag that cannot work, or data t
 
 from __future__ import annotations
 
-import argparse
 import os
 import shlex
 import sys
 import time
-from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from diffjax import cli, config
-from diffjax.config import ConfigError
-
-if TYPE_CHECKING:
-    from diffjax.arrays import Params
-    from diffjax.training.experiment import Experiment
+from diffjax.config import Stopped
 
 
-def weights(
-    experiment: Experiment, given: argparse.Namespace
-) -> tuple[Params | None, dict[str, Any] | None]:
-    """What --resume_from names, and what to note of it; None for a run that has begun already."""
-    from diffjax.trained import load
-    from diffjax.training.workdir import began_from, check_weights
-
-    source = given.resume_from
-    if source is None or began_from(given.workdir, source):
-        return None, None
-    found = load(source, ema=given.resume_ema).weights
-    try:
-        check_weights(experiment, found.params)
-    except ValueError as error:
-        raise ConfigError(f"--resume_from={source}: {error}") from error
-    return found.params, {"path": str(source.resolve()), "step": found.step, "ema": found.ema}
-
-
-def run() -> int:
-    flags = cli.parser("train", __doc__)
+def flags() -> argparse.ArgumentParser:
+    flags = cli.parser("train", __doc__, overrides=True)
     flags.add_argument("--config", required=True, help="config file, or the name of a built-in one")
     flags.add_argument("--workdir", type=Path, required=True, help="folder of the run")
     flags.add_argument(
@@ -61,43 +44,38 @@ def run() -> int:
         type=cli.span,
         help="write a trace of these steps, a few early ones by default, to WORKDIR/profile",
     )
-    cli.cluster_flags(flags)
     flags.add_argument("--resume_from", type=Path, metavar="RUN", help="begin with its weights")
     flags.add_argument("--resume_ema", help="which of them: an average in its config.ema, or raw")
-    known, rest = flags.parse_known_args()
-    assignments = []
-    for text in rest:
-        if not text.startswith("--config."):
-            flags.error(f"unrecognized argument: {text}; config fields are --config.field=value")
-        assignments.append(text.removeprefix("--config."))
-    settings = config.override(config.load(known.config), assignments)
+    cli.cluster_flags(flags)
+    return flags
+
+
+def run() -> int:
+    given = cli.read(flags())
+    settings = config.override(config.load(given.config), given.overrides)
 
     import jax
 
-    from diffjax import build
-    from diffjax.training.loop import train
+    from diffjax.launch import launch
     from diffjax.training.processes import first
-    from diffjax.training.workdir import lock, open_run
 
-    cli.start(known)
-    experiment, began = build.experiment(settings), time.monotonic()
-    with lock(known.workdir) if first() else nullcontext():
-        params, origin = weights(experiment, known)
+    cli.start(given)
+    began, workdir = time.monotonic(), given.workdir
+    resumed = given.resume_from, given.resume_ema
+    try:
+        steps = launch(settings, workdir, *resumed, given.profile, sys.argv)
+    except Stopped as stopped:
         if first():
-            open_run(known.workdir, experiment, sys.argv, origin)
-        state, stopped = train(experiment, known.workdir, profile=known.profile, params=params)
-    steps, command = int(state.step), shlex.join(["python", "-m", "diffjax.train", *sys.argv[1:]])
-    if stopped:
-        if first():
-            told = f"{stopped.name}: saved at step {steps}. To go on: {command}"
+            command = shlex.join(["python", "-m", "diffjax.train", *sys.argv[1:]])
+            told = f"{stopped.signal.name}: saved at step {stopped.step}. To go on: {command}"
             print(told, file=sys.stderr, flush=True)
         if jax.process_count() == 1:  # an exit would wait for a thread that reads, for ever maybe
-            os._exit(128 + stopped)
-        return 128 + stopped
+            os._exit(128 + stopped.signal)
+        return 128 + stopped.signal
     print(
-        f"trained to step {steps} in {time.monotonic() - began:.0f} s: {known.workdir}\n"
-        f"next: python -m diffjax.sample --workdir={known.workdir}\n"
-        f"      tensorboard --logdir={known.workdir}/tensorboard"
+        f"trained to step {steps} in {time.monotonic() - began:.0f} s: {workdir}\n"
+        f"next: python -m diffjax.sample --workdir={workdir}\n"
+        f"      tensorboard --logdir={workdir}/tensorboard"
     )
     return 0
 

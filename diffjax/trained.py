@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from diffjax import build
 from diffjax.build.guidance import merged
-from diffjax.config import Config, ConfigError
+from diffjax.config import Config, ConfigError, named
 from diffjax.denoiser import Denoiser
+from diffjax.evaluation import Cell, Made
 from diffjax.published import FAMILIES, Contents, Converted, read, recognised
 from diffjax.sde import SDE
 from diffjax.training.experiment import Experiment, Form
@@ -45,6 +48,31 @@ class Trained:
     @property
     def weights(self) -> Weights:
         return Weights(self.step, self.denoise.params, self.ema)
+
+    def cell(
+        self,
+        seed: int = 0,
+        label: int | Sequence[int] | None = None,
+        batch_size: int = 256,
+        **sampling: Any,
+    ) -> Cell:
+        """How samples are made: `.samples(num)` makes them, `.path(num)` shows how they come about.
+
+        label: the class, or classes in turn; all in turn by default. sampling: fields in place of
+        those of config.sampling, as `sampler="ddim:eta=0.5", steps=20, guidance=1.5`. Raises
+        ConfigError for what cannot be sampled.
+        """
+        if "ema" in sampling:
+            raise ConfigError(f"ema={sampling['ema']}: is read with the parameters: load(ema=...)")
+        made = resampled(self, sampling) if sampling else self
+        turn = range(made.experiment.classes) if label is None else np.atleast_1d(label).tolist()
+        check_classes(turn, made.experiment.classes)
+        about = build.SAMPLING | made.config["sampling"] | {"trained": self.step, "ema": self.ema}
+        return Cell(made.denoise, made.experiment, about, seed, batch_size, tuple(turn))
+
+    def sample(self, num: int = 64, **how: Any) -> Made:
+        """Samples 0, ..., num - 1, as `python -m diffjax.sample` makes them. how: see `cell`."""
+        return self.cell(**how).samples(num)
 
     def __repr__(self) -> str:
         count = sum(a.size for a in jax.tree.leaves(self.denoise.params))
@@ -79,6 +107,13 @@ def load(
     return dataclasses.replace(made, denoise=made.experiment.denoiser(params))
 
 
+def check_classes(labels: Iterable[int], classes: int) -> None:
+    """Refuse labels that the network does not know."""
+    if bad := [k for k in labels if not 0 <= k < classes]:
+        known = f"0 to {classes - 1}" if classes else "none (unconditional)"
+        raise ConfigError(f"--label={bad[0]}: no such class; known: {known}")
+
+
 def resampled(trained: Trained, sampling: Config) -> Trained:
     """The same network with other fields in config.sampling."""
     config = replaced(trained.config, sampling)
@@ -87,10 +122,13 @@ def resampled(trained: Trained, sampling: Config) -> Trained:
 
 
 def replaced(config: Config, sampling: Config | None) -> dict[str, Any]:
-    """The config with other fields in its sampling, and in the guidance of that."""
-    base, own = config.get("sampling", {}), dict(sampling or {})
-    if "guidance" in own:
-        own["guidance"] = merged(base.get("guidance", 1.0), own["guidance"])
+    """The config with other fields in its sampling, and in the guidance of that. Entries may be
+    written as `name:argument=value`."""
+    base, own = config.get("sampling", {}), named(sampling or {}, "sampler", "grid", "corrector")
+    if isinstance(guidance := own.get("guidance"), Mapping):
+        guidance = named(guidance, "reference", "rule", "threshold")
+    if guidance is not None:
+        own["guidance"] = merged(base.get("guidance", 1.0), guidance)
     return {**config, "sampling": {**base, **own}}
 
 

@@ -1,51 +1,24 @@
 """The commands as a user types them: what they write, and what they answer to mistakes."""
 
 import json
-import os
 import re
 import resource
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import TINY, ended, process
 from PIL import Image
 
-from diffjax import cli, evaluate, sample, train
 from diffjax.data import digits
 from diffjax.grids import GRIDS
 from diffjax.samplers import SAMPLERS
 
 pytestmark = pytest.mark.optimized  # a classifier is fitted in this process
 
-COMMANDS = {"train": train, "sample": sample, "evaluate": evaluate}
-TINY = (
-    "network.channels=8",
-    "network.multipliers=(1,)",
-    "network.blocks=1",
-    "network.heads=2",
-    "network.attention=()",
-    "network.dropout=0.1",
-    "train.batch_size=16",
-    "train.steps_per_dispatch=3",
-    "train.steps=6",
-    "train.checkpoint_every=3",
-    "train.log_every=3",
-    "train.sample_every=99",
-    "train.samples=4",
-    "sampling.steps=3",
-)
-
-
-def process(command: str, *flags, stderr=subprocess.PIPE) -> subprocess.CompletedProcess:
-    """A command in a process of its own."""
-    line = [sys.executable, "-m", f"diffjax.{command}", *map(str, flags)]
-    # A classifier is fitted by `evaluate`: a program that runs long.
-    env = os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": str(int(command != "evaluate"))}
-    made = {"stdout": subprocess.PIPE, "stderr": stderr, "text": True}
-    return subprocess.run(line, **made, env=env, timeout=300)
+COMMANDS = ("train", "sample", "evaluate")
 
 
 @pytest.fixture
@@ -54,10 +27,7 @@ def call(monkeypatch, capsys):
 
     def run(command: str, *flags) -> tuple[int, str, str]:
         capsys.readouterr()
-        monkeypatch.setattr(sys, "argv", [f"{command}.py", *map(str, flags)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main(COMMANDS[command].run)
-        return (ended.value.code, *capsys.readouterr())
+        return (ended(monkeypatch, command, *flags), *capsys.readouterr())
 
     return run
 
@@ -526,9 +496,9 @@ def test_the_workdir_has_to_be_given(command, refused):
         (["--config.sde.name=vee"], ["config.sde.name='vee'", "ve, vp"]),
         (["--config.network.heads=3"], ["config.network", "heads=3"]),
         (["--config.data.split=test"], ["config.data.split"]),
-        (["--steps=5"], ["unrecognized argument: --steps=5", "--config.field=value"]),
-        (["--work=x"], ["unrecognized argument: --work=x"]),
-        (["stray"], ["unrecognized argument: stray"]),
+        (["--steps=5"], ["unrecognized arguments: --steps=5", "--config.field=value"]),
+        (["--work=x"], ["unrecognized arguments: --work=x"]),
+        (["stray"], ["unrecognized arguments: stray"]),
     ],
     ids=lambda v: " ".join(v),
 )

@@ -262,3 +262,4 @@ def test_a_named_section_is_replaced_as_a_whole():
     assert base["sde"]["schedule"]["name"] == "linear"
     with pytest.raises(ConfigError, match="has fields of its own: steps"):
         override(base, ["train=3"])
+    assert override(base, ["train={'steps': 4}"])["train"] == {"steps": 4}

@@ -41,14 +41,17 @@ def test_a_command_reads_its_flags_before_it_loads_jax(module):
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-@pytest.mark.parametrize("name", [n for n in dir(diffjax) if n not in ("__version__", "load")])
+@pytest.mark.parametrize(
+    "name", [n for n in dir(diffjax) if n not in ("__version__", "fit", "load")]
+)
 def test_every_listed_module_is_there_as_an_attribute(name):
     assert getattr(diffjax, name) is importlib.import_module(f"diffjax.{name}")
 
 
-def test_trained_networks_are_loaded_from_the_package():
-    """Notebooks would have to know where the function is."""
-    assert diffjax.load is importlib.import_module("diffjax.trained").load
+@pytest.mark.parametrize(("name", "module"), [("fit", "launch"), ("load", "trained")])
+def test_networks_are_trained_and_loaded_from_the_package(name, module):
+    """Notebooks would have to know where the functions are."""
+    assert getattr(diffjax, name) is getattr(importlib.import_module(f"diffjax.{module}"), name)
 
 
 def test_functions_are_reached_through_the_package():

@@ -17,7 +17,7 @@ LAYERS = {
         *("plot", "report"),
     ),
     4: ("training", "evaluation"),
-    5: ("build", "trained"),
+    5: ("build", "trained", "launch"),
     6: ("cli", "train", "sample", "evaluate", "tools"),
 }
 # Within a layer: who may import whom.
@@ -37,6 +37,8 @@ WITHIN = {
     ("published", "schedules"),
     ("published", "sde"),
     ("trained", "build"),
+    ("launch", "build"),
+    ("launch", "trained"),
     ("evaluate", "cli"),
     ("evaluate", "sample"),
     ("tools", "cli"),

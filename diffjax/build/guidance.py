@@ -48,8 +48,9 @@ def merged(base: Any, new: Any) -> Any:
 
 
 def construct_guidance(spec: Any, sde: SDE, form: Form, place: str) -> Guidance:
-    """What guides. `reference`, `rule`, `threshold`: entries, which may stand as their names.
+    """What guides, of entries that may stand as their names.
 
+    `reference`: what guidance leads away from. `rule`: how far. `threshold`: of x0 in every row.
     With the weight 1 it is the conditional model, and the threshold.
     """
     told = section(spec, place)

@@ -37,9 +37,10 @@ def plan(
 ) -> How:
     """How to sample data of this form. learned: whether the network has a second output.
 
-    `guidance`: the weight, 1 is the conditional model as it is; or the fields `weight`, `ramp`,
-    `interval`, `reference`, `rule`, `threshold` (`build/guidance.py`). `corrector`: rows between
-    the steps. `noise`: independent, or brownian. The sampler `adaptive` has neither grid nor steps.
+    `sampler`: its rows; `adaptive` has neither grid nor steps. `grid`: the times between them.
+    `steps`: of the grid. `guidance`: the weight, 1 is the conditional model as it is; or the fields
+    `weight`, `ramp`, `interval`, `reference`, `rule`, `threshold` (`build/guidance.py`).
+    `corrector`: rows between the steps. `noise`: independent, or brownian, of one path per sample.
     `ema`: which average of the parameters, a name or a length; read with them.
     """
     known(spec, PLANNED, place)

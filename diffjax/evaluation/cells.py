@@ -16,15 +16,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
+from diffjax.arrays import stream
 from diffjax.config import ConfigError
 from diffjax.data import is_image, to_uint8
 from diffjax.denoiser import Denoiser
 from diffjax.evaluation.kept import fingerprint
 from diffjax.files import write_arrays, write_text
 from diffjax.progress import Progress
-from diffjax.samplers.generate import Generation, How
+from diffjax.samplers.generate import Generation, How, Plan, generate
 from diffjax.training.experiment import Experiment
 from diffjax.training.mesh import layout
 from diffjax.training.processes import first
@@ -39,6 +41,19 @@ class Made(NamedTuple):
     label: np.ndarray | None
     passes: np.ndarray
     seconds: np.ndarray
+
+    def __repr__(self) -> str:
+        what = f"{len(self.x)} samples of {self.x.shape[1:]} {self.x.dtype}"
+        labels = "none" if self.label is None else len(np.unique(self.label))
+        return f"Made({what}, labels: {labels}, network passes: {self.passes.mean():g})"
+
+
+class Steps(NamedTuple):
+    """x, x0 (R, N, ...): the state and the predicted x0 after each row; t (R,)."""
+
+    x: np.ndarray
+    x0: np.ndarray
+    t: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -80,6 +95,9 @@ class Cell:
             f"{self.about['sampler']['name']}: {many}, guidance {shown(self.about['guidance'])}"
         )
 
+    def __repr__(self) -> str:
+        return f"Cell({self})"
+
     def labels(self, num: int) -> np.ndarray | None:
         return np.resize(np.array(self.turn, np.int32), num) if self.turn else None
 
@@ -106,6 +124,17 @@ class Cell:
             parts.append(part)
         whole = {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}
         return Made(whole["arr_0"], whole.get("arr_1"), whole["passes"], whole["seconds"])
+
+    def path(self, num: int) -> Steps:
+        """How samples 0, ..., num - 1 come about. ValueError for steps that the error decides."""
+        if not isinstance(plan := self.plan, Plan):
+            raise ValueError("adaptive steps differ between samples; use another sampler")
+        label, index = self.labels(num), jnp.arange(num)
+        cond = {} if label is None else {"label": jnp.asarray(label)}
+        own = (stream(self.seed, "sample"), index, cond)
+        made = generate(self.denoise, plan, *own, shape=self.experiment.shape, path=True)
+        assert made.path is not None
+        return Steps(*map(np.asarray, made.path), plan.table.t)
 
     def _keep(self, folder: Path, start: int, part: Arrays) -> None:
         try:

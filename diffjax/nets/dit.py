@@ -311,10 +311,14 @@ def dit(
 ) -> Network:
     """Network of `DiT` with these settings; ValueError for one that is out of range.
 
-    size: S, B, L or XL, the width, depth and heads that are not given. classes, vector, tokens,
-    map: see `Conditions`. norm: layer or rms. qk_norm: RMS norm of queries and keys. mlp: gelu or
-    swiglu (arXiv:2002.05202). dtype: of its compute, float32 or bfloat16; parameters, input and
-    output are float32.
+    size: S, B, L or XL, the width, depth and heads that are not given. width: of the tokens. depth:
+    number of blocks. heads: of each attention. patch: side of the squares that become tokens.
+    patch_time: frames in a token of a video. classes, vector, tokens, map: see `Conditions`.
+    positions: sincos, added, or rotary. norm: layer or rms. qk_norm: RMS norm of queries and keys.
+    mlp: gelu or swiglu (arXiv:2002.05202). long_skips: join blocks of the first half to those of
+    the second (arXiv:2209.12152). remat: what the backward pass computes again, see `DiT`.
+    learn_variance: a second output like the first, for the variance of a step. dtype: of its
+    compute, float32 or bfloat16; parameters, input and output are float32.
     """
     _known("size", size, SIZES)
     _known("positions", positions, POSITIONS)

@@ -53,8 +53,9 @@ def mlp(
 ) -> Network:
     """Network of `MLP` with these settings; ValueError for one that is out of range.
 
-    classes, vector: see `Conditions`. dtype: of its compute, float32 or bfloat16; parameters, input
-    and output are float32.
+    width: of all layers. depth: residual blocks. classes, vector: see `Conditions`. learn_variance:
+    a second output like the first, for the variance of a step. dtype: of its compute, float32 or
+    bfloat16; parameters, input and output are float32.
     """
     at_least(1, width=width, depth=depth)
     return linen(MLP(width, depth, Conditions(classes, vector), learn_variance), dtype)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any, Protocol, cast, runtime_checkable
 
 import jax
-import jax.numpy as jnp
 from flax import linen as nn
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, Key
@@ -59,6 +58,9 @@ class Network:
     apply: Apply
     project: Callable[[Params], Params] = unchanged
 
+    def __repr__(self) -> str:
+        return f"Network({getattr(self.init, '__name__', self.init)})"
+
 
 @dataclass(frozen=True)
 class Features:
@@ -71,6 +73,9 @@ class Features:
 @dataclass(frozen=True)
 class _LinenInit:
     module: nn.Module
+
+    def __repr__(self) -> str:
+        return type(self.module).__name__
 
     def __call__(self, key: Any, x: Any, c_noise: Any, cond: Any) -> Params:
         return cast(Params, self.module.init(key, x, c_noise, cond)["params"])
@@ -105,7 +110,7 @@ def splitting(size: int) -> AbstractContextManager[Any]:
         return nullcontext()
 
     def split(a: Any) -> Any:
-        if jnp.ndim(a) == 0 or len(a) != size:
+        if getattr(a, "ndim", 0) == 0 or len(a) != size:  # modules also make functions
             return a
         free = (PartitionSpec.UNCONSTRAINED,) * (a.ndim - 1)
         return jax.lax.with_sharding_constraint(a, PartitionSpec("data", *free))

@@ -236,13 +236,13 @@ def unet(
     compute, float32 or bfloat16; parameters, input and output are float32.
 
     last_attends: on the way up, only the last block of a level has attention. embedding: of the
-    noise label, see `Embedding`, as early_conditions. resample: `conv`, strided and padded at the
-    end, and on the way up after the filter; `centred_conv`, padded on both sides; `filter` alone;
-    `block`, a residual block around it, or `projected_block`, with a layer on its way around.
-    kernel: of the filter; (1, 1) takes means and repeats, (1, 3, 3, 1) is smooth. input_pyramid:
-    what joins each smaller level: nothing (`none`), the input at its size (`skip`), or the same
-    from level to level by a convolution (`residual`). output_pyramid: `skip` sums an output of
-    every level. scale_shift, rescale, epsilon, groups: see `Style`.
+    noise label, see `Embedding`. early_conditions: they join it before its layers. resample:
+    `conv`, strided and padded at the end, and on the way up after the filter; `centred_conv`,
+    padded on both sides; `filter` alone; `block`, a residual block around it, or `projected_block`,
+    with a layer on its way around. kernel: of the filter; (1, 1) takes means and repeats, (1, 3, 3,
+    1) is smooth. input_pyramid: what joins each smaller level: nothing (`none`), the input at its
+    size (`skip`), or the same from level to level by a convolution (`residual`). output_pyramid:
+    `skip` sums an output of every level. scale_shift, rescale, epsilon, groups: see `Style`.
     """
     at_least(1, channels=channels, blocks=blocks, patch=patch, groups=groups)
     at_least(0, head_channels=head_channels)

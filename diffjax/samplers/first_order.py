@@ -46,6 +46,13 @@ def ddim(sde: SDE, times: np.ndarray, eta: float = 0.0) -> Table:
 
     eta = 0 is the exponential Euler method for the probability-flow ODE, known as DPM-Solver-1 and
     as Euler's method in sigma; eta = 1 is `ancestral`.
+
+    >>> from diffjax import schedules, sde
+    >>> flow = sde.Flow(schedules.Logit(), t_max=0.9)
+    >>> print(ddim(flow, np.array([0.5, 0.25, 0.0])))
+    2 rows, y = x0
+       0  t = 0.500000   u = +1 x   x = +0.5 x +0.5 y0
+       1  t = 0.250000   u = +1 x   x = +1 y1
     """
     _unit(eta=eta)
     return _kernel(sde, times, lambda h: -(eta**2) * np.expm1(-2 * h) if eta else 0.0, eta**2)

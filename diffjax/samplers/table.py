@@ -121,6 +121,10 @@ class Table:
         fill = lambda a: np.concatenate([a, np.repeat(np.zeros_like(a[-1:]), more, 0)])
         return replace(jax.tree.map(fill, self), padded=True)
 
+    def __repr__(self) -> str:
+        """In short; `print` shows the rows."""
+        return f"Table({len(self)} rows, y = {self.read.__name__})"
+
     def __str__(self) -> str:
         """One line per row, zero coefficients left out; y3 is the output of row 3."""
         names = {name: name for name in WRITE}
@@ -153,7 +157,16 @@ class Unrolled(NamedTuple):
 
 
 def unroll(table: Table) -> Unrolled:
-    """Two samplers are the same method exactly when their unrolled maps agree."""
+    """Two samplers are the same method exactly when their unrolled maps agree.
+
+    >>> from diffjax import grids, samplers, schedules, sde
+    >>> vp = sde.VP(schedules.Linear())
+    >>> one, two = (f(vp, grids.uniform(vp, 5)) for f in (samplers.ddim, samplers.dpmpp_2m))
+    >>> unroll(one).inputs.shape  # five rows of x_T, five outputs, five noises
+    (5, 11)
+    >>> np.allclose(unroll(one).inputs, unroll(two).inputs)
+    False
+    """
     _linear(table)
     rows = len(table)
     basis = np.eye(1 + 2 * rows)
@@ -174,8 +187,14 @@ def moments(
 
     For Gaussian data the denoiser is affine in its input, so the joint law of all registers follows
     by a linear recursion. start: mean and variance of the initial state; by default the prior
-    at the time of the first row. All
-    may be arrays of one shape, for many laws at once.
+    at the time of the first row. All may be arrays of one shape, for many laws at once.
+
+    >>> from diffjax import grids, samplers, schedules, sde
+    >>> vp = sde.VP(schedules.Linear())
+    >>> table = samplers.ancestral_upper(vp, grids.uniform(vp, 10))
+    >>> _, var = moments(table, vp, mean=0.0, var=1.0)
+    >>> round(float(var), 3)  # right for N(0, 1), with ten steps
+    1.0
     """
     _linear(table)
     at = levels(sde, table.t)

@@ -43,7 +43,15 @@ def _ordered(schedule: Schedule, low: str, high: str, equal: bool = False) -> No
 
 @dataclass(frozen=True)
 class Linear(Betas):
-    """beta = beta_min + (beta_max - beta_min) t (arXiv:2011.13456, eq. 32; DDPM's in the limit)."""
+    """beta = beta_min + (beta_max - beta_min) t (arXiv:2011.13456, eq. 32; DDPM's in the limit).
+
+    >>> linear = Linear()
+    >>> l = linear(jnp.array([0.1, 0.5, 1.0]))
+    >>> [round(float(each), 2) for each in l]
+    [2.16, -2.46, -10.05]
+    >>> [round(float(each), 4) for each in linear.inverse(l)]
+    [0.1, 0.5, 1.0]
+    """
 
     beta_min: float = 0.1
     beta_max: float = 20.0

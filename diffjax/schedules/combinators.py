@@ -20,6 +20,13 @@ class Shifted(Derived):
     Resolution (arXiv:2301.11093, eq. 3): by = 2 log(64 / side). SD3 (arXiv:2403.03206, eq. 23), t
     to s t / (1 + (s - 1) t) in Flow: by = -2 log s. CogVideoX (arXiv:2408.06072), SNR / s: by =
     -log s.
+
+    >>> from diffjax.schedules import Logit
+    >>> t, s = jnp.array([0.2, 0.7]), 3.0
+    >>> shifted = Shifted(Logit(), by=-2 * math.log(s))
+    >>> moved = Logit()(s * t / (1 + (s - 1) * t))
+    >>> bool(jnp.allclose(shifted(t), moved, atol=1e-5))
+    True
     """
 
     by: float = 0.0

@@ -58,12 +58,20 @@ def _nodes(betas: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def from_betas(betas: Iterable[float]) -> Discrete:
-    """The schedule of a table of betas."""
+    """The schedule of a table of betas.
+
+    >>> from_betas([0.1, 0.2]).steps
+    2
+    """
     return Discrete(tuple(float(beta) for beta in betas))
 
 
 def ddpm_linear(steps: int = 1000, beta_min: float = 1e-4, beta_max: float = 0.02) -> Discrete:
-    """DDPM's table (arXiv:2006.11239, sec. 4)."""
+    """DDPM's table (arXiv:2006.11239, sec. 4).
+
+    >>> ddpm_linear()
+    Discrete(1000 betas, 0.0001 to 0.02)
+    """
     _at_least_two(steps)
     return from_betas(np.linspace(beta_min, beta_max, steps))
 

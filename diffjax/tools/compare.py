@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from diffjax.report.blind import Trials
 
 
-def run() -> int:
+def flags() -> argparse.ArgumentParser:
     flags = cli.parser("tools.compare", __doc__)
     flags.add_argument("images", nargs="*", metavar="A B", help="two sets of images")
     flags.add_argument("--out", type=Path, required=True, help="folder of the page and its key")
@@ -42,7 +42,11 @@ def run() -> int:
     flags.add_argument("--split", default="test", help="of a run's data or a data set: train, test")
     flags.add_argument("--question", help="what people are asked (the one of the test)")
     flags.add_argument("--results", nargs="+", metavar="FILE", help="answers that people saved")
-    given = flags.parse_args()
+    return flags
+
+
+def run() -> int:
+    given = cli.read(flags())
     if given.results:
         return results(given.out, [Path(p) for p in given.results + given.images])
     if len(given.images) != 2:

@@ -14,6 +14,7 @@ is executed.
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
     from diffjax.trained import Trained
 
 
-def run() -> int:
-    flags = cli.parser("tools.convert", __doc__)
+def flags() -> argparse.ArgumentParser:
+    flags = cli.parser("tools.convert", __doc__, overrides=True)
     flags.add_argument("source", type=Path, metavar="SOURCE", help="file or folder")
     flags.add_argument("--out", type=Path, required=True, help="new folder")
     flags.add_argument("--family", default="", help="whose network it is (known by its tensors)")
@@ -36,12 +37,13 @@ def run() -> int:
         "--ema", help="of a run: an average in config.ema, raw, or a length (config)"
     )
     flags.add_argument("--data", help="data set, for evaluation: tfds:cifar10, folder:PATH, ...")
-    given, rest = flags.parse_known_args()
-    if bad := [text for text in rest if not text.startswith("--config.")]:
-        flags.error(f"unrecognized arguments: {' '.join(bad)}")
+    return flags
+
+
+def run() -> int:
+    given = cli.read(flags())
     settings = assignments(given.set)
-    changes = [text.removeprefix("--config.") for text in rest]
-    changes += [f"data.name={given.data}"] if given.data else []
+    changes = given.overrides + ([f"data.name={given.data}"] if given.data else [])
 
     from diffjax.training.workdir import check_empty, write_weights
 

@@ -10,6 +10,7 @@ how far the profile of each is from the one asked for.
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,14 +26,18 @@ def numbers(text: str) -> list[float]:
     return [float(item) for item in text.split(",")]
 
 
-def run() -> int:
+def flags() -> argparse.ArgumentParser:
     flags = cli.parser("tools.ema", __doc__)
     flags.add_argument("--workdir", type=Path, required=True, help="folder of a run")
     flags.add_argument(
         "--std", type=numbers, required=True, help="lengths, relative to training: 0.05,0.10"
     )
     flags.add_argument("--step", type=cli.positive, help="end of the averages (the last snapshot)")
-    given = flags.parse_args()
+    return flags
+
+
+def run() -> int:
+    given = cli.read(flags())
 
     from diffjax.training.ema import length
     from diffjax.training.snapshots import Snapshots

@@ -9,6 +9,7 @@ for `python -m diffjax.sample`.
 
 from __future__ import annotations
 
+import argparse
 from typing import TYPE_CHECKING
 
 from diffjax import cli, config
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from diffjax.data import Reading, Source
 
 
-def run() -> int:
+def flags() -> argparse.ArgumentParser:
     flags = cli.parser("tools.grid", __doc__)
     flags.add_argument("--config", required=True, help="config file: its process and its data")
     flags.add_argument("--sampler", required=True, help="name[:argument=value,...]")
@@ -27,7 +28,11 @@ def run() -> int:
     flags.add_argument("--grid", default="uniform", help="grid to begin with")
     flags.add_argument("--num", type=cli.positive, default=4096, help="items of the data to use")
     flags.add_argument("--most", type=cli.positive, default=100, help="most iterations")
-    given = flags.parse_args()
+    return flags
+
+
+def run() -> int:
+    given = cli.read(flags())
 
     from diffjax import build
     from diffjax.samplers import optimize

@@ -33,7 +33,7 @@ BETWEEN = 7
 """Images from one latent to the other, both ends included."""
 
 
-def run() -> int:
+def flags() -> argparse.ArgumentParser:
     flags = cli.parser("tools.likelihood", __doc__)
     commands = flags.add_subparsers(dest="command", required=True)
     for name, num, text in (
@@ -54,7 +54,11 @@ def run() -> int:
             one.add_argument("--metric", default="bpd", help="of evaluate --metrics")
         if name != "rank":
             one.add_argument("--steps", type=cli.positive, default=50, help="of the ODE, or levels")
-    given = flags.parse_args()
+    return flags
+
+
+def run() -> int:
+    given = cli.read(flags())
     given.out = given.out or given.workdir / f"{given.command}.png"
     if given.out.suffix != ".png":
         raise ConfigError(f"--out={given.out}: known ending: .png")
@@ -132,11 +136,9 @@ def density(subject: Subject, given: argparse.Namespace) -> np.ndarray:
 
     if subject.experiment.shape != (2,):
         raise ConfigError(f"density: needs points in the plane, not {subject.experiment.shape}")
-    axis = (np.arange(POINTS) + 0.5) / POINTS * 2 * SIDE - SIDE
-    plane = np.stack(np.meshgrid(axis, axis), -1).reshape(-1, 2).astype(np.float32)
     how, keys = likelihood.Ode(steps=given.steps), jax.random.split(jax.random.key(0), POINTS)
     run = jax.jit(lambda denoise, x, cond: likelihood.logp(denoise, x, keys, cond, how).logp)
-    classes, rows = subject.experiment.classes, np.split(plane, POINTS)
+    classes, rows = subject.experiment.classes, np.split(plot.plane(POINTS, SIDE), POINTS)
     conds = [{"label": jnp.full(POINTS, k)} for k in range(classes)] or [{}]
     found = []
     with Progress("density", len(rows), "row") as progress:

@@ -33,7 +33,7 @@ EARLY = 0.8
 """The time before which that is too soon."""
 
 
-def run() -> int:
+def flags() -> argparse.ArgumentParser:
     flags = cli.parser("tools.plot", __doc__)
     commands = flags.add_subparsers(dest="command", required=True)
     for name, text in (("schedules", "curves over time"), ("forward", "images, noised")):
@@ -45,7 +45,8 @@ def run() -> int:
         if name == "forward":
             one.add_argument("--data", help="data set, as config.data.name (of the config; digits)")
             one.add_argument("--num", type=cli.positive, default=2, help="images per schedule")
-            one.add_argument("--times", type=times, default="0.02,0.1,0.2,0.4,0.6,0.8,0.9,1")
+            shown = "0.02,0.1,0.2,0.4,0.6,0.8,0.9,1"
+            one.add_argument("--times", type=times, default=shown, help="of the columns")
             one.add_argument("--seed", type=cli.seed, default=0, help="of images and noise")
     one = commands.add_parser(
         "sampler", help="the table of a sampler", formatter_class=cli.Formatter
@@ -55,7 +56,11 @@ def run() -> int:
     one.add_argument("--grid", default="uniform", help="time grid, name[:argument=value,...]")
     one.add_argument("--steps", type=cli.positive, default=10, help="steps of the time grid")
     one.add_argument("--out", type=Path, default=Path("sampler.png"), help="a PNG file")
-    given = flags.parse_args()
+    return flags
+
+
+def run() -> int:
+    given = cli.read(flags())
     if given.out.suffix != ".png":
         raise ConfigError(f"--out={given.out}: known ending: .png")
 
@@ -139,14 +144,11 @@ def forward(
     found: dict[str, SDE], given: argparse.Namespace, base: config.Config | None
 ) -> np.ndarray:
     """Real images at the times asked for: the same images and noise for every process."""
-    import jax
     import jax.numpy as jnp
     import numpy as np
 
     from diffjax import build, plot
-    from diffjax.arrays import stream
-    from diffjax.data import load, to_float, to_uint8
-    from diffjax.sde import levels
+    from diffjax.data import load, to_float
 
     spec: dict[str, Any] = dict(base["data"]) if base and not given.data else {}
     source = build.construct_data(spec or {"name": given.data or "digits"}, "--data")[0]("train")
@@ -154,18 +156,7 @@ def forward(
         raise ConfigError(f"--data: points {source.shape}; forward needs images")
     index = np.random.default_rng(given.seed).permutation(len(source))[: given.num]
     x0 = to_float(jnp.asarray(load(source, index).x))
-    eps = jax.random.normal(stream(given.seed, "forward"), x0.shape)
-    rows, labels = [], []
-    for label, sde in found.items():
-        clean = [np.asarray(x0)]
-        t = [min(max(t, sde.t_min), sde.t_max) for t in given.times]
-        # Divided by the scale of x: VE grows, and a picture has a fixed range.
-        scale = np.hypot((at := levels(sde, np.array(t))).alpha, at.sigma)
-        noised = [np.asarray(sde.perturb(x0, eps, jnp.full(len(x0), s))) for s in t]
-        columns = clean + [x / s for x, s in zip(noised, scale, strict=True)]
-        rows.append(to_uint8(np.stack(columns, 1)))
-        labels.append(label)
-    return plot.strips(rows, labels, ["x0", *(f"t = {t:g}" for t in given.times)])
+    return plot.noised(found, np.asarray(x0), given.times, given.seed)
 
 
 if __name__ == "__main__":

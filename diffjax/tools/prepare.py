@@ -15,6 +15,7 @@ image, those least alike first. The same command goes on where it was interrupte
 
 from __future__ import annotations
 
+import argparse
 import csv
 import io
 import json
@@ -38,19 +39,29 @@ PAIRS = 60
 """Most pairs in the picture."""
 
 
-def run() -> int:
+def flags() -> argparse.ArgumentParser:
     flags = cli.parser("tools.prepare", __doc__)
     flags.add_argument("source", metavar="SOURCE", help="folder, .npy, .npz, or tfds:NAME")
     flags.add_argument("--out", type=Path, required=True, help="folder; its name is the data set's")
     flags.add_argument("--size", type=int, default=0, help="height and width; 0: as they are")
     flags.add_argument("--channels", type=int, default=3, help="1 (grey) or 3 (RGB)")
     flags.add_argument("--test", type=float, help="share to hold out (the source's own, else 0.1)")
-    flags.add_argument("--dedup", choices=("none", "exact", "near"), default="none")
+    flags.add_argument(
+        "--dedup",
+        choices=("none", "exact", "near"),
+        default="none",
+        help="remove copies: the same pixels, or nearly so by a hash of 63 bits",
+    )
     flags.add_argument(
         "--distance", type=int, default=4, help="most bits of 63 by which near duplicates differ"
     )
-    flags.add_argument("--workers", type=cli.positive, default=os.cpu_count(), help="threads")
-    given = flags.parse_args()
+    flags.add_argument("--workers", type=cli.positive, help="threads (one per core)")
+    return flags
+
+
+def run() -> int:
+    given = cli.read(flags())
+    given.workers = given.workers or os.cpu_count()
     check(given)
     settings = {k: v for k, v in vars(given).items() if k not in ("out", "workers")}
 

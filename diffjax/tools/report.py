@@ -1,4 +1,6 @@
-"""One HTML page of a run: python -m diffjax.tools.report --workdir=runs/digits
+"""One HTML page of a run.
+
+    python -m diffjax.tools.report --workdir=runs/digits
 
 Config, data, curves, samples over training and evaluation, in one file that loads nothing. A run
 that is still going, or was killed, is shown as far as it came.
@@ -6,6 +8,7 @@ that is still going, or was killed, is shown as far as it came.
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,11 +23,15 @@ if TYPE_CHECKING:
 IMAGES, POINTS = 64, 1000
 
 
-def run() -> int:
+def flags() -> argparse.ArgumentParser:
     flags = cli.parser("tools.report", __doc__)
     flags.add_argument("--workdir", type=Path, required=True, help="folder of a run")
     flags.add_argument("--out", type=Path, help="file to write (WORKDIR/report.html)")
-    given = flags.parse_args()
+    return flags
+
+
+def run() -> int:
+    given = cli.read(flags())
     out = given.out or given.workdir / "report.html"
 
     from diffjax import report

@@ -8,30 +8,31 @@ how far off the coarser ones were. Prints the first number of steps whose error 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import argparse
+from typing import Any
 
 from diffjax import cli
-
-if TYPE_CHECKING:
-    import argparse
+from diffjax.config import ConfigError
 
 
-def run() -> int:
+def flags() -> argparse.ArgumentParser:
     flags = cli.parser("tools.steps", __doc__)
-    cli.sampling_flags(flags)
     flags.add_argument(
         "--error", type=float, default=1.0, help="root mean square; grey levels of 255 if images"
     )
     flags.add_argument("--num", type=cli.positive, default=16, help="samples")
     flags.add_argument("--most", type=cli.positive, default=640, help="most steps to try")
-    flags.add_argument("--guidance", type=float, help="weight; 1: no guidance (config)")
-    given = flags.parse_args()
+    cli.sampling_flags(flags)
+    return flags
+
+
+def run() -> int:
+    given = cli.read(flags())
     if not given.error > 0:
-        flags.error(f"--error={given.error:g}: needs an error above 0")
+        raise ConfigError(f"--error={given.error:g}: needs an error above 0")
 
     import numpy as np
 
-    from diffjax.config import ConfigError
     from diffjax.samplers import refine
 
     first, given.steps = given.steps or 5, None
@@ -55,7 +56,6 @@ def run() -> int:
 def prepare(given: argparse.Namespace) -> tuple[Any, Any, Any, bool]:
     """steps -> how to sample; steps -> samples; steps -> their order; whether they are images."""
     from diffjax import build, sample
-    from diffjax.config import ConfigError
     from diffjax.samplers.generate import Generation, Plan
 
     trained = sample.prepare(given)

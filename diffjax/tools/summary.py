@@ -11,6 +11,7 @@ image leaves for the gradient. Everything follows from shapes; where the data se
 
 from __future__ import annotations
 
+import argparse
 from typing import TYPE_CHECKING, Any
 
 from diffjax import cli, config
@@ -19,15 +20,17 @@ if TYPE_CHECKING:
     from diffjax.nets.costs import Costs
 
 
-def run() -> int:
-    flags = cli.parser("tools.summary", __doc__)
+def flags() -> argparse.ArgumentParser:
+    flags = cli.parser("tools.summary", __doc__, overrides=True)
     flags.add_argument("--config", required=True, help="config file, or its name")
     flags.add_argument("--depth", type=cli.positive, default=1, help="depth of layers to show")
     flags.add_argument("--shape", type=sizes, help="of an item, e.g. 32,32,3 (of the data)")
     flags.add_argument("--classes", type=int, default=0, help="labels, with --shape")
-    given, rest = flags.parse_known_args()
-    if bad := [text for text in rest if not text.startswith("--config.")]:
-        flags.error(f"unrecognized arguments: {' '.join(bad)}")
+    return flags
+
+
+def run() -> int:
+    given = cli.read(flags())
 
     import jax
     import jax.numpy as jnp
@@ -36,7 +39,7 @@ def run() -> int:
     from diffjax.nets.costs import costs
     from diffjax.training.experiment import Form
 
-    chosen = config.override(config.load(given.config), [t[len("--config.") :] for t in rest])
+    chosen = config.override(config.load(given.config), given.overrides)
     form = Form(given.shape, given.classes) if given.shape else None
     e = build.experiment(chosen, form)
     of = jax.ShapeDtypeStruct

@@ -29,12 +29,16 @@ from diffjax.training.writers import Writer
 
 @dataclass(frozen=True)
 class Train:
-    """Lengths in steps. samples: images in the grids made every `sample_every` steps.
+    """Lengths in steps. steps: of the whole training. batch_size: of all devices together.
+
+    log_every: steps between two lines of metrics. sample_every: steps between two grids of samples.
+    samples: images in each. checkpoint_every: steps between two checkpoints. keep: how many of them
+    stay, besides the one of least held-out loss. held_out_every: steps between two measurements of
+    the held-out loss, 0 for never. held_out: items of the test split that it is measured on.
 
     sharding: data, fsdp or model, `name` or `name:argument=value`: how the state is laid out over
     the devices. peak_flops: FLOP/s that one device can do, where it is not known by its name.
-    held_out: items of the test split whose loss is measured every `held_out_every` steps, 0 for
-    never. writers: what is written besides metrics.jsonl, `name` or `name:argument=value`.
+    writers: what is written besides metrics.jsonl, `name` or `name:argument=value`.
 
     accumulate: parts of a batch whose gradients are added up, to save memory. steps_per_dispatch:
     steps that the device makes in one call, without the host; all lengths are multiples of it.
@@ -42,8 +46,9 @@ class Train:
     `tools.ema` makes those of other lengths; 0: none.
 
     max_bad_steps: steps in a row that were skipped, as their loss or gradient is not finite, at
-    which the run stops. spike: see `Watch`. skip_spikes: skip them too, which the recipes of papers
-    do not.
+    which the run stops. spike: how many times its usual spread a loss or gradient must lie above
+    its mean to be counted as one (`Watch`); 0 for never. skip_spikes: skip them too, which the
+    recipes of papers do not.
     """
 
     steps: int = 1000
@@ -126,6 +131,13 @@ class Experiment:
     plan: Callable[[SDE], How]
     seed: int
     form: Form
+
+    def __repr__(self) -> str:
+        name, steps = self.config["data"]["name"], self.train.steps
+        return (
+            f"Experiment({name} {self.shape}, classes={self.classes}, {self.model}, "
+            f"{steps} steps of {self.train.batch_size})"
+        )
 
     @property
     def shape(self) -> tuple[int, ...]:

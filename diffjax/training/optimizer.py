@@ -29,7 +29,9 @@ def optimizer(
 ) -> optax.GradientTransformation:
     """clip, core, rates, with rate(t) = learning_rate schedule(t) min(1, (t + u) / (warmup + u)).
 
-    t and all lengths are in steps, or in_images; u is one step, so that the first is not lost.
+    t and all lengths are in steps; u is one step, so that the first is not lost. learning_rate: the
+    largest. warmup: the length over which it rises. schedule: its factor over time, constant by
+    default. in_images: lengths count images, not steps.
     clip: largest norm of the gradient, None for no limit. rates: regular expression -> factor on
     the steps of the parameters whose path (`network/label/embedding`) has it; 0 keeps them as they
     are, and factors multiply where several fit.

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
-from types import TracebackType
+from types import FrameType, TracebackType
 
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 class Signals:
     """Within the context the first signal is noted in `received`; the second ends the process, with
-    exit code 128 + its number, whatever the process is waiting for."""
+    exit code 128 + its number, whatever the process is waiting for.
+
+    In a notebook or at a prompt the second one raises KeyboardInterrupt: variables are kept.
+    """
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
+        self._interactive, self._count = hasattr(sys, "ps1"), 0
 
     def __enter__(self) -> Signals:
         # Python runs handlers between bytecodes, so never while a long step is waited for: the
@@ -23,7 +28,7 @@ class Signals:
         read, write = os.pipe()
         os.set_blocking(write, False)
         self._ends = read, write
-        self._before = {s: signal.signal(s, lambda *_: None) for s in STOPPING}
+        self._before = {s: signal.signal(s, self._handle) for s in STOPPING}
         self._woken = signal.set_wakeup_fd(write)
         self._thread = threading.Thread(target=self._listen, args=(read,), daemon=True)
         self._thread.start()
@@ -40,9 +45,16 @@ class Signals:
         self._thread.join()
         os.close(read)
 
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self._count += 1
+        if self._interactive and self._count > 1:
+            raise KeyboardInterrupt
+
     def _listen(self, read: int) -> None:
         while number := os.read(read, 1):
             if number[0] not in STOPPING:
+                continue
+            if self.received and self._interactive:
                 continue
             if self.received:
                 os._exit(128 + number[0])

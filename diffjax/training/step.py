@@ -34,6 +34,7 @@ class TrainState(NamedTuple):
 
 
 Step = Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]
+"""(state, batch) -> the next state, metrics."""
 
 
 def make_step(

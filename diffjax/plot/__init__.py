@@ -1,0 +1,42 @@
+"""Pictures: uint8 arrays (H, W, 3). `save` writes one to a file, `show` shows it in a notebook."""
+
+from diffjax.plot.drawn import Shown, show
+from diffjax.plot.images import (
+    captioned,
+    closest,
+    colours,
+    grid,
+    noised,
+    samples,
+    save,
+    strips,
+    visible,
+)
+from diffjax.plot.lines import curves, lines, table
+from diffjax.plot.paths import film, trajectory
+from diffjax.plot.points import clouds, field, heat, paths, plane, scatter
+
+__all__ = [
+    "Shown",
+    "captioned",
+    "closest",
+    "clouds",
+    "colours",
+    "curves",
+    "field",
+    "film",
+    "grid",
+    "heat",
+    "lines",
+    "noised",
+    "paths",
+    "plane",
+    "samples",
+    "save",
+    "scatter",
+    "show",
+    "strips",
+    "table",
+    "trajectory",
+    "visible",
+]

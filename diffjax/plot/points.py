@@ -1,0 +1,104 @@
+"""Pictures of points in the plane, of vectors and densities there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from diffjax.plot.drawn import drawn
+
+SIDE = 3.0
+"""Half the side of the plane that is drawn."""
+
+
+def plane(n: int, side: float = SIDE) -> np.ndarray:
+    """Points (n n, 2) in the middle of the n x n cells of [-side, side]^2, row by row upwards."""
+    axis = (np.arange(n) + 0.5) / n * 2 * side - side
+    return np.stack(np.meshgrid(axis, axis), -1).reshape(-1, 2).astype(np.float32)
+
+
+def scatter(points: np.ndarray, label: np.ndarray | None = None) -> np.ndarray:
+    """Points (N, 2) as a picture (H, W, 3), coloured by label."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5, 5), dpi=100)
+    axes = figure.add_subplot()
+    axes.scatter(*points[:, :2].T, s=4, c=label, cmap="tab10" if label is not None else None)
+    axes.set_aspect("equal")
+    outside = int((np.abs(points[:, :2]) > SIDE).any(axis=1).sum())
+    title = f"{len(points)} samples" + (f", {outside} outside the frame" if outside else "")
+    axes.set(xlim=(-SIDE, SIDE), ylim=(-SIDE, SIDE), title=title)
+    return drawn(figure)
+
+
+def clouds(
+    points: Sequence[np.ndarray], titles: Sequence[str], label: np.ndarray | None = None
+) -> np.ndarray:
+    """Sets of points (N, 2) side by side, coloured by label, as a picture (H, W, 3)."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(2.2 * len(points), 2.4), dpi=100, layout="constrained")
+    (panels,) = figure.subplots(1, len(points), squeeze=False)
+    for axes, x, title in zip(panels, points, titles, strict=True):
+        axes.scatter(*x.T, s=2, c=label, cmap="tab10" if label is not None else None)
+        axes.set(xlim=(-SIDE, SIDE), ylim=(-SIDE, SIDE), xticks=[], yticks=[])
+        axes.set_title(title, fontsize=9)
+        axes.set_aspect("equal")
+    return drawn(figure)
+
+
+def paths(x: np.ndarray, title: str = "", data: np.ndarray | None = None) -> np.ndarray:
+    """Paths x (R, N, 2) of N points, R states each, over data (M, 2); a picture (H, W, 3)."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.5, 4.5), dpi=100, layout="constrained")
+    axes = figure.add_subplot()
+    if data is not None:
+        axes.scatter(*data.T, s=2, c="silver")
+    axes.plot(x[..., 0], x[..., 1], linewidth=0.8)
+    axes.scatter(*x[-1].T, s=12, c="black", zorder=3)
+    axes.set(title=title, xlim=(-SIDE, SIDE), ylim=(-SIDE, SIDE))
+    axes.set_aspect("equal")
+    return drawn(figure)
+
+
+def field(
+    points: np.ndarray, vectors: np.ndarray, title: str = "", data: np.ndarray | None = None
+) -> np.ndarray:
+    """Vectors (N, 2) at points (N, 2) as arrows, over data (M, 2); a picture (H, W, 3).
+
+    Colour says the length of a vector v; arrows are as long as |v| / (|v| + median), so that both
+    the long and the short are seen.
+    """
+    from matplotlib.colors import LogNorm
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5, 4.3), dpi=100, layout="constrained")
+    axes = figure.add_subplot()
+    if data is not None:
+        axes.scatter(*data.T, s=2, c="silver")
+    size = np.maximum(np.linalg.norm(vectors, axis=1), 1e-12)
+    spacing = 2 * SIDE / np.sqrt(len(points))
+    moved = 1.5 * spacing * vectors / (size + np.median(size))[:, None]
+    arrows = axes.quiver(
+        *points.T, *moved.T, size, norm=LogNorm(), angles="xy", scale_units="xy", scale=1
+    )
+    figure.colorbar(arrows, ax=axes, label="length")
+    axes.set(title=title, xlim=(-SIDE, SIDE), ylim=(-SIDE, SIDE))
+    axes.set_aspect("equal")
+    return drawn(figure)
+
+
+def heat(density: np.ndarray, side: float, points: np.ndarray, title: str) -> np.ndarray:
+    """A density (N, N) on [-side, side]^2, first axis upwards, with points (M, 2) on it."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 5), dpi=100, layout="constrained")
+    axes = figure.add_subplot()
+    extent = (-side, side, -side, side)
+    image = axes.imshow(density, origin="lower", extent=extent, cmap="viridis")
+    axes.scatter(*points.T, s=1, c="white", alpha=0.4, linewidths=0)
+    figure.colorbar(image, ax=axes, label="density")
+    axes.set(title=title, xlim=(-side, side), ylim=(-side, side))
+    return drawn(figure)

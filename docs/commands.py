@@ -1,0 +1,329 @@
+"""The command reference, from the commands themselves: python docs/commands.py FOLDER
+
+One page per command, from its docstring and flags; one of all fields of a config, from what reads
+them; one of the configs that come along. Tables of catalogues are left to the site.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import importlib
+import inspect
+import pkgutil
+import re
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import ml_collections_configs
+from diffjax import losses, tools
+from diffjax.arrays import catalogue as catalogued
+from diffjax.build import guidance, sampling
+from diffjax.data import Reading
+from diffjax.nets import NETWORKS
+from diffjax.training import optimizer
+from diffjax.training.experiment import Train
+
+TOOLS = [f"tools.{module.name}" for module in pkgutil.iter_modules(tools.__path__)]
+NAMES = ["train", "sample", "evaluate", *TOOLS]
+CATALOGUES = {
+    "evaluate": {
+        "Metrics of samples": "diffjax.evaluation.OF_SAMPLES",
+        "Metrics of the network on images": "diffjax.evaluation.OF_NETWORK",
+        "Features": "diffjax.evaluation.EXTRACTORS",
+    },
+}
+"""What the names stand for that a command takes, besides those of a config."""
+SECTIONS: dict[str, tuple[str, dict[str, str]]] = {
+    "data": (
+        "What is learnt, and how it is read.",
+        {"`name`": "data.SOURCES", "`augment`": "data.AUGMENTATIONS"},
+    ),
+    "sde": (
+        "The process, and in its field `schedule` the log-SNR over time.",
+        {
+            "`name`": "sde.SDES",
+            "`schedule.name`": "schedules.SCHEDULES",
+            "`schedule.name`, of one made of another in a field `schedule` of its own": (
+                "schedules.DERIVED"
+            ),
+        },
+    ),
+    "parameterization": (
+        "What the network is asked for, and how it is told the noise level.",
+        {
+            "`name`": "parameterization.PARAMETERIZATIONS",
+            "`c_noise`": "parameterization.NOISE_LABELS",
+        },
+    ),
+    "network": ("Its classes and the labels of augmentation follow from the data.", {}),
+    "loss": (
+        "Entries may stand as their names.",
+        {
+            "`weight`": "weights.WEIGHTS",
+            "`draw`": "draws.DRAWS",
+            "`error`": "losses.ERRORS",
+            "`pairing`": "losses.PAIRINGS",
+        },
+    ),
+    "optimizer": (
+        "The fields of the optimizer, and those around all of them.",
+        {"`name`": "training.optimizer.OPTIMIZERS", "`schedule`": "training.optimizer.RATES"},
+    ),
+    "ema": (
+        "The average of the parameters, or several by names of your own.",
+        {"`name`": "training.ema.EMAS"},
+    ),
+    "sampling": (
+        "What `sample` and `evaluate` do where no flag says otherwise.",
+        {
+            "`sampler`": "samplers.SAMPLERS",
+            "`corrector`": "samplers.CORRECTORS",
+            "`grid`": "grids.GRIDS",
+            "`guidance.reference`": "guidance.REFERENCES",
+            "`guidance.rule`": "guidance.RULES",
+            "`guidance.threshold`": "guidance.THRESHOLDS",
+            "`guidance.ramp`": "guidance.RAMPS",
+        },
+    ),
+    "train": (
+        "Lengths, what is logged and kept, and what stops a run.",
+        {"`sharding`": "training.mesh.SHARDINGS", "`writers`": "training.writers.WRITERS"},
+    ),
+}
+"""Of each section of a config: what it is, and the catalogues that its fields name."""
+SIGNATURES = {
+    "data": Reading,
+    "loss": losses.Denoising,
+    "optimizer": optimizer.optimizer,
+    "train": Train,
+}
+"""What reads the fields of a section that are the same whatever its name is."""
+GIVEN = ("batch_size", "classes")
+"""Settings that follow from other sections."""
+PAPER = re.compile(r"arXiv:(\d{4}\.\d{4,5})")
+
+
+def write(folder: Path) -> None:
+    """All pages, and a list of them."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for name, made in pages():
+        (folder / f"{name}.md").write_text(made)
+
+
+def pages() -> Iterator[tuple[str, str]]:
+    yield "index", index()
+    for name in NAMES:
+        yield slug(name), command(name)
+    yield "config", config()
+    yield "configs", configs()
+
+
+def index() -> str:
+    rows = [["command", "what it does"]]
+    for name in NAMES:
+        rows.append([f"[`python -m diffjax.{name}`]({slug(name)}.md)", text(first(module(name)))])
+    told = "The flags of each, as its `--help` says them."
+    more = "Fields of a config are in [Config](config.md), those at hand in [Configs](configs.md)."
+    tree = ["```{toctree}", ":hidden:", "", *map(slug, NAMES), "config", "configs", "```"]
+    return page("Commands", told, table(rows), more, "\n".join(tree))
+
+
+def command(name: str) -> str:
+    """What a command says of itself, its flags by group, and its catalogues."""
+    flags = module(name).flags()
+    parts = [*prose(module(name).__doc__ or ""), *groups(flags)]
+    if flags.get_default("overrides") is not None:
+        parts += [
+            "## Fields of the config",
+            "`--config.FIELD=VALUE` sets [any of them](config.md).",
+        ]
+    for title, path in CATALOGUES.get(name, {}).items():
+        parts += [f"## {title}", catalogue(path)]
+    return page(f"python -m diffjax.{name}", *parts)
+
+
+def groups(flags: argparse.ArgumentParser, level: int = 2) -> Iterator[str]:
+    """A table per group of flags; commands of a command below it."""
+    for group in flags._action_groups:
+        rows = [["flag", "meaning", "default"]]
+        for action in group._group_actions:
+            if isinstance(action, argparse._SubParsersAction):
+                for name, one in action.choices.items():
+                    told = {c.dest: c.help for c in action._choices_actions}[name]
+                    yield f"{'#' * level} {name}"
+                    yield f"{capital(text(told or ''))}."
+                    yield from groups(one, level + 1)
+            elif action.dest != "help":
+                rows.append([f"`{flag(action)}`", text(action.help or ""), default(action)])
+        if len(rows) > 1:
+            yield f"{'#' * level} {capital(group.title or '')}"
+            if group.description:
+                yield f"{capital(text(group.description))}."
+            yield table(rows)
+
+
+def flag(action: argparse.Action) -> str:
+    """As it is typed."""
+    choices = r"\|".join(action.choices or ())
+    value = str(action.metavar or choices or action.dest.upper())
+    if not action.option_strings:
+        return value
+    shapes = {None: f"={value}", 0: "", "?": f"[={value}]", "+": f" {value} ..."}
+    return action.option_strings[-1] + shapes[action.nargs]
+
+
+def default(action: argparse.Action) -> str:
+    if action.required and action.nargs != "*":
+        return "required"
+    none = action.nargs == 0 or action.default in (None, argparse.SUPPRESS, "", [])
+    return "" if none else f"`{action.default}`"
+
+
+def config() -> str:
+    """All fields, with what they mean and are if nothing is said."""
+    form = (
+        "A config file has a function `get_config` that returns an `ml_collections.ConfigDict` of "
+        "these sections, and `seed`. At the command line a field is `--config.train.steps=500`; a "
+        "part that has a name is replaced as a whole by `--config.sde.schedule=sigmoid:tau=0.7`. A "
+        "config without a field, or with one that nobody reads, is refused."
+    )
+    parts = [form]
+    for section, (told, named) in SECTIONS.items():
+        parts += [f"## {section}", told]
+        if section in SIGNATURES:
+            parts.append(fields(SIGNATURES[section]))
+        if section == "sampling":
+            parts += list(sampled())
+        for name, entry in NETWORKS.items() if section == "network" else ():
+            parts += [f"### network: {name}", text(first(entry)), fields(entry)]
+        for field, path in named.items():
+            parts += [f"### {section}: {field}", catalogue(f"diffjax.{path}")]
+    return page("Config", *parts)
+
+
+def sampled() -> Iterator[str]:
+    """The fields of config.sampling, and those of its guidance."""
+    yield rows_of(told(sampling.plan, sampling.PLANNED), sampling.SAMPLING)
+    yield "### sampling: `guidance`"
+    functions = (guidance.weights, guidance.construct_guidance)
+    meaning = {k: v for f in functions for k, v in told(f, guidance.GUIDED).items() if v}
+    yield rows_of(dict.fromkeys(guidance.GUIDED, "") | meaning, guidance.GUIDANCE)
+
+
+def fields(reads: Any) -> str:
+    """The settings of a class or function: what has a default, and is left to the config."""
+    parameters = inspect.signature(reads).parameters
+    found = [k for k in GIVEN if k in parameters and reads is not Train]
+    values = {k: p.default for k, p in parameters.items() if p.default is not p.empty}
+    meaning = told(reads, tuple(parameters))
+    return rows_of({k: meaning[k] for k in values if k not in found}, values)
+
+
+def rows_of(meaning: Mapping[str, str], values: Mapping[str, Any]) -> str:
+    rows = [["field", "meaning", "default"]]
+    for name, said in meaning.items():
+        shown = str(named(values.get(name)))
+        rows.append([f"`{name}`", text(said), f"`{shown}`" if shown else ""])
+    return table(rows)
+
+
+def named(value: Any) -> Any:
+    """A default as a config says it."""
+    if value is None or (inspect.isfunction(value) and value.__name__ == "<lambda>"):
+        return ""
+    if isinstance(value, dict):
+        return value["name"]
+    if dataclasses.is_dataclass(value):
+        return "".join(catalogued(type(value)))
+    return getattr(value, "__name__", value)
+
+
+def told(reads: Any, names: Sequence[str]) -> dict[str, str]:
+    """What the docstring says of each: "name: meaning", up to the next or a paragraph's end."""
+    either = "|".join(sorted(names, key=len, reverse=True))
+    start = re.compile(rf"(?<![\w.`'])((?:`?(?:{either})`?(?:, (?=`?\w+`?[,:]))?)+): ")
+    found = dict.fromkeys(names, "")
+    for paragraph in re.split(r"\n\n+", inspect.getdoc(reads) or ""):
+        line = " ".join(paragraph.split())
+        starts = [*start.finditer(line)]
+        ends = [*(m.start() for m in starts[1:]), len(line)]
+        for m, end in zip(starts, ends, strict=False):
+            said = re.sub(r"[;,.]?( or)?$", "", line[m.end() : end].strip())
+            found |= {name.strip("`"): said for name in m[1].split(", ")}
+    return found
+
+
+def configs() -> str:
+    """The configs that come along, by what they say of themselves."""
+    folder = Path(ml_collections_configs.__path__[0])
+    parts = ["`--config=NAME`, or `--config=configs/NAME.py`."]
+    for path in sorted(folder.glob("*_*.py")):
+        if path.stem[0] != "_":
+            made = importlib.import_module(f"ml_collections_configs.{path.stem}")
+            parts += [f"## {path.stem}", *prose(made.__doc__ or "")]
+    return page("Configs", *parts)
+
+
+def prose(docstring: str) -> Iterator[str]:
+    """Paragraphs; commands as code."""
+    for paragraph in re.split(r"\n\n+", docstring.strip()):
+        if re.match(r"\s+|(\w+=\S+ )*python -m ", paragraph):
+            yield f"```bash\n{textwrap.dedent(paragraph)}\n```"
+        else:
+            yield text(" ".join(paragraph.split()))
+
+
+def text(plain: str) -> str:
+    """A docstring's words as Markdown: flags and what is quoted as code, papers as links."""
+    parts = re.split(r"(`[^`]+`|(?<![\w-])--[a-z]\w+(?:[.-]\w+)*(?:=[^\s;)]*[\w)])?)", plain)
+    return "".join(_marked(part) for part in parts)
+
+
+def _marked(part: str) -> str:
+    if part.startswith("--"):
+        part = f"`{part}`"
+    if part.startswith("`"):
+        return part.replace("|", r"\|")
+    escaped = re.sub(r"([\\*_|<>\[\]$])", r"\\\1", part.replace("%%", "%"))
+    return PAPER.sub(r"[arXiv:\1](https://arxiv.org/abs/\1)", escaped)
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    rows = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def catalogue(path: str) -> str:
+    return f"```{{catalogue}} {path}\n```"
+
+
+def page(title: str, *parts: str) -> str:
+    return "\n\n".join([f"# {title}", *parts]) + "\n"
+
+
+def module(name: str) -> ModuleType:
+    return importlib.import_module(f"diffjax.{name}")
+
+
+def slug(name: str) -> str:
+    return name.replace(".", "_")
+
+
+def first(documented: Any) -> str:
+    """The first paragraph."""
+    return " ".join((inspect.getdoc(documented) or "").split("\n\n")[0].split())
+
+
+def capital(words: str) -> str:
+    return words[:1].upper() + words[1:]
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]))

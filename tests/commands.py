@@ -1,0 +1,45 @@
+"""The commands as a user types them: in this process, or in one of their own."""
+
+import importlib
+import os
+import subprocess
+import sys
+
+import pytest
+
+from diffjax import cli
+
+TINY = (
+    "network.channels=8",
+    "network.multipliers=(1,)",
+    "network.blocks=1",
+    "network.heads=2",
+    "network.attention=()",
+    "network.dropout=0.1",
+    "train.batch_size=16",
+    "train.steps_per_dispatch=3",
+    "train.steps=6",
+    "train.checkpoint_every=3",
+    "train.log_every=3",
+    "train.sample_every=99",
+    "train.samples=4",
+    "sampling.steps=3",
+)
+"""A run on digits that takes seconds."""
+
+
+def process(command: str, *flags, stderr=subprocess.PIPE) -> subprocess.CompletedProcess:
+    """In a process of its own."""
+    line = [sys.executable, "-m", f"diffjax.{command}", *map(str, flags)]
+    # A classifier is fitted by `evaluate`: a program that runs long.
+    env = os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": str(int(command != "evaluate"))}
+    made = {"stdout": subprocess.PIPE, "stderr": stderr, "text": True}
+    return subprocess.run(line, **made, env=env, timeout=300)
+
+
+def ended(monkeypatch: pytest.MonkeyPatch, command: str, *flags) -> int:
+    """In this process: the exit code."""
+    monkeypatch.setattr(sys, "argv", [f"{command}.py", *map(str, flags)])
+    with pytest.raises(SystemExit) as end:
+        cli.main(importlib.import_module(f"diffjax.{command}").run)
+    return end.value.code

@@ -1,0 +1,216 @@
+"""What the documents say must run as it stands, and lead somewhere."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+import re
+from pathlib import Path
+from typing import Any
+
+import jax
+import pytest
+from documents import (
+    ROOT,
+    Block,
+    anchors,
+    blocks,
+    command,
+    documents,
+    having,
+    lines,
+    links,
+    prepare,
+    text,
+)
+
+from diffjax import build, cli, config
+from diffjax.draws import DRAWS
+from diffjax.evaluation import OF_SAMPLES
+from diffjax.grids import GRIDS
+from diffjax.samplers import SAMPLERS
+from diffjax.training.experiment import Form
+from diffjax.weights import WEIGHTS
+
+DOCUMENTS = documents()
+LANGUAGES = ("python", "sh", "bash", "text", "console", "ipython")
+OTHERS = (
+    *("make", "pip", "git", "cd", "export", "tensorboard", "xprof", "tfds", "for", "do", "done"),
+    *("pytest", ".venv/bin/pytest", ".venv/bin/pre-commit", ".venv/bin/ruff", ".venv/bin/pyright"),
+    *("source", "curl", "scancel", "sbatch", "kubectl", "open"),
+)
+"""Commands of others: nothing is known of their flags."""
+FORMS = {"imagenet64": (64, 64, 3), "imagenet256": (32, 32, 4), "cifar": (32, 32, 3)}
+"""Items of the data sets that are not at hand, by the beginning of a config's name."""
+
+
+def reference():
+    """`docs/commands.py`, which is no package."""
+    spec = importlib.util.spec_from_file_location("reference", ROOT / "docs" / "commands.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory) -> Path:
+    """The command reference, written anew."""
+    folder = tmp_path_factory.mktemp("docs") / "commands"
+    reference().write(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory) -> Path:
+    prepare(world := tmp_path_factory.mktemp("world"))
+    return world
+
+
+@pytest.mark.parametrize("document", having("python"))
+def test_python_runs(document, prepared, monkeypatch, capsys):
+    """A reader would copy an example and see it fail."""
+    monkeypatch.chdir(prepared)
+    scope: dict[str, Any] = {}
+    for block in blocks(text(document)):
+        if block.language == "python":
+            placed = "\n" * (block.line - 1) + block.text
+            exec(compile(placed, str(ROOT / document), "exec"), scope)
+    if document == Path("README.md"):
+        assert isinstance(scope["x"], jax.Array)
+        assert scope["x"].mean() == pytest.approx(0.7, abs=0.05)
+        assert "rows, y = eps" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("catalogue", "words"),
+    [
+        (SAMPLERS, "tables"),
+        (GRIDS, "rules"),
+        (WEIGHTS, "weights"),
+        (DRAWS, "distributions of t"),
+        (OF_SAMPLES, "metrics of samples"),
+    ],
+    ids=lambda v: v if isinstance(v, str) else "",
+)
+def test_the_readme_counts_right(catalogue, words):
+    """Its numbers would be those of an older catalogue."""
+    assert f" {len(catalogue)} {words}" in text(Path("README.md"))
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=str)
+def test_commands_are_there_with_their_flags(document, capsys):
+    """A flag or field that was renamed would be refused, after the reader has found the machine."""
+    for block in blocks(text(document)):
+        assert block.language in LANGUAGES or block.language[:1] == "{", block
+        for words in lines(block.text) if block.language in ("sh", "bash") else ():
+            understood(words, block, capsys)
+
+
+def understood(words: list[str], block: Block, capsys, builds: bool = True) -> None:
+    """That a line can be what the reader has to type. builds: its config too."""
+    words = words[next(i for i, w in enumerate(words) if not re.match(r"[A-Z_]+=", w)) :]
+    line = f"line {block.line}: {' '.join(words)}"
+    if found := command(words):
+        given = parsed(*found, line, capsys)
+        if builds and getattr(given, "overrides", None) is not None and hasattr(given, "config"):
+            built(given.config, tuple(given.overrides))
+    elif words[0] == "make":
+        targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M)
+        assert {w for w in words[1:] if "=" not in w} <= set(targets), line
+    elif words[0] == "python" and words[1].endswith(".py"):
+        source = (ROOT / words[1]).read_text()
+        for flag in re.findall(r"--([\w-]+)", " ".join(words[2:])):
+            assert re.search(rf"['\"](--)?{flag.replace('-', '[-_]')}['\"]|\b{flag}:", source), line
+    else:
+        assert words[0] in OTHERS or words[:2] == ["python", "-m"], line
+
+
+def parsed(name: str, flags: list[str], line: str, capsys) -> Any:
+    """What was given; None where a flag only prints and ends."""
+    try:
+        return cli.read(importlib.import_module(f"diffjax.{name}").flags(), flags)
+    except SystemExit as end:
+        if end.code:
+            pytest.fail(f"{line}\n{capsys.readouterr().err}")
+
+
+@functools.cache
+def built(name: str, overrides: tuple[str, ...]) -> None:
+    """Raises ConfigError for what would be refused."""
+    settings = config.override(config.load(name), overrides)
+    data = settings["data"]
+    shape = next((s for start, s in FORMS.items() if Path(name).stem.startswith(start)), None)
+    if shape and (side := data.get("crop") or data.get("size")):
+        shape = (side, side, data.get("channels", 3))
+    build.experiment(settings, shape and Form(shape, 1000 * bool(data.get("labels"))))
+
+
+@pytest.mark.parametrize("document", [*DOCUMENTS, Path("CHANGELOG.md")], ids=str)
+def test_links_lead_somewhere(document, pages):
+    """A reader would end at nothing."""
+    for link in links(text(document)):
+        path, _, anchor = link.partition("#")
+        if document.parts[0] == "docs" and (anchor.startswith("diffjax.") or "api/" in path):
+            continue  # Sphinx says where these lead
+        target = (ROOT / document.parent / path).resolve() if path else ROOT / document
+        if target.is_relative_to(ROOT / "docs" / "commands"):
+            target = pages / target.relative_to(ROOT / "docs" / "commands")
+        if target.is_relative_to(ROOT / "docs" / "notebooks"):
+            target = ROOT / "experiments" / target.relative_to(ROOT / "docs")
+        assert target.exists(), f"{document}: {link}"
+        assert not anchor or anchor in anchors(target.read_text()), f"{document}: {link}"
+
+
+def options(flags: Any) -> set[str]:
+    """All that a parser knows, of its commands too."""
+    found = set()
+    for action in flags._actions:
+        found |= set(action.option_strings) - {"-h", "--help"}
+        if isinstance(action.choices, dict):
+            found |= set().union(*map(options, action.choices.values()))
+    return found
+
+
+def test_the_reference_has_every_command_and_flag(pages):
+    """A flag would be found only by those who read the code."""
+    tools = {f"tools.{p.stem}" for p in (ROOT / "diffjax" / "tools").glob("[!_]*.py")}
+    made = reference()
+    assert set(made.NAMES) == {"train", "sample", "evaluate"} | tools
+    for name in made.NAMES:
+        page = (pages / f"{made.slug(name)}.md").read_text()
+        for option in options(made.module(name).flags()):
+            assert re.search(rf"^\| `{option}[`=\[ ]", page, re.M), f"{name}: {option}"
+            assert not re.search(rf"^\| `{option}[`=\[ ][^|]*\|  \|", page, re.M), (
+                f"{option}: no help"
+            )
+        example = next(b for b in blocks(page) if b.language == "bash")
+        assert command(next(lines(example.text))), name
+
+
+def test_the_reference_has_every_field_of_a_config_with_its_meaning(pages):
+    """A field would be found only by those who read the code."""
+    page = (pages / "config.md").read_text()
+    assert tuple(reference().SECTIONS) == build.SECTIONS[1:]
+    assert re.findall(r"^## (.*)", page, re.M) == [*build.SECTIONS[1:]]
+    for name in (
+        "steps_per_dispatch",
+        "condition_dropout",
+        "corrector",
+        "learning_rate",
+        "balanced",
+    ):
+        assert f"| `{name}` |" in page
+    assert not re.findall(r"^\| `\w+` \|\s+\|.*", page, re.M)
+    for block in blocks(page):
+        module, name = block.language.removeprefix("{catalogue} ").rsplit(".", 1)
+        assert getattr(importlib.import_module(module), name)
+
+
+def test_examples_of_the_commands_can_be_typed(pages, capsys):
+    """The first thing that `--help` shows would be refused."""
+    for page in sorted(pages.glob("*.md")):
+        for block in blocks(page.read_text()):
+            for words in lines(block.text) if block.language == "bash" else ():
+                understood(words, block, capsys, builds=False)

@@ -1,0 +1,121 @@
+"""The commands in the documents, typed in one folder, each made small and run."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import jax
+import pytest
+from commands import ended
+from documents import blocks, command, expanded, having, lines, prepare, text, tiny
+
+from diffjax import cli, config, train
+from diffjax.tools import likelihood
+
+FEW = {
+    "sample": ["--num=4"],
+    "evaluate": ["--num=20", "--real=100"],
+    "tools.compare": ["--num=4"],
+    "tools.prepare": ["--size=8"],
+    "tools.steps": ["--num=2", "--steps=3", "--most=6", "--error=1000"],
+    "tools.grid": ["--num=64", "--most=2"],
+}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_device():
+    """Programs for several take twice as long to compile."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jax, "devices", lambda some=jax.devices()[:1]: some)
+        yield
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory) -> Path:
+    prepare(world := tmp_path_factory.mktemp("world"))
+    return world
+
+
+@pytest.fixture
+def world(prepared, monkeypatch) -> Path:
+    """The folder that all examples are typed in."""
+    monkeypatch.chdir(prepared)
+    monkeypatch.setenv("HOME", str(prepared / "home"))
+    monkeypatch.setattr(likelihood, "POINTS", 6)
+    return prepared
+
+
+def reduced(name: str, flags: list[str]) -> list[str]:
+    """The same command, made small."""
+    given = cli.read(importlib.import_module(f"diffjax.{name}").flags(), flags)
+    more = [*FEW.get(name, ())]
+    if name == "train":
+        own = tiny(given.config, *given.overrides)
+        own += [f"train.{k}=3" for k in ("held_out_every", "snapshot_every") if k in str(flags)]
+        own += ["data.size=8"] if "data.size" in str(flags) else []
+        more = [f"--config.{assignment}" for assignment in own]
+    elif name in ("sample", "evaluate") and "explicit" not in str(given.grid):
+        more += ["--steps=3"]
+    elif name == "tools.likelihood":
+        more = ["--num=2"] + (["--steps=2"] if given.command != "rank" else [])
+    for flag in ("metrics", "metric"):
+        if re.search("bpd|vlb", getattr(given, flag, None) or ""):
+            more += [f"--{flag}={quick(getattr(given, flag))}"]
+    return flags + more
+
+
+def quick(metrics: str) -> str:
+    """Of the network: on few images, with few steps or noise levels."""
+    few = {"bpd": "num=4,steps=2", "vlb": "num=4,samples=2"}
+    parts = [(entry, few.get(entry.partition(":")[0])) for entry in config.entries(metrics)]
+    return ",".join(f"{e}{',' if ':' in e else ':'}{add}" if add else e for e, add in parts)
+
+
+@pytest.fixture(scope="module")
+def done() -> set[str]:
+    """Lines that were run: documents show some of them again."""
+    return set()
+
+
+@pytest.fixture
+def type_in(world, done, monkeypatch, capsys):
+    """Run the command of a line, if it is one of ours. A run that has ended is trained no more."""
+
+    def run(words: list[str]) -> None:
+        line = shlex.join(words)
+        found = None if line in done else command(expanded(words, world / "home"))
+        if not found:
+            return
+        name, flags = found
+        small = flags if "--list" in flags else reduced(name, flags)
+        if name == "train":
+            afresh(small)
+        else:
+            done.add(line)
+        code = ended(monkeypatch, name, *small)
+        assert code == 0, f"{line}\n{capsys.readouterr().err}"
+
+    return run
+
+
+def afresh(flags: list[str]) -> None:
+    """Remove the run of another example, which would be refused."""
+    given = cli.read(train.flags(), flags)
+    settings = config.override(config.load(given.config), given.overrides)
+    if (file := given.workdir / "config.json").exists():
+        same = json.loads(file.read_text()) == json.loads(json.dumps(settings))
+        if not (same and (given.workdir / "checkpoints").exists()):
+            shutil.rmtree(given.workdir)
+
+
+@pytest.mark.parametrize("document", having("sh"))
+def test_commands_run(document, type_in):
+    """A reader would type what the page says, and be refused."""
+    for block in blocks(text(document)):
+        for words in lines(block.text) if block.language == "sh" else ():
+            type_in(words)
