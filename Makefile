@@ -8,7 +8,7 @@ NEWEST = $(shell for v in 3.13 3.12; do \
 	for c in "python$$v" "env PYENV_VERSION=$$(pyenv latest $$v 2>/dev/null) python$$v"; do \
 	$$c -c '' 2>/dev/null && echo "$$c" && exit; done; done)
 
-.PHONY: demo test lint types unit newest lock clean
+.PHONY: demo test lint types unit newest results lock clean
 
 demo: $(VENV)/ready
 	$(BIN)/python -m diffjax.train --config=configs/digits_vp.py --workdir=$(DEMO)
@@ -32,6 +32,10 @@ newest: requirements.lock pyproject.toml
 	@if [ -z "$(NEWEST)" ]; then echo "no Python 3.12 or 3.13 here: skipped"; else \
 	$(MAKE) --no-print-directory VENV=.venv-newest PYTHON="$(NEWEST)" .venv-newest/ready && \
 	.venv-newest/bin/pytest -n 2 --dist loadfile -q -m fast; fi
+
+# The studies of experiments/ that a CPU can make, in short settings, into runs/results.
+results: $(VENV)/ready
+	$(BIN)/python -m experiments.results $(STUDIES)
 
 $(VENV)/ready: requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
