@@ -29,6 +29,8 @@ PROCESS = VP(Geometric(math.exp(-4.5), math.exp(4.0)))
 """Log-SNR from 9 to -8, even in t: the noise levels on which all are compared."""
 LEVELS = 34
 """Noise levels at which errors of the score are measured, half a unit of log-SNR apart."""
+COUNT = 192
+"""Parts of the mixtures that stand for curves."""
 ANGLES = np.pi * np.arange(16) / 16
 """Directions that the sliced distance projects on."""
 
@@ -38,7 +40,7 @@ def parts() -> Mixture:
     return Mixture(*map(jnp.asarray, (problem.WEIGHT, problem.CENTRE, problem.SCALE**2)))
 
 
-def moons(noise: float = 0.05, count: int = 96) -> Mixture:
+def moons(noise: float = 0.05, count: int = COUNT // 2) -> Mixture:
     """The half circles of the data set `moons`, each as `count` parts, the second after the first.
 
     With parts much closer than their width, that is exact.
@@ -48,7 +50,7 @@ def moons(noise: float = 0.05, count: int = 96) -> Mixture:
     return along(np.concatenate([arc - [0.5, 0.25], [0.5, 0.25] - arc]), noise)
 
 
-def spiral(noise: float = 0.05, count: int = 256) -> Mixture:
+def spiral(noise: float = 0.05, count: int = COUNT) -> Mixture:
     """One and a half turns, evenly along the arm."""
     turn = np.sqrt(np.linspace(0.02, 1, count))  # even in length where the radius is the angle
     angle = 3 * np.pi * turn
@@ -57,9 +59,9 @@ def spiral(noise: float = 0.05, count: int = 256) -> Mixture:
 
 def ring(noise: float = 0.1) -> Mixture:
     """Eight Gaussians on a circle, the last four times as probable as the first."""
-    angle = 2 * np.pi * np.arange(8) / 8
+    angle = np.repeat(2 * np.pi * np.arange(8) / 8, COUNT // 8)  # as many parts: one program
     made = along(np.stack([np.cos(angle), np.sin(angle)], 1), noise)
-    share = np.linspace(1, 4, 8)
+    share = np.repeat(np.linspace(1, 4, 8), COUNT // 8)
     return Mixture(jnp.asarray(share / share.sum()), made.mean, made.var)
 
 
@@ -78,7 +80,7 @@ def deviation(data: Mixture) -> float:
 
 
 @functools.partial(jax.jit, static_argnames="num")
-def eps_errors(denoise: Denoise, data: Mixture, seed: int, num: int = 1024) -> jax.Array:
+def eps_errors(denoise: Denoise, data: Mixture, seed: int, num: int = 512) -> jax.Array:
     """E|eps - exact eps|^2 at LEVELS noise levels (LEVELS,), high log-SNR first.
 
     It is sigma^2 times the squared error of the score.
@@ -127,7 +129,7 @@ def path_nats(errors: np.ndarray) -> float:
 
 @functools.partial(jax.jit, static_argnames=("num", "steps"))
 def ode_nats(
-    denoise: Denoise, data: Mixture, seed: int, num: int = 512, steps: int = 40
+    denoise: Denoise, data: Mixture, seed: int, num: int = 1024, steps: int = 20
 ) -> tuple[jax.Array, jax.Array]:
     """KL(exact | learned) of the density by the probability-flow ODE, in nats, and its standard
     error: the mean of log p - log p_learned over draws of the data with the noise of t_min."""
@@ -141,7 +143,7 @@ def ode_nats(
 
 
 @functools.cache
-def table(rows: int = 50) -> Table:
+def table(rows: int = 30) -> Table:
     """DPM-Solver++ 2M, even steps in log-SNR: what all samples are made by."""
     return SAMPLERS["dpmpp_2m"](PROCESS, GRIDS["uniform"](PROCESS, rows))
 

@@ -125,7 +125,7 @@ def recipe(
     even = np.linspace(0, 1, KNOTS)
     drawn, (a, b, weight) = times(even), float64(at)(even)
     seen = lambda values: np.interp(drawn, even, values)
-    weight /= np.mean(seen(weight) * (seen(a) ** 2 * sigma_data**2 + seen(b) ** 2))
+    weight = weight / np.mean(seen(weight) * ((seen(a) * sigma_data) ** 2 + seen(b) ** 2))
     tables = (jnp.asarray(values, jnp.float32) for values in (drawn, a, b, weight))
     return Recipe(*tables, sigma_data)
 

@@ -211,10 +211,12 @@ def main(arguments: Sequence[str] | None = None, studies: Mapping[str, Study] = 
     if unknown := set(given.names) - set(studies):
         flags.error(f"{', '.join(sorted(unknown))}: known: {', '.join(studies)}")
     if given.tables:
-        from experiments.tables import documents
+        from experiments.markdown import filled
+        from experiments.tables import committed, documents
 
-        for path, text in documents():
-            write_text(path, text)
+        made = committed()
+        for path in documents():
+            write_text(path, filled(path.read_text(), made))
         return 0
     out = given.out.resolve()
     failed = everything(given.names, out, given.force, studies)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from diffjax.report import evaluated
 from experiments.guidance import study as guidance
-from experiments.markdown import filled, table
+from experiments.markdown import table
 from experiments.schedules import study as schedules
 from experiments.toys import study as toys
 
@@ -31,7 +31,10 @@ def of_evaluation(name: str, file: str = "evaluation.json") -> Callable[[Path], 
 def ema(folder: Path) -> Tables:
     report = read(folder / "digits.json")
     made = [
-        [f"{row['std']:.2f}", f"{row['parameters']:.1e}", f"{row['profile']:.1e}"]
+        [
+            f"{row['std']:.2f}",
+            *(f"{row[k]:.1e}" if row[k] else "0" for k in ("parameters", "profile")),
+        ]
         for row in report["against_tracked"]
     ]
     found = [
@@ -54,7 +57,7 @@ def augmentation(folder: Path) -> Tables:
 
 def faults(folder: Path) -> Tables:
     found = read(folder / "kills.json")
-    rows = [[f"killed {where}", str(count)] for where, count in found["kills"].items()]
+    rows = [[f"kills, {where}", str(count)] for where, count in found["kills"].items()]
     rows += [
         ["launches that noted themselves", str(found["launches"])],
         [
@@ -130,12 +133,15 @@ STUDIES: dict[str, Callable[[Path], Tables]] = {
 }
 
 
-def documents() -> Iterator[tuple[Path, str]]:
-    """Every document that has tables, and what it should say by the files of the studies."""
+def documents() -> list[Path]:
+    """Every document that has tables."""
+    found = [*sorted(HERE.glob("*/README.md")), HERE.parent / "docs" / "results.md"]
+    return [path for path in found if "<!-- table: " in path.read_text()]
+
+
+def committed() -> Tables:
+    """All tables, from the files that lie beside the studies."""
     made: Tables = {}
     for name, tables in STUDIES.items():
         made |= tables(HERE / name)
-    for path in (*sorted(HERE.glob("*/README.md")), HERE.parent / "docs" / "results.md"):
-        text = path.read_text()
-        if "<!-- table: " in text:
-            yield path, filled(text, made)
+    return made

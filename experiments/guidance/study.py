@@ -61,13 +61,14 @@ class Classes:
     def logs(self, x: Any, t: Any) -> Any:
         """log p(class, x_t), (B, classes)."""
         logp = self.data.components(self.sde, x, t)[0]
-        own = [jnp.where(self.of == c, logp, -jnp.inf) for c in (0, 1)]
+        own = [jnp.where(self.of[None] == c, logp, -jnp.inf) for c in (0, 1)]
         return jnp.stack([jax.nn.logsumexp(a, axis=1) for a in own], 1)
 
     def __call__(self, x: Any, t: Any, cond: Any = None, *, key: Any = None) -> Prediction:
         logp, x0, eps = self.data.components(self.sde, x, t)
         label = cond["label"][:, None] if cond else -1
-        share = jax.nn.softmax(jnp.where((label < 0) | (self.of == label), logp, -jnp.inf), axis=1)
+        asked = (label < 0) | (self.of[None] == label)
+        share = jax.nn.softmax(jnp.where(asked, logp, -jnp.inf), axis=1)
         mean = lambda views: jnp.einsum("bk,bk...->b...", share, views)
         return Prediction(mean(x0), mean(x0), mean(eps))
 
