@@ -25,7 +25,8 @@ from diffjax.schedules import Geometric
 from diffjax.sde import VP
 from experiments.samplers import problem
 
-PROCESS = VP(Geometric(math.exp(-4.5), math.exp(4.0)))
+EVEN = Geometric(math.exp(-4.5), math.exp(4.0))
+PROCESS = VP(EVEN)
 """Log-SNR from 9 to -8, even in t: the noise levels on which all are compared."""
 LEVELS = 34
 """Noise levels at which errors of the score are measured, half a unit of log-SNR apart."""

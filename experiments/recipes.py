@@ -126,11 +126,12 @@ def recipe(
     drawn, (a, b, weight) = times(even), float64(at)(even)
     seen = lambda values: np.interp(drawn, even, values)
     weight = weight / np.mean(seen(weight) * ((seen(a) * sigma_data) ** 2 + seen(b) ** 2))
-    tables = (jnp.asarray(values, jnp.float32) for values in (drawn, a, b, weight))
-    return Recipe(*tables, sigma_data)
+    drawn, a, b, weight = (jnp.asarray(v, jnp.float32) for v in (drawn, a, b, weight))
+    return Recipe(drawn, a, b, weight, sigma_data)
 
 
-NONE: Any = Network(init=lambda *_: {}, apply=lambda *_: None)
+_nothing: Any = lambda *_, **__: {}
+NONE = Network(init=_nothing, apply=_nothing)
 
 
 def _uniform(draw: Draw, sde: SDE) -> bool:
@@ -185,7 +186,7 @@ def train(recipe: Recipe, data: Data, seed: int, steps: int, how: Training) -> T
         pick, draw = jax.random.split(jax.random.fold_in(key, index))
         objective = lambda params: loss(model, params, batch(pick), draw, ())[0]
         updates, moments = descent.update(jax.grad(objective)(params), moments, params)
-        params = optax.apply_updates(params, updates)
+        params: Any = optax.apply_updates(params, updates)
         return params, update(averaged, params, average(index, how.batch)), moments
 
     first = batch(key)

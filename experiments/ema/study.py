@@ -28,12 +28,13 @@ from diffjax import build, cli, config
 from diffjax.data import select, to_uint8
 from diffjax.denoiser import Denoiser
 from diffjax.evaluation import features, frechet_with_floor
+from diffjax.files import write_text
 from diffjax.published.tables import flat, nested
 from diffjax.samplers.generate import Generation
 from diffjax.training.experiment import Experiment
 from diffjax.training.loop import train
 from diffjax.training.snapshots import Profile, Snapshots, fit
-from diffjax.training.workdir import load_state, lock, open_run, provenance, write_atomically
+from diffjax.training.workdir import load_state, lock, open_run, provenance
 
 USED = ("short", "long")
 """Averages whose snapshots are combined; the others are tracked to compare with."""
@@ -62,7 +63,7 @@ def main() -> None:
     } | provenance()
     for seed in range(given.seeds):
         measure(report, experiment, snapshots, given.workdir, seed)
-        write_atomically(given.out / "digits.json", json.dumps(report, indent=2) + "\n")
+        write_text(given.out / "digits.json", json.dumps(report, indent=2) + "\n")
     draw(report, given.out / "digits.png")
 
 

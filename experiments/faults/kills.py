@@ -24,8 +24,9 @@ import jax
 import numpy as np
 
 from diffjax import build, cli, train
+from diffjax.files import write_text
 from diffjax.training import loop  # noqa: F401  (imported before any launch)
-from diffjax.training.workdir import load_state, provenance, read_config, write_atomically
+from diffjax.training.workdir import load_state, provenance, read_config
 
 STEPS, CHECKPOINT = 600, 10
 IN_START = 0.3
@@ -159,7 +160,7 @@ if __name__ == "__main__":
     given = flags.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         found = study(Path(folder), given.kills, random.Random(given.seed))
-    write_atomically(given.out, json.dumps(found, indent=2) + "\n")
+    write_text(given.out, json.dumps(found, indent=2) + "\n")
     print(json.dumps(found, indent=2))
     sys.exit(
         not (found["states_equal"] and found["lines_complete"] and not found["lines_different"])

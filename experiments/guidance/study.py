@@ -236,7 +236,8 @@ def draw(report: Mapping[str, Any], study: Study, path: Path) -> None:
             continue
         for c, colour in ((0, "Blues"), (1, "Oranges")):
             axes.contour(study.axis, study.axis, density[..., c].T, 5, cmap=colour, linewidths=0.8)
-        x = study.samples(*of[name], 0)[:1500]
+        denoise, guidance, weight, inside = of[name]
+        x = study.samples(denoise, guidance, weight, inside, 0)[:1500]
         axes.plot(*x.T, ".", color="k", ms=1.5)
         axes.set(title=name, aspect="equal", xlim=(-2.2, 1.8), ylim=(-1.3, 2), xticks=[], yticks=[])
     for axes, kind in ((panels[0, 3], "to_conditional"), (panels[1, 3], "outside")):
@@ -262,7 +263,9 @@ def draw(report: Mapping[str, Any], study: Study, path: Path) -> None:
 
 
 def main() -> None:
-    flags = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    flags = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     flags.add_argument("--out", type=Path, required=True)
     flags.add_argument("--steps", type=int, default=1000, help="of training of the network")
     flags.add_argument("--num", type=int, default=4096, help="samples of a cell")

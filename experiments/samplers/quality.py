@@ -31,10 +31,10 @@ from diffjax import build, evaluation
 from diffjax.config import parse
 from diffjax.data import to_uint8
 from diffjax.evaluation import Real, features
+from diffjax.files import write_text
 from diffjax.progress import Progress
 from diffjax.samplers import SAMPLERS
 from diffjax.samplers.generate import Generation, Plan
-from diffjax.training.workdir import write_atomically
 
 CURVE = (5, 10, 20, 50, 100, 200)
 LONG = (10, 50, 100, 250, 1000)
@@ -170,7 +170,7 @@ if __name__ == "__main__":
                 study = study or Study(given.workdir, given.num, given.batch_size)
                 rows[key] = study.measure(*job)
                 about = {"num": given.num, "jax": jax.__version__, "rows": rows}
-                write_atomically(file, json.dumps(about, indent=1) + "\n")
+                write_text(file, json.dumps(about, indent=1) + "\n")
             progress.advance(1)
     draw(rows, given.out.with_suffix(".png"))
     show(rows, given.num)

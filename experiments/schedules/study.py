@@ -30,7 +30,7 @@ from diffjax.losses import Denoising
 from diffjax.nets import NETWORKS
 from diffjax.parameterization import PARAMETERIZATIONS, V
 from diffjax.progress import Progress
-from diffjax.schedules import SCHEDULES, Cosine, Edm, Geometric, Linear, Logit
+from diffjax.schedules import SCHEDULES, Cosine, Edm, Linear, Logit
 from diffjax.sde import VE, VP, Flow
 from diffjax.training.workdir import provenance
 from experiments import plane
@@ -38,18 +38,17 @@ from experiments.markdown import number, over_seeds, table
 from experiments.recipes import Items, Recipe, Trained, Training, recipe, train
 
 SHOWN = ("linear", "cosine", "logit", "karras", "geometric", "laplace")
-"""Schedules, in VP but karras."""
+"""Schedules, all in VP."""
 WEIGHTS = ("uniform_eps", "uniform_x0", "uniform_v", "min_snr", "elbo")
-EVEN = Geometric(plane.PROCESS.schedule.sigma_min, plane.PROCESS.schedule.sigma_max)
 Made = Mapping[str, Recipe]
 
 
 def schedules(sigma_data: float) -> Made:
     """`schedule weight`: v-prediction, uniform t."""
-    given = {name: SCHEDULES[name]() for name in SHOWN} | {"geometric": EVEN}
+    given = {name: SCHEDULES[name]() for name in SHOWN} | {"geometric": plane.EVEN}
     return {
         f"{name} {weight}": recipe(
-            (VE if name == "karras" else VP)(schedule, t_min=1e-6),
+            VP(schedule, t_min=1e-6),
             V(),
             Denoising(weights.WEIGHTS[weight]),
             sigma_data,
@@ -80,8 +79,8 @@ def published(sigma_data: float) -> Made:
         "improved DDPM": (VP(Cosine(), t_max=0.995), "eps", Denoising()),
         "v": (VP(Cosine(), t_max=0.995), "v", Denoising()),
         "min-SNR": (VP(Cosine(), t_max=0.995), "v", Denoising(weights.min_snr)),
-        "VE": (VE(EVEN), "score", Denoising(weights.uniform_eps)),
-        "VDM": (VP(EVEN), "eps", Denoising(weights.elbo)),
+        "VE": (VE(plane.EVEN), "score", Denoising(weights.uniform_eps)),
+        "VDM": (VP(plane.EVEN), "eps", Denoising(weights.elbo)),
         "EDM": (
             VE(Edm()),
             "edm",
@@ -186,7 +185,7 @@ def fill(study: Any, path: Path, steps: int, seeds: int) -> dict[str, Any]:
             rows.setdefault(name, []).append(study.measure(made, seed))
             write_text(path, json.dumps(report | {"cells": rows} | about) + "\n")
             progress.advance(1)
-            progress.show({"cell": seed})
+            progress.show({"seed": seed})
     return report | {"cells": rows}
 
 
@@ -260,7 +259,9 @@ def draw_grid(report: Mapping[str, Any], path: Path) -> None:
         middle = np.exp(np.log(found).mean())
         for (i, j), value in np.ndenumerate(found):
             colour = "white" if value > middle else "black"
-            axes.text(j, i, number(value, 2), ha="center", va="center", color=colour, fontsize=10)
+            axes.text(
+                j, i, number(float(value), 2), ha="center", va="center", color=colour, fontsize=10
+            )
     figure.savefig(path)
 
 
@@ -289,7 +290,9 @@ def draw_levels(report: Mapping[str, Any], path: Path) -> None:
 
 
 def main() -> None:
-    flags = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    flags = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     flags.add_argument("--out", type=Path, required=True)
     flags.add_argument("--steps", type=int, default=600, help="of training, in the plane")
     flags.add_argument("--digits-steps", type=int, default=800)

@@ -144,7 +144,9 @@ def draw(report: Mapping[str, Any], path: Path) -> None:
 
 
 def main() -> None:
-    flags = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    flags = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     flags.add_argument("--out", type=Path, required=True)
     flags.add_argument("--steps", type=int, nargs=2, default=[200, 1500], help="of training")
     flags.add_argument("--seeds", type=int, default=3)
