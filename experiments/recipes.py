@@ -126,8 +126,8 @@ def recipe(
     drawn, (a, b, weight) = times(even), float64(at)(even)
     seen = lambda values: np.interp(drawn, even, values)
     weight = weight / np.mean(seen(weight) * ((seen(a) * sigma_data) ** 2 + seen(b) ** 2))
-    drawn, a, b, weight = (jnp.asarray(v, jnp.float32) for v in (drawn, a, b, weight))
-    return Recipe(drawn, a, b, weight, sigma_data)
+    made = [jnp.asarray(v, jnp.float32) for v in (drawn, a, b, weight)]
+    return Recipe(made[0], made[1], made[2], made[3], sigma_data)
 
 
 _nothing: Any = lambda *_, **__: {}

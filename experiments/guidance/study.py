@@ -229,7 +229,7 @@ def draw(report: Mapping[str, Any], study: Study, path: Path) -> None:
     figure = Figure(figsize=(16, 8), dpi=70, layout="constrained")
     panels = figure.subplots(2, 4)
     shown = [*SHOWN[:3], None, *SHOWN[3:], SHOWN_LAST, None]
-    of = {name: rest for name, *rest in study.cells()}
+    of = {name: (d, g, w, inside) for name, d, g, w, inside in study.cells()}
     density = np.exp(study.logs).reshape(PIXELS, PIXELS, 2)
     for axes, name in zip(panels.flat, shown, strict=True):
         if name is None:

@@ -99,13 +99,17 @@ def tables(folder: Path) -> dict[str, str]:
     return {"toys": table(["data", "width", "steps", *CRITERIA.values()], lines)}
 
 
+@jax.jit
+def by_ode(denoise: Any, z: jax.Array, keys: jax.Array) -> jax.Array:
+    return jnp.exp(logp(denoise, z, keys, how=Ode(steps=25)).logp)
+
+
 def density(denoise: Any) -> np.ndarray:
     """The density by the ODE on the grid of the figure (PIXELS, PIXELS)."""
     axis = (np.arange(PIXELS) + 0.5) / PIXELS * 2 * EDGE - EDGE
     z = jnp.asarray(np.stack(np.meshgrid(axis, axis), -1).reshape(-1, 2), jnp.float32)
-    ask = jax.jit(lambda denoise, z, keys: logp(denoise, z, keys, how=Ode(steps=25)).logp)
     keys = jax.random.split(jax.random.key(0), len(z))
-    return np.exp(np.asarray(ask(denoise, z, keys))).reshape(PIXELS, PIXELS)
+    return np.asarray(by_ode(denoise, z, keys)).reshape(PIXELS, PIXELS)
 
 
 def draw(report: Mapping[str, Any], path: Path) -> None:
