@@ -8,7 +8,7 @@ NEWEST = $(shell for v in 3.13 3.12; do \
 	for c in "python$$v" "env PYENV_VERSION=$$(pyenv latest $$v 2>/dev/null) python$$v"; do \
 	$$c -c '' 2>/dev/null && echo "$$c" && exit; done; done)
 
-.PHONY: demo test lint types unit newest notebooks docs lock clean
+.PHONY: demo test lint types unit newest notebooks docs results lock clean
 
 demo: $(VENV)/ready
 	$(BIN)/python -m diffjax.train --config=configs/digits_vp.py --workdir=$(DEMO)
@@ -42,6 +42,10 @@ docs: $(VENV)/ready
 	$(BIN)/pytest -q tests/test_doctests.py
 	$(BIN)/python -m sphinx -q -E -W --keep-going -d docs/_build/doctrees docs docs/_build/html
 	$(BIN)/python docs/links.py docs/_build/html
+
+# The studies of experiments/ that a CPU can make, in short settings, into runs/results.
+results: $(VENV)/ready
+	$(BIN)/python -m experiments.results $(STUDIES)
 
 $(VENV)/ready: requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -1,11 +1,11 @@
 """How long should the average of the parameters be?
 
-    python experiments/ema/study.py --workdir=runs/ema
+    python experiments/ema/study.py --workdir=runs/ema --out=experiments/ema
 
 Trains configs/digits_vp.py with power-function averages, takes snapshots of two of them, and makes
 a range of lengths afterwards. Two things are measured: how far what is made is from the averages
 that training tracked, and the Frechet distance of samples with each length and with the raw
-parameters. Writes digits.json and digits.png beside this file.
+parameters. Writes digits.json and digits.png into the folder.
 """
 
 from __future__ import annotations
@@ -36,7 +36,6 @@ from diffjax.training.loop import train
 from diffjax.training.snapshots import Profile, Snapshots, fit
 from diffjax.training.workdir import load_state, lock, open_run, provenance
 
-HERE = Path(__file__).parent
 USED = ("short", "long")
 """Averages whose snapshots are combined; the others are tracked to compare with."""
 TRACKED = {"short": 0.05, "long": 0.10, "tracked_07": 0.07, "tracked_15": 0.15, "tracked_20": 0.20}
@@ -47,6 +46,7 @@ NUM = 1000
 def main() -> None:
     flags = argparse.ArgumentParser(description=__doc__)
     flags.add_argument("--workdir", type=Path, required=True)
+    flags.add_argument("--out", type=Path, required=True)
     flags.add_argument("--steps", type=int, default=600)
     flags.add_argument("--seeds", type=int, default=3)
     given = flags.parse_args()
@@ -63,8 +63,8 @@ def main() -> None:
     } | provenance()
     for seed in range(given.seeds):
         measure(report, experiment, snapshots, given.workdir, seed)
-        write_text(HERE / "digits.json", json.dumps(report, indent=2) + "\n")
-    draw(report)
+        write_text(given.out / "digits.json", json.dumps(report, indent=2) + "\n")
+    draw(report, given.out / "digits.png")
 
 
 def run(workdir: Path, steps: int) -> Experiment:
@@ -125,7 +125,7 @@ def distance(
     return found.distance, found.floor
 
 
-def draw(report: dict[str, Any]) -> None:
+def draw(report: dict[str, Any], path: Path) -> None:
     """The mean over the seeds, and each of them."""
     raw, *averaged = report["quality"]
     figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
@@ -139,7 +139,7 @@ def draw(report: dict[str, Any]) -> None:
         xlabel="length of the average (std)", ylabel="Frechet distance, pixels", ylim=(0, None)
     )
     axes.legend(frameon=False)
-    figure.savefig(HERE / "digits.png", dpi=150)
+    figure.savefig(path, dpi=150)
 
 
 if __name__ == "__main__":

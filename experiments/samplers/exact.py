@@ -1,10 +1,11 @@
 """Error against network passes on exact scores: every sampler, several grids; tables and figures.
 
-python experiments/samplers/exact.py [--python=PYTHON] [--grids] [--only=SAMPLER,...]
+python experiments/samplers/exact.py [--python=PYTHON] [--grids] [--only=SAMPLER,...] [--out=FOLDER]
 
 Reads what `peers.py` has made; --python: remake that with this interpreter, whose environment has
 torch, diffusers and k-diffusion. --grids: remake the grids of grids.json, too. --only: run these
-samplers, and keep what exact.json has of the others.
+samplers, and keep what exact.json has of the others. --out: where tables and figures go, if not
+beside this file.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -208,6 +210,7 @@ def main() -> None:
     flags.add_argument("--python", help="runs peers.py: has torch, diffusers and k-diffusion")
     flags.add_argument("--grids", action="store_true", help="make grids.json again")
     flags.add_argument("--only", default="", help="samplers to run, with commas")
+    flags.add_argument("--out", type=Path, default=HERE)
     wanted = flags.parse_args()
     jax.config.update("jax_enable_x64", True)
     if wanted.grids:
@@ -215,14 +218,15 @@ def main() -> None:
     optimized = json.loads((HERE / "grids.json").read_text())
     theirs = [wanted.python, str(HERE / "peers.py")] if wanted.python else []
     peers = subprocess.Popen(theirs) if theirs else None  # on a core of its own
-    path = HERE / "exact.json"
-    found = json.loads(path.read_text())["errors"] if wanted.only else {}
+    path = wanted.out / "exact.json"
+    kept = wanted.only and path.exists()
+    found = json.loads(path.read_text())["errors"] if kept else {}
     study(optimized, set(filter(None, wanted.only.split(","))), found)
     floor = float(f"{problem.floor():.4g}")
     report.write(path, {"floor": floor, "left_out": LEFT_OUT, "errors": found})
     if peers and peers.wait():
         raise subprocess.CalledProcessError(peers.returncode, theirs)
-    report.everything(HERE)
+    report.everything(wanted.out, HERE / "peers.json")
 
 
 if __name__ == "__main__":

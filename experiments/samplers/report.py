@@ -180,9 +180,9 @@ def against(results: dict[str, Any], peers: dict[str, Errors]) -> Figure:
     return figure
 
 
-def everything(folder: Path) -> None:
+def everything(folder: Path, theirs: Path) -> None:
     results = json.loads((folder / "exact.json").read_text())
-    peers = json.loads((folder / "peers.json").read_text())
+    peers = json.loads(theirs.read_text())
     (folder / "exact.md").write_text("\n".join(tables(results, peers)))
     for process, title in TITLES.items():
         figure = families(results["errors"][process], peers[process], results["floor"], title)

@@ -1,0 +1,231 @@
+"""Regenerate the studies that a CPU can make, in short settings: under an hour on two cores.
+
+    python -m experiments.results              # all that are not done
+    python -m experiments.results toys ema     # these, from the start
+    python -m experiments.results --tables     # fill the tables of READMEs and of docs/results.md
+
+Each study gets a folder in --out with its output files, figures and log; what it printed last
+stands in the log where it fails, and the others go on. Stopped or killed, the same command goes on.
+results.md in that folder has all tables.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from diffjax.files import write_text
+
+ROOT = Path(__file__).parents[1]
+DONE = "done.json"
+DIGITS = "{all}/digits/run"
+
+
+@dataclass(frozen=True)
+class Study:
+    """commands: arguments of Python, with {out} for its folder and {all} for that of all studies.
+    copies: files of {out} that its tables are read from, under the names of the study's own.
+    minutes: about what it takes. needs: a variable of the environment without which it is left
+    out; after: a study whose output it reads."""
+
+    commands: Sequence[str]
+    minutes: float
+    copies: Mapping[str, str] | None = None
+    needs: str = ""
+    after: str = ""
+
+
+def _likelihood(name: str, settings: str) -> tuple[str, ...]:
+    """A short training, bound and likelihood of a few held-out digits."""
+    run = f"{{out}}/{name}"
+    return (
+        f"-m diffjax.train --workdir={run} --config=configs/digits_vp.py --config.train.steps=200 "
+        f"--config.train.checkpoint_every=100 --config.train.sample_every=200 {settings}",
+        f"-m diffjax.evaluate --workdir={run} --metrics=vlb:samples=4",
+        f"-m diffjax.evaluate --workdir={run} --metrics=bpd:num=8,steps=10 --batch-size=8",
+    )
+
+
+STUDIES = {
+    "digits": Study(
+        (
+            "-m diffjax.train --workdir={out}/run --config=configs/digits_vp.py",
+            "-m diffjax.evaluate --workdir={out}/run",
+            "-m diffjax.sample --workdir={out}/run --num=60 --out={out}/samples.png",
+        ),
+        6,
+        copies={"run/evaluation.json": "evaluation.json"},
+    ),
+    "toys": Study(
+        ("-m experiments.toys.study --out={out} --steps 300 1000 --seeds=1 --num=2048",), 2
+    ),
+    "schedules": Study(
+        (
+            "-m experiments.schedules.study --out={out} --steps=300 --digits-steps=300 "
+            "--seeds=1 --num=2048",
+        ),
+        3,
+    ),
+    "guidance": Study(
+        ("-m experiments.guidance.study --out={out} --steps=500 --seeds=1 --num=2048",), 2
+    ),
+    "samplers": Study(
+        (
+            f"experiments/samplers/quality.py --workdir={DIGITS} --out={{out}}/digits --num=60 "
+            "--batch-size=60 --most=50 --samplers=ddim,dpmpp_2m,deis,ancestral",
+            "experiments/samplers/exact.py --out={out} --only=ddim,heun,dpmpp_2m",
+        ),
+        5,
+        after="digits",
+    ),
+    "tradeoffs": Study(
+        (
+            f"-m diffjax.evaluate --workdir={DIGITS} --sampler=ddim,dpmpp_2m --steps=5,10 "
+            "--guidance=1,2.5 --num=200 --metrics=frechet,precision_recall,classifier",
+        ),
+        3,
+        copies={"../digits/run/evaluation.json": "digits.json"},
+        after="digits",
+    ),
+    "ema": Study(
+        ("experiments/ema/study.py --workdir={out}/run --out={out} --steps=200 --seeds=1",), 4
+    ),
+    "augmentation": Study(
+        ("experiments/augmentation/leak.py --out={out} --work={out} --steps=200 --num=200",), 4
+    ),
+    "likelihood": Study(
+        (
+            *_likelihood("plain", ""),
+            *_likelihood(
+                "weighted",
+                "--config.loss.weight=elbo --config.loss.bound=True "
+                "--config.loss.draw.name=likelihood --config.loss.draw.importance=True",
+            ),
+        ),
+        8,
+        copies={f"{name}/evaluation.json": f"{name}.json" for name in ("plain", "weighted")},
+    ),
+    "faults": Study(("experiments/faults/kills.py --out={out}/kills.json --kills=5",), 3),
+    "cifar10_cpu": Study(
+        (
+            "-m diffjax.train --workdir={out}/run --config=configs/cifar_vp_small.py "
+            "--config.train.steps=50 --config.train.checkpoint_every=50 "
+            "--config.train.sample_every=50 --config.train.held_out_every=0",
+            "-m diffjax.evaluate --workdir={out}/run --num=200 --guidance=1 --metrics=frechet "
+            "--real=2000",
+        ),
+        6,
+        copies={"run/evaluation.json": "evaluation.json"},
+        needs="TFDS_DATA_DIR",
+    ),
+}
+
+
+def run(name: str, study: Study, out: Path) -> str:
+    """How it ended: done, or why not."""
+    folder = out / name
+    folder.mkdir(parents=True, exist_ok=True)
+    log, began = folder / "log.txt", time.monotonic()
+    environment = os.environ | {"MPLBACKEND": "Agg"}
+    with log.open("w") as file:
+        for command in study.commands:
+            told = command.format(out=folder, all=out)
+            print(f"$ python {told}", file=file, flush=True)
+            call = [sys.executable, *shlex.split(told)]
+            ended = subprocess.run(call, cwd=ROOT, env=environment, stdout=file, stderr=file)
+            if ended.returncode:
+                return f"failed with exit code {ended.returncode}, see {log}"
+    for source, target in (study.copies or {}).items():
+        shutil.copy(folder / source, folder / target)
+    seconds = round(time.monotonic() - began)
+    write_text(folder / DONE, json.dumps({"commands": study.commands, "seconds": seconds}) + "\n")
+    return f"done in {seconds // 60}:{seconds % 60:02d}"
+
+
+def chosen(names: Sequence[str], out: Path, force: bool, studies: Mapping[str, Study]) -> list[str]:
+    """What is to run; what is done already begins again where it is named, or with `force`."""
+    done = {name for name in studies if (out / name / DONE).exists()}
+    if not (names or force):
+        return [name for name in studies if name not in done]
+    for name in done & set(names or studies):
+        shutil.rmtree(out / name)
+    return list(names or studies)
+
+
+def everything(
+    names: Sequence[str], out: Path, force: bool, studies: Mapping[str, Study]
+) -> list[str]:
+    """Run the studies, and return the names of those that failed."""
+    todo, failed = chosen(names, out, force, studies), []
+    for name in [] if names else [n for n in studies if n not in todo]:
+        print(f"{name}: done before", flush=True)
+    for i, name in enumerate(todo, 1):
+        study = studies[name]
+        if study.needs and study.needs not in os.environ:
+            print(f"[{i}/{len(todo)}] {name}: left out, needs {study.needs}", flush=True)
+            continue
+        print(f"[{i}/{len(todo)}] {name}, about {study.minutes:g} minutes ...", flush=True)
+        if study.after and not (out / study.after / DONE).exists():
+            ended = f"failed: needs {study.after}"
+        else:
+            ended = run(name, study, out)
+        print(f"[{i}/{len(todo)}] {name}: {ended}", flush=True)
+        failed += [name] if ended.startswith("failed") else []
+    return failed
+
+
+def gather(out: Path) -> None:
+    """results.md of what is done."""
+    from experiments.tables import STUDIES as TABLES
+
+    parts = []
+    for name, tables in TABLES.items():
+        if (out / name / DONE).exists():
+            told = json.loads((out / name / DONE).read_text())
+            commands = "\n".join(f"python {c}" for c in told["commands"])
+            parts.append(f"# {name}: {told['seconds']} s\n\n```text\n{commands}\n```\n")
+            parts += [f"## {title}\n\n{text}" for title, text in tables(out / name).items()]
+            parts += [f"![{p.stem}]({name}/{p.name})\n" for p in sorted((out / name).glob("*.png"))]
+    write_text(out / "results.md", "\n".join(parts))
+    print(f"wrote {out / 'results.md'}")
+
+
+def main(arguments: Sequence[str] | None = None, studies: Mapping[str, Study] = STUDIES) -> int:
+    flags = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    flags.add_argument("names", nargs="*", help=f"of {', '.join(studies)}")
+    flags.add_argument("--out", type=Path, default=Path("runs/results"))
+    flags.add_argument("--force", action="store_true", help="those that are done, too")
+    flags.add_argument("--tables", action="store_true", help="fill the tables of the documents")
+    given = flags.parse_args(arguments)
+    if unknown := set(given.names) - set(studies):
+        flags.error(f"{', '.join(sorted(unknown))}: known: {', '.join(studies)}")
+    if given.tables:
+        from experiments.markdown import filled
+        from experiments.tables import committed, documents
+
+        made = committed()
+        for path in documents():
+            write_text(path, filled(path.read_text(), made))
+        return 0
+    out = given.out.resolve()
+    failed = everything(given.names, out, given.force, studies)
+    if studies is STUDIES:
+        gather(out)
+    if failed:
+        print(f"failed: {', '.join(failed)}", file=sys.stderr)
+    return len(failed) > 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,147 @@
+"""The tables of every study, by name, from the files that its commands write."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diffjax.report import evaluated
+from experiments.guidance import study as guidance
+from experiments.markdown import table
+from experiments.schedules import study as schedules
+from experiments.toys import study as toys
+
+HERE = Path(__file__).parent
+Tables = dict[str, str]
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
+def of_evaluation(name: str, file: str = "evaluation.json") -> Callable[[Path], Tables]:
+    """The table that `evaluate` prints."""
+    return lambda folder: {name: evaluated.markdown(read(folder / file)["results"])}
+
+
+def ema(folder: Path) -> Tables:
+    report = read(folder / "digits.json")
+    made = [
+        [
+            f"{row['std']:.2f}",
+            *(f"{row[k]:.1e}" if row[k] else "0" for k in ("parameters", "profile")),
+        ]
+        for row in report["against_tracked"]
+    ]
+    found = [
+        [f"{row['std']:.2f}" if row["std"] else "raw", f"{np.mean(row['frechet']):.4f}"]
+        for row in report["quality"]
+    ]
+    return {
+        "ema-made": table(["std", "error of the parameters", "error of the profile"], made),
+        "ema-samples": table(
+            ["parameters: std", "Frechet"], [*found, ["floor", f"{report['floor']:.4f}"]]
+        ),
+    }
+
+
+def augmentation(folder: Path) -> Tables:
+    rows = read(folder / "leak.json")
+    percent = ([images, f"{share:.1%}"] for images, share in rows.items())
+    return {"augmentation": table(["images", "judged to be turned"], percent)}
+
+
+def faults(folder: Path) -> Tables:
+    found = read(folder / "kills.json")
+    rows = [[f"kills, {where}", str(count)] for where, count in found["kills"].items()]
+    rows += [
+        ["launches that noted themselves", str(found["launches"])],
+        [
+            "lines of metrics compared, different",
+            f"{found['lines_seen']:,}, {found['lines_different']}",
+        ],
+        ["last states equal", str(found["states_equal"])],
+        ["seconds alone, killed", f"{found['seconds']['whole']}, {found['seconds']['killed']}"],
+    ]
+    return {"faults": table(["", ""], rows)}
+
+
+def likelihood(folder: Path) -> Tables:
+    networks = {name: read(folder / f"{name}.json")["network"] for name in ("plain", "weighted")}
+    heads = ["network", "images", "`vlb`", "prior", "diffusion", "decoder", "images", "`bpd`"]
+    lines = [[name, *_bits(found)] for name, found in networks.items()]
+    kept = [str(l) for l in range(-4, 11, 2)]
+    levels = (
+        [name, *(f"{found['vlb']['at_logsnr'][l]:.3f}" for l in kept)]
+        for name, found in networks.items()
+    )
+    made = {"likelihood": table(heads, lines), "likelihood-levels": table(["", *kept], levels)}
+    if (folder / "cifar.json").exists():
+        line = _bits(read(folder / "cifar.json")["network"])
+        made["likelihood-cifar"] = table(heads[1:], [line])
+    return made
+
+
+def _bits(found: Mapping[str, Any]) -> list[str]:
+    vlb, bpd = found["vlb"], found["bpd"]
+    told = lambda r: f"{r['bits']:.3f} +- {r['standard_error']:.3f}"
+    terms = [f"{vlb['prior']:.5f}", f"{vlb['diffusion']:.3f}", f"{vlb['decoder']:.3f}"]
+    return [f"{vlb['count']:,}", told(vlb), *terms, f"{bpd['count']:,}", told(bpd)]
+
+
+def samplers(folder: Path) -> Tables:
+    """Quality against passes; `exact.md` has the tables of exact scores."""
+    made = {}
+    for name in ("digits", "cifar"):
+        if (path := folder / f"{name}.json").exists():
+            made[f"samplers-{name}"] = _by_passes(read(path)["rows"], ratio=name == "digits")
+    return made
+
+
+def _by_passes(rows: Mapping[str, Any], ratio: bool) -> str:
+    """Distance to the limit, and Frechet distance over its floor, by sampler and passes."""
+    runs = [key.rsplit(" ", 1) for key in rows if not key.endswith(" timed")]
+    passes = sorted({int(n) for _, n in runs})
+
+    def cell(sampler: str, n: int) -> str:
+        row = rows.get(f"{sampler} {n}", {})
+        error = [f"{row['error']:.1f}"] if "error" in row else []
+        return ", ".join(error + ([f"{row['ratio']:.2f}"] if ratio and row else [])) or "-"
+
+    names = dict.fromkeys(name for name, _ in runs)
+    lines = [[name, *(cell(name, n) for n in passes)] for name in names]
+    told = [line for line in lines if set(line[1:]) != {"-"}]
+    return table(["sampler", *(f"{n} passes" for n in passes)], told)
+
+
+STUDIES: dict[str, Callable[[Path], Tables]] = {
+    "digits": of_evaluation("digits"),
+    "cifar10_cpu": of_evaluation("cifar10_cpu"),
+    "tradeoffs": of_evaluation("tradeoffs", "digits.json"),
+    "ema": ema,
+    "augmentation": augmentation,
+    "faults": faults,
+    "likelihood": likelihood,
+    "samplers": samplers,
+    "toys": toys.tables,
+    "schedules": schedules.tables,
+    "guidance": guidance.tables,
+}
+
+
+def documents() -> list[Path]:
+    """Every document that has tables."""
+    found = [*sorted(HERE.glob("*/README.md")), HERE.parent / "docs" / "results.md"]
+    return [path for path in found if "<!-- table: " in path.read_text()]
+
+
+def committed() -> Tables:
+    """All tables, from the files that lie beside the studies."""
+    made: Tables = {}
+    for name, tables in STUDIES.items():
+        made |= tables(HERE / name)
+    return made

@@ -1,0 +1,187 @@
+"""The studies: their criteria, that documents say what they found, and `make results`."""
+
+import ast
+import importlib
+import json
+import math
+from dataclasses import replace
+from importlib.util import find_spec
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from diffjax import draws, weights
+from diffjax.analytic import Mixture, gaussian
+from diffjax.denoiser import Model
+from diffjax.losses import Denoising
+from diffjax.parameterization import Edm, Velocity
+from diffjax.schedules import Edm as EdmSchedule
+from diffjax.schedules import Logit
+from diffjax.sde import VE, Flow
+from experiments import markdown, plane, recipes, results, tables
+from experiments.guidance.study import Classes
+
+DOCUMENTS = {str(path.relative_to(results.ROOT)): path for path in tables.documents()}
+U = np.linspace(0.02, 0.98, 7)
+
+
+@pytest.fixture(scope="module")
+def committed():
+    return tables.committed()
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_numbers_in_documents_are_those_of_output_files(name, committed):
+    """A table says other than the study's files: python -m experiments.results --tables."""
+    text = DOCUMENTS[name].read_text()
+    assert markdown.filled(text, committed) == text
+
+
+def test_every_study_has_tables_that_a_document_shows(committed):
+    """A study would be measured and not told."""
+    shown = {m["name"] for p in DOCUMENTS.values() for m in markdown.PLACE.finditer(p.read_text())}
+    assert shown == set(committed)
+    assert set(results.STUDIES) == set(tables.STUDIES)
+
+
+def test_tables_between_comments_are_filled():
+    """The test above would pass where nothing is filled."""
+    text = "a\n<!-- table: one -->\nold\n<!-- end -->\nb\n<!-- table: two -->\n<!-- end -->\n"
+    made = markdown.filled(text, {"one": "| 1 |\n", "two": "| 2 |\n"})
+    new = (
+        "a\n<!-- table: one -->\n| 1 |\n<!-- end -->\nb\n<!-- table: two -->\n| 2 |\n<!-- end -->\n"
+    )
+    assert made == new == markdown.filled(made, {"one": "| 1 |", "two": "| 2 |"})
+    with pytest.raises(KeyError, match="two"):
+        markdown.filled(text, {"one": ""})
+
+
+@pytest.mark.parametrize(
+    ("sde", "parameterization", "loss"),
+    [
+        (Flow(Logit(), t_max=0.999), Velocity(sigma_data=0.6), Denoising(weights.min_snr)),
+        (VE(EdmSchedule()), Edm(sigma_data=0.6), Denoising(weights.edm, draws.LogNormal())),
+    ],
+    ids=["flow", "edm"],
+)
+def test_a_recipe_in_tables_is_the_recipe(sde, parameterization, loss):
+    """Another input, target, weight or density of the log-SNR than that of the recipe as given."""
+    made = recipes.recipe(sde, parameterization, loss, 0.6)
+    tabled, drawn = made.model(recipes.NONE), made.loss()
+    s = drawn.draw(plane.PROCESS, jnp.asarray(U, jnp.float32), ())[0]
+    t = sde.inverse(plane.PROCESS.logsnr(s))
+    ends = sde.inverse(plane.PROCESS.logsnr(jnp.array([plane.PROCESS.t_min, 1.0])))
+    cut = replace(sde, t_min=float(ends[0]), t_max=float(ends[1]))
+    np.testing.assert_allclose(t, loss.draw.quantile(cut, jnp.asarray(U), ()), rtol=2e-3)
+    both = (tabled.parameterization, plane.PROCESS, s), (parameterization, sde, t)
+    inputs = [p.c_in(process, at) * process.alpha(at) for p, process, at in both]
+    np.testing.assert_allclose(*inputs, rtol=1e-4)
+    np.testing.assert_allclose(*(p.target(process, at) for p, process, at in both), rtol=2e-4)
+    ratio = drawn.weight(tabled, s) / loss.weight(Model(sde, parameterization, recipes.NONE), t)
+    np.testing.assert_allclose(ratio, ratio[0], rtol=2e-3)
+
+
+def test_divergences_of_two_normal_laws_are_their_closed_forms():
+    """Nats in the tables would be of something else.
+
+    Of the denoiser of N(m, v) on data N(0, v), m^2 / 2 (v + the noise of t_min) per dimension, for
+    the ODE and for the paths of the reverse SDE.
+    """
+    var, away = jnp.array([0.3, 0.5]), jnp.array([0.4, -0.2])
+    data, other = gaussian(jnp.zeros(2), var), gaussian(away, var).denoiser(plane.PROCESS)
+    noise = float(jnp.exp(-plane.PROCESS.logsnr(jnp.asarray(plane.PROCESS.t_min))))
+    exact = float((away**2 / (var + noise)).sum() / 2)
+    errors = plane.eps_errors(other, data, 0, 64)
+    assert plane.path_nats(errors) == pytest.approx(exact, rel=2e-2)
+    found, error = plane.ode_nats(other, data, 0, 256, 24)
+    assert float(found) == pytest.approx(exact, abs=4 * float(error))
+    assert 0 < float(error) < 0.1
+
+
+def test_the_sliced_distance_of_moved_points_is_how_far():
+    """Distances of samples would be in another unit: E over directions of (d u)^2 is |d|^2 / 2."""
+    x = np.random.default_rng(0).normal(size=(100, 2))
+    assert plane.sliced(x, x + np.array([0.3, 0.4])) == pytest.approx(0.5 / math.sqrt(2))
+    assert plane.sliced(x, x[::-1]) == 0
+
+
+def test_the_deviation_of_toy_data_is_that_of_draws():
+    """c_in would not give unit variance; and each set is one of the plane's frame."""
+    for make in (plane.moons, plane.spiral, plane.ring, plane.parts):
+        data = make()
+        assert float(data.weight.sum()) == pytest.approx(1)
+        assert plane.deviation(data) == pytest.approx(
+            plane.exact_draws(data, 4000, 0).std(axis=0).mean(), rel=0.1
+        )
+
+
+def test_denoisers_of_classes_are_those_of_their_parts():
+    """Guided samples would be compared with another law than the one they aim at."""
+    data, of = plane.parts(), jnp.array([0, 0, 1])
+    own = Mixture(data.weight[:2] / data.weight[:2].sum(), data.mean[:2], data.var[:2])
+    x, t = jax.random.normal(jax.random.key(0), (5, 2)), jnp.full(5, 0.4)
+    made = Classes(data, of)
+    told = made(x, t, {"label": jnp.zeros(5, int)})
+    np.testing.assert_allclose(told.x0, own.denoiser(plane.PROCESS)(x, t).x0, atol=1e-5)
+    whole = data.denoiser(plane.PROCESS)(x, t)
+    np.testing.assert_allclose(made(x, t, {"label": jnp.full(5, -1)}).eps, whole.eps, atol=1e-5)
+    np.testing.assert_allclose(
+        jax.nn.logsumexp(made.logs(x, t), axis=1), data.logp(plane.PROCESS, x, t), rtol=1e-5
+    )
+
+
+def test_results_name_what_failed_go_on_and_skip_what_is_done(tmp_path, capsys, monkeypatch):
+    """One broken study would end an hour of others, or be hidden; done ones would be made again."""
+    monkeypatch.delenv("NOT_SET_HERE", raising=False)
+    write = "-c \"open(r'{out}/made', 'a').write('x')\""
+    studies = {
+        "good": results.Study((write,), 1),
+        "bad": results.Study(("-c \"print('why'); raise SystemExit(3)\"",), 1),
+        "apart": results.Study((write,), 1, needs="NOT_SET_HERE"),
+        "later": results.Study((write,), 1, after="bad"),
+        "last": results.Study((write,), 1, copies={"made": "copy"}, after="good"),
+    }
+    go = lambda *names: results.main([f"--out={tmp_path}", *names], studies)
+    assert go() == 1
+    told = capsys.readouterr()
+    assert "failed: bad, later" in told.err
+    assert "exit code 3" in told.out and "left out, needs NOT_SET_HERE" in told.out
+    assert "why" in (tmp_path / "bad" / "log.txt").read_text()
+    assert (tmp_path / "last" / "copy").read_text() == "x"
+    assert json.loads((tmp_path / "good" / "done.json").read_text())["seconds"] >= 0
+
+    assert go() == 1
+    assert "good: done before" in capsys.readouterr().out
+    assert (tmp_path / "good" / "made").read_text() == "x"
+    (tmp_path / "good" / "made").write_text("old")
+    assert go("good") == 0
+    assert (tmp_path / "good" / "made").read_text() == "x"
+    with pytest.raises(SystemExit):
+        go("nothing")
+    assert "known: good, bad" in capsys.readouterr().err
+
+
+SCRIPTS = [p for p in results.ROOT.glob("experiments/**/*.py") if "_torch" not in p.name]
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda p: str(p.relative_to(results.ROOT)))
+def test_what_studies_import_is_there(path):
+    """A rename in the library breaks scripts that nobody runs every day."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("diffjax"):
+            module = importlib.import_module(node.module)
+            for name in (alias.name for alias in node.names):
+                found = hasattr(module, name) or find_spec(f"{node.module}.{name}")
+                assert found, f"{node.module}.{name}"
+
+
+def test_commands_of_results_are_ones_that_there_are():
+    """`make results` would fail after half an hour, where a file or module was moved."""
+    for study in results.STUDIES.values():
+        for command in study.commands:
+            first, *rest = command.split()
+            path = f"{rest[0].replace('.', '/')}.py" if first == "-m" else first
+            assert (results.ROOT / path).is_file(), command
+    assert sum(study.minutes for study in results.STUDIES.values()) < 60
