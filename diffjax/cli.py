@@ -87,12 +87,12 @@ def read(
 
 def cluster_flags(flags: argparse.ArgumentParser) -> None:
     """Flags of a command that several processes run together."""
-    flags = flags.add_argument_group(
+    several = flags.add_argument_group(
         "several processes", "not needed with SLURM, on GKE and on TPU pods"
     )
-    flags.add_argument("--coordinator", metavar="HOST:PORT", help="address of process 0")
-    flags.add_argument("--processes", type=positive, help="how many; 1: alone")
-    flags.add_argument("--process_id", type=int, help="number of this one, from 0")
+    several.add_argument("--coordinator", metavar="HOST:PORT", help="address of process 0")
+    several.add_argument("--processes", type=positive, help="how many; 1: alone")
+    several.add_argument("--process_id", type=int, help="number of this one, from 0")
 
 
 def start(given: argparse.Namespace) -> None:

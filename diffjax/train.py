@@ -22,6 +22,7 @@ not come, a disk that stays full; 2 a config or flag that cannot work, or data t
 
 from __future__ import annotations
 
+import argparse
 import os
 import shlex
 import sys

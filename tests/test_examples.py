@@ -15,6 +15,7 @@ from commands import ended
 from documents import blocks, command, expanded, having, lines, prepare, text, tiny
 
 from diffjax import cli, config, train
+from diffjax.evaluation import judge
 from diffjax.tools import likelihood
 
 FEW = {
@@ -47,6 +48,7 @@ def world(prepared, monkeypatch) -> Path:
     monkeypatch.chdir(prepared)
     monkeypatch.setenv("HOME", str(prepared / "home"))
     monkeypatch.setattr(likelihood, "POINTS", 6)
+    monkeypatch.setattr(judge, "BATCH", 8)
     return prepared
 
 

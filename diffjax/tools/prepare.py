@@ -61,7 +61,6 @@ def flags() -> argparse.ArgumentParser:
 
 def run() -> int:
     given = cli.read(flags())
-    given.workers = given.workers or os.cpu_count()
     check(given)
     settings = {k: v for k, v in vars(given).items() if k not in ("out", "workers")}
 
@@ -77,7 +76,8 @@ def run() -> int:
         return 0
     originals = opened(given)
     claim(work, given.source, given.size, given.channels, originals)
-    seen = prepare.scan(originals, work, given.size, given.channels, given.workers)
+    workers = given.workers or os.cpu_count() or 1
+    seen = prepare.scan(originals, work, given.size, given.channels, workers)
     names = {split: files.name for split, files in originals.items()}
     kinds = originals["train"].names
     if not len(seen.label):
@@ -227,6 +227,7 @@ def draw(path: Path, seen: Scan, removed: Removed, work: Path) -> None:
 
     from diffjax import plot
     from diffjax.data import prepare
+    from diffjax.plot.images import TILE
 
     path.unlink(missing_ok=True)
     far = np.abs(seen.small[removed.item].astype(int) - seen.small[removed.kept]).mean((1, 2, 3))
@@ -244,7 +245,7 @@ def draw(path: Path, seen: Scan, removed: Removed, work: Path) -> None:
         )
         for pair in pairs
     ]
-    plot.save(path, plot.grid(np.stack(images), columns=min(6, len(images)), tile=2 * plot.TILE))
+    plot.save(path, plot.grid(np.stack(images), columns=min(6, len(images)), tile=2 * TILE))
 
 
 if __name__ == "__main__":
