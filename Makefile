@@ -8,7 +8,7 @@ NEWEST = $(shell for v in 3.13 3.12; do \
 	for c in "python$$v" "env PYENV_VERSION=$$(pyenv latest $$v 2>/dev/null) python$$v"; do \
 	$$c -c '' 2>/dev/null && echo "$$c" && exit; done; done)
 
-.PHONY: demo test lint types unit newest lock clean
+.PHONY: demo test lint types unit newest notebooks lock clean
 
 demo: $(VENV)/ready
 	$(BIN)/python -m diffjax.train --config=configs/digits_vp.py --workdir=$(DEMO)
@@ -26,6 +26,10 @@ types: $(VENV)/ready
 
 unit: $(VENV)/ready
 	$(BIN)/pytest -n 2 --dist loadfile -q
+
+# All notebooks, from the first cell to the last; changes no file.
+notebooks: $(VENV)/ready
+	$(BIN)/python experiments/notebooks/run.py
 
 # The part of the suite marked fast, on the newest Python with the newest JAX for it.
 newest: requirements.lock pyproject.toml

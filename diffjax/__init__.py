@@ -1,8 +1,8 @@
 """diffjax: diffusion models in JAX. One network; every schedule, SDE, loss and sampler with it.
 
 Modules load on first use (`diffjax.samplers.ddim`), so that importing the package costs nothing.
-`diffjax.fit(config, workdir)` trains a run, as the command does; `diffjax.load(path)` is the network
-of a run or of a published checkpoint, `.sample(num)` samples it; `diffjax.plot` draws.
+`diffjax.fit(config, workdir)` trains a run, as the command does; `diffjax.load(path)` is the
+network of a run or of a published checkpoint, and `.sample(num)` samples it; `diffjax.plot` draws.
 """
 
 import importlib

@@ -14,7 +14,7 @@ from diffjax.plot.images import (
 )
 from diffjax.plot.lines import curves, lines, table
 from diffjax.plot.paths import film, trajectory
-from diffjax.plot.points import clouds, field, heat, plane, scatter
+from diffjax.plot.points import clouds, field, heat, paths, plane, scatter
 
 __all__ = [
     "Shown",
@@ -29,6 +29,7 @@ __all__ = [
     "heat",
     "lines",
     "noised",
+    "paths",
     "plane",
     "samples",
     "save",

@@ -47,6 +47,21 @@ def clouds(
     return drawn(figure)
 
 
+def paths(x: np.ndarray, title: str = "", data: np.ndarray | None = None) -> np.ndarray:
+    """Paths x (R, N, 2) of N points, R states each, over data (M, 2); a picture (H, W, 3)."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.5, 4.5), dpi=100, layout="constrained")
+    axes = figure.add_subplot()
+    if data is not None:
+        axes.scatter(*data.T, s=2, c="silver")
+    axes.plot(x[..., 0], x[..., 1], linewidth=0.8)
+    axes.scatter(*x[-1].T, s=12, c="black", zorder=3)
+    axes.set(title=title, xlim=(-SIDE, SIDE), ylim=(-SIDE, SIDE))
+    axes.set_aspect("equal")
+    return drawn(figure)
+
+
 def field(
     points: np.ndarray, vectors: np.ndarray, title: str = "", data: np.ndarray | None = None
 ) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Samplers: each writes a table (`table.py`); one file per family; the catalogue is here."""
 
 from diffjax.arrays import catalogue
+from diffjax.samplers.conformance import difference, judge
 from diffjax.samplers.correctors import CORRECTORS, annealed_langevin, langevin, refresh
 from diffjax.samplers.first_order import (
     ancestral,
@@ -98,7 +99,9 @@ __all__ = [
     "Sampler",
     "Table",
     "check",
+    "difference",
     "initial",
+    "judge",
     "langevin",
     "moments",
     "optimize",

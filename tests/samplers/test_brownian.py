@@ -7,28 +7,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from plain import (
-    ALWAYS,
-    CENTRE,
-    DOWN,
-    FRAMES,
-    MEAN,
-    SPREAD,
-    TIMES,
-    VAR,
-    VARIANTS,
-    VP_LINEAR,
-    WEIGHT,
-    at_lambda,
-    label,
-    mixture_output,
-    of_the_ode,
-    simulate,
-)
+from plain import ALWAYS, FRAMES, VARIANTS, label, of_the_ode
 
 from diffjax.analytic import Mixture
 from diffjax.samplers import SAMPLERS, moments, run, unroll
 from diffjax.samplers.brownian import FIRST, LEVELS, MOST, ROOT, increments
+from diffjax.samplers.conformance import (
+    CENTRE,
+    DOWN,
+    MEAN,
+    SPREAD,
+    TIMES,
+    VAR,
+    VP_LINEAR,
+    WEIGHT,
+    at_lambda,
+    mixture_output,
+    simulate,
+)
 from diffjax.samplers.table import x0
 from diffjax.sde import levels
 

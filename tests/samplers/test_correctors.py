@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from plain import DOWN, FRAMES, MEAN, TIMES, VAR, VARIANTS, VP_LINEAR, label, marginal
+from plain import FRAMES, VARIANTS, label
 
 from diffjax.analytic import gaussian
 from diffjax.build import plan
@@ -23,6 +23,7 @@ from diffjax.samplers import (
     run,
     unroll,
 )
+from diffjax.samplers.conformance import DOWN, MEAN, TIMES, VAR, VP_LINEAR, marginal
 from diffjax.samplers.tuning import error
 from diffjax.schedules import Linear
 from diffjax.sde import SDE, VE, levels

@@ -4,18 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from plain import (
-    DOWN,
-    FRAMES,
-    TIMES,
-    VARIANTS,
-    VP_LINEAR,
-    as_x0,
-    assert_same,
-    at_lambda,
-    label,
-    of_the_ode,
-)
+from plain import FRAMES, VARIANTS, assert_same, label, of_the_ode
 
 from diffjax.samplers import (
     SAMPLERS,
@@ -32,6 +21,7 @@ from diffjax.samplers import (
     unipc,
     unroll,
 )
+from diffjax.samplers.conformance import DOWN, TIMES, VP_LINEAR, as_x0, at_lambda
 from diffjax.samplers.program import X
 from diffjax.schedules import Cosine, Logit
 from diffjax.sde import VP, Flow, levels

@@ -9,9 +9,10 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from plain import DOWN, FRAMES, TIMES, assert_same, at_lambda, label
+from plain import FRAMES, assert_same, label
 
 from diffjax.samplers import SAMPLERS, unroll
+from diffjax.samplers.conformance import DOWN, TIMES, at_lambda
 from diffjax.sde import levels
 
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from plain import MEAN, VAR, VARIANTS, VP_LINEAR, label, mixture_output, simulate
+from plain import VARIANTS, label
 
 from diffjax.analytic import Mixture
 from diffjax.denoiser import Prediction
@@ -26,6 +26,7 @@ from diffjax.samplers import (
     run,
     sample,
 )
+from diffjax.samplers.conformance import MEAN, VAR, VP_LINEAR, mixture_output, simulate
 from diffjax.samplers.table import x0
 from diffjax.schedules import Linear
 from diffjax.sde import VP, levels

@@ -2,21 +2,10 @@
 
 import numpy as np
 import pytest
-from plain import (
-    ALWAYS,
-    DOWN,
-    FRAMES,
-    MEAN,
-    TIMES,
-    VAR,
-    VP_LINEAR,
-    assert_same,
-    at_lambda,
-    label,
-    marginal,
-)
+from plain import ALWAYS, FRAMES, assert_same, label
 
 from diffjax.samplers import SAMPLERS, moments, unroll
+from diffjax.samplers.conformance import DOWN, MEAN, TIMES, VAR, VP_LINEAR, at_lambda, marginal
 from diffjax.sde import levels
 
 frames = pytest.mark.parametrize("frame", FRAMES)

@@ -9,9 +9,9 @@ import pytest
 
 from diffjax.grids import GRIDS
 from diffjax.samplers import SAMPLERS
+from diffjax.samplers.conformance import simulate
 from diffjax.schedules import Karras, Linear
 from diffjax.sde import VE, VP, levels
-from tests.samplers.plain import simulate
 
 FOLDER = Path(__file__).parents[2] / "experiments" / "samplers"
 SDES = {"edm": VE(Karras(), t_min=1e-9), "vp": VP(Linear())}

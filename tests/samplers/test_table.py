@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from plain import DOWN, FRAMES, MEAN, TIMES, VAR, VARIANTS, VP_LINEAR, label, of_the_ode, simulate
+from plain import FRAMES, VARIANTS, label, of_the_ode
 
 from diffjax.samplers import (
     SAMPLERS,
@@ -19,6 +19,7 @@ from diffjax.samplers import (
     unipc,
     unroll,
 )
+from diffjax.samplers.conformance import DOWN, MEAN, TIMES, VAR, VP_LINEAR, simulate
 from diffjax.samplers.program import X, Z
 from diffjax.samplers.table import OUTPUTS, READ, WRITE, eps, x0
 from diffjax.sde import levels

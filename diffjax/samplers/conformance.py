@@ -1,0 +1,304 @@
+"""What a sampler claims, measured: the tests ask it of all that are listed, `judge` of one's own.
+
+Without a network, without Monte Carlo: orders on a mixture in one dimension, against the exact flow
+and with exact history, or by the exact recursion of the law on Gaussian data; laws on data whose
+answer is known. The mixture lives in coordinates x / alpha and rho = sigma / alpha, where no frame
+is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import integrate
+
+from diffjax.arrays import float64
+from diffjax.samplers.program import Sampler
+from diffjax.samplers.table import (
+    NOISES,
+    OUTPUTS,
+    READ,
+    WRITE,
+    Table,
+    Unrolled,
+    eps,
+    moments,
+    unroll,
+    x0,
+)
+from diffjax.schedules import Linear
+from diffjax.sde import SDE, VE, VP, levels
+
+Plan = Callable[[SDE, np.ndarray], Table]
+MEAN, VAR = 0.7, 0.3
+"""The Gaussian data."""
+WEIGHT, CENTRE, SPREAD = np.array([0.6, 0.4]), np.array([-1.0, 0.8]), np.array([0.1, 0.2])
+"""The mixture: shares, means, variances."""
+VP_LINEAR = VP(Linear(), t_min=0.02)
+TIMES = np.array([0.95, 0.7, 0.52, 0.3, 0.17, 0.06, 0.02])
+"""Of no symmetry: an equal step would hide a wrong weight."""
+DOWN = np.append(TIMES, 0.0)
+START = np.linspace(-1.5, 1.5, 7)
+"""Where orders are measured from, at LAM[0]."""
+LAM = -1.0, 1.5
+NEAR, ROUNDING = 0.15, 3e-6
+"""How near a measured order has to be; how small an error that is claimed to be none."""
+
+
+def posterior_mean(x: np.ndarray, rho: float) -> np.ndarray:
+    """E[x0 | x] of the mixture at x = x0 + rho eps."""
+    var = SPREAD + rho**2
+    away = x[..., None] - CENTRE
+    logp = np.log(WEIGHT) - 0.5 * (away**2 / var + np.log(var))
+    share = np.exp(logp - logp.max(-1, keepdims=True))
+    share /= share.sum(-1, keepdims=True)
+    return (share * (CENTRE + SPREAD * away / var)).sum(-1)
+
+
+def ode(x: np.ndarray, lam: np.ndarray) -> np.ndarray:
+    """x / alpha along the exact flow at decreasing noise levels `lam`, the first being that of x.
+
+    d (x / alpha) / d lambda = -rho eps = x0 - x / alpha.
+    """
+    slope = lambda l, x: posterior_mean(x, np.exp(-l)) - x
+    made = [x]
+    for low, high in pairwise(lam):
+        done = integrate.solve_ivp(slope, (low, high), made[-1], "DOP853", rtol=1e-13, atol=1e-14)
+        made.append(done.y[:, -1])
+    return np.array(made)
+
+
+def mixture_output(table: Table, sde: SDE) -> Callable[[int, np.ndarray], np.ndarray]:
+    """(i, u) -> y of a table for the mixture."""
+    at = levels(sde, table.t)
+
+    def output(i: int, u: np.ndarray) -> np.ndarray:
+        mean = posterior_mean(u / at.alpha[i], at.sigma[i] / at.alpha[i])
+        return mean if table.read is x0 else (u - at.alpha[i] * mean) / at.sigma[i]
+
+    return output
+
+
+def simulate(
+    table: Table,
+    output: Callable[[int, np.ndarray], np.ndarray],
+    x: np.ndarray,
+    zs: Any = None,
+    exact: Sequence[tuple[np.ndarray, np.ndarray]] = (),
+) -> np.ndarray:
+    """The meaning of a table, row by row, on arrays. output: (i, u) -> y. zs: the noise of rows.
+
+    exact: (y, x) of the first rows, which take the place of what those rows make.
+    """
+    still = np.zeros_like(x)
+    ys, olds = [still] * (OUTPUTS + 1), [still] * (NOISES + 1)
+    for i in np.flatnonzero(table.active):
+        z = still if zs is None else zs[i]
+        u = sum(c * a for c, a in zip(table.input[i], [x, *ys[:-1], z, *olds[:-1]], strict=True))
+        y = output(i, u)
+        if i < len(exact):
+            y, x = exact[i]
+        else:
+            registers = [x, y, *ys[:-1], z, *olds[:-1]]
+            x = sum(c * a for c, a in zip(table.update[i], registers, strict=True))
+        ys[table.keep[i]], olds[table.keep_noise[i]] = y, z
+    return x
+
+
+def at_lambda(sde: SDE, lam: np.ndarray) -> np.ndarray:
+    """Times at log(alpha / sigma) = lam."""
+    return np.array(float64(sde.inverse)(2 * np.asarray(lam)))
+
+
+def uneven(n: int) -> np.ndarray:
+    """n steps that shrink smoothly, equal in none of t, lambda, rho; to t_min > 0."""
+    share = np.linspace(0, 1, n + 1)
+    share += 0.15 * np.sin(np.pi * share)
+    return at_lambda(VP_LINEAR, LAM[0] + (LAM[1] - LAM[0]) * share)
+
+
+def marginal(sde: SDE, t: float) -> tuple[float, float]:
+    """Mean and variance of x_t for N(MEAN, VAR) data."""
+    at = levels(sde, np.array([t]))
+    return float(at.alpha[0] * MEAN), float(at.alpha[0] ** 2 * VAR + at.sigma[0] ** 2)
+
+
+def memory(table: Table) -> int:
+    """How many rows back the oldest output lies that a row uses."""
+    held, oldest = {}, 0
+    for i in range(len(table)):
+        used = {n for n, c in zip(READ, table.input[i], strict=True) if c}
+        used |= {n for n, c in zip(WRITE, table.update[i], strict=True) if c}
+        oldest = max([oldest, *(i - held[n] for n in used & set(held))])
+        held[f"y[{table.keep[i]}]"] = i
+    return oldest
+
+
+def history(table: Table, times: np.ndarray) -> tuple[list[tuple[Any, Any]], np.ndarray]:
+    """Exact (y, x) of the first rows on the mixture, as many as a multistep method remembers, and
+    the exact x / alpha at the end.
+
+    A method of several rows a step has no such history. Where a row asks at another point than the
+    state, that is a prediction of the state at its time, which the row then corrects, as in UniPC:
+    it leaves the state at its own time, not at that of the next one.
+    """
+    at, here = levels(VP_LINEAR, times), levels(VP_LINEAR, table.t)
+    rows = memory(table) if len(table) == len(times) - 1 else 0
+    late = not table.begins.any()
+    hat = ode(START / at.alpha[0], np.append(at.lam[: rows + 1], at.lam[-1]))
+    made = []
+    for i in range(rows):
+        mean = posterior_mean(hat[i], np.exp(-at.lam[i]))
+        y = mean if table.read is x0 else (hat[i] - mean) * here.alpha[i] / here.sigma[i]
+        j = i if late else i + 1
+        made.append((y, at.alpha[j] * hat[j]))
+    return made, hat[-1]
+
+
+def order_on_mixture(
+    plan: Plan, counts: tuple[int, int], grid: Callable[[int], np.ndarray] = uneven
+) -> float:
+    """The order of an ODE method in the largest step: slope of the error of x / alpha at the end.
+
+    counts: two numbers of steps, fine enough for the leading term, above rounding.
+    """
+    errors = []
+    for times in map(grid, counts):
+        table = plan(VP_LINEAR, times)
+        exact, end = history(table, times)
+        x = simulate(table, mixture_output(table, VP_LINEAR), START, exact=exact)
+        errors.append(np.abs(x / levels(VP_LINEAR, times[-1:]).alpha - end).max())
+    return float(-np.polyfit(np.log(counts), np.log(errors), 1)[0])
+
+
+def law_errors(plan: Plan, n: int) -> tuple[float, float]:
+    """On Gaussian data in n steps: error of the variance, relative, and of the mean, in standard
+    deviations."""
+    times = uneven(n)
+    table = plan(VP_LINEAR, times)
+    mean, var = moments(table, VP_LINEAR, MEAN, VAR, marginal(VP_LINEAR, table.t[0]))
+    exact = marginal(VP_LINEAR, times[-1])
+    return abs(var / exact[1] - 1), abs(mean - exact[0]) / np.sqrt(exact[1])
+
+
+def order_of_law(plan: Plan, counts: tuple[int, int] = (128, 256)) -> tuple[float, float | None]:
+    """The weak order of a stochastic sampler: of the variance; of the mean, None if it is kept."""
+    errors = np.array([law_errors(plan, n) for n in counts])
+    var, mean = (float(-np.polyfit(np.log(counts), np.log(e), 1)[0]) for e in errors.T + 1e-300)
+    return var, mean if errors[:, 1].max() > 1e-9 else None
+
+
+def point_error(plan: Plan, sde: SDE, times: np.ndarray) -> float:
+    """Of mean and deviation, for data that are the one point MEAN, in deviations of x_t."""
+    at = levels(sde, times[[0, -1]])
+    table = plan(sde, times)
+    start, exact = ((a * MEAN, s**2) for a, s in zip(at.alpha, at.sigma, strict=True))
+    if not table.noisy.any():  # any start: the flow is a line through the point
+        start = start[0] + 0.7 * at.sigma[0], 0.3 * start[1]
+        exact = exact[0] + 0.7 * at.sigma[1], 0.3 * exact[1]
+    mean, var = moments(table, sde, MEAN, 0.0, start)
+    return float(max(abs(mean - exact[0]) / at.sigma[1], abs(np.sqrt(var / exact[1]) - 1)))
+
+
+def end_law(plan: Plan, sde: SDE, rows: int = 1024, passes: int = 1) -> tuple[float, float]:
+    """Mean and variance of what the prior becomes on Gaussian data, in about so many rows to 0."""
+    times = np.append(np.linspace(sde.t_max, sde.t_min, rows // passes + 1), 0.0)
+    mean, var = moments(plan(sde, times), sde, MEAN, VAR)
+    return float(mean), float(var)
+
+
+def as_x0(table: Table, sde: SDE) -> Unrolled:
+    """The unrolled maps with every output that is eps written as (u - alpha x0) / sigma."""
+    maps, at, rows = unroll(table), levels(sde, table.t), len(table)
+    if table.read is not eps:
+        return maps
+    basis = np.eye(1 + 2 * rows)
+    outputs = basis.copy()
+    for i in range(rows):
+        u = maps.inputs[i] @ outputs
+        outputs[1 + i] = (u - at.alpha[i] * basis[1 + i]) / at.sigma[i]
+    return Unrolled(maps.inputs @ outputs, maps.result @ outputs)
+
+
+def difference(one: Table, other: Table, sde: SDE) -> float:
+    """Between two tables of as many rows, as linear functions of x_T, all x0 and all noises: 0 up
+    to rounding where they are the same method. Relative to the largest coefficient."""
+    pairs = zip(as_x0(one, sde), as_x0(other, sde), strict=True)
+    return float(max(np.abs(a - b).max() / np.abs(a).max() for a, b in pairs))
+
+
+class Finding(NamedTuple):
+    """What was asked, what came out, and whether it is as it should be."""
+
+    asked: str
+    found: str
+    holds: bool
+
+
+class Judgement(tuple[Finding, ...]):
+    """All findings; a line each when printed."""
+
+    @property
+    def holds(self) -> bool:
+        return all(finding.holds for finding in self)
+
+    def __repr__(self) -> str:
+        lines = (f"{'ok  ' if f.holds else 'FAIL'}  {f.asked}: {f.found}" for f in self)
+        return "\n".join(lines)
+
+
+def judge(method: Sampler, **settings: Any) -> Judgement:
+    """Whether a sampler is what it says: order, exactness on one point, last row, law of the data.
+
+    method: what `@sampler(order=p)` makes; it needs no place in a catalogue. Raises what its plan
+    raises.
+    """
+    plan: Plan = lambda sde, times: method(sde, times, **settings)
+    table = plan(VP_LINEAR, DOWN)
+    points = [point_error(plan, sde, t) for sde in _FRAMES for t in (TIMES, TIMES[[0, 3]])]
+    straight = max(points) < ROUNDING
+    last = table.t[-1] == DOWN[-2] and not table.noisy[-1]
+    order = method.order(**settings)
+    mean, var = end_law(plan, VP(Linear(), t_min=0.01), passes=method.passes)
+    reached = abs(mean - MEAN) < 0.03 * VAR**0.5 and abs(var / VAR - 1) < 0.06
+    return Judgement(
+        (
+            _order(plan, order),
+            Finding(
+                f"data of one point, declared {'exact' if method.straight else 'not exact'}",
+                f"off by up to {max(points):.1e} sigma in 6 steps and in 1",
+                straight == method.straight,
+            ),
+            Finding(
+                "last row",
+                f"at t = {table.t[-1]:g}, {'with' if table.noisy[-1] else 'without'} noise",
+                bool(last),
+            ),
+            Finding(
+                f"from the prior to N({MEAN}, {VAR}), in 1024 passes",
+                f"N({mean:.4f}, {var:.4f})",
+                bool(reached) or order == 0,  # such a law does not converge
+            ),
+        )
+    )
+
+
+_FRAMES = (VP_LINEAR, VE(Linear(), t_min=0.02))
+
+
+def _order(plan: Plan, declared: int) -> Finding:
+    if plan(VP_LINEAR, TIMES).noisy.any():
+        orders = [o for o in order_of_law(plan) if o is not None]
+        shown, what = (
+            " and ".join(f"{o:.2f}" for o in orders),
+            "of variance and mean, Gaussian data",
+        )
+    else:
+        few = 32 if not memory(plan(VP_LINEAR, TIMES)) else 128 if declared == 4 else 64
+        orders = [order_on_mixture(plan, (few, 2 * few))]
+        shown, what = f"{orders[0]:.2f}", "of the path on a mixture"
+    near = all(abs(o - declared) < NEAR for o in orders)
+    return Finding(f"order {what}, declared {declared}", f"measured {shown}", near)

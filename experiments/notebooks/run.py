@@ -1,0 +1,109 @@
+"""Run notebooks from their first cell to the last, each in a kernel and a folder of its own.
+
+    python experiments/notebooks/run.py                    # all of them
+    python experiments/notebooks/run.py 1_tour --write     # one, and store what came out
+
+Prints the seconds of each. Nothing is written here without --write, and nothing is installed. Ends
+with 1 and the notebook, the cell and the error where a cell fails, or where a notebook takes longer
+than --limit. What is stored has no stderr (progress, warnings of the machine) and no times.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+
+
+class Failed(Exception):
+    """A notebook that does not run; the message names it, the cell and the error."""
+
+
+def run(path: Path, limit: float) -> nbformat.NotebookNode:
+    """The notebook with its outputs. Raises Failed."""
+    book = nbformat.read(path, as_version=4)
+    # As from a checkout, wherever the notebook runs; an installed diffjax stays what it is.
+    env = os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        client = Client(book, limit, resources={"metadata": {"path": folder}})
+        try:
+            client.execute(env=env)
+        except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+            raise Failed(f"{path.stem}, cell {client.at + 1}: {told(error, limit)}") from None
+    return book
+
+
+class Client(NotebookClient):
+    """Knows the cell it is at; each may take what the notebook has left."""
+
+    def __init__(self, book: nbformat.NotebookNode, limit: float, **settings: object):
+        super().__init__(book, kernel_name="python3", **settings)
+        self.at, self._end = 0, time.monotonic() + limit
+        self.timeout_func = lambda cell: max(1, int(self._end - time.monotonic()))
+
+    async def async_execute_cell(self, cell, cell_index, **settings):  # type: ignore[override]
+        self.at = cell_index
+        return await super().async_execute_cell(cell, cell_index, **settings)
+
+
+def told(error: Exception, limit: float) -> str:
+    """One line, or the traceback where there is one."""
+    if isinstance(error, CellTimeoutError):
+        return f"the notebook takes more than {limit:g} s"
+    if isinstance(error, DeadKernelError):
+        return "the kernel died"
+    return str(error).strip()
+
+
+def stored(book: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Without what differs from machine to machine and from run to run."""
+    for cell in book.cells:
+        cell.metadata.pop("execution", None)
+        if cell.cell_type == "code":
+            keep = lambda output: output.get("name") != "stderr"
+            cell.outputs = [output for output in cell.outputs if keep(output)]
+    book.metadata = {"kernelspec": {"display_name": "Python 3", "language": "python"}}
+    book.metadata["kernelspec"]["name"] = "python3"
+    return book
+
+
+def main() -> int:
+    flags = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    flags.add_argument("names", nargs="*", metavar="NAME", help="as 1_tour; all of them by default")
+    flags.add_argument("--write", action="store_true", help="store what came out")
+    flags.add_argument("--limit", type=float, default=180.0, help="seconds of a notebook (180)")
+    given = flags.parse_args()
+    paths = [HERE / f"{Path(name).stem}.ipynb" for name in given.names]
+    paths = paths or sorted(HERE.glob("*.ipynb"))
+    if missing := [path.stem for path in paths if not path.exists()]:
+        known = ", ".join(sorted(path.stem for path in HERE.glob("*.ipynb")))
+        flags.error(f"{missing[0]}: no such notebook; known: {known}")
+    failures = 0
+    for path in paths:
+        began = time.monotonic()
+        try:
+            book = run(path, given.limit)
+        except Failed as failed:
+            print(f"FAILED {failed}", file=sys.stderr, flush=True)
+            failures += 1
+            continue
+        print(f"{path.stem}: {time.monotonic() - began:.0f} s", flush=True)
+        if given.write:
+            nbformat.write(stored(book), path)
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,68 @@
+"""Samplers of a user's own are judged: a wrong one must not pass, and a right one must."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from diffjax.samplers import SAMPLERS, Program, ddim, difference, dpm_solver_1, judge, sampler
+from diffjax.samplers.conformance import TIMES, VP_LINEAR, memory
+from diffjax.samplers.program import X, Z
+from diffjax.sde import levels
+
+
+def first_order(slope=lambda at, t, s: at.sigma[s] / at.sigma[t], noise=0.0, order=1):
+    """DDIM with a mistake: another factor on x, noise in every row, another order."""
+
+    def plan(sde, times):
+        at, p = levels(sde, times), Program()
+        for t, s in pairwise(range(len(times))):
+            y, keep = p.network(at.t[t]), slope(at, t, s)
+            p.step(keep * X + (at.alpha[s] - keep * at.alpha[t]) * y + (noise * Z if noise else {}))
+        return p.table()
+
+    return sampler(order=order)(plan)
+
+
+@pytest.mark.parametrize("name", ["ddim", "dpmpp_2m", "heun", "ancestral", "unipc"])
+def test_listed_samplers_pass(name):
+    """A user would be told that a right method is wrong."""
+    found = judge(SAMPLERS[name])
+    assert found.holds, found
+
+
+MISTAKES = {
+    "order": first_order(order=2),
+    "path": first_order(lambda at, t, s: (at.sigma[s] / at.sigma[t]) ** 1.02),
+    "noise": first_order(noise=0.05),
+}
+
+
+@pytest.mark.parametrize(
+    ("mistake", "found"), [("order", "order"), ("path", "one point"), ("noise", "last row")]
+)
+def test_a_mistake_is_found(mistake, found):
+    """A method of another order, off the path, or noisy at the end would be called right."""
+    judged = judge(MISTAKES[mistake])
+    failed = [finding.asked for finding in judged if not finding.holds]
+    assert any(found in asked for asked in failed), judged
+    assert f"FAIL  {failed[0]}" in str(judged)
+
+
+def test_settings_are_judged():
+    """`judge(method, eta=...)` would judge the defaults."""
+    noisy = judge(ddim, eta=1.0)
+    assert noisy.holds and "Gaussian" in noisy[0].asked and "mixture" in judge(ddim)[0].asked
+
+
+def test_a_difference_is_that_of_the_unrolled_maps():
+    """Two ways to write one method would seem to differ, or two methods to be one."""
+    plan = lambda method: method(VP_LINEAR, TIMES)
+    assert difference(plan(ddim), plan(dpm_solver_1), VP_LINEAR) < 1e-12
+    assert difference(plan(ddim), plan(MISTAKES["path"]), VP_LINEAR) > 1e-3
+
+
+@pytest.mark.parametrize(("name", "rows"), [("ddim", 0), ("dpmpp_2m", 1), ("lms", 3)])
+def test_memory_is_how_far_back_a_method_looks(name, rows):
+    """A multistep method would start without its history, and be of first order."""
+    assert memory(SAMPLERS[name](VP_LINEAR, np.linspace(0.9, 0.1, 8))) == rows

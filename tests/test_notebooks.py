@@ -1,0 +1,124 @@
+"""Notebooks: they run, and what is stored in them is what a reader should see."""
+
+import base64
+import importlib.util
+import io
+import re
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+from PIL import Image
+
+FOLDER = Path(__file__).parents[1] / "experiments" / "notebooks"
+BOOKS = sorted(FOLDER.glob("*.ipynb"))
+CHEAPEST = ("1_tour", "3_samplers")
+"""Those that `make test` runs; `make notebooks` runs all."""
+MOST = 400_000
+"""Bytes of a notebook."""
+INSTALL = '''from importlib.util import find_spec
+
+if find_spec("diffjax") is None:
+    %pip install -q "diffjax @ git+https://github.com/diffjax/diffjax"'''
+
+every = pytest.mark.parametrize("path", BOOKS, ids=lambda p: p.stem)
+
+
+@pytest.fixture(scope="module")
+def runner():
+    """experiments/notebooks/run.py as a module."""
+    spec = importlib.util.spec_from_file_location("run_notebooks", FOLDER / "run.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def code(book: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+    return [cell for cell in book.cells if cell.cell_type == "code"]
+
+
+@pytest.mark.parametrize("name", CHEAPEST)
+def test_a_notebook_runs(runner, name):
+    """What a student clicks through would stop with an error, or take too long."""
+    book = runner.run(FOLDER / f"{name}.ipynb", 180.0)
+    assert [cell.execution_count for cell in code(book)] == [*range(1, len(code(book)) + 1)]
+
+
+def write(path: Path, *cells: str) -> Path:
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
+    nbformat.write(book, path)
+    return path
+
+
+def test_a_notebook_that_fails_is_named_with_cell_and_error(runner, tmp_path):
+    """Continuous integration would pass, or leave one to search."""
+    path = write(tmp_path / "bad.ipynb", "a = 1", "a / 0")
+    with pytest.raises(runner.Failed, match=r"(?s)bad, cell 2: .*ZeroDivisionError"):
+        runner.run(path, 60.0)
+
+
+def test_a_notebook_that_takes_too_long_is_stopped(runner, tmp_path):
+    """One that waits for ever would hold the machine."""
+    path = write(tmp_path / "slow.ipynb", "import time", "time.sleep(60)")
+    with pytest.raises(runner.Failed, match="slow, cell 2: the notebook takes more than 5 s"):
+        runner.run(path, 5.0)
+
+
+def test_only_what_a_reader_should_see_is_stored(runner, tmp_path):
+    """Progress and warnings of one machine would stand in the repository."""
+    told = "import sys\nprint('seen')\nprint('noise', file=sys.stderr)"
+    book = runner.stored(runner.run(write(tmp_path / "a.ipynb", told), 60.0))
+    (cell,) = code(book)
+    assert [output["name"] for output in cell.outputs] == ["stdout"]
+    assert "execution" not in cell.metadata and cell.execution_count == 1
+
+
+def test_the_readme_lists_every_notebook():
+    """A notebook would not be found, or a link lead nowhere."""
+    listed = re.findall(r"\| \[(\w+)\]\((\w+)\.ipynb\)", (FOLDER / "README.md").read_text())
+    assert [a for a, _ in listed] == [b for _, b in listed] == [path.stem for path in BOOKS]
+    assert set(CHEAPEST) < {path.stem for path in BOOKS}
+
+
+@every
+def test_the_first_cell_is_the_install_line(path):
+    """In Colab the second cell would fail; elsewhere something would be installed."""
+    book = nbformat.read(path, as_version=4)
+    assert book.cells[0].cell_type == "markdown" and book.cells[0].source.startswith("# ")
+    assert code(book)[0].source == INSTALL
+    assert INSTALL in (FOLDER / "README.md").read_text()
+
+
+@every
+def test_outputs_are_stored_and_small(path):
+    """A reader on GitHub would see no results, or the repository would swell."""
+    book = nbformat.read(path, as_version=4)
+    nbformat.validate(book)
+    counts = [cell.execution_count for cell in code(book)]
+    assert counts == [*range(1, len(counts) + 1)], "run it with --write"
+    assert path.stat().st_size < MOST
+    pictures = [
+        out.data["image/png"] for out in outputs(book) if "image/png" in out.get("data", {})
+    ]
+    assert pictures
+    for text in pictures:
+        image = np.asarray(Image.open(io.BytesIO(base64.b64decode(text))).convert("L"))
+        assert image.shape[1] <= 1500 and image.std() > 5, "a blank picture, or a wide one"
+
+
+def outputs(book: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+    return [output for cell in code(book) for output in cell.outputs]
+
+
+@every
+def test_outputs_are_of_no_machine(path):
+    """Paths of whoever ran it, warnings and addresses of objects would be stored."""
+    for output in outputs(nbformat.read(path, as_version=4)):
+        assert output.get("name") != "stderr", output
+        texts = [output.get("text", ""), *output.get("traceback", ())]
+        texts += [str(v) for k, v in output.get("data", {}).items() if k.startswith("text/")]
+        for text in texts:
+            assert not re.search(r"/(home|root|tmp|work|usr)/| at 0x|[Ww]arning", text), text
+            assert "\x1b" not in text
