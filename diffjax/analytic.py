@@ -30,6 +30,9 @@ class Mixture:
     mean: Any
     var: Any
 
+    def __repr__(self) -> str:
+        return f"Mixture({self.mean.shape[0]} components of {self.mean.shape[1:]})"
+
     def sample(self, key: Key[Array, ""], n: int) -> tuple[Sample, Array]:
         """Draws (n, *d) and the components (n,) that they came from."""
         pick, noise = jax.random.split(key)

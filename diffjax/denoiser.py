@@ -110,6 +110,10 @@ class Denoiser:
     def sde(self) -> SDE:
         return self.model.sde.bind(self.params.get("schedule", {}))
 
+    def __repr__(self) -> str:
+        count = sum(jnp.size(a) for a in jax.tree.leaves(self.params))
+        return f"Denoiser({self.model}, {count:,} parameters)"
+
     def __call__(
         self, x: Sample, t: Time, cond: Cond | None = None, *, key: Key[Array, ""] | None = None
     ) -> Prediction:

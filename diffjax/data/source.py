@@ -51,6 +51,9 @@ class Memory:
     label: np.ndarray | None = None
     classes: int = 0
 
+    def __repr__(self) -> str:
+        return f"Memory({len(self)} items of {self.shape} {self.dtype}, classes={self.classes})"
+
     @property
     def shape(self) -> tuple[int, ...]:
         return self.x.shape[1:]

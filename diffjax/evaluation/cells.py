@@ -42,6 +42,11 @@ class Made(NamedTuple):
     passes: np.ndarray
     seconds: np.ndarray
 
+    def __repr__(self) -> str:
+        what = f"{len(self.x)} samples of {self.x.shape[1:]} {self.x.dtype}"
+        labels = "none" if self.label is None else len(np.unique(self.label))
+        return f"Made({what}, labels: {labels}, network passes: {self.passes.mean():g})"
+
 
 class Steps(NamedTuple):
     """x, x0 (R, N, ...): the state and the predicted x0 after each row; t (R,)."""
@@ -89,6 +94,9 @@ class Cell:
             f"step {self.about['trained']}, ema {self.about['ema'] or '-'}, "
             f"{self.about['sampler']['name']}: {many}, guidance {shown(self.about['guidance'])}"
         )
+
+    def __repr__(self) -> str:
+        return f"Cell({self})"
 
     def labels(self, num: int) -> np.ndarray | None:
         return np.resize(np.array(self.turn, np.int32), num) if self.turn else None

@@ -59,6 +59,9 @@ class Network:
     apply: Apply
     project: Callable[[Params], Params] = unchanged
 
+    def __repr__(self) -> str:
+        return f"Network({getattr(self.init, '__name__', self.init)})"
+
 
 @dataclass(frozen=True)
 class Features:
@@ -71,6 +74,9 @@ class Features:
 @dataclass(frozen=True)
 class _LinenInit:
     module: nn.Module
+
+    def __repr__(self) -> str:
+        return type(self.module).__name__
 
     def __call__(self, key: Any, x: Any, c_noise: Any, cond: Any) -> Params:
         return cast(Params, self.module.init(key, x, c_noise, cond)["params"])

@@ -19,8 +19,9 @@ def lines(
     title: str = "",
     log: str = "",
 ) -> np.ndarray:
-    """Curves by label, each (x, y), as a picture (H, W, 3). log: axes of powers of ten, as "xy"."""
+    """Curves by label, each (x, y), as a picture (H, W, 3). log: which axes are, as "xy"."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import ScalarFormatter
 
     figure = Figure(figsize=(6, 4), dpi=100, layout="constrained")
     axes = figure.add_subplot()
@@ -29,7 +30,9 @@ def lines(
         style = ("-", "--", ":")[i // 10 % 3]
         axes.plot(at, values, style, marker="o" if few else "", markersize=3, label=label)
     axes.set(xlabel=x, ylabel=y, title=title)
-    axes.set_xscale("log" if "x" in log else "linear")
+    if "x" in log:
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter(ScalarFormatter())
     axes.set_yscale("log" if "y" in log else "linear")
     axes.grid(alpha=0.3)
     if len(series) > 1:

@@ -67,8 +67,8 @@ def field(
 ) -> np.ndarray:
     """Vectors (N, 2) at points (N, 2) as arrows, over data (M, 2); a picture (H, W, 3).
 
-    Colour says the length of a vector v, and the arrow is |v| / (|v| + median) long: both the long
-    and the short are seen.
+    Colour says the length of a vector v; arrows are as long as |v| / (|v| + median), so that both
+    the long and the short are seen.
     """
     from matplotlib.colors import LogNorm
     from matplotlib.figure import Figure
@@ -81,7 +81,8 @@ def field(
     shown = vectors / (size + np.median(size))[:, None]
     spacing = 2 * SIDE / np.sqrt(len(points))
     arrows = axes.quiver(
-        *points.T, *shown.T, size, norm=LogNorm(), angles="xy", scale_units="xy", scale=1 / spacing
+        *(*points.T, *(1.5 * spacing * shown.T), size),
+        **{"norm": LogNorm(), "angles": "xy", "scale_units": "xy", "scale": 1},
     )
     figure.colorbar(arrows, ax=axes, label="length")
     axes.set(title=title, xlim=(-SIDE, SIDE), ylim=(-SIDE, SIDE))

@@ -182,6 +182,13 @@ class Sampler:
         defaults = {k: p.default for k, p in inspect.signature(self.plan).parameters.items()}
         return self._order(**{k: settings.get(k, defaults[k]) for k in wanted})
 
+    def __repr__(self) -> str:
+        """Name, settings and what is known, as a list of samplers shows them."""
+        own = [*inspect.signature(self.plan).parameters.values()][2:]
+        settings = ", ".join(f"{p.name}={p.default}" for p in own)
+        order = "depends" if callable(self._order) else self._order
+        return f"{self.plan.__name__}({settings}), order {order}, rows per step {self.passes}"
+
     def __call__(self, sde: SDE, times: np.ndarray, **settings: Any) -> Table:
         """The table for `times`, decreasing; increasing ones, from above 0, invert an ODE."""
         times = np.asarray(times, np.float64)

@@ -121,6 +121,10 @@ class Table:
         fill = lambda a: np.concatenate([a, np.repeat(np.zeros_like(a[-1:]), more, 0)])
         return replace(jax.tree.map(fill, self), padded=True)
 
+    def __repr__(self) -> str:
+        """In short; `print` shows the rows."""
+        return f"Table({len(self)} rows, y = {self.read.__name__})"
+
     def __str__(self) -> str:
         """One line per row, zero coefficients left out; y3 is the output of row 3."""
         names = {name: name for name in WRITE}

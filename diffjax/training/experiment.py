@@ -127,6 +127,13 @@ class Experiment:
     seed: int
     form: Form
 
+    def __repr__(self) -> str:
+        name, steps = self.config["data"]["name"], self.train.steps
+        return (
+            f"Experiment({name} {self.shape}, classes={self.classes}, {self.model}, "
+            f"{steps} steps of {self.train.batch_size})"
+        )
+
     @property
     def shape(self) -> tuple[int, ...]:
         return self.form.shape

@@ -47,7 +47,9 @@ class Client(NotebookClient):
     """Knows the cell it is at; each may take what the notebook has left."""
 
     def __init__(self, book: nbformat.NotebookNode, limit: float, **settings: object):
-        super().__init__(book, kernel_name="python3", **settings)
+        quiet = ["--IPKernelApp.log_level=ERROR"]
+        own = {"kernel_name": "python3", "extra_arguments": quiet, "startup_timeout": int(limit)}
+        super().__init__(book, **own, **settings)
         self.at, self._end = 0, time.monotonic() + limit
         self.timeout_func = lambda cell: max(1, int(self._end - time.monotonic()))
 

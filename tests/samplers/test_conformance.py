@@ -24,22 +24,28 @@ def first_order(slope=lambda at, t, s: at.sigma[s] / at.sigma[t], noise=0.0, ord
     return sampler(order=order)(plan)
 
 
-@pytest.mark.parametrize("name", ["ddim", "dpmpp_2m", "heun", "ancestral", "unipc"])
-def test_listed_samplers_pass(name):
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [("dpmpp_2m", {}), ("heun", {}), ("lms", {"order": 3}), ("ddim", {"eta": 1})],
+)
+def test_listed_samplers_pass(name, settings):
     """A user would be told that a right method is wrong."""
-    found = judge(SAMPLERS[name])
+    found = judge(SAMPLERS[name], **settings)
     assert found.holds, found
+    assert ("Gaussian" if settings.get("eta") else "mixture") in found[0].asked
 
 
 MISTAKES = {
     "order": first_order(order=2),
     "path": first_order(lambda at, t, s: (at.sigma[s] / at.sigma[t]) ** 1.02),
     "noise": first_order(noise=0.05),
+    "weights": SAMPLERS["ipndm"],  # right for equal steps
 }
 
 
 @pytest.mark.parametrize(
-    ("mistake", "found"), [("order", "order"), ("path", "one point"), ("noise", "last row")]
+    ("mistake", "found"),
+    [("order", "order"), ("path", "one point"), ("noise", "last row"), ("weights", "order")],
 )
 def test_a_mistake_is_found(mistake, found):
     """A method of another order, off the path, or noisy at the end would be called right."""
@@ -47,12 +53,6 @@ def test_a_mistake_is_found(mistake, found):
     failed = [finding.asked for finding in judged if not finding.holds]
     assert any(found in asked for asked in failed), judged
     assert f"FAIL  {failed[0]}" in str(judged)
-
-
-def test_settings_are_judged():
-    """`judge(method, eta=...)` would judge the defaults."""
-    noisy = judge(ddim, eta=1.0)
-    assert noisy.holds and "Gaussian" in noisy[0].asked and "mixture" in judge(ddim)[0].asked
 
 
 def test_a_difference_is_that_of_the_unrolled_maps():
