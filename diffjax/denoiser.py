@@ -65,6 +65,11 @@ class Model:
     def __post_init__(self):
         self.parameterization.check(self.sde)
 
+    def __repr__(self) -> str:
+        asked = self.parameterization
+        what = f"{type(asked).__name__}, c_noise={asked.c_noise.__name__}"
+        return f"Model({what}, {self.network}, {self.sde})"
+
     def init(self, key: Key[Array, ""], x: Sample, cond: Cond | None = None) -> Params:
         """Parameters for inputs like `x` and `cond`."""
         schedule = self.sde.schedule.init()

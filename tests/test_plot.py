@@ -1,10 +1,14 @@
 """Pictures: a wrong tile, order or colour would show other samples than were made."""
 
+import io
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from diffjax import plot
+from diffjax.schedules import Linear
+from diffjax.sde import VE, VP
 
 pytestmark = pytest.mark.fast
 WHITE = 255
@@ -124,3 +128,72 @@ def test_samples_stand_above_the_training_items_that_they_are_close_to():
         assert (above == level).all() and (below == 255 - level).all()
     caption = picture[2 : 2 + high // 5, 2 : 2 + wide // 2]
     assert (caption > 160).any()  # white ink on the first sample, which is dark
+
+
+def test_pictures_are_shown_side_by_side():
+    """A notebook would show one of them, another size, or the text of an array."""
+    left, right = plot.grid(numbered(4)), plot.grid(numbered(1, 30, 20))
+    shown = plot.show(left, right)
+    read = np.asarray(Image.open(io.BytesIO(shown._repr_png_())).convert("RGB"))
+    assert read.shape == (max(len(left), len(right)), left.shape[1] + right.shape[1], 3)
+    np.testing.assert_array_equal(read[: len(left), : left.shape[1]], left)
+    np.testing.assert_array_equal(read[: len(right), left.shape[1] :], right)
+    assert (read[len(right) :, left.shape[1] :] == WHITE).all()
+    assert repr(shown) == f"picture of {read.shape[1]} x {read.shape[0]}"
+
+
+def test_a_plane_is_row_by_row_upwards():
+    """A density would be drawn turned."""
+    expected = [[-0.5, -0.5], [0.5, -0.5], [-0.5, 0.5], [0.5, 0.5]]
+    np.testing.assert_array_equal(plot.plane(2, side=1.0), np.float32(expected))
+
+
+def ink(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Places of coloured pixels, as shares of height (from below) and width."""
+    y, x = np.nonzero(np.ptp(picture.astype(int), axis=2) > 60)
+    return 1 - y / picture.shape[0], x / picture.shape[1]
+
+
+CORNER = np.full((40, 2), 2.0) + np.linspace(0, 0.3, 40)[:, None]
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        plot.clouds([CORNER], ["t = 0"], np.arange(40) % 2),
+        plot.paths(np.stack([CORNER, CORNER + 0.2])),
+        plot.lines({"a": (np.array([7.0, 8.0]), np.array([7.0, 8.0])), "": ([0.0], [0.0])}),
+    ],
+    ids=["clouds", "paths", "lines"],
+)
+def test_figures_have_their_ink_where_the_points_are(picture):
+    """Axes would be swapped, or nothing drawn."""
+    up, right = ink(picture)
+    assert len(up) > 20 and up.max() > 0.75 and right.max() > 0.75
+
+
+def test_arrows_point_along_the_vectors():
+    """A field would be turned, or mirrored: arrows that point inwards leave the edges free."""
+    points = plot.plane(6)
+    inwards, outwards = (ink(plot.field(points, s * points))[1] for s in (-1.0, 1.0))
+    assert inwards.min() > outwards.min()
+
+
+def test_noised_images_are_those_of_the_process():
+    """Another noise level, noise that differs from row to row, or no clean image."""
+    x0 = np.random.default_rng(0).uniform(-1, 1, (2, 8, 8, 1)).astype(np.float32)
+    one = plot.noised({"a": VP(Linear())}, x0, [0.01, 1.0])
+    two = plot.noised({"a": VP(Linear()), "b": VE(Linear())}, x0, [0.01, 1.0])
+    assert two.shape[0] > 1.8 * one.shape[0]  # rows per process; VE is scaled to the same picture
+    middle = two.shape[0] // 2
+    a, b = two[60 : middle - 60, 100:].astype(int), two[middle + 60 :, 100:].astype(int)
+    size = min(len(a), len(b))
+    assert a[:size].std() > 20 and b[:size].std() > 20
+
+
+@pytest.mark.parametrize("shape", [(30, 2), (3, 8, 8, 1)], ids=["points", "images"])
+def test_a_trajectory_is_a_picture(shape):
+    """A notebook could not show it."""
+    x = np.random.default_rng(0).normal(size=(5, *shape)).astype(np.float32)
+    picture = plot.trajectory(x, x, np.linspace(1, 0, 5))
+    assert picture.dtype == np.uint8 and picture.shape[2] == 3 and picture.std() > 10

@@ -26,9 +26,9 @@ def scatter(points: np.ndarray, label: np.ndarray | None = None) -> np.ndarray:
     axes = figure.add_subplot()
     axes.scatter(*points[:, :2].T, s=4, c=label, cmap="tab10" if label is not None else None)
     axes.set_aspect("equal")
-    outside = int((np.abs(points[:, :2]) > 3).any(axis=1).sum())
+    outside = int((np.abs(points[:, :2]) > SIDE).any(axis=1).sum())
     title = f"{len(points)} samples" + (f", {outside} outside the frame" if outside else "")
-    axes.set(xlim=(-3, 3), ylim=(-3, 3), title=title)
+    axes.set(xlim=(-SIDE, SIDE), ylim=(-SIDE, SIDE), title=title)
     return drawn(figure)
 
 
@@ -39,7 +39,8 @@ def clouds(
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(2.2 * len(points), 2.4), dpi=100, layout="constrained")
-    for axes, x, title in zip(figure.subplots(1, len(points)), points, titles, strict=True):
+    (panels,) = figure.subplots(1, len(points), squeeze=False)
+    for axes, x, title in zip(panels, points, titles, strict=True):
         axes.scatter(*x.T, s=2, c=label, cmap="tab10" if label is not None else None)
         axes.set(xlim=(-SIDE, SIDE), ylim=(-SIDE, SIDE), xticks=[], yticks=[])
         axes.set_title(title, fontsize=9)
@@ -78,11 +79,10 @@ def field(
     if data is not None:
         axes.scatter(*data.T, s=2, c="silver")
     size = np.maximum(np.linalg.norm(vectors, axis=1), 1e-12)
-    shown = vectors / (size + np.median(size))[:, None]
     spacing = 2 * SIDE / np.sqrt(len(points))
+    moved = 1.5 * spacing * vectors / (size + np.median(size))[:, None]
     arrows = axes.quiver(
-        *(*points.T, *(1.5 * spacing * shown.T), size),
-        **{"norm": LogNorm(), "angles": "xy", "scale_units": "xy", "scale": 1},
+        *points.T, *moved.T, size, norm=LogNorm(), angles="xy", scale_units="xy", scale=1
     )
     figure.colorbar(arrows, ax=axes, label="length")
     axes.set(title=title, xlim=(-SIDE, SIDE), ylim=(-SIDE, SIDE))
