@@ -301,7 +301,7 @@ def _order(plan: Plan, declared: int) -> Finding:
         orders = [o for o in order_of_law(plan) if o is not None]
         shown, what = (
             " and ".join(f"{o:.2f}" for o in orders),
-            "of variance and mean, Gaussian data",
+            "of the law on Gaussian data",
         )
     else:
         few = 32 if not memory(plan(VP_LINEAR, TIMES)) else 128 if declared == 4 else 64
