@@ -105,7 +105,7 @@ def test_outputs_are_stored_and_small(path):
     assert pictures
     for text in pictures:
         image = np.asarray(Image.open(io.BytesIO(base64.b64decode(text))).convert("L"))
-        assert image.shape[1] <= 1500 and image.std() > 5, "a blank picture, or a wide one"
+        assert image.shape[1] <= 1600 and image.std() > 5, "a blank picture, or a wide one"
 
 
 def outputs(book: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:

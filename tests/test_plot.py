@@ -161,7 +161,7 @@ CORNER = np.full((40, 2), 2.0) + np.linspace(0, 0.3, 40)[:, None]
     "picture",
     [
         plot.clouds([CORNER], ["t = 0"], np.arange(40) % 2),
-        plot.paths(np.stack([CORNER, CORNER + 0.2])),
+        plot.paths(np.stack([CORNER - 0.5, CORNER])),
         plot.lines({"a": (np.array([7.0, 8.0]), np.array([7.0, 8.0])), "": ([0.0], [0.0])}),
     ],
     ids=["clouds", "paths", "lines"],

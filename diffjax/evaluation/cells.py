@@ -134,7 +134,8 @@ class Cell:
         own = (stream(self.seed, "sample"), index, cond)
         made = generate(self.denoise, plan, *own, shape=self.experiment.shape, path=True)
         assert made.path is not None
-        return Steps(*map(np.asarray, made.path), plan.table.t)
+        x, x0 = map(np.asarray, made.path)
+        return Steps(x, x0, plan.table.t)
 
     def _keep(self, folder: Path, start: int, part: Arrays) -> None:
         try:

@@ -87,11 +87,11 @@ def noised(
 
     The noise is the same in all rows. x is divided by sqrt(alpha^2 + sigma^2): in VE it grows.
     """
-    x0 = jnp.asarray(x0)
-    eps, rows = jax.random.normal(stream(seed, "forward"), x0.shape), []
+    clean, rows = jnp.asarray(x0), []
+    eps = jax.random.normal(stream(seed, "forward"), clean.shape)
     for sde in processes.values():
         at = levels(sde, np.clip(times, sde.t_min, sde.t_max))
-        noisy = [sde.perturb(x0, eps, jnp.full(len(x0), t)) for t in at.t]
+        noisy = [sde.perturb(clean, eps, jnp.full(len(clean), t)) for t in at.t]
         scaled = [x / s for x, s in zip(noisy, np.hypot(at.alpha, at.sigma), strict=True)]
         rows.append(to_uint8(np.stack([x0, *scaled], 1)))
     return strips(rows, [*processes], ["x0", *(f"t = {t:g}" for t in times)])

@@ -97,13 +97,13 @@ def simulate(
     ys, olds = [still] * (OUTPUTS + 1), [still] * (NOISES + 1)
     for i in map(int, np.flatnonzero(table.active)):
         z = still if zs is None else zs[i]
-        u = sum(c * a for c, a in zip(table.input[i], [x, *ys[:-1], z, *olds[:-1]], strict=True))
+        u = np.tensordot(table.input[i], [x, *ys[:-1], z, *olds[:-1]], 1)
         y = output(i, u)
         if i < len(exact):
             y, x = exact[i]
         else:
             registers = [x, y, *ys[:-1], z, *olds[:-1]]
-            x = sum(c * a for c, a in zip(table.update[i], registers, strict=True))
+            x = np.tensordot(table.update[i], registers, 1)
         ys[table.keep[i]], olds[table.keep_noise[i]] = y, z
     return x
 
@@ -301,7 +301,7 @@ def _order(plan: Plan, declared: int) -> Finding:
         orders = [o for o in order_of_law(plan) if o is not None]
         shown, what = (
             " and ".join(f"{o:.2f}" for o in orders),
-            "of variance and mean, Gaussian data",
+            "of the law on Gaussian data",
         )
     else:
         few = 32 if not memory(plan(VP_LINEAR, TIMES)) else 128 if declared == 4 else 64

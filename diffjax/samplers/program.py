@@ -183,11 +183,11 @@ class Sampler:
         return self._order(**{k: settings.get(k, defaults[k]) for k in wanted})
 
     def __repr__(self) -> str:
-        """Name, settings and what is known, as a list of samplers shows them."""
+        """Name, settings, and what is known of the method with these."""
         own = [*inspect.signature(self.plan).parameters.values()][2:]
         settings = ", ".join(f"{p.name}={p.default}" for p in own)
-        order = "depends" if callable(self._order) else self._order
-        return f"{self.plan.__name__}({settings}), order {order}, rows per step {self.passes}"
+        known = f"order {self.order()}, rows per step {self.passes}"
+        return f"{self.plan.__name__}({settings}), {known}"
 
     def __call__(self, sde: SDE, times: np.ndarray, **settings: Any) -> Table:
         """The table for `times`, decreasing; increasing ones, from above 0, invert an ODE."""

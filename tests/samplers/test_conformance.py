@@ -26,7 +26,7 @@ def first_order(slope=lambda at, t, s: at.sigma[s] / at.sigma[t], noise=0.0, ord
 
 @pytest.mark.parametrize(
     ("name", "settings"),
-    [("dpmpp_2m", {}), ("heun", {}), ("lms", {"order": 3}), ("ddim", {"eta": 1})],
+    [("dpmpp_2m", {}), ("heun", {}), ("lms", {"order": 3}), ("ddim", {"eta": 1.0})],
 )
 def test_listed_samplers_pass(name, settings):
     """A user would be told that a right method is wrong."""

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffjax import plot
 from diffjax.config import ConfigError
+from diffjax.plot import images
 from diffjax.tools import plot as tool
 
 
@@ -42,8 +42,8 @@ def test_all_schedules_are_drawn_by_default_and_impossible_ones_are_named(drawn)
 def test_forward_shows_the_images_with_the_noise_of_their_time(drawn, monkeypatch):
     """The picture would show another process than the one that is trained."""
     seen = []
-    strips = plot.strips
-    monkeypatch.setattr(plot, "strips", lambda *args: seen.append(args) or strips(*args))
+    strips = images.strips
+    monkeypatch.setattr(images, "strips", lambda *args: seen.append(args) or strips(*args))
     drawn("forward", "cosine", "linear", "--sde=vp", "--data=digits", "--num=50", "--times=0.3,1")
     rows, labels, titles = seen[0]
     assert labels == ["cosine", "linear"] and titles == ["x0", "t = 0.3", "t = 1"]
@@ -59,7 +59,7 @@ def test_forward_shows_the_images_with_the_noise_of_their_time(drawn, monkeypatc
 def test_a_config_gives_process_and_data(drawn, monkeypatch):
     seen = []
     monkeypatch.setattr(
-        plot, "strips", lambda *args: seen.append(args) or np.zeros((2, 2, 3), "u1")
+        images, "strips", lambda *args: seen.append(args) or np.zeros((2, 2, 3), "u1")
     )
     drawn("forward", "--config=configs/digits_vp.py", "--num=1")
     assert seen[0][1] == ["config"] and seen[0][0][0].shape[2:] == (8, 8, 1)
