@@ -17,7 +17,14 @@ from diffjax.denoiser import Denoiser
 from diffjax.published import FAMILIES, Contents, Converted, read, recognised
 from diffjax.sde import SDE
 from diffjax.training.experiment import Experiment, Form
-from diffjax.training.workdir import Weights, check_weights, load_weights, read_config, read_form
+from diffjax.training.workdir import (
+    Weights,
+    check_weights,
+    load_weights,
+    read_config,
+    read_form,
+    write_weights,
+)
 
 
 @dataclass(frozen=True)
@@ -54,6 +61,13 @@ class Trained:
             f"classes={form.classes}, step={self.step}, {self.config['parameterization']['name']} "
             f"under {self.sde})"
         )
+
+    def save(self, folder: str | Path) -> None:
+        """Export it: a folder that every command but train takes, and `load` gives back.
+
+        Raises ConfigError where the folder holds something, or cannot be written.
+        """
+        write_weights(Path(folder), self.experiment, self.weights)
 
 
 def load(

@@ -56,6 +56,17 @@ def test_an_exported_run_comes_back_identical(toy, exported):
     assert repr(back).startswith("Trained(mlp, ") and "step=4" in repr(back)
 
 
+def test_a_network_is_exported_from_python(toy, tmp_path):
+    """Only the command could pass weights on."""
+    trained = diffjax.load(toy)
+    trained.save(tmp_path / "out")
+    back = diffjax.load(str(tmp_path / "out"))
+    assert back.step == trained.step and back.ema == trained.ema
+    chex.assert_trees_all_equal(trained.denoise.params, back.denoise.params)
+    with pytest.raises(ValueError, match="is there already"):
+        trained.save(tmp_path / "out")
+
+
 def test_an_exported_run_samples_the_same(toy, exported, call, tmp_path):
     """The folder would not be one that the commands take, or its samples be others."""
     for workdir, name in ((toy, "a.npz"), (exported, "b.npz")):
