@@ -113,9 +113,11 @@ def opened(path: Path, family: str = "") -> tuple[Contents, str]:
 
     family: by default the one that knows such tensors. ConfigError where there is none.
     """
-    refuse = build.refuse(str(path))
-    contents = refuse(read)(path)
-    family = family or refuse(recognised)(contents)
+    try:
+        contents = read(path)
+    except ValueError as error:  # names the file
+        raise ConfigError(str(error)) from error
+    family = family or build.refuse(str(path))(recognised)(contents)
     if family not in FAMILIES:
         raise ConfigError(f"family={family!r}: known: {', '.join(FAMILIES)}")
     return contents, family

@@ -1,6 +1,7 @@
 """Weights in and out: a run is exported and comes back, and mistakes are one line."""
 
 import json
+import re
 import shutil
 import sys
 
@@ -126,6 +127,7 @@ def test_what_cannot_work_is_one_line(
     assert code == 2, err
     assert len(err.splitlines()) == 1, err
     assert all(part in err for part in parts), err
+    assert not re.search(r"(\S+): \1: ", err), "says twice where it is"
     assert not (tmp_path / "new").exists()
 
 
