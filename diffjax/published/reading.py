@@ -26,8 +26,8 @@ READERS: dict[str, Callable[[Path], Contents]] = {
 def read(path: Path) -> Contents:
     """Of a file, by its ending, or of a folder: that of one model, or a pipeline with `unet`.
 
-    Settings: `config.json` beside the tensors, and under `scheduler` that of a pipeline. ValueError,
-    naming the file, where there is nothing to read, or more than one thing.
+    Settings: `config.json` beside the tensors, and under `scheduler` that of a pipeline. ValueError
+    names the file where there is nothing to read, or more than one thing.
     """
     if not path.exists():
         raise ValueError(f"{path}: no such file or folder")
