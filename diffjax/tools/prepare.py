@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from diffjax.data.duplicates import Removed
     from diffjax.data.prepare import Scan
 
-PAIRS = 60
-"""Most pairs in the picture."""
+PAIRS, SIDE = 60, 128
+"""Most pairs in the picture; pixels of a pair."""
 
 
 def run() -> int:
@@ -233,7 +233,7 @@ def draw(path: Path, seen: Scan, removed: Removed, work: Path) -> None:
         )
         for pair in pairs
     ]
-    plot.save(path, plot.grid(np.stack(images), columns=min(6, len(images)), tile=2 * plot.TILE))
+    plot.save(path, plot.grid(np.stack(images), columns=min(6, len(images)), tile=SIDE))
 
 
 if __name__ == "__main__":
