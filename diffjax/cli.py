@@ -99,6 +99,7 @@ def start(given: argparse.Namespace) -> None:
     """Join the other processes, and keep compiled programs. Only the first says what it wrote."""
     from diffjax.training import processes
 
+    spare_threads()
     processes.join(given.coordinator, given.processes, given.process_id)
     use_compile_cache()
     if not processes.first():
@@ -231,6 +232,20 @@ def seed(text: str) -> int:
     if not 0 <= value < 2**32:
         raise argparse.ArgumentTypeError(f"{text}: needs 0 <= seed < 2**32")
     return value
+
+
+def spare_threads() -> None:
+    """Give XLA two threads per CPU device, where there are several, before JAX looks for devices.
+
+    It has one per core. On cores that do other work as well, collectives of as many devices were seen
+    to wait for each other, until XLA ended the process; so they were with one spare thread, and not
+    with one per device.
+    """
+    import jax
+
+    cores, devices = os.cpu_count() or 1, jax.config.jax_num_cpu_devices
+    if devices > 1:
+        os.environ.setdefault("NPROC", str(max(cores, 2 * devices)))
 
 
 def use_compile_cache() -> None:

@@ -20,7 +20,14 @@ from diffjax.evaluation import Cell, Made
 from diffjax.published import FAMILIES, Contents, Converted, read, recognised
 from diffjax.sde import SDE
 from diffjax.training.experiment import Experiment, Form
-from diffjax.training.workdir import Weights, check_weights, load_weights, read_config, read_form
+from diffjax.training.workdir import (
+    Weights,
+    check_weights,
+    load_weights,
+    read_config,
+    read_form,
+    write_weights,
+)
 
 
 @dataclass(frozen=True)
@@ -83,6 +90,13 @@ class Trained:
             f"under {self.sde})"
         )
 
+    def save(self, folder: str | Path) -> None:
+        """Export it: a folder that every command but train takes, and `load` gives back.
+
+        Raises ConfigError where the folder holds something, or cannot be written.
+        """
+        write_weights(Path(folder), self.experiment, self.weights)
+
 
 def load(
     path: str | Path, sampling: Config | None = None, ema: str | float | None = None
@@ -137,9 +151,11 @@ def opened(path: Path, family: str = "") -> tuple[Contents, str]:
 
     family: by default the one that knows such tensors. ConfigError where there is none.
     """
-    refuse = build.refuse(str(path))
-    contents = refuse(read)(path)
-    family = family or refuse(recognised)(contents)
+    try:
+        contents = read(path)
+    except ValueError as error:  # names the file
+        raise ConfigError(str(error)) from error
+    family = family or build.refuse(str(path))(recognised)(contents)
     if family not in FAMILIES:
         raise ConfigError(f"family={family!r}: known: {', '.join(FAMILIES)}")
     return contents, family

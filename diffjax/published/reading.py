@@ -27,7 +27,7 @@ def read(path: Path) -> Contents:
     """Of a file, by its ending, or of a folder: that of one model, or a pipeline with `unet`.
 
     Settings: `config.json` beside the tensors, and under `scheduler` that of a pipeline. ValueError
-    where there is nothing to read, or more than one thing.
+    names the file where there is nothing to read, or more than one thing.
     """
     if not path.exists():
         raise ValueError(f"{path}: no such file or folder")
@@ -39,7 +39,7 @@ def read(path: Path) -> Contents:
 
 def _read(path: Path) -> Contents:
     if path.name.endswith(INDEX):
-        shards = sorted(set(json.loads(path.read_text())["weight_map"].values()))
+        shards = sorted(set(_json(path).get("weight_map", {}).values()))
         return Contents(Tensors(*(path.parent / name for name in shards)), {})
     if path.suffix == ".safetensors":
         return Contents(Tensors(path), {})

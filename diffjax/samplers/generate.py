@@ -111,6 +111,13 @@ def generate(
     return plan.run(denoise, x, keys, cond, path=path)
 
 
+@functools.cache
+def _program(shape: tuple[int, ...], everywhere: NamedSharding) -> Any:
+    """The same object each time, so that JAX finds what it compiled: other weights of guidance, and
+    another table of as many rows, take no compilation."""
+    return jax.jit(functools.partial(generate, shape=shape), out_shardings=everywhere)
+
+
 class Generation:
     """Samples start, ..., num - 1 of the run `seed`, in batches, by a program compiled beforehand.
 
@@ -140,7 +147,7 @@ class Generation:
         self._size = -(-min(batch_size, num) // mesh.size) * mesh.size
         self.passes: list[int] = []
         began = time.monotonic()
-        run = jax.jit(functools.partial(generate, shape=shape), out_shardings=everywhere)
+        run = _program(tuple(shape), everywhere)
         self._run = run.lower(*self._given, *self._arguments(0)).compile()
         self.compile_seconds = time.monotonic() - began
 

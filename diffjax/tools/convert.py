@@ -45,11 +45,11 @@ def run() -> int:
     settings = assignments(given.set)
     changes = given.overrides + ([f"data.name={given.data}"] if given.data else [])
 
-    from diffjax.training.workdir import check_empty, write_weights
+    from diffjax.training.workdir import check_empty
 
     check_empty(given.out)
     trained = changed(read(given.source, given.family, settings, given.ema), changes)
-    write_weights(given.out, trained.experiment, trained.weights)
+    trained.save(given.out)
     show(trained, given.out)
     return 0
 

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from diffjax.data.duplicates import Removed
     from diffjax.data.prepare import Scan
 
-PAIRS = 60
-"""Most pairs in the picture."""
+PAIRS, SIDE = 60, 128
+"""Most pairs in the picture; pixels of a pair."""
 
 
 def flags() -> argparse.ArgumentParser:
@@ -227,7 +227,6 @@ def draw(path: Path, seen: Scan, removed: Removed, work: Path) -> None:
 
     from diffjax import plot
     from diffjax.data import prepare
-    from diffjax.plot.images import TILE
 
     path.unlink(missing_ok=True)
     far = np.abs(seen.small[removed.item].astype(int) - seen.small[removed.kept]).mean((1, 2, 3))
@@ -245,7 +244,7 @@ def draw(path: Path, seen: Scan, removed: Removed, work: Path) -> None:
         )
         for pair in pairs
     ]
-    plot.save(path, plot.grid(np.stack(images), columns=min(6, len(images)), tile=2 * TILE))
+    plot.save(path, plot.grid(np.stack(images), columns=min(6, len(images)), tile=SIDE))
 
 
 if __name__ == "__main__":

@@ -62,6 +62,20 @@ def test_samples_do_not_depend_on_their_number():
     np.testing.assert_allclose(np.concatenate(rest), run()[4:], atol=1e-4)
 
 
+def test_another_table_of_as_many_rows_is_not_compiled_again():
+    """A sweep over guidance weights or samplers would wait for the compiler at each of them."""
+    compiled, counts = [], []
+    count = lambda event, *_, **__: compiled.append(event) if "backend_compile" in event else None
+    weighted = lambda w: Plan(replace(plan().table, weight=np.full(6, w)), Guided())
+    jax.monitoring.register_event_duration_secs_listener(count)
+    for guided in (weighted(2.0), weighted(3.0)):
+        made = Generation(denoise(), guided, 0, 8, SHAPE, LABEL, batch_size=7)
+        counts.append(len(compiled))
+    jax.monitoring.unregister_event_duration_listener(count)
+    assert counts[0] == counts[1] > 0
+    assert np.isfinite(next(iter(made))).all()
+
+
 def test_samples_depend_on_seed_and_label():
     """Two seeds would be one run, or the class of a sample be that of its neighbour."""
     same, other = run(), run(seed=1)

@@ -1,6 +1,7 @@
 """Weights in and out: a run is exported and comes back, and mistakes are one line."""
 
 import json
+import re
 import shutil
 import sys
 
@@ -54,6 +55,17 @@ def test_an_exported_run_comes_back_identical(toy, exported):
     chex.assert_trees_all_equal_dtypes(ours.denoise.params, back.denoise.params)
     assert all(a.dtype == np.float32 for a in load_file(exported / WEIGHTS).values())
     assert repr(back).startswith("Trained(mlp, ") and "step=4" in repr(back)
+
+
+def test_a_network_is_exported_from_python(toy, tmp_path):
+    """Only the command could pass weights on."""
+    trained = diffjax.load(toy)
+    trained.save(tmp_path / "out")
+    back = diffjax.load(str(tmp_path / "out"))
+    assert back.step == trained.step and back.ema == trained.ema
+    chex.assert_trees_all_equal(trained.denoise.params, back.denoise.params)
+    with pytest.raises(ValueError, match="is there already"):
+        trained.save(tmp_path / "out")
 
 
 def test_an_exported_run_samples_the_same(toy, exported, call, tmp_path):
@@ -115,6 +127,7 @@ def test_what_cannot_work_is_one_line(
     assert code == 2, err
     assert len(err.splitlines()) == 1, err
     assert all(part in err for part in parts), err
+    assert not re.search(r"(\S+): \1: ", err), "says twice where it is"
     assert not (tmp_path / "new").exists()
 
 
