@@ -237,15 +237,13 @@ def seed(text: str) -> int:
 def spare_threads() -> None:
     """Give XLA two threads per CPU device, where there are several, before JAX looks for devices.
 
-    It has one per core. On cores that do other work as well, collectives of as many devices were seen
-    to wait for each other, until XLA ended the process; so they were with one spare thread, and not
-    with one per device.
+    It has one per core. On cores that do other work as well, collectives of as many devices were
+    seen to wait for each other until XLA ended the process; so they were with one spare thread, and
+    not with one per device.
     """
-    import jax
-
-    cores, devices = os.cpu_count() or 1, jax.config.jax_num_cpu_devices
-    if devices > 1:
-        os.environ.setdefault("NPROC", str(max(cores, 2 * devices)))
+    devices = os.environ.get("JAX_NUM_CPU_DEVICES", "")
+    if devices.isdecimal() and int(devices) > 1:
+        os.environ.setdefault("NPROC", str(max(os.cpu_count() or 1, 2 * int(devices))))
 
 
 def use_compile_cache() -> None:
