@@ -22,6 +22,7 @@ FEW = {
     "sample": ["--num=4"],
     "evaluate": ["--num=20", "--real=100"],
     "tools.compare": ["--num=4"],
+    "tools.ema": ["--std=0.1"],
     "tools.prepare": ["--size=8"],
     "tools.steps": ["--num=2", "--steps=3", "--most=6", "--error=1000"],
     "tools.grid": ["--num=64", "--most=2"],

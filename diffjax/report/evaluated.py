@@ -185,7 +185,8 @@ def _panel(axes: Axes, lines: Sequence[Row], x: str, y: str, along: str) -> None
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter(ScalarFormatter())
         axes.minorticks_off()
-    axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+    if any(axes.get_legend_handles_labels()):  # one line needs none
+        axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
 
 
 def _errors(axes: Axes, results: Sequence[Mapping[str, Any]], x: str, y: str, _: str) -> None:
