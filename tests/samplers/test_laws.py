@@ -131,11 +131,14 @@ def test_optimal_variance_keeps_gaussian_marginals(frame):
     np.testing.assert_allclose(point.update, ancestral(sde, TIMES).update, rtol=1e-12)
 
 
+SLOW = {"euler_logsnr": 0.06}
+"""Steps of equal size in t are large ones in lambda at the ends."""
+
+
 def reached(name, sde, passes=1):
     """Whether about 1000 rows take the prior to the data, up to alpha(t_max) and the order."""
     mean, var = end_law(SAMPLERS[name], sde, passes=passes)
-    # Steps of equal size in t are large ones in lambda at the ends, for euler_logsnr.
-    return abs(mean - MEAN) < 0.03 * VAR**0.5 and abs(var / VAR - 1) < 0.06
+    return abs(mean - MEAN) < 0.03 * VAR**0.5 and abs(var / VAR - 1) < SLOW.get(name, 0.02)
 
 
 @pytest.mark.parametrize("name", sorted(set(SAMPLERS) - {"consistency", "annealed_langevin"}))
