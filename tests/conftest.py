@@ -20,6 +20,8 @@ os.environ["XLA_FLAGS"] = (
     # Later ones know no other emitters.
     + " --xla_cpu_use_fusion_emitters=false" * (metadata.version("jaxlib") < "0.11")
 )
+# Two threads for each of the eight devices below: see `cli.spare_threads`.
+os.environ.setdefault("NPROC", "16")
 # For processes that tests start; in this one the fixture below says it for each module.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
