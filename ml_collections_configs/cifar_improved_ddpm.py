@@ -1,6 +1,7 @@
 """CIFAR-10, unconditional, improved DDPM (arXiv:2102.09672, sec. 3 and app. A).
 
-TFDS_DATA_DIR=... python -m diffjax.train --config=cifar_improved_ddpm --workdir=runs/improved
+TFDS_DATA_DIR=... python -m diffjax.train --config=configs/cifar_improved_ddpm.py \
+    --workdir=runs/improved_ddpm
 
 The cosine table of 4,000 betas, a second output that learns the variance of a step by the hybrid
 loss (0.001 times the bound), Adam at 1e-4, dropout 0.3, EMA 0.9999, 500,000 steps of 128. The

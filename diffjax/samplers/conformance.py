@@ -108,7 +108,7 @@ def simulate(
     return x
 
 
-def at_lambda(sde: SDE, lam: np.ndarray) -> np.ndarray:
+def at_lambda(sde: SDE, lam: np.ndarray | float) -> np.ndarray:
     """Times at log(alpha / sigma) = lam."""
     return np.array(float64(sde.inverse)(2 * np.asarray(lam)))
 
