@@ -1,4 +1,4 @@
-"""Regenerate the studies that a CPU can make, in short settings: under an hour on two cores.
+"""Regenerate the studies that a CPU can make, in short settings.
 
     python -m experiments.results              # all that are not done
     python -m experiments.results toys ema     # these, from the start
