@@ -38,18 +38,22 @@ def trained(toy):
     return diffjax.load(toy)
 
 
-def test_an_interrupted_fit_saves_and_the_same_call_goes_on(toy, trained, tmp_path, monkeypatch):
-    """A notebook would lose what it trained, or train another network than the command."""
-    train = lambda: diffjax.fit(toy.parent / "mine.py", tmp_path / "run", "train.log_every=1")
+def test_an_interrupted_fit_saves_and_the_same_call_goes_on(toy, tmp_path, monkeypatch):
+    """A notebook would lose what it trained, or end with another network.
+
+    Compared with a fit of this module: `toy` may be of one that compiles with optimizations.
+    """
+    fit = lambda name: diffjax.fit(toy.parent / "mine.py", tmp_path / name, "train.log_every=1")
+    train = lambda: fit("run")
     with monkeypatch.context() as patch:
         patch.setattr(loop, "Signals", Pressed)
         with pytest.raises(Stopped, match=r"SIGINT: saved at step [123]; the same") as at:
             train()
     assert isinstance(at.value, KeyboardInterrupt) and at.value.signal is signal.SIGINT
     assert 0 < at.value.step < 4 and diffjax.load(tmp_path / "run").step == at.value.step
-    made = train()
-    assert made.step == trained.step == 4
-    chex.assert_trees_all_equal(made.denoise.params, trained.denoise.params)
+    made, whole = train(), fit("whole")
+    assert made.step == whole.step == 4
+    chex.assert_trees_all_equal(made.denoise.params, whole.denoise.params)
     assert train().step == 4  # once more: nothing is left to do
 
 
