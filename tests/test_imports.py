@@ -41,6 +41,15 @@ def test_a_command_reads_its_flags_before_it_loads_jax(module):
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_training_loads_no_solver():
+    """Every launch and resume would wait a second for what it does not use."""
+    code = (
+        "import sys, diffjax.training.loop; "
+        "assert not {'diffrax', 'scipy.optimize', 'scipy.integrate'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 @pytest.mark.parametrize(
     "name", [n for n in dir(diffjax) if n not in ("__version__", "fit", "load")]
 )

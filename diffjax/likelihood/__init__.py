@@ -1,5 +1,7 @@
 """How probable data are: the variational bound, and the density by the probability-flow ODE."""
 
+from typing import TYPE_CHECKING, Any
+
 from diffjax.likelihood.bound import (
     EDGES,
     Bound,
@@ -14,8 +16,10 @@ from diffjax.likelihood.bound import (
     vlb_map,
 )
 from diffjax.likelihood.dequantize import DEQUANTIZERS
-from diffjax.likelihood.ode import Density, Ode, decode, encode, log_weights, logp
 from diffjax.likelihood.traces import TRACES
+
+if TYPE_CHECKING:
+    from diffjax.likelihood.ode import Density, Ode, decode, encode, log_weights, logp
 
 __all__ = [
     "DEQUANTIZERS",
@@ -38,3 +42,12 @@ __all__ = [
     "vlb",
     "vlb_map",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """The density loads on first use: training does without, and diffrax takes half a second."""
+    if name in ("Density", "Ode", "decode", "encode", "log_weights", "logp"):
+        from diffjax.likelihood import ode
+
+        return getattr(ode, name)
+    raise AttributeError(f"module 'diffjax.likelihood' has no attribute {name!r}")

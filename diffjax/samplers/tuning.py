@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
-from scipy import optimize as scipy_optimize
 
 from diffjax.samplers.table import Table, moments
 from diffjax.sde import SDE, levels
@@ -65,8 +64,10 @@ def optimize(
             return 1e3
         return np.log(error(plan, sde, made, var) + 1e-300)
 
+    from scipy import optimize as solve  # takes half a second to import
+
     first = np.log(-np.diff(positive))
-    found = scipy_optimize.minimize(objective, first, method="BFGS", options={"maxiter": most})
+    found = solve.minimize(objective, first, method="BFGS", options={"maxiter": most})
     before, after = error(plan, sde, times, var), error(plan, sde, grid(found.x), var)
     return (
         Optimized(grid(found.x), before, after)

@@ -21,34 +21,7 @@ from diffjax.samplers.generate import Generation
 from diffjax.training import loop, mesh, processes
 from diffjax.training.workdir import open_run
 
-CONFIG = """
-import ml_collections
-def get_config():
-    return ml_collections.ConfigDict(dict(
-        seed=0,
-        data=dict(name="moons", size=400, labels=True),
-        sde=dict(name="vp", schedule=dict(name="linear")),
-        parameterization=dict(name="eps"),
-        network=dict(name="mlp", width=16, depth=1),
-        loss=dict(weight="uniform_output", condition_dropout=0.1),
-        optimizer=dict(name="adamw"),
-        ema=dict(name="power", std=0.1),
-        sampling=dict(sampler=dict(name="heun"), steps=2),
-        train=dict(
-            steps=20,
-            batch_size=8,
-            log_every=1,
-            sample_every=10**6,
-            samples=6,
-            checkpoint_every=10,
-            held_out_every=10,
-            held_out=50,
-            snapshot_every=10,
-            keep=100,
-            writers=(),
-        ),
-    ))
-"""
+FILE = Path(__file__).parent / "moons.py"
 ENV = {
     "JAX_PLATFORMS": "cpu",
     "JAX_NUM_CPU_DEVICES": "2",
@@ -93,10 +66,10 @@ class Two:
         return "\n".join(log.read_text() for log in self.logs)
 
 
-def flags(file: Path, workdir: Path, steps: int) -> list[str]:
+def flags(workdir: Path, steps: int) -> list[str]:
     fields = {"steps": steps, "sharding": "fsdp:smallest=16"}
     given = [f"--config.train.{name}={value}" for name, value in fields.items()]
-    return [f"--config={file}", f"--workdir={workdir}", *given]
+    return [f"--config={FILE}", f"--workdir={workdir}", *given]
 
 
 def rows(workdir: Path, first: int, last: int) -> list[dict]:
@@ -113,9 +86,9 @@ def assert_close(a: list[dict], b: list[dict]) -> None:
         np.testing.assert_allclose([x[k] for k in losses], [y[k] for k in losses], rtol=1e-5)
 
 
-def alone(file: Path, workdir: Path, steps: int) -> None:
+def alone(workdir: Path, steps: int) -> None:
     """Train in this process on one device; the state whole there."""
-    experiment = build.experiment(config.override(config.load(str(file)), [f"train.steps={steps}"]))
+    experiment = build.experiment(config.override(config.load(str(FILE)), [f"train.steps={steps}"]))
     open_run(workdir, experiment, ["test"])
     loop.train(experiment, workdir, mesh.layout(jax.devices()[:1]))
 
@@ -130,26 +103,19 @@ def back_to(workdir: Path, copy: Path, step: int) -> Path:
 
 
 @pytest.fixture(scope="module")
-def file(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("config") / "mine.py"
-    path.write_text(CONFIG)
-    return path
-
-
-@pytest.fixture(scope="module")
-def single(file, tmp_path_factory) -> Path:
+def single(tmp_path_factory) -> Path:
     """20 steps on one device."""
     workdir = tmp_path_factory.mktemp("single") / "run"
-    alone(file, workdir, 20)
+    alone(workdir, 20)
     return workdir
 
 
 @pytest.fixture(scope="module")
-def stopped(file, tmp_path_factory) -> tuple[Two, Path, list[int]]:
+def stopped(tmp_path_factory) -> tuple[Two, Path, list[int]]:
     """Two processes, one of which got SIGTERM after some 30 steps; their workdir and exit codes."""
     folder = tmp_path_factory.mktemp("two")
     workdir = folder / "run"
-    two = Two(folder, "train", *flags(file, workdir, 10**5))
+    two = Two(folder, "train", *flags(workdir, 10**5))
     log, end = workdir / "metrics.jsonl", time.monotonic() + 240
     while not (log.exists() and len(log.read_text().splitlines()) > 30):
         assert all(p.poll() is None for p in two.processes), two.told()
@@ -173,18 +139,18 @@ def test_two_processes_train_as_one_device_and_stop_together(single, stopped):
     assert not re.search(r"^train \d+/", two.logs[1].read_text(), re.M)
 
 
-def test_one_process_goes_on_from_two(file, stopped, tmp_path):
+def test_one_process_goes_on_from_two(stopped, tmp_path):
     """A checkpoint of parts on two hosts would be of use to two hosts only."""
     workdir = stopped[1]
     went_on = back_to(workdir, tmp_path / "back", 10)
-    alone(file, went_on, 20)
+    alone(went_on, 20)
     assert_close(rows(went_on, 11, 20), rows(workdir, 11, 20))
 
 
-def test_two_processes_go_on_from_one(file, single, tmp_path):
+def test_two_processes_go_on_from_one(single, tmp_path):
     """A checkpoint would be bound to the number of hosts."""
     workdir = back_to(single, tmp_path / "run", 10)
-    more = flags(file, workdir, 20)
+    more = flags(workdir, 20)
     two = Two(tmp_path, "train", *more, "--profile=12:14", slurm=True)
     assert two.wait() == [0, 0], two.told()
     assert_close(rows(workdir, 1, 20), rows(single, 1, 20))
