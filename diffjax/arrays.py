@@ -100,9 +100,16 @@ def spread(tree: PyTree, sharding: Sharding) -> PyTree:
     """Values that are equal on all hosts as arrays over the devices of all of them."""
     if sharding.is_fully_addressable:
         return jax.device_put(tree, sharding)
-    host = jax.tree.map(lambda a: np.asarray(jnp.asarray(a)), tree)
-    make = lambda a: jax.make_array_from_callback(a.shape, sharding, a.__getitem__)
-    return jax.tree.map(make, host)
+
+    def make(value: Any) -> Array:
+        if not jnp.issubdtype((a := jnp.asarray(value)).dtype, jax.dtypes.prng_key):
+            return jax.make_array_from_callback(a.shape, sharding, np.asarray(a).__getitem__)
+        bits = spread(jax.random.key_data(a), sharding)
+        return jax.jit(jax.random.wrap_key_data, static_argnames="impl")(
+            bits, impl=jax.random.key_impl(a)
+        )
+
+    return jax.tree.map(make, tree)
 
 
 def float64(function: Callable[..., PyTree]) -> Callable[..., PyTree]:

@@ -120,7 +120,7 @@ def over(
         return {"index": part} | kept
 
     parts = []
-    with Progress(name, len(index), "image") as progress:
+    with Progress(name, len(index), "image", quiet=not first()) as progress:
         for k, start in enumerate(range(0, len(index), size)):
             part, path = index[start : start + size], folder / f"{k:06d}.npz"
             found = _stored(path, len(part))

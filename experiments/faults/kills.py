@@ -6,7 +6,7 @@ Two runs of one config: one is left alone, the other is killed again and again, 
 random number of steps later, each time at a random moment. Compared are a hash of the whole last
 state (parameters, averages, optimizer, counters) and every line of metrics.jsonl, those of steps
 that were made again included. Each launch is the command in a process of its own, forked from one
-that has only imported. Three kills of a U-Net with dropout and flips are a test.
+that has only imported. Three kills are a test.
 """
 
 import argparse
@@ -26,6 +26,7 @@ import numpy as np
 from diffjax import build, cli, train
 from diffjax.files import write_text
 from diffjax.training import loop  # noqa: F401  (imported before any launch)
+from diffjax.training.log import SPEEDS
 from diffjax.training.workdir import load_state, provenance, read_config
 
 STEPS, CHECKPOINT = 600, 10
@@ -73,7 +74,7 @@ def rows(workdir: Path) -> list[dict]:
     """Whole lines of metrics.jsonl, without the speed."""
     path = workdir / "metrics.jsonl"
     lines = path.read_text().split("\n")[:-1] if path.exists() else []
-    return [{k: v for k, v in json.loads(s).items() if k != "images_per_s"} for s in lines]
+    return [{k: v for k, v in json.loads(s).items() if k not in SPEEDS} for s in lines]
 
 
 def digest(workdir: Path) -> str:

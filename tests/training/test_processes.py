@@ -15,7 +15,7 @@ import jax
 import numpy as np
 import pytest
 
-from diffjax import build, cli, config, trained
+from diffjax import build, cli, config, evaluate, trained
 from diffjax.config import ConfigError
 from diffjax.samplers.generate import Generation
 from diffjax.training import loop, mesh, processes
@@ -112,17 +112,46 @@ def single(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory) -> tuple[Two, Path, list[int]]:
-    """Two processes, one of which got SIGTERM after some 30 steps; their workdir and exit codes."""
+    """Two processes, one of which got SIGTERM after some 20 steps; their workdir and exit codes."""
     folder = tmp_path_factory.mktemp("two")
     workdir = folder / "run"
     two = Two(folder, "train", *flags(workdir, 10**5))
     log, end = workdir / "metrics.jsonl", time.monotonic() + 240
-    while not (log.exists() and len(log.read_text().splitlines()) > 30):
+    while not (log.exists() and len(log.read_text().splitlines()) > 21):
         assert all(p.poll() is None for p in two.processes), two.told()
         assert time.monotonic() < end, two.told()
         time.sleep(0.05)
     two.processes[1].send_signal(signal.SIGTERM)
     return two, workdir, two.wait()
+
+
+def test_two_processes_sample_as_one(single, tmp_path):
+    """Sample k would depend on the machine, or each process would write a file of its own."""
+    out = tmp_path / "x.npz"
+    asked = f"--workdir={single}", "--num=6", f"--out={out}", "--batch-size=3"
+    two = Two(tmp_path, "sample", *asked)
+    assert two.wait() == [0, 0], two.told()
+    found = trained.load(single)
+    e = found.experiment
+    made = Generation(found.denoise, e.plan(found.sde), 0, 6, e.shape, e.labels(6))
+    with np.load(out) as stored:
+        np.testing.assert_allclose(stored["arr_0"], np.concatenate([*made]), atol=1e-4)
+
+
+def test_two_processes_evaluate_as_one(single, tmp_path, monkeypatch):
+    """Numbers of a paper would depend on the machine, or keys of other hosts could not be sent."""
+    asked = "--num=20", "--guidance=1", "--batch-size=8", "--metrics=frechet,bpd:steps=2,num=12"
+    copies = [shutil.copytree(single, tmp_path / name) for name in ("one", "two")]
+    monkeypatch.setattr(sys, "argv", ["evaluate.py", f"--workdir={copies[0]}", *asked])
+    assert evaluate.run() == 0
+    two = Two(tmp_path, "evaluate", f"--workdir={copies[1]}", *asked)
+    assert two.wait() == [0, 0], two.told()
+    one, both = (json.loads((w / "evaluation.json").read_text()) for w in copies)
+    told = lambda made: (made["results"][0]["frechet"], made["network"]["bpd"])
+    values = lambda made: [v for v in jax.tree.leaves(told(made)) if isinstance(v, float)]
+    assert len(values(one)) > 5
+    np.testing.assert_allclose(values(both), values(one), rtol=1e-4)
+    assert "wrote" not in two.logs[1].read_text()
 
 
 def test_two_processes_train_as_one_device_and_stop_together(single, stopped):
@@ -160,19 +189,6 @@ def test_two_processes_go_on_from_one(single, tmp_path):
     traces = {p.relative_to(workdir).parts[1] for p in workdir.rglob("profile/**/*.xplane.pb")}
     assert traces == {"process_0", "process_1"}
     assert json.loads((workdir / "cost.json").read_text())["devices"] == 4
-
-
-def test_two_processes_sample_as_one(single, tmp_path):
-    """Sample k would depend on the machine, or each process would write a file of its own."""
-    out = tmp_path / "x.npz"
-    asked = f"--workdir={single}", "--num=6", f"--out={out}", "--batch-size=3"
-    two = Two(tmp_path, "sample", *asked)
-    assert two.wait() == [0, 0], two.told()
-    found = trained.load(single)
-    e = found.experiment
-    made = Generation(found.denoise, e.plan(found.sde), 0, 6, e.shape, e.labels(6))
-    with np.load(out) as stored:
-        np.testing.assert_allclose(stored["arr_0"], np.concatenate([*made]), atol=1e-4)
 
 
 @pytest.mark.fast
