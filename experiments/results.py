@@ -62,7 +62,7 @@ STUDIES = {
             "-m diffjax.evaluate --workdir={out}/run",
             "-m diffjax.sample --workdir={out}/run --num=60 --out={out}/samples.png",
         ),
-        6,
+        5,
         copies={"run/evaluation.json": "evaluation.json"},
     ),
     "toys": Study(
@@ -73,10 +73,10 @@ STUDIES = {
             "-m experiments.schedules.study --out={out} --steps=300 --digits-steps=300 "
             "--seeds=1 --num=2048",
         ),
-        3,
+        2,
     ),
     "guidance": Study(
-        ("-m experiments.guidance.study --out={out} --steps=500 --seeds=1 --num=2048",), 2
+        ("-m experiments.guidance.study --out={out} --steps=500 --seeds=1 --num=2048",), 1
     ),
     "samplers": Study(
         (
@@ -84,7 +84,7 @@ STUDIES = {
             "--batch-size=60 --most=50 --samplers=ddim,dpmpp_2m,deis,ancestral",
             "experiments/samplers/exact.py --out={out} --only=ddim,heun,dpmpp_2m",
         ),
-        5,
+        4,
         after="digits",
     ),
     "tradeoffs": Study(
@@ -92,15 +92,15 @@ STUDIES = {
             f"-m diffjax.evaluate --workdir={DIGITS} --sampler=ddim,dpmpp_2m --steps=5,10 "
             "--guidance=1,2.5 --num=200 --metrics=frechet,precision_recall,classifier",
         ),
-        3,
+        2,
         copies={"../digits/run/evaluation.json": "digits.json"},
         after="digits",
     ),
     "ema": Study(
-        ("experiments/ema/study.py --workdir={out}/run --out={out} --steps=200 --seeds=1",), 4
+        ("experiments/ema/study.py --workdir={out}/run --out={out} --steps=200 --seeds=1",), 6
     ),
     "augmentation": Study(
-        ("experiments/augmentation/leak.py --out={out} --work={out} --steps=200 --num=200",), 4
+        ("experiments/augmentation/leak.py --out={out} --work={out} --steps=200 --num=200",), 6
     ),
     "likelihood": Study(
         (
@@ -111,10 +111,10 @@ STUDIES = {
                 "--config.loss.draw.name=likelihood --config.loss.draw.importance=True",
             ),
         ),
-        8,
+        5,
         copies={f"{name}/evaluation.json": f"{name}.json" for name in ("plain", "weighted")},
     ),
-    "faults": Study(("experiments/faults/kills.py --out={out}/kills.json --kills=5",), 3),
+    "faults": Study(("experiments/faults/kills.py --out={out}/kills.json --kills=5",), 1),
     "cifar10_cpu": Study(
         (
             "-m diffjax.train --workdir={out}/run --config=configs/cifar_vp_small.py "
@@ -123,7 +123,7 @@ STUDIES = {
             "-m diffjax.evaluate --workdir={out}/run --num=200 --guidance=1 --metrics=frechet "
             "--real=2000",
         ),
-        6,
+        5,
         copies={"run/evaluation.json": "evaluation.json"},
         needs="TFDS_DATA_DIR",
     ),
@@ -193,7 +193,8 @@ def gather(out: Path) -> None:
             told = json.loads((out / name / DONE).read_text())
             commands = "\n".join(f"python {c}" for c in told["commands"])
             parts.append(f"# {name}: {told['seconds']} s\n\n```text\n{commands}\n```\n")
-            parts += [f"## {title}\n\n{text}" for title, text in tables(out / name).items()]
+            made = tables(out / name).items()
+            parts += [f"## {title}\n\n{text.rstrip()}\n" for title, text in made]
             parts += [f"![{p.stem}]({name}/{p.name})\n" for p in sorted((out / name).glob("*.png"))]
     write_text(out / "results.md", "\n".join(parts))
     print(f"wrote {out / 'results.md'}")
