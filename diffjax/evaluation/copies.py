@@ -15,6 +15,7 @@ from diffjax.training.processes import first
 
 MOST_FITTED = 5000
 """Training items that the cells are fitted to."""
+SHARES = ("closer", "authenticity", "authenticity_held_out")
 
 
 class Near(NamedTuple):
@@ -126,7 +127,8 @@ def _within(
     middle = centres(train, cells)
     ours, theirs = near(x, train, middle), near(test, train, middle)._asdict()
     values = lambda rows: compared({k: v[rows] for k, v in ours._asdict().items()}, theirs)
-    found = with_intervals(values, len(x), resamples, samples.label) | {"cells": cells}
+    found = with_intervals(values, len(x), resamples, samples.label, shares=SHARES)
+    found |= {"cells": cells}
     if not pairs or samples.x.ndim != 4:
         return found
     return found | {"picture": _draw(real, samples, space, ours, pairs)}

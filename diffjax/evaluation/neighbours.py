@@ -93,7 +93,8 @@ def precision_recall(
     """
     known, x = balls(real.features, k), real.need(samples, "pool")
     values = lambda rows: overlap(known, balls(x[rows], k))
-    return with_intervals(values, len(x), resamples, samples.label) | {"k": k}
+    shares = ("precision", "recall")
+    return with_intervals(values, len(x), resamples, samples.label, shares=shares) | {"k": k}
 
 
 def density_coverage(
@@ -105,4 +106,5 @@ def density_coverage(
     """
     known, x = balls(real.features, k), real.need(samples, "pool")
     values = lambda rows: spread(known, x[rows])
-    return with_intervals(values, len(x), resamples, samples.label) | {"k": k}
+    shares = ("coverage",)
+    return with_intervals(values, len(x), resamples, samples.label, shares=shares) | {"k": k}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ def with_intervals(
     resamples: int,
     label: np.ndarray | None = None,
     seed: int = 0,
+    shares: Collection[str] = (),
 ) -> dict[str, Any]:
     """`values` of all `count` samples, and as `intervals` a 95 % interval [low, high] around each.
 
@@ -26,6 +27,7 @@ def with_intervals(
     where there are any: of half the size, and half of it given, it varies by one standard error of
     the whole (McCarthy 1969, half samples). Drawn with replacement, copies would be neighbours at
     distance 0, and covariances lose dimensions. A bias of the value is not in the interval.
+    shares: values whose interval ends at 0 and at 1.
     resamples=0: no intervals. Raises ValueError for 1 or less than 0.
     """
     if resamples < 0 or resamples == 1:
@@ -41,8 +43,9 @@ def with_intervals(
         pairs = order[: count // 2 * 2].reshape(-1, 2)
         drawn.append(values(np.sort(rng.permuted(pairs, axis=1)[:, 0])))
     error = {k: float(np.std([d[k] for d in drawn], ddof=1)) for k in found}
-    around = lambda v, e: [v - WIDTH * e, v + WIDTH * e]
-    return found | {"intervals": {k: around(v, error[k]) for k, v in found.items()}}
+    around = {k: [v - WIDTH * error[k], v + WIDTH * error[k]] for k, v in found.items()}
+    cut = {k: [max(around[k][0], 0.0), min(around[k][1], 1.0)] for k in shares}
+    return found | {"intervals": around | cut}
 
 
 def extrapolated(

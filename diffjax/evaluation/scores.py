@@ -54,7 +54,7 @@ def classifier(real: Real, samples: Samples, resamples: int = 20) -> dict[str, A
     judge, test = real.judge, real.test
     right = judge.right(samples.x, samples.label)
     values = lambda rows: {"agreement": float(right[rows].mean())}
-    found = with_intervals(values, len(right), resamples, samples.label)
+    found = with_intervals(values, len(right), resamples, samples.label, shares=("agreement",))
     accuracy = float(judge.right(test.x, test.labels()).mean())
     return found | {"test_accuracy": accuracy, "classifier": judge.about}
 

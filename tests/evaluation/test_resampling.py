@@ -46,6 +46,17 @@ def test_intervals_know_that_each_class_has_its_samples():
     assert all((part == 3).all() for part in counts[1:])
 
 
+def test_the_interval_of_a_share_ends_at_0_and_1():
+    """A table would say that up to 102 % of the samples are authentic."""
+    few = np.arange(40) < 1
+    values = lambda rows: {"few": few[rows].mean(), "most": 1 - few[rows].mean(), "sum": 1.0}
+    found = with_intervals(values, 40, 20, shares=("few", "most"))["intervals"]
+    free = with_intervals(values, 40, 20)["intervals"]
+    assert free["few"][0] < 0 and free["most"][1] > 1
+    assert found["few"] == [0, free["few"][1]] and found["most"] == [free["most"][0], 1]
+    assert found["sum"] == free["sum"] == [1, 1]
+
+
 def test_no_resamples_give_no_intervals_and_one_is_refused():
     """One has no deviation: NaN would be written as an interval."""
     assert set(measured(VALUES["mean"], REAL, 0)) == {"value"}
