@@ -28,6 +28,13 @@ def of_evaluation(name: str, file: str = "evaluation.json") -> Callable[[Path], 
     return lambda folder: {name: evaluated.markdown(read(folder / file)["results"])}
 
 
+def tradeoffs(folder: Path) -> Tables:
+    """Of the digits, and of CIFAR-10 where there is one: short settings leave it out."""
+    files = {"tradeoffs": "digits.json", "tradeoffs-cifar10": "cifar10.json"}
+    there = [name for name, file in files.items() if (folder / file).exists()]
+    return {k: v for name in there for k, v in of_evaluation(name, files[name])(folder).items()}
+
+
 def ema(folder: Path) -> Tables:
     report = read(folder / "digits.json")
     made = [
@@ -121,7 +128,7 @@ def _by_passes(rows: Mapping[str, Any], ratio: bool) -> str:
 STUDIES: dict[str, Callable[[Path], Tables]] = {
     "digits": of_evaluation("digits"),
     "cifar10_cpu": of_evaluation("cifar10_cpu"),
-    "tradeoffs": of_evaluation("tradeoffs", "digits.json"),
+    "tradeoffs": tradeoffs,
     "ema": ema,
     "augmentation": augmentation,
     "faults": faults,
