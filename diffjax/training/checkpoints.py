@@ -95,13 +95,12 @@ class Checkpoints:
     def _copy(self, state: PyTree) -> PyTree:
         """In host memory of its own, for steps go on."""
         if not _on_cpu(state):
-            return jax.device_put(state, _shardings(state, "pinned_host"))
+            held = jax.device_put(state, _shardings(state, "pinned_host"))
+            return jax.tree.map(_parted, held)
         if self._held is None:
             self.reserve(state)
         else:
             self._held = _copied(self._held, state)
-        # On several CPU devices orbax was seen to read a copy before it was there.
-        jax.block_until_ready(self._held)
         # Arrays of their own over the same memory: views that orbax takes of them go with them.
         return jax.tree.map(_again, self._held)
 
@@ -199,7 +198,17 @@ _copied: Callable[..., PyTree] = jax.jit(_copy_all, donate_argnums=0, keep_unuse
 
 def _again(a: jax.Array) -> jax.Array:
     parts = [shard.data for shard in a.addressable_shards]
-    return jax.make_array_from_single_device_arrays(a.shape, a.sharding, parts)
+    return _parted(jax.make_array_from_single_device_arrays(a.shape, a.sharding, parts))
+
+
+def _parted(a: jax.Array) -> jax.Array:
+    """The same with its list of shards made.
+
+    JAX makes it when it is first asked for; two threads that ask at once, as those that write and
+    that sum up here, were seen to get shards twice or not at all.
+    """
+    assert len(a.addressable_shards) == len(a.sharding.addressable_devices)
+    return a
 
 
 def _all(here: bool) -> bool:

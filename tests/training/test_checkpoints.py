@@ -5,6 +5,7 @@ import inspect
 import logging
 import resource
 import shutil
+import sys
 import time
 
 import jax
@@ -141,6 +142,28 @@ def test_a_step_that_donates_does_not_change_what_is_being_saved(tmp_path):
         found = Checkpoints(tmp_path, write=False).restore(jax.eval_shape(begin))
         jax.tree.map(np.testing.assert_array_equal, found, kept[k])
         shutil.rmtree(tmp_path / str(k))
+
+
+@pytest.fixture
+def restless_threads():
+    """They take turns a thousand times as often."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(before / 1000)
+    yield
+    sys.setswitchinterval(before)
+
+
+def test_what_several_devices_hold_is_saved_whole(tmp_path, restless_threads):
+    """Threads that asked JAX at once for the shards of an array got some twice and some never."""
+    devices = jax.make_mesh((4,), ("data",), devices=jax.devices()[:4])
+    begin = lambda: [jnp.full(8, k, jnp.float32) for k in range(200)]
+    held = jax.device_put(begin(), jax.NamedSharding(devices, jax.P("data")))
+    for k in range(4):
+        checkpoints = Checkpoints(tmp_path / str(k))
+        checkpoints.save(1, held)
+        checkpoints.close()
+        found = Checkpoints(tmp_path / str(k), write=False).restore(jax.eval_shape(begin))
+        jax.tree.map(np.testing.assert_array_equal, found, begin())
 
 
 @pytest.mark.parametrize(
