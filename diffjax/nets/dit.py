@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +15,7 @@ from jaxtyping import Array, Bool, Float
 from diffjax.arrays import Cond
 from diffjax.nets.attention import attention
 from diffjax.nets.conditioning import Conditions, pooled, sequence, with_map
-from diffjax.nets.layers import NONE, Output, at_least, gelu, outputs, zeros
+from diffjax.nets.layers import NONE, Dense, Output, at_least, gelu, one_of, outputs, zeros
 from diffjax.nets.network import Network, linen
 from diffjax.nets.positions import fold, rotate, rotations, sincos, unfold
 
@@ -39,8 +38,8 @@ POSITIONS, NORMS, MLPS = ("sincos", "rotary"), ("layer", "rms"), ("gelu", "swigl
 Tokens = Float[Array, "b _ w"]
 Vector = Float[Array, "b w"]
 small = nn.initializers.normal(0.02)
-Dense = functools.partial(nn.Dense, kernel_init=nn.initializers.xavier_uniform())
-Modulation = functools.partial(nn.Dense, kernel_init=zeros)
+Glorot = functools.partial(Dense, kernel_init=nn.initializers.xavier_uniform())
+Modulation = functools.partial(Dense, kernel_init=zeros)
 
 
 @dataclass(frozen=True)
@@ -88,13 +87,13 @@ class Stream(nn.Module):
     def setup(self):
         width, swiglu = self.form.width, self.form.mlp == "swiglu"
         self.modulation = Modulation((2 if self.ends else 6) * width)
-        self.qkv = Dense((2 if self.ends else 3) * width)
+        self.qkv = Glorot((2 if self.ends else 3) * width)
         self.k_norm = RMSNorm()
         self.q_norm = RMSNorm()
         if not self.ends:
             hidden = math.ceil(width / 3) * 8 if swiglu else 4 * width
-            self.out, self.mlp_out = Dense(width), Dense(width)
-            self.mlp_in = Dense((1 + swiglu) * hidden)
+            self.out, self.mlp_out = Glorot(width), Glorot(width)
+            self.mlp_in = Glorot((1 + swiglu) * hidden)
 
     def before(
         self, x: Tokens, c: Vector, turn: Array | None
@@ -102,8 +101,8 @@ class Stream(nn.Module):
         """Queries, keys and values (B, L, heads, d), and the modulation of what follows."""
         shift, scale, *rest = jnp.split(self.modulation(c), 2 if self.ends else 6, -1)
         made = self.qkv(modulated(x, shift, scale, self.form.norm))
-        made = made.reshape(*x.shape[:2], -1, self.form.heads, self.form.width // self.form.heads)
-        *qk, v = jnp.moveaxis(made, 2, 0)
+        form = (*x.shape[:2], self.form.heads, self.form.width // self.form.heads)
+        *qk, v = (a.reshape(form) for a in jnp.split(made, 2 if self.ends else 3, -1))
         if self.form.qk_norm:
             norms = (self.q_norm, self.k_norm)[-len(qk) :]
             qk = [norm(a) for norm, a in zip(norms, qk, strict=True)]
@@ -148,7 +147,7 @@ class Block(nn.Module):
     ) -> tuple[tuple[Tokens, Tokens | None], Tokens | None]:
         x, tokens = streams
         if skip is not None:
-            x = Dense(self.form.width, name="skip")(jnp.concatenate([x, skip], -1))
+            x = Glorot(self.form.width, name="skip")(jnp.concatenate([x, skip], -1))
         main = Stream(self.form, name="main")
         (q, k, v), rest = main.before(x, c, turn)
         if tokens is None:
@@ -200,7 +199,7 @@ class DiT(nn.Module):
         cond, width = self.conditions.check(x, cond), self.form.width
         grid = tuple(n // p for n, p in zip(x.shape[1:-1], sides, strict=True))
         made = math.prod(sides) * x.shape[-1] * (1 + self.learn_variance)
-        h = Dense(width, name="patches")(fold(with_map(x, cond, self.conditions), sides))
+        h = Glorot(width, name="patches")(fold(with_map(x, cond, self.conditions), sides))
         c = self._embedded(x, c_noise, cond)
         turn, tokens, there = None, None, None
         if self.positions == "rotary":
@@ -220,8 +219,8 @@ class DiT(nn.Module):
         frequency = jnp.exp(-math.log(10000) * jnp.arange(half) / half)
         angle = c_noise[:, None] * frequency[None]
         h = jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], -1)
-        h = nn.silu(nn.Dense(self.form.width, kernel_init=small, name="noise_in")(h))
-        h = nn.Dense(self.form.width, kernel_init=small, name="noise_out")(h).astype(x.dtype)
+        h = nn.silu(Dense(self.form.width, kernel_init=small, name="noise_in")(h))
+        h = Dense(self.form.width, kernel_init=small, name="noise_out")(h).astype(x.dtype)
         return nn.silu(h + pooled(x, cond, self.conditions, self.form.width, small))
 
     def _blocks(self, h: Tokens, tokens: Tokens | None, *rest: Any) -> Tokens:
@@ -320,11 +319,11 @@ def dit(
     learn_variance: a second output like the first, for the variance of a step. dtype: of its
     compute, float32 or bfloat16; parameters, input and output are float32.
     """
-    _known("size", size, SIZES)
-    _known("positions", positions, POSITIONS)
-    _known("norm", norm, NORMS)
-    _known("mlp", mlp, MLPS)
-    _known("remat", remat, POLICIES)
+    one_of(SIZES, size=size)
+    one_of(POSITIONS, positions=positions)
+    one_of(NORMS, norm=norm)
+    one_of(MLPS, mlp=mlp)
+    one_of(POLICIES, remat=remat)
     given = (width, depth, heads)
     width, depth, heads = (b if a is None else a for a, b in zip(given, SIZES[size], strict=True))
     at_least(1, width=width, depth=depth, heads=heads, patch=patch, patch_time=patch_time)
@@ -344,8 +343,3 @@ def dit(
         learn_variance=learn_variance,
     )
     return linen(module, dtype)
-
-
-def _known(name: str, value: str, choices: Iterable[str]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name}={value!r}: known: {', '.join(repr(k) for k in choices)}")

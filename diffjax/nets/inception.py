@@ -187,7 +187,7 @@ def inception(resize: str = "tensorflow1") -> Features:
     resize: how, see `prepared`. The evaluators of OpenAI and torch-fidelity, and the code of
     arXiv:1706.08500, do it as `tensorflow1`, pytorch-fid as `pytorch`. ValueError for another way.
     """
-    one_of(tuple(RANGES), resize=resize)
+    one_of(RANGES, resize=resize)
     module = Inception()
     return Features(
         lambda key, x: module.init(key, prepared(x, resize))["params"],

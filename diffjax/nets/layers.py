@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -36,12 +38,20 @@ def at_least(least: int, **settings: int) -> None:
             raise ValueError(f"{name}={value}: needs {name} >= {least}")
 
 
-def one_of(known: Sequence[str], **settings: str) -> None:
+def one_of(known: Iterable[str], **settings: str) -> None:
     """Raise ValueError for the first of `settings` that is not in `known`."""
     for name, value in settings.items():
         if value not in known:
-            raise ValueError(f"{name}={value!r}: known: {', '.join(known)}")
+            raise ValueError(f"{name}={value!r}: known: {', '.join(map(repr, known))}")
 
+
+def product(x: Float[Array, "*b c"], w: Float[Array, "c f"], *_: Any, **__: Any) -> Array:
+    """x w, of matrices: for more axes XLA copies what the gradient in w is a product of, on CPU."""
+    return (x.reshape(-1, x.shape[-1]) @ w).reshape(*x.shape[:-1], w.shape[-1])
+
+
+Dense = functools.partial(nn.Dense, dot_general=product)
+"""A dense layer over the last axis of a grid or sequence."""
 
 EMBEDDINGS = ("ddpm", "adm", "fourier")
 

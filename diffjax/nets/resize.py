@@ -16,7 +16,7 @@ def resized(x: Float[Array, "b h w c"], size: int, way: str) -> Float[Array, "b 
     way: see `WAYS`. `pillow` goes along the rows first, and rounds to grey levels after each axis,
     as Pillow does. ValueError for another way.
     """
-    one_of(tuple(WAYS), way=way)
+    one_of(WAYS, way=way)
     rows, columns = (jnp.asarray(WAYS[way](n, size), x.dtype) for n in x.shape[1:3])
     levels = lambda a: jnp.clip(jnp.floor(a + 0.5), 0, 255) if way == "pillow" else a
     exact = lax.Precision.HIGHEST
