@@ -11,8 +11,8 @@ from flax import linen as nn
 from jaxtyping import Array, Bool, Float
 
 from diffjax.nets.attention import attention
-from diffjax.nets.convolution import convolution
-from diffjax.nets.layers import GroupNorm, zeros
+from diffjax.nets.convolution import convolution, upsampled
+from diffjax.nets.layers import Dense, GroupNorm, zeros
 from diffjax.nets.resample import Kernel, downsample, upsample
 
 Grid = Float[Array, "b ... _"]
@@ -40,6 +40,12 @@ class Style:
 
     def add(self, x: Grid, h: Grid) -> Grid:
         return (x + h) * math.sqrt(0.5) if self.rescale else x + h
+
+    def up_conv(self, x: Grid, features: int) -> Grid:
+        """`conv` of x at twice the resolution. Called inside a module."""
+        if self.kernel == (1, 1):
+            return conv(x, features, conv_general_dilated=upsampled)
+        return conv(upsample(x, self.kernel), features)
 
     def move(self, x: Grid, way: str) -> Grid:
         """At half (`down`) or twice (`up`) the resolution, or as it is (`keep`)."""
@@ -72,8 +78,12 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, x: Grid, emb: Float[Array, "b e"], train: bool) -> Grid:
         style = self.style
-        h = conv(style.move(nn.silu(style.norm()(x)), self.way), self.channels)
-        told = nn.Dense(self.channels * (1 + style.scale_shift))(emb)
+        h = nn.silu(style.norm()(x))
+        if self.way == "up":
+            h = style.up_conv(h, self.channels)
+        else:
+            h = conv(style.move(h, self.way), self.channels)
+        told = Dense(self.channels * (1 + style.scale_shift))(emb)
         told = told.reshape(len(x), *(1,) * (x.ndim - 2), -1)
         if style.scale_shift:
             scale, shift = jnp.split(told, 2, axis=-1)
@@ -84,7 +94,7 @@ class Block(nn.Module):
         h = conv(h, self.channels, kernel_init=zeros)
         x = style.move(x, self.way)
         if x.shape[-1] != self.channels or (style.project and self.way != "keep"):
-            x = nn.Dense(self.channels, name="skip")(x)
+            x = Dense(self.channels, name="skip")(x)
         return style.add(x, h)
 
 
@@ -97,10 +107,10 @@ class SelfAttention(nn.Module):
     @nn.compact
     def __call__(self, x: Grid) -> Grid:
         b, c = x.shape[0], x.shape[-1]
-        qkv = nn.Dense(3 * c, name="qkv")(self.style.norm()(x))
+        qkv = Dense(3 * c, name="qkv")(self.style.norm()(x))
         qkv = qkv.reshape(b, -1, 3, self.heads, c // self.heads)
         out = attention(qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]).reshape(x.shape)
-        return self.style.add(x, nn.Dense(c, kernel_init=zeros, name="out")(out))
+        return self.style.add(x, Dense(c, kernel_init=zeros, name="out")(out))
 
 
 class CrossAttention(nn.Module):
@@ -112,7 +122,7 @@ class CrossAttention(nn.Module):
     @nn.compact
     def __call__(self, x: Grid, tokens: Float[Array, "b m e"], there: Bool[Array, "b m"]) -> Grid:
         b, c = x.shape[0], x.shape[-1]
-        q = nn.Dense(c, name="q")(self.style.norm()(x)).reshape(b, -1, self.heads, c // self.heads)
-        kv = nn.Dense(2 * c, name="kv")(tokens).reshape(b, -1, 2, self.heads, c // self.heads)
+        q = Dense(c, name="q")(self.style.norm()(x)).reshape(b, -1, self.heads, c // self.heads)
+        kv = Dense(2 * c, name="kv")(tokens).reshape(b, -1, 2, self.heads, c // self.heads)
         out = attention(q, kv[:, :, 0], kv[:, :, 1], there).reshape(x.shape)
-        return self.style.add(x, nn.Dense(c, kernel_init=zeros, name="out")(out))
+        return self.style.add(x, Dense(c, kernel_init=zeros, name="out")(out))

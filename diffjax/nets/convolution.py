@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -23,6 +23,7 @@ from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Float
 
 from diffjax.nets import winograd
+from diffjax.nets.resample import upsample
 
 Pairs = tuple[tuple[int, int], ...]
 Ints = tuple[int, ...]
@@ -73,6 +74,24 @@ def convolution(
     return _primitive.bind(x, kernel, **geometry)
 
 
+def upsampled(
+    x: Float[Array, "b *d c"], kernel: Float[Array, "*k c f"], *_: Any, **__: Any
+) -> Float[Array, "b *e f"]:
+    """`convolution` to the same size, of x (B, *D, C) with each value twice along each axis.
+
+    In a form of its own on CPU where its products are many. The rest is what `nn.Conv` says.
+    """
+    sides = set(kernel.shape[:-2])
+    places = len(x) * math.prod(2 * n for n in x.shape[1:-1])
+    if jax.default_backend() == "cpu" and sides == {3} and _many(places, kernel):
+        return _of_equals.bind(x, kernel)
+    return _repeated(x, kernel)
+
+
+def _repeated(x: Array, kernel: Array) -> Array:
+    return convolution(upsample(x), kernel, (1,) * (x.ndim - 2), "SAME")
+
+
 def _lax(
     x: Array,
     kernel: Array,
@@ -105,13 +124,12 @@ def _value(x: Array, kernel: Array, **geometry: Any) -> Array:
 
 def _suits_winograd(x: Array, kernel: Array, **geometry: Any) -> bool:
     """Whether its products are fewer and large, and its longer compilation is soon made up for."""
-    *sides, c, f = kernel.shape
-    return (
-        sides == [3, 3]
-        and _every_place(geometry)
-        and min(c, f) >= 32
-        and 9 * c * f * math.prod(x.shape[:3]) >= MANY
-    )
+    places = math.prod(x.shape[:-1])
+    return kernel.shape[:-2] == (3, 3) and _every_place(geometry) and _many(places, kernel)
+
+
+def _many(places: int, kernel: Array) -> bool:
+    return min(kernel.shape[-2:]) >= 32 and math.prod(kernel.shape) * places >= MANY
 
 
 def _every_place(geometry: dict[str, Any]) -> bool:
@@ -214,9 +232,13 @@ def _batch(arguments: Any, axes: Any, **geometry: Any) -> tuple[Array, int]:
 
 
 def _abstract(x: Any, kernel: Any, **geometry: Any) -> Any:
-    shaped = (jax.ShapeDtypeStruct(a.shape, a.dtype) for a in (x, kernel))
-    out = jax.eval_shape(lambda x, k: _lax(x, k, **geometry), *shaped)
-    return x.update(shape=out.shape, dtype=out.dtype, weak_type=False)
+    return _like(x, lambda x, k: _lax(x, k, **geometry), x, kernel)
+
+
+def _like(aval: Any, function: Callable[..., Array], *avals: Any) -> Any:
+    """What `function` gives, as an abstract value."""
+    made = jax.eval_shape(function, *(jax.ShapeDtypeStruct(a.shape, a.dtype) for a in avals))
+    return aval.update(shape=made.shape, dtype=made.dtype, weak_type=False)
 
 
 _primitive = Primitive("convolution")
@@ -226,3 +248,23 @@ _primitive.def_abstract_eval(_abstract)
 mlir.register_lowering(_primitive, mlir.lower_fun(_value, multiple_results=False))
 ad.defbilinear(_primitive, _input_transpose, _kernel_transpose)
 batching.primitive_batchers[_primitive] = _batch
+
+
+def _of_equals_transposed(which: int) -> Callable[..., Array]:
+    """Gradients are those of the convolution itself."""
+
+    def rule(ct: Array, *factors: Any) -> Array:
+        def along(factor: Array) -> Array:
+            return _repeated(*(factor if i == which else a for i, a in enumerate(factors)))
+
+        return jax.linear_transpose(along, factors[which].aval)(ct)[0]
+
+    return rule
+
+
+_of_equals = Primitive("upsampled_convolution")
+_of_equals.def_impl(jax.jit(winograd.convolve_equals))
+_of_equals.def_abstract_eval(lambda x, kernel: _like(x, _repeated, x, kernel))
+mlir.register_lowering(_of_equals, mlir.lower_fun(winograd.convolve_equals, multiple_results=False))
+ad.defbilinear(_of_equals, *map(_of_equals_transposed, (0, 1)))
+batching.primitive_batchers[_of_equals] = lambda given, axes: (jax.vmap(_repeated, axes)(*given), 0)

@@ -134,6 +134,7 @@ PRODUCTS: dict[str, Callable[[Any], int]] = {
     "dot_general": _matrix_product,
     "conv_general_dilated": _convolution,
     "convolution": _convolution,
+    "upsampled_convolution": _convolution,
     "attention": _attention(2, 0),
     "attention_along": _attention(6, 3),
     "attention_gradient": _attention(5, 1),

@@ -24,6 +24,7 @@ from diffjax.nets.conditioning import Conditions, sequence, with_map
 from diffjax.nets.layers import (
     EMBEDDINGS,
     NONE,
+    Dense,
     Embedding,
     Output,
     at_least,
@@ -130,9 +131,10 @@ class UNet(nn.Module):
             if self.resample in ("block", "projected_block"):
                 settings = (x.shape[-1], self.dropout, self.style, way)
                 return block(*settings, name=f"{way}_{level}")(x, emb, train)
-            if self.resample == "filter" or way == "up":
-                x = self.style.move(x, way)
-                return x if self.resample == "filter" else conv(x, x.shape[-1])
+            if self.resample == "filter":
+                return self.style.move(x, way)
+            if way == "up":
+                return self.style.up_conv(x, x.shape[-1])
             padding = 1 if self.resample == "centred_conv" else "SAME"
             return conv(x, x.shape[-1], 2, padding=padding)
 
@@ -149,7 +151,7 @@ class UNet(nn.Module):
                 name = f"input_{level}"
                 if self.input_pyramid == "skip":
                     image = downsample(image, kernel)
-                    x = x + nn.Dense(x.shape[-1], name=name)(image)
+                    x = x + Dense(x.shape[-1], name=name)(image)
                 elif self.input_pyramid == "residual":
                     smooth = filtered(image, kernel, 1, len(kernel) // 2)
                     h = conv(smooth, x.shape[-1], 2, padding="VALID", name=name)

@@ -13,7 +13,8 @@ from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from diffjax.nets import winograd
-from diffjax.nets.convolution import convolution
+from diffjax.nets.convolution import convolution, upsampled
+from diffjax.nets.resample import upsample
 
 pytestmark = [pytest.mark.fast, pytest.mark.optimized]
 
@@ -249,3 +250,43 @@ def test_winograd_leaves_a_split_batch_where_it_is():
     text = compiled.compile().as_text()
     assert "convolution(" not in text
     assert not re.search("all-gather|all-to-all|collective-permute", text)
+
+
+def repeated(x, kernel):
+    return reference(upsample(x), kernel, (1,) * (x.ndim - 2), "SAME")
+
+
+@pytest.mark.parametrize("size", [(5,), (4, 3), (2, 3, 4)], ids=str)
+def test_after_upsampling_values_and_derivatives_are_those_of_lax(size, monkeypatch):
+    """Networks would go up wrongly on CPU, or train on wrong gradients there."""
+    monkeypatch.setattr("diffjax.nets.convolution._many", lambda *_: True)
+    x, kernel = whole((2, *size, 3)), whole((*(3,) * len(size), 3, 4), 1)
+    assert "upsampled_convolution" in str(jax.make_jaxpr(upsampled)(x, kernel))
+    both = jax.jit(lambda *given: [everything(f, *given) for f in (upsampled, repeated)])
+    ours, theirs = both(x, kernel)
+    chex.assert_trees_all_equal_shapes_and_dtypes(ours, theirs)
+    chex.assert_trees_all_close(ours, theirs, rtol=1e-6, atol=1e-2)
+    mapped = lambda f: jax.vmap(f, (None, 0))(x, jnp.stack([kernel, 2 * kernel]))
+    np.testing.assert_array_equal(mapped(upsampled), mapped(repeated))
+
+
+def test_after_upsampling_a_quarter_of_the_products_is_made(monkeypatch):
+    """The sums before and after them would be all that is new."""
+    x, kernel = jnp.zeros((8, 16, 16, 64)), jnp.zeros((3, 3, 64, 64))
+    cost = lambda f: jax.jit(f).lower(x, kernel).compile().cost_analysis()["flops"]
+    plain = 2 * 9 * 64 * 64 * 8 * 32 * 32
+    assert 1 / 4 < cost(upsampled) / plain < 1 / 3
+    assert cost(repeated) > 0.9 * plain
+    assert "upsampled_convolution" not in str(jax.make_jaxpr(upsampled)(x[:1, :4, :4], kernel))
+
+
+def test_after_upsampling_the_digits_are_kept():
+    rng = np.random.default_rng(0)
+    x, kernel = rng.normal(size=(2, 8, 8, 64)), rng.normal(size=(3, 3, 64, 64)) / 24
+    with jax.enable_x64(True):
+        exact = np.asarray(repeated(jnp.asarray(x), jnp.asarray(kernel)))
+    single = jnp.asarray(x, jnp.float32), jnp.asarray(kernel, jnp.float32)
+    off = lambda made: np.sqrt(((np.asarray(made) - exact) ** 2).mean())
+    ours = off(winograd.convolve_equals(*single))
+    assert ours < 4 * off(repeated(*single))
+    assert ours < 1e-6
