@@ -63,7 +63,7 @@ CPU = {
     "DiT-B/4": transformer(768, 12, 12, 4, 8, 1),
 }
 GPU = {
-    "U-Net, 128 channels": Case("unet", {"channels": 128}, (32, 32, 3), 256, 256),
+    "U-Net, 128 channels, many": Case("unet", {"channels": 128}, (32, 32, 3), 256, 256),
     "DiT-B/2": transformer(768, 12, 12, 2, 128, 128),
     "DiT-XL/2": transformer(1152, 28, 16, 2, 64, 64),
 }
