@@ -10,12 +10,7 @@ import pytest
 from diffjax import cli
 
 TINY = (
-    "network.channels=8",
-    "network.multipliers=(1,)",
-    "network.blocks=1",
-    "network.heads=2",
-    "network.attention=()",
-    "network.dropout=0.1",
+    "network={'name': 'dit', 'width': 8, 'depth': 1, 'heads': 2}",  # soon compiled
     "train.batch_size=16",
     "train.steps_per_dispatch=3",
     "train.steps=6",
