@@ -1,5 +1,6 @@
 """The commands as a user types them: what they write, and what they answer to mistakes."""
 
+import functools
 import json
 import re
 import resource
@@ -8,7 +9,6 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
-import jax
 import numpy as np
 import pytest
 from commands import TINY, ended, process
@@ -219,17 +219,9 @@ def test_seed_and_sampler_change_the_samples(trained, tmp_path, works, ten, flag
     assert (archive(tmp_path / "a.npz")[0] != ten).mean() > 0.5
 
 
-@pytest.fixture
-def soon_fitted(monkeypatch):
-    """The classifier: less of it, and in programs that are compiled with all optimizations."""
-    monkeypatch.setattr(judge, "BATCH", 32)
-    jax.config.update("jax_disable_most_optimizations", False)
-    yield
-    jax.config.update("jax_disable_most_optimizations", True)
-
-
-@pytest.mark.usefixtures("soon_fitted")
-def test_evaluation_shows_and_stores_its_numbers(trained, works):
+def test_evaluation_shows_and_stores_its_numbers(trained, works, monkeypatch):
+    monkeypatch.setattr(judge, "BATCH", 32)  # a classifier that is soon fitted
+    monkeypatch.setattr(judge, "classifier", functools.partial(judge.classifier, width=8))
     flags = ["--num=20", "--steps=2", "--guidance=2", "--real=500"]
     out = works("evaluate", f"--workdir={trained}", *flags)
     report = json.loads((trained / "evaluation.json").read_text())
