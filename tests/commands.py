@@ -1,7 +1,6 @@
 """The commands as a user types them: in this process, or in one of their own."""
 
 import importlib
-import os
 import subprocess
 import sys
 
@@ -26,10 +25,8 @@ TINY = (
 def process(command: str, *flags, stderr=subprocess.PIPE) -> subprocess.CompletedProcess:
     """In a process of its own."""
     line = [sys.executable, "-m", f"diffjax.{command}", *map(str, flags)]
-    # A classifier is fitted by `evaluate`: a program that runs long.
-    env = os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": str(int(command != "evaluate"))}
     made = {"stdout": subprocess.PIPE, "stderr": stderr, "text": True}
-    return subprocess.run(line, **made, env=env, timeout=300)
+    return subprocess.run(line, **made, timeout=300)
 
 
 def ended(monkeypatch: pytest.MonkeyPatch, command: str, *flags) -> int:
