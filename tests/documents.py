@@ -28,7 +28,13 @@ FENCE = re.compile(r"^( *)(`{3,})([^\n`]*)\n(.*?)^\1\2 *$", re.M | re.S)
 LINK = re.compile(r"\]\(<?([^)\s>]+)>?\)|<(?:img|a)\b[^>]*?(?:src|href)=\"([^\"]+)\"")
 COMMAND = "-m diffjax"
 NETWORKS = {
-    "unet": [t for t in TINY if t.startswith("network.")],
+    "unet": [
+        "network.channels=8",
+        "network.multipliers=(1,)",
+        "network.blocks=1",
+        "network.heads=2",
+        "network.attention=()",
+    ],
     "mlp": ["network.width=16", "network.depth=1"],
     "dit": ["network.width=8", "network.depth=1", "network.heads=2"],
     "edm2": ["network.channels=8", "network.multipliers=(1,)", "network.blocks=1"],
@@ -135,7 +141,7 @@ def prepare(world: Path) -> None:
 def tiny(name: str, *changes: str) -> list[str]:
     """Changes that make a run of this config short, and its network small."""
     network = config.override(config.load(name), changes)["network"]["name"]
-    return NETWORKS[network] + [t for t in TINY if not t.startswith("network.")]
+    return NETWORKS[network] + [t for t in TINY if not t.startswith("network")]
 
 
 def anchors(markdown: str) -> set[str]:

@@ -7,18 +7,19 @@ import numpy as np
 import pytest
 
 from diffjax import build, config
-from diffjax.data import Batches, load
+from diffjax.data import load
+from diffjax.data.pipeline import read
 from diffjax.denoiser import reframe
 from diffjax.evaluation import frechet_with_floor
 from diffjax.grids import uniform
 from diffjax.samplers import SAMPLERS
 from diffjax.samplers.generate import Generation, Plan
 from diffjax.sde import VE
-from diffjax.training.step import make_step
+from diffjax.training.step import scan
 
 pytestmark = pytest.mark.optimized
 
-STEPS = 600
+STEPS, NUM = 600, 1000
 
 
 @pytest.fixture(scope="module")
@@ -26,18 +27,17 @@ def trained():
     """The moons config, cut to a training of a few seconds."""
     overrides = ["network.width=64", "network.depth=2", "train.batch_size=256"]
     e = build.experiment(config.override(config.load("moons_vp"), overrides))
-    step = jax.jit(make_step(e.model, e.loss, e.optimizer, e.averages, e.seed), donate_argnums=0)
-    batches, state = Batches(e.source("train"), e.train.batch_size, e.seed), e.initialise()
-    for k in range(STEPS):
-        state, metrics = step(state, e.batch(batches[k]))
-    assert np.isfinite(metrics["loss"])
+    steps, state = jax.jit(scan(e.step()), donate_argnums=0), jax.jit(e.initialise)()
+    for stack in read(e.batches(), 0, STEPS, 100):
+        state, metrics = steps(state, e.batch(stack))
+    assert np.isfinite(metrics["loss"]).all()
     return e, e.denoiser(state.ema["power"])
 
 
 def quality(e, denoise, sde, name):
     """Samples and their Frechet distance to the training set."""
     plan = Plan(SAMPLERS[name](sde, uniform(sde, 30)), e.plan(sde).guidance)
-    (x,) = Generation(denoise, plan, 0, 2000, e.shape, e.labels(2000), batch_size=2000)
+    (x,) = Generation(denoise, plan, 0, NUM, e.shape, e.labels(NUM), batch_size=NUM)
     return x, frechet_with_floor(x, load(e.source("train")).x)
 
 
@@ -63,6 +63,13 @@ def test_reframed_network_samples_as_well(trained, name):
     scale = np.abs(x).max()
     np.testing.assert_allclose(y, x, atol=2e-3 * scale)
     assert there.distance == pytest.approx(here.distance, rel=0.1, abs=1e-3)
+
+
+def test_a_network_that_is_not_reframed_samples_badly(trained):
+    """The test above could not fail."""
+    e, denoise = trained
+    _, here = quality(e, denoise, denoise.sde, "ddim")
+    ve = VE(denoise.sde.schedule, denoise.sde.t_min, denoise.sde.t_max)
     wrong = dataclasses.replace(denoise, model=dataclasses.replace(denoise.model, sde=ve))
-    _, broken = quality(e, wrong, ve, name)
+    _, broken = quality(e, wrong, ve, "ddim")
     assert broken.distance > 2 * here.distance

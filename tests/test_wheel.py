@@ -12,11 +12,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 TINY = (
-    "--config.network.channels=8",
-    "--config.network.multipliers=(1,)",
-    "--config.network.heads=2",
-    "--config.network.attention=()",
-    "--config.network.dropout=0.1",
+    "--config.network.width=8",
+    "--config.network.depth=1",
     "--config.train.batch_size=16",
     "--config.train.steps=2",
     "--config.train.steps_per_dispatch=1",
@@ -90,7 +87,7 @@ def test_the_installed_commands_are_those_of_the_wheel(installed, tmp_path):
 
 def test_the_installed_package_trains_from_another_folder(installed, tmp_path):
     """The built-in configs are found without the checkout, at the same path."""
-    line = ["-m", "diffjax.train", "--config=configs/digits_vp.py", "--workdir=run", *TINY]
+    line = ["-m", "diffjax.train", "--config=configs/moons_vp.py", "--workdir=run", *TINY]
     done = run(*line, cwd=tmp_path, env=installed)
     assert done.returncode == 0, done.stderr
     assert "trained to step 2" in done.stdout

@@ -54,12 +54,14 @@ def fit(train: Memory, flip: bool = False, cache: Path | None = None) -> Judge:
     """
     steps = STRIDE * round(min(max(30 * len(train) / BATCH, 300), 2000) / STRIDE)
     net, key = classifier(train.classes), jax.random.key(0)
-    params = jax.jit(net.init)(key, to_float(jnp.asarray(train.x[:1])))
+    first = to_float(jnp.asarray(train.x[:1]))
     file = cache and cache / f"classifier-{_fingerprint(train, flip)}.npz"
     if file and file.exists():
         with np.load(file) as stored:
             leaves = [jnp.asarray(stored[name]) for name in stored.files]
-        return Judge(jax.tree.unflatten(jax.tree.structure(params), leaves), train.classes, steps)
+        structure = jax.tree.structure(jax.eval_shape(net.init, key, first))
+        return Judge(jax.tree.unflatten(structure, leaves), train.classes, steps)
+    params = jax.jit(net.init)(key, first)
     state = (params, _optimizer(steps).init(params), jnp.zeros((), jnp.int32))
     advance = functools.partial(_advance, classes=train.classes, steps=steps, flip=flip)
     x, label = jnp.asarray(train.x), jnp.asarray(train.label)

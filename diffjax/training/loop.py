@@ -57,18 +57,19 @@ def train(
         closing(Checkpoints(workdir / "checkpoints", settings.keep)) as checkpoints,
         ExitStack() as opened,
     ):
-        state = begin(experiment, layout, checkpoints, params)
-        start, stride = int(state.step), settings.steps_per_dispatch
-        if start >= settings.steps:
+        state = stored(experiment, layout, checkpoints)
+        start, stride = int(state.step) if state else 0, settings.steps_per_dispatch
+        if state and start >= settings.steps:
             return state, None
-        batches = experiment.batches(layout.rows(settings.batch_size))
-        stacks = read(batches, start, settings.steps, stride, experiment.reading.workers)
-        placed = (layout.place(experiment.batch(stack)) for stack in stacks)
-        feed = opened.enter_context(closing(Feed(placed, experiment.reading.timeout)))
-        log = opened.enter_context(
+        log = opened.enter_context(  # a writer that is not installed is refused before the work
             closing(Log(workdir, start, settings.batch_size, experiment.writers))
         )
         with log.paused():
+            state = state or begin(experiment, layout, checkpoints, params)
+            batches = experiment.batches(layout.rows(settings.batch_size))
+            stacks = read(batches, start, settings.steps, stride, experiment.reading.workers)
+            placed = (layout.place(experiment.batch(stack)) for stack in stacks)
+            feed = opened.enter_context(closing(Feed(placed, experiment.reading.timeout)))
             between = Between(experiment, workdir, layout, log, checkpoints, batches)
             batch = between.take(feed, signals, start, state)
             run = compile_steps(experiment, layout, state, batch)
@@ -93,15 +94,17 @@ def train(
         return state, stop
 
 
+def stored(experiment: Experiment, layout: Layout, checkpoints: Checkpoints) -> TrainState | None:
+    """The newest state there is."""
+    abstract = jax.eval_shape(experiment.initialise)
+    return checkpoints.restore(abstract, layout.state(abstract))
+
+
 def begin(
     experiment: Experiment, layout: Layout, checkpoints: Checkpoints, params: Params | None
 ) -> TrainState:
-    """The newest state there is, or the first one."""
-    abstract = jax.eval_shape(experiment.initialise)
-    shardings = layout.state(abstract)
-    state = checkpoints.restore(abstract, shardings)
-    if state is not None:
-        return state
+    """The first state; of `params`, where they are given, and then it is saved."""
+    shardings = layout.state(jax.eval_shape(experiment.initialise))
     if params is None:
         return jax.jit(experiment.initialise, out_shardings=shardings)()
     params = layout.put(params)
