@@ -14,7 +14,9 @@ from diffjax.schedules import Learned
 from diffjax.weights import WEIGHTS
 
 pytestmark = pytest.mark.fast
-BASE = load("digits_vp")
+# Small: each build that ends traces the network.
+BASE = override(load("digits_vp"), ["network.multipliers=(1,)", "network.attention=()"])
+POINTS = {"data": {"name": "moons"}, "network": {"name": "mlp", "width": 8, "depth": 1}}
 
 
 def config(**loss):
@@ -35,14 +37,15 @@ def test_weights_and_errors_stand_as_their_name_or_with_it(name):
     """A short config and a long one would train different models."""
     kind, table = ("weight", WEIGHTS) if name in WEIGHTS else ("error", ERRORS)
     for entry in (name, {"name": name}):
-        assert getattr(build.experiment(config(**{kind: entry})).loss, kind) is table[name]
+        loss = build.experiment(config(**{kind: entry}) | POINTS).loss
+        assert getattr(loss, kind) is table[name]
 
 
 @pytest.mark.parametrize("name", DRAWS)
 def test_draws_stand_as_their_name_or_with_it(name):
     """A short config and a long one would train different models."""
     for entry in (name, {"name": name}):
-        assert build.experiment(config(draw=entry)).loss.draw == DRAWS[name]()
+        assert build.experiment(config(draw=entry) | POINTS).loss.draw == DRAWS[name]()
 
 
 def test_settings_of_the_loss_reach_it():
@@ -166,12 +169,7 @@ def test_a_likelihood_draw_needs_a_last_log_snr():
 
 def test_the_bound_needs_images():
     """A decoder of 256 levels would be applied to points of the plane."""
-    points = {
-        **config(weight="elbo", bound=True),
-        "data": {"name": "moons"},
-        "network": {"name": "mlp"},
-    }
-    text = refused(points)
+    text = refused(config(weight="elbo", bound=True) | POINTS)
     assert "config.loss.bound=True: needs images" in text and "(2,)" in text
     assert build.experiment(config(weight="elbo", bound=True)).loss.bound
 

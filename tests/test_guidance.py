@@ -167,28 +167,29 @@ def test_everything_goes_together(name):
         assert np.abs(other.x0[:, 1] - p.x0[:, 1]).max() > 1e-3
 
 
-@pytest.mark.parametrize("frame", SDES)
+@functools.cache
+def guided_in(frame):
+    """Views in this frame at equal log-SNR, by every rule with both kinds of reference."""
+    sde = SDES[frame](Cosine(), t_min=0.05, t_max=0.95)
+    x, t, cond = inputs()
+    rules = [Linear(), Rescale(), APG(norm=0.5)]  # the velocity of CFGZero is that of the process
+
+    @jax.jit
+    def views(weight):
+        made, y = [], x * jnp.hypot(sde.alpha(t), sde.sigma(t))[:, None]
+        for ref in (Network(worse(sde)), Null()):
+            for guidance in (Guided(Cached(ref), rule) for rule in rules):
+                p, _ = guidance(exact(sde), y, t, cond, weight, guidance.init(y))
+                made.append((p.x0, p.eps))
+        return made
+
+    return views(jnp.asarray(2.5))
+
+
+@pytest.mark.parametrize("frame", sorted(set(SDES) - {"vp"}))
 def test_every_process_guides_alike(frame):
     """Guidance would hold for VP only: at equal log-SNR the views are those of VP."""
-    vp, sde = VP(Cosine(), t_min=0.05, t_max=0.95), SDES[frame](Cosine(), t_min=0.05, t_max=0.95)
-    x, t, cond = inputs()
-    scaled = x / jnp.hypot(vp.alpha(t), vp.sigma(t))[:, None]
-    seen = scaled * jnp.hypot(sde.alpha(t), sde.sigma(t))[:, None]
-    rules = [Linear(), Rescale(), APG(norm=0.5)]  # the velocity of CFGZero is that of the process
-    for autoguided in (False, True):
-        for rule in rules:
-
-            def both(weight, autoguided=autoguided, rule=rule):
-                made = []
-                for here, y in ((vp, x), (sde, seen)):
-                    ref = Network(worse(here)) if autoguided else Null()
-                    guidance = Guided(Cached(ref), rule)
-                    p, _ = guidance(exact(here), y, t, cond, weight, guidance.init(y))
-                    made.append((p.x0, p.eps))
-                return made
-
-            a, b = jax.jit(both)(jnp.asarray(2.5))
-            chex.assert_trees_all_close(a, b, rtol=2e-4, atol=2e-4)
+    chex.assert_trees_all_close(guided_in(frame), guided_in("vp"), rtol=2e-4, atol=2e-4)
 
 
 @pytest.mark.fast
@@ -387,7 +388,6 @@ def test_the_error_of_a_cached_reference_is_small_and_first_order():
     """A reused direction would be that of another x_t: the error is stated in the docstring."""
     whole = drifts(Guided())
     unguided = np.sqrt(((drifts(Guided(), weight=1.0) - whole) ** 2).mean())
-    np.testing.assert_allclose(drifts(Guided(Cached(every=1))), whole, atol=2e-4)
     error = lambda every: np.sqrt(((drifts(Guided(Cached(every=every))) - whole) ** 2).mean())
     two, four = error(2), error(4)
     assert 0 < two < four
@@ -530,7 +530,7 @@ def test_a_threshold_needs_no_guidance_and_no_condition():
     """An unconditional network could not be thresholded, or would pay a second pass."""
     x, t, _ = inputs()
     guidance = Thresholded(Conditional(), Static(0.3))
-    p, _ = guidance(exact(), x, t, None, jnp.asarray(1.0), guidance.init(x))
+    p, _ = guide(guidance, exact(), x, t, None, jnp.asarray(1.0))
     np.testing.assert_allclose(p.x0, np.clip(ask(exact(), x, t).x0, -0.3, 0.3), rtol=1e-5)
     np.testing.assert_allclose(SDE.perturb(p.x0, p.eps, t), x, atol=2e-5)
     assert guidance.passes(np.ones(4)) == 4

@@ -236,10 +236,6 @@ def run(tiny_array, tmp_path_factory):
         config.load("cifar_vdm"),
         [
             f"data.name=array:{tiny_array}",
-            "network.channels=8",
-            "network.multipliers=(1,)",
-            "network.blocks=1",
-            "network.attention=()",
             "optimizer.learning_rate=0.03",
             "optimizer.warmup=0",
             "ema.decay=0.5",
@@ -252,6 +248,7 @@ def run(tiny_array, tmp_path_factory):
             "train.samples=2",
         ],
     )
+    settings["network"] = {"name": "dit", "width": 8, "depth": 1, "heads": 2}
     experiment, workdir = build.experiment(settings), tmp_path_factory.mktemp("vdm")
     state, _ = loop.train(experiment, workdir, mesh.layout(jax.devices()[:1]))
     return experiment, state, workdir

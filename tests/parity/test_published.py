@@ -4,9 +4,10 @@
 is needed here.
 """
 
+import functools
 import lzma
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from make_unet import LABEL, drawn, images
 from diffjax import build, samplers
 from diffjax.build.sampling import construct_table
 from diffjax.denoiser import Denoiser
+from diffjax.nets import Network
 from diffjax.published import edm, edm2, guided, read, recognised, score_sde
 from diffjax.published.contents import Contents, Converted
 
@@ -130,10 +132,19 @@ CASES += [
 BY_NAME = {case.file: case for case in CASES}
 
 
-def opened(case: Case, folder: Path) -> Contents:
-    packed = FOLDER / f"{case.file}.xz"
-    (folder / case.file).write_bytes(lzma.decompress(packed.read_bytes()))
-    return read(folder / case.file)
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory) -> Callable[[Case], Contents]:
+    """The contents of its file, read once for all tests."""
+    folder, made = tmp_path_factory.mktemp("published"), {}
+
+    def contents(case: Case) -> Contents:
+        if case.file not in made:
+            packed = FOLDER / f"{case.file}.xz"
+            (folder / case.file).write_bytes(lzma.decompress(packed.read_bytes()))
+            made[case.file] = read(folder / case.file)
+        return made[case.file]
+
+    return contents
 
 
 def weighted(case: Case, contents: Contents) -> Contents:
@@ -151,10 +162,10 @@ def weighted(case: Case, contents: Contents) -> Contents:
 
 
 @pytest.mark.parametrize("file", BY_NAME)
-def test_the_file_is_read_to_the_last_tensor(tmp_path, file):
+def test_the_file_is_read_to_the_last_tensor(opened, file):
     """Names would go to other tensors, or the source code in EDM's files would be executed."""
     case = BY_NAME[file]
-    contents = opened(case, tmp_path)
+    contents = opened(case)
     assert recognised(contents) == case.family.__name__.rpartition(".")[2]
     averages = shadowed(contents, {name: name for name in contents.tensors})
     assert any(name.startswith(case.prefix) for name in contents.tensors)
@@ -162,14 +173,21 @@ def test_the_file_is_read_to_the_last_tensor(tmp_path, file):
         if not fixed(name) and not (case.file.startswith("flax") and case.prefix not in name):
             average = averages.get(name, "") if case.family is score_sde else ""
             expected = constant((average or name).removeprefix(case.prefix)) + bool(average) / 2
-            np.testing.assert_array_equal(tensor, np.full(tensor.shape, expected), name)
+            assert (np.asarray(tensor) == expected).all(), name
 
 
-def converted(case: Case, folder: Path) -> tuple[Converted, Denoiser]:
+def converted(case: Case, contents: Contents) -> tuple[Converted, Denoiser]:
     """What the file is made into, with the weights that the original had."""
-    made = case.family.convert(weighted(case, opened(case, folder)), **case.told)
+    made = case.family.convert(weighted(case, contents), **case.told)
     model = build.construct_model(made.config, made.classes)
+    model = replace(model, network=replace(model.network, apply=compiled(model.network)))
     return made, Denoiser(model, {"network": jax.tree.map(jnp.asarray, made.params)})
+
+
+@functools.cache
+def compiled(network: Network) -> Callable[..., Any]:
+    """Equal networks of several files share a program."""
+    return jax.jit(network.apply)
 
 
 def label(made: Converted) -> dict[str, Any]:
@@ -182,19 +200,18 @@ def last(x: Any) -> jax.Array:
 
 
 @pytest.mark.parametrize("file", BY_NAME)
-def test_a_converted_network_is_the_published_one(tmp_path, file):
+def test_a_converted_network_is_the_published_one(opened, file):
     """Published weights would denoise otherwise than in the code they come from."""
     case = BY_NAME[file]
     stored = np.load(FOLDER / f"{Path(file).stem}.npz")["denoised"]
-    made, denoise = converted(case, tmp_path)
-    ask = jax.jit(lambda denoise, *given: denoise(*given).x0)
+    made, denoise = converted(case, opened(case))
     channels = made.shape[-1]
     x0 = last(np.concatenate([images(), images()[:, :1]], 1)[:, :channels])
     # score_sde's noise is added to images in [0, 1], by which it is twice as much here.
     for t, expected in zip(case.times(denoise.sde), stored, strict=True):
         t = jnp.full(2, t, jnp.float32)
         x = denoise.sde.perturb(x0, last(noise(channels)), t)
-        error = np.abs(ask(denoise, x, t, label(made)) - last(expected)).max()
+        error = np.abs(denoise(x, t, label(made)).x0 - last(expected)).max()
         assert error / np.abs(expected).max() < 1e-5, f"{file}: t = {t[0]}"
 
 
@@ -207,9 +224,9 @@ SAMPLED = [
 
 
 @pytest.mark.parametrize("case", SAMPLED)
-def test_it_samples_as_the_original(tmp_path, case):
+def test_it_samples_as_the_original(opened, case):
     """The schedule, the grid or the sampler would be others than the published ones."""
-    made, denoise = converted(case, tmp_path)
+    made, denoise = converted(case, opened(case))
     sde, theirs = denoise.sde, last(np.load(FOLDER / f"{Path(case.file).stem}.npz")["samples"])
     table = construct_table(case.sampling or made.config["sampling"], sde, "config.sampling")
     begin = sde.sigma(jnp.asarray(sde.t_max)) * last(noise(made.shape[-1])) + case.shift

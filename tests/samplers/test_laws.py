@@ -136,8 +136,10 @@ SLOW = {"euler_logsnr": 0.06}
 
 
 def reached(name, sde, passes=1):
-    """Whether about 1000 rows take the prior to the data, up to alpha(t_max) and the order."""
-    mean, var = end_law(SAMPLERS[name], sde, passes=passes)
+    """Whether about 1000 rows take the prior to the data, up to alpha(t_max), or 256 of those that
+    are of a higher order."""
+    rows = 1024 if SAMPLERS[name].order() < 2 else 256
+    mean, var = end_law(SAMPLERS[name], sde, rows, passes)
     return abs(mean - MEAN) < 0.03 * VAR**0.5 and abs(var / VAR - 1) < SLOW.get(name, 0.02)
 
 
@@ -160,7 +162,7 @@ def test_every_schedule_is_sampled(schedule):
     """A schedule would have steps that its log-SNR does not: wrong law, or another order."""
     sde = VP(SCHEDULES[schedule](), t_max=0.98)
     errors = []
-    for times in (np.linspace(0.98, 0.02, n + 1) for n in (256, 512)):
+    for times in (np.linspace(0.98, 0.02, n + 1) for n in (128, 256)):
         start, exact = marginal(sde, times[0]), marginal(sde, times[-1])
         mean, var = moments(ddim(sde, times), sde, MEAN, VAR, start)
         assert mean == pytest.approx(exact[0], abs=0.05)

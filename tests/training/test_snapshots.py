@@ -38,9 +38,9 @@ def trainings():
 
 def averages(theta, std):
     """The average after each step (T, D), by its recursion in float64."""
-    made, mean = [], np.zeros(theta.shape[1])
+    made, mean, gamma = [], np.zeros(theta.shape[1]), Power(std).gamma
     for k, new in enumerate(theta, 1):
-        decay = (1 - 1 / k) ** (Power(std).gamma + 1)
+        decay = (1 - 1 / k) ** (gamma + 1)
         mean = decay * mean + (1 - decay) * new
         made.append(mean)
     return np.stack(made)
