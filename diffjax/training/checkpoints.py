@@ -207,7 +207,7 @@ def _parted(a: jax.Array) -> jax.Array:
     JAX makes it when it is first asked for; two threads that ask at once, as those that write and
     that sum up here, were seen to get shards twice or not at all.
     """
-    assert len(a.addressable_shards) == len(a.sharding.addressable_devices)
+    list(a.addressable_shards)
     return a
 
 
