@@ -41,17 +41,17 @@ class Style:
     def add(self, x: Grid, h: Grid) -> Grid:
         return (x + h) * math.sqrt(0.5) if self.rescale else x + h
 
-    def up_conv(self, x: Grid, features: int) -> Grid:
-        """`conv` of x at twice the resolution. Called inside a module."""
-        if self.kernel == (1, 1):
-            return conv(x, features, conv_general_dilated=upsampled)
-        return conv(upsample(x, self.kernel), features)
-
     def move(self, x: Grid, way: str) -> Grid:
         """At half (`down`) or twice (`up`) the resolution, or as it is (`keep`)."""
         if way == "keep":
             return x
         return (downsample if way == "down" else upsample)(x, self.kernel)
+
+    def move_conv(self, x: Grid, way: str, features: int) -> Grid:
+        """`conv` of what `move` gives. Called inside a module."""
+        if way == "up" and self.kernel == (1, 1):
+            return conv(x, features, conv_general_dilated=upsampled)
+        return conv(self.move(x, way), features)
 
 
 PLAIN = Style()
@@ -78,11 +78,7 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, x: Grid, emb: Float[Array, "b e"], train: bool) -> Grid:
         style = self.style
-        h = nn.silu(style.norm()(x))
-        if self.way == "up":
-            h = style.up_conv(h, self.channels)
-        else:
-            h = conv(style.move(h, self.way), self.channels)
+        h = style.move_conv(nn.silu(style.norm()(x)), self.way, self.channels)
         told = Dense(self.channels * (1 + style.scale_shift))(emb)
         told = told.reshape(len(x), *(1,) * (x.ndim - 2), -1)
         if style.scale_shift:

@@ -46,7 +46,7 @@ def one_of(known: Iterable[str], **settings: str) -> None:
 
 
 def product(x: Float[Array, "*b c"], w: Float[Array, "c f"], *_: Any, **__: Any) -> Array:
-    """x w, of matrices: for more axes XLA copies what the gradient in w is a product of, on CPU."""
+    """x w, of matrices: for more axes XLA on CPU first copies a factor of the gradient in w."""
     return (x.reshape(-1, x.shape[-1]) @ w).reshape(*x.shape[:-1], w.shape[-1])
 
 

@@ -134,7 +134,7 @@ class UNet(nn.Module):
             if self.resample == "filter":
                 return self.style.move(x, way)
             if way == "up":
-                return self.style.up_conv(x, x.shape[-1])
+                return self.style.move_conv(x, way, x.shape[-1])
             padding = 1 if self.resample == "centred_conv" else "SAME"
             return conv(x, x.shape[-1], 2, padding=padding)
 

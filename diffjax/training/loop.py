@@ -57,7 +57,9 @@ def train(
         closing(Checkpoints(workdir / "checkpoints", settings.keep)) as checkpoints,
         ExitStack() as opened,
     ):
-        state = stored(experiment, layout, checkpoints)
+        abstract = jax.eval_shape(experiment.initialise)
+        shardings = layout.state(abstract)
+        state = checkpoints.restore(abstract, shardings)
         start, stride = int(state.step) if state else 0, settings.steps_per_dispatch
         if state and start >= settings.steps:
             return state, None
@@ -65,7 +67,7 @@ def train(
             closing(Log(workdir, start, settings.batch_size, experiment.writers))
         )
         with log.paused():
-            state = state or begin(experiment, layout, checkpoints, params)
+            state = state or begin(experiment, shardings, layout, checkpoints, params)
             batches = experiment.batches(layout.rows(settings.batch_size))
             stacks = read(batches, start, settings.steps, stride, experiment.reading.workers)
             placed = (layout.place(experiment.batch(stack)) for stack in stacks)
@@ -94,17 +96,14 @@ def train(
         return state, stop
 
 
-def stored(experiment: Experiment, layout: Layout, checkpoints: Checkpoints) -> TrainState | None:
-    """The newest state there is."""
-    abstract = jax.eval_shape(experiment.initialise)
-    return checkpoints.restore(abstract, layout.state(abstract))
-
-
 def begin(
-    experiment: Experiment, layout: Layout, checkpoints: Checkpoints, params: Params | None
+    experiment: Experiment,
+    shardings: Any,
+    layout: Layout,
+    checkpoints: Checkpoints,
+    params: Params | None,
 ) -> TrainState:
     """The first state; of `params`, where they are given, and then it is saved."""
-    shardings = layout.state(jax.eval_shape(experiment.initialise))
     if params is None:
         return jax.jit(experiment.initialise, out_shardings=shardings)()
     params = layout.put(params)

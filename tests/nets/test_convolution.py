@@ -270,7 +270,7 @@ def test_after_upsampling_values_and_derivatives_are_those_of_lax(size, monkeypa
     np.testing.assert_array_equal(mapped(upsampled), mapped(repeated))
 
 
-def test_after_upsampling_a_quarter_of_the_products_is_made(monkeypatch):
+def test_after_upsampling_a_quarter_of_the_products_is_made():
     """The sums before and after them would be all that is new."""
     x, kernel = jnp.zeros((8, 16, 16, 64)), jnp.zeros((3, 3, 64, 64))
     cost = lambda f: jax.jit(f).lower(x, kernel).compile().cost_analysis()["flops"]
@@ -281,6 +281,7 @@ def test_after_upsampling_a_quarter_of_the_products_is_made(monkeypatch):
 
 
 def test_after_upsampling_the_digits_are_kept():
+    """Sums of inputs and taps are rounded here too."""
     rng = np.random.default_rng(0)
     x, kernel = rng.normal(size=(2, 8, 8, 64)), rng.normal(size=(3, 3, 64, 64)) / 24
     with jax.enable_x64(True):
