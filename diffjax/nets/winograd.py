@@ -9,10 +9,8 @@ The values are the same; the rounding error is less than four times that of the 
 from __future__ import annotations
 
 import functools
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -21,8 +19,6 @@ from jaxtyping import Array, Float
 PAIRS = np.array([[2, 0, 0], [1, 1, 1], [1, -1, 1], [0, 0, 2]]) / 2
 EQUALS = np.array([[1, 0, 0], [1, 1, 1], [0, 0, 1]])
 """Which sums of three taps go into the products."""
-CACHED = 2**21
-"""Numbers of what is in between, at most."""
 
 
 def convolve(
@@ -31,20 +27,12 @@ def convolve(
     padding: Sequence[tuple[int, int]],
 ) -> Float[Array, "b i j f"]:
     """The convolution of x (B, H, W, C) with kernel (3, 3, C, F), padded by these pairs."""
-    c, f = kernel.shape[2:]
     height, width = (n + lo + hi - 2 for n, (lo, hi) in zip(x.shape[1:3], padding, strict=True))
     odd = (height % 2, width % 2)
     pads = [(lo, hi + more, 0) for (lo, hi), more in zip(padding, odd, strict=True)]
     x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *pads, (0, 0, 0)])
-    taps = _taps(PAIRS, kernel)
-
-    def samples(x: Array) -> Array:
-        places = _places(_places(x, 2), 2)  # (4, 4, n, H / 2, W / 2, C): of H, of W
-        each = (((2,), (1,)), ((0,), (0,)))
-        made = lax.dot_general(places.reshape(16, -1, c), taps, each)
-        return _values(_values(made.reshape(*places.shape[:-1], f), 2), 2)
-
-    made = _few_at_once(samples, x, 4 * math.prod(x.shape[1:]))
+    places = _places(_places(x, 2), 2)  # (4, 4, B, H / 2, W / 2, C): of H, of W
+    made = _values(_values(_products(places, _taps(PAIRS, kernel)), 2), 2)
     return made[:, :height, :width]
 
 
@@ -55,37 +43,15 @@ def convolve_equals(x: Float[Array, "b *d c"], kernel: Float[Array, "*k c f"]) -
     that is w0 (a - b) and w2 (c - b), each plus (w0 + w1 + w2) b.
     """
     n = x.ndim - 2
-    taps = _taps(EQUALS, kernel)
-
-    def samples(x: Array) -> Array:
-        for _ in range(n):  # the last axis first: it is in place n, each time
-            wide = jnp.pad(x, [(int(i == n),) * 2 for i in range(x.ndim)])
-            a, b, c = (lax.slice_in_dim(wide, i, i + x.shape[n], axis=n) for i in range(3))
-            x = jnp.stack([a - b, b, c - b])
-        each = (((2,), (1,)), ((0,), (0,)))
-        made = lax.dot_general(x.reshape(3**n, -1, x.shape[-1]), taps, each)
-        made = made.reshape(*x.shape[:-1], -1)
-        for _ in range(n):
-            left, middle, right = made
-            made = _woven([left + middle, middle + right], n)
-        return made
-
-    return _few_at_once(samples, x, 3**n * math.prod(x.shape[1:]))
-
-
-def _few_at_once(function: Callable[[Array], Array], x: Array, numbers: int) -> Array:
-    """`function` of x, of a few samples per device after the other.
-
-    So what is in between, that many numbers for each sample, stays in a CPU's cache.
-    """
-    # A batch that is split over devices is split along the first of these three axes.
-    devices = math.gcd(len(x), jax.device_count())
-    few = max(1, CACHED // numbers)
-    few = max(n for n in range(1, few + 1) if len(x) // devices % n == 0)
-    parts = x.reshape(devices, -1, few, *x.shape[1:]).swapaxes(0, 1)
-    made = lax.map(function, parts.reshape(len(parts), -1, *x.shape[1:]))
-    made = made.reshape(-1, devices, few, *made.shape[2:]).swapaxes(0, 1)
-    return made.reshape(-1, *made.shape[3:])
+    for _ in range(n):  # the last axis first: it is in place n, each time
+        wide = jnp.pad(x, [(int(i == n),) * 2 for i in range(x.ndim)])
+        a, b, c = (lax.slice_in_dim(wide, i, i + x.shape[n], axis=n) for i in range(3))
+        x = jnp.stack([a - b, b, c - b])
+    made = _products(x, _taps(EQUALS, kernel))
+    for _ in range(n):
+        left, middle, right = made
+        made = _woven([left + middle, middle + right], n)
+    return made
 
 
 def _places(a: Array, axis: int) -> Array:
@@ -100,6 +66,13 @@ def _taps(sums: np.ndarray, kernel: Array) -> Array:
     *sides, c, f = kernel.shape
     every = jnp.asarray(functools.reduce(np.kron, [sums] * len(sides)), kernel.dtype)
     return (every @ kernel.reshape(-1, c * f)).reshape(-1, c, f)
+
+
+def _products(places: Array, taps: Array) -> Array:
+    """Places (*P, B, *D, C) times their taps (prod P, C, F), in one product of many matrices."""
+    each = (((2,), (1,)), ((0,), (0,)))
+    made = lax.dot_general(places.reshape(len(taps), -1, places.shape[-1]), taps, each)
+    return made.reshape(*places.shape[:-1], -1)
 
 
 def _values(products: Array, axis: int) -> Array:

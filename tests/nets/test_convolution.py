@@ -218,12 +218,13 @@ def test_winograd_is_the_convolution(size, padding):
 def test_where_products_are_many_winograd_makes_them():
     """It would be of no use, or be compiled for tiny networks, in their gradients too."""
     x, kernel = jnp.zeros((1, 16, 16, 64)), jnp.zeros((3, 3, 64, 64))
-    loops = lambda n: str(
+    lowered = lambda n: (
         jax.jit(jax.grad(lambda x: (convolution(x, kernel, (1, 1), "SAME") ** 2).sum()))
         .lower(jnp.zeros((n, *x.shape[1:])))
         .as_text()
-    ).count("stablehlo.while")
-    assert (loops(1), loops(32)) == (0, 2)
+    )
+    plain, large = ("stablehlo.convolution" in lowered(n) for n in (1, 32))
+    assert plain and not large
 
 
 def test_winograd_keeps_the_digits():
@@ -241,7 +242,7 @@ def test_winograd_keeps_the_digits():
 
 
 def test_winograd_leaves_a_split_batch_where_it_is():
-    """One sample after the other would gather the batch on every device."""
+    """A reshape that mixes samples with places would gather the batch on every device."""
     mesh = jax.make_mesh((4,), ("data",), (AxisType.Auto,), devices=jax.devices()[:4])
     split, everywhere = (NamedSharding(mesh, PartitionSpec(*a)) for a in (("data",), ()))
     given = [jax.ShapeDtypeStruct(s, jnp.float32) for s in ((32, 16, 16, 64), (3, 3, 64, 64))]
