@@ -96,12 +96,11 @@ def cluster_flags(flags: argparse.ArgumentParser) -> None:
 
 
 def start(given: argparse.Namespace) -> None:
-    """Join the other processes, and keep compiled programs. Only the first says what it wrote."""
+    """Set up JAX and join the other processes. Only the first says what it wrote."""
     from diffjax.training import processes
 
-    spare_threads()
+    set_up_jax()
     processes.join(given.coordinator, given.processes, given.process_id)
-    use_compile_cache()
     if not processes.first():
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -175,7 +174,7 @@ def subject(given: argparse.Namespace) -> Subject:
     from diffjax.evaluation import Subject
     from diffjax.trained import load
 
-    use_compile_cache()
+    set_up_jax()
     trained = load(given.workdir, ema=given.ema)
     spec = data(given.data, trained.config)
     source = build.construct_data(spec, "--data")[0]
@@ -234,8 +233,15 @@ def seed(text: str) -> int:
     return value
 
 
+def set_up_jax() -> None:
+    """What makes JAX fast in a process of its own; before it looks for devices."""
+    spare_threads()
+    keep_memory()
+    use_compile_cache()
+
+
 def spare_threads() -> None:
-    """Give XLA two threads per CPU device, where there are several, before JAX looks for devices.
+    """Give XLA two threads per CPU device, where there are several.
 
     It has one per core. On cores that do other work as well, collectives of as many devices were
     seen to wait for each other until XLA ended the process; so they were with one spare thread, and
@@ -244,6 +250,26 @@ def spare_threads() -> None:
     devices = os.environ.get("JAX_NUM_CPU_DEVICES", "")
     if devices.isdecimal() and int(devices) > 1:
         os.environ.setdefault("NPROC", str(max(os.cpu_count() or 1, 2 * int(devices))))
+
+
+def keep_memory() -> None:
+    """Let glibc keep freed memory for the next step, where all devices are CPUs.
+
+    XLA asks for the memory of a step anew each time, glibc hands large pieces back to the system at
+    once, and its threads cannot keep them at all: so each step would touch new pages, which takes
+    the train step of DiT-B/4 a quarter of its time (`experiments/benchmarks`). A process does not
+    shrink any more.
+    """
+    import ctypes
+    import importlib.util
+
+    plugins = any(importlib.util.find_spec(name) for name in ("jax_plugins", "libtpu"))
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt and (os.environ.get("JAX_PLATFORMS") == "cpu" or not plugins):
+        trim_threshold, mmap_max, arena_max = -1, -4, -8  # names of malloc.h
+        mallopt(arena_max, 1)
+        mallopt(mmap_max, 0)
+        mallopt(trim_threshold, -1)
 
 
 def use_compile_cache() -> None:

@@ -36,7 +36,7 @@ def run() -> int:
     from diffjax.samplers import refine
 
     first, given.steps = given.steps or 5, None
-    cli.use_compile_cache()
+    cli.set_up_jax()
     plan, sample, order, images = prepare(given)
     known = order(first)
     scale, unit = (127.5, "grey levels") if images else (1.0, "units of the data")

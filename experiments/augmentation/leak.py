@@ -54,7 +54,7 @@ def run() -> int:
     flags.add_argument("--steps", type=int, default=1200)
     flags.add_argument("--num", type=int, default=1000)
     given = flags.parse_args()
-    cli.use_compile_cache()
+    cli.set_up_jax()
     base = config.override(config.load("digits_vp"), [f"train.steps={given.steps}"])
     judge, found = detector(build.experiment(base).source)
     for name, changes in RUNS.items():

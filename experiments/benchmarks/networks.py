@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from diffjax import cli
 from diffjax.denoiser import Denoiser, Model
 from diffjax.grids import uniform
 from diffjax.nets import dit, unet
@@ -145,9 +146,11 @@ class Torch:
     def __init__(self, python: str, threads: int):
         command = [python, str(HERE / "networks_torch.py"), str(threads)]
         pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        # Threads that spin while they wait hurt torch where others use the machine too.
-        calm = {**os.environ, "OMP_WAIT_POLICY": "passive"}
-        self.process = subprocess.Popen(command, env=calm, **pipes)
+        # Threads that spin while they wait hurt torch where others use the machine too. And as in
+        # this process, see `cli.keep_memory`, memory is kept (glibc reads these names).
+        env = {**os.environ, "OMP_WAIT_POLICY": "passive", "MALLOC_ARENA_MAX": "1"}
+        env |= {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "-1"}
+        self.process = subprocess.Popen(command, env=env, **pipes)
 
     def ask(self, name: str, **settings: Any) -> Any:
         assert self.process.stdin and self.process.stdout
@@ -316,6 +319,7 @@ def compare(cases: dict[str, Case], options: Options, memory: bool = True) -> No
 
 
 def main() -> None:
+    cli.keep_memory()
     if sys.argv[1:2] == ["--peak"]:
         print(peak_here(*sys.argv[2:]))
         return

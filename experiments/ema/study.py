@@ -50,7 +50,7 @@ def main() -> None:
     flags.add_argument("--steps", type=int, default=600)
     flags.add_argument("--seeds", type=int, default=3)
     given = flags.parse_args()
-    cli.use_compile_cache()
+    cli.set_up_jax()
     experiment = run(given.workdir, given.steps)
     snapshots = Snapshots(given.workdir, names=USED)
     report: dict[str, Any] = {

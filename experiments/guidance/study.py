@@ -272,7 +272,7 @@ def main() -> None:
     flags.add_argument("--seeds", type=int, default=3, help="of samples")
     given = flags.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
-    cli.use_compile_cache()
+    cli.set_up_jax()
     report, study = fill(given.out / "plane.json", given.num, given.steps, given.seeds)
     draw(report, study, given.out / "guidance.png")
     for name, text in tables(given.out).items():

@@ -300,7 +300,7 @@ def main() -> None:
     flags.add_argument("--num", type=int, default=4096, help="samples of a cell; 1,000 digits")
     given = flags.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
-    cli.use_compile_cache()
+    cli.set_up_jax()
     report = fill(Plane(given.num), given.out / "plane.json", given.steps, given.seeds)
     draw_grid(report, given.out / "schedules.png")
     draw_levels(report, given.out / "levels.png")

@@ -157,7 +157,7 @@ def main() -> None:
     flags.add_argument("--num", type=int, default=4096, help="samples of a cell")
     given = flags.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
-    cli.use_compile_cache()
+    cli.set_up_jax()
     report = fill(given.out / "plane.json", given.num, given.steps, given.seeds)
     draw(report, given.out / "toys.png")
     print(tables(given.out)["toys"])

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 import pytest
 
-from diffjax import build, cli, config, evaluate, trained
+from diffjax import build, config, evaluate, trained
 from diffjax.config import ConfigError
 from diffjax.samplers.generate import Generation
 from diffjax.training import loop, mesh, processes
@@ -213,16 +213,3 @@ def test_one_process_stops_at_once():
     agreed = processes.Agreed(mesh.layout(jax.devices()[:2]))
     assert agreed(None) is None
     assert agreed(signal.SIGINT) is signal.SIGINT
-
-
-@pytest.mark.parametrize(
-    ("given", "own", "threads"), [("999", "", "1998"), ("1", "", None), ("999", "4", "4")]
-)
-def test_devices_of_a_cpu_have_threads_to_spare(monkeypatch, given, own, threads):
-    """On busy cores their collectives would wait for each other until XLA ends the run."""
-    for name, value in (("JAX_NUM_CPU_DEVICES", given), ("NPROC", own)):
-        monkeypatch.setenv(name, value)
-        if not value:
-            monkeypatch.delenv(name)
-    cli.spare_threads()
-    assert os.environ.get("NPROC") == threads

@@ -1,0 +1,54 @@
+"""How commands start."""
+
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+
+from diffjax import cli
+
+pytestmark = pytest.mark.fast
+
+STEPS = """
+import resource, sys
+import jax
+from diffjax import cli
+
+if sys.argv[1] == "kept":
+    cli.keep_memory()
+turned = lambda x: jax.lax.fori_loop(0, 2, lambda i, a: jax.numpy.roll(a, 1), x)
+step = jax.jit(lambda x: turned(x).sum())
+x, touched = jax.numpy.ones(2**22), []
+for _ in range(8):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    jax.block_until_ready(step(x))
+    touched.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+print(min(touched[-3:]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("given", "own", "threads"), [("999", "", "1998"), ("1", "", None), ("999", "4", "4")]
+)
+def test_devices_of_a_cpu_have_threads_to_spare(monkeypatch, given, own, threads):
+    """On busy cores their collectives would wait for each other until XLA ends the run."""
+    for name, value in (("JAX_NUM_CPU_DEVICES", given), ("NPROC", own)):
+        monkeypatch.setenv(name, value)
+        if not value:
+            monkeypatch.delenv(name)
+    cli.spare_threads()
+    assert os.environ.get("NPROC") == threads
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of glibc")
+def test_a_step_finds_the_memory_of_the_one_before():
+    """New pages took the train step of a transformer a quarter of its time."""
+    env = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1"}
+    command = [sys.executable, "-c", STEPS]
+    pages = {
+        word: int(subprocess.check_output([*command, word], env=env)) for word in ("new", "kept")
+    }
+    assert pages["new"] > 4000
+    assert pages["kept"] < 400
