@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from diffjax import cli
 from diffjax.training.checkpoints import Checkpoints
 
 LEAVES, BETWEEN = 64, 5
@@ -31,6 +32,7 @@ if __name__ == "__main__":
     flags.add_argument("--gigabytes", type=float, default=1.0)
     flags.add_argument("--saves", type=int, default=6)
     given = flags.parse_args()
+    cli.keep_memory()
     size = int(given.gigabytes * 1e9 / 4 / LEAVES)
     state = {f"w{k}": jnp.full((size,), k, jnp.float32) for k in range(LEAVES)}
     step = jax.jit(lambda s: jax.tree.map(lambda a: a * 0.999, s), donate_argnums=0)

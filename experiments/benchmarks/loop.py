@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffjax import build, config
+from diffjax import build, cli, config
 from diffjax.training import loop, mesh
 from diffjax.training.checkpoints import Checkpoints
 
@@ -106,6 +106,7 @@ def saves(gigabytes: float, num: int = 4) -> list[float]:
 
 
 if __name__ == "__main__":
+    cli.keep_memory()
     blocked = ", ".join(f"{t:.2f}" for t in saves(1.0))
     print(f"checkpoints of 1 GB block for {blocked} s", flush=True)
     host(10)
