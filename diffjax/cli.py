@@ -258,14 +258,15 @@ def keep_memory() -> None:
     XLA asks for the memory of a step anew each time, glibc hands large pieces back to the system at
     once, and its threads cannot keep them at all: so each step would touch new pages, which takes
     the train step of DiT-B/4 a quarter of its time (`experiments/benchmarks`). A process does not
-    shrink any more.
+    shrink any more. Settings of the user (MALLOC_..., GLIBC_TUNABLES) are left as they are.
     """
     import ctypes
     import importlib.util
 
     plugins = any(importlib.util.find_spec(name) for name in ("jax_plugins", "libtpu"))
+    given = any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ)
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt and (os.environ.get("JAX_PLATFORMS") == "cpu" or not plugins):
+    if mallopt and not given and (os.environ.get("JAX_PLATFORMS") == "cpu" or not plugins):
         trim_threshold, mmap_max, arena_max = -1, -4, -8  # names of malloc.h
         mallopt(arena_max, 1)
         mallopt(mmap_max, 0)
