@@ -12,10 +12,11 @@ from diffjax import cli
 pytestmark = pytest.mark.fast
 
 STEPS = """
-import resource, sys
+import ctypes, resource, sys
 import jax
 from diffjax import cli
 
+ctypes.CDLL(None).prctl(41, 1, 0, 0, 0)  # PR_SET_THP_DISABLE: count small pages
 if sys.argv[1] == "kept":
     cli.keep_memory()
 turned = lambda x: jax.lax.fori_loop(0, 2, lambda i, a: jax.numpy.roll(a, 1), x)
@@ -45,9 +46,11 @@ def test_devices_of_a_cpu_have_threads_to_spare(monkeypatch, given, own, threads
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of glibc")
 def test_a_step_finds_the_memory_of_the_one_before():
     """New pages took the train step of a transformer a quarter of its time."""
-    env = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1"}
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("MALLOC_", "GLIBC_"))}
+    env |= {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1"}
     command = [sys.executable, "-c", STEPS]
     pages = lambda word, **more: int(subprocess.check_output([*command, word], env=env | more))
-    assert pages("new") > 4000
+    if pages("new") < 4000:
+        pytest.skip("this system does not count new pages")
     assert pages("kept") < 400
     assert pages("kept", MALLOC_MMAP_THRESHOLD_="131072") > 4000  # the user's own

@@ -208,7 +208,7 @@ def measure(case: Case, options: Options) -> dict[str, dict[str, Any]]:
         for side in ours.values():
             side.compile(phase)
         for side in sides.values():
-            side.run("forward" if phase == "sample" and side not in ours.values() else phase)
+            side.run("first" if phase == "sample" and isinstance(side, Torch) else phase)
         rounds = []
         for _ in range(max(1, options.rounds // 2) if phase == "sample" else options.rounds):
             rates.append(matmul_rate(options.matmul, options.dtype))

@@ -132,12 +132,16 @@ class Side:
         loss.backward()
         self.adamw.step()
 
+    def first(self):
+        """One step of `sample`, whose batch torch.compile compiles for at its first call."""
+        self.sample(1)
+
     @torch.no_grad()
-    def sample(self):
+    def sample(self, steps: int = 0):
         """DDIM from noise predictions (arXiv:2010.02502, eq. 12), the cosine schedule."""
         x, times = self.start, torch.linspace(0.99, 0.01, self.steps + 1, device=DEVICE)
         alphas, sigmas = torch.cos(math.pi / 2 * times), torch.sin(math.pi / 2 * times)
-        for i in range(self.steps):
+        for i in range(steps or self.steps):
             with self.amp:
                 eps = self.call(x, (999 * times[i]).expand(len(x))).float()
             x0 = (x - sigmas[i] * eps) / alphas[i]
