@@ -257,8 +257,8 @@ def keep_memory() -> None:
 
     XLA asks for the memory of a step anew each time, glibc hands large pieces back to the system at
     once, and its threads cannot keep them at all: so each step would touch new pages, which takes
-    the train step of DiT-B/4 a quarter of its time (`experiments/benchmarks`). A process does not
-    shrink any more. Settings of the user (MALLOC_..., GLIBC_TUNABLES) are left as they are.
+    the train step of DiT-B/4 up to a quarter of its time (`experiments/benchmarks`). A process does
+    not shrink any more. Settings of the user (MALLOC_..., GLIBC_TUNABLES) are left as they are.
     """
     import ctypes
     import importlib.util
