@@ -13,30 +13,34 @@ __version__ = "0.1.0"
 _MODULES = (
     "analytic",
     "arrays",
-    "build",
+    "builder",
     "config",
     "data",
     "denoiser",
+    "devices",
     "draws",
     "evaluation",
+    "features",
+    "generation",
     "grids",
     "guidance",
-    "launch",
+    "io",
     "likelihood",
-    "losses",
     "nets",
+    "objectives",
     "parameterization",
     "plot",
+    "prediction",
     "published",
     "report",
+    "runs",
     "samplers",
     "schedules",
     "sde",
-    "trained",
     "training",
     "weights",
 )
-_FUNCTIONS = {"fit": "launch", "load": "trained"}
+_FUNCTIONS = {"fit": "runs.launch", "load": "runs.trained"}
 
 
 def __getattr__(name: str) -> Any:

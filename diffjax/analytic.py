@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from diffjax.arrays import Cond
-from diffjax.denoiser import Prediction, Sample, Time
+from diffjax.prediction import Prediction, Sample, Time
 from diffjax.sde import SDE
 
 

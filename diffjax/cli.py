@@ -8,12 +8,9 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
-from diffjax.config import Config, ConfigError, RunError, entries, parse
-
-if TYPE_CHECKING:
-    from diffjax.evaluation import Subject
+from diffjax.config import ConfigError, RunError, entries
 
 T = TypeVar("T")
 
@@ -97,7 +94,7 @@ def cluster_flags(flags: argparse.ArgumentParser) -> None:
 
 def start(given: argparse.Namespace) -> None:
     """Set up JAX and join the other processes. Only the first says what it wrote."""
-    from diffjax.training import processes
+    from diffjax.devices import processes
 
     set_up_jax()
     processes.join(given.coordinator, given.processes, given.process_id)
@@ -160,30 +157,31 @@ def data_flags(flags: argparse.ArgumentParser) -> None:
     about.add_argument("--split", default="test", help="train or test")
 
 
-def data(text: str | None, config: Config) -> Config:
-    """The section `data` that --data stands for; that of the config without it."""
-    if not text:
-        return config["data"]
-    name, _, settings = text.partition(",")
-    return parse(f"data:{settings}") | {"name": name}
+def sampling(given: argparse.Namespace) -> dict[str, Any]:
+    """The fields of config.sampling that flags were given for."""
+    flags = {
+        "sampler": given.sampler,
+        "grid": given.grid,
+        "steps": given.steps,
+        "guidance": guidance(given),
+        "corrector": given.corrector,
+        "noise": given.noise,
+        "ema": given.ema,
+    }
+    return {k: v for k, v in flags.items() if v is not None}
 
 
-def subject(given: argparse.Namespace) -> Subject:
-    """The network of --workdir, and the set of --data and --split."""
-    from diffjax import build
-    from diffjax.evaluation import Subject
-    from diffjax.trained import load
-
-    set_up_jax()
-    trained = load(given.workdir, ema=given.ema)
-    spec = data(given.data, trained.config)
-    source = build.construct_data(spec, "--data")[0]
-    name = given.data or spec["name"]
-    about = {"data": name, "split": given.split, "trained": trained.step, "ema": trained.ema}
-    opened = build.refuse(f"--split={given.split}")(source)(given.split)
-    made = build.refuse(f"--data={name}")(Subject)
-    own = (given.workdir, given.seed, given.batch_size)
-    return made(trained.denoise, trained.experiment, opened, about, *own)
+def guidance(given: argparse.Namespace) -> dict[str, Any] | None:
+    """The fields of config.sampling.guidance that flags were given for, or None."""
+    flags = {
+        "weight": given.guidance,
+        "ramp": given.ramp,
+        "interval": given.interval,
+        "reference": given.reference,
+        "rule": given.rule,
+        "threshold": given.threshold,
+    }
+    return {k: v for k, v in flags.items() if v is not None} or None
 
 
 class _List(argparse.Action):
@@ -191,9 +189,9 @@ class _List(argparse.Action):
         super().__init__(option_strings, dest, nargs=0, help=help)
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        from diffjax import build
+        from diffjax import builder
 
-        print(build.listing())
+        print(builder.listing())
         parser.exit()
 
 

@@ -1,7 +1,7 @@
 """Configs as plain data: files, overrides, and the errors that a user can mend.
 
 A config file is Python with `get_config()` returning an `ml_collections.ConfigDict`. Nothing here
-knows what a field means: names and types are checked in `build/`.
+knows what a field means: names and types are checked in `builder/`.
 """
 
 from __future__ import annotations

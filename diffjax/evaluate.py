@@ -34,10 +34,10 @@ from typing import TYPE_CHECKING, Any
 
 from diffjax import cli
 from diffjax.config import ConfigError
-from diffjax.sample import sampling
 
 if TYPE_CHECKING:
-    from diffjax.evaluation import Cell, Real, Samples
+    from diffjax.evaluation import Real, Samples
+    from diffjax.generation import Cell
 
 OF_SAMPLES = "frechet,classifier,memorization"
 NUM, LEAST = 1000, 4
@@ -89,14 +89,14 @@ def run() -> int:
     if given.num and given.num < LEAST:
         raise ConfigError(f"--num={given.num}: needs at least {LEAST}")
 
-    from diffjax import build
+    from diffjax import builder
+    from diffjax.devices.processes import first
     from diffjax.files import write_text
-    from diffjax.training.processes import first
     from diffjax.training.workdir import provenance, read_config
 
     cli.start(given)
     config = read_config(given.workdir) if given.workdir else {}
-    of_samples, of_network = build.construct_metrics(given.metrics or OF_SAMPLES, "--metrics")
+    of_samples, of_network = builder.construct_metrics(given.metrics or OF_SAMPLES, "--metrics")
     path = place(given)
     report = stored(path) | {"config": config} | provenance()
     if of_network:
@@ -149,32 +149,43 @@ def stored(path: Path) -> dict[str, Any]:
 
 def network(given: argparse.Namespace, metrics: Mapping[str, Any]) -> dict[str, Any]:
     """The metrics of the network on images, by name."""
-    from diffjax import build
+    from diffjax import builder
 
     names = ", ".join(metrics)
     if given.samples:
         raise ConfigError(f"--metrics={names}: of a network, and --samples has none")
     if len(given.ema or ()) > 1:
         raise ConfigError(f"--ema={','.join(given.ema)}: one at a time for {names}")
-    subject = cli.subject(argparse.Namespace(**vars(given) | {"ema": (given.ema or [None])[0]}))
-    return {k: build.refuse(f"--metrics={k}")(m)(subject) for k, m in metrics.items()}
+    from diffjax.runs.subject import subject
+
+    asked = subject(
+        given.workdir,
+        data=given.data,
+        split=given.split,
+        seed=given.seed,
+        batch_size=given.batch_size,
+        ema=(given.ema or [None])[0],
+    )
+    return {k: builder.refuse(f"--metrics={k}")(m)(asked) for k, m in metrics.items()}
 
 
 def results(
     given: argparse.Namespace, config: Mapping[str, Any], metrics: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
     """The metrics of each cell, or of the samples from elsewhere, with their protocols."""
-    from diffjax import build
+    from diffjax import builder
     from diffjax.evaluation import Real
+    from diffjax.runs.subject import data_section
 
-    spec, where = cli.data(given.data, config), "--data" if given.data else "config.data"
-    source, reading = build.construct_data(spec, where)
+    spec = data_section(given.data) if given.data else config["data"]
+    where = "--data" if given.data else "config.data"
+    source, reading = builder.construct_data(spec, where)
     shape, classes = tuple(reading.shape(source("train"))), source("train").classes
     made = elsewhere(given, shape, classes) if given.samples else ours(given, shape)
-    refuse = build.refuse("evaluation")
+    refuse = builder.refuse("evaluation")
     folder = given.workdir / FOLDER if given.workdir else given.samples.parent
     folder.mkdir(exist_ok=True)
-    extractor = build.construct_features(given.features, "--features")
+    extractor = builder.construct_features(given.features, "--features")
     real = refuse(Real)(source, reading, given.real, folder, extractor)
     about, found = compared(real, given.data or spec["name"]), []
     for protocol, samples in made:
@@ -202,8 +213,8 @@ def ours(
     from diffjax.evaluation import Samples
 
     asked = cells(given)
-    if shape != asked[0].experiment.shape:
-        known = asked[0].experiment.shape
+    if shape != asked[0].form.shape:
+        known = asked[0].form.shape
         raise ConfigError(f"--data={given.data}: items of shape {shape}: the network makes {known}")
 
     def sampled(one: Cell) -> tuple[dict[str, Any], Samples]:
@@ -216,7 +227,7 @@ def ours(
 
 def cells(given: argparse.Namespace) -> list[Cell]:
     """Each combination of what the flags list. ConfigError for one that cannot be sampled."""
-    from diffjax.trained import load, resampled
+    from diffjax.runs.trained import load, resampled
 
     networks = {ema: load(given.workdir, ema=ema) for ema in given.ema or [None]}
     conditional = any(found.experiment.classes for found in networks.values())
@@ -225,7 +236,7 @@ def cells(given: argparse.Namespace) -> list[Cell]:
     found = []
     for values in itertools.product(*(v or [None] for v in lists.values())):
         one = argparse.Namespace(**vars(given) | dict(zip(lists, values, strict=True)))
-        trained = resampled(networks[one.ema], sampling(one))
+        trained = resampled(networks[one.ema], cli.sampling(one))
         found.append(trained.cell(one.seed, batch_size=one.batch_size))
     return found
 
@@ -234,12 +245,12 @@ def elsewhere(
     given: argparse.Namespace, shape: tuple[int, ...], classes: int
 ) -> list[tuple[dict[str, Any], Samples]]:
     """What is known of the samples of another program, and they."""
-    from diffjax import build
+    from diffjax import builder
     from diffjax.data import Memory
     from diffjax.evaluation.elsewhere import read
     from diffjax.evaluation.samples import digest
 
-    refuse = build.refuse(f"--samples={given.samples}")
+    refuse = builder.refuse(f"--samples={given.samples}")
     samples = refuse(read)(given.samples, shape, classes, given.num)
     if len(samples.x) < LEAST:
         raise ConfigError(f"--samples={given.samples}: {len(samples.x)}; needs at least {LEAST}")
@@ -249,8 +260,8 @@ def elsewhere(
 
 def show(found: list[dict[str, Any]], picture: Path) -> None:
     """The table on the screen, and the trade-offs as a picture where there are any."""
+    from diffjax.devices.processes import first
     from diffjax.report import evaluated
-    from diffjax.training.processes import first
 
     print(f"\n{evaluated.markdown(found)}\n")
     if first() and evaluated.tradeoffs(picture, found):

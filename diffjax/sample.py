@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from diffjax import cli
 from diffjax.config import ConfigError
 
 if TYPE_CHECKING:
-    from diffjax.evaluation import Cell, Made
-    from diffjax.trained import Trained
+    from diffjax.generation import Cell, Made
+    from diffjax.runs.trained import Trained
 
 
 IMAGES, POINTS = 6, 500
@@ -56,7 +56,7 @@ def run() -> int:
     given = cli.read(flags())
     given.out = given.out or [given.workdir / "samples.png"]
 
-    from diffjax.training.processes import first
+    from diffjax.devices.processes import first
     from diffjax.training.workdir import read_config
 
     cli.start(given)
@@ -74,14 +74,14 @@ def run() -> int:
 
 def prepare(given: argparse.Namespace) -> Trained:
     """What the flags ask for: the trained network, and how it is sampled."""
-    from diffjax.trained import load
+    from diffjax.runs.trained import load
 
-    return load(given.workdir, sampling(given))
+    return load(given.workdir, cli.sampling(given))
 
 
 def generate(given: argparse.Namespace) -> Made:
     """The samples that the flags ask for."""
-    from diffjax.training.processes import first
+    from diffjax.devices.processes import first
 
     asked = prepare(given).cell(given.seed, given.label, given.batch_size)
     if given.trajectory and first():
@@ -95,10 +95,10 @@ def generate(given: argparse.Namespace) -> Made:
 
 def trajectory(given: argparse.Namespace, asked: Cell) -> None:
     """Draw the first samples after each row: x_t and the predicted x0."""
-    from diffjax import build, plot
+    from diffjax import builder, plot
 
-    num = min(given.num, IMAGES if len(asked.experiment.shape) == 3 else POINTS)
-    path, out = build.refuse("--trajectory")(asked.path)(num), given.trajectory
+    num = min(given.num, IMAGES if len(asked.form.shape) == 3 else POINTS)
+    path, out = builder.refuse("--trajectory")(asked.path)(num), given.trajectory
     try:
         if out.suffix == ".gif":
             plot.film(out, *path)
@@ -107,33 +107,6 @@ def trajectory(given: argparse.Namespace, asked: Cell) -> None:
     except OSError as error:
         raise ConfigError(f"{out}: cannot be written ({error.strerror})") from error
     print(f"wrote {out}")
-
-
-def sampling(given: argparse.Namespace) -> dict[str, Any]:
-    """The fields of config.sampling that flags were given for."""
-    flags = {
-        "sampler": given.sampler,
-        "grid": given.grid,
-        "steps": given.steps,
-        "guidance": guidance(given),
-        "corrector": given.corrector,
-        "noise": given.noise,
-        "ema": given.ema,
-    }
-    return {k: v for k, v in flags.items() if v is not None}
-
-
-def guidance(given: argparse.Namespace) -> dict[str, Any] | None:
-    """The fields of config.sampling.guidance that flags were given for, or None."""
-    flags = {
-        "weight": given.guidance,
-        "ramp": given.ramp,
-        "interval": given.interval,
-        "reference": given.reference,
-        "rule": given.rule,
-        "threshold": given.threshold,
-    }
-    return {k: v for k, v in flags.items() if v is not None} or None
 
 
 def check(path: Path, endings: tuple[str, ...] = (".png", ".npz", ""), flag: str = "--out") -> None:

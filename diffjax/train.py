@@ -57,8 +57,8 @@ def run() -> int:
 
     import jax
 
-    from diffjax.launch import launch
-    from diffjax.training.processes import first
+    from diffjax.devices.processes import first
+    from diffjax.runs.launch import launch
 
     cli.start(given)
     began, workdir = time.monotonic(), given.workdir

@@ -21,11 +21,12 @@ from types import ModuleType
 from typing import Any
 
 import ml_collections_configs
-from diffjax import losses, tools
+from diffjax import tools
 from diffjax.arrays import catalogue as catalogued
-from diffjax.build import guidance, sampling
+from diffjax.builder import guidance, sampling
 from diffjax.data import Reading
 from diffjax.nets import NETWORKS
+from diffjax.objectives import denoising as losses
 from diffjax.training import optimizer
 from diffjax.training.experiment import Train
 

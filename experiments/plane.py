@@ -17,9 +17,9 @@ import numpy as np
 
 from diffjax.analytic import Mixture
 from diffjax.arrays import dims, keys_at
-from diffjax.denoiser import Denoise
 from diffjax.grids import GRIDS
 from diffjax.likelihood import Ode, logp
+from diffjax.prediction import Denoise
 from diffjax.samplers import SAMPLERS, Table, initial, run
 from diffjax.schedules import Geometric
 from diffjax.sde import VP

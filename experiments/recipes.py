@@ -19,11 +19,12 @@ import numpy as np
 import optax
 
 from diffjax.arrays import Cond, float64
-from diffjax.denoiser import Denoiser, Model, Prediction
+from diffjax.denoiser import Denoiser, Model
 from diffjax.draws import Draw
-from diffjax.losses import Denoising
 from diffjax.nets.network import Network
+from diffjax.objectives.denoising import Denoising
 from diffjax.parameterization import Parameterization
+from diffjax.prediction import Prediction
 from diffjax.sde import SDE
 from diffjax.training.ema import Power, update
 from diffjax.training.optimizer import adam, optimizer

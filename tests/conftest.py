@@ -172,7 +172,7 @@ def small(tmp_path_factory):
     """The test digits, and a network of one number, to ask for their likelihood."""
     import dataclasses
 
-    from diffjax import build, config, evaluation
+    from diffjax import builder, config, evaluation
     from diffjax.data import digits
     from diffjax.denoiser import Denoiser, Model
     from diffjax.nets import Network
@@ -185,7 +185,7 @@ def small(tmp_path_factory):
 
     model = Model(VP(Cosine(), t_min=1e-3, t_max=0.99), V(), Network(lambda *a: {}, apply))
     denoise = Denoiser(model, {"network": {"c": jax.numpy.asarray(-0.2)}})
-    experiment = dataclasses.replace(build.experiment(config.load("digits_vp")), model=model)
+    experiment = dataclasses.replace(builder.experiment(config.load("digits_vp")), model=model)
     about = {"data": "digits", "split": "test", "trained": 0, "ema": ""}
     folder = tmp_path_factory.mktemp("small")
     return evaluation.Subject(denoise, experiment, digits("test"), about, folder)

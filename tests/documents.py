@@ -17,7 +17,7 @@ import pytest
 from commands import TINY
 from PIL import Image
 
-from diffjax import build, config
+from diffjax import builder, config
 from diffjax.data import digits
 from diffjax.training.workdir import Weights, write_weights
 
@@ -124,7 +124,7 @@ def prepare(world: Path) -> None:
     rng = np.random.default_rng(0)
     (world / "configs").symlink_to(ROOT / "configs")
     for name in ("digits", "moons"):
-        e = build.experiment(config.override(config.load(f"{name}_vp"), tiny(f"{name}_vp")))
+        e = builder.experiment(config.override(config.load(f"{name}_vp"), tiny(f"{name}_vp")))
         draw = lambda a: rng.normal(0, 0.1, a.shape).astype(a.dtype)
         params = jax.tree.map(draw, jax.eval_shape(e.initialise).params)
         write_weights(world / "runs" / name, e, Weights(6, params, "power"))

@@ -10,9 +10,10 @@ import jax
 import numpy as np
 import pytest
 
-from diffjax import build, config
+from diffjax import builder, config
 from diffjax.data import read
-from diffjax.training import loop, mesh
+from diffjax.devices import mesh
+from diffjax.training import loop
 
 pytestmark = [pytest.mark.optimized, pytest.mark.exhaustive]
 
@@ -30,7 +31,7 @@ def test_the_first_steps_of_the_stored_run_are_repeated():
     """
     settings = config.override(config.load("cifar_vp_small"), [f"data.data_dir={DATA}"])
     # The first batches alone need not decode the whole data set.
-    e = build.experiment(config.override(settings, ["data.memory=0"]))
+    e = builder.experiment(config.override(settings, ["data.memory=0"]))
     layout = mesh.layout(jax.devices()[:1])
     abstract = jax.eval_shape(e.initialise)
     state = jax.jit(e.initialise, out_shardings=layout.state(abstract))()

@@ -15,7 +15,7 @@ from commands import TINY, ended, process
 from PIL import Image
 
 from diffjax.data import digits
-from diffjax.evaluation import judge
+from diffjax.features import judge
 from diffjax.grids import GRIDS
 from diffjax.samplers import SAMPLERS
 from diffjax.training import loop
@@ -245,7 +245,7 @@ def test_evaluation_shows_and_stores_its_numbers(trained, works, monkeypatch):
 def test_the_form_of_people_s_own_array_follows_from_it(tiny_array, tmp_path, works, monkeypatch):
     """The network would be built for other sizes, channels or classes."""
     untrained = SimpleNamespace(step=0), None
-    monkeypatch.setattr("diffjax.launch.train", lambda *_, **__: untrained)
+    monkeypatch.setattr("diffjax.runs.launch.train", lambda *_, **__: untrained)
     data = f"--config.data.name=array:{tiny_array}"
     works("train", "--config=digits_vp", f"--workdir={tmp_path}", data)
     form = json.loads((tmp_path / "data.json").read_text())

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 
 import ml_collections_configs
-from diffjax import build
+from diffjax import builder
 from diffjax.config import load, override
+from diffjax.devices import mesh
+from diffjax.generation.program import generate
 from diffjax.nets.edm2 import normalized
-from diffjax.samplers.generate import generate
-from diffjax.training import loop, mesh
+from diffjax.training import loop
 
 FOLDER = Path(ml_collections_configs.__file__).parent
 CONFIGS = sorted(p.stem for pattern in ("cifar_*.py", "image*.py") for p in FOLDER.glob(pattern))
@@ -63,7 +64,7 @@ def tiny(name: str, data: Path) -> dict[str, Any]:
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_published_config_starts(name, tiny_array):
     """A config that builds may still be one whose first step fails, or that cannot be sampled."""
-    e = build.experiment(tiny(name, tiny_array))
+    e = builder.experiment(tiny(name, tiny_array))
     state = jax.tree.map(drawn, jax.eval_shape(e.initialise))
     batch = e.batch(e.batches()[0])
     new, metrics = jax.eval_shape(e.step(), state, batch)
@@ -91,7 +92,7 @@ def test_a_published_config_is_trained_by_the_loop(name, tiny_array, tmp_path, c
     """
     monkeypatch.setattr(loop, "picture", lambda *_: np.zeros((2, 2, 3), np.uint8))
     one = mesh.layout(jax.devices()[:1])
-    e = build.experiment(tiny(name, tiny_array))
+    e = builder.experiment(tiny(name, tiny_array))
     params = jax.tree.map(drawn, jax.eval_shape(e.initialise).params)
     state, stopped = loop.train(e, tmp_path, one, params=params)
     assert int(state.step) == 2 and stopped is None

@@ -11,10 +11,11 @@ import pytest
 
 from diffjax.analytic import Mixture
 from diffjax.arrays import expand
-from diffjax.denoiser import Denoiser, Model, predict, reframe
+from diffjax.denoiser import Denoiser, Model, reframe
 from diffjax.grids import uniform
 from diffjax.nets import Network
 from diffjax.parameterization import NOISE_LABELS, PARAMETERIZATIONS, V
+from diffjax.prediction import predict
 from diffjax.samplers import ancestral, sample
 from diffjax.schedules import Cosine, Linear, Logit
 from diffjax.sde import VE, VP, Flow, SubVP, ends, levels

@@ -25,12 +25,12 @@ from documents import (
     text,
 )
 
-from diffjax import build, cli, config
+from diffjax import builder, cli, config
+from diffjax.data.form import Form
 from diffjax.draws import DRAWS
 from diffjax.evaluation import OF_SAMPLES
 from diffjax.grids import GRIDS
 from diffjax.samplers import SAMPLERS
-from diffjax.training.experiment import Form
 from diffjax.weights import WEIGHTS
 
 DOCUMENTS = documents()
@@ -144,7 +144,7 @@ def built(name: str, overrides: tuple[str, ...]) -> None:
     shape = next((s for start, s in FORMS.items() if Path(name).stem.startswith(start)), None)
     if shape and (side := data.get("crop") or data.get("size")):
         shape = (side, side, data.get("channels", 3))
-    build.experiment(settings, shape and Form(shape, 1000 * bool(data.get("labels"))))
+    builder.experiment(settings, shape and Form(shape, 1000 * bool(data.get("labels"))))
 
 
 @pytest.mark.parametrize("document", [*DOCUMENTS, Path("CHANGELOG.md")], ids=str)
@@ -192,8 +192,8 @@ def test_the_reference_has_every_command_and_flag(pages):
 def test_the_reference_has_every_field_of_a_config_with_its_meaning(pages):
     """A field would be found only by those who read the code."""
     page = (pages / "config.md").read_text()
-    assert tuple(reference().SECTIONS) == build.SECTIONS[1:]
-    assert re.findall(r"^## (.*)", page, re.M) == [*build.SECTIONS[1:]]
+    assert tuple(reference().SECTIONS) == builder.SECTIONS[1:]
+    assert re.findall(r"^## (.*)", page, re.M) == [*builder.SECTIONS[1:]]
     for name in (
         "steps_per_dispatch",
         "condition_dropout",

@@ -15,7 +15,7 @@ from commands import ended
 from documents import blocks, command, expanded, having, lines, prepare, text, tiny
 
 from diffjax import cli, config, train
-from diffjax.evaluation import judge
+from diffjax.features import judge
 from diffjax.tools import likelihood
 
 FEW = {

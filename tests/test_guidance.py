@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from diffjax.analytic import Mixture, gaussian, gaussian_flow
-from diffjax.denoiser import Denoise, Prediction
 from diffjax.grids import logsnr_uniform, uniform
 from diffjax.guidance import (
     APG,
@@ -37,8 +36,9 @@ from diffjax.guidance import (
     Static,
     Thresholded,
 )
+from diffjax.prediction import Denoise, Prediction
 from diffjax.samplers import ddim, dpmpp_2m, initial, run, sample
-from diffjax.samplers.generate import Plan
+from diffjax.samplers.plan import Plan
 from diffjax.schedules import Cosine
 from diffjax.schedules import Linear as LinearBetas
 from diffjax.sde import SDES, VE, VP

@@ -9,10 +9,11 @@ import numpy as np
 import optax
 import pytest
 
-from diffjax import build, config
+from diffjax import builder, config
+from diffjax.devices import mesh
 from diffjax.schedules import Learned
 from diffjax.sde import SDES, VP
-from diffjax.training import loop, mesh
+from diffjax.training import loop
 from diffjax.training.workdir import load_state
 
 WIDTH = 5
@@ -249,7 +250,7 @@ def run(tiny_array, tmp_path_factory):
         ],
     )
     settings["network"] = {"name": "dit", "width": 8, "depth": 1, "heads": 2}
-    experiment, workdir = build.experiment(settings), tmp_path_factory.mktemp("vdm")
+    experiment, workdir = builder.experiment(settings), tmp_path_factory.mktemp("vdm")
     state, _ = loop.train(experiment, workdir, mesh.layout(jax.devices()[:1]))
     return experiment, state, workdir
 

@@ -12,8 +12,8 @@ import pytest
 
 from diffjax.denoiser import Model
 from diffjax.draws import DRAWS
-from diffjax.losses import Denoising
 from diffjax.nets import Network
+from diffjax.objectives.denoising import Denoising
 from diffjax.parameterization import PARAMETERIZATIONS
 from diffjax.schedules import SCHEDULES
 from diffjax.sde import SDES

@@ -5,9 +5,7 @@ images `(subject, **settings) -> result`.
 """
 
 from diffjax.arrays import catalogue
-from diffjax.evaluation.cells import Cell, Made
 from diffjax.evaluation.copies import memorization
-from diffjax.evaluation.extractors import EXTRACTORS, Extractor, extract, features
 from diffjax.evaluation.gaussian import (
     fid,
     fid_infinity,
@@ -17,7 +15,6 @@ from diffjax.evaluation.gaussian import (
     sfid,
 )
 from diffjax.evaluation.images import Subject
-from diffjax.evaluation.judge import Judge, fit
 from diffjax.evaluation.kernels import cmmd, kid
 from diffjax.evaluation.likelihood import bpd, vlb
 from diffjax.evaluation.neighbours import density_coverage, precision_recall
@@ -32,20 +29,12 @@ OF_SAMPLES = catalogue(
 OF_NETWORK = catalogue(bpd, vlb)
 
 __all__ = [
-    "EXTRACTORS",
     "OF_NETWORK",
     "OF_SAMPLES",
-    "Cell",
-    "Extractor",
-    "Judge",
-    "Made",
     "Real",
     "Samples",
     "Subject",
     "bpd",
-    "extract",
-    "features",
-    "fit",
     "frechet_with_floor",
     "vlb",
 ]

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from diffjax.evaluation.extractors import features
+from diffjax.devices.processes import first
 from diffjax.evaluation.neighbours import nearest
 from diffjax.evaluation.resampling import with_intervals
 from diffjax.evaluation.samples import Arrays, Real, Samples
-from diffjax.training.processes import first
+from diffjax.features.extractors import features
 
 MOST_FITTED = 5000
 """Training items that the cells are fitted to."""

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from diffjax.devices.processes import first
 from diffjax.evaluation import reference as statistics
 from diffjax.evaluation.moments import moments
 from diffjax.evaluation.resampling import Rows, extrapolated, with_intervals
 from diffjax.evaluation.samples import Real, Samples
-from diffjax.training.processes import first
 
 
 class Gaussian(NamedTuple):

@@ -18,14 +18,16 @@ import numpy as np
 from jaxtyping import Array, Key
 
 from diffjax.arrays import Cond, keys_at, stream
-from diffjax.data import Source, centre, to_float
-from diffjax.denoiser import Denoiser, Sample
-from diffjax.evaluation.kept import fingerprint
+from diffjax.config import Config
+from diffjax.data import Reading, Source, centre, to_float
+from diffjax.data.form import Form
+from diffjax.denoiser import Denoiser
+from diffjax.devices.mesh import layout
+from diffjax.devices.processes import first
 from diffjax.files import write_arrays, write_text
+from diffjax.io.trees import fingerprint
+from diffjax.prediction import Sample
 from diffjax.progress import Progress
-from diffjax.training.experiment import Experiment
-from diffjax.training.mesh import layout
-from diffjax.training.processes import first
 
 Values = Callable[[Denoiser, Sample, Key[Array, " b"], Cond], dict[str, Array]]
 """`(denoise, x0, keys, cond) -> values`, each (B, ...); x0 in [-1, 1] if images."""
@@ -35,12 +37,15 @@ Values = Callable[[Denoiser, Sample, Key[Array, " b"], Cond], dict[str, Array]]
 class Subject:
     """A trained network, and the set that it is asked about.
 
-    about: what the protocol says of both: data, split, trained, ema. Raises ValueError where the
+    form, reading, config: those that the network was trained with. about: what the protocol says
+    of both: data, split, trained, ema. Raises ValueError where the
     set is not of the form that the network knows.
     """
 
     denoise: Denoiser
-    experiment: Experiment
+    form: Form
+    reading: Reading
+    config: Config
     source: Source
     about: Mapping[str, Any]
     workdir: Path
@@ -48,16 +53,16 @@ class Subject:
     batch_size: int = 64
 
     def __post_init__(self):
-        shape, wanted = self.experiment.reading.shape(self.source), self.experiment.shape
+        shape, wanted = self.reading.shape(self.source), self.form.shape
         if tuple(shape) != tuple(wanted):
             raise ValueError(f"items of shape {tuple(shape)}: the network takes {tuple(wanted)}")
-        if (known := self.experiment.classes) and self.source.classes > known:
+        if (known := self.form.classes) and self.source.classes > known:
             raise ValueError(f"{self.source.classes} classes: the network knows {known}")
 
     @property
     def size(self) -> int:
         """Values in an item."""
-        return math.prod(self.experiment.shape)
+        return math.prod(self.form.shape)
 
     @property
     def discrete(self) -> bool:
@@ -68,8 +73,8 @@ class Subject:
         """Items at `index` as the network is told of them, and its conditions."""
         found = self.source[index]
         label = found.get("label", np.full(len(index), -1, np.int32))
-        cond = {"label": label.astype(np.int32)} if self.experiment.classes else {}
-        return centre(found["x"], self.experiment.reading.crop), cond
+        cond = {"label": label.astype(np.int32)} if self.form.classes else {}
+        return centre(found["x"], self.reading.crop), cond
 
     def chosen(self, num: int) -> np.ndarray:
         """Places of the first `num` items in an order that is the same each time; 0: of all."""
@@ -81,7 +86,7 @@ class Subject:
         told = "label" if self.source.classes else "no label"
         return dict(self.about) | {
             "seed": self.seed,
-            "given": told if self.experiment.classes else "nothing",
+            "given": told if self.form.classes else "nothing",
             "t_min": sde.t_min,
             "logsnr": [float(sde.logsnr(jnp.asarray(t))) for t in (sde.t_min, sde.t_max)],
             "batch_size": self.batch_size,
@@ -144,7 +149,7 @@ def _stored(path: Path, count: int) -> dict[str, np.ndarray] | None:
 
 def _fingerprint(subject: Subject, protocol: Mapping[str, Any]) -> str:
     sections = ("data", "sde", "parameterization", "network")
-    config = {k: subject.experiment.config[k] for k in sections}
+    config = {k: subject.config[k] for k in sections}
     return fingerprint([dict(protocol), config, len(subject.source)], subject.denoise.params)
 
 

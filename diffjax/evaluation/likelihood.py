@@ -16,9 +16,10 @@ from jaxtyping import Array, Key
 
 from diffjax import grids, likelihood
 from diffjax.arrays import Cond
-from diffjax.denoiser import Denoiser, Sample
+from diffjax.denoiser import Denoiser
 from diffjax.draws import Draw, Likelihood, Uniform
 from diffjax.evaluation.images import Subject, over, report
+from diffjax.prediction import Sample
 from diffjax.sde import SDE, ends
 
 

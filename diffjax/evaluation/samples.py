@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from diffjax.data import Memory, Reading, Source, select
-from diffjax.evaluation.extractors import Extractor, extract, pixels
-from diffjax.evaluation.judge import Judge, fit
+from diffjax.devices.processes import first
+from diffjax.features.extractors import Extractor, extract, pixels
+from diffjax.features.judge import Judge, fit
 from diffjax.files import write_arrays
-from diffjax.training.processes import first
 
 Arrays = dict[str, np.ndarray]
 GIVEN = {"logits": "classifier, inception", "spatial": "inception"}

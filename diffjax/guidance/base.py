@@ -10,10 +10,10 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from diffjax.arrays import Cond
-from diffjax.denoiser import Denoise, Prediction, Sample, Time
 from diffjax.guidance.references import Null, Reference
 from diffjax.guidance.rules import Linear, Memory, Rule, moved
 from diffjax.guidance.thresholds import Threshold
+from diffjax.prediction import Denoise, Prediction, Sample, Time
 
 
 @runtime_checkable

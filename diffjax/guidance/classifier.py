@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from diffjax.arrays import Cond, expand
-from diffjax.denoiser import Denoise, Prediction, Sample, Time
 from diffjax.guidance.rules import Memory
+from diffjax.prediction import Denoise, Prediction, Sample, Time
 
 
 @jax.tree_util.register_dataclass

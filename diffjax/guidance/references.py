@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from diffjax.arrays import Cond, expand, null
-from diffjax.denoiser import Denoise, Prediction, Sample, Time
 from diffjax.guidance.rules import Memory
+from diffjax.prediction import Denoise, Prediction, Sample, Time
 
 
 @runtime_checkable

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from diffjax.arrays import dims, expand
-from diffjax.denoiser import Prediction, Sample, Time
+from diffjax.prediction import Prediction, Sample, Time
 from diffjax.sde import SDE
 
 Memory = Any

@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 import jax.numpy as jnp
 
 from diffjax.arrays import dims, expand
-from diffjax.denoiser import Sample
+from diffjax.prediction import Sample
 
 
 @runtime_checkable

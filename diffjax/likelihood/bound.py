@@ -16,8 +16,8 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from diffjax.arrays import Cond, dims, expand, normal
-from diffjax.denoiser import Denoise, Prediction, Sample, Time
 from diffjax.draws import Draw, Uniform
+from diffjax.prediction import Denoise, Prediction, Sample, Time
 from diffjax.sde import SDE
 
 Nats = Float[Array, " b"]

@@ -25,11 +25,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from diffjax.arrays import Cond, dims, expand
-from diffjax.denoiser import Denoise, Sample
 from diffjax.likelihood.dequantize import Dequantize
 from diffjax.likelihood.traces import Probes, Trace, exact
-from diffjax.samplers.adaptive import FIRST, GROWTH, SOLVERS
+from diffjax.prediction import Denoise, Sample
 from diffjax.sde import SDE
+from diffjax.solvers import FIRST, GROWTH, SOLVERS
 
 Nats = Float[Array, " b"]
 State = tuple[Float[Array, "*d"], Float[Array, ""]]

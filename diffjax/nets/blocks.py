@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float
 
-from diffjax.nets.attention import attention
-from diffjax.nets.convolution import convolution, upsampled
+from diffjax.nets.kernels.attention import attention
+from diffjax.nets.kernels.convolution import convolution, upsampled
 from diffjax.nets.layers import Dense, GroupNorm, zeros
 from diffjax.nets.resample import Kernel, downsample, upsample
 

@@ -13,8 +13,8 @@ from flax import linen as nn
 from jaxtyping import Array, Bool, Float
 
 from diffjax.arrays import Cond
-from diffjax.nets.attention import attention
 from diffjax.nets.conditioning import Conditions, pooled, sequence, with_map
+from diffjax.nets.kernels.attention import attention
 from diffjax.nets.layers import NONE, Dense, Output, at_least, gelu, one_of, outputs, zeros
 from diffjax.nets.network import Network, linen
 from diffjax.nets.positions import fold, rotate, rotations, sincos, unfold

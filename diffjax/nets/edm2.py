@@ -12,10 +12,10 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from diffjax.arrays import Cond, Params
-from diffjax.nets.attention import attention
 from diffjax.nets.blocks import Grid
 from diffjax.nets.conditioning import Conditions, missing, present, with_map
-from diffjax.nets.convolution import convolution
+from diffjax.nets.kernels.attention import attention
+from diffjax.nets.kernels.convolution import convolution
 from diffjax.nets.layers import NONE, Output, at_least, outputs
 from diffjax.nets.network import Network, linen
 from diffjax.nets.resample import Kernel, check_kernel, downsample, upsample

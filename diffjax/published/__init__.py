@@ -1,8 +1,8 @@
 """Published networks as ours: one file per code base, from tensors by name to parameters."""
 
+from diffjax.io.contents import Contents
 from diffjax.published import diffusers, dit, edm, edm2, guided, score_sde
-from diffjax.published.contents import Contents, Converted, Family
-from diffjax.published.reading import read
+from diffjax.published.family import Converted, Family
 
 FAMILIES = {
     "diffusers": Family(diffusers.convert, diffusers.recognises),
@@ -14,7 +14,7 @@ FAMILIES = {
     "score_sde": Family(score_sde.convert, score_sde.recognises),
 }
 
-__all__ = ["FAMILIES", "Contents", "Converted", "Family", "read", "recognised"]
+__all__ = ["FAMILIES", "Converted", "Family", "recognised"]
 
 
 def recognised(contents: Contents) -> str:

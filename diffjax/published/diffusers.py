@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from diffjax.io.contents import Contents
 from diffjax.nets.layers import group_count
-from diffjax.published.contents import Contents, Converted
+from diffjax.published.family import Converted
 from diffjax.published.tables import Table, conv, converted, layer, norm, side_by_side, with_null
 from diffjax.published.walk import Step, head, walk
 

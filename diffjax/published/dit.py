@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from diffjax.arrays import Params
+from diffjax.io.contents import Contents
 from diffjax.nets.dit import SIZES
 from diffjax.nets.positions import sincos
-from diffjax.published.contents import Contents, Converted
+from diffjax.published.family import Converted
 from diffjax.published.tables import Table, blocks, converted, layer
 
 POSITIONS = "pos_embed"

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from diffjax.arrays import Params
-from diffjax.published.contents import Contents, Converted
+from diffjax.io.contents import Contents
+from diffjax.published.family import Converted
 from diffjax.published.tables import (
     Table,
     below,

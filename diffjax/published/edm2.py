@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from diffjax.published.contents import Contents, Converted
+from diffjax.io.contents import Contents
 from diffjax.published.edm import HIGH, LOW, ve
+from diffjax.published.family import Converted
 from diffjax.published.tables import Table, below, converted, interleaved, kernel, matrix, same
 from diffjax.published.walk import walk
 

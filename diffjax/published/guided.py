@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from diffjax.published.contents import Contents, Converted
+from diffjax.io.contents import Contents
+from diffjax.published.family import Converted
 from diffjax.published.tables import Table, conv, converted, interleaved, layer, norm, with_null
 from diffjax.published.walk import Step, head, walk
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from diffjax.io.contents import Contents
 from diffjax.published import score_sde_flax
-from diffjax.published.contents import Contents, Converted
 from diffjax.published.edm import eps, negated
+from diffjax.published.family import Converted
 from diffjax.published.tables import (
     Table,
     below,

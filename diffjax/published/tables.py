@@ -9,17 +9,16 @@ where a layout makes our array of theirs (NumPy). `converted` applies such a tab
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
 
 from diffjax.arrays import Params
+from diffjax.io.trees import flat, nested, some
 
 Layout = Callable[..., np.ndarray]
 Table = dict[str, tuple[Any, ...]]
-SHOWN = 5
-"""Names in a message."""
 
 
 def converted(
@@ -67,36 +66,6 @@ def below(
     """Those whose names begin with `above`, which is cut off, and do not end with `without`."""
     names = (name for name in tensors if name.startswith(above) and not name.endswith(without))
     return {name.removeprefix(above): tensors[name] for name in names}
-
-
-def nested(flat: Mapping[str, Any]) -> Params:
-    """{"a/b": x} as {"a": {"b": x}}."""
-    made: Params = {}
-    for path, value in flat.items():
-        *parents, leaf = path.split("/")
-        place = made
-        for parent in parents:
-            place = place.setdefault(parent, {})
-        place[leaf] = value
-    return made
-
-
-def flat(tree: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    """{"a": {"b": x}} as {"a/b": x}."""
-    made: dict[str, Any] = {}
-    for name, value in tree.items():
-        here = f"{above}{name}"
-        made |= flat(value, f"{here}/") if isinstance(value, Mapping) else {here: value}
-    return made
-
-
-def some(title: str, names: Iterable[str]) -> str:
-    """ "missing: 7 (a, b, c, d, e, ...)", or "missing: none"."""
-    names = sorted(names)
-    if not names:
-        return f"{title}: none"
-    more = ", ..." if len(names) > SHOWN else ""
-    return f"{title}: {len(names)} ({', '.join(names[:SHOWN])}{more})"
 
 
 def blocks(table: Table, depth: int) -> Table:

@@ -28,18 +28,15 @@ import lineax
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from diffjax.arrays import Cond, catalogue
-from diffjax.denoiser import Denoise
+from diffjax.arrays import Cond
 from diffjax.guidance import Conditional, Guidance
-from diffjax.samplers.generate import How
+from diffjax.prediction import Denoise
+from diffjax.samplers.plan import How
 from diffjax.samplers.run import Result
 from diffjax.sde import SDE, ends
+from diffjax.solvers import FIRST, GROWTH, SOLVERS
 
-SOLVERS = catalogue(diffrax.Heun, diffrax.Bosh3, diffrax.Dopri5, diffrax.Tsit5, diffrax.Dopri8)
-"""Embedded Runge-Kutta pairs for the ODE."""
 CONDITIONAL = Conditional()
-FIRST, GROWTH = 0.01, 4.0
-"""The first step tried, as a share of the way, and how much longer the next one may be."""
 RESOLUTION = 2.0**-16
 """Of the Brownian path in lambda, as a share of the way."""
 

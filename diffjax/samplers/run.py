@@ -12,8 +12,8 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, Int, Key
 
 from diffjax.arrays import Cond, dims, expand, normal
-from diffjax.denoiser import Denoise
 from diffjax.guidance import Conditional, Guidance
+from diffjax.prediction import Denoise
 from diffjax.samplers.table import NOISES, OUTPUTS, Table
 from diffjax.sde import SDE
 

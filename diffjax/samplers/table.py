@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from diffjax.denoiser import Prediction
+from diffjax.prediction import Prediction
 from diffjax.samplers.brownian import increments
 from diffjax.sde import SDE, levels
 

@@ -75,7 +75,7 @@ def trials(given: argparse.Namespace) -> Trials:
     """The images, drawn and paired."""
     import numpy as np
 
-    from diffjax import build
+    from diffjax import builder
     from diffjax.report import blind
 
     rng = np.random.Generator(np.random.Philox(key=given.seed))
@@ -86,7 +86,7 @@ def trials(given: argparse.Namespace) -> Trials:
         raise ConfigError(f"A and B: images of {both}; needs one size, as in PATH,size=32")
     none = not (a.classes and b.classes)
     labels = [np.zeros(len(s), np.int32) if none else s.labels() for s in (a, b)]
-    i, j = build.refuse("A and B")(blind.paired)(*labels, given.num, rng)
+    i, j = builder.refuse("A and B")(blind.paired)(*labels, given.num, rng)
     x, y = shown(a, of_a, i), shown(b, of_b, j)
     make, question = blind.TESTS[given.test]
     return make(x, y, np.stack([i, j], 1), given.question or question, rng)
@@ -94,7 +94,7 @@ def trials(given: argparse.Namespace) -> Trials:
 
 def opened(text: str, split: str) -> tuple[Source, Reading]:
     """The images that A or B names, all of a file or folder, and how they are read."""
-    from diffjax import build
+    from diffjax import builder
     from diffjax.training.workdir import read_config
 
     name, _, rest = text.partition(",")
@@ -107,8 +107,8 @@ def opened(text: str, split: str) -> tuple[Source, Reading]:
         spec = {"holdout": 0.0} | settings | {"name": f"{kind}:{name}"}
     else:
         spec = settings | {"name": name}
-    source, reading = build.construct_data(spec, text)
-    found = build.refuse(text)(source)(split)
+    source, reading = builder.construct_data(spec, text)
+    found = builder.refuse(text)(source)(split)
     if len(found.shape) != 3 or found.shape[-1] not in (1, 3):
         raise ConfigError(f"{text}: items of shape {found.shape}; needs images")
     return found, reading

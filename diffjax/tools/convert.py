@@ -22,7 +22,7 @@ from diffjax import cli
 from diffjax.config import ConfigError, literal, override
 
 if TYPE_CHECKING:
-    from diffjax.trained import Trained
+    from diffjax.runs.trained import Trained
 
 
 def flags() -> argparse.ArgumentParser:
@@ -64,7 +64,7 @@ def assignments(texts: list[str]) -> dict[str, Any]:
 
 def read(source: Path, family: str, settings: dict[str, Any], ema: str | None = None) -> Trained:
     """The network of a run, or of a published checkpoint."""
-    from diffjax import trained
+    from diffjax.runs import trained
 
     if not (source / "data.json").exists():
         if ema:
@@ -83,12 +83,12 @@ def changed(trained: Trained, changes: list[str]) -> Trained:
         return trained
     import dataclasses
 
-    from diffjax import build
+    from diffjax import builder
     from diffjax.training.workdir import check_weights
 
     config = override(trained.config, changes)
-    experiment = build.experiment(config, trained.experiment.form)
-    build.refuse("config.network")(check_weights)(experiment, trained.denoise.params)
+    experiment = builder.experiment(config, trained.experiment.form)
+    builder.refuse("config.network")(check_weights)(experiment, trained.denoise.params)
     denoise = experiment.denoiser(trained.denoise.params)
     return dataclasses.replace(trained, experiment=experiment, denoise=denoise)
 

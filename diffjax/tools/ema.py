@@ -62,7 +62,7 @@ def run() -> int:
 
 def solved(snapshots: Snapshots, std: float) -> Fit:
     """How the snapshots are combined; ConfigError where they cannot make this length."""
-    from diffjax.build import refuse
+    from diffjax.builder import refuse
     from diffjax.config import ConfigError
     from diffjax.training.snapshots import LARGEST, Profile, fit, reach
 
@@ -84,8 +84,8 @@ def make(snapshots: Snapshots, fits: list[Fit], paths: list[Path]) -> None:
     import numpy as np
 
     from diffjax.config import ConfigError
+    from diffjax.io.reading import write
     from diffjax.progress import Progress
-    from diffjax.published.reading import write
 
     coefficients = np.stack([made.coefficients for made in fits])
     leaves: dict[str, np.ndarray] = {}

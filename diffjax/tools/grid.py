@@ -34,16 +34,16 @@ def flags() -> argparse.ArgumentParser:
 def run() -> int:
     given = cli.read(flags())
 
-    from diffjax import build
+    from diffjax import builder
     from diffjax.samplers import optimize
 
     base = config.load(given.config)
-    sde = build.construct_sde(base["sde"], "config.sde")
-    source, reading = build.construct_data(base["data"], "config.data")
-    times = build.construct_grid(config.parse(given.grid), "--grid")(sde, given.steps)
-    sampler = build.construct_sampler(config.parse(given.sampler), "--sampler")
+    sde = builder.construct_sde(base["sde"], "config.sde")
+    source, reading = builder.construct_data(base["data"], "config.data")
+    times = builder.construct_grid(config.parse(given.grid), "--grid")(sde, given.steps)
+    sampler = builder.construct_sampler(config.parse(given.sampler), "--sampler")
     var = variances(source("train"), reading, given.num)
-    made = build.refuse("--sampler")(optimize)(sampler, sde, times, var, given.most)
+    made = builder.refuse("--sampler")(optimize)(sampler, sde, times, var, given.most)
     print(
         f"{len(var)} variances of the data, {var[-1]:.2g} to {var[0]:.2g}\n"
         f"Wasserstein-2 distance, relative: {made.before:.2%} on the grid {given.grid}, "

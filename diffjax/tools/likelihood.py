@@ -63,15 +63,25 @@ def run() -> int:
     if given.out.suffix != ".png":
         raise ConfigError(f"--out={given.out}: known ending: .png")
     draw = {"rank": rank, "map": maps, "density": density, "interpolate": interpolate}
-    subject = cli.subject(given)
-    points = len(subject.experiment.shape) != 3
+    from diffjax.runs.subject import subject
+
+    cli.set_up_jax()
+    asked = subject(
+        given.workdir,
+        data=given.data,
+        split=given.split,
+        seed=given.seed,
+        batch_size=given.batch_size,
+        ema=given.ema,
+    )
+    points = len(asked.form.shape) != 3
     if points != (given.command == "density"):
         needs = "images" if points else "points in the plane"
-        raise ConfigError(f"{given.command}: needs {needs}, not {subject.experiment.shape}")
+        raise ConfigError(f"{given.command}: needs {needs}, not {asked.form.shape}")
 
     from diffjax import plot
 
-    picture = draw[given.command](subject, given)
+    picture = draw[given.command](asked, given)
     try:
         plot.save(given.out, picture)
     except OSError as error:
@@ -84,13 +94,13 @@ def rank(subject: Subject, given: argparse.Namespace) -> np.ndarray:
     """The images with the fewest bits, and those with the most."""
     import numpy as np
 
-    from diffjax import build, plot
+    from diffjax import builder, plot
 
-    _, metrics = build.construct_metrics(given.metric, "--metric")
+    _, metrics = builder.construct_metrics(given.metric, "--metric")
     if len(metrics) != 1:
         raise ConfigError(f"--metric={given.metric}: needs one metric of the network: bpd, vlb")
     ((name, metric),) = metrics.items()
-    result = build.refuse(f"--metric={name}")(metric)(subject)
+    result = builder.refuse(f"--metric={name}")(metric)(subject)
     with np.load(subject.workdir / result["values"]) as stored:
         index, bits = stored["index"], stored["bits"].mean(1)
     order, num = np.argsort(bits), min(given.num, len(bits) // 2)
@@ -134,11 +144,11 @@ def density(subject: Subject, given: argparse.Namespace) -> np.ndarray:
     from diffjax import likelihood, plot
     from diffjax.progress import Progress
 
-    if subject.experiment.shape != (2,):
-        raise ConfigError(f"density: needs points in the plane, not {subject.experiment.shape}")
+    if subject.form.shape != (2,):
+        raise ConfigError(f"density: needs points in the plane, not {subject.form.shape}")
     how, keys = likelihood.Ode(steps=given.steps), jax.random.split(jax.random.key(0), POINTS)
     run = jax.jit(lambda denoise, x, cond: likelihood.logp(denoise, x, keys, cond, how).logp)
-    classes, rows = subject.experiment.classes, np.split(plot.plane(POINTS, SIDE), POINTS)
+    classes, rows = subject.form.classes, np.split(plot.plane(POINTS, SIDE), POINTS)
     conds = [{"label": jnp.full(POINTS, k)} for k in range(classes)] or [{}]
     found = []
     with Progress("density", len(rows), "row") as progress:
@@ -186,7 +196,7 @@ def pairs(subject: Subject, num: int) -> tuple[np.ndarray, np.ndarray]:
     import numpy as np
 
     order = subject.chosen(0)
-    if subject.experiment.classes and subject.source.classes:
+    if subject.form.classes and subject.source.classes:
         label = subject.source.labels()[order]
         groups = [order[label == k] for k in np.unique(label)]
         groups = [g for g in groups if len(g) > 1]

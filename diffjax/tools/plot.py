@@ -89,11 +89,11 @@ def write(path: Path, picture: np.ndarray) -> int:
 
 def sampler(given: argparse.Namespace) -> np.ndarray:
     """The unrolled map of a sampler; its table is printed."""
-    from diffjax import build, plot
+    from diffjax import builder, plot
 
-    sde = build.construct_sde(config.load(given.config)["sde"], "config.sde")
+    sde = builder.construct_sde(config.load(given.config)["sde"], "config.sde")
     spec = {"sampler": parse(given.sampler), "grid": parse(given.grid), "steps": given.steps}
-    table = build.construct_table(spec, sde, "sampling")
+    table = builder.construct_table(spec, sde, "sampling")
     print(table)
     return plot.table(table)
 
@@ -107,15 +107,15 @@ def times(text: str) -> list[float]:
 
 def processes(names: list[str], frame: str, base: config.Config | None) -> dict[str, SDE]:
     """The processes that are asked for, by label; all schedules if none is."""
-    from diffjax import build
+    from diffjax import builder
 
     found: dict[str, SDE] = {}
     if base:
-        found["config"] = build.construct_sde(base["sde"], "config.sde")
-    for name in names or ([] if base else build.SCHEDULES):
+        found["config"] = builder.construct_sde(base["sde"], "config.sde")
+    for name in names or ([] if base else builder.SCHEDULES):
         spec = {"name": frame, "t_min": 1e-5, "schedule": parse(name)}
         try:
-            found[name] = build.construct_sde(spec, "process")
+            found[name] = builder.construct_sde(spec, "process")
         except ConfigError as error:
             if names:
                 raise
@@ -147,11 +147,11 @@ def forward(
     import jax.numpy as jnp
     import numpy as np
 
-    from diffjax import build, plot
+    from diffjax import builder, plot
     from diffjax.data import load, to_float
 
     spec: dict[str, Any] = dict(base["data"]) if base and not given.data else {}
-    source = build.construct_data(spec or {"name": given.data or "digits"}, "--data")[0]("train")
+    source = builder.construct_data(spec or {"name": given.data or "digits"}, "--data")[0]("train")
     if len(source.shape) != 3:
         raise ConfigError(f"--data: points {source.shape}; forward needs images")
     index = np.random.default_rng(given.seed).permutation(len(source))[: given.num]

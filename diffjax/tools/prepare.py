@@ -120,14 +120,14 @@ def check(given: Any) -> None:
 
 def opened(given: Any) -> dict[str, Files]:
     """The originals by split, the held-out ones where the source has any."""
-    from diffjax import build
+    from diffjax import builder
     from diffjax.data.decoded import Stored
     from diffjax.data.source import NoSplit
 
     # With a size, no image is decoded only to learn it.
     kinds: dict[str, tuple[dict[str, Any], Any]] = {
         "folder": ({"holdout": 0.0, "size": 1}, lambda source: source.files),
-        "array": ({"holdout": 0.0}, build.refuse("SOURCE")(Stored)),
+        "array": ({"holdout": 0.0}, builder.refuse("SOURCE")(Stored)),
         "tfds": ({"size": 1}, lambda source: source.files),
     }
     name, path = given.source, Path(given.source).expanduser()
@@ -136,7 +136,7 @@ def opened(given: Any) -> dict[str, Files]:
             raise ConfigError(f"SOURCE={name}: no such file or folder, nor tfds:NAME")
         name = f"{'folder' if path.is_dir() else 'array'}:{name}"
     settings, files = kinds[name.partition(":")[0]]
-    source, _ = build.construct_data({"name": name, **settings}, "SOURCE")
+    source, _ = builder.construct_data({"name": name, **settings}, "SOURCE")
     found = {"train": files(source("train"))}
     try:
         found["test"] = files(source("test"))

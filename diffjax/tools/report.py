@@ -54,14 +54,14 @@ def run() -> int:
 
 def real(record: Record) -> tuple[np.ndarray | None, str]:
     """A picture of real items, or why there is none."""
-    from diffjax import build, plot
-    from diffjax.build.construct import fields
+    from diffjax import builder, plot
+    from diffjax.builder.construct import fields
     from diffjax.data import select
 
     try:
         spec = record.setting("data")
         fields(spec, "config.data")
-        source, reading = build.construct_data(spec, "config.data")
+        source, reading = builder.construct_data(spec, "config.data")
         train = source("train")
         items = select(train, reading, IMAGES if len(train.shape) == 3 else POINTS)
         return plot.samples(items.x, items.label if len(train.shape) == 1 else None), ""

@@ -55,17 +55,19 @@ def run() -> int:
 
 def prepare(given: argparse.Namespace) -> tuple[Any, Any, Any, bool]:
     """steps -> how to sample; steps -> samples; steps -> their order; whether they are images."""
-    from diffjax import build, sample
-    from diffjax.samplers.generate import Generation, Plan
+    from diffjax import builder
+    from diffjax.generation.program import Generation
+    from diffjax.runs.trained import load
+    from diffjax.samplers.plan import Plan
 
-    trained = sample.prepare(given)
+    trained = load(given.workdir, cli.sampling(given))
     config, experiment, denoise = trained.config, trained.experiment, trained.denoise
     shape = experiment.shape
     label, learned = experiment.labels(given.num), bool(config["network"].get("learn_variance"))
 
     def plan(steps: int) -> Plan:
         spec = {**config["sampling"], "noise": "brownian", "steps": steps}
-        made = build.plan(spec, denoise.sde, experiment.form, learned, "sampling")
+        made = builder.plan(spec, denoise.sde, experiment.form, learned, "sampling")
         if not isinstance(made, Plan):
             raise ConfigError("--sampler=adaptive: chooses its own steps; allowed: the others")
         return made
@@ -75,7 +77,7 @@ def prepare(given: argparse.Namespace) -> tuple[Any, Any, Any, bool]:
         return Generation(denoise, how, given.seed, given.num, shape, label, given.batch_size)
 
     def order(steps: int) -> int:
-        return 1 if plan(steps).noisy else max(1, build.order(config["sampling"]))
+        return 1 if plan(steps).noisy else max(1, builder.order(config["sampling"]))
 
     return plan, generation, order, len(shape) > 1
 

@@ -35,16 +35,16 @@ def run() -> int:
     import jax
     import jax.numpy as jnp
 
-    from diffjax import build
+    from diffjax import builder
+    from diffjax.data.form import Form
     from diffjax.nets.costs import costs
-    from diffjax.training.experiment import Form
 
     chosen = config.override(config.load(given.config), given.overrides)
     form = Form(given.shape, given.classes) if given.shape else None
-    e = build.experiment(chosen, form)
+    e = builder.experiment(chosen, form)
     of = jax.ShapeDtypeStruct
     cond = {"label": of((1,), jnp.int32)} if e.classes else {}
-    made = build.refuse("config.network")(costs)(
+    made = builder.refuse("config.network")(costs)(
         e.model.network, of((1, *e.shape), jnp.float32), of((1,), jnp.float32), cond
     )
     show(made, given.depth, e.train.batch_size, chosen["network"])

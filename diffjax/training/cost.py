@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 import jax
 
 from diffjax.arrays import stream
+from diffjax.devices.mesh import Layout
+from diffjax.devices.processes import first
 from diffjax.files import write_text
 from diffjax.nets.costs import count, flops
 from diffjax.training.experiment import Experiment
-from diffjax.training.mesh import Layout
-from diffjax.training.processes import first
 from diffjax.training.step import TrainState
 
 PEAKS = {

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,15 +14,16 @@ import numpy as np
 import optax
 
 from diffjax.arrays import Params, stream
+from diffjax.data.form import Form
 from diffjax.data.pipeline import Batches, Reading
 from diffjax.data.source import Source, load
 from diffjax.denoiser import Denoiser, Model
-from diffjax.losses import Denoising
-from diffjax.samplers.generate import How
+from diffjax.devices.mesh import Sharding
+from diffjax.objectives.denoising import Denoising
+from diffjax.samplers.plan import How
 from diffjax.sde import SDE
 from diffjax.training.ema import Averages
 from diffjax.training.health import Watch
-from diffjax.training.mesh import Sharding
 from diffjax.training.step import Step, TrainState, make_step
 from diffjax.training.writers import Writer
 
@@ -92,21 +93,6 @@ class Train:
                 f"checkpoint_every={self.checkpoint_every}: needs a multiple of "
                 f"log_every={self.log_every}, so that a resumed run logs the same means"
             )
-
-
-class Form(NamedTuple):
-    """What the network must know of the data.
-
-    shape: of one item, after cropping. classes: number of labels that it is given, or 0.
-    """
-
-    shape: tuple[int, ...]
-    classes: int
-
-
-def describe(source: Source, reading: Reading) -> Form:
-    """The form of `source` as `reading` reads it."""
-    return Form(tuple(reading.shape(source)), source.classes if reading.labels else 0)
 
 
 @dataclass(frozen=True)

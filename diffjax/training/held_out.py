@@ -16,9 +16,9 @@ from diffjax.arrays import Params, stream
 from diffjax.data.images import to_float
 from diffjax.data.pipeline import select
 from diffjax.denoiser import Model
-from diffjax.losses import Denoising
+from diffjax.devices.mesh import Layout
+from diffjax.objectives.denoising import Denoising
 from diffjax.training.experiment import Experiment
-from diffjax.training.mesh import Layout
 from diffjax.training.step import TrainState
 
 GOLDEN = (5**0.5 - 1) / 2

@@ -12,9 +12,9 @@ import jax
 import numpy as np
 
 from diffjax import plot
+from diffjax.devices.processes import first
 from diffjax.likelihood import EDGES
 from diffjax.training.cost import Cost
-from diffjax.training.processes import first
 from diffjax.training.writers import JSONL, Writer
 
 SPEEDS = ("images_per_s", "tflops_per_s", "mfu")

@@ -17,17 +17,18 @@ from diffjax.arrays import Params, stream
 from diffjax.config import ConfigError, RunError
 from diffjax.data.images import is_image, to_uint8
 from diffjax.data.pipeline import Batches, read
+from diffjax.devices import mesh
+from diffjax.devices.mesh import Layout
+from diffjax.devices.processes import Agreed, first
+from diffjax.generation.program import generate
 from diffjax.progress import Progress
-from diffjax.samplers.generate import generate
-from diffjax.training import mesh, snapshots
+from diffjax.training import snapshots
 from diffjax.training.checkpoints import Checkpoints
 from diffjax.training.cost import cost, report
 from diffjax.training.experiment import Experiment, Train
 from diffjax.training.feed import Feed, Late
 from diffjax.training.held_out import held_out
 from diffjax.training.log import Log, tried
-from diffjax.training.mesh import Layout
-from diffjax.training.processes import Agreed, first
 from diffjax.training.signals import Signals
 from diffjax.training.step import TrainState, scan
 from diffjax.training.trace import traced

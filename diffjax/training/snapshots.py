@@ -18,10 +18,10 @@ import numpy as np
 
 from diffjax.arrays import Params
 from diffjax.config import ConfigError
-from diffjax.published.reading import Tensors, write
-from diffjax.published.tables import flat
+from diffjax.devices.processes import first
+from diffjax.io.reading import Tensors, write
+from diffjax.io.trees import flat
 from diffjax.training.ema import Power
-from diffjax.training.processes import first
 
 FOLDER = "snapshots"
 LARGEST = 0.05

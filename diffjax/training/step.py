@@ -13,7 +13,7 @@ from jaxtyping import Array, Int
 from diffjax.arrays import Params, stream
 from diffjax.data.pipeline import Reading
 from diffjax.denoiser import Model
-from diffjax.losses import Batch, Denoising
+from diffjax.objectives.denoising import Batch, Denoising
 from diffjax.training.ema import Averages, update
 from diffjax.training.health import Health, Watch
 

@@ -21,13 +21,14 @@ import jax.numpy as jnp
 import diffjax
 from diffjax.arrays import Params
 from diffjax.config import ConfigError, nearest
+from diffjax.data.form import Form
 from diffjax.data.source import fingerprint
 from diffjax.files import write_text
-from diffjax.published.reading import Tensors, write
-from diffjax.published.tables import flat, nested, some
+from diffjax.io.reading import Tensors, write
+from diffjax.io.trees import flat, nested, some
 from diffjax.training.checkpoints import Checkpoints
 from diffjax.training.ema import RAW, length
-from diffjax.training.experiment import Experiment, Form
+from diffjax.training.experiment import Experiment
 from diffjax.training.step import TrainState
 
 WEIGHTS = "weights.safetensors"

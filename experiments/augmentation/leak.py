@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 from sklearn.svm import SVC
 
-from diffjax import build, cli, config, plot
+from diffjax import builder, cli, config, plot
 from diffjax.data import to_uint8
-from diffjax.samplers.generate import Generation
+from diffjax.generation.program import Generation
 from diffjax.training.loop import train
 
 TURNS = (
@@ -56,9 +56,9 @@ def run() -> int:
     given = flags.parse_args()
     cli.set_up_jax()
     base = config.override(config.load("digits_vp"), [f"train.steps={given.steps}"])
-    judge, found = detector(build.experiment(base).source)
+    judge, found = detector(builder.experiment(base).source)
     for name, changes in RUNS.items():
-        e = build.experiment(config.override(base, changes))
+        e = builder.experiment(config.override(base, changes))
         file = name.replace(" ", "_")
         state, _ = train(e, given.work / file)
         denoise, label = e.denoiser(state.ema[min(state.ema)]), e.labels(given.num)

@@ -25,8 +25,8 @@ import numpy as np
 from safetensors.numpy import save_file
 
 import diffjax
+from diffjax.generation.program import Generation
 from diffjax.nets.positions import sincos
-from diffjax.samplers.generate import Generation
 
 HERE = Path(__file__).parent
 CIFAR = {

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from diffjax.nets.convolution import convolution
+from diffjax.nets.kernels.convolution import convolution
 
 TURNS, ROUNDS = 10, 7
 

@@ -20,9 +20,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffjax.nets.inception import inception
-from diffjax.published import read
-from diffjax.published.inception import convert
+from diffjax.features.inception import inception
+from diffjax.features.inception_names import convert
+from diffjax.io.reading import read
 
 HERE = Path(__file__).parent
 

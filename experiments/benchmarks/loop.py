@@ -16,8 +16,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffjax import build, cli, config
-from diffjax.training import loop, mesh
+from diffjax import builder, cli, config
+from diffjax.devices import mesh
+from diffjax.training import loop
 from diffjax.training.checkpoints import Checkpoints
 
 ROUNDS, STEPS = 7, 50
@@ -28,7 +29,7 @@ def prepare(name: str, overrides: list[str], stride: int):
     settings = config.override(config.load(name), overrides)
     settings["train"] |= {"steps_per_dispatch": stride, "steps": STEPS, "log_every": STEPS}
     settings["train"] |= {"checkpoint_every": STEPS, "sample_every": STEPS}
-    e, layout = build.experiment(settings), mesh.layout()
+    e, layout = builder.experiment(settings), mesh.layout()
     batches = e.batches()
     stacks = [
         {k: np.stack([batches[i][k] for i in range(n, n + stride)]) for k in batches[0]}
@@ -56,7 +57,7 @@ def host(dispatches: int) -> float:
         ("steps", "log_every", "checkpoint_every", "sample_every"), dispatches
     )
     settings["train"] |= {"samples": 8, "writers": ()}
-    e = build.experiment(settings)
+    e = builder.experiment(settings)
 
     def compile_steps(experiment, layout, state, batch):
         step = jax.jit(experiment.step())

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffjax import build, config
+from diffjax import builder, config
 from diffjax.denoiser import Denoiser
 from diffjax.grids import uniform
 from diffjax.samplers import SAMPLERS, run
@@ -19,7 +19,7 @@ ROUNDS, STEPS = 15, 50
 
 def network(name: str, overrides: list[str]) -> tuple[Denoiser, tuple[int, ...]]:
     """A denoiser with fresh parameters."""
-    e = build.experiment(config.override(config.load(name), overrides))
+    e = builder.experiment(config.override(config.load(name), overrides))
     return Denoiser(e.model, e.initialise().params), e.shape
 
 

@@ -24,13 +24,14 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import diffjax
-from diffjax import build, cli, config
+from diffjax import builder, cli, config
 from diffjax.data import select, to_uint8
 from diffjax.denoiser import Denoiser
-from diffjax.evaluation import features, frechet_with_floor
+from diffjax.evaluation import frechet_with_floor
+from diffjax.features import features
 from diffjax.files import write_text
-from diffjax.published.tables import flat, nested
-from diffjax.samplers.generate import Generation
+from diffjax.generation.program import Generation
+from diffjax.io.trees import flat, nested
 from diffjax.training.experiment import Experiment
 from diffjax.training.loop import train
 from diffjax.training.snapshots import Profile, Snapshots, fit
@@ -72,7 +73,7 @@ def run(workdir: Path, steps: int) -> Experiment:
     settings = config.load("digits_vp")
     settings["ema"] = {name: {"name": "power", "std": std} for name, std in TRACKED.items()}
     settings["train"] |= {"steps": steps, "snapshot_every": 20}
-    experiment = build.experiment(settings)
+    experiment = builder.experiment(settings)
     with lock(workdir):
         open_run(workdir, experiment, sys.argv)
         train(experiment, workdir)

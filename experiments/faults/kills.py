@@ -23,7 +23,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from diffjax import build, cli, train
+from diffjax import builder, cli, train
 from diffjax.files import write_text
 from diffjax.training import loop  # noqa: F401  (imported before any launch)
 from diffjax.training.log import SPEEDS
@@ -79,7 +79,7 @@ def rows(workdir: Path) -> list[dict]:
 
 def digest(workdir: Path) -> str:
     """SHA-256 of all leaves of the newest state."""
-    state = load_state(build.experiment(read_config(workdir)), workdir)
+    state = load_state(builder.experiment(read_config(workdir)), workdir)
     found = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(state):
         array = np.asarray(leaf)

@@ -23,12 +23,12 @@ from matplotlib.figure import Figure
 
 from diffjax import cli
 from diffjax.analytic import Mixture
-from diffjax.denoiser import Prediction
 from diffjax.files import write_text
 from diffjax.guidance import APG, CFGZero, Guidance, Guided, Network, Rescale
-from diffjax.losses import Denoising
 from diffjax.nets import NETWORKS
+from diffjax.objectives.denoising import Denoising
 from diffjax.parameterization import V
+from diffjax.prediction import Prediction
 from diffjax.progress import Progress
 from diffjax.schedules import Cosine
 from diffjax.sde import SDE, VP, levels

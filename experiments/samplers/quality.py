@@ -27,14 +27,16 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import diffjax
-from diffjax import build, evaluation
+from diffjax import builder, evaluation
 from diffjax.config import parse
 from diffjax.data import to_uint8
-from diffjax.evaluation import Real, features
+from diffjax.evaluation import Real
+from diffjax.features import features
 from diffjax.files import write_text
+from diffjax.generation.program import Generation
 from diffjax.progress import Progress
 from diffjax.samplers import SAMPLERS
-from diffjax.samplers.generate import Generation, Plan
+from diffjax.samplers.plan import Plan
 
 CURVE = (5, 10, 20, 50, 100, 200)
 LONG = (10, 50, 100, 250, 1000)
@@ -60,7 +62,7 @@ class Study:
         each = SAMPLERS[sampler["name"]].passes
         steps = (passes - 1) // each + 1  # the last step is one pass
         settings = {"sampler": sampler, "grid": {"name": "uniform"}, "steps": steps}
-        made = build.plan(settings, sde, self.e.form, place="sampling")
+        made = builder.plan(settings, sde, self.e.form, place="sampling")
         assert isinstance(made, Plan)
         passes = made.passes
         return (Plan(made.table.pad(pad), made.guidance) if pad else made), passes

@@ -24,10 +24,11 @@ from matplotlib.figure import Figure
 from diffjax import cli, draws, weights
 from diffjax.data import to_float
 from diffjax.data.digits import digits as digits_data
-from diffjax.evaluation import features, frechet_with_floor
+from diffjax.evaluation import frechet_with_floor
+from diffjax.features import features
 from diffjax.files import write_text
-from diffjax.losses import Denoising
 from diffjax.nets import NETWORKS
+from diffjax.objectives.denoising import Denoising
 from diffjax.parameterization import PARAMETERIZATIONS, V
 from diffjax.progress import Progress
 from diffjax.schedules import SCHEDULES, Cosine, Edm, Linear, Logit

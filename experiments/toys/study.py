@@ -23,8 +23,8 @@ from diffjax import cli
 from diffjax.analytic import Mixture
 from diffjax.files import write_text
 from diffjax.likelihood import Ode, logp
-from diffjax.losses import Denoising
 from diffjax.nets import NETWORKS
+from diffjax.objectives.denoising import Denoising
 from diffjax.parameterization import V
 from diffjax.progress import Progress
 from diffjax.schedules import Cosine

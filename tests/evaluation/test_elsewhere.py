@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from diffjax import sample
-from diffjax.evaluation import Made
 from diffjax.evaluation.elsewhere import read
+from diffjax.generation import Made
 
 pytestmark = pytest.mark.fast
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 import diffjax
+from diffjax.devices.mesh import layout
 from diffjax.evaluation import Subject, bpd, images, vlb
 from diffjax.evaluation.likelihood import summary
-from diffjax.training.mesh import layout
 
 QUICK = {"steps": 8, "trace": "exact"}
 ABOUT = {"data": "it", "split": "test", "trained": 4, "ema": ""}

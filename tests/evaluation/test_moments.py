@@ -4,10 +4,10 @@ import jax
 import numpy as np
 import pytest
 
-from diffjax.evaluation import extractors
+from diffjax.devices import mesh
 from diffjax.evaluation.gaussian import distance, gaussian
 from diffjax.evaluation.moments import merged, moments
-from diffjax.training import mesh
+from diffjax.features import extractors
 
 
 @pytest.mark.parametrize("offset", [0.0, 1e5])

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffjax import build
+from diffjax import builder
 from diffjax.data import digits
-from diffjax.evaluation import EXTRACTORS, OF_SAMPLES, Extractor, Real, Samples, features
+from diffjax.evaluation import OF_SAMPLES, Real, Samples
+from diffjax.features import EXTRACTORS, Extractor, features
 
 
 def seen(x):
@@ -72,7 +73,7 @@ def test_metrics_give_finite_numbers_the_same_each_time(name, real, samples, tmp
 def test_metrics_are_listed_by_one_line_of_their_docstring(name):
     """--list would show half a paragraph."""
     first = OF_SAMPLES[name].__doc__.partition("\n")[0]
-    assert first.endswith(".") and f"{first}\n" in build.listing() + "\n"
+    assert first.endswith(".") and f"{first}\n" in builder.listing() + "\n"
 
 
 @pytest.mark.parametrize(

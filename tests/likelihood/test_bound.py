@@ -9,13 +9,14 @@ import pytest
 from scipy import stats
 
 from diffjax.analytic import Mixture, gaussian
-from diffjax.denoiser import Denoiser, Model, Prediction, predict
+from diffjax.denoiser import Denoiser, Model
 from diffjax.draws import Discrete, Likelihood, Uniform
 from diffjax.grids import GRIDS
 from diffjax.likelihood import bound as bound_module
 from diffjax.likelihood import decoder_nll, diffusion_term, prior_kl, step_nll, vlb
 from diffjax.nets import Network
 from diffjax.parameterization import V
+from diffjax.prediction import Prediction, predict
 from diffjax.schedules import ClassicSubVP, Cosine, Geometric, Linear, Logit, ZeroTerminal
 from diffjax.sde import VE, VP, Flow, SubVP, levels
 

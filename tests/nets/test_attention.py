@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffjax.nets import attention as module
-from diffjax.nets.attention import attention
+from diffjax.nets.kernels import attention as module
+from diffjax.nets.kernels.attention import attention
 
 pytestmark = pytest.mark.fast
 

@@ -12,8 +12,8 @@ import pytest
 from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from diffjax.nets import winograd
-from diffjax.nets.convolution import convolution, upsampled
+from diffjax.nets.kernels import winograd
+from diffjax.nets.kernels.convolution import convolution, upsampled
 from diffjax.nets.resample import upsample
 
 pytestmark = [pytest.mark.fast, pytest.mark.optimized]
@@ -260,7 +260,7 @@ def repeated(x, kernel):
 @pytest.mark.parametrize("size", [(5,), (4, 3), (2, 3, 4)], ids=str)
 def test_after_upsampling_values_and_derivatives_are_those_of_lax(size, monkeypatch):
     """Networks would go up wrongly on CPU, or train on wrong gradients there."""
-    monkeypatch.setattr("diffjax.nets.convolution._many", lambda *_: True)
+    monkeypatch.setattr("diffjax.nets.kernels.convolution._many", lambda *_: True)
     x, kernel = whole((2, *size, 3)), whole((*(3,) * len(size), 3, 4), 1)
     assert "upsampled_convolution" in str(jax.make_jaxpr(upsampled)(x, kernel))
     both = jax.jit(lambda *given: [everything(f, *given) for f in (upsampled, repeated)])

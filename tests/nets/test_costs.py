@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from diffjax.nets import dit, mlp
-from diffjax.nets.attention import attention
-from diffjax.nets.convolution import convolution
 from diffjax.nets.costs import costs, flops
+from diffjax.nets.kernels.attention import attention
+from diffjax.nets.kernels.convolution import convolution
 
 of = jax.ShapeDtypeStruct
 pytestmark = pytest.mark.fast

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from diffjax.nets.attention import attention
+from diffjax.nets.kernels.attention import attention
 from diffjax.nets.layers import GroupNorm, sinusoidal
 
 

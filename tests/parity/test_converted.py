@@ -17,10 +17,10 @@ from make_converted import LABEL, SCHEDULES, STEPS, WEIGHT
 from safetensors.numpy import save_file
 
 import diffjax
-from diffjax import trained
 from diffjax.config import ConfigError
 from diffjax.grids import trailing
 from diffjax.guidance import Guided
+from diffjax.runs import trained
 from diffjax.samplers import SAMPLERS, run
 
 STORED = dict(np.load(Path(__file__).with_name("converted.npz")))

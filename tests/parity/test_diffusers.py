@@ -15,8 +15,8 @@ import pytest
 
 from diffjax.analytic import Mixture
 from diffjax.arrays import float64
-from diffjax.denoiser import Prediction
 from diffjax.grids import GRIDS
+from diffjax.prediction import Prediction
 from diffjax.samplers import SAMPLERS, Program, dpmpp_2m, dpmpp_3m, sample
 from diffjax.samplers.program import X, Z
 from diffjax.samplers.table import NOISES, OUTPUTS, x0

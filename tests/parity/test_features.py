@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from make_features import drawn, noise, some
 
-from diffjax.nets import inception as inception_net
-from diffjax.nets import vit
-from diffjax.published import inception as inception_file
-from diffjax.published import vit as vit_file
+from diffjax.features import inception as inception_net
+from diffjax.features import inception_names as inception_file
+from diffjax.features import vit
+from diffjax.features import vit_names as vit_file
 
 STORED = dict(np.load(Path(__file__).with_name("features.npz")))
 

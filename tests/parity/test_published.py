@@ -18,12 +18,14 @@ import pytest
 from make_published import INDICES, LEVELS, SIZE, STEPS, TIMES, constant, fixed, noise
 from make_unet import LABEL, drawn, images
 
-from diffjax import build, samplers
-from diffjax.build.sampling import construct_table
+from diffjax import builder, samplers
+from diffjax.builder.sampling import construct_table
 from diffjax.denoiser import Denoiser
+from diffjax.io.contents import Contents
+from diffjax.io.reading import read
 from diffjax.nets import Network
-from diffjax.published import edm, edm2, guided, read, recognised, score_sde
-from diffjax.published.contents import Contents, Converted
+from diffjax.published import edm, edm2, guided, recognised, score_sde
+from diffjax.published.family import Converted
 
 FOLDER = Path(__file__).with_name("published")
 EULER = {
@@ -179,7 +181,7 @@ def test_the_file_is_read_to_the_last_tensor(opened, file):
 def converted(case: Case, contents: Contents) -> tuple[Converted, Denoiser]:
     """What the file is made into, with the weights that the original had."""
     made = case.family.convert(weighted(case, contents), **case.told)
-    model = build.construct_model(made.config, made.classes)
+    model = builder.construct_model(made.config, made.classes)
     model = replace(model, network=replace(model.network, apply=compiled(model.network)))
     return made, Denoiser(model, {"network": jax.tree.map(jnp.asarray, made.params)})
 

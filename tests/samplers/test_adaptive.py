@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from diffjax.analytic import Mixture, gaussian, gaussian_flow
+from diffjax.generation.program import Generation
 from diffjax.guidance import Conditional, Guided
 from diffjax.samplers import initial
 from diffjax.samplers.adaptive import SOLVERS, adaptive
 from diffjax.samplers.conformance import CENTRE, MEAN, SPREAD, VAR, WEIGHT, ode, posterior_mean
-from diffjax.samplers.generate import Generation
 from diffjax.schedules import Linear, Logit
 from diffjax.sde import SDES, VP, Flow, levels
 

@@ -10,9 +10,10 @@ import pytest
 from plain import FRAMES, VARIANTS, label
 
 from diffjax.analytic import gaussian
-from diffjax.build import plan
-from diffjax.denoiser import Prediction
+from diffjax.builder import plan
+from diffjax.data.form import Form
 from diffjax.grids import uniform
+from diffjax.prediction import Prediction
 from diffjax.samplers import (
     CORRECTORS,
     SAMPLERS,
@@ -27,7 +28,6 @@ from diffjax.samplers.conformance import DOWN, MEAN, TIMES, VAR, VP_LINEAR, marg
 from diffjax.samplers.tuning import error
 from diffjax.schedules import Linear
 from diffjax.sde import SDE, VE, levels
-from diffjax.training.experiment import Form
 
 frames = pytest.mark.parametrize("frame", FRAMES)
 REFUSED = {"churn", "unipc", "sa_solver"}

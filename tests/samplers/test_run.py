@@ -10,9 +10,9 @@ import pytest
 from plain import VARIANTS, label
 
 from diffjax.analytic import Mixture
-from diffjax.denoiser import Prediction
 from diffjax.grids import uniform
 from diffjax.guidance import Conditional
+from diffjax.prediction import Prediction
 from diffjax.samplers import (
     SAMPLERS,
     ancestral,

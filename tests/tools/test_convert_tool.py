@@ -12,9 +12,10 @@ from safetensors.numpy import load_file, save_file
 
 import diffjax
 from diffjax import cli, evaluate, sample, train
+from diffjax.io.contents import Contents
+from diffjax.io.trees import flat, nested
 from diffjax.published import FAMILIES, recognised
-from diffjax.published.contents import Contents
-from diffjax.published.tables import blocks, conv, converted, flat, layer, nested
+from diffjax.published.tables import blocks, conv, converted, layer
 from diffjax.tools import convert
 from diffjax.training.workdir import WEIGHTS
 

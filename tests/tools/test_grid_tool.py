@@ -6,10 +6,10 @@ import sys
 import numpy as np
 import pytest
 
-from diffjax import build, config
+from diffjax import builder, config
 from diffjax.config import ConfigError
+from diffjax.data.form import Form
 from diffjax.tools import grid
-from diffjax.training.experiment import Form
 
 
 def test_the_printed_flag_is_the_grid_that_was_made(monkeypatch, capsys):
@@ -21,13 +21,13 @@ def test_the_printed_flag_is_the_grid_that_was_made(monkeypatch, capsys):
     before, after = (float(p) for p in re.findall(r"([\d.]+)%", said))
     assert after < before
     (text,) = re.findall(r"--grid=(explicit:\S+)'", said)
-    sde = build.construct_sde(config.load("digits_vp")["sde"], "config.sde")
+    sde = builder.construct_sde(config.load("digits_vp")["sde"], "config.sde")
     spec = {"sampler": {"name": "dpmpp_2m"}, "grid": config.parse(text), "steps": 5}
-    assert len(build.plan(spec, sde, Form((2,), 0)).table) == 5
+    assert len(builder.plan(spec, sde, Form((2,), 0)).table) == 5
 
 
 def test_variances_are_those_of_the_data():
-    source, reading = build.construct_data({"name": "moons"}, "data")
+    source, reading = builder.construct_data({"name": "moons"}, "data")
     found = grid.variances(source("train"), reading, 500)
     index = np.linspace(0, len(source("train")) - 1, 500).astype(int)
     x = source("train")[index]["x"]

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from diffjax import trained
 from diffjax.likelihood import EDGES
+from diffjax.runs import trained
 from diffjax.training.cost import Cost, peak
 from diffjax.training.trace import SOON, traced
 

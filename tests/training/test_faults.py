@@ -17,9 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffjax import build, cli, config, train
+from diffjax import builder, cli, config, train
 from diffjax.config import ConfigError, RunError
-from diffjax.training import loop, mesh
+from diffjax.devices import mesh
+from diffjax.training import loop
 from diffjax.training.checkpoints import Checkpoints
 from diffjax.training.feed import Feed
 from diffjax.training.log import Log
@@ -106,7 +107,7 @@ def logged(workdir: Path) -> list[int]:
 
 
 def newest(workdir: Path):
-    return load_state(build.experiment(read_config(workdir)), workdir)
+    return load_state(builder.experiment(read_config(workdir)), workdir)
 
 
 def test_a_full_disk_is_told_and_survived_and_nobody_else_may_train_there(tmp_path, refused):
@@ -192,7 +193,7 @@ def test_a_run_that_gets_no_data_saves_says_so_and_ends(tmp_path):
 def test_a_signal_is_heard_while_no_data_come(tmp_path):
     """The user would have to kill the run, and lose what it learnt."""
     small = ["network.width=8", "network.depth=1", "train.held_out_every=0"]
-    experiment = build.experiment(config.override(config.load("moons_vp"), small))
+    experiment = builder.experiment(config.override(config.load("moons_vp"), small))
     layout, again = mesh.layout(jax.devices()[:1]), threading.Event()
     state = layout.put(experiment.initialise()._replace(step=jnp.asarray(7, jnp.int32)))
     never = (again.wait() for _ in range(2))
@@ -230,7 +231,7 @@ def test_a_run_of_bad_steps_stops_with_its_weights_and_its_batch(tmp_path, refus
     )
     state = newest(workdir)
     assert (int(state.step), int(state.health.skipped)) == (20, 20)
-    begun = build.experiment(read_config(workdir)).initialise()
+    begun = builder.experiment(read_config(workdir)).initialise()
     jax.tree.map(np.testing.assert_array_equal, state.params, begun.params)
     with np.load(file) as batch:
         np.testing.assert_array_equal(batch["x"], np.full((8, 2), 1e30, np.float32))
@@ -262,17 +263,17 @@ def test_other_data_under_the_same_name_are_refused(tmp_path, change):
     )
     np.savez(points, x_train=x, x_test=x)
     with lock(workdir):
-        open_run(workdir, build.experiment(settings), [])
+        open_run(workdir, builder.experiment(settings), [])
     changed = {"item": np.concatenate([x[:-1], x[:1]]), "size": x[:-1], "same": x}[change]
     np.savez(points, x_train=changed, x_test=x)
     if change == "same":
-        open_run(workdir, build.experiment(settings), [])
+        open_run(workdir, builder.experiment(settings), [])
         return
     before = (workdir / "data.json").read_text()
     with pytest.raises(
         ConfigError, match=r"data.train.crc32 is '\w+' there and '\w+' here"
     ) as told:
-        open_run(workdir, build.experiment(settings), [])
+        open_run(workdir, builder.experiment(settings), [])
     assert ("data.train.items is 40 there and 39 here" in str(told.value)) == (change == "size")
     assert (workdir / "data.json").read_text() == before
 
@@ -294,7 +295,7 @@ def test_a_new_run_begins_with_the_weights_of_another(toy, tmp_path, refused, mo
     assert launches[0]["resume_from"] == {"path": str(toy), "step": 4, "ema": "constant"}
     assert "resume_from" not in launches[1] and launches[1]["step"] == 2
 
-    experiment = build.experiment(before)
+    experiment = builder.experiment(before)
     reader = Checkpoints(workdir / "checkpoints", write=False)
     assert reader.steps() == [0, 2]
     reader.close()

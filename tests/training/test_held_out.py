@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffjax import build
+from diffjax import builder
 from diffjax.arrays import stream
 from diffjax.config import ConfigError, load, override
 from diffjax.data import to_float
+from diffjax.devices.mesh import layout
 from diffjax.training.held_out import held_out, make_held_out, read
-from diffjax.training.mesh import layout
 
 TINY = (
     "network.channels=8",
@@ -28,7 +28,7 @@ TINY = (
 
 
 def digits(*more: str):
-    return build.experiment(override(load("digits_vp"), (*TINY, *more)))
+    return builder.experiment(override(load("digits_vp"), (*TINY, *more)))
 
 
 def redrawn(experiment):
@@ -93,7 +93,7 @@ def test_the_state_that_is_measured_goes_on_as_if_nobody_had_looked(digits_loss)
 @pytest.mark.fast
 def test_of_a_network_that_says_nothing_it_is_the_variance_of_its_target(toy):
     """F = 0 where eps is asked for: E eps^2 = 1, whatever the data are."""
-    experiment = build.experiment(json.loads((toy / "config.json").read_text()))
+    experiment = builder.experiment(json.loads((toy / "config.json").read_text()))
     apply = lambda params, x, c_noise, cond, *, key=None: jnp.zeros_like(x)
     network = dataclasses.replace(experiment.model.network, apply=apply)
     model = dataclasses.replace(experiment.model, network=network)
@@ -108,7 +108,7 @@ def test_of_a_network_that_says_nothing_it_is_the_variance_of_its_target(toy):
 @pytest.mark.fast
 def test_any_first_items_cover_the_noise_levels(toy):
     """A test split sorted by class would else be measured at one noise level per class."""
-    experiment = build.experiment(json.loads((toy / "config.json").read_text()))
+    experiment = builder.experiment(json.loads((toy / "config.json").read_text()))
     u = np.sort(read(experiment, 1)["u"].ravel())
     assert u[0] >= 0 and u[-1] < 1
     gaps = np.diff(u, append=u[0] + 1)
@@ -136,4 +136,4 @@ def test_rows_of_a_run(toy):
 )
 def test_what_cannot_be_measured_is_refused(name, value, said):
     with pytest.raises(ConfigError, match=f"config.train: {name}={value}: {said}"):
-        build.experiment(override(load("digits_vp"), (f"train.{name}={value}",)))
+        builder.experiment(override(load("digits_vp"), (f"train.{name}={value}",)))

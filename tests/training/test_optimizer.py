@@ -10,9 +10,9 @@ import numpy as np
 import optax
 import pytest
 
-from diffjax import build
+from diffjax import builder
 from diffjax.config import ConfigError, load
-from diffjax.training.experiment import Form
+from diffjax.data.form import Form
 from diffjax.training.optimizer import OPTIMIZERS, RATES, matched, optimizer
 
 pytestmark = pytest.mark.fast
@@ -190,7 +190,7 @@ def test_the_gradient_is_clipped_before_the_optimizer():
 def configured(**changes):
     config = load("digits_vp")
     config["network"] |= {"channels": 8, "multipliers": (1,), "attention": (), "heads": 2}
-    return build.experiment(config | changes, FORM)
+    return builder.experiment(config | changes, FORM)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

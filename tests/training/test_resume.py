@@ -14,13 +14,13 @@ import jax
 import numpy as np
 import pytest
 
-from diffjax import build, cli, train
+from diffjax import builder, cli, train
 from diffjax.config import load
 from diffjax.training.log import SPEEDS
 from diffjax.training.workdir import load_state
 
 STEPS = 40
-FILE = Path(__file__).parent / "moons.py"
+FILE = Path(__file__).parents[1] / "moons.py"
 SETTINGS = {
     "data.workers": 1,
     "train.accumulate": 2,
@@ -85,7 +85,7 @@ def rows(workdir: Path) -> list[dict]:
 
 
 def state(workdir: Path):
-    experiment = build.experiment(json.loads((workdir / "config.json").read_text()))
+    experiment = builder.experiment(json.loads((workdir / "config.json").read_text()))
     return jax.tree.map(np.asarray, load_state(experiment, workdir))
 
 

@@ -11,7 +11,7 @@ from scipy import integrate
 import diffjax
 from diffjax import cli, train
 from diffjax.config import ConfigError
-from diffjax.published.reading import Tensors
+from diffjax.io.reading import Tensors
 from diffjax.tools import convert, ema
 from diffjax.training.ema import Power
 from diffjax.training.snapshots import LARGEST, Profile, Snapshots, fit, inner, reach, save

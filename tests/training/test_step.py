@@ -16,8 +16,8 @@ from diffjax.data.augment import Affine
 from diffjax.denoiser import Model
 from diffjax.draws import Uniform
 from diffjax.likelihood import EDGES
-from diffjax.losses import Denoising
 from diffjax.nets import Network, mlp
+from diffjax.objectives.denoising import Denoising
 from diffjax.parameterization import X0, V
 from diffjax.schedules import Cosine
 from diffjax.sde import VP

@@ -13,7 +13,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboardX import event_file_writer
 
-from diffjax import build
+from diffjax import builder
 from diffjax.config import ConfigError
 from diffjax.likelihood import EDGES
 from diffjax.training.log import Log
@@ -150,13 +150,13 @@ def test_a_writer_whose_package_is_not_installed_says_how_to_install_it(tmp_path
 
 def test_writers_are_built_from_names_with_settings():
     """`wandb:project=mine` in a config is all that a user has to write."""
-    tensorboard, wandb = build.construct_writers(("tensorboard", "wandb:project=mine"))
+    tensorboard, wandb = builder.construct_writers(("tensorboard", "wandb:project=mine"))
     assert tensorboard is Tensorboard
     assert wandb.arguments == (("project", "mine"),)
     with pytest.raises(
         ConfigError, match=r"writers\[1\].name='tensrboard': unknown.*'tensorboard'"
     ):
-        build.construct_writers(("wandb", "tensrboard"))
+        builder.construct_writers(("wandb", "tensrboard"))
 
 
 @pytest.fixture

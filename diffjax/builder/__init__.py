@@ -1,0 +1,268 @@
+"""Config to objects: the only place that looks up a name.
+
+A config is plain data. Each noun is `{"name": entry of its catalogue, argument: value, ...}`;
+arguments that are not given keep the entry's defaults. Whatever cannot work raises `ConfigError`:
+one line with the place in the config, the bad value and the allowed ones.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import typing
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+
+from diffjax.builder.construct import Applied, call, construct, fields, lookup, refuse
+from diffjax.builder.sampling import (
+    SAMPLING,
+    construct_grid,
+    construct_sampler,
+    construct_table,
+    listing,
+    order,
+    plan,
+)
+from diffjax.builder.training import (
+    construct_averages,
+    construct_optimizer,
+    construct_train,
+    widths,
+)
+from diffjax.config import Config, ConfigError, checked, entries, known, literal, parse
+from diffjax.data import AUGMENTATIONS, SOURCES, Reading, Source
+from diffjax.data.form import Form, describe
+from diffjax.denoiser import Model
+from diffjax.devices.mesh import SHARDINGS
+from diffjax.draws import DRAWS
+from diffjax.evaluation import OF_NETWORK, OF_SAMPLES
+from diffjax.features import EXTRACTORS, Extractor
+from diffjax.nets import NETWORKS
+from diffjax.objectives.denoising import ERRORS, PAIRINGS, Denoising, independent
+from diffjax.parameterization import NOISE_LABELS, PARAMETERIZATIONS
+from diffjax.schedules import DERIVED, SCHEDULES, Schedule
+from diffjax.sde import SDE, SDES
+from diffjax.training.experiment import Experiment
+from diffjax.training.optimizer import matched
+from diffjax.training.writers import WRITERS, Writer
+from diffjax.weights import WEIGHTS
+
+__all__ = [
+    "SAMPLING",
+    "SCHEDULES",
+    "SECTIONS",
+    "Applied",
+    "call",
+    "construct",
+    "construct_data",
+    "construct_features",
+    "construct_grid",
+    "construct_metrics",
+    "construct_model",
+    "construct_sampler",
+    "construct_schedule",
+    "construct_sde",
+    "construct_table",
+    "experiment",
+    "listing",
+    "order",
+    "plan",
+    "refuse",
+]
+SECTIONS = (
+    "seed",
+    "data",
+    "sde",
+    "parameterization",
+    "network",
+    "loss",
+    "optimizer",
+    "ema",
+    "sampling",
+    "train",
+)
+CONTINUOUS = ("vector", "tokens", "map")
+"""Conditions whose width is a setting of the network by the same name."""
+
+
+def experiment(config: Config, form: Form | None = None) -> Experiment:
+    """All objects of a run. Raises ConfigError before anything is compiled or decoded.
+
+    form: that of the data; without it the data set is opened.
+    """
+    known(config, SECTIONS, "config")
+    if missing := [s for s in SECTIONS if s not in config]:
+        raise ConfigError(f"config.{missing[0]}: missing; needed: {', '.join(SECTIONS)}")
+    for section in SECTIONS[1:]:
+        fields(config[section], f"config.{section}")
+    seed = checked(config["seed"], int, "config.seed")
+    if not 0 <= seed < 2**32:
+        raise ConfigError(f"config.seed={seed}: needs 0 <= seed < 2**32")
+    source, reading = construct_data(config["data"], "config.data")
+    form = form or describe(source("train"), reading)
+    model = construct_model(config, form.classes, reading.augment.width if reading.augment else 0)
+    loss = construct_loss(config, model, form, reading)
+    sampling = functools.partial(
+        plan,
+        config["sampling"],
+        form=form,
+        learned=bool(config["network"].get("learn_variance", False)),
+    )
+    how = sampling(model.sde)  # what cannot be sampled is refused now
+    if how.noisy and loss.pairing is not independent:
+        raise ConfigError(
+            f"config.sampling.sampler.name={config['sampling']['sampler']['name']!r}: adds noise, "
+            f"which needs loss.pairing='independent'; allowed: ddim, heun and other ODE methods"
+        )
+    averages = construct_averages(config["ema"], "config.ema")
+    train = construct_train(config["train"], "config.train", averages)
+    built = Experiment(
+        config=dict(config),
+        source=source,
+        reading=reading,
+        model=model,
+        loss=loss,
+        optimizer=construct_optimizer(config["optimizer"], "config.optimizer", train.batch_size),
+        averages=averages,
+        stds=widths(averages),
+        train=train,
+        writers=construct_writers(train.writers),
+        sharding=construct(SHARDINGS, parse(train.sharding), "config.train.sharding"),
+        plan=sampling,
+        seed=seed,
+        form=form,
+    )
+    state = refuse("config.network")(jax.eval_shape)(built.initialise)
+    rates = config["optimizer"].get("rates")
+    refuse("config.optimizer.rates")(matched)(rates, state.params)
+    return built
+
+
+def construct_data(spec: Config, place: str) -> tuple[Callable[[str], Source], Reading]:
+    """`split -> Source`, opened once each, and how to read it.
+
+    What follows a colon in the name is the first setting of the source: `folder:PATH`.
+    """
+    own = [f.name for f in dataclasses.fields(Reading)]
+    reads = {k: v for k, v in spec.items() if k in own}
+    if augment := reads.get("augment"):
+        augment = parse(augment) if isinstance(augment, str) else augment
+        reads["augment"] = construct(AUGMENTATIONS, augment, f"{place}.augment")
+    reading = call(Reading, reads, place)
+    rest = {k: v for k, v in spec.items() if k not in own}
+    name, colon, first = str(rest.get("name", "")).partition(":")
+    if colon:
+        hints = typing.get_type_hints(lookup(SOURCES, name, f"{place}.name"))
+        settings = [k for k in hints if k not in ("split", "return")]
+        if not settings:
+            raise ConfigError(f"{place}.name={rest['name']!r}: {name} takes no {first!r}")
+        value = first if hints[settings[0]] is str else literal(first)
+        rest = {settings[0]: value} | rest | {"name": name}
+    bound = refuse(place)(construct(SOURCES, rest, place, partial=True))
+
+    @functools.cache
+    def source(split: str) -> Source:
+        opened = bound(split)
+        refuse(place)(reading.check)(opened)
+        return opened
+
+    return source, reading
+
+
+def construct_writers(texts: Sequence[str]) -> tuple[Callable[..., Writer], ...]:
+    """`(workdir, start) -> Writer` for each; nothing is imported yet."""
+    specs = [(parse(text), f"config.train.writers[{i}]") for i, text in enumerate(texts)]
+    return tuple(construct(WRITERS, spec, place, partial=True) for spec, place in specs)
+
+
+def construct_metrics(text: str, place: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """`bpd:repeats=4,num=100,vlb` to metrics by name: those of samples, and of the network."""
+    both, specs = OF_SAMPLES | OF_NETWORK, map(parse, entries(text))
+    made = {s["name"]: construct(both, s, place, partial=True) for s in specs}
+    of = lambda table: {name: metric for name, metric in made.items() if name in table}
+    return of(OF_SAMPLES), of(OF_NETWORK)
+
+
+def construct_features(text: str, place: str) -> Callable[[Any], Extractor]:
+    """`inception:weights=PATH` to a function of the real data."""
+    return refuse(place)(construct(EXTRACTORS, parse(text), place, partial=True))
+
+
+def construct_model(config: Config, classes: int, augment: int = 0) -> Model:
+    """Process, parameterization and network, refused together where they do not go together.
+
+    classes, augment: what the network is built for follows from the data; data that are not
+    augmented leave `augment` to the network, as published ones have it.
+    """
+    sde = construct_sde(config["sde"], "config.sde")
+    entry = lookup(NETWORKS, config["network"].get("name"), "config.network.name")
+    told: dict[str, Any] = {"classes": classes} | ({"augment": augment} if augment else {})
+    if augment and "augment" not in inspect.signature(entry).parameters:
+        raise ConfigError(
+            f"config.data.augment: the network {config['network']['name']!r} takes no labels of "
+            f"augmentation; allowed: unet, or augment.labels=False"
+        )
+    network = construct(NETWORKS, config["network"], "config.network", **told)
+    spec = dict(config["parameterization"])
+    if "c_noise" in spec:
+        place = "config.parameterization.c_noise"
+        spec["c_noise"] = lookup(NOISE_LABELS, spec["c_noise"], place)
+    parameterization = construct(PARAMETERIZATIONS, spec, "config.parameterization")
+    with_place = refuse("config.parameterization")
+    return with_place(Model)(sde, parameterization, network)
+
+
+def construct_sde(spec: Config, place: str) -> SDE:
+    spec = dict(spec)
+    schedule = construct_schedule(spec.pop("schedule", {}), f"{place}.schedule")
+    return construct(SDES, spec, place, schedule=schedule)
+
+
+def construct_schedule(spec: Any, place: str) -> Schedule:
+    """A schedule, or one made of the schedule in the field `schedule`; a name may stand for one."""
+    spec = {"name": spec} if isinstance(spec, str) else spec
+    fields(spec, place)
+    table, spec, inner = SCHEDULES | DERIVED, dict(spec), {}
+    entry = lookup(table, spec["name"], f"{place}.name") if "name" in spec else None
+    if entry and "schedule" in inspect.signature(entry).parameters:
+        inner["schedule"] = construct_schedule(spec.pop("schedule", {}), f"{place}.schedule")
+    return construct(table, spec, place, **inner)
+
+
+def construct_loss(config: Config, model: Model, form: Form, reading: Reading) -> Denoising:
+    """The loss, refused where it does not go with the model or the data.
+
+    An entry may stand as its name.
+    """
+    place, rest, given = "config.loss", dict(config["loss"]), {}
+    known(rest, inspect.signature(Denoising).parameters, place)
+    for name, table, partial in (
+        ("weight", WEIGHTS, True),
+        ("error", ERRORS, True),
+        ("pairing", PAIRINGS, True),
+        ("draw", DRAWS, False),
+    ):
+        if name in rest:
+            entry = rest.pop(name)
+            entry = {"name": entry} if isinstance(entry, str) else entry
+            given[name] = construct(table, entry, f"{place}.{name}", partial=partial)
+    loss = call(Denoising, rest, place, **given)
+    if isinstance(loss.condition_dropout, tuple):
+        told = {"label": form.classes} | {k: config["network"].get(k) for k in CONTINUOUS}
+        have = [name for name, size in told.items() if size]
+        known(dict(loss.condition_dropout), have, f"{place}.condition_dropout")
+    refuse(place)(loss.check)(model)
+    two = config["network"].get("learn_variance", False)
+    if bool(loss.hybrid) != bool(two):
+        raise ConfigError(
+            f"{place}.hybrid={loss.hybrid:g}: trains the second output of a network, and "
+            f"config.network.learn_variance={two}; allowed: both, or neither"
+        )
+    if loss.bound and reading.dequantize:
+        raise ConfigError(f"{place}.bound=True: has a decoder; allowed: data.dequantize=False")
+    if loss.bound and len(form.shape) < 2:
+        raise ConfigError(f"{place}.bound=True: needs images, and the data are {form.shape}")
+    return loss

@@ -1,0 +1,65 @@
+"""config.optimizer, config.ema and config.train to objects."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+
+import optax
+
+from diffjax.builder.construct import call, construct, lookup
+from diffjax.config import Config, ConfigError, known
+from diffjax.training.ema import EMAS, RAW, Average, Power, length
+from diffjax.training.experiment import Train
+from diffjax.training.optimizer import OPTIMIZERS, RATES, optimizer
+
+
+def construct_optimizer(spec: Config, place: str, batch_size: int) -> optax.GradientTransformation:
+    """An entry of OPTIMIZERS, and around it what all of them share: rate, clipping, groups.
+
+    `schedule`: an entry of RATES, which may stand as its name.
+    """
+    around = [k for k in inspect.signature(optimizer).parameters if k not in ("core", "batch_size")]
+    shared = {k: v for k, v in spec.items() if k in around}
+    own = {k: v for k, v in spec.items() if k not in around}
+    if "name" in own:  # a field that neither knows is refused with those of both
+        entry = lookup(OPTIMIZERS, own["name"], f"{place}.name")
+        settings = [k for k in inspect.signature(entry).parameters if k != "rate"]
+        known(own, ["name", *settings, *around], place)
+    core = construct(OPTIMIZERS, own, place, partial=True)
+    rate = shared.pop("schedule", "constant")
+    rate = {"name": rate} if isinstance(rate, str) else rate
+    schedule = construct(RATES, rate, f"{place}.schedule")
+    given = {"core": core, "schedule": schedule, "batch_size": batch_size}
+    return call(optimizer, shared, place, **given)
+
+
+def construct_averages(spec: Config, place: str) -> dict[str, Average]:
+    """Averages by name, in the order of the alphabet: one entry goes by its own, others by theirs.
+
+    A ConfigDict keeps no other order. The first is the one that is used where none is asked for.
+    """
+    if not spec:
+        raise ConfigError(f"{place}: has no entry; known: {', '.join(sorted(EMAS))}")
+    if not isinstance(spec.get("name", {}), Mapping):
+        return {str(spec["name"]): construct(EMAS, spec, place)}
+    for name in spec:
+        if not name.isidentifier() or name == RAW or length(name) != name:
+            raise ConfigError(f"{place}.{name}: needs a word, and not {RAW!r} or a number")
+    return {name: construct(EMAS, spec[name], f"{place}.{name}") for name in sorted(spec)}
+
+
+def construct_train(spec: Config, place: str, averages: Mapping[str, Average]) -> Train:
+    """Lengths; snapshots are refused where there is no average to take them of."""
+    train = call(Train, spec, place)
+    if train.snapshot_every and not widths(averages):
+        raise ConfigError(
+            f"{place}.snapshot_every={train.snapshot_every}: takes snapshots of power-function "
+            f"averages, and config.ema has none; allowed: 0, or an entry there with name='power'"
+        )
+    return train
+
+
+def widths(averages: Mapping[str, Average]) -> dict[str, float]:
+    """`std` of those averages that are power functions."""
+    return {name: made.std for name, made in averages.items() if isinstance(made, Power)}

@@ -1,0 +1,68 @@
+"""Several processes that are one run, one per host or per device: how they find each other and
+agree."""
+
+from __future__ import annotations
+
+import signal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
+from diffjax.config import ConfigError
+from diffjax.devices.mesh import Layout
+
+
+def join(coordinator: str | None, processes: int | None, process_id: int | None) -> None:
+    """Find the other processes of the run, before JAX looks for devices.
+
+    coordinator: HOST:PORT of process 0, which listens there. Without arguments SLURM, GKE and TPU
+    pods tell what is needed, and elsewhere a process is alone; so it is with processes=1. Raises
+    ConfigError for arguments that do not go together.
+    """
+    given = (coordinator, processes, process_id)
+    if processes == 1:
+        return
+    if any(a is not None for a in given):
+        if coordinator is None or processes is None or process_id is None:
+            raise ConfigError("--coordinator, --processes and --process_id: go together")
+        if not 0 <= process_id < processes:
+            raise ConfigError(f"--process_id={process_id}: needs 0 <= process_id < {processes}")
+        if not coordinator.rpartition(":")[2].isdecimal():
+            raise ConfigError(f"--coordinator={coordinator}: needs HOST:PORT")
+    before = signal.getsignal(signal.SIGTERM) or signal.SIG_DFL
+    try:
+        jax.distributed.initialize(*given)
+    except (ValueError, RuntimeError) as error:
+        running = "must be called before" in str(error)  # JAX is at work: in a notebook, a test
+        if any(a is not None for a in given) or not (isinstance(error, ValueError) or running):
+            raise
+        return  # no cluster: alone
+    signal.signal(signal.SIGTERM, before)  # JAX notes it and goes on
+
+
+def first() -> bool:
+    """Whether this is the process that writes files."""
+    return jax.process_index() == 0
+
+
+class Agreed:
+    """The signal that any process got, told to all of them after the same call.
+
+    On several processes it comes one call late, so that the devices need not be waited for.
+    """
+
+    def __init__(self, layout: Layout):
+        self._alone, self._pending = layout.alone, None
+        self._split = NamedSharding(layout.mesh, PartitionSpec(layout.mesh.axis_names))
+        self._most = jax.jit(jnp.max, out_shardings=layout.everywhere)
+
+    def __call__(self, received: signal.Signals | None) -> signal.Signals | None:
+        if self._alone:
+            return received
+        own = np.full(len(self._split.addressable_devices), received or 0, np.int32)
+        everyone = jax.make_array_from_process_local_data(self._split, own)
+        before, self._pending = self._pending, self._most(everyone)
+        number = 0 if before is None else int(before)
+        return signal.Signals(number) if number else None

@@ -1,0 +1,113 @@
+"""Captions to the tokens of CLIP: byte pairs (arXiv:1508.07909) of its published vocabulary."""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import html
+import itertools
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from diffjax.io.standard import Standard
+
+STANDARD = Standard(
+    "https://github.com/openai/CLIP/raw/main/clip/bpe_simple_vocab_16e6.txt.gz",
+    "924691ac288e54409236115652ad4aa250f48203de50a9e4722a6ecd48d6804a",
+)
+MERGES = 49152 - 256 - 2
+"""Of the pairs in the file, those that are tokens."""
+START, END = "<|startoftext|>", "<|endoftext|>"
+FIXED = re.compile(r"<\|startoftext\|>|<\|endoftext\|>|'(?:s|t|re|ve|m|ll|d)", re.IGNORECASE)
+QUOTES = dict.fromkeys(map(ord, "\u02bc\u2018\u2019\u201a\u201b"), "'")
+QUOTES |= dict.fromkeys(map(ord, "\u201c\u201d\u201e\u201f"), '"')
+RUNS = re.compile(r"L+|N|o+")
+
+
+@dataclass(frozen=True)
+class Tokenizer:
+    """ids: of each token. ranks: of the pairs that become one, the first ones first."""
+
+    ids: dict[str, int]
+    ranks: dict[tuple[str, str], int]
+
+    def __call__(self, captions: Sequence[str], length: int = 77) -> np.ndarray:
+        """Tokens (N, length) from START to END, zeros behind; what is too long is cut before END.
+
+        As the original's, but for ligatures and text in broken encodings, which that repairs first.
+        """
+        made = np.zeros((len(captions), length), np.int32)
+        for row, caption in zip(made, captions, strict=True):
+            found = [self.ids[token] for word in words(caption) for token in self.tokens(word)]
+            found = [self.ids[START], *found[: length - 2], self.ids[END]]
+            row[: len(found)] = found
+        return made
+
+    def tokens(self, word: str) -> list[str]:
+        """The parts of a word, the last of which ends in `</w>`."""
+        if word in (START, END):
+            return [word]
+        parts = [alphabet()[byte] for byte in word.encode()]
+        parts[-1] += "</w>"
+        while pairs := [p for p in itertools.pairwise(parts) if p in self.ranks]:
+            first = min(pairs, key=self.ranks.__getitem__)
+            merged, i = [], 0
+            while i < len(parts):
+                joined = tuple(parts[i : i + 2]) == first
+                merged.append("".join(first) if joined else parts[i])
+                i += 1 + joined
+            parts = merged
+        return parts
+
+
+def read(path: Path) -> Tokenizer:
+    """Of bpe_simple_vocab_16e6.txt.gz, or of merges.txt in Hugging Face's form.
+
+    ValueError for a file that holds no pairs.
+    """
+    try:
+        opened = gzip.open if path.suffix == ".gz" else open
+        with opened(path, "rt", encoding="utf-8") as file:
+            lines = file.read().split("\n")[1 : MERGES + 1]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"vocabulary={str(path)!r}: cannot be read ({error})") from error
+    pairs = [tuple(line.split()) for line in lines if line]
+    if not pairs or any(len(pair) != 2 for pair in pairs):
+        raise ValueError(f"vocabulary={str(path)!r}: needs a line of two parts for each pair")
+    single = list(alphabet().values())
+    whole = [*single, *(f"{c}</w>" for c in single), *map("".join, pairs), START, END]
+    return Tokenizer(
+        {token: i for i, token in enumerate(whole)},
+        {(a, b): i for i, (a, b) in enumerate(pairs)},
+    )
+
+
+@functools.cache
+def alphabet() -> dict[int, str]:
+    """A visible character for each byte, in the order of their tokens: Latin-1, then others."""
+    visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    hidden = [byte for byte in range(256) if byte not in visible]
+    return {b: chr(b) for b in visible} | {b: chr(256 + i) for i, b in enumerate(hidden)}
+
+
+def words(caption: str) -> Iterator[str]:
+    """Runs of letters, single digits, runs of other characters, and English endings, as 've."""
+    caption = unicodedata.normalize("NFC", caption.translate(QUOTES))
+    text = " ".join(html.unescape(html.unescape(caption)).split()).lower()
+    kinds, at = "".join(map(kind, text)), 0
+    while at < len(text):
+        found = FIXED.match(text, at) or RUNS.match(kinds, at)
+        if found:
+            yield text[at : found.end()]
+        at = found.end() if found else at + 1
+
+
+def kind(character: str) -> str:
+    """L for a letter, N for a number, a space, o for anything else."""
+    category = unicodedata.category(character)[0]
+    return " " if character.isspace() else category if category in "LN" else "o"

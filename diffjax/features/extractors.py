@@ -1,0 +1,208 @@
+"""Feature networks: what metrics see of an item. One catalogue entry each."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from diffjax.arrays import Params, catalogue
+from diffjax.data import is_image
+from diffjax.devices.mesh import layout
+from diffjax.features import bpe
+from diffjax.features import inception_names as inception_file
+from diffjax.features import vit_names as vit_file
+from diffjax.features.inception import inception as inception_net
+from diffjax.features.judge import BATCH, outputs
+from diffjax.io import standard
+from diffjax.io.reading import read
+from diffjax.progress import Progress
+
+Arrays = dict[str, np.ndarray]
+Apply = Callable[[Params, Any], Mapping[str, Any]]
+Known = Any
+"""Real data: `train` with x and label, `classes`, and `judge`, fitted when it is asked for.
+
+Not a protocol: whoever checks one at run time asks for it.
+"""
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """Features of items, and what a result says of them.
+
+    fingerprint: first 12 hex digits of the SHA-256 of the weights, "" where there are none. about:
+    which weights these are, and where from. run: a batch (B, ...) as stored, B a multiple of the
+    number of devices, to `pool` (B, D), and where the network has them `logits` (B, K) and
+    `spatial` (B, S). captions: texts to (N, D) in the space of `pool`, where there is such a tower.
+    """
+
+    name: str
+    fingerprint: str
+    about: str
+    run: Callable[[np.ndarray], Arrays]
+    captions: Callable[[Sequence[str]], np.ndarray] | None = None
+
+
+def extract(extractor: Extractor, x: np.ndarray, batch_size: int = 64) -> Arrays:
+    """Features of all items of x (N, ...), by name, in their order.
+
+    The last batch is filled up, so that one program serves all; it is split over all devices.
+    """
+    if not len(x):
+        raise ValueError(f"{extractor.name}: features of no items; needs at least 1")
+    devices = layout().size
+    size = -(-min(batch_size, len(x)) // devices) * devices
+    parts = []
+    with Progress(f"features {extractor.name}", len(x), "item") as progress:
+        for start in range(0, len(x), size):
+            part = x[start : start + size]
+            filled = part if len(part) == size else np.resize(part, (size, *part.shape[1:]))
+            parts.append({k: v[: len(part)] for k, v in extractor.run(filled).items()})
+            progress.advance(len(part))
+    return {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}
+
+
+def pixels(real: Known) -> Extractor:
+    """The values themselves: no network, so distances see no more than colours in places."""
+    return Extractor("pixels", "", "values of pixels in [0, 1], no network", _values)
+
+
+def _values(x: np.ndarray) -> Arrays:
+    return {"pool": features(x)}
+
+
+def features(x: np.ndarray) -> np.ndarray:
+    """Pixels as (N, D) in [0, 1]; latents (N, D) and points as they are."""
+    flat = x.reshape(len(x), -1)
+    if not is_image(x.shape[1:]):
+        return flat
+    flat = flat.astype("float32")
+    return flat / 255 if x.dtype == "uint8" else (flat + 1) / 2
+
+
+def classifier(real: Known) -> Extractor:
+    """The small classifier of the training items, fitted to them here: it needs no download.
+
+    Its distances compare results on these items only. ValueError where the items have no classes.
+    """
+    if not real.classes:
+        raise ValueError("features=classifier: the data has no classes; allowed: the other ones")
+    judge = real.judge
+    about = (
+        f"features.classifier fitted to these training items, {judge.steps} steps of {BATCH}: its "
+        f"numbers compare with others of the same items only, not with published ones"
+    )
+    apply = functools.partial(outputs, classes=real.classes)
+    return network("classifier", judge.params, apply, about)
+
+
+def inception(real: Known, weights: str = "", resize: str = "tensorflow1") -> Extractor:
+    """Inception-v3 of the Frechet inception distance; see `features.inception` for its features.
+
+    weights: pt_inception-2015-12-05-6726825d.pth, downloaded once where none are given. resize: to
+    299 x 299, `tensorflow1`, as most evaluators do it, or `pytorch`, as pytorch-fid does.
+    """
+    net, file = inception_net(resize), standard.weights(inception_file.STANDARD, weights)
+    params = inception_file.convert(read(file.path).tensors)
+    about = f"{file.about}; images to 299 x 299 as {resize}"
+    return published("inception", file, params, net.apply, about)
+
+
+def dinov2_b14(real: Known, weights: str = "") -> Extractor:
+    """DINOv2 ViT-B/14; as `dinov2_l14`."""
+    return _dinov2("dinov2_b14", vit_file.DINOV2_B14, weights)
+
+
+def dinov2_l14(real: Known, weights: str = "") -> Extractor:
+    """DINOv2 ViT-L/14 (arXiv:2304.07193), of which FD-DINOv2 is made (arXiv:2306.04675).
+
+    pool: the normalised token of the class. weights: dinov2_vitl14_pretrain.pth, downloaded once
+    where none are given.
+    """
+    return _dinov2("dinov2_l14", vit_file.DINOV2_L14, weights)
+
+
+def _dinov2(name: str, known: standard.Standard, weights: str) -> Extractor:
+    file = standard.weights(known, weights)
+    _, net, params = vit_file.dinov2(read(file.path).tensors)
+    about = f"{file.about}; images to 224 x 224 as by Pillow, bicubic"
+    return published(name, file, params, net.apply, about)
+
+
+def clip_l14(real: Known, weights: str = "", vocabulary: str = "") -> Extractor:
+    """The image tower of CLIP ViT-L/14 (arXiv:2103.00020).
+
+    pool (B, 768): what is compared with captions; not divided by its norm. weights:
+    model.safetensors of openai/clip-vit-large-patch14, downloaded once where none are given.
+    Those of another size take images of that. vocabulary: of captions, see `captions`.
+    """
+    file = standard.weights(vit_file.CLIP_L14, weights)
+    _, net, params = vit_file.clip_image(read(file.path).tensors)
+    about = f"{file.about}; images resized to squares as by Pillow, bicubic"
+    made = published("clip_l14", file, params, net.apply, about)
+    texts = functools.partial(captions, weights=weights, vocabulary=vocabulary)
+    return dataclasses.replace(made, captions=texts)
+
+
+def captions(texts: Sequence[str], weights: str = "", vocabulary: str = "") -> np.ndarray:
+    """Vectors (N, 768) of captions by the text tower of CLIP ViT-L/14, not divided by their norm.
+
+    Of the same space as those of `clip_l14`. weights: as there. vocabulary:
+    bpe_simple_vocab_16e6.txt.gz, or merges.txt as Hugging Face has it, downloaded once where none
+    is given.
+    """
+    words = bpe.read(standard.weights(bpe.STANDARD, vocabulary, setting="vocabulary").path)
+    file = standard.weights(vit_file.CLIP_L14, weights)
+    _, net, params = vit_file.clip_text(read(file.path).tensors)
+    tower = network("clip_l14 captions", params, net.apply, file.about, file.sha256[:12])
+    return extract(tower, words(texts, params["positions"].shape[1]))["pool"]
+
+
+def published(
+    name: str, file: standard.Weights, params: Params, apply: Apply, about: str
+) -> Extractor:
+    """The extractor of a published network of uint8 images."""
+    made = network(name, params, apply, about, file.sha256[:12])
+
+    def run(x: np.ndarray) -> Arrays:
+        if not is_image(x.shape[1:]) or x.dtype != np.uint8:
+            raise ValueError(f"{name}: items {x.shape[1:]} of {x.dtype}; needs uint8 images")
+        return made.run(x)
+
+    return dataclasses.replace(made, run=run)
+
+
+def network(name: str, params: Params, apply: Apply, about: str, known: str = "") -> Extractor:
+    """The extractor of `apply(params, x) -> features`, compiled, with batches over all devices.
+
+    Products are exact in float32, on GPU and TPU too: faster ones would move a distance. known: the
+    fingerprint, where it is not that of the parameters.
+    """
+    devices = layout()
+
+    def exact(params: Params, x: Any) -> Mapping[str, Any]:
+        with jax.default_matmul_precision("highest"):
+            return apply(params, x)
+
+    here, compiled = devices.put(params), jax.jit(exact)
+    run = lambda x: dict(devices.whole(compiled(here, devices.put(x, 0))))
+    return Extractor(name, known or fingerprint(params), about, run)
+
+
+def fingerprint(params: Params) -> str:
+    """First 12 hex digits of the SHA-256 of all arrays, with their places."""
+    found = hashlib.sha256()
+    for path, leaf in jax.tree.leaves_with_path(params):
+        found.update(f"{jax.tree_util.keystr(path)}{leaf.shape}{leaf.dtype}".encode())
+        found.update(np.asarray(leaf).tobytes())
+    return found.hexdigest()[:12]
+
+
+EXTRACTORS = catalogue(pixels, classifier, inception, dinov2_b14, dinov2_l14, clip_l14)

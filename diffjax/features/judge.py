@@ -1,0 +1,142 @@
+"""Agreement of class-conditional samples with an independent classifier of real data."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Key
+
+from diffjax.arrays import Params, keys_at
+from diffjax.data import Memory, to_float
+from diffjax.features.classifier import classifier
+from diffjax.files import write_arrays
+from diffjax.progress import Progress
+
+BATCH, RATE, STRIDE = 128, 2e-3, 50
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A classifier fitted on real data: it knows nothing of the model that made the samples."""
+
+    params: Params
+    classes: int
+    steps: int
+
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        """The class (N,) of each item of x, uint8 images or points."""
+        parts = np.split(x, range(BATCH, len(x), BATCH))
+        seen = [outputs(self.params, jnp.asarray(part), self.classes) for part in parts]
+        return np.concatenate([np.asarray(part["logits"]).argmax(1) for part in seen])
+
+    def right(self, x: np.ndarray, asked: np.ndarray) -> np.ndarray:
+        """Of each item of x (N, ...) that was asked to be of a class, whether it is: bool (N,)."""
+        return self.predict(x) == asked
+
+    @property
+    def about(self) -> str:
+        return f"features.classifier, {self.steps} steps of {BATCH}"
+
+
+def fit(train: Memory, flip: bool = False, cache: Path | None = None) -> Judge:
+    """Fit the classifier to `train`, the same each time; kept in the folder `cache` for next time.
+
+    flip: mirror images at random; they are moved by up to 1/16 of their height as well. It takes 30
+    epochs, but at least 300 steps and at most 2,000.
+    """
+    steps = STRIDE * round(min(max(30 * len(train) / BATCH, 300), 2000) / STRIDE)
+    net, key = classifier(train.classes), jax.random.key(0)
+    first = to_float(jnp.asarray(train.x[:1]))
+    file = cache and cache / f"classifier-{_fingerprint(train, flip)}.npz"
+    if file and file.exists():
+        with np.load(file) as stored:
+            leaves = [jnp.asarray(stored[name]) for name in stored.files]
+        structure = jax.tree.structure(jax.eval_shape(net.init, key, first))
+        return Judge(jax.tree.unflatten(structure, leaves), train.classes, steps)
+    params = jax.jit(net.init)(key, first)
+    state = (params, _optimizer(steps).init(params), jnp.zeros((), jnp.int32))
+    advance = functools.partial(_advance, classes=train.classes, steps=steps, flip=flip)
+    x, label = jnp.asarray(train.x), jnp.asarray(train.label)
+    with Progress("fit classifier", steps, "step") as progress:
+        for _ in range(steps // STRIDE):
+            state, loss = advance(state, key, x, label)
+            progress.advance(STRIDE)
+            loss.block_until_ready()
+    if file:
+        leaves = map(np.asarray, jax.tree.leaves(state[0]))
+        write_arrays(file, {f"{i:03d}": leaf for i, leaf in enumerate(leaves)})
+    return Judge(state[0], train.classes, steps)
+
+
+def _fingerprint(train: Memory, flip: bool) -> str:
+    """Of the data and the settings: another of either is another classifier."""
+    found = hashlib.sha256(repr((train.x.shape, train.classes, flip, BATCH, RATE)).encode())
+    found.update(train.x.tobytes())
+    found.update(np.asarray(train.label).tobytes())
+    return found.hexdigest()[:12]
+
+
+def _optimizer(steps: int) -> optax.GradientTransformation:
+    return optax.adam(optax.cosine_decay_schedule(RATE, steps))
+
+
+@functools.partial(jax.jit, static_argnames="classes")
+def outputs(params: Params, x: Array, classes: int) -> dict[str, Array]:
+    """Of items x, uint8 images or points: `pool`, what the last layer sees, and `logits`."""
+    return classifier(classes).apply(params, to_float(x))
+
+
+@functools.partial(jax.jit, static_argnames=("classes", "steps", "flip"), donate_argnums=0)
+def _advance(
+    state: Any,
+    key: Key[Array, ""],
+    x: Array,
+    label: Array,
+    *,
+    classes: int,
+    steps: int,
+    flip: bool,
+) -> tuple[Any, Array]:
+    """STRIDE steps of cross entropy on items drawn with replacement."""
+    net = classifier(classes)
+
+    def step(state: Any, _: None) -> tuple[Any, Array]:
+        params, opt_state, count = state
+        draw, change = jax.random.split(jax.random.fold_in(key, count))
+        index = jax.random.randint(draw, (BATCH,), 0, x.shape[0])
+        items = _augment(to_float(x[index]), change, flip)
+
+        def loss(params: Params) -> Array:
+            logits = net.apply(params, items)["logits"]
+            return optax.softmax_cross_entropy_with_integer_labels(logits, label[index]).mean()
+
+        value, grads = jax.value_and_grad(loss)(params)
+        updates, opt_state = _optimizer(steps).update(grads, opt_state)
+        return (optax.apply_updates(params, updates), opt_state, count + 1), value
+
+    state, losses = jax.lax.scan(step, state, None, STRIDE)
+    return state, losses[-1]
+
+
+def _augment(x: Array, key: Key[Array, ""], flip: bool) -> Array:
+    """Images moved and mirrored at random, each by its own key; points as they are."""
+    if x.ndim != 4:
+        return x
+    most = x.shape[1] // 16
+    wide = jnp.pad(x, ((0, 0), (most, most), (most, most), (0, 0)), mode="edge")
+
+    def one(key: Key[Array, ""], image: Array) -> Array:
+        move, mirror = jax.random.split(key)
+        y, z = jax.random.randint(move, (2,), 0, 2 * most + 1)
+        image = jax.lax.dynamic_slice(image, (y, z, 0), x.shape[1:])
+        return jnp.where(flip & jax.random.bernoulli(mirror), image[:, ::-1], image)
+
+    return jax.vmap(one)(keys_at(key, jnp.arange(len(x))), wide)

@@ -1,0 +1,160 @@
+"""Vision transformers (arXiv:2010.11929) of DINOv2 (arXiv:2304.07193) and CLIP (arXiv:2103.00020).
+
+Images, or for CLIP's captions tokens, to one vector each.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float, Int, Shaped
+
+from diffjax.nets.kernels.attention import attention
+from diffjax.nets.network import Features
+from diffjax.nets.positions import fold
+from diffjax.nets.resize import resized
+
+MEAN = {"dinov2": (0.485, 0.456, 0.406), "clip": (0.48145466, 0.4578275, 0.40821073)}
+DEVIATION = {"dinov2": (0.229, 0.224, 0.225), "clip": (0.26862954, 0.26130258, 0.27577711)}
+Tokens = Float[Array, "b l w"]
+
+
+@dataclass(frozen=True)
+class Form:
+    """What towers differ in.
+
+    gated: scales of what each block adds (arXiv:2103.17239). quick: x sigmoid(1.702 x) instead of
+    GELU. epsilon: of the norms. features: of a projection after the last norm, 0 for none. causal:
+    tokens see those before them only.
+    """
+
+    width: int
+    depth: int
+    heads: int
+    gated: bool = False
+    quick: bool = False
+    epsilon: float = 1e-5
+    features: int = 0
+    causal: bool = False
+
+    def norm(self, name: str) -> nn.LayerNorm:
+        return nn.LayerNorm(self.epsilon, use_fast_variance=False, name=name)
+
+
+class Block(nn.Module):
+    """x + scale attention(norm(x)), then x + scale mlp(norm(x)); (x, None) as `nn.scan` has it."""
+
+    form: Form
+
+    @nn.compact
+    def __call__(self, x: Tokens) -> tuple[Tokens, None]:
+        form = self.form
+        x = x + self._scaled(self._attended(form.norm("norm_1")(x)), "scale_1")
+        h = nn.Dense(4 * form.width, name="mlp_in")(form.norm("norm_2")(x))
+        h = h * nn.sigmoid(1.702 * h) if form.quick else nn.gelu(h, approximate=False)
+        return x + self._scaled(nn.Dense(form.width, name="mlp_out")(h), "scale_2"), None
+
+    def _attended(self, x: Tokens) -> Tokens:
+        form = self.form
+        qkv = nn.Dense(3 * form.width, name="qkv")(x)
+        q, k, v = jnp.moveaxis(qkv.reshape(*x.shape[:2], 3, form.heads, -1), 2, 0)
+        if form.causal:
+            made = jax.nn.dot_product_attention(q, k, v, is_causal=True)
+        else:
+            made = attention(q, k, v)
+        return nn.Dense(form.width, name="out")(made.reshape(x.shape))
+
+    def _scaled(self, x: Tokens, name: str) -> Tokens:
+        if not self.form.gated:
+            return x
+        return x * self.param(name, nn.initializers.ones, (1, 1, self.form.width))
+
+
+def blocks(form: Form, x: Tokens) -> Tokens:
+    """`depth` blocks in a loop that is compiled once, their parameters stacked."""
+    looped = nn.scan(
+        Block,
+        variable_axes={"params": 0, "intermediates": 0},
+        split_rngs={"params": True},
+        length=form.depth,
+    )
+    return looped(form, name="blocks")(x)[0]
+
+
+class Image(nn.Module):
+    """Images (B, H, W, 3) to (B, width), or (B, features) after a projection.
+
+    Patches of side `patch` become tokens behind one more, which is what is handed out. normed: by a
+    norm before the blocks, instead of a bias of the patches.
+    """
+
+    form: Form
+    patch: int
+    normed: bool = False
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b d"]:
+        form = self.form
+        sides = (self.patch, self.patch)
+        h = nn.Dense(form.width, use_bias=not self.normed, name="patches")(fold(x, sides))
+        shape = (1, 1 + h.shape[1], form.width)
+        # What the first token is, is part of its position.
+        h = jnp.pad(h, ((0, 0), (1, 0), (0, 0)))
+        h = h + self.param("positions", nn.initializers.normal(0.02), shape)
+        h = form.norm("first")(h) if self.normed else h
+        return projected(form, blocks(form, h)[:, 0])
+
+
+class Text(nn.Module):
+    """Tokens (B, L) of captions to (B, features), what is said at the end of the text.
+
+    The end is the largest token there is; what follows it is not seen.
+    """
+
+    form: Form
+    vocabulary: int
+    length: int = 77
+
+    @nn.compact
+    def __call__(self, tokens: Int[Array, "b l"]) -> Float[Array, "b d"]:
+        form = self.form
+        h = nn.Embed(self.vocabulary, form.width, name="words")(tokens)
+        shape = (1, self.length, form.width)
+        h = blocks(form, h + self.param("positions", nn.initializers.normal(0.01), shape))
+        return projected(form, h[jnp.arange(len(h)), tokens.argmax(1)])
+
+
+def projected(form: Form, x: Float[Array, "b w"]) -> Float[Array, "b d"]:
+    x = form.norm("last")(x)
+    return nn.Dense(form.features, use_bias=False, name="project")(x) if form.features else x
+
+
+def prepared(x: Shaped[Array, "b h w c"], size: int, kind: str) -> Float[Array, "b s s 3"]:
+    """uint8 images, grey ones as three equal channels: resized as by Pillow, normalised.
+
+    kind: `dinov2` or `clip`, whose training set had this mean and this deviation.
+    """
+    x = jnp.broadcast_to(x.astype(jnp.float32), (*x.shape[:3], 3))
+    mean, deviation = (jnp.asarray(a[kind]).reshape(1, 1, 1, 3) for a in (MEAN, DEVIATION))
+    return (resized(x, size, "pillow") / 255 - mean) / deviation
+
+
+def image(form: Form, patch: int, size: int, kind: str) -> Features:
+    """`init(key, x)` and `apply(params, x) -> {pool}` of `Image` for uint8 images of any size."""
+    module = Image(form, patch, normed=kind == "clip")
+    return Features(
+        lambda key, x: module.init(key, prepared(x, size, kind))["params"],
+        lambda params, x: {"pool": module.apply({"params": params}, prepared(x, size, kind))},
+    )
+
+
+def text(form: Form, vocabulary: int, length: int) -> Features:
+    """`init(key, tokens)` and `apply(params, tokens) -> {pool}` of `Text`."""
+    module = Text(form, vocabulary, length)
+    return Features(
+        lambda key, tokens: module.init(key, tokens)["params"],
+        lambda params, tokens: {"pool": module.apply({"params": params}, tokens)},
+    )

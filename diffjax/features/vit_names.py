@@ -1,0 +1,188 @@
+"""DINOv2 and CLIP: settings and parameters of `features.vit` from the published tensors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from diffjax.arrays import Params
+from diffjax.features import vit
+from diffjax.io.standard import Standard
+from diffjax.nets.network import Features
+from diffjax.nets.resize import cubic
+from diffjax.published.tables import (
+    Layout,
+    Table,
+    blocks,
+    converted,
+    fitting,
+    layer,
+    norm,
+    same,
+    shape,
+    side_by_side,
+)
+
+META = "https://dl.fbaipublicfiles.com/dinov2"
+DINOV2_B14 = Standard(
+    f"{META}/dinov2_vitb14/dinov2_vitb14_pretrain.pth",
+    "0b8b82f85de91b424aded121c7e1dcc2b7bc6d0adeea651bf73a13307fad8c73",
+)
+DINOV2_L14 = Standard(
+    f"{META}/dinov2_vitl14/dinov2_vitl14_pretrain.pth",
+    "d5383ea8f4877b2472eb973e0fd72d557c7da5d3611bd527ceeb1d7162cbf428",
+)
+CLIP_L14 = Standard(
+    "https://huggingface.co/openai/clip-vit-large-patch14/resolve/main/model.safetensors",
+    "a2bf730a0c7debf160f7a6b50b3aaf3703e7e88ac73de7a314903141db026dcb",
+)
+HEAD, KINK = 64, 0.1
+"""Features of a head; what DINOv2 adds to the patches along a side before it resizes positions."""
+
+
+class Tower(NamedTuple):
+    form: vit.Form
+    net: Features
+    params: Params
+
+
+def dinov2(tensors: Mapping[str, np.ndarray], size: int = 224) -> Tower:
+    """For images of `size` x `size`, to which positions are resized as the original does."""
+    width, _, patch, _ = shape(tensors, "patch_embed.proj.weight")
+    depth = count(tensors, "blocks.")
+    form = vit.Form(width, depth, width // HEAD, gated=True, epsilon=1e-6)
+    block = layer("blocks/qkv", "blocks.{i}.attn.qkv") | layer("blocks/out", "blocks.{i}.attn.proj")
+    for k in (1, 2):
+        block |= norm(f"blocks/norm_{k}", f"blocks.{{i}}.norm{k}")
+        block |= {f"blocks/scale_{k}": (one_row, f"blocks.{{i}}.ls{k}.gamma")}
+    block |= layer("blocks/mlp_in", "blocks.{i}.mlp.fc1")
+    block |= layer("blocks/mlp_out", "blocks.{i}.mlp.fc2")
+    table: Table = {
+        **layer("patches", "patch_embed.proj", patches),
+        "positions": (on_grid(size // patch), "cls_token", "pos_embed"),
+        **blocks(block, depth),
+        **norm("last", "norm"),
+    }
+    net = vit.image(form, patch, size, "dinov2")
+    x = jnp.zeros((1, size, size, 3), jnp.uint8)
+    return Tower(form, net, fitted(net, x, table, tensors, {"mask_token"}))
+
+
+def clip_image(tensors: Mapping[str, np.ndarray]) -> Tower:
+    """The image tower, for images of the size of its positions, in the names of Hugging Face."""
+    model = "vision_model"
+    width, _, patch, _ = shape(tensors, f"{model}.embeddings.patch_embedding.weight")
+    places, _ = shape(tensors, f"{model}.embeddings.position_embedding.weight")
+    form, table = encoder(tensors, model, width, "visual_projection")
+    table |= {
+        "patches/kernel": (patches, f"{model}.embeddings.patch_embedding.weight"),
+        "positions": (
+            first_added,
+            f"{model}.embeddings.class_embedding",
+            f"{model}.embeddings.position_embedding.weight",
+        ),
+        **norm("first", f"{model}.pre_layrnorm"),
+        **norm("last", f"{model}.post_layernorm"),
+    }
+    size = math.isqrt(places - 1) * patch
+    unused = others(tensors, model, "text_")
+    net = vit.image(form, patch, size, "clip")
+    x = jnp.zeros((1, size, size, 3), jnp.uint8)
+    return Tower(form, net, fitted(net, x, table, tensors, unused))
+
+
+def clip_text(tensors: Mapping[str, np.ndarray]) -> Tower:
+    """The text tower, in the names of Hugging Face."""
+    model = "text_model"
+    words, width = shape(tensors, f"{model}.embeddings.token_embedding.weight")
+    length, _ = shape(tensors, f"{model}.embeddings.position_embedding.weight")
+    form, table = encoder(tensors, model, width, "text_projection", causal=True)
+    table |= {
+        "words/embedding": (same, f"{model}.embeddings.token_embedding.weight"),
+        "positions": (lambda w: w[None], f"{model}.embeddings.position_embedding.weight"),
+        **norm("last", f"{model}.final_layer_norm"),
+    }
+    unused = others(tensors, model, "vis")
+    net = vit.text(form, words, length)
+    item = jnp.zeros((1, length), jnp.int32)
+    return Tower(form, net, fitted(net, item, table, tensors, unused))
+
+
+def encoder(
+    tensors: Mapping[str, np.ndarray], model: str, width: int, project: str, causal: bool = False
+) -> tuple[vit.Form, Table]:
+    """What the towers of CLIP have in common."""
+    above = f"{model}.encoder.layers."
+    depth, at = count(tensors, above), f"{above}{{i}}."
+    features, _ = shape(tensors, f"{project}.weight")
+    form = vit.Form(width, depth, width // HEAD, quick=True, features=features, causal=causal)
+    parts = [f"{at}self_attn.{k}_proj" for k in "qkv"]
+    block: Table = {
+        "blocks/qkv/kernel": (side_by_side, *(f"{name}.weight" for name in parts)),
+        "blocks/qkv/bias": (side_by_side, *(f"{name}.bias" for name in parts)),
+        **layer("blocks/out", f"{at}self_attn.out_proj"),
+        **norm("blocks/norm_1", f"{at}layer_norm1"),
+        **norm("blocks/norm_2", f"{at}layer_norm2"),
+        **layer("blocks/mlp_in", f"{at}mlp.fc1"),
+        **layer("blocks/mlp_out", f"{at}mlp.fc2"),
+    }
+    return form, blocks(block, depth) | layer("project", project, bias=None)
+
+
+def fitted(
+    net: Features,
+    item: jax.Array,
+    table: Table,
+    tensors: Mapping[str, np.ndarray],
+    unused: set[str],
+) -> Params:
+    """Parameters of the network; ValueError names tensors that do not fit."""
+    wanted = jax.eval_shape(net.init, jax.random.key(0), item)
+    return fitting(converted(table, tensors, unused), wanted)
+
+
+def count(tensors: Mapping[str, np.ndarray], above: str) -> int:
+    """Of the blocks whose names begin so."""
+    return len({k.removeprefix(above).split(".")[0] for k in tensors if k.startswith(above)})
+
+
+def others(tensors: Mapping[str, np.ndarray], model: str, tower: str) -> set[str]:
+    """Names of the other tower, and of what is not a weight of this one."""
+    theirs = {name for name in tensors if name.startswith(tower)}
+    return theirs | {"logit_scale", f"{model}.embeddings.position_ids"}
+
+
+def patches(w: np.ndarray) -> np.ndarray:
+    """A convolution (O, C, p, p) to (p p C, O)."""
+    return w.transpose(2, 3, 1, 0).reshape(-1, len(w))
+
+
+def one_row(w: np.ndarray) -> np.ndarray:
+    return w[None, None]
+
+
+def first_added(first: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """Positions (1, 1 + N, W) of all tokens, to the first of which is added what it is."""
+    made = np.array(positions, np.float32).reshape(1, -1, positions.shape[-1])
+    made[0, 0] += first.reshape(-1)
+    return made
+
+
+def on_grid(side: int) -> Layout:
+    """`first_added` for `side` x `side` patches."""
+
+    def layout(first: np.ndarray, positions: np.ndarray) -> np.ndarray:
+        known = math.isqrt(positions.shape[1] - 1)
+        grid = positions[0, 1:].reshape(known, known, -1)
+        if known != side:
+            weights = cubic(known, side, (side + KINK) / known)
+            grid = np.einsum("ih,jw,hwc->ijc", weights, weights, grid)
+        flat = grid.reshape(1, side**2, -1)
+        return first_added(first, np.concatenate([positions[:, :1], flat], 1))
+
+    return layout

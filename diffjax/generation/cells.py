@@ -1,0 +1,199 @@
+"""A cell of a table: one network sampled in one way. Its samples are kept, for all metrics.
+
+Sample k depends on (seed, k) and its label only: a killed command goes on where it was, another
+metric takes the samples that there are, and a larger number adds to them.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import time
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from diffjax.arrays import stream
+from diffjax.config import Config, ConfigError
+from diffjax.data import is_image, to_uint8
+from diffjax.data.form import Form
+from diffjax.denoiser import Denoiser
+from diffjax.devices.mesh import layout
+from diffjax.devices.processes import first
+from diffjax.files import write_arrays, write_text
+from diffjax.generation.program import Generation, generate
+from diffjax.io.trees import fingerprint
+from diffjax.progress import Progress
+from diffjax.samplers.plan import How, Plan
+
+Arrays = dict[str, np.ndarray]
+
+
+class Made(NamedTuple):
+    """x (N, ...), uint8 if images; label (N,) or None; network passes and seconds of each (N,)."""
+
+    x: np.ndarray
+    label: np.ndarray | None
+    passes: np.ndarray
+    seconds: np.ndarray
+
+    def __repr__(self) -> str:
+        what = f"{len(self.x)} samples of {self.x.shape[1:]} {self.x.dtype}"
+        labels = "none" if self.label is None else len(np.unique(self.label))
+        return f"Made({what}, labels: {labels}, network passes: {self.passes.mean():g})"
+
+
+class Steps(NamedTuple):
+    """x, x0 (R, N, ...): the state and the predicted x0 after each row; t (R,)."""
+
+    x: np.ndarray
+    x0: np.ndarray
+    t: np.ndarray
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A trained network, and how it is sampled.
+
+    form, config: those that the network was trained with. about: what the protocol says of both:
+    config.sampling, trained, ema.
+    turn: the classes of the samples, in turn; none where the network knows none.
+    """
+
+    denoise: Denoiser
+    plan: How
+    form: Form
+    config: Config
+    about: Mapping[str, Any]
+    seed: int = 0
+    batch_size: int = 256
+    turn: tuple[int, ...] = ()
+
+    @functools.cached_property
+    def weights(self) -> str:
+        """By which the parameters are known again."""
+        return fingerprint("", self.denoise.params)
+
+    @functools.cached_property
+    def key(self) -> str:
+        """By which its samples are known again: the sampler, and a hash of all they depend on."""
+        config = {k: self.config[k] for k in ("sde", "parameterization", "network")}
+        told = [dict(self.about), config, self.form.shape, self.seed, self.turn]
+        return f"{self.about['sampler']['name']}-{fingerprint([*told, self.weights], self.plan)}"
+
+    def __str__(self) -> str:
+        rows, passes = self.plan.rows, self.plan.passes
+        many = f"{rows} rows, {passes} network passes per sample" if rows else "by error"
+        return (
+            f"step {self.about['trained']}, ema {self.about['ema'] or '-'}, "
+            f"{self.about['sampler']['name']}: {many}, guidance {shown(self.about['guidance'])}"
+        )
+
+    def __repr__(self) -> str:
+        return f"Cell({self})"
+
+    def labels(self, num: int) -> np.ndarray | None:
+        return np.resize(np.array(self.turn, np.int32), num) if self.turn else None
+
+    def protocol(self, made: Made) -> dict[str, Any]:
+        """How they were made. passes: of one sample; the mean where they differ. seconds: of all,
+        without those of the compiler."""
+        passes = self.plan.passes or round(float(made.passes.mean()), 1)
+        told = {"seed": self.seed, "num": len(made.x), "rows": self.plan.rows, "passes": passes}
+        told |= {"weights": self.weights, "seconds": round(float(made.seconds.sum()), 3)}
+        return dict(self.about) | told
+
+    def samples(self, num: int, folder: Path | None = None) -> Made:
+        """Samples 0, ..., num - 1: those in the folder, and the rest, made now and put there.
+
+        A batch is a file of its own, named by its first sample, in the layout of `sample --out`
+        and with what it cost. They are split over all devices of all processes.
+        """
+        parts = stored(folder, num) if folder else []
+        start = sum(len(part["arr_0"]) for part in parts)
+        for part in self._batches(start, num):
+            if folder and first():
+                self._keep(folder, start, part)
+            start += len(part["arr_0"])
+            parts.append(part)
+        whole = {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}
+        return Made(whole["arr_0"], whole.get("arr_1"), whole["passes"], whole["seconds"])
+
+    def path(self, num: int) -> Steps:
+        """How samples 0, ..., num - 1 come about. ValueError for steps that the error decides."""
+        if not isinstance(plan := self.plan, Plan):
+            raise ValueError("adaptive steps differ between samples; use another sampler")
+        label, index = self.labels(num), jnp.arange(num)
+        cond = {} if label is None else {"label": jnp.asarray(label)}
+        own = (stream(self.seed, "sample"), index, cond)
+        made = generate(self.denoise, plan, *own, shape=self.form.shape, path=True)
+        assert made.path is not None
+        x, x0 = map(np.asarray, made.path)
+        return Steps(x, x0, plan.table.t)
+
+    def _keep(self, folder: Path, start: int, part: Arrays) -> None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_text(folder / "cell.json", json.dumps(dict(self.about), indent=2) + "\n")
+            write_arrays(folder / _file(start), part)
+        except OSError as error:
+            raise ConfigError(f"{folder}: cannot be written ({error.strerror})") from error
+
+    def _batches(self, start: int, num: int) -> Iterator[Arrays]:
+        """Samples start, ..., num - 1 as they are made."""
+        if start >= num:
+            return
+        shape, label, devices = self.form.shape, self.labels(num), layout().mesh
+        own = (self.seed, num, shape, label, self.batch_size, devices, start)
+        made, done = Generation(self.denoise, self.plan, *own), start
+        began = last = time.monotonic()
+        with Progress("sample", num, "image", start, quiet=not first()) as progress:
+            for x in made:
+                now, count = time.monotonic(), len(x)
+                yield {
+                    "arr_0": to_uint8(x) if is_image(shape) else x,
+                    **({} if label is None else {"arr_1": label[done : done + count]}),
+                    "passes": np.array(made.passes[-count:], np.int32),
+                    "seconds": np.full(count, (now - last) / count),
+                }
+                progress.advance(count)
+                done, last = done + count, time.monotonic()
+        rate = (num - start) / (time.monotonic() - began)
+        print(f"compiled in {made.compile_seconds:.1f} s, then {rate:.1f} images/s")
+
+
+def stored(folder: Path, num: int) -> list[Arrays]:
+    """The batches in a folder that follow each other from sample 0 on, cut at `num` samples.
+
+    What cannot be read ends them: it is made again.
+    """
+    parts, count = [], 0
+    while count < num and zipfile.is_zipfile(folder / _file(count)):
+        try:
+            with np.load(folder / _file(count)) as file:
+                part = {k: file[k][: num - count] for k in file.files}
+        except (OSError, ValueError, zipfile.BadZipFile, zlib.error):
+            break
+        parts.append(part)
+        count += len(part["arr_0"])
+    return parts
+
+
+def _file(start: int) -> str:
+    return f"{start:08d}.npz"
+
+
+def shown(guidance: Any) -> str:
+    """A guidance in a few words: `2`, or `2, rule apg, threshold dynamic`."""
+    if not isinstance(guidance, Mapping):
+        return f"{guidance:g}"
+    name = lambda entry: entry["name"] if isinstance(entry, Mapping) else entry
+    weight = guidance.get("weight", 1.0)
+    rest = [f"{k} {name(v)}" for k, v in guidance.items() if k != "weight" and v is not None]
+    return ", ".join([f"{weight:g}" if isinstance(weight, int | float) else str(weight), *rest])

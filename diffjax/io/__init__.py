@@ -1,0 +1,1 @@
+"""Files of arrays in the formats that people publish; nothing that is read is executed."""

@@ -1,0 +1,265 @@
+"""Arrays as PyTorch and NumPy pickle them: what stands for each name, and the reading of it."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from diffjax.io.pickles import Builder, Name, Object, Stream, expect, interpret, printable
+
+DTYPES = {
+    "Float": "f4",
+    "Double": "f8",
+    "Half": "f2",
+    "BFloat16": "u2",
+    "Long": "i8",
+    "Int": "i4",
+    "Short": "i2",
+    "Char": "i1",
+    "Byte": "u1",
+    "Bool": "?",
+    "Untyped": "u1",
+}
+"""What a storage of PyTorch holds; bfloat16, which NumPy has not, by its bits."""
+
+
+@dataclass
+class Storage:
+    """Numbers in a row; `data` is filled when the place of its bytes is known."""
+
+    kind: str
+    numel: int
+    data: np.ndarray | None = None
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(DTYPES[self.kind])
+
+    @property
+    def nbytes(self) -> int:
+        return self.numel * self.dtype.itemsize
+
+    def fill(self, data: np.ndarray, order: Any = "<") -> None:
+        """data: its bytes. ValueError where there are too few."""
+        if len(data) < self.nbytes:
+            raise ValueError(f"a storage of {self.nbytes} bytes has {len(data)}: cut short")
+        self.data = data[: self.nbytes].view(self.dtype.newbyteorder(order))
+
+
+@dataclass
+class Tensor:
+    """A view of a storage, checked and read by `read`."""
+
+    storage: Storage
+    offset: Any  # whole numbers, which is checked as they come from a file
+    size: tuple[Any, ...]
+    stride: tuple[Any, ...]
+
+    def __post_init__(self) -> None:
+        numbers = (self.offset, *self.size, *self.stride)
+        whole = all(type(n) is int and n >= 0 for n in numbers)
+        if not whole or len(self.size) != len(self.stride):
+            raise ValueError(f"a tensor of shape {self.size} and stride {self.stride}: refused")
+        last = sum((n - 1) * s for n, s in zip(self.size, self.stride, strict=True))
+        inside = self.offset + last < self.storage.numel
+        if math.prod(self.size) and not (inside and math.prod(self.size) <= self.storage.numel):
+            raise ValueError(
+                f"a tensor of shape {self.size}, stride {self.stride} and offset {self.offset} "
+                f"reaches out of its storage of {self.storage.numel}: refused"
+            )
+
+    def read(self) -> np.ndarray:
+        data = self.storage.data
+        assert data is not None
+        if not math.prod(self.size):
+            data = np.zeros(self.size, data.dtype)
+        else:
+            strides = [s * data.itemsize for s in self.stride]
+            data = np.lib.stride_tricks.as_strided(
+                data[self.offset :], self.size, strides, writeable=False
+            )
+        if self.storage.kind == "BFloat16":
+            return (data.astype(np.uint32) << 16).view(np.float32)
+        return data if data.dtype.isnative else data.astype(data.dtype.newbyteorder("="))
+
+
+@dataclass
+class Dtype:
+    """A NumPy dtype of numbers."""
+
+    text: str
+
+    def filled(self, _: Any, order: Any, *rest: Any) -> None:
+        self.text = expect(str, order).replace("|", "=") + self.text
+
+    def made(self) -> np.dtype[Any]:
+        if not re.fullmatch("[<>=]?[biufc][0-9]+", self.text):
+            raise ValueError(f"an array of dtype {printable(self.text)}: refused")
+        return np.dtype(self.text)
+
+
+@dataclass
+class Array:
+    """A NumPy array, which its pickle makes first and fills then."""
+
+    value: np.ndarray | None = None
+
+    def filled(self, _: Any, shape: Any, dtype: Any, fortran: Any, data: Any) -> None:
+        flat = np.frombuffer(expect(bytes, data), expect(Dtype, dtype).made())
+        self.value = flat.reshape(shape, order="F" if fortran else "C")
+
+    def read(self) -> np.ndarray:
+        if self.value is None:
+            raise ValueError("an array without data: cut short")
+        return self.value
+
+
+def scalar(dtype: Any, data: Any) -> Any:
+    return np.frombuffer(expect(bytes, data), expect(Dtype, dtype).made())[0].item()
+
+
+def buffered(data: Any, dtype: Any, shape: Any, order: Any) -> Array:
+    """A NumPy array of protocol 5."""
+    made = Array()
+    made.filled(1, shape, dtype, order == "F", bytes(data))
+    return made
+
+
+def encoded(text: Any, encoding: Any = "latin1") -> bytes:
+    """How protocol 2 writes bytes."""
+    if encoding != "latin1":
+        raise ValueError(f"bytes in the encoding {printable(str(encoding))}: refused")
+    return expect(str, text).encode("latin1")
+
+
+# Builders. Their arguments come from the file, so they may be anything.
+
+
+def tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> Tensor:
+    return Tensor(expect(Storage, storage), offset, expect(tuple, size), expect(tuple, stride))
+
+
+def parameter(data: Any, *_: Any) -> Tensor:
+    return expect(Tensor, data)
+
+
+def of_type(function: Any, kind: Any, arguments: Any, state: Any) -> Tensor:
+    """A tensor with attributes of its own, which are dropped."""
+    return parameter(TENSORS[expect(Name, function).text](*arguments))
+
+
+def persistent_object(meta: Any) -> Object:
+    """Of EDM's `torch_utils.persistence`: its source code is never looked at."""
+    return Object(expect(str, meta["class_name"]), expect(dict, meta["state"]))
+
+
+def reconstructed(kind: Any, *_: Any) -> Any:
+    """How protocols 0 and 1 make an object of a class."""
+    text = expect(Name, kind).text
+    return PLAIN[text]() if text in PLAIN else Object(text)
+
+
+def not_called(*_: Any) -> Any:
+    raise ValueError("a name of a type is called: refused")
+
+
+PLAIN: dict[str, Builder] = {
+    "collections.OrderedDict": lambda items=(): dict(items),
+    "dnnlib.util.EasyDict": dict,
+    "builtins.set": lambda items=(): set(items),
+    "__builtin__.set": lambda items=(): set(items),
+    "builtins.frozenset": lambda items=(): frozenset(items),
+    "__builtin__.frozenset": lambda items=(): frozenset(items),
+}
+TENSORS: dict[str, Builder] = {
+    "torch._utils._rebuild_tensor_v2": tensor,
+    "torch._utils._rebuild_tensor": tensor,
+    "torch._utils._rebuild_parameter": parameter,
+    "torch._utils._rebuild_parameter_with_state": parameter,
+}
+STORAGES = {f"torch.{kind}Storage": kind for kind in DTYPES}
+STORAGES |= {f"torch.storage.{kind}Storage": kind for kind in ("Untyped",)}
+NUMPY: dict[str, Builder] = {
+    "numpy.ndarray": not_called,
+    "numpy.dtype": lambda text, *_: Dtype(expect(str, text)),
+    "_codecs.encode": encoded,
+    **{f"numpy.{core}.multiarray._reconstruct": lambda *_: Array() for core in ("core", "_core")},
+    **{f"numpy.{core}.numeric._frombuffer": buffered for core in ("core", "_core")},
+    **{f"numpy.{core}.multiarray.scalar": scalar for core in ("core", "_core")},
+}
+TYPES: dict[str, Builder] = {
+    **dict.fromkeys(STORAGES, not_called),
+    **dict.fromkeys(
+        ("torch.Tensor", "torch.nn.parameter.Parameter", "builtins.object"), not_called
+    ),
+    **{f"torch.{name}": not_called for name in ("float32", "float16", "bfloat16", "float64")},
+    "torch.Size": tuple,
+    "torch.device": lambda *_: "cpu",
+}
+BASIC: dict[str, Builder] = {
+    **PLAIN,
+    **TENSORS,
+    **NUMPY,
+    **TYPES,
+    "torch._tensor._rebuild_from_type_v2": of_type,
+    "copyreg._reconstructor": reconstructed,
+    "copy_reg._reconstructor": reconstructed,
+    "torch_utils.persistence._reconstruct_persistent_obj": persistent_object,
+    "torch.nn.modules.*": not_called,
+}
+
+
+def storages(found: dict[str, Storage]) -> Callable[[Any], Storage]:
+    """Of persistent ids, collected in `found` by their keys."""
+
+    def persistent(given: Any) -> Storage:
+        tag, kind, key, _, numel, *view = expect(tuple, given)
+        known = tag == "storage" and isinstance(kind, Name) and kind.text in STORAGES
+        if not known or type(numel) is not int or numel < 0 or any(v is not None for v in view):
+            raise ValueError(f"refers to {printable(repr(given))}, which is no storage: refused")
+        storage = Storage(STORAGES[kind.text], numel)
+        kept = found.setdefault(expect(str, key), storage)
+        if (kept.kind, kept.numel) != (storage.kind, numel):
+            raise ValueError(f"two storages of the key {printable(key)}: refused")
+        return kept
+
+    return persistent
+
+
+MAGIC = 0x1950A86A20F9469CFC6C
+"""Before a file in the format that PyTorch wrote until 1.5."""
+
+
+def legacy(data: np.ndarray, stream: Stream, builders: dict[str, Builder]) -> Any:
+    """A file of that format. data: its bytes, which `stream` reads."""
+    if interpret(stream, {}) != MAGIC or interpret(stream, {}) != 1001:
+        raise ValueError("not a file of PyTorch")
+    system = expect(dict, interpret(stream, {}))
+    found: dict[str, Storage] = {}
+    tree = interpret(stream, builders, storages(found))
+    keys, place = expect(list, interpret(stream, {})), stream.tell()
+    order = "<" if system.get("little_endian", True) else ">"
+    for key in keys:
+        head = data[place : place + 8]
+        if key not in found or len(head) < 8 or head.view(f"{order}i8")[0] != found[key].numel:
+            raise ValueError(f"the storage {printable(str(key))} is not as announced: cut short")
+        found[key].fill(data[place + 8 :], order)
+        place += 8 + found[key].nbytes
+    if missing := set(found) - set(keys):
+        raise ValueError(f"the storage {printable(min(missing))} is missing: cut short")
+    return tree
+
+
+def from_bytes(data: Any) -> Storage:
+    """A storage in a plain pickle: a file of the old format. Nothing else may be in there."""
+    data = expect(bytes, data)
+    return expect(Storage, legacy(np.frombuffer(data, np.uint8), io.BytesIO(data), BASIC))
+
+
+BUILDERS = {**BASIC, "torch.storage._load_from_bytes": from_bytes}

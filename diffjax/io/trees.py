@@ -1,0 +1,55 @@
+"""Nested dicts of arrays: flat and nested names, and a fingerprint."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import PyTree
+
+from diffjax.arrays import Params
+
+SHOWN = 5
+"""Names in a message."""
+
+
+def fingerprint(told: Any, arrays: PyTree) -> str:
+    """The first 12 hex digits of the SHA-256 of what JSON can say, and of the leaves of a tree."""
+    found = hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode())
+    for leaf in jax.tree.leaves(arrays):
+        found.update(np.asarray(leaf).tobytes())
+    return found.hexdigest()[:12]
+
+
+def nested(flat: Mapping[str, Any]) -> Params:
+    """{"a/b": x} as {"a": {"b": x}}."""
+    made: Params = {}
+    for path, value in flat.items():
+        *parents, leaf = path.split("/")
+        place = made
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        place[leaf] = value
+    return made
+
+
+def flat(tree: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """{"a": {"b": x}} as {"a/b": x}."""
+    made: dict[str, Any] = {}
+    for name, value in tree.items():
+        here = f"{above}{name}"
+        made |= flat(value, f"{here}/") if isinstance(value, Mapping) else {here: value}
+    return made
+
+
+def some(title: str, names: Iterable[str]) -> str:
+    """ "missing: 7 (a, b, c, d, e, ...)", or "missing: none"."""
+    names = sorted(names)
+    if not names:
+        return f"{title}: none"
+    more = ", ..." if len(names) > SHOWN else ""
+    return f"{title}: {len(names)} ({', '.join(names[:SHOWN])}{more})"

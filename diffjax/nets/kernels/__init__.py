@@ -1,0 +1,1 @@
+"""Operations whose form depends on the device: attention, convolution, Winograd's products."""

@@ -1,0 +1,270 @@
+"""Convolution whose gradients are as fast inside a compiled loop as outside it, on CPU too.
+
+XLA's CPU backend runs a convolution fast in one layout only, `b01f_01io->b01f`; others it rewrites
+to that one, but not in the body of a loop, where it falls to naive code instead (60 times slower).
+The gradients that `lax.conv_general_dilated` makes are in other layouts. This one is bilinear: its
+transpose in the input is again a convolution in the fast layout, that in the kernel is a few matrix
+products, which are twice as fast as a convolution whose kernel is as large as the image. So are all
+higher derivatives, in forward and in reverse mode.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+from jaxtyping import Array, Float
+
+from diffjax.nets.kernels import winograd
+from diffjax.nets.resample import upsample
+
+Pairs = tuple[tuple[int, int], ...]
+Ints = tuple[int, ...]
+MANY = 2**27
+"""Multiplications of a convolution for which Winograd's algorithm saves milliseconds a call: its
+compilation takes half a second more."""
+
+
+def convolution(
+    x: Float[Array, "b *d c"],
+    kernel: Float[Array, "*k _ f"],
+    window_strides: Sequence[int],
+    padding: str | Sequence[tuple[int, int]],
+    lhs_dilation: Sequence[int] | None = None,
+    rhs_dilation: Sequence[int] | None = None,
+    dimension_numbers: Any = None,
+    feature_group_count: int = 1,
+    precision: Any = None,
+) -> Float[Array, "b *e f"]:
+    """`lax.conv_general_dilated` of x (B, *D, C) with kernel (*K, C, F), for any number of axes.
+
+    The same values; on GPU and TPU, and for grouped features, it is that function itself. Raises
+    ValueError for other dimension numbers.
+    """
+    wanted = _numbers(x.ndim)
+    if dimension_numbers not in (None, wanted) and dimension_numbers != (
+        lax.conv_dimension_numbers(x.shape, kernel.shape, wanted)
+    ):
+        raise ValueError(f"dimension_numbers={dimension_numbers}: needs {wanted}")
+    ones = (1,) * (x.ndim - 2)
+    strides = tuple(window_strides)
+    in_dilation = tuple(lhs_dilation or ones)
+    dilation = tuple(rhs_dilation or ones)
+    if isinstance(padding, str):
+        if in_dilation != ones:
+            raise ValueError(f"padding={padding!r} of a dilated input: needs pairs of numbers")
+        size = [(n - 1) * d + 1 for n, d in zip(kernel.shape, dilation, strict=False)]
+        padding = lax.padtype_to_pads(x.shape[1:-1], size, strides, padding)
+    geometry = {
+        "strides": strides,
+        "padding": tuple((int(lo), int(hi)) for lo, hi in padding),
+        "in_dilation": in_dilation,
+        "dilation": dilation,
+        "precision": precision,
+    }
+    if jax.default_backend() != "cpu" or feature_group_count != 1:
+        return _lax(x, kernel, **geometry, feature_group_count=feature_group_count)
+    return _primitive.bind(x, kernel, **geometry)
+
+
+def upsampled(
+    x: Float[Array, "b *d c"], kernel: Float[Array, "*k c f"], *_: Any, **__: Any
+) -> Float[Array, "b *e f"]:
+    """`convolution` to the same size, of x (B, *D, C) with each value twice along each axis.
+
+    In a form of its own on CPU where its products are many. The rest is what `nn.Conv` says.
+    """
+    sides = set(kernel.shape[:-2])
+    places = len(x) * math.prod(2 * n for n in x.shape[1:-1])
+    if jax.default_backend() == "cpu" and sides == {3} and _many(places, kernel):
+        return _of_equals.bind(x, kernel)
+    return _repeated(x, kernel)
+
+
+def _repeated(x: Array, kernel: Array) -> Array:
+    return convolution(upsample(x), kernel, (1,) * (x.ndim - 2), "SAME")
+
+
+def _lax(
+    x: Array,
+    kernel: Array,
+    *,
+    strides: Ints,
+    padding: Pairs,
+    in_dilation: Ints,
+    dilation: Ints,
+    precision: Any,
+    feature_group_count: int = 1,
+) -> Array:
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        strides,
+        padding,
+        in_dilation,
+        dilation,
+        _numbers(x.ndim),
+        feature_group_count,
+        precision=precision,
+    )
+
+
+def _value(x: Array, kernel: Array, **geometry: Any) -> Array:
+    if _suits_winograd(x, kernel, **geometry):
+        return winograd.convolve(x, kernel, geometry["padding"])
+    return _lax(x, kernel, **geometry)
+
+
+def _suits_winograd(x: Array, kernel: Array, **geometry: Any) -> bool:
+    """Whether its products are fewer and large, and its longer compilation is soon made up for."""
+    places = math.prod(x.shape[:-1])
+    return kernel.shape[:-2] == (3, 3) and _every_place(geometry) and _many(places, kernel)
+
+
+def _many(places: int, kernel: Array) -> bool:
+    return min(kernel.shape[-2:]) >= 32 and math.prod(kernel.shape) * places >= MANY
+
+
+def _every_place(geometry: dict[str, Any]) -> bool:
+    """Whether it has no strides and no dilation."""
+    return {n for name in ("strides", "in_dilation", "dilation") for n in geometry[name]} == {1}
+
+
+def _numbers(ndim: int) -> tuple[str, str, str]:
+    axes = "DHW"[-(ndim - 2) :]
+    return f"N{axes}C", f"{axes}IO", f"N{axes}C"
+
+
+def _input_transpose(ct: Array, x: Any, kernel: Array, **geometry: Any) -> Array:
+    """Convolve the cotangent with the kernel flipped in space, input and output channels swapped.
+
+    Strides become input dilation and the other way round.
+    """
+    spans = _spans(x.aval.shape, kernel.shape, ct.shape, **geometry)
+    return _primitive.bind(
+        ct,
+        jnp.flip(kernel, tuple(range(kernel.ndim - 2))).swapaxes(-1, -2),
+        strides=geometry["in_dilation"],
+        padding=tuple((k - 1 - lo, n - m + lo) for n, k, m, lo in spans),
+        in_dilation=geometry["strides"],
+        dilation=geometry["dilation"],
+        precision=geometry["precision"],
+    )
+
+
+def _kernel_transpose(ct: Array, x: Array, kernel: Any, **geometry: Any) -> Array:
+    """With strides or dilation, convolve x as (C, *D, B) with the cotangent as (*E, B, F).
+
+    The result is (C, *K, F). Strides become kernel dilation and the other way round.
+    """
+    if _every_place(geometry):
+        return _kernel_products(ct, x, kernel.aval.shape, geometry["padding"])
+    spans = _spans(x.shape, kernel.aval.shape, ct.shape, **geometry)
+    out = _primitive.bind(
+        x.swapaxes(0, -1),
+        jnp.moveaxis(ct, 0, -2),
+        strides=geometry["dilation"],
+        padding=tuple((lo, k + m - 1 - n - lo) for n, k, m, lo in spans),
+        in_dilation=geometry["in_dilation"],
+        dilation=geometry["strides"],
+        precision=geometry["precision"],
+    )
+    return jnp.moveaxis(out, 0, -2)
+
+
+def _kernel_products(ct: Array, x: Array, kernel: Ints, padding: Pairs) -> Array:
+    """Sum over places of x, moved by each tap, times the cotangent: (*K, C, F).
+
+    The taps of the last axis are side by side in the channels of the cotangent, so there is one
+    product for all of them.
+    """
+    (*outer, k), n = kernel[:-2], x.shape[-2]
+    (*around, (lo, hi)) = padding
+    whole = [(0, 0, 0)]
+    zero = jnp.zeros((), ct.dtype)
+    ct = lax.pad(ct, zero, [*whole * (ct.ndim - 2), (k - 1 - lo, k - 1 - hi, 0), *whole])
+    wide = jnp.concatenate([ct[..., k - 1 - j : k - 1 - j + n, :] for j in range(k)], -1)
+    wide = wide.reshape(-1, wide.shape[-1])
+    x = lax.pad(x, zero.astype(x.dtype), [*whole, *((*p, 0) for p in around), *whole * 2])
+    sizes = [m - i + 1 for m, i in zip(x.shape[1:-2], outer, strict=True)]
+    made = []
+    for tap in itertools.product(*map(range, outer)):
+        window = tuple(slice(i, i + m) for i, m in zip(tap, sizes, strict=True))
+        part = x[:, *window].reshape(-1, x.shape[-1])
+        made.append(lax.dot_general(part, wide, (((0,), (0,)), ((), ()))))
+    return jnp.stack(made).reshape(*outer, kernel[-2], k, -1).swapaxes(-2, -3)
+
+
+def _spans(
+    x: Ints, kernel: Ints, out: Ints, *, strides: Ints, padding: Pairs, **dilations: Any
+) -> list[Ints]:
+    """Per axis: length of input, kernel and output, each with its dilation, and the low padding."""
+    wide = lambda n, step: (n - 1) * step + 1
+    every = zip(
+        map(wide, x[1:-1], dilations["in_dilation"]),
+        map(wide, kernel[:-2], dilations["dilation"]),
+        map(wide, out[1:-1], strides),
+        (lo for lo, _ in padding),
+        strict=True,
+    )
+    return list(every)
+
+
+def _batch(arguments: Any, axes: Any, **geometry: Any) -> tuple[Array, int]:
+    """vmap: examples join the batch, kernels the output channels; both at once is left to lax."""
+    (x, kernel), (a, b) = arguments, axes
+    if b is None:
+        x = jnp.moveaxis(x, a, 0)
+        out = _primitive.bind(x.reshape(-1, *x.shape[2:]), kernel, **geometry)
+        return out.reshape(*x.shape[:2], *out.shape[1:]), 0
+    if a is None:
+        kernel = jnp.moveaxis(kernel, b, -2)
+        out = _primitive.bind(x, kernel.reshape(*kernel.shape[:-2], -1), **geometry)
+        return out.reshape(*out.shape[:-1], *kernel.shape[-2:]), out.ndim - 1
+    return jax.vmap(lambda x, k: _lax(x, k, **geometry), (a, b))(x, kernel), 0
+
+
+def _abstract(x: Any, kernel: Any, **geometry: Any) -> Any:
+    return _like(x, lambda x, k: _lax(x, k, **geometry), x, kernel)
+
+
+def _like(aval: Any, function: Callable[..., Array], *avals: Any) -> Any:
+    """What `function` gives, as an abstract value."""
+    made = jax.eval_shape(function, *(jax.ShapeDtypeStruct(a.shape, a.dtype) for a in avals))
+    return aval.update(shape=made.shape, dtype=made.dtype, weak_type=False)
+
+
+_primitive = Primitive("convolution")
+_static = ("strides", "padding", "in_dilation", "dilation", "precision")
+_primitive.def_impl(jax.jit(_value, static_argnames=_static))
+_primitive.def_abstract_eval(_abstract)
+mlir.register_lowering(_primitive, mlir.lower_fun(_value, multiple_results=False))
+ad.defbilinear(_primitive, _input_transpose, _kernel_transpose)
+batching.primitive_batchers[_primitive] = _batch
+
+
+def _of_equals_transposed(which: int) -> Callable[..., Array]:
+    """Gradients are those of the convolution itself."""
+
+    def rule(ct: Array, *factors: Any) -> Array:
+        def along(factor: Array) -> Array:
+            return _repeated(*(factor if i == which else a for i, a in enumerate(factors)))
+
+        return jax.linear_transpose(along, factors[which].aval)(ct)[0]
+
+    return rule
+
+
+_of_equals = Primitive("upsampled_convolution")
+_of_equals.def_impl(jax.jit(winograd.convolve_equals))
+_of_equals.def_abstract_eval(lambda x, kernel: _like(x, _repeated, x, kernel))
+mlir.register_lowering(_of_equals, mlir.lower_fun(winograd.convolve_equals, multiple_results=False))
+ad.defbilinear(_of_equals, *map(_of_equals_transposed, (0, 1)))
+batching.primitive_batchers[_of_equals] = lambda given, axes: (jax.vmap(_repeated, axes)(*given), 0)

@@ -1,0 +1,216 @@
+"""Denoising score matching in all its forms: one loss with settings.
+
+DDPM's simple loss, v- and x0-prediction, score and flow matching, EDM, min-SNR, likelihood
+weighting and the variational bound are settings of `Denoising`: the parameterization of the model
+says what F is, `weight` how noise levels count, `draw` which are seen (arXiv:2006.11239, eq. 14;
+arXiv:2303.00848).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Key
+
+from diffjax import likelihood
+from diffjax.arrays import Params, Rates, catalogue, dims, drop, expand
+from diffjax.denoiser import Model
+from diffjax.draws import Draw, State, Uniform
+from diffjax.prediction import Prediction
+from diffjax.weights import Weight, elbo, positive, uniform_output
+
+Batch = Mapping[str, Any]
+"""x (B, ...); optionally cond {name: (B, ...)}, kept, which are conditions that are never dropped,
+mask (broadcasts against x), weight (B,), and u (B,), the quantiles of the times, where they were
+drawn for a larger batch."""
+UNIFORM = Uniform()
+COSINES = 16
+"""Terms of the learned uncertainty as a function of the noise level."""
+
+
+def l2(difference: Float[Array, "b *d"]) -> Float[Array, "b *d"]:
+    """Squares."""
+    return difference**2
+
+
+def l1(difference: Float[Array, "b *d"]) -> Float[Array, "b *d"]:
+    """Absolute values: the network learns a median."""
+    return jnp.abs(difference)
+
+
+def huber(difference: Float[Array, "b *d"], delta: float = 1.0) -> Float[Array, "b *d"]:
+    """Squares up to delta, then their tangent: 2 delta |d| - delta^2."""
+    positive(delta=delta)
+    size = jnp.abs(difference)
+    return jnp.where(size < delta, difference**2, 2 * delta * size - delta**2)
+
+
+def pseudo_huber(difference: Float[Array, "b *d"], c: float = 0.03) -> Float[Array, "b *d"]:
+    """2 c (sqrt(d^2 + c^2) - c): d^2 if small, else 2 c |d| (arXiv:2310.14189, eq. 8)."""
+    positive(c=c)
+    return 2 * c * (difference**2 / (jnp.sqrt(difference**2 + c**2) + c))
+
+
+ERRORS = catalogue(l2, l1, huber, pseudo_huber)
+
+
+def independent(x0: Float[Array, "b *d"], eps: Float[Array, "b *d"]) -> Float[Array, "b *d"]:
+    """Each item has noise of its own."""
+    return eps
+
+
+def optimal_transport(x0: Float[Array, "b *d"], eps: Float[Array, "b *d"]) -> Float[Array, "b *d"]:
+    """eps in the order that makes the sum of |x0 - eps|^2 least (arXiv:2302.00482, sec. 3.2.3).
+
+    The paths of flow matching cross less, so few steps do. Exact; O(B^3) one after the other, so
+    meant for small batches, or parts. The pairing knows nothing of conditions: noise of
+    items with one label is no longer normal, which it is again only as the batch grows.
+    """
+    flat = [a.reshape(len(a), -1) for a in (x0, eps)]
+    cost = -jnp.einsum("id,jd->ij", *flat, precision="highest")
+    item, noise = optax.assignment.hungarian_algorithm(cost)
+    return eps[noise[jnp.argsort(item)]]
+
+
+PAIRINGS = catalogue(independent, optimal_transport)
+
+
+@dataclass(frozen=True)
+class Denoising:
+    """E over t, eps of weight(t) mean(error(F - (a x0 + b eps))), F the network output at x_t.
+
+    weight: how noise levels count. draw: which are seen. error: of the output, value by value.
+    condition_dropout: share of samples trained with all conditions missing, for classifier-free
+    guidance (arXiv:2207.12598); or a share by name, each condition drawn on its own. pairing: of
+    items and noises of a batch; if they are not independent, eps is no score, and only ODEs sample.
+    uncertainty: learn how uncertain each noise level is, loss / exp(u) + u with u a function of the
+    log-SNR (arXiv:2312.02696, eq. 21). steps: of the discrete process of `hybrid`. hybrid: factor
+    of its bound, in bits per dimension, which trains the second output of a network that has one
+    and leaves F alone (arXiv:2102.09672, sec. 3.1). bound: add prior and decoder, so that with the
+    weight elbo the loss is the variational bound in nats per dimension.
+
+    Called as (model, params, batch, key, state) -> (loss, metrics, state). Metrics: `loss`, the
+    weighted error; `bound` and `hybrid`, what these add; `loss_at_logsnr` (2, bins), its sums and
+    counts by noise level.
+    """
+
+    weight: Weight = uniform_output
+    draw: Draw = UNIFORM
+    error: Callable[..., Any] = l2
+    pairing: Callable[[Array, Array], Array] = independent
+    condition_dropout: Rates | Mapping[str, float] = 0.0
+    uncertainty: bool = False
+    hybrid: float = 0.0
+    steps: int = 1000
+    bound: bool = False
+
+    def __post_init__(self):
+        rates = self.condition_dropout
+        if isinstance(rates, Mapping):  # held as what has a hash
+            rates = tuple(sorted(rates.items()))
+            object.__setattr__(self, "condition_dropout", rates)
+        named = rates if isinstance(rates, tuple) else [("", rates)]
+        for name, rate in named:
+            if not 0 <= rate <= 1:
+                place = f"condition_dropout{name and f'[{name!r}]'}"
+                raise ValueError(f"{place}={rate}: needs 0 <= it <= 1")
+        if not 0 <= self.hybrid < math.inf:
+            raise ValueError(f"hybrid={self.hybrid}: needs hybrid >= 0")
+        if self.steps < 2:
+            raise ValueError(f"steps={self.steps}: needs steps >= 2")
+
+    def check(self, model: Model) -> None:
+        """Raise ValueError where weight, draw and error do not go with the model."""
+        self.draw.check(model.sde)
+        one = jnp.ones(1)
+        jax.eval_shape(lambda: (self.weight(model, one * model.sde.t_min), self.error(one)))
+        exact = self.weight is elbo and self.error is l2 and not self.uncertainty
+        if self.bound and not (exact and self.draw.importance):
+            raise ValueError(
+                "bound=True is the variational bound only with weight='elbo', error='l2', no "
+                "uncertainty, and a draw whose density is divided out: uniform, or importance=True"
+            )
+        if self.pairing is not independent and (self.bound or self.hybrid):
+            raise ValueError(
+                "bound, hybrid: need independent noise; allowed: pairing='independent'"
+            )
+        if model.sde.schedule.init() and not self.bound:
+            raise ValueError(
+                "a learned schedule needs weight='elbo' and bound=True: other losses fall when "
+                "the schedule shrinks"
+            )
+
+    def init(self) -> Params:
+        """Parameters of the loss itself."""
+        return {"uncertainty": jnp.zeros(COSINES)} if self.uncertainty else {}
+
+    def __call__(
+        self, model: Model, params: Params, batch: Batch, key: Key[Array, ""], state: State
+    ) -> tuple[Array, dict[str, Array], State]:
+        model = model.bind(params)
+        key_t, key_eps, key_drop, key_network = jax.random.split(key, 4)
+        x0 = batch["x"]
+        u = batch["u"] if "u" in batch else self.draw.positions(key_t, len(x0))
+        t, factor = self.draw(model.sde, u.astype(x0.dtype), state)
+        eps = self.pairing(x0, jax.random.normal(key_eps, x0.shape, x0.dtype))
+        x = model.sde.perturb(x0, eps, t)
+        cond = drop(batch.get("cond", {}), key_drop, self.condition_dropout)
+        cond = {**cond, **batch.get("kept", {})}
+        output, log_var = model.output(params, x, t, cond, key_network)
+
+        a, b = model.parameterization.target(model.sde, t)
+        target = expand(a, x0) * x0 + expand(b, x0) * eps
+        error = self.error(output - target) * batch.get("mask", 1.0)
+        weighted = self.weight(model, t) * error.mean(dims(x0))
+        weight = batch.get("weight", 1.0)
+        counted = weight * factor
+        metrics = {
+            "loss": (counted * weighted).mean(),
+            "loss_at_logsnr": _by_logsnr(model, t, weighted),
+        }
+        value = metrics["loss"] + model.sde.schedule.variance(t, weighted, factor)
+        if self.uncertainty:
+            u = _cosines(model, t) @ params["loss"]["uncertainty"]
+            value = (counted * (weighted * jnp.exp(-u) + u)).mean()
+        if self.bound:
+            ends = likelihood.prior_kl(model.sde, x0) + likelihood.end_nll(model.sde, x0, eps)
+            metrics["bound"] = (weight * ends).mean() / x0[0].size
+            value += metrics["bound"]
+        if self.hybrid:
+            metrics["hybrid"] = (counted * self._variance(model, x0, x, t, output, log_var)).mean()
+            value += metrics["hybrid"]
+        views = model.views(output, x, t)
+        score = ((views[1] / expand(model.sde.sigma(t), x)) ** 2).mean(dims(x0))
+        state = self.draw.update(state, model.sde, t, weighted, score)
+        return value, metrics, state
+
+    def _variance(
+        self, model: Model, x0: Array, x: Array, t: Array, output: Array, log_var: Array | None
+    ) -> Array:
+        """hybrid times the bound of `steps` steps, estimated from the one at t, in bits per dim."""
+        if log_var is None:
+            raise ValueError(f"hybrid={self.hybrid}: the network has no second output; allowed: 0")
+        s = t - 1 / self.steps
+        s = jnp.where(s < 0.5 / self.steps, 0.0, s)
+        held = jax.lax.stop_gradient(output)
+        seen = Prediction(held, *model.views(held, x, t), log_var)
+        nats = likelihood.step_nll(model.sde, x0, x, s, t, seen)
+        return self.hybrid * self.steps / (x0[0].size * math.log(2)) * nats
+
+
+def _cosines(model: Model, t: Array) -> Array:
+    """cos(pi k y), k < COSINES, of the log-SNR squeezed to y in (0, 1): (B, COSINES)."""
+    y = jax.nn.sigmoid(model.sde.logsnr(t) / 4)
+    return jnp.cos(jnp.pi * y[:, None] * jnp.arange(COSINES)[None])
+
+
+def _by_logsnr(model: Model, t: Array, loss: Array) -> Array:
+    """Sums of the losses in each bin of log-SNR, and how many they are: (2, bins)."""
+    inside = likelihood.at_level(model.sde, t)
+    return jax.lax.stop_gradient(jnp.stack([loss @ inside, inside.sum(0)]))

@@ -1,0 +1,44 @@
+"""What a denoiser is to everything that uses one: a call, and the two views that it returns."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol, runtime_checkable
+
+from jaxtyping import Array, Float, Key
+
+from diffjax.arrays import Cond, expand
+from diffjax.sde import SDE
+
+Sample = Float[Array, "b *d"]
+Time = Float[Array, " b"]
+
+
+class Prediction(NamedTuple):
+    """What a denoiser says of x_t: the raw network output and both views of it, each (B, ...).
+
+    log_var: where the network has a second output, which is trained to say how large the noise of
+    a step should be: -1 the posterior variance, 1 that of the forward step (arXiv:2102.09672).
+    """
+
+    output: Sample
+    x0: Sample
+    eps: Sample
+    log_var: Sample | None = None
+
+
+def predict(sde: SDE, x: Sample, t: Time, x0: Sample) -> Prediction:
+    """The prediction that a denoiser with E[x0 | x_t] = `x0` makes."""
+    eps = (x - expand(sde.alpha(t), x) * x0) / expand(sde.sigma(t), x)
+    return Prediction(x0, x0, eps)
+
+
+@runtime_checkable
+class Denoise(Protocol):
+    """All that losses, samplers, guidance and likelihoods see of a model."""
+
+    @property
+    def sde(self) -> SDE: ...
+
+    def __call__(
+        self, x: Sample, t: Time, cond: Cond | None = None, *, key: Key[Array, ""] | None = None
+    ) -> Prediction: ...

@@ -1,0 +1,201 @@
+"""A trained network with its process: of a run, or of a published checkpoint."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from diffjax import builder
+from diffjax.builder.guidance import merged
+from diffjax.config import Config, ConfigError, named
+from diffjax.denoiser import Denoiser
+from diffjax.generation.cells import Cell, Made
+from diffjax.io.contents import Contents
+from diffjax.io.reading import read
+from diffjax.published import FAMILIES, Converted, recognised
+from diffjax.sde import SDE
+from diffjax.data.form import Form
+from diffjax.training.experiment import Experiment
+from diffjax.training.workdir import (
+    Weights,
+    check_weights,
+    load_weights,
+    read_config,
+    read_form,
+    write_weights,
+)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """denoise: x_t, t, cond -> prediction, with averaged parameters, trained for `step` steps.
+
+    experiment: all objects of the config. notes: what a converted network does in another way. ema:
+    which average of the parameters, `raw` where it is none, "" where nobody knows.
+    """
+
+    denoise: Denoiser
+    experiment: Experiment
+    step: int = 0
+    ema: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def sde(self) -> SDE:
+        return self.denoise.sde
+
+    @property
+    def config(self) -> Config:
+        return self.experiment.config
+
+    @property
+    def weights(self) -> Weights:
+        return Weights(self.step, self.denoise.params, self.ema)
+
+    def cell(
+        self,
+        seed: int = 0,
+        label: int | Sequence[int] | None = None,
+        batch_size: int = 256,
+        **sampling: Any,
+    ) -> Cell:
+        """How samples are made: `.samples(num)` makes them, `.path(num)` shows how they come about.
+
+        label: the class, or classes in turn; all in turn by default. sampling: fields in place of
+        those of config.sampling, as `sampler="ddim:eta=0.5", steps=20, guidance=1.5`. Raises
+        ConfigError for what cannot be sampled.
+        """
+        if "ema" in sampling:
+            raise ConfigError(f"ema={sampling['ema']}: is read with the parameters: load(ema=...)")
+        made = resampled(self, sampling) if sampling else self
+        turn = range(made.experiment.classes) if label is None else np.atleast_1d(label).tolist()
+        check_classes(turn, made.experiment.classes)
+        about = builder.SAMPLING | made.config["sampling"] | {"trained": self.step, "ema": self.ema}
+        e = made.experiment
+        plan = e.plan(made.denoise.sde)
+        return Cell(made.denoise, plan, e.form, e.config, about, seed, batch_size, tuple(turn))
+
+    def sample(self, num: int = 64, **how: Any) -> Made:
+        """Samples 0, ..., num - 1, as `python -m diffjax.sample` makes them. how: see `cell`."""
+        return self.cell(**how).samples(num)
+
+    def __repr__(self) -> str:
+        count = sum(a.size for a in jax.tree.leaves(self.denoise.params))
+        network, form = self.config["network"], self.experiment.form
+        return (
+            f"Trained({network['name']}, {count:,} parameters, shape={form.shape}, "
+            f"classes={form.classes}, step={self.step}, {self.config['parameterization']['name']} "
+            f"under {self.sde})"
+        )
+
+    def save(self, folder: str | Path) -> None:
+        """Export it: a folder that every command but train takes, and `load` gives back.
+
+        Raises ConfigError where the folder holds something, or cannot be written.
+        """
+        write_weights(Path(folder), self.experiment, self.weights)
+
+
+def load(
+    path: str | Path, sampling: Config | None = None, ema: str | float | None = None
+) -> Trained:
+    """The network in the workdir of a run, or in a published checkpoint.
+
+    sampling: fields in place of those of config.sampling. ema: that field alone, which average of
+    the parameters: a name in config.ema, `raw`, or a length that `tools.ema` made. Raises
+    ConfigError where there is none.
+    """
+    path, sampling = Path(path), dict(sampling or {}) | ({} if ema is None else {"ema": ema})
+    if not path.exists() or (path / "data.json").exists():
+        config = replaced(read_config(path), sampling)
+        experiment = builder.experiment(config, read_form(path))
+        step, params, ema = load_weights(experiment, path)
+        return Trained(experiment.denoiser(params), experiment, step, ema)
+    if "ema" in sampling:
+        raise ConfigError(f"ema={sampling['ema']}: {path} holds one; known: its own")
+    contents, family = opened(path)
+    made = resampled(convert(contents, family, path), sampling)
+    params = jax.tree.map(jnp.asarray, made.denoise.params)
+    return dataclasses.replace(made, denoise=made.experiment.denoiser(params))
+
+
+def check_classes(labels: Iterable[int], classes: int) -> None:
+    """Refuse labels that the network does not know."""
+    if bad := [k for k in labels if not 0 <= k < classes]:
+        known = f"0 to {classes - 1}" if classes else "none (unconditional)"
+        raise ConfigError(f"--label={bad[0]}: no such class; known: {known}")
+
+
+def resampled(trained: Trained, sampling: Config) -> Trained:
+    """The same network with other fields in config.sampling."""
+    config = replaced(trained.config, sampling)
+    experiment = builder.experiment(config, trained.experiment.form)
+    return dataclasses.replace(trained, experiment=experiment)
+
+
+def replaced(config: Config, sampling: Config | None) -> dict[str, Any]:
+    """The config with other fields in its sampling, and in the guidance of that. Entries may be
+    written as `name:argument=value`."""
+    base, own = config.get("sampling", {}), named(sampling or {}, "sampler", "grid", "corrector")
+    if isinstance(guidance := own.get("guidance"), Mapping):
+        guidance = named(guidance, "reference", "rule", "threshold")
+    if guidance is not None:
+        own["guidance"] = merged(base.get("guidance", 1.0), guidance)
+    return {**config, "sampling": {**base, **own}}
+
+
+def opened(path: Path, family: str = "") -> tuple[Contents, str]:
+    """What a published checkpoint holds, and whose it is: of `published.FAMILIES`.
+
+    family: by default the one that knows such tensors. ConfigError where there is none.
+    """
+    try:
+        contents = read(path)
+    except ValueError as error:  # names the file
+        raise ConfigError(str(error)) from error
+    family = family or builder.refuse(str(path))(recognised)(contents)
+    if family not in FAMILIES:
+        raise ConfigError(f"family={family!r}: known: {', '.join(FAMILIES)}")
+    return contents, family
+
+
+def convert(contents: Contents, family: str, path: Path, settings: Config | None = None) -> Trained:
+    """A published checkpoint as ours, parameters as NumPy arrays.
+
+    settings: what the contents do not say, arguments of that family. Raises ConfigError for what
+    cannot be ours.
+    """
+    refuse, entry = builder.refuse(str(path)), FAMILIES[family].convert
+    bound = builder.call(entry, settings or {}, family, partial=True, contents=contents)
+    made = refuse(bound)()
+    experiment = builder.experiment(completed(made), Form(tuple(made.shape), made.classes))
+    params = {"network": made.params}
+    refuse(check_weights)(experiment, params)
+    return Trained(experiment.denoiser(params), experiment, notes=made.notes)
+
+
+def completed(made: Converted) -> dict[str, Any]:
+    """All sections: those of the checkpoint, and what training it further would begin with."""
+    images = made.shape[-1] in (1, 3)
+    two = bool(made.config["network"].get("learn_variance"))
+    return {
+        "seed": 0,
+        "data": {"name": "folder:images" if images else "latents:latents"}
+        | {"labels": bool(made.classes)},
+        "loss": {
+            "weight": {"name": "uniform_output"},
+            "condition_dropout": 0.1 if made.classes else 0.0,
+            "hybrid": 0.001 if two else 0.0,
+        },
+        "optimizer": {"name": "adamw", "learning_rate": 1e-4},
+        "ema": {"name": "constant", "decay": 0.9999},
+        "train": {},
+        **made.config,
+    }

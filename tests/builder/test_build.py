@@ -1,0 +1,555 @@
+"""Config to objects: what cannot work is refused in one line, before anything is compiled."""
+
+import copy
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+import ml_collections_configs
+from diffjax import builder
+from diffjax.config import ConfigError, load, override
+from diffjax.data.form import Form
+from diffjax.nets import NETWORKS
+from diffjax.parameterization import PARAMETERIZATIONS
+from diffjax.samplers import SAMPLERS
+from diffjax.schedules import DERIVED, SCHEDULES, Discrete, Linear, Logit
+from diffjax.sde import SDES
+from diffjax.training.experiment import Experiment
+
+pytestmark = pytest.mark.fast
+
+CONFIGS = sorted(
+    p.stem
+    for p in Path(ml_collections_configs.__file__).parent.glob("*_*.py")
+    if not p.stem.startswith("_")
+)
+# Small: each build that ends traces the network.
+BASE = override(load("digits_vp"), ["network.multipliers=(1,)", "network.attention=()"])
+SCHEDULE_NAMES = ", ".join(sorted(SCHEDULES | DERIVED))
+SECTIONS = [name for name, value in BASE.items() if isinstance(value, dict)]
+
+
+def refused(config) -> str:
+    """The one line that `builder.experiment` refuses this config with."""
+    with pytest.raises(ConfigError) as error:
+        builder.experiment(config)
+    text = str(error.value)
+    assert text and "\n" not in text
+    return text
+
+
+def as_published(name: str, **network) -> Experiment:
+    """Data sets that have to be prepared first are described, not opened."""
+    config = load(name)
+    config["network"] = {**config["network"], **network}
+    prepared = name.startswith(("cifar", "imagenet"))
+    form = Form((32, 32, 3), 10 * config["data"]["labels"]) if prepared else None
+    return builder.experiment(config, form)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_config_file_builds(name):
+    """A setting that its object refuses; with tiny networks they train in `test_configs`.
+
+    One block per level: the next ones are like it, and each is traced.
+    """
+    levels = load(name)["network"]["name"] in ("unet", "edm2")
+    experiment = as_published(name, **{"blocks": 1} if levels else {})
+    assert experiment.plan(experiment.model.sde).rows >= 1
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_config_file_initialises(name):
+    """Shapes of the whole network that do not go together; half a minute for all of them."""
+    state = jax.eval_shape(as_published(name).initialise)
+    for average in state.ema.values():
+        assert jax.tree.structure(state.params) == jax.tree.structure(average)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_config_file_says_its_command(name):
+    """The docstring is how a user learns what to type."""
+    text = (Path(ml_collections_configs.__file__).parent / f"{name}.py").read_text()
+    assert f"python -m diffjax.train --config=configs/{name}.py" in text
+
+
+def test_arguments_of_the_config_reach_the_objects():
+    """A field that is dropped on the way would train another model in silence."""
+    experiment = builder.experiment(
+        override(
+            BASE,
+            [
+                "sde.t_max=0.9",
+                "sde.schedule.s=0.25",
+                "parameterization.sigma_data=0.5",
+                "parameterization.c_noise=angle",
+                "ema.std=0.05",
+                "train.steps=70",
+                "sampling.steps=5",
+                "sampling.guidance=2",
+                "seed=3",
+            ],
+        )
+    )
+    sde, parameterization = experiment.model.sde, experiment.model.parameterization
+    assert (sde.t_max, sde.schedule.s) == (0.9, 0.25)
+    assert (parameterization.sigma_data, parameterization.c_noise.__name__) == (0.5, "angle")
+    assert (experiment.averages["power"].std, experiment.train.steps, experiment.seed) == (
+        0.05,
+        70,
+        3,
+    )
+    plan = experiment.plan(sde)
+    assert (plan.rows, plan.passes) == (5, 10)
+    np.testing.assert_array_equal(plan.table.weight, np.full(5, 2.0))
+
+
+def test_sections_may_leave_out_what_has_defaults():
+    config = copy.deepcopy(BASE)
+    config["network"] = {"name": "unet", "channels": 8, "multipliers": (1,)}
+    config |= {"sampling": {"sampler": {"name": "ddim"}}, "loss": {}, "train": {}}
+    experiment = builder.experiment(config)
+    plan = experiment.plan(experiment.model.sde)
+    assert (plan.rows, plan.passes) == (50, 50)
+
+
+def test_equal_configs_give_equal_models():
+    """Unequal ones would compile again for nothing."""
+    a, b = builder.experiment(BASE), builder.experiment(copy.deepcopy(BASE))
+    assert a.model == b.model
+    assert hash(a.model) == hash(b.model)
+
+
+@pytest.mark.parametrize(
+    ("assignment", "place", "hint"),
+    [
+        ("netwrk=1", "config.netwrk: no such field", "did you mean 'network'?"),
+        ("network.chanels=1", "config.network.chanels: no such field", "mean 'channels'?"),
+        ("data.nam=a", "config.data.nam: no such field", "known: none"),
+        ("data.flipp=1", "config.data.flipp: no such field", "known: none"),
+        ("sde.tmin=0.1", "config.sde.tmin: no such field", "did you mean 't_min'?"),
+        ("sde.schedule.beta_min=1", "config.sde.schedule.beta_min: no such field", "known: s"),
+        ("parameterization.sigma=1", "config.parameterization.sigma: no", "'sigma_data'"),
+        ("loss.wieght=a", "config.loss.wieght: no such field", "did you mean 'weight'?"),
+        ("optimizer.lr=1", "config.optimizer.lr: no such field", "learning_rate"),
+        ("ema.decay=0.9", "config.ema.decay: no such field", "known: std"),
+        ("sampling.step=1", "config.sampling.step: no such field", "did you mean 'steps'?"),
+        ("sampling.sampler.etta=1.0", "config.sampling.sampler.etta: no such", "mean 'eta'?"),
+        ("sampling.grid.rho=7.0", "config.sampling.grid.rho: no such field", "known: none"),
+        ("train.batchsize=1", "config.train.batchsize: no such field", "mean 'batch_size'?"),
+    ],
+)
+def test_an_unknown_field_is_refused_with_a_suggestion(assignment, place, hint):
+    text = refused(override(BASE, [assignment]))
+    assert place in text
+    assert hint in text
+
+
+@pytest.mark.parametrize(
+    ("place", "hint"),
+    [
+        ("data.name", "known: array, checkerboard, digits, folder, latents, moons, tfds"),
+        ("sde.name", "known: flow, sub_vp, ve, vp"),
+        ("sde.schedule.name", SCHEDULE_NAMES),
+        ("parameterization.name", "edm, eps, score, v, velocity, x0"),
+        (
+            "parameterization.c_noise",
+            "angle, half_logsnr, index, log_half_sigma, log_sigma, one_minus_t, quarter_log_sigma",
+        ),
+        ("network.name", "dit, edm2, mlp, unet"),
+        ("optimizer.name", "adafactor, adam, adamw, lion, muon"),
+        ("ema.name", "constant, half_life, power, warmup"),
+        ("sampling.sampler.name", "ab_angle, ab_logsnr, ancestral"),
+        ("sampling.grid.name", "beta, cosine, explicit"),
+    ],
+)
+def test_an_unknown_name_is_refused_with_the_known_ones(place, hint):
+    text = refused(override(BASE, [f"{place}=nonsense"]))
+    assert f"config.{place}='nonsense': unknown" in text
+    assert hint in text
+
+
+def test_an_unknown_name_is_refused_with_a_suggestion():
+    assert "did you mean 'cosine'?" in refused(override(BASE, ["sde.schedule.name=cosin"]))
+
+
+@pytest.mark.parametrize("place", ["data.name", "sde.name", "ema.name"])
+def test_a_name_that_is_no_text_is_refused(place):
+    """A list is unhashable: looking it up must not end in a traceback."""
+    section, field = place.split(".")
+    config = copy.deepcopy(BASE)
+    config[section][field] = [1]
+    assert f"config.{place}=[1]" in refused(config)
+
+
+@pytest.mark.parametrize("section", builder.SECTIONS)
+def test_a_missing_section_is_named(section):
+    config = {k: v for k, v in BASE.items() if k != section}
+    assert f"config.{section}: missing" in refused(config)
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+@pytest.mark.parametrize("value", [5.5, "vp"])
+def test_a_section_that_has_no_fields_is_refused(section, value):
+    """`sde="vp"` in a file is the likeliest slip of all."""
+    assert f"config.{section}" in refused({**BASE, section: value})
+
+
+@pytest.mark.parametrize(
+    "place", ["data", "sde", "parameterization", "network", "optimizer", "sampling.sampler"]
+)
+def test_a_missing_name_is_refused_with_the_known_ones(place):
+    config = copy.deepcopy(BASE)
+    node = config
+    for part in place.split("."):
+        node = node[part]
+    del node["name"]
+    text = refused(config)
+    assert f"config.{place}.name" in text
+    assert "known: " in text
+
+
+def test_sampling_without_a_sampler_is_refused():
+    config = copy.deepcopy(BASE)
+    del config["sampling"]["sampler"]
+    assert "config.sampling.sampler" in refused(config)
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("network.channels='abc'", "config.network.channels='abc': needs int, got str"),
+        ("network.channels=8.0", "config.network.channels=8.0: needs int, got float"),
+        ("network.multipliers=2", "config.network.multipliers=2: needs tuple"),
+        ("network.multipliers=(1, 2.5)", "config.network.multipliers[1]=2.5: needs int"),
+        ("train.steps=1.5", "config.train.steps=1.5: needs int, got float"),
+        ("train.steps=True", "config.train.steps=True: needs int, got bool"),
+        ("train.batch_size=None", "config.train.batch_size=None: needs int"),
+        ("optimizer.learning_rate=fast", "config.optimizer.learning_rate='fast': needs float"),
+        ("optimizer.clip=True", "config.optimizer.clip=True: needs float or NoneType, got bool"),
+        ("sde.t_min=(1,)", "config.sde.t_min=(1,): needs float, got tuple"),
+        ("sampling.steps=2.0", "config.sampling.steps=2.0: needs int, got float"),
+        ("sampling.guidance=much", "config.sampling.guidance='much': needs float"),
+        ("sampling.sampler.eta=half", "config.sampling.sampler.eta='half': needs float"),
+        ("seed=1.0", "config.seed=1.0: needs int, got float"),
+        ("seed=True", "config.seed=True: needs int, got bool"),
+    ],
+)
+def test_a_wrong_type_is_refused(assignment, message):
+    assert message in refused(override(BASE, [assignment]))
+
+
+@pytest.mark.parametrize(
+    ("assignments", "parts"),
+    [
+        (["seed=-1"], ["config.seed=-1", "0 <= seed"]),
+        (["seed=4294967296"], ["config.seed=4294967296", "2**32"]),
+        (["sde.t_min=0"], ["config.sde", "0 < t_min < t_max <= 1"]),
+        (["sde.t_max=1.5"], ["config.sde", "t_max=1.5"]),
+        (["sde.t_min=0.9", "sde.t_max=0.5"], ["config.sde", "t_min < t_max"]),
+        (["sde.schedule.s=1.5"], ["config.sde.schedule", "s=1.5", "0 <= s < 1"]),
+        (["sde.schedule={}"], ["config.sde.schedule"]),
+        (["parameterization.sigma_data=0"], ["config.parameterization", "sigma_data > 0"]),
+        (["loss.condition_dropout=2"], ["config.loss", "condition_dropout=2"]),
+        (["loss.condition_dropout=-0.5"], ["config.loss", "condition_dropout=-0.5"]),
+        (["optimizer.learning_rate=0"], ["config.optimizer", "learning_rate=0"]),
+        (["optimizer.clip=-1"], ["config.optimizer", "clip=-1"]),
+        (["optimizer.warmup=-1"], ["config.optimizer", "warmup=-1"]),
+        (["optimizer.b1=2"], ["config.optimizer", "b1=2"]),
+        (["optimizer.b2=-1"], ["config.optimizer", "b2=-1"]),
+        (["ema.std=0.5"], ["config.ema", "std=0.5", "0 < std"]),
+        (["sampling.steps=0"], ["config.sampling", "steps=0"]),
+        (["sampling.sampler.eta=2"], ["config.sampling.sampler", "eta=2", "0 <= eta <= 1"]),
+        (["sampling.guidance=1e999"], ["config.sampling.guidance=inf", "finite"]),
+        (["train.batch_size=0"], ["config.train", "batch_size=0", "batch_size >= 1"]),
+        (["train.steps=0"], ["config.train", "steps=0"]),
+        (["train.keep=0"], ["config.train", "keep=0"]),
+        (["train.log_every=-5"], ["config.train", "log_every=-5"]),
+    ],
+    ids=lambda v: ",".join(v),
+)
+def test_a_value_out_of_range_is_refused(assignments, parts):
+    schedule = [a for a in assignments if a == "sde.schedule={}"]
+    config = override(BASE, [a for a in assignments if a not in schedule])
+    if schedule:
+        config["sde"]["schedule"] = {}
+    text = refused(config)
+    for part in parts:
+        assert part in text
+
+
+@pytest.mark.parametrize(
+    ("assignment", "part"),
+    [
+        ("network.channels=0", "channels=0"),
+        ("network.channels=-8", "channels=-8"),
+        ("network.blocks=-1", "blocks=-1"),
+        ("network.heads=0", "heads=0"),
+        ("network.heads=-2", "heads=-2"),
+        ("network.heads=3", "heads=3: must divide"),
+        ("network.multipliers=()", "multipliers=()"),
+        ("network.multipliers=(1, 2, 2, 2, 2)", "divisible by 16"),
+        ("network.dropout=2", "dropout=2"),
+    ],
+)
+def test_a_network_that_cannot_be_is_refused_before_training(assignment, part):
+    """A traceback out of the compiler tells the user nothing."""
+    text = refused(override(BASE, [assignment]))
+    assert "config.network" in text
+    assert part in text
+
+
+def toy(**data):
+    return override(BASE, []) | {"data": data, "network": {"name": "mlp"}}
+
+
+@pytest.mark.parametrize(
+    ("config", "part"),
+    [
+        ({**BASE, "data": {"name": "moons"}, "network": {"name": "unet"}}, "unet"),
+        ({**BASE, "network": {"name": "mlp"}}, "mlp"),
+    ],
+    ids=["unet for points", "mlp for images"],
+)
+def test_a_network_that_does_not_suit_the_data_is_refused(config, part):
+    text = refused(config)
+    assert "config.network" in text
+    assert part in text
+
+
+@pytest.mark.parametrize("data", [{"size": -1}, {"size": 0}, {"noise": -0.5}], ids=str)
+def test_data_that_cannot_be_is_refused(data):
+    assert "config.data" in refused(toy(name="moons", **data))
+
+
+def test_the_split_of_the_data_is_no_setting():
+    """The commands choose it; `data.split=test` would train on held-out data, or crash."""
+    text = refused(override(BASE, ["data.split=test"]))
+    assert "config.data.split: no such field" in text
+
+
+@pytest.mark.parametrize(
+    ("assignments", "parts"),
+    [
+        (
+            ["sde.t_max=1.0", "parameterization.name=eps"],
+            ["config.parameterization", "alpha is 0", "t_max < 1"],
+        ),
+        (["sde.t_max=1.0", "sde.name=ve"], ["config.sde", "sigma is infinite", "t_max < 1"]),
+        (
+            ["sde.t_max=1.0", "sampling.sampler.name=heun"],
+            ["config.sampling.sampler", "alpha is 0", "ddim"],
+        ),
+        (
+            ["sde.t_max=1.0", "sampling.grid.name=logsnr_uniform"],
+            ["config.sampling.grid", "-inf", "uniform"],
+        ),
+        (
+            ["data.labels=False", "sampling.guidance=1.5"],
+            ["config.sampling.guidance=1.5", "unconditional"],
+        ),
+        (["data.name=checkerboard"], ["config.data: labels=True", "no labels"]),
+        (["data.name=moons", "data.flip=True"], ["config.data: flip", "(2,)"]),
+        (["data.crop=9"], ["config.data: crop=9", "(8, 8, 1)"]),
+        (["data.workers=0"], ["config.data: workers=0"]),
+        (["network.classes=7"], ["config.network.classes: no such field"]),
+        (["data.augment=affin"], ["config.data.augment.name='affin'", "did you mean 'affine'?"]),
+        (["data.augment=affine:p=2"], ["config.data.augment: p=2"]),
+        (["data.augment=affine:q=2"], ["config.data.augment.q: no such field"]),
+        (["data.name=moons", "data.augment=affine"], ["config.data: augment", "(2,)"]),
+        (["data.name=moons", "data.dequantize=True"], ["config.data: dequantize", "float32"]),
+        (["data.name=checkerboard", "data.labels=False", "data.balanced=True"], ["balanced=True"]),
+        (["loss.condition_dropout={'augment': 0.1}"], ["condition_dropout.augment: no such"]),
+        (
+            ["loss.pairing=optimal_transport", "sampling.sampler=ancestral"],
+            ["config.sampling.sampler.name='ancestral': adds noise", "pairing"],
+        ),
+        (["train.accumulate=3"], ["config.train: batch_size=128", "accumulate=3"]),
+        (["train.steps_per_dispatch=7"], ["config.train: steps=600", "steps_per_dispatch=7"]),
+        (["network.dtype=float16"], ["config.network: dtype='float16'", "bfloat16"]),
+    ],
+    ids=lambda v: v[-1],
+)
+def test_what_cannot_work_together_is_refused(assignments, parts):
+    text = refused(override(BASE, assignments))
+    for part in parts:
+        assert part in text
+
+
+INFINITE = ("cosine", "sigmoid", "polynomial", "laplace", "logit")
+"""Schedules whose log-SNR is -inf at t = 1."""
+STEEP = ("sigmoid", "laplace")
+"""Those along which alpha falls like the root of 1 - t, or faster: its slope is infinite."""
+
+
+ENDS = [(name, 1.0) for name in SCHEDULES] + [(name, 0.995) for name in INFINITE]
+
+
+@pytest.mark.parametrize("frame", SDES)
+@pytest.mark.parametrize(("schedule", "t_max"), ENDS)
+def test_every_legal_combination_builds_and_the_others_are_refused(schedule, frame, t_max):
+    """Where l is -inf at t_max, alpha is 0 or sigma infinite there; nothing else is refused.
+
+    All parameterizations of a process: the rest of the config does not depend on them.
+    """
+    config = {**BASE, "sde": {"name": frame, "t_max": t_max, "schedule": {"name": schedule}}}
+    unbounded = schedule in INFINITE and t_max == 1
+    if unbounded and frame == "ve":
+        assert "config.sde: " in refused(config)
+        return
+    for name in PARAMETERIZATIONS:
+        config["parameterization"] = {"name": name}
+        steep = name == "velocity" and schedule in STEEP
+        if unbounded and (name in ("eps", "score") or steep):
+            with pytest.raises(ConfigError, match=r"^config\.parameterization: "):
+                builder.construct_model(config, 10)
+        else:
+            model = builder.construct_model(config, 10)
+            assert type(model.sde) is SDES[frame]
+            assert model.sde.schedule == SCHEDULES[schedule]()
+            assert type(model.parameterization) is PARAMETERIZATIONS[name]
+    table = builder.plan({"sampler": {"name": "ddim"}, "steps": 5}, model.sde, Form((2,), 0)).table
+    assert np.isfinite(table.update).all()
+
+
+@pytest.mark.parametrize("frame", SDES)
+@pytest.mark.parametrize("name", PARAMETERIZATIONS)
+def test_every_frame_and_parameterization_builds_to_the_end(frame, name):
+    config = override(toy(name="moons"), [f"sde.name={frame}", "sde.t_max=0.995"])
+    config["parameterization"] = {"name": name}
+    experiment = builder.experiment(config)
+    assert type(experiment.model.sde) is SDES[frame]
+    assert type(experiment.model.parameterization) is PARAMETERIZATIONS[name]
+
+
+@pytest.mark.parametrize(
+    ("spec", "made"),
+    [
+        (
+            {"name": "shifted", "by": -1.0, "schedule": {"name": "logit"}},
+            DERIVED["shifted"](Logit(), -1.0),
+        ),
+        (
+            {"name": "classic_sub_vp", "schedule": {"name": "linear", "beta_max": 10.0}},
+            DERIVED["classic_sub_vp"](Linear(beta_max=10.0)),
+        ),
+        (
+            {
+                "name": "shifted",
+                "schedule": {"name": "zero_terminal", "schedule": {"name": "linear"}},
+            },
+            DERIVED["shifted"](DERIVED["zero_terminal"](Linear())),
+        ),
+        ({"name": "discrete", "betas": (0.1, 0.2, 0.3)}, Discrete((0.1, 0.2, 0.3))),
+    ],
+    ids=lambda v: v["name"] if isinstance(v, dict) else "",
+)
+def test_schedules_made_of_another_are_nested_in_the_config(spec, made):
+    """The inner schedule would be lost, or get its defaults."""
+    place = "config.sde.schedule"
+    assert builder.construct_schedule(spec, place) == made
+    config = toy(name="moons") | {"sde": {"name": "sub_vp", "t_max": 0.99, "schedule": spec}}
+    assert builder.experiment(config).model.sde.schedule == made
+
+
+@pytest.mark.parametrize(
+    ("schedule", "parts"),
+    [
+        (
+            {"name": "shifted", "schedule": {"name": "logi"}},
+            ["config.sde.schedule.schedule.name='logi': unknown", "'logit'"],
+        ),
+        (
+            {"name": "shifted", "schedule": {"name": "linear", "beta_min": -1.0}},
+            ["config.sde.schedule.schedule: ", "0 < beta_min"],
+        ),
+        (
+            {"name": "shifted", "schedule": {"name": "linear", "s": 1.0}},
+            ["config.sde.schedule.schedule.s: no such field"],
+        ),
+        (
+            {"name": "linear", "schedule": {"name": "logit"}},
+            ["config.sde.schedule.schedule: no such field"],
+        ),
+        ({"name": "shifted"}, ["config.sde.schedule.schedule.name: missing; known: "]),
+        ({"name": "shifted", "schedule": "logits"}, ["config.sde.schedule.schedule.name='logits'"]),
+        ({"name": "shifted", "schedule": 3}, ["config.sde.schedule.schedule=3"]),
+        ({"name": "discrete", "betas": (0.1, 2.0)}, ["config.sde.schedule", "betas"]),
+        ({"name": "discrete"}, ["config.sde.schedule", "betas"]),
+    ],
+    ids=str,
+)
+def test_a_nested_schedule_that_cannot_be_is_refused_with_its_place(schedule, parts):
+    """The reader would not know which of the schedules is meant."""
+    text = refused({**BASE, "sde": {"name": "vp", "schedule": schedule}})
+    for part in parts:
+        assert part in text
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_every_sampler_of_the_catalogue_builds_with_its_defaults(name):
+    sde = builder.construct_sde(BASE["sde"], "config.sde")
+    spec = {**BASE["sampling"], "sampler": {"name": name}}
+    assert builder.plan(spec, sde, Form((2,), 2), learned=True).rows >= BASE["sampling"]["steps"]
+    if name.endswith("_learned"):
+        assert "no second output" in refused(override(BASE, [f"sampling.sampler.name={name}"]))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_network_of_the_catalogue_builds_with_its_defaults(name):
+    suited = {"mlp": "moons"}.get(name, "digits")
+    config = {**BASE, "data": {"name": suited}, "network": {"name": name}}
+    config["network"] |= {"multipliers": (1, 2)} if name == "unet" else {}
+    assert builder.experiment(config).labels(3) is None
+
+
+def test_labels_go_round_and_reach_the_loss_only_if_the_network_has_classes():
+    experiment = builder.experiment(BASE)
+    np.testing.assert_array_equal(experiment.labels(12), [*range(10), 0, 1])
+    items = experiment.source("train")[np.arange(3)]
+    assert set(experiment.batch(items)["cond"]) == {"label"}
+    unconditional = builder.experiment(override(BASE, ["data.labels=False"]))
+    assert unconditional.batch(items)["cond"] == {}
+
+
+def test_what_follows_the_colon_of_a_name_is_the_first_setting_of_the_source():
+    """`moons:500` is 500 points; `folder:PATH` changes the data of a config in one line."""
+    for text, part in (("folder:/no/where", "path='/no/where'"), ("array:a.npy", "path='a.npy'")):
+        assert f"config.data: {part}" in refused(override(BASE, [f"data.name={text}"]))
+    assert "config.data.name='foldr'" in refused(override(BASE, ["data.name=foldr:/a"]))
+    assert "digits takes no 'a'" in refused(override(BASE, ["data.name=digits:a"]))
+    assert "size='a': needs int" in refused(override(BASE, ["data.name=moons:a"]))
+
+
+def test_a_run_whose_form_of_data_is_known_opens_no_data_set():
+    """Sampling from a run must not need the data that it was trained on."""
+    config = override(BASE, ["data.name=folder:/no/where"])
+    experiment = builder.experiment(config, Form((16, 16, 3), 5))
+    assert (experiment.shape, experiment.classes) == ((16, 16, 3), 5)
+    np.testing.assert_array_equal(experiment.labels(6), [0, 1, 2, 3, 4, 0])
+
+
+def test_images_of_another_size_and_kind_need_another_data_line_alone(tmp_path):
+    """Size, channels and classes of the network follow from the data."""
+    x = np.zeros((40, 16, 24, 3), np.uint8)
+    np.savez(tmp_path / "mine.npz", x=x, y=np.arange(40) % 4)
+    experiment = builder.experiment(override(BASE, [f"data.name=array:{tmp_path}/mine.npz"]))
+    assert (experiment.shape, experiment.classes) == ((16, 24, 3), 4)
+    label = jax.eval_shape(experiment.initialise).params["network"]["Embedding_0"]["label"]
+    assert label["embedding"].shape[0] == 5
+
+
+def test_augmentation_is_known_to_the_network_that_is_built_and_to_nobody_in_sampling():
+    """Its width would have to be typed, or samples be made as if they were augmented."""
+    experiment = builder.experiment(override(BASE, ["data.augment=affine:p=0.3,turn=True"]))
+    assert experiment.reading.augment.p == 0.3
+    params = jax.eval_shape(experiment.initialise).params["network"]["Embedding_0"]
+    assert params["augment"]["kernel"].shape[0] == experiment.reading.augment.width == 11
+    config = override(BASE, ["data.augment=affine:labels=False"])
+    silent = jax.eval_shape(builder.experiment(config).initialise).params["network"]["Embedding_0"]
+    assert "augment" not in silent
+    config = override(BASE, ["data.augment=affine"]) | {"network": {"name": "dit", "size": "S"}}
+    assert "config.data.augment: the network 'dit' takes no labels" in refused(config)

@@ -1,0 +1,47 @@
+"""The classifier that judges samples: it must be good, independent and the same each time."""
+
+import numpy as np
+import pytest
+
+from diffjax.data import Memory, digits, moons
+from diffjax.features import fit
+from diffjax.features import judge as module
+
+pytestmark = pytest.mark.optimized
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("judge")
+    return folder, fit(digits("train"), cache=folder)
+
+
+def test_it_is_right_on_held_out_digits(fitted):
+    """A judge that errs on real images says nothing about samples."""
+    test = digits("test")
+    assert fitted[1].right(test.x, test.label).mean() > 0.97
+
+
+def test_samples_of_the_wrong_class_do_not_agree(fitted):
+    test = digits("test")
+    assert fitted[1].right(test.x, (test.label + 1) % 10).mean() < 0.03
+
+
+def test_it_is_kept_for_the_same_data_only(fitted, monkeypatch):
+    """Fitting again costs minutes on real data; judging by another data set's classes is wrong."""
+    folder, judge = fitted
+    again = lambda *_, **__: pytest.fail("fitted again")
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_advance", again)
+        same = fit(digits("train"), cache=folder)
+    x = digits("test").x
+    np.testing.assert_array_equal(same.predict(x), judge.predict(x))
+    whole = digits("train")
+    other = Memory(whole.x, (whole.label + 1) % 10, 10)
+    names = {module._fingerprint(data, flip) for data in (whole, other) for flip in (False, True)}
+    assert len(names) == 4
+
+
+def test_points_are_judged_as_well():
+    train, test = moons("train", size=2000), moons("test", size=500)
+    assert fit(train).right(test.x, test.label).mean() > 0.98

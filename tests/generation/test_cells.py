@@ -1,0 +1,113 @@
+"""Samples of a cell: kept as they come, the same each time, taken by all that ask for them."""
+
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+import diffjax
+from diffjax import cli, evaluate
+from diffjax.generation import Cell
+from diffjax.runs.trained import resampled
+
+SAMPLING = {"sampler": {"name": "ddim"}, "steps": 3, "guidance": 1.0, "grid": {"name": "uniform"}}
+FLAGS = ["--sampler=ddim", "--steps=100", "--ema=raw,constant", "--num=160", "--batch-size=8"]
+FLAGS += ["--metrics=frechet"]
+
+
+@pytest.fixture
+def works(monkeypatch):
+    """`evaluate` in this process, which has to succeed."""
+
+    def run(*flags) -> None:
+        monkeypatch.setattr(sys, "argv", ["evaluate.py", *map(str, flags)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main(evaluate.run)
+        assert ended.value.code == 0
+
+    return run
+
+
+def told(workdir: Path) -> list[dict]:
+    """The results without what they took."""
+    results = json.loads((workdir / "evaluation.json").read_text())["results"]
+    for result in results:
+        assert result["protocol"].pop("seconds") > 0
+    return results
+
+
+def test_a_killed_evaluation_goes_on_and_ends_the_same(toy, tmp_path, works):
+    """kill -9 in the second cell: hours would be lost, or the numbers depend on it."""
+    fresh = shutil.ignore_patterns("evaluation*")  # other tests evaluate it too
+    whole, killed = (
+        shutil.copytree(toy, tmp_path / name, ignore=fresh) for name in ("whole", "killed")
+    )
+    line = [sys.executable, "-m", "diffjax.evaluate", f"--workdir={killed}", *FLAGS]
+    env = os.environ | {"JAX_NUM_CPU_DEVICES": "8"}  # as here
+    files = lambda: sorted((killed / "evaluation").glob("ddim-*/*.npz"))
+    with subprocess.Popen(line, env=env, stdout=subprocess.DEVNULL) as process:
+        while len(files()) < 22 and process.poll() is None:
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+    before = {path: path.stat().st_mtime_ns for path in files()}
+    assert process.returncode == -signal.SIGKILL and 22 <= len(before) < 40
+    assert not (killed / "evaluation.json").exists()
+    works(f"--workdir={killed}", *FLAGS)
+    works(f"--workdir={whole}", *FLAGS)
+    assert told(killed) == told(whole)
+    assert len(files()) == 40
+    assert {path: path.stat().st_mtime_ns for path in before} == before  # not made again
+
+
+@pytest.fixture(scope="module")
+def cell(toy) -> Cell:
+    trained = resampled(diffjax.load(toy), SAMPLING)
+    about = SAMPLING | {"trained": 4, "ema": "constant"}
+    return Cell(trained.denoise, trained.experiment, about, batch_size=16)
+
+
+def test_samples_are_taken_added_to_and_mended(cell, tmp_path):
+    """Another number of them, or a damaged file, would give other samples, or make all again."""
+    files = lambda: {p.name: p.stat().st_mtime_ns for p in tmp_path.glob("*.npz")}
+    names = lambda *starts: [f"{start:08d}.npz" for start in starts]
+    alone = cell.samples(40)
+    assert (alone.x.shape, alone.x.dtype, alone.label) == ((40, 2), np.float32, None)
+    assert (alone.passes == 3).all() and (alone.seconds > 0).all()
+    few = cell.samples(24, tmp_path)
+    before = files()
+    assert sorted(before) == names(0, 16)
+    wide = dataclasses.replace(cell, batch_size=32).samples(40, tmp_path)  # sizes of their own
+    assert files().items() > before.items() and sorted(files()) == names(0, 16, 24)
+    for made in (few, wide):
+        np.testing.assert_allclose(made.x, alone.x[: len(made.x)], atol=1e-5)
+    again = cell.samples(20, tmp_path)
+    np.testing.assert_array_equal(again.x, few.x[:20])
+    np.testing.assert_array_equal(again.seconds, few.seconds[:20])
+    whole = (tmp_path / "00000016.npz").read_bytes()
+    for damage in (b"", whole[:300], whole[:200] + bytes(40) + whole[240:]):
+        (tmp_path / "00000016.npz").write_bytes(damage)
+        np.testing.assert_array_equal(cell.samples(40, tmp_path).x[:24], few.x)
+    assert json.loads((tmp_path / "cell.json").read_text())["steps"] == 3
+
+
+def test_a_cell_is_known_by_all_that_its_samples_depend_on(cell):
+    """Samples of another network, sampler or seed would be taken for its own."""
+    twice = jax.tree.map(lambda a: 2 * a, cell.denoise.params)
+    others = [
+        dataclasses.replace(cell, seed=1),
+        dataclasses.replace(cell, turn=(1,)),
+        dataclasses.replace(cell, denoise=dataclasses.replace(cell.denoise, params=twice)),
+        dataclasses.replace(cell, about={**cell.about, "noise": "brownian"}),
+    ]
+    assert len({one.key for one in (cell, *others)}) == 5
+    assert dataclasses.replace(cell, batch_size=3).key == cell.key
+    assert cell.key.startswith("ddim-")

@@ -1,0 +1,76 @@
+"""A small network, really trained: what it says must be as good under another process."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from diffjax import builder, config
+from diffjax.data import load
+from diffjax.data.pipeline import read
+from diffjax.denoiser import reframe
+from diffjax.evaluation import frechet_with_floor
+from diffjax.grids import uniform
+from diffjax.samplers import SAMPLERS
+from diffjax.generation.program import Generation
+from diffjax.samplers.plan import Plan
+from diffjax.sde import VE
+from diffjax.training.step import scan
+
+pytestmark = pytest.mark.optimized
+
+STEPS, NUM = 600, 1000
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """The moons config, cut to a training of a few seconds."""
+    overrides = ["network.width=64", "network.depth=2", "train.batch_size=256"]
+    e = builder.experiment(config.override(config.load("moons_vp"), overrides))
+    steps, state = jax.jit(scan(e.step()), donate_argnums=0), jax.jit(e.initialise)()
+    for stack in read(e.batches(), 0, STEPS, 100):
+        state, metrics = steps(state, e.batch(stack))
+    assert np.isfinite(metrics["loss"]).all()
+    return e, e.denoiser(state.ema["power"])
+
+
+def quality(e, denoise, sde, name):
+    """Samples and their Frechet distance to the training set."""
+    plan = Plan(SAMPLERS[name](sde, uniform(sde, 30)), e.plan(sde).guidance)
+    (x,) = Generation(denoise, plan, 0, NUM, e.shape, e.labels(NUM), batch_size=NUM)
+    return x, frechet_with_floor(x, load(e.source("train")).x)
+
+
+def test_training_reaches_the_data(trained):
+    """A loss, an optimizer or a sampler that is wrong would not bring samples near the data."""
+    e, denoise = trained
+    _, untrained = quality(e, e.denoiser(e.initialise().params), denoise.sde, "ddim")
+    _, result = quality(e, denoise, denoise.sde, "ddim")
+    assert result.distance < 0.02 < untrained.distance
+
+
+@pytest.mark.parametrize("name", ["ddim", "heun", "unipc"])
+def test_reframed_network_samples_as_well(trained, name):
+    """VE over the schedule of a network trained under VP: the same samples, so equal quality.
+
+    Reading the network's v in the new frame, instead of asking it in its own, would fail here.
+    """
+    e, denoise = trained
+    ve = VE(denoise.sde.schedule, denoise.sde.t_min, denoise.sde.t_max)
+    x, here = quality(e, denoise, denoise.sde, name)
+    y, there = quality(e, reframe(denoise, ve), ve, name)
+    # VE starts from N(0, sigma^2 I) as VP does, alpha apart: the paths agree up to x / alpha.
+    scale = np.abs(x).max()
+    np.testing.assert_allclose(y, x, atol=2e-3 * scale)
+    assert there.distance == pytest.approx(here.distance, rel=0.1, abs=1e-3)
+
+
+def test_a_network_that_is_not_reframed_samples_badly(trained):
+    """The test above could not fail."""
+    e, denoise = trained
+    _, here = quality(e, denoise, denoise.sde, "ddim")
+    ve = VE(denoise.sde.schedule, denoise.sde.t_min, denoise.sde.t_max)
+    wrong = dataclasses.replace(denoise, model=dataclasses.replace(denoise.model, sde=ve))
+    _, broken = quality(e, wrong, ve, "ddim")
+    assert broken.distance > 2 * here.distance
