@@ -8,14 +8,17 @@ NEWEST = $(shell for v in 3.13 3.12; do \
 	for c in "python$$v" "env PYENV_VERSION=$$(pyenv latest $$v 2>/dev/null) python$$v"; do \
 	$$c -c '' 2>/dev/null && echo "$$c" && exit; done; done)
 
-.PHONY: demo test lint types unit newest notebooks docs results lock clean
+PYTEST := $(BIN)/pytest -n 2 --dist loadfile -q
+
+.PHONY: demo test lint types unit newest notebooks docs typed thorough results lock clean
 
 demo: $(VENV)/ready
 	$(BIN)/python -m diffjax.train --config=configs/digits_vp.py --workdir=$(DEMO)
 	$(BIN)/python -m diffjax.sample --workdir=$(DEMO)
 	$(BIN)/python -m diffjax.evaluate --workdir=$(DEMO)
 
-test: lint types unit newest
+# Lint, types, and the suite: every noun, oracle and fault once, in its cheapest honest form.
+test: lint types unit
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .
@@ -25,18 +28,21 @@ types: $(VENV)/ready
 	$(BIN)/pyright
 
 unit: $(VENV)/ready
-	$(BIN)/pytest -n 2 --dist loadfile -q
+	$(PYTEST)
 
-# All notebooks, from the first cell to the last; changes no file. Each takes about 3 minutes or less on
-# a quiet machine, which continuous integration need not be.
-notebooks: $(VENV)/ready
-	$(BIN)/python experiments/notebooks/run.py --limit=500
-
-# The part of the suite marked fast, on the newest Python with the newest JAX for it.
+# Imports, catalogues, a training, a sampling and tables on the newest Python and the newest JAX for it.
 newest: requirements.lock pyproject.toml
 	@if [ -z "$(NEWEST)" ]; then echo "no Python 3.12 or 3.13 here: skipped"; else \
 	$(MAKE) --no-print-directory VENV=.venv-newest PYTHON="$(NEWEST)" .venv-newest/ready && \
-	.venv-newest/bin/pytest -n 2 --dist loadfile -q -m fast; fi
+	.venv-newest/bin/pytest -n 2 --dist loadfile -q -m newest; fi
+
+# Products of catalogues, all published families, further real processes, every command in the docs,
+# the wheel; and a part of the suite with shapes and types checked at run time.
+thorough: typed $(VENV)/ready
+	$(PYTEST) -m thorough
+
+typed: $(VENV)/ready
+	$(PYTEST) -m typed --jaxtyping-packages=diffjax,beartype.beartype
 
 # The documentation: examples in docstrings, the site in docs/_build/html, its own links.
 docs: $(VENV)/ready
@@ -44,13 +50,19 @@ docs: $(VENV)/ready
 	$(BIN)/python -m sphinx -q -E -W --keep-going -d docs/_build/doctrees docs docs/_build/html
 	$(BIN)/python docs/links.py docs/_build/html
 
+# All notebooks, two at a time, from the first cell to the last; changes no file. Each takes about
+# 3 minutes or less on a quiet machine, which continuous integration need not be.
+notebooks: $(VENV)/ready
+	$(BIN)/python experiments/notebooks/run.py --limit=500 --jobs=2
+
 # The studies of experiments/ that a CPU can make, in short settings, into runs/results.
 results: $(VENV)/ready
 	$(BIN)/python -m experiments.results $(STUDIES)
 
 $(VENV)/ready: requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install -q -r requirements.lock
+	$(BIN)/pip install -q uv
+	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install -q -r requirements.lock || $(BIN)/pip install -q -r requirements.lock
 	$(BIN)/pip install -q --no-deps -e .
 	touch $@
 

@@ -21,7 +21,6 @@ def mixture(shape=(2,)):
 
 @frames
 @pytest.mark.parametrize(("shape", "label"), [((2,), 0), ((2, 3, 1), None)])
-@pytest.mark.fast
 def test_denoiser_is_tweedies_formula(frame, shape, label, x64):
     """x0 = (x + sigma^2 grad log p) / alpha would fail: no sampler test could be trusted."""
     data, sde = mixture(shape), SDES[frame](Linear())

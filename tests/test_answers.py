@@ -9,8 +9,6 @@ from scipy import stats
 from diffjax.config import ConfigError
 from diffjax.report import answers
 
-pytestmark = pytest.mark.fast
-
 
 @pytest.mark.parametrize(("hits", "count"), [(0, 5), (31, 50), (49, 50), (1200, 2400)])
 def test_intervals_and_tests_are_those_of_scipy(hits, count):

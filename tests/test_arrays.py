@@ -21,7 +21,6 @@ def dpmpp_2m():
     pass
 
 
-@pytest.mark.fast
 def test_catalogue_names_are_snake_case():
     """Configs would no longer find `dpmpp_2m` or `sub_vp`."""
     names = arrays.catalogue(SubVP, ClassifierFree, dpmpp_2m)
@@ -37,7 +36,6 @@ def test_expand_scales_each_sample_by_its_own_scalar(shape):
     assert arrays.dims(x) == tuple(range(1, len(shape)))
 
 
-@pytest.mark.fast
 def test_streams_depend_on_seed_and_name():
     """Data order and sampling noise would be the same numbers, or two seeds the same run."""
     keys = [arrays.stream(seed, name) for seed in (0, 1) for name in ("data", "sample")]
@@ -48,7 +46,6 @@ def test_streams_depend_on_seed_and_name():
     )
 
 
-@pytest.mark.fast
 def test_keys_and_noise_of_a_sample_do_not_depend_on_the_batch():
     """Sample k would change with the batch size."""
     key = arrays.stream(0, "sample")
@@ -114,7 +111,6 @@ def test_drop_at_its_ends(rate):
     assert arrays.drop({}, jax.random.key(0), rate) == {}
 
 
-@pytest.mark.fast
 def test_float64_computes_on_the_host_inside_a_traced_function_too():
     """Tables made inside `jit` would be float32, or the trace would leak into them."""
     third = arrays.float64(lambda x: jnp.asarray(x) / 3)

@@ -7,8 +7,6 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-pytestmark = pytest.mark.fast
-
 
 @pytest.fixture
 def networks(monkeypatch):

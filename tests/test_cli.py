@@ -9,8 +9,6 @@ import pytest
 
 from diffjax import cli
 
-pytestmark = pytest.mark.fast
-
 STEPS = """
 import ctypes, resource, sys
 import jax

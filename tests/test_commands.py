@@ -533,7 +533,6 @@ def test_a_mistake_in_a_process_of_its_own_is_one_line(tmp_path):
     assert "t_max <= 1" in line
 
 
-@pytest.mark.fast
 @pytest.mark.parametrize(
     ("command", "flags"),
     [

@@ -4,8 +4,6 @@ import pytest
 
 from diffjax.config import ConfigError, checked, entries, literal, load, nearest, override, parse
 
-pytestmark = pytest.mark.fast
-
 FILE = """
 import ml_collections
 def get_config():

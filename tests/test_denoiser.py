@@ -88,7 +88,6 @@ def mixture():
 
 
 @pytest.mark.parametrize("sde", FINITE, ids=name)
-@pytest.mark.fast
 def test_round_trip_recovers_x0_and_eps(sde):
     """Views would lose digits beyond what rounding of x and F costs.
 
@@ -121,7 +120,6 @@ def test_round_trip_recovers_x0_and_eps(sde):
 
 
 @pytest.mark.parametrize("parameterization", sorted(set(PARAMETERIZATIONS) - REFUSED_AT_ALPHA_0))
-@pytest.mark.fast
 def test_views_at_zero_signal_are_the_limits(parameterization):
     """The first sampler row from pure noise (cosine, t = 1) would be NaN."""
     sde, t = VP(Cosine()), jnp.ones(4)

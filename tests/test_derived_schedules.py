@@ -105,7 +105,6 @@ def test_every_derived_schedule_has_an_oracle():
 
 
 @derived
-@pytest.mark.fast
 def test_derived_in_float32(name):
     """Float32 training and sampling would see wrong noise levels near the ends."""
     case = OVER_BASE[name]
@@ -128,7 +127,6 @@ def test_derived_in_float64(name, x64):
 
 
 @derived
-@pytest.mark.fast
 def test_derived_decreases_and_has_its_inverse(name, x64):
     """Time would not order noise levels, or `reframe` ask the network at a wrong time."""
     schedule = OVER_BASE[name].schedule
@@ -162,7 +160,6 @@ def test_equal_derived_schedules_do_not_retrace(name):
 T = jnp.linspace(0.01, 0.99, 99)
 
 
-@pytest.mark.fast
 def test_sd3_shift_is_a_translation():
     """A shift given as SD3's would not be the published one, t' = s t / (1 + (s - 1) t)."""
     s = 3.0
@@ -170,14 +167,12 @@ def test_sd3_shift_is_a_translation():
     np.testing.assert_allclose(Shifted(Logit(), -2 * math.log(s))(T), moved, rtol=1e-5, atol=3e-6)
 
 
-@pytest.mark.fast
 def test_resolution_shift_is_a_translation():
     """A shift for 256 pixels would not divide alpha / sigma by 256 / 64 (simple diffusion)."""
     shifted, ratio = Shifted(Cosine(0.0), 2 * math.log(64 / 256)), 1 / np.tan(np.pi / 2 * T)
     np.testing.assert_allclose(np.exp(shifted(T) / 2), ratio * 64 / 256, rtol=1e-5)
 
 
-@pytest.mark.fast
 def test_cogvideox_shift_is_a_translation():
     """A shift given as CogVideoX's would not be a = a / (s + (1 - s) a) of a = alpha^2."""
     s, alpha2 = 3.0, VP(BASE).alpha(T) ** 2
@@ -185,7 +180,6 @@ def test_cogvideox_shift_is_a_translation():
     np.testing.assert_allclose(shifted, alpha2 / (s + (1 - s) * alpha2), rtol=1e-5)
 
 
-@pytest.mark.fast
 @pytest.mark.parametrize(
     "schedule", [BASE, Cosine(), Sigmoid(), Karras(), ddpm_linear()], ids=lambda s: type(s).__name__
 )
@@ -199,7 +193,6 @@ def test_truncated_ends_where_told(schedule):
         np.testing.assert_allclose(l, [6.0, -7.0], rtol=1e-12)
 
 
-@pytest.mark.fast
 def test_clamped_stays_within_its_bounds():
     """An infinite l would pass, or l = 6 come back as an end of time."""
     clamped = Clamped(Cosine(), -8.0, 6.0)
@@ -209,7 +202,6 @@ def test_clamped_stays_within_its_bounds():
     np.testing.assert_allclose(beyond, Cosine().inverse(jnp.array([6.0, -8.0])), rtol=1e-6)
 
 
-@pytest.mark.fast
 @pytest.mark.parametrize(
     "schedule",
     [BASE, ScaledLinear(), Quadratic(), Exponential(), Geometric(), ddpm_linear()],
@@ -227,7 +219,6 @@ def test_zero_terminal_ends_at_zero_and_keeps_its_start(schedule):
     np.testing.assert_allclose(VP(moved).alpha(start), VP(schedule).alpha(start), rtol=1e-6)
 
 
-@pytest.mark.fast
 def test_zero_terminal_leaves_what_ends_at_zero():
     """A schedule with alpha(1) = 0 would become NaN."""
     t = jnp.linspace(0.0, 1.0, 50)
@@ -236,7 +227,6 @@ def test_zero_terminal_leaves_what_ends_at_zero():
     np.testing.assert_allclose(jax.jit(lambda t: moved.inverse(moved(t)))(t), t, atol=1e-6)
 
 
-@pytest.mark.fast
 def test_combinators_nest():
     """A config could not shift a truncated schedule, or truncate a shifted one at the same l."""
     one = Shifted(Truncated(Cosine(), -10.0, 12.0), 1.0)
@@ -248,7 +238,6 @@ def test_combinators_nest():
     np.testing.assert_allclose(jax.jit(one.inverse)(l), t, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.fast
 @pytest.mark.parametrize("name", sorted(set(DERIVED) - {"discrete"}))
 def test_a_learned_schedule_is_refused_by_what_is_made_of_another(name):
     """Its parameters would not be found there: the schedule would never be trained."""
@@ -256,7 +245,6 @@ def test_a_learned_schedule_is_refused_by_what_is_made_of_another(name):
         DERIVED[name](Learned())
 
 
-@pytest.mark.fast
 def test_steps_are_those_of_the_table_inside():
     """The label `index` would count in other steps than the table has."""
     inner = from_betas(BETAS)

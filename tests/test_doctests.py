@@ -8,7 +8,6 @@ import pytest
 
 import diffjax
 
-pytestmark = pytest.mark.fast
 ROOT = Path(diffjax.__path__[0])
 MODULES = [
     ".".join(path.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(".__init__")

@@ -165,7 +165,6 @@ def test_the_ends_of_u_stay_in_range(name):
         assert np.isfinite(factor).all() and (np.diff(t) >= 0).all()
 
 
-@pytest.mark.fast
 @pytest.mark.parametrize(("steps", "first", "last"), [(10, 1, 7), (7, 1, 4), (1000, 100, 700)])
 def test_discrete_is_every_index_alike(steps, first, last):
     """The index of a discrete process would be no integer, or an end of it never be seen."""
@@ -223,7 +222,6 @@ def test_what_was_seen_reduces_the_variance_of_an_uneven_loss(name):
     assert found < 0.5 * plain
 
 
-@pytest.mark.fast
 @pytest.mark.parametrize("name", ["second_moment", "score_norm"])
 def test_until_all_bins_are_full_t_is_uniform(name):
     """A bin that was seen once would never, or always, be seen again."""
@@ -284,7 +282,6 @@ def test_the_history_does_not_depend_on_the_devices():
     chex.assert_trees_all_equal(pushes(8)[0], pushes(1)[0])
 
 
-@pytest.mark.fast
 def test_the_history_has_no_gradient():
     """Parameters would be trained to change the draw."""
     draw = SecondMoment(bins=2, history=1)
@@ -296,7 +293,6 @@ def test_the_history_has_no_gradient():
     assert jax.grad(seen)(2.0) == 0
 
 
-@pytest.mark.fast
 @pytest.mark.parametrize(
     "sde",
     [Flow(Logit(), t_max=1.0), VP(ZeroTerminal(Linear()))],
@@ -309,7 +305,6 @@ def test_likelihood_draws_are_refused_without_a_last_log_snr(sde):
     Likelihood().check(SDE)
 
 
-@pytest.mark.fast
 @pytest.mark.parametrize(
     ("draw", "settings", "message"),
     [
@@ -335,7 +330,6 @@ def test_bad_settings_are_refused_by_name(draw, settings, message):
         draw(**settings)
 
 
-@pytest.mark.fast
 def test_a_range_without_any_index_is_refused():
     """t would be clipped to an end in every sample."""
     with pytest.raises(ValueError, match=r"steps=5.*t_min=0\.21, t_max=0\.39.*no k / steps"):

@@ -8,8 +8,6 @@ from PIL import Image
 
 from diffjax.report import evaluated
 
-pytestmark = pytest.mark.fast
-
 
 def result(sampler: str = "ddim", steps: int = 10, guidance: object = 1.0, **more) -> dict:
     passes = steps * (1 if guidance == 1.0 else 2)

@@ -5,8 +5,6 @@ import pytest
 
 from diffjax.files import whole, write_arrays, write_text
 
-pytestmark = pytest.mark.fast
-
 
 def test_a_file_appears_when_all_of_it_is_there(tmp_path):
     """A reader, or a run that goes on, would take half of a file for the file."""

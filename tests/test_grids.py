@@ -58,7 +58,6 @@ def test_grids_in_noise_levels_invert_every_schedule(schedule):
     np.testing.assert_allclose(np.diff(lam), (lam[-1] - lam[0]) / 26, rtol=1e-6)
 
 
-@pytest.mark.fast
 def test_uniform_holds_the_discrete_times_of_ddpm():
     """DDPM's 1000 steps would ask between the times that it was trained at."""
     np.testing.assert_allclose(uniform(DDPM, 1000), np.arange(1000, -1, -1) / 1000, atol=1e-15)
@@ -93,7 +92,6 @@ def test_grid_of_a_range_begins_and_ends_there(grid):
             grid(sde, 9, **bad)
 
 
-@pytest.mark.fast
 def test_formulas_of_the_other_grids():
     """A grid would be spaced by another rule than its name says."""
     n, share = 9, np.linspace(0, 1, 9)
@@ -121,7 +119,6 @@ def test_beta_has_equal_shares_of_its_density(a, b):
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 9, 27, 999, 1000])
-@pytest.mark.fast
 def test_discrete_spacings_are_the_index_formulas_of_diffusers(steps):
     """A pretrained model would be asked at other times than elsewhere."""
     total = 1000
@@ -140,7 +137,6 @@ def test_discrete_spacings_are_the_index_formulas_of_diffusers(steps):
         np.testing.assert_allclose(shifted, 1 / total)
 
 
-@pytest.mark.fast
 def test_discrete_spacings_outside_the_trained_times_are_refused():
     """The network would be asked where it was not trained, or a time repeated."""
     for grid in DISCRETE.values():
@@ -152,7 +148,6 @@ def test_discrete_spacings_outside_the_trained_times_are_refused():
         leading(DDPM, 1000, offset=1)
 
 
-@pytest.mark.fast
 def test_explicit_times_are_taken_as_they_are():
     """Times of a recipe would be moved; 0 is added where the grid does not end yet."""
     times = (1.0, 0.5, 0.2)
@@ -164,7 +159,6 @@ def test_explicit_times_are_taken_as_they_are():
 
 
 @pytest.mark.parametrize("grid", ["logsnr_uniform", "exponential", "karras"])
-@pytest.mark.fast
 def test_infinite_log_snr_is_refused_by_name(grid):
     """The grid would be NaN."""
     with pytest.raises(ValueError, match=rf"{grid} with VP.*Cosine.*-inf at t_max=1.0"):
@@ -172,7 +166,6 @@ def test_infinite_log_snr_is_refused_by_name(grid):
     assert np.isfinite(GRIDS[grid](VP(Cosine(), t_max=0.99), 5)).all()
 
 
-@pytest.mark.fast
 def test_sigma_max_makes_a_grid_where_log_snr_is_infinite():
     """A range that lies within the schedule would be refused for its end."""
     sde = VP(Cosine())
@@ -183,14 +176,12 @@ def test_sigma_max_makes_a_grid_where_log_snr_is_infinite():
 
 @pytest.mark.parametrize("grid", sorted(set(GRIDS) - {"explicit"}))
 @pytest.mark.parametrize("steps", [0, -3])
-@pytest.mark.fast
 def test_no_steps_are_refused_by_name(grid, steps):
     """A sampler would return noise as its result."""
     with pytest.raises(ValueError, match=rf"steps={steps}: a grid needs at least 1 step"):
         GRIDS[grid](VE(Linear()), steps)
 
 
-@pytest.mark.fast
 def test_explicit_grid_without_steps_is_refused():
     """The table would be empty."""
     with pytest.raises(ValueError, match=r"steps=0|needs at least"):

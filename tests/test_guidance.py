@@ -192,7 +192,6 @@ def test_every_process_guides_alike(frame):
     chex.assert_trees_all_close(guided_in(frame), guided_in("vp"), rtol=2e-4, atol=2e-4)
 
 
-@pytest.mark.fast
 def test_passes_of_a_run_are_those_that_were_made():
     """Guidance would call the network twice where a row has weight 1, or in two batches."""
     calls, x = Calls(), inputs()[0]
@@ -207,7 +206,6 @@ def test_passes_of_a_run_are_those_that_were_made():
     assert Plan(plan.table, Conditional()).passes == 5
 
 
-@pytest.mark.fast
 def test_each_reference_makes_the_calls_it_names():
     """Passes would go to the network one at a time, or a cache not spare any."""
     (x, t, cond), weight = inputs(), jnp.asarray(2.0)
@@ -243,7 +241,6 @@ def test_guidance_without_a_condition_is_refused(cond, name):
 # References.
 
 
-@pytest.mark.fast
 def test_weights_1_and_0_are_the_conditional_and_the_reference():
     """T27: weights would be the paper's omega, off by one."""
     x, t, cond = inputs()
@@ -573,7 +570,6 @@ def test_a_classifier_may_guide_a_conditional_network():
 # Ramps.
 
 
-@pytest.mark.fast
 @pytest.mark.parametrize("name", RAMPS)
 def test_ramps_have_mean_1(name):
     """A ramp would guide more, on the whole, than the weight says."""
@@ -583,7 +579,6 @@ def test_ramps_have_mean_1(name):
     assert name == "constant" or (ramp[0] > 1.9 and ramp[-1] < 0.01)
 
 
-@pytest.mark.fast
 def test_settings_retrace_and_networks_do_not():
     """Every network would compile its own program, or every call."""
     traced = jax.tree.structure(Guided(Network(worse()), APG()))

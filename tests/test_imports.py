@@ -11,8 +11,6 @@ import pytest
 
 import diffjax
 
-pytestmark = pytest.mark.fast
-
 PROBE = """
 import json, sys, time
 began = time.process_time()

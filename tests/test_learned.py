@@ -45,7 +45,6 @@ def slope(schedule, t):
 
 
 @seeds
-@pytest.mark.fast
 def test_falls_between_its_ends_and_has_its_inverse(seed, x64):
     """Time would not order noise levels, for parameters that training may come to."""
     schedule, ends, t = bound(seed), drawn(seed)["ends"].astype(np.float64), jnp.asarray(T)
@@ -57,7 +56,6 @@ def test_falls_between_its_ends_and_has_its_inverse(seed, x64):
     np.testing.assert_allclose(back, T, atol=1e-9)
 
 
-@pytest.mark.fast
 @pytest.mark.parametrize("ends", [(13.3, -5.0), (4.0, -20.0)])
 def test_begins_near_the_straight_line_between_the_ends_it_is_given(ends):
     """A run would start from another schedule than its config says."""
@@ -70,7 +68,6 @@ def test_begins_near_the_straight_line_between_the_ends_it_is_given(ends):
 
 
 @seeds
-@pytest.mark.fast
 def test_float32_is_float64(seed):
     """Tables of samplers, in float64, would have other noise levels than the network was shown.
 
@@ -86,7 +83,6 @@ def test_float32_is_float64(seed):
     assert (np.abs(back - T) <= 1e-6 + 3e-5 / rate).all()
 
 
-@pytest.mark.fast
 def test_bound_schedules_are_equal_as_their_parameters_are():
     """Samplers would compile again for the same schedule, or use the program of another."""
     fresh = Learned(width=WIDTH)
@@ -99,7 +95,6 @@ def test_bound_schedules_are_equal_as_their_parameters_are():
     assert sde.bind(drawn(0)) == VP(one) != VP(other) and sde.bind({}) is sde
 
 
-@pytest.mark.fast
 def test_binding_its_own_beginning_changes_no_value():
     """A fresh run would be planned with another schedule than it begins with."""
     fresh, t = Learned(), jnp.asarray(T, jnp.float32)
@@ -107,7 +102,6 @@ def test_binding_its_own_beginning_changes_no_value():
 
 
 @pytest.mark.parametrize("frame", SDES)
-@pytest.mark.fast
 def test_bind_takes_traced_parameters(frame):
     """No training step could be compiled."""
     sde = SDES[frame](Learned(width=WIDTH))
@@ -120,7 +114,6 @@ def test_bind_takes_traced_parameters(frame):
     chex.assert_trees_all_close(jax.jit(values)(drawn(2)), values(drawn(2)), rtol=2e-5, atol=1e-6)
 
 
-@pytest.mark.fast
 def test_derivatives_of_the_inverse(x64):
     """Draws by log-SNR would count their times wrongly: their density is by this derivative."""
     schedule, params = bound(3), jax.tree.map(jnp.asarray, drawn(3))
@@ -141,7 +134,6 @@ def wide(seed: int) -> dict[str, jax.Array]:
 
 
 @seeds
-@pytest.mark.fast
 def test_values_have_a_gradient_in_the_ends_only(seed, x64):
     """The form would be moved by the noise of a bound that does not depend on it."""
     t, weight = jnp.asarray(T), jnp.asarray(np.random.default_rng(seed).normal(size=len(T)))
@@ -179,7 +171,6 @@ def losses(params, t):
 
 
 @seeds
-@pytest.mark.fast
 def test_variance_has_the_gradient_of_the_second_moment(seed, x64):
     """The form would be trained for something else than a small variance of the loss.
 
@@ -203,7 +194,6 @@ def test_variance_has_the_gradient_of_the_second_moment(seed, x64):
         np.testing.assert_allclose(ours[name], exact[name], rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.fast
 def test_variance_differentiates_nothing_but_the_form(x64):
     """The network would be trained for a small variance too, in place of a small loss."""
     t = jnp.asarray(T[1:-1])

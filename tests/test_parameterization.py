@@ -69,7 +69,6 @@ def test_every_parameterization_has_a_closed_form():
 
 @every
 @frames
-@pytest.mark.fast
 def test_target_is_the_published_one(name, frame):
     """A network would be trained on another target than its name says."""
     sde = SDES[frame](Linear())
@@ -223,7 +222,6 @@ def test_noise_labels():
         np.testing.assert_allclose(reverse, 999 - 999 * np.asarray(T), rtol=1e-5, atol=1e-3)
 
 
-@pytest.mark.fast
 @pytest.mark.parametrize("steps", [50, 1000, 4000])
 @pytest.mark.parametrize("make", [ddpm_linear, ddpm_cosine])
 def test_index_counts_the_entries_of_a_table(make, steps):
@@ -234,7 +232,6 @@ def test_index_counts_the_entries_of_a_table(make, steps):
         np.testing.assert_allclose(index(VP(schedule), t), k, atol=1e-3)
 
 
-@pytest.mark.fast
 def test_index_of_continuous_time_counts_a_thousand_steps():
     """A process without a table would have labels of another size than those of DDPM."""
     for schedule in (Linear(), Truncated(Cosine(), -5.0, 5.0)):
@@ -242,7 +239,6 @@ def test_index_of_continuous_time_counts_a_thousand_steps():
 
 
 @every
-@pytest.mark.fast
 def test_alpha_0_is_refused_where_x0_does_not_follow(name):
     """x0 would be 0 / 0 in the first row of a sampler, or a valid model be refused."""
     parameterization = PARAMETERIZATIONS[name]()
@@ -259,7 +255,6 @@ def test_alpha_0_is_refused_where_x0_does_not_follow(name):
 
 
 @pytest.mark.parametrize("frame", ["vp", "sub_vp", "flow"])
-@pytest.mark.fast
 def test_velocity_is_refused_where_a_slope_is_infinite(frame):
     """The target at t_max would be infinite: alpha falls like the square root of 1 - t."""
     with pytest.raises(ValueError, match=r"velocity with .*Laplace.*infinite at t_max=1.0"):

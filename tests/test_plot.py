@@ -10,7 +10,6 @@ from diffjax import plot
 from diffjax.schedules import Linear
 from diffjax.sde import VE, VP
 
-pytestmark = pytest.mark.fast
 WHITE = 255
 
 

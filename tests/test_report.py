@@ -16,7 +16,6 @@ from diffjax import cli, plot, report
 from diffjax.report import Series, page, pictures, svg
 from diffjax.tools import report as tool
 
-pytestmark = pytest.mark.fast
 VOID = {"meta", "input", "img", "br"}
 
 

@@ -130,7 +130,6 @@ def test_every_schedule_has_an_oracle():
 
 
 @every
-@pytest.mark.fast
 def test_float32_keeps_its_digits(name):
     """Float32 training and sampling would see wrong noise levels near the ends.
 
@@ -156,7 +155,6 @@ def test_float32_keeps_its_digits(name):
     assert (error <= 2e-6 * np.maximum(1, np.abs(l)) + place[finite]).all()
 
 
-@pytest.mark.fast
 @pytest.mark.parametrize(
     ("schedule", "nodes"),
     [
@@ -208,7 +206,6 @@ def test_decreases_with_any_settings(name, data):
 
 
 @every
-@pytest.mark.fast
 @drawn
 @given(data=st.data(), t=st.floats(1e-6, 1 - 1e-6))
 def test_inverse_in_float64(name, data, t):
@@ -236,7 +233,6 @@ def test_inverse_in_float32(name):
 
 
 @every
-@pytest.mark.fast
 def test_ends(name):
     """l would be NaN at an end, or an unbounded end go unnoticed by the frames that refuse it."""
     schedule = SCHEDULES[name]()
@@ -307,7 +303,6 @@ def test_constant_beta_is_allowed(make):
     np.testing.assert_allclose(back, t, rtol=1e-5)
 
 
-@pytest.mark.fast
 def test_clean_cosine_is_its_closed_form():
     """`s=0` would no longer be l = -2 log tan(pi t / 2)."""
     t = jnp.linspace(0.01, 0.99, 50)

@@ -113,7 +113,6 @@ def test_beta_by_derivative_is_beta_by_hand(schedule):
 
 
 @every
-@pytest.mark.fast
 def test_derived_drift_and_diffusion_are_the_published_ones(frame, schedule):
     """In float32 near t = 0 a derivative of alpha itself would be 5 to 19 % wrong."""
     sde = make(frame, schedule)
@@ -292,7 +291,6 @@ def test_perturb_scales_each_sample_by_its_own_time(shape):
 
 
 @every
-@pytest.mark.fast
 def test_prior_is_the_noise_at_t_max(frame, schedule):
     """Samplers would start from the wrong variance (1 instead of sigma(t_max)^2 in VE)."""
     sde = make(frame, schedule)
@@ -308,7 +306,6 @@ def test_prior_is_the_noise_at_t_max(frame, schedule):
 
 
 @pytest.mark.parametrize(("frame", "schedule"), sorted(UNBOUNDED))
-@pytest.mark.fast
 def test_infinite_sigma_is_refused_by_name(frame, schedule):
     """Sampling would start from infinite noise and return NaN."""
     make_schedule = SCHEDULES[schedule]

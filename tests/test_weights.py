@@ -149,7 +149,6 @@ def test_settings_enter_where_they_are_published(name, x64):
     np.testing.assert_allclose(found, on_x0((alpha / sigma) ** 2), rtol=1e-8)
 
 
-@pytest.mark.fast
 def test_min_snr_has_its_three_published_forms(x64):
     """v would get the weight of eps (T25): diffusers shipped that twice."""
     sde, (alpha, sigma, _) = linear("vp")
@@ -180,7 +179,6 @@ def implicit(m, weight, x64_times):
     return np.asarray(sde.logsnr(t)), np.asarray(on_eps / -slope / (sde.t_max - sde.t_min))
 
 
-@pytest.mark.fast
 def test_cosine_with_v_is_flow_matching_up_to_a_constant(x64):
     """Two famous recipes would not train the same: exp(-l / 2) / pi and exp(-l / 2) / 2 (T19)."""
     ends = {"t_min": 1e-9, "t_max": 1 - 1e-9}
@@ -205,7 +203,6 @@ def test_the_bound_weighs_every_log_snr_alike(schedule, frame, x64):
     np.testing.assert_allclose(squeezed, sigmoid(2 - l) / 2, rtol=1e-7)
 
 
-@pytest.mark.fast
 def test_edm_is_its_paper(x64):
     """Its weight and its log-normal together would not be N(l; 2.4, 2.4^2) (exp(-l) + s^2) (T19).
 
@@ -238,7 +235,6 @@ def test_a_shift_is_another_choice_of_times(x64):
     np.testing.assert_allclose(by_shifted, by_base * slope, rtol=1e-7)
 
 
-@pytest.mark.fast
 @pytest.mark.parametrize("bad", [0.0, -1.0, float("nan")])
 @pytest.mark.parametrize(
     ("name", "argument"),

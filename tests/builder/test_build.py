@@ -18,8 +18,6 @@ from diffjax.schedules import DERIVED, SCHEDULES, Discrete, Linear, Logit
 from diffjax.sde import SDES
 from diffjax.training.experiment import Experiment
 
-pytestmark = pytest.mark.fast
-
 CONFIGS = sorted(
     p.stem
     for p in Path(ml_collections_configs.__file__).parent.glob("*_*.py")

@@ -13,7 +13,6 @@ from diffjax.objectives.denoising import ERRORS, Denoising
 from diffjax.schedules import Learned
 from diffjax.weights import WEIGHTS
 
-pytestmark = pytest.mark.fast
 # Small: each build that ends traces the network.
 BASE = override(load("digits_vp"), ["network.multipliers=(1,)", "network.attention=()"])
 POINTS = {"data": {"name": "moons"}, "network": {"name": "mlp", "width": 8, "depth": 1}}

@@ -5,8 +5,6 @@ import pytest
 
 from diffjax.data import array, load
 
-pytestmark = pytest.mark.fast
-
 
 def images(size: int = 50, *shape: int) -> np.ndarray:
     """uint8 images whose first pixel is their number."""

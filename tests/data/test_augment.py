@@ -9,8 +9,6 @@ import pytest
 
 from diffjax.data.augment import WIDTHS, Affine, Amounts, change
 
-pytestmark = pytest.mark.fast
-
 H, W = 24, 32
 MANY = 2**14
 

@@ -8,8 +8,6 @@ from PIL import Image
 
 from diffjax.data import duplicates
 
-pytestmark = pytest.mark.fast
-
 
 def smooth(n: int, side: int = 32) -> list[np.ndarray]:
     """Images that differ, with the low frequencies that pictures have."""

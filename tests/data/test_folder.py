@@ -10,8 +10,6 @@ from PIL import Image
 from diffjax.config import ConfigError
 from diffjax.data import folder, load
 
-pytestmark = pytest.mark.fast
-
 RED, GREEN, WHITE = (255, 0, 0), (0, 255, 0), (255, 255, 255)
 
 

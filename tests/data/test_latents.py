@@ -22,7 +22,6 @@ def values():
     return np.random.default_rng(0).normal(size=(40, 4, 4, 4)).astype(np.float16)
 
 
-@pytest.mark.fast
 def test_items_are_the_rows_scaled(tmp_path, values):
     """The network would see latents of another deviation, or other labels."""
     label = np.arange(40) % 3
@@ -37,7 +36,6 @@ def test_items_are_the_rows_scaled(tmp_path, values):
     assert isinstance(train.x, np.memmap)  # a set larger than memory would not be read whole
 
 
-@pytest.mark.fast
 def test_split_folders_and_batches(tmp_path, values):
     write(tmp_path / "train", values[:30]), write(tmp_path / "test", values[30:])
     train, test = (latents(split, str(tmp_path)) for split in ("train", "test"))
@@ -46,7 +44,6 @@ def test_split_folders_and_batches(tmp_path, values):
     assert batch["x"].shape == (8, 4, 4, 4) and batch["x"].dtype == np.float32
 
 
-@pytest.mark.fast
 def test_picture_of_latents_shows_three_channels():
     """A picture during training would fail for want of three channels."""
     x = np.zeros((2, 8, 8, 4), np.float32)
@@ -55,7 +52,6 @@ def test_picture_of_latents_shows_three_channels():
     assert picture.shape[-1] == 3 and picture[..., 1].max() == 255
 
 
-@pytest.mark.fast
 @pytest.mark.parametrize(
     ("made", "message"),
     [

@@ -12,8 +12,6 @@ from diffjax.config import ConfigError
 from diffjax.data import Batches, Memory, Reading, centre, folder, load, read, tfds, to_uint8
 from diffjax.data.augment import Affine
 
-pytestmark = pytest.mark.fast
-
 
 def numbered(size: int) -> Memory:
     """Items that say their own number, twice: as data and as label."""

@@ -17,8 +17,6 @@ from diffjax.data import (
     to_uint8,
 )
 
-pytestmark = pytest.mark.fast
-
 
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_data_are_uint8_images_or_float_points_with_labels_in_range(source, split):

@@ -13,8 +13,6 @@ from PIL import Image
 from diffjax.config import ConfigError
 from diffjax.data import load, tfds
 
-pytestmark = pytest.mark.fast
-
 CIFAR = Path(__file__).parents[3] / "shared/data/tfds"
 
 

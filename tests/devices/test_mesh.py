@@ -203,7 +203,6 @@ def test_tensor_parallel_layers_meet_in_their_hidden_features():
         assert spec(name, "bias") == PartitionSpec(None, None)
 
 
-@pytest.mark.fast
 @pytest.mark.parametrize("name", mesh.SHARDINGS)
 @pytest.mark.parametrize("devices", [2, 8])
 def test_rules_split_what_divides_and_no_axis_twice(name, devices):
@@ -220,7 +219,6 @@ def test_rules_split_what_divides_and_no_axis_twice(name, devices):
     assert places["a6"].is_fully_replicated == (name == "data")
 
 
-@pytest.mark.fast
 def test_layouts_that_cannot_be_are_refused_by_name():
     """An axis of a mesh that does not fit is an error of NumPy about shapes."""
     with pytest.raises(ConfigError, match=r"config\.train\.sharding: size=3: .* devices \(8\)"):
@@ -238,7 +236,6 @@ def test_layouts_that_cannot_be_are_refused_by_name():
             builder.experiment(config, Form((8, 8, 1), 10))
 
 
-@pytest.mark.fast
 @pytest.mark.parametrize("devices", [1, 2, 8])
 def test_placed_batches_keep_their_values_and_are_split(devices):
     """Rows would be lost, doubled or mixed between images and labels."""
@@ -253,12 +250,10 @@ def test_placed_batches_keep_their_values_and_are_split(devices):
         )
 
 
-@pytest.mark.fast
 def test_the_layout_is_over_all_devices_by_default():
     assert mesh.layout().size == len(jax.devices())
 
 
-@pytest.mark.fast
 def test_a_batch_that_cannot_be_split_is_refused_by_name():
     """The error would come from a reshape or a sharding after the data are read."""
     loop.check(Train(batch_size=32, accumulate=2), layout(8))
@@ -295,7 +290,6 @@ def averaged(optimizer):
     return optax.GradientTransformation(optimizer.init, update)
 
 
-@pytest.mark.fast
 @pytest.mark.filterwarnings("ignore:.*pmap:DeprecationWarning")
 @pytest.mark.parametrize("optimizer", [optax.sgd(0.1), optax.adam(1e-2)], ids=["sgd", "adam"])
 def test_the_step_is_pure_enough_for_pmap(optimizer):

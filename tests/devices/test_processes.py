@@ -195,7 +195,6 @@ def test_two_processes_go_on_from_one(single, tmp_path):
     assert json.loads((workdir / "cost.json").read_text())["devices"] == 4
 
 
-@pytest.mark.fast
 @pytest.mark.parametrize(
     ("given", "match"),
     [
@@ -211,7 +210,6 @@ def test_flags_that_do_not_go_together_are_refused(given, match):
         processes.join(*given)
 
 
-@pytest.mark.fast
 def test_one_process_stops_at_once():
     """A run on one machine would make a step more than it needs."""
     agreed = processes.Agreed(mesh.layout(jax.devices()[:2]))

@@ -10,8 +10,6 @@ from diffjax import sample
 from diffjax.evaluation.elsewhere import read
 from diffjax.generation import Made
 
-pytestmark = pytest.mark.fast
-
 RNG = np.random.default_rng(0)
 X = RNG.integers(0, 256, (6, 8, 8, 3), np.uint8)
 LABEL = np.arange(6) % 3

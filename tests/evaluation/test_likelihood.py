@@ -79,7 +79,6 @@ def test_images_have_bits_and_standard_errors(small):
     assert len(bound["at_logsnr"]) > 5
 
 
-@pytest.mark.fast
 def test_errors_are_those_of_means():
     """A difference between two networks would be claimed that is none."""
     rng = np.random.default_rng(0)

@@ -12,7 +12,6 @@ from diffjax.features import extractors
 
 @pytest.mark.parametrize("offset", [0.0, 1e5])
 @pytest.mark.parametrize("parts", [1, 3, 50])
-@pytest.mark.fast
 def test_merged_parts_are_the_moments_of_all(parts, offset):
     """FID would depend on the batch size; far from 0 a sum of squares cancels."""
     x = np.random.default_rng(0).normal(size=(500, 6)) @ np.triu(np.ones((6, 6))) + offset
@@ -22,7 +21,6 @@ def test_merged_parts_are_the_moments_of_all(parts, offset):
     np.testing.assert_allclose(found.covariance, np.cov(x.T), rtol=1e-9)
 
 
-@pytest.mark.fast
 def test_blocks_of_float32_are_summed_in_float64(monkeypatch):
     """Float32 sums lose the digits that tell two good models apart."""
     x = np.random.default_rng(0).normal(size=(1000, 3)).astype(np.float32) + 100

@@ -9,7 +9,6 @@ import pytest
 from diffjax.evaluation import reference
 from diffjax.evaluation.moments import moments
 
-pytestmark = pytest.mark.fast
 FACTS = {
     "extractor": "inception",
     "fingerprint": "0123456789ab",

@@ -7,7 +7,6 @@ from diffjax.evaluation.gaussian import distance, fitted, gaussian
 from diffjax.evaluation.neighbours import balls, overlap
 from diffjax.evaluation.resampling import WIDTH, extrapolated, with_intervals
 
-pytestmark = pytest.mark.fast
 RNG = np.random.default_rng(0)
 REAL = RNG.normal(size=(200, 3))
 LAW, BALLS = gaussian(np.zeros(3), np.eye(3)), balls(REAL, 3)

@@ -6,7 +6,6 @@ import pytest
 
 from diffjax.features import bpe
 
-pytestmark = pytest.mark.fast
 PAIRS = ["t h", "th e</w>", "a t</w>", "c at</w>", "l l</w>", "i n", "in g</w>"]
 
 

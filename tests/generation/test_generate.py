@@ -101,7 +101,6 @@ def test_generate_is_prior_and_sampler():
     np.testing.assert_allclose(run(), parts, atol=1e-4)
 
 
-@pytest.mark.fast
 def test_initial_draws_from_the_prior():
     """Sampling would start from the wrong variance, or re-use the prior's key for its noise."""
     sde = VE(Linear())

@@ -15,7 +15,6 @@ import pytest
 from diffjax.io import torch_files
 from diffjax.io.pickles import CONSTANTS, OPCODES, VALUES
 
-pytestmark = pytest.mark.fast
 CANARY = "canary"
 
 

@@ -9,7 +9,6 @@ import pytest
 
 from diffjax.io.standard import Standard, weights
 
-pytestmark = pytest.mark.fast
 DATA = bytes(range(256)) * 9000  # more than one part
 
 

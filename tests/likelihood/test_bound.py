@@ -125,7 +125,6 @@ def test_a_step_is_the_kl_of_two_gaussians(name, log_var, x64):
     np.testing.assert_allclose(found, kl, rtol=1e-8)
 
 
-@pytest.mark.fast
 @pytest.mark.parametrize("log_var", [None, -1.0, 1.0])
 def test_the_step_to_the_data_is_the_decoder(log_var, x64):
     """The last step would be a density of images that are discrete."""
@@ -145,7 +144,6 @@ def test_the_step_to_the_data_is_the_decoder(log_var, x64):
     np.testing.assert_allclose(found, expected, rtol=1e-8)
 
 
-@pytest.mark.fast
 def test_steps_from_zero_signal_are_finite():
     """One step of a schedule with zero terminal SNR would make the bound NaN."""
     sde, x = VP(ZeroTerminal(Linear())), jnp.full((1, 2), 0.5)
@@ -159,7 +157,6 @@ def test_steps_from_zero_signal_are_finite():
     assert np.isfinite(term).all()
 
 
-@pytest.mark.fast
 @pytest.mark.parametrize("name", FRAMES)
 def test_prior_is_the_kl_to_pure_noise(name, x64):
     """The bound would forget what the last x_t still says of the data."""
@@ -175,7 +172,6 @@ def test_prior_is_the_kl_to_pure_noise(name, x64):
 CASES = [(m, s) for m in (-1.5, -1.0, 0.1, 0.999, 7.0) for s in (1e-4, 0.004, 0.3, 20.0)]
 
 
-@pytest.mark.fast
 def test_decoder_is_a_distribution_over_levels(x64):
     """Bits per dimension could be had for nothing: probabilities that do not sum to one."""
     x0 = np.tile(LEVELS, len(CASES))[:, None]
@@ -190,7 +186,6 @@ def test_decoder_is_a_distribution_over_levels(x64):
     np.testing.assert_allclose(nll[p > 1e-280], -np.log(p[p > 1e-280]), rtol=1e-8, atol=1e-12)
 
 
-@pytest.mark.fast
 def test_decoder_is_finite_with_gradient_far_out():
     """One outlier, or an image of black and white, would end the training of a bound."""
     x0 = jnp.asarray(np.tile(LEVELS[[0, 1, 128, 254, 255]], 24)[:, None], jnp.float32)
@@ -266,7 +261,6 @@ def test_the_estimate_of_an_image_depends_on_its_own_key_only(discrete):
     assert len(set(np.asarray(found.total).tolist())) == 4
 
 
-@pytest.mark.fast
 @pytest.mark.parametrize(
     "times", [[0.99, 0.5, 0.1], [0.9, 0.5, 0.0], [0.0, 0.5, 0.99], [0.99, 0.5, 0.5, 0.0], [0.99]]
 )
@@ -277,7 +271,6 @@ def test_bad_times_are_refused_by_name(times):
         vlb(image_model(), x0, keys, times=np.array(times))
 
 
-@pytest.mark.fast
 def test_a_draw_without_a_density_is_refused_by_name():
     """Its density cannot be divided out."""
     keys = jax.random.split(jax.random.key(0), 1)

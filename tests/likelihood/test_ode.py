@@ -176,7 +176,6 @@ def estimates(name, matrix, **settings):
     return np.einsum("nki,ij,nkj->n", v, matrix, v)
 
 
-@pytest.mark.fast
 @pytest.mark.parametrize("name", TRACES)
 def test_estimates_of_a_trace_are_unbiased(name):
     """The likelihood would be off by more than its standard error, or the error be a wrong one."""
@@ -188,7 +187,6 @@ def test_estimates_of_a_trace_are_unbiased(name):
         assert diagonal.std() < 1e-5  # no noise where the Jacobian is diagonal
 
 
-@pytest.mark.fast
 def test_variances_are_those_of_the_docstrings():
     """Probes would be chosen by variances that they do not have."""
     s = (MATRIX + MATRIX.T) / 2
@@ -205,7 +203,6 @@ def test_variances_are_those_of_the_docstrings():
     assert estimates("orthogonal", MATRIX, probes=4).var() < 0.9 * (s**2).sum() / 2
 
 
-@pytest.mark.fast
 @pytest.mark.parametrize("rho", [1e-4, 2e-3, 0.1])
 @pytest.mark.parametrize("name", DEQUANTIZERS)
 def test_noise_within_a_bin_has_the_density_it_says(name, rho):
@@ -258,7 +255,6 @@ def test_importance_weights_tighten_the_bound_and_depend_on_the_image_alone():
         assert (best - mean > 0).all() and (best - mean).max() > 1e-3
 
 
-@pytest.mark.fast
 @pytest.mark.parametrize(
     ("make", "part"),
     [

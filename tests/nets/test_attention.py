@@ -11,8 +11,6 @@ import pytest
 from diffjax.nets.kernels import attention as module
 from diffjax.nets.kernels.attention import attention
 
-pytestmark = pytest.mark.fast
-
 
 def formula(q, k, v, mask=None):
     """softmax(q k^T / sqrt(d)) v, unfused, in the type of the arrays."""

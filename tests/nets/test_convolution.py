@@ -16,7 +16,7 @@ from diffjax.nets.kernels import winograd
 from diffjax.nets.kernels.convolution import convolution, upsampled
 from diffjax.nets.resample import upsample
 
-pytestmark = [pytest.mark.fast, pytest.mark.optimized]
+pytestmark = pytest.mark.optimized
 
 ASYMMETRIC = ((2, -1), (0, 3), (1, 1))
 CANONICAL = "[b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f]"

@@ -3,7 +3,6 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from diffjax.nets import dit, mlp
 from diffjax.nets.costs import costs, flops
@@ -11,7 +10,6 @@ from diffjax.nets.kernels.attention import attention
 from diffjax.nets.kernels.convolution import convolution
 
 of = jax.ShapeDtypeStruct
-pytestmark = pytest.mark.fast
 
 
 def traced(function, *shapes):

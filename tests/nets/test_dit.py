@@ -13,8 +13,6 @@ from diffjax.nets import dit
 from diffjax.nets.dit import Block, DiT, Form
 from diffjax.nets.positions import fold, rotate, rotations, sincos, unfold
 
-pytestmark = pytest.mark.fast
-
 B = 3
 SMALL = {"width": 12, "depth": 2, "heads": 2}
 CONDITIONS = {"classes": 3, "vector": 2, "tokens": 5, "map": 1}

@@ -28,7 +28,6 @@ def redrawn(channels):
     ("shape", "groups"),
     [((2, 4, 3, 12), 4), ((2, 5, 64), 32), ((3, 4, 4, 6), 32), ((2, 3, 40), 32), ((2, 8), 2)],
 )
-@pytest.mark.fast
 def test_group_norm_is_that_of_flax(shape, groups):
     """Weights of other implementations could not be used, or groups mix."""
     x = jnp.asarray(2 + 3 * np.random.default_rng(0).normal(size=shape), jnp.float32)
@@ -77,7 +76,6 @@ def test_group_norm_takes_the_largest_divisor_up_to_its_groups():
 
 
 @pytest.mark.parametrize(("l", "m", "heads", "d"), [(16, 16, 2, 4), (5, 9, 3, 8), (1, 1, 1, 1)])
-@pytest.mark.fast
 def test_attention_is_that_of_jax(l, m, heads, d):
     """Heads or positions would mix, or the scale of the logits be another."""
     rng = np.random.default_rng(0)
@@ -88,7 +86,6 @@ def test_attention_is_that_of_jax(l, m, heads, d):
 
 
 @pytest.mark.parametrize("width", [2, 4, 64])
-@pytest.mark.fast
 def test_sinusoidal_values(width):
     """Noise labels of trained networks would be embedded at other frequencies."""
     c = np.array([0.0, 0.3, 17.0, 999.0], np.float32)

@@ -91,7 +91,6 @@ def test_parameters_are_a_plain_nested_dict(name):
 
 
 @every
-@pytest.mark.fast
 def test_fresh_network_says_zero(name):
     """Training would start from the loss of a random function instead of that of the prior."""
     network, shapes, apply = made(name)
@@ -102,7 +101,6 @@ def test_fresh_network_says_zero(name):
 
 
 @every
-@pytest.mark.fast
 def test_output_depends_on_every_input(name):
     """An input would not be wired in, or samples of a batch mix."""
     _, params, apply = made(name)

@@ -170,7 +170,6 @@ def halving(n, kernel):
 
 
 @pytest.mark.parametrize("kernel", [(1, 1), (1, 3, 3, 1), (1, 5, 10, 10, 5, 1)])
-@pytest.mark.fast
 def test_resampling_is_that_matrix_and_its_transpose(kernel):
     """Images would be shifted by part of a pixel, or darkened."""
     x = np.random.default_rng(0).normal(size=(2, 8, 6, 3))
@@ -230,7 +229,6 @@ def test_sides_that_do_not_divide_are_refused(make):
             jax.eval_shape(network.init, jax.random.key(0), jnp.zeros(shape), jnp.zeros(1), None)
 
 
-@pytest.mark.fast
 def test_frequencies_of_adm_leave_the_last_one_out():
     """Noise labels of trained networks would be embedded at other frequencies."""
     c = np.array([0.0, 0.3, 17.0, 999.0], np.float32)
@@ -239,7 +237,6 @@ def test_frequencies_of_adm_leave_the_last_one_out():
     np.testing.assert_allclose(cosines_first(jnp.asarray(c), 8), exact, atol=2e-4)
 
 
-@pytest.mark.fast
 def test_fourier_frequencies_are_not_trained():
     """The noise labels would drift in training, which is then another embedding than NCSN++'s."""
     module = Embedding(8, 4, Conditions(), "fourier")
@@ -259,7 +256,6 @@ class Told(nn.Module):
         return Embedding(8, 4, Conditions(), "fourier")(x, c_noise, {})
 
 
-@pytest.mark.fast
 def test_fourier_frequencies_keep_their_precision():
     """In bfloat16 a frequency of 50 is off by a radian: evaluation would see other noise labels."""
     x, c_noise = jnp.ones((2, 8)), jnp.array([1.3, -2.4])
@@ -269,7 +265,6 @@ def test_fourier_frequencies_keep_their_precision():
     assert np.abs(half - full).max() < 0.02 * np.abs(full).max()
 
 
-@pytest.mark.fast
 def test_sums_of_edm2_keep_the_magnitude():
     """Activations would grow or shrink with depth, as in the networks that EDM2 replaces."""
     rng = np.random.default_rng(0)
@@ -301,7 +296,6 @@ def test_forced_normalization_bounds_weights_and_keeps_the_output():
     np.testing.assert_allclose(np.concatenate(sizes), 1.0, atol=2e-3)
 
 
-@pytest.mark.fast
 def test_gradients_of_edm2_leave_the_size_of_weights():
     """Steps would be spent on lengths that the forward pass divides out."""
     x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 5)), jnp.float32)

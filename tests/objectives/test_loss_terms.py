@@ -31,7 +31,6 @@ ERROR = {
 }
 
 
-@pytest.mark.fast
 @pytest.mark.parametrize("name", ERRORS)
 def test_errors_are_their_closed_forms(name, x64):
     """Outliers would count more than the error says."""
@@ -41,7 +40,6 @@ def test_errors_are_their_closed_forms(name, x64):
     assert np.isfinite(slopes).all() and (np.asarray(slopes) * d >= 0).all()
 
 
-@pytest.mark.fast
 def test_huber_errors_are_squares_near_0_and_tangents_far_out():
     """The learning rate of l2 would not do, or the gradient jump where the error changes."""
     near, far = jnp.array([1e-4, 0.3]), jnp.array([2.0, 9.0])
@@ -54,7 +52,6 @@ def test_huber_errors_are_squares_near_0_and_tangents_far_out():
     np.testing.assert_allclose(jax.grad(lambda d: huber(d).sum())(just), 2.0, rtol=1e-3)
 
 
-@pytest.mark.fast
 def test_the_best_uncertainty_is_the_log_of_the_loss():
     """Noise levels would not count by what can be learned there: min L / exp(u) + u (EDM2)."""
     x0 = images(4, 3)
@@ -77,7 +74,6 @@ def test_the_best_uncertainty_is_the_log_of_the_loss():
         np.testing.assert_allclose(slope, 1 - level * np.exp(-u), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.fast
 @pytest.mark.parametrize("second", [-1.0, 0.3, 1.5])
 def test_the_hybrid_term_is_the_kl_of_two_gaussians(second):
     """The learned variance would be trained towards something else (improved DDPM, sec. 3.1)."""
@@ -97,7 +93,6 @@ def test_the_hybrid_term_is_the_kl_of_two_gaussians(second):
     np.testing.assert_allclose(found.value, found.metrics["loss"] + expected, rtol=1e-3)
 
 
-@pytest.mark.fast
 def test_the_last_step_of_the_hybrid_term_is_the_decoder():
     """The step to the data has no Gaussian: images are discrete there."""
     steps, x0 = 10, images(4, 3)
@@ -133,14 +128,12 @@ def test_the_hybrid_term_trains_the_second_output_alone():
     assert np.isfinite(both["v"]) and abs(both["v"]) > 1e-6 and plain["v"] == 0
 
 
-@pytest.mark.fast
 def test_hybrid_without_a_second_output_is_refused_by_name():
     """The term would be silently left out."""
     with pytest.raises(ValueError, match=r"hybrid=0\.5: the network has no second output"):
         run(Denoising(hybrid=0.5), {"x": images(2, 3)})
 
 
-@pytest.mark.fast
 def test_the_bound_adds_prior_and_decoder():
     """The loss would not be the variational bound, and a learned schedule run away."""
     x0, weight = images(4, 3), np.array([0.5, 1.0, 1.5, 1.0], np.float32)
@@ -156,7 +149,6 @@ def test_the_bound_adds_prior_and_decoder():
     np.testing.assert_allclose(found.value, found.metrics["loss"] + expected, rtol=1e-4)
 
 
-@pytest.mark.fast
 def test_what_the_model_does_not_allow_is_refused_by_name():
     """A schedule would collapse, or training stop at its first step."""
     network = Network(init, lambda params, x, c_noise, cond, key=None: 0 * x)

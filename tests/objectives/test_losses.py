@@ -165,7 +165,6 @@ def test_zero_terminal_snr_trains_or_is_refused_by_name(name):
             assert finite(ZERO_TERMINAL, name, weight, DRAWS[draw], l2), (weight, draw)
 
 
-@pytest.mark.fast
 def test_mask_and_weight_count_as_they_say():
     """Padding would be trained on, or weighted samples count alike: the error of 0 is x0^2."""
     x = np.random.default_rng(0).normal(size=(4, 3, 2)).astype(np.float32)
@@ -270,7 +269,6 @@ def test_equal_losses_and_models_do_not_retrace():
     assert Denoising() != Denoising(uniform_x0) and Denoising() != Denoising(draw=Fixed())
 
 
-@pytest.mark.fast
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

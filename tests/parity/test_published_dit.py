@@ -17,8 +17,6 @@ from diffjax.nets.positions import sincos
 from diffjax.published.dit import table
 from diffjax.published.tables import converted
 
-pytestmark = pytest.mark.fast
-
 STORED = dict(np.load(Path(__file__).with_name("dit.npz")))
 
 

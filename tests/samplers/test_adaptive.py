@@ -232,7 +232,6 @@ def test_the_sde_is_one_path_whatever_the_tolerance():
 # What cannot work.
 
 
-@pytest.mark.fast
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -253,7 +252,6 @@ def test_bad_settings_are_refused_by_name(settings, message):
         adaptive(SDE, **settings)
 
 
-@pytest.mark.fast
 def test_there_is_no_common_path():
     """Rows of a film would be of different levels."""
     x = jnp.asarray(X, jnp.float32)
@@ -293,7 +291,6 @@ def test_a_sample_that_does_not_arrive_stops_the_run():
         [*generation(Net(TWO, bad=np.float32(0.0)))]
 
 
-@pytest.mark.fast
 def test_process_of_the_denoiser_is_that_of_the_plan():
     """`start` and `stop` are the ends of the process."""
     how = adaptive(VP(Linear(), t_min=0.1, t_max=0.9))

@@ -54,7 +54,6 @@ def path(grid):
 # The path.
 
 
-@pytest.mark.fast
 def test_values_are_those_of_the_stationary_process():
     """Noise of a step would be of another variance, or remember its past too long."""
     rng = np.random.default_rng(0)
@@ -68,7 +67,6 @@ def test_values_are_those_of_the_stationary_process():
     assert off.max() < 1e-6
 
 
-@pytest.mark.fast
 @pytest.mark.parametrize(
     "grid",
     [
@@ -87,7 +85,6 @@ def test_increments_are_independent_normals(grid):
     np.testing.assert_allclose(z @ z.T, np.eye(len(z)), atol=1e-6)
 
 
-@pytest.mark.fast
 def test_a_coarse_increment_is_the_combination_of_the_finer_ones():
     """More steps would be another path: the same nodes, and sqrt(1 - r^2) z adds up along u."""
     fine = np.array([-np.inf, -40.0, -31.0, -5.0, -4.9, -1.0, 0.3, 1.7, 30.0, 34.0, 70.0])
@@ -102,7 +99,6 @@ def test_a_coarse_increment_is_the_combination_of_the_finer_ones():
             np.testing.assert_allclose(together, unit(fine[[i, j]])[0] * coarse[k], atol=1e-6)
 
 
-@pytest.mark.fast
 def test_numbers_of_nodes_are_no_rows_and_fit_the_machine():
     """Two noises would be one: fold_in takes 32 bits."""
     ends = np.linspace(-MOST + 65, MOST, 5000)
@@ -118,7 +114,6 @@ def test_numbers_of_nodes_are_no_rows_and_fit_the_machine():
         assert len(set(number[share != 0])) == (share != 0).sum()
 
 
-@pytest.mark.fast
 @pytest.mark.parametrize("clock", [(1000.0, 1025.0), (-1025.0, -1000.0), (0.0, np.inf)], ids=str)
 def test_a_clock_beyond_the_tree_is_refused(clock):
     """Numbers of nodes would be those of rows, or of a share that is infinite."""
@@ -142,7 +137,6 @@ def strength(name, settings):
     return ETA.get(name, lambda eta: eta)(values[0] if values else default)
 
 
-@pytest.mark.fast
 @pytest.mark.parametrize("method", [(name, {}) for name in SAMPLERS] + NOISY, ids=label)
 def test_noise_has_a_clock_or_is_listed_as_of_no_path(method):
     """A sampler would draw other noise for other numbers of steps, and nobody say so."""
@@ -160,7 +154,6 @@ def test_noise_has_a_clock_or_is_listed_as_of_no_path(method):
         np.testing.assert_allclose(start[1:], end[:-1], rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.fast
 @pytest.mark.parametrize("method", NOISY, ids=label)
 def test_noise_lives_between_the_levels_of_its_step(method):
     """The path would be walked at another speed than by a sampler of other steps."""
@@ -179,7 +172,6 @@ def test_noise_lives_between_the_levels_of_its_step(method):
         np.testing.assert_allclose(first[1::2], 2 * eta * middle, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.fast
 @pytest.mark.parametrize(
     "method",
     [
@@ -220,7 +212,6 @@ def law(table, sde, start):
 
 @pytest.mark.parametrize("method", NOISY, ids=label)
 @pytest.mark.parametrize("frame", FRAMES)
-@pytest.mark.fast
 def test_the_law_of_samples_is_the_same_on_a_path(method, frame):
     """Noises of neighbouring rows would be correlated: samples of another variance."""
     sde = FRAMES[frame]

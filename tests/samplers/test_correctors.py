@@ -154,7 +154,6 @@ def test_langevin_steps_are_those_of_each_sample():
         np.testing.assert_allclose(alone[0], whole[k], rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.fast
 def test_a_langevin_table_is_not_linear_and_says_so():
     """A law would be proven that is not that of the samples."""
     table = langevin(VP_LINEAR, ddim(VP_LINEAR, DOWN))
@@ -170,7 +169,6 @@ def test_a_langevin_table_is_not_linear_and_says_so():
 @frames
 @pytest.mark.parametrize("name", ["ddim", "lms"], ids=["x0", "eps"])
 @pytest.mark.parametrize("share", [0.1, 1.0])
-@pytest.mark.fast
 def test_refresh_draws_part_of_the_noise_anew(frame, name, share):
     """alpha x0 + sqrt(1 - share) (x - alpha x0) + sqrt(share) sigma z; share = 1 forgets the rest,
     as `consistency` does."""
@@ -189,7 +187,6 @@ def test_refresh_draws_part_of_the_noise_anew(frame, name, share):
 
 
 @frames
-@pytest.mark.fast
 def test_refresh_keeps_the_marginal_to_second_order_of_its_share(frame):
     """The corrector would change the law that it is to restore."""
     sde = FRAMES[frame]
@@ -207,7 +204,6 @@ def test_refresh_keeps_the_marginal_to_second_order_of_its_share(frame):
 
 @frames
 @pytest.mark.parametrize("factor", [0.5, 2.0])
-@pytest.mark.fast
 def test_refresh_draws_a_wrong_variance_to_the_right_one(frame, factor):
     """Errors of the predictor would stay, or be blown up."""
     sde = FRAMES[frame]
@@ -227,7 +223,6 @@ def test_refresh_draws_a_wrong_variance_to_the_right_one(frame, factor):
 
 @frames
 @pytest.mark.parametrize("step", [0.1, 0.5])
-@pytest.mark.fast
 def test_langevin_at_one_level_has_the_known_stationary_variance(frame, step):
     """The unadjusted chain of N(m, v) rests at v / (1 - e / (2 v)), e = step sigma^2."""
     sde = FRAMES[frame]
@@ -255,7 +250,6 @@ def test_many_langevin_steps_sample_the_data():
     assert off[2] < 0.03 and SAMPLERS["annealed_langevin"].order() == 0
 
 
-@pytest.mark.fast
 @pytest.mark.parametrize("setting", [{"step": 0.0}, {"step": np.nan}, {"repeats": 0}], ids=str)
 def test_bad_langevin_steps_are_refused_by_name(setting):
     ((name, value),) = setting.items()
@@ -312,7 +306,6 @@ def _added(made, table):
 
 @pytest.mark.parametrize("name", sorted(REFUSED))
 @pytest.mark.parametrize("steps", [2, 3, 6, 20])
-@pytest.mark.fast
 def test_samplers_without_a_state_to_correct_are_refused(name, steps):
     """Some of their steps would be corrected, or only the first, and nobody say so."""
     times = np.append(np.linspace(TIMES[0], TIMES[-1], steps), 0.0)
@@ -322,7 +315,6 @@ def test_samplers_without_a_state_to_correct_are_refused(name, steps):
             corrector(VP_LINEAR, table)
 
 
-@pytest.mark.fast
 @pytest.mark.parametrize("name", CORRECTORS)
 def test_rows_and_passes_of_the_corrector_are_counted(name):
     """A report would compare samplers of unequal cost as equal ones."""
@@ -356,7 +348,6 @@ def test_a_corrected_table_is_a_table():
         np.testing.assert_array_equal(corrector(VP_LINEAR, steps.pad(9)).active[-2:], False)
 
 
-@pytest.mark.fast
 def test_a_corrected_sampler_is_nearer_to_the_data():
     """Correctors would cost passes for nothing.
 
@@ -372,7 +363,6 @@ def test_a_corrected_sampler_is_nearer_to_the_data():
     assert made < 0.5 * few and made < many
 
 
-@pytest.mark.fast
 @pytest.mark.parametrize(
     ("corrector", "setting"),
     [

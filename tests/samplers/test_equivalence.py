@@ -43,7 +43,6 @@ def euler_in_rho(sde, times):
 
 @frames
 @grids
-@pytest.mark.fast
 def test_deterministic_first_order_samplers_are_one(frame, times):
     """T1: ddim, DPM-Solver-1, Euler in rho and first steps of the others would differ."""
     sde = FRAMES[frame]
@@ -55,7 +54,6 @@ def test_deterministic_first_order_samplers_are_one(frame, times):
         assert_same(as_x0(other(sde, times[:2]), sde), first)
 
 
-@pytest.mark.fast
 def test_ddim_in_vp_is_a_rotation():
     """T2: x_s = cos(d) x - sin(d) v with d the angle of the step; x0 = cos x - sin v."""
     at = levels(VP_LINEAR, TIMES)
@@ -69,7 +67,6 @@ def test_ddim_in_vp_is_a_rotation():
 
 @frames
 @grids
-@pytest.mark.fast
 def test_eta_1_is_ancestral_sampling(frame, times):
     """T3: the posterior at the predicted x0 has four names here, and one map."""
     sde = FRAMES[frame]
@@ -83,7 +80,6 @@ def test_eta_1_is_ancestral_sampling(frame, times):
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.3, 0.7, 1.0])
-@pytest.mark.fast
 def test_each_eta_is_the_one_of_its_source(eta):
     """T4, MATH 5: one eta would be another; noise of a step from t to s against the formulas.
 
@@ -101,7 +97,6 @@ def test_each_eta_is_the_one_of_its_source(eta):
 
 
 @frames
-@pytest.mark.fast
 def test_only_ddim_sde_is_a_semigroup(frame):
     """T21: the noise of a sampler would depend on how a step is cut, for a fixed x0."""
     sde, times = FRAMES[frame], np.array([0.6, 0.5, 0.4])
@@ -123,7 +118,6 @@ def test_only_ddim_sde_is_a_semigroup(frame):
 @frames
 @grids
 @pytest.mark.parametrize("lower_final", [False, True])
-@pytest.mark.fast
 def test_dpmpp_multistep_is_unipc_without_corrector(frame, times, lower_final):
     """T5, T6: 2M in its midpoint form is UniP-2; 3M is UniP-3 when its factor 2 is there."""
     sde = FRAMES[frame]
@@ -211,7 +205,6 @@ def test_euler_in_t_of_rectified_flow_is_ddim(times):
 
 
 @pytest.mark.parametrize("method", VARIANTS, ids=label)
-@pytest.mark.fast
 def test_noise_is_where_it_is_said_to_be(method):
     """A stochastic sampler would be tested as an ODE, or the other way round."""
     name, settings = method

@@ -385,7 +385,6 @@ PAPERS = [
 @pytest.mark.parametrize("frame", ["sub_vp", "ve"])
 @pytest.mark.parametrize("times", [TIMES, DOWN], ids=["above", "to_data"])
 @pytest.mark.parametrize("method", PAPERS, ids=lambda m: label((m[0].__name__, m[1])))
-@pytest.mark.fast
 def test_sampler_is_its_papers_algorithm(frame, times, method):
     """A coefficient, an order of warm-up or the last step would not be the published one."""
     paper, settings = method

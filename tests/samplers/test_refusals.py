@@ -102,7 +102,6 @@ BAD = [
     ("name", "setting", "value"),
     [(name, setting, value) for name, setting, values in BAD for value in values],
 )
-@pytest.mark.fast
 def test_bad_settings_are_refused_by_name(name, setting, value):
     """Noise of negative variance, weights that do not exist: NaN samples, or an IndexError."""
     sde = VP(Linear())
@@ -110,7 +109,6 @@ def test_bad_settings_are_refused_by_name(name, setting, value):
         SAMPLERS[name](sde, uniform(sde, 7), **{setting: value})
 
 
-@pytest.mark.fast
 def test_restarts_stay_below_the_noise_that_the_network_knows():
     """It would be asked about a level beyond t_max."""
     sde = VP(Linear(), t_max=0.3)

@@ -31,7 +31,6 @@ SAME = [
 @pytest.mark.parametrize(("ours", "theirs"), SAME, ids=lambda m: label(m))
 @frames
 @grids
-@pytest.mark.fast
 def test_without_noise_or_corrector_it_is_the_known_method(frame, times, ours, theirs):
     """The part that is not new would be another method."""
     tables = [SAMPLERS[name](FRAMES[frame], times, **kw) for name, kw in (ours, theirs)]
@@ -44,7 +43,6 @@ def test_without_noise_or_corrector_it_is_the_known_method(frame, times, ours, t
 
 @frames
 @pytest.mark.parametrize("i", [3, 4, 5])
-@pytest.mark.fast
 def test_churn_keeps_the_marginal(frame, i):
     """The network would see other data than at the level that it is told."""
     sde, gamma = FRAMES[frame], 0.25
@@ -58,7 +56,6 @@ def test_churn_keeps_the_marginal(frame, i):
     np.testing.assert_allclose(seen, marginal(sde, table.t[0]), rtol=1e-12)
 
 
-@pytest.mark.fast
 def test_churn_stays_below_the_noise_that_the_network_knows():
     """It would be asked about a level beyond t_max."""
     stirred = lambda times: SAMPLERS["churn"](VP_LINEAR, times, s_max=np.inf).noisy[0]
@@ -67,7 +64,6 @@ def test_churn_stays_below_the_noise_that_the_network_knows():
 
 @frames
 @pytest.mark.parametrize("settings", [{}, {"low": 0.5, "high": 2.0, "repeats": 3, "steps": 2}])
-@pytest.mark.fast
 def test_restart_keeps_the_marginal(frame, settings):
     """Noise on the way up would not be what is missing between the two levels."""
     sde = FRAMES[frame]
@@ -89,7 +85,6 @@ def test_restart_keeps_the_marginal(frame, settings):
         np.testing.assert_allclose(raised, marginal(sde, top), rtol=1e-11)
 
 
-@pytest.mark.fast
 def test_there_is_no_restart_before_the_first_step():
     """The first leg would be walked from a level that the state is not at."""
     short = np.array([TIMES[-1], 0.002, 0.0])
@@ -116,7 +111,6 @@ def test_noise_forgets_a_wrong_start(name):
 @frames
 @pytest.mark.parametrize("name", ["dpmpp_sde", "seeds_2"])
 @pytest.mark.parametrize(("r", "eta"), [(0.5, 1.0), (1.0, 1.0), (0.3, 0.5)])
-@pytest.mark.fast
 def test_two_stages_have_the_noise_of_one_exact_step(frame, name, r, eta):
     """Stage and step would see two paths, or a step cut in two have other noise than whole."""
     sde, times = FRAMES[frame], TIMES[2:4]
@@ -140,7 +134,6 @@ def test_two_stages_have_the_noise_of_one_exact_step(frame, name, r, eta):
 
 @frames
 @pytest.mark.parametrize("name", ["dpmpp_sde", "seeds_2"])
-@pytest.mark.fast
 def test_noise_of_all_steps_is_that_of_one(frame, name):
     """T21: for one x0_hat the law would depend on the number of steps."""
     sde = FRAMES[frame]
@@ -154,7 +147,6 @@ def test_noise_of_all_steps_is_that_of_one(frame, name):
     np.testing.assert_allclose(law(SAMPLERS[name](sde, TIMES, eta=0.6)), one, rtol=1e-9)
 
 
-@pytest.mark.fast
 def test_sa_solver_has_noise_in_its_interval_only():
     """Noise at high levels costs accuracy: it would be there all the same."""
     at = levels(VP_LINEAR, TIMES)
@@ -164,7 +156,6 @@ def test_sa_solver_has_noise_in_its_interval_only():
         np.testing.assert_array_equal(table.noisy, (low <= rho) & (rho <= high))
 
 
-@pytest.mark.fast
 def test_predictor_and_corrector_share_their_noise():
     """The corrected state would have noise of its own: twice the variance, or none."""
     made = [

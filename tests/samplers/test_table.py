@@ -55,7 +55,6 @@ def direct(net, zs, x):
     return x
 
 
-@pytest.mark.fast
 def test_table_means_what_the_program_says():
     """Slots would be shifted, freed too early, or filled with another row's output."""
     table = program()
@@ -75,7 +74,6 @@ def test_table_means_what_the_program_says():
 
 
 @pytest.mark.parametrize("read", [x0, eps], ids=["x0", "eps"])
-@pytest.mark.fast
 def test_moments_are_those_of_the_affine_map(read):
     """The exact laws that prove the samplers would be the laws of something else."""
     table, law = program(read), (0.3, 1.7)
@@ -92,7 +90,6 @@ def test_moments_are_those_of_the_affine_map(read):
     np.testing.assert_allclose(moments(table, VP_LINEAR, MEAN, VAR, law), exact, rtol=1e-12)
 
 
-@pytest.mark.fast
 def test_moments_start_from_the_prior():
     """Bias would be measured from another start than the sampler has."""
     sde = FRAMES["ve"]
@@ -100,7 +97,6 @@ def test_moments_start_from_the_prior():
     assert moments(table, sde, MEAN, VAR) == moments(table, sde, MEAN, VAR, (0.0, sigma**2))
 
 
-@pytest.mark.fast
 def test_combinations_are_linear():
     """A coefficient would be lost where both sides have the register, or only one."""
     both = 2.0 * (X + 0.5 * Z) - X / 4.0
@@ -109,7 +105,6 @@ def test_combinations_are_linear():
     assert X - Combination(y0=1.0) == {"x": 1.0, "y0": -1.0}
 
 
-@pytest.mark.fast
 def test_program_refuses_what_a_table_cannot_hold():
     """A typo would be a coefficient of zero, a sixth output overwrite another."""
     with pytest.raises(ValueError, match="at least one row"):
@@ -139,7 +134,6 @@ def test_program_refuses_what_a_table_cannot_hold():
         p.table()
 
 
-@pytest.mark.fast
 def test_as_many_outputs_as_fit_are_kept_by_reuse():
     """A long multistep method would run out of slots, or read another row's output."""
     times = np.linspace(0.9, 0.02, 41)
@@ -153,7 +147,6 @@ def test_as_many_outputs_as_fit_are_kept_by_reuse():
         assert used == set(range(max(0, i - 3), i + 1))
 
 
-@pytest.mark.fast
 def test_printed_table_shows_what_is_in_it():
     """A printed table would hide coefficients, guidance, learned variance or idle rows."""
     p = Program(eps)
@@ -205,7 +198,6 @@ def test_stopping_early_is_planning_for_the_cut_grid(method):
         np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.fast
 def test_slices_that_need_what_is_cut_are_refused():
     """A late start would read zeros for the history."""
     late = ddim(VP_LINEAR, DOWN)[2:]
@@ -272,14 +264,12 @@ def test_noise_cannot_be_inverted(method):
     ],
     ids=lambda times: "_".join(map(str, np.ravel(times))),
 )
-@pytest.mark.fast
 def test_bad_times_are_refused(times):
     """A sampler would step twice at one time, or ask the network outside its range."""
     with pytest.raises(ValueError, match="times"):
         ddim(VP_LINEAR, np.array(times))
 
 
-@pytest.mark.fast
 def test_sampler_knows_its_order_from_its_settings():
     """Reports and tests would take the default's order for all settings."""
     assert (heun.__name__, heun.order(), rk4.order(), ddim.order(eta=1.0)) == ("heun", 2, 4, 1)

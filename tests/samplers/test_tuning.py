@@ -26,7 +26,6 @@ def test_the_grid_that_is_made_is_better_and_is_a_grid(name):
     np.testing.assert_array_equal(made.times[[0, -2, -1]], times[[0, -2, -1]])
 
 
-@pytest.mark.fast
 def test_error_is_the_distance_of_the_laws():
     """One row gives the posterior mean, whose law is known: alpha S / (alpha^2 S + sigma^2) x."""
     at = levels(SDE, np.array([SDE.t_max]))
@@ -37,7 +36,6 @@ def test_error_is_the_distance_of_the_laws():
     assert found == pytest.approx(expected, rel=1e-12)
 
 
-@pytest.mark.fast
 @pytest.mark.parametrize(
     ("times", "var", "match"),
     [
@@ -69,7 +67,6 @@ def test_image_to_image_begins_at_its_share_of_the_grid(strength, steps):
         assert float(jnp.abs(made - 0.8).max()) < 0.2
 
 
-@pytest.mark.fast
 @pytest.mark.parametrize("strength", [0.0, 1.1, float("nan")])
 def test_bad_strength_is_refused_by_name(strength):
     with pytest.raises(ValueError, match=rf"strength={strength}: needs 0 < strength <= 1"):
@@ -132,7 +129,6 @@ def test_the_estimated_error_is_the_true_one(name, x64):
         assert 1 / 1.5 < estimate.error / error_ < 1.5
 
 
-@pytest.mark.fast
 def test_refining_stops_at_the_wanted_error_or_at_the_most_steps():
     """Steps would be doubled without end, or one time too often."""
     asked = []

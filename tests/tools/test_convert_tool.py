@@ -161,7 +161,6 @@ def test_weights_of_another_network_are_named(exported, change, tmp_path):
     assert ("more" if change == "surplus" else name) in str(refused.value)
 
 
-@pytest.mark.fast
 def test_a_table_names_several_tensors_of_each_kind():
     """Only the first of many would be known, and the next only after it is mended."""
     table = conv("a", "x")
@@ -172,7 +171,6 @@ def test_a_table_names_several_tensors_of_each_kind():
         converted(table, tensors)
 
 
-@pytest.mark.fast
 def test_blocks_are_stacked_in_their_order():
     """The tenth block would come after the first."""
     tensors = {f"{i}.weight": np.full((2, 3), i, np.float16) for i in range(11)}
@@ -182,7 +180,6 @@ def test_blocks_are_stacked_in_their_order():
     assert nested(flat(made)).keys() == made.keys()
 
 
-@pytest.mark.fast
 def test_families_tell_each_other_apart():
     """A checkpoint would be read by the rules of another code base."""
     names = {

@@ -34,7 +34,6 @@ def test_variances_are_those_of_the_data():
     np.testing.assert_allclose(found, np.linalg.eigvalsh(np.cov(x.T, bias=True))[::-1], rtol=1e-5)
 
 
-@pytest.mark.fast
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

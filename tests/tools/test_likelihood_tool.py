@@ -26,7 +26,6 @@ def test_a_density_in_the_plane_is_drawn_with_its_integral(toy, small, capsys, m
     assert total == pytest.approx(math.erf(3 / 2**0.5) ** 2, abs=1e-3)
 
 
-@pytest.mark.fast
 def test_the_way_between_latents_keeps_their_length():
     """Decoded in between would be images that no noise leads to."""
     rng = np.random.default_rng(0)

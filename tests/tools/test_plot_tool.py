@@ -24,7 +24,6 @@ def drawn(monkeypatch, tmp_path, capsys):
     return run
 
 
-@pytest.mark.fast
 def test_schedules_are_drawn_and_early_loss_is_said(drawn):
     """A user would not see that most of the times of a schedule are noise."""
     picture, said = drawn("schedules", "linear", "cosine", "shifted:schedule=linear,by=3")
@@ -65,7 +64,6 @@ def test_a_config_gives_process_and_data(drawn, monkeypatch):
     assert seen[0][1] == ["config"] and seen[0][0][0].shape[2:] == (8, 8, 1)
 
 
-@pytest.mark.fast
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -16,8 +16,6 @@ from diffjax import cli
 from diffjax.data import folder, load, prepare, tfds
 from diffjax.tools import prepare as tool
 
-pytestmark = pytest.mark.fast
-
 
 @pytest.fixture
 def made(monkeypatch, capsys, tmp_path):

@@ -14,7 +14,6 @@ def shown(monkeypatch, capsys, *flags):
     return capsys.readouterr().out
 
 
-@pytest.mark.fast
 def test_the_published_size_is_shown_without_data_or_compiling(monkeypatch, capsys):
     """A user would have to start a run to learn that it does not fit."""
     out = shown(monkeypatch, capsys, "--config=cifar_vp", "--shape=32,32,3", "--depth=2")
@@ -23,14 +22,12 @@ def test_the_published_size_is_shown_without_data_or_compiling(monkeypatch, caps
     assert "Embedding_0/Dense_0" in out
 
 
-@pytest.mark.fast
 def test_fields_of_the_config_can_be_changed(monkeypatch, capsys):
     flags = ("--config=moons_vp", "--config.network.width=8")
     small, large = (shown(monkeypatch, capsys, *f) for f in (flags, flags[:1]))
     assert small != large and "MLP" not in small and "Dense_0/" not in small
 
 
-@pytest.mark.fast
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

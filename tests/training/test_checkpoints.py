@@ -92,19 +92,16 @@ def damage(root, step: int, how: str) -> None:
                 p.write_bytes(b"\xff" * p.stat().st_size)
 
 
-@pytest.mark.fast
 def test_nothing_is_restored_where_nothing_was_saved(tmp_path):
     assert restored(tmp_path / "new") is None
 
 
-@pytest.mark.fast
 def test_the_newest_state_comes_back_bit_by_bit(tmp_path):
     write(tmp_path, [1, 2, 10])
     assert same(restored(tmp_path), 10)
     assert same(restored(tmp_path, write=False), 10)
 
 
-@pytest.mark.fast
 def test_only_the_newest_are_kept(tmp_path):
     """Else a long run fills the disk."""
     write(tmp_path, range(1, 7), keep=2)
@@ -124,7 +121,6 @@ def test_a_step_that_is_there_is_kept_as_it_is(tmp_path):
     assert files(tmp_path) == before
 
 
-@pytest.mark.fast
 def test_a_step_that_donates_does_not_change_what_is_being_saved(tmp_path):
     """Saves run beside the training, which reuses the state's memory at once."""
     size = 500_000

@@ -25,7 +25,6 @@ def profile(ema, n, batch_size=1):
 
 @pytest.mark.parametrize("std", [0.05, 0.1, 0.2, 0.28])
 @pytest.mark.parametrize("n", [2000, 8000])
-@pytest.mark.fast
 def test_power_has_the_width_of_its_name(std, n):
     """T26: `std` would not be the width of the average relative to the training so far."""
     weights, t = profile(Power(std), n), np.arange(1, n + 1) / n
@@ -46,7 +45,6 @@ def test_power_forgets_the_initial_parameters():
     assert shares(Power(0.1), 1)[0] == 1
 
 
-@pytest.mark.fast
 @pytest.mark.parametrize("step", [999, 99_999, 9_999_999])
 def test_the_share_is_exact_late_in_training(step):
     """1 - decay in float32 would be off by a percent after 500,000 steps, for all that follow."""
@@ -54,7 +52,6 @@ def test_the_share_is_exact_late_in_training(step):
     assert float(Power(0.1)(jnp.asarray(step), 1)) == pytest.approx(exact, rel=1e-5)
 
 
-@pytest.mark.fast
 def test_constant_reaches_its_decay_through_the_warm_up():
     """Early steps would dominate the average, or the decay never be reached.
 
@@ -73,7 +70,6 @@ def test_constant_reaches_its_decay_through_the_warm_up():
     assert (made[:890] > 0.01).all()
 
 
-@pytest.mark.fast
 @pytest.mark.parametrize("batch_size", [1, 50])
 def test_half_life_halves_what_is_older_than_it(batch_size):
     """The average would depend on the batch size, or steps be taken for images."""
@@ -81,7 +77,6 @@ def test_half_life_halves_what_is_older_than_it(batch_size):
     assert weights[-1000 // batch_size :].sum() == pytest.approx(0.5, rel=1e-3)
 
 
-@pytest.mark.fast
 def test_half_life_ramps_up_with_the_images_so_far():
     """EDM's ramp: after n images the half-life is 0.05 n, so early parameters are forgotten."""
     batch_size, ramp, images = 10, 0.05, 500.0
@@ -92,7 +87,6 @@ def test_half_life_ramps_up_with_the_images_so_far():
     np.testing.assert_allclose(share[1:], exact, rtol=1e-5)
 
 
-@pytest.mark.fast
 def test_warmup_follows_its_power_up_to_the_decay():
     """1 - (1 + t)^(-2/3): the average would never reach its decay, or jump there."""
     share = shares(Warmup(0.99), 5000)
@@ -102,7 +96,6 @@ def test_warmup_follows_its_power_up_to_the_decay():
 
 
 @pytest.mark.parametrize("name", EMAS)
-@pytest.mark.fast
 def test_every_average_is_an_average(name):
     """Constant parameters would drift, or weights be negative."""
     ema = EMAS[name]()

@@ -9,8 +9,6 @@ import pytest
 
 from diffjax.training.feed import Feed, Late
 
-pytestmark = pytest.mark.fast
-
 
 def test_items_come_in_order_and_one_ahead():
     made = []

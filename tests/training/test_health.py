@@ -9,7 +9,6 @@ import pytest
 
 from diffjax.training.health import MEMORY, Health, Watch
 
-pytestmark = pytest.mark.fast
 N = 600
 
 

@@ -90,7 +90,6 @@ def test_the_state_that_is_measured_goes_on_as_if_nobody_had_looked(digits_loss)
     jax.tree.map(np.testing.assert_array_equal, before, state)
 
 
-@pytest.mark.fast
 def test_of_a_network_that_says_nothing_it_is_the_variance_of_its_target(toy):
     """F = 0 where eps is asked for: E eps^2 = 1, whatever the data are."""
     experiment = builder.experiment(json.loads((toy / "config.json").read_text()))
@@ -105,7 +104,6 @@ def test_of_a_network_that_says_nothing_it_is_the_variance_of_its_target(toy):
     assert found != 1
 
 
-@pytest.mark.fast
 def test_any_first_items_cover_the_noise_levels(toy):
     """A test split sorted by class would else be measured at one noise level per class."""
     experiment = builder.experiment(json.loads((toy / "config.json").read_text()))
@@ -115,7 +113,6 @@ def test_any_first_items_cover_the_noise_levels(toy):
     assert gaps.max() < 3 / len(u) and gaps.min() > 0.3 / len(u)
 
 
-@pytest.mark.fast
 def test_rows_of_a_run(toy):
     """The curve that tells learning from learning by heart."""
     lines = (toy / "metrics.jsonl").read_text().splitlines()
@@ -125,7 +122,6 @@ def test_rows_of_a_run(toy):
     assert all(set(row) == {"step", "held_out/loss", "held_out/raw_loss"} for row in rows)
 
 
-@pytest.mark.fast
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [

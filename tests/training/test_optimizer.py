@@ -15,8 +15,6 @@ from diffjax.config import ConfigError, load
 from diffjax.data.form import Form
 from diffjax.training.optimizer import OPTIMIZERS, RATES, matched, optimizer
 
-pytestmark = pytest.mark.fast
-
 RNG = np.random.default_rng(0)
 SHAPES = {
     "network": {

@@ -51,7 +51,6 @@ def profiles(taken=TAKEN):
     return [Profile(std, int(end)) for end in ends for std in TRACKED.values()]
 
 
-@pytest.mark.fast
 @pytest.mark.parametrize("name", ["walk", "drift", "settling"])
 def test_averages_made_afterwards_are_those_that_are_tracked(name):
     """Another length would need another training. Within 1 % of the parameters from 64 snapshots.
@@ -71,14 +70,12 @@ def test_averages_made_afterwards_are_those_that_are_tracked(name):
         assert far > 0.02, "the parameters themselves would pass"
 
 
-@pytest.mark.fast
 def test_more_snapshots_are_better():
     """Error that does not fall with the snapshots is an error of the formulas."""
     errors = [fit(profiles(n), Profile(0.15, T)).error for n in (8, 16, 32)]
     assert errors[2] < errors[1] / 3 < errors[0] / 9
 
 
-@pytest.mark.fast
 @pytest.mark.parametrize("wanted", [Profile(0.05, T), Profile(0.10, T), Profile(0.10, T // 2)])
 def test_a_stored_snapshot_is_given_back(wanted):
     """All coefficients but its own are zero."""
@@ -89,7 +86,6 @@ def test_a_stored_snapshot_is_given_back(wanted):
     assert found.error < 1e-6
 
 
-@pytest.mark.fast
 @pytest.mark.parametrize("std", WANTED)
 def test_the_coefficients_add_up_to_one_and_are_the_nearest(std):
     """Parameters that rest would be scaled; other coefficients of that sum would be better."""
@@ -108,7 +104,6 @@ def test_the_coefficients_add_up_to_one_and_are_the_nearest(std):
         assert distance(found.coefficients + 1e-3 * (other - other.mean())) > best
 
 
-@pytest.mark.fast
 @pytest.mark.parametrize("a", [Profile(0.05, 3), Profile(0.2, 5)])
 @pytest.mark.parametrize("b", [Profile(0.1, 3), Profile(0.02, 4), Profile(0.05, 9)])
 def test_inner_products_are_integrals(a, b):
@@ -123,7 +118,6 @@ def test_inner_products_are_integrals(a, b):
     np.testing.assert_allclose(inner([b], [a]), [[exact]], rtol=1e-7)
 
 
-@pytest.mark.fast
 def test_the_reach_is_where_the_error_is_small():
     """Lengths would be refused that can be made, or made that cannot."""
     known = profiles(16)
@@ -133,7 +127,6 @@ def test_the_reach_is_where_the_error_is_small():
     assert max(error(low), error(high)) <= LARGEST < min(error(low - 0.001), error(high + 0.001))
 
 
-@pytest.mark.fast
 def test_snapshots_are_stored_whole_and_combined_by_leaf(tmp_path):
     """A leaf would be of another step, or of another average."""
     leaf = lambda step, k: np.full((2, 3), step + 0.5 * k, np.float32)

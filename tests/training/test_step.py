@@ -25,8 +25,6 @@ from diffjax.training.ema import EMAS, Constant, update
 from diffjax.training.optimizer import OPTIMIZERS, optimizer
 from diffjax.training.step import TrainState, make_step, scan
 
-pytestmark = pytest.mark.fast
-
 adamw = functools.partial(optimizer, OPTIMIZERS["adamw"])
 SDE = VP(Cosine(), t_min=1e-3, t_max=0.995)
 POINT = jnp.array([0.5, -1.0])

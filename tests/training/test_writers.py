@@ -19,7 +19,7 @@ from diffjax.likelihood import EDGES
 from diffjax.training.log import Log
 from diffjax.training.writers import JSONL, WRITERS, Tensorboard, Writer
 
-pytestmark = [pytest.mark.fast, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 
 def rows(path) -> list[dict]:
