@@ -37,6 +37,8 @@ _MODULES = (
     "samplers",
     "schedules",
     "sde",
+    "solvers",
+    "specs",
     "training",
     "weights",
 )

@@ -11,7 +11,7 @@ import diffjax
 ROOT = Path(diffjax.__file__).parent
 LAYERS = (
     ("arrays", "config", "files", "progress"),
-    ("devices", "io", "schedules", "solvers"),
+    ("devices", "io", "schedules", "solvers", "specs"),
     ("data", "nets", "sde"),
     ("draws", "grids", "parameterization", "prediction", "published"),
     ("denoiser", "features", "guidance"),

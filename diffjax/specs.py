@@ -1,0 +1,27 @@
+"""The form of a condition: the one description that data, networks and samplers share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A condition of one item, by its name in `cond`.
+
+    kind: an entry of `nets.conditions.CONDITIONS`, as `label`, an integer in [0, size); `vector`,
+    floats (size,); `tokens`, floats (L, size), of any length, NaN where a token is missing; `map`,
+    floats (*D, size) on the grid of the item. size: classes, width or channels. Raises ValueError
+    for a size below 1.
+
+        >>> Spec("label", "label", 10)
+        Spec(name='label', kind='label', size=10)
+    """
+
+    name: str
+    kind: str
+    size: int
+
+    def __post_init__(self):
+        if self.size < 1:
+            raise ValueError(f"condition {self.name!r}: size={self.size}: needs size >= 1")
