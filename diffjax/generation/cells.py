@@ -30,7 +30,7 @@ from diffjax.files import write_arrays, write_text
 from diffjax.generation.program import Generation, generate
 from diffjax.io.trees import fingerprint
 from diffjax.progress import Progress
-from diffjax.samplers.plan import How, Plan
+from diffjax.samplers.plan import Plan, Sampling
 
 Arrays = dict[str, np.ndarray]
 
@@ -67,7 +67,7 @@ class Cell:
     """
 
     denoise: Denoiser
-    plan: How
+    plan: Sampling
     form: Form
     config: Config
     about: Mapping[str, Any]
@@ -150,7 +150,8 @@ class Cell:
         if start >= num:
             return
         shape, label, devices = self.form.shape, self.labels(num), layout().mesh
-        own = (self.seed, num, shape, label, self.batch_size, devices, start)
+        cond = None if label is None else {"label": label}
+        own = (self.seed, num, shape, cond, self.batch_size, devices, start)
         made, done = Generation(self.denoise, self.plan, *own), start
         began = last = time.monotonic()
         with Progress("sample", num, "image", start, quiet=not first()) as progress:

@@ -8,12 +8,12 @@ from __future__ import annotations
 import numpy as np
 
 
-def weights(weight: float | np.ndarray, ramp: np.ndarray) -> np.ndarray:
-    """1 + (weight - 1) ramp, as the device will see it: (R,) of one weight and a ramp (R,), or
-    (R, B) of the weights (B,) of samples. Exactly 1, no guidance, where either says so."""
-    made = 1 + (np.asarray(weight, np.float64) - 1) * np.expand_dims(
-        np.asarray(ramp, np.float64), tuple(range(1, 1 + np.ndim(weight)))
-    )
+def weights(weight: float | np.ndarray, ramp: float | np.ndarray) -> np.ndarray:
+    """1 + (weight - 1) ramp of arrays that broadcast, as the device will see it.
+
+    Exactly 1, which is no guidance, where either says so.
+    """
+    made = 1 + (np.asarray(weight, np.float64) - 1) * np.asarray(ramp, np.float64)
     return np.asarray(made, np.float32).astype(np.float64)
 
 

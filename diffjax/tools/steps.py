@@ -64,6 +64,7 @@ def prepare(given: argparse.Namespace) -> tuple[Any, Any, Any, bool]:
     config, experiment, denoise = trained.config, trained.experiment, trained.denoise
     shape = experiment.shape
     label, learned = experiment.labels(given.num), bool(config["network"].get("learn_variance"))
+    cond = None if label is None else {"label": label}
 
     def plan(steps: int) -> Plan:
         spec = {**config["sampling"], "noise": "brownian", "steps": steps}
@@ -74,7 +75,7 @@ def prepare(given: argparse.Namespace) -> tuple[Any, Any, Any, bool]:
 
     def generation(steps: int) -> Generation:
         how = plan(steps)
-        return Generation(denoise, how, given.seed, given.num, shape, label, given.batch_size)
+        return Generation(denoise, how, given.seed, given.num, shape, cond, given.batch_size)
 
     def order(steps: int) -> int:
         return 1 if plan(steps).noisy else max(1, builder.order(config["sampling"]))

@@ -61,8 +61,9 @@ def run() -> int:
         e = builder.experiment(config.override(base, changes))
         file = name.replace(" ", "_")
         state, _ = train(e, given.work / file)
-        denoise, label = e.denoiser(state.ema[min(state.ema)]), e.labels(given.num)
-        made = Generation(denoise, e.plan(denoise.sde), 0, given.num, e.shape, label, 250)
+        denoise = e.denoiser(state.ema[min(state.ema)])
+        plan, cond = e.plan(denoise.sde), {"label": e.labels(given.num)}
+        made = Generation(denoise, plan, 0, given.num, e.shape, cond, 250)
         x = to_uint8(np.concatenate([*made]))
         found[name] = judge(x)
         plot.save(given.out / f"{file}.png", plot.samples(x[:SHOWN], e.labels(SHOWN)))

@@ -121,7 +121,7 @@ def distance(
     experiment: Experiment, denoise: Denoiser, seed: int, data: np.ndarray
 ) -> tuple[float, float]:
     plan, label = experiment.plan(denoise.sde), experiment.labels(NUM)
-    x = np.concatenate([*Generation(denoise, plan, seed, NUM, experiment.shape, label)])
+    x = np.concatenate([*Generation(denoise, plan, seed, NUM, experiment.shape, {"label": label})])
     found = frechet_with_floor(features(to_uint8(x)), data)
     return found.distance, found.floor
 

@@ -69,9 +69,8 @@ class Study:
 
     def generate(self, plan: Plan) -> tuple[np.ndarray, float]:
         """Samples, and seconds without compiling."""
-        made = Generation(
-            self.denoise, plan, 0, self.num, self.e.shape, self.label, self.batch_size
-        )
+        cond = {} if self.label is None else {"label": self.label}
+        made = Generation(self.denoise, plan, 0, self.num, self.e.shape, cond, self.batch_size)
         began = time.monotonic()
         x = np.concatenate([*made])
         return x, time.monotonic() - began

@@ -38,7 +38,7 @@ def trained():
 def quality(e, denoise, sde, name):
     """Samples and their Frechet distance to the training set."""
     plan = Plan(SAMPLERS[name](sde, uniform(sde, 30)), e.plan(sde).guidance)
-    (x,) = Generation(denoise, plan, 0, NUM, e.shape, e.labels(NUM), batch_size=NUM)
+    (x,) = Generation(denoise, plan, 0, NUM, e.shape, {"label": e.labels(NUM)}, batch_size=NUM)
     return x, frechet_with_floor(x, load(e.source("train")).x)
 
 
