@@ -138,6 +138,10 @@ class Generation:
         self._run = self._compiled()
         self.compile_seconds = time.monotonic() - began
 
+    def __len__(self) -> int:
+        """Number of batches."""
+        return -(-(self._num - self._start) // self._size)
+
     def _compiled(self) -> Any:
         if not self._preview:
             program = _program(self._shape, self._everywhere)
