@@ -119,10 +119,10 @@ def test_a_cell_hands_out_previews_and_counts_rows(monkeypatch, capsys):
     """Previews would be lost on the way, or a long run without a terminal say nothing."""
     monkeypatch.setattr(cells, "LINES", 0.0)
     cell = Cell(denoise(), plan(Conditional()), Form(SHAPE, 0), {}, {}, batch_size=4)
-    seen, plain = [], cell.samples(6).x
+    seen, plain = [], cell.samples(12).x  # 8 at a time: one for each device
     assert "row" not in capsys.readouterr().err
-    np.testing.assert_array_equal(cell.samples(6, preview=seen.append, every=4).x, plain)
-    assert [(p.row, len(p.x)) for p in seen] == [(4, 4), (6, 4), (4, 2), (6, 2)]
+    np.testing.assert_array_equal(cell.samples(12, preview=seen.append, every=4).x, plain)
+    assert [(p.row, len(p.x)) for p in seen] == [(4, 8), (6, 8), (4, 4), (6, 4)]
     assert "sample 10/12 row" in capsys.readouterr().err
 
 
