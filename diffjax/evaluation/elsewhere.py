@@ -76,14 +76,15 @@ def _folder(folder: Path, form: Form, most: int | None) -> np.ndarray:
     with Progress("read samples", len(paths), form.items.noun) as progress:
         for path in paths:
             try:
-                item = _image(path, form.shape[-1]) if image else files.read(path)
+                item = _image(path, form.shape[-1]) if image else files.read(path, form.shape)
             except (OSError, EOFError, ValueError) as error:
                 raise ValueError(f"{path.name}: unreadable ({error})") from error
             if item.shape != form.shape:
                 raise ValueError(f"{path.name} is {item.shape}; needs {form.shape}, as the data")
             items.append(item)
             progress.advance()
-    return np.stack(items)
+    x = np.stack(items)  # integers of a file where the data are floats, as of sound
+    return x if form.kind == "image" or x.dtype == form.dtype else form.items.normalise(x)
 
 
 def _image(path: Path, channels: int) -> np.ndarray:

@@ -30,13 +30,13 @@ def flat(x: np.ndarray) -> np.ndarray:
 class Files:
     """A form of file that items are written to and read from.
 
-    ending: with the dot. write: `(path, items or item, units)`. read: the inverse. each: whether a
-    file holds one item, so that several of them make a folder.
+    ending: with the dot. write: `(path, items or item, units)`. read: `(path, shape of an item)`,
+    the inverse. each: whether a file holds one item, so that several of them make a folder.
     """
 
     ending: str
     write: Callable[[Path, np.ndarray, Units], None]
-    read: Callable[[Path], np.ndarray]
+    read: Callable[[Path, tuple[int, ...]], np.ndarray]
     each: bool = True
 
 

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import wave
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from diffjax.data.kinds import drawing
 from diffjax.data.kinds.kind import Files, Units
 
+if TYPE_CHECKING:
+    from PIL import Image
+
+Shape = tuple[int, ...]
 RATE = 16_000
 """Samples per second where a form does not say."""
 FRAMES = 10
@@ -20,12 +25,17 @@ def _write_png(path: Path, item: np.ndarray, units: Units) -> None:
     drawing.save(path, item)
 
 
-def _read_image(path: Path) -> np.ndarray:
+def _read_png(path: Path, shape: Shape) -> np.ndarray:
     from PIL import Image
 
     with Image.open(path) as image:
-        pixels = np.asarray(image if image.mode in ("L", "RGB") else image.convert("RGB"))
-    return pixels[..., None] if pixels.ndim == 2 else pixels
+        return _pixels(image, shape[-1])
+
+
+def _pixels(image: Image.Image, channels: int) -> np.ndarray:
+    """uint8 (H, W, channels), grey where that is 1."""
+    array = np.asarray(image.convert("L" if channels == 1 else "RGB"))
+    return array[..., None] if channels == 1 else array
 
 
 def _write_npy(path: Path, item: np.ndarray, units: Units) -> None:
@@ -33,7 +43,7 @@ def _write_npy(path: Path, item: np.ndarray, units: Units) -> None:
     np.save(path, item, allow_pickle=False)
 
 
-def _read_npy(path: Path) -> np.ndarray:
+def _read_npy(path: Path, shape: Shape) -> np.ndarray:
     return np.load(path, allow_pickle=False)
 
 
@@ -44,7 +54,7 @@ def _write_csv(path: Path, items: np.ndarray, units: Units) -> None:
     np.savetxt(path, items, "%.9g", ",", header=",".join(names), comments="")
 
 
-def _read_csv(path: Path) -> np.ndarray:
+def _read_csv(path: Path, shape: Shape) -> np.ndarray:
     return np.loadtxt(path, np.float32, delimiter=",", skiprows=1, ndmin=2)
 
 
@@ -58,7 +68,7 @@ def _write_wav(path: Path, item: np.ndarray, units: Units) -> None:
         file.writeframes(to_int16(item).astype("<i2").tobytes())
 
 
-def _read_wav(path: Path) -> np.ndarray:
+def _read_wav(path: Path, shape: Shape) -> np.ndarray:
     with wave.open(str(path), "rb") as file:
         if file.getsampwidth() != 2:
             raise ValueError(f"{path}: {8 * file.getsampwidth()} bits; needs 16")
@@ -83,16 +93,15 @@ def _write_gif(path: Path, item: np.ndarray, units: Units) -> None:
     frames[0].save(path, save_all=True, append_images=frames[1:], duration=time, loop=0)
 
 
-def _read_gif(path: Path) -> np.ndarray:
-    """Frames in colour, whatever they were written from; equal ones in a row are one in a file."""
+def _read_gif(path: Path, shape: Shape) -> np.ndarray:
+    """Frames (T, H, W, C); of equal ones in a row a file keeps one."""
     from PIL import Image, ImageSequence
 
     with Image.open(path) as image:
-        frames = [np.asarray(f.convert("RGB")) for f in ImageSequence.Iterator(image)]
-    return np.stack(frames)
+        return np.stack([_pixels(frame, shape[-1]) for frame in ImageSequence.Iterator(image)])
 
 
-PNG = Files(".png", _write_png, _read_image)
+PNG = Files(".png", _write_png, _read_png)
 NPY = Files(".npy", _write_npy, _read_npy)
 CSV = Files(".csv", _write_csv, _read_csv, each=False)
 WAV = Files(".wav", _write_wav, _read_wav)
