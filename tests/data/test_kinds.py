@@ -255,5 +255,5 @@ def test_the_form_of_a_network_has_the_conditions_that_it_is_given():
     assert Reading().form(source) == labelled("points", (2,))
     assert Reading(labels=True).form(source) == labelled("points", (2,), 4)
     assert Reading(conditions=("vector",)).form(source).names == ["vector"]
-    with pytest.raises(ValueError, match="conditions=tokens: .*known: vector"):
+    with pytest.raises(ValueError, match=r"conditions=tokens: .*known: vector"):
         Reading(conditions=("tokens",)).check(source)
