@@ -136,7 +136,7 @@ def test_conditions_that_are_not_said_are_those_of_held_out_items(conditional):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--cond=text=1"], "--cond=text: the network was not built for it; known: label, vector, tokens"),
+        (["--cond=text=1"], "the network was not built for it; known: label, vector, tokens"),
         (["--cond=vector=[1, 2]"], "vector=[1, 2]: has shape (2,); needs finite (4)"),
         (["--cond=vector=no.npy"], "vector=no.npy: cannot be read"),
         (["--cond=label=2"], "label=2: no such class; known: 0 to 1"),
