@@ -65,9 +65,8 @@ def run() -> int:
         made = Generation(denoise, e.plan(denoise.sde), 0, given.num, e.shape, cond, 250)
         x = to_uint8(np.concatenate([*made]))
         found[name] = judge(x)
-        plot.save(
-            given.out / f"{file}.png", plot.samples(x[:SHOWN], e.conditions(SHOWN).get("label"))
-        )
+        label = e.conditions(SHOWN).get("label")
+        plot.save(given.out / f"{file}.png", plot.samples(x[:SHOWN], label))
     text = json.dumps(found, indent=2)
     (given.out / "leak.json").write_text(text + "\n")
     print(text)
