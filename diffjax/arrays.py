@@ -66,6 +66,12 @@ def null(cond: Cond) -> Cond:
     return jax.tree.map(lambda c: jnp.full_like(c, _missing(c)), cond)
 
 
+def taken(rows: Mapping[str, Any], num: int) -> dict[str, Any]:
+    """Conditions (num, ...) from rows (K, ...), which samples take in turn."""
+    index = np.arange(num)
+    return {name: value[index % len(value)] for name, value in rows.items()}
+
+
 Rates = float | tuple[tuple[str, float], ...]
 """One chance for all conditions together, or name and chance of each that is alone."""
 

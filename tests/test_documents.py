@@ -26,7 +26,7 @@ from documents import (
 )
 
 from diffjax import builder, cli, config
-from diffjax.data.form import Form
+from diffjax.data.form import labelled
 from diffjax.draws import DRAWS
 from diffjax.evaluation import OF_SAMPLES
 from diffjax.grids import GRIDS
@@ -142,9 +142,10 @@ def built(name: str, overrides: tuple[str, ...]) -> None:
     settings = config.override(config.load(name), overrides)
     data = settings["data"]
     shape = next((s for start, s in FORMS.items() if Path(name).stem.startswith(start)), None)
+    kind = "latent" if data["name"].startswith("latents") else "image"
     if shape and (side := data.get("crop") or data.get("size")):
         shape = (side, side, data.get("channels", 3))
-    builder.experiment(settings, shape and Form(shape, 1000 * bool(data.get("labels"))))
+    builder.experiment(settings, shape and labelled(kind, shape, 1000 * bool(data.get("labels"))))
 
 
 @pytest.mark.parametrize("document", [*DOCUMENTS, Path("CHANGELOG.md")], ids=str)

@@ -34,7 +34,7 @@ from diffjax.builder.training import (
 )
 from diffjax.config import Config, ConfigError, checked, entries, known, literal, parse
 from diffjax.data import AUGMENTATIONS, SOURCES, Reading, Source
-from diffjax.data.form import Form, describe
+from diffjax.data.form import Form
 from diffjax.denoiser import Model
 from diffjax.devices.mesh import SHARDINGS
 from diffjax.draws import DRAWS
@@ -102,7 +102,8 @@ def experiment(config: Config, form: Form | None = None) -> Experiment:
     if not 0 <= seed < 2**32:
         raise ConfigError(f"config.seed={seed}: needs 0 <= seed < 2**32")
     source, reading = construct_data(config["data"], "config.data")
-    form = form or describe(source("train"), reading)
+    form = form or reading.form(source("train"))
+    reading = dataclasses.replace(reading, kind=form.kind)
     model = construct_model(config, form.classes, reading.augment.width if reading.augment else 0)
     loss = construct_loss(config, model, form, reading)
     sampling = functools.partial(
@@ -146,7 +147,7 @@ def construct_data(spec: Config, place: str) -> tuple[Callable[[str], Source], R
 
     What follows a colon in the name is the first setting of the source: `folder:PATH`.
     """
-    own = [f.name for f in dataclasses.fields(Reading)]
+    own = [f.name for f in dataclasses.fields(Reading) if not f.metadata.get("declared")]
     reads = {k: v for k, v in spec.items() if k in own}
     if augment := reads.get("augment"):
         augment = parse(augment) if isinstance(augment, str) else augment
@@ -263,6 +264,9 @@ def construct_loss(config: Config, model: Model, form: Form, reading: Reading) -
         )
     if loss.bound and reading.dequantize:
         raise ConfigError(f"{place}.bound=True: has a decoder; allowed: data.dequantize=False")
-    if loss.bound and len(form.shape) < 2:
-        raise ConfigError(f"{place}.bound=True: needs images, and the data are {form.shape}")
+    if loss.bound and form.dtype != "uint8":
+        raise ConfigError(
+            f"{place}.bound=True: needs grey levels, as of images; the data are {form.kind} "
+            f"{form.shape} of {form.dtype}"
+        )
     return loss

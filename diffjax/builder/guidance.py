@@ -129,7 +129,7 @@ def weights(spec: Any, sde: SDE, times: np.ndarray, form: Form, place: str) -> n
         raise ConfigError(f"{here}={given}: needs a finite number")
     if not single and len(made) != len(times):
         raise ConfigError(f"{here}: has {len(made)} weights, and the sampler {len(times)} rows")
-    if (made != 1).any() and not form.classes and not _by_network(told["reference"]):
+    if (made != 1).any() and not form.conditions and not _by_network(told["reference"]):
         raise ConfigError(f"{here}={given}: the network is unconditional; allowed: 1")
     ramp = lookup(RAMPS, told["ramp"], f"{place}.ramp")
     made = 1 + (made - 1) * ramp(np.asarray(times, np.float64))

@@ -1,4 +1,4 @@
-"""Samples by number: sample k of a run depends on (seed, k) and its label only."""
+"""Samples by number: sample k of a run depends on (seed, k) and its conditions only."""
 
 from __future__ import annotations
 
@@ -44,9 +44,10 @@ def _program(shape: tuple[int, ...], everywhere: NamedSharding) -> Any:
 class Generation:
     """Samples start, ..., num - 1 of the run `seed`, in batches, by a program compiled beforehand.
 
-    label: (num,) class of each sample, or None. mesh: devices, of several processes too, that share
-    each batch, made a multiple of their number; one device by default. Iterating yields float32
-    arrays (B, *shape), whole in every process, and fills `passes`, of each sample so far. Raises
+    cond: conditions of the samples by name, (num, ...) each. mesh: devices, of several processes
+    too, that share each batch, made a multiple of their number; one device by default. Iterating
+    yields float32 arrays (B, *shape), whole in every process, and fills `passes`, of each sample so
+    far. Raises
     FloatingPointError where sampling failed.
     """
 
@@ -57,7 +58,7 @@ class Generation:
         seed: int,
         num: int,
         shape: tuple[int, ...],
-        label: np.ndarray | None = None,
+        cond: Cond | None = None,
         batch_size: int = 256,
         mesh: Mesh | None = None,
         start: int = 0,
@@ -66,7 +67,7 @@ class Generation:
         everywhere = NamedSharding(mesh, PartitionSpec())
         self._split = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
         self._given = (*spread((denoise, plan), everywhere), stream(seed, "sample"))
-        self._plan, self._start, self._num, self._label = plan, start, num, label
+        self._plan, self._start, self._num, self._cond = plan, start, num, cond or {}
         self._size = -(-min(batch_size, num) // mesh.size) * mesh.size
         self.passes: list[int] = []
         began = time.monotonic()
@@ -77,8 +78,8 @@ class Generation:
     def _arguments(self, start: int) -> tuple[Array, Cond]:
         """Sample numbers and conditions of a batch; the last one is filled up by repetition."""
         index = np.minimum(np.arange(start, start + self._size), self._num - 1)
-        label = {} if self._label is None else {"label": np.asarray(self._label[index], np.int32)}
-        return spread((index, label), self._split)
+        cond = {name: np.asarray(value)[index] for name, value in self._cond.items()}
+        return spread((index, cond), self._split)
 
     def __iter__(self) -> Iterator[np.ndarray]:
         for start in range(self._start, self._num, self._size):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,10 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from diffjax.arrays import Params, stream
+from diffjax.arrays import Params, stream, taken
+from diffjax.config import ConfigError
 from diffjax.data.form import Form
-from diffjax.data.pipeline import Batches, Reading
-from diffjax.data.source import Source, load
+from diffjax.data.pipeline import Batches, Reading, centred
+from diffjax.data.source import NoSplit, Source, load
 from diffjax.denoiser import Denoiser, Model
 from diffjax.devices.mesh import Sharding
 from diffjax.objectives.denoising import Denoising
@@ -26,6 +28,9 @@ from diffjax.training.ema import Averages
 from diffjax.training.health import Watch
 from diffjax.training.step import Step, TrainState, make_step
 from diffjax.training.writers import Writer
+
+DEFAULTS = 256
+"""Held-out items whose conditions are the default ones of samples, in turn."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +126,7 @@ class Experiment:
     def __repr__(self) -> str:
         name, steps = self.config["data"]["name"], self.train.steps
         return (
-            f"Experiment({name} {self.shape}, classes={self.classes}, {self.model}, "
+            f"Experiment({name}, {self.form.kind} {self.shape}, {self.form.names}, {self.model}, "
             f"{steps} steps of {self.train.batch_size})"
         )
 
@@ -136,17 +141,39 @@ class Experiment:
     def batches(self, rows: Any = ...) -> Batches:
         """The training data, decoded here and now if they fit in memory; `rows` of each batch."""
         source = self.source("train")
-        size = len(source) * math.prod(source.shape) * source.dtype.itemsize
+        form = source.form
+        size = len(source) * math.prod(form.shape) * np.dtype(form.dtype).itemsize
         source = load(source) if size <= self.reading.memory * 1e9 else source
         return Batches(source, self.train.batch_size, self.seed, self.reading, rows)
 
     def batch(self, items: dict[str, np.ndarray]) -> dict[str, Any]:
         """What the loss sees of items of the source."""
-        return {"x": items["x"], "cond": {"label": items["label"]} if self.classes else {}}
+        return {"x": items["x"], "cond": {name: items[name] for name in self.form.names}}
 
-    def labels(self, num: int) -> np.ndarray | None:
-        """The default label of sample k: k modulo the number of classes."""
-        return np.arange(num, dtype=np.int32) % self.classes if self.classes else None
+    def conditions(self, num: int) -> dict[str, np.ndarray]:
+        """The default conditions of samples 0, ..., num - 1, (num, ...) each."""
+        return taken(self.defaults, num)
+
+    @functools.cached_property
+    def defaults(self) -> dict[str, np.ndarray]:
+        """The default conditions in rows, which samples take in turn.
+
+        Labels 0, 1, ... where there is nothing but a label; else those of the first held-out items
+        (of training items where none are held out). Raises ConfigError where the data set cannot be
+        opened.
+        """
+        if self.form.names in ([], ["label"]):
+            label = np.arange(self.classes, dtype=np.int32)
+            return {"label": label} if self.classes else {}
+        try:
+            source = self.source("test")
+        except ConfigError as error:
+            if not isinstance(error.__cause__, NoSplit):
+                raise
+            source = self.source("train")
+        items = source[np.arange(min(len(source), DEFAULTS))]
+        cut = centred(items, self.reading, source.form)
+        return self.form.given(cut, len(items["x"]))
 
     def step(self) -> Step:
         """The train step as a pure function."""
@@ -156,9 +183,9 @@ class Experiment:
 
     def initialise(self) -> TrainState:
         """The state before the first step."""
-        label = {"label": jnp.zeros(1, jnp.int32)} if self.classes else {}
+        cond = {name: jnp.asarray(value) for name, value in self.form.example(1).items()}
         key = stream(self.seed, "init")
-        params = self.model.init(key, jnp.zeros((1, *self.shape)), label)
+        params = self.model.init(key, jnp.zeros((1, *self.shape)), cond)
         own = self.loss.init()
         return self.begin(params | ({"loss": own} if own else {}))
 

@@ -55,6 +55,7 @@ def read(experiment: Experiment, devices: int) -> Stack:
     u = (np.random.default_rng(experiment.seed).random() + index * GOLDEN) % 1
     u = np.float32(np.floor(u * 2**24) / 2**24)  # never rounded up to 1
     batch = experiment.batch(items[index % num])
+    batch["x"] = np.asarray(jax.jit(experiment.form.items.normalise)(batch["x"]))
     return batch | {"index": index, "u": u, "counts": np.float32(index < num)}
 
 

@@ -12,10 +12,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from diffjax import plot
 from diffjax.arrays import Params, stream
 from diffjax.config import ConfigError, RunError
-from diffjax.data.images import is_image, to_uint8
 from diffjax.data.pipeline import Batches, read
 from diffjax.devices import mesh
 from diffjax.devices.mesh import Layout
@@ -233,13 +231,12 @@ def compile_steps(experiment: Experiment, layout: Layout, state: TrainState, bat
 def picture(experiment: Experiment, layout: Layout, state: TrainState) -> np.ndarray:
     """Samples of the network with the first average by name, from fixed seeds, labels in order."""
     e, num = experiment, experiment.train.samples
-    label = e.labels(num)
-    cond = {} if label is None else {"label": label}
+    cond = given = e.conditions(num)
     key = stream(e.seed, "sample")
     even = num % layout.parts == 0
     index, cond = layout.put((np.arange(num), cond), 0 if even else None)
     denoise = e.denoiser(state.ema[min(state.ema)])
     plan = layout.put(e.plan(denoise.sde))
     made = generate(denoise, plan, key, index, cond, shape=e.shape)
-    x = layout.whole(made.x)
-    return plot.samples(to_uint8(x) if is_image(e.shape) else x, label)
+    x = e.form.denormalise(layout.whole(made.x))
+    return e.form.items.picture(x, given.get("label"))

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import diffjax
 from diffjax.arrays import Params
 from diffjax.config import ConfigError, nearest
-from diffjax.data.form import Form
+from diffjax.data.form import Form, from_json
 from diffjax.data.source import fingerprint
 from diffjax.files import write_text
 from diffjax.io.reading import Tensors, write
@@ -88,7 +88,7 @@ def open_run(
     it begins with, `resume_from`. Raises ConfigError where the folder holds a run of another config
     or of other data, naming the differences.
     """
-    data = experiment.form._asdict() | {"train": fingerprint(experiment.source("train"))}
+    data = experiment.form.as_json() | {"train": fingerprint(experiment.source("train"))}
     if (workdir / WEIGHTS).exists():
         raise ConfigError(
             f"--workdir={workdir}: holds converted weights ({WEIGHTS}) and no run to go on with; "
@@ -141,9 +141,10 @@ def read_form(workdir: Path) -> Form:
     """The form of the data that the run was made with: sampling needs no data set."""
     read = _read(workdir, "data.json")
     try:
-        return Form(tuple(read["shape"]), int(read["classes"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise ConfigError(f"{workdir / 'data.json'}: holds no form of data ({error})") from error
+        return from_json(read)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise ConfigError(f"{workdir / 'data.json'}: holds no form of data ({reason})") from error
 
 
 def _read(workdir: Path, name: str) -> dict[str, Any]:
@@ -257,7 +258,7 @@ def write_weights(workdir: Path, experiment: Experiment, weights: Weights) -> No
         workdir.mkdir(parents=True, exist_ok=True)
         told = {"step": str(weights.step), "ema": weights.ema}
         write(workdir / WEIGHTS, flat(weights.params), told)
-        _describe(workdir, experiment.config, experiment.form._asdict())
+        _describe(workdir, experiment.config, experiment.form.as_json())
     except OSError as error:
         raise ConfigError(f"--out={workdir}: cannot be written ({error.strerror})") from error
 

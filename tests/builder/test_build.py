@@ -10,7 +10,7 @@ import pytest
 import ml_collections_configs
 from diffjax import builder
 from diffjax.config import ConfigError, load, override
-from diffjax.data.form import Form
+from diffjax.data.form import labelled
 from diffjax.nets import NETWORKS
 from diffjax.parameterization import PARAMETERIZATIONS
 from diffjax.samplers import SAMPLERS
@@ -43,7 +43,7 @@ def as_published(name: str, **network) -> Experiment:
     config = load(name)
     config["network"] = {**config["network"], **network}
     prepared = name.startswith(("cifar", "imagenet"))
-    form = Form((32, 32, 3), 10 * config["data"]["labels"]) if prepared else None
+    form = labelled("image", (32, 32, 3), 10 * config["data"]["labels"]) if prepared else None
     return builder.experiment(config, form)
 
 
@@ -409,7 +409,9 @@ def test_every_legal_combination_builds_and_the_others_are_refused(schedule, fra
             assert type(model.sde) is SDES[frame]
             assert model.sde.schedule == SCHEDULES[schedule]()
             assert type(model.parameterization) is PARAMETERIZATIONS[name]
-    table = builder.plan({"sampler": {"name": "ddim"}, "steps": 5}, model.sde, Form((2,), 0)).table
+    table = builder.plan(
+        {"sampler": {"name": "ddim"}, "steps": 5}, model.sde, labelled("points", (2,), 0)
+    ).table
     assert np.isfinite(table.update).all()
 
 
@@ -491,7 +493,10 @@ def test_a_nested_schedule_that_cannot_be_is_refused_with_its_place(schedule, pa
 def test_every_sampler_of_the_catalogue_builds_with_its_defaults(name):
     sde = builder.construct_sde(BASE["sde"], "config.sde")
     spec = {**BASE["sampling"], "sampler": {"name": name}}
-    assert builder.plan(spec, sde, Form((2,), 2), learned=True).rows >= BASE["sampling"]["steps"]
+    assert (
+        builder.plan(spec, sde, labelled("points", (2,), 2), learned=True).rows
+        >= BASE["sampling"]["steps"]
+    )
     if name.endswith("_learned"):
         assert "no second output" in refused(override(BASE, [f"sampling.sampler.name={name}"]))
 
@@ -501,12 +506,12 @@ def test_every_network_of_the_catalogue_builds_with_its_defaults(name):
     suited = {"mlp": "moons"}.get(name, "digits")
     config = {**BASE, "data": {"name": suited}, "network": {"name": name}}
     config["network"] |= {"multipliers": (1, 2)} if name == "unet" else {}
-    assert builder.experiment(config).labels(3) is None
+    assert builder.experiment(config).conditions(3) == {}
 
 
 def test_labels_go_round_and_reach_the_loss_only_if_the_network_has_classes():
     experiment = builder.experiment(BASE)
-    np.testing.assert_array_equal(experiment.labels(12), [*range(10), 0, 1])
+    np.testing.assert_array_equal(experiment.conditions(12)["label"], [*range(10), 0, 1])
     items = experiment.source("train")[np.arange(3)]
     assert set(experiment.batch(items)["cond"]) == {"label"}
     unconditional = builder.experiment(override(BASE, ["data.labels=False"]))
@@ -525,9 +530,9 @@ def test_what_follows_the_colon_of_a_name_is_the_first_setting_of_the_source():
 def test_a_run_whose_form_of_data_is_known_opens_no_data_set():
     """Sampling from a run must not need the data that it was trained on."""
     config = override(BASE, ["data.name=folder:/no/where"])
-    experiment = builder.experiment(config, Form((16, 16, 3), 5))
+    experiment = builder.experiment(config, labelled("image", (16, 16, 3), 5))
     assert (experiment.shape, experiment.classes) == ((16, 16, 3), 5)
-    np.testing.assert_array_equal(experiment.labels(6), [0, 1, 2, 3, 4, 0])
+    np.testing.assert_array_equal(experiment.conditions(6)["label"], [0, 1, 2, 3, 4, 0])
 
 
 def test_images_of_another_size_and_kind_need_another_data_line_alone(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 
 from diffjax import builder
 from diffjax.config import ConfigError
-from diffjax.data.form import Form
+from diffjax.data.form import labelled
 from diffjax.guidance import (
     APG,
     RAMPS,
@@ -33,7 +33,7 @@ BASE = {"sampler": {"name": "ddim_sde"}, "grid": {"name": "uniform"}, "steps": 6
 
 
 def plan(sde=SDE, classes=4, **fields):
-    return builder.plan({**BASE, **fields}, sde, Form((2,), classes))
+    return builder.plan({**BASE, **fields}, sde, labelled("points", (2,), classes))
 
 
 def refused(sde=SDE, classes=4, **fields) -> str:

@@ -16,7 +16,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from diffjax import builder
 from diffjax.config import ConfigError, load
-from diffjax.data.form import Form
+from diffjax.data.form import labelled
 from diffjax.denoiser import Model
 from diffjax.devices import mesh
 from diffjax.nets import mlp
@@ -67,7 +67,7 @@ def experiment(**train):
     for section, changed in SMALL.items():
         config[section] = {**config[section], **changed}
     config["train"] = {**config["train"], **train}
-    built = builder.experiment(config, Form(SHAPE, CLASSES))
+    built = builder.experiment(config, labelled("image", SHAPE, CLASSES))
     return dataclasses.replace(built, model=dataclasses.replace(built.model, network=linen(Tiny())))
 
 
@@ -167,7 +167,9 @@ def config_of(network):
     """The state of a config with this network, as shapes."""
     config = load("digits_vp")
     config["network"] = network
-    return jax.eval_shape(builder.experiment(config, Form((32, 32, 4), 1000)).initialise)
+    return jax.eval_shape(
+        builder.experiment(config, labelled("latent", (32, 32, 4), 1000)).initialise
+    )
 
 
 @functools.cache
@@ -233,7 +235,7 @@ def test_layouts_that_cannot_be_are_refused_by_name():
     ):
         config["train"]["sharding"] = text
         with pytest.raises(ConfigError, match=refused):
-            builder.experiment(config, Form((8, 8, 1), 10))
+            builder.experiment(config, labelled("image", (8, 8, 1), 10))
 
 
 @pytest.mark.parametrize("devices", [1, 2, 8])

@@ -137,7 +137,7 @@ def test_two_processes_sample_as_one(single, tmp_path):
     assert two.wait() == [0, 0], two.told()
     found = trained.load(single)
     e = found.experiment
-    made = Generation(found.denoise, e.plan(found.sde), 0, 6, e.shape, e.labels(6))
+    made = Generation(found.denoise, e.plan(found.sde), 0, 6, e.shape, e.conditions(6))
     with np.load(out) as stored:
         np.testing.assert_allclose(stored["arr_0"], np.concatenate([*made]), atol=1e-4)
 

@@ -17,7 +17,7 @@ from diffjax.features import EXTRACTORS, Extractor, features
 
 def seen(x):
     """Of every kind of features some: no network."""
-    flat = features(x)
+    flat = features(x, "image")
     return {"pool": flat[:, 18:40], "logits": 9 * flat[:, 10:20], "spatial": flat[:, :20] + 1}
 
 
@@ -146,7 +146,7 @@ def test_features_of_real_items_are_kept_for_the_same_weights_and_items(small, t
     counts = []
 
     def open_real(fingerprint, most):
-        run = lambda x: counts.append(len(x)) or {"pool": features(x)}
+        run = lambda x: counts.append(len(x)) or {"pool": features(x, "image")}
         seen = Extractor("network", fingerprint, "", run)
         return Real(
             small.experiment.source, small.experiment.reading, most, tmp_path, lambda real: seen

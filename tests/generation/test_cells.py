@@ -104,7 +104,7 @@ def test_a_cell_is_known_by_all_that_its_samples_depend_on(cell):
     twice = jax.tree.map(lambda a: 2 * a, cell.denoise.params)
     others = [
         dataclasses.replace(cell, seed=1),
-        dataclasses.replace(cell, turn=(1,)),
+        dataclasses.replace(cell, cond={"label": np.array([1])}),
         dataclasses.replace(cell, denoise=dataclasses.replace(cell.denoise, params=twice)),
         dataclasses.replace(cell, about={**cell.about, "noise": "brownian"}),
     ]

@@ -32,8 +32,8 @@ def plan(guidance=Conditional()):
 
 
 def run(seed=0, num=8, batch_size=8, label=LABEL):
-    label = None if label is None else label[:num]
-    made = list(Generation(denoise(), plan(), seed, num, SHAPE, label, batch_size))
+    cond = {} if label is None else {"label": label[:num]}
+    made = list(Generation(denoise(), plan(), seed, num, SHAPE, cond, batch_size))
     assert all(len(x) == batch_size for x in made[:-1])
     return np.concatenate(made)
 
@@ -49,7 +49,7 @@ def test_samples_do_not_depend_on_the_batch_size():
 def test_samples_do_not_depend_on_the_devices():
     """Samples of a larger machine would be other samples; those that fill it up would be kept."""
     mesh = Mesh(np.reshape(jax.devices(), (4, 2)), ("data", "model"))
-    made = [*Generation(denoise(), plan(), 0, 5, SHAPE, LABEL[:5], 3, mesh)]
+    made = [*Generation(denoise(), plan(), 0, 5, SHAPE, {"label": LABEL[:5]}, 3, mesh)]
     assert len(made) == 1 and made[0].shape == (5, *SHAPE)
     np.testing.assert_allclose(made[0], run(num=5), atol=1e-4)
 
@@ -58,7 +58,7 @@ def test_samples_do_not_depend_on_their_number():
     """More samples of the same run would be other samples."""
     np.testing.assert_allclose(run(num=5, batch_size=3), run()[:5], atol=1e-4)
     np.testing.assert_array_equal(run(num=2, batch_size=256, label=LABEL), run(num=2, batch_size=2))
-    rest = [*Generation(denoise(), plan(), 0, 8, SHAPE, LABEL, 3, start=4)]
+    rest = [*Generation(denoise(), plan(), 0, 8, SHAPE, {"label": LABEL}, 3, start=4)]
     assert [len(x) for x in rest] == [3, 1]
     np.testing.assert_allclose(np.concatenate(rest), run()[4:], atol=1e-4)
 
@@ -70,7 +70,7 @@ def test_another_table_of_as_many_rows_is_not_compiled_again():
     weighted = lambda w: Plan(replace(plan().table, weight=np.full(6, w)), Guided())
     jax.monitoring.register_event_duration_secs_listener(count)
     for guided in (weighted(2.0), weighted(3.0)):
-        made = Generation(denoise(), guided, 0, 8, SHAPE, LABEL, batch_size=7)
+        made = Generation(denoise(), guided, 0, 8, SHAPE, {"label": LABEL}, batch_size=7)
         counts.append(len(compiled))
     jax.monitoring.unregister_event_duration_listener(count)
     assert counts[0] == counts[1] > 0
@@ -117,7 +117,7 @@ def test_broken_network_is_not_sampled():
     net = denoise()
     bad = replace(net, data=replace(net.data, mean=jnp.full((2, 2), jnp.nan)))
     with pytest.raises(FloatingPointError, match=r"row 0 of 6, t = 1"):
-        list(Generation(bad, plan(), 0, 4, SHAPE, LABEL[:4], 2))
+        list(Generation(bad, plan(), 0, 4, SHAPE, {"label": LABEL[:4]}, 2))
 
 
 def test_generated_path_ends_in_the_samples():

@@ -11,9 +11,9 @@ from diffjax.data import load
 from diffjax.data.pipeline import read
 from diffjax.denoiser import reframe
 from diffjax.evaluation import frechet_with_floor
+from diffjax.generation.program import Generation
 from diffjax.grids import uniform
 from diffjax.samplers import SAMPLERS
-from diffjax.generation.program import Generation
 from diffjax.samplers.plan import Plan
 from diffjax.sde import VE
 from diffjax.training.step import scan
@@ -38,7 +38,7 @@ def trained():
 def quality(e, denoise, sde, name):
     """Samples and their Frechet distance to the training set."""
     plan = Plan(SAMPLERS[name](sde, uniform(sde, 30)), e.plan(sde).guidance)
-    (x,) = Generation(denoise, plan, 0, NUM, e.shape, e.labels(NUM), batch_size=NUM)
+    (x,) = Generation(denoise, plan, 0, NUM, e.shape, e.conditions(NUM), batch_size=NUM)
     return x, frechet_with_floor(x, load(e.source("train")).x)
 
 

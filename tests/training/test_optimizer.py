@@ -12,7 +12,7 @@ import pytest
 
 from diffjax import builder
 from diffjax.config import ConfigError, load
-from diffjax.data.form import Form
+from diffjax.data.form import labelled
 from diffjax.training.optimizer import OPTIMIZERS, RATES, matched, optimizer
 
 RNG = np.random.default_rng(0)
@@ -31,7 +31,7 @@ normal = lambda shape: jnp.asarray(RNG.normal(size=shape), jnp.float32)
 PARAMS, GRADS = (
     jax.tree.map(normal, SHAPES, is_leaf=lambda s: isinstance(s, tuple)) for _ in range(2)
 )
-FORM = Form((8, 8, 1), 10)
+FORM = labelled("image", (8, 8, 1), 10)
 
 
 def one_step(made, params=None):
