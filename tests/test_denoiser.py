@@ -202,7 +202,10 @@ FRAMES = [
 
 # There in this test, back in the next one, or the other way round.
 REFRAMES = [(p, "time", *FRAMES[i % 2]) for i, p in enumerate(PARAMETERIZATIONS)]
-RETURNS = [(p, *FRAMES[1 - i % 2]) for i, p in enumerate(PARAMETERIZATIONS)]
+RETURNS = [
+    pytest.param(p, *FRAMES[1 - i % 2], marks=[] if i < 2 else [pytest.mark.thorough])
+    for i, p in enumerate(PARAMETERIZATIONS)
+]
 REFRAMES += [("v", label, *FRAMES[2 + i % 2]) for i, label in enumerate(NOISE_LABELS)]
 
 

@@ -150,7 +150,7 @@ def test_the_ends_of_u_stay_in_range(name):
     """The network would be asked where it is not trained, or a loss would count NaN times."""
     make, _ = CASES[name]
     draw = make(importance=True)
-    u = jnp.array([0.0, 1e-30, 1e-7, 0.5, 1 - 1e-6, LAST])
+    u = jnp.repeat(jnp.array([0.0, 1e-30, 1e-7, 0.5, 1 - 1e-6, LAST]), N // 6)
     for sde in (
         SDE,
         VP(Cosine(), t_min=1e-5),

@@ -256,8 +256,9 @@ def run(tiny_array, tmp_path_factory):
             "train.batch_size=8",
             "train.steps=4",
             "train.log_every=2",
-            "train.sample_every=0",
+            "train.sample_every=4",
             "train.checkpoint_every=4",
+            "train.samples=2",
             "sampling.steps=3",
         ],
     )

@@ -211,7 +211,10 @@ def law(table, sde, start):
 
 
 @pytest.mark.parametrize("method", NOISY, ids=label)
-@pytest.mark.parametrize("frame", FRAMES)
+@pytest.mark.parametrize(
+    "frame",
+    ["vp", "ve", *(pytest.param(f, marks=pytest.mark.thorough) for f in ("sub_vp", "flow"))],
+)
 def test_the_law_of_samples_is_the_same_on_a_path(method, frame):
     """Noises of neighbouring rows would be correlated: samples of another variance."""
     sde = FRAMES[frame]
