@@ -10,6 +10,8 @@ from diffjax.analytic import Mixture, gaussian, gaussian_flow
 from diffjax.schedules import Cosine, Linear
 from diffjax.sde import SDES, VP, levels
 
+pytestmark = pytest.mark.typed
+
 frames = pytest.mark.parametrize("frame", SDES)
 
 

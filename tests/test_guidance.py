@@ -269,6 +269,7 @@ def test_guided_views_are_extrapolated_from_the_reference(weight, x64):
 
 
 @pytest.mark.parametrize("weight", [-0.5, 2.5])
+@pytest.mark.typed
 def test_what_must_be_the_same_is(weight):
     """A reference would be another than it says: each of these is classifier-free guidance, or
     nothing at all."""
@@ -298,6 +299,7 @@ def test_a_negative_label_is_led_away_from():
     np.testing.assert_allclose(p.eps, 3 * a - 2 * b, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.typed
 def test_the_guided_law_of_two_gaussians_is_a_gaussian():
     """Through a sampler: with equal variances at every level p_0^w p_1^(1-w) is N(w m_0 + (1-w)
     m_1, v), whose flow is known. A wrong weight, sign or view would end elsewhere."""
@@ -341,6 +343,7 @@ class Two:
 
 
 @pytest.mark.parametrize("order", [("label", "map"), ("map", "label")])
+@pytest.mark.typed
 def test_each_condition_has_a_weight_of_its_own(order):
     """One condition would be weighed by the share of the other: of independent coordinates, each
     is guided as if alone, in any order, by 1 + share (w - 1)."""
@@ -435,6 +438,7 @@ def test_rules_without_their_correction_are_linear(rule, x64):
 
 
 @pytest.mark.parametrize("name", RULES)
+@pytest.mark.typed
 def test_rules_keep_x_t_in_float64(name, x64):
     """The two views would be those of different states."""
     x, t, a, b = numbers()
@@ -516,6 +520,7 @@ def test_a_still_row_leaves_the_state_where_it_is():
 # Thresholds.
 
 
+@pytest.mark.typed
 def test_thresholds_are_their_formulas():
     """A quantile would be over the batch, or a sample within the bound be changed."""
     x0 = jnp.asarray(
@@ -530,6 +535,7 @@ def test_thresholds_are_their_formulas():
     np.testing.assert_allclose(made[0], x0[0], rtol=1e-6)
 
 
+@pytest.mark.typed
 def test_a_threshold_needs_no_guidance_and_no_condition():
     """An unconditional network could not be thresholded, or would pay a second pass."""
     x, t, _ = inputs()
@@ -562,6 +568,7 @@ def test_the_exact_classifier_is_classifier_free_guidance(weight):
     assert np.abs(at(cut, 9.0).x0).max() <= 0.5
 
 
+@pytest.mark.typed
 def test_a_classifier_may_guide_a_conditional_network():
     """The gradient would be added to the unconditional prediction only."""
     x, t, cond = inputs()
@@ -578,6 +585,7 @@ def test_a_classifier_may_guide_a_conditional_network():
 
 
 @pytest.mark.parametrize("name", RAMPS)
+@pytest.mark.typed
 def test_ramps_have_mean_1(name):
     """A ramp would guide more, on the whole, than the weight says."""
     t = (np.arange(1000) + 0.5) / 1000

@@ -58,6 +58,7 @@ def rates(params, t):
 
 
 @seeds
+@pytest.mark.typed
 def test_falls_between_its_ends_and_has_its_inverse(seed, x64):
     """Time would not order noise levels, for parameters that training may come to."""
     ends = drawn(seed)["ends"].astype(np.float64)
@@ -112,6 +113,7 @@ def test_binding_its_own_beginning_changes_no_value():
     np.testing.assert_allclose(fresh.bind(fresh.init())(t), fresh(t), rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.typed
 def test_bind_takes_traced_parameters():
     """No training step could be compiled, in some frame."""
     t = jnp.linspace(0.01, 1.0, 7)
@@ -204,6 +206,7 @@ def both_gradients(params):
 
 
 @seeds
+@pytest.mark.typed
 def test_variance_has_the_gradient_of_the_second_moment(seed, x64):
     """The form would be trained for something else than a small variance of the loss.
 
@@ -277,6 +280,7 @@ def test_a_run_trains_every_parameter_of_the_schedule(run):
         assert (np.abs(state.params["schedule"][name] - value) > 1e-6).all(), name
 
 
+@pytest.mark.typed
 def test_the_checkpoint_holds_the_schedule(run):
     """Samples would be made with the schedule that training began with."""
     experiment, state, workdir = run

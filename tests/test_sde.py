@@ -150,6 +150,7 @@ def derivatives(sde, t):
 
 
 @every
+@pytest.mark.typed
 def test_flow_velocity_is_the_ode_of_the_sde(frame, schedule, x64):
     """T9: alpha' x0 + sigma' eps = f x - g^2 s / 2 would fail: rates and marginals disagree."""
     sde, t = make(frame, schedule), jnp.asarray(TIMES)
@@ -233,6 +234,7 @@ def test_transitions_compose_and_keep_the_marginals(frame, schedule, x64):
 
 
 @every
+@pytest.mark.typed
 def test_posterior_is_bayes_rule(frame, schedule, x64):
     """x_s given x_t and x0 would not be the Gaussian that transition and marginal imply.
 
@@ -286,6 +288,7 @@ def test_euler_maruyama_of_the_forward_sde_reaches_the_marginal(frame, x64):
 
 
 @pytest.mark.parametrize("shape", [(3,), (3, 2), (3, 2, 2, 1)])
+@pytest.mark.typed
 def test_perturb_scales_each_sample_by_its_own_time(shape):
     """Training inputs would have the noise level of another sample."""
     sde, t = VP(Linear()), jnp.array([0.1, 0.5, 1.0])
@@ -298,6 +301,7 @@ def test_perturb_scales_each_sample_by_its_own_time(shape):
 
 
 @every
+@pytest.mark.typed
 def test_prior_is_the_noise_at_t_max(frame, schedule):
     """Samplers would start from the wrong variance (1 instead of sigma(t_max)^2 in VE)."""
     sde = make(frame, schedule)

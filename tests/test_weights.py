@@ -153,6 +153,7 @@ def test_error_factors(name, frame, x64):
 
 
 @pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.typed
 def test_settings_enter_where_they_are_published(name, x64):
     """gamma, k, floor or power would do nothing, or something else."""
     weight, on_x0 = SETTINGS[name]
@@ -174,6 +175,7 @@ def test_min_snr_has_its_three_published_forms(x64):
 
 @pytest.mark.parametrize("parameterization", [X0(), V()], ids=["x0", "v"])
 @pytest.mark.parametrize("name", WEIGHTS)
+@pytest.mark.typed
 def test_weights_are_finite_at_zero_terminal_snr(name, parameterization):
     """One sample at t = 1 would make the loss of a whole batch NaN."""
     sde = VP(ZeroTerminal(Linear()))

@@ -20,6 +20,8 @@ from diffjax.prediction import Prediction, predict
 from diffjax.schedules import ClassicSubVP, Cosine, Geometric, Linear, Logit, ZeroTerminal
 from diffjax.sde import VE, VP, Flow, SubVP, levels
 
+pytestmark = pytest.mark.typed
+
 MEAN, VAR = 0.3, 0.4
 SDES = {
     "vp-linear": VP(Linear(), t_min=1e-3),

@@ -137,6 +137,7 @@ def finite(sde, name, weight, draw, error):
     return all(np.isfinite(a).all() for a in jax.tree.leaves((value, metrics)))
 
 
+@pytest.mark.typed
 def test_every_entry_trains():
     """A config could name an entry that makes a loss of NaN: each at least once."""
     catalogues = WEIGHTS, DRAWS, PARAMETERIZATIONS, ERRORS
@@ -248,6 +249,7 @@ def test_losses_by_noise_level_are_a_histogram():
     assert ends.metrics["loss_at_logsnr"][1, 0] == 400  # log-SNR -inf: the outer bins are open
 
 
+@pytest.mark.typed
 def test_parts_of_a_batch_share_strata_state_and_histogram():
     """Each part would have strata of its own, or its losses count by the number of parts."""
     n, parts = 16, 4
@@ -319,6 +321,7 @@ def test_the_pairing_is_the_cheapest_one(n):
     assert n < 7 or best < 0.9 * np.trace(cost)
 
 
+@pytest.mark.typed
 def test_the_network_sees_the_paired_noise():
     """Training would go on with independent pairs, and nobody notice."""
     batch = {"x": np.random.default_rng(0).normal(size=(32, 2)).astype(np.float32)}

@@ -267,6 +267,7 @@ def generation(net, **settings):
     return Generation(net, adaptive(net.sde, **settings), 0, 6, (1,), None, 4)
 
 
+@pytest.mark.typed
 def test_runs_count_the_passes_of_every_sample():
     """The repetitions that fill the last batch would be counted as samples."""
     made = generation(Net(TWO))

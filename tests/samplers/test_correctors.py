@@ -278,6 +278,7 @@ def test_a_corrector_that_does_nothing_leaves_the_sampler(method, frame):
     ("frame", "steps"),
     [("sub_vp", 3), ("vp", 20), pytest.param("ve", 20, marks=pytest.mark.thorough)],
 )
+@pytest.mark.typed
 def test_every_step_is_corrected(method, frame, steps):
     """Some steps would be left out in silence: a state of 1.0000000000000002 x is x."""
     sde, (name, settings) = FRAMES[frame], method
@@ -328,6 +329,7 @@ def test_rows_and_passes_of_the_corrector_are_counted(name):
     assert (guided.rows, guided.passes) == (18, 36)
 
 
+@pytest.mark.typed
 def test_a_corrected_table_is_a_table():
     """Its noise would be that of the rows without a corrector; or it could not be padded."""
     x, keys = begin(drawn((8, 16)).astype(np.float32))

@@ -199,6 +199,7 @@ def test_samples_have_the_law_of_the_moments():
     assert abs(made.var() / var - 1) < 5 * np.sqrt(2 / n)
 
 
+@pytest.mark.typed
 def test_learned_variance_lies_between_posterior_and_upper():
     """The second output would be read at another scale: -1 is `ancestral`, 1 `ancestral_upper`."""
     x, keys = begin()
@@ -241,6 +242,7 @@ def test_a_network_that_is_not_finite_is_named_with_row_and_time(padded):
             check(made.bad, table)
 
 
+@pytest.mark.typed
 def test_one_bad_sample_is_not_passed_over():
     """A NaN in one picture of the batch would be saved with the others."""
     x, keys = begin()
@@ -249,6 +251,7 @@ def test_one_bad_sample_is_not_passed_over():
         sample(Net(arrays(np.float32)), table, x.at[3].set(jnp.nan), keys)
 
 
+@pytest.mark.typed
 def test_path_holds_state_and_prediction_of_every_row():
     """A film of the run would be shifted by a row, or show eps for x0."""
     x, keys = begin()

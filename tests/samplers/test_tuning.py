@@ -12,6 +12,8 @@ from diffjax.samplers.tuning import error
 from diffjax.schedules import Cosine, Linear
 from diffjax.sde import VP, levels
 
+pytestmark = pytest.mark.typed
+
 SDE, VAR = VP(Cosine(), t_max=0.995), np.geomspace(1e-2, 2, 6)
 
 
