@@ -111,7 +111,7 @@ def test_every_solver_follows_the_exact_flow_within_its_tolerance(solver):
 
 
 @pytest.mark.parametrize(
-    "frame", ["ve", "flow", pytest.param("sub_vp", marks=pytest.mark.thorough)]
+    "frame", ["ve", *(pytest.param(f, marks=pytest.mark.thorough) for f in ("sub_vp", "flow"))]
 )
 def test_the_flow_is_the_same_in_all_frames(frame):
     """The tolerance would mean another error in VE, whose states are a hundred times larger."""
@@ -144,7 +144,9 @@ def test_the_flow_starts_from_alpha_0():
         adaptive(sde, eta=1.0)
 
 
-@pytest.mark.parametrize("how", [*HOW, ("dopri5", 1.0)], ids=str)
+@pytest.mark.parametrize(
+    "how", [*HOW, pytest.param(("dopri5", 1.0), marks=pytest.mark.thorough)], ids=str
+)
 def test_the_passes_that_are_reported_are_those_that_were_made(how):
     """A comparison by passes would be of other ones; rejected steps count too."""
     solver, eta = how

@@ -14,10 +14,13 @@ from diffjax.sde import VP, levels
 
 pytestmark = pytest.mark.typed
 
+MULTISTEP = ("dpmpp_2m", "unipc")
 SDE, VAR = VP(Cosine(), t_max=0.995), np.geomspace(1e-2, 2, 6)
 
 
-@pytest.mark.parametrize("name", ["ddim", "dpmpp_2m", "heun", "unipc"])
+@pytest.mark.parametrize(
+    "name", ["ddim", "heun", *(pytest.param(n, marks=pytest.mark.thorough) for n in MULTISTEP)]
+)
 def test_the_grid_that_is_made_is_better_and_is_a_grid(name):
     """The gain that is reported would not be there."""
     plan, times = SAMPLERS[name], uniform(SDE, 7)
