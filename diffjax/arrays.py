@@ -121,8 +121,8 @@ def spread(tree: PyTree, sharding: Sharding) -> PyTree:
 def float64(function: Callable[..., PyTree]) -> Callable[..., PyTree]:
     """Run an elementwise `function` on the host in float64: NumPy in, NumPy out.
 
-    Inside a traced function, too. Arrays are filled up to a power of two, so that few shapes are
-    compiled.
+    Inside a traced function, too. Arrays are filled up to a power of two, 1024 or more, so that few
+    shapes are compiled.
     """
 
     @functools.wraps(function)
@@ -131,7 +131,7 @@ def float64(function: Callable[..., PyTree]) -> Callable[..., PyTree]:
         with jax.ensure_compile_time_eval(), jax.enable_x64(True), jax.default_device(cpu):
             shape = np.shape(args[0])
             size = math.prod(shape)
-            more = (1 << max(size - 1, 63).bit_length()) - size if shape and size else 0
+            more = (1 << max(size - 1, 1023).bit_length()) - size if shape and size else 0
             flat = [np.pad(np.ravel(a), (0, more), "edge") if more else a for a in args]
             made = jax.tree.map(np.asarray, function(*map(jnp.asarray, flat)))
             cut = lambda a: a[..., :size].reshape(*a.shape[:-1], *shape)

@@ -31,6 +31,8 @@ from diffjax.schedules import (
 )
 from diffjax.sde import SDES, VE, VP, Flow, levels
 
+pytestmark = pytest.mark.typed
+
 
 def slopes(sde, t):
     """alpha' and sigma' in float64, from l' by central differences."""

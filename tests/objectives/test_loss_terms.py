@@ -19,6 +19,8 @@ from diffjax.schedules import Learned, Linear, ZeroTerminal
 from diffjax.sde import VP, levels
 from diffjax.weights import elbo
 
+pytestmark = pytest.mark.typed
+
 ZERO_TERMINAL = VP(ZeroTerminal(Linear()), t_min=0.01)
 
 

@@ -137,6 +137,16 @@ def finite(sde, name, weight, draw, error):
     return all(np.isfinite(a).all() for a in jax.tree.leaves((value, metrics)))
 
 
+@pytest.mark.typed
+def test_every_entry_trains():
+    """A config could name an entry that makes a loss of NaN: each at least once."""
+    catalogues = WEIGHTS, DRAWS, PARAMETERIZATIONS, ERRORS
+    for names in zip(range(max(map(len, catalogues))), *map(itertools.cycle, catalogues)):  # noqa: B905
+        _, weight, draw, name, error = names
+        assert finite(SDE, name, WEIGHTS[weight], DRAWS[draw], ERRORS[error]), names
+
+
+@pytest.mark.thorough
 def test_every_pair_of_entries_trains_together():
     """A config could name entries that make a loss of NaN.
 
@@ -151,18 +161,25 @@ def test_every_pair_of_entries_trains_together():
     assert len(met) == sum(a * b for a, b in itertools.combinations(sizes, 2))
 
 
-@pytest.mark.parametrize("name", PARAMETERIZATIONS)
-def test_zero_terminal_snr_trains_or_is_refused_by_name(name):
+ROUND = [*zip(itertools.cycle(PARAMETERIZATIONS), DRAWS, strict=False)]
+"""Every draw with one parameterization."""
+ENTRIES = [
+    pytest.param(*pair, marks=[] if pair in ROUND else [pytest.mark.thorough])
+    for pair in itertools.product(PARAMETERIZATIONS, DRAWS)
+]
+
+
+@pytest.mark.parametrize(("name", "draw"), ENTRIES)
+def test_zero_terminal_snr_trains_or_is_refused_by_name(name, draw):
     """The one sample at t = 1 would make the batch NaN."""
     refused = {"eps", "score"} & {name}
-    for i, draw in enumerate(DRAWS):
-        weight = list(WEIGHTS.values())[(2 * i + len(name)) % len(WEIGHTS)]
-        bad = refused or {"likelihood"} & {draw}
-        if bad:
-            with pytest.raises(ValueError, match=min(bad)):
-                finite(ZERO_TERMINAL, name, weight, DRAWS[draw], l2)
-        else:
-            assert finite(ZERO_TERMINAL, name, weight, DRAWS[draw], l2), (weight, draw)
+    weight = list(WEIGHTS.values())[(2 * [*DRAWS].index(draw) + len(name)) % len(WEIGHTS)]
+    bad = refused or {"likelihood"} & {draw}
+    if bad:
+        with pytest.raises(ValueError, match=min(bad)):
+            finite(ZERO_TERMINAL, name, weight, DRAWS[draw], l2)
+    else:
+        assert finite(ZERO_TERMINAL, name, weight, DRAWS[draw], l2), (weight, draw)
 
 
 def test_mask_and_weight_count_as_they_say():
@@ -232,6 +249,7 @@ def test_losses_by_noise_level_are_a_histogram():
     assert ends.metrics["loss_at_logsnr"][1, 0] == 400  # log-SNR -inf: the outer bins are open
 
 
+@pytest.mark.typed
 def test_parts_of_a_batch_share_strata_state_and_histogram():
     """Each part would have strata of its own, or its losses count by the number of parts."""
     n, parts = 16, 4
@@ -303,6 +321,7 @@ def test_the_pairing_is_the_cheapest_one(n):
     assert n < 7 or best < 0.9 * np.trace(cost)
 
 
+@pytest.mark.typed
 def test_the_network_sees_the_paired_noise():
     """Training would go on with independent pairs, and nobody notice."""
     batch = {"x": np.random.default_rng(0).normal(size=(32, 2)).astype(np.float32)}

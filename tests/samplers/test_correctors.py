@@ -261,7 +261,7 @@ def test_bad_langevin_steps_are_refused_by_name(setting):
 
 
 @pytest.mark.parametrize("method", TAKEN, ids=label)
-@pytest.mark.parametrize("frame", ["vp", "ve"])
+@pytest.mark.parametrize("frame", ["vp", pytest.param("ve", marks=pytest.mark.thorough)])
 def test_a_corrector_that_does_nothing_leaves_the_sampler(method, frame):
     """Rows between would lose a history, a kept noise, or the state of a stage."""
     sde, (name, settings) = FRAMES[frame], method
@@ -274,7 +274,11 @@ def test_a_corrector_that_does_nothing_leaves_the_sampler(method, frame):
 
 
 @pytest.mark.parametrize("method", TAKEN, ids=label)
-@pytest.mark.parametrize(("frame", "steps"), [("sub_vp", 3), ("vp", 20), ("ve", 20)])
+@pytest.mark.parametrize(
+    ("frame", "steps"),
+    [("sub_vp", 3), ("vp", 20), pytest.param("ve", 20, marks=pytest.mark.thorough)],
+)
+@pytest.mark.typed
 def test_every_step_is_corrected(method, frame, steps):
     """Some steps would be left out in silence: a state of 1.0000000000000002 x is x."""
     sde, (name, settings) = FRAMES[frame], method
@@ -325,6 +329,7 @@ def test_rows_and_passes_of_the_corrector_are_counted(name):
     assert (guided.rows, guided.passes) == (18, 36)
 
 
+@pytest.mark.typed
 def test_a_corrected_table_is_a_table():
     """Its noise would be that of the rows without a corrector; or it could not be padded."""
     x, keys = begin(drawn((8, 16)).astype(np.float32))
