@@ -25,12 +25,10 @@ B, SHAPE = 3, (4, 4, 3)
 UNET = {"channels": 8, "multipliers": (1, 2), "blocks": 1, "attention": (2,), "heads": 2}
 EDM2 = {**{k: v for k, v in UNET.items() if k != "heads"}, "head_channels": 4}
 LEVEL = {"multipliers": (1,), "attention": ()}  # with attention in the middle
+TOLD = {"classes": 3, "vector": 4, "map": 2}
 KINDS = {
-    "unet": (
-        {**UNET, **LEVEL, "classes": 3, "vector": 4, "tokens": 5, "map": 2, "augment": 6},
-        SHAPE,
-    ),
-    "edm2": ({**EDM2, **LEVEL, "classes": 3, "vector": 4, "map": 2}, SHAPE),
+    "unet": ({**UNET, **LEVEL, **TOLD, "tokens": 5, "augment": 6}, SHAPE),
+    "edm2": ({**EDM2, **LEVEL, **TOLD}, SHAPE),
 }
 WIDTHS = {"classes": "label", "vector": "vector", "tokens": "tokens", "map": "map"}
 WIDTHS["augment"] = "augment"
