@@ -316,11 +316,7 @@ def test_patch_must_be_positive():
         unet(8, patch=0)
 
 
-@pytest.mark.thorough
 def test_the_network_of_ddpm_has_its_size():
-    """35.7 million parameters for CIFAR-10 (arXiv:2006.11239, app. B), to the last one.
-
-    The same number stands among the published sizes of tests/parity.
-    """
+    """35.7 million parameters for CIFAR-10 (arXiv:2006.11239, app. B), to the last one."""
     params = initialised(unet(128, (1, 2, 2, 2), blocks=2, attention=(16,), heads=1), (32, 32, 3))
     assert sum(a.size for a in jax.tree.leaves(params)) == 35_746_307
