@@ -272,24 +272,34 @@ def test_unknown_dtype_is_refused_by_name(name, dtype):
         NETWORKS[name](classes=0, dtype=dtype)
 
 
+def in_training(network):
+    """The output with dropout, a function of the parameters."""
+    return lambda params: network.apply(params, *inputs(SMALL["unet"][1]), key=key(1))
+
+
 def test_remat_changes_memory_only():
     """Checkpoints would not fit once a run is given less memory, or go on differently."""
     network, fresh, _ = tiny("unet", remat=True)
     without, same, _ = tiny("unet")
     chex.assert_trees_all_equal_shapes_and_dtypes(fresh.shapes, same.shapes)
-    kernel = lambda f: f.values("SelfAttention_0")  # any layer would do
-    assert np.any(jax.tree.leaves(kernel(same))[1])
-    chex.assert_trees_all_equal(kernel(fresh), kernel(same))
-    params, given = random_like(fresh.shapes), inputs(SMALL["unet"][1])
-    ours, theirs = (jax.jit(jax.value_and_grad(with_dropout(n, given))) for n in (network, without))
+    layer = lambda f: f.values("SelfAttention_0")  # any would do
+    assert any(np.any(a) for a in jax.tree.leaves(layer(same)))
+    chex.assert_trees_all_equal(layer(fresh), layer(same))
+    params = random_like(fresh.shapes)
+    ours, theirs = (jax.jit(in_training(n)) for n in (network, without))
     chex.assert_trees_all_close(ours(params), theirs(params), rtol=1e-5, atol=1e-5)
     marked = lambda f: re.findall(r"= (?:checkpoint|remat\w*)\[", str(f.trace(params).jaxpr))
     assert len(marked(ours)) >= 5 and not marked(theirs)
 
 
-def with_dropout(network, given):
-    """The mean square of the output in training, a function of the parameters."""
-    return lambda params: (network.apply(params, *given, key=key(1)) ** 2).mean()
+@pytest.mark.thorough
+def test_remat_keeps_gradients():
+    """Training would differ; of the transformer, this is in the short suite."""
+    loss = lambda network: lambda params: (in_training(network)(params) ** 2).mean()
+    (network, fresh, _), (without, *_) = tiny("unet", remat=True), tiny("unet")
+    params = random_like(fresh.shapes)
+    ours, theirs = (jax.jit(jax.grad(loss(n)))(params) for n in (network, without))
+    chex.assert_trees_all_close(ours, theirs, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("patch", [2, 3])
