@@ -1,9 +1,11 @@
 """The definition of a table, row by row in NumPy: beside the compiled loop that runs one."""
 
+import jax.numpy as jnp
 import numpy as np
 
 from diffjax.prediction import Prediction
 from diffjax.samplers.table import NOISES, OUTPUTS
+from diffjax.sde import levels
 
 
 def simulate(table, at, denoise, x, noise, exact=()):
@@ -25,3 +27,18 @@ def simulate(table, at, denoise, x, noise, exact=()):
         outputs[table.keep[i]], noises[table.keep_noise[i]] = y, z
         inputs.append(u)
     return np.array([*inputs, x])
+
+
+def sampled(denoise, table, begin, cond):
+    """What a table without noise makes of images `begin`: a compiled network, and NumPy."""
+    assert not table.noisy.any()
+    shape, times = begin.shape, iter(table.t)
+
+    def ask(u, alpha, sigma):
+        t = jnp.full(len(begin), next(times), jnp.float32)
+        seen = denoise(jnp.asarray(u.reshape(shape), jnp.float32), t, cond)
+        return np.asarray(seen.x0, np.float64).ravel(), np.zeros(u.size)
+
+    x = np.asarray(begin, np.float64).ravel()
+    states = simulate(table, levels(denoise.sde, table.t), ask, x, np.zeros((len(table), x.size)))
+    return states[-1].reshape(shape)

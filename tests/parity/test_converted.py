@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from make_converted import LABEL, SCHEDULES, STEPS, WEIGHT
 from programs import quick
-from rows import simulate
+from rows import sampled
 from safetensors.numpy import save_file
 
 import diffjax
@@ -28,7 +28,6 @@ from diffjax.grids import trailing
 from diffjax.guidance import Conditional, Guided
 from diffjax.runs import trained
 from diffjax.samplers import SAMPLERS, run
-from diffjax.sde import levels
 
 STORED = dict(np.load(Path(__file__).with_name("converted.npz")))
 TRANSFORMERS = ("dit", "sit")
@@ -86,7 +85,7 @@ def cond(made):
     return {"label": jnp.asarray(LABEL)} if made.experiment.classes else {}
 
 
-def sampled(made, stored):
+def looped(made, stored):
     """Samples by the plan of the config from the stored noise."""
     keys = jax.random.split(jax.random.key(0), len(LABEL))
     plan = made.experiment.plan(made.sde)
@@ -94,21 +93,11 @@ def sampled(made, stored):
     return run(made.denoise, plan.table, image(stored["noise"]), keys, **guided).x
 
 
-def sampled_by_rows(made, stored):
-    """The same, a compiled network and NumPy."""
-    plan, denoise, x = made.experiment.plan(made.sde), quick(made.denoise), image(stored["noise"])
-    assert plan.guidance == Conditional() and not plan.table.noisy.any()
-    times = iter(plan.table.t)
-
-    def ask(u, alpha, sigma):
-        t = jnp.full(len(x), next(times), jnp.float32)
-        seen = denoise(jnp.asarray(u.reshape(x.shape), jnp.float32), t, cond(made))
-        return np.asarray(seen.x0, np.float64).ravel(), np.zeros(x.size)
-
-    begin = np.asarray(x, np.float64).ravel()
-    no_noise = np.zeros((len(plan.table), x.size))
-    states = simulate(plan.table, levels(made.sde, plan.table.t), ask, begin, no_noise)
-    return states[-1].reshape(x.shape)
+def by_rows(made, stored):
+    """The same, row by row."""
+    plan = made.experiment.plan(made.sde)
+    assert plan.guidance == Conditional()
+    return sampled(quick(made.denoise), plan.table, image(stored["noise"]), cond(made))
 
 
 @pytest.fixture(scope="module")
@@ -139,20 +128,17 @@ def test_diffusers_networks_say_the_same(name, pipelines):
 def test_diffusers_networks_sample_the_same(name, pipelines):
     """Betas, spacing or prediction type would be read as something else."""
     stored, made = pipelines(name)
-    assert error(sampled_by_rows(made, stored), stored["samples"]) < 1e-3
-
-
-LOOPED = ("clipped", "modern")  # those that rows do not do, or with labels
+    assert error(by_rows(made, stored), stored["samples"]) < 1e-3
 
 
 @pytest.mark.parametrize(
-    "name",
-    [pytest.param(n, marks=() if n in LOOPED else pytest.mark.thorough) for n in SCHEDULES],
+    "name",  # rows do not clip
+    [pytest.param(n, marks=() if n == "clipped" else pytest.mark.thorough) for n in SCHEDULES],
 )
 def test_the_loop_samples_diffusers_networks_the_same(name, pipelines):
     """A user's samples come from here."""
     stored, made = pipelines(name)
-    assert error(sampled(made, stored), stored["samples"]) < 1e-3
+    assert error(looped(made, stored), stored["samples"]) < 1e-3
 
 
 def test_weights_of_dit_and_its_samples_are_the_published_ones(tmp_path):
@@ -167,7 +153,7 @@ def test_weights_of_dit_and_its_samples_are_the_published_ones(tmp_path):
     seen = denoise(x, t, cond(made))
     both = jnp.concatenate([seen.output, seen.log_var], -1)
     assert error(both, stored["output"]) < 1e-5
-    assert error(sampled(made, stored), stored["samples"]) < 1e-3
+    assert error(by_rows(made, stored), stored["samples"]) < 1e-3
     guide = Guided()
     guided, _ = guide(denoise, x, t, cond(made), jnp.asarray(WEIGHT), guide.init(x))
     assert error(guided.eps[..., :3], stored["guided"][:, :3]) < 1e-5
@@ -180,11 +166,11 @@ def test_weights_of_sit_and_its_samples_are_the_published_ones(tmp_path):
     save_file(tensors, tmp_path / "sit.safetensors")
     made = converted(tmp_path / "sit.safetensors")
     x, t = image(stored["noise"]), 1 - jnp.asarray(stored["t"])
-    output = quick(made.denoise)(x, t, cond(made)).output
+    denoise = quick(made.denoise)
+    output = denoise(x, t, cond(made)).output
     assert error(-output, stored["output"]) < 1e-5
     table = SAMPLERS["ddim"](made.sde, trailing(made.sde, STEPS))
-    keys = jax.random.split(jax.random.key(0), 2)
-    assert error(run(made.denoise, table, x, keys, cond=cond(made)).x, stored["samples"]) < 1e-3
+    assert error(sampled(denoise, table, x, cond(made)), stored["samples"]) < 1e-3
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ is needed here.
 
 import functools
 import lzma
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import pytest
 from make_published import INDICES, LEVELS, SIZE, STEPS, TIMES, constant, fixed, noise
 from make_unet import LABEL, drawn, images
 from programs import quick
+from rows import sampled
 
 from diffjax import builder, samplers
 from diffjax.builder.sampling import construct_table
@@ -174,7 +175,7 @@ def weighted(case: Case, contents: Contents) -> Contents:
     return Contents(values, contents.settings)
 
 
-@every
+@pytest.mark.parametrize("file", BY_NAME)
 def test_the_file_is_read_to_the_last_tensor(opened, file):
     """Names would go to other tensors, or the source code in EDM's files would be executed."""
     case = BY_NAME[file]
@@ -228,28 +229,39 @@ def test_a_converted_network_is_the_published_one(converted, file):
         assert error / np.abs(expected).max() < 1e-5, f"{file}: t = {t[0]}"
 
 
-def marks(name: str) -> Any:
-    """End to end: two in the short suite, one more of each family and kind in the thorough one."""
-    if name in ("edm-ddpmpp.pkl", "score-ddpmpp-vp.pth"):
-        return ()
-    more = ("edm2.pkl", "guided-adm.pt", "score-ncsnpp-ve.pth", "improved.pt", "flax-ddpmpp-vp")
-    return pytest.mark.thorough if name in more else pytest.mark.exhaustive
+LOOPED = ("edm-ddpmpp.pkl", "guided-adm.pt", "score-ddpmpp-vp.pth")
 
 
-SAMPLED = [
-    pytest.param(case, id=name, marks=marks(name))
-    for name, case in BY_NAME.items()
-    if case.sampling is not None
-]
+def some(short: Collection[str], long: Collection[str]) -> Any:
+    """The cases with samples, one for each test: of two tiers, and the others by hand."""
+    cases = {name: case for name, case in BY_NAME.items() if case.sampling is not None}
+    tier = lambda name: pytest.mark.thorough if name in long else pytest.mark.exhaustive
+    params = [pytest.param(c, id=n, marks=() if n in short else tier(n)) for n, c in cases.items()]
+    return pytest.mark.parametrize("case", params)
 
 
-@pytest.mark.parametrize("case", SAMPLED)
-def test_it_samples_as_the_original(converted, case):
-    """The schedule, the grid or the sampler would be others than the published ones."""
-    made, denoise = converted(case)
+def begun(case: Case, made: Converted, denoise: Denoiser) -> tuple[Any, Any, Any]:
+    """The table of a case, the noise that it begins with, and the stored samples."""
     sde, theirs = denoise.sde, last(np.load(FOLDER / f"{Path(case.file).stem}.npz")["samples"])
     table = construct_table(case.sampling or made.config["sampling"], sde, "config.sampling")
     begin = sde.sigma(jnp.asarray(sde.t_max)) * last(noise(made.shape[-1])) + case.shift
+    return table, begin, theirs
+
+
+@some(IN_SUITE, BY_NAME)
+def test_it_samples_as_the_original(converted, case):
+    """The schedule, the grid or the sampler would be others than the published ones."""
+    made, denoise = converted(case)
+    table, begin, theirs = begun(case, made, denoise)
+    error = np.abs(sampled(denoise, table, begin, label(made)) - theirs).max()
+    assert error / np.abs(theirs).max() < 1e-3, f"{error:.1e}"
+
+
+@some((), LOOPED)
+def test_the_loop_samples_as_the_original(converted, case):
+    """A user's samples come from here; of small networks, other tests have it in the suite."""
+    made, denoise = converted(case)
+    table, begin, theirs = begun(case, made, denoise)
     keys = jax.random.split(jax.random.key(0))
     ours = samplers.sample(denoise, table, begin, keys, cond=label(made))
     error = np.abs(ours - theirs).max() / np.abs(theirs).max()

@@ -85,9 +85,9 @@ def given(case):
 
 AGAIN = re.compile("score-|edm-adm|imagenet(64|128)|classes|-ddpm-cifar|edm2-(s|xxl)")
 """Much like others: not a part of the suite."""
-ELSEWHERE = re.compile("edm-ddpmpp$|edm2$|guided-adm$|diffusers-ddpm$")
+ELSEWHERE = re.compile("edm-(ddpmpp|ncsnpp)$|edm2$|guided-(adm|conv)$|diffusers-ddpm$")
 """The same small networks come from files in test_published.py and test_converted.py."""
-LARGE = re.compile("edm-ddpmpp-cifar10|imagenet256")
+LARGE = re.compile("edm-(ddpmpp|ncsnpp)-cifar10|imagenet256")
 
 
 def some(named):
