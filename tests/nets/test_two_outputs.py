@@ -17,6 +17,8 @@ from diffjax.parameterization import V
 from diffjax.schedules import Linear
 from diffjax.sde import VP
 
+pytestmark = pytest.mark.typed
+
 CLASSES, B = 3, 4
 UNET = {"channels": 8, "multipliers": (1,), "blocks": 1, "attention": (), "heads": 1}
 EDM2 = {"channels": 8, "multipliers": (1,), "blocks": 1, "attention": (), "head_channels": 4}

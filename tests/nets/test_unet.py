@@ -67,6 +67,7 @@ def moved(before, after):
 
 
 @told
+@pytest.mark.typed
 def test_output_depends_on_every_condition(name, kind):
     """A condition would be accepted and ignored, or reach other samples of the batch."""
     apply, given, cond, before = made(name)
@@ -87,6 +88,7 @@ def test_one_sample_may_miss_a_condition(name, kind):
 
 
 @pytest.mark.parametrize("name", KINDS)
+@pytest.mark.typed
 def test_missing_conditions_have_one_meaning(name):
     """Guidance would compare with another reference than dropout has trained."""
     apply, given, cond, _ = made(name)
@@ -188,6 +190,7 @@ def halving(n, kernel):
 
 
 @pytest.mark.parametrize("kernel", [(1, 1), (1, 3, 3, 1), (1, 5, 10, 10, 5, 1)])
+@pytest.mark.typed
 def test_resampling_is_that_matrix_and_its_transpose(kernel):
     """Images would be shifted by part of a pixel, or darkened."""
     x = np.random.default_rng(0).normal(size=(2, 8, 6, 3))

@@ -160,6 +160,7 @@ def test_weights_of_dit_and_its_samples_are_the_published_ones(tmp_path):
     assert error(both[..., 3:], stored["guided"][:, 3:]) < 1e-5
 
 
+@pytest.mark.typed
 def test_weights_of_sit_and_its_samples_are_the_published_ones(tmp_path):
     """Its time runs from noise to data: a sign or a direction would be lost."""
     stored, tensors = part("sit")
