@@ -39,7 +39,10 @@ class Model:
     def init(self, key: Key[Array, ""], x: Sample, cond: Cond | None = None) -> Params:
         """Parameters for inputs like `x` and `cond`."""
         schedule = self.sde.schedule.init()
-        network = self.network.init(key, x, jnp.zeros(x.shape[:1], x.dtype), cond)
+        # Checks of a config, of weights and of a state ask for its shapes: equal networks share one
+        # trace.
+        init = jax.jit(self.network.init)
+        network = init(key, x, jnp.zeros(x.shape[:1], x.dtype), cond)
         return {"network": network} | ({"schedule": schedule} if schedule else {})
 
     def project(self, params: Params) -> Params:

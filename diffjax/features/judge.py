@@ -21,6 +21,8 @@ from diffjax.files import write_arrays
 from diffjax.progress import Progress
 
 BATCH, RATE, STRIDE = 128, 2e-3, 50
+EPOCHS, LEAST, MOST = 30, 300, 2000
+"""How long it is fitted; the two latter in steps."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ def fit(train: Memory, flip: bool = False, cache: Path | None = None) -> Judge:
     if not judged(train.form):
         what = f"{train.form.kind} {train.form.shape}"
         raise ValueError(f"classifier: judges images and vectors; the items are {what}")
-    steps = STRIDE * round(min(max(30 * len(train) / BATCH, 300), 2000) / STRIDE)
+    steps = STRIDE * round(min(max(EPOCHS * len(train) / BATCH, LEAST), MOST) / STRIDE)
     net, key = classifier(train.classes), jax.random.key(0)
     first = to_float(jnp.asarray(train.x[:1]))
     file = cache and cache / f"classifier-{_fingerprint(train, flip)}.npz"

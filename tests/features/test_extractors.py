@@ -17,6 +17,8 @@ from diffjax.features import EXTRACTORS, Judge, extract
 from diffjax.features.classifier import classifier
 from diffjax.features.extractors import captions
 
+pytestmark = pytest.mark.typed
+
 PARITY = Path(__file__).parents[1] / "parity"
 
 

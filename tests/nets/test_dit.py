@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from drawing import random_like
 from flax import linen as nn
 
 from diffjax.nets import dit
@@ -38,21 +39,13 @@ def shapes(network, x, cond=None):
     return jax.eval_shape(network.init, key, x, jnp.zeros(len(x)), cond)
 
 
-def redrawn(tree):
-    """Every tensor at random: fresh networks say zero, whatever their parts do."""
-    leaves, form = jax.tree.flatten(tree)
-    rng = np.random.default_rng(1)
-    draw = lambda a: jnp.asarray(0.3 * rng.normal(size=a.shape), a.dtype)
-    return jax.tree.unflatten(form, [draw(a) for a in leaves])
-
-
 @functools.cache
 def made(**settings):
     """A small network, its parameters at random, and `apply`, compiled once."""
     network = dit(**{**SMALL, **settings})
     *given, cond = inputs()
     known = {k: v for k, v in cond.items() if settings.get({"label": "classes"}.get(k, k))}
-    params = redrawn(shapes(network, given[0], known))
+    params = random_like(shapes(network, given[0], known))
     return network, params, jax.jit(network.apply)
 
 
@@ -81,12 +74,12 @@ def test_sequences_images_and_videos(shape, form):
 )
 def test_fold_takes_patches_and_unfold_puts_them_back(grid, sides):
     """Patches would be mixed: tokens without neighbourhoods, and shuffled images."""
-    x = drawn(2, *grid, 3)
-    tokens = fold(x, sides)
+    x = np.asarray(drawn(2, *grid, 3))
+    tokens = np.asarray(fold(jnp.asarray(x), sides))
     second = x[1][(*(slice(s) for s in sides[:-1]), slice(sides[-1], 2 * sides[-1]))]
     chex.assert_trees_all_equal(tokens[1, 1], second.ravel())
     counts = tuple(n // s for n, s in zip(grid, sides, strict=True))
-    chex.assert_trees_all_equal(unfold(tokens, counts, sides), x)
+    chex.assert_trees_all_equal(unfold(jnp.asarray(tokens), counts, sides), x)
 
 
 def test_every_condition_matters_and_missing_has_one_meaning():
@@ -189,7 +182,7 @@ def test_rotary_attention_sees_differences_of_positions_only():
 @pytest.mark.parametrize("grid", [(7,), (3, 4), (2, 3, 2)], ids=str)
 def test_every_position_is_another(grid):
     """Tokens could not be told apart along some axis."""
-    for made in (sincos(grid, 14), rotations(grid, 14)):
+    for made in map(np.asarray, (sincos(grid, 14), rotations(grid, 14))):
         apart = np.abs(made[:, None] - made[None]).max(-1) + np.eye(len(made))
         assert apart.min() > 0.1 and len(made) == np.prod(grid)
 

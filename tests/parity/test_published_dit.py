@@ -17,6 +17,8 @@ from diffjax.nets.positions import sincos
 from diffjax.published.dit import table
 from diffjax.published.tables import converted
 
+pytestmark = pytest.mark.typed
+
 STORED = dict(np.load(Path(__file__).with_name("dit.npz")))
 
 

@@ -85,11 +85,19 @@ def given(case):
 
 AGAIN = re.compile("score-|edm-adm|imagenet(64|128)|classes|-ddpm-cifar|edm2-(s|xxl)")
 """Much like others: not a part of the suite."""
+ELSEWHERE = re.compile("edm-(ddpmpp|ncsnpp)$|edm2$|guided-(adm|conv)$|diffusers-ddpm$")
+"""The same small networks come from files in test_published.py and test_converted.py."""
+LARGE = re.compile("edm-(ddpmpp|ncsnpp)-cifar10|imagenet256")
 
 
 def some(named):
     """Parameters with those that are much like others marked."""
-    marks = lambda name: [pytest.mark.exhaustive] * bool(AGAIN.search(name))
+
+    def marks(name):
+        if AGAIN.search(name):
+            return pytest.mark.exhaustive
+        return pytest.mark.thorough if ELSEWHERE.match(name) or LARGE.search(name) else ()
+
     return [pytest.param(*rest, id=name, marks=marks(name)) for name, *rest in named]
 
 
