@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from commands import TINY, ended, process
+from commands import TINY, ended, one_device, process
 from PIL import Image
 
 from diffjax.data import digits
@@ -21,6 +21,12 @@ from diffjax.samplers import SAMPLERS
 from diffjax.training import loop
 
 COMMANDS = ("train", "sample", "evaluate")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one():
+    with one_device():
+        yield
 
 
 @pytest.fixture
@@ -131,12 +137,12 @@ def ten(trained, tmp_path_factory) -> np.ndarray:
 
 def test_samples_are_written_as_grid_archive_and_folder_at_once(trained, tmp_path, works):
     outs = [tmp_path / "new" / "a.png", tmp_path / "b.npz", tmp_path / "folder"]
-    works("sample", f"--workdir={trained}", "--num=5", *(f"--out={path}" for path in outs))
+    works("sample", f"--workdir={trained}", "--num=10", *(f"--out={path}" for path in outs))
     x, label = archive(outs[1])
-    assert (x.dtype, x.shape) == (np.uint8, (5, 8, 8, 1))
-    np.testing.assert_array_equal(label, np.arange(5))
+    assert (x.dtype, x.shape) == (np.uint8, (10, 8, 8, 1))
+    np.testing.assert_array_equal(label, np.arange(10))
     names = sorted(p.name for p in outs[2].iterdir())
-    assert names == [f"{k:06d}.png" for k in range(5)]
+    assert names == [f"{k:06d}.png" for k in range(10)]
     for k, name in enumerate(names):
         np.testing.assert_array_equal(np.asarray(Image.open(outs[2] / name)), x[k, ..., 0])
     with Image.open(outs[0]) as picture:
@@ -146,17 +152,24 @@ def test_samples_are_written_as_grid_archive_and_folder_at_once(trained, tmp_pat
     assert not (trained / "samples.npz").exists()
 
 
-@pytest.mark.parametrize("ending", ["png", "gif"])
-def test_trajectories_are_drawn(trained, toy, tmp_path, works, ending):
-    """How samples come about, of images and of points."""
-    for run in (trained, toy):
-        path = tmp_path / f"{run.name}.{ending}"
-        flags = ["--num=3", "--steps=4", "--sampler=ddim", f"--out={tmp_path / 'a.npz'}"]
-        out = works("sample", f"--workdir={run}", *flags, f"--trajectory={path}")
-        assert f"wrote {path}" in out
-        with Image.open(path) as picture:
-            assert getattr(picture, "n_frames", 1) == (4 if ending == "gif" else 1)
-            assert len(np.unique(np.asarray(picture.convert("L")))) > 2
+@pytest.mark.parametrize(
+    ("run", "ending"),
+    [
+        ("trained", "png"),
+        ("toy", "gif"),
+        pytest.param("trained", "gif", marks=pytest.mark.thorough),
+        pytest.param("toy", "png", marks=pytest.mark.thorough),
+    ],
+)
+def test_trajectories_are_drawn(request, tmp_path, works, run, ending):
+    """How samples come about, of images and of points, would not be seen."""
+    path, workdir = tmp_path / f"a.{ending}", request.getfixturevalue(run)
+    flags = ["--num=3", "--steps=4", "--sampler=ddim", f"--out={tmp_path / 'a.npz'}"]
+    out = works("sample", f"--workdir={workdir}", *flags, f"--trajectory={path}")
+    assert f"wrote {path}" in out
+    with Image.open(path) as picture:
+        assert getattr(picture, "n_frames", 1) == (4 if ending == "gif" else 1)
+        assert len(np.unique(np.asarray(picture.convert("L")))) > 2
 
 
 def test_samplers_and_grids_are_listed_without_a_run(works):
@@ -419,12 +432,12 @@ def test_sampling_refuses_what_it_cannot_do(trained, refused, flags, parts, tmp_
 def test_an_out_that_cannot_be_written_is_refused(toy, refused, tmp_path, name):
     (tmp_path / "file").write_text("in the way")
     (tmp_path / "dir.png").mkdir()
-    line = refused("sample", f"--workdir={toy}", "--num=2", f"--out={tmp_path / name}")
+    line = refused("sample", f"--workdir={toy}", "--num=9", f"--out={tmp_path / name}")
     assert f"--out={tmp_path / name}: cannot be written" in line
 
 
 def test_points_are_not_written_as_images(toy, refused, tmp_path):
-    line = refused("sample", f"--workdir={toy}", "--num=2", f"--out={tmp_path / 'folder'}")
+    line = refused("sample", f"--workdir={toy}", "--num=9", f"--out={tmp_path / 'folder'}")
     assert "the samples are no images" in line
 
 

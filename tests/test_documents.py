@@ -140,6 +140,9 @@ def parsed(name: str, flags: list[str], line: str, capsys) -> Any:
 def built(name: str, overrides: tuple[str, ...]) -> None:
     """Raises ConfigError for what would be refused."""
     settings = config.override(config.load(name), overrides)
+    for depth in ("blocks", "depth"):  # one of what is repeated is traced in a third of the time
+        if depth in settings["network"] and f"network.{depth}" not in str(overrides):
+            settings["network"][depth] = 1
     data = settings["data"]
     shape = next((s for start, s in FORMS.items() if Path(name).stem.startswith(start)), None)
     if shape and (side := data.get("crop") or data.get("size")):

@@ -1,11 +1,8 @@
 """The studies: their criteria, that documents say what they found, and `make results`."""
 
-import ast
-import importlib
 import json
 import math
 from dataclasses import replace
-from importlib.util import find_spec
 
 import jax
 import jax.numpy as jnp
@@ -161,20 +158,6 @@ def test_results_name_what_failed_go_on_and_skip_what_is_done(tmp_path, capsys, 
     with pytest.raises(SystemExit):
         go("nothing")
     assert "known: good, bad" in capsys.readouterr().err
-
-
-SCRIPTS = [p for p in results.ROOT.glob("experiments/**/*.py") if "_torch" not in p.name]
-
-
-@pytest.mark.parametrize("path", SCRIPTS, ids=lambda p: str(p.relative_to(results.ROOT)))
-def test_what_studies_import_is_there(path):
-    """A rename in the library breaks scripts that nobody runs every day."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("diffjax"):
-            module = importlib.import_module(node.module)
-            for name in (alias.name for alias in node.names):
-                found = hasattr(module, name) or find_spec(f"{node.module}.{name}")
-                assert found, f"{node.module}.{name}"
 
 
 def test_commands_of_results_are_ones_that_there_are():
