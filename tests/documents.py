@@ -115,7 +115,8 @@ FIRST = ("README.md", "CONTRIBUTING.md", "docs/index.md")
 def having(language: str) -> list[Any]:
     """Documents with such blocks; those of studies take minutes, and are run when asked for."""
     found = [d for d in documents() if any(b.language == language for b in blocks(text(d)))]
-    return [pytest.param(d, marks=tier(d), id=str(d)) for d in found]
+    marks = {d: tier(d) or [pytest.mark.typed] * (language == "python") for d in found}
+    return [pytest.param(d, marks=marks[d], id=str(d)) for d in found]
 
 
 def tier(document: Path) -> list[pytest.MarkDecorator]:

@@ -265,6 +265,7 @@ def test_the_form_of_people_s_own_array_follows_from_it(tiny_array, tmp_path, wo
     assert {"shape": [6, 6, 1], "classes": 3}.items() <= form.items()
 
 
+@pytest.mark.typed
 def test_people_s_own_images_are_trained_on_sampled_and_evaluated(tiny_folder, tmp_path, works):
     """The data line alone differs: sizes, channels and classes follow from the data.
 

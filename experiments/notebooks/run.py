@@ -11,6 +11,7 @@ and no times.
 """
 
 import argparse
+import asyncio
 import os
 import sys
 import tempfile
@@ -41,7 +42,7 @@ def run(path: Path, limit: float) -> nbformat.NotebookNode:
     with tempfile.TemporaryDirectory() as folder:
         client = Client(book, limit, resources={"metadata": {"path": folder}})
         try:
-            client.execute(env=env)
+            asyncio.run(client.async_execute(env=env))  # a loop of each thread, closed at its end
         except (CellExecutionError, CellTimeoutError, RuntimeError) as error:
             raise Failed(f"{path.stem}, cell {client.at + 1}: {told(error, limit)}") from None
     return book

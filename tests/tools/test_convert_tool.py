@@ -46,6 +46,7 @@ def exported(toy, tmp_path_factory):
     return out
 
 
+@pytest.mark.typed
 def test_an_exported_run_comes_back_identical(toy, exported):
     """Weights that are given to others would not be those that were trained."""
     ours, back = diffjax.load(toy), diffjax.load(exported)
