@@ -331,6 +331,7 @@ def test_adaptive_steps_are_run_and_their_passes_reported(toy, tmp_path, works, 
     assert "--trajectory: adaptive steps" in refused("sample", f"--workdir={toy}", few, film)
 
 
+@pytest.mark.thorough
 def test_samples_that_do_not_arrive_are_one_line(toy, call, tmp_path):
     """Samples from the middle of the way would be saved as samples."""
     flags = ["--num=3", "--sampler=adaptive:most=1", f"--out={tmp_path / 'a.npz'}"]
@@ -536,15 +537,25 @@ def test_a_workdir_that_cannot_be_made_is_refused(refused, tmp_path):
         assert f"--workdir={workdir}: cannot be written" in line
 
 
-def test_a_mistake_in_a_process_of_its_own_is_one_line(tmp_path):
+@pytest.mark.parametrize(
+    ("flags", "place", "part"),
+    [
+        (["--config=digit_vp"], "--config=digit_vp: ", "did you mean 'digits_vp'?"),
+        pytest.param(
+            *(["--config=digits_vp", "--config.sde.t_max=2"], "config.sde: ", "t_max <= 1"),
+            marks=pytest.mark.thorough,
+        ),
+    ],
+    ids=["before jax is loaded", "after"],
+)
+def test_a_mistake_in_a_process_of_its_own_is_one_line(tmp_path, flags, place, part):
     """What the tests above see in this process is what a terminal shows."""
-    flags = ["--config=digits_vp", f"--workdir={tmp_path / 'run'}", "--config.sde.t_max=2"]
-    done = process("train", *flags)
+    done = process("train", *flags, f"--workdir={tmp_path / 'run'}")
     assert done.returncode == 2
     assert done.stdout == ""
     (line,) = done.stderr.splitlines()
-    assert line.startswith("error: config.sde: ")
-    assert "t_max <= 1" in line
+    assert line.startswith(f"error: {place}")
+    assert part in line
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,11 @@ from typing import Any
 from diffjax import builder
 from diffjax.arrays import Params
 from diffjax.config import Config, ConfigError, Stopped, load, override
+from diffjax.devices.processes import first
 from diffjax.runs.trained import Trained
 from diffjax.runs.trained import load as load_trained
 from diffjax.training.experiment import Experiment
 from diffjax.training.loop import train
-from diffjax.devices.processes import first
 from diffjax.training.workdir import began_from, check_weights, lock, open_run
 
 

@@ -15,13 +15,13 @@ import numpy as np
 from diffjax import builder
 from diffjax.builder.guidance import merged
 from diffjax.config import Config, ConfigError, named
+from diffjax.data.form import Form
 from diffjax.denoiser import Denoiser
 from diffjax.generation.cells import Cell, Made
 from diffjax.io.contents import Contents
 from diffjax.io.reading import read
 from diffjax.published import FAMILIES, Converted, recognised
 from diffjax.sde import SDE
-from diffjax.data.form import Form
 from diffjax.training.experiment import Experiment
 from diffjax.training.workdir import (
     Weights,

@@ -11,9 +11,9 @@ from diffjax.data import load
 from diffjax.data.pipeline import read
 from diffjax.denoiser import reframe
 from diffjax.evaluation import frechet_with_floor
+from diffjax.generation.program import Generation
 from diffjax.grids import uniform
 from diffjax.samplers import SAMPLERS
-from diffjax.generation.program import Generation
 from diffjax.samplers.plan import Plan
 from diffjax.sde import VE
 from diffjax.training.step import scan

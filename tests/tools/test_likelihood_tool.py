@@ -16,9 +16,10 @@ from diffjax.tools import likelihood as tool
 
 def test_a_density_in_the_plane_is_drawn_with_its_integral(toy, small, capsys, monkeypatch):
     """A heat map would be of something else than the density: with v = 0 it is that of N(0, I)."""
-    experiment = diffjax.load(toy).experiment
+    e = diffjax.load(toy).experiment
     denoise = dataclasses.replace(small.denoise, params={"network": {"c": jnp.zeros(())}})
-    normal = {"denoise": denoise, "experiment": experiment, "source": experiment.source("test")}
+    normal = {"denoise": denoise, "form": e.form, "reading": e.reading, "config": e.config}
+    normal["source"] = e.source("test")
     monkeypatch.setattr(tool, "POINTS", 60)
     drawn = tool.density(dataclasses.replace(small, **normal), argparse.Namespace(num=9, steps=10))
     assert drawn.shape == (500, 600, 3)
