@@ -184,9 +184,8 @@ def small(tmp_path_factory):
 
     model = Model(VP(Cosine(), t_min=1e-3, t_max=0.99), V(), Network(lambda *a: {}, apply))
     denoise = Denoiser(model, {"network": {"c": jax.numpy.asarray(-0.2)}})
-    e = builder.experiment(config.load("digits_vp"))
+    tiny = ["network.multipliers=(1,)", "network.attention=()"]
+    e = builder.experiment(config.override(config.load("digits_vp"), tiny))
     about = {"data": "digits", "split": "test", "trained": 0, "ema": ""}
     folder = tmp_path_factory.mktemp("small")
-    return evaluation.Subject(
-        denoise, e.form, e.reading, e.config, digits("test"), about=about, workdir=folder
-    )
+    return evaluation.Subject(denoise, e.form, e.reading, e.config, digits("test"), about, folder)
