@@ -24,7 +24,8 @@ COMMANDS = ("train", "sample", "evaluate")
 
 
 @pytest.fixture(autouse=True, scope="module")
-def one():
+def one(toy):
+    """One device from here on; `toy`, which other modules share, is trained on all before."""
     with one_device():
         yield
 
