@@ -26,7 +26,7 @@ from diffjax.arrays import catalogue as catalogued
 from diffjax.builder import guidance, sampling
 from diffjax.data import Reading
 from diffjax.nets import NETWORKS
-from diffjax.objectives import denoising as losses
+from diffjax.objectives import denoising
 from diffjax.training import optimizer
 from diffjax.training.experiment import Train
 
@@ -36,7 +36,7 @@ CATALOGUES = {
     "evaluate": {
         "Metrics of samples": "diffjax.evaluation.OF_SAMPLES",
         "Metrics of the network on images": "diffjax.evaluation.OF_NETWORK",
-        "Features": "diffjax.evaluation.EXTRACTORS",
+        "Features": "diffjax.features.EXTRACTORS",
     },
 }
 """What the names stand for that a command takes, besides those of a config."""
@@ -68,8 +68,8 @@ SECTIONS: dict[str, tuple[str, dict[str, str]]] = {
         {
             "`weight`": "weights.WEIGHTS",
             "`draw`": "draws.DRAWS",
-            "`error`": "losses.ERRORS",
-            "`pairing`": "losses.PAIRINGS",
+            "`error`": "objectives.denoising.ERRORS",
+            "`pairing`": "objectives.denoising.PAIRINGS",
         },
     ),
     "optimizer": (
@@ -94,13 +94,13 @@ SECTIONS: dict[str, tuple[str, dict[str, str]]] = {
     ),
     "train": (
         "Lengths, what is logged and kept, and what stops a run.",
-        {"`sharding`": "training.mesh.SHARDINGS", "`writers`": "training.writers.WRITERS"},
+        {"`sharding`": "devices.mesh.SHARDINGS", "`writers`": "training.writers.WRITERS"},
     ),
 }
 """Of each section of a config: what it is, and the catalogues that its fields name."""
 SIGNATURES = {
     "data": Reading,
-    "loss": losses.Denoising,
+    "loss": denoising.Denoising,
     "optimizer": optimizer.optimizer,
     "train": Train,
 }

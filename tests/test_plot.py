@@ -10,6 +10,7 @@ from diffjax import plot
 from diffjax.schedules import Linear
 from diffjax.sde import VE, VP
 
+pytestmark = pytest.mark.typed
 WHITE = 255
 
 
