@@ -17,9 +17,9 @@ ABOUT = {"data": "it", "split": "test", "trained": 4, "ema": ""}
 
 def points(toy, folder, **changes):
     trained = diffjax.load(toy)
-    source = trained.experiment.source("test")
+    e, source = trained.experiment, trained.experiment.source("test")
     own = {"workdir": folder, "batch_size": 16} | changes
-    return Subject(trained.denoise, trained.experiment, source, ABOUT, **own)
+    return Subject(trained.denoise, e.form, e.reading, e.config, source, ABOUT, **own)
 
 
 def test_a_killed_evaluation_goes_on_and_ends_the_same(toy, tmp_path, monkeypatch):

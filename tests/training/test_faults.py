@@ -234,7 +234,7 @@ def test_a_run_of_bad_steps_stops_with_its_weights_and_its_batch(tmp_path, refus
     )
     state = newest(workdir)
     assert (int(state.step), int(state.health.skipped)) == (20, 20)
-    begun = builder.experiment(read_config(workdir)).initialise()
+    begun = jax.jit(builder.experiment(read_config(workdir)).initialise)()
     jax.tree.map(np.testing.assert_array_equal, state.params, begun.params)
     with np.load(file) as batch:
         np.testing.assert_array_equal(batch["x"], np.full((8, 2), 1e30, np.float32))
