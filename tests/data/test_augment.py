@@ -9,6 +9,8 @@ import pytest
 
 from diffjax.data.augment import WIDTHS, Affine, Amounts, change
 
+pytestmark = pytest.mark.typed
+
 H, W = 24, 32
 MANY = 2**14
 

@@ -12,6 +12,8 @@ from diffjax.config import ConfigError
 from diffjax.data import Batches, Memory, Reading, centre, folder, load, read, tfds, to_uint8
 from diffjax.data.augment import Affine
 
+pytestmark = pytest.mark.typed
+
 
 def numbered(size: int) -> Memory:
     """Items that say their own number, twice: as data and as label."""

@@ -11,6 +11,8 @@ from diffjax.devices.mesh import layout
 from diffjax.evaluation import Subject, bpd, images, vlb
 from diffjax.evaluation.likelihood import summary
 
+pytestmark = pytest.mark.typed
+
 QUICK = {"steps": 8, "trace": "exact"}
 ABOUT = {"data": "it", "split": "test", "trained": 4, "ema": ""}
 

@@ -14,6 +14,8 @@ from diffjax.data import digits
 from diffjax.evaluation import OF_SAMPLES, Real, Samples
 from diffjax.features import EXTRACTORS, Extractor, features
 
+pytestmark = pytest.mark.typed
+
 
 def seen(x):
     """Of every kind of features some: no network."""

@@ -19,6 +19,8 @@ from diffjax import cli, evaluate
 from diffjax.generation import Cell, cells
 from diffjax.runs.trained import resampled
 
+pytestmark = pytest.mark.typed
+
 SAMPLING = {"sampler": {"name": "ddim"}, "steps": 3, "guidance": 1.0, "grid": {"name": "uniform"}}
 FLAGS = ["--sampler=ddim", "--steps=10", "--ema=raw,constant", "--num=160", "--batch-size=8"]
 FLAGS += ["--metrics=frechet"]

@@ -15,6 +15,8 @@ from diffjax.data import to_float
 from diffjax.devices.mesh import layout
 from diffjax.training.held_out import held_out, make_held_out, read
 
+pytestmark = pytest.mark.typed
+
 TINY = (
     "network.channels=8",
     "network.multipliers=(1,)",

@@ -15,6 +15,8 @@ from diffjax.config import ConfigError, load
 from diffjax.data.form import Form
 from diffjax.training.optimizer import OPTIMIZERS, RATES, matched, optimizer
 
+pytestmark = pytest.mark.typed
+
 RNG = np.random.default_rng(0)
 SHAPES = {
     "network": {

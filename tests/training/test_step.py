@@ -25,6 +25,8 @@ from diffjax.training.ema import EMAS, Constant, update
 from diffjax.training.optimizer import OPTIMIZERS, optimizer
 from diffjax.training.step import TrainState, make_step, scan
 
+pytestmark = pytest.mark.typed
+
 adamw = functools.partial(optimizer, OPTIMIZERS["adamw"])
 SDE = VP(Cosine(), t_min=1e-3, t_max=0.995)
 POINT = jnp.array([0.5, -1.0])
