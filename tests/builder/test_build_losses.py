@@ -16,6 +16,7 @@ from diffjax.weights import WEIGHTS
 # Small: each build that ends traces the network.
 BASE = override(load("digits_vp"), ["network.multipliers=(1,)", "network.attention=()"])
 POINTS = {"data": {"name": "moons"}, "network": {"name": "mlp", "width": 8, "depth": 1}}
+LABELLED = POINTS | {"data": {"name": "moons", "labels": True}}
 
 
 def config(**loss):
@@ -57,17 +58,18 @@ def test_settings_of_the_loss_reach_it():
             condition_dropout=0.25,
             uncertainty=True,
         )
+        | LABELLED
     ).loss
     assert loss.weight == builder.Applied(WEIGHTS["min_snr"], (("gamma", 2.0),))
     assert loss.error == builder.Applied(ERRORS["huber"], (("delta", 0.25),))
     assert loss.draw == DRAWS["log_normal"](mean=0.5, stratified=True)
     assert (loss.condition_dropout, loss.uncertainty) == (0.25, True)
-    assert builder.experiment(config()).loss == Denoising()
+    assert builder.experiment(config() | POINTS).loss == Denoising()
 
 
 def test_condition_dropout_by_name_is_checked():
     """A condition that does not exist would never be dropped, and guidance have no reference."""
-    made = builder.experiment(config(condition_dropout={"label": 0.25})).loss
+    made = builder.experiment(config(condition_dropout={"label": 0.25}) | LABELLED).loss
     assert made == Denoising(condition_dropout={"label": 0.25})
     for rates, message in (
         (
@@ -79,15 +81,15 @@ def test_condition_dropout_by_name_is_checked():
         ({"label": 2}, "config.loss: condition_dropout['label']=2.0: needs 0 <= it <= 1"),
         ("high", "config.loss.condition_dropout='high': needs float, got str"),
     ):
-        assert message in refused(config(condition_dropout=rates))
+        assert message in refused(config(condition_dropout=rates) | LABELLED)
 
 
 def test_states_of_the_loss_are_in_the_first_state():
     """What is learned of the losses would not be trained, or start anew after a restart."""
-    made = builder.experiment(config(uncertainty=True, draw="second_moment"))
+    made = builder.experiment(config(uncertainty=True, draw="second_moment") | POINTS)
     state = jax.eval_shape(made.initialise)
     assert set(state.params) == {"network", "loss"} and set(state.loss) == {"seen", "count"}
-    plain = jax.eval_shape(builder.experiment(config()).initialise)
+    plain = jax.eval_shape(builder.experiment(config() | POINTS).initialise)
     assert set(plain.params) == {"network"} and plain.loss == ()
 
 

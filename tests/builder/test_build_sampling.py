@@ -28,6 +28,8 @@ from diffjax.samplers.plan import Plan
 from diffjax.schedules import Cosine, Linear
 from diffjax.sde import VP, levels
 
+pytestmark = pytest.mark.typed
+
 SDE = VP(Linear(), t_min=0.02)
 BASE = {"sampler": {"name": "ddim_sde"}, "grid": {"name": "uniform"}, "steps": 6}
 

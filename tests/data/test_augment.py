@@ -10,6 +10,8 @@ import pytest
 from diffjax.data.augment import WIDTHS, Affine, Amounts, change
 from diffjax.data.form import labelled
 
+pytestmark = pytest.mark.typed
+
 H, W = 24, 32
 MANY = 2**14
 

@@ -13,6 +13,8 @@ from diffjax.data import Batches, Memory, Reading, centre, folder, load, read, t
 from diffjax.data.augment import Affine
 from diffjax.data.form import labelled
 
+pytestmark = pytest.mark.typed
+
 
 def numbered(size: int) -> Memory:
     """Items that say their own number, twice: as data and as label."""

@@ -18,6 +18,8 @@ from diffjax.samplers.plan import Plan
 from diffjax.schedules import Linear
 from diffjax.sde import VE, VP, levels
 
+pytestmark = pytest.mark.typed
+
 SDE, SHAPE = VP(Linear()), (2,)
 LABEL = np.array([0, 1, 0, 1, 1, 0, -1, 1])
 

@@ -15,6 +15,8 @@ from diffjax.data import to_float
 from diffjax.devices.mesh import layout
 from diffjax.training.held_out import held_out, make_held_out, read
 
+pytestmark = pytest.mark.typed
+
 TINY = (
     "network.channels=8",
     "network.multipliers=(1,)",
@@ -32,12 +34,13 @@ def digits(*more: str):
 
 
 def redrawn(experiment):
-    """A state with no layer that begins at zero."""
-    state = experiment.initialise()
-    leaves, tree = jax.tree.flatten(state.params)
-    keys = jax.random.split(jax.random.key(1), len(leaves))
-    params = [0.3 * jax.random.normal(k, a.shape) for k, a in zip(keys, leaves, strict=True)]
-    return state._replace(params=jax.tree.unflatten(tree, params))
+    """A state with no layer that begins at zero, and an average of other parameters."""
+    rng = np.random.default_rng(1)
+    state = jax.eval_shape(experiment.initialise)
+    draw = lambda a: jnp.asarray(0.3 * rng.normal(size=a.shape), a.dtype)
+    params, ema = jax.tree.map(draw, (state.params, state.ema))
+    begun = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), state)
+    return begun._replace(params=params, ema=ema)
 
 
 def measure(experiment, state, devices: int):
