@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from diffjax.data.pipeline import Reading
 from diffjax.data.source import Source
+from diffjax.specs import Spec
 
 
 class Form(NamedTuple):
@@ -16,6 +17,11 @@ class Form(NamedTuple):
 
     shape: tuple[int, ...]
     classes: int
+
+    @property
+    def conditions(self) -> tuple[Spec, ...]:
+        """What an item carries besides itself."""
+        return (Spec("label", "label", self.classes),) if self.classes else ()
 
 
 def describe(source: Source, reading: Reading) -> Form:

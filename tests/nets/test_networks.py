@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from diffjax.nets import NETWORKS, mlp, unet
+from diffjax.nets.conditions import Label
 from diffjax.nets.unet import fold, unfold
 
 CLASSES = 3
@@ -58,7 +59,7 @@ def inputs(shape):
 def made(name, **changed):
     """A small network, its parameters as shapes, and both forms of `apply`, compiled once."""
     settings, shape = SMALL[name]
-    network = NETWORKS[name](classes=CLASSES, **{**settings, **changed})
+    network = NETWORKS[name](conditions=(Label(CLASSES),), **{**settings, **changed})
     shapes = jax.eval_shape(network.init, seed(0), *inputs(shape))
     return network, shapes, jax.jit(network.apply)
 
@@ -148,9 +149,9 @@ def test_key_decides_about_dropout(name):
 def test_equal_networks_are_equal(name):
     """Each new but equal model would compile the training step again."""
     settings, _ = SMALL[name]
-    make = lambda: NETWORKS[name](classes=CLASSES, **settings)
+    make = lambda: NETWORKS[name](conditions=(Label(CLASSES),), **settings)
     assert make() == make() and hash(make()) == hash(make())
-    assert make() != NETWORKS[name](classes=CLASSES + 1, **settings)
+    assert make() != NETWORKS[name](conditions=(Label(CLASSES + 1),), **settings)
 
 
 def shapes(network, shape, cond=None):
@@ -210,7 +211,8 @@ def test_what_cannot_work_is_refused_by_name(network, shape, message):
 def test_unknown_condition_is_refused_by_name(name, classes, unknown):
     """A condition would be ignored, and training look fine."""
     settings, shape = SMALL[name]
-    network = NETWORKS[name](classes=classes, **settings)
+    known = (Label(classes),) if classes else ()
+    network = NETWORKS[name](conditions=known, **settings)
     with pytest.raises(ValueError, match=rf"condition \['{unknown}'\]"):
         shapes(network, shape, {unknown: jnp.zeros(2, jnp.int32)})
 
@@ -273,7 +275,7 @@ def test_bfloat16_keeps_the_precision_of_c_noise(name):
 @pytest.mark.parametrize("dtype", ["float16", "float8", ""])
 def test_unknown_dtype_is_refused_by_name(name, dtype):
     with pytest.raises(ValueError, match=f"dtype='{dtype}'.*known: float32, bfloat16"):
-        NETWORKS[name](classes=0, dtype=dtype)
+        NETWORKS[name](dtype=dtype)
 
 
 def test_remat_changes_memory_only():

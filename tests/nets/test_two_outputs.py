@@ -11,6 +11,7 @@ import pytest
 from diffjax.denoiser import Denoiser, Model
 from diffjax.guidance import Guided
 from diffjax.nets import NETWORKS
+from diffjax.nets.conditions import Label
 from diffjax.parameterization import V
 from diffjax.schedules import Linear
 from diffjax.sde import VP
@@ -44,7 +45,7 @@ def made(case, **changed):
     """A network, parameters at random, and `apply`, compiled once."""
     name, settings, shape, _ = CASES[case]
     settings = {"learn_variance": True, **settings, **changed}
-    network = NETWORKS[name](classes=CLASSES, **settings)
+    network = NETWORKS[name](conditions=(Label(CLASSES),), **settings)
     leaves, tree = jax.tree.flatten(jax.eval_shape(network.init, jax.random.key(0), *inputs(shape)))
     rng = np.random.default_rng(1)
     draw = lambda a: jnp.asarray(0.3 * rng.normal(size=a.shape), a.dtype)

@@ -20,6 +20,7 @@ from make_unet import LABEL, drawn, images
 
 from diffjax import builder, samplers
 from diffjax.builder.sampling import construct_table
+from diffjax.data.form import Form
 from diffjax.denoiser import Denoiser
 from diffjax.io.contents import Contents
 from diffjax.io.reading import read
@@ -181,7 +182,7 @@ def test_the_file_is_read_to_the_last_tensor(opened, file):
 def converted(case: Case, contents: Contents) -> tuple[Converted, Denoiser]:
     """What the file is made into, with the weights that the original had."""
     made = case.family.convert(weighted(case, contents), **case.told)
-    model = builder.construct_model(made.config, made.classes)
+    model = builder.construct_model(made.config, Form(made.shape, made.classes).conditions)
     model = replace(model, network=replace(model.network, apply=compiled(model.network)))
     return made, Denoiser(model, {"network": jax.tree.map(jnp.asarray, made.params)})
 
