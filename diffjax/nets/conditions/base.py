@@ -39,23 +39,7 @@ class Condition(Protocol):
     mechanisms (see the protocols below); a kind has those that its mechanisms need. They are called
     inside a Flax module, which owns the layers that they make: name these by `place`.
 
-    Example: a direction as an angle, whose null is a learned vector.
-
-        @dataclass(frozen=True)
-        class Angle:
-            size: int = 1
-            name: str = "angle"
-            mechanism: str = ""
-            mechanisms: ClassVar[tuple[str, ...]] = ("embedding",)
-            droppable: ClassVar[bool] = True
-
-            def shape(self, x): return (x[0], 1)
-            def missing(self, x): return absent(len(x), 1)
-            def embed(self, value, width, dtype, rows):
-                angle, there = present(value, dtype)
-                turned = jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], -1)
-                known = nn.Dense(width, name=place(self))(turned)
-                return jnp.where(there, known, learned("no_" + place(self), len(value), width))
+    `docs/howto/add_network.md` works one out.
     """
 
     mechanisms: ClassVar[tuple[str, ...]]
