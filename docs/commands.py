@@ -105,7 +105,7 @@ SIGNATURES = {
     "train": Train,
 }
 """What reads the fields of a section that are the same whatever its name is."""
-GIVEN = ("batch_size", "classes")
+GIVEN = ("batch_size",)
 """Settings that follow from other sections."""
 PAPER = re.compile(r"arXiv:(\d{4}\.\d{4,5})")
 

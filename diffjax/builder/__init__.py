@@ -17,6 +17,7 @@ from typing import Any
 import jax
 
 from diffjax.builder.construct import Applied, call, construct, fields, lookup, refuse
+from diffjax.builder.network import check_dropout, construct_network
 from diffjax.builder.sampling import (
     SAMPLING,
     construct_grid,
@@ -40,11 +41,11 @@ from diffjax.devices.mesh import SHARDINGS
 from diffjax.draws import DRAWS
 from diffjax.evaluation import OF_NETWORK, OF_SAMPLES
 from diffjax.features import EXTRACTORS, Extractor
-from diffjax.nets import NETWORKS
 from diffjax.objectives.denoising import ERRORS, PAIRINGS, Denoising, independent
 from diffjax.parameterization import NOISE_LABELS, PARAMETERIZATIONS
 from diffjax.schedules import DERIVED, SCHEDULES, Schedule
 from diffjax.sde import SDE, SDES
+from diffjax.specs import Spec
 from diffjax.training.experiment import Experiment
 from diffjax.training.optimizer import matched
 from diffjax.training.writers import WRITERS, Writer
@@ -84,8 +85,6 @@ SECTIONS = (
     "sampling",
     "train",
 )
-CONTINUOUS = ("vector", "tokens", "map")
-"""Conditions whose width is a setting of the network by the same name."""
 
 
 def experiment(config: Config, form: Form | None = None) -> Experiment:
@@ -104,7 +103,7 @@ def experiment(config: Config, form: Form | None = None) -> Experiment:
     source, reading = construct_data(config["data"], "config.data")
     form = form or reading.form(source("train"))
     reading = dataclasses.replace(reading, kind=form.kind)
-    model = construct_model(config, form.classes, reading.augment.width if reading.augment else 0)
+    model = construct_model(config, conditions_of(form, reading))
     loss = construct_loss(config, model, form, reading)
     sampling = functools.partial(
         plan,
@@ -192,21 +191,19 @@ def construct_features(text: str, place: str) -> Callable[[Any], Extractor]:
     return refuse(place)(construct(EXTRACTORS, parse(text), place, partial=True))
 
 
-def construct_model(config: Config, classes: int, augment: int = 0) -> Model:
+def conditions_of(form: Form, reading: Reading) -> tuple[Spec, ...]:
+    """What comes with an item as the network sees it: with how it was augmented."""
+    width = reading.augment.width if reading.augment else 0
+    return (*form.conditions, *((Spec("augment", "augment", width),) if width else ()))
+
+
+def construct_model(config: Config, conditions: Sequence[Spec] = ()) -> Model:
     """Process, parameterization and network, refused together where they do not go together.
 
-    classes, augment: what the network is built for follows from the data; data that are not
-    augmented leave `augment` to the network, as published ones have it.
+    conditions: of the data, which the network is built for.
     """
     sde = construct_sde(config["sde"], "config.sde")
-    entry = lookup(NETWORKS, config["network"].get("name"), "config.network.name")
-    told: dict[str, Any] = {"classes": classes} | ({"augment": augment} if augment else {})
-    if augment and "augment" not in inspect.signature(entry).parameters:
-        raise ConfigError(
-            f"config.data.augment: the network {config['network']['name']!r} takes no labels of "
-            f"augmentation; allowed: unet, or augment.labels=False"
-        )
-    network = construct(NETWORKS, config["network"], "config.network", **told)
+    network = construct_network(config["network"], conditions, "config.network")
     spec = dict(config["parameterization"])
     if "c_noise" in spec:
         place = "config.parameterization.c_noise"
@@ -251,10 +248,7 @@ def construct_loss(config: Config, model: Model, form: Form, reading: Reading) -
             entry = {"name": entry} if isinstance(entry, str) else entry
             given[name] = construct(table, entry, f"{place}.{name}", partial=partial)
     loss = call(Denoising, rest, place, **given)
-    if isinstance(loss.condition_dropout, tuple):
-        told = {"label": form.classes} | {k: config["network"].get(k) for k in CONTINUOUS}
-        have = [name for name, size in told.items() if size]
-        known(dict(loss.condition_dropout), have, f"{place}.condition_dropout")
+    check_dropout(loss.condition_dropout, form.conditions, f"{place}.condition_dropout")
     refuse(place)(loss.check)(model)
     two = config["network"].get("learn_variance", False)
     if bool(loss.hybrid) != bool(two):

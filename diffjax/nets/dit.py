@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +14,21 @@ from flax import linen as nn
 from jaxtyping import Array, Bool, Float
 
 from diffjax.arrays import Cond
-from diffjax.nets.conditioning import Conditions, pooled, sequence, with_map
+from diffjax.nets.blocks import attended as cross_attention
+from diffjax.nets.conditions import Condition, Conditions, settled
+from diffjax.nets.conditions.base import Sequence
 from diffjax.nets.kernels.attention import attention
-from diffjax.nets.layers import NONE, Dense, Output, at_least, gelu, one_of, outputs, zeros
+from diffjax.nets.layers import (
+    NONE,
+    Dense,
+    Output,
+    at_least,
+    cosines_first,
+    gelu,
+    one_of,
+    outputs,
+    zeros,
+)
 from diffjax.nets.network import Network, linen
 from diffjax.nets.positions import fold, rotate, rotations, sincos, unfold
 
@@ -34,6 +47,7 @@ POLICIES = {
     "all": jax.checkpoint_policies.nothing_saveable,
     "cheap": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
 }
+MECHANISMS = ("embedding", "joint", "cross", "beside", "time")
 POSITIONS, NORMS, MLPS = ("sincos", "rotary"), ("layer", "rms"), ("gelu", "swiglu")
 Tokens = Float[Array, "b _ w"]
 Vector = Float[Array, "b w"]
@@ -110,10 +124,18 @@ class Stream(nn.Module):
             qk = [rotate(a, turn) for a in qk]
         return (*qk, v), rest
 
-    def after(self, x: Tokens, attended: Array, rest: list[Vector]) -> Tokens:
-        """+ gate out(attended), + gate mlp(x)."""
+    def after(
+        self,
+        x: Tokens,
+        attended: Array,
+        rest: list[Vector],
+        across: Callable[[Tokens], Tokens] | None = None,
+    ) -> Tokens:
+        """+ gate out(attended), + across(x) where there is such, + gate mlp(x)."""
         gate_1, shift, scale, gate_2 = rest
         x = x + gate_1[:, None] * self.out(attended.reshape(x.shape))
+        if across is not None:
+            x = x + across(x)
         h = self.mlp_in(modulated(x, shift, scale, self.form.norm))
         if self.form.mlp == "swiglu":
             gate, h = jnp.split(h, 2, -1)
@@ -123,13 +145,29 @@ class Stream(nn.Module):
         return x + gate_2[:, None] * self.mlp_out(h)
 
 
+class Cross(nn.Module):
+    """Attention to the tokens that are there, the last layer zero (arXiv:2310.00426, sec. 2.3)."""
+
+    form: Form
+
+    @nn.compact
+    def __call__(self, x: Tokens, tokens: Tokens, there: Bool[Array, "b m"]) -> Tokens:
+        b, width, heads = len(x), self.form.width, self.form.heads
+        q = Glorot(width, name="q")(x).reshape(b, -1, heads, width // heads)
+        k, v = jnp.split(Glorot(2 * width, name="kv")(tokens), 2, -1)
+        k, v = (a.reshape(b, -1, heads, width // heads) for a in (k, v))
+        if self.form.qk_norm:
+            q, k = RMSNorm(name="q_norm")(q), RMSNorm(name="k_norm")(k)
+        return Modulation(width, name="out")(cross_attention(q, k, v, there).reshape(x.shape))
+
+
 class Block(nn.Module):
     """Self-attention and MLP, both scaled, shifted and gated by c; an MM-DiT block with tokens.
 
     (x, tokens) -> (x, tokens), x, as `nn.scan` has it. tokens: None, or a second stream in the same
     attention (arXiv:2403.03206, fig. 2), whose `there` may be false. skip: joined to x first
-    (arXiv:2209.12152). keep: whether x is handed out for such a skip. last: leave tokens as they
-    are.
+    (arXiv:2209.12152). context: tokens for cross-attention between the two. keep: whether x is
+    handed out for such a skip. last: leave tokens as they are.
     """
 
     form: Form
@@ -144,14 +182,18 @@ class Block(nn.Module):
         c: Vector,
         turn: Float[Array, "l e"] | None,
         there: Bool[Array, "b m"] | None,
+        context: Sequence | None = None,
     ) -> tuple[tuple[Tokens, Tokens | None], Tokens | None]:
         x, tokens = streams
         if skip is not None:
             x = Glorot(self.form.width, name="skip")(jnp.concatenate([x, skip], -1))
-        main = Stream(self.form, name="main")
+        main, across = Stream(self.form, name="main"), None
+        if context is not None:
+            cross = Cross(self.form, name="cross")
+            across = lambda x: cross(x, *context)
         (q, k, v), rest = main.before(x, c, turn)
         if tokens is None:
-            x = main.after(x, attention(q, k, v), rest)
+            x = main.after(x, attention(q, k, v), rest, across)
             return (x, None), x if self.keep else None
         assert there is not None
         other, length = Stream(self.form, self.last, name="tokens"), x.shape[1]
@@ -159,7 +201,7 @@ class Block(nn.Module):
         join = lambda *a: jnp.concatenate(a, 1)
         mask = join(jnp.ones(x.shape[:2], bool), there)
         made = attention(join(q, *q_too), join(k, k_too), join(v, v_too), mask)
-        x = main.after(x, made[:, :length], rest)
+        x = main.after(x, made[:, :length], rest, across)
         if not self.last:
             tokens = other.after(tokens, made[:, length:], rest_too)
         return (x, tokens), x if self.keep else None
@@ -199,29 +241,30 @@ class DiT(nn.Module):
         cond, width = self.conditions.check(x, cond), self.form.width
         grid = tuple(n // p for n, p in zip(x.shape[1:-1], sides, strict=True))
         made = math.prod(sides) * x.shape[-1] * (1 + self.learn_variance)
-        h = Glorot(width, name="patches")(fold(with_map(x, cond, self.conditions), sides))
+        h = Glorot(width, name="patches")(fold(self.conditions.beside(x, cond), sides))
         c = self._embedded(x, c_noise, cond)
-        turn, tokens, there = None, None, None
+        turn, joint = None, self.conditions.sequence("joint", x, cond, width)
+        tokens, there = joint or (None, None)
+        context = self.conditions.sequence("cross", x, cond, width)
         if self.positions == "rotary":
             turn = rotations(grid, width // self.form.heads)
         else:
             h = h + sincos(grid, width).astype(h.dtype)[None]
-        if self.conditions.tokens:
-            tokens, there = sequence(x, cond, self.conditions, width)
-        h = self._blocks(h, tokens, c, turn, there)
+        h = self._blocks(h, tokens, c, turn, there, context)
         shift, scale = jnp.split(Modulation(2 * width, name="modulation")(c), 2, -1)
         h = Modulation(made, name="out")(modulated(h, shift, scale, self.form.norm))
         return outputs(h, self.learn_variance, lambda a: unfold(a, grid, sides))
 
     def _embedded(self, x: Array, c_noise: Array, cond: Cond) -> Vector:
         """silu of noise label and conditions in one vector."""
-        half = FREQUENCIES // 2
-        frequency = jnp.exp(-math.log(10000) * jnp.arange(half) / half)
-        angle = c_noise[:, None] * frequency[None]
-        h = jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], -1)
-        h = nn.silu(Dense(self.form.width, kernel_init=small, name="noise_in")(h))
-        h = Dense(self.form.width, kernel_init=small, name="noise_out")(h).astype(x.dtype)
-        return nn.silu(h + pooled(x, cond, self.conditions, self.form.width, small))
+        known, width = self.conditions, self.form.width
+        features = functools.partial(cosines_first, width=FREQUENCIES)
+        h = nn.silu(Dense(width, kernel_init=small, name="noise_in")(features(c_noise)))
+        h = Dense(width, kernel_init=small, name="noise_out")(h).astype(x.dtype)
+        change = known.change(features, c_noise, cond, self.is_initializing())
+        if change is not None:
+            h = h + known.lead(change, width, x.dtype)
+        return nn.silu(h + known.embedded("embedding", x, cond, width, small))
 
     def _blocks(self, h: Tokens, tokens: Tokens | None, *rest: Any) -> Tokens:
         """All blocks. With tokens the last one is apart, as it leaves them where they are."""
@@ -295,10 +338,7 @@ def dit(
     heads: int | None = None,
     patch: int = 2,
     patch_time: int = 1,
-    classes: int = 0,
-    vector: int = 0,
-    tokens: int = 0,
-    map: int = 0,
+    conditions: tuple[Condition, ...] = (),
     positions: str = "sincos",
     norm: str = "layer",
     qk_norm: bool = False,
@@ -312,7 +352,9 @@ def dit(
 
     size: S, B, L or XL, the width, depth and heads that are not given. width: of the tokens. depth:
     number of blocks. heads: of each attention. patch: side of the squares that become tokens.
-    patch_time: frames in a token of a video. classes, vector, tokens, map: see `Conditions`.
+    patch_time: frames in a token of a video. conditions: what it is told, as vectors, channels, a
+    second time, or tokens: these by joint attention (arXiv:2403.03206), or with the mechanism
+    `cross` by cross-attention after the self-attention of each block (arXiv:2310.00426).
     positions: sincos, added, or rotary. norm: layer or rms. qk_norm: RMS norm of queries and keys.
     mlp: gelu or swiglu (arXiv:2002.05202). long_skips: join blocks of the first half to those of
     the second (arXiv:2209.12152). remat: what the backward pass computes again, see `DiT`.
@@ -338,7 +380,7 @@ def dit(
         patch_time=patch_time,
         positions=positions,
         long_skips=long_skips,
-        conditions=Conditions(classes=classes, vector=vector, tokens=tokens, map=map),
+        conditions=settled(conditions, "dit", MECHANISMS),
         remat=remat,
         learn_variance=learn_variance,
     )

@@ -17,6 +17,7 @@ from diffjax.parameterization import PARAMETERIZATIONS
 from diffjax.samplers import SAMPLERS
 from diffjax.schedules import DERIVED, SCHEDULES, Discrete, Linear, Logit
 from diffjax.sde import SDES
+from diffjax.specs import Spec
 from diffjax.training.experiment import Experiment
 
 CONFIGS = sorted(
@@ -414,9 +415,9 @@ def test_every_legal_combination_builds_and_the_others_are_refused(schedule, fra
         steep = name == "velocity" and schedule in STEEP
         if unbounded and (name in ("eps", "score") or steep):
             with pytest.raises(ConfigError, match=r"^config\.parameterization: "):
-                builder.construct_model(config, 10)
+                builder.construct_model(config, (Spec("label", "label", 10),))
         else:
-            model = builder.construct_model(config, 10)
+            model = builder.construct_model(config, (Spec("label", "label", 10),))
             assert type(model.sde) is SDES[frame]
             assert model.sde.schedule == SCHEDULES[schedule]()
             assert type(model.parameterization) is PARAMETERIZATIONS[name]
@@ -566,4 +567,6 @@ def test_augmentation_is_known_to_the_network_that_is_built_and_to_nobody_in_sam
     silent = jax.eval_shape(builder.experiment(config).initialise).params["network"]["Embedding_0"]
     assert "augment" not in silent
     config = override(BASE, ["data.augment=affine"]) | {"network": {"name": "dit", "size": "S"}}
-    assert "config.data.augment: the network 'dit' takes no labels" in refused(config)
+    assert "config.network: condition 'augment' of kind augment: enters by features" in refused(
+        config
+    )

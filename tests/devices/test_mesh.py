@@ -21,8 +21,8 @@ from diffjax.denoiser import Model
 from diffjax.devices import mesh
 from diffjax.nets import mlp
 from diffjax.nets.blocks import Block, SelfAttention, conv
-from diffjax.nets.conditioning import Conditions
-from diffjax.nets.layers import Embedding
+from diffjax.nets.conditions import Label, settled
+from diffjax.nets.layers import VECTORS, Embedding
 from diffjax.nets.network import linen
 from diffjax.nets.resample import upsample
 from diffjax.objectives.denoising import Denoising
@@ -51,7 +51,8 @@ class Tiny(nn.Module):
 
     @nn.compact
     def __call__(self, x, c_noise, cond, train=False):
-        emb = Embedding(16, 8, Conditions(CLASSES))(x, c_noise, cond)
+        known = settled((Label(CLASSES),), "tiny", VECTORS)
+        emb = Embedding(16, 8, known)(x, c_noise, cond)
         h = Block(8, 0.2)(conv(x, 8), emb, train)
         h = SelfAttention(2)(conv(h, 8, 2))
         return conv(upsample(h), x.shape[-1])

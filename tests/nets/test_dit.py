@@ -11,12 +11,13 @@ from drawing import random_like
 from flax import linen as nn
 
 from diffjax.nets import dit
+from diffjax.nets.conditions import Label, Map, Tokens, Vector
 from diffjax.nets.dit import Block, DiT, Form
 from diffjax.nets.positions import fold, rotate, rotations, sincos, unfold
 
 B = 3
 SMALL = {"width": 12, "depth": 2, "heads": 2}
-CONDITIONS = {"classes": 3, "vector": 2, "tokens": 5, "map": 1}
+CONDITIONS = (Label(3), Vector(2), Tokens(5), Map(1))
 ALL = {"norm": "rms", "qk_norm": True, "mlp": "swiglu", "positions": "rotary"}
 
 
@@ -44,7 +45,7 @@ def made(**settings):
     """A small network, its parameters at random, and `apply`, compiled once."""
     network = dit(**{**SMALL, **settings})
     *given, cond = inputs()
-    known = {k: v for k, v in cond.items() if settings.get({"label": "classes"}.get(k, k))}
+    known = {c.name: cond[c.name] for c in settings.get("conditions", ())}
     params = random_like(shapes(network, given[0], known))
     return network, params, jax.jit(network.apply)
 
@@ -84,7 +85,7 @@ def test_fold_takes_patches_and_unfold_puts_them_back(grid, sides):
 
 def test_every_condition_matters_and_missing_has_one_meaning():
     """A condition would be ignored, or guidance compare with what dropout has not trained."""
-    _, params, apply = made(**CONDITIONS, **ALL, depth=1)
+    _, params, apply = made(conditions=CONDITIONS, **ALL, depth=1)
     x, c_noise, cond = inputs()
     output = apply(params, x, c_noise, cond)
     for name, value in cond.items():
@@ -113,7 +114,7 @@ class Stack(DiT):
 def test_the_loop_is_one_block_after_the_other(skips, tokens):
     """Blocks would share parameters, run in another order, or skips join the wrong ones."""
     form, depth = Form(12, 2), 5 if skips else 3
-    settings = {"tokens": tokens} if tokens else {}
+    settings = {"conditions": (Tokens(tokens),)} if tokens else {}
     _, params, _ = made(depth=depth, long_skips=skips, **settings)
     c, x, text = drawn(B, 12), drawn(B, 4, 12, seed=1), drawn(B, 3, 12, seed=2)
     there = jnp.ones((B, 3), bool)
@@ -224,7 +225,7 @@ def test_settings_out_of_range_are_refused_by_name(settings, message):
 
 def test_fresh_parameters_are_drawn_as_published():
     """Training would start from other scales than those of the paper."""
-    network = dit(width=64, depth=2, heads=2, classes=500)
+    network = dit(width=64, depth=2, heads=2, conditions=(Label(500),))
     x = jnp.zeros((1, 8, 8, 4))
     key = jax.random.key(0, impl="unsafe_rbg")
     params = jax.jit(network.init)(key, x, jnp.zeros(1), None)
@@ -242,7 +243,7 @@ def test_fresh_parameters_are_drawn_as_published():
 
 
 def xl_and_small(size, **settings):
-    network = dit(size, classes=1000, learn_variance=True, **settings)
+    network = dit(size, conditions=(Label(1000),), learn_variance=True, **settings)
     x = jax.ShapeDtypeStruct((2, 32, 32, 4), jnp.float32)
     return network, x, shapes(network, x)
 

@@ -11,6 +11,7 @@ import pytest
 from drawing import Fresh, key, random_like
 
 from diffjax.nets import NETWORKS, mlp, unet
+from diffjax.nets.conditions import Label
 from diffjax.nets.unet import fold, unfold
 
 CLASSES = 3
@@ -57,7 +58,7 @@ def inputs(shape):
 def made(name, **changed):
     """A small network, its fresh parameters, not drawn, and `apply`, compiled once."""
     settings, shape = SMALL[name]
-    network = NETWORKS[name](classes=CLASSES, **{**settings, **changed})
+    network = NETWORKS[name](conditions=(Label(CLASSES),), **{**settings, **changed})
     return network, Fresh(network, *inputs(shape)), jax.jit(network.apply)
 
 
@@ -141,9 +142,9 @@ def test_key_decides_about_dropout(name):
 def test_equal_networks_are_equal(name):
     """Each new but equal model would compile the training step again."""
     settings, _ = SMALL[name]
-    make = lambda: NETWORKS[name](classes=CLASSES, **settings)
+    make = lambda: NETWORKS[name](conditions=(Label(CLASSES),), **settings)
     assert make() == make() and hash(make()) == hash(make())
-    assert make() != NETWORKS[name](classes=CLASSES + 1, **settings)
+    assert make() != NETWORKS[name](conditions=(Label(CLASSES + 1),), **settings)
 
 
 @functools.cache
@@ -213,7 +214,8 @@ def test_what_cannot_work_is_refused_by_name(network, shape, message):
 def test_unknown_condition_is_refused_by_name(name, classes, unknown):
     """A condition would be ignored, and training look fine."""
     settings, shape = SMALL[name]
-    network = NETWORKS[name](classes=classes, **settings)
+    known = (Label(classes),) if classes else ()
+    network = NETWORKS[name](conditions=known, **settings)
     with pytest.raises(ValueError, match=rf"condition \['{unknown}'\]"):
         initialised(network, shape, {unknown: jnp.zeros(2, jnp.int32)})
 
@@ -269,7 +271,7 @@ def test_bfloat16_keeps_the_precision_of_c_noise(name):
 @pytest.mark.parametrize("dtype", ["float16", "float8", ""])
 def test_unknown_dtype_is_refused_by_name(name, dtype):
     with pytest.raises(ValueError, match=f"dtype='{dtype}'.*known: float32, bfloat16"):
-        NETWORKS[name](classes=0, dtype=dtype)
+        NETWORKS[name](dtype=dtype)
 
 
 def in_training(network):

@@ -13,6 +13,7 @@ from drawing import Fresh, random_like
 from diffjax.denoiser import Denoiser, Model
 from diffjax.guidance import Guided
 from diffjax.nets import NETWORKS
+from diffjax.nets.conditions import Label
 from diffjax.parameterization import V
 from diffjax.schedules import Linear
 from diffjax.sde import VP
@@ -52,7 +53,7 @@ def made(case, **changed):
     """A network, its fresh parameters, not drawn, others at random, and `apply`, compiled once."""
     name, settings, shape, _ = CASES[case]
     settings = {"learn_variance": True, **settings, **changed}
-    network = NETWORKS[name](classes=CLASSES, **settings)
+    network = NETWORKS[name](conditions=(Label(CLASSES),), **settings)
     fresh = Fresh(network, *inputs(shape))
     return network, fresh, random_like(fresh.shapes), jax.jit(network.apply)
 

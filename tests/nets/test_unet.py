@@ -14,7 +14,7 @@ from flax import linen as nn
 
 from diffjax.arrays import null
 from diffjax.nets import NETWORKS, edm2, unet
-from diffjax.nets.conditioning import Conditions
+from diffjax.nets.conditions import Augment, Conditions, Label, Map, Tokens, Vector
 from diffjax.nets.edm2 import MPConv, mp_cat, mp_silu, mp_sum, normalized
 from diffjax.nets.layers import Embedding, cosines_first
 from diffjax.nets.network import linen
@@ -25,26 +25,23 @@ B, SHAPE = 3, (4, 4, 3)
 UNET = {"channels": 8, "multipliers": (1, 2), "blocks": 1, "attention": (2,), "heads": 2}
 EDM2 = {**{k: v for k, v in UNET.items() if k != "heads"}, "head_channels": 4}
 LEVEL = {"multipliers": (1,), "attention": ()}  # with attention in the middle
-TOLD = {"classes": 3, "vector": 4, "map": 2}
 KINDS = {
-    "unet": ({**UNET, **LEVEL, **TOLD, "tokens": 5, "augment": 6}, SHAPE),
-    "edm2": ({**EDM2, **LEVEL, **TOLD}, SHAPE),
+    "unet": (UNET | LEVEL, (Label(3), Vector(4), Tokens(5), Map(2), Augment(6))),
+    "edm2": (EDM2 | LEVEL, (Label(3), Vector(4), Map(2))),
 }
-WIDTHS = {"classes": "label", "vector": "vector", "tokens": "tokens", "map": "map"}
-WIDTHS["augment"] = "augment"
 told = pytest.mark.parametrize(
-    ("name", "kind"), [(n, WIDTHS[k]) for n, (s, _) in KINDS.items() for k in s if k in WIDTHS]
+    ("name", "kind"), [(n, c.name) for n, (_, conditions) in KINDS.items() for c in conditions]
 )
 
 
-def everything(settings):
-    """Each condition that a network of these settings knows, there for all samples."""
+def everything(conditions):
+    """Each of these conditions, there for all samples."""
     rng = np.random.default_rng(2)
     shapes = {"vector": (), "tokens": (2,), "map": SHAPE[:-1], "augment": ()}
     cond = {
-        kind: rng.normal(size=(B, *inner, settings[kind])).astype(np.float32)
-        for kind, inner in shapes.items()
-        if kind in settings
+        c.name: rng.normal(size=(B, *shapes[c.name], c.size)).astype(np.float32)
+        for c in conditions
+        if c.name in shapes
     }
     return {**cond, "label": np.array([0, 1, 2], np.int32)}
 
@@ -52,9 +49,9 @@ def everything(settings):
 @functools.cache
 def made(name):
     """A network that is told all it can be, parameters at random, what it says, and `apply`."""
-    settings, shape = KINDS[name]
-    network, cond = NETWORKS[name](**settings), everything(settings)
-    x = jnp.asarray(np.random.default_rng(0).normal(size=(B, *shape)), jnp.float32)
+    settings, conditions = KINDS[name]
+    network, cond = NETWORKS[name](**settings, conditions=conditions), everything(conditions)
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(B, *SHAPE)), jnp.float32)
     given = (x, jnp.linspace(0.1, 1.0, B))
     params = random_like(jax.eval_shape(network.init, jax.random.key(0), *given, cond))
     apply = jax.jit(functools.partial(network.apply, params))
@@ -107,12 +104,12 @@ def test_augmentation_that_nobody_speaks_of_is_none():
 @told
 def test_a_condition_of_another_shape_is_refused_by_name(name, kind):
     """It would be broadcast, or fail in a product deep inside."""
-    settings, shape = KINDS[name]
-    network, x = NETWORKS[name](**settings), jnp.zeros((B, *shape))
-    wrong = np.concatenate([everything(settings)[kind]] * 2, -1)
+    settings, conditions = KINDS[name]
+    network, x = NETWORKS[name](**settings, conditions=conditions), jnp.zeros((B, *SHAPE))
+    wrong = np.concatenate([everything(conditions)[kind]] * 2, -1)
     with pytest.raises(ValueError, match=rf"cond\['{kind}'\].*needs"):
         jax.eval_shape(network.init, jax.random.key(0), x, jnp.zeros(B), {kind: wrong})
-    plain = NETWORKS[name](**{k: v for k, v in settings.items() if k not in WIDTHS})
+    plain = NETWORKS[name](**settings)
     with pytest.raises(ValueError, match=rf"condition \['{kind}'\]"):
         jax.eval_shape(plain.init, jax.random.key(0), x, jnp.zeros(B), {kind: wrong})
 
@@ -234,7 +231,8 @@ def test_other_kernels_are_refused(kernel):
         (unet, {"heads": 3}, "heads=3: must divide the width 8"),
         (unet, {"epsilon": 0.0}, "epsilon=0.0: needs epsilon > 0"),
         (unet, {"kernel": (1, 2, 1)}, "kernel="),
-        (unet, {"tokens": -1}, "tokens=-1: needs tokens >= 0"),
+        (unet, {"conditions": (Tokens(-1),)}, "condition 'tokens': size=-1: needs size >= 1"),
+        (unet, {"transformer": (1,)}, r"transformer=\(1,\): needs a number >= 1 for each of 2"),
         (edm2, {"head_channels": 3}, "head_channels=3: must divide the width 8"),
         (edm2, {"multipliers": ()}, "multipliers=.*: needs at least one"),
         (edm2, {"dropout": 1.0}, "dropout=1.0: needs 0 <= dropout < 1"),
@@ -340,4 +338,6 @@ def test_every_published_network_is_built_from_its_settings():
     named = {k: v for k, v in vars(networks).items() if isinstance(v, dict) and "name" in v}
     assert set(named) == {"DDPM", "DDPMPP", "NCSNPP", "ADM", "ADM64", "EDM2S"}
     for settings in named.values():
-        NETWORKS[settings["name"]](**{k: v for k, v in settings.items() if k != "name"}, classes=2)
+        NETWORKS[settings["name"]](
+            **{k: v for k, v in settings.items() if k != "name"}, conditions=(Label(2),)
+        )

@@ -22,6 +22,7 @@ from rows import sampled
 
 from diffjax import builder, samplers
 from diffjax.builder.sampling import construct_table
+from diffjax.data.form import labelled
 from diffjax.denoiser import Denoiser
 from diffjax.io.contents import Contents
 from diffjax.io.reading import read
@@ -198,7 +199,8 @@ def converted(opened) -> Callable[[Case], tuple[Converted, Denoiser]]:
     def of_file(file: str) -> tuple[Converted, Denoiser]:
         case = BY_NAME[file]
         made = case.family.convert(weighted(case, opened(case)), **case.told)
-        model = builder.construct_model(made.config, made.classes)
+        form = labelled(made.kind, made.shape, made.classes)
+        model = builder.construct_model(made.config, form.conditions)
         return made, quick(Denoiser(model, {"network": jax.tree.map(jnp.asarray, made.params)}))
 
     return lambda case: of_file(case.file)
