@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Sharding
-from jaxtyping import Array, Float, Int, Key, PyTree, Shaped
+from jaxtyping import Array, Float, Int, Key, PyTree, Shaped, UInt32
 
 Cond = Mapping[str, Array]
 """Conditions by name, each (B, ...). A missing one is -1 (integers) or NaN (floats)."""
@@ -46,14 +46,19 @@ def dims(x: Float[Array, "b *d"]) -> tuple[int, ...]:
     return tuple(range(1, x.ndim))
 
 
-def stream(seed: int, name: str) -> Key[Array, ""]:
+def stream(seed: Any, name: str) -> Key[Array, ""]:
     """Key of the random stream `name` of a run; fold a step or a sample index into it."""
     return jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))
 
 
-def keys_at(key: Key[Array, ""], index: Int[Array, " b"]) -> Key[Array, " b"]:
-    """One key per index, whatever the batch they travel in."""
-    return jax.vmap(functools.partial(jax.random.fold_in, key))(index)
+def streams(seeds: UInt32[np.ndarray, " b"], name: str) -> Key[Array, " b"]:
+    """Keys of the random stream `name` of several runs."""
+    return jax.vmap(lambda seed: stream(seed, name))(seeds)
+
+
+def keys_at(key: Key[Array, "..."], index: Int[Array, " b"]) -> Key[Array, " b"]:
+    """One key per index, whatever the batch they travel in. key: of all, (), or one of each."""
+    return jax.vmap(jax.random.fold_in, (0 if key.ndim else None, 0))(key, index)
 
 
 def normal(keys: Key[Array, " b"], shape: tuple[int, ...]) -> Float[Array, "b *d"]:
@@ -103,11 +108,16 @@ def _missing(c: Array) -> Array:
 
 
 def spread(tree: PyTree, sharding: Sharding) -> PyTree:
-    """Values that are equal on all hosts as arrays over the devices of all of them."""
+    """Values that are equal on all hosts as arrays over the devices of all of them.
+
+    Arrays that lie there already are left as they are.
+    """
     if sharding.is_fully_addressable:
         return jax.device_put(tree, sharding)
 
     def make(value: Any) -> Array:
+        if isinstance(value, Array) and value.sharding == sharding:
+            return value
         if not jnp.issubdtype((a := jnp.asarray(value)).dtype, jax.dtypes.prng_key):
             return jax.make_array_from_callback(a.shape, sharding, np.asarray(a).__getitem__)
         bits = spread(jax.random.key_data(a), sharding)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
@@ -17,10 +18,20 @@ LONG = 5.0
 class Progress:
     """Counts `unit`s up to `total`, beginning at `start`; shows rate, time left and metrics.
 
-    quiet: shows nothing, as in all but the first of several processes.
+    quiet: shows nothing, as in all but the first of several processes. lines: seconds after which
+    work without a terminal says how far it is, where it has nothing else to say.
     """
 
-    def __init__(self, name: str, total: int, unit: str, start: int = 0, quiet: bool = False):
+    def __init__(
+        self,
+        name: str,
+        total: int,
+        unit: str,
+        start: int = 0,
+        *,
+        quiet: bool = False,
+        lines: float = math.inf,
+    ):
         # A terminal that knows no width (0 columns) would show an empty bar.
         err = sys.stderr
         self._terminal = err.isatty() and os.get_terminal_size(err.fileno()).columns > 0
@@ -35,6 +46,7 @@ class Progress:
         self._name, self._total, self._unit = name, total, unit
         self._start, self._count, self._began = start, start, time.monotonic()
         self._said, self._quiet = quiet, quiet
+        self._lines, self._spoke = lines, self._began
 
     def __enter__(self) -> Progress:
         return self
@@ -51,11 +63,14 @@ class Progress:
     def advance(self, n: int = 1) -> None:
         self._count += n
         self._bar.update(n)
+        if not self._terminal and time.monotonic() - self._spoke > self._lines:
+            self.show({})
 
     def show(self, metrics: Mapping[str, float]) -> None:
         """Show metrics beside the bar, or as a line where there is no terminal."""
         if self._quiet:
             return
+        self._spoke = time.monotonic()
         text = {k: f"{v:.4g}" for k, v in metrics.items()}
         if self._terminal:
             self._bar.set_postfix(text)

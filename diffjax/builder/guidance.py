@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +33,6 @@ GUIDANCE = {"weight": 1.0, "ramp": "constant", "reference": "null", "rule": "lin
 GUIDED = (*GUIDANCE, "threshold", "interval")
 
 
-def section(spec: Any, place: str) -> dict[str, Any]:
-    """The fields of a guidance that may stand as its weight, each entry with a name."""
-    if not isinstance(spec, Mapping):
-        return {**GUIDANCE, "weight": checked(spec, float, place)}
-    known(spec, GUIDED, place)
-    return {**GUIDANCE, **spec}
-
-
 def merged(base: Any, new: Any) -> Any:
     """The section `base` with the fields of `new`, which may be a weight, in their place."""
     if not isinstance(new, Mapping):
@@ -48,20 +41,92 @@ def merged(base: Any, new: Any) -> Any:
     return told["weight"] if [*told] == ["weight"] else told
 
 
-def construct_guidance(spec: Any, sde: SDE, form: Form, place: str) -> Guidance:
-    """What guides, of entries that may stand as their names.
+@dataclass(frozen=True)
+class Section:
+    """config.sampling.guidance: the fields of a spec that may stand as its weight.
 
-    `reference`: what guidance leads away from. `rule`: how far. `threshold`: of x0 in every row.
-    With the weight 1 it is the conditional model, and the threshold.
+    spec: a weight, or some of the fields in `GUIDED`; entries may stand as their names. place: its
+    place in the config. per_sample: whether each sample brings its weight, in place of that of the
+    config. All methods raise ConfigError for what cannot guide this process and data.
     """
-    told = section(spec, place)
-    reference = construct_reference(told["reference"], sde, form, f"{place}.reference")
-    rule = construct(RULES, _named(told["rule"]), f"{place}.rule")
-    guidance = Conditional() if np.all(np.equal(told["weight"], 1)) else Guided(reference, rule)
-    if told.get("threshold") is None:
-        return guidance
-    threshold = construct(THRESHOLDS, _named(told["threshold"]), f"{place}.threshold")
-    return Thresholded(guidance, threshold)
+
+    spec: Any
+    sde: SDE
+    form: Form
+    place: str = "config.sampling.guidance"
+    per_sample: bool = False
+
+    @functools.cached_property
+    def fields(self) -> dict[str, Any]:
+        """All fields, with their defaults."""
+        if not isinstance(self.spec, Mapping):
+            return {**GUIDANCE, "weight": checked(self.spec, float, self.place)}
+        known(self.spec, GUIDED, self.place)
+        return {**GUIDANCE, **self.spec}
+
+    def guidance(self) -> Guidance:
+        """What guides: away from `reference`, by `rule`, with a `threshold` of x0 in every row.
+
+        With the weight 1 of all samples it is the conditional model, and the threshold.
+        """
+        fields, place = self.fields, self.place
+        reference = construct_reference(
+            fields["reference"], self.sde, self.form, f"{place}.reference"
+        )
+        rule = construct(RULES, _named(fields["rule"]), f"{place}.rule")
+        nothing = not self.per_sample and np.all(np.equal(fields["weight"], 1))
+        guidance = Conditional() if nothing else Guided(reference, rule)
+        if fields.get("threshold") is None:
+            return guidance
+        threshold = construct(THRESHOLDS, _named(fields["threshold"]), f"{place}.threshold")
+        return Thresholded(guidance, threshold)
+
+    def weight(self, rows: int = 1) -> np.ndarray:
+        """The field `weight`: a number (), or one for each of so many rows, (R,)."""
+        place = f"{self.place}.weight" if isinstance(self.spec, Mapping) else self.place
+        value = self.fields["weight"]
+        single = not isinstance(value, list | tuple)
+        weight = np.asarray(checked(value, float if single else tuple[float, ...], place))
+        if not np.isfinite(weight).all():
+            raise ConfigError(f"{place}={value}: needs a finite number")
+        if not single and self.per_sample:
+            raise ConfigError(f"{place}={value}: samples bring their weights; allowed: a number")
+        if not single and len(weight) != rows:
+            raise ConfigError(f"{place}: has {len(weight)} weights, and the sampler {rows} rows")
+        unconditional = not self.form.conditions and not _by_network(self.fields["reference"])
+        if unconditional and self.per_sample:
+            raise ConfigError(
+                f"{self.place}: the network is unconditional; allowed: no weights of samples"
+            )
+        if unconditional and (weight != 1).any():
+            raise ConfigError(f"{place}={value}: the network is unconditional; allowed: 1")
+        return weight
+
+    def ramp(self, times: np.ndarray) -> np.ndarray:
+        """How the weight follows time, (R,): the weight of a row is 1 + (weight - 1) ramp.
+
+        `ramp`: by name. `interval`: of sigma / alpha, in which rows are guided; 0 in the others.
+        """
+        ramp = lookup(RAMPS, self.fields["ramp"], f"{self.place}.ramp")
+        factor = np.asarray(ramp(np.asarray(times, np.float64)))
+        interval = self.fields.get("interval")
+        if interval is None:
+            return factor
+        place = f"{self.place}.interval"
+        interval = checked(interval, tuple[float, ...], place)
+        if len(interval) != 2 or not 0 <= interval[0] < interval[1]:
+            raise ConfigError(f"{place}={interval}: needs two numbers, 0 <= low < high")
+        rho = np.exp(-levels(self.sde, times).lam)
+        return np.where((interval[0] <= rho) & (rho <= interval[1]), factor, 0.0)
+
+    def constant_weight(self) -> float:
+        """The weight where there are no rows; ConfigError where it differs between them."""
+        rowless = "the sampler adaptive has no rows for it"
+        if self.fields.get("interval") is not None:
+            raise ConfigError(f"{self.place}.interval: {rowless}")
+        if (ramp := self.fields["ramp"]) != "constant":
+            raise ConfigError(f"{self.place}.ramp={ramp!r}: {rowless}")
+        return float(np.float32(self.weight().ravel()[0]))
 
 
 def construct_reference(spec: Any, sde: SDE, form: Form, place: str) -> Any:
@@ -112,44 +177,6 @@ def trained(workdir: Path, ema: Any) -> tuple[Form, Denoise]:
     config["sampling"] = own if ema is None else own | {"ema": ema}
     experiment = builder.experiment(config, form)
     return form, experiment.denoiser(load_weights(experiment, workdir).params)
-
-
-def weights(spec: Any, sde: SDE, times: np.ndarray, form: Form, place: str) -> np.ndarray:
-    """The guidance weight of each row (R,), as the device will see it.
-
-    `weight`: a number, or one per row. `ramp`: how a number follows time. `interval`: of
-    sigma / alpha, in which rows are guided; the others have weight 1.
-    """
-    told = section(spec, place)
-    here = f"{place}.weight" if isinstance(spec, Mapping) else place
-    given = told["weight"]
-    single = not isinstance(given, list | tuple)
-    made = np.asarray(checked(given, float if single else tuple[float, ...], here))
-    if not np.isfinite(made).all():
-        raise ConfigError(f"{here}={given}: needs a finite number")
-    if not single and len(made) != len(times):
-        raise ConfigError(f"{here}: has {len(made)} weights, and the sampler {len(times)} rows")
-    if (made != 1).any() and not form.conditions and not _by_network(told["reference"]):
-        raise ConfigError(f"{here}={given}: the network is unconditional; allowed: 1")
-    ramp = lookup(RAMPS, told["ramp"], f"{place}.ramp")
-    made = 1 + (made - 1) * ramp(np.asarray(times, np.float64))
-    if told.get("interval") is not None:
-        interval = checked(told["interval"], tuple[float, ...], f"{place}.interval")
-        if len(interval) != 2 or not 0 <= interval[0] < interval[1]:
-            raise ConfigError(f"{place}.interval={interval}: needs two numbers, 0 <= low < high")
-        rho = np.exp(-levels(sde, times).lam)
-        made = np.where((interval[0] <= rho) & (rho <= interval[1]), made, 1.0)
-    return np.asarray(made, np.float32).astype(np.float64)
-
-
-def constant_weight(spec: Any, sde: SDE, form: Form, place: str) -> float:
-    """The weight where there are no rows; ConfigError where it differs between them."""
-    told = section(spec, place)
-    if told.get("interval") is not None:
-        raise ConfigError(f"{place}.interval: the sampler adaptive has no rows for it")
-    if told["ramp"] != "constant":
-        raise ConfigError(f"{place}.ramp={told['ramp']!r}: the sampler adaptive has no rows for it")
-    return float(weights(spec, sde, np.ones(1), form, place)[0])
 
 
 def _named(spec: Any) -> Any:

@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 
 from diffjax.builder.construct import call, construct, fields, lookup, refuse
-from diffjax.builder.guidance import constant_weight, construct_guidance, weights
+from diffjax.builder.guidance import Section
 from diffjax.config import Config, ConfigError, checked, known
 from diffjax.data.form import Form
 from diffjax.evaluation import OF_NETWORK, OF_SAMPLES
 from diffjax.features import EXTRACTORS
 from diffjax.grids import GRIDS
-from diffjax.guidance import RAMPS, REFERENCES, RULES, THRESHOLDS
+from diffjax.guidance import RAMPS, REFERENCES, RULES, THRESHOLDS, ramps
 from diffjax.samplers import CORRECTORS, SAMPLERS, Table
-from diffjax.samplers.plan import How, Plan
+from diffjax.samplers.plan import Plan, Sampling
 from diffjax.sde import SDE
 
 SAMPLING = {"grid": {"name": "uniform"}, "steps": 50, "guidance": 1.0, "noise": "independent"}
@@ -35,8 +35,10 @@ def plan(
     form: Form,
     learned: bool = False,
     place: str = "config.sampling",
-) -> How:
+    per_sample: bool = False,
+) -> Sampling:
     """How to sample data of this form. learned: whether the network has a second output.
+    per_sample: whether each sample brings its guidance weight (`Sampling.weighted`).
 
     `sampler`: its rows; `adaptive` has neither grid nor steps. `grid`: the times between them.
     `steps`: of the grid. `guidance`: the weight, 1 is the conditional model as it is; or the fields
@@ -47,19 +49,19 @@ def plan(
     known(spec, PLANNED, place)
     checked(spec.get("ema", ""), str | float, f"{place}.ema")
     spec = {**SAMPLING, **spec}
-    here = f"{place}.guidance"
+    guided = Section(spec["guidance"], sde, form, f"{place}.guidance", per_sample)
     fields(spec.get("sampler", {}), f"{place}.sampler")
     if spec.get("sampler", {}).get("name") == "adaptive":
-        return _adaptive(spec, sde, form, place)
+        return _adaptive(spec, guided, place)
     table = construct_table(spec, sde, place)
     if table.learned and not learned:
         raise ConfigError(
             f"{place}.sampler.name={spec['sampler']['name']!r}: the network has no second output "
             f"(config.network.learn_variance); allowed: the other samplers"
         )
-    weight = weights(spec["guidance"], sde, table.t, form, here)
-    guidance = construct_guidance(spec["guidance"], sde, form, here)
-    return Plan(dataclasses.replace(table, weight=weight), guidance)
+    weight, ramp = guided.weight(len(table)), guided.ramp(table.t)
+    table = dataclasses.replace(table, weight=ramps.weights(weight, ramp))
+    return Plan(table, guided.guidance(), ramp)
 
 
 def construct_table(spec: Config, sde: SDE, place: str) -> Table:
@@ -85,16 +87,14 @@ def construct_sampler(spec: Config, place: str) -> Callable[[SDE, np.ndarray], T
     return refuse(place)(construct(SAMPLERS, spec, place, partial=True))
 
 
-def _adaptive(spec: Config, sde: SDE, form: Form, place: str) -> How:
+def _adaptive(spec: Config, guided: Section, place: str) -> Sampling:
     if "corrector" in spec:
         raise ConfigError(f"{place}.corrector: the sampler adaptive has no rows for it")
     from diffjax.samplers.adaptive import adaptive  # diffrax takes half a second to import
 
-    here = f"{place}.guidance"
-    weight = constant_weight(spec["guidance"], sde, form, here)
-    guidance = construct_guidance(spec["guidance"], sde, form, here)
+    bound = {"sde": guided.sde, "weight": guided.constant_weight(), "guidance": guided.guidance()}
     own = {k: v for k, v in spec["sampler"].items() if k != "name"}
-    return call(adaptive, own, f"{place}.sampler", sde=sde, weight=weight, guidance=guidance)
+    return call(adaptive, own, f"{place}.sampler", **bound)
 
 
 def listing() -> str:

@@ -11,7 +11,7 @@ import json
 import time
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,11 +29,18 @@ from diffjax.files import write_arrays, write_text
 from diffjax.generation.program import Generation, generate
 from diffjax.io.trees import fingerprint
 from diffjax.progress import Progress
-from diffjax.samplers.plan import How, Plan
+from diffjax.samplers.plan import Plan, Sampling
+from diffjax.samplers.run import Preview
 
 Arrays = dict[str, np.ndarray]
 FILED = {"label": "arr_1"}
 """Names of conditions in files, where other programs expect another one."""
+PARTS = 10
+"""Of the rows of a batch, after each of which progress is shown, unless somebody says otherwise."""
+LONG = 100
+"""Rows from which progress is shown within a batch."""
+LINES = 60.0
+"""Seconds between lines of progress where there is no terminal."""
 
 
 class Made(NamedTuple):
@@ -80,7 +87,7 @@ class Cell:
     """
 
     denoise: Denoiser
-    plan: How
+    plan: Sampling
     form: Form
     config: Config
     about: Mapping[str, Any]
@@ -121,15 +128,24 @@ class Cell:
         told |= {"weights": self.weights, "seconds": round(float(made.seconds.sum()), 3)}
         return dict(self.about) | told
 
-    def samples(self, num: int, folder: Path | None = None) -> Made:
+    def samples(
+        self,
+        num: int,
+        folder: Path | None = None,
+        *,
+        preview: Callable[[Preview], None] | None = None,
+        every: int | None = None,
+    ) -> Made:
         """Samples 0, ..., num - 1: those in the folder, and the rest, made now and put there.
 
         A batch is a file of its own, named by its first sample, in the layout of `sample --out`
-        and with what it cost. They are split over all devices of all processes.
+        and with what it cost. They are split over all devices of all processes. preview: is called
+        after every so many rows (`every`; a tenth of them) with the samples on the way, as in
+        `Generation`; those that are in the folder are not seen. ValueError for adaptive steps.
         """
         parts = stored(folder, num) if folder else []
         start = sum(len(part["arr_0"]) for part in parts)
-        for part in self._batches(start, num):
+        for part in self._batches(start, num, preview, every):
             if folder and first():
                 self._keep(folder, start, part)
             start += len(part["arr_0"])
@@ -157,15 +173,33 @@ class Cell:
         except OSError as error:
             raise ConfigError(f"{folder}: cannot be written ({error.strerror})") from error
 
-    def _batches(self, start: int, num: int) -> Iterator[Arrays]:
-        """Samples start, ..., num - 1 as they are made."""
+    def _batches(
+        self,
+        start: int,
+        num: int,
+        preview: Callable[[Preview], None] | None,
+        every: int | None,
+    ) -> Iterator[Arrays]:
+        """Samples start, ..., num - 1 as they are made. Progress counts rows where it is shown
+        within a batch."""
         if start >= num:
             return
         form, cond, devices = self.form, taken(self.cond, num), layout().mesh
+        rows, quiet = self.plan.rows or 0, not first()
+        every = every or max(1, -(-rows // PARTS))
+
+        def look(seen: Preview) -> None:
+            progress.advance((seen.row - 1) % every + 1)
+            if preview:
+                preview(seen)
+
+        by_rows = preview is not None or rows >= LONG
         own = (self.seed, num, form.shape, cond, self.batch_size, devices, start)
-        made, done = Generation(self.denoise, self.plan, *own), start
+        watch = {"preview": look, "every": every} if by_rows else {}
+        made, done = Generation(self.denoise, self.plan, *own, **watch), start
+        length = (rows * len(made), "row") if by_rows else (num, form.items.noun, start)
         began = last = time.monotonic()
-        with Progress("sample", num, form.items.noun, start, quiet=not first()) as progress:
+        with Progress("sample", *length, quiet=quiet, lines=LINES) as progress:
             for x in made:
                 now, count = time.monotonic(), len(x)
                 yield {
@@ -174,7 +208,7 @@ class Cell:
                     "passes": np.array(made.passes[-count:], np.int32),
                     "seconds": np.full(count, (now - last) / count),
                 }
-                progress.advance(count)
+                progress.advance(0 if by_rows else count)
                 done, last = done + count, time.monotonic()
         rate = (num - start) / (time.monotonic() - began)
         print(f"compiled in {made.compile_seconds:.1f} s, then {rate:.1f} {form.items.noun}s/s")

@@ -1,37 +1,64 @@
-"""Samples by number: sample k of a run depends on (seed, k) and its conditions only."""
+"""Samples by number: sample k of a run depends on (seed, k), its conditions and weight only."""
 
 from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Int, Key
 
-from diffjax.arrays import Cond, keys_at, spread, stream
+from diffjax.arrays import Cond, keys_at, spread, stream, streams
 from diffjax.prediction import Denoise
-from diffjax.samplers.plan import How
-from diffjax.samplers.run import Result, initial
+from diffjax.samplers.plan import Plan, Sampling
+from diffjax.samplers.run import Preview, Registers, Result, initial, look, parts
 
 
 @functools.partial(jax.jit, static_argnames=("shape", "path"))
 def generate(
     denoise: Denoise,
-    plan: How,
-    key: Key[Array, ""],
+    plan: Sampling,
+    key: Key[Array, "..."],
     index: Int[Array, " b"],
     cond: Cond,
     *,
     shape: tuple[int, ...],
     path: bool = False,
 ) -> Result:
-    """Samples number `index` of the stream `key`, (B, *shape): prior and all rows, one program."""
+    """Samples number `index` of the stream `key`, (B, *shape): prior and all rows, one program.
+
+    key: of one run, (), or of the run of each sample, (B,).
+    """
     x, keys = initial(denoise.sde, keys_at(key, index), shape, plan.start)
     return plan.run(denoise, x, keys, cond, path=path)
+
+
+def generate_part(
+    denoise: Denoise,
+    plan: Plan,
+    key: Key[Array, "..."],
+    index: Int[Array, " b"],
+    cond: Cond,
+    registers: Registers,
+    first: Int[Array, ""],
+    stop: Int[Array, ""],
+    *,
+    shape: tuple[int, ...],
+) -> tuple[Registers, tuple[Array, Array, Array]]:
+    """Rows first, ..., stop - 1 of `generate`; then x, x0 and the first bad row.
+
+    registers: those that the rows before have left; not used where first = 0. All parts of a table
+    are one program.
+    """
+    x, keys = initial(denoise.sde, keys_at(key, index), shape, plan.start)
+    registers = jax.lax.cond(first == 0, lambda: plan.begin(x), lambda: registers)
+    registers, x0 = plan.advance(denoise, registers, keys, cond, first=first, stop=stop)
+    return registers, (registers.x, x0, registers.bad)
 
 
 @functools.cache
@@ -41,49 +68,150 @@ def _program(shape: tuple[int, ...], everywhere: NamedSharding) -> Any:
     return jax.jit(functools.partial(generate, shape=shape), out_shardings=everywhere)
 
 
+@functools.cache
+def _part_program(shape: tuple[int, ...], everywhere: NamedSharding) -> Any:
+    """As `_program`, for parts of a table. Registers stay split over the devices by samples."""
+    return jax.jit(
+        functools.partial(generate_part, shape=shape),
+        out_shardings=(_split_registers(everywhere), everywhere),
+        donate_argnums=5,
+    )
+
+
+def _split_registers(everywhere: NamedSharding) -> Registers:
+    """How the registers of a batch lie over the devices: each array by its axis of samples."""
+    mesh = everywhere.mesh
+    first, second = PartitionSpec(mesh.axis_names), PartitionSpec(None, mesh.axis_names)
+    return Registers(*(NamedSharding(mesh, p) for p in (first, second, second, first)), everywhere)
+
+
 class Generation:
     """Samples start, ..., num - 1 of the run `seed`, in batches, by a program compiled beforehand.
 
-    cond: conditions of the samples by name, (num, ...) each. mesh: devices, of several processes
-    too, that share each batch, made a multiple of their number; one device by default. Iterating
-    yields float32 arrays (B, *shape), whole in every process, and fills `passes`, of each sample so
-    far. Raises
-    FloatingPointError where sampling failed.
+    seed: of all samples, or of each, (num,): sample k of run seed[k]. cond: conditions by name,
+    (num, ...) each. weight: the guidance weight of each sample, (num,), in place of those of the
+    plan; see `Plan.weighted`. mesh: devices, of several processes too, that share each batch, made
+    a multiple of their number; one device by default. The last batch is filled up, so that one
+    program makes all.
+
+    Iterating yields float32 arrays (B, *shape), whole in every process, and fills `passes`, of each
+    sample so far. preview: is called with a `Preview` of the batch after every so many rows
+    (`every`), and after the last one; the samples are the same, bit for bit, and one program makes
+    all parts. Raises FloatingPointError where sampling failed, and ValueError for weights where
+    nothing is guided, arrays of another length, and previews of adaptive steps.
     """
 
     def __init__(
         self,
         denoise: Denoise,
-        plan: How,
-        seed: int,
+        plan: Sampling,
+        seed: int | np.ndarray,
         num: int,
         shape: tuple[int, ...],
-        cond: Cond | None = None,
+        cond: Mapping[str, np.ndarray] | None = None,
         batch_size: int = 256,
         mesh: Mesh | None = None,
         start: int = 0,
+        *,
+        weight: np.ndarray | None = None,
+        preview: Callable[[Preview], None] | None = None,
+        every: int = 1,
     ):
         mesh = mesh or Mesh(jax.local_devices()[:1], "data")
-        everywhere = NamedSharding(mesh, PartitionSpec())
+        self._everywhere = NamedSharding(mesh, PartitionSpec())
         self._split = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
-        self._given = (*spread((denoise, plan), everywhere), stream(seed, "sample"))
-        self._plan, self._start, self._num, self._cond = plan, start, num, cond or {}
+        self._plan = plan
+        self._on_devices = spread((denoise, plan), self._everywhere)
+        self._cond = {name: np.asarray(values) for name, values in (cond or {}).items()}
+        self._seeds = _seeds(seed) if np.ndim(seed) else None
+        self._key = None if np.ndim(seed) else spread(stream(seed, "sample"), self._everywhere)
+        self._weight = None if weight is None else np.asarray(weight)
+        arrays = {"seed": seed if np.ndim(seed) else None, "weight": weight, **self._cond}
+        for name, values in arrays.items():
+            if values is not None and len(values) != num:
+                raise ValueError(f"{name}: {len(values)} values, and {num} samples")
+        self._start, self._num, self._shape = start, num, tuple(shape)
+        self._preview, self._every = preview, every
         self._size = -(-min(batch_size, num) // mesh.size) * mesh.size
         self.passes: list[int] = []
         began = time.monotonic()
-        run = _program(tuple(shape), everywhere)
-        self._run = run.lower(*self._given, *self._arguments(0)).compile()
+        self._run = self._compiled()
         self.compile_seconds = time.monotonic() - began
 
-    def _arguments(self, start: int) -> tuple[Array, Cond]:
-        """Sample numbers and conditions of a batch; the last one is filled up by repetition."""
-        index = np.minimum(np.arange(start, start + self._size), self._num - 1)
-        cond = {name: np.asarray(value)[index] for name, value in self._cond.items()}
-        return spread((index, cond), self._split)
+    def __len__(self) -> int:
+        """Number of batches."""
+        return -(-(self._num - self._start) // self._size)
+
+    def _compiled(self) -> Any:
+        if not self._preview:
+            program = _program(self._shape, self._everywhere)
+            return program.lower(*self._arguments(0)).compile()
+        if not isinstance(self._plan, Plan):
+            raise ValueError("adaptive steps differ between samples: they have no common previews")
+        parts(len(self._plan.table), self._every)
+        program, row = _part_program(self._shape, self._everywhere), np.int32(0)
+        return program.lower(*self._arguments(0), self._registers(), row, row).compile()
+
+    def _index(self, start: int) -> np.ndarray:
+        """Sample numbers of a batch; the last one is filled up by repetition."""
+        return np.minimum(np.arange(start, start + self._size), self._num - 1)
+
+    def _arguments(self, start: int) -> tuple[Any, ...]:
+        """What `generate` takes, for a batch."""
+        index, key, (denoise, plan) = self._index(start), self._key, self._on_devices
+        cond = {name: values[index] for name, values in self._cond.items()}
+        if self._seeds is not None:
+            key = spread(streams(self._seeds[index], "sample"), self._split)
+        if self._weight is not None:
+            plan = spread(plan.weighted(self._weight[index]), self._everywhere)
+        return denoise, plan, key, *spread((index, cond), self._split)
+
+    def _registers(self) -> Registers:
+        """Zeros, for the first part of a batch, which makes its own."""
+        assert isinstance(self._plan, Plan)
+        x = jax.ShapeDtypeStruct((self._size, *self._shape), jnp.float32)
+        shapes = jax.eval_shape(self._plan.begin, x)
+        return jax.tree.map(
+            lambda where, part: spread(
+                jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), part), where
+            ),
+            _split_registers(self._everywhere),
+            shapes,
+        )
 
     def __iter__(self) -> Iterator[np.ndarray]:
         for start in range(self._start, self._num, self._size):
-            made = self._run(*self._given, *self._arguments(start))
+            args, count = self._arguments(start), self._num - start
+            made = self._in_parts(args, count) if self._preview else self._run(*args)
             self._plan.check(made)
-            self.passes += self._plan.spent(made)[: self._num - start].tolist()
-            yield np.asarray(made.x)[: self._num - start]
+            weight = None if self._weight is None else self._weight[self._index(start)]
+            plan = self._plan if weight is None else self._plan.weighted(weight)
+            self.passes += plan.spent(made)[:count].tolist()
+            yield np.asarray(made.x)[:count]
+
+    def _in_parts(self, args: tuple[Any, ...], count: int) -> Result:
+        """A batch, part by part; each is shown while the devices make the next one."""
+        assert isinstance(self._plan, Plan)
+        table, registers, after = self._plan.table, self._registers(), None
+        for first, stop in parts(len(table), self._every):
+            registers, now = self._run(*args, registers, np.int32(first), np.int32(stop))
+            if after:
+                self._show(look(table, *after), count)
+            after = (*now, stop)
+        assert after
+        self._show(look(table, *after), count)
+        return Result(after[0], after[2])
+
+    def _show(self, seen: Preview, count: int) -> None:
+        assert self._preview
+        self._preview(seen._replace(x=seen.x[:count], x0=seen.x0[:count]))
+
+
+def _seeds(seed: np.ndarray) -> np.ndarray:
+    """Seeds (num,) as the device takes them; ValueError for those that are out of range."""
+    seeds = np.asarray(seed)
+    if seeds.ndim != 1 or seeds.dtype.kind not in "iu":
+        raise ValueError(f"seed={seed}: needs one integer, or one of each sample")
+    if bad := [s for s in seeds.tolist() if not 0 <= s < 2**32]:
+        raise ValueError(f"seed={bad[0]}: needs 0 <= seed < 2**32")
+    return seeds.astype(np.uint32)

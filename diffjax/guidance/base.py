@@ -6,30 +6,57 @@ from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from diffjax.arrays import Cond
-from diffjax.guidance.references import Null, Reference
+from diffjax.guidance.references import Null, Reference, chosen
 from diffjax.guidance.rules import Linear, Memory, Rule, moved
 from diffjax.guidance.thresholds import Threshold
 from diffjax.prediction import Denoise, Prediction, Sample, Time
 
+Weight = Float[Array, "..."]
+"""Of a row: one number for all samples, (), or one for each, (B,)."""
+
+
+@jax.custom_batching.custom_vmap
+def everywhere(mask: Bool[Array, "..."]) -> Bool[Array, ""]:
+    """Whether all are true: also those along axes that `vmap` maps over.
+
+    The answer is one for the whole batch, so that `lax.cond` stays a branch where samples are
+    mapped one by one, as in adaptive steps; a mapped answer would run both branches.
+    """
+    return mask.all()
+
+
+@everywhere.def_vmap
+def _(size: int, mapped: list[bool], mask: Bool[Array, "..."]) -> tuple[Bool[Array, ""], bool]:
+    return everywhere(mask), False
+
 
 @runtime_checkable
 class Guidance(Protocol):
-    """Called with the scalar weight of a row; it alone decides which passes run.
+    """Called with the weight of a row, () or (B,); it alone decides which passes run.
+
+    The result of a sample depends on its own weights only, up to rounding. A row makes the passes
+    of guidance for all samples as soon as one needs them.
 
     The prediction of a guided row is that of a denoiser that predicts x0, as in `predict`: its
     `output` is x0.
     """
 
+    @property
+    def weighs(self) -> bool:
+        """Whether the weight of a row counts."""
+        ...
+
     def init(self, x: Sample) -> Memory:
-        """What is carried from row to row: arrays of fixed shapes."""
+        """What is carried from row to row: arrays (B, ...) of fixed shapes, each sample its own."""
         ...
 
     def passes(self, weights: np.ndarray) -> int:
-        """Network passes per sample of rows with these weights (R,), in this order."""
+        """Network passes of a sample that has these weights in the rows, (R,), in this order."""
         ...
 
     def __call__(
@@ -38,7 +65,7 @@ class Guidance(Protocol):
         x: Sample,
         t: Time,
         cond: Cond | None,
-        weight: Float[Array, ""],
+        weight: Weight,
         memory: Memory,
     ) -> tuple[Prediction, Memory]: ...
 
@@ -47,6 +74,10 @@ class Guidance(Protocol):
 @dataclass(frozen=True)
 class Conditional:
     """The conditional prediction as it is; the weight of a row is not used."""
+
+    @property
+    def weighs(self) -> bool:
+        return False
 
     def init(self, x: Sample) -> Memory:
         return ()
@@ -60,7 +91,7 @@ class Conditional:
         x: Sample,
         t: Time,
         cond: Cond | None,
-        weight: Float[Array, ""],
+        weight: Weight,
         memory: Memory,
     ) -> tuple[Prediction, Memory]:
         return denoise(x, t, cond), memory
@@ -72,12 +103,17 @@ class Guided:
     """The conditional prediction away from that of `reference`, by `rule`.
 
     By default classifier-free guidance (arXiv:2207.12598, eq. 6). A row of weight 1 makes the
-    conditional pass only, and leaves the memory as it is. Raises ValueError where the reference
-    needs a condition and there is none.
+    conditional pass only, and leaves the memory as it is; so does a sample of weight 1 beside
+    others that are guided. Raises ValueError where the reference needs a condition and there is
+    none.
     """
 
     reference: Reference = field(default=Null())
     rule: Rule = field(default=Linear(), metadata={"static": True})
+
+    @property
+    def weighs(self) -> bool:
+        return True
 
     def init(self, x: Sample) -> Memory:
         return self.reference.init(x), self.rule.init(x)
@@ -92,20 +128,24 @@ class Guided:
         x: Sample,
         t: Time,
         cond: Cond | None,
-        weight: Float[Array, ""],
+        weight: Weight,
         memory: Memory,
     ) -> tuple[Prediction, Memory]:
+        each = jnp.broadcast_to(weight, t.shape)
+        is_guided = each != 1
+
         def guided() -> tuple[Prediction, Memory]:
             seen, kept = memory
-            told, ref, seen = self.reference(denoise, x, t, cond, seen)
-            made, kept = self.rule(denoise.sde, t, told, ref, weight, kept)
-            return made, (seen, kept)
+            told, ref, seen = self.reference(denoise, x, t, cond, seen, guided=is_guided)
+            made, kept = self.rule(denoise.sde, t, told, ref, each, kept)
+            before = told._replace(output=told.x0), memory
+            return chosen(is_guided, (made, (seen, kept)), before)
 
         def alone() -> tuple[Prediction, Memory]:
             made = denoise(x, t, cond)
             return made._replace(output=made.x0), memory
 
-        return jax.lax.cond(weight == 1, alone, guided)
+        return jax.lax.cond(everywhere(weight == 1), alone, guided)
 
 
 @jax.tree_util.register_dataclass
@@ -115,6 +155,10 @@ class Thresholded:
 
     guidance: Guidance
     threshold: Threshold = field(metadata={"static": True})
+
+    @property
+    def weighs(self) -> bool:
+        return self.guidance.weighs
 
     def init(self, x: Sample) -> Memory:
         return self.guidance.init(x)
@@ -128,7 +172,7 @@ class Thresholded:
         x: Sample,
         t: Time,
         cond: Cond | None,
-        weight: Float[Array, ""],
+        weight: Weight,
         memory: Memory,
     ) -> tuple[Prediction, Memory]:
         made, memory = self.guidance(denoise, x, t, cond, weight, memory)

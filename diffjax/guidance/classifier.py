@@ -8,9 +8,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
 
 from diffjax.arrays import Cond, expand
+from diffjax.guidance.base import Weight, everywhere
 from diffjax.guidance.rules import Memory
 from diffjax.prediction import Denoise, Prediction, Sample, Time
 
@@ -32,6 +32,10 @@ class Classifier:
     log_p: Any
     conditional: bool = field(default=False, metadata={"static": True})
 
+    @property
+    def weighs(self) -> bool:
+        return True
+
     def init(self, x: Sample) -> Memory:
         return ()
 
@@ -44,14 +48,16 @@ class Classifier:
         x: Sample,
         t: Time,
         cond: Cond | None,
-        weight: Float[Array, ""],
+        weight: Weight,
         memory: Memory,
     ) -> tuple[Prediction, Memory]:
         if not cond:
             raise ValueError("classifier guidance needs a condition; cond is empty")
         made = denoise(x, t, cond if self.conditional else None)
         slope = lambda: jax.grad(lambda x: self.log_p(x, t, cond).sum())(x)
-        shift = jax.lax.cond(weight == 0, lambda: jnp.zeros_like(x), slope)
+        shift = jax.lax.cond(everywhere(weight == 0), lambda: jnp.zeros_like(x), slope)
+        each = expand(jnp.broadcast_to(weight, t.shape), x)
+        shift = jnp.where(each == 0, 0, shift)
         alpha, sigma = (expand(a, x) for a in (denoise.sde.alpha(t), denoise.sde.sigma(t)))
-        x0 = made.x0 + weight * sigma**2 / alpha * shift
-        return Prediction(x0, x0, made.eps - weight * sigma * shift, made.log_var), memory
+        x0 = made.x0 + each * sigma**2 / alpha * shift
+        return Prediction(x0, x0, made.eps - each * sigma * shift, made.log_var), memory

@@ -8,6 +8,15 @@ from __future__ import annotations
 import numpy as np
 
 
+def weights(weight: float | np.ndarray, ramp: float | np.ndarray) -> np.ndarray:
+    """1 + (weight - 1) ramp of arrays that broadcast, as the device will see it.
+
+    Exactly 1, which is no guidance, where either says so.
+    """
+    made = 1 + (np.asarray(weight, np.float64) - 1) * np.asarray(ramp, np.float64)
+    return np.asarray(made, np.float32).astype(np.float64)
+
+
 def constant(t: np.ndarray) -> np.ndarray:
     """1: the same weight at all times."""
     return np.ones_like(t)

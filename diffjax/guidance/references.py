@@ -8,19 +8,22 @@ from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, Bool
 
 from diffjax.arrays import Cond, expand, null
 from diffjax.guidance.rules import Memory
 from diffjax.prediction import Denoise, Prediction, Sample, Time
 
+Guided = Bool[Array, " b"]
+"""Which samples are guided in a row: the weight of the others is 1."""
+
 
 @runtime_checkable
 class Reference(Protocol):
-    """Called for guided rows only."""
+    """Called for rows where some sample is guided. The memory of the others stays as it was."""
 
     def init(self, x: Sample) -> Memory:
-        """What is carried from guided row to guided row."""
+        """What is carried from guided row to guided row: arrays (B, ...), each sample its own."""
         ...
 
     def passes(self, rows: int) -> int:
@@ -29,9 +32,16 @@ class Reference(Protocol):
         ...
 
     def __call__(
-        self, denoise: Denoise, x: Sample, t: Time, cond: Cond | None, memory: Memory
+        self,
+        denoise: Denoise,
+        x: Sample,
+        t: Time,
+        cond: Cond | None,
+        memory: Memory,
+        *,
+        guided: Guided,
     ) -> tuple[Prediction, Prediction, Memory]:
-        """The conditional prediction and the one to compare it with."""
+        """The conditional prediction and the one to compare it with, where `guided` (B,)."""
         ...
 
 
@@ -50,6 +60,11 @@ def needed(cond: Cond | None) -> dict[str, Array]:
     return dict(cond)
 
 
+def chosen(where: Guided, new: Any, old: Any) -> Any:
+    """`new` of the samples in `where`, `old` of the others, in each array (B, ...) of a tree."""
+    return jax.tree.map(lambda a, b: jnp.where(expand(where, a), a, b), new, old)
+
+
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Null:
@@ -62,7 +77,14 @@ class Null:
         return 2 * rows
 
     def __call__(
-        self, denoise: Denoise, x: Sample, t: Time, cond: Cond | None, memory: Memory
+        self,
+        denoise: Denoise,
+        x: Sample,
+        t: Time,
+        cond: Cond | None,
+        memory: Memory,
+        *,
+        guided: Guided,
     ) -> tuple[Prediction, Prediction, Memory]:
         cond = needed(cond)
         told, ref = ask(denoise, x, t, [cond, null(cond)])
@@ -86,7 +108,14 @@ class Negative:
         return 2 * rows
 
     def __call__(
-        self, denoise: Denoise, x: Sample, t: Time, cond: Cond | None, memory: Memory
+        self,
+        denoise: Denoise,
+        x: Sample,
+        t: Time,
+        cond: Cond | None,
+        memory: Memory,
+        *,
+        guided: Guided,
     ) -> tuple[Prediction, Prediction, Memory]:
         cond = needed(cond)
         if unknown := set(self.instead) - set(cond):
@@ -121,7 +150,14 @@ class Network:
         return 2 * rows
 
     def __call__(
-        self, denoise: Denoise, x: Sample, t: Time, cond: Cond | None, memory: Memory
+        self,
+        denoise: Denoise,
+        x: Sample,
+        t: Time,
+        cond: Cond | None,
+        memory: Memory,
+        *,
+        guided: Guided,
     ) -> tuple[Prediction, Prediction, Memory]:
         return denoise(x, t, cond), self.denoise(x, t, cond if self.conditional else None), memory
 
@@ -160,7 +196,14 @@ class Several:
         return (1 + len(self.shares)) * rows
 
     def __call__(
-        self, denoise: Denoise, x: Sample, t: Time, cond: Cond | None, memory: Memory
+        self,
+        denoise: Denoise,
+        x: Sample,
+        t: Time,
+        cond: Cond | None,
+        memory: Memory,
+        *,
+        guided: Guided,
     ) -> tuple[Prediction, Prediction, Memory]:
         cond, shares = needed(cond), dict(self.shares)
         if unknown := set(shares) - set(cond):
@@ -197,26 +240,44 @@ class Cached:
             raise ValueError(f"every={self.every}: needs every >= 1")
 
     def init(self, x: Sample) -> Memory:
-        return jnp.zeros((), jnp.int32), jnp.zeros_like(x), self.reference.init(x)
+        return jnp.zeros(len(x), jnp.int32), jnp.zeros_like(x), self.reference.init(x)
 
     def passes(self, rows: int) -> int:
         fresh = -(-rows // self.every)
         return rows - fresh + self.reference.passes(fresh)
 
     def __call__(
-        self, denoise: Denoise, x: Sample, t: Time, cond: Cond | None, memory: Memory
+        self,
+        denoise: Denoise,
+        x: Sample,
+        t: Time,
+        cond: Cond | None,
+        memory: Memory,
+        *,
+        guided: Guided,
     ) -> tuple[Prediction, Prediction, Memory]:
         row, way, inner = memory
+        due = row % self.every == 0  # of each sample: samples may begin to be guided at other rows
 
         def fresh() -> tuple[Prediction, Prediction, Memory]:
-            told, ref, after = self.reference(denoise, x, t, cond, inner)
-            ref = told._replace(x0=ref.x0, eps=ref.eps)  # of one form with what is reused
-            return told, ref, (row + 1, told.eps - ref.eps, after)
+            told, ref, after = self.reference(denoise, x, t, cond, inner, guided=guided & due)
+            new = jnp.where(expand(due, x), told.eps - ref.eps, way)
+            after = chosen(due, after, inner)
+            kept = along(told, new)
+            ref = told._replace(
+                x0=jnp.where(expand(due, x), ref.x0, kept.x0),
+                eps=jnp.where(expand(due, x), ref.eps, kept.eps),
+            )
+            return told, ref, (row + 1, new, after)
 
         def reused() -> tuple[Prediction, Prediction, Memory]:
             told = denoise(x, t, cond)
+            return told, along(told, way), (row + 1, way, inner)
+
+        def along(told: Prediction, way: Sample) -> Prediction:
+            """The reference that lies `way` from `told` in eps."""
             ratio = expand(jnp.exp(-denoise.sde.logsnr(t) / 2), x)  # sigma / alpha, may be infinite
             x0 = told.x0 + jnp.where(way == 0, 0, ratio * way)
-            return told, told._replace(x0=x0, eps=told.eps - way), (row + 1, way, inner)
+            return told._replace(x0=x0, eps=told.eps - way)
 
-        return jax.lax.cond(row % self.every == 0, fresh, reused)
+        return jax.lax.cond((guided & due).any(), fresh, reused)

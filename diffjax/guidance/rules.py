@@ -1,4 +1,4 @@
-"""Rules: how a conditional and a reference prediction combine, given the weight of the row.
+"""Rules: how a conditional and a reference prediction combine, given the weight of each sample.
 
 All rules speak of x0, or of a velocity, not of `output`: they hold for every parameterization. Both
 views of the result are those of one x_t.
@@ -22,10 +22,14 @@ Memory = Any
 
 @runtime_checkable
 class Rule(Protocol):
-    """Static: a frozen dataclass of settings."""
+    """Static: a frozen dataclass of settings.
+
+    Called for rows where some sample is guided. What it says of a sample of weight 1 is not used,
+    and the memory of that sample stays as it was.
+    """
 
     def init(self, x: Sample) -> Memory:
-        """What is carried from guided row to guided row."""
+        """What is carried from guided row to guided row: arrays (B, ...), each sample its own."""
         ...
 
     def __call__(
@@ -34,7 +38,7 @@ class Rule(Protocol):
         t: Time,
         told: Prediction,
         ref: Prediction,
-        weight: Float[Array, ""],
+        weight: Float[Array, " b"],
         memory: Memory,
     ) -> tuple[Prediction, Memory]: ...
 
@@ -45,9 +49,9 @@ def moved(sde: SDE, t: Time, p: Prediction, x0: Sample) -> Prediction:
     return p._replace(output=x0, x0=x0, eps=p.eps - ratio * (x0 - p.x0))
 
 
-def mixed(told: Prediction, ref: Prediction, weight: Float[Array, ""]) -> Prediction:
+def mixed(told: Prediction, ref: Prediction, weight: Float[Array, " b"]) -> Prediction:
     """ref + weight (told - ref) in each view; the variance is that of `told`."""
-    mix = lambda a, b: b + weight * (a - b)
+    mix = lambda a, b: b + expand(weight, b) * (a - b)
     x0 = mix(told.x0, ref.x0)
     return Prediction(x0, x0, mix(told.eps, ref.eps), told.log_var)
 
@@ -65,7 +69,7 @@ class Linear:
         t: Time,
         told: Prediction,
         ref: Prediction,
-        weight: Float[Array, ""],
+        weight: Float[Array, " b"],
         memory: Memory,
     ) -> tuple[Prediction, Memory]:
         return mixed(told, ref, weight), memory
@@ -95,7 +99,7 @@ class Rescale:
         t: Time,
         told: Prediction,
         ref: Prediction,
-        weight: Float[Array, ""],
+        weight: Float[Array, " b"],
         memory: Memory,
     ) -> tuple[Prediction, Memory]:
         made = mixed(told, ref, weight)
@@ -134,7 +138,7 @@ class APG:
         t: Time,
         told: Prediction,
         ref: Prediction,
-        weight: Float[Array, ""],
+        weight: Float[Array, " b"],
         memory: Memory,
     ) -> tuple[Prediction, Memory]:
         d = told.x0 - ref.x0
@@ -144,7 +148,7 @@ class APG:
         d = d * expand(jnp.minimum(1, _over(self.norm, size, 1.0)), d)
         share = _over(_dot(d, told.x0), _dot(told.x0, told.x0), 0.0)
         d = d - (1 - self.parallel) * expand(share, d) * told.x0
-        return moved(sde, t, told, told.x0 + (weight - 1) * d), memory
+        return moved(sde, t, told, told.x0 + expand(weight - 1, d) * d), memory
 
 
 @dataclass(frozen=True)
@@ -163,7 +167,7 @@ class CFGZero:
             raise ValueError(f"still={self.still}: needs still >= 0")
 
     def init(self, x: Sample) -> Memory:
-        return jnp.zeros((), jnp.int32) if self.still else ()
+        return jnp.zeros(len(x), jnp.int32) if self.still else ()
 
     def __call__(
         self,
@@ -171,7 +175,7 @@ class CFGZero:
         t: Time,
         told: Prediction,
         ref: Prediction,
-        weight: Float[Array, ""],
+        weight: Float[Array, " b"],
         memory: Memory,
     ) -> tuple[Prediction, Memory]:
         dalpha, dsigma = (expand(a, told.x0) for a in sde.slopes(t))
@@ -188,7 +192,7 @@ class CFGZero:
         u, v = velocity(told), velocity(ref)
         made = mixed(told, scaled(ref, expand(_over(_dot(u, v), _dot(v, v), 1.0), v)), weight)
         if self.still:
-            made = scaled(made, jnp.where(memory < self.still, 0.0, 1.0))
+            made = scaled(made, expand(jnp.where(memory < self.still, 0.0, 1.0), made.x0))
             memory = memory + 1
         return made, memory
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from diffjax.generation.cells import Cell, Made
 from diffjax.io.contents import Contents
 from diffjax.io.reading import read
 from diffjax.published import FAMILIES, Converted, recognised
+from diffjax.samplers.run import Preview
 from diffjax.sde import SDE
 from diffjax.training.experiment import Experiment
 from diffjax.training.workdir import (
@@ -86,9 +87,20 @@ class Trained:
         plan = e.plan(made.denoise.sde)
         return Cell(made.denoise, plan, e.form, e.config, about, seed, batch_size, rows)
 
-    def sample(self, num: int = 64, **how: Any) -> Made:
-        """Samples 0, ..., num - 1, as `python -m diffjax.sample` makes them. how: see `cell`."""
-        return self.cell(**how).samples(num)
+    def sample(
+        self,
+        num: int = 64,
+        *,
+        preview: Callable[[Preview], None] | None = None,
+        every: int | None = None,
+        **how: Any,
+    ) -> Made:
+        """Samples 0, ..., num - 1, as `python -m diffjax.sample` makes them.
+
+        preview: is called with the samples on the way after every so many rows: see
+        `Cell.samples`. how: see `cell`.
+        """
+        return self.cell(**how).samples(num, preview=preview, every=every)
 
     def __repr__(self) -> str:
         count = sum(a.size for a in jax.tree.leaves(self.denoise.params))

@@ -28,7 +28,16 @@ from diffjax.samplers.multistep import (
     unipc,
 )
 from diffjax.samplers.program import Combination, Program, Sampler, sampler
-from diffjax.samplers.run import Result, check, initial, run, sample, start_from
+from diffjax.samplers.run import (
+    Preview,
+    Result,
+    check,
+    initial,
+    previews,
+    run,
+    sample,
+    start_from,
+)
 from diffjax.samplers.runge_kutta import (
     dpm_solver_1,
     dpm_solver_2,
@@ -97,6 +106,7 @@ __all__ = [
     "SAMPLERS",
     "Combination",
     "Optimized",
+    "Preview",
     "Program",
     "Refinement",
     "Result",
@@ -109,6 +119,7 @@ __all__ = [
     "langevin",
     "moments",
     "optimize",
+    "previews",
     "refine",
     "refresh",
     "run",

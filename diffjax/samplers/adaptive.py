@@ -18,7 +18,7 @@ returns x0.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import diffrax
@@ -31,7 +31,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from diffjax.arrays import Cond
 from diffjax.guidance import Conditional, Guidance
 from diffjax.prediction import Denoise
-from diffjax.samplers.plan import How
+from diffjax.samplers.plan import Sampling, checked
 from diffjax.samplers.run import Result
 from diffjax.sde import SDE, ends
 from diffjax.solvers import FIRST, GROWTH, SOLVERS
@@ -43,11 +43,12 @@ RESOLUTION = 2.0**-16
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class Adaptive(How):
+class Adaptive(Sampling):
     """From t = `begin` to `stop` within rtol |y| + atol per step and value, in the mean of squares.
 
-    weight: of the guidance, at all levels. eta: 0 for the ODE, by `solver`; above for the SDE, by
-    ShARK (arXiv:2210.17543). most: steps per sample, rejected ones included.
+    weight: of the guidance, at all levels; a number, or one of each sample, (B,). eta: 0 for the
+    ODE, by `solver`; above for the SDE, by ShARK (arXiv:2210.17543). most: steps per sample,
+    rejected ones included.
     """
 
     begin: Any
@@ -76,6 +77,9 @@ class Adaptive(How):
     def noisy(self) -> bool:
         return self.eta > 0
 
+    def weighted(self, weight: np.ndarray) -> Adaptive:
+        return replace(self, weight=np.asarray(checked(weight, self.guidance), np.float32))
+
     def run(
         self,
         denoise: Denoise,
@@ -92,7 +96,10 @@ class Adaptive(How):
         """
         if path:
             raise ValueError("adaptive steps differ between samples: they have no common path")
-        made, steps, arrived = jax.vmap(lambda *one: solve(self, denoise, *one))(x, keys, cond)
+        weight = jnp.asarray(self.weight, x.dtype)
+        one = lambda weight, *sample: solve(replace(self, weight=weight), denoise, *sample)
+        axes = (0 if weight.ndim else None, 0, 0, 0)
+        made, steps, arrived = jax.vmap(one, axes)(weight, x, keys, cond)
         stages, shared = 2, 0  # of ShARK
         if not self.eta:
             tableau = self.solver().tableau
@@ -111,7 +118,8 @@ class Adaptive(How):
 
     def spent(self, made: Result) -> np.ndarray:
         """Network passes of each sample, (B,): a guided call counts its second one."""
-        return np.asarray(made.calls) * self.guidance.passes(np.asarray([self.weight]))
+        weights = np.atleast_1d(np.asarray(self.weight))
+        return np.asarray(made.calls) * [self.guidance.passes(w) for w in weights[:, None]]
 
 
 def solve(

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import abc
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import jax
 import numpy as np
 
 from diffjax.arrays import Cond
-from diffjax.guidance import Guidance
+from diffjax.guidance import Guidance, ramps
 from diffjax.prediction import Denoise, Sample
-from diffjax.samplers.run import Result, check, run
+from diffjax.samplers.run import Registers, Result, advance, begin, check, run
 from diffjax.samplers.table import Table
 
 
-class How(abc.ABC):
+class Sampling(abc.ABC):
     """How to sample: `Plan`, a table, or `Adaptive`. A pytree, so a traced argument."""
 
     @property
@@ -40,6 +40,10 @@ class How(abc.ABC):
         """Whether noise is added on the way."""
 
     @abc.abstractmethod
+    def weighted(self, weight: np.ndarray) -> Self:
+        """For samples of these guidance weights (B,). Raises ValueError where nothing is guided."""
+
+    @abc.abstractmethod
     def run(
         self, denoise: Denoise, x: Sample, keys: Any, cond: Cond | None, *, path: bool = False
     ) -> Result: ...
@@ -50,16 +54,20 @@ class How(abc.ABC):
 
     @abc.abstractmethod
     def spent(self, made: Result) -> np.ndarray:
-        """Network passes of each sample, (B,)."""
+        """Network passes that each sample needs, (B,), as if it were alone."""
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class Plan(How):
-    """A table, with its guidance weights, and what they weigh."""
+class Plan(Sampling):
+    """A table, with its guidance weights, and what they weigh.
+
+    ramp: number or (R,), how the weight of a sample follows the rows: 1 + (weight - 1) ramp.
+    """
 
     table: Table
     guidance: Guidance
+    ramp: Any = 1.0
 
     @property
     def start(self) -> Any:
@@ -70,21 +78,64 @@ class Plan(How):
         return len(self.table)
 
     @property
-    def passes(self) -> int:
+    def passes(self) -> int | None:
         """Network passes per sample; a guided row counts its second one."""
-        return self.guidance.passes(np.asarray(self.table.weight)[np.asarray(self.table.active)])
+        passes = set(self._passes().tolist())
+        return passes.pop() if len(passes) == 1 else None
+
+    def _passes(self) -> np.ndarray:
+        """Of each sample, (B,), or of all, (1,)."""
+        weights = np.asarray(self.table.weight)[np.asarray(self.table.active)]
+        return np.array([self.guidance.passes(w) for w in weights.reshape(len(weights), -1).T])
 
     @property
     def noisy(self) -> bool:
         return bool(self.table.noisy.any())
+
+    def weighted(self, weight: np.ndarray) -> Plan:
+        """The plan whose table has the weights (R, B) of samples that have weights (B,)."""
+        weight = checked(weight, self.guidance)
+        ramp = np.broadcast_to(np.asarray(self.ramp), self.rows)[:, None]
+        return replace(self, table=replace(self.table, weight=ramps.weights(weight, ramp)))
 
     def run(
         self, denoise: Denoise, x: Sample, keys: Any, cond: Cond | None, *, path: bool = False
     ) -> Result:
         return run(denoise, self.table, x, keys, cond=cond, guidance=self.guidance, path=path)
 
+    def begin(self, x: Sample) -> Registers:
+        """The registers before the first row."""
+        return begin(x, self.guidance)
+
+    def advance(
+        self,
+        denoise: Denoise,
+        registers: Registers,
+        keys: Any,
+        cond: Cond | None,
+        *,
+        first: Any,
+        stop: Any,
+    ) -> tuple[Registers, Sample]:
+        """Rows first, ..., stop - 1, and the x0 that the last of them predicts."""
+        own = {"cond": cond, "guidance": self.guidance}
+        return advance(denoise, self.table, registers, keys, first=first, stop=stop, **own)
+
     def check(self, made: Result) -> None:
         check(made.bad, self.table)
 
     def spent(self, made: Result) -> np.ndarray:
-        return np.full(len(made.x), self.passes)
+        return np.broadcast_to(self._passes(), len(made.x))
+
+
+def checked(weight: np.ndarray, guidance: Guidance) -> np.ndarray:
+    """Guidance weights (B,) of samples; ValueError where they are not finite, or weigh nothing."""
+    weight = np.asarray(weight, np.float64)
+    if weight.ndim != 1 or not np.isfinite(weight).all():
+        raise ValueError(f"weight={weight}: needs a finite number for each sample, (B,)")
+    if not guidance.weighs:
+        raise ValueError(
+            f"weight={weight}: {guidance} guides nothing; allowed: a plan with guidance, as of "
+            f"builder.plan(..., per_sample=True)"
+        )
+    return weight

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -32,6 +33,28 @@ class Result(NamedTuple):
     calls: Int[Array, " b"] | None = None
 
 
+class Registers(NamedTuple):
+    """What a row finds: state x (B, ...), outputs (K, B, ...) and noises (J, B, ...) of earlier
+    rows, the memory of guidance, (B, ...) each, and the first row that was not finite, or -1."""
+
+    x: Float[Array, "b *d"]
+    outputs: Float[Array, "k b *d"]
+    noises: Float[Array, "j b *d"]
+    memory: Any
+    bad: Int[Array, ""]
+
+
+class Preview(NamedTuple):
+    """Samples on the way. x, x0 (B, ...): the state after `row` rows of `rows`, and the prediction
+    of the last of them, which saw time t."""
+
+    x: Any
+    x0: Any
+    row: int
+    rows: int
+    t: float
+
+
 @functools.partial(jax.jit, static_argnames="path")
 def run(
     denoise: Denoise,
@@ -48,12 +71,89 @@ def run(
 
     noise (R, B, ...): the z of each row, in place of draws from `keys`.
     """
-    rows = jax.tree.map(lambda a: jnp.asarray(a, _dtype(a, x.dtype)), table)
-    zeros = lambda n: jnp.zeros((n, *x.shape), x.dtype)
-    start = (x, zeros(OUTPUTS), zeros(NOISES), guidance.init(x), jnp.asarray(-1))
     step = functools.partial(_step, denoise, guidance, cond, keys, path)
-    (x, _, _, _, bad), made = jax.lax.scan(step, start, (jnp.arange(len(table)), rows, noise))
-    return Result(x, bad, made)
+    rows = (jnp.arange(len(table)), _on_device(table, x.dtype), noise)
+    after, made = jax.lax.scan(step, begin(x, guidance), rows)
+    return Result(after.x, after.bad, made)
+
+
+def begin(x: Float[Array, "b *d"], guidance: Guidance = Conditional()) -> Registers:
+    """The registers before the first row."""
+    zeros = lambda n: jnp.zeros((n, *x.shape), x.dtype)
+    return Registers(x, zeros(OUTPUTS), zeros(NOISES), guidance.init(x), jnp.asarray(-1))
+
+
+def advance(
+    denoise: Denoise,
+    table: Table,
+    registers: Registers,
+    keys: Key[Array, " b"],
+    *,
+    first: Any,
+    stop: Any,
+    cond: Cond | None = None,
+    guidance: Guidance = Conditional(),
+    noise: Float[Array, "r b *d"] | None = None,
+) -> tuple[Registers, Float[Array, "b *d"]]:
+    """Rows first, ..., stop - 1 of `table`, and the x0 that the last of them predicts.
+
+    Both ends may be traced: one program runs every part of a table, and parts in turn are all of
+    `run`, bit for bit.
+    """
+    rows = (_on_device(table, registers.x.dtype), noise)
+
+    def step(i: Any, carry: tuple[Registers, Array]) -> tuple[Registers, Array]:
+        row = jax.tree.map(lambda a: jax.lax.dynamic_index_in_dim(a, i, keepdims=False), rows)
+        after, seen = _step(denoise, guidance, cond, keys, True, carry[0], (i, *row))
+        assert seen is not None
+        return after, seen[1]
+
+    return jax.lax.fori_loop(first, stop, step, (registers, jnp.zeros_like(registers.x)))
+
+
+_advance = jax.jit(advance, donate_argnames="registers")
+
+
+def previews(
+    denoise: Denoise,
+    table: Table,
+    x: Float[Array, "b *d"],
+    keys: Key[Array, " b"],
+    *,
+    every: int,
+    cond: Cond | None = None,
+    guidance: Guidance = Conditional(),
+    noise: Float[Array, "r b *d"] | None = None,
+) -> Iterator[Preview]:
+    """What `sample` does, and a look at it after every so many rows, and after the last one.
+
+    One compiled program, whatever `every` is; the x of the last preview is the sample, bit for bit.
+    The device works on the next rows while a preview is looked at; who has seen enough stops
+    iterating. Raises FloatingPointError as `sample` does, and ValueError for every < 1.
+    """
+    registers, own = begin(jnp.copy(x), guidance), {"cond": cond, "guidance": guidance}
+    after = None
+    for first, stop in parts(len(table), every):
+        args = (denoise, table, registers, keys)
+        registers, x0 = _advance(*args, first=first, stop=stop, noise=noise, **own)
+        if after:
+            yield look(table, *after)
+        after = jnp.copy(registers.x), x0, jnp.copy(registers.bad), stop
+    assert after
+    yield look(table, *after)
+
+
+def parts(rows: int, every: int) -> Iterator[tuple[int, int]]:
+    """(0, every), (every, 2 every), ..., as far as there are rows."""
+    if every < 1:
+        raise ValueError(f"every={every}: needs at least 1 row from preview to preview")
+    return ((first, min(first + every, rows)) for first in range(0, rows, every))
+
+
+def look(table: Table, x: Array, x0: Array, bad: Array, row: int) -> Preview:
+    """What is seen after `row` rows. Raises FloatingPointError where one was bad."""
+    check(bad, table)
+    return Preview(x, x0, row, len(table), float(table.t[row - 1]))
 
 
 def sample(
@@ -93,10 +193,10 @@ def _step(
     cond: Cond | None,
     keys: Key[Array, " b"],
     path: bool,
-    registers: tuple[Array, Array, Array, Any, Array],
+    registers: Registers,
     row: tuple[Array, Table, Array | None],
-) -> tuple[tuple[Array, Array, Array, Any, Array], tuple[Array, Array] | None]:
-    """Run one row on (x, outputs (K, B, ...), noises (J, B, ...), guidance memory, bad)."""
+) -> tuple[Registers, tuple[Array, Array] | None]:
+    """Run one row. path: whether the state and x0 after it are wanted as well."""
     x, outputs, noises, memory, bad = registers
     index, c, z = row
     if z is None:
@@ -124,7 +224,8 @@ def _step(
     outputs = outputs.at[c.keep].set(y, mode="drop")
     noises = noises.at[c.keep_noise].set(z, mode="drop")
     bad = jnp.where((bad < 0) & ~jnp.isfinite(y).all(), index, bad)
-    return (x, outputs, noises, memory, bad), (x, prediction.x0) if path else None
+    after = Registers(x, outputs, noises, memory, bad)
+    return after, (x, prediction.x0) if path else None
 
 
 def _noise(c: Table, keys: Key[Array, " b"], x: Array) -> Array:
@@ -159,6 +260,10 @@ def _langevin(x: Array, score: Array, z: Array, snr: Array) -> Array:
     size = 2 * snr**2 * total(z) / jnp.where(there, total(score), 1)
     size = expand(jnp.where(there, size, 0), x)
     return x + size * score + jnp.sqrt(2 * size) * z
+
+
+def _on_device(table: Table, dtype: Any) -> Table:
+    return jax.tree.map(lambda a: jnp.asarray(a, _dtype(a, dtype)), table)
 
 
 def _dtype(a: Any, float_dtype: Any) -> Any:

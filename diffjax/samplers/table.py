@@ -54,13 +54,14 @@ class Table:
     """R rows as arrays: a traced argument of the loop, so equal row counts share a program.
 
     t (R,), input (R, len(READ)), update (R, len(WRITE)). to (R,): where the row leads, which a flow
-    map is told; t for an ordinary denoiser. keep, keep_noise (R,): the slot that gets y and z of
+    map needs; t for an ordinary denoiser. keep, keep_noise (R,): the slot that gets y and z of
     the row, or OUTPUTS and NOISES for none. noisy (R,): whether noise is drawn. nodes, shares
     (R, N): z is the sum over n of shares[n] times the normal number nodes[n]. clock (R, 2),
-    spread, snr (R,): see `Row`. weight (R,): guidance weight. active (R,): False for a row that
-    does nothing. begins (R,): whether the state is a sample at t when the row begins; nowhere,
-    unless every step has such a row. Static: `read`, which view of the prediction is y; `learned`,
-    `langevin`, `leads`, whether a row has a spread, an snr, another `to` than t; `padded`, whether
+    spread, snr (R,): see `Row`. weight (R,), or (R, B) of each sample: guidance weight. active
+    (R,): False for a row that does nothing. begins (R,): whether the state is a sample at t when
+    the row begins; nowhere, unless every step has such a row. Static: `read`, which view of the
+    prediction is y; `learned`, `langevin`, `leads`, whether a row has a spread, an snr, another
+    `to` than t; `padded`, whether
     rows may be idle.
     """
 
@@ -141,8 +142,10 @@ class Table:
         for i, t in enumerate(self.t):
             names |= {"y": f"y{i}", "z": f"z{i}"}
             u, x = terms(READ, self.input[i]), terms(WRITE, self.update[i])
+            low, high = np.min(self.weight[i]), np.max(self.weight[i])
+            span = f"{low:g}" if low == high else f"{low:g} to {high:g}"
             notes = "" if self.to[i] == t else f"   to = {self.to[i]:.6f}"
-            notes += "" if self.weight[i] == 1 else f"   w = {self.weight[i]:g}"
+            notes += "" if low == high == 1 else f"   w = {span}"
             notes += f"   z exp({self.spread[i]:.4g} r)" if self.spread[i] else ""
             notes += f"   (score of a Langevin step, snr {self.snr[i]:g})" if self.snr[i] else ""
             notes += "" if self.active[i] else "   (idle)"

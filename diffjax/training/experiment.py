@@ -22,7 +22,7 @@ from diffjax.data.source import NoSplit, Source, load
 from diffjax.denoiser import Denoiser, Model
 from diffjax.devices.mesh import Sharding
 from diffjax.objectives.denoising import Denoising
-from diffjax.samplers.plan import How
+from diffjax.samplers.plan import Sampling
 from diffjax.sde import SDE
 from diffjax.training.ema import Averages
 from diffjax.training.health import Watch
@@ -119,7 +119,7 @@ class Experiment:
     train: Train
     writers: tuple[Callable[[Path, int], Writer], ...]
     sharding: Sharding
-    plan: Callable[[SDE], How]
+    plan: Callable[[SDE], Sampling]
     seed: int
     form: Form
 

@@ -1,4 +1,5 @@
-"""What the sampling loop costs beside the network: bare calls in one scan against tables.
+"""What the sampling loop costs beside the network: bare calls in one scan against tables, and
+what previews on the way cost.
 
 python experiments/benchmarks/sampling.py
 """
@@ -12,7 +13,7 @@ import numpy as np
 from diffjax import builder, config
 from diffjax.denoiser import Denoiser
 from diffjax.grids import uniform
-from diffjax.samplers import SAMPLERS, run
+from diffjax.samplers import SAMPLERS, previews, run
 
 ROUNDS, STEPS = 15, 50
 
@@ -57,6 +58,35 @@ def overhead(name: str, overrides: list[str], batch: int) -> None:
     )
 
 
+def previewing(name: str, overrides: list[str], batch: int, every: int = 5) -> None:
+    """The same rows with a preview after every so many, each fetched to the host, and without."""
+    denoise, shape = network(name, ["data.labels=False", *overrides])
+    x, keys = jnp.ones((batch, *shape)), jax.random.split(jax.random.key(0), batch)
+    table = SAMPLERS["dpmpp_2m"](denoise.sde, uniform(denoise.sde, STEPS))
+
+    def seen() -> jax.Array:
+        for preview in previews(denoise, table, x, keys, every=every):
+            np.asarray(preview.x0)
+        return preview.x
+
+    calls = [lambda: run(denoise, table, x, keys).x, seen]
+    off, on = (np.asarray(call()) for call in calls)
+    rounds = np.array([[both(call) for call in calls] for _ in range(ROUNDS)])
+    wall, cpu = np.median(rounds[:, 1] / rounds[:, 0], axis=0)
+    print(
+        f"{name} {' '.join(overrides)}, batch {batch}: {STEPS} rows without previews "
+        f"{1e3 * np.median(rounds[:, 0, 0]):.1f} ms; with one every {every} rows, times that: "
+        f"{wall:.3f} by the clock, {cpu:.3f} by time of all cores; "
+        f"the samples are {'equal' if (off == on).all() else 'different'}"
+    )
+
+
+def both(call) -> tuple[float, float]:
+    """Seconds by the clock, and of all cores."""
+    cores = time.process_time()
+    return timed(call), time.process_time() - cores
+
+
 def compiling(rows: int) -> float:
     """Seconds to compile a sampler of so many rows."""
     denoise, shape = network("digits_vp", ["data.labels=False"])
@@ -71,5 +101,8 @@ if __name__ == "__main__":
     overhead("digits_vp", [], 64)
     overhead("moons_vp", [], 512)
     overhead("moons_vp", ["network.width=16", "network.depth=1"], 64)
+    previewing("digits_vp", [], 64)
+    previewing("moons_vp", [], 512)
+    previewing("moons_vp", ["network.width=16", "network.depth=1"], 64)
     for rows in (10, 1000):
         print(f"dpmpp_2m of {rows} rows, digits U-Net: compiled in {compiling(rows):.2f} s")

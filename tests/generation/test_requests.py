@@ -1,0 +1,133 @@
+"""A seed, a guidance weight and conditions of each sample, in one program; previews on the way."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import Mesh
+
+from diffjax.analytic import Mixture
+from diffjax.arrays import stream, streams
+from diffjax.generation import Generation
+from diffjax.grids import uniform
+from diffjax.guidance import Conditional, Guided, Rescale
+from diffjax.samplers import ancestral
+from diffjax.samplers.adaptive import adaptive
+from diffjax.samplers.plan import Plan
+from diffjax.schedules import Linear
+from diffjax.sde import VP
+
+SDE, SHAPE, NUM = VP(Linear()), (2,), 7
+SEEDS = np.array([0, 1, 2, 3, 2**31, 2**32 - 1, 1])
+WEIGHTS = np.array([1.0, 2.0, 0.0, 3.5, 1.0, 2.0, -1.0])
+LABELS = np.array([0, 1, 1, 0, -1, 1, 0])
+
+
+def denoise():
+    mean = jnp.array([[-1.0, 0.5], [1.0, 0.0]])
+    return Mixture(jnp.array([0.7, 0.3]), mean, 0.1 + 0.1 * mean**2).denoiser(SDE)
+
+
+def plan(guidance=Guided(rule=Rescale())):
+    return Plan(ancestral(SDE, uniform(SDE, 6)), guidance)
+
+
+def generation(seed=SEEDS, weight=WEIGHTS, label=LABELS, batch_size=4, how=None, **more):
+    how, cond = how or plan(), {"label": label}
+    return Generation(denoise(), how, seed, NUM, SHAPE, cond, batch_size, weight=weight, **more)
+
+
+def made(*args, **more):
+    return np.concatenate([*generation(*args, **more)])
+
+
+class Compiled(list):
+    """What the compiler does while it listens."""
+
+    def __call__(self, event, *_, **__):
+        if "backend_compile" in event:
+            self.append(event)
+
+    def __enter__(self):
+        jax.monitoring.register_event_duration_secs_listener(self)
+        return self
+
+    def __exit__(self, *_):
+        jax.monitoring.unregister_event_duration_listener(self)
+
+
+def test_streams_are_those_of_the_seeds():
+    """The same request would give another picture beside others, or seeds above 2^31 be equal."""
+    keys = streams(SEEDS.astype(np.uint32), "sample")
+    for seed, key in zip(SEEDS.tolist(), keys, strict=True):
+        alone = stream(seed, "sample")
+        np.testing.assert_array_equal(jax.random.key_data(key), jax.random.key_data(alone))
+
+
+def test_samples_are_those_of_the_runs_one_by_one():
+    """A request would depend on those that it is served with."""
+    whole, one = generation(), np.zeros((NUM, *SHAPE), np.float32)
+    x = np.concatenate([*whole])
+    for k in range(NUM):
+        how = replace(plan(), table=replace(plan().table, weight=np.full(6, WEIGHTS[k])))
+        run = generation(int(SEEDS[k]), None, how=how)
+        one[k] = np.concatenate([*run])[k]
+        assert run.passes[k] == whole.passes[k]
+    np.testing.assert_allclose(x, one, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(made(weight=None), made(weight=np.ones(NUM)))  # the table has 1
+    same_seed = made(np.full(NUM, 5), how=plan(Conditional()), weight=None)
+    np.testing.assert_array_equal(same_seed, made(5, how=plan(Conditional()), weight=None))
+    mesh = Mesh(np.reshape(jax.devices(), (4, 2)), ("data", "model"))
+    np.testing.assert_allclose(made(mesh=mesh), x, atol=1e-4)
+
+
+def test_other_requests_are_not_compiled_again():
+    """A server would wait for the compiler at each new seed, weight or class."""
+    made()
+    made(preview=lambda seen: None, every=2)
+    with Compiled() as compiled:
+        others = [made(seed=SEEDS[::-1]), made(weight=WEIGHTS + 1), made(label=LABELS[::-1])]
+        others += [made(batch_size=4, start=4), made(weight=np.ones(NUM))]
+        for every in (1, 4, 6):
+            made(weight=WEIGHTS + 1, preview=lambda seen: None, every=every)
+    assert not compiled
+    assert len({x[-1, 0] for x in others}) == 5
+
+
+def test_previews_of_a_generation():
+    """A preview would be of another batch, show the samples that fill up the last one, or change
+    what is made."""
+    seen = []
+    x = made(preview=seen.append, every=4)
+    np.testing.assert_array_equal(x, made())
+    assert [(p.row, len(p.x0)) for p in seen] == [(4, 4), (6, 4), (4, 3), (6, 3)]
+    np.testing.assert_array_equal(np.concatenate([seen[1].x, seen[3].x]), x)
+    assert np.abs(seen[0].x0 - seen[1].x0).max() > 1e-3
+    mesh, spread = Mesh(np.reshape(jax.devices(), (4, 2)), ("data", "model")), []
+    split = made(preview=spread.append, every=5, mesh=mesh)
+    np.testing.assert_allclose(split, x, atol=1e-4)
+    assert [(p.row, len(p.x0)) for p in spread] == [(5, NUM), (6, NUM)]
+    bad = replace(denoise(), data=replace(denoise().data, mean=jnp.full((2, 2), jnp.nan)))
+    with pytest.raises(FloatingPointError, match="row 0 of 6"):
+        [*Generation(bad, plan(), 0, 4, SHAPE, None, preview=seen.append, every=2)]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "line"),
+    [
+        ({"weight": WEIGHTS[:3]}, "weight: 3 values, and 7 samples"),
+        ({"seed": SEEDS[:3]}, "seed: 3 values"),
+        ({"label": LABELS[:2]}, "label: 2 values"),
+        ({"seed": SEEDS - 1}, "seed=-1: needs 0 <= seed"),
+        ({"seed": SEEDS / 2}, "needs one integer"),
+        ({"how": plan(Conditional())}, "guides nothing"),
+        ({"preview": print, "every": 0}, "every=0"),
+        ({"how": adaptive(SDE, 1.0, Guided()), "preview": print}, "no common previews"),
+    ],
+    ids=str,
+)
+def test_requests_that_cannot_be_made_are_refused(wrong, line):
+    with pytest.raises(ValueError, match=line):
+        generation(**wrong)
