@@ -26,7 +26,7 @@ from diffjax.analytic import Mixture
 from diffjax.files import write_text
 from diffjax.guidance import APG, CFGZero, Guidance, Guided, Network, Rescale
 from diffjax.nets import NETWORKS
-from diffjax.objectives.denoising import Denoising
+from diffjax.objectives import Denoising
 from diffjax.parameterization import V
 from diffjax.prediction import Prediction
 from diffjax.progress import Progress

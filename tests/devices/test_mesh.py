@@ -25,7 +25,7 @@ from diffjax.nets.conditioning import Conditions
 from diffjax.nets.layers import Embedding
 from diffjax.nets.network import linen
 from diffjax.nets.resample import upsample
-from diffjax.objectives.denoising import Denoising
+from diffjax.objectives import Denoising
 from diffjax.parameterization import V
 from diffjax.schedules import Cosine
 from diffjax.sde import VP
