@@ -80,12 +80,12 @@ def restore(
     return held
 
 
-def with_frozen(workdir: Path, abstract: TrainState, state: TrainState) -> TrainState:
-    """The state with what is frozen, which sampling needs, and without what the objective holds."""
+def for_sampling(workdir: Path, abstract: TrainState) -> dict[str, Params]:
+    """What is frozen, without what only the objective needs."""
     if FROZEN not in abstract.held:
-        return state
+        return {}
     params = read(workdir, FROZEN, abstract.held[FROZEN])
-    return state._replace(held={FROZEN: jax.tree.map(jnp.asarray, params)})
+    return {FROZEN: jax.tree.map(jnp.asarray, params)}
 
 
 def frozen(workdir: Path, experiment: Experiment) -> Params:

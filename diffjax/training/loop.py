@@ -31,7 +31,7 @@ from diffjax.training.feed import Feed, Late
 from diffjax.training.held_out import held_out
 from diffjax.training.log import Log, tried
 from diffjax.training.signals import Signals
-from diffjax.training.step import TrainState, scan
+from diffjax.training.step import Moving, TrainState, scan
 from diffjax.training.trace import traced
 
 
@@ -61,10 +61,8 @@ def train(
     ):
         abstract = jax.eval_shape(experiment.initialise)
         shardings = layout.state(abstract)
-        state = checkpoints.restore(abstract.moving, shardings.moving)
-        if state:
-            kept = held.restore(workdir, experiment, abstract, shardings)
-            state = state._replace(held=kept)
+        moving = checkpoints.restore(abstract.moving, shardings.moving)
+        state = moving and moving.holding(held.restore(workdir, experiment, abstract, shardings))
         start, stride = int(state.step) if state else 0, settings.steps_per_dispatch
         if state and start >= settings.steps:
             return state, None
@@ -227,8 +225,8 @@ class Compiled:
     def __init__(self, experiment: Experiment, layout: Layout, state: TrainState, batch: Any):
         steps, shardings = scan(experiment.step()), layout.state(state)
 
-        def run(moving: TrainState, held: dict[str, Params], batch: Any) -> Any:
-            state, metrics = steps(moving._replace(held=held), batch)
+        def run(moving: Moving, held: dict[str, Params], batch: Any) -> Any:
+            state, metrics = steps(moving.holding(held), batch)
             return state.moving, metrics
 
         jitted = jax.jit(
@@ -242,7 +240,7 @@ class Compiled:
 
     def __call__(self, state: TrainState, batch: Any) -> tuple[TrainState, dict[str, Any]]:
         moving, metrics = self._run(state.moving, state.held, batch)
-        return moving._replace(held=state.held), metrics
+        return moving.holding(state.held), metrics
 
     def memory_analysis(self) -> Any:
         return self._run.memory_analysis()

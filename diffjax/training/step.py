@@ -22,12 +22,30 @@ FROZEN = "frozen"
 """Name of the parameters of the network that are not trained, among those that are held."""
 
 
-class TrainState(NamedTuple):
-    """All that training is: a checkpoint holds what changes of it, and nothing else is needed.
+class Moving(NamedTuple):
+    """What a step changes: a checkpoint holds it, and nothing else is needed to resume but what is
+    held.
 
     step: also the index of the next batch. params: those that are trained. ema: their averages by
-    name. loss: what the objective remembers. health: what is known of bad steps. held: parameters
-    that no step changes, by name: under `frozen` those that belong to `params`, the others are the
+    name. loss: what the objective remembers. health: what is known of bad steps.
+    """
+
+    step: Int[Array, ""]
+    params: Params
+    ema: dict[str, Params]
+    optimizer: Any
+    loss: Any
+    health: Health = Health()
+
+    def holding(self, held: dict[str, Params]) -> TrainState:
+        """The whole state."""
+        return TrainState(*self, held=held)
+
+
+class TrainState(NamedTuple):
+    """All that training is: the fields of `Moving`, and what no step changes.
+
+    held: parameters by name, under `frozen` those that belong to `params`; the others are the
     objective's. They have no gradient, no moments and no average, and are saved once.
     """
 
@@ -40,9 +58,9 @@ class TrainState(NamedTuple):
     held: dict[str, Params] = {}  # noqa: RUF012
 
     @property
-    def moving(self) -> TrainState:
-        """Without what is held: what a checkpoint has, and a step may overwrite in place."""
-        return self._replace(held={})
+    def moving(self) -> Moving:
+        """What a checkpoint has, and a step may overwrite in place."""
+        return Moving(*self[:-1])
 
     def weights(self, name: str = RAW) -> Params:
         """An average of the parameters, or the parameters themselves, with what is frozen."""
@@ -99,9 +117,9 @@ def make_step(
         norm = optax.tree.norm(grads)
         (skip, spike), health = watch(state.health, metrics.pop("objective"), norm)
         metrics = metrics | {"grad_norm": norm, "skipped": skip, "spikes": spike}
-        new = TrainState(state.step, params, ema, opt_state, loss_state, state.health)
+        new = Moving(state.step, params, ema, opt_state, loss_state, state.health)
         kept = jax.tree.map(lambda old, new: jnp.where(skip, old, new), state.moving, new)
-        return kept._replace(step=state.step + 1, health=health, held=state.held), metrics
+        return kept._replace(step=state.step + 1, health=health).holding(state.held), metrics
 
     return step
 
@@ -161,11 +179,11 @@ def scan(step: Step) -> Step:
     """K steps as one: batches with a leading axis (K, B, ...), metrics (K,)."""
 
     def steps(state: TrainState, batches: Batch) -> tuple[TrainState, dict[str, Array]]:
-        def one(moving: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
-            new, metrics = step(moving._replace(held=state.held), batch)
+        def one(moving: Moving, batch: Batch) -> tuple[Moving, dict[str, Array]]:
+            new, metrics = step(moving.holding(state.held), batch)
             return new.moving, metrics
 
         moving, metrics = jax.lax.scan(one, state.moving, batches)
-        return moving._replace(held=state.held), metrics
+        return moving.holding(state.held), metrics
 
     return steps

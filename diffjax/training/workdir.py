@@ -181,8 +181,8 @@ def load_state(experiment: Experiment, workdir: Path) -> TrainState:
     state = None
     if folder.is_dir():
         abstract = jax.eval_shape(experiment.initialise)
-        state = Checkpoints(folder, write=False).restore(abstract.moving)
-        state = state and held.with_frozen(workdir, abstract, state)
+        moving = Checkpoints(folder, write=False).restore(abstract.moving)
+        state = moving and moving.holding(held.for_sampling(workdir, abstract))
     if state is None:
         raise ConfigError(f"--workdir={workdir}: no checkpoint yet; train first, or longer")
     return state

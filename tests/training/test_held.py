@@ -17,6 +17,7 @@ from diffjax import builder
 from diffjax.config import ConfigError, load, override
 from diffjax.devices.mesh import FSDP, Data, layout
 from diffjax.io.trees import flat
+from diffjax.nets.network import FIXED
 from diffjax.objectives import OBJECTIVES, Objective
 from diffjax.tools import ema as ema_tool
 from diffjax.training import held
@@ -144,7 +145,8 @@ def test_what_is_held_is_saved_once_and_restored_bit_for_bit(run, teacher):
         text = (workdir / "checkpoints" / str(step) / "state" / "_METADATA").read_text()
         stored = json.loads(text)["tree_metadata"]
         assert "params" in str(stored) and "teacher" not in str(stored)
-        assert "Dense_0" not in str(stored) and "Dense_1" in str(stored)
+        layer = lambda name: f"'network', '{name}', 'kernel'"
+        assert layer("Dense_1") in str(stored) and layer("Dense_0") not in str(stored)
 
 
 def test_what_is_held_is_laid_out_by_the_rule(run):
@@ -158,19 +160,24 @@ def test_what_is_held_is_laid_out_by_the_rule(run):
 
 def test_what_is_frozen_is_unchanged_and_has_no_state(run):
     """A part would drift by weight decay or projection, or cost memory for moments."""
-    workdir, _, _, trained = run
+    workdir, _, before, trained = run
     experiment, _, state = restored(workdir)
+    chex.assert_trees_all_equal(jax.device_get(before.held), jax.device_get(state.held))
     params = flat(jax.device_get(experiment.parameters()))
-    frozen = {k: v for k, v in params.items() if PART in k}
+    frozen = {k for k in params if PART in k}
     assert frozen and len(frozen) < len(params)
+    fixed = {k for k in params if k.endswith(FIXED)}
     found = flat(jax.device_get(trained.denoise.params))
     assert set(found) == set(params)
     for path, value in params.items():
-        assert np.array_equal(found[path], value) == (path in frozen), path
+        if path in frozen | fixed:  # but for the last digit, which a compiled init may change
+            np.testing.assert_allclose(found[path], value, rtol=1e-6, atol=1e-7)
+        else:
+            assert np.abs(found[path] - value).max() > 1e-3, path
     trees = (state.params, state.ema, state.optimizer)
     paths = [jax.tree_util.keystr(p) for p, _ in jax.tree_util.tree_leaves_with_path(trees)]
-    assert any("Dense_1" in path for path in paths)
-    assert not any("Dense_0" in path for path in paths)
+    assert any("['network']['Dense_1']" in path for path in paths)
+    assert not any("['network']['Dense_0']" in path for path in paths)
     mean = load_state(experiment, workdir).weights("power")
     chex.assert_trees_all_equal_shapes(mean, trained.denoise.params)
 
