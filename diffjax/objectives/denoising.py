@@ -106,10 +106,9 @@ class Denoising(Objective):
         self._check_task(task)
 
     def _check_task(self, task: Task) -> None:
-        rates = self.condition_dropout
-        known = task.conditions
-        for name in dict(rates) if isinstance(rates, tuple) and known is not None else ():
-            if name not in known:
+        rates, known = self.condition_dropout, task.conditions
+        for name, _ in rates if isinstance(rates, tuple) else ():
+            if known is not None and name not in known:
                 raise ValueError(f"condition_dropout.{name}: no such field{nearest(name, known)}")
         if task.second_output is not None and bool(self.hybrid) != task.second_output:
             raise ValueError(

@@ -66,7 +66,7 @@ class Matching(Objective):
         shift = context.batch.get("shift", jnp.zeros(1))[0]
         state = {"calls": context.state["calls"] + 1, "shift": shift}
         metrics = {"loss": error, "evaluating": jnp.float32(context.evaluating)}
-        return value, metrics | {"step": jnp.float32(context.step)}, state
+        return value, metrics | {"before": jnp.float32(context.step)}, state
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_it_trains_is_held_out_costed_and_sampled(known, tmp_path):
     steps = [row for row in rows if "loss" in row]
     assert [row["step"] for row in steps] == [1, 2, 3, 4]
     (held_out,) = [row for row in rows if "held_out/loss" in row]
-    assert held_out["held_out/evaluating"] == 1 and held_out["held_out/step"] == 0
+    assert held_out["held_out/evaluating"] == 1 and held_out["held_out/before"] == 0
     assert np.isfinite(held_out["held_out/loss"])
     cost = json.loads((tmp_path / "run" / "cost.json").read_text())
     leaves = jax.tree.leaves(trained.denoise.params)
