@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -97,6 +97,7 @@ class Train:
             )
 
 
+@runtime_checkable
 class Holding(Protocol):
     """A trained thing that an objective holds, as `runs.trained.Trained`."""
 

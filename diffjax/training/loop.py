@@ -245,6 +245,10 @@ class Compiled:
     def memory_analysis(self) -> Any:
         return self._run.memory_analysis()
 
+    def as_text(self) -> str:
+        """The program as the compiler made it."""
+        return self._run.as_text()
+
 
 def compile_steps(
     experiment: Experiment, layout: Layout, state: TrainState, batch: Any
