@@ -12,7 +12,7 @@ import pytest
 from diffjax import draws, weights
 from diffjax.analytic import Mixture, gaussian
 from diffjax.denoiser import Model
-from diffjax.objectives.denoising import Denoising
+from diffjax.objectives import Denoising
 from diffjax.parameterization import Edm, Velocity
 from diffjax.schedules import Edm as EdmSchedule
 from diffjax.schedules import Logit

@@ -13,7 +13,7 @@ from diffjax.arrays import expand
 from diffjax.denoiser import Model
 from diffjax.draws import LogNormal
 from diffjax.nets import Network
-from diffjax.objectives.denoising import Denoising
+from diffjax.objectives import Denoising
 from diffjax.parameterization import PARAMETERIZATIONS, X0, Edm, Eps, V, Velocity
 from diffjax.schedules import Cosine, Linear, Logit, Shifted, ZeroTerminal
 from diffjax.schedules import Edm as EdmSchedule

@@ -17,7 +17,7 @@ from typing import Any
 import jax
 
 from diffjax.builder.construct import Applied, call, construct, fields, lookup, refuse
-from diffjax.builder.network import check_dropout, construct_network
+from diffjax.builder.network import construct_network, droppable
 from diffjax.builder.sampling import (
     SAMPLING,
     construct_grid,
@@ -28,7 +28,10 @@ from diffjax.builder.sampling import (
     plan,
 )
 from diffjax.builder.training import (
+    Loader,
     construct_averages,
+    construct_frozen,
+    construct_loss,
     construct_optimizer,
     construct_train,
     widths,
@@ -38,18 +41,17 @@ from diffjax.data import AUGMENTATIONS, SOURCES, Reading, Source
 from diffjax.data.form import Form
 from diffjax.denoiser import Model
 from diffjax.devices.mesh import SHARDINGS
-from diffjax.draws import DRAWS
 from diffjax.evaluation import OF_NETWORK, OF_SAMPLES
 from diffjax.features import EXTRACTORS, Extractor
-from diffjax.objectives.denoising import ERRORS, PAIRINGS, Denoising, independent
+from diffjax.io.trees import flat
+from diffjax.objectives import Task
 from diffjax.parameterization import NOISE_LABELS, PARAMETERIZATIONS
 from diffjax.schedules import DERIVED, SCHEDULES, Schedule
 from diffjax.sde import SDE, SDES
 from diffjax.specs import Spec
 from diffjax.training.experiment import Experiment
-from diffjax.training.optimizer import matched
+from diffjax.training.optimizer import matched, matches
 from diffjax.training.writers import WRITERS, Writer
-from diffjax.weights import WEIGHTS
 
 __all__ = [
     "SAMPLING",
@@ -87,10 +89,11 @@ SECTIONS = (
 )
 
 
-def experiment(config: Config, form: Form | None = None) -> Experiment:
+def experiment(config: Config, form: Form | None = None, load: Loader | None = None) -> Experiment:
     """All objects of a run. Raises ConfigError before anything is compiled or decoded.
 
-    form: that of the data; without it the data set is opened.
+    form: that of the data; without it the data set is opened. load: `(name, path) -> a trained
+    thing`, for what the objective holds; without it the run can be sampled, and not trained.
     """
     known(config, SECTIONS, "config")
     if missing := [s for s in SECTIONS if s not in config]:
@@ -104,7 +107,7 @@ def experiment(config: Config, form: Form | None = None) -> Experiment:
     form = form or reading.form(source("train"))
     reading = dataclasses.replace(reading, kind=form.kind)
     model = construct_model(config, conditions_of(form, reading))
-    loss = construct_loss(config, model, form, reading)
+    loss, holds = construct_loss(config["loss"], "config.loss", load)
     sampling = functools.partial(
         plan,
         config["sampling"],
@@ -112,11 +115,9 @@ def experiment(config: Config, form: Form | None = None) -> Experiment:
         learned=bool(config["network"].get("learn_variance", False)),
     )
     how = sampling(model.sde)  # what cannot be sampled is refused now
-    if how.noisy and loss.pairing is not independent:
-        raise ConfigError(
-            f"config.sampling.sampler.name={config['sampling']['sampler']['name']!r}: adds noise, "
-            f"which needs loss.pairing='independent'; allowed: ddim, heun and other ODE methods"
-        )
+    if set(holds) == set(loss.loads):
+        told = task(config, form, reading, noisy=how.noisy)
+        refuse("config.loss")(loss.check)(model, told)
     averages = construct_averages(config["ema"], "config.ema")
     train = construct_train(config["train"], "config.train", averages)
     built = Experiment(
@@ -134,11 +135,36 @@ def experiment(config: Config, form: Form | None = None) -> Experiment:
         plan=sampling,
         seed=seed,
         form=form,
+        frozen=construct_frozen(config["optimizer"], "config.optimizer"),
+        holds=holds,
     )
+    check_frozen(built)
     state = refuse("config.network")(jax.eval_shape)(built.initialise)
     rates = config["optimizer"].get("rates")
     refuse("config.optimizer.rates")(matched)(rates, state.params)
     return built
+
+
+def check_frozen(built: Experiment) -> None:
+    """Refuse patterns that fit no parameter, or all of them."""
+    if not built.frozen:
+        return
+    place = "config.optimizer.frozen"
+    params = refuse("config.network")(jax.eval_shape)(built.parameters)
+    refuse(place)(matched)(built.frozen, params)
+    if all(map(matches(built.frozen), flat(params))):
+        raise ConfigError(f"{place}={built.frozen}: fits every parameter: nothing would be trained")
+
+
+def task(config: Config, form: Form, reading: Reading, noisy: bool) -> Task:
+    """What the objective has to go with."""
+    return Task(
+        form=form,
+        dequantized=reading.dequantize,
+        conditions=droppable(form.conditions),
+        second_output=bool(config["network"].get("learn_variance", False)),
+        noisy=noisy,
+    )
 
 
 def construct_data(spec: Config, place: str) -> tuple[Callable[[str], Source], Reading]:
@@ -228,39 +254,3 @@ def construct_schedule(spec: Any, place: str) -> Schedule:
     if entry and "schedule" in inspect.signature(entry).parameters:
         inner["schedule"] = construct_schedule(spec.pop("schedule", {}), f"{place}.schedule")
     return construct(table, spec, place, **inner)
-
-
-def construct_loss(config: Config, model: Model, form: Form, reading: Reading) -> Denoising:
-    """The loss, refused where it does not go with the model or the data.
-
-    An entry may stand as its name.
-    """
-    place, rest, given = "config.loss", dict(config["loss"]), {}
-    known(rest, inspect.signature(Denoising).parameters, place)
-    for name, table, partial in (
-        ("weight", WEIGHTS, True),
-        ("error", ERRORS, True),
-        ("pairing", PAIRINGS, True),
-        ("draw", DRAWS, False),
-    ):
-        if name in rest:
-            entry = rest.pop(name)
-            entry = {"name": entry} if isinstance(entry, str) else entry
-            given[name] = construct(table, entry, f"{place}.{name}", partial=partial)
-    loss = call(Denoising, rest, place, **given)
-    check_dropout(loss.condition_dropout, form.conditions, f"{place}.condition_dropout")
-    refuse(place)(loss.check)(model)
-    two = config["network"].get("learn_variance", False)
-    if bool(loss.hybrid) != bool(two):
-        raise ConfigError(
-            f"{place}.hybrid={loss.hybrid:g}: trains the second output of a network, and "
-            f"config.network.learn_variance={two}; allowed: both, or neither"
-        )
-    if loss.bound and reading.dequantize:
-        raise ConfigError(f"{place}.bound=True: has a decoder; allowed: data.dequantize=False")
-    if loss.bound and form.dtype != "uint8":
-        raise ConfigError(
-            f"{place}.bound=True: needs grey levels, as of images; the data are {form.kind} "
-            f"{form.shape} of {form.dtype}"
-        )
-    return loss

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from diffjax.arrays import Rates
 from diffjax.builder.construct import call, construct, fields, lookup
 from diffjax.config import Config, ConfigError, checked, known
 from diffjax.nets import NETWORKS, Network
@@ -58,11 +57,6 @@ def _condition(spec: Spec, given: Config, place: str) -> Any:
     return call(entry, settings, place, size=spec.size, name=spec.name)
 
 
-def check_dropout(rates: Rates | Mapping[str, float], specs: Sequence[Spec], place: str) -> None:
-    """Refuse the dropout of a condition that the data do not have, or that is never dropped.
-
-    Raises ConfigError; a network knows all conditions of its data.
-    """
-    if isinstance(rates, int | float):
-        return
-    known(dict(rates), [s.name for s in specs if CONDITIONS[s.kind].droppable], place)
+def droppable(specs: Sequence[Spec]) -> tuple[str, ...]:
+    """Names of the conditions that may be missing, as in training for classifier-free guidance."""
+    return tuple(spec.name for spec in specs if CONDITIONS[spec.kind].droppable)

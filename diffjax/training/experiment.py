@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -21,12 +21,14 @@ from diffjax.data.pipeline import Batches, Reading, centred
 from diffjax.data.source import NoSplit, Source, load
 from diffjax.denoiser import Denoiser, Model
 from diffjax.devices.mesh import Sharding
-from diffjax.objectives.denoising import Denoising
+from diffjax.io.trees import parted
+from diffjax.objectives import Objective
 from diffjax.samplers.plan import Sampling
 from diffjax.sde import SDE
 from diffjax.training.ema import Averages
 from diffjax.training.health import Watch
-from diffjax.training.step import Step, TrainState, make_step
+from diffjax.training.optimizer import matches
+from diffjax.training.step import FROZEN, Step, TrainState, make_step
 from diffjax.training.writers import Writer
 
 DEFAULTS = 256
@@ -100,19 +102,32 @@ class Train:
             )
 
 
+@runtime_checkable
+class Holding(Protocol):
+    """A trained thing that an objective holds, as `runs.trained.Trained`."""
+
+    @property
+    def denoise(self) -> Denoiser: ...
+
+    def save(self, folder: str | Path) -> None:
+        """Write it to a folder from which it can be loaded again."""
+        ...
+
+
 @dataclass(frozen=True)
 class Experiment:
     """What a run consists of. source: split -> data. plan: process -> how to sample it.
 
     averages: of the parameters, by name. stds: the widths of those that are power functions, of
-    which snapshots are taken.
+    which snapshots are taken. frozen: regular expressions; parameters whose path has one are not
+    trained. holds: the trained things that the objective loads, by name.
     """
 
     config: dict[str, Any]
     source: Callable[[str], Source]
     reading: Reading
     model: Model
-    loss: Denoising
+    loss: Objective
     optimizer: optax.GradientTransformation
     averages: Averages
     stds: Mapping[str, float]
@@ -122,6 +137,8 @@ class Experiment:
     plan: Callable[[SDE], Sampling]
     seed: int
     form: Form
+    frozen: tuple[str, ...] = ()
+    holds: Mapping[str, Holding] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         name, steps = self.config["data"]["name"], self.train.steps
@@ -181,19 +198,38 @@ class Experiment:
         watch = Watch(self.train.spike, self.train.skip_spikes)
         return make_step(*own, self.train.accumulate, self.reading, watch)
 
-    def initialise(self) -> TrainState:
-        """The state before the first step."""
+    def parameters(self) -> Params:
+        """All parameters before the first step, drawn from the seed."""
         cond = {name: jnp.asarray(value) for name, value in self.form.example(1).items()}
         key = stream(self.seed, "init")
         params = self.model.init(key, jnp.zeros((1, *self.shape)), cond)
-        own = self.loss.init()
-        return self.begin(params | ({"loss": own} if own else {}))
+        objective = self.loss.init(self.model)
+        return params | ({"loss": objective} if objective else {})
+
+    def initialise(self) -> TrainState:
+        """The state before the first step."""
+        state = self.begin(self.parameters())
+        return state._replace(held=state.held | self.loaded)
 
     def begin(self, params: Params) -> TrainState:
-        """The state before the first step with these parameters."""
-        ema = {name: jax.tree.map(jnp.copy, params) for name in self.averages}
-        optimizer = self.optimizer.init(params)
-        return TrainState(jnp.zeros((), jnp.int32), params, ema, optimizer, self.loss.draw.init())
+        """The state before the first step with these parameters, without what is loaded."""
+        held = dict(self.loss.hold(self.model, params))
+        if self.frozen:
+            frozen, params = parted(params, matches(self.frozen))
+            held[FROZEN] = frozen
+        return TrainState(
+            step=jnp.zeros((), jnp.int32),
+            params=params,
+            ema={name: jax.tree.map(jnp.copy, params) for name in self.averages},
+            optimizer=self.optimizer.init(params),
+            loss=self.loss.init_state(self.model),
+            held=held,
+        )
+
+    @property
+    def loaded(self) -> dict[str, Params]:
+        """Parameters of what the objective loads, by name."""
+        return {name: thing.denoise.params for name, thing in self.holds.items()}
 
     def denoiser(self, params: Params) -> Denoiser:
         """The network with these parameters: the averages of a run, to sample from it."""

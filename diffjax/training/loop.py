@@ -19,8 +19,9 @@ from diffjax.devices import mesh
 from diffjax.devices.mesh import Layout
 from diffjax.devices.processes import Agreed, first
 from diffjax.generation.program import generate
+from diffjax.io.trees import flat, joined
 from diffjax.progress import Progress
-from diffjax.training import snapshots
+from diffjax.training import held, snapshots
 from diffjax.training.checkpoints import Checkpoints
 from diffjax.training.cost import cost, report
 from diffjax.training.experiment import Experiment, Train
@@ -28,7 +29,7 @@ from diffjax.training.feed import Feed, Late
 from diffjax.training.held_out import held_out
 from diffjax.training.log import Log, tried
 from diffjax.training.signals import Signals
-from diffjax.training.step import TrainState, scan
+from diffjax.training.step import Moving, TrainState, scan
 from diffjax.training.trace import traced
 
 
@@ -58,7 +59,8 @@ def train(
     ):
         abstract = jax.eval_shape(experiment.initialise)
         shardings = layout.state(abstract)
-        state = checkpoints.restore(abstract, shardings)
+        moving = checkpoints.restore(abstract.moving, shardings.moving)
+        state = moving and moving.holding(held.restore(workdir, experiment, abstract, shardings))
         start, stride = int(state.step) if state else 0, settings.steps_per_dispatch
         if state and start >= settings.steps:
             return state, None
@@ -66,7 +68,11 @@ def train(
             closing(Log(workdir, start, settings.batch_size, experiment.writers))
         )
         with log.paused():
-            state = state or begin(experiment, shardings, layout, checkpoints, params)
+            if state is None:
+                state = begin(experiment, shardings, layout, params)
+                held.save(workdir, experiment, state.held, layout)
+                if params is not None:  # to resume without their source, whatever becomes of it
+                    checkpoints.save(0, state.moving)
             batches = experiment.batches(layout.rows(settings.batch_size))
             stacks = read(batches, start, settings.steps, stride, experiment.reading.workers)
             placed = (layout.place(experiment.batch(stack)) for stack in stacks)
@@ -74,7 +80,7 @@ def train(
             between = Between(experiment, workdir, layout, log, checkpoints, batches)
             batch = between.take(feed, signals, start, state)
             run = compile_steps(experiment, layout, state, batch)
-            checkpoints.reserve(state)
+            checkpoints.reserve(state.moving)
             log.cost = report(workdir, cost(experiment, layout, run, state, batch))
             tracing = traced(run, workdir / "profile", start, stride, profile)
             run, agreed = opened.enter_context(tracing), Agreed(layout)
@@ -96,19 +102,20 @@ def train(
 
 
 def begin(
-    experiment: Experiment,
-    shardings: Any,
-    layout: Layout,
-    checkpoints: Checkpoints,
-    params: Params | None,
+    experiment: Experiment, shardings: Any, layout: Layout, params: Params | None = None
 ) -> TrainState:
-    """The first state; of `params`, where they are given, and then it is saved."""
+    """The first state; its parameters are `params` where they are given, and else drawn."""
+    e, loaded = experiment, experiment.loaded
+    drawn = {k: v for k, v in shardings.held.items() if k not in loaded}
+    out = shardings._replace(held=drawn)
     if params is None:
-        return jax.jit(experiment.initialise, out_shardings=shardings)()
-    params = layout.put(params)
-    state = jax.jit(experiment.begin, out_shardings=shardings)(params)
-    checkpoints.save(0, state)  # to go on without their source, whatever becomes of it
-    return state
+        state = jax.jit(lambda: e.begin(e.parameters()), out_shardings=out)()
+    else:
+        fill = lambda some: e.begin(some if complete else joined(e.parameters(), some))
+        complete = set(flat(params)) == set(flat(jax.eval_shape(e.parameters)))
+        state = jax.jit(fill, out_shardings=out)(layout.put(params))
+    placed = {k: held.placed(v, shardings.held[k]) for k, v in loaded.items()}
+    return state._replace(held=state.held | placed)
 
 
 class Between:
@@ -153,7 +160,7 @@ class Between:
                 tracked = self._layout.whole({name: state.ema[name] for name in stds})
                 snapshots.save(self._workdir, done, tracked, stds)
         if due(settings.checkpoint_every) or last:
-            self._checkpoints.save(done, state, measured.get("held_out/loss"))
+            self._checkpoints.save(done, state.moving, measured.get("held_out/loss"))
 
     def take(self, feed: Feed, signals: Signals, done: int, state: TrainState) -> Any:
         """The batches of the next steps. Where none come, what was learnt is saved first."""
@@ -174,7 +181,7 @@ class Between:
 
     def saved(self, done: int, state: TrainState) -> str:
         """Save, wait for it, and say what is there to go on from."""
-        self._checkpoints.save(done, state)
+        self._checkpoints.save(done, state.moving)
         self._checkpoints.wait()
         last = max(self._checkpoints.steps(), default=0)
         return f"saved at step {done}" if last >= done else f"the last checkpoint is of step {last}"
@@ -207,18 +214,46 @@ def check(settings: Train, layout: Layout) -> None:
         )
 
 
-def compile_steps(experiment: Experiment, layout: Layout, state: TrainState, batch: Any) -> Any:
-    """All steps of a dispatch as one compiled program that reuses the memory of the state."""
-    shardings = layout.state(state)
+class Compiled:
+    """All steps of a dispatch as one compiled program: `(state, batches) -> (state, metrics)`.
+
+    It overwrites the state in place, but for what is held, which only goes in.
+    """
+
+    def __init__(self, experiment: Experiment, layout: Layout, state: TrainState, batch: Any):
+        steps, shardings = scan(experiment.step()), layout.state(state)
+
+        def run(moving: Moving, held: dict[str, Params], batch: Any) -> Any:
+            state, metrics = steps(moving.holding(held), batch)
+            return state.moving, metrics
+
+        jitted = jax.jit(
+            run,
+            donate_argnums=0,
+            in_shardings=(shardings.moving, shardings.held, layout.split(1)),
+            out_shardings=(shardings.moving, layout.everywhere),
+        )
+        with jax.set_mesh(layout.mesh):
+            self._run = jitted.lower(state.moving, state.held, batch).compile()
+
+    def __call__(self, state: TrainState, batch: Any) -> tuple[TrainState, dict[str, Any]]:
+        moving, metrics = self._run(state.moving, state.held, batch)
+        return moving.holding(state.held), metrics
+
+    def memory_analysis(self) -> Any:
+        return self._run.memory_analysis()
+
+    def as_text(self) -> str:
+        """The program as the compiler made it."""
+        return self._run.as_text()
+
+
+def compile_steps(
+    experiment: Experiment, layout: Layout, state: TrainState, batch: Any
+) -> Compiled:
+    """All steps of a dispatch as one compiled program, and a line that says how long that took."""
     began = time.monotonic()
-    steps = jax.jit(
-        scan(experiment.step()),
-        donate_argnums=0,
-        in_shardings=(shardings, layout.split(1)),
-        out_shardings=(shardings, layout.everywhere),
-    )
-    with jax.set_mesh(layout.mesh):
-        compiled = steps.lower(state, batch).compile()
+    compiled = Compiled(experiment, layout, state, batch)
     if first():
         print(
             f"train step compiled in {time.monotonic() - began:.1f} s, for {layout.size} "
@@ -235,7 +270,7 @@ def picture(experiment: Experiment, layout: Layout, state: TrainState) -> np.nda
     key = stream(e.seed, "sample")
     even = num % layout.parts == 0
     index, cond = layout.put((np.arange(num), cond), 0 if even else None)
-    denoise = e.denoiser(state.ema[min(state.ema)])
+    denoise = e.denoiser(state.weights(min(state.ema)))
     plan = layout.put(e.plan(denoise.sde))
     made = generate(denoise, plan, key, index, cond, shape=e.shape)
     x = e.form.denormalise(layout.whole(made.x))

@@ -25,7 +25,8 @@ from diffjax.data.form import Form, from_json
 from diffjax.data.source import fingerprint
 from diffjax.files import write_text
 from diffjax.io.reading import Tensors, write
-from diffjax.io.trees import flat, nested, some
+from diffjax.io.trees import flat, joined, nested, some
+from diffjax.training import held
 from diffjax.training.checkpoints import Checkpoints
 from diffjax.training.ema import RAW, length
 from diffjax.training.experiment import Experiment
@@ -175,12 +176,14 @@ def _steps(workdir: Path) -> list[int]:
 
 
 def load_state(experiment: Experiment, workdir: Path) -> TrainState:
-    """The newest state of the run in `workdir`; ConfigError where there is none yet."""
+    """The newest state of the run in `workdir`, without what its objective holds; ConfigError where
+    there is none yet."""
     folder = workdir / "checkpoints"
     state = None
     if folder.is_dir():
         abstract = jax.eval_shape(experiment.initialise)
-        state = Checkpoints(folder, write=False).restore(abstract)
+        moving = Checkpoints(folder, write=False).restore(abstract.moving)
+        state = moving and moving.holding(held.for_sampling(workdir, abstract))
     if state is None:
         raise ConfigError(f"--workdir={workdir}: no checkpoint yet; train first, or longer")
     return state
@@ -211,12 +214,12 @@ def load_weights(experiment: Experiment, workdir: Path) -> Weights:
         return found
     names, made = [*sorted(experiment.averages), RAW], workdir / "ema" / f"{name}.safetensors"
     if name not in (*names, "") and made.is_file():
-        return _read_weights(experiment, made)
+        return _read_weights(experiment, made, held.frozen(workdir, experiment))
     if name not in (*names, ""):
         names += sorted(path.stem for path in made.parent.glob("*.safetensors"))
         raise ConfigError(f"ema={asked}: unknown{nearest(name, names)}{_hint(name, workdir)}")
     state, name = load_state(experiment, workdir), name or names[0]
-    return Weights(int(state.step), {RAW: state.params, **state.ema}[name], name)
+    return Weights(int(state.step), state.weights(name), name)
 
 
 def _hint(name: str, workdir: Path) -> str:
@@ -226,10 +229,11 @@ def _hint(name: str, workdir: Path) -> str:
     return f". To make it: python -m diffjax.tools.ema --workdir={workdir} --std={std}"
 
 
-def _read_weights(experiment: Experiment, path: Path) -> Weights:
+def _read_weights(experiment: Experiment, path: Path, frozen: Params | None = None) -> Weights:
+    """Those of a file, which need not have what is frozen in the run."""
     try:
         found = Tensors(path)
-        params = nested(found)
+        params = joined(nested(found), frozen or {})
         check_weights(experiment, params)
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from error
@@ -239,7 +243,7 @@ def _read_weights(experiment: Experiment, path: Path) -> Weights:
 
 def check_weights(experiment: Experiment, params: Params) -> None:
     """ValueError names parameters that are missing, surplus, or of another shape."""
-    wanted = flat(jax.eval_shape(experiment.initialise).params)
+    wanted = flat(jax.eval_shape(experiment.parameters))
     found = flat(params)
     if set(wanted) != set(found):
         raise ValueError(

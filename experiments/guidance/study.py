@@ -27,7 +27,7 @@ from diffjax.files import write_text
 from diffjax.guidance import APG, CFGZero, Guidance, Guided, Network, Rescale
 from diffjax.nets import NETWORKS
 from diffjax.nets.conditions import Label
-from diffjax.objectives.denoising import Denoising
+from diffjax.objectives import Denoising
 from diffjax.parameterization import V
 from diffjax.prediction import Prediction
 from diffjax.progress import Progress

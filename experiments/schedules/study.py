@@ -28,7 +28,7 @@ from diffjax.evaluation import frechet_with_floor
 from diffjax.features import features
 from diffjax.files import write_text
 from diffjax.nets import NETWORKS
-from diffjax.objectives.denoising import Denoising
+from diffjax.objectives import Denoising
 from diffjax.parameterization import PARAMETERIZATIONS, V
 from diffjax.progress import Progress
 from diffjax.schedules import SCHEDULES, Cosine, Edm, Linear, Logit

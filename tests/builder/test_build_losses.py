@@ -9,7 +9,7 @@ import pytest
 from diffjax import builder
 from diffjax.config import ConfigError, load, override
 from diffjax.draws import DRAWS
-from diffjax.objectives.denoising import ERRORS, Denoising
+from diffjax.objectives import ERRORS, Denoising
 from diffjax.schedules import Learned
 from diffjax.weights import WEIGHTS
 
@@ -74,9 +74,9 @@ def test_condition_dropout_by_name_is_checked():
     for rates, message in (
         (
             {"lable": 0.1},
-            "config.loss.condition_dropout.lable: no such field (did you mean 'label'",
+            "config.loss: condition_dropout.lable: no such field (did you mean 'label'",
         ),
-        ({"tokens": 0.1}, "config.loss.condition_dropout.tokens: no such field; known: label"),
+        ({"tokens": 0.1}, "config.loss: condition_dropout.tokens: no such field; known: label"),
         ({"label": "x"}, "config.loss.condition_dropout.label='x': needs float, got str"),
         ({"label": 2}, "config.loss: condition_dropout['label']=2.0: needs 0 <= it <= 1"),
         ("high", "config.loss.condition_dropout='high': needs float, got str"),
@@ -139,7 +139,7 @@ def test_states_of_the_loss_are_in_the_first_state():
         ({"wieght": "elbo"}, ["config.loss.wieght: no such field", "mean 'weight'?"]),
         ({"hybrid": -1.0}, ["config.loss: hybrid=-1.0"]),
         ({"steps": 1}, ["config.loss: steps=1"]),
-        ({"hybrid": 0.001}, ["config.loss.hybrid=0.001", "config.network.learn_variance=False"]),
+        ({"hybrid": 0.001}, ["config.loss: hybrid=0.001", "config.network.learn_variance=False"]),
     ],
     ids=lambda v: "" if isinstance(v, list) else repr(v),
 )
@@ -158,7 +158,7 @@ def test_hybrid_and_the_second_output_go_together(hybrid):
         assert builder.experiment(made).loss.hybrid == hybrid
     else:
         text = refused(made)
-        assert "config.loss.hybrid=0" in text and "config.network.learn_variance=True" in text
+        assert "config.loss: hybrid=0" in text and "config.network.learn_variance=True" in text
 
 
 def test_a_likelihood_draw_needs_a_last_log_snr():
@@ -171,7 +171,7 @@ def test_a_likelihood_draw_needs_a_last_log_snr():
 def test_the_bound_needs_images():
     """A decoder of 256 levels would be applied to points of the plane."""
     text = refused(config(weight="elbo", bound=True) | POINTS)
-    assert "config.loss.bound=True: needs images" in text and "(2,)" in text
+    assert "config.loss: bound=True: needs images" in text and "(2,)" in text
     assert builder.experiment(config(weight="elbo", bound=True)).loss.bound
 
 

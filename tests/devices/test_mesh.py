@@ -25,7 +25,7 @@ from diffjax.nets.conditions import Label, settled
 from diffjax.nets.layers import VECTORS, Embedding
 from diffjax.nets.network import linen
 from diffjax.nets.resample import upsample
-from diffjax.objectives.denoising import Denoising
+from diffjax.objectives import Denoising
 from diffjax.parameterization import V
 from diffjax.schedules import Cosine
 from diffjax.sde import VP

@@ -13,7 +13,8 @@ from diffjax import likelihood
 from diffjax.denoiser import Model
 from diffjax.draws import DRAWS, LogNormal
 from diffjax.nets import Network
-from diffjax.objectives.denoising import ERRORS, Denoising, huber, l2, pseudo_huber
+from diffjax.objectives import ERRORS, Context, Denoising
+from diffjax.objectives.errors import huber, l2, pseudo_huber
 from diffjax.parameterization import X0, Eps, V
 from diffjax.schedules import Learned, Linear, ZeroTerminal
 from diffjax.sde import VP, levels
@@ -65,7 +66,7 @@ def test_the_best_uncertainty_is_the_log_of_the_loss():
 
     def value(u):
         params = {"network": {}, "loss": {"uncertainty": zero.at[0].set(u)}}  # cos(0 y) = 1
-        found, metrics, _ = loss(model, params, {"x": jnp.asarray(x0)}, seed(0), ())
+        found, metrics, _ = loss(Context(model, params, {"x": jnp.asarray(x0)}, seed(0)))
         return found, metrics["loss"]
 
     best = float(np.log(level))
@@ -119,7 +120,7 @@ def test_the_hybrid_term_trains_the_second_output_alone():
     @functools.partial(jax.jit, static_argnums=0)
     def gradient(loss, params):
         model = Model(ZERO_TERMINAL, V(), Network(init, apply))
-        objective = lambda p: loss(model, {"network": p}, batch, seed(0), ())[0]
+        objective = lambda p: loss(Context(model, {"network": p}, batch, seed(0)))[0]
         return jax.grad(objective)(params)
 
     params = {"f": jnp.asarray(0.3), "v": jnp.asarray(0.1)}

@@ -20,14 +20,9 @@ from diffjax.denoiser import Model
 from diffjax.draws import DRAWS, Uniform
 from diffjax.likelihood import EDGES
 from diffjax.nets import Network
-from diffjax.objectives.denoising import (
-    ERRORS,
-    Denoising,
-    huber,
-    independent,
-    l2,
-    optimal_transport,
-)
+from diffjax.objectives import ERRORS, Context, Denoising
+from diffjax.objectives.errors import huber, l2
+from diffjax.objectives.pairings import independent, optimal_transport
 from diffjax.parameterization import PARAMETERIZATIONS, X0, V
 from diffjax.schedules import Cosine, Linear, ZeroTerminal
 from diffjax.sde import SDES, VE, VP, levels
@@ -95,7 +90,8 @@ def test_expected_loss_of_the_perfect_network(frame, name):
     @jax.jit
     def losses(key):
         x = MEAN + VAR**0.5 * jax.random.normal(jax.random.fold_in(key, 1), (4096, 8))
-        of = lambda weight: Denoising(WEIGHTS[weight], draw)(model, params, {"x": x}, key, ())[0]
+        context = Context(model, params, {"x": x}, key)
+        of = lambda weight: Denoising(WEIGHTS[weight], draw)(context)[0]
         return {weight: of(weight) for weight in ("uniform_output", "uniform_x0", "elbo")}
 
     found = losses(seed(0))
@@ -119,7 +115,7 @@ def test_error_factors_make_losses_equal_across_parameterizations(x64):
     @jax.jit
     def losses(key):
         models = [exact(SDE, p(), var=2.0, d=3) for p in PARAMETERIZATIONS.values()]
-        return jnp.stack([Denoising(min_snr)(*model, batch, key, ())[0] for model in models])
+        return jnp.stack([Denoising(min_snr)(Context(*model, batch, key))[0] for model in models])
 
     found = losses(seed(0))
     np.testing.assert_allclose(found, found[0], rtol=1e-9)
@@ -133,7 +129,7 @@ def finite(sde, name, weight, draw, error):
     model, loss = Model(sde, PARAMETERIZATIONS[name](), PAIRED), Denoising(weight, draw(), error)
     loss.check(model)
     batch = {"x": jnp.asarray(images(2, 3))}
-    value, metrics, _ = loss(model, {"network": {}}, batch, seed(0), loss.draw.init())
+    value, metrics, _ = loss(Context(model, {"network": {}}, batch, seed(0), loss.draw.init()))
     return all(np.isfinite(a).all() for a in jax.tree.leaves((value, metrics)))
 
 
@@ -278,7 +274,7 @@ def test_equal_losses_and_models_do_not_retrace():
 
     @functools.partial(jax.jit, static_argnums=(0, 1))
     def value(loss, model, x):
-        return loss(model, {"network": {}}, {"x": x}, seed(0), loss.draw.init())[0]
+        return loss(Context(model, {"network": {}}, {"x": x}, seed(0)))[0]
 
     for _ in range(2):
         loss = Denoising(min_snr, DRAWS["log_normal"](mean=0.0), huber, condition_dropout=0.1)

@@ -13,6 +13,7 @@ from diffjax.arrays import stream
 from diffjax.config import ConfigError, load, override
 from diffjax.data import to_float
 from diffjax.devices.mesh import layout
+from diffjax.objectives import Context
 from diffjax.training.held_out import held_out, make_held_out, read
 
 pytestmark = pytest.mark.typed
@@ -66,7 +67,7 @@ def test_it_is_the_mean_over_single_items_without_any_dropout(digits_loss):
     def one(params, x, label, u, i):
         batch = {"x": to_float(x[None]), "cond": {"label": label[None]}, "u": u[None]}
         key = jax.random.fold_in(stream(still.seed, "held_out"), i)
-        return still.loss(still.model, params, batch, key, still.loss.draw.init())[1]["loss"]
+        return still.loss(Context(still.model, params, batch, key))[1]["loss"]
 
     items = (stack["x"], stack["cond"]["label"], stack["u"], stack["index"])
     for name, params in (("loss", state.ema[min(state.ema)]), ("raw_loss", state.params)):
