@@ -25,10 +25,10 @@ B, SHAPE = 3, (4, 4, 3)
 UNET = {"channels": 8, "multipliers": (1, 2), "blocks": 1, "attention": (2,), "heads": 2}
 EDM2 = {**{k: v for k, v in UNET.items() if k != "heads"}, "head_channels": 4}
 LEVEL = {"multipliers": (1,), "attention": ()}  # with attention in the middle
-TOLD = {"classes": 3, "vector": 4, "map": 2}
+COMMON = {"classes": 3, "vector": 4, "map": 2}
 KINDS = {
-    "unet": ({**UNET, **LEVEL, **TOLD, "tokens": 5, "augment": 6}, SHAPE),
-    "edm2": ({**EDM2, **LEVEL, **TOLD}, SHAPE),
+    "unet": ({**UNET, **LEVEL, **COMMON, "tokens": 5, "augment": 6}, SHAPE),
+    "edm2": ({**EDM2, **LEVEL, **COMMON}, SHAPE),
 }
 WIDTHS = {"classes": "label", "vector": "vector", "tokens": "tokens", "map": "map"}
 WIDTHS["augment"] = "augment"
@@ -203,8 +203,8 @@ def test_resampling_is_that_matrix_and_its_transpose(kernel):
         inner = filtered(ones, kernel, 1, len(kernel) // 2)
         return downsample(x, kernel), upsample(half, kernel), inner
 
-    given = (x, half, np.ones((1, 8, 1)))
-    down, up, inner = ours(*(jnp.asarray(a.astype(np.float32)) for a in given))
+    arrays = (x, half, np.ones((1, 8, 1)))
+    down, up, inner = ours(*(jnp.asarray(a.astype(np.float32)) for a in arrays))
     np.testing.assert_allclose(down, half, atol=1e-6)
     np.testing.assert_allclose(up, again, atol=1e-6)
     assert inner.shape == (1, 9, 1)
