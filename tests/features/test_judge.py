@@ -33,10 +33,10 @@ def on_the_host(classes):
 
 
 def briefly(train, **settings):
-    """`fit` in a third of the usual epochs, enough for these data."""
+    """`fit` in half of the usual epochs, enough for these data."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "classifier", on_the_host)
-        patch.setattr(module, "EPOCHS", 10)
+        patch.setattr(module, "EPOCHS", 14)
         patch.setattr(module, "LEAST", 100)
         return fit(train, **settings)
 

@@ -278,8 +278,8 @@ def test_winograd_keeps_the_digits():
         lambda x, kernel: reference(x, kernel, (1, 1), "SAME"),
     )
     off = lambda made: np.sqrt(((np.asarray(made) - exact) ** 2).mean())
-    given = jnp.asarray(x, jnp.float32), jnp.asarray(kernel, jnp.float32)
-    ours, theirs = (off(jax.jit(f)(*given)) for f in forms)
+    single = jnp.asarray(x, jnp.float32), jnp.asarray(kernel, jnp.float32)
+    ours, theirs = (off(jax.jit(f)(*single)) for f in forms)
     assert ours < 4 * theirs
     assert ours < 1e-6
 
@@ -332,7 +332,7 @@ def test_after_upsampling_the_digits_are_kept():
     x, kernel = rng.normal(size=(2, 8, 8, 64)), rng.normal(size=(3, 3, 64, 64)) / 24
     exact = exactly(x.repeat(2, 1).repeat(2, 2), kernel)
     off = lambda made: np.sqrt(((np.asarray(made) - exact) ** 2).mean())
-    given = jnp.asarray(x, jnp.float32), jnp.asarray(kernel, jnp.float32)
-    ours, theirs = (off(jax.jit(f)(*given)) for f in (winograd.convolve_equals, repeated))
+    single = jnp.asarray(x, jnp.float32), jnp.asarray(kernel, jnp.float32)
+    ours, theirs = (off(jax.jit(f)(*single)) for f in (winograd.convolve_equals, repeated))
     assert ours < 4 * theirs
     assert ours < 1e-6

@@ -88,10 +88,10 @@ LAST = {"unet": "Conv_3", "edm2": "last", "mlp": "Dense_7", "dit": "out"}
 def test_fresh_network_says_zero(name):
     """Training would start from the loss of a random function instead of that of the prior."""
     _, fresh, apply = made(name)
-    params, given = random_like(fresh.shapes), inputs(SMALL[name][1])
-    assert np.abs(apply(params, *given)).max() > 1e-2
+    params, arguments = random_like(fresh.shapes), inputs(SMALL[name][1])
+    assert np.abs(apply(params, *arguments)).max() > 1e-2
     params |= fresh.values(LAST[name])  # whatever the other layers return: they are not drawn
-    chex.assert_trees_all_equal(apply(params, *given), jnp.zeros_like(given[0]))
+    chex.assert_trees_all_equal(apply(params, *arguments), jnp.zeros_like(arguments[0]))
 
 
 @every
@@ -232,11 +232,11 @@ def test_bfloat16_is_inside_only(name):
     _, full, exact = tiny(name)
     chex.assert_trees_all_equal_shapes_and_dtypes(fresh.shapes, full.shapes)
     assert fresh.program == full.program
-    params, given = random_like(fresh.shapes), inputs(SMALL[name][1])
-    output, expected = apply(params, *given), exact(params, *given)
+    params, arguments = random_like(fresh.shapes), inputs(SMALL[name][1])
+    output, expected = apply(params, *arguments), exact(params, *arguments)
     assert output.dtype == jnp.float32
     assert 1e-5 < far(output, expected) < 0.05
-    loss = lambda params: (network.apply(params, *given) ** 2).mean()
+    loss = lambda params: (network.apply(params, *arguments) ** 2).mean()
     grads = jax.eval_shape(jax.grad(loss), params)
     chex.assert_trees_all_equal_shapes_and_dtypes(grads, params)
 

@@ -200,8 +200,8 @@ def test_resampling_is_that_matrix_and_its_transpose(kernel):
         inner = filtered(ones, kernel, 1, len(kernel) // 2)
         return downsample(x, kernel), upsample(half, kernel), inner
 
-    given = (x, half, np.ones((1, 8, 1)))
-    down, up, inner = ours(*(jnp.asarray(a.astype(np.float32)) for a in given))
+    arrays = (x, half, np.ones((1, 8, 1)))
+    down, up, inner = ours(*(jnp.asarray(a.astype(np.float32)) for a in arrays))
     np.testing.assert_allclose(down, half, atol=1e-6)
     np.testing.assert_allclose(up, again, atol=1e-6)
     assert inner.shape == (1, 9, 1)
