@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -58,7 +58,7 @@ class Generation:
         seed: int,
         num: int,
         shape: tuple[int, ...],
-        cond: Cond | None = None,
+        cond: Mapping[str, Any] | None = None,
         batch_size: int = 256,
         mesh: Mesh | None = None,
         start: int = 0,
