@@ -249,7 +249,8 @@ def test_the_form_of_people_s_own_array_follows_from_it(tiny_array, tmp_path, wo
     data = f"--config.data.name=array:{tiny_array}"
     works("train", "--config=digits_vp", f"--workdir={tmp_path}", data)
     form = json.loads((tmp_path / "data.json").read_text())
-    assert {"shape": [6, 6, 1], "classes": 3}.items() <= form.items()
+    assert {"kind": "image", "shape": [6, 6, 1]}.items() <= form.items()
+    assert form["conditions"] == {"label": {"kind": "label", "size": 3}}
 
 
 def test_people_s_own_images_are_trained_on_sampled_and_evaluated(tiny_folder, tmp_path, works):
