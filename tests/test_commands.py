@@ -449,7 +449,10 @@ def test_an_unconditional_network_takes_no_label_and_no_guidance(toy, refused, f
         (["--metrics=bpd:num=8,trase=exact"], "did you mean 'trace'"),
         (["--metrics=bpd:trace=x"], "known: exact, rademacher"),
         (["--metrics=vlb", "--data=moons"], "items of shape (2,)"),
-        (["--metrics=frechet", "--data=moons"], "items of shape (2,): the network makes (8, 8, 1)"),
+        (
+            ["--metrics=frechet", "--data=moons"],
+            "items of shape (2,): the network makes image (8, 8, 1)",
+        ),
         (["--metrics=bpd", "--ema=power,raw"], "--ema=power,raw: one at a time for bpd"),
         (["--features=inceptoin"], "did you mean 'inception'"),
         (["--samples=none.npz"], "--samples=none.npz: no such .npz file"),

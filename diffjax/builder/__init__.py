@@ -266,7 +266,7 @@ def construct_loss(config: Config, model: Model, form: Form, reading: Reading) -
         raise ConfigError(f"{place}.bound=True: has a decoder; allowed: data.dequantize=False")
     if loss.bound and form.dtype != "uint8":
         raise ConfigError(
-            f"{place}.bound=True: needs grey levels, as of images; the data are {form.kind} "
+            f"{place}.bound=True: needs images in grey levels; the data are {form.kind} "
             f"{form.shape} of {form.dtype}"
         )
     return loss
