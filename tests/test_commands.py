@@ -263,7 +263,8 @@ def test_the_form_of_people_s_own_array_follows_from_it(tiny_array, tmp_path, wo
     data = f"--config.data.name=array:{tiny_array}"
     works("train", "--config=digits_vp", f"--workdir={tmp_path}", data)
     form = json.loads((tmp_path / "data.json").read_text())
-    assert {"shape": [6, 6, 1], "classes": 3}.items() <= form.items()
+    assert {"kind": "image", "shape": [6, 6, 1]}.items() <= form.items()
+    assert form["conditions"] == {"label": {"kind": "label", "size": 3}}
 
 
 @pytest.mark.typed
@@ -464,7 +465,10 @@ def test_an_unconditional_network_takes_no_label_and_no_guidance(toy, refused, f
         (["--metrics=bpd:num=8,trase=exact"], "did you mean 'trace'"),
         (["--metrics=bpd:trace=x"], "known: exact, rademacher"),
         (["--metrics=vlb", "--data=moons"], "items of shape (2,)"),
-        (["--metrics=frechet", "--data=moons"], "items of shape (2,): the network makes (8, 8, 1)"),
+        (
+            ["--metrics=frechet", "--data=moons"],
+            "items of shape (2,): the network makes image (8, 8, 1)",
+        ),
         (["--metrics=bpd", "--ema=power,raw"], "--ema=power,raw: one at a time for bpd"),
         (["--features=inceptoin"], "did you mean 'inception'"),
         (["--samples=none.npz"], "--samples=none.npz: no such .npz file"),

@@ -112,6 +112,7 @@ def requested(spec: Spec, value: Any, shape: tuple[int, ...]) -> np.ndarray:
         rows = np.asarray(value, np.float32)  # None becomes NaN
     except (TypeError, ValueError) as error:
         raise ValueError(f"{place}: needs numbers ({error})") from error
+    shape_said = rows.shape
     grid = {"vector": (), "tokens": (None,), "map": shape[:-1]}.get(spec.kind, ())
     wanted = (*grid, spec.size)
     if not rows.ndim and spec.kind != "tokens":  # one number for all of it
@@ -122,7 +123,7 @@ def requested(spec: Spec, value: Any, shape: tuple[int, ...]) -> np.ndarray:
     )
     if not same or not rows.size or np.isinf(rows).any():
         needs = ", ".join("L" if n is None else str(n) for n in wanted)
-        raise ValueError(f"{place}: has shape {rows.shape}; needs finite ({needs}), or rows of it")
+        raise ValueError(f"{place}: has shape {shape_said}; needs finite ({needs}), or rows of it")
     return rows
 
 

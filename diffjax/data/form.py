@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -76,8 +76,14 @@ class Form:
 
     def as_json(self) -> dict[str, Any]:
         """What JSON can say; `from_json` gives it back."""
-        low_high = {"range": list(self.range) if self.range else None}
-        return asdict(self) | low_high | {"units": dict(self.units)}
+        return {
+            "kind": self.kind,
+            "shape": list(self.shape),
+            "dtype": self.dtype,
+            "range": list(self.range) if self.range else None,
+            "units": dict(self.units),
+            "conditions": {s.name: {"kind": s.kind, "size": s.size} for s in self.conditions},
+        }
 
 
 def from_json(read: Mapping[str, Any]) -> Form:
@@ -85,7 +91,7 @@ def from_json(read: Mapping[str, Any]) -> Form:
     return Form(
         kind=read["kind"],
         shape=tuple(read["shape"]),
-        conditions=tuple(Spec(**spec) for spec in read["conditions"]),
+        conditions=tuple(Spec(name, **spec) for name, spec in read["conditions"].items()),
         dtype=read["dtype"],
         units=tuple(sorted(read["units"].items())),
     )

@@ -61,8 +61,12 @@ class Memory:
         what = f"{self.form.kind} items of {self.shape} {self.dtype}"
         return f"Memory({len(self)} {what}, classes={self.classes}{names})"
 
-    @functools.cached_property
+    @property
     def form(self) -> Form:
+        return self._form
+
+    @functools.cached_property
+    def _form(self) -> Form:
         kind = self.kind or kinds.default(self.shape, str(self.dtype))
         label = (Spec("label", "label", self.classes),) if self.classes else ()
         others = (conditions.describe(name, value) for name, value in self.cond.items())

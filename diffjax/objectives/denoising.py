@@ -119,7 +119,7 @@ class Denoising(Objective):
             raise ValueError("bound=True: has a decoder; allowed: data.dequantize=False")
         if self.bound and task.form and task.form.dtype != "uint8":
             raise ValueError(
-                f"bound=True: needs grey levels, as of images; the data are {task.form.kind} "
+                f"bound=True: needs images in grey levels; the data are {task.form.kind} "
                 f"{task.form.shape} of {task.form.dtype}"
             )
         if task.noisy and self.pairing is not independent:

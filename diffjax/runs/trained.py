@@ -158,8 +158,11 @@ def requested(
     if unknown := [name for name in cond if name not in specs]:
         known = ", ".join(specs) or "none (unconditional)"
         raise ConfigError(f"--cond={unknown[0]}: the network was not built for it; known: {known}")
-    read = builder.refuse("--cond")(conditions.requested)
-    given = {name: read(specs[name], value, form.shape) for name, value in cond.items()}
+    read = conditions.requested
+    try:
+        given = {name: read(specs[name], value, form.shape) for name, value in cond.items()}
+    except ValueError as error:
+        raise ConfigError(f"--cond={error}") from error
     if set(specs) == set(given):
         return {name: given[name] for name in specs}
     try:

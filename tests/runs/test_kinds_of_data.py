@@ -215,4 +215,4 @@ def test_training_is_the_command_too(tmp_path, monkeypatch):
     monkeypatch.setattr("sys.argv", ["train.py", *flags])
     assert train.run() == 0
     read = json.loads((tmp_path / "run" / "data.json").read_text())
-    assert read["conditions"] == [{"name": "vector", "kind": "vector", "size": 3}]
+    assert read["conditions"] == {"vector": {"kind": "vector", "size": 3}}

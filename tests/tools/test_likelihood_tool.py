@@ -53,7 +53,7 @@ def test_images_are_ranked_mapped_and_joined(small, capsys):
 @pytest.mark.parametrize(
     ("flags", "part"),
     [
-        (["map"], "map: needs images, not (2,)"),
+        (["map"], "map: needs images, not points (2,)"),
         (["density", "--out=a.jpg"], "--out=a.jpg"),
         (["density", "--split=valid"], "split='valid'"),
         (["density", "--data=digits"], "items of shape (8, 8, 1)"),
