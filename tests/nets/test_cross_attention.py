@@ -12,8 +12,8 @@ from scipy.special import erf
 from diffjax.nets import NETWORKS
 from diffjax.nets.blocks import Attention, Transformer, attended
 from diffjax.nets.conditions import Tokens
-from diffjax.nets.dit import Cross, Form
 from diffjax.nets.kernels.attention import attention
+from diffjax.nets.streams import Cross, Form
 
 B, L = 2, 3
 UNET = {"channels": 8, "multipliers": (1,), "blocks": 1, "attention": (), "heads": 2}
