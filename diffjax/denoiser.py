@@ -72,8 +72,10 @@ class Model:
         c_in = self.parameterization.c_in(self.sde, t)
         c_noise = self.parameterization.c_noise(self.sde, t)
         if to is not None:
+            to = jnp.where(jnp.isnan(to), t, to)
             label = self.parameterization.c_noise(self.sde, jnp.maximum(to, self.sde.t_min))
-            label = jnp.where(jnp.isnan(to) | (to == t), jnp.nan, label)
+            # Equal times have equal labels to the last bit, and the derivative of theirs.
+            label += jax.lax.stop_gradient(jnp.where(to == t, c_noise - label, 0))
             cond = {**(cond or {}), "to": label}
         made = self.network.apply(params["network"], expand(c_in, x) * x, c_noise, cond, key=key)
         return made if isinstance(made, tuple) else (made, None)

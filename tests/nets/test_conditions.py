@@ -25,7 +25,7 @@ from diffjax.nets.conditions import (
 B = 3
 GRID = (4, 4, 2)
 # Few channels: norms with one channel per group would remove what the embedding adds.
-UNET = {"channels": 8, "multipliers": (1, 2), "blocks": 1, "attention": (2,)}
+UNET = {"channels": 8, "multipliers": (1,), "blocks": 1, "attention": ()}
 SMALL = {
     "unet": ({**UNET, "heads": 2}, GRID),
     "edm2": ({**UNET, "head_channels": 4}, GRID),
