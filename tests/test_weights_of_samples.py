@@ -24,7 +24,7 @@ from diffjax.guidance import (
     Thresholded,
 )
 from diffjax.guidance.base import everywhere
-from diffjax.samplers import ancestral, initial, run
+from diffjax.samplers import ancestral, initial, sample
 from diffjax.samplers.adaptive import adaptive
 from diffjax.samplers.plan import Plan
 from diffjax.schedules import Linear
@@ -76,13 +76,13 @@ def both():
     def alone(guidance, x, key, label, weight):
         own = {"cond": {"label": label[None]}, "guidance": guidance}
         rows = replace(table(), weight=weight)
-        return run.__wrapped__(DATA.denoiser(SDE), rows, x[None], key[None], **own).x[0]
+        return sample(DATA.denoiser(SDE), rows, x[None], key[None], **own)[0]
 
     @jax.jit
     def all_of_them(entries, x, keys):
         rows, denoise, made = table(), DATA.denoiser(SDE), {}
         for name, guidance in entries.items():
-            whole = run.__wrapped__(denoise, rows, x, keys, cond=COND, guidance=guidance).x
+            whole = sample(denoise, rows, x, keys, cond=COND, guidance=guidance)
             each = (x, keys, COND["label"], jnp.asarray(WEIGHTS.T, x.dtype))
             ones = jax.lax.map(lambda one, g=guidance: alone(g, *one), each)
             made[name] = whole, ones

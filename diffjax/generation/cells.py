@@ -197,9 +197,10 @@ class Cell:
         own = (self.seed, num, form.shape, cond, self.batch_size, devices, start)
         watch = {"preview": look, "every": every} if by_rows else {}
         made, done = Generation(self.denoise, self.plan, *own, **watch), start
-        length = (rows * len(made), "row") if by_rows else (num, form.items.noun, start)
+        total, unit = (rows * len(made), "row") if by_rows else (num, form.items.noun)
+        ready = 0 if by_rows else start
         began = last = time.monotonic()
-        with Progress("sample", *length, quiet=quiet, lines=LINES) as progress:
+        with Progress("sample", total, unit, ready, quiet=quiet, lines=LINES) as progress:
             for x in made:
                 now, count = time.monotonic(), len(x)
                 yield {

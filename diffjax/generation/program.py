@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Iterator, Mapping
+from itertools import pairwise
 from typing import Any
 
 import jax
@@ -78,11 +79,16 @@ def _part_program(shape: tuple[int, ...], everywhere: NamedSharding) -> Any:
     )
 
 
-def _split_registers(everywhere: NamedSharding) -> Registers:
+def _rows(first: int, stop: int) -> tuple[np.int32, np.int32]:
+    return np.int32(first), np.int32(stop)
+
+
+def _split_registers(everywhere: NamedSharding) -> Any:
     """How the registers of a batch lie over the devices: each array by its axis of samples."""
     mesh = everywhere.mesh
     first, second = PartitionSpec(mesh.axis_names), PartitionSpec(None, mesh.axis_names)
-    return Registers(*(NamedSharding(mesh, p) for p in (first, second, second, first)), everywhere)
+    samples, slots = NamedSharding(mesh, first), NamedSharding(mesh, second)
+    return Registers(x=samples, outputs=slots, noises=slots, memory=samples, bad=everywhere)
 
 
 class Generation:
@@ -149,8 +155,8 @@ class Generation:
         if not isinstance(self._plan, Plan):
             raise ValueError("adaptive steps differ between samples: they have no common previews")
         parts(len(self._plan.table), self._every)
-        program, row = _part_program(self._shape, self._everywhere), np.int32(0)
-        return program.lower(*self._arguments(0), self._registers(), row, row).compile()
+        program = _part_program(self._shape, self._everywhere)
+        return program.lower(*self._arguments(0), self._registers(), *_rows(0, 0)).compile()
 
     def _index(self, start: int) -> np.ndarray:
         """Sample numbers of a batch; the last one is filled up by repetition."""
@@ -192,22 +198,22 @@ class Generation:
     def _in_parts(self, args: tuple[Any, ...], count: int) -> Result:
         """A batch, part by part; each is shown while the devices make the next one."""
         assert isinstance(self._plan, Plan)
-        table, registers, after = self._plan.table, self._registers(), None
-        for first, stop in parts(len(table), self._every):
-            registers, now = self._run(*args, registers, np.int32(first), np.int32(stop))
-            if after:
-                self._show(look(table, *after), count)
-            after = (*now, stop)
-        assert after
-        self._show(look(table, *after), count)
-        return Result(after[0], after[2])
+        table, ends = self._plan.table, parts(len(self._plan.table), self._every)
+        registers, seen = self._run(*args, self._registers(), *_rows(0, ends[0]))
+        for first, stop in pairwise(ends):
+            registers, new = self._run(*args, registers, *_rows(first, stop))
+            self._show(look(table, seen, first), count)
+            seen = new
+        self._show(look(table, seen, ends[-1]), count)
+        x, _, bad = seen
+        return Result(x, bad)
 
     def _show(self, seen: Preview, count: int) -> None:
         assert self._preview
         self._preview(seen._replace(x=seen.x[:count], x0=seen.x0[:count]))
 
 
-def _seeds(seed: np.ndarray) -> np.ndarray:
+def _seeds(seed: int | np.ndarray) -> np.ndarray:
     """Seeds (num,) as the device takes them; ValueError for those that are out of range."""
     seeds = np.asarray(seed)
     if seeds.ndim != 1 or seeds.dtype.kind not in "iu":

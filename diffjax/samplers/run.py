@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -111,7 +112,13 @@ def advance(
     return jax.lax.fori_loop(first, stop, step, (registers, jnp.zeros_like(registers.x)))
 
 
-_advance = jax.jit(advance, donate_argnames="registers")
+@functools.partial(jax.jit, donate_argnums=2)
+def _part(
+    denoise: Denoise, table: Table, registers: Registers, *args: Any, **own: Any
+) -> tuple[Registers, tuple[Array, Array, Array]]:
+    """`advance`, and copies of what is seen: the next part reuses the memory of the registers."""
+    registers, x0 = advance(denoise, table, registers, *args, **own)
+    return registers, (registers.x, x0, registers.bad)
 
 
 def previews(
@@ -131,27 +138,26 @@ def previews(
     The device works on the next rows while a preview is looked at; who has seen enough stops
     iterating. Raises FloatingPointError as `sample` does, and ValueError for every < 1.
     """
-    registers, own = begin(jnp.copy(x), guidance), {"cond": cond, "guidance": guidance}
-    after = None
-    for first, stop in parts(len(table), every):
-        args = (denoise, table, registers, keys)
-        registers, x0 = _advance(*args, first=first, stop=stop, noise=noise, **own)
-        if after:
-            yield look(table, *after)
-        after = jnp.copy(registers.x), x0, jnp.copy(registers.bad), stop
-    assert after
-    yield look(table, *after)
+    ends, own = parts(len(table), every), {"cond": cond, "guidance": guidance, "noise": noise}
+    registers = begin(jnp.copy(x), guidance)
+    registers, seen = _part(denoise, table, registers, keys, first=0, stop=ends[0], **own)
+    for first, stop in pairwise(ends):
+        registers, new = _part(denoise, table, registers, keys, first=first, stop=stop, **own)
+        yield look(table, seen, first)
+        seen = new
+    yield look(table, seen, ends[-1])
 
 
-def parts(rows: int, every: int) -> Iterator[tuple[int, int]]:
-    """(0, every), (every, 2 every), ..., as far as there are rows."""
+def parts(rows: int, every: int) -> list[int]:
+    """Where parts of so many rows end; the last one may be shorter."""
     if every < 1:
         raise ValueError(f"every={every}: needs at least 1 row from preview to preview")
-    return ((first, min(first + every, rows)) for first in range(0, rows, every))
+    return [*range(every, rows, every), rows]
 
 
-def look(table: Table, x: Array, x0: Array, bad: Array, row: int) -> Preview:
+def look(table: Table, seen: tuple[Array, Array, Array], row: int) -> Preview:
     """What is seen after `row` rows. Raises FloatingPointError where one was bad."""
+    x, x0, bad = seen
     check(bad, table)
     return Preview(x, x0, row, len(table), float(table.t[row - 1]))
 

@@ -1,6 +1,7 @@
 """A seed, a guidance weight and conditions of each sample, in one program; previews on the way."""
 
 from dataclasses import replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ from diffjax.analytic import Mixture
 from diffjax.arrays import stream, streams
 from diffjax.generation import Generation
 from diffjax.grids import uniform
-from diffjax.guidance import Conditional, Guided, Rescale
+from diffjax.guidance import Conditional, Guidance, Guided, Rescale
 from diffjax.samplers import ancestral
 from diffjax.samplers.adaptive import adaptive
 from diffjax.samplers.plan import Plan
@@ -30,13 +31,13 @@ def denoise():
     return Mixture(jnp.array([0.7, 0.3]), mean, 0.1 + 0.1 * mean**2).denoiser(SDE)
 
 
-def plan(guidance=Guided(rule=Rescale())):
+def plan(guidance: Guidance = Guided(rule=Rescale())):
     return Plan(ancestral(SDE, uniform(SDE, 6)), guidance)
 
 
-def generation(seed=SEEDS, weight=WEIGHTS, label=LABELS, batch_size=4, how=None, **more):
+def generation(seed: Any = SEEDS, weight: Any = WEIGHTS, label=LABELS, how=None, **more):
     how, cond = how or plan(), {"label": label}
-    return Generation(denoise(), how, seed, NUM, SHAPE, cond, batch_size, weight=weight, **more)
+    return Generation(denoise(), how, seed, NUM, SHAPE, cond, 4, weight=weight, **more)
 
 
 def made(*args, **more):
@@ -89,7 +90,7 @@ def test_other_requests_are_not_compiled_again():
     made(preview=lambda seen: None, every=2)
     with Compiled() as compiled:
         others = [made(seed=SEEDS[::-1]), made(weight=WEIGHTS + 1), made(label=LABELS[::-1])]
-        others += [made(batch_size=4, start=4), made(weight=np.ones(NUM))]
+        others += [made(start=4), made(weight=np.ones(NUM))]
         for every in (1, 4, 6):
             made(weight=WEIGHTS + 1, preview=lambda seen: None, every=every)
     assert not compiled
@@ -111,7 +112,7 @@ def test_previews_of_a_generation():
     assert [(p.row, len(p.x0)) for p in spread] == [(5, NUM), (6, NUM)]
     bad = replace(denoise(), data=replace(denoise().data, mean=jnp.full((2, 2), jnp.nan)))
     with pytest.raises(FloatingPointError, match="row 0 of 6"):
-        [*Generation(bad, plan(), 0, 4, SHAPE, None, preview=seen.append, every=2)]
+        next(iter(Generation(bad, plan(), 0, 4, SHAPE, None, preview=seen.append, every=2)))
 
 
 @pytest.mark.parametrize(
