@@ -1,5 +1,7 @@
 """Targets, input scale, noise labels, and what a parameterization refuses."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -86,13 +88,20 @@ def test_target_is_the_published_one(name, frame):
     np.testing.assert_allclose(a * x0 + b * eps, exact, rtol=2e-5, atol=1e-6)
 
 
-PROCESSES = [
-    SDES[frame](SCHEDULES[schedule](), t_min=1e-5, t_max=0.99 if frame == "ve" else 1.0)
-    for frame in SDES
-    for schedule in ("linear", "cosine", "logit", "edm")
-]
+def process(frame, schedule, **mark):
+    """A case of the tests below: a frame over a schedule."""
+    sde = SDES[frame](SCHEDULES[schedule](), t_min=1e-5, t_max=0.99 if frame == "ve" else 1.0)
+    return pytest.param(sde, id=f"{frame}-{schedule}", **mark)
+
+
+ONCE = [*zip(SDES, ("linear", "cosine", "logit", "edm"), strict=True), ("vp", "cosine")]
+"""Every frame and every schedule, and a process whose alpha is 0 at the end."""
 processes = pytest.mark.parametrize(
-    "sde", PROCESSES, ids=lambda sde: f"{type(sde).__name__}-{type(sde.schedule).__name__}"
+    "sde",
+    [
+        process(*pair, marks=[] if pair in ONCE else [pytest.mark.thorough])
+        for pair in itertools.product(SDES, ("linear", "cosine", "logit", "edm"))
+    ],
 )
 
 

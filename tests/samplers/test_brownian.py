@@ -228,7 +228,7 @@ def test_the_law_of_samples_is_the_same_on_a_path(method, frame):
 
 # The loop.
 
-B, ROWS, WIDE = 64, 320, 30
+B, ROWS, WIDE = 128, 320, 30
 """All tables are padded to one length and one number of nodes, to share a program."""
 
 
