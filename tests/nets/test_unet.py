@@ -46,6 +46,11 @@ def everything(conditions):
     return {**cond, "label": np.array([0, 1, 2], np.int32)}
 
 
+def missing(cond):
+    """The same conditions, of no sample."""
+    return null(jax.tree.map(jnp.asarray, cond))
+
+
 @functools.cache
 def made(name):
     """A network that is told all it can be, parameters at random, what it says, and `apply`."""
@@ -90,14 +95,14 @@ def test_missing_conditions_have_one_meaning(name):
     """Guidance would compare with another reference than dropout has trained."""
     apply, given, cond, _ = made(name)
     absent = apply(*given, None)
-    chex.assert_trees_all_close(apply(*given, null(cond)), absent, rtol=1e-5, atol=1e-5)
+    chex.assert_trees_all_close(apply(*given, missing(cond)), absent, rtol=1e-5, atol=1e-5)
     assert np.isfinite(absent).all()
 
 
 def test_augmentation_that_nobody_speaks_of_is_none():
     """Samples would be made as of some augmented image."""
     apply, given, cond, _ = made("unet")
-    none = {**null(cond), "augment": np.zeros_like(cond["augment"])}
+    none = {**missing(cond), "augment": np.zeros_like(cond["augment"])}
     assert moved(apply(*given, none), apply(*given, None)).max() < 1e-6
 
 

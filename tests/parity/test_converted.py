@@ -131,9 +131,12 @@ def test_diffusers_networks_sample_the_same(name, pipelines):
     assert error(by_rows(made, stored), stored["samples"]) < 1e-3
 
 
+TIERS = {"clipped": (), "ddpm": pytest.mark.exhaustive, "scaled": pytest.mark.exhaustive}
+"""Rows do not clip. The other two are that network and sampler at other noise levels."""
+
+
 @pytest.mark.parametrize(
-    "name",  # rows do not clip
-    [pytest.param(n, marks=() if n == "clipped" else pytest.mark.thorough) for n in SCHEDULES],
+    "name", [pytest.param(n, marks=TIERS.get(n, pytest.mark.thorough)) for n in SCHEDULES]
 )
 def test_the_loop_samples_diffusers_networks_the_same(name, pipelines):
     """A user's samples come from here."""
