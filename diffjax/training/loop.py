@@ -243,7 +243,7 @@ class Compiled:
     def memory_analysis(self) -> Any:
         return self._run.memory_analysis()
 
-    def as_text(self) -> str:
+    def as_text(self) -> str | None:
         """The program as the compiler made it."""
         return self._run.as_text()
 
