@@ -29,30 +29,33 @@ def construct_conditions(spec: Config, specs: Sequence[Spec], place: str) -> tup
     """
     fields(spec, place)
     declared = {s.name: s for s in specs}
-    for name, given in spec.items():
-        here = f"{place}.{name}"
-        fields(given, here)
-        if "size" in given:
-            kind = given.get("kind", declared[name].kind if name in declared else name)
-            lookup(CONDITIONS, kind, f"{here}.kind")
-            size = checked(given["size"], int, f"{here}.size")
-            if size < 1:
-                raise ConfigError(f"{here}.size={size}: needs size >= 1")
-            known_spec = declared.setdefault(name, Spec(name, kind, size))
-            if (known_spec.kind, known_spec.size) != (kind, size):
-                raise ConfigError(
-                    f"{here}: kind={kind!r}, size={size}, and the data have "
-                    f"kind={known_spec.kind!r}, size={known_spec.size}"
-                )
-        elif name not in declared:
+    for name, settings in spec.items():
+        fields(settings, f"{place}.{name}")
+        if name not in declared and "size" not in settings:
             known([name], declared, place)
+        declared[name] = _declared(name, settings, declared.get(name), f"{place}.{name}")
     return tuple(
         _condition(s, spec.get(s.name, {}), f"{place}.{s.name}") for s in declared.values()
     )
 
 
+def _declared(name: str, settings: Config, of_data: Spec | None, place: str) -> Spec:
+    """The spec of a condition: that of the data, which its settings may repeat, or their own."""
+    kind = settings.get("kind", of_data.kind if of_data else name)
+    lookup(CONDITIONS, kind, f"{place}.kind")
+    size = checked(settings.get("size", of_data and of_data.size), int, f"{place}.size")
+    if size < 1:
+        raise ConfigError(f"{place}.size={size}: needs size >= 1")
+    if of_data and of_data != Spec(name, kind, size):
+        raise ConfigError(
+            f"{place}: kind={kind!r}, size={size}, and the data have "
+            f"kind={of_data.kind!r}, size={of_data.size}"
+        )
+    return Spec(name, kind, size)
+
+
 def _condition(spec: Spec, given: Config, place: str) -> Any:
-    settings = {k: v for k, v in given.items() if k not in ("size", "kind", "name")}
+    settings = {k: v for k, v in given.items() if k not in ("size", "kind")}
     entry = lookup(CONDITIONS, spec.kind, f"{place}.kind")
     return call(entry, settings, place, size=spec.size, name=spec.name)
 

@@ -59,6 +59,8 @@ def test_a_network_may_know_what_the_data_lack():
         ({"to": {"size": "one"}}, "conditions.to.size='one': needs int"),
         ({"vector": {"size": 0}}, "conditions.vector.size=0: needs size >= 1"),
         ({"caption": {"size": 9}}, "caption: kind='tokens', size=9, and the data have"),
+        ({"caption": {"kind": "vector"}}, "caption: kind='vector', size=8, and the data have"),
+        ({"caption": {"name": "text"}}, "conditions.caption.name: no such field"),
         ({"caption": {"mechanism": "joint"}}, "config.network: condition 'caption' of kind tokens"),
         ({"caption": {"mechanism": "sum"}}, "mechanism='sum': known: joint, cross"),
         ({"caption": {"layer": 2}}, "conditions.caption.layer: no such field (did you mean"),
