@@ -1,6 +1,8 @@
 """Every kind of data: the way to the network and back, pictures, files, changes; forms by name."""
 
 import json
+import re
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
@@ -257,3 +259,13 @@ def test_the_form_of_a_network_has_the_conditions_that_it_is_given():
     assert Reading(conditions=("vector",)).form(source).names == ["vector"]
     with pytest.raises(ValueError, match=r"conditions=tokens: .*known: vector"):
         Reading(conditions=("tokens",)).check(source)
+
+
+def test_the_documentation_lists_every_kind():
+    """A table by hand, which would fall behind."""
+    text = (Path(__file__).parents[2] / "docs" / "nouns" / "data.md").read_text()
+    rows = {m[1]: m[0].rpartition("|")[0] for m in re.finditer(r"^\| `(\w+)` \|.*\|$", text, re.M)}
+    assert rows.keys() == KINDS.keys()
+    for name, row in rows.items():
+        files = KINDS[name].files[0]
+        assert row.endswith(f"{'folder of ' * files.each}{files.ending[1:].upper()} "), row

@@ -49,6 +49,14 @@ KINDS_OF_RUNS = {
 }
 
 
+QUICK = {"train": CONFIG["train"] | {"held_out_every": 0}}
+"""One program less to compile."""
+EVERY = [
+    name if name == "sequence" else pytest.param(name, marks=pytest.mark.thorough) for name in KINDS
+]
+"""A run compiles three programs of its own shape; that of a sequence stands for all."""
+
+
 def config(path, network, **data) -> dict:
     return CONFIG | {"network": network, "data": {"name": f"array:{path}", "holdout": 0.3, **data}}
 
@@ -60,14 +68,14 @@ def archive(folder, shape, **arrays):
     return folder / "a.npz"
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", EVERY)
 def test_each_kind_is_trained_sampled_shown_and_written(tmp_path, name, monkeypatch):
     """Sequences and videos ended a run at its first picture."""
     if name not in KINDS_OF_RUNS:
         pytest.fail(f"KINDS[{name!r}] is new: say here of what shape, and which network takes it")
     shape, network = KINDS_OF_RUNS[name]
     run = tmp_path / "run"
-    made = diffjax.fit(config(archive(tmp_path, shape), network, kind=name), run)
+    made = diffjax.fit(config(archive(tmp_path, shape), network, kind=name) | QUICK, run)
     assert made.experiment.form.kind == name
     with Image.open(run / "samples" / "step_00000002.png") as picture:
         assert np.asarray(picture).std() > 5
@@ -191,7 +199,8 @@ def test_a_kind_of_ones_own_needs_this_file_alone(tmp_path, monkeypatch):
         noun="angle",
     )
     monkeypatch.setitem(KINDS, "ring", ring)
-    made = diffjax.fit(config(archive(tmp_path, (3,)), MLP, kind="ring"), tmp_path / "run")
+    spec = config(archive(tmp_path, (3,)), MLP, kind="ring") | QUICK
+    made = diffjax.fit(spec, tmp_path / "run")
     batch = {"x": np.full((1, 3), np.pi, np.float32)}
     seen = made.experiment.reading.on_device(jax.random.key(0), batch)
     np.testing.assert_allclose(seen["x"], 1.0, rtol=1e-6)
@@ -202,6 +211,7 @@ def test_a_kind_of_ones_own_needs_this_file_alone(tmp_path, monkeypatch):
     assert len((tmp_path / "a.ring").read_text().splitlines()) == 5
 
 
+@pytest.mark.thorough
 def test_training_is_the_command_too(tmp_path, monkeypatch):
     """What `fit` takes as a dict, a user writes as flags."""
     folder = described(tmp_path)
