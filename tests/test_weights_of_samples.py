@@ -65,7 +65,7 @@ def table():
 
 
 def start():
-    return initial(SDE, jax.random.split(jax.random.key(0, impl="unsafe_rbg"), B), (2,))
+    return initial(SDE, jax.random.split(jax.random.key(0), B), (2,))
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import functools
 import time
 from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -88,7 +88,8 @@ def _split_registers(everywhere: NamedSharding) -> Any:
     mesh = everywhere.mesh
     first, second = PartitionSpec(mesh.axis_names), PartitionSpec(None, mesh.axis_names)
     samples, slots = NamedSharding(mesh, first), NamedSharding(mesh, second)
-    return Registers(x=samples, outputs=slots, noises=slots, memory=samples, bad=everywhere)
+    axes: dict[str, Any] = {"x": samples, "outputs": slots, "noises": slots, "memory": samples}
+    return Registers(**axes, bad=cast(Any, everywhere))
 
 
 class Generation:

@@ -89,7 +89,7 @@ def test_other_requests_are_not_compiled_again():
     made()
     made(preview=lambda seen: None, every=2)
     with Compiled() as compiled:
-        others = [made(seed=SEEDS[::-1]), made(weight=WEIGHTS + 1), made(label=LABELS[::-1])]
+        others = [made(seed=SEEDS[::-1]), made(weight=WEIGHTS + 1), made(label=1 - abs(LABELS))]
         others += [made(start=4), made(weight=np.ones(NUM))]
         for every in (1, 4, 6):
             made(weight=WEIGHTS + 1, preview=lambda seen: None, every=every)
@@ -112,7 +112,7 @@ def test_previews_of_a_generation():
     assert [(p.row, len(p.x0)) for p in spread] == [(5, NUM), (6, NUM)]
     bad = replace(denoise(), data=replace(denoise().data, mean=jnp.full((2, 2), jnp.nan)))
     with pytest.raises(FloatingPointError, match="row 0 of 6"):
-        next(iter(Generation(bad, plan(), 0, 4, SHAPE, None, preview=seen.append, every=2)))
+        next(iter(Generation(bad, plan(Conditional()), 0, 4, SHAPE, preview=seen.append, every=2)))
 
 
 @pytest.mark.parametrize(
