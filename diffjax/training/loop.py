@@ -40,14 +40,13 @@ def train(
     profile: tuple[int, int] | None = None,
     params: Params | None = None,
 ) -> tuple[TrainState, signal.Signals | None]:
-    """Train to `config.train.steps`, going on from the newest checkpoint in `workdir`.
+    """Train to `config.train.steps`, resuming from the newest checkpoint in `workdir`.
 
     Returns the last state, which is on disk, and the signal that ended training early, if one did.
-    The same steps follow bit by bit from the same state, interrupted or not: the batch, the noise
-    and the dropout of step k are functions of (seed, k). layout: over all devices by default.
-    params: to begin with, where there is no checkpoint. profile: steps of which a trace is
-    written, see `traced`. After saving, raises ConfigError for data that cannot be read and
-    RunError where it makes no sense to go on.
+    An interrupted run is bit-for-bit the one that was not: batch, noise and dropout of step k are
+    functions of (seed, k). layout: over all devices by default. params: to begin with, where there
+    is no checkpoint. profile: steps of which a trace is written, see `traced`. After saving, raises
+    ConfigError for data that cannot be read and RunError where it makes no sense to continue.
     """
     settings = experiment.train
     layout = layout or mesh.layout(sharding=experiment.sharding)
@@ -59,8 +58,7 @@ def train(
     ):
         abstract = jax.eval_shape(experiment.initialise)
         shardings = layout.state(abstract)
-        moving = checkpoints.restore(abstract.moving, shardings.moving)
-        state = moving and moving.holding(held.restore(workdir, experiment, abstract, shardings))
+        state = restored(experiment, workdir, checkpoints, abstract, shardings)
         start, stride = int(state.step) if state else 0, settings.steps_per_dispatch
         if state and start >= settings.steps:
             return state, None
@@ -68,11 +66,7 @@ def train(
             closing(Log(workdir, start, settings.batch_size, experiment.writers))
         )
         with log.paused():
-            if state is None:
-                state = begin(experiment, shardings, layout, params)
-                held.save(workdir, experiment, state.held, layout)
-                if params is not None:  # to resume without their source, whatever becomes of it
-                    checkpoints.save(0, state.moving)
+            state = state or begin(experiment, workdir, checkpoints, layout, shardings, params)
             batches = experiment.batches(layout.rows(settings.batch_size))
             stacks = read(batches, start, settings.steps, stride, experiment.reading.workers)
             placed = (layout.place(experiment.batch(stack)) for stack in stacks)
@@ -101,10 +95,23 @@ def train(
         return state, stop
 
 
+def restored(
+    experiment: Experiment, workdir: Path, checkpoints: Checkpoints, abstract: Any, shardings: Any
+) -> TrainState | None:
+    """The newest state in `workdir` with what it holds; None where there is no checkpoint yet."""
+    moving = checkpoints.restore(abstract.moving, shardings.moving)
+    return moving and moving.holding(held.restore(workdir, experiment, abstract, shardings))
+
+
 def begin(
-    experiment: Experiment, shardings: Any, layout: Layout, params: Params | None = None
+    experiment: Experiment,
+    workdir: Path,
+    checkpoints: Checkpoints,
+    layout: Layout,
+    shardings: Any,
+    params: Params | None = None,
 ) -> TrainState:
-    """The first state; its parameters are `params` where they are given, and else drawn."""
+    """The first state, with what it holds saved; its parameters are `params`, or drawn."""
     e, loaded = experiment, experiment.loaded
     drawn = {k: v for k, v in shardings.held.items() if k not in loaded}
     out = shardings._replace(held=drawn)
@@ -115,7 +122,11 @@ def begin(
         complete = set(flat(params)) == set(flat(jax.eval_shape(e.parameters)))
         state = jax.jit(fill, out_shardings=out)(layout.put(params))
     placed = {k: held.placed(v, shardings.held[k]) for k, v in loaded.items()}
-    return state._replace(held=state.held | placed)
+    state = state._replace(held=state.held | placed)
+    held.save(workdir, experiment, state.held, layout)
+    if params is not None:  # to resume without their source, whatever becomes of it
+        checkpoints.save(0, state.moving)
+    return state
 
 
 class Between:
