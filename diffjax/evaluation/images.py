@@ -55,11 +55,10 @@ class Subject:
 
     def __post_init__(self):
         declared, wanted = self.source.form, self.form
-        if (
-            shape := self.reading.shape(self.source)
-        ) != wanted.shape or declared.kind != wanted.kind:
+        kind, shape = declared.kind, self.reading.shape(self.source)
+        if (kind, shape) != (wanted.kind, wanted.shape):
             raise ValueError(
-                f"{declared.kind} items of shape {shape}: the network takes {wanted.kind} {wanted.shape}"
+                f"{kind} items of shape {shape}: the network takes {wanted.kind} {wanted.shape}"
             )
         if wanted.classes and declared.classes > wanted.classes:
             raise ValueError(f"{declared.classes} classes: the network knows {wanted.classes}")
