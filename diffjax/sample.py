@@ -127,17 +127,17 @@ def wanted(given: argparse.Namespace) -> dict[str, Any]:
     """The conditions that flags say. A file has a row per sample, or one for all."""
     from diffjax.data import conditions
 
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for name, value in given.cond or ():
-        if name in found:
+        if name in values:
             raise ConfigError(f"--cond={name}: is said twice")
-        found[name] = value
+        values[name] = value
         if isinstance(value, str):
             try:
-                found[name] = conditions.read(Path(value), name, given.num)
+                values[name] = conditions.read(Path(value), name, given.num)
             except ValueError as error:
                 raise ConfigError(f"--cond={error}") from error
-    return found
+    return values
 
 
 def trajectory(given: argparse.Namespace, asked: Cell) -> None:

@@ -43,7 +43,7 @@ def array(
         if f"x_{split}" in arrays:
             x, label = arrays[f"x_{split}"], arrays.get(f"y_{split}")
             known = [arrays[f"y_{s}"] for s in SPLITS if f"y_{s}" in arrays]
-            given, index = conditions.in_arrays(arrays, f"_{split}"), slice(None)
+            cond, index = conditions.in_arrays(arrays, f"_{split}"), slice(None)
         else:
             name = next((k for k in ITEMS if k in arrays), None)
             if name is None:
@@ -52,17 +52,17 @@ def array(
                     f"{', '.join(ITEMS)}, or x_train and x_test"
                 )
             x, label = arrays[name], next((arrays[k] for k in LABELS if k in arrays), None)
-            known, given = [] if label is None else [label], conditions.in_arrays(arrays)
+            known, cond = [] if label is None else [label], conditions.in_arrays(arrays)
             index = np.array(part([str(i) for i in range(len(x) if x.ndim else 1)], split, holdout))
         x, kind = items(x, kind)
-        conditions.check(given, len(x), x.shape[1:])
+        conditions.check(cond, len(x), x.shape[1:])
         label, classes = labels(label, len(x), known)
     except NoSplit:
         raise
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from error
-    given = {name: value[index] for name, value in given.items()}
-    return Memory(x[index], None if label is None else label[index], classes, kind, given, units)
+    cond = {name: value[index] for name, value in cond.items()}
+    return Memory(x[index], None if label is None else label[index], classes, kind, cond, units)
 
 
 def items(x: np.ndarray, kind: str) -> tuple[np.ndarray, str]:

@@ -43,7 +43,7 @@ def in_arrays(arrays: Mapping[str, np.ndarray], ending: str = "") -> Arrays:
     `vector`, `tokens`, `map`, and `cond_NAME` for others; `tokens_mask` (N, L) is 0 or False where
     a token is missing. ending: of their names, as `_train`.
     """
-    found: Arrays = {}
+    conditions: Arrays = {}
     for key, value in arrays.items():
         if ending and not key.endswith(ending):
             continue
@@ -58,8 +58,8 @@ def in_arrays(arrays: Mapping[str, np.ndarray], ending: str = "") -> Arrays:
                 raise ValueError(f"{name}_mask: {mask.shape}; needs {value.shape[:-1]}")
             there = mask.astype(bool).reshape(mask.shape + (1,) * (value.ndim - mask.ndim))
             value = np.where(there, value, np.float32(np.nan))
-        found[name.removeprefix(PREFIX)] = value
-    return found
+        conditions[name.removeprefix(PREFIX)] = value
+    return conditions
 
 
 def _typed(value: np.ndarray) -> np.ndarray:

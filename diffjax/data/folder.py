@@ -73,9 +73,9 @@ def folder(
     if not paths:
         raise ValueError(f"{root}: no images in it; known endings: {' '.join(ENDINGS)}")
     inside = [p.relative_to(root) for p in paths]
-    if metadata.found(root):
+    if metadata.locate(root):
         parts = (classes, held_out) if classes != Path(path).expanduser() else (root,)
-        tables = {f: metadata.read(file) for f in parts if f and (file := metadata.found(f))}
+        tables = {f: metadata.read(file) for f in parts if f and (file := metadata.locate(f))}
         names, label, cond = _described(tables[root], [*tables.values()], inside, columns)
     elif columns:
         raise ValueError(f"columns={columns}: {root} holds none of {', '.join(metadata.NAMES)}")

@@ -64,14 +64,14 @@ class Form:
         """Conditions of `num` items in the right shapes, all 0."""
         return arrays.example(self.conditions, num, self.shape)
 
-    def given(self, items: Mapping[str, np.ndarray], num: int) -> dict[str, np.ndarray]:
+    def carried(self, items: Mapping[str, np.ndarray], num: int) -> dict[str, np.ndarray]:
         """The conditions of this form among those of `num` items, missing where there are none."""
         here = self.conditions
-        found = {s.name: items.get(s.name) for s in here}
-        absent = {s.name: s for s in here if found[s.name] is None}
+        values = {s.name: items.get(s.name) for s in here}
+        absent = {s.name: s for s in here if values[s.name] is None}
         return {
             k: arrays.missing(absent[k], num, self.shape) if v is None else v
-            for k, v in found.items()
+            for k, v in values.items()
         }
 
     def as_json(self) -> dict[str, Any]:

@@ -52,10 +52,10 @@ class Latents:
 
     def __getitem__(self, index: np.ndarray) -> dict[str, np.ndarray]:
         rows = self.index[index]
-        found = {"x": np.asarray(self.x[rows], np.float32) * np.float32(self.scale)}
+        items = {"x": np.asarray(self.x[rows], np.float32) * np.float32(self.scale)}
         label = {} if self.label is None else {"label": self.label[rows]}
         others = {k: np.asarray(v[rows], np.float32) for k, v in self.cond.items()}
-        return found | label | others
+        return items | label | others
 
     def labels(self) -> np.ndarray:
         return np.zeros(len(self), np.int32) if self.label is None else self.label[self.index]
@@ -91,7 +91,7 @@ def latents(
     index = np.arange(len(x))
     if not apart:
         index = np.array(part([str(i) for i in index], split, holdout))
-    given = {k: _opened(here / f"{k}.npy") for k in FILES if (here / f"{k}.npy").is_file()}
+    cond = {k: _opened(here / f"{k}.npy") for k in FILES if (here / f"{k}.npy").is_file()}
     label, classes = None, 0
     if (here / "labels.npy").is_file():
         known = [_opened(folder / "labels.npy") for folder in every]
@@ -100,8 +100,8 @@ def latents(
         except ValueError as error:
             raise ValueError(f"{here / 'labels.npy'}: {error}") from error
     try:
-        conditions.check(given, len(x), x.shape[1:])
-        made = Latents(x, index, scale, label, classes, kind, given)
+        conditions.check(cond, len(x), x.shape[1:])
+        made = Latents(x, index, scale, label, classes, kind, cond)
         made.form.items.check(made.shape, "float32")
     except ValueError as error:
         raise ValueError(f"{here}: {error}") from error

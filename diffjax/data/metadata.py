@@ -27,7 +27,7 @@ class Table(NamedTuple):
     labels: Sequence[Any] | None
 
 
-def found(folder: Path) -> Path | None:
+def locate(folder: Path) -> Path | None:
     """The metadata file in a folder."""
     return next((folder / name for name in NAMES if (folder / name).is_file()), None)
 

@@ -83,11 +83,11 @@ class Reading:
         that are given to it."""
         form = source.form
         names = (*(["label"] if self.labels else []), *self.conditions)
-        given = tuple(spec for spec in form.conditions if spec.name in names)
+        conditions = tuple(spec for spec in form.conditions if spec.name in names)
         shape = list(form.shape)
         for axis in form.items.window if self.crop else ():
             shape[axis] = self.crop
-        return replace(form, shape=tuple(shape), conditions=given)
+        return replace(form, shape=tuple(shape), conditions=conditions)
 
     def shape(self, source: Source) -> tuple[int, ...]:
         """Of one item, after cropping."""

@@ -54,15 +54,16 @@ class Subject:
     batch_size: int = 64
 
     def __post_init__(self):
-        own, wanted = self.source.form, self.form
-        if (shape := self.reading.shape(self.source)) != wanted.shape or own.kind != wanted.kind:
+        declared, wanted = self.source.form, self.form
+        kind, shape = declared.kind, self.reading.shape(self.source)
+        if (kind, shape) != (wanted.kind, wanted.shape):
             raise ValueError(
-                f"{own.kind} items of shape {shape}: the network takes {wanted.kind} {wanted.shape}"
+                f"{kind} items of shape {shape}: the network takes {wanted.kind} {wanted.shape}"
             )
-        if wanted.classes and own.classes > wanted.classes:
-            raise ValueError(f"{own.classes} classes: the network knows {wanted.classes}")
+        if wanted.classes and declared.classes > wanted.classes:
+            raise ValueError(f"{declared.classes} classes: the network knows {wanted.classes}")
         sizes = {spec.name: spec.size for spec in wanted.conditions if spec.kind != "label"}
-        for spec in own.conditions:
+        for spec in declared.conditions:
             if spec.size != sizes.get(spec.name, spec.size):
                 raise ValueError(
                     f"{spec.name} of size {spec.size}: the network knows {sizes[spec.name]}"
@@ -80,8 +81,8 @@ class Subject:
 
     def items(self, index: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Items at `index` as the network is told of them, and its conditions."""
-        found = centred(self.source[index], self.reading, self.source.form)
-        return found["x"], self.form.given(found, len(index))
+        items = centred(self.source[index], self.reading, self.source.form)
+        return items["x"], self.form.carried(items, len(index))
 
     def chosen(self, num: int) -> np.ndarray:
         """Places of the first `num` items in an order that is the same each time; 0: of all."""
@@ -91,10 +92,10 @@ class Subject:
     def protocol(self) -> dict[str, Any]:
         sde = self.denoise.sde
         there = self.source.form.names
-        given = ", ".join(n if n in there else f"no {n}" for n in self.form.names)
+        names = ", ".join(n if n in there else f"no {n}" for n in self.form.names)
         return dict(self.about) | {
             "seed": self.seed,
-            "given": given or "nothing",
+            "given": names or "nothing",
             "t_min": sde.t_min,
             "logsnr": [float(sde.logsnr(jnp.asarray(t))) for t in (sde.t_min, sde.t_max)],
             "batch_size": self.batch_size,

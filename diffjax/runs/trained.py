@@ -160,15 +160,15 @@ def requested(
         raise ConfigError(f"--cond={unknown[0]}: the network was not built for it; known: {known}")
     read = conditions.requested
     try:
-        given = {name: read(specs[name], value, form.shape) for name, value in cond.items()}
+        rows = {name: read(specs[name], value, form.shape) for name, value in cond.items()}
     except ValueError as error:
         raise ConfigError(f"--cond={error}") from error
-    if set(specs) == set(given):
-        return {name: given[name] for name in specs}
+    if set(specs) == set(rows):
+        return {name: rows[name] for name in specs}
     try:
-        return {**experiment.defaults, **given}
+        return {**experiment.defaults, **rows}
     except ConfigError as error:
-        lacking = ", ".join(name for name in specs if name not in given)
+        lacking = ", ".join(name for name in specs if name not in rows)
         raise ConfigError(
             f"--cond: {lacking}: not said, and the defaults are those of held-out items: {error}"
         ) from error

@@ -190,7 +190,7 @@ class Experiment:
             source = self.source("train")
         items = source[np.arange(min(len(source), DEFAULTS))]
         cut = centred(items, self.reading, source.form)
-        return self.form.given(cut, len(items["x"]))
+        return self.form.carried(cut, len(items["x"]))
 
     def step(self) -> Step:
         """The train step as a pure function."""

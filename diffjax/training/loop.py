@@ -277,7 +277,7 @@ def compile_steps(
 def picture(experiment: Experiment, layout: Layout, state: TrainState) -> np.ndarray:
     """Samples of the network with the first average by name, from fixed seeds, labels in order."""
     e, num = experiment, experiment.train.samples
-    cond = given = e.conditions(num)
+    cond = conditions = e.conditions(num)
     key = stream(e.seed, "sample")
     even = num % layout.parts == 0
     index, cond = layout.put((np.arange(num), cond), 0 if even else None)
@@ -285,4 +285,4 @@ def picture(experiment: Experiment, layout: Layout, state: TrainState) -> np.nda
     plan = layout.put(e.plan(denoise.sde))
     made = generate(denoise, plan, key, index, cond, shape=e.shape)
     x = e.form.denormalise(layout.whole(made.x))
-    return e.form.items.picture(x, given.get("label"))
+    return e.form.items.picture(x, conditions.get("label"))
