@@ -78,8 +78,10 @@ def test_samples_are_those_of_the_runs_one_by_one():
         assert run.passes[k] == whole.passes[k]
     np.testing.assert_allclose(x, one, rtol=1e-5, atol=1e-5)
     np.testing.assert_array_equal(made(weight=None), made(weight=np.ones(NUM)))  # the table has 1
-    same_seed = made(np.full(NUM, 5), how=plan(Conditional()), weight=None)
-    np.testing.assert_array_equal(same_seed, made(5, how=plan(Conditional()), weight=None))
+    plain = {"weight": None, "how": plan(Conditional())}
+    each = made(SEEDS, **plain)
+    for k in range(NUM):
+        np.testing.assert_array_equal(each[k], made(int(SEEDS[k]), **plain)[k])
     mesh = Mesh(np.reshape(jax.devices(), (4, 2)), ("data", "model"))
     np.testing.assert_allclose(made(mesh=mesh), x, atol=1e-4)
 
@@ -127,7 +129,7 @@ def test_previews_of_a_generation():
         ({"preview": print, "every": 0}, "every=0"),
         ({"how": adaptive(SDE, 1.0, Guided()), "preview": print}, "no common previews"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_requests_that_cannot_be_made_are_refused(wrong, line):
     with pytest.raises(ValueError, match=line):
