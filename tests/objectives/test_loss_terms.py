@@ -60,9 +60,9 @@ def test_the_best_uncertainty_is_the_log_of_the_loss():
     x0 = images(4, 3)
     level = (x0**2).mean()
     loss = Denoising(draw=Fixed(), uncertainty=True)
-    zero = loss.init()["uncertainty"]
     network = Network(init, lambda params, x, c_noise, cond, key=None: 0 * x)
     model = Model(SDE, X0(), network)
+    zero = loss.init(model)["uncertainty"]
 
     def value(u):
         params = {"network": {}, "loss": {"uncertainty": zero.at[0].set(u)}}  # cos(0 y) = 1
