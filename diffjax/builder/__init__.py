@@ -116,7 +116,8 @@ def experiment(config: Config, form: Form | None = None, load: Loader | None = N
     )
     how = sampling(model.sde)  # what cannot be sampled is refused now
     if set(holds) == set(loss.loads):
-        told = task(config, form, reading, noisy=how.noisy)
+        noisy = config["sampling"]["sampler"]["name"] if how.noisy else ""
+        told = task(config, form, reading, noisy)
         refuse("config.loss")(loss.check)(model, told)
     averages = construct_averages(config["ema"], "config.ema")
     train = construct_train(config["train"], "config.train", averages)
@@ -156,7 +157,7 @@ def check_frozen(built: Experiment) -> None:
         raise ConfigError(f"{place}={built.frozen}: fits every parameter: nothing would be trained")
 
 
-def task(config: Config, form: Form, reading: Reading, noisy: bool) -> Task:
+def task(config: Config, form: Form, reading: Reading, noisy: str) -> Task:
     """What the objective has to go with."""
     return Task(
         form=form,

@@ -124,8 +124,9 @@ class Denoising(Objective):
             )
         if task.noisy and self.pairing is not independent:
             raise ValueError(
-                "pairing: what it trains is no score, and config.sampling.sampler adds noise; "
-                "allowed: pairing='independent', or ddim, heun and other ODE methods"
+                f"pairing: what it trains is no score, and config.sampling.sampler.name="
+                f"{task.noisy!r} adds noise; allowed: pairing='independent', or ddim, heun and "
+                f"other ODE methods"
             )
 
     def init(self, model: Model) -> Params:

@@ -375,7 +375,7 @@ def test_the_split_of_the_data_is_no_setting():
         (["loss.condition_dropout={'augment': 0.1}"], ["condition_dropout.augment: no such"]),
         (
             ["loss.pairing=optimal_transport", "sampling.sampler=ancestral"],
-            ["config.sampling.sampler.name='ancestral': adds noise", "pairing"],
+            ["config.loss: pairing: ", "config.sampling.sampler.name='ancestral' adds noise"],
         ),
         (["train.accumulate=3"], ["config.train: batch_size=128", "accumulate=3"]),
         (["train.steps_per_dispatch=7"], ["config.train: steps=600", "steps_per_dispatch=7"]),
