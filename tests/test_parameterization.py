@@ -33,8 +33,6 @@ from diffjax.schedules import (
 )
 from diffjax.sde import SDES, VE, VP, Flow, levels
 
-pytestmark = pytest.mark.typed
-
 
 def slopes(sde, t):
     """alpha' and sigma' in float64, from l' by central differences."""
@@ -73,6 +71,7 @@ def test_every_parameterization_has_a_closed_form():
 
 @every
 @frames
+@pytest.mark.typed
 def test_target_is_the_published_one(name, frame):
     """A network would be trained on another target than its name says."""
     sde = SDES[frame](Linear())
@@ -205,6 +204,7 @@ def test_c_in_gives_the_network_unit_variance(name, frame, sigma_data):
     np.testing.assert_array_equal(raw.c_in(sde, T), np.ones(len(T)))
 
 
+@pytest.mark.typed
 def test_noise_labels():
     """Trained networks would be asked with labels of another scale."""
     known = {"time", "time_999", "time_999_reversed", "index", "rescaled_index", "angle", "t"}
@@ -250,6 +250,7 @@ def test_index_of_continuous_time_counts_a_thousand_steps():
 
 
 @every
+@pytest.mark.typed
 def test_alpha_0_is_refused_where_x0_does_not_follow(name):
     """x0 would be 0 / 0 in the first row of a sampler, or a valid model be refused."""
     parameterization = PARAMETERIZATIONS[name]()

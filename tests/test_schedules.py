@@ -313,7 +313,6 @@ def test_clean_cosine_is_its_closed_form():
 
 
 @every
-@pytest.mark.typed
 def test_equal_schedules_do_not_retrace(name):
     """Each new but equal object would compile the program again."""
     make, traces = SCHEDULES[name], []

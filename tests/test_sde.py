@@ -234,7 +234,6 @@ def test_transitions_compose_and_keep_the_marginals(frame, schedule, x64):
 
 
 @every
-@pytest.mark.typed
 def test_posterior_is_bayes_rule(frame, schedule, x64):
     """x_s given x_t and x0 would not be the Gaussian that transition and marginal imply.
 

@@ -278,7 +278,6 @@ def test_a_corrector_that_does_nothing_leaves_the_sampler(method, frame):
     ("frame", "steps"),
     [("sub_vp", 3), ("vp", 20), pytest.param("ve", 20, marks=pytest.mark.thorough)],
 )
-@pytest.mark.typed
 def test_every_step_is_corrected(method, frame, steps):
     """Some steps would be left out in silence: a state of 1.0000000000000002 x is x."""
     sde, (name, settings) = FRAMES[frame], method
