@@ -107,8 +107,7 @@ def conditional(tmp_path_factory):
     """A run on latents with label, vector and tokens."""
     folder = tmp_path_factory.mktemp("conditional")
     names = {"kind": "latent", "labels": True, "conditions": ("vector", "tokens")}
-    network = DIT | {"vector": 4, "tokens": 2}
-    return diffjax.fit(config(described(folder), network, **names), folder / "run"), folder / "run"
+    return diffjax.fit(config(described(folder), DIT, **names), folder / "run"), folder / "run"
 
 
 def test_conditions_travel_from_the_file_to_the_samples(conditional, tmp_path, monkeypatch):
@@ -173,8 +172,12 @@ def test_a_file_has_a_row_for_each_sample_or_one(conditional, tmp_path, monkeypa
 @pytest.mark.parametrize(
     ("network", "names", "message"),
     [
-        (DIT, ("vector",), r"config\.network: condition \['vector'\]: this network knows"),
-        (DIT | {"vector": 3}, ("vector",), r"config\.network: cond\['vector'\].*needs \(1, 3\)"),
+        (MLP, ("tokens",), r"config\.network.*tokens"),
+        (
+            DIT | {"conditions": {"vector": {"size": 3}}},
+            ("vector",),
+            r"config\.network\.conditions\.vector: .*size=3, and the data have .*size=4",
+        ),
         (DIT, ("map",), r"config\.data: conditions=map: this data set has no such condition"),
     ],
 )
@@ -219,7 +222,7 @@ def test_training_is_the_command_too(tmp_path, monkeypatch):
     np.savez(folder, x=np.zeros((24, 2), np.float32) + np.arange(24)[:, None] / 24,
              vector=np.ones((24, 3), np.float32))  # fmt: skip
     flags += [f"--config.data.name=array:{folder}", "--config.data.conditions=('vector',)"]
-    flags += ["--config.data.labels=False", "--config.network.vector=3", "--config.network.width=8"]
+    flags += ["--config.data.labels=False", "--config.network.width=8"]
     flags += [f"--config.train.{k}=2" for k in ("steps", "log_every", "checkpoint_every")]
     flags += ["--config.train.sample_every=2", "--config.train.samples=4"]
     monkeypatch.setattr("sys.argv", ["train.py", *flags])
