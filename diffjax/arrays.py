@@ -71,6 +71,12 @@ def null(cond: Cond) -> Cond:
     return jax.tree.map(lambda c: jnp.full_like(c, _missing(c)), cond)
 
 
+def taken(rows: Mapping[str, Any], num: int) -> dict[str, Any]:
+    """Conditions (num, ...) from rows (K, ...), which samples take in turn."""
+    index = np.arange(num)
+    return {name: value[index % len(value)] for name, value in rows.items()}
+
+
 Rates = float | tuple[tuple[str, float], ...]
 """One chance for all conditions together, or name and chance of each that is alone."""
 
@@ -125,8 +131,8 @@ def spread(tree: PyTree, sharding: Sharding) -> PyTree:
 def float64(function: Callable[..., PyTree]) -> Callable[..., PyTree]:
     """Run an elementwise `function` on the host in float64: NumPy in, NumPy out.
 
-    Inside a traced function, too. Arrays are filled up to a power of two, so that few shapes are
-    compiled.
+    Inside a traced function, too. Arrays are filled up to a power of two, 1024 or more, so that few
+    shapes are compiled.
     """
 
     @functools.wraps(function)
@@ -135,7 +141,7 @@ def float64(function: Callable[..., PyTree]) -> Callable[..., PyTree]:
         with jax.ensure_compile_time_eval(), jax.enable_x64(True), jax.default_device(cpu):
             shape = np.shape(args[0])
             size = math.prod(shape)
-            more = (1 << max(size - 1, 63).bit_length()) - size if shape and size else 0
+            more = (1 << max(size - 1, 1023).bit_length()) - size if shape and size else 0
             flat = [np.pad(np.ravel(a), (0, more), "edge") if more else a for a in args]
             made = jax.tree.map(np.asarray, function(*map(jnp.asarray, flat)))
             cut = lambda a: a[..., :size].reshape(*a.shape[:-1], *shape)

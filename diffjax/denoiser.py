@@ -39,7 +39,10 @@ class Model:
     def init(self, key: Key[Array, ""], x: Sample, cond: Cond | None = None) -> Params:
         """Parameters for inputs like `x` and `cond`."""
         schedule = self.sde.schedule.init()
-        network = self.network.init(key, x, jnp.zeros(x.shape[:1], x.dtype), cond)
+        # Checks of a config, of weights and of a state ask for its shapes: equal networks share one
+        # trace.
+        init = jax.jit(self.network.init)
+        network = init(key, x, jnp.zeros(x.shape[:1], x.dtype), cond)
         return {"network": network} | ({"schedule": schedule} if schedule else {})
 
     def project(self, params: Params) -> Params:
@@ -52,11 +55,28 @@ class Model:
         return rebuild(self, sde=self.sde.bind(learned)) if learned else self
 
     def output(
-        self, params: Params, x: Sample, t: Time, cond: Cond | None, key: Key[Array, ""] | None
+        self,
+        params: Params,
+        x: Sample,
+        t: Time,
+        cond: Cond | None,
+        key: Key[Array, ""] | None,
+        to: Time | None = None,
     ) -> tuple[Sample, Sample | None]:
-        """The raw network output F, and its second output where it has one."""
+        """The raw network output F, and its second output where it has one.
+
+        to: where the prediction leads, for a network with the condition `to`; None, or NaN for
+        single samples, means t. Some noise labels are infinite at 0, so a time below t_min has the
+        label of t_min.
+        """
         c_in = self.parameterization.c_in(self.sde, t)
         c_noise = self.parameterization.c_noise(self.sde, t)
+        if to is not None:
+            to = jnp.where(jnp.isnan(to), t, to)
+            label = self.parameterization.c_noise(self.sde, jnp.maximum(to, self.sde.t_min))
+            # Equal times have equal labels to the last bit, and the derivative of theirs.
+            label += jax.lax.stop_gradient(jnp.where(to == t, c_noise - label, 0))
+            cond = {**(cond or {}), "to": label}
         made = self.network.apply(params["network"], expand(c_in, x) * x, c_noise, cond, key=key)
         return made if isinstance(made, tuple) else (made, None)
 
@@ -86,11 +106,17 @@ class Denoiser:
         return f"Denoiser({self.model}, {count:,} parameters)"
 
     def __call__(
-        self, x: Sample, t: Time, cond: Cond | None = None, *, key: Key[Array, ""] | None = None
+        self,
+        x: Sample,
+        t: Time,
+        cond: Cond | None = None,
+        *,
+        key: Key[Array, ""] | None = None,
+        to: Time | None = None,
     ) -> Prediction:
-        """Both views of the network's output at x, t."""
+        """Both views of the network's output at x, t. to: where it leads, see `Model.output`."""
         model = self.model.bind(self.params)
-        output, log_var = model.output(self.params, x, t, cond, key)
+        output, log_var = model.output(self.params, x, t, cond, key, to)
         return Prediction(output, *model.views(output, x, t), log_var)
 
 
@@ -103,19 +129,24 @@ class Reframed:
     sde: SDE = field(metadata={"static": True})
 
     def __call__(
-        self, x: Sample, t: Time, cond: Cond | None = None, *, key: Key[Array, ""] | None = None
+        self,
+        x: Sample,
+        t: Time,
+        cond: Cond | None = None,
+        *,
+        key: Key[Array, ""] | None = None,
+        to: Time | None = None,
     ) -> Prediction:
         l = self.sde.logsnr(t)
         (log_alpha, log_sigma), trained = self.sde.frame(l), self.denoise.sde.frame(l)
         # The two ratios are equal; each is finite where it is used, at alpha = 0 and sigma = 0 too.
         log_scale = jnp.where(l > 0, trained[0] - log_alpha, trained[1] - log_sigma)
         lo, hi = self.denoise.sde.t_min, self.denoise.sde.t_max
-        return self.denoise(
-            expand(jnp.exp(log_scale), x) * x,
-            jnp.clip(self.denoise.sde.inverse(l), lo, hi),  # rounding only: `reframe` checks ends
-            cond,
-            key=key,
-        )
+        there = lambda l: jnp.clip(self.denoise.sde.inverse(l), lo, hi)
+        # Clipped is rounding only: `reframe` checks the ends; a time below t_min leads to t_min.
+        leads = {} if to is None else {"to": there(self.sde.logsnr(to))}
+        scaled = expand(jnp.exp(log_scale), x) * x
+        return self.denoise(scaled, there(l), cond, key=key, **leads)
 
 
 def reframe(denoise: Denoise, sde: SDE) -> Reframed:

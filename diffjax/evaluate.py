@@ -25,6 +25,7 @@ beside it. --samples scores what another program made, and writes SAMPLES.evalua
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import itertools
 import json
 import sys
@@ -36,6 +37,7 @@ from diffjax import cli
 from diffjax.config import ConfigError
 
 if TYPE_CHECKING:
+    from diffjax.data.form import Form
     from diffjax.evaluation import Real, Samples
     from diffjax.generation import Cell
 
@@ -53,8 +55,8 @@ def flags() -> argparse.ArgumentParser:
     )
     flags.add_argument(
         "--features",
-        default="pixels",
-        help="what metrics compare, e.g. classifier, inception:weights=PATH; --list shows all",
+        help="what metrics compare, e.g. classifier, inception:weights=PATH; --list shows all "
+        "(those of the kind of data: pixels, the values themselves)",
     )
     flags.add_argument(
         "--samples",
@@ -175,21 +177,24 @@ def results(
     """The metrics of each cell, or of the samples from elsewhere, with their protocols."""
     from diffjax import builder
     from diffjax.evaluation import Real
+    from diffjax.features.judge import judged
     from diffjax.runs.subject import data_section
 
     spec = data_section(given.data) if given.data else config["data"]
     where = "--data" if given.data else "config.data"
     source, reading = builder.construct_data(spec, where)
-    shape, classes = tuple(reading.shape(source("train"))), source("train").classes
-    made = elsewhere(given, shape, classes) if given.samples else ours(given, shape)
+    train = source("train").form
+    form, classes = dataclasses.replace(train, shape=reading.shape(source("train"))), train.classes
+    made = elsewhere(given, form) if given.samples else ours(given, form)
     refuse = builder.refuse("evaluation")
     folder = given.workdir / FOLDER if given.workdir else given.samples.parent
     folder.mkdir(exist_ok=True)
-    extractor = builder.construct_features(given.features, "--features")
+    features = given.features or form.items.features
+    extractor = builder.construct_features(features, "--features")
     real = refuse(Real)(source, reading, given.real, folder, extractor)
     about, found = compared(real, given.data or spec["name"]), []
     for protocol, samples in made:
-        told = classes and samples.label is not None
+        told = classes and samples.label is not None and judged(form)
         chosen = {k: m for k, m in metrics.items() if given.metrics or told or k != "classifier"}
         values = {name: refuse(metric)(real, samples) for name, metric in chosen.items()}
         found.append({"protocol": protocol | about} | values)
@@ -206,16 +211,17 @@ def compared(real: Real, name: str) -> dict[str, Any]:
     return {"features": features, "reference": {"data": name} | told}
 
 
-def ours(
-    given: argparse.Namespace, shape: tuple[int, ...]
-) -> Iterator[tuple[dict[str, Any], Samples]]:
+def ours(given: argparse.Namespace, form: Form) -> Iterator[tuple[dict[str, Any], Samples]]:
     """The protocol and the samples of one cell after the other; refused before any is made."""
     from diffjax.evaluation import Samples
 
     asked = cells(given)
-    if shape != asked[0].form.shape:
-        known = asked[0].form.shape
-        raise ConfigError(f"--data={given.data}: items of shape {shape}: the network makes {known}")
+    known = asked[0].form
+    if (form.kind, form.shape) != (known.kind, known.shape):
+        raise ConfigError(
+            f"--data={given.data}: {form.kind} items of shape {form.shape}: the network makes "
+            f"{known.kind} {known.shape}"
+        )
 
     def sampled(one: Cell) -> tuple[dict[str, Any], Samples]:
         print(one)
@@ -230,7 +236,7 @@ def cells(given: argparse.Namespace) -> list[Cell]:
     from diffjax.runs.trained import load, resampled
 
     networks = {ema: load(given.workdir, ema=ema) for ema in given.ema or [None]}
-    conditional = any(found.experiment.classes for found in networks.values())
+    conditional = any(found.experiment.form.conditions for found in networks.values())
     weights = given.guidance or ([1.0, 1.5] if conditional else [1.0])
     lists = {"ema": networks, "sampler": given.sampler, "guidance": weights, "steps": given.steps}
     found = []
@@ -241,9 +247,7 @@ def cells(given: argparse.Namespace) -> list[Cell]:
     return found
 
 
-def elsewhere(
-    given: argparse.Namespace, shape: tuple[int, ...], classes: int
-) -> list[tuple[dict[str, Any], Samples]]:
+def elsewhere(given: argparse.Namespace, form: Form) -> list[tuple[dict[str, Any], Samples]]:
     """What is known of the samples of another program, and they."""
     from diffjax import builder
     from diffjax.data import Memory
@@ -251,11 +255,11 @@ def elsewhere(
     from diffjax.evaluation.samples import digest
 
     refuse = builder.refuse(f"--samples={given.samples}")
-    samples = refuse(read)(given.samples, shape, classes, given.num)
+    samples = refuse(read)(given.samples, form, given.num)
     if len(samples.x) < LEAST:
         raise ConfigError(f"--samples={given.samples}: {len(samples.x)}; needs at least {LEAST}")
     told = {"samples": str(given.samples), "num": len(samples.x)}
-    return [(told | {"sha256": digest(Memory(samples.x))}, samples)]
+    return [(told | {"sha256": digest(Memory(samples.x, kind=form.kind))}, samples)]
 
 
 def show(found: list[dict[str, Any]], picture: Path) -> None:

@@ -5,20 +5,23 @@
         --label=3 --out=threes.npz
     python -m diffjax.sample --workdir=runs/moons --trajectory=moons.gif
 
-Sample k depends on (seed, k) and its label only, not on --num or --batch-size. Labels are 0, 1, ...
-in turn, unless --label says which. Flags that are not given keep the config's value.
+Sample k depends on (seed, k) and its conditions only, not on --num or --batch-size. Labels are 0,
+1, ... in turn, unless --label says which; other conditions are those of held-out item k, unless
+--cond says what. Flags that are not given keep the config's value.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from diffjax import cli
 from diffjax.config import ConfigError
 
 if TYPE_CHECKING:
+    from diffjax.data.kinds import Kind
     from diffjax.generation import Cell, Made
     from diffjax.runs.trained import Trained
 
@@ -31,16 +34,36 @@ def classes(text: str) -> list[int]:
     return [int(item) for item in text.split(",")]
 
 
+def condition(text: str) -> tuple[str, Any]:
+    """`NAME=VALUE`: a name, and a number, lists, None for null, or the path of a file."""
+    name, sign, value = text.partition("=")
+    if not sign or not name:
+        raise argparse.ArgumentTypeError(f"{text}: needs NAME=VALUE or NAME=FILE")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
 def flags() -> argparse.ArgumentParser:
     flags = cli.parser("sample", __doc__)
     flags.add_argument("--num", type=cli.positive, default=64, help="number of samples")
     flags.add_argument("--label", type=classes, help="class, or classes in turn: 3 or 0,1,2 (all)")
     flags.add_argument(
+        "--cond",
+        type=condition,
+        action="append",
+        metavar="NAME=VALUE|FILE",
+        help="a condition: a number, a list, null for missing; or an .npy or .npz file with a row "
+        "per sample, or one for all; may be repeated (of held-out items)",
+    )
+    flags.add_argument(
         "--out",
         type=Path,
         action="append",
-        help=".png: one grid; .npz: uint8 arr_0 (N, H, W, C) and labels arr_1; else a folder of "
-        "PNGs; may be repeated (WORKDIR/samples.png)",
+        help=".png: one picture; .npz: arr_0 (N, ...), uint8 of images, and labels arr_1; .csv of "
+        "points and vectors; else a folder of a file per sample: .png, .wav, .gif, .npy, as the "
+        "kind of data is written; may be repeated (WORKDIR/samples.png)",
     )
     flags.add_argument(
         "--trajectory",
@@ -57,12 +80,13 @@ def run() -> int:
     given.out = given.out or [given.workdir / "samples.png"]
 
     from diffjax.devices.processes import first
-    from diffjax.training.workdir import read_config
+    from diffjax.training.workdir import read_config, read_form
 
     cli.start(given)
     read_config(given.workdir)  # a wrong workdir is refused before any folder is made
+    kind = read_form(given.workdir).items
     for path in given.out:
-        check(path)
+        check(path, endings(kind))
     if given.trajectory:
         check(given.trajectory, (".png", ".gif"), "--trajectory")
     made = generate(given)
@@ -70,6 +94,11 @@ def run() -> int:
         write(path, made)
         print(f"wrote {path}")
     return 0
+
+
+def endings(kind: Kind) -> tuple[str, ...]:
+    """What `--out` may end in for a kind of data; none for a folder."""
+    return (".png", ".npz", *kind.whole(), *([""] if kind.folder() else []))
 
 
 def prepare(given: argparse.Namespace) -> Trained:
@@ -83,7 +112,8 @@ def generate(given: argparse.Namespace) -> Made:
     """The samples that the flags ask for."""
     from diffjax.devices.processes import first
 
-    asked = prepare(given).cell(given.seed, given.label, given.batch_size)
+    trained = prepare(given)
+    asked = trained.cell(given.seed, given.label, given.batch_size, cond=wanted(given))
     if given.trajectory and first():
         trajectory(given, asked)
     print(asked)
@@ -93,11 +123,28 @@ def generate(given: argparse.Namespace) -> Made:
     return made
 
 
+def wanted(given: argparse.Namespace) -> dict[str, Any]:
+    """The conditions that flags say. A file has a row per sample, or one for all."""
+    from diffjax.data import conditions
+
+    values: dict[str, Any] = {}
+    for name, value in given.cond or ():
+        if name in values:
+            raise ConfigError(f"--cond={name}: is said twice")
+        values[name] = value
+        if isinstance(value, str):
+            try:
+                values[name] = conditions.read(Path(value), name, given.num)
+            except ValueError as error:
+                raise ConfigError(f"--cond={error}") from error
+    return values
+
+
 def trajectory(given: argparse.Namespace, asked: Cell) -> None:
     """Draw the first samples after each row: x_t and the predicted x0."""
     from diffjax import builder, plot
 
-    num = min(given.num, IMAGES if len(asked.form.shape) == 3 else POINTS)
+    num = min(given.num, POINTS if asked.form.items.together else IMAGES)
     path, out = builder.refuse("--trajectory")(asked.path)(num), given.trajectory
     try:
         if out.suffix == ".gif":
@@ -109,10 +156,10 @@ def trajectory(given: argparse.Namespace, asked: Cell) -> None:
     print(f"wrote {out}")
 
 
-def check(path: Path, endings: tuple[str, ...] = (".png", ".npz", ""), flag: str = "--out") -> None:
+def check(path: Path, known: tuple[str, ...], flag: str = "--out") -> None:
     """Refuse a file that `write` cannot make, before the work is done."""
-    if path.suffix not in endings:
-        shown = ", ".join(e or "none for a folder of PNGs" for e in endings)
+    if path.suffix not in known:
+        shown = ", ".join(e or "none for a folder" for e in known)
         raise ConfigError(f"{flag}={path}: known endings: {shown}")
     folder = path.parent if path.suffix else path
     try:
@@ -122,21 +169,28 @@ def check(path: Path, endings: tuple[str, ...] = (".png", ".npz", ""), flag: str
 
 
 def write(path: Path, made: Made) -> None:
-    """Write samples to a grid, an .npz or a folder, by the ending of `path`."""
+    """Write samples to a picture, an archive, a table or a folder, by the ending of `path`."""
     import numpy as np
 
     from diffjax import plot
 
+    kind, units = made.form.items, dict(made.form.units)
+    files = kind.whole().get(path.suffix) if path.suffix else kind.folder()
     try:
         if path.suffix == ".png":
-            plot.save(path, plot.samples(made.x, made.label))
+            plot.save(path, made.picture())
         elif path.suffix == ".npz":
-            np.savez(path, *(a for a in (made.x, made.label) if a is not None))
-        elif made.x.dtype != np.uint8:
-            raise ConfigError(f"--out={path}: the samples are no images; use .png or .npz")
+            arrays = [made.x, *(a for a in (made.label,) if a is not None)]
+            others = {name: value for name, value in made.cond.items() if name != "label"}
+            np.savez(path, *arrays, allow_pickle=False, **others)
+        elif files is None:
+            known = ", ".join(endings(kind))
+            raise ConfigError(f"--out={path}: the samples are {kind.noun}s; known endings: {known}")
+        elif not files.each:
+            files.write(path, made.x, units)
         else:
-            for k, image in enumerate(made.x):
-                plot.save(path / f"{k:06d}.png", image)
+            for k, item in enumerate(made.x):
+                files.write(path / f"{k:06d}{files.ending}", item, units)
     except OSError as error:
         raise ConfigError(f"--out={path}: cannot be written ({error.strerror})") from error
 

@@ -14,6 +14,8 @@ In the workdir: config.json, data.json, launches.jsonl, cost.json, metrics.jsonl
 samples/, checkpoints/.
 
 --resume_from=RUN begins a new run with the weights of another one, or of a published checkpoint.
+Parameters are found by name, and all have to be there: --resume_map=OLD=NEW renames some of RUN,
+and --resume_partial takes those that fit and says which do not.
 
 Exit codes: 0 trained to the end; 1 a run that had to stop: steps that are not finite, data that do
 not come, a disk that stays full; 2 a config or flag that cannot work, or data that cannot be read;
@@ -47,6 +49,16 @@ def flags() -> argparse.ArgumentParser:
     )
     flags.add_argument("--resume_from", type=Path, metavar="RUN", help="begin with its weights")
     flags.add_argument("--resume_ema", help="which of them: an average in its config.ema, or raw")
+    flags.add_argument(
+        "--resume_map",
+        action="append",
+        default=[],
+        metavar="OLD=NEW",
+        help="rename parameters of RUN, a regular expression and its replacement; repeatable",
+    )
+    flags.add_argument(
+        "--resume_partial", action="store_true", help="begin with those that fit, draw the others"
+    )
     cli.cluster_flags(flags)
     return flags
 
@@ -62,9 +74,17 @@ def run() -> int:
 
     cli.start(given)
     began, workdir = time.monotonic(), given.workdir
-    resumed = given.resume_from, given.resume_ema
     try:
-        steps = launch(settings, workdir, *resumed, given.profile, sys.argv)
+        steps = launch(
+            settings,
+            workdir,
+            resume_from=given.resume_from,
+            resume_ema=given.resume_ema,
+            resume_map=given.resume_map,
+            resume_partial=given.resume_partial,
+            profile=given.profile,
+            command=sys.argv,
+        )
     except Stopped as stopped:
         if first():
             command = shlex.join(["python", "-m", "diffjax.train", *sys.argv[1:]])

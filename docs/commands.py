@@ -26,7 +26,7 @@ from diffjax.arrays import catalogue as catalogued
 from diffjax.builder import guidance, sampling
 from diffjax.data import Reading
 from diffjax.nets import NETWORKS
-from diffjax.objectives import denoising as losses
+from diffjax.objectives import OBJECTIVES
 from diffjax.training import optimizer
 from diffjax.training.experiment import Train
 
@@ -36,7 +36,7 @@ CATALOGUES = {
     "evaluate": {
         "Metrics of samples": "diffjax.evaluation.OF_SAMPLES",
         "Metrics of the network on images": "diffjax.evaluation.OF_NETWORK",
-        "Features": "diffjax.evaluation.EXTRACTORS",
+        "Features": "diffjax.features.EXTRACTORS",
     },
 }
 """What the names stand for that a command takes, besides those of a config."""
@@ -64,16 +64,18 @@ SECTIONS: dict[str, tuple[str, dict[str, str]]] = {
     ),
     "network": ("Its classes and the labels of augmentation follow from the data.", {}),
     "loss": (
-        "Entries may stand as their names.",
+        "Entries may stand as their names; without a `name` it is `denoising`.",
         {
+            "`name`": "objectives.OBJECTIVES",
             "`weight`": "weights.WEIGHTS",
             "`draw`": "draws.DRAWS",
-            "`error`": "losses.ERRORS",
-            "`pairing`": "losses.PAIRINGS",
+            "`error`": "objectives.ERRORS",
+            "`pairing`": "objectives.PAIRINGS",
         },
     ),
     "optimizer": (
-        "The fields of the optimizer, and those around all of them.",
+        "The fields of the optimizer, and those around all of them. `frozen`: regular expressions; "
+        "parameters whose path has one are not trained.",
         {"`name`": "training.optimizer.OPTIMIZERS", "`schedule`": "training.optimizer.RATES"},
     ),
     "ema": (
@@ -94,17 +96,18 @@ SECTIONS: dict[str, tuple[str, dict[str, str]]] = {
     ),
     "train": (
         "Lengths, what is logged and kept, and what stops a run.",
-        {"`sharding`": "training.mesh.SHARDINGS", "`writers`": "training.writers.WRITERS"},
+        {"`sharding`": "devices.mesh.SHARDINGS", "`writers`": "training.writers.WRITERS"},
     ),
 }
 """Of each section of a config: what it is, and the catalogues that its fields name."""
 SIGNATURES = {
     "data": Reading,
-    "loss": losses.Denoising,
     "optimizer": optimizer.optimizer,
     "train": Train,
 }
 """What reads the fields of a section that are the same whatever its name is."""
+ENTRIES = {"network": NETWORKS, "loss": OBJECTIVES}
+"""Sections whose entries have a table of fields each."""
 GIVEN = ("batch_size", "classes")
 """Settings that follow from other sections."""
 PAPER = re.compile(r"arXiv:(\d{4}\.\d{4,5})")
@@ -202,8 +205,8 @@ def config() -> str:
             parts.append(fields(SIGNATURES[section]))
         if section == "sampling":
             parts += list(sampled())
-        for name, entry in NETWORKS.items() if section == "network" else ():
-            parts += [f"### network: {name}", text(first(entry)), fields(entry)]
+        for name, entry in ENTRIES.get(section, {}).items():
+            parts += [f"### {section}: {name}", text(first(entry)), fields(entry)]
         for field, path in named.items():
             parts += [f"### {section}: {field}", catalogue(f"diffjax.{path}")]
     return page("Config", *parts)

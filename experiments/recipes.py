@@ -22,7 +22,7 @@ from diffjax.arrays import Cond, float64
 from diffjax.denoiser import Denoiser, Model
 from diffjax.draws import Draw
 from diffjax.nets.network import Network
-from diffjax.objectives.denoising import Denoising
+from diffjax.objectives import Context, Denoising
 from diffjax.parameterization import Parameterization
 from diffjax.prediction import Prediction
 from diffjax.sde import SDE
@@ -185,7 +185,7 @@ def train(recipe: Recipe, data: Data, seed: int, steps: int, how: Training) -> T
     def step(index: Any, state: Any) -> Any:
         params, averaged, moments = state
         pick, draw = jax.random.split(jax.random.fold_in(key, index))
-        objective = lambda params: loss(model, params, batch(pick), draw, ())[0]
+        objective = lambda params: loss(Context(model, params, batch(pick), draw))[0]
         updates, moments = descent.update(jax.grad(objective)(params), moments, params)
         params: Any = optax.apply_updates(params, updates)
         return params, update(averaged, params, average(index, how.batch)), moments

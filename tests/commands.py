@@ -3,7 +3,10 @@
 import importlib
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+import jax
 import pytest
 
 from diffjax import cli
@@ -20,6 +23,18 @@ TINY = (
     "sampling.steps=3",
 )
 """A run on digits that takes seconds."""
+
+
+@contextmanager
+def one_device() -> Iterator[None]:
+    """Commands in this process see one device: programs for several take twice as long to compile.
+
+    What a process of its own compiled is then in the cache of this one, and the other way round.
+    """
+    one = jax.devices()[:1]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jax, "devices", lambda backend=None: one)
+        yield
 
 
 def process(command: str, *flags, stderr=subprocess.PIPE) -> subprocess.CompletedProcess:

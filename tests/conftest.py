@@ -171,8 +171,6 @@ def toy(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def small(tmp_path_factory):
     """The test digits, and a network of one number, to ask for their likelihood."""
-    import dataclasses
-
     from diffjax import builder, config, evaluation
     from diffjax.data import digits
     from diffjax.denoiser import Denoiser, Model
@@ -186,7 +184,8 @@ def small(tmp_path_factory):
 
     model = Model(VP(Cosine(), t_min=1e-3, t_max=0.99), V(), Network(lambda *a: {}, apply))
     denoise = Denoiser(model, {"network": {"c": jax.numpy.asarray(-0.2)}})
-    experiment = dataclasses.replace(builder.experiment(config.load("digits_vp")), model=model)
+    tiny = ["network.multipliers=(1,)", "network.attention=()"]
+    e = builder.experiment(config.override(config.load("digits_vp"), tiny))
     about = {"data": "digits", "split": "test", "trained": 0, "ema": ""}
     folder = tmp_path_factory.mktemp("small")
-    return evaluation.Subject(denoise, experiment, digits("test"), about, folder)
+    return evaluation.Subject(denoise, e.form, e.reading, e.config, digits("test"), about, folder)

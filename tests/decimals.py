@@ -185,6 +185,7 @@ def linear_table(steps: int) -> list[Decimal]:
     return table([low + (high - low) * k / (steps - 1) for k in range(steps)])
 
 
+@functools.cache
 def scaled_linear_table(steps: int) -> list[Decimal]:
     """Square roots of betas on a line, from 0.00085 to 0.012."""
     low, high = Decimal("0.00085").sqrt(), Decimal("0.012").sqrt()

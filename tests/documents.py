@@ -108,11 +108,21 @@ def expanded(words: list[str], home: Path) -> list[str]:
     ]
 
 
+FIRST = ("README.md", "CONTRIBUTING.md", "docs/index.md")
+"""Documents that are read first: their blocks are run in `make test`."""
+
+
 def having(language: str) -> list[Any]:
     """Documents with such blocks; those of studies take minutes, and are run when asked for."""
     found = [d for d in documents() if any(b.language == language for b in blocks(text(d)))]
-    study = {d: [pytest.mark.exhaustive] if d.parts[0] == "experiments" else [] for d in found}
-    return [pytest.param(d, marks=study[d], id=str(d)) for d in found]
+    marks = {d: tier(d) or [pytest.mark.typed] * (language == "python") for d in found}
+    return [pytest.param(d, marks=marks[d], id=str(d)) for d in found]
+
+
+def tier(document: Path) -> list[pytest.MarkDecorator]:
+    if document.parts[0] == "experiments":
+        return [pytest.mark.exhaustive]
+    return [] if str(document) in FIRST else [pytest.mark.thorough]
 
 
 def text(document: Path) -> str:
@@ -139,8 +149,13 @@ def prepare(world: Path) -> None:
 
 
 def tiny(name: str, *changes: str) -> list[str]:
-    """Changes that make a run of this config short, and its network small."""
+    """Changes that make a run of this config short, and its network small.
+
+    A U-Net of which no change says anything becomes a transformer, which compiles sooner.
+    """
     network = config.override(config.load(name), changes)["network"]["name"]
+    if network == "unet" and not any(change.startswith("network") for change in changes):
+        return list(TINY)
     return NETWORKS[network] + [t for t in TINY if not t.startswith("network")]
 
 

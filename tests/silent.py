@@ -10,6 +10,7 @@ import numpy as np
 from diffjax.denoiser import Model
 from diffjax.draws import Draw
 from diffjax.nets import Network
+from diffjax.objectives import Context
 from diffjax.parameterization import X0
 from diffjax.schedules import Linear
 from diffjax.sde import VP
@@ -58,7 +59,7 @@ def run(loss, batch, sde=SDE, parameterization=X0(scale_input=False), said=0.0, 
             return first if second is None else (first, jnp.full_like(x, second))
 
         model = Model(sde, parameterization, Network(init, apply))
-        value, metrics, _ = loss(model, {"network": {}}, batch, seed(0), loss.draw.init())
+        value, metrics, _ = loss(Context(model, {"network": {}}, batch, seed(0), loss.draw.init()))
         return Run(value, metrics, *asked[0])
 
     return go(batch)

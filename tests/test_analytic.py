@@ -10,6 +10,8 @@ from diffjax.analytic import Mixture, gaussian, gaussian_flow
 from diffjax.schedules import Cosine, Linear
 from diffjax.sde import SDES, VP, levels
 
+pytestmark = pytest.mark.typed
+
 frames = pytest.mark.parametrize("frame", SDES)
 
 
@@ -125,7 +127,8 @@ def test_gaussian_flow_is_the_solution_of_the_ode(sde, x64):
         return sde.drift(x[None], t)[0] - sde.diffusion(t) ** 2 / 2 * score
 
     field = lambda t, x: np.asarray(velocity(jnp.asarray(x), jnp.asarray(t)))
-    solved = integrate.solve_ivp(field, (start, end), x[0], rtol=1e-9, atol=1e-11).y[:, -1]
+    ends, near = (start, end), {"rtol": 1e-9, "atol": 1e-11}
+    solved = integrate.solve_ivp(field, ends, x[0], method="DOP853", **near).y[:, -1]
     t, s = jnp.array([start]), jnp.array([end])
     flow = jax.jit(gaussian_flow, static_argnums=0)(
         sde, jnp.asarray(mean), jnp.asarray(var), jnp.asarray(x), t, s

@@ -8,6 +8,8 @@ import pytest
 
 from diffjax import arrays
 
+pytestmark = pytest.mark.typed
+
 
 class SubVP:
     pass

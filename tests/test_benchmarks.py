@@ -32,6 +32,7 @@ def test_both_networks_have_the_same_size(networks, name):
     assert ours == plain
 
 
+@pytest.mark.thorough
 def test_every_phase_is_measured(networks, capsys):
     """A change of the library would break a script that nobody runs every day."""
     options = networks.Options(rounds=2, steps=2, matmul=32)

@@ -1,9 +1,11 @@
 """How commands start."""
 
+import ctypes
 import os
 import platform
 import subprocess
 import sys
+import types
 
 import pytest
 
@@ -41,14 +43,41 @@ def test_devices_of_a_cpu_have_threads_to_spare(monkeypatch, given, own, threads
     assert os.environ.get("NPROC") == threads
 
 
+def pages(word: str, **more: str) -> int:
+    """New pages of a step in a process of its own: `new` or `kept` memory, environment."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("MALLOC_", "GLIBC_"))}
+    env |= {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1"} | more
+    return int(subprocess.check_output([sys.executable, "-c", STEPS, word], env=env))
+
+
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of glibc")
 def test_a_step_finds_the_memory_of_the_one_before():
     """New pages took the train step of a transformer a quarter of its time."""
-    env = {k: v for k, v in os.environ.items() if not k.startswith(("MALLOC_", "GLIBC_"))}
-    env |= {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1"}
-    command = [sys.executable, "-c", STEPS]
-    pages = lambda word, **more: int(subprocess.check_output([*command, word], env=env | more))
     if pages("new") < 4000:
         pytest.skip("this system does not count new pages")
     assert pages("kept") < 400
-    assert pages("kept", MALLOC_MMAP_THRESHOLD_="131072") > 4000  # the user's own
+
+
+@pytest.mark.thorough
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of glibc")
+def test_a_step_keeps_no_memory_where_the_user_says_so():
+    if pages("new") < 4000:
+        pytest.skip("this system does not count new pages")
+    assert pages("kept", MALLOC_MMAP_THRESHOLD_="131072") > 4000
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a setting of Linux")
+@pytest.mark.parametrize(
+    "given", [{}, {"MALLOC_ARENA_MAX": "2"}, {"GLIBC_TUNABLES": "glibc.malloc.check=1"}], ids=str
+)
+def test_settings_of_the_user_for_memory_are_left_as_they_are(monkeypatch, given):
+    """What the user says of memory would be overruled."""
+    told = []
+    library = types.SimpleNamespace(mallopt=lambda *pair: told.append(pair))
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: library)
+    for name in [name for name in os.environ if name.startswith(("MALLOC_", "GLIBC_TUNABLES"))]:
+        monkeypatch.delenv(name)
+    for name, value in {"JAX_PLATFORMS": "cpu", **given}.items():
+        monkeypatch.setenv(name, value)
+    cli.keep_memory()
+    assert bool(told) == (not given)

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from commands import TINY, ended, process
+from commands import TINY, ended, one_device, process
 from PIL import Image
 
 from diffjax.data import digits
@@ -21,6 +21,13 @@ from diffjax.samplers import SAMPLERS
 from diffjax.training import loop
 
 COMMANDS = ("train", "sample", "evaluate")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one(toy):
+    """One device from here on; `toy`, which other modules share, is trained on all before."""
+    with one_device():
+        yield
 
 
 @pytest.fixture
@@ -131,12 +138,12 @@ def ten(trained, tmp_path_factory) -> np.ndarray:
 
 def test_samples_are_written_as_grid_archive_and_folder_at_once(trained, tmp_path, works):
     outs = [tmp_path / "new" / "a.png", tmp_path / "b.npz", tmp_path / "folder"]
-    works("sample", f"--workdir={trained}", "--num=5", *(f"--out={path}" for path in outs))
+    works("sample", f"--workdir={trained}", "--num=10", *(f"--out={path}" for path in outs))
     x, label = archive(outs[1])
-    assert (x.dtype, x.shape) == (np.uint8, (5, 8, 8, 1))
-    np.testing.assert_array_equal(label, np.arange(5))
+    assert (x.dtype, x.shape) == (np.uint8, (10, 8, 8, 1))
+    np.testing.assert_array_equal(label, np.arange(10))
     names = sorted(p.name for p in outs[2].iterdir())
-    assert names == [f"{k:06d}.png" for k in range(5)]
+    assert names == [f"{k:06d}.png" for k in range(10)]
     for k, name in enumerate(names):
         np.testing.assert_array_equal(np.asarray(Image.open(outs[2] / name)), x[k, ..., 0])
     with Image.open(outs[0]) as picture:
@@ -146,17 +153,24 @@ def test_samples_are_written_as_grid_archive_and_folder_at_once(trained, tmp_pat
     assert not (trained / "samples.npz").exists()
 
 
-@pytest.mark.parametrize("ending", ["png", "gif"])
-def test_trajectories_are_drawn(trained, toy, tmp_path, works, ending):
-    """How samples come about, of images and of points."""
-    for run in (trained, toy):
-        path = tmp_path / f"{run.name}.{ending}"
-        flags = ["--num=3", "--steps=4", "--sampler=ddim", f"--out={tmp_path / 'a.npz'}"]
-        out = works("sample", f"--workdir={run}", *flags, f"--trajectory={path}")
-        assert f"wrote {path}" in out
-        with Image.open(path) as picture:
-            assert getattr(picture, "n_frames", 1) == (4 if ending == "gif" else 1)
-            assert len(np.unique(np.asarray(picture.convert("L")))) > 2
+@pytest.mark.parametrize(
+    ("run", "ending"),
+    [
+        ("trained", "png"),
+        ("toy", "gif"),
+        pytest.param("trained", "gif", marks=pytest.mark.thorough),
+        pytest.param("toy", "png", marks=pytest.mark.thorough),
+    ],
+)
+def test_trajectories_are_drawn(request, tmp_path, works, run, ending):
+    """How samples come about, of images and of points, would not be seen."""
+    path, workdir = tmp_path / f"a.{ending}", request.getfixturevalue(run)
+    flags = ["--num=3", "--steps=4", "--sampler=ddim", f"--out={tmp_path / 'a.npz'}"]
+    out = works("sample", f"--workdir={workdir}", *flags, f"--trajectory={path}")
+    assert f"wrote {path}" in out
+    with Image.open(path) as picture:
+        assert getattr(picture, "n_frames", 1) == (4 if ending == "gif" else 1)
+        assert len(np.unique(np.asarray(picture.convert("L")))) > 2
 
 
 def test_samplers_and_grids_are_listed_without_a_run(works):
@@ -249,9 +263,11 @@ def test_the_form_of_people_s_own_array_follows_from_it(tiny_array, tmp_path, wo
     data = f"--config.data.name=array:{tiny_array}"
     works("train", "--config=digits_vp", f"--workdir={tmp_path}", data)
     form = json.loads((tmp_path / "data.json").read_text())
-    assert {"shape": [6, 6, 1], "classes": 3}.items() <= form.items()
+    assert {"kind": "image", "shape": [6, 6, 1]}.items() <= form.items()
+    assert form["conditions"] == {"label": {"kind": "label", "size": 3}}
 
 
+@pytest.mark.typed
 def test_people_s_own_images_are_trained_on_sampled_and_evaluated(tiny_folder, tmp_path, works):
     """The data line alone differs: sizes, channels and classes follow from the data.
 
@@ -317,6 +333,7 @@ def test_adaptive_steps_are_run_and_their_passes_reported(toy, tmp_path, works, 
     assert "--trajectory: adaptive steps" in refused("sample", f"--workdir={toy}", few, film)
 
 
+@pytest.mark.thorough
 def test_samples_that_do_not_arrive_are_one_line(toy, call, tmp_path):
     """Samples from the middle of the way would be saved as samples."""
     flags = ["--num=3", "--sampler=adaptive:most=1", f"--out={tmp_path / 'a.npz'}"]
@@ -419,12 +436,12 @@ def test_sampling_refuses_what_it_cannot_do(trained, refused, flags, parts, tmp_
 def test_an_out_that_cannot_be_written_is_refused(toy, refused, tmp_path, name):
     (tmp_path / "file").write_text("in the way")
     (tmp_path / "dir.png").mkdir()
-    line = refused("sample", f"--workdir={toy}", "--num=2", f"--out={tmp_path / name}")
+    line = refused("sample", f"--workdir={toy}", "--num=9", f"--out={tmp_path / name}")
     assert f"--out={tmp_path / name}: cannot be written" in line
 
 
 def test_points_are_not_written_as_images(toy, refused, tmp_path):
-    line = refused("sample", f"--workdir={toy}", "--num=2", f"--out={tmp_path / 'folder'}")
+    line = refused("sample", f"--workdir={toy}", "--num=9", f"--out={tmp_path / 'folder'}")
     assert "the samples are no images" in line
 
 
@@ -448,7 +465,10 @@ def test_an_unconditional_network_takes_no_label_and_no_guidance(toy, refused, f
         (["--metrics=bpd:num=8,trase=exact"], "did you mean 'trace'"),
         (["--metrics=bpd:trace=x"], "known: exact, rademacher"),
         (["--metrics=vlb", "--data=moons"], "items of shape (2,)"),
-        (["--metrics=frechet", "--data=moons"], "items of shape (2,): the network makes (8, 8, 1)"),
+        (
+            ["--metrics=frechet", "--data=moons"],
+            "items of shape (2,): the network makes image (8, 8, 1)",
+        ),
         (["--metrics=bpd", "--ema=power,raw"], "--ema=power,raw: one at a time for bpd"),
         (["--features=inceptoin"], "did you mean 'inception'"),
         (["--samples=none.npz"], "--samples=none.npz: no such .npz file"),
@@ -522,15 +542,25 @@ def test_a_workdir_that_cannot_be_made_is_refused(refused, tmp_path):
         assert f"--workdir={workdir}: cannot be written" in line
 
 
-def test_a_mistake_in_a_process_of_its_own_is_one_line(tmp_path):
+@pytest.mark.parametrize(
+    ("flags", "place", "part"),
+    [
+        (["--config=digit_vp"], "--config=digit_vp: ", "did you mean 'digits_vp'?"),
+        pytest.param(
+            *(["--config=digits_vp", "--config.sde.t_max=2"], "config.sde: ", "t_max <= 1"),
+            marks=pytest.mark.thorough,
+        ),
+    ],
+    ids=["before jax is loaded", "after"],
+)
+def test_a_mistake_in_a_process_of_its_own_is_one_line(tmp_path, flags, place, part):
     """What the tests above see in this process is what a terminal shows."""
-    flags = ["--config=digits_vp", f"--workdir={tmp_path / 'run'}", "--config.sde.t_max=2"]
-    done = process("train", *flags)
+    done = process("train", *flags, f"--workdir={tmp_path / 'run'}")
     assert done.returncode == 2
     assert done.stdout == ""
     (line,) = done.stderr.splitlines()
-    assert line.startswith("error: config.sde: ")
-    assert "t_max <= 1" in line
+    assert line.startswith(f"error: {place}")
+    assert part in line
 
 
 @pytest.mark.parametrize(

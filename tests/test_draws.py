@@ -107,6 +107,7 @@ def test_every_draw_has_its_law():
 
 
 @pytest.mark.parametrize("name", CASES)
+@pytest.mark.typed
 def test_each_t_has_its_published_law(name):
     """Noise levels would be seen in other shares than the draw says, in strata too."""
     make, cdf = CASES[name]
@@ -150,7 +151,7 @@ def test_the_ends_of_u_stay_in_range(name):
     """The network would be asked where it is not trained, or a loss would count NaN times."""
     make, _ = CASES[name]
     draw = make(importance=True)
-    u = jnp.array([0.0, 1e-30, 1e-7, 0.5, 1 - 1e-6, LAST])
+    u = jnp.repeat(jnp.array([0.0, 1e-30, 1e-7, 0.5, 1 - 1e-6, LAST]), N // 6)
     for sde in (
         SDE,
         VP(Cosine(), t_min=1e-5),
@@ -261,6 +262,7 @@ def pushes(devices, bins=5, history=3, n=48, rounds=4):
     return jax.device_get(state), given
 
 
+@pytest.mark.typed
 def test_the_history_is_the_newest_values_of_each_bin_in_order():
     """Losses would be lost, or old ones kept, where a batch brings more of a bin than fit in."""
     bins, history = 5, 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import json
 import re
@@ -9,9 +10,8 @@ import shlex
 import shutil
 from pathlib import Path
 
-import jax
 import pytest
-from commands import ended
+from commands import ended, one_device
 from documents import blocks, command, expanded, having, lines, prepare, text, tiny
 
 from diffjax import cli, config, train
@@ -30,10 +30,8 @@ FEW = {
 
 
 @pytest.fixture(autouse=True, scope="module")
-def one_device():
-    """Programs for several take twice as long to compile."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jax, "devices", lambda some=jax.devices()[:1]: some)
+def one():
+    with one_device():
         yield
 
 
@@ -50,6 +48,7 @@ def world(prepared, monkeypatch) -> Path:
     monkeypatch.setenv("HOME", str(prepared / "home"))
     monkeypatch.setattr(likelihood, "POINTS", 6)
     monkeypatch.setattr(judge, "BATCH", 8)
+    monkeypatch.setattr(judge, "classifier", functools.partial(judge.classifier, width=8))
     return prepared
 
 

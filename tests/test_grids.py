@@ -23,6 +23,8 @@ from diffjax.grids import (
 from diffjax.schedules import SCHEDULES, Cosine, Edm, Linear
 from diffjax.sde import SDES, VE, VP, levels
 
+pytestmark = pytest.mark.typed
+
 FREE = sorted(set(GRIDS) - {"explicit", "linspace", "leading", "trailing"})
 DISCRETE = {"linspace": linspace, "leading": leading, "trailing": trailing}
 DDPM = VP(Linear(), t_min=1e-3)

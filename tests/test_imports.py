@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from documents import blocks, documents, text
+from IPython.core.inputtransformer2 import TransformerManager
 
 import diffjax
 
@@ -58,7 +60,8 @@ def test_every_listed_module_is_there_as_an_attribute(name):
 @pytest.mark.parametrize(("name", "module"), [("fit", "launch"), ("load", "trained")])
 def test_networks_are_trained_and_loaded_from_the_package(name, module):
     """Notebooks would have to know where the functions are."""
-    assert getattr(diffjax, name) is getattr(importlib.import_module(f"diffjax.{module}"), name)
+    place = importlib.import_module(f"diffjax.runs.{module}")
+    assert getattr(diffjax, name) is getattr(place, name)
 
 
 def test_functions_are_reached_through_the_package():
@@ -73,17 +76,41 @@ def test_an_unknown_attribute_is_refused_with_the_known_ones():
     assert not hasattr(diffjax, "train_loop")
 
 
-EXPERIMENTS = Path(__file__).parent.parent / "experiments"
+ROOT = Path(__file__).parent.parent
+EXPERIMENTS = ROOT / "experiments"
+SCRIPTS = sorted(EXPERIMENTS.rglob("*.py"))
+NOTEBOOKS = sorted(EXPERIMENTS.rglob("*.ipynb"))
+PAGES = [d for d in documents() if any(b.language == "python" for b in blocks(text(d)))]
 
 
-@pytest.mark.parametrize(
-    "script", sorted(EXPERIMENTS.rglob("*.py")), ids=lambda p: str(p.relative_to(EXPERIMENTS))
-)
-def test_what_scripts_of_experiments_import_is_there(script):
-    """A study that nobody runs every day would be lost to the next change of a name."""
-    for node in ast.walk(ast.parse(script.read_text())):
+def imported(source: str) -> None:
+    """Raises where the source imports from diffjax what is not there."""
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("diffjax"):
             module = importlib.import_module(node.module)
             for name in node.names:
                 if not hasattr(module, name.name):
                     importlib.import_module(f"{node.module}.{name.name}")
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda p: str(p.relative_to(EXPERIMENTS)))
+def test_what_scripts_of_experiments_import_is_there(script):
+    """A study that nobody runs every day would be lost to the next change of a name."""
+    imported(script.read_text())
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_what_notebooks_import_is_there(path):
+    """A change of a name would be seen minutes later, when the notebooks are run."""
+    cells = [c for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "code"]
+    assert cells
+    for cell in cells:
+        imported(TransformerManager().transform_cell("".join(cell["source"])))  # %pip, !command
+
+
+@pytest.mark.parametrize("document", PAGES, ids=str)
+def test_what_examples_in_documents_import_is_there(document):
+    """Blocks of most pages are run in `make thorough` only."""
+    for block in blocks(text(document)):
+        if block.language == "python":
+            imported(block.text)

@@ -1,9 +1,13 @@
-"""Notebooks: they run, and what is stored in them is what a reader should see."""
+"""Notebooks: how they are run, and that what is stored in them is what a reader should see.
+
+They run in `make notebooks`, and not here.
+"""
 
 import base64
 import importlib.util
 import io
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
@@ -13,8 +17,6 @@ from PIL import Image
 
 FOLDER = Path(__file__).parents[1] / "experiments" / "notebooks"
 BOOKS = sorted(FOLDER.glob("*.ipynb"))
-CHEAPEST = ("1_tour", "3_samplers")
-"""Those that `make test` runs; `make notebooks` runs all."""
 MOST = 400_000
 """Bytes of a notebook."""
 INSTALL = '''from importlib.util import find_spec
@@ -39,24 +41,63 @@ def code(book: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
     return [cell for cell in book.cells if cell.cell_type == "code"]
 
 
-@pytest.mark.parametrize("name", CHEAPEST)
-def test_a_notebook_runs(runner, name):
-    """What a student clicks through would stop with an error, or take too long."""
-    book = runner.run(FOLDER / f"{name}.ipynb", 600.0)  # beside another worker
-    assert [cell.execution_count for cell in code(book)] == [*range(1, len(code(book)) + 1)]
-
-
 def write(path: Path, *cells: str) -> Path:
     book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
     nbformat.write(book, path)
     return path
 
 
-def test_a_notebook_that_fails_is_named_with_cell_and_error(runner, tmp_path):
-    """Continuous integration would pass, or leave one to search."""
-    path = write(tmp_path / "bad.ipynb", "a = 1", "a / 0")
-    with pytest.raises(runner.Failed, match=r"(?s)bad, cell 2: .*ZeroDivisionError"):
-        runner.run(path, 60.0)
+MEETS = """
+import sys, time
+from pathlib import Path
+Path(r"{here}").touch()
+while not Path(r"{other}").exists():
+    time.sleep(0.05)
+print('seen')
+print('noise', file=sys.stderr)
+"""
+
+
+def test_two_run_at_the_same_time_and_one_that_fails_is_named(
+    runner, tmp_path, monkeypatch, capsys
+):
+    """They would run one after the other, or in one kernel; the error, or what is stored, be lost.
+
+    Each waits for the other. What is stored has no stderr: that of one machine.
+    """
+    meets = lambda a, b: MEETS.format(here=tmp_path / a, other=tmp_path / b)
+    good = write(tmp_path / "good.ipynb", meets("x", "y"))
+    write(tmp_path / "bad.ipynb", meets("y", "x"), "a = 1", "a / 0")
+    monkeypatch.setattr(runner, "HERE", tmp_path)
+    monkeypatch.setattr("sys.argv", ["run.py", "--jobs=2", "--write", "--limit=300"])
+    assert runner.main() == 1
+    shown = capsys.readouterr()
+    assert re.fullmatch(r"good: \d+ s\n", shown.out)
+    assert re.match(r"(?s)FAILED bad, cell 3: .*ZeroDivisionError", shown.err)
+    (cell,) = code(nbformat.read(good, as_version=4))
+    assert [output["name"] for output in cell.outputs] == ["stdout"]
+    assert "execution" not in cell.metadata and cell.execution_count == 1
+
+
+def test_the_longest_start_first_and_the_others_in_their_order(runner, monkeypatch):
+    """The last to start would be the longest, and one core wait for it."""
+    began: list[str] = []
+    monkeypatch.setattr(runner, "run", lambda path, limit: began.append(path.stem) or path)
+    monkeypatch.setattr(runner, "ThreadPoolExecutor", lambda jobs: ThreadPoolExecutor(1))
+    for jobs, first in ((1, [path.stem for path in BOOKS]), (2, list(runner.LONGEST))):
+        began.clear()
+        assert {ended.path for ended in runner.several(BOOKS, jobs, 9.0)} == set(BOOKS)
+        others = [path.stem for path in BOOKS if path.stem not in first]
+        assert began == first + others
+
+
+def test_what_cannot_be_run_is_refused(runner, monkeypatch, capsys):
+    """A typo would run nothing, and pass."""
+    for flag, message in (("--jobs=0", "--jobs=0: needs at least 1"), ("9_none", "known: 1_tour")):
+        monkeypatch.setattr("sys.argv", ["run.py", flag])
+        with pytest.raises(SystemExit):
+            runner.main()
+        assert message in capsys.readouterr().err
 
 
 def test_a_notebook_that_takes_too_long_is_stopped(runner, tmp_path):
@@ -66,20 +107,10 @@ def test_a_notebook_that_takes_too_long_is_stopped(runner, tmp_path):
         runner.run(path, 5.0)
 
 
-def test_only_what_a_reader_should_see_is_stored(runner, tmp_path):
-    """Progress and warnings of one machine would stand in the repository."""
-    told = "import sys\nprint('seen')\nprint('noise', file=sys.stderr)"
-    book = runner.stored(runner.run(write(tmp_path / "a.ipynb", told), 60.0))
-    (cell,) = code(book)
-    assert [output["name"] for output in cell.outputs] == ["stdout"]
-    assert "execution" not in cell.metadata and cell.execution_count == 1
-
-
 def test_the_readme_lists_every_notebook():
     """A notebook would not be found, or a link lead nowhere."""
     listed = re.findall(r"\| \[(\w+)\]\((\w+)\.ipynb\)", (FOLDER / "README.md").read_text())
     assert [a for a, _ in listed] == [b for _, b in listed] == [path.stem for path in BOOKS]
-    assert set(CHEAPEST) < {path.stem for path in BOOKS}
 
 
 @every

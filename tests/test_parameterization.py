@@ -1,5 +1,7 @@
 """Targets, input scale, noise labels, and what a parameterization refuses."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -69,6 +71,7 @@ def test_every_parameterization_has_a_closed_form():
 
 @every
 @frames
+@pytest.mark.typed
 def test_target_is_the_published_one(name, frame):
     """A network would be trained on another target than its name says."""
     sde = SDES[frame](Linear())
@@ -84,13 +87,20 @@ def test_target_is_the_published_one(name, frame):
     np.testing.assert_allclose(a * x0 + b * eps, exact, rtol=2e-5, atol=1e-6)
 
 
-PROCESSES = [
-    SDES[frame](SCHEDULES[schedule](), t_min=1e-5, t_max=0.99 if frame == "ve" else 1.0)
-    for frame in SDES
-    for schedule in ("linear", "cosine", "logit", "edm")
-]
+def process(frame, schedule, **mark):
+    """A case of the tests below: a frame over a schedule."""
+    sde = SDES[frame](SCHEDULES[schedule](), t_min=1e-5, t_max=0.99 if frame == "ve" else 1.0)
+    return pytest.param(sde, id=f"{frame}-{schedule}", **mark)
+
+
+ONCE = [*zip(SDES, ("linear", "cosine", "logit", "edm"), strict=True), ("vp", "cosine")]
+"""Every frame and every schedule, and a process whose alpha is 0 at the end."""
 processes = pytest.mark.parametrize(
-    "sde", PROCESSES, ids=lambda sde: f"{type(sde).__name__}-{type(sde.schedule).__name__}"
+    "sde",
+    [
+        process(*pair, marks=[] if pair in ONCE else [pytest.mark.thorough])
+        for pair in itertools.product(SDES, ("linear", "cosine", "logit", "edm"))
+    ],
 )
 
 
@@ -194,6 +204,7 @@ def test_c_in_gives_the_network_unit_variance(name, frame, sigma_data):
     np.testing.assert_array_equal(raw.c_in(sde, T), np.ones(len(T)))
 
 
+@pytest.mark.typed
 def test_noise_labels():
     """Trained networks would be asked with labels of another scale."""
     known = {"time", "time_999", "time_999_reversed", "index", "rescaled_index", "angle", "t"}
@@ -239,6 +250,7 @@ def test_index_of_continuous_time_counts_a_thousand_steps():
 
 
 @every
+@pytest.mark.typed
 def test_alpha_0_is_refused_where_x0_does_not_follow(name):
     """x0 would be 0 / 0 in the first row of a sampler, or a valid model be refused."""
     parameterization = PARAMETERIZATIONS[name]()

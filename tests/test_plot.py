@@ -10,6 +10,7 @@ from diffjax import plot
 from diffjax.schedules import Linear
 from diffjax.sde import VE, VP
 
+pytestmark = pytest.mark.typed
 WHITE = 255
 
 
@@ -84,7 +85,7 @@ def test_other_labels_give_a_square(label):
 @pytest.mark.parametrize("label", [None, np.arange(50) % 2], ids=["unlabelled", "labelled"])
 def test_points_become_a_picture_with_ink_where_they_are(label):
     points = np.full((50, 2), 1.0) + np.linspace(0, 0.2, 50)[:, None]
-    picture = plot.samples(points, label)
+    picture = plot.samples(points, label, "points")
     assert picture.dtype == np.uint8
     assert picture.ndim == 3 and picture.shape[2] == 3
     coloured = np.ptp(picture.astype(int), axis=2) > 30
@@ -190,9 +191,11 @@ def test_noised_images_are_those_of_the_process():
     assert a[:size].std() > 20 and b[:size].std() > 20
 
 
-@pytest.mark.parametrize("shape", [(30, 2), (3, 8, 8, 1)], ids=["points", "images"])
-def test_a_trajectory_is_a_picture(shape):
+@pytest.mark.parametrize(
+    ("kind", "shape"), [("points", (30, 2)), ("image", (3, 8, 8, 1))], ids=["points", "images"]
+)
+def test_a_trajectory_is_a_picture(kind, shape):
     """A notebook could not show it."""
     x = np.random.default_rng(0).normal(size=(5, *shape)).astype(np.float32)
-    picture = plot.trajectory(x, x, np.linspace(1, 0, 5))
+    picture = plot.trajectory(x, x, np.linspace(1, 0, 5), kind)
     assert picture.dtype == np.uint8 and picture.shape[2] == 3 and picture.std() > 10

@@ -13,7 +13,7 @@ import pytest
 from diffjax.denoiser import Model
 from diffjax.draws import DRAWS
 from diffjax.nets import Network
-from diffjax.objectives.denoising import Denoising
+from diffjax.objectives import Context, Denoising
 from diffjax.parameterization import PARAMETERIZATIONS
 from diffjax.schedules import SCHEDULES
 from diffjax.sde import SDES
@@ -57,7 +57,7 @@ def test_all_of_them_together(schedule, frame):
             assert t_max == 1
             continue
         key, batch = jax.random.key(0), {"x": jnp.linspace(-1, 1, 6).reshape(3, 2)}
-        value, _, _ = loss(model, {"network": {}}, batch, key, loss.draw.init())
+        value, _, _ = loss(Context(model, {"network": {}}, batch, key, loss.draw.init()))
         assert np.isfinite(value)
         t, _ = loss.draw(model.sde, jnp.array([0.0, 0.3, 0.999]), loss.draw.init())
         for weight in WEIGHTS.values():

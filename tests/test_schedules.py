@@ -188,6 +188,7 @@ def test_float64_matches_50_digits(name, x64):
 
 
 @every
+@pytest.mark.typed
 def test_decreases(name):
     """Time would not order noise levels, and the inverse would not exist."""
     t = jnp.linspace(1e-4, 1 - 1e-4, 2000)
@@ -233,6 +234,7 @@ def test_inverse_in_float32(name):
 
 
 @every
+@pytest.mark.typed
 def test_ends(name):
     """l would be NaN at an end, or an unbounded end go unnoticed by the frames that refuse it."""
     schedule = SCHEDULES[name]()

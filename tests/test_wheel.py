@@ -3,14 +3,17 @@
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
+PACKAGES = ("diffjax", "ml_collections_configs")
 TINY = (
     "--config.network.width=8",
     "--config.network.depth=1",
@@ -20,6 +23,13 @@ TINY = (
     "--config.train.samples=4",
     "--config.sampling.steps=3",
 )
+
+
+def files() -> list[str]:
+    """All that the packages of this checkout hold, from its root."""
+    found = [path for package in PACKAGES for path in (ROOT / package).rglob("*")]
+    kept = [p for p in found if p.is_file() and "__pycache__" not in p.parts]
+    return [path.relative_to(ROOT).as_posix() for path in kept]
 
 
 def run(*line, **options) -> subprocess.CompletedProcess:
@@ -53,20 +63,34 @@ def installed(wheel, tmp_path_factory) -> dict[str, str]:
     return os.environ | {"PYTHONPATH": str(target), "PYTHONSAFEPATH": "1"}
 
 
+@pytest.mark.skipif(
+    not (ROOT / ".git").exists() or shutil.which("git") is None, reason="no checkout of git"
+)
+def test_the_packages_are_listed_and_none_of_their_files_is_ignored():
+    """A wheel leaves out what git ignores: it would lack a module that is here."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"] == [*PACKAGES]
+    assert {name.partition("/")[0] for name in files()} == set(PACKAGES)
+    line = ["git", "check-ignore", "--no-index", "--stdin"]
+    ask = {"input": "\n".join(files()), "capture_output": True, "text": True, "cwd": ROOT}
+    assert subprocess.run(line, **ask).stdout == ""
+
+
+@pytest.mark.thorough
 def test_the_wheel_holds_the_packages_and_nothing_else(wheel):
     names = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
     info = {name for name in names if name.endswith(".dist-info")}
     assert len(info) == 1
-    assert names - info == {"diffjax", "ml_collections_configs"}
+    assert names - info == set(PACKAGES)
 
 
-def test_every_module_and_page_of_the_checkout_is_in_the_wheel(wheel):
-    inside = set(zipfile.ZipFile(wheel).namelist())
-    for package in ("diffjax", "ml_collections_configs"):
-        for path in (*(ROOT / package).rglob("*.py"), *(ROOT / package).rglob("*.html")):
-            assert path.relative_to(ROOT).as_posix() in inside
+@pytest.mark.thorough
+def test_every_file_of_the_packages_is_in_the_wheel(wheel):
+    """A module, a page or its style would be missing away from the checkout."""
+    assert set(files()) <= set(zipfile.ZipFile(wheel).namelist())
 
 
+@pytest.mark.thorough
 def test_the_license_and_the_version_are_in_the_wheel(wheel):
     import diffjax
 
@@ -76,6 +100,7 @@ def test_the_license_and_the_version_are_in_the_wheel(wheel):
     assert any(n.endswith("/LICENSE") for n in archive.namelist())
 
 
+@pytest.mark.thorough
 def test_the_installed_commands_are_those_of_the_wheel(installed, tmp_path):
     code = "import diffjax, ml_collections_configs as c; print(diffjax.__file__, c.__file__)"
     done = run("-c", code, cwd=tmp_path, env=installed)
@@ -85,6 +110,7 @@ def test_the_installed_commands_are_those_of_the_wheel(installed, tmp_path):
     assert "python -m diffjax.train" in done.stdout
 
 
+@pytest.mark.thorough
 def test_the_installed_package_trains_from_another_folder(installed, tmp_path):
     """The built-in configs are found without the checkout, at the same path."""
     line = ["-m", "diffjax.train", "--config=configs/moons_vp.py", "--workdir=run", *TINY]

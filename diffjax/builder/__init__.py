@@ -17,6 +17,7 @@ from typing import Any
 import jax
 
 from diffjax.builder.construct import Applied, call, construct, fields, lookup, refuse
+from diffjax.builder.network import construct_network, droppable
 from diffjax.builder.sampling import (
     SAMPLING,
     construct_grid,
@@ -27,28 +28,30 @@ from diffjax.builder.sampling import (
     plan,
 )
 from diffjax.builder.training import (
+    Loader,
     construct_averages,
+    construct_frozen,
+    construct_loss,
     construct_optimizer,
     construct_train,
     widths,
 )
 from diffjax.config import Config, ConfigError, checked, entries, known, literal, parse
 from diffjax.data import AUGMENTATIONS, SOURCES, Reading, Source
-from diffjax.data.form import Form, describe
+from diffjax.data.form import Form
 from diffjax.denoiser import Model
 from diffjax.devices.mesh import SHARDINGS
-from diffjax.draws import DRAWS
 from diffjax.evaluation import OF_NETWORK, OF_SAMPLES
 from diffjax.features import EXTRACTORS, Extractor
-from diffjax.nets import NETWORKS
-from diffjax.objectives.denoising import ERRORS, PAIRINGS, Denoising, independent
+from diffjax.io.trees import flat
+from diffjax.objectives import Task
 from diffjax.parameterization import NOISE_LABELS, PARAMETERIZATIONS
 from diffjax.schedules import DERIVED, SCHEDULES, Schedule
 from diffjax.sde import SDE, SDES
+from diffjax.specs import Spec
 from diffjax.training.experiment import Experiment
-from diffjax.training.optimizer import matched
+from diffjax.training.optimizer import matched, matches
 from diffjax.training.writers import WRITERS, Writer
-from diffjax.weights import WEIGHTS
 
 __all__ = [
     "SAMPLING",
@@ -84,14 +87,13 @@ SECTIONS = (
     "sampling",
     "train",
 )
-CONTINUOUS = ("vector", "tokens", "map")
-"""Conditions whose width is a setting of the network by the same name."""
 
 
-def experiment(config: Config, form: Form | None = None) -> Experiment:
+def experiment(config: Config, form: Form | None = None, load: Loader | None = None) -> Experiment:
     """All objects of a run. Raises ConfigError before anything is compiled or decoded.
 
-    form: that of the data; without it the data set is opened.
+    form: that of the data; without it the data set is opened. load: `(name, path) -> a trained
+    thing`, for what the objective holds; without it the run can be sampled, and not trained.
     """
     known(config, SECTIONS, "config")
     if missing := [s for s in SECTIONS if s not in config]:
@@ -102,9 +104,10 @@ def experiment(config: Config, form: Form | None = None) -> Experiment:
     if not 0 <= seed < 2**32:
         raise ConfigError(f"config.seed={seed}: needs 0 <= seed < 2**32")
     source, reading = construct_data(config["data"], "config.data")
-    form = form or describe(source("train"), reading)
-    model = construct_model(config, form.classes, reading.augment.width if reading.augment else 0)
-    loss = construct_loss(config, model, form, reading)
+    form = form or reading.form(source("train"))
+    reading = dataclasses.replace(reading, kind=form.kind)
+    model = construct_model(config, conditions_of(form, reading))
+    loss, holds = construct_loss(config["loss"], "config.loss", load)
     sampling = functools.partial(
         plan,
         config["sampling"],
@@ -112,11 +115,10 @@ def experiment(config: Config, form: Form | None = None) -> Experiment:
         learned=bool(config["network"].get("learn_variance", False)),
     )
     how = sampling(model.sde)  # what cannot be sampled is refused now
-    if how.noisy and loss.pairing is not independent:
-        raise ConfigError(
-            f"config.sampling.sampler.name={config['sampling']['sampler']['name']!r}: adds noise, "
-            f"which needs loss.pairing='independent'; allowed: ddim, heun and other ODE methods"
-        )
+    if set(holds) == set(loss.loads):
+        noisy = config["sampling"]["sampler"]["name"] if how.noisy else ""
+        told = task(config, form, reading, noisy)
+        refuse("config.loss")(loss.check)(model, told)
     averages = construct_averages(config["ema"], "config.ema")
     train = construct_train(config["train"], "config.train", averages)
     built = Experiment(
@@ -134,11 +136,36 @@ def experiment(config: Config, form: Form | None = None) -> Experiment:
         plan=sampling,
         seed=seed,
         form=form,
+        frozen=construct_frozen(config["optimizer"], "config.optimizer"),
+        holds=holds,
     )
+    check_frozen(built)
     state = refuse("config.network")(jax.eval_shape)(built.initialise)
     rates = config["optimizer"].get("rates")
     refuse("config.optimizer.rates")(matched)(rates, state.params)
     return built
+
+
+def check_frozen(built: Experiment) -> None:
+    """Refuse patterns that fit no parameter, or all of them."""
+    if not built.frozen:
+        return
+    place = "config.optimizer.frozen"
+    params = refuse("config.network")(jax.eval_shape)(built.parameters)
+    refuse(place)(matched)(built.frozen, params)
+    if all(map(matches(built.frozen), flat(params))):
+        raise ConfigError(f"{place}={built.frozen}: fits every parameter: nothing would be trained")
+
+
+def task(config: Config, form: Form, reading: Reading, noisy: str) -> Task:
+    """What the objective has to go with."""
+    return Task(
+        form=form,
+        dequantized=reading.dequantize,
+        conditions=droppable(form.conditions),
+        second_output=bool(config["network"].get("learn_variance", False)),
+        noisy=noisy,
+    )
 
 
 def construct_data(spec: Config, place: str) -> tuple[Callable[[str], Source], Reading]:
@@ -146,7 +173,7 @@ def construct_data(spec: Config, place: str) -> tuple[Callable[[str], Source], R
 
     What follows a colon in the name is the first setting of the source: `folder:PATH`.
     """
-    own = [f.name for f in dataclasses.fields(Reading)]
+    own = [f.name for f in dataclasses.fields(Reading) if not f.metadata.get("declared")]
     reads = {k: v for k, v in spec.items() if k in own}
     if augment := reads.get("augment"):
         augment = parse(augment) if isinstance(augment, str) else augment
@@ -191,21 +218,19 @@ def construct_features(text: str, place: str) -> Callable[[Any], Extractor]:
     return refuse(place)(construct(EXTRACTORS, parse(text), place, partial=True))
 
 
-def construct_model(config: Config, classes: int, augment: int = 0) -> Model:
+def conditions_of(form: Form, reading: Reading) -> tuple[Spec, ...]:
+    """What comes with an item as the network sees it: with how it was augmented."""
+    width = reading.augment.width if reading.augment else 0
+    return (*form.conditions, *((Spec("augment", "augment", width),) if width else ()))
+
+
+def construct_model(config: Config, conditions: Sequence[Spec] = ()) -> Model:
     """Process, parameterization and network, refused together where they do not go together.
 
-    classes, augment: what the network is built for follows from the data; data that are not
-    augmented leave `augment` to the network, as published ones have it.
+    conditions: of the data, which the network is built for.
     """
     sde = construct_sde(config["sde"], "config.sde")
-    entry = lookup(NETWORKS, config["network"].get("name"), "config.network.name")
-    told: dict[str, Any] = {"classes": classes} | ({"augment": augment} if augment else {})
-    if augment and "augment" not in inspect.signature(entry).parameters:
-        raise ConfigError(
-            f"config.data.augment: the network {config['network']['name']!r} takes no labels of "
-            f"augmentation; allowed: unet, or augment.labels=False"
-        )
-    network = construct(NETWORKS, config["network"], "config.network", **told)
+    network = construct_network(config["network"], conditions, "config.network")
     spec = dict(config["parameterization"])
     if "c_noise" in spec:
         place = "config.parameterization.c_noise"
@@ -230,39 +255,3 @@ def construct_schedule(spec: Any, place: str) -> Schedule:
     if entry and "schedule" in inspect.signature(entry).parameters:
         inner["schedule"] = construct_schedule(spec.pop("schedule", {}), f"{place}.schedule")
     return construct(table, spec, place, **inner)
-
-
-def construct_loss(config: Config, model: Model, form: Form, reading: Reading) -> Denoising:
-    """The loss, refused where it does not go with the model or the data.
-
-    An entry may stand as its name.
-    """
-    place, rest, given = "config.loss", dict(config["loss"]), {}
-    known(rest, inspect.signature(Denoising).parameters, place)
-    for name, table, partial in (
-        ("weight", WEIGHTS, True),
-        ("error", ERRORS, True),
-        ("pairing", PAIRINGS, True),
-        ("draw", DRAWS, False),
-    ):
-        if name in rest:
-            entry = rest.pop(name)
-            entry = {"name": entry} if isinstance(entry, str) else entry
-            given[name] = construct(table, entry, f"{place}.{name}", partial=partial)
-    loss = call(Denoising, rest, place, **given)
-    if isinstance(loss.condition_dropout, tuple):
-        told = {"label": form.classes} | {k: config["network"].get(k) for k in CONTINUOUS}
-        have = [name for name, size in told.items() if size]
-        known(dict(loss.condition_dropout), have, f"{place}.condition_dropout")
-    refuse(place)(loss.check)(model)
-    two = config["network"].get("learn_variance", False)
-    if bool(loss.hybrid) != bool(two):
-        raise ConfigError(
-            f"{place}.hybrid={loss.hybrid:g}: trains the second output of a network, and "
-            f"config.network.learn_variance={two}; allowed: both, or neither"
-        )
-    if loss.bound and reading.dequantize:
-        raise ConfigError(f"{place}.bound=True: has a decoder; allowed: data.dequantize=False")
-    if loss.bound and len(form.shape) < 2:
-        raise ConfigError(f"{place}.bound=True: needs images, and the data are {form.shape}")
-    return loss

@@ -1,31 +1,71 @@
-"""config.optimizer, config.ema and config.train to objects."""
+"""config.loss, config.optimizer, config.ema and config.train to objects."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import optax
 
-from diffjax.builder.construct import call, construct, lookup
-from diffjax.config import Config, ConfigError, known
+from diffjax.builder.construct import call, construct, lookup, refuse
+from diffjax.config import Config, ConfigError, checked, known
+from diffjax.objectives import OBJECTIVES, Objective
 from diffjax.training.ema import EMAS, RAW, Average, Power, length
-from diffjax.training.experiment import Train
+from diffjax.training.experiment import Holding, Train
 from diffjax.training.optimizer import OPTIMIZERS, RATES, optimizer
+
+Loader = Callable[[str, str], Holding]
+"""(name, path) -> a trained thing, which an objective holds under that name."""
+OBJECTIVE = "denoising"
+"""The entry of OBJECTIVES that config.loss need not name."""
+
+
+def construct_loss(
+    spec: Config, place: str, load: Loader | None = None
+) -> tuple[Objective, dict[str, Holding]]:
+    """The objective, and what it loads, by name: nothing without `load`.
+
+    Settings that name an entry of a catalogue may stand as its name, those that load something are
+    paths.
+    """
+    name, settings, built = spec.get("name", OBJECTIVE), dict(spec), {}
+    settings.pop("name", None)
+    entry = lookup(OBJECTIVES, name, f"{place}.name")
+    known(settings, ["name", *inspect.signature(entry).parameters], place)
+    for field, part in entry.parts.items():
+        if field in settings:
+            value = settings.pop(field)
+            value = {"name": value} if isinstance(value, str) else value
+            built[field] = construct(part.catalogue, value, f"{place}.{field}", part.partial)
+    holds = {}
+    for field in entry.loads:
+        path = settings.pop(field, None)
+        if not isinstance(path, str):
+            raise ConfigError(f"{place}.{field}={path!r}: needs the path of a run or of an export")
+        if load is not None:
+            holds[field] = refuse(f"{place}.{field}={path}")(load)(field, path)
+            built[field] = holds[field].denoise.model
+    return call(entry, settings, place, **built), holds
+
+
+def construct_frozen(spec: Config, place: str) -> tuple[str, ...]:
+    """The patterns in `frozen`, regular expressions."""
+    return checked(spec.get("frozen", ()), tuple[str, ...], f"{place}.frozen")
 
 
 def construct_optimizer(spec: Config, place: str, batch_size: int) -> optax.GradientTransformation:
     """An entry of OPTIMIZERS, and around it what all of them share: rate, clipping, groups.
 
-    `schedule`: an entry of RATES, which may stand as its name.
+    `schedule`: an entry of RATES, which may stand as its name. `frozen` is for the train state, not
+    for the optimizer, which never sees what is frozen.
     """
     around = [k for k in inspect.signature(optimizer).parameters if k not in ("core", "batch_size")]
     shared = {k: v for k, v in spec.items() if k in around}
-    own = {k: v for k, v in spec.items() if k not in around}
+    own = {k: v for k, v in spec.items() if k not in (*around, "frozen")}
     if "name" in own:  # a field that neither knows is refused with those of both
         entry = lookup(OPTIMIZERS, own["name"], f"{place}.name")
         settings = [k for k in inspect.signature(entry).parameters if k != "rate"]
-        known(own, ["name", *settings, *around], place)
+        known(own, ["name", *settings, *around, "frozen"], place)
     core = construct(OPTIMIZERS, own, place, partial=True)
     rate = shared.pop("schedule", "constant")
     rate = {"name": rate} if isinstance(rate, str) else rate

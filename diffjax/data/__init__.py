@@ -8,7 +8,9 @@ from diffjax.data.array import array
 from diffjax.data.augment import AUGMENTATIONS
 from diffjax.data.digits import digits
 from diffjax.data.folder import folder
-from diffjax.data.images import is_image, to_float, to_uint8
+from diffjax.data.form import Form
+from diffjax.data.images import to_float, to_uint8
+from diffjax.data.kinds import KINDS, Kind
 from diffjax.data.latents import latents
 from diffjax.data.pipeline import Batches, Reading, centre, read, select
 from diffjax.data.source import Memory, Source, load
@@ -19,8 +21,11 @@ SOURCES = catalogue(tfds, folder, array, latents, digits, moons, checkerboard)
 
 __all__ = [
     "AUGMENTATIONS",
+    "KINDS",
     "SOURCES",
     "Batches",
+    "Form",
+    "Kind",
     "Memory",
     "Reading",
     "Source",
@@ -29,7 +34,6 @@ __all__ = [
     "checkerboard",
     "digits",
     "folder",
-    "is_image",
     "latents",
     "load",
     "moons",

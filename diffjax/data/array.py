@@ -1,4 +1,4 @@
-"""`array:<path>`: images or points in a .npy or .npz file."""
+"""`array:<path>`: items of any kind in a .npy or .npz file, with their conditions."""
 
 from __future__ import annotations
 
@@ -8,19 +8,26 @@ from typing import Any
 
 import numpy as np
 
-from diffjax.data.source import Memory, check_split, part
+from diffjax.data import conditions, kinds
+from diffjax.data.source import SPLITS, Memory, NoSplit, check_split, part
 
-IMAGES = ("x", "image", "images", "data", "arr_0")
+ITEMS = ("x", "image", "images", "data", "arr_0")
 LABELS = ("y", "label", "labels", "target", "arr_1")
 
 
-def array(split: str, path: str = "", holdout: float = 0.1) -> Memory:
-    """uint8 images (N, H, W, C) or (N, H, W), float32 images in [-1, 1], or points (N, D).
+def array(
+    split: str, path: str = "", holdout: float = 0.1, kind: str = "", rate: float = 0.0
+) -> Memory:
+    """Items (N, ...) of any kind, such as uint8 images (N, H, W, C) or points (N, 2).
 
-    A .npy file holds x alone. An .npz file holds x, and labels (N,) if there
-    are any, as `x` and `y`, `images` and `labels`, or `arr_0` and `arr_1`; where it holds `x_train`
-    and `x_test` (`y_train`, `y_test`), these are the splits. Else a share `holdout` is held out.
-    Raises ValueError for what is none of these.
+    A .npy file holds x alone. An .npz file holds x, and labels (N,) if there are any, as `x` and
+    `y`, `images` and `labels`, or `arr_0` and `arr_1`; and other conditions as `vector` (N, size),
+    `tokens` (N, L, size), `map` (N, *grid, size) or `cond_NAME`, floats, NaN where one is missing,
+    or where `tokens_mask` (N, L) is 0. Where it holds `x_train` and `x_test` (`y_train`,
+    `vector_train`, ...), these are the splits. Else a share `holdout` is held out. kind: of the
+    items, an entry of `data.kinds`; by default that of `kinds.default` for their rank and type.
+    rate: unit of sounds and videos, samples or frames per second; 0 where it is not known. Raises
+    ValueError for what is none of these.
     """
     check_split(split, "an array")
     file = Path(path).expanduser()
@@ -31,46 +38,56 @@ def array(split: str, path: str = "", holdout: float = 0.1) -> Memory:
         arrays = dict(loaded) if isinstance(loaded, Mapping) else {"x": loaded}
     except Exception as error:
         raise ValueError(f"{file}: cannot be read ({str(error)[:200]})") from error
-    if f"x_{split}" in arrays:
-        x, label = arrays[f"x_{split}"], arrays.get(f"y_{split}")
-        every = [arrays[k] for k in ("y_train", "y_test") if k in arrays and arrays[k].size]
-        return _checked(file, x, label, every, slice(None))
-    name = next((k for k in IMAGES if k in arrays), None)
-    if name is None:
-        raise ValueError(
-            f"{file}: holds {', '.join(sorted(arrays)) or 'nothing'}; needs one of "
-            f"{', '.join(IMAGES)}, or x_train and x_test"
-        )
-    x, label = arrays[name], next((arrays[k] for k in LABELS if k in arrays), None)
-    index = np.array(part([str(i) for i in range(len(x) if x.ndim else 1)], split, holdout))
-    return _checked(file, x, label, [] if label is None else [label], index)
+    units = (("rate", rate),) if rate else ()
+    try:
+        if f"x_{split}" in arrays:
+            x, label = arrays[f"x_{split}"], arrays.get(f"y_{split}")
+            known = [arrays[f"y_{s}"] for s in SPLITS if f"y_{s}" in arrays]
+            cond, index = conditions.in_arrays(arrays, f"_{split}"), slice(None)
+        else:
+            name = next((k for k in ITEMS if k in arrays), None)
+            if name is None:
+                raise ValueError(
+                    f"holds {', '.join(sorted(arrays)) or 'nothing'}; needs one of "
+                    f"{', '.join(ITEMS)}, or x_train and x_test"
+                )
+            x, label = arrays[name], next((arrays[k] for k in LABELS if k in arrays), None)
+            known, cond = [] if label is None else [label], conditions.in_arrays(arrays)
+            index = np.array(part([str(i) for i in range(len(x) if x.ndim else 1)], split, holdout))
+        x, kind = items(x, kind)
+        conditions.check(cond, len(x), x.shape[1:])
+        label, classes = labels(label, len(x), known)
+    except NoSplit:
+        raise
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error
+    cond = {name: value[index] for name, value in cond.items()}
+    return Memory(x[index], None if label is None else label[index], classes, kind, cond, units)
 
 
-def _checked(file: Path, x: Any, label: Any, every: list[Any], index: Any) -> Memory:
-    """Images and labels in the form that a source has, or ValueError."""
-    if x.ndim == 3 and x.dtype == np.uint8:
+def items(x: np.ndarray, kind: str) -> tuple[np.ndarray, str]:
+    """Items as they are stored, uint8, int16 or float32, and their kind. ValueError for others."""
+    if x.ndim == 3 and x.dtype == np.uint8 and kind in ("", "image"):
         x = x[..., None]
-    if x.ndim not in (2, 4) or not len(x) or (x.ndim == 4 and x.shape[-1] not in (1, 3)):
-        raise ValueError(
-            f"{file}: x has shape {x.shape}; needs images (N, H, W, C) with C = 1 or 3, "
-            f"(N, H, W) in uint8, or points (N, D)"
-        )
-    if x.dtype != np.uint8 or x.ndim == 2:
-        if not np.issubdtype(x.dtype, np.floating):
-            raise ValueError(
-                f"{file}: x is {x.dtype}; needs uint8 images, or float32 images or points"
-            )
+    if x.ndim < 2 or not len(x):
+        raise ValueError(f"x has shape {x.shape}; needs (N, ...), N > 0, as images (N, H, W, C)")
+    if np.issubdtype(x.dtype, np.floating):
         x = np.asarray(x, np.float32)
-        most = float(np.abs(x).max())
-        if not np.isfinite(most) or (x.ndim == 4 and most > 1):
-            raise ValueError(
-                f"{file}: values of x up to {most:g}; needs finite points, or images in [-1, 1]"
-            )
+    name = kind or kinds.default(x.shape[1:], str(x.dtype))
+    entry = kinds.lookup(name)
+    try:
+        entry.check(x.shape[1:], str(x.dtype))
+        entry.check_values(x)
+    except ValueError as error:
+        raise ValueError(f"x is {x.dtype} and has shape {x.shape}: {error}") from error
+    return x, name
+
+
+def labels(label: Any, num: int, known: list[Any]) -> tuple[np.ndarray | None, int]:
+    """Labels of `num` items as int32, and the number of classes over all that are `known`."""
     if label is None:
-        return Memory(x[index])
-    if label.shape != (len(x),) or not np.issubdtype(label.dtype, np.integer) or label.min() < 0:
-        raise ValueError(
-            f"{file}: labels {label.dtype} {label.shape}; needs integers >= 0, ({len(x)},)"
-        )
-    classes = 1 + max(int(a.max()) for a in every)
-    return Memory(x[index], np.asarray(label[index], np.int32), classes)
+        return None, 0
+    if label.shape != (num,) or not np.issubdtype(label.dtype, np.integer) or label.min() < 0:
+        raise ValueError(f"labels {label.dtype} {label.shape}; needs integers >= 0, ({num},)")
+    classes = 1 + max(int(a.max()) for a in known if a.size)
+    return np.asarray(label, np.int32), classes

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from diffjax.arrays import catalogue, expand
-from diffjax.data.images import is_image
+from diffjax.data.form import Form
 
 WIDTHS = {"flip": 1, "flip_y": 1, "turn": 2, "scale": 1, "rotate": 2, "stretch": 2, "move": 2}
 """Changes in the order of their labels, and how many labels each has."""
@@ -70,12 +70,19 @@ class Affine:
         """Number of labels of an image."""
         return self.labels * sum(n for name, n in WIDTHS.items() if getattr(self, name))
 
-    def check(self, shape: tuple[int, ...]) -> None:
+    def check(self, form: Form) -> None:
         """Raise ValueError for items that cannot be changed so."""
-        if not is_image(shape):
-            raise ValueError(f"augment: needs images of 1 or 3 channels; the items are {shape}")
-        if self.turn and shape[0] != shape[1]:
+        if not form.items.augment:
+            raise ValueError(
+                f"augment: needs images of 1 or 3 channels; the items are {form.kind} {form.shape}"
+            )
+        if self.turn and form.shape[0] != form.shape[1]:
+            shape = form.shape
             raise ValueError(f"augment.turn=True: needs square images; the items are {shape}")
+        if on_grid := [s.name for s in form.conditions if s.kind == "map"]:
+            raise ValueError(
+                f"augment: does not change the condition {on_grid[0]!r} with the image"
+            )
 
     def __call__(
         self, key: Key[Array, ""], x: Float[Array, "b h w c"]

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
 from diffjax.config import ConfigError
+from diffjax.data import conditions
+from diffjax.data.form import Form
 from diffjax.data.images import pixels, to_uint8
 from diffjax.data.source import Memory
+from diffjax.specs import Spec
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -45,8 +48,10 @@ class Stored:
     """Images in memory, as if each were a file. Raises ValueError for what is no image."""
 
     def __init__(self, items: Memory):
-        if len(items.shape) != 3:
-            raise ValueError(f"the items have shape {items.shape}; needs images")
+        if items.form.kind != "image":
+            raise ValueError(
+                f"the items are of kind {items.form.kind!r} {items.shape}; needs images"
+            )
         self._items, self.names = items, [str(i) for i in range(items.classes)]
 
     def __len__(self) -> int:
@@ -96,12 +101,20 @@ class Decoded:
 
     size: height and width to resize and crop to, or 0 where all images are of one shape. channels:
     1 or 3. unreadable: how many images may be so; each is named, and the next readable one stands
-    in its place. Raises ConfigError for one more, and for a shape that differs.
+    in its place. cond: conditions of all images by name, (N, ...), besides the label. Raises
+    ConfigError for one more, and for a shape that differs.
     """
 
     dtype = np.dtype(np.uint8)
 
-    def __init__(self, files: Files, size: int = 0, channels: int = 3, unreadable: int = 0):
+    def __init__(
+        self,
+        files: Files,
+        size: int = 0,
+        channels: int = 3,
+        unreadable: int = 0,
+        cond: Mapping[str, np.ndarray] | None = None,
+    ):
         if size < 0:
             raise ValueError(f"size={size}: needs size >= 0; 0 leaves the images as they are")
         if channels not in (1, 3):
@@ -112,6 +125,10 @@ class Decoded:
         self._allowed, self._bad, self._lock = unreadable, set(), threading.Lock()
         self.classes = len(files.names)
         self.shape = (size, size, channels) if size else self._at(0)[0].shape
+        self._cond = dict(cond or {})
+        label = (Spec("label", "label", self.classes),) if self.classes else ()
+        others = (conditions.describe(name, value) for name, value in self._cond.items())
+        self.form = Form("image", self.shape, (*label, *others), "uint8")
 
     def __len__(self) -> int:
         return len(self.files)
@@ -119,29 +136,31 @@ class Decoded:
     def __getitem__(self, index: np.ndarray) -> dict[str, np.ndarray]:
         x = np.empty((len(index), *self.shape), np.uint8)
         label = np.empty(len(index), np.int32)
+        there = index.copy()  # whose conditions are those of what is read
         for k, (open_image, kind) in enumerate(self.files.read(index.tolist())):
             i = int(index[k])
             image = self._decode(i, open_image)
             if image is None:
-                image, kind = self._at(i + 1)
+                image, kind, there[k] = self._at(i + 1)
             if image.shape != self.shape:
                 raise ConfigError(
                     f"{self.files.name(i)}: {_by(image.shape)}, the first image is "
                     f"{_by(self.shape)}; config.data.size resizes and crops all to one size"
                 )
             x[k], label[k] = image, kind
-        return {"x": x, "label": label} if self.classes else {"x": x}
+        others = {name: value[there] for name, value in self._cond.items()}
+        return {"x": x, **({"label": label} if self.classes else {}), **others}
 
     def labels(self) -> np.ndarray:
         return np.asarray(self.files.labels(), np.int32)
 
-    def _at(self, start: int) -> tuple[np.ndarray, int]:
-        """The first readable image from item `start` on, and its label."""
+    def _at(self, start: int) -> tuple[np.ndarray, int, int]:
+        """The first readable image from item `start` on, its label, and its index."""
         for i in (*range(start, len(self)), *range(start)):
             [(open_image, kind)] = self.files.read([i])
             image = self._decode(i, open_image)
             if image is not None:
-                return image, kind
+                return image, kind, i
         raise ConfigError(f"{self.files.name(0)}: neither this image nor any other is readable")
 
     def _decode(self, i: int, open_image: Callable[[], Image.Image]) -> np.ndarray | None:

@@ -24,4 +24,4 @@ def digits(split: str) -> Memory:
     order = np.random.Generator(np.random.Philox(key=0)).permutation(len(pixels))
     index = order[:TRAIN] if split == "train" else order[TRAIN:]
     x = np.round(pixels[index] * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)
-    return Memory(x, target[index].astype(np.int32), classes=10)
+    return Memory(x, target[index].astype(np.int32), classes=10, kind="image")

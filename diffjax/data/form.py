@@ -1,23 +1,103 @@
-"""The form of data: what a network must know of them."""
+"""The form of data: what items are, and what is known of each; declared by the source."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
-from diffjax.data.pipeline import Reading
-from diffjax.data.source import Source
+import numpy as np
+
+from diffjax.data import conditions as arrays
+from diffjax.data.kinds import Kind, lookup
+from diffjax.specs import Spec
 
 
-class Form(NamedTuple):
-    """What the network must know of the data.
+@dataclass(frozen=True)
+class Form:
+    """What a network, and all that shows or judges its samples, must know of the data.
 
-    shape: of one item, after cropping. classes: number of labels that it is given, or 0.
+    kind: an entry of `data.kinds.KINDS`. shape: of one item, as a network sees it. conditions: what
+    it is given of each item besides the noise level. dtype: of stored items. units: what their
+    numbers mean beyond the kind, as (("rate", 16000),). Items of a set are all of one shape: no
+    padding masks. Raises ValueError where kind, shape and dtype do not fit.
+
+        >>> Form("image", (8, 8, 1), (Spec("label", "label", 10),), "uint8").classes
+        10
     """
 
+    kind: str
     shape: tuple[int, ...]
-    classes: int
+    conditions: tuple[Spec, ...] = ()
+    dtype: str = field(default="float32", compare=False)
+    units: tuple[tuple[str, Any], ...] = field(default=(), compare=False)
+
+    def __post_init__(self):
+        self.items.check(self.shape, self.dtype)
+        if len({spec.name for spec in self.conditions}) < len(self.conditions):
+            raise ValueError(f"conditions {self.names}: a name occurs twice")
+
+    @property
+    def items(self) -> Kind:
+        """What the kind says of the items."""
+        return lookup(self.kind)
+
+    @property
+    def classes(self) -> int:
+        """Number of labels, 0 where there is no label."""
+        return next((s.size for s in self.conditions if s.name == "label"), 0)
+
+    @property
+    def names(self) -> list[str]:
+        return [spec.name for spec in self.conditions]
+
+    @property
+    def range(self) -> tuple[float, float] | None:
+        """Least and largest stored value, None where there is no bound."""
+        return self.items.range(self.dtype)
+
+    def denormalise(self, x: np.ndarray) -> np.ndarray:
+        """Samples of the network as items are stored."""
+        return self.items.denormalise(np.asarray(x), self.dtype)
+
+    def example(self, num: int) -> dict[str, np.ndarray]:
+        """Conditions of `num` items in the right shapes, all 0."""
+        return arrays.example(self.conditions, num, self.shape)
+
+    def carried(self, items: Mapping[str, np.ndarray], num: int) -> dict[str, np.ndarray]:
+        """The conditions of this form among those of `num` items, missing where there are none."""
+        here = self.conditions
+        values = {s.name: items.get(s.name) for s in here}
+        absent = {s.name: s for s in here if values[s.name] is None}
+        return {
+            k: arrays.missing(absent[k], num, self.shape) if v is None else v
+            for k, v in values.items()
+        }
+
+    def as_json(self) -> dict[str, Any]:
+        """What JSON can say; `from_json` gives it back."""
+        return {
+            "kind": self.kind,
+            "shape": list(self.shape),
+            "dtype": self.dtype,
+            "range": list(self.range) if self.range else None,
+            "units": dict(self.units),
+            "conditions": {s.name: {"kind": s.kind, "size": s.size} for s in self.conditions},
+        }
 
 
-def describe(source: Source, reading: Reading) -> Form:
-    """The form of `source` as `reading` reads it."""
-    return Form(tuple(reading.shape(source)), source.classes if reading.labels else 0)
+def from_json(read: Mapping[str, Any]) -> Form:
+    """A form as `as_json` wrote it. Raises KeyError, TypeError or ValueError for another thing."""
+    return Form(
+        kind=read["kind"],
+        shape=tuple(read["shape"]),
+        conditions=tuple(Spec(name, **spec) for name, spec in read["conditions"].items()),
+        dtype=read["dtype"],
+        units=tuple(sorted(read["units"].items())),
+    )
+
+
+def labelled(kind: str, shape: tuple[int, ...], classes: int = 0, dtype: str = "") -> Form:
+    """The form of items with no condition but a label, if any. dtype: uint8 for images."""
+    label = (Spec("label", "label", classes),) if classes else ()
+    return Form(kind, tuple(shape), label, dtype or lookup(kind).dtypes[0])

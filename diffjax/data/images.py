@@ -32,11 +32,6 @@ def to_uint8(x: np.ndarray) -> np.ndarray:
     return np.clip(np.round((np.asarray(x) + 1) * 127.5), 0, 255).astype(np.uint8)
 
 
-def is_image(shape: tuple[int, ...]) -> bool:
-    """Whether items (H, W, C) are grey or RGB images; latents have other channels."""
-    return len(shape) == 3 and shape[-1] in (1, 3)
-
-
 def pixels(image: Image.Image, size: int, channels: int) -> np.ndarray:
     """uint8 (H, W, channels): upright, on white where transparent, resized and centre-cropped.
 

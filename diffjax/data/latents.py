@@ -1,24 +1,43 @@
-"""`latents:<path>`: what an autoencoder made of images, read from memory maps of any size."""
+"""`latents:<path>`: what an encoder made of items, read from memory maps of any size."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from diffjax.data.source import check_split, part
+from diffjax.data import conditions, kinds
+from diffjax.data.array import labels
+from diffjax.data.form import Form
+from diffjax.data.source import SPLITS, check_split, part
+from diffjax.specs import Spec
+
+FILES = ("vector", "tokens", "map")
+"""Conditions that may lie beside the latents, each as NAME.npy."""
 
 
 @dataclass(frozen=True)
 class Latents:
-    """Rows `index` of x (N, H, W, C), times `scale`, as float32; label (N,) in [0, classes)."""
+    """Rows `index` of x (N, ...), times `scale`, as float32; label (N,) in [0, classes).
+
+    cond: other conditions by name, (N, ...), memory maps too.
+    """
 
     x: np.ndarray
     index: np.ndarray
     scale: float
     label: np.ndarray | None = None
     classes: int = 0
+    kind: str = "latent"
+    cond: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def form(self) -> Form:
+        label = (Spec("label", "label", self.classes),) if self.classes else ()
+        others = (conditions.describe(name, value) for name, value in self.cond.items())
+        return Form(self.kind, self.shape, (*label, *others))
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -34,45 +53,59 @@ class Latents:
     def __getitem__(self, index: np.ndarray) -> dict[str, np.ndarray]:
         rows = self.index[index]
         items = {"x": np.asarray(self.x[rows], np.float32) * np.float32(self.scale)}
-        return items if self.label is None else items | {"label": self.label[rows]}
+        label = {} if self.label is None else {"label": self.label[rows]}
+        others = {k: np.asarray(v[rows], np.float32) for k, v in self.cond.items()}
+        return items | label | others
 
     def labels(self) -> np.ndarray:
         return np.zeros(len(self), np.int32) if self.label is None else self.label[self.index]
 
 
-def latents(split: str, path: str = "", scale: float = 1.0, holdout: float = 0.1) -> Latents:
-    """`latents.npy` (N, H, W, C), float16 or float32, and `labels.npy` (N,) if there are labels.
+def latents(
+    split: str, path: str = "", scale: float = 1.0, holdout: float = 0.1, kind: str = "latent"
+) -> Latents:
+    """`latents.npy` (N, ..., C), float16 or float32, and `labels.npy` (N,) if there are labels.
 
-    Where folders `train` and `test` in `path` hold these files, they are the splits; else a share
-    `holdout` is held out. scale: factor that brings values to a deviation of about 1 (0.18215 for
-    the autoencoder of arXiv:2112.10752). Raises ValueError for files that are not so.
+    `vector.npy`, `tokens.npy` and `map.npy` are other conditions, (N, ...) floats. Where folders
+    `train` and `test` in `path` hold these files, they are the splits; else a share `holdout` is
+    held out. scale: factor that brings values to a deviation of about 1 (0.18215 for the
+    autoencoder of arXiv:2112.10752). kind: of the items, where they are no latents but floats of
+    another kind without a bound. Raises ValueError for files that are not so.
     """
     check_split(split, "latents")
     root = Path(path).expanduser()
     if not path or not root.is_dir():
         raise ValueError(f"path={path!r}: no such folder; the form is name=latents:PATH")
-    apart = (root / "train" / "latents.npy").is_file() and (root / "test" / "latents.npy").is_file()
-    every = [root / s for s in ("train", "test")] if apart else [root]
+    apart = all((root / s / "latents.npy").is_file() for s in SPLITS)
+    every = [root / s for s in SPLITS] if apart else [root]
     here = root / split if apart else root
     x = _opened(here / "latents.npy")
-    if x.ndim != 4 or not len(x) or not np.issubdtype(x.dtype, np.floating):
+    if x.ndim < 2 or not len(x) or not np.issubdtype(x.dtype, np.floating):
         raise ValueError(
-            f"{here / 'latents.npy'}: {x.dtype} {x.shape}; needs floats (N, H, W, C), N > 0"
+            f"{here / 'latents.npy'}: {x.dtype} {x.shape}; needs floats (N, ..., C), N > 0"
         )
     if not 0 < abs(scale) < np.inf:
         raise ValueError(f"scale={scale}: needs a factor that is not 0")
+    if kinds.lookup(kind).bound is not None:
+        raise ValueError(f"kind={kind!r}: has a bound, which is not checked here; see array:")
     index = np.arange(len(x))
     if not apart:
         index = np.array(part([str(i) for i in index], split, holdout))
-    if not (here / "labels.npy").is_file():
-        return Latents(x, index, scale)
-    label = _opened(here / "labels.npy")
-    if label.shape != (len(x),) or not np.issubdtype(label.dtype, np.integer) or label.min() < 0:
-        raise ValueError(
-            f"{here / 'labels.npy'}: {label.dtype} {label.shape}; needs integers >= 0, ({len(x)},)"
-        )
-    classes = 1 + max(int(_opened(folder / "labels.npy").max()) for folder in every)
-    return Latents(x, index, scale, np.asarray(label, np.int32), classes)
+    cond = {k: _opened(here / f"{k}.npy") for k in FILES if (here / f"{k}.npy").is_file()}
+    label, classes = None, 0
+    if (here / "labels.npy").is_file():
+        known = [_opened(folder / "labels.npy") for folder in every]
+        try:
+            label, classes = labels(_opened(here / "labels.npy"), len(x), known)
+        except ValueError as error:
+            raise ValueError(f"{here / 'labels.npy'}: {error}") from error
+    try:
+        conditions.check(cond, len(x), x.shape[1:])
+        made = Latents(x, index, scale, label, classes, kind, cond)
+        made.form.items.check(made.shape, "float32")
+    except ValueError as error:
+        raise ValueError(f"{here}: {error}") from error
+    return made
 
 
 def _opened(file: Path) -> np.ndarray:

@@ -12,7 +12,9 @@ import numpy as np
 from jaxtyping import Array, Key
 
 from diffjax.data.augment import Affine
-from diffjax.data.images import dequantized, to_float
+from diffjax.data.form import Form
+from diffjax.data.images import dequantized
+from diffjax.data.kinds import Kind, lookup
 from diffjax.data.source import Memory, Source, load
 
 
@@ -20,15 +22,18 @@ from diffjax.data.source import Memory, Source, load
 class Reading:
     """How a run reads its source.
 
-    labels: give them to the network. flip: mirror each image with chance 1/2. crop: side of the
-    window cut from each image, at random in training and at the centre else; 0 keeps it whole.
-    balanced: each class equally often, however many items it has. dequantize: add uniform noise of
-    one grey level, for densities. augment: change images and tell the network how, which is then
-    built for it. memory: GB up to which a data set is decoded once and kept. workers: reading
-    threads. timeout: seconds without a batch after which a run saves and stops, 0 for never.
+    labels: give them to the network. conditions: others that are given to it, by name. flip: mirror
+    each image with chance 1/2. crop: side of the window cut from each item, at random in training
+    and at the centre else; 0 keeps it whole. balanced: each class equally often, however many items
+    it has. dequantize: add uniform noise of one grey level, for densities. augment: change images
+    and tell the network how, which is then built for it. memory: GB up to which a data set is
+    decoded once and kept. workers: reading threads. timeout: seconds without a batch after which a
+    run saves and stops, 0 for never. kind: of the items, which the source declares and no config
+    says.
     """
 
     labels: bool = False
+    conditions: tuple[str, ...] = ()
     flip: bool = False
     crop: int = 0
     balanced: bool = False
@@ -37,6 +42,7 @@ class Reading:
     memory: float = 4.0
     workers: int = 1
     timeout: float = 600.0
+    kind: str = field(default="image", metadata={"declared": True})
 
     def __post_init__(self):
         if self.crop < 0:
@@ -48,29 +54,55 @@ class Reading:
 
     def check(self, source: Source) -> None:
         """Raise ValueError for what `source` does not allow."""
-        if self.labels and not source.classes:
+        form, kind = source.form, source.form.items
+        if self.labels and not form.classes:
             raise ValueError("labels=True: this data set has no labels; allowed: False")
-        if (self.flip or self.crop) and len(source.shape) != 3:
-            raise ValueError(f"flip and crop: need images; the items have shape {source.shape}")
-        if self.crop and self.crop > min(source.shape[:2]):
-            raise ValueError(f"crop={self.crop}: larger than the images {source.shape}")
-        if self.balanced and not source.classes:
+        others = [name for name in form.names if name != "label"]
+        if absent := [name for name in self.conditions if name not in others]:
+            have = ", ".join(others) or "none"
+            raise ValueError(
+                f"conditions={absent[0]}: this data set has no such condition; known: {have}"
+            )
+        if self.flip and (kind.mirror is None or len(form.shape) < -kind.mirror):
+            raise ValueError(f"flip=True: cannot be of {kind.noun}s {form.shape}; needs images")
+        if self.crop and (not kind.window or len(form.shape) < -min(kind.window)):
+            raise ValueError(
+                f"crop={self.crop}: cannot be of {kind.noun}s {form.shape}; needs images"
+            )
+        if self.crop and self.crop > min(form.shape[axis] for axis in kind.window):
+            raise ValueError(f"crop={self.crop}: larger than the {kind.noun}s {form.shape}")
+        if self.balanced and not form.classes:
             raise ValueError("balanced=True: this data set has no labels; allowed: False")
-        if self.dequantize and source.dtype != np.uint8:
-            raise ValueError(f"dequantize=True: needs uint8 images; the items are {source.dtype}")
+        if self.dequantize and form.dtype != "uint8":
+            raise ValueError(f"dequantize=True: needs uint8 images; the items are {form.dtype}")
         if self.augment:
-            self.augment.check(self.shape(source))
+            self.augment.check(self.form(source))
+
+    def form(self, source: Source) -> Form:
+        """What the network must know of the source as it is read: cropped, with the conditions
+        that are given to it."""
+        form = source.form
+        names = (*(["label"] if self.labels else []), *self.conditions)
+        conditions = tuple(spec for spec in form.conditions if spec.name in names)
+        shape = list(form.shape)
+        for axis in form.items.window if self.crop else ():
+            shape[axis] = self.crop
+        return replace(form, shape=tuple(shape), conditions=conditions)
 
     def shape(self, source: Source) -> tuple[int, ...]:
         """Of one item, after cropping."""
-        return (self.crop, self.crop, source.shape[-1]) if self.crop else source.shape
+        return self.form(source).shape
+
+    def for_source(self, source: Source) -> Reading:
+        """The same for items of the kind that the source declares."""
+        return replace(self, kind=source.form.kind)
 
     def on_device(self, key: Key[Array, ""], batch: dict[str, Any]) -> dict[str, Any]:
         """What the device makes of a batch: floats in [-1, 1] (half a grey level more where they
         are dequantized), changed images, and as batch["kept"] what the network is told of it."""
         key_noise, key_change = jax.random.split(key)
         raw = batch["x"]
-        x = dequantized(raw, key_noise) if self.dequantize else to_float(raw)
+        x = dequantized(raw, key_noise) if self.dequantize else lookup(self.kind).normalise(raw)
         if not self.augment:
             return {**batch, "x": x}
         x, told = self.augment(key_change, x)
@@ -110,9 +142,20 @@ class Batches:
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
         place = int(index) * self.batch_size + np.arange(self.batch_size)[self.rows]
         items = self.source[self._balanced(place) if self.reading.balanced else self._each(place)]
+        if not (self.reading.crop or self.reading.flip):
+            return items
         rng = np.random.Generator(np.random.Philox(key=[2**32 + self.seed, int(index)]))
-        changed = flip_and_crop(items["x"], self.reading, rng, self.batch_size, self.rows)
-        return {**items, "x": changed}
+        form = self.source.form
+        grids = ["x", *(s.name for s in form.conditions if s.kind == "map")]
+        changed = flip_and_crop(
+            {name: items[name] for name in grids},
+            self.reading,
+            form.items,
+            rng=rng,
+            size=self.batch_size,
+            rows=self.rows,
+        )
+        return {**items, **changed}
 
     def _each(self, place: np.ndarray) -> np.ndarray:
         """The items at these places of the sequence of epochs."""
@@ -142,30 +185,62 @@ class Batches:
 
 
 def flip_and_crop(
-    x: np.ndarray, reading: Reading, rng: np.random.Generator, size: int, rows: Any
-) -> np.ndarray:
-    """Random windows and mirrored images of the `rows` x (b, H, W, C) of a batch of `size`."""
+    items: dict[str, np.ndarray],
+    reading: Reading,
+    kind: Kind,
+    *,
+    rng: np.random.Generator,
+    size: int,
+    rows: Any,
+) -> dict[str, np.ndarray]:
+    """Random windows and mirrored items of the `rows` of a batch of `size`: x (b, ...) and what
+    lies on its grid are changed alike."""
+    x = items["x"]
     if reading.crop:
-        most = np.array(x.shape[1:3]) - reading.crop
-        x = window(x, rng.integers(0, most + 1, (size, 2))[rows], reading.crop)
-    if reading.flip:
-        chosen = rng.random(size)[rows] < 0.5
-        x[chosen] = x[chosen, :, ::-1]
-    return x
+        most = np.array([x.shape[axis] for axis in kind.window]) - reading.crop
+        corner = rng.integers(0, most + 1, (size, len(most)))[rows]
+        cut = lambda a: window(a, corner, reading.crop, kind.window)
+        items = {name: cut(value) for name, value in items.items()}
+    if reading.flip and kind.mirror is not None:
+        chosen = np.flatnonzero(rng.random(size)[rows] < 0.5)
+        for value in items.values():
+            value[chosen] = np.flip(value[chosen], kind.mirror)
+    return items
 
 
-def window(x: np.ndarray, corner: np.ndarray, side: int) -> np.ndarray:
-    """side x side pixels of each image from its `corner` (B, 2) on."""
-    views = np.lib.stride_tricks.sliding_window_view(x, (side, side), axis=(1, 2))
-    return np.moveaxis(views[np.arange(len(x)), corner[:, 0], corner[:, 1]], 1, -1).copy()
+def window(
+    x: np.ndarray, corner: np.ndarray, side: int, axes: tuple[int, ...] = (-3, -2)
+) -> np.ndarray:
+    """`side` values along each of `axes` of each item x (B, ...), from its `corner` (B, n) on."""
+    out = np.empty([side if i - x.ndim in axes else n for i, n in enumerate(x.shape)], x.dtype)
+    for i, start in enumerate(corner):
+        out[i] = x[i][_span(x.ndim, axes, start, side)]
+    return out
 
 
-def centre(x: np.ndarray, side: int) -> np.ndarray:
-    """The middle side x side pixels of images (B, H, W, C); as they are where `side` is 0."""
+def centre(x: np.ndarray, side: int, axes: tuple[int, ...] = (-3, -2)) -> np.ndarray:
+    """The middle `side` values along `axes` of items (B, ...); as they are where `side` is 0."""
     if not side:
         return x
-    top, left = (np.array(x.shape[1:3]) - side) // 2
-    return x[:, top : top + side, left : left + side]
+    start = [(x.shape[axis] - side) // 2 for axis in axes]
+    return x[:, *_span(x.ndim, axes, start, side)]
+
+
+def _span(ndim: int, axes: tuple[int, ...], start: Any, side: int) -> tuple[slice, ...]:
+    """The slices of one item that cut `side` values from `start` on along `axes`."""
+    first = dict(zip(axes, start, strict=True))
+    axes_of_item = range(1 - ndim, 0)
+    return tuple(
+        slice(first[a], first[a] + side) if a in first else slice(None) for a in axes_of_item
+    )
+
+
+def centred(items: dict[str, np.ndarray], reading: Reading, form: Form) -> dict[str, np.ndarray]:
+    """Items of a source with this form, x and maps cropped at the centre as `reading` says."""
+    grids = {"x", *(s.name for s in form.conditions if s.kind == "map")}
+    axes = form.items.window
+    cut = lambda name, a: centre(a, reading.crop, axes) if name in grids else a
+    return {name: cut(name, value) for name, value in items.items()}
 
 
 def select(source: Source, reading: Reading, most: int) -> Memory:
@@ -173,7 +248,8 @@ def select(source: Source, reading: Reading, most: int) -> Memory:
     many = len(source) > most
     index = np.linspace(0, len(source) - 1, most).astype(int) if many else np.arange(len(source))
     items = load(source, index)
-    return replace(items, x=centre(items.x, reading.crop))
+    cut = centred({"x": items.x, **items.cond}, reading, items.form)
+    return replace(items, x=cut.pop("x"), cond=cut)
 
 
 def read(

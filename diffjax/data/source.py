@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from diffjax.data import conditions, kinds
+from diffjax.data.form import Form
 from diffjax.progress import Progress
+from diffjax.specs import Spec
 
 SPLITS = ("train", "test")
 BLOCK = 1024
@@ -19,23 +23,17 @@ BLOCK = 1024
 class Source(Protocol):
     """Items by index, the same each time; several threads may read at once.
 
-    shape: of one item, (H, W, C) for images and (D,) for points. dtype: uint8 images, else float32.
-    classes: number of labels, 0 where there are none.
+    form: what the items are, and the conditions that they carry.
     """
 
     @property
-    def shape(self) -> tuple[int, ...]: ...
-
-    @property
-    def dtype(self) -> np.dtype: ...
-
-    @property
-    def classes(self) -> int: ...
+    def form(self) -> Form: ...
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: np.ndarray) -> dict[str, np.ndarray]:
-        """Items at `index` (B,): {"x": (B, *shape)}, with "label": (B,) int32 if there are any."""
+        """Items at `index` (B,): {"x": (B, *shape)}, and each condition of the form by its name:
+        "label" (B,) int32, others float32 (B, ...)."""
         ...
 
     def labels(self) -> np.ndarray:
@@ -45,14 +43,34 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Memory:
-    """Items in memory, or in a memory map: x (N, *shape) and label (N,) in [0, classes)."""
+    """Items in memory, or in a memory map: x (N, *shape) and label (N,) in [0, classes).
+
+    kind: what they are; the default of `kinds.default` where it is empty. cond: other conditions by
+    name, (N, ...). units: see `Form`.
+    """
 
     x: np.ndarray
     label: np.ndarray | None = None
     classes: int = 0
+    kind: str = ""
+    cond: Mapping[str, np.ndarray] = field(default_factory=dict)
+    units: tuple[tuple[str, Any], ...] = ()
 
     def __repr__(self) -> str:
-        return f"Memory({len(self)} items of {self.shape} {self.dtype}, classes={self.classes})"
+        names = f", {', '.join(self.cond)}" if self.cond else ""
+        what = f"{self.form.kind} items of {self.shape} {self.dtype}"
+        return f"Memory({len(self)} {what}, classes={self.classes}{names})"
+
+    @property
+    def form(self) -> Form:
+        return self._form
+
+    @functools.cached_property
+    def _form(self) -> Form:
+        kind = self.kind or kinds.default(self.shape, str(self.dtype))
+        label = (Spec("label", "label", self.classes),) if self.classes else ()
+        others = (conditions.describe(name, value) for name, value in self.cond.items())
+        return Form(kind, self.shape, (*label, *others), str(self.dtype), self.units)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -66,8 +84,8 @@ class Memory:
         return len(self.x)
 
     def __getitem__(self, index: np.ndarray) -> dict[str, np.ndarray]:
-        items = {"x": self.x[index]}
-        return items if self.label is None else items | {"label": self.label[index]}
+        label = {} if self.label is None else {"label": self.label[index]}
+        return {"x": self.x[index], **label, **{k: v[index] for k, v in self.cond.items()}}
 
     def labels(self) -> np.ndarray:
         return np.zeros(len(self), np.int32) if self.label is None else self.label
@@ -77,18 +95,19 @@ def load(source: Source, index: np.ndarray | None = None) -> Memory:
     """The items at `index` (all where it is None), read once and kept."""
     if index is None and isinstance(source, Memory):
         return source
-    index = np.arange(len(source)) if index is None else index
-    x = np.empty((len(index), *source.shape), source.dtype)
-    label = np.empty(len(index), np.int32) if source.classes else None
+    index, form = np.arange(len(source)) if index is None else index, source.form
+    kept: dict[str, np.ndarray] = {"x": np.empty((len(index), *form.shape), form.dtype)}
     with Progress("read data", len(index), "item") as progress:
         for start in range(0, len(index), BLOCK):
             items = source[index[start : start + BLOCK]]
-            part = slice(start, start + len(items["x"]))
-            x[part] = items["x"]
-            if label is not None:
-                label[part] = items["label"]
-            progress.advance(len(items["x"]))
-    return Memory(x, label, source.classes)
+            count = len(items["x"])
+            for name, value in items.items():
+                if name not in kept:
+                    kept[name] = np.empty((len(index), *value.shape[1:]), value.dtype)
+                kept[name][start : start + count] = value
+            progress.advance(count)
+    x, label = kept.pop("x"), kept.pop("label", None)
+    return Memory(x, label, form.classes, form.kind, kept, form.units)
 
 
 def fingerprint(source: Source) -> dict[str, int | str]:
@@ -98,7 +117,7 @@ def fingerprint(source: Source) -> dict[str, int | str]:
     crc = 0
     for name in sorted(items):
         crc = zlib.crc32(np.ascontiguousarray(items[name]).tobytes(), crc)
-    return {"items": len(source), "dtype": str(source.dtype), "crc32": f"{crc:08x}"}
+    return {"items": len(source), "dtype": source.form.dtype, "crc32": f"{crc:08x}"}
 
 
 class NoSplit(ValueError):

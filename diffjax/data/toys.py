@@ -23,7 +23,7 @@ def moons(split: str, size: int = 10_000, noise: float = 0.05) -> Memory:
     angle = np.pi * (rng.random(size) + label)
     centre = np.where(label[:, None] == 0, [-0.5, -0.25], [0.5, 0.25])
     x = centre + np.stack([np.cos(angle), np.sin(angle)], 1) + noise * rng.normal(size=(size, 2))
-    return Memory(x.astype(np.float32), label.astype(np.int32), classes=2)
+    return Memory(x.astype(np.float32), label.astype(np.int32), classes=2, kind="points")
 
 
 def checkerboard(split: str, size: int = 10_000) -> Memory:
@@ -32,4 +32,4 @@ def checkerboard(split: str, size: int = 10_000) -> Memory:
     row, column = rng.integers(0, 4, size), rng.integers(0, 2, size)
     corner = np.stack([2 * column + row % 2, row], 1)
     x = (corner + rng.random((size, 2)) - 2) * (1.7 / 2)
-    return Memory(x.astype(np.float32))
+    return Memory(x.astype(np.float32), kind="points")

@@ -11,7 +11,6 @@ from diffjax.devices.processes import first
 from diffjax.evaluation.neighbours import nearest
 from diffjax.evaluation.resampling import with_intervals
 from diffjax.evaluation.samples import Arrays, Real, Samples
-from diffjax.features.extractors import features
 
 MOST_FITTED = 5000
 """Training items that the cells are fitted to."""
@@ -104,7 +103,8 @@ def memorization(
     if not len(real.test):
         raise ValueError("memorization: no held-out items; allowed: the other metrics")
     cells = cells or max(1, min(10, len(real.test) // 50))
-    plain = [features(x) for x in (samples.x, real.train.x, real.test.x)]
+    values = real.train.form.items.values
+    plain = [values(x) for x in (samples.x, real.train.x, real.test.x)]
     found = _within(real, samples, "pixels", plain, cells, pairs, resamples)
     if not real.extractor.fingerprint:  # no network: these are the pixels
         return found
@@ -129,7 +129,7 @@ def _within(
     values = lambda rows: compared({k: v[rows] for k, v in ours._asdict().items()}, theirs)
     found = with_intervals(values, len(x), resamples, samples.label, shares=SHARES)
     found |= {"cells": cells}
-    if not pairs or samples.x.ndim != 4:
+    if not pairs or real.train.form.items.together:
         return found
     return found | {"picture": _draw(real, samples, space, ours, pairs)}
 
@@ -139,7 +139,8 @@ def _draw(real: Real, samples: Samples, space: str, found: Near, pairs: int) -> 
     from diffjax import plot
 
     order = np.argsort(found.distance, kind="stable")[:pairs]
-    x, train = samples.x[order], real.train.x[found.index[order]]
+    tiles = real.train.form.items.tiles
+    x, train = tiles(samples.x[order]), tiles(real.train.x[found.index[order]])
     sha = hashlib.sha256(np.ascontiguousarray(samples.x).tobytes()).hexdigest()[:12]
     name = f"closest-{space}-{sha}.png"
     if first():

@@ -1,7 +1,8 @@
 """Samples that another program made, in the files that other programs score.
 
-An .npz file holds uint8 `arr_0` (N, H, W, C), and labels `arr_1` (N,) where there are any, as the
-evaluator of guided-diffusion reads it. A folder holds image files, as pytorch-fid reads it.
+An .npz file holds `arr_0` (N, ...), uint8 (N, H, W, C) of images, and labels `arr_1` (N,) where
+there are any, as the evaluator of guided-diffusion reads it. A folder holds a file per sample:
+images, as pytorch-fid reads them, or what the kind of data is written to.
 """
 
 from __future__ import annotations
@@ -12,28 +13,28 @@ from pathlib import Path
 
 import numpy as np
 
-from diffjax.data import is_image
-from diffjax.data.decoded import Unreadable, decode
+from diffjax.data.decoded import decode
 from diffjax.data.folder import ENDINGS
+from diffjax.data.form import Form
 from diffjax.evaluation.samples import Samples
 from diffjax.progress import Progress
 
 
-def read(path: Path, shape: tuple[int, ...], classes: int = 0, most: int | None = None) -> Samples:
+def read(path: Path, form: Form, most: int | None = None) -> Samples:
     """The first `most` samples in a file or a folder.
 
-    shape: of a real item. classes: of the real items, 0 where they have none. Raises ValueError for
-    samples of another form; what is an image is uint8, from 0 to 255.
+    form: of the real items. Raises ValueError for samples of another one; images are uint8, from 0
+    to 255.
     """
     if path.is_dir():
-        return Samples(_images(path, shape, most), None)
+        return Samples(_folder(path, form, most), None)
     x, label = _archive(path)
-    wanted = "uint8" if is_image(shape) else "float32"
-    if x.shape[1:] != tuple(shape) or x.dtype != wanted:
-        needs = ", ".join(map(str, ("N", *shape)))
+    wanted = str(form.denormalise(np.zeros((0, *form.shape), np.float32)).dtype)
+    if x.shape[1:] != form.shape or x.dtype != wanted:
+        needs = ", ".join(map(str, ("N", *form.shape)))
         raise ValueError(f"arr_0 is {x.dtype} {x.shape}; needs {wanted} ({needs}), as the data")
     if label is not None:
-        _check_labels(label, len(x), classes)
+        _check_labels(label, len(x), form.classes)
     x, label = x[:most], None if label is None else label[:most].astype(np.int32)
     if x.dtype == np.uint8 and len(x) and x.max() <= 1:
         raise ValueError(f"arr_0 holds values up to {x.max()}; needs grey levels, 0 to 255")
@@ -61,24 +62,33 @@ def _check_labels(label: np.ndarray, count: int, classes: int) -> None:
         raise ValueError(f"arr_1 is {label.dtype} {label.shape}; needs ({count},), {known}")
 
 
-def _images(folder: Path, shape: tuple[int, ...], most: int | None) -> np.ndarray:
-    """The images under a folder in the order of their names, grey or RGB as the data are."""
+def _folder(folder: Path, form: Form, most: int | None) -> np.ndarray:
+    """The items in the files under a folder in the order of their names."""
+    files = form.items.folder()
+    if files is None:
+        raise ValueError(f"a folder, and the data are {form.kind} {form.shape}; needs an .npz file")
+    image = form.kind == "image"  # in any of the forms that other programs write
+    endings = ENDINGS if image else (files.ending,)
+    paths = [p for p in sorted(folder.rglob("*")) if p.suffix.lower() in endings][:most]
+    if not paths:
+        raise ValueError(f"no {form.items.noun}s in it; known endings: {' '.join(endings)}")
+    items = []
+    with Progress("read samples", len(paths), form.items.noun) as progress:
+        for path in paths:
+            try:
+                item = _image(path, form.shape[-1]) if image else files.read(path, form.shape)
+            except (OSError, EOFError, ValueError) as error:
+                raise ValueError(f"{path.name}: unreadable ({error})") from error
+            if item.shape != form.shape:
+                raise ValueError(f"{path.name} is {item.shape}; needs {form.shape}, as the data")
+            items.append(item)
+            progress.advance()
+    x = np.stack(items)  # integers of a file where the data are floats, as of sound
+    return x if form.kind == "image" or x.dtype == form.dtype else form.items.normalise(x)
+
+
+def _image(path: Path, channels: int) -> np.ndarray:
+    """The pixels of an image, grey or RGB as the data are."""
     from PIL import Image
 
-    if not is_image(shape):
-        raise ValueError(f"a folder of images, and the data are {shape}; needs an .npz file")
-    paths = [p for p in sorted(folder.rglob("*")) if p.suffix.lower() in ENDINGS][:most]
-    if not paths:
-        raise ValueError(f"no images in it; known endings: {' '.join(ENDINGS)}")
-    x = np.empty((len(paths), *shape), np.uint8)
-    with Progress("read samples", len(paths), "image") as progress:
-        for k, path in enumerate(paths):
-            try:
-                image, _ = decode(lambda path=path: Image.open(path), 0, shape[-1])
-            except Unreadable as error:
-                raise ValueError(f"{path.name}: unreadable ({error})") from error
-            if image.shape != x.shape[1:]:
-                raise ValueError(f"{path.name} is {image.shape}; needs {shape}, as the data")
-            x[k] = image
-            progress.advance()
-    return x
+    return decode(lambda: Image.open(path), 0, channels)[0]

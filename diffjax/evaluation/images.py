@@ -19,8 +19,9 @@ from jaxtyping import Array, Key
 
 from diffjax.arrays import Cond, keys_at, stream
 from diffjax.config import Config
-from diffjax.data import Reading, Source, centre, to_float
+from diffjax.data import Reading, Source
 from diffjax.data.form import Form
+from diffjax.data.pipeline import centred
 from diffjax.denoiser import Denoiser
 from diffjax.devices.mesh import layout
 from diffjax.devices.processes import first
@@ -53,11 +54,20 @@ class Subject:
     batch_size: int = 64
 
     def __post_init__(self):
-        shape, wanted = self.reading.shape(self.source), self.form.shape
-        if tuple(shape) != tuple(wanted):
-            raise ValueError(f"items of shape {tuple(shape)}: the network takes {tuple(wanted)}")
-        if (known := self.form.classes) and self.source.classes > known:
-            raise ValueError(f"{self.source.classes} classes: the network knows {known}")
+        declared, wanted = self.source.form, self.form
+        kind, shape = declared.kind, self.reading.shape(self.source)
+        if (kind, shape) != (wanted.kind, wanted.shape):
+            raise ValueError(
+                f"{kind} items of shape {shape}: the network takes {wanted.kind} {wanted.shape}"
+            )
+        if wanted.classes and declared.classes > wanted.classes:
+            raise ValueError(f"{declared.classes} classes: the network knows {wanted.classes}")
+        sizes = {spec.name: spec.size for spec in wanted.conditions if spec.kind != "label"}
+        for spec in declared.conditions:
+            if spec.size != sizes.get(spec.name, spec.size):
+                raise ValueError(
+                    f"{spec.name} of size {spec.size}: the network knows {sizes[spec.name]}"
+                )
 
     @property
     def size(self) -> int:
@@ -67,14 +77,12 @@ class Subject:
     @property
     def discrete(self) -> bool:
         """Whether the items are grey levels."""
-        return self.source.dtype == np.uint8
+        return self.source.form.dtype == "uint8"
 
     def items(self, index: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Items at `index` as the network is told of them, and its conditions."""
-        found = self.source[index]
-        label = found.get("label", np.full(len(index), -1, np.int32))
-        cond = {"label": label.astype(np.int32)} if self.form.classes else {}
-        return centre(found["x"], self.reading.crop), cond
+        items = centred(self.source[index], self.reading, self.source.form)
+        return items["x"], self.form.carried(items, len(index))
 
     def chosen(self, num: int) -> np.ndarray:
         """Places of the first `num` items in an order that is the same each time; 0: of all."""
@@ -83,10 +91,11 @@ class Subject:
 
     def protocol(self) -> dict[str, Any]:
         sde = self.denoise.sde
-        told = "label" if self.source.classes else "no label"
+        there = self.source.form.names
+        names = ", ".join(n if n in there else f"no {n}" for n in self.form.names)
         return dict(self.about) | {
             "seed": self.seed,
-            "given": told if self.form.classes else "nothing",
+            "given": names or "nothing",
             "t_min": sde.t_min,
             "logsnr": [float(sde.logsnr(jnp.asarray(t))) for t in (sde.t_min, sde.t_max)],
             "batch_size": self.batch_size,
@@ -113,7 +122,11 @@ def over(
     def made(part: np.ndarray) -> dict[str, np.ndarray]:
         filled = np.resize(part, size)
         x, cond = subject.items(filled)
-        given = (to_float(jnp.asarray(x)), keys_at(key, jnp.asarray(filled)), cond)
+        given = (
+            subject.form.items.normalise(jnp.asarray(x)),
+            keys_at(key, jnp.asarray(filled)),
+            cond,
+        )
         found = devices.whole(run(denoise, *devices.put(given, 0)))
         kept = {k: v[: len(part)] for k, v in found.items()}
         for value in kept.values():

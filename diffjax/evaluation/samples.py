@@ -47,7 +47,7 @@ class Real:
         self._reading, self.folder, self._chosen = reading, folder, extractor
         self.train = select(source("train"), reading, most)
         self.test = select(source("test"), reading, most)
-        self.classes = self.train.classes
+        self.classes = self.train.form.classes
         self._last: tuple[Samples | None, Arrays] = (None, {})
 
     @functools.cached_property
@@ -109,7 +109,7 @@ class Real:
             "fingerprint": self.extractor.fingerprint,
             "about": self.extractor.about,
             "shape": list(items.shape),
-            "range": "0 to 255" if items.dtype == np.uint8 else "floats",
+            "range": "0 to 255" if items.form.dtype == "uint8" else "floats",
             "items": len(items),
             "data": digest(items),
         }

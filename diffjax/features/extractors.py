@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from diffjax.arrays import Params, catalogue
-from diffjax.data import is_image
+from diffjax.data.kinds import lookup
 from diffjax.devices.mesh import layout
 from diffjax.features import bpe
 from diffjax.features import inception_names as inception_file
@@ -71,20 +71,14 @@ def extract(extractor: Extractor, x: np.ndarray, batch_size: int = 64) -> Arrays
 
 def pixels(real: Known) -> Extractor:
     """The values themselves: no network, so distances see no more than colours in places."""
-    return Extractor("pixels", "", "values of pixels in [0, 1], no network", _values)
+    kind = real.train.form.kind
+    about = "values of pixels in [0, 1], no network"
+    return Extractor("pixels", "", about, lambda x: {"pool": features(x, kind)})
 
 
-def _values(x: np.ndarray) -> Arrays:
-    return {"pool": features(x)}
-
-
-def features(x: np.ndarray) -> np.ndarray:
-    """Pixels as (N, D) in [0, 1]; latents (N, D) and points as they are."""
-    flat = x.reshape(len(x), -1)
-    if not is_image(x.shape[1:]):
-        return flat
-    flat = flat.astype("float32")
-    return flat / 255 if x.dtype == "uint8" else (flat + 1) / 2
+def features(x: np.ndarray, kind: str) -> np.ndarray:
+    """Stored items of a kind of data as (N, D): pixels in [0, 1], others as they are."""
+    return lookup(kind).values(x)
 
 
 def classifier(real: Known) -> Extractor:
@@ -109,6 +103,7 @@ def inception(real: Known, weights: str = "", resize: str = "tensorflow1") -> Ex
     weights: pt_inception-2015-12-05-6726825d.pth, downloaded once where none are given. resize: to
     299 x 299, `tensorflow1`, as most evaluators do it, or `pytorch`, as pytorch-fid does.
     """
+    only_images("inception", real)
     net, file = inception_net(resize), standard.weights(inception_file.STANDARD, weights)
     params = inception_file.convert(read(file.path).tensors)
     about = f"{file.about}; images to 299 x 299 as {resize}"
@@ -117,6 +112,7 @@ def inception(real: Known, weights: str = "", resize: str = "tensorflow1") -> Ex
 
 def dinov2_b14(real: Known, weights: str = "") -> Extractor:
     """DINOv2 ViT-B/14; as `dinov2_l14`."""
+    only_images("dinov2_b14", real)
     return _dinov2("dinov2_b14", vit_file.DINOV2_B14, weights)
 
 
@@ -126,6 +122,7 @@ def dinov2_l14(real: Known, weights: str = "") -> Extractor:
     pool: the normalised token of the class. weights: dinov2_vitl14_pretrain.pth, downloaded once
     where none are given.
     """
+    only_images("dinov2_l14", real)
     return _dinov2("dinov2_l14", vit_file.DINOV2_L14, weights)
 
 
@@ -143,6 +140,7 @@ def clip_l14(real: Known, weights: str = "", vocabulary: str = "") -> Extractor:
     model.safetensors of openai/clip-vit-large-patch14, downloaded once where none are given.
     Those of another size take images of that. vocabulary: of captions, see `captions`.
     """
+    only_images("clip_l14", real)
     file = standard.weights(vit_file.CLIP_L14, weights)
     _, net, params = vit_file.clip_image(read(file.path).tensors)
     about = f"{file.about}; images resized to squares as by Pillow, bicubic"
@@ -169,14 +167,14 @@ def published(
     name: str, file: standard.Weights, params: Params, apply: Apply, about: str
 ) -> Extractor:
     """The extractor of a published network of uint8 images."""
-    made = network(name, params, apply, about, file.sha256[:12])
+    return network(name, params, apply, about, file.sha256[:12])
 
-    def run(x: np.ndarray) -> Arrays:
-        if not is_image(x.shape[1:]) or x.dtype != np.uint8:
-            raise ValueError(f"{name}: items {x.shape[1:]} of {x.dtype}; needs uint8 images")
-        return made.run(x)
 
-    return dataclasses.replace(made, run=run)
+def only_images(name: str, real: Known) -> None:
+    """Raise ValueError where the data are no uint8 images, which a published network takes."""
+    form = real.train.form
+    if form.kind != "image" or form.dtype != "uint8":
+        raise ValueError(f"{name}: {form.kind} items of {form.dtype}; needs uint8 images")
 
 
 def network(name: str, params: Params, apply: Apply, about: str, known: str = "") -> Extractor:

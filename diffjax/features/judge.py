@@ -15,12 +15,14 @@ import optax
 from jaxtyping import Array, Key
 
 from diffjax.arrays import Params, keys_at
-from diffjax.data import Memory, to_float
+from diffjax.data import Form, Memory, to_float
 from diffjax.features.classifier import classifier
 from diffjax.files import write_arrays
 from diffjax.progress import Progress
 
 BATCH, RATE, STRIDE = 128, 2e-3, 50
+EPOCHS, LEAST, MOST = 30, 300, 2000
+"""How long it is fitted; the two latter in steps."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +48,21 @@ class Judge:
         return f"features.classifier, {self.steps} steps of {BATCH}"
 
 
+def judged(form: Form) -> bool:
+    """Whether the classifier takes such items: it is built for images and vectors."""
+    return len(form.shape) in (1, 3)
+
+
 def fit(train: Memory, flip: bool = False, cache: Path | None = None) -> Judge:
     """Fit the classifier to `train`, the same each time; kept in the folder `cache` for next time.
 
     flip: mirror images at random; they are moved by up to 1/16 of their height as well. It takes 30
     epochs, but at least 300 steps and at most 2,000.
     """
-    steps = STRIDE * round(min(max(30 * len(train) / BATCH, 300), 2000) / STRIDE)
+    if not judged(train.form):
+        what = f"{train.form.kind} {train.form.shape}"
+        raise ValueError(f"classifier: judges images and vectors; the items are {what}")
+    steps = STRIDE * round(min(max(EPOCHS * len(train) / BATCH, LEAST), MOST) / STRIDE)
     net, key = classifier(train.classes), jax.random.key(0)
     first = to_float(jnp.asarray(train.x[:1]))
     file = cache and cache / f"classifier-{_fingerprint(train, flip)}.npz"

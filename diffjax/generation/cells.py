@@ -1,7 +1,7 @@
 """A cell of a table: one network sampled in one way. Its samples are kept, for all metrics.
 
-Sample k depends on (seed, k) and its label only: a killed command goes on where it was, another
-metric takes the samples that there are, and a larger number adds to them.
+Sample k depends on (seed, k) and its conditions only: a killed command goes on where it was,
+another metric takes the samples that there are, and a larger number adds to them.
 """
 
 from __future__ import annotations
@@ -12,16 +12,15 @@ import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
-from diffjax.arrays import stream
+from diffjax.arrays import stream, taken
 from diffjax.config import Config, ConfigError
-from diffjax.data import is_image, to_uint8
 from diffjax.data.form import Form
 from diffjax.denoiser import Denoiser
 from diffjax.devices.mesh import layout
@@ -34,6 +33,8 @@ from diffjax.samplers.plan import Plan, Sampling
 from diffjax.samplers.run import Preview
 
 Arrays = dict[str, np.ndarray]
+FILED = {"label": "arr_1"}
+"""Names of conditions in files, where other programs expect another one."""
 PARTS = 10
 """Of the rows of a batch, after each of which progress is shown, unless somebody says otherwise."""
 LONG = 100
@@ -43,12 +44,23 @@ LINES = 60.0
 
 
 class Made(NamedTuple):
-    """x (N, ...), uint8 if images; label (N,) or None; network passes and seconds of each (N,)."""
+    """x (N, ...) as items of the form are stored; their conditions by name, (N, ...); network
+    passes and seconds of each (N,)."""
 
     x: np.ndarray
-    label: np.ndarray | None
+    cond: Mapping[str, np.ndarray]
     passes: np.ndarray
     seconds: np.ndarray
+    form: Form
+
+    @property
+    def label(self) -> np.ndarray | None:
+        """(N,), or None where there is none."""
+        return self.cond.get("label")
+
+    def picture(self) -> np.ndarray:
+        """All of them as a picture uint8 (H, W, 3), as their kind is shown."""
+        return self.form.items.picture(self.x, self.label)
 
     def __repr__(self) -> str:
         what = f"{len(self.x)} samples of {self.x.shape[1:]} {self.x.dtype}"
@@ -57,11 +69,12 @@ class Made(NamedTuple):
 
 
 class Steps(NamedTuple):
-    """x, x0 (R, N, ...): the state and the predicted x0 after each row; t (R,)."""
+    """x, x0 (R, N, ...): the state and the predicted x0 after each row; t (R,); kind of data."""
 
     x: np.ndarray
     x0: np.ndarray
     t: np.ndarray
+    kind: str
 
 
 @dataclass(frozen=True)
@@ -70,7 +83,7 @@ class Cell:
 
     form, config: those that the network was trained with. about: what the protocol says of both:
     config.sampling, trained, ema.
-    turn: the classes of the samples, in turn; none where the network knows none.
+    cond: conditions by name in rows (K, ...), which the samples take in turn.
     """
 
     denoise: Denoiser
@@ -80,7 +93,7 @@ class Cell:
     about: Mapping[str, Any]
     seed: int = 0
     batch_size: int = 256
-    turn: tuple[int, ...] = ()
+    cond: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @functools.cached_property
     def weights(self) -> str:
@@ -91,8 +104,10 @@ class Cell:
     def key(self) -> str:
         """By which its samples are known again: the sampler, and a hash of all they depend on."""
         config = {k: self.config[k] for k in ("sde", "parameterization", "network")}
-        told = [dict(self.about), config, self.form.shape, self.seed, self.turn]
-        return f"{self.about['sampler']['name']}-{fingerprint([*told, self.weights], self.plan)}"
+        others = {name: rows for name, rows in self.cond.items() if name != "label"}
+        turn = np.asarray(self.cond.get("label", ())).tolist()
+        told = [dict(self.about), config, self.form.shape, self.seed, turn, self.weights]
+        return f"{self.about['sampler']['name']}-{fingerprint(told, (self.plan, others))}"
 
     def __str__(self) -> str:
         rows, passes = self.plan.rows, self.plan.passes
@@ -104,9 +119,6 @@ class Cell:
 
     def __repr__(self) -> str:
         return f"Cell({self})"
-
-    def labels(self, num: int) -> np.ndarray | None:
-        return np.resize(np.array(self.turn, np.int32), num) if self.turn else None
 
     def protocol(self, made: Made) -> dict[str, Any]:
         """How they were made. passes: of one sample; the mean where they differ. seconds: of all,
@@ -139,19 +151,19 @@ class Cell:
             start += len(part["arr_0"])
             parts.append(part)
         whole = {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}
-        return Made(whole["arr_0"], whole.get("arr_1"), whole["passes"], whole["seconds"])
+        cond = {name: whole[FILED.get(name, name)] for name in self.cond}
+        return Made(whole["arr_0"], cond, whole["passes"], whole["seconds"], self.form)
 
     def path(self, num: int) -> Steps:
         """How samples 0, ..., num - 1 come about. ValueError for steps that the error decides."""
         if not isinstance(plan := self.plan, Plan):
             raise ValueError("adaptive steps differ between samples; use another sampler")
-        label, index = self.labels(num), jnp.arange(num)
-        cond = {} if label is None else {"label": jnp.asarray(label)}
-        own = (stream(self.seed, "sample"), index, cond)
+        cond = {name: jnp.asarray(value) for name, value in taken(self.cond, num).items()}
+        own = (stream(self.seed, "sample"), jnp.arange(num), cond)
         made = generate(self.denoise, plan, *own, shape=self.form.shape, path=True)
         assert made.path is not None
         x, x0 = map(np.asarray, made.path)
-        return Steps(x, x0, plan.table.t)
+        return Steps(x, x0, plan.table.t, self.form.kind)
 
     def _keep(self, folder: Path, start: int, part: Arrays) -> None:
         try:
@@ -172,8 +184,7 @@ class Cell:
         within a batch."""
         if start >= num:
             return
-        shape, label, devices = self.form.shape, self.labels(num), layout().mesh
-        cond = None if label is None else {"label": label}
+        form, cond, devices = self.form, taken(self.cond, num), layout().mesh
         rows, quiet = self.plan.rows or 0, not first()
         every = every or max(1, -(-rows // PARTS))
 
@@ -183,25 +194,25 @@ class Cell:
                 preview(seen)
 
         by_rows = preview is not None or rows >= LONG
-        own = (self.seed, num, shape, cond, self.batch_size, devices, start)
+        own = (self.seed, num, form.shape, cond, self.batch_size, devices, start)
         watch = {"preview": look, "every": every} if by_rows else {}
         made, done = Generation(self.denoise, self.plan, *own, **watch), start
-        total, unit = (rows * len(made), "row") if by_rows else (num, "image")
+        total, unit = (rows * len(made), "row") if by_rows else (num, form.items.noun)
         ready = 0 if by_rows else start
         began = last = time.monotonic()
         with Progress("sample", total, unit, ready, quiet=quiet, lines=LINES) as progress:
             for x in made:
                 now, count = time.monotonic(), len(x)
                 yield {
-                    "arr_0": to_uint8(x) if is_image(shape) else x,
-                    **({} if label is None else {"arr_1": label[done : done + count]}),
+                    "arr_0": form.denormalise(x),
+                    **{FILED.get(k, k): v[done : done + count] for k, v in cond.items()},
                     "passes": np.array(made.passes[-count:], np.int32),
                     "seconds": np.full(count, (now - last) / count),
                 }
                 progress.advance(0 if by_rows else count)
                 done, last = done + count, time.monotonic()
         rate = (num - start) / (time.monotonic() - began)
-        print(f"compiled in {made.compile_seconds:.1f} s, then {rate:.1f} images/s")
+        print(f"compiled in {made.compile_seconds:.1f} s, then {rate:.1f} {form.items.noun}s/s")
 
 
 def stored(folder: Path, num: int) -> list[Arrays]:

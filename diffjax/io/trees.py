@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -44,6 +44,25 @@ def flat(tree: Mapping[str, Any], above: str = "") -> dict[str, Any]:
         here = f"{above}{name}"
         made |= flat(value, f"{here}/") if isinstance(value, Mapping) else {here: value}
     return made
+
+
+def parted(tree: Mapping[str, Any], chosen: Callable[[str], bool]) -> tuple[Params, Params]:
+    """The leaves whose path is chosen, and the others, each as a tree without the branches that
+    are empty."""
+    leaves = flat(tree)
+    pick = lambda wanted: nested({k: v for k, v in leaves.items() if chosen(k) is wanted})
+    return pick(True), pick(False)
+
+
+def joined(*trees: Mapping[str, Any]) -> Params:
+    """One tree of the leaves of all; a leaf that several have is that of the last."""
+    return nested({path: leaf for tree in trees for path, leaf in flat(tree).items()})
+
+
+def only(tree: Mapping[str, Any], like: Mapping[str, Any]) -> Params:
+    """The leaves of `tree` whose path `like` has too."""
+    wanted = flat(like)
+    return nested({path: leaf for path, leaf in flat(tree).items() if path in wanted})
 
 
 def some(title: str, names: Iterable[str]) -> str:

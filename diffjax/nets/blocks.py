@@ -94,6 +94,18 @@ class Block(nn.Module):
         return style.add(x, h)
 
 
+def attended(
+    q: Float[Array, "b l h d"],
+    k: Float[Array, "b m h d"],
+    v: Float[Array, "b m h d"],
+    there: Bool[Array, "b m"],
+) -> Float[Array, "b l h d"]:
+    """Attention to the keys that are there; zero for a sample that has none."""
+    some = there.any(-1)
+    out = attention(q, k, v, there | ~some[:, None])
+    return jnp.where(some[:, None, None, None], out, 0)
+
+
 class SelfAttention(nn.Module):
     """norm, attention over all positions, zero projection, + input."""
 
@@ -120,5 +132,56 @@ class CrossAttention(nn.Module):
         b, c = x.shape[0], x.shape[-1]
         q = Dense(c, name="q")(self.style.norm()(x)).reshape(b, -1, self.heads, c // self.heads)
         kv = Dense(2 * c, name="kv")(tokens).reshape(b, -1, 2, self.heads, c // self.heads)
-        out = attention(q, kv[:, :, 0], kv[:, :, 1], there).reshape(x.shape)
+        out = attended(q, kv[:, :, 0], kv[:, :, 1], there).reshape(x.shape)
         return self.style.add(x, Dense(c, kernel_init=zeros, name="out")(out))
+
+
+class Attention(nn.Module):
+    """Attention of a sequence to itself or to other tokens, whose q, k and v have no bias."""
+
+    heads: int
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "b l c"],
+        tokens: Float[Array, "b m e"],
+        there: Bool[Array, "b m"] | None = None,
+    ) -> Float[Array, "b l c"]:
+        b, c = x.shape[0], x.shape[-1]
+
+        def by_head(name: str, a: Array) -> Array:
+            a = Dense(c, use_bias=False, name=name)(a)
+            return a.reshape(b, -1, self.heads, c // self.heads)
+
+        q, k, v = by_head("q", x), by_head("k", tokens), by_head("v", tokens)
+        out = attention(q, k, v) if there is None else attended(q, k, v, there)
+        return Dense(c, name="out")(out.reshape(x.shape))
+
+
+class Transformer(nn.Module):
+    """norm, layer, `depth` blocks over all positions, zero layer, + input (arXiv:2112.10752).
+
+    A block: x + self-attention(norm x), + cross-attention(norm x) where there are tokens, +
+    feed-forward(norm x), whose hidden layer of width 4 C is gated by GELU (arXiv:2002.05202).
+    """
+
+    depth: int
+    heads: int
+    style: Style = PLAIN
+
+    @nn.compact
+    def __call__(
+        self, x: Grid, context: tuple[Float[Array, "b m e"], Bool[Array, "b m"]] | None
+    ) -> Grid:
+        b, c = x.shape[0], x.shape[-1]
+        h = Dense(c, name="in")(GroupNorm(self.style.groups, epsilon=1e-6)(x)).reshape(b, -1, c)
+        for i in range(self.depth):
+            norm = lambda name, h, i=i: nn.LayerNorm(epsilon=1e-5, name=f"{name}_norm_{i}")(h)
+            u = norm("self", h)
+            h = h + Attention(self.heads, name=f"self_{i}")(u, u)
+            if context is not None:
+                h = h + Attention(self.heads, name=f"cross_{i}")(norm("cross", h), *context)
+            u, gate = jnp.split(Dense(8 * c, name=f"mlp_in_{i}")(norm("mlp", h)), 2, -1)
+            h = h + Dense(c, name=f"mlp_out_{i}")(u * nn.gelu(gate, approximate=False))
+        return self.style.add(x, Dense(c, kernel_init=zeros, name="out")(h.reshape(x.shape)))

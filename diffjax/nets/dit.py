@@ -4,20 +4,38 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from diffjax.arrays import Cond
-from diffjax.nets.conditioning import Conditions, pooled, sequence, with_map
-from diffjax.nets.kernels.attention import attention
-from diffjax.nets.layers import NONE, Dense, Output, at_least, gelu, one_of, outputs, zeros
+from diffjax.nets.conditions import Condition, Conditions, settled
+from diffjax.nets.layers import (
+    NONE,
+    Dense,
+    Output,
+    at_least,
+    cosines_first,
+    one_of,
+    outputs,
+)
 from diffjax.nets.network import Network, linen
-from diffjax.nets.positions import fold, rotate, rotations, sincos, unfold
+from diffjax.nets.positions import fold, rotations, sincos, unfold
+from diffjax.nets.streams import (
+    MLPS,
+    NORMS,
+    Block,
+    Form,
+    Glorot,
+    Modulation,
+    Tokens,
+    Vector,
+    modulated,
+    small,
+)
 
 SIZES = {"S": (384, 12, 6), "B": (768, 12, 12), "L": (1024, 24, 16), "XL": (1152, 28, 16)}
 """Width, depth and heads (arXiv:2212.09748, tab. 1)."""
@@ -34,135 +52,8 @@ POLICIES = {
     "all": jax.checkpoint_policies.nothing_saveable,
     "cheap": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
 }
-POSITIONS, NORMS, MLPS = ("sincos", "rotary"), ("layer", "rms"), ("gelu", "swiglu")
-Tokens = Float[Array, "b _ w"]
-Vector = Float[Array, "b w"]
-small = nn.initializers.normal(0.02)
-Glorot = functools.partial(Dense, kernel_init=nn.initializers.xavier_uniform())
-Modulation = functools.partial(Dense, kernel_init=zeros)
-
-
-@dataclass(frozen=True)
-class Form:
-    """What the blocks of a transformer have in common."""
-
-    width: int
-    heads: int
-    norm: str = "layer"
-    qk_norm: bool = False
-    mlp: str = "gelu"
-
-
-def normalised(x: Float[Array, "..."], norm: str = "rms") -> Float[Array, "..."]:
-    """(x - mean) / deviation over the last axis, or x / its root mean square; float32 or wider."""
-    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    x = x - x.mean(-1, keepdims=True) if norm == "layer" else x
-    return x * jax.lax.rsqrt((x**2).mean(-1, keepdims=True) + 1e-6)
-
-
-def modulated(x: Tokens, shift: Vector, scale: Vector, norm: str) -> Tokens:
-    """The normalised tokens, scaled and shifted by the conditions of their sample."""
-    made = normalised(x, norm) * (1 + scale[:, None]) + shift[:, None]
-    return made.astype(x.dtype)
-
-
-class RMSNorm(nn.Module):
-    """x / root mean square over the last axis, times a learned scale."""
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
-        scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
-        return (normalised(x) * jnp.expand_dims(scale, range(x.ndim - 1))).astype(x.dtype)
-
-
-class Stream(nn.Module):
-    """One kind of tokens in a block: its own weights before and after the attention of all.
-
-    ends: give keys and values only, for the last block of tokens that no output is made of.
-    """
-
-    form: Form
-    ends: bool = False
-
-    def setup(self):
-        width, swiglu = self.form.width, self.form.mlp == "swiglu"
-        self.modulation = Modulation((2 if self.ends else 6) * width)
-        self.qkv = Glorot((2 if self.ends else 3) * width)
-        self.k_norm = RMSNorm()
-        self.q_norm = RMSNorm()
-        if not self.ends:
-            hidden = math.ceil(width / 3) * 8 if swiglu else 4 * width
-            self.out, self.mlp_out = Glorot(width), Glorot(width)
-            self.mlp_in = Glorot((1 + swiglu) * hidden)
-
-    def before(
-        self, x: Tokens, c: Vector, turn: Array | None
-    ) -> tuple[tuple[Array, ...], list[Vector]]:
-        """Queries, keys and values (B, L, heads, d), and the modulation of what follows."""
-        shift, scale, *rest = jnp.split(self.modulation(c), 2 if self.ends else 6, -1)
-        made = self.qkv(modulated(x, shift, scale, self.form.norm))
-        form = (*x.shape[:2], self.form.heads, self.form.width // self.form.heads)
-        *qk, v = (a.reshape(form) for a in jnp.split(made, 2 if self.ends else 3, -1))
-        if self.form.qk_norm:
-            norms = (self.q_norm, self.k_norm)[-len(qk) :]
-            qk = [norm(a) for norm, a in zip(norms, qk, strict=True)]
-        if turn is not None:
-            qk = [rotate(a, turn) for a in qk]
-        return (*qk, v), rest
-
-    def after(self, x: Tokens, attended: Array, rest: list[Vector]) -> Tokens:
-        """+ gate out(attended), + gate mlp(x)."""
-        gate_1, shift, scale, gate_2 = rest
-        x = x + gate_1[:, None] * self.out(attended.reshape(x.shape))
-        h = self.mlp_in(modulated(x, shift, scale, self.form.norm))
-        if self.form.mlp == "swiglu":
-            gate, h = jnp.split(h, 2, -1)
-            h = nn.silu(gate) * h
-        else:
-            h = gelu(h)
-        return x + gate_2[:, None] * self.mlp_out(h)
-
-
-class Block(nn.Module):
-    """Self-attention and MLP, both scaled, shifted and gated by c; an MM-DiT block with tokens.
-
-    (x, tokens) -> (x, tokens), x, as `nn.scan` has it. tokens: None, or a second stream in the same
-    attention (arXiv:2403.03206, fig. 2), whose `there` may be false. skip: joined to x first
-    (arXiv:2209.12152). keep: whether x is handed out for such a skip. last: leave tokens as they
-    are.
-    """
-
-    form: Form
-    keep: bool = False
-    last: bool = False
-
-    @nn.compact
-    def __call__(
-        self,
-        streams: tuple[Tokens, Tokens | None],
-        skip: Tokens | None,
-        c: Vector,
-        turn: Float[Array, "l e"] | None,
-        there: Bool[Array, "b m"] | None,
-    ) -> tuple[tuple[Tokens, Tokens | None], Tokens | None]:
-        x, tokens = streams
-        if skip is not None:
-            x = Glorot(self.form.width, name="skip")(jnp.concatenate([x, skip], -1))
-        main = Stream(self.form, name="main")
-        (q, k, v), rest = main.before(x, c, turn)
-        if tokens is None:
-            x = main.after(x, attention(q, k, v), rest)
-            return (x, None), x if self.keep else None
-        assert there is not None
-        other, length = Stream(self.form, self.last, name="tokens"), x.shape[1]
-        (*q_too, k_too, v_too), rest_too = other.before(tokens, c, None)
-        join = lambda *a: jnp.concatenate(a, 1)
-        mask = join(jnp.ones(x.shape[:2], bool), there)
-        made = attention(join(q, *q_too), join(k, k_too), join(v, v_too), mask)
-        x = main.after(x, made[:, :length], rest)
-        if not self.last:
-            tokens = other.after(tokens, made[:, length:], rest_too)
-        return (x, tokens), x if self.keep else None
+MECHANISMS = ("embedding", "joint", "cross", "beside", "time")
+POSITIONS = ("sincos", "rotary")
 
 
 class DiT(nn.Module):
@@ -199,29 +90,30 @@ class DiT(nn.Module):
         cond, width = self.conditions.check(x, cond), self.form.width
         grid = tuple(n // p for n, p in zip(x.shape[1:-1], sides, strict=True))
         made = math.prod(sides) * x.shape[-1] * (1 + self.learn_variance)
-        h = Glorot(width, name="patches")(fold(with_map(x, cond, self.conditions), sides))
+        h = Glorot(width, name="patches")(fold(self.conditions.beside(x, cond), sides))
         c = self._embedded(x, c_noise, cond)
-        turn, tokens, there = None, None, None
+        turn, joint = None, self.conditions.sequence("joint", x, cond, width)
+        tokens, there = joint or (None, None)
+        context = self.conditions.sequence("cross", x, cond, width)
         if self.positions == "rotary":
             turn = rotations(grid, width // self.form.heads)
         else:
             h = h + sincos(grid, width).astype(h.dtype)[None]
-        if self.conditions.tokens:
-            tokens, there = sequence(x, cond, self.conditions, width)
-        h = self._blocks(h, tokens, c, turn, there)
+        h = self._blocks(h, tokens, c, turn, there, context)
         shift, scale = jnp.split(Modulation(2 * width, name="modulation")(c), 2, -1)
         h = Modulation(made, name="out")(modulated(h, shift, scale, self.form.norm))
         return outputs(h, self.learn_variance, lambda a: unfold(a, grid, sides))
 
     def _embedded(self, x: Array, c_noise: Array, cond: Cond) -> Vector:
         """silu of noise label and conditions in one vector."""
-        half = FREQUENCIES // 2
-        frequency = jnp.exp(-math.log(10000) * jnp.arange(half) / half)
-        angle = c_noise[:, None] * frequency[None]
-        h = jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], -1)
-        h = nn.silu(Dense(self.form.width, kernel_init=small, name="noise_in")(h))
-        h = Dense(self.form.width, kernel_init=small, name="noise_out")(h).astype(x.dtype)
-        return nn.silu(h + pooled(x, cond, self.conditions, self.form.width, small))
+        known, width = self.conditions, self.form.width
+        features = functools.partial(cosines_first, width=FREQUENCIES)
+        h = nn.silu(Dense(width, kernel_init=small, name="noise_in")(features(c_noise)))
+        h = Dense(width, kernel_init=small, name="noise_out")(h).astype(x.dtype)
+        change = known.change(features, c_noise, cond, self.is_initializing())
+        if change is not None:
+            h = h + known.lead(change, width, x.dtype)
+        return nn.silu(h + known.embedded("embedding", x, cond, width, small))
 
     def _blocks(self, h: Tokens, tokens: Tokens | None, *rest: Any) -> Tokens:
         """All blocks. With tokens the last one is apart, as it leaves them where they are."""
@@ -295,10 +187,7 @@ def dit(
     heads: int | None = None,
     patch: int = 2,
     patch_time: int = 1,
-    classes: int = 0,
-    vector: int = 0,
-    tokens: int = 0,
-    map: int = 0,
+    conditions: tuple[Condition, ...] = (),
     positions: str = "sincos",
     norm: str = "layer",
     qk_norm: bool = False,
@@ -312,7 +201,9 @@ def dit(
 
     size: S, B, L or XL, the width, depth and heads that are not given. width: of the tokens. depth:
     number of blocks. heads: of each attention. patch: side of the squares that become tokens.
-    patch_time: frames in a token of a video. classes, vector, tokens, map: see `Conditions`.
+    patch_time: frames in a token of a video. conditions: what it is told, as vectors, channels, a
+    second time, or tokens: these by joint attention (arXiv:2403.03206), or with the mechanism
+    `cross` by cross-attention after the self-attention of each block (arXiv:2310.00426).
     positions: sincos, added, or rotary. norm: layer or rms. qk_norm: RMS norm of queries and keys.
     mlp: gelu or swiglu (arXiv:2002.05202). long_skips: join blocks of the first half to those of
     the second (arXiv:2209.12152). remat: what the backward pass computes again, see `DiT`.
@@ -338,7 +229,7 @@ def dit(
         patch_time=patch_time,
         positions=positions,
         long_skips=long_skips,
-        conditions=Conditions(classes=classes, vector=vector, tokens=tokens, map=map),
+        conditions=settled(conditions, "dit", MECHANISMS),
         remat=remat,
         learn_variance=learn_variance,
     )

@@ -13,18 +13,15 @@ from jaxtyping import Array, Float
 
 from diffjax.arrays import Cond, Params
 from diffjax.nets.blocks import Grid
-from diffjax.nets.conditioning import Conditions, missing, present, with_map
+from diffjax.nets.conditions import Condition, Conditions, settled
 from diffjax.nets.kernels.attention import attention
 from diffjax.nets.kernels.convolution import convolution
 from diffjax.nets.layers import NONE, Output, at_least, outputs
+from diffjax.nets.magnitude import normalize
 from diffjax.nets.network import Network, linen
 from diffjax.nets.resample import Kernel, check_kernel, downsample, upsample
 
-
-def normalize(x: Array, axes: tuple[int, ...], epsilon: float = 1e-4) -> Array:
-    """x / (epsilon + its root mean square over the axes), in float32 (eq. 66)."""
-    size = jnp.sqrt(jnp.mean(x.astype(jnp.float32) ** 2, axes, keepdims=True))
-    return x / (epsilon + size).astype(x.dtype)
+MECHANISMS = ("unit", "beside", "time")
 
 
 def mp_silu(x: Array) -> Array:
@@ -93,20 +90,14 @@ class MPEmbedding(nn.Module):
     def __call__(
         self, x: Float[Array, "b *d"], c_noise: Float[Array, " b"], cond: Cond
     ) -> Float[Array, "b w"]:
-        known, b = self.conditions, len(x)
-        features = MPFourier(self.frequencies, name="fourier")(c_noise)
-        h = MPConv(self.width, name="noise")(features.astype(x.dtype))
-        told = []
-        if known.classes:
-            label = cond.get("label", jnp.full(b, -1, jnp.int32))
-            one = jax.nn.one_hot(label, known.classes, dtype=x.dtype) * math.sqrt(known.classes)
-            told.append(MPConv(self.width, name="label")(one))
-        if known.vector:
-            vector, there = present(cond.get("vector", missing(b, known.vector)), x.dtype)
-            vector = normalize(vector, (1,)) * there.all(-1, keepdims=True).astype(x.dtype)
-            told.append(MPConv(self.width, name="vector")(vector))
-        if told:
-            h = mp_sum(h, sum(told[1:], told[0]) / math.sqrt(len(told)), self.balance)
+        features = MPFourier(self.frequencies, name="fourier")
+        h = MPConv(self.width, name="noise")(features(c_noise).astype(x.dtype))
+        units = self.conditions.units(x, cond)
+        if parts := [MPConv(self.width, name=name)(unit) for name, unit in units.items()]:
+            h = mp_sum(h, sum(parts[1:], parts[0]) / math.sqrt(len(parts)), self.balance)
+        change = self.conditions.change(features, c_noise, cond, self.is_initializing())
+        if change is not None:
+            h = h + MPConv(self.width, gain=True, name="to")(change.astype(x.dtype))
         return mp_silu(h)
 
 
@@ -186,7 +177,7 @@ class EDM2(nn.Module):
             settings = (width, decoder, heads, self.dropout, self.kernel, way)
             return block(*settings, name=f"Block_{next(count)}")(x, emb, train)
 
-        x = with_map(x, cond, self.conditions)
+        x = self.conditions.beside(x, cond)
         x = jnp.concatenate([x, jnp.ones_like(x[..., :1])], axis=-1)
         x = MPConv(widths[0], 3, name="first")(x)
         skips = [x]
@@ -235,9 +226,7 @@ def edm2(
     blocks: int = 3,
     attention: tuple[int, ...] = (16, 8),
     head_channels: int = 64,
-    classes: int = 0,
-    vector: int = 0,
-    map: int = 0,
+    conditions: tuple[Condition, ...] = (),
     dropout: float = 0.0,
     kernel: tuple[int, ...] = (1, 1),
     remat: bool = False,
@@ -249,11 +238,12 @@ def edm2(
     The defaults are EDM2-S; XS has 128 channels, M 256, L 320, XL 384, XXL 448. Input (B, *D, C),
     one to three sides. channels: width of the first level. multipliers: width of each level, in
     `channels`. blocks: per level (one more on the way up). attention: heights at which each block
-    has attention (the middle always has). head_channels: the channels of one head. classes, vector,
-    map: see `Conditions`. dropout: rate in the blocks. kernel: of the filter that changes the
-    resolution. remat: compute blocks again in the backward pass, not store
-    them. learn_variance: a second output like the first, for the variance of a step. dtype: of the
-    compute, float32 or bfloat16. After each training step weights are `normalized`.
+    has attention (the middle always has). head_channels: the channels of one head. conditions: what
+    it is told, as vectors of unit magnitude, channels or a second time. dropout: rate in the
+    blocks. kernel: of the filter that changes the resolution. remat: compute blocks again in the
+    backward pass, not store them. learn_variance: a second output like the first, for the variance
+    of a step. dtype: of the compute, float32 or bfloat16. After each training step weights are
+    `normalized`.
     """
     at_least(1, channels=channels, blocks=blocks, head_channels=head_channels)
     if not multipliers or min(multipliers) < 1:
@@ -269,7 +259,7 @@ def edm2(
         blocks=blocks,
         attention=tuple(attention),
         head_channels=head_channels,
-        conditions=Conditions(classes, vector, map=map),
+        conditions=settled(conditions, "edm2", MECHANISMS),
         dropout=dropout,
         kernel=check_kernel(kernel),
         remat=remat,

@@ -13,10 +13,12 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from diffjax.arrays import Cond
-from diffjax.nets.conditioning import Conditions, missing, pooled, present
+from diffjax.nets.conditions import Conditions
 
 zeros = nn.initializers.zeros
 NONE = Conditions()
+VECTORS = ("embedding", "features", "time")
+"""Mechanisms of conditions that `Embedding` takes."""
 Output = Float[Array, "b *d"] | tuple[Float[Array, "b *d"], Float[Array, "b *d"]]
 """Of a network: F, or F and a second output like it."""
 
@@ -87,9 +89,9 @@ class Embedding(nn.Module):
     """Noise label and conditions to one vector (B, width), by two layers.
 
     kind: of the noise label's features: `ddpm`, sines first, frequencies from 1 to 1e-4; `adm`,
-    cosines first, 1e-4 left out; `fourier`, twice as many, at random frequencies. early: labels and
-    vectors join these features, before the two layers (arXiv:2206.00364's code), not after them.
-    How the input was augmented always joins them.
+    cosines first, 1e-4 left out; `fourier`, twice as many, at random frequencies. early: conditions
+    that enter by `embedding` join these features, before the two layers (arXiv:2206.00364's code),
+    not after them. Those that enter by `features` always join them, a second time never.
     """
 
     width: int
@@ -103,18 +105,21 @@ class Embedding(nn.Module):
         self, x: Float[Array, "b *d"], c_noise: Float[Array, " b"], cond: Cond
     ) -> Float[Array, "b w"]:
         known, n = self.conditions, self.frequencies
+        waves = sinusoidal if self.kind == "ddpm" else cosines_first
+        features: Any = functools.partial(waves, width=n)
         if self.kind == "fourier":
-            h = Fourier(n, name="fourier")(c_noise)
-        else:
-            h = (sinusoidal if self.kind == "ddpm" else cosines_first)(c_noise, n)
-        if known.augment:
-            given, _ = present(cond.get("augment", missing(len(x), known.augment)), x.dtype)
-            h = h + nn.Dense(h.shape[-1], use_bias=False, name="augment")(given)
+            features = Fourier(n, name="fourier")
+        h = features(c_noise)
+        change = known.change(features, c_noise, cond, self.is_initializing())
+        if known.by("features"):
+            h = h + known.embedded("features", x, cond, h.shape[-1])
         if self.early:
-            h = h + pooled(x, cond, known, h.shape[-1])
+            h = h + known.embedded("embedding", x, cond, h.shape[-1])
         h = nn.Dense(self.width)(h)
         h = nn.Dense(self.width)(nn.silu(h)).astype(x.dtype)
-        return nn.silu(h if self.early else h + pooled(x, cond, known, self.width))
+        if change is not None:
+            h = h + known.lead(change, self.width, x.dtype)
+        return nn.silu(h if self.early else h + known.embedded("embedding", x, cond, self.width))
 
 
 gelu = jax.custom_jvp(lambda x: nn.gelu(x, approximate=True))

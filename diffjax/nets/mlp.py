@@ -6,8 +6,8 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from diffjax.arrays import Cond
-from diffjax.nets.conditioning import Conditions
-from diffjax.nets.layers import NONE, Embedding, Output, at_least, outputs, zeros
+from diffjax.nets.conditions import Condition, Conditions, settled
+from diffjax.nets.layers import NONE, VECTORS, Embedding, Output, at_least, outputs, zeros
 from diffjax.nets.network import Network, linen
 
 
@@ -46,16 +46,16 @@ class MLP(nn.Module):
 def mlp(
     width: int = 128,
     depth: int = 3,
-    classes: int = 0,
-    vector: int = 0,
+    conditions: tuple[Condition, ...] = (),
     learn_variance: bool = False,
     dtype: str = "float32",
 ) -> Network:
     """Network of `MLP` with these settings; ValueError for one that is out of range.
 
-    width: of all layers. depth: residual blocks. classes, vector: see `Conditions`. learn_variance:
-    a second output like the first, for the variance of a step. dtype: of its compute, float32 or
-    bfloat16; parameters, input and output are float32.
+    width: of all layers. depth: residual blocks. conditions: what it is told, as vectors or
+    a second time. learn_variance: a second output like the first, for the variance of a step.
+    dtype: of its compute, float32 or bfloat16; parameters, input and output are float32.
     """
     at_least(1, width=width, depth=depth)
-    return linen(MLP(width, depth, Conditions(classes, vector), learn_variance), dtype)
+    known = settled(conditions, "mlp", VECTORS)
+    return linen(MLP(width, depth, known, learn_variance), dtype)

@@ -18,12 +18,14 @@ from diffjax.nets.blocks import (
     Grid,
     SelfAttention,
     Style,
+    Transformer,
     conv,
 )
-from diffjax.nets.conditioning import Conditions, sequence, with_map
+from diffjax.nets.conditions import Condition, Conditions, settled
 from diffjax.nets.layers import (
     EMBEDDINGS,
     NONE,
+    VECTORS,
     Dense,
     Embedding,
     Output,
@@ -37,6 +39,7 @@ from diffjax.nets.resample import check_kernel, downsample, filtered, upsample
 
 RESAMPLE = ("conv", "centred_conv", "filter", "block", "projected_block")
 INPUTS, OUTPUTS = ("none", "skip", "residual"), ("none", "skip")
+MECHANISMS = (*VECTORS, "cross", "beside")
 
 
 def fold(x: Grid, patch: int) -> Grid:
@@ -75,6 +78,7 @@ class UNet(nn.Module):
     resample: str = "conv"
     input_pyramid: str = "none"
     output_pyramid: str = "none"
+    transformer: tuple[int, ...] = ()
     style: Style = PLAIN
 
     @nn.compact
@@ -88,7 +92,7 @@ class UNet(nn.Module):
         self._check(x.shape)
         cond = self.conditions.check(x, cond)
         made = x.shape[-1] * self.patch ** (x.ndim - 2) * (1 + self.learn_variance)
-        x = fold(with_map(x, cond, self.conditions), self.patch)
+        x = fold(self.conditions.beside(x, cond), self.patch)
         embed = Embedding(
             4 * self.channels,
             self.channels,
@@ -97,31 +101,32 @@ class UNet(nn.Module):
             self.early_conditions,
         )
         emb = embed(x, c_noise, cond)
-        tokens = None
-        if self.conditions.tokens:
-            tokens = sequence(x, cond, self.conditions, emb.shape[-1])
+        tokens = self.conditions.sequence("cross", x, cond, emb.shape[-1])
         stage, move = self._parts(emb, tokens, train)
         x, skips = self._encode(x, stage, move)
-        width = self.multipliers[-1] * self.channels
-        x = stage(stage(x, width, True), width, False)
+        last = len(self.multipliers) - 1
+        x = stage(stage(x, last, True), last, False)
         x = self._decode(x, skips, made, stage, move)
         return outputs(x, self.learn_variance, lambda a: unfold(a, self.patch))
 
     def _parts(self, emb: Array, tokens: Any, train: bool) -> tuple[Callable, Callable]:
-        """`stage(x, width, attend)`, a block and its attention; `move(x, way, level)`."""
+        """`stage(x, level, attend)`, a block and its attention; `move(x, way, level)`."""
         again: Any = nn.remat if self.remat else lambda module, **_: module
         block = again(Block, static_argnums=(3,))
-        itself, across = again(SelfAttention), again(CrossAttention)
+        itself, across, transformer = map(again, (SelfAttention, CrossAttention, Transformer))
         # Names that do not depend on remat: the same parameters serve with and without it.
         blocks, attentions = itertools.count(), itertools.count()
 
-        def stage(x: Grid, width: int, attend: bool) -> Grid:
-            name = f"Block_{next(blocks)}"
+        def stage(x: Grid, level: int, attend: bool) -> Grid:
+            name, width = f"Block_{next(blocks)}", self.multipliers[level] * self.channels
             x = block(width, self.dropout, self.style, name=name)(x, emb, train)
             if not attend:
                 return x
             heads = width // self.head_channels if self.head_channels else self.heads
             n = next(attentions)
+            if self.transformer:
+                settings = (self.transformer[level], heads, self.style)
+                return transformer(*settings, name=f"Transformer_{n}")(x, tokens)
             x = itself(heads, self.style, name=f"SelfAttention_{n}")(x)
             if tokens is None:
                 return x
@@ -145,7 +150,7 @@ class UNet(nn.Module):
         kernel, image = self.style.kernel, x
         x = conv(x, self.channels)
         skips = [x]
-        for level, m in enumerate(self.multipliers):
+        for level in range(len(self.multipliers)):
             if level:
                 x = move(x, "down", level)
                 name = f"input_{level}"
@@ -158,7 +163,7 @@ class UNet(nn.Module):
                     x = image = self.style.add(x, h)
                 skips.append(x)
             for _ in range(self.blocks):
-                x = stage(x, m * self.channels, x.shape[1] in self.attention)
+                x = stage(x, level, x.shape[1] in self.attention)
                 skips.append(x)
         return x, skips
 
@@ -167,11 +172,11 @@ class UNet(nn.Module):
     ) -> Grid:
         """The output, of the last level or the sum over all."""
         made = None
-        for level, m in reversed(list(enumerate(self.multipliers))):
+        for level in reversed(range(len(self.multipliers))):
             here = x.shape[1] in self.attention
             for i in range(self.blocks + 1):
                 attend = here and (i == self.blocks or not self.last_attends)
-                x = stage(jnp.concatenate([x, skips.pop()], axis=-1), m * self.channels, attend)
+                x = stage(jnp.concatenate([x, skips.pop()], axis=-1), level, attend)
             if not level or self.output_pyramid == "skip":
                 norm, last = (f"output_norm_{level}", f"output_{level}") if level else (None, None)
                 out = nn.silu(self.style.norm(norm)(x))
@@ -198,16 +203,12 @@ def unet(
     blocks: int = 2,
     attention: tuple[int, ...] = (8,),
     heads: int = 4,
-    classes: int = 0,
-    vector: int = 0,
-    map: int = 0,
+    conditions: tuple[Condition, ...] = (),
     dropout: float = 0.1,
     patch: int = 1,
     remat: bool = False,
     learn_variance: bool = False,
     dtype: str = "float32",
-    tokens: int = 0,
-    augment: int = 0,
     head_channels: int = 0,
     last_attends: bool = False,
     embedding: str = "ddpm",
@@ -216,6 +217,7 @@ def unet(
     kernel: tuple[int, ...] = (1, 1),
     input_pyramid: str = "none",
     output_pyramid: str = "none",
+    transformer: tuple[int, ...] = (),
     scale_shift: bool = False,
     rescale: bool = False,
     epsilon: float = 1e-5,
@@ -230,12 +232,12 @@ def unet(
     channels: width of the first level. multipliers: width of each level, in `channels`. blocks:
     residual blocks per level (one more on the way up). attention: heights at which each block is
     followed by self-attention (the middle always has one). heads: attention heads; or
-    head_channels: the channels of one. classes, vector, tokens, map, augment: see `Conditions`;
-    tokens are attended to after each self-attention. dropout: rate in the residual blocks. patch:
-    side of the squares that are folded into channels first, so that the first level is smaller by
-    it (arXiv:2301.11093, sec. 3.3). remat: compute blocks again in the backward pass, not store
-    them. learn_variance: a second output like the first, for the variance of a step. dtype: of the
-    compute, float32 or bfloat16; parameters, input and output are float32.
+    head_channels: the channels of one. conditions: what it is told, as vectors, channels, a second
+    time, or tokens, which are attended to after each self-attention. dropout: rate in the residual
+    blocks. patch: side of the squares that are folded into channels first, so that the first level
+    is smaller by it (arXiv:2301.11093, sec. 3.3). remat: compute blocks again in the backward pass,
+    not store them. learn_variance: a second output like the first, for the variance of a step.
+    dtype: of the compute, float32 or bfloat16; parameters, input and output are float32.
 
     last_attends: on the way up, only the last block of a level has attention. embedding: of the
     noise label, see `Embedding`. early_conditions: they join it before its layers. resample:
@@ -244,7 +246,9 @@ def unet(
     with a layer on its way around. kernel: of the filter; (1, 1) takes means and repeats, (1, 3, 3,
     1) is smooth. input_pyramid: what joins each smaller level: nothing (`none`), the input at its
     size (`skip`), or the same from level to level by a convolution (`residual`). output_pyramid:
-    `skip` sums an output of every level. scale_shift, rescale, epsilon, groups: see `Style`.
+    `skip` sums an output of every level. transformer: at each level, the blocks of a transformer in
+    place of plain attention (arXiv:2112.10752, sec. 3.3); the middle has as many as the last level.
+    scale_shift, rescale, epsilon, groups: see `Style`.
     """
     at_least(1, channels=channels, blocks=blocks, patch=patch, groups=groups)
     at_least(0, head_channels=head_channels)
@@ -263,6 +267,10 @@ def unet(
     one_of(RESAMPLE, resample=resample)
     one_of(INPUTS, input_pyramid=input_pyramid)
     one_of(OUTPUTS, output_pyramid=output_pyramid)
+    if transformer and (len(transformer) != len(multipliers) or min(transformer) < 1):
+        raise ValueError(
+            f"transformer={transformer}: needs a number >= 1 for each of {len(multipliers)} levels"
+        )
     project = resample == "projected_block"
     module = UNet(
         channels=channels,
@@ -270,7 +278,7 @@ def unet(
         blocks=blocks,
         attention=tuple(attention),
         heads=heads,
-        conditions=Conditions(classes, vector, tokens, map, augment),
+        conditions=settled(conditions, "unet", MECHANISMS),
         dropout=dropout,
         patch=patch,
         remat=remat,
@@ -282,6 +290,7 @@ def unet(
         resample=resample,
         input_pyramid=input_pyramid,
         output_pyramid=output_pyramid,
+        transformer=tuple(transformer),
         style=Style(scale_shift, rescale, check_kernel(kernel), project, epsilon, groups),
     )
     return linen(module, dtype)

@@ -11,78 +11,30 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-import optax
 from jaxtyping import Array, Float, Key
 
 from diffjax import likelihood
-from diffjax.arrays import Params, Rates, catalogue, dims, drop, expand
+from diffjax.arrays import Params, Rates, dims, drop, expand
+from diffjax.config import nearest
 from diffjax.denoiser import Model
-from diffjax.draws import Draw, State, Uniform
+from diffjax.draws import DRAWS, Draw, Uniform
+from diffjax.objectives.base import Batch, Context, Metrics, Objective, Part, State, Task
+from diffjax.objectives.errors import ERRORS, l2
+from diffjax.objectives.pairings import PAIRINGS, independent
 from diffjax.prediction import Prediction
-from diffjax.weights import Weight, elbo, positive, uniform_output
+from diffjax.weights import WEIGHTS, Weight, elbo, uniform_output
 
-Batch = Mapping[str, Any]
-"""x (B, ...); optionally cond {name: (B, ...)}, kept, which are conditions that are never dropped,
-mask (broadcasts against x), weight (B,), and u (B,), the quantiles of the times, where they were
-drawn for a larger batch."""
 UNIFORM = Uniform()
 COSINES = 16
 """Terms of the learned uncertainty as a function of the noise level."""
 
 
-def l2(difference: Float[Array, "b *d"]) -> Float[Array, "b *d"]:
-    """Squares."""
-    return difference**2
-
-
-def l1(difference: Float[Array, "b *d"]) -> Float[Array, "b *d"]:
-    """Absolute values: the network learns a median."""
-    return jnp.abs(difference)
-
-
-def huber(difference: Float[Array, "b *d"], delta: float = 1.0) -> Float[Array, "b *d"]:
-    """Squares up to delta, then their tangent: 2 delta |d| - delta^2."""
-    positive(delta=delta)
-    size = jnp.abs(difference)
-    return jnp.where(size < delta, difference**2, 2 * delta * size - delta**2)
-
-
-def pseudo_huber(difference: Float[Array, "b *d"], c: float = 0.03) -> Float[Array, "b *d"]:
-    """2 c (sqrt(d^2 + c^2) - c): d^2 if small, else 2 c |d| (arXiv:2310.14189, eq. 8)."""
-    positive(c=c)
-    return 2 * c * (difference**2 / (jnp.sqrt(difference**2 + c**2) + c))
-
-
-ERRORS = catalogue(l2, l1, huber, pseudo_huber)
-
-
-def independent(x0: Float[Array, "b *d"], eps: Float[Array, "b *d"]) -> Float[Array, "b *d"]:
-    """Each item has noise of its own."""
-    return eps
-
-
-def optimal_transport(x0: Float[Array, "b *d"], eps: Float[Array, "b *d"]) -> Float[Array, "b *d"]:
-    """eps in the order that makes the sum of |x0 - eps|^2 least (arXiv:2302.00482, sec. 3.2.3).
-
-    The paths of flow matching cross less, so few steps do. Exact; O(B^3) one after the other, so
-    meant for small batches, or parts. The pairing knows nothing of conditions: noise of
-    items with one label is no longer normal, which it is again only as the batch grows.
-    """
-    flat = [a.reshape(len(a), -1) for a in (x0, eps)]
-    cost = -jnp.einsum("id,jd->ij", *flat, precision="highest")
-    item, noise = optax.assignment.hungarian_algorithm(cost)
-    return eps[noise[jnp.argsort(item)]]
-
-
-PAIRINGS = catalogue(independent, optimal_transport)
-
-
 @dataclass(frozen=True)
-class Denoising:
+class Denoising(Objective):
     """E over t, eps of weight(t) mean(error(F - (a x0 + b eps))), F the network output at x_t.
 
     weight: how noise levels count. draw: which are seen. error: of the output, value by value.
@@ -95,10 +47,16 @@ class Denoising:
     and leaves F alone (arXiv:2102.09672, sec. 3.1). bound: add prior and decoder, so that with the
     weight elbo the loss is the variational bound in nats per dimension.
 
-    Called as (model, params, batch, key, state) -> (loss, metrics, state). Metrics: `loss`, the
-    weighted error; `bound` and `hybrid`, what these add; `loss_at_logsnr` (2, bins), its sums and
-    counts by noise level.
+    Metrics: `loss`, the weighted error; `bound` and `hybrid`, what these add; `loss_at_logsnr`
+    (2, bins), its sums and counts by noise level.
     """
+
+    parts: ClassVar[Mapping[str, Part]] = {
+        "weight": Part(WEIGHTS, partial=True),
+        "error": Part(ERRORS, partial=True),
+        "pairing": Part(PAIRINGS, partial=True),
+        "draw": Part(DRAWS),
+    }
 
     weight: Weight = uniform_output
     draw: Draw = UNIFORM
@@ -125,8 +83,8 @@ class Denoising:
         if self.steps < 2:
             raise ValueError(f"steps={self.steps}: needs steps >= 2")
 
-    def check(self, model: Model) -> None:
-        """Raise ValueError where weight, draw and error do not go with the model."""
+    def check(self, model: Model, task: Task = Task()) -> None:
+        """Raise ValueError where weight, draw and error do not go with the model or the data."""
         self.draw.check(model.sde)
         one = jnp.ones(1)
         jax.eval_shape(lambda: (self.weight(model, one * model.sde.t_min), self.error(one)))
@@ -145,22 +103,53 @@ class Denoising:
                 "a learned schedule needs weight='elbo' and bound=True: other losses fall when "
                 "the schedule shrinks"
             )
+        self._check_task(task)
 
-    def init(self) -> Params:
-        """Parameters of the loss itself."""
+    def _check_task(self, task: Task) -> None:
+        rates, known = self.condition_dropout, task.conditions
+        for name, _ in rates if isinstance(rates, tuple) else ():
+            if known is not None and name not in known:
+                raise ValueError(f"condition_dropout.{name}: no such field{nearest(name, known)}")
+        if task.second_output is not None and bool(self.hybrid) != task.second_output:
+            raise ValueError(
+                f"hybrid={self.hybrid:g}: trains the second output of a network, and "
+                f"config.network.learn_variance={task.second_output}; allowed: both, or neither"
+            )
+        if self.bound and task.dequantized:
+            raise ValueError("bound=True: has a decoder; allowed: data.dequantize=False")
+        if self.bound and task.form and task.form.dtype != "uint8":
+            raise ValueError(
+                f"bound=True: needs images in grey levels; the data are {task.form.kind} "
+                f"{task.form.shape} of {task.form.dtype}"
+            )
+        if task.noisy and self.pairing is not independent:
+            raise ValueError(
+                f"pairing: what it trains is no score, and config.sampling.sampler.name="
+                f"{task.noisy!r} adds noise; allowed: pairing='independent', or ddim, heun and "
+                f"other ODE methods"
+            )
+
+    def init(self, model: Model) -> Params:
         return {"uncertainty": jnp.zeros(COSINES)} if self.uncertainty else {}
 
-    def __call__(
-        self, model: Model, params: Params, batch: Batch, key: Key[Array, ""], state: State
-    ) -> tuple[Array, dict[str, Array], State]:
-        model = model.bind(params)
-        key_t, key_eps, key_drop, key_network = jax.random.split(key, 4)
+    def init_state(self, model: Model) -> State:
+        return self.draw.init()
+
+    def before_split(self, batch: Batch, key: Key[Array, ""]) -> Batch:
+        """With the quantiles of all times, which may be stratified over the whole batch."""
+        return {**batch, "u": self.draw.positions(key, len(batch["x"]))}
+
+    def __call__(self, context: Context) -> tuple[Float[Array, ""], Metrics, State]:
+        params, batch, state = context.params, context.batch, context.state
+        model = context.model.bind(params)
+        key_t, key_eps, key_drop, key_network = jax.random.split(context.key, 4)
         x0 = batch["x"]
         u = batch["u"] if "u" in batch else self.draw.positions(key_t, len(x0))
         t, factor = self.draw(model.sde, u.astype(x0.dtype), state)
         eps = self.pairing(x0, jax.random.normal(key_eps, x0.shape, x0.dtype))
         x = model.sde.perturb(x0, eps, t)
-        cond = drop(batch.get("cond", {}), key_drop, self.condition_dropout)
+        rates = 0.0 if context.evaluating else self.condition_dropout
+        cond = drop(batch.get("cond", {}), key_drop, rates)
         cond = {**cond, **batch.get("kept", {})}
         output, log_var = model.output(params, x, t, cond, key_network)
 

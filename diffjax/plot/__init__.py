@@ -1,20 +1,11 @@
 """Pictures: uint8 arrays (H, W, 3). `save` writes one to a file, `show` shows it in a notebook."""
 
+from diffjax.data.kinds.drawing import grid, save, scatter
 from diffjax.plot.drawn import Shown, show
-from diffjax.plot.images import (
-    captioned,
-    closest,
-    colours,
-    grid,
-    noised,
-    samples,
-    save,
-    strips,
-    visible,
-)
+from diffjax.plot.images import captioned, closest, colours, noised, samples, strips
 from diffjax.plot.lines import curves, lines, table
 from diffjax.plot.paths import film, trajectory
-from diffjax.plot.points import clouds, field, heat, paths, plane, scatter
+from diffjax.plot.points import clouds, field, heat, paths, plane
 
 __all__ = [
     "Shown",
@@ -38,5 +29,4 @@ __all__ = [
     "strips",
     "table",
     "trajectory",
-    "visible",
 ]

@@ -1,24 +1,11 @@
-"""A figure as a picture, and pictures in a notebook."""
+"""Pictures in a notebook."""
 
 from __future__ import annotations
 
 import io
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-
-def drawn(figure: Figure) -> np.ndarray:
-    """The figure as a uint8 picture (H, W, 3)."""
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return np.asarray(Image.open(buffer).convert("RGB"))
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,9 @@
-"""Pictures of images: grids, strips, with captions; noised; files of them."""
+"""Pictures of items: strips, with captions; noised; pairs of near ones."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -12,30 +11,9 @@ import numpy as np
 
 from diffjax.arrays import stream
 from diffjax.data.images import to_uint8
-from diffjax.plot.drawn import drawn
-from diffjax.plot.points import scatter
+from diffjax.data.kinds import lookup
+from diffjax.data.kinds.drawing import TILE, drawn, grid
 from diffjax.sde import SDE, levels
-
-MOST_COLUMNS = 20
-TILE = 64
-"""Small images are enlarged by a whole factor to about this many pixels."""
-
-
-def grid(images: np.ndarray, columns: int | None = None, tile: int = TILE) -> np.ndarray:
-    """uint8 images (N, H, W, C) as one picture (H', W', 3), row by row, with thin gaps."""
-    n, h, w, c = images.shape
-    columns = columns or math.ceil(math.sqrt(n))
-    rows = math.ceil(n / columns)
-    factor = max(1, tile // max(h, w))
-    images = images.repeat(factor, axis=1).repeat(factor, axis=2)
-    h, w = h * factor, w * factor
-    gap = 2
-    canvas = np.full((rows * (h + gap) + gap, columns * (w + gap) + gap, 3), 255, np.uint8)
-    colour = images[..., :3] if c >= 3 else images[..., :1].repeat(3, axis=-1)
-    for i, image in enumerate(colour):
-        y, x = divmod(i, columns)
-        canvas[gap + y * (h + gap) :, gap + x * (w + gap) :][:h, :w] = image
-    return canvas
 
 
 def strips(rows: Sequence[np.ndarray], labels: Sequence[str], titles: Sequence[str]) -> np.ndarray:
@@ -104,38 +82,23 @@ def colours(values: np.ndarray) -> np.ndarray:
     return (colormaps["viridis"](np.clip(values, 0, 1))[..., :3] * 255).round().astype(np.uint8)
 
 
-def samples(x: np.ndarray, label: np.ndarray | None = None) -> np.ndarray:
-    """A picture (H, W, 3): a grid of `visible` images (N, H, W, C), or a cloud of points (N, 2).
+def samples(x: np.ndarray, label: np.ndarray | None = None, kind: str = "image") -> np.ndarray:
+    """Stored items (N, ...) of a kind of data as a picture (H, W, 3): a grid, or a cloud of points.
 
-    Images whose labels come in turn stand in one column per class.
+    Items whose labels come in turn stand in one column per class. Raises ValueError for a kind that
+    is not in `data.KINDS`.
     """
-    if x.ndim != 4:
-        return scatter(x, label)
-    x = visible(x)
-    columns = None
-    if label is not None:
-        kinds = len(np.unique(label))
-        in_turn = (label == np.resize(label[:kinds], len(x))).all()
-        columns = kinds if in_turn and 1 < kinds <= min(MOST_COLUMNS, len(x) // 2) else None
-    return grid(x, columns)
-
-
-def visible(x: np.ndarray) -> np.ndarray:
-    """Images (N, H, W, C) in uint8. Of latents, in floats, the first three channels are shown,
-    black to white from -3 to 3."""
-    if x.dtype == np.uint8:
-        return x
-    return to_uint8(x[..., :3] / 3 if x.shape[-1] >= 3 else x[..., :1] / 3)
+    return lookup(kind).picture(x, label)
 
 
 def closest(
     x: np.ndarray, train: np.ndarray, distance: np.ndarray, columns: int = 10
 ) -> np.ndarray:
-    """Pairs as a picture (H', W', 3), in their order: a sample of x (N, H, W, C) as it is stored,
-    its distance (N,) on it, above the training item that is nearest to it."""
+    """Pairs as a picture (H', W', 3), in their order: a sample of x, uint8 (N, H, W, C), its
+    distance (N,) on it, above the training item that is nearest to it."""
     from PIL import Image, ImageDraw
 
-    above, below = visible(x), visible(train)
+    above, below = x, train
     line = np.full_like(above[:, :1], 255)
     columns = min(columns, len(x))
     pairs = np.concatenate([above, line, below, line, line], 1)
@@ -146,12 +109,3 @@ def closest(
         corner = (2 + column * (picture.width - 2) // columns, row * (picture.height - 2) // rows)
         draw.text(corner, f"{d:.3g}", fill="white", stroke_width=2, stroke_fill="black")
     return np.asarray(picture)
-
-
-def save(path: Path, picture: np.ndarray) -> None:
-    """Write a uint8 picture (H, W, 3) or (H, W, 1); the folder is made."""
-    from PIL import Image
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    array = picture[..., 0] if picture.shape[-1] == 1 else picture
-    Image.fromarray(array).save(path)

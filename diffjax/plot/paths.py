@@ -6,36 +6,42 @@ from pathlib import Path
 
 import numpy as np
 
-from diffjax.data.images import to_uint8
-from diffjax.plot.drawn import drawn
-from diffjax.plot.images import grid, strips
+from diffjax.data.kinds import Kind, lookup
+from diffjax.data.kinds.drawing import drawn, grid
+from diffjax.plot.images import strips
 
 FRAMES = 10
 """Columns of a drawn trajectory."""
 
 
-def trajectory(x: np.ndarray, x0: np.ndarray, t: np.ndarray) -> np.ndarray:
-    """x and the predicted x0 (R, N, ...) after some of the rows at t (R,), a picture (H, W, 3)."""
+def trajectory(x: np.ndarray, x0: np.ndarray, t: np.ndarray, kind: str = "image") -> np.ndarray:
+    """x and the predicted x0 (R, N, ...) after some of the rows at t (R,), a picture (H, W, 3).
+
+    kind: of the data, an entry of `data.KINDS`.
+    """
+    items = lookup(kind)
     pick = np.unique(np.linspace(0, len(t) - 1, FRAMES).round().astype(int))
     titles = [f"t = {t[i]:.3g}" for i in pick]
-    if x.ndim != 5:
+    if items.together:
         panels = [_cloud(x[i], x0[i], s) for i, s in zip(pick, titles, strict=True)]
         return grid(np.stack(panels), 5)
     rows, labels = [], []
-    for k, pair in enumerate(zip(*map(_sides, (x[pick], x0[pick])), strict=True)):
+    sides = (_sides(a[pick], items) for a in (x, x0))
+    for k, pair in enumerate(zip(*sides, strict=True)):
         rows += [side[None] for side in pair]
         labels += [f"sample {k}:x", f"sample {k}:x0"]
     return strips(rows, labels, titles)
 
 
-def film(path: Path, x: np.ndarray, x0: np.ndarray, t: np.ndarray) -> None:
+def film(path: Path, x: np.ndarray, x0: np.ndarray, t: np.ndarray, kind: str = "image") -> None:
     """All rows as an animation (GIF): x on the left, the predicted x0 on the right."""
     from PIL import Image
 
-    if x.ndim != 5:
+    items = lookup(kind)
+    if items.together:
         frames = [_cloud(a, b, f"t = {s:.3g}") for a, b, s in zip(x, x0, t, strict=True)]
     else:
-        sides = (a.swapaxes(0, 1) for a in map(_sides, (x, x0)))
+        sides = (_sides(a, items).swapaxes(0, 1) for a in (x, x0))
         frames = [np.concatenate([grid(a), grid(b)], axis=1) for a, b in zip(*sides, strict=True)]
     images = [Image.fromarray(f) for f in frames]
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -43,10 +49,12 @@ def film(path: Path, x: np.ndarray, x0: np.ndarray, t: np.ndarray) -> None:
     images[0].save(path, save_all=True, append_images=images[1:], duration=times, loop=0)
 
 
-def _sides(x: np.ndarray) -> np.ndarray:
-    """States (R, N, H, W, C) as uint8 (N, R, H, W, C), each in a visible range."""
-    scale = np.maximum(1, x.std(axis=(2, 3, 4), keepdims=True))
-    return to_uint8(x / scale).swapaxes(0, 1)
+def _sides(x: np.ndarray, items: Kind) -> np.ndarray:
+    """States (R, N, ...) as uint8 pictures (N, R, h, w, c), each in a visible range."""
+    scale = np.maximum(1, x.std(axis=tuple(range(2, x.ndim)), keepdims=True))
+    scaled = (x / scale).reshape(-1, *x.shape[2:])
+    tiles = items.tiles(items.denormalise(scaled, items.dtypes[0]))
+    return tiles.reshape(*x.shape[:2], *tiles.shape[1:]).swapaxes(0, 1)
 
 
 def _cloud(x: np.ndarray, x0: np.ndarray, title: str) -> np.ndarray:

@@ -6,30 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from diffjax.plot.drawn import drawn
-
-SIDE = 3.0
-"""Half the side of the plane that is drawn."""
+from diffjax.data.kinds.drawing import SIDE, drawn
 
 
 def plane(n: int, side: float = SIDE) -> np.ndarray:
     """Points (n n, 2) in the middle of the n x n cells of [-side, side]^2, row by row upwards."""
     axis = (np.arange(n) + 0.5) / n * 2 * side - side
     return np.stack(np.meshgrid(axis, axis), -1).reshape(-1, 2).astype(np.float32)
-
-
-def scatter(points: np.ndarray, label: np.ndarray | None = None) -> np.ndarray:
-    """Points (N, 2) as a picture (H, W, 3), coloured by label."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5, 5), dpi=100)
-    axes = figure.add_subplot()
-    axes.scatter(*points[:, :2].T, s=4, c=label, cmap="tab10" if label is not None else None)
-    axes.set_aspect("equal")
-    outside = int((np.abs(points[:, :2]) > SIDE).any(axis=1).sum())
-    title = f"{len(points)} samples" + (f", {outside} outside the frame" if outside else "")
-    axes.set(xlim=(-SIDE, SIDE), ylim=(-SIDE, SIDE), title=title)
-    return drawn(figure)
 
 
 def clouds(

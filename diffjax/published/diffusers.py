@@ -78,10 +78,11 @@ def recognises(contents: Contents) -> bool:
     return {"time_embedding.linear_1.weight", "conv_in.weight"} <= set(contents.tensors)
 
 
-def convert(contents: Contents, steps: int = 50) -> Converted:
+def convert(contents: Contents, steps: int = 50, kind: str = "") -> Converted:
     """A `UNet2DModel` and its scheduler; without one, DDPM's is assumed.
 
-    steps: of DDIM, as the config will have it. Raises ValueError for settings that ours lacks.
+    steps: of DDIM, as the config will have it. kind: of the data, which the files do not say: image
+    by default with 1 or 3 channels, else latent. Raises ValueError for settings that ours lacks.
     """
     given = dict(contents.settings)
     scheduler = given.pop("scheduler", None)
@@ -93,7 +94,8 @@ def convert(contents: Contents, steps: int = 50) -> Converted:
         _named(table({**network, "classes": classes}, shape[0]), contents.tensors), contents.tensors
     )
     config = {**sections, "network": network}
-    return Converted(config, shape, classes, params, (*notes, *more))
+    kind = kind or ("image" if shape[-1] in (1, 3) else "latent")
+    return Converted(config, shape, classes, params, (*notes, *more), kind)
 
 
 def _network(given: dict[str, Any], tensors: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:

@@ -80,7 +80,7 @@ def dit(contents: Contents, heads: int = 0, size: int = 0) -> Converted:
             "guidance": 1.5,
         },
     }
-    return Converted(config, shape, _classes(contents), params, (GUIDED,))
+    return Converted(config, shape, _classes(contents), params, (GUIDED,), "latent")
 
 
 def sit(contents: Contents, heads: int = 0, size: int = 0) -> Converted:
@@ -103,7 +103,7 @@ def sit(contents: Contents, heads: int = 0, size: int = 0) -> Converted:
             "guidance": 1.5,
         },
     }
-    return Converted(config, shape, _classes(contents), params, (GUIDED,))
+    return Converted(config, shape, _classes(contents), params, (GUIDED,), "latent")
 
 
 def _network(

@@ -143,7 +143,10 @@ def convert(contents: Contents, steps: int = STEPS) -> Converted:
     classes = net["label_dim"]
     network["learn_variance"] = net["class"] == "iDDPMPrecond"
     tensors = below(contents.tensors, "ema.model.", ("resample_filter",))
-    params = converted(table({**network, "classes": classes}, size), tensors)
+    augment = inner["_init_kwargs"].get("augment_dim", 0)
+    if augment:
+        network["conditions"] = {"augment": {"size": augment}}
+    params = converted(table({**network, "classes": classes, "augment": augment}, size), tensors)
     if net["class"] == "VEPrecond":
         params = negated(params, network, size)
     sections = PRECONDITIONED[net["class"]](net, steps)
@@ -179,7 +182,6 @@ def _common(told: Mapping[str, Any]) -> dict[str, Any]:
         "multipliers": tuple(told["channel_mult"]),
         "blocks": told["num_blocks"],
         "attention": tuple(told["attn_resolutions"]),
-        "augment": told["augment_dim"],
         "dropout": told["dropout"],
     }
 

@@ -115,4 +115,6 @@ def convert(contents: Contents, steps: int = 32) -> Converted:
         "sampling": {"sampler": {"name": "heun"}, "grid": {"name": "karras"}, "steps": steps},
     }
     params = converted(table({**network, "classes": classes}, size), tensors)
-    return Converted(config, (size, size, channels), classes, params, (GUIDED,) * bool(classes))
+    kind = "image" if channels == 3 else "latent"  # the large ones know latents of 4 channels
+    notes = (GUIDED,) * bool(classes)
+    return Converted(config, (size, size, channels), classes, params, notes, kind)

@@ -14,7 +14,8 @@ class Converted(NamedTuple):
 
     config: sde, parameterization, network, sampling, and others where the defaults do not fit.
     shape: of one item (H, W, C). classes: number of labels, or 0. params: nested dict of arrays.
-    notes: what differs from the original's own way to sample, a line each.
+    notes: what differs from the original's own way to sample, a line each. kind: of the data, an
+    entry of `data.KINDS`.
     """
 
     config: dict[str, Any]
@@ -22,6 +23,7 @@ class Converted(NamedTuple):
     classes: int
     params: Params
     notes: tuple[str, ...] = ()
+    kind: str = "image"
 
 
 class Family(NamedTuple):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,15 @@ from typing import Any
 from diffjax import builder
 from diffjax.arrays import Params
 from diffjax.config import Config, ConfigError, Stopped, load, override
+from diffjax.devices.processes import first
+from diffjax.io.trees import some
 from diffjax.runs.trained import Trained
 from diffjax.runs.trained import load as load_trained
+from diffjax.training import held
 from diffjax.training.experiment import Experiment
 from diffjax.training.loop import train
-from diffjax.devices.processes import first
-from diffjax.training.workdir import began_from, check_weights, lock, open_run
+from diffjax.training.transfer import transfer
+from diffjax.training.workdir import began_from, lock, open_run
 
 
 def fit(
@@ -24,37 +28,56 @@ def fit(
     *changes: str,
     resume_from: str | Path | None = None,
     resume_ema: str | float | None = None,
+    resume_map: Sequence[str] = (),
+    resume_partial: bool = False,
 ) -> Trained:
     """Train in `workdir` to the end of the config, and load what was trained.
 
     config: its fields, a file, or the name of a built-in one. changes: `train.steps=500`, in place
-    of those fields. resume_from, resume_ema: see `launch`. The same call goes on where training
-    stopped, bit by bit; the stop button of a notebook, ctrl-C and SIGTERM save first and raise
-    `Stopped`. Raises ConfigError for what cannot work, before anything is compiled.
+    of those fields. resume_...: see `launch`. The same call resumes where training stopped, bit by
+    bit; the stop button of a notebook, ctrl-C and SIGTERM save first and raise `Stopped`. Raises
+    ConfigError for what cannot work, before anything is compiled.
     """
     fields = config if isinstance(config, Mapping) else load(str(config))
-    launch(override(fields, changes), Path(workdir), resume_from, resume_ema)
+    launch(
+        override(fields, changes),
+        Path(workdir),
+        resume_from=resume_from,
+        resume_ema=resume_ema,
+        resume_map=resume_map,
+        resume_partial=resume_partial,
+    )
     return load_trained(workdir)
 
 
 def launch(
     config: Config,
     workdir: Path,
+    *,
     resume_from: str | Path | None = None,
     resume_ema: str | float | None = None,
+    resume_map: Sequence[str] = (),
+    resume_partial: bool = False,
     profile: tuple[int, int] | None = None,
     command: Sequence[str] = ("diffjax.fit",),
 ) -> int:
-    """Train in `workdir` to the end of the config, or go on there; the step that is reached.
+    """Train in `workdir` to the end of the config, or resume there; the step that is reached.
 
     resume_from: a run or a published checkpoint, whose weights a new run begins with. resume_ema:
-    which average of them. profile: steps of which a trace is written. command: what
-    launches.jsonl says of this launch. Raises Stopped after a signal, when all is saved;
-    ConfigError and RunError as `training.loop.train`.
+    which average of them. resume_map: `OLD=NEW`, new names of its parameters. resume_partial:
+    begin with those that fit, and draw the others; without it all have to. profile: steps of which
+    a trace is written. command: what launches.jsonl says of this launch. Raises Stopped after a
+    signal, when all is saved; ConfigError and RunError as `training.loop.train`.
     """
-    experiment = builder.experiment(config)
+    if resume_from is None and (resume_map or resume_partial or resume_ema is not None):
+        raise ConfigError("--resume_ema, --resume_map, --resume_partial: need --resume_from")
+    experiment = builder.experiment(config, load=loader(workdir))
     with lock(workdir) if first() else nullcontext():
-        params, origin = weights(experiment, workdir, resume_from, resume_ema)
+        params, origin = None, None
+        if resume_from is not None and not began_from(workdir, Path(resume_from)):
+            params, origin = weights(
+                experiment, Path(resume_from), resume_ema, resume_map, resume_partial
+            )
         if first():
             open_run(workdir, experiment, command, origin)
         state, stopped = train(experiment, workdir, profile=profile, params=params)
@@ -63,19 +86,43 @@ def launch(
     return int(state.step)
 
 
+def loader(workdir: Path) -> Callable[[str, str], Trained]:
+    """Loads what the objective of a run holds: the copy in its workdir, once there is one."""
+
+    def load_held(name: str, path: str) -> Trained:
+        there = held.exists(workdir, name)
+        return load_trained(held.folder(workdir, name) if there else path)
+
+    return load_held
+
+
 def weights(
     experiment: Experiment,
-    workdir: Path,
-    source: str | Path | None,
-    ema: str | float | None,
-) -> tuple[Params | None, dict[str, Any] | None]:
-    """What a new run begins with, and what to note of it; None for one that has begun already."""
-    if source is None or began_from(workdir, Path(source)):
-        return None, None
+    source: Path,
+    ema: str | float | None = None,
+    renames: Sequence[str] = (),
+    partial: bool = False,
+) -> tuple[Params, dict[str, Any]]:
+    """What a new run begins with, and what to note of it.
+
+    ConfigError where the source does not have exactly the parameters of the config; with `partial`
+    only where it has none of them, and a line says which it has not.
+    """
     found = load_trained(source, ema=ema).weights
-    try:
-        check_weights(experiment, found.params)
-    except ValueError as error:
-        raise ConfigError(f"--resume_from={source}: {error}") from error
-    about = {"path": str(Path(source).resolve()), "step": found.step, "ema": found.ema}
-    return found.params, about
+    fitting = transfer(experiment, found.params, renames)
+    if not partial and not fitting.complete:
+        raise ConfigError(
+            f"--resume_from={source}: not the parameters of config.network: "
+            f"{some('missing', fitting.missing)}; {some('not known', fitting.surplus)}; "
+            f"{some('of other shapes', fitting.reshaped)}. To rename some: --resume_map=OLD=NEW; "
+            f"to begin with those that fit: --resume_partial"
+        )
+    if not fitting.params:
+        raise ConfigError(f"--resume_from={source}: has no parameter of config.network: {fitting}")
+    if not fitting.complete and first():
+        print(f"--resume_from={source}: {fitting}", file=sys.stderr)
+    about = {"path": str(source.resolve()), "step": found.step, "ema": found.ema}
+    about |= {"map": list(renames)} if renames else {}
+    if not fitting.complete:
+        about |= {"missing": fitting.missing, "reshaped": fitting.reshaped}
+    return fitting.params, about

@@ -15,6 +15,8 @@ import numpy as np
 from diffjax import builder
 from diffjax.builder.guidance import merged
 from diffjax.config import Config, ConfigError, named
+from diffjax.data import conditions
+from diffjax.data.form import labelled
 from diffjax.denoiser import Denoiser
 from diffjax.generation.cells import Cell, Made
 from diffjax.io.contents import Contents
@@ -22,7 +24,6 @@ from diffjax.io.reading import read
 from diffjax.published import FAMILIES, Converted, recognised
 from diffjax.samplers.run import Preview
 from diffjax.sde import SDE
-from diffjax.data.form import Form
 from diffjax.training.experiment import Experiment
 from diffjax.training.workdir import (
     Weights,
@@ -65,23 +66,26 @@ class Trained:
         seed: int = 0,
         label: int | Sequence[int] | None = None,
         batch_size: int = 256,
+        cond: Mapping[str, Any] | None = None,
         **sampling: Any,
     ) -> Cell:
         """How samples are made: `.samples(num)` makes them, `.path(num)` shows how they come about.
 
-        label: the class, or classes in turn; all in turn by default. sampling: fields in place of
+        label: the class, or classes in turn; all in turn by default. cond: conditions by name: a
+        number, a list or an array, of one sample or rows that samples take in turn; None for
+        missing; or the path of an .npy or .npz file. Those that are not given are those of held-out
+        items of the data, in turn. sampling: fields in place of
         those of config.sampling, as `sampler="ddim:eta=0.5", steps=20, guidance=1.5`. Raises
         ConfigError for what cannot be sampled.
         """
         if "ema" in sampling:
             raise ConfigError(f"ema={sampling['ema']}: is read with the parameters: load(ema=...)")
         made = resampled(self, sampling) if sampling else self
-        turn = range(made.experiment.classes) if label is None else np.atleast_1d(label).tolist()
-        check_classes(turn, made.experiment.classes)
+        rows = requested(made.experiment, label, cond or {})
         about = builder.SAMPLING | made.config["sampling"] | {"trained": self.step, "ema": self.ema}
         e = made.experiment
         plan = e.plan(made.denoise.sde)
-        return Cell(made.denoise, plan, e.form, e.config, about, seed, batch_size, tuple(turn))
+        return Cell(made.denoise, plan, e.form, e.config, about, seed, batch_size, rows)
 
     def sample(
         self,
@@ -102,9 +106,9 @@ class Trained:
         count = sum(a.size for a in jax.tree.leaves(self.denoise.params))
         network, form = self.config["network"], self.experiment.form
         return (
-            f"Trained({network['name']}, {count:,} parameters, shape={form.shape}, "
-            f"classes={form.classes}, step={self.step}, {self.config['parameterization']['name']} "
-            f"under {self.sde})"
+            f"Trained({network['name']}, {count:,} parameters, {form.kind} {form.shape}, "
+            f"conditions={form.names}, step={self.step}, "
+            f"{self.config['parameterization']['name']} under {self.sde})"
         )
 
     def save(self, folder: str | Path) -> None:
@@ -136,6 +140,38 @@ def load(
     made = resampled(convert(contents, family, path), sampling)
     params = jax.tree.map(jnp.asarray, made.denoise.params)
     return dataclasses.replace(made, denoise=made.experiment.denoiser(params))
+
+
+def requested(
+    experiment: Experiment, label: int | Sequence[int] | None, cond: Mapping[str, Any]
+) -> dict[str, np.ndarray]:
+    """Conditions in rows (K, ...), those asked for and the defaults of the others.
+
+    Raises ConfigError for what the network was not built for.
+    """
+    form, specs = experiment.form, {spec.name: spec for spec in experiment.form.conditions}
+    if label is not None:
+        if "label" in cond:
+            raise ConfigError("--label and --cond=label: say the same; allowed: one of them")
+        check_classes(np.atleast_1d(label).tolist(), form.classes)
+        cond = {**cond, "label": label}
+    if unknown := [name for name in cond if name not in specs]:
+        known = ", ".join(specs) or "none (unconditional)"
+        raise ConfigError(f"--cond={unknown[0]}: the network was not built for it; known: {known}")
+    read = conditions.requested
+    try:
+        rows = {name: read(specs[name], value, form.shape) for name, value in cond.items()}
+    except ValueError as error:
+        raise ConfigError(f"--cond={error}") from error
+    if set(specs) == set(rows):
+        return {name: rows[name] for name in specs}
+    try:
+        return {**experiment.defaults, **rows}
+    except ConfigError as error:
+        lacking = ", ".join(name for name in specs if name not in rows)
+        raise ConfigError(
+            f"--cond: {lacking}: not said, and the defaults are those of held-out items: {error}"
+        ) from error
 
 
 def check_classes(labels: Iterable[int], classes: int) -> None:
@@ -187,7 +223,8 @@ def convert(contents: Contents, family: str, path: Path, settings: Config | None
     refuse, entry = builder.refuse(str(path)), FAMILIES[family].convert
     bound = builder.call(entry, settings or {}, family, partial=True, contents=contents)
     made = refuse(bound)()
-    experiment = builder.experiment(completed(made), Form(tuple(made.shape), made.classes))
+    form = refuse(labelled)(made.kind, made.shape, made.classes)
+    experiment = builder.experiment(completed(made), form)
     params = {"network": made.params}
     refuse(check_weights)(experiment, params)
     return Trained(experiment.denoiser(params), experiment, notes=made.notes)
@@ -195,11 +232,10 @@ def convert(contents: Contents, family: str, path: Path, settings: Config | None
 
 def completed(made: Converted) -> dict[str, Any]:
     """All sections: those of the checkpoint, and what training it further would begin with."""
-    images = made.shape[-1] in (1, 3)
     two = bool(made.config["network"].get("learn_variance"))
     return {
         "seed": 0,
-        "data": {"name": "folder:images" if images else "latents:latents"}
+        "data": {"name": {"latent": "latents:latents"}.get(made.kind, "folder:images")}
         | {"labels": bool(made.classes)},
         "loss": {
             "weight": {"name": "uniform_output"},

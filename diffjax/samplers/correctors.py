@@ -102,6 +102,7 @@ def _between(
         for _ in range(repeats):
             step(p, p.network(here.t[0]), here)
     new = replace(p.table(), learned=table.learned, padded=table.padded)
+    new = replace(new, leads=table.leads)
     new = replace(new, begins=np.zeros(len(new), bool))
     old = replace(_independent(table), langevin=new.langevin or table.langevin)
     new = replace(new, langevin=old.langevin)

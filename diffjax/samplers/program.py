@@ -48,13 +48,15 @@ NOTHING = Combination()
 
 @dataclass
 class Row:
-    """One network evaluation at time t. spread: z counts exp(spread r), r = `log_var`.
+    """One network evaluation at time t, which leads to `to`.
 
-    clock: between which 2 eta lambda the noise is of a Brownian path (`brownian.py`). snr: where
-    positive, `update` is a score, and the state makes a Langevin step along it.
+    spread: z counts exp(spread r), r = `log_var`. clock: between which 2 eta lambda the noise is of
+    a Brownian path (`brownian.py`). snr: where positive, `update` is a score, and the state makes a
+    Langevin step along it.
     """
 
     t: float
+    to: float
     input: Combination
     update: Combination = field(default_factory=lambda: X)
     spread: float = 0.0
@@ -69,9 +71,13 @@ class Program:
         self.read = read
         self.rows: list[Row] = []
 
-    def network(self, t: float, input: Combination = X) -> Combination:
-        """A new row: ask the network about `input` at t. Returns its output, a register."""
-        self.rows.append(Row(float(t), _named(input, len(self.rows))))
+    def network(self, t: float, input: Combination = X, to: float | None = None) -> Combination:
+        """A new row: ask the network about `input` at t. Returns its output, a register.
+
+        to: the second time that a flow map is told; by default t, as for an ordinary denoiser.
+        """
+        to = t if to is None else to
+        self.rows.append(Row(float(t), float(to), _named(input, len(self.rows))))
         return Combination({f"y{len(self.rows) - 1}": 1.0})
 
     def noise(self) -> Combination:
@@ -135,6 +141,7 @@ def _compile(rows: Sequence[Row], read: Read) -> Table:
                 kept[i] = int(slots[name][2:-1])
     return Table(
         t=np.array([row.t for row in rows], np.float64),
+        to=np.array([row.to for row in rows], np.float64),
         input=input,
         update=update,
         keep=keep,
@@ -151,6 +158,7 @@ def _compile(rows: Sequence[Row], read: Read) -> Table:
         read=read,
         learned=any(row.spread for row in rows),
         langevin=any(row.snr for row in rows),
+        leads=any(row.to != row.t for row in rows),
     )
 
 

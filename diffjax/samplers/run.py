@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from diffjax.arrays import Cond, dims, expand, normal
 from diffjax.guidance import Conditional, Guidance
-from diffjax.prediction import Denoise
+from diffjax.prediction import Denoise, FlowMap, Leading
 from diffjax.samplers.table import NOISES, OUTPUTS, Table
 from diffjax.sde import SDE
 
@@ -210,6 +210,7 @@ def _step(
         z = jax.lax.cond(c.noisy, draw, lambda: jnp.zeros_like(x))
     u = _combine(c.input, [x], outputs, z, noises)
     t = jnp.full(x.shape[:1], c.t, x.dtype)
+    denoise = Leading(cast(FlowMap, denoise), c.to) if c.leads else denoise
     ask = lambda: guidance(denoise, u, t, cond, c.weight, memory)
     active = c.active & (bad < 0)
     if c.padded:  # only then: a network in a conditional is a tenth slower on CPU

@@ -4,7 +4,7 @@ A row is one network evaluation. Registers have the shape of the state: the stat
 and the noises z_i of the rows. Row i does
 
     u   = <input, registers>          what the network sees, at time t
-    y_i = read(denoise(u, t))         x0 or eps, one choice per table
+    y_i = read(denoise(u, t, to))     x0 or eps, one choice per table; to only for flow maps
     x   = <update, registers>         the new state
 
 where input and update may use x, z_i and what earlier rows have left. A sampler writes its rows
@@ -53,17 +53,20 @@ def eps(prediction: Prediction) -> Any:
 class Table:
     """R rows as arrays: a traced argument of the loop, so equal row counts share a program.
 
-    t (R,), input (R, len(READ)), update (R, len(WRITE)). keep, keep_noise (R,): the slot that gets
-    y and z of the row, or OUTPUTS and NOISES for none. noisy (R,): whether noise is drawn. nodes,
-    shares (R, N): z is the sum over n of shares[n] times the normal number nodes[n]. clock (R, 2),
+    t (R,), input (R, len(READ)), update (R, len(WRITE)). to (R,): where the row leads, which a flow
+    map needs; t for an ordinary denoiser. keep, keep_noise (R,): the slot that gets y and z of
+    the row, or OUTPUTS and NOISES for none. noisy (R,): whether noise is drawn. nodes, shares
+    (R, N): z is the sum over n of shares[n] times the normal number nodes[n]. clock (R, 2),
     spread, snr (R,): see `Row`. weight (R,), or (R, B) of each sample: guidance weight. active
     (R,): False for a row that does nothing. begins (R,): whether the state is a sample at t when
     the row begins; nowhere, unless every step has such a row. Static: `read`, which view of the
-    prediction is y; `learned`, `langevin`, whether a row has a spread, an snr; `padded`, whether
+    prediction is y; `learned`, `langevin`, `leads`, whether a row has a spread, an snr, another
+    `to` than t; `padded`, whether
     rows may be idle.
     """
 
     t: Any
+    to: Any
     input: Any
     update: Any
     keep: Any
@@ -80,6 +83,7 @@ class Table:
     read: Read = field(default=x0, metadata={"static": True})
     learned: bool = field(default=False, metadata={"static": True})
     langevin: bool = field(default=False, metadata={"static": True})
+    leads: bool = field(default=False, metadata={"static": True})
     padded: bool = field(default=False, metadata={"static": True})
 
     def __len__(self) -> int:
@@ -140,7 +144,8 @@ class Table:
             u, x = terms(READ, self.input[i]), terms(WRITE, self.update[i])
             low, high = np.min(self.weight[i]), np.max(self.weight[i])
             span = f"{low:g}" if low == high else f"{low:g} to {high:g}"
-            notes = "" if low == high == 1 else f"   w = {span}"
+            notes = "" if self.to[i] == t else f"   to = {self.to[i]:.6f}"
+            notes += "" if low == high == 1 else f"   w = {span}"
             notes += f"   z exp({self.spread[i]:.4g} r)" if self.spread[i] else ""
             notes += f"   (score of a Langevin step, snr {self.snr[i]:g})" if self.snr[i] else ""
             notes += "" if self.active[i] else "   (idle)"
@@ -200,6 +205,8 @@ def moments(
     1.0
     """
     _linear(table)
+    if table.leads:
+        raise ValueError("moments: known for denoisers; rows of this table lead to other times")
     at = levels(sde, table.t)
     first = start if start else (0.0, at.sigma[0] ** 2)
     mean, var, *first = np.broadcast_arrays(mean, var, *first)

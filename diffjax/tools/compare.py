@@ -84,7 +84,7 @@ def trials(given: argparse.Namespace) -> Trials:
     if sizes[0] != sizes[1]:
         both = " and ".join(f"{h} x {w}" for h, w in sizes)
         raise ConfigError(f"A and B: images of {both}; needs one size, as in PATH,size=32")
-    none = not (a.classes and b.classes)
+    none = not (a.form.classes and b.form.classes)
     labels = [np.zeros(len(s), np.int32) if none else s.labels() for s in (a, b)]
     i, j = builder.refuse("A and B")(blind.paired)(*labels, given.num, rng)
     x, y = shown(a, of_a, i), shown(b, of_b, j)
@@ -109,8 +109,8 @@ def opened(text: str, split: str) -> tuple[Source, Reading]:
         spec = settings | {"name": name}
     source, reading = builder.construct_data(spec, text)
     found = builder.refuse(text)(source)(split)
-    if len(found.shape) != 3 or found.shape[-1] not in (1, 3):
-        raise ConfigError(f"{text}: items of shape {found.shape}; needs images")
+    if found.form.kind != "image":
+        raise ConfigError(f"{text}: {found.form.kind} items {found.form.shape}; needs images")
     return found, reading
 
 
@@ -118,10 +118,10 @@ def shown(source: Source, reading: Reading, index: np.ndarray) -> np.ndarray:
     """Items as uint8 (N, H, W, 3); grey ones in colour, for files must not tell them apart."""
     import numpy as np
 
-    from diffjax.data import centre, load, to_uint8
+    from diffjax.data import centre, load
 
-    x = centre(load(source, index).x, reading.crop)
-    x = x if x.dtype == np.uint8 else to_uint8(x)
+    items = load(source, index)
+    x = items.form.items.tiles(centre(items.x, reading.crop))
     return np.broadcast_to(x, (*x.shape[:3], 3))
 
 

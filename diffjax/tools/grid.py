@@ -59,11 +59,10 @@ def variances(source: Source, reading: Reading, num: int) -> np.ndarray:
     import jax.numpy as jnp
     import numpy as np
 
-    from diffjax.data import centre, load, to_float
+    from diffjax.data import select
 
-    index = np.linspace(0, len(source) - 1, min(num, len(source))).astype(int)
-    cropped = jnp.asarray(centre(load(source, index).x, reading.crop))
-    x = np.asarray(to_float(cropped), np.float64)
+    items = select(source, reading, num)
+    x = np.asarray(items.form.items.normalise(jnp.asarray(items.x)), np.float64)
     x = x.reshape(len(x), -1)
     values = np.linalg.svd(x - x.mean(0), compute_uv=False) ** 2 / len(x)
     return values[values > 1e-6]

@@ -74,10 +74,11 @@ def run() -> int:
         batch_size=given.batch_size,
         ema=given.ema,
     )
-    points = len(asked.form.shape) != 3
-    if points != (given.command == "density"):
-        needs = "images" if points else "points in the plane"
-        raise ConfigError(f"{given.command}: needs {needs}, not {asked.form.shape}")
+    form = asked.form
+    needs = {"density": ("points",), "map": ("image",)}.get(given.command, ())
+    if (needs and form.kind not in needs) or (not needs and form.items.together):
+        wanted = "points in the plane" if given.command == "density" else "images"
+        raise ConfigError(f"{given.command}: needs {wanted}, not {form.kind} {form.shape}")
 
     from diffjax import plot
 
@@ -105,7 +106,7 @@ def rank(subject: Subject, given: argparse.Namespace) -> np.ndarray:
         index, bits = stored["index"], stored["bits"].mean(1)
     order, num = np.argsort(bits), min(given.num, len(bits) // 2)
     rows = [order[:num], order[-num:][::-1]]
-    images = [_shown(subject.items(index[row])[0]) for row in rows]
+    images = [subject.form.items.tiles(subject.items(index[row])[0]) for row in rows]
     captions = [[f"{bits[i]:.2f}" for i in row] for row in rows]
     print(f"{name}: {result['bits']:.5f} bits/dim on {result['count']} items")
     return plot.captioned(images, ["most\nlikely", "least\nlikely"], captions)
@@ -119,7 +120,6 @@ def maps(subject: Subject, given: argparse.Namespace) -> np.ndarray:
 
     from diffjax import likelihood, plot
     from diffjax.arrays import keys_at, stream
-    from diffjax.data import to_float
     from diffjax.evaluation.likelihood import noise_levels
 
     index = subject.chosen(given.num)
@@ -127,12 +127,15 @@ def maps(subject: Subject, given: argparse.Namespace) -> np.ndarray:
     keys = keys_at(stream(subject.seed, "map"), jnp.asarray(index))
     how = {"samples": given.steps, "draw": noise_levels(subject.denoise.sde)}
     each = jax.jit(functools.partial(likelihood.vlb_map, **how))
-    found = each(subject.denoise, to_float(jnp.asarray(x)), keys, cond)
+    items = subject.form.items
+    found = each(subject.denoise, items.normalise(jnp.asarray(x)), keys, cond)
     bits = np.asarray(found).mean(-1)
     low, high = np.quantile(bits, [0.01, 0.99])
     captions = [[f"{b:.2f}" for b in bits.mean((1, 2))], [""] * len(x)]
     labels = ["image", f"bits/dim\n{low:.1f} (dark)\nto {high:.1f}"]
-    return plot.captioned([_shown(x), plot.colours((bits - low) / (high - low))], labels, captions)
+    return plot.captioned(
+        [items.tiles(x), plot.colours((bits - low) / (high - low))], labels, captions
+    )
 
 
 def density(subject: Subject, given: argparse.Namespace) -> np.ndarray:
@@ -171,23 +174,24 @@ def interpolate(subject: Subject, given: argparse.Namespace) -> np.ndarray:
     import numpy as np
 
     from diffjax import likelihood, plot
-    from diffjax.data import to_float, to_uint8
 
     first, second = pairs(subject, given.num)
     (a, cond), (b, _) = subject.items(first), subject.items(second)
     how = likelihood.Ode(steps=given.steps)
     encode = jax.jit(lambda d, x, cond: likelihood.encode(d, x, cond, how))
     decode = jax.jit(lambda d, x, cond: likelihood.decode(d, x, cond, how))
-    start, end = (to_float(jnp.asarray(x)) for x in (a, b))
+    items = subject.form.items
+    start, end = (items.normalise(jnp.asarray(x)) for x in (a, b))
     from_, to = (encode(subject.denoise, x, cond) for x in (start, end))
     shares = np.linspace(0, 1, BETWEEN)
     made = [decode(subject.denoise, slerp(from_, to, float(s)), cond) for s in shares]
     error = float(jnp.sqrt(((made[0] - start) ** 2).mean() + ((made[-1] - end) ** 2).mean()))
-    print(f"to the latent and back: {127.5 * error / 2**0.5:.3f} grey levels off (RMS)")
-    columns = [a, *(to_uint8(np.asarray(x)) for x in made), b]
+    scale, unit = items.unit
+    print(f"to the latent and back: {scale * error / 2**0.5:.3f} {unit} off (RMS)")
+    columns = [a, *(subject.form.denormalise(np.asarray(x)) for x in made), b]
     titles = ["image", *(f"{s:.2f}" for s in shares), "image"]
-    rows = np.stack([_shown(c) for c in columns], 1)
-    labels = [f"class {k}" for k in cond["label"]] if cond else [""] * len(rows)
+    rows = np.stack([items.tiles(c) for c in columns], 1)
+    labels = [f"class {k}" for k in cond["label"]] if "label" in cond else [""] * len(rows)
     return plot.strips([row[None] for row in rows], labels, titles)
 
 
@@ -196,7 +200,7 @@ def pairs(subject: Subject, num: int) -> tuple[np.ndarray, np.ndarray]:
     import numpy as np
 
     order = subject.chosen(0)
-    if subject.form.classes and subject.source.classes:
+    if subject.form.classes and subject.source.form.classes:
         label = subject.source.labels()[order]
         groups = [order[label == k] for k in np.unique(label)]
         groups = [g for g in groups if len(g) > 1]
@@ -218,12 +222,6 @@ def slerp(a: np.ndarray, b: np.ndarray, share: float) -> np.ndarray:
     angle = jnp.arccos(jnp.clip((one * two).sum(1, keepdims=True), -1, 1))
     along = (jnp.sin((1 - share) * angle) * one + jnp.sin(share * angle) * two) / jnp.sin(angle)
     return (along * ((1 - share) * size[0] + share * size[1])).reshape(a.shape)
-
-
-def _shown(x: np.ndarray) -> np.ndarray:
-    from diffjax.data import to_uint8
-
-    return x if x.dtype == "uint8" else to_uint8(x[..., :3] / 3)
 
 
 if __name__ == "__main__":

@@ -148,14 +148,15 @@ def forward(
     import numpy as np
 
     from diffjax import builder, plot
-    from diffjax.data import load, to_float
+    from diffjax.data import load
 
     spec: dict[str, Any] = dict(base["data"]) if base and not given.data else {}
     source = builder.construct_data(spec or {"name": given.data or "digits"}, "--data")[0]("train")
-    if len(source.shape) != 3:
-        raise ConfigError(f"--data: points {source.shape}; forward needs images")
+    form = source.form
+    if form.kind != "image":
+        raise ConfigError(f"--data: {form.kind} items {form.shape}; forward needs images")
     index = np.random.default_rng(given.seed).permutation(len(source))[: given.num]
-    x0 = to_float(jnp.asarray(load(source, index).x))
+    x0 = form.items.normalise(jnp.asarray(load(source, index).x))
     return plot.noised(found, np.asarray(x0), given.times, given.seed)
 
 

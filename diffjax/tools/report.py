@@ -54,7 +54,7 @@ def run() -> int:
 
 def real(record: Record) -> tuple[np.ndarray | None, str]:
     """A picture of real items, or why there is none."""
-    from diffjax import builder, plot
+    from diffjax import builder
     from diffjax.builder.construct import fields
     from diffjax.data import select
 
@@ -63,8 +63,9 @@ def real(record: Record) -> tuple[np.ndarray | None, str]:
         fields(spec, "config.data")
         source, reading = builder.construct_data(spec, "config.data")
         train = source("train")
-        items = select(train, reading, IMAGES if len(train.shape) == 3 else POINTS)
-        return plot.samples(items.x, items.label if len(train.shape) == 1 else None), ""
+        together = train.form.items.together is not None
+        items = select(train, reading, POINTS if together else IMAGES)
+        return train.form.items.picture(items.x, items.label if together else None), ""
     except (ConfigError, OSError, ImportError) as error:
         return None, f"No picture of the data: {error}"
 

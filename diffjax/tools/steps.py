@@ -37,9 +37,8 @@ def run() -> int:
 
     first, given.steps = given.steps or 5, None
     cli.set_up_jax()
-    plan, sample, order, images = prepare(given)
+    plan, sample, order, (scale, unit) = prepare(given)
     known = order(first)
-    scale, unit = (127.5, "grey levels") if images else (1.0, "units of the data")
     scaled = lambda steps: scale * np.concatenate([*sample(steps)])
     print(f"{'steps':>6} {'passes':>7}   error, {unit}")
     for found in refine(scaled, known, given.error, first, given.most):
@@ -53,8 +52,8 @@ def run() -> int:
     return 0
 
 
-def prepare(given: argparse.Namespace) -> tuple[Any, Any, Any, bool]:
-    """steps -> how to sample; steps -> samples; steps -> their order; whether they are images."""
+def prepare(given: argparse.Namespace) -> tuple[Any, Any, Any, tuple[float, str]]:
+    """steps -> how to sample; steps -> samples; steps -> their order; scale and unit of errors."""
     from diffjax import builder
     from diffjax.generation.program import Generation
     from diffjax.runs.trained import load
@@ -63,8 +62,7 @@ def prepare(given: argparse.Namespace) -> tuple[Any, Any, Any, bool]:
     trained = load(given.workdir, cli.sampling(given))
     config, experiment, denoise = trained.config, trained.experiment, trained.denoise
     shape = experiment.shape
-    label, learned = experiment.labels(given.num), bool(config["network"].get("learn_variance"))
-    cond = None if label is None else {"label": label}
+    cond, learned = experiment.conditions(given.num), bool(config["network"].get("learn_variance"))
 
     def plan(steps: int) -> Plan:
         spec = {**config["sampling"], "noise": "brownian", "steps": steps}
@@ -80,7 +78,7 @@ def prepare(given: argparse.Namespace) -> tuple[Any, Any, Any, bool]:
     def order(steps: int) -> int:
         return 1 if plan(steps).noisy else max(1, builder.order(config["sampling"]))
 
-    return plan, generation, order, len(shape) > 1
+    return plan, generation, order, experiment.form.items.unit
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ def flags() -> argparse.ArgumentParser:
     flags.add_argument("--depth", type=cli.positive, default=1, help="depth of layers to show")
     flags.add_argument("--shape", type=sizes, help="of an item, e.g. 32,32,3 (of the data)")
     flags.add_argument("--classes", type=int, default=0, help="labels, with --shape")
+    flags.add_argument("--kind", help="of data, with --shape (by rank and channels)")
     return flags
 
 
@@ -36,14 +37,17 @@ def run() -> int:
     import jax.numpy as jnp
 
     from diffjax import builder
-    from diffjax.data.form import Form
+    from diffjax.data.form import labelled
+    from diffjax.data.kinds import default
     from diffjax.nets.costs import costs
 
     chosen = config.override(config.load(given.config), given.overrides)
-    form = Form(given.shape, given.classes) if given.shape else None
+    kind = given.shape and (given.kind or default(given.shape, "float32"))
+    place = builder.refuse("--shape")
+    form = place(labelled)(kind, given.shape, given.classes) if given.shape else None
     e = builder.experiment(chosen, form)
     of = jax.ShapeDtypeStruct
-    cond = {"label": of((1,), jnp.int32)} if e.classes else {}
+    cond = {name: of(a.shape, a.dtype) for name, a in e.form.example(1).items()}
     made = builder.refuse("config.network")(costs)(
         e.model.network, of((1, *e.shape), jnp.float32), of((1,), jnp.float32), cond
     )

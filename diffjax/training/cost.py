@@ -16,6 +16,7 @@ from diffjax.devices.mesh import Layout
 from diffjax.devices.processes import first
 from diffjax.files import write_text
 from diffjax.nets.costs import count, flops
+from diffjax.objectives import Context
 from diffjax.training.experiment import Experiment
 from diffjax.training.step import TrainState
 
@@ -43,7 +44,8 @@ class Cost(NamedTuple):
     """Of one step of a run; bytes are those of one device.
 
     flops: of the model for a batch, all products, 2 for a multiply-add, 3 times those of a forward
-    pass: what is computed again to save memory is not counted (arXiv:2204.02311, app. B). state:
+    pass: what is computed again to save memory is not counted (arXiv:2204.02311, app. B); an upper
+    bound where networks are frozen or held. parameters: of the model, trained or frozen. state: all
     parameters, averages, optimizer. batch: the stack of a dispatch. temporary: beside them, at
     most. peak: FLOP/s of all devices together, None where it is not known.
     """
@@ -88,16 +90,16 @@ def cost(experiment: Experiment, layout: Layout, run: Any, state: TrainState, st
     return Cost(
         devices=layout.size,
         kind=device.device_kind,
-        parameters=count(state.params),
+        parameters=count(state.weights()),
         flops=model_flops(experiment, state, stack),
-        state=held(state),
-        batch=held(stack),
+        state=bytes_of(state),
+        batch=bytes_of(stack),
         temporary=memory.temp_size_in_bytes if memory else 0,
         peak=one and one * layout.size,
     )
 
 
-def held(tree: Any) -> int:
+def bytes_of(tree: Any) -> int:
     """Bytes of arrays, or of shapes with shardings, on one device."""
     shape = lambda a: a.sharding.shard_shape(a.shape)
     return sum(math.prod(shape(a)) * a.dtype.itemsize for a in jax.tree.leaves(tree))
@@ -108,7 +110,17 @@ def model_flops(experiment: Experiment, state: TrainState, stack: Any) -> int:
     e, key = experiment, stream(experiment.seed, "cost")
 
     def forward(state: TrainState, batch: Any) -> Any:
-        return e.loss(e.model, state.params, e.reading.on_device(key, batch), key, state.loss)[0]
+        context = Context(
+            model=e.model,
+            params=state.weights(),
+            batch=e.reading.on_device(key, batch),
+            key=key,
+            state=state.loss,
+            step=state.step,
+            averages={name: state.weights(name) for name in state.ema},
+            held=state.kept,
+        )
+        return e.loss(context)[0]
 
     one = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), stack)
     return 3 * flops(jax.make_jaxpr(forward)(state, one))

@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from diffjax.arrays import Params, stream
+from diffjax.arrays import Params, stream, taken
+from diffjax.config import ConfigError
 from diffjax.data.form import Form
-from diffjax.data.pipeline import Batches, Reading
-from diffjax.data.source import Source, load
+from diffjax.data.pipeline import Batches, Reading, centred
+from diffjax.data.source import NoSplit, Source, load
 from diffjax.denoiser import Denoiser, Model
 from diffjax.devices.mesh import Sharding
-from diffjax.objectives.denoising import Denoising
+from diffjax.io.trees import parted
+from diffjax.objectives import Objective
 from diffjax.samplers.plan import Sampling
 from diffjax.sde import SDE
 from diffjax.training.ema import Averages
 from diffjax.training.health import Watch
-from diffjax.training.step import Step, TrainState, make_step
+from diffjax.training.optimizer import matches
+from diffjax.training.step import FROZEN, Step, TrainState, make_step
 from diffjax.training.writers import Writer
+
+DEFAULTS = 256
+"""Held-out items whose conditions are the default ones of samples, in turn."""
 
 
 @dataclass(frozen=True)
@@ -95,19 +102,32 @@ class Train:
             )
 
 
+@runtime_checkable
+class Holding(Protocol):
+    """A trained thing that an objective holds, as `runs.trained.Trained`."""
+
+    @property
+    def denoise(self) -> Denoiser: ...
+
+    def save(self, folder: str | Path) -> None:
+        """Write it to a folder from which it can be loaded again."""
+        ...
+
+
 @dataclass(frozen=True)
 class Experiment:
     """What a run consists of. source: split -> data. plan: process -> how to sample it.
 
     averages: of the parameters, by name. stds: the widths of those that are power functions, of
-    which snapshots are taken.
+    which snapshots are taken. frozen: regular expressions; parameters whose path has one are not
+    trained. holds: the trained things that the objective loads, by name.
     """
 
     config: dict[str, Any]
     source: Callable[[str], Source]
     reading: Reading
     model: Model
-    loss: Denoising
+    loss: Objective
     optimizer: optax.GradientTransformation
     averages: Averages
     stds: Mapping[str, float]
@@ -117,11 +137,13 @@ class Experiment:
     plan: Callable[[SDE], Sampling]
     seed: int
     form: Form
+    frozen: tuple[str, ...] = ()
+    holds: Mapping[str, Holding] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         name, steps = self.config["data"]["name"], self.train.steps
         return (
-            f"Experiment({name} {self.shape}, classes={self.classes}, {self.model}, "
+            f"Experiment({name}, {self.form.kind} {self.shape}, {self.form.names}, {self.model}, "
             f"{steps} steps of {self.train.batch_size})"
         )
 
@@ -136,17 +158,39 @@ class Experiment:
     def batches(self, rows: Any = ...) -> Batches:
         """The training data, decoded here and now if they fit in memory; `rows` of each batch."""
         source = self.source("train")
-        size = len(source) * math.prod(source.shape) * source.dtype.itemsize
+        form = source.form
+        size = len(source) * math.prod(form.shape) * np.dtype(form.dtype).itemsize
         source = load(source) if size <= self.reading.memory * 1e9 else source
         return Batches(source, self.train.batch_size, self.seed, self.reading, rows)
 
     def batch(self, items: dict[str, np.ndarray]) -> dict[str, Any]:
         """What the loss sees of items of the source."""
-        return {"x": items["x"], "cond": {"label": items["label"]} if self.classes else {}}
+        return {"x": items["x"], "cond": {name: items[name] for name in self.form.names}}
 
-    def labels(self, num: int) -> np.ndarray | None:
-        """The default label of sample k: k modulo the number of classes."""
-        return np.arange(num, dtype=np.int32) % self.classes if self.classes else None
+    def conditions(self, num: int) -> dict[str, np.ndarray]:
+        """The default conditions of samples 0, ..., num - 1, (num, ...) each."""
+        return taken(self.defaults, num)
+
+    @functools.cached_property
+    def defaults(self) -> dict[str, np.ndarray]:
+        """The default conditions in rows, which samples take in turn.
+
+        Labels 0, 1, ... where there is nothing but a label; else those of the first held-out items
+        (of training items where none are held out). Raises ConfigError where the data set cannot be
+        opened.
+        """
+        if self.form.names in ([], ["label"]):
+            label = np.arange(self.classes, dtype=np.int32)
+            return {"label": label} if self.classes else {}
+        try:
+            source = self.source("test")
+        except ConfigError as error:
+            if not isinstance(error.__cause__, NoSplit):
+                raise
+            source = self.source("train")
+        items = source[np.arange(min(len(source), DEFAULTS))]
+        cut = centred(items, self.reading, source.form)
+        return self.form.carried(cut, len(items["x"]))
 
     def step(self) -> Step:
         """The train step as a pure function."""
@@ -154,19 +198,38 @@ class Experiment:
         watch = Watch(self.train.spike, self.train.skip_spikes)
         return make_step(*own, self.train.accumulate, self.reading, watch)
 
+    def parameters(self) -> Params:
+        """All parameters before the first step, drawn from the seed."""
+        cond = {name: jnp.asarray(value) for name, value in self.form.example(1).items()}
+        key = stream(self.seed, "init")
+        params = self.model.init(key, jnp.zeros((1, *self.shape)), cond)
+        objective = self.loss.init(self.model)
+        return params | ({"loss": objective} if objective else {})
+
     def initialise(self) -> TrainState:
         """The state before the first step."""
-        label = {"label": jnp.zeros(1, jnp.int32)} if self.classes else {}
-        key = stream(self.seed, "init")
-        params = self.model.init(key, jnp.zeros((1, *self.shape)), label)
-        own = self.loss.init()
-        return self.begin(params | ({"loss": own} if own else {}))
+        state = self.begin(self.parameters())
+        return state._replace(held=state.held | self.loaded)
 
     def begin(self, params: Params) -> TrainState:
-        """The state before the first step with these parameters."""
-        ema = {name: jax.tree.map(jnp.copy, params) for name in self.averages}
-        optimizer = self.optimizer.init(params)
-        return TrainState(jnp.zeros((), jnp.int32), params, ema, optimizer, self.loss.draw.init())
+        """The state before the first step with these parameters, without what is loaded."""
+        held = dict(self.loss.hold(self.model, params))
+        if self.frozen:
+            frozen, params = parted(params, matches(self.frozen))
+            held[FROZEN] = frozen
+        return TrainState(
+            step=jnp.zeros((), jnp.int32),
+            params=params,
+            ema={name: jax.tree.map(jnp.copy, params) for name in self.averages},
+            optimizer=self.optimizer.init(params),
+            loss=self.loss.init_state(self.model),
+            held=held,
+        )
+
+    @property
+    def loaded(self) -> dict[str, Params]:
+        """Parameters of what the objective loads, by name."""
+        return {name: thing.denoise.params for name, thing in self.holds.items()}
 
     def denoiser(self, params: Params) -> Denoiser:
         """The network with these parameters: the averages of a run, to sample from it."""

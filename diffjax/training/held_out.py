@@ -17,13 +17,14 @@ from diffjax.data.images import to_float
 from diffjax.data.pipeline import select
 from diffjax.denoiser import Model
 from diffjax.devices.mesh import Layout
-from diffjax.objectives.denoising import Denoising
+from diffjax.objectives import Context, Objective
+from diffjax.training.ema import RAW
 from diffjax.training.experiment import Experiment
 from diffjax.training.step import TrainState
 
 GOLDEN = (5**0.5 - 1) / 2
 Stack = Mapping[str, Any]
-"""Items (K, B, ...): x, cond, their index, the quantile u of their time, and 1 or 0 in `counts`."""
+"""Items (K, B, ...): x, cond, their index, a number u in [0, 1), and 1 or 0 in `counts`."""
 
 
 def held_out(experiment: Experiment, layout: Layout) -> Callable[[TrainState], dict[str, float]]:
@@ -37,7 +38,9 @@ def held_out(experiment: Experiment, layout: Layout) -> Callable[[TrainState], d
     mean = jax.jit(measure, out_shardings=layout.everywhere)
 
     def run(state: TrainState) -> dict[str, float]:
-        found = {"": mean(state.ema[min(state.ema)], stack), "raw_": mean(state.params, stack)}
+        averages = {name: state.weights(name) for name in state.ema}
+        ask = lambda name: mean(state.weights(name), stack, state.kept, averages)
+        found = {"": ask(min(state.ema)), "raw_": ask(RAW)}
         return {
             f"held_out/{a}{k}": float(v) for a, means in found.items() for k, v in means.items()
         }
@@ -55,35 +58,55 @@ def read(experiment: Experiment, devices: int) -> Stack:
     u = (np.random.default_rng(experiment.seed).random() + index * GOLDEN) % 1
     u = np.float32(np.floor(u * 2**24) / 2**24)  # never rounded up to 1
     batch = experiment.batch(items[index % num])
+    batch["x"] = np.asarray(jax.jit(experiment.form.items.normalise)(batch["x"]))
     return batch | {"index": index, "u": u, "counts": np.float32(index < num)}
 
 
-def make_held_out(
-    model: Model, loss: Denoising, seed: int
-) -> Callable[[Params, Stack], dict[str, Array]]:
-    """`(params, stack) -> means` of the loss's metrics, a pure function.
+def make_held_out(model: Model, loss: Objective, seed: int) -> Callable[..., dict[str, Array]]:
+    """`(params, stack, held={}, averages={}) -> means` of the loss's metrics, a pure function.
 
-    Noise and time of item i are functions of (seed, i), whatever batch it is in; times are those
-    of the first step where the draw learns. No dropout, and no condition is dropped.
+    The noise of item i is a function of (seed, i), and its u of i, whatever batch it is in; step
+    and state of the loss are the first ones. No dropout, and no condition is dropped.
     """
-    apply, key = model.network.apply, stream(seed, "held_out")
+    key = stream(seed, "held_out")
+    still = without_dropout(model)
 
-    def evaluating(params: Params, x: Any, c_noise: Any, cond: Any, *, key: Any = None) -> Any:
-        return apply(params, x, c_noise, cond)
-
-    model = dataclasses.replace(model, network=dataclasses.replace(model.network, apply=evaluating))
-    loss = dataclasses.replace(loss, condition_dropout=0.0)
-
-    def one(params: Params, item: Stack) -> dict[str, Array]:
+    def one(
+        params: Params, held: Mapping[str, Params], averages: Mapping[str, Params], item: Stack
+    ) -> dict[str, Array]:
         alone = jax.tree.map(lambda a: a[None], {k: item[k] for k in ("x", "cond", "u")})
         alone["x"] = to_float(alone["x"])
-        item_key = jax.random.fold_in(key, item["index"])
-        metrics = loss(model, params, alone, item_key, loss.draw.init())[1]
-        return {k: v for k, v in metrics.items() if not v.ndim}
+        context = Context(
+            model=still,
+            params=params,
+            batch=alone,
+            key=jax.random.fold_in(key, item["index"]),
+            state=loss.init_state(model),
+            averages=averages,
+            held=held,
+            evaluating=True,
+        )
+        return {k: v for k, v in loss(context)[1].items() if not v.ndim}
 
-    def mean(params: Params, stack: Stack) -> dict[str, Array]:
-        found = jax.lax.map(jax.vmap(functools.partial(one, params)), dict(stack))
+    def mean(
+        params: Params,
+        stack: Stack,
+        held: Mapping[str, Params] = {},
+        averages: Mapping[str, Params] = {},
+    ) -> dict[str, Array]:
+        each = jax.vmap(functools.partial(one, params, held, averages))
+        found = jax.lax.map(each, dict(stack))
         count = stack["counts"].sum()
         return {k: jnp.sum(v * stack["counts"]) / count for k, v in found.items()}
 
     return mean
+
+
+def without_dropout(model: Model) -> Model:
+    """The model whose network is evaluated, whatever key it gets."""
+    apply = model.network.apply
+
+    def evaluated(params: Params, x: Any, c_noise: Any, cond: Any, *, key: Any = None) -> Any:
+        return apply(params, x, c_noise, cond)
+
+    return dataclasses.replace(model, network=dataclasses.replace(model.network, apply=evaluated))

@@ -12,17 +12,16 @@ from typing import Any
 import jax
 import numpy as np
 
-from diffjax import plot
 from diffjax.arrays import Params, stream
 from diffjax.config import ConfigError, RunError
-from diffjax.data.images import is_image, to_uint8
 from diffjax.data.pipeline import Batches, read
 from diffjax.devices import mesh
 from diffjax.devices.mesh import Layout
 from diffjax.devices.processes import Agreed, first
 from diffjax.generation.program import generate
+from diffjax.io.trees import flat, joined
 from diffjax.progress import Progress
-from diffjax.training import snapshots
+from diffjax.training import held, snapshots
 from diffjax.training.checkpoints import Checkpoints
 from diffjax.training.cost import cost, report
 from diffjax.training.experiment import Experiment, Train
@@ -30,7 +29,7 @@ from diffjax.training.feed import Feed, Late
 from diffjax.training.held_out import held_out
 from diffjax.training.log import Log, tried
 from diffjax.training.signals import Signals
-from diffjax.training.step import TrainState, scan
+from diffjax.training.step import Moving, TrainState, scan
 from diffjax.training.trace import traced
 
 
@@ -41,14 +40,13 @@ def train(
     profile: tuple[int, int] | None = None,
     params: Params | None = None,
 ) -> tuple[TrainState, signal.Signals | None]:
-    """Train to `config.train.steps`, going on from the newest checkpoint in `workdir`.
+    """Train to `config.train.steps`, resuming from the newest checkpoint in `workdir`.
 
     Returns the last state, which is on disk, and the signal that ended training early, if one did.
-    The same steps follow bit by bit from the same state, interrupted or not: the batch, the noise
-    and the dropout of step k are functions of (seed, k). layout: over all devices by default.
-    params: to begin with, where there is no checkpoint. profile: steps of which a trace is
-    written, see `traced`. After saving, raises ConfigError for data that cannot be read and
-    RunError where it makes no sense to go on.
+    An interrupted run is bit-for-bit the one that was not: batch, noise and dropout of step k are
+    functions of (seed, k). layout: over all devices by default. params: to begin with, where there
+    is no checkpoint. profile: steps of which a trace is written, see `traced`. After saving, raises
+    ConfigError for data that cannot be read and RunError where it makes no sense to continue.
     """
     settings = experiment.train
     layout = layout or mesh.layout(sharding=experiment.sharding)
@@ -60,7 +58,7 @@ def train(
     ):
         abstract = jax.eval_shape(experiment.initialise)
         shardings = layout.state(abstract)
-        state = checkpoints.restore(abstract, shardings)
+        state = restored(experiment, workdir, checkpoints, abstract, shardings)
         start, stride = int(state.step) if state else 0, settings.steps_per_dispatch
         if state and start >= settings.steps:
             return state, None
@@ -68,7 +66,7 @@ def train(
             closing(Log(workdir, start, settings.batch_size, experiment.writers))
         )
         with log.paused():
-            state = state or begin(experiment, shardings, layout, checkpoints, params)
+            state = state or begin(experiment, workdir, checkpoints, layout, shardings, params)
             batches = experiment.batches(layout.rows(settings.batch_size))
             stacks = read(batches, start, settings.steps, stride, experiment.reading.workers)
             placed = (layout.place(experiment.batch(stack)) for stack in stacks)
@@ -76,7 +74,7 @@ def train(
             between = Between(experiment, workdir, layout, log, checkpoints, batches)
             batch = between.take(feed, signals, start, state)
             run = compile_steps(experiment, layout, state, batch)
-            checkpoints.reserve(state)
+            checkpoints.reserve(state.moving)
             log.cost = report(workdir, cost(experiment, layout, run, state, batch))
             tracing = traced(run, workdir / "profile", start, stride, profile)
             run, agreed = opened.enter_context(tracing), Agreed(layout)
@@ -97,19 +95,37 @@ def train(
         return state, stop
 
 
+def restored(
+    experiment: Experiment, workdir: Path, checkpoints: Checkpoints, abstract: Any, shardings: Any
+) -> TrainState | None:
+    """The newest state in `workdir` with what it holds; None where there is no checkpoint yet."""
+    moving = checkpoints.restore(abstract.moving, shardings.moving)
+    return moving and moving.holding(held.restore(workdir, experiment, abstract, shardings))
+
+
 def begin(
     experiment: Experiment,
-    shardings: Any,
-    layout: Layout,
+    workdir: Path,
     checkpoints: Checkpoints,
-    params: Params | None,
+    layout: Layout,
+    shardings: Any,
+    params: Params | None = None,
 ) -> TrainState:
-    """The first state; of `params`, where they are given, and then it is saved."""
+    """The first state, with what it holds saved; its parameters are `params`, or drawn."""
+    e, loaded = experiment, experiment.loaded
+    drawn = {k: v for k, v in shardings.held.items() if k not in loaded}
+    out = shardings._replace(held=drawn)
     if params is None:
-        return jax.jit(experiment.initialise, out_shardings=shardings)()
-    params = layout.put(params)
-    state = jax.jit(experiment.begin, out_shardings=shardings)(params)
-    checkpoints.save(0, state)  # to go on without their source, whatever becomes of it
+        state = jax.jit(lambda: e.begin(e.parameters()), out_shardings=out)()
+    else:
+        fill = lambda some: e.begin(some if complete else joined(e.parameters(), some))
+        complete = set(flat(params)) == set(flat(jax.eval_shape(e.parameters)))
+        state = jax.jit(fill, out_shardings=out)(layout.put(params))
+    placed = {k: held.placed(v, shardings.held[k]) for k, v in loaded.items()}
+    state = state._replace(held=state.held | placed)
+    held.save(workdir, experiment, state.held, layout)
+    if params is not None:  # to resume without their source, whatever becomes of it
+        checkpoints.save(0, state.moving)
     return state
 
 
@@ -155,7 +171,7 @@ class Between:
                 tracked = self._layout.whole({name: state.ema[name] for name in stds})
                 snapshots.save(self._workdir, done, tracked, stds)
         if due(settings.checkpoint_every) or last:
-            self._checkpoints.save(done, state, measured.get("held_out/loss"))
+            self._checkpoints.save(done, state.moving, measured.get("held_out/loss"))
 
     def take(self, feed: Feed, signals: Signals, done: int, state: TrainState) -> Any:
         """The batches of the next steps. Where none come, what was learnt is saved first."""
@@ -176,7 +192,7 @@ class Between:
 
     def saved(self, done: int, state: TrainState) -> str:
         """Save, wait for it, and say what is there to go on from."""
-        self._checkpoints.save(done, state)
+        self._checkpoints.save(done, state.moving)
         self._checkpoints.wait()
         last = max(self._checkpoints.steps(), default=0)
         return f"saved at step {done}" if last >= done else f"the last checkpoint is of step {last}"
@@ -209,18 +225,46 @@ def check(settings: Train, layout: Layout) -> None:
         )
 
 
-def compile_steps(experiment: Experiment, layout: Layout, state: TrainState, batch: Any) -> Any:
-    """All steps of a dispatch as one compiled program that reuses the memory of the state."""
-    shardings = layout.state(state)
+class Compiled:
+    """All steps of a dispatch as one compiled program: `(state, batches) -> (state, metrics)`.
+
+    It overwrites the state in place, but for what is held, which only goes in.
+    """
+
+    def __init__(self, experiment: Experiment, layout: Layout, state: TrainState, batch: Any):
+        steps, shardings = scan(experiment.step()), layout.state(state)
+
+        def run(moving: Moving, held: dict[str, Params], batch: Any) -> Any:
+            state, metrics = steps(moving.holding(held), batch)
+            return state.moving, metrics
+
+        jitted = jax.jit(
+            run,
+            donate_argnums=0,
+            in_shardings=(shardings.moving, shardings.held, layout.split(1)),
+            out_shardings=(shardings.moving, layout.everywhere),
+        )
+        with jax.set_mesh(layout.mesh):
+            self._run = jitted.lower(state.moving, state.held, batch).compile()
+
+    def __call__(self, state: TrainState, batch: Any) -> tuple[TrainState, dict[str, Any]]:
+        moving, metrics = self._run(state.moving, state.held, batch)
+        return moving.holding(state.held), metrics
+
+    def memory_analysis(self) -> Any:
+        return self._run.memory_analysis()
+
+    def as_text(self) -> str | None:
+        """The program as the compiler made it."""
+        return self._run.as_text()
+
+
+def compile_steps(
+    experiment: Experiment, layout: Layout, state: TrainState, batch: Any
+) -> Compiled:
+    """All steps of a dispatch as one compiled program, and a line that says how long that took."""
     began = time.monotonic()
-    steps = jax.jit(
-        scan(experiment.step()),
-        donate_argnums=0,
-        in_shardings=(shardings, layout.split(1)),
-        out_shardings=(shardings, layout.everywhere),
-    )
-    with jax.set_mesh(layout.mesh):
-        compiled = steps.lower(state, batch).compile()
+    compiled = Compiled(experiment, layout, state, batch)
     if first():
         print(
             f"train step compiled in {time.monotonic() - began:.1f} s, for {layout.size} "
@@ -233,13 +277,12 @@ def compile_steps(experiment: Experiment, layout: Layout, state: TrainState, bat
 def picture(experiment: Experiment, layout: Layout, state: TrainState) -> np.ndarray:
     """Samples of the network with the first average by name, from fixed seeds, labels in order."""
     e, num = experiment, experiment.train.samples
-    label = e.labels(num)
-    cond = {} if label is None else {"label": label}
+    cond = conditions = e.conditions(num)
     key = stream(e.seed, "sample")
     even = num % layout.parts == 0
     index, cond = layout.put((np.arange(num), cond), 0 if even else None)
-    denoise = e.denoiser(state.ema[min(state.ema)])
+    denoise = e.denoiser(state.weights(min(state.ema)))
     plan = layout.put(e.plan(denoise.sde))
     made = generate(denoise, plan, key, index, cond, shape=e.shape)
-    x = layout.whole(made.x)
-    return plot.samples(to_uint8(x) if is_image(e.shape) else x, label)
+    x = e.form.denormalise(layout.whole(made.x))
+    return e.form.items.picture(x, conditions.get("label"))

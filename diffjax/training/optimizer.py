@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
 import jax
@@ -191,10 +191,10 @@ def scaled(rates: Mapping[str, float]) -> optax.GradientTransformation:
     return optax.stateless(lambda steps, _: jax.tree_util.tree_map_with_path(one, steps))
 
 
-def matched(rates: Mapping[str, float] | None, params: Params) -> None:
+def matched(patterns: Iterable[str] | None, params: Params) -> None:
     """ValueError names a pattern that fits no parameter, or is no regular expression."""
     paths = [named(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
-    for pattern in rates or {}:
+    for pattern in patterns or ():
         try:
             found = any(re.search(pattern, path) for path in paths)
         except re.error as error:
@@ -202,6 +202,12 @@ def matched(rates: Mapping[str, float] | None, params: Params) -> None:
         if not found:
             known = sorted({"/".join(path.split("/")[:2]) for path in paths})
             raise ValueError(f"{pattern!r}: fits no parameter; known: {', '.join(known)}")
+
+
+def matches(patterns: Iterable[str]) -> Callable[[str], bool]:
+    """Whether a path has one of these regular expressions in it."""
+    patterns = tuple(patterns)
+    return lambda path: any(re.search(pattern, path) for pattern in patterns)
 
 
 def named(path: tuple[Any, ...]) -> str:

@@ -13,16 +13,21 @@ from jaxtyping import Array, Int
 from diffjax.arrays import Params, stream
 from diffjax.data.pipeline import Reading
 from diffjax.denoiser import Model
-from diffjax.objectives.denoising import Batch, Denoising
-from diffjax.training.ema import Averages, update
+from diffjax.io.trees import joined, only
+from diffjax.objectives import Batch, Context, Objective
+from diffjax.training.ema import RAW, Averages, update
 from diffjax.training.health import Health, Watch
 
+FROZEN = "frozen"
+"""Name of the parameters of the network that are not trained, among those that are held."""
 
-class TrainState(NamedTuple):
-    """All that training is: a checkpoint holds it, nothing else is needed to go on.
 
-    step: also the index of the next batch. ema: the averages of the parameters by name. loss: that
-    of the distribution of t. health: what is known of bad steps.
+class Moving(NamedTuple):
+    """What a step changes: a checkpoint holds it, and nothing else is needed to resume but what is
+    held.
+
+    step: also the index of the next batch. params: those that are trained. ema: their averages by
+    name. loss: what the objective remembers. health: what is known of bad steps.
     """
 
     step: Int[Array, ""]
@@ -32,6 +37,48 @@ class TrainState(NamedTuple):
     loss: Any
     health: Health = Health()
 
+    def holding(self, held: dict[str, Params]) -> TrainState:
+        """The whole state."""
+        return TrainState(*self, held=held)
+
+
+class TrainState(NamedTuple):
+    """All that training is: the fields of `Moving`, and what no step changes.
+
+    held: parameters by name, under `frozen` those that belong to `params`; the others are the
+    objective's. They have no gradient, no moments and no average, and are saved once.
+    """
+
+    step: Int[Array, ""]
+    params: Params
+    ema: dict[str, Params]
+    optimizer: Any
+    loss: Any
+    health: Health = Health()
+    held: dict[str, Params] = {}  # noqa: RUF012
+
+    @property
+    def moving(self) -> Moving:
+        """What a checkpoint has, and a step may overwrite in place."""
+        return Moving(*self[:-1])
+
+    def weights(self, name: str = RAW) -> Params:
+        """An average of the parameters, or the parameters themselves, with what is frozen."""
+        return self.whole(self.params if name == RAW else self.ema[name])
+
+    def whole(self, trained: Params) -> Params:
+        """These parameters with those that are frozen."""
+        return joined(trained, self.held[FROZEN]) if FROZEN in self.held else trained
+
+    def trained(self, whole: Params) -> Params:
+        """Those of these parameters that are not frozen."""
+        return only(whole, self.params) if FROZEN in self.held else whole
+
+    @property
+    def kept(self) -> dict[str, Params]:
+        """What the objective holds."""
+        return {name: params for name, params in self.held.items() if name != FROZEN}
+
 
 Step = Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]
 """(state, batch) -> the next state, metrics."""
@@ -39,7 +86,7 @@ Step = Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]
 
 def make_step(
     model: Model,
-    loss: Denoising,
+    loss: Objective,
     optimizer: optax.GradientTransformation,
     averages: Averages,
     seed: int,
@@ -56,52 +103,71 @@ def make_step(
     loss's own, `grad_norm`, and as True or False `skipped` and `spikes`.
     """
     key, key_data = stream(seed, "train"), stream(seed, "data")
-
-    def gradient(params: Params, batch: Batch, key: Array, loss_state: Any) -> Any:
-        def objective(params: Params) -> tuple[Array, tuple[dict[str, Array], Any]]:
-            value, metrics, new = loss(model, params, batch, key, loss_state)
-            return value, ({**metrics, "objective": value}, new)
-
-        return jax.grad(objective, has_aux=True)(params)
-
-    def accumulated(params: Params, batch: Batch, key: Array, loss_state: Any) -> Any:
-        if accumulate == 1:
-            return gradient(params, batch, key, loss_state)
-        split = lambda a: a.reshape(-1, accumulate, *a.shape[1:]).swapaxes(0, 1)
-        # The times are drawn for all parts at once: stratified over the whole batch.
-        u = loss.draw.positions(key, len(batch["x"]))
-        parts = jax.tree.map(split, {**batch, "u": u})
-
-        def add(carry: Any, item: Any) -> Any:
-            total, loss_state = carry
-            i, part = item
-            new = gradient(params, part, jax.random.fold_in(key, i), loss_state)
-            grads, (metrics, loss_state) = new
-            return (jax.tree.map(jnp.add, total, grads), loss_state), metrics
-
-        zero = jax.tree.map(jnp.zeros_like, params)
-        numbered = jnp.arange(accumulate), parts
-        (total, loss_state), metrics = jax.lax.scan(add, (zero, loss_state), numbered)
-        grads, metrics = jax.tree.map(lambda a: a / accumulate, total), mean(metrics)
-        return grads, (metrics, loss_state)
+    gradient = make_gradient(model, loss, accumulate)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
         batch = reading.on_device(jax.random.fold_in(key_data, state.step), dict(batch))
         step_key = jax.random.fold_in(key, state.step)
-        grads, (metrics, loss_state) = accumulated(state.params, batch, step_key, state.loss)
+        grads, (metrics, loss_state) = gradient(state, batch, step_key)
         updates, opt_state = optimizer.update(grads, state.optimizer, cast(Any, state.params))
         moved = cast(Params, optax.apply_updates(cast(Any, state.params), updates))
-        params = model.project(moved)
+        params = state.trained(model.project(state.whole(moved)))
         size = len(batch["x"])
         ema = {k: update(state.ema[k], params, a(state.step, size)) for k, a in averages.items()}
         norm = optax.tree.norm(grads)
         (skip, spike), health = watch(state.health, metrics.pop("objective"), norm)
         metrics = metrics | {"grad_norm": norm, "skipped": skip, "spikes": spike}
-        new = TrainState(state.step, params, ema, opt_state, loss_state, state.health)
-        kept = jax.tree.map(lambda old, new: jnp.where(skip, old, new), state, new)
-        return kept._replace(step=state.step + 1, health=health), metrics
+        new = Moving(state.step, params, ema, opt_state, loss_state, state.health)
+        kept = jax.tree.map(lambda old, new: jnp.where(skip, old, new), state.moving, new)
+        return kept._replace(step=state.step + 1, health=health).holding(state.held), metrics
 
     return step
+
+
+def make_gradient(
+    model: Model, loss: Objective, accumulate: int
+) -> Callable[[TrainState, Batch, Array], tuple[Params, tuple[dict[str, Array], Any]]]:
+    """`(state, batch, key) -> (gradients, (metrics, state of the loss))`: see `make_step`."""
+
+    def gradient(state: TrainState, batch: Batch, key: Array, loss_state: Any) -> Any:
+        averages = {name: state.whole(params) for name, params in state.ema.items()}
+
+        def objective(params: Params) -> tuple[Array, tuple[dict[str, Array], Any]]:
+            context = Context(
+                model=model,
+                params=state.whole(params),
+                batch=batch,
+                key=key,
+                state=loss_state,
+                step=state.step,
+                averages=averages,
+                held=state.kept,
+            )
+            value, metrics, new = loss(context)
+            return value, ({**metrics, "objective": value}, new)
+
+        return jax.grad(objective, has_aux=True)(state.params)
+
+    def accumulated(state: TrainState, batch: Batch, key: Array) -> Any:
+        if accumulate == 1:
+            return gradient(state, batch, key, state.loss)
+        split = lambda a: a.reshape(-1, accumulate, *a.shape[1:]).swapaxes(0, 1)
+        parts = jax.tree.map(split, dict(loss.before_split(batch, key)))
+
+        def add(carry: Any, item: Any) -> Any:
+            total, loss_state = carry
+            i, part = item
+            new = gradient(state, part, jax.random.fold_in(key, i), loss_state)
+            grads, (metrics, loss_state) = new
+            return (jax.tree.map(jnp.add, total, grads), loss_state), metrics
+
+        zero = jax.tree.map(jnp.zeros_like, state.params)
+        numbered = jnp.arange(accumulate), parts
+        (total, loss_state), metrics = jax.lax.scan(add, (zero, state.loss), numbered)
+        grads, metrics = jax.tree.map(lambda a: a / accumulate, total), mean(metrics)
+        return grads, (metrics, loss_state)
+
+    return accumulated
 
 
 def mean(metrics: dict[str, Array]) -> dict[str, Array]:
@@ -111,4 +177,13 @@ def mean(metrics: dict[str, Array]) -> dict[str, Array]:
 
 def scan(step: Step) -> Step:
     """K steps as one: batches with a leading axis (K, B, ...), metrics (K,)."""
-    return lambda state, batches: jax.lax.scan(step, state, batches)
+
+    def steps(state: TrainState, batches: Batch) -> tuple[TrainState, dict[str, Array]]:
+        def one(moving: Moving, batch: Batch) -> tuple[Moving, dict[str, Array]]:
+            new, metrics = step(moving.holding(state.held), batch)
+            return new.moving, metrics
+
+        moving, metrics = jax.lax.scan(one, state.moving, batches)
+        return moving.holding(state.held), metrics
+
+    return steps

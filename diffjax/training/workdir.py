@@ -21,11 +21,12 @@ import jax.numpy as jnp
 import diffjax
 from diffjax.arrays import Params
 from diffjax.config import ConfigError, nearest
-from diffjax.data.form import Form
+from diffjax.data.form import Form, from_json
 from diffjax.data.source import fingerprint
 from diffjax.files import write_text
 from diffjax.io.reading import Tensors, write
-from diffjax.io.trees import flat, nested, some
+from diffjax.io.trees import flat, joined, nested, some
+from diffjax.training import held
 from diffjax.training.checkpoints import Checkpoints
 from diffjax.training.ema import RAW, length
 from diffjax.training.experiment import Experiment
@@ -88,7 +89,7 @@ def open_run(
     it begins with, `resume_from`. Raises ConfigError where the folder holds a run of another config
     or of other data, naming the differences.
     """
-    data = experiment.form._asdict() | {"train": fingerprint(experiment.source("train"))}
+    data = experiment.form.as_json() | {"train": fingerprint(experiment.source("train"))}
     if (workdir / WEIGHTS).exists():
         raise ConfigError(
             f"--workdir={workdir}: holds converted weights ({WEIGHTS}) and no run to go on with; "
@@ -141,9 +142,10 @@ def read_form(workdir: Path) -> Form:
     """The form of the data that the run was made with: sampling needs no data set."""
     read = _read(workdir, "data.json")
     try:
-        return Form(tuple(read["shape"]), int(read["classes"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise ConfigError(f"{workdir / 'data.json'}: holds no form of data ({error})") from error
+        return from_json(read)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise ConfigError(f"{workdir / 'data.json'}: holds no form of data ({reason})") from error
 
 
 def _read(workdir: Path, name: str) -> dict[str, Any]:
@@ -174,12 +176,14 @@ def _steps(workdir: Path) -> list[int]:
 
 
 def load_state(experiment: Experiment, workdir: Path) -> TrainState:
-    """The newest state of the run in `workdir`; ConfigError where there is none yet."""
+    """The newest state of the run in `workdir`, without what its objective holds; ConfigError where
+    there is none yet."""
     folder = workdir / "checkpoints"
     state = None
     if folder.is_dir():
         abstract = jax.eval_shape(experiment.initialise)
-        state = Checkpoints(folder, write=False).restore(abstract)
+        moving = Checkpoints(folder, write=False).restore(abstract.moving)
+        state = moving and moving.holding(held.for_sampling(workdir, abstract))
     if state is None:
         raise ConfigError(f"--workdir={workdir}: no checkpoint yet; train first, or longer")
     return state
@@ -210,12 +214,12 @@ def load_weights(experiment: Experiment, workdir: Path) -> Weights:
         return found
     names, made = [*sorted(experiment.averages), RAW], workdir / "ema" / f"{name}.safetensors"
     if name not in (*names, "") and made.is_file():
-        return _read_weights(experiment, made)
+        return _read_weights(experiment, made, held.frozen(workdir, experiment))
     if name not in (*names, ""):
         names += sorted(path.stem for path in made.parent.glob("*.safetensors"))
         raise ConfigError(f"ema={asked}: unknown{nearest(name, names)}{_hint(name, workdir)}")
     state, name = load_state(experiment, workdir), name or names[0]
-    return Weights(int(state.step), {RAW: state.params, **state.ema}[name], name)
+    return Weights(int(state.step), state.weights(name), name)
 
 
 def _hint(name: str, workdir: Path) -> str:
@@ -225,10 +229,11 @@ def _hint(name: str, workdir: Path) -> str:
     return f". To make it: python -m diffjax.tools.ema --workdir={workdir} --std={std}"
 
 
-def _read_weights(experiment: Experiment, path: Path) -> Weights:
+def _read_weights(experiment: Experiment, path: Path, frozen: Params | None = None) -> Weights:
+    """Those of a file, which need not have what is frozen in the run."""
     try:
         found = Tensors(path)
-        params = nested(found)
+        params = joined(nested(found), frozen or {})
         check_weights(experiment, params)
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from error
@@ -238,7 +243,7 @@ def _read_weights(experiment: Experiment, path: Path) -> Weights:
 
 def check_weights(experiment: Experiment, params: Params) -> None:
     """ValueError names parameters that are missing, surplus, or of another shape."""
-    wanted = flat(jax.eval_shape(experiment.initialise).params)
+    wanted = flat(jax.eval_shape(experiment.parameters))
     found = flat(params)
     if set(wanted) != set(found):
         raise ValueError(
@@ -257,7 +262,7 @@ def write_weights(workdir: Path, experiment: Experiment, weights: Weights) -> No
         workdir.mkdir(parents=True, exist_ok=True)
         told = {"step": str(weights.step), "ema": weights.ema}
         write(workdir / WEIGHTS, flat(weights.params), told)
-        _describe(workdir, experiment.config, experiment.form._asdict())
+        _describe(workdir, experiment.config, experiment.form.as_json())
     except OSError as error:
         raise ConfigError(f"--out={workdir}: cannot be written ({error.strerror})") from error
 

@@ -107,7 +107,7 @@ def measure(
     report: dict[str, Any], experiment: Experiment, snapshots: Snapshots, workdir: Path, seed: int
 ) -> None:
     """Frechet distance of the samples of one seed, by length; 0 stands for the raw parameters."""
-    data = features(select(experiment.source("train"), experiment.reading, 50_000).x)
+    data = features(select(experiment.source("train"), experiment.reading, 50_000).x, "image")
     raw = diffjax.load(workdir, ema="raw").denoise
     for row in report["quality"]:
         std = row["std"]
@@ -120,9 +120,9 @@ def measure(
 def distance(
     experiment: Experiment, denoise: Denoiser, seed: int, data: np.ndarray
 ) -> tuple[float, float]:
-    plan, label = experiment.plan(denoise.sde), experiment.labels(NUM)
-    x = np.concatenate([*Generation(denoise, plan, seed, NUM, experiment.shape, {"label": label})])
-    found = frechet_with_floor(features(to_uint8(x)), data)
+    plan, cond = experiment.plan(denoise.sde), experiment.conditions(NUM)
+    x = np.concatenate([*Generation(denoise, plan, seed, NUM, experiment.shape, cond)])
+    found = frechet_with_floor(features(to_uint8(x), "image"), data)
     return found.distance, found.floor
 
 

@@ -26,7 +26,8 @@ from diffjax.analytic import Mixture
 from diffjax.files import write_text
 from diffjax.guidance import APG, CFGZero, Guidance, Guided, Network, Rescale
 from diffjax.nets import NETWORKS
-from diffjax.objectives.denoising import Denoising
+from diffjax.nets.conditions import Label
+from diffjax.objectives import Denoising
 from diffjax.parameterization import V
 from diffjax.prediction import Prediction
 from diffjax.progress import Progress
@@ -172,7 +173,7 @@ class Study:
 
 
 def _mlp(width: int, depth: int) -> Any:
-    return NETWORKS["mlp"](width=width, depth=depth, classes=2)
+    return NETWORKS["mlp"](width=width, depth=depth, conditions=(Label(2),))
 
 
 def fill(path: Path, num: int, steps: int, seeds: int) -> tuple[dict[str, Any], Study]:

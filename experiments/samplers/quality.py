@@ -53,7 +53,7 @@ class Study:
         self.e, self.denoise = trained.experiment, trained.denoise
         self.real = Real(self.e.source, self.e.reading, 50_000, workdir)
         self.num, self.batch_size = num, batch_size
-        self.label = self.e.labels(num)
+        self.cond = self.e.conditions(num)
         self._limit: np.ndarray | None = None
 
     def plan(self, spec: str, passes: int, pad: int | None) -> tuple[Plan, int]:
@@ -69,8 +69,7 @@ class Study:
 
     def generate(self, plan: Plan) -> tuple[np.ndarray, float]:
         """Samples, and seconds without compiling."""
-        cond = {} if self.label is None else {"label": self.label}
-        made = Generation(self.denoise, plan, 0, self.num, self.e.shape, cond, self.batch_size)
+        made = Generation(self.denoise, plan, 0, self.num, self.e.shape, self.cond, self.batch_size)
         began = time.monotonic()
         x = np.concatenate([*made])
         return x, time.monotonic() - began
@@ -89,9 +88,10 @@ class Study:
         if spec in ODE:
             row["error"] = float(127.5 * np.sqrt(np.mean((x - self.limit) ** 2)))
         images = to_uint8(x)
-        row |= evaluation.frechet_with_floor(features(images), self.real.features)._asdict()
-        if self.real.classes and self.label is not None:
-            row["agreement"] = float(self.real.judge.right(images, self.label).mean())
+        seen = features(images, "image")
+        row |= evaluation.frechet_with_floor(seen, self.real.features)._asdict()
+        if self.real.classes and "label" in self.cond:
+            row["agreement"] = float(self.real.judge.right(images, self.cond["label"]).mean())
         return row
 
 

@@ -28,7 +28,7 @@ from diffjax.evaluation import frechet_with_floor
 from diffjax.features import features
 from diffjax.files import write_text
 from diffjax.nets import NETWORKS
-from diffjax.objectives.denoising import Denoising
+from diffjax.objectives import Denoising
 from diffjax.parameterization import PARAMETERIZATIONS, V
 from diffjax.progress import Progress
 from diffjax.schedules import SCHEDULES, Cosine, Edm, Linear, Logit
@@ -146,7 +146,7 @@ class Digits:
         flat = lambda split: to_float(jnp.asarray(digits_data(split).x)).reshape(-1, 64)
         train, self.held_out = digits_data("train"), flat("test")
         self.data = Items(flat("train"), jnp.asarray(train.label))
-        self.real = features(train.x)
+        self.real = features(train.x, "image")
         self.sigma_data = float(np.std(self.data.x))
         self.how = Training(NETWORKS["mlp"](width=128, depth=3), batch=128)
 
@@ -158,7 +158,7 @@ class Digits:
         errors = np.asarray(plane.held_out_errors(denoise, self.held_out, 0))
         x = plane.samples(denoise, self.num, seed, shape=(64,)).reshape(-1, 8, 8, 1)
         images = np.clip(np.round(127.5 * (x + 1)), 0, 255).astype(np.uint8)
-        found = frechet_with_floor(features(images), self.real)
+        found = frechet_with_floor(features(images, "image"), self.real)
         return {
             "diffusion_bits": plane.path_nats(errors) / 64 / float(np.log(2)),
             "frechet": found.distance,

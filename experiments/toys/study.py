@@ -24,7 +24,7 @@ from diffjax.analytic import Mixture
 from diffjax.files import write_text
 from diffjax.likelihood import Ode, logp
 from diffjax.nets import NETWORKS
-from diffjax.objectives.denoising import Denoising
+from diffjax.objectives import Denoising
 from diffjax.parameterization import V
 from diffjax.progress import Progress
 from diffjax.schedules import Cosine

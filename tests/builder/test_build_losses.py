@@ -9,13 +9,14 @@ import pytest
 from diffjax import builder
 from diffjax.config import ConfigError, load, override
 from diffjax.draws import DRAWS
-from diffjax.objectives.denoising import ERRORS, Denoising
+from diffjax.objectives import ERRORS, Denoising
 from diffjax.schedules import Learned
 from diffjax.weights import WEIGHTS
 
 # Small: each build that ends traces the network.
 BASE = override(load("digits_vp"), ["network.multipliers=(1,)", "network.attention=()"])
 POINTS = {"data": {"name": "moons"}, "network": {"name": "mlp", "width": 8, "depth": 1}}
+LABELLED = POINTS | {"data": {"name": "moons", "labels": True}}
 
 
 def config(**loss):
@@ -57,37 +58,38 @@ def test_settings_of_the_loss_reach_it():
             condition_dropout=0.25,
             uncertainty=True,
         )
+        | LABELLED
     ).loss
     assert loss.weight == builder.Applied(WEIGHTS["min_snr"], (("gamma", 2.0),))
     assert loss.error == builder.Applied(ERRORS["huber"], (("delta", 0.25),))
     assert loss.draw == DRAWS["log_normal"](mean=0.5, stratified=True)
     assert (loss.condition_dropout, loss.uncertainty) == (0.25, True)
-    assert builder.experiment(config()).loss == Denoising()
+    assert builder.experiment(config() | POINTS).loss == Denoising()
 
 
 def test_condition_dropout_by_name_is_checked():
     """A condition that does not exist would never be dropped, and guidance have no reference."""
-    made = builder.experiment(config(condition_dropout={"label": 0.25})).loss
+    made = builder.experiment(config(condition_dropout={"label": 0.25}) | LABELLED).loss
     assert made == Denoising(condition_dropout={"label": 0.25})
     for rates, message in (
         (
             {"lable": 0.1},
-            "config.loss.condition_dropout.lable: no such field (did you mean 'label'",
+            "config.loss: condition_dropout.lable: no such field (did you mean 'label'",
         ),
-        ({"tokens": 0.1}, "config.loss.condition_dropout.tokens: no such field; known: label"),
+        ({"tokens": 0.1}, "config.loss: condition_dropout.tokens: no such field; known: label"),
         ({"label": "x"}, "config.loss.condition_dropout.label='x': needs float, got str"),
         ({"label": 2}, "config.loss: condition_dropout['label']=2.0: needs 0 <= it <= 1"),
         ("high", "config.loss.condition_dropout='high': needs float, got str"),
     ):
-        assert message in refused(config(condition_dropout=rates))
+        assert message in refused(config(condition_dropout=rates) | LABELLED)
 
 
 def test_states_of_the_loss_are_in_the_first_state():
     """What is learned of the losses would not be trained, or start anew after a restart."""
-    made = builder.experiment(config(uncertainty=True, draw="second_moment"))
+    made = builder.experiment(config(uncertainty=True, draw="second_moment") | POINTS)
     state = jax.eval_shape(made.initialise)
     assert set(state.params) == {"network", "loss"} and set(state.loss) == {"seen", "count"}
-    plain = jax.eval_shape(builder.experiment(config()).initialise)
+    plain = jax.eval_shape(builder.experiment(config() | POINTS).initialise)
     assert set(plain.params) == {"network"} and plain.loss == ()
 
 
@@ -137,7 +139,7 @@ def test_states_of_the_loss_are_in_the_first_state():
         ({"wieght": "elbo"}, ["config.loss.wieght: no such field", "mean 'weight'?"]),
         ({"hybrid": -1.0}, ["config.loss: hybrid=-1.0"]),
         ({"steps": 1}, ["config.loss: steps=1"]),
-        ({"hybrid": 0.001}, ["config.loss.hybrid=0.001", "config.network.learn_variance=False"]),
+        ({"hybrid": 0.001}, ["config.loss: hybrid=0.001", "config.network.learn_variance=False"]),
     ],
     ids=lambda v: "" if isinstance(v, list) else repr(v),
 )
@@ -156,7 +158,7 @@ def test_hybrid_and_the_second_output_go_together(hybrid):
         assert builder.experiment(made).loss.hybrid == hybrid
     else:
         text = refused(made)
-        assert "config.loss.hybrid=0" in text and "config.network.learn_variance=True" in text
+        assert "config.loss: hybrid=0" in text and "config.network.learn_variance=True" in text
 
 
 def test_a_likelihood_draw_needs_a_last_log_snr():
@@ -169,7 +171,7 @@ def test_a_likelihood_draw_needs_a_last_log_snr():
 def test_the_bound_needs_images():
     """A decoder of 256 levels would be applied to points of the plane."""
     text = refused(config(weight="elbo", bound=True) | POINTS)
-    assert "config.loss.bound=True: needs images" in text and "(2,)" in text
+    assert "config.loss: bound=True: needs images" in text and "(2,)" in text
     assert builder.experiment(config(weight="elbo", bound=True)).loss.bound
 
 

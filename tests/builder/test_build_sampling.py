@@ -7,7 +7,7 @@ import pytest
 
 from diffjax import builder
 from diffjax.config import ConfigError
-from diffjax.data.form import Form
+from diffjax.data.form import labelled
 from diffjax.guidance import (
     APG,
     RAMPS,
@@ -28,12 +28,14 @@ from diffjax.samplers.plan import Plan
 from diffjax.schedules import Cosine, Linear
 from diffjax.sde import VP, levels
 
+pytestmark = pytest.mark.typed
+
 SDE = VP(Linear(), t_min=0.02)
 BASE = {"sampler": {"name": "ddim_sde"}, "grid": {"name": "uniform"}, "steps": 6}
 
 
 def plan(sde=SDE, classes=4, **fields):
-    return builder.plan({**BASE, **fields}, sde, Form((2,), classes))
+    return builder.plan({**BASE, **fields}, sde, labelled("points", (2,), classes))
 
 
 def refused(sde=SDE, classes=4, **fields) -> str:

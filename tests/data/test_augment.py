@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 
 from diffjax.data.augment import WIDTHS, Affine, Amounts, change
+from diffjax.data.form import labelled
+
+pytestmark = pytest.mark.typed
 
 H, W = 24, 32
 MANY = 2**14
@@ -161,15 +164,18 @@ def test_randomness_is_that_of_the_key():
     assert not np.array_equal(a, c) and told.shape == (8, 9)
 
 
-@pytest.mark.parametrize("shape", [(2,), (8, 8, 4), (8,), (4, 8, 8, 3)])
-def test_what_is_no_image_is_refused(shape):
+@pytest.mark.parametrize(
+    ("kind", "shape"),
+    [("points", (2,)), ("latent", (8, 8, 3)), ("vector", (8,)), ("video", (4, 8, 8, 3))],
+)
+def test_what_is_no_image_is_refused(kind, shape):
     with pytest.raises(ValueError, match=r"augment: needs images of 1 or 3 channels; the items"):
-        Affine().check(shape)
+        Affine().check(labelled(kind, shape))
 
 
 def test_settings_out_of_range_are_refused():
     with pytest.raises(ValueError, match=r"p=1\.5: needs 0 <= p <= 1"):
         Affine(p=1.5)
     with pytest.raises(ValueError, match=r"augment\.turn=True: needs square images"):
-        Affine(turn=True).check((8, 9, 1))
-    Affine(turn=True).check((8, 8, 1))
+        Affine(turn=True).check(labelled("image", (8, 9, 1)))
+    Affine(turn=True).check(labelled("image", (8, 8, 1)))

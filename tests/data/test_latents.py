@@ -48,7 +48,7 @@ def test_picture_of_latents_shows_three_channels():
     """A picture during training would fail for want of three channels."""
     x = np.zeros((2, 8, 8, 4), np.float32)
     x[0, ..., 1] = 3.0
-    picture = plot.samples(x)
+    picture = plot.samples(x, kind="latent")
     assert picture.shape[-1] == 3 and picture[..., 1].max() == 255
 
 
@@ -56,7 +56,7 @@ def test_picture_of_latents_shows_three_channels():
     ("made", "message"),
     [
         (lambda p: "", "the form is name=latents:PATH"),
-        (lambda p: write(p, np.zeros((3, 4), np.float32)), "needs floats (N, H, W, C)"),
+        (lambda p: write(p, np.zeros(3, np.float32)), "needs floats (N, ..., C)"),
         (lambda p: write(p, np.zeros((3, 4, 4, 4), np.uint8)), "uint8"),
         (lambda p: write(p, np.zeros((9, 4, 4, 4), np.float32), np.zeros(8, int)), "(9,)"),
         (lambda p: p, "latents.npy: no such file"),

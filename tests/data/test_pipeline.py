@@ -11,6 +11,9 @@ import pytest
 from diffjax.config import ConfigError
 from diffjax.data import Batches, Memory, Reading, centre, folder, load, read, tfds, to_uint8
 from diffjax.data.augment import Affine
+from diffjax.data.form import labelled
+
+pytestmark = pytest.mark.typed
 
 
 def numbered(size: int) -> Memory:
@@ -298,8 +301,8 @@ def test_the_shape_of_an_item_is_that_after_cropping():
     ("reading", "source", "message"),
     [
         (Reading(labels=True), Memory(images(4).x), "labels=True"),
-        (Reading(flip=True), numbered(4), "need images"),
-        (Reading(crop=1), numbered(4), "need images"),
+        (Reading(flip=True), numbered(4), "flip=True: cannot be of vectors"),
+        (Reading(crop=1), numbered(4), "crop=1: cannot be of vectors"),
         (Reading(crop=9), images(4), "crop=9: larger than the images"),
         (Reading(crop=7), Memory(np.zeros((2, 9, 6, 3), np.uint8)), "crop=7: larger"),
         (Reading(balanced=True), Memory(images(4).x), "balanced=True: this data set has no"),
@@ -327,7 +330,7 @@ def test_settings_of_reading_out_of_range_are_refused(settings):
 class Counting:
     """Points that count how often they are read, and that fail from call `until` on."""
 
-    shape, dtype, classes = (1,), np.dtype(np.float32), 0
+    form = labelled("vector", (1,))
 
     def __init__(self, until: int = 2**62):
         self.calls, self.until, self.lock = 0, until, threading.Lock()

@@ -10,12 +10,12 @@ from diffjax.data import (
     Source,
     checkerboard,
     digits,
-    is_image,
     load,
     moons,
     to_float,
     to_uint8,
 )
+from diffjax.data.form import labelled
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
@@ -23,20 +23,15 @@ def test_data_are_uint8_images_or_float_points_with_labels_in_range(source, spli
     data = source(split)
     assert isinstance(data, Source)
     items = data[np.arange(len(data))]
-    x = items["x"]
-    assert x.shape == (len(data), *data.shape)
-    assert x.dtype == data.dtype
+    x, form = items["x"], data.form
+    assert x.shape == (len(data), *form.shape)
+    assert x.dtype == form.dtype == ("uint8" if form.kind == "image" else "float32")
     assert len(data) > 0
-    if is_image(data.shape):
-        assert data.dtype == np.uint8
-    else:
-        assert len(data.shape) in (1, 3)
-        assert data.dtype == np.float32
-        assert np.isfinite(x).all()
-    if data.classes:
+    assert np.isfinite(x).all()
+    if form.classes:
         assert items["label"].dtype == np.int32
         assert items["label"].shape == (len(data),)
-        assert set(np.unique(items["label"])) == set(range(data.classes))
+        assert set(np.unique(items["label"])) == set(range(form.classes))
     else:
         assert items.keys() == {"x"}
 
@@ -74,7 +69,7 @@ def test_an_unknown_split_is_refused_with_the_known_ones(source):
 class Lazy:
     """Numbered points that are made when they are asked for; remembers how many at once."""
 
-    shape, dtype, classes = (2,), np.dtype(np.float32), 9999
+    form = labelled("points", (2,), 9999)
 
     def __init__(self, size: int):
         self.size, self.most = size, 0
@@ -96,7 +91,7 @@ def test_load_gives_the_items_that_indexing_gives():
     lazy = Lazy(2500)
     loaded = load(lazy)
     assert isinstance(loaded, Memory)
-    assert (loaded.shape, loaded.dtype, loaded.classes) == (lazy.shape, lazy.dtype, lazy.classes)
+    assert loaded.form == lazy.form and loaded.dtype == lazy.form.dtype
     np.testing.assert_array_equal(loaded.x[:, 0], np.arange(2500))
     np.testing.assert_array_equal(loaded.label, np.arange(2500))
     assert lazy.most < 2500

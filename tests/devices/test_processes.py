@@ -129,6 +129,7 @@ def stopped(tmp_path_factory) -> tuple[Two, Path, list[int]]:
     return two, workdir, two.wait()
 
 
+@pytest.mark.thorough
 def test_two_processes_sample_as_one(single, tmp_path):
     """Sample k would depend on the machine, or each process would write a file of its own."""
     out = tmp_path / "x.npz"
@@ -137,11 +138,12 @@ def test_two_processes_sample_as_one(single, tmp_path):
     assert two.wait() == [0, 0], two.told()
     found = trained.load(single)
     e = found.experiment
-    made = Generation(found.denoise, e.plan(found.sde), 0, 6, e.shape, {"label": e.labels(6)})
+    made = Generation(found.denoise, e.plan(found.sde), 0, 6, e.shape, e.conditions(6))
     with np.load(out) as stored:
         np.testing.assert_allclose(stored["arr_0"], np.concatenate([*made]), atol=1e-4)
 
 
+@pytest.mark.thorough
 def test_two_processes_evaluate_as_one(single, tmp_path, monkeypatch):
     """Numbers of a paper would depend on the machine, or keys of other hosts could not be sent."""
     asked = "--num=20", "--guidance=1", "--batch-size=8", "--metrics=frechet,bpd:steps=2,num=12"
@@ -180,6 +182,7 @@ def test_one_process_goes_on_from_two(stopped, tmp_path):
     assert_close(rows(went_on, 11, 20), rows(workdir, 11, 20))
 
 
+@pytest.mark.thorough
 def test_two_processes_go_on_from_one(single, tmp_path):
     """A checkpoint would be bound to the number of hosts."""
     workdir = back_to(single, tmp_path / "run", 10)

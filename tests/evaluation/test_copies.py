@@ -7,6 +7,8 @@ from sklearn.metrics import pairwise_distances
 
 from diffjax.evaluation.copies import centres, compared, data_copying, near, z_score
 
+pytestmark = pytest.mark.typed
+
 TRAIN, HELD_OUT, FRESH = np.random.default_rng(0).normal(size=(3, 400, 5))
 CENTRES = centres(TRAIN, 5)
 

@@ -7,39 +7,41 @@ import pytest
 from PIL import Image
 
 from diffjax import sample
+from diffjax.data.form import labelled
 from diffjax.evaluation.elsewhere import read
 from diffjax.generation import Made
 
 RNG = np.random.default_rng(0)
 X = RNG.integers(0, 256, (6, 8, 8, 3), np.uint8)
 LABEL = np.arange(6) % 3
+RGB = labelled("image", (8, 8, 3), 3)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_what_sample_writes_is_read_back(tmp_path, channels):
     """`sample --out` would not be in the layout that is scored here and elsewhere."""
-    made = Made(X[..., :channels], LABEL, LABEL, LABEL)
+    made = Made(X[..., :channels], {"label": LABEL}, LABEL, LABEL, RGB)
     sample.write(tmp_path / "a.npz", made)
     sample.write(tmp_path / "folder", made)
-    shape = (8, 8, channels)
-    found = read(tmp_path / "a.npz", shape, 3)
+    form = labelled("image", (8, 8, channels), 3)
+    found = read(tmp_path / "a.npz", form)
     np.testing.assert_array_equal(found.x, made.x)
     np.testing.assert_array_equal(found.label, LABEL)
     assert found.label is not None and found.label.dtype == np.int32
-    np.testing.assert_array_equal(read(tmp_path / "folder", shape, 3).x, made.x)
-    few = read(tmp_path / "folder", shape, 3, most=4)
+    np.testing.assert_array_equal(read(tmp_path / "folder", form).x, made.x)
+    few = read(tmp_path / "folder", form, most=4)
     assert few.label is None and len(few.x) == 4
 
 
 def test_the_file_is_what_other_evaluators_read(tmp_path):
     """Theirs take the first array by name, as uint8 (N, H, W, 3) in C order, not compressed; and
     any file with the ending .png in a folder."""
-    sample.write(tmp_path / "a.npz", Made(X, LABEL, LABEL, LABEL))
+    sample.write(tmp_path / "a.npz", Made(X, {"label": LABEL}, LABEL, LABEL, RGB))
     with np.load(tmp_path / "a.npz", allow_pickle=False) as file:
         assert file.files == ["arr_0", "arr_1"]
         assert file["arr_0"].dtype == np.uint8 and file["arr_0"].flags.c_contiguous
         assert {info.compress_type for info in file.zip.infolist()} == {0}
-    sample.write(tmp_path / "folder", Made(X, None, LABEL, LABEL))
+    sample.write(tmp_path / "folder", Made(X, {}, LABEL, LABEL, RGB))
     paths = sorted((tmp_path / "folder").glob("*.png"))
     assert len(paths) == len(X)
     with Image.open(paths[0]) as image:
@@ -50,7 +52,7 @@ def test_points_and_latents_are_read(tmp_path):
     """Floats of no fixed range are refused for images only."""
     x = RNG.normal(size=(5, 2)).astype(np.float32)
     np.savez(tmp_path / "a.npz", x)
-    np.testing.assert_array_equal(read(tmp_path / "a.npz", (2,)).x, x)
+    np.testing.assert_array_equal(read(tmp_path / "a.npz", labelled("points", (2,))).x, x)
 
 
 @pytest.mark.parametrize(
@@ -73,13 +75,13 @@ def test_arrays_of_another_form_are_refused(tmp_path, arrays, part):
     """Numbers would be those of images that nobody made."""
     np.savez(tmp_path / "a.npz", **arrays)
     with pytest.raises(ValueError, match=re.escape(part)):
-        read(tmp_path / "a.npz", (8, 8, 3), 3)
+        read(tmp_path / "a.npz", RGB)
 
 
 def test_floats_that_are_not_finite_are_refused(tmp_path):
     np.savez(tmp_path / "a.npz", np.full((5, 2), np.nan, np.float32))
     with pytest.raises(ValueError, match="not finite"):
-        read(tmp_path / "a.npz", (2,))
+        read(tmp_path / "a.npz", labelled("points", (2,)))
 
 
 def test_files_of_another_form_are_refused(tmp_path):
@@ -88,19 +90,19 @@ def test_files_of_another_form_are_refused(tmp_path):
     (tmp_path / "empty").mkdir()
     cases["no such .npz"] = tmp_path / "a.txt"
     cases["no such .npz"].write_text("text")
-    sample.write(tmp_path / "b.npz", Made(X, LABEL, LABEL, LABEL))
+    sample.write(tmp_path / "b.npz", Made(X, {"label": LABEL}, LABEL, LABEL, RGB))
     raw = bytearray((tmp_path / "b.npz").read_bytes())
     raw[200:260] = bytes(60)
     cases["cannot be read"] = tmp_path / "b.npz"
     cases["cannot be read"].write_bytes(raw)
-    sample.write(tmp_path / "size", Made(X[:2], None, LABEL, LABEL))
+    sample.write(tmp_path / "size", Made(X[:2], {}, LABEL, LABEL, RGB))
     Image.fromarray(X[0, :4]).save(tmp_path / "size" / "z.png")
     cases["z.png is (4, 8, 3); needs (8, 8, 3)"] = tmp_path / "size"
-    sample.write(tmp_path / "cut", Made(X[:2], None, LABEL, LABEL))
+    sample.write(tmp_path / "cut", Made(X[:2], {}, LABEL, LABEL, RGB))
     (tmp_path / "cut" / "z.png").write_bytes((tmp_path / "cut" / "000000.png").read_bytes()[:60])
     cases["z.png"] = tmp_path / "cut"
     for part, path in cases.items():
         with pytest.raises(ValueError, match=re.escape(part)):
-            read(path, (8, 8, 3), 3)
-    with pytest.raises(ValueError, match=r"the data are \(2,\); needs an .npz"):
-        read(tmp_path / "size", (2,))
+            read(path, RGB)
+    with pytest.raises(ValueError, match=r"the data are points \(2,\); needs an .npz"):
+        read(tmp_path / "size", labelled("points", (2,)))

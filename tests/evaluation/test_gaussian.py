@@ -6,6 +6,8 @@ import scipy.linalg
 
 from diffjax.evaluation.gaussian import distance, fitted, frechet_with_floor, gaussian
 
+pytestmark = pytest.mark.typed
+
 
 def features(n, d, seed=0):
     """Correlated, with a mean."""

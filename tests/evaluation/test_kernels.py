@@ -7,6 +7,8 @@ from sklearn.metrics.pairwise import polynomial_kernel, rbf_kernel
 from diffjax.evaluation import neighbours
 from diffjax.evaluation.kernels import kernel_distance, likeness, unbiased
 
+pytestmark = pytest.mark.typed
+
 
 def features(n, seed, shift=0.0):
     return np.random.default_rng(seed).normal(size=(n, 6)) + shift

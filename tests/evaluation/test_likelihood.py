@@ -11,15 +11,17 @@ from diffjax.devices.mesh import layout
 from diffjax.evaluation import Subject, bpd, images, vlb
 from diffjax.evaluation.likelihood import summary
 
+pytestmark = pytest.mark.typed
+
 QUICK = {"steps": 8, "trace": "exact"}
 ABOUT = {"data": "it", "split": "test", "trained": 4, "ema": ""}
 
 
 def points(toy, folder, **changes):
     trained = diffjax.load(toy)
-    source = trained.experiment.source("test")
+    e, source = trained.experiment, trained.experiment.source("test")
     own = {"workdir": folder, "batch_size": 16} | changes
-    return Subject(trained.denoise, trained.experiment, source, ABOUT, **own)
+    return Subject(trained.denoise, e.form, e.reading, e.config, source, ABOUT, **own)
 
 
 def test_a_killed_evaluation_goes_on_and_ends_the_same(toy, tmp_path, monkeypatch):

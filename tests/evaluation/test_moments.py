@@ -9,6 +9,8 @@ from diffjax.evaluation.gaussian import distance, gaussian
 from diffjax.evaluation.moments import merged, moments
 from diffjax.features import extractors
 
+pytestmark = pytest.mark.typed
+
 
 @pytest.mark.parametrize("offset", [0.0, 1e5])
 @pytest.mark.parametrize("parts", [1, 3, 50])

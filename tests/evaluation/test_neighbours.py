@@ -8,6 +8,8 @@ from sklearn.neighbors import NearestNeighbors
 from diffjax.evaluation import neighbours
 from diffjax.evaluation.neighbours import balls, nearest, overlap, spread
 
+pytestmark = pytest.mark.typed
+
 
 @pytest.fixture(autouse=True, params=[16, 4096], ids=["blocks", "whole"])
 def block(request, monkeypatch):

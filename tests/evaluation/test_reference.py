@@ -9,6 +9,8 @@ import pytest
 from diffjax.evaluation import reference
 from diffjax.evaluation.moments import moments
 
+pytestmark = pytest.mark.typed
+
 FACTS = {
     "extractor": "inception",
     "fingerprint": "0123456789ab",

@@ -14,10 +14,12 @@ from diffjax.data import digits
 from diffjax.evaluation import OF_SAMPLES, Real, Samples
 from diffjax.features import EXTRACTORS, Extractor, features
 
+pytestmark = pytest.mark.typed
+
 
 def seen(x):
     """Of every kind of features some: no network."""
-    flat = features(x)
+    flat = features(x, "image")
     return {"pool": flat[:, 18:40], "logits": 9 * flat[:, 10:20], "spatial": flat[:, :20] + 1}
 
 
@@ -26,8 +28,8 @@ def real(small, tmp_path_factory):
     captions = lambda texts: np.array([np.arange(22) + len(text) for text in texts])
     extractor = lambda real: Extractor("all", "0", "", seen, captions)
     made = Real(
-        small.experiment.source,
-        small.experiment.reading,
+        digits,
+        small.reading,
         300,
         tmp_path_factory.mktemp("real"),
         extractor,
@@ -87,7 +89,7 @@ def test_features_that_an_extractor_lacks_are_asked_of_another(
     name, part, small, samples, tmp_path
 ):
     """A KeyError in a traceback would not say what to do."""
-    real = Real(small.experiment.source, small.experiment.reading, 50, tmp_path)
+    real = Real(digits, small.reading, 50, tmp_path)
     assert set(part.partition("do: ")[2].split(", ")) <= set(EXTRACTORS)
     with pytest.raises(ValueError, match=f"^features=pixels: gives {part}"):
         OF_SAMPLES[name](real, samples)
@@ -146,11 +148,9 @@ def test_features_of_real_items_are_kept_for_the_same_weights_and_items(small, t
     counts = []
 
     def open_real(fingerprint, most):
-        run = lambda x: counts.append(len(x)) or {"pool": features(x)}
+        run = lambda x: counts.append(len(x)) or {"pool": features(x, "image")}
         seen = Extractor("network", fingerprint, "", run)
-        return Real(
-            small.experiment.source, small.experiment.reading, most, tmp_path, lambda real: seen
-        )
+        return Real(digits, small.reading, most, tmp_path, lambda real: seen)
 
     first = open_real("a", 8).features
     np.testing.assert_array_equal(open_real("a", 8).features, first)

@@ -7,6 +7,8 @@ from scipy.special import softmax
 
 from diffjax.evaluation.scores import score, similarity
 
+pytestmark = pytest.mark.typed
+
 
 def test_the_score_is_the_exponential_of_the_mean_divergence():
     """Another logarithm, or the mean of logits for that of probabilities, would be other scores."""

@@ -6,6 +6,8 @@ import pytest
 
 from diffjax.features import bpe
 
+pytestmark = pytest.mark.typed
+
 PAIRS = ["t h", "th e</w>", "a t</w>", "c at</w>", "l l</w>", "i n", "in g</w>"]
 
 

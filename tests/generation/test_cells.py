@@ -16,11 +16,13 @@ import pytest
 
 import diffjax
 from diffjax import cli, evaluate
-from diffjax.generation import Cell
+from diffjax.generation import Cell, cells
 from diffjax.runs.trained import resampled
 
+pytestmark = pytest.mark.typed
+
 SAMPLING = {"sampler": {"name": "ddim"}, "steps": 3, "guidance": 1.0, "grid": {"name": "uniform"}}
-FLAGS = ["--sampler=ddim", "--steps=100", "--ema=raw,constant", "--num=160", "--batch-size=8"]
+FLAGS = ["--sampler=ddim", "--steps=10", "--ema=raw,constant", "--num=160", "--batch-size=8"]
 FLAGS += ["--metrics=frechet"]
 
 
@@ -45,26 +47,68 @@ def told(workdir: Path) -> list[dict]:
     return results
 
 
-def test_a_killed_evaluation_goes_on_and_ends_the_same(toy, tmp_path, works):
-    """kill -9 in the second cell: hours would be lost, or the numbers depend on it."""
-    fresh = shutil.ignore_patterns("evaluation*")  # other tests evaluate it too
-    whole, killed = (
-        shutil.copytree(toy, tmp_path / name, ignore=fresh) for name in ("whole", "killed")
-    )
-    line = [sys.executable, "-m", "diffjax.evaluate", f"--workdir={killed}", *FLAGS]
+SLOW = """
+import sys, time
+from diffjax import cli, evaluate
+from diffjax.generation import cells
+
+write = cells.write_arrays
+
+def slow(*args):
+    time.sleep(0.2)
+    write(*args)
+
+cells.write_arrays = slow
+cli.main(evaluate.run)
+"""
+"""The command, which does not end before it is killed."""
+
+
+def stored(workdir: Path) -> list[Path]:
+    return sorted((workdir / "evaluation").glob("ddim-*/*.npz"))
+
+
+def killed(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """kill -9 of a real process in its second cell."""
+    line = [sys.executable, "-c", SLOW, f"--workdir={workdir}", *FLAGS]
     env = os.environ | {"JAX_NUM_CPU_DEVICES": "8"}  # as here
-    files = lambda: sorted((killed / "evaluation").glob("ddim-*/*.npz"))
     with subprocess.Popen(line, env=env, stdout=subprocess.DEVNULL) as process:
-        while len(files()) < 22 and process.poll() is None:
-            time.sleep(0.002)
+        while len(stored(workdir)) < 22 and process.poll() is None:
+            time.sleep(0.02)
         process.send_signal(signal.SIGKILL)
-    before = {path: path.stat().st_mtime_ns for path in files()}
-    assert process.returncode == -signal.SIGKILL and 22 <= len(before) < 40
-    assert not (killed / "evaluation.json").exists()
-    works(f"--workdir={killed}", *FLAGS)
+    assert process.returncode == -signal.SIGKILL
+
+
+def interrupted(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same in this process: an exception where the next file would be written."""
+    write = cells.write_arrays
+
+    def once(*args):
+        if len(stored(workdir)) == 22:
+            raise KeyboardInterrupt
+        write(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cells, "write_arrays", once)
+        patch.setattr(sys, "argv", ["evaluate.py", f"--workdir={workdir}", *FLAGS])
+        with pytest.raises(KeyboardInterrupt):
+            evaluate.run()
+
+
+@pytest.mark.parametrize("end", [interrupted, pytest.param(killed, marks=pytest.mark.thorough)])
+def test_an_evaluation_that_ends_early_goes_on_and_ends_the_same(
+    toy, tmp_path, works, monkeypatch, end
+):
+    """Hours would be lost, or the numbers depend on it."""
+    fresh = shutil.ignore_patterns("evaluation*")  # other tests evaluate it too
+    whole, part = (shutil.copytree(toy, tmp_path / n, ignore=fresh) for n in ("whole", "part"))
+    end(part, monkeypatch)
+    before = {path: path.stat().st_mtime_ns for path in stored(part)}
+    assert 22 <= len(before) < 40 and not (part / "evaluation.json").exists()
+    works(f"--workdir={part}", *FLAGS)
     works(f"--workdir={whole}", *FLAGS)
-    assert told(killed) == told(whole)
-    assert len(files()) == 40
+    assert told(part) == told(whole)
+    assert len(stored(part)) == 40
     assert {path: path.stat().st_mtime_ns for path in before} == before  # not made again
 
 
@@ -72,7 +116,8 @@ def test_a_killed_evaluation_goes_on_and_ends_the_same(toy, tmp_path, works):
 def cell(toy) -> Cell:
     trained = resampled(diffjax.load(toy), SAMPLING)
     about = SAMPLING | {"trained": 4, "ema": "constant"}
-    return Cell(trained.denoise, trained.experiment, about, batch_size=16)
+    e = trained.experiment
+    return Cell(trained.denoise, e.plan(trained.sde), e.form, e.config, about, batch_size=16)
 
 
 def test_samples_are_taken_added_to_and_mended(cell, tmp_path):
@@ -104,7 +149,7 @@ def test_a_cell_is_known_by_all_that_its_samples_depend_on(cell):
     twice = jax.tree.map(lambda a: 2 * a, cell.denoise.params)
     others = [
         dataclasses.replace(cell, seed=1),
-        dataclasses.replace(cell, turn=(1,)),
+        dataclasses.replace(cell, cond={"label": np.array([1])}),
         dataclasses.replace(cell, denoise=dataclasses.replace(cell.denoise, params=twice)),
         dataclasses.replace(cell, about={**cell.about, "noise": "brownian"}),
     ]

@@ -18,6 +18,8 @@ from diffjax.samplers.plan import Plan
 from diffjax.schedules import Linear
 from diffjax.sde import VE, VP, levels
 
+pytestmark = pytest.mark.typed
+
 SDE, SHAPE = VP(Linear()), (2,)
 LABEL = np.array([0, 1, 0, 1, 1, 0, -1, 1])
 
@@ -32,7 +34,7 @@ def plan(guidance=Conditional()):
 
 
 def run(seed=0, num=8, batch_size=8, label=LABEL):
-    cond = None if label is None else {"label": label[:num]}
+    cond = {} if label is None else {"label": label[:num]}
     made = list(Generation(denoise(), plan(), seed, num, SHAPE, cond, batch_size))
     assert all(len(x) == batch_size for x in made[:-1])
     return np.concatenate(made)

@@ -9,6 +9,8 @@ import pytest
 from diffjax.io.flax_files import CHUNKED
 from diffjax.io.reading import read
 
+pytestmark = pytest.mark.typed
+
 
 def test_every_kind_of_value_comes_back(tmp_path):
     """Averages in half precision, numbers and nested names would be lost."""

@@ -9,6 +9,8 @@ import pytest
 
 from diffjax.io.standard import Standard, weights
 
+pytestmark = pytest.mark.typed
+
 DATA = bytes(range(256)) * 9000  # more than one part
 
 

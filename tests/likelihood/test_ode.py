@@ -53,8 +53,11 @@ def closed(sde, x0, mean, var):
 
 @pytest.mark.parametrize(
     ("name", "how"),
-    [*((name, ROWS) for name in FRAMES), ("vp-zero", Ode(rtol=1e-7, atol=1e-7))],
-    ids=[*FRAMES, "vp-zero-adaptive"],
+    [
+        *(pytest.param(name, ROWS, id=name) for name in ("vp-zero", "ve", "flow")),
+        *(pytest.param(n, ROWS, id=n, marks=pytest.mark.thorough) for n in ("vp", "sub_vp")),
+        pytest.param("vp-zero", Ode(rtol=1e-7, atol=1e-7), id="vp-zero-adaptive"),
+    ],
 )
 def test_gaussian_data_have_their_density(name, how, x64):
     """Bits per dimension would be wrong by more than papers print: 1e-5 nats per dimension, of
@@ -111,6 +114,7 @@ def toy_denoiser():
     return Denoiser(model, {"network": {"a": jnp.asarray([0.8, 1.3])}})
 
 
+@pytest.mark.typed
 def test_the_frame_does_not_matter(x64):
     """The likelihood of a network would depend on the process it is written in (1e-5)."""
     denoise = toy_denoiser()
@@ -158,6 +162,7 @@ def test_the_field_and_its_trace_are_exact_for_every_parameterization(name, x64)
         np.testing.assert_allclose(trace, rate.mean(), rtol=1e-6)
 
 
+@pytest.mark.typed
 def test_latents_decode_to_the_data():
     """Pictures between two images would not begin and end with them (float32)."""
     denoise, x0 = toy_denoiser(), jnp.asarray([[0.3, -0.4], [1.0, 0.2]])
@@ -177,6 +182,7 @@ def estimates(name, matrix, **settings):
 
 
 @pytest.mark.parametrize("name", TRACES)
+@pytest.mark.typed
 def test_estimates_of_a_trace_are_unbiased(name):
     """The likelihood would be off by more than its standard error, or the error be a wrong one."""
     found = estimates(name, MATRIX)
@@ -224,6 +230,7 @@ def test_noise_within_a_bin_has_the_density_it_says(name, rho):
         np.testing.assert_allclose(u.std(), rho * stats.truncnorm(-edge, edge).std(), rtol=0.03)
 
 
+@pytest.mark.typed
 def test_importance_weights_tighten_the_bound_and_depend_on_the_image_alone():
     """A reported number would be no bound, or change with the batch: for N(m, v) data the
     probability of a grey level is an integral in closed form."""

@@ -34,9 +34,21 @@ def parts(request, monkeypatch):
     jax.clear_caches()
 
 
-@pytest.mark.usefixtures("parts", "x64")
-@pytest.mark.parametrize("masked", [False, True])
-def test_value_and_all_derivatives_are_those_of_the_formula(masked):
+AGAIN = pytest.mark.thorough
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize(
+    ("parts", "masked"),
+    [
+        pytest.param(2**17, False, id="whole"),
+        pytest.param(14, True, id="parts-masked"),
+        pytest.param(2**17, True, id="whole-masked", marks=AGAIN),
+        pytest.param(14, False, id="parts", marks=AGAIN),
+    ],
+    indirect=["parts"],
+)
+def test_value_and_all_derivatives_are_those_of_the_formula(parts, masked):
     """Networks would train on wrong gradients; each derivative has a rule of its own."""
     q, k, v, mask = drawn(dtype=jnp.float64)
     mask = mask if masked else None

@@ -7,15 +7,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from drawing import random_like
 from flax import linen as nn
 
 from diffjax.nets import dit
+from diffjax.nets.conditions import Label, Map, Tokens, Vector
 from diffjax.nets.dit import Block, DiT, Form
 from diffjax.nets.positions import fold, rotate, rotations, sincos, unfold
 
 B = 3
 SMALL = {"width": 12, "depth": 2, "heads": 2}
-CONDITIONS = {"classes": 3, "vector": 2, "tokens": 5, "map": 1}
+CONDITIONS = (Label(3), Vector(2), Tokens(5), Map(1))
 ALL = {"norm": "rms", "qk_norm": True, "mlp": "swiglu", "positions": "rotary"}
 
 
@@ -38,21 +40,13 @@ def shapes(network, x, cond=None):
     return jax.eval_shape(network.init, key, x, jnp.zeros(len(x)), cond)
 
 
-def redrawn(tree):
-    """Every tensor at random: fresh networks say zero, whatever their parts do."""
-    leaves, form = jax.tree.flatten(tree)
-    rng = np.random.default_rng(1)
-    draw = lambda a: jnp.asarray(0.3 * rng.normal(size=a.shape), a.dtype)
-    return jax.tree.unflatten(form, [draw(a) for a in leaves])
-
-
 @functools.cache
 def made(**settings):
     """A small network, its parameters at random, and `apply`, compiled once."""
     network = dit(**{**SMALL, **settings})
     *given, cond = inputs()
-    known = {k: v for k, v in cond.items() if settings.get({"label": "classes"}.get(k, k))}
-    params = redrawn(shapes(network, given[0], known))
+    known = {c.name: cond[c.name] for c in settings.get("conditions", ())}
+    params = random_like(shapes(network, given[0], known))
     return network, params, jax.jit(network.apply)
 
 
@@ -81,17 +75,17 @@ def test_sequences_images_and_videos(shape, form):
 )
 def test_fold_takes_patches_and_unfold_puts_them_back(grid, sides):
     """Patches would be mixed: tokens without neighbourhoods, and shuffled images."""
-    x = drawn(2, *grid, 3)
-    tokens = fold(x, sides)
+    x = np.asarray(drawn(2, *grid, 3))
+    tokens = np.asarray(fold(jnp.asarray(x), sides))
     second = x[1][(*(slice(s) for s in sides[:-1]), slice(sides[-1], 2 * sides[-1]))]
     chex.assert_trees_all_equal(tokens[1, 1], second.ravel())
     counts = tuple(n // s for n, s in zip(grid, sides, strict=True))
-    chex.assert_trees_all_equal(unfold(tokens, counts, sides), x)
+    chex.assert_trees_all_equal(unfold(jnp.asarray(tokens), counts, sides), x)
 
 
 def test_every_condition_matters_and_missing_has_one_meaning():
     """A condition would be ignored, or guidance compare with what dropout has not trained."""
-    _, params, apply = made(**CONDITIONS, **ALL, depth=1)
+    _, params, apply = made(conditions=CONDITIONS, **ALL, depth=1)
     x, c_noise, cond = inputs()
     output = apply(params, x, c_noise, cond)
     for name, value in cond.items():
@@ -120,7 +114,7 @@ class Stack(DiT):
 def test_the_loop_is_one_block_after_the_other(skips, tokens):
     """Blocks would share parameters, run in another order, or skips join the wrong ones."""
     form, depth = Form(12, 2), 5 if skips else 3
-    settings = {"tokens": tokens} if tokens else {}
+    settings = {"conditions": (Tokens(tokens),)} if tokens else {}
     _, params, _ = made(depth=depth, long_skips=skips, **settings)
     c, x, text = drawn(B, 12), drawn(B, 4, 12, seed=1), drawn(B, 3, 12, seed=2)
     there = jnp.ones((B, 3), bool)
@@ -189,7 +183,7 @@ def test_rotary_attention_sees_differences_of_positions_only():
 @pytest.mark.parametrize("grid", [(7,), (3, 4), (2, 3, 2)], ids=str)
 def test_every_position_is_another(grid):
     """Tokens could not be told apart along some axis."""
-    for made in (sincos(grid, 14), rotations(grid, 14)):
+    for made in map(np.asarray, (sincos(grid, 14), rotations(grid, 14))):
         apart = np.abs(made[:, None] - made[None]).max(-1) + np.eye(len(made))
         assert apart.min() > 0.1 and len(made) == np.prod(grid)
 
@@ -231,7 +225,7 @@ def test_settings_out_of_range_are_refused_by_name(settings, message):
 
 def test_fresh_parameters_are_drawn_as_published():
     """Training would start from other scales than those of the paper."""
-    network = dit(width=64, depth=2, heads=2, classes=500)
+    network = dit(width=64, depth=2, heads=2, conditions=(Label(500),))
     x = jnp.zeros((1, 8, 8, 4))
     key = jax.random.key(0, impl="unsafe_rbg")
     params = jax.jit(network.init)(key, x, jnp.zeros(1), None)
@@ -249,7 +243,7 @@ def test_fresh_parameters_are_drawn_as_published():
 
 
 def xl_and_small(size, **settings):
-    network = dit(size, classes=1000, learn_variance=True, **settings)
+    network = dit(size, conditions=(Label(1000),), learn_variance=True, **settings)
     x = jax.ShapeDtypeStruct((2, 32, 32, 4), jnp.float32)
     return network, x, shapes(network, x)
 

@@ -9,6 +9,8 @@ from flax import linen as nn
 from diffjax.nets.kernels.attention import attention
 from diffjax.nets.layers import GroupNorm, sinusoidal
 
+pytestmark = pytest.mark.typed
+
 
 def normalised(x, groups, scale, bias, epsilon=1e-5):
     """Group norm in float64, two passes."""

@@ -8,8 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from drawing import Fresh, key, random_like
 
 from diffjax.nets import NETWORKS, mlp, unet
+from diffjax.nets.conditions import Label
 from diffjax.nets.unet import fold, unfold
 
 CLASSES = 3
@@ -34,14 +36,12 @@ SMALL = {
     "mlp": ({"width": 12, "depth": 2}, (5,)),
     "dit": ({"width": 12, "depth": 2, "heads": 2}, (4, 4, 3)),
 }
+# One level and no attention beside that of the middle, where a claim does not ask for more.
+LEVEL = {"multipliers": (1,), "attention": ()}
+TINY = {"unet": LEVEL, "edm2": LEVEL, "mlp": {"depth": 1}, "dit": {"depth": 1}}
 DROPOUT = {"unet", "edm2"}
 every = pytest.mark.parametrize("name", NETWORKS)
 B = 4
-
-
-def seed(n):
-    """A key whose program compiles fast; networks draw dozens of tensors."""
-    return jax.random.key(n, impl="unsafe_rbg")
 
 
 def test_every_network_has_a_small_version():
@@ -56,25 +56,15 @@ def inputs(shape):
 
 @functools.cache
 def made(name, **changed):
-    """A small network, its parameters as shapes, and both forms of `apply`, compiled once."""
+    """A small network, its fresh parameters, not drawn, and `apply`, compiled once."""
     settings, shape = SMALL[name]
-    network = NETWORKS[name](classes=CLASSES, **{**settings, **changed})
-    shapes = jax.eval_shape(network.init, seed(0), *inputs(shape))
-    return network, shapes, jax.jit(network.apply)
+    network = NETWORKS[name](conditions=(Label(CLASSES),), **{**settings, **changed})
+    return network, Fresh(network, *inputs(shape)), jax.jit(network.apply)
 
 
-def largest(network, shape):
-    """The largest tensor of fresh parameters: the others are not drawn."""
-    pick = lambda params: max(jax.tree.leaves(params), key=lambda a: a.size)
-    return jax.jit(lambda key: pick(network.init(key, *inputs(shape))))(seed(0))
-
-
-def redrawn(shapes):
-    """Every tensor at random: fresh networks say zero, whatever their parts do."""
-    leaves, tree = jax.tree.flatten(shapes)
-    rng = np.random.default_rng(1)
-    draw = lambda a: jnp.asarray(0.3 * rng.normal(size=a.shape), a.dtype)
-    return jax.tree.unflatten(tree, [draw(a) for a in leaves])
+def tiny(name, **changed):
+    """`made`, with the fewest layers."""
+    return made(name, **TINY[name], **changed)
 
 
 @every
@@ -87,24 +77,28 @@ def test_parameters_are_a_plain_nested_dict(name):
             for v in tree.values()
         )
     )
-    assert plain(made(name)[1])
+    assert plain(made(name)[1].shapes)
+
+
+# The last layer of each.
+LAST = {"unet": "Conv_3", "edm2": "last", "mlp": "Dense_7", "dit": "out"}
 
 
 @every
 def test_fresh_network_says_zero(name):
     """Training would start from the loss of a random function instead of that of the prior."""
-    network, shapes, apply = made(name)
-    given = inputs(SMALL[name][1])
-    fresh = jax.jit(network.init)(seed(0), *given)
-    chex.assert_trees_all_equal(apply(fresh, *given), jnp.zeros_like(given[0]))
-    assert np.abs(apply(redrawn(shapes), *given)).max() > 1e-2
+    _, fresh, apply = made(name)
+    params, arguments = random_like(fresh.shapes), inputs(SMALL[name][1])
+    assert np.abs(apply(params, *arguments)).max() > 1e-2
+    params |= fresh.values(LAST[name])  # whatever the other layers return: they are not drawn
+    chex.assert_trees_all_equal(apply(params, *arguments), jnp.zeros_like(arguments[0]))
 
 
 @every
 def test_output_depends_on_every_input(name):
     """An input would not be wired in, or samples of a batch mix."""
-    _, params, apply = made(name)
-    params, (x, c_noise, cond) = redrawn(params), inputs(SMALL[name][1])
+    _, fresh, apply = made(name)
+    params, (x, c_noise, cond) = random_like(fresh.shapes), inputs(SMALL[name][1])
     output = apply(params, x, c_noise, cond)
     first = np.arange(B) == 0
     for changed in (
@@ -121,25 +115,25 @@ def test_output_depends_on_every_input(name):
 @every
 def test_missing_label_has_one_meaning(name):
     """Guidance would compare with another reference than dropout has trained."""
-    _, params, apply = made(name)
-    params, (x, c_noise, cond) = redrawn(params), inputs(SMALL[name][1])
+    _, fresh, apply = tiny(name)
+    params, (x, c_noise, cond) = random_like(fresh.shapes), inputs(SMALL[name][1])
     null = apply(params, x, c_noise, {"label": jnp.full_like(cond["label"], -1)})
     chex.assert_trees_all_close(apply(params, x, c_noise, None), null, atol=1e-5)
-    program = lambda cond: apply.lower(params, x, c_noise, cond).as_text()
+    program = lambda cond: str(apply.trace(params, x, c_noise, cond).jaxpr)
     assert program({}) == program(None)
 
 
 @every
 def test_key_decides_about_dropout(name):
     """Evaluation would be random, or training without dropout."""
-    _, params, apply = made(name)
-    params, (x, c_noise, cond) = redrawn(params), inputs(SMALL[name][1])
+    _, fresh, apply = tiny(name)
+    params, (x, c_noise, cond) = random_like(fresh.shapes), inputs(SMALL[name][1])
     evaluation = apply(params, x, c_noise, cond)
     chex.assert_trees_all_equal(apply(params, x, c_noise, cond, key=None), evaluation)
-    one, two = (apply(params, x, c_noise, cond, key=seed(k)) for k in (1, 2))
+    one, two = (apply(params, x, c_noise, cond, key=key(k)) for k in (1, 2))
     if name in DROPOUT:
         assert np.abs(one - two).max() > 1e-3 < np.abs(one - evaluation).max()
-        chex.assert_trees_all_equal(apply(params, x, c_noise, cond, key=seed(1)), one)
+        chex.assert_trees_all_equal(apply(params, x, c_noise, cond, key=key(1)), one)
     else:
         chex.assert_trees_all_close((one, two), (evaluation, evaluation), atol=1e-5)
 
@@ -148,32 +142,42 @@ def test_key_decides_about_dropout(name):
 def test_equal_networks_are_equal(name):
     """Each new but equal model would compile the training step again."""
     settings, _ = SMALL[name]
-    make = lambda: NETWORKS[name](classes=CLASSES, **settings)
+    make = lambda: NETWORKS[name](conditions=(Label(CLASSES),), **settings)
     assert make() == make() and hash(make()) == hash(make())
-    assert make() != NETWORKS[name](classes=CLASSES + 1, **settings)
+    assert make() != NETWORKS[name](conditions=(Label(CLASSES + 1),), **settings)
 
 
-def shapes(network, shape, cond=None):
-    """Output shape, without running anything."""
+@functools.cache
+def structure(network, shape):
+    """Shapes of the parameters and of the output, without running anything."""
     x, t = jnp.zeros((2, *shape)), jnp.zeros(2)
-    params = jax.eval_shape(network.init, seed(0), x, t, cond)
-    return jax.eval_shape(network.apply, params, x, t, cond).shape[1:]
+    params = jax.eval_shape(network.init, key(0), x, t, None)
+    return params, jax.eval_shape(network.apply, params, x, t, None).shape[1:]
 
 
-@pytest.mark.parametrize(("channels", "shape"), [(6, (8, 8, 1)), (10, (4, 12, 3)), (6, (12, 4, 5))])
+def initialised(network, shape, cond=None):
+    """Shapes of the parameters; what cannot work is refused here."""
+    return jax.eval_shape(network.init, key(0), jnp.zeros((2, *shape)), jnp.zeros(2), cond)
+
+
+@pytest.mark.parametrize(
+    ("channels", "shape"),
+    [
+        (10, (4, 12, 3)),
+        pytest.param(6, (8, 8, 1), marks=pytest.mark.thorough),
+        pytest.param(6, (12, 4, 5), marks=pytest.mark.thorough),
+    ],
+)
 def test_unet_takes_any_channels_and_sides(channels, shape):
     """Other data than square RGB would fail deep inside the network."""
     network = unet(channels, (1, 2), blocks=1, attention=(4,), heads=2)
-    assert shapes(network, shape) == shape
+    assert structure(network, shape)[1] == shape
 
 
 def test_unet_has_the_levels_and_attention_that_it_is_asked_for():
     """Settings of a config would be ignored."""
-    x, t = jnp.zeros((2, 8, 8, 1)), jnp.zeros(2)
-    tree = lambda **settings: jax.eval_shape(
-        unet(8, **{"multipliers": (1, 2), "blocks": 1, "heads": 2, **settings}).init,
-        seed(0), x, t, None,
-    )  # fmt: skip
+    settings = {"multipliers": (1, 2), "blocks": 1, "heads": 2}
+    tree = lambda **changed: initialised(unet(8, **settings | changed), (8, 8, 1))
     count = lambda params, kind: sum(k.startswith(kind) for k in params)
     plain = tree(attention=())
     assert count(plain, "SelfAttention") == 1
@@ -202,7 +206,7 @@ def test_unet_has_the_levels_and_attention_that_it_is_asked_for():
 def test_what_cannot_work_is_refused_by_name(network, shape, message):
     """The error would come from a reshape or a concatenation deep inside."""
     with pytest.raises(ValueError, match=message):
-        shapes(network, shape)
+        initialised(network, shape)
 
 
 @every
@@ -210,9 +214,10 @@ def test_what_cannot_work_is_refused_by_name(network, shape, message):
 def test_unknown_condition_is_refused_by_name(name, classes, unknown):
     """A condition would be ignored, and training look fine."""
     settings, shape = SMALL[name]
-    network = NETWORKS[name](classes=classes, **settings)
+    known = (Label(classes),) if classes else ()
+    network = NETWORKS[name](conditions=known, **settings)
     with pytest.raises(ValueError, match=rf"condition \['{unknown}'\]"):
-        shapes(network, shape, {unknown: jnp.zeros(2, jnp.int32)})
+        initialised(network, shape, {unknown: jnp.zeros(2, jnp.int32)})
 
 
 def far(a, b):
@@ -220,27 +225,19 @@ def far(a, b):
     return np.abs(a - b).max() / np.abs(b).max()
 
 
-def gradient(name, **changed):
-    """Of the mean square of the output, by redrawn parameters."""
-    network, params, _ = made(name, **changed)
-    params, (x, c_noise, cond) = redrawn(params), inputs(SMALL[name][1])
-    loss = lambda params: (network.apply(params, x, c_noise, cond) ** 2).mean()
-    return jax.jit(jax.grad(loss))(params)
-
-
 @every
 def test_bfloat16_is_inside_only(name):
     """Optimizer, averages and checkpoints would be in bfloat16, where small updates are lost."""
-    network, params, apply = made(name, dtype="bfloat16")
-    full, same, exact = made(name)
-    chex.assert_trees_all_equal_shapes_and_dtypes(params, same)
-    fresh, wanted = (largest(n, SMALL[name][1]) for n in (network, full))
-    assert wanted.any() and (fresh == wanted).all()
-    params, arguments = redrawn(params), inputs(SMALL[name][1])
+    network, fresh, apply = tiny(name, dtype="bfloat16")
+    _, full, exact = tiny(name)
+    chex.assert_trees_all_equal_shapes_and_dtypes(fresh.shapes, full.shapes)
+    assert fresh.program == full.program
+    params, arguments = random_like(fresh.shapes), inputs(SMALL[name][1])
     output, expected = apply(params, *arguments), exact(params, *arguments)
     assert output.dtype == jnp.float32
     assert 1e-5 < far(output, expected) < 0.05
-    grads = jax.eval_shape(lambda: gradient(name, dtype="bfloat16"))
+    loss = lambda params: (network.apply(params, *arguments) ** 2).mean()
+    grads = jax.eval_shape(jax.grad(loss), params)
     chex.assert_trees_all_equal_shapes_and_dtypes(grads, params)
 
 
@@ -249,8 +246,8 @@ def test_bfloat16_computes_in_bfloat16(name):
     """It would cost precision and save nothing."""
 
     def products(dtype):
-        network, params, _ = made(name, **dtype)
-        text = str(jax.make_jaxpr(network.apply)(params, *inputs(SMALL[name][1])))
+        network, fresh, _ = made(name, **dtype)
+        text = str(jax.make_jaxpr(network.apply)(fresh.shapes, *inputs(SMALL[name][1])))
         kinds = r":(\w+)\[[\d,]*\] = (?:dot_general|conv_general_dilated|convolution)\["
         return re.findall(kinds, text)
 
@@ -263,9 +260,10 @@ def test_bfloat16_computes_in_bfloat16(name):
 @every
 def test_bfloat16_keeps_the_precision_of_c_noise(name):
     """999 is 1000 in bfloat16: neighbouring noise levels would be one."""
-    _, params, apply = made(name, dtype="bfloat16")
-    x, _, cond = inputs(SMALL[name][1])
-    at = lambda c_noise: apply(redrawn(params), x, jnp.full(B, c_noise), cond)
+    _, fresh, apply = tiny(name, dtype="bfloat16")
+    params, (x, _, cond) = random_like(fresh.shapes), inputs(SMALL[name][1])
+    # Not weakly typed, or `apply` would be compiled again.
+    at = lambda c_noise: apply(params, x, jnp.asarray(np.full(B, c_noise, np.float32)), cond)
     assert (np.abs(at(999.0) - at(1000.0)).reshape(B, -1).max(1) > 0).all()
 
 
@@ -273,28 +271,37 @@ def test_bfloat16_keeps_the_precision_of_c_noise(name):
 @pytest.mark.parametrize("dtype", ["float16", "float8", ""])
 def test_unknown_dtype_is_refused_by_name(name, dtype):
     with pytest.raises(ValueError, match=f"dtype='{dtype}'.*known: float32, bfloat16"):
-        NETWORKS[name](classes=0, dtype=dtype)
+        NETWORKS[name](dtype=dtype)
+
+
+def in_training(network):
+    """The output with dropout, a function of the parameters."""
+    return lambda params: network.apply(params, *inputs(SMALL["unet"][1]), key=key(1))
 
 
 def test_remat_changes_memory_only():
     """Checkpoints would not fit once a run is given less memory, or go on differently."""
-    one = {"multipliers": (1,), "attention": ()}  # of five blocks
-    network, params, apply = made("unet", remat=True, **one)
-    without, same, plain = made("unet", **one)
-    chex.assert_trees_all_equal_shapes_and_dtypes(params, same)
-    fresh, expected = (largest(n, SMALL["unet"][1]) for n in (network, without))
-    assert expected.any() and (fresh == expected).all()
-    params, arguments = redrawn(params), inputs(SMALL["unet"][1])
-    chex.assert_trees_all_close(
-        apply(params, *arguments), plain(params, *arguments), rtol=1e-5, atol=1e-5
-    )
-    chex.assert_trees_all_close(
-        gradient("unet", remat=True, **one), gradient("unet", **one), rtol=1e-5, atol=1e-5
-    )
-    loss = lambda network: lambda params: network.apply(params, *arguments, key=seed(1)).sum()
-    program = lambda network: str(jax.make_jaxpr(jax.grad(loss(network)))(params))
-    marked = lambda text: re.findall(r"= (?:checkpoint|remat\w*)\[", text)
-    assert len(marked(program(network))) >= 5 and not marked(program(without))
+    network, fresh, _ = tiny("unet", remat=True)
+    without, same, _ = tiny("unet")
+    chex.assert_trees_all_equal_shapes_and_dtypes(fresh.shapes, same.shapes)
+    layer = lambda f: f.values("SelfAttention_0")  # any would do
+    assert any(np.any(a) for a in jax.tree.leaves(layer(same)))
+    chex.assert_trees_all_equal(layer(fresh), layer(same))
+    params = random_like(fresh.shapes)
+    ours, theirs = (jax.jit(in_training(n)) for n in (network, without))
+    chex.assert_trees_all_close(ours(params), theirs(params), rtol=1e-5, atol=1e-5)
+    marked = lambda f: re.findall(r"= (?:checkpoint|remat\w*)\[", str(f.trace(params).jaxpr))
+    assert len(marked(ours)) >= 5 and not marked(theirs)
+
+
+@pytest.mark.thorough
+def test_remat_keeps_gradients():
+    """Training would differ; of the transformer, this is in the short suite."""
+    loss = lambda network: lambda params: (in_training(network)(params) ** 2).mean()
+    (network, fresh, _), (without, *_) = tiny("unet", remat=True), tiny("unet")
+    params = random_like(fresh.shapes)
+    ours, theirs = (jax.jit(jax.grad(loss(n)))(params) for n in (network, without))
+    chex.assert_trees_all_close(ours, theirs, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("patch", [2, 3])
@@ -310,9 +317,9 @@ def test_fold_takes_squares_and_unfold_puts_them_back(patch):
 
 @pytest.mark.parametrize("shape", [(8, 4, 3), (4, 12, 1)])
 def test_patches_keep_the_shape_and_shrink_the_first_level(shape):
-    network = unet(6, (1, 2), blocks=1, attention=(), heads=2, patch=2)
-    assert shapes(network, shape) == shape
-    params = jax.eval_shape(network.init, seed(0), jnp.zeros((1, *shape)), jnp.zeros(1), None)
+    network = unet(6, (1,), blocks=1, attention=(), heads=2, patch=2)
+    params, made = structure(network, shape)
+    assert made == shape
     assert params["Conv_0"]["kernel"].shape == (3, 3, 4 * shape[-1], 6)
 
 
@@ -323,6 +330,5 @@ def test_patch_must_be_positive():
 
 def test_the_network_of_ddpm_has_its_size():
     """35.7 million parameters for CIFAR-10 (arXiv:2006.11239, app. B), to the last one."""
-    network = unet(128, (1, 2, 2, 2), blocks=2, attention=(16,), heads=1)
-    params = jax.eval_shape(network.init, seed(0), jnp.zeros((1, 32, 32, 3)), jnp.zeros(1), None)
+    params = initialised(unet(128, (1, 2, 2, 2), blocks=2, attention=(16,), heads=1), (32, 32, 3))
     assert sum(a.size for a in jax.tree.leaves(params)) == 35_746_307

@@ -12,6 +12,8 @@ from sklearn.datasets import load_sample_image
 from diffjax.data import digits
 from diffjax.nets.resize import WAYS, resized
 
+pytestmark = pytest.mark.typed
+
 CIFAR = Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
 
 

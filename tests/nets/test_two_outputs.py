@@ -1,5 +1,6 @@
 """Networks with a second output: its shape, its parameters, and what a denoiser makes of it."""
 
+import dataclasses
 import functools
 
 import chex
@@ -7,13 +8,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from drawing import Fresh, random_like
 
 from diffjax.denoiser import Denoiser, Model
 from diffjax.guidance import Guided
 from diffjax.nets import NETWORKS
+from diffjax.nets.conditions import Label
 from diffjax.parameterization import V
 from diffjax.schedules import Linear
 from diffjax.sde import VP
+
+pytestmark = pytest.mark.typed
 
 CLASSES, B = 3, 4
 UNET = {"channels": 8, "multipliers": (1,), "blocks": 1, "attention": (), "heads": 1}
@@ -26,7 +31,11 @@ CASES = {
     "mlp": ("mlp", {"width": 8, "depth": 1}, (5,), 5),
     "dit": ("dit", {"width": 8, "depth": 1, "heads": 2}, (4, 4, 3), 12),
 }
-every = pytest.mark.parametrize("case", CASES)
+# That with patches is the same network, and does more.
+AGAIN = {"unet": pytest.mark.thorough}
+every = pytest.mark.parametrize(
+    "case", [pytest.param(name, marks=AGAIN.get(name, ())) for name in CASES]
+)
 
 
 def test_every_network_has_a_case():
@@ -41,14 +50,12 @@ def inputs(shape):
 
 @functools.cache
 def made(case, **changed):
-    """A network, parameters at random, and `apply`, compiled once."""
+    """A network, its fresh parameters, not drawn, others at random, and `apply`, compiled once."""
     name, settings, shape, _ = CASES[case]
     settings = {"learn_variance": True, **settings, **changed}
-    network = NETWORKS[name](classes=CLASSES, **settings)
-    leaves, tree = jax.tree.flatten(jax.eval_shape(network.init, jax.random.key(0), *inputs(shape)))
-    rng = np.random.default_rng(1)
-    draw = lambda a: jnp.asarray(0.3 * rng.normal(size=a.shape), a.dtype)
-    return network, jax.tree.unflatten(tree, map(draw, leaves)), jax.jit(network.apply)
+    network = NETWORKS[name](conditions=(Label(CLASSES),), **settings)
+    fresh = Fresh(network, *inputs(shape))
+    return network, fresh, random_like(fresh.shapes), jax.jit(network.apply)
 
 
 def last(case, params):
@@ -66,7 +73,7 @@ def last(case, params):
 @every
 def test_both_outputs_have_the_shape_of_x(case):
     """Channels of the noise and of its variance would be mixed where patches are unfolded."""
-    _, params, apply = made(case)
+    *_, params, apply = made(case)
     x, *rest = inputs(CASES[case][2])
     outputs = apply(params, x, *rest)
     assert type(outputs) is tuple and len(outputs) == 2
@@ -77,13 +84,15 @@ def test_both_outputs_have_the_shape_of_x(case):
 @every
 def test_each_half_of_the_last_layer_makes_one_output(case):
     """Training the variance alone would move the prediction, or leave the variance as it is."""
-    _, params, apply = made(case)
+    *_, params, apply = made(case)
     name, given = last(case, params), inputs(CASES[case][2])
     before = apply(params, *given)
     moved = {}
     for half, part in enumerate((slice(None, CASES[case][3]), slice(CASES[case][3], None))):
-        move = lambda a, part=part: a.at[..., part].add(0.5) if a.ndim else a
-        layer = jax.tree.map(move, params[name])
+        layer = jax.tree.map(np.array, params[name])
+        for tensor in layer.values():
+            if tensor.ndim:
+                tensor[..., part] += 0.5
         after = apply({**params, name: layer}, *given)
         moved[half] = [np.abs(a - b).max() for a, b in zip(after, before, strict=True)]
         chex.assert_trees_all_equal(after[1 - half], before[1 - half])
@@ -93,23 +102,23 @@ def test_each_half_of_the_last_layer_makes_one_output(case):
 @every
 def test_the_first_output_is_that_of_the_network_without_the_second(case):
     """A second output would change the model that it is added to."""
-    _, params, apply = made(case)
-    _, shapes, plain = made(case, learn_variance=False)
+    *_, params, apply = made(case)
+    _, fresh, _, plain = made(case, learn_variance=False)
     name, given = last(case, params), inputs(CASES[case][2])
     layer = jax.tree.map(lambda a: a[..., : CASES[case][3]] if a.ndim else a, params[name])
     cut = {**params, name: layer}
-    chex.assert_trees_all_equal_shapes(cut, shapes)
+    chex.assert_trees_all_equal_shapes(cut, fresh.shapes)
     ours = plain(cut, *given)
     assert isinstance(ours, jax.Array)
     chex.assert_trees_all_close(ours, apply(params, *given)[0], rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("case", ["unet", "mlp"])
+@pytest.mark.parametrize("case", [pytest.param("unet", marks=pytest.mark.thorough), "mlp"])
 def test_bfloat16_is_inside_only(case):
     """Losses of the variance, differences of logarithms, would be in bfloat16."""
-    _, params, apply = made(case, dtype="bfloat16")
-    given = inputs(CASES[case][2])
-    for ours, exact in zip(apply(params, *given), made(case)[2](params, *given), strict=True):
+    *_, params, apply = made(case, dtype="bfloat16")
+    given, (*_, exactly) = inputs(CASES[case][2]), made(case)
+    for ours, exact in zip(apply(params, *given), exactly(params, *given), strict=True):
         assert ours.dtype == jnp.float32
         assert 1e-5 < np.abs(ours - exact).max() / np.abs(exact).max() < 0.05
 
@@ -117,18 +126,19 @@ def test_bfloat16_is_inside_only(case):
 @every
 def test_a_fresh_network_says_the_middle_of_the_two_variances(case):
     """Both outputs would not start at zero: noise, and the geometric mean of DDPM's variances."""
-    network, params, apply = made(case)
+    _, fresh, params, apply = made(case)
     name, given = last(case, params), inputs(CASES[case][2])
-    # The last layer alone: the others are not drawn.
-    layer = jax.jit(lambda key: network.init(key, *given)[name])(jax.random.key(0))
+    ends = fresh.values(name)  # the others are not drawn
+    layer = ends[name]
     chex.assert_trees_all_equal(layer.get("gain", layer.get("kernel")).max(), jnp.zeros(()))
-    for output in apply({**params, name: layer}, *given):
+    for output in apply({**params, **ends}, *given):
         np.testing.assert_array_equal(output, np.zeros_like(output))
 
 
 def denoiser(case, **changed):
-    network, params, apply = made(case, **changed)
-    model = Model(VP(Linear()), V(), network)
+    """Of a model whose network is compiled, and the rest, a few formulas, is not."""
+    network, _, params, apply = made(case, **changed)
+    model = Model(VP(Linear()), V(), dataclasses.replace(network, apply=apply))
     return Denoiser(model, {"network": params}), apply
 
 
@@ -137,7 +147,7 @@ def test_the_denoiser_hands_on_the_second_output(case):
     """A sampler would not see the variance, or see the noise in its place."""
     (denoise, apply), (x, _, cond) = denoiser(case), inputs(CASES[case][2])
     t, model = jnp.linspace(0.1, 1.0, B), denoise.model
-    made = jax.jit(lambda denoise: denoise(x, t, cond))(denoise)
+    made = denoise(x, t, cond)
     c_in = model.parameterization.c_in(model.sde, t).reshape(-1, *(1,) * (x.ndim - 1))
     label = model.parameterization.c_noise(model.sde, t)
     output, log_var = apply(denoise.params["network"], c_in * x, label, cond)

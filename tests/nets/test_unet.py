@@ -1,6 +1,7 @@
 """The U-Nets: what they are told, grids of one to three axes, resampling, magnitudes."""
 
 import functools
+import itertools
 import re
 
 import chex
@@ -8,11 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from drawing import random_like
 from flax import linen as nn
 
 from diffjax.arrays import null
 from diffjax.nets import NETWORKS, edm2, unet
-from diffjax.nets.conditioning import Conditions
+from diffjax.nets.conditions import Augment, Conditions, Label, Map, Tokens, Vector
 from diffjax.nets.edm2 import MPConv, mp_cat, mp_silu, mp_sum, normalized
 from diffjax.nets.layers import Embedding, cosines_first
 from diffjax.nets.network import linen
@@ -22,44 +24,41 @@ from ml_collections_configs import networks
 B, SHAPE = 3, (4, 4, 3)
 UNET = {"channels": 8, "multipliers": (1, 2), "blocks": 1, "attention": (2,), "heads": 2}
 EDM2 = {**{k: v for k, v in UNET.items() if k != "heads"}, "head_channels": 4}
+LEVEL = {"multipliers": (1,), "attention": ()}  # with attention in the middle
 KINDS = {
-    "unet": ({**UNET, "classes": 3, "vector": 4, "tokens": 5, "map": 2, "augment": 6}, SHAPE),
-    "edm2": ({**EDM2, "classes": 3, "vector": 4, "map": 2}, SHAPE),
+    "unet": (UNET | LEVEL, (Label(3), Vector(4), Tokens(5), Map(2), Augment(6))),
+    "edm2": (EDM2 | LEVEL, (Label(3), Vector(4), Map(2))),
 }
-WIDTHS = {"classes": "label", "vector": "vector", "tokens": "tokens", "map": "map"}
-WIDTHS["augment"] = "augment"
 told = pytest.mark.parametrize(
-    ("name", "kind"), [(n, WIDTHS[k]) for n, (s, _) in KINDS.items() for k in s if k in WIDTHS]
+    ("name", "kind"), [(n, c.name) for n, (_, conditions) in KINDS.items() for c in conditions]
 )
 
 
-def redrawn(params):
-    leaves, tree = jax.tree.flatten(params)
-    rng = np.random.default_rng(1)
-    draw = lambda a: jnp.asarray(0.3 * rng.normal(size=a.shape), a.dtype)
-    return jax.tree.unflatten(tree, [draw(a) for a in leaves])
-
-
-def everything(settings):
-    """Each condition that a network of these settings knows, there for all samples."""
+def everything(conditions):
+    """Each of these conditions, there for all samples."""
     rng = np.random.default_rng(2)
     shapes = {"vector": (), "tokens": (2,), "map": SHAPE[:-1], "augment": ()}
     cond = {
-        kind: jnp.asarray(rng.normal(size=(B, *inner, settings[kind])), jnp.float32)
-        for kind, inner in shapes.items()
-        if kind in settings
+        c.name: rng.normal(size=(B, *shapes[c.name], c.size)).astype(np.float32)
+        for c in conditions
+        if c.name in shapes
     }
-    return {**cond, "label": jnp.array([0, 1, 2])}
+    return {**cond, "label": np.array([0, 1, 2], np.int32)}
+
+
+def missing(cond):
+    """The same conditions, of no sample."""
+    return null(jax.tree.map(jnp.asarray, cond))
 
 
 @functools.cache
 def made(name):
     """A network that is told all it can be, parameters at random, what it says, and `apply`."""
-    settings, shape = KINDS[name]
-    network, cond = NETWORKS[name](**settings), everything(settings)
-    x = jnp.asarray(np.random.default_rng(0).normal(size=(B, *shape)), jnp.float32)
+    settings, conditions = KINDS[name]
+    network, cond = NETWORKS[name](**settings, conditions=conditions), everything(conditions)
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(B, *SHAPE)), jnp.float32)
     given = (x, jnp.linspace(0.1, 1.0, B))
-    params = redrawn(jax.eval_shape(network.init, jax.random.key(0), *given, cond))
+    params = random_like(jax.eval_shape(network.init, jax.random.key(0), *given, cond))
     apply = jax.jit(functools.partial(network.apply, params))
     return apply, given, cond, apply(*given, cond)
 
@@ -70,11 +69,12 @@ def moved(before, after):
 
 
 @told
+@pytest.mark.typed
 def test_output_depends_on_every_condition(name, kind):
     """A condition would be accepted and ignored, or reach other samples of the batch."""
     apply, given, cond, before = made(name)
-    value = cond[kind]
-    other = value.at[0].set((value[0] + 1) % 3 if kind == "label" else value[0] + 0.7)
+    other = cond[kind].copy()
+    other[0] = (other[0] + 1) % 3 if kind == "label" else other[0] + 0.7
     change = moved(before, apply(*given, {**cond, kind: other}))
     assert change[0] > 1e-3 and (change[1:] < 1e-5).all()
 
@@ -83,37 +83,38 @@ def test_output_depends_on_every_condition(name, kind):
 def test_one_sample_may_miss_a_condition(name, kind):
     """A dropped condition would reach other samples, or make the output NaN."""
     apply, given, cond, before = made(name)
-    gone = -1 if kind == "label" else jnp.nan
-    change = moved(before, apply(*given, {**cond, kind: cond[kind].at[0].set(gone)}))
+    gone = cond[kind].copy()
+    gone[0] = -1 if kind == "label" else np.nan
+    change = moved(before, apply(*given, {**cond, kind: gone}))
     assert change[0] > 1e-3 and (change[1:] < 1e-5).all()
 
 
 @pytest.mark.parametrize("name", KINDS)
+@pytest.mark.typed
 def test_missing_conditions_have_one_meaning(name):
     """Guidance would compare with another reference than dropout has trained."""
     apply, given, cond, _ = made(name)
     absent = apply(*given, None)
-    chex.assert_trees_all_close(apply(*given, null(cond)), absent, rtol=1e-5, atol=1e-5)
+    chex.assert_trees_all_close(apply(*given, missing(cond)), absent, rtol=1e-5, atol=1e-5)
     assert np.isfinite(absent).all()
 
 
 def test_augmentation_that_nobody_speaks_of_is_none():
     """Samples would be made as of some augmented image."""
     apply, given, cond, _ = made("unet")
-    absent = {k: v for k, v in cond.items() if k != "augment"}
-    none = {**cond, "augment": jnp.zeros_like(cond["augment"])}
-    assert moved(apply(*given, none), apply(*given, absent)).max() < 1e-6
+    none = {**missing(cond), "augment": np.zeros_like(cond["augment"])}
+    assert moved(apply(*given, none), apply(*given, None)).max() < 1e-6
 
 
 @told
 def test_a_condition_of_another_shape_is_refused_by_name(name, kind):
     """It would be broadcast, or fail in a product deep inside."""
-    settings, shape = KINDS[name]
-    network, x = NETWORKS[name](**settings), jnp.zeros((B, *shape))
-    wrong = jnp.concatenate([everything(settings)[kind]] * 2, -1)
+    settings, conditions = KINDS[name]
+    network, x = NETWORKS[name](**settings, conditions=conditions), jnp.zeros((B, *SHAPE))
+    wrong = np.concatenate([everything(conditions)[kind]] * 2, -1)
     with pytest.raises(ValueError, match=rf"cond\['{kind}'\].*needs"):
         jax.eval_shape(network.init, jax.random.key(0), x, jnp.zeros(B), {kind: wrong})
-    plain = NETWORKS[name](**{k: v for k, v in settings.items() if k not in WIDTHS})
+    plain = NETWORKS[name](**settings)
     with pytest.raises(ValueError, match=rf"condition \['{kind}'\]"):
         jax.eval_shape(plain.init, jax.random.key(0), x, jnp.zeros(B), {kind: wrong})
 
@@ -125,8 +126,17 @@ VARIANTS = {
 }
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("sides", [(8,), (4, 4, 2)])
+# Each variant once, and volumes once, in the short suite.
+SHORT = {("unet", (4, 4, 2)), ("unet, NCSN++", (8,)), ("edm2", (8,))}
+
+
+@pytest.mark.parametrize(
+    ("variant", "sides"),
+    [
+        pytest.param(*pair, marks=() if pair in SHORT else pytest.mark.thorough)
+        for pair in itertools.product(VARIANTS, [(8,), (4, 4, 2)])
+    ],
+)
 def test_the_same_network_works_on_lines_and_volumes(variant, sides):
     """Sound, video and volumes would need networks of their own."""
     make, settings = VARIANTS[variant]
@@ -138,16 +148,28 @@ def test_the_same_network_works_on_lines_and_volumes(variant, sides):
     if len(sides) > 1 or variant == "unet":  # shapes only: to run them all takes long
         assert jax.eval_shape(network.apply, params, x, jnp.zeros(2), None).shape == x.shape
         return
-    apply = jax.jit(functools.partial(network.apply, redrawn(params)))
-    before = apply(x, jnp.ones(2), None)
-    after = apply(x.at[(0,) * x.ndim].add(1.0), jnp.ones(2), None)
+    apply = jax.jit(functools.partial(network.apply, random_like(params)))
+    other = np.array(x)
+    other[(0,) * x.ndim] += 1.0
+    before, after = (apply(a, np.ones(2, np.float32), None) for a in (x, other))
     assert before.shape == x.shape and np.isfinite(before).all()
     change = np.abs(after - before)[0].sum(-1)
     assert (change > 0).all() and (after[1] == before[1]).all()
 
 
-@pytest.mark.parametrize("resample", ["conv", "centred_conv", "filter", "block"])
-@pytest.mark.parametrize("pyramid", ["none", "skip", "residual"])
+# Each way and each pyramid once in the short suite.
+ONCE = {("conv", "skip"), ("centred_conv", "residual"), ("filter", "none"), ("block", "residual")}
+
+
+@pytest.mark.parametrize(
+    ("resample", "pyramid"),
+    [
+        pytest.param(*pair, marks=() if pair in ONCE else pytest.mark.thorough)
+        for pair in itertools.product(
+            ("conv", "centred_conv", "filter", "block"), ("none", "skip", "residual")
+        )
+    ],
+)
 def test_every_way_to_resample_goes_with_every_pyramid(resample, pyramid):
     """Some pairs of settings would fail, or add grids of different sizes: both in `init`."""
     plain = {**UNET, "attention": ()}
@@ -170,17 +192,23 @@ def halving(n, kernel):
 
 
 @pytest.mark.parametrize("kernel", [(1, 1), (1, 3, 3, 1), (1, 5, 10, 10, 5, 1)])
+@pytest.mark.typed
 def test_resampling_is_that_matrix_and_its_transpose(kernel):
     """Images would be shifted by part of a pixel, or darkened."""
     x = np.random.default_rng(0).normal(size=(2, 8, 6, 3))
     rows, columns = halving(8, kernel), halving(6, kernel)
     half = np.einsum("ih,jw,bhwc->bijc", rows, columns, x)
-    down = downsample(jnp.asarray(x, jnp.float32), kernel)
-    np.testing.assert_allclose(down, half, atol=1e-6)
     again = 4 * np.einsum("ih,jw,bijc->bhwc", rows, columns, half)
-    up = upsample(jnp.asarray(half, jnp.float32), kernel)
+
+    @jax.jit
+    def ours(x, half, ones):
+        inner = filtered(ones, kernel, 1, len(kernel) // 2)
+        return downsample(x, kernel), upsample(half, kernel), inner
+
+    arrays = (x, half, np.ones((1, 8, 1)))
+    down, up, inner = ours(*(jnp.asarray(a.astype(np.float32)) for a in arrays))
+    np.testing.assert_allclose(down, half, atol=1e-6)
     np.testing.assert_allclose(up, again, atol=1e-6)
-    inner = filtered(jnp.ones((1, 8, 1)), kernel, 1, len(kernel) // 2)
     assert inner.shape == (1, 9, 1)
     np.testing.assert_allclose(inner[0, len(kernel) // 2 : -(len(kernel) // 2)], 1.0, rtol=1e-6)
 
@@ -208,7 +236,8 @@ def test_other_kernels_are_refused(kernel):
         (unet, {"heads": 3}, "heads=3: must divide the width 8"),
         (unet, {"epsilon": 0.0}, "epsilon=0.0: needs epsilon > 0"),
         (unet, {"kernel": (1, 2, 1)}, "kernel="),
-        (unet, {"tokens": -1}, "tokens=-1: needs tokens >= 0"),
+        (unet, {"conditions": (Tokens(-1),)}, "condition 'tokens': size=-1: needs size >= 1"),
+        (unet, {"transformer": (1,)}, r"transformer=\(1,\): needs a number >= 1 for each of 2"),
         (edm2, {"head_channels": 3}, "head_channels=3: must divide the width 8"),
         (edm2, {"multipliers": ()}, "multipliers=.*: needs at least one"),
         (edm2, {"dropout": 1.0}, "dropout=1.0: needs 0 <= dropout < 1"),
@@ -241,8 +270,8 @@ def test_fourier_frequencies_are_not_trained():
     """The noise labels would drift in training, which is then another embedding than NCSN++'s."""
     module = Embedding(8, 4, Conditions(), "fourier")
     given = (jnp.zeros((2, 3)), jnp.array([0.1, -0.4]), {})
-    params = redrawn(jax.eval_shape(module.init, jax.random.key(0), *given))["params"]
-    grads = jax.grad(lambda p: module.apply({"params": p}, *given).sum())(params)
+    params = random_like(jax.eval_shape(module.init, jax.random.key(0), *given))["params"]
+    grads = jax.jit(jax.grad(lambda p: module.apply({"params": p}, *given).sum()))(params)
     assert not np.any(grads["fourier"]["frequencies"]) and np.any(grads["Dense_0"]["kernel"])
     f = params["fourier"]["frequencies"]
     assert f.shape == (4,) and params["Dense_0"]["kernel"].shape == (8, 8)
@@ -259,9 +288,12 @@ class Told(nn.Module):
 def test_fourier_frequencies_keep_their_precision():
     """In bfloat16 a frequency of 50 is off by a radian: evaluation would see other noise labels."""
     x, c_noise = jnp.ones((2, 8)), jnp.array([1.3, -2.4])
-    params = redrawn(jax.eval_shape(linen(Told()).init, jax.random.key(0), x, c_noise, None))
+    params = random_like(jax.eval_shape(linen(Told()).init, jax.random.key(0), x, c_noise, None))
     params["Embedding_0"]["fourier"]["frequencies"] *= 100
-    full, half = (linen(Told(), d).apply(params, x, c_noise, None) for d in ("float32", "bfloat16"))
+    full, half = (
+        jax.jit(linen(Told(), dtype).apply)(params, x, c_noise, None)
+        for dtype in ("float32", "bfloat16")
+    )
     assert np.abs(half - full).max() < 0.02 * np.abs(full).max()
 
 
@@ -269,7 +301,7 @@ def test_sums_of_edm2_keep_the_magnitude():
     """Activations would grow or shrink with depth, as in the networks that EDM2 replaces."""
     rng = np.random.default_rng(0)
     a, b = jnp.asarray(rng.normal(size=(2, 4000, 6)), jnp.float32)
-    size = lambda x: float(jnp.sqrt((x**2).mean()))
+    size = lambda x: float(np.sqrt((np.asarray(x) ** 2).mean()))
     for t in (0.3, 0.5):
         assert size(mp_sum(a, b, t)) == pytest.approx(1, abs=0.02)
         joined = mp_cat(a, b[..., :2], t)
@@ -281,18 +313,18 @@ def test_sums_of_edm2_keep_the_magnitude():
 
 def test_forced_normalization_bounds_weights_and_keeps_the_output():
     """Weights of EDM2 would grow without end, and the learning rate lose its meaning."""
-    network = edm2(**{**EDM2, "multipliers": (1,), "attention": ()})
+    network = edm2(**{**EDM2, **LEVEL})
     x, c_noise = jnp.ones((2, 2, 2, 1)), jnp.array([0.3, -0.4])
-    params = redrawn(jax.eval_shape(network.init, jax.random.key(0), x, c_noise, None))
+    params = random_like(jax.eval_shape(network.init, jax.random.key(0), x, c_noise, None))
     long = jax.tree_util.tree_map_with_path(
-        lambda path, a: 30 * a if path[-1].key == "weight" else a, params
+        lambda path, a: 30 * np.asarray(a) if path[-1].key == "weight" else a, params
     )
-    short = normalized(long)
+    short = jax.jit(normalized)(long)
     apply = jax.jit(network.apply)
     outputs = [apply(p, x, c_noise, None) for p in (long, short)]
     chex.assert_trees_all_close(*outputs, rtol=2e-3, atol=2e-4)
     weights = [w for k, w in jax.tree_util.tree_leaves_with_path(short) if k[-1].key == "weight"]
-    sizes = [np.sqrt((w**2).mean(tuple(range(w.ndim - 1)))) for w in weights]
+    sizes = [np.sqrt((np.asarray(w) ** 2).mean(tuple(range(w.ndim - 1)))) for w in weights]
     np.testing.assert_allclose(np.concatenate(sizes), 1.0, atol=2e-3)
 
 
@@ -301,7 +333,7 @@ def test_gradients_of_edm2_leave_the_size_of_weights():
     x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 5)), jnp.float32)
     w = jnp.asarray(np.random.default_rng(1).normal(size=(5, 3)), jnp.float32)
     layer = lambda w: (MPConv(3).apply({"params": {"weight": w}}, x) ** 2).sum()
-    grads = jax.grad(layer)(w)
+    grads, w = np.asarray(jax.jit(jax.grad(layer))(w)), np.asarray(w)
     size = np.sqrt((grads**2).sum(0) * (w**2).sum(0))
     assert (np.abs((grads * w).sum(0)) < 1e-3 * size).all() and (size > 0.1).all()
 
@@ -311,4 +343,6 @@ def test_every_published_network_is_built_from_its_settings():
     named = {k: v for k, v in vars(networks).items() if isinstance(v, dict) and "name" in v}
     assert set(named) == {"DDPM", "DDPMPP", "NCSNPP", "ADM", "ADM64", "EDM2S"}
     for settings in named.values():
-        NETWORKS[settings["name"]](**{k: v for k, v in settings.items() if k != "name"}, classes=2)
+        NETWORKS[settings["name"]](
+            **{k: v for k, v in settings.items() if k != "name"}, conditions=(Label(2),)
+        )

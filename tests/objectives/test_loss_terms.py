@@ -13,11 +13,14 @@ from diffjax import likelihood
 from diffjax.denoiser import Model
 from diffjax.draws import DRAWS, LogNormal
 from diffjax.nets import Network
-from diffjax.objectives.denoising import ERRORS, Denoising, huber, l2, pseudo_huber
+from diffjax.objectives import ERRORS, Context, Denoising
+from diffjax.objectives.errors import huber, l2, pseudo_huber
 from diffjax.parameterization import X0, Eps, V
 from diffjax.schedules import Learned, Linear, ZeroTerminal
 from diffjax.sde import VP, levels
 from diffjax.weights import elbo
+
+pytestmark = pytest.mark.typed
 
 ZERO_TERMINAL = VP(ZeroTerminal(Linear()), t_min=0.01)
 
@@ -57,13 +60,13 @@ def test_the_best_uncertainty_is_the_log_of_the_loss():
     x0 = images(4, 3)
     level = (x0**2).mean()
     loss = Denoising(draw=Fixed(), uncertainty=True)
-    zero = loss.init()["uncertainty"]
     network = Network(init, lambda params, x, c_noise, cond, key=None: 0 * x)
     model = Model(SDE, X0(), network)
+    zero = loss.init(model)["uncertainty"]
 
     def value(u):
         params = {"network": {}, "loss": {"uncertainty": zero.at[0].set(u)}}  # cos(0 y) = 1
-        found, metrics, _ = loss(model, params, {"x": jnp.asarray(x0)}, seed(0), ())
+        found, metrics, _ = loss(Context(model, params, {"x": jnp.asarray(x0)}, seed(0)))
         return found, metrics["loss"]
 
     best = float(np.log(level))
@@ -117,7 +120,7 @@ def test_the_hybrid_term_trains_the_second_output_alone():
     @functools.partial(jax.jit, static_argnums=0)
     def gradient(loss, params):
         model = Model(ZERO_TERMINAL, V(), Network(init, apply))
-        objective = lambda p: loss(model, {"network": p}, batch, seed(0), ())[0]
+        objective = lambda p: loss(Context(model, {"network": p}, batch, seed(0)))[0]
         return jax.grad(objective)(params)
 
     params = {"f": jnp.asarray(0.3), "v": jnp.asarray(0.1)}

@@ -12,14 +12,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from rows import simulate
 
 from diffjax.analytic import Mixture
 from diffjax.arrays import float64
 from diffjax.grids import GRIDS
-from diffjax.prediction import Prediction
 from diffjax.samplers import SAMPLERS, Program, dpmpp_2m, dpmpp_3m, sample
 from diffjax.samplers.program import X, Z
-from diffjax.samplers.table import NOISES, OUTPUTS, x0
+from diffjax.samplers.table import x0
 from diffjax.schedules import Edm, Logit, ZeroTerminal, ddpm_linear, from_betas
 from diffjax.sde import SDE, VE, VP, Flow, levels
 
@@ -148,27 +148,6 @@ def mixture(x, alpha, sigma):
     away = x - alpha * MEAN
     density = WEIGHT[:, None] / np.sqrt(var) * np.exp(-(away**2) / (2 * var))
     return (density * (MEAN + alpha * VAR * away / var)).sum(0) / density.sum(0), np.sin(x)
-
-
-def simulate(table, at, denoise, x, noise, exact=()):
-    """What the network is shown at each row, and the result: the definition of a table.
-
-    at: levels of its rows. denoise: (x, alpha, sigma) -> (x0, log_var). exact: states in place of
-    those after the first rows.
-    """
-    inputs = []
-    outputs, noises = np.zeros((OUTPUTS + 1, *x.shape)), np.zeros((NOISES + 1, *x.shape))
-    for i, z in enumerate(noise[: len(table)]):
-        u = table.input[i] @ np.stack([x, *outputs[:-1], z, *noises[:-1]])
-        clean, log_var = denoise(u, at.alpha[i], at.sigma[i])
-        eps = (u - at.alpha[i] * clean) / at.sigma[i]
-        y = table.read(Prediction(clean, clean, eps))
-        z = z * np.exp(table.spread[i] * log_var)
-        x = table.update[i] @ np.stack([x, y, *outputs[:-1], z, *noises[:-1]])
-        x = exact[i] if i < len(exact) else x
-        outputs[table.keep[i]], noises[table.keep_noise[i]] = y, z
-        inputs.append(u)
-    return np.array([*inputs, x])
 
 
 def assert_agree(table, sde, stored):

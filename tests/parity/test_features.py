@@ -92,6 +92,7 @@ def test_every_block_of_dinov2_is_the_published_one():
     block_by_block(vit.Image(form, 14), params, x, stored)
 
 
+@pytest.mark.typed
 def test_every_block_of_clip_is_the_published_one():
     """Captions and images are compared by an angle: that of other vectors says nothing."""
     stored, tensors = part("clip")

@@ -6,8 +6,8 @@ is needed here.
 
 import functools
 import lzma
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,15 @@ import numpy as np
 import pytest
 from make_published import INDICES, LEVELS, SIZE, STEPS, TIMES, constant, fixed, noise
 from make_unet import LABEL, drawn, images
+from programs import quick
+from rows import sampled
 
 from diffjax import builder, samplers
 from diffjax.builder.sampling import construct_table
+from diffjax.data.form import labelled
 from diffjax.denoiser import Denoiser
 from diffjax.io.contents import Contents
 from diffjax.io.reading import read
-from diffjax.nets import Network
 from diffjax.published import edm, edm2, guided, recognised, score_sde
 from diffjax.published.family import Converted
 
@@ -132,6 +134,17 @@ CASES += [
     Case("flax-ncsnpp-ve", **FLAX, told={"sigma_max": 50.0, **AT}, shift=-1.0),
 ]
 BY_NAME = {case.file: case for case in CASES}
+# One of each family and of each kind of file.
+IN_SUITE = (
+    "edm-ddpmpp.pkl",
+    "edm2.pkl",
+    "guided-adm.pt",
+    "score-ddpmpp-vp.pth",
+    "flax-ncsnpp-ve",
+)
+every = pytest.mark.parametrize(
+    "file", [pytest.param(n, marks=() if n in IN_SUITE else pytest.mark.thorough) for n in BY_NAME]
+)
 
 
 @pytest.fixture(scope="module")
@@ -178,18 +191,19 @@ def test_the_file_is_read_to_the_last_tensor(opened, file):
             assert (np.asarray(tensor) == expected).all(), name
 
 
-def converted(case: Case, contents: Contents) -> tuple[Converted, Denoiser]:
-    """What the file is made into, with the weights that the original had."""
-    made = case.family.convert(weighted(case, contents), **case.told)
-    model = builder.construct_model(made.config, made.classes)
-    model = replace(model, network=replace(model.network, apply=compiled(model.network)))
-    return made, Denoiser(model, {"network": jax.tree.map(jnp.asarray, made.params)})
+@pytest.fixture(scope="module")
+def converted(opened) -> Callable[[Case], tuple[Converted, Denoiser]]:
+    """What a file is made into, with the weights that the original had, once for all tests."""
 
+    @functools.cache
+    def of_file(file: str) -> tuple[Converted, Denoiser]:
+        case = BY_NAME[file]
+        made = case.family.convert(weighted(case, opened(case)), **case.told)
+        form = labelled(made.kind, made.shape, made.classes)
+        model = builder.construct_model(made.config, form.conditions)
+        return made, quick(Denoiser(model, {"network": jax.tree.map(jnp.asarray, made.params)}))
 
-@functools.cache
-def compiled(network: Network) -> Callable[..., Any]:
-    """Equal networks of several files share a program."""
-    return jax.jit(network.apply)
+    return lambda case: of_file(case.file)
 
 
 def label(made: Converted) -> dict[str, Any]:
@@ -201,12 +215,12 @@ def last(x: Any) -> jax.Array:
     return jnp.asarray(np.moveaxis(np.asarray(x, np.float32), 1, -1))
 
 
-@pytest.mark.parametrize("file", BY_NAME)
-def test_a_converted_network_is_the_published_one(opened, file):
+@every
+def test_a_converted_network_is_the_published_one(converted, file):
     """Published weights would denoise otherwise than in the code they come from."""
     case = BY_NAME[file]
     stored = np.load(FOLDER / f"{Path(file).stem}.npz")["denoised"]
-    made, denoise = converted(case, opened(case))
+    made, denoise = converted(case)
     channels = made.shape[-1]
     x0 = last(np.concatenate([images(), images()[:, :1]], 1)[:, :channels])
     # score_sde's noise is added to images in [0, 1], by which it is twice as much here.
@@ -217,21 +231,39 @@ def test_a_converted_network_is_the_published_one(opened, file):
         assert error / np.abs(expected).max() < 1e-5, f"{file}: t = {t[0]}"
 
 
-IN_SUITE = ("edm-ddpmpp.pkl", "guided-adm.pt", "score-ddpmpp-vp.pth")
-SAMPLED = [
-    pytest.param(case, id=name, marks=[] if name in IN_SUITE else pytest.mark.exhaustive)
-    for name, case in BY_NAME.items()
-    if case.sampling is not None
-]
+LOOPED = ("edm-ddpmpp.pkl", "guided-adm.pt", "score-ddpmpp-vp.pth")
 
 
-@pytest.mark.parametrize("case", SAMPLED)
-def test_it_samples_as_the_original(opened, case):
-    """The schedule, the grid or the sampler would be others than the published ones."""
-    made, denoise = converted(case, opened(case))
+def some(short: Collection[str], long: Collection[str]) -> Any:
+    """The cases with samples, one for each test: of two tiers, and the others by hand."""
+    cases = {name: case for name, case in BY_NAME.items() if case.sampling is not None}
+    tier = lambda name: pytest.mark.thorough if name in long else pytest.mark.exhaustive
+    params = [pytest.param(c, id=n, marks=() if n in short else tier(n)) for n, c in cases.items()]
+    return pytest.mark.parametrize("case", params)
+
+
+def begun(case: Case, made: Converted, denoise: Denoiser) -> tuple[Any, Any, Any]:
+    """The table of a case, the noise that it begins with, and the stored samples."""
     sde, theirs = denoise.sde, last(np.load(FOLDER / f"{Path(case.file).stem}.npz")["samples"])
     table = construct_table(case.sampling or made.config["sampling"], sde, "config.sampling")
     begin = sde.sigma(jnp.asarray(sde.t_max)) * last(noise(made.shape[-1])) + case.shift
+    return table, begin, theirs
+
+
+@some(IN_SUITE, BY_NAME)
+def test_it_samples_as_the_original(converted, case):
+    """The schedule, the grid or the sampler would be others than the published ones."""
+    made, denoise = converted(case)
+    table, begin, theirs = begun(case, made, denoise)
+    error = np.abs(sampled(denoise, table, begin, label(made)) - theirs).max()
+    assert error / np.abs(theirs).max() < 1e-3, f"{error:.1e}"
+
+
+@some((), LOOPED)
+def test_the_loop_samples_as_the_original(converted, case):
+    """A user's samples come from here; of small networks, other tests have it in the suite."""
+    made, denoise = converted(case)
+    table, begin, theirs = begun(case, made, denoise)
     keys = jax.random.split(jax.random.key(0))
     ours = samplers.sample(denoise, table, begin, keys, cond=label(made))
     error = np.abs(ours - theirs).max() / np.abs(theirs).max()

@@ -12,10 +12,13 @@ from make_dit import HEADS, LENGTHS, SMALL, WIDTH, drawn
 from mmdit_names import MMDIT, MMDIT_LAST, UNUSED
 
 from diffjax.nets import dit
+from diffjax.nets.conditions import Label
 from diffjax.nets.dit import Block, Form
 from diffjax.nets.positions import sincos
 from diffjax.published.dit import table
 from diffjax.published.tables import converted
+
+pytestmark = pytest.mark.typed
 
 STORED = dict(np.load(Path(__file__).with_name("dit.npz")))
 
@@ -46,7 +49,7 @@ def test_dit_is_the_published_one():
         depth=depth,
         heads=SMALL["num_heads"],
         patch=SMALL["patch_size"],
-        classes=SMALL["num_classes"],
+        conditions=(Label(SMALL["num_classes"]),),
         learn_variance=True,
     )
     params = converted(table(depth, SMALL["patch_size"], channels), tensors)

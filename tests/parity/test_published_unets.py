@@ -17,6 +17,7 @@ import pytest
 from make_unet import AUGMENT, CLASSES, LABEL, SIZE, augment, drawn, images
 
 from diffjax.nets import NETWORKS
+from diffjax.nets.conditions import Augment, Label
 from diffjax.published import diffusers, edm, edm2, guided, score_sde
 from diffjax.published.tables import Table, converted
 from ml_collections_configs.networks import ADM, ADM64, DDPM, DDPMPP, EDM2S, NCSNPP
@@ -28,6 +29,7 @@ TWO = {"channels": 16, "multipliers": (1, 2), "blocks": 1, "attention": (4,)}
 THREE = {**TWO, "multipliers": (1, 2, 1)}
 WIDE = {**TWO, "channels": 128, "multipliers": (1, 1)}
 TOLD = {"classes": CLASSES, "augment": AUGMENT}
+KINDS = {"classes": Label, "augment": Augment}
 PYRAMIDS = {"input_pyramid": "skip", "output_pyramid": "skip"}
 
 
@@ -72,6 +74,13 @@ CASES = [
 ]
 
 
+def built(name, settings):
+    """The network of these settings, of which some are its conditions."""
+    own = {k: v for k, v in settings.items() if k not in KINDS}
+    conditions = tuple(kind(settings[k]) for k, kind in KINDS.items() if settings.get(k))
+    return NETWORKS[name](**own, conditions=conditions)
+
+
 def given(case):
     """Inputs of the original, in our layout."""
     x = images()
@@ -85,18 +94,26 @@ def given(case):
 
 AGAIN = re.compile("score-|edm-adm|imagenet(64|128)|classes|-ddpm-cifar|edm2-(s|xxl)")
 """Much like others: not a part of the suite."""
+ELSEWHERE = re.compile("edm-(ddpmpp|ncsnpp)$|edm2$|guided-(adm|conv)$|diffusers-ddpm$")
+"""The same small networks come from files in test_published.py and test_converted.py."""
+LARGE = re.compile("edm-(ddpmpp|ncsnpp)-cifar10|imagenet256")
 
 
 def some(named):
     """Parameters with those that are much like others marked."""
-    marks = lambda name: [pytest.mark.exhaustive] * bool(AGAIN.search(name))
+
+    def marks(name):
+        if AGAIN.search(name):
+            return pytest.mark.exhaustive
+        return pytest.mark.thorough if ELSEWHERE.match(name) or LARGE.search(name) else ()
+
     return [pytest.param(*rest, id=name, marks=marks(name)) for name, *rest in named]
 
 
 @pytest.mark.parametrize("case", some((case.name, case) for case in CASES))
 def test_every_network_is_the_published_one(case):
     """Published weights would give other images, and published settings another network."""
-    network = NETWORKS[case.base["name"]](**case.settings)
+    network = built(case.base["name"], case.settings)
     shapes = json.loads(str(STORED[f"{case.name}/tensors"]))
     tensors = {name: np.asarray(drawn(name, tuple(shape))) for name, shape in shapes.items()}
     params = converted(case.table(case.settings, SIZE, **case.order), tensors)
@@ -151,7 +168,7 @@ def test_the_published_sizes_are_met_to_the_last_parameter(name, base, changed, 
     label, and the fixed frequencies and phases of a noise label.
     """
     settings = {k: v for k, v in {**base, **changed}.items() if k != "name"}
-    network = NETWORKS[base["name"]](**settings)
+    network = built(base["name"], settings)
     x = jnp.zeros((1, side, side, 4 if base["name"] == "edm2" else 3))
     made = jax.eval_shape(network.init, jax.random.key(0), x, jnp.zeros(1), None)
     ours = sum(a.size for a in jax.tree.leaves(made))

@@ -83,9 +83,10 @@ def denoised(sde, x, mean, var):
 # The ODE.
 
 REST = pytest.mark.exhaustive
-FEW = [s if s in ("heun", "dopri5") else pytest.param(s, marks=REST) for s in SOLVERS]
-HOW = [pytest.param((s, 0.0), marks=[] if s in ("heun", "dopri5") else [REST]) for s in SOLVERS]
-"""Most are compiled for some seconds each: only on demand."""
+MARKS = {"dopri5": [], "heun": [pytest.mark.thorough]}
+FEW = [pytest.param(s, marks=MARKS.get(s, [REST])) for s in SOLVERS]
+HOW = [pytest.param((s, 0.0), marks=MARKS.get(s, [REST])) for s in SOLVERS]
+"""All are compiled for seconds each: most only on demand."""
 
 
 def exact_flow(sde):
@@ -109,7 +110,9 @@ def test_every_solver_follows_the_exact_flow_within_its_tolerance(solver):
     assert errors[-1] < max(0.2 * errors[0], 3e-6) and calls[-1] > calls[0]  # or rounding
 
 
-@pytest.mark.parametrize("frame", FRAMES)
+@pytest.mark.parametrize(
+    "frame", ["ve", *(pytest.param(f, marks=pytest.mark.thorough) for f in ("sub_vp", "flow"))]
+)
 def test_the_flow_is_the_same_in_all_frames(frame):
     """The tolerance would mean another error in VE, whose states are a hundred times larger."""
     sde = FRAMES[frame]
@@ -141,7 +144,9 @@ def test_the_flow_starts_from_alpha_0():
         adaptive(sde, eta=1.0)
 
 
-@pytest.mark.parametrize("how", [*HOW, ("dopri5", 1.0)], ids=str)
+@pytest.mark.parametrize(
+    "how", [*HOW, pytest.param(("dopri5", 1.0), marks=pytest.mark.thorough)], ids=str
+)
 def test_the_passes_that_are_reported_are_those_that_were_made(how):
     """A comparison by passes would be of other ones; rejected steps count too."""
     solver, eta = how
@@ -264,6 +269,7 @@ def generation(net, **settings):
     return Generation(net, adaptive(net.sde, **settings), 0, 6, (1,), None, 4)
 
 
+@pytest.mark.typed
 def test_runs_count_the_passes_of_every_sample():
     """The repetitions that fill the last batch would be counted as samples."""
     made = generation(Net(TWO))

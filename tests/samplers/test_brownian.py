@@ -31,6 +31,7 @@ from diffjax.sde import levels
 NO_PATH = {"churn", "restart", "consistency", "annealed_langevin"}
 """Their noise goes up, or forgets all there was: no path of the reverse SDE."""
 NOISY = [m for m in VARIANTS if not of_the_ode(m[0], **m[1]) and m[0] not in NO_PATH]
+OTHERS = [pytest.param(f, marks=pytest.mark.thorough) for f in ("sub_vp", "flow")]
 LEAF = ROOT / 2**LEVELS
 
 
@@ -77,6 +78,7 @@ def test_values_are_those_of_the_stationary_process():
     ],
     ids=["even", "uneven", "far", "from alpha = 0"],
 )
+@pytest.mark.typed
 def test_increments_are_independent_normals(grid):
     """The law of the samples would change: across nodes of the root, and from alpha = 0, too."""
     nodes, shares = path(grid)
@@ -211,7 +213,10 @@ def law(table, sde, start):
 
 
 @pytest.mark.parametrize("method", NOISY, ids=label)
-@pytest.mark.parametrize("frame", FRAMES)
+@pytest.mark.parametrize(
+    "frame",
+    ["vp", "ve", *(pytest.param(f, marks=pytest.mark.thorough) for f in ("sub_vp", "flow"))],
+)
 def test_the_law_of_samples_is_the_same_on_a_path(method, frame):
     """Noises of neighbouring rows would be correlated: samples of another variance."""
     sde = FRAMES[frame]
@@ -223,7 +228,7 @@ def test_the_law_of_samples_is_the_same_on_a_path(method, frame):
 
 # The loop.
 
-B, ROWS, WIDE = 256, 320, 30
+B, ROWS, WIDE = 128, 320, 30
 """All tables are padded to one length and one number of nodes, to share a program."""
 
 
@@ -318,6 +323,7 @@ def test_the_loop_draws_the_noise_that_the_table_says(name, brownian):
     assert np.abs(plain - drawn).max() > 0.1
 
 
+@pytest.mark.typed
 def test_a_path_belongs_to_its_sample():
     """Samples of a batch would share a path, or change with their neighbours."""
     x, keys = begin()

@@ -11,7 +11,7 @@ from plain import FRAMES, VARIANTS, label
 
 from diffjax.analytic import gaussian
 from diffjax.builder import plan
-from diffjax.data.form import Form
+from diffjax.data.form import labelled
 from diffjax.grids import uniform
 from diffjax.prediction import Prediction
 from diffjax.samplers import (
@@ -261,7 +261,7 @@ def test_bad_langevin_steps_are_refused_by_name(setting):
 
 
 @pytest.mark.parametrize("method", TAKEN, ids=label)
-@pytest.mark.parametrize("frame", ["vp", "ve"])
+@pytest.mark.parametrize("frame", ["vp", pytest.param("ve", marks=pytest.mark.thorough)])
 def test_a_corrector_that_does_nothing_leaves_the_sampler(method, frame):
     """Rows between would lose a history, a kept noise, or the state of a stage."""
     sde, (name, settings) = FRAMES[frame], method
@@ -274,7 +274,10 @@ def test_a_corrector_that_does_nothing_leaves_the_sampler(method, frame):
 
 
 @pytest.mark.parametrize("method", TAKEN, ids=label)
-@pytest.mark.parametrize(("frame", "steps"), [("sub_vp", 3), ("vp", 20), ("ve", 20)])
+@pytest.mark.parametrize(
+    ("frame", "steps"),
+    [("sub_vp", 3), ("vp", 20), pytest.param("ve", 20, marks=pytest.mark.thorough)],
+)
 def test_every_step_is_corrected(method, frame, steps):
     """Some steps would be left out in silence: a state of 1.0000000000000002 x is x."""
     sde, (name, settings) = FRAMES[frame], method
@@ -319,12 +322,13 @@ def test_samplers_without_a_state_to_correct_are_refused(name, steps):
 def test_rows_and_passes_of_the_corrector_are_counted(name):
     """A report would compare samplers of unequal cost as equal ones."""
     spec = {"sampler": {"name": "dpmpp_2m"}, "steps": 6, "corrector": {"name": name, "repeats": 2}}
-    made = plan(spec, VP_LINEAR, Form((2,), 2))
+    made = plan(spec, VP_LINEAR, labelled("points", (2,), 2))
     assert (made.rows, made.passes) == (18, 18)
-    guided = plan({**spec, "guidance": 2.0}, VP_LINEAR, Form((2,), 2))
+    guided = plan({**spec, "guidance": 2.0}, VP_LINEAR, labelled("points", (2,), 2))
     assert (guided.rows, guided.passes) == (18, 36)
 
 
+@pytest.mark.typed
 def test_a_corrected_table_is_a_table():
     """Its noise would be that of the rows without a corrector; or it could not be padded."""
     x, keys = begin(drawn((8, 16)).astype(np.float32))

@@ -26,6 +26,8 @@ from diffjax.samplers.program import X
 from diffjax.schedules import Cosine, Logit
 from diffjax.sde import VP, Flow, levels
 
+pytestmark = pytest.mark.typed
+
 frames = pytest.mark.parametrize("frame", FRAMES)
 grids = pytest.mark.parametrize("times", [TIMES, DOWN], ids=["above", "to_data"])
 

@@ -53,6 +53,7 @@ def test_one_point_is_sampled_exactly_where_claimed(method, frame):
 
 
 @methods
+@pytest.mark.typed
 def test_one_point_is_reached(method):
     """The last row would leave noise behind, or miss the data."""
     mean, var = moments(plan(method, VP_LINEAR, DOWN), VP_LINEAR, MEAN, 0.0, (0.3, 1.2))
@@ -151,6 +152,7 @@ def test_every_sampler_takes_the_prior_to_the_data(name):
 
 
 @pytest.mark.parametrize("frame", FRAMES)
+@pytest.mark.typed
 def test_every_frame_is_taken_from_its_prior(frame):
     """A frame would start from another variance than its own."""
     sde = type(FRAMES[frame])(Linear(), t_min=0.01)

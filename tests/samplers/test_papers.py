@@ -382,8 +382,15 @@ PAPERS = [
 ]
 
 
-@pytest.mark.parametrize("frame", ["sub_vp", "ve"])
-@pytest.mark.parametrize("times", [TIMES, DOWN], ids=["above", "to_data"])
+@pytest.mark.parametrize(
+    ("frame", "times"),
+    [
+        pytest.param("sub_vp", DOWN, id="sub_vp-to_data"),
+        pytest.param("ve", TIMES, id="ve-above"),
+        pytest.param("sub_vp", TIMES, id="sub_vp-above", marks=pytest.mark.thorough),
+        pytest.param("ve", DOWN, id="ve-to_data", marks=pytest.mark.thorough),
+    ],
+)
 @pytest.mark.parametrize("method", PAPERS, ids=lambda m: label((m[0].__name__, m[1])))
 def test_sampler_is_its_papers_algorithm(frame, times, method):
     """A coefficient, an order of warm-up or the last step would not be the published one."""

@@ -12,10 +12,15 @@ from diffjax.samplers.tuning import error
 from diffjax.schedules import Cosine, Linear
 from diffjax.sde import VP, levels
 
+pytestmark = pytest.mark.typed
+
+MULTISTEP = ("dpmpp_2m", "unipc")
 SDE, VAR = VP(Cosine(), t_max=0.995), np.geomspace(1e-2, 2, 6)
 
 
-@pytest.mark.parametrize("name", ["ddim", "dpmpp_2m", "heun", "unipc"])
+@pytest.mark.parametrize(
+    "name", ["ddim", "heun", *(pytest.param(n, marks=pytest.mark.thorough) for n in MULTISTEP)]
+)
 def test_the_grid_that_is_made_is_better_and_is_a_grid(name):
     """The gain that is reported would not be there."""
     plan, times = SAMPLERS[name], uniform(SDE, 7)

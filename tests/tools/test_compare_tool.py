@@ -121,7 +121,7 @@ def test_real_images_come_from_a_data_set_or_the_run_that_learned_them(tool, set
         (["{}/dark.npz"], "dark.npz: needs two sets of images, A and B, or --results=FILE"),
         (["{}/dark.npz", "{}/gone.npz"], "gone.npz'"),
         (["{}/dark.npz", "digit"], "did you mean 'digits'?"),
-        (["{}/dark.npz", "moons"], "moons: items of shape (2,); needs images"),
+        (["{}/dark.npz", "moons"], "moons: points items (2,); needs images"),
         (["{}/dark.npz", "{}/bright,size=9"], "images of 8 x 8 and 9 x 9; needs one size"),
         (["{}/dark.npz", "{}/bright,sise=9"], "did you mean 'size'?"),
         (

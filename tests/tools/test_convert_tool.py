@@ -13,6 +13,7 @@ from safetensors.numpy import load_file, save_file
 import diffjax
 from diffjax import cli, evaluate, sample, train
 from diffjax.io.contents import Contents
+from diffjax.io.reading import read
 from diffjax.io.trees import flat, nested
 from diffjax.published import FAMILIES, recognised
 from diffjax.published.tables import blocks, conv, converted, layer
@@ -46,6 +47,7 @@ def exported(toy, tmp_path_factory):
     return out
 
 
+@pytest.mark.typed
 def test_an_exported_run_comes_back_identical(toy, exported):
     """Weights that are given to others would not be those that were trained."""
     ours, back = diffjax.load(toy), diffjax.load(exported)
@@ -200,7 +202,7 @@ def test_tensors_in_several_files_are_read_as_one(exported, tmp_path):
     where = {name: f"model-{k % 2}-of-2.safetensors" for k, name in enumerate(names)}
     index = tmp_path / "model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": where}))
-    found = diffjax.published.read(tmp_path).tensors
+    found = read(tmp_path).tensors
     assert set(found) == set(tensors)
     for name in names:
         np.testing.assert_array_equal(found[name], tensors[name])

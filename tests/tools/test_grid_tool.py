@@ -8,7 +8,7 @@ import pytest
 
 from diffjax import builder, config
 from diffjax.config import ConfigError
-from diffjax.data.form import Form
+from diffjax.data.form import labelled
 from diffjax.tools import grid
 
 
@@ -23,7 +23,7 @@ def test_the_printed_flag_is_the_grid_that_was_made(monkeypatch, capsys):
     (text,) = re.findall(r"--grid=(explicit:\S+)'", said)
     sde = builder.construct_sde(config.load("digits_vp")["sde"], "config.sde")
     spec = {"sampler": {"name": "dpmpp_2m"}, "grid": config.parse(text), "steps": 5}
-    assert len(builder.plan(spec, sde, Form((2,), 0)).table) == 5
+    assert len(builder.plan(spec, sde, labelled("points", (2,), 0)).table) == 5
 
 
 def test_variances_are_those_of_the_data():

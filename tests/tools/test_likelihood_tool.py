@@ -16,9 +16,10 @@ from diffjax.tools import likelihood as tool
 
 def test_a_density_in_the_plane_is_drawn_with_its_integral(toy, small, capsys, monkeypatch):
     """A heat map would be of something else than the density: with v = 0 it is that of N(0, I)."""
-    experiment = diffjax.load(toy).experiment
+    e = diffjax.load(toy).experiment
     denoise = dataclasses.replace(small.denoise, params={"network": {"c": jnp.zeros(())}})
-    normal = {"denoise": denoise, "experiment": experiment, "source": experiment.source("test")}
+    normal = {"denoise": denoise, "form": e.form, "reading": e.reading, "config": e.config}
+    normal["source"] = e.source("test")
     monkeypatch.setattr(tool, "POINTS", 60)
     drawn = tool.density(dataclasses.replace(small, **normal), argparse.Namespace(num=9, steps=10))
     assert drawn.shape == (500, 600, 3)
@@ -36,6 +37,7 @@ def test_the_way_between_latents_keeps_their_length():
     np.testing.assert_allclose(norm(tool.slerp(a, b, 0.5)), (norm(a) + norm(b)) / 2, rtol=1e-4)
 
 
+@pytest.mark.typed
 def test_images_are_ranked_mapped_and_joined(small, capsys):
     """The order, the map of an image and its bound would not belong together."""
     given = argparse.Namespace(num=3, steps=4, metric="bpd:num=8,steps=4")
@@ -51,7 +53,7 @@ def test_images_are_ranked_mapped_and_joined(small, capsys):
 @pytest.mark.parametrize(
     ("flags", "part"),
     [
-        (["map"], "map: needs images, not (2,)"),
+        (["map"], "map: needs images, not points (2,)"),
         (["density", "--out=a.jpg"], "--out=a.jpg"),
         (["density", "--split=valid"], "split='valid'"),
         (["density", "--data=digits"], "items of shape (8, 8, 1)"),

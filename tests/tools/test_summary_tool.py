@@ -2,8 +2,10 @@
 
 import sys
 
+import jax
 import pytest
 
+from diffjax import builder, config
 from diffjax.config import ConfigError
 from diffjax.tools import summary
 
@@ -14,11 +16,24 @@ def shown(monkeypatch, capsys, *flags):
     return capsys.readouterr().out
 
 
+@pytest.mark.thorough
 def test_the_published_size_is_shown_without_data_or_compiling(monkeypatch, capsys):
     """A user would have to start a run to learn that it does not fit."""
     out = shown(monkeypatch, capsys, "--config=cifar_vp", "--shape=32,32,3", "--depth=2")
     assert "unet: 35,746,307 parameters" in out
     assert "12.44 GFLOPs per image forward" in out and "a batch of 128" in out
+    assert "Embedding_0/Dense_0" in out
+
+
+def test_the_size_is_that_of_the_parameters(monkeypatch, capsys):
+    """A user would have to start a run to learn that it does not fit."""
+    changes = ["network.channels=8", "network.multipliers=(1,)", "network.attention=()"]
+    e = builder.experiment(config.override(config.load("digits_vp"), changes))
+    leaves = jax.tree.leaves(jax.eval_shape(e.initialise).params)
+    flags = ["--config=digits_vp", "--depth=2", *(f"--config.{change}" for change in changes)]
+    out = shown(monkeypatch, capsys, *flags)
+    assert f"unet: {sum(a.size for a in leaves):,} parameters" in out
+    assert "GFLOPs per image forward" in out and "a batch of 128" in out
     assert "Embedding_0/Dense_0" in out
 
 

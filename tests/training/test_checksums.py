@@ -9,6 +9,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 from diffjax.training import checksums as module
 from diffjax.training.checksums import checksums, total
 
+pytestmark = pytest.mark.typed
+
 
 def by_definition(a) -> tuple[int, int]:
     """The two sums in exact integers."""

@@ -11,6 +11,8 @@ from diffjax.runs import trained
 from diffjax.training.cost import Cost, peak
 from diffjax.training.trace import SOON, traced
 
+pytestmark = pytest.mark.typed
+
 
 def test_the_report_of_a_run_is_what_can_be_counted_by_hand(toy):
     """FLOPs per second and utilisation would be those of another network."""

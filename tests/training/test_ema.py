@@ -10,6 +10,8 @@ import pytest
 
 from diffjax.training.ema import EMAS, Constant, HalfLife, Power, Warmup, update
 
+pytestmark = pytest.mark.typed
+
 
 def shares(ema, n, batch_size=1):
     made = jax.jit(jax.vmap(lambda step: ema(step, batch_size)))(jnp.arange(n))

@@ -9,6 +9,8 @@ import pytest
 
 from diffjax.training.health import MEMORY, Health, Watch
 
+pytestmark = pytest.mark.typed
+
 N = 600
 
 

@@ -13,7 +13,10 @@ from diffjax.arrays import stream
 from diffjax.config import ConfigError, load, override
 from diffjax.data import to_float
 from diffjax.devices.mesh import layout
+from diffjax.objectives import Context
 from diffjax.training.held_out import held_out, make_held_out, read
+
+pytestmark = pytest.mark.typed
 
 TINY = (
     "network.channels=8",
@@ -32,12 +35,13 @@ def digits(*more: str):
 
 
 def redrawn(experiment):
-    """A state with no layer that begins at zero."""
-    state = experiment.initialise()
-    leaves, tree = jax.tree.flatten(state.params)
-    keys = jax.random.split(jax.random.key(1), len(leaves))
-    params = [0.3 * jax.random.normal(k, a.shape) for k, a in zip(keys, leaves, strict=True)]
-    return state._replace(params=jax.tree.unflatten(tree, params))
+    """A state with no layer that begins at zero, and an average of other parameters."""
+    rng = np.random.default_rng(1)
+    state = jax.eval_shape(experiment.initialise)
+    draw = lambda a: jnp.asarray(0.3 * rng.normal(size=a.shape), a.dtype)
+    params, ema = jax.tree.map(draw, (state.params, state.ema))
+    begun = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), state)
+    return begun._replace(params=params, ema=ema)
 
 
 def measure(experiment, state, devices: int):
@@ -63,7 +67,7 @@ def test_it_is_the_mean_over_single_items_without_any_dropout(digits_loss):
     def one(params, x, label, u, i):
         batch = {"x": to_float(x[None]), "cond": {"label": label[None]}, "u": u[None]}
         key = jax.random.fold_in(stream(still.seed, "held_out"), i)
-        return still.loss(still.model, params, batch, key, still.loss.draw.init())[1]["loss"]
+        return still.loss(Context(still.model, params, batch, key))[1]["loss"]
 
     items = (stack["x"], stack["cond"]["label"], stack["u"], stack["index"])
     for name, params in (("loss", state.ema[min(state.ema)]), ("raw_loss", state.params)):

@@ -12,8 +12,10 @@ import pytest
 
 from diffjax import builder
 from diffjax.config import ConfigError, load
-from diffjax.data.form import Form
+from diffjax.data.form import labelled
 from diffjax.training.optimizer import OPTIMIZERS, RATES, matched, optimizer
+
+pytestmark = pytest.mark.typed
 
 RNG = np.random.default_rng(0)
 SHAPES = {
@@ -31,7 +33,7 @@ normal = lambda shape: jnp.asarray(RNG.normal(size=shape), jnp.float32)
 PARAMS, GRADS = (
     jax.tree.map(normal, SHAPES, is_leaf=lambda s: isinstance(s, tuple)) for _ in range(2)
 )
-FORM = Form((8, 8, 1), 10)
+FORM = labelled("points", (2,), 3)
 
 
 def one_step(made, params=None):
@@ -186,8 +188,9 @@ def test_the_gradient_is_clipped_before_the_optimizer():
 
 
 def configured(**changes):
-    config = load("digits_vp")
-    config["network"] |= {"channels": 8, "multipliers": (1,), "attention": (), "heads": 2}
+    """Around a network that is soon traced: all its parameters go by the same rules."""
+    config = load("digits_vp") | {"network": {"name": "mlp", "width": 8, "depth": 1}}
+    config["data"] = {"name": "moons", "labels": True}
     return builder.experiment(config | changes, FORM)
 
 
@@ -195,7 +198,7 @@ def configured(**changes):
 def test_every_optimizer_is_built_from_a_config(name):
     """A state that changes its type compiles again at every step, and no checkpoint fits it."""
     schedule = {"name": "cosine", "length": 100}
-    e = configured(optimizer={"name": name, "schedule": schedule, "rates": {"Conv": 0.0}})
+    e = configured(optimizer={"name": name, "schedule": schedule, "rates": {"Dense_0": 0.0}})
     state = jax.eval_shape(e.initialise)
     batch = {"x": jnp.zeros((8, *FORM.shape)), "cond": {"label": jnp.zeros(8, jnp.int32)}}
     chex.assert_trees_all_equal_shapes_and_dtypes(jax.eval_shape(e.step(), state, batch)[0], state)
@@ -212,12 +215,12 @@ def test_every_optimizer_is_built_from_a_config(name):
         ({"schedule": {"name": "inverse_sqrt"}}, "schedule: reference=0: needs reference > 0"),
         ({"schedule": {"name": "linear", "length": 1, "final": 2}}, "final=2.0: needs 0 <= final"),
         (
-            {"rates": {"labels": 0.1}},
-            "optimizer.rates: 'labels': fits no parameter; known: ",
+            {"rates": {"Conv": 0.1}},
+            "optimizer.rates: 'Conv': fits no parameter; known: ",
         ),
         ({"rates": {"(": 0.1}}, "config.optimizer.rates: '(': no regular expression"),
-        ({"rates": {"Conv": -1.0}}, "config.optimizer: Conv=-1.0: needs Conv >= 0"),
-        ({"rates": {"Conv": "low"}}, "config.optimizer.rates.Conv='low': needs float, got str"),
+        ({"rates": {"Dense": -1.0}}, "config.optimizer: Dense=-1.0: needs Dense >= 0"),
+        ({"rates": {"Dense": "low"}}, "config.optimizer.rates.Dense='low': needs float, got str"),
         ({"momentum": 0.9}, "config.optimizer.momentum: no such field; known: b1, b2, clip, eps"),
         ({"weight_decay": -1.0}, "config.optimizer: weight_decay=-1.0: needs weight_decay >= 0"),
         ({"clip": 0.0}, "config.optimizer: clip=0.0: needs clip > 0"),

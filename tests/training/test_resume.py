@@ -15,9 +15,11 @@ import numpy as np
 import pytest
 
 from diffjax import builder, cli, train
-from diffjax.config import load
+from diffjax.config import load, override
+from diffjax.devices import mesh
+from diffjax.training import loop
 from diffjax.training.log import SPEEDS
-from diffjax.training.workdir import load_state
+from diffjax.training.workdir import load_state, open_run
 
 STEPS = 40
 FILE = Path(__file__).parents[1] / "moons.py"
@@ -34,10 +36,37 @@ SETTINGS = {
 }
 
 
+SLOW = """
+import sys, time
+from diffjax import cli, train
+from diffjax.data.source import Memory
+
+read = Memory.__getitem__
+
+def slow(self, index):
+    time.sleep(0.2)
+    return read(self, index)
+
+Memory.__getitem__ = slow
+cli.main(train.run)
+"""
+"""The command with data that come slowly: it does not end before it is stopped."""
+
+
+def fields(changed: dict | None = None) -> list[str]:
+    return [f"{k}={v}" for k, v in (SETTINGS | (changed or {})).items()]
+
+
 def command(workdir: Path, changed: dict | None = None) -> list[str]:
-    flags = [f"--config.{k}={v}" for k, v in (SETTINGS | (changed or {})).items()]
     line = [sys.executable, "-m", "diffjax.train", f"--config={FILE}"]
-    return [*line, f"--workdir={workdir}", *flags]
+    return [*line, f"--workdir={workdir}", *(f"--config.{field}" for field in fields(changed))]
+
+
+def alone(workdir: Path, changed: dict | None = None) -> None:
+    """What `finish` does, on the first device of this process."""
+    experiment = builder.experiment(override(load(str(FILE)), fields(changed)))
+    open_run(workdir, experiment, ["test"])
+    loop.train(experiment, workdir, mesh.layout(jax.devices()[:1]))
 
 
 def finish(workdir: Path, changed: dict | None = None) -> subprocess.CompletedProcess:
@@ -50,10 +79,9 @@ class Running:
 
     def __init__(self, workdir: Path):
         self.log = workdir.parent / "stderr.txt"
+        line = [sys.executable, "-c", SLOW, *command(workdir)[3:]]
         with self.log.open("w") as file:
-            self.process = subprocess.Popen(
-                command(workdir), stdout=subprocess.DEVNULL, stderr=file
-            )
+            self.process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=file)
 
     def wait_for(self, seen) -> None:
         end = time.monotonic() + 240
@@ -72,9 +100,7 @@ class Running:
 def whole(tmp_path_factory) -> Path:
     """The workdir of the run that nobody disturbs."""
     workdir = tmp_path_factory.mktemp("whole") / "run"
-    done = finish(workdir)
-    assert done.returncode == 0, done.stderr
-    assert f"trained to step {STEPS}" in done.stdout
+    alone(workdir)
     return workdir
 
 
@@ -119,17 +145,58 @@ def saved(workdir: Path, step: int | str) -> bool:
     return (workdir / "checkpoints" / str(step) / "commit_success.txt").exists()
 
 
-def test_a_run_killed_again_and_again_ends_like_one_that_was_not(tmp_path, whole):
-    """kill -9 in start-up, in a save and between saves, each at random; then on to the end.
+def assert_like(workdir: Path, whole: Path, launches: int) -> None:
+    """The same state, rows and pictures; the snapshots of the averages have the same bytes too."""
+    assert_same(workdir, whole)
+    assert rows(workdir) == rows(whole)
+    named = lambda folder: {p.name: data for p, data in files(folder / "snapshots").items()}
+    assert named(workdir) == named(whole)
+    assert sorted(named(whole)) == [f"step_{k:08d}.safetensors" for k in (15, 30, STEPS)]
+    assert [r["step"] for r in rows(whole) if "loss" in r] == list(range(5, STEPS + 1, 5))
+    measured = [r["step"] for r in rows(whole) if "held_out/loss" in r]
+    assert measured == list(range(10, STEPS + 1, 10))
+    noted = (workdir / "launches.jsonl").read_text().splitlines()
+    assert len(noted) == launches
+    begun = [json.loads(line)["step"] for line in noted]
+    assert begun == sorted(begun) and begun[0] == 0 and begun[-1] >= 20
+    picture = f"samples/step_{STEPS:08d}.png"
+    assert (workdir / picture).read_bytes() == (whole / picture).read_bytes()
 
-    The snapshots of the averages have the same bytes, too.
 
-    The last launch reads with another number of threads: the order of the data is the same.
+def assert_stopped(workdir: Path, number: signal.Signals, code: int, log: str) -> None:
+    """By the signal, with all saved, and the command to go on as the last line."""
+    assert code == 128 + number
+    assert "Traceback" not in log
+    last = log.splitlines()[-1]
+    at = max(int(p.name) for p in (workdir / "checkpoints").iterdir() if saved(workdir, p.name))
+    assert 5 <= at < STEPS
+    assert last.startswith(f"{number.name}: saved at step {at}. To go on: python -m diffjax.train")
+    assert shlex.split(last.split("To go on: ")[1])[1:] == command(workdir)[1:]
+
+
+def test_a_run_that_is_killed_and_stopped_ends_like_one_that_was_not(tmp_path, whole):
+    """kill -9 in a save, SIGTERM after more steps, then on to the end.
+
+    A batch system sends SIGTERM and waits: all must be saved, and the command to go on be said. The
+    last launch reads with another number of threads: the order of the data is the same.
     """
+    workdir = tmp_path / "run"
+    run = Running(workdir)
+    run.wait_for((workdir / "checkpoints" / "10").exists)
+    assert run.stop(signal.SIGKILL)[0] == -signal.SIGKILL
+    run = Running(workdir)
+    run.wait_for(lambda: saved(workdir, 20))
+    assert_stopped(workdir, signal.SIGTERM, *run.stop(signal.SIGTERM))
+    alone(workdir, {"data.workers": 3})
+    assert_like(workdir, whole, 3)
+
+
+@pytest.mark.thorough
+def test_a_run_killed_again_and_again_ends_like_one_that_was_not(tmp_path, whole):
+    """kill -9 in start-up and between saves, each at random; then on to the end."""
     workdir, rng = tmp_path / "run", random.Random()
     moments = {
         "start-up": lambda run: launched(workdir),
-        "in a save": lambda run: (workdir / "checkpoints" / "10").exists(),
         "between saves": lambda run: saved(workdir, 20),
     }
     for moment, seen in moments.items():
@@ -140,51 +207,25 @@ def test_a_run_killed_again_and_again_ends_like_one_that_was_not(tmp_path, whole
         assert code == -signal.SIGKILL, f"{moment} + {pause:.3f} s: {log}"
     done = finish(workdir, {"data.workers": 3})
     assert done.returncode == 0, done.stderr
-    assert_same(workdir, whole)
-    assert rows(workdir) == rows(whole)
-    named = lambda folder: {p.name: data for p, data in files(folder / "snapshots").items()}
-    assert named(workdir) == named(whole)
-    assert sorted(named(whole)) == [f"step_{k:08d}.safetensors" for k in (15, 30, STEPS)]
-    assert [r["step"] for r in rows(whole) if "loss" in r] == list(range(5, STEPS + 1, 5))
-    measured = [r["step"] for r in rows(whole) if "held_out/loss" in r]
-    assert measured == list(range(10, STEPS + 1, 10))
-    launches = (workdir / "launches.jsonl").read_text().splitlines()
-    assert len(launches) == len(moments) + 1
-    begun = [json.loads(line)["step"] for line in launches]
-    assert begun == sorted(begun) and begun[0] == 0 and begun[-1] >= 20
-    picture = f"samples/step_{STEPS:08d}.png"
-    assert (workdir / picture).read_bytes() == (whole / picture).read_bytes()
+    assert_like(workdir, whole, len(moments) + 1)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_stopped_run_saves_says_how_to_go_on_and_goes_on(tmp_path, whole, number):
-    """A batch system sends SIGTERM and waits; ctrl-C must not lose the work either."""
+@pytest.mark.thorough
+def test_ctrl_c_saves_too(tmp_path):
+    """It must not lose the work either."""
     workdir = tmp_path / "run"
     run = Running(workdir)
     run.wait_for(lambda: "train 5/" in run.log.read_text())
-    code, log = run.stop(number)
-    assert code == 128 + number
-    assert "Traceback" not in log
-    last = log.splitlines()[-1]
-    at = max(int(p.name) for p in (workdir / "checkpoints").iterdir() if saved(workdir, p.name))
-    assert 5 <= at < STEPS
-    assert last.startswith(f"{number.name}: saved at step {at}. To go on: python -m diffjax.train")
-    assert shlex.split(last.split("To go on: ")[1])[1:] == command(workdir)[1:]
-    if number == signal.SIGTERM:
-        assert finish(workdir).returncode == 0
-        assert_same(workdir, whole)
-        steps = [r["step"] for r in rows(workdir) if "loss" in r]
-        assert len(steps) == len(set(steps))
-        assert set(range(5, STEPS + 1, 5)) <= set(steps)
+    assert_stopped(workdir, signal.SIGINT, *run.stop(signal.SIGINT))
 
 
-def test_running_a_finished_run_again_changes_nothing(whole):
+def test_running_a_finished_run_again_changes_nothing(whole, monkeypatch, capsys):
     """Only the launch itself is noted."""
     before = files(whole)
-    done = finish(whole)
+    monkeypatch.setattr(sys, "argv", command(whole)[2:])
+    assert train.run() == 0
     after = files(whole)
-    assert done.returncode == 0, done.stderr
-    assert f"trained to step {STEPS}" in done.stdout
+    assert f"trained to step {STEPS}" in capsys.readouterr().out
     launches = whole / "launches.jsonl"
     assert after.pop(launches).startswith(before.pop(launches))
     assert after == before

@@ -1,5 +1,6 @@
 """Averages made afterwards against those that were tracked, step by step."""
 
+import functools
 import json
 import sys
 
@@ -197,7 +198,7 @@ def test_the_tool_makes_what_training_tracks(run, call):
     assert "24 snapshots up to step 60" in out and out.count("wrote ") == 3
     experiment = diffjax.load(run).experiment
     state = load_state(experiment, run)
-    load = lambda name: diffjax.load(run, ema=name)
+    load = functools.cache(lambda name: diffjax.load(run, ema=name))
     for asked, name in ((0.05, "short"), ("0.10", "long"), ("std_0.050", "short")):
         made = load(asked)
         assert made.step == 60 and made.ema == f"std_{TRACKED[name]:.3f}"

@@ -17,13 +17,15 @@ from diffjax.denoiser import Model
 from diffjax.draws import Uniform
 from diffjax.likelihood import EDGES
 from diffjax.nets import Network, mlp
-from diffjax.objectives.denoising import Denoising
+from diffjax.objectives import Context, Denoising
 from diffjax.parameterization import X0, V
 from diffjax.schedules import Cosine
 from diffjax.sde import VP
 from diffjax.training.ema import EMAS, Constant, update
 from diffjax.training.optimizer import OPTIMIZERS, optimizer
 from diffjax.training.step import TrainState, make_step, scan
+
+pytestmark = pytest.mark.typed
 
 adamw = functools.partial(optimizer, OPTIMIZERS["adamw"])
 SDE = VP(Cosine(), t_min=1e-3, t_max=0.995)
@@ -46,8 +48,14 @@ CONSTANT_V = Model(SDE, V(), CONSTANT.network)
 """The same where the loss depends on the noise."""
 
 
+@functools.cache
+def first_params(model, shape):
+    """From one program, once for each model."""
+    return jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, *shape)))
+
+
 def begin(model, optimizer, shape=(2,)):
-    params = model.init(jax.random.key(0), jnp.zeros((1, *shape)))
+    params = first_params(model, shape)
     copy = jax.tree.map(jnp.copy, params)
     ema = {"mean": copy}
     return TrainState(jnp.zeros((), jnp.int32), params, ema, optimizer.init(params), ())
@@ -136,7 +144,7 @@ def test_the_noise_of_step_k_is_that_of_seed_and_k():
     """Recomputed from the loss alone with the key of (seed, "train", k): nothing else enters."""
     seed = 5
     states, rows = run(CONSTANT_V, optax.sgd(0.0), Constant(0.9), 4, seed)
-    loss = jax.jit(lambda key: Denoising()(CONSTANT_V, states[0].params, points(), key, ())[0])
+    loss = jax.jit(lambda key: Denoising()(Context(CONSTANT_V, states[0].params, points(), key))[0])
     for k, row in enumerate(rows):
         key = jax.random.fold_in(stream(seed, "train"), k)
         np.testing.assert_allclose(row["loss"], loss(key), rtol=1e-5)
@@ -153,9 +161,9 @@ def test_uint8_images_are_seen_as_floats_from_minus_one_to_one():
 class Counting(Denoising):
     """A loss whose state is the number of its calls."""
 
-    def __call__(self, model, params, batch, key, state):
-        value = (params["network"]["c"] ** 2).sum()
-        return value, {"loss": value}, state + 1
+    def __call__(self, context):
+        value = (context.params["network"]["c"] ** 2).sum()
+        return value, {"loss": value}, context.state + 1
 
 
 def test_the_loss_state_is_carried_from_step_to_step():
@@ -230,7 +238,7 @@ def test_the_accumulated_gradient_is_the_mean_over_the_parts():
     @jax.jit
     @jax.value_and_grad
     def objective(params, i, part):
-        return Denoising()(CONSTANT_V, params, part, jax.random.fold_in(key, i), ())[0]
+        return Denoising()(Context(CONSTANT_V, params, part, jax.random.fold_in(key, i)))[0]
 
     u = Uniform().positions(key, 12)
     part = lambda i: {**batch, "x": batch["x"][i::parts], "u": u[i::parts]}
@@ -259,9 +267,9 @@ def test_without_noise_accumulation_changes_nothing():
 class Reading(Counting):
     """A loss whose state is what it has seen, in order."""
 
-    def __call__(self, model, params, batch, key, state):
-        first = batch["x"][0, 0]
-        return (params["network"]["c"] ** 2).sum(), {"first": first}, 10 * state + first
+    def __call__(self, context):
+        value, first = (context.params["network"]["c"] ** 2).sum(), context.batch["x"][0, 0]
+        return value, {"first": first}, 10 * context.state + first
 
 
 def test_the_parts_hand_on_the_loss_state_and_their_metrics_are_averaged():
@@ -296,15 +304,17 @@ MARK = np.array([[0, 60], [120, 255]], np.uint8)[..., None]
 class Upright(Counting):
     """Turns images back by what it is told, and says how far off they then are, and the turns."""
 
-    def __call__(self, model, params, batch, key, state):
+    def __call__(self, context):
+        batch = context.batch
         cos, sin = batch["kept"]["augment"].T
         quarters = jnp.round(jnp.arctan2(sin, cos + 1) / (jnp.pi / 2)).astype(int) % 4
         turned = jnp.stack([jnp.rot90(MARK / 127.5 - 1, k) for k in range(4)])[quarters]
         off = jnp.abs(turned - batch["x"]).max()
-        return (params["network"]["c"] ** 2).sum(), {"off": off, "turns": quarters}, state
+        value = (context.params["network"]["c"] ** 2).sum()
+        return value, {"off": off, "turns": quarters}, context.state
 
 
-@pytest.mark.parametrize("accumulate", [1, 3])
+@pytest.mark.parametrize("accumulate", [pytest.param(1, marks=pytest.mark.thorough), 3])
 def test_images_are_augmented_by_seed_and_step_and_keep_their_labels(accumulate):
     """Told of another image's change, the network would learn to ignore it, and leak."""
     only = dict.fromkeys(("flip", "flip_y", "scale", "rotate", "stretch", "move"), False)

@@ -1,0 +1,49 @@
+"""Kinds of data: what items are, and so how they are scaled, cut, shown, written and judged.
+
+A source declares the kind of its items (`Form.kind`); nothing else asks shapes. One file each; the
+catalogue is here.
+"""
+
+from diffjax.config import nearest
+from diffjax.data.kinds.audio import AUDIO
+from diffjax.data.kinds.image import IMAGE
+from diffjax.data.kinds.kind import Files, Kind
+from diffjax.data.kinds.latent import LATENT
+from diffjax.data.kinds.points import POINTS
+from diffjax.data.kinds.sequence import SEQUENCE
+from diffjax.data.kinds.vector import VECTOR
+from diffjax.data.kinds.video import VIDEO
+from diffjax.data.kinds.volume import VOLUME
+
+KINDS: dict[str, Kind] = {
+    kind.name: kind for kind in (IMAGE, LATENT, POINTS, VECTOR, SEQUENCE, AUDIO, VIDEO, VOLUME)
+}
+
+__all__ = ["KINDS", "Files", "Kind", "default", "lookup"]
+
+
+def lookup(name: str) -> Kind:
+    """The kind of this name; ValueError for one that is not in the catalogue."""
+    if name not in KINDS:
+        raise ValueError(f"kind={name!r}: unknown{nearest(name, KINDS)}")
+    return KINDS[name]
+
+
+def default(shape: tuple[int, ...], dtype: str) -> str:
+    """The kind that a source of arrays declares where its setting `kind` is empty.
+
+    By rank and type of an item: (D,) points for D = 2 or 3, else vector; (L, C) audio in int16,
+    else sequence; (H, W, C) image with 1 or 3 channels or in uint8, else latent; (T, H, W, C) video
+    in uint8, else volume.
+    ValueError for another rank.
+    """
+    grey = dtype == "uint8"
+    by_rank = {
+        1: "points" if shape[-1:] in ((2,), (3,)) else "vector",
+        2: "audio" if dtype == "int16" else "sequence",
+        3: "image" if grey or shape[-1] in (1, 3) else "latent",
+        4: "video" if grey else "volume",
+    }
+    if len(shape) not in by_rank:
+        raise ValueError(f"items {shape}: needs 1 to 4 axes")
+    return by_rank[len(shape)]

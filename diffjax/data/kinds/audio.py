@@ -1,0 +1,40 @@
+"""Sound (L, channels): floats in [-1, 1], or 16-bit integers; the unit `rate` is in hertz."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Shaped
+
+from diffjax.data.kinds import drawing
+from diffjax.data.kinds.kind import Kind, as_they_are, flat
+from diffjax.data.kinds.storing import WAV, to_int16
+
+
+def normalise(x: Shaped[Array, "b *d"]) -> Float[Array, "b *d"]:
+    """16-bit integers to floats in [-1, 1); floats as they are."""
+    return x.astype(jnp.float32) / 32768 if x.dtype == jnp.int16 else x
+
+
+def _denormalise(x: np.ndarray, dtype: str) -> np.ndarray:
+    return to_int16(x) if dtype == "int16" else as_they_are(x, dtype)
+
+
+def _waves(x: np.ndarray) -> np.ndarray:
+    return x.astype(np.float32) / 32768 if x.dtype == np.int16 else x
+
+
+AUDIO = Kind(
+    name="audio",
+    axes="(L, channels)",
+    ranks=(2,),
+    dtypes=("float32", "int16"),
+    bound=1.0,
+    normalise=normalise,
+    denormalise=_denormalise,
+    tiles=lambda x: drawing.lines(_waves(x)),
+    files=(WAV,),
+    window=(-2,),
+    values=lambda x: flat(_waves(x)),
+    noun="sound",
+)

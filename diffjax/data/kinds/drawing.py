@@ -1,0 +1,113 @@
+"""Pictures without a figure library where pixels do: grids, lines, contact sheets, clouds."""
+
+from __future__ import annotations
+
+import io
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MOST_COLUMNS = 20
+TILE = 64
+"""Small images are enlarged by a whole factor to about this many pixels."""
+SIDE = 3.0
+"""Half the side of the plane that is drawn."""
+LINE = (64, 96)
+"""Height and width of a picture of lines."""
+COLOURS = np.array(
+    [[31, 119, 180], [214, 39, 40], [44, 160, 44], [148, 103, 189], [255, 127, 14], [23, 190, 207]],
+    np.uint8,
+)
+
+
+def grid(images: np.ndarray, columns: int | None = None, tile: int = TILE) -> np.ndarray:
+    """uint8 images (N, H, W, C) as one picture (H', W', 3), row by row, with thin gaps."""
+    n, h, w, c = images.shape
+    columns = columns or math.ceil(math.sqrt(n))
+    rows = math.ceil(n / columns)
+    factor = max(1, tile // max(h, w))
+    images = images.repeat(factor, axis=1).repeat(factor, axis=2)
+    h, w = h * factor, w * factor
+    gap = 2
+    canvas = np.full((rows * (h + gap) + gap, columns * (w + gap) + gap, 3), 255, np.uint8)
+    colour = images[..., :3] if c >= 3 else images[..., :1].repeat(3, axis=-1)
+    for i, image in enumerate(colour):
+        y, x = divmod(i, columns)
+        canvas[gap + y * (h + gap) :, gap + x * (w + gap) :][:h, :w] = image
+    return canvas
+
+
+def columns(label: np.ndarray | None, num: int) -> int | None:
+    """One column per class where labels come in turn; else None, for about a square."""
+    if label is None:
+        return None
+    kinds = len(np.unique(label))
+    in_turn = (label == np.resize(label[:kinds], num)).all()
+    return kinds if in_turn and 1 < kinds <= min(MOST_COLUMNS, num // 2) else None
+
+
+def lines(x: np.ndarray, bound: float | None = None) -> np.ndarray:
+    """Curves x (N, L, C) over L, a colour per channel, as uint8 pictures (N, 64, 96, 3).
+
+    bound: the value at the upper edge; the largest |value| of all where it is None. At most six
+    channels are drawn.
+    """
+    height, width = LINE
+    finite = np.nan_to_num(np.asarray(x, np.float32))
+    top = bound or max(float(np.abs(finite).max(initial=0.0)), 1e-6)
+    canvas = np.full((len(x), height, width, 3), 255, np.uint8)
+    canvas[:, height // 2] = 225
+    at = np.linspace(0, max(x.shape[1] - 1, 0), width + 1)
+    low = np.minimum(at.astype(int), x.shape[1] - 1)
+    share = (at - low).astype(np.float32)[None, :, None]
+    value = finite[:, low] * (1 - share) + finite[:, np.minimum(low + 1, x.shape[1] - 1)] * share
+    row = np.round((1 - np.clip(value / top, -1, 1)) / 2 * (height - 1)).astype(int)
+    upper, lower = np.minimum(row[:, :-1], row[:, 1:]), np.maximum(row[:, :-1], row[:, 1:])
+    pixel = np.arange(height)[None, :, None]
+    for channel in range(min(x.shape[2], len(COLOURS))):
+        on = (pixel >= upper[:, None, :, channel]) & (pixel <= lower[:, None, :, channel])
+        canvas[on] = COLOURS[channel]
+    return canvas
+
+
+def beside(images: np.ndarray) -> np.ndarray:
+    """Frames (N, T, H, W, C) in one row per item, uint8 (N, H, T W, C)."""
+    n, t, h, w, c = images.shape
+    return np.moveaxis(images, 1, 2).reshape(n, h, t * w, c)
+
+
+def scatter(points: np.ndarray, label: np.ndarray | None = None) -> np.ndarray:
+    """Points (N, 2) as a picture (H, W, 3), coloured by label."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5, 5), dpi=100)
+    axes = figure.add_subplot()
+    axes.scatter(*points[:, :2].T, s=4, c=label, cmap="tab10" if label is not None else None)
+    axes.set_aspect("equal")
+    outside = int((np.abs(points[:, :2]) > SIDE).any(axis=1).sum())
+    title = f"{len(points)} samples" + (f", {outside} outside the frame" if outside else "")
+    axes.set(xlim=(-SIDE, SIDE), ylim=(-SIDE, SIDE), title=title)
+    return drawn(figure)
+
+
+def drawn(figure: Figure) -> np.ndarray:
+    """The figure as a uint8 picture (H, W, 3)."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return np.asarray(Image.open(buffer).convert("RGB"))
+
+
+def save(path: Path, picture: np.ndarray) -> None:
+    """Write a uint8 picture (H, W, 3) or (H, W, 1); the folder is made."""
+    from PIL import Image
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    array = picture[..., 0] if picture.shape[-1] == 1 else picture
+    Image.fromarray(array).save(path)

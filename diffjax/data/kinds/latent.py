@@ -1,0 +1,34 @@
+"""Latents: what an encoder made of items, on a grid of any number of axes, channels last."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from diffjax.data.images import to_uint8
+from diffjax.data.kinds.kind import Kind
+from diffjax.data.kinds.storing import NPY
+
+
+def shades(x: np.ndarray) -> np.ndarray:
+    """The first three channels, or the first, of floats (N, H, W, C): black to white, -3 to 3."""
+    return to_uint8(x[..., :3] / 3 if x.shape[-1] >= 3 else x[..., :1] / 3)
+
+
+def _tiles(x: np.ndarray) -> np.ndarray:
+    """The middle of the grid along all its axes but the last two; a line as a strip."""
+    x = x[:, None, None] if x.ndim == 2 else x[:, None] if x.ndim == 3 else x
+    while x.ndim > 4:
+        x = x[:, x.shape[1] // 2]
+    return shades(x)
+
+
+LATENT = Kind(
+    name="latent",
+    axes="(*grid, C)",
+    ranks=(1, 2, 3, 4),
+    tiles=_tiles,
+    files=(NPY,),
+    window=(-3, -2),
+    mirror=-2,
+    noun="latent",
+)

@@ -1,0 +1,17 @@
+"""Sequences of vectors (L, C), as measurements over time, about unit variance."""
+
+from __future__ import annotations
+
+from diffjax.data.kinds import drawing
+from diffjax.data.kinds.kind import Kind
+from diffjax.data.kinds.storing import NPY
+
+SEQUENCE = Kind(
+    name="sequence",
+    axes="(L, C)",
+    ranks=(2,),
+    tiles=drawing.lines,
+    files=(NPY,),
+    window=(-2,),
+    noun="sequence",
+)

@@ -1,0 +1,108 @@
+"""Files of items: images, arrays, tables, sound, moving pictures."""
+
+from __future__ import annotations
+
+import wave
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from diffjax.data.kinds import drawing
+from diffjax.data.kinds.kind import Files, Units
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+Shape = tuple[int, ...]
+RATE = 16_000
+"""Samples per second where a form does not say."""
+FRAMES = 10
+"""Frames per second where a form does not say."""
+
+
+def _write_png(path: Path, item: np.ndarray, units: Units) -> None:
+    drawing.save(path, item)
+
+
+def _read_png(path: Path, shape: Shape) -> np.ndarray:
+    from PIL import Image
+
+    with Image.open(path) as image:
+        return _pixels(image, shape[-1])
+
+
+def _pixels(image: Image.Image, channels: int) -> np.ndarray:
+    """uint8 (H, W, channels), grey where that is 1."""
+    array = np.asarray(image.convert("L" if channels == 1 else "RGB"))
+    return array[..., None] if channels == 1 else array
+
+
+def _write_npy(path: Path, item: np.ndarray, units: Units) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.save(path, item, allow_pickle=False)
+
+
+def _read_npy(path: Path, shape: Shape) -> np.ndarray:
+    return np.load(path, allow_pickle=False)
+
+
+def _write_csv(path: Path, items: np.ndarray, units: Units) -> None:
+    """A row per item, under the names of the columns where the form says them."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    names = units.get("columns") or [f"x{i}" for i in range(items.shape[1])]
+    np.savetxt(path, items, "%.9g", ",", header=",".join(names), comments="")
+
+
+def _read_csv(path: Path, shape: Shape) -> np.ndarray:
+    return np.loadtxt(path, np.float32, delimiter=",", skiprows=1, ndmin=2)
+
+
+def _write_wav(path: Path, item: np.ndarray, units: Units) -> None:
+    """16 bits per sample; floats beyond [-1, 1] are clipped, for the file cannot hold them."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(item.shape[-1])
+        file.setsampwidth(2)
+        file.setframerate(int(units.get("rate", RATE)))
+        file.writeframes(to_int16(item).astype("<i2").tobytes())
+
+
+def _read_wav(path: Path, shape: Shape) -> np.ndarray:
+    with wave.open(str(path), "rb") as file:
+        if file.getsampwidth() != 2:
+            raise ValueError(f"{path}: {8 * file.getsampwidth()} bits; needs 16")
+        frames = np.frombuffer(file.readframes(file.getnframes()), "<i2")
+        return frames.reshape(-1, file.getnchannels()).astype(np.int16)
+
+
+def to_int16(x: np.ndarray) -> np.ndarray:
+    """Sound as 16-bit integers: floats in [-1, 1) times 32,768."""
+    if x.dtype == np.int16:
+        return x
+    return np.clip(np.round(np.asarray(x) * 32768), -32768, 32767).astype(np.int16)
+
+
+def _write_gif(path: Path, item: np.ndarray, units: Units) -> None:
+    """Frames (T, H, W, C) as an animation, which has 256 colours."""
+    from PIL import Image
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    frames = [Image.fromarray(f[..., 0] if f.shape[-1] == 1 else f) for f in item]
+    time = round(1000 / float(units.get("rate", FRAMES)))
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=time, loop=0)
+
+
+def _read_gif(path: Path, shape: Shape) -> np.ndarray:
+    """Frames (T, H, W, C); of equal ones in a row a file keeps one."""
+    from PIL import Image, ImageSequence
+
+    with Image.open(path) as image:
+        return np.stack([_pixels(frame, shape[-1]) for frame in ImageSequence.Iterator(image)])
+
+
+PNG = Files(".png", _write_png, _read_png)
+NPY = Files(".npy", _write_npy, _read_npy)
+CSV = Files(".csv", _write_csv, _read_csv, each=False)
+WAV = Files(".wav", _write_wav, _read_wav)
+GIF = Files(".gif", _write_gif, _read_gif)

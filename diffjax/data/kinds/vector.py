@@ -1,0 +1,16 @@
+"""Vectors of any width, about unit variance: rows of a table, states, descriptions."""
+
+from __future__ import annotations
+
+from diffjax.data.kinds import drawing
+from diffjax.data.kinds.kind import Kind
+from diffjax.data.kinds.storing import CSV
+
+VECTOR = Kind(
+    name="vector",
+    axes="(D,)",
+    ranks=(1,),
+    tiles=lambda x: drawing.lines(x[..., None]),
+    files=(CSV,),
+    noun="vector",
+)

@@ -1,0 +1,45 @@
+"""Conditions: what a network may be told besides the noise level; one file per kind.
+
+unet(conditions=(Label(10), Tokens(768, "caption"), To()))
+"""
+
+from diffjax.arrays import catalogue
+from diffjax.nets.conditions.augment import Augment
+from diffjax.nets.conditions.base import (
+    MECHANISMS,
+    Condition,
+    absent,
+    kind,
+    learned,
+    place,
+    present,
+    spec,
+)
+from diffjax.nets.conditions.label import Label
+from diffjax.nets.conditions.map import Map
+from diffjax.nets.conditions.several import Conditions, settled
+from diffjax.nets.conditions.to import To
+from diffjax.nets.conditions.tokens import Tokens
+from diffjax.nets.conditions.vector import Vector
+
+CONDITIONS = catalogue(Label, Vector, Tokens, Map, Augment, To)
+
+__all__ = [
+    "CONDITIONS",
+    "MECHANISMS",
+    "Augment",
+    "Condition",
+    "Conditions",
+    "Label",
+    "Map",
+    "To",
+    "Tokens",
+    "Vector",
+    "absent",
+    "kind",
+    "learned",
+    "place",
+    "present",
+    "settled",
+    "spec",
+]

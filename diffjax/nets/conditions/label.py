@@ -1,0 +1,39 @@
+"""A class: an integer in [0, size), or -1."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax.nn.initializers import Initializer
+from jaxtyping import Array, Float, Int
+
+from diffjax.nets.conditions.base import Vector, place
+
+
+@dataclass(frozen=True)
+class Label:
+    """One of `size` classes (B,): a learned vector for each, and one for none."""
+
+    size: int
+    name: str = "label"
+    mechanism: str = ""
+    mechanisms: ClassVar[tuple[str, ...]] = ("embedding", "unit")
+    droppable: ClassVar[bool] = True
+
+    def shape(self, x: tuple[int, ...]) -> tuple[int | None, ...]:
+        return (x[0],)
+
+    def missing(self, x: Float[Array, "b *d"]) -> Int[Array, " b"]:
+        return jnp.full(len(x), -1, jnp.int32)
+
+    def embed(self, value: Int[Array, " b"], width: int, dtype: Any, rows: Initializer) -> Vector:
+        table = nn.Embed(self.size + 1, width, embedding_init=rows, name=place(self))
+        return table(value + 1)
+
+    def unit(self, value: Int[Array, " b"], dtype: Any) -> Vector:
+        return jax.nn.one_hot(value, self.size, dtype=dtype) * math.sqrt(self.size)

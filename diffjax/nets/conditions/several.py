@@ -1,0 +1,174 @@
+"""All conditions of a network."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, cast
+
+import jax.numpy as jnp
+from flax.linen.linear import default_embed_init
+from jax.nn.initializers import Initializer
+from jaxtyping import Array, Float
+
+from diffjax.arrays import Cond
+from diffjax.nets.conditions.base import (
+    Attended,
+    Beside,
+    Condition,
+    Embeds,
+    Features,
+    Leads,
+    Sequence,
+    Unit,
+    Vector,
+    kind,
+    place,
+    spec,
+)
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """The conditions that a network is built for, each with the mechanism that it enters by.
+
+    `cond` is a dict of arrays by name. What is absent from it is missing for all samples; of one
+    sample it is missing where it is -1 (integers) or NaN (floats). Each has a null, so that
+    training with conditions dropped gives the reference of classifier-free guidance
+    (arXiv:2207.12598). `settled` chooses mechanisms. Raises ValueError for a size below 1, a name
+    that is no word, a mechanism that the kind does not have, or two conditions with one name.
+    """
+
+    entries: tuple[Condition, ...] = ()
+
+    def __post_init__(self):
+        for entry in self.entries:
+            spec(entry)  # refuses sizes
+            if not entry.name.isidentifier():
+                raise ValueError(f"condition {entry.name!r}: needs a name that is a word")
+            if entry.mechanism not in entry.mechanisms:
+                raise ValueError(
+                    f"condition {entry.name!r} of kind {kind(entry)}: "
+                    f"mechanism={entry.mechanism!r}: known: {', '.join(entry.mechanisms)}"
+                )
+        for names in ([e.name for e in self.entries], [place(e) for e in self.entries]):
+            if twice := sorted({name for name in names if names.count(name) > 1}):
+                raise ValueError(f"condition {twice[0]!r}: there are two of this name")
+
+    def __str__(self) -> str:
+        known = (f"{e.name} ({kind(e)} of size {e.size})" for e in self.entries)
+        return ", ".join(known) or "none"
+
+    def by(self, *mechanisms: str) -> list[Any]:
+        """Those that enter by one of the mechanisms."""
+        return [e for e in self.entries if e.mechanism in mechanisms]
+
+    def check(self, x: Float[Array, "b *d"], cond: Cond | None) -> Cond:
+        """`cond`, or {}. Raises ValueError for what the network was not built for."""
+        cond, entries = cond or {}, {e.name: e for e in self.entries}
+        if unknown := set(cond) - set(entries):
+            raise ValueError(
+                f"condition {sorted(unknown)}: this network knows {sorted(entries)}: {self}"
+            )
+        for name, value in cond.items():
+            entry, shape = entries[name], entries[name].shape(x.shape)
+            same = [n in (None, m) for n, m in zip(shape, value.shape, strict=False)]
+            if len(shape) != value.ndim or not all(same):
+                raise ValueError(f"cond[{name!r}] {value.shape}: needs {shape}: {self}")
+            wanted = jnp.issubdtype(entry.missing(x).dtype, jnp.integer)
+            if wanted != jnp.issubdtype(value.dtype, jnp.integer):
+                needs = "integers" if wanted else "floats"
+                raise ValueError(f"cond[{name!r}] of type {value.dtype}: needs {needs}: {self}")
+        return cond
+
+    def embedded(
+        self,
+        mechanism: str,
+        x: Float[Array, "b *d"],
+        cond: Cond,
+        width: int,
+        rows: Initializer = default_embed_init,
+    ) -> Vector:
+        """The sum (B, width) of those that enter as vectors; 0 for none. Called inside a module.
+
+        rows: initializer for tables of learned vectors.
+        """
+        total = jnp.zeros((len(x), width), x.dtype)
+        for entry in self.by(mechanism):
+            embed = cast(Embeds, entry).embed
+            total = total + embed(_value(entry, x, cond), width, x.dtype, rows)
+        return total
+
+    def units(self, x: Float[Array, "b *d"], cond: Cond) -> dict[str, Vector]:
+        """Vectors of unit magnitude, by the name of their layer."""
+        unit = lambda entry: cast(Unit, entry).unit(_value(entry, x, cond), x.dtype)
+        return {place(entry): unit(entry) for entry in self.by("unit")}
+
+    def sequence(
+        self, mechanism: str, x: Float[Array, "b *d"], cond: Cond, width: int
+    ) -> Sequence | None:
+        """All tokens that enter by this mechanism, one after the other, or None without such
+        conditions. Called inside a module."""
+        parts = [
+            cast(Attended, entry).sequence(_value(entry, x, cond), width, x.dtype)
+            for entry in self.by(mechanism)
+        ]
+        widths = [tokens.shape[-1] for tokens, _ in parts]
+        if len(set(widths)) > 1:
+            names = [entry.name for entry in self.by(mechanism)]
+            raise ValueError(f"tokens {names} of widths {widths}: need one width, or layers >= 1")
+        if len(parts) < 2:
+            return parts[0] if parts else None
+        tokens, there = zip(*parts, strict=True)
+        return jnp.concatenate(tokens, 1), jnp.concatenate(there, 1)
+
+    def beside(self, x: Float[Array, "b *d c"], cond: Cond) -> Float[Array, "b *d e"]:
+        """x with the channels of conditions beside its own."""
+        maps = [
+            cast(Beside, entry).beside(_value(entry, x, cond), x.dtype)
+            for entry in self.by("beside")
+        ]
+        return jnp.concatenate([x, *maps], -1) if maps else x
+
+    def change(
+        self, features: Features, c_noise: Float[Array, " b"], cond: Cond, initialising: bool
+    ) -> Vector | None:
+        """The difference of features that a second time makes, or None where there is none.
+
+        A network that is told no second time has the same program as one that knows none; only its
+        first parameters need the layers.
+        """
+        for entry in self.by("time"):
+            if entry.name in cond or initialising:
+                value = cond.get(entry.name, jnp.full_like(c_noise, jnp.nan))
+                return cast(Leads, entry).features(features, c_noise, value)
+        return None
+
+    def lead(self, change: Vector, width: int, dtype: Any) -> Vector:
+        """The vector that a second time adds to the noise embedding. Called inside a module."""
+        (entry,) = self.by("time")
+        return cast(Leads, entry).embed(change, width, dtype, default_embed_init)
+
+
+def settled(conditions: Iterable[Condition], network: str, takes: tuple[str, ...]) -> Conditions:
+    """The conditions of a network that takes these mechanisms, each with the one it enters by.
+
+    Raises ValueError for a condition that cannot enter.
+    """
+    entries = []
+    for entry in conditions:
+        wanted = [entry.mechanism] if entry.mechanism else entry.mechanisms
+        possible = [m for m in wanted if m in takes]
+        if not possible and set(wanted) <= set(entry.mechanisms):
+            raise ValueError(
+                f"condition {entry.name!r} of kind {kind(entry)}: enters by "
+                f"{' or '.join(wanted)}, and {network} takes {', '.join(takes)}"
+            )
+        mechanism = possible[0] if possible else entry.mechanism  # an unknown one is refused below
+        entries.append(dataclasses.replace(cast(Any, entry), mechanism=mechanism))
+    return Conditions(tuple(entries))
+
+
+def _value(entry: Condition, x: Float[Array, "b *d"], cond: Cond) -> Array:
+    return cond[entry.name] if entry.name in cond else entry.missing(x)

@@ -1,0 +1,60 @@
+"""A second time, to which the prediction leads: its noise label, a float."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax.nn.initializers import Initializer
+from jaxtyping import Array, Float
+
+from diffjax.nets.conditions.base import Features, Vector, absent, place
+
+
+@dataclass(frozen=True)
+class To:
+    """The noise label c_noise(s) (B,) of the time s that a flow map leads to; missing means t.
+
+    It enters by the features f of noise labels: g(f(c_noise(s)) - f(c_noise(t))), g two layers
+    without biases, the last one zero at first. So s = t adds exactly zero, whatever was learned,
+    and the network is the ordinary denoiser there. Raises ValueError for another name or size.
+    """
+
+    size: int = 1
+    name: str = "to"
+    mechanism: str = ""
+    mechanisms: ClassVar[tuple[str, ...]] = ("time",)
+    droppable: ClassVar[bool] = False
+
+    def __post_init__(self):
+        if (self.size, self.name) != (1, "to"):
+            raise ValueError(f"condition {self.name!r} of kind to: needs size=1 and the name 'to'")
+
+    def shape(self, x: tuple[int, ...]) -> tuple[int | None, ...]:
+        return (x[0],)
+
+    def missing(self, x: Float[Array, "b *d"]) -> Float[Array, " b"]:
+        return absent(len(x))
+
+    def features(
+        self, features: Features, c_noise: Float[Array, " b"], value: Float[Array, " b"]
+    ) -> Vector:
+        value = jnp.where(jnp.isnan(value), c_noise, value)
+        change = features(value) - features(c_noise)
+        # The two terms may be compiled differently; taken off is what that leaves at s = t, and not
+        # its derivative, which flow maps need there.
+        same = (value == c_noise)[:, None]
+        return change - jax.lax.stop_gradient(jnp.where(same, change, 0))
+
+    def embed(
+        self, value: Float[Array, "b n"], width: int, dtype: Any, rows: Initializer
+    ) -> Vector:
+        """Of the difference of features."""
+        h = nn.silu(nn.Dense(width, use_bias=False, name=f"{place(self)}_in")(value))
+        last = nn.Dense(
+            width, use_bias=False, kernel_init=nn.initializers.zeros, name=f"{place(self)}_out"
+        )
+        return last(h).astype(dtype)

@@ -1,0 +1,52 @@
+"""A sequence of any length, as a text encoder makes it: floats (L, size)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from diffjax.nets.conditions.base import Sequence, absent, learned, place, present
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Tokens (B, L, size) that the network attends to; each of them may be missing.
+
+    layers: between the tokens and the network: 0, 1, or 2 with GELU (arXiv:2310.00426). null:
+    whether a learned token comes first, which is always there; without it the attention of a sample
+    without tokens is zero. Raises ValueError for other layers.
+    """
+
+    size: int
+    name: str = "tokens"
+    mechanism: str = ""
+    layers: int = 1
+    null: bool = True
+    mechanisms: ClassVar[tuple[str, ...]] = ("joint", "cross")
+    droppable: ClassVar[bool] = True
+
+    def __post_init__(self):
+        if self.layers not in (0, 1, 2):
+            raise ValueError(f"condition {self.name!r}: layers={self.layers}: known: 0, 1, 2")
+
+    def shape(self, x: tuple[int, ...]) -> tuple[int | None, ...]:
+        return (x[0], None, self.size)
+
+    def missing(self, x: Float[Array, "b *d"]) -> Float[Array, "b l n"]:
+        return absent(len(x), 0, self.size)
+
+    def sequence(self, value: Float[Array, "b l n"], width: int, dtype: Any) -> Sequence:
+        tokens, there = present(value, dtype)
+        if self.layers:
+            tokens = nn.Dense(width, name=place(self))(tokens)
+        if self.layers == 2:
+            tokens = nn.Dense(width, name=f"{place(self)}_out")(nn.gelu(tokens))
+        first = jnp.zeros_like(tokens, shape=(len(value), tokens.shape[-1]))
+        if self.null:
+            first = learned(f"no_{place(self)}", len(value), tokens.shape[-1])
+        there = jnp.concatenate([jnp.full((len(value), 1), self.null), there.all(-1)], 1)
+        return jnp.concatenate([first[:, None], tokens], 1), there

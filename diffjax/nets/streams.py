@@ -1,0 +1,177 @@
+"""The blocks of a diffusion transformer: streams of tokens with adaLN-zero, and their attention."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Bool, Float
+
+from diffjax.nets.blocks import attended as cross_attention
+from diffjax.nets.conditions.base import Sequence
+from diffjax.nets.kernels.attention import attention
+from diffjax.nets.layers import Dense, gelu, zeros
+from diffjax.nets.positions import rotate
+
+NORMS, MLPS = ("layer", "rms"), ("gelu", "swiglu")
+Tokens = Float[Array, "b _ w"]
+Vector = Float[Array, "b w"]
+small = nn.initializers.normal(0.02)
+Glorot = functools.partial(Dense, kernel_init=nn.initializers.xavier_uniform())
+Modulation = functools.partial(Dense, kernel_init=zeros)
+
+
+@dataclass(frozen=True)
+class Form:
+    """What the blocks of a transformer have in common."""
+
+    width: int
+    heads: int
+    norm: str = "layer"
+    qk_norm: bool = False
+    mlp: str = "gelu"
+
+
+def normalised(x: Float[Array, "..."], norm: str = "rms") -> Float[Array, "..."]:
+    """(x - mean) / deviation over the last axis, or x / its root mean square; float32 or wider."""
+    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    x = x - x.mean(-1, keepdims=True) if norm == "layer" else x
+    return x * jax.lax.rsqrt((x**2).mean(-1, keepdims=True) + 1e-6)
+
+
+def modulated(x: Tokens, shift: Vector, scale: Vector, norm: str) -> Tokens:
+    """The normalised tokens, scaled and shifted by the conditions of their sample."""
+    made = normalised(x, norm) * (1 + scale[:, None]) + shift[:, None]
+    return made.astype(x.dtype)
+
+
+class RMSNorm(nn.Module):
+    """x / root mean square over the last axis, times a learned scale."""
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+        scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
+        return (normalised(x) * jnp.expand_dims(scale, range(x.ndim - 1))).astype(x.dtype)
+
+
+class Stream(nn.Module):
+    """One kind of tokens in a block: its own weights before and after the attention of all.
+
+    ends: give keys and values only, for the last block of tokens that no output is made of.
+    """
+
+    form: Form
+    ends: bool = False
+
+    def setup(self):
+        width, swiglu = self.form.width, self.form.mlp == "swiglu"
+        self.modulation = Modulation((2 if self.ends else 6) * width)
+        self.qkv = Glorot((2 if self.ends else 3) * width)
+        self.k_norm = RMSNorm()
+        self.q_norm = RMSNorm()
+        if not self.ends:
+            hidden = math.ceil(width / 3) * 8 if swiglu else 4 * width
+            self.out, self.mlp_out = Glorot(width), Glorot(width)
+            self.mlp_in = Glorot((1 + swiglu) * hidden)
+
+    def before(
+        self, x: Tokens, c: Vector, turn: Array | None
+    ) -> tuple[tuple[Array, ...], list[Vector]]:
+        """Queries, keys and values (B, L, heads, d), and the modulation of what follows."""
+        shift, scale, *rest = jnp.split(self.modulation(c), 2 if self.ends else 6, -1)
+        made = self.qkv(modulated(x, shift, scale, self.form.norm))
+        form = (*x.shape[:2], self.form.heads, self.form.width // self.form.heads)
+        *qk, v = (a.reshape(form) for a in jnp.split(made, 2 if self.ends else 3, -1))
+        if self.form.qk_norm:
+            norms = (self.q_norm, self.k_norm)[-len(qk) :]
+            qk = [norm(a) for norm, a in zip(norms, qk, strict=True)]
+        if turn is not None:
+            qk = [rotate(a, turn) for a in qk]
+        return (*qk, v), rest
+
+    def after(
+        self,
+        x: Tokens,
+        attended: Array,
+        rest: list[Vector],
+        across: Callable[[Tokens], Tokens] | None = None,
+    ) -> Tokens:
+        """+ gate out(attended), + across(x) where there is such, + gate mlp(x)."""
+        gate_1, shift, scale, gate_2 = rest
+        x = x + gate_1[:, None] * self.out(attended.reshape(x.shape))
+        if across is not None:
+            x = x + across(x)
+        h = self.mlp_in(modulated(x, shift, scale, self.form.norm))
+        if self.form.mlp == "swiglu":
+            gate, h = jnp.split(h, 2, -1)
+            h = nn.silu(gate) * h
+        else:
+            h = gelu(h)
+        return x + gate_2[:, None] * self.mlp_out(h)
+
+
+class Cross(nn.Module):
+    """Attention to the tokens that are there, the last layer zero (arXiv:2310.00426, sec. 2.3)."""
+
+    form: Form
+
+    @nn.compact
+    def __call__(self, x: Tokens, tokens: Tokens, there: Bool[Array, "b m"]) -> Tokens:
+        b, width, heads = len(x), self.form.width, self.form.heads
+        q = Glorot(width, name="q")(x).reshape(b, -1, heads, width // heads)
+        k, v = jnp.split(Glorot(2 * width, name="kv")(tokens), 2, -1)
+        k, v = (a.reshape(b, -1, heads, width // heads) for a in (k, v))
+        if self.form.qk_norm:
+            q, k = RMSNorm(name="q_norm")(q), RMSNorm(name="k_norm")(k)
+        return Modulation(width, name="out")(cross_attention(q, k, v, there).reshape(x.shape))
+
+
+class Block(nn.Module):
+    """Self-attention and MLP, both scaled, shifted and gated by c; an MM-DiT block with tokens.
+
+    (x, tokens) -> (x, tokens), x, as `nn.scan` has it. tokens: None, or a second stream in the same
+    attention (arXiv:2403.03206, fig. 2), whose `there` may be false. skip: joined to x first
+    (arXiv:2209.12152). context: tokens for cross-attention between the two. keep: whether x is
+    handed out for such a skip. last: leave tokens as they are.
+    """
+
+    form: Form
+    keep: bool = False
+    last: bool = False
+
+    @nn.compact
+    def __call__(
+        self,
+        streams: tuple[Tokens, Tokens | None],
+        skip: Tokens | None,
+        c: Vector,
+        turn: Float[Array, "l e"] | None,
+        there: Bool[Array, "b m"] | None,
+        context: Sequence | None = None,
+    ) -> tuple[tuple[Tokens, Tokens | None], Tokens | None]:
+        x, tokens = streams
+        if skip is not None:
+            x = Glorot(self.form.width, name="skip")(jnp.concatenate([x, skip], -1))
+        main, across = Stream(self.form, name="main"), None
+        if context is not None:
+            cross = Cross(self.form, name="cross")
+            across = lambda x: cross(x, *context)
+        (q, k, v), rest = main.before(x, c, turn)
+        if tokens is None:
+            x = main.after(x, attention(q, k, v), rest, across)
+            return (x, None), x if self.keep else None
+        assert there is not None
+        other, length = Stream(self.form, self.last, name="tokens"), x.shape[1]
+        (*q_too, k_too, v_too), rest_too = other.before(tokens, c, None)
+        join = lambda *a: jnp.concatenate(a, 1)
+        mask = join(jnp.ones(x.shape[:2], bool), there)
+        made = attention(join(q, *q_too), join(k, k_too), join(v, v_too), mask)
+        x = main.after(x, made[:, :length], rest, across)
+        if not self.last:
+            tokens = other.after(tokens, made[:, length:], rest_too)
+        return (x, tokens), x if self.keep else None

@@ -1,0 +1,106 @@
+"""What an objective is: what training minimises, and all that a run needs to know of it.
+
+The train step, the held-out loss, the cost and the builder know nothing else. An objective is a
+frozen dataclass; its fields are the settings of config.loss.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple
+
+from jaxtyping import Array, Float, Int, Key
+
+from diffjax.arrays import Params
+from diffjax.data.form import Form
+from diffjax.denoiser import Model
+
+Batch = Mapping[str, Any]
+"""x (B, ...); optionally cond {name: (B, ...)}, kept, which are conditions that are never dropped,
+mask (broadcasts against x), weight (B,), and u (B,), numbers in [0, 1) that are spread evenly over
+more items than these, for what the loss varies with most, as the time."""
+State = Any
+"""What an objective remembers from step to step: a pytree of arrays."""
+Metrics = dict[str, Array]
+
+
+class Context(NamedTuple):
+    """All that an objective sees in one step.
+
+    model: the recipe. params: its parameters and, under `loss`, those of the objective; gradients
+    are of the trained ones. key: of this step, or this part of its batch. state: what the objective
+    remembers. step: how many came before. averages: of the parameters, by name. held: parameters
+    that are never trained, by name. evaluating: on data that are held out, where nothing is dropped
+    by chance; the networks of `model` know it already, those of others are called without a key.
+    """
+
+    model: Model
+    params: Params
+    batch: Batch
+    key: Key[Array, ""]
+    state: State = ()
+    step: int | Int[Array, ""] = 0
+    averages: Mapping[str, Params] = {}
+    held: Mapping[str, Params] = {}
+    evaluating: bool = False
+
+
+class Part(NamedTuple):
+    """The catalogue in which a setting is looked up. partial: its entry is a function that the
+    objective calls, with settings of its own; else it is built."""
+
+    catalogue: Mapping[str, Any]
+    partial: bool = False
+
+
+class Task(NamedTuple):
+    """What an objective has to go with besides the model; None where nobody knows.
+
+    form: of the data. dequantized: whether uniform noise fills the bins of their levels.
+    conditions: names of those that may be dropped. second_output: whether the network has one.
+    noisy: name of the sampler of the config where it adds noise, which needs a score.
+    """
+
+    form: Form | None = None
+    dequantized: bool | None = None
+    conditions: tuple[str, ...] | None = None
+    second_output: bool | None = None
+    noisy: str = ""
+
+
+class Objective(abc.ABC):
+    """`context -> (loss, metrics, state)`.
+
+    loss: what is minimised, a number. metrics: by name, numbers, which are averaged over the parts
+    of a batch and logged; `loss` must be among them, and arrays are for those who know them.
+    """
+
+    parts: ClassVar[Mapping[str, Part]] = {}
+    """Settings that name an entry of a catalogue."""
+    loads: ClassVar[tuple[str, ...]] = ()
+    """Settings that are the path of a trained thing, a run or an export, as a teacher: the field of
+    this name is its `Model`, and `context.held` has its parameters under this name."""
+
+    def check(self, model: Model, task: Task = Task()) -> None:  # noqa: B027
+        """Raise ValueError, which names the setting, for what does not go together."""
+
+    def init(self, model: Model) -> Params:
+        """Parameters of the objective itself, which are trained: `params["loss"]`."""
+        return {}
+
+    def init_state(self, model: Model) -> State:
+        """What it remembers before the first step."""
+        return ()
+
+    def hold(self, model: Model, params: Params) -> Mapping[str, Params]:
+        """By name, what is held besides `loads`: made of the first parameters, as a locked copy."""
+        return {}
+
+    def before_split(self, batch: Batch, key: Key[Array, ""]) -> Batch:
+        """The batch with what is drawn for all of it, where its parts are computed one by one."""
+        return batch
+
+    @abc.abstractmethod
+    def __call__(self, context: Context) -> tuple[Float[Array, ""], Metrics, State]:
+        """Loss, metrics and the next state."""

@@ -1,0 +1,1 @@
+"""Runs: train one in a folder, load what was trained."""

@@ -1,0 +1,129 @@
+"""What is held in a run: parameters that no step changes, saved once and beside the checkpoints.
+
+In WORKDIR/held: a folder per trained thing that the objective loads, as every export, so that a run
+does not need its teacher's workdir again; a .safetensors file for what is frozen, and for what the
+objective holds of the first parameters.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from diffjax.arrays import Params
+from diffjax.config import ConfigError, RunError
+from diffjax.devices.mesh import Layout
+from diffjax.devices.processes import first
+from diffjax.io.reading import Tensors, write
+from diffjax.io.trees import flat, nested, some
+from diffjax.training.checksums import words
+from diffjax.training.experiment import Experiment
+from diffjax.training.step import FROZEN, TrainState
+
+FOLDER = "held"
+
+
+def folder(workdir: Path, name: str) -> Path:
+    """Where a trained thing is kept."""
+    return workdir / FOLDER / name
+
+
+def file(workdir: Path, name: str) -> Path:
+    """Where parameters are kept that have no config."""
+    return workdir / FOLDER / f"{name}.safetensors"
+
+
+def exists(workdir: Path, name: str) -> bool:
+    """Whether all of a trained thing is there: its config is written last."""
+    return (folder(workdir, name) / "config.json").exists()
+
+
+def save(workdir: Path, experiment: Experiment, held: dict[str, Params], layout: Layout) -> None:
+    """Write all of it, when training begins; the first process does.
+
+    RunError where it cannot be written, for the run could not be resumed.
+    """
+    whole = {k: layout.whole(v) for k, v in held.items() if k not in experiment.holds}
+    if not held or not first():
+        return
+    try:
+        for name, params in whole.items():
+            file(workdir, name).parent.mkdir(exist_ok=True)
+            tensors = flat(params)
+            write(file(workdir, name), tensors, {"checksums": json.dumps(_checksums(tensors))})
+        for name, thing in experiment.holds.items():
+            if not exists(workdir, name):
+                shutil.rmtree(folder(workdir, name), ignore_errors=True)
+                thing.save(folder(workdir, name))
+    except OSError as error:
+        raise RunError(f"{workdir / FOLDER}: cannot be written ({error.strerror})") from error
+
+
+def restore(
+    workdir: Path, experiment: Experiment, abstract: TrainState, shardings: Any
+) -> dict[str, Params]:
+    """What a state holds, placed on the devices; ConfigError where it is missing or damaged.
+
+    abstract, shardings: of the whole state.
+    """
+    held = {}
+    for name, wanted in abstract.held.items():
+        found = experiment.loaded.get(name)
+        found = read(workdir, name, wanted) if found is None else found
+        held[name] = placed(found, shardings.held[name])
+    return held
+
+
+def for_sampling(workdir: Path, abstract: TrainState) -> dict[str, Params]:
+    """What is frozen, without what only the objective needs."""
+    if FROZEN not in abstract.held:
+        return {}
+    params = read(workdir, FROZEN, abstract.held[FROZEN])
+    return {FROZEN: jax.tree.map(jnp.asarray, params)}
+
+
+def frozen(workdir: Path, experiment: Experiment) -> Params:
+    """The parameters that the run in `workdir` does not train."""
+    if not experiment.frozen:
+        return {}
+    return read(workdir, FROZEN, jax.eval_shape(experiment.initialise).held[FROZEN])
+
+
+def read(workdir: Path, name: str, wanted: Params) -> Params:
+    """Parameters like `wanted` of a file, as NumPy arrays."""
+    path = file(workdir, name)
+    try:
+        stored = Tensors(path)
+        tensors, sums = dict(stored), json.loads(stored.metadata.get("checksums", "{}"))
+    except ValueError as error:
+        raise ConfigError(f"{path}: cannot be read ({error})") from error
+    shapes = lambda tree: {k: (tuple(a.shape), np.dtype(a.dtype)) for k, a in tree.items()}
+    if shapes(tensors) != shapes(like := flat(wanted)):
+        missing, surplus = set(like) - set(tensors), set(tensors) - set(like)
+        raise ConfigError(
+            f"{path}: does not hold what this config does: {some('missing', missing)}; "
+            f"{some('not known', surplus)}"
+        )
+    if wrong := sorted(k for k, found in _checksums(tensors).items() if found != sums.get(k)):
+        raise ConfigError(f"{path}: the checksum of {', '.join(wrong[:3])} is not what was saved")
+    return nested(tensors)
+
+
+def placed(params: Params, shardings: Any) -> Params:
+    """Values that all processes have, as arrays that are laid out like this."""
+
+    def place(value: Any, where: Any) -> Any:
+        host = np.asarray(value)
+        return jax.make_array_from_callback(host.shape, where, host.__getitem__)
+
+    return jax.tree.map(place, params, shardings)
+
+
+def _checksums(tensors: dict[str, np.ndarray]) -> dict[str, list[int]]:
+    return {k: [*words(np.asarray(a), [0] * a.ndim, a.shape)] for k, a in tensors.items()}

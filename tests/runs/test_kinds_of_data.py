@@ -1,0 +1,231 @@
+"""Runs on every kind of data: trained, sampled, shown and written, or refused by name."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+from commands import ended
+from PIL import Image
+
+import diffjax
+from diffjax import builder, sample, train
+from diffjax.config import ConfigError
+from diffjax.data import KINDS, Kind
+from diffjax.data.kinds import drawing
+
+CONFIG = {
+    "seed": 0,
+    "sde": {"name": "vp", "schedule": {"name": "linear"}},
+    "parameterization": {"name": "v"},
+    "loss": {"weight": "uniform_output", "condition_dropout": 0.1},
+    "optimizer": {"name": "adamw"},
+    "ema": {"name": "constant", "decay": 0.9},
+    "sampling": {"sampler": {"name": "ddim"}, "steps": 2},
+    "train": {
+        "steps": 2,
+        "batch_size": 8,
+        "log_every": 2,
+        "sample_every": 2,
+        "checkpoint_every": 2,
+        "held_out_every": 2,
+        "held_out": 8,
+        "samples": 4,
+        "writers": (),
+    },
+}
+MLP = {"name": "mlp", "width": 8, "depth": 1}
+DIT = {"name": "dit", "width": 8, "depth": 1, "heads": 2, "patch": 2}
+KINDS_OF_RUNS = {
+    "image": ((4, 4, 1), DIT),
+    "latent": ((4, 4, 3), DIT),
+    "points": ((2,), MLP),
+    "vector": ((5,), MLP),
+    "sequence": ((8, 2), DIT),
+    "audio": ((8, 1), DIT),
+    "video": ((2, 4, 4, 1), DIT),
+    "volume": ((2, 4, 4, 1), DIT),
+}
+
+
+QUICK = {"train": CONFIG["train"] | {"held_out_every": 0}}
+"""One program less to compile."""
+EVERY = [
+    name if name == "sequence" else pytest.param(name, marks=pytest.mark.thorough) for name in KINDS
+]
+"""A run compiles three programs of its own shape; that of a sequence stands for all."""
+
+
+def config(path, network, **data) -> dict:
+    return CONFIG | {"network": network, "data": {"name": f"array:{path}", "holdout": 0.3, **data}}
+
+
+def archive(folder, shape, **arrays):
+    """Items of a shape, in [-1, 1], and what else there is, in a file."""
+    x = np.clip(np.random.default_rng(0).normal(size=(24, *shape)) / 2, -1, 1)
+    np.savez(folder / "a.npz", x=x.astype(np.float32), **arrays)
+    return folder / "a.npz"
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_each_kind_is_trained_sampled_shown_and_written(tmp_path, name, monkeypatch):
+    """Sequences and videos ended a run at its first picture."""
+    if name not in KINDS_OF_RUNS:
+        pytest.fail(f"KINDS[{name!r}] is new: say here of what shape, and which network takes it")
+    shape, network = KINDS_OF_RUNS[name]
+    run = tmp_path / "run"
+    made = diffjax.fit(config(archive(tmp_path, shape), network, kind=name) | QUICK, run)
+    assert made.experiment.form.kind == name
+    with Image.open(run / "samples" / "step_00000002.png") as picture:
+        assert np.asarray(picture).std() > 5
+    assert json.loads((run / "data.json").read_text())["kind"] == name
+    kind, out = KINDS[name], [f"--out={tmp_path / 'a.npz'}", f"--out={tmp_path / 'a.png'}"]
+    out += [f"--out={tmp_path / f'a{ending}'}" for ending in kind.whole()]
+    out += [f"--out={tmp_path / 'folder'}"] if kind.folder() else []
+    assert ended(monkeypatch, "sample", f"--workdir={run}", "--num=4", *out) == 0
+    with np.load(tmp_path / "a.npz") as file:
+        assert file["arr_0"].shape == (4, *shape)
+        assert file["arr_0"].dtype == (np.uint8 if name in ("image", "video") else np.float32)
+    if files := kind.folder():
+        assert len([*(tmp_path / "folder").glob(f"*{files.ending}")]) == 4
+    elif not kind.folder():
+        assert ended(monkeypatch, "sample", f"--workdir={run}", f"--out={tmp_path / 'b'}") == 2
+
+
+def described(folder):
+    """Points with a vector and tokens each, of which some are missing."""
+    rng = np.random.default_rng(1)
+    tokens = rng.normal(size=(24, 3, 2)).astype(np.float32)
+    tokens[::4] = np.nan
+    vector = np.arange(24, dtype=np.float32)[:, None] * np.ones(4, np.float32)
+    return archive(folder, (4, 4, 3), vector=vector, tokens=tokens, y=np.arange(24) % 2)
+
+
+@pytest.fixture(scope="module")
+def conditional(tmp_path_factory):
+    """A run on latents with label, vector and tokens."""
+    folder = tmp_path_factory.mktemp("conditional")
+    names = {"kind": "latent", "labels": True, "conditions": ("vector", "tokens")}
+    return diffjax.fit(config(described(folder), DIT, **names), folder / "run"), folder / "run"
+
+
+def test_conditions_travel_from_the_file_to_the_samples(conditional, tmp_path, monkeypatch):
+    trained, run = conditional
+    form = trained.experiment.form
+    assert form.names == ["label", "vector", "tokens"]
+    weights = trained.denoise.params["network"]
+    paths = {jax.tree_util.keystr(p) for p, _ in jax.tree.leaves_with_path(weights)}
+    assert any("tokens" in p for p in paths) and any("vector" in p for p in paths)
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert np.isfinite(next(row["held_out/loss"] for row in rows if "held_out/loss" in row))
+    np.save(tmp_path / "each.npy", np.arange(12, dtype=np.float32).reshape(3, 4))
+    flags = ["--cond=tokens=[[1, null], [0.5, 2]]", f"--cond=vector={tmp_path / 'each.npy'}"]
+    flags += ["--label=1", "--num=3", f"--out={tmp_path / 'a.npz'}", f"--workdir={run}"]
+    assert ended(monkeypatch, "sample", *flags) == 0
+    with np.load(tmp_path / "a.npz") as file:
+        assert file["arr_1"].tolist() == [1, 1, 1]
+        np.testing.assert_array_equal(file["vector"], np.arange(12).reshape(3, 4))
+        assert file["tokens"].shape == (3, 2, 2) and np.isnan(file["tokens"][:, 0, 1]).all()
+
+
+def test_conditions_that_are_not_said_are_those_of_held_out_items(conditional):
+    """A label in turn would contradict the vector that it came with."""
+    trained, _ = conditional
+    test = trained.experiment.source("test")
+    made = trained.sample(3, cond={"tokens": None})
+    held_out = test[np.arange(3)]
+    np.testing.assert_array_equal(made.cond["vector"], held_out["vector"])
+    np.testing.assert_array_equal(made.label, held_out["label"])
+    assert np.isnan(made.cond["tokens"]).all()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--cond=text=1"], "the network was not built for it; known: label, vector, tokens"),
+        (["--cond=vector=[1, 2]"], "vector=[1, 2]: has shape (2,); needs finite (4)"),
+        (["--cond=vector=no.npy"], "vector=no.npy: cannot be read"),
+        (["--cond=label=2"], "label=2: no such class; known: 0 to 1"),
+        (["--cond=label=1", "--label=1"], "--label and --cond=label: say the same"),
+        (["--cond=vector=1", "--cond=vector=2"], "--cond=vector: is said twice"),
+        (["--cond=vector"], "vector: needs NAME=VALUE or NAME=FILE"),
+        (["--out=a.wav"], "known endings: .png, .npz, none for a folder"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_refused_in_a_line(
+    conditional, flags, message, monkeypatch, capsys
+):
+    monkeypatch.setattr(sample, "trajectory", pytest.fail)
+    assert ended(monkeypatch, "sample", f"--workdir={conditional[1]}", *flags) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert message in error
+
+
+def test_a_file_has_a_row_for_each_sample_or_one(conditional, tmp_path, monkeypatch, capsys):
+    np.save(tmp_path / "two.npy", np.zeros((2, 4), np.float32))
+    flags = [f"--cond=vector={tmp_path / 'two.npy'}", "--num=3", f"--workdir={conditional[1]}"]
+    assert ended(monkeypatch, "sample", *flags) == 2
+    assert "has shape (2, 4); needs 1 row, or 3" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("network", "names", "message"),
+    [
+        (MLP, ("tokens",), r"config\.network.*tokens"),
+        (
+            DIT | {"conditions": {"vector": {"size": 3}}},
+            ("vector",),
+            r"config\.network\.conditions\.vector: .*size=3, and the data have .*size=4",
+        ),
+        (DIT, ("map",), r"config\.data: conditions=map: this data set has no such condition"),
+    ],
+)
+def test_what_network_or_data_lack_is_refused_before_anything_is_compiled(
+    tmp_path, network, names, message
+):
+    spec = config(described(tmp_path), network, kind="latent", conditions=names)
+    with pytest.raises(ConfigError, match=message):
+        builder.experiment(spec)
+
+
+def test_a_kind_of_ones_own_needs_this_file_alone(tmp_path, monkeypatch):
+    """Angles on a ring: scaled by pi, wrapped on the way back, drawn as lines."""
+    ring = Kind(
+        name="ring",
+        axes="(D,)",
+        ranks=(1,),
+        normalise=lambda x: x / np.pi,
+        denormalise=lambda x, dtype: (np.pi * x + np.pi) % (2 * np.pi) - np.pi,
+        tiles=lambda x: drawing.lines(x[..., None], np.pi),
+        files=tuple(dataclasses.replace(f, ending=".ring") for f in KINDS["vector"].files),
+        noun="angle",
+    )
+    monkeypatch.setitem(KINDS, "ring", ring)
+    spec = config(archive(tmp_path, (3,)), MLP, kind="ring") | QUICK
+    made = diffjax.fit(spec, tmp_path / "run")
+    batch = {"x": np.full((1, 3), np.pi, np.float32)}
+    seen = made.experiment.reading.on_device(jax.random.key(0), batch)
+    np.testing.assert_allclose(seen["x"], 1.0, rtol=1e-6)
+    samples = made.sample(4)
+    assert np.abs(samples.x).max() <= np.pi and samples.picture().std() > 1
+    flags = [f"--workdir={tmp_path / 'run'}", f"--out={tmp_path / 'a.ring'}", "--num=4"]
+    assert ended(monkeypatch, "sample", *flags) == 0
+    assert len((tmp_path / "a.ring").read_text().splitlines()) == 5
+
+
+@pytest.mark.thorough
+def test_training_is_the_command_too(tmp_path, monkeypatch):
+    """What `fit` takes as a dict, a user writes as flags."""
+    folder = described(tmp_path)
+    flags = ["--config=moons_vp", f"--workdir={tmp_path / 'run'}", "--config.data.kind=vector"]
+    np.savez(folder, x=np.zeros((24, 2), np.float32) + np.arange(24)[:, None] / 24,
+             vector=np.ones((24, 3), np.float32))  # fmt: skip
+    flags += [f"--config.data.name=array:{folder}", "--config.data.conditions=('vector',)"]
+    flags += ["--config.data.labels=False", "--config.network.width=8"]
+    flags += [f"--config.train.{k}=2" for k in ("steps", "log_every", "checkpoint_every")]
+    flags += ["--config.train.sample_every=2", "--config.train.samples=4"]
+    monkeypatch.setattr("sys.argv", ["train.py", *flags])
+    assert train.run() == 0
+    read = json.loads((tmp_path / "run" / "data.json").read_text())
+    assert read["conditions"] == {"vector": {"kind": "vector", "size": 3}}
