@@ -118,7 +118,7 @@ def test_previews_of_a_generation():
 def test_a_cell_hands_out_previews_and_counts_rows(monkeypatch, capsys):
     """Previews would be lost on the way, or a long run without a terminal say nothing."""
     monkeypatch.setattr(cells, "LINES", 0.0)
-    cell = Cell(denoise(), plan(Conditional()), Form(SHAPE, 0), {}, {}, batch_size=4)
+    cell = Cell(denoise(), plan(Conditional()), Form("points", SHAPE), {}, {}, batch_size=4)
     seen, plain = [], cell.samples(12).x  # 8 at a time: one for each device
     assert "row" not in capsys.readouterr().err
     np.testing.assert_array_equal(cell.samples(12, preview=seen.append, every=4).x, plain)
