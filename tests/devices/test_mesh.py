@@ -35,7 +35,7 @@ from diffjax.training.ema import Constant
 from diffjax.training.experiment import Train
 from diffjax.training.step import TrainState, make_step
 
-SHAPE, CLASSES, B, K = (4, 4, 1), 3, 16, 10
+SHAPE, CLASSES, B, K = (4, 4, 1), 3, 32, 10  # no part of a batch is as long as a layer is wide
 DATA, SHARDED = mesh.Data(), mesh.FSDP(smallest=64)
 MODEL = mesh.Model(size=2, fsdp=True, smallest=64)
 SMALL = {
