@@ -9,13 +9,16 @@ from diffjax.data.form import Form
 from diffjax.guidance import Conditional, Guided
 from diffjax.schedules import Linear
 from diffjax.sde import VP
+from diffjax.specs import Spec
 
 SDE = VP(Linear())
 
 
 def plan(classes=10, sampler="ddim", per_sample=True, **guidance):
     spec = {"sampler": {"name": sampler}, "steps": 6, "guidance": guidance or 1.0}
-    return builder.plan(spec, SDE, Form((8, 8, 1), classes), per_sample=per_sample)
+    label = (Spec("label", "label", classes),) if classes else ()
+    form = Form("image", (8, 8, 1), label, "uint8")
+    return builder.plan(spec, SDE, form, per_sample=per_sample)
 
 
 def test_a_plan_for_weights_of_samples_guides():
