@@ -18,8 +18,6 @@ from diffjax.samplers.plan import Plan
 from diffjax.sde import VE
 from diffjax.training.step import scan
 
-pytestmark = pytest.mark.optimized
-
 STEPS, NUM = 600, 1000
 
 
