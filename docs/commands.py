@@ -216,7 +216,8 @@ def sampled() -> Iterator[str]:
     """The fields of config.sampling, and those of its guidance."""
     yield rows_of(told(sampling.plan, sampling.PLANNED), sampling.SAMPLING)
     yield "### sampling: `guidance`"
-    functions = (guidance.weights, guidance.construct_guidance)
+    section = guidance.Section
+    functions = (section.weight, section.ramp, section.guidance)
     meaning = {k: v for f in functions for k, v in told(f, guidance.GUIDED).items() if v}
     yield rows_of(dict.fromkeys(guidance.GUIDED, "") | meaning, guidance.GUIDANCE)
 
