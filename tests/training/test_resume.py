@@ -19,7 +19,7 @@ from diffjax.config import load, override
 from diffjax.devices import mesh
 from diffjax.training import loop
 from diffjax.training.log import SPEEDS
-from diffjax.training.workdir import load_state, open_run
+from diffjax.training.workdir import load_state, lock, open_run
 
 STEPS = 40
 FILE = Path(__file__).parents[1] / "moons.py"
@@ -65,8 +65,9 @@ def command(workdir: Path, changed: dict | None = None) -> list[str]:
 def alone(workdir: Path, changed: dict | None = None) -> None:
     """What `finish` does, on the first device of this process."""
     experiment = builder.experiment(override(load(str(FILE)), fields(changed)))
-    open_run(workdir, experiment, ["test"])
-    loop.train(experiment, workdir, mesh.layout(jax.devices()[:1]))
+    with lock(workdir):
+        open_run(workdir, experiment, ["test"])
+        loop.train(experiment, workdir, mesh.layout(jax.devices()[:1]))
 
 
 def finish(workdir: Path, changed: dict | None = None) -> subprocess.CompletedProcess:
