@@ -442,7 +442,7 @@ def test_an_out_that_cannot_be_written_is_refused(toy, refused, tmp_path, name):
 
 def test_points_are_not_written_as_images(toy, refused, tmp_path):
     line = refused("sample", f"--workdir={toy}", "--num=9", f"--out={tmp_path / 'folder'}")
-    assert "the samples are no images" in line
+    assert "folder: known endings: .png, .npz, .csv" in line
 
 
 @pytest.mark.parametrize(

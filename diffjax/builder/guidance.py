@@ -65,7 +65,10 @@ class Section:
         return {**GUIDANCE, **self.spec}
 
     def guidance(self) -> Guidance:
-        """What guides: away from `reference`, by `rule`, with a `threshold` of x0 in every row.
+        """What guides, of entries that may stand as their names.
+
+        `reference`: what guidance leads away from. `rule`: how far. `threshold`: of x0 in every
+        row.
 
         With the weight 1 of all samples it is the conditional model, and the threshold.
         """

@@ -167,7 +167,14 @@ def published(
     name: str, file: standard.Weights, params: Params, apply: Apply, about: str
 ) -> Extractor:
     """The extractor of a published network of uint8 images."""
-    return network(name, params, apply, about, file.sha256[:12])
+    extractor = network(name, params, apply, about, file.sha256[:12])
+
+    def run(x: np.ndarray) -> Arrays:
+        if x.ndim != 4 or x.dtype != np.uint8:
+            raise ValueError(f"{name}: items {x.shape[1:]} of {x.dtype}; needs uint8 images")
+        return extractor.run(x)
+
+    return dataclasses.replace(extractor, run=run)
 
 
 def only_images(name: str, real: Known) -> None:

@@ -47,7 +47,8 @@ def costs(network: Network, x: Any, c_noise: Any, cond: Any) -> Costs:
         return made
 
     with nn.intercept_methods(record):
-        params = jax.eval_shape(network.init, key, x, c_noise, cond)
+        # A function of its own: of `init` itself JAX may have the trace, and call no module.
+        params = jax.eval_shape(lambda *given: network.init(*given), key, x, c_noise, cond)
     layers = [
         Layer(path, kind, () if a is None else a.shape, count(_within(params, path)))
         for path, (kind, a) in seen.items()

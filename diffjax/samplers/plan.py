@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import jax
@@ -67,7 +67,7 @@ class Plan(Sampling):
 
     table: Table
     guidance: Guidance
-    ramp: Any = 1.0
+    ramp: Any = field(default=1.0, repr=False)
 
     @property
     def start(self) -> Any:

@@ -5,7 +5,7 @@ import pytest
 
 from diffjax import builder
 from diffjax.config import ConfigError, load, override
-from diffjax.data.form import Form
+from diffjax.data.form import labelled
 from diffjax.nets.conditions import To, Tokens
 from diffjax.specs import Spec
 
@@ -13,7 +13,7 @@ LABEL = Spec("label", "label", 10)
 CAPTION = Spec("caption", "tokens", 8)
 SMALL = {"name": "unet", "channels": 8, "multipliers": (1,), "blocks": 1, "heads": 2}
 BASE = {**load("digits_vp"), "network": SMALL}
-FORM = Form((8, 8, 1), 10)
+FORM = labelled("image", (8, 8, 1), 10)
 
 
 def built(specs, conditions=None, **network):
@@ -91,7 +91,7 @@ def test_dropout_of_what_data_or_network_lack_is_refused_before_anything_is_trac
     config["loss"] = {**BASE["loss"], "condition_dropout": rates}
     with pytest.raises(ConfigError) as error:
         builder.experiment(config, FORM)
-    assert f"config.loss.condition_dropout.{message}" in str(error.value)
+    assert f"config.loss: condition_dropout.{message}" in str(error.value)
 
 
 def test_a_network_that_cannot_take_a_condition_of_the_data_says_so():

@@ -21,6 +21,7 @@ from diffjax.nets.network import FIXED
 from diffjax.objectives import OBJECTIVES, Objective
 from diffjax.tools import ema as ema_tool
 from diffjax.training import held
+from diffjax.training.checkpoints import Checkpoints
 from diffjax.training.loop import begin, compile_steps
 from diffjax.training.step import FROZEN
 from diffjax.training.workdir import load_state
@@ -97,7 +98,6 @@ def files(workdir: Path) -> dict[str, bytes]:
 def restored(workdir):
     """The newest state, with all that it holds, laid out over all devices."""
     from diffjax.runs.launch import loader
-    from diffjax.training.checkpoints import Checkpoints
     from diffjax.training.workdir import read_config
 
     experiment = builder.experiment(read_config(workdir), load=loader(workdir))
@@ -216,13 +216,15 @@ def test_a_damaged_file_of_it_is_named(run, tmp_path):
         diffjax.load(workdir)
 
 
-def test_a_step_leaves_it_in_its_memory(teacher):
+def test_a_step_leaves_it_in_its_memory(teacher, tmp_path):
     """Donated, it would be gone after the first step; copied, there would be two of it."""
     settings = {"name": "imitation", "teacher": str(teacher)}
     load_it = lambda name, path: diffjax.load(path)
     e = builder.experiment(config(**settings), load=load_it)
     where = layout(jax.devices()[:1], Data())
-    state = begin(e, where.state(jax.eval_shape(e.initialise)), where)
+    checkpoints = Checkpoints(tmp_path / "checkpoints", write=False)
+    shardings = where.state(jax.eval_shape(e.initialise))
+    state = begin(e, tmp_path, checkpoints, where, shardings)
     batch = where.place(jax.tree.map(lambda a: a[None], e.batch(e.batches()[0])))
     steps = compile_steps(e, where, state, batch)
     after, _ = steps(state, batch)
