@@ -65,7 +65,15 @@ def tiny(name: str, data: Path) -> dict[str, Any]:
     return config
 
 
-@pytest.mark.parametrize("name", [name for name in CONFIGS if name != THE_LOOP])
+FIRST = ("digits_vp", "moons_vp", "cifar_flow", "imagenet256_dit")
+"""Of each process and network one; the others are in `make thorough`, all are built by the suite."""
+
+
+def tier(name: str) -> Any:
+    return name if name in FIRST else pytest.param(name, marks=pytest.mark.thorough)
+
+
+@pytest.mark.parametrize("name", [tier(name) for name in CONFIGS if name != THE_LOOP])
 def test_every_published_config_starts(name, tiny_array):
     """A config that builds may still be one whose first step fails, or that cannot be sampled.
 

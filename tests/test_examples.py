@@ -115,6 +115,7 @@ def afresh(flags: list[str]) -> None:
             shutil.rmtree(given.workdir)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("document", having("sh"))
 def test_commands_run(document, type_in):
     """A reader would type what the page says, and be refused."""

@@ -47,6 +47,7 @@ def fitted(tmp_path_factory):
     return folder, briefly(digits("train"), cache=folder)
 
 
+@pytest.mark.thorough
 def test_it_is_right_on_held_out_digits(fitted):
     """A judge that errs on real images says nothing about samples."""
     test = digits("test")
@@ -60,11 +61,13 @@ def test_fitted_as_usual_it_is_right_on_held_out_digits():
     assert fit(digits("train")).right(test.x, test.label).mean() > 0.97
 
 
+@pytest.mark.thorough
 def test_samples_of_the_wrong_class_do_not_agree(fitted):
     test = digits("test")
     assert fitted[1].right(test.x, (test.label + 1) % 10).mean() < 0.03
 
 
+@pytest.mark.thorough
 def test_it_is_kept_for_the_same_data_only(fitted, monkeypatch):
     """Fitting again costs minutes on real data; judging by another data set's classes is wrong."""
     folder, judge = fitted

@@ -51,10 +51,6 @@ KINDS_OF_RUNS = {
 
 QUICK = {"train": CONFIG["train"] | {"held_out_every": 0}}
 """One program less to compile."""
-EVERY = [
-    name if name == "sequence" else pytest.param(name, marks=pytest.mark.thorough) for name in KINDS
-]
-"""A run compiles three programs of its own shape; that of a sequence stands for all."""
 
 
 def config(path, network, **data) -> dict:
@@ -68,7 +64,8 @@ def archive(folder, shape, **arrays):
     return folder / "a.npz"
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.thorough
+@pytest.mark.parametrize("name", KINDS)
 def test_each_kind_is_trained_sampled_shown_and_written(tmp_path, name, monkeypatch):
     """Sequences and videos ended a run at its first picture."""
     if name not in KINDS_OF_RUNS:

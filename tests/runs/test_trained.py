@@ -18,6 +18,7 @@ from diffjax.samplers.plan import Plan
 from diffjax.sde import VE
 from diffjax.training.step import scan
 
+pytestmark = pytest.mark.thorough
 STEPS, NUM = 600, 1000
 
 
