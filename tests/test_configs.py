@@ -66,7 +66,7 @@ def tiny(name: str, data: Path) -> dict[str, Any]:
 
 
 FIRST = ("digits_vp", "moons_vp", "cifar_flow", "imagenet256_dit")
-"""Of each process and network one; the others are in `make thorough`, all are built by the suite."""
+"""Of each network one; the others are in `make thorough`, and the suite builds all of them."""
 
 
 def tier(name: str) -> Any:
