@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+pytestmark = pytest.mark.thorough
+
 
 @pytest.fixture
 def networks(monkeypatch):

@@ -50,6 +50,7 @@ def pages(word: str, **more: str) -> int:
     return int(subprocess.check_output([sys.executable, "-c", STEPS, word], env=env))
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of glibc")
 def test_a_step_finds_the_memory_of_the_one_before():
     """New pages took the train step of a transformer a quarter of its time."""

@@ -156,8 +156,8 @@ def test_samples_are_written_as_grid_archive_and_folder_at_once(trained, tmp_pat
 @pytest.mark.parametrize(
     ("run", "ending"),
     [
-        ("trained", "png"),
         ("toy", "gif"),
+        pytest.param("trained", "png", marks=pytest.mark.thorough),
         pytest.param("trained", "gif", marks=pytest.mark.thorough),
         pytest.param("toy", "png", marks=pytest.mark.thorough),
     ],
@@ -267,6 +267,7 @@ def test_the_form_of_people_s_own_array_follows_from_it(tiny_array, tmp_path, wo
     assert form["conditions"] == {"label": {"kind": "label", "size": 3}}
 
 
+@pytest.mark.thorough
 @pytest.mark.typed
 def test_people_s_own_images_are_trained_on_sampled_and_evaluated(tiny_folder, tmp_path, works):
     """The data line alone differs: sizes, channels and classes follow from the data.

@@ -20,6 +20,8 @@ from diffjax.sde import VE, Flow
 from experiments import markdown, plane, recipes, results, tables
 from experiments.guidance.study import Classes
 
+pytestmark = pytest.mark.thorough
+
 DOCUMENTS = {str(path.relative_to(results.ROOT)): path for path in tables.documents()}
 U = np.linspace(0.02, 0.98, 7)
 

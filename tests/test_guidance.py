@@ -122,6 +122,7 @@ def keys(n=B):
 # The whole product.
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", REFERENCES)
 def test_everything_goes_together(name):
     """A combination would not run in the loop, forget its memory, miscount its passes, mix up

@@ -91,6 +91,7 @@ def both():
     return all_of_them(entries, x, keys)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", guidances())
 def test_samples_are_guided_as_if_alone(both, name):
     """A sample would have the weight of another one, or be changed by guidance beside it; a memory

@@ -115,7 +115,7 @@ def more(*values):
     [
         (2, DATA, 2),
         (8, SHARDED, 2),
-        (8, MODEL, 2),
+        more(8, MODEL, 2),
         more(2, DATA, 1),
         more(8, DATA, 1),
         more(4, SHARDED, 1),

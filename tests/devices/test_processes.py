@@ -160,6 +160,7 @@ def test_two_processes_evaluate_as_one(single, tmp_path, monkeypatch):
     assert "wrote" not in two.logs[1].read_text()
 
 
+@pytest.mark.thorough
 def test_two_processes_train_as_one_device_and_stop_together(single, stopped):
     """A run would depend on its machine; SIGTERM to one host would leave the others waiting."""
     two, workdir, codes = stopped
@@ -174,6 +175,7 @@ def test_two_processes_train_as_one_device_and_stop_together(single, stopped):
     assert not re.search(r"^train \d+/", two.logs[1].read_text(), re.M)
 
 
+@pytest.mark.thorough
 def test_one_process_goes_on_from_two(stopped, tmp_path):
     """A checkpoint of parts on two hosts would be of use to two hosts only."""
     workdir = stopped[1]

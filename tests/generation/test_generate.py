@@ -48,6 +48,7 @@ def test_samples_do_not_depend_on_the_batch_size():
         np.testing.assert_allclose(run(batch_size=size), whole, atol=1e-4)
 
 
+@pytest.mark.thorough
 def test_samples_do_not_depend_on_the_devices():
     """Samples of a larger machine would be other samples; those that fill it up would be kept."""
     mesh = Mesh(np.reshape(jax.devices(), (4, 2)), ("data", "model"))

@@ -62,6 +62,7 @@ def test_tokens_have_no_order_and_missing_ones_no_place(case):
     assert np.abs(apply(params, tokens) - before).max() > 1e-3
 
 
+@pytest.mark.thorough
 @every
 def test_gradient_reaches_each_token_that_is_there(case):
     """An encoder of text would learn from some words only."""
@@ -96,6 +97,7 @@ def without(tree, *parts):
     return {k: without(v, *parts) for k, v in tree.items() if not k.startswith(parts)}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("case", [case for case in CASES if CASES[case][3]])
 def test_with_its_last_layer_at_zero_it_is_the_network_without(case):
     """A trained network that is told captions would forget what it knew."""

@@ -68,6 +68,7 @@ def moved(before, after):
     return np.abs(after - before).reshape(B, -1).max(1) / np.abs(before).max()
 
 
+@pytest.mark.thorough
 @told
 @pytest.mark.typed
 def test_output_depends_on_every_condition(name, kind):
@@ -79,6 +80,7 @@ def test_output_depends_on_every_condition(name, kind):
     assert change[0] > 1e-3 and (change[1:] < 1e-5).all()
 
 
+@pytest.mark.thorough
 @told
 def test_one_sample_may_miss_a_condition(name, kind):
     """A dropped condition would reach other samples, or make the output NaN."""
@@ -89,6 +91,7 @@ def test_one_sample_may_miss_a_condition(name, kind):
     assert change[0] > 1e-3 and (change[1:] < 1e-5).all()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.typed
 def test_missing_conditions_have_one_meaning(name):

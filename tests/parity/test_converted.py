@@ -9,7 +9,9 @@ to files as they are published, and read by the function of the command.
 
 import functools
 import json
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -112,7 +114,15 @@ def pipelines(tmp_path_factory):
     return loaded
 
 
-@pytest.mark.parametrize("name", SCHEDULES)
+SHORT = ("clipped", "v")
+"""Pipelines of the short suite."""
+
+
+def tiers(names: Iterable[str]) -> list[Any]:
+    return [n if n in SHORT else pytest.param(n, marks=pytest.mark.thorough) for n in names]
+
+
+@pytest.mark.parametrize("name", tiers(SCHEDULES))
 def test_diffusers_networks_say_the_same(name, pipelines):
     """Settings, names or the noise label would be read as something else."""
     stored, made = pipelines(name)
@@ -124,19 +134,16 @@ def test_diffusers_networks_say_the_same(name, pipelines):
     )
 
 
-@pytest.mark.parametrize("name", sorted(set(SCHEDULES) - {"clipped"}))
+@pytest.mark.parametrize("name", tiers(sorted(set(SCHEDULES) - {"clipped"})))
 def test_diffusers_networks_sample_the_same(name, pipelines):
     """Betas, spacing or prediction type would be read as something else."""
     stored, made = pipelines(name)
     assert error(by_rows(made, stored), stored["samples"]) < 1e-3
 
 
-TIERS = {"clipped": (), "ddpm": pytest.mark.exhaustive, "scaled": pytest.mark.exhaustive}
-"""Rows do not clip. The other two are that network and sampler at other noise levels."""
-
-
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=TIERS.get(n, pytest.mark.thorough)) for n in SCHEDULES]
+    "name",
+    [n if n == "clipped" else pytest.param(n, marks=pytest.mark.thorough) for n in SCHEDULES],
 )
 def test_the_loop_samples_diffusers_networks_the_same(name, pipelines):
     """A user's samples come from here."""

@@ -38,6 +38,7 @@ def trained(toy):
     return diffjax.load(toy)
 
 
+@pytest.mark.thorough
 def test_an_interrupted_fit_saves_and_the_same_call_goes_on(toy, tmp_path, monkeypatch):
     """A notebook would lose what it trained, or end with another network.
 

@@ -124,6 +124,7 @@ def test_the_flow_is_the_same_in_all_frames(frame):
     np.testing.assert_allclose(calls, passes, atol=6)  # a step more by rounding
 
 
+@pytest.mark.thorough
 def test_the_flow_of_a_mixture_is_that_of_another_solver():
     """The flow would be right where it is linear only; the error falls with the tolerance."""
     at = levels(SDE, np.array([SDE.t_max, SDE.t_min]))
@@ -181,6 +182,7 @@ def test_samples_have_steps_of_their_own(eta):
     assert len(np.unique(np.asarray(whole.calls))) > 1
 
 
+@pytest.mark.thorough
 def test_guidance_and_condition_are_those_of_each_sample():
     """A class would be that of a neighbour, or the second pass of guidance not be counted."""
     label = jnp.array([0, 1, 0, 1, 1, 0, -1])
@@ -220,6 +222,7 @@ def test_the_sde_has_the_law_of_the_data():
     assert made.var() / var == pytest.approx(1, abs=4 * np.sqrt(2 / n) + 0.01)
 
 
+@pytest.mark.thorough
 def test_the_sde_is_one_path_whatever_the_tolerance():
     """A tighter tolerance would give another sample, not a better one."""
     x = jnp.asarray(X * scale(SDE), jnp.float32)
@@ -269,6 +272,7 @@ def generation(net, **settings):
     return Generation(net, adaptive(net.sde, **settings), 0, 6, (1,), None, 4)
 
 
+@pytest.mark.thorough
 @pytest.mark.typed
 def test_runs_count_the_passes_of_every_sample():
     """The repetitions that fill the last batch would be counted as samples."""

@@ -18,6 +18,7 @@ MULTISTEP = ("dpmpp_2m", "unipc")
 SDE, VAR = VP(Cosine(), t_max=0.995), np.geomspace(1e-2, 2, 6)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "name", ["ddim", "heun", *(pytest.param(n, marks=pytest.mark.thorough) for n in MULTISTEP)]
 )
