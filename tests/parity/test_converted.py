@@ -118,8 +118,8 @@ SHORT = ("clipped", "v")
 """Pipelines of the short suite."""
 
 
-def tiers(names: Iterable[str]) -> list[Any]:
-    return [n if n in SHORT else pytest.param(n, marks=pytest.mark.thorough) for n in names]
+def tiers(names: Iterable[str], short: tuple[str, ...] = SHORT) -> list[Any]:
+    return [n if n in short else pytest.param(n, marks=pytest.mark.thorough) for n in names]
 
 
 @pytest.mark.parametrize("name", tiers(SCHEDULES))
