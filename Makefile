@@ -37,10 +37,11 @@ newest: requirements.lock pyproject.toml
 	.venv-newest/bin/pytest -n 2 --dist loadfile -q -m newest; fi
 
 # Products of catalogues, all published families, further real processes, every command in the docs,
-# the wheel; and a part of the suite with shapes and types checked at run time.
-thorough: typed $(VENV)/ready
+# the wheel.
+thorough: $(VENV)/ready
 	$(PYTEST) -m thorough
 
+# A marked part of the suite with shapes and types checked at run time.
 typed: $(VENV)/ready
 	$(PYTEST) -m typed --jaxtyping-packages=diffjax,beartype.beartype
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import Any
 
 import jax
 import numpy as np
@@ -40,7 +40,7 @@ class Sampling(abc.ABC):
         """Whether noise is added on the way."""
 
     @abc.abstractmethod
-    def weighted(self, weight: np.ndarray) -> Self:
+    def weighted(self, weight: np.ndarray) -> Sampling:
         """For samples of these guidance weights (B,). Raises ValueError where nothing is guided."""
 
     @abc.abstractmethod
