@@ -47,7 +47,7 @@ class Denoise(Protocol):
 
 
 class FlowMap(Denoise, Protocol):
-    """A denoiser that may be told where its prediction leads, a time `to` <= t; None means t."""
+    """A denoiser that takes the time where its prediction leads, a time `to` <= t; None means t."""
 
     def __call__(
         self,

@@ -1,6 +1,6 @@
 """A cell of a table: one network sampled in one way. Its samples are kept, for all metrics.
 
-Sample k depends on (seed, k) and its conditions only: a killed command goes on where it was,
+Sample k depends on (seed, k) and its conditions only: a killed command resumes where it stopped,
 another metric takes the samples that there are, and a larger number adds to them.
 """
 

@@ -74,7 +74,7 @@ class Program:
     def network(self, t: float, input: Combination = X, to: float | None = None) -> Combination:
         """A new row: ask the network about `input` at t. Returns its output, a register.
 
-        to: the second time that a flow map is told; by default t, as for an ordinary denoiser.
+        to: the second time of a flow map; by default t, as for an ordinary denoiser.
         """
         to = t if to is None else to
         self.rows.append(Row(float(t), float(to), _named(input, len(self.rows))))
