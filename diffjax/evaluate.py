@@ -6,9 +6,9 @@
     python -m diffjax.evaluate --samples=theirs.npz --data=tfds:cifar10
     python -m diffjax.evaluate --table runs/*
 
-Of samples: each combination of what --ema, --sampler, --guidance and --steps list is a cell, a line
+Of samples: each combination of what --ema, --sampler, --guidance and --steps list is a job, a line
 of the table. Its samples are kept in WORKDIR/evaluation, batch by batch: killed, the same command
-goes on and ends with the same numbers, other metrics take the samples that there are, and a larger
+resumes and gives the same numbers, other metrics take the samples that there are, and a larger
 --num adds to them. `frechet` is the Frechet distance to the training set in what --features names,
 with its floor, real half against real half at equal counts; `classifier`, the share of samples that
 a classifier fitted on the real training set assigns to the class asked for, beside its share of
@@ -39,7 +39,7 @@ from diffjax.config import ConfigError
 if TYPE_CHECKING:
     from diffjax.data.form import Form
     from diffjax.evaluation import Real, Samples
-    from diffjax.generation import Cell
+    from diffjax.generation import Job
 
 OF_SAMPLES = "frechet,classifier,memorization"
 NUM, LEAST = 1000, 4
@@ -71,7 +71,7 @@ def flags() -> argparse.ArgumentParser:
         help="print what runs, or files as this command writes them, have as Markdown, and end",
     )
     flags.add_argument(
-        "--num", type=cli.positive, help=f"samples of a cell ({NUM}), of a file (all)"
+        "--num", type=cli.positive, help=f"samples of a job ({NUM}), of a file (all)"
     )
     flags.add_argument(
         "--real", type=cli.positive, default=50_000, help="most real items per split"
@@ -174,7 +174,7 @@ def network(given: argparse.Namespace, metrics: Mapping[str, Any]) -> dict[str, 
 def results(
     given: argparse.Namespace, config: Mapping[str, Any], metrics: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """The metrics of each cell, or of the samples from elsewhere, with their protocols."""
+    """The metrics of each job, or of the samples from elsewhere, with their protocols."""
     from diffjax import builder
     from diffjax.evaluation import Real
     from diffjax.features.judge import judged
@@ -212,10 +212,10 @@ def compared(real: Real, name: str) -> dict[str, Any]:
 
 
 def ours(given: argparse.Namespace, form: Form) -> Iterator[tuple[dict[str, Any], Samples]]:
-    """The protocol and the samples of one cell after the other; refused before any is made."""
+    """The protocol and the samples of one job after the other; refused before any is made."""
     from diffjax.evaluation import Samples
 
-    asked = cells(given)
+    asked = jobs(given)
     known = asked[0].form
     if (form.kind, form.shape) != (known.kind, known.shape):
         raise ConfigError(
@@ -223,7 +223,7 @@ def ours(given: argparse.Namespace, form: Form) -> Iterator[tuple[dict[str, Any]
             f"{known.kind} {known.shape}"
         )
 
-    def sampled(one: Cell) -> tuple[dict[str, Any], Samples]:
+    def sampled(one: Job) -> tuple[dict[str, Any], Samples]:
         print(one)
         made = one.samples(given.num or NUM, given.workdir / FOLDER / one.key)
         return one.protocol(made), Samples(made.x, made.label)
@@ -231,7 +231,7 @@ def ours(given: argparse.Namespace, form: Form) -> Iterator[tuple[dict[str, Any]
     return map(sampled, asked)
 
 
-def cells(given: argparse.Namespace) -> list[Cell]:
+def jobs(given: argparse.Namespace) -> list[Job]:
     """Each combination of what the flags list. ConfigError for one that cannot be sampled."""
     from diffjax.runs.trained import load, resampled
 
@@ -243,7 +243,7 @@ def cells(given: argparse.Namespace) -> list[Cell]:
     for values in itertools.product(*(v or [None] for v in lists.values())):
         one = argparse.Namespace(**vars(given) | dict(zip(lists, values, strict=True)))
         trained = resampled(networks[one.ema], cli.sampling(one))
-        found.append(trained.cell(one.seed, batch_size=one.batch_size))
+        found.append(trained.job(one.seed, batch_size=one.batch_size))
     return found
 
 

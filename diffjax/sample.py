@@ -22,7 +22,7 @@ from diffjax.config import ConfigError
 
 if TYPE_CHECKING:
     from diffjax.data.kinds import Kind
-    from diffjax.generation import Cell, Made
+    from diffjax.generation import Generated, Job
     from diffjax.runs.trained import Trained
 
 
@@ -108,12 +108,12 @@ def prepare(given: argparse.Namespace) -> Trained:
     return load(given.workdir, cli.sampling(given))
 
 
-def generate(given: argparse.Namespace) -> Made:
+def generate(given: argparse.Namespace) -> Generated:
     """The samples that the flags ask for."""
     from diffjax.devices.processes import first
 
     trained = prepare(given)
-    asked = trained.cell(given.seed, given.label, given.batch_size, cond=wanted(given))
+    asked = trained.job(given.seed, given.label, given.batch_size, cond=wanted(given))
     if given.trajectory and first():
         trajectory(given, asked)
     print(asked)
@@ -140,7 +140,7 @@ def wanted(given: argparse.Namespace) -> dict[str, Any]:
     return values
 
 
-def trajectory(given: argparse.Namespace, asked: Cell) -> None:
+def trajectory(given: argparse.Namespace, asked: Job) -> None:
     """Draw the first samples after each row: x_t and the predicted x0."""
     from diffjax import builder, plot
 
@@ -168,7 +168,7 @@ def check(path: Path, known: tuple[str, ...], flag: str = "--out") -> None:
         raise ConfigError(f"{flag}={path}: cannot be written ({error.strerror})") from error
 
 
-def write(path: Path, made: Made) -> None:
+def write(path: Path, made: Generated) -> None:
     """Write samples to a picture, an archive, a table or a folder, by the ending of `path`."""
     import numpy as np
 

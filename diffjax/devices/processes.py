@@ -47,7 +47,7 @@ def first() -> bool:
     return jax.process_index() == 0
 
 
-class Agreed:
+class SharedSignal:
     """The signal that any process got, told to all of them after the same call.
 
     On several processes it comes one call late, so that the devices need not be waited for.

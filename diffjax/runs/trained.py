@@ -18,7 +18,7 @@ from diffjax.config import Config, ConfigError, named
 from diffjax.data import conditions
 from diffjax.data.form import labelled
 from diffjax.denoiser import Denoiser
-from diffjax.generation.cells import Cell, Made
+from diffjax.generation.job import Generated, Job
 from diffjax.io.contents import Contents
 from diffjax.io.reading import read
 from diffjax.published import FAMILIES, Converted, recognised
@@ -61,14 +61,14 @@ class Trained:
     def weights(self) -> Weights:
         return Weights(self.step, self.denoise.params, self.ema)
 
-    def cell(
+    def job(
         self,
         seed: int = 0,
         label: int | Sequence[int] | None = None,
         batch_size: int = 256,
         cond: Mapping[str, Any] | None = None,
         **sampling: Any,
-    ) -> Cell:
+    ) -> Job:
         """How samples are made: `.samples(num)` makes them, `.path(num)` shows how they come about.
 
         label: the class, or classes in turn; all in turn by default. cond: conditions by name: a
@@ -85,7 +85,7 @@ class Trained:
         about = builder.SAMPLING | made.config["sampling"] | {"trained": self.step, "ema": self.ema}
         e = made.experiment
         plan = e.plan(made.denoise.sde)
-        return Cell(made.denoise, plan, e.form, e.config, about, seed, batch_size, rows)
+        return Job(made.denoise, plan, e.form, e.config, about, seed, batch_size, rows)
 
     def sample(
         self,
@@ -94,13 +94,13 @@ class Trained:
         preview: Callable[[Preview], None] | None = None,
         every: int | None = None,
         **how: Any,
-    ) -> Made:
+    ) -> Generated:
         """Samples 0, ..., num - 1, as `python -m diffjax.sample` makes them.
 
         preview: is called with the samples on the way after every so many rows: see
-        `Cell.samples`. how: see `cell`.
+        `Job.samples`. how: see `job`.
         """
-        return self.cell(**how).samples(num, preview=preview, every=every)
+        return self.job(**how).samples(num, preview=preview, every=every)
 
     def __repr__(self) -> str:
         count = sum(a.size for a in jax.tree.leaves(self.denoise.params))

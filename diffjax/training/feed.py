@@ -12,8 +12,8 @@ LOOK = 0.2
 """Seconds between two looks at whether to stop."""
 
 
-class Late(Exception):
-    """Nothing came; the message says for how long."""
+class Stalled(Exception):
+    """No item came in time; the message is the time waited."""
 
 
 class Feed(Generic[T]):
@@ -28,14 +28,14 @@ class Feed(Generic[T]):
         self._next = self._pool.submit(next, items)
 
     def take(self, stopped: Callable[[], bool] = lambda: False) -> T:
-        """The next item; what the iterator raises; or Late, where the limit is over or `stopped`
+        """The next item; what the iterator raises; or Stalled, where the limit is over or `stopped`
         is true while there is none."""
         began = time.monotonic()
         while not self._next.done():
             wait([self._next], timeout=LOOK)
             waited = time.monotonic() - began
             if not self._next.done() and (stopped() or 0 < self._limit < waited):
-                raise Late(f"{waited:.1f} s")
+                raise Stalled(f"{waited:.1f} s")
         item = self._next.result()
         self._next = self._pool.submit(next, self._items, item)  # the last one again at the end
         return item

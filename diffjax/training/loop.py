@@ -17,7 +17,7 @@ from diffjax.config import ConfigError, RunError
 from diffjax.data.pipeline import Batches, read
 from diffjax.devices import mesh
 from diffjax.devices.mesh import Layout
-from diffjax.devices.processes import Agreed, first
+from diffjax.devices.processes import SharedSignal, first
 from diffjax.generation.program import generate
 from diffjax.io.trees import flat, joined
 from diffjax.progress import Progress
@@ -25,7 +25,7 @@ from diffjax.training import held, snapshots
 from diffjax.training.checkpoints import Checkpoints
 from diffjax.training.cost import cost, report
 from diffjax.training.experiment import Experiment, Train
-from diffjax.training.feed import Feed, Late
+from diffjax.training.feed import Feed, Stalled
 from diffjax.training.held_out import held_out
 from diffjax.training.log import Log, tried
 from diffjax.training.signals import Signals
@@ -71,13 +71,13 @@ def train(
             stacks = read(batches, start, settings.steps, stride, experiment.reading.workers)
             placed = (layout.place(experiment.batch(stack)) for stack in stacks)
             feed = opened.enter_context(closing(Feed(placed, experiment.reading.timeout)))
-            between = Between(experiment, workdir, layout, log, checkpoints, batches)
-            batch = between.take(feed, signals, start, state)
+            callbacks = Callbacks(experiment, workdir, layout, log, checkpoints, batches)
+            batch = callbacks.take(feed, signals, start, state)
             run = compile_steps(experiment, layout, state, batch)
             checkpoints.reserve(state.moving)
             log.cost = report(workdir, cost(experiment, layout, run, state, batch))
             tracing = traced(run, workdir / "profile", start, stride, profile)
-            run, agreed = opened.enter_context(tracing), Agreed(layout)
+            run, agreed = opened.enter_context(tracing), SharedSignal(layout)
         with Progress("train", settings.steps, "step", start, quiet=not first()) as progress:
             for done in range(start + stride, settings.steps + 1, stride):
                 state, metrics = run(state, batch)
@@ -85,13 +85,13 @@ def train(
                 progress.advance(stride)
                 stop = agreed(signals.received)
                 last = done == settings.steps or stop is not None
-                between.look(done, state, last, progress)
+                callbacks.look(done, state, last, progress)
                 if last:
                     break
-                batch = between.take(feed, signals, done, state)
+                batch = callbacks.take(feed, signals, done, state)
         checkpoints.wait()
         if int(state.step) not in checkpoints.steps():
-            raise RunError(f"step {int(state.step)} was made, but {between.saved(done, state)}")
+            raise RunError(f"step {int(state.step)} was made, but {callbacks.saved(done, state)}")
         return state, stop
 
 
@@ -129,8 +129,8 @@ def begin(
     return state
 
 
-class Between:
-    """What comes between the steps: log, pictures, held-out loss, snapshots, checkpoints, batches.
+class Callbacks:
+    """Runs what is due between steps: log, pictures, held-out loss, snapshots, checkpoints.
 
     batches: to keep the first bad one of a run that stops for it.
     """
@@ -182,9 +182,9 @@ class Between:
             if alone:
                 self.saved(done, state)
             raise
-        except Late as late:
+        except Stalled as stalled:
             source = self._experiment.config["data"]["name"]
-            why = f"batch {done} of config.data.name={source!r} did not come in {late}"
+            why = f"batch {done} of config.data.name={source!r} did not come in {stalled}"
             ended = f"; {self.saved(done, state) if alone else 'saved by no process'}"
             if number := signals.received:
                 raise RunError(f"{number.name}: {why}{ended}", 128 + number, stuck=True) from None

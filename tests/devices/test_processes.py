@@ -217,6 +217,6 @@ def test_flags_that_do_not_go_together_are_refused(given, match):
 
 def test_one_process_stops_at_once():
     """A run on one machine would make a step more than it needs."""
-    agreed = processes.Agreed(mesh.layout(jax.devices()[:2]))
+    agreed = processes.SharedSignal(mesh.layout(jax.devices()[:2]))
     assert agreed(None) is None
     assert agreed(signal.SIGINT) is signal.SIGINT

@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from diffjax.analytic import Mixture
 from diffjax.arrays import stream, streams
 from diffjax.data.form import Form
-from diffjax.generation import Cell, Generation, cells
+from diffjax.generation import Generation, Job, job
 from diffjax.grids import uniform
 from diffjax.guidance import Conditional, Guidance, Guided, Rescale
 from diffjax.samplers import ancestral
@@ -115,13 +115,13 @@ def test_previews_of_a_generation():
         next(iter(Generation(bad, plan(Conditional()), 0, 4, SHAPE, preview=seen.append, every=2)))
 
 
-def test_a_cell_hands_out_previews_and_counts_rows(monkeypatch, capsys):
+def test_a_job_hands_out_previews_and_counts_rows(monkeypatch, capsys):
     """Previews would be lost on the way, or a long run without a terminal say nothing."""
-    monkeypatch.setattr(cells, "LINES", 0.0)
-    cell = Cell(denoise(), plan(Conditional()), Form("points", SHAPE), {}, {}, batch_size=4)
-    seen, plain = [], cell.samples(12).x  # 8 at a time: one for each device
+    monkeypatch.setattr(job, "LINES", 0.0)
+    sampled = Job(denoise(), plan(Conditional()), Form("points", SHAPE), {}, {}, batch_size=4)
+    seen, plain = [], sampled.samples(12).x  # 8 at a time: one for each device
     assert "row" not in capsys.readouterr().err
-    np.testing.assert_array_equal(cell.samples(12, preview=seen.append, every=4).x, plain)
+    np.testing.assert_array_equal(sampled.samples(12, preview=seen.append, every=4).x, plain)
     assert [(p.row, len(p.x)) for p in seen] == [(4, 8), (6, 8), (4, 4), (6, 4)]
     assert "sample 10/12 row" in capsys.readouterr().err
 

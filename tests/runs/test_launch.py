@@ -77,7 +77,7 @@ def test_samples_are_those_of_the_command(toy, trained, tmp_path, monkeypatch):
     made = trained.sample(5, sampler="ddim:eta=0.5", steps=3)
     with np.load(out) as stored:
         np.testing.assert_array_equal(made.x, stored["arr_0"])
-    path = trained.cell(sampler="ddim:eta=0.5", steps=3).path(5)
+    path = trained.job(sampler="ddim:eta=0.5", steps=3).path(5)
     assert path.x.shape == path.x0.shape == (3, 5, 2) and len(path.t) == 3
     np.testing.assert_allclose(path.x[-1], made.x, atol=1e-5)
 
@@ -99,13 +99,13 @@ def test_samples_are_those_of_the_command(toy, trained, tmp_path, monkeypatch):
 def test_a_wrong_sampling_is_refused_in_one_line(trained, how, said):
     """The reader would see a traceback from the middle of a compiler."""
     with pytest.raises(ConfigError, match=said) as refused:
-        trained.cell(**how)
+        trained.job(**how)
     assert refused.value._render_traceback_() == [f"ConfigError: {refused.value}"]
 
 
 def test_steps_of_their_own_have_no_path(trained):
     with pytest.raises(ValueError, match="adaptive steps differ between samples"):
-        trained.cell(sampler="adaptive").path(2)
+        trained.job(sampler="adaptive").path(2)
 
 
 def test_a_second_interrupt_leaves_a_notebook_alive(monkeypatch):
@@ -126,7 +126,7 @@ def objects(trained):
 
     experiment, sde = trained.experiment, trained.sde
     yield from (trained, experiment, experiment.model, trained.denoise, experiment.plan(sde))
-    yield from (experiment.source("train"), trained.cell(), experiment.model.network, sde)
+    yield from (experiment.source("train"), trained.job(), experiment.model.network, sde)
     yield from (*samplers.SAMPLERS.values(), samplers.ddim(sde, grids.uniform(sde, 3)))
     yield analytic.Mixture(np.ones(3) / 3, np.zeros((3, 2)), np.ones((3, 2)))
 

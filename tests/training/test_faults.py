@@ -207,11 +207,11 @@ def test_a_run_without_data_saves_at_a_signal_and_at_its_limit(tmp_path, stopped
     ):
         after.callback(again.set)  # whatever happens: its thread waits
         batches = experiment.batches(layout.rows(8))
-        between = loop.Between(experiment, tmp_path, layout, log, checkpoints, batches)
+        callbacks = loop.Callbacks(experiment, tmp_path, layout, log, checkpoints, batches)
         if stopped:
             signal.raise_signal(signal.SIGTERM)
         with pytest.raises(RunError) as told:
-            between.take(feed, signals, 7, state)
+            callbacks.take(feed, signals, 7, state)
         assert checkpoints.steps() == [7]
     why = r"batch 7 of config.data.name='moons' did not come in \d+\.\d s"
     why = f"SIGTERM: {why}" if stopped else rf"{why} \(config.data.timeout\)"

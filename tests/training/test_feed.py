@@ -7,7 +7,7 @@ from contextlib import closing
 
 import pytest
 
-from diffjax.training.feed import Feed, Late
+from diffjax.training.feed import Feed, Stalled
 
 
 def test_items_come_in_order_and_one_ahead():
@@ -34,7 +34,7 @@ def test_a_wait_ends_at_its_limit_or_when_asked(how):
     come = threading.Event()
     with closing(Feed((come.wait() for _ in range(3)), 0.3 if how == "limit" else 0.0)) as feed:
         began = time.monotonic()
-        with pytest.raises(Late, match=r"\d\.\d s"):
+        with pytest.raises(Stalled, match=r"\d\.\d s"):
             feed.take(lambda: how == "stopped")
         assert time.monotonic() - began < 30
         come.set()

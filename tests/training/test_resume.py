@@ -39,15 +39,15 @@ SETTINGS = {
 SLOW = """
 import sys, time
 from diffjax import cli, train
-from diffjax.training.loop import Between
+from diffjax.training.loop import Callbacks
 
-look = Between.look
+look = Callbacks.look
 
 def slow(self, *arguments):
     time.sleep(0.2)
     look(self, *arguments)
 
-Between.look = slow
+Callbacks.look = slow
 cli.main(train.run)
 """
 """The command with slow steps: it does not end before it is stopped, and data are always there."""

@@ -1,4 +1,4 @@
-"""A cell of a table: one network sampled in one way. Its samples are kept, for all metrics.
+"""A job: samples of one network, made in one way, and kept on disk for every metric.
 
 Sample k depends on (seed, k) and its conditions only: a killed command resumes where it stopped,
 another metric takes the samples that there are, and a larger number adds to them.
@@ -43,7 +43,7 @@ LINES = 60.0
 """Seconds between lines of progress where there is no terminal."""
 
 
-class Made(NamedTuple):
+class Generated(NamedTuple):
     """x (N, ...) as items of the form are stored; their conditions by name, (N, ...); network
     passes and seconds of each (N,)."""
 
@@ -65,10 +65,10 @@ class Made(NamedTuple):
     def __repr__(self) -> str:
         what = f"{len(self.x)} samples of {self.x.shape[1:]} {self.x.dtype}"
         labels = "none" if self.label is None else len(np.unique(self.label))
-        return f"Made({what}, labels: {labels}, network passes: {self.passes.mean():g})"
+        return f"Generated({what}, labels: {labels}, network passes: {self.passes.mean():g})"
 
 
-class Steps(NamedTuple):
+class Trajectory(NamedTuple):
     """x, x0 (R, N, ...): the state and the predicted x0 after each row; t (R,); kind of data."""
 
     x: np.ndarray
@@ -78,7 +78,7 @@ class Steps(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Cell:
+class Job:
     """A trained network, and how it is sampled.
 
     form, config: those that the network was trained with. about: what the protocol says of both:
@@ -97,12 +97,12 @@ class Cell:
 
     @functools.cached_property
     def weights(self) -> str:
-        """By which the parameters are known again."""
+        """The fingerprint of the parameters."""
         return fingerprint("", self.denoise.params)
 
     @functools.cached_property
     def key(self) -> str:
-        """By which its samples are known again: the sampler, and a hash of all they depend on."""
+        """The name of the job: its sampler, and a fingerprint of all that its samples depend on."""
         config = {k: self.config[k] for k in ("sde", "parameterization", "network")}
         others = {name: rows for name, rows in self.cond.items() if name != "label"}
         turn = np.asarray(self.cond.get("label", ())).tolist()
@@ -118,9 +118,9 @@ class Cell:
         )
 
     def __repr__(self) -> str:
-        return f"Cell({self})"
+        return f"Job({self})"
 
-    def protocol(self, made: Made) -> dict[str, Any]:
+    def protocol(self, made: Generated) -> dict[str, Any]:
         """How they were made. passes: of one sample; the mean where they differ. seconds: of all,
         without those of the compiler."""
         passes = self.plan.passes or round(float(made.passes.mean()), 1)
@@ -135,7 +135,7 @@ class Cell:
         *,
         preview: Callable[[Preview], None] | None = None,
         every: int | None = None,
-    ) -> Made:
+    ) -> Generated:
         """Samples 0, ..., num - 1: those in the folder, and the rest, made now and put there.
 
         A batch is a file of its own, named by its first sample, in the layout of `sample --out`
@@ -152,9 +152,9 @@ class Cell:
             parts.append(part)
         whole = {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}
         cond = {name: whole[FILED.get(name, name)] for name in self.cond}
-        return Made(whole["arr_0"], cond, whole["passes"], whole["seconds"], self.form)
+        return Generated(whole["arr_0"], cond, whole["passes"], whole["seconds"], self.form)
 
-    def path(self, num: int) -> Steps:
+    def path(self, num: int) -> Trajectory:
         """How samples 0, ..., num - 1 come about. ValueError for steps that the error decides."""
         if not isinstance(plan := self.plan, Plan):
             raise ValueError("adaptive steps differ between samples; use another sampler")
@@ -163,12 +163,12 @@ class Cell:
         made = generate(self.denoise, plan, *own, shape=self.form.shape, path=True)
         assert made.path is not None
         x, x0 = map(np.asarray, made.path)
-        return Steps(x, x0, plan.table.t, self.form.kind)
+        return Trajectory(x, x0, plan.table.t, self.form.kind)
 
     def _keep(self, folder: Path, start: int, part: Arrays) -> None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            write_text(folder / "cell.json", json.dumps(dict(self.about), indent=2) + "\n")
+            write_text(folder / "job.json", json.dumps(dict(self.about), indent=2) + "\n")
             write_arrays(folder / _file(start), part)
         except OSError as error:
             raise ConfigError(f"{folder}: cannot be written ({error.strerror})") from error

@@ -1,4 +1,4 @@
-"""Samples of a cell: kept as they come, the same each time, taken by all that ask for them."""
+"""Samples of a job: kept as they come, the same each time, taken by all that ask for them."""
 
 import dataclasses
 import json
@@ -16,7 +16,7 @@ import pytest
 
 import diffjax
 from diffjax import cli, evaluate
-from diffjax.generation import Cell, cells
+from diffjax.generation import Job, job
 from diffjax.runs.trained import resampled
 
 pytestmark = pytest.mark.typed
@@ -50,15 +50,15 @@ def told(workdir: Path) -> list[dict]:
 SLOW = """
 import sys, time
 from diffjax import cli, evaluate
-from diffjax.generation import cells
+from diffjax.generation import job
 
-write = cells.write_arrays
+write = job.write_arrays
 
 def slow(*args):
     time.sleep(0.2)
     write(*args)
 
-cells.write_arrays = slow
+job.write_arrays = slow
 cli.main(evaluate.run)
 """
 """The command, which does not end before it is killed."""
@@ -69,7 +69,7 @@ def stored(workdir: Path) -> list[Path]:
 
 
 def killed(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """kill -9 of a real process in its second cell."""
+    """kill -9 of a real process in its second job."""
     line = [sys.executable, "-c", SLOW, f"--workdir={workdir}", *FLAGS]
     env = os.environ | {"JAX_NUM_CPU_DEVICES": "8"}  # as here
     with subprocess.Popen(line, env=env, stdout=subprocess.DEVNULL) as process:
@@ -81,7 +81,7 @@ def killed(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def interrupted(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same in this process: an exception where the next file would be written."""
-    write = cells.write_arrays
+    write = job.write_arrays
 
     def once(*args):
         if len(stored(workdir)) == 22:
@@ -89,7 +89,7 @@ def interrupted(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         write(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(cells, "write_arrays", once)
+        patch.setattr(job, "write_arrays", once)
         patch.setattr(sys, "argv", ["evaluate.py", f"--workdir={workdir}", *FLAGS])
         with pytest.raises(KeyboardInterrupt):
             evaluate.run()
@@ -113,46 +113,46 @@ def test_an_evaluation_that_ends_early_goes_on_and_ends_the_same(
 
 
 @pytest.fixture(scope="module")
-def cell(toy) -> Cell:
+def sampled(toy) -> Job:
     trained = resampled(diffjax.load(toy), SAMPLING)
     about = SAMPLING | {"trained": 4, "ema": "constant"}
     e = trained.experiment
-    return Cell(trained.denoise, e.plan(trained.sde), e.form, e.config, about, batch_size=16)
+    return Job(trained.denoise, e.plan(trained.sde), e.form, e.config, about, batch_size=16)
 
 
-def test_samples_are_taken_added_to_and_mended(cell, tmp_path):
+def test_samples_are_taken_added_to_and_mended(sampled, tmp_path):
     """Another number of them, or a damaged file, would give other samples, or make all again."""
     files = lambda: {p.name: p.stat().st_mtime_ns for p in tmp_path.glob("*.npz")}
     names = lambda *starts: [f"{start:08d}.npz" for start in starts]
-    alone = cell.samples(40)
+    alone = sampled.samples(40)
     assert (alone.x.shape, alone.x.dtype, alone.label) == ((40, 2), np.float32, None)
     assert (alone.passes == 3).all() and (alone.seconds > 0).all()
-    few = cell.samples(24, tmp_path)
+    few = sampled.samples(24, tmp_path)
     before = files()
     assert sorted(before) == names(0, 16)
-    wide = dataclasses.replace(cell, batch_size=32).samples(40, tmp_path)  # sizes of their own
+    wide = dataclasses.replace(sampled, batch_size=32).samples(40, tmp_path)  # sizes of their own
     assert files().items() > before.items() and sorted(files()) == names(0, 16, 24)
     for made in (few, wide):
         np.testing.assert_allclose(made.x, alone.x[: len(made.x)], atol=1e-5)
-    again = cell.samples(20, tmp_path)
+    again = sampled.samples(20, tmp_path)
     np.testing.assert_array_equal(again.x, few.x[:20])
     np.testing.assert_array_equal(again.seconds, few.seconds[:20])
     whole = (tmp_path / "00000016.npz").read_bytes()
     for damage in (b"", whole[:300], whole[:200] + bytes(40) + whole[240:]):
         (tmp_path / "00000016.npz").write_bytes(damage)
-        np.testing.assert_array_equal(cell.samples(40, tmp_path).x[:24], few.x)
-    assert json.loads((tmp_path / "cell.json").read_text())["steps"] == 3
+        np.testing.assert_array_equal(sampled.samples(40, tmp_path).x[:24], few.x)
+    assert json.loads((tmp_path / "job.json").read_text())["steps"] == 3
 
 
-def test_a_cell_is_known_by_all_that_its_samples_depend_on(cell):
+def test_a_job_has_a_fingerprint_of_all_that_its_samples_depend_on(sampled):
     """Samples of another network, sampler or seed would be taken for its own."""
-    twice = jax.tree.map(lambda a: 2 * a, cell.denoise.params)
+    twice = jax.tree.map(lambda a: 2 * a, sampled.denoise.params)
     others = [
-        dataclasses.replace(cell, seed=1),
-        dataclasses.replace(cell, cond={"label": np.array([1])}),
-        dataclasses.replace(cell, denoise=dataclasses.replace(cell.denoise, params=twice)),
-        dataclasses.replace(cell, about={**cell.about, "noise": "brownian"}),
+        dataclasses.replace(sampled, seed=1),
+        dataclasses.replace(sampled, cond={"label": np.array([1])}),
+        dataclasses.replace(sampled, denoise=dataclasses.replace(sampled.denoise, params=twice)),
+        dataclasses.replace(sampled, about={**sampled.about, "noise": "brownian"}),
     ]
-    assert len({one.key for one in (cell, *others)}) == 5
-    assert dataclasses.replace(cell, batch_size=3).key == cell.key
-    assert cell.key.startswith("ddim-")
+    assert len({one.key for one in (sampled, *others)}) == 5
+    assert dataclasses.replace(sampled, batch_size=3).key == sampled.key
+    assert sampled.key.startswith("ddim-")
