@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
-import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from diffjax.arrays import Cond, expand
@@ -58,20 +56,3 @@ class FlowMap(Denoise, Protocol):
         key: Key[Array, ""] | None = None,
         to: Time | None = None,
     ) -> Prediction: ...
-
-
-@dataclass(frozen=True)
-class Leading:
-    """`denoise` with one second time for all samples, as guidance and samplers call it."""
-
-    denoise: FlowMap
-    to: Float[Array, ""]
-
-    @property
-    def sde(self) -> SDE:
-        return self.denoise.sde
-
-    def __call__(
-        self, x: Sample, t: Time, cond: Cond | None = None, *, key: Key[Array, ""] | None = None
-    ) -> Prediction:
-        return self.denoise(x, t, cond, key=key, to=jnp.full_like(t, self.to))

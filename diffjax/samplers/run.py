@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +14,8 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, Int, Key
 
 from diffjax.arrays import Cond, dims, expand, normal
-from diffjax.guidance import Conditional, Guidance
-from diffjax.prediction import Denoise, FlowMap, Leading
+from diffjax.guidance import Conditional, Guidance, Query
+from diffjax.prediction import Denoise
 from diffjax.samplers.table import NOISES, OUTPUTS, Table
 from diffjax.sde import SDE
 
@@ -210,8 +210,8 @@ def _step(
         z = jax.lax.cond(c.noisy, draw, lambda: jnp.zeros_like(x))
     u = _combine(c.input, [x], outputs, z, noises)
     t = jnp.full(x.shape[:1], c.t, x.dtype)
-    denoise = Leading(cast(FlowMap, denoise), c.to) if c.leads else denoise
-    ask = lambda: guidance(denoise, u, t, cond, c.weight, memory)
+    to = jnp.full_like(t, c.to) if c.leads else None
+    ask = lambda: guidance(Query(denoise, u, t, cond, to), c.weight, memory)
     active = c.active & (bad < 0)
     if c.padded:  # only then: a network in a conditional is a tenth slower on CPU
         nothing = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(ask)[0])
