@@ -20,6 +20,7 @@ from diffjax.builder.construct import Applied, call, construct, fields, lookup, 
 from diffjax.builder.network import construct_network, droppable
 from diffjax.builder.sampling import (
     SAMPLING,
+    abilities,
     construct_grid,
     construct_sampler,
     construct_table,
@@ -58,6 +59,7 @@ __all__ = [
     "SCHEDULES",
     "SECTIONS",
     "Applied",
+    "abilities",
     "call",
     "construct",
     "construct_data",
@@ -112,13 +114,12 @@ def experiment(config: Config, form: Form | None = None, load: Loader | None = N
         plan,
         config["sampling"],
         form=form,
-        learned=bool(config["network"].get("learn_variance", False)),
+        **abilities(config["network"]),
     )
-    how = sampling(model.sde)  # what cannot be sampled is refused now
+    planned = sampling(model.sde)  # what cannot be sampled is refused now
     if set(holds) == set(loss.loads):
-        noisy = config["sampling"]["sampler"]["name"] if how.noisy else ""
-        told = task(config, form, reading, noisy)
-        refuse("config.loss")(loss.check)(model, told)
+        noisy = config["sampling"]["sampler"]["name"] if planned.noisy else ""
+        refuse("config.loss")(loss.check)(model, task(config, form, reading, noisy))
     averages = construct_averages(config["ema"], "config.ema")
     train = construct_train(config["train"], "config.train", averages)
     built = Experiment(
