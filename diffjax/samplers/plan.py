@@ -80,11 +80,12 @@ class Plan(Sampling):
     @property
     def passes(self) -> int | None:
         """Network passes per sample; a guided row counts its second one."""
-        passes = set(self._passes().tolist())
+        passes = set(self.passes_of_each.tolist())
         return passes.pop() if len(passes) == 1 else None
 
-    def _passes(self) -> np.ndarray:
-        """Of each sample, (B,), or of all, (1,)."""
+    @property
+    def passes_of_each(self) -> np.ndarray:
+        """Network passes of each sample that has a weight of its own, (B,), or of all, (1,)."""
         weights = np.asarray(self.table.weight)[np.asarray(self.table.active)]
         return np.array([self.guidance.passes(w) for w in weights.reshape(len(weights), -1).T])
 
@@ -125,7 +126,7 @@ class Plan(Sampling):
         check(made.bad, self.table)
 
     def spent(self, made: Result) -> np.ndarray:
-        return np.broadcast_to(self._passes(), len(made.x))
+        return np.broadcast_to(self.passes_of_each, len(made.x))
 
 
 def checked(weight: np.ndarray, guidance: Guidance) -> np.ndarray:

@@ -24,7 +24,6 @@ from diffjax.devices.mesh import Sharding
 from diffjax.io.trees import parted
 from diffjax.objectives import Objective
 from diffjax.samplers.plan import Sampling
-from diffjax.sde import SDE
 from diffjax.training.ema import Averages
 from diffjax.training.health import Watch
 from diffjax.training.optimizer import matches
@@ -116,7 +115,8 @@ class Holding(Protocol):
 
 @dataclass(frozen=True)
 class Experiment:
-    """What a run consists of. source: split -> data. plan: process -> how to sample it.
+    """What a run consists of. source: split -> data. plan: process -> how to sample it; with
+    per_sample=True, for samples that bring their guidance weights.
 
     averages: of the parameters, by name. stds: the widths of those that are power functions, of
     which snapshots are taken. frozen: regular expressions; parameters whose path has one are not
@@ -134,7 +134,7 @@ class Experiment:
     train: Train
     writers: tuple[Callable[[Path, int], Writer], ...]
     sharding: Sharding
-    plan: Callable[[SDE], Sampling]
+    plan: Callable[..., Sampling]
     seed: int
     form: Form
     frozen: tuple[str, ...] = ()
