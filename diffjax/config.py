@@ -299,9 +299,10 @@ def written(value: Any, place: str = "config") -> Any:
             for f in dataclasses.fields(value)
             if f.init and not _equal(getattr(value, f.name), f.default)
         }
-    name = f"{getattr(entry, '__module__', '')}:{getattr(entry, '__qualname__', '')}"
+    module, attribute = (getattr(entry, k, "") for k in ("__module__", "__qualname__"))
+    name = f"{module}:{attribute}"
     try:
-        importable = _imported(*name.split(":"), place) is entry and ":_" not in name
+        importable = _imported(module, attribute, place) is entry and attribute[0] != "_"
     except (ConfigError, ValueError):
         importable = False
     if not importable or "name" in fields:

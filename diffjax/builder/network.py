@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from diffjax.builder.construct import (
     call,
@@ -29,7 +30,7 @@ def construct_network(spec: Config, specs: Sequence[Spec], place: str) -> Networ
         raise ConfigError(
             f"{place}: {spec['name']} has no argument conditions, and the data have {names}"
         )
-    more = {"conditions": entries} if takes else {}
+    more: dict[str, Any] = {"conditions": entries} if takes else {}
     return instance(construct(NETWORKS, settings, place, **more), Network, place)
 
 
