@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from diffjax.builder.construct import call, construct, fields, lookup, refuse
+from diffjax.builder.construct import call, construct, fields, instance, lookup, refuse
 from diffjax.builder.guidance import Section, takes_to
 from diffjax.config import Config, ConfigError, checked, known
 from diffjax.data.form import Form
@@ -18,7 +18,7 @@ from diffjax.evaluation import OF_NETWORK, OF_SAMPLES
 from diffjax.features import EXTRACTORS
 from diffjax.grids import GRIDS
 from diffjax.guidance import RAMPS, REFERENCES, RULES, THRESHOLDS, ramps
-from diffjax.samplers import CORRECTORS, SAMPLERS, Table
+from diffjax.samplers import CORRECTORS, SAMPLERS, Sampler, Table
 from diffjax.samplers.plan import Plan, Sampling
 from diffjax.sde import SDE
 
@@ -154,4 +154,5 @@ def _described(name: str, function: Callable[..., Any], facts: str) -> list[str]
 def order(spec: Config) -> int:
     """Of the sampler of config.sampling, with its settings."""
     settings = {k: v for k, v in spec["sampler"].items() if k != "name"}
-    return SAMPLERS[spec["sampler"]["name"]].order(**settings)
+    name, place = spec["sampler"]["name"], "config.sampling.sampler"
+    return instance(lookup(SAMPLERS, name, f"{place}.name"), Sampler, place).order(**settings)

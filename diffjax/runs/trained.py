@@ -14,7 +14,7 @@ import numpy as np
 
 from diffjax import builder, checks
 from diffjax.builder.guidance import merged
-from diffjax.config import Config, ConfigError, named
+from diffjax.config import Config, ConfigError, named, written
 from diffjax.data import conditions
 from diffjax.data.form import labelled
 from diffjax.denoiser import Denoiser
@@ -22,7 +22,7 @@ from diffjax.generation.job import Generated, Job, number
 from diffjax.generation.program import INDICES
 from diffjax.io.contents import Contents
 from diffjax.io.reading import read
-from diffjax.published import FAMILIES, Converted, recognised
+from diffjax.published import FAMILIES, Converted, Family, recognised
 from diffjax.samplers.run import Preview
 from diffjax.sde import SDE
 from diffjax.training.experiment import Experiment
@@ -144,20 +144,35 @@ class Trained:
 
 
 def load(
-    path: str | Path, sampling: Config | None = None, ema: str | float | None = None
+    path: str | Path,
+    sampling: Config | None = None,
+    ema: str | float | None = None,
+    *,
+    network: Any = None,
+    objective: Any = None,
+    source: Any = None,
 ) -> Trained:
     """The network in the workdir of a run, or in a published checkpoint.
 
     sampling: fields in place of those of config.sampling. ema: that field alone, which average of
-    the parameters: a name in config.ema, `raw`, or a length that `tools.ema` made. Raises
-    ConfigError where there is none.
+    the parameters: a name in config.ema, `raw`, or a length that `tools.ema` made. network,
+    objective, source: functions or classes in place of those that the config names, for what
+    belonged to a notebook, or has moved; their settings stay. Raises ConfigError where there is
+    none.
     """
     path, sampling = Path(path), dict(sampling or {}) | ({} if ema is None else {"ema": ema})
+    entries = {"network": network, "loss": objective, "data": source}
+    entries = {section: entry for section, entry in entries.items() if entry is not None}
     if not path.exists() or (path / "data.json").exists():
         config = replaced(read_config(path), sampling)
+        for section, entry in entries.items():
+            config[section] = {**config[section], "name": written(entry, section)}
         experiment = builder.experiment(config, read_form(path))
         step, params, ema = load_weights(experiment, path)
         return Trained(experiment.denoiser(params), experiment, step, ema)
+    if entries:
+        (section, *_) = entries
+        raise ConfigError(f"{path}: is a published checkpoint, which has its own {section}")
     if "ema" in sampling:
         raise ConfigError(f"ema={sampling['ema']}: {path} holds one; known: its own")
     contents, family = opened(path)
@@ -240,9 +255,13 @@ def resampled(trained: Trained, sampling: Config) -> Trained:
 
 
 def replaced(config: Config, sampling: Config | None) -> dict[str, Any]:
-    """The config with other fields in its sampling, and in the guidance of that. Entries may be
-    written as `name:argument=value`."""
-    base, own = config.get("sampling", {}), named(sampling or {}, "sampler", "grid", "corrector")
+    """The config with other fields in its sampling, and in the guidance of that.
+
+    Entries may be written as `name:argument=value`, or be functions; each replaces the one that
+    was there with all its settings.
+    """
+    changes: Config = written(sampling or {}, "sampling")
+    base, own = config.get("sampling", {}), named(changes, "sampler", "grid", "corrector")
     if isinstance(guidance := own.get("guidance"), Mapping):
         guidance = named(guidance, "reference", "rule", "threshold")
     if guidance is not None:
@@ -260,9 +279,13 @@ def opened(path: Path, family: str = "") -> tuple[Contents, str]:
     except ValueError as error:  # names the file
         raise ConfigError(str(error)) from error
     family = family or builder.refuse(str(path))(recognised)(contents)
-    if family not in FAMILIES:
-        raise ConfigError(f"family={family!r}: known: {', '.join(FAMILIES)}")
+    known_family(family)
     return contents, family
+
+
+def known_family(name: str) -> Family:
+    """An entry of `published.FAMILIES`, or one's own, `module:FAMILY`."""
+    return builder.lookup(FAMILIES, name, "family", Family)
 
 
 def convert(contents: Contents, family: str, path: Path, settings: Config | None = None) -> Trained:
@@ -271,7 +294,7 @@ def convert(contents: Contents, family: str, path: Path, settings: Config | None
     settings: what the contents do not say, arguments of that family. Raises ConfigError for what
     cannot be ours.
     """
-    refuse, entry = builder.refuse(str(path)), FAMILIES[family].convert
+    refuse, entry = builder.refuse(str(path)), known_family(family).convert
     bound = builder.call(entry, settings or {}, family, partial=True, contents=contents)
     made = refuse(bound)()
     form = refuse(labelled)(made.kind, made.shape, made.classes)

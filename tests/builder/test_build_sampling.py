@@ -98,7 +98,7 @@ def test_adaptive_steps_are_built_with_their_settings():
     [
         ({"corrector": {"name": "langevn"}}, ["corrector.name='langevn'", "'langevin'"]),
         ({"corrector": {}}, ["config.sampling.corrector.name: missing", "langevin, refresh"]),
-        ({"corrector": "refresh"}, ["config.sampling.corrector='refresh'", "needs fields"]),
+        ({"corrector": 3}, ["config.sampling.corrector=3", "needs fields"]),
         ({"corrector": {"name": "refresh", "snr": 1.0}}, ["corrector.snr: no such field"]),
         ({"corrector": {"name": "refresh", "share": 2.0}}, ["sampling.corrector: share=2.0"]),
         ({"corrector": {"name": "langevin", "repeats": 0}}, ["corrector: repeats=0"]),
