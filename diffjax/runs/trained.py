@@ -21,7 +21,7 @@ from diffjax.denoiser import Denoiser
 from diffjax.generation.job import Generated, Job
 from diffjax.io.contents import Contents
 from diffjax.io.reading import read
-from diffjax.published import FAMILIES, Converted, recognised
+from diffjax.published import FAMILIES, Converted, bare, recognised
 from diffjax.samplers.run import Preview
 from diffjax.sde import SDE
 from diffjax.training.experiment import Experiment
@@ -120,24 +120,33 @@ class Trained:
 
 
 def load(
-    path: str | Path, sampling: Config | None = None, ema: str | float | None = None
+    path: str | Path,
+    sampling: Config | None = None,
+    ema: str | float | None = None,
+    *,
+    family: str = "",
+    settings: Config | None = None,
 ) -> Trained:
     """The network in the workdir of a run, or in a published checkpoint.
 
     sampling: fields in place of those of config.sampling. ema: that field alone, which average of
-    the parameters: a name in config.ema, `raw`, or a length that `tools.ema` made. Raises
-    ConfigError where there is none.
+    the parameters: a name in config.ema, `raw`, or a length that `tools.ema` made. family: whose
+    network a published checkpoint is, by default known by its tensors. settings: what it does not
+    say, as --set of `tools.convert`. Raises ConfigError where there is none.
     """
     path, sampling = Path(path), dict(sampling or {}) | ({} if ema is None else {"ema": ema})
     if not path.exists() or (path / "data.json").exists():
+        if family or settings:
+            raise ConfigError(f"{path}: is a run of our own; takes neither family nor settings")
         config = replaced(read_config(path), sampling)
         experiment = builder.experiment(config, read_form(path))
         step, params, ema = load_weights(experiment, path)
         return Trained(experiment.denoiser(params), experiment, step, ema)
     if "ema" in sampling:
         raise ConfigError(f"ema={sampling['ema']}: {path} holds one; known: its own")
-    contents, family = opened(path)
-    made = resampled(convert(contents, family, path), sampling)
+    contents, family = opened(path, family)
+    change = lambda config: replaced(config, sampling)
+    made = convert(contents, family, path, settings, change)
     params = jax.tree.map(jnp.asarray, made.denoise.params)
     return dataclasses.replace(made, denoise=made.experiment.denoiser(params))
 
@@ -214,20 +223,27 @@ def opened(path: Path, family: str = "") -> tuple[Contents, str]:
     return contents, family
 
 
-def convert(contents: Contents, family: str, path: Path, settings: Config | None = None) -> Trained:
+def convert(
+    contents: Contents,
+    family: str,
+    path: Path,
+    settings: Config | None = None,
+    change: Callable[[Config], Config] = dict,
+) -> Trained:
     """A published checkpoint as ours, parameters as NumPy arrays.
 
-    settings: what the contents do not say, arguments of that family. Raises ConfigError for what
-    cannot be ours.
+    settings: what the contents do not say, arguments of that family. change: of the config, before
+    anything in it is checked. Raises ConfigError for what cannot be ours.
     """
-    refuse, entry = builder.refuse(str(path)), FAMILIES[family].convert
-    bound = builder.call(entry, settings or {}, family, partial=True, contents=contents)
+    refuse, entry = builder.refuse(str(path)), FAMILIES[family]
+    contents, notes = refuse(bare)(contents, entry)
+    bound = builder.call(entry.convert, settings or {}, family, partial=True, contents=contents)
     made = refuse(bound)()
     form = refuse(labelled)(made.kind, made.shape, made.classes)
-    experiment = builder.experiment(completed(made), form)
+    experiment = builder.experiment(change(completed(made)), form)
     params = {"network": made.params}
     refuse(check_weights)(experiment, params)
-    return Trained(experiment.denoiser(params), experiment, notes=made.notes)
+    return Trained(experiment.denoiser(params), experiment, notes=(*notes, *made.notes))
 
 
 def completed(made: Converted) -> dict[str, Any]:

@@ -115,7 +115,7 @@ class ZeroTerminal(Derived):
         return math.exp(log_alpha(first)), log_alpha(last), first
 
     def __call__(self, t: Times) -> LogSNR:
-        first, last, start = self._ends
+        first, last, _ = self._ends
         base = self.schedule(t)
         if last == -math.inf:
             return base

@@ -19,9 +19,9 @@ class Discrete(Schedule):
     """A table of betas as a schedule in continuous time.
 
     Index k of T stands for t = (k + 1) / T, where alpha^2 = prod_{i <= k} (1 - beta_i) in VP,
-    exactly; between two indices, and from the first on to t = 0, l is linear in t. The last beta may
-    be 1 (arXiv:2305.08891, Alg. 1): then l = -inf at t = 1, and alpha is linear in the last interval.
-    Elsewhere l is finite.
+    exactly; between two indices, and from the first on to t = 0, l is linear in t. The last beta
+    may be 1 (arXiv:2305.08891, Alg. 1): then l = -inf at t = 1, and alpha is linear in the last
+    interval. Elsewhere l is finite.
     """
 
     betas: tuple[float, ...] = ()
