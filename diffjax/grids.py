@@ -85,23 +85,56 @@ def explicit(sde: SDE, steps: int, times: tuple[float, ...] = ()) -> np.ndarray:
     return np.array(times if len(times) > steps else (*times, 0.0))
 
 
-def linspace(sde: SDE, steps: int, total: int = 1000) -> np.ndarray:
-    """The discrete indices round(linspace(total - 1, 0, steps)); index k is t = (k + 1) / total."""
-    index = np.round(np.linspace(0, total - 1, steps)) if steps > 1 else np.array([total - 1.0])
-    return _discrete(sde, index[::-1][: _positive(steps)], total)
+def shifted(sde: SDE, steps: int, shift: float = 3.0, inner: bool = False) -> np.ndarray:
+    """Equal steps in u, where t = shift u / (1 + (shift - 1) u) (arXiv:2403.03206, eq. 23).
+
+    inner: of one more time than needed, the lowest, t_min, is left out.
+
+    >>> from diffjax import schedules, sde
+    >>> flow = sde.Flow(schedules.Logit(), t_min=0.01, t_max=1.0)
+    >>> shifted(flow, 3).round(3).tolist()
+    [1.0, 0.751, 0.01, 0.0]
+    """
+    if not 0 < shift < np.inf:
+        raise ValueError(f"shift={shift}: needs 0 < shift < inf")
+    low, high = (t / (shift - (shift - 1) * t) for t in (sde.t_min, sde.t_max))
+    u = high - (high - low) * _shares(steps + inner)[: _positive(steps)]
+    return _to_data(sde, shift * u / (1 + (shift - 1) * u))
 
 
-def leading(sde: SDE, steps: int, total: int = 1000, offset: int = 0) -> np.ndarray:
+def linspace(
+    sde: SDE, steps: int, total: int = 1000, inner: bool = False, to_data: bool = True
+) -> np.ndarray:
+    """The discrete indices round(linspace(total - 1, 0, steps)); index k is t = (k + 1) / total.
+
+    inner: of one more index than needed, the lowest, 0, is left out. to_data: the last step leads
+    to the data, else to index 0.
+    """
+    count = _positive(steps) + inner
+    index = np.round(np.linspace(0, total - 1, count)) if count > 1 else np.array([total - 1.0])
+    return _discrete(sde, index[::-1][:steps], total, to_data)
+
+
+def leading(
+    sde: SDE,
+    steps: int,
+    total: int = 1000,
+    offset: int = 0,
+    inner: bool = False,
+    to_data: bool = True,
+) -> np.ndarray:
     """The indices 0, r, 2 r, ... with r = total // steps, plus `offset` (arXiv:2305.08891, tab.
-    2)."""
-    return _discrete(sde, np.arange(_positive(steps))[::-1] * (total // steps) + offset, total)
+    2). inner, to_data: as in `linspace`."""
+    count = _positive(steps) + inner
+    index = np.arange(count)[::-1][:steps] * (total // count) + offset
+    return _discrete(sde, index, total, to_data)
 
 
-def trailing(sde: SDE, steps: int, total: int = 1000) -> np.ndarray:
+def trailing(sde: SDE, steps: int, total: int = 1000, to_data: bool = True) -> np.ndarray:
     """The indices round(total - i total / steps) - 1: from pure noise (arXiv:2305.08891, tab.
-    2)."""
+    2). to_data: as in `linspace`."""
     index = np.round(np.linspace(total, 0, _positive(steps) + 1)[:-1]) - 1
-    return _discrete(sde, index, total)
+    return _discrete(sde, index, total, to_data)
 
 
 def _positive(steps: int) -> int:
@@ -131,16 +164,21 @@ def _to_data(sde: SDE, times: np.ndarray) -> np.ndarray:
     return np.append(np.clip(times, sde.t_min, sde.t_max), 0.0)
 
 
-def _discrete(sde: SDE, index: np.ndarray, total: int) -> np.ndarray:
+def _discrete(sde: SDE, index: np.ndarray, total: int, to_data: bool) -> np.ndarray:
     times = (index + 1) / total
-    if len(times) > total:
-        raise ValueError(f"steps={len(times)}: needs at most total={total}")
+    if len(times) > total or (np.diff(index) >= 0).any():
+        raise ValueError(f"steps={len(times)}: needs at most total={total}, and no index twice")
     if times[0] > sde.t_max or times[-1] < sde.t_min - 1e-12:
         raise ValueError(
             f"times from {times[0]:g} to {times[-1]:g}: beyond t_min={sde.t_min} .. "
             f"t_max={sde.t_max} of {sde}"
         )
-    return np.append(times, 0.0)
+    if not to_data and index[-1] == 0:
+        raise ValueError(
+            "to_data=False: the last step would lead from index 0 to itself; needs an offset, or "
+            "inner=True"
+        )
+    return np.append(times, 0.0 if to_data else 1 / total)
 
 
 def _finite(name: str, sde: SDE) -> np.ndarray:
@@ -178,6 +216,7 @@ GRIDS = catalogue(
     exponential,
     karras,
     explicit,
+    shifted,
     linspace,
     leading,
     trailing,

@@ -219,6 +219,43 @@ def test_zero_terminal_ends_at_zero_and_keeps_its_start(schedule):
     np.testing.assert_allclose(VP(moved).alpha(start), VP(schedule).alpha(start), rtol=1e-6)
 
 
+def published_rescaling(betas):
+    """alpha^2 of a table by `rescale_zero_terminal_snr` (arXiv:2305.08891, Alg. 1), in float64."""
+    root = np.sqrt(np.cumprod(1 - np.asarray(betas, np.float64)))
+    return ((root - root[-1]) * root[0] / (root[0] - root[-1])) ** 2
+
+
+TABLES = {
+    "linear": np.linspace(1e-4, 0.02, 1000),
+    "scaled_linear": np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2,
+    "steep": np.linspace(0.3, 0.6, 5),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize("by", ["zero_terminal", "from_betas"])
+def test_zero_terminal_of_a_table_is_the_published_algorithm(name, by, x64):
+    """Index 0 is kept there, not t = 0: sigma^2 would be off by 3.7 % for scaled_linear. Published
+    as betas, the last one is 1, which a table must take."""
+    alpha2 = published_rescaling(TABLES[name])
+    rescaled = np.append(1 - alpha2[0], 1 - alpha2[1:] / alpha2[:-1])
+    table = {
+        "zero_terminal": lambda: ZeroTerminal(from_betas(TABLES[name])),
+        "from_betas": lambda: from_betas(rescaled),
+    }
+    steps, sde = len(alpha2), VP(table[by](), t_min=1 / len(alpha2))
+    t = jnp.arange(1, steps + 1) / steps
+    alpha, sigma = jax.jit(lambda t: (sde.alpha(t), sde.sigma(t)))(t)
+    np.testing.assert_allclose(alpha**2, alpha2, rtol=1e-9, atol=1e-15)
+    np.testing.assert_allclose(sigma**2, 1 - alpha2, rtol=1e-9)
+    near = jnp.linspace(0.1 / steps, 1.0, 203)
+    l, back = jax.jit(lambda t: (sde.logsnr(t), sde.inverse(sde.logsnr(t))))(near)
+    assert (np.diff(l) < 0).all() and l[-1] == -np.inf and np.isfinite(l[:-1]).all()
+    np.testing.assert_allclose(back, near, rtol=1e-7, atol=1e-9)
+    rates = jax.jit(lambda t: jnp.stack(sde.rates(t)))(near[:-1])
+    assert np.isfinite(rates).all()
+
+
 def test_zero_terminal_leaves_what_ends_at_zero():
     """A schedule with alpha(1) = 0 would become NaN."""
     t = jnp.linspace(0.0, 1.0, 50)

@@ -22,7 +22,7 @@ from diffjax.generation.job import Generated, Job, number
 from diffjax.generation.program import INDICES
 from diffjax.io.contents import Contents
 from diffjax.io.reading import read
-from diffjax.published import FAMILIES, Converted, Family, recognised
+from diffjax.published import FAMILIES, Converted, Family, bare, recognised
 from diffjax.samplers.run import Preview
 from diffjax.sde import SDE
 from diffjax.training.experiment import Experiment
@@ -151,19 +151,24 @@ def load(
     network: Any = None,
     objective: Any = None,
     source: Any = None,
+    family: str = "",
+    settings: Config | None = None,
 ) -> Trained:
     """The network in the workdir of a run, or in a published checkpoint.
 
     sampling: fields in place of those of config.sampling. ema: that field alone, which average of
     the parameters: a name in config.ema, `raw`, or a length that `tools.ema` made. network,
     objective, source: functions or classes in place of those that the config names, for what
-    belonged to a notebook, or has moved; their settings stay. Raises ConfigError where there is
-    none.
+    belonged to a notebook, or has moved; their settings stay. family: whose network a published
+    checkpoint is, by default known by its tensors. settings: what it does not say, as --set of
+    `tools.convert`. Raises ConfigError where there is none.
     """
     path, sampling = Path(path), dict(sampling or {}) | ({} if ema is None else {"ema": ema})
     entries = {"network": network, "loss": objective, "data": source}
     entries = {section: entry for section, entry in entries.items() if entry is not None}
     if not path.exists() or (path / "data.json").exists():
+        if family or settings:
+            raise ConfigError(f"{path}: is a run of our own; takes neither family nor settings")
         config = replaced(read_config(path), sampling)
         for section, entry in entries.items():
             config[section] = {**config[section], "name": written(entry, section)}
@@ -175,8 +180,9 @@ def load(
         raise ConfigError(f"{path}: is a published checkpoint, which has its own {section}")
     if "ema" in sampling:
         raise ConfigError(f"ema={sampling['ema']}: {path} holds one; known: its own")
-    contents, family = opened(path)
-    made = resampled(convert(contents, family, path), sampling)
+    contents, family = opened(path, family)
+    change = lambda config: replaced(config, sampling)
+    made = convert(contents, family, path, settings, change)
     params = jax.tree.map(jnp.asarray, made.denoise.params)
     return dataclasses.replace(made, denoise=made.experiment.denoiser(params))
 
@@ -288,20 +294,27 @@ def known_family(name: str) -> Family:
     return builder.lookup(FAMILIES, name, "family", Family)
 
 
-def convert(contents: Contents, family: str, path: Path, settings: Config | None = None) -> Trained:
+def convert(
+    contents: Contents,
+    family: str,
+    path: Path,
+    settings: Config | None = None,
+    change: Callable[[Config], Config] = dict,
+) -> Trained:
     """A published checkpoint as ours, parameters as NumPy arrays.
 
-    settings: what the contents do not say, arguments of that family. Raises ConfigError for what
-    cannot be ours.
+    settings: what the contents do not say, arguments of that family. change: of the config, before
+    anything in it is checked. Raises ConfigError for what cannot be ours.
     """
-    refuse, entry = builder.refuse(str(path)), known_family(family).convert
-    bound = builder.call(entry, settings or {}, family, partial=True, contents=contents)
+    refuse, entry = builder.refuse(str(path)), known_family(family)
+    contents, notes = refuse(bare)(contents, entry)
+    bound = builder.call(entry.convert, settings or {}, family, partial=True, contents=contents)
     made = refuse(bound)()
     form = refuse(labelled)(made.kind, made.shape, made.classes)
-    experiment = builder.experiment(completed(made), form)
+    experiment = builder.experiment(change(completed(made)), form)
     params = {"network": made.params}
     refuse(check_weights)(experiment, params)
-    return Trained(experiment.denoiser(params), experiment, notes=made.notes)
+    return Trained(experiment.denoiser(params), experiment, notes=(*notes, *made.notes))
 
 
 def completed(made: Converted) -> dict[str, Any]:

@@ -29,6 +29,12 @@ class Schedule(abc.ABC):
         """Steps of the discrete process that [0, 1] stands for; 1000 where there is none."""
         return 1000
 
+    @property
+    def first(self) -> float:
+        """Time of the lowest noise level that the process was trained at: 1 / T for a table of T
+        levels, 0 otherwise."""
+        return 0.0
+
     def init(self) -> dict[str, Any]:
         """Parameters that are trained with the network; most schedules have none."""
         return {}
@@ -60,3 +66,7 @@ class Derived(Schedule):
     @property
     def steps(self) -> int:
         return self.schedule.steps
+
+    @property
+    def first(self) -> float:
+        return self.schedule.first

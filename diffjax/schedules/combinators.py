@@ -60,6 +60,10 @@ class Truncated(Derived):
             )
 
     @property
+    def first(self) -> float:
+        return 0.0
+
+    @property
     def _times(self) -> tuple[float, float]:
         back = float64(self.schedule.inverse)
         start, end = float(back(self.logsnr_max)), float(back(self.logsnr_min))
@@ -97,30 +101,37 @@ class Clamped(Derived):
 
 @dataclass(frozen=True)
 class ZeroTerminal(Derived):
-    """alpha of VP moved and scaled to end at 0, its start kept (arXiv:2305.08891, Alg. 1)."""
+    """alpha of VP moved and scaled to end at 0, its start kept (arXiv:2305.08891, Alg. 1).
+
+    The start is t = 0, or index 0 of a table, as in the paper: below it l is that of the schedule,
+    moved to meet it.
+    """
 
     @property
-    def _ends(self) -> tuple[float, float]:
-        """alpha at t = 0 and log alpha at t = 1, in float64."""
-        first, last = _at(self.schedule, 0.0), _at(self.schedule, 1.0)
+    def _ends(self) -> tuple[float, float, float]:
+        """alpha at the start and log alpha at t = 1, in float64; how far l moves at the start."""
+        first, last = _at(self.schedule, self.first), _at(self.schedule, 1.0)
         log_alpha = lambda l: -0.5 * float(np.logaddexp(0.0, -l))
-        return math.exp(log_alpha(first)), log_alpha(last)
+        return math.exp(log_alpha(first)), log_alpha(last), first
 
     def __call__(self, t: Times) -> LogSNR:
-        first, last = self._ends
+        first, last, _ = self._ends
+        base = self.schedule(t)
         if last == -math.inf:
-            return self.schedule(t)
-        log_alpha = jax.nn.log_sigmoid(self.schedule(t)) / 2
+            return base
+        log_alpha = jax.nn.log_sigmoid(base) / 2
+        log_alpha = jnp.where(t < self.first, math.log(first), log_alpha)
         width = first - math.exp(last)
         # alpha - alpha(1) without cancellation; rounding must not leave it below or above 0 at 1.
         rise = jnp.where(t < 1, jnp.maximum(log_alpha - last, 0.0), 0.0)
         above = math.exp(last) * jnp.expm1(rise)
         alpha = above * (first / width)
         below = (first * -jnp.expm1(log_alpha) - math.exp(last) * (1 - first)) / width  # 1 - alpha
-        return 2 * jnp.log(alpha) - jnp.log(below) - jnp.log1p(alpha)
+        moved = 2 * jnp.log(alpha) - jnp.log(below) - jnp.log1p(alpha)
+        return jnp.where(t < self.first, base, moved) if self.first else moved
 
     def inverse(self, l: LogSNR) -> Times:
-        first, last = self._ends
+        first, last, start = self._ends
         if last == -math.inf:
             return self.schedule.inverse(l)
         width = first - math.exp(last)
@@ -128,7 +139,8 @@ class ZeroTerminal(Derived):
         below = jnp.exp(jax.nn.log_sigmoid(-l)) / (1 + alpha)  # 1 - alpha
         base = math.exp(last) + alpha * (width / first)
         base_below = (below * width + math.exp(last) * (1 - first)) / first
-        return self.schedule.inverse(2 * jnp.log(base) - jnp.log(base_below) - jnp.log1p(base))
+        moved = 2 * jnp.log(base) - jnp.log(base_below) - jnp.log1p(base)
+        return self.schedule.inverse(jnp.where(l > start, l, moved) if self.first else moved)
 
 
 @dataclass(frozen=True)
