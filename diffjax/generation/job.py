@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from diffjax import checks
 from diffjax.arrays import stream, taken
 from diffjax.config import Config, ConfigError
 from diffjax.data.form import Form
@@ -95,6 +96,10 @@ class Job:
     batch_size: int = 256
     cond: Mapping[str, np.ndarray] = field(default_factory=dict)
 
+    def __post_init__(self):
+        checks.seed(self.seed)
+        checks.at_least(1, batch_size=self.batch_size)
+
     @functools.cached_property
     def weights(self) -> str:
         """The fingerprint of the parameters."""
@@ -143,6 +148,7 @@ class Job:
         after every so many rows (`every`; a tenth of them) with the samples on the way, as in
         `Generation`; those that are in the folder are not seen. ValueError for adaptive steps.
         """
+        checks.at_least(1, num=num)
         parts = stored(folder, num) if folder else []
         start = sum(len(part["arr_0"]) for part in parts)
         for part in self._batches(start, num, preview, every):
@@ -156,6 +162,7 @@ class Job:
 
     def path(self, num: int) -> Trajectory:
         """How samples 0, ..., num - 1 come about. ValueError for steps that the error decides."""
+        checks.at_least(1, num=num)
         if not isinstance(plan := self.plan, Plan):
             raise ValueError("adaptive steps differ between samples; use another sampler")
         cond = {name: jnp.asarray(value) for name, value in taken(self.cond, num).items()}

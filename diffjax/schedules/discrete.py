@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Int
 
 from diffjax.schedules.base import LogSNR, Schedule, Times
 
@@ -35,15 +36,32 @@ class Discrete(Schedule):
         return len(self.betas)
 
     def __call__(self, t: Times) -> LogSNR:
-        _, l = _nodes(self.betas)
-        steps = self.steps
-        k = jnp.clip(jnp.floor(t * steps), 0, steps - 1).astype(jnp.int32)
-        low, high = jnp.asarray(l[:-1], t.dtype)[k], jnp.asarray(l[1:], t.dtype)[k]
-        return low + (high - low) * (t * steps - k)
+        # Differences of neighbours come from float64: in float32 they have three digits.
+        l, change = _nodes(self.betas)
+        k = self._cell(t * self.steps)
+        return jnp.asarray(l[:-1], t.dtype)[k] + jnp.asarray(change, t.dtype)[k] * (
+            t * self.steps - k
+        )
+
+    def to_end(self, t: Times) -> LogSNR:
+        """Cells and their shares counted from the end, where they have all their digits."""
+        l, change = _nodes(self.betas)
+        away = (1 - t) * self.steps
+        k = self._cell(away)
+        passed = jnp.asarray((l - l[-1])[:0:-1], t.dtype)[k]
+        return passed - jnp.asarray(change[::-1], t.dtype)[k] * (away - k)
 
     def inverse(self, l: LogSNR) -> Times:
-        t, nodes = _nodes(self.betas)
-        return jnp.interp(-l, jnp.asarray(-nodes, l.dtype), jnp.asarray(t, l.dtype))
+        """The nearest end of time for l beyond the table."""
+        nodes, change = _nodes(self.betas)
+        falling = jnp.asarray(-nodes[:-1], l.dtype)
+        k = jnp.clip(jnp.searchsorted(falling, -l, side="right") - 1, 0, self.steps - 1)
+        share = (l + falling[k]) / jnp.asarray(change, l.dtype)[k]
+        return (k + jnp.clip(share, 0, 1)) / self.steps
+
+    def _cell(self, position: Times) -> Int[Array, "*b"]:
+        """The number of the cell between two nodes that has this position, in cells."""
+        return jnp.clip(jnp.floor(position), 0, self.steps - 1).astype(jnp.int32)
 
     def __repr__(self) -> str:
         return f"Discrete({len(self.betas)} betas, {self.betas[0]:g} to {self.betas[-1]:g})"
@@ -51,10 +69,11 @@ class Discrete(Schedule):
 
 @functools.cache
 def _nodes(betas: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """t = 0, 1 / T, ..., 1 and the log-SNR there, in float64."""
+    """The log-SNR at t = 0, 1 / T, ..., 1, and its changes from each to the next, in float64."""
     log_alpha2 = np.cumsum(np.log1p(-np.asarray(betas)))
     l = log_alpha2 - np.log(-np.expm1(log_alpha2))
-    return np.arange(len(betas) + 1) / len(betas), np.append(2 * l[0] - l[1], l)
+    l = np.append(2 * l[0] - l[1], l)
+    return l, np.diff(l)
 
 
 def from_betas(betas: Iterable[float]) -> Discrete:
