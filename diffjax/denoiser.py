@@ -109,9 +109,10 @@ def check_label(asked: Parameterization, sde: SDE) -> None:
     label = float64(lambda t: asked.c_noise(sde, t))
     for name, t in (("t_min", sde.t_min), ("t_max", sde.t_max)):
         if not np.isfinite(value := float(label(np.float64(t)))):
+            asked_for = getattr(asked.c_noise, "__name__", asked.c_noise)
             raise ValueError(
-                f"c_noise={getattr(asked.c_noise, '__name__', asked.c_noise)} with {sde}: the noise label is {value:g} at "
-                f"{name}={t:g}; allowed: t_max < 1, or the noise labels time, angle and t"
+                f"c_noise={asked_for} with {sde}: the noise label is {value:g} at {name}={t:g}; "
+                f"allowed: t_max < 1, or the noise labels time, angle and t"
             )
 
 

@@ -79,11 +79,9 @@ class Denoising(Objective):
 
     def __post_init__(self):
         by_name = "a name stands for it in a config only"
+        known = f"those of diffjax.weights, objectives.ERRORS, objectives.PAIRINGS; {by_name}"
         functions = {"weight": self.weight, "error": self.error, "pairing": self.pairing}
-        checks.function(
-            f"those of diffjax.weights, objectives.ERRORS, objectives.PAIRINGS; {by_name}",
-            **functions,
-        )
+        checks.function(known, **functions)
         checks.instance(Draw, f"diffjax.draws.Uniform(); {by_name}", draw=self.draw)
         rates = self.condition_dropout
         if isinstance(rates, Mapping):  # held as what has a hash

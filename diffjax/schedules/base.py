@@ -35,7 +35,7 @@ class Schedule(abc.ABC):
         """Time at log-SNR l; `inverse(self(t)) == t` on (0, 1)."""
 
     def to_end(self, t: Times) -> LogSNR:
-        """l(t) - l(1) where l(1) is finite, with its digits near t = 1, where both are nearly equal.
+        """l(t) - l(1) for a finite l(1), with all digits near t = 1, where both are nearly equal.
 
         There it is the integral of -l', by Gauss and Legendre; a schedule that is not smooth gives
         it otherwise. The derivative is that of l.
