@@ -17,6 +17,7 @@ from typing import Any
 import jax
 
 from diffjax.builder.construct import Applied, call, construct, fields, lookup, refuse
+from diffjax.builder.defaults import completed
 from diffjax.builder.network import construct_network, droppable
 from diffjax.builder.sampling import (
     SAMPLING,
@@ -59,6 +60,7 @@ __all__ = [
     "SECTIONS",
     "Applied",
     "call",
+    "completed",
     "construct",
     "construct_data",
     "construct_features",
@@ -123,6 +125,7 @@ def experiment(config: Config, form: Form | None = None, load: Loader | None = N
     train = construct_train(config["train"], "config.train", averages)
     built = Experiment(
         config=dict(config),
+        complete=completed,
         source=source,
         reading=reading,
         model=model,
