@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Array, Float, Key
 
+from diffjax import checks
 from diffjax.arrays import Cond, expand
 from diffjax.sde import SDE
 
@@ -42,6 +43,22 @@ class Denoise(Protocol):
     def __call__(
         self, x: Sample, t: Time, cond: Cond | None = None, *, key: Key[Array, ""] | None = None
     ) -> Prediction: ...
+
+
+@runtime_checkable
+class Checks(Protocol):
+    """A denoiser that knows which inputs it was built for."""
+
+    def check(self, x: Sample, cond: Cond | None) -> None:
+        """Raise ValueError for others; not called with traced values."""
+        ...
+
+
+def check_inputs(denoise: Denoise, x: Sample, cond: Cond | None) -> None:
+    """Raise ValueError for what is no denoiser, and for inputs that it was not built for."""
+    checks.function("diffjax.load(run).denoise", denoise=denoise)
+    if isinstance(denoise, Checks) and not checks.traced(cond):
+        denoise.check(x, cond)
 
 
 class FlowMap(Denoise, Protocol):

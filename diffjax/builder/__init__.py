@@ -27,6 +27,7 @@ from diffjax.builder.construct import (
     named_parameters,
     refuse,
 )
+from diffjax.builder.defaults import completed
 from diffjax.builder.network import construct_network, droppable
 from diffjax.builder.sampling import (
     SAMPLING,
@@ -81,6 +82,7 @@ __all__ = [
     "Applied",
     "abilities",
     "call",
+    "completed",
     "construct",
     "construct_data",
     "construct_features",
@@ -146,6 +148,7 @@ def experiment(config: Config, form: Form | None = None, load: Loader | None = N
     train = construct_train(config["train"], "config.train", averages)
     built = Experiment(
         config=dict(config),
+        complete=completed,
         source=source,
         reading=reading,
         model=model,

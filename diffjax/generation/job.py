@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from diffjax import checks
 from diffjax.arrays import stream, streams, taken
 from diffjax.config import Config, ConfigError
 from diffjax.data.form import Form
@@ -108,6 +109,11 @@ class Job:
     index: tuple[int, ...] = ()
     weight: tuple[float, ...] = ()
 
+    def __post_init__(self):
+        for seed in (self.seed,) if isinstance(self.seed, int) else self.seed:
+            checks.seed(seed)
+        checks.whole(1, batch_size=self.batch_size)
+
     @functools.cached_property
     def weights(self) -> str:
         """The fingerprint of the parameters."""
@@ -192,6 +198,7 @@ class Job:
         `Generation`; those that are in the folder are not seen. ValueError for previews of adaptive
         steps, ConfigError for lists with more values than samples.
         """
+        checks.whole(1, num=num)
         self.check(num)
         parts = stored(folder, num) if folder else []
         start = sum(len(part["arr_0"]) for part in parts)
@@ -206,6 +213,7 @@ class Job:
 
     def path(self, num: int) -> Trajectory:
         """How samples 0, ..., num - 1 come about. ValueError for steps that the error decides."""
+        checks.whole(1, num=num)
         if not isinstance(plan := self.plan, Plan):
             raise ValueError("adaptive steps differ between samples; use another sampler")
         cond = {name: jnp.asarray(value) for name, value in taken(self.cond, num).items()}

@@ -16,7 +16,7 @@ from jaxtyping import Array, Int, Key
 
 from diffjax import checks
 from diffjax.arrays import Cond, keys_at, spread, stream, streams
-from diffjax.prediction import Denoise
+from diffjax.prediction import Denoise, check_inputs
 from diffjax.samplers.plan import Plan, Sampling
 from diffjax.samplers.run import Preview, Registers, Result, initial, look, parts
 
@@ -130,6 +130,9 @@ class Generation:
         preview: Callable[[Preview], None] | None = None,
         every: int = 1,
     ):
+        checks.whole(1, num=num, batch_size=batch_size)
+        checks.whole(0, start=start)
+        plan.suits(denoise.sde)
         mesh = mesh or Mesh(jax.local_devices()[:1], "data")
         self._everywhere = NamedSharding(mesh, PartitionSpec())
         self._split = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
@@ -145,6 +148,7 @@ class Generation:
         for name, values in arrays.items():
             if values is not None and len(values) != num:
                 raise ValueError(f"{name}: {len(values)} values, and {num} samples")
+        check_inputs(denoise, jax.ShapeDtypeStruct((num, *shape), jnp.float32), self._cond)
         self._start, self._num, self._shape = start, num, tuple(shape)
         self._preview, self._every = preview, every
         self._size = -(-min(batch_size, num) // mesh.size) * mesh.size

@@ -33,6 +33,7 @@ from diffjax.guidance import Conditional, Guidance, Query
 from diffjax.prediction import Denoise
 from diffjax.samplers.plan import Sampling, checked
 from diffjax.samplers.run import Result
+from diffjax.samplers.table import Origin
 from diffjax.sde import SDE, ends
 from diffjax.solvers import FIRST, GROWTH, SOLVERS
 
@@ -60,6 +61,7 @@ class Adaptive(Sampling):
     solver: Callable[[], Any] = field(default=diffrax.Dopri5, metadata={"static": True})
     eta: float = field(default=0.0, metadata={"static": True})
     most: int = field(default=1000, metadata={"static": True})
+    origin: Origin = field(default=Origin(), metadata={"static": True}, repr=False)
 
     @property
     def start(self) -> Any:
@@ -107,6 +109,9 @@ class Adaptive(Sampling):
             stages = tableau.num_stages - shared
         bad = jnp.where(arrived.all(), -1, jnp.argmin(arrived))
         return Result(x, bad, None, shared + stages * count + 1)
+
+    def suits(self, sde: SDE) -> None:
+        self.origin.check(sde, np.array([self.stop, self.begin]))
 
     def check(self, made: Result) -> None:
         """Raise FloatingPointError where a sample did not arrive."""
@@ -219,4 +224,6 @@ def adaptive(
             f"infinite; allowed: eta=0, or t_max < 1 in the sde"
         )
     start, stop = sde.t_max, sde.t_min
-    return Adaptive(start, stop, rtol, atol, weight, guidance, SOLVERS[solver], eta, most)
+    return Adaptive(
+        start, stop, rtol, atol, weight, guidance, SOLVERS[solver], eta, most, Origin(sde)
+    )

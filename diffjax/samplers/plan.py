@@ -14,6 +14,7 @@ from diffjax.guidance import Guidance, ramps
 from diffjax.prediction import Denoise, Sample
 from diffjax.samplers.run import Registers, Result, advance, begin, check, run
 from diffjax.samplers.table import Table
+from diffjax.sde import SDE
 
 
 class Sampling(abc.ABC):
@@ -47,6 +48,10 @@ class Sampling(abc.ABC):
     def run(
         self, denoise: Denoise, x: Sample, keys: Any, cond: Cond | None, *, path: bool = False
     ) -> Result: ...
+
+    @abc.abstractmethod
+    def suits(self, sde: SDE) -> None:
+        """Raise ValueError where this was planned for another process than `sde`."""
 
     @abc.abstractmethod
     def check(self, made: Result) -> None:
@@ -121,6 +126,9 @@ class Plan(Sampling):
         """Rows first, ..., stop - 1, and the x0 that the last of them predicts."""
         own = {"cond": cond, "guidance": self.guidance}
         return advance(denoise, self.table, registers, keys, first=first, stop=stop, **own)
+
+    def suits(self, sde: SDE) -> None:
+        self.table.origin.check(sde, np.asarray(self.table.t)[np.asarray(self.table.active)])
 
     def check(self, made: Result) -> None:
         check(made.bad, self.table)

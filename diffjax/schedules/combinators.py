@@ -39,6 +39,9 @@ class Shifted(Derived):
     def __call__(self, t: Times) -> LogSNR:
         return self.schedule(t) + self.by
 
+    def to_end(self, t: Times) -> LogSNR:
+        return self.schedule.to_end(t)
+
     def inverse(self, l: LogSNR) -> Times:
         return self.schedule.inverse(l - self.by)
 
@@ -95,6 +98,10 @@ class Clamped(Derived):
     def __call__(self, t: Times) -> LogSNR:
         return jnp.clip(self.schedule(t), self.logsnr_min, self.logsnr_max)
 
+    def to_end(self, t: Times) -> LogSNR:
+        """As a difference: the schedule may bend anywhere."""
+        return self(t) - _at(self, 1.0)
+
     def inverse(self, l: LogSNR) -> Times:
         return self.schedule.inverse(jnp.clip(l, self.logsnr_min, self.logsnr_max))
 
@@ -122,8 +129,12 @@ class ZeroTerminal(Derived):
         log_alpha = jax.nn.log_sigmoid(base) / 2
         log_alpha = jnp.where(t < self.first, math.log(first), log_alpha)
         width = first - math.exp(last)
-        # alpha - alpha(1) without cancellation; rounding must not leave it below or above 0 at 1.
-        rise = jnp.where(t < 1, jnp.maximum(log_alpha - last, 0.0), 0.0)
+        # log alpha - log alpha(1). Near t = 1 both are nearly equal; there sigmoid(m + d) over
+        # sigmoid(m) is 1 / (1 + sigmoid(-m) (exp(-d) - 1)), which has no cancellation in d.
+        d = self.schedule.to_end(t)
+        near = -jnp.log1p(-math.expm1(2 * last) * jnp.expm1(-jnp.minimum(d, 1.0))) / 2
+        rise = jnp.where(d < 1, near, log_alpha - last)
+        rise = jnp.where(t < 1, jnp.maximum(rise, 0.0), 0.0)  # rounding may leave it beyond 0 at 1
         above = math.exp(last) * jnp.expm1(rise)
         alpha = above * (first / width)
         below = (first * -jnp.expm1(log_alpha) - math.exp(last) * (1 - first)) / width  # 1 - alpha

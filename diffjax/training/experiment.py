@@ -118,6 +118,8 @@ class Experiment:
     """What a run consists of. source: split -> data. plan: process -> how to sample it; with
     per_sample=True, for samples that bring their guidance weights.
 
+    config: as it was written. complete: a config with the defaults of every section filled in.
+
     averages: of the parameters, by name. stds: the widths of those that are power functions, of
     which snapshots are taken. frozen: regular expressions; parameters whose path has one are not
     trained. holds: the trained things that the objective loads, by name.
@@ -139,6 +141,7 @@ class Experiment:
     form: Form
     frozen: tuple[str, ...] = ()
     holds: Mapping[str, Holding] = field(default_factory=dict)
+    complete: Callable[[Mapping[str, Any]], dict[str, Any]] = dict
 
     def __repr__(self) -> str:
         name, steps = self.config["data"]["name"], self.train.steps
