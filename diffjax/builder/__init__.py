@@ -17,6 +17,7 @@ from typing import Any
 import jax
 
 from diffjax.builder.construct import Applied, call, construct, fields, lookup, refuse
+from diffjax.builder.metrics import construct_metrics
 from diffjax.builder.network import construct_network, droppable
 from diffjax.builder.sampling import (
     SAMPLING,
@@ -37,12 +38,11 @@ from diffjax.builder.training import (
     construct_train,
     widths,
 )
-from diffjax.config import Config, ConfigError, checked, entries, known, literal, parse
+from diffjax.config import Config, ConfigError, checked, known, literal, parse
 from diffjax.data import AUGMENTATIONS, SOURCES, Reading, Source
 from diffjax.data.form import Form
 from diffjax.denoiser import Model
 from diffjax.devices.mesh import SHARDINGS
-from diffjax.evaluation import OF_NETWORK, OF_SAMPLES
 from diffjax.features import EXTRACTORS, Extractor
 from diffjax.io.trees import flat
 from diffjax.objectives import Task
@@ -204,14 +204,6 @@ def construct_writers(texts: Sequence[str]) -> tuple[Callable[..., Writer], ...]
     """`(workdir, start) -> Writer` for each; nothing is imported yet."""
     specs = [(parse(text), f"config.train.writers[{i}]") for i, text in enumerate(texts)]
     return tuple(construct(WRITERS, spec, place, partial=True) for spec, place in specs)
-
-
-def construct_metrics(text: str, place: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """`bpd:repeats=4,num=100,vlb` to metrics by name: those of samples, and of the network."""
-    both, specs = OF_SAMPLES | OF_NETWORK, map(parse, entries(text))
-    made = {s["name"]: construct(both, s, place, partial=True) for s in specs}
-    of = lambda table: {name: metric for name, metric in made.items() if name in table}
-    return of(OF_SAMPLES), of(OF_NETWORK)
 
 
 def construct_features(text: str, place: str) -> Callable[[Any], Extractor]:
