@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffjax.arrays import catalogue, float64
+from diffjax.checks import positive
 from diffjax.schedules import Times
 from diffjax.sde import SDE, ends
 
@@ -111,8 +112,7 @@ class Parameterization(abc.ABC):
     scale_input: bool = True
 
     def __post_init__(self):
-        if not self.sigma_data > 0:
-            raise ValueError(f"sigma_data={self.sigma_data}: needs sigma_data > 0")
+        positive(sigma_data=self.sigma_data)
 
     @abc.abstractmethod
     def target(self, sde: SDE, t: Times) -> tuple[Times, Times]:

@@ -38,6 +38,7 @@ from diffjax.builder.training import (
     construct_train,
     widths,
 )
+from diffjax.checks import SEEDS
 from diffjax.config import Config, ConfigError, checked, known, literal, parse
 from diffjax.data import AUGMENTATIONS, SOURCES, Reading, Source
 from diffjax.data.form import Form
@@ -103,7 +104,7 @@ def experiment(config: Config, form: Form | None = None, load: Loader | None = N
     for section in SECTIONS[1:]:
         fields(config[section], f"config.{section}")
     seed = checked(config["seed"], int, "config.seed")
-    if not 0 <= seed < 2**32:
+    if not 0 <= seed < SEEDS:
         raise ConfigError(f"config.seed={seed}: needs 0 <= seed < 2**32")
     source, reading = construct_data(config["data"], "config.data")
     form = form or reading.form(source("train"))

@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, Key
 
 from diffjax import likelihood
 from diffjax.arrays import Params, Rates, dims, drop, expand
+from diffjax.checks import at_least
 from diffjax.config import nearest
 from diffjax.denoiser import Model
 from diffjax.draws import DRAWS, Draw, Uniform
@@ -80,8 +81,7 @@ class Denoising(Objective):
                 raise ValueError(f"{place}={rate}: needs 0 <= it <= 1")
         if not 0 <= self.hybrid < math.inf:
             raise ValueError(f"hybrid={self.hybrid}: needs hybrid >= 0")
-        if self.steps < 2:
-            raise ValueError(f"steps={self.steps}: needs steps >= 2")
+        at_least(2, steps=self.steps)
 
     def check(self, model: Model, task: Task = Task()) -> None:
         """Raise ValueError where weight, draw and error do not go with the model or the data."""

@@ -14,6 +14,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, Int, Key
 
 from diffjax.arrays import Cond, dims, expand, normal
+from diffjax.checks import within
 from diffjax.guidance import Conditional, Guidance, Query
 from diffjax.prediction import Denoise
 from diffjax.samplers.table import NOISES, OUTPUTS, Table
@@ -288,8 +289,7 @@ def start_from(
     strength: share of the steps that are made, in (0, 1]; 1 keeps as little of x0 as the process
     does (arXiv:2108.01073).
     """
-    if not 0 < strength <= 1:
-        raise ValueError(f"strength={strength}: needs 0 < strength <= 1")
+    within(0, 1, "(]", strength=strength)
     steps = len(times) - 1
     part = times[steps - max(1, round(strength * steps)) :]
     first, rest = jax.vmap(jax.random.split, out_axes=1)(keys)
