@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
+from diffjax.checks import SEEDS
 from diffjax.config import ConfigError, RunError, entries
 
 T = TypeVar("T")
@@ -236,7 +237,7 @@ def positive(text: str) -> int:
 
 def seed(text: str) -> int:
     value = int(text)
-    if not 0 <= value < 2**32:
+    if not 0 <= value < SEEDS:
         raise argparse.ArgumentTypeError(f"{text}: needs 0 <= seed < 2**32")
     return value
 

@@ -17,17 +17,9 @@ from typing import Any
 
 import jax
 
-from diffjax.builder.construct import (
-    Applied,
-    call,
-    construct,
-    fields,
-    instance,
-    lookup,
-    named_parameters,
-    refuse,
-)
+from diffjax.builder.construct import Applied, call, construct, fields, instance, lookup, refuse
 from diffjax.builder.defaults import completed
+from diffjax.builder.metrics import construct_metrics
 from diffjax.builder.network import construct_network, droppable
 from diffjax.builder.sampling import (
     SAMPLING,
@@ -48,11 +40,11 @@ from diffjax.builder.training import (
     construct_train,
     widths,
 )
+from diffjax.checks import SEEDS
 from diffjax.config import (
     Config,
     ConfigError,
     checked,
-    entries,
     known,
     literal,
     named,
@@ -63,7 +55,6 @@ from diffjax.data import AUGMENTATIONS, SOURCES, Reading, Source
 from diffjax.data.form import Form
 from diffjax.denoiser import Model
 from diffjax.devices.mesh import SHARDINGS
-from diffjax.evaluation import OF_NETWORK, OF_SAMPLES
 from diffjax.features import EXTRACTORS, Extractor
 from diffjax.io.trees import flat
 from diffjax.objectives import Task
@@ -127,7 +118,7 @@ def experiment(config: Config, form: Form | None = None, load: Loader | None = N
     for section in SECTIONS[1:]:
         fields(config[section], f"config.{section}")
     seed = checked(config["seed"], int, "config.seed")
-    if not 0 <= seed < 2**32:
+    if not 0 <= seed < SEEDS:
         raise ConfigError(f"config.seed={seed}: needs 0 <= seed < 2**32")
     source, reading = construct_data(config["data"], "config.data", opened=form is None)
     form = form or reading.form(source("train"))
@@ -256,18 +247,6 @@ def construct_writers(texts: Sequence[str]) -> tuple[Callable[..., Writer], ...]
     return tuple(
         construct(WRITERS, text, f"{place}[{i}]", partial=True) for i, text in enumerate(texts)
     )
-
-
-def construct_metrics(text: str, place: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """`bpd:repeats=4,num=100,vlb` to metrics by name: those of samples, and of the network."""
-    of_samples, of_network, both = {}, {}, OF_SAMPLES | OF_NETWORK
-    for spec in map(parse, entries(text)):
-        metric, name = construct(both, spec, place, partial=True), spec["name"]
-        entry = lookup(both, name, place)
-        about_network = "subject" in named_parameters(entry, place)
-        kept = of_network if about_network else of_samples
-        kept[name.rpartition(":")[2]] = metric
-    return of_samples, of_network
 
 
 def construct_features(text: str, place: str) -> Callable[[Any], Extractor]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import textwrap
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from diffjax.builder import metrics
 from diffjax.builder.construct import call, construct, fields, instance, lookup, refuse
 from diffjax.builder.guidance import Section, takes_to
 from diffjax.config import Config, ConfigError, checked, known
@@ -137,10 +137,9 @@ def listing() -> str:
 
 
 def _described(name: str, function: Callable[..., Any], facts: str) -> list[str]:
-    parameters = inspect.signature(function).parameters.values()
     plain = str | int | float | tuple
-    defaults = [p for p in parameters if isinstance(p.default, plain) and p.name != "weight"]
-    settings = ", ".join(f"{p.name}={p.default}" for p in defaults)
+    defaults = metrics.settings(function).items()
+    settings = ", ".join(f"{k}={v}" for k, v in defaults if isinstance(v, plain) and k != "weight")
     text = (function.__doc__ or "").strip().split("\n\n")[0]
     first = f"  {name:<18} {facts}  {settings}".rstrip()
     return [

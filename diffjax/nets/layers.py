@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -31,20 +31,6 @@ def outputs(
         return shape(x)
     first, second = jnp.split(x, 2, axis=-1)
     return shape(first), shape(second)
-
-
-def at_least(least: int, **settings: int) -> None:
-    """Raise ValueError for the first of `settings` that is smaller than `least`."""
-    for name, value in settings.items():
-        if value < least:
-            raise ValueError(f"{name}={value}: needs {name} >= {least}")
-
-
-def one_of(known: Iterable[str], **settings: str) -> None:
-    """Raise ValueError for the first of `settings` that is not in `known`."""
-    for name, value in settings.items():
-        if value not in known:
-            raise ValueError(f"{name}={value!r}: known: {', '.join(map(repr, known))}")
 
 
 def product(x: Float[Array, "*b c"], w: Float[Array, "c f"], *_: Any, **__: Any) -> Array:

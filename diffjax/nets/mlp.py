@@ -6,8 +6,9 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from diffjax.arrays import Cond
+from diffjax.checks import at_least
 from diffjax.nets.conditions import Condition, Conditions, settled
-from diffjax.nets.layers import NONE, VECTORS, Embedding, Output, at_least, outputs, zeros
+from diffjax.nets.layers import NONE, VECTORS, Embedding, Output, outputs, zeros
 from diffjax.nets.network import Network, linen
 
 

@@ -11,6 +11,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from diffjax.arrays import Cond
+from diffjax.checks import at_least, one_of, positive, within
 from diffjax.nets.blocks import (
     PLAIN,
     Block,
@@ -22,18 +23,7 @@ from diffjax.nets.blocks import (
     conv,
 )
 from diffjax.nets.conditions import Condition, Conditions, settled
-from diffjax.nets.layers import (
-    EMBEDDINGS,
-    NONE,
-    VECTORS,
-    Dense,
-    Embedding,
-    Output,
-    at_least,
-    one_of,
-    outputs,
-    zeros,
-)
+from diffjax.nets.layers import EMBEDDINGS, NONE, VECTORS, Dense, Embedding, Output, outputs, zeros
 from diffjax.nets.network import Network, linen
 from diffjax.nets.resample import check_kernel, downsample, filtered, upsample
 
@@ -259,10 +249,8 @@ def unet(
     for m in multipliers:
         if m * channels % part:
             raise ValueError(f"{name}={part}: must divide the width {m * channels}")
-    if not 0 <= dropout < 1:
-        raise ValueError(f"dropout={dropout}: needs 0 <= dropout < 1")
-    if not epsilon > 0:
-        raise ValueError(f"epsilon={epsilon}: needs epsilon > 0")
+    within(0, 1, "[)", dropout=dropout)
+    positive(epsilon=epsilon)
     one_of(EMBEDDINGS, embedding=embedding)
     one_of(RESAMPLE, resample=resample)
     one_of(INPUTS, input_pyramid=input_pyramid)

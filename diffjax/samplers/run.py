@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from diffjax import checks
 from diffjax.arrays import Cond, dims, expand, normal
+from diffjax.checks import within
 from diffjax.guidance import Conditional, Guidance, Query
 from diffjax.prediction import Denoise, check_inputs
 from diffjax.samplers.table import NOISES, OUTPUTS, Table
@@ -336,9 +337,7 @@ def start_from(
     strength: share of the steps that are made, in (0, 1]; 1 keeps as little of x0 as the process
     does (arXiv:2108.01073).
     """
-    checks.finite(strength=strength)
-    if not 0 < strength <= 1:
-        raise ValueError(f"strength={strength}: needs 0 < strength <= 1")
+    within(0, 1, "(]", strength=strength)
     checks.samples(x0, "x0")
     checks.keys(keys, len(x0))
     steps = len(times) - 1
