@@ -28,6 +28,7 @@ from diffjax.training.experiment import Experiment
 from diffjax.training.workdir import (
     Weights,
     check_weights,
+    is_run,
     load_weights,
     read_config,
     read_form,
@@ -129,7 +130,7 @@ def load(
     ConfigError where there is none.
     """
     path, sampling = Path(path), dict(sampling or {}) | ({} if ema is None else {"ema": ema})
-    if not path.exists() or (path / "data.json").exists():
+    if not path.exists() or is_run(path):
         config = replaced(read_config(path), sampling)
         experiment = builder.experiment(config, read_form(path))
         step, params, ema = load_weights(experiment, path)

@@ -56,8 +56,7 @@ class Preview(NamedTuple):
     t: float
 
 
-@functools.partial(jax.jit, static_argnames="path")
-def run(
+def scan(
     denoise: Denoise,
     table: Table,
     x: Float[Array, "b *d"],
@@ -76,6 +75,10 @@ def run(
     rows = (jnp.arange(len(table)), _on_device(table, x.dtype), noise)
     after, made = jax.lax.scan(step, begin(x, guidance), rows)
     return Result(after.x, after.bad, made)
+
+
+run = jax.jit(scan, static_argnames="path")
+"""`scan` as one compiled program, for whoever is not inside one."""
 
 
 def begin(x: Float[Array, "b *d"], guidance: Guidance = Conditional()) -> Registers:
