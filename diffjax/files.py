@@ -53,14 +53,13 @@ def read_arrays(path: Path, map_file: bool = False) -> dict[str, np.ndarray]:
     try:
         with path.open("rb") as file:
             start = file.read(6)
-        if not start.startswith((b"PK\x03\x04", b"PK\x05\x06", b"\x93NUMPY")):
-            kind = "neither an .npy nor an .npz file" if start else "empty"
-            raise ValueError(kind)
-        loaded = np.load(path, "r" if map_file else None, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return {"x": loaded}
-        with loaded:
-            return dict(loaded)
+            if not start.startswith((b"PK\x03\x04", b"PK\x05\x06", b"\x93NUMPY")):
+                raise ValueError("neither an .npy nor an .npz file" if start else "empty")
+            file.seek(0)
+            if not map_file or start.startswith(b"PK"):
+                loaded = np.load(file, allow_pickle=False)
+                return dict(loaded) if isinstance(loaded, Mapping) else {"x": loaded}
+        return {"x": np.load(path, "r", allow_pickle=False)}
     except Exception as error:  # of zip, zlib, EOF, struct, the header's syntax, memory and more
         raise ValueError(f"cannot be read ({reason(error)})") from error
 

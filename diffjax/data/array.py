@@ -24,9 +24,9 @@ def array(
     `x` and `y`, `images` and `labels`, or `arr_0` and `arr_1`; and other conditions as `vector`
     (N, size), `tokens` (N, L, size), `map` (N, *grid, size) or `cond_NAME`, floats, NaN where one
     is missing, or where `tokens_mask` (N, L) is 0. Where it holds `x_train` and `x_test`
-    (`y_train`, `vector_train`, ...), these are the splits. Else a share `holdout` is held out. kind:
-    of the items, an entry of `data.kinds`; by default that of `kinds.default` for their rank and
-    type.
+    (`y_train`, `vector_train`, ...), these are the splits. Else a share `holdout` is held out.
+    kind: of the items, an entry of `data.kinds`; by default that of `kinds.default` for their rank
+    and type.
     rate: unit of sounds and videos, samples or frames per second; 0 where it is not known. Raises
     ValueError for what is none of these.
     """
