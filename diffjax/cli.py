@@ -12,6 +12,7 @@ from typing import Any, NoReturn, TypeVar
 
 from diffjax.checks import SEEDS
 from diffjax.config import ConfigError, RunError, entries
+from diffjax.files import reason
 
 T = TypeVar("T")
 
@@ -38,6 +39,10 @@ def main(run: Callable[[], int]) -> NoReturn:
         sys.exit(1)
     except BrokenPipeError:  # piped into `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:  # of a file that no check foresaw, such as on a disk that is full
+        file = f"{error.filename}: " if error.filename else ""
+        print(f"error: {file}{reason(error)}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -95,8 +95,8 @@ def run() -> int:
         return 128 + stopped.signal
     print(
         f"trained to step {steps} in {time.monotonic() - began:.0f} s: {workdir}\n"
-        f"next: python -m diffjax.sample --workdir={workdir}\n"
-        f"      tensorboard --logdir={workdir}/tensorboard"
+        f"next: python -m diffjax.sample --workdir={shlex.quote(str(workdir))}\n"
+        f"      tensorboard --logdir={shlex.quote(str(workdir / 'tensorboard'))}"
     )
     return 0
 

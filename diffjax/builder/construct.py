@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from diffjax.config import Applied, Config, ConfigError, checked, known, lookup, parse
+from diffjax.files import reason
 
 T = TypeVar("T")
 
@@ -101,7 +102,7 @@ def instance(value: T, needs: type, place: str) -> T:
 
 
 def refuse(place: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Turn a ValueError of the wrapped call into a ConfigError at `place`."""
+    """Turn a ValueError or an OSError of the wrapped call into a ConfigError at `place`."""
 
     def wrap(function: Callable[..., Any]) -> Callable[..., Any]:
         def run(*args: Any, **kwargs: Any) -> Any:
@@ -111,6 +112,9 @@ def refuse(place: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
                 raise
             except ValueError as error:
                 raise ConfigError(f"{place}: {error}") from error
+            except OSError as error:
+                file = f"{error.filename}: " if error.filename else ""
+                raise ConfigError(f"{place}: {file}{reason(error)}") from error
 
         return run
 

@@ -10,8 +10,6 @@ from __future__ import annotations
 import functools
 import json
 import time
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +25,7 @@ from diffjax.data.form import Form
 from diffjax.denoiser import Denoiser
 from diffjax.devices.mesh import layout
 from diffjax.devices.processes import first
-from diffjax.files import write_arrays, write_text
+from diffjax.files import read_arrays, write_arrays, write_text
 from diffjax.generation.program import Generation, generate
 from diffjax.io.trees import fingerprint
 from diffjax.progress import Progress
@@ -294,11 +292,10 @@ def stored(folder: Path, num: int) -> list[Arrays]:
     What cannot be read ends them: it is made again.
     """
     parts, count = [], 0
-    while count < num and zipfile.is_zipfile(folder / _file(count)):
+    while count < num and (folder / _file(count)).is_file():
         try:
-            with np.load(folder / _file(count)) as file:
-                part = {k: file[k][: num - count] for k in file.files}
-        except (OSError, ValueError, zipfile.BadZipFile, zlib.error):
+            part = {k: v[: num - count] for k, v in read_arrays(folder / _file(count)).items()}
+        except ValueError:
             break
         parts.append(part)
         count += len(part["arr_0"])

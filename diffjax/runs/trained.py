@@ -29,6 +29,7 @@ from diffjax.training.experiment import Experiment
 from diffjax.training.workdir import (
     Weights,
     check_weights,
+    is_run,
     load_weights,
     read_config,
     read_form,
@@ -166,7 +167,7 @@ def load(
     path, sampling = Path(path), dict(sampling or {}) | ({} if ema is None else {"ema": ema})
     entries = {"network": network, "loss": objective, "data": source}
     entries = {section: entry for section, entry in entries.items() if entry is not None}
-    if not path.exists() or (path / "data.json").exists():
+    if not path.exists() or is_run(path):
         if family or settings:
             raise ConfigError(f"{path}: is a run of our own; takes neither family nor settings")
         config = replaced(read_config(path), sampling)

@@ -12,7 +12,7 @@ import numpy as np
 from diffjax.arrays import Cond
 from diffjax.guidance import Guidance, ramps
 from diffjax.prediction import Denoise, Sample
-from diffjax.samplers.run import Registers, Result, advance, begin, check, run
+from diffjax.samplers.run import Registers, Result, advance, begin, check, scan
 from diffjax.samplers.table import Table
 from diffjax.sde import SDE
 
@@ -117,7 +117,7 @@ class Plan(Sampling):
     def run(
         self, denoise: Denoise, x: Sample, keys: Any, cond: Cond | None, *, path: bool = False
     ) -> Result:
-        return run(denoise, self.table, x, keys, cond=cond, guidance=self.guidance, path=path)
+        return scan(denoise, self.table, x, keys, cond=cond, guidance=self.guidance, path=path)
 
     def begin(self, x: Sample) -> Registers:
         """The registers before the first row."""

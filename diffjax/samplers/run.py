@@ -79,22 +79,25 @@ def run(
     return _run(denoise, table, x, keys, **own, path=path)
 
 
-@functools.partial(jax.jit, static_argnames="path")
-def _run(
+def scan(
     denoise: Denoise,
     table: Table,
     x: Float[Array, "b *d"],
     keys: Key[Array, " b"],
     *,
-    cond: Cond | None,
-    guidance: Guidance,
-    noise: Float[Array, "r b *d"] | None,
-    path: bool,
+    cond: Cond | None = None,
+    guidance: Guidance = Conditional(),
+    noise: Float[Array, "r b *d"] | None = None,
+    path: bool = False,
 ) -> Result:
+    """`run` without its checks and its program, for whoever is inside a program already."""
     step = functools.partial(_step, denoise, guidance, cond, keys, path)
     rows = (jnp.arange(len(table)), _on_device(table, x.dtype), noise)
     after, made = jax.lax.scan(step, begin(x, guidance), rows)
     return Result(after.x, after.bad, made)
+
+
+_run = jax.jit(scan, static_argnames="path")
 
 
 def check_arguments(

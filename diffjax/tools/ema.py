@@ -11,6 +11,7 @@ how far the profile of each is from the one asked for.
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,7 +57,8 @@ def run() -> int:
     make(snapshots, fits, paths)
     for path in paths:
         print(f"wrote {path}")
-    print(f"next: python -m diffjax.sample --workdir={given.workdir} --ema={paths[0].stem}")
+    place = shlex.quote(str(given.workdir))
+    print(f"next: python -m diffjax.sample --workdir={place} --ema={paths[0].stem}")
     return 0
 
 
