@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import math
 import typing
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -49,6 +50,10 @@ def call(
     known(arguments, settable, place)
     hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
     values = {k: checked(v, hints.get(k, Any), f"{place}.{k}") for k, v in arguments.items()}
+    for name, value in values.items():
+        infinite = isinstance(value, float) and not math.isfinite(value)
+        if infinite and value != settable[name].default:
+            raise ConfigError(f"{place}.{name}={value}: needs a finite number")
     given = values | given
     bound = Applied(function, tuple(sorted(given.items()))) if given else function
     return bound if partial else refuse(place)(bound)()

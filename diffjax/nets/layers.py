@@ -40,6 +40,16 @@ def at_least(least: int, **settings: int) -> None:
             raise ValueError(f"{name}={value}: needs {name} >= {least}")
 
 
+def at_sides(attention: tuple[int, ...], first: int, levels: int, shape: tuple[int, ...]) -> None:
+    """Raise ValueError for a side of `attention` that no level has: `first` and its halves."""
+    sides = [first // 2**level for level in range(levels)]
+    if absent := [side for side in attention if side not in sides]:
+        raise ValueError(
+            f"attention={attention}: no level has the side {absent[0]}; for input {shape} they "
+            f"have {', '.join(map(str, sides))}"
+        )
+
+
 def one_of(known: Iterable[str], **settings: str) -> None:
     """Raise ValueError for the first of `settings` that is not in `known`."""
     for name, value in settings.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -11,15 +12,17 @@ from typing import Any
 from diffjax import builder
 from diffjax.arrays import Params
 from diffjax.config import Config, ConfigError, Stopped, load, override
+from diffjax.devices.mesh import layout
 from diffjax.devices.processes import first
 from diffjax.io.trees import some
 from diffjax.runs.trained import Trained
 from diffjax.runs.trained import load as load_trained
 from diffjax.training import held
 from diffjax.training.experiment import Experiment
-from diffjax.training.loop import train
+from diffjax.training.loop import check, train
 from diffjax.training.transfer import transfer
 from diffjax.training.workdir import began_from, lock, open_run
+from diffjax.training.writers import check_writers
 
 
 def fit(
@@ -38,6 +41,8 @@ def fit(
     bit; the stop button of a notebook, ctrl-C and SIGTERM save first and raise `Stopped`. Raises
     ConfigError for what cannot work, before anything is compiled.
     """
+    if not str(workdir):
+        raise ConfigError("workdir='': needs a folder; is a variable unset?")
     fields = config if isinstance(config, Mapping) else load(str(config))
     launch(
         override(fields, changes),
@@ -72,6 +77,10 @@ def launch(
     if resume_from is None and (resume_map or resume_partial or resume_ema is not None):
         raise ConfigError("--resume_ema, --resume_map, --resume_partial: need --resume_from")
     experiment = builder.experiment(config, load=loader(workdir))
+    check(experiment.train, layout(sharding=experiment.sharding))
+    check_writers(experiment.writers)
+    if (line := builder.untrained(experiment.config, experiment.form)) and first():
+        logging.warning(line)
     with lock(workdir) if first() else nullcontext():
         params, origin = None, None
         if resume_from is not None and not began_from(workdir, Path(resume_from)):

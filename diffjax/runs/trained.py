@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,6 +86,8 @@ class Trained:
         about = builder.SAMPLING | made.config["sampling"] | {"trained": self.step, "ema": self.ema}
         e = made.experiment
         plan = e.plan(made.denoise.sde)
+        if line := builder.untrained(e.config, e.form):
+            logging.warning(line)
         return Job(made.denoise, plan, e.form, e.config, about, seed, batch_size, rows)
 
     def sample(
