@@ -118,7 +118,7 @@ def sampling_flags(
     many = lambda one: listed(one) if lists else one
     more = "; several: a,b" if lists else ""
     run = flags.add_argument_group("the network")
-    run.add_argument("--workdir", type=Path, required=not lists, help="folder of a trained run")
+    run.add_argument("--workdir", type=path, required=not lists, help="folder of a trained run")
     run.add_argument(
         "--ema",
         type=many(str),
@@ -231,6 +231,13 @@ def span(text: str) -> tuple[int, int]:
     if not (first.isdecimal() and last.isdecimal()) or (int(last) <= int(first) and text != "0:0"):
         raise argparse.ArgumentTypeError(f"{text}: needs FROM:TO in steps, FROM < TO")
     return int(first), int(last)
+
+
+def path(text: str) -> Path:
+    """A path that is not empty: a variable that is not set would be the current folder."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("is empty; needs a path: is a variable not set?")
+    return Path(text)
 
 
 def positive(text: str) -> int:

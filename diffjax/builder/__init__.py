@@ -28,8 +28,10 @@ from diffjax.builder.sampling import (
     construct_sampler,
     construct_table,
     listing,
+    noisy,
     order,
     plan,
+    untrained,
 )
 from diffjax.builder.training import (
     Loader,
@@ -89,6 +91,7 @@ __all__ = [
     "order",
     "plan",
     "refuse",
+    "untrained",
 ]
 SECTIONS = (
     "seed",
@@ -133,8 +136,8 @@ def experiment(config: Config, form: Form | None = None, load: Loader | None = N
     )
     planned = sampling(model.sde)  # what cannot be sampled is refused now
     if set(holds) == set(loss.loads):
-        noisy = config["sampling"]["sampler"]["name"] if planned.noisy else ""
-        refuse("config.loss")(loss.check)(model, task(config, form, reading, noisy))
+        adds = noisy(config["sampling"], model.sde, planned)
+        refuse("config.loss")(loss.check)(model, task(config, form, reading, adds))
     averages = construct_averages(config["ema"], "config.ema")
     train = construct_train(config["train"], "config.train", averages)
     built = Experiment(
@@ -187,14 +190,14 @@ def check_frozen(built: Experiment) -> None:
         raise ConfigError(f"{place}={built.frozen}: fits every parameter: nothing would be trained")
 
 
-def task(config: Config, form: Form, reading: Reading, noisy: str) -> Task:
+def task(config: Config, form: Form, reading: Reading, adds_noise: str) -> Task:
     """What the objective has to go with."""
     return Task(
         form=form,
         dequantized=reading.dequantize,
         conditions=droppable(config["network"], form.conditions),
         second_output=bool(config["network"].get("learn_variance", False)),
-        noisy=noisy,
+        noisy=adds_noise,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import re
 import typing
 from collections.abc import Callable, Mapping
@@ -60,6 +61,10 @@ def call(
         k: _object(checked(v, hints.get(k, Any), f"{place}.{k}"), hints.get(k, Any), f"{place}.{k}")
         for k, v in arguments.items()
     }
+    for name, value in values.items():
+        infinite = isinstance(value, float) and not math.isfinite(value)
+        if infinite and value != parameters[name].default:
+            raise ConfigError(f"{place}.{name}={value}: needs a finite number")
     given = values | given
     bound = Applied(function, tuple(sorted(given.items()))) if given else function
     return bound if partial else refuse(place)(bound)()

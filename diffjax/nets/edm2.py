@@ -17,7 +17,7 @@ from diffjax.nets.blocks import Grid
 from diffjax.nets.conditions import Condition, Conditions, settled
 from diffjax.nets.kernels.attention import attention
 from diffjax.nets.kernels.convolution import convolution
-from diffjax.nets.layers import NONE, Output, outputs
+from diffjax.nets.layers import NONE, Output, at_sides, outputs
 from diffjax.nets.magnitude import normalize
 from diffjax.nets.network import Network, linen
 from diffjax.nets.resample import Kernel, check_kernel, downsample, upsample
@@ -205,6 +205,7 @@ class EDM2(nn.Module):
                 f"or one or three sides, each divisible by {factor}; "
                 f"change multipliers={self.multipliers}, or the size of the images"
             )
+        at_sides(self.attention, shape[1], len(self.multipliers), shape)
 
 
 def normalized(params: Params) -> Params:

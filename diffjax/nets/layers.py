@@ -33,6 +33,16 @@ def outputs(
     return shape(first), shape(second)
 
 
+def at_sides(attention: tuple[int, ...], first: int, levels: int, shape: tuple[int, ...]) -> None:
+    """Raise ValueError for a side of `attention` that no level has: `first` and its halves."""
+    sides = [first // 2**level for level in range(levels)]
+    if absent := [side for side in attention if side not in sides]:
+        raise ValueError(
+            f"attention={attention}: no level has the side {absent[0]}; for input {shape} they "
+            f"have {', '.join(map(str, sides))}"
+        )
+
+
 def product(x: Float[Array, "*b c"], w: Float[Array, "c f"], *_: Any, **__: Any) -> Array:
     """x w, of matrices: for more axes XLA on CPU first copies a factor of the gradient in w."""
     return (x.reshape(-1, x.shape[-1]) @ w).reshape(*x.shape[:-1], w.shape[-1])

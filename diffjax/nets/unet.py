@@ -23,7 +23,17 @@ from diffjax.nets.blocks import (
     conv,
 )
 from diffjax.nets.conditions import Condition, Conditions, settled
-from diffjax.nets.layers import EMBEDDINGS, NONE, VECTORS, Dense, Embedding, Output, outputs, zeros
+from diffjax.nets.layers import (
+    EMBEDDINGS,
+    NONE,
+    VECTORS,
+    Dense,
+    Embedding,
+    Output,
+    at_sides,
+    outputs,
+    zeros,
+)
 from diffjax.nets.network import Network, linen
 from diffjax.nets.resample import check_kernel, downsample, filtered, upsample
 
@@ -185,6 +195,7 @@ class UNet(nn.Module):
                 f"needs (B, H, W, C), or one or three sides, each divisible by {factor}; "
                 f"change multipliers={self.multipliers}, patch, or the size of the images"
             )
+        at_sides(self.attention, shape[1] // self.patch, len(self.multipliers), shape)
 
 
 def unet(
@@ -240,7 +251,8 @@ def unet(
     place of plain attention (arXiv:2112.10752, sec. 3.3); the middle has as many as the last level.
     scale_shift, rescale, epsilon, groups: see `Style`.
     """
-    at_least(1, channels=channels, blocks=blocks, patch=patch, groups=groups)
+    at_least(1 if embedding == "fourier" else 2, channels=channels)
+    at_least(1, blocks=blocks, patch=patch, groups=groups)
     at_least(0, head_channels=head_channels)
     at_least(0 if head_channels else 1, heads=heads)
     if not multipliers or min(multipliers) < 1:

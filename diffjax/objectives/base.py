@@ -86,7 +86,7 @@ class Task(NamedTuple):
 
     form: of the data. dequantized: whether uniform noise fills the bins of their levels.
     conditions: names of those that may be dropped. second_output: whether the network has one.
-    noisy: name of the sampler of the config where it adds noise, which needs a score.
+    noisy: the field of config.sampling that adds noise, with its value, which needs a score.
     """
 
     form: Form | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,6 +94,8 @@ class Trained:
         weights = () if weight is None else guidance_weights(weight, sampling.get("guidance"))
         trained = resampled(self, sampling) if sampling else self
         e, trained_by = trained.experiment, {"trained": self.step, "ema": self.ema}
+        if line := builder.untrained(e.config, e.form):
+            logging.warning(line)
         return Job(
             denoise=trained.denoise,
             plan=e.plan(trained.sde, per_sample=bool(weights)),

@@ -29,7 +29,7 @@ def numbers(text: str) -> list[float]:
 
 def flags() -> argparse.ArgumentParser:
     flags = cli.parser("tools.ema", __doc__)
-    flags.add_argument("--workdir", type=Path, required=True, help="folder of a run")
+    flags.add_argument("--workdir", type=cli.path, required=True, help="folder of a run")
     flags.add_argument(
         "--std", type=numbers, required=True, help="lengths, relative to training: 0.05,0.10"
     )

@@ -25,7 +25,7 @@ IMAGES, POINTS = 64, 1000
 
 def flags() -> argparse.ArgumentParser:
     flags = cli.parser("tools.report", __doc__)
-    flags.add_argument("--workdir", type=Path, required=True, help="folder of a run")
+    flags.add_argument("--workdir", type=cli.path, required=True, help="folder of a run")
     flags.add_argument("--out", type=Path, help="file to write (WORKDIR/report.html)")
     return flags
 

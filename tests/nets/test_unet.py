@@ -143,7 +143,8 @@ SHORT = {("unet", (4, 4, 2)), ("unet, NCSN++", (8,)), ("edm2", (8,))}
 def test_the_same_network_works_on_lines_and_volumes(variant, sides):
     """Sound, video and volumes would need networks of their own."""
     make, settings = VARIANTS[variant]
-    network = make(**{k: v for k, v in settings.items() if k != "name"})
+    settings = {k: v for k, v in settings.items() if k != "name"}
+    network = make(**settings | {"attention": (sides[0] // 2,)})
     x = jnp.asarray(np.random.default_rng(0).normal(size=(2, *sides, 2)), jnp.float32)
     params = jax.eval_shape(network.init, jax.random.key(0), x, jnp.zeros(2), None)
     first = params["first"]["weight"] if make is edm2 else params["Conv_0"]["kernel"]
