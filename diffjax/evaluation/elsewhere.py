@@ -76,7 +76,11 @@ def _folder(folder: Path, form: Form, most: int | None) -> np.ndarray:
     with Progress("read samples", len(paths), form.items.noun) as progress:
         for path in paths:
             try:
-                item = _image(path, form.shape[-1]) if image else files.read(path, form.shape)
+                item = (
+                    _image(path, form.shape[-1])
+                    if image
+                    else files.read(path, form.shape, dict(form.units))
+                )
             except (OSError, EOFError, ValueError) as error:
                 raise ValueError(f"{path.name}: unreadable ({error})") from error
             if item.shape != form.shape:

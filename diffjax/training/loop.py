@@ -285,4 +285,4 @@ def picture(experiment: Experiment, layout: Layout, state: TrainState) -> np.nda
     plan = layout.put(e.plan(denoise.sde))
     made = generate(denoise, plan, key, index, cond, shape=e.shape)
     x = e.form.denormalise(layout.whole(made.x))
-    return e.form.items.picture(x, conditions.get("label"))
+    return e.form.picture(x, conditions.get("label"))

@@ -40,6 +40,7 @@ KINDS_OF_RUNS = {
     "latent": ((4, 4, 3), DIT),
     "points": ((2,), MLP),
     "vector": ((5,), MLP),
+    "table": ((4,), MLP),
     "sequence": ((8, 2), DIT),
     "audio": ((8, 1), DIT),
     "video": ((2, 4, 4, 1), DIT),
