@@ -47,7 +47,8 @@ def decoded(x: np.ndarray, units: Units) -> dict[str, np.ndarray]:
 
 def described(units: Units, width: int) -> Mapping[str, Column]:
     """The columns that units say; plain numbers x0, x1, ... where they say none."""
-    columns = units.get("columns") or {f"x{i}": {"mean": 0.0, "std": 1.0} for i in range(width)}
+    plain: dict[str, Column] = {f"x{i}": {"mean": 0.0, "std": 1.0} for i in range(width)}
+    columns: Mapping[str, Column] = units.get("columns") or plain
     if (said := sum(len(c.get("levels", [0])) for c in columns.values())) != width:
         raise ValueError(f"units['columns']: of {said} values, and the rows have {width}")
     return columns
