@@ -84,7 +84,10 @@ def _folder(folder: Path, form: Form, most: int | None) -> np.ndarray:
         for path in paths:
             name = shown(path.relative_to(folder))
             try:
-                item = _image(path, form.shape[-1]) if image else files.read(path, form.shape)
+                if image:
+                    item = _image(path, form.shape[-1])
+                else:
+                    item = files.read(path, form.shape, dict(form.units))
             except Exception as error:  # a damaged file of any format
                 raise ValueError(f"{name}: unreadable ({reason(error)})") from error
             if item.shape != form.shape:

@@ -64,7 +64,7 @@ class Generated(NamedTuple):
 
     def picture(self) -> np.ndarray:
         """All of them as a picture uint8 (H, W, 3), as their kind is shown."""
-        return self.form.items.picture(self.x, self.label)
+        return self.form.picture(self.x, self.label)
 
     def __repr__(self) -> str:
         what = f"{len(self.x)} samples of {self.x.shape[1:]} {self.x.dtype}"

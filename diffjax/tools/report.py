@@ -65,7 +65,7 @@ def real(record: Record) -> tuple[np.ndarray | None, str]:
         train = source("train")
         together = train.form.items.together is not None
         items = select(train, reading, POINTS if together else IMAGES)
-        return train.form.items.picture(items.x, items.label if together else None), ""
+        return train.form.picture(items.x, items.label if together else None), ""
     except (ConfigError, OSError, ImportError) as error:
         return None, f"No picture of the data: {error}"
 
