@@ -54,7 +54,8 @@ def read(config: Fields, steps: int = 0, sampler: str = "") -> Scheduled:
     entry = SCHEDULERS[name]
     have = arguments(config, entry.defaults)
     process = entry.process(have)
-    steps = steps or entry.steps or have["num_train_timesteps"]
+    total = have["num_train_timesteps"]
+    steps = steps or min(entry.steps or total, total)
     try:
         sampling: Spec = {
             "sampler": entry.sampler(have, steps),

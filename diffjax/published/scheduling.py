@@ -168,11 +168,13 @@ def spaced(have: Fields, inner: bool = False, fractional: bool = False) -> Spec:
         )
     if levels and fractional:
         only(have, {"timestep_spacing": ("linspace",)})
-    if not to_data and not inner and spacing != "trailing" and not have["steps_offset"]:
+    first = spacing == "linspace" or (spacing == "leading" and not have["steps_offset"])
+    if not to_data and not inner and first:
         name = "set_alpha_to_one" if "set_alpha_to_one" in have else "final_sigmas_type"
         raise ValueError(
-            f"{FILE}: {name}={have[name]!r} with {spacing} and steps_offset=0 has no counterpart "
-            f"here: its last step leads from index 0 to index 0"
+            f"{FILE}: {name}={have[name]!r} with timestep_spacing={spacing!r} and steps_offset="
+            f"{have['steps_offset']} has no counterpart here: its last step leads from index 0 "
+            f"to itself"
         )
     if levels:
         return {"name": NOISE_LEVELS[levels[0]], **level_ends(have)}

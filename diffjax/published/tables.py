@@ -38,7 +38,7 @@ def converted(
         theirs = [np.asarray(tensors[name], np.float32) for name in names]
         try:
             made[path] = np.asarray(layout(*theirs), np.float32, order="C")
-        except (ValueError, IndexError) as error:
+        except (ValueError, IndexError, TypeError) as error:
             shapes = ", ".join(f"{n} {a.shape}" for n, a in zip(names, theirs, strict=True))
             raise ValueError(f"{path}: cannot be made of {shapes} ({error})") from error
     return nested(made)

@@ -1,6 +1,6 @@
 """Configs of diffusers' schedulers, as ours, against what those schedulers do.
 
-`make_diffusers.py` made the numbers and has the configs; neither torch nor diffusers is needed here.
+`make_diffusers.py` made the numbers and has the configs; neither torch nor diffusers is needed.
 """
 
 import numpy as np
