@@ -95,9 +95,12 @@ def arguments(config: Fields, defaults: Fields) -> Spec:
 
 
 def fits(value: Any, kind: Any) -> bool:
-    """Whether a value is of this kind: a whole number is a float too, and no bool a number."""
-    if isinstance(value, bool):
+    """Whether a value is of this kind: a whole number is a float too, a bool is no number, and a
+    number is finite, or -inf, which stands for no bound."""
+    if kind is object or isinstance(value, bool):
         return kind in (bool, object)
+    if isinstance(value, float) and not math.isfinite(value) and value != -math.inf:
+        return False
     return isinstance(value, int | float if kind is float else kind)
 
 

@@ -1,6 +1,7 @@
 """Published weights: whose they are, what else is in the file, and what its shapes allow."""
 
 import argparse
+import contextlib
 import json
 import pickle
 import re
@@ -107,6 +108,15 @@ def test_the_state_of_an_optimizer_is_named(family, tensors, tmp_path):
         diffjax.load(tmp_path / "opt.safetensors", family=family)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_values_that_are_not_finite_are_named(value):
+    """Samples would be NaN: half precision that overflowed, or a damaged file."""
+    bias = DIT["t_embedder.mlp.0.bias"].copy()
+    bias[3] = value
+    with pytest.raises(ValueError, match=r"t_embedder\.mlp\.0\.bias: holds values that are not"):
+        converted(DIT | {"t_embedder.mlp.0.bias": bias})
+
+
 def test_a_classifier_is_named(tmp_path):
     """KeyError: 'out.2.weight'."""
     save_file(classifier(), tmp_path / "classifier.safetensors")
@@ -121,11 +131,10 @@ def test_tensors_of_another_network_are_named(family):
     for tensors in others:
         own = family in SMALL and tensors is SMALL[family][0]
         if not own:
-            settings = SMALL[family][1] if family in SMALL else {}
             contents = Contents(tensors, {"ema": 3}, config=UNET)
+            convert = lambda read: FAMILIES[family].convert(bare(read, FAMILIES[family])[0])
             with pytest.raises(ValueError, match=r"not the tensors of this network: |no network"):
-                bared, _ = bare(contents, FAMILIES[family])
-                FAMILIES[family].convert(bared, **settings)
+                convert(contents)
 
 
 @pytest.mark.parametrize("family", SMALL)
@@ -138,12 +147,8 @@ def test_each_tensor_is_missed_by_its_name(family):
             with pytest.raises(ValueError, match=re.escape(name)):
                 converted(lacking, family)
         for odd in (np.zeros(()), np.zeros((0, 3)), np.zeros(7), np.zeros((1, 1, 1, 1, 1))):
-            try:
-                made = converted(lacking | {name: odd}, family)
-            except ValueError as error:
-                assert "\n" not in str(error)
-            else:
-                assert made.params  # what the network itself refuses, by `check_weights`
+            with contextlib.suppress(ValueError):  # or refused by the network, `check_weights`
+                converted(lacking | {name: odd}, family)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, jnp.bfloat16])
@@ -201,7 +206,7 @@ def test_settings_that_do_not_go_with_the_shapes_are_refused(family, settings, m
         converted(SMALL[family][0], family, **settings)
 
 
-def test_load_takes_what_the_command_takes(tmp_path, toy):
+def test_load_takes_what_the_command_takes(tmp_path):
     """A checkpoint that needs a family or settings could be read by the command only."""
     path = tmp_path / "dit.safetensors"
     save_file(DIT, path)
@@ -210,8 +215,9 @@ def test_load_takes_what_the_command_takes(tmp_path, toy):
     assert made.config["sampling"]["steps"] == 7 and made.experiment.form.shape == (8, 8, 4)
     with pytest.raises(ConfigError, match="family: dit or sit"):
         diffjax.load(path)
+    (tmp_path / "data.json").write_text("{}")
     with pytest.raises(ConfigError, match="a run of our own; takes neither family nor settings"):
-        diffjax.load(toy, family="dit")
+        diffjax.load(tmp_path, family="dit")
 
 
 def folder(path, config=UNET, scheduler=None, tensors=NET, network="unet"):
@@ -257,7 +263,7 @@ def test_the_readers_own_facts_are_not_among_theirs(tmp_path):
     (path / "diffusion_pytorch_model.bin").write_bytes(pickle.dumps({**NET, "epoch": 3}))
     assert diffjax.load(tmp_path).config["network"]["name"] == "unet"
     (path / "config.json").unlink()
-    with pytest.raises(ConfigError, match="config.json is missing"):
+    with pytest.raises(ConfigError, match=r"config\.json is missing"):
         diffjax.load(tmp_path)
 
 
