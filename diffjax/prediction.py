@@ -54,7 +54,7 @@ class Checks(Protocol):
         ...
 
 
-def check_inputs(denoise: Denoise, x: Sample, cond: Cond | None) -> None:
+def check_inputs(denoise: Denoise, x: Any, cond: Mapping[str, Any] | None) -> None:
     """Raise ValueError for what is no denoiser, and for inputs that it was not built for."""
     checks.function("diffjax.load(run).denoise", denoise=denoise)
     if isinstance(denoise, Checks) and not checks.traced(cond):

@@ -70,7 +70,7 @@ class _Files:
             ) from error
         return [
             (functools.partial(Image.open, io.BytesIO(r[self._image])), int(r.get(self._label, 0)))
-            for r in records
+            for r in cast(list[dict[str, Any]], records)
         ]
 
 

@@ -86,8 +86,8 @@ def make(snapshots: Snapshots, fits: list[Fit], paths: list[Path]) -> None:
     import numpy as np
 
     from diffjax.config import ConfigError
-    from diffjax.io.reading import write
     from diffjax.progress import Progress
+    from diffjax.training import checksums
 
     coefficients = np.stack([made.coefficients for made in fits])
     leaves: dict[str, np.ndarray] = {}
@@ -99,7 +99,7 @@ def make(snapshots: Snapshots, fits: list[Fit], paths: list[Path]) -> None:
         told = {"step": str(snapshots.step), "ema": path.stem, "error": f"{made.error:.3g}"}
         try:
             path.parent.mkdir(exist_ok=True)
-            write(path, {name: leaf[i] for name, leaf in leaves.items()}, told)
+            checksums.save(path, {name: leaf[i] for name, leaf in leaves.items()}, told)
         except OSError as error:
             raise ConfigError(f"{path}: cannot be written ({error.strerror})") from error
 

@@ -27,9 +27,8 @@ from diffjax.config import ConfigError, nearest
 from diffjax.data.form import Form, from_json
 from diffjax.data.source import fingerprint
 from diffjax.files import reason, write_text
-from diffjax.io.reading import Tensors, write
 from diffjax.io.trees import flat, joined, nested, some
-from diffjax.training import held
+from diffjax.training import checksums, held
 from diffjax.training.checkpoints import Checkpoints
 from diffjax.training.ema import RAW, length
 from diffjax.training.experiment import Experiment
@@ -298,12 +297,15 @@ def _hint(name: str, workdir: Path) -> str:
 def _read_weights(experiment: Experiment, path: Path, frozen: Params | None = None) -> Weights:
     """Those of a file, which need not have what is frozen in the run."""
     try:
-        found = Tensors(path)
-        params = joined(nested(found), frozen or {})
+        tensors, about = checksums.load(path)
+    except ValueError as error:  # names the file
+        raise ConfigError(str(error)) from error
+    try:
+        params = joined(nested(tensors), frozen or {})
         check_weights(experiment, params)
+        step, ema = int(about.get("step", 0)), about.get("ema", "")
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from error
-    step, ema = int(found.metadata.get("step", 0)), found.metadata.get("ema", "")
     return Weights(step, jax.tree.map(jnp.asarray, params), ema)
 
 
@@ -326,8 +328,8 @@ def write_weights(workdir: Path, experiment: Experiment, weights: Weights) -> No
     check_empty(workdir)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        told = {"step": str(weights.step), "ema": weights.ema}
-        write(workdir / WEIGHTS, flat(weights.params), told)
+        about = {"step": str(weights.step), "ema": weights.ema}
+        checksums.save(workdir / WEIGHTS, flat(weights.params), about)
         _describe(workdir, experiment.complete(experiment.config), experiment.form.as_json())
     except OSError as error:
         raise ConfigError(f"--out={workdir}: cannot be written ({reason(error)})") from error
