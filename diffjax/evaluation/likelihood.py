@@ -68,12 +68,12 @@ def bpd(
         )
         return {"log_weights": logs, "steps": steps}
 
-    found, folder = over(subject, "bpd", protocol, num, values)
+    results, folder = over(subject, "bpd", protocol, num, values)
     first, each = ode.passes
     unit = subject.size * math.log(2)
-    bits = -found["log_weights"].astype(np.float64) / unit
-    means = summary(bits) | {"passes": float((first + each * found["steps"]).mean())}
-    kept = {"index": found["index"], "bits": bits}
+    bits = -results["log_weights"].astype(np.float64) / unit
+    means = summary(bits) | {"passes": float((first + each * results["steps"]).mean())}
+    kept = {"index": results["index"], "bits": bits}
     if repeats > 1:
         kept["importance_weighted"] = _tighter(bits, unit)
         means["importance_weighted"] = float(kept["importance_weighted"].mean())
@@ -101,22 +101,22 @@ def vlb(
         denoise: Denoiser, x0: Sample, keys: Key[Array, " b"], cond: Cond
     ) -> dict[str, Array]:
         def one(i: Array) -> likelihood.Bound:
-            own = jax.vmap(jax.random.fold_in, (0, None))(keys, i)
-            own_draw = {"samples": samples, "draw": draw}
-            return likelihood.vlb(denoise, x0, own, cond, times=times, **own_draw)
+            repeated = jax.vmap(jax.random.fold_in, (0, None))(keys, i)
+            estimate = {"times": times, "samples": samples, "draw": draw}
+            return likelihood.vlb(denoise, x0, repeated, cond, **estimate)
 
-        found = jax.lax.map(one, jnp.arange(repeats))
-        return {k: jnp.moveaxis(v, 0, 1) for k, v in found._asdict().items()}
+        bounds = jax.lax.map(one, jnp.arange(repeats))
+        return {k: jnp.moveaxis(v, 0, 1) for k, v in bounds._asdict().items()}
 
-    found, folder = over(subject, "vlb", protocol, num, values)
-    terms = {k: found[k].astype(np.float64) for k in ("prior", "diffusion", "decoder")}
+    results, folder = over(subject, "vlb", protocol, num, values)
+    terms = {k: results[k].astype(np.float64) for k in ("prior", "diffusion", "decoder")}
     bits = np.sum([*terms.values()], axis=0)
-    levels = found["at_logsnr"].mean((0, 1)).tolist()
+    levels = results["at_logsnr"].mean((0, 1)).tolist()
     means: dict[str, Any] = summary(bits) | {k: float(v.mean()) for k, v in terms.items()}
     means["at_logsnr"] = {
         str(low): v for low, v in zip(likelihood.EDGES, levels, strict=False) if v
     }
-    return report(folder, protocol, {"index": found["index"], "bits": bits}, **means)
+    return report(folder, protocol, {"index": results["index"], "bits": bits}, **means)
 
 
 def noise_levels(sde: SDE) -> Draw:
@@ -130,12 +130,12 @@ def summary(bits: np.ndarray) -> dict[str, float]:
     which more of them lower."""
     count, repeats = bits.shape
     each = bits.mean(1)
-    found = {"bits": float(each.mean())}
+    means = {"bits": float(each.mean())}
     if count > 1:
-        found["standard_error"] = float(each.std(ddof=1) / count**0.5)
+        means["standard_error"] = float(each.std(ddof=1) / count**0.5)
     if repeats > 1:
-        found["noise"] = float((bits.var(1, ddof=1).mean() / (repeats * count)) ** 0.5)
-    return found
+        means["noise"] = float((bits.var(1, ddof=1).mean() / (repeats * count)) ** 0.5)
+    return means
 
 
 def _tighter(bits: np.ndarray, unit: float) -> np.ndarray:

@@ -226,12 +226,12 @@ class Generation:
     def __iter__(self) -> Iterator[np.ndarray]:
         for start in range(self._start, self._num, self._size):
             args, count = self._arguments(start), self._num - start
-            made = self._in_parts(args, count) if self._preview else self._run(*args)
-            self._plan.check(made)
+            result = self._in_parts(args, count) if self._preview else self._run(*args)
+            self._plan.check(result)
             weight = None if self._weight is None else self._weight[self._places(start)]
             plan = self._plan if weight is None else self._plan.weighted(weight)
-            self.passes += plan.spent(made)[:count].tolist()
-            yield np.asarray(made.x)[:count]
+            self.passes += plan.spent(result)[:count].tolist()
+            yield np.asarray(result.x)[:count]
 
     def _in_parts(self, args: tuple[Any, ...], count: int) -> Result:
         """A batch, part by part; each is shown while the devices make the next one."""
