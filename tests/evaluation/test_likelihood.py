@@ -95,8 +95,11 @@ def test_errors_are_those_of_means():
     ("measure", "part"),
     [
         (lambda s: bpd(s, dequantize="none"), "dequantize='none': .*uniform, truncated_normal"),
-        (lambda s: bpd(s, dequantize="unifrom"), "dequantize='unifrom': known: none, uniform"),
-        (lambda s: bpd(s, trace="x"), "trace='x': known: exact"),
+        (
+            lambda s: bpd(s, dequantize="unifrom"),
+            "dequantize='unifrom': unknown (did you mean 'uniform'?)",
+        ),
+        (lambda s: bpd(s, trace="x"), "trace='x': unknown; known: exact"),
         (lambda s: bpd(s, trace="probing", probes=3), "power of two"),
         (lambda s: bpd(s, repeats=0), "needs at least 1"),
         (lambda s: vlb(s, samples=0), "needs at least 1"),
