@@ -148,15 +148,16 @@ def averaged(contents: Contents, inner: str, whole: tuple[str, ...], numbers: An
     """The fields of `ema`, whose network is `inner`. ValueError where it is not there, or where a
     field is missing or of another kind. numbers: by the class of the network."""
     net = contents.settings.get("ema")
-    if not isinstance(net, dict) or net.get("class") not in numbers:
+    if not isinstance(net, dict) or net.get("class") not in [*numbers]:
         raise ValueError(f"holds no network under 'ema'; known: {', '.join(numbers)}")
     network = net.get(inner)
     if not isinstance(network, dict) or not isinstance(network.get("_init_kwargs"), dict):
         raise ValueError(f"ema.{inner}: holds no network with its arguments")
     for name in (*whole, *numbers[net["class"]]):
         kinds = (int,) if name in whole else (int, float)
-        if type(net.get(name)) not in kinds or not math.isfinite(net[name]):
-            raise ValueError(f"ema.{name}={net.get(name)!r}; needs a number")
+        least = 0 if name in ("sigma_min", "label_dim") else 1e-12  # sigma_max may be infinite
+        if type(net.get(name)) not in kinds or not net[name] >= least:
+            raise ValueError(f"ema.{name}={net.get(name)!r}; needs a positive number")
     return net
 
 
@@ -188,7 +189,7 @@ def convert(contents: Contents, steps: int = STEPS) -> Converted:
     net = averaged(contents, "model", WHOLE, NEEDS)
     inner, size = net["model"], net["img_resolution"]
     kinds = {"SongUNet": _song, "DhariwalUNet": _adm}
-    if inner.get("class") not in kinds:
+    if inner.get("class") not in [*kinds]:
         raise ValueError(f"ema.model: class {inner.get('class')!r}; known: {', '.join(kinds)}")
     network = kinds[inner["class"]](inner["_init_kwargs"])
     classes = net["label_dim"]
@@ -250,7 +251,10 @@ def negated(params: Params, network: Mapping[str, Any], size: int) -> Params:
 
 def _range(net: Mapping[str, Any]) -> tuple[float, float]:
     """sigma, from and to: of the sampler, within that of the network."""
-    return max(LOW, net["sigma_min"]), min(HIGH, net["sigma_max"])
+    low, high = max(LOW, net["sigma_min"]), min(HIGH, net["sigma_max"])
+    if not low < high:
+        raise ValueError(f"sigma from {net['sigma_min']} to {net['sigma_max']}: needs min < max")
+    return low, high
 
 
 def _edm(net: Mapping[str, Any], steps: int) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from diffjax.io.trees import some
 from diffjax.published.tables import Layout, Table, same, stacked
 from diffjax.published.walk import walk
 
@@ -87,6 +88,8 @@ def parts(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
         found = [(pattern.fullmatch(name), a.shape) for name, a in tensors.items()]
         return [shape for _, shape in sorted((int(m[1]), shape) for m, shape in found if m)]
 
+    if empty := [name for name, a in tensors.items() if not a.shape or 0 in a.shape]:
+        raise ValueError(f"not the tensors of this network: {some('without values', empty)}")
     if not find("Conv", "bias") or not find(r"ResnetBlock\w*", "Conv_0.bias"):
         raise ValueError("not the tensors of this network: no convolutions or blocks")
     return dict(

@@ -40,7 +40,7 @@ def converted(
             raise ValueError(f"{bad[0]}: holds values that are not finite")
         try:
             made[path] = np.asarray(layout(*theirs), np.float32, order="C")
-        except (ValueError, IndexError, TypeError) as error:
+        except (ValueError, IndexError, TypeError, ArithmeticError) as error:
             shapes = ", ".join(f"{n} {a.shape}" for n, a in zip(names, theirs, strict=True))
             raise ValueError(f"{path}: cannot be made of {shapes} ({error})") from error
     return nested(made)

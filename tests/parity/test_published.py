@@ -5,6 +5,7 @@ is needed here.
 """
 
 import functools
+import itertools
 import lzma
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -26,7 +27,7 @@ from diffjax.data.form import labelled
 from diffjax.denoiser import Denoiser
 from diffjax.io.contents import Contents
 from diffjax.io.reading import read
-from diffjax.published import edm, edm2, guided, recognised, score_sde
+from diffjax.published import FAMILIES, bare, edm, edm2, guided, recognised, score_sde
 from diffjax.published.family import Converted
 
 FOLDER = Path(__file__).with_name("published")
@@ -265,3 +266,39 @@ def test_the_loop_samples_as_the_original(converted, case):
     ours = samplers.sample(denoise, table, begin, keys, cond=label(made))
     error = np.abs(ours - theirs).max() / np.abs(theirs).max()
     assert error < 1e-3, f"{error:.1e}"
+
+
+ODD = (None, True, -1, 0, 3, 1e300, float("nan"), "x", [], [1], ["x"], {}, (0, 0))
+
+
+def places(settings: Mapping[str, Any], above: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """The keys that lead to each field."""
+    inner = [places(v, (*above, k)) for k, v in settings.items() if isinstance(v, dict)]
+    return [(*above, k) for k in settings] + [place for part in inner for place in part]
+
+
+def with_field(settings: Mapping[str, Any], place: tuple[str, ...], value: Any) -> dict[str, Any]:
+    first, *rest = place
+    inner = with_field(settings[first], tuple(rest), value) if rest else value
+    return {**settings, first: inner}
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("file", BY_NAME)
+def test_damaged_contents_are_refused_in_one_line(opened, file):
+    """A file without a tensor, or with another value of a setting, would end in a traceback."""
+    case = BY_NAME[file]
+    whole, family = opened(case), FAMILIES[recognised(opened(case))]
+    tensors = {name: np.asarray(a) for name, a in whole.tensors.items()}
+    tried = [whole._replace(tensors={k: a for k, a in tensors.items() if k != n}) for n in tensors]
+    for odd in (np.zeros(()), np.zeros(7), np.zeros((0, 2))):
+        tried += [whole._replace(tensors={**tensors, name: odd}) for name in tensors]
+    fields = itertools.product(places(whole.settings), ODD)
+    tried += [whole._replace(settings=with_field(whole.settings, *field)) for field in fields]
+    lines = []
+    for contents in tried:
+        try:
+            family.convert(bare(contents, family)[0], **case.told)
+        except ValueError as error:
+            lines.append(str(error))
+    assert len(lines) > len(tensors) and not any("\n" in line for line in lines)
