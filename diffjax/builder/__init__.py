@@ -17,7 +17,7 @@ from typing import Any
 import jax
 
 from diffjax.builder.construct import Applied, call, construct, fields, lookup, refuse
-from diffjax.builder.network import construct_network, droppable
+from diffjax.builder.network import construct_network, droppable, second_time
 from diffjax.builder.sampling import (
     SAMPLING,
     construct_grid,
@@ -112,7 +112,7 @@ def experiment(config: Config, form: Form | None = None, load: Loader | None = N
         plan,
         config["sampling"],
         form=form,
-        learned=bool(config["network"].get("learn_variance", False)),
+        network=config["network"],
     )
     how = sampling(model.sde)  # what cannot be sampled is refused now
     if set(holds) == set(loss.loads):
@@ -164,6 +164,7 @@ def task(config: Config, form: Form, reading: Reading, noisy: str) -> Task:
         dequantized=reading.dequantize,
         conditions=droppable(form.conditions),
         second_output=bool(config["network"].get("learn_variance", False)),
+        second_time=second_time(config["network"]),
         noisy=noisy,
     )
 

@@ -60,6 +60,16 @@ def _condition(spec: Spec, given: Config, place: str) -> Any:
     return call(entry, settings, place, size=spec.size, name=spec.name)
 
 
+SECOND_TIME = "config.network.conditions={'to': {'size': 1}}"
+"""How a network is built for a second time."""
+
+
+def second_time(spec: Config) -> bool:
+    """Whether a network of config.network takes the time where its prediction leads."""
+    conditions = spec.get("conditions", {})
+    return any(kind == "to" for kind in (c.get("kind", n) for n, c in conditions.items()))
+
+
 def droppable(specs: Sequence[Spec]) -> tuple[str, ...]:
     """Names of the conditions that may be missing, as in training for classifier-free guidance."""
     return tuple(spec.name for spec in specs if CONDITIONS[spec.kind].droppable)

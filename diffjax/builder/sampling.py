@@ -6,12 +6,14 @@ import dataclasses
 import inspect
 import textwrap
 from collections.abc import Callable
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from diffjax.builder.construct import call, construct, fields, lookup, refuse
 from diffjax.builder.guidance import Section
+from diffjax.builder.network import SECOND_TIME, second_time
 from diffjax.config import Config, ConfigError, checked, known
 from diffjax.data.form import Form
 from diffjax.evaluation import OF_NETWORK, OF_SAMPLES
@@ -33,11 +35,11 @@ def plan(
     spec: Config,
     sde: SDE,
     form: Form,
-    learned: bool = False,
+    network: Config = MappingProxyType({}),
     place: str = "config.sampling",
     per_sample: bool = False,
 ) -> Sampling:
-    """How to sample data of this form. learned: whether the network has a second output.
+    """How to sample data of this form. network: config.network, for what samplers need of it.
     per_sample: whether each sample brings its guidance weight (`Sampling.weighted`).
 
     `sampler`: its rows; `adaptive` has neither grid nor steps. `grid`: the times between them.
@@ -54,10 +56,15 @@ def plan(
     if spec.get("sampler", {}).get("name") == "adaptive":
         return _adaptive(spec, guided, place)
     table = construct_table(spec, sde, place)
-    if table.learned and not learned:
+    if table.learned and not network.get("learn_variance"):
         raise ConfigError(
             f"{place}.sampler.name={spec['sampler']['name']!r}: the network has no second output "
             f"(config.network.learn_variance); allowed: the other samplers"
+        )
+    if table.leads and not second_time(network):
+        raise ConfigError(
+            f"{place}.sampler.name={spec['sampler']['name']!r}: leads to other times, and the "
+            f"network takes no second time ({SECOND_TIME}); allowed: the other samplers"
         )
     weight, ramp = guided.weight(len(table)), guided.ramp(table.t)
     table = dataclasses.replace(table, weight=ramps.weights(weight, ramp))

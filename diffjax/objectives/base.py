@@ -58,7 +58,7 @@ class Task(NamedTuple):
     """What an objective has to go with besides the model; None where nobody knows.
 
     form: of the data. dequantized: whether uniform noise fills the bins of their levels.
-    conditions: names of those that may be dropped. second_output: whether the network has one.
+    conditions: names of those that may be dropped. second_output: whether the network has one. second_time: whether it takes one.
     noisy: name of the sampler of the config where it adds noise, which needs a score.
     """
 
@@ -66,6 +66,7 @@ class Task(NamedTuple):
     dequantized: bool | None = None
     conditions: tuple[str, ...] | None = None
     second_output: bool | None = None
+    second_time: bool | None = None
     noisy: str = ""
 
 

@@ -118,6 +118,11 @@ class FlowMap(Objective):
         for name, _ in rates if isinstance(rates, tuple) else ():
             if known is not None and name not in known:
                 raise ValueError(f"condition_dropout.{name}: no such field{nearest(name, known)}")
+        if task.second_time is False:
+            raise ValueError(
+                "name='flow_map': the network takes no second time; allowed: with "
+                "config.network.conditions={'to': {'size': 1}}"
+            )
         if known == () and self.velocity.guides:
             raise ValueError("velocity='guided': the data have no condition; allowed: conditional")
 

@@ -62,11 +62,11 @@ def prepare(given: argparse.Namespace) -> tuple[Any, Any, Any, tuple[float, str]
     trained = load(given.workdir, cli.sampling(given))
     config, experiment, denoise = trained.config, trained.experiment, trained.denoise
     shape = experiment.shape
-    cond, learned = experiment.conditions(given.num), bool(config["network"].get("learn_variance"))
+    cond = experiment.conditions(given.num)
 
     def plan(steps: int) -> Plan:
         spec = {**config["sampling"], "noise": "brownian", "steps": steps}
-        made = builder.plan(spec, denoise.sde, experiment.form, learned, "sampling")
+        made = builder.plan(spec, denoise.sde, experiment.form, config["network"], "sampling")
         if not isinstance(made, Plan):
             raise ConfigError("--sampler=adaptive: chooses its own steps; allowed: the others")
         return made
