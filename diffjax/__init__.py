@@ -14,6 +14,7 @@ _MODULES = (
     "analytic",
     "arrays",
     "builder",
+    "checks",
     "config",
     "data",
     "denoiser",

@@ -16,6 +16,7 @@ import numpy as np
 from jax.scipy.special import log_ndtr
 from jaxtyping import Array, Float, Key
 
+from diffjax import checks
 from diffjax.arrays import Cond, expand
 from diffjax.prediction import Prediction, Sample, Time
 from diffjax.sde import SDE
@@ -47,7 +48,14 @@ class Mixture:
         self, sde: SDE, x: Sample, t: Time, cond: Cond | None = None
     ) -> tuple[Array, Array, Array]:
         """Of the marginal at t: log(w_k p_k(x_t)) in nats (B, K), and the posterior means of x0 and
-        eps given component k, each (B, K, *d). -inf where the label excludes k."""
+        eps given component k, each (B, K, *d). -inf where the label excludes k.
+
+        Raises ValueError for arrays of other shapes, and for a label that is no component.
+        """
+        checks.samples(x)
+        checks.per_sample(len(x), t=t)
+        checks.conditions(cond, len(x))
+        checks.same_shape((len(x), *self.mean.shape[1:]), x=x)
 
         def one(x: Array, t: Array, label: Array) -> tuple[Array, Array, Array]:
             alpha, sigma = sde.alpha(t), sde.sigma(t)
@@ -56,11 +64,12 @@ class Mixture:
             logp = -0.5 * (away**2 / var + jnp.log(2 * jnp.pi * var))
             logp = logp.sum(tuple(range(1, logp.ndim)))
             chosen = jnp.where(jnp.arange(self.weight.size) == label, logp, -jnp.inf)
-            logp = jnp.where(label < 0, logp + jnp.log(self.weight), chosen)
+            logp = jnp.where(label == -1, logp + jnp.log(self.weight), chosen)
             # eps has a formula of its own: no cancellation at small sigma.
             return logp, self.mean + alpha * self.var * away / var, sigma * away / var
 
         label = cond["label"] if cond else jnp.full(x.shape[:1], -1)
+        checks.labels(label, self.weight.size)
         return jax.vmap(one)(x, t, label)
 
     def logp(self, sde: SDE, x: Sample, t: Time, cond: Cond | None = None) -> Float[Array, " b"]:
@@ -86,6 +95,12 @@ class MixtureDenoiser:
 
     sde: SDE = field(metadata={"static": True})
     data: Mixture
+
+    def check(self, x: Sample, cond: Cond | None) -> None:
+        """Raise ValueError for samples of another shape, and for a label that is no component."""
+        checks.same_shape((len(x), *self.data.mean.shape[1:]), x=x)
+        if cond:
+            checks.labels(cond["label"], self.data.weight.size)
 
     def __call__(
         self, x: Sample, t: Time, cond: Cond | None = None, *, key: Key[Array, ""] | None = None

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.sharding import Sharding
 from jaxtyping import Array, Float, Int, Key, PyTree, Shaped, UInt32
 
@@ -37,7 +38,12 @@ def rebuild(instance: T, **changes: Any) -> T:
 
 
 def expand(a: Shaped[Array, " b"], x: Float[Array, "b *d"]) -> Shaped[Array, "b *_"]:
-    """Append axes to `a` until it broadcasts against `x`."""
+    """Append axes to `a` until it broadcasts against `x`.
+
+    Raises ValueError unless `a` has one value per sample, or is one for all, ().
+    """
+    if a.ndim and a.shape != x.shape[:1]:
+        raise ValueError(f"{a.shape} beside {x.shape}: needs one value per sample, {x.shape[:1]}")
     return a.reshape(a.shape + (1,) * (x.ndim - a.ndim))
 
 
@@ -47,7 +53,12 @@ def dims(x: Float[Array, "b *d"]) -> tuple[int, ...]:
 
 
 def stream(seed: Any, name: str) -> Key[Array, ""]:
-    """Key of the random stream `name` of a run; fold a step or a sample index into it."""
+    """Key of the random stream `name` of a run; fold a step or a sample index into it.
+
+    Raises ValueError unless 0 <= seed < 2**32.
+    """
+    if not isinstance(seed, Tracer) and not 0 <= seed < 2**32:  # JAX takes it modulo that
+        raise ValueError(f"seed={seed}: needs 0 <= seed < 2**32")
     return jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))
 
 

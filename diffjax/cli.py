@@ -102,8 +102,13 @@ def start(given: argparse.Namespace) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def sampling_flags(flags: argparse.ArgumentParser, lists: bool = False) -> None:
-    """Flags that replace parts of config.sampling; of some of them also lists."""
+def sampling_flags(
+    flags: argparse.ArgumentParser, lists: bool = False, seeds: bool = False
+) -> None:
+    """Flags that replace parts of config.sampling; of some of them also lists.
+
+    seeds: whether `--seed` may list several, which samples take in turn.
+    """
     many = lambda one: listed(one) if lists else one
     more = "; several: a,b" if lists else ""
     run = flags.add_argument_group("the network")
@@ -125,7 +130,12 @@ def sampling_flags(flags: argparse.ArgumentParser, lists: bool = False) -> None:
     how.add_argument("--steps", type=many(positive), help=f"steps of the time grid (config{more})")
     how.add_argument("--corrector", help="rows between the steps, e.g. langevin:snr=0.16 (config)")
     how.add_argument("--noise", help="independent or brownian: more steps, same sample (config)")
-    how.add_argument("--seed", type=seed, default=0, help="sample k depends on (seed, k) only")
+    several = {"type": listed(seed), "default": [0], "metavar": "SEED,..."}
+    how.add_argument(
+        "--seed",
+        **(several if seeds else {"type": seed, "default": 0}),
+        help="sample k depends on (seed, k) only" + ("; several: in turn" if seeds else ""),
+    )
     how.add_argument("--batch-size", type=positive, default=256, help="samples at a time")
     how.add_argument(
         "--list", action=_List, help="list samplers, grids, rules of guidance ..., and end"

@@ -1,26 +1,46 @@
-"""Configs as plain data: files, overrides, and the errors that a user can mend.
+"""Configs as plain data: files, overrides, names and objects, and errors that a user can mend.
 
-A config file is Python with `get_config()` returning an `ml_collections.ConfigDict`. Nothing here
-knows what a field means: names and types are checked in `builder/`.
+A config file is Python with `get_config()` returning an `ml_collections.ConfigDict`. Names and
+types of fields are checked in `builder/`.
 """
 
 from __future__ import annotations
 
 import ast
 import copy
+import dataclasses
 import difflib
+import functools
+import importlib
 import importlib.util
+import operator
+import os
 import re
 import signal
+import sys
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 FOLDER = "ml_collections_configs"
 
 Config = Mapping[str, Any]
+STAY = {
+    "data": (
+        *("labels", "conditions", "flip", "crop", "balanced", "dequantize", "augment"),
+        *("memory", "workers", "timeout"),
+    ),
+    "sde": ("schedule",),
+    "network": ("conditions",),
+    "optimizer": (
+        *("learning_rate", "warmup", "schedule", "in_images", "clip", "rates", "frozen"),
+    ),
+}
+"""Fields of a section that are no settings of the entry that its name stands for: they stay where
+only the name is changed."""
 
 
 def _line(error: BaseException) -> list[str]:
@@ -91,10 +111,12 @@ def override(config: Config, assignments: Iterable[str]) -> dict[str, Any]:
     """Apply `a.b=value` texts. Values are Python literals, or strings where the field is one.
 
     A section that has a name is replaced as a whole by `a.b=name:argument=value,...`, and any by a
-    literal dict.
+    literal dict. Another name, `a.b.name=name`, drops the settings of the entry that was there, and
+    keeps those in `STAY`. Whole sections come first, then names, then other fields, so that no
+    order of the texts loses one of them; of two for one field the last counts.
     """
     result = copy.deepcopy(dict(config))
-    for text in assignments:
+    for text in sorted(assignments, key=_breadth):
         path, sign, value = text.partition("=")
         if not sign:
             raise ConfigError(f"--config.{path}: has no value; the form is --config.{path}=value")
@@ -106,15 +128,32 @@ def override(config: Config, assignments: Iterable[str]) -> dict[str, Any]:
             if not isinstance(node, dict):
                 raise ConfigError(f"{place}={node!r}: has no fields, so no {leaf!r}")
         old = node.get(leaf)
-        if isinstance(old, dict) and isinstance(made := literal(value), dict):
-            node[leaf] = made
-        elif isinstance(old, dict) and "name" in old and place != "config":
+        if isinstance(old, dict) and isinstance(section := literal(value), dict):
+            node[leaf] = section
+        elif isinstance(old, dict) and "name" in old:
             node[leaf] = parse(value)
         elif isinstance(old, dict):
             raise ConfigError(f"{place}.{leaf}: has fields of its own: {', '.join(node[leaf])}")
+        elif leaf == "name" and parents and isinstance(old, str):
+            _rename(node, ".".join(parents), value)
         else:
             node[leaf] = value if isinstance(old, str) else literal(value)
     return result
+
+
+def _breadth(assignment: str) -> float:
+    """How deep the field lies that is assigned: a name just below the section that has it."""
+    path = assignment.partition("=")[0]
+    return path.count(".") - 0.5 * path.endswith(".name")
+
+
+def _rename(section: dict[str, Any], path: str, name: str) -> None:
+    """Give the section another name; settings of another entry are dropped."""
+    entry = lambda text: text.partition(":")[0] if path == "data" else text
+    if entry(section["name"]) != entry(name):
+        for field in [k for k in section if k not in STAY.get(path, ())]:
+            del section[field]
+    section["name"] = name
 
 
 def literal(text: str) -> Any:
@@ -126,12 +165,23 @@ def literal(text: str) -> Any:
 
 
 def parse(text: str) -> dict[str, Any]:
-    """`ddim:eta=0.5` to `{"name": "ddim", "eta": 0.5}`; more arguments are set off by commas."""
-    name, _, arguments = text.partition(":")
-    pairs = [item.partition("=") for item in _parts(arguments) if item]
+    """`ddim:eta=0.5` to `{"name": "ddim", "eta": 0.5}`; more arguments are set off by commas.
+
+    The name may be `module:attribute`, as in `mymodule:small:width=8`.
+    """
+    qualified = re.match(r"[\w.]+:[\w.]+(?=:|$)", text)
+    name = qualified[0] if qualified else text.partition(":")[0]
+    return {"name": name} | arguments(text[len(name) + 1 :], text)
+
+
+def arguments(text: str, place: str) -> dict[str, Any]:
+    """`eta=0.5,order=2` to a dict. ConfigError names the place, for one without a value."""
+    pairs = [item.partition("=") for item in _parts(text) if item]
     if bad := [key for key, sign, _ in pairs if not sign]:
-        raise ConfigError(f"{text!r}: {bad[0]!r} has no value; the form is name:argument=value,...")
-    return {"name": name} | {key: literal(value) for key, _, value in pairs}
+        raise ConfigError(
+            f"{place!r}: {bad[0]!r} has no value; the form is name:argument=value,..."
+        )
+    return {key: literal(value) for key, _, value in pairs}
 
 
 def named(section: Config, *entries: str) -> dict[str, Any]:
@@ -162,6 +212,118 @@ def known(given: Iterable[str], allowed: Iterable[str], place: str) -> None:
     for name in given:
         if name not in allowed:
             raise ConfigError(f"{place}.{name}: no such field{nearest(name, allowed)}")
+
+
+def lookup(table: Mapping[str, Any], name: Any, place: str, needs: Any = Callable) -> Any:
+    """The entry of a catalogue; or what `module:attribute` names in a module of one's own.
+
+    The module has to be in the current folder or on the PYTHONPATH. needs: the type that the
+    attribute has to have; functions and classes by default. Raises ConfigError.
+    """
+    if isinstance(name, str) and name in table:
+        return table[name]
+    if not isinstance(name, str) or not re.fullmatch(r"\w+(\.\w+)*:\w+(\.\w+)*", name):
+        raise ConfigError(f"{place}={name!r}: unknown{nearest(name, table)}")
+    head, _, attribute = name.partition(":")
+    if head in table:
+        raise ConfigError(
+            f"{place}={name!r}: {attribute!r} has no value; the form is {head}:argument=value,..."
+        )
+    found = _imported(head, attribute, f"{place}={name!r}", nearest(head, table))
+    if not isinstance(found, needs):
+        wanted = "a function or a class" if needs is Callable else f"a {needs.__name__}"
+        raise ConfigError(f"{place}={name!r}: is of type {type(found).__name__}; needs {wanted}")
+    return found
+
+
+def _imported(name: str, attribute: str, place: str, known: str = "") -> Any:
+    if not {"", os.getcwd()} & {*sys.path}:  # as with `python -m`, for other ways to start
+        sys.path.append(os.getcwd())
+    try:
+        module = importlib.import_module(name)
+    except (Exception, SystemExit) as error:
+        if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
+            reason = f"no module {error.name!r} in the current folder or on the PYTHONPATH{known}"
+        else:
+            said = " ".join(str(error).split())
+            reason = f"the module does not import: {type(error).__name__}: {said}"
+        raise ConfigError(f"{place}: {reason}") from error
+    try:
+        return operator.attrgetter(attribute)(module)
+    except AttributeError as error:
+        if name == "__main__":
+            raise ConfigError(
+                f"{place}: was defined in a notebook or script; define it again, or put it into a "
+                f"module and pass that: diffjax.load(path, network=...)"
+            ) from error
+        public = [k for k, v in vars(module).items() if getattr(v, "__module__", "") == name]
+        raise ConfigError(
+            f"{place}: the module has no {attribute!r}{nearest(attribute, public)}"
+        ) from error
+
+
+@dataclass(frozen=True)
+class Applied:
+    """A function with some of its arguments: equal where both are."""
+
+    function: Callable[..., Any]
+    arguments: tuple[tuple[str, Any], ...]
+
+    def __call__(self, *args: Any) -> Any:
+        return self.function(*args, **dict(self.arguments))
+
+
+def written(value: Any, place: str = "config") -> Any:
+    """A config with Python objects as plain data, from which they are built again.
+
+    A function or class becomes its name, `module:qualname`; with arguments, by `functools.partial`,
+    and a dataclass become that name with fields. Raises ConfigError for an object that has no name
+    by which another process could import it, as a lambda or an array.
+    """
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    if isinstance(value, Mapping):
+        return {k: written(v, f"{place}.{k}") for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)([written(v, f"{place}[{i}]") for i, v in enumerate(value)])
+    fields: dict[str, Any] = {}
+    source, entry = value, value
+    if isinstance(value, functools.partial) and not value.args:
+        entry, fields = value.func, value.keywords
+    elif isinstance(value, Applied):
+        entry, fields = value.function, dict(value.arguments)
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        entry = type(value)
+        fields = {
+            f.name: getattr(value, f.name)
+            for f in dataclasses.fields(value)
+            if f.init and not _equal(getattr(value, f.name), f.default)
+        }
+    module, attribute = (getattr(entry, k, "") for k in ("__module__", "__qualname__"))
+    name = f"{module}:{attribute}"
+    try:
+        importable = _imported(module, attribute, place) is entry and attribute[0] != "_"
+    except (ConfigError, ValueError):
+        importable = False
+    if not importable or "name" in fields:
+        what = type(source).__name__ if entry is not source else getattr(entry, "__name__", entry)
+        raise ConfigError(
+            f"{place}={_line_of(what)}: is neither plain data nor an object that another process "
+            f"could import by its name; needs a function or class at the top level of a module, "
+            f"functools.partial of one, or a dataclass"
+        )
+    if entry is source:
+        return name
+    return {"name": name, **{k: written(v, f"{place}.{k}") for k, v in fields.items()}}
+
+
+def _equal(a: Any, b: Any) -> bool:
+    return a is b or (type(a) is type(b) and isinstance(a, str | bool | int | float) and a == b)
+
+
+def _line_of(value: Any) -> str:
+    text = " ".join(str(value).split())
+    return text if len(text) < 60 else f"{text[:57]}..."
 
 
 def nearest(name: Any, names: Iterable[str]) -> str:

@@ -6,12 +6,14 @@ from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Key
 
-from diffjax.arrays import Cond, Params, expand, rebuild
+from diffjax import checks
+from diffjax.arrays import Cond, Params, expand, float64, rebuild
 from diffjax.nets.network import Network
 from diffjax.parameterization import Parameterization
-from diffjax.prediction import Denoise, Prediction, Sample, Time
+from diffjax.prediction import Denoise, Prediction, Sample, Time, check_inputs
 from diffjax.sde import SDE, ends
 
 
@@ -21,7 +23,8 @@ class Model:
 
     Parameters are a dict: `network`, and `schedule` where that is learned.
 
-    Raises ValueError where the parameterization does not suit the process.
+    Raises ValueError where the parameterization does not suit the process, and where the noise
+    label is not finite on [t_min, t_max].
     """
 
     sde: SDE
@@ -29,7 +32,12 @@ class Model:
     network: Network
 
     def __post_init__(self):
-        self.parameterization.check(self.sde)
+        checks.instance(SDE, "diffjax.sde.VP(diffjax.schedules.Linear())", sde=self.sde)
+        asked, network = self.parameterization, self.network
+        checks.instance(Parameterization, "diffjax.parameterization.Eps()", parameterization=asked)
+        checks.instance(Network, "diffjax.nets.mlp()", network=network)
+        asked.check(self.sde)
+        check_label(asked, self.sde)
 
     def __repr__(self) -> str:
         asked = self.parameterization
@@ -67,8 +75,12 @@ class Model:
 
         to: where the prediction leads, for a network with the condition `to`; None, or NaN for
         single samples, means t. Some noise labels are infinite at 0, so a time below t_min has the
-        label of t_min.
+        label of t_min. Raises ValueError for arrays of other shapes than (B, ...) and (B,), and for
+        a network whose output has another shape than x.
         """
+        checks.samples(x)
+        checks.per_sample(len(x), t=t, **({} if to is None else {"to": to}))
+        checks.conditions(cond, len(x))
         c_in = self.parameterization.c_in(self.sde, t)
         c_noise = self.parameterization.c_noise(self.sde, t)
         if to is not None:
@@ -78,7 +90,10 @@ class Model:
             label += jax.lax.stop_gradient(jnp.where(to == t, c_noise - label, 0))
             cond = {**(cond or {}), "to": label}
         made = self.network.apply(params["network"], expand(c_in, x) * x, c_noise, cond, key=key)
-        return made if isinstance(made, tuple) else (made, None)
+        output, log_var = made if isinstance(made, tuple) else (made, None)
+        second = {} if log_var is None else {"the network's second output": log_var}
+        checks.same_shape(x.shape, **{"the network's output": output}, **second)
+        return output, log_var
 
     def views(self, output: Sample, x: Sample, t: Time) -> tuple[Sample, Sample]:
         """x0 and eps from F = a x0 + b eps; neither is computed from the other."""
@@ -87,6 +102,18 @@ class Model:
         det = a * sigma - b * alpha
         x0 = expand(sigma / det, x) * output - expand(b / det, x) * x
         return x0, expand(a / det, x) * x - expand(alpha / det, x) * output
+
+
+def check_label(asked: Parameterization, sde: SDE) -> None:
+    """Raise ValueError where the noise label is infinite or NaN at an end of time."""
+    label = float64(lambda t: asked.c_noise(sde, t))
+    for name, t in (("t_min", sde.t_min), ("t_max", sde.t_max)):
+        if not np.isfinite(value := float(label(np.float64(t)))):
+            asked_for = getattr(asked.c_noise, "__name__", asked.c_noise)
+            raise ValueError(
+                f"c_noise={asked_for} with {sde}: the noise label is {value:g} at {name}={t:g}; "
+                f"allowed: t_max < 1, or the noise labels time, angle and t"
+            )
 
 
 @jax.tree_util.register_dataclass
@@ -100,6 +127,11 @@ class Denoiser:
     @property
     def sde(self) -> SDE:
         return self.model.sde.bind(self.params.get("schedule", {}))
+
+    def check(self, x: Sample, cond: Cond | None) -> None:
+        """Raise ValueError for inputs, or labels, that the network was not built for."""
+        checks.conditions(cond, len(x))
+        self.model.network.check(x, cond)
 
     def __repr__(self) -> str:
         count = sum(jnp.size(a) for a in jax.tree.leaves(self.params))
@@ -128,6 +160,10 @@ class Reframed:
     denoise: Denoise
     sde: SDE = field(metadata={"static": True})
 
+    def check(self, x: Sample, cond: Cond | None) -> None:
+        """As that of `denoise`."""
+        check_inputs(self.denoise, x, cond)
+
     def __call__(
         self,
         x: Sample,
@@ -137,6 +173,8 @@ class Reframed:
         key: Key[Array, ""] | None = None,
         to: Time | None = None,
     ) -> Prediction:
+        checks.samples(x)
+        checks.per_sample(len(x), t=t, **({} if to is None else {"to": to}))
         l = self.sde.logsnr(t)
         (log_alpha, log_sigma), trained = self.sde.frame(l), self.denoise.sde.frame(l)
         # The two ratios are equal; each is finite where it is used, at alpha = 0 and sigma = 0 too.

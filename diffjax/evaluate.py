@@ -243,7 +243,7 @@ def jobs(given: argparse.Namespace) -> list[Job]:
     for values in itertools.product(*(v or [None] for v in lists.values())):
         one = argparse.Namespace(**vars(given) | dict(zip(lists, values, strict=True)))
         trained = resampled(networks[one.ema], cli.sampling(one))
-        found.append(trained.job(one.seed, batch_size=one.batch_size))
+        found.append(trained.job(seed=one.seed, batch_size=one.batch_size))
     return found
 
 

@@ -7,17 +7,34 @@ last noise level in the result, and an increasing one, from above 0, inverts an 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from scipy import special
 
+from diffjax import checks
 from diffjax.arrays import catalogue, float64
 from diffjax.sde import SDE, ends
 
-Grid = Callable[[SDE, int], np.ndarray]
+Grid = Callable[..., np.ndarray]
+"""(sde, steps, settings) -> times."""
 
 
+def grid(function: Grid) -> Grid:
+    """A function that is called with a process and with one step or more. Raises ValueError."""
+
+    @functools.wraps(function)
+    def checked(sde: SDE, steps: int, *settings: Any, **named: Any) -> np.ndarray:
+        checks.instance(SDE, "diffjax.sde.VP(diffjax.schedules.Linear())", sde=sde)
+        checks.whole(1, steps=steps)
+        return function(sde, steps, *settings, **named)
+
+    return checked
+
+
+@grid
 def uniform(sde: SDE, steps: int) -> np.ndarray:
     """Equal steps in t; with t_min = 1/steps the discrete DDPM times (arXiv:2006.11239).
 
@@ -28,17 +45,20 @@ def uniform(sde: SDE, steps: int) -> np.ndarray:
     return _between(sde, _shares(steps))
 
 
+@grid
 def quadratic(sde: SDE, steps: int) -> np.ndarray:
     """Equal steps in sqrt(t): more of them near the data (arXiv:2010.02502, app. D.2)."""
     low, high = np.sqrt(sde.t_min), np.sqrt(sde.t_max)
     return _to_data(sde, (high - (high - low) * _shares(steps)) ** 2)
 
 
+@grid
 def cosine(sde: SDE, steps: int) -> np.ndarray:
     """t_max - (t_max - t_min) sin^2(pi / 2 share): more steps near both ends."""
     return _between(sde, np.sin(np.pi / 2 * _shares(steps)) ** 2)
 
 
+@grid
 def beta(sde: SDE, steps: int, alpha: float = 0.6, beta: float = 0.6) -> np.ndarray:
     """Quantiles of a beta distribution of t (arXiv:2407.12173): below 1, more near both ends."""
     for name, value in (("alpha", alpha), ("beta", beta)):
@@ -47,12 +67,14 @@ def beta(sde: SDE, steps: int, alpha: float = 0.6, beta: float = 0.6) -> np.ndar
     return _between(sde, 1 - special.betaincinv(alpha, beta, 1 - _shares(steps)))
 
 
+@grid
 def logsnr_uniform(sde: SDE, steps: int) -> np.ndarray:
     """Equal steps in log-SNR (arXiv:2206.00927, sec. 3.4), that is in log(sigma / alpha)."""
     lam_max, lam_min = _finite("logsnr_uniform", sde)
     return _at_lambda(sde, lam_min + (lam_max - lam_min) * _shares(steps))
 
 
+@grid
 def exponential(
     sde: SDE, steps: int, sigma_min: float = 0.0, sigma_max: float = np.inf
 ) -> np.ndarray:
@@ -61,6 +83,7 @@ def exponential(
     return _at_lambda(sde, -np.log(high) + np.log(high / low) * _shares(steps))
 
 
+@grid
 def karras(
     sde: SDE, steps: int, rho: float = 7.0, sigma_min: float = 0.0, sigma_max: float = np.inf
 ) -> np.ndarray:
@@ -77,42 +100,74 @@ def karras(
     return _at_lambda(sde, -rho * np.log(high - (high - low) * _shares(steps)))
 
 
+@grid
 def explicit(sde: SDE, steps: int, times: tuple[float, ...] = ()) -> np.ndarray:
     """These times; as many as `steps`, or one more that ends the grid (0 is put there
     otherwise)."""
-    if len(times) not in (_positive(steps), steps + 1):
+    if len(times) not in (steps, steps + 1):
         raise ValueError(f"times={times}: needs {steps} or {steps + 1} of them, for steps={steps}")
     return np.array(times if len(times) > steps else (*times, 0.0))
 
 
-def linspace(sde: SDE, steps: int, total: int = 1000) -> np.ndarray:
-    """The discrete indices round(linspace(total - 1, 0, steps)); index k is t = (k + 1) / total."""
-    index = np.round(np.linspace(0, total - 1, steps)) if steps > 1 else np.array([total - 1.0])
-    return _discrete(sde, index[::-1][: _positive(steps)], total)
+@grid
+def shifted(sde: SDE, steps: int, shift: float = 3.0, inner: bool = False) -> np.ndarray:
+    """Equal steps in u, where t = shift u / (1 + (shift - 1) u) (arXiv:2403.03206, eq. 23).
+
+    inner: of one more time than needed, the lowest, t_min, is left out.
+
+    >>> from diffjax import schedules, sde
+    >>> flow = sde.Flow(schedules.Logit(), t_min=0.01, t_max=1.0)
+    >>> shifted(flow, 3).round(3).tolist()
+    [1.0, 0.751, 0.01, 0.0]
+    """
+    if not 0 < shift < np.inf:
+        raise ValueError(f"shift={shift}: needs 0 < shift < inf")
+    low, high = (t / (shift - (shift - 1) * t) for t in (sde.t_min, sde.t_max))
+    u = high - (high - low) * _shares(steps + inner)[:steps]
+    return _to_data(sde, shift * u / (1 + (shift - 1) * u))
 
 
-def leading(sde: SDE, steps: int, total: int = 1000, offset: int = 0) -> np.ndarray:
+@grid
+def linspace(
+    sde: SDE, steps: int, total: int = 1000, inner: bool = False, to_data: bool = True
+) -> np.ndarray:
+    """The discrete indices round(linspace(total - 1, 0, steps)); index k is t = (k + 1) / total.
+
+    inner: of one more index than needed, the lowest, 0, is left out. to_data: the last step leads
+    to the data, else to index 0.
+    """
+    count = steps + inner
+    index = np.round(np.linspace(0, total - 1, count)) if count > 1 else np.array([total - 1.0])
+    return _discrete(sde, index[::-1][:steps], total, to_data)
+
+
+@grid
+def leading(
+    sde: SDE,
+    steps: int,
+    total: int = 1000,
+    offset: int = 0,
+    inner: bool = False,
+    to_data: bool = True,
+) -> np.ndarray:
     """The indices 0, r, 2 r, ... with r = total // steps, plus `offset` (arXiv:2305.08891, tab.
-    2)."""
-    return _discrete(sde, np.arange(_positive(steps))[::-1] * (total // steps) + offset, total)
+    2). inner, to_data: as in `linspace`."""
+    count = steps + inner
+    index = np.arange(count)[::-1][:steps] * (total // count) + offset
+    return _discrete(sde, index, total, to_data)
 
 
-def trailing(sde: SDE, steps: int, total: int = 1000) -> np.ndarray:
+@grid
+def trailing(sde: SDE, steps: int, total: int = 1000, to_data: bool = True) -> np.ndarray:
     """The indices round(total - i total / steps) - 1: from pure noise (arXiv:2305.08891, tab.
-    2)."""
-    index = np.round(np.linspace(total, 0, _positive(steps) + 1)[:-1]) - 1
-    return _discrete(sde, index, total)
-
-
-def _positive(steps: int) -> int:
-    if steps < 1:
-        raise ValueError(f"steps={steps}: a grid needs at least 1 step")
-    return steps
+    2). to_data: as in `linspace`."""
+    index = np.round(np.linspace(total, 0, steps + 1)[:-1]) - 1
+    return _discrete(sde, index, total, to_data)
 
 
 def _shares(steps: int) -> np.ndarray:
     """0, ..., 1 in equal steps: 0 stands for t_max."""
-    return np.linspace(0.0, 1.0, _positive(steps))
+    return np.linspace(0.0, 1.0, steps)
 
 
 def _between(sde: SDE, share: np.ndarray) -> np.ndarray:
@@ -131,16 +186,21 @@ def _to_data(sde: SDE, times: np.ndarray) -> np.ndarray:
     return np.append(np.clip(times, sde.t_min, sde.t_max), 0.0)
 
 
-def _discrete(sde: SDE, index: np.ndarray, total: int) -> np.ndarray:
+def _discrete(sde: SDE, index: np.ndarray, total: int, to_data: bool) -> np.ndarray:
     times = (index + 1) / total
-    if len(times) > total:
-        raise ValueError(f"steps={len(times)}: needs at most total={total}")
+    if len(times) > total or (np.diff(index) >= 0).any():
+        raise ValueError(f"steps={len(times)}: needs at most total={total}, and no index twice")
     if times[0] > sde.t_max or times[-1] < sde.t_min - 1e-12:
         raise ValueError(
             f"times from {times[0]:g} to {times[-1]:g}: beyond t_min={sde.t_min} .. "
             f"t_max={sde.t_max} of {sde}"
         )
-    return np.append(times, 0.0)
+    if not to_data and index[-1] == 0:
+        raise ValueError(
+            "to_data=False: the last step would lead from index 0 to itself; needs an offset, or "
+            "inner=True"
+        )
+    return np.append(times, 0.0 if to_data else 1 / total)
 
 
 def _finite(name: str, sde: SDE) -> np.ndarray:
@@ -178,6 +238,7 @@ GRIDS = catalogue(
     exponential,
     karras,
     explicit,
+    shifted,
     linspace,
     leading,
     trailing,

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 import numpy as np
 
+from diffjax import checks
 from diffjax.arrays import catalogue, float64
 from diffjax.schedules import Times
 from diffjax.sde import SDE, ends
@@ -111,8 +112,10 @@ class Parameterization(abc.ABC):
     scale_input: bool = True
 
     def __post_init__(self):
-        if not self.sigma_data > 0:
-            raise ValueError(f"sigma_data={self.sigma_data}: needs sigma_data > 0")
+        checks.function("diffjax.parameterization.time", c_noise=self.c_noise)
+        checks.number(sigma_data=self.sigma_data)
+        if not 0 < self.sigma_data < math.inf:
+            raise ValueError(f"sigma_data={self.sigma_data}: needs sigma_data > 0, and finite")
 
     @abc.abstractmethod
     def target(self, sde: SDE, t: Times) -> tuple[Times, Times]:

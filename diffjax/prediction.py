@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
-import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from diffjax import checks
 from diffjax.arrays import Cond, expand
 from diffjax.sde import SDE
 
@@ -46,6 +45,22 @@ class Denoise(Protocol):
     ) -> Prediction: ...
 
 
+@runtime_checkable
+class Checks(Protocol):
+    """A denoiser that knows which inputs it was built for."""
+
+    def check(self, x: Sample, cond: Cond | None) -> None:
+        """Raise ValueError for others; not called with traced values."""
+        ...
+
+
+def check_inputs(denoise: Denoise, x: Sample, cond: Cond | None) -> None:
+    """Raise ValueError for what is no denoiser, and for inputs that it was not built for."""
+    checks.function("diffjax.load(run).denoise", denoise=denoise)
+    if isinstance(denoise, Checks) and not checks.traced(cond):
+        denoise.check(x, cond)
+
+
 class FlowMap(Denoise, Protocol):
     """A denoiser that takes the time where its prediction leads, a time `to` <= t; None means t."""
 
@@ -58,20 +73,3 @@ class FlowMap(Denoise, Protocol):
         key: Key[Array, ""] | None = None,
         to: Time | None = None,
     ) -> Prediction: ...
-
-
-@dataclass(frozen=True)
-class Leading:
-    """`denoise` with one second time for all samples, as guidance and samplers call it."""
-
-    denoise: FlowMap
-    to: Float[Array, ""]
-
-    @property
-    def sde(self) -> SDE:
-        return self.denoise.sde
-
-    def __call__(
-        self, x: Sample, t: Time, cond: Cond | None = None, *, key: Key[Array, ""] | None = None
-    ) -> Prediction:
-        return self.denoise(x, t, cond, key=key, to=jnp.full_like(t, self.to))

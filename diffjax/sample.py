@@ -3,16 +3,25 @@
     python -m diffjax.sample --workdir=runs/digits --num=64
     python -m diffjax.sample --workdir=runs/digits --sampler=dpmpp_2m --steps=20 --guidance=1.5 \\
         --label=3 --out=threes.npz
+    python -m diffjax.sample --workdir=runs/digits --index=17 --weight=1,2,4
     python -m diffjax.sample --workdir=runs/moons --trajectory=moons.gif
 
 Sample k depends on (seed, k) and its conditions only, not on --num or --batch-size. Labels are 0,
 1, ... in turn, unless --label says which; other conditions are those of held-out item k, unless
 --cond says what. Flags that are not given keep the config's value.
+
+What lists several values is taken by samples in turn. Several --seed give the first sample of each
+seed, then the second one of each, as every seed gives them alone; --index asks for other numbers.
+So --index=17 --weight=1,2,4 is sample 17 of the run three times, guided more and more.
+
+Without --out the picture is WORKDIR/samples.png, or samples_2.png, ... beside earlier ones. A file
+that --out names is replaced, and the command says so; a folder has to be new or empty.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,9 +30,12 @@ from diffjax import cli
 from diffjax.config import ConfigError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from diffjax.data.kinds import Kind
     from diffjax.generation import Generated, Job
     from diffjax.runs.trained import Trained
+    from diffjax.samplers.run import Preview
 
 
 IMAGES, POINTS = 6, 500
@@ -45,9 +57,32 @@ def condition(text: str) -> tuple[str, Any]:
         return name, value
 
 
+def number_of_sample(text: str) -> int:
+    value = int(text)
+    if not 0 <= value < 2**31:
+        raise argparse.ArgumentTypeError(f"{text}: needs 0 <= number < 2**31")
+    return value
+
+
 def flags() -> argparse.ArgumentParser:
     flags = cli.parser("sample", __doc__)
-    flags.add_argument("--num", type=cli.positive, default=64, help="number of samples")
+    flags.add_argument(
+        "--num",
+        type=cli.positive,
+        help="number of samples (64, or as many as --seed, --index and --weight list)",
+    )
+    flags.add_argument(
+        "--index",
+        type=cli.listed(number_of_sample),
+        metavar="NUMBER,...",
+        help="numbers of the samples in the run of their seed, in turn (0,1,2, ...)",
+    )
+    flags.add_argument(
+        "--weight",
+        type=cli.listed(float),
+        metavar="WEIGHT,...",
+        help="guidance weights that samples take in turn, in place of --guidance, one for all",
+    )
     flags.add_argument("--label", type=classes, help="class, or classes in turn: 3 or 0,1,2 (all)")
     flags.add_argument(
         "--cond",
@@ -66,34 +101,57 @@ def flags() -> argparse.ArgumentParser:
         "kind of data is written; may be repeated (WORKDIR/samples.png)",
     )
     flags.add_argument(
+        "--previews",
+        type=Path,
+        help="a folder of pictures, or a .gif: the predicted x0 of the first batch on the way",
+    )
+    flags.add_argument(
+        "--every", type=cli.positive, help="rows from one preview to the next (a tenth of them)"
+    )
+    flags.add_argument(
         "--trajectory",
         type=Path,
         help=".png or .gif: how the first samples come about, x_t and the predicted x0 by row",
     )
-    cli.sampling_flags(flags)
+    cli.sampling_flags(flags, seeds=True)
     cli.cluster_flags(flags)
     return flags
 
 
 def run() -> int:
-    given = cli.read(flags())
-    given.out = given.out or [given.workdir / "samples.png"]
+    asked = cli.read(flags())
+    asked.out = asked.out or [unused(asked.workdir / "samples.png")]
+    if asked.every and not asked.previews:
+        raise ConfigError(f"--every={asked.every}: says when --previews are made; it is missing")
+    if asked.weight and asked.guidance is not None:
+        raise ConfigError(
+            f"--weight: and --guidance={asked.guidance:g} says another weight; allowed: one of them"
+        )
 
     from diffjax.devices.processes import first
+    from diffjax.generation import number
     from diffjax.training.workdir import read_config, read_form
 
-    cli.start(given)
-    read_config(given.workdir)  # a wrong workdir is refused before any folder is made
-    kind = read_form(given.workdir).items
-    for path in given.out:
+    cli.start(asked)
+    asked.num = asked.num or number(asked.seed, asked.index or (), asked.weight or ())
+    read_config(asked.workdir)  # a wrong workdir is refused before any folder is made
+    kind = read_form(asked.workdir).items
+    for path in asked.out:
         check(path, endings(kind))
-    if given.trajectory:
-        check(given.trajectory, (".png", ".gif"), "--trajectory")
-    made = generate(given)
-    for path in given.out if first() else ():
-        write(path, made)
-        print(f"wrote {path}")
+    if asked.trajectory:
+        check(asked.trajectory, (".png", ".gif"), "--trajectory")
+    samples = generate(asked)
+    for path in asked.out if first() else ():
+        replaces = path.is_file()
+        write(path, samples)
+        print(f"wrote {path}" + ", in place of an older file" * replaces)
     return 0
+
+
+def unused(path: Path) -> Path:
+    """`path`, or samples_2.png, samples_3.png, ... beside it where earlier samplings are there."""
+    numbered = (path.with_stem(f"{path.stem}_{k}") for k in itertools.count(2))
+    return next(p for p in itertools.chain([path], numbered) if not p.exists())
 
 
 def endings(kind: Kind) -> tuple[str, ...]:
@@ -101,51 +159,107 @@ def endings(kind: Kind) -> tuple[str, ...]:
     return (".png", ".npz", *kind.whole(), *([""] if kind.folder() else []))
 
 
-def prepare(given: argparse.Namespace) -> Trained:
+def prepare(asked: argparse.Namespace) -> Trained:
     """What the flags ask for: the trained network, and how it is sampled."""
     from diffjax.runs.trained import load
 
-    return load(given.workdir, cli.sampling(given))
+    return load(asked.workdir, cli.sampling(asked))
 
 
-def generate(given: argparse.Namespace) -> Generated:
+def generate(asked: argparse.Namespace) -> Generated:
     """The samples that the flags ask for."""
     from diffjax.devices.processes import first
 
-    trained = prepare(given)
-    asked = trained.job(given.seed, given.label, given.batch_size, cond=wanted(given))
-    if given.trajectory and first():
-        trajectory(given, asked)
-    print(asked)
-    made = asked.samples(given.num)
-    if asked.plan.passes is None:
-        print(f"network passes per sample: {min(made.passes)} to {max(made.passes)}")
-    return made
+    job = prepare(asked).job(
+        seed=asked.seed,
+        index=asked.index,
+        label=asked.label,
+        cond=conditions_of(asked),
+        weight=asked.weight,
+        batch_size=asked.batch_size,
+    )
+    job.check(asked.num)
+    previews = Previews(asked, job) if asked.previews else None
+    if asked.trajectory and first():
+        trajectory(asked, job)
+    print(job)
+    samples = job.samples(asked.num, preview=previews, every=asked.every)
+    if job.plan.rows is None:
+        print(f"network passes per sample: {min(samples.passes)} to {max(samples.passes)}")
+    if previews and first():
+        print(f"wrote {asked.previews}: {previews.count} previews")
+    return samples
 
 
-def wanted(given: argparse.Namespace) -> dict[str, Any]:
+class Previews:
+    """Pictures of the predicted x0 of the first batch, written while the device goes on.
+
+    A folder has row_0005.png, ... after rows 5, ...; a .gif is written after the last row. Raises
+    ConfigError for a sampler without rows, and for `--every` beyond them.
+    """
+
+    def __init__(self, asked: argparse.Namespace, job: Job):
+        from diffjax.arrays import taken
+
+        rows, every = job.plan.rows, asked.every
+        if rows is None:
+            raise ConfigError(
+                f"--previews={asked.previews}: adaptive steps differ between samples, which have "
+                f"no common previews; allowed: the other samplers"
+            )
+        if every and every > rows:
+            raise ConfigError(f"--every={every}: the sampler has {rows} rows; needs at most {rows}")
+        check(asked.previews, (".gif", ""), "--previews")
+        self._path, self._form, self.count = asked.previews, job.form, 0
+        self._label = taken(job.cond, asked.num).get("label")
+        self._frames: list[np.ndarray] = []
+        self._is_first_batch = True
+
+    def __call__(self, seen: Preview) -> None:
+        from diffjax import plot
+        from diffjax.devices.processes import first
+
+        if not (self._is_first_batch and first()):
+            return
+        self._is_first_batch = seen.row < seen.rows
+        self.count += 1
+        x0 = self._form.denormalise(seen.x0)
+        label = None if self._label is None else self._label[: len(x0)]
+        picture = self._form.items.picture(x0, label)
+        try:
+            if self._path.suffix != ".gif":
+                plot.save(self._path / f"row_{seen.row:04d}.png", picture)
+                return
+            self._frames.append(picture)
+            if not self._is_first_batch:
+                plot.animation(self._path, self._frames)
+        except OSError as error:
+            raise ConfigError(f"{self._path}: cannot be written ({error.strerror})") from error
+
+
+def conditions_of(asked: argparse.Namespace) -> dict[str, Any]:
     """The conditions that flags say. A file has a row per sample, or one for all."""
     from diffjax.data import conditions
 
     values: dict[str, Any] = {}
-    for name, value in given.cond or ():
+    for name, value in asked.cond or ():
         if name in values:
             raise ConfigError(f"--cond={name}: is said twice")
         values[name] = value
         if isinstance(value, str):
             try:
-                values[name] = conditions.read(Path(value), name, given.num)
+                values[name] = conditions.read(Path(value), name, asked.num)
             except ValueError as error:
                 raise ConfigError(f"--cond={error}") from error
     return values
 
 
-def trajectory(given: argparse.Namespace, asked: Job) -> None:
+def trajectory(asked: argparse.Namespace, job: Job) -> None:
     """Draw the first samples after each row: x_t and the predicted x0."""
     from diffjax import builder, plot
 
-    num = min(given.num, POINTS if asked.form.items.together else IMAGES)
-    path, out = builder.refuse("--trajectory")(asked.path)(num), given.trajectory
+    num = min(asked.num, POINTS if job.form.items.together else IMAGES)
+    path, out = builder.refuse("--trajectory")(job.path)(num), asked.trajectory
     try:
         if out.suffix == ".gif":
             plot.film(out, *path)
@@ -164,32 +278,35 @@ def check(path: Path, known: tuple[str, ...], flag: str = "--out") -> None:
     folder = path.parent if path.suffix else path
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        held = [] if path.suffix else [*folder.iterdir()]
     except OSError as error:
         raise ConfigError(f"{flag}={path}: cannot be written ({error.strerror})") from error
+    if held:  # files of two samplings would be taken for one
+        raise ConfigError(f"{flag}={path}: holds {len(held)} files; needs a new or an empty folder")
 
 
-def write(path: Path, made: Generated) -> None:
+def write(path: Path, samples: Generated) -> None:
     """Write samples to a picture, an archive, a table or a folder, by the ending of `path`."""
     import numpy as np
 
     from diffjax import plot
 
-    kind, units = made.form.items, dict(made.form.units)
+    kind, units = samples.form.items, dict(samples.form.units)
     files = kind.whole().get(path.suffix) if path.suffix else kind.folder()
     try:
         if path.suffix == ".png":
-            plot.save(path, made.picture())
+            plot.save(path, samples.picture())
         elif path.suffix == ".npz":
-            arrays = [made.x, *(a for a in (made.label,) if a is not None)]
-            others = {name: value for name, value in made.cond.items() if name != "label"}
+            arrays = [samples.x, *(a for a in (samples.label,) if a is not None)]
+            others = {name: value for name, value in samples.cond.items() if name != "label"}
             np.savez(path, *arrays, allow_pickle=False, **others)
         elif files is None:
             known = ", ".join(endings(kind))
             raise ConfigError(f"--out={path}: the samples are {kind.noun}s; known endings: {known}")
         elif not files.each:
-            files.write(path, made.x, units)
+            files.write(path, samples.x, units)
         else:
-            for k, item in enumerate(made.x):
+            for k, item in enumerate(samples.x):
                 files.write(path / f"{k:06d}{files.ending}", item, units)
     except OSError as error:
         raise ConfigError(f"--out={path}: cannot be written ({error.strerror})") from error

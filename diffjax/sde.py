@@ -19,12 +19,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
+from diffjax import checks
 from diffjax.arrays import catalogue, dims, expand, float64, rebuild
 from diffjax.schedules import LogSNR, Schedule, Times
 from diffjax.schedules.combinators import vp_logsnr
 
 NEXT = 1e-6
 """How far from an end of time its limits are taken."""
+TRIED = 65
+"""Times at which a schedule is tried: does it fall?"""
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class SDE(abc.ABC):
     """A noising process: `schedule` seen in a frame.
 
     Losses and samplers evaluate the network on [t_min, t_max] only. Raises ValueError where sigma
-    is infinite at t_max.
+    is infinite at t_max, and for a log-SNR that rises or is not a number.
     """
 
     schedule: Schedule
@@ -40,12 +43,24 @@ class SDE(abc.ABC):
     t_max: float = 1.0
 
     def __post_init__(self):
+        checks.instance(Schedule, "diffjax.schedules.Linear()", schedule=self.schedule)
+        checks.number(t_min=self.t_min, t_max=self.t_max)
         if not 0 < self.t_min < self.t_max <= 1:
             raise ValueError(f"{self}: needs 0 < t_min < t_max <= 1")
         if not np.isfinite(ends(self).sigma[1]):
             raise ValueError(
                 f"{self}: sigma is infinite at t_max={self.t_max}, where the log-SNR of the "
                 f"schedule is unbounded; allowed: t_max < 1, or a schedule bounded at t = 1"
+            )
+        times = np.linspace(self.t_min, self.t_max, TRIED)
+        l = 2 * levels(self, times).lam
+        rises = ~(np.diff(l) <= 1e-6 * (1 + np.abs(l[:-1])))  # parts may be constant
+        if rises.any() or not l[-1] < l[0]:
+            k = int(np.argmax(rises))
+            k, end = (k, k + 1) if rises.any() else (0, -1)
+            raise ValueError(
+                f"{self}: needs a log-SNR that falls; it is {l[k]:g} at t={times[k]:g} and "
+                f"{l[end]:g} at t={times[end]:g}"
             )
 
     @abc.abstractmethod
@@ -212,6 +227,7 @@ def levels(sde: SDE, times: np.ndarray) -> Levels:
     >>> levels(Flow(Logit(), t_max=0.9), np.array([0.5, 0.0])).sigma.round(12).tolist()
     [0.5, 0.0]
     """
+    checks.instance(SDE, "diffjax.sde.VP(diffjax.schedules.Linear())", sde=sde)
     times = np.asarray(times, np.float64)
 
     @float64

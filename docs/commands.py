@@ -195,7 +195,12 @@ def config() -> str:
     form = (
         "A config file has a function `get_config` that returns an `ml_collections.ConfigDict` of "
         "these sections, and `seed`. At the command line a field is `--config.train.steps=500`; a "
-        "part that has a name is replaced as a whole by `--config.sde.schedule=sigmoid:tau=0.7`. A "
+        "part that has a name is replaced as a whole by `--config.sde.schedule=sigmoid:tau=0.7`, "
+        "and `--config.network.name=dit` drops the settings of the network that was there; fields "
+        "that belong to no entry stay: of `data` how it is read, of `sde` its schedule, of "
+        "`network` its conditions, of `optimizer` what stands around all of them. Whole parts come "
+        "first and single fields last, in whatever order they are written. Each name may be "
+        "`module:attribute`, a function or class in the current folder or on the PYTHONPATH. A "
         "config without a field, or with one that nobody reads, is refused."
     )
     parts = [form]

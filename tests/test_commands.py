@@ -213,6 +213,41 @@ def test_a_run_guided_by_itself_is_not_guided(trained, tmp_path, works, ten):
     assert np.abs(archive(tmp_path / "a.npz")[0].astype(int) - ten).max() <= 1
 
 
+def test_seeds_numbers_and_weights_of_samples_are_asked_for_by_flags(trained, tmp_path, works, ten):
+    """A sample that was liked could not be made again alone, or be guided more and more."""
+    start = ["sample", f"--workdir={trained}", f"--out={tmp_path / 'a.npz'}"]
+    out = works(*start, "--index=3,7", "--label=3,7")
+    assert f"wrote {tmp_path / 'a.npz'}\n" in out
+    x, label = archive(tmp_path / "a.npz")
+    assert np.abs(x.astype(int) - ten[[3, 7]]).max() <= 1 and label.tolist() == [3, 7]
+    out = works(*start, "--index=3", "--label=3", "--seed=0,0,1", "--weight=1,2,1")
+    assert f"wrote {tmp_path / 'a.npz'}, in place of an older file" in out
+    assert "3 to 6 network passes per sample, guidance 1, 2, 1, of samples in turn" in out
+    x = archive(tmp_path / "a.npz")[0].astype(int)
+    assert len(x) == 3 and np.abs(x[0] - ten[3]).max() <= 1
+    assert min(np.abs(x[i] - x[0]).max() for i in (1, 2)) > 1
+
+
+@pytest.mark.parametrize("ending", ["", pytest.param(".gif", marks=pytest.mark.thorough)])
+def test_previews_are_written_on_the_way(trained, tmp_path, works, refused, ending):
+    """Whoever waits for a long sampling would see nothing of it, or the x0 of another batch."""
+    path, out = tmp_path / f"previews{ending}", tmp_path / "a.png"
+    flags = ["--num=10", "--batch-size=5", "--every=2", f"--previews={path}", f"--out={out}"]
+    said = works("sample", f"--workdir={trained}", *flags)
+    assert f"wrote {path}: 2 previews" in said
+    if ending:
+        with Image.open(path) as film:
+            assert film.n_frames == 2
+        return
+    assert sorted(p.name for p in path.iterdir()) == ["row_0002.png", "row_0003.png"]
+    with Image.open(path / "row_0003.png") as last, Image.open(out) as whole:
+        assert last.size != whole.size  # five samples of ten
+        corner = np.asarray(whole)[:66, :66].astype(int)
+        assert np.abs(np.asarray(last)[:66, :66] - corner).max() <= 1
+    line = refused("sample", f"--workdir={trained}", *flags)
+    assert f"--previews={path}: holds 2 files; needs a new or an empty folder" in line
+
+
 def test_all_of_guidance_is_asked_for_by_flags(trained, toy, tmp_path, works, refused):
     """A flag would be read and not used."""
     flags = ["--rule=apg:momentum=-0.3", "--reference=cached:every=2", "--threshold=dynamic"]
@@ -419,6 +454,16 @@ def test_points_are_evaluated_in_cells_without_a_classifier(toy, works):
         (["--num=1.5"], ["--num", "1.5"]),
         (["--batch-size=-2"], ["--batch-size", "at least 1"]),
         (["--seed=-1"], ["--seed", "0 <= seed"]),
+        (["--seed=1,-1"], ["--seed", "-1: needs 0 <= seed"]),
+        (["--index=-1"], ["--index", "-1: needs 0 <= number"]),
+        (["--index="], ["--index"]),
+        (["--index=1,2,3", "--num=2"], ["--index: 3 values for 2 samples; needs at most 2"]),
+        (["--weight=1,nan"], ["--weight=[1.0, nan]: needs a finite number"]),
+        (["--weight=2", "--guidance=3"], ["--weight: and --guidance=3 says another weight"]),
+        (["--every=2"], ["--every=2", "--previews", "missing"]),
+        (["--previews=a", "--every=4"], ["--every=4: the sampler has 3 rows; needs at most 3"]),
+        (["--previews=a", "--sampler=adaptive"], ["--previews=a: adaptive steps differ"]),
+        (["--previews=a.png"], ["--previews=a.png: known endings: .gif, none for a folder"]),
         (["--nmu=3"], ["unrecognized arguments: --nmu=3"]),
         (["--nu=3"], ["unrecognized arguments: --nu=3"]),
         (["stray"], ["unrecognized arguments: stray"]),

@@ -1,8 +1,26 @@
 """Configs as plain data: a mistake here turns a user's override into another experiment."""
 
+import dataclasses
+import inspect
+
 import pytest
 
-from diffjax.config import ConfigError, checked, entries, literal, load, nearest, override, parse
+from diffjax.config import (
+    STAY,
+    ConfigError,
+    checked,
+    entries,
+    literal,
+    load,
+    lookup,
+    nearest,
+    override,
+    parse,
+)
+from diffjax.data import Reading
+from diffjax.nets import NETWORKS
+from diffjax.sde import SDES
+from diffjax.training.optimizer import optimizer
 
 FILE = """
 import ml_collections
@@ -126,7 +144,6 @@ def test_the_last_of_two_overrides_of_a_field_counts():
         ("zzz.channels=8", "config.zzz: no such field", "known: network, optimizer, seed"),
         ("network.inner.deep=8", "config.network.inner: no such field", "known: channels"),
         ("seed.x=8", "config.seed=0: has no fields", "'x'"),
-        ("network=8", "config.network: has fields of its own", "channels"),
         ("network.channels", "config.network.channels: has no value", "=value"),
     ],
 )
@@ -182,10 +199,14 @@ def test_entries_are_told_from_their_arguments(text, found):
     assert entries(text) == found
 
 
-def test_parse_refuses_an_argument_without_a_value():
+def test_an_argument_without_a_value_is_refused():
+    """It would be a setting that is not there, or a module of the reader's own."""
     with pytest.raises(ConfigError) as error:
-        parse("ddim:eta")
-    assert "'ddim:eta': 'eta' has no value" in line(error)
+        parse("ddim:eta,order=2")
+    assert "'ddim:eta,order=2': 'eta' has no value" in line(error)
+    with pytest.raises(ConfigError) as error:
+        lookup({"ddim": int}, parse("ddim:eta")["name"], "config.sampler.name")
+    assert "config.sampler.name='ddim:eta': 'eta' has no value" in line(error)
 
 
 @pytest.mark.parametrize(
@@ -261,3 +282,40 @@ def test_a_named_section_is_replaced_as_a_whole():
     with pytest.raises(ConfigError, match="has fields of its own: steps"):
         override(base, ["train=3"])
     assert override(base, ["train={'steps': 4}"])["train"] == {"steps": 4}
+    assert override(BASE, ["network=dit:size=S"])["network"] == {"name": "dit", "size": "S"}
+
+
+def test_another_name_drops_the_settings_of_the_entry_that_was_there():
+    """A network would be refused for the channels of another one, or take its dropout over."""
+    made = override(BASE, ["network.name=dit"])
+    assert made["network"] == {"name": "dit"}
+    base = BASE | {
+        "data": {"name": "array:a.npz", "kind": "vector", "labels": True, "flip": True},
+        "sde": {"name": "vp", "t_max": 0.9, "schedule": {"name": "cosine", "s": 0.1}},
+        "optimizer": {"name": "adamw", "b1": 0.8, "learning_rate": 0.1, "clip": 2.0},
+    }
+    made = override(base, ["data.name=folder:b", "sde.name=ve", "optimizer.name=lion"])
+    assert made["data"] == {"name": "folder:b", "labels": True, "flip": True}
+    assert made["sde"] == {"name": "ve", "schedule": {"name": "cosine", "s": 0.1}}
+    assert made["optimizer"] == {"name": "lion", "learning_rate": 0.1, "clip": 2.0}
+    same = override(base, ["data.name=array:b.npz", "sde.name=vp"])
+    assert same == base | {"data": {**base["data"], "name": "array:b.npz"}}
+    inner = override(base, ["sde.schedule.name=sigmoid"])
+    assert inner["sde"]["schedule"] == {"name": "sigmoid"} and base["sde"]["t_max"] == 0.9
+
+
+@pytest.mark.parametrize("turn", [1, -1])
+def test_no_order_of_the_flags_loses_one(turn):
+    """A width that stands before the name of its network would be dropped without a word."""
+    flags = ["network.width=3", "network.name=dit", "network=mlp", "network.depth=2"][::turn]
+    assert override(BASE, flags)["network"] == {"name": "dit", "width": 3, "depth": 2}
+
+
+def test_what_stays_is_what_belongs_to_no_entry():
+    """The table in `config` would fall behind the objects that read these fields."""
+    reading = [f.name for f in dataclasses.fields(Reading) if not f.metadata.get("declared")]
+    around = [k for k in inspect.signature(optimizer).parameters if k not in ("core", "batch_size")]
+    assert set(STAY["data"]) == set(reading)
+    assert set(STAY["optimizer"]) == {*around, "frozen"}
+    assert all("schedule" in inspect.signature(sde).parameters for sde in SDES.values())
+    assert all("conditions" in inspect.signature(net).parameters for net in NETWORKS.values())

@@ -29,6 +29,8 @@ from diffjax.guidance import (
     Negative,
     Network,
     Null,
+    Pair,
+    Query,
     Reference,
     Rescale,
     Rule,
@@ -96,7 +98,7 @@ def reference(name, calls=None):
 
 @jax.jit
 def guide(guidance, denoise, x, t, cond, weight):
-    return guidance(denoise, x, t, cond, weight, guidance.init(x))
+    return guidance(Query(denoise, x, t, cond), weight, guidance.init(x))
 
 
 @jax.jit
@@ -144,7 +146,7 @@ def test_everything_goes_together(name):
         """The predictions of all rows, by every rule and threshold."""
 
         def row(guidance, memory, weight):
-            p, memory = guidance(denoise, x, t, cond, weight, memory)
+            p, memory = guidance(Query(denoise, x, t, cond), weight, memory)
             return memory, p
 
         return [
@@ -184,7 +186,7 @@ def guided_in(frame, turns):
     def views(weight):
         made, y = [], x * jnp.hypot(sde.alpha(t), sde.sigma(t))[:, None]
         for guidance in (Guided(Cached(ref), rule) for ref, rule in pairs):
-            p, _ = guidance(exact(sde), y, t, cond, weight, guidance.init(y))
+            p, _ = guidance(Query(exact(sde), y, t, cond), weight, guidance.init(y))
             made.append((p.x0, p.eps))
         return made
 
@@ -227,7 +229,9 @@ def test_each_reference_makes_the_calls_it_names():
     }.items():
         calls = Calls()
         made = Guided(reference(name, calls))
-        step = jax.jit(lambda denoise, memory, g=made: g(denoise, x, t, cond, weight, memory))
+        step = jax.jit(
+            lambda denoise, memory, g=made: g(Query(denoise, x, t, cond), weight, memory)
+        )
         memory, seen = made.init(x), []
         for _ in range(3):
             _, memory = step(Counted(exact(), calls), memory)
@@ -241,10 +245,9 @@ def test_each_reference_makes_the_calls_it_names():
 def test_guidance_without_a_condition_is_refused(cond, name):
     """Both passes would be the same, at twice the cost and without effect."""
     x, t, _ = inputs()
+    guidance = Guided(reference(name))
     with pytest.raises(ValueError, match="needs a condition"):
-        Guided(reference(name))(
-            exact(), x, t, cond, jnp.asarray(2.0), Guided(reference(name)).init(x)
-        )
+        guidance(Query(exact(), x, t, cond), jnp.asarray(2.0), guidance.init(x))
 
 
 # References.
@@ -428,7 +431,7 @@ def eps(x, x0, t):
 
 def combine(rule, t, a, b, weight, memory=None, sde=SDE):
     memory = rule.init(a.x0) if memory is None else memory
-    return rule(sde, jnp.asarray(t), a, b, jnp.asarray(weight), memory)
+    return rule(Pair(sde, jnp.asarray(t), a, b), jnp.asarray(weight), memory)
 
 
 @pytest.mark.parametrize("rule", [Linear(), Rescale(phi=0.0), APG(parallel=1.0, momentum=0.0)])
@@ -581,7 +584,7 @@ def test_a_classifier_may_guide_a_conditional_network():
     once = at(Guided(), 1.0).eps - at(Guided(), 0.0).eps
     np.testing.assert_allclose(twice, once, rtol=1e-3, atol=1e-3)
     with pytest.raises(ValueError, match="needs a condition"):
-        both(exact(), x, t, {}, jnp.asarray(1.0), both.init(x))
+        both(Query(exact(), x, t, {}), jnp.asarray(1.0), both.init(x))
 
 
 # Ramps.

@@ -10,7 +10,7 @@ import diffjax
 
 ROOT = Path(diffjax.__file__).parent
 LAYERS = (
-    ("arrays", "config", "files", "progress"),
+    ("arrays", "checks", "config", "files", "progress"),
     ("devices", "io", "schedules", "solvers", "specs"),
     ("data", "nets", "sde"),
     ("draws", "grids", "parameterization", "prediction", "published"),

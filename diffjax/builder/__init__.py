@@ -10,16 +10,29 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import re
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 
-from diffjax.builder.construct import Applied, call, construct, fields, lookup, refuse
-from diffjax.builder.network import construct_network, droppable, second_time
+from diffjax.builder.construct import (
+    Applied,
+    call,
+    construct,
+    fields,
+    instance,
+    lookup,
+    named_parameters,
+    refuse,
+)
+from diffjax.builder.defaults import completed
+from diffjax.builder.guidance import takes_to
+from diffjax.builder.network import construct_network, droppable
 from diffjax.builder.sampling import (
     SAMPLING,
+    abilities,
     construct_grid,
     construct_sampler,
     construct_table,
@@ -36,7 +49,17 @@ from diffjax.builder.training import (
     construct_train,
     widths,
 )
-from diffjax.config import Config, ConfigError, checked, entries, known, literal, parse
+from diffjax.config import (
+    Config,
+    ConfigError,
+    checked,
+    entries,
+    known,
+    literal,
+    named,
+    parse,
+    written,
+)
 from diffjax.data import AUGMENTATIONS, SOURCES, Reading, Source
 from diffjax.data.form import Form
 from diffjax.denoiser import Model
@@ -58,7 +81,9 @@ __all__ = [
     "SCHEDULES",
     "SECTIONS",
     "Applied",
+    "abilities",
     "call",
+    "completed",
     "construct",
     "construct_data",
     "construct_features",
@@ -92,9 +117,11 @@ SECTIONS = (
 def experiment(config: Config, form: Form | None = None, load: Loader | None = None) -> Experiment:
     """All objects of a run. Raises ConfigError before anything is compiled or decoded.
 
-    form: that of the data; without it the data set is opened. load: `(name, path) -> a trained
-    thing`, for what the objective holds; without it the run can be sampled, and not trained.
+    config: plain data, or with Python objects in the place of names and sections (`plain`). form:
+    that of the data; without it the data set is opened. load: `(name, path) -> a trained thing`,
+    for what the objective holds; without it the run can be sampled, and not trained.
     """
+    config = plain(config)
     known(config, SECTIONS, "config")
     if missing := [s for s in SECTIONS if s not in config]:
         raise ConfigError(f"config.{missing[0]}: missing; needed: {', '.join(SECTIONS)}")
@@ -103,7 +130,7 @@ def experiment(config: Config, form: Form | None = None, load: Loader | None = N
     seed = checked(config["seed"], int, "config.seed")
     if not 0 <= seed < 2**32:
         raise ConfigError(f"config.seed={seed}: needs 0 <= seed < 2**32")
-    source, reading = construct_data(config["data"], "config.data")
+    source, reading = construct_data(config["data"], "config.data", opened=form is None)
     form = form or reading.form(source("train"))
     reading = dataclasses.replace(reading, kind=form.kind)
     model = construct_model(config, conditions_of(form, reading))
@@ -112,17 +139,17 @@ def experiment(config: Config, form: Form | None = None, load: Loader | None = N
         plan,
         config["sampling"],
         form=form,
-        network=config["network"],
+        **abilities(config["network"]),
     )
-    how = sampling(model.sde)  # what cannot be sampled is refused now
+    planned = sampling(model.sde)  # what cannot be sampled is refused now
     if set(holds) == set(loss.loads):
-        noisy = config["sampling"]["sampler"]["name"] if how.noisy else ""
-        told = task(config, form, reading, noisy)
-        refuse("config.loss")(loss.check)(model, told)
+        noisy = config["sampling"]["sampler"]["name"] if planned.noisy else ""
+        refuse("config.loss")(loss.check)(model, task(config, form, reading, noisy))
     averages = construct_averages(config["ema"], "config.ema")
     train = construct_train(config["train"], "config.train", averages)
     built = Experiment(
         config=dict(config),
+        complete=completed,
         source=source,
         reading=reading,
         model=model,
@@ -132,7 +159,7 @@ def experiment(config: Config, form: Form | None = None, load: Loader | None = N
         stds=widths(averages),
         train=train,
         writers=construct_writers(train.writers),
-        sharding=construct(SHARDINGS, parse(train.sharding), "config.train.sharding"),
+        sharding=construct(SHARDINGS, train.sharding, "config.train.sharding"),
         plan=sampling,
         seed=seed,
         form=form,
@@ -144,6 +171,19 @@ def experiment(config: Config, form: Form | None = None, load: Loader | None = N
     rates = config["optimizer"].get("rates")
     refuse("config.optimizer.rates")(matched)(rates, state.params)
     return built
+
+
+def plain(config: Config) -> dict[str, Any]:
+    """The config as plain data: without objects, and with fields in the place of short texts.
+
+    `{"network": small}` and `{"network": "mymodule:small"}` become `{"network": {"name":
+    "mymodule:small"}}`. Raises ConfigError for an object that cannot be written.
+    """
+    config = written(config)
+    config = {k: parse(v) if k in SECTIONS and isinstance(v, str) else v for k, v in config.items()}
+    if isinstance(sampling := config.get("sampling"), Mapping):
+        config["sampling"] = named(sampling, "sampler", "grid", "corrector")
+    return config
 
 
 def check_frozen(built: Experiment) -> None:
@@ -162,61 +202,79 @@ def task(config: Config, form: Form, reading: Reading, noisy: str) -> Task:
     return Task(
         form=form,
         dequantized=reading.dequantize,
-        conditions=droppable(form.conditions),
+        conditions=droppable(config["network"], form.conditions),
         second_output=bool(config["network"].get("learn_variance", False)),
-        second_time=second_time(config["network"]),
+        second_time=takes_to(config["network"]),
         noisy=noisy,
     )
 
 
-def construct_data(spec: Config, place: str) -> tuple[Callable[[str], Source], Reading]:
+def construct_data(
+    spec: Config, place: str, opened: bool = True
+) -> tuple[Callable[[str], Source], Reading]:
     """`split -> Source`, opened once each, and how to read it.
 
-    What follows a colon in the name is the first setting of the source: `folder:PATH`.
+    What follows a colon in the name is the first setting of the source: `folder:PATH`. opened:
+    whether it will be; a source of one's own that is not there is refused only when it is opened
+    where that is not certain, for a run can be sampled without its data.
     """
-    own = [f.name for f in dataclasses.fields(Reading) if not f.metadata.get("declared")]
-    reads = {k: v for k, v in spec.items() if k in own}
+    reads_it = [f.name for f in dataclasses.fields(Reading) if not f.metadata.get("declared")]
+    reads = {k: v for k, v in spec.items() if k in reads_it}
     if augment := reads.get("augment"):
-        augment = parse(augment) if isinstance(augment, str) else augment
         reads["augment"] = construct(AUGMENTATIONS, augment, f"{place}.augment")
     reading = call(Reading, reads, place)
-    rest = {k: v for k, v in spec.items() if k not in own}
-    name, colon, first = str(rest.get("name", "")).partition(":")
-    if colon:
-        hints = typing.get_type_hints(lookup(SOURCES, name, f"{place}.name"))
-        settings = [k for k in hints if k not in ("split", "return")]
-        if not settings:
-            raise ConfigError(f"{place}.name={rest['name']!r}: {name} takes no {first!r}")
-        value = first if hints[settings[0]] is str else literal(first)
-        rest = {settings[0]: value} | rest | {"name": name}
-    bound = refuse(place)(construct(SOURCES, rest, place, partial=True))
+    settings = {k: v for k, v in spec.items() if k not in reads_it}
+    bind = functools.cache(functools.partial(_bound_source, settings, place))
+    if opened or str(settings.get("name")).partition(":")[0] in SOURCES:
+        bind()
 
     @functools.cache
     def source(split: str) -> Source:
-        opened = bound(split)
+        opened = instance(bind()(split), Source, place)
         refuse(place)(reading.check)(opened)
         return opened
 
     return source, reading
 
 
+def _bound_source(spec: Config, place: str) -> Callable[[str], Source]:
+    """`split -> Source`, with the settings of the source."""
+    name, colon, first = str(spec.get("name", "")).partition(":")
+    if qualified := name not in SOURCES and re.match(r"[\w.]+:[\w.]+(?=:|$)", spec["name"]):
+        name, colon, first = qualified[0], *spec["name"][qualified.end() :].partition(":")[1:]
+    if colon:
+        hints = typing.get_type_hints(lookup(SOURCES, name, f"{place}.name"))
+        settings = [k for k in hints if k not in ("split", "return")]
+        if not settings:
+            raise ConfigError(f"{place}.name={spec['name']!r}: {name} takes no {first!r}")
+        value = first if hints[settings[0]] is str else literal(first)
+        spec = {settings[0]: value} | dict(spec) | {"name": name}
+    return refuse(place)(construct(SOURCES, spec, place, partial=True))
+
+
 def construct_writers(texts: Sequence[str]) -> tuple[Callable[..., Writer], ...]:
     """`(workdir, start) -> Writer` for each; nothing is imported yet."""
-    specs = [(parse(text), f"config.train.writers[{i}]") for i, text in enumerate(texts)]
-    return tuple(construct(WRITERS, spec, place, partial=True) for spec, place in specs)
+    place = "config.train.writers"
+    return tuple(
+        construct(WRITERS, text, f"{place}[{i}]", partial=True) for i, text in enumerate(texts)
+    )
 
 
 def construct_metrics(text: str, place: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """`bpd:repeats=4,num=100,vlb` to metrics by name: those of samples, and of the network."""
-    both, specs = OF_SAMPLES | OF_NETWORK, map(parse, entries(text))
-    made = {s["name"]: construct(both, s, place, partial=True) for s in specs}
-    of = lambda table: {name: metric for name, metric in made.items() if name in table}
-    return of(OF_SAMPLES), of(OF_NETWORK)
+    of_samples, of_network, both = {}, {}, OF_SAMPLES | OF_NETWORK
+    for spec in map(parse, entries(text)):
+        metric, name = construct(both, spec, place, partial=True), spec["name"]
+        entry = lookup(both, name, place)
+        about_network = "subject" in named_parameters(entry, place)
+        kept = of_network if about_network else of_samples
+        kept[name.rpartition(":")[2]] = metric
+    return of_samples, of_network
 
 
 def construct_features(text: str, place: str) -> Callable[[Any], Extractor]:
     """`inception:weights=PATH` to a function of the real data."""
-    return refuse(place)(construct(EXTRACTORS, parse(text), place, partial=True))
+    return refuse(place)(construct(EXTRACTORS, text, place, partial=True))
 
 
 def conditions_of(form: Form, reading: Reading) -> tuple[Spec, ...]:
@@ -230,7 +288,7 @@ def construct_model(config: Config, conditions: Sequence[Spec] = ()) -> Model:
 
     conditions: of the data, which the network is built for.
     """
-    sde = construct_sde(config["sde"], "config.sde")
+    sde = instance(construct_sde(config["sde"], "config.sde"), SDE, "config.sde")
     network = construct_network(config["network"], conditions, "config.network")
     spec = dict(config["parameterization"])
     if "c_noise" in spec:
@@ -249,10 +307,10 @@ def construct_sde(spec: Config, place: str) -> SDE:
 
 def construct_schedule(spec: Any, place: str) -> Schedule:
     """A schedule, or one made of the schedule in the field `schedule`; a name may stand for one."""
-    spec = {"name": spec} if isinstance(spec, str) else spec
+    spec = parse(spec) if isinstance(spec, str) else spec
     fields(spec, place)
     table, spec, inner = SCHEDULES | DERIVED, dict(spec), {}
     entry = lookup(table, spec["name"], f"{place}.name") if "name" in spec else None
     if entry and "schedule" in inspect.signature(entry).parameters:
         inner["schedule"] = construct_schedule(spec.pop("schedule", {}), f"{place}.schedule")
-    return construct(table, spec, place, **inner)
+    return instance(construct(table, spec, place, **inner), Schedule, place)

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
+import re
 import typing
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
-from diffjax.config import Config, ConfigError, checked, known, nearest
+from diffjax.config import Applied, Config, ConfigError, checked, known, lookup, parse
+
+T = TypeVar("T")
 
 
 def construct(
     table: Mapping[str, Any], spec: Any, place: str, partial: bool = False, **given: Any
 ) -> Any:
-    """Call the catalogue entry that `spec` names with its arguments, or prepare the call."""
+    """Call the catalogue entry that `spec` names with its arguments, or prepare the call.
+
+    spec: `{"name": entry, argument: value, ...}`, which may stand as `name:argument=value,...`.
+    """
+    spec = parse(spec) if isinstance(spec, str) else spec
     fields(spec, place)
     if "name" not in spec:
         raise ConfigError(f"{place}.name: missing; known: {', '.join(sorted(table))}")
@@ -29,12 +35,6 @@ def fields(section: Any, place: str) -> None:
         raise ConfigError(f"{place}={section!r}: needs fields, as in {place}.name")
 
 
-def lookup(table: Mapping[str, Any], name: Any, place: str) -> Any:
-    if not isinstance(name, str) or name not in table:
-        raise ConfigError(f"{place}={name!r}: unknown{nearest(name, table)}")
-    return table[name]
-
-
 def call(
     function: Callable[..., Any],
     arguments: Config,
@@ -42,27 +42,62 @@ def call(
     partial: bool = False,
     **given: Any,
 ) -> Any:
-    """`function(**arguments, **given)` after names and types are checked against its signature."""
+    """`function(**arguments, **given)` after names and types are checked against its signature.
+
+    partial: prepare the call; what has no default is left to those who call.
+    """
     target = getattr(function, "plan", function)
-    parameters = inspect.signature(target).parameters
-    settable = {k: p for k, p in parameters.items() if k not in given and p.default is not p.empty}
+    parameters = named_parameters(target, place)
+    later = {k for k, p in parameters.items() if partial and p.default is p.empty}
+    settable = [k for k in parameters if k not in given and k not in later]
     known(arguments, settable, place)
-    hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
-    values = {k: checked(v, hints.get(k, Any), f"{place}.{k}") for k, v in arguments.items()}
+    needed = {k for k, p in parameters.items() if p.default is p.empty} - later
+    if lacking := sorted(needed - {*given, *arguments}):
+        raise ConfigError(f"{place}.{lacking[0]}: missing; it has no default")
+    hints = _hints(target)
+    values = {
+        k: _object(checked(v, hints.get(k, Any), f"{place}.{k}"), hints.get(k, Any), f"{place}.{k}")
+        for k, v in arguments.items()
+    }
     given = values | given
     bound = Applied(function, tuple(sorted(given.items()))) if given else function
     return bound if partial else refuse(place)(bound)()
 
 
-@dataclasses.dataclass(frozen=True)
-class Applied:
-    """A function with some of its arguments: equal where both are."""
+def _object(value: Any, hint: Any, place: str) -> Any:
+    """What `module:attribute` stands for, alone or with fields, where the hint is not of plain
+    values; other values as they are. So objects in the fields of objects come back."""
+    name = value.get("name") if isinstance(value, Mapping) else value
+    texts = any(h is str for h in (hint, *typing.get_args(hint)))
+    if texts or not isinstance(name, str) or not re.fullmatch(r"[\w.]+:[\w.]+", name):
+        return value
+    return lookup({}, name, place) if isinstance(value, str) else construct({}, value, place)
 
-    function: Callable[..., Any]
-    arguments: tuple[tuple[str, Any], ...]
 
-    def __call__(self, *args: Any) -> Any:
-        return self.function(*args, **dict(self.arguments))
+def named_parameters(function: Callable[..., Any], place: str) -> dict[str, inspect.Parameter]:
+    """Parameters that can be given by name; ConfigError for a function that has no signature."""
+    try:
+        parameters = inspect.signature(function).parameters
+    except ValueError as error:
+        raise ConfigError(f"{place}: {error}; needs a Python function or class") from error
+    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return {k: p for k, p in parameters.items() if p.kind in by_name}
+
+
+def _hints(function: Any) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(function.__init__ if inspect.isclass(function) else function)
+    except NameError:  # a module of one's own may import what it annotates with for checkers alone
+        return {}
+
+
+def instance(value: T, needs: type, place: str) -> T:
+    """The value that an entry returned, where it is of the type that its catalogue is of."""
+    if not isinstance(value, needs):
+        raise ConfigError(
+            f"{place}: returned {type(value).__name__}; needs {needs.__module__}.{needs.__name__}"
+        )
+    return value
 
 
 def refuse(place: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

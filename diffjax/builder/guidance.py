@@ -7,12 +7,12 @@ import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from diffjax.builder.construct import call, construct, fields, lookup, refuse
-from diffjax.config import ConfigError, checked, known
+from diffjax.config import Config, ConfigError, checked, known
 from diffjax.data.form import Form
 from diffjax.denoiser import reframe
 from diffjax.guidance import (
@@ -23,6 +23,7 @@ from diffjax.guidance import (
     Conditional,
     Guidance,
     Guided,
+    Reference,
     Thresholded,
 )
 from diffjax.prediction import Denoise
@@ -37,8 +38,8 @@ def merged(base: Any, new: Any) -> Any:
     """The section `base` with the fields of `new`, which may be a weight, in their place."""
     if not isinstance(new, Mapping):
         return new
-    told = (dict(base) if isinstance(base, Mapping) else {"weight": base}) | dict(new)
-    return told["weight"] if [*told] == ["weight"] else told
+    section = (dict(base) if isinstance(base, Mapping) else {"weight": base}) | dict(new)
+    return section["weight"] if [*section] == ["weight"] else section
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,8 @@ class Section:
 
     spec: a weight, or some of the fields in `GUIDED`; entries may stand as their names. place: its
     place in the config. per_sample: whether each sample brings its weight, in place of that of the
-    config. All methods raise ConfigError for what cannot guide this process and data.
+    config. leads: whether the sampler asks for predictions that lead to a second time, `to`. All
+    methods raise ConfigError for what cannot guide this process and data.
     """
 
     spec: Any
@@ -55,6 +57,7 @@ class Section:
     form: Form
     place: str = "config.sampling.guidance"
     per_sample: bool = False
+    leads: bool = False
 
     @functools.cached_property
     def fields(self) -> dict[str, Any]:
@@ -73,9 +76,7 @@ class Section:
         With the weight 1 of all samples it is the conditional model, and the threshold.
         """
         fields, place = self.fields, self.place
-        reference = construct_reference(
-            fields["reference"], self.sde, self.form, f"{place}.reference"
-        )
+        reference = self.reference(fields["reference"], f"{place}.reference")
         rule = construct(RULES, _named(fields["rule"]), f"{place}.rule")
         nothing = not self.per_sample and np.all(np.equal(fields["weight"], 1))
         guidance = Conditional() if nothing else Guided(reference, rule)
@@ -83,6 +84,53 @@ class Section:
             return guidance
         threshold = construct(THRESHOLDS, _named(fields["threshold"]), f"{place}.threshold")
         return Thresholded(guidance, threshold)
+
+    def reference(self, spec: Any, place: str) -> Reference:
+        """A reference, or one made of another in its field `reference`; a network by its workdir.
+
+        spec: what stands at `place` in the config.
+        """
+        spec = dict(_named(spec)) if isinstance(spec, Mapping | str) else spec
+        fields(spec, place)
+        entry = lookup(REFERENCES, spec.pop("name", None), f"{place}.name")
+        parts, parameters = {}, inspect.signature(entry).parameters
+        if "reference" in parameters:
+            inner = spec.pop("reference", "null")
+            parts["reference"] = self.reference(inner, f"{place}.reference")
+        if "denoise" in parameters:
+            workdir, ema = spec.pop("workdir", None), spec.pop("ema", None)
+            parts["denoise"] = self.network(workdir, ema, f"{place}.workdir")
+        reference = call(entry, spec, place, **parts)
+        if "label" in spec and not -1 <= spec["label"] < self.form.classes:
+            raise ConfigError(
+                f"{place}.label={spec['label']}: no such class; known: -1 (none) to "
+                f"{self.form.classes - 1}"
+            )
+        shares = [name for name, _ in getattr(reference, "shares", ())]
+        known(shares, ["label"], f"{place}.shares")
+        return reference
+
+    def network(self, workdir: Any, ema: Any, place: str) -> Denoise:
+        """The averaged network of another run, seen under this process.
+
+        ema: which average of its parameters, where not that of its own config.
+        """
+        if not isinstance(workdir, str):
+            raise ConfigError(f"{place}={workdir!r}: needs the workdir of a trained run")
+        try:
+            run = trained(Path(workdir), ema)
+        except ConfigError as error:
+            raise ConfigError(f"{place}={workdir}: {error}") from error
+        if run.form != self.form:
+            raise ConfigError(f"{place}={workdir}: its data are {run.form}, and here {self.form}")
+        if self.leads and not run.leads:
+            raise ConfigError(
+                f"{place}={workdir}: the sampler leads to a second time, which this network does "
+                f"not take; allowed: one with the condition `to` (config.network.conditions)"
+            )
+        if run.denoise.sde == self.sde:
+            return run.denoise
+        return refuse(place)(reframe)(run.denoise, self.sde)
 
     def weight(self, rows: int = 1) -> np.ndarray:
         """The field `weight`: a number (), or one for each of so many rows, (R,)."""
@@ -132,54 +180,34 @@ class Section:
         return float(np.float32(self.weight().ravel()[0]))
 
 
-def construct_reference(spec: Any, sde: SDE, form: Form, place: str) -> Any:
-    """A reference, or one made of another in its field `reference`; a network by its workdir."""
-    spec = dict(_named(spec)) if isinstance(spec, Mapping | str) else spec
-    fields(spec, place)
-    entry = lookup(REFERENCES, spec.pop("name", None), f"{place}.name")
-    given, own = {}, inspect.signature(entry).parameters
-    if "reference" in own:
-        inner = spec.pop("reference", "null")
-        given["reference"] = construct_reference(inner, sde, form, f"{place}.reference")
-    if "denoise" in own:
-        workdir, ema = spec.pop("workdir", None), spec.pop("ema", None)
-        given["denoise"] = network(workdir, ema, sde, form, f"{place}.workdir")
-    made = call(entry, spec, place, **given)
-    if "label" in spec and not -1 <= spec["label"] < form.classes:
-        raise ConfigError(
-            f"{place}.label={spec['label']}: no such class; known: -1 (none) to {form.classes - 1}"
-        )
-    known([name for name, _ in getattr(made, "shares", ())], ["label"], f"{place}.shares")
-    return made
+class Run(NamedTuple):
+    """The averaged network of another run. leads: whether it takes a second time, `to`."""
 
-
-def network(workdir: Any, ema: Any, sde: SDE, form: Form, place: str) -> Denoise:
-    """The averaged network of another run, seen under `sde`. ConfigError where it does not fit.
-
-    ema: which average of its parameters, where not that of its own config.
-    """
-    if not isinstance(workdir, str):
-        raise ConfigError(f"{place}={workdir!r}: needs the workdir of a trained run")
-    try:
-        there, denoise = trained(Path(workdir), ema)
-    except ConfigError as error:
-        raise ConfigError(f"{place}={workdir}: {error}") from error
-    if there != form:
-        raise ConfigError(f"{place}={workdir}: its data are {there}, and here {form}")
-    return denoise if denoise.sde == sde else refuse(place)(reframe)(denoise, sde)
+    form: Form
+    denoise: Denoise
+    leads: bool
 
 
 @functools.cache
-def trained(workdir: Path, ema: Any) -> tuple[Form, Denoise]:
-    """The data form and the averaged network of a run."""
+def trained(workdir: Path, ema: Any) -> Run:
+    """The network in `workdir`. ema: which average of its parameters; None for that of its config.
+
+    Raises ConfigError where there is none.
+    """
     from diffjax import builder
     from diffjax.training.workdir import load_weights, read_config, read_form
 
     config, form = read_config(workdir), read_form(workdir)
-    own = {**config["sampling"], "guidance": 1.0}  # may name yet another run
-    config["sampling"] = own if ema is None else own | {"ema": ema}
+    sampling = {**config["sampling"], "guidance": 1.0}  # its guidance may name yet another run
+    config["sampling"] = sampling if ema is None else sampling | {"ema": ema}
     experiment = builder.experiment(config, form)
-    return form, experiment.denoiser(load_weights(experiment, workdir).params)
+    denoise = experiment.denoiser(load_weights(experiment, workdir).params)
+    return Run(form, denoise, takes_to(config["network"]))
+
+
+def takes_to(network: Config) -> bool:
+    """Whether the network of a section `network` takes a second time, `to`."""
+    return "to" in network.get("conditions", {})
 
 
 def _named(spec: Any) -> Any:

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from diffjax.builder.construct import call, construct, fields, lookup
+from diffjax.builder.construct import (
+    call,
+    construct,
+    fields,
+    instance,
+    lookup,
+    named_parameters,
+)
 from diffjax.config import Config, ConfigError, checked, known
 from diffjax.nets import NETWORKS, Network
 from diffjax.nets.conditions import CONDITIONS, Condition
@@ -16,7 +23,15 @@ def construct_network(spec: Config, specs: Sequence[Spec], place: str) -> Networ
     """The network that `spec` names, for data with the conditions `specs`."""
     settings = {k: v for k, v in spec.items() if k != "conditions"}
     entries = construct_conditions(spec.get("conditions", {}), specs, f"{place}.conditions")
-    return construct(NETWORKS, settings, place, conditions=entries)
+    entry = lookup(NETWORKS, spec.get("name"), f"{place}.name")
+    takes = "conditions" in named_parameters(entry, f"{place}.name")
+    if entries and not takes:
+        names = ", ".join(e.name for e in entries)
+        raise ConfigError(
+            f"{place}: {spec['name']} has no argument conditions, and the data have {names}"
+        )
+    more: dict[str, Any] = {"conditions": entries} if takes else {}
+    return instance(construct(NETWORKS, settings, place, **more), Network, place)
 
 
 def construct_conditions(spec: Config, specs: Sequence[Spec], place: str) -> tuple[Condition, ...]:
@@ -25,7 +40,8 @@ def construct_conditions(spec: Config, specs: Sequence[Spec], place: str) -> tup
     spec: settings of a condition by its name, as `{"caption": {"mechanism": "cross"}}`. One with a
     `size` is declared there: data may lack it, as `{"to": {"size": 1}}` or `{"text": {"kind":
     "tokens", "size": 768}}`; its kind is its name unless `kind` says another. Raises ConfigError
-    for settings of a condition that is nowhere, and for a size or kind that the data contradict.
+    for settings of a condition that is nowhere, and for a size or kind that the data contradict. A
+    kind of one's own, `module:Class`, reads the values of whatever kind the data say.
     """
     fields(spec, place)
     declared = {s.name: s for s in specs}
@@ -46,7 +62,8 @@ def _declared(name: str, settings: Config, of_data: Spec | None, place: str) -> 
     size = checked(settings.get("size", of_data and of_data.size), int, f"{place}.size")
     if size < 1:
         raise ConfigError(f"{place}.size={size}: needs size >= 1")
-    if of_data and of_data != Spec(name, kind, size):
+    reads = of_data.kind if of_data and kind not in CONDITIONS else kind
+    if of_data and of_data != Spec(name, reads, size):
         raise ConfigError(
             f"{place}: kind={kind!r}, size={size}, and the data have "
             f"kind={of_data.kind!r}, size={of_data.size}"
@@ -54,22 +71,16 @@ def _declared(name: str, settings: Config, of_data: Spec | None, place: str) -> 
     return Spec(name, kind, size)
 
 
-def _condition(spec: Spec, given: Config, place: str) -> Any:
-    settings = {k: v for k, v in given.items() if k not in ("size", "kind")}
+def _condition(spec: Spec, settings: Config, place: str) -> Condition:
+    settings = {k: v for k, v in settings.items() if k not in ("size", "kind")}
     entry = lookup(CONDITIONS, spec.kind, f"{place}.kind")
-    return call(entry, settings, place, size=spec.size, name=spec.name)
+    return instance(call(entry, settings, place, size=spec.size, name=spec.name), Condition, place)
 
 
-SECOND_TIME = "config.network.conditions={'to': {'size': 1}}"
-"""How a network is built for a second time."""
+def droppable(config: Config, specs: Sequence[Spec]) -> tuple[str, ...]:
+    """Names of the conditions that may be missing, as in training for classifier-free guidance.
 
-
-def second_time(spec: Config) -> bool:
-    """Whether a network of config.network takes the time where its prediction leads."""
-    conditions = spec.get("conditions", {})
-    return any(kind == "to" for kind in (c.get("kind", n) for n, c in conditions.items()))
-
-
-def droppable(specs: Sequence[Spec]) -> tuple[str, ...]:
-    """Names of the conditions that may be missing, as in training for classifier-free guidance."""
-    return tuple(spec.name for spec in specs if CONDITIONS[spec.kind].droppable)
+    config: config.network, which says how the conditions `specs` of the data enter.
+    """
+    entries = construct_conditions(config.get("conditions", {}), specs, "config.network.conditions")
+    return tuple(e.name for e in entries if e.droppable and e.name in {s.name for s in specs})

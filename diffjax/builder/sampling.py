@@ -6,21 +6,19 @@ import dataclasses
 import inspect
 import textwrap
 from collections.abc import Callable
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from diffjax.builder.construct import call, construct, fields, lookup, refuse
-from diffjax.builder.guidance import Section
-from diffjax.builder.network import SECOND_TIME, second_time
+from diffjax.builder.construct import call, construct, fields, instance, lookup, refuse
+from diffjax.builder.guidance import Section, takes_to
 from diffjax.config import Config, ConfigError, checked, known
 from diffjax.data.form import Form
 from diffjax.evaluation import OF_NETWORK, OF_SAMPLES
 from diffjax.features import EXTRACTORS
 from diffjax.grids import GRIDS
 from diffjax.guidance import RAMPS, REFERENCES, RULES, THRESHOLDS, ramps
-from diffjax.samplers import CORRECTORS, SAMPLERS, Table
+from diffjax.samplers import CORRECTORS, SAMPLERS, Sampler, Table
 from diffjax.samplers.plan import Plan, Sampling
 from diffjax.sde import SDE
 
@@ -35,12 +33,15 @@ def plan(
     spec: Config,
     sde: SDE,
     form: Form,
-    network: Config = MappingProxyType({}),
+    *,
+    learned: bool = False,
+    leads: bool = False,
     place: str = "config.sampling",
     per_sample: bool = False,
 ) -> Sampling:
-    """How to sample data of this form. network: config.network, for what samplers need of it.
-    per_sample: whether each sample brings its guidance weight (`Sampling.weighted`).
+    """How to sample data of this form. learned: whether the network has a second output. leads:
+    whether it takes a second time, `to`. per_sample: whether each sample brings its guidance weight
+    (`Sampling.weighted`).
 
     `sampler`: its rows; `adaptive` has neither grid nor steps. `grid`: the times between them.
     `steps`: of the grid. `guidance`: the weight, 1 is the conditional model as it is; or the fields
@@ -56,19 +57,25 @@ def plan(
     if spec.get("sampler", {}).get("name") == "adaptive":
         return _adaptive(spec, guided, place)
     table = construct_table(spec, sde, place)
-    if table.learned and not network.get("learn_variance"):
+    if table.learned and not learned:
         raise ConfigError(
             f"{place}.sampler.name={spec['sampler']['name']!r}: the network has no second output "
             f"(config.network.learn_variance); allowed: the other samplers"
         )
-    if table.leads and not second_time(network):
+    if table.leads and not leads:
         raise ConfigError(
-            f"{place}.sampler.name={spec['sampler']['name']!r}: leads to other times, and the "
-            f"network takes no second time ({SECOND_TIME}); allowed: the other samplers"
+            f"{place}.sampler.name={spec['sampler']['name']!r}: leads to a second time, which the "
+            f"network does not take (config.network.conditions.to); allowed: the other samplers"
         )
+    guided = dataclasses.replace(guided, leads=table.leads)
     weight, ramp = guided.weight(len(table)), guided.ramp(table.t)
     table = dataclasses.replace(table, weight=ramps.weights(weight, ramp))
     return Plan(table, guided.guidance(), ramp)
+
+
+def abilities(network: Config) -> dict[str, bool]:
+    """What a sampler may ask of the network of a section `network`: see `plan`."""
+    return {"learned": bool(network.get("learn_variance", False)), "leads": takes_to(network)}
 
 
 def construct_table(spec: Config, sde: SDE, place: str) -> Table:
@@ -100,8 +107,8 @@ def _adaptive(spec: Config, guided: Section, place: str) -> Sampling:
     from diffjax.samplers.adaptive import adaptive  # diffrax takes half a second to import
 
     bound = {"sde": guided.sde, "weight": guided.constant_weight(), "guidance": guided.guidance()}
-    own = {k: v for k, v in spec["sampler"].items() if k != "name"}
-    return call(adaptive, own, f"{place}.sampler", **bound)
+    settings = {k: v for k, v in spec["sampler"].items() if k != "name"}
+    return call(adaptive, settings, f"{place}.sampler", **bound)
 
 
 def listing() -> str:
@@ -147,4 +154,5 @@ def _described(name: str, function: Callable[..., Any], facts: str) -> list[str]
 def order(spec: Config) -> int:
     """Of the sampler of config.sampling, with its settings."""
     settings = {k: v for k, v in spec["sampler"].items() if k != "name"}
-    return SAMPLERS[spec["sampler"]["name"]].order(**settings)
+    name, place = spec["sampler"]["name"], "config.sampling.sampler"
+    return instance(lookup(SAMPLERS, name, f"{place}.name"), Sampler, place).order(**settings)

@@ -7,7 +7,14 @@ from collections.abc import Callable, Mapping
 
 import optax
 
-from diffjax.builder.construct import call, construct, lookup, refuse
+from diffjax.builder.construct import (
+    call,
+    construct,
+    instance,
+    lookup,
+    named_parameters,
+    refuse,
+)
 from diffjax.config import Config, ConfigError, checked, known
 from diffjax.objectives import OBJECTIVES, Objective
 from diffjax.training.ema import EMAS, RAW, Average, Power, length
@@ -31,21 +38,20 @@ def construct_loss(
     name, settings, built = spec.get("name", OBJECTIVE), dict(spec), {}
     settings.pop("name", None)
     entry = lookup(OBJECTIVES, name, f"{place}.name")
-    known(settings, ["name", *inspect.signature(entry).parameters], place)
-    for field, part in entry.parts.items():
+    known(settings, ["name", *named_parameters(entry, place)], place)
+    for field, part in getattr(entry, "parts", {}).items():
         if field in settings:
             value = settings.pop(field)
-            value = {"name": value} if isinstance(value, str) else value
             built[field] = construct(part.catalogue, value, f"{place}.{field}", part.partial)
     holds = {}
-    for field in entry.loads:
+    for field in getattr(entry, "loads", ()):
         path = settings.pop(field, None)
         if not isinstance(path, str):
             raise ConfigError(f"{place}.{field}={path!r}: needs the path of a run or of an export")
         if load is not None:
             holds[field] = refuse(f"{place}.{field}={path}")(load)(field, path)
             built[field] = holds[field].denoise.model
-    return call(entry, settings, place, **built), holds
+    return instance(call(entry, settings, place, **built), Objective, place), holds
 
 
 def construct_frozen(spec: Config, place: str) -> tuple[str, ...]:
@@ -67,9 +73,7 @@ def construct_optimizer(spec: Config, place: str, batch_size: int) -> optax.Grad
         settings = [k for k in inspect.signature(entry).parameters if k != "rate"]
         known(own, ["name", *settings, *around, "frozen"], place)
     core = construct(OPTIMIZERS, own, place, partial=True)
-    rate = shared.pop("schedule", "constant")
-    rate = {"name": rate} if isinstance(rate, str) else rate
-    schedule = construct(RATES, rate, f"{place}.schedule")
+    schedule = construct(RATES, shared.pop("schedule", "constant"), f"{place}.schedule")
     given = {"core": core, "schedule": schedule, "batch_size": batch_size}
     return call(optimizer, shared, place, **given)
 
@@ -82,7 +86,7 @@ def construct_averages(spec: Config, place: str) -> dict[str, Average]:
     if not spec:
         raise ConfigError(f"{place}: has no entry; known: {', '.join(sorted(EMAS))}")
     if not isinstance(spec.get("name", {}), Mapping):
-        return {str(spec["name"]): construct(EMAS, spec, place)}
+        return {str(spec["name"]).rpartition(":")[2]: construct(EMAS, spec, place)}
     for name in spec:
         if not name.isidentifier() or name == RAW or length(name) != name:
             raise ConfigError(f"{place}.{name}: needs a word, and not {RAW!r} or a number")

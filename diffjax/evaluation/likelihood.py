@@ -16,6 +16,7 @@ from jaxtyping import Array, Key
 
 from diffjax import grids, likelihood
 from diffjax.arrays import Cond
+from diffjax.config import lookup
 from diffjax.denoiser import Denoiser
 from diffjax.draws import Draw, Likelihood, Uniform
 from diffjax.evaluation.images import Subject, over, report
@@ -44,8 +45,8 @@ def bpd(
     is exact. steps: so many equal ones in place of adaptive ones.
     """
     dequantize = dequantize or ("truncated_normal" if subject.discrete else "none")
-    known("dequantize", dequantize, likelihood.DEQUANTIZERS)
-    known("trace", trace, likelihood.TRACES)
+    noise = lookup(likelihood.DEQUANTIZERS, dequantize, "dequantize")
+    estimator = lookup(likelihood.TRACES, trace, "trace")
     if subject.discrete == (dequantize == "none"):
         allowed = "uniform, truncated_normal" if subject.discrete else "none"
         raise ValueError(f"dequantize={dequantize!r}: for these data, allowed: {allowed}")
@@ -59,13 +60,12 @@ def bpd(
         **({"solver": "rk4", "steps": steps} if steps else adaptive),
     }
     own = {} if trace == "exact" else {"probes": probes}
-    draw = functools.partial(likelihood.TRACES[trace], **own)
+    draw = functools.partial(estimator, **own)
     jax.eval_shape(lambda: draw(jax.random.key(0), subject.size))  # bad settings are refused now
 
     def values(
         denoise: Denoiser, x0: Sample, keys: Key[Array, " b"], cond: Cond
     ) -> dict[str, Array]:
-        noise = likelihood.DEQUANTIZERS[dequantize]
         found = likelihood.log_weights(denoise, x0, keys, cond, how, draw, noise, repeats)
         return {"log_weights": found[0], "steps": found[1]}
 
@@ -142,11 +142,6 @@ def _tighter(bits: np.ndarray, unit: float) -> np.ndarray:
     """-log2 of the mean of 2^-(unit bits) over repeats, per dimension (arXiv:1509.00519)."""
     least = bits.min(1, keepdims=True)
     return least[:, 0] - np.log(np.exp(-(bits - least) * unit).mean(1)) / unit
-
-
-def known(name: str, value: str, table: dict[str, Any]) -> None:
-    if value not in table:
-        raise ValueError(f"{name}={value!r}: known: {', '.join(table)}")
 
 
 def positive(value: int) -> int:

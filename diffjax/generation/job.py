@@ -1,7 +1,8 @@
 """A job: samples of one network, made in one way, and kept on disk for every metric.
 
-Sample k depends on (seed, k) and its conditions only: a killed command resumes where it stopped,
-another metric takes the samples that there are, and a larger number adds to them.
+Sample k depends on its seed, its number, its conditions and its guidance weight only: a killed
+command resumes where it stopped, another metric takes the samples that there are, and a larger
+number adds to them.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import json
 import time
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +20,8 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from diffjax.arrays import stream, taken
+from diffjax import checks
+from diffjax.arrays import stream, streams, taken
 from diffjax.config import Config, ConfigError
 from diffjax.data.form import Form
 from diffjax.denoiser import Denoiser
@@ -35,12 +37,16 @@ from diffjax.samplers.run import Preview
 Arrays = dict[str, np.ndarray]
 FILED = {"label": "arr_1"}
 """Names of conditions in files, where other programs expect another one."""
+NUM = 64
+"""Samples where nobody says how many."""
 PARTS = 10
-"""Of the rows of a batch, after each of which progress is shown, unless somebody says otherwise."""
+"""Parts that the rows of a batch are made in where it shows progress or previews; `every` says
+others. Between two parts the host sees the samples."""
 LONG = 100
-"""Rows from which progress is shown within a batch."""
+"""The fewest rows for which progress counts rows. A sampler with fewer of them makes a batch in one
+call, as that is soon done, and progress counts samples."""
 LINES = 60.0
-"""Seconds between lines of progress where there is no terminal."""
+"""Seconds between two lines of progress where there is no terminal to draw a bar on."""
 
 
 class Generated(NamedTuple):
@@ -82,8 +88,14 @@ class Job:
     """A trained network, and how it is sampled.
 
     form, config: those that the network was trained with. about: what the protocol says of both:
-    config.sampling, trained, ema.
-    cond: conditions by name in rows (K, ...), which the samples take in turn.
+    config.sampling, trained, ema. cond: conditions by name in rows (K, ...). cond, and each of the
+    following that lists several values, is taken by the samples in turn.
+
+    seed: of all samples, which are numbers 0, 1, ... of one run; or several. Then sample k is of
+    the run seed[k mod K], and number k // K of it: each seed gives the samples that it gives alone.
+    index: the numbers of samples within their runs, in place of those. weight: guidance weights, in
+    place of that of the config; the plan is one for weights of samples (`Sampling.weighted`).
+    batch_size: samples at a time, which they do not depend on.
     """
 
     denoise: Denoiser
@@ -91,9 +103,16 @@ class Job:
     form: Form
     config: Config
     about: Mapping[str, Any]
-    seed: int = 0
+    seed: int | tuple[int, ...] = 0
     batch_size: int = 256
     cond: Mapping[str, np.ndarray] = field(default_factory=dict)
+    index: tuple[int, ...] = ()
+    weight: tuple[float, ...] = ()
+
+    def __post_init__(self):
+        for seed in (self.seed,) if isinstance(self.seed, int) else self.seed:
+            checks.seed(seed)
+        checks.whole(1, batch_size=self.batch_size)
 
     @functools.cached_property
     def weights(self) -> str:
@@ -106,15 +125,27 @@ class Job:
         config = {k: self.config[k] for k in ("sde", "parameterization", "network")}
         others = {name: rows for name, rows in self.cond.items() if name != "label"}
         turn = np.asarray(self.cond.get("label", ())).tolist()
-        told = [dict(self.about), config, self.form.shape, self.seed, turn, self.weights]
-        return f"{self.about['sampler']['name']}-{fingerprint(told, (self.plan, others))}"
+        facts = [dict(self.about), config, self.form.shape, self.seed, turn, self.weights]
+        facts += [[name, listed] for name, listed in self.listed.items() if name != "seed"]
+        return f"{self.about['sampler']['name']}-{fingerprint(facts, (self.plan, others))}"
+
+    @property
+    def listed(self) -> dict[str, list[Any]]:
+        """What samples take in turn beside conditions, by name: seeds, numbers, weights."""
+        several = {"seed": self.seed if isinstance(self.seed, tuple) else ()}
+        several |= {"index": self.index, "weight": self.weight}
+        return {name: [*values] for name, values in several.items() if values}
 
     def __str__(self) -> str:
-        rows, passes = self.plan.rows, self.plan.passes
-        many = f"{rows} rows, {passes} network passes per sample" if rows else "by error"
+        plan = self.plan.weighted(np.asarray(self.weight)) if self.weight else self.plan
+        many = f"{plan.rows} rows, {counted(plan)} per sample" if plan.rows else "by error"
+        guidance = shown(self.about["guidance"])
+        if self.weight:
+            weights = ", ".join(f"{w:g}" for w in self.weight)
+            guidance = f"{shown(self.about['guidance'], weights)}, of samples in turn"
         return (
             f"step {self.about['trained']}, ema {self.about['ema'] or '-'}, "
-            f"{self.about['sampler']['name']}: {many}, guidance {shown(self.about['guidance'])}"
+            f"{self.about['sampler']['name']}: {many}, guidance {guidance}"
         )
 
     def __repr__(self) -> str:
@@ -123,10 +154,33 @@ class Job:
     def protocol(self, made: Generated) -> dict[str, Any]:
         """How they were made. passes: of one sample; the mean where they differ. seconds: of all,
         without those of the compiler."""
-        passes = self.plan.passes or round(float(made.passes.mean()), 1)
-        told = {"seed": self.seed, "num": len(made.x), "rows": self.plan.rows, "passes": passes}
-        told |= {"weights": self.weights, "seconds": round(float(made.seconds.sum()), 3)}
-        return dict(self.about) | told
+        passes = None if self.weight else self.plan.passes
+        passes = passes or round(float(made.passes.mean()), 1)
+        facts = {"seed": self.seed, "num": len(made.x), "rows": self.plan.rows, "passes": passes}
+        facts |= {"weights": self.weights, "seconds": round(float(made.seconds.sum()), 3)}
+        return dict(self.about) | facts | self.listed
+
+    def check(self, num: int) -> None:
+        """Refuse lists with more values than samples: some values would be passed over."""
+        for name, values in self.listed.items():
+            if len(values) > num:
+                raise ConfigError(
+                    f"--{name}: {len(values)} values for {num} samples; needs at most {num}"
+                )
+
+    def requests(self, num: int) -> dict[str, Any]:
+        """Seeds, numbers within their runs and guidance weights of samples 0, ..., num - 1.
+
+        As `Generation` takes them: arrays (num,), but for one seed of all; None for what the
+        samples do not bring.
+        """
+        turn = lambda values: np.resize(values, num) if values else None
+        seeds, index = self.listed.get("seed", []), turn(self.index)
+        if seeds and index is None:
+            index = np.arange(num) // len(seeds)
+        return {"seed": turn(seeds) if seeds else self.seed, "index": index} | {
+            "weight": turn(self.weight)
+        }
 
     def samples(
         self,
@@ -141,8 +195,11 @@ class Job:
         A batch is a file of its own, named by its first sample, in the layout of `sample --out`
         and with what it cost. They are split over all devices of all processes. preview: is called
         after every so many rows (`every`; a tenth of them) with the samples on the way, as in
-        `Generation`; those that are in the folder are not seen. ValueError for adaptive steps.
+        `Generation`; those that are in the folder are not seen. ValueError for previews of adaptive
+        steps, ConfigError for lists with more values than samples.
         """
+        checks.whole(1, num=num)
+        self.check(num)
         parts = stored(folder, num) if folder else []
         start = sum(len(part["arr_0"]) for part in parts)
         for part in self._batches(start, num, preview, every):
@@ -156,19 +213,24 @@ class Job:
 
     def path(self, num: int) -> Trajectory:
         """How samples 0, ..., num - 1 come about. ValueError for steps that the error decides."""
+        checks.whole(1, num=num)
         if not isinstance(plan := self.plan, Plan):
             raise ValueError("adaptive steps differ between samples; use another sampler")
         cond = {name: jnp.asarray(value) for name, value in taken(self.cond, num).items()}
-        own = (stream(self.seed, "sample"), jnp.arange(num), cond)
-        made = generate(self.denoise, plan, *own, shape=self.form.shape, path=True)
-        assert made.path is not None
-        x, x0 = map(np.asarray, made.path)
+        seed, index, weight = self.requests(num).values()
+        key = streams(seed.astype(np.uint32), "sample") if np.ndim(seed) else stream(seed, "sample")
+        index = jnp.arange(num) if index is None else jnp.asarray(index)
+        plan = plan if weight is None else plan.weighted(weight)
+        result = generate(self.denoise, plan, key, index, cond, shape=self.form.shape, path=True)
+        assert result.path is not None
+        x, x0 = map(np.asarray, result.path)
         return Trajectory(x, x0, plan.table.t, self.form.kind)
 
     def _keep(self, folder: Path, start: int, part: Arrays) -> None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            write_text(folder / "job.json", json.dumps(dict(self.about), indent=2) + "\n")
+            facts = dict(self.about) | self.listed
+            write_text(folder / "job.json", json.dumps(facts, indent=2) + "\n")
             write_arrays(folder / _file(start), part)
         except OSError as error:
             raise ConfigError(f"{folder}: cannot be written ({error.strerror})") from error
@@ -194,9 +256,20 @@ class Job:
                 preview(seen)
 
         by_rows = preview is not None or rows >= LONG
-        own = (self.seed, num, form.shape, cond, self.batch_size, devices, start)
         watch = {"preview": look, "every": every} if by_rows else {}
-        made, done = Generation(self.denoise, self.plan, *own, **watch), start
+        made = Generation(
+            self.denoise,
+            self.plan,
+            num=num,
+            shape=form.shape,
+            cond=cond,
+            batch_size=self.batch_size,
+            mesh=devices,
+            start=start,
+            **self.requests(num),
+            **watch,
+        )
+        done = start
         total, unit = (rows * len(made), "row") if by_rows else (num, form.items.noun)
         ready = 0 if by_rows else start
         began = last = time.monotonic()
@@ -236,11 +309,33 @@ def _file(start: int) -> str:
     return f"{start:08d}.npz"
 
 
-def shown(guidance: Any) -> str:
-    """A guidance in a few words: `2`, or `2, rule apg, threshold dynamic`."""
-    if not isinstance(guidance, Mapping):
-        return f"{guidance:g}"
+def number(
+    seed: int | Sequence[int], index: Sequence[int] = (), weight: Sequence[float] = ()
+) -> int:
+    """How many samples are meant where nobody says: 64, or as many as the longest list has.
+
+    One seed or one weight is that of all samples; one index is a list.
+    """
+    seeds = seed if isinstance(seed, Sequence) else ()
+    longest = max(len(seeds), len(index), len(weight))
+    return longest if index or longest > 1 else NUM
+
+
+def shown(guidance: Any, weights: str = "") -> str:
+    """A guidance in a few words: `2`, or `2, rule apg, threshold dynamic`.
+
+    weights: in place of its weight.
+    """
+    guidance = guidance if isinstance(guidance, Mapping) else {"weight": guidance}
     name = lambda entry: entry["name"] if isinstance(entry, Mapping) else entry
     weight = guidance.get("weight", 1.0)
-    rest = [f"{k} {name(v)}" for k, v in guidance.items() if k != "weight" and v is not None]
-    return ", ".join([f"{weight:g}" if isinstance(weight, int | float) else str(weight), *rest])
+    weights = weights or (f"{weight:g}" if isinstance(weight, int | float) else str(weight))
+    more = [f"{k} {name(v)}" for k, v in guidance.items() if k != "weight" and v is not None]
+    return ", ".join([weights, *more])
+
+
+def counted(plan: Sampling) -> str:
+    """The network passes of a sample in words: `6 network passes`, or `6 to 12 network passes`."""
+    each = plan.passes_of_each if isinstance(plan, Plan) else np.array([plan.passes or 0])
+    low, high = int(each.min()), int(each.max())
+    return f"{low if low == high else f'{low} to {high}'} network passes"

@@ -14,10 +14,14 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Int, Key
 
+from diffjax import checks
 from diffjax.arrays import Cond, keys_at, spread, stream, streams
-from diffjax.prediction import Denoise
+from diffjax.prediction import Denoise, check_inputs
 from diffjax.samplers.plan import Plan, Sampling
 from diffjax.samplers.run import Preview, Registers, Result, initial, look, parts
+
+INDICES = 2**31
+"""Numbers of samples are below it: they travel as 32-bit integers."""
 
 
 @functools.partial(jax.jit, static_argnames=("shape", "path"))
@@ -95,8 +99,9 @@ def _split_registers(everywhere: NamedSharding) -> Any:
 class Generation:
     """Samples start, ..., num - 1 of the run `seed`, in batches, by a program compiled beforehand.
 
-    seed: of all samples, or of each, (num,): sample k of run seed[k]. cond: conditions by name,
-    (num, ...) each. weight: the guidance weight of each sample, (num,), in place of those of the
+    seed: of all samples, or of each, (num,): sample k of run seed[k]. index: which sample of its
+    run each one is, (num,), in place of 0, ..., num - 1. cond: conditions by name, (num, ...) each.
+    weight: the guidance weight of each sample, (num,), in place of those of the
     plan; see `Plan.weighted`. mesh: devices, of several processes too, that share each batch, made
     a multiple of their number; one device by default. The last batch is filled up, so that one
     program makes all.
@@ -120,23 +125,30 @@ class Generation:
         mesh: Mesh | None = None,
         start: int = 0,
         *,
+        index: np.ndarray | None = None,
         weight: np.ndarray | None = None,
         preview: Callable[[Preview], None] | None = None,
         every: int = 1,
     ):
+        checks.whole(1, num=num, batch_size=batch_size)
+        checks.whole(0, start=start)
+        plan.suits(denoise.sde)
         mesh = mesh or Mesh(jax.local_devices()[:1], "data")
         self._everywhere = NamedSharding(mesh, PartitionSpec())
         self._split = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
         self._plan = plan
         self._on_devices = spread((denoise, plan), self._everywhere)
         self._cond = {name: np.asarray(values) for name, values in (cond or {}).items()}
-        self._seeds = _seeds(seed) if np.ndim(seed) else None
+        self._seeds = _integers("seed", seed, checks.SEEDS) if np.ndim(seed) else None
+        self._numbers = np.arange(num) if index is None else _integers("index", index, INDICES)
         self._key = None if np.ndim(seed) else spread(stream(seed, "sample"), self._everywhere)
         self._weight = None if weight is None else np.asarray(weight)
-        arrays = {"seed": seed if np.ndim(seed) else None, "weight": weight, **self._cond}
+        seeds = seed if np.ndim(seed) else None
+        arrays = {"seed": seeds, "index": index, "weight": weight, **self._cond}
         for name, values in arrays.items():
             if values is not None and len(values) != num:
                 raise ValueError(f"{name}: {len(values)} values, and {num} samples")
+        check_inputs(denoise, jax.ShapeDtypeStruct((num, *shape), jnp.float32), self._cond)
         self._start, self._num, self._shape = start, num, tuple(shape)
         self._preview, self._every = preview, every
         self._size = -(-min(batch_size, num) // mesh.size) * mesh.size
@@ -159,19 +171,19 @@ class Generation:
         program = _part_program(self._shape, self._everywhere)
         return program.lower(*self._arguments(0), self._registers(), *_rows(0, 0)).compile()
 
-    def _index(self, start: int) -> np.ndarray:
-        """Sample numbers of a batch; the last one is filled up by repetition."""
+    def _places(self, start: int) -> np.ndarray:
+        """Places of the samples of a batch among all; the last batch is filled up by repetition."""
         return np.minimum(np.arange(start, start + self._size), self._num - 1)
 
     def _arguments(self, start: int) -> tuple[Any, ...]:
         """What `generate` takes, for a batch."""
-        index, key, (denoise, plan) = self._index(start), self._key, self._on_devices
-        cond = {name: values[index] for name, values in self._cond.items()}
+        places, key, (denoise, plan) = self._places(start), self._key, self._on_devices
+        cond = {name: values[places] for name, values in self._cond.items()}
         if self._seeds is not None:
-            key = spread(streams(self._seeds[index], "sample"), self._split)
+            key = spread(streams(self._seeds[places].astype(np.uint32), "sample"), self._split)
         if self._weight is not None:
-            plan = spread(plan.weighted(self._weight[index]), self._everywhere)
-        return denoise, plan, key, *spread((index, cond), self._split)
+            plan = spread(plan.weighted(self._weight[places]), self._everywhere)
+        return denoise, plan, key, *spread((self._numbers[places], cond), self._split)
 
     def _registers(self) -> Registers:
         """Zeros, for the first part of a batch, which makes its own."""
@@ -191,7 +203,7 @@ class Generation:
             args, count = self._arguments(start), self._num - start
             made = self._in_parts(args, count) if self._preview else self._run(*args)
             self._plan.check(made)
-            weight = None if self._weight is None else self._weight[self._index(start)]
+            weight = None if self._weight is None else self._weight[self._places(start)]
             plan = self._plan if weight is None else self._plan.weighted(weight)
             self.passes += plan.spent(made)[:count].tolist()
             yield np.asarray(made.x)[:count]
@@ -214,11 +226,11 @@ class Generation:
         self._preview(seen._replace(x=seen.x[:count], x0=seen.x0[:count]))
 
 
-def _seeds(seed: int | np.ndarray) -> np.ndarray:
-    """Seeds (num,) as the device takes them; ValueError for those that are out of range."""
-    seeds = np.asarray(seed)
-    if seeds.ndim != 1 or seeds.dtype.kind not in "iu":
-        raise ValueError(f"seed={seed}: needs one integer, or one of each sample")
-    if bad := [s for s in seeds.tolist() if not 0 <= s < 2**32]:
-        raise ValueError(f"seed={bad[0]}: needs 0 <= seed < 2**32")
-    return seeds.astype(np.uint32)
+def _integers(name: str, values: Any, stop: int) -> np.ndarray:
+    """Seeds or numbers of samples, (num,); ValueError for those outside of 0, ..., stop - 1."""
+    integers = np.asarray(values)
+    if integers.ndim != 1 or integers.dtype.kind not in "iu":
+        raise ValueError(f"{name}={values}: needs one integer, or one of each sample")
+    for value in integers.tolist():
+        checks.in_range(stop, **{name: value})
+    return integers.astype(np.int64)

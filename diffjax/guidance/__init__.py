@@ -21,6 +21,7 @@ batch.
 from diffjax.arrays import catalogue
 from diffjax.guidance.base import Conditional, Guidance, Guided, Thresholded
 from diffjax.guidance.classifier import Classifier
+from diffjax.guidance.query import Pair, Query
 from diffjax.guidance.ramps import constant, cosine, linear
 from diffjax.guidance.references import (
     Cached,
@@ -51,6 +52,8 @@ __all__ = [
     "Negative",
     "Network",
     "Null",
+    "Pair",
+    "Query",
     "Reference",
     "Rescale",
     "Rule",

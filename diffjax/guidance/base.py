@@ -8,16 +8,13 @@ from typing import Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool
 
-from diffjax.arrays import Cond
-from diffjax.guidance.references import Null, Reference, chosen
-from diffjax.guidance.rules import Linear, Memory, Rule, moved
+from diffjax.guidance.query import Answer, Memory, Query, Weight, chosen, with_x0
+from diffjax.guidance.references import Null, Reference
+from diffjax.guidance.rules import Linear, Rule
 from diffjax.guidance.thresholds import Threshold
-from diffjax.prediction import Denoise, Prediction, Sample, Time
-
-Weight = Float[Array, "..."]
-"""Of a row: one number for all samples, (), or one for each, (B,)."""
+from diffjax.prediction import Prediction, Sample
 
 
 @jax.custom_batching.custom_vmap
@@ -60,13 +57,7 @@ class Guidance(Protocol):
         ...
 
     def __call__(
-        self,
-        denoise: Denoise,
-        x: Sample,
-        t: Time,
-        cond: Cond | None,
-        weight: Weight,
-        memory: Memory,
+        self, query: Query, weight: Weight, memory: Memory
     ) -> tuple[Prediction, Memory]: ...
 
 
@@ -85,16 +76,8 @@ class Conditional:
     def passes(self, weights: np.ndarray) -> int:
         return len(weights)
 
-    def __call__(
-        self,
-        denoise: Denoise,
-        x: Sample,
-        t: Time,
-        cond: Cond | None,
-        weight: Weight,
-        memory: Memory,
-    ) -> tuple[Prediction, Memory]:
-        return denoise(x, t, cond), memory
+    def __call__(self, query: Query, weight: Weight, memory: Memory) -> Answer:
+        return query.predict(), memory
 
 
 @jax.tree_util.register_dataclass
@@ -122,28 +105,20 @@ class Guided:
         guided = int((weights != 1).sum())
         return len(weights) - guided + self.reference.passes(guided)
 
-    def __call__(
-        self,
-        denoise: Denoise,
-        x: Sample,
-        t: Time,
-        cond: Cond | None,
-        weight: Weight,
-        memory: Memory,
-    ) -> tuple[Prediction, Memory]:
-        each = jnp.broadcast_to(weight, t.shape)
+    def __call__(self, query: Query, weight: Weight, memory: Memory) -> Answer:
+        each = jnp.broadcast_to(weight, query.t.shape)
         is_guided = each != 1
 
-        def guided() -> tuple[Prediction, Memory]:
-            seen, kept = memory
-            told, ref, seen = self.reference(denoise, x, t, cond, seen, guided=is_guided)
-            made, kept = self.rule(denoise.sde, t, told, ref, each, kept)
-            before = told._replace(output=told.x0), memory
-            return chosen(is_guided, (made, (seen, kept)), before)
+        def guided() -> Answer:
+            of_reference, of_rule = memory
+            pair, of_reference = self.reference(query, of_reference, guided=is_guided)
+            combined, of_rule = self.rule(pair, each, of_rule)
+            conditional = pair.conditional._replace(output=pair.conditional.x0)
+            return chosen(is_guided, (combined, (of_reference, of_rule)), (conditional, memory))
 
-        def alone() -> tuple[Prediction, Memory]:
-            made = denoise(x, t, cond)
-            return made._replace(output=made.x0), memory
+        def alone() -> Answer:
+            conditional = query.predict()
+            return conditional._replace(output=conditional.x0), memory
 
         return jax.lax.cond(everywhere(weight == 1), alone, guided)
 
@@ -166,14 +141,6 @@ class Thresholded:
     def passes(self, weights: np.ndarray) -> int:
         return self.guidance.passes(weights)
 
-    def __call__(
-        self,
-        denoise: Denoise,
-        x: Sample,
-        t: Time,
-        cond: Cond | None,
-        weight: Weight,
-        memory: Memory,
-    ) -> tuple[Prediction, Memory]:
-        made, memory = self.guidance(denoise, x, t, cond, weight, memory)
-        return moved(denoise.sde, t, made, self.threshold(made.x0)), memory
+    def __call__(self, query: Query, weight: Weight, memory: Memory) -> Answer:
+        guided, memory = self.guidance(query, weight, memory)
+        return with_x0(query, guided, self.threshold(guided.x0)), memory

@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffjax.arrays import Cond, expand
-from diffjax.guidance.base import Weight, everywhere
-from diffjax.guidance.rules import Memory
-from diffjax.prediction import Denoise, Prediction, Sample, Time
+from diffjax.arrays import expand
+from diffjax.guidance.base import everywhere
+from diffjax.guidance.query import Answer, Memory, Query, Weight
+from diffjax.prediction import Prediction, Sample
 
 
 @jax.tree_util.register_dataclass
@@ -42,22 +42,14 @@ class Classifier:
     def passes(self, weights: np.ndarray) -> int:
         return len(weights)
 
-    def __call__(
-        self,
-        denoise: Denoise,
-        x: Sample,
-        t: Time,
-        cond: Cond | None,
-        weight: Weight,
-        memory: Memory,
-    ) -> tuple[Prediction, Memory]:
-        if not cond:
-            raise ValueError("classifier guidance needs a condition; cond is empty")
-        made = denoise(x, t, cond if self.conditional else None)
+    def __call__(self, query: Query, weight: Weight, memory: Memory) -> Answer:
+        cond, x, t, sde = query.conditions, query.x, query.t, query.sde
+        prediction = query.under(cond if self.conditional else None)
         slope = lambda: jax.grad(lambda x: self.log_p(x, t, cond).sum())(x)
         shift = jax.lax.cond(everywhere(weight == 0), lambda: jnp.zeros_like(x), slope)
         each = expand(jnp.broadcast_to(weight, t.shape), x)
         shift = jnp.where(each == 0, 0, shift)
-        alpha, sigma = (expand(a, x) for a in (denoise.sde.alpha(t), denoise.sde.sigma(t)))
-        x0 = made.x0 + each * sigma**2 / alpha * shift
-        return Prediction(x0, x0, made.eps - each * sigma * shift, made.log_var), memory
+        alpha, sigma = (expand(a, x) for a in (sde.alpha(t), sde.sigma(t)))
+        x0 = prediction.x0 + each * sigma**2 / alpha * shift
+        eps = prediction.eps - each * sigma * shift
+        return Prediction(x0, x0, eps, prediction.log_var), memory

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool
 
-from diffjax.arrays import Cond, expand, null
-from diffjax.guidance.rules import Memory
-from diffjax.prediction import Denoise, Prediction, Sample, Time
-
-Guided = Bool[Array, " b"]
-"""Which samples are guided in a row: the weight of the others is 1."""
+from diffjax.arrays import expand, null
+from diffjax.guidance.query import Mask, Memory, Pair, Query, chosen
+from diffjax.prediction import Denoise, Prediction, Sample
 
 
 @runtime_checkable
@@ -31,38 +28,9 @@ class Reference(Protocol):
         included."""
         ...
 
-    def __call__(
-        self,
-        denoise: Denoise,
-        x: Sample,
-        t: Time,
-        cond: Cond | None,
-        memory: Memory,
-        *,
-        guided: Guided,
-    ) -> tuple[Prediction, Prediction, Memory]:
-        """The conditional prediction and the one to compare it with, where `guided` (B,)."""
+    def __call__(self, query: Query, memory: Memory, *, guided: Mask) -> tuple[Pair, Memory]:
+        """The conditional prediction and the one to compare it with; `guided` (B,): of whom."""
         ...
-
-
-def ask(denoise: Denoise, x: Sample, t: Time, conds: Sequence[Cond]) -> list[Prediction]:
-    """The predictions under several conditions, in one batched call."""
-    n = len(conds)
-    many = lambda *parts: jnp.concatenate(parts)
-    made = denoise(many(*[x] * n), many(*[t] * n), jax.tree.map(many, *conds))
-    return [jax.tree.map(lambda a, i=i: a[i * len(x) : (i + 1) * len(x)], made) for i in range(n)]
-
-
-def needed(cond: Cond | None) -> dict[str, Array]:
-    """`cond`; ValueError where there is none."""
-    if not cond:
-        raise ValueError("guidance needs a condition; cond is empty")
-    return dict(cond)
-
-
-def chosen(where: Guided, new: Any, old: Any) -> Any:
-    """`new` of the samples in `where`, `old` of the others, in each array (B, ...) of a tree."""
-    return jax.tree.map(lambda a, b: jnp.where(expand(where, a), a, b), new, old)
 
 
 @jax.tree_util.register_dataclass
@@ -76,19 +44,9 @@ class Null:
     def passes(self, rows: int) -> int:
         return 2 * rows
 
-    def __call__(
-        self,
-        denoise: Denoise,
-        x: Sample,
-        t: Time,
-        cond: Cond | None,
-        memory: Memory,
-        *,
-        guided: Guided,
-    ) -> tuple[Prediction, Prediction, Memory]:
-        cond = needed(cond)
-        told, ref = ask(denoise, x, t, [cond, null(cond)])
-        return told, ref, memory
+    def __call__(self, query: Query, memory: Memory, *, guided: Mask) -> tuple[Pair, Memory]:
+        cond = query.conditions
+        return query.pair(*query.several([cond, null(cond)])), memory
 
 
 @jax.tree_util.register_dataclass
@@ -107,23 +65,13 @@ class Negative:
     def passes(self, rows: int) -> int:
         return 2 * rows
 
-    def __call__(
-        self,
-        denoise: Denoise,
-        x: Sample,
-        t: Time,
-        cond: Cond | None,
-        memory: Memory,
-        *,
-        guided: Guided,
-    ) -> tuple[Prediction, Prediction, Memory]:
-        cond = needed(cond)
+    def __call__(self, query: Query, memory: Memory, *, guided: Mask) -> tuple[Pair, Memory]:
+        cond = query.conditions
         if unknown := set(self.instead) - set(cond):
             raise ValueError(f"negative {sorted(unknown)}: the conditions are {sorted(cond)}")
         like = lambda name, a: jnp.broadcast_to(jnp.asarray(a, cond[name].dtype), cond[name].shape)
         other = cond | {name: like(name, a) for name, a in self.instead.items()}
-        told, ref = ask(denoise, x, t, [cond, other])
-        return told, ref, memory
+        return query.pair(*query.several([cond, other])), memory
 
 
 def negative(label: int = -1) -> Negative:
@@ -149,17 +97,10 @@ class Network:
     def passes(self, rows: int) -> int:
         return 2 * rows
 
-    def __call__(
-        self,
-        denoise: Denoise,
-        x: Sample,
-        t: Time,
-        cond: Cond | None,
-        memory: Memory,
-        *,
-        guided: Guided,
-    ) -> tuple[Prediction, Prediction, Memory]:
-        return denoise(x, t, cond), self.denoise(x, t, cond if self.conditional else None), memory
+    def __call__(self, query: Query, memory: Memory, *, guided: Mask) -> tuple[Pair, Memory]:
+        conditional, other = query.predict(), query.by(self.denoise)
+        reference = other.under(query.cond if self.conditional else None)
+        return query.pair(conditional, reference), memory
 
 
 @jax.tree_util.register_dataclass
@@ -195,28 +136,20 @@ class Several:
     def passes(self, rows: int) -> int:
         return (1 + len(self.shares)) * rows
 
-    def __call__(
-        self,
-        denoise: Denoise,
-        x: Sample,
-        t: Time,
-        cond: Cond | None,
-        memory: Memory,
-        *,
-        guided: Guided,
-    ) -> tuple[Prediction, Prediction, Memory]:
-        cond, shares = needed(cond), dict(self.shares)
+    def __call__(self, query: Query, memory: Memory, *, guided: Mask) -> tuple[Pair, Memory]:
+        cond, shares = query.conditions, dict(self.shares)
         if unknown := set(shares) - set(cond):
             raise ValueError(f"shares of {sorted(unknown)}: the conditions are {sorted(cond)}")
-        given = [{**cond, **null({name: cond[name] for name in shares})}]
-        for name in shares:
-            given.append(given[-1] | {name: cond[name]})
-        *before, told = ask(denoise, x, t, given)
-        ref = told
-        for share, p, q in zip(shares.values(), before, [*before[1:], told], strict=True):
-            x0, eps = ref.x0 - share * (q.x0 - p.x0), ref.eps - share * (q.eps - p.eps)
-            ref = ref._replace(x0=x0, eps=eps)
-        return told, ref, memory
+        steps = [{**cond, **null({name: cond[name] for name in shares})}]
+        for name in shares:  # from none of them to all of them, one by one
+            steps.append(steps[-1] | {name: cond[name]})
+        predictions = query.several(steps)
+        reference = conditional = predictions[-1]
+        for share, (p, q) in zip(shares.values(), pairwise(predictions), strict=True):
+            x0 = reference.x0 - share * (q.x0 - p.x0)
+            eps = reference.eps - share * (q.eps - p.eps)
+            reference = reference._replace(x0=x0, eps=eps)
+        return query.pair(conditional, reference), memory
 
 
 @jax.tree_util.register_dataclass
@@ -246,38 +179,32 @@ class Cached:
         fresh = -(-rows // self.every)
         return rows - fresh + self.reference.passes(fresh)
 
-    def __call__(
-        self,
-        denoise: Denoise,
-        x: Sample,
-        t: Time,
-        cond: Cond | None,
-        memory: Memory,
-        *,
-        guided: Guided,
-    ) -> tuple[Prediction, Prediction, Memory]:
-        row, way, inner = memory
+    def __call__(self, query: Query, memory: Memory, *, guided: Mask) -> tuple[Pair, Memory]:
+        row, direction, inner = memory
+        x, t = query.x, query.t
         due = row % self.every == 0  # of each sample: samples may begin to be guided at other rows
 
         def fresh() -> tuple[Prediction, Prediction, Memory]:
-            told, ref, after = self.reference(denoise, x, t, cond, inner, guided=guided & due)
-            new = jnp.where(expand(due, x), told.eps - ref.eps, way)
+            pair, after = self.reference(query, inner, guided=guided & due)
+            conditional, reference = pair.conditional, pair.reference
+            new = jnp.where(expand(due, x), conditional.eps - reference.eps, direction)
             after = chosen(due, after, inner)
-            kept = along(told, new)
-            ref = told._replace(
-                x0=jnp.where(expand(due, x), ref.x0, kept.x0),
-                eps=jnp.where(expand(due, x), ref.eps, kept.eps),
+            reused = along(conditional, new)
+            reference = conditional._replace(
+                x0=jnp.where(expand(due, x), reference.x0, reused.x0),
+                eps=jnp.where(expand(due, x), reference.eps, reused.eps),
             )
-            return told, ref, (row + 1, new, after)
+            return conditional, reference, (row + 1, new, after)
 
         def reused() -> tuple[Prediction, Prediction, Memory]:
-            told = denoise(x, t, cond)
-            return told, along(told, way), (row + 1, way, inner)
+            conditional = query.predict()
+            return conditional, along(conditional, direction), (row + 1, direction, inner)
 
-        def along(told: Prediction, way: Sample) -> Prediction:
-            """The reference that lies `way` from `told` in eps."""
-            ratio = expand(jnp.exp(-denoise.sde.logsnr(t) / 2), x)  # sigma / alpha, may be infinite
-            x0 = told.x0 + jnp.where(way == 0, 0, ratio * way)
-            return told._replace(x0=x0, eps=told.eps - way)
+        def along(conditional: Prediction, direction: Sample) -> Prediction:
+            """The reference that lies `direction` from the conditional prediction in eps."""
+            ratio = expand(jnp.exp(-query.sde.logsnr(t) / 2), x)  # sigma / alpha, may be infinite
+            x0 = conditional.x0 + jnp.where(direction == 0, 0, ratio * direction)
+            return conditional._replace(x0=x0, eps=conditional.eps - direction)
 
-        return jax.lax.cond((guided & due).any(), fresh, reused)
+        conditional, reference, memory = jax.lax.cond((guided & due).any(), fresh, reused)
+        return query.pair(conditional, reference), memory

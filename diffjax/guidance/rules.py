@@ -14,10 +14,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from diffjax.arrays import dims, expand
-from diffjax.prediction import Prediction, Sample, Time
-from diffjax.sde import SDE
-
-Memory = Any
+from diffjax.guidance.query import Answer, Memory, Pair, Weights, with_x0
+from diffjax.prediction import Prediction, Sample
 
 
 @runtime_checkable
@@ -32,28 +30,7 @@ class Rule(Protocol):
         """What is carried from guided row to guided row: arrays (B, ...), each sample its own."""
         ...
 
-    def __call__(
-        self,
-        sde: SDE,
-        t: Time,
-        told: Prediction,
-        ref: Prediction,
-        weight: Float[Array, " b"],
-        memory: Memory,
-    ) -> tuple[Prediction, Memory]: ...
-
-
-def moved(sde: SDE, t: Time, p: Prediction, x0: Sample) -> Prediction:
-    """`p` with another x0: eps moves by -(alpha / sigma) times as much, for x_t stays."""
-    ratio = expand(jnp.exp(sde.logsnr(t) / 2), x0)
-    return p._replace(output=x0, x0=x0, eps=p.eps - ratio * (x0 - p.x0))
-
-
-def mixed(told: Prediction, ref: Prediction, weight: Float[Array, " b"]) -> Prediction:
-    """ref + weight (told - ref) in each view; the variance is that of `told`."""
-    mix = lambda a, b: b + expand(weight, b) * (a - b)
-    x0 = mix(told.x0, ref.x0)
-    return Prediction(x0, x0, mix(told.eps, ref.eps), told.log_var)
+    def __call__(self, pair: Pair, weight: Weights, memory: Memory) -> Answer: ...
 
 
 @dataclass(frozen=True)
@@ -63,16 +40,8 @@ class Linear:
     def init(self, x: Sample) -> Memory:
         return ()
 
-    def __call__(
-        self,
-        sde: SDE,
-        t: Time,
-        told: Prediction,
-        ref: Prediction,
-        weight: Float[Array, " b"],
-        memory: Memory,
-    ) -> tuple[Prediction, Memory]:
-        return mixed(told, ref, weight), memory
+    def __call__(self, pair: Pair, weight: Weights, memory: Memory) -> Answer:
+        return pair.mixed(weight), memory
 
 
 @dataclass(frozen=True)
@@ -93,19 +62,12 @@ class Rescale:
     def init(self, x: Sample) -> Memory:
         return ()
 
-    def __call__(
-        self,
-        sde: SDE,
-        t: Time,
-        told: Prediction,
-        ref: Prediction,
-        weight: Float[Array, " b"],
-        memory: Memory,
-    ) -> tuple[Prediction, Memory]:
-        made = mixed(told, ref, weight)
+    def __call__(self, pair: Pair, weight: Weights, memory: Memory) -> Answer:
+        guided = pair.mixed(weight)
         std = lambda a: a.std(dims(a))
-        scale = 1 + self.phi * (_over(std(told.x0), std(made.x0), 1.0) - 1)
-        return moved(sde, t, made, expand(scale, made.x0) * made.x0), memory
+        ratio = _over(std(pair.conditional.x0), std(guided.x0), 1.0)
+        scale = 1 + self.phi * (ratio - 1)
+        return with_x0(pair, guided, expand(scale, guided.x0) * guided.x0), memory
 
 
 @dataclass(frozen=True)
@@ -132,23 +94,16 @@ class APG:
     def init(self, x: Sample) -> Memory:
         return jnp.zeros_like(x) if self.momentum else ()
 
-    def __call__(
-        self,
-        sde: SDE,
-        t: Time,
-        told: Prediction,
-        ref: Prediction,
-        weight: Float[Array, " b"],
-        memory: Memory,
-    ) -> tuple[Prediction, Memory]:
-        d = told.x0 - ref.x0
+    def __call__(self, pair: Pair, weight: Weights, memory: Memory) -> Answer:
+        conditional = pair.conditional
+        d = conditional.x0 - pair.reference.x0
         if self.momentum:
             d = memory = d + self.momentum * memory
         size = jnp.sqrt(_dot(d, d))
         d = d * expand(jnp.minimum(1, _over(self.norm, size, 1.0)), d)
-        share = _over(_dot(d, told.x0), _dot(told.x0, told.x0), 0.0)
-        d = d - (1 - self.parallel) * expand(share, d) * told.x0
-        return moved(sde, t, told, told.x0 + expand(weight - 1, d) * d), memory
+        share = _over(_dot(d, conditional.x0), _dot(conditional.x0, conditional.x0), 0.0)
+        d = d - (1 - self.parallel) * expand(share, d) * conditional.x0
+        return with_x0(pair, conditional, conditional.x0 + expand(weight - 1, d) * d), memory
 
 
 @dataclass(frozen=True)
@@ -169,18 +124,11 @@ class CFGZero:
     def init(self, x: Sample) -> Memory:
         return jnp.zeros(len(x), jnp.int32) if self.still else ()
 
-    def __call__(
-        self,
-        sde: SDE,
-        t: Time,
-        told: Prediction,
-        ref: Prediction,
-        weight: Float[Array, " b"],
-        memory: Memory,
-    ) -> tuple[Prediction, Memory]:
-        dalpha, dsigma = (expand(a, told.x0) for a in sde.slopes(t))
-        whole = expand(sde.wronskian(t), told.x0)
-        alpha, sigma = expand(sde.alpha(t), told.x0), expand(sde.sigma(t), told.x0)
+    def __call__(self, pair: Pair, weight: Weights, memory: Memory) -> Answer:
+        sde, t, conditional, reference = pair
+        like = lambda a: expand(a, conditional.x0)
+        dalpha, dsigma = (like(a) for a in sde.slopes(t))
+        whole, alpha, sigma = like(sde.wronskian(t)), like(sde.alpha(t)), like(sde.sigma(t))
         velocity = lambda p: dalpha * p.x0 + dsigma * p.eps
 
         def scaled(p: Prediction, scale: Any) -> Prediction:
@@ -189,12 +137,13 @@ class CFGZero:
             x0 = p.x0 - sigma * change
             return p._replace(output=x0, x0=x0, eps=p.eps + alpha * change)
 
-        u, v = velocity(told), velocity(ref)
-        made = mixed(told, scaled(ref, expand(_over(_dot(u, v), _dot(v, v), 1.0), v)), weight)
+        u, v = velocity(conditional), velocity(reference)
+        fit = expand(_over(_dot(u, v), _dot(v, v), 1.0), v)
+        guided = pair._replace(reference=scaled(reference, fit)).mixed(weight)
         if self.still:
-            made = scaled(made, expand(jnp.where(memory < self.still, 0.0, 1.0), made.x0))
+            guided = scaled(guided, like(jnp.where(memory < self.still, 0.0, 1.0)))
             memory = memory + 1
-        return made, memory
+        return guided, memory
 
 
 def _dot(a: Sample, b: Sample) -> Float[Array, " b"]:

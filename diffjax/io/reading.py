@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,9 +18,21 @@ from diffjax.io import flax_files, torch_files
 from diffjax.io.contents import Contents
 
 INDEX = ".safetensors.index.json"
+
+
+def numpy_file(path: Path) -> Contents:
+    """An .npz file of arrays."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return Contents({name: file[name] for name in file.files}, {})
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path}: cannot be read ({error})") from error
+
+
 READERS: dict[str, Callable[[Path], Contents]] = {
-    **dict.fromkeys((".pt", ".pth", ".bin", ".pkl"), torch_files.read),
+    **dict.fromkeys((".pt", ".pth", ".bin", ".pkl", ".ckpt"), torch_files.read),
     ".msgpack": flax_files.read,
+    ".npz": numpy_file,
 }
 """By ending, beside `.safetensors`. Flax gives its checkpoints no ending."""
 
@@ -26,21 +40,27 @@ READERS: dict[str, Callable[[Path], Contents]] = {
 def read(path: Path) -> Contents:
     """Of a file, by its ending, or of a folder: that of one model, or a pipeline with `unet`.
 
-    Settings: `config.json` beside the tensors, and under `scheduler` that of a pipeline. ValueError
+    With the settings in JSON beside the tensors, and of the scheduler of a pipeline. ValueError
     names the file where there is nothing to read, or more than one thing.
     """
     if not path.exists():
         raise ValueError(f"{path}: no such file or folder")
-    if path.is_dir():
-        inner = path / "unet" if (path / "unet").is_dir() else path
-        return _with_settings(_read(_only(inner)), inner, path)
-    return _with_settings(_read(path), path.parent, path.parent)
+    if not path.is_dir():
+        return _with_settings(path, path.parent, path.parent)
+    inner = [path / name for name in MODELS if (path / name).is_dir()]
+    if len(inner) > 1:
+        raise ValueError(f"{path}: holds {' and '.join(p.name for p in inner)}; name one")
+    model = inner[0] if inner else path
+    return _with_settings(_only(model), model, path)
+
+
+MODELS = ("unet", "unet_ema")
+"""Folders of networks in a pipeline, and in a checkpoint of diffusers' training scripts."""
 
 
 def _read(path: Path) -> Contents:
     if path.name.endswith(INDEX):
-        shards = sorted(set(_json(path).get("weight_map", {}).values()))
-        return Contents(Tensors(*(path.parent / name for name in shards)), {})
+        return Contents(Tensors(*_shards(path)), {})
     if path.suffix == ".safetensors":
         return Contents(Tensors(path), {})
     if not path.suffix:
@@ -49,6 +69,15 @@ def _read(path: Path) -> Contents:
         known = ", ".join([".safetensors", *READERS])
         raise ValueError(f"{path}: no known ending; known: {known}, and folders")
     return READERS[path.suffix](path)
+
+
+def _shards(path: Path) -> list[Path]:
+    """The files that an index names, which lie beside it."""
+    places = _json(path).get("weight_map")
+    names = sorted({*places.values()} if isinstance(places, dict) and places else {0}, key=str)
+    if not all(isinstance(n, str) and Path(n).name == n for n in names):
+        raise ValueError(f"{path}: its weight_map does not name files beside it")
+    return [path.parent / name for name in names]
 
 
 def _only(folder: Path) -> Path:
@@ -63,24 +92,26 @@ def _only(folder: Path) -> Path:
     raise ValueError(f"{folder}: no tensors in it; known: *.safetensors {' '.join(READERS)}")
 
 
-def _with_settings(contents: Contents, model: Path, pipeline: Path) -> Contents:
-    """Beside what the tensors come with, the settings in JSON."""
-    settings = _json(model / "config.json")
+def _with_settings(file: Path, model: Path, pipeline: Path) -> Contents:
+    """What a file holds, with the settings in JSON beside it."""
+    contents, scheduler = _read(file), {}
     for place in (pipeline / "scheduler", pipeline, pipeline.parent / "scheduler"):
-        if scheduler := _json(place / "scheduler_config.json"):
-            settings["scheduler"] = scheduler
-            break
-    return Contents(contents.tensors, settings | contents.settings)
+        scheduler = scheduler or _json(place / "scheduler_config.json")
+    config = _json(model / "config.json") or None
+    return Contents(*contents[:2], file.stem, config, scheduler or None)
 
 
 def _json(path: Path) -> dict[str, Any]:
+    """The fields of a file, {} where there is none."""
     if not path.is_file():
         return {}
     try:
         found = json.loads(path.read_text())
-    except ValueError as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise ValueError(f"{path}: cannot be read ({error})") from error
-    return found if isinstance(found, dict) else {}
+    if not isinstance(found, dict):
+        raise ValueError(f"{path}: holds no fields, but {str(found)[:40]!r}")
+    return found
 
 
 class Tensors(Mapping[str, np.ndarray]):
@@ -98,7 +129,10 @@ class Tensors(Mapping[str, np.ndarray]):
             self._files |= dict.fromkeys(file.keys(), file)
 
     def __getitem__(self, name: str) -> np.ndarray:
-        return self._files[name].get_tensor(name)
+        try:
+            return self._files[name].get_tensor(name)
+        except (SafetensorError, TypeError, AttributeError) as error:
+            raise ValueError(f"{name}: of a type that NumPy has not ({error})") from error
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._files)

@@ -169,8 +169,13 @@ def not_called(*_: Any) -> Any:
     raise ValueError("a name of a type is called: refused")
 
 
+def path(*parts: Any) -> str:
+    return "/".join(expect(str, part) for part in parts)
+
+
 PLAIN: dict[str, Builder] = {
     "collections.OrderedDict": lambda items=(): dict(items),
+    "collections.defaultdict": lambda factory=None, items=(): dict(items),
     "dnnlib.util.EasyDict": dict,
     "builtins.set": lambda items=(): set(items),
     "__builtin__.set": lambda items=(): set(items),
@@ -202,6 +207,28 @@ TYPES: dict[str, Builder] = {
     "torch.Size": tuple,
     "torch.device": lambda *_: "cpu",
 }
+SETTINGS: dict[str, Builder] = {
+    **dict.fromkeys(
+        ("builtins.dict", "builtins.list", "builtins.int", "builtins.float"), not_called
+    ),
+    "argparse.Namespace": lambda *_: Object("argparse.Namespace"),
+    **{
+        f"pathlib.{name}": path
+        for module in ("", "_local.")
+        for name in (f"{module}{kind}Path" for kind in ("", "Posix", "Windows", "PurePosix"))
+    },
+    **{
+        f"{module}.AttributeDict": lambda items=(): dict(items)
+        for module in (
+            "pytorch_lightning.utilities.parsing",
+            "lightning.pytorch.utilities.parsing",
+            "lightning.fabric.utilities.data",
+            "lightning_fabric.utilities.data",
+        )
+    },
+    "torch.torch_version.TorchVersion": lambda text: expect(str, text),
+}
+"""What training scripts store beside the tensors: arguments of the command, paths, containers."""
 BASIC: dict[str, Builder] = {
     **PLAIN,
     **TENSORS,
@@ -211,6 +238,7 @@ BASIC: dict[str, Builder] = {
     "copyreg._reconstructor": reconstructed,
     "copy_reg._reconstructor": reconstructed,
     "torch_utils.persistence._reconstruct_persistent_obj": persistent_object,
+    **SETTINGS,
     "torch.nn.modules.*": not_called,
 }
 

@@ -48,7 +48,7 @@ class Lazy(Mapping[str, np.ndarray]):
 
 
 def read(path: Path) -> Contents:
-    """Tensors under dotted names, and all else as `settings`, nested as in the file; its name.
+    """Tensors under dotted names, and all else as `settings`, nested as in the file.
 
     .pt, .pth, .bin of either format of PyTorch, and .pkl that hold modules, dicts and lists. Of a
     module: parameters and buffers under their names; its settings hold `class`, and attributes.
@@ -60,7 +60,7 @@ def read(path: Path) -> Contents:
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     settings = settings if isinstance(settings, dict) else {}
-    return Contents(Lazy(walk.tensors), {**settings, "file": path.stem})
+    return Contents(Lazy(walk.tensors), settings)
 
 
 def load(path: Path) -> Any:

@@ -8,8 +8,9 @@ from diffjax.nets.dit import dit
 from diffjax.nets.edm2 import edm2
 from diffjax.nets.mlp import mlp
 from diffjax.nets.network import Network, linen
+from diffjax.nets.nnx import nnx
 from diffjax.nets.unet import unet
 
 NETWORKS = catalogue(unet, edm2, dit, mlp)
 
-__all__ = ["NETWORKS", "Network", "dit", "edm2", "linen", "mlp", "unet"]
+__all__ = ["NETWORKS", "Network", "dit", "edm2", "linen", "mlp", "nnx", "unet"]

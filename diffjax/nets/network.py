@@ -12,6 +12,7 @@ from flax import linen as nn
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, Key
 
+from diffjax import checks
 from diffjax.arrays import Cond, Params
 
 
@@ -46,17 +47,27 @@ def unchanged(params: Params) -> Params:
     return params
 
 
+def anything(x: Any, cond: Cond | None) -> None:
+    """Accept all inputs."""
+
+
 @dataclass(frozen=True)
 class Network:
     """`init` and `apply`; networks with equal settings are equal and do not retrace.
 
     project: what becomes of the parameters after each training step, where the network wants them
-    at a norm.
+    at a norm. check: raises ValueError for inputs x, cond that the network was not built for; it is
+    called on the host, with values.
     """
 
     init: Init
     apply: Apply
     project: Callable[[Params], Params] = unchanged
+    check: Callable[[Any, Cond | None], Any] = anything
+
+    def __post_init__(self):
+        example = "those of diffjax.nets.linen(module)"
+        checks.function(example, init=self.init, apply=self.apply)
 
     def __repr__(self) -> str:
         return f"Network({getattr(self.init, '__name__', self.init)})"
@@ -121,6 +132,15 @@ def splitting(size: int) -> AbstractContextManager[Any]:
     return nn.intercept_methods(call)
 
 
+@dataclass(frozen=True)
+class _LinenCheck:
+    module: nn.Module
+
+    def __call__(self, x: Any, cond: Cond | None) -> None:
+        if conditions := getattr(self.module, "conditions", None):
+            conditions.check(x, cond)
+
+
 DTYPES = ("float32", "bfloat16")
 FIXED = ("frequencies", "phases")
 
@@ -141,4 +161,6 @@ def linen(
     """
     if dtype not in DTYPES:
         raise ValueError(f"dtype={dtype!r}: known: {', '.join(DTYPES)}")
-    return Network(_LinenInit(module), _LinenApply(module, dtype), project)
+    checks.instance(nn.Module, "MyModule()", module=module)
+    init, apply = _LinenInit(module), _LinenApply(module, dtype)
+    return Network(init, apply, project, _LinenCheck(module))

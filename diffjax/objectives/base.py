@@ -10,8 +10,10 @@ import abc
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
+from diffjax import checks
 from diffjax.arrays import Params
 from diffjax.data.form import Form
 from diffjax.denoiser import Model
@@ -23,6 +25,31 @@ more items than these, for what the loss varies with most, as the time."""
 State = Any
 """What an objective remembers from step to step: a pytree of arrays."""
 Metrics = dict[str, Array]
+
+
+BATCH = ("x", "cond", "kept", "mask", "weight", "u")
+"""What a batch may hold."""
+
+
+def check_batch(batch: Batch) -> None:
+    """Raise ValueError for entries that no objective reads, and for arrays of other shapes."""
+    if not isinstance(batch, Mapping) or "x" not in batch:
+        raise ValueError("batch: needs arrays by name, at least x (B, ...)")
+    if unknown := [name for name in batch if name not in BATCH]:
+        raise ValueError(
+            f"batch[{unknown[0]!r}]: no such entry; conditions are "
+            f"batch['cond'][{unknown[0]!r}]; known: {', '.join(BATCH)}"
+        )
+    x = batch["x"]
+    checks.samples(x, "batch['x']")
+    checks.conditions(batch.get("cond", {}), len(x))
+    checks.conditions(batch.get("kept", {}), len(x))
+    single = {f"batch[{name!r}]": batch[name] for name in ("weight", "u") if name in batch}
+    checks.per_sample(len(x), **single)
+    mask = np.shape(batch.get("mask", 1.0))
+    fits = all(m in (1, n) for m, n in zip(mask[::-1], x.shape[::-1], strict=False))
+    if len(mask) > x.ndim or not fits:
+        raise ValueError(f"batch['mask'] {mask}: needs a shape that broadcasts to {x.shape}")
 
 
 class Context(NamedTuple):

@@ -17,12 +17,21 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from diffjax import likelihood
+from diffjax import checks, likelihood
 from diffjax.arrays import Params, Rates, dims, drop, expand
 from diffjax.config import nearest
 from diffjax.denoiser import Model
 from diffjax.draws import DRAWS, Draw, Uniform
-from diffjax.objectives.base import Batch, Context, Metrics, Objective, Part, State, Task
+from diffjax.objectives.base import (
+    Batch,
+    Context,
+    Metrics,
+    Objective,
+    Part,
+    State,
+    Task,
+    check_batch,
+)
 from diffjax.objectives.errors import ERRORS, l2
 from diffjax.objectives.pairings import PAIRINGS, independent
 from diffjax.prediction import Prediction
@@ -69,19 +78,25 @@ class Denoising(Objective):
     bound: bool = False
 
     def __post_init__(self):
+        by_name = "a name stands for it in a config only"
+        known = f"those of diffjax.weights, objectives.ERRORS, objectives.PAIRINGS; {by_name}"
+        functions = {"weight": self.weight, "error": self.error, "pairing": self.pairing}
+        checks.function(known, **functions)
+        checks.instance(Draw, f"diffjax.draws.Uniform(); {by_name}", draw=self.draw)
         rates = self.condition_dropout
         if isinstance(rates, Mapping):  # held as what has a hash
             rates = tuple(sorted(rates.items()))
             object.__setattr__(self, "condition_dropout", rates)
         named = rates if isinstance(rates, tuple) else [("", rates)]
         for name, rate in named:
+            place = f"condition_dropout{name and f'[{name!r}]'}"
+            checks.finite(**{place: rate})
             if not 0 <= rate <= 1:
-                place = f"condition_dropout{name and f'[{name!r}]'}"
                 raise ValueError(f"{place}={rate}: needs 0 <= it <= 1")
-        if not 0 <= self.hybrid < math.inf:
+        checks.finite(hybrid=self.hybrid)
+        if not self.hybrid >= 0:
             raise ValueError(f"hybrid={self.hybrid}: needs hybrid >= 0")
-        if self.steps < 2:
-            raise ValueError(f"steps={self.steps}: needs steps >= 2")
+        checks.whole(2, steps=self.steps)
 
     def check(self, model: Model, task: Task = Task()) -> None:
         """Raise ValueError where weight, draw and error do not go with the model or the data."""
@@ -141,6 +156,7 @@ class Denoising(Objective):
 
     def __call__(self, context: Context) -> tuple[Float[Array, ""], Metrics, State]:
         params, batch, state = context.params, context.batch, context.state
+        check_batch(batch)
         model = context.model.bind(params)
         key_t, key_eps, key_drop, key_network = jax.random.split(context.key, 4)
         x0 = batch["x"]

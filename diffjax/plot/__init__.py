@@ -4,11 +4,12 @@ from diffjax.data.kinds.drawing import grid, save, scatter
 from diffjax.plot.drawn import Shown, show
 from diffjax.plot.images import captioned, closest, colours, noised, samples, strips
 from diffjax.plot.lines import curves, lines, table
-from diffjax.plot.paths import film, trajectory
+from diffjax.plot.paths import animation, film, trajectory
 from diffjax.plot.points import clouds, field, heat, paths, plane
 
 __all__ = [
     "Shown",
+    "animation",
     "captioned",
     "closest",
     "clouds",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -35,14 +36,19 @@ def trajectory(x: np.ndarray, x0: np.ndarray, t: np.ndarray, kind: str = "image"
 
 def film(path: Path, x: np.ndarray, x0: np.ndarray, t: np.ndarray, kind: str = "image") -> None:
     """All rows as an animation (GIF): x on the left, the predicted x0 on the right."""
-    from PIL import Image
-
     items = lookup(kind)
     if items.together:
         frames = [_cloud(a, b, f"t = {s:.3g}") for a, b, s in zip(x, x0, t, strict=True)]
     else:
         sides = (_sides(a, items).swapaxes(0, 1) for a in (x, x0))
         frames = [np.concatenate([grid(a), grid(b)], axis=1) for a, b in zip(*sides, strict=True)]
+    animation(path, frames)
+
+
+def animation(path: Path, frames: Sequence[np.ndarray]) -> None:
+    """Pictures uint8 (H, W, 3) of one size as an animation (GIF), which stays at the last one."""
+    from PIL import Image
+
     images = [Image.fromarray(f) for f in frames]
     path.parent.mkdir(parents=True, exist_ok=True)
     times = [100] * (len(images) - 1) + [2000]

@@ -3,27 +3,38 @@
 from diffjax.io.contents import Contents
 from diffjax.published import diffusers, dit, edm, edm2, guided, score_sde
 from diffjax.published.family import Converted, Family
+from diffjax.published.names import cleaned, unwrapped
 
 FAMILIES = {
-    "diffusers": Family(diffusers.convert, diffusers.recognises),
-    "dit": Family(dit.dit, dit.recognises),
-    "sit": Family(dit.sit, dit.recognises),
-    "edm": Family(edm.convert, edm.recognises),
-    "edm2": Family(edm2.convert, edm2.recognises),
-    "guided": Family(guided.convert, guided.recognises),
-    "score_sde": Family(score_sde.convert, score_sde.recognises),
+    "diffusers": Family(diffusers.convert, diffusers.MARKS),
+    "dit": Family(dit.dit, dit.MARKS),
+    "sit": Family(dit.sit, dit.MARKS),
+    "edm": Family(edm.convert, recognises=edm.recognises),
+    "edm2": Family(edm2.convert, recognises=edm2.recognises),
+    "guided": Family(guided.convert, guided.MARKS),
+    "score_sde": Family(score_sde.convert, recognises=score_sde.recognises),
 }
 
-__all__ = ["FAMILIES", "Converted", "Family", "recognised"]
+__all__ = ["FAMILIES", "Converted", "Family", "bare", "recognised"]
 
 
 def recognised(contents: Contents) -> str:
     """The family of these contents. ValueError where it is none, or not one."""
-    found = [name for name, family in FAMILIES.items() if family.recognises(contents)]
-    if len(found) == 1:
-        return found[0]
+    contents = cleaned(contents)
+    known = [name for name, family in FAMILIES.items() if family.knows(contents)]
+    if len(known) == 1:
+        return known[0]
     some = ", ".join(sorted(contents.tensors)[:4])
     raise ValueError(
-        f"family: {' or '.join(found) or 'none'} by its tensors ({some}, ...); "
+        f"family: {' or '.join(known) or 'none'} by its tensors ({some}, ...); "
         f"say which: {', '.join(FAMILIES)}"
     )
+
+
+def bare(contents: Contents, family: Family) -> tuple[Contents, tuple[str, ...]]:
+    """The tensors of the network alone, by its own names; a note for what is left out.
+
+    ValueError where they are not those of this family.
+    """
+    contents = cleaned(contents)
+    return unwrapped(contents, family.marks) if family.marks else (contents, ())

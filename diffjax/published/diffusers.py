@@ -7,8 +7,11 @@ from typing import Any
 
 from diffjax.io.contents import Contents
 from diffjax.nets.layers import group_count
+from diffjax.published import schedulers
+from diffjax.published.edm import negated
 from diffjax.published.family import Converted
 from diffjax.published.tables import Table, conv, converted, layer, norm, side_by_side, with_null
+from diffjax.published.tables import shape as form
 from diffjax.published.walk import Step, head, walk
 
 ONLY: dict[str, tuple[Any, ...]] = {
@@ -52,84 +55,67 @@ DEFAULTS: dict[str, Any] = {
 """Of diffusers, for what a config leaves out."""
 FEATURES = {(False, 1): "ddpm", (True, 0): "adm"}
 """Our kind of embedding for `flip_sin_to_cos` and `freq_shift`."""
-BETAS = {"linear": "ddpm_linear", "scaled_linear": "ddpm_scaled_linear"}
-PREDICTIONS = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
-SPACINGS = ("leading", "trailing", "linspace")
-SCHEDULER: dict[str, Any] = {
-    "num_train_timesteps": 1000,
-    "beta_start": 1e-4,
-    "beta_end": 0.02,
-    "beta_schedule": "linear",
-    "trained_betas": None,
-    "prediction_type": "epsilon",
-    "timestep_spacing": "leading",
-    "steps_offset": 0,
-    "rescale_betas_zero_snr": False,
-    "clip_sample": True,
-    "clip_sample_range": 1.0,
-    "thresholding": False,
-    "set_alpha_to_one": True,
-    "variance_type": "fixed_small",
+MARKS = ("time_embedding.linear_1.weight", "conv_in.weight")
+AVERAGE = {
+    *("decay", "min_decay", "optimization_step", "update_after_step", "use_ema_warmup"),
+    *("inv_gamma", "power"),
 }
-"""What a scheduler's config leaves out, as in DDPMScheduler and DDIMScheduler."""
+"""What diffusers' averages write among the settings of the network."""
+DDPM = {"_class_name": "DDPMScheduler"}
 
 
-def recognises(contents: Contents) -> bool:
-    return {"time_embedding.linear_1.weight", "conv_in.weight"} <= set(contents.tensors)
-
-
-def convert(contents: Contents, steps: int = 50, kind: str = "") -> Converted:
+def convert(contents: Contents, steps: int = 0, kind: str = "", sampler: str = "") -> Converted:
     """A `UNet2DModel` and its scheduler; without one, DDPM's is assumed.
 
-    steps: of DDIM, as the config will have it. kind: of the data, which the files do not say: image
-    by default with 1 or 3 channels, else latent. Raises ValueError for settings that ours lacks.
+    steps: of the sampler, by default as many as its pipeline takes. kind: of the data, which the
+    files do not say: image by default with 1 or 3 channels, else latent. sampler: in place of the
+    scheduler's, where that has options without a counterpart here. Raises ValueError for settings
+    that ours lacks.
     """
-    given = dict(contents.settings)
-    scheduler = given.pop("scheduler", None)
-    network, shape = _network(given, contents.tensors)
-    classes = given.get("num_class_embeds") or 0
-    notes = () if scheduler else ("no scheduler_config.json: DDPM's betas, and eps, assumed",)
-    sections, more = _process(scheduler or {}, steps)
-    params = converted(
-        _named(table({**network, "classes": classes}, shape[0]), contents.tensors), contents.tensors
-    )
-    config = {**sections, "network": network}
+    if not contents.config:
+        raise ValueError("config.json is missing: the tensors do not say what the network is")
+    tensors = contents.tensors
+    network, shape = _network(contents.config, tensors)
+    classes = contents.config.get("num_class_embeds") or 0
+    notes = () if contents.scheduler else ("no scheduler_config.json: DDPM's defaults assumed",)
+    read = schedulers.read(contents.scheduler or DDPM, steps, sampler)
+    wanted, two = read.sections["sampling"]["sampler"]["name"], network["learn_variance"]
+    if wanted == "ancestral_learned" and not two:
+        raise ValueError(
+            f"scheduler_config.json: variance_type='learned_range' with out_channels={shape[-1]}; "
+            f"needs {2 * shape[-1]}"
+        )
+    params = converted(_named(table({**network, "classes": classes}, shape[0]), tensors), tensors)
+    if read.sign < 0:
+        params = negated(params, network, shape[0])
+    config = {**read.sections, "network": network}
     kind = kind or ("image" if shape[-1] in (1, 3) else "latent")
-    return Converted(config, shape, classes, params, (*notes, *more), kind)
+    return Converted(config, shape, classes, params, (*notes, *read.notes), kind)
 
 
-def _network(given: dict[str, Any], tensors: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
+def _network(given: Mapping[str, Any], tensors: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
     """Settings of our `unet`, and the shape of images."""
-    if unknown := [k for k in given if k[0] != "_" and k not in {*ONLY, *DEFAULTS}]:
+    known = {*ONLY, *DEFAULTS, *AVERAGE}
+    if unknown := [k for k in given if k[0] != "_" and k not in known]:
         raise ValueError(f"config.json: {unknown[0]}={given[unknown[0]]!r} is not known here")
     for name, allowed in ONLY.items():
         value = given.get(name, DEFAULTS.get(name, allowed[0]))
         for one in value if isinstance(value, list | tuple) else (value,):
             if one not in allowed:
-                known = ", ".join(map(repr, allowed))
-                raise ValueError(f"config.json: {name}={one!r}; ours can only be {known}")
+                right = ", ".join(map(repr, allowed))
+                raise ValueError(f"config.json: {name}={one!r}; ours can only be {right}")
     have = {**DEFAULTS, **given}
-    widths: list[int] = have["block_out_channels"]
-    size: Any = have["sample_size"]
-    attends = [kind.startswith("Attn") for kind in have["down_block_types"]]
-    size = size[0] if isinstance(size, list) and len({*size}) == 1 else size
-    features = FEATURES.get((bool(have["flip_sin_to_cos"]), have["freq_shift"]))
-    two = have["out_channels"] == 2 * have["in_channels"]
-    each, groups = have["attention_head_dim"], have["norm_num_groups"]
-    norms = {len(tensors[k]) for k in tensors if "norm" in k and k.endswith(".weight")}
-    fit = f"a divisor of {sorted(norms)} that leaves four channels in a group"
-    for name, right, needs in (
-        ("sample_size", isinstance(size, int), "one side, in pixels"),
-        ("flip_sin_to_cos", features, "True with freq_shift=0, or False with freq_shift=1"),
-        ("out_channels", two or have["out_channels"] == have["in_channels"], "as in_channels, x 2"),
-        ("block_out_channels", all(w % widths[0] == 0 for w in widths), "multiples of the first"),
-        ("up_block_types", _mirrored(have["up_block_types"], attends), "those of down, mirrored"),
-        ("time_embedding_dim", have["time_embedding_dim"] in (None, 4 * widths[0]), "null"),
-        ("norm_num_groups", all(group_count(n, groups) == groups for n in norms), fit),
-        ("attn_norm_num_groups", have["attn_norm_num_groups"] in (None, groups), "null"),
-    ):
+    check_kinds(have)
+    size = have["sample_size"]
+    have["sample_size"] = size[0] if isinstance(size, list) and len({*size}) == 1 else size
+    for name, right, needs in combinations(have, tensors):
         if not right:
             raise ValueError(f"config.json: {name}={have[name]!r}; needs {needs}")
+    widths, size, groups = have["block_out_channels"], have["sample_size"], have["norm_num_groups"]
+    attends = [kind.startswith("Attn") for kind in have["down_block_types"]]
+    features = FEATURES[bool(have["flip_sin_to_cos"]), have["freq_shift"]]
+    two = have["out_channels"] == 2 * have["in_channels"]
+    each = have["attention_head_dim"]
     network = {
         "name": "unet",
         "channels": widths[0],
@@ -149,59 +135,69 @@ def _network(given: dict[str, Any], tensors: Mapping[str, Any]) -> tuple[dict[st
     return network, (size, size, have["in_channels"])
 
 
-def _mirrored(up: Any, attends: list[bool]) -> bool:
-    return [kind.startswith("Attn") for kind in up][::-1] == attends
-
-
-def _process(given: dict[str, Any], steps: int) -> tuple[dict[str, Any], list[str]]:
-    """sde, parameterization and sampling of a scheduler; what is done in another way."""
-    have = {**SCHEDULER, **given}
-    total, kind, spacing = (
-        have[k] for k in ("num_train_timesteps", "prediction_type", "timestep_spacing")
-    )
-    for name, known in (("prediction_type", PREDICTIONS), ("timestep_spacing", SPACINGS)):
-        if have[name] not in known:
+def check_kinds(have: Mapping[str, Any]) -> None:
+    """ValueError for a number that is none, and for lists of something else."""
+    whole = lambda value: isinstance(value, int) and not isinstance(value, bool) and value > 0
+    for name in ("in_channels", "out_channels", "layers_per_block", "norm_num_groups"):
+        if not whole(have[name]):
+            raise ValueError(f"config.json: {name}={have[name]!r}; needs a positive whole number")
+    for name in ("attention_head_dim", "attn_norm_num_groups", "num_class_embeds"):
+        if not (have[name] is None or whole(have[name])):
             raise ValueError(
-                f"scheduler_config.json: {name}={have[name]!r}; known: {', '.join(known)}"
+                f"config.json: {name}={have[name]!r}; needs a positive whole number, or null"
             )
-    schedule = _schedule(have, total)
-    if have["rescale_betas_zero_snr"]:
-        schedule = {"name": "zero_terminal", "schedule": schedule}
-    grid = {"name": spacing, "total": total}
-    if spacing == "leading" and have["steps_offset"]:
-        grid["offset"] = have["steps_offset"]
-    notes = []
-    guidance = {}
-    if have["thresholding"]:
-        notes.append("its scheduler thresholds the predicted x0; see --threshold=dynamic")
-    elif have["clip_sample"]:
-        threshold = {"name": "static", "bound": float(have["clip_sample_range"])}
-        guidance = {"guidance": {"weight": 1.0, "threshold": threshold}}
-        notes.append("its DDIM clips x0 alone without use_clipped_model_output; here eps follows")
-    if spacing == "linspace":
-        notes.append("linspace: its DDIM steps by T // steps from each time, ours to the next time")
-    if not have["set_alpha_to_one"]:
-        notes.append("its last step ends at the first noise level; ours goes on to the data")
-    sections = {
-        "sde": {"name": "vp", "t_min": 1 / total, "schedule": schedule},
-        "parameterization": {"name": PREDICTIONS[kind], "c_noise": "index", "scale_input": False},
-        "sampling": {"sampler": {"name": "ddim"}, "grid": grid, "steps": steps} | guidance,
-    }
-    return sections, notes
+    for name in ("dropout", "norm_eps"):
+        if isinstance(have[name], bool) or not isinstance(have[name], int | float):
+            raise ValueError(f"config.json: {name}={have[name]!r}; needs a number")
+    for name, each, word in (
+        ("block_out_channels", whole, "whole numbers"),
+        ("down_block_types", lambda kind: isinstance(kind, str), "names"),
+        ("up_block_types", lambda kind: isinstance(kind, str), "names"),
+    ):
+        value = have[name]
+        if not (isinstance(value, list | tuple) and value and all(map(each, value))):
+            raise ValueError(f"config.json: {name}={value!r}; needs a list of {word}")
 
 
-def _schedule(have: dict[str, Any], total: int) -> dict[str, Any]:
-    """The table of betas."""
-    kind, betas = have["beta_schedule"], have["trained_betas"]
-    if betas is not None:
-        return {"name": "discrete", "betas": [float(b) for b in betas]}
-    if kind in BETAS:
-        ends = {"beta_min": have["beta_start"], "beta_max": have["beta_end"]}
-        return {"name": BETAS[kind], "steps": total, **ends}
-    if kind == "squaredcos_cap_v2":
-        return {"name": "ddpm_cosine", "steps": total}
-    known = ", ".join([*BETAS, "squaredcos_cap_v2"])
-    raise ValueError(f"scheduler_config.json: beta_schedule={kind!r}; known: {known}")
+def combinations(have: Mapping[str, Any], tensors: Mapping[str, Any]) -> list[tuple[str, Any, str]]:
+    """Settings with whether they go with the others, and what they need."""
+    widths, size, each = have["block_out_channels"], have["sample_size"], have["attention_head_dim"]
+    down, groups, halves = have["down_block_types"], have["norm_num_groups"], len(widths) - 1
+    attends = [kind.startswith("Attn") for kind in down]
+    attended = [w for w, attend in zip(widths, attends, strict=False) if attend] + [widths[-1]]
+    norms = {form(tensors, k, 1)[0] for k in tensors if "norm" in k and k.endswith(".weight")}
+    features = isinstance(have["freq_shift"], int) and FEATURES.get(
+        (bool(have["flip_sin_to_cos"]), have["freq_shift"])
+    )
+    middle = have["attn_norm_num_groups"]
+    plain = have["resnet_time_scale_shift"] == "default"
+    whole = isinstance(size, int) and not isinstance(size, bool) and size > 0
+    both = "True with freq_shift=0, or False with freq_shift=1"
+    fit = f"a divisor of {sorted(norms)} that leaves four channels in a group"
+    up = [kind.startswith("Attn") for kind in have["up_block_types"]][::-1]
+    outputs = (have["in_channels"], 2 * have["in_channels"])
+    return [
+        ("sample_size", whole, "one side, in pixels"),
+        ("sample_size", whole and size % 2**halves == 0, f"a side that halves {halves} times"),
+        ("down_block_types", len(down) == len(widths), f"{len(widths)} of them, as channels"),
+        ("flip_sin_to_cos", features, both),
+        ("out_channels", have["out_channels"] in outputs, "as in_channels, x 2"),
+        ("block_out_channels", all(w % widths[0] == 0 for w in widths), "multiples of the first"),
+        ("up_block_types", up == attends, "those of down, mirrored"),
+        ("time_embedding_dim", have["time_embedding_dim"] in (None, 4 * widths[0]), "null"),
+        (
+            "attention_head_dim",
+            not each or all(w % each == 0 for w in attended),
+            f"a divisor of the channels {attended} that attend",
+        ),
+        ("norm_num_groups", all(group_count(n, groups) == groups for n in norms), fit),
+        ("attn_norm_num_groups", middle in (None, groups), f"null, or {groups}"),
+        (
+            "attn_norm_num_groups",
+            plain or middle,
+            f"{groups} with resnet_time_scale_shift='scale_shift', which else has no norm there",
+        ),
+    ]
 
 
 OLD = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}

@@ -13,9 +13,10 @@ from diffjax.io.contents import Contents
 from diffjax.nets.dit import SIZES
 from diffjax.nets.positions import sincos
 from diffjax.published.family import Converted
-from diffjax.published.tables import Table, blocks, converted, layer
+from diffjax.published.tables import Table, blocks, converted, layer, with_null
+from diffjax.published.tables import shape as form
 
-POSITIONS = "pos_embed"
+POSITIONS, LABELS = "pos_embed", "y_embedder.embedding_table.weight"
 HEADS = {(width, depth): heads for width, depth, heads in SIZES.values()}
 GUIDED = "guidance is for all channels; the original's code guides the first three of four"
 
@@ -47,29 +48,29 @@ def table(depth: int, patch: int, channels: int, sign: int = 1, outputs: int = 2
         **layer("patches", "x_embedder.proj", patches),
         **layer("noise_in", "t_embedder.mlp.0"),
         **layer("noise_out", "t_embedder.mlp.2"),
-        "label/embedding": (null_first, "y_embedder.embedding_table.weight"),
+        "label/embedding": (null_first, LABELS),
         **blocks(block, depth),
         **layer("modulation", "final_layer.adaLN_modulation.1"),
         **layer("out", "final_layer.linear", last, last),
     }
 
 
-def recognises(contents: Contents) -> bool:
-    """DiT and SiT have the same tensors: only the file's name, or its reader, knows which it is."""
-    return {"x_embedder.proj.weight", "y_embedder.embedding_table.weight"} <= set(contents.tensors)
+MARKS = ("x_embedder.proj.weight", LABELS)
+"""DiT and SiT have the same tensors: only the file's name, or its reader, knows which it is."""
 
 
-def dit(contents: Contents, heads: int = 0, size: int = 0) -> Converted:
+def dit(contents: Contents, heads: int = 0, size: int = 0, null: bool = True) -> Converted:
     """DiT on 1,000 linear betas, with its learned variance.
 
     heads: of a network that has none of the published sizes. size: of the latents; the published
-    tensors say it (`pos_embed`). Guidance is for all channels here, where the original's code
-    guides the first three of four.
+    tensors say it (`pos_embed`). null: whether the last row of labels is that of no class, as
+    where labels were dropped in training; without it there is nothing to guide with. Guidance is
+    for all channels here, where the original's code guides the first three of four.
     """
-    params, network, shape = _network(contents, heads, size)
+    params, network, shape, classes = _network(contents, heads, size, null)
     two = network["learn_variance"]
     config = {
-        "data": {"name": "latents:latents", "scale": 0.18215, "labels": True},
+        "data": {"name": "latents:latents", "scale": 0.18215, "labels": bool(classes)},
         "sde": {"name": "vp", "t_min": 1e-3, "schedule": {"name": "ddpm_linear", "steps": 1000}},
         "parameterization": {"name": "eps", "c_noise": "index", "scale_input": False},
         "network": network,
@@ -77,22 +78,22 @@ def dit(contents: Contents, heads: int = 0, size: int = 0) -> Converted:
             "sampler": {"name": "ancestral_learned" if two else "ancestral"},
             "grid": {"name": "linspace", "total": 1000},
             "steps": 250,
-            "guidance": 1.5,
+            **_guidance(classes * null),
         },
     }
-    return Converted(config, shape, _classes(contents), params, (GUIDED,), "latent")
+    return Converted(config, shape, classes, params, (GUIDED,) * bool(classes), "latent")
 
 
-def sit(contents: Contents, heads: int = 0, size: int = 0) -> Converted:
+def sit(contents: Contents, heads: int = 0, size: int = 0, null: bool = True) -> Converted:
     """SiT (arXiv:2401.08740): the velocity of the straight path from noise to data.
 
     Its time runs the other way, t there is 1 - t here, so its velocity is that of `flow` with the
     other sign, which the last layer takes on. Its second output, which nothing uses, is left out.
     Settings as those of `dit`.
     """
-    params, network, shape = _network(contents, heads, size, sign=-1, outputs=1)
+    params, network, shape, classes = _network(contents, heads, size, null, sign=-1, outputs=1)
     config = {
-        "data": {"name": "latents:latents", "scale": 0.18215, "labels": True},
+        "data": {"name": "latents:latents", "scale": 0.18215, "labels": bool(classes)},
         "sde": {"name": "flow", "t_min": 1e-3, "schedule": {"name": "logit"}},
         "parameterization": {"name": "velocity", "c_noise": "one_minus_t", "scale_input": False},
         "network": network,
@@ -100,49 +101,76 @@ def sit(contents: Contents, heads: int = 0, size: int = 0) -> Converted:
             "sampler": {"name": "heun_t"},
             "grid": {"name": "trailing", "total": 1000},
             "steps": 125,
-            "guidance": 1.5,
+            **_guidance(classes * null),
         },
     }
-    return Converted(config, shape, _classes(contents), params, (GUIDED,), "latent")
+    return Converted(config, shape, classes, params, (GUIDED,) * bool(classes), "latent")
+
+
+def _guidance(classes: int) -> dict[str, float]:
+    """The original's weight, where there are labels to guide with."""
+    return {"guidance": 1.5} if classes else {}
 
 
 def _network(
-    contents: Contents, heads: int, size: int, sign: int = 1, outputs: int = 2
-) -> tuple[Params, dict[str, Any], tuple[int, ...]]:
-    """Parameters, settings and the shape of the latents, from the shapes of the tensors."""
+    contents: Contents, heads: int, size: int, null: bool, sign: int = 1, outputs: int = 2
+) -> tuple[Params, dict[str, Any], tuple[int, ...], int]:
+    """Parameters, settings, shape of the latents and classes, from the shapes of the tensors."""
     tensors = contents.tensors
-    width, channels, patch = tensors["x_embedder.proj.weight"].shape[:3]
+    width, channels, patch, other = form(tensors, "x_embedder.proj.weight", 4)
+    if patch != other or width % 4:
+        raise ValueError(f"patches of {patch} x {other} to {width} channels: not known here")
     depth = len({name.split(".")[1] for name in tensors if name.startswith("blocks.")})
-    outputs = min(outputs, len(tensors["final_layer.linear.bias"]) // (patch**2 * channels))
+    rows, each = form(tensors, "final_layer.linear.bias", 1)[0], patch**2 * channels
+    if rows not in (each, 2 * each):
+        raise ValueError(f"final_layer.linear: {rows} outputs; needs {each} or {2 * each}")
+    outputs = min(outputs, rows // each)
     if not heads and (width, depth) not in HEADS:
         known = ", ".join(f"{n} ({w} x {d})" for (w, d), n in HEADS.items())
         raise ValueError(f"heads: not told by {width} x {depth}; set heads=N; published: {known}")
+    heads = heads or HEADS[width, depth]
+    if heads < 1 or width % heads:
+        raise ValueError(f"heads={heads}: needs a divisor of the {width} channels")
     network = {
         "name": "dit",
         "width": width,
         "depth": depth,
-        "heads": heads or HEADS[width, depth],
+        "heads": heads,
         "patch": patch,
         "learn_variance": outputs == 2,
     }
     size = _size(tensors, width, size // patch) * patch
-    params = converted(table(depth, patch, channels, sign, outputs), tensors, {POSITIONS})
-    return params, network, (size, size, channels)
-
-
-def _classes(contents: Contents) -> int:
-    """Without the one for no class, which is the last."""
-    return len(contents.tensors["y_embedder.embedding_table.weight"]) - 1
+    labels = form(tensors, LABELS, 2)[0]
+    classes = labels - null
+    rows_of = table(depth, patch, channels, sign, outputs)
+    if not null:
+        rows_of["label/embedding"] = (with_null, LABELS)
+    if not classes:  # one label is a constant, which joins the embedding of the noise level
+        del rows_of["label/embedding"]
+        rows_of["noise_out/bias"] = (lambda b, w: b + w[0], "t_embedder.mlp.2.bias", LABELS)
+    params = converted(rows_of, tensors, {POSITIONS})
+    return params, network, (size, size, channels), classes
 
 
 def _size(tensors: Mapping[str, np.ndarray], width: int, given: int) -> int:
     """Patches along a side; ValueError where the positions are not those that are fixed here."""
     if POSITIONS not in tensors:
         return given or 16
-    positions = tensors[POSITIONS].reshape(-1, width)
-    side = math.isqrt(len(positions))
+    positions = np.asarray(tensors[POSITIONS], np.float32)
+    side = math.isqrt(max(positions.size // width, 1))
+    if positions.size != side**2 * width:
+        raise ValueError(f"{POSITIONS}: {positions.shape} is no square of {width} channels")
     if given not in (0, side):
         raise ValueError(f"size: {POSITIONS} is for {side} x {side} patches, not {given} x {given}")
-    if np.abs(positions - np.asarray(sincos((side, side), width))).max() > 1e-4:
+    away = np.abs(positions.reshape(-1, width) - np.asarray(sincos((side, side), width))).max()
+    if not away <= max(1e-4, rounding(positions)):
         raise ValueError(f"{POSITIONS}: not the fixed sines and cosines; others are not known here")
     return side
+
+
+def rounding(values: np.ndarray) -> float:
+    """The last digit of values up to 1, which may have been stored in fewer digits than they have
+    here: those of bfloat16, float16 or float32."""
+    if not (values.view(np.uint32) & 0xFFFF).any():
+        return 2.0**-8
+    return 2.0**-11 if (values.astype(np.float16) == values).all() else 2.0**-24

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from diffjax.arrays import Params
 from diffjax.io.contents import Contents
+from diffjax.published.names import prefixes
 
 
 class Converted(NamedTuple):
@@ -30,9 +31,17 @@ class Family(NamedTuple):
     """The networks of one code base.
 
     convert: `(contents, **settings) -> Converted`; settings are what the contents do not say.
-    ValueError names what our networks cannot be. recognises: whether the contents are of this
-    family, from names of tensors and from settings.
+    ValueError names what our networks cannot be. marks: names of tensors that every network of this
+    family has, and that no other has. recognises: whether the contents are of this family, where
+    names do not tell.
     """
 
     convert: Callable[..., Converted]
-    recognises: Callable[[Contents], bool]
+    marks: tuple[str, ...] = ()
+    recognises: Callable[[Contents], bool] | None = None
+
+    def knows(self, contents: Contents) -> bool:
+        """Whether the contents are of this family."""
+        if self.recognises:
+            return self.recognises(contents)
+        return prefixes(contents.tensors, self.marks) != []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from diffjax.io.contents import Contents
 from diffjax.published.family import Converted
 from diffjax.published.tables import Table, conv, converted, interleaved, layer, norm, with_null
+from diffjax.published.tables import shape as shape_of
 from diffjax.published.walk import Step, head, walk
 
 
@@ -93,8 +95,7 @@ PRESETS = {
 SAMPLED = "predictions are not clipped to [-1, 1] here; guidance by a classifier is not in the file"
 
 
-def recognises(contents: Contents) -> bool:
-    return {"time_embed.0.weight", "input_blocks.0.0.weight"} <= set(contents.tensors)
+MARKS = ("time_embed.0.weight", "input_blocks.0.0.weight")
 
 
 def convert(
@@ -120,8 +121,10 @@ def convert(
         "size": size,
         "order": order,
     }
-    known = PRESETS.get(contents.settings.get("file", ""), {})
+    known = PRESETS.get(contents.file, {})
     told = {"order": "h3c", **known, **{k: v for k, v in given.items() if v}}
+    if not any(name.startswith("output_blocks.") for name in contents.tensors):
+        raise ValueError("a classifier of noisy images, not a denoiser: it has no decoder")
     network = _shapes(contents.tensors)
     size = told.get("size") or SIDES.get(network["multipliers"], 0)
     wanted = {
@@ -134,11 +137,21 @@ def convert(
         raise ValueError(f"{', '.join(missing)}: not told by the tensors; set them")
     if told["schedule"] not in ("linear", "cosine"):
         raise ValueError(f"schedule={told['schedule']!r}: unknown; known: linear, cosine")
+    if told["steps"] < 2 or size < 1 or size % 2 ** (len(network["multipliers"]) - 1):
+        raise ValueError(
+            f"steps={told['steps']}, size={size}: need two steps or more, and a size that halves "
+            f"{len(network['multipliers']) - 1} times"
+        )
+    if told["order"] not in ("h3c", "3hc"):
+        raise ValueError(f"order={told['order']!r}: unknown; known: h3c, 3hc")
     network["attention"] = tuple(size >> level for level in network["attention"])
     each = "heads" if "heads" in told else "head_channels"
     network[each] = told[each]
+    widths = [m * network["channels"] for m in network["multipliers"]]
+    if told[each] < 1 or any(w % told[each] for w in widths):
+        raise ValueError(f"{each}={told[each]}: needs a divisor of the channels {widths}")
     labels = "label_emb.weight"
-    classes = len(contents.tensors[labels]) if labels in contents.tensors else 0
+    classes = shape_of(contents.tensors, labels, 2)[0] if labels in contents.tensors else 0
     made = table({**network, "classes": classes}, size, told["order"])
     params = converted(made, contents.tensors)
     config = {
@@ -165,27 +178,26 @@ def _process(schedule: str, steps: int) -> dict[str, Any]:
     }
 
 
+MOVES = re.compile(r"output_blocks\.(\d+)\.[1-9]\d*\.(?:.*\.)?(?:conv|in_layers\.0)\.weight")
+"""What changes the resolution at the end of a level."""
+
+
 def _shapes(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """Settings that the shapes of the tensors tell; `attention` as levels."""
-    width = tensors["time_embed.0.weight"].shape[1]
+    width = shape_of(tensors, "time_embed.0.weight", 2)[1]
     inputs = len({name.split(".")[1] for name in tensors if name.startswith("input_blocks.")})
-    ups = [
-        int(name.split(".")[1])
-        for name in tensors
-        if name.startswith("output_blocks.")
-        and name.split(".")[2] != "0"
-        and name.endswith(("conv.weight", "in_layers.0.weight"))
-    ]
+    ups = [int(found[1]) for name in tensors if (found := MOVES.fullmatch(name))]
     each = min(ups, default=inputs - 1) + 1  # of a level, with what changes the resolution
     first = range(1, inputs, each)
-    widths = [len(tensors[f"input_blocks.{i}.0.out_layers.3.bias"]) for i in first]
-    if any(w % width for w in widths):
+    widths = [shape_of(tensors, f"input_blocks.{i}.0.out_layers.3.bias", 1)[0] for i in first]
+    if not widths or any(w % width for w in widths):
         raise ValueError(f"levels of {widths} channels: need multiples of {width}")
-    channels, made = (tensors[name].shape for name in ("input_blocks.0.0.weight", "out.2.weight"))
-    if made[0] not in (channels[1], 2 * channels[1]):
-        raise ValueError(f"{channels[1]} channels to {made[0]}: not known here")
+    channels = shape_of(tensors, "input_blocks.0.0.weight", 4)
+    out = shape_of(tensors, "out.2.weight", 4)
+    if out[0] not in (channels[1], 2 * channels[1]):
+        raise ValueError(f"{channels[1]} channels to {out[0]}: not known here")
     moved = f"input_blocks.{each}.0.op.weight" in tensors
-    block = tensors["input_blocks.1.0.emb_layers.1.weight"].shape[0]
+    block = shape_of(tensors, "input_blocks.1.0.emb_layers.1.weight", 2)[0]
     return {
         "name": "unet",
         "channels": width,
@@ -197,6 +209,6 @@ def _shapes(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
         "embedding": "adm",
         "resample": "centred_conv" if moved else "block",
         "scale_shift": block == 2 * widths[0],
-        "learn_variance": made[0] == 2 * channels[1],
+        "learn_variance": out[0] == 2 * channels[1],
         "dropout": 0.0,
     }

@@ -35,7 +35,7 @@ def converted(
         )
     made: dict[str, np.ndarray] = {}
     for path, (layout, *names) in table.items():
-        theirs = [tensors[name] for name in names]
+        theirs = [np.asarray(tensors[name], np.float32) for name in names]
         try:
             made[path] = np.asarray(layout(*theirs), np.float32, order="C")
         except (ValueError, IndexError) as error:
@@ -44,11 +44,15 @@ def converted(
     return nested(made)
 
 
-def shape(tensors: Mapping[str, np.ndarray], name: str) -> tuple[int, ...]:
-    """Of the tensor of this name, which tells settings of the network; ValueError if missing."""
+def shape(tensors: Mapping[str, np.ndarray], name: str, axes: int | None = None) -> tuple[int, ...]:
+    """Of the tensor of this name, which tells settings of the network; ValueError where it is
+    missing, empty or has not this number of axes."""
     if name not in tensors:
         raise ValueError(f"not the tensors of this network: {some('missing', [name])}")
-    return tensors[name].shape
+    sizes = tensors[name].shape
+    if 0 in sizes or axes not in (None, len(sizes)):
+        raise ValueError(f"not the tensors of this network: {name} has the shape {sizes}")
+    return sizes
 
 
 def fitting(params: Params, wanted: Params) -> Params:

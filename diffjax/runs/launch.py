@@ -10,16 +10,21 @@ from typing import Any
 
 from diffjax import builder
 from diffjax.arrays import Params
-from diffjax.config import Config, ConfigError, Stopped, load, override
+from diffjax.builder.training import OBJECTIVE
+from diffjax.config import Config, ConfigError, Stopped, known, load, override
 from diffjax.devices.processes import first
 from diffjax.io.trees import some
+from diffjax.objectives import OBJECTIVES
 from diffjax.runs.trained import Trained
 from diffjax.runs.trained import load as load_trained
-from diffjax.training import held
+from diffjax.training import held as training_held
 from diffjax.training.experiment import Experiment
 from diffjax.training.loop import train
 from diffjax.training.transfer import transfer
 from diffjax.training.workdir import began_from, lock, open_run
+
+HELD = "held"
+"""The path in a config of what its run was given as an object, and keeps in its own folder."""
 
 
 def fit(
@@ -30,22 +35,33 @@ def fit(
     resume_ema: str | float | None = None,
     resume_map: Sequence[str] = (),
     resume_partial: bool = False,
+    network: Any = None,
+    source: Any = None,
+    objective: Any = None,
+    held: Mapping[str, Trained] | None = None,
 ) -> Trained:
     """Train in `workdir` to the end of the config, and load what was trained.
 
-    config: its fields, a file, or the name of a built-in one. changes: `train.steps=500`, in place
-    of those fields. resume_...: see `launch`. The same call resumes where training stopped, bit by
-    bit; the stop button of a notebook, ctrl-C and SIGTERM save first and raise `Stopped`. Raises
-    ConfigError for what cannot work, before anything is compiled.
+    config: its fields, a file, or the name of a built-in one; a name or a section in it may be a
+    Python object, as `{"network": {"name": small, "width": 8}}`. network, source, objective: such
+    objects in place of config.network, config.data and config.loss, with their settings by
+    `functools.partial(small, width=8)` or as a dataclass. The run keeps their names, and so has to
+    be able to import them: `builder.plain` refuses others. changes: `train.steps=500`, in place of
+    those fields. held, resume_...: see `launch`. The same call resumes where training stopped, with
+    the same bits; the stop button of a notebook, ctrl-C and SIGTERM save first and raise `Stopped`.
+    Raises ConfigError for what cannot work, before anything is compiled.
     """
     fields = config if isinstance(config, Mapping) else load(str(config))
+    sections = {"network": network, "data": source, "loss": objective}
+    fields = {**fields, **{k: v for k, v in sections.items() if v is not None}}
     launch(
-        override(fields, changes),
+        override(builder.plain(fields), changes),
         Path(workdir),
         resume_from=resume_from,
         resume_ema=resume_ema,
         resume_map=resume_map,
         resume_partial=resume_partial,
+        held=held,
     )
     return load_trained(workdir)
 
@@ -60,18 +76,24 @@ def launch(
     resume_partial: bool = False,
     profile: tuple[int, int] | None = None,
     command: Sequence[str] = ("diffjax.fit",),
+    held: Mapping[str, Trained] | None = None,
 ) -> int:
     """Train in `workdir` to the end of the config, or resume there; the step that is reached.
 
-    resume_from: a run or a published checkpoint, whose weights a new run begins with. resume_ema:
-    which average of them. resume_map: `OLD=NEW`, new names of its parameters. resume_partial:
-    begin with those that fit, and draw the others; without it all have to. profile: steps of which
-    a trace is written. command: what launches.jsonl says of this launch. Raises Stopped after a
-    signal, when all is saved; ConfigError and RunError as `training.loop.train`.
+    config: plain data, or with Python objects in the place of names and sections. held: trained
+    things that the objective loads, by the name of its setting, in place of their paths; the run
+    keeps a copy and needs them no more. resume_from: a run or a published checkpoint, whose weights
+    a new run begins with. resume_ema: which average of them. resume_map: `OLD=NEW`, new names of
+    its parameters. resume_partial: begin with those that fit, and draw the others; without it all
+    have to. profile: steps of which a trace is written. command: what launches.jsonl says of this
+    launch. Raises Stopped after a signal, when all is saved; ConfigError and RunError as
+    `training.loop.train`.
     """
     if resume_from is None and (resume_map or resume_partial or resume_ema is not None):
         raise ConfigError("--resume_ema, --resume_map, --resume_partial: need --resume_from")
-    experiment = builder.experiment(config, load=loader(workdir))
+    held = held or {}
+    config = with_held(builder.plain(config), held, workdir)
+    experiment = builder.experiment(config, load=loader(workdir, held))
     with lock(workdir) if first() else nullcontext():
         params, origin = None, None
         if resume_from is not None and not began_from(workdir, Path(resume_from)):
@@ -86,12 +108,34 @@ def launch(
     return int(state.step)
 
 
-def loader(workdir: Path) -> Callable[[str, str], Trained]:
-    """Loads what the objective of a run holds: the copy in its workdir, once there is one."""
+def with_held(config: Config, things: Mapping[str, Trained], workdir: Path) -> dict[str, Any]:
+    """The config with `HELD` as the path of each thing, and of those that the run has a copy of.
+
+    Raises ConfigError for a thing that the objective does not load.
+    """
+    fields = config.get("loss", {})
+    entry = builder.lookup(OBJECTIVES, fields.get("name", OBJECTIVE), "config.loss.name")
+    loads = getattr(entry, "loads", ())
+    known(things, loads, "config.loss: held")
+    copied = [k for k in loads if k not in fields and training_held.exists(workdir, k)]
+    paths = dict.fromkeys([*copied, *things], HELD)
+    return {**config, "loss": {**fields, **paths}} if paths else dict(config)
+
+
+def loader(workdir: Path, things: Mapping[str, Trained]) -> Callable[[str, str], Trained]:
+    """Loads what the objective of a run holds: the copy in its workdir, once there is one.
+
+    things: those that a caller has at hand, by name.
+    """
 
     def load_held(name: str, path: str) -> Trained:
-        there = held.exists(workdir, name)
-        return load_trained(held.folder(workdir, name) if there else path)
+        if training_held.exists(workdir, name):
+            return load_trained(training_held.folder(workdir, name))
+        if name in things:
+            return things[name]
+        if path == HELD:
+            raise ConfigError("was given as an object, and the run has no copy yet; give it again")
+        return load_trained(path)
 
     return load_held
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from diffjax import builder
-from diffjax.config import Config, parse
+from diffjax.config import Config, arguments
 from diffjax.evaluation import Subject
 from diffjax.runs.trained import load
 
@@ -13,7 +13,7 @@ from diffjax.runs.trained import load
 def data_section(text: str) -> Config:
     """The section `data` that a text like `folder:PATH,size=32` stands for."""
     name, _, settings = text.partition(",")
-    return parse(f"data:{settings}") | {"name": name}
+    return {"name": name} | arguments(settings, text)
 
 
 def subject(

@@ -12,16 +12,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffjax import builder
+from diffjax import builder, checks
 from diffjax.builder.guidance import merged
-from diffjax.config import Config, ConfigError, named
+from diffjax.config import Config, ConfigError, named, written
 from diffjax.data import conditions
 from diffjax.data.form import labelled
 from diffjax.denoiser import Denoiser
-from diffjax.generation.job import Generated, Job
+from diffjax.generation.job import Generated, Job, number
+from diffjax.generation.program import INDICES
 from diffjax.io.contents import Contents
 from diffjax.io.reading import read
-from diffjax.published import FAMILIES, Converted, recognised
+from diffjax.published import FAMILIES, Converted, Family, bare, recognised
 from diffjax.samplers.run import Preview
 from diffjax.sde import SDE
 from diffjax.training.experiment import Experiment
@@ -63,44 +64,67 @@ class Trained:
 
     def job(
         self,
-        seed: int = 0,
+        *,
+        seed: int | Sequence[int] = 0,
+        index: int | Sequence[int] | None = None,
         label: int | Sequence[int] | None = None,
-        batch_size: int = 256,
         cond: Mapping[str, Any] | None = None,
+        weight: float | Sequence[float] | None = None,
+        batch_size: int = 256,
         **sampling: Any,
     ) -> Job:
         """How samples are made: `.samples(num)` makes them, `.path(num)` shows how they come about.
 
-        label: the class, or classes in turn; all in turn by default. cond: conditions by name: a
-        number, a list or an array, of one sample or rows that samples take in turn; None for
-        missing; or the path of an .npy or .npz file. Those that are not given are those of held-out
-        items of the data, in turn. sampling: fields in place of
-        those of config.sampling, as `sampler="ddim:eta=0.5", steps=20, guidance=1.5`. Raises
-        ConfigError for what cannot be sampled.
+        What lists several values is taken by samples in turn. seed: of all samples, or several: a
+        seed gives the samples that it gives alone. index: the numbers of samples within the run of
+        their seed, 0, 1, ... by default. label: the class, or classes; all by default. cond:
+        conditions by name: a number, a list or an array, of one sample or rows; None for missing;
+        or the path of an .npy or .npz file. Those that are not passed are those of held-out items
+        of the data. weight: guidance weights, in place of that of the config; `guidance` with a
+        list has one for each row of the sampler. sampling: fields in place of those of
+        config.sampling, as `sampler="ddim:eta=0.5", steps=20, guidance=1.5`. Raises ConfigError for
+        what cannot be sampled.
         """
         if "ema" in sampling:
             raise ConfigError(f"ema={sampling['ema']}: is read with the parameters: load(ema=...)")
-        made = resampled(self, sampling) if sampling else self
-        rows = requested(made.experiment, label, cond or {})
-        about = builder.SAMPLING | made.config["sampling"] | {"trained": self.step, "ema": self.ema}
-        e = made.experiment
-        plan = e.plan(made.denoise.sde)
-        return Job(made.denoise, plan, e.form, e.config, about, seed, batch_size, rows)
+        seeds = integers("seed", seed, checks.SEEDS)
+        numbers = () if index is None else integers("index", index, INDICES)
+        weights = () if weight is None else guidance_weights(weight, sampling.get("guidance"))
+        trained = resampled(self, sampling) if sampling else self
+        e, trained_by = trained.experiment, {"trained": self.step, "ema": self.ema}
+        return Job(
+            denoise=trained.denoise,
+            plan=e.plan(trained.sde, per_sample=bool(weights)),
+            form=e.form,
+            config=e.config,
+            about=builder.SAMPLING | trained.config["sampling"] | trained_by,
+            seed=seeds[0] if len(seeds) == 1 else seeds,
+            batch_size=batch_size,
+            cond=requested(e, label, cond or {}),
+            index=numbers,
+            weight=weights,
+        )
 
     def sample(
         self,
-        num: int = 64,
+        num: int | None = None,
         *,
         preview: Callable[[Preview], None] | None = None,
         every: int | None = None,
-        **how: Any,
+        **request: Any,
     ) -> Generated:
         """Samples 0, ..., num - 1, as `python -m diffjax.sample` makes them.
 
+        num: 64 by default, or as many as the longest list of seeds, indices or weights has.
         preview: is called with the samples on the way after every so many rows: see
-        `Job.samples`. how: see `job`.
+        `Job.samples`. request: see `job`.
+
+            trained.sample(seed=[3, 5, 8], label=7)  # three samples, the first of each seed
+            trained.sample(index=17, weight=[1, 2, 4])  # sample 17 of seed 0, guided more and more
         """
-        return self.job(**how).samples(num, preview=preview, every=every)
+        job = self.job(**request)
+        num = number(job.seed, job.index, job.weight) if num is None else num
+        return job.samples(num, preview=preview, every=every)
 
     def __repr__(self) -> str:
         count = sum(a.size for a in jax.tree.leaves(self.denoise.params))
@@ -120,26 +144,74 @@ class Trained:
 
 
 def load(
-    path: str | Path, sampling: Config | None = None, ema: str | float | None = None
+    path: str | Path,
+    sampling: Config | None = None,
+    ema: str | float | None = None,
+    *,
+    network: Any = None,
+    objective: Any = None,
+    source: Any = None,
+    family: str = "",
+    settings: Config | None = None,
 ) -> Trained:
     """The network in the workdir of a run, or in a published checkpoint.
 
     sampling: fields in place of those of config.sampling. ema: that field alone, which average of
-    the parameters: a name in config.ema, `raw`, or a length that `tools.ema` made. Raises
-    ConfigError where there is none.
+    the parameters: a name in config.ema, `raw`, or a length that `tools.ema` made. network,
+    objective, source: functions or classes in place of those that the config names, for what
+    belonged to a notebook, or has moved; their settings stay. family: whose network a published
+    checkpoint is, by default known by its tensors. settings: what it does not say, as --set of
+    `tools.convert`. Raises ConfigError where there is none.
     """
     path, sampling = Path(path), dict(sampling or {}) | ({} if ema is None else {"ema": ema})
+    entries = {"network": network, "loss": objective, "data": source}
+    entries = {section: entry for section, entry in entries.items() if entry is not None}
     if not path.exists() or (path / "data.json").exists():
+        if family or settings:
+            raise ConfigError(f"{path}: is a run of our own; takes neither family nor settings")
         config = replaced(read_config(path), sampling)
+        for section, entry in entries.items():
+            config[section] = {**config[section], "name": written(entry, section)}
         experiment = builder.experiment(config, read_form(path))
         step, params, ema = load_weights(experiment, path)
         return Trained(experiment.denoiser(params), experiment, step, ema)
+    if entries:
+        (section, *_) = entries
+        raise ConfigError(f"{path}: is a published checkpoint, which has its own {section}")
     if "ema" in sampling:
         raise ConfigError(f"ema={sampling['ema']}: {path} holds one; known: its own")
-    contents, family = opened(path)
-    made = resampled(convert(contents, family, path), sampling)
+    contents, family = opened(path, family)
+    change = lambda config: replaced(config, sampling)
+    made = convert(contents, family, path, settings, change)
     params = jax.tree.map(jnp.asarray, made.denoise.params)
     return dataclasses.replace(made, denoise=made.experiment.denoiser(params))
+
+
+def integers(name: str, values: int | Sequence[int], stop: int) -> tuple[int, ...]:
+    """Seeds or numbers of samples as a tuple; ConfigError for those not in 0, ..., stop - 1."""
+    listed = np.atleast_1d(np.asarray(values))
+    if listed.ndim != 1 or not listed.size or listed.dtype.kind not in "iu":
+        raise ConfigError(f"--{name}={values}: needs an integer, or several")
+    for value in listed.tolist():
+        builder.refuse("--" + name)(checks.in_range)(stop, **{name: value})
+    return tuple(listed.tolist())
+
+
+def guidance_weights(weight: float | Sequence[float], guidance: Any) -> tuple[float, ...]:
+    """Guidance weights of samples as a tuple. guidance: that of the request, without a weight.
+
+    Raises ConfigError for what is no finite number, and for a weight in both.
+    """
+    says = guidance.get("weight") if isinstance(guidance, Mapping) else guidance
+    if says is not None:
+        raise ConfigError(
+            f"--weight={weight}: and --guidance={says} says another weight; allowed: one of them"
+        )
+    listed = np.atleast_1d(np.asarray(weight))
+    finite = listed.dtype.kind in "iuf" and np.isfinite(listed).all()
+    if listed.ndim != 1 or not listed.size or not finite:
+        raise ConfigError(f"--weight={weight}: needs a finite number, or several")
+    return tuple(listed.astype(float).tolist())
 
 
 def requested(
@@ -189,9 +261,13 @@ def resampled(trained: Trained, sampling: Config) -> Trained:
 
 
 def replaced(config: Config, sampling: Config | None) -> dict[str, Any]:
-    """The config with other fields in its sampling, and in the guidance of that. Entries may be
-    written as `name:argument=value`."""
-    base, own = config.get("sampling", {}), named(sampling or {}, "sampler", "grid", "corrector")
+    """The config with other fields in its sampling, and in the guidance of that.
+
+    Entries may be written as `name:argument=value`, or be functions; each replaces the one that
+    was there with all its settings.
+    """
+    changes: Config = written(sampling or {}, "sampling")
+    base, own = config.get("sampling", {}), named(changes, "sampler", "grid", "corrector")
     if isinstance(guidance := own.get("guidance"), Mapping):
         guidance = named(guidance, "reference", "rule", "threshold")
     if guidance is not None:
@@ -209,25 +285,36 @@ def opened(path: Path, family: str = "") -> tuple[Contents, str]:
     except ValueError as error:  # names the file
         raise ConfigError(str(error)) from error
     family = family or builder.refuse(str(path))(recognised)(contents)
-    if family not in FAMILIES:
-        raise ConfigError(f"family={family!r}: known: {', '.join(FAMILIES)}")
+    known_family(family)
     return contents, family
 
 
-def convert(contents: Contents, family: str, path: Path, settings: Config | None = None) -> Trained:
+def known_family(name: str) -> Family:
+    """An entry of `published.FAMILIES`, or one's own, `module:FAMILY`."""
+    return builder.lookup(FAMILIES, name, "family", Family)
+
+
+def convert(
+    contents: Contents,
+    family: str,
+    path: Path,
+    settings: Config | None = None,
+    change: Callable[[Config], Config] = dict,
+) -> Trained:
     """A published checkpoint as ours, parameters as NumPy arrays.
 
-    settings: what the contents do not say, arguments of that family. Raises ConfigError for what
-    cannot be ours.
+    settings: what the contents do not say, arguments of that family. change: of the config, before
+    anything in it is checked. Raises ConfigError for what cannot be ours.
     """
-    refuse, entry = builder.refuse(str(path)), FAMILIES[family].convert
-    bound = builder.call(entry, settings or {}, family, partial=True, contents=contents)
+    refuse, entry = builder.refuse(str(path)), known_family(family)
+    contents, notes = refuse(bare)(contents, entry)
+    bound = builder.call(entry.convert, settings or {}, family, partial=True, contents=contents)
     made = refuse(bound)()
     form = refuse(labelled)(made.kind, made.shape, made.classes)
-    experiment = builder.experiment(completed(made), form)
+    experiment = builder.experiment(change(completed(made)), form)
     params = {"network": made.params}
     refuse(check_weights)(experiment, params)
-    return Trained(experiment.denoiser(params), experiment, notes=made.notes)
+    return Trained(experiment.denoiser(params), experiment, notes=(*notes, *made.notes))
 
 
 def completed(made: Converted) -> dict[str, Any]:

@@ -29,10 +29,11 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from diffjax.arrays import Cond
-from diffjax.guidance import Conditional, Guidance
+from diffjax.guidance import Conditional, Guidance, Query
 from diffjax.prediction import Denoise
 from diffjax.samplers.plan import Sampling, checked
 from diffjax.samplers.run import Result
+from diffjax.samplers.table import Origin
 from diffjax.sde import SDE, ends
 from diffjax.solvers import FIRST, GROWTH, SOLVERS
 
@@ -60,6 +61,7 @@ class Adaptive(Sampling):
     solver: Callable[[], Any] = field(default=diffrax.Dopri5, metadata={"static": True})
     eta: float = field(default=0.0, metadata={"static": True})
     most: int = field(default=1000, metadata={"static": True})
+    origin: Origin = field(default=Origin(), metadata={"static": True}, repr=False)
 
     @property
     def start(self) -> Any:
@@ -99,14 +101,17 @@ class Adaptive(Sampling):
         weight = jnp.asarray(self.weight, x.dtype)
         one = lambda weight, *sample: solve(replace(self, weight=weight), denoise, *sample)
         axes = (0 if weight.ndim else None, 0, 0, 0)
-        made, steps, arrived = jax.vmap(one, axes)(weight, x, keys, cond)
+        x, count, arrived = jax.vmap(one, axes)(weight, x, keys, cond)
         stages, shared = 2, 0  # of ShARK
         if not self.eta:
             tableau = self.solver().tableau
             shared = int(tableau.fsal)  # the last stage of a step is the first of the next one
             stages = tableau.num_stages - shared
         bad = jnp.where(arrived.all(), -1, jnp.argmin(arrived))
-        return Result(made, bad, None, shared + stages * steps + 1)
+        return Result(x, bad, None, shared + stages * count + 1)
+
+    def suits(self, sde: SDE) -> None:
+        self.origin.check(sde, np.array([self.stop, self.begin]))
 
     def check(self, made: Result) -> None:
         """Raise FloatingPointError where a sample did not arrive."""
@@ -123,20 +128,20 @@ class Adaptive(Sampling):
 
 
 def solve(
-    how: Adaptive, denoise: Denoise, x: Float[Array, "*d"], key: Key[Array, ""], cond: Cond | None
+    steps: Adaptive, denoise: Denoise, x: Float[Array, "*d"], key: Key[Array, ""], cond: Cond | None
 ) -> tuple[Float[Array, "*d"], Int[Array, ""], Bool[Array, ""]]:
     """One sample from x at t = begin, its number of steps, and whether it arrived."""
-    sde, times = denoise.sde, jnp.asarray([how.begin, how.stop], x.dtype)
+    sde, times = denoise.sde, jnp.asarray([steps.begin, steps.stop], x.dtype)
     lam = sde.logsnr(times) / 2
 
     def ask(y: Array, lam: Array) -> tuple[Array, Array]:
         """x0 and eps at y and log(alpha / sigma)."""
-        t = jnp.clip(sde.inverse(2 * lam), how.stop, how.begin)
+        t = jnp.clip(sde.inverse(2 * lam), steps.stop, steps.begin)
         seen = (y * _scale(sde, lam)).reshape(1, *x.shape)
-        given = jax.tree.map(lambda c: c[None], cond)
-        memory, weight = how.guidance.init(seen), jnp.asarray(how.weight, x.dtype)
-        made, _ = how.guidance(denoise, seen, t[None], given, weight, memory)
-        return made.x0.ravel(), made.eps.ravel()
+        query = Query(denoise, seen, t[None], jax.tree.map(lambda c: c[None], cond))
+        weight = jnp.asarray(steps.weight, x.dtype)
+        prediction, _ = steps.guidance(query, weight, steps.guidance.init(seen))
+        return prediction.x0.ravel(), prediction.eps.ravel()
 
     def turn(theta: Any, y: Any, _: Any) -> Array:
         x0, eps = ask(y, jnp.log(jnp.tan(theta)))
@@ -144,14 +149,14 @@ def solve(
 
     def drift(lam: Any, y: Any, _: Any) -> Array:
         var = jax.nn.sigmoid(-2 * lam)
-        return var * y - (1 + how.eta) * jnp.sqrt(var) * ask(y, lam)[1]
+        return var * y - (1 + steps.eta) * jnp.sqrt(var) * ask(y, lam)[1]
 
     def noise(lam: Any, y: Any, _: Any) -> lineax.AbstractLinearOperator:
-        size = jnp.sqrt(2 * how.eta * jax.nn.sigmoid(-2 * lam))
+        size = jnp.sqrt(2 * steps.eta * jax.nn.sigmoid(-2 * lam))
         return lineax.DiagonalLinearOperator(jnp.full(y.shape, size))
 
     terms: Any
-    if how.eta:
+    if steps.eta:
         solver, begin, end = diffrax.ShARK(), *lam
         shape = jax.ShapeDtypeStruct((x.size,), x.dtype)
         path = diffrax.VirtualBrownianTree(
@@ -159,7 +164,7 @@ def solve(
         )
         terms = diffrax.MultiTerm(diffrax.ODETerm(drift), diffrax.ControlTerm(noise, path))
     else:
-        solver, begin, end = how.solver(), *jnp.arctan(jnp.exp(lam))
+        solver, begin, end = steps.solver(), *jnp.arctan(jnp.exp(lam))
         terms = diffrax.ODETerm(turn)
     solved = diffrax.diffeqsolve(
         terms,
@@ -168,14 +173,14 @@ def solve(
         end,
         FIRST * (end - begin),
         x.ravel() / _scale(sde, lam[0]),
-        stepsize_controller=diffrax.PIDController(how.rtol, how.atol, factormax=GROWTH),
-        max_steps=how.most,
+        stepsize_controller=diffrax.PIDController(steps.rtol, steps.atol, factormax=GROWTH),
+        max_steps=steps.most,
         throw=False,
     )
     assert solved.ys is not None
-    made = ask(solved.ys[-1], lam[1])[0].reshape(x.shape)
-    arrived = (solved.result == diffrax.RESULTS.successful) & jnp.isfinite(made).all()
-    return made, solved.stats["num_steps"], arrived
+    x0 = ask(solved.ys[-1], lam[1])[0].reshape(x.shape)
+    arrived = (solved.result == diffrax.RESULTS.successful) & jnp.isfinite(x0).all()
+    return x0, solved.stats["num_steps"], arrived
 
 
 def _scale(sde: SDE, lam: Float[Array, ""]) -> Float[Array, ""]:
@@ -219,4 +224,6 @@ def adaptive(
             f"infinite; allowed: eta=0, or t_max < 1 in the sde"
         )
     start, stop = sde.t_max, sde.t_min
-    return Adaptive(start, stop, rtol, atol, weight, guidance, SOLVERS[solver], eta, most)
+    return Adaptive(
+        start, stop, rtol, atol, weight, guidance, SOLVERS[solver], eta, most, Origin(sde)
+    )

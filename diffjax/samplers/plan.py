@@ -14,6 +14,7 @@ from diffjax.guidance import Guidance, ramps
 from diffjax.prediction import Denoise, Sample
 from diffjax.samplers.run import Registers, Result, advance, begin, check, run
 from diffjax.samplers.table import Table
+from diffjax.sde import SDE
 
 
 class Sampling(abc.ABC):
@@ -49,6 +50,10 @@ class Sampling(abc.ABC):
     ) -> Result: ...
 
     @abc.abstractmethod
+    def suits(self, sde: SDE) -> None:
+        """Raise ValueError where this was planned for another process than `sde`."""
+
+    @abc.abstractmethod
     def check(self, made: Result) -> None:
         """Raise FloatingPointError where sampling failed."""
 
@@ -80,11 +85,12 @@ class Plan(Sampling):
     @property
     def passes(self) -> int | None:
         """Network passes per sample; a guided row counts its second one."""
-        passes = set(self._passes().tolist())
+        passes = set(self.passes_of_each.tolist())
         return passes.pop() if len(passes) == 1 else None
 
-    def _passes(self) -> np.ndarray:
-        """Of each sample, (B,), or of all, (1,)."""
+    @property
+    def passes_of_each(self) -> np.ndarray:
+        """Network passes of each sample that has a weight of its own, (B,), or of all, (1,)."""
         weights = np.asarray(self.table.weight)[np.asarray(self.table.active)]
         return np.array([self.guidance.passes(w) for w in weights.reshape(len(weights), -1).T])
 
@@ -121,11 +127,14 @@ class Plan(Sampling):
         own = {"cond": cond, "guidance": self.guidance}
         return advance(denoise, self.table, registers, keys, first=first, stop=stop, **own)
 
+    def suits(self, sde: SDE) -> None:
+        self.table.origin.check(sde, np.asarray(self.table.t)[np.asarray(self.table.active)])
+
     def check(self, made: Result) -> None:
         check(made.bad, self.table)
 
     def spent(self, made: Result) -> np.ndarray:
-        return np.broadcast_to(self._passes(), len(made.x))
+        return np.broadcast_to(self.passes_of_each, len(made.x))
 
 
 def checked(weight: np.ndarray, guidance: Guidance) -> np.ndarray:

@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from diffjax.samplers.table import NOISES, OUTPUTS, READ, WRITE, Read, Table, x0
+from diffjax import checks
+from diffjax.samplers.table import NOISES, OUTPUTS, READ, WRITE, Origin, Read, Table, x0
 from diffjax.sde import SDE
 
 
@@ -202,6 +203,7 @@ class Sampler:
 
     def __call__(self, sde: SDE, times: np.ndarray, **settings: Any) -> Table:
         """The table for `times`, decreasing; increasing ones, from above 0, invert an ODE."""
+        checks.instance(SDE, "diffjax.sde.VP(diffjax.schedules.Linear())", sde=sde)
         times = np.asarray(times, np.float64)
         steps = np.diff(times)
         if times.ndim != 1 or len(times) < 2 or not ((steps < 0).all() or (steps > 0).all()):
@@ -211,7 +213,7 @@ class Sampler:
             raise ValueError(f"times from {times[0]:g} to {times[-1]:g}: needs {sde.t_max} .. 0")
         # An inversion of a noisy sampler has variances below 0; it is refused when it is planned.
         with np.errstate(invalid="ignore" if steps[0] > 0 else "warn"):
-            table = self.plan(sde, times, **settings)
+            table = replace(self.plan(sde, times, **settings), origin=Origin(sde))
         if steps[0] > 0 and table.noisy.any():
             raise ValueError(f"{self.plan.__name__} adds noise: it cannot be inverted")
         if table.begins.sum() < len(steps):

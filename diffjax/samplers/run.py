@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +13,10 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float, Int, Key
 
+from diffjax import checks
 from diffjax.arrays import Cond, dims, expand, normal
-from diffjax.guidance import Conditional, Guidance
-from diffjax.prediction import Denoise, FlowMap, Leading
+from diffjax.guidance import Conditional, Guidance, Query
+from diffjax.prediction import Denoise, check_inputs
 from diffjax.samplers.table import NOISES, OUTPUTS, Table
 from diffjax.sde import SDE
 
@@ -56,7 +57,6 @@ class Preview(NamedTuple):
     t: float
 
 
-@functools.partial(jax.jit, static_argnames="path")
 def run(
     denoise: Denoise,
     table: Table,
@@ -68,14 +68,61 @@ def run(
     noise: Float[Array, "r b *d"] | None = None,
     path: bool = False,
 ) -> Result:
-    """All rows of `table` from x in one scan; x stays as it is once a row is not finite.
+    """All rows of `table` from x in one compiled scan; x stays as it is once a row is not finite.
 
-    noise (R, B, ...): the z of each row, in place of draws from `keys`.
+    noise (R, B, ...): the z of each row, in place of draws from `keys`. Raises ValueError for
+    arguments that do not go together, see `check_arguments`.
     """
+    check_arguments(denoise, table, x, keys, cond=cond, guidance=guidance, noise=noise)
+    own = {"cond": cond, "guidance": guidance, "noise": noise}
+    return _run(denoise, table, x, keys, **own, path=path)
+
+
+@functools.partial(jax.jit, static_argnames="path")
+def _run(
+    denoise: Denoise,
+    table: Table,
+    x: Float[Array, "b *d"],
+    keys: Key[Array, " b"],
+    *,
+    cond: Cond | None,
+    guidance: Guidance,
+    noise: Float[Array, "r b *d"] | None,
+    path: bool,
+) -> Result:
     step = functools.partial(_step, denoise, guidance, cond, keys, path)
     rows = (jnp.arange(len(table)), _on_device(table, x.dtype), noise)
     after, made = jax.lax.scan(step, begin(x, guidance), rows)
     return Result(after.x, after.bad, made)
+
+
+def check_arguments(
+    denoise: Denoise,
+    table: Table,
+    x: Any,
+    keys: Any,
+    *,
+    cond: Any = None,
+    guidance: Any = Conditional(),
+    noise: Any = None,
+) -> None:
+    """Raise ValueError for what `run` cannot do, or would do wrongly, before it is compiled.
+
+    That is: what is no denoiser, table or guidance; samples, keys, conditions and noises of other
+    shapes than one per sample; conditions that the network was not built for; and a table that was
+    planned for another process than that of the denoiser.
+    """
+    checks.instance(Table, "diffjax.samplers.ddim(sde, times)", table=table)
+    checks.instance(Guidance, "diffjax.guidance.Guided()", guidance=guidance)
+    checks.samples(x)
+    checks.keys(keys, len(x))
+    checks.conditions(cond, len(x))
+    if noise is not None:
+        checks.array(noise, "noise", f"{(len(table), *x.shape)}")
+        checks.same_shape((len(table), *x.shape), noise=noise)
+    check_inputs(denoise, x, cond)
+    if hasattr(denoise, "sde") and not checks.traced(denoise, table):
+        table.origin.check(denoise.sde, np.asarray(table.t)[np.asarray(table.active)])
 
 
 def begin(x: Float[Array, "b *d"], guidance: Guidance = Conditional()) -> Registers:
@@ -138,7 +185,9 @@ def previews(
     The device works on the next rows while a preview is looked at; who has seen enough stops
     iterating. Raises FloatingPointError as `sample` does, and ValueError for every < 1.
     """
-    ends, own = parts(len(table), every), {"cond": cond, "guidance": guidance, "noise": noise}
+    own = {"cond": cond, "guidance": guidance, "noise": noise}
+    check_arguments(denoise, table, x, keys, **own)
+    ends = parts(len(table), every)
     registers = begin(jnp.copy(x), guidance)
     registers, seen = _part(denoise, table, registers, keys, first=0, stop=ends[0], **own)
     for first, stop in pairwise(ends):
@@ -150,8 +199,7 @@ def previews(
 
 def parts(rows: int, every: int) -> list[int]:
     """Where parts of so many rows end; the last one may be shorter."""
-    if every < 1:
-        raise ValueError(f"every={every}: needs at least 1 row from preview to preview")
+    checks.whole(1, every=every)
     return [*range(every, rows, every), rows]
 
 
@@ -210,8 +258,8 @@ def _step(
         z = jax.lax.cond(c.noisy, draw, lambda: jnp.zeros_like(x))
     u = _combine(c.input, [x], outputs, z, noises)
     t = jnp.full(x.shape[:1], c.t, x.dtype)
-    denoise = Leading(cast(FlowMap, denoise), c.to) if c.leads else denoise
-    ask = lambda: guidance(denoise, u, t, cond, c.weight, memory)
+    to = jnp.full_like(t, c.to) if c.leads else None
+    ask = lambda: guidance(Query(denoise, u, t, cond, to), c.weight, memory)
     active = c.active & (bad < 0)
     if c.padded:  # only then: a network in a conditional is a tenth slower on CPU
         nothing = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(ask)[0])
@@ -288,8 +336,11 @@ def start_from(
     strength: share of the steps that are made, in (0, 1]; 1 keeps as little of x0 as the process
     does (arXiv:2108.01073).
     """
+    checks.finite(strength=strength)
     if not 0 < strength <= 1:
         raise ValueError(f"strength={strength}: needs 0 < strength <= 1")
+    checks.samples(x0, "x0")
+    checks.keys(keys, len(x0))
     steps = len(times) - 1
     part = times[steps - max(1, round(strength * steps)) :]
     first, rest = jax.vmap(jax.random.split, out_axes=1)(keys)
@@ -304,5 +355,6 @@ def initial(
 
     t: where the grid begins, if that is not t_max.
     """
+    checks.keys(keys, np.size(keys))
     first, rest = jax.vmap(jax.random.split, out_axes=1)(keys)
     return jax.vmap(lambda key: sde.prior(key, shape, t))(first), rest

@@ -38,6 +38,31 @@ WRITE = ("x", "y", *READ[1:])
 Read = Callable[[Prediction], Any]
 
 
+@dataclass(frozen=True)
+class Origin:
+    """The process that a table was planned for, where that is known.
+
+    All are equal: tables of equal length share a program, whatever they were planned for.
+    """
+
+    sde: SDE | None = field(default=None, compare=False)
+
+    def check(self, sde: SDE, times: np.ndarray) -> None:
+        """Raise ValueError where `sde` has other noise levels at these times."""
+        if self.sde is None or self.sde == sde:
+            return
+        planned, asked = levels(self.sde, times), levels(sde, times)
+        for name in ("alpha", "sigma"):
+            ours, theirs = getattr(planned, name), getattr(asked, name)
+            if (off := ~np.isclose(ours, theirs, rtol=1e-3, atol=1e-6)).any():
+                k = int(np.argmax(off))
+                raise ValueError(
+                    f"a table planned for {self.sde}, and a denoiser of {sde}: {name} is "
+                    f"{ours[k]:g} and {theirs[k]:g} at t={times[k]:g}; plan the sampler with "
+                    f"denoise.sde, or see diffjax.denoiser.reframe"
+                )
+
+
 def x0(prediction: Prediction) -> Any:
     """The view x0 as y."""
     return prediction.x0
@@ -62,7 +87,7 @@ class Table:
     the row begins; nowhere, unless every step has such a row. Static: `read`, which view of the
     prediction is y; `learned`, `langevin`, `leads`, whether a row has a spread, an snr, another
     `to` than t; `padded`, whether
-    rows may be idle.
+    rows may be idle; `origin`, the process that the table was planned for.
     """
 
     t: Any
@@ -85,6 +110,7 @@ class Table:
     langevin: bool = field(default=False, metadata={"static": True})
     leads: bool = field(default=False, metadata={"static": True})
     padded: bool = field(default=False, metadata={"static": True})
+    origin: Origin = field(default=Origin(), metadata={"static": True}, repr=False)
 
     def __len__(self) -> int:
         return self.t.shape[0]

@@ -173,7 +173,7 @@ class Sigmoid(Schedule):
     tau: float = 1.0
 
     def __post_init__(self):
-        if not (self.tau > 0 and self.start < self.end and self._half < 80):
+        if not (0 < self.tau < math.inf and self.start < self.end and self._half < 80):
             raise ValueError(f"{self}: needs start < end, tau > 0 and (end - start) / tau < 160")
 
     @property

@@ -39,6 +39,9 @@ class Shifted(Derived):
     def __call__(self, t: Times) -> LogSNR:
         return self.schedule(t) + self.by
 
+    def to_end(self, t: Times) -> LogSNR:
+        return self.schedule.to_end(t)
+
     def inverse(self, l: LogSNR) -> Times:
         return self.schedule.inverse(l - self.by)
 
@@ -58,6 +61,10 @@ class Truncated(Derived):
             raise ValueError(
                 f"{self}: the schedule goes from {first:g} to {last:g}; needs a part of that"
             )
+
+    @property
+    def first(self) -> float:
+        return 0.0
 
     @property
     def _times(self) -> tuple[float, float]:
@@ -91,36 +98,51 @@ class Clamped(Derived):
     def __call__(self, t: Times) -> LogSNR:
         return jnp.clip(self.schedule(t), self.logsnr_min, self.logsnr_max)
 
+    def to_end(self, t: Times) -> LogSNR:
+        """As a difference: the schedule may bend anywhere."""
+        return self(t) - _at(self, 1.0)
+
     def inverse(self, l: LogSNR) -> Times:
         return self.schedule.inverse(jnp.clip(l, self.logsnr_min, self.logsnr_max))
 
 
 @dataclass(frozen=True)
 class ZeroTerminal(Derived):
-    """alpha of VP moved and scaled to end at 0, its start kept (arXiv:2305.08891, Alg. 1)."""
+    """alpha of VP moved and scaled to end at 0, its start kept (arXiv:2305.08891, Alg. 1).
+
+    The start is t = 0, or index 0 of a table, as in the paper: below it l is that of the schedule,
+    moved to meet it.
+    """
 
     @property
-    def _ends(self) -> tuple[float, float]:
-        """alpha at t = 0 and log alpha at t = 1, in float64."""
-        first, last = _at(self.schedule, 0.0), _at(self.schedule, 1.0)
+    def _ends(self) -> tuple[float, float, float]:
+        """alpha at the start and log alpha at t = 1, in float64; how far l moves at the start."""
+        first, last = _at(self.schedule, self.first), _at(self.schedule, 1.0)
         log_alpha = lambda l: -0.5 * float(np.logaddexp(0.0, -l))
-        return math.exp(log_alpha(first)), log_alpha(last)
+        return math.exp(log_alpha(first)), log_alpha(last), first
 
     def __call__(self, t: Times) -> LogSNR:
-        first, last = self._ends
+        first, last, _ = self._ends
+        base = self.schedule(t)
         if last == -math.inf:
-            return self.schedule(t)
-        log_alpha = jax.nn.log_sigmoid(self.schedule(t)) / 2
+            return base
+        log_alpha = jax.nn.log_sigmoid(base) / 2
+        log_alpha = jnp.where(t < self.first, math.log(first), log_alpha)
         width = first - math.exp(last)
-        # alpha - alpha(1) without cancellation; rounding must not leave it below or above 0 at 1.
-        rise = jnp.where(t < 1, jnp.maximum(log_alpha - last, 0.0), 0.0)
+        # log alpha - log alpha(1). Near t = 1 both are nearly equal; there sigmoid(m + d) over
+        # sigmoid(m) is 1 / (1 + sigmoid(-m) (exp(-d) - 1)), which has no cancellation in d.
+        d = self.schedule.to_end(t)
+        near = -jnp.log1p(-math.expm1(2 * last) * jnp.expm1(-jnp.minimum(d, 1.0))) / 2
+        rise = jnp.where(d < 1, near, log_alpha - last)
+        rise = jnp.where(t < 1, jnp.maximum(rise, 0.0), 0.0)  # rounding may leave it beyond 0 at 1
         above = math.exp(last) * jnp.expm1(rise)
         alpha = above * (first / width)
         below = (first * -jnp.expm1(log_alpha) - math.exp(last) * (1 - first)) / width  # 1 - alpha
-        return 2 * jnp.log(alpha) - jnp.log(below) - jnp.log1p(alpha)
+        moved = 2 * jnp.log(alpha) - jnp.log(below) - jnp.log1p(alpha)
+        return jnp.where(t < self.first, base, moved) if self.first else moved
 
     def inverse(self, l: LogSNR) -> Times:
-        first, last = self._ends
+        first, last, start = self._ends
         if last == -math.inf:
             return self.schedule.inverse(l)
         width = first - math.exp(last)
@@ -128,7 +150,8 @@ class ZeroTerminal(Derived):
         below = jnp.exp(jax.nn.log_sigmoid(-l)) / (1 + alpha)  # 1 - alpha
         base = math.exp(last) + alpha * (width / first)
         base_below = (below * width + math.exp(last) * (1 - first)) / first
-        return self.schedule.inverse(2 * jnp.log(base) - jnp.log(base_below) - jnp.log1p(base))
+        moved = 2 * jnp.log(base) - jnp.log(base_below) - jnp.log1p(base)
+        return self.schedule.inverse(jnp.where(l > start, l, moved) if self.first else moved)
 
 
 @dataclass(frozen=True)

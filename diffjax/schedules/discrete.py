@@ -7,8 +7,10 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Int
 
 from diffjax.schedules.base import LogSNR, Schedule, Times
 
@@ -18,7 +20,9 @@ class Discrete(Schedule):
     """A table of betas as a schedule in continuous time.
 
     Index k of T stands for t = (k + 1) / T, where alpha^2 = prod_{i <= k} (1 - beta_i) in VP,
-    exactly; between two indices, and from the first on to t = 0, l is linear in t. l is finite.
+    exactly; between two indices, and from the first on to t = 0, l is linear in t. The last beta
+    may be 1 (arXiv:2305.08891, Alg. 1): then l = -inf at t = 1, and alpha is linear in the last
+    interval. Elsewhere l is finite.
     """
 
     betas: tuple[float, ...] = ()
@@ -27,23 +31,56 @@ class Discrete(Schedule):
         if len(self.betas) < 2:
             raise ValueError(f"betas={self.betas}: needs two or more")
         for k, beta in enumerate(self.betas):
-            if not 0 < beta < 1:
-                raise ValueError(f"betas[{k}]={beta}: needs 0 < beta < 1")
+            if not (0 < beta < 1 or (beta == 1 and k == self.steps - 1)):
+                raise ValueError(f"betas[{k}]={beta}: needs 0 < beta < 1, or 1 for the last one")
 
     @property
     def steps(self) -> int:
         return len(self.betas)
 
+    @property
+    def first(self) -> float:
+        return 1 / self.steps
+
     def __call__(self, t: Times) -> LogSNR:
-        _, l = _nodes(self.betas)
-        steps = self.steps
-        k = jnp.clip(jnp.floor(t * steps), 0, steps - 1).astype(jnp.int32)
-        low, high = jnp.asarray(l[:-1], t.dtype)[k], jnp.asarray(l[1:], t.dtype)[k]
-        return low + (high - low) * (t * steps - k)
+        # Differences of neighbours come from float64: in float32 they have three digits.
+        l, change = _nodes(self.betas)
+        k = self._cell(t * self.steps)
+        finite = np.where(np.isfinite(change), change, 0.0)  # the last cell is taken below
+        line = jnp.asarray(l[:-1], t.dtype)[k] + jnp.asarray(finite, t.dtype)[k] * (
+            t * self.steps - k
+        )
+        if np.isfinite(l[-1]):
+            return line
+        log_alpha = jnp.log(jnp.maximum(self.steps * (1 - t), 0.0)) - np.logaddexp(0.0, -l[-2]) / 2
+        inside = jnp.minimum(log_alpha, -np.logaddexp(0.0, -l[-2]) / 2)
+        last = 2 * inside - jnp.log(-jnp.expm1(2 * inside))
+        return jnp.where(k == self.steps - 1, last, line)
+
+    def to_end(self, t: Times) -> LogSNR:
+        """Cells and their shares counted from the end, where they have all their digits."""
+        l, change = _nodes(self.betas)
+        away = (1 - t) * self.steps
+        k = self._cell(away)
+        passed = jnp.asarray((l - l[-1])[:0:-1], t.dtype)[k]
+        return passed - jnp.asarray(change[::-1], t.dtype)[k] * (away - k)
 
     def inverse(self, l: LogSNR) -> Times:
-        t, nodes = _nodes(self.betas)
-        return jnp.interp(-l, jnp.asarray(-nodes, l.dtype), jnp.asarray(t, l.dtype))
+        """The nearest end of time for l beyond the table."""
+        nodes, change = _nodes(self.betas)
+        falling = jnp.asarray(-nodes[:-1], l.dtype)
+        k = jnp.clip(jnp.searchsorted(falling, -l, side="right") - 1, 0, self.steps - 1)
+        finite = np.where(np.isfinite(change), change, -1.0)  # the last cell is taken below
+        share = (l + falling[k]) / jnp.asarray(finite, l.dtype)[k]
+        line = (k + jnp.clip(share, 0, 1)) / self.steps
+        if np.isfinite(nodes[-1]):
+            return line
+        left = jnp.exp((jax.nn.log_sigmoid(l) + np.logaddexp(0.0, -nodes[-2])) / 2)
+        return jnp.where(l < nodes[-2], 1 - left / self.steps, line)
+
+    def _cell(self, position: Times) -> Int[Array, "*b"]:
+        """The number of the cell between two nodes that has this position, in cells."""
+        return jnp.clip(jnp.floor(position), 0, self.steps - 1).astype(jnp.int32)
 
     def __repr__(self) -> str:
         return f"Discrete({len(self.betas)} betas, {self.betas[0]:g} to {self.betas[-1]:g})"
@@ -51,14 +88,16 @@ class Discrete(Schedule):
 
 @functools.cache
 def _nodes(betas: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """t = 0, 1 / T, ..., 1 and the log-SNR there, in float64."""
-    log_alpha2 = np.cumsum(np.log1p(-np.asarray(betas)))
+    """The log-SNR at t = 0, 1 / T, ..., 1, and its changes from each to the next, in float64."""
+    with np.errstate(divide="ignore"):  # the last beta may be 1
+        log_alpha2 = np.cumsum(np.log1p(-np.asarray(betas)))
     l = log_alpha2 - np.log(-np.expm1(log_alpha2))
-    return np.arange(len(betas) + 1) / len(betas), np.append(2 * l[0] - l[1], l)
+    l = np.append(2 * l[0] - l[1], l)
+    return l, np.diff(l)
 
 
 def from_betas(betas: Iterable[float]) -> Discrete:
-    """The schedule of a table of betas.
+    """The schedule of a table of betas, of which the last may be 1.
 
     >>> from_betas([0.1, 0.2]).steps
     2

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffjax import cli
-from diffjax.config import ConfigError, parse
+from diffjax.config import ConfigError, arguments
 
 if TYPE_CHECKING:
     import numpy as np
@@ -98,8 +98,7 @@ def opened(text: str, split: str) -> tuple[Source, Reading]:
     from diffjax.training.workdir import read_config
 
     name, _, rest = text.partition(",")
-    path, settings = Path(name).expanduser(), parse(f"data:{rest}")
-    del settings["name"]
+    path, settings = Path(name).expanduser(), arguments(rest, text)
     if (path / "config.json").is_file():
         spec = read_config(path)["data"] | settings
     elif path.exists():

@@ -15,6 +15,8 @@ is executed.
 from __future__ import annotations
 
 import argparse
+import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +50,7 @@ def run() -> int:
     from diffjax.training.workdir import check_empty
 
     check_empty(given.out)
-    trained = changed(read(given.source, given.family, settings, given.ema), changes)
+    trained = read(given.source, given.family, settings, given.ema, changes)
     trained.save(given.out)
     show(trained, given.out)
     return 0
@@ -62,8 +64,14 @@ def assignments(texts: list[str]) -> dict[str, Any]:
     return {name: literal(value) for name, _, value in pairs}
 
 
-def read(source: Path, family: str, settings: dict[str, Any], ema: str | None = None) -> Trained:
-    """The network of a run, or of a published checkpoint."""
+def read(
+    source: Path,
+    family: str,
+    settings: dict[str, Any],
+    ema: str | None = None,
+    changes: Sequence[str] = (),
+) -> Trained:
+    """The network of a run, or of a published checkpoint, with `changes` in its config."""
     from diffjax.runs import trained
 
     if not (source / "data.json").exists():
@@ -71,13 +79,14 @@ def read(source: Path, family: str, settings: dict[str, Any], ema: str | None = 
             raise ConfigError(f"--ema={ema}: {source} holds one; known: its own")
         contents, family = trained.opened(source, family)
         print(f"{source}: {family}, {len(contents.tensors)} tensors; converting", flush=True)
-        return trained.convert(contents, family, source, settings)
+        change = functools.partial(override, assignments=changes)
+        return trained.convert(contents, family, source, settings, change)
     if family or settings:
         raise ConfigError(f"{source}: is a run of our own; takes neither --family nor --set")
-    return trained.load(source, ema=ema)
+    return changed(trained.load(source, ema=ema), changes)
 
 
-def changed(trained: Trained, changes: list[str]) -> Trained:
+def changed(trained: Trained, changes: Sequence[str]) -> Trained:
     """With other values in its config, as far as the weights allow."""
     if not changes:
         return trained

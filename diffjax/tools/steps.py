@@ -62,14 +62,14 @@ def prepare(given: argparse.Namespace) -> tuple[Any, Any, Any, tuple[float, str]
     trained = load(given.workdir, cli.sampling(given))
     config, experiment, denoise = trained.config, trained.experiment, trained.denoise
     shape = experiment.shape
-    cond = experiment.conditions(given.num)
+    cond, abilities = experiment.conditions(given.num), builder.abilities(config["network"])
 
     def plan(steps: int) -> Plan:
         spec = {**config["sampling"], "noise": "brownian", "steps": steps}
-        made = builder.plan(spec, denoise.sde, experiment.form, config["network"], "sampling")
-        if not isinstance(made, Plan):
+        planned = builder.plan(spec, denoise.sde, experiment.form, place="sampling", **abilities)
+        if not isinstance(planned, Plan):
             raise ConfigError("--sampler=adaptive: chooses its own steps; allowed: the others")
-        return made
+        return planned
 
     def generation(steps: int) -> Generation:
         how = plan(steps)

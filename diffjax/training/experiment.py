@@ -24,7 +24,6 @@ from diffjax.devices.mesh import Sharding
 from diffjax.io.trees import parted
 from diffjax.objectives import Objective
 from diffjax.samplers.plan import Sampling
-from diffjax.sde import SDE
 from diffjax.training.ema import Averages
 from diffjax.training.health import Watch
 from diffjax.training.optimizer import matches
@@ -116,7 +115,10 @@ class Holding(Protocol):
 
 @dataclass(frozen=True)
 class Experiment:
-    """What a run consists of. source: split -> data. plan: process -> how to sample it.
+    """What a run consists of. source: split -> data. plan: process -> how to sample it; with
+    per_sample=True, for samples that bring their guidance weights.
+
+    config: as it was written. complete: a config with the defaults of every section filled in.
 
     averages: of the parameters, by name. stds: the widths of those that are power functions, of
     which snapshots are taken. frozen: regular expressions; parameters whose path has one are not
@@ -134,11 +136,12 @@ class Experiment:
     train: Train
     writers: tuple[Callable[[Path, int], Writer], ...]
     sharding: Sharding
-    plan: Callable[[SDE], Sampling]
+    plan: Callable[..., Sampling]
     seed: int
     form: Form
     frozen: tuple[str, ...] = ()
     holds: Mapping[str, Holding] = field(default_factory=dict)
+    complete: Callable[[Mapping[str, Any]], dict[str, Any]] = dict
 
     def __repr__(self) -> str:
         name, steps = self.config["data"]["name"], self.train.steps

@@ -35,14 +35,15 @@ from diffjax.training.step import TrainState
 WEIGHTS = "weights.safetensors"
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 FREE = {
+    "config": ("sampling",),
     "config.train": (
-        *("steps", "log_every", "sample_every", "checkpoint_every", "snapshot_every", "keep"),
-        *("samples", "held_out_every", "held_out", "writers", "max_bad_steps"),
-        *("sharding", "peak_flops"),
+        *("steps", "steps_per_dispatch", "log_every", "sample_every", "checkpoint_every"),
+        *("snapshot_every", "keep", "samples", "held_out_every", "held_out", "writers"),
+        *("max_bad_steps", "sharding", "peak_flops"),
     ),
     "config.data": ("memory", "workers", "timeout"),
 }
-"""Fields that may differ when a run goes on: they do not change its steps."""
+"""Fields that may differ when a run resumes, with all below them: no step reads them."""
 
 
 @contextmanager
@@ -84,10 +85,10 @@ def open_run(
 ) -> None:
     """Check that the folder is empty or holds a run of this config and data; note this launch.
 
-    Writes config.json, form and fingerprint of the data to data.json, and one line to
-    launches.jsonl: command, git commit, versions, devices, the step that it goes on from, and what
-    it begins with, `resume_from`. Raises ConfigError where the folder holds a run of another config
-    or of other data, naming the differences.
+    Writes config.json with all defaults, form and fingerprint of the data to data.json, and one
+    line to launches.jsonl: command, git commit, versions, devices, the step that the run resumes
+    from, and what it begins with, `resume_from`. Raises ConfigError where the folder holds a run
+    of another config or of other data, naming the differences.
     """
     data = experiment.form.as_json() | {"train": fingerprint(experiment.source("train"))}
     if (workdir / WEIGHTS).exists():
@@ -96,8 +97,10 @@ def open_run(
             f"use another workdir"
         )
     if (workdir / "config.json").exists():
-        there = {"config": read_config(workdir), "data": _read(workdir, "data.json")}
-        here = json.loads(json.dumps({"config": experiment.config, "data": data}))
+        complete, described = experiment.complete, _read(workdir, "data.json")
+        there = json.loads(json.dumps({"config": complete(read_config(workdir))}))
+        there |= {"data": described}
+        here = json.loads(json.dumps({"config": complete(experiment.config), "data": data}))
         differences = list(_differences(there, here))
         if differences:
             raise ConfigError(
@@ -106,7 +109,7 @@ def open_run(
             )
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        _describe(workdir, experiment.config, data)
+        _describe(workdir, experiment.complete(experiment.config), data)
         with (workdir / "launches.jsonl").open("a") as file:
             launch = provenance() | {"command": list(command), "step": last_step(workdir)}
             launch |= {"resume_from": dict(resume_from)} if resume_from else {}
@@ -262,7 +265,7 @@ def write_weights(workdir: Path, experiment: Experiment, weights: Weights) -> No
         workdir.mkdir(parents=True, exist_ok=True)
         told = {"step": str(weights.step), "ema": weights.ema}
         write(workdir / WEIGHTS, flat(weights.params), told)
-        _describe(workdir, experiment.config, experiment.form.as_json())
+        _describe(workdir, experiment.complete(experiment.config), experiment.form.as_json())
     except OSError as error:
         raise ConfigError(f"--out={workdir}: cannot be written ({error.strerror})") from error
 
@@ -305,7 +308,9 @@ def _commit() -> str | None:
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any], place: str = "") -> Iterator[str]:
     for key in sorted({*old, *new}):
         a, b, here = old.get(key), new.get(key), f"{place}.{key}".strip(".")
+        if key in FREE.get(place, ()):
+            continue
         if isinstance(a, dict) and isinstance(b, dict):
             yield from _differences(a, b, here)
-        elif a != b and key not in FREE.get(place, ()):
+        elif a != b:
             yield f"{here} is {a!r} there and {b!r} here"

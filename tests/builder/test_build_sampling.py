@@ -1,11 +1,15 @@
 """Config to how to sample: correctors, where noise comes from, adaptive steps."""
 
 import re
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from diffjax import builder
+from diffjax.builder import guidance
+from diffjax.builder.guidance import Run, takes_to
 from diffjax.config import ConfigError
 from diffjax.data.form import labelled
 from diffjax.guidance import (
@@ -34,14 +38,14 @@ SDE = VP(Linear(), t_min=0.02)
 BASE = {"sampler": {"name": "ddim_sde"}, "grid": {"name": "uniform"}, "steps": 6}
 
 
-def plan(sde=SDE, classes=4, **fields):
-    return builder.plan({**BASE, **fields}, sde, labelled("points", (2,), classes))
+def plan(sde=SDE, classes=4, leads=False, **fields):
+    return builder.plan({**BASE, **fields}, sde, labelled("points", (2,), classes), leads=leads)
 
 
-def refused(sde=SDE, classes=4, **fields) -> str:
+def refused(sde=SDE, classes=4, leads=False, **fields) -> str:
     """The one line that the settings are refused with."""
     with pytest.raises(ConfigError) as error:
-        plan(sde, classes, **fields)
+        plan(sde, classes, leads, **fields)
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -94,7 +98,7 @@ def test_adaptive_steps_are_built_with_their_settings():
     [
         ({"corrector": {"name": "langevn"}}, ["corrector.name='langevn'", "'langevin'"]),
         ({"corrector": {}}, ["config.sampling.corrector.name: missing", "langevin, refresh"]),
-        ({"corrector": "refresh"}, ["config.sampling.corrector='refresh'", "needs fields"]),
+        ({"corrector": 3}, ["config.sampling.corrector=3", "needs fields"]),
         ({"corrector": {"name": "refresh", "snr": 1.0}}, ["corrector.snr: no such field"]),
         ({"corrector": {"name": "refresh", "share": 2.0}}, ["sampling.corrector: share=2.0"]),
         ({"corrector": {"name": "langevin", "repeats": 0}}, ["corrector: repeats=0"]),
@@ -231,6 +235,30 @@ def test_bad_guidance_is_refused_with_its_place(fields, parts):
     line = refused(guidance={"weight": 2.0, **fields})
     for part in parts:
         assert part in line
+
+
+def test_a_second_time_is_asked_of_networks_that_take_one(monkeypatch):
+    """A network that knows no second time would end in a traceback of its first row, or one that is
+    the reference of a flow map be compared at another time."""
+
+    def leap(sde, times):
+        return replace(SAMPLERS["ddim"](sde, times), leads=True)
+
+    monkeypatch.setitem(SAMPLERS, "leap", leap)
+    other = SimpleNamespace(sde=SDE)
+    for leads in (False, True):
+        run = Run(labelled("points", (2,), 4), other, leads)
+        monkeypatch.setattr(guidance, "trained", lambda workdir, ema, run=run: run)
+        spec = {"weight": 2.0, "reference": {"name": "network", "workdir": "runs/other"}}
+        assert plan(guidance=spec).guidance.reference.denoise is other
+        if leads:
+            assert plan(sampler={"name": "leap"}, leads=True, guidance=spec).table.leads
+            line = refused(sampler={"name": "leap"})
+            assert "config.sampling.sampler.name='leap': leads to a second time" in line
+        else:
+            line = refused(sampler={"name": "leap"}, leads=True, guidance=spec)
+            assert "guidance.reference.workdir=runs/other: the sampler leads" in line
+    assert takes_to({"conditions": {"to": {"size": 1}}}) and not takes_to({})
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,9 @@ from jax.sharding import Mesh
 
 from diffjax.analytic import Mixture
 from diffjax.arrays import stream, streams
+from diffjax.config import ConfigError
 from diffjax.data.form import Form
-from diffjax.generation import Generation, Job, job
+from diffjax.generation import Generation, Job, job, number
 from diffjax.grids import uniform
 from diffjax.guidance import Conditional, Guidance, Guided, Rescale
 from diffjax.samplers import ancestral
@@ -126,9 +127,74 @@ def test_a_job_hands_out_previews_and_counts_rows(monkeypatch, capsys):
     assert "sample 10/12 row" in capsys.readouterr().err
 
 
+def test_numbers_of_samples_are_those_of_their_runs():
+    """A sample that somebody liked could not be made again without those before it."""
+    plain, numbers = {"weight": None, "how": plan(Conditional())}, np.array([6, 2, 2, 0, 5, 1, 3])
+    whole = made(3, label=np.zeros(NUM, int), **plain)
+    some = made(3, label=np.zeros(NUM, int), index=numbers, **plain)
+    np.testing.assert_array_equal(some, whole[numbers])
+    seeds = np.full(NUM, 3)
+    again = made(seeds, label=np.zeros(NUM, int), index=numbers[::-1], **plain)
+    np.testing.assert_array_equal(again, whole[numbers[::-1]])
+
+
+LABEL = {"label": np.zeros(1, int)}
+
+
+def requested(guidance: Guidance = Guided(), **request) -> Job:
+    about = {"trained": 0, "ema": "", "sampler": {"name": "ancestral"}, "guidance": 1.0}
+    config = {"sde": {}, "parameterization": {}, "network": {}}
+    form = Form("points", SHAPE)
+    made = Job(denoise(), plan(guidance), form, config, about, cond=LABEL, batch_size=8, **request)
+    made.__dict__["weights"] = "those of no network"
+    return made
+
+
+def test_seeds_numbers_and_weights_are_taken_in_turn():
+    """A seed would give other samples beside another one, a number those of its place, or the
+    second of three weights be that of all."""
+    runs = {seed: requested(seed=seed).samples(8).x for seed in (1, 2)}
+    near = {"rtol": 1e-5, "atol": 1e-5}
+    both = requested(seed=(1, 2), weight=(1.0, 1.0, 3.0))
+    samples, path = both.samples(8), both.path(3)
+    alone = np.stack([runs[1 + k % 2][k // 2] for k in range(8)])
+    guided = np.arange(8) % 3 == 2
+    np.testing.assert_allclose(samples.x[~guided], alone[~guided], **near)
+    assert np.abs(samples.x - alone)[guided].max(1).min() > 1e-3
+    np.testing.assert_allclose(path.x[-1], samples.x[:3], **near)
+    assert samples.passes.tolist() == np.where(guided, 12, 6).tolist()
+    numbers = requested(seed=2, index=(5, 0, 7)).samples(8)
+    np.testing.assert_allclose(numbers.x, runs[2][np.resize([5, 0, 7], 8)], **near)
+    assert "6 to 12 network passes per sample, guidance 1, 1, 3, of samples in turn" in str(both)
+    facts = {"weight": [1.0, 1.0, 3.0], "seed": [1, 2], "passes": 7.5}
+    assert facts.items() <= both.protocol(samples).items()
+
+
+def test_all_that_is_requested_is_in_the_name_of_the_job():
+    """Samples of other seeds, numbers or weights would be taken from the folder of this job."""
+    requests = [{}, {"seed": 1}, {"seed": (1, 2)}, {"seed": (2, 1)}, {"index": (1, 2)}]
+    requests += [{"weight": (1.0, 2.0)}, {"weight": (2.0, 1.0)}, {"index": (2, 1)}]
+    keys = [requested(**request).key for request in requests]
+    assert len({*keys}) == len(keys)
+
+
+def test_values_that_no_sample_would_take_are_refused():
+    """The last of three weights would be left out in silence."""
+    with pytest.raises(ConfigError, match="--weight: 3 values for 2 samples; needs at most 2"):
+        requested(weight=(1.0, 2.0, 3.0)).samples(2)
+
+
+def test_as_many_samples_as_are_listed():
+    """`--index=17` would make 64 copies of one sample, or `--weight=2` one sample."""
+    assert [number(0), number(0, (), (2.0,)), number((5,))] == [64, 64, 64]
+    assert [number(0, (17,)), number((1, 2, 3)), number(0, (17,), (1, 2, 4, 8))] == [1, 3, 4]
+
+
 @pytest.mark.parametrize(
     ("wrong", "line"),
     [
+        ({"index": -WEIGHTS.astype(int)}, "index=-1: needs 0 <= index < 2..31"),
+        ({"index": LABELS[:3]}, "index: 3 values, and 7 samples"),
         ({"weight": WEIGHTS[:3]}, "weight: 3 values, and 7 samples"),
         ({"seed": SEEDS[:3]}, "seed: 3 values"),
         ({"label": LABELS[:2]}, "label: 2 values"),

@@ -249,7 +249,6 @@ def test_plain_pickles_of_arrays_are_read(tmp_path, protocol):
         "big": a.tolist(),
     }
     assert made.settings == {
-        "file": "weights",
         "b": [{"n": (1, 2.5, "x", True, b"raw")}],
         "set": {1, 2},
         "scalar": 0.1,

@@ -1,6 +1,5 @@
 """Runs on every kind of data: trained, sampled, shown and written, or refused by name."""
 
-import dataclasses
 import json
 
 import jax
@@ -12,8 +11,7 @@ from PIL import Image
 import diffjax
 from diffjax import builder, sample, train
 from diffjax.config import ConfigError
-from diffjax.data import KINDS, Kind
-from diffjax.data.kinds import drawing
+from diffjax.data import KINDS
 
 CONFIG = {
     "seed": 0,
@@ -184,31 +182,6 @@ def test_what_network_or_data_lack_is_refused_before_anything_is_compiled(
     spec = config(described(tmp_path), network, kind="latent", conditions=names)
     with pytest.raises(ConfigError, match=message):
         builder.experiment(spec)
-
-
-def test_a_kind_of_ones_own_needs_this_file_alone(tmp_path, monkeypatch):
-    """Angles on a ring: scaled by pi, wrapped on the way back, drawn as lines."""
-    ring = Kind(
-        name="ring",
-        axes="(D,)",
-        ranks=(1,),
-        normalise=lambda x: x / np.pi,
-        denormalise=lambda x, dtype: (np.pi * x + np.pi) % (2 * np.pi) - np.pi,
-        tiles=lambda x: drawing.lines(x[..., None], np.pi),
-        files=tuple(dataclasses.replace(f, ending=".ring") for f in KINDS["vector"].files),
-        noun="angle",
-    )
-    monkeypatch.setitem(KINDS, "ring", ring)
-    spec = config(archive(tmp_path, (3,)), MLP, kind="ring") | QUICK
-    made = diffjax.fit(spec, tmp_path / "run")
-    batch = {"x": np.full((1, 3), np.pi, np.float32)}
-    seen = made.experiment.reading.on_device(jax.random.key(0), batch)
-    np.testing.assert_allclose(seen["x"], 1.0, rtol=1e-6)
-    samples = made.sample(4)
-    assert np.abs(samples.x).max() <= np.pi and samples.picture().std() > 1
-    flags = [f"--workdir={tmp_path / 'run'}", f"--out={tmp_path / 'a.ring'}", "--num=4"]
-    assert ended(monkeypatch, "sample", *flags) == 0
-    assert len((tmp_path / "a.ring").read_text().splitlines()) == 5
 
 
 @pytest.mark.thorough

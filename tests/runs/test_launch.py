@@ -93,6 +93,12 @@ def test_samples_are_those_of_the_command(toy, trained, tmp_path, monkeypatch):
         ({"step": 3}, "config.sampling.step: no such field .did you mean 'steps'"),
         ({"ema": "raw"}, r"load\(ema=...\)"),
         ({"label": 3}, "--label=3: no such class; known: none"),
+        ({"seed": -1}, "--seed: seed=-1: needs 0 <= seed < 2..32"),
+        ({"seed": [1, 2.5]}, "--seed=.1, 2.5.: needs an integer, or several"),
+        ({"index": []}, "--index=..: needs an integer, or several"),
+        ({"weight": 2.0}, "config.sampling.guidance: the network is unconditional"),
+        ({"weight": "much"}, "--weight=much: needs a finite number"),
+        ({"weight": 2.0, "guidance": 3.0}, "--weight=2.0: and --guidance=3.0 says another"),
         ({"guidance": {"rule": "apgg"}}, "config.sampling.guidance.rule.name='apgg'"),
     ],
 )

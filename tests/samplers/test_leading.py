@@ -12,7 +12,7 @@ import pytest
 from diffjax import grids, samplers
 from diffjax.arrays import expand
 from diffjax.guidance import Guided
-from diffjax.guidance.references import Null
+from diffjax.guidance.references import Network, Null
 from diffjax.guidance.rules import Linear as Rule
 from diffjax.prediction import Prediction
 from diffjax.samplers import correctors
@@ -124,13 +124,17 @@ def test_ordinary_tables_ask_ordinary_denoisers():
         sample(Exact(SDE_), samplers.ddim(SDE_, grids.uniform(SDE_, 2)), x, keys)
 
 
-def test_guidance_tells_both_of_its_passes():
-    """The reference would lead elsewhere than the prediction that it is compared with."""
+@pytest.mark.parametrize(
+    "reference", [Null(), Network(Exact(SDE_), conditional=False)], ids=["null", "network"]
+)
+def test_guidance_tells_both_of_its_passes(reference):
+    """The reference would lead elsewhere than the prediction that it is compared with, or a network
+    that is one get no second time."""
     table = leap(SDE_, grids.uniform(SDE_, 2))
     table = dataclasses.replace(table, weight=np.full(2, 2.0))
     x, keys = inputs()
     cond = {"shift": jnp.full(B, 0.5)}
-    made = sample(Exact(SDE_), table, x, keys, cond=cond, guidance=Guided(Null(), Rule()))
+    made = sample(Exact(SDE_), table, x, keys, cond=cond, guidance=Guided(reference, Rule()))
     moved = sample(Exact(SDE_), table, x, keys, cond={"shift": jnp.ones(B)})
     np.testing.assert_allclose(made, moved, rtol=1e-4, atol=1e-4)  # linear in the mean
 

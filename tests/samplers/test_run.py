@@ -145,7 +145,7 @@ def test_loop_is_the_same_without_jit_and_mapped_over_tables():
     whole = [run(net, table, x, keys).x for table in tables]
     assert np.abs(np.diff(whole, axis=0)).max((1, 2)).min() > 1e-3
     stacked = jax.tree.map(lambda *a: np.stack(a), *tables)
-    mapped = jax.jit(jax.vmap(lambda table: run.__wrapped__(net, table, x, keys).x))(stacked)
+    mapped = jax.jit(jax.vmap(lambda table: run(net, table, x, keys).x))(stacked)
     np.testing.assert_allclose(mapped, whole, atol=2e-5)
     drawn = noise(keys)[: len(tables[1])]  # the draws themselves are of no interest here
     with jax.disable_jit():

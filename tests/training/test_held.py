@@ -100,7 +100,7 @@ def restored(workdir):
     from diffjax.runs.launch import loader
     from diffjax.training.workdir import read_config
 
-    experiment = builder.experiment(read_config(workdir), load=loader(workdir))
+    experiment = builder.experiment(read_config(workdir), load=loader(workdir, {}))
     where = layout(sharding=experiment.sharding)
     abstract = jax.eval_shape(experiment.initialise)
     shardings = where.state(abstract)

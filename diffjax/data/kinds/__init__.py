@@ -4,7 +4,7 @@ A source declares the kind of its items (`Form.kind`); nothing else asks shapes.
 catalogue is here.
 """
 
-from diffjax.config import nearest
+from diffjax import config
 from diffjax.data.kinds.audio import AUDIO
 from diffjax.data.kinds.image import IMAGE
 from diffjax.data.kinds.kind import Files, Kind
@@ -23,10 +23,8 @@ __all__ = ["KINDS", "Files", "Kind", "default", "lookup"]
 
 
 def lookup(name: str) -> Kind:
-    """The kind of this name; ValueError for one that is not in the catalogue."""
-    if name not in KINDS:
-        raise ValueError(f"kind={name!r}: unknown{nearest(name, KINDS)}")
-    return KINDS[name]
+    """The kind of this name, or of one's own, `module:KIND`; ValueError where there is none."""
+    return config.lookup(KINDS, name, "kind", Kind)
 
 
 def default(shape: tuple[int, ...], dtype: str) -> str:

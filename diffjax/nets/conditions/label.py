@@ -12,12 +12,16 @@ from flax import linen as nn
 from jax.nn.initializers import Initializer
 from jaxtyping import Array, Float, Int
 
+from diffjax.checks import known_label
 from diffjax.nets.conditions.base import Vector, place
 
 
 @dataclass(frozen=True)
 class Label:
-    """One of `size` classes (B,): a learned vector for each, and one for none."""
+    """One of `size` classes (B,): a learned vector for each, and one for none.
+
+    In a compiled program a class that does not exist makes the output NaN.
+    """
 
     size: int
     name: str = "label"
@@ -33,7 +37,8 @@ class Label:
 
     def embed(self, value: Int[Array, " b"], width: int, dtype: Any, rows: Initializer) -> Vector:
         table = nn.Embed(self.size + 1, width, embedding_init=rows, name=place(self))
-        return table(value + 1)
+        return table(jnp.where(known_label(value, self.size), value + 1, self.size + 1))
 
     def unit(self, value: Int[Array, " b"], dtype: Any) -> Vector:
-        return jax.nn.one_hot(value, self.size, dtype=dtype) * math.sqrt(self.size)
+        rows = jax.nn.one_hot(value, self.size, dtype=dtype) * math.sqrt(self.size)
+        return jnp.where(known_label(value, self.size)[:, None], rows, jnp.nan)

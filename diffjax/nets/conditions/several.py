@@ -7,11 +7,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, cast
 
+import jax
 import jax.numpy as jnp
 from flax.linen.linear import default_embed_init
 from jax.nn.initializers import Initializer
 from jaxtyping import Array, Float
 
+from diffjax import checks
 from diffjax.arrays import Cond
 from diffjax.nets.conditions.base import (
     Attended,
@@ -65,7 +67,10 @@ class Conditions:
         return [e for e in self.entries if e.mechanism in mechanisms]
 
     def check(self, x: Float[Array, "b *d"], cond: Cond | None) -> Cond:
-        """`cond`, or {}. Raises ValueError for what the network was not built for."""
+        """`cond`, or {}. Raises ValueError for what the network was not built for.
+
+        Integers are classes: they lie in [0, size), or are -1. Traced ones are not looked at.
+        """
         cond, entries = cond or {}, {e.name: e for e in self.entries}
         if unknown := set(cond) - set(entries):
             raise ValueError(
@@ -76,10 +81,12 @@ class Conditions:
             same = [n in (None, m) for n, m in zip(shape, value.shape, strict=False)]
             if len(shape) != value.ndim or not all(same):
                 raise ValueError(f"cond[{name!r}] {value.shape}: needs {shape}: {self}")
-            wanted = jnp.issubdtype(entry.missing(x).dtype, jnp.integer)
+            wanted = jnp.issubdtype(jax.eval_shape(entry.missing, x).dtype, jnp.integer)
             if wanted != jnp.issubdtype(value.dtype, jnp.integer):
                 needs = "integers" if wanted else "floats"
                 raise ValueError(f"cond[{name!r}] of type {value.dtype}: needs {needs}: {self}")
+            if wanted:
+                checks.labels(value, entry.size, f"cond[{name!r}]")
         return cond
 
     def embedded(

@@ -1,0 +1,221 @@
+"""Checks of settings and of what a caller passes: one line with the name, the value, the allowed.
+
+Each raises ValueError on the host, where an object is constructed or a function is traced, so that
+compiled programs contain none of them. Settings are passed by name, and the first bad one is
+reported: `at_least(1, width=width)` raises `width=0: needs width >= 1`. NaN is never allowed. The
+builder adds the place in the config. Values that are traced are not looked at, their shapes are.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+SEEDS = 2**32
+"""Seeds are the numbers below it: JAX takes others modulo this one."""
+
+
+def at_least(least: float, **settings: float) -> None:
+    """Raise ValueError for a setting below `least`.
+
+    >>> at_least(1, width=0)
+    Traceback (most recent call last):
+    ValueError: width=0: needs width >= 1
+    """
+    for name, value in settings.items():
+        if not value >= least:
+            raise ValueError(f"{name}={value}: needs {name} >= {least:g}")
+
+
+def positive(**settings: float | None) -> None:
+    """Raise ValueError for a setting that is not above 0; None is a setting that is off."""
+    for name, value in settings.items():
+        if value is not None and not value > 0:
+            raise ValueError(f"{name}={value}: needs {name} > 0")
+
+
+def within(low: float, high: float, ends: str = "[]", **settings: float) -> None:
+    """Raise ValueError for a setting outside of the interval from `low` to `high`.
+
+    ends: which ends belong to it, a bracket for one that does: `[)` is low <= value < high.
+
+    >>> within(0, 1, "[)", dropout=1.0)
+    Traceback (most recent call last):
+    ValueError: dropout=1.0: needs 0 <= dropout < 1
+    """
+    above, below = "<=" if ends[0] == "[" else "<", "<=" if ends[1] == "]" else "<"
+    for name, value in settings.items():
+        is_above = low <= value if above == "<=" else low < value
+        is_below = value <= high if below == "<=" else value < high
+        if not (is_above and is_below):
+            raise ValueError(f"{name}={value}: needs {low:g} {above} {name} {below} {high:g}")
+
+
+def not_negative(**settings: float) -> None:
+    """Raise ValueError for a setting that is below 0 or not finite."""
+    within(0, math.inf, "[)", **settings)
+
+
+def one_of(known: Iterable[Any], **settings: Any) -> None:
+    """Raise ValueError for a setting that is not among the known values.
+
+    >>> one_of(("mean", "max"), pool="min")
+    Traceback (most recent call last):
+    ValueError: pool='min': known: 'mean', 'max'
+    """
+    known = list(known)
+    for name, value in settings.items():
+        if value not in known:
+            raise ValueError(f"{name}={value!r}: known: {', '.join(map(repr, known))}")
+
+
+def in_range(stop: int, **settings: int) -> None:
+    """Raise ValueError for an integer outside of 0, ..., stop - 1.
+
+    >>> in_range(SEEDS, seed=-1)
+    Traceback (most recent call last):
+    ValueError: seed=-1: needs 0 <= seed < 2**32
+    """
+    shown = f"2**{stop.bit_length() - 1}" if stop >= 1024 and stop & (stop - 1) == 0 else stop
+    for name, value in settings.items():
+        if not 0 <= value < stop:
+            raise ValueError(f"{name}={value}: needs 0 <= {name} < {shown}")
+
+
+def seed(value: Any, name: str = "seed") -> int:
+    """An integer in [0, 2**32); others would alias one of these."""
+    number = integer(value, name)
+    if not 0 <= number < SEEDS:
+        raise ValueError(f"{name}={value}: needs 0 <= {name} < 2**32")
+    return number
+
+
+def integer(value: Any, name: str) -> int:
+    """A whole number of Python, NumPy or JAX, and no truth value."""
+    try:
+        if not isinstance(value, bool | np.bool_):
+            return operator.index(value)
+    except TypeError:
+        pass
+    raise ValueError(f"{name}={value!r}: needs an integer")
+
+
+def whole(least: int, **values: Any) -> None:
+    """Integers that are not below `least`."""
+    for name, value in values.items():
+        integer(value, name)
+        at_least(least, **{name: value})
+
+
+def number(**values: Any) -> None:
+    """Real numbers, and no truth values or texts."""
+    for name, value in values.items():
+        real = isinstance(value, int | float | np.integer | np.floating)
+        if not real or isinstance(value, bool):
+            raise ValueError(f"{name}={value!r}: needs a number")
+
+
+def finite(**values: Any) -> None:
+    """Real numbers that are neither infinite nor NaN."""
+    number(**values)
+    for name, value in values.items():
+        if not math.isfinite(value):
+            raise ValueError(f"{name}={value}: needs a finite number")
+
+
+def instance(kind: type, hint: str, **objects: Any) -> None:
+    """Objects of a class. hint: what to pass, as `diffjax.schedules.Linear()`."""
+    for name, value in objects.items():
+        if not isinstance(value, kind):
+            raise ValueError(
+                f"{name}={_short(value)}: needs an instance of {kind.__name__}, as {hint}"
+            )
+
+
+def function(hint: str, **functions: Any) -> None:
+    """Things that can be called. hint: an example."""
+    for name, value in functions.items():
+        if not callable(value):
+            raise ValueError(f"{name}={_short(value)}: needs a function, as {hint}")
+
+
+def samples(x: Any, name: str = "x") -> None:
+    """An array of floats with an axis of samples, (B, ...)."""
+    array(x, name, "(B, ...)")
+    if x.ndim == 0:
+        raise ValueError(f"{name}={_short(x)}: needs an array of samples, (B, ...)")
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise ValueError(f"{name} of type {x.dtype}: needs floats")
+
+
+def array(value: Any, name: str, shape: str) -> None:
+    """An array, of NumPy or JAX. shape: that which is wanted, for the message."""
+    if not isinstance(value, jax.Array | np.ndarray | np.generic):
+        raise ValueError(f"{name}={_short(value)}: needs an array, {shape}")
+
+
+def per_sample(size: int, **values: Any) -> None:
+    """Arrays with one number for each of `size` samples, (B,)."""
+    for name, value in values.items():
+        array(value, name, f"one number per sample, ({size},)")
+        if value.shape != (size,):
+            raise ValueError(f"{name} {value.shape}: needs one number per sample, ({size},)")
+
+
+def keys(value: Any, size: int) -> None:
+    """A key of `jax.random.key` for each of `size` samples."""
+    example = f"jax.random.split(jax.random.key(0), {size})"
+    if not jnp.issubdtype(getattr(value, "dtype", None), jax.dtypes.prng_key):
+        raise ValueError(f"keys={_short(value)}: needs typed keys, one per sample, as {example}")
+    if value.shape != (size,):
+        raise ValueError(f"keys {value.shape}: needs one key per sample, ({size},), as {example}")
+
+
+def conditions(cond: Any, size: int) -> None:
+    """None, or a mapping of names to arrays (B, ...)."""
+    if cond is None:
+        return
+    if not isinstance(cond, Mapping):
+        raise ValueError(f"cond={_short(cond)}: needs arrays by name, as {{'label': label}}")
+    for name, value in cond.items():
+        array(value, f"cond[{name!r}]", f"({size}, ...)")
+        if value.shape[:1] != (size,):
+            raise ValueError(f"cond[{name!r}] {value.shape}: needs one per sample, ({size}, ...)")
+
+
+def labels(value: Any, size: int, name: str = "label") -> None:
+    """Classes in [0, size), or -1 for none; traced ones are not looked at."""
+    if traced(value):
+        return
+    classes = np.asarray(value)  # in NumPy: within a traced function JAX would trace the test
+    if len(bad := classes[~known_label(classes, size)]):
+        raise ValueError(f"{name}={bad[0]}: no such class; known: -1 (none), 0 to {size - 1}")
+
+
+def known_label(value: Any, size: int) -> Any:
+    """Whether each label is a class, or -1 for none."""
+    return (value >= -1) & (value < size)
+
+
+def same_shape(shape: tuple[int, ...], **values: Any) -> None:
+    """Arrays of this shape: others would be broadcast."""
+    for name, value in values.items():
+        if jnp.shape(value) != shape:
+            raise ValueError(f"{name} has the shape {jnp.shape(value)}; needs {shape}")
+
+
+def traced(*trees: Any) -> bool:
+    """Whether a leaf is an abstract value, of which only the shape is known."""
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(trees))
+
+
+def _short(value: Any) -> str:
+    """A value in a message of one line."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,347 @@
+"""What the arguments of diffusers' schedulers stand for: processes, grids, samplers, thresholds.
+
+Each function reads the arguments of a class, with its defaults, and raises ValueError for values
+that are not known, or have no counterpart here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+FILE = "scheduler_config.json"
+Fields = Mapping[str, Any]
+"""Arguments of a scheduler, with the defaults of its class."""
+Spec = dict[str, Any]
+"""An entry of a catalogue and its settings, as a config has it."""
+
+
+class Process(NamedTuple):
+    """The noising process, what the network predicts, and the sign of that."""
+
+    sde: Spec
+    parameterization: Spec
+    sign: int = 1
+
+
+def only(have: Fields, allowed: Mapping[str, tuple[Any, ...]]) -> None:
+    """ValueError for the first option whose value has no counterpart here."""
+    for name, values in allowed.items():
+        if have[name] not in values:
+            known = ", ".join(map(repr, values))
+            raise ValueError(
+                f"{FILE}: {name}={have[name]!r} has no counterpart here; known: {known}"
+            )
+
+
+# Processes.
+
+BETAS = {"linear": "ddpm_linear", "scaled_linear": "ddpm_scaled_linear"}
+PREDICTIONS = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
+
+
+def table(have: Fields) -> Process:
+    """VP with a table of betas, and the index of the table as noise label."""
+    if have.get("use_flow_sigmas") or have["prediction_type"] == "flow_prediction":
+        return flow(have)
+    total, kind = have["num_train_timesteps"], have["prediction_type"]
+    if kind not in PREDICTIONS:
+        known = ", ".join(PREDICTIONS)
+        raise ValueError(f"{FILE}: prediction_type={kind!r}; known: {known}")
+    schedule = betas(have, total)
+    if have.get("rescale_betas_zero_snr"):
+        schedule = {"name": "zero_terminal", "schedule": schedule}
+    continuous = have.get("timestep_type") == "continuous" and kind == "v_prediction"
+    label = "quarter_log_sigma" if continuous else "index"
+    return Process(
+        {"name": "vp", "t_min": 1 / total, "schedule": schedule},
+        {"name": PREDICTIONS[kind], "c_noise": label, "scale_input": False},
+    )
+
+
+def betas(have: Fields, total: int) -> Spec:
+    """The schedule of the table."""
+    kind, trained = have["beta_schedule"], have["trained_betas"]
+    if total < 2:
+        raise ValueError(f"{FILE}: num_train_timesteps={total}; needs two or more")
+    if trained is not None:
+        numbers = all(isinstance(b, int | float) for b in trained)
+        if not numbers or len(trained) != total:
+            raise ValueError(
+                f"{FILE}: trained_betas holds {len(trained)} values; needs num_train_timesteps="
+                f"{total} numbers"
+            )
+        return {"name": "discrete", "betas": [float(b) for b in trained]}
+    if kind in BETAS:
+        ends = {"beta_min": have["beta_start"], "beta_max": have["beta_end"]}
+        return {"name": BETAS[kind], "steps": total, **ends}
+    if kind == "squaredcos_cap_v2":
+        return {"name": "ddpm_cosine", "steps": total}
+    known = ", ".join([*BETAS, "squaredcos_cap_v2"])
+    raise ValueError(f"{FILE}: beta_schedule={kind!r}; known: {known}")
+
+
+def flow(have: Fields) -> Process:
+    """The straight path with its velocity, eps - x0, and 1000 sigma as noise label.
+
+    The shift moves the grid only: the network is told where it is on the unmoved path.
+    """
+    total, kind = have["num_train_timesteps"], have.get("prediction_type", "flow_prediction")
+    if kind != "flow_prediction" or not have.get("use_flow_sigmas", True):
+        raise ValueError(
+            f"{FILE}: prediction_type={kind!r} with use_flow_sigmas={have['use_flow_sigmas']}; "
+            f"needs flow_prediction with use_flow_sigmas=True, or neither"
+        )
+    if total != 1000:
+        raise ValueError(f"{FILE}: num_train_timesteps={total} of a flow; needs 1000")
+    low, high = flow_ends(have)
+    return Process(
+        {"name": "flow", "t_min": low, "t_max": high, "schedule": {"name": "logit"}},
+        {"name": "velocity", "c_noise": "time", "scale_input": False},
+    )
+
+
+def moved(shift: float, u: float) -> float:
+    return shift * u / (1 + (shift - 1) * u)
+
+
+def flow_ends(have: Fields) -> tuple[float, float]:
+    """The lowest and the highest sigma; the classes for flows shift their lowest one twice."""
+    name = "flow_shift" if "flow_shift" in have else "shift"
+    shift = have[name]
+    if not 0 < shift < math.inf:
+        raise ValueError(f"{FILE}: {name}={shift}; needs a positive number")
+    if name == "shift":
+        return moved(shift, moved(shift, 1e-3)), 1.0
+    if "predict_x0" in have:  # UniPC
+        return moved(shift, 1e-3), 1 - 1e-6
+    return 1e-6, moved(shift, 1 - 1e-3)
+
+
+def edm(have: Fields) -> Process:
+    """EDM's preconditioning (arXiv:2206.00364); "v_prediction" is its output with another sign."""
+    low, high, kind = have["sigma_min"], have["sigma_max"], have["prediction_type"]
+    if kind not in ("epsilon", "v_prediction"):
+        raise ValueError(f"{FILE}: prediction_type={kind!r}; known: epsilon, v_prediction")
+    if not 0 < low < high < math.inf:
+        raise ValueError(f"{FILE}: sigma_min={low} and sigma_max={high}; needs 0 < min < max < inf")
+    data = {"sigma_data": float(have["sigma_data"]), "c_noise": "quarter_log_sigma"}
+    return Process(
+        {"name": "ve", "t_min": low / high, "schedule": {"name": "edm", "sigma_max": float(high)}},
+        {"name": "edm", **data},
+        1 if kind == "epsilon" else -1,
+    )
+
+
+# Grids.
+
+
+def plain(have: Fields, process: Process) -> Spec:
+    """For a sampler that is not the scheduler's: the steps of its spacing, to the data."""
+    if process.sde["name"] != "vp":
+        return {"name": {"ve": "karras", "flow": "uniform"}[process.sde["name"]]}
+    return {"name": "trailing", "total": have["num_train_timesteps"]}
+
+
+def spaced(have: Fields, inner: bool = False, fractional: bool = False) -> Spec:
+    """The indices of a table that are asked for, or noise levels between its ends.
+
+    inner: of one more index than needed the lowest is left out. fractional: "linspace" does not
+    round.
+    """
+    to_data = have.get("set_alpha_to_one", True) and have.get("final_sigmas_type") != "sigma_min"
+    only(have, {n: (v,) for n, v in EVEN.items() if n in have})
+    if "final_sigmas_type" in have:
+        only(have, {"final_sigmas_type": ("zero", "sigma_min")})
+    if have.get("lambda_min_clipped", -math.inf) > -math.inf:
+        only(have, {"lambda_min_clipped": (-math.inf,)})
+    levels = [n for n in NOISE_LEVELS if have.get(n)]
+    spacing, total = have["timestep_spacing"], have["num_train_timesteps"]
+    if spacing not in ("leading", "trailing", "linspace"):
+        only(have, {"timestep_spacing": ("leading", "trailing", "linspace")})
+    if len(levels) > 1:
+        raise ValueError(f"{FILE}: {levels[0]} and {levels[1]} are both True; needs one of them")
+    if levels and not to_data:
+        raise ValueError(
+            f"{FILE}: {levels[0]}=True, ending at a noise level, has no counterpart here"
+        )
+    if levels and fractional:
+        only(have, {"timestep_spacing": ("linspace",)})
+    if not to_data and not inner and spacing != "trailing" and not have["steps_offset"]:
+        name = "set_alpha_to_one" if "set_alpha_to_one" in have else "final_sigmas_type"
+        raise ValueError(
+            f"{FILE}: {name}={have[name]!r} with {spacing} and steps_offset=0 has no counterpart "
+            f"here: its last step leads from index 0 to index 0"
+        )
+    if levels:
+        return {"name": NOISE_LEVELS[levels[0]], **level_ends(have)}
+    if spacing == "linspace" and fractional and to_data:
+        return {"name": "uniform"}
+    grid: Spec = {"name": spacing, "total": total}
+    if spacing == "leading" and have["steps_offset"]:
+        grid["offset"] = have["steps_offset"]
+    if inner and spacing != "trailing":
+        grid["inner"] = True
+    return grid if to_data else grid | {"to_data": False}
+
+
+def level_ends(have: Fields) -> Spec:
+    """sigma_min and sigma_max of Euler's scheduler, where it has its own."""
+    ends = {name: have.get(name) for name in ("sigma_min", "sigma_max")}
+    return {name: float(value) for name, value in ends.items() if value is not None}
+
+
+def indices(have: Fields, steps: int) -> Spec:
+    return spaced(have)
+
+
+def fractions(have: Fields, steps: int) -> Spec:
+    if have.get("interpolation_type"):
+        only(have, {"interpolation_type": ("linear",)})
+    return spaced(have, fractional=True)
+
+
+def inner(have: Fields, steps: int) -> Spec:
+    if have.get("use_flow_sigmas"):
+        only(have, {n: (v,) for n, v in {**EVEN, **UNMOVED}.items() if n in have})
+        return {"name": "shifted", "shift": float(have["flow_shift"]), "inner": True}
+    return spaced(have, inner=True)
+
+
+def inner_linspace(have: Fields, steps: int) -> Spec:
+    return inner({**have, "timestep_spacing": "linspace"}, steps)
+
+
+def first_level(have: Fields, steps: int) -> Spec:
+    """DEIS ends at the first noise level of its table."""
+    return inner({**have, "final_sigmas_type": "sigma_min"}, steps)
+
+
+def shifted(have: Fields, steps: int) -> Spec:
+    only(have, {n: (v,) for n, v in UNMOVED.items() if n in have})
+    return {"name": "shifted", "shift": float(have["shift"])}
+
+
+def edm_levels(have: Fields, steps: int) -> Spec:
+    only(have, {"final_sigmas_type": ("zero",), "sigma_schedule": ("karras", "exponential")})
+    rho = {"rho": float(have["rho"])} if have["sigma_schedule"] == "karras" else {}
+    return {"name": have["sigma_schedule"], **rho}
+
+
+NOISE_LEVELS = {
+    "use_karras_sigmas": "karras",
+    "use_exponential_sigmas": "exponential",
+    "use_lu_lambdas": "exponential",
+}
+EVEN = {"use_beta_sigmas": False, "use_dynamic_shifting": False}
+"""Spacings without a counterpart: the beta grid here is in t."""
+UNMOVED: Fields = {
+    "use_dynamic_shifting": False,
+    "invert_sigmas": False,
+    "shift_terminal": None,
+    "use_karras_sigmas": False,
+    "use_exponential_sigmas": False,
+    "use_beta_sigmas": False,
+    "final_sigmas_type": "zero",
+}
+"""Of flows: the other noise levels there are spaced in sigma, here in sigma / alpha."""
+
+
+# Samplers.
+
+
+def named(name: str, **settings: Any) -> Callable[[Fields, int], Spec]:
+    return lambda have, steps: {"name": name, **settings}
+
+
+def ddpm(have: Fields, steps: int) -> Spec:
+    only(have, {"variance_type": tuple(VARIANCES)})
+    return {"name": VARIANCES[have["variance_type"]]}
+
+
+VARIANCES = {
+    "fixed_small": "ancestral",
+    "fixed_small_log": "ancestral",
+    "fixed_large": "ancestral_upper",
+    "learned_range": "ancestral_learned",
+}
+
+
+def pndm(have: Fields, steps: int) -> Spec:
+    only(have, {"skip_prk_steps": (False,)})  # True is PLMS
+    return {"name": "pndm"}
+
+
+def none(why: str) -> Callable[[Fields, int], Spec]:
+    """Of a class whose process is known and whose sampler has no counterpart."""
+
+    def sampler(have: Fields, steps: int) -> Spec:
+        raise ValueError(f"{FILE}: {why}")
+
+    return sampler
+
+
+def lowered(have: Fields, steps: int) -> int:
+    """Whether the last step to a noise level is of order 1."""
+    return int((have["lower_order_final"] and steps < 15) or have.get("euler_at_final", False))
+
+
+def multistep(have: Fields, steps: int) -> Spec:
+    """DPM-Solver(++), multistep. Its third order is another method than the published one."""
+    algorithm, order = have["algorithm_type"], have["solver_order"]
+    zero = have["final_sigmas_type"] == "zero"
+    last = {} if zero or order == 1 else {"lower_final": lowered(have, steps)}
+    kinds = {"midpoint": False, "heun": True}
+    only(have, {"algorithm_type": ("dpmsolver++", "sde-dpmsolver++", "dpmsolver")})
+    only(have, {"solver_order": (1, 2), "solver_type": tuple(kinds)})
+    exact = {"exact": True} if kinds[have["solver_type"]] else {}
+    if algorithm == "dpmsolver":
+        if order == 2:
+            only(have, {"solver_type": ("heun",)})
+        return {"name": "dpm_solver_1"} if order == 1 else {"name": "ab_logsnr", "order": 2, **last}
+    noise = {"eta": 1.0} if algorithm.startswith("sde") else {}
+    if order == 1:
+        return {"name": "ddim_sde", **noise} if noise else {"name": "ddim"}
+    return {"name": "dpmpp_2m", **exact, **noise, **last}
+
+
+def singlestep(have: Fields, steps: int) -> Spec:
+    """Its stages stand on the grid, at ratios that vary; here they are at fixed ones."""
+    only(have, {"solver_order": (1,), "algorithm_type": ("dpmsolver++",)})
+    return {"name": "ddim"}
+
+
+def deis(have: Fields, steps: int) -> Spec:
+    only(have, {"solver_order": (1, 2, 3)})
+    last = int(have["lower_order_final"] and steps < 15)
+    return {"name": "ab_logsnr", "order": have["solver_order"], "lower_final": last}
+
+
+def unipc(have: Fields, steps: int) -> Spec:
+    only(have, {"predict_x0": (True,), "disable_corrector": ([],), "solver_p": (None,)})
+    only(have, {"solver_order": (1, 2, 3, 4), "solver_type": ("bh1", "bh2")})
+    bh1 = {"bh1": True} if have["solver_type"] == "bh1" else {}
+    last = {"lower_final": int(have["lower_order_final"])}
+    return {"name": "unipc", "order": have["solver_order"], **bh1, **last}
+
+
+def flow_euler(have: Fields, steps: int) -> Spec:
+    return {"name": "consistency" if have["stochastic_sampling"] else "euler_t"}
+
+
+# Clipping.
+
+
+def clipping(have: Fields) -> Spec | None:
+    """The threshold of x0 of a class that has one; ValueError where ours differs."""
+    if have.get("thresholding"):
+        # Its quantile is clamped to [1, sample_max_value], and x0 divided by it.
+        only(have, {"sample_max_value": (1, 1.0)})
+        return {"name": "static", "bound": 1.0}
+    if have.get("clip_sample"):
+        bound = float(have.get("clip_sample_range", 1.0))
+        if not 0 < bound < math.inf:
+            raise ValueError(f"{FILE}: clip_sample_range={bound}; needs a positive number")
+        return {"name": "static", "bound": bound}
+    return None
