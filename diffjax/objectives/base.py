@@ -85,8 +85,8 @@ class Task(NamedTuple):
     """What an objective has to go with besides the model; None where nobody knows.
 
     form: of the data. dequantized: whether uniform noise fills the bins of their levels.
-    conditions: names of those that may be dropped. second_output: whether the network has one. second_time: whether it takes one.
-    noisy: name of the sampler of the config where it adds noise, which needs a score.
+    conditions: names of those that may be dropped. second_output: whether the network has one.
+    second_time: whether it takes one. noisy: name of the sampler of the config where it adds noise, which needs a score.
     """
 
     form: Form | None = None

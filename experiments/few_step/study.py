@@ -4,8 +4,8 @@
 
 A mixture of two Gaussians in one dimension, of which the flow map is known by its quantiles. Each
 method of `FlowMap` trains the same small network for the same number of steps; beside them DDIM and
-DPM-Solver++(2M) of a denoiser of the same size, at equal NFE. Writes few_step.json, of which what is
-there is not trained again, and few_step.png.
+DPM-Solver++(2M) of a denoiser of the same size, at equal NFE. Writes few_step.json, of which what
+is there is not trained again, and few_step.png.
 """
 
 from __future__ import annotations
