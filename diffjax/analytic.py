@@ -7,6 +7,7 @@ probability-flow ODE keeps normal scores on Gaussian data, and quantiles in one 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -96,7 +97,7 @@ class MixtureDenoiser:
     sde: SDE = field(metadata={"static": True})
     data: Mixture
 
-    def check(self, x: Sample, cond: Cond | None) -> None:
+    def check(self, x: Any, cond: Mapping[str, Any] | None) -> None:
         """Raise ValueError for samples of another shape, and for a label that is no component."""
         checks.same_shape((len(x), *self.data.mean.shape[1:]), x=x)
         if cond:

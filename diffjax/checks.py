@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 SEEDS = 2**32
 """Seeds are the numbers below it: JAX takes others modulo this one."""
@@ -171,7 +172,8 @@ def per_sample(size: int, **values: Any) -> None:
 def keys(value: Any, size: int) -> None:
     """A key of `jax.random.key` for each of `size` samples."""
     example = f"jax.random.split(jax.random.key(0), {size})"
-    if not jnp.issubdtype(getattr(value, "dtype", None), jax.dtypes.prng_key):
+    dtype = getattr(value, "dtype", np.dtype(object))
+    if not jnp.issubdtype(dtype, jax.dtypes.prng_key):
         raise ValueError(f"keys={_short(value)}: needs typed keys, one per sample, as {example}")
     if value.shape != (size,):
         raise ValueError(f"keys {value.shape}: needs one key per sample, ({size},), as {example}")
@@ -212,7 +214,7 @@ def same_shape(shape: tuple[int, ...], **values: Any) -> None:
 
 def traced(*trees: Any) -> bool:
     """Whether a leaf is an abstract value, of which only the shape is known."""
-    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(trees))
+    return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(trees))
 
 
 def _short(value: Any) -> str:

@@ -10,7 +10,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
+from diffjax.checks import SEEDS
 from diffjax.config import ConfigError, RunError, entries
+from diffjax.files import reason
 
 T = TypeVar("T")
 
@@ -37,6 +39,10 @@ def main(run: Callable[[], int]) -> NoReturn:
         sys.exit(1)
     except BrokenPipeError:  # piped into `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:  # of a file that no check foresaw, such as on a disk that is full
+        file = f"{error.filename}: " if error.filename else ""
+        print(f"error: {file}{reason(error)}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -112,7 +118,7 @@ def sampling_flags(
     many = lambda one: listed(one) if lists else one
     more = "; several: a,b" if lists else ""
     run = flags.add_argument_group("the network")
-    run.add_argument("--workdir", type=Path, required=not lists, help="folder of a trained run")
+    run.add_argument("--workdir", type=path, required=not lists, help="folder of a trained run")
     run.add_argument(
         "--ema",
         type=many(str),
@@ -227,6 +233,13 @@ def span(text: str) -> tuple[int, int]:
     return int(first), int(last)
 
 
+def path(text: str) -> Path:
+    """A path that is not empty: a variable that is not set would be the current folder."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("is empty; needs a path: is a variable not set?")
+    return Path(text)
+
+
 def positive(text: str) -> int:
     value = int(text)
     if value < 1:
@@ -236,7 +249,7 @@ def positive(text: str) -> int:
 
 def seed(text: str) -> int:
     value = int(text)
-    if not 0 <= value < 2**32:
+    if not 0 <= value < SEEDS:
         raise argparse.ArgumentTypeError(f"{text}: needs 0 <= seed < 2**32")
     return value
 

@@ -269,6 +269,10 @@ class Applied:
     function: Callable[..., Any]
     arguments: tuple[tuple[str, Any], ...]
 
+    @property
+    def __name__(self) -> str:
+        return self.function.__name__
+
     def __call__(self, *args: Any) -> Any:
         return self.function(*args, **dict(self.arguments))
 

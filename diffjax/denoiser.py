@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -128,7 +130,7 @@ class Denoiser:
     def sde(self) -> SDE:
         return self.model.sde.bind(self.params.get("schedule", {}))
 
-    def check(self, x: Sample, cond: Cond | None) -> None:
+    def check(self, x: Any, cond: Mapping[str, Any] | None) -> None:
         """Raise ValueError for inputs, or labels, that the network was not built for."""
         checks.conditions(cond, len(x))
         self.model.network.check(x, cond)
@@ -160,7 +162,7 @@ class Reframed:
     denoise: Denoise
     sde: SDE = field(metadata={"static": True})
 
-    def check(self, x: Sample, cond: Cond | None) -> None:
+    def check(self, x: Any, cond: Mapping[str, Any] | None) -> None:
         """As that of `denoise`."""
         check_inputs(self.denoise, x, cond)
 

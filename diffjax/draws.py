@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from diffjax.arrays import catalogue
+from diffjax.checks import at_least, within
 from diffjax.schedules import Times
 from diffjax.sde import SDE, ends
 
@@ -85,8 +86,7 @@ class Discrete(Draw):
     steps: int = 1000
 
     def __post_init__(self):
-        if self.steps < 1:
-            raise ValueError(f"steps={self.steps}: needs steps >= 1")
+        at_least(1, steps=self.steps)
         if self.importance:
             raise ValueError("importance=True: a discrete t has no density; allowed: False")
 
@@ -213,10 +213,9 @@ class _Tracked(Draw):
     floor: float = 0.001
 
     def __post_init__(self):
-        if self.bins < 2 or self.history < 1:
-            raise ValueError(f"{self}: needs bins >= 2 and history >= 1")
-        if not 0 < self.floor <= 1:
-            raise ValueError(f"floor={self.floor}: needs 0 < floor <= 1")
+        at_least(2, bins=self.bins)
+        at_least(1, history=self.history)
+        within(0, 1, "(]", floor=self.floor)
 
     @abc.abstractmethod
     def share(self, seen: Float[Array, "m h"]) -> Float[Array, " m"]:

@@ -93,13 +93,17 @@ def run() -> int:
 
     from diffjax import builder
     from diffjax.devices.processes import first
-    from diffjax.files import write_text
+    from diffjax.evaluation.beforehand import beforehand
+    from diffjax.files import reason, write_text
     from diffjax.training.workdir import provenance, read_config
 
     cli.start(given)
     config = read_config(given.workdir) if given.workdir else {}
     of_samples, of_network = builder.construct_metrics(given.metrics or OF_SAMPLES, "--metrics")
     path = place(given)
+    for name, metric in (of_samples | of_network).items():
+        builder.refuse(f"--metrics={name}")(beforehand)(metric)
+    check_place(given, path)
     report = stored(path) | {"config": config} | provenance()
     if of_network:
         found = network(given, of_network)
@@ -112,7 +116,7 @@ def run() -> int:
         try:
             write_text(path, json.dumps(report, indent=2) + "\n")
         except OSError as error:
-            raise ConfigError(f"{path}: cannot be written ({error.strerror})") from error
+            raise ConfigError(f"{path}: cannot be written ({reason(error)})") from error
     print(f"wrote {path}")
     if of_samples and not given.samples:
         size = sum(file.stat().st_size for file in (given.workdir / FOLDER).rglob("*.npz"))
@@ -138,6 +142,25 @@ def place(given: argparse.Namespace) -> Path:
     if not given.samples:
         return given.workdir / RESULT
     return given.samples.with_name(f"{given.samples.name.removesuffix('.npz')}.{RESULT}")
+
+
+def check_place(given: argparse.Namespace, path: Path) -> None:
+    """Refuse a place that cannot be written, before anything is computed."""
+    from diffjax.devices.processes import first
+    from diffjax.files import check_writable, reason
+
+    if not path.parent.is_dir():  # of samples that are not there, which is said elsewhere
+        return
+    try:
+        if first():
+            check_writable(path)
+    except OSError as error:
+        flag = "--samples" if given.samples else "--workdir"
+        there = given.samples or given.workdir
+        raise ConfigError(
+            f"{flag}={there}: {path} cannot be written ({reason(error)}), and samples, features "
+            f"and results are kept beside it: copy {there} to where you may write"
+        ) from error
 
 
 def stored(path: Path) -> dict[str, Any]:

@@ -1,7 +1,9 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all, and what is wrong with those of others."""
 
 from __future__ import annotations
 
+import errno
+import mimetypes
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -9,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+ARRAYS = (".npy", ".npz", ".pt", ".pth", ".pkl", ".safetensors", ".parquet", ".tfrecord")
+"""Endings that are not in Python's table of types."""
 
 
 @contextmanager
@@ -36,3 +41,54 @@ def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
     """An .npz file."""
     with whole(path) as part, part.open("wb") as file:
         np.savez(file, **arrays)
+
+
+def read_arrays(path: Path, map_file: bool = False) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file by name, or that of an .npy file as `x`, by what the file holds.
+
+    map_file: leave an .npy file on disk, as a memory map. Raises ValueError in one line, which does
+    not name the file, where it cannot be opened, is damaged, or is another thing. Nothing pickled
+    is read.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(6)
+            if not start.startswith((b"PK\x03\x04", b"PK\x05\x06", b"\x93NUMPY")):
+                raise ValueError("neither an .npy nor an .npz file" if start else "empty")
+            file.seek(0)
+            if not map_file or start.startswith(b"PK"):
+                loaded = np.load(file, allow_pickle=False)
+                return dict(loaded) if isinstance(loaded, Mapping) else {"x": loaded}
+        return {"x": np.load(path, "r", allow_pickle=False)}
+    except Exception as error:  # of zip, zlib, EOF, struct, the header's syntax, memory and more
+        raise ValueError(f"cannot be read ({reason(error)})") from error
+
+
+def reason(error: BaseException) -> str:
+    """Why, in one line: what the system says of a file, or else what the error does."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(text.split())[:200] or type(error).__name__
+
+
+def check_writable(path: Path) -> None:
+    """Raise OSError where no file can be put at `path`, whose folder is there.
+
+    It is tried, for a file system may be read-only for everybody; nothing stays behind.
+    """
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    part = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    part.touch()
+    part.unlink()
+
+
+def ending(path: Path) -> str:
+    """The ending of a file's name in small letters, or "" where what follows the last dot is part
+    of the name: that of a folder.
+
+        >>> ending(Path("out.PNG")), ending(Path("samples_w1.5")), ending(Path("run.v2"))
+        ('.png', '', '')
+    """
+    found = path.suffix.lower()
+    known = found in ARRAYS or mimetypes.MimeTypes().guess_type(f"a{found}")[0]
+    return found if known and not path.is_dir() else ""

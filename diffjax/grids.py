@@ -16,6 +16,7 @@ from scipy import special
 
 from diffjax import checks
 from diffjax.arrays import catalogue, float64
+from diffjax.checks import within
 from diffjax.sde import SDE, ends
 
 Grid = Callable[..., np.ndarray]
@@ -61,9 +62,7 @@ def cosine(sde: SDE, steps: int) -> np.ndarray:
 @grid
 def beta(sde: SDE, steps: int, alpha: float = 0.6, beta: float = 0.6) -> np.ndarray:
     """Quantiles of a beta distribution of t (arXiv:2407.12173): below 1, more near both ends."""
-    for name, value in (("alpha", alpha), ("beta", beta)):
-        if not 0 < value < np.inf:
-            raise ValueError(f"{name}={value}: needs 0 < {name} < inf")
+    within(0, np.inf, "()", alpha=alpha, beta=beta)
     return _between(sde, 1 - special.betaincinv(alpha, beta, 1 - _shares(steps)))
 
 
@@ -94,8 +93,7 @@ def karras(
     >>> (80 * karras(ve, 4)).round(3).tolist()  # sigma
     [80.0, 9.723, 0.47, 0.002, 0.0]
     """
-    if not 0 < rho < np.inf:
-        raise ValueError(f"rho={rho}: needs 0 < rho < inf")
+    within(0, np.inf, "()", rho=rho)
     low, high = (s ** (1 / rho) for s in _range("karras", sde, sigma_min, sigma_max))
     return _at_lambda(sde, -rho * np.log(high - (high - low) * _shares(steps)))
 

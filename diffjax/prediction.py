@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol, runtime_checkable
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Array, Float, Key
 
@@ -49,13 +50,16 @@ class Denoise(Protocol):
 class Checks(Protocol):
     """A denoiser that knows which inputs it was built for."""
 
-    def check(self, x: Sample, cond: Cond | None) -> None:
+    def check(self, x: Any, cond: Mapping[str, Any] | None) -> None:
         """Raise ValueError for others; not called with traced values."""
         ...
 
 
-def check_inputs(denoise: Denoise, x: Sample, cond: Cond | None) -> None:
-    """Raise ValueError for what is no denoiser, and for inputs that it was not built for."""
+def check_inputs(denoise: Denoise, x: Any, cond: Mapping[str, Any] | None) -> None:
+    """Raise ValueError for what is no denoiser, and for inputs that it was not built for.
+
+    x: samples, or something of their shape and type.
+    """
     checks.function("diffjax.load(run).denoise", denoise=denoise)
     if isinstance(denoise, Checks) and not checks.traced(cond):
         denoise.check(x, cond)

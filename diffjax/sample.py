@@ -261,7 +261,7 @@ def trajectory(asked: argparse.Namespace, job: Job) -> None:
     num = min(asked.num, POINTS if job.form.items.together else IMAGES)
     path, out = builder.refuse("--trajectory")(job.path)(num), asked.trajectory
     try:
-        if out.suffix == ".gif":
+        if out.suffix.lower() == ".gif":
             plot.film(out, *path)
         else:
             plot.save(out, plot.trajectory(*path))
@@ -272,17 +272,20 @@ def trajectory(asked: argparse.Namespace, job: Job) -> None:
 
 def check(path: Path, known: tuple[str, ...], flag: str = "--out") -> None:
     """Refuse a file that `write` cannot make, before the work is done."""
-    if path.suffix not in known:
+    from diffjax.files import check_writable, ending, reason
+    from diffjax.training.workdir import check_empty
+
+    if ending(path) not in known:
         shown = ", ".join(e or "none for a folder" for e in known)
         raise ConfigError(f"{flag}={path}: known endings: {shown}")
-    folder = path.parent if path.suffix else path
+    if not ending(path):  # old samples would be taken for new ones
+        check_empty(path)
+    folder = path.parent if ending(path) else path
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        held = [] if path.suffix else [*folder.iterdir()]
+        check_writable(path if ending(path) else path / "000000")
     except OSError as error:
-        raise ConfigError(f"{flag}={path}: cannot be written ({error.strerror})") from error
-    if held:  # files of two samplings would be taken for one
-        raise ConfigError(f"{flag}={path}: holds {len(held)} files; needs a new or an empty folder")
+        raise ConfigError(f"{flag}={path}: cannot be written ({reason(error)})") from error
 
 
 def write(path: Path, samples: Generated) -> None:
@@ -290,16 +293,18 @@ def write(path: Path, samples: Generated) -> None:
     import numpy as np
 
     from diffjax import plot
+    from diffjax.files import ending, reason
 
-    kind, units = samples.form.items, dict(samples.form.units)
-    files = kind.whole().get(path.suffix) if path.suffix else kind.folder()
+    kind, units, end = samples.form.items, dict(samples.form.units), ending(path)
+    files = kind.whole().get(end) if end else kind.folder()
     try:
-        if path.suffix == ".png":
+        if end == ".png":
             plot.save(path, samples.picture())
-        elif path.suffix == ".npz":
+        elif end == ".npz":
             arrays = [samples.x, *(a for a in (samples.label,) if a is not None)]
             others = {name: value for name, value in samples.cond.items() if name != "label"}
-            np.savez(path, *arrays, allow_pickle=False, **others)
+            with path.open("wb") as file:  # NumPy would add an ending to `.NPZ`
+                np.savez(file, *arrays, allow_pickle=False, **others)
         elif files is None:
             known = ", ".join(endings(kind))
             raise ConfigError(f"--out={path}: the samples are {kind.noun}s; known endings: {known}")
@@ -309,7 +314,7 @@ def write(path: Path, samples: Generated) -> None:
             for k, item in enumerate(samples.x):
                 files.write(path / f"{k:06d}{files.ending}", item, units)
     except OSError as error:
-        raise ConfigError(f"--out={path}: cannot be written ({error.strerror})") from error
+        raise ConfigError(f"--out={path}: cannot be written ({reason(error)})") from error
 
 
 if __name__ == "__main__":

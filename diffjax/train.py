@@ -29,7 +29,6 @@ import os
 import shlex
 import sys
 import time
-from pathlib import Path
 
 from diffjax import cli, config
 from diffjax.config import Stopped
@@ -38,7 +37,7 @@ from diffjax.config import Stopped
 def flags() -> argparse.ArgumentParser:
     flags = cli.parser("train", __doc__, overrides=True)
     flags.add_argument("--config", required=True, help="config file, or the name of a built-in one")
-    flags.add_argument("--workdir", type=Path, required=True, help="folder of the run")
+    flags.add_argument("--workdir", type=cli.path, required=True, help="folder of the run")
     flags.add_argument(
         "--profile",
         metavar="FROM:TO",
@@ -47,7 +46,7 @@ def flags() -> argparse.ArgumentParser:
         type=cli.span,
         help="write a trace of these steps, a few early ones by default, to WORKDIR/profile",
     )
-    flags.add_argument("--resume_from", type=Path, metavar="RUN", help="begin with its weights")
+    flags.add_argument("--resume_from", type=cli.path, metavar="RUN", help="begin with its weights")
     flags.add_argument("--resume_ema", help="which of them: an average in its config.ema, or raw")
     flags.add_argument(
         "--resume_map",
@@ -95,9 +94,10 @@ def run() -> int:
         return 128 + stopped.signal
     print(
         f"trained to step {steps} in {time.monotonic() - began:.0f} s: {workdir}\n"
-        f"next: python -m diffjax.sample --workdir={workdir}\n"
-        f"      tensorboard --logdir={workdir}/tensorboard"
+        f"next: python -m diffjax.sample --workdir={shlex.quote(str(workdir))}"
     )
+    if (workdir / "tensorboard").is_dir():
+        print(f"      tensorboard --logdir={shlex.quote(str(workdir / 'tensorboard'))}")
     return 0
 
 

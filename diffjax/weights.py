@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from diffjax.arrays import catalogue
+from diffjax.checks import positive
 from diffjax.denoiser import Model
 
 Times = Float[Array, " b"]
@@ -110,13 +111,6 @@ def sigmoid(model: Model, t: Times, bias: float = 0.0) -> Times:
 def _determinant(model: Model, t: Times) -> Times:
     a, b = model.parameterization.target(model.sde, t)
     return a * model.sde.sigma(t) - b * model.sde.alpha(t)
-
-
-def positive(**settings: float) -> None:
-    """Raise ValueError for the first of `settings` that is not above 0."""
-    for name, value in settings.items():
-        if not value > 0:
-            raise ValueError(f"{name}={value}: needs {name} > 0")
 
 
 WEIGHTS = catalogue(

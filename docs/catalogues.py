@@ -16,6 +16,8 @@ from docutils import nodes
 from docutils.parsers.rst import Directive
 from docutils.statemachine import StringList
 
+from diffjax.builder import metrics
+
 
 def setup(app):
     app.add_directive("catalogue", Catalogue)
@@ -60,6 +62,6 @@ def _about(entry: Any) -> str:
 
 def _settings(entry: Any) -> str:
     """Arguments with a default value."""
-    given = [p for p in inspect.signature(entry).parameters.values() if p.default is not p.empty]
-    told = [f"`{p.name}={api.shown(p.default)}`" for p in given if p.name not in api.UNTOLD]
-    return ", ".join(told).replace("|", "\\|")
+    defaults = metrics.settings(entry).items()
+    texts = [f"`{name}={api.shown(value)}`" for name, value in defaults if name not in api.UNTOLD]
+    return ", ".join(texts).replace("|", "\\|")

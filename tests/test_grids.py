@@ -17,11 +17,12 @@ from diffjax.grids import (
     linspace,
     logsnr_uniform,
     quadratic,
+    shifted,
     trailing,
     uniform,
 )
-from diffjax.schedules import SCHEDULES, Cosine, Edm, Linear
-from diffjax.sde import SDES, VE, VP, levels
+from diffjax.schedules import SCHEDULES, Cosine, Edm, Linear, Logit
+from diffjax.sde import SDES, VE, VP, Flow, levels
 
 pytestmark = pytest.mark.typed
 
@@ -135,8 +136,41 @@ def test_discrete_spacings_are_the_index_formulas_of_diffusers(steps):
         np.testing.assert_allclose(times[:-1], (index[name] + 1) / total, atol=1e-12)
         assert times[-1] == 0 and (np.diff(times) < 0).all() and len(times) == steps + 1
     if steps < 1000:
-        shifted = leading(DDPM, steps, offset=1)[:-1] - leading(DDPM, steps)[:-1]
-        np.testing.assert_allclose(shifted, 1 / total)
+        later = leading(DDPM, steps, offset=1)[:-1] - leading(DDPM, steps)[:-1]
+        np.testing.assert_allclose(later, 1 / total)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 10, 20, 499])
+def test_spacings_without_their_lowest_index(steps):
+    """DPM-Solver's schedulers leave out index 0, or end at its noise level in place of the data."""
+    total = 1000
+    index = {
+        linspace: np.linspace(0, total - 1, steps + 1).round()[::-1][:-1],
+        leading: (np.arange(steps + 1) * (total // (steps + 1)))[::-1][:-1],
+    }
+    for grid, exact in index.items():
+        times = grid(DDPM, steps, inner=True)
+        np.testing.assert_allclose(times, np.append((exact + 1) / total, 0), atol=1e-12)
+        ends = grid(DDPM, steps, inner=True, to_data=False)
+        np.testing.assert_array_equal(ends, [*times[:-1], 1 / total])
+        with pytest.raises(ValueError, match="needs an offset, or inner=True"):
+            grid(DDPM, max(steps, 2), to_data=False)
+    assert trailing(DDPM, steps, to_data=False)[-1] == 1 / total
+    with pytest.raises(ValueError, match="no index twice"):
+        leading(DDPM, 1000, inner=True)
+
+
+@pytest.mark.parametrize("shift", [0.5, 1.0, 3.0])
+def test_shifted_is_the_formula_of_sd3(shift):
+    """A flow would be sampled at other times than it is published with (arXiv:2403.03206)."""
+    sde, n = Flow(Logit(), t_min=0.01), 9
+    move = lambda u: shift * u / (1 + (shift - 1) * u)
+    low = 0.01 / (shift - (shift - 1) * 0.01)
+    np.testing.assert_allclose(shifted(sde, n, shift)[:-1], move(np.linspace(1, low, n)))
+    fewer = shifted(sde, n, shift, inner=True)[:-1]
+    np.testing.assert_allclose(fewer, move(np.linspace(1, low, n + 1))[:-1])
+    with pytest.raises(ValueError, match=r"shift=0\.0: needs 0 < shift"):
+        shifted(sde, n, 0.0)
 
 
 def test_discrete_spacings_outside_the_trained_times_are_refused():

@@ -17,18 +17,10 @@ from typing import Any
 
 import jax
 
-from diffjax.builder.construct import (
-    Applied,
-    call,
-    construct,
-    fields,
-    instance,
-    lookup,
-    named_parameters,
-    refuse,
-)
+from diffjax.builder.construct import Applied, call, construct, fields, instance, lookup, refuse
 from diffjax.builder.defaults import completed
 from diffjax.builder.guidance import takes_to
+from diffjax.builder.metrics import construct_metrics
 from diffjax.builder.network import construct_network, droppable
 from diffjax.builder.sampling import (
     SAMPLING,
@@ -37,8 +29,10 @@ from diffjax.builder.sampling import (
     construct_sampler,
     construct_table,
     listing,
+    noisy,
     order,
     plan,
+    untrained,
 )
 from diffjax.builder.training import (
     Loader,
@@ -49,11 +43,11 @@ from diffjax.builder.training import (
     construct_train,
     widths,
 )
+from diffjax.checks import SEEDS
 from diffjax.config import (
     Config,
     ConfigError,
     checked,
-    entries,
     known,
     literal,
     named,
@@ -64,7 +58,6 @@ from diffjax.data import AUGMENTATIONS, SOURCES, Reading, Source
 from diffjax.data.form import Form
 from diffjax.denoiser import Model
 from diffjax.devices.mesh import SHARDINGS
-from diffjax.evaluation import OF_NETWORK, OF_SAMPLES
 from diffjax.features import EXTRACTORS, Extractor
 from diffjax.io.trees import flat
 from diffjax.objectives import Task
@@ -99,6 +92,7 @@ __all__ = [
     "order",
     "plan",
     "refuse",
+    "untrained",
 ]
 SECTIONS = (
     "seed",
@@ -128,7 +122,7 @@ def experiment(config: Config, form: Form | None = None, load: Loader | None = N
     for section in SECTIONS[1:]:
         fields(config[section], f"config.{section}")
     seed = checked(config["seed"], int, "config.seed")
-    if not 0 <= seed < 2**32:
+    if not 0 <= seed < SEEDS:
         raise ConfigError(f"config.seed={seed}: needs 0 <= seed < 2**32")
     source, reading = construct_data(config["data"], "config.data", opened=form is None)
     form = form or reading.form(source("train"))
@@ -143,8 +137,8 @@ def experiment(config: Config, form: Form | None = None, load: Loader | None = N
     )
     planned = sampling(model.sde)  # what cannot be sampled is refused now
     if set(holds) == set(loss.loads):
-        noisy = config["sampling"]["sampler"]["name"] if planned.noisy else ""
-        refuse("config.loss")(loss.check)(model, task(config, form, reading, noisy))
+        adds = noisy(config["sampling"], model.sde, planned)
+        refuse("config.loss")(loss.check)(model, task(config, form, reading, adds))
     averages = construct_averages(config["ema"], "config.ema")
     train = construct_train(config["train"], "config.train", averages)
     built = Experiment(
@@ -197,7 +191,7 @@ def check_frozen(built: Experiment) -> None:
         raise ConfigError(f"{place}={built.frozen}: fits every parameter: nothing would be trained")
 
 
-def task(config: Config, form: Form, reading: Reading, noisy: str) -> Task:
+def task(config: Config, form: Form, reading: Reading, adds_noise: str) -> Task:
     """What the objective has to go with."""
     return Task(
         form=form,
@@ -205,7 +199,7 @@ def task(config: Config, form: Form, reading: Reading, noisy: str) -> Task:
         conditions=droppable(config["network"], form.conditions),
         second_output=bool(config["network"].get("learn_variance", False)),
         second_time=takes_to(config["network"]),
-        noisy=noisy,
+        noisy=adds_noise,
     )
 
 
@@ -258,18 +252,6 @@ def construct_writers(texts: Sequence[str]) -> tuple[Callable[..., Writer], ...]
     return tuple(
         construct(WRITERS, text, f"{place}[{i}]", partial=True) for i, text in enumerate(texts)
     )
-
-
-def construct_metrics(text: str, place: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """`bpd:repeats=4,num=100,vlb` to metrics by name: those of samples, and of the network."""
-    of_samples, of_network, both = {}, {}, OF_SAMPLES | OF_NETWORK
-    for spec in map(parse, entries(text)):
-        metric, name = construct(both, spec, place, partial=True), spec["name"]
-        entry = lookup(both, name, place)
-        about_network = "subject" in named_parameters(entry, place)
-        kept = of_network if about_network else of_samples
-        kept[name.rpartition(":")[2]] = metric
-    return of_samples, of_network
 
 
 def construct_features(text: str, place: str) -> Callable[[Any], Extractor]:

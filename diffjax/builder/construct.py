@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import math
 import re
 import typing
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from diffjax.config import Applied, Config, ConfigError, checked, known, lookup, parse
+from diffjax.files import reason
 
 T = TypeVar("T")
 
@@ -59,6 +61,10 @@ def call(
         k: _object(checked(v, hints.get(k, Any), f"{place}.{k}"), hints.get(k, Any), f"{place}.{k}")
         for k, v in arguments.items()
     }
+    for name, value in values.items():
+        infinite = isinstance(value, float) and not math.isfinite(value)
+        if infinite and value != parameters[name].default:
+            raise ConfigError(f"{place}.{name}={value}: needs a finite number")
     given = values | given
     bound = Applied(function, tuple(sorted(given.items()))) if given else function
     return bound if partial else refuse(place)(bound)()
@@ -101,7 +107,7 @@ def instance(value: T, needs: type, place: str) -> T:
 
 
 def refuse(place: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Turn a ValueError of the wrapped call into a ConfigError at `place`."""
+    """Turn a ValueError or an OSError of the wrapped call into a ConfigError at `place`."""
 
     def wrap(function: Callable[..., Any]) -> Callable[..., Any]:
         def run(*args: Any, **kwargs: Any) -> Any:
@@ -111,6 +117,9 @@ def refuse(place: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
                 raise
             except ValueError as error:
                 raise ConfigError(f"{place}: {error}") from error
+            except OSError as error:
+                file = f"{error.filename}: " if error.filename else ""
+                raise ConfigError(f"{place}: {file}{reason(error)}") from error
 
         return run
 

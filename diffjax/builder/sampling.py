@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
+from diffjax.builder import metrics
 from diffjax.builder.construct import call, construct, fields, instance, lookup, refuse
-from diffjax.builder.guidance import Section, takes_to
+from diffjax.builder.guidance import GUIDANCE, Section, takes_to
 from diffjax.config import Config, ConfigError, checked, known
 from diffjax.data.form import Form
 from diffjax.evaluation import OF_NETWORK, OF_SAMPLES
 from diffjax.features import EXTRACTORS
 from diffjax.grids import GRIDS
 from diffjax.guidance import RAMPS, REFERENCES, RULES, THRESHOLDS, ramps
+from diffjax.prediction import Prediction
 from diffjax.samplers import CORRECTORS, SAMPLERS, Sampler, Table
 from diffjax.samplers.plan import Plan, Sampling
 from diffjax.sde import SDE
@@ -70,7 +73,64 @@ def plan(
     guided = dataclasses.replace(guided, leads=table.leads)
     weight, ramp = guided.weight(len(table)), guided.ramp(table.t)
     table = dataclasses.replace(table, weight=ramps.weights(weight, ramp))
-    return Plan(table, guided.guidance(), ramp)
+    planned = Plan(table, guided.guidance(), ramp)
+    refuse(f"{place}.corrector" if table.langevin else place)(rehearse)(planned, sde, form)
+    return planned
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Nothing:
+    """A denoiser that predicts its input, which costs nothing to trace."""
+
+    sde: SDE = dataclasses.field(metadata={"static": True})
+
+    def __call__(self, x: Any, t: Any, cond: Any = None, *, key: Any = None, to: Any = None) -> Any:
+        return Prediction(x, x, x, x)
+
+
+def rehearse(planned: Plan, sde: SDE, form: Form) -> None:
+    """Raise ValueError for what sampling data of this form would raise, without computing it."""
+    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 2))
+    x = jax.ShapeDtypeStruct((2, *form.shape), jnp.float32)
+    jax.eval_shape(planned.run, Nothing(sde), x, keys, form.example(2))
+
+
+def untrained(config: Config, form: Form) -> str:
+    """What config.sampling asks of the network that no step has trained, in one line; or "".
+
+    It is the network without its conditions, which guidance leads away from.
+    """
+    rates = config["loss"].get("condition_dropout", 0.0)
+    shares = list(rates.values()) if isinstance(rates, Mapping) else [rates]
+    spec = config["sampling"].get("guidance", 1.0)
+    guided = {**GUIDANCE, **(spec if isinstance(spec, Mapping) else {"weight": spec})}
+    null = _leads_from_null(guided["reference"])
+    if any(shares) or not form.conditions or not null or np.all(np.equal(guided["weight"], 1)):
+        return ""
+    return (
+        f"config.sampling.guidance: weight {guided['weight']} leads away from the network without "
+        f"conditions, and config.loss.condition_dropout=0 has trained none: expect poor samples"
+    )
+
+
+def _leads_from_null(reference: Any) -> bool:
+    """Whether a reference asks the network without some of its conditions."""
+    spec = {"name": reference} if isinstance(reference, str) else reference
+    if "reference" in spec:
+        return _leads_from_null(spec["reference"])
+    return spec["name"] not in ("network", "negative") or spec.get("label") == -1
+
+
+def noisy(spec: Config, sde: SDE, planned: Sampling, place: str = "config.sampling") -> str:
+    """The field that adds noise and its value, "" where none does."""
+    if not planned.noisy:
+        return ""
+    field = "sampler"
+    if "corrector" in spec:
+        alone = construct_table({k: v for k, v in spec.items() if k != "corrector"}, sde, place)
+        field = "sampler" if alone.noisy.any() else "corrector"
+    return f"{place}.{field}.name={spec[field]['name']!r}"
 
 
 def abilities(network: Config) -> dict[str, bool]:
@@ -137,10 +197,9 @@ def listing() -> str:
 
 
 def _described(name: str, function: Callable[..., Any], facts: str) -> list[str]:
-    parameters = inspect.signature(function).parameters.values()
     plain = str | int | float | tuple
-    defaults = [p for p in parameters if isinstance(p.default, plain) and p.name != "weight"]
-    settings = ", ".join(f"{p.name}={p.default}" for p in defaults)
+    defaults = metrics.settings(function).items()
+    settings = ", ".join(f"{k}={v}" for k, v in defaults if isinstance(v, plain) and k != "weight")
     text = (function.__doc__ or "").strip().split("\n\n")[0]
     first = f"  {name:<18} {facts}  {settings}".rstrip()
     return [

@@ -14,10 +14,11 @@ from diffjax.data.kinds import KINDS, Kind
 from diffjax.data.latents import latents
 from diffjax.data.pipeline import Batches, Reading, centre, read, select
 from diffjax.data.source import Memory, Source, load
+from diffjax.data.table import table
 from diffjax.data.tfds import tfds
 from diffjax.data.toys import checkerboard, moons
 
-SOURCES = catalogue(tfds, folder, array, latents, digits, moons, checkerboard)
+SOURCES = catalogue(tfds, folder, array, table, latents, digits, moons, checkerboard)
 
 __all__ = [
     "AUGMENTATIONS",
@@ -39,6 +40,7 @@ __all__ = [
     "moons",
     "read",
     "select",
+    "table",
     "tfds",
     "to_float",
     "to_uint8",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from diffjax.data import conditions, kinds
 from diffjax.data.source import SPLITS, Memory, NoSplit, check_split, part
+from diffjax.files import read_arrays
 
 ITEMS = ("x", "image", "images", "data", "arr_0")
 LABELS = ("y", "label", "labels", "target", "arr_1")
@@ -20,12 +20,13 @@ def array(
 ) -> Memory:
     """Items (N, ...) of any kind, such as uint8 images (N, H, W, C) or points (N, 2).
 
-    A .npy file holds x alone. An .npz file holds x, and labels (N,) if there are any, as `x` and
-    `y`, `images` and `labels`, or `arr_0` and `arr_1`; and other conditions as `vector` (N, size),
-    `tokens` (N, L, size), `map` (N, *grid, size) or `cond_NAME`, floats, NaN where one is missing,
-    or where `tokens_mask` (N, L) is 0. Where it holds `x_train` and `x_test` (`y_train`,
-    `vector_train`, ...), these are the splits. Else a share `holdout` is held out. kind: of the
-    items, an entry of `data.kinds`; by default that of `kinds.default` for their rank and type.
+    A .npy file holds x alone. An .npz file holds x, and labels (N,) or (N, 1) if there are any, as
+    `x` and `y`, `images` and `labels`, or `arr_0` and `arr_1`; and other conditions as `vector`
+    (N, size), `tokens` (N, L, size), `map` (N, *grid, size) or `cond_NAME`, floats, NaN where one
+    is missing, or where `tokens_mask` (N, L) is 0. Where it holds `x_train` and `x_test`
+    (`y_train`, `vector_train`, ...), these are the splits. Else a share `holdout` is held out.
+    kind: of the items, an entry of `data.kinds`; by default that of `kinds.default` for their rank
+    and type.
     rate: unit of sounds and videos, samples or frames per second; 0 where it is not known. Raises
     ValueError for what is none of these.
     """
@@ -34,10 +35,9 @@ def array(
     if not path or not file.is_file():
         raise ValueError(f"path={path!r}: no such file; the form is name=array:PATH.npz")
     try:
-        loaded = np.load(file)
-        arrays = dict(loaded) if isinstance(loaded, Mapping) else {"x": loaded}
-    except Exception as error:
-        raise ValueError(f"{file}: cannot be read ({str(error)[:200]})") from error
+        arrays = read_arrays(file)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error
     units = (("rate", rate),) if rate else ()
     try:
         if f"x_{split}" in arrays:
@@ -87,7 +87,15 @@ def labels(label: Any, num: int, known: list[Any]) -> tuple[np.ndarray | None, i
     """Labels of `num` items as int32, and the number of classes over all that are `known`."""
     if label is None:
         return None, 0
-    if label.shape != (num,) or not np.issubdtype(label.dtype, np.integer) or label.min() < 0:
+    flat = column(label)
+    if flat.shape != (num,) or not np.issubdtype(flat.dtype, np.integer) or flat.min() < 0:
         raise ValueError(f"labels {label.dtype} {label.shape}; needs integers >= 0, ({num},)")
+    if (top := int(flat.max())) > np.iinfo(np.int32).max:
+        raise ValueError(f"labels up to {top}; needs classes from 0 on, below 2**31")
     classes = 1 + max(int(a.max()) for a in known if a.size)
-    return np.asarray(label, np.int32), classes
+    return np.asarray(flat, np.int32), classes
+
+
+def column(label: np.ndarray) -> np.ndarray:
+    """Labels (N,), also where they come as a column (N, 1)."""
+    return label[:, 0] if label.ndim == 2 and label.shape[1] == 1 else label

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from diffjax.files import read_arrays
 from diffjax.specs import Spec
 
 Arrays = dict[str, np.ndarray]
@@ -142,14 +143,12 @@ def read(path: Path, name: str, num: int | None = None) -> np.ndarray:
     num: samples that it is for, of which it has a row for each, or one row. Raises ValueError.
     """
     try:
-        loaded = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise ValueError(f"{name}={path}: cannot be read ({str(error)[:100]})") from error
-    if isinstance(loaded, Mapping):
-        key = name if name in loaded else next(iter(loaded), "")
-        if key != name and len(loaded) != 1:
-            raise ValueError(f"{name}={path}: holds {', '.join(loaded)}; needs {name}")
-        loaded = loaded[key]
+        arrays = read_arrays(path)
+    except ValueError as error:
+        raise ValueError(f"{name}={path}: {error}") from error
+    if name not in arrays and len(arrays) != 1:
+        raise ValueError(f"{name}={path}: holds {', '.join(arrays) or 'nothing'}; needs {name}")
+    loaded = arrays[name] if name in arrays else next(iter(arrays.values()))
     if num and (not loaded.ndim or len(loaded) not in (1, num)):
         raise ValueError(f"{name}={path}: has shape {loaded.shape}; needs 1 row, or {num}")
     return loaded

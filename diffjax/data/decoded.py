@@ -84,16 +84,15 @@ def decode(
 ) -> tuple[np.ndarray, tuple[int, int]]:
     """The pixels of an image as `pixels` makes them, and its own width and height.
 
-    Raises Unreadable.
+    Raises Unreadable, whatever is wrong with the image.
     """
-    from PIL import Image
-
     try:
         with open_image() as image:
             original = image.size
             return pixels(image, size, channels), original
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise Unreadable(str(error).split("\n")[0]) from error
+    except Exception as error:  # Pillow raises struct.error, TypeError, KeyError and many more
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise Unreadable(reason[:200]) from error
 
 
 class Decoded:

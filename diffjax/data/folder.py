@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from diffjax.data import metadata
 from diffjax.data.decoded import Decoded
+from diffjax.data.layout import Layout, layout
 from diffjax.data.source import check_split, part
+from diffjax.data.walk import Walk, endings, shown, tell, walk
 
 if TYPE_CHECKING:
     from PIL import Image
-
-ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
-HELD_OUT = ("test", "val", "valid", "validation")
 
 
 class _Files:
@@ -32,7 +32,7 @@ class _Files:
         return self._label
 
     def name(self, i: int) -> str:
-        return str(self._paths[i])
+        return shown(self._paths[i])
 
     def read(self, index: Sequence[int]) -> list[tuple[Callable[[], Image.Image], int]]:
         from PIL import Image
@@ -51,64 +51,89 @@ def folder(
 ) -> Decoded:
     """Images under `path`. The folders in it, in alphabetical order, are the classes.
 
-    Where `path` holds folders `train` and `test` (or `val`, `valid`, `validation`), these are the
-    splits; else a share `holdout` is held out by file name. size: height and width, for images of
-    several sizes: the shorter side is resized to it, the centre kept. channels: 1 (grey) or 3.
-    unreadable: how many files may turn out to be unreadable before the run stops; each is named.
+    Where `path` holds a folder `train` (or `training`) and one of `test`, `testing`, `val`,
+    `valid`, `validation`, in any case, these are the splits; else a share `holdout` is held out by
+    file name. Hidden files and folders are left out, links are followed, and every format is taken
+    that Pillow reads; a line on stderr says what was left out, when the split `train` is opened.
+    size: height and width, for images of several sizes: the shorter side is resized to it, the
+    centre kept. channels: 1 (grey) or 3. unreadable: how many files may turn out to be unreadable
+    before the run stops; each is named.
     Where a metadata.jsonl or metadata.csv lies beside the images (a column `file_name`, others as
     they come), folders are no classes: its column `label` is, a name or a number, and its numeric
     columns, in their order, are the condition `vector`; columns of text are left out. columns: the
-    numeric ones to take, by default all. Raises ValueError for a folder without images.
+    numeric ones to take, by default all. Raises ValueError for a folder without images, and for
+    folders of which it is not clear whether they are splits or classes.
     """
     check_split(split, "a folder")
     root = Path(path).expanduser()
     if not path or not root.is_dir():
         raise ValueError(f"path={path!r}: no such folder; the form is name=folder:PATH")
-    held_out = next((root / name for name in HELD_OUT if (root / name).is_dir()), None)
-    classes = root
-    if (root / "train").is_dir() and held_out:
-        classes, holdout = root / "train", 0.0
-        root, split = (classes if split == "train" else held_out), "train"
-    paths = [p for p in sorted(root.rglob("*")) if p.suffix.lower() in ENDINGS and p.is_file()]
-    if not paths:
-        raise ValueError(f"{root}: no images in it; known endings: {' '.join(ENDINGS)}")
-    inside = [p.relative_to(root) for p in paths]
-    if metadata.locate(root):
-        parts = (classes, held_out) if classes != Path(path).expanduser() else (root,)
-        tables = {f: metadata.read(file) for f in parts if f and (file := metadata.locate(f))}
-        names, label, cond = _described(tables[root], [*tables.values()], inside, columns)
+    found = walk(root, endings())
+    if not found.inside:
+        raise ValueError(
+            f"{shown(root)}: no images in it; known endings: .png .jpg .webp .tif and the others "
+            f"that Pillow reads; left out: {found.left_out() or 'nothing'}"
+        )
+    places = layout(found, described=metadata.locate(root) is not None)
+    base, inside = places.part(found, split)
+    tables = {p: metadata.read(f) for p in places.folders(root) if (f := metadata.locate(p))}
+    if split == "train":
+        _tell(found, places, [table.path.name for table in tables.values()])
+    if base in tables:
+        names, label, cond = _described(tables[base], [*tables.values()], inside, columns)
     elif columns:
-        raise ValueError(f"columns={columns}: {root} holds none of {', '.join(metadata.NAMES)}")
+        raise ValueError(f"columns={columns}: {base} holds none of {', '.join(metadata.NAMES)}")
     else:
-        names, label, cond = *_class_of_each(root, classes, inside), {}
-    chosen = part([p.as_posix() for p in inside], split, holdout)
-    files = _Files([paths[i] for i in chosen], [label[i] for i in chosen], names)
+        names, label, cond = *_class_of_each(base, inside, *places.part(found, "train")), {}
+    whole = bool(places.held_out)  # each split has a folder of its own, so nothing is held out
+    chosen = part(
+        [p.as_posix() for p in inside], "train" if whole else split, 0.0 if whole else holdout
+    )
+    files = _Files([base / inside[i] for i in chosen], [label[i] for i in chosen], names)
     cond = {name: value[chosen] for name, value in cond.items()}
     return Decoded(files, size, channels, unreadable, cond)
 
 
+def _tell(found: Walk, places: Layout, used: Sequence[str]) -> None:
+    """Say what was left out, and that a single class holds folders of its own."""
+    base, inside = places.part(found, "train")
+    number = len(inside) + (len(places.part(found, "test")[1]) if places.held_out else 0)
+    tell(found.root, number, "image", found.left_out(used), *places.aside)
+    tops = {p.parts[0] for p in inside}
+    if not used and len(tops) == 1 and all(len(p.parts) > 2 for p in inside):
+        [top] = map(shown, tops)
+        line = f"{shown(base)}: one class, {top}, which holds folders; path={shown(base)}/{top}"
+        print(f"{line} takes those as classes", file=sys.stderr)
+
+
 def _class_of_each(
-    root: Path, classes: Path, inside: Sequence[Path]
+    root: Path,
+    inside: Sequence[PurePath],
+    trained: Path,
+    trained_on: Sequence[PurePath],
 ) -> tuple[list[str], list[int]]:
-    """Names of the classes, which are folders in `classes`, and the label of each image."""
-    found = {p.parts[0] for p in inside if len(p.parts) > 1}
-    names = sorted(found if root == classes else _class_folders(classes))
-    if unknown := sorted(found - set(names)):
+    """Names of the classes, the folders in `trained`, and the label of each image in `root`."""
+    folders = lambda paths: {p.parts[0] for p in paths if len(p.parts) > 1}
+    known = sorted(folders(trained_on))
+    names = [shown(name) for name in known]
+    if unknown := sorted(folders(inside) - set(known)):
         raise ValueError(
-            f"{root / unknown[0]}: no such class in {classes}; known: {', '.join(names) or 'none'}"
+            f"{shown(root / unknown[0])}: no such class in {shown(trained)}; "
+            f"known: {', '.join(names) or 'none'}"
         )
     if loose := [p for p in inside if len(p.parts) == 1 and names]:
         raise ValueError(
-            f"{root / loose[0]}: stands beside the class folders {', '.join(names[:5])}; "
+            f"{shown(root / loose[0])}: stands beside the class folders {', '.join(names[:5])}; "
             f"needs images in class folders only, or in no folder"
         )
-    return names, [names.index(p.parts[0]) if names else 0 for p in inside]
+    label = {name: i for i, name in enumerate(known)}
+    return names, [label[p.parts[0]] if names else 0 for p in inside]
 
 
 def _described(
     table: metadata.Table,
     tables: Sequence[metadata.Table],
-    inside: Sequence[Path],
+    inside: Sequence[PurePath],
     columns: Sequence[str],
 ) -> tuple[list[str], list[int], dict[str, np.ndarray]]:
     """Names of classes, labels and conditions of images, from their table. Classes and columns are
@@ -130,9 +155,3 @@ def _described(
     pick = [table.columns.index(name) for name in columns or common]
     cond = {"vector": table.numbers[rows][:, pick]} if pick else {}
     return names, label, cond
-
-
-def _class_folders(root: Path) -> set[str]:
-    """Folders in `root` that hold images, at any depth."""
-    images = (p for p in root.glob("*/**/*") if p.suffix.lower() in ENDINGS and p.is_file())
-    return {p.relative_to(root).parts[0] for p in images}

@@ -60,6 +60,10 @@ class Form:
         """Samples of the network as items are stored."""
         return self.items.denormalise(np.asarray(x), self.dtype)
 
+    def picture(self, x: np.ndarray, label: np.ndarray | None = None) -> np.ndarray:
+        """Stored items (N, ...) as one picture uint8 (H, W, 3), as their kind is shown."""
+        return self.items.picture(x, label, dict(self.units))
+
     def example(self, num: int) -> dict[str, np.ndarray]:
         """Conditions of `num` items in the right shapes, all 0."""
         return arrays.example(self.conditions, num, self.shape)

@@ -36,29 +36,79 @@ def pixels(image: Image.Image, size: int, channels: int) -> np.ndarray:
     """uint8 (H, W, channels): upright, on white where transparent, resized and centre-cropped.
 
     size: height and width of the result, or 0 to leave them. channels: 1 (grey) or 3 (RGB).
+    Raises ValueError for more than 16 bits, and whatever Pillow raises for a damaged image.
     """
     from PIL import Image, ImageOps
 
     if size:
         image.draft(None, (2 * size, 2 * size))  # a large JPEG need not be decoded whole
-    if "exif" in image.info or image.format == "TIFF":
-        image = ImageOps.exif_transpose(image)
-    image = _eight_bit(image, "L" if channels == 1 else "RGB")
+    tiles = getattr(image, "tile", None)  # no image but that of a file has any
+    stored = str(tiles[0].args) if tiles else ""
+    image.load()  # the orientation may follow the pixels
+    turn = _turn(image)  # the modes that are made below forget it
+    image = _on_white(image, stored).convert("L" if channels == 1 else "RGB")
+    image = image if turn is None else image.transpose(turn)
     if size and image.size != (size, size):
         image = ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS)
     return np.asarray(image).reshape(image.height, image.width, channels)
 
 
-def _eight_bit(image: Image.Image, mode: str) -> Image.Image:
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """What brings an image upright, by its EXIF orientation; None for 1 and for what is none.
+
+    Not `ImageOps.exif_transpose`, which also writes the other tags again, and fails on odd ones.
+    """
+    from PIL import ExifTags, Image
+
+    t = Image.Transpose
+    turns = (t.FLIP_LEFT_RIGHT, t.ROTATE_180, t.FLIP_TOP_BOTTOM, t.TRANSPOSE, t.ROTATE_270)
+    turns = (*turns, t.TRANSVERSE, t.ROTATE_90)
+    try:
+        value = image.getexif().get(ExifTags.Base.Orientation)
+        value = value[0] if isinstance(value, tuple | bytes) else value
+        return dict(enumerate(turns, 2)).get(int(value or 1))
+    except Exception:  # of many kinds: tags are whatever a camera wrote
+        return None
+
+
+def _on_white(image: Image.Image, stored: str) -> Image.Image:
+    """8 bits per channel, with white where the image is transparent: by an alpha channel, a
+    palette, or a colour that stands for transparency.
+
+    stored: how Pillow calls the pixels in the file, as `L;4` of 4 bits.
+    """
     from PIL import Image
 
-    if image.mode == mode:
-        return image
-    if image.mode.startswith("I;16"):  # Pillow would clip at 255 instead of scaling
+    key = _key(image, stored)
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
+        # Pillow would clip at 255 instead of scaling.
         image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
     if image.mode in ("I", "F"):
         raise ValueError(f"32-bit pixels (mode {image.mode}): needs 8 or 16 bits")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert(mode)
+    if key is not None:
+        image = image.convert("RGB")
+        image.info.pop("transparency", None)
+        image.putalpha(Image.fromarray(np.where(key, 0, 255).astype(np.uint8)))
+    if not image.has_transparency_data:
+        return image
+    if image.mode == "La":  # premultiplied; Pillow takes it no further than to LA
+        image = image.convert("LA")
+    image = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+
+
+def _key(image: Image.Image, stored: str) -> np.ndarray | None:
+    """Whether each pixel has the colour that stands for transparency, (H, W); None where no colour
+    does. Palettes are left to Pillow.
+
+    A file says the colour in the bits that it has, Pillow the pixels in 8 (or 16, if grey).
+    """
+    key = image.info.get("transparency")
+    if key is None or not image.mode.startswith(("1", "L", "RGB", "I;16")):
+        return None
+    if not isinstance(key, int | tuple):
+        return None
+    level = np.atleast_1d(key) * {"L;2": 85, "L;4": 17}.get(stored, 1)
+    level = level >> 8 if stored == "RGB;16B" else level
+    x = np.asarray(image).astype(int) * (255 if image.mode == "1" else 1)
+    return (x.reshape(image.height, image.width, -1) == level).all(-1)

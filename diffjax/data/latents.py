@@ -12,6 +12,7 @@ from diffjax.data import conditions, kinds
 from diffjax.data.array import labels
 from diffjax.data.form import Form
 from diffjax.data.source import SPLITS, check_split, part
+from diffjax.files import read_arrays
 from diffjax.specs import Spec
 
 FILES = ("vector", "tokens", "map")
@@ -113,6 +114,9 @@ def _opened(file: Path) -> np.ndarray:
     if not file.is_file():
         raise ValueError(f"{file}: no such file")
     try:
-        return np.load(file, mmap_mode="r")
-    except Exception as error:
-        raise ValueError(f"{file}: cannot be read ({str(error)[:200]})") from error
+        arrays = read_arrays(file, map_file=True)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error
+    if [*arrays] != ["x"]:
+        raise ValueError(f"{file}: holds {', '.join(arrays) or 'nothing'}; needs an .npy file")
+    return arrays["x"]

@@ -49,7 +49,9 @@ class Reading:
             raise ValueError(f"crop={self.crop}: needs crop >= 0; 0 keeps images whole")
         if self.workers < 1:
             raise ValueError(f"workers={self.workers}: needs workers >= 1")
-        if self.timeout < 0:
+        if not self.memory >= 0:
+            raise ValueError(f"memory={self.memory:g}: needs memory >= 0, in GB")
+        if not self.timeout >= 0:
             raise ValueError(f"timeout={self.timeout:g}: needs timeout >= 0; 0 waits for ever")
 
     def check(self, source: Source) -> None:

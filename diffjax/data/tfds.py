@@ -5,9 +5,11 @@ from __future__ import annotations
 import functools
 import io
 import itertools
+import shlex
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from diffjax.config import ConfigError, nearest
 from diffjax.data.decoded import Decoded
@@ -17,18 +19,26 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
+DEFAULT = "label"
+"""The feature with the class of an image, where no other is named."""
+
+
 class _Files:
     """Encoded images of one split, with their labels."""
 
     def __init__(self, builder: Any, split: str, image: str, label: str):
-        import tensorflow_datasets
+        from tensorflow_datasets import decode
+        from tensorflow_datasets.core import features as kinds
 
-        skip = {image: tensorflow_datasets.decode.SkipDecoding()}
-        self._source = builder.as_data_source(split, decoders=skip)
+        raw = decode.DeserializeMethod.RAW_BYTES
+        self._source = builder.as_data_source(split, deserialize_method=raw)
+        self._skip = {image: decode.SkipDecoding()}
         self._image, self._label = image, label
         self._parts = builder.info.splits[split].file_instructions
         features = builder.info.features
-        self.names = features[label].names if label in features else []
+        only = {name: features[name] for name in (image, label) if name}  # others may need packages
+        self._features = kinds.FeaturesDict(only)
+        self.names = features[label].names if label else []
 
     def __len__(self) -> int:
         return len(self._source)
@@ -48,7 +58,9 @@ class _Files:
         from PIL import Image
 
         try:
-            records = self._source.__getitems__(list(index))
+            stored = self._source.__getitems__(list(index))
+            known = self._features.deserialize_example_np
+            records = [known(record, decoders=self._skip) for record in stored]
         except Exception as error:
             if len(index) > 1:  # one by one, to name the damaged one
                 return [item for i in index for item in self.read([i])]
@@ -58,7 +70,7 @@ class _Files:
             ) from error
         return [
             (functools.partial(Image.open, io.BytesIO(r[self._image])), int(r.get(self._label, 0)))
-            for r in records
+            for r in cast(list[dict[str, Any]], records)
         ]
 
 
@@ -69,7 +81,7 @@ def tfds(
     train: str = "train",
     test: str = "test",
     image: str = "image",
-    label: str = "label",
+    label: str = DEFAULT,
     size: int = 0,
     channels: int = 3,
     unreadable: int = 0,
@@ -78,7 +90,8 @@ def tfds(
 
     data_dir: TFDS_DATA_DIR or ~/tensorflow_datasets where it is empty. train, test: the splits, as
     TFDS writes them ("validation", "train[:90%]"). image, label: names of the features,
-    label="" for none. size, channels, unreadable: as for a folder. Raises ValueError where the data
+    label="" for none; it has to be a ClassLabel, and the default is not read where it is another
+    kind. size, channels, unreadable: as for a folder. Raises ValueError where the data
     set is not there, not prepared as ArrayRecord, or lacks the split or the feature, and says what
     to do.
     """
@@ -96,8 +109,9 @@ def tfds(
         raise ValueError(f"image={image!r}: no such feature{nearest(image, features)}")
     if not isinstance(builder.info.features[image], tensorflow_datasets.features.Image):
         raise ValueError(f"image={image!r}: no image but {builder.info.features[image]}")
-    if label not in ("", "label", *features):
+    if label not in ("", DEFAULT, *features):
         raise ValueError(f"label={label!r}: no such feature{nearest(label, features)}")
+    label = _class_label(builder.info.features, label, split)
     try:
         files = _Files(builder, wanted, image, label)
     except ConfigError:
@@ -108,12 +122,36 @@ def tfds(
     return Decoded(files, size, channels, unreadable)
 
 
+def _class_label(features: Any, name: str, split: str) -> str:
+    """The feature that says one class of each image; "" where there is none, or none is asked for.
+
+    Raises ValueError for a feature of another kind, but where only the default asks for it: a line
+    says then that it is not read.
+    """
+    import tensorflow_datasets
+
+    if not name or name not in features:
+        return ""
+    feature, known = features[name], tensorflow_datasets.features.ClassLabel
+    if isinstance(feature, known):
+        return name
+    of = getattr(feature, "feature", None)
+    kind = type(feature).__name__ + (f" of {type(of).__name__}" if of is not None else "")
+    line = f"label={name!r}: {kind}, and no ClassLabel, which says one class of each image"
+    if name != DEFAULT:
+        raise ValueError(f"{line}; label='' reads none")
+    if split == "train":
+        print(f"{line}: not read", file=sys.stderr)
+    return ""
+
+
 def _builder(dataset: str, data_dir: str) -> Any:
     """The prepared data set, found on disk alone: nothing is downloaded."""
     from tensorflow_datasets.core import constants, read_only_builder
 
     root = Path(data_dir or constants.DATA_DIR).expanduser()
-    build = f"tfds build {dataset or 'NAME'} --file_format=array_record --data_dir={root}"
+    name, place = shlex.quote(dataset or "NAME"), shlex.quote(str(root))
+    build = f"tfds build {name} --file_format=array_record --data_dir={place}"
     try:
         if not dataset:
             raise ValueError("no name given")

@@ -18,6 +18,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
 from diffjax.arrays import catalogue, spread
+from diffjax.checks import at_least
 from diffjax.config import ConfigError
 
 Split = list[str | None]
@@ -75,8 +76,7 @@ class Model(Sharding):
     rows: str = r"/(out|mlp_out)/kernel$"
 
     def __post_init__(self):
-        if self.size < 1:
-            raise ValueError(f"size={self.size}: needs size >= 1")
+        at_least(1, size=self.size)
 
     def split(self, path: str, shape: tuple[int, ...], mesh: Mesh) -> Split:
         found: Split = [None] * len(shape)

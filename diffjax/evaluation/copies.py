@@ -14,7 +14,9 @@ from diffjax.evaluation.samples import Arrays, Real, Samples
 
 MOST_FITTED = 5000
 """Training items that the cells are fitted to."""
-SHARES = ("closer", "authenticity", "authenticity_held_out")
+SHARES = ("closer", "authenticity")
+FIXED = ("held_out", "authenticity_held_out")
+"""What is said of the held-out items, whatever the samples are."""
 
 
 class Near(NamedTuple):
@@ -127,7 +129,7 @@ def _within(
     middle = centres(train, cells)
     ours, theirs = near(x, train, middle), near(test, train, middle)._asdict()
     values = lambda rows: compared({k: v[rows] for k, v in ours._asdict().items()}, theirs)
-    found = with_intervals(values, len(x), resamples, samples.label, shares=SHARES)
+    found = with_intervals(values, len(x), resamples, samples.label, shares=SHARES, fixed=FIXED)
     found |= {"cells": cells}
     if not pairs or real.train.form.items.together:
         return found

@@ -1,22 +1,23 @@
 """Samples that another program made, in the files that other programs score.
 
 An .npz file holds `arr_0` (N, ...), uint8 (N, H, W, C) of images, and labels `arr_1` (N,) where
-there are any, as the evaluator of guided-diffusion reads it. A folder holds a file per sample:
-images, as pytorch-fid reads them, or what the kind of data is written to.
+there are any, as the evaluator of guided-diffusion reads it; an .npy file holds the samples alone.
+A folder holds a file per sample: images, as pytorch-fid reads them, or what the kind of data is
+written to.
 """
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 
+from diffjax.data.array import column
 from diffjax.data.decoded import decode
-from diffjax.data.folder import ENDINGS
 from diffjax.data.form import Form
+from diffjax.data.walk import endings, shown, tell, walk
 from diffjax.evaluation.samples import Samples
+from diffjax.files import read_arrays, reason
 from diffjax.progress import Progress
 
 
@@ -28,12 +29,15 @@ def read(path: Path, form: Form, most: int | None = None) -> Samples:
     """
     if path.is_dir():
         return Samples(_folder(path, form, most), None)
-    x, label = _archive(path)
+    x, label = _arrays(path)
+    if x.shape[1:] == form.shape[:-1] and form.kind == "image" and form.shape[-1] == 1:
+        x = x[..., None]  # grey without an axis of channels
     wanted = str(form.denormalise(np.zeros((0, *form.shape), np.float32)).dtype)
     if x.shape[1:] != form.shape or x.dtype != wanted:
         needs = ", ".join(map(str, ("N", *form.shape)))
         raise ValueError(f"arr_0 is {x.dtype} {x.shape}; needs {wanted} ({needs}), as the data")
     if label is not None:
+        label = column(label)
         _check_labels(label, len(x), form.classes)
     x, label = x[:most], None if label is None else label[:most].astype(np.int32)
     if x.dtype == np.uint8 and len(x) and x.max() <= 1:
@@ -43,16 +47,16 @@ def read(path: Path, form: Form, most: int | None = None) -> Samples:
     return Samples(x, label)
 
 
-def _archive(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
-    if not path.is_file() or not zipfile.is_zipfile(path):
-        raise ValueError("no such .npz file or folder of images")
-    try:
-        with np.load(path) as file:
-            if "arr_0" not in file.files:
-                raise ValueError(f"holds {', '.join(file.files) or 'nothing'}; needs arr_0")
-            return file["arr_0"], file["arr_1"] if "arr_1" in file.files else None
-    except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"cannot be read ({str(error)[:100]})") from error
+def _arrays(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
+    """Samples, and labels where there are any: of an .npz file, or the array of an .npy file."""
+    if not path.is_file():
+        raise ValueError("no such .npz or .npy file or folder of images")
+    arrays = read_arrays(path)
+    if [*arrays] == ["x"]:
+        return arrays["x"], None
+    if "arr_0" not in arrays:
+        raise ValueError(f"holds {', '.join(arrays) or 'nothing'}; needs arr_0")
+    return arrays["arr_0"], arrays.get("arr_1")
 
 
 def _check_labels(label: np.ndarray, count: int, classes: int) -> None:
@@ -67,24 +71,31 @@ def _folder(folder: Path, form: Form, most: int | None) -> np.ndarray:
     files = form.items.folder()
     if files is None:
         raise ValueError(f"a folder, and the data are {form.kind} {form.shape}; needs an .npz file")
-    image = form.kind == "image"  # in any of the forms that other programs write
-    endings = ENDINGS if image else (files.ending,)
-    paths = [p for p in sorted(folder.rglob("*")) if p.suffix.lower() in endings][:most]
-    if not paths:
-        raise ValueError(f"no {form.items.noun}s in it; known endings: {' '.join(endings)}")
+    image, noun = form.kind == "image", form.items.noun  # in any form that other programs write
+    found = walk(folder, endings() if image else (files.ending,))
+    if not found.inside:
+        known = "those that Pillow reads, such as .png" if image else files.ending
+        left_out = found.left_out() or "nothing"
+        raise ValueError(f"no {noun}s in it; known endings: {known}; left out: {left_out}")
+    paths = [folder / p for p in found.inside[:most]]
+    tell(folder, len(found.inside), noun, found.left_out())
     items = []
-    with Progress("read samples", len(paths), form.items.noun) as progress:
+    with Progress("read samples", len(paths), noun) as progress:
         for path in paths:
+            name = shown(path.relative_to(folder))
             try:
-                item = _image(path, form.shape[-1]) if image else files.read(path, form.shape)
-            except (OSError, EOFError, ValueError) as error:
-                raise ValueError(f"{path.name}: unreadable ({error})") from error
+                if image:
+                    item = _image(path, form.shape[-1])
+                else:
+                    item = files.read(path, form.shape, dict(form.units))
+            except Exception as error:  # a damaged file of any format
+                raise ValueError(f"{name}: unreadable ({reason(error)})") from error
             if item.shape != form.shape:
-                raise ValueError(f"{path.name} is {item.shape}; needs {form.shape}, as the data")
+                raise ValueError(f"{name} is {item.shape}; needs {form.shape}, as the data")
             items.append(item)
             progress.advance()
     x = np.stack(items)  # integers of a file where the data are floats, as of sound
-    return x if form.kind == "image" or x.dtype == form.dtype else form.items.normalise(x)
+    return x if image or x.dtype == form.dtype else form.items.normalise(x)
 
 
 def _image(path: Path, channels: int) -> np.ndarray:

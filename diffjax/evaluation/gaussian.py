@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,9 +11,11 @@ import numpy as np
 
 from diffjax.devices.processes import first
 from diffjax.evaluation import reference as statistics
+from diffjax.evaluation.beforehand import checked
 from diffjax.evaluation.moments import moments
 from diffjax.evaluation.resampling import Rows, extrapolated, with_intervals
 from diffjax.evaluation.samples import Real, Samples
+from diffjax.files import check_writable, reason
 
 
 class Gaussian(NamedTuple):
@@ -57,6 +60,19 @@ def distance(a: Gaussian, b: Gaussian) -> float:
     return float(apart + (a.root**2).sum() + (b.root**2).sum() - 2 * cross)
 
 
+def _files(kind: str, reference: str = "", write: str = "", **_: Any) -> None:
+    """Raise ValueError for statistics that are none, and where none can be written."""
+    if reference:
+        statistics.opened(Path(reference), kind)
+    if write and first():
+        try:
+            Path(write).parent.mkdir(parents=True, exist_ok=True)
+            check_writable(Path(write))
+        except OSError as error:
+            raise ValueError(f"write={write}: cannot be written ({reason(error)})") from error
+
+
+@checked(functools.partial(_files, "pool"))
 def fid(
     real: Real, samples: Samples, reference: str = "", write: str = "", resamples: int = 20
 ) -> dict[str, Any]:
@@ -71,11 +87,13 @@ def fid(
     return _from_all(real, samples, "pool", reference, resamples)
 
 
+@checked(functools.partial(_files, "spatial"))
 def sfid(real: Real, samples: Samples, reference: str = "", resamples: int = 20) -> dict[str, Any]:
     """The same of spatial features, which see where things are (arXiv:2103.03841)."""
     return _from_all(real, samples, "spatial", reference, resamples)
 
 
+@checked(functools.partial(_files, "pool"))
 def fid_infinity(
     real: Real, samples: Samples, reference: str = "", points: int = 15
 ) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from diffjax.data.pipeline import centred
 from diffjax.denoiser import Denoiser
 from diffjax.devices.mesh import layout
 from diffjax.devices.processes import first
-from diffjax.files import write_arrays, write_text
+from diffjax.files import read_arrays, write_arrays, write_text
 from diffjax.io.trees import fingerprint
 from diffjax.prediction import Sample
 from diffjax.progress import Progress
@@ -152,11 +152,13 @@ def over(
 
 
 def _stored(path: Path, count: int) -> dict[str, np.ndarray] | None:
-    """The values of a batch, where so many were made."""
+    """The values of a batch, where so many were made; a damaged file is made again."""
     if not path.exists():
         return None
-    with np.load(path) as stored:
-        found = {k: stored[k][:count] for k in stored.files}
+    try:
+        found = {k: v[:count] for k, v in read_arrays(path).items()}
+    except ValueError:
+        return None
     return found if len(found["index"]) == count else None
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -16,10 +17,12 @@ from jaxtyping import Array, Key
 
 from diffjax import grids, likelihood
 from diffjax.arrays import Cond
-from diffjax.config import lookup
+from diffjax.checks import at_least
 from diffjax.denoiser import Denoiser
 from diffjax.draws import Draw, Likelihood, Uniform
 from diffjax.evaluation.images import Subject, over, report
+from diffjax.likelihood.dequantize import Dequantize, none, truncated_normal
+from diffjax.likelihood.traces import Trace, rademacher
 from diffjax.prediction import Sample
 from diffjax.sde import SDE, ends
 
@@ -28,53 +31,49 @@ def bpd(
     subject: Subject,
     num: int = 0,
     repeats: int = 1,
-    dequantize: str = "",
-    trace: str = "rademacher",
-    probes: int = 1,
-    solver: str = "dopri5",
-    rtol: float = 1e-5,
-    atol: float = 1e-5,
-    steps: int = 0,
-    most: int = 1000,
+    dequantize: Dequantize | None = None,
+    trace: Trace = rademacher,
+    ode: likelihood.Ode | None = None,
 ) -> dict[str, Any]:
     """-log2 of the probability by the ODE (arXiv:2011.13456, app. D.2; arXiv:2305.03935).
 
     Of grey levels, each a bin of the density at t_min, where `dequantize` is truncated_normal (the
     default for images) or uniform; of a density, where it is none. The mean over repeats is an
     upper bound on the bits; `importance_weighted`, their log-mean-exp, a tighter one if the trace
-    is exact. steps: so many equal ones in place of adaptive ones.
+    is exact. dequantize, trace: entries of the catalogues of `likelihood`, with their settings
+    bound. ode: how the ODE is solved, adaptively by default. Raises ValueError for data that
+    `dequantize` is not for, and for a bad setting, before anything is compiled.
     """
-    dequantize = dequantize or ("truncated_normal" if subject.discrete else "none")
-    noise = lookup(likelihood.DEQUANTIZERS, dequantize, "dequantize")
-    estimator = lookup(likelihood.TRACES, trace, "trace")
-    if subject.discrete == (dequantize == "none"):
+    at_least(1, repeats=repeats)
+    dequantize = dequantize or (truncated_normal if subject.discrete else none)
+    if subject.discrete == (dequantize is none):
         allowed = "uniform, truncated_normal" if subject.discrete else "none"
-        raise ValueError(f"dequantize={dequantize!r}: for these data, allowed: {allowed}")
-    how = likelihood.Ode(solver, rtol, atol, steps, most)
-    adaptive = {"solver": solver, "rtol": rtol, "atol": atol, "most": most}
+        raise ValueError(f"dequantize={name_of(dequantize)!r}: for these data, allowed: {allowed}")
+    ode = ode or likelihood.Ode()
+    adaptive = {"solver": ode.solver, "rtol": ode.rtol, "atol": ode.atol, "most": ode.most}
+    probes = jax.eval_shape(lambda: trace(jax.random.key(0), subject.size))  # refuses bad settings
     protocol = subject.protocol() | {
-        "repeats": positive(repeats),
-        "dequantize": dequantize,
-        "trace": trace,
-        "probes": subject.size if trace == "exact" else probes,
-        **({"solver": "rk4", "steps": steps} if steps else adaptive),
+        "repeats": repeats,
+        "dequantize": name_of(dequantize),
+        "trace": name_of(trace),
+        "probes": len(probes),
+        **({"solver": "rk4", "steps": ode.steps} if ode.steps else adaptive),
     }
-    own = {} if trace == "exact" else {"probes": probes}
-    draw = functools.partial(estimator, **own)
-    jax.eval_shape(lambda: draw(jax.random.key(0), subject.size))  # bad settings are refused now
 
     def values(
         denoise: Denoiser, x0: Sample, keys: Key[Array, " b"], cond: Cond
     ) -> dict[str, Array]:
-        found = likelihood.log_weights(denoise, x0, keys, cond, how, draw, noise, repeats)
-        return {"log_weights": found[0], "steps": found[1]}
+        logs, steps = likelihood.log_weights(
+            denoise, x0, keys, cond, ode, trace, dequantize, repeats
+        )
+        return {"log_weights": logs, "steps": steps}
 
-    found, folder = over(subject, "bpd", protocol, num, values)
-    first, each = how.passes
+    results, folder = over(subject, "bpd", protocol, num, values)
+    first, each = ode.passes
     unit = subject.size * math.log(2)
-    bits = -found["log_weights"].astype(np.float64) / unit
-    means = summary(bits) | {"passes": float((first + each * found["steps"]).mean())}
-    kept = {"index": found["index"], "bits": bits}
+    bits = -results["log_weights"].astype(np.float64) / unit
+    means = summary(bits) | {"passes": float((first + each * results["steps"]).mean())}
+    kept = {"index": results["index"], "bits": bits}
     if repeats > 1:
         kept["importance_weighted"] = _tighter(bits, unit)
         means["importance_weighted"] = float(kept["importance_weighted"].mean())
@@ -89,34 +88,35 @@ def vlb(
     In continuous time by `samples` noise levels per image, uniform in log-SNR where that is finite;
     or of the discrete process of `steps` uniform steps.
     """
+    at_least(1, repeats=repeats, samples=samples)
     if not subject.discrete:
         raise ValueError("vlb: needs grey levels, and the items are floats; allowed: bpd")
     sde = subject.denoise.sde
     draw = noise_levels(sde)
     times = grids.uniform(sde, steps) if steps else None
-    noise = {"steps": steps} if steps else {"samples": positive(samples), "draw": str(draw)}
-    protocol = subject.protocol() | {"repeats": positive(repeats), **noise}
+    noise = {"steps": steps} if steps else {"samples": samples, "draw": str(draw)}
+    protocol = subject.protocol() | {"repeats": repeats, **noise}
 
     def values(
         denoise: Denoiser, x0: Sample, keys: Key[Array, " b"], cond: Cond
     ) -> dict[str, Array]:
         def one(i: Array) -> likelihood.Bound:
-            own = jax.vmap(jax.random.fold_in, (0, None))(keys, i)
-            own_draw = {"samples": samples, "draw": draw}
-            return likelihood.vlb(denoise, x0, own, cond, times=times, **own_draw)
+            repeated = jax.vmap(jax.random.fold_in, (0, None))(keys, i)
+            estimate = {"times": times, "samples": samples, "draw": draw}
+            return likelihood.vlb(denoise, x0, repeated, cond, **estimate)
 
-        found = jax.lax.map(one, jnp.arange(repeats))
-        return {k: jnp.moveaxis(v, 0, 1) for k, v in found._asdict().items()}
+        bounds = jax.lax.map(one, jnp.arange(repeats))
+        return {k: jnp.moveaxis(v, 0, 1) for k, v in bounds._asdict().items()}
 
-    found, folder = over(subject, "vlb", protocol, num, values)
-    terms = {k: found[k].astype(np.float64) for k in ("prior", "diffusion", "decoder")}
+    results, folder = over(subject, "vlb", protocol, num, values)
+    terms = {k: results[k].astype(np.float64) for k in ("prior", "diffusion", "decoder")}
     bits = np.sum([*terms.values()], axis=0)
-    levels = found["at_logsnr"].mean((0, 1)).tolist()
+    levels = results["at_logsnr"].mean((0, 1)).tolist()
     means: dict[str, Any] = summary(bits) | {k: float(v.mean()) for k, v in terms.items()}
     means["at_logsnr"] = {
         str(low): v for low, v in zip(likelihood.EDGES, levels, strict=False) if v
     }
-    return report(folder, protocol, {"index": found["index"], "bits": bits}, **means)
+    return report(folder, protocol, {"index": results["index"], "bits": bits}, **means)
 
 
 def noise_levels(sde: SDE) -> Draw:
@@ -130,12 +130,12 @@ def summary(bits: np.ndarray) -> dict[str, float]:
     which more of them lower."""
     count, repeats = bits.shape
     each = bits.mean(1)
-    found = {"bits": float(each.mean())}
+    means = {"bits": float(each.mean())}
     if count > 1:
-        found["standard_error"] = float(each.std(ddof=1) / count**0.5)
+        means["standard_error"] = float(each.std(ddof=1) / count**0.5)
     if repeats > 1:
-        found["noise"] = float((bits.var(1, ddof=1).mean() / (repeats * count)) ** 0.5)
-    return found
+        means["noise"] = float((bits.var(1, ddof=1).mean() / (repeats * count)) ** 0.5)
+    return means
 
 
 def _tighter(bits: np.ndarray, unit: float) -> np.ndarray:
@@ -144,7 +144,6 @@ def _tighter(bits: np.ndarray, unit: float) -> np.ndarray:
     return least[:, 0] - np.log(np.exp(-(bits - least) * unit).mean(1)) / unit
 
 
-def positive(value: int) -> int:
-    if value < 1:
-        raise ValueError(f"{value} repeats or samples: needs at least 1")
-    return value
+def name_of(entry: Callable[..., Any]) -> str:
+    """The name of an entry of a catalogue, or of one with some of its settings bound."""
+    return entry.func.__name__ if isinstance(entry, functools.partial) else entry.__name__

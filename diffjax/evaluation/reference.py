@@ -12,10 +12,13 @@ from typing import Any
 import numpy as np
 
 from diffjax.evaluation.moments import Moments
+from diffjax.files import read_arrays, write_arrays
 
 KEYS = {"pool": ("mu", "sigma"), "spatial": ("mu_s", "sigma_s")}
 FREE = ("items", "data")
 """Facts that differ between statistics which may be compared."""
+ROUNDING = 1e-5
+"""Share of the largest entry, or eigenvalue, by which rounding may move one."""
 
 
 def write(path: Path, found: Mapping[str, Moments], facts: Mapping[str, Any]) -> None:
@@ -25,8 +28,7 @@ def write(path: Path, found: Mapping[str, Moments], facts: Mapping[str, Any]) ->
         mean, covariance = KEYS[kind]
         arrays |= {mean: moments.mean, covariance: moments.covariance}
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:  # NumPy would append .npz to another name
-        np.savez(file, **arrays)
+    write_arrays(path, arrays)
 
 
 def read(
@@ -35,26 +37,68 @@ def read(
     """Mean (D,), covariance (D, D), and what a result says of the file: hash and protocol.
 
     ValueError where they are not of `width` features, or where the file says that extractor,
-    weights, resize, resolution or range are others than in `facts`. Files of other programs say
-    nothing.
+    weights, resize, resolution or range are others than in `facts`; and as `opened`. Files of other
+    programs say nothing.
     """
     place, keys = f"reference={path}", KEYS[kind]
-    if not path.is_file():
-        raise ValueError(f"{place}: no such file")
-    with np.load(path) as stored:
-        if missing := [key for key in keys if key not in stored.files]:
-            raise ValueError(f"{place}: no {missing[0]} in it; it has {', '.join(stored.files)}")
-        mean, covariance = (np.asarray(stored[key], np.float64) for key in keys)
-        protocol = json.loads(str(stored["protocol"])) if "protocol" in stored.files else {}
+    mean, covariance, protocol = opened(path, kind)
     for name in (k for k in facts if k in protocol and k not in FREE):
         if protocol[name] != facts[name]:
             there, here = protocol[name], facts[name]
             raise ValueError(f"{place}: {name} is {there!r} there and {here!r} here")
-    if mean.shape != (width,) or covariance.shape != (width, width):
+    if mean.shape != (width,):
         there = f"{mean.shape} and {covariance.shape}"
         raise ValueError(f"{place}: {' and '.join(keys)} are {there}; these features have {width}")
-    if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
-        raise ValueError(f"{place}: {' and '.join(keys)} are not finite")
     sha = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
     told = {"file": str(path), "sha256": sha, "protocol": protocol or "not stated"}
     return mean, covariance, told
+
+
+def opened(path: Path, kind: str) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+    """Mean (D,), covariance (D, D) and protocol in a file, of any features.
+
+    ValueError names the file where it cannot be read, or where they are no mean and covariance: of
+    other shapes, not numbers, not finite, not symmetric, or with an eigenvalue below 0.
+    """
+    place, keys = f"reference={path}", KEYS[kind]
+    if not path.is_file():
+        raise ValueError(f"{place}: no such file")
+    try:
+        arrays = read_arrays(path)
+    except ValueError as error:
+        raise ValueError(f"{place}: {error}") from error
+    if missing := [key for key in keys if key not in arrays]:
+        raise ValueError(f"{place}: no {missing[0]} in it; it has {', '.join(arrays) or 'nothing'}")
+    stored = [arrays[key] for key in keys]
+    names = " and ".join(keys)
+    shapes = " and ".join(str(a.shape) for a in stored)
+    if stored[0].ndim != 1 or stored[1].shape != 2 * stored[0].shape or not stored[0].size:
+        raise ValueError(f"{place}: {names} are {shapes}; needs a mean (D,), a covariance (D, D)")
+    if any(a.dtype.kind not in "fiu" for a in stored):
+        raise ValueError(f"{place}: {names} are {stored[0].dtype}, {stored[1].dtype}; needs floats")
+    mean, covariance = (np.asarray(a, np.float64) for a in stored)
+    if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
+        raise ValueError(f"{place}: {names} are not finite")
+    _check_covariance(covariance, f"{place}: {keys[1]}")
+    return mean, covariance, _protocol(arrays, place)
+
+
+def _check_covariance(covariance: np.ndarray, place: str) -> None:
+    """Raise ValueError for what is none, up to rounding of float32."""
+    scale = np.abs(covariance).max()
+    if (apart := np.abs(covariance - covariance.T).max()) > ROUNDING * scale:
+        raise ValueError(f"{place} is no covariance: not symmetric, by up to {apart:.3g}")
+    eigenvalues = np.linalg.eigvalsh(covariance)
+    if (least := float(eigenvalues[0])) < -ROUNDING * np.abs(eigenvalues).max():
+        raise ValueError(f"{place} is no covariance: it has the eigenvalue {least:.3g}, below 0")
+
+
+def _protocol(arrays: Mapping[str, np.ndarray], place: str) -> dict[str, Any]:
+    """What a file says of itself; {} where it says nothing."""
+    if "protocol" not in arrays:
+        return {}
+    try:
+        found = json.loads(str(arrays["protocol"]))
+    except ValueError as error:
+        raise ValueError(f"{place}: protocol: cannot be read ({error})") from error
+    return found if isinstance(found, dict) else {}

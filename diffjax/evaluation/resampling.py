@@ -20,6 +20,7 @@ def with_intervals(
     label: np.ndarray | None = None,
     seed: int = 0,
     shares: Collection[str] = (),
+    fixed: Collection[str] = (),
 ) -> dict[str, Any]:
     """`values` of all `count` samples, and as `intervals` a 95 % interval [low, high] around each.
 
@@ -27,8 +28,10 @@ def with_intervals(
     where there are any: of half the size, and half of it given, it varies by one standard error of
     the whole (McCarthy 1969, half samples). Drawn with replacement, copies would be neighbours at
     distance 0, and covariances lose dimensions. A bias of the value is not in the interval.
-    shares: values whose interval ends at 0 and at 1.
-    resamples=0: no intervals. Raises ValueError for 1 or less than 0.
+    shares: values that are shares of samples. Their interval ends at 0 and at 1; that of one which
+    no resample changes reaches as far as Wilson's (1927) of 0 among `count`, for none of few
+    samples does not mean none at all. fixed: values that do not depend on the samples, and have no
+    interval. resamples=0: no intervals. Raises ValueError for 1 or less than 0.
     """
     if resamples < 0 or resamples == 1:
         raise ValueError(f"resamples={resamples}: needs at least 2, or 0 for no intervals")
@@ -42,10 +45,12 @@ def with_intervals(
         order = order[np.argsort(label[order], kind="stable")]
         pairs = order[: count // 2 * 2].reshape(-1, 2)
         drawn.append(values(np.sort(rng.permuted(pairs, axis=1)[:, 0])))
-    error = {k: float(np.std([d[k] for d in drawn], ddof=1)) for k in found}
-    around = {k: [v - WIDTH * error[k], v + WIDTH * error[k]] for k, v in found.items()}
-    cut = {k: [max(around[k][0], 0.0), min(around[k][1], 1.0)] for k in shares}
-    return found | {"intervals": around | cut}
+    half = {k: WIDTH * float(np.std([d[k] for d in drawn], ddof=1)) for k in {*found} - {*fixed}}
+    around = {k: [v - half[k], v + half[k]] for k, v in found.items() if k in half}
+    for k in shares:
+        width = half[k] or WIDTH**2 / (count + WIDTH**2)
+        around[k] = [max(found[k] - width, 0.0), min(found[k] + width, 1.0)]
+    return found | {"intervals": around}
 
 
 def extrapolated(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -15,7 +16,7 @@ from diffjax.data import Memory, Reading, Source, select
 from diffjax.devices.processes import first
 from diffjax.features.extractors import Extractor, extract, pixels
 from diffjax.features.judge import Judge, fit
-from diffjax.files import write_arrays
+from diffjax.files import read_arrays, write_arrays
 
 Arrays = dict[str, np.ndarray]
 GIVEN = {"logits": "classifier, inception", "spatial": "inception"}
@@ -76,8 +77,8 @@ class Real:
         sha = hashlib.sha256(told).hexdigest()[:12]
         path = self.folder / f"features-{seen.name}-{sha}.npz"
         if path.exists():
-            with np.load(path) as stored:
-                return {name: stored[name] for name in stored.files}
+            with contextlib.suppress(ValueError):  # a damaged one is made again
+                return read_arrays(path)
         found = extract(seen, items.x)
         if first():
             write_arrays(path, found)

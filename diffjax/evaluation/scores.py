@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 from scipy.special import log_softmax, xlogy
 
+from diffjax.evaluation.beforehand import checked
 from diffjax.evaluation.resampling import Rows, extrapolated, with_intervals
 from diffjax.evaluation.samples import Real, Samples
+from diffjax.files import reason
 
 
 def score(logits: np.ndarray) -> float:
@@ -59,6 +61,18 @@ def classifier(real: Real, samples: Samples, resamples: int = 20) -> dict[str, A
     return found | {"test_accuracy": accuracy, "classifier": judge.about}
 
 
+def _captions_in(captions: str = "", **_: Any) -> list[str]:
+    """The lines of a file of captions; ValueError where it cannot be read."""
+    if not captions:
+        raise ValueError("clip_score: captions: needs a text file, a line per class or per sample")
+    try:
+        return Path(captions).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeError) as error:
+        why = reason(error)
+        raise ValueError(f"clip_score: captions={captions}: cannot be read ({why})") from error
+
+
+@checked(_captions_in)
 def clip_score(
     real: Real, samples: Samples, captions: str = "", scale: float = 100.0, resamples: int = 20
 ) -> dict[str, Any]:
@@ -81,12 +95,7 @@ def clip_score(
 
 def _lines(path: str, real: Real, samples: Samples) -> list[str]:
     """Captions in a file, of the samples or of their classes. ValueError for another number."""
-    if not path:
-        raise ValueError("clip_score: captions: needs a text file, a line per class or per sample")
-    try:
-        lines = Path(path).read_text().splitlines()
-    except (OSError, UnicodeError) as error:
-        raise ValueError(f"clip_score: captions={path}: cannot be read ({error})") from error
+    lines = _captions_in(path)
     classes = 0 if samples.label is None else real.classes
     if len(lines) not in (len(samples.x), classes):
         wanted = f"{len(samples.x)}, one per sample, or {classes}, one per class"

@@ -11,8 +11,8 @@ from flax import linen as nn
 from jax import lax
 from jaxtyping import Array, Float, Shaped
 
+from diffjax.checks import one_of
 from diffjax.nets.kernels.convolution import convolution
-from diffjax.nets.layers import one_of
 from diffjax.nets.network import Features
 from diffjax.nets.resize import resized
 

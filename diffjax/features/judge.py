@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from jaxtyping import Array, Key
 from diffjax.arrays import Params, keys_at
 from diffjax.data import Form, Memory, to_float
 from diffjax.features.classifier import classifier
-from diffjax.files import write_arrays
+from diffjax.files import read_arrays, write_arrays
 from diffjax.progress import Progress
 
 BATCH, RATE, STRIDE = 128, 2e-3, 50
@@ -67,10 +68,10 @@ def fit(train: Memory, flip: bool = False, cache: Path | None = None) -> Judge:
     first = to_float(jnp.asarray(train.x[:1]))
     file = cache and cache / f"classifier-{_fingerprint(train, flip)}.npz"
     if file and file.exists():
-        with np.load(file) as stored:
-            leaves = [jnp.asarray(stored[name]) for name in stored.files]
-        structure = jax.tree.structure(jax.eval_shape(net.init, key, first))
-        return Judge(jax.tree.unflatten(structure, leaves), train.classes, steps)
+        with contextlib.suppress(ValueError):  # a damaged one is made again
+            leaves = [jnp.asarray(value) for value in read_arrays(file).values()]
+            structure = jax.tree.structure(jax.eval_shape(net.init, key, first))
+            return Judge(jax.tree.unflatten(structure, leaves), train.classes, steps)
     params = jax.jit(net.init)(key, first)
     state = (params, _optimizer(steps).init(params), jnp.zeros((), jnp.int32))
     advance = functools.partial(_advance, classes=train.classes, steps=steps, flip=flip)

@@ -10,8 +10,6 @@ from __future__ import annotations
 import functools
 import json
 import time
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +25,7 @@ from diffjax.data.form import Form
 from diffjax.denoiser import Denoiser
 from diffjax.devices.mesh import layout
 from diffjax.devices.processes import first
-from diffjax.files import write_arrays, write_text
+from diffjax.files import read_arrays, write_arrays, write_text
 from diffjax.generation.program import Generation, generate
 from diffjax.io.trees import fingerprint
 from diffjax.progress import Progress
@@ -66,7 +64,7 @@ class Generated(NamedTuple):
 
     def picture(self) -> np.ndarray:
         """All of them as a picture uint8 (H, W, 3), as their kind is shown."""
-        return self.form.items.picture(self.x, self.label)
+        return self.form.picture(self.x, self.label)
 
     def __repr__(self) -> str:
         what = f"{len(self.x)} samples of {self.x.shape[1:]} {self.x.dtype}"
@@ -151,13 +149,13 @@ class Job:
     def __repr__(self) -> str:
         return f"Job({self})"
 
-    def protocol(self, made: Generated) -> dict[str, Any]:
+    def protocol(self, samples: Generated) -> dict[str, Any]:
         """How they were made. passes: of one sample; the mean where they differ. seconds: of all,
         without those of the compiler."""
         passes = None if self.weight else self.plan.passes
-        passes = passes or round(float(made.passes.mean()), 1)
-        facts = {"seed": self.seed, "num": len(made.x), "rows": self.plan.rows, "passes": passes}
-        facts |= {"weights": self.weights, "seconds": round(float(made.seconds.sum()), 3)}
+        passes = passes or round(float(samples.passes.mean()), 1)
+        facts = {"seed": self.seed, "num": len(samples.x), "rows": self.plan.rows, "passes": passes}
+        facts |= {"weights": self.weights, "seconds": round(float(samples.seconds.sum()), 3)}
         return dict(self.about) | facts | self.listed
 
     def check(self, num: int) -> None:
@@ -257,7 +255,7 @@ class Job:
 
         by_rows = preview is not None or rows >= LONG
         watch = {"preview": look, "every": every} if by_rows else {}
-        made = Generation(
+        generation = Generation(
             self.denoise,
             self.plan,
             num=num,
@@ -270,35 +268,36 @@ class Job:
             **watch,
         )
         done = start
-        total, unit = (rows * len(made), "row") if by_rows else (num, form.items.noun)
+        total, unit = (rows * len(generation), "row") if by_rows else (num, form.items.noun)
         ready = 0 if by_rows else start
         began = last = time.monotonic()
         with Progress("sample", total, unit, ready, quiet=quiet, lines=LINES) as progress:
-            for x in made:
+            for x in generation:
                 now, count = time.monotonic(), len(x)
                 yield {
                     "arr_0": form.denormalise(x),
                     **{FILED.get(k, k): v[done : done + count] for k, v in cond.items()},
-                    "passes": np.array(made.passes[-count:], np.int32),
+                    "passes": np.array(generation.passes[-count:], np.int32),
                     "seconds": np.full(count, (now - last) / count),
                 }
                 progress.advance(0 if by_rows else count)
                 done, last = done + count, time.monotonic()
         rate = (num - start) / (time.monotonic() - began)
-        print(f"compiled in {made.compile_seconds:.1f} s, then {rate:.1f} {form.items.noun}s/s")
+        print(
+            f"compiled in {generation.compile_seconds:.1f} s, then {rate:.1f} {form.items.noun}s/s"
+        )
 
 
 def stored(folder: Path, num: int) -> list[Arrays]:
     """The batches in a folder that follow each other from sample 0 on, cut at `num` samples.
 
-    What cannot be read ends them: it is made again.
+    The first that cannot be read is the end: it is made again, and all after it.
     """
     parts, count = [], 0
-    while count < num and zipfile.is_zipfile(folder / _file(count)):
+    while count < num and (folder / _file(count)).is_file():
         try:
-            with np.load(folder / _file(count)) as file:
-                part = {k: file[k][: num - count] for k in file.files}
-        except (OSError, ValueError, zipfile.BadZipFile, zlib.error):
+            part = {k: v[: num - count] for k, v in read_arrays(folder / _file(count)).items()}
+        except ValueError:
             break
         parts.append(part)
         count += len(part["arr_0"])

@@ -22,9 +22,11 @@ from diffjax.samplers.run import Preview, Registers, Result, initial, look, part
 
 INDICES = 2**31
 """Numbers of samples are below it: they travel as 32-bit integers."""
+PROGRAMS = 8
+"""Programs of each kind that are kept compiled, of the networks that sampled last. One takes tens
+of MB, and a process may train hundreds of networks."""
 
 
-@functools.partial(jax.jit, static_argnames=("shape", "path"))
 def generate(
     denoise: Denoise,
     plan: Sampling,
@@ -39,6 +41,21 @@ def generate(
 
     key: of one run, (), or of the run of each sample, (B,).
     """
+    run = _program(jax.tree.structure((denoise, plan)), shape, None, path)
+    return run(denoise, plan, key, index, cond)
+
+
+def generate_whole(
+    denoise: Denoise,
+    plan: Sampling,
+    key: Key[Array, "..."],
+    index: Int[Array, " b"],
+    cond: Cond,
+    *,
+    shape: tuple[int, ...],
+    path: bool = False,
+) -> Result:
+    """What `generate` compiles."""
     x, keys = initial(denoise.sde, keys_at(key, index), shape, plan.start)
     return plan.run(denoise, x, keys, cond, path=path)
 
@@ -66,15 +83,22 @@ def generate_part(
     return registers, (registers.x, x0, registers.bad)
 
 
-@functools.cache
-def _program(shape: tuple[int, ...], everywhere: NamedSharding) -> Any:
+@functools.lru_cache(PROGRAMS)
+def _program(
+    structure: Any, shape: tuple[int, ...], everywhere: NamedSharding | None, path: bool = False
+) -> Any:
     """The same object each time, so that JAX finds what it compiled: other weights of guidance, and
-    another table of as many rows, take no compilation."""
-    return jax.jit(functools.partial(generate, shape=shape), out_shardings=everywhere)
+    another table of as many rows, take no compilation.
+
+    structure: of network and plan, for the object to go when they are no longer used: JAX keeps
+    what it traced and compiled as long as the function.
+    """
+    whole = functools.partial(generate_whole, shape=shape, path=path)
+    return jax.jit(whole, out_shardings=everywhere) if everywhere else jax.jit(whole)
 
 
-@functools.cache
-def _part_program(shape: tuple[int, ...], everywhere: NamedSharding) -> Any:
+@functools.lru_cache(PROGRAMS)
+def _part_program(structure: Any, shape: tuple[int, ...], everywhere: NamedSharding) -> Any:
     """As `_program`, for parts of a table. Registers stay split over the devices by samples."""
     return jax.jit(
         functools.partial(generate_part, shape=shape),
@@ -162,13 +186,14 @@ class Generation:
         return -(-(self._num - self._start) // self._size)
 
     def _compiled(self) -> Any:
+        structure = jax.tree.structure(self._on_devices)
         if not self._preview:
-            program = _program(self._shape, self._everywhere)
+            program = _program(structure, self._shape, self._everywhere)
             return program.lower(*self._arguments(0)).compile()
         if not isinstance(self._plan, Plan):
             raise ValueError("adaptive steps differ between samples: they have no common previews")
         parts(len(self._plan.table), self._every)
-        program = _part_program(self._shape, self._everywhere)
+        program = _part_program(structure, self._shape, self._everywhere)
         return program.lower(*self._arguments(0), self._registers(), *_rows(0, 0)).compile()
 
     def _places(self, start: int) -> np.ndarray:
@@ -201,12 +226,12 @@ class Generation:
     def __iter__(self) -> Iterator[np.ndarray]:
         for start in range(self._start, self._num, self._size):
             args, count = self._arguments(start), self._num - start
-            made = self._in_parts(args, count) if self._preview else self._run(*args)
-            self._plan.check(made)
+            result = self._in_parts(args, count) if self._preview else self._run(*args)
+            self._plan.check(result)
             weight = None if self._weight is None else self._weight[self._places(start)]
             plan = self._plan if weight is None else self._plan.weighted(weight)
-            self.passes += plan.spent(made)[:count].tolist()
-            yield np.asarray(made.x)[:count]
+            self.passes += plan.spent(result)[:count].tolist()
+            yield np.asarray(result.x)[:count]
 
     def _in_parts(self, args: tuple[Any, ...], count: int) -> Result:
         """A batch, part by part; each is shown while the devices make the next one."""

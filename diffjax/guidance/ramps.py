@@ -13,8 +13,8 @@ def weights(weight: float | np.ndarray, ramp: float | np.ndarray) -> np.ndarray:
 
     Exactly 1, which is no guidance, where either says so.
     """
-    made = 1 + (np.asarray(weight, np.float64) - 1) * np.asarray(ramp, np.float64)
-    return np.asarray(made, np.float32).astype(np.float64)
+    weights_of_rows = 1 + (np.asarray(weight, np.float64) - 1) * np.asarray(ramp, np.float64)
+    return np.asarray(weights_of_rows, np.float32).astype(np.float64)
 
 
 def constant(t: np.ndarray) -> np.ndarray:

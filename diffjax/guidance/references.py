@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from diffjax.arrays import expand, null
+from diffjax.checks import at_least
 from diffjax.guidance.query import Mask, Memory, Pair, Query, chosen
 from diffjax.prediction import Denoise, Prediction, Sample
 
@@ -169,8 +170,7 @@ class Cached:
     every: int = field(default=2, metadata={"static": True})
 
     def __post_init__(self):
-        if self.every < 1:
-            raise ValueError(f"every={self.every}: needs every >= 1")
+        at_least(1, every=self.every)
 
     def init(self, x: Sample) -> Memory:
         return jnp.zeros(len(x), jnp.int32), jnp.zeros_like(x), self.reference.init(x)

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from diffjax.arrays import dims, expand
+from diffjax.checks import at_least, positive, within
 from diffjax.guidance.query import Answer, Memory, Pair, Weights, with_x0
 from diffjax.prediction import Prediction, Sample
 
@@ -56,8 +57,7 @@ class Rescale:
     phi: float = 0.7
 
     def __post_init__(self):
-        if not 0 <= self.phi <= 1:
-            raise ValueError(f"phi={self.phi}: needs 0 <= phi <= 1")
+        within(0, 1, phi=self.phi)
 
     def init(self, x: Sample) -> Memory:
         return ()
@@ -86,10 +86,8 @@ class APG:
     momentum: float = -0.5
 
     def __post_init__(self):
-        if not self.norm > 0:
-            raise ValueError(f"norm={self.norm}: needs norm > 0")
-        if not -1 < self.momentum < 1:
-            raise ValueError(f"momentum={self.momentum}: needs -1 < momentum < 1")
+        positive(norm=self.norm)
+        within(-1, 1, "()", momentum=self.momentum)
 
     def init(self, x: Sample) -> Memory:
         return jnp.zeros_like(x) if self.momentum else ()
@@ -118,8 +116,7 @@ class CFGZero:
     still: int = 0
 
     def __post_init__(self):
-        if self.still < 0:
-            raise ValueError(f"still={self.still}: needs still >= 0")
+        at_least(0, still=self.still)
 
     def init(self, x: Sample) -> Memory:
         return jnp.zeros(len(x), jnp.int32) if self.still else ()

@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 import jax.numpy as jnp
 
 from diffjax.arrays import dims, expand
+from diffjax.checks import positive, within
 from diffjax.prediction import Sample
 
 
@@ -25,8 +26,7 @@ class Static:
     bound: float = 1.0
 
     def __post_init__(self):
-        if not self.bound > 0:
-            raise ValueError(f"bound={self.bound}: needs bound > 0")
+        positive(bound=self.bound)
 
     def __call__(self, x0: Sample) -> Sample:
         return jnp.clip(x0, -self.bound, self.bound)
@@ -44,10 +44,8 @@ class Dynamic:
     bound: float = 1.0
 
     def __post_init__(self):
-        if not 0 < self.share <= 1:
-            raise ValueError(f"share={self.share}: needs 0 < share <= 1")
-        if not self.bound > 0:
-            raise ValueError(f"bound={self.bound}: needs bound > 0")
+        within(0, 1, "(]", share=self.share)
+        positive(bound=self.bound)
 
     def __call__(self, x0: Sample) -> Sample:
         s = jnp.quantile(jnp.abs(x0), self.share, axis=dims(x0))

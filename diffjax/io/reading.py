@@ -77,7 +77,7 @@ def _shards(path: Path) -> list[Path]:
     names = sorted({*places.values()} if isinstance(places, dict) and places else {0}, key=str)
     if not all(isinstance(n, str) and Path(n).name == n for n in names):
         raise ValueError(f"{path}: its weight_map does not name files beside it")
-    return [path.parent / name for name in names]
+    return [path.parent / str(name) for name in names]
 
 
 def _only(folder: Path) -> Path:

@@ -25,6 +25,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from diffjax.arrays import Cond, dims, expand
+from diffjax.checks import at_least, one_of, within
 from diffjax.likelihood.dequantize import Dequantize
 from diffjax.likelihood.traces import Probes, Trace, exact
 from diffjax.prediction import Denoise, Sample
@@ -56,13 +57,10 @@ class Ode:
     most: int = 1000
 
     def __post_init__(self):
-        if self.solver not in SOLVERS:
-            raise ValueError(f"solver={self.solver!r}: known: {', '.join(SOLVERS)}")
-        for name, value in (("rtol", self.rtol), ("atol", self.atol)):
-            if not 0 < value < 1:
-                raise ValueError(f"{name}={value}: needs 0 < {name} < 1")
-        if self.steps < 0 or self.most < 1:
-            raise ValueError(f"steps={self.steps}, most={self.most}: needs steps >= 0, most >= 1")
+        one_of(SOLVERS, solver=self.solver)
+        within(0, 1, "()", rtol=self.rtol, atol=self.atol)
+        at_least(0, steps=self.steps)
+        at_least(1, most=self.most)
 
     @property
     def passes(self) -> tuple[int, int]:

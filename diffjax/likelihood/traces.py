@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from diffjax.arrays import catalogue
+from diffjax.checks import at_least
 
 Probes = Float[Array, "k n"]
 Trace = Callable[[Key[Array, ""], int], Probes]
@@ -27,17 +28,20 @@ def exact(key: Key[Array, ""], size: int) -> Probes:
 def rademacher(key: Key[Array, ""], size: int, probes: int = 1) -> Probes:
     """Random signs. Variance 2 sum_(a != b) S_ab^2 / k, S the symmetric part of J: none for a
     diagonal J."""
-    return jax.random.rademacher(key, (_positive(probes), size), float) / probes**0.5
+    at_least(1, probes=probes)
+    return jax.random.rademacher(key, (probes, size), float) / probes**0.5
 
 
 def gaussian(key: Key[Array, ""], size: int, probes: int = 1) -> Probes:
     """Standard normal. Variance 2 ||S||^2 / k, S the symmetric part of J."""
-    return jax.random.normal(key, (_positive(probes), size)) / probes**0.5
+    at_least(1, probes=probes)
+    return jax.random.normal(key, (probes, size)) / probes**0.5
 
 
 def orthogonal(key: Key[Array, ""], size: int, probes: int = 1) -> Probes:
     """Random directions at right angles: less variance than gaussian, none with k = D."""
-    if _positive(probes) > size:
+    at_least(1, probes=probes)
+    if probes > size:
         raise ValueError(f"probes={probes}: {size} dimensions have at most {size} at right angles")
     return jnp.linalg.qr(jax.random.normal(key, (size, probes)))[0].T * (size / probes) ** 0.5
 
@@ -48,7 +52,8 @@ def probing(key: Key[Array, ""], size: int, probes: int = 4) -> Probes:
     Only S_ab with a = b mod k give variance, twice their squares: values near each other in an
     image, whose S_ab are the largest, do not, and nothing does from k >= D on. k is a power of 2.
     """
-    if _positive(probes) & (probes - 1):
+    at_least(1, probes=probes)
+    if probes & (probes - 1):
         raise ValueError(f"probes={probes}: probing needs a power of two")
     common = jnp.bitwise_count(jnp.arange(probes)[:, None] & jnp.arange(size)[None])
     walsh = 1.0 - 2 * (common % 2)
@@ -56,9 +61,3 @@ def probing(key: Key[Array, ""], size: int, probes: int = 4) -> Probes:
 
 
 TRACES = catalogue(exact, rademacher, gaussian, orthogonal, probing)
-
-
-def _positive(probes: int) -> int:
-    if probes < 1:
-        raise ValueError(f"probes={probes}: needs probes >= 1")
-    return probes

@@ -12,16 +12,9 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from diffjax.arrays import Cond
+from diffjax.checks import at_least, one_of
 from diffjax.nets.conditions import Condition, Conditions, settled
-from diffjax.nets.layers import (
-    NONE,
-    Dense,
-    Output,
-    at_least,
-    cosines_first,
-    one_of,
-    outputs,
-)
+from diffjax.nets.layers import NONE, Dense, Output, cosines_first, outputs
 from diffjax.nets.network import Network, linen
 from diffjax.nets.positions import fold, rotations, sincos, unfold
 from diffjax.nets.streams import (

@@ -12,11 +12,12 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from diffjax.arrays import Cond, Params
+from diffjax.checks import at_least, within
 from diffjax.nets.blocks import Grid
 from diffjax.nets.conditions import Condition, Conditions, settled
 from diffjax.nets.kernels.attention import attention
 from diffjax.nets.kernels.convolution import convolution
-from diffjax.nets.layers import NONE, Output, at_least, outputs
+from diffjax.nets.layers import NONE, Output, at_sides, outputs
 from diffjax.nets.magnitude import normalize
 from diffjax.nets.network import Network, linen
 from diffjax.nets.resample import Kernel, check_kernel, downsample, upsample
@@ -204,6 +205,7 @@ class EDM2(nn.Module):
                 f"or one or three sides, each divisible by {factor}; "
                 f"change multipliers={self.multipliers}, or the size of the images"
             )
+        at_sides(self.attention, shape[1], len(self.multipliers), shape)
 
 
 def normalized(params: Params) -> Params:
@@ -251,8 +253,7 @@ def edm2(
     for m in multipliers:
         if m * channels % head_channels:
             raise ValueError(f"head_channels={head_channels}: must divide the width {m * channels}")
-    if not 0 <= dropout < 1:
-        raise ValueError(f"dropout={dropout}: needs 0 <= dropout < 1")
+    within(0, 1, "[)", dropout=dropout)
     module = EDM2(
         channels=channels,
         multipliers=tuple(multipliers),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -33,18 +33,14 @@ def outputs(
     return shape(first), shape(second)
 
 
-def at_least(least: int, **settings: int) -> None:
-    """Raise ValueError for the first of `settings` that is smaller than `least`."""
-    for name, value in settings.items():
-        if value < least:
-            raise ValueError(f"{name}={value}: needs {name} >= {least}")
-
-
-def one_of(known: Iterable[str], **settings: str) -> None:
-    """Raise ValueError for the first of `settings` that is not in `known`."""
-    for name, value in settings.items():
-        if value not in known:
-            raise ValueError(f"{name}={value!r}: known: {', '.join(map(repr, known))}")
+def at_sides(attention: tuple[int, ...], first: int, levels: int, shape: tuple[int, ...]) -> None:
+    """Raise ValueError for a side of `attention` that no level has: `first` and its halves."""
+    sides = [first // 2**level for level in range(levels)]
+    if absent := [side for side in attention if side not in sides]:
+        raise ValueError(
+            f"attention={attention}: no level has the side {absent[0]}; for input {shape} they "
+            f"have {', '.join(map(str, sides))}"
+        )
 
 
 def product(x: Float[Array, "*b c"], w: Float[Array, "c f"], *_: Any, **__: Any) -> Array:

@@ -6,8 +6,9 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from diffjax.arrays import Cond
+from diffjax.checks import at_least
 from diffjax.nets.conditions import Condition, Conditions, settled
-from diffjax.nets.layers import NONE, VECTORS, Embedding, Output, at_least, outputs, zeros
+from diffjax.nets.layers import NONE, VECTORS, Embedding, Output, outputs, zeros
 from diffjax.nets.network import Network, linen
 
 
@@ -56,6 +57,7 @@ def mlp(
     a second time. learn_variance: a second output like the first, for the variance of a step.
     dtype: of its compute, float32 or bfloat16; parameters, input and output are float32.
     """
-    at_least(1, width=width, depth=depth)
+    at_least(2, width=width)
+    at_least(1, depth=depth)
     known = settled(conditions, "mlp", VECTORS)
     return linen(MLP(width, depth, known, learn_variance), dtype)

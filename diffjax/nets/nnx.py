@@ -24,7 +24,8 @@ class Maker:
     settings: tuple[tuple[str, Any], ...]
 
     def __call__(self, rngs: flax_nnx.Rngs) -> flax_nnx.Module:
-        return self.module(**dict(self.settings), rngs=rngs)
+        module: Any = self.module
+        return module(**dict(self.settings), rngs=rngs)
 
 
 @functools.cache

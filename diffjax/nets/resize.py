@@ -7,7 +7,7 @@ from jax import lax
 from jax import numpy as jnp
 from jaxtyping import Array, Float
 
-from diffjax.nets.layers import one_of
+from diffjax.checks import one_of
 
 
 def resized(x: Float[Array, "b h w c"], size: int, way: str) -> Float[Array, "b s s c"]:

@@ -11,6 +11,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from diffjax.arrays import Cond
+from diffjax.checks import at_least, one_of, positive, within
 from diffjax.nets.blocks import (
     PLAIN,
     Block,
@@ -29,8 +30,7 @@ from diffjax.nets.layers import (
     Dense,
     Embedding,
     Output,
-    at_least,
-    one_of,
+    at_sides,
     outputs,
     zeros,
 )
@@ -195,6 +195,7 @@ class UNet(nn.Module):
                 f"needs (B, H, W, C), or one or three sides, each divisible by {factor}; "
                 f"change multipliers={self.multipliers}, patch, or the size of the images"
             )
+        at_sides(self.attention, shape[1] // self.patch, len(self.multipliers), shape)
 
 
 def unet(
@@ -250,7 +251,8 @@ def unet(
     place of plain attention (arXiv:2112.10752, sec. 3.3); the middle has as many as the last level.
     scale_shift, rescale, epsilon, groups: see `Style`.
     """
-    at_least(1, channels=channels, blocks=blocks, patch=patch, groups=groups)
+    at_least(1 if embedding == "fourier" else 2, channels=channels)
+    at_least(1, blocks=blocks, patch=patch, groups=groups)
     at_least(0, head_channels=head_channels)
     at_least(0 if head_channels else 1, heads=heads)
     if not multipliers or min(multipliers) < 1:
@@ -259,10 +261,8 @@ def unet(
     for m in multipliers:
         if m * channels % part:
             raise ValueError(f"{name}={part}: must divide the width {m * channels}")
-    if not 0 <= dropout < 1:
-        raise ValueError(f"dropout={dropout}: needs 0 <= dropout < 1")
-    if not epsilon > 0:
-        raise ValueError(f"epsilon={epsilon}: needs epsilon > 0")
+    within(0, 1, "[)", dropout=dropout)
+    positive(epsilon=epsilon)
     one_of(EMBEDDINGS, embedding=embedding)
     one_of(RESAMPLE, resample=resample)
     one_of(INPUTS, input_pyramid=input_pyramid)

@@ -86,8 +86,8 @@ class Task(NamedTuple):
 
     form: of the data. dequantized: whether uniform noise fills the bins of their levels.
     conditions: names of those that may be dropped. second_output: whether the network has one.
-    second_time: whether it takes one. noisy: name of the sampler of the config where it adds noise,
-    which needs a score.
+    second_time: whether it takes one. noisy: the field of config.sampling that adds noise, with its
+    value, which needs a score.
     """
 
     form: Form | None = None

@@ -33,7 +33,7 @@ from diffjax.objectives.base import (
     check_batch,
 )
 from diffjax.objectives.errors import ERRORS, l2
-from diffjax.objectives.pairings import PAIRINGS, independent
+from diffjax.objectives.pairings import PAIRINGS, Pairing, independent
 from diffjax.prediction import Prediction
 from diffjax.weights import WEIGHTS, Weight, elbo, uniform_output
 
@@ -49,7 +49,8 @@ class Denoising(Objective):
     weight: how noise levels count. draw: which are seen. error: of the output, value by value.
     condition_dropout: share of samples trained with all conditions missing, for classifier-free
     guidance (arXiv:2207.12598); or a share by name, each condition drawn on its own. pairing: of
-    items and noises of a batch; if they are not independent, eps is no score, and only ODEs sample.
+    items and noises of a batch, within a class where there are labels; if they are not independent,
+    eps is no score, and only ODEs sample.
     uncertainty: learn how uncertain each noise level is, loss / exp(u) + u with u a function of the
     log-SNR (arXiv:2312.02696, eq. 21). steps: of the discrete process of `hybrid`. hybrid: factor
     of its bound, in bits per dimension, which trains the second output of a network that has one
@@ -70,7 +71,7 @@ class Denoising(Objective):
     weight: Weight = uniform_output
     draw: Draw = UNIFORM
     error: Callable[..., Any] = l2
-    pairing: Callable[[Array, Array], Array] = independent
+    pairing: Pairing = independent
     condition_dropout: Rates | Mapping[str, float] = 0.0
     uncertainty: bool = False
     hybrid: float = 0.0
@@ -137,11 +138,16 @@ class Denoising(Objective):
                 f"bound=True: needs images in grey levels; the data are {task.form.kind} "
                 f"{task.form.shape} of {task.form.dtype}"
             )
+        others = [name for name in known or () if name != "label"]
+        if self.pairing is not independent and others:
+            raise ValueError(
+                f"pairing: pairs within a class, and the data have the condition {others[0]!r}, "
+                f"whose noise would depend on it; allowed: pairing='independent'"
+            )
         if task.noisy and self.pairing is not independent:
             raise ValueError(
-                f"pairing: what it trains is no score, and config.sampling.sampler.name="
-                f"{task.noisy!r} adds noise; allowed: pairing='independent', or ddim, heun and "
-                f"other ODE methods"
+                f"pairing: what it trains is no score, and {task.noisy} adds noise; allowed: "
+                f"pairing='independent', or ddim, heun and other ODE methods without a corrector"
             )
 
     def init(self, model: Model) -> Params:
@@ -162,7 +168,8 @@ class Denoising(Objective):
         x0 = batch["x"]
         u = batch["u"] if "u" in batch else self.draw.positions(key_t, len(x0))
         t, factor = self.draw(model.sde, u.astype(x0.dtype), state)
-        eps = self.pairing(x0, jax.random.normal(key_eps, x0.shape, x0.dtype))
+        noise = jax.random.normal(key_eps, x0.shape, x0.dtype)
+        eps = self.pairing(x0, noise, batch.get("cond", {}).get("label"))
         x = model.sde.perturb(x0, eps, t)
         rates = 0.0 if context.evaluating else self.condition_dropout
         cond = drop(batch.get("cond", {}), key_drop, rates)

@@ -120,6 +120,11 @@ ADM_DEFAULTS = {
     "dropout": 0.1,
     "augment_dim": 0,
 }
+CHOICES = {
+    "embedding_type": ("positional", "fourier"),
+    "encoder_type": tuple(PYRAMIDS),
+    "decoder_type": tuple(PYRAMIDS),
+}
 STEPS, LOW, HIGH = 18, 0.002, 80.0
 """Of EDM's sampler: sigma from HIGH to LOW, within what the network supports."""
 
@@ -129,17 +134,63 @@ def recognises(contents: Contents) -> bool:
     return isinstance(ema, dict) and ema.get("class") in PRECONDITIONED
 
 
+WHOLE = ("img_resolution", "img_channels", "label_dim")
+NEEDS: dict[str, tuple[str, ...]] = {
+    "EDMPrecond": ("sigma_data", "sigma_min", "sigma_max"),
+    "VPPrecond": ("beta_min", "beta_d", "M", "sigma_min", "sigma_max"),
+    "VEPrecond": ("sigma_min", "sigma_max"),
+    "iDDPMPrecond": ("M", "C_1", "C_2"),
+}
+"""Numbers that each class of network keeps."""
+
+
+def averaged(contents: Contents, inner: str, whole: tuple[str, ...], numbers: Any) -> Any:
+    """The fields of `ema`, whose network is `inner`. ValueError where it is not there, or where a
+    field is missing or of another kind. numbers: by the class of the network."""
+    net = contents.settings.get("ema")
+    if not isinstance(net, dict) or net.get("class") not in numbers:
+        raise ValueError(f"holds no network under 'ema'; known: {', '.join(numbers)}")
+    network = net.get(inner)
+    if not isinstance(network, dict) or not isinstance(network.get("_init_kwargs"), dict):
+        raise ValueError(f"ema.{inner}: holds no network with its arguments")
+    for name in (*whole, *numbers[net["class"]]):
+        kinds = (int,) if name in whole else (int, float)
+        if type(net.get(name)) not in kinds or not math.isfinite(net[name]):
+            raise ValueError(f"ema.{name}={net.get(name)!r}; needs a number")
+    return net
+
+
+def arguments(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a network with their defaults; ValueError for a value of another kind."""
+    have = {**defaults, **given}
+    for name, default in defaults.items():
+        if not like(have[name], default):
+            raise ValueError(f"{name}={have[name]!r}; needs a value such as {default!r}")
+    return have
+
+
+def like(value: Any, default: Any) -> bool:
+    """Whether a value is of the kind of this one: a number, text, or whole numbers in a row."""
+    if isinstance(default, list):
+        return (
+            isinstance(value, list | tuple) and value != [] and all(type(v) is int for v in value)
+        )
+    if isinstance(default, float):
+        return type(value) in (int, float)
+    return type(value) is type(default)
+
+
 def convert(contents: Contents, steps: int = STEPS) -> Converted:
     """A pickled `EDMPrecond`, `VPPrecond`, `VEPrecond` or `iDDPMPrecond`, its `ema`.
 
     steps: of the sampler, Heun's method on the rho = 7 grid, which is the original's default.
     """
-    net = contents.settings["ema"]
+    net = averaged(contents, "model", WHOLE, NEEDS)
     inner, size = net["model"], net["img_resolution"]
-    network = {
-        "SongUNet": _song,
-        "DhariwalUNet": _adm,
-    }[inner["class"]](inner["_init_kwargs"])
+    kinds = {"SongUNet": _song, "DhariwalUNet": _adm}
+    if inner.get("class") not in kinds:
+        raise ValueError(f"ema.model: class {inner.get('class')!r}; known: {', '.join(kinds)}")
+    network = kinds[inner["class"]](inner["_init_kwargs"])
     classes = net["label_dim"]
     network["learn_variance"] = net["class"] == "iDDPMPrecond"
     tensors = below(contents.tensors, "ema.model.", ("resample_filter",))
@@ -155,34 +206,37 @@ def convert(contents: Contents, steps: int = STEPS) -> Converted:
     return Converted(config, (size, size, net["img_channels"]), classes, params)
 
 
-def _song(told: Mapping[str, Any]) -> dict[str, Any]:
-    told = {**SONG_DEFAULTS, **told}
-    fourier = told["embedding_type"] == "fourier"
-    if told.get("channel_mult_noise", 1) != 1 + fourier:
-        raise ValueError(f"channel_mult_noise={told['channel_mult_noise']}: needs {1 + fourier}")
-    return _common(told) | {
+def _song(given: Mapping[str, Any]) -> dict[str, Any]:
+    have = arguments(given, SONG_DEFAULTS)
+    for name, known in CHOICES.items():
+        if have[name] not in known:
+            raise ValueError(f"{name}={have[name]!r}; known: {', '.join(known)}")
+    fourier = have["embedding_type"] == "fourier"
+    if have.get("channel_mult_noise", 1) != 1 + fourier:
+        raise ValueError(f"channel_mult_noise={have['channel_mult_noise']}: needs {1 + fourier}")
+    return _common(have) | {
         **POSITIONAL,
         "embedding": "fourier" if fourier else "ddpm",
-        "kernel": tuple(told["resample_filter"]),
-        "input_pyramid": PYRAMIDS[told["encoder_type"]],
-        "output_pyramid": PYRAMIDS[told["decoder_type"]],
+        "kernel": tuple(have["resample_filter"]),
+        "input_pyramid": PYRAMIDS[have["encoder_type"]],
+        "output_pyramid": PYRAMIDS[have["decoder_type"]],
     }
 
 
-def _adm(told: Mapping[str, Any]) -> dict[str, Any]:
-    return _common({**ADM_DEFAULTS, **told}) | ADM
+def _adm(given: Mapping[str, Any]) -> dict[str, Any]:
+    return _common(arguments(given, ADM_DEFAULTS)) | ADM
 
 
-def _common(told: Mapping[str, Any]) -> dict[str, Any]:
-    if told.get("channel_mult_emb", 4) != 4:
-        raise ValueError(f"channel_mult_emb={told['channel_mult_emb']}: needs 4")
+def _common(have: Mapping[str, Any]) -> dict[str, Any]:
+    if have.get("channel_mult_emb", 4) != 4:
+        raise ValueError(f"channel_mult_emb={have['channel_mult_emb']}: needs 4")
     return {
         "name": "unet",
-        "channels": told["model_channels"],
-        "multipliers": tuple(told["channel_mult"]),
-        "blocks": told["num_blocks"],
-        "attention": tuple(told["attn_resolutions"]),
-        "dropout": told["dropout"],
+        "channels": have["model_channels"],
+        "multipliers": tuple(have["channel_mult"]),
+        "blocks": have["num_blocks"],
+        "attention": tuple(have["attn_resolutions"]),
+        "dropout": have["dropout"],
     }
 
 

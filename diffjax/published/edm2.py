@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from diffjax.io.contents import Contents
-from diffjax.published.edm import HIGH, LOW, ve
+from diffjax.published.edm import HIGH, LOW, WHOLE, arguments, averaged, ve
 from diffjax.published.family import Converted
 from diffjax.published.tables import Table, below, converted, interleaved, kernel, matrix, same
 from diffjax.published.walk import walk
@@ -87,21 +87,21 @@ def convert(contents: Contents, steps: int = 32) -> Converted:
 
     steps: of the sampler, as in `edm`. The estimate of the loss (logvar) is left out.
     """
-    net = contents.settings["ema"]
-    told = {**DEFAULTS, **FIXED, **net["unet"]["_init_kwargs"]}
+    net = averaged(contents, "unet", WHOLE, {"Precond": ("sigma_data",)})
+    have = arguments(net["unet"]["_init_kwargs"], DEFAULTS | FIXED)
     for name, value in FIXED.items():
-        if told[name] != value:
-            raise ValueError(f"{name}={told[name]}: needs {value}")
+        if have[name] != value:
+            raise ValueError(f"{name}={have[name]}: needs {value}")
     size, channels, classes = net["img_resolution"], net["img_channels"], net["label_dim"]
     network = {
         "name": "edm2",
-        "channels": told["model_channels"],
-        "multipliers": tuple(told["channel_mult"]),
-        "blocks": told["num_blocks"],
-        "attention": tuple(told["attn_resolutions"]),
-        "head_channels": told["channels_per_head"],
-        "dropout": told["dropout"],
-        "kernel": tuple(told["resample_filter"]),
+        "channels": have["model_channels"],
+        "multipliers": tuple(have["channel_mult"]),
+        "blocks": have["num_blocks"],
+        "attention": tuple(have["attn_resolutions"]),
+        "head_channels": have["channels_per_head"],
+        "dropout": have["dropout"],
+        "kernel": tuple(have["resample_filter"]),
     }
     tensors = below(contents.tensors, "ema.unet.", ("resample_filter",))
     config = {

@@ -48,13 +48,14 @@ def read(config: Fields, steps: int = 0, sampler: str = "") -> Scheduled:
     one that the class stands for; options of sampling without a counterpart are then left out.
     Raises ValueError for classes, options and values that are not known.
     """
-    name = config.get("_class_name")
+    name = str(config.get("_class_name"))
     if name not in SCHEDULERS:
         raise ValueError(f"{FILE}: _class_name={name!r}: unknown{nearest(name, SCHEDULERS)}")
     entry = SCHEDULERS[name]
     have = arguments(config, entry.defaults)
     process = entry.process(have)
-    steps = steps or entry.steps or have["num_train_timesteps"]
+    total = have["num_train_timesteps"]
+    steps = steps or min(entry.steps or total, total)
     try:
         sampling: Spec = {
             "sampler": entry.sampler(have, steps),
@@ -94,9 +95,12 @@ def arguments(config: Fields, defaults: Fields) -> Spec:
 
 
 def fits(value: Any, kind: Any) -> bool:
-    """Whether a value is of this kind: a whole number is a float too, and no bool a number."""
-    if isinstance(value, bool):
+    """Whether a value is of this kind: a whole number is a float too, a bool is no number, and a
+    number is finite, or -inf, which stands for no bound."""
+    if kind is object or isinstance(value, bool):
         return kind in (bool, object)
+    if isinstance(value, float) and not math.isfinite(value) and value != -math.inf:
+        return False
     return isinstance(value, int | float if kind is float else kind)
 
 

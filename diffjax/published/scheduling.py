@@ -43,7 +43,8 @@ PREDICTIONS = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
 
 def table(have: Fields) -> Process:
     """VP with a table of betas, and the index of the table as noise label."""
-    if have.get("use_flow_sigmas") or have["prediction_type"] == "flow_prediction":
+    flows = "use_flow_sigmas" in have
+    if flows and (have["use_flow_sigmas"] or have["prediction_type"] == "flow_prediction"):
         return flow(have)
     total, kind = have["num_train_timesteps"], have["prediction_type"]
     if kind not in PREDICTIONS:
@@ -66,15 +67,18 @@ def betas(have: Fields, total: int) -> Spec:
     if total < 2:
         raise ValueError(f"{FILE}: num_train_timesteps={total}; needs two or more")
     if trained is not None:
-        numbers = all(isinstance(b, int | float) for b in trained)
+        numbers = all(isinstance(b, int | float) and 0 < b <= 1 for b in trained)
         if not numbers or len(trained) != total:
             raise ValueError(
                 f"{FILE}: trained_betas holds {len(trained)} values; needs num_train_timesteps="
-                f"{total} numbers"
+                f"{total} numbers between 0 and 1"
             )
         return {"name": "discrete", "betas": [float(b) for b in trained]}
+    low, high = have["beta_start"], have["beta_end"]
+    if kind in BETAS and not (0 < low < 1 and 0 < high < 1):
+        raise ValueError(f"{FILE}: beta_start={low}, beta_end={high}; need to be between 0 and 1")
     if kind in BETAS:
-        ends = {"beta_min": have["beta_start"], "beta_max": have["beta_end"]}
+        ends = {"beta_min": float(low), "beta_max": float(high)}
         return {"name": BETAS[kind], "steps": total, **ends}
     if kind == "squaredcos_cap_v2":
         return {"name": "ddpm_cosine", "steps": total}
@@ -168,11 +172,13 @@ def spaced(have: Fields, inner: bool = False, fractional: bool = False) -> Spec:
         )
     if levels and fractional:
         only(have, {"timestep_spacing": ("linspace",)})
-    if not to_data and not inner and spacing != "trailing" and not have["steps_offset"]:
+    first = spacing == "linspace" or (spacing == "leading" and not have["steps_offset"])
+    if not to_data and not inner and first:
         name = "set_alpha_to_one" if "set_alpha_to_one" in have else "final_sigmas_type"
         raise ValueError(
-            f"{FILE}: {name}={have[name]!r} with {spacing} and steps_offset=0 has no counterpart "
-            f"here: its last step leads from index 0 to index 0"
+            f"{FILE}: {name}={have[name]!r} with timestep_spacing={spacing!r} and steps_offset="
+            f"{have['steps_offset']} has no counterpart here: its last step leads from index 0 "
+            f"to itself"
         )
     if levels:
         return {"name": NOISE_LEVELS[levels[0]], **level_ends(have)}

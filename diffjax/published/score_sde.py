@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from diffjax.io.contents import Contents
+from diffjax.io.trees import some
 from diffjax.published import score_sde_flax
 from diffjax.published.edm import eps, negated
 from diffjax.published.family import Converted
@@ -75,8 +77,9 @@ def _attention(ours: str, theirs: str) -> Table:
     return made
 
 
-MODEL, SHADOW, AVERAGES = "model.module.", "ema.shadow_params.", "params_ema."
-FIXED = ("sigmas",)
+MODELS, SHADOW, AVERAGES = ("model.module.", "model."), "ema.shadow_params.", "params_ema."
+"""Names of the parameters, of networks on several devices and on one; of the averages."""
+FIXED, SIGMAS = ("sigmas",), re.compile(r"model\.(module\.)?sigmas")
 DDPM = {"heads": 1, "last_attends": True, "resample": "conv", "epsilon": 1e-6}
 """The class `DDPM`; of `NCSNpp` with BigGAN's blocks:"""
 NCSNPP = {
@@ -119,6 +122,9 @@ def convert(
         wanted = "ve" if fourier else ", ".join(SDES)
         raise ValueError(f"sde={sde!r}: not told by the tensors; set it to {wanted}")
     size = size or SIDES.get(network["multipliers"], 0)
+    halves = len(network["multipliers"]) - 1
+    if size < 0 or size % 2**halves:
+        raise ValueError(f"size={size}: needs a size that halves {halves} times")
     if not size:
         raise ValueError("size: not told by the tensors; set size=N, of the images")
     network["attention"] = (attention,)
@@ -126,7 +132,7 @@ def convert(
     params = converted(named(network, size), tensors)
     if sde == "ve":
         params = negated(params, network, size)
-    sigmas = contents.tensors.get(f"{MODEL}sigmas")
+    sigmas = next((a for name, a in contents.tensors.items() if SIGMAS.fullmatch(name)), None)
     high = sigma_max or (0.0 if sigmas is None else float(sigmas.max()))
     low = 0.01 if sigmas is None else float(sigmas.min())
     if sde == "ve" and not high:
@@ -141,25 +147,37 @@ def _is_flax(contents: Contents) -> bool:
 
 def _averaged(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The averages, a list in the order of the parameters that are trained, by their names."""
-    made = below(tensors, MODEL, FIXED)
+    if f"{SHADOW}0" not in tensors:
+        raise ValueError(f"not the tensors of this network: {some('missing', [f'{SHADOW}0'])}")
+    model = next((m for m in MODELS if any(n.startswith(f"{m}all_modules.") for n in tensors)), "")
+    if not model:
+        raise ValueError(f"not the tensors of this network: {some('missing', ['model'])}")
+    made = below(tensors, model, FIXED)
     first = "all_modules.0.W"
     trained = [name for name in made if name != first or made[name].ndim > 1]
     shadow = [tensors[f"{SHADOW}{i}"] for i in range(len(below(tensors, SHADOW)))]
     shapes = [made[name].shape for name in trained]
-    if [a.shape for a in shadow] != shapes:
+    if [a.shape for a in shadow] != shapes or len(shadow) != len(trained):
         raise ValueError("ema.shadow_params: not of the shapes of the parameters of model")
     return made | dict(zip(trained, shadow, strict=True))
 
 
+NUMBERED = re.compile(r"all_modules\.(\d{1,6})\.(.+)")
+
+
 def _parts(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """What `_settings` asks for, from names and shapes in PyTorch."""
-    numbered = [(int(n.split(".")[1]), n.split(".", 2)[2], a.shape) for n, a in tensors.items()]
-    parts = sorted(numbered)
+    named = [(NUMBERED.fullmatch(name), name, a.shape) for name, a in tensors.items()]
+    if strange := [name for match, name, _ in named if not match]:
+        raise ValueError(f"not the tensors of this network: {some('not known', strange)}")
+    parts = sorted((int(match[1]), match[2], shape) for match, _, shape in named if match)
     find = lambda leaf: [shape for _, name, shape in parts if name == leaf]
     blocks = {n for n, name, _ in parts if name == "Dense_0.weight"}
     widths = [shape[0] for n, name, shape in parts if n in blocks and name == "Conv_0.bias"]
     others = [s for n, name, s in parts if n not in blocks and name == "Conv_0.weight"]
     fourier = bool(find("W")) and len(find("W")[0]) == 1
+    if len(find("bias")) < 3 or not widths:
+        raise ValueError("not the tensors of this network: too few layers")
     return dict(
         widths=widths,
         around=[shape[:2] for shape in find("Conv_2.weight")],
@@ -191,6 +209,8 @@ def _settings(
     levels = 1 + (sum(a == b for a, b in around) if big else moves) // 2
     more = 3 * levels if big else levels + 2
     each = (len(widths) - more) // (2 * levels)
+    if each < 1 or (levels - 1) * (each + big) >= len(widths):
+        raise ValueError(f"not a network known here: {len(widths)} blocks on {levels} levels")
     pyramid = "residual" if residual else "skip" if skip else "none"
     return {
         "name": "unet",

@@ -87,6 +87,8 @@ def parts(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
         found = [(pattern.fullmatch(name), a.shape) for name, a in tensors.items()]
         return [shape for _, shape in sorted((int(m[1]), shape) for m, shape in found if m)]
 
+    if not find("Conv", "bias") or not find(r"ResnetBlock\w*", "Conv_0.bias"):
+        raise ValueError("not the tensors of this network: no convolutions or blocks")
     return dict(
         widths=[shape[0] for shape in find(r"ResnetBlock\w*", "Conv_0.bias")],
         around=[shape[2:] for shape in find(r"ResnetBlock\w*", "Conv_2.kernel")],

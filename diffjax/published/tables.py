@@ -25,7 +25,7 @@ def converted(
     table: Table, tensors: Mapping[str, np.ndarray], unused: Collection[str] = ()
 ) -> Params:
     """Our nested parameters, float32. ValueError names tensors that are missing, left over though
-    not among `unused`, or of a form that no layout takes."""
+    not among `unused`, not finite, or of a form that no layout takes."""
     used = {name for _, *names in table.values() for name in names}
     missing, surplus = used - set(tensors), set(tensors) - used - set(unused)
     if missing or surplus:
@@ -36,9 +36,11 @@ def converted(
     made: dict[str, np.ndarray] = {}
     for path, (layout, *names) in table.items():
         theirs = [np.asarray(tensors[name], np.float32) for name in names]
+        if bad := [n for n, a in zip(names, theirs, strict=True) if not np.isfinite(a).all()]:
+            raise ValueError(f"{bad[0]}: holds values that are not finite")
         try:
             made[path] = np.asarray(layout(*theirs), np.float32, order="C")
-        except (ValueError, IndexError) as error:
+        except (ValueError, IndexError, TypeError) as error:
             shapes = ", ".join(f"{n} {a.shape}" for n, a in zip(names, theirs, strict=True))
             raise ValueError(f"{path}: cannot be made of {shapes} ({error})") from error
     return nested(made)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -12,6 +13,7 @@ from diffjax import builder
 from diffjax.arrays import Params
 from diffjax.builder.training import OBJECTIVE
 from diffjax.config import Config, ConfigError, Stopped, known, load, override
+from diffjax.devices.mesh import layout
 from diffjax.devices.processes import first
 from diffjax.io.trees import some
 from diffjax.objectives import OBJECTIVES
@@ -19,9 +21,10 @@ from diffjax.runs.trained import Trained
 from diffjax.runs.trained import load as load_trained
 from diffjax.training import held as training_held
 from diffjax.training.experiment import Experiment
-from diffjax.training.loop import train
+from diffjax.training.loop import check, train
 from diffjax.training.transfer import transfer
 from diffjax.training.workdir import began_from, lock, open_run
+from diffjax.training.writers import check_writers
 
 HELD = "held"
 """The path in a config of what its run was given as an object, and keeps in its own folder."""
@@ -51,6 +54,8 @@ def fit(
     the same bits; the stop button of a notebook, ctrl-C and SIGTERM save first and raise `Stopped`.
     Raises ConfigError for what cannot work, before anything is compiled.
     """
+    if not str(workdir):
+        raise ConfigError("workdir='': needs a folder; is a variable unset?")
     fields = config if isinstance(config, Mapping) else load(str(config))
     sections = {"network": network, "data": source, "loss": objective}
     fields = {**fields, **{k: v for k, v in sections.items() if v is not None}}
@@ -94,6 +99,10 @@ def launch(
     held = held or {}
     config = with_held(builder.plain(config), held, workdir)
     experiment = builder.experiment(config, load=loader(workdir, held))
+    check(experiment.train, layout(sharding=experiment.sharding))
+    check_writers(experiment.writers)
+    if (line := builder.untrained(experiment.config, experiment.form)) and first():
+        logging.warning(line)
     with lock(workdir) if first() else nullcontext():
         params, origin = None, None
         if resume_from is not None and not began_from(workdir, Path(resume_from)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ from diffjax.training.experiment import Experiment
 from diffjax.training.workdir import (
     Weights,
     check_weights,
+    is_run,
     load_weights,
     read_config,
     read_form,
@@ -92,6 +94,8 @@ class Trained:
         weights = () if weight is None else guidance_weights(weight, sampling.get("guidance"))
         trained = resampled(self, sampling) if sampling else self
         e, trained_by = trained.experiment, {"trained": self.step, "ema": self.ema}
+        if line := builder.untrained(e.config, e.form):
+            logging.warning(line)
         return Job(
             denoise=trained.denoise,
             plan=e.plan(trained.sde, per_sample=bool(weights)),
@@ -166,7 +170,7 @@ def load(
     path, sampling = Path(path), dict(sampling or {}) | ({} if ema is None else {"ema": ema})
     entries = {"network": network, "loss": objective, "data": source}
     entries = {section: entry for section, entry in entries.items() if entry is not None}
-    if not path.exists() or (path / "data.json").exists():
+    if not path.exists() or is_run(path):
         if family or settings:
             raise ConfigError(f"{path}: is a run of our own; takes neither family nor settings")
         config = replaced(read_config(path), sampling)

@@ -29,6 +29,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from diffjax.arrays import Cond
+from diffjax.checks import at_least, not_negative, one_of, within
 from diffjax.guidance import Conditional, Guidance, Query
 from diffjax.prediction import Denoise
 from diffjax.samplers.plan import Sampling, checked
@@ -113,18 +114,18 @@ class Adaptive(Sampling):
     def suits(self, sde: SDE) -> None:
         self.origin.check(sde, np.array([self.stop, self.begin]))
 
-    def check(self, made: Result) -> None:
+    def check(self, result: Result) -> None:
         """Raise FloatingPointError where a sample did not arrive."""
-        if (sample := int(made.bad)) >= 0:
+        if (sample := int(result.bad)) >= 0:
             raise FloatingPointError(
                 f"sample {sample} of its batch: more than {self.most} steps, or the network's "
                 f"output is not finite (rtol={self.rtol:g}, atol={self.atol:g})"
             )
 
-    def spent(self, made: Result) -> np.ndarray:
+    def spent(self, result: Result) -> np.ndarray:
         """Network passes of each sample, (B,): a guided call counts its second one."""
         weights = np.atleast_1d(np.asarray(self.weight))
-        return np.asarray(made.calls) * [self.guidance.passes(w) for w in weights[:, None]]
+        return np.asarray(result.calls) * [self.guidance.passes(w) for w in weights[:, None]]
 
 
 def solve(
@@ -209,15 +210,10 @@ def adaptive(
             "adaptive steps may be rejected, so guidance cannot remember earlier ones; allowed: "
             "no reference cached, momentum=0 and still=0 in the rule"
         )
-    if solver not in SOLVERS:
-        raise ValueError(f"solver={solver!r}: known: {', '.join(SOLVERS)}")
-    for name, value in (("rtol", rtol), ("atol", atol)):
-        if not 0 < value < 1:
-            raise ValueError(f"{name}={value}: needs 0 < {name} < 1")
-    if not 0 <= eta < np.inf:
-        raise ValueError(f"eta={eta}: needs 0 <= eta < inf")
-    if most < 1:
-        raise ValueError(f"most={most}: needs most >= 1")
+    one_of(SOLVERS, solver=solver)
+    within(0, 1, "()", rtol=rtol, atol=atol)
+    not_negative(eta=eta)
+    at_least(1, most=most)
     if eta and not np.isfinite(ends(sde).lam[1]):
         raise ValueError(
             f"eta={eta} from t={sde.t_max} of {sde}: alpha is 0 there and the drift of the SDE is "

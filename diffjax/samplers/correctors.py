@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from diffjax.arrays import catalogue
+from diffjax.checks import at_least, within
 from diffjax.samplers.program import Combination, Program, X, Z, sampler
 from diffjax.samplers.table import Table, eps
 from diffjax.sde import SDE, Levels, levels
@@ -30,8 +31,8 @@ def langevin(sde: SDE, table: Table, snr: float = 0.16, repeats: int = 1) -> Tab
     16 values, whose norms scatter, sampling is refused. The published factor
     1 - beta of VP, within 2 % of 1, is left out: x / alpha is the same in all frames.
     """
-    _positive(snr=snr)
-    _count(repeats)
+    within(0, np.inf, "()", snr=snr)
+    at_least(1, repeats=repeats)
     step = lambda p, y, at: p.langevin(_score(p, y, at), snr)
     return _between(sde, table, repeats, step)
 
@@ -41,9 +42,8 @@ def refresh(sde: SDE, table: Table, share: float = 0.1, repeats: int = 1) -> Tab
 
     The first-order kernel (`first_order.py`) with kappa = share and no step.
     """
-    if not 0 < share <= 1:
-        raise ValueError(f"share={share}: needs 0 < share <= 1")
-    _count(repeats)
+    within(0, 1, "(]", share=share)
+    at_least(1, repeats=repeats)
 
     def step(p: Program, y: Combination, at: Levels) -> None:
         away = at.sigma[0] ** 2 * _score(p, y, at)  # alpha x0 - x
@@ -59,8 +59,8 @@ def annealed_langevin(sde: SDE, times: np.ndarray, repeats: int = 1, step: float
 
     The last pass returns x0, at the last level. With few repeats the law lags behind the levels.
     """
-    _positive(step=step)
-    _count(repeats)
+    within(0, np.inf, "()", step=step)
+    at_least(1, repeats=repeats)
     at, p = levels(sde, times), Program(eps)
     if not at.alpha[0] > 0:
         raise ValueError(
@@ -114,17 +114,6 @@ def _independent(table: Table) -> Table:
     """With a noise of its own for each row."""
     rows = len(table)
     return replace(table, nodes=np.arange(rows)[:, None], shares=np.ones((rows, 1)))
-
-
-def _positive(**settings: float) -> None:
-    for name, value in settings.items():
-        if not 0 < value < np.inf:
-            raise ValueError(f"{name}={value}: needs {name} > 0")
-
-
-def _count(repeats: int) -> None:
-    if repeats < 1:
-        raise ValueError(f"repeats={repeats}: needs repeats >= 1")
 
 
 CORRECTORS = catalogue(langevin, refresh)

@@ -16,6 +16,7 @@ from itertools import pairwise
 import numpy as np
 
 from diffjax.arrays import float64
+from diffjax.checks import not_negative, within
 from diffjax.samplers.program import Program, X, Z, sampler
 from diffjax.samplers.table import Table
 from diffjax.sde import SDE, Levels, levels
@@ -54,14 +55,14 @@ def ddim(sde: SDE, times: np.ndarray, eta: float = 0.0) -> Table:
        0  t = 0.500000   u = +1 x   x = +0.5 x +0.5 y0
        1  t = 0.250000   u = +1 x   x = +1 y1
     """
-    _unit(eta=eta)
+    within(0, 1, eta=eta)
     return _kernel(sde, times, lambda h: -(eta**2) * np.expm1(-2 * h) if eta else 0.0, eta**2)
 
 
 @sampler(order=1)
 def ddim_variance(sde: SDE, times: np.ndarray, eta: float = 0.5) -> Table:
     """kappa = eta (1 - exp(-2h)): eta multiplies the variance of the noise, not its deviation."""
-    _unit(eta=eta)
+    within(0, 1, eta=eta)
     return _kernel(sde, times, lambda h: -eta * np.expm1(-2 * h) if eta else 0.0, eta)
 
 
@@ -69,8 +70,7 @@ def ddim_variance(sde: SDE, times: np.ndarray, eta: float = 0.5) -> Table:
 def ddim_sde(sde: SDE, times: np.ndarray, eta: float = 1.0) -> Table:
     """kappa = 1 - exp(-2 eta h): the reverse SDE with noise sqrt(eta) g dw, solved exactly for a
     constant x0 (arXiv:2309.05019, with tau^2 = eta). eta may exceed 1."""
-    if not 0 <= eta < np.inf:
-        raise ValueError(f"eta={eta}: needs 0 <= eta < inf")
+    not_negative(eta=eta)
     return _kernel(sde, times, lambda h: -np.expm1(-2 * eta * h) if eta else 0.0, eta)
 
 
@@ -145,8 +145,7 @@ def ancestral_learned(sde: SDE, times: np.ndarray) -> Table:
 def ancestral_optimal(sde: SDE, times: np.ndarray, data_var: float = 1.0) -> Table:
     """The variance with the smallest KL divergence (arXiv:2201.06503, thm. 1), for data of variance
     data_var per dimension: exact marginals on Gaussian data of that variance."""
-    if not 0 <= data_var < np.inf:
-        raise ValueError(f"data_var={data_var}: needs 0 <= data_var < inf")
+    not_negative(data_var=data_var)
 
     def log_var(at: Levels, t: int, s: int) -> tuple[float, float]:
         given_x = data_var * at.sigma[t] ** 2 / (at.alpha[t] ** 2 * data_var + at.sigma[t] ** 2)
@@ -163,8 +162,7 @@ def euler_maruyama(sde: SDE, times: np.ndarray, chi: float = 1.0) -> Table:
     chi = 1 is the reverse SDE, chi = 0 the probability-flow ODE. Drift (f + (1 + chi^2) g^2 / (2
     sigma^2)) x - (1 + chi^2) g^2 alpha / (2 sigma^2) x0.
     """
-    if not 0 <= chi < np.inf:
-        raise ValueError(f"chi={chi}: needs 0 <= chi < inf")
+    not_negative(chi=chi)
     at, p = levels(sde, times), Program()
     _finite("euler_maruyama", sde, at)
     inner = times[times > 0]
@@ -210,9 +208,3 @@ def _finite(name: str, sde: SDE, at: Levels) -> None:
             f"{name} from t={at.t[0]:g} of {sde}: alpha is 0 there and the drift is infinite; "
             f"allowed: t_max < 1 in the sde, or the samplers ddim, ancestral"
         )
-
-
-def _unit(**settings: float) -> None:
-    for name, value in settings.items():
-        if not 0 <= value <= 1:
-            raise ValueError(f"{name}={value}: needs 0 <= {name} <= 1")

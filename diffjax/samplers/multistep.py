@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from diffjax.arrays import float64
+from diffjax.checks import not_negative, within
 from diffjax.samplers.program import NOTHING, Combination, Program, X, Z, sampler
 from diffjax.samplers.table import Read, Table, eps, x0
 from diffjax.sde import SDE, Levels, levels
@@ -171,28 +172,28 @@ def history(at: Levels, i: int, step: Step, count: int) -> np.ndarray:
 def lms(sde: SDE, times: np.ndarray, order: int = 4, lower_final: int = 0) -> Table:
     """Adams-Bashforth for eps in rho = sigma / alpha, of variable step size, order 1 to 4; to rho =
     0."""
-    _range(1, 4, order=order)
+    within(1, 4, order=order)
     return _multistep(sde, times, order, lower_final, eps, by_rho, to_data=True)
 
 
 @sampler(order=lambda order: order)
 def deis(sde: SDE, times: np.ndarray, order: int = 3, lower_final: int = 0) -> Table:
     """tAB-DEIS: eps interpolated in t (arXiv:2204.13902, eq. 14), order 1 to 4."""
-    _range(1, 4, order=order)
+    within(1, 4, order=order)
     return _multistep(sde, times, order, lower_final, eps, by_t)
 
 
 @sampler(order=lambda order: order)
 def ab_logsnr(sde: SDE, times: np.ndarray, order: int = 3, lower_final: int = 0) -> Table:
     """Exponential Adams-Bashforth: eps interpolated in lambda, order 1 to 4."""
-    _range(1, 4, order=order)
+    within(1, 4, order=order)
     return _multistep(sde, times, order, lower_final, eps, by_logsnr)
 
 
 @sampler(order=lambda order: order)
 def ab_angle(sde: SDE, times: np.ndarray, order: int = 3, lower_final: int = 0) -> Table:
     """Adams-Bashforth with eps interpolated in phi = atan(sigma / alpha), order 1 to 4."""
-    _range(1, 4, order=order)
+    within(1, 4, order=order)
     return _multistep(sde, times, order, lower_final, eps, by_angle, to_data=True)
 
 
@@ -206,7 +207,7 @@ def ipndm(sde: SDE, times: np.ndarray, order: int = 4, lower_final: int = 0) -> 
 
     Of its full order on such grids, of order 2 on others.
     """
-    _range(1, 4, order=order)
+    within(1, 4, order=order)
     equal = lambda lam, end: np.array(FIXED[len(lam) - 1])
     return _multistep(sde, times, order, lower_final, eps, rule=equal, to_data=True)
 
@@ -258,7 +259,7 @@ def unipc(
     paper fixes a coefficient to 1/2. The corrected state uses the output that the next step starts
     with.
     """
-    _range(1, 4, order=order)
+    within(1, 4, order=order)
     at, p = levels(sde, times), Program(x0)
     steps, state = len(times) - 1, X
 
@@ -319,16 +320,3 @@ def pndm(sde: SDE, times: np.ndarray) -> Table:
                 mean = mean + weight * y
         p.step(move(t, s, mean))
     return p.table()
-
-
-def _range(low: int, high: int, **settings: int) -> None:
-    for name, value in settings.items():
-        if not low <= value <= high:
-            raise ValueError(f"{name}={value}: needs {low} <= {name} <= {high}")
-
-
-def not_negative(**settings: float | int) -> None:
-    """Raise ValueError for the first of `settings` that is below 0 or not finite."""
-    for name, value in settings.items():
-        if not 0 <= value < np.inf:
-            raise ValueError(f"{name}={value}: needs 0 <= {name} < inf")

@@ -12,13 +12,19 @@ import numpy as np
 from diffjax.arrays import Cond
 from diffjax.guidance import Guidance, ramps
 from diffjax.prediction import Denoise, Sample
-from diffjax.samplers.run import Registers, Result, advance, begin, check, run
+from diffjax.samplers.run import Registers, Result, advance, begin, check, scan
 from diffjax.samplers.table import Table
 from diffjax.sde import SDE
 
 
 class Sampling(abc.ABC):
-    """How to sample: `Plan`, a table, or `Adaptive`. A pytree, so a traced argument."""
+    """How to sample: `Plan`, a table with what guides it, or `Adaptive`, steps that errors decide.
+
+    A pytree, so a traced argument: other numbers of the same shapes are not compiled again. It
+    knows the process and the guidance, not the network; `run` gets that. To use one: draw `initial`
+    states at t = `start`, `run`, `check` the result, and ask what it `spent`, as
+    `generation.Generation` does batch by batch.
+    """
 
     @property
     @abc.abstractmethod
@@ -47,18 +53,22 @@ class Sampling(abc.ABC):
     @abc.abstractmethod
     def run(
         self, denoise: Denoise, x: Sample, keys: Any, cond: Cond | None, *, path: bool = False
-    ) -> Result: ...
+    ) -> Result:
+        """Samples from the states x (B, ...) at t = `start`; keys and cond (B, ...) of each.
+
+        path: whether the result has the states on the way; ValueError where there is no common way.
+        """
 
     @abc.abstractmethod
     def suits(self, sde: SDE) -> None:
         """Raise ValueError where this was planned for another process than `sde`."""
 
     @abc.abstractmethod
-    def check(self, made: Result) -> None:
+    def check(self, result: Result) -> None:
         """Raise FloatingPointError where sampling failed."""
 
     @abc.abstractmethod
-    def spent(self, made: Result) -> np.ndarray:
+    def spent(self, result: Result) -> np.ndarray:
         """Network passes that each sample needs, (B,), as if it were alone."""
 
 
@@ -107,7 +117,7 @@ class Plan(Sampling):
     def run(
         self, denoise: Denoise, x: Sample, keys: Any, cond: Cond | None, *, path: bool = False
     ) -> Result:
-        return run(denoise, self.table, x, keys, cond=cond, guidance=self.guidance, path=path)
+        return scan(denoise, self.table, x, keys, cond=cond, guidance=self.guidance, path=path)
 
     def begin(self, x: Sample) -> Registers:
         """The registers before the first row."""
@@ -124,17 +134,17 @@ class Plan(Sampling):
         stop: Any,
     ) -> tuple[Registers, Sample]:
         """Rows first, ..., stop - 1, and the x0 that the last of them predicts."""
-        own = {"cond": cond, "guidance": self.guidance}
-        return advance(denoise, self.table, registers, keys, first=first, stop=stop, **own)
+        rows = {"first": first, "stop": stop, "cond": cond, "guidance": self.guidance}
+        return advance(denoise, self.table, registers, keys, **rows)
 
     def suits(self, sde: SDE) -> None:
         self.table.origin.check(sde, np.asarray(self.table.t)[np.asarray(self.table.active)])
 
-    def check(self, made: Result) -> None:
-        check(made.bad, self.table)
+    def check(self, result: Result) -> None:
+        check(result.bad, self.table)
 
-    def spent(self, made: Result) -> np.ndarray:
-        return np.broadcast_to(self.passes_of_each, len(made.x))
+    def spent(self, result: Result) -> np.ndarray:
+        return np.broadcast_to(self.passes_of_each, len(result.x))
 
 
 def checked(weight: np.ndarray, guidance: Guidance) -> np.ndarray:

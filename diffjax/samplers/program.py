@@ -207,7 +207,8 @@ class Sampler:
         times = np.asarray(times, np.float64)
         steps = np.diff(times)
         if times.ndim != 1 or len(times) < 2 or not ((steps < 0).all() or (steps > 0).all()):
-            raise ValueError(f"times={times}: needs at least two, decreasing (or increasing)")
+            shown = np.array2string(times, threshold=6, max_line_width=10_000)
+            raise ValueError(f"times={shown}: needs at least two, decreasing (or increasing)")
         low, high = min(times[0], times[-1]), max(times[0], times[-1])
         if high > sde.t_max or low < 0 or (low == 0 and times[0] == 0):
             raise ValueError(f"times from {times[0]:g} to {times[-1]:g}: needs {sde.t_max} .. 0")

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from diffjax import checks
 from diffjax.arrays import Cond, dims, expand, normal
+from diffjax.checks import within
 from diffjax.guidance import Conditional, Guidance, Query
 from diffjax.prediction import Denoise, check_inputs
 from diffjax.samplers.table import NOISES, OUTPUTS, Table
@@ -78,22 +79,25 @@ def run(
     return _run(denoise, table, x, keys, **own, path=path)
 
 
-@functools.partial(jax.jit, static_argnames="path")
-def _run(
+def scan(
     denoise: Denoise,
     table: Table,
     x: Float[Array, "b *d"],
     keys: Key[Array, " b"],
     *,
-    cond: Cond | None,
-    guidance: Guidance,
-    noise: Float[Array, "r b *d"] | None,
-    path: bool,
+    cond: Cond | None = None,
+    guidance: Guidance = Conditional(),
+    noise: Float[Array, "r b *d"] | None = None,
+    path: bool = False,
 ) -> Result:
+    """`run` without its checks and its program, for whoever is inside a program already."""
     step = functools.partial(_step, denoise, guidance, cond, keys, path)
     rows = (jnp.arange(len(table)), _on_device(table, x.dtype), noise)
     after, made = jax.lax.scan(step, begin(x, guidance), rows)
     return Result(after.x, after.bad, made)
+
+
+_run = jax.jit(scan, static_argnames="path")
 
 
 def check_arguments(
@@ -336,9 +340,7 @@ def start_from(
     strength: share of the steps that are made, in (0, 1]; 1 keeps as little of x0 as the process
     does (arXiv:2108.01073).
     """
-    checks.finite(strength=strength)
-    if not 0 < strength <= 1:
-        raise ValueError(f"strength={strength}: needs 0 < strength <= 1")
+    within(0, 1, "(]", strength=strength)
     checks.samples(x0, "x0")
     checks.keys(keys, len(x0))
     steps = len(times) - 1

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from diffjax.samplers.multistep import Step, history, not_negative, order_at, same
+from diffjax.checks import at_least, not_negative, within
+from diffjax.samplers.multistep import Step, history, order_at, same
 from diffjax.samplers.program import Combination, Program, X, Z, sampler
 from diffjax.samplers.runge_kutta import by_lambda, by_rho
 from diffjax.samplers.table import Table, eps, x0
@@ -31,8 +32,7 @@ def churn(
     are those of CIFAR-10. With exact flow the marginals are exact.
     """
     not_negative(s_churn=s_churn, s_min=s_min, s_noise=s_noise)
-    if not s_max >= 0:
-        raise ValueError(f"s_max={s_max}: needs s_max >= 0")
+    at_least(0, s_max=s_max)
     at, p = _finite("churn", sde, times), Program(eps)
     rho = at.sigma / at.alpha
     gamma = min(s_churn / (len(times) - 1), np.sqrt(2) - 1)
@@ -113,8 +113,7 @@ def restart(
 
 def _singlestep(sde: SDE, times: np.ndarray, r: float, eta: float, middle: bool) -> Table:
     """Two stages, at lambda_t and lambda_t + r h, of the SDE with noise sqrt(eta) g dw."""
-    if not 0 < r <= 1:
-        raise ValueError(f"r={r}: needs 0 < r <= 1")
+    within(0, 1, "(]", r=r)
     not_negative(eta=eta)
     at, p = _finite("dpmpp_sde" if middle else "seeds_2", sde, times), Program(x0)
     inner = at.lam[times > 0]
@@ -179,9 +178,8 @@ def sa_solver(
     not_negative(tau=tau)
     if not 0 <= low <= high:
         raise ValueError(f"low={low}: needs 0 <= low <= high={high}")
-    for name, value, least in (("predictor", predictor, 1), ("corrector", corrector, 0)):
-        if not least <= value <= 4:
-            raise ValueError(f"{name}={value}: needs {least} <= {name} <= 4")
+    within(1, 4, predictor=predictor)
+    within(0, 4, corrector=corrector)
     at, p = levels(sde, times), Program(x0)
     rho = np.exp(-at.lam)
     eta = np.where((low <= rho) & (rho <= high), tau**2, 0.0)

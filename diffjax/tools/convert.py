@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -110,10 +111,11 @@ def show(trained: Trained, out: Path) -> None:
         print(f"{section}: {', '.join(fields)}")
     for note in trained.notes:
         print(f"note: {note}")
+    place = shlex.quote(str(out))
     print(
         f"wrote {out}\n"
-        f"next: python -m diffjax.sample --workdir={out} --num=16\n"
-        f"      python -m diffjax.evaluate --workdir={out}, with the data set "
+        f"next: python -m diffjax.sample --workdir={place} --num=16\n"
+        f"      python -m diffjax.evaluate --workdir={place}  # with the data set "
         f"{trained.config['data']['name']}"
     )
 

@@ -11,6 +11,7 @@ how far the profile of each is from the one asked for.
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,7 +29,7 @@ def numbers(text: str) -> list[float]:
 
 def flags() -> argparse.ArgumentParser:
     flags = cli.parser("tools.ema", __doc__)
-    flags.add_argument("--workdir", type=Path, required=True, help="folder of a run")
+    flags.add_argument("--workdir", type=cli.path, required=True, help="folder of a run")
     flags.add_argument(
         "--std", type=numbers, required=True, help="lengths, relative to training: 0.05,0.10"
     )
@@ -56,7 +57,8 @@ def run() -> int:
     make(snapshots, fits, paths)
     for path in paths:
         print(f"wrote {path}")
-    print(f"next: python -m diffjax.sample --workdir={given.workdir} --ema={paths[0].stem}")
+    place = shlex.quote(str(given.workdir))
+    print(f"next: python -m diffjax.sample --workdir={place} --ema={paths[0].stem}")
     return 0
 
 
@@ -84,8 +86,8 @@ def make(snapshots: Snapshots, fits: list[Fit], paths: list[Path]) -> None:
     import numpy as np
 
     from diffjax.config import ConfigError
-    from diffjax.io.reading import write
     from diffjax.progress import Progress
+    from diffjax.training import checksums
 
     coefficients = np.stack([made.coefficients for made in fits])
     leaves: dict[str, np.ndarray] = {}
@@ -97,7 +99,7 @@ def make(snapshots: Snapshots, fits: list[Fit], paths: list[Path]) -> None:
         told = {"step": str(snapshots.step), "ema": path.stem, "error": f"{made.error:.3g}"}
         try:
             path.parent.mkdir(exist_ok=True)
-            write(path, {name: leaf[i] for name, leaf in leaves.items()}, told)
+            checksums.save(path, {name: leaf[i] for name, leaf in leaves.items()}, told)
         except OSError as error:
             raise ConfigError(f"{path}: cannot be written ({error.strerror})") from error
 

@@ -43,7 +43,7 @@ def flags() -> argparse.ArgumentParser:
         ("interpolate", 5, "pairs of images by their latents"),
     ):
         one = commands.add_parser(name, help=text, formatter_class=cli.Formatter)
-        one.add_argument("--workdir", type=Path, required=True, help="folder of a trained run")
+        one.add_argument("--workdir", type=cli.path, required=True, help="folder of a trained run")
         one.add_argument("--ema", help="an average in config.ema, raw, or a length (config)")
         one.add_argument("--seed", type=cli.seed, default=0, help="of the noise")
         one.add_argument("--batch-size", type=cli.positive, default=64, help="items at a time")

@@ -21,6 +21,7 @@ import io
 import json
 import os
 import re
+import shlex
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,7 +97,8 @@ def run() -> int:
     print(
         f"{len(items['train'])} training and {len(items['test'])} held-out images in {given.out}; "
         f"{len(seen.bad)} unreadable, {len(removed.item)} removed as duplicates\n"
-        f"next: --config.data.name=tfds:{given.out.name} --config.data.data_dir={given.out.parent}"
+        f"next: --config.data.name=tfds:{given.out.name} "
+        f"--config.data.data_dir={shlex.quote(str(given.out.parent))}"
     )
     return 0
 

@@ -25,7 +25,7 @@ IMAGES, POINTS = 64, 1000
 
 def flags() -> argparse.ArgumentParser:
     flags = cli.parser("tools.report", __doc__)
-    flags.add_argument("--workdir", type=Path, required=True, help="folder of a run")
+    flags.add_argument("--workdir", type=cli.path, required=True, help="folder of a run")
     flags.add_argument("--out", type=Path, help="file to write (WORKDIR/report.html)")
     return flags
 
@@ -65,7 +65,7 @@ def real(record: Record) -> tuple[np.ndarray | None, str]:
         train = source("train")
         together = train.form.items.together is not None
         items = select(train, reading, POINTS if together else IMAGES)
-        return train.form.items.picture(items.x, items.label if together else None), ""
+        return train.form.picture(items.x, items.label if together else None), ""
     except (ConfigError, OSError, ImportError) as error:
         return None, f"No picture of the data: {error}"
 

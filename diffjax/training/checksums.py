@@ -7,16 +7,23 @@ element always shows in the first sum, two elements that changed places in the s
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 import jax
 import numpy as np
 from jaxtyping import PyTree
 
+from diffjax.io.reading import Tensors, write
+from diffjax.io.trees import fingerprint
+
 BLOCK = 1 << 20
 """Elements at a time, so that little memory is needed."""
 
+SUMS, ABOUT = "checksums", "about"
+"""Where a .safetensors file keeps them: of tensors, and of the other metadata."""
 Sums = Mapping[str, Sequence[int]]
 """By the path of the leaf."""
 
@@ -35,6 +42,59 @@ def total(parts: Iterable[Sums]) -> Sums:
             a, b = found.get(path, (0, 0))
             found[path] = ((a + plain) % 2**64, (b + placed) % 2**64)
     return found
+
+
+def save(path: Path, tensors: Mapping[str, np.ndarray], about: Mapping[str, str]) -> None:
+    """A .safetensors file with checksums of its tensors, and of what it says `about` them."""
+    sums = {name: of_array(np.asarray(a)) for name, a in tensors.items()}
+    stamps = {SUMS: json.dumps(sums), ABOUT: fingerprint(dict(about), ())}
+    write(path, tensors, {**about, **stamps})
+
+
+def load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """The tensors of a .safetensors file, and what it says about them, without checksums.
+
+    ValueError names the file, and what does not have the checksum that was saved; a file of another
+    program has none.
+    """
+    file = Tensors(path)
+    try:
+        sums, tensors = stored(file), dict(file)
+        if sums is not None:
+            verify(tensors, sums)
+            if missing := sorted(set(sums) - set(tensors)):
+                raise ValueError(f"{', '.join(missing[:3])}: no longer there: the file is damaged")
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return tensors, {k: v for k, v in file.metadata.items() if k not in (SUMS, ABOUT)}
+
+
+def stored(file: Tensors) -> Sums | None:
+    """The checksums in a file, None where there are none; ValueError where what it says about its
+    tensors has changed."""
+    if SUMS not in file.metadata:
+        return None
+    about = {k: v for k, v in file.metadata.items() if k not in (SUMS, ABOUT)}
+    if file.metadata.get(ABOUT) != fingerprint(about, ()):
+        raise ValueError("the checksum of its metadata is not what was saved: the file is damaged")
+    sums = json.loads(file.metadata[SUMS])
+    if not isinstance(sums, dict):
+        raise ValueError("its checksums cannot be read: the file is damaged")
+    return sums
+
+
+def verify(tensors: Mapping[str, np.ndarray], sums: Sums) -> None:
+    """ValueError names the tensors whose checksums are not these."""
+    wrong = [name for name, a in tensors.items() if of_array(a) != sums.get(name)]
+    if wrong:
+        raise ValueError(
+            f"the checksum of {', '.join(sorted(wrong)[:3])} is not what was saved: the file is "
+            f"damaged"
+        )
+
+
+def of_array(a: np.ndarray) -> list[int]:
+    return [*words(a, [0] * a.ndim, a.shape)]
 
 
 def _leaf(a: jax.Array) -> tuple[int, int]:

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from diffjax.arrays import Params, catalogue
+from diffjax.checks import positive, within
 
 Average = Callable[[Int[Array, ""], int], Float[Array, ""]]
 Averages = Mapping[str, Average]
@@ -29,7 +30,7 @@ class Constant:
     decay: float = 0.9999
 
     def __post_init__(self):
-        _decay(self.decay)
+        within(0, 1, "[)", decay=self.decay)
 
     def __call__(self, step: Int[Array, ""], batch_size: int) -> Float[Array, ""]:
         return jnp.maximum(1 - self.decay, 9.0 / (10.0 + step))
@@ -46,9 +47,7 @@ class HalfLife:
     ramp: float | None = 0.05
 
     def __post_init__(self):
-        for name, value in (("images", self.images), ("ramp", self.ramp)):
-            if value is not None and not value > 0:
-                raise ValueError(f"{name}={value}: needs {name} > 0")
+        positive(images=self.images, ramp=self.ramp)
 
     def __call__(self, step: Int[Array, ""], batch_size: int) -> Float[Array, ""]:
         seen = 1.0 * step * batch_size
@@ -64,9 +63,8 @@ class Warmup:
     power: float = 2 / 3
 
     def __post_init__(self):
-        _decay(self.decay)
-        if not 0 < self.power <= 1:
-            raise ValueError(f"power={self.power}: needs 0 < power <= 1")
+        within(0, 1, "[)", decay=self.decay)
+        within(0, 1, "(]", power=self.power)
 
     def __call__(self, step: Int[Array, ""], batch_size: int) -> Float[Array, ""]:
         return jnp.maximum(1 - self.decay, (1.0 + step) ** -self.power)
@@ -109,11 +107,6 @@ def length(ema: str | float) -> str:
     except ValueError:
         return str(ema)
     return f"std_{std:.3f}" if std == round(std, 3) else f"std_{std}"
-
-
-def _decay(decay: float) -> None:
-    if not 0 <= decay < 1:
-        raise ValueError(f"decay={decay}: needs 0 <= decay < 1")
 
 
 EMAS = catalogue(Constant, HalfLife, Warmup, Power)

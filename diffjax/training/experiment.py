@@ -15,6 +15,7 @@ import numpy as np
 import optax
 
 from diffjax.arrays import Params, stream, taken
+from diffjax.checks import at_least
 from diffjax.config import ConfigError
 from diffjax.data.form import Form
 from diffjax.data.pipeline import Batches, Reading, centred
@@ -78,11 +79,10 @@ class Train:
     skip_spikes: bool = False
 
     def __post_init__(self):
-        none = ("held_out_every", "snapshot_every", "peak_flops", "spike")
+        may_be_0 = ("held_out_every", "snapshot_every", "peak_flops", "spike")
         for name, value in vars(self).items():
-            least = 0 if name in none else 1
-            if name not in ("writers", "sharding", "skip_spikes") and value < least:
-                raise ValueError(f"{name}={value}: needs {name} >= {least}")
+            if name not in ("writers", "sharding", "skip_spikes"):
+                at_least(0 if name in may_be_0 else 1, **{name: value})
         if self.batch_size % self.accumulate:
             raise ValueError(
                 f"batch_size={self.batch_size}: needs a multiple of accumulate={self.accumulate}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
 import time
@@ -159,7 +160,10 @@ class Callbacks:
             self._judge(done, state)
         if due(settings.sample_every):
             with log.paused():
-                log.picture(done, picture(self._experiment, self._layout, state))
+                try:
+                    log.picture(done, picture(self._experiment, self._layout, state))
+                except FloatingPointError as error:
+                    logging.warning("samples of step %d: %s; no picture", done, error)
         measured = {}
         if due(settings.held_out_every):
             with log.paused():
@@ -275,7 +279,10 @@ def compile_steps(
 
 
 def picture(experiment: Experiment, layout: Layout, state: TrainState) -> np.ndarray:
-    """Samples of the network with the first average by name, from fixed seeds, labels in order."""
+    """Samples of the network with the first average by name, from fixed seeds, labels in order.
+
+    Raises FloatingPointError where sampling failed.
+    """
     e, num = experiment, experiment.train.samples
     cond = conditions = e.conditions(num)
     key = stream(e.seed, "sample")
@@ -284,5 +291,6 @@ def picture(experiment: Experiment, layout: Layout, state: TrainState) -> np.nda
     denoise = e.denoiser(state.weights(min(state.ema)))
     plan = layout.put(e.plan(denoise.sde))
     made = generate(denoise, plan, key, index, cond, shape=e.shape)
+    plan.check(made._replace(bad=layout.whole(made.bad)))
     x = e.form.denormalise(layout.whole(made.x))
-    return e.form.items.picture(x, conditions.get("label"))
+    return e.form.picture(x, conditions.get("label"))

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from diffjax.arrays import Params, catalogue
+from diffjax.checks import at_least, positive, within
 from diffjax.nets.network import fixed
 
 Core = Callable[[optax.Schedule], optax.GradientTransformation]
@@ -36,12 +37,10 @@ def optimizer(
     the steps of the parameters whose path (`network/label/embedding`) has it; 0 keeps them as they
     are, and factors multiply where several fit.
     """
-    for name, value in (("learning_rate", learning_rate), ("clip", clip)):
-        if value is not None and not value > 0:
-            raise ValueError(f"{name}={value}: needs {name} > 0")
+    positive(learning_rate=learning_rate, clip=clip)
     unit = batch_size if in_images else 1
-    _nonnegative(warmup=warmup)
-    _nonnegative(**(rates or {}))
+    at_least(0, warmup=warmup)
+    at_least(0, **(rates or {}))
 
     def rate(count: Any) -> Any:
         t = jnp.asarray(count, jnp.float32) * unit
@@ -70,14 +69,13 @@ def cosine(length: int = 0, final: float = 0.0) -> optax.Schedule:
 
 def inverse_sqrt(reference: int = 0) -> optax.Schedule:
     """1 / sqrt(max(t / reference, 1)) (arXiv:2312.02696, eq. 67)."""
-    if not reference > 0:
-        raise ValueError(f"reference={reference}: needs reference > 0")
+    positive(reference=reference)
     return lambda t: jax.lax.rsqrt(jnp.maximum(t / reference, 1.0))
 
 
 def adam(rate: optax.Schedule, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> Any:
     """Adam (arXiv:1412.6980)."""
-    _moments(b1=b1, b2=b2)
+    within(0, 1, "[)", b1=b1, b2=b2)
     return optax.adam(rate, b1, b2, eps)
 
 
@@ -89,15 +87,15 @@ def adamw(
     weight_decay: float = 0.0,
 ) -> Any:
     """AdamW (arXiv:1711.05101)."""
-    _moments(b1=b1, b2=b2)
-    _nonnegative(weight_decay=weight_decay)
+    within(0, 1, "[)", b1=b1, b2=b2)
+    at_least(0, weight_decay=weight_decay)
     return optax.adamw(rate, b1, b2, eps, weight_decay=weight_decay, mask=decays)
 
 
 def lion(rate: optax.Schedule, b1: float = 0.9, b2: float = 0.99, weight_decay: float = 0.0) -> Any:
     """Lion (arXiv:2302.06675): steps of one size, so a tenth of the rate of AdamW."""
-    _moments(b1=b1, b2=b2)
-    _nonnegative(weight_decay=weight_decay)
+    within(0, 1, "[)", b1=b1, b2=b2)
+    at_least(0, weight_decay=weight_decay)
     return optax.lion(rate, b1, b2, weight_decay=weight_decay, mask=decays)
 
 
@@ -113,8 +111,8 @@ def adafactor(
     decay: the exponent of the second moment's. least: sides from which on that is factored. The
     weight decay is per step, not times the rate.
     """
-    _moments(decay=decay, momentum=momentum or 0.0)
-    _nonnegative(weight_decay=weight_decay)
+    within(0, 1, "[)", decay=decay, momentum=momentum or 0.0)
+    at_least(0, weight_decay=weight_decay)
     return optax.adafactor(
         rate,
         least,
@@ -137,8 +135,8 @@ def muon(
     The steps of a kernel have an RMS of 0.2 times the rate, as those of AdamW do
     (arXiv:2502.16982, eq. 4): one rate serves both. Kernels alone decay.
     """
-    _moments(beta=beta, b1=b1, b2=b2)
-    _nonnegative(weight_decay=weight_decay)
+    within(0, 1, "[)", beta=beta, b1=b1, b2=b2)
+    at_least(0, weight_decay=weight_decay)
     return optax.contrib.muon(
         rate,
         beta=beta,
@@ -215,23 +213,9 @@ def named(path: tuple[Any, ...]) -> str:
     return "/".join(str(entry.key) for entry in path)
 
 
-def _nonnegative(**values: float | int) -> None:
-    for name, value in values.items():
-        if not value >= 0:
-            raise ValueError(f"{name}={value}: needs {name} >= 0")
-
-
-def _moments(**values: float | int) -> None:
-    for name, value in values.items():
-        if not 0 <= value < 1:
-            raise ValueError(f"{name}={value}: needs 0 <= {name} < 1")
-
-
 def _falling(length: int, final: float) -> None:
-    if not length > 0:
-        raise ValueError(f"length={length}: needs length > 0")
-    if not 0 <= final <= 1:
-        raise ValueError(f"final={final}: needs 0 <= final <= 1")
+    positive(length=length)
+    within(0, 1, final=final)
 
 
 OPTIMIZERS = catalogue(adam, adamw, lion, adafactor, muon)

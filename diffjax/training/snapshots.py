@@ -19,8 +19,9 @@ import numpy as np
 from diffjax.arrays import Params
 from diffjax.config import ConfigError
 from diffjax.devices.processes import first
-from diffjax.io.reading import Tensors, write
+from diffjax.io.reading import Tensors
 from diffjax.io.trees import flat
+from diffjax.training import checksums
 from diffjax.training.ema import Power
 
 FOLDER = "snapshots"
@@ -47,7 +48,7 @@ def save(workdir: Path, step: int, ema: Mapping[str, Params], stds: Mapping[str,
     tensors = flat(jax.device_get({name: ema[name] for name in stds}))
     # One entry, for the order of several in a file differs between processes.
     told = json.dumps({"step": step, "stds": dict(stds)})
-    write(folder / f"step_{step:08d}.safetensors", tensors, {"snapshot": told})
+    checksums.save(folder / f"step_{step:08d}.safetensors", tensors, {"snapshot": told})
 
 
 class Snapshots:
@@ -73,28 +74,39 @@ class Snapshots:
                 f"--step={step}: no snapshot of this step; known: {', '.join(map(str, steps))}"
             )
         self.profiles: list[Profile] = []
-        self._sources: list[tuple[Tensors, str]] = []
+        self._sources: list[tuple[Path, Tensors, str]] = []
+        self._sums: dict[Path, checksums.Sums] = {}
         for path in files[: steps.index(self.step) + 1]:
             try:
                 file = Tensors(path)
                 told = json.loads(file.metadata["snapshot"])
+                self._sums[path] = checksums.stored(file) or {}
             except (ValueError, KeyError) as error:
                 raise ConfigError(f"{path}: holds no snapshot ({error})") from error
             used = told["stds"] if names is None else names
             self.profiles += [Profile(told["stds"][name], told["step"]) for name in used]
-            self._sources += [(file, name) for name in used]
+            self._sources += [(path, file, name) for name in used]
 
     @property
     def names(self) -> list[str]:
         """The leaves, as `network/out/bias`."""
-        file, name = self._sources[-1]
+        _, file, name = self._sources[-1]
         return [key.removeprefix(f"{name}/") for key in file if key.startswith(f"{name}/")]
 
     def combine(self, leaf: str, coefficients: np.ndarray) -> np.ndarray:
-        """Of one leaf, for coefficients (M, N): (M, ...) in float32, added up in float64."""
+        """Of one leaf, for coefficients (M, N): (M, ...) in float32, added up in float64.
+
+        ConfigError names a file whose checksum is not what was saved.
+        """
         total: Any = 0.0
-        for (file, name), c in zip(self._sources, coefficients.T, strict=True):
-            total = total + np.multiply.outer(c, file[f"{name}/{leaf}"].astype(np.float64))
+        for (path, file, name), c in zip(self._sources, coefficients.T, strict=True):
+            tensor = {f"{name}/{leaf}": file[f"{name}/{leaf}"]}
+            try:
+                checksums.verify(tensor, self._sums[path])
+            except ValueError as error:
+                raise ConfigError(f"{path}: {error}") from error
+            (value,) = tensor.values()
+            total = total + np.multiply.outer(c, value.astype(np.float64))
         return total.astype(np.float32)
 
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import fcntl
+import errno
 import json
+import logging
 import os
 import platform
 import re
+import shlex
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,16 +26,20 @@ from diffjax.arrays import Params
 from diffjax.config import ConfigError, nearest
 from diffjax.data.form import Form, from_json
 from diffjax.data.source import fingerprint
-from diffjax.files import write_text
-from diffjax.io.reading import Tensors, write
+from diffjax.files import reason, write_text
 from diffjax.io.trees import flat, joined, nested, some
-from diffjax.training import held
+from diffjax.training import checksums, held
 from diffjax.training.checkpoints import Checkpoints
 from diffjax.training.ema import RAW, length
 from diffjax.training.experiment import Experiment
 from diffjax.training.step import TrainState
 
 WEIGHTS = "weights.safetensors"
+LOST = {
+    "config.json": "without it nobody knows what the network is: put it back from a copy",
+    "data.json": "the command that trained the run writes it again; of an export, put it back",
+}
+"""What to do where a file of a run is not there."""
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 FREE = {
     "config": ("sampling",),
@@ -44,24 +51,33 @@ FREE = {
     "config.data": ("memory", "workers", "timeout"),
 }
 """Fields that may differ when a run resumes, with all below them: no step reads them."""
+HELD = (errno.EAGAIN, errno.EACCES, errno.EDEADLK)
+"""Errors of a lock that another process has; others say that there are none."""
+FAR = 2**30
+"""A byte of the lock file that is never written."""
 
 
 @contextmanager
 def lock(workdir: Path) -> Iterator[None]:
     """Make the folder, and keep other runs out of it while this one trains there.
 
-    The operating system gives the lock back, however the process ends. ConfigError where another
-    process holds it, saying which, and where the folder cannot be written.
+    The operating system gives the lock back, however the process ends. Where a file system knows no
+    locks, a line says so. ConfigError where another process holds it, saying which, and where the
+    folder cannot be written.
     """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         file = (workdir / ".lock").open("a+")
     except OSError as error:
-        raise ConfigError(f"--workdir={workdir}: cannot be written ({error.strerror})") from error
+        raise ConfigError(f"--workdir={workdir}: cannot be written ({reason(error)})") from error
     with file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _take(file)
         except OSError as error:
+            if error.errno not in HELD:
+                logging.warning("%s: cannot be locked (%s)", workdir, reason(error))
+                yield
+                return
             file.seek(0)
             holder = file.read() or error.strerror
             raise ConfigError(
@@ -75,6 +91,19 @@ def lock(workdir: Path) -> Iterator[None]:
             yield
         finally:
             file.truncate(0)
+
+
+def _take(file: IO[str]) -> None:
+    """Lock a file for this process alone, or raise OSError at once."""
+    if sys.platform == "win32":
+        import msvcrt
+
+        file.seek(FAR)  # others cannot read a locked byte, and the first ones say who holds it
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def open_run(
@@ -96,11 +125,21 @@ def open_run(
             f"--workdir={workdir}: holds converted weights ({WEIGHTS}) and no run to go on with; "
             f"use another workdir"
         )
+    if not (workdir / "config.json").exists() and _steps(workdir):
+        raise ConfigError(
+            f"--workdir={workdir}: holds checkpoints, and config.json is missing: put it back, or "
+            f"use another workdir"
+        )
     if (workdir / "config.json").exists():
-        complete, described = experiment.complete, _read(workdir, "data.json")
-        there = json.loads(json.dumps({"config": complete(read_config(workdir))}))
-        there |= {"data": described}
-        here = json.loads(json.dumps({"config": complete(experiment.config), "data": data}))
+        complete = experiment.complete
+        there: dict[str, Any] = {"config": complete(read_config(workdir))}
+        here: dict[str, Any] = {"config": complete(experiment.config), "data": data}
+        if (workdir / "data.json").exists():
+            there["data"] = _read(workdir, "data.json")
+        else:
+            del here["data"]
+            logging.warning("%s: data.json is missing; it is written again", workdir)
+        there, here = json.loads(json.dumps(there)), json.loads(json.dumps(here))
         differences = list(_differences(there, here))
         if differences:
             raise ConfigError(
@@ -115,7 +154,7 @@ def open_run(
             launch |= {"resume_from": dict(resume_from)} if resume_from else {}
             file.write(json.dumps(launch) + "\n")
     except OSError as error:
-        raise ConfigError(f"--workdir={workdir}: cannot be written ({error.strerror})") from error
+        raise ConfigError(f"--workdir={workdir}: cannot be written ({reason(error)})") from error
 
 
 def began_from(workdir: Path, path: Path) -> bool:
@@ -125,8 +164,15 @@ def began_from(workdir: Path, path: Path) -> bool:
     """
     if not _steps(workdir):
         return False
-    lines = (workdir / "launches.jsonl").read_text().splitlines()
-    origins = [json.loads(line).get("resume_from", {}).get("path") for line in lines]
+    file = workdir / "launches.jsonl"
+    try:
+        launches = [json.loads(line) for line in file.read_text().splitlines()]
+        origins = [launch.get("resume_from", {}).get("path") for launch in launches]
+    except (OSError, ValueError, AttributeError) as error:
+        raise ConfigError(
+            f"{file}: cannot be read ({reason(error)}), so nobody knows what the run began with: "
+            f"leave --resume_from out to resume it, or use another workdir"
+        ) from error
     if str(path.resolve()) not in origins:
         found = next((o for o in origins if o), "random weights")
         raise ConfigError(
@@ -156,15 +202,30 @@ def _read(workdir: Path, name: str) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text())
     except FileNotFoundError:
+        if is_run(workdir):
+            raise ConfigError(f"{path}: {name} is missing; {LOST[name]}") from None
         raise ConfigError(
-            f"--workdir={workdir}: no run here (no {name}); train one first: "
-            f"python -m diffjax.train --config=configs/digits_vp.py --workdir={workdir}"
+            f"--workdir={workdir}: no run here (no {name}); train one first: python -m "
+            f"diffjax.train --config=configs/digits_vp.py --workdir={shlex.quote(str(workdir))}"
         ) from None
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error})") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: cannot be read ({reason(error)})") from error
     if not isinstance(found, dict):
         raise ConfigError(f"{path}: holds no fields, but {found!r}")
     return found
+
+
+def is_run(workdir: Path) -> bool:
+    """Whether a folder is that of a run or an export, whichever of its files are lost."""
+    names = ("data.json", "launches.jsonl", "checkpoints")
+    if any((workdir / name).exists() for name in names):
+        return True
+    try:
+        config = json.loads((workdir / "config.json").read_text())
+    except (OSError, ValueError, RecursionError):
+        return False
+    # That of a published model names its class.
+    return isinstance(config, dict) and (not config or isinstance(config.get("network"), dict))
 
 
 def last_step(workdir: Path) -> int:
@@ -229,18 +290,22 @@ def _hint(name: str, workdir: Path) -> str:
     if not re.fullmatch(r"std_[\d.]+", name):
         return ""
     std = name.removeprefix("std_")
-    return f". To make it: python -m diffjax.tools.ema --workdir={workdir} --std={std}"
+    place = shlex.quote(str(workdir))
+    return f". To make it: python -m diffjax.tools.ema --workdir={place} --std={std}"
 
 
 def _read_weights(experiment: Experiment, path: Path, frozen: Params | None = None) -> Weights:
     """Those of a file, which need not have what is frozen in the run."""
     try:
-        found = Tensors(path)
-        params = joined(nested(found), frozen or {})
+        tensors, about = checksums.load(path)
+    except ValueError as error:  # names the file
+        raise ConfigError(str(error)) from error
+    try:
+        params = joined(nested(tensors), frozen or {})
         check_weights(experiment, params)
+        step, ema = int(about.get("step", 0)), about.get("ema", "")
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from error
-    step, ema = int(found.metadata.get("step", 0)), found.metadata.get("ema", "")
     return Weights(step, jax.tree.map(jnp.asarray, params), ema)
 
 
@@ -263,11 +328,11 @@ def write_weights(workdir: Path, experiment: Experiment, weights: Weights) -> No
     check_empty(workdir)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        told = {"step": str(weights.step), "ema": weights.ema}
-        write(workdir / WEIGHTS, flat(weights.params), told)
+        about = {"step": str(weights.step), "ema": weights.ema}
+        checksums.save(workdir / WEIGHTS, flat(weights.params), about)
         _describe(workdir, experiment.complete(experiment.config), experiment.form.as_json())
     except OSError as error:
-        raise ConfigError(f"--out={workdir}: cannot be written ({error.strerror})") from error
+        raise ConfigError(f"--out={workdir}: cannot be written ({reason(error)})") from error
 
 
 def check_empty(out: Path) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import json
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -84,6 +85,8 @@ class Tensorboard:
     What could not be written is lost here, and the next events go to a new file.
     """
 
+    package: ClassVar[str] = "tensorboardX"
+
     def __init__(self, workdir: Path, start: int):
         from tensorboardX import event_file_writer, summary
 
@@ -128,17 +131,13 @@ class Tensorboard:
 class Wandb:
     """Weights & Biases, under the id in wandb.txt, so that a run that goes on stays one run.
 
-    Steps after `start` come twice, with equal values. Raises ConfigError where the package is not
-    installed.
+    Steps after `start` come twice, with equal values.
     """
 
+    package: ClassVar[str] = "wandb"
+
     def __init__(self, workdir: Path, start: int, project: str = "diffjax"):
-        try:
-            self._wandb: Any = importlib.import_module("wandb")
-        except ModuleNotFoundError as error:
-            raise ConfigError(
-                "config.train.writers: wandb is not installed: pip install wandb"
-            ) from error
+        self._wandb: Any = importlib.import_module("wandb")
         note = workdir / "wandb.txt"
         if not note.exists():
             note.write_text(secrets.token_hex(4) + "\n")
@@ -165,3 +164,13 @@ class Wandb:
 
 WRITERS = catalogue(Tensorboard, Wandb)
 """What a run may write besides metrics.jsonl."""
+
+
+def check_writers(writers: Iterable[Callable[..., Writer]]) -> None:
+    """Raise ConfigError where the package of a writer is not installed, before a run begins."""
+    for writer in writers:
+        package = getattr(getattr(writer, "function", writer), "package", None)
+        if package and importlib.util.find_spec(package) is None:
+            raise ConfigError(
+                f"config.train.writers: {package} is not installed: pip install {package}"
+            )

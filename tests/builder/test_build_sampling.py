@@ -60,6 +60,8 @@ def refused(sde=SDE, classes=4, leads=False, **fields) -> str:
 )
 def test_a_corrector_of_the_config_is_the_corrector(spec, make):
     """A field that is dropped on the way would sample another law in silence."""
+    form = labelled("vector", (16,), 4)  # langevin needs as many values
+    plan = lambda **fields: builder.plan({**BASE, **fields}, SDE, form)
     made, exact = plan(corrector=spec), make(SDE, plan().table)
     for name in ("t", "input", "update", "snr", "noisy", "keep"):
         np.testing.assert_array_equal(getattr(made.table, name), getattr(exact, name))

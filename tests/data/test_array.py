@@ -127,7 +127,7 @@ def test_what_is_neither_images_nor_points_is_refused(tmp_path, x, message):
 
 @pytest.mark.parametrize(
     "label",
-    [np.zeros(49, int), np.zeros(50), np.full(50, -1), np.zeros((50, 1), int), np.full(50, "cat")],
+    [np.zeros(49, int), np.zeros(50), np.full(50, -1), np.zeros((50, 2), int), np.full(50, "cat")],
     ids=["length", "float", "negative", "shape", "text"],
 )
 @pytest.mark.parametrize("names", [("x", "y"), ("x_train", "y_train")])
@@ -177,3 +177,21 @@ def test_names_that_are_not_known_are_refused_with_the_known_ones(tmp_path):
 def test_a_share_that_is_none_is_refused(tiny_array, holdout):
     with pytest.raises(ValueError, match=f"holdout={holdout}: needs 0 <= holdout < 1"):
         array("train", path=str(tiny_array), holdout=holdout)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", ">i4", "int64", "uint64"])
+@pytest.mark.parametrize("shape", [(50,), (50, 1)])
+def test_integer_labels_are_read_as_a_row_or_a_column_of_any_type(tmp_path, dtype, shape):
+    """CIFAR-10, as its own site has it, holds a column of labels."""
+    label = np.arange(50) % 3
+    np.savez(tmp_path / "a.npz", x=images(), y=label.astype(dtype).reshape(shape))
+    data = load(array("train", path=str(tmp_path / "a.npz"), holdout=0.0))
+    assert data.classes == 3 and data.label.dtype == np.int32
+    np.testing.assert_array_equal(data.label, label)
+
+
+def test_labels_that_are_too_large_are_refused(tmp_path):
+    """They would wrap around, to classes below 0."""
+    np.savez(tmp_path / "a.npz", x=images(), y=np.full(50, 2**31))
+    with pytest.raises(ValueError, match="labels up to 2147483648"):
+        array("train", path=str(tmp_path / "a.npz"))

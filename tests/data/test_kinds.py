@@ -19,6 +19,7 @@ SHAPES = {
     "latent": (4, 6, 3),
     "points": (2,),
     "vector": (5,),
+    "table": (4,),
     "sequence": (12, 2),
     "audio": (64, 1),
     "video": (4, 8, 8, 1),
@@ -73,7 +74,7 @@ def test_files_give_back_what_was_written(tmp_path, name, dtype):
         path = tmp_path / "new" / f"a{files.ending}"
         wanted = stored[0] if files.each else stored
         files.write(path, wanted, {"rate": 100})
-        found = files.read(path, form.shape)
+        found = files.read(path, form.shape, {"rate": 100})
         if found.dtype != wanted.dtype:  # floats in a file of integers
             found, wanted = np.asarray(form.items.normalise(jnp.asarray(found))), wanted
         np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1 / 32768)

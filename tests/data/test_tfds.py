@@ -1,6 +1,8 @@
 """Data sets prepared by TFDS: read without tensorflow, and refused with what to do."""
 
+import importlib
 import io
+import json
 import shutil
 import subprocess
 import sys
@@ -13,6 +15,7 @@ from PIL import Image
 from diffjax.config import ConfigError
 from diffjax.data import load, tfds
 
+tfds_source = importlib.import_module("diffjax.data.tfds")  # the package has a function of its name
 CIFAR = Path(__file__).parents[3] / "shared/data/tfds"
 
 
@@ -201,3 +204,35 @@ def test_cifar10_is_what_the_files_hold(cifar):
         image = Image.open(io.BytesIO(record[start:])).convert("RGB")
         np.testing.assert_array_equal(np.asarray(image), x)
         assert features.deserialize_example_np(record)["label"] == label
+
+
+def test_only_a_class_of_each_image_is_read_as_its_label(capsys):
+    """Several labels, numbers and texts ended in errors of Python, even if none was asked for."""
+    import tensorflow_datasets as known
+
+    one = known.features.ClassLabel(num_classes=3)
+    others = {"Scalar": known.features.Scalar(np.int64), "Text": known.features.Text()}
+    others["Tensor"] = known.features.Tensor(shape=(2,), dtype=np.int64)
+    others["Sequence of ClassLabel"] = known.features.Sequence(one)
+    others["FeaturesDict"] = known.features.FeaturesDict({"a": one})
+    assert tfds_source._class_label({"label": one, "kind": one}, "kind", "train") == "kind"
+    assert tfds_source._class_label({"label": one}, "", "train") == ""
+    for kind, feature in others.items():
+        assert tfds_source._class_label({"label": feature}, "label", "train") == ""
+        assert f"label='label': {kind}, and no ClassLabel" in capsys.readouterr().err
+        with pytest.raises(ValueError, match=f"label='of': {kind}, and no ClassLabel"):
+            tfds_source._class_label({"of": feature}, "of", "train")
+
+
+def test_features_that_are_not_asked_for_are_not_decoded(tiny, copied, tiny_items, capsys):
+    """A label of another kind was read even where no label was asked for."""
+    file = copied / "features.json"
+    declared = json.loads(file.read_text())
+    text = {"text": {}, "pythonClassName": "tensorflow_datasets.core.features.text_feature.Text"}
+    declared["featuresDict"]["features"]["label"] = text  # and the records hold numbers
+    file.write_text(json.dumps(declared))
+    for settings in ({"label": ""}, {}):
+        data = tiny(data_dir=str(copied.parents[1]), **settings)
+        assert data.classes == 0
+        np.testing.assert_array_equal(load(data).x, tiny_items["train"][0])
+    assert "label='label': Text, and no ClassLabel" in capsys.readouterr().err

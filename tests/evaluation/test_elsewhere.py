@@ -55,6 +55,26 @@ def test_points_and_latents_are_read(tmp_path):
     np.testing.assert_array_equal(read(tmp_path / "a.npz", labelled("points", (2,))).x, x)
 
 
+def test_an_npy_file_and_grey_images_without_channels_are_read(tmp_path):
+    """The file was said not to be there, and `array:` takes what was refused here."""
+    np.save(tmp_path / "a.npy", X)
+    found = read(tmp_path / "a.npy", RGB)
+    np.testing.assert_array_equal(found.x, X)
+    assert found.label is None
+    grey = labelled("image", (8, 8, 1), 3)
+    for name, save in (("g.npy", np.save), ("g.npz", np.savez)):
+        save(tmp_path / name, X[..., 0])
+        np.testing.assert_array_equal(read(tmp_path / name, grey).x, X[..., :1])
+
+
+@pytest.mark.parametrize("dtype", ["uint8", ">i2", "uint64"])
+def test_labels_are_read_as_a_column_of_any_type(tmp_path, dtype):
+    np.savez(tmp_path / "a.npz", X, LABEL.astype(dtype)[:, None])
+    found = read(tmp_path / "a.npz", RGB).label
+    assert found is not None and found.dtype == np.int32
+    np.testing.assert_array_equal(found, LABEL)
+
+
 @pytest.mark.parametrize(
     ("arrays", "part"),
     [
@@ -88,8 +108,8 @@ def test_files_of_another_form_are_refused(tmp_path):
     """One image of another size, or a file cut short, would end in a traceback."""
     cases = {"no such": tmp_path / "none.npz", "no images": tmp_path / "empty"}
     (tmp_path / "empty").mkdir()
-    cases["no such .npz"] = tmp_path / "a.txt"
-    cases["no such .npz"].write_text("text")
+    cases["neither an .npy nor an .npz"] = tmp_path / "a.txt"
+    cases["neither an .npy nor an .npz"].write_text("text")
     sample.write(tmp_path / "b.npz", Generated(X, {"label": LABEL}, LABEL, LABEL, RGB))
     raw = bytearray((tmp_path / "b.npz").read_bytes())
     raw[200:260] = bytes(60)

@@ -7,14 +7,32 @@ import numpy as np
 import pytest
 
 import diffjax
+from diffjax import builder
 from diffjax.devices.mesh import layout
 from diffjax.evaluation import Subject, bpd, images, vlb
 from diffjax.evaluation.likelihood import summary
+from diffjax.likelihood import DEQUANTIZERS, TRACES, Ode
 
 pytestmark = pytest.mark.typed
 
-QUICK = {"steps": 8, "trace": "exact"}
+QUICK = {"ode": Ode(steps=8), "trace": TRACES["exact"]}
 ABOUT = {"data": "it", "split": "test", "trained": 4, "ema": ""}
+
+
+def of_text(text: str):
+    """The metric that a text names."""
+    return builder.construct_metrics(text, "--metrics")[1][text.partition(":")[0]]
+
+
+def test_settings_of_a_text_are_those_of_its_objects():
+    """A solver, an estimator or a number would be that of the default, in silence."""
+    metric = of_text("bpd:num=3,trace=gaussian,probes=4,steps=8,most=7,dequantize=uniform")
+    arguments = dict(metric.arguments)
+    assert arguments["ode"] == Ode(steps=8, most=7) and arguments["num"] == 3
+    assert arguments["trace"].arguments == (("probes", 4),)
+    assert arguments["trace"].function is TRACES["gaussian"]
+    assert arguments["dequantize"] is DEQUANTIZERS["uniform"]
+    assert "dequantize=, trace=rademacher, probes=1, solver=dopri5" in builder.listing()
 
 
 def points(toy, folder, **changes):
@@ -51,7 +69,9 @@ def test_a_killed_evaluation_goes_on_and_ends_the_same(toy, tmp_path, monkeypatc
     bpd(stopped, num=20, **QUICK)  # cuts the second batch
     with np.load(b.with_name("values.npz")) as stored:
         np.testing.assert_array_equal(stored["bits"], first["bits"][:20])
-    other = bpd(points(toy, tmp_path / "stopped", seed=1), num=8, steps=8, trace="gaussian")
+    other = bpd(
+        points(toy, tmp_path / "stopped", seed=1), num=8, ode=Ode(steps=8), trace=TRACES["gaussian"]
+    )
     assert other["values"] != whole["values"]  # of another protocol
 
     monkeypatch.setattr(images, "layout", lambda: layout(jax.devices()[:1]))
@@ -62,7 +82,7 @@ def test_a_killed_evaluation_goes_on_and_ends_the_same(toy, tmp_path, monkeypatc
 
 def test_images_have_bits_and_standard_errors(small):
     """Both numbers of a table, their errors, and what they were measured with."""
-    found = bpd(small, num=6, repeats=3, steps=8)
+    found = bpd(small, num=6, repeats=3, ode=Ode(steps=8))
     with np.load(small.workdir / found["values"]) as stored:
         bits = stored["bits"]
         assert bits.shape == (6, 3) and np.isfinite(bits).all()
@@ -94,12 +114,15 @@ def test_errors_are_those_of_means():
 @pytest.mark.parametrize(
     ("measure", "part"),
     [
-        (lambda s: bpd(s, dequantize="none"), "dequantize='none': .*uniform, truncated_normal"),
-        (lambda s: bpd(s, dequantize="unifrom"), "dequantize='unifrom': known: none, uniform"),
-        (lambda s: bpd(s, trace="x"), "trace='x': known: exact"),
-        (lambda s: bpd(s, trace="probing", probes=3), "power of two"),
-        (lambda s: bpd(s, repeats=0), "needs at least 1"),
-        (lambda s: vlb(s, samples=0), "needs at least 1"),
+        (lambda s: of_text("bpd:dequantize=none")(s), "dequantize='none': .*, truncated_normal"),
+        (lambda s: of_text("bpd:dequantize=unifrom"), "--metrics.dequantize='unifrom': unknown"),
+        (lambda s: of_text("bpd:trace=x"), "--metrics.trace='x': unknown; known: exact, gaussian"),
+        (lambda s: of_text("bpd:trace=probing,probes=3")(s), "power of two"),
+        (lambda s: of_text("bpd:trace=exact,probes=3"), "--metrics.probes: no such field"),
+        (lambda s: of_text("bpd:rtol=2.0"), "--metrics: rtol=2.0: needs 0 < rtol < 1"),
+        (lambda s: of_text("bpd:stepz=3"), "--metrics.stepz: no such field .*'steps'"),
+        (lambda s: bpd(s, repeats=0), "repeats=0: needs repeats >= 1"),
+        (lambda s: vlb(s, samples=0), "samples=0: needs samples >= 1"),
         (lambda s: dataclasses.replace(s, source=diffjax.data.moons("test")), "items of shape"),
     ],
 )

@@ -6,7 +6,9 @@ import re
 import numpy as np
 import pytest
 
+from diffjax import builder
 from diffjax.evaluation import reference
+from diffjax.evaluation.beforehand import beforehand
 from diffjax.evaluation.moments import moments
 
 pytestmark = pytest.mark.typed
@@ -80,3 +82,62 @@ def test_statistics_of_other_programs_are_known_by_their_shape_only(tmp_path):
         reference.read(path, "pool", 4, FACTS)
     with pytest.raises(ValueError, match="no such file"):
         reference.read(tmp_path / "none.npz", "pool", 4, FACTS)
+
+
+def skewed(covariance: np.ndarray) -> np.ndarray:
+    covariance = covariance.copy()
+    covariance[0, 1] += 0.1
+    return covariance
+
+
+COVARIANCE = np.cov(X.T)
+BAD = {
+    "negative": (X.mean(0), -np.eye(4), "is no covariance: it has the eigenvalue -1, below 0"),
+    "one negative": (X.mean(0), np.diag([1.0, 1, 1, -0.01]), "eigenvalue -0.01, below 0"),
+    "skewed": (X.mean(0), skewed(COVARIANCE), "is no covariance: not symmetric, by up to 0.1"),
+    "a row": (X.mean(0)[None], COVARIANCE, "(1, 4) and (4, 4); needs a mean (D,), a covariance"),
+    "variances": (X.mean(0), COVARIANCE[0], "(4,) and (4,); needs a mean (D,)"),
+    "other width": (X.mean(0)[:3], COVARIANCE, "(3,) and (4, 4); needs"),
+    "none": (np.zeros(0), np.zeros((0, 0)), "needs a mean (D,)"),
+    "text": (np.full(4, "a"), COVARIANCE, "are <U1, float64; needs floats"),
+    "infinite": (X.mean(0), np.full((4, 4), np.inf), "are not finite"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_is_no_mean_and_covariance_is_refused(tmp_path, name):
+    """A distance from it would be a number without a meaning."""
+    mean, covariance, part = BAD[name]
+    path = tmp_path / "a.npz"
+    np.savez(path, mu=mean, sigma=covariance)
+    with pytest.raises(ValueError, match=rf"^reference={re.escape(str(path))}: .*") as refused:
+        reference.read(path, "pool", 4, FACTS)
+    assert part in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_rounding_is_no_reason_to_refuse_a_covariance(tmp_path):
+    """Published ones are of float32, and singular ones of fewer items than features."""
+    few = X[:3].astype(np.float32)
+    path = tmp_path / "a.npz"
+    np.savez(path, mu=few.mean(0), sigma=np.cov(few.T).astype(np.float32))
+    assert reference.read(path, "pool", 4, FACTS)[1].shape == (4, 4)
+
+
+def test_files_of_metrics_are_tried_before_anything_is_computed(tmp_path):
+    """After hours of sampling, the statistics would turn out to be damaged."""
+    (tmp_path / "a.npz").write_bytes(b"PK\x03\x04 no archive")
+    (tmp_path / "file").touch()
+    cases = {
+        "fid:reference=none.npz": "reference=none.npz: no such file",
+        f"sfid:reference={tmp_path / 'a.npz'}": "a.npz: cannot be read (",
+        f"fid_infinity:reference={tmp_path / 'a.npz'}": "a.npz: cannot be read (",
+        f"fid:write={tmp_path / 'file' / 'a.npz'}": "a.npz: cannot be written (",
+        f"fid:write={tmp_path}": "cannot be written (Is a directory)",
+        "clip_score:captions=none.txt": "captions=none.txt: cannot be read (No such file",
+        "clip_score": "captions: needs a text file",
+    }
+    for text, part in cases.items():
+        [metric] = builder.construct_metrics(text, "--metrics")[0].values()
+        with pytest.raises(ValueError, match=re.escape(part)):
+            beforehand(metric)
+    beforehand(builder.construct_metrics("kid", "--metrics")[0]["kid"])

@@ -56,6 +56,16 @@ def test_the_interval_of_a_share_ends_at_0_and_1():
     assert found["sum"] == free["sum"] == [1, 1]
 
 
+def test_a_share_of_none_is_not_known_to_be_none():
+    """Of 40 samples none is a copy: an interval [0, 0] would say that no sample ever is."""
+    values = lambda rows: {"none": 0.0, "all": 1.0, "held_out": 0.5}
+    found = with_intervals(values, 40, 20, shares=("none", "all"), fixed=("held_out",))
+    upper = WIDTH**2 / (40 + WIDTH**2)  # |0 - p| = WIDTH sqrt(p (1 - p) / 40)
+    assert abs(upper - WIDTH * (upper * (1 - upper) / 40) ** 0.5) < 1e-12
+    assert found["intervals"] == {"none": [0, upper], "all": [1 - upper, 1]}
+    assert found["held_out"] == 0.5
+
+
 def test_no_resamples_give_no_intervals_and_one_is_refused():
     """One has no deviation: NaN would be written as an interval."""
     assert set(measured(VALUES["mean"], REAL, 0)) == {"value"}

@@ -1,5 +1,7 @@
 """Sample k of a run depends on (seed, k) and its label, not on the batch that it travels in."""
 
+import gc
+import weakref
 from dataclasses import replace
 
 import jax
@@ -10,6 +12,7 @@ from jax.sharding import Mesh
 
 from diffjax.analytic import Mixture
 from diffjax.arrays import keys_at, stream
+from diffjax.generation import program
 from diffjax.generation.program import Generation, generate
 from diffjax.grids import uniform
 from diffjax.guidance import Conditional, Guided
@@ -146,3 +149,13 @@ def test_plan_counts_rows_and_passes():
     guided = plan(Guided())
     guided.table.weight[2:] = 3.0
     assert (guided.rows, guided.passes) == (6, 10)
+
+
+def test_programs_of_networks_that_are_no_longer_used_are_not_kept():
+    """A process that trains a hundred networks would hold what was compiled for each of them."""
+    first = weakref.ref(program._program("network 0", SHAPE, None))
+    for k in range(program.PROGRAMS):
+        assert first() is not None
+        program._program(f"network {k + 1}", SHAPE, None)
+    gc.collect()
+    assert first() is None

@@ -117,12 +117,20 @@ def test_a_condition_changes_its_sample_and_no_other(name, kind):
 
 
 @network
+@pytest.mark.typed
 def test_missing_is_absent(name):
     """Guidance would compare with another reference than dropout has trained."""
     apply, cond, _ = made(name)
     absent = apply(None)
     chex.assert_trees_all_close(apply(null(cond)), absent, rtol=1e-5, atol=1e-5)
     assert np.isfinite(absent).all()
+
+
+def test_augmentation_that_nobody_speaks_of_is_none():
+    """Samples would be made as of some augmented image."""
+    apply, cond, _ = made("unet")
+    none = {**null(cond), "augment": jnp.zeros_like(cond["augment"])}
+    chex.assert_trees_all_close(apply(none), apply(null(cond)), rtol=1e-5, atol=1e-6)
 
 
 @network

@@ -227,10 +227,10 @@ def test_schedulers_that_ours_lacks_are_refused_by_name(changed, parts, tmp_path
 
 def test_what_is_done_in_another_way_is_said(tmp_path):
     """Samples would differ from the original's, and nobody know why."""
-    scheduler = {"clip_sample": True, "set_alpha_to_one": False, "timestep_spacing": "linspace"}
+    scheduler = {"clip_sample": True, "timestep_spacing": "linspace"}
     pipeline(tmp_path, "ddpm", scheduler=scheduler)
     (tmp_path / "scheduler" / "scheduler_config.json").rename(tmp_path / "kept.json")
     assert "assumed" in " ".join(diffjax.load(tmp_path).notes)
     (tmp_path / "kept.json").rename(tmp_path / "scheduler" / "scheduler_config.json")
     notes = " ".join(diffjax.load(tmp_path).notes)
-    assert all(part in notes for part in ("clips", "first noise level", "linspace"))
+    assert all(part in notes for part in ("clips", "linspace"))

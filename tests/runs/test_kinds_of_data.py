@@ -5,7 +5,7 @@ import json
 import jax
 import numpy as np
 import pytest
-from commands import ended
+from commands import ended, one_device
 from PIL import Image
 
 import diffjax
@@ -35,11 +35,20 @@ CONFIG = {
 }
 MLP = {"name": "mlp", "width": 8, "depth": 1}
 DIT = {"name": "dit", "width": 8, "depth": 1, "heads": 2, "patch": 2}
+UNET = {"name": "unet", "channels": 8, "multipliers": (1,), "blocks": 1, "attention": ()}
+NETWORKS = (
+    MLP,
+    DIT,
+    {**UNET, "heads": 2},
+    {**UNET, "name": "edm2", "head_channels": 4},
+)
+CONDITIONS = ("label", "vector", "tokens", "map")
 KINDS_OF_RUNS = {
     "image": ((4, 4, 1), DIT),
     "latent": ((4, 4, 3), DIT),
     "points": ((2,), MLP),
     "vector": ((5,), MLP),
+    "table": ((4,), MLP),
     "sequence": ((8, 2), DIT),
     "audio": ((8, 1), DIT),
     "video": ((2, 4, 4, 1), DIT),
@@ -62,29 +71,85 @@ def archive(folder, shape, **arrays):
     return folder / "a.npz"
 
 
-@pytest.mark.thorough
+def everything(folder, name):
+    """Items of a kind with every kind of condition, in a file."""
+    shape, rng = KINDS_OF_RUNS[name][0], np.random.default_rng(1)
+    floats = lambda *axes: rng.normal(size=(24, *axes)).astype(np.float32)
+    more = {"vector": floats(4), "tokens": floats(3, 2), "map": floats(*shape[:-1], 2)}
+    return archive(folder, shape, y=np.arange(24) % 2, **more)
+
+
+def settings(path, network, name, conditions) -> dict:
+    """The config of a run on items of a kind with these conditions."""
+    others = tuple(c for c in conditions if c != "label")
+    labels = "label" in conditions
+    return config(path, network, kind=name, labels=labels, conditions=others) | QUICK
+
+
+def refusal(spec) -> str:
+    """The line by which the config is refused, empty where it is built."""
+    try:
+        builder.experiment(spec)
+    except ConfigError as error:
+        return str(error)
+    return ""
+
+
+def taken(path, network, name) -> list[str] | None:
+    """The conditions that this network takes of items of this kind, None where it takes no such
+    items; each refusal has to name what is refused."""
+    if message := refusal(settings(path, network, name, ())):
+        assert "config.network" in message and "needs" in message
+        return None
+    refused = {c: refusal(settings(path, network, name, (c,))) for c in CONDITIONS}
+    for condition, message in refused.items():
+        assert not message or f"condition '{condition}'" in message, message
+        assert not message or f"{network['name']} takes" in message, message
+    return [c for c in CONDITIONS if not refused[c]]
+
+
 @pytest.mark.parametrize("name", KINDS)
-def test_each_kind_is_trained_sampled_shown_and_written(tmp_path, name, monkeypatch):
-    """Sequences and videos ended a run at its first picture."""
+def test_each_kind_has_a_network_and_conditions(tmp_path, name):
+    """A kind would be known to its source alone. The product is in the thorough tier."""
     if name not in KINDS_OF_RUNS:
         pytest.fail(f"KINDS[{name!r}] is new: say here of what shape, and which network takes it")
-    shape, network = KINDS_OF_RUNS[name]
-    run = tmp_path / "run"
-    made = diffjax.fit(config(archive(tmp_path, shape), network, kind=name) | QUICK, run)
-    assert made.experiment.form.kind == name
-    with Image.open(run / "samples" / "step_00000002.png") as picture:
-        assert np.asarray(picture).std() > 5
-    assert json.loads((run / "data.json").read_text())["kind"] == name
-    kind, out = KINDS[name], [f"--out={tmp_path / 'a.npz'}", f"--out={tmp_path / 'a.png'}"]
-    out += [f"--out={tmp_path / f'a{ending}'}" for ending in kind.whole()]
-    out += [f"--out={tmp_path / 'folder'}"] if kind.folder() else []
-    assert ended(monkeypatch, "sample", f"--workdir={run}", "--num=4", *out) == 0
+    network = KINDS_OF_RUNS[name][1]
+    names = ["label", "vector"] + ["tokens", "map"] * (network is DIT)
+    spec = settings(everything(tmp_path, name), network, name, names)
+    assert builder.experiment(spec).form.names == names
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("network", NETWORKS, ids=lambda network: network["name"])
+@pytest.mark.parametrize("name", KINDS)
+def test_each_kind_with_each_network_and_condition(tmp_path, name, network, monkeypatch):
+    """Sequences and videos ended a run at its first picture. Trained, sampled, shown, written and
+    evaluated with all conditions that go, or refused by name."""
+    path, run = everything(tmp_path, name), tmp_path / "run"
+    conditions = taken(path, network, name)
+    if conditions is None:
+        assert network is not KINDS_OF_RUNS[name][1]
+        return
+    spec = settings(path, network, name, conditions)
+    with one_device():
+        trained = diffjax.fit(spec, run)
+        assert trained.experiment.form.kind == name
+        assert trained.experiment.form.names == conditions
+        with Image.open(run / "samples" / "step_00000002.png") as picture:
+            assert np.asarray(picture).std() > 5
+        assert json.loads((run / "data.json").read_text())["kind"] == name
+        kind, out = KINDS[name], [f"--out={tmp_path / 'a.npz'}", f"--out={tmp_path / 'a.png'}"]
+        out += [f"--out={tmp_path / f'a{ending}'}" for ending in kind.whole()]
+        out += [f"--out={tmp_path / 'folder'}"] if kind.folder() else []
+        assert ended(monkeypatch, "sample", f"--workdir={run}", "--num=12", *out) == 0
+        flags = ["--num=12", "--metrics=precision_recall:k=1", "--features=pixels"]
+        assert ended(monkeypatch, "evaluate", f"--workdir={run}", *flags) == 0
     with np.load(tmp_path / "a.npz") as file:
-        assert file["arr_0"].shape == (4, *shape)
+        assert file["arr_0"].shape == (12, *KINDS_OF_RUNS[name][0])
         assert file["arr_0"].dtype == (np.uint8 if name in ("image", "video") else np.float32)
     if files := kind.folder():
-        assert len([*(tmp_path / "folder").glob(f"*{files.ending}")]) == 4
-    elif not kind.folder():
+        assert len([*(tmp_path / "folder").glob(f"*{files.ending}")]) == 12
+    else:
         assert ended(monkeypatch, "sample", f"--workdir={run}", f"--out={tmp_path / 'b'}") == 2
 
 
@@ -102,7 +167,8 @@ def conditional(tmp_path_factory):
     """A run on latents with label, vector and tokens."""
     folder = tmp_path_factory.mktemp("conditional")
     names = {"kind": "latent", "labels": True, "conditions": ("vector", "tokens")}
-    return diffjax.fit(config(described(folder), DIT, **names), folder / "run"), folder / "run"
+    with one_device():
+        return diffjax.fit(config(described(folder), DIT, **names), folder / "run"), folder / "run"
 
 
 def test_conditions_travel_from_the_file_to_the_samples(conditional, tmp_path, monkeypatch):

@@ -253,7 +253,7 @@ def test_many_langevin_steps_sample_the_data():
 @pytest.mark.parametrize("setting", [{"step": 0.0}, {"step": np.nan}, {"repeats": 0}], ids=str)
 def test_bad_langevin_steps_are_refused_by_name(setting):
     ((name, value),) = setting.items()
-    with pytest.raises(ValueError, match=rf"{name}={value}: needs {name} >"):
+    with pytest.raises(ValueError, match=rf"{name}={value}: needs "):
         SAMPLERS["annealed_langevin"](VP_LINEAR, TIMES, **setting)
 
 

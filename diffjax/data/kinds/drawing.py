@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,8 @@ SIDE = 3.0
 """Half the side of the plane that is drawn."""
 LINE = (64, 96)
 """Height and width of a picture of lines."""
+MOST_PAIRS = 4
+"""Columns of a table that are drawn against each other."""
 COLOURS = np.array(
     [[31, 119, 180], [214, 39, 40], [44, 160, 44], [148, 103, 189], [255, 127, 14], [23, 190, 207]],
     np.uint8,
@@ -92,6 +95,30 @@ def scatter(points: np.ndarray, label: np.ndarray | None = None) -> np.ndarray:
     outside = int((np.abs(points[:, :2]) > SIDE).any(axis=1).sum())
     title = f"{len(points)} samples" + (f", {outside} outside the frame" if outside else "")
     axes.set(xlim=(-SIDE, SIDE), ylim=(-SIDE, SIDE), title=title)
+    return drawn(figure)
+
+
+def pairs(columns: Mapping[str, np.ndarray], label: np.ndarray | None = None) -> np.ndarray:
+    """Columns (N,) of a table by name as a picture: how each is spread, and each against another.
+
+    Numbers have histograms, texts bars of their counts. At most four columns are drawn.
+    """
+    from matplotlib.figure import Figure
+
+    shown = [*columns.items()][:MOST_PAIRS]
+    side = len(shown)
+    figure = Figure(figsize=(2 * side + 1, 2 * side + 1), dpi=60)
+    colour = {} if label is None else {"c": label, "cmap": "tab10"}
+    for i, (name, values) in enumerate(shown):
+        for j, (other, across) in enumerate(shown[: i + 1]):
+            axes = figure.add_subplot(side, side, i * side + j + 1)
+            if i > j:
+                axes.scatter(across, values, s=4, **colour)
+            elif values.dtype.kind == "f":
+                axes.hist(values, 20)
+            else:
+                axes.bar(*np.unique(values, return_counts=True))
+            axes.set(xlabel=other if i == side - 1 else "", ylabel="" if j else name)
     return drawn(figure)
 
 

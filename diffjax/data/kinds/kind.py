@@ -14,6 +14,7 @@ from diffjax.data.kinds import drawing
 
 Units = Mapping[str, Any]
 """What numbers mean that the kind alone does not say, as `rate`, samples per second."""
+NO_UNITS: Units = {}
 
 
 def as_they_are(x: np.ndarray, dtype: str) -> np.ndarray:
@@ -30,13 +31,14 @@ def flat(x: np.ndarray) -> np.ndarray:
 class Files:
     """A form of file that items are written to and read from.
 
-    ending: with the dot. write: `(path, items or item, units)`. read: `(path, shape of an item)`,
-    the inverse. each: whether a file holds one item, so that several of them make a folder.
+    ending: with the dot. write: `(path, items or item, units)`. read: `(path, shape of an item,
+    units)`, the inverse. each: whether a file holds one item, so that several of them make a
+    folder.
     """
 
     ending: str
     write: Callable[[Path, np.ndarray, Units], None]
-    read: Callable[[Path, tuple[int, ...]], np.ndarray]
+    read: Callable[[Path, tuple[int, ...], Units], np.ndarray]
     each: bool = True
 
 
@@ -49,12 +51,12 @@ class Kind:
     largest allowed |value| of floats, None for any. normalise: stored values (B, ...) to floats of
     the network's range, on the device. denormalise: `(x, dtype)`, samples of the network to stored
     values. tiles: stored items (N, ...) to uint8 pictures (N, h, w, 1 or 3). together: one picture
-    of all items in place of tiles, `(x, label)`. files: the first with `each` is that of a folder.
-    window: axes, counted from the last, along which items may be cropped. mirror: the axis along
-    which they may be flipped. augment: whether geometric changes of images apply. values: stored
-    items to the (N, D) that distances without a feature network compare. features: the default
-    feature network of `evaluate`. noun: of an item, in messages. unit: scale and name of an error
-    of the network's output.
+    of all items in place of tiles, `(x, label, units)`. files: the first with `each` is that of a
+    folder. window: axes, counted from the last, along which items may be cropped. mirror: the axis
+    along which they may be flipped. augment: whether geometric changes of images apply. values:
+    stored items to the (N, D) that distances without a feature network compare. features: the
+    default feature network of `evaluate`. noun: of an item, in messages. unit: scale and name of an
+    error of the network's output.
     """
 
     name: str
@@ -67,7 +69,7 @@ class Kind:
     bound: float | None = None
     normalise: Callable[[Any], Any] = to_float
     denormalise: Callable[[np.ndarray, str], np.ndarray] = as_they_are
-    together: Callable[[np.ndarray, np.ndarray | None], np.ndarray] | None = None
+    together: Callable[[np.ndarray, np.ndarray | None, Units], np.ndarray] | None = None
     window: tuple[int, ...] = ()
     mirror: int | None = None
     augment: bool = False
@@ -103,13 +105,15 @@ class Kind:
             return float(info.min), float(info.max)
         return None if self.bound is None else (-self.bound, self.bound)
 
-    def picture(self, x: np.ndarray, label: np.ndarray | None = None) -> np.ndarray:
+    def picture(
+        self, x: np.ndarray, label: np.ndarray | None = None, units: Units = NO_UNITS
+    ) -> np.ndarray:
         """Stored items (N, ...) as one picture uint8 (H, W, 3).
 
         Items whose labels come in turn stand in one column per class.
         """
         if self.together:
-            return self.together(x, label)
+            return self.together(x, label, units)
         return drawing.grid(self.tiles(x), drawing.columns(label, len(x)))
 
     def folder(self) -> Files | None:

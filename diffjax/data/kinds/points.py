@@ -12,7 +12,7 @@ POINTS = Kind(
     ranks=(1,),
     channels=(2, 3),
     tiles=lambda x: drawing.lines(x[..., None], drawing.SIDE),
-    together=drawing.scatter,
+    together=lambda x, label, units: drawing.scatter(x, label),
     files=(CSV,),
     noun="point",
 )

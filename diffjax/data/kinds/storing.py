@@ -25,7 +25,7 @@ def _write_png(path: Path, item: np.ndarray, units: Units) -> None:
     drawing.save(path, item)
 
 
-def _read_png(path: Path, shape: Shape) -> np.ndarray:
+def _read_png(path: Path, shape: Shape, units: Units) -> np.ndarray:
     from PIL import Image
 
     with Image.open(path) as image:
@@ -43,7 +43,7 @@ def _write_npy(path: Path, item: np.ndarray, units: Units) -> None:
     np.save(path, item, allow_pickle=False)
 
 
-def _read_npy(path: Path, shape: Shape) -> np.ndarray:
+def _read_npy(path: Path, shape: Shape, units: Units) -> np.ndarray:
     return np.load(path, allow_pickle=False)
 
 
@@ -54,7 +54,7 @@ def _write_csv(path: Path, items: np.ndarray, units: Units) -> None:
     np.savetxt(path, items, "%.9g", ",", header=",".join(names), comments="")
 
 
-def _read_csv(path: Path, shape: Shape) -> np.ndarray:
+def _read_csv(path: Path, shape: Shape, units: Units) -> np.ndarray:
     return np.loadtxt(path, np.float32, delimiter=",", skiprows=1, ndmin=2)
 
 
@@ -68,7 +68,7 @@ def _write_wav(path: Path, item: np.ndarray, units: Units) -> None:
         file.writeframes(to_int16(item).astype("<i2").tobytes())
 
 
-def _read_wav(path: Path, shape: Shape) -> np.ndarray:
+def _read_wav(path: Path, shape: Shape, units: Units) -> np.ndarray:
     with wave.open(str(path), "rb") as file:
         if file.getsampwidth() != 2:
             raise ValueError(f"{path}: {8 * file.getsampwidth()} bits; needs 16")
@@ -93,7 +93,7 @@ def _write_gif(path: Path, item: np.ndarray, units: Units) -> None:
     frames[0].save(path, save_all=True, append_images=frames[1:], duration=time, loop=0)
 
 
-def _read_gif(path: Path, shape: Shape) -> np.ndarray:
+def _read_gif(path: Path, shape: Shape, units: Units) -> np.ndarray:
     """Frames (T, H, W, C); of equal ones in a row a file keeps one."""
     from PIL import Image, ImageSequence
 

@@ -1,0 +1,74 @@
+"""`bpd:trace=gaussian,probes=4,steps=10` to metrics of samples and of the network."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from diffjax.builder.construct import call, lookup, named_parameters
+from diffjax.config import Config, entries, known, parse
+from diffjax.evaluation import OF_NETWORK, OF_SAMPLES
+from diffjax.likelihood import DEQUANTIZERS, TRACES
+
+NAMED = {"dequantize": DEQUANTIZERS, "trace": TRACES}
+"""Settings of a metric that name an entry of a catalogue, whose settings stand beside them."""
+ODE = "ode"
+"""The setting of a metric that is an `Ode`, whose fields stand in its place."""
+
+
+def construct_metrics(text: str, place: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """`bpd:repeats=4,num=100,vlb` to metrics by name: those of samples, and of the network."""
+    of_samples, of_network = {}, {}
+    for spec in map(parse, entries(text)):
+        entry = lookup(OF_SAMPLES | OF_NETWORK, spec["name"], f"{place}.name")
+        about_network = "subject" in named_parameters(entry, place)
+        metrics = of_network if about_network else of_samples
+        metrics[spec["name"].rpartition(":")[2]] = _metric(spec, place)
+    return of_samples, of_network
+
+
+def settings(metric: Callable[..., Any]) -> dict[str, Any]:
+    """What a text may set of a metric, with defaults: its own settings and those of its parts."""
+    flat: dict[str, Any] = {}
+    for name, default in _defaults(metric).items():
+        if name == ODE:
+            flat |= _fields_of_ode()
+        elif name in NAMED:
+            flat[name] = getattr(default, "__name__", "")
+            flat |= _defaults(default) if default else {}
+        else:
+            flat[name] = default
+    return flat
+
+
+def _metric(spec: Config, place: str) -> Callable[..., Any]:
+    """The metric that `spec` names, with its settings bound; its parts are built."""
+    metric = lookup(OF_SAMPLES | OF_NETWORK, spec["name"], f"{place}.name")
+    defaults, parts = _defaults(metric), {}
+    left = {k: v for k, v in spec.items() if k != "name"}
+    take = lambda names: {k: left.pop(k) for k in names if k in left}
+    for name in NAMED.keys() & defaults.keys():
+        entry = defaults[name]
+        if name in left:
+            chosen = left.pop(name)  # the text `none` is the value None, and an entry here
+            entry = lookup(NAMED[name], "none" if chosen is None else chosen, f"{place}.{name}")
+        if entry is not None:
+            parts[name] = call(entry, take(_defaults(entry)), place, partial=True)
+    if ODE in defaults:
+        from diffjax.likelihood import Ode  # diffrax takes half a second to import
+
+        parts[ODE] = call(Ode, take(_fields_of_ode()), place)
+    known(left, settings(metric), place)
+    return call(metric, left, place, partial=True, **parts)
+
+
+def _defaults(function: Callable[..., Any]) -> dict[str, Any]:
+    parameters = inspect.signature(function).parameters.values()
+    return {p.name: p.default for p in parameters if p.default is not p.empty}
+
+
+def _fields_of_ode() -> dict[str, Any]:
+    from diffjax.likelihood import Ode
+
+    return _defaults(Ode)

@@ -1,0 +1,88 @@
+"""Rows of a table: numbers and categories in named columns, about unit variance.
+
+A number stands as (value - mean) / std, a category of K levels as K values, 1 for its level and -1
+for the others; units["columns"] says both, by the name of the column, in order: `{"mean": 3.9,
+"std": 1.2}` or `{"levels": ["low", "high"]}`. Files and pictures show what it was before.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diffjax.data.kinds import drawing
+from diffjax.data.kinds.kind import Files, Kind, Units
+
+Column = Mapping[str, Any]
+"""mean and std, or levels."""
+
+
+def encoded(values: Sequence[str], column: Column) -> np.ndarray:
+    """The texts of a column as floats (N, 1), or (N, K) of a category. ValueError for others."""
+    if "levels" not in column:
+        return ((np.array(values, np.float64) - column["mean"]) / column["std"])[:, None]
+    index = {level: k for k, level in enumerate(column["levels"])}
+    if unknown := [v for v in values if v not in index]:
+        raise ValueError(f"{unknown[0]!r}: no such level; known: {', '.join(index)}")
+    return np.where(np.arange(len(index)) == np.array([[index[v]] for v in values]), 1.0, -1.0)
+
+
+def decoded(x: np.ndarray, units: Units) -> dict[str, np.ndarray]:
+    """Columns (N,) by name: floats in their units, and the levels of categories as texts."""
+    columns, at = {}, 0
+    for name, column in described(units, x.shape[1]).items():
+        if "levels" in column:
+            levels = np.array(column["levels"])
+            columns[name] = levels[x[:, at : at + len(levels)].argmax(1)]
+            at += len(levels)
+        else:
+            columns[name] = x[:, at].astype(np.float64) * column["std"] + column["mean"]
+            at += 1
+    return columns
+
+
+def described(units: Units, width: int) -> Mapping[str, Column]:
+    """The columns that units say; plain numbers x0, x1, ... where they say none."""
+    plain: dict[str, Column] = {f"x{i}": {"mean": 0.0, "std": 1.0} for i in range(width)}
+    columns: Mapping[str, Column] = units.get("columns") or plain
+    if (said := sum(len(c.get("levels", [0])) for c in columns.values())) != width:
+        raise ValueError(f"units['columns']: of {said} values, and the rows have {width}")
+    return columns
+
+
+def _write(path: Path, items: np.ndarray, units: Units) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    columns = decoded(items, units)
+    texts = [[f"{v:.9g}" if c.dtype.kind == "f" else v for v in c] for c in columns.values()]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerows([[*columns], *zip(*texts, strict=True)])
+
+
+def _read(path: Path, shape: tuple[int, ...], units: Units) -> np.ndarray:
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        header, *rows = csv.reader(file)
+    columns = described(units, shape[0])
+    if header != [*columns]:
+        raise ValueError(f"{path}: columns {', '.join(header)}; needs {', '.join(columns)}")
+    try:
+        cells = zip(*rows, strict=True)
+        parts = [encoded(v, c) for v, c in zip(cells, columns.values(), strict=True)]
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return np.concatenate(parts, 1).astype(np.float32)
+
+
+TABLE = Kind(
+    name="table",
+    axes="(D,)",
+    ranks=(1,),
+    tiles=lambda x: drawing.lines(x[..., None]),
+    together=lambda x, label, units: drawing.pairs(decoded(x, units), label),
+    files=(Files(".csv", _write, _read, each=False),),
+    noun="row",
+)

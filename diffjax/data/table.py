@@ -1,0 +1,105 @@
+"""`table:<path>`: rows of a .csv file, whose columns are numbers or categories."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from diffjax.config import nearest
+from diffjax.data.kinds.table import Column, encoded
+from diffjax.data.source import Memory, NoSplit, check_split, part
+
+MOST = 100
+"""Levels of a category, each of which is a value of a row."""
+
+
+def table(
+    split: str,
+    path: str = "",
+    holdout: float = 0.1,
+    columns: tuple[str, ...] = (),
+    categories: tuple[str, ...] = (),
+    label: str = "",
+) -> Memory:
+    """Rows of a .csv file with a header: numbers standardised, categories as 1 and -1 per level.
+
+    columns: those that are learnt, in this order; all by default. A column in which every cell is a
+    number is one; others, and those in `categories`, are categories. label: a column whose levels,
+    sorted, are the labels of the rows. holdout: share of rows that are held out, by their number.
+    Means and deviations are those of the training rows. Raises ValueError for cells that are empty
+    or not finite, numbers that are equal in all rows, more than 100 levels, and a single number.
+    """
+    check_split(split, "a table")
+    file = Path(path).expanduser()
+    if not path or not file.is_file():
+        raise ValueError(f"path={path!r}: no such file; the form is name=table:PATH.csv")
+    try:
+        cells = _cells(file)
+        names = columns or tuple(name for name in cells if name != label)
+        for setting, wanted in (
+            ("columns", names),
+            ("categories", categories),
+            ("label", (label,) if label else ()),
+        ):
+            if unknown := [name for name in wanted if name not in cells]:
+                known = nearest(unknown[0], cells)
+                raise ValueError(f"{setting}={unknown[0]!r}: no such column{known}")
+        rows = [str(i) for i in range(len(cells[names[0]]))]
+        index, train = (part(rows, s, holdout) for s in (split, "train"))
+        described = {k: _column(k, cells[k], k in categories, train) for k in names}
+        x = np.concatenate([encoded(cells[k], column) for k, column in described.items()], 1)
+        if x.shape[1] < 2:
+            raise ValueError(f"columns={names}: a single number; needs at least two columns")
+    except NoSplit:
+        raise
+    except (ValueError, csv.Error) as error:
+        raise ValueError(f"{file}: {error}") from error
+    levels, labels = np.unique(cells[label], return_inverse=True) if label else ([], None)
+    return Memory(
+        x=x[index].astype(np.float32),
+        label=None if labels is None else labels[index].astype(np.int32),
+        classes=len(levels),
+        kind="table",
+        units=(("columns", described),),
+    )
+
+
+def _cells(file: Path) -> dict[str, list[str]]:
+    """The texts of each column by its name."""
+    with file.open(newline="", encoding="utf-8-sig") as text:
+        header, *rows = list(csv.reader(text)) or [[]]
+    names = [name.strip() for name in header]
+    if not rows or not all(names) or len({*names}) < len(names):
+        raise ValueError("needs a line with a name for each column, each another, and then rows")
+    for line, row in enumerate(rows, 2):
+        if len(row) != len(names):
+            raise ValueError(f"line {line} has {len(row)} cells; needs {len(names)}")
+        if empty := [k for k, cell in zip(names, row, strict=True) if not cell.strip()]:
+            raise ValueError(f"line {line}: {empty[0]} is empty; leave out the row or the column")
+    return {k: [cell.strip() for cell in column] for k, *column in zip(names, *rows, strict=True)}
+
+
+def _column(name: str, cells: Sequence[str], category: bool, train: Sequence[int]) -> Column:
+    """What the column is, from all its levels or from its numbers in training rows."""
+    try:
+        numbers = None if category else np.array(cells, np.float64)
+    except ValueError:
+        numbers = None
+    if numbers is None:
+        levels = sorted({*cells})
+        if not 2 <= len(levels) <= MOST:
+            raise ValueError(
+                f"{name}: {len(levels)} levels, as {levels[0]!r}; needs 2 to {MOST}, or numbers: "
+                f"leave it out by columns=(...)"
+            )
+        return {"levels": levels}
+    if not np.isfinite(numbers).all():
+        line = 2 + int(np.flatnonzero(~np.isfinite(numbers))[0])
+        raise ValueError(f"line {line}: {name}={cells[line - 2]}: needs a finite number")
+    mean, std = float(numbers[train].mean()), float(numbers[train].std())
+    if not std:
+        raise ValueError(f"{name}: is {mean:g} in every row; leave it out by columns=(...)")
+    return {"mean": mean, "std": std}
