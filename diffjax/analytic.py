@@ -1,7 +1,8 @@
-"""Gaussian mixtures: data whose denoiser, score, density and samples are known exactly.
+"""Gaussian mixtures: data whose denoiser, score, density, flow map and samples are known exactly.
 
 Toy data, and the oracle of the tests: for x0 ~ sum_k w_k N(mu_k, S_k) every marginal of every
-process is again a mixture, with means alpha mu_k and variances alpha^2 S_k + sigma^2.
+process is again a mixture, with means alpha mu_k and variances alpha^2 S_k + sigma^2. The
+probability-flow ODE keeps normal scores on Gaussian data, and quantiles in one dimension.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.scipy.special import log_ndtr
 from jaxtyping import Array, Float, Key
 
 from diffjax import checks
-from diffjax.arrays import Cond
+from diffjax.arrays import Cond, expand
 from diffjax.prediction import Prediction, Sample, Time
 from diffjax.sde import SDE
 
@@ -78,6 +81,13 @@ class Mixture:
         """The exact denoiser E[x0 | x_t] under `sde`."""
         return MixtureDenoiser(sde, self)
 
+    def flow_map(self, sde: SDE) -> MixtureFlowMap:
+        """The exact flow map under `sde`, of one component or of one dimension.
+
+        Raises ValueError for several components in more than one dimension.
+        """
+        return MixtureFlowMap(sde, self)
+
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
@@ -103,6 +113,125 @@ class MixtureDenoiser:
         return Prediction(mean(share, x0), mean(share, x0), mean(share, eps))
 
 
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class MixtureFlowMap:
+    """The probability-flow ODE from t to `to`, exactly, as the prediction that leads there.
+
+    x0 and eps are those with x_t = alpha_t x0 + sigma_t eps and X = alpha_s x0 + sigma_s eps, where
+    X is the solution of the ODE at s = `to`; at s = t they are the posterior means of the denoiser.
+    One component: with u(r) = (alpha_r sqrt(S), sigma_r) at the angle phi_r, p the mean of phi_t
+    and phi_s, d half their difference, and n = (x - alpha_t mu) / |u(t)|, which the ODE keeps,
+
+        x0 = mu + sqrt(S) n cos(p) / cos(d),    eps = n sin(p) / cos(d).
+
+    Several components of scalars: X = F_s^-1(F_t(x)), F the distribution function of the marginal,
+    value by value, which is the map of independent values that all have this law.
+    `cond["label"]` = k selects component k.
+    """
+
+    sde: SDE = field(metadata={"static": True})
+    data: Mixture
+
+    def __post_init__(self):
+        shape = jnp.shape(self.data.mean)
+        if shape and shape[0] > 1 and shape[1:] not in ((), (1,)):
+            raise ValueError(
+                f"flow map of {shape[0]} components of shape {shape[1:]}: known for one component, "
+                f"or in one dimension: (), (1,)"
+            )
+
+    def __call__(
+        self,
+        x: Sample,
+        t: Time,
+        cond: Cond | None = None,
+        *,
+        key: Key[Array, ""] | None = None,
+        to: Time | None = None,
+    ) -> Prediction:
+        to = t if to is None else to
+        if self.data.mean.shape[0] == 1:
+            return _gaussian_map(self.sde, self.data.mean[0], self.data.var[0], x, t, to)
+        size = x.size // len(x)
+        label = cond["label"] if cond else jnp.full(len(x), -1)
+        each = [jnp.repeat(a, size) for a in (t, to, label)]
+        data = Mixture(self.data.weight, self.data.mean.reshape(-1), self.data.var.reshape(-1))
+        leads = jax.vmap(lambda *value: _quantile_map(self.sde, data, *value))
+        lead = leads(x.reshape(-1), *each).reshape(x.shape)
+        wide = Mixture(data.weight, data.mean[:, None], data.var[:, None])
+        flat = x.reshape(-1, 1), each[0], {"label": each[2]}
+        stay = wide.denoiser(self.sde)(*flat)
+        return _views(self.sde, x, lead, t, to, stay)
+
+
+def _views(sde: SDE, x: Sample, lead: Sample, t: Time, s: Time, stay: Prediction) -> Prediction:
+    """The views that lead from x at t to `lead` at s; those of `stay` where s = t."""
+    alpha, sigma = (expand(a(t), x) for a in (sde.alpha, sde.sigma))
+    alpha_s, sigma_s = (expand(a(s), x) for a in (sde.alpha, sde.sigma))
+    same = expand(t == s, x)
+    whole = jnp.where(same, 1.0, alpha * sigma_s - sigma * alpha_s)
+    x0 = jnp.where(same, stay.x0.reshape(x.shape), (sigma_s * x - sigma * lead) / whole)
+    eps = jnp.where(same, stay.eps.reshape(x.shape), (alpha * lead - alpha_s * x) / whole)
+    return Prediction(x0, x0, eps)
+
+
+def _gaussian_map(sde: SDE, mean: Array, var: Array, x: Sample, t: Time, s: Time) -> Prediction:
+    def one(x: Array, t: Array, s: Array) -> tuple[Array, Array]:
+        spread = jnp.sqrt(var)
+        angle = lambda r: jnp.arctan2(sde.sigma(r), sde.alpha(r) * spread)
+        middle, half = (angle(t) + angle(s)) / 2, (angle(t) - angle(s)) / 2
+        score = (x - sde.alpha(t) * mean) / jnp.hypot(sde.alpha(t) * spread, sde.sigma(t))
+        score = score / jnp.cos(half)
+        return mean + spread * jnp.cos(middle) * score, jnp.sin(middle) * score
+
+    x0, eps = jax.vmap(one)(x, t, s)
+    return Prediction(x0, x0, eps)
+
+
+BISECTIONS = 64
+"""Of a bracket of some standard deviations: to the last bit of a float64."""
+
+
+def _quantile_map(sde: SDE, data: Mixture, x: Array, t: Array, s: Array, label: Array) -> Array:
+    """F_s^-1(F_t(x)) of one value. The bracket: the normal score of a quantile lies between the
+    least and the largest of its components."""
+    parts = jnp.arange(data.weight.size)
+    share = jnp.where(label < 0, jnp.log(data.weight), jnp.where(parts == label, 0.0, -jnp.inf))
+
+    def scores(x: Array, r: Array) -> Array:
+        return (x - sde.alpha(r) * data.mean) / jnp.hypot(
+            sde.alpha(r) * jnp.sqrt(data.var), sde.sigma(r)
+        )
+
+    def tail(x: Array, r: Array, side: Array) -> Array:
+        """Log-probability below x, or above it where side = -1."""
+        return jax.nn.logsumexp(share + log_ndtr(side * scores(x, r)))
+
+    side = jnp.where(tail(x, t, 1.0) < tail(x, t, -1.0), 1.0, -1.0)
+    goal = tail(x, t, side)
+    std = jnp.hypot(sde.alpha(s) * jnp.sqrt(data.var), sde.sigma(s))
+    taken = jnp.isfinite(share)
+    ends = scores(x, t)
+    low, high = (
+        jnp.min(ends, where=taken, initial=jnp.inf),
+        jnp.max(ends, where=taken, initial=-jnp.inf),
+    )
+    low = jnp.min(sde.alpha(s) * data.mean + std * low, where=taken, initial=jnp.inf)
+    high = jnp.max(sde.alpha(s) * data.mean + std * high, where=taken, initial=-jnp.inf)
+
+    def halve(_: int, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
+        middle = sum(bracket) / 2
+        below = side * (tail(middle, s, side) - goal) < 0
+        return jnp.where(below, middle, bracket[0]), jnp.where(below, bracket[1], middle)
+
+    bracket = jax.lax.stop_gradient((low, high))
+    y = jax.lax.stop_gradient(sum(jax.lax.fori_loop(0, BISECTIONS, halve, bracket)) / 2)
+    # One Newton step, which changes nothing but brings the derivatives of the implicit function.
+    slope = jax.lax.stop_gradient(jax.grad(tail)(y, s, side))
+    return y - (tail(y, s, side) - goal) / slope
+
+
 def gaussian(mean: Float[Array, "*d"], var: Float[Array, "*d"]) -> Mixture:
     """N(mean, diag(var)) as a mixture of one."""
     return Mixture(jnp.ones(1), jnp.asarray(mean)[None], jnp.asarray(var)[None])
@@ -123,3 +252,62 @@ def gaussian_flow(
         return alpha_s * mean + jnp.sqrt(var_s / var_t) * (x - alpha_t * mean)
 
     return jax.vmap(one)(x, t, s)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Correlated:
+    """N(mean, cov) with a full covariance: mean (D,), and cov = basis diag(var) basis^T.
+
+    Made by `correlated`. x is (B, D). In the eigenbasis the values are independent, so the denoiser
+    and the flow map are those of `gaussian(mean, var)` there.
+    """
+
+    mean: Any
+    basis: Any
+    var: Any
+
+    def sample(self, key: Key[Array, ""], n: int) -> Sample:
+        """Draws (n, D)."""
+        eps = jax.random.normal(key, (n, len(self.var)))
+        return self.mean + (eps * jnp.sqrt(self.var)) @ self.basis.T
+
+    def flow_map(self, sde: SDE) -> Rotated:
+        """The exact flow map under `sde`; without `to`, the exact denoiser."""
+        inner = gaussian(self.mean @ self.basis, self.var)
+        return Rotated(inner.flow_map(sde), self.basis)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Rotated:
+    """`inner` in the coordinates x @ basis, seen in those of x (B, D)."""
+
+    inner: MixtureFlowMap
+    basis: Any
+
+    @property
+    def sde(self) -> SDE:
+        return self.inner.sde
+
+    def __call__(
+        self,
+        x: Sample,
+        t: Time,
+        cond: Cond | None = None,
+        *,
+        key: Key[Array, ""] | None = None,
+        to: Time | None = None,
+    ) -> Prediction:
+        p = self.inner(x @ self.basis, t, cond, key=key, to=to)
+        x0, eps = p.x0 @ self.basis.T, p.eps @ self.basis.T
+        return Prediction(x0, x0, eps)
+
+
+def correlated(mean: Float[Array, " d"], cov: Float[Array, "d d"]) -> Correlated:
+    """N(mean, cov). Raises ValueError for a matrix that is no covariance."""
+    cov = np.asarray(cov, np.float64)
+    var, basis = np.linalg.eigh(cov)
+    if not (np.allclose(cov, cov.T) and (var > 0).all()):
+        raise ValueError(f"cov={cov.tolist()}: needs a symmetric matrix with eigenvalues > 0")
+    return Correlated(jnp.asarray(mean), jnp.asarray(basis), jnp.asarray(var))

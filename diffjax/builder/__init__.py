@@ -19,6 +19,7 @@ import jax
 
 from diffjax.builder.construct import Applied, call, construct, fields, instance, lookup, refuse
 from diffjax.builder.defaults import completed
+from diffjax.builder.guidance import takes_to
 from diffjax.builder.metrics import construct_metrics
 from diffjax.builder.network import construct_network, droppable
 from diffjax.builder.sampling import (
@@ -197,6 +198,7 @@ def task(config: Config, form: Form, reading: Reading, adds_noise: str) -> Task:
         dequantized=reading.dequantize,
         conditions=droppable(config["network"], form.conditions),
         second_output=bool(config["network"].get("learn_variance", False)),
+        second_time=takes_to(config["network"]),
         noisy=adds_noise,
     )
 

@@ -4,19 +4,27 @@ from diffjax.arrays import catalogue
 from diffjax.objectives.base import Batch, Context, Metrics, Objective, Part, State, Task
 from diffjax.objectives.denoising import Denoising
 from diffjax.objectives.errors import ERRORS
+from diffjax.objectives.flow_map import FlowMap, FlowMapDistillation
 from diffjax.objectives.pairings import PAIRINGS
+from diffjax.objectives.pairs import PAIRS
+from diffjax.objectives.rules import RULES, VELOCITIES
 
 __all__ = [
     "ERRORS",
     "OBJECTIVES",
     "PAIRINGS",
+    "PAIRS",
+    "RULES",
+    "VELOCITIES",
     "Batch",
     "Context",
     "Denoising",
+    "FlowMap",
+    "FlowMapDistillation",
     "Metrics",
     "Objective",
     "Part",
     "State",
     "Task",
 ]
-OBJECTIVES = catalogue(Denoising)
+OBJECTIVES = catalogue(Denoising, FlowMap, FlowMapDistillation)

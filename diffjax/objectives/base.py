@@ -86,13 +86,15 @@ class Task(NamedTuple):
 
     form: of the data. dequantized: whether uniform noise fills the bins of their levels.
     conditions: names of those that may be dropped. second_output: whether the network has one.
-    noisy: the field of config.sampling that adds noise, with its value, which needs a score.
+    second_time: whether it takes one. noisy: the field of config.sampling that adds noise, with its
+    value, which needs a score.
     """
 
     form: Form | None = None
     dequantized: bool | None = None
     conditions: tuple[str, ...] | None = None
     second_output: bool | None = None
+    second_time: bool | None = None
     noisy: str = ""
 
 

@@ -16,6 +16,7 @@ from diffjax.samplers.first_order import (
     euler_maruyama,
     reverse_diffusion,
 )
+from diffjax.samplers.flow_maps import flow_map
 from diffjax.samplers.multistep import (
     ab_angle,
     ab_logsnr,
@@ -69,6 +70,7 @@ SAMPLERS = catalogue(
     ancestral_learned,
     ancestral_optimal,
     consistency,
+    flow_map,
     euler_maruyama,
     reverse_diffusion,
     euler_t,

@@ -170,6 +170,7 @@ class Sampler:
     stochastic samplers, with full history and no lowered last step; a function of the settings
     where they decide. passes: rows per step, apart
     from a last step to sigma = 0. straight: exact in any number of steps where x0 is one point.
+    leads: whether rows lead to other times, for networks with a second time alone.
     Made by the decorator `sampler`.
     """
 
@@ -179,9 +180,11 @@ class Sampler:
         order: int | Callable[..., int],
         passes: int = 1,
         straight: bool = True,
+        leads: bool = False,
     ):
         functools.update_wrapper(self, plan)
         self.plan, self._order, self.passes, self.straight = plan, order, passes, straight
+        self.leads = leads
 
     def order(self, **settings: Any) -> int:
         """With these settings, and the defaults for others."""

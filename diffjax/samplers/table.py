@@ -219,9 +219,10 @@ def moments(
 ) -> tuple[Any, Any]:
     """Exact mean and variance of the result on N(mean, var) data: no network, no Monte Carlo.
 
-    For Gaussian data the denoiser is affine in its input, so the joint law of all registers follows
-    by a linear recursion. start: mean and variance of the initial state; by default the prior
-    at the time of the first row. All may be arrays of one shape, for many laws at once.
+    For Gaussian data the denoiser, or the flow map where rows lead to other times, is affine in its
+    input, so the joint law of all registers follows by a linear recursion. start: mean and variance
+    of the initial state; by default the prior at the time of the first row. All may be arrays of
+    one shape, for many laws at once.
 
     >>> from diffjax import grids, samplers, schedules, sde
     >>> vp = sde.VP(schedules.Linear())
@@ -231,9 +232,7 @@ def moments(
     1.0
     """
     _linear(table)
-    if table.leads:
-        raise ValueError("moments: known for denoisers; rows of this table lead to other times")
-    at = levels(sde, table.t)
+    at, to = levels(sde, table.t), levels(sde, table.to)
     first = start if start else (0.0, at.sigma[0] ** 2)
     mean, var, *first = np.broadcast_arrays(mean, var, *first)
     size, y, z = len(READ), WRITE.index("y"), READ.index("z")
@@ -243,9 +242,15 @@ def moments(
         alpha, sigma = at.alpha[i], at.sigma[i]
         mu[..., z], cov[..., z, :], cov[..., :, z] = 0.0, 0.0, 0.0
         cov[..., z, z] = 1.0
-        gain = np.stack([np.ones_like(mean), -alpha * mean]) / (alpha**2 * var + sigma**2)
+        # The views of the exact flow map, which are those of the denoiser where it leads to t; see
+        # `analytic.MixtureFlowMap`.
+        angle = np.arctan2(sigma, alpha * np.sqrt(var))
+        other = np.arctan2(to.sigma[i], to.alpha[i] * np.sqrt(var))
+        middle, half = (angle + other) / 2, (angle - other) / 2
+        score = np.stack([np.ones_like(mean), -alpha * mean]) / np.sqrt(alpha**2 * var + sigma**2)
+        score = score / np.cos(half)
         shift_x0 = np.stack([np.zeros_like(mean), mean])
-        views = alpha * var * gain + shift_x0, sigma * gain
+        views = np.sqrt(var) * np.cos(middle) * score + shift_x0, np.sin(middle) * score
         slope, offset = table.read(Prediction(views[0], *views))
         out = slope[..., None] * table.input[i]
         move = np.broadcast_to(np.eye(size), cov.shape).copy()

@@ -501,16 +501,22 @@ def test_a_nested_schedule_that_cannot_be_is_refused_with_its_place(schedule, pa
         assert part in text
 
 
+CAN = {"learn_variance": True, "conditions": {"to": {"size": 1}}}
+"""What samplers may need of config.network."""
+
+
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_every_sampler_of_the_catalogue_builds_with_its_defaults(name):
     sde = builder.construct_sde(BASE["sde"], "config.sde")
     spec = {**BASE["sampling"], "sampler": {"name": name}}
     assert (
-        builder.plan(spec, sde, labelled("points", (2,), 2), learned=True).rows
+        builder.plan(spec, sde, labelled("points", (2,), 2), **builder.abilities(CAN)).rows
         >= BASE["sampling"]["steps"]
     )
     if name.endswith("_learned"):
         assert "no second output" in refused(override(BASE, [f"sampling.sampler.name={name}"]))
+    if SAMPLERS[name].leads:
+        assert "a second time" in refused(override(BASE, [f"sampling.sampler.name={name}"]))
 
 
 @pytest.mark.parametrize("name", NETWORKS)

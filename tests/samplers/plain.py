@@ -9,7 +9,7 @@ from diffjax.sde import SDES
 FRAMES = {name: make(Linear(), t_min=0.02) for name, make in SDES.items()}
 ALWAYS = {"low": 0.0, "high": 1e9}
 """Noise of `sa_solver` at all levels."""
-VARIANTS = [(name, {}) for name in SAMPLERS] + [
+VARIANTS = [(name, {}) for name in SAMPLERS if not SAMPLERS[name].leads] + [
     ("ddim", {"eta": 0.6}),
     ("ddim", {"eta": 1.0}),
     ("ddim_sde", {"eta": 0.4}),

@@ -1,0 +1,221 @@
+"""Flow maps: one loss for consistency models, MeanFlow, shortcuts and their distillation.
+
+The map X_{t->s} of the probability-flow ODE is a denoiser with a second time `to` = s (see
+`rules`). A rule that the map obeys, the law of its times, and whose velocity leads it are three
+choices; published methods are settings:
+
+    consistency training (iCT)   rule discrete     pair neighbours    velocity conditional
+    ECT                          rule discrete     pair ratio         velocity conditional
+    sCM                          rule eulerian:power=1,warmup=10000   pair to_data
+    MeanFlow                     rule eulerian     pair ordered       velocity conditional or guided
+    iMF                          rule eulerian     pair ordered       velocity own
+    LSD                          rule lagrangian   pair ordered       velocity own
+    PSD                          rule semigroup    pair ordered       velocity conditional
+    shortcut                     rule semigroup    pair dyadic        velocity conditional
+
+and with a teacher, `flow_map_distillation`: CD, sCD, AYF, LMD.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from diffjax.arrays import Rates, dims, drop, expand
+from diffjax.config import nearest
+from diffjax.denoiser import Denoiser, Model, reframe
+from diffjax.draws import DRAWS, Draw, LogitNormal
+from diffjax.objectives.base import Batch, Context, Metrics, Objective, Part, State, Task
+from diffjax.objectives.errors import ERRORS, l2
+from diffjax.objectives.pairs import PAIRS, Ordered, Pair
+from diffjax.objectives.rules import (
+    RULES,
+    VELOCITIES,
+    Asked,
+    Conditional,
+    Eulerian,
+    Rule,
+    Student,
+    Teacher,
+    Velocity,
+)
+from diffjax.prediction import Denoise
+from diffjax.weights import WEIGHTS, Weight, uniform_output
+
+EULERIAN, ORDERED, CONDITIONAL, TEACHER = Eulerian(), Ordered(), Conditional(), Teacher()
+LOGIT_NORMAL = LogitNormal(mean=-0.4, std=1.0)
+"""Of both times in MeanFlow's runs (arXiv:2505.13447, tab. 1d)."""
+
+
+@dataclass(frozen=True)
+class FlowMap(Objective):
+    """E of weight(t) mean(error(residual)), residual that of a rule which the exact map obeys.
+
+    diagonal: share of each batch, its first samples, that trains the map at s = t: an ordinary
+    denoiser, which the rules build on. rule, pair, velocity, draw: see the module. weight, error:
+    as in `Denoising`, of residuals in units of the network output F. condition_dropout: share of
+    samples with all conditions missing. self_weight: p of a factor (mean square + floor)^-p, held
+    constant, on each sample (MeanFlow's p = 1): losses of equal size for all samples. With p > 0
+    the optimum is no longer the exact map where the law of the data given x is skewed: on a
+    mixture of two Gaussians p = 1/2 moves it by up to 0.4 standard deviations.
+
+    The network needs the condition `to` (`config.network.conditions`). Metrics: `loss`, its parts
+    `loss_rule` and `loss_diagonal`. Raises ValueError for what does not go together.
+    """
+
+    parts: ClassVar[Mapping[str, Part]] = {
+        "rule": Part(RULES),
+        "pair": Part(PAIRS),
+        "velocity": Part(VELOCITIES),
+        "draw": Part(DRAWS),
+        "weight": Part(WEIGHTS, partial=True),
+        "error": Part(ERRORS, partial=True),
+    }
+
+    rule: Rule = EULERIAN
+    pair: Pair = ORDERED
+    velocity: Velocity = CONDITIONAL
+    draw: Draw = LOGIT_NORMAL
+    weight: Weight = uniform_output
+    error: Any = l2
+    diagonal: float = 0.5
+    condition_dropout: Rates | Mapping[str, float] = 0.0
+    self_weight: float = 0.0
+    self_weight_floor: float = 1e-3
+
+    def __post_init__(self):
+        if isinstance(self.condition_dropout, Mapping):  # held as what has a hash
+            rates = tuple(sorted(self.condition_dropout.items()))
+            object.__setattr__(self, "condition_dropout", rates)
+        rates = self.condition_dropout
+        for name, rate in rates if isinstance(rates, tuple) else [("", rates)]:
+            if not 0 <= rate <= 1:
+                raise ValueError(f"condition_dropout{name and f'.{name}'}={rate}: needs 0 to 1")
+        if not 0 <= self.diagonal <= 1:
+            raise ValueError(f"diagonal={self.diagonal}: needs 0 <= diagonal <= 1")
+        if not (self.self_weight >= 0 and self.self_weight_floor > 0):
+            raise ValueError(
+                f"self_weight={self.self_weight}, self_weight_floor={self.self_weight_floor}: "
+                f"need self_weight >= 0 and self_weight_floor > 0"
+            )
+        if self.rule.anywhere and not self.velocity.anywhere:
+            raise ValueError(
+                "velocity='conditional': is known at the samples alone, and this rule needs it at "
+                "other points; allowed: velocity='own' or 'teacher'"
+            )
+        if self.velocity.taught != bool(self.loads):
+            raise ValueError("velocity='teacher', name='flow_map_distillation': go together")
+
+    def check(self, model: Model, task: Task = Task()) -> None:
+        """Raise ValueError where draw and velocity do not go with the model or the data."""
+        self.draw.check(model.sde)
+        known, rates = task.conditions, self.condition_dropout
+        for name, _ in rates if isinstance(rates, tuple) else ():
+            if known is not None and name not in known:
+                raise ValueError(f"condition_dropout.{name}: no such field{nearest(name, known)}")
+        if task.second_time is False:
+            raise ValueError(
+                "name='flow_map': the network takes no second time; allowed: with "
+                "config.network.conditions={'to': {'size': 1}}"
+            )
+        if known == () and self.velocity.guides:
+            raise ValueError("velocity='guided': the data have no condition; allowed: conditional")
+
+    def init_state(self, model: Model) -> State:
+        return self.draw.init()
+
+    def before_split(self, batch: Batch, key: Key[Array, ""]) -> Batch:
+        """With the quantiles of all first times, which may be stratified over the whole batch."""
+        return {**batch, "u": self.draw.positions(key, len(batch["x"]))}
+
+    def _student(self, context: Context, key_drop: Key[Array, ""], key: Any) -> Student:
+        rates = 0.0 if context.evaluating else self.condition_dropout
+        cond = drop(context.batch.get("cond", {}), key_drop, rates)
+        cond = {**cond, **context.batch.get("kept", {})}
+        model = context.model.bind(context.params)
+        return Student(model, context.params, cond, key, self.holds(context))
+
+    def holds(self, context: Context) -> Denoise | None:
+        """The teacher, if any."""
+        return None
+
+    def __call__(self, context: Context) -> tuple[Float[Array, ""], Metrics, State]:
+        batch, state = context.batch, context.state
+        key_t, key_eps, key_drop, key_network = jax.random.split(context.key, 4)
+        x0 = batch["x"]
+        student = self._student(context, key_drop, key_network)
+        sde = student.model.sde
+        u = jax.random.uniform(key_t, (3, len(x0)), x0.dtype)
+        u = u.at[0].set(batch["u"].astype(x0.dtype)) if "u" in batch else u
+        eps = jax.random.normal(key_eps, x0.shape, x0.dtype)
+        first = round(self.diagonal * len(x0))
+        factor = jnp.broadcast_to(batch.get("weight", 1.0), (len(x0),))
+        mask = jnp.broadcast_to(batch.get("mask", 1.0), x0.shape)
+        losses = []
+        for part, off in ((slice(first), False), (slice(first, None), True)):
+            cut = jax.tree.map(lambda a, part=part: a[part], (x0, eps, factor, mask, student.cond))
+            if not len(cut[0]):
+                continue
+            some, noise, counted, seen, cond = cut
+            here = student._replace(cond=cond)
+            times = self.pair(sde, self.draw, u[:, part], state, context.step)
+            if not off:
+                t, counts = self.draw(sde, u[0, part], state)
+                times, counted = times._replace(t=t), counted * counts
+            x = sde.perturb(some, noise, times.t)
+            asked = Asked(x, some, noise, times, context.step)
+            residual = self.rule(here, asked, self.velocity) if off else self._diagonal(here, asked)
+            losses.append((off, counted * self._weighed(student.model, times.t, residual * seen)))
+        value = jnp.concatenate([loss for _, loss in losses]).mean()
+        metrics = {"loss": value}
+        metrics |= {("loss_rule" if off else "loss_diagonal"): a.mean() for off, a in losses}
+        return value, metrics, state
+
+    def _diagonal(self, student: Student, asked: Asked) -> Array:
+        """F at s = t less that of the views that lead."""
+        x, t = asked.x, asked.times.t
+        (x0, eps), _ = self.velocity(student, x, t, (asked.x0, asked.eps))
+        a, b = student.model.parameterization.target(student.model.sde, t)
+        return student.output(x, t, t) - (expand(a, x) * x0 + expand(b, x) * eps)
+
+    def _weighed(self, model: Model, t: Array, residual: Array) -> Float[Array, " b"]:
+        each = self.error(residual).mean(dims(residual))
+        if self.self_weight:
+            size = (residual**2).mean(dims(residual)) + self.self_weight_floor
+            each *= jax.lax.stop_gradient(size**-self.self_weight)
+        return self.weight(model, t) * each
+
+
+@dataclass(frozen=True)
+class FlowMapDistillation(FlowMap):
+    """A flow map led by the denoiser of a teacher: consistency distillation and its kin.
+
+    teacher: a run, an export or a published checkpoint, by its path. The other settings are those
+    of `FlowMap`; `diagonal` copies the teacher.
+    """
+
+    loads: ClassVar[tuple[str, ...]] = ("teacher",)
+
+    velocity: Velocity = TEACHER
+    teacher: Model | None = None
+
+    def holds(self, context: Context) -> Denoise:
+        teacher = Denoiser(self._known, dict(context.held["teacher"]))
+        sde = context.model.bind(context.params).sde
+        return teacher if teacher.sde == sde else reframe(teacher, sde)
+
+    @property
+    def _known(self) -> Model:
+        if self.teacher is None:
+            raise ValueError("teacher: needs the path of a run or of an export")
+        return self.teacher
+
+    def check(self, model: Model, task: Task = Task()) -> None:
+        """As `FlowMap`; and where the teacher does not know the noise levels of the process."""
+        super().check(model, task)
+        reframe(Denoiser(self._known, {}), model.sde)

@@ -1,0 +1,176 @@
+"""Which times a flow map is trained between: `(sde, draw, u, state, step) -> Times`.
+
+A map leads from t to s; rules that compose or discretise it also need a time r between the two. The
+joint law of the three is a part of each published method, so each law has a name here.
+"""
+
+from __future__ import annotations
+
+import abc
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from diffjax.arrays import catalogue
+from diffjax.draws import Draw
+from diffjax.sde import SDE, Times
+
+
+class Between(NamedTuple):
+    """t >= r >= s, each (B,): the map leads from t to s, past r."""
+
+    t: Times
+    r: Times
+    s: Times
+
+
+Positions = Float[Array, "3 b"]
+"""Independent and uniform in [0, 1)."""
+Step = int | Int[Array, ""]
+
+
+@dataclass(frozen=True)
+class Pair(abc.ABC):
+    """The law of t, r and s, given the draw of single times that config.loss names."""
+
+    @abc.abstractmethod
+    def __call__(self, sde: SDE, draw: Draw, u: Positions, state: Any, step: Step) -> Between: ...
+
+
+@dataclass(frozen=True)
+class Ordered(Pair):
+    """The larger and the smaller of two draws, and r uniform between (arXiv:2505.13447, sec. 4.3).
+
+    middle: r in the middle, as the shortcut of two equal halves.
+    """
+
+    middle: bool = False
+
+    def __call__(self, sde: SDE, draw: Draw, u: Positions, state: Any, step: Step) -> Between:
+        first, second = (draw(sde, part, state)[0] for part in u[:2])
+        t, s = jnp.maximum(first, second), jnp.minimum(first, second)
+        return Between(t, _inner(t, s, u[2], self.middle), s)
+
+
+@dataclass(frozen=True)
+class ToData(Pair):
+    """s = 0: the map of consistency models, and r uniform between."""
+
+    def __call__(self, sde: SDE, draw: Draw, u: Positions, state: Any, step: Step) -> Between:
+        t = draw(sde, u[0], state)[0]
+        return Between(t, t * u[2], jnp.zeros_like(t))
+
+
+@dataclass(frozen=True)
+class Segments(Pair):
+    """s is the end of the segment that t lies in, of `count` equal ones in time, and r uniform
+    between (arXiv:2403.06807)."""
+
+    count: int = 4
+
+    def __post_init__(self):
+        _at_least(1, count=self.count)
+
+    def __call__(self, sde: SDE, draw: Draw, u: Positions, state: Any, step: Step) -> Between:
+        t = draw(sde, u[0], state)[0]
+        s = (jnp.ceil(t / sde.t_max * self.count) - 1) / self.count * sde.t_max
+        s = jnp.clip(s, 0.0, t)
+        return Between(t, _inner(t, s, u[2]), s)
+
+
+@dataclass(frozen=True)
+class Dyadic(Pair):
+    """Steps t - s of a power of two times t_max / `steps`, at times that such steps meet, and r in
+    the middle (arXiv:2410.12557, sec. 3). The draw of single times is not used."""
+
+    steps: int = 128
+
+    def __post_init__(self):
+        if self.steps < 2 or self.steps & (self.steps - 1):
+            raise ValueError(f"steps={self.steps}: needs a power of 2, at least 2")
+
+    def __call__(self, sde: SDE, draw: Draw, u: Positions, state: Any, step: Step) -> Between:
+        levels = self.steps.bit_length() - 1
+        count = 2 ** jnp.floor(u[0] * levels)  # 1, 2, ..., steps / 2 steps of this length
+        end = jnp.floor(u[1] * count)
+        t, s = (end + 1) / count * sde.t_max, end / count * sde.t_max
+        return Between(t, (t + s) / 2, s)
+
+
+@dataclass(frozen=True)
+class Neighbours(Pair):
+    """t and r are neighbours on a grid of N + 1 times, and s = 0 (arXiv:2310.14189, eq. 5 to 7).
+
+    The grid is that of arXiv:2206.00364, eq. 5, in rho = sigma / alpha, from t_min to t_max; t is
+    the upper neighbour of what the draw says. N begins at `first` and doubles every `every` steps
+    of training up to `most`; it stays where `every` is 0.
+    """
+
+    first: int = 10
+    most: int = 1280
+    every: int = 0
+    power: float = 7.0
+
+    def __post_init__(self):
+        _at_least(1, first=self.first, most=self.most, power=self.power)
+        _at_least(0, every=self.every)
+
+    def __call__(self, sde: SDE, draw: Draw, u: Positions, state: Any, step: Step) -> Between:
+        count = jnp.float32(self.first)
+        if self.every:
+            count = jnp.minimum(self.first * 2.0 ** (step // self.every), self.most)
+        root = lambda t: jnp.exp(-sde.logsnr(jnp.asarray(t)) / (2 * self.power))
+        low, high = root(sde.t_min), root(sde.t_max)
+        t = draw(sde, u[0], state)[0]
+        place = jnp.ceil((root(t) - low) / (high - low) * count)
+        place = jnp.clip(place, 1, count)
+
+        def time(place: Times) -> Times:
+            level = low + place / count * (high - low)
+            return jnp.clip(sde.inverse(-2 * self.power * jnp.log(level)), sde.t_min, sde.t_max)
+
+        return Between(time(place), time(place - 1), jnp.zeros_like(t))
+
+
+@dataclass(frozen=True)
+class Ratio(Pair):
+    """r is nearer to t as training proceeds, and s = 0 (arXiv:2406.14548, app. A).
+
+    In rho = sigma / alpha: rho_r = rho_t (1 - (1 + 8 sigmoid(-rho_t)) / base^k), at least 0, with k
+    = first + step // every, at most `most`.
+    """
+
+    base: float = 2.0
+    first: int = 1
+    most: int = 8
+    every: int = 10_000
+
+    def __post_init__(self):
+        _at_least(1, first=self.first, most=self.most, every=self.every)
+        if not self.base > 1:
+            raise ValueError(f"base={self.base}: needs base > 1")
+
+    def __call__(self, sde: SDE, draw: Draw, u: Positions, state: Any, step: Step) -> Between:
+        t = draw(sde, u[0], state)[0]
+        rho = jnp.exp(-sde.logsnr(t) / 2)
+        k = jnp.minimum(self.first + step // self.every, self.most)
+        kept = 1 - (1 + 8 * jax.nn.sigmoid(-rho)) / self.base**k
+        inside = sde.inverse(-2 * jnp.log(jnp.maximum(kept, 1e-6) * rho))
+        r = jnp.where(kept > 0, jnp.clip(inside, 0.0, t), 0.0)
+        return Between(t, jnp.where(r < sde.t_min, 0.0, r), jnp.zeros_like(t))
+
+
+def _inner(t: Times, s: Times, u: Times, middle: bool = False) -> Times:
+    return (t + s) / 2 if middle else s + u * (t - s)
+
+
+def _at_least(least: float, **settings: float) -> None:
+    for name, value in settings.items():
+        if not value >= least:
+            raise ValueError(f"{name}={value}: needs {name} >= {least}")
+
+
+PAIRS = catalogue(Ordered, ToData, Segments, Dyadic, Neighbours, Ratio)

@@ -1,0 +1,277 @@
+"""Flow maps: the exact map is where every rule's loss is stationary; no training, in float64.
+
+Expectations over x0 and eps are Gauss-Hermite sums. The network is the exact map plus a combination
+of functions of x, t and s, so that "stationary" is said in every direction of these.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from diffjax import analytic, schedules
+from diffjax.arrays import expand
+from diffjax.denoiser import Model
+from diffjax.draws import Uniform
+from diffjax.objectives import PAIRS, FlowMap
+from diffjax.objectives.pairs import Between
+from diffjax.objectives.rules import (
+    Asked,
+    Conditional,
+    Discrete,
+    Eulerian,
+    Lagrangian,
+    Own,
+    Semigroup,
+    Student,
+    Teacher,
+)
+from diffjax.parameterization import X0, Edm, V, Velocity, time_999
+from diffjax.sde import VE, VP, Flow
+
+MEAN, VAR = 0.7, 0.3
+GAUSSIAN = (np.ones(1), np.array([[MEAN]]), np.array([[VAR]]))
+MIXTURE = (np.array([0.3, 0.7]), np.array([[-1.0], [0.8]]), np.array([[0.04], [0.09]]))
+T, R, S = 0.8, 0.55, 0.3
+FLOW = Flow(schedules.Logit())  # x_t = (1 - t) x0 + t eps
+CASES = {
+    "flow": (FLOW, Velocity(c_noise=time_999)),
+    "vp": (VP(schedules.Cosine()), V(c_noise=time_999)),
+    "ve": (VE(schedules.Karras(sigma_max=5.0)), Edm(c_noise=time_999, sigma_data=0.8)),
+    "x0": (VP(schedules.Linear()), X0(c_noise=time_999)),
+}
+cases = pytest.mark.parametrize(("sde", "parameterization"), CASES.values(), ids=CASES)
+
+
+@dataclass(frozen=True)
+class Around:
+    """`exact` plus params @ (1, x, x^2, s, t) as a network of labels 999 t."""
+
+    sde: Any
+    parameterization: Any
+    law: tuple = field(hash=False, compare=False)
+
+    def exact(self):
+        return analytic.Mixture(*map(jnp.asarray, self.law)).flow_map(self.sde)
+
+    def apply(self, params, x, c_noise, cond, key=None):
+        t, s = c_noise / 999, cond["to"] / 999
+        x = x / expand(self.parameterization.c_in(self.sde, t), x)
+        p = self.exact()(x, t, to=s)
+        a, b = self.parameterization.target(self.sde, t)
+        output = expand(a, x) * p.x0 + expand(b, x) * p.eps
+        one = jnp.ones_like(x)
+        ways = jnp.stack([one, x, x**2, expand(s, x) * one, expand(t, x) * one])
+        return output + jnp.tensordot(params, ways, 1)
+
+    def init(self, *_):
+        return jnp.zeros(5)
+
+    def project(self, params):
+        return params
+
+
+def nodes(law, count=48):
+    """x0, eps (N, 1) and weights (N,) of a law and a normal number."""
+    point, weight = np.polynomial.hermite_e.hermegauss(count)
+    weight = weight / weight.sum()
+    share, mean, var = (np.asarray(a).reshape(-1) for a in law)
+    x0 = (mean[:, None] + np.sqrt(var)[:, None] * point).ravel()
+    w0 = (share[:, None] * weight).ravel()
+    x0, eps = np.meshgrid(x0, point, indexing="ij")
+    return x0.reshape(-1, 1), eps.reshape(-1, 1), np.outer(w0, weight).ravel()
+
+
+def asked(sde, law, t=T, r=R, s=S):
+    x0, eps, weight = map(jnp.asarray, nodes(law))
+    each = [jnp.full(len(x0), a) for a in (t, r, s)]
+    x = sde.perturb(x0, eps, each[0])
+    return Asked(x, x0, eps, Between(*each), 0), weight
+
+
+def slope(sde, parameterization, law, rule, velocity, params, **times):
+    """The expected loss of a rule and its gradient in the five directions."""
+    network = Around(sde, parameterization, law)
+    model = Model(sde, parameterization, network)
+    question, weight = asked(sde, law, **times)
+
+    @jax.jit
+    @jax.value_and_grad
+    def loss(params):
+        student = Student(model, {"network": params}, {}, None, network.exact())
+        residual = rule(student, question, velocity)
+        return (weight * residual[:, 0] ** 2).sum()
+
+    return loss(jnp.asarray(params))
+
+
+EXACT, WRONG = np.zeros(5), np.array([0.0, 0.2, 0.0, 0.1, -0.1])
+ALL = {
+    "meanflow": (Eulerian(), Conditional()),
+    "imf": (Eulerian(), Own()),
+    "ayf": (Eulerian(), Teacher()),
+    "sideways": (Eulerian(power=1.0), Conditional()),
+    "lsd": (Lagrangian(), Own()),
+    "lmd": (Lagrangian(), Teacher()),
+    "psd": (Semigroup(), Conditional()),
+}
+
+
+@cases
+@pytest.mark.parametrize(("rule", "velocity"), ALL.values(), ids=ALL)
+def test_the_exact_map_is_stationary_and_a_wrong_one_is_not(
+    sde, parameterization, rule, velocity, x64
+):
+    """A sign, a missing derivative or a wrong A or B trains to another map (F3, F4)."""
+    _, at_exact = slope(sde, parameterization, GAUSSIAN, rule, velocity, EXACT)
+    _, at_wrong = slope(sde, parameterization, GAUSSIAN, rule, velocity, WRONG)
+    assert np.abs(at_exact).max() < 1e-8
+    assert np.abs(at_wrong).max() > 1e-3
+
+
+@pytest.mark.parametrize("name", ["meanflow", "lsd", "psd"])
+def test_so_it_is_for_a_law_of_two_modes(name, x64):
+    """On Gaussian data alone the map is affine: terms of second order would go unseen."""
+    sde, parameterization = CASES["flow"]
+    _, at_exact = slope(sde, parameterization, MIXTURE, *ALL[name], EXACT, s=0.5)
+    _, at_wrong = slope(sde, parameterization, MIXTURE, *ALL[name], WRONG, s=0.5)
+    assert np.abs(at_exact).max() < 1e-4 < 1e-2 < np.abs(at_wrong).max()
+
+
+def test_least_losses_are_their_closed_forms(x64):
+    """MeanFlow: S V_s / V_t^2; along its own velocity: S / V_t (F5). The exact rules: 0."""
+    variance = lambda t: (1 - t) ** 2 * VAR + t**2
+    least = {"meanflow": VAR * variance(S) / variance(T) ** 2, "imf": VAR / variance(T)}
+    for name in ALL:
+        if name != "sideways":
+            value, _ = slope(*CASES["flow"], GAUSSIAN, *ALL[name], EXACT)
+            assert value == pytest.approx(least.get(name, 0.0), rel=1e-9, abs=1e-12)
+    assert least["meanflow"] == pytest.approx(0.1672531898, abs=1e-10)
+
+
+def test_on_the_diagonal_meanflow_is_flow_matching(x64):
+    """The gradient at s = t is that of |F - (eps - x0)|^2 (F6): v would be trained wrongly."""
+    sde, parameterization = CASES["flow"]
+    _, found = slope(
+        sde, parameterization, GAUSSIAN, Eulerian(), Conditional(), WRONG, t=T, r=T, s=T
+    )
+    model = Model(sde, parameterization, Around(sde, parameterization, GAUSSIAN))
+    question, weight = asked(sde, GAUSSIAN, T, T, T)
+    t = question.times.t
+
+    @jax.grad
+    def matching(params):
+        output = Student(model, {"network": params}, {}, None).output(question.x, t, t)
+        return (weight * (output - (question.eps - question.x0))[:, 0] ** 2).sum()
+
+    np.testing.assert_allclose(found, matching(jnp.asarray(WRONG)), rtol=1e-9)
+
+
+def test_the_whole_angle_of_trigflow(x64):
+    """power = 1 on VP in angles is sCM's cos(t) sin(t)-weighted tangent (arXiv:2410.11081, eq. 8).
+
+    The change of F is cos^2 (v - F) - cos sin (x + F'), with angles from t to s = 0.
+    """
+    sde, parameterization = CASES["vp"]
+    law = GAUSSIAN
+    network = Around(sde, parameterization, law)
+    model = Model(sde, parameterization, network)
+    question, _ = asked(sde, law, s=0.0)
+    x, (t, _, s) = question.x, question.times
+    student = Student(model, {"network": jnp.asarray(WRONG)}, {}, None)
+    residual = Eulerian(power=1.0)(student, question, Conditional())
+    angle = lambda t: jnp.arctan2(sde.sigma(t), sde.alpha(t))
+    rate = jax.grad(lambda t: angle(t))(t[0])
+    along = jnp.cos(angle(t))[:, None] * question.eps - jnp.sin(angle(t))[:, None] * question.x0
+    output, change = jax.jvp(
+        lambda x, t: student.output(x, t, s), (x, t), (along, jnp.ones_like(t) / rate)
+    )
+    cos, sin = (f(angle(t))[:, None] for f in (jnp.cos, jnp.sin))
+    published = cos**2 * (along - output) - cos * sin * (x + change)
+    np.testing.assert_allclose(-residual / rate, published, rtol=1e-6, atol=1e-8)
+
+
+def test_the_fixed_point_of_discrete_training_is_the_map_of_ddim(x64):
+    """On Gaussian data the grid's own DDIM steps are the optimum, not the exact map (F7)."""
+    sde, parameterization = CASES["flow"]
+    question, weight = asked(sde, GAUSSIAN, t=T, r=R, s=0.0)
+    exact = analytic.gaussian(jnp.array([MEAN]), jnp.array([VAR])).denoiser(sde)
+
+    def steps(x, t):
+        """DDIM from T over R to 0, from either of the two."""
+        p = exact(x, t)
+        inner = sde.perturb(p.x0, p.eps, jnp.full_like(t, R))
+        one = exact(x, jnp.full_like(t, R)).x0
+        return jnp.where(t[:, None] > (T + R) / 2, exact(inner, jnp.full_like(t, R)).x0, one)
+
+    class Steps(Around):
+        def apply(self, params, x, c_noise, cond, key=None):
+            t = c_noise / 999
+            x = x / self.parameterization.c_in(self.sde, t)[:, None]
+            target = steps(x, t)  # X_{t->0} = x - t F
+            wrong = params[0] + params[1] * x
+            return (x - target) / t[:, None] + jnp.where(t[:, None] > (T + R) / 2, wrong, 0.0)
+
+    model = Model(sde, parameterization, Steps(sde, parameterization, GAUSSIAN))
+    for gap in (True, False):
+
+        @jax.grad
+        def loss(params, gap=gap):
+            student = Student(model, {"network": params}, {}, None)
+            return (weight * Discrete(gap)(student, question, Conditional())[:, 0] ** 2).sum()
+
+        np.testing.assert_allclose(loss(jnp.zeros(2)), 0, atol=1e-9)
+        assert np.abs(loss(jnp.array([0.1, 0.0]))).max() > 1e-3
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_times_are_in_order_and_in_range(name):
+    """r above t or s above r would train maps that lead backwards, outside of the process."""
+    sde, pair = VE(schedules.Karras()), PAIRS[name]()
+    u = jax.random.uniform(jax.random.key(0), (3, 2000))
+    for step in (0, 25_000):
+        t, r, s = map(np.asarray, pair(sde, Uniform(), u, (), step))
+        assert (t >= r).all() and (r >= s).all() and (s >= 0).all()
+        assert (t <= sde.t_max).all() and (t > 0).all() and (t > s).all()
+
+
+def test_pairs_have_their_laws():
+    """Each pair is a part of a published method: its numbers are those of the paper."""
+    sde, u = VE(schedules.Karras()), jax.random.uniform(jax.random.key(0), (3, 4000))
+    rho = lambda t: np.exp(-np.asarray(sde.logsnr(jnp.asarray(t))) / 2)
+    t, r, _ = PAIRS["ratio"](every=100, most=12)(sde, Uniform(), u, (), 700)
+    kept = 1 - (1 + 8 / (1 + np.exp(rho(t)))) / 2.0**8
+    np.testing.assert_allclose(rho(r)[r > 0] / rho(t)[r > 0], kept[r > 0], rtol=2e-3)
+    t, r, _ = PAIRS["neighbours"](first=10)(sde, Uniform(), u, (), 0)
+    low = float(rho(sde.t_min))
+    grid = (np.linspace(low ** (1 / 7), 80 ** (1 / 7), 11)) ** 7
+    near = np.abs(np.log(rho(t))[:, None] - np.log(grid)).argmin(1)
+    np.testing.assert_allclose(rho(t), grid[near], rtol=2e-3)
+    np.testing.assert_allclose(rho(r), grid[near - 1], rtol=2e-3)
+    t, r, s = PAIRS["dyadic"](steps=8)(sde, Uniform(), u, (), 0)
+    assert set(np.unique(np.round(8 * np.asarray(t - s), 4)).tolist()) == {2.0, 4.0, 8.0}
+    t, _, s = PAIRS["segments"](count=4)(sde, Uniform(), u, (), 0)
+    assert set(np.unique(np.round(4 * np.asarray(s), 4)).tolist()) == {0.0, 1.0, 2.0, 3.0}
+    assert (t - s <= 0.25 + 1e-6).all()
+
+
+@pytest.mark.parametrize(
+    ("build", "said"),
+    [
+        (lambda: FlowMap(rule=Lagrangian()), "velocity='conditional'"),
+        (lambda: FlowMap(velocity=Teacher()), "flow_map_distillation"),
+        (lambda: FlowMap(diagonal=1.5), "diagonal=1.5"),
+        (lambda: FlowMap(self_weight=-1.0), "self_weight=-1.0"),
+        (lambda: Eulerian(normalise=-1.0), "normalise=-1.0"),
+        (lambda: PAIRS["dyadic"](steps=12), "steps=12"),
+        (lambda: PAIRS["ratio"](base=1.0), "base=1.0"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(build, said):
+    with pytest.raises(ValueError, match=said):
+        build()
