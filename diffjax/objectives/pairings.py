@@ -15,14 +15,14 @@ Pairing = Callable[[Array, Array, Array | None], Array]
 
 
 def independent(
-    x0: Float[Array, "b *d"], eps: Float[Array, "b *d"], label: Int[Array, " b"] | None = None
+    x0: Float[Array, "b *d"], eps: Float[Array, "b *d"], label: Int[Array, " b"] | None
 ) -> Float[Array, "b *d"]:
     """Each item has noise of its own."""
     return eps
 
 
 def optimal_transport(
-    x0: Float[Array, "b *d"], eps: Float[Array, "b *d"], label: Int[Array, " b"] | None = None
+    x0: Float[Array, "b *d"], eps: Float[Array, "b *d"], label: Int[Array, " b"] | None
 ) -> Float[Array, "b *d"]:
     """eps in the order that makes the sum of |x0 - eps|^2 least (arXiv:2302.00482, sec. 3.2.3).
 

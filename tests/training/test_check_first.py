@@ -191,11 +191,11 @@ def test_optimal_transport_pairs_within_a_class():
     paired = optimal_transport(x0, eps, label)
     for part in (slice(0, 32), slice(32, 64)):
         np.testing.assert_array_equal(np.sort(paired[part, 0]), np.sort(eps[part, 0]))
-    assert abs(optimal_transport(x0, eps)[:32].mean()) > 0.5
+    assert abs(optimal_transport(x0, eps, None)[:32].mean()) > 0.5
     x0 = jax.random.normal(jax.random.key(1), x0.shape)
     cost = lambda noise: float(((x0 - noise) ** 2).sum())
     paired = optimal_transport(x0, eps, label)
-    assert cost(optimal_transport(x0, eps)) < cost(paired) < cost(eps)
+    assert cost(optimal_transport(x0, eps, None)) < cost(paired) < cost(eps)
     exact = sum(
         ((np.sort(x0[p, 0]) - np.sort(eps[p, 0])) ** 2).sum() for p in (slice(0, 32), slice(32, 64))
     )

@@ -130,3 +130,5 @@ def test_a_completed_config_means_the_same(name):
     build = lambda spec: vars(construct_loss(spec, "loss")[0])
     plain = lambda made: {k: getattr(v, "function", v) for k, v in made.items()}
     assert plain(build(whole["loss"])) == plain(build(config["loss"]))
+    for field in ("pairing", "error"):  # known by identity in checks
+        assert build(whole["loss"])[field] is build(config["loss"])[field]
