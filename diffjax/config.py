@@ -289,7 +289,8 @@ def written(value: Any, place: str = "config") -> Any:
     if isinstance(value, Mapping):
         return {k: written(v, f"{place}.{k}") for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)([written(v, f"{place}[{i}]") for i, v in enumerate(value)])
+        items = [written(v, f"{place}[{i}]") for i, v in enumerate(value)]
+        return tuple(items) if isinstance(value, tuple) else items
     fields: dict[str, Any] = {}
     source, entry = value, value
     if isinstance(value, functools.partial) and not value.args:
