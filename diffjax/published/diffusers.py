@@ -106,12 +106,14 @@ def _network(given: Mapping[str, Any], tensors: Mapping[str, Any]) -> tuple[dict
                 raise ValueError(f"config.json: {name}={one!r}; ours can only be {right}")
     have = {**DEFAULTS, **given}
     check_kinds(have)
-    size = have["sample_size"]
-    have["sample_size"] = size[0] if isinstance(size, list) and len({*size}) == 1 else size
+    sides = have["sample_size"]
+    if isinstance(sides, list) and len({*map(str, sides)}) == 1:
+        have["sample_size"] = sides[0]
     for name, right, needs in combinations(have, tensors):
         if not right:
             raise ValueError(f"config.json: {name}={have[name]!r}; needs {needs}")
-    widths, size, groups = have["block_out_channels"], have["sample_size"], have["norm_num_groups"]
+    widths, groups = have["block_out_channels"], have["norm_num_groups"]
+    size: int = have["sample_size"]
     attends = [kind.startswith("Attn") for kind in have["down_block_types"]]
     features = FEATURES[bool(have["flip_sin_to_cos"]), have["freq_shift"]]
     two = have["out_channels"] == 2 * have["in_channels"]

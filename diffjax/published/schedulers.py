@@ -49,7 +49,7 @@ def read(config: Fields, steps: int = 0, sampler: str = "") -> Scheduled:
     Raises ValueError for classes, options and values that are not known.
     """
     name = config.get("_class_name")
-    if name not in SCHEDULERS:
+    if not isinstance(name, str) or name not in SCHEDULERS:
         raise ValueError(f"{FILE}: _class_name={name!r}: unknown{nearest(name, SCHEDULERS)}")
     entry = SCHEDULERS[name]
     have = arguments(config, entry.defaults)
