@@ -204,7 +204,7 @@ def _quantile_map(sde: SDE, data: Mixture, x: Array, t: Array, s: Array, label: 
             sde.alpha(r) * jnp.sqrt(data.var), sde.sigma(r)
         )
 
-    def tail(x: Array, r: Array, side: Array) -> Array:
+    def tail(x: Any, r: Array, side: Any) -> Array:
         """Log-probability below x, or above it where side = -1."""
         return jax.nn.logsumexp(share + log_ndtr(side * scores(x, r)))
 
@@ -221,12 +221,12 @@ def _quantile_map(sde: SDE, data: Mixture, x: Array, t: Array, s: Array, label: 
     high = jnp.max(sde.alpha(s) * data.mean + std * high, where=taken, initial=-jnp.inf)
 
     def halve(_: int, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
-        middle = sum(bracket) / 2
+        middle = (bracket[0] + bracket[1]) / 2
         below = side * (tail(middle, s, side) - goal) < 0
         return jnp.where(below, middle, bracket[0]), jnp.where(below, bracket[1], middle)
 
-    bracket = jax.lax.stop_gradient((low, high))
-    y = jax.lax.stop_gradient(sum(jax.lax.fori_loop(0, BISECTIONS, halve, bracket)) / 2)
+    low, high = jax.lax.fori_loop(0, BISECTIONS, halve, jax.lax.stop_gradient((low, high)))
+    y = jax.lax.stop_gradient((low + high) / 2)
     # One Newton step, which changes nothing but brings the derivatives of the implicit function.
     slope = jax.lax.stop_gradient(jax.grad(tail)(y, s, side))
     return y - (tail(y, s, side) - goal) / slope
@@ -306,8 +306,8 @@ class Rotated:
 
 def correlated(mean: Float[Array, " d"], cov: Float[Array, "d d"]) -> Correlated:
     """N(mean, cov). Raises ValueError for a matrix that is no covariance."""
-    cov = np.asarray(cov, np.float64)
-    var, basis = np.linalg.eigh(cov)
-    if not (np.allclose(cov, cov.T) and (var > 0).all()):
-        raise ValueError(f"cov={cov.tolist()}: needs a symmetric matrix with eigenvalues > 0")
+    matrix = np.asarray(cov, np.float64)
+    var, basis = np.linalg.eigh(matrix)
+    if not (np.allclose(matrix, matrix.T) and (var > 0).all()):
+        raise ValueError(f"cov={matrix.tolist()}: needs a symmetric matrix with eigenvalues > 0")
     return Correlated(jnp.asarray(mean), jnp.asarray(basis), jnp.asarray(var))

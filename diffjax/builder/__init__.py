@@ -233,9 +233,10 @@ def construct_data(
 
 def _bound_source(spec: Config, place: str) -> Callable[[str], Source]:
     """`split -> Source`, with the settings of the source."""
-    name, colon, first = str(spec.get("name", "")).partition(":")
-    if qualified := name not in SOURCES and re.match(r"[\w.]+:[\w.]+(?=:|$)", spec["name"]):
-        name, colon, first = qualified[0], *spec["name"][qualified.end() :].partition(":")[1:]
+    text = str(spec.get("name", ""))
+    name, colon, first = text.partition(":")
+    if qualified := name not in SOURCES and re.match(r"[\w.]+:[\w.]+(?=:|$)", text):
+        name, colon, first = qualified[0], *text[qualified.end() :].partition(":")[1:]
     if colon:
         hints = typing.get_type_hints(lookup(SOURCES, name, f"{place}.name"))
         settings = [k for k in hints if k not in ("split", "return")]

@@ -74,10 +74,10 @@ def _read(path: Path) -> Contents:
 def _shards(path: Path) -> list[Path]:
     """The files that an index names, which lie beside it."""
     places = _json(path).get("weight_map")
-    names = sorted({*places.values()} if isinstance(places, dict) and places else {0}, key=str)
-    if not all(isinstance(n, str) and Path(n).name == n for n in names):
+    names = [*places.values()] if isinstance(places, dict) else []
+    if not names or not all(isinstance(name, str) and Path(name).name == name for name in names):
         raise ValueError(f"{path}: its weight_map does not name files beside it")
-    return [path.parent / str(name) for name in names]
+    return [path.parent / name for name in sorted(set(names))]
 
 
 def _only(folder: Path) -> Path:

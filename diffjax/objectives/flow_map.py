@@ -90,9 +90,9 @@ class FlowMap(Objective):
 
     def __post_init__(self):
         if isinstance(self.condition_dropout, Mapping):  # held as what has a hash
-            rates = tuple(sorted(self.condition_dropout.items()))
-            object.__setattr__(self, "condition_dropout", rates)
-        rates = self.condition_dropout
+            named = tuple(sorted(self.condition_dropout.items()))
+            object.__setattr__(self, "condition_dropout", named)
+        rates: Any = self.condition_dropout
         for name, rate in rates if isinstance(rates, tuple) else [("", rates)]:
             if not 0 <= rate <= 1:
                 raise ValueError(f"condition_dropout{name and f'.{name}'}={rate}: needs 0 to 1")

@@ -280,10 +280,8 @@ class Guided:
         conditional = student.denoised(x, t)
         free = student.denoised(x, t, null(student.cond))
         shares = self.omega, self.kappa, 1 - self.omega - self.kappa
-        mixed = tuple(
-            sum(share * view for share, view in zip(shares, each, strict=True))
-            for each in zip(views, conditional, free, strict=True)
-        )
+        mix = lambda *each: sum(share * view for share, view in zip(shares, each, strict=True))
+        mixed = jax.tree.map(mix, views, conditional, free)
         return mixed, mixed
 
 

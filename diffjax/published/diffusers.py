@@ -106,13 +106,14 @@ def _network(given: Mapping[str, Any], tensors: Mapping[str, Any]) -> tuple[dict
                 raise ValueError(f"config.json: {name}={one!r}; ours can only be {right}")
     have = {**DEFAULTS, **given}
     check_kinds(have)
-    side = have["sample_size"]
-    have["sample_size"] = side[0] if isinstance(side, list) and len({*side}) == 1 else side
+    sides = have["sample_size"]
+    if isinstance(sides, list) and len({*map(str, sides)}) == 1:
+        have["sample_size"] = sides[0]
     for name, right, needs in combinations(have, tensors):
         if not right:
             raise ValueError(f"config.json: {name}={have[name]!r}; needs {needs}")
-    size: Any = have["sample_size"]
     widths, groups = have["block_out_channels"], have["norm_num_groups"]
+    size: int = have["sample_size"]
     attends = [kind.startswith("Attn") for kind in have["down_block_types"]]
     features = FEATURES[bool(have["flip_sin_to_cos"]), have["freq_shift"]]
     two = have["out_channels"] == 2 * have["in_channels"]

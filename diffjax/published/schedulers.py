@@ -48,8 +48,8 @@ def read(config: Fields, steps: int = 0, sampler: str = "") -> Scheduled:
     one that the class stands for; options of sampling without a counterpart are then left out.
     Raises ValueError for classes, options and values that are not known.
     """
-    name = str(config.get("_class_name"))
-    if name not in SCHEDULERS:
+    name = config.get("_class_name")
+    if not isinstance(name, str) or name not in SCHEDULERS:
         raise ValueError(f"{FILE}: _class_name={name!r}: unknown{nearest(name, SCHEDULERS)}")
     entry = SCHEDULERS[name]
     have = arguments(config, entry.defaults)

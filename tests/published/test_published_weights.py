@@ -11,8 +11,8 @@ import chex
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from checkpoints import GUIDED, HEADS, SIDE, UNET, WIDTH, classifier, dit, guided, layer, unet
 from safetensors.numpy import save_file
+from small_checkpoints import GUIDED, HEADS, SIDE, UNET, WIDTH, classifier, dit, guided, layer, unet
 
 import diffjax
 from diffjax.config import ConfigError

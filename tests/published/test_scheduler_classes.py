@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 import pytest
-from checkpoints import UNET, unet
+from small_checkpoints import UNET, unet
 
 from diffjax.builder import construct_sde, construct_table
 from diffjax.config import ConfigError
@@ -75,8 +75,8 @@ def test_clipping_only_where_the_class_has_it(name):
 
 def test_classes_that_are_not_known_are_refused_by_name():
     """Another process than the published one, without a word."""
-    for name in ("LCMScheduler", "TCDScheduler", "CMStochasticIterativeScheduler", None, 3):
-        with pytest.raises(ValueError, match=rf"_class_name={name!r}: unknown.*DDIMScheduler, "):
+    for name in ("LCMScheduler", "TCDScheduler", "CMStochasticIterativeScheduler", None, 3, []):
+        with pytest.raises(ValueError, match=re.escape(f"_class_name={name!r}: unknown")):
             read({"_class_name": name})
     for name in ("DDPMWuerstchenScheduler", "ScoreSdeVeScheduler", "SCMScheduler"):
         with pytest.raises(ValueError, match=rf"_class_name='{name}': unknown"):

@@ -5,8 +5,8 @@ import struct
 
 import numpy as np
 import pytest
-from checkpoints import HEADS, dit
 from safetensors.numpy import save_file
+from small_checkpoints import HEADS, dit
 
 import diffjax
 from diffjax.config import ConfigError
