@@ -8,6 +8,7 @@ import logging
 import math
 import re
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -210,7 +211,12 @@ def _not_unfinished(record: logging.LogRecord) -> bool:
 
 
 def _not_of_a_state(record: logging.LogRecord) -> bool:
-    return _not_unfinished(record) or not re.search("orbax|ocdbt", record.getMessage(), re.I)
+    """Whether a line is not about a read or a write of orbax that nobody waited for."""
+    if _not_unfinished(record):
+        return True
+    error = record.exc_info[1] if record.exc_info else None
+    said = record.getMessage() + "".join(traceback.format_exception(error))
+    return not re.search("orbax|ocdbt", said, re.IGNORECASE)
 
 
 def _merit(metrics: dict[str, float]) -> float:
