@@ -91,4 +91,4 @@ def ending(path: Path) -> str:
     """
     found = path.suffix.lower()
     known = found in ARRAYS or mimetypes.MimeTypes().guess_type(f"a{found}")[0]
-    return found if known and not path.is_dir() else ""
+    return found if known else ""

@@ -60,7 +60,7 @@ class _Files:
         try:
             stored = self._source.__getitems__(list(index))
             known = self._features.deserialize_example_np
-            records = [known(record, decoders=self._skip) for record in stored]
+            records: list[Any] = [known(record, decoders=self._skip) for record in stored]
         except Exception as error:
             if len(index) > 1:  # one by one, to name the damaged one
                 return [item for i in index for item in self.read([i])]

@@ -50,7 +50,7 @@ def read(path: Path, form: Form, most: int | None = None) -> Samples:
 def _arrays(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     """Samples, and labels where there are any: of an .npz file, or the array of an .npy file."""
     if not path.is_file():
-        raise ValueError("no such .npz or .npy file or folder of images")
+        raise ValueError("no such .npz file, .npy file or folder of images")
     arrays = read_arrays(path)
     if [*arrays] == ["x"]:
         return arrays["x"], None

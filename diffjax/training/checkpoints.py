@@ -6,7 +6,9 @@ import dataclasses
 import json
 import logging
 import math
+import re
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -37,9 +39,8 @@ class Checkpoints:
 
     def __init__(self, root: Path, keep: int = 2, write: bool = True):
         self._root, self._keep, self._write = root.absolute(), keep, write
-        logging.getLogger("absl").addFilter(_not_of_orbax)
+        self._quiet = _Quiet()
         self._manager = self._open()
-        self._unfinished: list[_Unfinished] = []
         self._damaged: set[int] = set()
         self._held: PyTree = None
         self._writing = 0
@@ -134,12 +135,10 @@ class Checkpoints:
     def _read(self, step: int, target: PyTree) -> tuple[Any | None, str]:
         """The state of a checkpoint, or None and why not."""
         state, stored, reason = None, {}, "another process cannot"
-        self._unfinished.append(_Unfinished())
         try:
             args = {STATE: ocp.args.StandardRestore(target), SUMS: _Restore()}
             found = self._manager.restore(step, args=ocp.args.Composite(**args))
             state, stored = found[STATE], found[SUMS]
-            self._unfinished.pop().end()
         except Exception as error:
             reason = _line(error)
         if not _all(state is not None):
@@ -174,32 +173,50 @@ class Checkpoints:
     def close(self) -> None:
         self.wait()
         self._manager.close()
-        while self._unfinished:
-            self._unfinished.pop().end()
+        self._quiet.end()
 
 
-class _Unfinished:
-    """Keeps quiet the reads that orbax leaves unfinished when another one of them fails.
+class _Quiet:
+    """Keeps to one line what fails, from now to `end`.
 
+    Of the reads and writes of a state orbax leaves the others unfinished when one of them fails.
     Each would end, at any time later, in a call of an event loop that is closed, of which
-    tensorstore prints a traceback. What the first one failed on is said in one line.
+    tensorstore prints a traceback, or in one that asyncio logs. orbax logs what it raises as well.
     """
 
     def __init__(self):
-        self._shown, sys.unraisablehook = sys.unraisablehook, self
+        self._shown, sys.unraisablehook = sys.unraisablehook, self._look
+        self._filters = {"absl": _not_of_orbax, "asyncio": _not_unfinished}
+        for name, wanted in self._filters.items():
+            logging.getLogger(name).addFilter(wanted)
+        logging.getLogger("asyncio").addFilter(_not_of_a_state)  # some come at the exit of Python
 
-    def __call__(self, ended: Any) -> None:
+    def _look(self, ended: Any) -> None:
         if str(ended.exc_value) != "Event loop is closed":
             self._shown(ended)
 
     def end(self) -> None:
-        if sys.unraisablehook is self:
+        if sys.unraisablehook == self._look:
             sys.unraisablehook = self._shown
+        for name, wanted in self._filters.items():
+            logging.getLogger(name).removeFilter(wanted)
 
 
 def _not_of_orbax(record: logging.LogRecord) -> bool:
-    """Whether a line is not one of orbax, which logs the errors that it raises, and more."""
     return "orbax" not in Path(record.pathname).parts
+
+
+def _not_unfinished(record: logging.LogRecord) -> bool:
+    return "exception was never retrieved" not in record.getMessage()
+
+
+def _not_of_a_state(record: logging.LogRecord) -> bool:
+    """Whether a line is not about a read or a write of orbax that nobody waited for."""
+    if _not_unfinished(record):
+        return True
+    error = record.exc_info[1] if record.exc_info else None
+    said = record.getMessage() + "".join(traceback.format_exception(error))
+    return not re.search("orbax|ocdbt", said, re.IGNORECASE)
 
 
 def _merit(metrics: dict[str, float]) -> float:

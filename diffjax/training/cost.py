@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import re
 import sys
@@ -14,7 +15,7 @@ import jax
 from diffjax.arrays import stream
 from diffjax.devices.mesh import Layout
 from diffjax.devices.processes import first
-from diffjax.files import write_text
+from diffjax.files import reason, write_text
 from diffjax.nets.costs import count, flops
 from diffjax.objectives import Context
 from diffjax.training.experiment import Experiment
@@ -130,5 +131,9 @@ def report(workdir: Path, cost: Cost) -> Cost:
     """Show it, and write it to cost.json."""
     if first():
         print(cost, file=sys.stderr)
-        write_text(workdir / "cost.json", json.dumps(cost._asdict(), indent=2) + "\n")
+        try:
+            write_text(workdir / "cost.json", json.dumps(cost._asdict(), indent=2) + "\n")
+        except OSError as error:
+            why = reason(error)
+            logging.warning("cost.json: cannot be written (%s): training goes on", why)
     return cost
