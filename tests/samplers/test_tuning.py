@@ -75,9 +75,7 @@ def test_image_to_image_begins_at_its_share_of_the_grid(strength, steps):
 
 @pytest.mark.parametrize("strength", [0.0, 1.1, float("nan")])
 def test_bad_strength_is_refused_by_name(strength):
-    with pytest.raises(
-        ValueError, match=rf"strength={strength}: needs (0 < strength <= 1|a finite)"
-    ):
+    with pytest.raises(ValueError, match=rf"strength={strength}: needs (0 <|a finite)"):
         start_from(
             SDE,
             jnp.zeros((1, 1)),
