@@ -140,7 +140,7 @@ class Checkpoints:
             found = self._manager.restore(step, args=ocp.args.Composite(**args))
             state, stored = found[STATE], found[SUMS]
         except Exception as error:
-            reason = _line(error)
+            reason, self._quiet.failed = _line(error), True
         if not _all(state is not None):
             return None, reason
         sums = checksums(state)
@@ -159,6 +159,7 @@ class Checkpoints:
 
     def _failed(self, error: Exception) -> None:
         """orbax would raise the error again, and has forgotten what there is: begin anew."""
+        self._quiet.failed = True
         logging.warning(
             "checkpoint %d cannot be written (%s): training goes on, the next save tries again",
             self._writing,
@@ -177,7 +178,7 @@ class Checkpoints:
 
 
 class _Quiet:
-    """Keeps to one line what fails, from now to `end`.
+    """Keeps to one line what fails, from now to `end`, or to the exit where something failed.
 
     Of the reads and writes of a state orbax leaves the others unfinished when one of them fails.
     Each would end, at any time later, in a call of an event loop that is closed, of which
@@ -185,6 +186,7 @@ class _Quiet:
     """
 
     def __init__(self):
+        self.failed = False
         self._shown, sys.unraisablehook = sys.unraisablehook, self._look
         self._filters = {"absl": _not_of_orbax, "asyncio": _not_unfinished}
         for name, wanted in self._filters.items():
@@ -196,7 +198,7 @@ class _Quiet:
             self._shown(ended)
 
     def end(self) -> None:
-        if sys.unraisablehook == self._look:
+        if sys.unraisablehook == self._look and not self.failed:
             sys.unraisablehook = self._shown
         for name, wanted in self._filters.items():
             logging.getLogger(name).removeFilter(wanted)

@@ -327,15 +327,15 @@ def test_a_state_of_another_shape_is_refused(tmp_path):
     checkpoints.close()
 
 
-def test_a_damaged_checkpoint_is_told_in_one_line(tmp_path, caplog, capfd):
+def test_a_damaged_checkpoint_is_told_in_one_line(tmp_path, caplog, capfd, monkeypatch):
     """A traceback for each array of the state stood around the line that says what is wrong."""
     write(tmp_path, [1, 2])
+    monkeypatch.setattr(sys, "unraisablehook", before := sys.unraisablehook)
+    assert same(restored(tmp_path), 2) and sys.unraisablehook is before
     for file in (tmp_path / "2" / "state").rglob("d/*"):
         file.write_bytes(file.read_bytes()[:40])
-    before = sys.unraisablehook
     with caplog.at_level(logging.WARNING):
         assert same(restored(tmp_path), 1)
     [line] = caplog.messages
     assert line.startswith("checkpoint 2 cannot be read (") and "\n" not in line
     assert "Traceback" not in capfd.readouterr().err
-    assert sys.unraisablehook is before
