@@ -11,7 +11,8 @@ from diffjax.analytic import Mixture
 from diffjax.schedules import Linear
 from diffjax.sde import SDES
 
-frames = pytest.mark.parametrize("frame", ["flow", "ve"])  # alpha at most 1, and 1 all along
+frames = pytest.mark.parametrize("frame", ["flow", pytest.param("ve", marks=pytest.mark.thorough)])
+"""alpha that falls to 0, and alpha = 1."""
 MIXTURE = Mixture(np.array([0.3, 0.7]), np.array([[-1.0], [0.8]]), np.array([[0.04], [0.09]]))
 T, S = np.array([0.9, 0.6, 0.3, 0.8]), np.array([0.2, 0.55, 0.0, 0.1])
 X = np.array([[-1.3], [0.2], [0.7], [2.5]])

@@ -45,7 +45,13 @@ CASES = {
     "ve": (VE(schedules.Karras(sigma_max=5.0)), Edm(c_noise=time_999, sigma_data=0.8)),
     "x0": (VP(schedules.Linear()), X0(c_noise=time_999)),
 }
-cases = pytest.mark.parametrize(("sde", "parameterization"), CASES.values(), ids=CASES)
+cases = pytest.mark.parametrize(
+    ("sde", "parameterization"),
+    [
+        pytest.param(*case, id=name, marks=() if name == "ve" else pytest.mark.thorough)
+        for name, case in CASES.items()
+    ],
+)
 
 
 @dataclass(frozen=True)
@@ -134,7 +140,9 @@ def test_the_exact_map_is_stationary_and_a_wrong_one_is_not(
     assert np.abs(at_wrong).max() > 1e-3
 
 
-@pytest.mark.parametrize("name", ["meanflow", "lsd", "psd"])
+@pytest.mark.parametrize(
+    "name", ["meanflow", *(pytest.param(n, marks=pytest.mark.thorough) for n in ("lsd", "psd"))]
+)
 def test_so_it_is_for_a_law_of_two_modes(name, x64):
     """On Gaussian data alone the map is affine: terms of second order would go unseen."""
     sde, parameterization = CASES["flow"]
