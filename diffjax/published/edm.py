@@ -155,9 +155,10 @@ def averaged(contents: Contents, inner: str, whole: tuple[str, ...], numbers: An
         raise ValueError(f"ema.{inner}: holds no network with its arguments")
     for name in (*whole, *numbers[net["class"]]):
         kinds = (int,) if name in whole else (int, float)
-        least = 0 if name in ("sigma_min", "label_dim") else 1e-12  # sigma_max may be infinite
-        if type(net.get(name)) not in kinds or not net[name] >= least:
-            raise ValueError(f"ema.{name}={net.get(name)!r}; needs a positive number")
+        least = 0 if name in ("sigma_min", "label_dim") else 1e-12
+        most = math.inf if name == "sigma_max" else 1e6
+        if type(net.get(name)) not in kinds or not least <= net[name] <= most:
+            raise ValueError(f"ema.{name}={net.get(name)!r}; needs {least:g} to {most:g}")
     return net
 
 

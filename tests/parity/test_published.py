@@ -290,10 +290,13 @@ def test_damaged_contents_are_refused_in_one_line(opened, file):
     case = BY_NAME[file]
     whole, family = opened(case), FAMILIES[recognised(opened(case))]
     tensors = {name: np.asarray(a) for name, a in whole.tensors.items()}
-    tried = [whole._replace(tensors={k: a for k, a in tensors.items() if k != n}) for n in tensors]
+    names = sorted(tensors)[:: 1 + len(tensors) // 20]
+    tried = [whole._replace(tensors={k: a for k, a in tensors.items() if k != n}) for n in names]
     for odd in (np.zeros(()), np.zeros(7), np.zeros((0, 2))):
-        tried += [whole._replace(tensors={**tensors, name: odd}) for name in tensors]
-    fields = itertools.product(places(whole.settings), ODD)
+        tried += [whole._replace(tensors={**tensors, name: odd}) for name in names]
+    # Of its fields those of the network and its arguments; layers have hundreds that nothing reads.
+    read = [p for p in places(whole.settings) if len(p) <= 2 or "_init_kwargs" in p[:3]]
+    fields = itertools.product(read, ODD)
     tried += [whole._replace(settings=with_field(whole.settings, *field)) for field in fields]
     lines = []
     for contents in tried:
@@ -301,4 +304,4 @@ def test_damaged_contents_are_refused_in_one_line(opened, file):
             family.convert(bare(contents, family)[0], **case.told)
         except ValueError as error:
             lines.append(str(error))
-    assert len(lines) > len(tensors) and not any("\n" in line for line in lines)
+    assert len(lines) > len(names) and not any("\n" in line for line in lines)
