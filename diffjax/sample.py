@@ -4,6 +4,7 @@
     python -m diffjax.sample --workdir=runs/digits --sampler=dpmpp_2m --steps=20 --guidance=1.5 \\
         --label=3 --out=threes.npz
     python -m diffjax.sample --workdir=runs/digits --index=17 --weight=1,2,4
+    python -m diffjax.sample --workdir=runs/digits --from=three.png --strength=0.6
     python -m diffjax.sample --workdir=runs/moons --trajectory=moons.gif
 
 Sample k depends on (seed, k) and its conditions only, not on --num or --batch-size. Labels are 0,
@@ -13,6 +14,9 @@ Sample k depends on (seed, k) and its conditions only, not on --num or --batch-s
 What lists several values is taken by samples in turn. Several --seed give the first sample of each
 seed, then the second one of each, as every seed gives them alone; --index asks for other numbers.
 So --index=17 --weight=1,2,4 is sample 17 of the run three times, guided more and more.
+
+--from=photo.png --strength=0.6 makes variants of a picture: it gets noise, and the last 60 % of the
+steps are done from there. Sample k starts from item k of a file or a folder, in turn.
 
 Without --out the picture is WORKDIR/samples.png, or samples_2.png, ... beside earlier ones. A file
 that --out names is replaced, and the command says so; a folder has to be new or empty.
@@ -64,6 +68,13 @@ def number_of_sample(text: str) -> int:
     return value
 
 
+def share(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{text}: needs 0 < strength <= 1")
+    return value
+
+
 def flags() -> argparse.ArgumentParser:
     flags = cli.parser("sample", __doc__)
     flags.add_argument(
@@ -82,6 +93,20 @@ def flags() -> argparse.ArgumentParser:
         type=cli.listed(float),
         metavar="WEIGHT,...",
         help="guidance weights that samples take in turn, in place of --guidance, one for all",
+    )
+    flags.add_argument(
+        "--from",
+        dest="start",
+        type=cli.path,
+        metavar="FILE|FOLDER",
+        help="start from noised items in turn, in place of noise: an image or a folder of them "
+        "(resized and cropped as config.data.size does), an .npy or .npz file, or what --out "
+        "writes of this kind of data",
+    )
+    flags.add_argument(
+        "--strength",
+        type=share,
+        help="share of the steps that is done from there, in (0, 1]; 1 keeps the least (0.6)",
     )
     flags.add_argument("--label", type=classes, help="class, or classes in turn: 3 or 0,1,2 (all)")
     flags.add_argument(
@@ -121,6 +146,10 @@ def flags() -> argparse.ArgumentParser:
 def run() -> int:
     asked = cli.read(flags())
     asked.out = asked.out or [unused(asked.workdir / "samples.png")]
+    if asked.strength is not None and not asked.start:
+        raise ConfigError(
+            f"--strength={asked.strength:g}: says how much of --from stays; it is missing"
+        )
     if asked.every and not asked.previews:
         raise ConfigError(f"--every={asked.every}: says when --previews are made; it is missing")
     if asked.weight and asked.guidance is not None:
@@ -130,12 +159,16 @@ def run() -> int:
 
     from diffjax.devices.processes import first
     from diffjax.generation import number
+    from diffjax.runs.starts import stored
     from diffjax.training.workdir import read_config, read_form
 
     cli.start(asked)
-    asked.num = asked.num or number(asked.seed, asked.index or (), asked.weight or ())
     read_config(asked.workdir)  # a wrong workdir is refused before any folder is made
-    kind = read_form(asked.workdir).items
+    form = read_form(asked.workdir)
+    asked.start = stored(asked.start, form) if asked.start else None
+    starts = 0 if asked.start is None else len(asked.start)
+    asked.num = asked.num or number(asked.seed, asked.index or (), asked.weight or (), starts)
+    kind = form.items
     for path in asked.out:
         check(path, endings(kind))
     if asked.trajectory:
@@ -176,6 +209,8 @@ def generate(asked: argparse.Namespace) -> Generated:
         label=asked.label,
         cond=conditions_of(asked),
         weight=asked.weight,
+        start=asked.start,
+        strength=asked.strength,
         batch_size=asked.batch_size,
     )
     job.check(asked.num)

@@ -24,6 +24,7 @@ from diffjax.generation.program import INDICES
 from diffjax.io.contents import Contents
 from diffjax.io.reading import read
 from diffjax.published import FAMILIES, Converted, Family, bare, recognised
+from diffjax.runs.starts import starting
 from diffjax.samplers.run import Preview
 from diffjax.sde import SDE
 from diffjax.training.experiment import Experiment
@@ -72,6 +73,8 @@ class Trained:
         label: int | Sequence[int] | None = None,
         cond: Mapping[str, Any] | None = None,
         weight: float | Sequence[float] | None = None,
+        start: Any = None,
+        strength: float | None = None,
         batch_size: int = 256,
         **sampling: Any,
     ) -> Job:
@@ -83,9 +86,12 @@ class Trained:
         conditions by name: a number, a list or an array, of one sample or rows; None for missing;
         or the path of an .npy or .npz file. Those that are not passed are those of held-out items
         of the data. weight: guidance weights, in place of that of the config; `guidance` with a
-        list has one for each row of the sampler. sampling: fields in place of those of
-        config.sampling, as `sampler="ddim:eta=0.5", steps=20, guidance=1.5`. Raises ConfigError for
-        what cannot be sampled.
+        list has one for each row of the sampler. start: items that samples start from in turn
+        (arXiv:2108.01073), as they are stored, (*shape) or (K, *shape), or the path of a file or
+        folder of them. strength: the share of the steps that is done from there, in (0, 1], 0.6 by
+        default; 1 keeps as little of the items as the process does. sampling: fields in place of
+        those of config.sampling, as `sampler="ddim:eta=0.5", steps=20, guidance=1.5`. Raises
+        ConfigError for what cannot be sampled.
         """
         if "ema" in sampling:
             raise ConfigError(f"ema={sampling['ema']}: is read with the parameters: load(ema=...)")
@@ -93,12 +99,13 @@ class Trained:
         numbers = () if index is None else integers("index", index, INDICES)
         weights = () if weight is None else guidance_weights(weight, sampling.get("guidance"))
         trained = resampled(self, sampling) if sampling else self
+        begin, share = starting(trained.experiment, start, strength)
         e, trained_by = trained.experiment, {"trained": self.step, "ema": self.ema}
         if line := builder.untrained(e.config, e.form):
             logging.warning(line)
         return Job(
             denoise=trained.denoise,
-            plan=e.plan(trained.sde, per_sample=bool(weights)),
+            plan=e.plan(trained.sde, per_sample=bool(weights), strength=share),
             form=e.form,
             config=e.config,
             about=builder.SAMPLING | trained.config["sampling"] | trained_by,
@@ -107,6 +114,8 @@ class Trained:
             cond=requested(e, label, cond or {}),
             index=numbers,
             weight=weights,
+            start=begin,
+            strength=share,
         )
 
     def sample(
@@ -125,9 +134,11 @@ class Trained:
 
             trained.sample(seed=[3, 5, 8], label=7)  # three samples, the first of each seed
             trained.sample(index=17, weight=[1, 2, 4])  # sample 17 of seed 0, guided more and more
+            trained.sample(start="cat.png", strength=0.6)  # 64 variants of a picture
         """
         job = self.job(**request)
-        num = number(job.seed, job.index, job.weight) if num is None else num
+        starts = 0 if job.start is None else len(job.start)
+        num = number(job.seed, job.index, job.weight, starts) if num is None else num
         return job.samples(num, preview=preview, every=every)
 
     def __repr__(self) -> str:
