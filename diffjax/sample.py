@@ -27,6 +27,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,10 +45,6 @@ if TYPE_CHECKING:
 
 IMAGES, POINTS = 6, 500
 """Samples whose trajectory is drawn."""
-
-
-def classes(text: str) -> list[int]:
-    return [int(item) for item in text.split(",")]
 
 
 def condition(text: str) -> tuple[str, Any]:
@@ -108,7 +105,12 @@ def flags() -> argparse.ArgumentParser:
         type=share,
         help="share of the steps that is done from there, in (0, 1]; 1 keeps the least (0.6)",
     )
-    flags.add_argument("--label", type=classes, help="class, or classes in turn: 3 or 0,1,2 (all)")
+    flags.add_argument(
+        "--label",
+        type=cli.listed(str),
+        metavar="CLASS,...",
+        help="class, or classes in turn, by number or by name: 3 or 0,1,2 or cat (all)",
+    )
     flags.add_argument(
         "--cond",
         type=condition,
@@ -123,7 +125,8 @@ def flags() -> argparse.ArgumentParser:
         action="append",
         help=".png: one picture; .npz: arr_0 (N, ...), uint8 of images, and labels arr_1; .csv of "
         "points and vectors; else a folder of a file per sample: .png, .wav, .gif, .npy, as the "
-        "kind of data is written; may be repeated (WORKDIR/samples.png)",
+        "kind of data is written, with the name of the class if it has one; may be repeated "
+        "(WORKDIR/samples.png)",
     )
     flags.add_argument(
         "--previews",
@@ -260,7 +263,7 @@ class Previews:
         self.count += 1
         x0 = self._form.denormalise(seen.x0)
         label = None if self._label is None else self._label[: len(x0)]
-        picture = self._form.items.picture(x0, label)
+        picture = self._form.picture(x0, label)
         try:
             if self._path.suffix != ".gif":
                 plot.save(self._path / f"row_{seen.row:04d}.png", picture)
@@ -323,6 +326,12 @@ def check(path: Path, known: tuple[str, ...], flag: str = "--out") -> None:
         raise ConfigError(f"{flag}={path}: cannot be written ({reason(error)})") from error
 
 
+def suffix(class_name: str) -> str:
+    """`_cat`, what the name of a file says of the class, in characters that every system takes."""
+    plain = re.sub(r"[^\w.+-]+", "_", class_name)[:60].strip("_.")
+    return f"_{plain}" if plain else ""
+
+
 def write(path: Path, samples: Generated) -> None:
     """Write samples to a picture, an archive, a table or a folder, by the ending of `path`."""
     import numpy as np
@@ -347,7 +356,8 @@ def write(path: Path, samples: Generated) -> None:
             files.write(path, samples.x, units)
         else:
             for k, item in enumerate(samples.x):
-                files.write(path / f"{k:06d}{files.ending}", item, units)
+                name = "" if samples.label is None else samples.form.named(int(samples.label[k]))
+                files.write(path / f"{k:06d}{suffix(name)}{files.ending}", item, units)
     except OSError as error:
         raise ConfigError(f"--out={path}: cannot be written ({reason(error)})") from error
 

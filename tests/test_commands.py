@@ -471,7 +471,7 @@ def test_points_are_evaluated_in_cells_without_a_classifier(toy, works):
         (["--grid=unifrom"], ["grid", "did you mean 'uniform'?"]),
         (["--label=10"], ["--label=10", "0 to 9"]),
         (["--label=-1"], ["--label=-1", "0 to 9"]),
-        (["--label=seven"], ["--label", "seven"]),
+        (["--label=seven"], ["--label=seven: no such class; known: 0 to 9"]),
         (["--guidance=nan"], ["guidance=nan", "finite"]),
         (["--guidance=much"], ["--guidance", "much"]),
         (["--steps=0"], ["--steps", "at least 1"]),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,15 +106,23 @@ class Kind:
         return None if self.bound is None else (-self.bound, self.bound)
 
     def picture(
-        self, x: np.ndarray, label: np.ndarray | None = None, units: Units = NO_UNITS
+        self,
+        x: np.ndarray,
+        label: np.ndarray | None = None,
+        units: Units = NO_UNITS,
+        class_names: Sequence[str] = (),
     ) -> np.ndarray:
         """Stored items (N, ...) as one picture uint8 (H, W, 3).
 
-        Items whose labels come in turn stand in one column per class.
+        Items whose labels come in turn stand in one column per class, which has its name above it
+        where classes have names.
         """
         if self.together:
             return self.together(x, label, units)
-        return drawing.grid(self.tiles(x), drawing.columns(label, len(x)))
+        columns, titles = drawing.columns(label, len(x)), []
+        if columns and class_names and label is not None:
+            titles = [class_names[k] if k >= 0 else "none" for k in label[:columns].tolist()]
+        return drawing.grid(self.tiles(x), columns, titles=titles)
 
     def folder(self) -> Files | None:
         """The form of the files in a folder of items, None where there is none."""
