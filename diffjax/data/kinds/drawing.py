@@ -22,8 +22,13 @@ LINE = (64, 96)
 """Height and width of a picture of lines."""
 LONGEST = 24
 """Characters of a title above a column."""
-MOST_PAIRS = 4
-"""Columns of a table that are drawn against each other."""
+MOST_PAIRS = 5
+"""Columns that are drawn against each other."""
+LINES = (
+    *("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f"),
+    *("#bcbd22", "#17becf", "#000000", "#00008b", "#006400", "#ffbf00", "#ff00ff", "#98df8a"),
+)
+"""Colours of curves in a figure: the ten of matplotlib, and six that are far from them."""
 COLOURS = np.array(
     [[31, 119, 180], [214, 39, 40], [44, 160, 44], [148, 103, 189], [255, 127, 14], [23, 190, 207]],
     np.uint8,
@@ -135,13 +140,13 @@ def scatter(points: np.ndarray, label: np.ndarray | None = None) -> np.ndarray:
 def pairs(columns: Mapping[str, np.ndarray], label: np.ndarray | None = None) -> np.ndarray:
     """Columns (N,) of a table by name as a picture: how each is spread, and each against another.
 
-    Numbers have histograms, texts bars of their counts. At most four columns are drawn.
+    Numbers have histograms, texts bars of their counts. At most five columns are drawn.
     """
     from matplotlib.figure import Figure
 
     shown = [*columns.items()][:MOST_PAIRS]
     side = len(shown)
-    figure = Figure(figsize=(2 * side + 1, 2 * side + 1), dpi=60)
+    figure = Figure(figsize=(2 * side + 1, 2 * side + 1), dpi=60, layout="constrained")
     colour = {} if label is None else {"c": label, "cmap": "tab10"}
     for i, (name, values) in enumerate(shown):
         for j, (other, across) in enumerate(shown[: i + 1]):
@@ -154,6 +159,11 @@ def pairs(columns: Mapping[str, np.ndarray], label: np.ndarray | None = None) ->
                 axes.bar(*np.unique(values, return_counts=True))
             axes.set(xlabel=other if i == side - 1 else "", ylabel="" if j else name)
     return drawn(figure)
+
+
+def numbered(x: np.ndarray) -> dict[str, np.ndarray]:
+    """The columns of x (N, D) as x0, x1, ..., for `pairs`."""
+    return {f"x{i}": column for i, column in enumerate(x.T)}
 
 
 def drawn(figure: Figure) -> np.ndarray:

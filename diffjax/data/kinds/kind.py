@@ -51,7 +51,8 @@ class Kind:
     largest allowed |value| of floats, None for any. normalise: stored values (B, ...) to floats of
     the network's range, on the device. denormalise: `(x, dtype)`, samples of the network to stored
     values. tiles: stored items (N, ...) to uint8 pictures (N, h, w, 1 or 3). together: one picture
-    of all items in place of tiles, `(x, label, units)`. files: the first with `each` is that of a
+    of all items in place of tiles, `(x, label, units)`. few: items (D,) of 2 to so many values are
+    shown as a matrix of pairs in place of tiles. files: the first with `each` is that of a
     folder. window: axes, counted from the last, along which items may be cropped. mirror: the axis
     along which they may be flipped. augment: whether geometric changes of images apply. values:
     stored items to the (N, D) that distances without a feature network compare. features: the
@@ -70,6 +71,7 @@ class Kind:
     normalise: Callable[[Any], Any] = to_float
     denormalise: Callable[[np.ndarray, str], np.ndarray] = as_they_are
     together: Callable[[np.ndarray, np.ndarray | None, Units], np.ndarray] | None = None
+    few: int = 0
     window: tuple[int, ...] = ()
     mirror: int | None = None
     augment: bool = False
@@ -119,6 +121,8 @@ class Kind:
         """
         if self.together:
             return self.together(x, label, units)
+        if 2 <= x.shape[-1] <= self.few:
+            return drawing.pairs(drawing.numbered(x), label)
         columns, titles = drawing.columns(label, len(x)), []
         if columns and class_names and label is not None:
             titles = [class_names[k] if k >= 0 else "none" for k in label[:columns].tolist()]
