@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from diffjax.checks import SEEDS
 from diffjax.config import ConfigError, RunError, entries
 from diffjax.files import reason
 
@@ -248,6 +247,8 @@ def positive(text: str) -> int:
 
 
 def seed(text: str) -> int:
+    from diffjax.checks import SEEDS  # loads JAX
+
     value = int(text)
     if not 0 <= value < SEEDS:
         raise argparse.ArgumentTypeError(f"{text}: needs 0 <= seed < 2**32")

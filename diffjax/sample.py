@@ -4,6 +4,7 @@
     python -m diffjax.sample --workdir=runs/digits --sampler=dpmpp_2m --steps=20 --guidance=1.5 \\
         --label=3 --out=threes.npz
     python -m diffjax.sample --workdir=runs/digits --index=17 --weight=1,2,4
+    python -m diffjax.sample --workdir=runs/digits --from=three.png --strength=0.6
     python -m diffjax.sample --workdir=runs/moons --trajectory=moons.gif
 
 Sample k depends on (seed, k) and its conditions only, not on --num or --batch-size. Labels are 0,
@@ -14,6 +15,9 @@ What lists several values is taken by samples in turn. Several --seed give the f
 seed, then the second one of each, as every seed gives them alone; --index asks for other numbers.
 So --index=17 --weight=1,2,4 is sample 17 of the run three times, guided more and more.
 
+--from=photo.png --strength=0.6 makes variants of a picture: it gets noise, and the last 60 % of the
+steps are done from there. Sample k starts from item k of a file or a folder, in turn.
+
 Without --out the picture is WORKDIR/samples.png, or samples_2.png, ... beside earlier ones. A file
 that --out names is replaced, and the command says so; a folder has to be new or empty.
 """
@@ -23,6 +27,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,10 +47,6 @@ IMAGES, POINTS = 6, 500
 """Samples whose trajectory is drawn."""
 
 
-def classes(text: str) -> list[int]:
-    return [int(item) for item in text.split(",")]
-
-
 def condition(text: str) -> tuple[str, Any]:
     """`NAME=VALUE`: a name, and a number, lists, None for null, or the path of a file."""
     name, sign, value = text.partition("=")
@@ -61,6 +62,13 @@ def number_of_sample(text: str) -> int:
     value = int(text)
     if not 0 <= value < 2**31:
         raise argparse.ArgumentTypeError(f"{text}: needs 0 <= number < 2**31")
+    return value
+
+
+def share(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{text}: needs 0 < strength <= 1")
     return value
 
 
@@ -83,7 +91,26 @@ def flags() -> argparse.ArgumentParser:
         metavar="WEIGHT,...",
         help="guidance weights that samples take in turn, in place of --guidance, one for all",
     )
-    flags.add_argument("--label", type=classes, help="class, or classes in turn: 3 or 0,1,2 (all)")
+    flags.add_argument(
+        "--from",
+        dest="start",
+        type=cli.path,
+        metavar="FILE|FOLDER",
+        help="start from noised items in turn, in place of noise: an image or a folder of them "
+        "(resized and cropped as config.data.size does), an .npy or .npz file, or what --out "
+        "writes of this kind of data",
+    )
+    flags.add_argument(
+        "--strength",
+        type=share,
+        help="share of the steps that is done from there, in (0, 1]; 1 keeps the least (0.6)",
+    )
+    flags.add_argument(
+        "--label",
+        type=cli.listed(str),
+        metavar="CLASS,...",
+        help="class, or classes in turn, by number or by name: 3 or 0,1,2 or cat (all)",
+    )
     flags.add_argument(
         "--cond",
         type=condition,
@@ -98,7 +125,8 @@ def flags() -> argparse.ArgumentParser:
         action="append",
         help=".png: one picture; .npz: arr_0 (N, ...), uint8 of images, and labels arr_1; .csv of "
         "points and vectors; else a folder of a file per sample: .png, .wav, .gif, .npy, as the "
-        "kind of data is written; may be repeated (WORKDIR/samples.png)",
+        "kind of data is written, with the name of the class if it has one; may be repeated "
+        "(WORKDIR/samples.png)",
     )
     flags.add_argument(
         "--previews",
@@ -121,6 +149,10 @@ def flags() -> argparse.ArgumentParser:
 def run() -> int:
     asked = cli.read(flags())
     asked.out = asked.out or [unused(asked.workdir / "samples.png")]
+    if asked.strength is not None and not asked.start:
+        raise ConfigError(
+            f"--strength={asked.strength:g}: says how much of --from stays; it is missing"
+        )
     if asked.every and not asked.previews:
         raise ConfigError(f"--every={asked.every}: says when --previews are made; it is missing")
     if asked.weight and asked.guidance is not None:
@@ -130,12 +162,16 @@ def run() -> int:
 
     from diffjax.devices.processes import first
     from diffjax.generation import number
+    from diffjax.runs.starts import stored
     from diffjax.training.workdir import read_config, read_form
 
     cli.start(asked)
-    asked.num = asked.num or number(asked.seed, asked.index or (), asked.weight or ())
     read_config(asked.workdir)  # a wrong workdir is refused before any folder is made
-    kind = read_form(asked.workdir).items
+    form = read_form(asked.workdir)
+    asked.start = stored(asked.start, form) if asked.start else None
+    starts = 0 if asked.start is None else len(asked.start)
+    asked.num = asked.num or number(asked.seed, asked.index or (), asked.weight or (), starts)
+    kind = form.items
     for path in asked.out:
         check(path, endings(kind))
     if asked.trajectory:
@@ -176,6 +212,8 @@ def generate(asked: argparse.Namespace) -> Generated:
         label=asked.label,
         cond=conditions_of(asked),
         weight=asked.weight,
+        start=asked.start,
+        strength=asked.strength,
         batch_size=asked.batch_size,
     )
     job.check(asked.num)
@@ -225,7 +263,7 @@ class Previews:
         self.count += 1
         x0 = self._form.denormalise(seen.x0)
         label = None if self._label is None else self._label[: len(x0)]
-        picture = self._form.items.picture(x0, label)
+        picture = self._form.picture(x0, label)
         try:
             if self._path.suffix != ".gif":
                 plot.save(self._path / f"row_{seen.row:04d}.png", picture)
@@ -288,6 +326,12 @@ def check(path: Path, known: tuple[str, ...], flag: str = "--out") -> None:
         raise ConfigError(f"{flag}={path}: cannot be written ({reason(error)})") from error
 
 
+def suffix(class_name: str) -> str:
+    """`_cat`, what the name of a file says of the class, in characters that every system takes."""
+    plain = re.sub(r"[^\w.+-]+", "_", class_name)[:60].strip("_.")
+    return f"_{plain}" if plain else ""
+
+
 def write(path: Path, samples: Generated) -> None:
     """Write samples to a picture, an archive, a table or a folder, by the ending of `path`."""
     import numpy as np
@@ -312,7 +356,8 @@ def write(path: Path, samples: Generated) -> None:
             files.write(path, samples.x, units)
         else:
             for k, item in enumerate(samples.x):
-                files.write(path / f"{k:06d}{files.ending}", item, units)
+                name = "" if samples.label is None else samples.form.named(int(samples.label[k]))
+                files.write(path / f"{k:06d}{suffix(name)}{files.ending}", item, units)
     except OSError as error:
         raise ConfigError(f"--out={path}: cannot be written ({reason(error)})") from error
 

@@ -14,6 +14,7 @@ import pytest
 from commands import TINY, ended, one_device, process
 from PIL import Image
 
+import diffjax
 from diffjax.data import digits
 from diffjax.features import judge
 from diffjax.grids import GRIDS
@@ -400,6 +401,20 @@ def test_a_corrector_and_a_path_are_asked_for_by_flags(toy, tmp_path, works):
     assert np.abs(made[1] - made[0]).max() > 0.01 and np.abs(made[2] - made[0]).max() > 0.01
 
 
+def test_samples_start_from_a_file(toy, works, tmp_path):
+    """The command would start from other items than the library, or from noise."""
+    x0 = np.float32([[1, 2], [2, 1]])
+    np.save(tmp_path / "a.npy", x0)
+    flags = [f"--from={tmp_path / 'a.npy'}", "--strength=0.4", f"--out={tmp_path / 'a.npz'}"]
+    out = works("sample", f"--workdir={toy}", *flags, "--num=4", "--steps=5", "--sampler=ddim")
+    assert "ddim: 2 rows, 2 network passes per sample" in out
+    assert "from 2 points, strength 0.4" in out
+    how = {"strength": 0.4, "steps": 5, "sampler": "ddim"}
+    by_library = diffjax.load(toy).sample(4, start=x0, **how)
+    with np.load(tmp_path / "a.npz") as file:
+        np.testing.assert_array_equal(file["arr_0"], by_library.x)
+
+
 def test_without_out_there_is_one_picture_in_the_workdir(toy, works):
     assert f"wrote {toy / 'samples.png'}" in works("sample", f"--workdir={toy}", "--num=9")
     before = (toy / "samples.png").read_bytes()
@@ -456,7 +471,7 @@ def test_points_are_evaluated_in_cells_without_a_classifier(toy, works):
         (["--grid=unifrom"], ["grid", "did you mean 'uniform'?"]),
         (["--label=10"], ["--label=10", "0 to 9"]),
         (["--label=-1"], ["--label=-1", "0 to 9"]),
-        (["--label=seven"], ["--label", "seven"]),
+        (["--label=seven"], ["--label=seven: no such class; known: 0 to 9"]),
         (["--guidance=nan"], ["guidance=nan", "finite"]),
         (["--guidance=much"], ["--guidance", "much"]),
         (["--steps=0"], ["--steps", "at least 1"]),
@@ -467,6 +482,10 @@ def test_points_are_evaluated_in_cells_without_a_classifier(toy, works):
         (["--seed=1,-1"], ["--seed", "-1: needs 0 <= seed"]),
         (["--index=-1"], ["--index", "-1: needs 0 <= number"]),
         (["--index="], ["--index"]),
+        (["--strength=0.5"], ["--strength=0.5: says how much of --from stays; it is missing"]),
+        (["--strength=0", "--from=a.png"], ["--strength", "0: needs 0 < strength <= 1"]),
+        (["--from=none.png"], ["--from=none.png: no such file or folder of images"]),
+        (["--from="], ["--from", "is empty"]),
         (["--index=1,2,3", "--num=2"], ["--index: 3 values for 2 samples; needs at most 2"]),
         (["--weight=1,nan"], ["--weight=[1.0, nan]: needs a finite number"]),
         (["--weight=2", "--guidance=3"], ["--weight: and --guidance=3 says another weight"]),

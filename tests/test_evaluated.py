@@ -4,8 +4,9 @@ import json
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageColor
 
+from diffjax.data.kinds.drawing import LINES
 from diffjax.report import evaluated
 
 
@@ -70,3 +71,17 @@ def test_trade_offs_are_drawn_where_there_are_any(tmp_path, weights, steps, size
         with Image.open(path) as picture:
             assert picture.size == size
             assert len(np.unique(np.asarray(picture.convert("L")))) > 50
+
+
+def test_sixteen_lines_have_sixteen_colours(tmp_path):
+    """Samplers would share a style and a colour, and nobody could say which is which."""
+    results = [result(f"sampler_{k}", n) for k in range(16) for n in (5, 10)]
+    for k, one in enumerate(results):
+        one["frechet"]["distance"] = k // 2 + k % 2 / 2
+    assert evaluated.tradeoffs(tmp_path / "a.png", results)
+    with Image.open(tmp_path / "a.png") as picture:
+        seen = {
+            tuple(pixel) for pixel in np.asarray(picture.convert("RGB")).reshape(-1, 3).tolist()
+        }
+    assert {ImageColor.getrgb(colour) for colour in LINES} <= seen
+    assert len({*LINES}) == 16

@@ -20,7 +20,7 @@ LAYERS = (
     ("evaluation", "report", "training"),
     ("builder",),
     ("runs", "cli"),
-    ("train", "sample", "evaluate", "tools"),
+    ("__main__", "train", "sample", "evaluate", "tools"),
 )
 """Packages and modules from the bottom up: each imports itself and what is in the rows above."""
 LAYER = {name: layer for layer, names in enumerate(LAYERS) for name in names}

@@ -199,3 +199,23 @@ def test_a_trajectory_is_a_picture(kind, shape):
     x = np.random.default_rng(0).normal(size=(5, *shape)).astype(np.float32)
     picture = plot.trajectory(x, x, np.linspace(1, 0, 5), kind)
     assert picture.dtype == np.uint8 and picture.shape[2] == 3 and picture.std() > 10
+
+
+def test_few_values_are_drawn_as_a_matrix_of_pairs():
+    """Points in space would be seen from one side, vectors of five numbers as five pixels."""
+    x = np.random.default_rng(0).normal(size=(50, 6)).astype(np.float32)
+    label = np.arange(50) % 2
+    sizes = {d: plot.samples(x[:, :d], label, "vector").shape for d in range(2, 6)}
+    assert sizes == {d: (60 * (2 * d + 1), 60 * (2 * d + 1), 3) for d in range(2, 6)}
+    matrix = plot.samples(x[:, :3], label, "points")
+    np.testing.assert_array_equal(matrix, plot.samples(x[:, :3], label, "vector"))
+    assert plot.samples(x[:, :2], None, "points").shape == (500, 500, 3)
+    six, one = (plot.samples(x[:, :d], None, "vector") for d in (6, 1))
+    assert six.shape == one.shape  # tiles of curves
+
+
+def test_the_last_row_of_a_grid_has_blank_cells():
+    """A row that is not full would be cut, or have items twice."""
+    picture = plot.grid(numbered(7), 3)
+    assert picture.shape[0] == plot.grid(numbered(9), 3).shape[0]
+    assert (picture[-60:, -120:] == WHITE).all()

@@ -23,6 +23,7 @@ from diffjax.guidance import RAMPS, REFERENCES, RULES, THRESHOLDS, ramps
 from diffjax.prediction import Prediction
 from diffjax.samplers import CORRECTORS, SAMPLERS, Sampler, Table
 from diffjax.samplers.plan import Plan, Sampling
+from diffjax.samplers.run import last_part
 from diffjax.sde import SDE
 
 SAMPLING = {"grid": {"name": "uniform"}, "steps": 50, "guidance": 1.0, "noise": "independent"}
@@ -41,10 +42,12 @@ def plan(
     leads: bool = False,
     place: str = "config.sampling",
     per_sample: bool = False,
+    strength: float = 1.0,
 ) -> Sampling:
     """How to sample data of this form. learned: whether the network has a second output. leads:
     whether it takes a second time, `to`. per_sample: whether each sample brings its guidance weight
-    (`Sampling.weighted`).
+    (`Sampling.weighted`). strength: the share of the steps that is left to do for samples that
+    start from items (`samplers.start_from`).
 
     `sampler`: its rows; `adaptive` has neither grid nor steps. `grid`: the times between them.
     `steps`: of the grid. `guidance`: the weight, 1 is the conditional model as it is; or the fields
@@ -59,7 +62,7 @@ def plan(
     fields(spec.get("sampler", {}), f"{place}.sampler")
     if spec.get("sampler", {}).get("name") == "adaptive":
         return _adaptive(spec, guided, place)
-    table = construct_table(spec, sde, place)
+    table = construct_table(spec, sde, place, strength)
     if table.learned and not learned:
         raise ConfigError(
             f"{place}.sampler.name={spec['sampler']['name']!r}: the network has no second output "
@@ -138,11 +141,15 @@ def abilities(network: Config) -> dict[str, bool]:
     return {"learned": bool(network.get("learn_variance", False)), "leads": takes_to(network)}
 
 
-def construct_table(spec: Config, sde: SDE, place: str) -> Table:
-    """The rows of the sampler, of its corrector, and where their noise comes from."""
+def construct_table(spec: Config, sde: SDE, place: str, strength: float = 1.0) -> Table:
+    """The rows of the sampler, of its corrector, and where their noise comes from.
+
+    strength: see `plan`.
+    """
     spec = {**SAMPLING, **spec}
     steps = checked(spec["steps"], int, f"{place}.steps")
     times = construct_grid(spec["grid"], f"{place}.grid")(sde, steps)
+    times = refuse("--strength")(last_part)(times, strength)
     table = construct_sampler(spec.get("sampler", {}), f"{place}.sampler")(sde, times)
     if "corrector" in spec:
         corrector = construct(CORRECTORS, spec["corrector"], f"{place}.corrector", partial=True)

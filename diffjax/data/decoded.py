@@ -127,7 +127,14 @@ class Decoded:
         self._cond = dict(cond or {})
         label = (Spec("label", "label", self.classes),) if self.classes else ()
         others = (conditions.describe(name, value) for name, value in self._cond.items())
-        self.form = Form("image", self.shape, (*label, *others), "uint8")
+        numbers = [str(i) for i in range(self.classes)]  # which name nothing
+        self.form = Form(
+            kind="image",
+            shape=self.shape,
+            conditions=(*label, *others),
+            dtype="uint8",
+            class_names=() if [*files.names] == numbers else tuple(files.names),
+        )
 
     def __len__(self) -> int:
         return len(self.files)

@@ -19,8 +19,9 @@ class Form:
 
     kind: an entry of `data.kinds.KINDS`. shape: of one item, as a network sees it. conditions: what
     it is given of each item besides the noise level. dtype: of stored items. units: what their
-    numbers mean beyond the kind, as (("rate", 16000),). Items of a set are all of one shape: no
-    padding masks. Raises ValueError where kind, shape and dtype do not fit.
+    numbers mean beyond the kind, as (("rate", 16000),). class_names: of the labels in order, where
+    the source has any. Items of a set are all of one shape: no padding masks. Raises ValueError
+    where kind, shape and dtype do not fit, or names are not as many as classes.
 
         >>> Form("image", (8, 8, 1), (Spec("label", "label", 10),), "uint8").classes
         10
@@ -31,11 +32,14 @@ class Form:
     conditions: tuple[Spec, ...] = ()
     dtype: str = field(default="float32", compare=False)
     units: tuple[tuple[str, Any], ...] = field(default=(), compare=False)
+    class_names: tuple[str, ...] = field(default=(), compare=False)
 
     def __post_init__(self):
         self.items.check(self.shape, self.dtype)
         if len({spec.name for spec in self.conditions}) < len(self.conditions):
             raise ValueError(f"conditions {self.names}: a name occurs twice")
+        if self.class_names and len(self.class_names) != self.classes:
+            raise ValueError(f"class_names: {len(self.class_names)} of {self.classes} classes")
 
     @property
     def items(self) -> Kind:
@@ -62,7 +66,11 @@ class Form:
 
     def picture(self, x: np.ndarray, label: np.ndarray | None = None) -> np.ndarray:
         """Stored items (N, ...) as one picture uint8 (H, W, 3), as their kind is shown."""
-        return self.items.picture(x, label, dict(self.units))
+        return self.items.picture(x, label, dict(self.units), self.class_names)
+
+    def named(self, label: int) -> str:
+        """The name of a class; "" where it has none, or for a missing label, -1."""
+        return self.class_names[label] if 0 <= label < len(self.class_names) else ""
 
     def example(self, num: int) -> dict[str, np.ndarray]:
         """Conditions of `num` items in the right shapes, all 0."""
@@ -87,6 +95,7 @@ class Form:
             "range": list(self.range) if self.range else None,
             "units": dict(self.units),
             "conditions": {s.name: {"kind": s.kind, "size": s.size} for s in self.conditions},
+            **({"classes": list(self.class_names)} if self.class_names else {}),
         }
 
 
@@ -98,6 +107,7 @@ def from_json(read: Mapping[str, Any]) -> Form:
         conditions=tuple(Spec(name, **spec) for name, spec in read["conditions"].items()),
         dtype=read["dtype"],
         units=tuple(sorted(read["units"].items())),
+        class_names=tuple(read.get("classes", ())),
     )
 
 

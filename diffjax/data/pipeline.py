@@ -89,7 +89,8 @@ class Reading:
         shape = list(form.shape)
         for axis in form.items.window if self.crop else ():
             shape[axis] = self.crop
-        return replace(form, shape=tuple(shape), conditions=conditions)
+        class_names = form.class_names if "label" in names else ()
+        return replace(form, shape=tuple(shape), conditions=conditions, class_names=class_names)
 
     def shape(self, source: Source) -> tuple[int, ...]:
         """Of one item, after cropping."""

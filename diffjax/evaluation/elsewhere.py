@@ -28,7 +28,7 @@ def read(path: Path, form: Form, most: int | None = None) -> Samples:
     to 255.
     """
     if path.is_dir():
-        return Samples(_folder(path, form, most), None)
+        return Samples(items(path, form, most), None)
     x, label = _arrays(path)
     if x.shape[1:] == form.shape[:-1] and form.kind == "image" and form.shape[-1] == 1:
         x = x[..., None]  # grey without an axis of channels
@@ -66,40 +66,54 @@ def _check_labels(label: np.ndarray, count: int, classes: int) -> None:
         raise ValueError(f"arr_1 is {label.dtype} {label.shape}; needs ({count},), {known}")
 
 
-def _folder(folder: Path, form: Form, most: int | None) -> np.ndarray:
-    """The items in the files under a folder in the order of their names."""
+def items(place: Path, form: Form, most: int | None = None, *, fit: bool = False) -> np.ndarray:
+    """The items in a file, or in the files under a folder in the order of their names, (N, *shape).
+
+    fit: whether images of another size are resized and cropped to that of the form, if it is a
+    square, as `data.images.pixels` does. Raises ValueError for items of another form.
+    """
     files = form.items.folder()
     if files is None:
         raise ValueError(f"a folder, and the data are {form.kind} {form.shape}; needs an .npz file")
     image, noun = form.kind == "image", form.items.noun  # in any form that other programs write
-    found = walk(folder, endings() if image else (files.ending,))
-    if not found.inside:
-        known = "those that Pillow reads, such as .png" if image else files.ending
-        left_out = found.left_out() or "nothing"
-        raise ValueError(f"no {noun}s in it; known endings: {known}; left out: {left_out}")
-    paths = [folder / p for p in found.inside[:most]]
-    tell(folder, len(found.inside), noun, found.left_out())
-    items = []
+    folder, paths = (
+        (place, _inside(place, form, most)) if place.is_dir() else (place.parent, [place])
+    )
+    size = form.shape[0] if fit and image and form.shape[0] == form.shape[1] else 0
+    read_items = []
     with Progress("read samples", len(paths), noun) as progress:
         for path in paths:
             name = shown(path.relative_to(folder))
             try:
                 if image:
-                    item = _image(path, form.shape[-1])
+                    item = _image(path, form.shape[-1], size)
                 else:
                     item = files.read(path, form.shape, dict(form.units))
             except Exception as error:  # a damaged file of any format
                 raise ValueError(f"{name}: unreadable ({reason(error)})") from error
             if item.shape != form.shape:
                 raise ValueError(f"{name} is {item.shape}; needs {form.shape}, as the data")
-            items.append(item)
+            read_items.append(item)
             progress.advance()
-    x = np.stack(items)  # integers of a file where the data are floats, as of sound
+    x = np.stack(read_items)  # integers of a file where the data are floats, as of sound
     return x if image or x.dtype == form.dtype else form.items.normalise(x)
 
 
-def _image(path: Path, channels: int) -> np.ndarray:
-    """The pixels of an image, grey or RGB as the data are."""
+def _inside(folder: Path, form: Form, most: int | None) -> list[Path]:
+    """The first `most` files of items under a folder; ValueError where there are none."""
+    files, image, noun = form.items.folder(), form.kind == "image", form.items.noun
+    assert files is not None
+    found = walk(folder, endings() if image else (files.ending,))
+    if not found.inside:
+        known = "those that Pillow reads, such as .png" if image else files.ending
+        left_out = found.left_out() or "nothing"
+        raise ValueError(f"no {noun}s in it; known endings: {known}; left out: {left_out}")
+    tell(folder, len(found.inside), noun, found.left_out())
+    return [folder / p for p in found.inside[:most]]
+
+
+def _image(path: Path, channels: int, size: int) -> np.ndarray:
+    """The pixels of an image, grey or RGB as the data are; size: see `pixels`."""
     from PIL import Image
 
-    return decode(lambda: Image.open(path), 0, channels)[0]
+    return decode(lambda: Image.open(path), size, channels)[0]

@@ -93,6 +93,8 @@ class Job:
     the run seed[k mod K], and number k // K of it: each seed gives the samples that it gives alone.
     index: the numbers of samples within their runs, in place of those. weight: guidance weights, in
     place of that of the config; the plan is one for weights of samples (`Sampling.weighted`).
+    start: items (K, *shape) as the network sees them, from which samples start with noise in place
+    of the prior; the plan has a share `strength` of the steps.
     batch_size: samples at a time, which they do not depend on.
     """
 
@@ -106,6 +108,8 @@ class Job:
     cond: Mapping[str, np.ndarray] = field(default_factory=dict)
     index: tuple[int, ...] = ()
     weight: tuple[float, ...] = ()
+    start: np.ndarray | None = None
+    strength: float = 1.0
 
     def __post_init__(self):
         for seed in (self.seed,) if isinstance(self.seed, int) else self.seed:
@@ -125,6 +129,7 @@ class Job:
         turn = np.asarray(self.cond.get("label", ())).tolist()
         facts = [dict(self.about), config, self.form.shape, self.seed, turn, self.weights]
         facts += [[name, listed] for name, listed in self.listed.items() if name != "seed"]
+        facts += [self.started] if self.started else []
         return f"{self.about['sampler']['name']}-{fingerprint(facts, (self.plan, others))}"
 
     @property
@@ -134,6 +139,14 @@ class Job:
         several |= {"index": self.index, "weight": self.weight}
         return {name: [*values] for name, values in several.items() if values}
 
+    @property
+    def started(self) -> dict[str, Any]:
+        """What samples start from, for the protocol; nothing where that is the prior."""
+        if self.start is None:
+            return {}
+        items = {"items": len(self.start), "fingerprint": fingerprint("", self.start)}
+        return {"start": items, "strength": self.strength}
+
     def __str__(self) -> str:
         plan = self.plan.weighted(np.asarray(self.weight)) if self.weight else self.plan
         many = f"{plan.rows} rows, {counted(plan)} per sample" if plan.rows else "by error"
@@ -141,9 +154,12 @@ class Job:
         if self.weight:
             weights = ", ".join(f"{w:g}" for w in self.weight)
             guidance = f"{shown(self.about['guidance'], weights)}, of samples in turn"
+        start = ""
+        if self.start is not None:
+            start = f", from {len(self.start)} {self.form.items.noun}s, strength {self.strength:g}"
         return (
             f"step {self.about['trained']}, ema {self.about['ema'] or '-'}, "
-            f"{self.about['sampler']['name']}: {many}, guidance {guidance}"
+            f"{self.about['sampler']['name']}: {many}, guidance {guidance}{start}"
         )
 
     def __repr__(self) -> str:
@@ -156,28 +172,32 @@ class Job:
         passes = passes or round(float(samples.passes.mean()), 1)
         facts = {"seed": self.seed, "num": len(samples.x), "rows": self.plan.rows, "passes": passes}
         facts |= {"weights": self.weights, "seconds": round(float(samples.seconds.sum()), 3)}
-        return dict(self.about) | facts | self.listed
+        return dict(self.about) | facts | self.listed | self.started
 
     def check(self, num: int) -> None:
         """Refuse lists with more values than samples: some values would be passed over."""
-        for name, values in self.listed.items():
+        starts = {} if self.start is None else {"from": self.start}
+        for name, values in (self.listed | starts).items():
             if len(values) > num:
                 raise ConfigError(
                     f"--{name}: {len(values)} values for {num} samples; needs at most {num}"
                 )
 
     def requests(self, num: int) -> dict[str, Any]:
-        """Seeds, numbers within their runs and guidance weights of samples 0, ..., num - 1.
+        """Seeds, numbers within their runs, weights and starts of samples 0, ..., num - 1.
 
         As `Generation` takes them: arrays (num,), but for one seed of all; None for what the
-        samples do not bring.
+        samples do not bring. x0 (num, *shape): the items that they start from.
         """
         turn = lambda values: np.resize(values, num) if values else None
         seeds, index = self.listed.get("seed", []), turn(self.index)
         if seeds and index is None:
             index = np.arange(num) // len(seeds)
-        return {"seed": turn(seeds) if seeds else self.seed, "index": index} | {
-            "weight": turn(self.weight)
+        return {
+            "seed": turn(seeds) if seeds else self.seed,
+            "index": index,
+            "weight": turn(self.weight),
+            "x0": None if self.start is None else taken({"x0": self.start}, num)["x0"],
         }
 
     def samples(
@@ -215,11 +235,13 @@ class Job:
         if not isinstance(plan := self.plan, Plan):
             raise ValueError("adaptive steps differ between samples; use another sampler")
         cond = {name: jnp.asarray(value) for name, value in taken(self.cond, num).items()}
-        seed, index, weight = self.requests(num).values()
+        seed, index, weight, x0 = self.requests(num).values()
         key = streams(seed.astype(np.uint32), "sample") if np.ndim(seed) else stream(seed, "sample")
         index = jnp.arange(num) if index is None else jnp.asarray(index)
         plan = plan if weight is None else plan.weighted(weight)
-        result = generate(self.denoise, plan, key, index, cond, shape=self.form.shape, path=True)
+        x0 = None if x0 is None else jnp.asarray(x0)
+        shape = self.form.shape
+        result = generate(self.denoise, plan, key, index, cond, x0, shape=shape, path=True)
         assert result.path is not None
         x, x0 = map(np.asarray, result.path)
         return Trajectory(x, x0, plan.table.t, self.form.kind)
@@ -227,7 +249,7 @@ class Job:
     def _keep(self, folder: Path, start: int, part: Arrays) -> None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            facts = dict(self.about) | self.listed
+            facts = dict(self.about) | self.listed | self.started
             write_text(folder / "job.json", json.dumps(facts, indent=2) + "\n")
             write_arrays(folder / _file(start), part)
         except OSError as error:
@@ -309,14 +331,18 @@ def _file(start: int) -> str:
 
 
 def number(
-    seed: int | Sequence[int], index: Sequence[int] = (), weight: Sequence[float] = ()
+    seed: int | Sequence[int],
+    index: Sequence[int] = (),
+    weight: Sequence[float] = (),
+    starts: int = 0,
 ) -> int:
     """How many samples are meant where nobody says: 64, or as many as the longest list has.
 
-    One seed or one weight is that of all samples; one index is a list.
+    One seed, one weight or one item to start from (starts: how many) is that of all samples; one
+    index is a list.
     """
     seeds = seed if isinstance(seed, Sequence) else ()
-    longest = max(len(seeds), len(index), len(weight))
+    longest = max(len(seeds), len(index), len(weight), starts)
     return longest if index or longest > 1 else NUM
 
 

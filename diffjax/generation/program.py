@@ -12,13 +12,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Int, Key
+from jaxtyping import Array, Float, Int, Key
 
 from diffjax import checks
 from diffjax.arrays import Cond, keys_at, spread, stream, streams
 from diffjax.prediction import Denoise, check_inputs
 from diffjax.samplers.plan import Plan, Sampling
-from diffjax.samplers.run import Preview, Registers, Result, initial, look, parts
+from diffjax.samplers.run import Preview, Registers, Result, initial, look, noised, parts
+from diffjax.sde import SDE
 
 INDICES = 2**31
 """Numbers of samples are below it: they travel as 32-bit integers."""
@@ -33,16 +34,18 @@ def generate(
     key: Key[Array, "..."],
     index: Int[Array, " b"],
     cond: Cond,
+    x0: Float[Array, "b *d"] | None = None,
     *,
     shape: tuple[int, ...],
     path: bool = False,
 ) -> Result:
     """Samples number `index` of the stream `key`, (B, *shape): prior and all rows, one program.
 
-    key: of one run, (), or of the run of each sample, (B,).
+    key: of one run, (), or of the run of each sample, (B,). x0: items that samples start from, with
+    the noise of the first row, in place of the prior.
     """
     run = _program(jax.tree.structure((denoise, plan)), shape, None, path)
-    return run(denoise, plan, key, index, cond)
+    return run(denoise, plan, key, index, cond, x0)
 
 
 def generate_whole(
@@ -51,12 +54,13 @@ def generate_whole(
     key: Key[Array, "..."],
     index: Int[Array, " b"],
     cond: Cond,
+    x0: Float[Array, "b *d"] | None = None,
     *,
     shape: tuple[int, ...],
     path: bool = False,
 ) -> Result:
     """What `generate` compiles."""
-    x, keys = initial(denoise.sde, keys_at(key, index), shape, plan.start)
+    x, keys = _begin(denoise.sde, keys_at(key, index), shape, plan.start, x0)
     return plan.run(denoise, x, keys, cond, path=path)
 
 
@@ -66,6 +70,7 @@ def generate_part(
     key: Key[Array, "..."],
     index: Int[Array, " b"],
     cond: Cond,
+    x0: Float[Array, "b *d"] | None,
     registers: Registers,
     first: Int[Array, ""],
     stop: Int[Array, ""],
@@ -77,10 +82,17 @@ def generate_part(
     registers: those that the rows before have left; not used where first = 0. All parts of a table
     are one program.
     """
-    x, keys = initial(denoise.sde, keys_at(key, index), shape, plan.start)
+    x, keys = _begin(denoise.sde, keys_at(key, index), shape, plan.start, x0)
     registers = jax.lax.cond(first == 0, lambda: plan.begin(x), lambda: registers)
-    registers, x0 = plan.advance(denoise, registers, keys, cond, first=first, stop=stop)
-    return registers, (registers.x, x0, registers.bad)
+    registers, seen = plan.advance(denoise, registers, keys, cond, first=first, stop=stop)
+    return registers, (registers.x, seen, registers.bad)
+
+
+def _begin(
+    sde: SDE, keys: Key[Array, " b"], shape: tuple[int, ...], t: Any, x0: Any
+) -> tuple[Array, Key[Array, " b"]]:
+    """The states at t, of the prior or of noised items, and the keys of the rows."""
+    return initial(sde, keys, shape, t) if x0 is None else noised(sde, x0, t, keys)
 
 
 @functools.lru_cache(PROGRAMS)
@@ -103,7 +115,7 @@ def _part_program(structure: Any, shape: tuple[int, ...], everywhere: NamedShard
     return jax.jit(
         functools.partial(generate_part, shape=shape),
         out_shardings=(_split_registers(everywhere), everywhere),
-        donate_argnums=5,
+        donate_argnums=6,
     )
 
 
@@ -125,10 +137,11 @@ class Generation:
 
     seed: of all samples, or of each, (num,): sample k of run seed[k]. index: which sample of its
     run each one is, (num,), in place of 0, ..., num - 1. cond: conditions by name, (num, ...) each.
-    weight: the guidance weight of each sample, (num,), in place of those of the
-    plan; see `Plan.weighted`. mesh: devices, of several processes too, that share each batch, made
-    a multiple of their number; one device by default. The last batch is filled up, so that one
-    program makes all.
+    weight: the guidance weight of each sample, (num,), in place of those of the plan; see
+    `Plan.weighted`. x0: items that samples start from, as a network sees them, (num, *shape): they
+    get the noise of the first row, in place of draws from the prior. mesh: devices, of several
+    processes too, that share each batch, made a multiple of their number; one device by default.
+    The last batch is filled up, so that one program makes all.
 
     Iterating yields float32 arrays (B, *shape), whole in every process, and fills `passes`, of each
     sample so far. preview: is called with a `Preview` of the batch after every so many rows
@@ -151,6 +164,7 @@ class Generation:
         *,
         index: np.ndarray | None = None,
         weight: np.ndarray | None = None,
+        x0: np.ndarray | None = None,
         preview: Callable[[Preview], None] | None = None,
         every: int = 1,
     ):
@@ -168,10 +182,13 @@ class Generation:
         self._key = None if np.ndim(seed) else spread(stream(seed, "sample"), self._everywhere)
         self._weight = None if weight is None else np.asarray(weight)
         seeds = seed if np.ndim(seed) else None
-        arrays = {"seed": seeds, "index": index, "weight": weight, **self._cond}
+        self._x0 = None if x0 is None else np.asarray(x0, np.float32)
+        arrays = {"seed": seeds, "index": index, "weight": weight, "x0": x0, **self._cond}
         for name, values in arrays.items():
             if values is not None and len(values) != num:
                 raise ValueError(f"{name}: {len(values)} values, and {num} samples")
+        if self._x0 is not None and self._x0.shape[1:] != tuple(shape):
+            raise ValueError(f"x0: items of shape {self._x0.shape[1:]}; needs {tuple(shape)}")
         check_inputs(denoise, jax.ShapeDtypeStruct((num, *shape), jnp.float32), self._cond)
         self._start, self._num, self._shape = start, num, tuple(shape)
         self._preview, self._every = preview, every
@@ -208,7 +225,8 @@ class Generation:
             key = spread(streams(self._seeds[places].astype(np.uint32), "sample"), self._split)
         if self._weight is not None:
             plan = spread(plan.weighted(self._weight[places]), self._everywhere)
-        return denoise, plan, key, *spread((self._numbers[places], cond), self._split)
+        x0 = None if self._x0 is None else self._x0[places]
+        return denoise, plan, key, *spread((self._numbers[places], cond, x0), self._split)
 
     def _registers(self) -> Registers:
         """Zeros, for the first part of a batch, which makes its own."""

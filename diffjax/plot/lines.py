@@ -7,9 +7,12 @@ from collections.abc import Mapping
 import numpy as np
 
 from diffjax.arrays import float64
-from diffjax.data.kinds.drawing import drawn
+from diffjax.data.kinds.drawing import LINES, drawn
 from diffjax.samplers.table import Table, unroll
 from diffjax.sde import SDE, levels
+
+STYLES = ("-", "--", ":")
+"""Of the first curves, of those that repeat their colours, and of those that do it again."""
 
 
 def lines(
@@ -27,8 +30,8 @@ def lines(
     axes = figure.add_subplot()
     for i, (label, (at, values)) in enumerate(series.items()):
         few = len(at) <= 30
-        style = ("-", "--", ":")[i // 10 % 3]
-        axes.plot(at, values, style, marker="o" if few else "", markersize=3, label=label)
+        style = {"linestyle": STYLES[i // len(LINES) % 3], "color": LINES[i % len(LINES)]}
+        axes.plot(at, values, **style, marker="o" if few else "", markersize=3, label=label)
     axes.set(xlabel=x, ylabel=y, title=title)
     if "x" in log:
         axes.set_xscale("log", base=2)
@@ -54,12 +57,11 @@ def curves(processes: Mapping[str, SDE]) -> np.ndarray:
     for axes, low, high in ((beta, 1e-3, 1e4), (snr, 1e-6, 1e6), (logsnr, -20, 20)):
         axes.set_yscale("linear" if low < 0 else "log")
         axes.set_ylim(low, high)
-    styles = ("-", "--", ":")
     for i, (label, sde) in enumerate(processes.items()):
         t = np.linspace(sde.t_min, sde.t_max, 1002)[:-1]
         at = levels(sde, t)
         g = float64(sde.diffusion)(t)
-        style = {"color": f"C{i % 10}", "linestyle": styles[i // 10 % 3]}
+        style = {"color": LINES[i % len(LINES)], "linestyle": STYLES[i // len(LINES) % 3]}
         alpha.plot(t, at.alpha, **style)
         sigma.plot(t, at.sigma, **style)
         logsnr.plot(t, 2 * at.lam, **style)

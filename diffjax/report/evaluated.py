@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from diffjax.data.kinds.drawing import LINES
 from diffjax.report.record import inside, read_object
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ SETTINGS = ("run", "samples", "sampler", "steps", "guidance", "passes")
 """What a cell is, always said; the others where they differ."""
 OTHERS = ("ema", "trained", "grid", "num", "seed", "features", "reference")
 NAMES = ("run", "samples", "sampler", "ema")
+STYLES = ("o-", "s--", "^:", "v-.")
+"""Of lines with different names."""
 """Settings whose value says what they are."""
 COLUMNS = {
     "Frechet": "frechet.distance",
@@ -165,16 +168,15 @@ def _panel(axes: Axes, lines: Sequence[Row], x: str, y: str, along: str) -> None
     for row in lines:
         if all(_number(row.get(head)) for head in (x, y, along)):
             groups.setdefault(tuple(_text(row[h]) for h in apart), []).append(row)
-    styles: dict[tuple[str, ...], str] = {}
-    colours: dict[tuple[str, ...], str] = {}
-    for own, members in groups.items():
+    names, settings = _labels(apart, [*groups])
+    few = len({*names}) <= len(STYLES) and len({*settings}) > 1
+    coloured = settings if few else [*zip(names, settings, strict=True)]
+    for i, members in enumerate(groups.values()):
         points = np.array([[r[x], r[y]] for r in sorted(members, key=lambda r: r[along])])
-        told = dict(zip(apart, own, strict=True))
-        name = tuple(v for h, v in told.items() if h in NAMES)
-        rest = tuple(f"{h} {v}" for h, v in told.items() if h not in NAMES)
-        style = styles.setdefault(name, ("o-", "s--", "^:", "v-.")[len(styles) % 4])
-        colour = colours.setdefault(rest, f"C{len(colours) % 10}")
-        axes.plot(*points.T, style, color=colour, markersize=4, label=", ".join(name + rest))
+        style = STYLES[[*dict.fromkeys(names)].index(names[i]) % len(STYLES)]
+        colour = LINES[[*dict.fromkeys(coloured)].index(coloured[i]) % len(LINES)]
+        label = ", ".join(names[i] + settings[i])
+        axes.plot(*points.T, style, color=colour, markersize=4, label=label)
     reached: set[Any] = {r.get(REAL.get(y, "")) for r in lines} - {None}
     for value in reached:
         axes.axhline(value, color="grey", linestyle=":", label=REAL[y])
@@ -187,6 +189,16 @@ def _panel(axes: Axes, lines: Sequence[Row], x: str, y: str, along: str) -> None
         axes.minorticks_off()
     if any(axes.get_legend_handles_labels()):  # one line needs none
         axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+
+
+def _labels(
+    heads: Sequence[str], groups: Sequence[tuple[str, ...]]
+) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
+    """What each line is called by: names, which have styles, and settings, which have colours where
+    there are few names."""
+    by_head = [dict(zip(heads, values, strict=True)) for values in groups]
+    names = [tuple(v for h, v in of.items() if h in NAMES) for of in by_head]
+    return names, [tuple(f"{h} {v}" for h, v in of.items() if h not in NAMES) for of in by_head]
 
 
 def _errors(axes: Axes, results: Sequence[Mapping[str, Any]], x: str, y: str, _: str) -> None:

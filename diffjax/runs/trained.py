@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import numpy as np
 
 from diffjax import builder, checks
 from diffjax.builder.guidance import merged
-from diffjax.config import Config, ConfigError, named, written
+from diffjax.config import Config, ConfigError, named, nearest, written
 from diffjax.data import conditions
 from diffjax.data.form import labelled
 from diffjax.denoiser import Denoiser
@@ -24,6 +24,7 @@ from diffjax.generation.program import INDICES
 from diffjax.io.contents import Contents
 from diffjax.io.reading import read
 from diffjax.published import FAMILIES, Converted, Family, bare, recognised
+from diffjax.runs.starts import starting
 from diffjax.samplers.run import Preview
 from diffjax.sde import SDE
 from diffjax.training.experiment import Experiment
@@ -36,6 +37,9 @@ from diffjax.training.workdir import (
     read_form,
     write_weights,
 )
+
+SHOWN = 10
+"""Names of classes in a message."""
 
 
 @dataclass(frozen=True)
@@ -69,9 +73,11 @@ class Trained:
         *,
         seed: int | Sequence[int] = 0,
         index: int | Sequence[int] | None = None,
-        label: int | Sequence[int] | None = None,
+        label: int | str | Sequence[int | str] | None = None,
         cond: Mapping[str, Any] | None = None,
         weight: float | Sequence[float] | None = None,
+        start: Any = None,
+        strength: float | None = None,
         batch_size: int = 256,
         **sampling: Any,
     ) -> Job:
@@ -79,13 +85,17 @@ class Trained:
 
         What lists several values is taken by samples in turn. seed: of all samples, or several: a
         seed gives the samples that it gives alone. index: the numbers of samples within the run of
-        their seed, 0, 1, ... by default. label: the class, or classes; all by default. cond:
-        conditions by name: a number, a list or an array, of one sample or rows; None for missing;
-        or the path of an .npy or .npz file. Those that are not passed are those of held-out items
+        their seed, 0, 1, ... by default. label: the class, or classes, by number or by name; all by
+        default. cond: conditions by name: a number, a list or an array, of one sample or rows; None
+        for missing; or the path of an .npy or .npz file. Those that are not passed are those of
+        held-out items
         of the data. weight: guidance weights, in place of that of the config; `guidance` with a
-        list has one for each row of the sampler. sampling: fields in place of those of
-        config.sampling, as `sampler="ddim:eta=0.5", steps=20, guidance=1.5`. Raises ConfigError for
-        what cannot be sampled.
+        list has one for each row of the sampler. start: items that samples start from in turn
+        (arXiv:2108.01073), as they are stored, (*shape) or (K, *shape), or the path of a file or
+        folder of them. strength: the share of the steps that is done from there, in (0, 1], 0.6 by
+        default; 1 keeps as little of the items as the process does. sampling: fields in place of
+        those of config.sampling, as `sampler="ddim:eta=0.5", steps=20, guidance=1.5`. Raises
+        ConfigError for what cannot be sampled.
         """
         if "ema" in sampling:
             raise ConfigError(f"ema={sampling['ema']}: is read with the parameters: load(ema=...)")
@@ -93,12 +103,13 @@ class Trained:
         numbers = () if index is None else integers("index", index, INDICES)
         weights = () if weight is None else guidance_weights(weight, sampling.get("guidance"))
         trained = resampled(self, sampling) if sampling else self
+        begin, share = starting(trained.experiment, start, strength)
         e, trained_by = trained.experiment, {"trained": self.step, "ema": self.ema}
         if line := builder.untrained(e.config, e.form):
             logging.warning(line)
         return Job(
             denoise=trained.denoise,
-            plan=e.plan(trained.sde, per_sample=bool(weights)),
+            plan=e.plan(trained.sde, per_sample=bool(weights), strength=share),
             form=e.form,
             config=e.config,
             about=builder.SAMPLING | trained.config["sampling"] | trained_by,
@@ -107,6 +118,8 @@ class Trained:
             cond=requested(e, label, cond or {}),
             index=numbers,
             weight=weights,
+            start=begin,
+            strength=share,
         )
 
     def sample(
@@ -125,9 +138,11 @@ class Trained:
 
             trained.sample(seed=[3, 5, 8], label=7)  # three samples, the first of each seed
             trained.sample(index=17, weight=[1, 2, 4])  # sample 17 of seed 0, guided more and more
+            trained.sample(start="cat.png", strength=0.6)  # 64 variants of a picture
         """
         job = self.job(**request)
-        num = number(job.seed, job.index, job.weight) if num is None else num
+        starts = 0 if job.start is None else len(job.start)
+        num = number(job.seed, job.index, job.weight, starts) if num is None else num
         return job.samples(num, preview=preview, every=every)
 
     def __repr__(self) -> str:
@@ -219,7 +234,9 @@ def guidance_weights(weight: float | Sequence[float], guidance: Any) -> tuple[fl
 
 
 def requested(
-    experiment: Experiment, label: int | Sequence[int] | None, cond: Mapping[str, Any]
+    experiment: Experiment,
+    label: int | str | Sequence[int | str] | None,
+    cond: Mapping[str, Any],
 ) -> dict[str, np.ndarray]:
     """Conditions in rows (K, ...), those asked for and the defaults of the others.
 
@@ -229,8 +246,7 @@ def requested(
     if label is not None:
         if "label" in cond:
             raise ConfigError("--label and --cond=label: say the same; allowed: one of them")
-        check_classes(np.atleast_1d(label).tolist(), form.classes)
-        cond = {**cond, "label": label}
+        cond = {**cond, "label": class_numbers(label, form)}
     if unknown := [name for name in cond if name not in specs]:
         known = ", ".join(specs) or "none (unconditional)"
         raise ConfigError(f"--cond={unknown[0]}: the network was not built for it; known: {known}")
@@ -250,11 +266,32 @@ def requested(
         ) from error
 
 
-def check_classes(labels: Iterable[int], classes: int) -> None:
-    """Refuse labels that the network does not know."""
-    if bad := [k for k in labels if not 0 <= k < classes]:
-        known = f"0 to {classes - 1}" if classes else "none (unconditional)"
-        raise ConfigError(f"--label={bad[0]}: no such class; known: {known}")
+def class_numbers(label: int | str | Sequence[int | str], form: Form) -> list[int]:
+    """The numbers of classes that are said by number or by name.
+
+    A text is a name where a class has that name, else a number. Raises ConfigError for a class that
+    the network does not know.
+    """
+    listed = label if isinstance(label, list | tuple) else np.atleast_1d(label).tolist()
+    numbers = []
+    for value in listed:
+        if isinstance(value, str) and value in form.class_names:
+            numbers.append(form.class_names.index(value))
+            continue
+        text = str(value)
+        if not text.isdecimal() or int(text) >= form.classes:
+            raise ConfigError(f"--label={value}: no such class{known_classes(form, text)}")
+        numbers.append(int(text))
+    return numbers
+
+
+def known_classes(form: Form, near: str) -> str:
+    """What labels there are, for a message, and the name that is nearest to a text."""
+    if not form.class_names:
+        return f"; known: {f'0 to {form.classes - 1}' if form.classes else 'none (unconditional)'}"
+    hint, _, _ = nearest(near, form.class_names).partition(";")
+    some = ", ".join(form.class_names[:SHOWN]) + ", ..." * (form.classes > SHOWN)
+    return f"{hint}; known: 0 to {form.classes - 1}, or {some}"
 
 
 def resampled(trained: Trained, sampling: Config) -> Trained:

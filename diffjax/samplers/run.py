@@ -340,14 +340,27 @@ def start_from(
     strength: share of the steps that are made, in (0, 1]; 1 keeps as little of x0 as the process
     does (arXiv:2108.01073).
     """
-    within(0, 1, "(]", strength=strength)
+    part = last_part(times, strength)
     checks.samples(x0, "x0")
     checks.keys(keys, len(x0))
+    return part, *noised(sde, x0, part[0], keys)
+
+
+def last_part(times: np.ndarray, strength: float) -> np.ndarray:
+    """The last steps of a grid, a share `strength` of them, in (0, 1], to the nearest whole number
+    of steps and at least one."""
+    within(0, 1, "(]", strength=strength)
     steps = len(times) - 1
-    part = times[steps - max(1, round(strength * steps)) :]
-    first, rest = jax.vmap(jax.random.split, out_axes=1)(keys)
-    t = jnp.full(x0.shape[:1], part[0], x0.dtype)
-    return part, sde.perturb(x0, normal(first, x0.shape[1:]).astype(x0.dtype), t), rest
+    return times[steps - max(1, round(strength * steps)) :]
+
+
+def noised(
+    sde: SDE, x0: Float[Array, "b *d"], t: Any, keys: Key[Array, " b"]
+) -> tuple[Float[Array, "b *d"], Key[Array, " b"]]:
+    """x0 with the noise of time t, and the keys to give to `sample` with it."""
+    first, remaining = jax.vmap(jax.random.split, out_axes=1)(keys)
+    eps = normal(first, x0.shape[1:]).astype(x0.dtype)
+    return sde.perturb(x0, eps, jnp.full(x0.shape[:1], t, x0.dtype)), remaining
 
 
 def initial(

@@ -49,6 +49,7 @@ FREE = {
         *("max_bad_steps", "sharding", "peak_flops"),
     ),
     "config.data": ("memory", "workers", "timeout"),
+    "data": ("classes",),
 }
 """Fields that may differ when a run resumes, with all below them: no step reads them."""
 HELD = (errno.EAGAIN, errno.EACCES, errno.EDEADLK)

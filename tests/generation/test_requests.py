@@ -174,6 +174,8 @@ def test_all_that_is_requested_is_in_the_name_of_the_job():
     """Samples of other seeds, numbers or weights would be taken from the folder of this job."""
     requests = [{}, {"seed": 1}, {"seed": (1, 2)}, {"seed": (2, 1)}, {"index": (1, 2)}]
     requests += [{"weight": (1.0, 2.0)}, {"weight": (2.0, 1.0)}, {"index": (2, 1)}]
+    zeros = np.zeros((1, *SHAPE), np.float32)
+    requests += [{"start": zeros}, {"start": zeros + 1}, {"start": zeros, "strength": 0.5}]
     keys = [requested(**request).key for request in requests]
     assert len({*keys}) == len(keys)
 
@@ -188,6 +190,7 @@ def test_as_many_samples_as_are_listed():
     """`--index=17` would make 64 copies of one sample, or `--weight=2` one sample."""
     assert [number(0), number(0, (), (2.0,)), number((5,))] == [64, 64, 64]
     assert [number(0, (17,)), number((1, 2, 3)), number(0, (17,), (1, 2, 4, 8))] == [1, 3, 4]
+    assert [number(0, starts=1), number(0, starts=5)] == [64, 5]
 
 
 @pytest.mark.parametrize(

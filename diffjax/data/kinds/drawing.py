@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,16 +20,31 @@ SIDE = 3.0
 """Half the side of the plane that is drawn."""
 LINE = (64, 96)
 """Height and width of a picture of lines."""
-MOST_PAIRS = 4
-"""Columns of a table that are drawn against each other."""
+LONGEST = 24
+"""Characters of a title above a column."""
+MOST_PAIRS = 5
+"""Columns that are drawn against each other."""
+LINES = (
+    *("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f"),
+    *("#bcbd22", "#17becf", "#000000", "#00008b", "#006400", "#ffbf00", "#ff00ff", "#98df8a"),
+)
+"""Colours of curves in a figure: the ten of matplotlib, and six that are far from them."""
 COLOURS = np.array(
     [[31, 119, 180], [214, 39, 40], [44, 160, 44], [148, 103, 189], [255, 127, 14], [23, 190, 207]],
     np.uint8,
 )
 
 
-def grid(images: np.ndarray, columns: int | None = None, tile: int = TILE) -> np.ndarray:
-    """uint8 images (N, H, W, C) as one picture (H', W', 3), row by row, with thin gaps."""
+def grid(
+    images: np.ndarray,
+    columns: int | None = None,
+    tile: int = TILE,
+    titles: Sequence[str] = (),
+) -> np.ndarray:
+    """uint8 images (N, H, W, C) as one picture (H', W', 3), row by row, with thin gaps.
+
+    titles: of the columns, written above them.
+    """
     n, h, w, c = images.shape
     columns = columns or math.ceil(math.sqrt(n))
     rows = math.ceil(n / columns)
@@ -42,7 +57,31 @@ def grid(images: np.ndarray, columns: int | None = None, tile: int = TILE) -> np
     for i, image in enumerate(colour):
         y, x = divmod(i, columns)
         canvas[gap + y * (h + gap) :, gap + x * (w + gap) :][:h, :w] = image
-    return canvas
+    above = [_titles(titles, w + gap, canvas.shape[1], gap)] if titles else []
+    return np.concatenate([*above, canvas])
+
+
+def _titles(titles: Sequence[str], step: int, width: int, gap: int) -> np.ndarray:
+    """A strip uint8 (h, width, 3) of texts, one every `step` pixels: upright where one of them is
+    wider than its column, and shortened where it is longer than LONGEST."""
+    import matplotlib
+    from PIL import Image, ImageDraw, ImageFont
+
+    font = ImageFont.truetype(f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf", 11)
+    texts = [t if len(t) <= LONGEST else t[: LONGEST - 1] + "…" for t in titles]
+    longest, line = math.ceil(max(map(font.getlength, texts))), 16
+    is_upright = longest > step - 2 * gap
+    strip = Image.new("RGB", (width, longest + 2 * gap if is_upright else line), "white")
+    for i, text in enumerate(texts):
+        tile = Image.new("RGB", (longest, line), "white")
+        ImageDraw.Draw(tile).text((0, 1), text, fill="black", font=font)
+        length = math.ceil(font.getlength(text))
+        if is_upright:
+            tile = tile.rotate(90, expand=True)
+            strip.paste(tile, (gap + i * step + (step - gap - line) // 2, 0))
+        else:
+            strip.paste(tile, (gap + i * step + (step - gap - length) // 2, 0))
+    return np.asarray(strip)
 
 
 def columns(label: np.ndarray | None, num: int) -> int | None:
@@ -101,13 +140,13 @@ def scatter(points: np.ndarray, label: np.ndarray | None = None) -> np.ndarray:
 def pairs(columns: Mapping[str, np.ndarray], label: np.ndarray | None = None) -> np.ndarray:
     """Columns (N,) of a table by name as a picture: how each is spread, and each against another.
 
-    Numbers have histograms, texts bars of their counts. At most four columns are drawn.
+    Numbers have histograms, texts bars of their counts. At most five columns are drawn.
     """
     from matplotlib.figure import Figure
 
     shown = [*columns.items()][:MOST_PAIRS]
     side = len(shown)
-    figure = Figure(figsize=(2 * side + 1, 2 * side + 1), dpi=60)
+    figure = Figure(figsize=(2 * side + 1, 2 * side + 1), dpi=60, layout="constrained")
     colour = {} if label is None else {"c": label, "cmap": "tab10"}
     for i, (name, values) in enumerate(shown):
         for j, (other, across) in enumerate(shown[: i + 1]):
@@ -120,6 +159,11 @@ def pairs(columns: Mapping[str, np.ndarray], label: np.ndarray | None = None) ->
                 axes.bar(*np.unique(values, return_counts=True))
             axes.set(xlabel=other if i == side - 1 else "", ylabel="" if j else name)
     return drawn(figure)
+
+
+def numbered(x: np.ndarray) -> dict[str, np.ndarray]:
+    """The columns of x (N, D) as x0, x1, ..., for `pairs`."""
+    return {f"x{i}": column for i, column in enumerate(x.T)}
 
 
 def drawn(figure: Figure) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,8 @@ class Kind:
     largest allowed |value| of floats, None for any. normalise: stored values (B, ...) to floats of
     the network's range, on the device. denormalise: `(x, dtype)`, samples of the network to stored
     values. tiles: stored items (N, ...) to uint8 pictures (N, h, w, 1 or 3). together: one picture
-    of all items in place of tiles, `(x, label, units)`. files: the first with `each` is that of a
+    of all items in place of tiles, `(x, label, units)`. few: items (D,) of 2 to so many values are
+    shown as a matrix of pairs in place of tiles. files: the first with `each` is that of a
     folder. window: axes, counted from the last, along which items may be cropped. mirror: the axis
     along which they may be flipped. augment: whether geometric changes of images apply. values:
     stored items to the (N, D) that distances without a feature network compare. features: the
@@ -70,6 +71,7 @@ class Kind:
     normalise: Callable[[Any], Any] = to_float
     denormalise: Callable[[np.ndarray, str], np.ndarray] = as_they_are
     together: Callable[[np.ndarray, np.ndarray | None, Units], np.ndarray] | None = None
+    few: int = 0
     window: tuple[int, ...] = ()
     mirror: int | None = None
     augment: bool = False
@@ -106,15 +108,25 @@ class Kind:
         return None if self.bound is None else (-self.bound, self.bound)
 
     def picture(
-        self, x: np.ndarray, label: np.ndarray | None = None, units: Units = NO_UNITS
+        self,
+        x: np.ndarray,
+        label: np.ndarray | None = None,
+        units: Units = NO_UNITS,
+        class_names: Sequence[str] = (),
     ) -> np.ndarray:
         """Stored items (N, ...) as one picture uint8 (H, W, 3).
 
-        Items whose labels come in turn stand in one column per class.
+        Items whose labels come in turn stand in one column per class, which has its name above it
+        where classes have names.
         """
         if self.together:
             return self.together(x, label, units)
-        return drawing.grid(self.tiles(x), drawing.columns(label, len(x)))
+        if 2 <= x.shape[-1] <= self.few:
+            return drawing.pairs(drawing.numbered(x), label)
+        columns, titles = drawing.columns(label, len(x)), []
+        if columns and class_names and label is not None:
+            titles = [class_names[k] if k >= 0 else "none" for k in label[:columns].tolist()]
+        return drawing.grid(self.tiles(x), columns, titles=titles)
 
     def folder(self) -> Files | None:
         """The form of the files in a folder of items, None where there is none."""

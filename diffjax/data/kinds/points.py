@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from diffjax.data.kinds import drawing
-from diffjax.data.kinds.kind import Kind
+from diffjax.data.kinds.kind import Kind, Units
 from diffjax.data.kinds.storing import CSV
+
+
+def _picture(x: np.ndarray, label: np.ndarray | None, units: Units) -> np.ndarray:
+    """The plane, or in space each axis against each other."""
+    if x.shape[1] == 2:
+        return drawing.scatter(x, label)
+    return drawing.pairs(drawing.numbered(x), label)
+
 
 POINTS = Kind(
     name="points",
@@ -12,7 +22,7 @@ POINTS = Kind(
     ranks=(1,),
     channels=(2, 3),
     tiles=lambda x: drawing.lines(x[..., None], drawing.SIDE),
-    together=lambda x, label, units: drawing.scatter(x, label),
+    together=_picture,
     files=(CSV,),
     noun="point",
 )

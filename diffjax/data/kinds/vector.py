@@ -11,6 +11,7 @@ VECTOR = Kind(
     axes="(D,)",
     ranks=(1,),
     tiles=lambda x: drawing.lines(x[..., None]),
+    few=drawing.MOST_PAIRS,
     files=(CSV,),
     noun="vector",
 )

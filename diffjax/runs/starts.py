@@ -1,0 +1,88 @@
+"""Items that samples start from: image to image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diffjax import builder
+from diffjax.checks import within
+from diffjax.config import ConfigError
+from diffjax.data.form import Form
+from diffjax.evaluation.elsewhere import items
+from diffjax.files import ending, read_arrays
+from diffjax.training.experiment import Experiment
+
+STRENGTH = 0.6
+"""Share of the steps where nobody says another one."""
+
+
+def starting(
+    experiment: Experiment, start: Any, strength: float | None = None
+) -> tuple[np.ndarray | None, float]:
+    """The items that samples start from, (K, *shape) as the network sees them, and the strength;
+    None and 1 where samples start from the prior.
+
+    start, strength: as `Trained.job` takes them. Raises ConfigError for items of another form, a
+    strength outside of (0, 1], and a sampler that has no steps to leave out.
+    """
+    if start is None:
+        if strength is not None:
+            raise ConfigError(
+                f"--strength={strength}: says how much of --from stays; it is missing"
+            )
+        return None, 1.0
+    strength = STRENGTH if strength is None else strength
+    builder.refuse("--strength")(within)(0, 1, "(]", strength=strength)
+    if experiment.config["sampling"].get("sampler", {}).get("name") == "adaptive":
+        raise ConfigError(
+            "--from: the sampler adaptive has no steps, of which --strength is a share; allowed: "
+            "the other samplers"
+        )
+    return np.asarray(experiment.form.items.normalise(stored(start, experiment.form))), strength
+
+
+def stored(start: Any, form: Form) -> np.ndarray:
+    """The items that `start` says, a path or an array, as they are stored, (K, *shape).
+
+    Raises ConfigError for items of another form.
+    """
+    is_path = isinstance(start, str | Path)
+    refuse = builder.refuse(f"--from={start}" if is_path else "--from")
+    return refuse(rows)(refuse(read)(Path(start), form) if is_path else start, form)
+
+
+def read(path: Path, form: Form) -> np.ndarray:
+    """The items in a file, or in the files of a folder, (K, *shape) or one, as they are stored.
+
+    Images of another size are resized, the shorter side to that of the network, and cut to the
+    centre, as config.data.size does it. Raises ValueError for what is no such item.
+    """
+    if path.is_dir():
+        return items(path, form, fit=True)
+    if not path.is_file():
+        raise ValueError(f"no such file or folder of {form.items.noun}s")
+    if ending(path) in (".npy", ".npz"):
+        arrays = read_arrays(path)
+        if len(arrays) > 1 and "arr_0" not in arrays:
+            raise ValueError(f"holds {', '.join(arrays)}; needs arr_0")
+        return arrays["arr_0"] if "arr_0" in arrays else next(iter(arrays.values()))
+    if (whole := form.items.whole().get(ending(path))) is not None:
+        return whole.read(path, form.shape, dict(form.units))
+    return items(path, form, fit=True)
+
+
+def rows(values: Any, form: Form) -> np.ndarray:
+    """Stored items as an array (K, *shape). Raises ValueError for items of another form."""
+    x = np.asarray(values)
+    if x.dtype == np.float64:
+        x = x.astype(np.float32)
+    x = x[None] if x.ndim == len(form.shape) else x
+    if x.shape[1:] != form.shape or not len(x) or str(x.dtype) not in form.items.dtypes:
+        needs = ", ".join(map(str, form.shape))
+        kinds = " or ".join(form.items.dtypes)
+        raise ValueError(f"is {x.dtype} {np.shape(values)}; needs {kinds} ({needs}), or rows of it")
+    form.items.check_values(x)
+    return x
