@@ -53,10 +53,11 @@ class Kind:
     values. tiles: stored items (N, ...) to uint8 pictures (N, h, w, 1 or 3). together: one picture
     of all items in place of tiles, `(x, label, units)`. files: the first with `each` is that of a
     folder. window: axes, counted from the last, along which items may be cropped. mirror: the axis
-    along which they may be flipped. augment: whether geometric changes of images apply. values:
-    stored items to the (N, D) that distances without a feature network compare. features: the
-    default feature network of `evaluate`. noun: of an item, in messages. unit: scale and name of an
-    error of the network's output.
+    along which they may be flipped. lengths: whether items may end at different positions of their
+    first axis; NaN stands beyond the end. augment: whether geometric changes of images apply.
+    values: stored items to the (N, D) that distances without a feature network compare. features:
+    the default feature network of `evaluate`. noun: of an item, in messages. unit: scale and name
+    of an error of the network's output.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Kind:
     together: Callable[[np.ndarray, np.ndarray | None, Units], np.ndarray] | None = None
     window: tuple[int, ...] = ()
     mirror: int | None = None
+    lengths: bool = False
     augment: bool = False
     values: Callable[[np.ndarray], np.ndarray] = flat
     features: str = "pixels"
