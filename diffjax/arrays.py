@@ -15,10 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jax.sharding import Sharding
-from jaxtyping import Array, Float, Int, Key, PyTree, Shaped, UInt32
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree, Shaped, UInt, UInt32
 
 Cond = Mapping[str, Array]
-"""Conditions by name, each (B, ...). A missing one is -1 (integers) or NaN (floats)."""
+"""Conditions by name, each (B, ...). A missing one is -1 (integers) or NaN (floats); unsigned ones,
+as lengths, are never missing."""
 Params = dict[str, Any]
 """Nested dict of arrays."""
 T = TypeVar("T")
@@ -77,9 +78,16 @@ def normal(keys: Key[Array, " b"], shape: tuple[int, ...]) -> Float[Array, "b *d
     return jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
 
 
+def within_length(length: UInt[Array, " b"], size: int, rank: int) -> Bool[Array, "b *_"]:
+    """Whether each of `size` positions belongs to its item, (B, size, 1, ...), `rank` axes."""
+    inside = jnp.arange(size, dtype=length.dtype)[None] < length[:, None]
+    return inside.reshape(inside.shape + (1,) * (rank - 2))
+
+
 def null(cond: Cond) -> Cond:
-    """The same conditions, all missing."""
-    return jax.tree.map(lambda c: jnp.full_like(c, _missing(c)), cond)
+    """The same conditions, all missing that may be."""
+    lost = lambda c: jnp.full_like(c, _missing(c)) if _may_miss(c) else c
+    return jax.tree.map(lost, cond)
 
 
 def taken(rows: Mapping[str, Any], num: int) -> dict[str, Any]:
@@ -109,9 +117,13 @@ def drop(cond: Cond, key: Key[Array, ""], rate: Rates | Mapping[str, float]) -> 
         return cond
     size = jax.tree.leaves(cond)[0].shape[0]
     gone = jax.random.bernoulli(key, rate, (size,))
-    return jax.tree.map(
-        lambda c: jnp.where(gone.reshape((size,) + (1,) * (c.ndim - 1)), _missing(c), c), cond
-    )
+    lost = lambda c: jnp.where(gone.reshape((size,) + (1,) * (c.ndim - 1)), _missing(c), c)
+    return jax.tree.map(lambda c: lost(c) if _may_miss(c) else c, cond)
+
+
+def _may_miss(c: Array) -> bool:
+    """Unsigned integers, as lengths, have no value that says missing."""
+    return not jnp.issubdtype(c.dtype, jnp.unsignedinteger)
 
 
 def _missing(c: Array) -> Array:

@@ -200,6 +200,17 @@ def labels(value: Any, size: int, name: str = "label") -> None:
         raise ValueError(f"{name}={bad[0]}: no such class; known: -1 (none), 0 to {size - 1}")
 
 
+def lengths(value: Any, size: int, name: str = "length") -> None:
+    """Unsigned lengths in [1, size]; traced ones are not looked at."""
+    if not np.issubdtype(value.dtype, np.unsignedinteger):
+        raise ValueError(f"{name} of type {value.dtype}: needs uint32")
+    if traced(value):
+        return
+    each = np.asarray(value)
+    if len(bad := each[(each < 1) | (each > size)]):
+        raise ValueError(f"{name}={bad[0]}: needs 1 to {size}")
+
+
 def known_label(value: Any, size: int) -> Any:
     """Whether each label is a class, or -1 for none."""
     return (value >= -1) & (value < size)

@@ -11,8 +11,9 @@ class Spec:
 
     kind: an entry of `nets.conditions.CONDITIONS`, as `label`, an integer in [0, size); `vector`,
     floats (size,); `tokens`, floats (L, size), of any length, NaN where a token is missing; `map`,
-    floats (*D, size) on the grid of the item. size: classes, width or channels. Raises ValueError
-    for a size below 1.
+    floats (*D, size) on the grid of the item; `length`, an unsigned integer in [1, size], where an
+    item ends that is padded to `size` positions. size: classes, width, channels or positions.
+    Raises ValueError for a size below 1.
 
         >>> Spec("label", "label", 10)
         Spec(name='label', kind='label', size=10)

@@ -136,6 +136,11 @@ def experiment(config: Config, form: Form | None = None, load: Loader | None = N
         **abilities(config["network"]),
     )
     planned = sampling(model.sde)  # what cannot be sampled is refused now
+    if form.ends and not loss.masks:
+        raise ConfigError(
+            f"config.loss.name={config['loss'].get('name')!r}: counts padding as data, and these "
+            f"{form.items.noun}s have lengths; allowed: denoising"
+        )
     if set(holds) == set(loss.loads):
         adds = noisy(config["sampling"], model.sde, planned)
         refuse("config.loss")(loss.check)(model, task(config, form, reading, adds))

@@ -144,7 +144,7 @@ class Section:
             raise ConfigError(f"{place}={value}: samples bring their weights; allowed: a number")
         if not single and len(weight) != rows:
             raise ConfigError(f"{place}: has {len(weight)} weights, and the sampler {rows} rows")
-        unconditional = not self.form.conditions and not _by_network(self.fields["reference"])
+        unconditional = not self.form.conditional and not _by_network(self.fields["reference"])
         if unconditional and self.per_sample:
             raise ConfigError(
                 f"{self.place}: the network is unconditional; allowed: no weights of samples"

@@ -109,7 +109,7 @@ def untrained(config: Config, form: Form) -> str:
     spec = config["sampling"].get("guidance", 1.0)
     guided = {**GUIDANCE, **(spec if isinstance(spec, Mapping) else {"weight": spec})}
     null = _leads_from_null(guided["reference"])
-    if any(shares) or not form.conditions or not null or np.all(np.equal(guided["weight"], 1)):
+    if any(shares) or not form.conditional or not null or np.all(np.equal(guided["weight"], 1)):
         return ""
     return (
         f"config.sampling.guidance: weight {guided['weight']} leads away from the network without "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,9 @@ def array(
     A .npy file holds x alone. An .npz file holds x, and labels (N,) or (N, 1) if there are any, as
     `x` and `y`, `images` and `labels`, or `arr_0` and `arr_1`; and other conditions as `vector`
     (N, size), `tokens` (N, L, size), `map` (N, *grid, size) or `cond_NAME`, floats, NaN where one
-    is missing, or where `tokens_mask` (N, L) is 0. Where it holds `x_train` and `x_test`
+    is missing, or where `tokens_mask` (N, L) is 0. Sequences and sounds that end at different
+    positions are padded to one L, and have `length` (N,), or `mask` (N, L), 1 up to their end: the
+    rest is no part of them, whatever is there. Where it holds `x_train` and `x_test`
     (`y_train`, `vector_train`, ...), these are the splits. Else a share `holdout` is held out.
     kind: of the items, an entry of `data.kinds`; by default that of `kinds.default` for their rank
     and type.
@@ -54,7 +57,13 @@ def array(
             x, label = arrays[name], next((arrays[k] for k in LABELS if k in arrays), None)
             known, cond = [] if label is None else [label], conditions.in_arrays(arrays)
             index = np.array(part([str(i) for i in range(len(x) if x.ndim else 1)], split, holdout))
+        ending = f"_{split}" if f"x_{split}" in arrays else ""
+        x, kind, length = padded(x, kind, arrays, ending)
         x, kind = items(x, kind)
+        if length is not None:
+            if "length" in cond:
+                raise ValueError("cond_length: the items have lengths; needs another name")
+            cond["length"] = length
         conditions.check(cond, len(x), x.shape[1:])
         label, classes = labels(label, len(x), known)
     except NoSplit:
@@ -62,7 +71,30 @@ def array(
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from error
     cond = {name: value[index] for name, value in cond.items()}
-    return Memory(x[index], None if label is None else label[index], classes, kind, cond, units)
+    x = x[index]
+    if length is not None:
+        x = np.where(np.arange(x.shape[1])[:, None] < cond["length"][:, None, None], x, np.nan)
+    return Memory(x, None if label is None else label[index], classes, kind, cond, units)
+
+
+def padded(
+    x: np.ndarray, kind: str, arrays: Mapping[str, np.ndarray], ending: str
+) -> tuple[np.ndarray, str, np.ndarray | None]:
+    """Items with 0 in their padding, as floats, their kind, and their lengths (N,), or None.
+
+    Kinds whose items have no lengths ignore such arrays, as others of unknown names.
+    """
+    if x.ndim != 3 or not len(x):
+        return x, kind, None
+    name = kind or kinds.default(x.shape[1:], str(x.dtype))
+    if not kinds.lookup(name).lengths:
+        return x, kind, None
+    length = conditions.lengths_in_arrays(arrays, x, ending)
+    if length is None:
+        return x, kind, None
+    floats = np.asarray(kinds.lookup(name).normalise(x))
+    inside = np.arange(x.shape[1])[:, None] < length[:, None, None]
+    return np.where(inside, floats, np.zeros((), floats.dtype)), name, length
 
 
 def items(x: np.ndarray, kind: str) -> tuple[np.ndarray, str]:

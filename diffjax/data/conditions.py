@@ -20,11 +20,14 @@ BY_RANK = {1: "label", 2: "vector", 3: "tokens"}
 """The kind that a condition has by default, by the rank of its array (N, ...); above: map."""
 
 
-def describe(name: str, value: np.ndarray, classes: int = 0) -> Spec:
+def describe(name: str, value: np.ndarray, classes: int = 0, longest: int = 0) -> Spec:
     """The spec of a condition with values (N, ...) for all items.
 
-    classes: of labels, where more are known than occur. Raises ValueError for values that are none.
+    classes: of labels, where more are known than occur. longest: positions of an item, for lengths,
+    which are the only unsigned integers. Raises ValueError for values that are none.
     """
+    if np.issubdtype(value.dtype, np.unsignedinteger):
+        return Spec(name, "length", longest)
     kind = name if name in NAMED else BY_RANK.get(value.ndim, "map")
     if kind == "label":
         if not np.issubdtype(value.dtype, np.integer) or (len(value) and value.min() < -1):
@@ -73,7 +76,7 @@ def _typed(value: np.ndarray) -> np.ndarray:
 def check(conditions: Mapping[str, np.ndarray], num: int, shape: tuple[int, ...]) -> None:
     """Raise ValueError where conditions are not of `num` items, or a map is on another grid."""
     for name, value in conditions.items():
-        spec = describe(name, value)
+        spec = describe(name, value, longest=shape[0])
         if len(value) != num:
             raise ValueError(f"{name}: of {len(value)} items; needs {num}, as there are items")
         if spec.kind == "map" and value.shape[1:-1] != shape[:-1]:
@@ -83,16 +86,21 @@ def check(conditions: Mapping[str, np.ndarray], num: int, shape: tuple[int, ...]
 
 
 def missing(spec: Spec, num: int, shape: tuple[int, ...]) -> np.ndarray:
-    """The condition of `num` items of `shape` that do not have it: -1, or NaN."""
+    """The condition of `num` items of `shape` that do not have it: -1, or NaN; as a length, that
+    of the whole item."""
     if spec.kind == "label":
         return np.full(num, -1, np.int32)
+    if spec.kind == "length":  # never missing
+        return np.full(num, spec.size, np.uint32)
     axes = {"tokens": (1,), "map": shape[:-1]}.get(spec.kind, ())
     return np.full((num, *axes, spec.size), np.nan, np.float32)
 
 
 def example(specs: Sequence[Spec], num: int, shape: tuple[int, ...]) -> Arrays:
-    """Values of the right shapes, 0, for what only looks at shapes."""
-    return {spec.name: 0 * np.nan_to_num(missing(spec, num, shape)) for spec in specs}
+    """Values of the right shapes, 0 but for lengths, for what only looks at shapes."""
+    absent = {spec: missing(spec, num, shape) for spec in specs}
+    zero = lambda spec, value: value if spec.kind == "length" else 0 * np.nan_to_num(value)
+    return {spec.name: zero(spec, value) for spec, value in absent.items()}
 
 
 def requested(spec: Spec, value: Any, shape: tuple[int, ...]) -> np.ndarray:
@@ -109,6 +117,8 @@ def requested(spec: Spec, value: Any, shape: tuple[int, ...]) -> np.ndarray:
         return missing(spec, 1, shape)
     if spec.kind == "label":
         return _labels(spec, value, place)
+    if spec.kind == "length":
+        return lengths(value, spec.size, place)
     try:
         rows = np.asarray(value, np.float32)  # None becomes NaN
     except (TypeError, ValueError) as error:
@@ -126,6 +136,45 @@ def requested(spec: Spec, value: Any, shape: tuple[int, ...]) -> np.ndarray:
         needs = ", ".join("L" if n is None else str(n) for n in wanted)
         raise ValueError(f"{place}: has shape {shape_said}; needs finite ({needs}), or rows of it")
     return rows
+
+
+def lengths(value: Any, size: int, place: str = "length") -> np.ndarray:
+    """One length or several in turn, uint32 (K,). Raises ValueError for what is not in [1, size].
+
+    place: in front of the message.
+    """
+    rows = np.atleast_1d(np.asarray(value))
+    if rows.ndim != 1 or not len(rows) or not np.issubdtype(rows.dtype, np.integer):
+        raise ValueError(f"{place}: needs integers, one or several in turn")
+    if len(bad := rows[(rows < 1) | (rows > size)]):
+        raise ValueError(f"{place}: {bad[0]} is no length; needs 1 to {size}")
+    return rows.astype(np.uint32)
+
+
+def lengths_in_arrays(
+    arrays: Mapping[str, np.ndarray], x: np.ndarray, ending: str = ""
+) -> np.ndarray | None:
+    """The lengths (N,) of items x (N, L, ...) among named arrays, or None where there are none.
+
+    They are in `length` (N,), or in `mask` (N, L), which is 1 up to the end of an item and 0 beyond
+    it. Raises ValueError for others, and where both are there and differ.
+    """
+    length, mask = (arrays.get(f"{name}{ending}") for name in ("length", "mask"))
+    if length is not None:
+        if length.shape != (len(x),):
+            raise ValueError(f"length: {length.shape}; needs ({len(x)},), one of each item")
+        length = lengths(length, x.shape[1])
+    if mask is None:
+        return length
+    inside = mask.astype(bool)
+    if mask.shape != x.shape[:2]:
+        raise ValueError(f"mask: {mask.shape}; needs {x.shape[:2]}")
+    counted = lengths(inside.sum(1), x.shape[1], "mask")
+    if (inside != (np.arange(x.shape[1]) < counted[:, None])).any():
+        raise ValueError("mask: has gaps; needs 1 up to the end of each item, and 0 beyond it")
+    if length is not None and (length != counted).any():
+        raise ValueError("length, mask: differ; one of them is enough")
+    return counted
 
 
 def _labels(spec: Spec, value: Any, place: str) -> np.ndarray:

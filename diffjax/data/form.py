@@ -20,8 +20,9 @@ class Form:
     kind: an entry of `data.kinds.KINDS`. shape: of one item, as a network sees it. conditions: what
     it is given of each item besides the noise level. dtype: of stored items. units: what their
     numbers mean beyond the kind, as (("rate", 16000),). class_names: of the labels in order, where
-    the source has any. Items of a set are all of one shape: no padding masks. Raises ValueError
-    where kind, shape and dtype do not fit, or names are not as many as classes.
+    the source has any. Items of a set are all of one shape; those that end at different positions
+    are padded with NaN, and have the condition `length`. Raises ValueError where kind, shape, dtype
+    and length do not fit, or names are not as many as classes.
 
         >>> Form("image", (8, 8, 1), (Spec("label", "label", 10),), "uint8").classes
         10
@@ -40,6 +41,17 @@ class Form:
             raise ValueError(f"conditions {self.names}: a name occurs twice")
         if self.class_names and len(self.class_names) != self.classes:
             raise ValueError(f"class_names: {len(self.class_names)} of {self.classes} classes")
+        for spec in self.conditions:
+            if spec.kind == "length":
+                self._check_length(spec)
+
+    def _check_length(self, spec: Spec) -> None:
+        if spec != (wanted := Spec("length", "length", self.shape[0])):
+            raise ValueError(f"{spec}: needs {wanted}, of items {self.shape}")
+        if not self.items.lengths or self.dtype != "float32":
+            raise ValueError(
+                f"length: of {self.items.noun}s of {self.dtype}; needs sequences or audio float32"
+            )
 
     @property
     def items(self) -> Kind:
@@ -50,6 +62,31 @@ class Form:
     def classes(self) -> int:
         """Number of labels, 0 where there is no label."""
         return next((s.size for s in self.conditions if s.name == "label"), 0)
+
+    @property
+    def ends(self) -> bool:
+        """Whether items end at different positions: they have the condition `length`."""
+        return any(spec.kind == "length" for spec in self.conditions)
+
+    def refuse_lengths(self, reader: str) -> None:
+        """Raise ValueError where items have lengths, for `reader`, which sees all their values."""
+        if self.ends:
+            noun = self.items.noun
+            raise ValueError(
+                f"{reader}: see the padding of {noun}s with lengths; need {noun}s of one length"
+            )
+
+    @property
+    def conditional(self) -> bool:
+        """Whether there is a condition that may be missing, as guidance needs."""
+        return any(spec.kind != "length" for spec in self.conditions)
+
+    def ended(self, x: np.ndarray, cond: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Samples (N, ...) with NaN beyond the length of each, where items have lengths."""
+        if not self.ends:
+            return x
+        outside = np.arange(x.shape[1]) >= np.asarray(cond["length"])[:, None]
+        return np.where(outside.reshape(*outside.shape, *(1,) * (x.ndim - 2)), np.nan, x)
 
     @property
     def names(self) -> list[str]:

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
+from diffjax.arrays import within_length
 from diffjax.data.augment import Affine
 from diffjax.data.form import Form
 from diffjax.data.images import dequantized
@@ -59,12 +61,14 @@ class Reading:
         form, kind = source.form, source.form.items
         if self.labels and not form.classes:
             raise ValueError("labels=True: this data set has no labels; allowed: False")
-        others = [name for name in form.names if name != "label"]
+        others = [s.name for s in form.conditions if s.name != "label" and s.kind != "length"]
         if absent := [name for name in self.conditions if name not in others]:
             have = ", ".join(others) or "none"
             raise ValueError(
                 f"conditions={absent[0]}: this data set has no such condition; known: {have}"
             )
+        if self.crop and form.ends:
+            raise ValueError(f"crop={self.crop}: the {kind.noun}s have lengths; allowed: 0")
         if self.flip and (kind.mirror is None or len(form.shape) < -kind.mirror):
             raise ValueError(f"flip=True: cannot be of {kind.noun}s {form.shape}; needs images")
         if self.crop and (not kind.window or len(form.shape) < -min(kind.window)):
@@ -82,10 +86,11 @@ class Reading:
 
     def form(self, source: Source) -> Form:
         """What the network must know of the source as it is read: cropped, with the conditions
-        that are given to it."""
+        that are given to it, and always with the lengths."""
         form = source.form
         names = (*(["label"] if self.labels else []), *self.conditions)
-        conditions = tuple(spec for spec in form.conditions if spec.name in names)
+        asked = lambda spec: spec.name in names or spec.kind == "length"
+        conditions = tuple(filter(asked, form.conditions))
         shape = list(form.shape)
         for axis in form.items.window if self.crop else ():
             shape[axis] = self.crop
@@ -102,14 +107,25 @@ class Reading:
 
     def on_device(self, key: Key[Array, ""], batch: dict[str, Any]) -> dict[str, Any]:
         """What the device makes of a batch: floats in [-1, 1] (half a grey level more where they
-        are dequantized), changed images, and as batch["kept"] what the network is told of it."""
+        are dequantized), changed images, and as batch["kept"] what the network is told of it; of
+        items with lengths, `masked`."""
         key_noise, key_change = jax.random.split(key)
         raw = batch["x"]
         x = dequantized(raw, key_noise) if self.dequantize else lookup(self.kind).normalise(raw)
         if not self.augment:
-            return {**batch, "x": x}
+            return masked({**batch, "x": x})
         x, told = self.augment(key_change, x)
         return {**batch, "x": x, "kept": {"augment": told} if self.augment.labels else {}}
+
+
+def masked(batch: dict[str, Any]) -> dict[str, Any]:
+    """The batch with 0 in the padding of x (B, L, ...), and as `mask` (B, L, 1, ...) 1 where there
+    is none; as it is where items have no lengths."""
+    x, length = batch["x"], batch.get("cond", {}).get("length")
+    if length is None or not jnp.issubdtype(length.dtype, jnp.unsignedinteger):
+        return batch
+    inside = within_length(length, x.shape[1], x.ndim)
+    return {**batch, "x": jnp.where(inside, x, 0), "mask": inside.astype(x.dtype)}
 
 
 def _order(size: int, seed: int, epoch: int, part: int = 0) -> np.ndarray:

@@ -70,7 +70,8 @@ class Memory:
     def _form(self) -> Form:
         kind = self.kind or kinds.default(self.shape, str(self.dtype))
         label = (Spec("label", "label", self.classes),) if self.classes else ()
-        others = (conditions.describe(name, value) for name, value in self.cond.items())
+        longest = self.shape[0]
+        others = (conditions.describe(k, v, longest=longest) for k, v in self.cond.items())
         return Form(kind, self.shape, (*label, *others), str(self.dtype), self.units)
 
     @property

@@ -55,6 +55,8 @@ class Subject:
 
     def __post_init__(self):
         declared, wanted = self.source.form, self.form
+        for form in (declared, wanted):
+            form.refuse_lengths("metrics")
         kind, shape = declared.kind, self.reading.shape(self.source)
         if (kind, shape) != (wanted.kind, wanted.shape):
             raise ValueError(

@@ -45,6 +45,7 @@ class Real:
         folder: Path,
         extractor: Callable[[Any], Extractor] = pixels,
     ):
+        source("train").form.refuse_lengths("metrics")
         self._reading, self.folder, self._chosen = reading, folder, extractor
         self.train = select(source("train"), reading, most)
         self.test = select(source("test"), reading, most)

@@ -48,8 +48,8 @@ LINES = 60.0
 
 
 class Generated(NamedTuple):
-    """x (N, ...) as items of the form are stored; their conditions by name, (N, ...); network
-    passes and seconds of each (N,)."""
+    """x (N, ...) as items of the form are stored, NaN beyond the length of one; their conditions by
+    name, (N, ...); network passes and seconds of each (N,)."""
 
     x: np.ndarray
     cond: Mapping[str, np.ndarray]
@@ -243,7 +243,9 @@ class Job:
         shape = self.form.shape
         result = generate(self.denoise, plan, key, index, cond, x0, shape=shape, path=True)
         assert result.path is not None
-        x, x0 = map(np.asarray, result.path)
+        lengths = {k: np.asarray(v) for k, v in cond.items()}
+        ended = lambda rows: np.stack([self.form.ended(np.asarray(x), lengths) for x in rows])
+        x, x0 = map(ended, result.path) if self.form.ends else map(np.asarray, result.path)
         return Trajectory(x, x0, plan.table.t, self.form.kind)
 
     def _keep(self, folder: Path, start: int, part: Arrays) -> None:
@@ -273,7 +275,9 @@ class Job:
         def look(seen: Preview) -> None:
             progress.advance((seen.row - 1) % every + 1)
             if preview:
-                preview(seen)
+                lengths = {k: v[done : done + len(seen.x)] for k, v in cond.items()}
+                x, x0 = (form.ended(np.asarray(a), lengths) for a in (seen.x, seen.x0))
+                preview(seen._replace(x=x, x0=x0) if form.ends else seen)
 
         by_rows = preview is not None or rows >= LONG
         watch = {"preview": look, "every": every} if by_rows else {}
@@ -296,9 +300,10 @@ class Job:
         with Progress("sample", total, unit, ready, quiet=quiet, lines=LINES) as progress:
             for x in generation:
                 now, count = time.monotonic(), len(x)
+                carried = {k: v[done : done + count] for k, v in cond.items()}
                 yield {
-                    "arr_0": form.denormalise(x),
-                    **{FILED.get(k, k): v[done : done + count] for k, v in cond.items()},
+                    "arr_0": form.ended(form.denormalise(x), carried),
+                    **{FILED.get(k, k): v for k, v in carried.items()},
                     "passes": np.array(generation.passes[-count:], np.int32),
                     "seconds": np.full(count, (now - last) / count),
                 }

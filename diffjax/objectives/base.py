@@ -10,18 +10,20 @@ import abc
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from diffjax import checks
-from diffjax.arrays import Params
+from diffjax.arrays import Params, dims
 from diffjax.data.form import Form
 from diffjax.denoiser import Model
 
 Batch = Mapping[str, Any]
 """x (B, ...); optionally cond {name: (B, ...)}, kept, which are conditions that are never dropped,
-mask (broadcasts against x), weight (B,), and u (B,), numbers in [0, 1) that are spread evenly over
-more items than these, for what the loss varies with most, as the time."""
+mask (broadcasts against x; 1 for the values that count, 0 for padding), weight (B,), and u (B,),
+numbers in [0, 1) that are spread evenly over more items than these, for what the loss varies with
+most, as the time."""
 State = Any
 """What an objective remembers from step to step: a pytree of arrays."""
 Metrics = dict[str, Array]
@@ -50,6 +52,19 @@ def check_batch(batch: Batch) -> None:
     fits = all(m in (1, n) for m, n in zip(mask[::-1], x.shape[::-1], strict=False))
     if len(mask) > x.ndim or not fits:
         raise ValueError(f"batch['mask'] {mask}: needs a shape that broadcasts to {x.shape}")
+
+
+def mean_of_items(
+    values: Float[Array, "b *d"], mask: Float[Array, "..."] | None
+) -> Float[Array, " b"]:
+    """The mean over the values of each item; where there is a mask, over those where it is 1.
+
+    What has no such value counts 0.
+    """
+    if mask is None:
+        return values.mean(dims(values))
+    counts = jnp.broadcast_to(mask, values.shape).sum(dims(values))
+    return (values * mask).sum(dims(values)) / jnp.where(counts > 0, counts, 1)
 
 
 class Context(NamedTuple):
@@ -105,6 +120,8 @@ class Objective(abc.ABC):
     of a batch and logged; `loss` must be among them, and arrays are for those who know them.
     """
 
+    masks: ClassVar[bool] = False
+    """Whether values in the padding of items with lengths count for nothing, by `batch["mask"]`."""
     parts: ClassVar[Mapping[str, Part]] = {}
     """Settings that name an entry of a catalogue."""
     loads: ClassVar[tuple[str, ...]] = ()

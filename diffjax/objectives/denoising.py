@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from diffjax import checks, likelihood
-from diffjax.arrays import Params, Rates, dims, drop, expand
+from diffjax.arrays import Params, Rates, drop, expand
 from diffjax.config import nearest
 from diffjax.denoiser import Model
 from diffjax.draws import DRAWS, Draw, Uniform
@@ -31,6 +31,7 @@ from diffjax.objectives.base import (
     State,
     Task,
     check_batch,
+    mean_of_items,
 )
 from diffjax.objectives.errors import ERRORS, l2
 from diffjax.objectives.pairings import PAIRINGS, Pairing, independent
@@ -45,6 +46,8 @@ COSINES = 16
 @dataclass(frozen=True)
 class Denoising(Objective):
     """E over t, eps of weight(t) mean(error(F - (a x0 + b eps))), F the network output at x_t.
+
+    The mean is over the values of an item, of those that `mask` leaves where the batch has one.
 
     weight: how noise levels count. draw: which are seen. error: of the output, value by value.
     condition_dropout: share of samples trained with all conditions missing, for classifier-free
@@ -61,6 +64,7 @@ class Denoising(Objective):
     (2, bins), its sums and counts by noise level.
     """
 
+    masks: ClassVar[bool] = True
     parts: ClassVar[Mapping[str, Part]] = {
         "weight": Part(WEIGHTS, partial=True),
         "error": Part(ERRORS, partial=True),
@@ -131,6 +135,16 @@ class Denoising(Objective):
                 f"hybrid={self.hybrid:g}: trains the second output of a network, and "
                 f"config.network.learn_variance={task.second_output}; allowed: both, or neither"
             )
+        if task.form and task.form.ends and self.hybrid:
+            raise ValueError(
+                f"hybrid={self.hybrid:g}: is the mean over all values, and the data have lengths; "
+                f"allowed: 0"
+            )
+        if task.form and task.form.ends and self.pairing is not independent:
+            raise ValueError(
+                "pairing: compares items with noises, and the data have lengths; allowed: "
+                "pairing='independent'"
+            )
         if self.bound and task.dequantized:
             raise ValueError("bound=True: has a decoder; allowed: data.dequantize=False")
         if self.bound and task.form and task.form.dtype != "uint8":
@@ -178,8 +192,8 @@ class Denoising(Objective):
 
         a, b = model.parameterization.target(model.sde, t)
         target = expand(a, x0) * x0 + expand(b, x0) * eps
-        error = self.error(output - target) * batch.get("mask", 1.0)
-        weighted = self.weight(model, t) * error.mean(dims(x0))
+        error = self.error(output - target)
+        weighted = self.weight(model, t) * mean_of_items(error, batch.get("mask"))
         weight = batch.get("weight", 1.0)
         counted = weight * factor
         metrics = {
@@ -198,7 +212,8 @@ class Denoising(Objective):
             metrics["hybrid"] = (counted * self._variance(model, x0, x, t, output, log_var)).mean()
             value += metrics["hybrid"]
         views = model.views(output, x, t)
-        score = ((views[1] / expand(model.sde.sigma(t), x)) ** 2).mean(dims(x0))
+        scores = (views[1] / expand(model.sde.sigma(t), x)) ** 2
+        score = mean_of_items(scores, batch.get("mask"))
         state = self.draw.update(state, model.sde, t, weighted, score)
         return value, metrics, state
 

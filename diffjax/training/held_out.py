@@ -14,7 +14,7 @@ from jaxtyping import Array
 
 from diffjax.arrays import Params, stream
 from diffjax.data.images import to_float
-from diffjax.data.pipeline import select
+from diffjax.data.pipeline import masked, select
 from diffjax.denoiser import Model
 from diffjax.devices.mesh import Layout
 from diffjax.objectives import Context, Objective
@@ -75,7 +75,7 @@ def make_held_out(model: Model, loss: Objective, seed: int) -> Callable[..., dic
         params: Params, held: Mapping[str, Params], averages: Mapping[str, Params], item: Stack
     ) -> dict[str, Array]:
         alone = jax.tree.map(lambda a: a[None], {k: item[k] for k in ("x", "cond", "u")})
-        alone["x"] = to_float(alone["x"])
+        alone = masked({**alone, "x": to_float(alone["x"])})
         context = Context(
             model=still,
             params=params,

@@ -293,4 +293,4 @@ def picture(experiment: Experiment, layout: Layout, state: TrainState) -> np.nda
     made = generate(denoise, plan, key, index, cond, shape=e.shape)
     plan.check(made._replace(bad=layout.whole(made.bad)))
     x = e.form.denormalise(layout.whole(made.x))
-    return e.form.picture(x, conditions.get("label"))
+    return e.form.picture(e.form.ended(x, conditions), conditions.get("label"))

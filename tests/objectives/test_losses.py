@@ -179,7 +179,8 @@ def test_zero_terminal_snr_trains_or_is_refused_by_name(name, draw):
 
 
 def test_mask_and_weight_count_as_they_say():
-    """Padding would be trained on, or weighted samples count alike: the error of 0 is x0^2."""
+    """Padding would be trained on or dilute the mean over an item's own values, or weighted samples
+    count alike: the error of 0 is x0^2."""
     x = np.random.default_rng(0).normal(size=(4, 3, 2)).astype(np.float32)
     mask = np.random.default_rng(1).integers(0, 2, size=(4, 3, 1)).astype(np.float32)
     weight = np.array([0.0, 1.0, 2.0, 3.0], np.float32)
@@ -188,7 +189,8 @@ def test_mask_and_weight_count_as_they_say():
     np.testing.assert_array_equal(plain.metrics["loss"], plain.value)
     assert set(plain.metrics) == {"loss", "loss_at_logsnr"}
     both = run(Denoising(), {"x": x, "mask": mask, "weight": weight})
-    expected = ((x**2 * mask).mean((1, 2)) * weight).mean()
+    each = (x**2 * mask).sum((1, 2)) / np.maximum(2 * mask.sum((1, 2)), 1)
+    expected = (each * weight).mean()
     np.testing.assert_allclose(both.value, expected, rtol=1e-5)
 
 

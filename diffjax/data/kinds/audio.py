@@ -35,6 +35,7 @@ AUDIO = Kind(
     tiles=lambda x: drawing.lines(_waves(x)),
     files=(WAV,),
     window=(-2,),
+    lengths=True,
     values=lambda x: flat(_waves(x)),
     noun="sound",
 )

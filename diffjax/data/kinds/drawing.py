@@ -97,7 +97,7 @@ def lines(x: np.ndarray, bound: float | None = None) -> np.ndarray:
     """Curves x (N, L, C) over L, a colour per channel, as uint8 pictures (N, 64, 96, 3).
 
     bound: the value at the upper edge; the largest |value| of all where it is None. At most six
-    channels are drawn.
+    channels are drawn, and nothing where x is NaN, as beyond the end of an item.
     """
     height, width = LINE
     finite = np.nan_to_num(np.asarray(x, np.float32))
@@ -111,8 +111,10 @@ def lines(x: np.ndarray, bound: float | None = None) -> np.ndarray:
     row = np.round((1 - np.clip(value / top, -1, 1)) / 2 * (height - 1)).astype(int)
     upper, lower = np.minimum(row[:, :-1], row[:, 1:]), np.maximum(row[:, :-1], row[:, 1:])
     pixel = np.arange(height)[None, :, None]
+    there = ~np.isnan(x[:, low]) & ~np.isnan(x[:, np.minimum(low + 1, x.shape[1] - 1)])
     for channel in range(min(x.shape[2], len(COLOURS))):
         on = (pixel >= upper[:, None, :, channel]) & (pixel <= lower[:, None, :, channel])
+        on &= there[:, None, :-1, channel]
         canvas[on] = COLOURS[channel]
     return canvas
 

@@ -54,10 +54,11 @@ class Kind:
     of all items in place of tiles, `(x, label, units)`. few: items (D,) of 2 to so many values are
     shown as a matrix of pairs in place of tiles. files: the first with `each` is that of a
     folder. window: axes, counted from the last, along which items may be cropped. mirror: the axis
-    along which they may be flipped. augment: whether geometric changes of images apply. values:
-    stored items to the (N, D) that distances without a feature network compare. features: the
-    default feature network of `evaluate`. noun: of an item, in messages. unit: scale and name of an
-    error of the network's output.
+    along which they may be flipped. lengths: whether items may end at different positions of their
+    first axis; NaN stands beyond the end. augment: whether geometric changes of images apply.
+    values: stored items to the (N, D) that distances without a feature network compare. features:
+    the default feature network of `evaluate`. noun: of an item, in messages. unit: scale and name
+    of an error of the network's output.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Kind:
     few: int = 0
     window: tuple[int, ...] = ()
     mirror: int | None = None
+    lengths: bool = False
     augment: bool = False
     values: Callable[[np.ndarray], np.ndarray] = flat
     features: str = "pixels"

@@ -13,5 +13,6 @@ SEQUENCE = Kind(
     tiles=drawing.lines,
     files=(NPY,),
     window=(-2,),
+    lengths=True,
     noun="sequence",
 )

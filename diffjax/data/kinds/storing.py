@@ -40,11 +40,19 @@ def _pixels(image: Image.Image, channels: int) -> np.ndarray:
 
 def _write_npy(path: Path, item: np.ndarray, units: Units) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    np.save(path, item, allow_pickle=False)
+    np.save(path, ended(item), allow_pickle=False)
 
 
 def _read_npy(path: Path, shape: Shape, units: Units) -> np.ndarray:
     return np.load(path, allow_pickle=False)
+
+
+def ended(item: np.ndarray) -> np.ndarray:
+    """An item (L, ...) without the positions at its end that are NaN throughout, its padding."""
+    if not np.issubdtype(item.dtype, np.floating):
+        return item
+    inside = np.flatnonzero(~np.isnan(item.reshape(len(item), -1)).all(1))
+    return item[: inside[-1] + 1] if len(inside) else item
 
 
 def _write_csv(path: Path, items: np.ndarray, units: Units) -> None:
@@ -65,7 +73,7 @@ def _write_wav(path: Path, item: np.ndarray, units: Units) -> None:
         file.setnchannels(item.shape[-1])
         file.setsampwidth(2)
         file.setframerate(int(units.get("rate", RATE)))
-        file.writeframes(to_int16(item).astype("<i2").tobytes())
+        file.writeframes(to_int16(ended(item)).astype("<i2").tobytes())
 
 
 def _read_wav(path: Path, shape: Shape, units: Units) -> np.ndarray:

@@ -16,13 +16,14 @@ from diffjax.nets.conditions.base import (
     spec,
 )
 from diffjax.nets.conditions.label import Label
+from diffjax.nets.conditions.length import Length
 from diffjax.nets.conditions.map import Map
 from diffjax.nets.conditions.several import Conditions, settled
 from diffjax.nets.conditions.to import To
 from diffjax.nets.conditions.tokens import Tokens
 from diffjax.nets.conditions.vector import Vector
 
-CONDITIONS = catalogue(Label, Vector, Tokens, Map, Augment, To)
+CONDITIONS = catalogue(Label, Vector, Tokens, Map, Length, Augment, To)
 
 __all__ = [
     "CONDITIONS",
@@ -31,6 +32,7 @@ __all__ = [
     "Condition",
     "Conditions",
     "Label",
+    "Length",
     "Map",
     "To",
     "Tokens",

@@ -29,6 +29,7 @@ from diffjax.nets.conditions.base import (
     place,
     spec,
 )
+from diffjax.nets.conditions.length import Length
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,9 @@ class Conditions:
             if wanted != jnp.issubdtype(value.dtype, jnp.integer):
                 needs = "integers" if wanted else "floats"
                 raise ValueError(f"cond[{name!r}] of type {value.dtype}: needs {needs}: {self}")
-            if wanted:
+            if isinstance(entry, Length):
+                checks.lengths(value, entry.size, f"cond[{name!r}]")
+            elif wanted:
                 checks.labels(value, entry.size, f"cond[{name!r}]")
         return cond
 
@@ -131,11 +134,14 @@ class Conditions:
         return jnp.concatenate(tokens, 1), jnp.concatenate(there, 1)
 
     def beside(self, x: Float[Array, "b *d c"], cond: Cond) -> Float[Array, "b *d e"]:
-        """x with the channels of conditions beside its own."""
+        """x with the channels of conditions beside its own, and 0 beyond the length of an item."""
         maps = [
             cast(Beside, entry).beside(_value(entry, x, cond), x.dtype)
             for entry in self.by("beside")
         ]
+        for entry in self.entries:
+            if isinstance(entry, Length):
+                x = entry.cut(x, _value(entry, x, cond))
         return jnp.concatenate([x, *maps], -1) if maps else x
 
     def change(

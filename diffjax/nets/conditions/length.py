@@ -1,0 +1,46 @@
+"""Where each item ends, of items that are padded to one length."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, UInt32
+
+from diffjax.arrays import within_length
+
+
+@dataclass(frozen=True)
+class Length:
+    """Unsigned integers (B,) in [1, size]: how many positions of the first axis belong to an item.
+
+    size: positions of the padded items, all of which belong to them where no length is said.
+    The network sees 0 in the padding, whatever is there, and a channel that is 1 in the item and 0
+    in the padding. A length is never missing, so that no dropout and no guidance takes it away.
+    """
+
+    size: int
+    name: str = "length"
+    mechanism: str = ""
+    mechanisms: ClassVar[tuple[str, ...]] = ("beside",)
+    droppable: ClassVar[bool] = False
+
+    def shape(self, x: tuple[int, ...]) -> tuple[int | None, ...]:
+        if x[1] != self.size:
+            raise ValueError(f"condition {self.name!r} of size {self.size}: the items are {x[1:]}")
+        return (x[0],)
+
+    def missing(self, x: Float[Array, "b *d"]) -> UInt32[Array, " b"]:
+        return jnp.full(len(x), self.size, jnp.uint32)
+
+    def inside(self, value: UInt32[Array, " b"], rank: int) -> Bool[Array, "b *d"]:
+        """Whether each position belongs to its item, (B, size, 1, ...), `rank` axes."""
+        return within_length(value, self.size, rank)
+
+    def cut(self, x: Float[Array, "b *d"], value: UInt32[Array, " b"]) -> Float[Array, "b *d"]:
+        """x with 0 in the padding, also where x is not finite there."""
+        return jnp.where(self.inside(value, x.ndim), x, 0)
+
+    def beside(self, value: UInt32[Array, " b"], dtype: Any) -> Float[Array, "b l 1"]:
+        return self.inside(value, 3).astype(dtype)
