@@ -5,14 +5,48 @@ from __future__ import annotations
 import math
 import os
 import sys
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 
 from tqdm import tqdm
 
 LONG = 5.0
 """Seconds from which work that said nothing is worth a line at its end."""
+SOON, STEP = 3.0, 1.0
+"""Seconds until the compiler is worth a line on a terminal, and from one such line to the next."""
+
+
+@contextmanager
+def compiling(name: str, *, quiet: bool = False) -> Iterator[None]:
+    """Says on a terminal that `name` is being compiled, and for how long already.
+
+    One line that is written over each second, from the third one on, and gone at the end. Nothing
+    is said where there is no terminal. quiet: see `Progress`.
+    """
+    err, began, ended = sys.stderr, time.monotonic(), threading.Event()
+
+    def tell() -> None:
+        wait = SOON
+        while not ended.wait(wait):
+            wait = STEP
+            spent = time.monotonic() - began
+            print(f"\r\x1b[Kcompiling {name} ... {spent:.0f} s", end="", file=err, flush=True)
+        if wait == STEP:
+            print("\r\x1b[K", end="", file=err, flush=True)
+
+    if quiet or not err.isatty():
+        yield
+        return
+    thread = threading.Thread(target=tell, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 class Progress:

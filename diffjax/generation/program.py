@@ -16,7 +16,9 @@ from jaxtyping import Array, Float, Int, Key
 
 from diffjax import checks
 from diffjax.arrays import Cond, keys_at, spread, stream, streams
+from diffjax.devices import processes
 from diffjax.prediction import Denoise, check_inputs
+from diffjax.progress import compiling
 from diffjax.samplers.plan import Plan, Sampling
 from diffjax.samplers.run import Preview, Registers, Result, initial, look, noised, parts
 from diffjax.sde import SDE
@@ -195,7 +197,8 @@ class Generation:
         self._size = -(-min(batch_size, num) // mesh.size) * mesh.size
         self.passes: list[int] = []
         began = time.monotonic()
-        self._run = self._compiled()
+        with compiling("the sampler", quiet=not processes.first()):
+            self._run = self._compiled()
         self.compile_seconds = time.monotonic() - began
 
     def __len__(self) -> int:

@@ -21,7 +21,7 @@ from diffjax.devices.mesh import Layout
 from diffjax.devices.processes import SharedSignal, first
 from diffjax.generation.program import generate
 from diffjax.io.trees import flat, joined
-from diffjax.progress import Progress
+from diffjax.progress import Progress, compiling
 from diffjax.training import held, snapshots
 from diffjax.training.checkpoints import Checkpoints
 from diffjax.training.cost import cost, report
@@ -268,7 +268,8 @@ def compile_steps(
 ) -> Compiled:
     """All steps of a dispatch as one compiled program, and a line that says how long that took."""
     began = time.monotonic()
-    compiled = Compiled(experiment, layout, state, batch)
+    with compiling("the train step", quiet=not first()):
+        compiled = Compiled(experiment, layout, state, batch)
     if first():
         print(
             f"train step compiled in {time.monotonic() - began:.1f} s, for {layout.size} "
