@@ -14,12 +14,13 @@ import numpy as np
 
 from diffjax.data import Memory, Reading, Source, select
 from diffjax.devices.processes import first
-from diffjax.features.extractors import Extractor, extract, pixels
+from diffjax.evaluation.beforehand import features_of
+from diffjax.features.extractors import EXTRACTORS, Extractor, extract, pixels
 from diffjax.features.judge import Judge, fit
 from diffjax.files import read_arrays, write_arrays
 
 Arrays = dict[str, np.ndarray]
-GIVEN = {"logits": "classifier, inception", "spatial": "inception"}
+GIVEN = {"logits": "classifier, inception", "spatial": "inception", "captions": "clip_l14"}
 """What some extractors give beside `pool`, and which do."""
 
 
@@ -94,9 +95,14 @@ class Real:
         """Features of one kind of the samples. ValueError where the extractor does not give it."""
         found = self.of(samples)
         if kind not in found:
-            name = self.extractor.name
-            raise ValueError(f"features={name}: gives no {kind}; those that do: {GIVEN[kind]}")
+            raise ValueError(lacks(self.extractor.name, kind))
         return found[kind]
+
+    def check(self, metric: Any) -> None:
+        """Raise ValueError for a metric of features that the extractor does not give."""
+        kind, name = features_of(metric), self.extractor.name
+        if kind and name in EXTRACTORS and name not in GIVEN[kind].split(", "):
+            raise ValueError(lacks(name, kind))
 
     @functools.cached_property
     def judge(self) -> Judge:
@@ -114,6 +120,11 @@ class Real:
             "items": len(items),
             "data": digest(items),
         }
+
+
+def lacks(name: str, kind: str) -> str:
+    """What to say of an extractor that does not give this kind of features."""
+    return f"features={name}: gives no {kind}; those that do: {GIVEN[kind]}"
 
 
 def digest(items: Memory) -> str:
