@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from diffjax.data import conditions, kinds
-from diffjax.data.source import SPLITS, Memory, NoSplit, check_split, part
+from diffjax.data.source import SPLITS, Memory, NoSplit, check_split, part, tell_untaught
 from diffjax.files import read_arrays
 
 ITEMS = ("x", "image", "images", "data", "arr_0")
@@ -62,7 +62,10 @@ def array(
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from error
     cond = {name: value[index] for name, value in cond.items()}
-    return Memory(x[index], None if label is None else label[index], classes, kind, cond, units)
+    label = None if label is None else label[index]
+    if split == "train" and label is not None:
+        tell_untaught(str(file), label, [*map(str, range(classes))])
+    return Memory(x[index], label, classes, kind, cond, units)
 
 
 def items(x: np.ndarray, kind: str) -> tuple[np.ndarray, str]:
