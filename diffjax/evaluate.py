@@ -218,8 +218,7 @@ def results(
     extractor = builder.construct_features(features, "--features")
     try:
         real = refuse(Real)(source, reading, given.real, folder, extractor)
-        for name, metric in metrics.items():
-            builder.refuse(f"--metrics={name}")(real.check)(metric)
+        builder.check_features(metrics, real.extractor.name, "--metrics")
     except ConfigError:
         with contextlib.suppress(OSError):  # it holds results of earlier commands
             folder.rmdir()

@@ -14,8 +14,7 @@ import numpy as np
 
 from diffjax.data import Memory, Reading, Source, select
 from diffjax.devices.processes import first
-from diffjax.evaluation.beforehand import features_of
-from diffjax.features.extractors import EXTRACTORS, Extractor, extract, pixels
+from diffjax.features.extractors import Extractor, extract, pixels
 from diffjax.features.judge import Judge, fit
 from diffjax.files import read_arrays, write_arrays
 
@@ -97,12 +96,6 @@ class Real:
         if kind not in found:
             raise ValueError(lacks(self.extractor.name, kind))
         return found[kind]
-
-    def check(self, metric: Any) -> None:
-        """Raise ValueError for a metric of features that the extractor does not give."""
-        kind, name = features_of(metric), self.extractor.name
-        if kind and name in EXTRACTORS and name not in GIVEN[kind].split(", "):
-            raise ValueError(lacks(name, kind))
 
     @functools.cached_property
     def judge(self) -> Judge:
