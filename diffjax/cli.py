@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +16,9 @@ from diffjax.config import ConfigError, RunError, entries
 from diffjax.files import reason
 
 T = TypeVar("T")
+SPLITS = ("train", "test")
+MOST = 2**31 - 1
+"""The largest count that a flag takes."""
 
 
 def main(run: Callable[[], int]) -> NoReturn:
@@ -46,6 +51,21 @@ def main(run: Callable[[], int]) -> NoReturn:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+    except (MemoryError, RuntimeError) as error:
+        if not (line := out_of_memory(error)):
+            raise
+        print(f"error: {line}", file=sys.stderr)
+        sys.exit(1)
+
+
+def out_of_memory(error: Exception) -> str:
+    """One line for an error of the host's or a device's memory, "" for other errors."""
+    if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
+        return ""
+    return (
+        f"out of memory ({reason(error)}); needs a smaller batch (config.train.batch_size, "
+        f"--batch-size), network or --num"
+    )
 
 
 def parser(name: str, description: str | None, overrides: bool = False) -> argparse.ArgumentParser:
@@ -53,7 +73,7 @@ def parser(name: str, description: str | None, overrides: bool = False) -> argpa
 
     overrides: fields of a config as well, `--config.train.steps=500`; `read` collects them.
     """
-    made = argparse.ArgumentParser(
+    made = Parser(
         prog=f"python -m diffjax.{name}",
         description=description,
         formatter_class=Formatter,
@@ -62,6 +82,13 @@ def parser(name: str, description: str | None, overrides: bool = False) -> argpa
     if overrides:
         made.set_defaults(overrides=[])
     return made
+
+
+class Parser(argparse.ArgumentParser):
+    """Refuses flags in one line, as the commands refuse everything else."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message.removeprefix('argument ')}; see {self.prog} --help\n")
 
 
 class Formatter(argparse.RawDescriptionHelpFormatter):
@@ -75,9 +102,16 @@ class Formatter(argparse.RawDescriptionHelpFormatter):
 def read(
     flags: argparse.ArgumentParser, arguments: Sequence[str] | None = None
 ) -> argparse.Namespace:
-    """What was given; as `overrides`, the `field=value` of a command that takes --config.field."""
+    """What was given; as `overrides`, the `field=value` of a command that takes --config.field.
+
+    A value that is empty is refused: the shell leaves one where a variable is not set.
+    """
+    arguments, field = sys.argv[1:] if arguments is None else arguments, "--config."
+    for text in arguments:
+        name, sign, value = text.partition("=")
+        if not text or (sign and not value and name[:2] == "--" and not name.startswith(field)):
+            flags.error(f"{name or repr(name)}: is empty; needs a value: is a variable not set?")
     given, rest = flags.parse_known_args(arguments)
-    field = "--config."
     takes = "overrides" in given
     if bad := [text for text in rest if not (takes and text.startswith(field))]:
         note = f"; config fields are {field}field=value" if takes else ""
@@ -94,7 +128,7 @@ def cluster_flags(flags: argparse.ArgumentParser) -> None:
     )
     several.add_argument("--coordinator", metavar="HOST:PORT", help="address of process 0")
     several.add_argument("--processes", type=positive, help="how many; 1: alone")
-    several.add_argument("--process_id", type=int, help="number of this one, from 0")
+    several.add_argument("--process_id", type=whole(0, MOST), help="number of this one, from 0")
 
 
 def start(given: argparse.Namespace) -> None:
@@ -147,7 +181,7 @@ def sampling_flags(
     )
     guided = flags.add_argument_group("guidance")
     default = "1, and 1.5 if labels; several: a,b" if lists else "config"
-    guided.add_argument("--guidance", type=many(float), help=f"weight; 1: no guidance ({default})")
+    guided.add_argument("--guidance", type=many(number), help=f"weight; 1: no guidance ({default})")
     guided.add_argument("--rule", help="how guidance acts, e.g. rescale:phi=0.7 (config)")
     guided.add_argument(
         "--reference",
@@ -169,7 +203,7 @@ def data_flags(flags: argparse.ArgumentParser) -> None:
     about.add_argument(
         "--data", help="data set, as config.data.name, with settings: folder:PATH,size=32 (config)"
     )
-    about.add_argument("--split", default="test", help="train or test")
+    about.add_argument("--split", choices=SPLITS, default="test", help="train or test")
 
 
 def sampling(given: argparse.Namespace) -> dict[str, Any]:
@@ -221,7 +255,7 @@ def listed(one: Callable[[str], T]) -> Callable[[str], list[T]]:
 
 
 def interval(text: str) -> tuple[float, ...]:
-    return tuple(float(item) for item in text.split(","))
+    return tuple(number(item) for item in text.split(","))
 
 
 def span(text: str) -> tuple[int, int]:
@@ -239,19 +273,33 @@ def path(text: str) -> Path:
     return Path(text)
 
 
-def positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text}: needs at least 1")
-    return value
+def whole(least: int, most: int) -> Callable[[str], int]:
+    """Integers from `least` to `most`."""
+
+    def integer(text: str) -> int:
+        value = int(text) if re.fullmatch(r"[+-]?[0-9]{1,30}", text) else None
+        if value is None or not least <= value <= most:
+            allowed = f"at least {least}" if most == MOST else f"{least} to {most}"
+            raise argparse.ArgumentTypeError(f"{text!r}: needs an integer, {allowed}")
+        return value
+
+    return integer
 
 
-def seed(text: str) -> int:
-    from diffjax.checks import SEEDS  # loads JAX
+positive = whole(1, MOST)
+"""Counts of things."""
+seed = whole(0, 2**32 - 1)
+"""As `checks.SEEDS`, which would load JAX."""
 
-    value = int(text)
-    if not 0 <= value < SEEDS:
-        raise argparse.ArgumentTypeError(f"{text}: needs 0 <= seed < 2**32")
+
+def number(text: str) -> float:
+    """A finite number."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text!r}: needs a finite number")
     return value
 
 

@@ -87,6 +87,8 @@ def load(path: str) -> dict[str, Any]:
     if file is None:
         names = sorted(p.stem for f in _folders() for p in f.glob("*_*.py") if p.stem[0] != "_")
         raise ConfigError(f"--config={path}: no such file{nearest(Path(path).stem, names)}")
+    if file.suffix != ".py":
+        raise ConfigError(f"--config={path}: no Python file; needs a config file, NAME.py")
     spec = importlib.util.spec_from_file_location(file.stem, file)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)

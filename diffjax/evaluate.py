@@ -25,6 +25,7 @@ beside it. --samples scores what another program made, and writes SAMPLES.evalua
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import itertools
 import json
@@ -60,14 +61,14 @@ def flags() -> argparse.ArgumentParser:
     )
     flags.add_argument(
         "--samples",
-        type=Path,
+        type=cli.path,
         help=".npz (uint8 arr_0, labels arr_1) or folder of images that another program made, to "
         "compare with the data of --data, or of --workdir",
     )
     flags.add_argument(
         "--table",
         nargs="+",
-        type=Path,
+        type=cli.path,
         help="print what runs, or files as this command writes them, have as Markdown, and end",
     )
     flags.add_argument(
@@ -88,8 +89,9 @@ def run() -> int:
         return table(given.table)
     if not given.workdir and not (given.samples and given.data):
         raise ConfigError("--workdir: missing; only --samples with --data does without")
-    if given.num and given.num < LEAST:
-        raise ConfigError(f"--num={given.num}: needs at least {LEAST}")
+    for flag, count in (("num", given.num), ("real", given.real)):
+        if count and count < LEAST:
+            raise ConfigError(f"--{flag}={count}: needs at least {LEAST}")
 
     from diffjax import builder
     from diffjax.devices.processes import first
@@ -214,7 +216,13 @@ def results(
     folder.mkdir(exist_ok=True)
     features = given.features or form.items.features
     extractor = builder.construct_features(features, "--features")
-    real = refuse(Real)(source, reading, given.real, folder, extractor)
+    try:
+        real = refuse(Real)(source, reading, given.real, folder, extractor)
+        builder.check_features(metrics, real.extractor.name, "--metrics")
+    except ConfigError:
+        with contextlib.suppress(OSError):  # it holds results of earlier commands
+            folder.rmdir()
+        raise
     about, found = compared(real, given.data or spec["name"]), []
     for protocol, samples in made:
         told = classes and samples.label is not None and judged(form)

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -57,11 +57,23 @@ def read_arrays(path: Path, map_file: bool = False) -> dict[str, np.ndarray]:
                 raise ValueError("neither an .npy nor an .npz file" if start else "empty")
             file.seek(0)
             if not map_file or start.startswith(b"PK"):
-                loaded = np.load(file, allow_pickle=False)
-                return dict(loaded) if isinstance(loaded, Mapping) else {"x": loaded}
+                return _loaded(file, is_full=start.startswith(b"PK\x03\x04"))
         return {"x": np.load(path, "r", allow_pickle=False)}
     except Exception as error:  # of zip, zlib, EOF, struct, the header's syntax, memory and more
         raise ValueError(f"cannot be read ({reason(error)})") from error
+
+
+def _loaded(file: IO[bytes], is_full: bool) -> dict[str, np.ndarray]:
+    """The arrays in an open file. is_full: whether it begins with one of an archive."""
+    loaded = np.load(file, allow_pickle=False)
+    if not isinstance(loaded, Mapping):
+        return {"x": loaded}
+    arrays = dict(loaded)
+    if is_full and not arrays:
+        raise ValueError("its table of contents is damaged")
+    if others := [name for name, a in arrays.items() if not isinstance(a, np.ndarray)]:
+        raise ValueError(f"{others[0]!r} in it is no array")
+    return arrays
 
 
 def reason(error: BaseException) -> str:
@@ -80,6 +92,16 @@ def check_writable(path: Path) -> None:
     part = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     part.touch()
     part.unlink()
+
+
+def check_place(path: Path) -> None:
+    """Raise OSError where no file can be put at `path`, whose folders may have to be made."""
+    folder = path.parent
+    while not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
+    check_writable(path if folder == path.parent else folder / path.name)
 
 
 def ending(path: Path) -> str:

@@ -58,13 +58,6 @@ def condition(text: str) -> tuple[str, Any]:
         return name, value
 
 
-def number_of_sample(text: str) -> int:
-    value = int(text)
-    if not 0 <= value < 2**31:
-        raise argparse.ArgumentTypeError(f"{text}: needs 0 <= number < 2**31")
-    return value
-
-
 def share(text: str) -> float:
     value = float(text)
     if not 0 < value <= 1:
@@ -81,13 +74,13 @@ def flags() -> argparse.ArgumentParser:
     )
     flags.add_argument(
         "--index",
-        type=cli.listed(number_of_sample),
+        type=cli.listed(cli.whole(0, cli.MOST)),
         metavar="NUMBER,...",
         help="numbers of the samples in the run of their seed, in turn (0,1,2, ...)",
     )
     flags.add_argument(
         "--weight",
-        type=cli.listed(float),
+        type=cli.listed(cli.number),
         metavar="WEIGHT,...",
         help="guidance weights that samples take in turn, in place of --guidance, one for all",
     )
@@ -121,7 +114,7 @@ def flags() -> argparse.ArgumentParser:
     )
     flags.add_argument(
         "--out",
-        type=Path,
+        type=cli.path,
         action="append",
         help=".png: one picture; .npz: arr_0 (N, ...), uint8 of images, and labels arr_1; .csv of "
         "points and vectors; else a folder of a file per sample: .png, .wav, .gif, .npy, as the "
@@ -130,7 +123,7 @@ def flags() -> argparse.ArgumentParser:
     )
     flags.add_argument(
         "--previews",
-        type=Path,
+        type=cli.path,
         help="a folder of pictures, or a .gif: the predicted x0 of the first batch on the way",
     )
     flags.add_argument(
@@ -138,7 +131,7 @@ def flags() -> argparse.ArgumentParser:
     )
     flags.add_argument(
         "--trajectory",
-        type=Path,
+        type=cli.path,
         help=".png or .gif: how the first samples come about, x_t and the predicted x0 by row",
     )
     cli.sampling_flags(flags, seeds=True)
@@ -310,18 +303,16 @@ def trajectory(asked: argparse.Namespace, job: Job) -> None:
 
 def check(path: Path, known: tuple[str, ...], flag: str = "--out") -> None:
     """Refuse a file that `write` cannot make, before the work is done."""
-    from diffjax.files import check_writable, ending, reason
+    from diffjax.files import check_place, ending, reason
     from diffjax.training.workdir import check_empty
 
     if ending(path) not in known:
         shown = ", ".join(e or "none for a folder" for e in known)
         raise ConfigError(f"{flag}={path}: known endings: {shown}")
     if not ending(path):  # old samples would be taken for new ones
-        check_empty(path)
-    folder = path.parent if ending(path) else path
+        check_empty(path, flag)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        check_writable(path if ending(path) else path / "000000")
+        check_place(path if ending(path) else path / "000000")
     except OSError as error:
         raise ConfigError(f"{flag}={path}: cannot be written ({reason(error)})") from error
 
@@ -342,6 +333,7 @@ def write(path: Path, samples: Generated) -> None:
     kind, units, end = samples.form.items, dict(samples.form.units), ending(path)
     files = kind.whole().get(end) if end else kind.folder()
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         if end == ".png":
             plot.save(path, samples.picture())
         elif end == ".npz":

@@ -82,3 +82,29 @@ def test_settings_of_the_user_for_memory_are_left_as_they_are(monkeypatch, given
         monkeypatch.setenv(name, value)
     cli.keep_memory()
     assert bool(told) == (not given)
+
+
+@pytest.mark.parametrize("flags", [["--out="], ["--out", ""], ["--num=0"], ["--num=9e9"]])
+def test_a_bad_flag_is_one_line(capsys, flags):
+    """An unset variable would be the current folder; argparse would print the usage first."""
+    parser = cli.parser("sample", None)
+    parser.add_argument("--out", type=cli.path)
+    parser.add_argument("--num", type=cli.positive)
+    with pytest.raises(SystemExit) as stopped:
+        cli.read(parser, flags)
+    line = capsys.readouterr().err
+    assert stopped.value.code == 2 and line.startswith("error: ") and line.count("\n") == 1
+    assert "is empty" in line or f"{flags[0][:5]}: '{flags[0][6:]}': needs an integer" in line
+
+
+def test_too_little_memory_is_one_line(capsys):
+    """A traceback of XLA does not say which flag makes less of it."""
+
+    def run():
+        raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 99 bytes.\nmore")
+
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(run)
+    line = capsys.readouterr().err
+    assert stopped.value.code == 1 and line.startswith("error: out of memory (")
+    assert "--batch-size" in line and line.count("\n") == 1

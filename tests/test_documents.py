@@ -224,3 +224,22 @@ def test_examples_of_the_commands_can_be_typed(pages, capsys):
         for block in blocks(page.read_text()):
             for words in lines(block.text) if block.language == "bash" else ():
                 understood(words, block, capsys, builds=False)
+
+
+def test_messages_of_the_troubleshooting_page_are_those_of_the_code():
+    """A user would search for a line that no version says any more."""
+    source = "".join(path.read_text() for path in sorted((ROOT / "diffjax").rglob("*.py")))
+    source = re.sub(r'"\s*\n\s*f?"', "", source)
+    page = (ROOT / "docs" / "troubleshooting.md").read_text()
+    entries = re.findall(r"^(`.+`)$\n: ", page, re.M)
+    messages = [message for line in entries for message in re.findall(r"`([^`]+)`", line)]
+    assert len(messages) > 40
+    gone = [message for message in messages if len(longest(message.split(), source)) < 8]
+    assert not gone
+
+
+def longest(words: list[str], source: str) -> str:
+    """The longest run of these words that stands in the source."""
+    spans = ((i, j) for i in range(len(words)) for j in range(i + 1, len(words) + 1))
+    runs = (" ".join(words[i:j]).strip(":;,()'") for i, j in spans)
+    return max((run for run in runs if run in source), key=len, default="")

@@ -20,7 +20,7 @@ import jax
 from diffjax.builder.construct import Applied, call, construct, fields, instance, lookup, refuse
 from diffjax.builder.defaults import completed
 from diffjax.builder.guidance import takes_to
-from diffjax.builder.metrics import construct_metrics
+from diffjax.builder.metrics import check_features, construct_metrics
 from diffjax.builder.network import construct_network, droppable
 from diffjax.builder.sampling import (
     SAMPLING,
@@ -76,6 +76,7 @@ __all__ = [
     "Applied",
     "abilities",
     "call",
+    "check_features",
     "completed",
     "construct",
     "construct_data",

@@ -138,8 +138,8 @@ class Section:
         value = self.fields["weight"]
         single = not isinstance(value, list | tuple)
         weight = np.asarray(checked(value, float if single else tuple[float, ...], place))
-        if not np.isfinite(weight).all():
-            raise ConfigError(f"{place}={value}: needs a finite number")
+        if not (np.abs(weight) <= np.finfo(np.float32).max).all():
+            raise ConfigError(f"{place}={value}: needs a finite number, in float32")
         if not single and self.per_sample:
             raise ConfigError(f"{place}={value}: samples bring their weights; allowed: a number")
         if not single and len(weight) != rows:
@@ -168,7 +168,13 @@ class Section:
         if len(interval) != 2 or not 0 <= interval[0] < interval[1]:
             raise ConfigError(f"{place}={interval}: needs two numbers, 0 <= low < high")
         rho = np.exp(-levels(self.sde, times).lam)
-        return np.where((interval[0] <= rho) & (rho <= interval[1]), factor, 0.0)
+        inside = (interval[0] <= rho) & (rho <= interval[1])
+        if not inside.any():
+            raise ConfigError(
+                f"{place}={interval}: no row lies in it, so nothing would be guided; sigma / alpha "
+                f"of the rows is {rho.min():.3g} to {rho.max():.3g}"
+            )
+        return np.where(inside, factor, 0.0)
 
     def constant_weight(self) -> float:
         """The weight where there are no rows; ConfigError where it differs between them."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from diffjax.builder.construct import call, lookup, named_parameters
-from diffjax.config import Config, entries, known, parse
+from diffjax.config import Config, ConfigError, entries, known, parse
 from diffjax.evaluation import OF_NETWORK, OF_SAMPLES
+from diffjax.evaluation.beforehand import features_of
+from diffjax.evaluation.samples import GIVEN, lacks
+from diffjax.features import EXTRACTORS
 from diffjax.likelihood import DEQUANTIZERS, TRACES
 
 NAMED = {"dequantize": DEQUANTIZERS, "trace": TRACES}
@@ -26,6 +29,17 @@ def construct_metrics(text: str, place: str) -> tuple[dict[str, Any], dict[str, 
         metrics = of_network if about_network else of_samples
         metrics[spec["name"].rpartition(":")[2]] = _metric(spec, place)
     return of_samples, of_network
+
+
+def check_features(metrics: Mapping[str, Any], extractor: str, place: str) -> None:
+    """Raise ConfigError for a metric of features that this entry of `EXTRACTORS` does not give.
+
+    One of the user's own may give any.
+    """
+    for name, metric in metrics.items():
+        kind = features_of(metric)
+        if kind and extractor in EXTRACTORS and extractor not in GIVEN[kind].split(", "):
+            raise ConfigError(f"{place}={name}: {lacks(extractor, kind)}")
 
 
 def settings(metric: Callable[..., Any]) -> dict[str, Any]:

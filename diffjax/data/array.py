@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from diffjax.data import conditions, kinds
-from diffjax.data.source import SPLITS, Memory, NoSplit, check_split, part
+from diffjax.data.source import SPLITS, Memory, NoSplit, check_split, part, tell_untaught
 from diffjax.files import read_arrays
 
 ITEMS = ("x", "image", "images", "data", "arr_0")
@@ -71,10 +71,13 @@ def array(
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from error
     cond = {name: value[index] for name, value in cond.items()}
+    label = None if label is None else label[index]
+    if split == "train" and label is not None:
+        tell_untaught(str(file), label, [*map(str, range(classes))])
     x = x[index]
     if length is not None:
         x = np.where(np.arange(x.shape[1])[:, None] < cond["length"][:, None, None], x, np.nan)
-    return Memory(x, None if label is None else label[index], classes, kind, cond, units)
+    return Memory(x, label, classes, kind, cond, units)
 
 
 def padded(

@@ -12,7 +12,7 @@ import numpy as np
 from diffjax.data import metadata
 from diffjax.data.decoded import Decoded
 from diffjax.data.layout import Layout, layout
-from diffjax.data.source import check_split, part
+from diffjax.data.source import check_split, part, tell_untaught
 from diffjax.data.walk import Walk, endings, shown, tell, walk
 
 if TYPE_CHECKING:
@@ -90,6 +90,8 @@ def folder(
         [p.as_posix() for p in inside], "train" if whole else split, 0.0 if whole else holdout
     )
     files = _Files([base / inside[i] for i in chosen], [label[i] for i in chosen], names)
+    if split == "train":
+        tell_untaught(shown(root), [label[i] for i in chosen] if names else [], names)
     cond = {name: value[chosen] for name, value in cond.items()}
     return Decoded(files, size, channels, unreadable, cond)
 

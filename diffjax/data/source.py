@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -120,6 +121,21 @@ def fingerprint(source: Source) -> dict[str, int | str]:
     for name in sorted(items):
         crc = zlib.crc32(np.ascontiguousarray(items[name]).tobytes(), crc)
     return {"items": len(source), "dtype": source.form.dtype, "crc32": f"{crc:08x}"}
+
+
+def tell_untaught(place: str, label: Sequence[int] | np.ndarray, names: Sequence[str]) -> None:
+    """Print on stderr, in one line, the classes of which no training item is left, if any.
+
+    label: of the training items. names: of all classes, which the network is built for.
+    """
+    counts = np.bincount(np.asarray(label, np.int64), minlength=len(names))
+    if none := [name for name, count in zip(names, counts, strict=True) if not count]:
+        more = f" and {len(none) - 5} more" * (len(none) > 5)
+        print(
+            f"{place}: no training item of class {', '.join(none[:5])}{more}: nothing is learnt of "
+            f"it",
+            file=sys.stderr,
+        )
 
 
 class NoSplit(ValueError):

@@ -5,8 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from diffjax.checks import positive, within
+
 Metric = TypeVar("Metric", bound=Callable[..., Any])
-CHECK = "check_beforehand"
+CHECK, FEATURES = "check_beforehand", "needs_features"
+LEAST = {
+    **dict.fromkeys(("num", "steps", "cells", "pairs", "resamples"), 0),
+    **dict.fromkeys(("splits", "subsets", "k", "repeats", "samples", "probes"), 1),
+    **dict.fromkeys(("size", "points"), 2),
+}
+"""The least value of a count, which means the same in every metric that has it."""
+MOST = 2**31 - 1
+SCALES = ("sigma", "scale")
+"""Settings that are numbers above 0."""
 
 
 def checked(check: Callable[..., Any]) -> Callable[[Metric], Metric]:
@@ -19,11 +30,36 @@ def checked(check: Callable[..., Any]) -> Callable[[Metric], Metric]:
     return mark
 
 
+def needing(kind: str) -> Callable[[Metric], Metric]:
+    """Mark a metric as one of this kind of features: see `samples.GIVEN`."""
+
+    def mark(metric: Metric) -> Metric:
+        setattr(metric, FEATURES, kind)
+        return metric
+
+    return mark
+
+
+def features_of(metric: Any) -> str:
+    """The kind of features that a metric needs beside `pool`, or ""."""
+    return getattr(getattr(metric, "function", metric), FEATURES, "")
+
+
 def beforehand(metric: Any) -> None:
     """Check the settings of a metric, which may be a function with some of its arguments.
 
-    Raises ValueError in one line for a file that cannot be read or written, or holds another thing.
+    Raises ValueError in one line for a number out of its range, and for a file that cannot be read
+    or written, or holds another thing.
     """
     function, arguments = getattr(metric, "function", metric), getattr(metric, "arguments", ())
+    for name, value in dict(arguments).items():
+        if name in LEAST:
+            within(LEAST[name], MOST, **{name: value})
+        elif name in SCALES:
+            positive(**{name: value})
+        elif callable(value):  # a part, such as the estimator of the trace
+            beforehand(value)
+    if dict(arguments).get("resamples") == 1:
+        raise ValueError("resamples=1: needs at least 2, or 0 for no intervals")
     if check := getattr(function, CHECK, None):
         check(**dict(arguments))

@@ -11,7 +11,7 @@ import numpy as np
 
 from diffjax.devices.processes import first
 from diffjax.evaluation import reference as statistics
-from diffjax.evaluation.beforehand import checked
+from diffjax.evaluation.beforehand import checked, needing
 from diffjax.evaluation.moments import moments
 from diffjax.evaluation.resampling import Rows, extrapolated, with_intervals
 from diffjax.evaluation.samples import Real, Samples
@@ -87,6 +87,7 @@ def fid(
     return _from_all(real, samples, "pool", reference, resamples)
 
 
+@needing("spatial")
 @checked(functools.partial(_files, "spatial"))
 def sfid(real: Real, samples: Samples, reference: str = "", resamples: int = 20) -> dict[str, Any]:
     """The same of spatial features, which see where things are (arXiv:2103.03841)."""

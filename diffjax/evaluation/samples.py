@@ -19,7 +19,7 @@ from diffjax.features.judge import Judge, fit
 from diffjax.files import read_arrays, write_arrays
 
 Arrays = dict[str, np.ndarray]
-GIVEN = {"logits": "classifier, inception", "spatial": "inception"}
+GIVEN = {"logits": "classifier, inception", "spatial": "inception", "captions": "clip_l14"}
 """What some extractors give beside `pool`, and which do."""
 
 
@@ -95,8 +95,7 @@ class Real:
         """Features of one kind of the samples. ValueError where the extractor does not give it."""
         found = self.of(samples)
         if kind not in found:
-            name = self.extractor.name
-            raise ValueError(f"features={name}: gives no {kind}; those that do: {GIVEN[kind]}")
+            raise ValueError(lacks(self.extractor.name, kind))
         return found[kind]
 
     @functools.cached_property
@@ -115,6 +114,11 @@ class Real:
             "items": len(items),
             "data": digest(items),
         }
+
+
+def lacks(name: str, kind: str) -> str:
+    """What to say of an extractor that does not give this kind of features."""
+    return f"features={name}: gives no {kind}; those that do: {GIVEN[kind]}"
 
 
 def digest(items: Memory) -> str:

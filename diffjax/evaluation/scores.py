@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from scipy.special import log_softmax, xlogy
 
-from diffjax.evaluation.beforehand import checked
+from diffjax.evaluation.beforehand import checked, needing
 from diffjax.evaluation.resampling import Rows, extrapolated, with_intervals
-from diffjax.evaluation.samples import Real, Samples
+from diffjax.evaluation.samples import Real, Samples, lacks
 from diffjax.files import reason
 
 
@@ -22,6 +22,7 @@ def score(logits: np.ndarray) -> float:
     return float(np.exp((p * log_p).sum(1).mean() - xlogy(mean, mean).sum()))
 
 
+@needing("logits")
 def inception_score(
     real: Real, samples: Samples, splits: int = 10, resamples: int = 20
 ) -> dict[str, Any]:
@@ -72,6 +73,7 @@ def _captions_in(captions: str = "", **_: Any) -> list[str]:
         raise ValueError(f"clip_score: captions={captions}: cannot be read ({why})") from error
 
 
+@needing("captions")
 @checked(_captions_in)
 def clip_score(
     real: Real, samples: Samples, captions: str = "", scale: float = 100.0, resamples: int = 20
@@ -83,8 +85,7 @@ def clip_score(
     """
     told = real.extractor.captions
     if told is None:
-        name = real.extractor.name
-        raise ValueError(f"clip_score: features={name}: has no captions; one that has: clip_l14")
+        raise ValueError(lacks(real.extractor.name, "captions"))
     x, texts = real.of(samples)["pool"], told(_lines(captions, real, samples))
     if len(texts) != len(x):
         texts = texts[samples.label]

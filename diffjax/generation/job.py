@@ -326,6 +326,8 @@ def stored(folder: Path, num: int) -> list[Arrays]:
             part = {k: v[: num - count] for k, v in read_arrays(folder / _file(count)).items()}
         except ValueError:
             break
+        if not {"arr_0", "passes", "seconds"} <= {*part} or (parts and {*part} != {*parts[0]}):
+            break
         parts.append(part)
         count += len(part["arr_0"])
     return parts

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from diffjax.files import whole
+from diffjax.files import read_arrays, whole
 from diffjax.io import flax_files, torch_files
 from diffjax.io.contents import Contents
 
@@ -23,10 +21,9 @@ INDEX = ".safetensors.index.json"
 def numpy_file(path: Path) -> Contents:
     """An .npz file of arrays."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return Contents({name: file[name] for name in file.files}, {})
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{path}: cannot be read ({error})") from error
+        return Contents(read_arrays(path), {})
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 READERS: dict[str, Callable[[Path], Contents]] = {

@@ -103,12 +103,12 @@ def launch(
     check_writers(experiment.writers)
     if (line := builder.untrained(experiment.config, experiment.form)) and first():
         logging.warning(line)
+    params, origin = None, None
+    if resume_from is not None and not began_from(workdir, Path(resume_from)):
+        params, origin = weights(
+            experiment, Path(resume_from), resume_ema, resume_map, resume_partial
+        )
     with lock(workdir) if first() else nullcontext():
-        params, origin = None, None
-        if resume_from is not None and not began_from(workdir, Path(resume_from)):
-            params, origin = weights(
-                experiment, Path(resume_from), resume_ema, resume_map, resume_partial
-            )
         if first():
             open_run(workdir, experiment, command, origin)
         state, stopped = train(experiment, workdir, profile=profile, params=params)
@@ -161,7 +161,10 @@ def weights(
     ConfigError where the source does not have exactly the parameters of the config; with `partial`
     only where it has none of them, and a line says which it has not.
     """
-    found = load_trained(source, ema=ema).weights
+    try:
+        found = load_trained(source, ema=ema).weights
+    except ConfigError as error:
+        raise ConfigError(f"--resume_from={source}: {error}") from error
     fitting = transfer(experiment, found.params, renames)
     if not partial and not fitting.complete:
         raise ConfigError(

@@ -227,9 +227,9 @@ def guidance_weights(weight: float | Sequence[float], guidance: Any) -> tuple[fl
             f"--weight={weight}: and --guidance={says} says another weight; allowed: one of them"
         )
     listed = np.atleast_1d(np.asarray(weight))
-    finite = listed.dtype.kind in "iuf" and np.isfinite(listed).all()
+    finite = listed.dtype.kind in "iuf" and (np.abs(listed) <= np.finfo(np.float32).max).all()
     if listed.ndim != 1 or not listed.size or not finite:
-        raise ConfigError(f"--weight={weight}: needs a finite number, or several")
+        raise ConfigError(f"--weight={weight}: needs a finite number in float32, or several")
     return tuple(listed.astype(float).tolist())
 
 

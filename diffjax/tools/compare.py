@@ -33,13 +33,18 @@ if TYPE_CHECKING:
 def flags() -> argparse.ArgumentParser:
     flags = cli.parser("tools.compare", __doc__)
     flags.add_argument("images", nargs="*", metavar="A B", help="two sets of images")
-    flags.add_argument("--out", type=Path, required=True, help="folder of the page and its key")
+    flags.add_argument("--out", type=cli.path, required=True, help="folder of the page and its key")
     flags.add_argument(
         "--test", choices=("preference", "real"), default="preference", help="what for"
     )
     flags.add_argument("--num", type=cli.positive, default=50, help="images of each")
     flags.add_argument("--seed", type=cli.seed, default=0, help="which images, on which side")
-    flags.add_argument("--split", default="test", help="of a run's data or a data set: train, test")
+    flags.add_argument(
+        "--split",
+        choices=cli.SPLITS,
+        default="test",
+        help="of a run or a data set",
+    )
     flags.add_argument("--question", help="what people are asked (the one of the test)")
     flags.add_argument("--results", nargs="+", metavar="FILE", help="answers that people saved")
     return flags

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 def flags() -> argparse.ArgumentParser:
     flags = cli.parser("tools.convert", __doc__, overrides=True)
-    flags.add_argument("source", type=Path, metavar="SOURCE", help="file or folder")
-    flags.add_argument("--out", type=Path, required=True, help="new folder")
+    flags.add_argument("source", type=cli.path, metavar="SOURCE", help="file or folder")
+    flags.add_argument("--out", type=cli.path, required=True, help="new folder")
     flags.add_argument("--family", default="", help="whose network it is (known by its tensors)")
     flags.add_argument(
         "--set", action="append", default=[], help="name=value, of the family; may be repeated"

@@ -23,15 +23,14 @@ if TYPE_CHECKING:
     from diffjax.training.snapshots import Fit, Snapshots
 
 
-def numbers(text: str) -> list[float]:
-    return [float(item) for item in text.split(",")]
-
-
 def flags() -> argparse.ArgumentParser:
     flags = cli.parser("tools.ema", __doc__)
     flags.add_argument("--workdir", type=cli.path, required=True, help="folder of a run")
     flags.add_argument(
-        "--std", type=numbers, required=True, help="lengths, relative to training: 0.05,0.10"
+        "--std",
+        type=cli.listed(cli.number),
+        required=True,
+        help="lengths, relative to training: 0.05,0.10",
     )
     flags.add_argument("--step", type=cli.positive, help="end of the averages (the last snapshot)")
     return flags

@@ -13,6 +13,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from diffjax import cli, config
+from diffjax.config import ConfigError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,6 +44,8 @@ def run() -> int:
     times = builder.construct_grid(config.parse(given.grid), "--grid")(sde, given.steps)
     sampler = builder.construct_sampler(config.parse(given.sampler), "--sampler")
     var = variances(source("train"), reading, given.num)
+    if not len(var):
+        raise ConfigError(f"--num={given.num}: the items do not vary; needs more of them")
     made = builder.refuse("--sampler")(optimize)(sampler, sde, times, var, given.most)
     print(
         f"{len(var)} variances of the data, {var[-1]:.2g} to {var[0]:.2g}\n"

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diffjax import cli
@@ -48,7 +47,7 @@ def flags() -> argparse.ArgumentParser:
         one.add_argument("--seed", type=cli.seed, default=0, help="of the noise")
         one.add_argument("--batch-size", type=cli.positive, default=64, help="items at a time")
         one.add_argument("--num", type=cli.positive, default=num, help="items shown")
-        one.add_argument("--out", type=Path, help="a PNG file (WORKDIR/COMMAND.png)")
+        one.add_argument("--out", type=cli.path, help="a PNG file (WORKDIR/COMMAND.png)")
         cli.data_flags(one)
         if name == "rank":
             one.add_argument("--metric", default="bpd", help="of evaluate --metrics")
@@ -63,8 +62,13 @@ def run() -> int:
     if given.out.suffix != ".png":
         raise ConfigError(f"--out={given.out}: known ending: .png")
     draw = {"rank": rank, "map": maps, "density": density, "interpolate": interpolate}
+    from diffjax.files import check_place, reason
     from diffjax.runs.subject import subject
 
+    try:
+        check_place(given.out)
+    except OSError as error:
+        raise ConfigError(f"--out={given.out}: cannot be written ({reason(error)})") from error
     cli.set_up_jax()
     asked = subject(
         given.workdir,
@@ -96,12 +100,16 @@ def rank(subject: Subject, given: argparse.Namespace) -> np.ndarray:
     import numpy as np
 
     from diffjax import builder, plot
+    from diffjax.evaluation.beforehand import beforehand
 
     _, metrics = builder.construct_metrics(given.metric, "--metric")
     if len(metrics) != 1:
         raise ConfigError(f"--metric={given.metric}: needs one metric of the network: bpd, vlb")
     ((name, metric),) = metrics.items()
+    builder.refuse(f"--metric={name}")(beforehand)(metric)
     result = builder.refuse(f"--metric={name}")(metric)(subject)
+    if result["count"] < 2:
+        raise ConfigError(f"--metric={given.metric}: of one image; needs two to rank")
     with np.load(subject.workdir / result["values"]) as stored:
         index, bits = stored["index"], stored["bits"].mean(1)
     order, num = np.argsort(bits), min(given.num, len(bits) // 2)

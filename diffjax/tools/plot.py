@@ -41,7 +41,7 @@ def flags() -> argparse.ArgumentParser:
         one.add_argument("names", nargs="*", metavar="SCHEDULE", help="name[:argument=value,...]")
         one.add_argument("--sde", default="vp", help="frame of the schedules: vp, ve, sub_vp, flow")
         one.add_argument("--config", help="the process and data of this config as well")
-        one.add_argument("--out", type=Path, default=Path(f"{name}.png"), help="a PNG file")
+        one.add_argument("--out", type=cli.path, default=Path(f"{name}.png"), help="a PNG file")
         if name == "forward":
             one.add_argument("--data", help="data set, as config.data.name (of the config; digits)")
             one.add_argument("--num", type=cli.positive, default=2, help="images per schedule")
@@ -55,7 +55,7 @@ def flags() -> argparse.ArgumentParser:
     one.add_argument("--config", default="digits_vp", help="the process of this config")
     one.add_argument("--grid", default="uniform", help="time grid, name[:argument=value,...]")
     one.add_argument("--steps", type=cli.positive, default=10, help="steps of the time grid")
-    one.add_argument("--out", type=Path, default=Path("sampler.png"), help="a PNG file")
+    one.add_argument("--out", type=cli.path, default=Path("sampler.png"), help="a PNG file")
     return flags
 
 
@@ -70,9 +70,9 @@ def run() -> int:
     if given.command == "sampler":
         return write(given.out, sampler(given))
     found = processes(given.names, given.sde, base)
+    picture = plot.curves(found) if given.command == "schedules" else forward(found, given, base)
     for label, sde in found.items():
         warn(label, sde)
-    picture = plot.curves(found) if given.command == "schedules" else forward(found, given, base)
     return write(given.out, picture)
 
 

@@ -43,10 +43,16 @@ PAIRS, SIDE = 60, 128
 def flags() -> argparse.ArgumentParser:
     flags = cli.parser("tools.prepare", __doc__)
     flags.add_argument("source", metavar="SOURCE", help="folder, .npy, .npz, or tfds:NAME")
-    flags.add_argument("--out", type=Path, required=True, help="folder; its name is the data set's")
-    flags.add_argument("--size", type=int, default=0, help="height and width; 0: as they are")
-    flags.add_argument("--channels", type=int, default=3, help="1 (grey) or 3 (RGB)")
-    flags.add_argument("--test", type=float, help="share to hold out (the source's own, else 0.1)")
+    flags.add_argument(
+        "--out", type=cli.path, required=True, help="folder; its name is the data set's"
+    )
+    flags.add_argument(
+        "--size", type=cli.whole(0, cli.MOST), default=0, help="height and width; 0: as they are"
+    )
+    flags.add_argument("--channels", type=cli.positive, default=3, help="1 (grey) or 3 (RGB)")
+    flags.add_argument(
+        "--test", type=cli.number, help="share to hold out (the source's own, else 0.1)"
+    )
     flags.add_argument(
         "--dedup",
         choices=("none", "exact", "near"),
@@ -54,7 +60,10 @@ def flags() -> argparse.ArgumentParser:
         help="remove copies: the same pixels, or nearly so by a hash of 63 bits",
     )
     flags.add_argument(
-        "--distance", type=int, default=4, help="most bits of 63 by which near duplicates differ"
+        "--distance",
+        type=cli.whole(0, 16),
+        default=4,
+        help="most bits of 63 by which near duplicates differ",
     )
     flags.add_argument("--workers", type=cli.positive, help="threads (one per core)")
     return flags
@@ -110,14 +119,10 @@ def check(given: Any) -> None:
             f"--out={given.out}: the data set is named {given.out.name!r}; needs small letters, "
             f"digits and _, a letter first"
         )
-    if given.size < 0:
-        raise ConfigError(f"--size={given.size}: needs size >= 0; 0 leaves images as they are")
     if given.channels not in (1, 3):
         raise ConfigError(f"--channels={given.channels}: known: 1 (grey), 3 (RGB)")
     if given.test is not None and not 0 < given.test < 1:
         raise ConfigError(f"--test={given.test:g}: needs 0 < test < 1")
-    if not 0 <= given.distance <= 16:
-        raise ConfigError(f"--distance={given.distance}: needs 0 <= distance <= 16")
 
 
 def opened(given: Any) -> dict[str, Files]:

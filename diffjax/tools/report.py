@@ -9,7 +9,6 @@ that is still going, or was killed, is shown as far as it came.
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diffjax import cli
@@ -26,7 +25,7 @@ IMAGES, POINTS = 64, 1000
 def flags() -> argparse.ArgumentParser:
     flags = cli.parser("tools.report", __doc__)
     flags.add_argument("--workdir", type=cli.path, required=True, help="folder of a run")
-    flags.add_argument("--out", type=Path, help="file to write (WORKDIR/report.html)")
+    flags.add_argument("--out", type=cli.path, help="file to write (WORKDIR/report.html)")
     return flags
 
 

@@ -18,7 +18,10 @@ from diffjax.config import ConfigError
 def flags() -> argparse.ArgumentParser:
     flags = cli.parser("tools.steps", __doc__)
     flags.add_argument(
-        "--error", type=float, default=1.0, help="root mean square; grey levels of 255 if images"
+        "--error",
+        type=cli.number,
+        default=1.0,
+        help="root mean square; grey levels of 255 if images",
     )
     flags.add_argument("--num", type=cli.positive, default=16, help="samples")
     flags.add_argument("--most", type=cli.positive, default=640, help="most steps to try")

@@ -24,8 +24,12 @@ def flags() -> argparse.ArgumentParser:
     flags = cli.parser("tools.summary", __doc__, overrides=True)
     flags.add_argument("--config", required=True, help="config file, or its name")
     flags.add_argument("--depth", type=cli.positive, default=1, help="depth of layers to show")
-    flags.add_argument("--shape", type=sizes, help="of an item, e.g. 32,32,3 (of the data)")
-    flags.add_argument("--classes", type=int, default=0, help="labels, with --shape")
+    flags.add_argument(
+        "--shape", type=cli.listed(cli.positive), help="of an item, e.g. 32,32,3 (of the data)"
+    )
+    flags.add_argument(
+        "--classes", type=cli.whole(0, cli.MOST), default=0, help="labels, with --shape"
+    )
     flags.add_argument("--kind", help="of data, with --shape (by rank and channels)")
     return flags
 
@@ -42,9 +46,10 @@ def run() -> int:
     from diffjax.nets.costs import costs
 
     chosen = config.override(config.load(given.config), given.overrides)
-    kind = given.shape and (given.kind or default(given.shape, "float32"))
+    shape = tuple(given.shape or ())
+    kind = shape and (given.kind or default(shape, "float32"))
     place = builder.refuse("--shape")
-    form = place(labelled)(kind, given.shape, given.classes) if given.shape else None
+    form = place(labelled)(kind, shape, given.classes) if shape else None
     e = builder.experiment(chosen, form)
     of = jax.ShapeDtypeStruct
     cond = {name: of(a.shape, a.dtype) for name, a in e.form.example(1).items()}
@@ -53,10 +58,6 @@ def run() -> int:
     )
     show(made, given.depth, e.train.batch_size, chosen["network"])
     return 0
-
-
-def sizes(text: str) -> tuple[int, ...]:
-    return tuple(int(n) for n in text.split(","))
 
 
 def show(made: Costs, depth: int, batch_size: int, network: dict[str, Any]) -> None:

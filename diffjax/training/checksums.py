@@ -72,12 +72,17 @@ def load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
 def stored(file: Tensors) -> Sums | None:
     """The checksums in a file, None where there are none; ValueError where what it says about its
     tensors has changed."""
-    if SUMS not in file.metadata:
+    if SUMS not in file.metadata and ABOUT not in file.metadata:
         return None
+    if SUMS not in file.metadata:
+        raise ValueError("its checksums are no longer there: the file is damaged")
     about = {k: v for k, v in file.metadata.items() if k not in (SUMS, ABOUT)}
     if file.metadata.get(ABOUT) != fingerprint(about, ()):
         raise ValueError("the checksum of its metadata is not what was saved: the file is damaged")
-    sums = json.loads(file.metadata[SUMS])
+    try:
+        sums = json.loads(file.metadata[SUMS])
+    except ValueError:
+        sums = None
     if not isinstance(sums, dict):
         raise ValueError("its checksums cannot be read: the file is damaged")
     return sums

@@ -336,10 +336,10 @@ def write_weights(workdir: Path, experiment: Experiment, weights: Weights) -> No
         raise ConfigError(f"--out={workdir}: cannot be written ({reason(error)})") from error
 
 
-def check_empty(out: Path) -> None:
+def check_empty(out: Path, flag: str = "--out") -> None:
     """ConfigError for a folder that holds something, and for what is no folder."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError(f"--out={out}: is there already; needs a new or an empty folder")
+        raise ConfigError(f"{flag}={out}: is there already; needs a new or an empty folder")
 
 
 def _describe(workdir: Path, config: Mapping[str, Any], data: Mapping[str, Any]) -> None:

@@ -291,3 +291,16 @@ def test_the_held_out_images_stay_so_when_files_are_added(tmp_path):
         assert not before["train"] & before["test"]
     assert before["train"] | before["test"] == set(range(120))
     assert 20 < len(before["test"]) < 52
+
+
+def test_a_class_without_a_training_image_is_named(tmp_path, capsys):
+    """The network would be asked for a class of which it never saw an image."""
+    for name, count in (("a", 5), ("c", 1)):
+        (tmp_path / name).mkdir()
+        for i in range(count):
+            Image.new("RGB", (4, 4)).save(tmp_path / name / f"{i}.png")
+    folder("train", path=str(tmp_path), holdout=0.1)
+    assert "no training item" not in capsys.readouterr().err
+    source = folder("train", path=str(tmp_path), holdout=0.5)
+    assert source.classes == 2 and 1 not in source.labels()
+    assert f"{tmp_path}: no training item of class c" in capsys.readouterr().err

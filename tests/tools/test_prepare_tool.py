@@ -212,10 +212,10 @@ def test_half_of_another_data_set_is_refused(made, tmp_path, tiny_array):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--size=-1"], "--size=-1: needs size >= 0"),
+        (["--size=-1"], "--size: '-1': needs an integer, at least 0"),
         (["--channels=2"], "--channels=2: known: 1 (grey), 3 (RGB)"),
         (["--test=1"], "--test=1: needs 0 < test < 1"),
-        (["--distance=40"], "--distance=40: needs 0 <= distance <= 16"),
+        (["--distance=40"], "--distance: '40': needs an integer, 0 to 16"),
         (["--test=0.001"], "--test: no image of 60 is left for 'test'"),
     ],
 )
