@@ -113,58 +113,58 @@ def convert(
     attention (`num_heads`, `num_head_channels`). size: of the images, where the multipliers are
     not those of the original. order: "3hc" for `use_new_attention_order`.
     """
-    given = {
-        "schedule": schedule,
-        "steps": steps,
-        "heads": heads,
-        "head_channels": head_channels,
-        "size": size,
-        "order": order,
-    }
-    known = PRESETS.get(contents.file, {})
-    told = {"order": "h3c", **known, **{k: v for k, v in given.items() if v}}
+    asked = {"schedule": schedule, "steps": steps, "heads": heads, "head_channels": head_channels}
+    asked |= {"size": size, "order": order}
+    settings = {"order": "h3c", **PRESETS.get(contents.file, {})}
+    settings |= {name: value for name, value in asked.items() if value}
     if not any(name.startswith("output_blocks.") for name in contents.tensors):
         raise ValueError("a classifier of noisy images, not a denoiser: it has no decoder")
     network = _shapes(contents.tensors)
-    size = told.get("size") or SIDES.get(network["multipliers"], 0)
-    wanted = {
-        "schedule": told.get("schedule"),
-        "steps": told.get("steps"),
-        "heads or head_channels": told.get("heads") or told.get("head_channels"),
-        "size": size,
-    }
-    if missing := [name for name, value in wanted.items() if not value]:
-        raise ValueError(f"{', '.join(missing)}: not told by the tensors; set them")
-    if told["schedule"] not in ("linear", "cosine"):
-        raise ValueError(f"schedule={told['schedule']!r}: unknown; known: linear, cosine")
-    if told["steps"] < 2 or size < 1 or size % 2 ** (len(network["multipliers"]) - 1):
-        raise ValueError(
-            f"steps={told['steps']}, size={size}: need two steps or more, and a size that halves "
-            f"{len(network['multipliers']) - 1} times"
-        )
-    if told["order"] not in ("h3c", "3hc"):
-        raise ValueError(f"order={told['order']!r}: unknown; known: h3c, 3hc")
+    size = settings.get("size") or SIDES.get(network["multipliers"], 0)
+    _check_settings(settings, size, len(network["multipliers"]))
     network["attention"] = tuple(size >> level for level in network["attention"])
-    each = "heads" if "heads" in told else "head_channels"
-    network[each] = told[each]
+    each = "heads" if "heads" in settings else "head_channels"
+    network[each] = settings[each]
     widths = [m * network["channels"] for m in network["multipliers"]]
-    if told[each] < 1 or any(w % told[each] for w in widths):
-        raise ValueError(f"{each}={told[each]}: needs a divisor of the channels {widths}")
+    if settings[each] < 1 or any(w % settings[each] for w in widths):
+        raise ValueError(f"{each}={settings[each]}: needs a divisor of the channels {widths}")
     labels = "label_emb.weight"
     classes = shape_of(contents.tensors, labels, 2)[0] if labels in contents.tensors else 0
-    made = table({**network, "classes": classes}, size, told["order"])
-    params = converted(made, contents.tensors)
+    tensors = table({**network, "classes": classes}, size, settings["order"])
+    params = converted(tensors, contents.tensors)
     config = {
-        **_process(told["schedule"], told["steps"]),
+        **_process(settings["schedule"], settings["steps"]),
         "network": network,
         "sampling": {
             "sampler": {"name": "ancestral_learned" if network["learn_variance"] else "ancestral"},
-            "grid": {"name": "linspace", "total": told["steps"]},
+            "grid": {"name": "linspace", "total": settings["steps"]},
             "steps": 250,
         },
     }
     shape = (size, size, contents.tensors["input_blocks.0.0.weight"].shape[1])
     return Converted(config, shape, classes, params, (SAMPLED,))
+
+
+def _check_settings(settings: Mapping[str, Any], size: int, levels: int) -> None:
+    """Raise ValueError for settings that are missing, unknown or out of range."""
+    wanted = {
+        "schedule": settings.get("schedule"),
+        "steps": settings.get("steps"),
+        "heads or head_channels": settings.get("heads") or settings.get("head_channels"),
+        "size": size,
+    }
+    if missing := [name for name, value in wanted.items() if not value]:
+        raise ValueError(f"{', '.join(missing)}: not told by the tensors; set them")
+    if settings["schedule"] not in ("linear", "cosine"):
+        raise ValueError(f"schedule={settings['schedule']!r}: unknown; known: linear, cosine")
+    steps = settings["steps"]
+    if steps < 2 or size < 1 or size % 2 ** (levels - 1):
+        raise ValueError(
+            f"steps={steps}, size={size}: need two steps or more, and a size that halves "
+            f"{levels - 1} times"
+        )
+    if settings["order"] not in ("h3c", "3hc"):
+        raise ValueError(f"order={settings['order']!r}: unknown; known: h3c, 3hc")
 
 
 def _process(schedule: str, steps: int) -> dict[str, Any]:
