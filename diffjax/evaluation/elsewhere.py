@@ -72,13 +72,13 @@ def _folder(folder: Path, form: Form, most: int | None) -> np.ndarray:
     if files is None:
         raise ValueError(f"a folder, and the data are {form.kind} {form.shape}; needs an .npz file")
     image, noun = form.kind == "image", form.items.noun  # in any form that other programs write
-    found = walk(folder, endings() if image else (files.ending,))
-    if not found.inside:
+    walked = walk(folder, endings() if image else (files.ending,))
+    if not walked.inside:
         known = "those that Pillow reads, such as .png" if image else files.ending
-        left_out = found.left_out() or "nothing"
+        left_out = walked.left_out() or "nothing"
         raise ValueError(f"no {noun}s in it; known endings: {known}; left out: {left_out}")
-    paths = [folder / p for p in found.inside[:most]]
-    tell(folder, len(found.inside), noun, found.left_out())
+    paths = [folder / p for p in walked.inside[:most]]
+    tell(folder, len(walked.inside), noun, walked.left_out())
     items = []
     with Progress("read samples", len(paths), noun) as progress:
         for path in paths:
