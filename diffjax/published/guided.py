@@ -18,9 +18,9 @@ from diffjax.published.walk import Step, head, walk
 def table(settings: Mapping[str, Any], size: int, order: str = "h3c") -> Table:
     """order: "3hc" for models with `use_new_attention_order`."""
     ours = "Embedding_0"
-    made = layer(f"{ours}/Dense_0", "time_embed.0") | layer(f"{ours}/Dense_1", "time_embed.2")
+    entries = layer(f"{ours}/Dense_0", "time_embed.0") | layer(f"{ours}/Dense_1", "time_embed.2")
     if settings.get("classes"):
-        made[f"{ours}/label/embedding"] = (with_null, "label_emb.weight")
+        entries[f"{ours}/label/embedding"] = (with_null, "label_emb.weight")
     inputs, outs, part = -1, -1, 0
     for step in walk(settings, size):
         if step.kind in ("first", "encoder", "down"):
@@ -34,36 +34,36 @@ def table(settings: Mapping[str, Any], size: int, order: str = "h3c") -> Table:
         elif step.kind == "up":
             theirs, around = f"output_blocks.{outs}", 0
         else:
-            made |= head(step, "out.0", "out.2")
+            entries |= head(step, "out.0", "out.2")
             continue
         if step.kind in ("first", "encoder", "down"):
             part = 0
         if step.kind == "first" or step.ours.startswith("Conv"):
             inner = {"first": "", "down": ".op", "up": ".conv"}[step.kind]
-            made |= conv(step.ours, f"{theirs}.{part}{inner}")
+            entries |= conv(step.ours, f"{theirs}.{part}{inner}")
         else:
-            made |= _block(step, f"{theirs}.{part}")
+            entries |= _block(step, f"{theirs}.{part}")
         part += around
         if step.attention:
-            made |= _attention(step, f"{theirs}.{part}", order)
+            entries |= _attention(step, f"{theirs}.{part}", order)
             part += 1
-    return made
+    return entries
 
 
 def _block(step: Step, theirs: str) -> Table:
-    made = norm(f"{step.ours}/GroupNorm_0", f"{theirs}.in_layers.0")
-    made |= conv(f"{step.ours}/Conv_0", f"{theirs}.in_layers.2")
-    made |= layer(f"{step.ours}/Dense_0", f"{theirs}.emb_layers.1")
-    made |= norm(f"{step.ours}/GroupNorm_1", f"{theirs}.out_layers.0")
-    made |= conv(f"{step.ours}/Conv_1", f"{theirs}.out_layers.3")
-    return made | (layer(f"{step.ours}/skip", f"{theirs}.skip_connection") if step.skip else {})
+    entries = norm(f"{step.ours}/GroupNorm_0", f"{theirs}.in_layers.0")
+    entries |= conv(f"{step.ours}/Conv_0", f"{theirs}.in_layers.2")
+    entries |= layer(f"{step.ours}/Dense_0", f"{theirs}.emb_layers.1")
+    entries |= norm(f"{step.ours}/GroupNorm_1", f"{theirs}.out_layers.0")
+    entries |= conv(f"{step.ours}/Conv_1", f"{theirs}.out_layers.3")
+    return entries | (layer(f"{step.ours}/skip", f"{theirs}.skip_connection") if step.skip else {})
 
 
 def _attention(step: Step, theirs: str, order: str) -> Table:
     qkv = interleaved(step.heads, order)
-    made = norm(f"{step.attention}/GroupNorm_0", f"{theirs}.norm")
-    made |= layer(f"{step.attention}/qkv", f"{theirs}.qkv", qkv, qkv)
-    return made | layer(f"{step.attention}/out", f"{theirs}.proj_out")
+    entries = norm(f"{step.attention}/GroupNorm_0", f"{theirs}.norm")
+    entries |= layer(f"{step.attention}/qkv", f"{theirs}.qkv", qkv, qkv)
+    return entries | layer(f"{step.attention}/out", f"{theirs}.proj_out")
 
 
 SIDES = {
@@ -170,10 +170,10 @@ def _check_settings(settings: Mapping[str, Any], size: int, levels: int) -> None
 def _process(schedule: str, steps: int) -> dict[str, Any]:
     """Noise labels are of 1,000 steps, however many there are."""
     ends = {"beta_min": 0.1 / steps, "beta_max": 20 / steps} if schedule == "linear" else {}
-    made = {"name": f"ddpm_{schedule}", "steps": steps, **ends}
+    entry = {"name": f"ddpm_{schedule}", "steps": steps, **ends}
     label = "index" if steps == 1000 else "rescaled_index"
     return {
-        "sde": {"name": "vp", "t_min": 1 / steps, "schedule": made},
+        "sde": {"name": "vp", "t_min": 1 / steps, "schedule": entry},
         "parameterization": {"name": "eps", "c_noise": label, "scale_input": False},
     }
 
@@ -186,7 +186,7 @@ def _shapes(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """Settings that the shapes of the tensors tell; `attention` as levels."""
     width = shape_of(tensors, "time_embed.0.weight", 2)[1]
     inputs = len({name.split(".")[1] for name in tensors if name.startswith("input_blocks.")})
-    ups = [int(found[1]) for name in tensors if (found := MOVES.fullmatch(name))]
+    ups = [int(match[1]) for name in tensors if (match := MOVES.fullmatch(name))]
     each = min(ups, default=inputs - 1) + 1  # of a level, with what changes the resolution
     first = range(1, inputs, each)
     widths = [shape_of(tensors, f"input_blocks.{i}.0.out_layers.3.bias", 1)[0] for i in first]
