@@ -215,8 +215,8 @@ def _batched(primitive: Primitive) -> Callable[..., Any]:
             jnp.broadcast_to(a[None], (n, *a.shape)) if i is None else jnp.moveaxis(a, i, 0)
             for a, i in zip(arguments, axes, strict=True)
         ]
-        made = primitive.bind(*(a.reshape(-1, *a.shape[2:]) for a in front))
-        return [a.reshape(n, -1, *a.shape[1:]) for a in made], [0] * len(made)
+        outputs = primitive.bind(*(a.reshape(-1, *a.shape[2:]) for a in front))
+        return [a.reshape(n, -1, *a.shape[1:]) for a in outputs], [0] * len(outputs)
 
     return rule
 
