@@ -32,10 +32,10 @@ def catalogue(*entries: Any) -> dict[str, Any]:
 
 def rebuild(instance: T, **changes: Any) -> T:
     """A frozen dataclass with other values in some fields, which may be traced: not checked."""
-    made = copy.copy(instance)
+    rebuilt = copy.copy(instance)
     for name, value in changes.items():
-        object.__setattr__(made, name, value)
-    return made
+        object.__setattr__(rebuilt, name, value)
+    return rebuilt
 
 
 def expand(a: Shaped[Array, " b"], x: Float[Array, "b *d"]) -> Shaped[Array, "b *_"]:
@@ -110,8 +110,8 @@ def drop(cond: Cond, key: Key[Array, ""], rate: Rates | Mapping[str, float]) -> 
         rates = dict(rate)
         if unknown := set(rates) - set(cond):
             raise ValueError(f"dropout of {sorted(unknown)}: the conditions are {sorted(cond)}")
-        own = lambda name: jax.random.fold_in(key, zlib.crc32(name.encode()))
-        alone = {name: drop({name: cond[name]}, own(name), rates[name]) for name in rates}
+        key_of = lambda name: jax.random.fold_in(key, zlib.crc32(name.encode()))
+        alone = {name: drop({name: cond[name]}, key_of(name), rates[name]) for name in rates}
         return {name: alone.get(name, cond)[name] for name in cond}
     if not cond or not rate:
         return cond
@@ -166,8 +166,8 @@ def float64(function: Callable[..., PyTree]) -> Callable[..., PyTree]:
             size = math.prod(shape)
             more = (1 << max(size - 1, 1023).bit_length()) - size if shape and size else 0
             flat = [np.pad(np.ravel(a), (0, more), "edge") if more else a for a in args]
-            made = jax.tree.map(np.asarray, function(*map(jnp.asarray, flat)))
+            outputs = jax.tree.map(np.asarray, function(*map(jnp.asarray, flat)))
             cut = lambda a: a[..., :size].reshape(*a.shape[:-1], *shape)
-            return jax.tree.map(cut, made) if more else made
+            return jax.tree.map(cut, outputs) if more else outputs
 
     return run

@@ -105,8 +105,8 @@ def _candidates(path: str) -> list[Path]:
 
 
 def _folders() -> list[Path]:
-    found = importlib.util.find_spec(FOLDER)
-    return [Path(p) for p in found.submodule_search_locations or ()] if found else []
+    package = importlib.util.find_spec(FOLDER)
+    return [Path(p) for p in package.submodule_search_locations or ()] if package else []
 
 
 def override(config: Config, assignments: Iterable[str]) -> dict[str, Any]:
@@ -194,13 +194,13 @@ def named(section: Config, *entries: str) -> dict[str, Any]:
 
 def entries(text: str) -> list[str]:
     """`ddim:eta=0.5,heun` to its two: what reads `argument=value` belongs to the one before."""
-    found: list[str] = []
+    items: list[str] = []
     for item in _parts(text):
-        if found and re.match(r"\w+=", item):
-            found[-1] += f",{item}"
+        if items and re.match(r"\w+=", item):
+            items[-1] += f",{item}"
         else:
-            found.append(item)
-    return found
+            items.append(item)
+    return items
 
 
 def _parts(text: str) -> list[str]:
@@ -208,10 +208,10 @@ def _parts(text: str) -> list[str]:
     return re.split(r",(?![^(\[]*[)\]])", text)
 
 
-def known(given: Iterable[str], allowed: Iterable[str], place: str) -> None:
+def known(names: Iterable[str], allowed: Iterable[str], place: str) -> None:
     """Refuse names that are not allowed, with a suggestion and the list."""
     allowed = list(allowed)
-    for name in given:
+    for name in names:
         if name not in allowed:
             raise ConfigError(f"{place}.{name}: no such field{nearest(name, allowed)}")
 
@@ -231,11 +231,11 @@ def lookup(table: Mapping[str, Any], name: Any, place: str, needs: Any = Callabl
         raise ConfigError(
             f"{place}={name!r}: {attribute!r} has no value; the form is {head}:argument=value,..."
         )
-    found = _imported(head, attribute, f"{place}={name!r}", nearest(head, table))
-    if not isinstance(found, needs):
+    entry = _imported(head, attribute, f"{place}={name!r}", nearest(head, table))
+    if not isinstance(entry, needs):
         wanted = "a function or a class" if needs is Callable else f"a {needs.__name__}"
-        raise ConfigError(f"{place}={name!r}: is of type {type(found).__name__}; needs {wanted}")
-    return found
+        raise ConfigError(f"{place}={name!r}: is of type {type(entry).__name__}; needs {wanted}")
+    return entry
 
 
 def _imported(name: str, attribute: str, place: str, known: str = "") -> Any:

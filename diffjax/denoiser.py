@@ -91,8 +91,8 @@ class Model:
             # Equal times have equal labels to the last bit, and the derivative of theirs.
             label += jax.lax.stop_gradient(jnp.where(to == t, c_noise - label, 0))
             cond = {**(cond or {}), "to": label}
-        made = self.network.apply(params["network"], expand(c_in, x) * x, c_noise, cond, key=key)
-        output, log_var = made if isinstance(made, tuple) else (made, None)
+        outputs = self.network.apply(params["network"], expand(c_in, x) * x, c_noise, cond, key=key)
+        output, log_var = outputs if isinstance(outputs, tuple) else (outputs, None)
         second = {} if log_var is None else {"the network's second output": log_var}
         checks.same_shape(x.shape, **{"the network's output": output}, **second)
         return output, log_var

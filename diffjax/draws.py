@@ -227,8 +227,8 @@ class _Tracked(Draw):
 
     def quantile(self, sde: SDE, u: Times, state: State) -> Times:
         share = self.share(state["seen"])
-        told = (state["count"] >= self.history).all() & (share.sum() > 0)
-        share = jnp.where(told, share, 1.0)
+        is_ready = (state["count"] >= self.history).all() & (share.sum() > 0)
+        share = jnp.where(is_ready, share, 1.0)
         share = (1 - self.floor) * share / share.sum() + self.floor / self.bins
         edges = jnp.append(0.0, jnp.cumsum(share) / share.sum()).astype(u.dtype)
         k = jnp.clip(jnp.searchsorted(edges, u, side="right") - 1, 0, self.bins - 1)

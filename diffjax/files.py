@@ -111,6 +111,6 @@ def ending(path: Path) -> str:
         >>> ending(Path("out.PNG")), ending(Path("samples_w1.5")), ending(Path("run.v2"))
         ('.png', '', '')
     """
-    found = path.suffix.lower()
-    known = found in ARRAYS or mimetypes.MimeTypes().guess_type(f"a{found}")[0]
-    return found if known else ""
+    suffix = path.suffix.lower()
+    known = suffix in ARRAYS or mimetypes.MimeTypes().guess_type(f"a{suffix}")[0]
+    return suffix if known else ""

@@ -139,8 +139,8 @@ class SDE(abc.ABC):
         """(a, b, c) of x_s = a x_t + b x0 + c z given x_t and x0, for s < t (arXiv:2107.00630)."""
         gap = self._gap(s, t)
         a = jnp.exp(gap + self.log_alpha(s) - self.log_alpha(t))
-        rest = -jnp.expm1(gap)
-        return a, self.alpha(s) * rest, self.sigma(s) * jnp.sqrt(rest)
+        share = -jnp.expm1(gap)
+        return a, self.alpha(s) * share, self.sigma(s) * jnp.sqrt(share)
 
     def _gap(self, s: Times, t: Times) -> Times:
         """Log-SNR at t less that at s: negative."""

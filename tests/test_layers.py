@@ -71,6 +71,18 @@ def test_imports_go_down(path):
         assert allowed, f"{path.relative_to(ROOT)} (layer {LAYER[me]}) imports {name}"
 
 
+def test_functions_fit_on_a_screen():
+    """A function of more than 60 lines, with its signature and docstring, is two functions."""
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+    nodes = ((path, node) for path in FILES for node in ast.walk(ast.parse(path.read_text())))
+    lines = {
+        f"{path.relative_to(ROOT)}: {node.name}": (node.end_lineno or 0) - node.lineno + 1
+        for path, node in nodes
+        if isinstance(node, functions)
+    }
+    assert {place: count for place, count in lines.items() if count > 60} == {}
+
+
 def test_flax_only_in_networks():
     users = {unit(p) for p in FILES if any(n.split(".")[0] == "flax" for n in imports(p))}
     assert users == {"nets", "features"}

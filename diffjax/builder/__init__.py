@@ -60,7 +60,7 @@ from diffjax.denoiser import Model
 from diffjax.devices.mesh import SHARDINGS
 from diffjax.features import EXTRACTORS, Extractor
 from diffjax.io.trees import flat
-from diffjax.objectives import Task
+from diffjax.objectives import Objective, Task
 from diffjax.parameterization import NOISE_LABELS, PARAMETERIZATIONS
 from diffjax.schedules import DERIVED, SCHEDULES, Schedule
 from diffjax.sde import SDE, SDES
@@ -137,11 +137,7 @@ def experiment(config: Config, form: Form | None = None, load: Loader | None = N
         **abilities(config["network"]),
     )
     planned = sampling(model.sde)  # what cannot be sampled is refused now
-    if form.ends and not loss.masks:
-        raise ConfigError(
-            f"config.loss.name={config['loss'].get('name')!r}: counts padding as data, and these "
-            f"{form.items.noun}s have lengths; allowed: denoising"
-        )
+    check_lengths(form, loss)
     if set(holds) == set(loss.loads):
         adds = noisy(config["sampling"], model.sde, planned)
         refuse("config.loss")(loss.check)(model, task(config, form, reading, adds))
@@ -171,6 +167,15 @@ def experiment(config: Config, form: Form | None = None, load: Loader | None = N
     rates = config["optimizer"].get("rates")
     refuse("config.optimizer.rates")(matched)(rates, state.params)
     return built
+
+
+def check_lengths(form: Form, loss: Objective) -> None:
+    """Refuse an objective that takes padding for data, where items have lengths."""
+    if form.ends and not loss.masks:
+        raise ConfigError(
+            f"config.loss: {type(loss).__name__} counts padding as data, and these "
+            f"{form.items.noun}s have lengths; allowed: name='denoising'"
+        )
 
 
 def plain(config: Config) -> dict[str, Any]:

@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 def construct(
-    table: Mapping[str, Any], spec: Any, place: str, partial: bool = False, **given: Any
+    table: Mapping[str, Any], spec: Any, place: str, partial: bool = False, **more: Any
 ) -> Any:
     """Call the catalogue entry that `spec` names with its arguments, or prepare the call.
 
@@ -28,7 +28,7 @@ def construct(
         raise ConfigError(f"{place}.name: missing; known: {', '.join(sorted(table))}")
     entry = lookup(table, spec["name"], f"{place}.name")
     arguments = {k: v for k, v in spec.items() if k != "name"}
-    return call(entry, arguments, place, partial, **given)
+    return call(entry, arguments, place, partial, **more)
 
 
 def fields(section: Any, place: str) -> None:
@@ -42,7 +42,7 @@ def call(
     arguments: Config,
     place: str,
     partial: bool = False,
-    **given: Any,
+    **more: Any,
 ) -> Any:
     """`function(**arguments, **given)` after names and types are checked against its signature.
 
@@ -51,10 +51,10 @@ def call(
     target = getattr(function, "plan", function)
     parameters = named_parameters(target, place)
     later = {k for k, p in parameters.items() if partial and p.default is p.empty}
-    settable = [k for k in parameters if k not in given and k not in later]
+    settable = [k for k in parameters if k not in more and k not in later]
     known(arguments, settable, place)
     needed = {k for k, p in parameters.items() if p.default is p.empty} - later
-    if lacking := sorted(needed - {*given, *arguments}):
+    if lacking := sorted(needed - {*more, *arguments}):
         raise ConfigError(f"{place}.{lacking[0]}: missing; it has no default")
     hints = _hints(target)
     values = {
@@ -65,8 +65,8 @@ def call(
         infinite = isinstance(value, float) and not math.isfinite(value)
         if infinite and value != parameters[name].default:
             raise ConfigError(f"{place}.{name}={value}: needs a finite number")
-    given = values | given
-    bound = Applied(function, tuple(sorted(given.items()))) if given else function
+    more = values | more
+    bound = Applied(function, tuple(sorted(more.items()))) if more else function
     return bound if partial else refuse(place)(bound)()
 
 

@@ -67,15 +67,14 @@ def construct_optimizer(spec: Config, place: str, batch_size: int) -> optax.Grad
     """
     around = [k for k in inspect.signature(optimizer).parameters if k not in ("core", "batch_size")]
     shared = {k: v for k, v in spec.items() if k in around}
-    own = {k: v for k, v in spec.items() if k not in (*around, "frozen")}
-    if "name" in own:  # a field that neither knows is refused with those of both
-        entry = lookup(OPTIMIZERS, own["name"], f"{place}.name")
+    fields_of_core = {k: v for k, v in spec.items() if k not in (*around, "frozen")}
+    if "name" in fields_of_core:  # a field that neither knows is refused with those of both
+        entry = lookup(OPTIMIZERS, fields_of_core["name"], f"{place}.name")
         settings = [k for k in inspect.signature(entry).parameters if k != "rate"]
-        known(own, ["name", *settings, *around, "frozen"], place)
-    core = construct(OPTIMIZERS, own, place, partial=True)
+        known(fields_of_core, ["name", *settings, *around, "frozen"], place)
+    core = construct(OPTIMIZERS, fields_of_core, place, partial=True)
     schedule = construct(RATES, shared.pop("schedule", "constant"), f"{place}.schedule")
-    given = {"core": core, "schedule": schedule, "batch_size": batch_size}
-    return call(optimizer, shared, place, **given)
+    return call(optimizer, shared, place, core=core, schedule=schedule, batch_size=batch_size)
 
 
 def construct_averages(spec: Config, place: str) -> dict[str, Average]:
@@ -106,4 +105,4 @@ def construct_train(spec: Config, place: str, averages: Mapping[str, Average]) -
 
 def widths(averages: Mapping[str, Average]) -> dict[str, float]:
     """`std` of those averages that are power functions."""
-    return {name: made.std for name, made in averages.items() if isinstance(made, Power)}
+    return {name: average.std for name, average in averages.items() if isinstance(average, Power)}

@@ -118,12 +118,12 @@ class Affine:
     def told(self, amounts: Amounts) -> Float[Array, "b n"]:
         """The labels (B, width): angles by cos - 1 and sin, so that 0 is no change."""
         a, angle = amounts, jnp.pi / 2 * amounts.turn
-        found = {name: getattr(a, name) for name in WIDTHS} | {
+        values = {name: getattr(a, name) for name in WIDTHS} | {
             "turn": _stacked(jnp.cos(angle) - 1, jnp.sin(angle)),
             "rotate": _stacked(jnp.cos(a.rotate) - 1, jnp.sin(a.rotate)),
             "stretch": _stacked(a.stretch * jnp.cos(a.axis), a.stretch * jnp.sin(a.axis)),
         }
-        on = [v.reshape(len(v), -1) for k, v in found.items() if getattr(self, k) and self.labels]
+        on = [v.reshape(len(v), -1) for k, v in values.items() if getattr(self, k) and self.labels]
         return jnp.concatenate([*on, jnp.zeros((len(a.flip), 0))], 1)
 
 

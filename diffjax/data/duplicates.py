@@ -55,7 +55,7 @@ def exact(digest: np.ndarray, order: np.ndarray) -> Removed:
 def near(bits: np.ndarray, small: np.ndarray, order: np.ndarray, most: int) -> Removed:
     """What looks like an item that stays before it in `order`: hashes (N,) at most `most` bits
     apart, and small versions (N, 8, 8, 3) that agree."""
-    ordered, found = bits[order], []
+    ordered, pairs = bits[order], []
     with Progress("compare", len(order), "item") as progress:
         for start in range(0, len(order), ROWS):
             rows = ordered[start : start + ROWS]
@@ -65,10 +65,10 @@ def near(bits: np.ndarray, small: np.ndarray, order: np.ndarray, most: int) -> R
             later = j < i
             i, j, apart = i[later], j[later], apart[later]
             far = np.abs(small[order[i]].astype(np.int16) - small[order[j]]).mean((1, 2, 3))
-            found += np.stack([i, j, apart], 1)[far <= ALIKE].tolist()
+            pairs += np.stack([i, j, apart], 1)[far <= ALIKE].tolist()
             progress.advance(len(rows))
     stands, gone = np.ones(len(order), bool), []
-    for i, j, apart in found:  # i rises, so whether j stays is known
+    for i, j, apart in pairs:  # i rises, so whether j stays is known
         if stands[i] and stands[j]:
             stands[i] = False
             gone.append((order[i], order[j], apart))

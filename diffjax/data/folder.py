@@ -68,23 +68,23 @@ def folder(
     root = Path(path).expanduser()
     if not path or not root.is_dir():
         raise ValueError(f"path={path!r}: no such folder; the form is name=folder:PATH")
-    found = walk(root, endings())
-    if not found.inside:
+    walked = walk(root, endings())
+    if not walked.inside:
         raise ValueError(
             f"{shown(root)}: no images in it; known endings: .png .jpg .webp .tif and the others "
-            f"that Pillow reads; left out: {found.left_out() or 'nothing'}"
+            f"that Pillow reads; left out: {walked.left_out() or 'nothing'}"
         )
-    places = layout(found, described=metadata.locate(root) is not None)
-    base, inside = places.part(found, split)
+    places = layout(walked, described=metadata.locate(root) is not None)
+    base, inside = places.part(walked, split)
     tables = {p: metadata.read(f) for p in places.folders(root) if (f := metadata.locate(p))}
     if split == "train":
-        _tell(found, places, [table.path.name for table in tables.values()])
+        _tell(walked, places, [table.path.name for table in tables.values()])
     if base in tables:
         names, label, cond = _described(tables[base], [*tables.values()], inside, columns)
     elif columns:
         raise ValueError(f"columns={columns}: {base} holds none of {', '.join(metadata.NAMES)}")
     else:
-        names, label, cond = *_class_of_each(base, inside, *places.part(found, "train")), {}
+        names, label, cond = *_class_of_each(base, inside, *places.part(walked, "train")), {}
     whole = bool(places.held_out)  # each split has a folder of its own, so nothing is held out
     chosen = part(
         [p.as_posix() for p in inside], "train" if whole else split, 0.0 if whole else holdout
@@ -96,11 +96,11 @@ def folder(
     return Decoded(files, size, channels, unreadable, cond)
 
 
-def _tell(found: Walk, places: Layout, used: Sequence[str]) -> None:
+def _tell(walked: Walk, places: Layout, used: Sequence[str]) -> None:
     """Say what was left out, and that a single class holds folders of its own."""
-    base, inside = places.part(found, "train")
-    number = len(inside) + (len(places.part(found, "test")[1]) if places.held_out else 0)
-    tell(found.root, number, "image", found.left_out(used), *places.aside)
+    base, inside = places.part(walked, "train")
+    number = len(inside) + (len(places.part(walked, "test")[1]) if places.held_out else 0)
+    tell(walked.root, number, "image", walked.left_out(used), *places.aside)
     tops = {p.parts[0] for p in inside}
     if not used and len(tops) == 1 and all(len(p.parts) > 2 for p in inside):
         [top] = map(shown, tops)

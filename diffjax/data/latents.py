@@ -102,11 +102,11 @@ def latents(
             raise ValueError(f"{here / 'labels.npy'}: {error}") from error
     try:
         conditions.check(cond, len(x), x.shape[1:])
-        made = Latents(x, index, scale, label, classes, kind, cond)
-        made.form.items.check(made.shape, "float32")
+        source = Latents(x, index, scale, label, classes, kind, cond)
+        source.form.items.check(source.shape, "float32")
     except ValueError as error:
         raise ValueError(f"{here}: {error}") from error
-    return made
+    return source
 
 
 def _opened(file: Path) -> np.ndarray:

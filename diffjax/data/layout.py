@@ -28,13 +28,13 @@ class Layout:
     held_out: str = ""
     aside: tuple[str, ...] = ()
 
-    def part(self, found: Walk, split: str) -> tuple[Path, list[PurePath]]:
+    def part(self, walked: Walk, split: str) -> tuple[Path, list[PurePath]]:
         """The folder of a split, or of the one set, and the paths of its images in it."""
         name = self.held_out if split == "test" and self.held_out else self.train
         if not name:
-            return found.root, [*found.inside]
-        return found.root / name, [
-            PurePath(*p.parts[1:]) for p in found.inside if p.parts[0] == name and len(p.parts) > 1
+            return walked.root, [*walked.inside]
+        return walked.root / name, [
+            PurePath(*p.parts[1:]) for p in walked.inside if p.parts[0] == name and len(p.parts) > 1
         ]
 
     def folders(self, root: Path) -> list[Path]:
@@ -42,13 +42,13 @@ class Layout:
         return [root / name for name in dict.fromkeys((self.train, self.held_out or self.train))]
 
 
-def layout(found: Walk, described: bool = False) -> Layout:
+def layout(walked: Walk, described: bool = False) -> Layout:
     """How the folders with images are to be read.
 
     described: a table in the root says what each image is. Raises ValueError for folders that may
     be splits or classes, which would be a guess.
     """
-    root, folders = found.root, found.folders
+    root, folders = walked.root, walked.folders
     train, test, validation = (
         _one(root, [name for name in folders if name.lower() in names])
         for names in (TRAIN, TEST, VALIDATION)
@@ -60,11 +60,11 @@ def layout(found: Walk, described: bool = False) -> Layout:
                 f"needs one in each of them"
             )
         held_out = test or validation
-        return Layout(train, held_out, _aside(found, (train, held_out)))
+        return Layout(train, held_out, _aside(walked, (train, held_out)))
     if described:
         return Layout()
-    _refuse_guesses(found, train, test or validation)
-    if folders == [train] and not any(len(p.parts) == 1 for p in found.inside):
+    _refuse_guesses(walked, train, test or validation)
+    if folders == [train] and not any(len(p.parts) == 1 for p in walked.inside):
         return Layout(train)
     return Layout()
 
@@ -76,17 +76,17 @@ def _one(root: Path, names: Sequence[str]) -> str:
     return names[0] if names else ""
 
 
-def _aside(found: Walk, taken: Sequence[str]) -> tuple[str, ...]:
+def _aside(walked: Walk, taken: Sequence[str]) -> tuple[str, ...]:
     """Images beside the two splits, which no split has."""
-    tops = [p.parts[0] if len(p.parts) > 1 else "" for p in found.inside]
-    told = lambda name: shown(name) if name else "no folder"
+    tops = [p.parts[0] if len(p.parts) > 1 else "" for p in walked.inside]
+    spoken = lambda name: shown(name) if name else "no folder"
     names = sorted({*tops} - {*taken})
-    return tuple(f"images in {told(name)} {tops.count(name)}" for name in names)
+    return tuple(f"images in {spoken(name)} {tops.count(name)}" for name in names)
 
 
-def _refuse_guesses(found: Walk, train: str, held_out: str) -> None:
+def _refuse_guesses(walked: Walk, train: str, held_out: str) -> None:
     """Raise ValueError where folders look like splits and are not both there by a known name."""
-    root, folders = shown(found.root), found.folders
+    root, folders = shown(walked.root), walked.folders
     listed = ", ".join(map(shown, folders[:5]))
     known = f"{TRAIN[0]} and {TEST[0]} (or {VALIDATION[0]})"
     like = [match for name in folders if (match := LIKE.fullmatch(name.lower()))]
@@ -98,15 +98,15 @@ def _refuse_guesses(found: Walk, train: str, held_out: str) -> None:
             f"{root}: holds {held_out} and no {TRAIN[0]}: needs {known}, or "
             f"path={root}/{held_out}; a class needs another name"
         )
-    deep = any(p.parts[0] == train and len(p.parts) > 2 for p in found.inside)
+    deep = any(p.parts[0] == train and len(p.parts) > 2 for p in walked.inside)
     if train and len(folders) > 1 and deep:
         raise ValueError(
             f"{root}: {listed}: {train} holds folders itself, and is neither one of the classes "
             f"nor beside a held-out split; needs {known}, or path={root}/{train}"
         )
     splits = (*TRAIN, *TEST, *VALIDATION)
-    if all(len(p.parts) > 2 and p.parts[1].lower() in splits for p in found.inside):
+    if all(len(p.parts) > 2 and p.parts[1].lower() in splits for p in walked.inside):
         raise ValueError(
-            f"{root}: {'/'.join(map(shown, found.inside[0].parts[:2]))}: splits within classes; "
+            f"{root}: {'/'.join(map(shown, walked.inside[0].parts[:2]))}: splits within classes; "
             f"needs {TRAIN[0]}/CLASS and {TEST[0]}/CLASS"
         )

@@ -114,8 +114,8 @@ class Reading:
         x = dequantized(raw, key_noise) if self.dequantize else lookup(self.kind).normalise(raw)
         if not self.augment:
             return masked({**batch, "x": x})
-        x, told = self.augment(key_change, x)
-        return {**batch, "x": x, "kept": {"augment": told} if self.augment.labels else {}}
+        x, labels = self.augment(key_change, x)
+        return {**batch, "x": x, "kept": {"augment": labels} if self.augment.labels else {}}
 
 
 def masked(batch: dict[str, Any]) -> dict[str, Any]:
@@ -187,14 +187,14 @@ class Batches:
         """The items at these places of the sequence of rounds."""
         turn, slot = np.divmod(place, len(self._members))
         orders = {t: _order(len(self._members), self.seed, t, 1) for t in set(turn.tolist())}
-        found = []
+        items = []
         for t, s in zip(turn.tolist(), slot.tolist(), strict=True):
             kind = int(orders[t][s])
             members = self._members[kind]
             epoch, item = divmod(t, len(members))
             order = _class_permutation(len(members), self.seed, epoch, 2 + kind)
-            found.append(members[order[item]])
-        return np.array(found)
+            items.append(members[order[item]])
+        return np.array(items)
 
     @functools.cached_property
     def _members(self) -> list[np.ndarray]:

@@ -154,18 +154,18 @@ def encoded(seen: Scan, work: Path, index: np.ndarray) -> Iterator[bytes]:
         yield png[ends[place - 1] if place else 0 : ends[place]]
 
 
-def remove(seen: Scan, how: str, most: int) -> Removed:
+def remove(seen: Scan, dedup: str, most: int) -> Removed:
     """Copies ("exact"), also those that look alike ("near"), or nothing ("none").
 
     Of each group the first stays, held-out images before others.
     """
     order = np.argsort(-seen.split, kind="stable")
     none = Removed(*np.zeros((3, 0), np.int64))
-    if how == "none":
+    if dedup == "none":
         return none
     copies = duplicates.exact(seen.digest, order)
     left = order[~np.isin(order, copies.item)]
-    alike = duplicates.near(seen.bits, seen.small, left, most) if how == "near" else none
+    alike = duplicates.near(seen.bits, seen.small, left, most) if dedup == "near" else none
     return Removed(*(np.concatenate(pair) for pair in zip(copies, alike, strict=True)))
 
 

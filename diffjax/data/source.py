@@ -155,7 +155,7 @@ def part(names: Sequence[str], split: str, holdout: float) -> list[int]:
     if not 0 <= holdout < 1:
         raise ValueError(f"holdout={holdout}: needs 0 <= holdout < 1")
     test = [zlib.crc32(os.fsencode(name)) < holdout * 2**32 for name in names]
-    found = [i for i, held in enumerate(test) if held == (split == "test")]
-    if not found:
+    chosen = [i for i, held in enumerate(test) if held == (split == "test")]
+    if not chosen:
         raise NoSplit(f"none of {len(names)} items is in split {split!r}: holdout={holdout}")
-    return found
+    return chosen

@@ -79,13 +79,13 @@ class Model(Sharding):
         at_least(1, size=self.size)
 
     def split(self, path: str, shape: tuple[int, ...], mesh: Mesh) -> Split:
-        found: Split = [None] * len(shape)
+        axes: Split = [None] * len(shape)
         if len(shape) < 2 or np.prod(shape) < self.smallest:
-            return found
+            return axes
         axis = -2 if re.search(self.rows, path) else -1
         if shape[axis] % self.size == 0:
-            found[axis] = "model"
-        return longest(found, shape, mesh) if self.fsdp else found
+            axes[axis] = "model"
+        return longest(axes, shape, mesh) if self.fsdp else axes
 
 
 SHARDINGS = catalogue(Data, FSDP, Model)

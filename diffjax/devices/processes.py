@@ -21,10 +21,10 @@ def join(coordinator: str | None, processes: int | None, process_id: int | None)
     pods tell what is needed, and elsewhere a process is alone; so it is with processes=1. Raises
     ConfigError for arguments that do not go together.
     """
-    given = (coordinator, processes, process_id)
+    cluster = (coordinator, processes, process_id)
     if processes == 1:
         return
-    if any(a is not None for a in given):
+    if any(a is not None for a in cluster):
         if coordinator is None or processes is None or process_id is None:
             raise ConfigError("--coordinator, --processes and --process_id: go together")
         if not 0 <= process_id < processes:
@@ -33,10 +33,10 @@ def join(coordinator: str | None, processes: int | None, process_id: int | None)
             raise ConfigError(f"--coordinator={coordinator}: needs HOST:PORT")
     before = signal.getsignal(signal.SIGTERM) or signal.SIG_DFL
     try:
-        jax.distributed.initialize(*given)
+        jax.distributed.initialize(*cluster)
     except (ValueError, RuntimeError) as error:
         running = "must be called before" in str(error)  # JAX is at work: in a notebook, a test
-        if any(a is not None for a in given) or not (isinstance(error, ValueError) or running):
+        if any(a is not None for a in cluster) or not (isinstance(error, ValueError) or running):
             raise
         return  # no cluster: alone
     signal.signal(signal.SIGTERM, before)  # JAX notes it and goes on
@@ -61,8 +61,8 @@ class SharedSignal:
     def __call__(self, received: signal.Signals | None) -> signal.Signals | None:
         if self._alone:
             return received
-        own = np.full(len(self._split.addressable_devices), received or 0, np.int32)
-        everyone = jax.make_array_from_process_local_data(self._split, own)
+        local = np.full(len(self._split.addressable_devices), received or 0, np.int32)
+        everyone = jax.make_array_from_process_local_data(self._split, local)
         before, self._pending = self._pending, self._most(everyone)
         number = 0 if before is None else int(before)
         return signal.Signals(number) if number else None

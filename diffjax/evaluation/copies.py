@@ -31,10 +31,10 @@ class Near(NamedTuple):
 
 def near(x: np.ndarray, train: np.ndarray, centres: np.ndarray) -> Near:
     """Of features x (N, D). The cell of an item is that of the nearest of `centres` (K, D)."""
-    found, index = (a[:, 0] for a in nearest(x, train))
+    distance, index = (a[:, 0] for a in nearest(x, train))
     asked, back = np.unique(index, return_inverse=True)
     others = nearest(train[asked], train, 2)[0][:, 1]  # the first is the item itself
-    return Near(found, index, found > others[back], nearest(x, centres)[1][:, 0])
+    return Near(distance, index, distance > others[back], nearest(x, centres)[1][:, 0])
 
 
 def centres(train: np.ndarray, cells: int) -> np.ndarray:
@@ -62,7 +62,7 @@ def data_copying(ours: Arrays, theirs: Arrays) -> float:
     are left out. Far below 0: samples are nearer to training items than other real ones.
     """
     cells, counts = np.unique(theirs["cell"], return_counts=True)
-    of = lambda found, cell: found["distance"][found["cell"] == cell]
+    of = lambda neighbours, cell: neighbours["distance"][neighbours["cell"] == cell]
     pairs = [(of(ours, c), of(theirs, c), n) for c, n in zip(cells, counts, strict=True)]
     scored = [(z_score(a, b), n) for a, b, n in pairs if len(a)]
     if not scored:
@@ -79,7 +79,7 @@ def compared(ours: Arrays, theirs: Arrays) -> dict[str, float]:
     authenticity: share of samples that are farther from the nearest training item than some other
     training item is (arXiv:2102.08921). Raises ValueError where held-out items are copies.
     """
-    a, b = (float(np.median(found["distance"])) for found in (ours, theirs))
+    a, b = (float(np.median(neighbours["distance"])) for neighbours in (ours, theirs))
     if b <= 0:
         raise ValueError("most held-out items are training items: no baseline for memorization")
     closer = ours["distance"] < np.quantile(theirs["distance"], 0.01)
@@ -107,12 +107,12 @@ def memorization(
     cells = cells or max(1, min(10, len(real.test) // 50))
     values = real.train.form.items.values
     plain = [values(x) for x in (samples.x, real.train.x, real.test.x)]
-    found = _within(real, samples, "pixels", plain, cells, pairs, resamples)
+    measured = _within(real, samples, "pixels", plain, cells, pairs, resamples)
     if not real.extractor.fingerprint:  # no network: these are the pixels
-        return found
+        return measured
     seen = [real.need(samples, "pool"), real.features, real.held_out]
     name = real.extractor.name
-    return found | {"features": _within(real, samples, name, seen, cells, pairs, resamples)}
+    return measured | {"features": _within(real, samples, name, seen, cells, pairs, resamples)}
 
 
 def _within(
@@ -129,22 +129,22 @@ def _within(
     middle = centres(train, cells)
     ours, theirs = near(x, train, middle), near(test, train, middle)._asdict()
     values = lambda rows: compared({k: v[rows] for k, v in ours._asdict().items()}, theirs)
-    found = with_intervals(values, len(x), resamples, samples.label, shares=SHARES, fixed=FIXED)
-    found |= {"cells": cells}
+    measured = with_intervals(values, len(x), resamples, samples.label, shares=SHARES, fixed=FIXED)
+    measured |= {"cells": cells}
     if not pairs or real.train.form.items.together:
-        return found
-    return found | {"picture": _draw(real, samples, space, ours, pairs)}
+        return measured
+    return measured | {"picture": _draw(real, samples, space, ours, pairs)}
 
 
-def _draw(real: Real, samples: Samples, space: str, found: Near, pairs: int) -> str:
+def _draw(real: Real, samples: Samples, space: str, closest: Near, pairs: int) -> str:
     """The closest pairs as a picture, named by its samples; the place in the folder."""
     from diffjax import plot
 
-    order = np.argsort(found.distance, kind="stable")[:pairs]
+    order = np.argsort(closest.distance, kind="stable")[:pairs]
     tiles = real.train.form.items.tiles
-    x, train = tiles(samples.x[order]), tiles(real.train.x[found.index[order]])
+    x, train = tiles(samples.x[order]), tiles(real.train.x[closest.index[order]])
     sha = hashlib.sha256(np.ascontiguousarray(samples.x).tobytes()).hexdigest()[:12]
     name = f"closest-{space}-{sha}.png"
     if first():
-        plot.save(real.folder / name, plot.closest(x, train, found.distance[order]))
+        plot.save(real.folder / name, plot.closest(x, train, closest.distance[order]))
     return name

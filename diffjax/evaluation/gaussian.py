@@ -43,8 +43,8 @@ def fitted(x: np.ndarray) -> Gaussian:
     if len(x) < 2:
         raise ValueError(f"a covariance of {len(x)} samples: needs at least 2")
     if len(x) > x.shape[1]:
-        found = moments(x)
-        return gaussian(found.mean, found.covariance)
+        moment = moments(x)
+        return gaussian(moment.mean, moment.covariance)
     mean = x.mean(0, dtype=np.float64)
     return Gaussian(mean, (x - mean) / np.sqrt(len(x) - 1))
 
@@ -103,9 +103,9 @@ def fid_infinity(
     That of the training items, if they are few, stays.
     """
     x = real.need(samples, "pool")
-    law, told = _law(real, "pool", x.shape[1], reference)
-    found = extrapolated(lambda rows: distance(fitted(x[rows]), law), len(x), points)
-    return {"distance": found, "count": len(x), "points": points} | told
+    law, about = _law(real, "pool", x.shape[1], reference)
+    limit = extrapolated(lambda rows: distance(fitted(x[rows]), law), len(x), points)
+    return {"distance": limit, "count": len(x), "points": points} | about
 
 
 def fid_per_class(real: Real, samples: Samples, resamples: int = 20) -> dict[str, Any]:
@@ -119,8 +119,8 @@ def fid_per_class(real: Real, samples: Samples, resamples: int = 20) -> dict[str
     laws = {int(c): fitted(real.features[real.train.label == c]) for c in np.unique(label)}
 
     def values(rows: Rows) -> dict[str, float]:
-        own = {c: x[rows][label[rows] == c] for c in laws}
-        each = {f"class {c}": distance(fitted(own[c]), law) for c, law in laws.items()}
+        of_class = {c: x[rows][label[rows] == c] for c in laws}
+        each = {f"class {c}": distance(fitted(of_class[c]), law) for c, law in laws.items()}
         return {"mean": float(np.mean([*each.values()])), "worst": max(each.values())} | each
 
     return with_intervals(values, len(x), resamples, label)
@@ -130,18 +130,18 @@ def _from_all(
     real: Real, samples: Samples, kind: str, reference: str, resamples: int
 ) -> dict[str, Any]:
     x = real.need(samples, kind)
-    law, told = _law(real, kind, x.shape[1], reference)
+    law, about = _law(real, kind, x.shape[1], reference)
     values = lambda rows: {"distance": distance(fitted(x[rows]), law)}
-    found = with_intervals(values, len(x), resamples, samples.label)
-    return found | {"count": len(x)} | told
+    measured = with_intervals(values, len(x), resamples, samples.label)
+    return measured | {"count": len(x)} | about
 
 
 def _law(real: Real, kind: str, width: int, reference: str) -> tuple[Gaussian, dict[str, Any]]:
     """What samples are compared with, and what a result says of it."""
     if not reference:
         return fitted(real.extracted[kind]), {"reference": real.facts(real.train)}
-    mean, covariance, told = statistics.read(Path(reference), kind, width, real.facts(real.train))
-    return gaussian(mean, covariance), {"reference": told}
+    mean, covariance, about = statistics.read(Path(reference), kind, width, real.facts(real.train))
+    return gaussian(mean, covariance), {"reference": about}
 
 
 class Frechet(NamedTuple):

@@ -121,16 +121,16 @@ def over(
     denoise, key = devices.put(subject.denoise), stream(subject.seed, name)
     run = jax.jit(values)
 
-    def made(part: np.ndarray) -> dict[str, np.ndarray]:
+    def computed(part: np.ndarray) -> dict[str, np.ndarray]:
         filled = np.resize(part, size)
         x, cond = subject.items(filled)
-        given = (
+        inputs = (
             subject.form.items.normalise(jnp.asarray(x)),
             keys_at(key, jnp.asarray(filled)),
             cond,
         )
-        found = devices.whole(run(denoise, *devices.put(given, 0)))
-        kept = {k: v[: len(part)] for k, v in found.items()}
+        batch = devices.whole(run(denoise, *devices.put(inputs, 0)))
+        kept = {k: v[: len(part)] for k, v in batch.items()}
         for value in kept.values():
             if (bad := ~np.isfinite(value.reshape(len(part), -1)).all(1)).any():
                 raise FloatingPointError(
@@ -143,12 +143,12 @@ def over(
     with Progress(name, len(index), "image", quiet=not first()) as progress:
         for k, start in enumerate(range(0, len(index), size)):
             part, path = index[start : start + size], folder / f"{k:06d}.npz"
-            found = _stored(path, len(part))
-            if found is None:
-                found = made(part)
+            batch = _stored(path, len(part))
+            if batch is None:
+                batch = computed(part)
                 if first():
-                    write_arrays(path, found)
-            parts.append(found)
+                    write_arrays(path, batch)
+            parts.append(batch)
             progress.advance(len(part))
     return {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}, folder
 
@@ -158,10 +158,10 @@ def _stored(path: Path, count: int) -> dict[str, np.ndarray] | None:
     if not path.exists():
         return None
     try:
-        found = {k: v[:count] for k, v in read_arrays(path).items()}
+        batch = {k: v[:count] for k, v in read_arrays(path).items()}
     except ValueError:
         return None
-    return found if len(found["index"]) == count else None
+    return batch if len(batch["index"]) == count else None
 
 
 def _fingerprint(subject: Subject, protocol: Mapping[str, Any]) -> str:

@@ -14,8 +14,8 @@ from diffjax.evaluation.samples import Real, Samples
 
 def cubic(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """(x.y / D + 1)^3 of all pairs, (N, M)."""
-    found = x @ y.T / x.shape[1] + 1
-    return found * found * found
+    similarity = x @ y.T / x.shape[1] + 1
+    return similarity * similarity * similarity
 
 
 def unbiased(x: np.ndarray, y: np.ndarray) -> float:
@@ -41,8 +41,8 @@ def kernel_distance(
         raise ValueError(f"{subsets} subsets of {size} items: needs 1 subset of 2 items")
     rng = np.random.Generator(np.random.Philox(key=seed))
     draw = lambda x: np.asarray(x[rng.choice(len(x), size, replace=False)], np.float64)
-    found = [unbiased(draw(real), draw(fake)) for _ in range(subsets)]
-    return float(np.mean(found)), float(np.std(found))
+    distances = [unbiased(draw(real), draw(fake)) for _ in range(subsets)]
+    return float(np.mean(distances)), float(np.std(distances))
 
 
 def kid(
@@ -64,8 +64,8 @@ def kid(
 
 def likeness(x: np.ndarray, y: np.ndarray, sigma: float) -> float:
     """Mean of exp(-|x - y|^2 / (2 sigma^2)) over all pairs, each with itself too."""
-    found = sum(float(np.exp(block / (-2 * sigma**2)).sum()) for _, _, block in squares(x, y))
-    return found / (len(x) * len(y))
+    total = sum(float(np.exp(block / (-2 * sigma**2)).sum()) for _, _, block in squares(x, y))
+    return total / (len(x) * len(y))
 
 
 def cmmd(
@@ -76,11 +76,11 @@ def cmmd(
     arXiv:2401.09603: `scale` times the squared discrepancy, each item with itself counted.
     """
     known, x = _unit(real.features), _unit(real.need(samples, "pool"))
-    own = likeness(known, known, sigma)
+    within_real = likeness(known, known, sigma)
 
     def values(rows: Rows) -> dict[str, float]:
         within, cross = likeness(x[rows], x[rows], sigma), likeness(x[rows], known, sigma)
-        return {"distance": scale * (own + within - 2 * cross)}
+        return {"distance": scale * (within_real + within - 2 * cross)}
 
     return with_intervals(values, len(x), resamples, samples.label)
 

@@ -20,10 +20,10 @@ def squares(a: np.ndarray, b: np.ndarray) -> Iterator[tuple[slice, slice, np.nda
     centre = b.mean(0, dtype=np.float64)  # far from 0 the squares would cancel
     for rows in _slices(len(a)):
         x = a[rows] - centre
-        own = (x**2).sum(1)[:, None]
+        norms = (x**2).sum(1)[:, None]
         for columns in _slices(len(b)):
             y = b[columns] - centre
-            yield rows, columns, (own + (y**2).sum(1) - 2 * x @ y.T).clip(0)
+            yield rows, columns, (norms + (y**2).sum(1) - 2 * x @ y.T).clip(0)
 
 
 def _slices(count: int) -> list[slice]:

@@ -21,10 +21,10 @@ ROUNDING = 1e-5
 """Share of the largest entry, or eigenvalue, by which rounding may move one."""
 
 
-def write(path: Path, found: Mapping[str, Moments], facts: Mapping[str, Any]) -> None:
+def write(path: Path, by_kind: Mapping[str, Moments], facts: Mapping[str, Any]) -> None:
     """Moments by the kind of feature, with the facts about their items."""
     arrays: dict[str, Any] = {"protocol": np.array(json.dumps(dict(facts)))}
-    for kind, moments in found.items():
+    for kind, moments in by_kind.items():
         mean, covariance = KEYS[kind]
         arrays |= {mean: moments.mean, covariance: moments.covariance}
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -50,8 +50,8 @@ def read(
         there = f"{mean.shape} and {covariance.shape}"
         raise ValueError(f"{place}: {' and '.join(keys)} are {there}; these features have {width}")
     sha = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
-    told = {"file": str(path), "sha256": sha, "protocol": protocol or "not stated"}
-    return mean, covariance, told
+    about = {"file": str(path), "sha256": sha, "protocol": protocol or "not stated"}
+    return mean, covariance, about
 
 
 def opened(path: Path, kind: str) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
@@ -98,7 +98,7 @@ def _protocol(arrays: Mapping[str, np.ndarray], place: str) -> dict[str, Any]:
     if "protocol" not in arrays:
         return {}
     try:
-        found = json.loads(str(arrays["protocol"]))
+        protocol = json.loads(str(arrays["protocol"]))
     except ValueError as error:
         raise ValueError(f"{place}: protocol: cannot be read ({error})") from error
-    return found if isinstance(found, dict) else {}
+    return protocol if isinstance(protocol, dict) else {}

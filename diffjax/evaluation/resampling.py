@@ -35,9 +35,9 @@ def with_intervals(
     """
     if resamples < 0 or resamples == 1:
         raise ValueError(f"resamples={resamples}: needs at least 2, or 0 for no intervals")
-    found = dict(values(slice(None)))
+    whole = dict(values(slice(None)))
     if not resamples:
-        return found
+        return whole
     label = np.zeros(count) if label is None else label
     rng, drawn = np.random.Generator(np.random.Philox(key=seed)), []
     for _ in range(resamples):
@@ -45,12 +45,12 @@ def with_intervals(
         order = order[np.argsort(label[order], kind="stable")]
         pairs = order[: count // 2 * 2].reshape(-1, 2)
         drawn.append(values(np.sort(rng.permuted(pairs, axis=1)[:, 0])))
-    half = {k: WIDTH * float(np.std([d[k] for d in drawn], ddof=1)) for k in {*found} - {*fixed}}
-    around = {k: [v - half[k], v + half[k]] for k, v in found.items() if k in half}
+    half = {k: WIDTH * float(np.std([d[k] for d in drawn], ddof=1)) for k in {*whole} - {*fixed}}
+    around = {k: [v - half[k], v + half[k]] for k, v in whole.items() if k in half}
     for k in shares:
         width = half[k] or WIDTH**2 / (count + WIDTH**2)
-        around[k] = [max(found[k] - width, 0.0), min(found[k] + width, 1.0)]
-    return found | {"intervals": around}
+        around[k] = [max(whole[k] - width, 0.0), min(whole[k] + width, 1.0)]
+    return whole | {"intervals": around}
 
 
 def extrapolated(
@@ -66,5 +66,5 @@ def extrapolated(
         raise ValueError(f"a line through {points} sizes of {count} samples: needs 2 and 20")
     rng = np.random.Generator(np.random.Philox(key=seed))
     sizes = np.linspace(count // 10, count, points).astype(int)
-    found = [value(rng.permutation(count)[:size]) for size in sizes]
-    return float(np.polyfit(1 / sizes, found, 1)[1])
+    values = [value(rng.permutation(count)[:size]) for size in sizes]
+    return float(np.polyfit(1 / sizes, values, 1)[1])

@@ -72,18 +72,18 @@ class Real:
 
     def _kept(self, items: Memory) -> Arrays:
         """What the extractor gives of real items; that of a network is kept in the folder."""
-        seen, told = self.extractor, json.dumps(self.facts(items)).encode()
+        seen, facts = self.extractor, json.dumps(self.facts(items)).encode()
         if not seen.fingerprint:
             return extract(seen, items.x)
-        sha = hashlib.sha256(told).hexdigest()[:12]
+        sha = hashlib.sha256(facts).hexdigest()[:12]
         path = self.folder / f"features-{seen.name}-{sha}.npz"
         if path.exists():
             with contextlib.suppress(ValueError):  # a damaged one is made again
                 return read_arrays(path)
-        found = extract(seen, items.x)
+        arrays = extract(seen, items.x)
         if first():
-            write_arrays(path, found)
-        return found
+            write_arrays(path, arrays)
+        return arrays
 
     def of(self, samples: Samples) -> Arrays:
         """All that the extractor gives of the samples, once for all metrics."""
@@ -93,10 +93,10 @@ class Real:
 
     def need(self, samples: Samples, kind: str) -> np.ndarray:
         """Features of one kind of the samples. ValueError where the extractor does not give it."""
-        found = self.of(samples)
-        if kind not in found:
+        arrays = self.of(samples)
+        if kind not in arrays:
             raise ValueError(lacks(self.extractor.name, kind))
-        return found[kind]
+        return arrays[kind]
 
     @functools.cached_property
     def judge(self) -> Judge:
@@ -123,6 +123,6 @@ def lacks(name: str, kind: str) -> str:
 
 def digest(items: Memory) -> str:
     """First 12 hex digits of the SHA-256 of all items, and of their shape."""
-    found = hashlib.sha256(repr((items.x.shape, str(items.dtype))).encode())
-    found.update(np.ascontiguousarray(items.x).tobytes())
-    return found.hexdigest()[:12]
+    sha = hashlib.sha256(repr((items.x.shape, str(items.dtype))).encode())
+    sha.update(np.ascontiguousarray(items.x).tobytes())
+    return sha.hexdigest()[:12]

@@ -39,12 +39,12 @@ def inception_score(
     def values(rows: Rows) -> dict[str, float]:
         # Of samples in the order of their classes each part would know few of them.
         x = np.random.Generator(np.random.Philox(key=0)).permutation(logits[rows])
-        found = [score(part) for part in np.array_split(x, splits)]
-        return {"score": float(np.mean(found)), "deviation": float(np.std(found))}
+        scores = [score(part) for part in np.array_split(x, splits)]
+        return {"score": float(np.mean(scores)), "deviation": float(np.std(scores))}
 
-    found = with_intervals(values, len(logits), resamples, samples.label)
+    measured = with_intervals(values, len(logits), resamples, samples.label)
     limit = extrapolated(lambda rows: score(logits[rows]), len(logits))
-    return found | {"infinity": limit, "splits": splits}
+    return measured | {"infinity": limit, "splits": splits}
 
 
 def classifier(real: Real, samples: Samples, resamples: int = 20) -> dict[str, Any]:
@@ -57,9 +57,9 @@ def classifier(real: Real, samples: Samples, resamples: int = 20) -> dict[str, A
     judge, test = real.judge, real.test
     right = judge.right(samples.x, samples.label)
     values = lambda rows: {"agreement": float(right[rows].mean())}
-    found = with_intervals(values, len(right), resamples, samples.label, shares=("agreement",))
+    measured = with_intervals(values, len(right), resamples, samples.label, shares=("agreement",))
     accuracy = float(judge.right(test.x, test.labels()).mean())
-    return found | {"test_accuracy": accuracy, "classifier": judge.about}
+    return measured | {"test_accuracy": accuracy, "classifier": judge.about}
 
 
 def _captions_in(captions: str = "", **_: Any) -> list[str]:
@@ -83,10 +83,10 @@ def clip_score(
     CLIP score (arXiv:2104.08718), which has a scale of 2.5; most published numbers have 100.
     captions: a text file of a line per class, or per sample.
     """
-    told = real.extractor.captions
-    if told is None:
+    captioned = real.extractor.captions
+    if captioned is None:
         raise ValueError(lacks(real.extractor.name, "captions"))
-    x, texts = real.of(samples)["pool"], told(_lines(captions, real, samples))
+    x, texts = real.of(samples)["pool"], captioned(_lines(captions, real, samples))
     if len(texts) != len(x):
         texts = texts[samples.label]
     each = similarity(x, texts, scale)

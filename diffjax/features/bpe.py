@@ -41,12 +41,12 @@ class Tokenizer:
 
         As the original's, but for ligatures and text in broken encodings, which that repairs first.
         """
-        made = np.zeros((len(captions), length), np.int32)
-        for row, caption in zip(made, captions, strict=True):
-            found = [self.ids[token] for word in words(caption) for token in self.tokens(word)]
-            found = [self.ids[START], *found[: length - 2], self.ids[END]]
-            row[: len(found)] = found
-        return made
+        rows = np.zeros((len(captions), length), np.int32)
+        for row, caption in zip(rows, captions, strict=True):
+            ids = [self.ids[token] for word in words(caption) for token in self.tokens(word)]
+            ids = [self.ids[START], *ids[: length - 2], self.ids[END]]
+            row[: len(ids)] = ids
+        return rows
 
     def tokens(self, word: str) -> list[str]:
         """The parts of a word, the last of which ends in `</w>`."""
@@ -101,10 +101,10 @@ def words(caption: str) -> Iterator[str]:
     text = " ".join(html.unescape(html.unescape(caption)).split()).lower()
     kinds, at = "".join(map(kind, text)), 0
     while at < len(text):
-        found = FIXED.match(text, at) or RUNS.match(kinds, at)
-        if found:
-            yield text[at : found.end()]
-        at = found.end() if found else at + 1
+        match = FIXED.match(text, at) or RUNS.match(kinds, at)
+        if match:
+            yield text[at : match.end()]
+        at = match.end() if match else at + 1
 
 
 def kind(character: str) -> str:

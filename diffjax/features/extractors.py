@@ -144,9 +144,9 @@ def clip_l14(real: Known, weights: str = "", vocabulary: str = "") -> Extractor:
     file = standard.weights(vit_file.CLIP_L14, weights)
     _, net, params = vit_file.clip_image(read(file.path).tensors)
     about = f"{file.about}; images resized to squares as by Pillow, bicubic"
-    made = published("clip_l14", file, params, net.apply, about)
+    extractor = published("clip_l14", file, params, net.apply, about)
     texts = functools.partial(captions, weights=weights, vocabulary=vocabulary)
-    return dataclasses.replace(made, captions=texts)
+    return dataclasses.replace(extractor, captions=texts)
 
 
 def captions(texts: Sequence[str], weights: str = "", vocabulary: str = "") -> np.ndarray:
@@ -203,11 +203,11 @@ def network(name: str, params: Params, apply: Apply, about: str, known: str = ""
 
 def fingerprint(params: Params) -> str:
     """First 12 hex digits of the SHA-256 of all arrays, with their places."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for path, leaf in jax.tree.leaves_with_path(params):
-        found.update(f"{jax.tree_util.keystr(path)}{leaf.shape}{leaf.dtype}".encode())
-        found.update(np.asarray(leaf).tobytes())
-    return found.hexdigest()[:12]
+        digest.update(f"{jax.tree_util.keystr(path)}{leaf.shape}{leaf.dtype}".encode())
+        digest.update(np.asarray(leaf).tobytes())
+    return digest.hexdigest()[:12]
 
 
 EXTRACTORS = catalogue(pixels, classifier, inception, dinov2_b14, dinov2_l14, clip_l14)

@@ -39,14 +39,14 @@ class Unit(nn.Module):
     @nn.compact
     def __call__(self, x: Maps) -> Maps:
         if self.kernel == (1, 1):
-            made = nn.Dense(self.features, name="conv")(x)
+            h = nn.Dense(self.features, name="conv")(x)
         else:
             # On large maps of few channels Winograd's algorithm is slower.
             few = min(x.shape[-1], self.features) < 64 and x.shape[1] > 100
             conv = nn.Conv if few else functools.partial(nn.Conv, conv_general_dilated=convolution)
             strides = (self.strides, self.strides)
-            made = conv(self.features, self.kernel, strides, self.padding, name="conv")(x)
-        return nn.relu(self.after(made))
+            h = conv(self.features, self.kernel, strides, self.padding, name="conv")(x)
+        return nn.relu(self.after(h))
 
 
 def windows(x: Maps, axis: int, strides: int) -> list[Array]:

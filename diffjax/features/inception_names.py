@@ -44,8 +44,8 @@ def scale(weight: np.ndarray, variance: np.ndarray) -> np.ndarray:
 
 def folded(conv: np.ndarray, weight: np.ndarray, variance: np.ndarray) -> np.ndarray:
     """The kernel of convolution and batch norm in one: (*K, I, O), or (I, O) of one place."""
-    made = kernel(conv) * scale(weight, variance)
-    return made[0, 0] if conv.shape[2:] == (1, 1) else made
+    folded_kernel = kernel(conv) * scale(weight, variance)
+    return folded_kernel[0, 0] if conv.shape[2:] == (1, 1) else folded_kernel
 
 
 def shifted(

@@ -89,10 +89,10 @@ def fit(train: Memory, flip: bool = False, cache: Path | None = None) -> Judge:
 
 def _fingerprint(train: Memory, flip: bool) -> str:
     """Of the data and the settings: another of either is another classifier."""
-    found = hashlib.sha256(repr((train.x.shape, train.classes, flip, BATCH, RATE)).encode())
-    found.update(train.x.tobytes())
-    found.update(np.asarray(train.label).tobytes())
-    return found.hexdigest()[:12]
+    digest = hashlib.sha256(repr((train.x.shape, train.classes, flip, BATCH, RATE)).encode())
+    digest.update(train.x.tobytes())
+    digest.update(np.asarray(train.label).tobytes())
+    return digest.hexdigest()[:12]
 
 
 def _optimizer(steps: int) -> optax.GradientTransformation:

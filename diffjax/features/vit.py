@@ -62,10 +62,10 @@ class Block(nn.Module):
         qkv = nn.Dense(3 * form.width, name="qkv")(x)
         q, k, v = jnp.moveaxis(qkv.reshape(*x.shape[:2], 3, form.heads, -1), 2, 0)
         if form.causal:
-            made = jax.nn.dot_product_attention(q, k, v, is_causal=True)
+            attended = jax.nn.dot_product_attention(q, k, v, is_causal=True)
         else:
-            made = attention(q, k, v)
-        return nn.Dense(form.width, name="out")(made.reshape(x.shape))
+            attended = attention(q, k, v)
+        return nn.Dense(form.width, name="out")(attended.reshape(x.shape))
 
     def _scaled(self, x: Tokens, name: str) -> Tokens:
         if not self.form.gated:

@@ -168,9 +168,9 @@ def one_row(w: np.ndarray) -> np.ndarray:
 
 def first_added(first: np.ndarray, positions: np.ndarray) -> np.ndarray:
     """Positions (1, 1 + N, W) of all tokens, to the first of which is added what it is."""
-    made = np.array(positions, np.float32).reshape(1, -1, positions.shape[-1])
-    made[0, 0] += first.reshape(-1)
-    return made
+    added = np.array(positions, np.float32).reshape(1, -1, positions.shape[-1])
+    added[0, 0] += first.reshape(-1)
+    return added
 
 
 def on_grid(side: int) -> Layout:

@@ -27,22 +27,22 @@ def read(path: Path) -> Contents:
     """
     try:
         tree = msgpack.unpackb(path.read_bytes(), ext_hook=_value, strict_map_key=False)
-        found = dict(_flat(tree, "")) if isinstance(tree, Mapping) else {}
+        leaves = dict(_flat(tree, "")) if isinstance(tree, Mapping) else {}
     except ERRORS as error:
         text = " ".join(str(error).split())[:200] or type(error).__name__
         raise ValueError(f"{path}: no checkpoint of Flax ({text})") from error
-    tensors = {k: v for k, v in found.items() if isinstance(v, np.ndarray)}
+    tensors = {k: v for k, v in leaves.items() if isinstance(v, np.ndarray)}
     if not tensors:
         raise ValueError(f"{path}: no checkpoint of Flax (no arrays by name)")
-    return Contents(tensors, {k: v for k, v in found.items() if k not in tensors})
+    return Contents(tensors, {k: v for k, v in leaves.items() if k not in tensors})
 
 
 def _value(kind: int, data: bytes) -> Any:
     if kind not in (ARRAY, SCALAR):
         return None
     shape, name, raw = msgpack.unpackb(data)
-    made = np.frombuffer(raw, jnp.dtype(name)).reshape(shape)
-    return made if kind == ARRAY else made[()]
+    array = np.frombuffer(raw, jnp.dtype(name)).reshape(shape)
+    return array if kind == ARRAY else array[()]
 
 
 def _flat(tree: Mapping[Any, Any], above: str) -> Iterator[tuple[str, Any]]:

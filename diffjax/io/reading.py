@@ -80,12 +80,12 @@ def _shards(path: Path) -> list[Path]:
 def _only(folder: Path) -> Path:
     """The one file of tensors in a folder; the whole one where there are variants of it."""
     for pattern in (f"*{INDEX}", "*.safetensors", *(f"*{ending}" for ending in READERS)):
-        found = sorted(folder.glob(pattern))
-        found = [p for p in found if p.name.count(".") == pattern.count(".")] or found
-        if len(found) == 1:
-            return found[0]
-        if found:
-            raise ValueError(f"{folder}: holds {', '.join(p.name for p in found)}; name one")
+        files = sorted(folder.glob(pattern))
+        files = [p for p in files if p.name.count(".") == pattern.count(".")] or files
+        if len(files) == 1:
+            return files[0]
+        if files:
+            raise ValueError(f"{folder}: holds {', '.join(p.name for p in files)}; name one")
     raise ValueError(f"{folder}: no tensors in it; known: *.safetensors {' '.join(READERS)}")
 
 
@@ -103,12 +103,12 @@ def _json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        found = json.loads(path.read_text())
+        fields = json.loads(path.read_text())
     except (ValueError, OSError, RecursionError) as error:
         raise ValueError(f"{path}: cannot be read ({error})") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"{path}: holds no fields, but {str(found)[:40]!r}")
-    return found
+    if not isinstance(fields, dict):
+        raise ValueError(f"{path}: holds no fields, but {str(fields)[:40]!r}")
+    return fields
 
 
 class Tensors(Mapping[str, np.ndarray]):

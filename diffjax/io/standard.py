@@ -35,7 +35,7 @@ class Weights(NamedTuple):
 
 
 def weights(
-    standard: Standard, given: str = "", folder: Path | None = None, setting: str = "weights"
+    standard: Standard, named: str = "", folder: Path | None = None, setting: str = "weights"
 ) -> Weights:
     """The file `given`, or the standard one in `folder`, where it is downloaded to once.
 
@@ -43,24 +43,24 @@ def weights(
     there is neither a file nor a network, and where what is in the folder, or came, has another
     SHA-256.
     """
-    if given:
-        path = Path(given).expanduser()
+    if named:
+        path = Path(named).expanduser()
         if not path.is_file():
-            raise ValueError(f"{setting}={given!r}: no such file; standard: {standard.url}")
-        found = sha256(path)
-        if found == standard.sha256:
-            return Weights(path, found, f"standard weights {standard.url}")
+            raise ValueError(f"{setting}={named!r}: no such file; standard: {standard.url}")
+        sha = sha256(path)
+        if sha == standard.sha256:
+            return Weights(path, sha, f"standard weights {standard.url}")
         return Weights(
             path,
-            found,
+            sha,
             f"{path.name}, not the standard weights ({standard.url}): its numbers do not compare "
             f"with published ones",
         )
     path = (folder or cache()) / standard.sha256[:12] / standard.name
     if not path.exists():
         download(standard, path, setting)
-    elif (found := sha256(path)) != standard.sha256:
-        raise ValueError(f"{path}: SHA-256 {found}, not {standard.sha256}: damaged; delete it")
+    elif (sha := sha256(path)) != standard.sha256:
+        raise ValueError(f"{path}: SHA-256 {sha}, not {standard.sha256}: damaged; delete it")
     return Weights(path, standard.sha256, f"standard weights {standard.url}")
 
 
@@ -83,9 +83,9 @@ def download(standard: Standard, path: Path, setting: str) -> None:
         with urllib.request.urlopen(standard.url, timeout=30) as source, whole(path) as part:
             size = int(source.headers.get("Content-Length") or 0)
             with part.open("wb") as file:
-                found = copied(source.read, file, f"download {standard.name}", size)
-            if found != standard.sha256:
-                raise ValueError(f"{standard.url}: SHA-256 {found}, not {standard.sha256}: refused")
+                sha = copied(source.read, file, f"download {standard.name}", size)
+            if sha != standard.sha256:
+                raise ValueError(f"{standard.url}: SHA-256 {sha}, not {standard.sha256}: refused")
     except OSError as error:
         raise ValueError(
             f"{setting}: none given, and {standard.url} cannot be downloaded ({error}); bring it "
@@ -95,10 +95,10 @@ def download(standard: Standard, path: Path, setting: str) -> None:
 
 def copied(read: Callable[[int], bytes], file: IO[bytes], name: str, size: int) -> str:
     """The SHA-256 of what was read and written."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     with Progress(name, size, "B") as progress:
         while part := read(PART):
             file.write(part)
-            found.update(part)
+            digest.update(part)
             progress.advance(len(part))
-    return found.hexdigest()
+    return digest.hexdigest()

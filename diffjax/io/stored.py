@@ -95,7 +95,7 @@ class Dtype:
 
     text: str
 
-    def filled(self, _: Any, order: Any, *rest: Any) -> None:
+    def filled(self, _: Any, order: Any, *_others: Any) -> None:
         self.text = expect(str, order).replace("|", "=") + self.text
 
     def made(self) -> np.dtype[Any]:
@@ -126,9 +126,9 @@ def scalar(dtype: Any, data: Any) -> Any:
 
 def buffered(data: Any, dtype: Any, shape: Any, order: Any) -> Array:
     """A NumPy array of protocol 5."""
-    made = Array()
-    made.filled(1, shape, dtype, order == "F", bytes(data))
-    return made
+    array = Array()
+    array.filled(1, shape, dtype, order == "F", bytes(data))
+    return array
 
 
 def encoded(text: Any, encoding: Any = "latin1") -> bytes:
@@ -243,16 +243,18 @@ BASIC: dict[str, Builder] = {
 }
 
 
-def storages(found: dict[str, Storage]) -> Callable[[Any], Storage]:
+def storages(storages_by_key: dict[str, Storage]) -> Callable[[Any], Storage]:
     """Of persistent ids, collected in `found` by their keys."""
 
-    def persistent(given: Any) -> Storage:
-        tag, kind, key, _, numel, *view = expect(tuple, given)
+    def persistent(reference: Any) -> Storage:
+        tag, kind, key, _, numel, *view = expect(tuple, reference)
         known = tag == "storage" and isinstance(kind, Name) and kind.text in STORAGES
         if not known or type(numel) is not int or numel < 0 or any(v is not None for v in view):
-            raise ValueError(f"refers to {printable(repr(given))}, which is no storage: refused")
+            raise ValueError(
+                f"refers to {printable(repr(reference))}, which is no storage: refused"
+            )
         storage = Storage(STORAGES[kind.text], numel)
-        kept = found.setdefault(expect(str, key), storage)
+        kept = storages_by_key.setdefault(expect(str, key), storage)
         if (kept.kind, kept.numel) != (storage.kind, numel):
             raise ValueError(f"two storages of the key {printable(key)}: refused")
         return kept
@@ -269,17 +271,17 @@ def legacy(data: np.ndarray, stream: Stream, builders: dict[str, Builder]) -> An
     if interpret(stream, {}) != MAGIC or interpret(stream, {}) != 1001:
         raise ValueError("not a file of PyTorch")
     system = expect(dict, interpret(stream, {}))
-    found: dict[str, Storage] = {}
-    tree = interpret(stream, builders, storages(found))
+    by_key: dict[str, Storage] = {}
+    tree = interpret(stream, builders, storages(by_key))
     keys, place = expect(list, interpret(stream, {})), stream.tell()
     order = "<" if system.get("little_endian", True) else ">"
     for key in keys:
         head = data[place : place + 8]
-        if key not in found or len(head) < 8 or head.view(f"{order}i8")[0] != found[key].numel:
+        if key not in by_key or len(head) < 8 or head.view(f"{order}i8")[0] != by_key[key].numel:
             raise ValueError(f"the storage {printable(str(key))} is not as announced: cut short")
-        found[key].fill(data[place + 8 :], order)
-        place += 8 + found[key].nbytes
-    if missing := set(found) - set(keys):
+        by_key[key].fill(data[place + 8 :], order)
+        place += 8 + by_key[key].nbytes
+    if missing := set(by_key) - set(keys):
         raise ValueError(f"the storage {printable(min(missing))} is missing: cut short")
     return tree
 

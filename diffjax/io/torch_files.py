@@ -101,11 +101,11 @@ def _zipped(path: Path, data: np.ndarray) -> Any:
             raise ValueError(f"{name} is cut short")
         return data[start : start + entry.file_size]
 
-    found: dict[str, Storage] = {}
+    by_key: dict[str, Storage] = {}
     stream = io.BytesIO(member("data.pkl").tobytes())
-    tree = interpret(stream, BUILDERS, storages(found))
+    tree = interpret(stream, BUILDERS, storages(by_key))
     big = f"{roots[0]}byteorder" in members and member("byteorder").tobytes() == b"big"
-    for key, storage in found.items():
+    for key, storage in by_key.items():
         storage.fill(member(f"data/{key}"), ">" if big else "<")
     return tree
 
@@ -133,16 +133,16 @@ class Walk:
         if not isinstance(value, dict | list | tuple):
             return value
         items = value.items() if isinstance(value, dict) else enumerate(value)
-        made = {k: self.plain(v, below(place, k), depth + 1) for k, v in items}
-        kept = {k: v for k, v in made.items() if v is not None}
+        values = {k: self.plain(v, below(place, k), depth + 1) for k, v in items}
+        kept = {k: v for k, v in values.items() if v is not None}
         return kept if isinstance(value, dict) else type(value)(kept.values())
 
     def module(self, value: Object, place: str, depth: int) -> dict[str, Any]:
-        made: dict[str, Any] = {"class": value.kind.rsplit(".", 1)[-1]}
+        fields: dict[str, Any] = {"class": value.kind.rsplit(".", 1)[-1]}
         for part in PARTS:
-            made |= self.plain(expect(dict, value.state.get(part) or {}), place, depth + 1)
-        rest = {k: v for k, v in value.state.items() if k not in PARTS}
-        return made | self.plain(rest, place, depth + 1)
+            fields |= self.plain(expect(dict, value.state.get(part) or {}), place, depth + 1)
+        others = {k: v for k, v in value.state.items() if k not in PARTS}
+        return fields | self.plain(others, place, depth + 1)
 
 
 def below(place: str, key: Any) -> str:

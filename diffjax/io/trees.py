@@ -17,33 +17,33 @@ SHOWN = 5
 """Names in a message."""
 
 
-def fingerprint(told: Any, arrays: PyTree) -> str:
+def fingerprint(facts: Any, arrays: PyTree) -> str:
     """The first 12 hex digits of the SHA-256 of what JSON can say, and of the leaves of a tree."""
-    found = hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode())
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
     for leaf in jax.tree.leaves(arrays):
-        found.update(np.asarray(leaf).tobytes())
-    return found.hexdigest()[:12]
+        digest.update(np.asarray(leaf).tobytes())
+    return digest.hexdigest()[:12]
 
 
 def nested(flat: Mapping[str, Any]) -> Params:
     """{"a/b": x} as {"a": {"b": x}}."""
-    made: Params = {}
+    tree: Params = {}
     for path, value in flat.items():
         *parents, leaf = path.split("/")
-        place = made
+        place = tree
         for parent in parents:
             place = place.setdefault(parent, {})
         place[leaf] = value
-    return made
+    return tree
 
 
 def flat(tree: Mapping[str, Any], above: str = "") -> dict[str, Any]:
     """{"a": {"b": x}} as {"a/b": x}."""
-    made: dict[str, Any] = {}
+    leaves: dict[str, Any] = {}
     for name, value in tree.items():
         here = f"{above}{name}"
-        made |= flat(value, f"{here}/") if isinstance(value, Mapping) else {here: value}
-    return made
+        leaves |= flat(value, f"{here}/") if isinstance(value, Mapping) else {here: value}
+    return leaves
 
 
 def parted(tree: Mapping[str, Any], chosen: Callable[[str], bool]) -> tuple[Params, Params]:

@@ -151,8 +151,8 @@ def vlb(
     else:
         _check(times, sde)
         diffusion, decoder = _discrete(denoise, x0, keys, cond, times, levels, zeros)
-    found = (prior_kl(sde, x0), diffusion.sum(1), decoder, diffusion)
-    return Bound(*(unit * a for a in found))
+    parts = (prior_kl(sde, x0), diffusion.sum(1), decoder, diffusion)
+    return Bound(*(unit * a for a in parts))
 
 
 def vlb_map(
@@ -170,8 +170,17 @@ def vlb_map(
     Where the image costs many bits, the model did not expect it.
     """
     add = lambda total, t, each: total + each
-    own = (draw, levels, add, jnp.zeros_like(x0))
-    diffusion, decoder = _continuous(denoise, x0, keys, cond, samples, *own)
+    diffusion, decoder = _continuous(
+        denoise,
+        x0,
+        keys,
+        cond,
+        samples,
+        draw=draw,
+        levels=levels,
+        add=add,
+        start=jnp.zeros_like(x0),
+    )
     return (_prior(denoise.sde, x0) + diffusion + decoder) / math.log(2)
 
 
@@ -218,8 +227,8 @@ def _discrete(
 
     def step(s: Array, t: Array, i: Array) -> tuple[Time, Nats]:
         s, t = (jnp.full(x0.shape[:1], a, x0.dtype) for a in (s, t))
-        own = jax.vmap(jax.random.fold_in, (0, None))(keys, i)
-        x = sde.perturb(x0, normal(own, x0.shape[1:]).astype(x0.dtype), t)
+        step_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, i)
+        x = sde.perturb(x0, normal(step_keys, x0.shape[1:]).astype(x0.dtype), t)
         return t, step_nll(sde, x0, x, s, t, denoise(x, t, cond), levels)
 
     def one(sums: Array, item: tuple[Array, Array, Array]) -> tuple[Array, None]:

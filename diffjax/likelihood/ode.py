@@ -114,9 +114,9 @@ def traced(
     """slope(y), and the trace of its Jacobian per dimension by forward mode; 0 without probes."""
     if probes is None:
         return slope(y), jnp.zeros((), y.dtype)
-    made, push = jax.linearize(slope, y)
+    value, push = jax.linearize(slope, y)
     along = jax.vmap(lambda v: (v * push(v.reshape(y.shape)).ravel()).sum())(probes)
-    return made, along.sum() / y.size
+    return value, along.sum() / y.size
 
 
 def flow(
@@ -160,8 +160,8 @@ def _adaptive(
         throw=False,
     )
     assert solved.ys is not None
-    made = jax.tree.map(lambda a: a[-1], solved.ys)
-    return made, solved.stats["num_steps"], solved.result == diffrax.RESULTS.successful
+    last = jax.tree.map(lambda a: a[-1], solved.ys)
+    return last, solved.stats["num_steps"], solved.result == diffrax.RESULTS.successful
 
 
 def _equal(
@@ -173,16 +173,16 @@ def _equal(
 
     def step(state: State, i: Array) -> tuple[State, None]:
         def stage(carry: tuple[State, State], at: Array) -> tuple[tuple[State, State], None]:
-            made, k = carry
+            moved, k = carry
             c, b = at.astype(h.dtype)
             k = slope(begin + (i + c) * h, add(state, c * h, k))
-            return (add(made, b * h, k), k), None
+            return (add(moved, b * h, k), k), None
 
         zero = jax.tree.map(jnp.zeros_like, state)
         return jax.lax.scan(stage, (state, zero), jnp.asarray(STAGES))[0][0], None
 
-    made, _ = jax.lax.scan(step, start, jnp.arange(how.steps))
-    return made, jnp.asarray(how.steps), jnp.asarray(True)
+    last, _ = jax.lax.scan(step, start, jnp.arange(how.steps))
+    return last, jnp.asarray(how.steps), jnp.asarray(True)
 
 
 def logp(
@@ -242,14 +242,14 @@ def log_weights(
     rho = 1 / jnp.sinh(span(denoise, x0.dtype)[0])
 
     def repeat(i: Array) -> tuple[Array, Array]:
-        own = jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, i)))(keys)
+        both = jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, i)))(keys)
         noise = jax.vmap(lambda key: dequantize(key, x0.shape[1:], rho))
-        u, log_q = noise(own[:, 0])
-        found = logp(denoise, x0 + u.astype(x0.dtype), own[:, 1], cond, how, trace)
-        return jnp.where(found.arrived, found.logp - log_q, jnp.nan), found.steps
+        u, log_q = noise(both[:, 0])
+        path = logp(denoise, x0 + u.astype(x0.dtype), both[:, 1], cond, how, trace)
+        return jnp.where(path.arrived, path.logp - log_q, jnp.nan), path.steps
 
-    made, steps = jax.lax.map(repeat, jnp.arange(repeats))
-    return made.T, steps.T
+    weights, steps = jax.lax.map(repeat, jnp.arange(repeats))
+    return weights.T, steps.T
 
 
 def span(denoise: Denoise, dtype: Any) -> tuple[Float[Array, ""], Float[Array, ""]]:

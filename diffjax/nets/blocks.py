@@ -79,13 +79,13 @@ class Block(nn.Module):
     def __call__(self, x: Grid, emb: Float[Array, "b e"], train: bool) -> Grid:
         style = self.style
         h = style.move_conv(nn.silu(style.norm()(x)), self.way, self.channels)
-        told = Dense(self.channels * (1 + style.scale_shift))(emb)
-        told = told.reshape(len(x), *(1,) * (x.ndim - 2), -1)
+        embedded = Dense(self.channels * (1 + style.scale_shift))(emb)
+        embedded = embedded.reshape(len(x), *(1,) * (x.ndim - 2), -1)
         if style.scale_shift:
-            scale, shift = jnp.split(told, 2, axis=-1)
+            scale, shift = jnp.split(embedded, 2, axis=-1)
             h = nn.silu(style.norm()(h) * (1 + scale) + shift)
         else:
-            h = nn.silu(style.norm()(h + told))
+            h = nn.silu(style.norm()(h + embedded))
         h = nn.Dropout(self.dropout, deterministic=not train)(h)
         h = conv(h, self.channels, kernel_init=zeros)
         x = style.move(x, self.way)

@@ -40,23 +40,23 @@ def costs(network: Network, x: Any, c_noise: Any, cond: Any) -> Costs:
     seen: dict[tuple[str, ...], tuple[str, Any]] = {}
 
     def record(call: Callable, args: Any, kwargs: Any, context: Any) -> Any:
-        made = call(*args, **kwargs)
+        outputs = call(*args, **kwargs)
         if context.method_name == "__call__":
-            first = next((a for a in jax.tree.leaves(made) if hasattr(a, "shape")), None)
+            first = next((a for a in jax.tree.leaves(outputs) if hasattr(a, "shape")), None)
             seen.setdefault(context.module.path, (type(context.module).__name__, first))
-        return made
+        return outputs
 
     with nn.intercept_methods(record):
         # A function of its own: of `init` itself JAX may have the trace, and call no module.
-        params = jax.eval_shape(lambda *given: network.init(*given), key, x, c_noise, cond)
+        params = jax.eval_shape(lambda *inputs: network.init(*inputs), key, x, c_noise, cond)
     layers = [
         Layer(path, kind, () if a is None else a.shape, count(_within(params, path)))
         for path, (kind, a) in seen.items()
         if path
     ]
-    given = (params, x, c_noise, cond)
-    loss = lambda *given: sum(jnp.sum(a**2) for a in jax.tree.leaves(network.apply(*given)))
-    pullback = lambda params, *rest: jax.vjp(lambda p: network.apply(p, *rest), params)[1]
+    inputs = (params, x, c_noise, cond)
+    loss = lambda *inputs: sum(jnp.sum(a**2) for a in jax.tree.leaves(network.apply(*inputs)))
+    pullback = lambda params, *others: jax.vjp(lambda p: network.apply(p, *others), params)[1]
 
     def kept(times: int) -> int:
         """Bytes for the gradient of so many batches, with the parameters."""
@@ -67,8 +67,8 @@ def costs(network: Network, x: Any, c_noise: Any, cond: Any) -> Costs:
     return Costs(
         layers,
         count(params),
-        flops(jax.make_jaxpr(network.apply)(*given)),
-        flops(jax.make_jaxpr(jax.grad(loss))(*given)),
+        flops(jax.make_jaxpr(network.apply)(*inputs)),
+        flops(jax.make_jaxpr(jax.grad(loss))(*inputs)),
         kept(2) - kept(1),
     )
 

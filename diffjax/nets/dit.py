@@ -82,7 +82,7 @@ class DiT(nn.Module):
         sides = self._sides(x.shape)
         cond, width = self.conditions.check(x, cond), self.form.width
         grid = tuple(n // p for n, p in zip(x.shape[1:-1], sides, strict=True))
-        made = math.prod(sides) * x.shape[-1] * (1 + self.learn_variance)
+        out = math.prod(sides) * x.shape[-1] * (1 + self.learn_variance)
         h = Glorot(width, name="patches")(fold(self.conditions.beside(x, cond), sides))
         c = self._embedded(x, c_noise, cond)
         turn, joint = None, self.conditions.sequence("joint", x, cond, width)
@@ -94,7 +94,7 @@ class DiT(nn.Module):
             h = h + sincos(grid, width).astype(h.dtype)[None]
         h = self._blocks(h, tokens, c, turn, there, context)
         shift, scale = jnp.split(Modulation(2 * width, name="modulation")(c), 2, -1)
-        h = Modulation(made, name="out")(modulated(h, shift, scale, self.form.norm))
+        h = Modulation(out, name="out")(modulated(h, shift, scale, self.form.norm))
         return outputs(h, self.learn_variance, lambda a: unfold(a, grid, sides))
 
     def _embedded(self, x: Array, c_noise: Array, cond: Cond) -> Vector:
@@ -108,30 +108,32 @@ class DiT(nn.Module):
             h = h + known.lead(change, width, x.dtype)
         return nn.silu(h + known.embedded("embedding", x, cond, width, small))
 
-    def _blocks(self, h: Tokens, tokens: Tokens | None, *rest: Any) -> Tokens:
+    def _blocks(self, h: Tokens, tokens: Tokens | None, *context: Any) -> Tokens:
         """All blocks. With tokens the last one is apart, as it leaves them where they are."""
         last = tokens is not None
         if not self.long_skips:
-            streams, _ = self._loop("blocks", self.depth - last, (h, tokens), None, *rest)
+            streams, _ = self._loop("blocks", self.depth - last, (h, tokens), None, *context)
             if last:
-                streams, _ = self._one("last", streams, None, *rest, last=True)
+                streams, _ = self._one("last", streams, None, *context, last=True)
             return streams[0]
         half, odd = divmod(self.depth, 2)
-        streams, skips = self._loop("first", half, (h, tokens), None, *rest, keep=True)
+        streams, skips = self._loop("first", half, (h, tokens), None, *context, keep=True)
         if odd:
-            streams, _ = self._one("middle", streams, None, *rest)
-        streams, _ = self._loop("second", half - last, streams, skips[::-1][: half - last], *rest)
+            streams, _ = self._one("middle", streams, None, *context)
+        streams, _ = self._loop(
+            "second", half - last, streams, skips[::-1][: half - last], *context
+        )
         if last:
-            streams, _ = self._one("last", streams, skips[0], *rest, last=True)
+            streams, _ = self._one("last", streams, skips[0], *context, last=True)
         return streams[0]
 
     def _loop(
-        self, name: str, depth: int, streams: Any, skips: Any, *rest: Any, **form: Any
+        self, name: str, depth: int, streams: Any, skips: Any, *context: Any, **form: Any
     ) -> Any:
         """`depth` blocks one after the other, their parameters stacked."""
         if not depth:
             return streams, None
-        axes: Any = (0 if skips is not None else nn.broadcast, *(nn.broadcast,) * len(rest))
+        axes: Any = (0 if skips is not None else nn.broadcast, *(nn.broadcast,) * len(context))
         looped = nn.scan(
             self._block(prevent_cse=False),
             variable_axes={"params": 0},
@@ -139,10 +141,10 @@ class DiT(nn.Module):
             in_axes=axes,
             length=depth,
         )
-        return looped(self.form, **form, name=name)(streams, skips, *rest)
+        return looped(self.form, **form, name=name)(streams, skips, *context)
 
-    def _one(self, name: str, *given: Any, **form: Any) -> Any:
-        return self._block(prevent_cse=True)(self.form, **form, name=name)(*given)
+    def _one(self, name: str, *inputs: Any, **form: Any) -> Any:
+        return self._block(prevent_cse=True)(self.form, **form, name=name)(*inputs)
 
     def _block(self, prevent_cse: bool) -> Any:
         return nn.remat(Block, prevent_cse=prevent_cse, policy=POLICIES[self.remat])
@@ -208,8 +210,8 @@ def dit(
     one_of(NORMS, norm=norm)
     one_of(MLPS, mlp=mlp)
     one_of(POLICIES, remat=remat)
-    given = (width, depth, heads)
-    width, depth, heads = (b if a is None else a for a, b in zip(given, SIZES[size], strict=True))
+    asked = (width, depth, heads)
+    width, depth, heads = (b if a is None else a for a, b in zip(asked, SIZES[size], strict=True))
     at_least(1, width=width, depth=depth, heads=heads, patch=patch, patch_time=patch_time)
     if width % heads:
         raise ValueError(f"heads={heads}: must divide width={width}")

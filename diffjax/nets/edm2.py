@@ -124,8 +124,8 @@ class MPBlock(nn.Module):
         if not self.decoder:
             x = normalize(around(x) if around else x, (-1,))
         h = MPConv(self.channels, 3, name="conv_0")(mp_silu(x))
-        told = MPConv(self.channels, gain=True, name="embedding")(emb) + 1
-        h = mp_silu(h * told.reshape(len(x), *(1,) * (x.ndim - 2), -1))
+        gain = MPConv(self.channels, gain=True, name="embedding")(emb) + 1
+        h = mp_silu(h * gain.reshape(len(x), *(1,) * (x.ndim - 2), -1))
         h = nn.Dropout(self.dropout, deterministic=not train)(h)
         h = MPConv(self.channels, 3, name="conv_1")(h)
         if self.decoder and around:
@@ -167,7 +167,7 @@ class EDM2(nn.Module):
         train: bool = False,
     ) -> Output:
         self._check(x.shape)
-        cond, made = self.conditions.check(x, cond), x.shape[-1] * (1 + self.learn_variance)
+        cond, out_channels = self.conditions.check(x, cond), x.shape[-1] * (1 + self.learn_variance)
         widths = [m * self.channels for m in self.multipliers]
         emb = MPEmbedding(max(widths), widths[0], self.conditions)(x, c_noise, cond)
         again: Any = nn.remat if self.remat else lambda module, **_: module
@@ -195,7 +195,7 @@ class EDM2(nn.Module):
                 x = stage(mp_cat(x, skips.pop()), width, True, x.shape[1] in self.attention)
             if level:
                 x = stage(x, width, True, False, "up")
-        return outputs(MPConv(made, 3, gain=True, name="last")(x), self.learn_variance)
+        return outputs(MPConv(out_channels, 3, gain=True, name="last")(x), self.learn_variance)
 
     def _check(self, shape: tuple[int, ...]) -> None:
         factor = 2 ** (len(self.multipliers) - 1)

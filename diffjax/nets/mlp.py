@@ -40,8 +40,8 @@ class MLP(nn.Module):
             u = nn.Dense(self.width)(nn.silu(nn.LayerNorm()(h))) + nn.Dense(self.width)(emb)
             h = h + nn.Dense(self.width)(nn.silu(u))
         width = x.shape[-1] * (1 + self.learn_variance)
-        made = nn.Dense(width, kernel_init=zeros)(nn.silu(nn.LayerNorm()(h)))
-        return outputs(made, self.learn_variance)
+        out = nn.Dense(width, kernel_init=zeros)(nn.silu(nn.LayerNorm()(h)))
+        return outputs(out, self.learn_variance)
 
 
 def mlp(

@@ -22,21 +22,21 @@ def shares(width: int, axes: int) -> list[int]:
 
 def angles(grid: tuple[int, ...], width: int) -> list[Array]:
     """Index times frequency, 1 to 1e-4, along each axis: (n, share of the axis / 2)."""
-    made = []
+    tables = []
     for n, share in zip(grid, reversed(shares(width, len(grid))), strict=True):
         frequency = 1e4 ** -(np.arange(share // 2) / (share // 2))
-        made.append(jnp.outer(jnp.arange(n), jnp.asarray(frequency, jnp.float32)))
-    return made
+        tables.append(jnp.outer(jnp.arange(n), jnp.asarray(frequency, jnp.float32)))
+    return tables
 
 
 def spread(tables: list[Array]) -> Float[Array, "l _"]:
     """Tables (n, features) of each axis at all positions in C order, last axis first."""
-    grid, made = tuple(len(table) for table in tables), []
+    grid, parts = tuple(len(table) for table in tables), []
     for axis, table in reversed(list(enumerate(tables))):
         shape = [n if i == axis else 1 for i, n in enumerate(grid)]
         wide = table.reshape(*shape, -1)
-        made.append(jnp.broadcast_to(wide, (*grid, table.shape[1])))
-    return jnp.concatenate(made, -1).reshape(math.prod(grid), -1)
+        parts.append(jnp.broadcast_to(wide, (*grid, table.shape[1])))
+    return jnp.concatenate(parts, -1).reshape(math.prod(grid), -1)
 
 
 def sincos(grid: tuple[int, ...], width: int) -> Float[Array, "l w"]:

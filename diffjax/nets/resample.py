@@ -67,5 +67,5 @@ def _padded(x: Array, axis: int, pad: int) -> Array:
 
 
 def _sum(kernel: Kernel, parts: list[tuple[int, Array]], factor: float) -> Array:
-    first, *rest = (part * (kernel[k] * factor) for k, part in parts)
-    return sum(rest, first)
+    first, *others = (part * (kernel[k] * factor) for k, part in parts)
+    return sum(others, first)

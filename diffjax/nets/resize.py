@@ -45,11 +45,11 @@ def smooth(n: int, size: int) -> np.ndarray:
 def cubic(n: int, size: int, scale: float) -> np.ndarray:
     """Bicubic (size, n), as PyTorch where `scale` is given, not size / n; edges are repeated."""
     at = (np.arange(size) + 0.5) / scale - 0.5
-    made, first = np.zeros((size, n)), np.floor(at).astype(int)
+    matrix, first = np.zeros((size, n)), np.floor(at).astype(int)
     for near in range(-1, 3):
         index = (first + near).clip(0, n - 1)
-        np.add.at(made, (np.arange(size), index), _keys(at - first - near, -0.75))
-    return made
+        np.add.at(matrix, (np.arange(size), index), _keys(at - first - near, -0.75))
+    return matrix
 
 
 WAYS = {"tensorflow1": corners, "pytorch": centres, "pillow": smooth}
@@ -57,11 +57,11 @@ WAYS = {"tensorflow1": corners, "pytorch": centres, "pillow": smooth}
 
 def _linear(at: np.ndarray, n: int) -> np.ndarray:
     """Of the pixel at or before each point and the next one, the last of which is repeated."""
-    made, first = np.zeros((len(at), n)), np.floor(at).astype(int)
+    matrix, first = np.zeros((len(at), n)), np.floor(at).astype(int)
     rows, share = np.arange(len(at)), at - first
-    np.add.at(made, (rows, first), 1 - share)
-    np.add.at(made, (rows, (first + 1).clip(max=n - 1)), share)
-    return made
+    np.add.at(matrix, (rows, first), 1 - share)
+    np.add.at(matrix, (rows, (first + 1).clip(max=n - 1)), share)
+    return matrix
 
 
 def _keys(x: np.ndarray, a: float) -> np.ndarray:

@@ -46,8 +46,8 @@ def normalised(x: Float[Array, "..."], norm: str = "rms") -> Float[Array, "..."]
 
 def modulated(x: Tokens, shift: Vector, scale: Vector, norm: str) -> Tokens:
     """The normalised tokens, scaled and shifted by the conditions of their sample."""
-    made = normalised(x, norm) * (1 + scale[:, None]) + shift[:, None]
-    return made.astype(x.dtype)
+    out = normalised(x, norm) * (1 + scale[:, None]) + shift[:, None]
+    return out.astype(x.dtype)
 
 
 class RMSNorm(nn.Module):
@@ -83,26 +83,26 @@ class Stream(nn.Module):
         self, x: Tokens, c: Vector, turn: Array | None
     ) -> tuple[tuple[Array, ...], list[Vector]]:
         """Queries, keys and values (B, L, heads, d), and the modulation of what follows."""
-        shift, scale, *rest = jnp.split(self.modulation(c), 2 if self.ends else 6, -1)
-        made = self.qkv(modulated(x, shift, scale, self.form.norm))
+        shift, scale, *later = jnp.split(self.modulation(c), 2 if self.ends else 6, -1)
+        qkv = self.qkv(modulated(x, shift, scale, self.form.norm))
         form = (*x.shape[:2], self.form.heads, self.form.width // self.form.heads)
-        *qk, v = (a.reshape(form) for a in jnp.split(made, 2 if self.ends else 3, -1))
+        *qk, v = (a.reshape(form) for a in jnp.split(qkv, 2 if self.ends else 3, -1))
         if self.form.qk_norm:
             norms = (self.q_norm, self.k_norm)[-len(qk) :]
             qk = [norm(a) for norm, a in zip(norms, qk, strict=True)]
         if turn is not None:
             qk = [rotate(a, turn) for a in qk]
-        return (*qk, v), rest
+        return (*qk, v), later
 
     def after(
         self,
         x: Tokens,
         attended: Array,
-        rest: list[Vector],
+        modulation: list[Vector],
         across: Callable[[Tokens], Tokens] | None = None,
     ) -> Tokens:
         """+ gate out(attended), + across(x) where there is such, + gate mlp(x)."""
-        gate_1, shift, scale, gate_2 = rest
+        gate_1, shift, scale, gate_2 = modulation
         x = x + gate_1[:, None] * self.out(attended.reshape(x.shape))
         if across is not None:
             x = x + across(x)
@@ -161,17 +161,17 @@ class Block(nn.Module):
         if context is not None:
             cross = Cross(self.form, name="cross")
             across = lambda x: cross(x, *context)
-        (q, k, v), rest = main.before(x, c, turn)
+        (q, k, v), later = main.before(x, c, turn)
         if tokens is None:
-            x = main.after(x, attention(q, k, v), rest, across)
+            x = main.after(x, attention(q, k, v), later, across)
             return (x, None), x if self.keep else None
         assert there is not None
         other, length = Stream(self.form, self.last, name="tokens"), x.shape[1]
         (*q_too, k_too, v_too), rest_too = other.before(tokens, c, None)
         join = lambda *a: jnp.concatenate(a, 1)
         mask = join(jnp.ones(x.shape[:2], bool), there)
-        made = attention(join(q, *q_too), join(k, k_too), join(v, v_too), mask)
-        x = main.after(x, made[:, :length], rest, across)
+        attended = attention(join(q, *q_too), join(k, k_too), join(v, v_too), mask)
+        x = main.after(x, attended[:, :length], later, across)
         if not self.last:
-            tokens = other.after(tokens, made[:, length:], rest_too)
+            tokens = other.after(tokens, attended[:, length:], rest_too)
         return (x, tokens), x if self.keep else None

@@ -59,7 +59,31 @@ def unfold(x: Grid, patch: int) -> Grid:
 
 
 class UNet(nn.Module):
-    """Residual U-Net; the output starts at zero. Settings as those of `unet`."""
+    """Residual U-Net; the output starts at zero. Input (B, *D, C), one to three sides.
+
+    The defaults are DDPM's (arXiv:2006.11239, app. B), smaller; those of DDPM++ and NCSN++
+    (arXiv:2011.13456), of ADM (arXiv:2105.05233), and of EDM's versions of them (arXiv:2206.00364,
+    app. F) are in `ml_collections_configs/networks.py`.
+
+    channels: width of the first level. multipliers: width of each level, in `channels`. blocks:
+    residual blocks per level (one more on the way up). attention: heights at which each block is
+    followed by self-attention (the middle always has one). heads: attention heads; or
+    head_channels: the channels of one. conditions: what it is told, as vectors, channels, a second
+    time, or tokens, which are attended to after each self-attention. dropout: rate in the residual
+    blocks. patch: side of the squares that are folded into channels first, so that the first level
+    is smaller by it (arXiv:2301.11093, sec. 3.3). remat: compute blocks again in the backward pass,
+    not store them. learn_variance: a second output like the first, for the variance of a step.
+
+    last_attends: on the way up, only the last block of a level has attention. embedding: of the
+    noise label, see `Embedding`. early_conditions: they join it before its layers. resample:
+    `conv`, strided and padded at the end, and on the way up after the filter; `centred_conv`,
+    padded on both sides; `filter` alone; `block`, a residual block around it, or `projected_block`,
+    with a layer on its way around. input_pyramid: what joins each smaller level: nothing (`none`),
+    the input at its size (`skip`), or the same from level to level by a convolution (`residual`).
+    output_pyramid: `skip` sums an output of every level. transformer: at each level, the blocks of
+    a transformer in place of plain attention (arXiv:2112.10752, sec. 3.3); the middle has as many
+    as the last level. style: see `Style`.
+    """
 
     channels: int = 64
     multipliers: tuple[int, ...] = (1, 2, 2)
@@ -91,7 +115,7 @@ class UNet(nn.Module):
     ) -> Output:
         self._check(x.shape)
         cond = self.conditions.check(x, cond)
-        made = x.shape[-1] * self.patch ** (x.ndim - 2) * (1 + self.learn_variance)
+        channels = x.shape[-1] * self.patch ** (x.ndim - 2) * (1 + self.learn_variance)
         x = fold(self.conditions.beside(x, cond), self.patch)
         embed = Embedding(
             4 * self.channels,
@@ -106,7 +130,7 @@ class UNet(nn.Module):
         x, skips = self._encode(x, stage, move)
         last = len(self.multipliers) - 1
         x = stage(stage(x, last, True), last, False)
-        x = self._decode(x, skips, made, stage, move)
+        x = self._decode(x, skips, channels, stage, move)
         return outputs(x, self.learn_variance, lambda a: unfold(a, self.patch))
 
     def _parts(self, emb: Array, tokens: Any, train: bool) -> tuple[Callable, Callable]:
@@ -171,7 +195,7 @@ class UNet(nn.Module):
         self, x: Grid, skips: list[Grid], channels: int, stage: Callable, move: Callable
     ) -> Grid:
         """The output, of the last level or the sum over all."""
-        made = None
+        total = None
         for level in reversed(range(len(self.multipliers))):
             here = x.shape[1] in self.attention
             for i in range(self.blocks + 1):
@@ -181,11 +205,35 @@ class UNet(nn.Module):
                 norm, last = (f"output_norm_{level}", f"output_{level}") if level else (None, None)
                 out = nn.silu(self.style.norm(norm)(x))
                 out = conv(out, channels, kernel_init=zeros, name=last)
-                made = out if made is None else out + upsample(made, self.style.kernel)
+                total = out if total is None else out + upsample(total, self.style.kernel)
             if level:
                 x = move(x, "up", level)
-        assert made is not None
-        return made
+        assert total is not None
+        return total
+
+    def check_settings(self) -> None:
+        """Raise ValueError for a setting that is out of range."""
+        at_least(1 if self.embedding == "fourier" else 2, channels=self.channels)
+        at_least(1, blocks=self.blocks, patch=self.patch)
+        at_least(0, head_channels=self.head_channels)
+        at_least(0 if self.head_channels else 1, heads=self.heads)
+        if not self.multipliers or min(self.multipliers) < 1:
+            raise ValueError(f"multipliers={self.multipliers}: needs at least one, each >= 1")
+        name = "head_channels" if self.head_channels else "heads"
+        part = self.head_channels or self.heads
+        for m in self.multipliers:
+            if m * self.channels % part:
+                raise ValueError(f"{name}={part}: must divide the width {m * self.channels}")
+        within(0, 1, "[)", dropout=self.dropout)
+        one_of(EMBEDDINGS, embedding=self.embedding)
+        one_of(RESAMPLE, resample=self.resample)
+        one_of(INPUTS, input_pyramid=self.input_pyramid)
+        one_of(OUTPUTS, output_pyramid=self.output_pyramid)
+        layers, levels = self.transformer, len(self.multipliers)
+        if layers and (len(layers) != levels or min(layers) < 1):
+            raise ValueError(
+                f"transformer={layers}: needs a number >= 1 for each of {levels} levels"
+            )
 
     def _check(self, shape: tuple[int, ...]) -> None:
         factor = self.patch * 2 ** (len(self.multipliers) - 1)
@@ -226,52 +274,15 @@ def unet(
 ) -> Network:
     """Network of `UNet` with these settings; ValueError for one that is out of range.
 
-    The defaults are DDPM's (arXiv:2006.11239, app. B), smaller; those of DDPM++ and NCSN++
-    (arXiv:2011.13456), of ADM (arXiv:2105.05233), and of EDM's versions of them (arXiv:2206.00364,
-    app. F) are in `ml_collections_configs/networks.py`. Input (B, *D, C), one to three sides.
-
-    channels: width of the first level. multipliers: width of each level, in `channels`. blocks:
-    residual blocks per level (one more on the way up). attention: heights at which each block is
-    followed by self-attention (the middle always has one). heads: attention heads; or
-    head_channels: the channels of one. conditions: what it is told, as vectors, channels, a second
-    time, or tokens, which are attended to after each self-attention. dropout: rate in the residual
-    blocks. patch: side of the squares that are folded into channels first, so that the first level
-    is smaller by it (arXiv:2301.11093, sec. 3.3). remat: compute blocks again in the backward pass,
-    not store them. learn_variance: a second output like the first, for the variance of a step.
-    dtype: of the compute, float32 or bfloat16; parameters, input and output are float32.
-
-    last_attends: on the way up, only the last block of a level has attention. embedding: of the
-    noise label, see `Embedding`. early_conditions: they join it before its layers. resample:
-    `conv`, strided and padded at the end, and on the way up after the filter; `centred_conv`,
-    padded on both sides; `filter` alone; `block`, a residual block around it, or `projected_block`,
-    with a layer on its way around. kernel: of the filter; (1, 1) takes means and repeats, (1, 3, 3,
-    1) is smooth. input_pyramid: what joins each smaller level: nothing (`none`), the input at its
-    size (`skip`), or the same from level to level by a convolution (`residual`). output_pyramid:
-    `skip` sums an output of every level. transformer: at each level, the blocks of a transformer in
-    place of plain attention (arXiv:2112.10752, sec. 3.3); the middle has as many as the last level.
-    scale_shift, rescale, epsilon, groups: see `Style`.
+    dtype: of the compute, float32 or bfloat16; parameters, input and output are float32. kernel: of
+    the filter that changes the resolution; (1, 1) takes means and repeats, (1, 3, 3, 1) is smooth.
+    scale_shift, rescale, epsilon, groups: see `Style`. The others are those of `UNet`.
     """
-    at_least(1 if embedding == "fourier" else 2, channels=channels)
-    at_least(1, blocks=blocks, patch=patch, groups=groups)
-    at_least(0, head_channels=head_channels)
-    at_least(0 if head_channels else 1, heads=heads)
-    if not multipliers or min(multipliers) < 1:
-        raise ValueError(f"multipliers={multipliers}: needs at least one, each >= 1")
-    name, part = ("head_channels", head_channels) if head_channels else ("heads", heads)
-    for m in multipliers:
-        if m * channels % part:
-            raise ValueError(f"{name}={part}: must divide the width {m * channels}")
-    within(0, 1, "[)", dropout=dropout)
+    at_least(1, groups=groups)
     positive(epsilon=epsilon)
-    one_of(EMBEDDINGS, embedding=embedding)
-    one_of(RESAMPLE, resample=resample)
-    one_of(INPUTS, input_pyramid=input_pyramid)
-    one_of(OUTPUTS, output_pyramid=output_pyramid)
-    if transformer and (len(transformer) != len(multipliers) or min(transformer) < 1):
-        raise ValueError(
-            f"transformer={transformer}: needs a number >= 1 for each of {len(multipliers)} levels"
-        )
-    project = resample == "projected_block"
+    style = Style(
+        scale_shift, rescale, check_kernel(kernel), resample == "projected_block", epsilon, groups
+    )
     module = UNet(
         channels=channels,
         multipliers=tuple(multipliers),
@@ -291,6 +302,7 @@ def unet(
         input_pyramid=input_pyramid,
         output_pyramid=output_pyramid,
         transformer=tuple(transformer),
-        style=Style(scale_shift, rescale, check_kernel(kernel), project, epsilon, groups),
+        style=style,
     )
+    module.check_settings()
     return linen(module, dtype)

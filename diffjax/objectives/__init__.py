@@ -7,14 +7,14 @@ from diffjax.objectives.errors import ERRORS
 from diffjax.objectives.flow_map import FlowMap, FlowMapDistillation
 from diffjax.objectives.pairings import PAIRINGS
 from diffjax.objectives.pairs import PAIRS
-from diffjax.objectives.rules import RULES, VELOCITIES
+from diffjax.objectives.rules import MAP_RULES, VELOCITIES
 
 __all__ = [
     "ERRORS",
+    "MAP_RULES",
     "OBJECTIVES",
     "PAIRINGS",
     "PAIRS",
-    "RULES",
     "VELOCITIES",
     "Batch",
     "Context",

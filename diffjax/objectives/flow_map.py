@@ -34,7 +34,7 @@ from diffjax.objectives.base import Batch, Context, Metrics, Objective, Part, St
 from diffjax.objectives.errors import ERRORS, l2
 from diffjax.objectives.pairs import PAIRS, Ordered, Pair
 from diffjax.objectives.rules import (
-    RULES,
+    MAP_RULES,
     VELOCITIES,
     Asked,
     Conditional,
@@ -69,7 +69,7 @@ class FlowMap(Objective):
     """
 
     parts: ClassVar[Mapping[str, Part]] = {
-        "rule": Part(RULES),
+        "rule": Part(MAP_RULES),
         "pair": Part(PAIRS),
         "velocity": Part(VELOCITIES),
         "draw": Part(DRAWS),

@@ -309,5 +309,5 @@ class Teacher:
         return seen, seen
 
 
-RULES = catalogue(Eulerian, Lagrangian, Semigroup, Discrete)
+MAP_RULES = catalogue(Eulerian, Lagrangian, Semigroup, Discrete)
 VELOCITIES = catalogue(Conditional, Own, Guided, Teacher)

@@ -30,8 +30,8 @@ def lines(
     axes = figure.add_subplot()
     for i, (label, (at, values)) in enumerate(series.items()):
         few = len(at) <= 30
-        style = {"linestyle": STYLES[i // len(LINES) % 3], "color": LINES[i % len(LINES)]}
-        axes.plot(at, values, **style, marker="o" if few else "", markersize=3, label=label)
+        (line,) = axes.plot(at, values, marker="o" if few else "", markersize=3, label=label)
+        line.set(linestyle=STYLES[i // len(LINES) % 3], color=LINES[i % len(LINES)])
     axes.set(xlabel=x, ylabel=y, title=title)
     if "x" in log:
         axes.set_xscale("log", base=2)

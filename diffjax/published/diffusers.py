@@ -93,18 +93,18 @@ def convert(contents: Contents, steps: int = 0, kind: str = "", sampler: str = "
     return Converted(config, shape, classes, params, (*notes, *read.notes), kind)
 
 
-def _network(given: Mapping[str, Any], tensors: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
+def _network(stated: Mapping[str, Any], tensors: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
     """Settings of our `unet`, and the shape of images."""
     known = {*ONLY, *DEFAULTS, *AVERAGE}
-    if unknown := [k for k in given if k[0] != "_" and k not in known]:
-        raise ValueError(f"config.json: {unknown[0]}={given[unknown[0]]!r} is not known here")
+    if unknown := [k for k in stated if k[0] != "_" and k not in known]:
+        raise ValueError(f"config.json: {unknown[0]}={stated[unknown[0]]!r} is not known here")
     for name, allowed in ONLY.items():
-        value = given.get(name, DEFAULTS.get(name, allowed[0]))
+        value = stated.get(name, DEFAULTS.get(name, allowed[0]))
         for one in value if isinstance(value, list | tuple) else (value,):
             if one not in allowed:
                 right = ", ".join(map(repr, allowed))
                 raise ValueError(f"config.json: {name}={one!r}; ours can only be {right}")
-    have = {**DEFAULTS, **given}
+    have = {**DEFAULTS, **stated}
     check_kinds(have)
     sides = have["sample_size"]
     if isinstance(sides, list) and len({*map(str, sides)}) == 1:
@@ -221,10 +221,10 @@ def _named(table: Table, tensors: Mapping[str, Any]) -> Table:
 
 def table(settings: Mapping[str, Any], size: int) -> Table:
     ours, top = "Embedding_0", len(settings["multipliers"]) - 1
-    made = layer(f"{ours}/Dense_0", "time_embedding.linear_1")
-    made |= layer(f"{ours}/Dense_1", "time_embedding.linear_2")
+    entries = layer(f"{ours}/Dense_0", "time_embedding.linear_1")
+    entries |= layer(f"{ours}/Dense_1", "time_embedding.linear_2")
     if settings.get("classes"):
-        made[f"{ours}/label/embedding"] = (with_null, "class_embedding.weight")
+        entries[f"{ours}/label/embedding"] = (with_null, "class_embedding.weight")
     for step in walk(settings, size):
         places = {
             "encoder": f"down_blocks.{step.level}",
@@ -232,33 +232,33 @@ def table(settings: Mapping[str, Any], size: int) -> Table:
             "decoder": f"up_blocks.{top - step.level}",
         }
         if step.kind == "first":
-            made |= conv(step.ours, "conv_in")
+            entries |= conv(step.ours, "conv_in")
         elif step.kind == "last":
-            made |= head(step, "conv_norm_out", "conv_out")
+            entries |= head(step, "conv_norm_out", "conv_out")
         elif step.kind == "down":
-            made |= conv(step.ours, f"down_blocks.{step.level - 1}.downsamplers.0.conv")
+            entries |= conv(step.ours, f"down_blocks.{step.level - 1}.downsamplers.0.conv")
         elif step.kind == "up":
-            made |= conv(step.ours, f"up_blocks.{top - step.level}.upsamplers.0.conv")
+            entries |= conv(step.ours, f"up_blocks.{top - step.level}.upsamplers.0.conv")
         else:
             place = places[step.kind]
-            made |= _block(step, f"{place}.resnets.{step.i}")
+            entries |= _block(step, f"{place}.resnets.{step.i}")
             if step.attention:
-                made |= _attention(step.attention, f"{place}.attentions.{step.i}")
-    return made
+                entries |= _attention(step.attention, f"{place}.attentions.{step.i}")
+    return entries
 
 
 def _block(step: Step, theirs: str) -> Table:
-    made: Table = {}
+    entries: Table = {}
     for i in range(2):
-        made |= norm(f"{step.ours}/GroupNorm_{i}", f"{theirs}.norm{i + 1}")
-        made |= conv(f"{step.ours}/Conv_{i}", f"{theirs}.conv{i + 1}")
-    made |= layer(f"{step.ours}/Dense_0", f"{theirs}.time_emb_proj")
-    return made | (layer(f"{step.ours}/skip", f"{theirs}.conv_shortcut") if step.skip else {})
+        entries |= norm(f"{step.ours}/GroupNorm_{i}", f"{theirs}.norm{i + 1}")
+        entries |= conv(f"{step.ours}/Conv_{i}", f"{theirs}.conv{i + 1}")
+    entries |= layer(f"{step.ours}/Dense_0", f"{theirs}.time_emb_proj")
+    return entries | (layer(f"{step.ours}/skip", f"{theirs}.conv_shortcut") if step.skip else {})
 
 
 def _attention(ours: str, theirs: str) -> Table:
-    made = norm(f"{ours}/GroupNorm_0", f"{theirs}.group_norm")
+    entries = norm(f"{ours}/GroupNorm_0", f"{theirs}.group_norm")
     for leaf, part in (("kernel", "weight"), ("bias", "bias")):
         names = (f"{theirs}.to_{which}.{part}" for which in "qkv")
-        made[f"{ours}/qkv/{leaf}"] = (side_by_side, *names)
-    return made | layer(f"{ours}/out", f"{theirs}.to_out.0")
+        entries[f"{ours}/qkv/{leaf}"] = (side_by_side, *names)
+    return entries | layer(f"{ours}/out", f"{theirs}.to_out.0")

@@ -152,16 +152,18 @@ def _network(
     return params, network, (size, size, channels), classes
 
 
-def _size(tensors: Mapping[str, np.ndarray], width: int, given: int) -> int:
+def _size(tensors: Mapping[str, np.ndarray], width: int, stated: int) -> int:
     """Patches along a side; ValueError where the positions are not those that are fixed here."""
     if POSITIONS not in tensors:
-        return given or 16
+        return stated or 16
     positions = np.asarray(tensors[POSITIONS], np.float32)
     side = math.isqrt(max(positions.size // width, 1))
     if positions.size != side**2 * width:
         raise ValueError(f"{POSITIONS}: {positions.shape} is no square of {width} channels")
-    if given not in (0, side):
-        raise ValueError(f"size: {POSITIONS} is for {side} x {side} patches, not {given} x {given}")
+    if stated not in (0, side):
+        raise ValueError(
+            f"size: {POSITIONS} is for {side} x {side} patches, not {stated} x {stated}"
+        )
     away = np.abs(positions.reshape(-1, width) - np.asarray(sincos((side, side), width))).max()
     if not away <= max(1e-4, rounding(positions)):
         raise ValueError(f"{POSITIONS}: not the fixed sines and cosines; others are not known here")

@@ -40,40 +40,40 @@ def scaled_one_hot(w: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _block(step: Step, theirs: str) -> Table:
-    made = norm(f"{step.ours}/GroupNorm_0", f"{theirs}.norm0")
-    made |= conv(f"{step.ours}/Conv_0", f"{theirs}.conv0")
-    made |= layer(f"{step.ours}/Dense_0", f"{theirs}.affine")
-    made |= norm(f"{step.ours}/GroupNorm_1", f"{theirs}.norm1")
-    made |= conv(f"{step.ours}/Conv_1", f"{theirs}.conv1")
+    entries = norm(f"{step.ours}/GroupNorm_0", f"{theirs}.norm0")
+    entries |= conv(f"{step.ours}/Conv_0", f"{theirs}.conv0")
+    entries |= layer(f"{step.ours}/Dense_0", f"{theirs}.affine")
+    entries |= norm(f"{step.ours}/GroupNorm_1", f"{theirs}.norm1")
+    entries |= conv(f"{step.ours}/Conv_1", f"{theirs}.conv1")
     if step.skip:
-        made |= layer(f"{step.ours}/skip", f"{theirs}.skip")
+        entries |= layer(f"{step.ours}/skip", f"{theirs}.skip")
     if step.attention:
         qkv = interleaved(step.heads, "hc3")
-        made |= norm(f"{step.attention}/GroupNorm_0", f"{theirs}.norm2")
-        made |= layer(f"{step.attention}/qkv", f"{theirs}.qkv", qkv, qkv)
-        made |= layer(f"{step.attention}/out", f"{theirs}.proj")
-    return made
+        entries |= norm(f"{step.attention}/GroupNorm_0", f"{theirs}.norm2")
+        entries |= layer(f"{step.attention}/qkv", f"{theirs}.qkv", qkv, qkv)
+        entries |= layer(f"{step.attention}/out", f"{theirs}.proj")
+    return entries
 
 
 def table(settings: Mapping[str, Any], size: int) -> Table:
     song, ours = settings.get("early_conditions", False), "Embedding_0"
-    made = layer(f"{ours}/Dense_0", "map_layer0") | layer(f"{ours}/Dense_1", "map_layer1")
+    entries = layer(f"{ours}/Dense_0", "map_layer0") | layer(f"{ours}/Dense_1", "map_layer1")
     if settings.get("embedding") == "fourier":
-        made[f"{ours}/fourier/frequencies"] = (same, "map_noise.freqs")
+        entries[f"{ours}/fourier/frequencies"] = (same, "map_noise.freqs")
     if settings.get("classes"):
         label = (scaled_one_hot, "map_label.weight", "map_label.bias")
-        made[f"{ours}/label/embedding"] = label if song else (one_hot, "map_label.weight")
+        entries[f"{ours}/label/embedding"] = label if song else (one_hot, "map_label.weight")
     if settings.get("augment"):
-        made |= layer(f"{ours}/augment", "map_augment", bias=None)
+        entries |= layer(f"{ours}/augment", "map_augment", bias=None)
     for step in walk(settings, size):
         place = f"{size >> step.level}x{size >> step.level}"
         above = f"{2 * size >> step.level}x{2 * size >> step.level}"
         if step.kind == "first":
-            made |= conv(step.ours, f"enc.{place}_conv")
+            entries |= conv(step.ours, f"enc.{place}_conv")
         elif step.kind == "last":
             names = ("out_norm", "out_conv")
             names = (f"dec.{place}_aux_norm", f"dec.{place}_aux_conv") if song else names
-            made |= head(step, *names)
+            entries |= head(step, *names)
         else:
             theirs = {
                 "down": f"enc.{place}_down",
@@ -82,12 +82,12 @@ def table(settings: Mapping[str, Any], size: int) -> Table:
                 "decoder": f"dec.{place}_block{step.i}",
                 "up": f"dec.{above}_up",
             }[step.kind]
-            made |= _block(step, theirs)
+            entries |= _block(step, theirs)
         pyramid = settings.get("input_pyramid", "none")
         if step.kind == "down" and pyramid != "none":
             aux, layout = f"enc.{place}_aux_{pyramid}", kernel if pyramid == "residual" else matrix
-            made |= layer(f"input_{step.level}", aux, layout)
-    return made
+            entries |= layer(f"input_{step.level}", aux, layout)
+    return entries
 
 
 POSITIONAL = {
@@ -162,9 +162,9 @@ def averaged(contents: Contents, inner: str, whole: tuple[str, ...], numbers: An
     return net
 
 
-def arguments(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+def arguments(stated: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of a network with their defaults; ValueError for a value of another kind."""
-    have = {**defaults, **given}
+    have = {**defaults, **stated}
     for name, default in defaults.items():
         if not like(have[name], default):
             raise ValueError(f"{name}={have[name]!r}; needs a value such as {default!r}")
@@ -208,8 +208,8 @@ def convert(contents: Contents, steps: int = STEPS) -> Converted:
     return Converted(config, (size, size, net["img_channels"]), classes, params)
 
 
-def _song(given: Mapping[str, Any]) -> dict[str, Any]:
-    have = arguments(given, SONG_DEFAULTS)
+def _song(stated: Mapping[str, Any]) -> dict[str, Any]:
+    have = arguments(stated, SONG_DEFAULTS)
     for name, known in CHOICES.items():
         if have[name] not in known:
             raise ValueError(f"{name}={have[name]!r}; known: {', '.join(known)}")
@@ -225,8 +225,8 @@ def _song(given: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _adm(given: Mapping[str, Any]) -> dict[str, Any]:
-    return _common(arguments(given, ADM_DEFAULTS)) | ADM
+def _adm(stated: Mapping[str, Any]) -> dict[str, Any]:
+    return _common(arguments(stated, ADM_DEFAULTS)) | ADM
 
 
 def _common(have: Mapping[str, Any]) -> dict[str, Any]:
@@ -301,8 +301,8 @@ def _vp(net: Mapping[str, Any], steps: int) -> dict[str, Any]:
 def _iddpm(net: Mapping[str, Any], steps: int) -> dict[str, Any]:
     """As `_vp`, on a table of betas; the sampler's sigma are rounded to those of the table."""
     total = net["M"]
-    made = ddpm_cosine(total, net["C_2"], 1 - net["C_1"])
-    at = np.exp(-levels(VP(made), np.arange(1, total + 1) / total).lam)
+    cosine = ddpm_cosine(total, net["C_2"], 1 - net["C_1"])
+    at = np.exp(-levels(VP(cosine), np.arange(1, total + 1) / total).lam)
     low, high = max(LOW, at[0]), min(HIGH, at[-1])
     rho = np.linspace(high ** (1 / 7), low ** (1 / 7), steps) ** 7
     times = tuple(float(np.abs(at - sigma).argmin() + 1) / total for sigma in rho)

@@ -21,7 +21,7 @@ def radians(w: np.ndarray) -> np.ndarray:
 
 def table(settings: Mapping[str, Any], size: int) -> Table:
     """`settings` of `edm2`."""
-    made: Table = {
+    entries: Table = {
         "MPEmbedding_0/fourier/frequencies": (radians, "emb_fourier.freqs"),
         "MPEmbedding_0/fourier/phases": (radians, "emb_fourier.phases"),
         "MPEmbedding_0/noise/weight": (matrix, "emb_noise.weight"),
@@ -30,7 +30,7 @@ def table(settings: Mapping[str, Any], size: int) -> Table:
         "last/gain": (same, "out_gain"),
     }
     if settings.get("classes"):
-        made["MPEmbedding_0/label/weight"] = (matrix, "emb_label.weight")
+        entries["MPEmbedding_0/label/weight"] = (matrix, "emb_label.weight")
     # Blocks that change the resolution are counted among the others here.
     moves = {"resample": "block", "head_channels": settings["head_channels"]}
     for n, step in enumerate(s for s in walk({**settings, **moves}, size) if s.kind[-3:] != "rst"):
@@ -45,17 +45,17 @@ def table(settings: Mapping[str, Any], size: int) -> Table:
             "up": f"dec.{above}x{above}_up",
         }[step.kind]
         ours = f"Block_{n}"
-        made[f"{ours}/conv_0/weight"] = (kernel, f"{theirs}.conv_res0.weight")
-        made[f"{ours}/conv_1/weight"] = (kernel, f"{theirs}.conv_res1.weight")
-        made[f"{ours}/embedding/weight"] = (matrix, f"{theirs}.emb_linear.weight")
-        made[f"{ours}/embedding/gain"] = (same, f"{theirs}.emb_gain")
+        entries[f"{ours}/conv_0/weight"] = (kernel, f"{theirs}.conv_res0.weight")
+        entries[f"{ours}/conv_1/weight"] = (kernel, f"{theirs}.conv_res1.weight")
+        entries[f"{ours}/embedding/weight"] = (matrix, f"{theirs}.emb_linear.weight")
+        entries[f"{ours}/embedding/gain"] = (same, f"{theirs}.emb_gain")
         if step.skip:
-            made[f"{ours}/skip/weight"] = (kernel, f"{theirs}.conv_skip.weight")
+            entries[f"{ours}/skip/weight"] = (kernel, f"{theirs}.conv_skip.weight")
         if step.attention:
             qkv, rows = f"{theirs}.attn_qkv.weight", interleaved(step.heads, "hc3")
-            made[f"{ours}/qkv/weight"] = (lambda w, rows=rows: rows(w)[None, None], qkv)
-            made[f"{ours}/out/weight"] = (kernel, f"{theirs}.attn_proj.weight")
-    return made
+            entries[f"{ours}/qkv/weight"] = (lambda w, rows=rows: rows(w)[None, None], qkv)
+            entries[f"{ours}/out/weight"] = (kernel, f"{theirs}.attn_proj.weight")
+    return entries
 
 
 DEFAULTS = {

@@ -18,9 +18,9 @@ from diffjax.published.walk import Step, head, walk
 def table(settings: Mapping[str, Any], size: int, order: str = "h3c") -> Table:
     """order: "3hc" for models with `use_new_attention_order`."""
     ours = "Embedding_0"
-    made = layer(f"{ours}/Dense_0", "time_embed.0") | layer(f"{ours}/Dense_1", "time_embed.2")
+    entries = layer(f"{ours}/Dense_0", "time_embed.0") | layer(f"{ours}/Dense_1", "time_embed.2")
     if settings.get("classes"):
-        made[f"{ours}/label/embedding"] = (with_null, "label_emb.weight")
+        entries[f"{ours}/label/embedding"] = (with_null, "label_emb.weight")
     inputs, outs, part = -1, -1, 0
     for step in walk(settings, size):
         if step.kind in ("first", "encoder", "down"):
@@ -34,36 +34,36 @@ def table(settings: Mapping[str, Any], size: int, order: str = "h3c") -> Table:
         elif step.kind == "up":
             theirs, around = f"output_blocks.{outs}", 0
         else:
-            made |= head(step, "out.0", "out.2")
+            entries |= head(step, "out.0", "out.2")
             continue
         if step.kind in ("first", "encoder", "down"):
             part = 0
         if step.kind == "first" or step.ours.startswith("Conv"):
             inner = {"first": "", "down": ".op", "up": ".conv"}[step.kind]
-            made |= conv(step.ours, f"{theirs}.{part}{inner}")
+            entries |= conv(step.ours, f"{theirs}.{part}{inner}")
         else:
-            made |= _block(step, f"{theirs}.{part}")
+            entries |= _block(step, f"{theirs}.{part}")
         part += around
         if step.attention:
-            made |= _attention(step, f"{theirs}.{part}", order)
+            entries |= _attention(step, f"{theirs}.{part}", order)
             part += 1
-    return made
+    return entries
 
 
 def _block(step: Step, theirs: str) -> Table:
-    made = norm(f"{step.ours}/GroupNorm_0", f"{theirs}.in_layers.0")
-    made |= conv(f"{step.ours}/Conv_0", f"{theirs}.in_layers.2")
-    made |= layer(f"{step.ours}/Dense_0", f"{theirs}.emb_layers.1")
-    made |= norm(f"{step.ours}/GroupNorm_1", f"{theirs}.out_layers.0")
-    made |= conv(f"{step.ours}/Conv_1", f"{theirs}.out_layers.3")
-    return made | (layer(f"{step.ours}/skip", f"{theirs}.skip_connection") if step.skip else {})
+    entries = norm(f"{step.ours}/GroupNorm_0", f"{theirs}.in_layers.0")
+    entries |= conv(f"{step.ours}/Conv_0", f"{theirs}.in_layers.2")
+    entries |= layer(f"{step.ours}/Dense_0", f"{theirs}.emb_layers.1")
+    entries |= norm(f"{step.ours}/GroupNorm_1", f"{theirs}.out_layers.0")
+    entries |= conv(f"{step.ours}/Conv_1", f"{theirs}.out_layers.3")
+    return entries | (layer(f"{step.ours}/skip", f"{theirs}.skip_connection") if step.skip else {})
 
 
 def _attention(step: Step, theirs: str, order: str) -> Table:
     qkv = interleaved(step.heads, order)
-    made = norm(f"{step.attention}/GroupNorm_0", f"{theirs}.norm")
-    made |= layer(f"{step.attention}/qkv", f"{theirs}.qkv", qkv, qkv)
-    return made | layer(f"{step.attention}/out", f"{theirs}.proj_out")
+    entries = norm(f"{step.attention}/GroupNorm_0", f"{theirs}.norm")
+    entries |= layer(f"{step.attention}/qkv", f"{theirs}.qkv", qkv, qkv)
+    return entries | layer(f"{step.attention}/out", f"{theirs}.proj_out")
 
 
 SIDES = {
@@ -113,53 +113,31 @@ def convert(
     attention (`num_heads`, `num_head_channels`). size: of the images, where the multipliers are
     not those of the original. order: "3hc" for `use_new_attention_order`.
     """
-    given = {
-        "schedule": schedule,
-        "steps": steps,
-        "heads": heads,
-        "head_channels": head_channels,
-        "size": size,
-        "order": order,
-    }
-    known = PRESETS.get(contents.file, {})
-    told = {"order": "h3c", **known, **{k: v for k, v in given.items() if v}}
+    asked = {"schedule": schedule, "steps": steps, "heads": heads, "head_channels": head_channels}
+    asked |= {"size": size, "order": order}
+    settings = {"order": "h3c", **PRESETS.get(contents.file, {})}
+    settings |= {name: value for name, value in asked.items() if value}
     if not any(name.startswith("output_blocks.") for name in contents.tensors):
         raise ValueError("a classifier of noisy images, not a denoiser: it has no decoder")
     network = _shapes(contents.tensors)
-    size = told.get("size") or SIDES.get(network["multipliers"], 0)
-    wanted = {
-        "schedule": told.get("schedule"),
-        "steps": told.get("steps"),
-        "heads or head_channels": told.get("heads") or told.get("head_channels"),
-        "size": size,
-    }
-    if missing := [name for name, value in wanted.items() if not value]:
-        raise ValueError(f"{', '.join(missing)}: not told by the tensors; set them")
-    if told["schedule"] not in ("linear", "cosine"):
-        raise ValueError(f"schedule={told['schedule']!r}: unknown; known: linear, cosine")
-    if told["steps"] < 2 or size < 1 or size % 2 ** (len(network["multipliers"]) - 1):
-        raise ValueError(
-            f"steps={told['steps']}, size={size}: need two steps or more, and a size that halves "
-            f"{len(network['multipliers']) - 1} times"
-        )
-    if told["order"] not in ("h3c", "3hc"):
-        raise ValueError(f"order={told['order']!r}: unknown; known: h3c, 3hc")
+    size = settings.get("size") or SIDES.get(network["multipliers"], 0)
+    _check_settings(settings, size, len(network["multipliers"]))
     network["attention"] = tuple(size >> level for level in network["attention"])
-    each = "heads" if "heads" in told else "head_channels"
-    network[each] = told[each]
+    each = "heads" if "heads" in settings else "head_channels"
+    network[each] = settings[each]
     widths = [m * network["channels"] for m in network["multipliers"]]
-    if told[each] < 1 or any(w % told[each] for w in widths):
-        raise ValueError(f"{each}={told[each]}: needs a divisor of the channels {widths}")
+    if settings[each] < 1 or any(w % settings[each] for w in widths):
+        raise ValueError(f"{each}={settings[each]}: needs a divisor of the channels {widths}")
     labels = "label_emb.weight"
     classes = shape_of(contents.tensors, labels, 2)[0] if labels in contents.tensors else 0
-    made = table({**network, "classes": classes}, size, told["order"])
-    params = converted(made, contents.tensors)
+    tensors = table({**network, "classes": classes}, size, settings["order"])
+    params = converted(tensors, contents.tensors)
     config = {
-        **_process(told["schedule"], told["steps"]),
+        **_process(settings["schedule"], settings["steps"]),
         "network": network,
         "sampling": {
             "sampler": {"name": "ancestral_learned" if network["learn_variance"] else "ancestral"},
-            "grid": {"name": "linspace", "total": told["steps"]},
+            "grid": {"name": "linspace", "total": settings["steps"]},
             "steps": 250,
         },
     }
@@ -167,13 +145,35 @@ def convert(
     return Converted(config, shape, classes, params, (SAMPLED,))
 
 
+def _check_settings(settings: Mapping[str, Any], size: int, levels: int) -> None:
+    """Raise ValueError for settings that are missing, unknown or out of range."""
+    wanted = {
+        "schedule": settings.get("schedule"),
+        "steps": settings.get("steps"),
+        "heads or head_channels": settings.get("heads") or settings.get("head_channels"),
+        "size": size,
+    }
+    if missing := [name for name, value in wanted.items() if not value]:
+        raise ValueError(f"{', '.join(missing)}: not told by the tensors; set them")
+    if settings["schedule"] not in ("linear", "cosine"):
+        raise ValueError(f"schedule={settings['schedule']!r}: unknown; known: linear, cosine")
+    steps = settings["steps"]
+    if steps < 2 or size < 1 or size % 2 ** (levels - 1):
+        raise ValueError(
+            f"steps={steps}, size={size}: need two steps or more, and a size that halves "
+            f"{levels - 1} times"
+        )
+    if settings["order"] not in ("h3c", "3hc"):
+        raise ValueError(f"order={settings['order']!r}: unknown; known: h3c, 3hc")
+
+
 def _process(schedule: str, steps: int) -> dict[str, Any]:
     """Noise labels are of 1,000 steps, however many there are."""
     ends = {"beta_min": 0.1 / steps, "beta_max": 20 / steps} if schedule == "linear" else {}
-    made = {"name": f"ddpm_{schedule}", "steps": steps, **ends}
+    entry = {"name": f"ddpm_{schedule}", "steps": steps, **ends}
     label = "index" if steps == 1000 else "rescaled_index"
     return {
-        "sde": {"name": "vp", "t_min": 1 / steps, "schedule": made},
+        "sde": {"name": "vp", "t_min": 1 / steps, "schedule": entry},
         "parameterization": {"name": "eps", "c_noise": label, "scale_input": False},
     }
 
@@ -186,7 +186,7 @@ def _shapes(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """Settings that the shapes of the tensors tell; `attention` as levels."""
     width = shape_of(tensors, "time_embed.0.weight", 2)[1]
     inputs = len({name.split(".")[1] for name in tensors if name.startswith("input_blocks.")})
-    ups = [int(found[1]) for name in tensors if (found := MOVES.fullmatch(name))]
+    ups = [int(match[1]) for name in tensors if (match := MOVES.fullmatch(name))]
     each = min(ups, default=inputs - 1) + 1  # of a level, with what changes the resolution
     first = range(1, inputs, each)
     widths = [shape_of(tensors, f"input_blocks.{i}.0.out_layers.3.bias", 1)[0] for i in first]

@@ -55,8 +55,8 @@ def cleaned(contents: Contents) -> Contents:
     if len(names) < len(contents.tensors):
         raise ValueError("holds a network compiled and as it was: two tensors of the same name")
     states = [name for name in names if OPTIMIZER.search(name)]
-    rest = [n for n in names if n not in states and not HELD.search(n) and "." in n]
-    if states and all(name.startswith(("state.", "optimizer.")) for name in rest):
+    others = [n for n in names if n not in states and not HELD.search(n) and "." in n]
+    if states and all(name.startswith(("state.", "optimizer.")) for name in others):
         raise ValueError(f"the state of an optimizer ({states[0]}, ...), not a network")
     return contents._replace(tensors=Named(contents.tensors, names))
 

@@ -30,51 +30,51 @@ from diffjax.published.walk import Step, head, walk
 
 def table(settings: Mapping[str, Any], size: int) -> Table:
     names = (f"all_modules.{i}" for i in range(10_000))
-    made: Table = {}
+    entries: Table = {}
     if settings.get("embedding") == "fourier":
-        made["Embedding_0/fourier/frequencies"] = (same, f"{next(names)}.W")
+        entries["Embedding_0/fourier/frequencies"] = (same, f"{next(names)}.W")
     for i in range(2):
-        made |= layer(f"Embedding_0/Dense_{i}", next(names))
+        entries |= layer(f"Embedding_0/Dense_{i}", next(names))
     for step in walk(settings, size):
         theirs = next(names)
         if step.kind == "first":
-            made |= conv(step.ours, theirs)
+            entries |= conv(step.ours, theirs)
         elif step.kind == "last":
-            made |= head(step, theirs, next(names))
+            entries |= head(step, theirs, next(names))
         elif step.ours.startswith("Conv"):
-            made |= conv(step.ours, f"{theirs}.Conv_0")
+            entries |= conv(step.ours, f"{theirs}.Conv_0")
         else:
             block = settings.get("resample") == "projected_block"
-            made |= _block(step, theirs, "Conv_2" if block else "NIN_0")
+            entries |= _block(step, theirs, "Conv_2" if block else "NIN_0")
             if step.attention:
-                made |= _attention(step.attention, next(names))
+                entries |= _attention(step.attention, next(names))
         if step.kind == "down" and (pyramid := settings.get("input_pyramid", "none")) != "none":
             aux = f"{next(names)}.{'Conv2d_0' if pyramid == 'residual' else 'Conv_0'}"
             layout = kernel if pyramid == "residual" else matrix
-            made |= layer(f"input_{step.level}", aux, layout)
-    return made
+            entries |= layer(f"input_{step.level}", aux, layout)
+    return entries
 
 
 def _block(step: Step, theirs: str, skip: str) -> Table:
-    made: Table = {}
+    entries: Table = {}
     for i in range(2):
-        made |= norm(f"{step.ours}/GroupNorm_{i}", f"{theirs}.GroupNorm_{i}")
-        made |= conv(f"{step.ours}/Conv_{i}", f"{theirs}.Conv_{i}")
-    made |= layer(f"{step.ours}/Dense_0", f"{theirs}.Dense_0")
+        entries |= norm(f"{step.ours}/GroupNorm_{i}", f"{theirs}.GroupNorm_{i}")
+        entries |= conv(f"{step.ours}/Conv_{i}", f"{theirs}.Conv_{i}")
+    entries |= layer(f"{step.ours}/Dense_0", f"{theirs}.Dense_0")
     if step.skip and skip.startswith("NIN"):
-        made[f"{step.ours}/skip/kernel"] = (same, f"{theirs}.{skip}.W")
-        made[f"{step.ours}/skip/bias"] = (same, f"{theirs}.{skip}.b")
+        entries[f"{step.ours}/skip/kernel"] = (same, f"{theirs}.{skip}.W")
+        entries[f"{step.ours}/skip/bias"] = (same, f"{theirs}.{skip}.b")
     elif step.skip:
-        made |= layer(f"{step.ours}/skip", f"{theirs}.{skip}")
-    return made
+        entries |= layer(f"{step.ours}/skip", f"{theirs}.{skip}")
+    return entries
 
 
 def _attention(ours: str, theirs: str) -> Table:
-    made = norm(f"{ours}/GroupNorm_0", f"{theirs}.GroupNorm_0")
+    entries = norm(f"{ours}/GroupNorm_0", f"{theirs}.GroupNorm_0")
     for leaf, part in (("kernel", "W"), ("bias", "b")):
-        made[f"{ours}/qkv/{leaf}"] = (stacked, *(f"{theirs}.NIN_{i}.{part}" for i in range(3)))
-        made[f"{ours}/out/{leaf}"] = (same, f"{theirs}.NIN_3.{part}")
-    return made
+        entries[f"{ours}/qkv/{leaf}"] = (stacked, *(f"{theirs}.NIN_{i}.{part}" for i in range(3)))
+        entries[f"{ours}/out/{leaf}"] = (same, f"{theirs}.NIN_3.{part}")
+    return entries
 
 
 MODELS, SHADOW, AVERAGES = ("model.module.", "model."), "ema.shadow_params.", "params_ema."
@@ -152,14 +152,14 @@ def _averaged(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     model = next((m for m in MODELS if any(n.startswith(f"{m}all_modules.") for n in tensors)), "")
     if not model:
         raise ValueError(f"not the tensors of this network: {some('missing', ['model'])}")
-    made = below(tensors, model, FIXED)
+    whole = below(tensors, model, FIXED)
     first = "all_modules.0.W"
-    trained = [name for name in made if name != first or made[name].ndim > 1]
+    trained = [name for name in whole if name != first or whole[name].ndim > 1]
     shadow = [tensors[f"{SHADOW}{i}"] for i in range(len(below(tensors, SHADOW)))]
-    shapes = [made[name].shape for name in trained]
+    shapes = [whole[name].shape for name in trained]
     if [a.shape for a in shadow] != shapes or len(shadow) != len(trained):
         raise ValueError("ema.shadow_params: not of the shapes of the parameters of model")
-    return made | dict(zip(trained, shadow, strict=True))
+    return whole | dict(zip(trained, shadow, strict=True))
 
 
 NUMBERED = re.compile(r"all_modules\.(\d{1,6})\.(.+)")

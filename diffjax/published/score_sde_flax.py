@@ -33,43 +33,43 @@ def table(settings: Mapping[str, Any], size: int) -> Table:
     def rescaled(ours: str, theirs: str) -> Table:
         return {f"{ours}/{leaf}": (same, f"{theirs}.{leaf}") for leaf in ("scale", "bias")}
 
-    made: Table = {}
+    entries: Table = {}
     if settings["embedding"] == "fourier":
-        made["Embedding_0/fourier/frequencies"] = (same, "GaussianFourierProjection_0.W")
+        entries["Embedding_0/fourier/frequencies"] = (same, "GaussianFourierProjection_0.W")
     for i in range(2):
-        made |= plain(f"Embedding_0/Dense_{i}", f"Dense_{i}")
+        entries |= plain(f"Embedding_0/Dense_{i}", f"Dense_{i}")
     for step in walk(settings, size):
         if step.kind == "first":
-            made |= plain(step.ours, count("Conv"))
+            entries |= plain(step.ours, count("Conv"))
         elif step.kind == "last":
             n = step.level
             ours = (f"output_norm_{n}", f"output_{n}") if n else ("GroupNorm_0", step.ours)
-            made |= rescaled(ours[0], count("GroupNorm")) | plain(ours[1], count("Conv"))
+            entries |= rescaled(ours[0], count("GroupNorm")) | plain(ours[1], count("Conv"))
         elif step.ours.startswith("Conv"):
             move = "Downsample" if step.kind == "down" else "Upsample"
-            made |= plain(step.ours, f"{count(move)}.Conv_0")
+            entries |= plain(step.ours, f"{count(move)}.Conv_0")
         else:
             theirs = count(f"ResnetBlock{block}")
             for i in range(2):
-                made |= rescaled(f"{step.ours}/GroupNorm_{i}", f"{theirs}.GroupNorm_{i}")
-                made |= plain(f"{step.ours}/Conv_{i}", f"{theirs}.Conv_{i}")
-            made |= plain(f"{step.ours}/Dense_0", f"{theirs}.Dense_0")
+                entries |= rescaled(f"{step.ours}/GroupNorm_{i}", f"{theirs}.GroupNorm_{i}")
+                entries |= plain(f"{step.ours}/Conv_{i}", f"{theirs}.Conv_{i}")
+            entries |= plain(f"{step.ours}/Dense_0", f"{theirs}.Dense_0")
             if step.skip and big:
-                made |= pointwise(f"{step.ours}/skip", f"{theirs}.Conv_2")
+                entries |= pointwise(f"{step.ours}/skip", f"{theirs}.Conv_2")
             elif step.skip:
-                made |= _nin(f"{step.ours}/skip", f"{theirs}.NIN_0")
+                entries |= _nin(f"{step.ours}/skip", f"{theirs}.NIN_0")
             if step.attention:
                 theirs = count(attention)
-                made |= rescaled(f"{step.attention}/GroupNorm_0", f"{theirs}.GroupNorm_0")
-                made |= _nin(f"{step.attention}/qkv", *(f"{theirs}.NIN_{i}" for i in range(3)))
-                made |= _nin(f"{step.attention}/out", f"{theirs}.NIN_3")
+                entries |= rescaled(f"{step.attention}/GroupNorm_0", f"{theirs}.GroupNorm_0")
+                entries |= _nin(f"{step.attention}/qkv", *(f"{theirs}.NIN_{i}" for i in range(3)))
+                entries |= _nin(f"{step.attention}/out", f"{theirs}.NIN_3")
         if step.kind == "down" and settings["input_pyramid"] == "residual":
             theirs = f"{count('Downsample')}.Conv2d_0"
-            made[f"input_{step.level}/kernel"] = (same, f"{theirs}.weight")
-            made[f"input_{step.level}/bias"] = (same, f"{theirs}.bias")
+            entries[f"input_{step.level}/kernel"] = (same, f"{theirs}.weight")
+            entries[f"input_{step.level}/bias"] = (same, f"{theirs}.bias")
         elif step.kind == "down" and settings["input_pyramid"] == "skip":
-            made |= pointwise(f"input_{step.level}", f"{count('Combine')}.Conv_0")
-    return made
+            entries |= pointwise(f"input_{step.level}", f"{count('Combine')}.Conv_0")
+    return entries
 
 
 def _nin(ours: str, *theirs: str) -> Table:
@@ -85,8 +85,8 @@ def parts(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
     def find(kind: str, leaf: str) -> list[tuple[int, ...]]:
         """Shapes, in the order of the parts of this kind."""
         pattern = re.compile(rf"{kind}_(\d+)\.{re.escape(leaf)}")
-        found = [(pattern.fullmatch(name), a.shape) for name, a in tensors.items()]
-        return [shape for _, shape in sorted((int(m[1]), shape) for m, shape in found if m)]
+        matched = [(pattern.fullmatch(name), a.shape) for name, a in tensors.items()]
+        return [shape for _, shape in sorted((int(m[1]), shape) for m, shape in matched if m)]
 
     if empty := [name for name, a in tensors.items() if not a.shape or 0 in a.shape]:
         raise ValueError(f"not the tensors of this network: {some('without values', empty)}")

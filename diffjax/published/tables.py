@@ -33,17 +33,17 @@ def converted(
             f"not the tensors of this network: {some('missing', missing)}; "
             f"{some('not known', surplus)}"
         )
-    made: dict[str, np.ndarray] = {}
+    arrays: dict[str, np.ndarray] = {}
     for path, (layout, *names) in table.items():
         theirs = [np.asarray(tensors[name], np.float32) for name in names]
         if bad := [n for n, a in zip(names, theirs, strict=True) if not np.isfinite(a).all()]:
             raise ValueError(f"{bad[0]}: holds values that are not finite")
         try:
-            made[path] = np.asarray(layout(*theirs), np.float32, order="C")
+            arrays[path] = np.asarray(layout(*theirs), np.float32, order="C")
         except (ValueError, IndexError, TypeError, ArithmeticError) as error:
             shapes = ", ".join(f"{n} {a.shape}" for n, a in zip(names, theirs, strict=True))
             raise ValueError(f"{path}: cannot be made of {shapes} ({error})") from error
-    return nested(made)
+    return nested(arrays)
 
 
 def shape(tensors: Mapping[str, np.ndarray], name: str, axes: int | None = None) -> tuple[int, ...]:

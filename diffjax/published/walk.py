@@ -35,12 +35,12 @@ def walk(settings: Mapping[str, Any], size: int) -> Iterator[Step]:
         counts[kind] += 1
         return f"{kind}_{counts[kind] - 1}"
 
-    def block(kind: str, level: int, i: int, given: int, attends: bool) -> Step:
+    def block(kind: str, level: int, i: int, width: int, attends: bool) -> Step:
         attention = count("SelfAttention") if attends else ""
         heads = settings.get("heads", 1)
         if each := settings.get("head_channels", 0):
             heads = widths[level] // each
-        return Step(kind, count("Block"), level, i, given != widths[level], attention, heads)
+        return Step(kind, count("Block"), level, i, width != widths[level], attention, heads)
 
     def move(kind: str, level: int) -> Step:
         if settings.get("resample", "conv").endswith("conv"):

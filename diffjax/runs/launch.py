@@ -162,10 +162,10 @@ def weights(
     only where it has none of them, and a line says which it has not.
     """
     try:
-        found = load_trained(source, ema=ema).weights
+        source_weights = load_trained(source, ema=ema).weights
     except ConfigError as error:
         raise ConfigError(f"--resume_from={source}: {error}") from error
-    fitting = transfer(experiment, found.params, renames)
+    fitting = transfer(experiment, source_weights.params, renames)
     if not partial and not fitting.complete:
         raise ConfigError(
             f"--resume_from={source}: not the parameters of config.network: "
@@ -177,7 +177,7 @@ def weights(
         raise ConfigError(f"--resume_from={source}: has no parameter of config.network: {fitting}")
     if not fitting.complete and first():
         print(f"--resume_from={source}: {fitting}", file=sys.stderr)
-    about = {"path": str(source.resolve()), "step": found.step, "ema": found.ema}
+    about = {"path": str(source.resolve()), "step": source_weights.step, "ema": source_weights.ema}
     about |= {"map": list(renames)} if renames else {}
     if not fitting.complete:
         about |= {"missing": fitting.missing, "reshaped": fitting.reshaped}

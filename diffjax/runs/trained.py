@@ -17,7 +17,7 @@ from diffjax import builder, checks
 from diffjax.builder.guidance import merged
 from diffjax.config import Config, ConfigError, named, nearest, written
 from diffjax.data import conditions
-from diffjax.data.form import labelled
+from diffjax.data.form import Form, labelled
 from diffjax.denoiser import Denoiser
 from diffjax.generation.job import Generated, Job, number
 from diffjax.generation.program import INDICES
@@ -201,9 +201,9 @@ def load(
         raise ConfigError(f"ema={sampling['ema']}: {path} holds one; known: its own")
     contents, family = opened(path, family)
     change = lambda config: replaced(config, sampling)
-    made = convert(contents, family, path, settings, change)
-    params = jax.tree.map(jnp.asarray, made.denoise.params)
-    return dataclasses.replace(made, denoise=made.experiment.denoiser(params))
+    trained = convert(contents, family, path, settings, change)
+    params = jax.tree.map(jnp.asarray, trained.denoise.params)
+    return dataclasses.replace(trained, denoise=trained.experiment.denoiser(params))
 
 
 def integers(name: str, values: int | Sequence[int], stop: int) -> tuple[int, ...]:
@@ -308,12 +308,12 @@ def replaced(config: Config, sampling: Config | None) -> dict[str, Any]:
     was there with all its settings.
     """
     changes: Config = written(sampling or {}, "sampling")
-    base, own = config.get("sampling", {}), named(changes, "sampler", "grid", "corrector")
-    if isinstance(guidance := own.get("guidance"), Mapping):
+    base, section = config.get("sampling", {}), named(changes, "sampler", "grid", "corrector")
+    if isinstance(guidance := section.get("guidance"), Mapping):
         guidance = named(guidance, "reference", "rule", "threshold")
     if guidance is not None:
-        own["guidance"] = merged(base.get("guidance", 1.0), guidance)
-    return {**config, "sampling": {**base, **own}}
+        section["guidance"] = merged(base.get("guidance", 1.0), guidance)
+    return {**config, "sampling": {**base, **section}}
 
 
 def opened(path: Path, family: str = "") -> tuple[Contents, str]:
@@ -350,28 +350,28 @@ def convert(
     refuse, entry = builder.refuse(str(path)), known_family(family)
     contents, notes = refuse(bare)(contents, entry)
     bound = builder.call(entry.convert, settings or {}, family, partial=True, contents=contents)
-    made = refuse(bound)()
-    form = refuse(labelled)(made.kind, made.shape, made.classes)
-    experiment = builder.experiment(change(completed(made)), form)
-    params = {"network": made.params}
+    converted = refuse(bound)()
+    form = refuse(labelled)(converted.kind, converted.shape, converted.classes)
+    experiment = builder.experiment(change(completed(converted)), form)
+    params = {"network": converted.params}
     refuse(check_weights)(experiment, params)
-    return Trained(experiment.denoiser(params), experiment, notes=(*notes, *made.notes))
+    return Trained(experiment.denoiser(params), experiment, notes=(*notes, *converted.notes))
 
 
-def completed(made: Converted) -> dict[str, Any]:
+def completed(converted: Converted) -> dict[str, Any]:
     """All sections: those of the checkpoint, and what training it further would begin with."""
-    two = bool(made.config["network"].get("learn_variance"))
+    two = bool(converted.config["network"].get("learn_variance"))
     return {
         "seed": 0,
-        "data": {"name": {"latent": "latents:latents"}.get(made.kind, "folder:images")}
-        | {"labels": bool(made.classes)},
+        "data": {"name": {"latent": "latents:latents"}.get(converted.kind, "folder:images")}
+        | {"labels": bool(converted.classes)},
         "loss": {
             "weight": {"name": "uniform_output"},
-            "condition_dropout": 0.1 if made.classes else 0.0,
+            "condition_dropout": 0.1 if converted.classes else 0.0,
             "hybrid": 0.001 if two else 0.0,
         },
         "optimizer": {"name": "adamw", "learning_rate": 1e-4},
         "ema": {"name": "constant", "decay": 0.9999},
         "train": {},
-        **made.config,
+        **converted.config,
     }

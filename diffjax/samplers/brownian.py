@@ -32,8 +32,8 @@ def increments(clock: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     clock (R, 2): 2 eta lambda, -inf for a start at alpha = 0; NaN where the noise is not of a path.
     Returns (R, N) each; shares have squares that sum to 1. Raises ValueError beyond |u| = 1024.
     """
-    own = np.isnan(clock[:, 0] + clock[:, 1])
-    start, end = np.where(own[:, None], np.array([[0.0, 1.0]]), clock).T
+    is_fresh = np.isnan(clock[:, 0] + clock[:, 1])
+    start, end = np.where(is_fresh[:, None], np.array([[0.0, 1.0]]), clock).T
     start = np.where(np.isinf(start), end - 2 * ROOT, start)  # of no influence that far away
     if not (reach := np.abs([start, end]).max()) <= MOST:
         raise ValueError(f"2 eta lambda reaches {reach:.4g}: needs <= {MOST:g}")
@@ -47,8 +47,8 @@ def increments(clock: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     nodes, shares = np.concatenate([nodes, before], 1), np.concatenate([ahead, behind], 1)
     norm = np.sqrt((shares**2).sum(1, keepdims=True))
     shares = shares / np.where(norm > 0, norm, 1)
-    shares[own], shares[own, 0] = 0.0, 1.0
-    nodes[own, 0] = np.flatnonzero(own)
+    shares[is_fresh], shares[is_fresh, 0] = 0.0, 1.0
+    nodes[is_fresh, 0] = np.flatnonzero(is_fresh)
     front = np.argsort(shares == 0, axis=1, kind="stable")[:, : (shares != 0).sum(1).max()]
     return np.take_along_axis(nodes, front, 1), np.take_along_axis(shares, front, 1)
 

@@ -64,11 +64,11 @@ def ode(x: np.ndarray, lam: np.ndarray) -> np.ndarray:
     d (x / alpha) / d lambda = -rho eps = x0 - x / alpha.
     """
     slope = lambda l, x: posterior_mean(x, np.exp(-l)) - x
-    made = [x]
+    states = [x]
     for low, high in pairwise(lam):
-        done = integrate.solve_ivp(slope, (low, high), made[-1], "DOP853", rtol=1e-13, atol=1e-14)
-        made.append(done.y[:, -1])
-    return np.array(made)
+        done = integrate.solve_ivp(slope, (low, high), states[-1], "DOP853", rtol=1e-13, atol=1e-14)
+        states.append(done.y[:, -1])
+    return np.array(states)
 
 
 def mixture_output(table: Table, sde: SDE) -> Callable[[int, np.ndarray], np.ndarray]:
@@ -156,13 +156,13 @@ def history(table: Table, times: np.ndarray) -> tuple[list[tuple[Any, Any]], np.
     rows = memory(table) if len(table) == len(times) - 1 else 0
     late = not table.begins.any()
     hat = ode(START / at.alpha[0], np.append(at.lam[: rows + 1], at.lam[-1]))
-    made = []
+    outputs = []
     for i in range(rows):
         mean = posterior_mean(hat[i], np.exp(-at.lam[i]))
         y = mean if table.read is x0 else (hat[i] - mean) * here.alpha[i] / here.sigma[i]
         j = i if late else i + 1
-        made.append((y, at.alpha[j] * hat[j]))
-    return made, hat[-1]
+        outputs.append((y, at.alpha[j] * hat[j]))
+    return outputs, hat[-1]
 
 
 def order_on_mixture(

@@ -155,8 +155,8 @@ def _multistep(
             weights = step.constant * rule(at.lam[used], step.end)
         else:
             weights = step.weights(nodes[used], lambda lam: variable(sde, lam))
-        made = step.advance(X, ys[: len(used)], weights)
-        p.step(made + step.noise * Z if step.noise else made)
+        mean = step.advance(X, ys[: len(used)], weights)
+        p.step(mean + step.noise * Z if step.noise else mean)
         if step.noise:
             p.along(eta, step.start, step.end)
     return p.table()

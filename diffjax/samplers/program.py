@@ -108,8 +108,8 @@ class Program:
 def _named(combination: Combination, row: int) -> Combination:
     """With the fresh noise under the number of its row."""
     z = f"z{row}"
-    rest = Combination({k: v for k, v in combination.items() if k != "z"})
-    return rest + Combination({z: combination["z"]}) if "z" in combination else rest
+    others = Combination({k: v for k, v in combination.items() if k != "z"})
+    return others + Combination({z: combination["z"]}) if "z" in combination else others
 
 
 def _compile(rows: Sequence[Row], read: Read) -> Table:
@@ -125,13 +125,15 @@ def _compile(rows: Sequence[Row], read: Read) -> Table:
     free = {"y": [f"y[{k}]" for k in range(OUTPUTS)], "z": [f"z[{j}]" for j in range(NOISES)]}
     for i, row in enumerate(rows):
         y, z = f"y{i}", f"z{i}"
-        own = {"x": "x", y: "y", z: "z"} | slots
+        register_of = {"x": "x", y: "y", z: "z"} | slots
         noisy[i] = z in last or row.snr > 0
         for values, columns, names in ((input, READ, row.input), (update, WRITE, row.update)):
             for name, value in names.items():
-                if name not in own or own[name] not in columns:
-                    raise ValueError(f"row {i}: register {name!r} is not there; it has {[*own]}")
-                values[i, columns.index(own[name])] += value
+                if name not in register_of or register_of[name] not in columns:
+                    raise ValueError(
+                        f"row {i}: register {name!r} is not there; it has {[*register_of]}"
+                    )
+                values[i, columns.index(register_of[name])] += value
         for name in [name for name in slots if last[name] <= i]:
             free[name[0]].append(slots.pop(name))
         for name, kept in ((y, keep), (z, keep_noise)):
@@ -196,8 +198,8 @@ class Sampler:
 
     def __repr__(self) -> str:
         """Name, settings, and what is known of the method with these."""
-        own = [*inspect.signature(self.plan).parameters.values()][2:]
-        settings = ", ".join(f"{p.name}={p.default}" for p in own)
+        parameters = [*inspect.signature(self.plan).parameters.values()][2:]
+        settings = ", ".join(f"{p.name}={p.default}" for p in parameters)
         known = f"order {self.order()}, rows per step {self.passes}"
         return f"{self.plan.__name__}({settings}), {known}"
 

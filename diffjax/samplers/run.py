@@ -75,8 +75,7 @@ def run(
     arguments that do not go together, see `check_arguments`.
     """
     check_arguments(denoise, table, x, keys, cond=cond, guidance=guidance, noise=noise)
-    own = {"cond": cond, "guidance": guidance, "noise": noise}
-    return _run(denoise, table, x, keys, **own, path=path)
+    return _run(denoise, table, x, keys, cond=cond, guidance=guidance, noise=noise, path=path)
 
 
 def scan(
@@ -93,8 +92,8 @@ def scan(
     """`run` without its checks and its program, for whoever is inside a program already."""
     step = functools.partial(_step, denoise, guidance, cond, keys, path)
     rows = (jnp.arange(len(table)), _on_device(table, x.dtype), noise)
-    after, made = jax.lax.scan(step, begin(x, guidance), rows)
-    return Result(after.x, after.bad, made)
+    after, visited = jax.lax.scan(step, begin(x, guidance), rows)
+    return Result(after.x, after.bad, visited)
 
 
 _run = jax.jit(scan, static_argnames="path")
@@ -165,10 +164,10 @@ def advance(
 
 @functools.partial(jax.jit, donate_argnums=2)
 def _part(
-    denoise: Denoise, table: Table, registers: Registers, *args: Any, **own: Any
+    denoise: Denoise, table: Table, registers: Registers, *args: Any, **options: Any
 ) -> tuple[Registers, tuple[Array, Array, Array]]:
     """`advance`, and copies of what is seen: the next part reuses the memory of the registers."""
-    registers, x0 = advance(denoise, table, registers, *args, **own)
+    registers, x0 = advance(denoise, table, registers, *args, **options)
     return registers, (registers.x, x0, registers.bad)
 
 
@@ -189,13 +188,13 @@ def previews(
     The device works on the next rows while a preview is looked at; who has seen enough stops
     iterating. Raises FloatingPointError as `sample` does, and ValueError for every < 1.
     """
-    own = {"cond": cond, "guidance": guidance, "noise": noise}
-    check_arguments(denoise, table, x, keys, **own)
+    check_arguments(denoise, table, x, keys, cond=cond, guidance=guidance, noise=noise)
+    part = functools.partial(_part, cond=cond, guidance=guidance, noise=noise)
     ends = parts(len(table), every)
     registers = begin(jnp.copy(x), guidance)
-    registers, seen = _part(denoise, table, registers, keys, first=0, stop=ends[0], **own)
+    registers, seen = part(denoise, table, registers, keys, first=0, stop=ends[0])
     for first, stop in pairwise(ends):
-        registers, new = _part(denoise, table, registers, keys, first=first, stop=stop, **own)
+        registers, new = part(denoise, table, registers, keys, first=first, stop=stop)
         yield look(table, seen, first)
         seen = new
     yield look(table, seen, ends[-1])
@@ -231,10 +230,10 @@ def sample(
     draws. Returns the final state (B, ...). Raises FloatingPointError for a network output that is
     not finite, outside of a traced function.
     """
-    made = run(denoise, table, x, keys, cond=cond, guidance=guidance, noise=noise)
-    if not isinstance(made.bad, Tracer):
-        check(made.bad, table)
-    return made.x
+    result = run(denoise, table, x, keys, cond=cond, guidance=guidance, noise=noise)
+    if not isinstance(result.bad, Tracer):
+        check(result.bad, table)
+    return result.x
 
 
 def check(bad: Any, table: Table) -> None:
@@ -371,5 +370,5 @@ def initial(
     t: where the grid begins, if that is not t_max.
     """
     checks.keys(keys, np.size(keys))
-    first, rest = jax.vmap(jax.random.split, out_axes=1)(keys)
-    return jax.vmap(lambda key: sde.prior(key, shape, t))(first), rest
+    first, later = jax.vmap(jax.random.split, out_axes=1)(keys)
+    return jax.vmap(lambda key: sde.prior(key, shape, t))(first), later

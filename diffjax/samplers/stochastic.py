@@ -88,8 +88,8 @@ def restart(
     j = int(above[-1]) if len(above) else 0
     legs = [times]
     if repeats and j > 0 and rho[j] < high:
-        own = int(((low <= rho) & (rho <= high)).sum())
-        share = np.linspace(0, 1, 1 + (steps or max(3, own)))
+        inside = int(((low <= rho) & (rho <= high)).sum())
+        share = np.linspace(0, 1, 1 + (steps or max(3, inside)))
         root = high ** (1 / 7) + share * (rho[j] ** (1 / 7) - high ** (1 / 7))
         down = by_rho(sde, root**7)
         down[-1] = times[j]
@@ -190,8 +190,8 @@ def sa_solver(
         lam, known = at.lam[used], ys[: len(used)]
         weights = step.weights(lam, same)
         if i == steps - 1:
-            made = step.advance(state, known, weights)
-            p.step(made + step.noise * Z if step.noise else made)
+            mean = step.advance(state, known, weights)
+            p.step(mean + step.noise * Z if step.noise else mean)
             if step.noise:
                 p.along(eta[i], step.start, step.end)
             break

@@ -29,8 +29,8 @@ def error(plan: Planner, sde: SDE, times: np.ndarray, var: np.ndarray) -> float:
     """
     at = levels(sde, times[[0, -1]])
     start, exact = at.alpha[:, None] ** 2 * var + at.sigma[:, None] ** 2
-    _, made = moments(plan(sde, times), sde, 0.0, var, (0.0, start))
-    return float(np.sqrt(np.sum((np.sqrt(made) - np.sqrt(exact)) ** 2) / np.sum(exact)))
+    _, variances = moments(plan(sde, times), sde, 0.0, var, (0.0, start))
+    return float(np.sqrt(np.sum((np.sqrt(variances) - np.sqrt(exact)) ** 2) / np.sum(exact)))
 
 
 def optimize(
@@ -49,28 +49,28 @@ def optimize(
     if not (var > 0).all():
         raise ValueError(f"var={var}: needs positive variances")
     positive = times[times > 0]
-    rest = times[len(positive) :]
+    after_last = times[len(positive) :]
     if len(positive) < 3:
         raise ValueError(f"times={times}: needs three or more above 0; the ends stay")
 
     def grid(steps: np.ndarray) -> np.ndarray:
         share = np.exp(steps - steps.max())
         fallen = np.cumsum(share)[:-1] / share.sum() * (positive[0] - positive[-1])
-        return np.concatenate([positive[:1], positive[0] - fallen, positive[-1:], rest])
+        return np.concatenate([positive[:1], positive[0] - fallen, positive[-1:], after_last])
 
     def objective(steps: np.ndarray) -> float:
-        made = grid(steps)
-        if not (np.diff(made) < 0).all():
+        moved = grid(steps)
+        if not (np.diff(moved) < 0).all():
             return 1e3
-        return np.log(error(plan, sde, made, var) + 1e-300)
+        return np.log(error(plan, sde, moved, var) + 1e-300)
 
     from scipy import optimize as solve  # takes half a second to import
 
     first = np.log(-np.diff(positive))
-    found = solve.minimize(objective, first, method="BFGS", options={"maxiter": most})
-    before, after = error(plan, sde, times, var), error(plan, sde, grid(found.x), var)
+    best = solve.minimize(objective, first, method="BFGS", options={"maxiter": most})
+    before, after = error(plan, sde, times, var), error(plan, sde, grid(best.x), var)
     return (
-        Optimized(grid(found.x), before, after)
+        Optimized(grid(best.x), before, after)
         if after < before
         else Optimized(times, before, before)
     )
@@ -96,11 +96,11 @@ def refine(
     error is the root mean square to the exact result, estimated from the steps that the finer
     solution embeds: |x_n - x_2n| / (1 - 2^-order). order: of the samples themselves; 1 with noise.
     """
-    steps, made = first, sample(first)
+    steps, samples = first, sample(first)
     while steps <= most:
         finer = sample(2 * steps)
-        found = float(np.sqrt(np.mean((finer - made) ** 2))) / (1 - 2.0**-order)
-        yield Refinement(steps, found)
-        if found <= wanted:
+        estimate = float(np.sqrt(np.mean((finer - samples) ** 2))) / (1 - 2.0**-order)
+        yield Refinement(steps, estimate)
+        if estimate <= wanted:
             return
-        steps, made = 2 * steps, finer
+        steps, samples = 2 * steps, finer

@@ -137,8 +137,8 @@ class Checkpoints:
         state, stored, reason = None, {}, "another process cannot"
         try:
             args = {STATE: ocp.args.StandardRestore(target), SUMS: _Restore()}
-            found = self._manager.restore(step, args=ocp.args.Composite(**args))
-            state, stored = found[STATE], found[SUMS]
+            restored = self._manager.restore(step, args=ocp.args.Composite(**args))
+            state, stored = restored[STATE], restored[SUMS]
         except Exception as error:
             reason, self._quiet.failed = _line(error), True
         if not _all(state is not None):

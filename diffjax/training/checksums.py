@@ -36,12 +36,12 @@ def checksums(state: PyTree) -> Sums:
 
 def total(parts: Iterable[Sums]) -> Sums:
     """Of whole leaves, from what the processes hold."""
-    found: dict[str, tuple[int, int]] = {}
+    sums: dict[str, tuple[int, int]] = {}
     for part in parts:
         for path, (plain, placed) in part.items():
-            a, b = found.get(path, (0, 0))
-            found[path] = ((a + plain) % 2**64, (b + placed) % 2**64)
-    return found
+            a, b = sums.get(path, (0, 0))
+            sums[path] = ((a + plain) % 2**64, (b + placed) % 2**64)
+    return sums
 
 
 def save(path: Path, tensors: Mapping[str, np.ndarray], about: Mapping[str, str]) -> None:

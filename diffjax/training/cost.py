@@ -63,8 +63,8 @@ class Cost(NamedTuple):
     def rates(self, steps_per_s: float) -> dict[str, float]:
         """tflops_per_s, and mfu where the peak is known: model FLOPs utilisation."""
         done = self.flops * steps_per_s
-        found = {"tflops_per_s": done / 1e12}
-        return found | ({"mfu": done / self.peak} if self.peak else {})
+        by_name = {"tflops_per_s": done / 1e12}
+        return by_name | ({"mfu": done / self.peak} if self.peak else {})
 
     def __str__(self) -> str:
         peak = f"{self.peak / 1e12:.4g} TFLOP/s" if self.peak else "not known (train.peak_flops)"

@@ -197,9 +197,16 @@ class Experiment:
 
     def step(self) -> Step:
         """The train step as a pure function."""
-        own = (self.model, self.loss, self.optimizer, self.averages, self.seed)
-        watch = Watch(self.train.spike, self.train.skip_spikes)
-        return make_step(*own, self.train.accumulate, self.reading, watch)
+        return make_step(
+            model=self.model,
+            loss=self.loss,
+            optimizer=self.optimizer,
+            averages=self.averages,
+            seed=self.seed,
+            accumulate=self.train.accumulate,
+            reading=self.reading,
+            watch=Watch(self.train.spike, self.train.skip_spikes),
+        )
 
     def parameters(self) -> Params:
         """All parameters before the first step, drawn from the seed."""

@@ -71,9 +71,9 @@ def restore(
     """
     held = {}
     for name, wanted in abstract.held.items():
-        found = experiment.loaded.get(name)
-        found = read(workdir, name, wanted) if found is None else found
-        held[name] = placed(found, shardings.held[name])
+        params = experiment.loaded.get(name)
+        params = read(workdir, name, wanted) if params is None else params
+        held[name] = placed(params, shardings.held[name])
     return held
 
 

@@ -40,9 +40,9 @@ def held_out(experiment: Experiment, layout: Layout) -> Callable[[TrainState], d
     def run(state: TrainState) -> dict[str, float]:
         averages = {name: state.weights(name) for name in state.ema}
         ask = lambda name: mean(state.weights(name), stack, state.kept, averages)
-        found = {"": ask(min(state.ema)), "raw_": ask(RAW)}
+        by_prefix = {"": ask(min(state.ema)), "raw_": ask(RAW)}
         return {
-            f"held_out/{a}{k}": float(v) for a, means in found.items() for k, v in means.items()
+            f"held_out/{a}{k}": float(v) for a, means in by_prefix.items() for k, v in means.items()
         }
 
     return run
@@ -95,9 +95,9 @@ def make_held_out(model: Model, loss: Objective, seed: int) -> Callable[..., dic
         averages: Mapping[str, Params] = {},
     ) -> dict[str, Array]:
         each = jax.vmap(functools.partial(one, params, held, averages))
-        found = jax.lax.map(each, dict(stack))
+        values = jax.lax.map(each, dict(stack))
         count = stack["counts"].sum()
-        return {k: jnp.sum(v * stack["counts"]) / count for k, v in found.items()}
+        return {k: jnp.sum(v * stack["counts"]) / count for k, v in values.items()}
 
     return mean
 

@@ -70,8 +70,8 @@ class Log:
         flags = {k: every.pop(k, np.zeros(num, bool)) for k in ("skipped", "spikes")}
         for name, flag in flags.items():
             _tell(name, flag, every, step - num)
-        made = ~flags["skipped"]
-        every = {k: v[made] for k, v in every.items()} if made.any() else {}
+        taken = ~flags["skipped"]
+        every = {k: v[taken] for k, v in every.items()} if taken.any() else {}
         means = {k: float(v.mean()) for k, v in every.items() if v.ndim == 1}
         for name, (total, count) in ((k, v.sum(0)) for k, v in every.items() if v.ndim > 1):
             heights = np.divide(total, count, out=np.zeros_like(total), where=count > 0)
@@ -118,7 +118,7 @@ def tried(what: object) -> Iterator[None]:
 def _tell(name: str, flag: np.ndarray, every: Mapping[str, np.ndarray], start: int) -> None:
     """Name the first bad batch among those from `start` on."""
     for k in np.flatnonzero(flag)[:1]:
-        found = f"loss {every['loss'][k]:.4g}, gradient norm {every['grad_norm'][k]:.4g}"
+        what = f"loss {every['loss'][k]:.4g}, gradient norm {every['grad_norm'][k]:.4g}"
         logging.warning(
-            "batch %d: %s (%s: %d since the last line)", start + k, found, name, flag.sum()
+            "batch %d: %s (%s: %d since the last line)", start + k, what, name, flag.sum()
         )

@@ -194,10 +194,10 @@ def matched(patterns: Iterable[str] | None, params: Params) -> None:
     paths = [named(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
     for pattern in patterns or ():
         try:
-            found = any(re.search(pattern, path) for path in paths)
+            fits = any(re.search(pattern, path) for path in paths)
         except re.error as error:
             raise ValueError(f"{pattern!r}: no regular expression ({error})") from error
-        if not found:
+        if not fits:
             known = sorted({"/".join(path.split("/")[:2]) for path in paths})
             raise ValueError(f"{pattern!r}: fits no parameter; known: {', '.join(known)}")
 

@@ -47,8 +47,8 @@ def save(workdir: Path, step: int, ema: Mapping[str, Params], stds: Mapping[str,
     folder.mkdir(exist_ok=True)
     tensors = flat(jax.device_get({name: ema[name] for name in stds}))
     # One entry, for the order of several in a file differs between processes.
-    told = json.dumps({"step": step, "stds": dict(stds)})
-    checksums.save(folder / f"step_{step:08d}.safetensors", tensors, {"snapshot": told})
+    header = json.dumps({"step": step, "stds": dict(stds)})
+    checksums.save(folder / f"step_{step:08d}.safetensors", tensors, {"snapshot": header})
 
 
 class Snapshots:
@@ -79,12 +79,12 @@ class Snapshots:
         for path in files[: steps.index(self.step) + 1]:
             try:
                 file = Tensors(path)
-                told = json.loads(file.metadata["snapshot"])
+                header = json.loads(file.metadata["snapshot"])
                 self._sums[path] = checksums.stored(file) or {}
             except (ValueError, KeyError) as error:
                 raise ConfigError(f"{path}: holds no snapshot ({error})") from error
-            used = told["stds"] if names is None else names
-            self.profiles += [Profile(told["stds"][name], told["step"]) for name in used]
+            used = header["stds"] if names is None else names
+            self.profiles += [Profile(header["stds"][name], header["step"]) for name in used]
             self._sources += [(path, file, name) for name in used]
 
     @property
@@ -148,8 +148,8 @@ def fit(known: Sequence[Profile], wanted: Profile) -> Fit:
 def reach(known: Sequence[Profile], end: int) -> tuple[float, float]:
     """The shortest and the longest std that these profiles make well enough, to three digits."""
     tried = {*(k / 1000 for k in range(1, 289)), *(p.std for p in known if p.end == end)}
-    made = [std for std in tried if fit(known, Profile(std, end)).error <= LARGEST]
-    return min(made), max(made)
+    within = [std for std in tried if fit(known, Profile(std, end)).error <= LARGEST]
+    return min(within), max(within)
 
 
 def _numbers(profiles: Sequence[Profile]) -> tuple[np.ndarray, np.ndarray]:

@@ -38,18 +38,18 @@ def traced(
             running = False
             print(f"profile: {folder}", file=sys.stderr)
 
-    def call(*given: Any) -> Any:
+    def call(*args: Any) -> Any:
         nonlocal done, running
         if not running and done < last and done + stride > first:
-            jax.block_until_ready(given)
+            jax.block_until_ready(args)
             jax.profiler.start_trace(folder, create_perfetto_trace=True)
             running = True
-        made = run(*given)
+        result = run(*args)
         done += stride
         if running and done >= last:
-            jax.block_until_ready(made)
+            jax.block_until_ready(result)
             stop()
-        return made
+        return result
 
     try:
         yield call

@@ -45,17 +45,17 @@ def transfer(experiment: Experiment, params: Params, renames: Sequence[str] = ()
     source, as `network/blocks`, and what it is replaced by. Raises ConfigError for one that changes
     nothing, and where two parameters end up under one name.
     """
-    found: dict[str, Any] = flat(params)
+    loaded: dict[str, Any] = flat(params)
     for text in renames:
-        found = renamed(found, text)
+        loaded = renamed(loaded, text)
     wanted = flat(jax.eval_shape(experiment.parameters))
-    both = [path for path in wanted if path in found]
-    shapes = lambda path: (tuple(found[path].shape), wanted[path].shape)
+    both = [path for path in wanted if path in loaded]
+    shapes = lambda path: (tuple(loaded[path].shape), wanted[path].shape)
     reshaped = {path: shapes(path) for path in both if len({*shapes(path)}) > 1}
     return Transfer(
-        params=nested({path: found[path] for path in both if path not in reshaped}),
-        missing=tuple(sorted(set(wanted) - set(found))),
-        surplus=tuple(sorted(set(found) - set(wanted))),
+        params=nested({path: loaded[path] for path in both if path not in reshaped}),
+        missing=tuple(sorted(set(wanted) - set(loaded))),
+        surplus=tuple(sorted(set(loaded) - set(wanted))),
         reshaped=tuple(f"{k} {old}, needs {new}" for k, (old, new) in reshaped.items()),
     )
 

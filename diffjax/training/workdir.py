@@ -175,9 +175,9 @@ def began_from(workdir: Path, path: Path) -> bool:
             f"leave --resume_from out to resume it, or use another workdir"
         ) from error
     if str(path.resolve()) not in origins:
-        found = next((o for o in origins if o), "random weights")
+        origin = next((o for o in origins if o), "random weights")
         raise ConfigError(
-            f"--resume_from={path}: the run in {workdir} began with {found}; use another workdir, "
+            f"--resume_from={path}: the run in {workdir} began with {origin}; use another workdir, "
             f"or leave the flag out to go on with that run"
         )
     return True
@@ -201,7 +201,7 @@ def read_form(workdir: Path) -> Form:
 def _read(workdir: Path, name: str) -> dict[str, Any]:
     path = workdir / name
     try:
-        found = json.loads(path.read_text())
+        fields = json.loads(path.read_text())
     except FileNotFoundError:
         if is_run(workdir):
             raise ConfigError(f"{path}: {name} is missing; {LOST[name]}") from None
@@ -211,9 +211,9 @@ def _read(workdir: Path, name: str) -> dict[str, Any]:
         ) from None
     except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: cannot be read ({reason(error)})") from error
-    if not isinstance(found, dict):
-        raise ConfigError(f"{path}: holds no fields, but {found!r}")
-    return found
+    if not isinstance(fields, dict):
+        raise ConfigError(f"{path}: holds no fields, but {fields!r}")
+    return fields
 
 
 def is_run(workdir: Path) -> bool:
@@ -273,15 +273,15 @@ def load_weights(experiment: Experiment, workdir: Path) -> Weights:
     asked, whole = experiment.config["sampling"].get("ema", ""), workdir / WEIGHTS
     name = length(asked)
     if whole.exists() and not (workdir / "checkpoints").is_dir():
-        found = _read_weights(experiment, whole)
-        if name not in ("", found.ema):
-            raise ConfigError(f"ema={asked}: {whole} holds one; known: {found.ema or 'its own'}")
-        return found
-    names, made = [*sorted(experiment.averages), RAW], workdir / "ema" / f"{name}.safetensors"
-    if name not in (*names, "") and made.is_file():
-        return _read_weights(experiment, made, held.frozen(workdir, experiment))
+        exported = _read_weights(experiment, whole)
+        if name not in ("", exported.ema):
+            raise ConfigError(f"ema={asked}: {whole} holds one; known: {exported.ema or 'its own'}")
+        return exported
+    names, file = [*sorted(experiment.averages), RAW], workdir / "ema" / f"{name}.safetensors"
+    if name not in (*names, "") and file.is_file():
+        return _read_weights(experiment, file, held.frozen(workdir, experiment))
     if name not in (*names, ""):
-        names += sorted(path.stem for path in made.parent.glob("*.safetensors"))
+        names += sorted(path.stem for path in file.parent.glob("*.safetensors"))
         raise ConfigError(f"ema={asked}: unknown{nearest(name, names)}{_hint(name, workdir)}")
     state, name = load_state(experiment, workdir), name or names[0]
     return Weights(int(state.step), state.weights(name), name)
@@ -313,14 +313,14 @@ def _read_weights(experiment: Experiment, path: Path, frozen: Params | None = No
 def check_weights(experiment: Experiment, params: Params) -> None:
     """ValueError names parameters that are missing, surplus, or of another shape."""
     wanted = flat(jax.eval_shape(experiment.parameters))
-    found = flat(params)
-    if set(wanted) != set(found):
+    stored = flat(params)
+    if set(wanted) != set(stored):
         raise ValueError(
-            f"not the parameters of config.network: {some('missing', set(wanted) - set(found))}; "
-            f"{some('not known', set(found) - set(wanted))}"
+            f"not the parameters of config.network: {some('missing', set(wanted) - set(stored))}; "
+            f"{some('not known', set(stored) - set(wanted))}"
         )
-    shapes = lambda k: f"{k} {found[k].shape}, needs {wanted[k].shape}"
-    if bad := [shapes(k) for k in wanted if found[k].shape != wanted[k].shape]:
+    shapes = lambda k: f"{k} {stored[k].shape}, needs {wanted[k].shape}"
+    if bad := [shapes(k) for k in wanted if stored[k].shape != wanted[k].shape]:
         raise ValueError(f"not the parameters of config.network: {some('of other shapes', bad)}")
 
 

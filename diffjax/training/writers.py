@@ -115,10 +115,10 @@ class Tensorboard:
     def histogram(self, step: int, name: str, edges: Edges, heights: np.ndarray) -> None:
         total, squares = float(np.sum(heights)), float(np.sum(heights**2))
         low, *limits = map(float, edges)
-        made = self._summary.histogram_raw(
+        summary = self._summary.histogram_raw(
             name, low, limits[-1], len(heights), total, squares, limits, heights.tolist()
         )
-        self._write(step, summary=made)
+        self._write(step, summary=summary)
 
     def image(self, step: int, name: str, image: np.ndarray) -> None:
         self._write(step, summary=self._summary.image(name, image, dataformats="HWC"))
@@ -152,8 +152,8 @@ class Wandb:
         self._run.log({"step": step, **values})
 
     def histogram(self, step: int, name: str, edges: Edges, heights: np.ndarray) -> None:
-        made = self._wandb.Histogram(np_histogram=(heights, np.asarray(edges, float)))
-        self._run.log({"step": step, name: made})
+        summary = self._wandb.Histogram(np_histogram=(heights, np.asarray(edges, float)))
+        self._run.log({"step": step, name: summary})
 
     def image(self, step: int, name: str, image: np.ndarray) -> None:
         self._run.log({"step": step, name: self._wandb.Image(image)})

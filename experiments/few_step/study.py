@@ -30,7 +30,7 @@ from diffjax.denoiser import Denoiser, Model
 from diffjax.files import write_text
 from diffjax.nets import NETWORKS
 from diffjax.nets.conditions import To
-from diffjax.objectives import PAIRS, RULES, VELOCITIES, Context, Denoising, FlowMap, Objective
+from diffjax.objectives import MAP_RULES, PAIRS, VELOCITIES, Context, Denoising, FlowMap, Objective
 from diffjax.parameterization import Velocity
 from diffjax.progress import Progress
 from diffjax.samplers.conformance import CENTRE, SPREAD, WEIGHT
@@ -50,7 +50,7 @@ NFE = (1, 2, 4, 8)
 def flow_map(rule: str, velocity: str = "conditional", pair: str = "ordered", **settings: Any):
     """FlowMap with entries of its catalogues by name."""
     return FlowMap(
-        rule=RULES[rule](**settings.pop("rule_settings", {})),
+        rule=MAP_RULES[rule](**settings.pop("rule_settings", {})),
         velocity=VELOCITIES[velocity](),
         pair=PAIRS[pair](**settings.pop("pair_settings", {})),
         **settings,

@@ -143,7 +143,7 @@ def test_the_loss_of_an_item_is_the_mean_over_its_own_values():
             {"loss": {"pairing": "optimal_transport"}},
             "pairing: compares",
         ),
-        ({"loss": {"name": "flow_map"}}, "config.loss.name='flow_map': counts padding as data"),
+        ({"loss": {"name": "flow_map"}}, "config.loss: FlowMap counts padding as data"),
         ({"sampling": {"sampler": {"name": "ddim"}, "steps": 2, "guidance": 2.0}}, "unconditional"),
     ],
 )

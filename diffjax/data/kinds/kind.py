@@ -125,9 +125,10 @@ class Kind:
             return self.together(x, label, units)
         if 2 <= x.shape[-1] <= self.few:
             return drawing.pairs(drawing.numbered(x), label)
-        columns, titles = drawing.columns(label, len(x)), []
-        if columns and class_names and label is not None:
-            titles = [class_names[k] if k >= 0 else "none" for k in label[:columns].tolist()]
+        columns = drawing.columns(label, len(x))
+        named = columns and class_names and label is not None
+        shown = label[:columns].tolist() if named and label is not None else ()
+        titles = [str(class_names[k]) if k >= 0 else "none" for k in shown]
         return drawing.grid(self.tiles(x), columns, titles=titles)
 
     def folder(self) -> Files | None:

@@ -122,8 +122,8 @@ def spec(condition: Condition) -> Spec:
 
 def place(condition: Condition) -> str:
     """The name of its parameters: `tokens`, or `tokens_caption` for tokens of another name."""
-    own = kind(condition)
-    return own if condition.name == own else f"{own}_{condition.name}"
+    of_kind = kind(condition)
+    return of_kind if condition.name == of_kind else f"{of_kind}_{condition.name}"
 
 
 def absent(*shape: int) -> Array:

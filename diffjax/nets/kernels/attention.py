@@ -59,8 +59,8 @@ def _softmax(q: Array, k: Array, v: Array, *there: Array) -> Array:
 
 def _value(q: Array, k: Array, v: Array, *there: Array) -> list[Array]:
     (k, v), there = _fold(k, v), _heads(there, q)
-    made = _in_parts(lambda q: _softmax(q, k, v, *there), *_fold(q), keys=k.shape[1])
-    return [_unfold(made, q)]
+    parts = _in_parts(lambda q: _softmax(q, k, v, *there), *_fold(q), keys=k.shape[1])
+    return [_unfold(parts, q)]
 
 
 def _tangent(
@@ -78,8 +78,8 @@ def _gradient(ct: Array, q: Array, k: Array, v: Array, *there: Array) -> list[Ar
     """The transpose of `_tangent`: what `ct` asks of q, k and v. Weights are computed again."""
     shape, (k, v), there = k, _fold(k, v), _heads(there, q)
 
-    def part(sums: tuple[Array, Array], given: tuple[Array, Array]) -> Any:
-        q, ct = given
+    def part(sums: tuple[Array, Array], slices: tuple[Array, Array]) -> Any:
+        q, ct = slices
         powers, total = _powers(q, k, *there)
         w = powers / total
         change = _product("nld,nmd->nlm", ct, v)
@@ -135,8 +135,8 @@ def _in_parts(function: Callable[..., Array], *arrays: Array, keys: int) -> Arra
     parts = [_split(a, keys) for a in arrays]
     if len(parts[0]) == 1:
         return function(*arrays)
-    made = lax.map(lambda given: function(*given), tuple(parts))
-    return _join(made, arrays[0].shape[1])
+    outputs = lax.map(lambda slices: function(*slices), tuple(parts))
+    return _join(outputs, arrays[0].shape[1])
 
 
 def _fused(q: Array, k: Array, v: Array, *there: Array) -> Array:
@@ -153,8 +153,8 @@ def _fused(q: Array, k: Array, v: Array, *there: Array) -> Array:
     for keys in there:
         q = q.at[..., d].set(1)
         k = k.at[..., d].set(jnp.where(keys[..., None], 0, -3e4 / scale).astype(k.dtype))
-    made = jax.nn.dot_product_attention(q, k, v, scale=scale, implementation="cudnn")
-    return made[..., :d]
+    attended = jax.nn.dot_product_attention(q, k, v, scale=scale, implementation="cudnn")
+    return attended[..., :d]
 
 
 def _fits(q: Array) -> bool:
@@ -185,21 +185,23 @@ def _value_jvp(primals: Any, tangents: Any) -> Any:
 
 
 def _tangent_transpose(cts: Any, *arguments: Any) -> list[Any]:
-    (ct,), wanted, given = cts, arguments[:3], arguments[3:]
+    (ct,), wanted, residuals = cts, arguments[:3], arguments[3:]
     if isinstance(ct, ad.Zero):
         return [None] * len(arguments)
-    made = _pull.bind(ct, *given)
-    kept = [g if ad.is_undefined_primal(w) else None for g, w in zip(made, wanted, strict=True)]
-    return kept + [None] * len(given)
+    pulled = _pull.bind(ct, *residuals)
+    kept = [g if ad.is_undefined_primal(w) else None for g, w in zip(pulled, wanted, strict=True)]
+    return kept + [None] * len(residuals)
 
 
 def _plain_jvp(function: Callable[..., list[Array]], arrays: int) -> Callable[..., Any]:
     """Higher derivatives are those of the formula."""
 
     def rule(primals: Any, tangents: Any) -> Any:
-        rest = primals[arrays:]
+        others = primals[arrays:]
         along = _made(tangents[:arrays], primals[:arrays])
-        return jax.jvp(lambda *given: function(*given, *rest), primals[:arrays], tuple(along))
+        return jax.jvp(
+            lambda *front_args: function(*front_args, *others), primals[:arrays], tuple(along)
+        )
 
     return rule
 
@@ -213,8 +215,8 @@ def _batched(primitive: Primitive) -> Callable[..., Any]:
             jnp.broadcast_to(a[None], (n, *a.shape)) if i is None else jnp.moveaxis(a, i, 0)
             for a, i in zip(arguments, axes, strict=True)
         ]
-        made = primitive.bind(*(a.reshape(-1, *a.shape[2:]) for a in front))
-        return [a.reshape(n, -1, *a.shape[1:]) for a in made], [0] * len(made)
+        outputs = primitive.bind(*(a.reshape(-1, *a.shape[2:]) for a in front))
+        return [a.reshape(n, -1, *a.shape[1:]) for a in outputs], [0] * len(outputs)
 
     return rule
 
@@ -236,8 +238,8 @@ def _primitive(
 
 def _abstract(function: Callable[..., list[Array]], *avals: Any) -> list[Any]:
     shaped = (jax.ShapeDtypeStruct(a.shape, a.dtype) for a in avals)
-    made = jax.eval_shape(function, *shaped)
-    return [avals[0].update(shape=a.shape, dtype=a.dtype, weak_type=False) for a in made]
+    shapes = jax.eval_shape(function, *shaped)
+    return [avals[0].update(shape=a.shape, dtype=a.dtype, weak_type=False) for a in shapes]
 
 
 _attention = _primitive("attention", _value, _value_cuda)

@@ -194,12 +194,12 @@ def _kernel_products(ct: Array, x: Array, kernel: Ints, padding: Pairs) -> Array
     wide = wide.reshape(-1, wide.shape[-1])
     x = lax.pad(x, zero.astype(x.dtype), [*whole, *((*p, 0) for p in around), *whole * 2])
     sizes = [m - i + 1 for m, i in zip(x.shape[1:-2], outer, strict=True)]
-    made = []
+    products = []
     for tap in itertools.product(*map(range, outer)):
         window = tuple(slice(i, i + m) for i, m in zip(tap, sizes, strict=True))
         part = x[:, *window].reshape(-1, x.shape[-1])
-        made.append(lax.dot_general(part, wide, (((0,), (0,)), ((), ()))))
-    return jnp.stack(made).reshape(*outer, kernel[-2], k, -1).swapaxes(-2, -3)
+        products.append(lax.dot_general(part, wide, (((0,), (0,)), ((), ()))))
+    return jnp.stack(products).reshape(*outer, kernel[-2], k, -1).swapaxes(-2, -3)
 
 
 def _spans(
@@ -237,8 +237,8 @@ def _abstract(x: Any, kernel: Any, **geometry: Any) -> Any:
 
 def _like(aval: Any, function: Callable[..., Array], *avals: Any) -> Any:
     """What `function` gives, as an abstract value."""
-    made = jax.eval_shape(function, *(jax.ShapeDtypeStruct(a.shape, a.dtype) for a in avals))
-    return aval.update(shape=made.shape, dtype=made.dtype, weak_type=False)
+    shaped = jax.eval_shape(function, *(jax.ShapeDtypeStruct(a.shape, a.dtype) for a in avals))
+    return aval.update(shape=shaped.shape, dtype=shaped.dtype, weak_type=False)
 
 
 _primitive = Primitive("convolution")
@@ -267,4 +267,7 @@ _of_equals.def_impl(jax.jit(winograd.convolve_equals))
 _of_equals.def_abstract_eval(lambda x, kernel: _like(x, _repeated, x, kernel))
 mlir.register_lowering(_of_equals, mlir.lower_fun(winograd.convolve_equals, multiple_results=False))
 ad.defbilinear(_of_equals, *map(_of_equals_transposed, (0, 1)))
-batching.primitive_batchers[_of_equals] = lambda given, axes: (jax.vmap(_repeated, axes)(*given), 0)
+batching.primitive_batchers[_of_equals] = lambda operands, axes: (
+    jax.vmap(_repeated, axes)(*operands),
+    0,
+)

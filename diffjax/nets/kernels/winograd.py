@@ -32,8 +32,8 @@ def convolve(
     pads = [(lo, hi + more, 0) for (lo, hi), more in zip(padding, odd, strict=True)]
     x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *pads, (0, 0, 0)])
     places = _places(_places(x, 2), 2)  # (4, 4, B, H / 2, W / 2, C): of H, of W
-    made = _values(_values(_products(places, _taps(PAIRS, kernel)), 2), 2)
-    return made[:, :height, :width]
+    values = _values(_values(_products(places, _taps(PAIRS, kernel)), 2), 2)
+    return values[:, :height, :width]
 
 
 def convolve_equals(x: Float[Array, "b *d c"], kernel: Float[Array, "*k c f"]) -> Array:
@@ -47,11 +47,11 @@ def convolve_equals(x: Float[Array, "b *d c"], kernel: Float[Array, "*k c f"]) -
         wide = jnp.pad(x, [(int(i == n),) * 2 for i in range(x.ndim)])
         a, b, c = (lax.slice_in_dim(wide, i, i + x.shape[n], axis=n) for i in range(3))
         x = jnp.stack([a - b, b, c - b])
-    made = _products(x, _taps(EQUALS, kernel))
+    products = _products(x, _taps(EQUALS, kernel))
     for _ in range(n):
-        left, middle, right = made
-        made = _woven([left + middle, middle + right], n)
-    return made
+        left, middle, right = products
+        products = _woven([left + middle, middle + right], n)
+    return products
 
 
 def _places(a: Array, axis: int) -> Array:
@@ -71,8 +71,8 @@ def _taps(sums: np.ndarray, kernel: Array) -> Array:
 def _products(places: Array, taps: Array) -> Array:
     """Places (*P, B, *D, C) times their taps (prod P, C, F), in one product of many matrices."""
     each = (((2,), (1,)), ((0,), (0,)))
-    made = lax.dot_general(places.reshape(len(taps), -1, places.shape[-1]), taps, each)
-    return made.reshape(*places.shape[:-1], -1)
+    products = lax.dot_general(places.reshape(len(taps), -1, places.shape[-1]), taps, each)
+    return products.reshape(*places.shape[:-1], -1)
 
 
 def _values(products: Array, axis: int) -> Array:
