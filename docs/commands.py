@@ -267,6 +267,11 @@ def told(reads: Any, names: Sequence[str]) -> dict[str, str]:
         for m, end in zip(starts, ends, strict=False):
             said = re.sub(r"[;,.]?( or)?$", "", line[m.end() : end].strip())
             found |= {name.strip("`"): said for name in m[1].split(", ")}
+    if others := re.search(
+        r"other(?:s| settings) are\s+those\s+of `(\w+)`", inspect.getdoc(reads) or ""
+    ):
+        cls = getattr(inspect.getmodule(reads), others[1])
+        found |= {k: v for k, v in told(cls, names).items() if not found[k]}
     return found
 
 

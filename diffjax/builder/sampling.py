@@ -25,6 +25,7 @@ from diffjax.samplers import CORRECTORS, SAMPLERS, Sampler, Table
 from diffjax.samplers.plan import Plan, Sampling
 from diffjax.samplers.run import last_part
 from diffjax.sde import SDE
+from diffjax.training.experiment import Experiment
 
 SAMPLING = {"grid": {"name": "uniform"}, "steps": 50, "guidance": 1.0, "noise": "independent"}
 """What config.sampling need not say."""
@@ -99,21 +100,20 @@ def rehearse(planned: Plan, sde: SDE, form: Form) -> None:
     jax.eval_shape(planned.run, Nothing(sde), x, keys, form.example(2))
 
 
-def untrained(config: Config, form: Form) -> str:
+def untrained(experiment: Experiment) -> str:
     """What config.sampling asks of the network that no step has trained, in one line; or "".
 
     It is the network without its conditions, which guidance leads away from.
     """
-    rates = config["loss"].get("condition_dropout", 0.0)
-    shares = list(rates.values()) if isinstance(rates, Mapping) else [rates]
-    spec = config["sampling"].get("guidance", 1.0)
+    form, dropped = experiment.form, experiment.loss.drops_conditions
+    spec = experiment.config["sampling"].get("guidance", 1.0)
     guided = {**GUIDANCE, **(spec if isinstance(spec, Mapping) else {"weight": spec})}
     null = _leads_from_null(guided["reference"])
-    if any(shares) or not form.conditional or not null or np.all(np.equal(guided["weight"], 1)):
+    if dropped or not form.conditional or not null or np.all(np.equal(guided["weight"], 1)):
         return ""
     return (
         f"config.sampling.guidance: weight {guided['weight']} leads away from the network without "
-        f"conditions, and config.loss.condition_dropout=0 has trained none: expect poor samples"
+        f"conditions, and config.loss drops none in training: expect poor samples"
     )
 
 

@@ -131,6 +131,11 @@ class Objective(abc.ABC):
     def check(self, model: Model, task: Task = Task()) -> None:  # noqa: B027
         """Raise ValueError, which names the setting, for what does not go together."""
 
+    @property
+    def drops_conditions(self) -> bool:
+        """Whether the network is also trained without conditions, which guidance needs."""
+        return True
+
     def init(self, model: Model) -> Params:
         """Parameters of the objective itself, which are trained: `params["loss"]`."""
         return {}

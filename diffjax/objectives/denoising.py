@@ -103,6 +103,11 @@ class Denoising(Objective):
             raise ValueError(f"hybrid={self.hybrid}: needs hybrid >= 0")
         checks.whole(2, steps=self.steps)
 
+    @property
+    def drops_conditions(self) -> bool:
+        rates = self.condition_dropout
+        return any(rate for _, rate in rates) if isinstance(rates, tuple) else bool(rates)
+
     def check(self, model: Model, task: Task = Task()) -> None:
         """Raise ValueError where weight, draw and error do not go with the model or the data."""
         self.draw.check(model.sde)

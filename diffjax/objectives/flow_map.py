@@ -59,8 +59,9 @@ class FlowMap(Objective):
     diagonal: share of each batch, its first samples, that trains the map at s = t: an ordinary
     denoiser, which the rules build on. rule, pair, velocity, draw: see the module. weight, error:
     as in `Denoising`, of residuals in units of the network output F. condition_dropout: share of
-    samples with all conditions missing. self_weight: p of a factor (mean square + floor)^-p, held
-    constant, on each sample (MeanFlow's p = 1): losses of equal size for all samples. With p > 0
+    samples with all conditions missing. self_weight: p of a factor (mean square + c)^-p, held
+    constant, on each sample (MeanFlow's p = 1): losses of equal size for all samples.
+    self_weight_floor: c of that factor. With p > 0
     the optimum is no longer the exact map where the law of the data given x is skewed: on a
     mixture of two Gaussians p = 1/2 moves it by up to 0.4 standard deviations.
 
@@ -110,6 +111,11 @@ class FlowMap(Objective):
             )
         if self.velocity.taught != bool(self.loads):
             raise ValueError("velocity='teacher', name='flow_map_distillation': go together")
+
+    @property
+    def drops_conditions(self) -> bool:
+        rates = self.condition_dropout
+        return any(rate for _, rate in rates) if isinstance(rates, tuple) else bool(rates)
 
     def check(self, model: Model, task: Task = Task()) -> None:
         """Raise ValueError where draw and velocity do not go with the model or the data."""

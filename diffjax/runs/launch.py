@@ -13,7 +13,7 @@ from diffjax import builder
 from diffjax.arrays import Params
 from diffjax.builder.training import OBJECTIVE
 from diffjax.config import Config, ConfigError, Stopped, known, load, override
-from diffjax.devices.mesh import layout
+from diffjax.devices import mesh
 from diffjax.devices.processes import first
 from diffjax.io.trees import some
 from diffjax.objectives import OBJECTIVES
@@ -99,9 +99,9 @@ def launch(
     held = held or {}
     config = with_held(builder.plain(config), held, workdir)
     experiment = builder.experiment(config, load=loader(workdir, held))
-    check(experiment.train, layout(sharding=experiment.sharding))
+    check(experiment.train, mesh.layout(sharding=experiment.sharding))
     check_writers(experiment.writers)
-    if (line := builder.untrained(experiment.config, experiment.form)) and first():
+    if (line := builder.untrained(experiment)) and first():
         logging.warning(line)
     params, origin = None, None
     if resume_from is not None and not began_from(workdir, Path(resume_from)):

@@ -105,7 +105,7 @@ class Trained:
         trained = resampled(self, sampling) if sampling else self
         begin, share = starting(trained.experiment, start, strength)
         e, trained_by = trained.experiment, {"trained": self.step, "ema": self.ema}
-        if line := builder.untrained(e.config, e.form):
+        if line := builder.untrained(e):
             logging.warning(line)
         return Job(
             denoise=trained.denoise,

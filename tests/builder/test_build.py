@@ -161,7 +161,7 @@ def test_an_unknown_field_is_refused_with_a_suggestion(assignment, place, hint):
 @pytest.mark.parametrize(
     ("place", "hint"),
     [
-        ("data.name", "known: array, checkerboard, digits, folder, latents, moons, tfds"),
+        ("data.name", "known: array, checkerboard, digits, folder, latents, moons, table, tfds"),
         ("sde.name", "known: flow, sub_vp, ve, vp"),
         ("sde.schedule.name", SCHEDULE_NAMES),
         ("parameterization.name", "edm, eps, score, v, velocity, x0"),
@@ -524,6 +524,7 @@ def test_every_network_of_the_catalogue_builds_with_its_defaults(name):
     suited = {"mlp": "moons"}.get(name, "digits")
     config = {**BASE, "data": {"name": suited}, "network": {"name": name}}
     config["network"] |= {"multipliers": (1, 2)} if name == "unet" else {}
+    config["network"] |= {"attention": (8,)} if name == "edm2" else {}
     assert builder.experiment(config).conditions(3) == {}
 
 

@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +9,7 @@ import pytest
 from diffjax import builder
 from diffjax.builder import guidance
 from diffjax.builder.guidance import Run, takes_to
+from diffjax.builder.sampling import Nothing
 from diffjax.config import ConfigError
 from diffjax.data.form import labelled
 from diffjax.guidance import (
@@ -248,7 +248,7 @@ def test_a_second_time_is_asked_of_networks_that_take_one(monkeypatch):
         return replace(SAMPLERS["ddim"](sde, times), leads=True)
 
     monkeypatch.setitem(SAMPLERS, "leap", leap)
-    other = SimpleNamespace(sde=SDE)
+    other = Nothing(SDE)
     for leads in (False, True):
         run = Run(labelled("points", (2,), 4), other, leads)
         monkeypatch.setattr(guidance, "trained", lambda workdir, ema, run=run: run)

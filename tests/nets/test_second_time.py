@@ -18,7 +18,10 @@ from diffjax.sde import VP, Flow
 B = 3
 SMALL = {
     "unet": ({"channels": 8, "multipliers": (1,), "blocks": 1, "attention": (), "heads": 2}, True),
-    "edm2": ({"channels": 8, "multipliers": (1,), "blocks": 1, "head_channels": 4}, True),
+    "edm2": (
+        {"channels": 8, "multipliers": (1,), "blocks": 1, "head_channels": 4, "attention": (4,)},
+        True,
+    ),
     "dit": ({"width": 12, "depth": 1, "heads": 2}, True),
     "mlp": ({"width": 12, "depth": 1}, False),
 }

@@ -11,7 +11,7 @@ import pytest
 from drawing import Fresh, random_like
 
 from diffjax.denoiser import Denoiser, Model
-from diffjax.guidance import Guided
+from diffjax.guidance import Guided, Query
 from diffjax.nets import NETWORKS
 from diffjax.nets.conditions import Label
 from diffjax.parameterization import V
@@ -172,7 +172,7 @@ def test_guidance_keeps_the_second_output(weight):
     (denoise, _), (x, _, _) = denoiser("mlp"), inputs((5,))
     t, cond = jnp.linspace(0.1, 1.0, B), {"label": jnp.array([0, 1, 2, 0])}
     guide = Guided()
-    made, _ = jax.jit(guide)(denoise, x, t, cond, jnp.asarray(weight), guide.init(x))
+    made, _ = jax.jit(guide)(Query(denoise, x, t, cond), jnp.asarray(weight), guide.init(x))
     with_label, without = denoise(x, t, cond), denoise(x, t, None)
     for name, w in (("x0", weight), ("eps", weight), ("log_var", 1.0)):  # as in arXiv:2212.09748
         a, b = getattr(with_label, name), getattr(without, name)

@@ -27,7 +27,7 @@ from safetensors.numpy import save_file
 import diffjax
 from diffjax.config import ConfigError
 from diffjax.grids import trailing
-from diffjax.guidance import Conditional, Guided
+from diffjax.guidance import Conditional, Guided, Query
 from diffjax.runs import trained
 from diffjax.samplers import SAMPLERS, run
 
@@ -165,7 +165,7 @@ def test_weights_of_dit_and_its_samples_are_the_published_ones(tmp_path):
     assert error(both, stored["output"]) < 1e-5
     assert error(by_rows(made, stored), stored["samples"]) < 1e-3
     guide = Guided()
-    guided, _ = guide(denoise, x, t, cond(made), jnp.asarray(WEIGHT), guide.init(x))
+    guided, _ = guide(Query(denoise, x, t, cond(made)), jnp.asarray(WEIGHT), guide.init(x))
     assert error(guided.eps[..., :3], stored["guided"][:, :3]) < 1e-5
     assert error(both[..., 3:], stored["guided"][:, 3:]) < 1e-5
 

@@ -208,7 +208,7 @@ def test_what_a_run_was_given_as_objects_is_in_its_config_by_name(run, tmp_path)
         }
     )
     stored = diffjax.training.workdir.read_config(run[1])
-    ours = json.loads(json.dumps(experiment.config))
+    ours = json.loads(json.dumps(experiment.complete(experiment.config)))
     assert {k: ours[k] for k in ("network", "loss", "sampling")} == {
         k: stored[k] for k in ("network", "loss", "sampling")
     }

@@ -243,7 +243,10 @@ def test_the_sde_is_one_path_whatever_the_tolerance():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"solver": "dopri"}, "solver='dopri': known: heun, bosh3, dopri5, tsit5, dopri8"),
+        (
+            {"solver": "dopri"},
+            "solver='dopri': known: 'heun', 'bosh3', 'dopri5', 'tsit5', 'dopri8'",
+        ),
         ({"rtol": 0.0}, "rtol=0.0: needs 0 < rtol < 1"),
         ({"rtol": 1.0}, "rtol=1.0: needs 0 < rtol < 1"),
         ({"atol": -1e-3}, "atol=-0.001: needs 0 < atol < 1"),

@@ -322,9 +322,9 @@ def test_samplers_without_a_state_to_correct_are_refused(name, steps):
 def test_rows_and_passes_of_the_corrector_are_counted(name):
     """A report would compare samplers of unequal cost as equal ones."""
     spec = {"sampler": {"name": "dpmpp_2m"}, "steps": 6, "corrector": {"name": name, "repeats": 2}}
-    made = plan(spec, VP_LINEAR, labelled("points", (2,), 2))
+    made = plan(spec, VP_LINEAR, labelled("vector", (16,), 2))
     assert (made.rows, made.passes) == (18, 18)
-    guided = plan({**spec, "guidance": 2.0}, VP_LINEAR, labelled("points", (2,), 2))
+    guided = plan({**spec, "guidance": 2.0}, VP_LINEAR, labelled("vector", (16,), 2))
     assert (guided.rows, guided.passes) == (18, 36)
 
 

@@ -18,7 +18,7 @@ from diffjax.prediction import Prediction
 from diffjax.samplers import correctors
 from diffjax.samplers.program import Program, X, sampler
 from diffjax.samplers.run import sample
-from diffjax.samplers.table import eps, moments, unroll
+from diffjax.samplers.table import eps, unroll
 from diffjax.schedules import Cosine
 from diffjax.sde import SDE, VP, levels
 
@@ -137,9 +137,3 @@ def test_guidance_tells_both_of_its_passes(reference):
     made = sample(Exact(SDE_), table, x, keys, cond=cond, guidance=Guided(reference, Rule()))
     moved = sample(Exact(SDE_), table, x, keys, cond={"shift": jnp.ones(B)})
     np.testing.assert_allclose(made, moved, rtol=1e-4, atol=1e-4)  # linear in the mean
-
-
-def test_its_moments_are_not_those_of_a_denoiser():
-    """They would be wrong, and taken for exact."""
-    with pytest.raises(ValueError, match="moments: known for denoisers"):
-        moments(leap(SDE_, grids.uniform(SDE_, 2)), SDE_, 0.0, 1.0)

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from diffjax import analytic
-from diffjax.prediction import Leading
 from diffjax.samplers import ddim, flow_map, moments, run, unroll
 from diffjax.schedules import Linear
 from diffjax.sde import SDES
@@ -47,7 +46,6 @@ def test_it_runs_in_the_compiled_loop(x64):
         for n in (1, 5)
     ]
     np.testing.assert_allclose(*ends, atol=1e-6)
-    assert Leading(mixture.flow_map(sde), jnp.asarray(0.5)).sde is sde
 
 
 def test_gamma_outside_its_range_is_refused():

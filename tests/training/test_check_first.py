@@ -158,9 +158,11 @@ def test_guidance_away_from_what_was_never_trained_is_said(dropout, guidance, sa
     config = load(str(FILE))
     config["loss"]["condition_dropout"] = dropout
     config["sampling"]["guidance"] = guidance
-    line = builder.untrained(config, labelled("points", (2,), 2))
-    assert bool(line) == said and ("condition_dropout=0" in line) == said
-    assert builder.untrained(config, labelled("points", (2,))) == ""
+    experiment = builder.experiment(config, labelled("points", (2,), 2))
+    line = builder.untrained(experiment)
+    assert bool(line) == said and ("config.loss drops none" in line) == said
+    bare = dataclasses.replace(experiment, form=labelled("points", (2,)))
+    assert builder.untrained(bare) == ""
 
 
 def test_a_picture_of_samples_that_failed_is_said_and_not_drawn(monkeypatch, caplog):
