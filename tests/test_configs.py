@@ -104,6 +104,7 @@ def drawn(leaf: jax.ShapeDtypeStruct) -> np.ndarray:
     return np.random.default_rng(0).uniform(0.01, 0.1, leaf.shape).astype(leaf.dtype)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "name", [THE_LOOP, *(pytest.param(name, marks=pytest.mark.thorough) for name in MORE)]
 )

@@ -142,3 +142,17 @@ def write(path: Path, tensors: Mapping[str, Any], metadata: dict[str, str]) -> N
     """A .safetensors file of these arrays, as they are, and all of it at once."""
     with whole(path) as part:
         save_file({k: np.asarray(v, order="C") for k, v in tensors.items()}, part, metadata)
+        _sort(part)
+
+
+def _sort(path: Path) -> None:
+    """Metadata in the order of the alphabet: the library's is by chance, and equal runs are to
+    leave equal files."""
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header.get("__metadata__", {}).items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(text) <= size:
+            file.seek(8)
+            file.write(text.ljust(size))

@@ -47,7 +47,7 @@ def total(parts: Iterable[Sums]) -> Sums:
 def save(path: Path, tensors: Mapping[str, np.ndarray], about: Mapping[str, str]) -> None:
     """A .safetensors file with checksums of its tensors, and of what it says `about` them."""
     sums = {name: of_array(np.asarray(a)) for name, a in tensors.items()}
-    stamps = {SUMS: json.dumps(sums), ABOUT: fingerprint(dict(about), ())}
+    stamps = {SUMS: json.dumps(sums, sort_keys=True), ABOUT: fingerprint(dict(about), ())}
     write(path, tensors, {**about, **stamps})
 
 

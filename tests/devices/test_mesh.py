@@ -323,6 +323,7 @@ def averaged(optimizer):
     return optax.GradientTransformation(optimizer.init, update)
 
 
+@pytest.mark.thorough
 @pytest.mark.filterwarnings("ignore:.*pmap:DeprecationWarning")
 @pytest.mark.parametrize("optimizer", [more(optax.sgd(0.1)), optax.adam(1e-2)], ids=["sgd", "adam"])
 def test_the_step_is_pure_enough_for_pmap(optimizer):

@@ -208,6 +208,7 @@ def test_guidance_and_condition_are_those_of_each_sample():
 # The SDE.
 
 
+@pytest.mark.thorough
 def test_the_sde_has_the_law_of_the_data():
     """Drift and noise would not belong together: samples of another variance."""
     n, d = 500, 20  # values, of d independent ones in each sample

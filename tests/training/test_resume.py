@@ -238,6 +238,7 @@ def test_another_config_in_the_same_workdir_is_refused_with_the_differences(
 ):
     """Else half of a run would be of one experiment and half of another."""
     before = files(whole)
+    monkeypatch.setattr(mesh, "layout", functools.partial(mesh.layout, jax.devices()[:1]))
     other = {"optimizer.learning_rate": 0.5, "network.width": 8, "train.sample_every": 5}
     monkeypatch.setattr(sys, "argv", command(whole, other)[2:])
     with pytest.raises(SystemExit) as ended:

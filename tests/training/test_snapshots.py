@@ -188,6 +188,7 @@ def call(monkeypatch, capsys):
     return call
 
 
+@pytest.mark.thorough
 def test_the_tool_makes_what_training_tracks(run, call):
     """From the file to the network: the tracked averages come back, others differ from them.
 
