@@ -1,4 +1,4 @@
-"""Train a model, or go on where training stopped.
+"""Train a model, or resume where training stopped.
 
     python -m diffjax.train --config=configs/digits_vp.py --workdir=runs/digits
     python -m diffjax.train --config=configs/digits_vp.py --workdir=runs/sigmoid \\
@@ -6,9 +6,9 @@
     python -m diffjax.train --config=configs/cifar_vp.py --workdir=runs/mine \\
         --config.data.name=folder:$HOME/pictures --config.data.size=64 --config.data.labels=True
 
-Every field of the config can be overridden. The same command goes on where it stopped, bit by bit.
-Ctrl-C and SIGTERM save first; a second one ends at once. All devices of all processes train
-together; `train.sharding` says how the state is laid out over them.
+Every field of the config can be overridden. The same command resumes where it stopped, with
+bit-for-bit identical results. Ctrl-C and SIGTERM save first; a second one exits at once. All
+devices of all processes train together; `train.sharding` says how the state is laid out over them.
 
 In the workdir: config.json, data.json, launches.jsonl, cost.json, metrics.jsonl, tensorboard/,
 samples/, checkpoints/.

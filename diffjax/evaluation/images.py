@@ -1,4 +1,4 @@
-"""Values of each image of a set, in batches that are kept: a killed command goes on where it was.
+"""Values of each image of a set, in batches that are kept: a killed command resumes there.
 
 The value of an image depends on (seed, its place in the set) only, not on how many are asked for.
 """

@@ -10,7 +10,7 @@ SOURCE is a folder of images (one folder per class, if there are classes), an .n
 tfds:NAME. Where it has splits train and test they are kept, unless --test is given; the same image
 is never in both after --dedup, nor after --test. Besides the data, the folder then holds
 statistics.json, bad_files.txt, and removed.csv with removed.png: pairs of a removed and a kept
-image, those least alike first. The same command goes on where it was interrupted.
+image, those least alike first. The same command resumes where it was interrupted.
 """
 
 from __future__ import annotations
