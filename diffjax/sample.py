@@ -112,6 +112,14 @@ def flags() -> argparse.ArgumentParser:
         help="a condition: a number, a list, null for missing; or an .npy or .npz file with a row "
         "per sample, or one for all; may be repeated (of held-out items)",
     )
+    output_flags(flags)
+    cli.sampling_flags(flags, seeds=True)
+    cli.cluster_flags(flags)
+    return flags
+
+
+def output_flags(flags: argparse.ArgumentParser) -> None:
+    """What is written: samples, previews and trajectories."""
     flags.add_argument(
         "--out",
         type=cli.path,
@@ -134,9 +142,6 @@ def flags() -> argparse.ArgumentParser:
         type=cli.path,
         help=".png or .gif: how the first samples come about, x_t and the predicted x0 by row",
     )
-    cli.sampling_flags(flags, seeds=True)
-    cli.cluster_flags(flags)
-    return flags
 
 
 def run() -> int:

@@ -178,7 +178,11 @@ def test_samplers_and_grids_are_listed_without_a_run(works):
     assert "order=3, bh1=False, corrector=True" in out
 
 
-@pytest.mark.parametrize("flags", [["--num=3"], ["--num=10", "--batch-size=4"]], ids=str)
+@pytest.mark.parametrize(
+    "flags",
+    [pytest.param(["--num=3"], marks=pytest.mark.thorough), ["--num=10", "--batch-size=4"]],
+    ids=str,
+)
 def test_sample_k_depends_neither_on_the_number_nor_on_the_batch(
     trained, tmp_path, works, ten, flags
 ):
@@ -543,7 +547,7 @@ def test_an_unconditional_network_takes_no_label_and_no_guidance(toy, refused, f
         (["--metrics=bpd", "--ema=power,raw"], "--ema=power,raw: one at a time for bpd"),
         (["--features=inceptoin"], "did you mean 'inception'"),
         (["--samples=none.npz"], "--samples=none.npz: no such .npz file"),
-        (["--metrics=vlb", "--split=valid"], "split='valid'"),
+        (["--metrics=vlb", "--split=valid"], "--split: invalid choice: 'valid'"),
     ],
     ids=lambda v: v[0],
 )

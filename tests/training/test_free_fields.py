@@ -57,9 +57,9 @@ def advance(workdir: Path, *fields: str):
 
 def test_every_free_field_has_another_value_here():
     """A field could be called free although it changes the steps of a run."""
-    assert {f"{place}.{k}".removeprefix("config.") for place in FREE for k in FREE[place]} == set(
-        CHANGED
-    )
+    of_config = [place for place in FREE if place.startswith("config")]
+    named = {f"{place}.{k}".removeprefix("config.") for place in of_config for k in FREE[place]}
+    assert named == set(CHANGED)
 
 
 @pytest.mark.thorough

@@ -73,6 +73,7 @@ def source(known, tmp_path_factory):
     return folder
 
 
+@pytest.mark.thorough
 def test_a_partial_load_is_asked_for_and_says_what_it_lacks(source, known, tmp_path, capsys):
     """A network that begins at random in some layers would pass for one that was loaded."""
     deeper = override(load(str(MOONS)), (*SHORT, "network.depth=2", "optimizer.learning_rate=1e-9"))
