@@ -54,7 +54,8 @@ class SDE(abc.ABC):
             )
         times = np.linspace(self.t_min, self.t_max, TRIED)
         l = 2 * levels(self, times).lam
-        rises = ~(np.diff(l) <= 1e-6 * (1 + np.abs(l[:-1])))  # parts may be constant
+        with np.errstate(invalid="ignore"):  # two infinite values in a row are refused as well
+            rises = ~(np.diff(l) <= 1e-6 * (1 + np.abs(l[:-1])))  # parts may be constant
         if rises.any() or not l[-1] < l[0]:
             k = int(np.argmax(rises))
             k, end = (k, k + 1) if rises.any() else (0, -1)
