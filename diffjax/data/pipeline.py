@@ -107,7 +107,7 @@ class Reading:
 
     def on_device(self, key: Key[Array, ""], batch: dict[str, Any]) -> dict[str, Any]:
         """What the device makes of a batch: floats in [-1, 1] (half a grey level more where they
-        are dequantized), changed images, and as batch["kept"] what the network is told of it; of
+        are dequantized), changed images, and as batch["kept"] what the network is given of it; of
         items with lengths, `masked`."""
         key_noise, key_change = jax.random.split(key)
         raw = batch["x"]

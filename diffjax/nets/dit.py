@@ -196,7 +196,7 @@ def dit(
 
     size: S, B, L or XL, the width, depth and heads that are not given. width: of the tokens. depth:
     number of blocks. heads: of each attention. patch: side of the squares that become tokens.
-    patch_time: frames in a token of a video. conditions: what it is told, as vectors, channels, a
+    patch_time: frames in a token of a video. conditions: what it is given, as vectors, channels, a
     second time, or tokens: these by joint attention (arXiv:2403.03206), or with the mechanism
     `cross` by cross-attention after the self-attention of each block (arXiv:2310.00426).
     positions: sincos, added, or rotary. norm: layer or rms. qk_norm: RMS norm of queries and keys.

@@ -53,7 +53,7 @@ def mlp(
 ) -> Network:
     """Network of `MLP` with these settings; ValueError for one that is out of range.
 
-    width: of all layers. depth: residual blocks. conditions: what it is told, as vectors or
+    width: of all layers. depth: residual blocks. conditions: what it is given, as vectors or
     a second time. learn_variance: a second output like the first, for the variance of a step.
     dtype: of its compute, float32 or bfloat16; parameters, input and output are float32.
     """

@@ -68,7 +68,7 @@ class UNet(nn.Module):
     channels: width of the first level. multipliers: width of each level, in `channels`. blocks:
     residual blocks per level (one more on the way up). attention: heights at which each block is
     followed by self-attention (the middle always has one). heads: attention heads; or
-    head_channels: the channels of one. conditions: what it is told, as vectors, channels, a second
+    head_channels: the channels of one. conditions: what it is given, as vectors, channels, a second
     time, or tokens, which are attended to after each self-attention. dropout: rate in the residual
     blocks. patch: side of the squares that are folded into channels first, so that the first level
     is smaller by it (arXiv:2301.11093, sec. 3.3). remat: compute blocks again in the backward pass,

@@ -49,7 +49,7 @@ from diffjax.weights import WEIGHTS, Weight, uniform_output
 
 EULERIAN, ORDERED, CONDITIONAL, TEACHER = Eulerian(), Ordered(), Conditional(), Teacher()
 LOGIT_NORMAL = LogitNormal(mean=-0.4, std=1.0)
-"""Of both times in MeanFlow's runs (arXiv:2505.13447, tab. 1d)."""
+"""Of both times of a pair."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,9 @@ class FlowMap(Objective):
     as in `Denoising`, of residuals in units of the network output F. condition_dropout: share of
     samples with all conditions missing. self_weight: p of a factor (mean square + c)^-p, held
     constant, on each sample (MeanFlow's p = 1): losses of equal size for all samples.
-    self_weight_floor: c of that factor. With p > 0
-    the optimum is no longer the exact map where the law of the data given x is skewed: on a
-    mixture of two Gaussians p = 1/2 moves it by up to 0.4 standard deviations.
+    self_weight_floor: c of that factor. With p > 0 the optimum is no longer the exact map where the
+    law of the data given x is skewed. A density that `draw` divides out is divided out on the
+    diagonal alone.
 
     The network needs the condition `to` (`config.network.conditions`). Metrics: `loss`, its parts
     `loss_rule` and `loss_diagonal`. Raises ValueError for what does not go together.
@@ -120,6 +120,15 @@ class FlowMap(Objective):
     def check(self, model: Model, task: Task = Task()) -> None:
         """Raise ValueError where draw and velocity do not go with the model or the data."""
         self.draw.check(model.sde)
+        if self.draw.init() != ():
+            raise ValueError(f"draw={self.draw}: learns from losses, which only denoising gives it")
+        if model.sde.schedule.init():
+            raise ValueError("a learned schedule: needs the variational bound; allowed: denoising")
+        if task.second_output:
+            raise ValueError(
+                "name='flow_map': trains no second output; allowed: config.network."
+                "learn_variance=False"
+            )
         known, rates = task.conditions, self.condition_dropout
         for name, _ in rates if isinstance(rates, tuple) else ():
             if known is not None and name not in known:

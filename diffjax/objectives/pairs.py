@@ -1,4 +1,4 @@
-"""Which times a flow map is trained between: `(sde, draw, u, state, step) -> Times`.
+"""Which times a flow map is trained between: `(sde, draw, u, state, step) -> Between`.
 
 A map leads from t to s; rules that compose or discretise it also need a time r between the two. The
 joint law of the three is a part of each published method, so each law has a name here.
@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from diffjax.arrays import catalogue
+from diffjax.checks import at_least
 from diffjax.draws import Draw
 from diffjax.sde import SDE, Times
 
@@ -42,7 +43,7 @@ class Pair(abc.ABC):
 
 @dataclass(frozen=True)
 class Ordered(Pair):
-    """The larger and the smaller of two draws, and r uniform between (arXiv:2505.13447, sec. 4.3).
+    """The larger and the smaller of two draws, and r uniform between (arXiv:2505.13447).
 
     middle: r in the middle, as the shortcut of two equal halves.
     """
@@ -72,7 +73,7 @@ class Segments(Pair):
     count: int = 4
 
     def __post_init__(self):
-        _at_least(1, count=self.count)
+        at_least(1, count=self.count)
 
     def __call__(self, sde: SDE, draw: Draw, u: Positions, state: Any, step: Step) -> Between:
         t = draw(sde, u[0], state)[0]
@@ -84,7 +85,7 @@ class Segments(Pair):
 @dataclass(frozen=True)
 class Dyadic(Pair):
     """Steps t - s of a power of two times t_max / `steps`, at times that such steps meet, and r in
-    the middle (arXiv:2410.12557, sec. 3). The draw of single times is not used."""
+    the middle (arXiv:2410.12557). The draw of single times is not used."""
 
     steps: int = 128
 
@@ -102,7 +103,7 @@ class Dyadic(Pair):
 
 @dataclass(frozen=True)
 class Neighbours(Pair):
-    """t and r are neighbours on a grid of N + 1 times, and s = 0 (arXiv:2310.14189, eq. 5 to 7).
+    """t and r are neighbours on a grid of N + 1 times, and s = 0 (arXiv:2310.14189).
 
     The grid is that of arXiv:2206.00364, eq. 5, in rho = sigma / alpha, from t_min to t_max; t is
     the upper neighbour of what the draw says. N begins at `first` and doubles every `every` steps
@@ -115,8 +116,8 @@ class Neighbours(Pair):
     power: float = 7.0
 
     def __post_init__(self):
-        _at_least(1, first=self.first, most=self.most, power=self.power)
-        _at_least(0, every=self.every)
+        at_least(1, first=self.first, most=self.most, power=self.power)
+        at_least(0, every=self.every)
 
     def __call__(self, sde: SDE, draw: Draw, u: Positions, state: Any, step: Step) -> Between:
         count = jnp.float32(self.first)
@@ -137,7 +138,7 @@ class Neighbours(Pair):
 
 @dataclass(frozen=True)
 class Ratio(Pair):
-    """r is nearer to t as training proceeds, and s = 0 (arXiv:2406.14548, app. A).
+    """r is nearer to t as training proceeds, and s = 0 (arXiv:2406.14548).
 
     In rho = sigma / alpha: rho_r = rho_t (1 - (1 + 8 sigmoid(-rho_t)) / base^k), at least 0, with k
     = first + step // every, at most `most`.
@@ -149,7 +150,7 @@ class Ratio(Pair):
     every: int = 10_000
 
     def __post_init__(self):
-        _at_least(1, first=self.first, most=self.most, every=self.every)
+        at_least(1, first=self.first, most=self.most, every=self.every)
         if not self.base > 1:
             raise ValueError(f"base={self.base}: needs base > 1")
 
@@ -165,12 +166,6 @@ class Ratio(Pair):
 
 def _inner(t: Times, s: Times, u: Times, middle: bool = False) -> Times:
     return (t + s) / 2 if middle else s + u * (t - s)
-
-
-def _at_least(least: float, **settings: float) -> None:
-    for name, value in settings.items():
-        if not value >= least:
-            raise ValueError(f"{name}={value}: needs {name} >= {least}")
 
 
 PAIRS = catalogue(Ordered, ToData, Segments, Dyadic, Neighbours, Ratio)

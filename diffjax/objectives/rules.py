@@ -124,7 +124,7 @@ class Eulerian(Rule):
     """F - sg(F + w E), E = A' x + A v + B' F + B F' the derivative of X along v: one `jvp`.
 
     w = -sign(B) A^power. On Flow with velocities that is MeanFlow's target v - (t - s) F'
-    (arXiv:2505.13447, eq. 10); on VP with v, in angles, power = 1 is sCM (arXiv:2410.11081, eq. 8)
+    (arXiv:2505.13447); on VP with v, in angles, power = 1 is sCM (arXiv:2410.11081)
     and power = -1 TiM (arXiv:2509.04394). warmup: steps over which the terms A' x + B F', of which
     the variance is large, grow from 0. normalise: c of E / (|E| + c), |E| the root mean square per
     sample; 0 leaves E as it is. Both change the optimum on the way: c for good where E is noisy.
@@ -190,7 +190,7 @@ class Semigroup(Rule):
     """F - sg F*, F* the output that leads to X_{r->s}(X_{t->r}(x)) (arXiv:2505.18825, PSD).
 
     Two passes more and no derivative. With pairs in the middle of dyadic steps it is the
-    self-consistency of shortcut models (arXiv:2410.12557, eq. 4).
+    self-consistency of shortcut models (arXiv:2410.12557).
     """
 
     def __call__(self, student: Student, asked: Asked, velocity: Velocity) -> Sample:
@@ -201,7 +201,7 @@ class Semigroup(Rule):
 
 @dataclass(frozen=True)
 class Discrete(Rule):
-    """X_{t->s}(x_t) against sg X_{r->s}(x_r), r < t: consistency models (arXiv:2303.01469, eq. 5).
+    """X_{t->s}(x_t) against sg X_{r->s}(x_r), r < t: consistency models (arXiv:2303.01469).
 
     x_r has the x0 and eps of the sample (consistency training), of the student's own diagonal, or
     of a teacher's DDIM step (distillation). gap: the square is divided by rho_t - rho_r, rho =
@@ -258,7 +258,7 @@ class Own:
 
 @dataclass(frozen=True)
 class Guided:
-    """The sample, guided by the student's own diagonal (arXiv:2505.13447, eq. 19 and app. B).
+    """The sample, guided by the student's own diagonal (arXiv:2505.13447).
 
     omega views + kappa D(x, c) + (1 - omega - kappa) D(x, no c), so that the optimum is
     classifier-free guidance of weight omega / (1 - kappa), in one pass when sampled. Raises

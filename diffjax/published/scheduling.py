@@ -89,7 +89,7 @@ def betas(have: Fields, total: int) -> Spec:
 def flow(have: Fields) -> Process:
     """The straight path with its velocity, eps - x0, and 1000 sigma as noise label.
 
-    The shift moves the grid only: the network is told where it is on the unmoved path.
+    The shift moves the grid only: the network gets its time on the unmoved path.
     """
     total, kind = have["num_train_timesteps"], have.get("prediction_type", "flow_prediction")
     if kind != "flow_prediction" or not have.get("use_flow_sigmas", True):

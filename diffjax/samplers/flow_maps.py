@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 
 from diffjax.arrays import float64
+from diffjax.checks import within
 from diffjax.samplers.program import Program, X, Z, sampler
 from diffjax.samplers.table import Table
 from diffjax.sde import SDE, levels
@@ -19,7 +20,7 @@ def flow_map(sde: SDE, times: np.ndarray, gamma: float = 0.0) -> Table:
     gamma: share of the noise at s that is drawn anew. The row leads to s' with rho_s' = sqrt(1 -
     gamma^2) rho_s, rho = sigma / alpha, and noise brings it back to s: 0 is the ODE, 1 the
     multistep sampling of consistency models (arXiv:2303.01469, alg. 1), between them gamma-sampling
-    (arXiv:2310.02279, alg. 3).
+    (arXiv:2310.02279).
 
     >>> from diffjax import schedules, sde
     >>> flow = sde.Flow(schedules.Logit())
@@ -28,8 +29,7 @@ def flow_map(sde: SDE, times: np.ndarray, gamma: float = 0.0) -> Table:
        0  t = 0.500000   u = +1 x   x = +0.5 x +0.5 y0   to = 0.250000
        1  t = 0.250000   u = +1 x   x = +1 y1   to = 0.000000
     """
-    if not 0 <= gamma <= 1:
-        raise ValueError(f"gamma={gamma}: needs 0 <= gamma <= 1")
+    within(0, 1, gamma=gamma)
     at, p = levels(sde, times), Program()
     for t, s in pairwise(range(len(times))):
         to, alpha, sigma = at.t[s], at.alpha[s], at.sigma[s]

@@ -17,9 +17,9 @@ import pytest
 from diffjax import analytic, schedules
 from diffjax.arrays import expand
 from diffjax.denoiser import Model
-from diffjax.draws import Uniform
+from diffjax.draws import ScoreNorm, Uniform
 from diffjax.nets import Network
-from diffjax.objectives import PAIRS, FlowMap
+from diffjax.objectives import PAIRS, FlowMap, Task
 from diffjax.objectives.pairs import Between
 from diffjax.objectives.rules import (
     Asked,
@@ -191,7 +191,7 @@ def test_on_the_diagonal_meanflow_is_flow_matching(x64):
 
 
 def test_the_whole_angle_of_trigflow(x64):
-    """power = 1 on VP in angles is sCM's cos(t) sin(t)-weighted tangent (arXiv:2410.11081, eq. 8).
+    """power = 1 on VP in angles is sCM's cos(t) sin(t)-weighted tangent (arXiv:2410.11081).
 
     The change of F is cos^2 (v - F) - cos sin (x + F'), with angles from t to s = 0.
     """
@@ -276,6 +276,19 @@ def test_pairs_have_their_laws():
     t, _, s = PAIRS["segments"](count=4)(sde, Uniform(), u, (), 0)
     assert set(np.unique(np.round(4 * np.asarray(s), 4)).tolist()) == {0.0, 1.0, 2.0, 3.0}
     assert (t - s <= 0.25 + 1e-6).all()
+
+
+def test_what_a_flow_map_would_not_train_is_refused(x64):
+    """A draw would never learn, a schedule shrink, a second output stay as it was: in silence."""
+    model = Model(*CASES["flow"], Around(*CASES["flow"], GAUSSIAN).network())
+    FlowMap().check(model)
+    for objective, task, said in (
+        (FlowMap(draw=ScoreNorm()), Task(), "learns from losses"),
+        (FlowMap(), Task(second_output=True), "no second output"),
+        (FlowMap(), Task(second_time=False), "no second time"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            objective.check(model, task)
 
 
 @pytest.mark.parametrize(
