@@ -62,7 +62,7 @@ def reduced(name: str, flags: list[str]) -> list[str]:
         own += ["data.size=8"] if "data.size" in str(flags) else []
         more = [f"--config.{assignment}" for assignment in own]
     elif name in ("sample", "evaluate") and "explicit" not in str(given.grid):
-        more += ["--steps=3"]
+        more += [f"--steps={max(3, getattr(given, 'every', None) or 0)}"]
     elif name == "tools.likelihood":
         more = ["--num=2"] + (["--steps=2"] if given.command != "rank" else [])
     for flag in ("metrics", "metric"):
