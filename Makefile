@@ -8,7 +8,7 @@ NEWEST = $(shell for v in 3.13 3.12; do \
 	for c in "python$$v" "env PYENV_VERSION=$$(pyenv latest $$v 2>/dev/null) python$$v"; do \
 	$$c -c '' 2>/dev/null && echo "$$c" && exit; done; done)
 
-PYTEST := $(BIN)/pytest -n 2 --dist loadfile -q
+PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -q
 
 .PHONY: demo test lint types unit newest notebooks docs typed thorough results lock clean
 
@@ -34,7 +34,7 @@ unit: $(VENV)/ready
 newest: requirements.lock pyproject.toml
 	@if [ -z "$(NEWEST)" ]; then echo "no Python 3.12 or 3.13 here: skipped"; else \
 	$(MAKE) --no-print-directory VENV=.venv-newest PYTHON="$(NEWEST)" .venv-newest/ready && \
-	.venv-newest/bin/pytest -n 2 --dist loadfile -q -m newest; fi
+	.venv-newest/bin/pytest -n 2 --dist loadfile --no-loadscope-reorder -q -m newest; fi
 
 # Products of catalogues, all published families, further real processes, every command in the docs,
 # the wheel.

@@ -1,8 +1,9 @@
 """Where the time of the suite goes: its slowest tests and modules, and seconds by folder.
 
-A pytest plugin. Each worker reports the seconds of CPU time of every test, its fixtures and the
-processes that the test waited for; the sums by folder are compared with `budget.toml`. Going over a
-budget prints a loud line and fails nothing: machines differ.
+A pytest plugin. The modules that take longest, which `budget.toml` lists, start first, so that no
+worker is left alone with one of them at the end. Each worker reports the seconds of CPU time of
+every test, its fixtures and the processes that the test waited for; the sums by folder are compared
+with `budget.toml`. Going over a budget prints a loud line and fails nothing: machines differ.
 """
 
 from __future__ import annotations
@@ -88,6 +89,13 @@ class Budget:
         if self._config.getoption("markexpr") == self._config.stash[SUITE]:
             for line in over(dict(folders), tomllib.loads(FILE.read_text())["seconds"]):
                 write(f"OVER BUDGET: {line}", red=True, bold=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Sort the modules that start first to the front; the order is otherwise kept."""
+    first = tomllib.loads(FILE.read_text())["first"]
+    place = {f"tests/{name}": i for i, name in enumerate(first)}
+    items.sort(key=lambda item: place.get(item.nodeid.partition("::")[0], len(first)))
 
 
 def pytest_configure(config: pytest.Config) -> None:

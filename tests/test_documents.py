@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import pytest
 from documents import (
+    FIRST,
     ROOT,
     Block,
     anchors,
@@ -99,7 +100,13 @@ def test_the_readme_counts_right(catalogue, words):
     assert f" {len(catalogue)} {words}" in text(Path("README.md"))
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=str)
+@pytest.mark.parametrize(
+    "document",
+    [
+        pytest.param(d, marks=() if str(d) in FIRST else pytest.mark.thorough, id=str(d))
+        for d in DOCUMENTS
+    ],
+)
 def test_commands_are_there_with_their_flags(document, capsys):
     """A flag or field that was renamed would be refused, after the reader has found the machine."""
     for block in blocks(text(document)):

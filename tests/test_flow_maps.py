@@ -32,7 +32,13 @@ LAWS = {
         np.concatenate([X, X[::-1]], 1),
     ),
 }
-laws = pytest.mark.parametrize(("law", "x"), LAWS.values(), ids=LAWS)
+laws = pytest.mark.parametrize(
+    ("law", "x"),
+    [
+        pytest.param(*case, id=name, marks=() if name == "mixture" else pytest.mark.thorough)
+        for name, case in LAWS.items()
+    ],
+)
 
 
 @frames

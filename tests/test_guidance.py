@@ -397,6 +397,7 @@ def drifts(guidance, steps=40, weight=3.0):
     return np.asarray(run(exact(), table, x, rest, cond=cond, guidance=guidance).x)
 
 
+@pytest.mark.thorough
 def test_the_error_of_a_cached_reference_is_small_and_first_order():
     """A reused direction would be that of another x_t: the error is stated in the docstring."""
     whole = drifts(Guided())

@@ -228,6 +228,7 @@ def test_variance_differentiates_nothing_but_the_form(x64):
     np.testing.assert_array_equal(grad, np.zeros(len(t)))
 
 
+@pytest.mark.thorough
 def test_training_the_form_lowers_the_variance_and_keeps_the_mean():
     """A wrong sign would raise it; a form that moves the ends would change the bound."""
     t, optimizer = jnp.asarray((np.arange(512) + 0.5) / 512, jnp.float32), optax.adam(0.02)

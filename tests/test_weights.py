@@ -181,7 +181,9 @@ def test_min_snr_has_its_three_published_forms(x64):
     np.testing.assert_allclose(min_snr(model(sde, V()), t), least / (snr + 1), rtol=1e-8)
 
 
-@pytest.mark.parametrize("parameterization", [X0(), V()], ids=["x0", "v"])
+@pytest.mark.parametrize(
+    "parameterization", [pytest.param(X0(), marks=pytest.mark.thorough), V()], ids=["x0", "v"]
+)
 @pytest.mark.parametrize("name", WEIGHTS)
 @pytest.mark.typed
 def test_weights_are_finite_at_zero_terminal_snr(name, parameterization):

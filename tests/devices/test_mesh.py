@@ -113,7 +113,7 @@ def more(*values):
 @pytest.mark.parametrize(
     ("devices", "rule", "accumulate"),
     [
-        (2, DATA, 2),
+        more(2, DATA, 2),
         (8, SHARDED, 2),
         more(8, MODEL, 2),
         more(2, DATA, 1),
@@ -184,7 +184,7 @@ def test_only_gradients_travel(accumulate):
 
 
 @pytest.mark.parametrize("accumulate", [more(1), 2])
-@pytest.mark.parametrize("rule", [SHARDED, MODEL])
+@pytest.mark.parametrize("rule", [SHARDED, more(MODEL)])
 def test_layers_are_gathered_and_batches_are_not(rule, accumulate):
     """Each device would compute on the batches of all, as the compiler does where it may choose."""
     text = trained(8, rule, accumulate)[2]

@@ -230,6 +230,7 @@ def test_noise_within_a_bin_has_the_density_it_says(name, rho):
         np.testing.assert_allclose(u.std(), rho * stats.truncnorm(-edge, edge).std(), rtol=0.03)
 
 
+@pytest.mark.thorough
 @pytest.mark.typed
 def test_importance_weights_tighten_the_bound_and_depend_on_the_image_alone():
     """A reported number would be no bound, or change with the batch: for N(m, v) data the

@@ -37,7 +37,11 @@ SIZES = {"label": 3, "vector": 4, "tokens": 5, "map": 2, "augment": 6, "to": 1}
 MORE = (Vector(2, "place"), Tokens(3, "caption"), Label(2, "style"))
 """Further conditions of a kind, under names of their own."""
 network = pytest.mark.parametrize("name", NETWORKS)
-pairs = pytest.mark.parametrize(("name", "kind"), [(n, k) for n in NETWORKS for k in SIZES])
+REPEATED = {"edm2": pytest.mark.thorough}
+pairs = pytest.mark.parametrize(
+    ("name", "kind"),
+    [pytest.param(n, k, marks=REPEATED.get(n, ())) for n in NETWORKS for k in SIZES],
+)
 
 
 def test_every_kind_and_network_has_a_small_version():

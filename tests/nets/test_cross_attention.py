@@ -24,7 +24,10 @@ CASES = {
     "dit cross": ("dit", {**DIT, "qk_norm": True}, "cross", "cross"),
     "dit joint": ("dit", DIT, "joint", None),
 }
-every = pytest.mark.parametrize("case", CASES)
+REPEATED = {"unet": pytest.mark.thorough, "dit joint": pytest.mark.thorough}
+every = pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=REPEATED.get(case, ())) for case in CASES]
+)
 
 
 def drawn(*shape, seed=0):

@@ -145,6 +145,7 @@ def test_the_loop_is_one_block_after_the_other(skips, tokens):
     assert np.abs(ours - x).max() > 0.1
 
 
+@pytest.mark.thorough
 def test_remat_keeps_parameters_and_gradients():
     """A checkpoint could not be used with another, training differ, or the setting do nothing."""
     x, c_noise, _ = inputs()

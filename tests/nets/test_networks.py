@@ -41,6 +41,11 @@ LEVEL = {"multipliers": (1,), "attention": ()}
 TINY = {"unet": LEVEL, "edm2": LEVEL, "mlp": {"depth": 1}, "dit": {"depth": 1}}
 DROPOUT = {"unet", "edm2"}
 every = pytest.mark.parametrize("name", NETWORKS)
+REPEATED = {"edm2": pytest.mark.thorough}
+some = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=REPEATED.get(name, ())) for name in NETWORKS]
+)
+"""All of them, of which the EDM2 U-Net, the longest to trace, runs in the thorough tier."""
 B = 4
 
 
@@ -84,7 +89,7 @@ def test_parameters_are_a_plain_nested_dict(name):
 LAST = {"unet": "Conv_3", "edm2": "last", "mlp": "Dense_7", "dit": "out"}
 
 
-@every
+@some
 def test_fresh_network_says_zero(name):
     """Training would start from the loss of a random function instead of that of the prior."""
     _, fresh, apply = made(name)
@@ -112,7 +117,7 @@ def test_output_depends_on_every_input(name):
         assert (moved[1:] <= 1e-5 * np.abs(output).max()).all()
 
 
-@every
+@some
 def test_missing_label_has_one_meaning(name):
     """Guidance would compare with another reference than dropout has trained."""
     _, fresh, apply = tiny(name)
@@ -123,7 +128,7 @@ def test_missing_label_has_one_meaning(name):
     assert program({}) == program(None)
 
 
-@every
+@some
 def test_key_decides_about_dropout(name):
     """Evaluation would be random, or training without dropout."""
     _, fresh, apply = tiny(name)
@@ -225,7 +230,7 @@ def far(a, b):
     return np.abs(a - b).max() / np.abs(b).max()
 
 
-@every
+@some
 def test_bfloat16_is_inside_only(name):
     """Optimizer, averages and checkpoints would be in bfloat16, where small updates are lost."""
     network, fresh, apply = tiny(name, dtype="bfloat16")

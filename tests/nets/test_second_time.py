@@ -29,6 +29,11 @@ OWN = ("to", "to_in", "to_out")
 """Parameters of a second time."""
 LABEL = {"label": jnp.array([0, 1, -1])}
 every = pytest.mark.parametrize("name", NETWORKS)
+REPEATED = {"edm2": pytest.mark.thorough}
+some = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=REPEATED.get(name, ())) for name in NETWORKS]
+)
+"""All of them, of which the EDM2 U-Net, the longest to trace, runs in the thorough tier."""
 
 
 def test_every_network_has_a_small_version():
@@ -88,7 +93,7 @@ def test_it_adds_exactly_nothing_where_it_is_t_or_missing(name):
     chex.assert_trees_all_close(missing, expected, rtol=1e-5, atol=1e-5)
 
 
-@every
+@some
 def test_its_parameters_matter_where_it_differs_only(name):
     """A flow map would never learn where to lead, or training would move the diagonal."""
     *_, params, (_, c_noise), apply = made(name)
@@ -106,7 +111,7 @@ def test_its_parameters_matter_where_it_differs_only(name):
     assert leaves == 2
 
 
-@every
+@some
 def test_it_begins_at_zero(name):
     """A converted network that is told a second time would begin with noise."""
     network, _, _, given, _ = made(name)

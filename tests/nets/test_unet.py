@@ -31,7 +31,7 @@ VARIANTS = {
 
 
 # Each variant once, and volumes once, in the short suite.
-SHORT = {("unet", (4, 4, 2)), ("unet, NCSN++", (8,)), ("edm2", (8,))}
+SHORT = {("unet", (4, 4, 2)), ("unet, NCSN++", (8,))}
 
 
 @pytest.mark.parametrize(

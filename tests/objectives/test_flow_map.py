@@ -150,6 +150,7 @@ def test_the_exact_map_is_stationary_and_a_wrong_one_is_not(
     assert np.abs(at_wrong).max() > 1e-3
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "name", ["meanflow", *(pytest.param(n, marks=pytest.mark.thorough) for n in ("lsd", "psd"))]
 )
@@ -190,6 +191,7 @@ def test_on_the_diagonal_meanflow_is_flow_matching(x64):
     np.testing.assert_allclose(found, matching(jnp.asarray(WRONG)), rtol=1e-9)
 
 
+@pytest.mark.thorough
 def test_the_whole_angle_of_trigflow(x64):
     """power = 1 on VP in angles is sCM's cos(t) sin(t)-weighted tangent (arXiv:2410.11081).
 

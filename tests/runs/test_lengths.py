@@ -178,7 +178,8 @@ def test_pictures_show_the_item_alone():
     assert coloured(whole).any(0).all() and columns[:40].all() and not columns[42:].any()
 
 
-@pytest.mark.parametrize("kind", ["sequence", pytest.param("audio", marks=pytest.mark.thorough)])
+@pytest.mark.thorough
+@pytest.mark.parametrize("kind", ["sequence", "audio"])
 def test_a_run_trains_samples_and_writes(tmp_path, kind):
     """Somewhere between data and files an item would be filled up again."""
     path = stored(tmp_path, channels=1, padding=7.0)

@@ -264,7 +264,14 @@ STRONG = [
 COUNTS = 20, 40, 80, 160
 
 
-@pytest.mark.parametrize("method", STRONG, ids=label)
+@pytest.mark.parametrize(
+    "method",
+    [
+        pytest.param(method, marks=() if method in STRONG[::3] else pytest.mark.thorough)
+        for method in STRONG
+    ],
+    ids=label,
+)
 def test_more_steps_refine_the_same_sample(method, x64):
     """A picture would be another one for each number of steps.
 
