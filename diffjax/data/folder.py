@@ -72,7 +72,8 @@ def folder(
     if not walked.inside:
         raise ValueError(
             f"{shown(root)}: no images in it; known endings: .png .jpg .webp .tif and the others "
-            f"that Pillow reads; left out: {walked.left_out() or 'nothing'}"
+            f"that Pillow reads; left out: {walked.left_out() or 'nothing'}; sounds and arrays: "
+            f"name=array:FILE.npz"
         )
     places = layout(walked, described=metadata.locate(root) is not None)
     base, inside = places.part(walked, split)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from diffjax.data import conditions, kinds
-from diffjax.data.array import labels
+from diffjax.data.array import labels, lengths
 from diffjax.data.form import Form
 from diffjax.data.source import SPLITS, check_split, part
 from diffjax.files import read_arrays
@@ -17,13 +17,16 @@ from diffjax.specs import Spec
 
 FILES = ("vector", "tokens", "map")
 """Conditions that may lie beside the latents, each as NAME.npy."""
+LENGTHS = ("length", "mask")
+"""Files that say where padded items end."""
 
 
 @dataclass(frozen=True)
 class Latents:
     """Rows `index` of x (N, ...), times `scale`, as float32; label (N,) in [0, classes).
 
-    cond: other conditions by name, (N, ...), memory maps too.
+    cond: other conditions by name, (N, ...), memory maps too. Items with a `length` among them are
+    NaN beyond it.
     """
 
     x: np.ndarray
@@ -37,7 +40,8 @@ class Latents:
     @property
     def form(self) -> Form:
         label = (Spec("label", "label", self.classes),) if self.classes else ()
-        others = (conditions.describe(name, value) for name, value in self.cond.items())
+        longest = self.shape[0]
+        others = (conditions.describe(k, v, longest=longest) for k, v in self.cond.items())
         return Form(self.kind, self.shape, (*label, *others))
 
     @property
@@ -55,7 +59,9 @@ class Latents:
         rows = self.index[index]
         items = {"x": np.asarray(self.x[rows], np.float32) * np.float32(self.scale)}
         label = {} if self.label is None else {"label": self.label[rows]}
-        others = {k: np.asarray(v[rows], np.float32) for k, v in self.cond.items()}
+        as_read = lambda k, v: v[rows] if k == "length" else np.asarray(v[rows], np.float32)
+        others = {k: as_read(k, v) for k, v in self.cond.items()}
+        items["x"] = self.form.ended(items["x"], others)
         return items | label | others
 
     def labels(self) -> np.ndarray:
@@ -67,7 +73,8 @@ def latents(
 ) -> Latents:
     """`latents.npy` (N, ..., C), float16 or float32, and `labels.npy` (N,) if there are labels.
 
-    `vector.npy`, `tokens.npy` and `map.npy` are other conditions, (N, ...) floats. Where folders
+    `vector.npy`, `tokens.npy` and `map.npy` are other conditions, (N, ...) floats. Padded sequences
+    (kind="sequence") have `length.npy` (N,), or `mask.npy` (N, L), see `array`. Where folders
     `train` and `test` in `path` hold these files, they are the splits; else a share `holdout` is
     held out. scale: factor that brings values to a deviation of about 1 (0.18215 for the
     autoencoder of arXiv:2112.10752). kind: of the items, where they are no latents but floats of
@@ -100,7 +107,10 @@ def latents(
             label, classes = labels(_opened(here / "labels.npy"), len(x), known)
         except ValueError as error:
             raise ValueError(f"{here / 'labels.npy'}: {error}") from error
+    ends = {k: _opened(here / f"{k}.npy") for k in LENGTHS if (here / f"{k}.npy").is_file()}
     try:
+        if (length := lengths(kind, ends, x)) is not None:
+            cond["length"] = length
         conditions.check(cond, len(x), x.shape[1:])
         source = Latents(x, index, scale, label, classes, kind, cond)
         source.form.items.check(source.shape, "float32")
