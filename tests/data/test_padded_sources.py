@@ -65,5 +65,7 @@ def test_lengths_of_kinds_that_have_none_are_refused(tmp_path, x, kind):
 def test_a_folder_of_sounds_is_refused_by_name(tmp_path):
     """Its files differ in length, and are no images."""
     (tmp_path / "a.wav").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"left out: files 1 \(\.wav 1\); sounds and arrays: .*array:"):
+    with pytest.raises(
+        ValueError, match=r"left out: files 1 \(\.wav 1\); sounds and arrays: .*array:"
+    ):
         folder("train", path=str(tmp_path))
