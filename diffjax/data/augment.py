@@ -91,7 +91,7 @@ class Affine:
         if not self.p:
             return x, jnp.zeros((len(x), self.width))
         amounts = self.draw(key, len(x))
-        return change(x, amounts), self.told(amounts)
+        return change(x, amounts), self.labels_of(amounts)
 
     def draw(self, key: Key[Array, ""], n: int) -> Amounts:
         """The amounts of n images."""
@@ -115,7 +115,7 @@ class Affine:
             move=some(self.move, z[2:].T),
         )
 
-    def told(self, amounts: Amounts) -> Float[Array, "b n"]:
+    def labels_of(self, amounts: Amounts) -> Float[Array, "b n"]:
         """The labels (B, width): angles by cos - 1 and sin, so that 0 is no change."""
         a, angle = amounts, jnp.pi / 2 * amounts.turn
         values = {name: getattr(a, name) for name in WIDTHS} | {

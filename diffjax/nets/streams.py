@@ -169,11 +169,11 @@ class Block(nn.Module):
             return (x, None), x if self.keep else None
         assert there is not None
         other, length = Stream(self.form, self.last, name="tokens"), x.shape[1]
-        (*q_too, k_too, v_too), rest_too = other.before(tokens, c, None)
+        (*q_too, k_too, v_too), later_too = other.before(tokens, c, None)
         join = lambda *a: jnp.concatenate(a, 1)
         mask = join(jnp.ones(x.shape[:2], bool) if inside is None else inside, there)
         attended = attention(join(q, *q_too), join(k, k_too), join(v, v_too), mask)
         x = main.after(x, attended[:, :length], later, across)
         if not self.last:
-            tokens = other.after(tokens, attended[:, length:], rest_too)
+            tokens = other.after(tokens, attended[:, length:], later_too)
         return (x, tokens), x if self.keep else None
