@@ -1,7 +1,7 @@
-"""Augmentation that does not leak: the network is told how each image was changed.
+"""Augmentation that does not leak: how each image was changed is a condition of the network.
 
 Geometric changes of arXiv:2206.00364 (app. F.2, tab. 6; after arXiv:2006.06676), drawn on the
-device. Labels are 0 where nothing was changed, so a network that is told nothing, as in sampling,
+device. Labels are 0 where nothing was changed, so that without them, as in sampling, a network
 makes images as they are in the data.
 """
 

@@ -160,8 +160,8 @@ class Conditions:
     ) -> Vector | None:
         """The difference of features that a second time makes, or None where there is none.
 
-        A network that is told no second time has the same program as one that knows none; only its
-        first parameters need the layers.
+        Without a value for it the program is that of a network that has no second time; only the
+        initialisation needs the layers.
         """
         for entry in self.by("time"):
             if entry.name in cond or initialising:

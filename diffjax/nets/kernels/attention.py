@@ -2,7 +2,7 @@
 
 Three primitives: the attention itself, its derivative along given directions, and that derivative
 transposed. Each has its own program, so that a gradient needs q, k and v only, not the weights of
-all pairs. Devices are told apart where a program is lowered for one.
+all pairs. Each device gets its form where a program is lowered for it.
 """
 
 from __future__ import annotations
