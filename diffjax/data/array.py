@@ -108,7 +108,8 @@ def lengths(
     if entry.lengths and x.ndim == 3:
         return conditions.lengths_in_arrays(arrays, x, ending)
     shapes = {"length": x.shape[:1], "mask": x.shape[:2]}
-    if said := [k for k, s in shapes.items() if np.shape(arrays.get(f"{k}{ending}")) == s]:
+    named = {k: arrays.get(f"{k}{ending}") for k in shapes}
+    if said := [k for k, a in named.items() if a is not None and a.shape == shapes[k]]:
         allowed = ", ".join(k for k, other in kinds.KINDS.items() if other.lengths)
         raise ValueError(
             f"{said[0]}: {entry.noun}s have none; kinds with lengths: {allowed}; for another "

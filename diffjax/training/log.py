@@ -61,8 +61,8 @@ class Log:
         """Write the means since the last call; the rate apart, for it is not reproducible.
 
         They are of the steps that changed the state; how many were `skipped` or `spikes` is written
-        where any were, with a warning. A metric (K, 2, bins) is sums and counts by log-SNR: one mean per bin
-        that is not empty.
+        where any were, with a warning. A metric (K, 2, bins) is sums and counts by log-SNR: one
+        mean per bin that is not empty.
         """
         rows = jax.device_get(self._pending)
         every = {k: np.concatenate([row[k] for row in rows]) for k in rows[0]}
