@@ -63,7 +63,9 @@ def requested(
         cond = {**cond, "label": class_numbers(label, form)}
     if unknown := [name for name in cond if name not in specs]:
         known = ", ".join(specs) or "none (unconditional)"
-        raise ConfigError(f"--cond={unknown[0]}: the network was not built for it; known: {known}")
+        is_declared = unknown[0] in experiment.config["network"].get("conditions", {})
+        why = "the data of the run lack it" if is_declared else "the network was not built for it"
+        raise ConfigError(f"--cond={unknown[0]}: {why}; known: {known}")
     read = conditions.requested
     try:
         rows = {name: read(specs[name], value, form.shape) for name, value in cond.items()}

@@ -6,11 +6,12 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 MOST_COLUMNS = 20
@@ -24,6 +25,10 @@ LONGEST = 24
 """Characters of a title above a column."""
 MOST_PAIRS = 5
 """Columns that are drawn against each other."""
+MOST_LEVELS = 8
+"""Levels of a category that have a tick."""
+MISSING = "#bbbbbb"
+"""The colour of items without a class."""
 LINES = (
     *("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f"),
     *("#bcbd22", "#17becf", "#000000", "#00008b", "#006400", "#ffbf00", "#ff00ff", "#98df8a"),
@@ -125,42 +130,120 @@ def beside(images: np.ndarray) -> np.ndarray:
     return np.moveaxis(images, 1, 2).reshape(n, h, t * w, c)
 
 
-def scatter(points: np.ndarray, label: np.ndarray | None = None) -> np.ndarray:
+def scatter(
+    points: np.ndarray, label: np.ndarray | None = None, class_names: Sequence[str] = ()
+) -> np.ndarray:
     """Points (N, 2) as a picture (H, W, 3), coloured by label."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5, 5), dpi=100)
+    figure = Figure(figsize=(5, 5), dpi=100, layout="constrained")
     axes = figure.add_subplot()
-    axes.scatter(*points[:, :2].T, s=4, c=label, cmap="tab10" if label is not None else None)
+    axes.scatter(*points[:, :2].T, s=4, c=_colours(label))
     axes.set_aspect("equal")
     outside = int((np.abs(points[:, :2]) > SIDE).any(axis=1).sum())
     title = f"{len(points)} samples" + (f", {outside} outside the frame" if outside else "")
-    axes.set(xlim=(-SIDE, SIDE), ylim=(-SIDE, SIDE), title=title)
+    limits = (-SIDE, SIDE)
+    axes.set(xlim=limits, ylim=limits, title=title, xlabel="x0", ylabel="x1")
+    _legend(figure, label, class_names, "outside lower center")
     return drawn(figure)
 
 
-def pairs(columns: Mapping[str, np.ndarray], label: np.ndarray | None = None) -> np.ndarray:
+def pairs(
+    columns: Mapping[str, np.ndarray],
+    label: np.ndarray | None = None,
+    class_names: Sequence[str] = (),
+) -> np.ndarray:
     """Columns (N,) of a table by name as a picture: how each is spread, and each against another.
 
     Numbers have histograms, texts bars of their counts. At most five columns are drawn.
     """
     from matplotlib.figure import Figure
 
-    shown = [*columns.items()][:MOST_PAIRS]
-    side = len(shown)
+    shown = {k: _codes(values) for k, values in [*columns.items()][:MOST_PAIRS]}
+    side, num = len(shown), len(next(iter(columns.values())))
     figure = Figure(figsize=(2 * side + 1, 2 * side + 1), dpi=60, layout="constrained")
-    colour = {} if label is None else {"c": label, "cmap": "tab10"}
-    for i, (name, values) in enumerate(shown):
-        for j, (other, across) in enumerate(shown[: i + 1]):
+    left_out = f"; the first {side} of {len(columns)} columns" if len(columns) > side else ""
+    figure.suptitle(f"{num} samples{left_out}")
+    colours = _colours(label)
+    for i, (name, (values, levels)) in enumerate(shown.items()):
+        for j, (other, (across, levels_across)) in enumerate([*shown.items()][: i + 1]):
             axes = figure.add_subplot(side, side, i * side + j + 1)
             if i > j:
-                axes.scatter(across, values, s=4, **colour)
-            elif values.dtype.kind == "f":
-                axes.hist(values, 20)
-            else:
+                axes.scatter(across, values, s=4, c=colours)
+                _ticks(axes, "y", values, levels)
+            elif levels:
                 axes.bar(*np.unique(values, return_counts=True))
-            axes.set(xlabel=other if i == side - 1 else "", ylabel="" if j else name)
+            else:
+                axes.hist(values, min(20, max(5, num // 4)))
+            _ticks(axes, "x", across, levels_across)
+            across_name, row_name = (_short(text, LONGEST) for text in (other, name))
+            axes.set_xlabel(across_name if i == side - 1 else "")
+            axes.set_ylabel("" if j else row_name)
+            axes.tick_params(labelbottom=i == side - 1, labelleft=i > j == 0)
+            if i == j:  # its heights are counts, unlike those of its row
+                axes.set_ylabel("count")
+                axes.yaxis.set_label_position("right")
+                axes.yaxis.tick_right()
+                axes.tick_params(labelright=True)
+    _legend(figure, label, class_names, "upper right")
     return drawn(figure)
+
+
+def _codes(values: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """A column as numbers, and the levels that these number where it holds texts."""
+    if values.dtype.kind == "f":
+        return values, []
+    levels, codes = np.unique(values, return_inverse=True)
+    return codes, [_short(str(level)) for level in levels]
+
+
+def _short(text: str, longest: int = 10) -> str:
+    return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def _ticks(axes: Axes, which: str, values: np.ndarray, levels: Sequence[str]) -> None:
+    """One range for a column wherever it is drawn, and few ticks, so that they do not overlap."""
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    low, high = float(values.min()), float(values.max())
+    if levels:
+        low, high, every = -0.5, len(levels) - 0.5, math.ceil(len(levels) / MOST_LEVELS)
+        axis.set_ticks(range(0, len(levels), every), [*levels[::every]])
+        if which == "x":
+            axes.tick_params("x", labelrotation=90)
+    else:
+        margin = 0.05 * (high - low) or 0.5
+        low, high = low - margin, high + margin
+        axis.set_major_formatter("{x:.3g}")
+        axes.locator_params(axis=which, nbins=3)
+    (axes.set_xlim if which == "x" else axes.set_ylim)(low, high)
+
+
+def _colours(label: np.ndarray | None) -> Any:
+    """A colour for each item by its class, grey where that is missing; None without labels."""
+    if label is None:
+        return None
+    palette = np.array([*LINES, MISSING])
+    return palette[np.where(label < 0, len(LINES), label % len(LINES))]
+
+
+def _legend(
+    figure: Figure, label: np.ndarray | None, class_names: Sequence[str], place: str
+) -> None:
+    """The colours of the classes, where they are few enough to differ."""
+    from matplotlib.lines import Line2D
+
+    kinds = [] if label is None else np.unique(label).tolist()
+    if len(kinds) < 2 or max(kinds) >= len(LINES):
+        return
+    names = [_short(class_names[k], LONGEST) if class_names else f"class {k}" for k in kinds]
+    names = [name if k >= 0 else "none" for k, name in zip(kinds, names, strict=True)]
+    colours = _colours(np.array(kinds))
+    handles = [
+        Line2D([], [], color=colour, marker="o", linestyle="", label=name)
+        for colour, name in zip(colours, names, strict=True)
+    ]
+    columns = min(len(kinds), 4 if place.startswith("outside") else 1 + len(kinds) // 9)
+    figure.legend(handles=handles, loc=place, ncols=columns, fontsize=9)
 
 
 def numbered(x: np.ndarray) -> dict[str, np.ndarray]:

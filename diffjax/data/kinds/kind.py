@@ -51,12 +51,12 @@ class Kind:
     largest allowed |value| of floats, None for any. normalise: stored values (B, ...) to floats of
     the network's range, on the device. denormalise: `(x, dtype)`, samples of the network to stored
     values. tiles: stored items (N, ...) to uint8 pictures (N, h, w, 1 or 3). together: one picture
-    of all items in place of tiles, `(x, label, units)`. few: items (D,) of 2 to so many values are
-    shown as a matrix of pairs in place of tiles. files: the first with `each` is that of a
-    folder. window: axes, counted from the last, along which items may be cropped. mirror: the axis
-    along which they may be flipped. lengths: whether items may end at different positions of their
-    first axis; NaN stands beyond the end. augment: whether geometric changes of images apply.
-    values: stored items to the (N, D) that distances without a feature network compare. features:
+    of all items in place of tiles, `(x, label, units, class_names)`. few: items (D,) of 2 to so
+    many values are shown as a matrix of pairs in place of tiles. files: the first with `each` is
+    that of a folder. window: axes, counted from the last, along which items may be cropped.
+    mirror: the axis along which they may be flipped. lengths: whether items may end at different
+    positions of their first axis; NaN stands beyond the end. augment: whether geometric changes of
+    images apply. values: stored items to the (N, D) that distances without a feature network compare. features:
     the default feature network of `evaluate`. noun: of an item, in messages. unit: scale and name
     of an error of the network's output.
     """
@@ -71,7 +71,9 @@ class Kind:
     bound: float | None = None
     normalise: Callable[[Any], Any] = to_float
     denormalise: Callable[[np.ndarray, str], np.ndarray] = as_they_are
-    together: Callable[[np.ndarray, np.ndarray | None, Units], np.ndarray] | None = None
+    together: Callable[[np.ndarray, np.ndarray | None, Units, Sequence[str]], np.ndarray] | None = (
+        None
+    )
     few: int = 0
     window: tuple[int, ...] = ()
     mirror: int | None = None
@@ -122,9 +124,9 @@ class Kind:
         where classes have names.
         """
         if self.together:
-            return self.together(x, label, units)
+            return self.together(x, label, units, class_names)
         if 2 <= x.shape[-1] <= self.few:
-            return drawing.pairs(drawing.numbered(x), label)
+            return drawing.pairs(drawing.numbered(x), label, class_names)
         columns = drawing.columns(label, len(x))
         named = columns and class_names and label is not None
         shown = label[:columns].tolist() if named and label is not None else ()
