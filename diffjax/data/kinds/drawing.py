@@ -13,10 +13,13 @@ import numpy as np
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from PIL.ImageFont import FreeTypeFont
 
 MOST_COLUMNS = 20
 TILE = 64
-"""Small images are enlarged by a whole factor to about this many pixels."""
+"""Small images are enlarged by a whole factor to about this many pixels in height."""
+WIDEST = 3
+"""How many times wider an enlarged image may be."""
 SIDE = 3.0
 """Half the side of the plane that is drawn."""
 LINE = (64, 96)
@@ -53,7 +56,7 @@ def grid(
     n, h, w, c = images.shape
     columns = columns or math.ceil(math.sqrt(n))
     rows = math.ceil(n / columns)
-    factor = max(1, tile // max(h, w))
+    factor = max(1, min(tile // h, WIDEST * tile // w))
     images = images.repeat(factor, axis=1).repeat(factor, axis=2)
     h, w = h * factor, w * factor
     gap = 2
@@ -66,13 +69,31 @@ def grid(
     return np.concatenate([*above, canvas])
 
 
+def captioned(picture: np.ndarray, text: str) -> np.ndarray:
+    """A picture uint8 (H, W, 3) with a line of text below, and white beside it if that is long."""
+    from PIL import Image, ImageDraw
+
+    font = _font()
+    width = max(picture.shape[1], math.ceil(font.getlength(text)) + 4)
+    strip = Image.new("RGB", (width, 16), "white")
+    ImageDraw.Draw(strip).text((2, 1), text, fill="black", font=font)
+    beside = ((0, 0), (0, width - picture.shape[1]), (0, 0))
+    return np.concatenate([np.pad(picture, beside, constant_values=255), np.asarray(strip)])
+
+
+def _font() -> FreeTypeFont:
+    import matplotlib
+    from PIL import ImageFont
+
+    return ImageFont.truetype(f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf", 11)
+
+
 def _titles(titles: Sequence[str], step: int, width: int, gap: int) -> np.ndarray:
     """A strip uint8 (h, width, 3) of texts, one every `step` pixels: upright where one of them is
     wider than its column, and shortened where it is longer than LONGEST."""
-    import matplotlib
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image, ImageDraw
 
-    font = ImageFont.truetype(f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf", 11)
+    font = _font()
     texts = [t if len(t) <= LONGEST else t[: LONGEST - 1] + "…" for t in titles]
     longest, line = math.ceil(max(map(font.getlength, texts))), 16
     is_upright = longest > step - 2 * gap
@@ -106,7 +127,7 @@ def lines(x: np.ndarray, bound: float | None = None) -> np.ndarray:
     """
     height, width = LINE
     finite = np.nan_to_num(np.asarray(x, np.float32))
-    top = bound or max(float(np.abs(finite).max(initial=0.0)), 1e-6)
+    top = bound or _top(x)
     canvas = np.full((len(x), height, width, 3), 255, np.uint8)
     canvas[:, height // 2] = 225
     at = np.linspace(0, max(x.shape[1] - 1, 0), width + 1)
@@ -119,9 +140,19 @@ def lines(x: np.ndarray, bound: float | None = None) -> np.ndarray:
     there = ~np.isnan(x[:, low]) & ~np.isnan(x[:, np.minimum(low + 1, x.shape[1] - 1)])
     for channel in range(min(x.shape[2], len(COLOURS))):
         on = (pixel >= upper[:, None, :, channel]) & (pixel <= lower[:, None, :, channel])
-        on &= there[:, None, :-1, channel]
+        on &= (there[:, :-1] & there[:, 1:])[:, None, :, channel]
         canvas[on] = COLOURS[channel]
     return canvas
+
+
+def span(x: np.ndarray) -> str:
+    """The range of the pictures that `lines` makes of x without a bound."""
+    return f"vertical: -{_top(x):.3g} to {_top(x):.3g}"
+
+
+def _top(x: np.ndarray) -> float:
+    """The largest finite |value|."""
+    return max(float(np.abs(np.nan_to_num(np.asarray(x, np.float32))).max(initial=0.0)), 1e-6)
 
 
 def beside(images: np.ndarray) -> np.ndarray:

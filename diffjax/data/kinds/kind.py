@@ -56,9 +56,10 @@ class Kind:
     that of a folder. window: axes, counted from the last, along which items may be cropped.
     mirror: the axis along which they may be flipped. lengths: whether items may end at different
     positions of their first axis; NaN stands beyond the end. augment: whether geometric changes of
-    images apply. values: stored items to the (N, D) that distances without a feature network compare. features:
-    the default feature network of `evaluate`. noun: of an item, in messages. unit: scale and name
-    of an error of the network's output.
+    images apply. values: stored items to the (N, D) that distances without a feature network
+    compare. features: the default feature network of `evaluate`. noun: of an item, in messages.
+    unit: scale and name of an error of the network's output. caption: `(x, units)`, a line of text
+    below the tiles, as the range that they show.
     """
 
     name: str
@@ -83,6 +84,7 @@ class Kind:
     features: str = "pixels"
     noun: str = "item"
     unit: tuple[float, str] = (1.0, "units of the data")
+    caption: Callable[[np.ndarray, Units], str] | None = None
 
     def check(self, shape: tuple[int, ...], dtype: str) -> None:
         """Raise ValueError for items that are not of this kind."""
@@ -131,7 +133,9 @@ class Kind:
         named = columns and class_names and label is not None
         shown = label[:columns].tolist() if named and label is not None else ()
         titles = [str(class_names[k]) if k >= 0 else "none" for k in shown]
-        return drawing.grid(self.tiles(x), columns, titles=titles)
+        picture = drawing.grid(self.tiles(x), columns, titles=titles)
+        text = self.caption(x, units) if self.caption else ""
+        return drawing.captioned(picture, text) if text else picture
 
     def folder(self) -> Files | None:
         """The form of the files in a folder of items, None where there is none."""
