@@ -63,32 +63,32 @@ def flags() -> argparse.ArgumentParser:
 
 
 def run() -> int:
-    given = cli.read(flags())
-    settings = config.override(config.load(given.config), given.overrides)
+    asked = cli.read(flags())
+    settings = config.override(config.load(asked.config), asked.overrides)
 
     import jax
 
     from diffjax.devices.processes import first
     from diffjax.runs.launch import launch
 
-    cli.start(given)
-    began, workdir = time.monotonic(), given.workdir
+    cli.start(asked)
+    began, workdir = time.monotonic(), asked.workdir
     try:
         steps = launch(
             settings,
             workdir,
-            resume_from=given.resume_from,
-            resume_ema=given.resume_ema,
-            resume_map=given.resume_map,
-            resume_partial=given.resume_partial,
-            profile=given.profile,
+            resume_from=asked.resume_from,
+            resume_ema=asked.resume_ema,
+            resume_map=asked.resume_map,
+            resume_partial=asked.resume_partial,
+            profile=asked.profile,
             command=sys.argv,
         )
     except Stopped as stopped:
         if first():
             command = shlex.join(["python", "-m", "diffjax.train", *sys.argv[1:]])
-            told = f"{stopped.signal.name}: saved at step {stopped.step}. To go on: {command}"
-            print(told, file=sys.stderr, flush=True)
+            line = f"{stopped.signal.name}: saved at step {stopped.step}. To go on: {command}"
+            print(line, file=sys.stderr, flush=True)
         if jax.process_count() == 1:  # an exit would wait for a thread that reads, for ever maybe
             os._exit(128 + stopped.signal)
         return 128 + stopped.signal

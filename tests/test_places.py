@@ -20,7 +20,8 @@ from diffjax import builder, files
 from diffjax.config import ConfigError
 from diffjax.files import check_writable, ending, read_arrays
 from diffjax.runs.trained import load
-from diffjax.training.workdir import began_from, lock, open_run, read_config
+from diffjax.training.lock import lock
+from diffjax.training.workdir import began_from, open_run, read_config
 
 ROOT = Path(diffjax.__file__).parent
 POSIX = {"fcntl", "resource", "termios", "pwd", "grp", "msvcrt", "winreg"}

@@ -83,19 +83,39 @@ def padded(
 ) -> tuple[np.ndarray, str, np.ndarray | None]:
     """Items with 0 in their padding, as floats, their kind, and their lengths (N,), or None.
 
-    Kinds whose items have no lengths ignore such arrays, as others of unknown names.
+    Raises ValueError for lengths of a kind whose items have none.
     """
-    if x.ndim != 3 or not len(x):
+    if x.ndim < 2 or not len(x):
         return x, kind, None
-    name = kind or kinds.default(x.shape[1:], str(x.dtype))
-    if not kinds.lookup(name).lengths:
-        return x, kind, None
-    length = conditions.lengths_in_arrays(arrays, x, ending)
+    grey = x.ndim == 3 and x.dtype == np.uint8  # images without an axis for their channel
+    name = kind or ("image" if grey else kinds.default(x.shape[1:], str(x.dtype)))
+    length = lengths(name, arrays, x, ending)
     if length is None:
         return x, kind, None
     floats = np.asarray(kinds.lookup(name).normalise(x))
     inside = np.arange(x.shape[1])[:, None] < length[:, None, None]
     return np.where(inside, floats, np.zeros((), floats.dtype)), name, length
+
+
+def lengths(
+    kind: str, arrays: Mapping[str, np.ndarray], x: np.ndarray, ending: str = ""
+) -> np.ndarray | None:
+    """The lengths (N,) of items x (N, L, ...) of a kind, or None where no array says them.
+
+    Raises ValueError for wrong ones, and for any of a kind whose items have none.
+    """
+    entry = kinds.lookup(kind)
+    if entry.lengths and x.ndim == 3:
+        return conditions.lengths_in_arrays(arrays, x, ending)
+    shapes = {"length": x.shape[:1], "mask": x.shape[:2]}
+    named = {k: arrays.get(f"{k}{ending}") for k in shapes}
+    if said := [k for k, a in named.items() if a is not None and a.shape == shapes[k]]:
+        allowed = ", ".join(k for k, other in kinds.KINDS.items() if other.lengths)
+        raise ValueError(
+            f"{said[0]}: {entry.noun}s have none; kinds with lengths: {allowed}; for another "
+            f"meaning it needs another name"
+        )
+    return None
 
 
 def items(x: np.ndarray, kind: str) -> tuple[np.ndarray, str]:

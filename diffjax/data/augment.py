@@ -1,7 +1,7 @@
-"""Augmentation that does not leak: the network is told how each image was changed.
+"""Augmentation that does not leak: how each image was changed is a condition of the network.
 
 Geometric changes of arXiv:2206.00364 (app. F.2, tab. 6; after arXiv:2006.06676), drawn on the
-device. Labels are 0 where nothing was changed, so a network that is told nothing, as in sampling,
+device. Labels are 0 where nothing was changed, so that without them, as in sampling, a network
 makes images as they are in the data.
 """
 
@@ -91,7 +91,7 @@ class Affine:
         if not self.p:
             return x, jnp.zeros((len(x), self.width))
         amounts = self.draw(key, len(x))
-        return change(x, amounts), self.told(amounts)
+        return change(x, amounts), self.labels_of(amounts)
 
     def draw(self, key: Key[Array, ""], n: int) -> Amounts:
         """The amounts of n images."""
@@ -115,7 +115,7 @@ class Affine:
             move=some(self.move, z[2:].T),
         )
 
-    def told(self, amounts: Amounts) -> Float[Array, "b n"]:
+    def labels_of(self, amounts: Amounts) -> Float[Array, "b n"]:
         """The labels (B, width): angles by cos - 1 and sin, so that 0 is no change."""
         a, angle = amounts, jnp.pi / 2 * amounts.turn
         values = {name: getattr(a, name) for name in WIDTHS} | {

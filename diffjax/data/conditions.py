@@ -56,17 +56,27 @@ def in_arrays(arrays: Mapping[str, np.ndarray], ending: str = "") -> Arrays:
             continue
         if name not in NAMED and not name.startswith(PREFIX):
             continue
-        value = _typed(value)
+        value = typed(value)
         if (mask := arrays.get(f"{name}_mask{ending}")) is not None:
-            if mask.shape != value.shape[: mask.ndim] or not 2 <= mask.ndim < value.ndim:
-                raise ValueError(f"{name}_mask: {mask.shape}; needs {value.shape[:-1]}")
-            there = mask.astype(bool).reshape(mask.shape + (1,) * (value.ndim - mask.ndim))
-            value = np.where(there, value, np.float32(np.nan))
+            check_mask(name, value, mask)
+            value = masked(value, mask)
         conditions[name.removeprefix(PREFIX)] = value
     return conditions
 
 
-def _typed(value: np.ndarray) -> np.ndarray:
+def check_mask(name: str, value: np.ndarray, mask: np.ndarray) -> None:
+    """Raise ValueError for a mask that is not (N, L) of values (N, L, ...)."""
+    if mask.shape != value.shape[: mask.ndim] or not 2 <= mask.ndim < value.ndim:
+        raise ValueError(f"{name}_mask: {mask.shape}; needs {value.shape[:-1]}")
+
+
+def masked(value: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The values (N, L, ...) with NaN where the mask (N, L) is 0 or False."""
+    there = mask.astype(bool).reshape(mask.shape + (1,) * (value.ndim - mask.ndim))
+    return np.where(there, value, np.float32(np.nan))
+
+
+def typed(value: np.ndarray) -> np.ndarray:
     """float32 or int32, as conditions travel; floats stay maps of files where they are so."""
     if np.issubdtype(value.dtype, np.floating):
         return value if value.dtype == np.float32 else value.astype(np.float32)

@@ -72,13 +72,14 @@ def folder(
     if not walked.inside:
         raise ValueError(
             f"{shown(root)}: no images in it; known endings: .png .jpg .webp .tif and the others "
-            f"that Pillow reads; left out: {walked.left_out() or 'nothing'}"
+            f"that Pillow reads; left out: {walked.left_out() or 'nothing'}; sounds and arrays: "
+            f"name=array:FILE.npz"
         )
     places = layout(walked, described=metadata.locate(root) is not None)
     base, inside = places.part(walked, split)
     tables = {p: metadata.read(f) for p in places.folders(root) if (f := metadata.locate(p))}
     if split == "train":
-        _tell(walked, places, [table.path.name for table in tables.values()])
+        _tell(walked, places, [*tables.values()])
     if base in tables:
         names, label, cond = _described(tables[base], [*tables.values()], inside, columns)
     elif columns:
@@ -96,11 +97,17 @@ def folder(
     return Decoded(files, size, channels, unreadable, cond)
 
 
-def _tell(walked: Walk, places: Layout, used: Sequence[str]) -> None:
+def _tell(walked: Walk, places: Layout, tables: Sequence[metadata.Table]) -> None:
     """Say what was left out, and that a single class holds folders of its own."""
+    used = [table.path.name for table in tables]
+    texts = {name: table.path.name for table in tables for name in table.texts}
+    columns = [
+        f"columns of text in {file}: {', '.join(k for k in texts if texts[k] == file)}"
+        for file in dict.fromkeys(texts.values())
+    ]
     base, inside = places.part(walked, "train")
     number = len(inside) + (len(places.part(walked, "test")[1]) if places.held_out else 0)
-    tell(walked.root, number, "image", walked.left_out(used), *places.aside)
+    tell(walked.root, number, "image", walked.left_out(used), *places.aside, *columns)
     tops = {p.parts[0] for p in inside}
     if not used and len(tops) == 1 and all(len(p.parts) > 2 for p in inside):
         [top] = map(shown, tops)

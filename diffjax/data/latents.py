@@ -9,21 +9,22 @@ from pathlib import Path
 import numpy as np
 
 from diffjax.data import conditions, kinds
-from diffjax.data.array import labels
+from diffjax.data.array import labels, lengths
 from diffjax.data.form import Form
 from diffjax.data.source import SPLITS, check_split, part
 from diffjax.files import read_arrays
 from diffjax.specs import Spec
 
-FILES = ("vector", "tokens", "map")
-"""Conditions that may lie beside the latents, each as NAME.npy."""
+LENGTHS = ("length", "mask")
+"""Files that say where padded items end."""
 
 
 @dataclass(frozen=True)
 class Latents:
     """Rows `index` of x (N, ...), times `scale`, as float32; label (N,) in [0, classes).
 
-    cond: other conditions by name, (N, ...), memory maps too.
+    cond: other conditions by name, (N, ...), memory maps too. Items with a `length` among them are
+    NaN beyond it. masks: (N, L) by the name of a condition, which is missing where they are 0.
     """
 
     x: np.ndarray
@@ -33,11 +34,13 @@ class Latents:
     classes: int = 0
     kind: str = "latent"
     cond: Mapping[str, np.ndarray] = field(default_factory=dict)
+    masks: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def form(self) -> Form:
         label = (Spec("label", "label", self.classes),) if self.classes else ()
-        others = (conditions.describe(name, value) for name, value in self.cond.items())
+        longest = self.shape[0]
+        others = (conditions.describe(k, v, longest=longest) for k, v in self.cond.items())
         return Form(self.kind, self.shape, (*label, *others))
 
     @property
@@ -55,7 +58,11 @@ class Latents:
         rows = self.index[index]
         items = {"x": np.asarray(self.x[rows], np.float32) * np.float32(self.scale)}
         label = {} if self.label is None else {"label": self.label[rows]}
-        others = {k: np.asarray(v[rows], np.float32) for k, v in self.cond.items()}
+        others = {
+            k: v[rows] if k == "length" else conditions.typed(v[rows]) for k, v in self.cond.items()
+        }
+        others |= {k: conditions.masked(others[k], mask[rows]) for k, mask in self.masks.items()}
+        items["x"] = self.form.ended(items["x"], others)
         return items | label | others
 
     def labels(self) -> np.ndarray:
@@ -67,7 +74,9 @@ def latents(
 ) -> Latents:
     """`latents.npy` (N, ..., C), float16 or float32, and `labels.npy` (N,) if there are labels.
 
-    `vector.npy`, `tokens.npy` and `map.npy` are other conditions, (N, ...) floats. Where folders
+    `vector.npy`, `tokens.npy`, `map.npy` and `cond_NAME.npy` are other conditions, (N, ...), and
+    `tokens_mask.npy` (N, L) is 0 where a token is missing, see `array`. Padded sequences
+    (kind="sequence") have `length.npy` (N,), or `mask.npy` (N, L). Where folders
     `train` and `test` in `path` hold these files, they are the splits; else a share `holdout` is
     held out. scale: factor that brings values to a deviation of about 1 (0.18215 for the
     autoencoder of arXiv:2112.10752). kind: of the items, where they are no latents but floats of
@@ -92,7 +101,6 @@ def latents(
     index = np.arange(len(x))
     if not apart:
         index = np.array(part([str(i) for i in index], split, holdout))
-    cond = {k: _opened(here / f"{k}.npy") for k in FILES if (here / f"{k}.npy").is_file()}
     label, classes = None, 0
     if (here / "labels.npy").is_file():
         known = [_opened(folder / "labels.npy") for folder in every]
@@ -100,13 +108,38 @@ def latents(
             label, classes = labels(_opened(here / "labels.npy"), len(x), known)
         except ValueError as error:
             raise ValueError(f"{here / 'labels.npy'}: {error}") from error
+    ends = {k: _opened(here / f"{k}.npy") for k in LENGTHS if (here / f"{k}.npy").is_file()}
     try:
+        cond, masks = _conditions(here)
+        if (length := lengths(kind, ends, x)) is not None:
+            cond["length"] = length
         conditions.check(cond, len(x), x.shape[1:])
-        source = Latents(x, index, scale, label, classes, kind, cond)
+        source = Latents(x, index, scale, label, classes, kind, cond, masks)
         source.form.items.check(source.shape, "float32")
     except ValueError as error:
         raise ValueError(f"{here}: {error}") from error
     return source
+
+
+def _conditions(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """The conditions other than the label in a folder by name, and their masks, memory maps all."""
+    files = {file.stem: file for file in sorted(folder.glob("*.npy"))}
+    is_condition = lambda stem: stem in conditions.NAMED or stem.startswith(conditions.PREFIX)
+    cond: dict[str, np.ndarray] = {}
+    masks: dict[str, np.ndarray] = {}
+    for stem in filter(is_condition, files):
+        if not stem.endswith("_mask"):
+            cond[stem.removeprefix(conditions.PREFIX)] = _opened(files[stem])
+    for stem in files:
+        described = stem.removesuffix("_mask")
+        if described == stem or not is_condition(described):
+            continue
+        if described not in files:
+            raise ValueError(f"{stem}.npy: there is no {described}.npy")
+        name, mask = described.removeprefix(conditions.PREFIX), _opened(files[stem])
+        conditions.check_mask(described, cond[name], mask)
+        masks[name] = mask
+    return cond, masks
 
 
 def _opened(file: Path) -> np.ndarray:

@@ -18,13 +18,15 @@ FILE, LABEL = "file_name", "label"
 
 class Table(NamedTuple):
     """Rows by file name: numbers (N, K) of the numeric columns `columns`, NaN where there is none;
-    the value of the column `label`, an integer or a name, where there is one."""
+    the value of the column `label`, an integer or a name, where there is one; the names of the
+    other columns, `texts`."""
 
     path: Path
     rows: Mapping[str, int]
     columns: tuple[str, ...]
     numbers: np.ndarray
     labels: Sequence[Any] | None
+    texts: tuple[str, ...] = ()
 
 
 def locate(folder: Path) -> Path | None:
@@ -53,6 +55,7 @@ def read(path: Path) -> Table:
         columns=tuple(numeric),
         numbers=np.array([*numeric.values()], np.float32).reshape(len(numeric), len(rows)).T,
         labels=_labels(path, values[LABEL]) if LABEL in values else None,
+        texts=tuple(name for name in columns if name != LABEL and name not in numeric),
     )
 
 

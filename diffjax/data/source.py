@@ -48,7 +48,7 @@ class Memory:
     """Items in memory, or in a memory map: x (N, *shape) and label (N,) in [0, classes).
 
     kind: what they are; the default of `kinds.default` where it is empty. cond: other conditions by
-    name, (N, ...). units: see `Form`.
+    name, (N, ...). units, class_names: see `Form`.
     """
 
     x: np.ndarray
@@ -57,6 +57,7 @@ class Memory:
     kind: str = ""
     cond: Mapping[str, np.ndarray] = field(default_factory=dict)
     units: tuple[tuple[str, Any], ...] = ()
+    class_names: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         names = f", {', '.join(self.cond)}" if self.cond else ""
@@ -73,7 +74,9 @@ class Memory:
         label = (Spec("label", "label", self.classes),) if self.classes else ()
         longest = self.shape[0]
         others = (conditions.describe(k, v, longest=longest) for k, v in self.cond.items())
-        return Form(kind, self.shape, (*label, *others), str(self.dtype), self.units)
+        return Form(
+            kind, self.shape, (*label, *others), str(self.dtype), self.units, self.class_names
+        )
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -110,7 +113,7 @@ def load(source: Source, index: np.ndarray | None = None) -> Memory:
                 kept[name][start : start + count] = value
             progress.advance(count)
     x, label = kept.pop("x"), kept.pop("label", None)
-    return Memory(x, label, form.classes, form.kind, kept, form.units)
+    return Memory(x, label, form.classes, form.kind, kept, form.units, form.class_names)
 
 
 def fingerprint(source: Source) -> dict[str, int | str]:

@@ -64,6 +64,7 @@ def table(
         classes=len(levels),
         kind="table",
         units=(("columns", described),),
+        class_names=() if [*levels] == [*map(str, range(len(levels)))] else tuple(map(str, levels)),
     )
 
 

@@ -48,7 +48,7 @@ def first() -> bool:
 
 
 class SharedSignal:
-    """The signal that any process got, told to all of them after the same call.
+    """The signal that any process got, known to all of them after the same call.
 
     On several processes it comes one call late, so that the devices need not be waited for.
     """

@@ -88,11 +88,13 @@ class DiT(nn.Module):
         turn, joint = None, self.conditions.sequence("joint", x, cond, width)
         tokens, there = joint or (None, None)
         context = self.conditions.sequence("cross", x, cond, width)
+        if (inside := self.conditions.inside(x, cond)) is not None:
+            inside = inside[:, :: sides[0]]  # a patch with any value of the item is a part of it
         if self.positions == "rotary":
             turn = rotations(grid, width // self.form.heads)
         else:
             h = h + sincos(grid, width).astype(h.dtype)[None]
-        h = self._blocks(h, tokens, c, turn, there, context)
+        h = self._blocks(h, tokens, c, turn, there, context, inside)
         shift, scale = jnp.split(Modulation(2 * width, name="modulation")(c), 2, -1)
         h = Modulation(out, name="out")(modulated(h, shift, scale, self.form.norm))
         return outputs(h, self.learn_variance, lambda a: unfold(a, grid, sides))

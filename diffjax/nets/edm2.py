@@ -240,8 +240,8 @@ def edm2(
     The defaults are EDM2-S; XS has 128 channels, M 256, L 320, XL 384, XXL 448. Input (B, *D, C),
     one to three sides. channels: width of the first level. multipliers: width of each level, in
     `channels`. blocks: per level (one more on the way up). attention: heights at which each block
-    has attention (the middle always has). head_channels: the channels of one head. conditions: what
-    it is told, as vectors of unit magnitude, channels or a second time. dropout: rate in the
+    has attention (the middle always has). head_channels: the channels of one head. conditions:
+    inputs besides x, as vectors of unit magnitude, channels or a second time. dropout: rate in the
     blocks. kernel: of the filter that changes the resolution. remat: compute blocks again in the
     backward pass, not store them. learn_variance: a second output like the first, for the variance
     of a step. dtype: of the compute, float32 or bfloat16. After each training step weights are

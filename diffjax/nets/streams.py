@@ -135,9 +135,10 @@ class Block(nn.Module):
     """Self-attention and MLP, both scaled, shifted and gated by c; an MM-DiT block with tokens.
 
     (x, tokens) -> (x, tokens), x, as `nn.scan` has it. tokens: None, or a second stream in the same
-    attention (arXiv:2403.03206, fig. 2), whose `there` may be false. skip: joined to x first
-    (arXiv:2209.12152). context: tokens for cross-attention between the two. keep: whether x is
-    handed out for such a skip. last: leave tokens as they are.
+    attention (arXiv:2403.03206, fig. 2). inside, there: which of x and of tokens the attention
+    sees; None for all of x. skip: joined to x first (arXiv:2209.12152). context: tokens for
+    cross-attention between the two. keep: whether x is handed out for such a skip. last: leave
+    tokens as they are.
     """
 
     form: Form
@@ -153,6 +154,7 @@ class Block(nn.Module):
         turn: Float[Array, "l e"] | None,
         there: Bool[Array, "b m"] | None,
         context: Sequence | None = None,
+        inside: Bool[Array, "b l"] | None = None,
     ) -> tuple[tuple[Tokens, Tokens | None], Tokens | None]:
         x, tokens = streams
         if skip is not None:
@@ -163,15 +165,15 @@ class Block(nn.Module):
             across = lambda x: cross(x, *context)
         (q, k, v), later = main.before(x, c, turn)
         if tokens is None:
-            x = main.after(x, attention(q, k, v), later, across)
+            x = main.after(x, attention(q, k, v, inside), later, across)
             return (x, None), x if self.keep else None
         assert there is not None
         other, length = Stream(self.form, self.last, name="tokens"), x.shape[1]
-        (*q_too, k_too, v_too), rest_too = other.before(tokens, c, None)
+        (*q_too, k_too, v_too), later_too = other.before(tokens, c, None)
         join = lambda *a: jnp.concatenate(a, 1)
-        mask = join(jnp.ones(x.shape[:2], bool), there)
+        mask = join(jnp.ones(x.shape[:2], bool) if inside is None else inside, there)
         attended = attention(join(q, *q_too), join(k, k_too), join(v, v_too), mask)
         x = main.after(x, attended[:, :length], later, across)
         if not self.last:
-            tokens = other.after(tokens, attended[:, length:], rest_too)
+            tokens = other.after(tokens, attended[:, length:], later_too)
         return (x, tokens), x if self.keep else None

@@ -107,7 +107,7 @@ def convert(
     size: int = 0,
     order: str = "",
 ) -> Converted:
-    """A state dict, `.pt`. What it does not say is known by the file's published name, or told:
+    """A state dict, `.pt`. The file's published name, or these settings, say what it does not:
 
     schedule: linear or cosine, of `steps` (`diffusion_steps`). heads, or head_channels: of the
     attention (`num_heads`, `num_head_channels`). size: of the images, where the multipliers are

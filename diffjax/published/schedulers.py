@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from diffjax.config import nearest
 from diffjax.published import scheduling as s
+from diffjax.published import spacing as g
 from diffjax.published.scheduling import FILE, Fields, Process, Spec
 
 
@@ -69,7 +70,7 @@ def read(config: Fields, steps: int = 0, sampler: str = "") -> Scheduled:
                 f"{error}; to sample otherwise, set sampler to a name of ours, such as ddim"
             ) from error
         threshold, notes = None, [f"{error}: sampled by {sampler} instead"]
-        sampling = {"grid": s.plain(have, process), "steps": steps}
+        sampling = {"grid": g.plain(have, process), "steps": steps}
     if sampler:
         sampling["sampler"] = {"name": sampler}
     if threshold:
@@ -237,32 +238,32 @@ DEIS: Fields = SOLVER | {"algorithm_type": "deis", "solver_type": "logrho"}
 ANCESTRAL = "the second-order ancestral step of KDPM2 has no counterpart here"
 TIED = "DPMSolverSDE ties the noise of both stages in sigma, dpmpp_sde here in log-SNR"
 SCHEDULERS: Mapping[str, Scheduler] = {
-    "DDIMScheduler": Scheduler(DDIM, s.table, s.named("ddim"), s.indices),
-    "DDIMParallelScheduler": Scheduler(DDIM, s.table, s.named("ddim"), s.indices),
-    "DDPMScheduler": Scheduler(DDPM, s.table, s.ddpm, s.indices, steps=0),
-    "DDPMParallelScheduler": Scheduler(DDPM, s.table, s.ddpm, s.indices, steps=0),
-    "PNDMScheduler": Scheduler(PNDM, s.table, s.pndm, s.indices),
-    "LMSDiscreteScheduler": Scheduler(LINSPACE | LEVELS, s.table, s.named("lms"), s.fractions),
-    "EulerDiscreteScheduler": Scheduler(EULER, s.table, s.named("ddim"), s.fractions),
+    "DDIMScheduler": Scheduler(DDIM, s.table, s.named("ddim"), g.indices),
+    "DDIMParallelScheduler": Scheduler(DDIM, s.table, s.named("ddim"), g.indices),
+    "DDPMScheduler": Scheduler(DDPM, s.table, s.ddpm, g.indices, steps=0),
+    "DDPMParallelScheduler": Scheduler(DDPM, s.table, s.ddpm, g.indices, steps=0),
+    "PNDMScheduler": Scheduler(PNDM, s.table, s.pndm, g.indices),
+    "LMSDiscreteScheduler": Scheduler(LINSPACE | LEVELS, s.table, s.named("lms"), g.fractions),
+    "EulerDiscreteScheduler": Scheduler(EULER, s.table, s.named("ddim"), g.fractions),
     "EulerAncestralDiscreteScheduler": Scheduler(
-        LINSPACE | ZERO_SNR, s.table, s.named("ancestral"), s.fractions
+        LINSPACE | ZERO_SNR, s.table, s.named("ancestral"), g.fractions
     ),
-    "HeunDiscreteScheduler": Scheduler(HEUN, s.table, s.named("heun"), s.fractions),
+    "HeunDiscreteScheduler": Scheduler(HEUN, s.table, s.named("heun"), g.fractions),
     "KDPM2DiscreteScheduler": Scheduler(
-        LATENT | LEVELS, s.table, s.named("dpm_solver_2"), s.fractions
+        LATENT | LEVELS, s.table, s.named("dpm_solver_2"), g.fractions
     ),
     "KDPM2AncestralDiscreteScheduler": Scheduler(
-        LATENT | LEVELS, s.table, s.none(ANCESTRAL), s.fractions
+        LATENT | LEVELS, s.table, s.none(ANCESTRAL), g.fractions
     ),
-    "DPMSolverSDEScheduler": Scheduler(SDE, s.table, s.none(TIED), s.fractions),
-    "DPMSolverMultistepScheduler": Scheduler(MULTISTEP, s.table, s.multistep, s.inner),
-    "DPMSolverSinglestepScheduler": Scheduler(SINGLESTEP, s.table, s.singlestep, s.inner_linspace),
-    "DEISMultistepScheduler": Scheduler(DEIS, s.table, s.deis, s.first_level),
-    "UniPCMultistepScheduler": Scheduler(UNIPC, s.table, s.unipc, s.inner),
-    "EDMEulerScheduler": Scheduler(EDM, s.edm, s.named("ddim"), s.edm_levels),
-    "EDMDPMSolverMultistepScheduler": Scheduler(EDM_DPM, s.edm, s.multistep, s.edm_levels),
-    "FlowMatchEulerDiscreteScheduler": Scheduler(FLOW_EULER, s.flow, s.flow_euler, s.shifted),
-    "FlowMatchHeunDiscreteScheduler": Scheduler(FLOW, s.flow, s.named("heun_t"), s.shifted),
+    "DPMSolverSDEScheduler": Scheduler(SDE, s.table, s.none(TIED), g.fractions),
+    "DPMSolverMultistepScheduler": Scheduler(MULTISTEP, s.table, s.multistep, g.inner),
+    "DPMSolverSinglestepScheduler": Scheduler(SINGLESTEP, s.table, s.singlestep, g.inner_linspace),
+    "DEISMultistepScheduler": Scheduler(DEIS, s.table, s.deis, g.first_level),
+    "UniPCMultistepScheduler": Scheduler(UNIPC, s.table, s.unipc, g.inner),
+    "EDMEulerScheduler": Scheduler(EDM, s.edm, s.named("ddim"), g.edm_levels),
+    "EDMDPMSolverMultistepScheduler": Scheduler(EDM_DPM, s.edm, s.multistep, g.edm_levels),
+    "FlowMatchEulerDiscreteScheduler": Scheduler(FLOW_EULER, s.flow, s.flow_euler, g.shifted),
+    "FlowMatchHeunDiscreteScheduler": Scheduler(FLOW, s.flow, s.named("heun_t"), g.shifted),
 }
 UNUSED = {
     *("original_inference_steps", "timestep_scaling", "snr", "sampling_eps", "correct_steps"),

@@ -107,7 +107,7 @@ def convert(
 ) -> Converted:
     """A checkpoint, with the averaged parameters: `.pth`, or of the original in Flax.
 
-    sde: vp, subvp or ve; a network with Fourier features is told noise levels, so it is ve.
+    sde: vp, subvp or ve; a network with Fourier features takes noise levels, so it is ve.
     discrete: trained on 1,000 noise levels (`training.continuous=False`). size: of the images,
     where the multipliers are not published ones. attention: height at which blocks have it; all
     published ones have it at 16. sigma_max: of ve, where the file does not hold it

@@ -21,9 +21,10 @@ from diffjax.runs.trained import Trained
 from diffjax.runs.trained import load as load_trained
 from diffjax.training import held as training_held
 from diffjax.training.experiment import Experiment
+from diffjax.training.lock import lock
 from diffjax.training.loop import check, train
 from diffjax.training.transfer import transfer
-from diffjax.training.workdir import began_from, lock, open_run
+from diffjax.training.workdir import began_from, open_run
 from diffjax.training.writers import check_writers
 
 HELD = "held"

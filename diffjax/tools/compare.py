@@ -51,50 +51,50 @@ def flags() -> argparse.ArgumentParser:
 
 
 def run() -> int:
-    given = cli.read(flags())
-    if given.results:
-        return results(given.out, [Path(p) for p in given.results + given.images])
-    if len(given.images) != 2:
-        shown = " ".join(given.images) or "nothing"
+    asked = cli.read(flags())
+    if asked.results:
+        return results(asked.out, [Path(p) for p in asked.results + asked.images])
+    if len(asked.images) != 2:
+        shown = " ".join(asked.images) or "nothing"
         raise ConfigError(f"{shown}: needs two sets of images, A and B, or --results=FILE")
-    return page(given)
+    return page(asked)
 
 
-def page(given: argparse.Namespace) -> int:
+def page(asked: argparse.Namespace) -> int:
     """Write the page and its key."""
     from diffjax.report import blind
     from diffjax.training.workdir import provenance
 
-    made = trials(given)
-    origin = {"test": given.test, "a": given.images[0], "b": given.images[1], "seed": given.seed}
-    key = origin | provenance() | made.key()
-    write(given.out, "index.html", blind.document(made))
-    write(given.out, "key.json", json.dumps(key, indent=1) + "\n")
-    size = (given.out / "index.html").stat().st_size / 1e6
-    print(f"wrote {given.out / 'index.html'} ({len(made.hit)} questions, {size:.1f} MB)")
-    print(f"wrote {given.out / 'key.json'}: keep it from those who are asked")
+    questions = trials(asked)
+    origin = {"test": asked.test, "a": asked.images[0], "b": asked.images[1], "seed": asked.seed}
+    key = origin | provenance() | questions.key()
+    write(asked.out, "index.html", blind.document(questions))
+    write(asked.out, "key.json", json.dumps(key, indent=1) + "\n")
+    size = (asked.out / "index.html").stat().st_size / 1e6
+    print(f"wrote {asked.out / 'index.html'} ({len(questions.hit)} questions, {size:.1f} MB)")
+    print(f"wrote {asked.out / 'key.json'}: keep it from those who are asked")
     return 0
 
 
-def trials(given: argparse.Namespace) -> Trials:
+def trials(asked: argparse.Namespace) -> Trials:
     """The images, drawn and paired."""
     import numpy as np
 
     from diffjax import builder
     from diffjax.report import blind
 
-    rng = np.random.Generator(np.random.Philox(key=given.seed))
-    (a, of_a), (b, of_b) = (opened(text, given.split) for text in given.images)
-    sizes = [how.shape(source)[:2] for source, how in ((a, of_a), (b, of_b))]
+    rng = np.random.Generator(np.random.Philox(key=asked.seed))
+    (a, of_a), (b, of_b) = (opened(text, asked.split) for text in asked.images)
+    sizes = [reading.shape(source)[:2] for source, reading in ((a, of_a), (b, of_b))]
     if sizes[0] != sizes[1]:
         both = " and ".join(f"{h} x {w}" for h, w in sizes)
         raise ConfigError(f"A and B: images of {both}; needs one size, as in PATH,size=32")
     none = not (a.form.classes and b.form.classes)
     labels = [np.zeros(len(s), np.int32) if none else s.labels() for s in (a, b)]
-    i, j = builder.refuse("A and B")(blind.paired)(*labels, given.num, rng)
+    i, j = builder.refuse("A and B")(blind.paired)(*labels, asked.num, rng)
     x, y = shown(a, of_a, i), shown(b, of_b, j)
-    make, question = blind.TESTS[given.test]
-    return make(x, y, np.stack([i, j], 1), given.question or question, rng)
+    make, question = blind.TESTS[asked.test]
+    return make(x, y, np.stack([i, j], 1), asked.question or question, rng)
 
 
 def opened(text: str, split: str) -> tuple[Source, Reading]:
@@ -102,8 +102,8 @@ def opened(text: str, split: str) -> tuple[Source, Reading]:
     from diffjax import builder
     from diffjax.training.workdir import read_config
 
-    name, _, rest = text.partition(",")
-    path, settings = Path(name).expanduser(), arguments(rest, text)
+    name, _, fields = text.partition(",")
+    path, settings = Path(name).expanduser(), arguments(fields, text)
     if (path / "config.json").is_file():
         spec = read_config(path)["data"] | settings
     elif path.exists():
@@ -112,10 +112,10 @@ def opened(text: str, split: str) -> tuple[Source, Reading]:
     else:
         spec = settings | {"name": name}
     source, reading = builder.construct_data(spec, text)
-    found = builder.refuse(text)(source)(split)
-    if found.form.kind != "image":
-        raise ConfigError(f"{text}: {found.form.kind} items {found.form.shape}; needs images")
-    return found, reading
+    images = builder.refuse(text)(source)(split)
+    if images.form.kind != "image":
+        raise ConfigError(f"{text}: {images.form.kind} items {images.form.shape}; needs images")
+    return images, reading
 
 
 def shown(source: Source, reading: Reading, index: np.ndarray) -> np.ndarray:
@@ -135,25 +135,25 @@ def results(out: Path, paths: list[Path]) -> int:
 
     key = answers.read_key(out / "key.json")
     people = [answers.read_answers(path, key) for path in paths]
-    told = [p.right.tobytes() + p.seconds.tobytes() for p in people]
+    contents = [p.right.tobytes() + p.seconds.tobytes() for p in people]
     for i, path in enumerate(paths):
-        if told[i] in told[:i]:
-            same = paths[told.index(told[i])]
+        if contents[i] in contents[:i]:
+            same = paths[contents.index(contents[i])]
             raise ConfigError(f"--results={path}: the same answers as in {same}")
-    found = answers.rates(key, people)
-    show(key, found)
+    rates = answers.rates(key, people)
+    show(key, rates)
     about = {k: v for k, v in key.items() if k != "trials"}
-    write(out, "results.json", json.dumps(about | found, indent=1) + "\n")
+    write(out, "results.json", json.dumps(about | rates, indent=1) + "\n")
     print(f"wrote {out / 'results.json'}")
     return 0
 
 
-def show(key: dict[str, Any], found: dict[str, Any]) -> None:
+def show(key: dict[str, Any], rates: dict[str, Any]) -> None:
     """The table on the screen."""
-    real, whole = key.get("test") == "real", found["all"]
+    real, whole = key.get("test") == "real", rates["all"]
     print(f"{key['question']} A: {key.get('a')}, B: {key.get('b')}")
     print(f"{'':>20} {'answers':>8} {'correct' if real else 'for B':>9}   95 % interval")
-    for name, one in [*((p["person"], p) for p in found["people"]), ("all", whole)]:
+    for name, one in [*((p["person"], p) for p in rates["people"]), ("all", whole)]:
         print(f"{name[:20]:>20} {one['answers']:>8} {one['rate']:>9.1%}   {span(one['interval'])}")
     if "clustered" in whole:
         count, interval = (whole["clustered"][k] for k in ("count", "interval"))

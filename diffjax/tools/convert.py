@@ -44,16 +44,16 @@ def flags() -> argparse.ArgumentParser:
 
 
 def run() -> int:
-    given = cli.read(flags())
-    settings = assignments(given.set)
-    changes = given.overrides + ([f"data.name={given.data}"] if given.data else [])
+    asked = cli.read(flags())
+    settings = assignments(asked.set)
+    changes = asked.overrides + ([f"data.name={asked.data}"] if asked.data else [])
 
     from diffjax.training.workdir import check_empty
 
-    check_empty(given.out)
-    trained = read(given.source, given.family, settings, given.ema, changes)
-    trained.save(given.out)
-    show(trained, given.out)
+    check_empty(asked.out)
+    trained = read(asked.source, asked.family, settings, asked.ema, changes)
+    trained.save(asked.out)
+    show(trained, asked.out)
     return 0
 
 

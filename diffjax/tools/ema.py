@@ -37,26 +37,26 @@ def flags() -> argparse.ArgumentParser:
 
 
 def run() -> int:
-    given = cli.read(flags())
+    asked = cli.read(flags())
 
     from diffjax.training.ema import length
     from diffjax.training.snapshots import Snapshots
     from diffjax.training.workdir import read_config
 
-    read_config(given.workdir)
-    snapshots = Snapshots(given.workdir, given.step)
-    fits = [solved(snapshots, std) for std in given.std]
-    end = "" if given.step is None else f"_step_{given.step:08d}"
-    paths = [given.workdir / "ema" / f"{length(std)}{end}.safetensors" for std in given.std]
+    read_config(asked.workdir)
+    snapshots = Snapshots(asked.workdir, asked.step)
+    fits = [solved(snapshots, std) for std in asked.std]
+    end = "" if asked.step is None else f"_step_{asked.step:08d}"
+    paths = [asked.workdir / "ema" / f"{length(std)}{end}.safetensors" for std in asked.std]
     print(f"{len(snapshots.profiles)} snapshots up to step {snapshots.step}")
     print(f"{'std':>7} {'error of the profile':>21} {'sum':>9} {'condition':>10}")
-    for std, made in zip(given.std, fits, strict=True):
-        total = made.coefficients.sum()
-        print(f"{std:7.3f} {made.error:21.2e} {total:9.6f} {made.condition:10.1e}")
+    for std, fitted in zip(asked.std, fits, strict=True):
+        total = fitted.coefficients.sum()
+        print(f"{std:7.3f} {fitted.error:21.2e} {total:9.6f} {fitted.condition:10.1e}")
     make(snapshots, fits, paths)
     for path in paths:
         print(f"wrote {path}")
-    place = shlex.quote(str(given.workdir))
+    place = shlex.quote(str(asked.workdir))
     print(f"next: python -m diffjax.sample --workdir={place} --ema={paths[0].stem}")
     return 0
 
@@ -69,15 +69,15 @@ def solved(snapshots: Snapshots, std: float) -> Fit:
 
     if round(std, 3) != std:
         raise ConfigError(f"--std={std}: needs at most three digits after the point, as in 0.075")
-    made = refuse("--std")(fit)(snapshots.profiles, Profile(std, snapshots.step))
-    if made.error > LARGEST:
+    fitted = refuse("--std")(fit)(snapshots.profiles, Profile(std, snapshots.step))
+    if fitted.error > LARGEST:
         low, high = reach(snapshots.profiles, snapshots.step)
         raise ConfigError(
             f"--std={std}: the {len(snapshots.profiles)} snapshots up to step {snapshots.step} "
-            f"miss its profile by {made.error:.0%}; allowed: {low:.3f} to {high:.3f}, where they "
+            f"miss its profile by {fitted.error:.0%}; allowed: {low:.3f} to {high:.3f}, where they "
             f"miss it by {LARGEST:.0%} at most"
         )
-    return made
+    return fitted
 
 
 def make(snapshots: Snapshots, fits: list[Fit], paths: list[Path]) -> None:
@@ -88,17 +88,17 @@ def make(snapshots: Snapshots, fits: list[Fit], paths: list[Path]) -> None:
     from diffjax.progress import Progress
     from diffjax.training import checksums
 
-    coefficients = np.stack([made.coefficients for made in fits])
+    coefficients = np.stack([fitted.coefficients for fitted in fits])
     leaves: dict[str, np.ndarray] = {}
     with Progress("average", len(snapshots.names), "leaf") as progress:
         for name in snapshots.names:
             leaves[name] = snapshots.combine(name, coefficients)
             progress.advance(1)
-    for i, (path, made) in enumerate(zip(paths, fits, strict=True)):
-        told = {"step": str(snapshots.step), "ema": path.stem, "error": f"{made.error:.3g}"}
+    for i, (path, fitted) in enumerate(zip(paths, fits, strict=True)):
+        about = {"step": str(snapshots.step), "ema": path.stem, "error": f"{fitted.error:.3g}"}
         try:
             path.parent.mkdir(exist_ok=True)
-            checksums.save(path, {name: leaf[i] for name, leaf in leaves.items()}, told)
+            checksums.save(path, {name: leaf[i] for name, leaf in leaves.items()}, about)
         except OSError as error:
             raise ConfigError(f"{path}: cannot be written ({error.strerror})") from error
 

@@ -33,27 +33,27 @@ def flags() -> argparse.ArgumentParser:
 
 
 def run() -> int:
-    given = cli.read(flags())
+    asked = cli.read(flags())
 
     from diffjax import builder
     from diffjax.samplers import optimize
 
-    base = config.load(given.config)
+    base = config.load(asked.config)
     sde = builder.construct_sde(base["sde"], "config.sde")
     source, reading = builder.construct_data(base["data"], "config.data")
-    times = builder.construct_grid(config.parse(given.grid), "--grid")(sde, given.steps)
-    sampler = builder.construct_sampler(config.parse(given.sampler), "--sampler")
-    var = variances(source("train"), reading, given.num)
+    times = builder.construct_grid(config.parse(asked.grid), "--grid")(sde, asked.steps)
+    sampler = builder.construct_sampler(config.parse(asked.sampler), "--sampler")
+    var = variances(source("train"), reading, asked.num)
     if not len(var):
-        raise ConfigError(f"--num={given.num}: the items do not vary; needs more of them")
-    made = builder.refuse("--sampler")(optimize)(sampler, sde, times, var, given.most)
+        raise ConfigError(f"--num={asked.num}: the items do not vary; needs more of them")
+    optimized = builder.refuse("--sampler")(optimize)(sampler, sde, times, var, asked.most)
     print(
         f"{len(var)} variances of the data, {var[-1]:.2g} to {var[0]:.2g}\n"
-        f"Wasserstein-2 distance, relative: {made.before:.2%} on the grid {given.grid}, "
-        f"{made.after:.2%} on this one:"
+        f"Wasserstein-2 distance, relative: {optimized.before:.2%} on the grid {asked.grid}, "
+        f"{optimized.after:.2%} on this one:"
     )
-    shown = ",".join(f"{t:.6g}" for t in made.times)
-    print(f"--sampler={given.sampler} --steps={given.steps} '--grid=explicit:times=({shown})'")
+    shown = ",".join(f"{t:.6g}" for t in optimized.times)
+    print(f"--sampler={asked.sampler} --steps={asked.steps} '--grid=explicit:times=({shown})'")
     return 0
 
 

@@ -57,62 +57,62 @@ def flags() -> argparse.ArgumentParser:
 
 
 def run() -> int:
-    given = cli.read(flags())
-    given.out = given.out or given.workdir / f"{given.command}.png"
-    if given.out.suffix != ".png":
-        raise ConfigError(f"--out={given.out}: known ending: .png")
+    asked = cli.read(flags())
+    asked.out = asked.out or asked.workdir / f"{asked.command}.png"
+    if asked.out.suffix != ".png":
+        raise ConfigError(f"--out={asked.out}: known ending: .png")
     draw = {"rank": rank, "map": maps, "density": density, "interpolate": interpolate}
     from diffjax.files import check_place, reason
     from diffjax.runs.subject import subject
 
     try:
-        check_place(given.out)
+        check_place(asked.out)
     except OSError as error:
-        raise ConfigError(f"--out={given.out}: cannot be written ({reason(error)})") from error
+        raise ConfigError(f"--out={asked.out}: cannot be written ({reason(error)})") from error
     cli.set_up_jax()
-    asked = subject(
-        given.workdir,
-        data=given.data,
-        split=given.split,
-        seed=given.seed,
-        batch_size=given.batch_size,
-        ema=given.ema,
+    about = subject(
+        asked.workdir,
+        data=asked.data,
+        split=asked.split,
+        seed=asked.seed,
+        batch_size=asked.batch_size,
+        ema=asked.ema,
     )
-    form = asked.form
-    needs = {"density": ("points",), "map": ("image",)}.get(given.command, ())
+    form = about.form
+    needs = {"density": ("points",), "map": ("image",)}.get(asked.command, ())
     if (needs and form.kind not in needs) or (not needs and form.items.together):
-        wanted = "points in the plane" if given.command == "density" else "images"
-        raise ConfigError(f"{given.command}: needs {wanted}, not {form.kind} {form.shape}")
+        wanted = "points in the plane" if asked.command == "density" else "images"
+        raise ConfigError(f"{asked.command}: needs {wanted}, not {form.kind} {form.shape}")
 
     from diffjax import plot
 
-    picture = draw[given.command](asked, given)
+    picture = draw[asked.command](about, asked)
     try:
-        plot.save(given.out, picture)
+        plot.save(asked.out, picture)
     except OSError as error:
-        raise ConfigError(f"--out={given.out}: cannot be written ({error.strerror})") from error
-    print(f"wrote {given.out}")
+        raise ConfigError(f"--out={asked.out}: cannot be written ({error.strerror})") from error
+    print(f"wrote {asked.out}")
     return 0
 
 
-def rank(subject: Subject, given: argparse.Namespace) -> np.ndarray:
+def rank(subject: Subject, asked: argparse.Namespace) -> np.ndarray:
     """The images with the fewest bits, and those with the most."""
     import numpy as np
 
     from diffjax import builder, plot
     from diffjax.evaluation.beforehand import beforehand
 
-    _, metrics = builder.construct_metrics(given.metric, "--metric")
+    _, metrics = builder.construct_metrics(asked.metric, "--metric")
     if len(metrics) != 1:
-        raise ConfigError(f"--metric={given.metric}: needs one metric of the network: bpd, vlb")
+        raise ConfigError(f"--metric={asked.metric}: needs one metric of the network: bpd, vlb")
     ((name, metric),) = metrics.items()
     builder.refuse(f"--metric={name}")(beforehand)(metric)
     result = builder.refuse(f"--metric={name}")(metric)(subject)
     if result["count"] < 2:
-        raise ConfigError(f"--metric={given.metric}: of one image; needs two to rank")
+        raise ConfigError(f"--metric={asked.metric}: of one image; needs two to rank")
     with np.load(subject.workdir / result["values"]) as stored:
         index, bits = stored["index"], stored["bits"].mean(1)
-    order, num = np.argsort(bits), min(given.num, len(bits) // 2)
+    order, num = np.argsort(bits), min(asked.num, len(bits) // 2)
     rows = [order[:num], order[-num:][::-1]]
     images = [subject.form.items.tiles(subject.items(index[row])[0]) for row in rows]
     captions = [[f"{bits[i]:.2f}" for i in row] for row in rows]
@@ -120,7 +120,7 @@ def rank(subject: Subject, given: argparse.Namespace) -> np.ndarray:
     return plot.captioned(images, ["most\nlikely", "least\nlikely"], captions)
 
 
-def maps(subject: Subject, given: argparse.Namespace) -> np.ndarray:
+def maps(subject: Subject, asked: argparse.Namespace) -> np.ndarray:
     """Images above the bits of each of their pixels."""
     import jax
     import jax.numpy as jnp
@@ -130,14 +130,14 @@ def maps(subject: Subject, given: argparse.Namespace) -> np.ndarray:
     from diffjax.arrays import keys_at, stream
     from diffjax.evaluation.likelihood import noise_levels
 
-    index = subject.chosen(given.num)
+    index = subject.chosen(asked.num)
     x, cond = subject.items(index)
     keys = keys_at(stream(subject.seed, "map"), jnp.asarray(index))
-    how = {"samples": given.steps, "draw": noise_levels(subject.denoise.sde)}
-    each = jax.jit(functools.partial(likelihood.vlb_map, **how))
+    settings = {"samples": asked.steps, "draw": noise_levels(subject.denoise.sde)}
+    each = jax.jit(functools.partial(likelihood.vlb_map, **settings))
     items = subject.form.items
-    found = each(subject.denoise, items.normalise(jnp.asarray(x)), keys, cond)
-    bits = np.asarray(found).mean(-1)
+    each_bits = each(subject.denoise, items.normalise(jnp.asarray(x)), keys, cond)
+    bits = np.asarray(each_bits).mean(-1)
     low, high = np.quantile(bits, [0.01, 0.99])
     captions = [[f"{b:.2f}" for b in bits.mean((1, 2))], [""] * len(x)]
     labels = ["image", f"bits/dim\n{low:.1f} (dark)\nto {high:.1f}"]
@@ -146,7 +146,7 @@ def maps(subject: Subject, given: argparse.Namespace) -> np.ndarray:
     )
 
 
-def density(subject: Subject, given: argparse.Namespace) -> np.ndarray:
+def density(subject: Subject, asked: argparse.Namespace) -> np.ndarray:
     """exp(logp) over the plane: the mean over the classes, where there are any."""
     import jax
     import jax.numpy as jnp
@@ -157,25 +157,25 @@ def density(subject: Subject, given: argparse.Namespace) -> np.ndarray:
 
     if subject.form.shape != (2,):
         raise ConfigError(f"density: needs points in the plane, not {subject.form.shape}")
-    how, keys = likelihood.Ode(steps=given.steps), jax.random.split(jax.random.key(0), POINTS)
-    run = jax.jit(lambda denoise, x, cond: likelihood.logp(denoise, x, keys, cond, how).logp)
+    ode, keys = likelihood.Ode(steps=asked.steps), jax.random.split(jax.random.key(0), POINTS)
+    run = jax.jit(lambda denoise, x, cond: likelihood.logp(denoise, x, keys, cond, ode).logp)
     classes, rows = subject.form.classes, np.split(plot.plane(POINTS, SIDE), POINTS)
     conds = [{"label": jnp.full(POINTS, k)} for k in range(classes)] or [{}]
-    found = []
+    densities = []
     with Progress("density", len(rows), "row") as progress:
         for row in rows:
             logp = [run(subject.denoise, jnp.asarray(row), cond) for cond in conds]
-            found.append(np.mean(np.exp(logp), 0))
+            densities.append(np.mean(np.exp(logp), 0))
             progress.advance(1)
-    p = np.stack(found)
+    p = np.stack(densities)
     total = p.sum() * (2 * SIDE / POINTS) ** 2
     title = f"density at t_min = {subject.denoise.sde.t_min:g}, integral {total:.4f}"
     print(title)
-    items = subject.items(subject.chosen(given.num))[0]
+    items = subject.items(subject.chosen(asked.num))[0]
     return plot.heat(p, SIDE, items, title)
 
 
-def interpolate(subject: Subject, given: argparse.Namespace) -> np.ndarray:
+def interpolate(subject: Subject, asked: argparse.Namespace) -> np.ndarray:
     """Pairs of images, and what the latents between theirs decode to."""
     import jax
     import jax.numpy as jnp
@@ -183,20 +183,20 @@ def interpolate(subject: Subject, given: argparse.Namespace) -> np.ndarray:
 
     from diffjax import likelihood, plot
 
-    first, second = pairs(subject, given.num)
+    first, second = pairs(subject, asked.num)
     (a, cond), (b, _) = subject.items(first), subject.items(second)
-    how = likelihood.Ode(steps=given.steps)
-    encode = jax.jit(lambda d, x, cond: likelihood.encode(d, x, cond, how))
-    decode = jax.jit(lambda d, x, cond: likelihood.decode(d, x, cond, how))
+    ode = likelihood.Ode(steps=asked.steps)
+    encode = jax.jit(lambda d, x, cond: likelihood.encode(d, x, cond, ode))
+    decode = jax.jit(lambda d, x, cond: likelihood.decode(d, x, cond, ode))
     items = subject.form.items
     start, end = (items.normalise(jnp.asarray(x)) for x in (a, b))
     from_, to = (encode(subject.denoise, x, cond) for x in (start, end))
     shares = np.linspace(0, 1, BETWEEN)
-    made = [decode(subject.denoise, slerp(from_, to, float(s)), cond) for s in shares]
-    error = float(jnp.sqrt(((made[0] - start) ** 2).mean() + ((made[-1] - end) ** 2).mean()))
+    between = [decode(subject.denoise, slerp(from_, to, float(s)), cond) for s in shares]
+    error = float(jnp.sqrt(((between[0] - start) ** 2).mean() + ((between[-1] - end) ** 2).mean()))
     scale, unit = items.unit
     print(f"to the latent and back: {scale * error / 2**0.5:.3f} {unit} off (RMS)")
-    columns = [a, *(subject.form.denormalise(np.asarray(x)) for x in made), b]
+    columns = [a, *(subject.form.denormalise(np.asarray(x)) for x in between), b]
     titles = ["image", *(f"{s:.2f}" for s in shares), "image"]
     rows = np.stack([items.tiles(c) for c in columns], 1)
     labels = [f"class {k}" for k in cond["label"]] if "label" in cond else [""] * len(rows)
@@ -214,9 +214,9 @@ def pairs(subject: Subject, num: int) -> tuple[np.ndarray, np.ndarray]:
         groups = [g for g in groups if len(g) > 1]
     else:
         groups = [order]
-    found = [(group[2 * i], group[2 * i + 1]) for i in range(num) for group in groups
+    neighbours = [(group[2 * i], group[2 * i + 1]) for i in range(num) for group in groups
              if 2 * i + 1 < len(group)]  # fmt: skip
-    first, second = np.array(found[:num]).T
+    first, second = np.array(neighbours[:num]).T
     return first, second
 
 

@@ -60,20 +60,22 @@ def flags() -> argparse.ArgumentParser:
 
 
 def run() -> int:
-    given = cli.read(flags())
-    if given.out.suffix != ".png":
-        raise ConfigError(f"--out={given.out}: known ending: .png")
+    asked = cli.read(flags())
+    if asked.out.suffix != ".png":
+        raise ConfigError(f"--out={asked.out}: known ending: .png")
 
     from diffjax import plot
 
-    base = config.load(given.config) if given.config else None
-    if given.command == "sampler":
-        return write(given.out, sampler(given))
-    found = processes(given.names, given.sde, base)
-    picture = plot.curves(found) if given.command == "schedules" else forward(found, given, base)
-    for label, sde in found.items():
+    base = config.load(asked.config) if asked.config else None
+    if asked.command == "sampler":
+        return write(asked.out, sampler(asked))
+    noising = processes(asked.names, asked.sde, base)
+    picture = (
+        plot.curves(noising) if asked.command == "schedules" else forward(noising, asked, base)
+    )
+    for label, sde in noising.items():
         warn(label, sde)
-    return write(given.out, picture)
+    return write(asked.out, picture)
 
 
 def write(path: Path, picture: np.ndarray) -> int:
@@ -87,40 +89,40 @@ def write(path: Path, picture: np.ndarray) -> int:
     return 0
 
 
-def sampler(given: argparse.Namespace) -> np.ndarray:
+def sampler(asked: argparse.Namespace) -> np.ndarray:
     """The unrolled map of a sampler; its table is printed."""
     from diffjax import builder, plot
 
-    sde = builder.construct_sde(config.load(given.config)["sde"], "config.sde")
-    spec = {"sampler": parse(given.sampler), "grid": parse(given.grid), "steps": given.steps}
+    sde = builder.construct_sde(config.load(asked.config)["sde"], "config.sde")
+    spec = {"sampler": parse(asked.sampler), "grid": parse(asked.grid), "steps": asked.steps}
     table = builder.construct_table(spec, sde, "sampling")
     print(table)
     return plot.table(table)
 
 
 def times(text: str) -> list[float]:
-    found = [float(item) for item in text.split(",")]
-    if bad := [t for t in found if not 0 <= t <= 1]:
+    values = [float(item) for item in text.split(",")]
+    if bad := [t for t in values if not 0 <= t <= 1]:
         raise argparse.ArgumentTypeError(f"{bad[0]:g}: needs 0 <= t <= 1")
-    return found
+    return values
 
 
 def processes(names: list[str], frame: str, base: config.Config | None) -> dict[str, SDE]:
     """The processes that are asked for, by label; all schedules if none is."""
     from diffjax import builder
 
-    found: dict[str, SDE] = {}
+    noising: dict[str, SDE] = {}
     if base:
-        found["config"] = builder.construct_sde(base["sde"], "config.sde")
+        noising["config"] = builder.construct_sde(base["sde"], "config.sde")
     for name in names or ([] if base else builder.SCHEDULES):
         spec = {"name": frame, "t_min": 1e-5, "schedule": parse(name)}
         try:
-            found[name] = builder.construct_sde(spec, "process")
+            noising[name] = builder.construct_sde(spec, "process")
         except ConfigError as error:
             if names:
                 raise
             print(f"left out: {error}", file=sys.stderr)
-    return found
+    return noising
 
 
 def warn(label: str, sde: SDE) -> None:
@@ -141,7 +143,7 @@ def warn(label: str, sde: SDE) -> None:
 
 
 def forward(
-    found: dict[str, SDE], given: argparse.Namespace, base: config.Config | None
+    noising: dict[str, SDE], asked: argparse.Namespace, base: config.Config | None
 ) -> np.ndarray:
     """Real images at the times asked for: the same images and noise for every process."""
     import jax.numpy as jnp
@@ -150,14 +152,14 @@ def forward(
     from diffjax import builder, plot
     from diffjax.data import load
 
-    spec: dict[str, Any] = dict(base["data"]) if base and not given.data else {}
-    source = builder.construct_data(spec or {"name": given.data or "digits"}, "--data")[0]("train")
+    spec: dict[str, Any] = dict(base["data"]) if base and not asked.data else {}
+    source = builder.construct_data(spec or {"name": asked.data or "digits"}, "--data")[0]("train")
     form = source.form
     if form.kind != "image":
         raise ConfigError(f"--data: {form.kind} items {form.shape}; forward needs images")
-    index = np.random.default_rng(given.seed).permutation(len(source))[: given.num]
+    index = np.random.default_rng(asked.seed).permutation(len(source))[: asked.num]
     x0 = form.items.normalise(jnp.asarray(load(source, index).x))
-    return plot.noised(found, np.asarray(x0), given.times, given.seed)
+    return plot.noised(noising, np.asarray(x0), asked.times, asked.seed)
 
 
 if __name__ == "__main__":

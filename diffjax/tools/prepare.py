@@ -70,62 +70,62 @@ def flags() -> argparse.ArgumentParser:
 
 
 def run() -> int:
-    given = cli.read(flags())
-    check(given)
-    settings = {k: v for k, v in vars(given).items() if k not in ("out", "workers")}
+    asked = cli.read(flags())
+    check(asked)
+    settings = {k: v for k, v in vars(asked).items() if k not in ("out", "workers")}
 
     from diffjax.data import prepare
     from diffjax.files import write_text
 
-    done, work = given.out / prepare.VERSION, given.out / ".work"
+    done, work = asked.out / prepare.VERSION, asked.out / ".work"
     if done.exists():
-        old = json.loads((given.out / "statistics.json").read_text())["settings"]
+        old = json.loads((asked.out / "statistics.json").read_text())["settings"]
         if old != settings:
-            raise ConfigError(f"--out={given.out}: holds a data set made with {old}; remove it")
-        print(f"{given.out}: there already")
+            raise ConfigError(f"--out={asked.out}: holds a data set made with {old}; remove it")
+        print(f"{asked.out}: there already")
         return 0
-    originals = opened(given)
-    claim(work, given.source, given.size, given.channels, originals)
-    workers = given.workers or os.cpu_count() or 1
-    seen = prepare.scan(originals, work, given.size, given.channels, workers)
+    originals = opened(asked)
+    claim(work, asked.source, asked.size, asked.channels, originals)
+    workers = asked.workers or os.cpu_count() or 1
+    seen = prepare.scan(originals, work, asked.size, asked.channels, workers)
     names = {split: files.name for split, files in originals.items()}
     kinds = originals["train"].names
     if not len(seen.label):
-        raise ConfigError(f"{given.source}: none of its {len(seen.bad)} images is readable")
+        raise ConfigError(f"{asked.source}: none of its {len(seen.bad)} images is readable")
     one_shape(seen, names)
-    removed = prepare.remove(seen, given.dedup, given.distance)
-    items = split(seen, removed, given.test, "test" in originals)
-    write_text(given.out / "bad_files.txt", listed(seen, names))
-    write_text(given.out / "removed.csv", table(seen, removed, names))
-    draw(given.out / "removed.png", seen, removed, work)
+    removed = prepare.remove(seen, asked.dedup, asked.distance)
+    items = split(seen, removed, asked.test, "test" in originals)
+    write_text(asked.out / "bad_files.txt", listed(seen, names))
+    write_text(asked.out / "removed.csv", table(seen, removed, names))
+    draw(asked.out / "removed.png", seen, removed, work)
     counts = {"unreadable": len(seen.bad), "removed": len(removed.item)}
-    found = {"settings": settings} | counts | prepare.statistics(seen, items, kinds)
-    write_text(given.out / "statistics.json", json.dumps(found, indent=2) + "\n")
-    prepare.write(done, given.out.name, items, seen, work, kinds)
+    statistics = {"settings": settings} | counts | prepare.statistics(seen, items, kinds)
+    write_text(asked.out / "statistics.json", json.dumps(statistics, indent=2) + "\n")
+    prepare.write(done, asked.out.name, items, seen, work, kinds)
     shutil.rmtree(work)
     print(
-        f"{len(items['train'])} training and {len(items['test'])} held-out images in {given.out}; "
+        f"{len(items['train'])} training and {len(items['test'])} held-out images in {asked.out}; "
         f"{len(seen.bad)} unreadable, {len(removed.item)} removed as duplicates\n"
-        f"next: --config.data.name=tfds:{given.out.name} "
-        f"--config.data.data_dir={shlex.quote(str(given.out.parent))}"
+        f"next: --config.data.name=tfds:{asked.out.name} "
+        f"--config.data.data_dir={shlex.quote(str(asked.out.parent))}"
     )
     return 0
 
 
-def check(given: Any) -> None:
+def check(asked: Any) -> None:
     """Raise ConfigError for settings out of range."""
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", given.out.name):
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", asked.out.name):
         raise ConfigError(
-            f"--out={given.out}: the data set is named {given.out.name!r}; needs small letters, "
+            f"--out={asked.out}: the data set is named {asked.out.name!r}; needs small letters, "
             f"digits and _, a letter first"
         )
-    if given.channels not in (1, 3):
-        raise ConfigError(f"--channels={given.channels}: known: 1 (grey), 3 (RGB)")
-    if given.test is not None and not 0 < given.test < 1:
-        raise ConfigError(f"--test={given.test:g}: needs 0 < test < 1")
+    if asked.channels not in (1, 3):
+        raise ConfigError(f"--channels={asked.channels}: known: 1 (grey), 3 (RGB)")
+    if asked.test is not None and not 0 < asked.test < 1:
+        raise ConfigError(f"--test={asked.test:g}: needs 0 < test < 1")
 
 
-def opened(given: Any) -> dict[str, Files]:
+def opened(asked: Any) -> dict[str, Files]:
     """The originals by split, the held-out ones where the source has any."""
     from diffjax import builder
     from diffjax.data.decoded import Stored
@@ -137,20 +137,20 @@ def opened(given: Any) -> dict[str, Files]:
         "array": ({"holdout": 0.0}, builder.refuse("SOURCE")(Stored)),
         "tfds": ({"size": 1}, lambda source: source.files),
     }
-    name, path = given.source, Path(given.source).expanduser()
+    name, path = asked.source, Path(asked.source).expanduser()
     if name.partition(":")[0] not in kinds:
         if not path.exists():
             raise ConfigError(f"SOURCE={name}: no such file or folder, nor tfds:NAME")
         name = f"{'folder' if path.is_dir() else 'array'}:{name}"
     settings, files = kinds[name.partition(":")[0]]
     source, _ = builder.construct_data({"name": name, **settings}, "SOURCE")
-    found = {"train": files(source("train"))}
+    files_of = {"train": files(source("train"))}
     try:
-        found["test"] = files(source("test"))
+        files_of["test"] = files(source("test"))
     except ConfigError as error:
         if not isinstance(error.__cause__, NoSplit):
             raise
-    return found
+    return files_of
 
 
 def claim(work: Path, source: str, size: int, channels: int, originals: dict[str, Files]) -> None:
@@ -162,13 +162,13 @@ def claim(work: Path, source: str, size: int, channels: int, originals: dict[str
     listing = hashlib.sha256()
     for files in originals.values():
         listing.update("\n".join(files.name(i) for i in range(len(files))).encode())
-    made_of = {"source": source, "size": size, "channels": channels, "hash": listing.hexdigest()}
+    origin = {"source": source, "size": size, "channels": channels, "hash": listing.hexdigest()}
     file = work / "source.json"
-    if file.exists() and json.loads(file.read_text()) != made_of:
+    if file.exists() and json.loads(file.read_text()) != origin:
         raise ConfigError(f"{work}: scanned with other settings, or from other files; remove it")
     try:
         work.mkdir(parents=True, exist_ok=True)
-        write_text(file, json.dumps(made_of))
+        write_text(file, json.dumps(origin))
     except OSError as error:
         raise ConfigError(f"--out={work.parent}: cannot be written ({error.strerror})") from error
 
@@ -187,25 +187,27 @@ def one_shape(seen: Scan, names: dict[str, Any]) -> None:
         raise ConfigError(f"{name}: {by[0]}, the first image is {by[1]}; --size brings all to one")
 
 
-def split(seen: Scan, removed: Removed, test: float | None, own: bool) -> dict[str, np.ndarray]:
+def split(
+    seen: Scan, removed: Removed, test: float | None, has_test: bool
+) -> dict[str, np.ndarray]:
     """The items that stay, by split."""
     import numpy as np
 
     from diffjax.data import prepare
 
-    if own and test is None:
+    if has_test and test is None:
         held_out = seen.split == 1
     else:
         held_out = prepare.divide(seen, 0.1 if test is None else test)
     stays = np.ones(len(held_out), bool)
     stays[removed.item] = False
-    found = {
+    items = {
         "train": np.flatnonzero(stays & ~held_out),
         "test": np.flatnonzero(stays & held_out),
     }
-    if empty := [name for name, index in found.items() if not len(index)]:
+    if empty := [name for name, index in items.items() if not len(index)]:
         raise ConfigError(f"--test: no image of {len(held_out)} is left for {empty[0]!r}")
-    return found
+    return items
 
 
 def listed(seen: Scan, names: dict[str, Any]) -> str:

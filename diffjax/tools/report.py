@@ -30,15 +30,15 @@ def flags() -> argparse.ArgumentParser:
 
 
 def run() -> int:
-    given = cli.read(flags())
-    out = given.out or given.workdir / "report.html"
+    asked = cli.read(flags())
+    out = asked.out or asked.workdir / "report.html"
 
     from diffjax import report
     from diffjax.files import write_text
 
-    if not (given.workdir / "config.json").is_file():
-        raise ConfigError(f"--workdir={given.workdir}: no run here (no config.json)")
-    record = report.read(given.workdir)
+    if not (asked.workdir / "config.json").is_file():
+        raise ConfigError(f"--workdir={asked.workdir}: no run here (no config.json)")
+    record = report.read(asked.workdir)
     picture, note = real(record)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)

@@ -30,42 +30,44 @@ def flags() -> argparse.ArgumentParser:
 
 
 def run() -> int:
-    given = cli.read(flags())
-    if not given.error > 0:
-        raise ConfigError(f"--error={given.error:g}: needs an error above 0")
+    asked = cli.read(flags())
+    if not asked.error > 0:
+        raise ConfigError(f"--error={asked.error:g}: needs an error above 0")
 
     import numpy as np
 
     from diffjax.samplers import refine
 
-    first, given.steps = given.steps or 5, None
+    first, asked.steps = asked.steps or 5, None
     cli.set_up_jax()
-    plan, sample, order, (scale, unit) = prepare(given)
+    plan, sample, order, (scale, unit) = prepare(asked)
     known = order(first)
     scaled = lambda steps: scale * np.concatenate([*sample(steps)])
     print(f"{'steps':>6} {'passes':>7}   error, {unit}")
-    for found in refine(scaled, known, given.error, first, given.most):
-        print(f"{found.steps:6d} {plan(found.steps).passes:7d}   {found.error:.3g}", flush=True)
-    if found.error > given.error:
-        raise ConfigError(
-            f"--most={given.most}: the error is {found.error:.3g} with {found.steps} steps, more "
-            f"than --error={given.error:g}"
+    for refined in refine(scaled, known, asked.error, first, asked.most):
+        print(
+            f"{refined.steps:6d} {plan(refined.steps).passes:7d}   {refined.error:.3g}", flush=True
         )
-    print(f"--steps={found.steps}")
+    if refined.error > asked.error:
+        raise ConfigError(
+            f"--most={asked.most}: the error is {refined.error:.3g} with {refined.steps} steps, "
+            f"more than --error={asked.error:g}"
+        )
+    print(f"--steps={refined.steps}")
     return 0
 
 
-def prepare(given: argparse.Namespace) -> tuple[Any, Any, Any, tuple[float, str]]:
+def prepare(asked: argparse.Namespace) -> tuple[Any, Any, Any, tuple[float, str]]:
     """steps -> how to sample; steps -> samples; steps -> their order; scale and unit of errors."""
     from diffjax import builder
     from diffjax.generation.program import Generation
     from diffjax.runs.trained import load
     from diffjax.samplers.plan import Plan
 
-    trained = load(given.workdir, cli.sampling(given))
+    trained = load(asked.workdir, cli.sampling(asked))
     config, experiment, denoise = trained.config, trained.experiment, trained.denoise
     shape = experiment.shape
-    cond, abilities = experiment.conditions(given.num), builder.abilities(config["network"])
+    cond, abilities = experiment.conditions(asked.num), builder.abilities(config["network"])
 
     def plan(steps: int) -> Plan:
         spec = {**config["sampling"], "noise": "brownian", "steps": steps}
@@ -75,8 +77,8 @@ def prepare(given: argparse.Namespace) -> tuple[Any, Any, Any, tuple[float, str]
         return planned
 
     def generation(steps: int) -> Generation:
-        how = plan(steps)
-        return Generation(denoise, how, given.seed, given.num, shape, cond, given.batch_size)
+        planned = plan(steps)
+        return Generation(denoise, planned, asked.seed, asked.num, shape, cond, asked.batch_size)
 
     def order(steps: int) -> int:
         return 1 if plan(steps).noisy else max(1, builder.order(config["sampling"]))

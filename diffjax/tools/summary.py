@@ -35,7 +35,7 @@ def flags() -> argparse.ArgumentParser:
 
 
 def run() -> int:
-    given = cli.read(flags())
+    asked = cli.read(flags())
 
     import jax
     import jax.numpy as jnp
@@ -45,34 +45,34 @@ def run() -> int:
     from diffjax.data.kinds import default
     from diffjax.nets.costs import costs
 
-    chosen = config.override(config.load(given.config), given.overrides)
-    shape = tuple(given.shape or ())
-    kind = shape and (given.kind or default(shape, "float32"))
+    chosen = config.override(config.load(asked.config), asked.overrides)
+    shape = tuple(asked.shape or ())
+    kind = shape and (asked.kind or default(shape, "float32"))
     place = builder.refuse("--shape")
-    form = place(labelled)(kind, shape, given.classes) if shape else None
+    form = place(labelled)(kind, shape, asked.classes) if shape else None
     e = builder.experiment(chosen, form)
     of = jax.ShapeDtypeStruct
     cond = {name: of(a.shape, a.dtype) for name, a in e.form.example(1).items()}
-    made = builder.refuse("config.network")(costs)(
+    costs_of = builder.refuse("config.network")(costs)(
         e.model.network, of((1, *e.shape), jnp.float32), of((1,), jnp.float32), cond
     )
-    show(made, given.depth, e.train.batch_size, chosen["network"])
+    show(costs_of, asked.depth, e.train.batch_size, chosen["network"])
     return 0
 
 
-def show(made: Costs, depth: int, batch_size: int, network: dict[str, Any]) -> None:
+def show(costs: Costs, depth: int, batch_size: int, network: dict[str, Any]) -> None:
     """The table on the screen."""
-    rows = [layer for layer in made.layers if len(layer.path) <= depth]
+    rows = [layer for layer in costs.layers if len(layer.path) <= depth]
     wide = max(len("/".join(layer.path)) for layer in rows)
     print(f"{'layer':<{wide}}  {'kind':<16} {'output':<22} {'parameters':>12}")
     for layer in rows:
         shape = " x ".join(str(n) for n in layer.shape[1:])
         path = "/".join(layer.path)
         print(f"{path:<{wide}}  {layer.kind:<16} {shape:<22} {layer.parameters:12,d}")
-    image, state = made.stored, 16 * made.parameters
+    image, state = costs.stored, 16 * costs.parameters
     print(
-        f"\n{network.get('name')}: {made.parameters:,} parameters\n"
-        f"{made.flops / 1e9:.4g} GFLOPs per image forward, {made.gradient_flops / 1e9:.4g} with "
+        f"\n{network.get('name')}: {costs.parameters:,} parameters\n"
+        f"{costs.flops / 1e9:.4g} GFLOPs per image forward, {costs.gradient_flops / 1e9:.4g} with "
         f"gradient\n"
         f"{state / 1e9:.3g} GB of state in float32: parameters, their average, two moments of "
         f"Adam\n"

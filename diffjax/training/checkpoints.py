@@ -70,8 +70,8 @@ class Checkpoints:
     def save(self, step: int, state: PyTree, loss: float | None = None) -> None:
         """Start writing `state`; returns once it is copied. A step that is there is kept.
 
-        What an earlier save failed on, and what this one does, is told in a line and no more: the
-        next one tries again. loss: by which the best is kept.
+        The failure of an earlier save, or of this one, is a warning in one line: the next save
+        tries again. loss: by which the best is kept.
         """
         self.wait()
         if step in self._damaged:

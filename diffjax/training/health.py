@@ -1,4 +1,4 @@
-"""Bad steps, seen on the device: what is not finite is skipped, what is far too large is told."""
+"""Bad steps, found on the device: one that is not finite is skipped, a spike is reported."""
 
 from __future__ import annotations
 

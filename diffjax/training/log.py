@@ -1,4 +1,4 @@
-"""What a run tells of itself while it trains."""
+"""Metrics and pictures that a run writes while it trains."""
 
 from __future__ import annotations
 
@@ -60,9 +60,9 @@ class Log:
     def write(self, step: int) -> dict[str, float]:
         """Write the means since the last call; the rate apart, for it is not reproducible.
 
-        They are of the steps that were made; how many were `skipped` or `spikes` is written where
-        any were, and told. A metric (K, 2, bins) is sums and counts by log-SNR: one mean per bin
-        that is not empty.
+        They are of the steps that changed the state; how many were `skipped` or `spikes` is written
+        where any were, with a warning. A metric (K, 2, bins) is sums and counts by log-SNR: one
+        mean per bin that is not empty.
         """
         rows = jax.device_get(self._pending)
         every = {k: np.concatenate([row[k] for row in rows]) for k in rows[0]}
@@ -108,7 +108,7 @@ class Log:
 
 @contextmanager
 def tried(what: object) -> Iterator[None]:
-    """A full disk is told in one line, and no reason to stop."""
+    """Warn in one line of what cannot be written, as on a full disk, and carry on."""
     try:
         yield
     except OSError as error:

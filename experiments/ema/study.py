@@ -33,9 +33,10 @@ from diffjax.files import write_text
 from diffjax.generation.program import Generation
 from diffjax.io.trees import flat, nested
 from diffjax.training.experiment import Experiment
+from diffjax.training.lock import lock
 from diffjax.training.loop import train
 from diffjax.training.snapshots import Profile, Snapshots, fit
-from diffjax.training.workdir import load_state, lock, open_run, provenance
+from diffjax.training.workdir import load_state, open_run, provenance
 
 USED = ("short", "long")
 """Averages whose snapshots are combined; the others are tracked to compare with."""

@@ -151,7 +151,7 @@ def test_the_labels_of_one_change_stand_alone(name):
     one = Affine(p=1.0, **others | {name: True})
     made = one.draw(jax.random.key(0), 64)
     assert all(not np.any(v) for k, v in made._asdict().items() if k not in (name, "axis"))
-    told = one.told(made)
+    told = one.labels_of(made)
     assert told.shape == (64, one.width) == (64, WIDTHS[name])
     assert np.any(np.asarray(told), axis=0).all()
     assert Affine(p=1.0, **others | {name: True, "labels": False}).width == 0

@@ -16,7 +16,7 @@ from diffjax.data.form import Form, from_json
 from diffjax.data.kinds import drawing
 from diffjax.data.pipeline import Reading
 from diffjax.generation import Generated
-from diffjax.runs.trained import class_numbers
+from diffjax.runs.requests import class_numbers
 from diffjax.specs import Spec
 from diffjax.training.workdir import _differences
 

@@ -91,7 +91,7 @@ def test_a_picture_names_its_columns(tiny_table, monkeypatch):
 
     monkeypatch.setattr(drawing, "drawn", look)
     picture = source.form.picture(source.x, source.label)
-    assert {*names} == {"", "carat", "cut", "price"} and picture.std() > 10
+    assert {*names} == {"", "carat", "count", "cut", "price"} and picture.std() > 10
     source = Memory(source.x[:, :2], kind="table")
     assert source.form.picture(source.x).std() > 10 and {"x0", "x1"} <= {*names}
 

@@ -23,9 +23,10 @@ from diffjax.devices import mesh
 from diffjax.training import loop
 from diffjax.training.checkpoints import Checkpoints
 from diffjax.training.feed import Feed
+from diffjax.training.lock import lock
 from diffjax.training.log import Log
 from diffjax.training.signals import Signals
-from diffjax.training.workdir import load_state, lock, open_run, read_config
+from diffjax.training.workdir import load_state, open_run, read_config
 
 ENDLESS = 10**6
 SMALL = {

@@ -18,8 +18,9 @@ from diffjax import builder, cli, train
 from diffjax.config import load, override
 from diffjax.devices import mesh
 from diffjax.training import loop
+from diffjax.training.lock import lock
 from diffjax.training.log import SPEEDS
-from diffjax.training.workdir import load_state, lock, open_run
+from diffjax.training.workdir import load_state, open_run
 
 STEPS = 40
 FILE = Path(__file__).parents[1] / "moons.py"

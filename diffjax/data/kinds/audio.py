@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Array, Float, Shaped
 
 from diffjax.data.kinds import drawing
-from diffjax.data.kinds.kind import Kind, as_they_are, flat
+from diffjax.data.kinds.kind import Kind, Units, as_they_are, flat
 from diffjax.data.kinds.storing import WAV, to_int16
 
 
@@ -24,6 +24,12 @@ def _waves(x: np.ndarray) -> np.ndarray:
     return x.astype(np.float32) / 32768 if x.dtype == np.int16 else x
 
 
+def _caption(x: np.ndarray, units: Units) -> str:
+    """The range of values, and how long the longest sound is, where the rate is known."""
+    seconds = f"; horizontal: 0 to {x.shape[1] / units['rate']:.3g} s" if "rate" in units else ""
+    return drawing.span(_waves(x)) + seconds
+
+
 AUDIO = Kind(
     name="audio",
     axes="(L, channels)",
@@ -38,4 +44,5 @@ AUDIO = Kind(
     lengths=True,
     values=lambda x: flat(_waves(x)),
     noun="sound",
+    caption=_caption,
 )

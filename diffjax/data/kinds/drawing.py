@@ -6,16 +6,20 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from PIL.ImageFont import FreeTypeFont
 
 MOST_COLUMNS = 20
 TILE = 64
-"""Small images are enlarged by a whole factor to about this many pixels."""
+"""Small images are enlarged by a whole factor to about this many pixels in height."""
+WIDEST = 3
+"""How many times wider an enlarged image may be."""
 SIDE = 3.0
 """Half the side of the plane that is drawn."""
 LINE = (64, 96)
@@ -24,6 +28,10 @@ LONGEST = 24
 """Characters of a title above a column."""
 MOST_PAIRS = 5
 """Columns that are drawn against each other."""
+MOST_LEVELS = 8
+"""Levels of a category that have a tick."""
+MISSING = "#bbbbbb"
+"""The colour of items without a class."""
 LINES = (
     *("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f"),
     *("#bcbd22", "#17becf", "#000000", "#00008b", "#006400", "#ffbf00", "#ff00ff", "#98df8a"),
@@ -48,7 +56,7 @@ def grid(
     n, h, w, c = images.shape
     columns = columns or math.ceil(math.sqrt(n))
     rows = math.ceil(n / columns)
-    factor = max(1, tile // max(h, w))
+    factor = max(1, min(tile // h, WIDEST * tile // w))
     images = images.repeat(factor, axis=1).repeat(factor, axis=2)
     h, w = h * factor, w * factor
     gap = 2
@@ -61,13 +69,31 @@ def grid(
     return np.concatenate([*above, canvas])
 
 
+def captioned(picture: np.ndarray, text: str) -> np.ndarray:
+    """A picture uint8 (H, W, 3) with a line of text below, and white beside it if that is long."""
+    from PIL import Image, ImageDraw
+
+    font = _font()
+    width = max(picture.shape[1], math.ceil(font.getlength(text)) + 4)
+    strip = Image.new("RGB", (width, 16), "white")
+    ImageDraw.Draw(strip).text((2, 1), text, fill="black", font=font)
+    beside = ((0, 0), (0, width - picture.shape[1]), (0, 0))
+    return np.concatenate([np.pad(picture, beside, constant_values=255), np.asarray(strip)])
+
+
+def _font() -> FreeTypeFont:
+    import matplotlib
+    from PIL import ImageFont
+
+    return ImageFont.truetype(f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf", 11)
+
+
 def _titles(titles: Sequence[str], step: int, width: int, gap: int) -> np.ndarray:
     """A strip uint8 (h, width, 3) of texts, one every `step` pixels: upright where one of them is
     wider than its column, and shortened where it is longer than LONGEST."""
-    import matplotlib
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image, ImageDraw
 
-    font = ImageFont.truetype(f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf", 11)
+    font = _font()
     texts = [t if len(t) <= LONGEST else t[: LONGEST - 1] + "…" for t in titles]
     longest, line = math.ceil(max(map(font.getlength, texts))), 16
     is_upright = longest > step - 2 * gap
@@ -101,7 +127,7 @@ def lines(x: np.ndarray, bound: float | None = None) -> np.ndarray:
     """
     height, width = LINE
     finite = np.nan_to_num(np.asarray(x, np.float32))
-    top = bound or max(float(np.abs(finite).max(initial=0.0)), 1e-6)
+    top = bound or _top(x)
     canvas = np.full((len(x), height, width, 3), 255, np.uint8)
     canvas[:, height // 2] = 225
     at = np.linspace(0, max(x.shape[1] - 1, 0), width + 1)
@@ -114,9 +140,19 @@ def lines(x: np.ndarray, bound: float | None = None) -> np.ndarray:
     there = ~np.isnan(x[:, low]) & ~np.isnan(x[:, np.minimum(low + 1, x.shape[1] - 1)])
     for channel in range(min(x.shape[2], len(COLOURS))):
         on = (pixel >= upper[:, None, :, channel]) & (pixel <= lower[:, None, :, channel])
-        on &= there[:, None, :-1, channel]
+        on &= (there[:, :-1] & there[:, 1:])[:, None, :, channel]
         canvas[on] = COLOURS[channel]
     return canvas
+
+
+def span(x: np.ndarray) -> str:
+    """The range of the pictures that `lines` makes of x without a bound."""
+    return f"vertical: -{_top(x):.3g} to {_top(x):.3g}"
+
+
+def _top(x: np.ndarray) -> float:
+    """The largest finite |value|."""
+    return max(float(np.abs(np.nan_to_num(np.asarray(x, np.float32))).max(initial=0.0)), 1e-6)
 
 
 def beside(images: np.ndarray) -> np.ndarray:
@@ -125,42 +161,120 @@ def beside(images: np.ndarray) -> np.ndarray:
     return np.moveaxis(images, 1, 2).reshape(n, h, t * w, c)
 
 
-def scatter(points: np.ndarray, label: np.ndarray | None = None) -> np.ndarray:
+def scatter(
+    points: np.ndarray, label: np.ndarray | None = None, class_names: Sequence[str] = ()
+) -> np.ndarray:
     """Points (N, 2) as a picture (H, W, 3), coloured by label."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5, 5), dpi=100)
+    figure = Figure(figsize=(5, 5), dpi=100, layout="constrained")
     axes = figure.add_subplot()
-    axes.scatter(*points[:, :2].T, s=4, c=label, cmap="tab10" if label is not None else None)
+    axes.scatter(*points[:, :2].T, s=4, c=_colours(label))
     axes.set_aspect("equal")
     outside = int((np.abs(points[:, :2]) > SIDE).any(axis=1).sum())
     title = f"{len(points)} samples" + (f", {outside} outside the frame" if outside else "")
-    axes.set(xlim=(-SIDE, SIDE), ylim=(-SIDE, SIDE), title=title)
+    limits = (-SIDE, SIDE)
+    axes.set(xlim=limits, ylim=limits, title=title, xlabel="x0", ylabel="x1")
+    _legend(figure, label, class_names, "outside lower center")
     return drawn(figure)
 
 
-def pairs(columns: Mapping[str, np.ndarray], label: np.ndarray | None = None) -> np.ndarray:
+def pairs(
+    columns: Mapping[str, np.ndarray],
+    label: np.ndarray | None = None,
+    class_names: Sequence[str] = (),
+) -> np.ndarray:
     """Columns (N,) of a table by name as a picture: how each is spread, and each against another.
 
     Numbers have histograms, texts bars of their counts. At most five columns are drawn.
     """
     from matplotlib.figure import Figure
 
-    shown = [*columns.items()][:MOST_PAIRS]
-    side = len(shown)
+    shown = {k: _codes(values) for k, values in [*columns.items()][:MOST_PAIRS]}
+    side, num = len(shown), len(next(iter(columns.values())))
     figure = Figure(figsize=(2 * side + 1, 2 * side + 1), dpi=60, layout="constrained")
-    colour = {} if label is None else {"c": label, "cmap": "tab10"}
-    for i, (name, values) in enumerate(shown):
-        for j, (other, across) in enumerate(shown[: i + 1]):
+    left_out = f"; the first {side} of {len(columns)} columns" if len(columns) > side else ""
+    figure.suptitle(f"{num} samples{left_out}")
+    colours = _colours(label)
+    for i, (name, (values, levels)) in enumerate(shown.items()):
+        for j, (other, (across, levels_across)) in enumerate([*shown.items()][: i + 1]):
             axes = figure.add_subplot(side, side, i * side + j + 1)
             if i > j:
-                axes.scatter(across, values, s=4, **colour)
-            elif values.dtype.kind == "f":
-                axes.hist(values, 20)
-            else:
+                axes.scatter(across, values, s=4, c=colours)
+                _ticks(axes, "y", values, levels)
+            elif levels:
                 axes.bar(*np.unique(values, return_counts=True))
-            axes.set(xlabel=other if i == side - 1 else "", ylabel="" if j else name)
+            else:
+                axes.hist(values, min(20, max(5, num // 4)))
+            _ticks(axes, "x", across, levels_across)
+            across_name, row_name = (_short(text, LONGEST) for text in (other, name))
+            axes.set_xlabel(across_name if i == side - 1 else "")
+            axes.set_ylabel("" if j else row_name)
+            axes.tick_params(labelbottom=i == side - 1, labelleft=i > j == 0)
+            if i == j:  # its heights are counts, unlike those of its row
+                axes.set_ylabel("count")
+                axes.yaxis.set_label_position("right")
+                axes.yaxis.tick_right()
+                axes.tick_params(labelright=True)
+    _legend(figure, label, class_names, "upper right")
     return drawn(figure)
+
+
+def _codes(values: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """A column as numbers, and the levels that these number where it holds texts."""
+    if values.dtype.kind == "f":
+        return values, []
+    levels, codes = np.unique(values, return_inverse=True)
+    return codes, [_short(str(level)) for level in levels]
+
+
+def _short(text: str, longest: int = 10) -> str:
+    return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def _ticks(axes: Axes, which: str, values: np.ndarray, levels: Sequence[str]) -> None:
+    """One range for a column wherever it is drawn, and few ticks, so that they do not overlap."""
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    low, high = float(values.min()), float(values.max())
+    if levels:
+        low, high, every = -0.5, len(levels) - 0.5, math.ceil(len(levels) / MOST_LEVELS)
+        axis.set_ticks(range(0, len(levels), every), [*levels[::every]])
+        if which == "x":
+            axes.tick_params("x", labelrotation=90)
+    else:
+        margin = 0.05 * (high - low) or 0.5
+        low, high = low - margin, high + margin
+        axis.set_major_formatter("{x:.3g}")
+        axes.locator_params(axis=which, nbins=3)
+    (axes.set_xlim if which == "x" else axes.set_ylim)(low, high)
+
+
+def _colours(label: np.ndarray | None) -> Any:
+    """A colour for each item by its class, grey where that is missing; None without labels."""
+    if label is None:
+        return None
+    palette = np.array([*LINES, MISSING])
+    return palette[np.where(label < 0, len(LINES), label % len(LINES))]
+
+
+def _legend(
+    figure: Figure, label: np.ndarray | None, class_names: Sequence[str], place: str
+) -> None:
+    """The colours of the classes, where they are few enough to differ."""
+    from matplotlib.lines import Line2D
+
+    kinds = [] if label is None else np.unique(label).tolist()
+    if len(kinds) < 2 or max(kinds) >= len(LINES):
+        return
+    names = [_short(class_names[k], LONGEST) if class_names else f"class {k}" for k in kinds]
+    names = [name if k >= 0 else "none" for k, name in zip(kinds, names, strict=True)]
+    colours = _colours(np.array(kinds))
+    handles = [
+        Line2D([], [], color=colour, marker="o", linestyle="", label=name)
+        for colour, name in zip(colours, names, strict=True)
+    ]
+    columns = min(len(kinds), 4 if place.startswith("outside") else 1 + len(kinds) // 9)
+    figure.legend(handles=handles, loc=place, ncols=columns, fontsize=9)
 
 
 def numbered(x: np.ndarray) -> dict[str, np.ndarray]:

@@ -51,14 +51,15 @@ class Kind:
     largest allowed |value| of floats, None for any. normalise: stored values (B, ...) to floats of
     the network's range, on the device. denormalise: `(x, dtype)`, samples of the network to stored
     values. tiles: stored items (N, ...) to uint8 pictures (N, h, w, 1 or 3). together: one picture
-    of all items in place of tiles, `(x, label, units)`. few: items (D,) of 2 to so many values are
-    shown as a matrix of pairs in place of tiles. files: the first with `each` is that of a
-    folder. window: axes, counted from the last, along which items may be cropped. mirror: the axis
-    along which they may be flipped. lengths: whether items may end at different positions of their
-    first axis; NaN stands beyond the end. augment: whether geometric changes of images apply.
-    values: stored items to the (N, D) that distances without a feature network compare. features:
-    the default feature network of `evaluate`. noun: of an item, in messages. unit: scale and name
-    of an error of the network's output.
+    of all items in place of tiles, `(x, label, units, class_names)`. few: items (D,) of 2 to so
+    many values are shown as a matrix of pairs in place of tiles. files: the first with `each` is
+    that of a folder. window: axes, counted from the last, along which items may be cropped.
+    mirror: the axis along which they may be flipped. lengths: whether items may end at different
+    positions of their first axis; NaN stands beyond the end. augment: whether geometric changes of
+    images apply. values: stored items to the (N, D) that distances without a feature network
+    compare. features: the default feature network of `evaluate`. noun: of an item, in messages.
+    unit: scale and name of an error of the network's output. caption: `(x, units)`, a line of text
+    below the tiles, as the range that they show.
     """
 
     name: str
@@ -71,7 +72,9 @@ class Kind:
     bound: float | None = None
     normalise: Callable[[Any], Any] = to_float
     denormalise: Callable[[np.ndarray, str], np.ndarray] = as_they_are
-    together: Callable[[np.ndarray, np.ndarray | None, Units], np.ndarray] | None = None
+    together: Callable[[np.ndarray, np.ndarray | None, Units, Sequence[str]], np.ndarray] | None = (
+        None
+    )
     few: int = 0
     window: tuple[int, ...] = ()
     mirror: int | None = None
@@ -81,6 +84,7 @@ class Kind:
     features: str = "pixels"
     noun: str = "item"
     unit: tuple[float, str] = (1.0, "units of the data")
+    caption: Callable[[np.ndarray, Units], str] | None = None
 
     def check(self, shape: tuple[int, ...], dtype: str) -> None:
         """Raise ValueError for items that are not of this kind."""
@@ -122,14 +126,16 @@ class Kind:
         where classes have names.
         """
         if self.together:
-            return self.together(x, label, units)
+            return self.together(x, label, units, class_names)
         if 2 <= x.shape[-1] <= self.few:
-            return drawing.pairs(drawing.numbered(x), label)
+            return drawing.pairs(drawing.numbered(x), label, class_names)
         columns = drawing.columns(label, len(x))
         named = columns and class_names and label is not None
         shown = label[:columns].tolist() if named and label is not None else ()
         titles = [str(class_names[k]) if k >= 0 else "none" for k in shown]
-        return drawing.grid(self.tiles(x), columns, titles=titles)
+        picture = drawing.grid(self.tiles(x), columns, titles=titles)
+        text = self.caption(x, units) if self.caption else ""
+        return drawing.captioned(picture, text) if text else picture
 
     def folder(self) -> Files | None:
         """The form of the files in a folder of items, None where there is none."""

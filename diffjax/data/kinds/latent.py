@@ -8,6 +8,8 @@ from diffjax.data.images import to_uint8
 from diffjax.data.kinds.kind import Kind
 from diffjax.data.kinds.storing import NPY
 
+RANGE = "black to white: -3 to 3"
+
 
 def shades(x: np.ndarray) -> np.ndarray:
     """The first three channels, or the first, of floats (N, H, W, C): black to white, -3 to 3."""
@@ -30,5 +32,6 @@ LATENT = Kind(
     files=(NPY,),
     window=(-3, -2),
     mirror=-2,
+    caption=lambda x, units: RANGE,
     noun="latent",
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from diffjax.data.kinds import drawing
@@ -9,11 +11,13 @@ from diffjax.data.kinds.kind import Kind, Units
 from diffjax.data.kinds.storing import CSV
 
 
-def _picture(x: np.ndarray, label: np.ndarray | None, units: Units) -> np.ndarray:
+def _picture(
+    x: np.ndarray, label: np.ndarray | None, units: Units, class_names: Sequence[str]
+) -> np.ndarray:
     """The plane, or in space each axis against each other."""
     if x.shape[1] == 2:
-        return drawing.scatter(x, label)
-    return drawing.pairs(drawing.numbered(x), label)
+        return drawing.scatter(x, label, class_names)
+    return drawing.pairs(drawing.numbered(x), label, class_names)
 
 
 POINTS = Kind(

@@ -14,5 +14,6 @@ SEQUENCE = Kind(
     files=(NPY,),
     window=(-2,),
     lengths=True,
+    caption=lambda x, units: drawing.span(x),
     noun="sequence",
 )

@@ -82,7 +82,7 @@ TABLE = Kind(
     axes="(D,)",
     ranks=(1,),
     tiles=lambda x: drawing.lines(x[..., None]),
-    together=lambda x, label, units: drawing.pairs(decoded(x, units), label),
+    together=lambda x, label, units, names: drawing.pairs(decoded(x, units), label, names),
     files=(Files(".csv", _write, _read, each=False),),
     noun="row",
 )

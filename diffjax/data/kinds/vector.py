@@ -12,6 +12,7 @@ VECTOR = Kind(
     ranks=(1,),
     tiles=lambda x: drawing.lines(x[..., None]),
     few=drawing.MOST_PAIRS,
+    caption=lambda x, units: drawing.span(x),
     files=(CSV,),
     noun="vector",
 )

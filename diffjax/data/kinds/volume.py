@@ -6,7 +6,7 @@ import numpy as np
 
 from diffjax.data.kinds.image import IMAGE, grey_levels
 from diffjax.data.kinds.kind import Kind, as_they_are, flat
-from diffjax.data.kinds.latent import shades
+from diffjax.data.kinds.latent import RANGE, shades
 from diffjax.data.kinds.storing import NPY
 
 
@@ -36,4 +36,5 @@ VOLUME = Kind(
     mirror=-2,
     values=lambda x: IMAGE.values(x) if x.dtype == np.uint8 else flat(x),
     noun="volume",
+    caption=lambda x, units: "" if x.dtype == np.uint8 else RANGE,
 )

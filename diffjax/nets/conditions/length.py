@@ -17,7 +17,9 @@ class Length:
 
     size: positions of the padded items, all of which belong to them where no length is said.
     The network sees 0 in the padding, whatever is there, and a channel that is 1 in the item and 0
-    in the padding. A length is never missing, so that no dropout and no guidance takes it away.
+    in the padding; a transformer attends to the item alone, so that its output there does not
+    depend on how much padding there is. That of a U-Net does, by its norms and convolutions. A
+    length is never missing, so that no dropout and no guidance takes it away.
     """
 
     size: int

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax.linen.linear import default_embed_init
 from jax.nn.initializers import Initializer
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from diffjax import checks
 from diffjax.arrays import Cond
@@ -139,18 +139,29 @@ class Conditions:
             cast(Beside, entry).beside(_value(entry, x, cond), x.dtype)
             for entry in self.by("beside")
         ]
-        for entry in self.entries:
-            if isinstance(entry, Length):
-                x = entry.cut(x, _value(entry, x, cond))
+        for entry in self._lengths:
+            x = entry.cut(x, _value(entry, x, cond))
         return jnp.concatenate([x, *maps], -1) if maps else x
+
+    def inside(self, x: Float[Array, "b l c"], cond: Cond) -> Bool[Array, "b l"] | None:
+        """Which positions belong to an item, or None where items have no lengths."""
+        inside = None
+        for entry in self._lengths:
+            belongs = entry.inside(_value(entry, x, cond), 2)
+            inside = belongs if inside is None else inside & belongs
+        return inside
+
+    @property
+    def _lengths(self) -> list[Length]:
+        return [entry for entry in self.entries if isinstance(entry, Length)]
 
     def change(
         self, features: Features, c_noise: Float[Array, " b"], cond: Cond, initialising: bool
     ) -> Vector | None:
         """The difference of features that a second time makes, or None where there is none.
 
-        A network that is told no second time has the same program as one that knows none; only its
-        first parameters need the layers.
+        Without a value for it the program is that of a network that has no second time; only the
+        initialisation needs the layers.
         """
         for entry in self.by("time"):
             if entry.name in cond or initialising:

@@ -2,7 +2,7 @@
 
 Three primitives: the attention itself, its derivative along given directions, and that derivative
 transposed. Each has its own program, so that a gradient needs q, k and v only, not the weights of
-all pairs. Devices are told apart where a program is lowered for one.
+all pairs. Each device gets its form where a program is lowered for it.
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ def _gradient_cuda(ct: Array, q: Array, k: Array, v: Array, *there: Array) -> li
     return list(jax.vjp(lambda q, k, v: _fused(q, k, v, *there), q, k, v)[1](ct))
 
 
-def _made(tangents: Any, primals: Any) -> list[Array]:
+def _as_arrays(tangents: Any, primals: Any) -> list[Array]:
     """Tangents as arrays, zeros where there is none."""
     return [
         jnp.zeros(p.shape, p.dtype) if isinstance(t, ad.Zero) else t
@@ -180,7 +180,7 @@ def _made(tangents: Any, primals: Any) -> list[Array]:
 
 
 def _value_jvp(primals: Any, tangents: Any) -> Any:
-    along = _made(tangents[:3], primals[:3])
+    along = _as_arrays(tangents[:3], primals[:3])
     return _attention.bind(*primals), _along.bind(*along, *primals)
 
 
@@ -198,7 +198,7 @@ def _plain_jvp(function: Callable[..., list[Array]], arrays: int) -> Callable[..
 
     def rule(primals: Any, tangents: Any) -> Any:
         others = primals[arrays:]
-        along = _made(tangents[:arrays], primals[:arrays])
+        along = _as_arrays(tangents[:arrays], primals[:arrays])
         return jax.jvp(
             lambda *front_args: function(*front_args, *others), primals[:arrays], tuple(along)
         )

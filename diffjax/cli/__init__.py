@@ -12,9 +12,37 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
+from diffjax.cli.process import keep_memory, set_up_jax, spare_threads
 from diffjax.config import ConfigError, RunError, entries
 from diffjax.files import reason
 
+__all__ = [
+    "MOST",
+    "SPLITS",
+    "Formatter",
+    "Parser",
+    "cluster_flags",
+    "data_flags",
+    "guidance",
+    "interval",
+    "keep_memory",
+    "listed",
+    "main",
+    "number",
+    "out_of_memory",
+    "parser",
+    "path",
+    "positive",
+    "read",
+    "sampling",
+    "sampling_flags",
+    "seed",
+    "set_up_jax",
+    "span",
+    "spare_threads",
+    "start",
+    "whole",
+]
 T = TypeVar("T")
 SPLITS = ("train", "test")
 MOST = 2**31 - 1
@@ -73,15 +101,15 @@ def parser(name: str, description: str | None, overrides: bool = False) -> argpa
 
     overrides: fields of a config as well, `--config.train.steps=500`; `read` collects them.
     """
-    made = Parser(
+    flags = Parser(
         prog=f"python -m diffjax.{name}",
         description=description,
         formatter_class=Formatter,
         allow_abbrev=False,
     )
     if overrides:
-        made.set_defaults(overrides=[])
-    return made
+        flags.set_defaults(overrides=[])
+    return flags
 
 
 class Parser(argparse.ArgumentParser):
@@ -102,7 +130,7 @@ class Formatter(argparse.RawDescriptionHelpFormatter):
 def read(
     flags: argparse.ArgumentParser, arguments: Sequence[str] | None = None
 ) -> argparse.Namespace:
-    """What was given; as `overrides`, the `field=value` of a command that takes --config.field.
+    """The flags as a namespace; as `overrides`, the texts `field=value` of --config.field=value.
 
     A value that is empty is refused: the shell leaves one where a variable is not set.
     """
@@ -111,14 +139,14 @@ def read(
         name, sign, value = text.partition("=")
         if not text or (sign and not value and name[:2] == "--" and not name.startswith(field)):
             flags.error(f"{name or repr(name)}: is empty; needs a value: is a variable not set?")
-    given, rest = flags.parse_known_args(arguments)
-    takes = "overrides" in given
-    if bad := [text for text in rest if not (takes and text.startswith(field))]:
+    asked, unknown = flags.parse_known_args(arguments)
+    takes = "overrides" in asked
+    if bad := [text for text in unknown if not (takes and text.startswith(field))]:
         note = f"; config fields are {field}field=value" if takes else ""
         flags.error(f"unrecognized arguments: {' '.join(bad)}{note}")
     if takes:
-        given.overrides = [text.removeprefix(field) for text in rest]
-    return given
+        asked.overrides = [text.removeprefix(field) for text in unknown]
+    return asked
 
 
 def cluster_flags(flags: argparse.ArgumentParser) -> None:
@@ -131,12 +159,12 @@ def cluster_flags(flags: argparse.ArgumentParser) -> None:
     several.add_argument("--process_id", type=whole(0, MOST), help="number of this one, from 0")
 
 
-def start(given: argparse.Namespace) -> None:
+def start(asked: argparse.Namespace) -> None:
     """Set up JAX and join the other processes. Only the first says what it wrote."""
     from diffjax.devices import processes
 
     set_up_jax()
-    processes.join(given.coordinator, given.processes, given.process_id)
+    processes.join(asked.coordinator, asked.processes, asked.process_id)
     if not processes.first():
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -157,26 +185,32 @@ def sampling_flags(
         type=many(str),
         help=f"an average in config.ema, raw, or a length of tools.ema: 0.10 (config{more})",
     )
-    how = flags.add_argument_group(
+    sampler = flags.add_argument_group(
         "how it is sampled", "name[:argument=value,...]; what is not given is that of the config"
     )
-    how.add_argument(
+    sampler.add_argument(
         "--sampler",
         type=entries if lists else str,
         help=f"e.g. ddim:eta=0.5; --list shows all (config{more})",
     )
-    how.add_argument("--grid", help="time grid, e.g. karras:rho=7 (config)")
-    how.add_argument("--steps", type=many(positive), help=f"steps of the time grid (config{more})")
-    how.add_argument("--corrector", help="rows between the steps, e.g. langevin:snr=0.16 (config)")
-    how.add_argument("--noise", help="independent or brownian: more steps, same sample (config)")
+    sampler.add_argument("--grid", help="time grid, e.g. karras:rho=7 (config)")
+    sampler.add_argument(
+        "--steps", type=many(positive), help=f"steps of the time grid (config{more})"
+    )
+    sampler.add_argument(
+        "--corrector", help="rows between the steps, e.g. langevin:snr=0.16 (config)"
+    )
+    sampler.add_argument(
+        "--noise", help="independent or brownian: more steps, same sample (config)"
+    )
     several = {"type": listed(seed), "default": [0], "metavar": "SEED,..."}
-    how.add_argument(
+    sampler.add_argument(
         "--seed",
         **(several if seeds else {"type": seed, "default": 0}),
         help="sample k depends on (seed, k) only" + ("; several: in turn" if seeds else ""),
     )
-    how.add_argument("--batch-size", type=positive, default=256, help="samples at a time")
-    how.add_argument(
+    sampler.add_argument("--batch-size", type=positive, default=256, help="samples at a time")
+    sampler.add_argument(
         "--list", action=_List, help="list samplers, grids, rules of guidance ..., and end"
     )
     guided = flags.add_argument_group("guidance")
@@ -206,29 +240,29 @@ def data_flags(flags: argparse.ArgumentParser) -> None:
     about.add_argument("--split", choices=SPLITS, default="test", help="train or test")
 
 
-def sampling(given: argparse.Namespace) -> dict[str, Any]:
+def sampling(asked: argparse.Namespace) -> dict[str, Any]:
     """The fields of config.sampling that flags were given for."""
     flags = {
-        "sampler": given.sampler,
-        "grid": given.grid,
-        "steps": given.steps,
-        "guidance": guidance(given),
-        "corrector": given.corrector,
-        "noise": given.noise,
-        "ema": given.ema,
+        "sampler": asked.sampler,
+        "grid": asked.grid,
+        "steps": asked.steps,
+        "guidance": guidance(asked),
+        "corrector": asked.corrector,
+        "noise": asked.noise,
+        "ema": asked.ema,
     }
     return {k: v for k, v in flags.items() if v is not None}
 
 
-def guidance(given: argparse.Namespace) -> dict[str, Any] | None:
+def guidance(asked: argparse.Namespace) -> dict[str, Any] | None:
     """The fields of config.sampling.guidance that flags were given for, or None."""
     flags = {
-        "weight": given.guidance,
-        "ramp": given.ramp,
-        "interval": given.interval,
-        "reference": given.reference,
-        "rule": given.rule,
-        "threshold": given.threshold,
+        "weight": asked.guidance,
+        "ramp": asked.ramp,
+        "interval": asked.interval,
+        "reference": asked.reference,
+        "rule": asked.rule,
+        "threshold": asked.threshold,
     }
     return {k: v for k, v in flags.items() if v is not None} or None
 
@@ -247,11 +281,11 @@ class _List(argparse.Action):
 def listed(one: Callable[[str], T]) -> Callable[[str], list[T]]:
     """Several values, set off by commas."""
 
-    def made(text: str) -> list[T]:
+    def values(text: str) -> list[T]:
         return [one(item) for item in text.split(",")]
 
-    made.__name__ = f"list of {one.__name__}"  # argparse says it of a bad one
-    return made
+    values.__name__ = f"list of {one.__name__}"  # argparse says it of a bad one
+    return values
 
 
 def interval(text: str) -> tuple[float, ...]:
@@ -301,53 +335,3 @@ def number(text: str) -> float:
     if not math.isfinite(value):
         raise argparse.ArgumentTypeError(f"{text!r}: needs a finite number")
     return value
-
-
-def set_up_jax() -> None:
-    """What makes JAX fast in a process of its own; before it looks for devices."""
-    spare_threads()
-    keep_memory()
-    use_compile_cache()
-
-
-def spare_threads() -> None:
-    """Give XLA two threads per CPU device, where there are several.
-
-    It has one per core. On cores that do other work as well, collectives of as many devices were
-    seen to wait for each other until XLA ended the process; so they were with one spare thread, and
-    not with one per device.
-    """
-    devices = os.environ.get("JAX_NUM_CPU_DEVICES", "")
-    if devices.isdecimal() and int(devices) > 1:
-        os.environ.setdefault("NPROC", str(max(os.cpu_count() or 1, 2 * int(devices))))
-
-
-def keep_memory() -> None:
-    """Let glibc keep freed memory for the next step, where all devices are CPUs.
-
-    XLA asks for the memory of a step anew each time, glibc hands large pieces back to the system at
-    once, and its threads cannot keep them at all: so each step would touch new pages, which takes
-    the train step of DiT-B/4 up to a quarter of its time (`experiments/benchmarks`). A process does
-    not shrink any more. Settings of the user (MALLOC_..., GLIBC_TUNABLES) are left as they are.
-    """
-    import ctypes
-    import importlib.util
-
-    plugins = any(importlib.util.find_spec(name) for name in ("jax_plugins", "libtpu"))
-    given = any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ)
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt and not given and (os.environ.get("JAX_PLATFORMS") == "cpu" or not plugins):
-        trim_threshold, mmap_max, arena_max = -1, -4, -8  # names of malloc.h
-        mallopt(arena_max, 1)
-        mallopt(mmap_max, 0)
-        mallopt(trim_threshold, -1)
-
-
-def use_compile_cache() -> None:
-    """Keep compiled programs between runs, in JAX_COMPILATION_CACHE_DIR or the user's cache."""
-    import jax
-
-    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        jax.config.update("jax_compilation_cache_dir", str(base / "diffjax" / "xla"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)

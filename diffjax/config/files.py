@@ -1,0 +1,108 @@
+"""Config files, and fields of them replaced by flags."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from diffjax.config.errors import ConfigError
+from diffjax.config.fields import Config, known, literal, nearest, parse
+
+FOLDER = "ml_collections_configs"
+
+STAY = {
+    "data": (
+        *("labels", "conditions", "flip", "crop", "balanced", "dequantize", "augment"),
+        *("memory", "workers", "timeout"),
+    ),
+    "sde": ("schedule",),
+    "network": ("conditions",),
+    "optimizer": (
+        *("learning_rate", "warmup", "schedule", "in_images", "clip", "rates", "frozen"),
+    ),
+}
+"""Fields of a section that are no settings of the entry that its name stands for: they stay where
+only the name is changed."""
+
+
+def load(path: str) -> dict[str, Any]:
+    """The config of a file; `configs/NAME.py` and `NAME` are looked up among the built-in ones too.
+
+    Raises ConfigError where there is no such file, or where it is no config file.
+    """
+    file = next((p for p in _candidates(path) if p.is_file()), None)
+    if file is None:
+        names = sorted(p.stem for f in _folders() for p in f.glob("*_*.py") if p.stem[0] != "_")
+        raise ConfigError(f"--config={path}: no such file{nearest(Path(path).stem, names)}")
+    if file.suffix != ".py":
+        raise ConfigError(f"--config={path}: no Python file; needs a config file, NAME.py")
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        return module.get_config().to_dict()
+    except Exception as error:
+        raise ConfigError(f"--config={path}: {type(error).__name__}: {error}") from error
+
+
+def _candidates(path: str) -> list[Path]:
+    name = Path(path).stem + ".py"
+    return [Path(path), *(folder / name for folder in _folders())]
+
+
+def _folders() -> list[Path]:
+    package = importlib.util.find_spec(FOLDER)
+    return [Path(p) for p in package.submodule_search_locations or ()] if package else []
+
+
+def override(config: Config, assignments: Iterable[str]) -> dict[str, Any]:
+    """Apply `a.b=value` texts. Values are Python literals, or strings where the field is one.
+
+    A section that has a name is replaced as a whole by `a.b=name:argument=value,...`, and any by a
+    literal dict. Another name, `a.b.name=name`, drops the settings of the entry that was there, and
+    keeps those in `STAY`. Whole sections come first, then names, then other fields, so that no
+    order of the texts loses one of them; of two for one field the last counts.
+    """
+    result = copy.deepcopy(dict(config))
+    for text in sorted(assignments, key=_breadth):
+        path, sign, value = text.partition("=")
+        if not sign:
+            raise ConfigError(f"--config.{path}: has no value; the form is --config.{path}=value")
+        *parents, leaf = path.split(".")
+        node, place = result, "config"
+        for name in parents:
+            known([name], node, place)
+            node, place = node[name], f"{place}.{name}"
+            if not isinstance(node, dict):
+                raise ConfigError(f"{place}={node!r}: has no fields, so no {leaf!r}")
+        old = node.get(leaf)
+        if isinstance(old, dict) and isinstance(section := literal(value), dict):
+            node[leaf] = section
+        elif isinstance(old, dict) and "name" in old:
+            node[leaf] = parse(value)
+        elif isinstance(old, dict):
+            raise ConfigError(f"{place}.{leaf}: has fields of its own: {', '.join(node[leaf])}")
+        elif leaf == "name" and parents and isinstance(old, str):
+            _rename(node, ".".join(parents), value)
+        else:
+            node[leaf] = value if isinstance(old, str) else literal(value)
+    return result
+
+
+def _breadth(assignment: str) -> float:
+    """How deep the field lies that is assigned: a name just below the section that has it."""
+    path = assignment.partition("=")[0]
+    return path.count(".") - 0.5 * path.endswith(".name")
+
+
+def _rename(section: dict[str, Any], path: str, name: str) -> None:
+    """Give the section another name; settings of another entry are dropped."""
+    entry = lambda text: text.partition(":")[0] if path == "data" else text
+    if entry(section["name"]) != entry(name):
+        for field in [k for k in section if k not in STAY.get(path, ())]:
+            del section[field]
+    section["name"] = name

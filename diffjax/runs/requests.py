@@ -1,0 +1,110 @@
+"""What a request for samples says: seeds, numbers, guidance weights, classes and conditions.
+
+Each function raises ConfigError, which names the flag, for what cannot be sampled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from diffjax import builder, checks
+from diffjax.config import ConfigError, nearest
+from diffjax.data import conditions
+from diffjax.data.form import Form
+from diffjax.training.experiment import Experiment
+
+SHOWN = 10
+"""Names of classes in a message."""
+
+
+def integers(name: str, values: int | Sequence[int], stop: int) -> tuple[int, ...]:
+    """Seeds or numbers of samples as a tuple; ConfigError for those not in 0, ..., stop - 1."""
+    listed = np.atleast_1d(np.asarray(values))
+    if listed.ndim != 1 or not listed.size or listed.dtype.kind not in "iu":
+        raise ConfigError(f"--{name}={values}: needs an integer, or several")
+    for value in listed.tolist():
+        builder.refuse("--" + name)(checks.in_range)(stop, **{name: value})
+    return tuple(listed.tolist())
+
+
+def guidance_weights(weight: float | Sequence[float], guidance: Any) -> tuple[float, ...]:
+    """Guidance weights of samples as a tuple. guidance: that of the request, without a weight.
+
+    Raises ConfigError for what is no finite number, and for a weight in both.
+    """
+    says = guidance.get("weight") if isinstance(guidance, Mapping) else guidance
+    if says is not None:
+        raise ConfigError(
+            f"--weight={weight}: and --guidance={says} says another weight; allowed: one of them"
+        )
+    listed = np.atleast_1d(np.asarray(weight))
+    finite = listed.dtype.kind in "iuf" and (np.abs(listed) <= np.finfo(np.float32).max).all()
+    if listed.ndim != 1 or not listed.size or not finite:
+        raise ConfigError(f"--weight={weight}: needs a finite number in float32, or several")
+    return tuple(listed.astype(float).tolist())
+
+
+def requested(
+    experiment: Experiment,
+    label: int | str | Sequence[int | str] | None,
+    cond: Mapping[str, Any],
+) -> dict[str, np.ndarray]:
+    """Conditions in rows (K, ...), those asked for and the defaults of the others.
+
+    Raises ConfigError for what the network was not built for.
+    """
+    form, specs = experiment.form, {spec.name: spec for spec in experiment.form.conditions}
+    if label is not None:
+        if "label" in cond:
+            raise ConfigError("--label and --cond=label: say the same; allowed: one of them")
+        cond = {**cond, "label": class_numbers(label, form)}
+    if unknown := [name for name in cond if name not in specs]:
+        known = ", ".join(specs) or "none (unconditional)"
+        is_declared = unknown[0] in experiment.config["network"].get("conditions", {})
+        why = "the data of the run lack it" if is_declared else "the network was not built for it"
+        raise ConfigError(f"--cond={unknown[0]}: {why}; known: {known}")
+    read = conditions.requested
+    try:
+        rows = {name: read(specs[name], value, form.shape) for name, value in cond.items()}
+    except ValueError as error:
+        raise ConfigError(f"--cond={error}") from error
+    if set(specs) == set(rows):
+        return {name: rows[name] for name in specs}
+    try:
+        return {**experiment.defaults, **rows}
+    except ConfigError as error:
+        lacking = ", ".join(name for name in specs if name not in rows)
+        raise ConfigError(
+            f"--cond: {lacking}: not said, and the defaults are those of held-out items: {error}"
+        ) from error
+
+
+def class_numbers(label: int | str | Sequence[int | str], form: Form) -> list[int]:
+    """The numbers of classes that are said by number or by name.
+
+    A text is a name where a class has that name, else a number. Raises ConfigError for a class that
+    the network does not know.
+    """
+    listed = label if isinstance(label, list | tuple) else np.atleast_1d(label).tolist()
+    numbers = []
+    for value in listed:
+        if isinstance(value, str) and value in form.class_names:
+            numbers.append(form.class_names.index(value))
+            continue
+        text = str(value)
+        if not text.isdecimal() or int(text) >= form.classes:
+            raise ConfigError(f"--label={value}: no such class{known_classes(form, text)}")
+        numbers.append(int(text))
+    return numbers
+
+
+def known_classes(form: Form, near: str) -> str:
+    """What labels there are, for a message, and the name that is nearest to a text."""
+    if not form.class_names:
+        return f"; known: {f'0 to {form.classes - 1}' if form.classes else 'none (unconditional)'}"
+    hint, _, _ = nearest(near, form.class_names).partition(";")
+    some = ", ".join(form.class_names[:SHOWN]) + ", ..." * (form.classes > SHOWN)
+    return f"{hint}; known: 0 to {form.classes - 1}, or {some}"

@@ -1,0 +1,70 @@
+"""A lock on the folder of a run: two runs must not train there at once."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from diffjax.config import ConfigError
+from diffjax.files import reason
+
+HELD = (errno.EAGAIN, errno.EACCES, errno.EDEADLK)
+"""Errors of a lock that another process has; others say that there are none."""
+FAR = 2**30
+"""A byte of the lock file that is never written."""
+
+
+@contextmanager
+def lock(workdir: Path) -> Iterator[None]:
+    """Make the folder, and keep other runs out of it while this one trains there.
+
+    The operating system gives the lock back, however the process ends. Where a file system knows no
+    locks, a line says so. ConfigError where another process holds it, saying which, and where the
+    folder cannot be written.
+    """
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        file = (workdir / ".lock").open("a+")
+    except OSError as error:
+        raise ConfigError(f"--workdir={workdir}: cannot be written ({reason(error)})") from error
+    with file:
+        try:
+            _take(file)
+        except OSError as error:
+            if error.errno not in HELD:
+                logging.warning("%s: cannot be locked (%s)", workdir, reason(error))
+                yield
+                return
+            file.seek(0)
+            holder = file.read() or error.strerror
+            raise ConfigError(
+                f"--workdir={workdir}: another run trains there ({holder}); use another workdir, "
+                f"or wait for its end"
+            ) from error
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {platform.node()}")
+        file.flush()
+        try:
+            yield
+        finally:
+            file.truncate(0)
+
+
+def _take(file: IO[str]) -> None:
+    """Lock a file for this process alone, or raise OSError at once."""
+    if sys.platform == "win32":
+        import msvcrt
+
+        file.seek(FAR)  # others cannot read a locked byte, and the first ones say who holds it
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

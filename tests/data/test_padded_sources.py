@@ -1,0 +1,71 @@
+"""Lengths in sources other than archives, and of kinds whose items have none."""
+
+import numpy as np
+import pytest
+
+from diffjax.data import array, folder, latents
+
+N, L = 20, 6
+LENGTH = 1 + np.arange(N) % L
+X = np.random.default_rng(0).normal(size=(N, L, 2)).astype(np.float16)
+
+
+def written(path, **arrays):
+    for name, values in ({"latents": X} | arrays).items():
+        np.save(path / f"{name}.npy", values)
+    return str(path)
+
+
+@pytest.mark.parametrize("by", ["length", "mask"])
+def test_memory_maps_of_padded_sequences(tmp_path, by):
+    """The padding of an encoder's outputs would be trained on."""
+    inside = np.arange(L) < LENGTH[:, None]
+    path = written(tmp_path, **{by: LENGTH if by == "length" else inside})
+    source = latents("train", path, scale=2.0, kind="sequence")
+    items = source[np.arange(len(source))]
+    rows = source.index
+    assert source.form.ends and source.form.kind == "sequence"
+    assert items["length"].dtype == np.uint32
+    np.testing.assert_array_equal(items["length"], LENGTH[rows])
+    expected = np.where(inside[..., None], 2 * X.astype(np.float32), np.nan)[rows]
+    np.testing.assert_array_equal(items["x"], expected)
+
+
+@pytest.mark.parametrize(
+    ("kind", "arrays", "message"),
+    [
+        ("latent", {"length": LENGTH}, "length: latents have none; kinds with lengths: sequence"),
+        ("latent", {"mask": LENGTH[:, None] > np.arange(L)}, "mask: latents have none; kinds with"),
+        ("sequence", {"length": LENGTH - 1}, "length: 0 is no length; needs 1 to 6"),
+        ("sequence", {"length": LENGTH[1:]}, r"length: \(19,\); needs \(20,\)"),
+    ],
+)
+def test_other_lengths_of_memory_maps_are_refused(tmp_path, kind, arrays, message):
+    with pytest.raises(ValueError, match=message):
+        latents("train", written(tmp_path, **arrays), kind=kind)
+
+
+@pytest.mark.parametrize(
+    ("x", "kind"),
+    [
+        (X.astype(np.float32), "latent"),
+        (np.zeros((N, L, 4), np.uint8), ""),
+        (np.zeros((N, L, 4, 4, 1), np.uint8), "video"),
+        (X[:, :, 0].astype(np.float32), "vector"),
+    ],
+    ids=["latent", "grey images", "video", "vector"],
+)
+def test_lengths_of_kinds_that_have_none_are_refused(tmp_path, x, kind):
+    """Their padding would be data, without a word."""
+    np.savez(tmp_path / "a.npz", x=x, length=LENGTH)
+    with pytest.raises(ValueError, match=r"length: \w+s have none; kinds with lengths: sequence"):
+        array("train", str(tmp_path / "a.npz"), kind=kind)
+
+
+def test_a_folder_of_sounds_is_refused_by_name(tmp_path):
+    """Its files differ in length, and are no images."""
+    (tmp_path / "a.wav").write_bytes(b"")
+    with pytest.raises(
+        ValueError, match=r"left out: files 1 \(\.wav 1\); sounds and arrays: .*array:"
+    ):
+        folder("train", path=str(tmp_path))

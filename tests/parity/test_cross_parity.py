@@ -1,0 +1,85 @@
+"""Published networks with cross-attention, every tensor redrawn: `make_cross.py` has the rest."""
+
+import json
+from pathlib import Path
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from cross_names import pixart, transformer, unet
+from make_cross import C_NOISE, CHANNELS, HEADS, SIZE, TEXT, UNET, WIDTH, inputs
+from make_dit import drawn
+
+from diffjax import nets
+from diffjax.nets.blocks import Style, Transformer
+from diffjax.nets.conditions import Tokens
+from diffjax.published.tables import converted
+
+STORED = dict(np.load(Path(__file__).with_name("cross.npz")))
+SD = {
+    "channels": UNET["block_out_channels"][0],
+    "multipliers": (1, 2),
+    "blocks": UNET["layers_per_block"],
+    "groups": UNET["norm_num_groups"],
+    "attention": (SIZE,),
+    "heads": HEADS,
+    "transformer": (1, 1),
+    "embedding": "adm",
+    "resample": "centred_conv",
+}
+
+
+def tensors(name):
+    shapes = json.loads(str(STORED[f"{name}/shapes"]))
+    return {k: drawn(k, tuple(shape)) for k, shape in shapes.items()}
+
+
+def error(ours, name):
+    """Largest difference, in units of the largest value."""
+    theirs = STORED[f"{name}/output"].transpose(0, 2, 3, 1)
+    return np.abs(np.asarray(ours) - theirs).max() / np.abs(theirs).max()
+
+
+def described(channels=CHANNELS):
+    """Images in our layout, tokens with NaN where they are masked, and which are not."""
+    x, tokens, there = inputs(channels)
+    masked = np.where(there[..., None] > 0, tokens, np.float32(np.nan))
+    return jnp.asarray(x.transpose(0, 2, 3, 1)), jnp.asarray(masked), jnp.asarray(there > 0)
+
+
+def output(network, params, tokens, x):
+    arguments = x, jnp.asarray(C_NOISE), {"tokens": tokens}
+    shapes = jax.eval_shape(network.init, jax.random.key(0), *arguments)
+    chex.assert_trees_all_equal_shapes(params, shapes)
+    return jax.jit(network.apply)(params, *arguments)
+
+
+def test_the_transformer_is_the_published_one():
+    """Weights of Stable Diffusion could not be used, or the padding of a caption would be read."""
+    params = converted(transformer(2), tensors("transformer"))
+    x, tokens, there = described(WIDTH)
+    module = Transformer(2, HEADS, Style(groups=UNET["norm_num_groups"]))
+    context = jnp.where(there[..., None], tokens, 0), there
+    assert error(jax.jit(module.apply)({"params": params}, x, context), "transformer") < 1e-5
+
+
+@pytest.mark.thorough
+def test_the_unet_is_the_published_one():
+    """The transformers would stand at other places, or have other heads."""
+    network = nets.unet(**SD, conditions=(Tokens(TEXT, layers=0, null=False),))
+    params = converted(unet(SD, SIZE), tensors("unet"))
+    x, tokens, _ = described()
+    assert error(output(network, params, tokens, x), "unet") < 1e-5
+
+
+def test_the_dit_with_cross_attention_is_the_published_one():
+    """Weights of PixArt could not be used: an order, a bias, a norm or the mask differs."""
+    conditions = (Tokens(TEXT, mechanism="cross", layers=2, null=False),)
+    form = {"width": WIDTH, "depth": 2, "heads": HEADS, "patch": 2}
+    network = nets.dit(**form, conditions=conditions, learn_variance=True)
+    table = pixart(2, CHANNELS, STORED["pixart/embedded"])
+    params = converted(table, tensors("pixart"))
+    x, tokens, _ = described()
+    assert error(np.concatenate(output(network, params, tokens, x), -1), "pixart") < 1e-5
