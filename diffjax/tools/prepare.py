@@ -16,6 +16,7 @@ image, those least alike first. The same command resumes where it was interrupte
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import io
 import json
@@ -85,16 +86,23 @@ def run() -> int:
         print(f"{given.out}: there already")
         return 0
     originals = opened(given)
+    check_share(given.test, originals)
     claim(work, given.source, given.size, given.channels, originals)
     workers = given.workers or os.cpu_count() or 1
     seen = prepare.scan(originals, work, given.size, given.channels, workers)
     names = {split: files.name for split, files in originals.items()}
     kinds = originals["train"].names
-    if not len(seen.label):
-        raise ConfigError(f"{given.source}: none of its {len(seen.bad)} images is readable")
-    one_shape(seen, names)
-    removed = prepare.remove(seen, given.dedup, given.distance)
-    items = split(seen, removed, given.test, "test" in originals)
+    try:
+        if not len(seen.label):
+            raise ConfigError(f"{given.source}: none of its {len(seen.bad)} images is readable")
+        one_shape(seen, names)
+        removed = prepare.remove(seen, given.dedup, given.distance)
+        items = split(seen, removed, given.test, "test" in originals)
+    except ConfigError:  # the corrected command would find parts that were scanned otherwise
+        shutil.rmtree(work)
+        with contextlib.suppress(OSError):
+            given.out.rmdir()
+        raise
     write_text(given.out / "bad_files.txt", listed(seen, names))
     write_text(given.out / "removed.csv", table(seen, removed, names))
     draw(given.out / "removed.png", seen, removed, work)
@@ -151,6 +159,23 @@ def opened(given: Any) -> dict[str, Files]:
         if not isinstance(error.__cause__, NoSplit):
             raise
     return found
+
+
+def check_share(test: float | None, originals: dict[str, Files]) -> None:
+    """Refuse a share that holds out no image, or all of them, whichever are removed later."""
+    import numpy as np
+
+    if test is None:
+        return
+    labels = np.concatenate([np.asarray(files.labels()) for files in originals.values()])
+    counts = np.unique(labels, return_counts=True)[1]
+    held_out = sum(round(test * int(count)) for count in counts)
+    if not 0 < held_out < len(labels):
+        left = "the test split" if held_out == 0 else "the training split"
+        raise ConfigError(
+            f"--test={test:g}: leaves no image for {left}; of each class that share is held out, "
+            f"and the largest has {counts.max(initial=0)} of {len(labels)} images"
+        )
 
 
 def claim(work: Path, source: str, size: int, channels: int, originals: dict[str, Files]) -> None:
