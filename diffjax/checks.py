@@ -20,6 +20,8 @@ from jax.core import Tracer
 
 SEEDS = 2**32
 """Seeds are the numbers below it: JAX takes others modulo this one."""
+COUNTS = 2**31
+"""Counts of things are below it: they travel as 32-bit integers."""
 
 
 def at_least(least: float, **settings: float) -> None:
@@ -108,10 +110,17 @@ def integer(value: Any, name: str) -> int:
 
 
 def whole(least: int, **values: Any) -> None:
-    """Integers that are not below `least`."""
+    """Integers from `least` to 2**31 - 1.
+
+    >>> whole(1, num=2**31)
+    Traceback (most recent call last):
+    ValueError: num=2147483648: needs num < 2**31
+    """
     for name, value in values.items():
         integer(value, name)
         at_least(least, **{name: value})
+        if value >= COUNTS:
+            raise ValueError(f"{name}={value}: needs {name} < 2**31")
 
 
 def number(**values: Any) -> None:

@@ -30,14 +30,15 @@ import dataclasses
 import itertools
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from diffjax import cli
 from diffjax.config import ConfigError
 
 if TYPE_CHECKING:
+    from diffjax.data import Source
     from diffjax.data.form import Form
     from diffjax.evaluation import Real, Samples
     from diffjax.generation import Job
@@ -84,12 +85,12 @@ def flags() -> argparse.ArgumentParser:
 
 
 def run() -> int:
-    given = cli.read(flags())
-    if given.table:
-        return table(given.table)
-    if not given.workdir and not (given.samples and given.data):
+    asked = cli.read(flags())
+    if asked.table:
+        return table(asked.table)
+    if not asked.workdir and not (asked.samples and asked.data):
         raise ConfigError("--workdir: missing; only --samples with --data does without")
-    for flag, count in (("num", given.num), ("real", given.real)):
+    for flag, count in (("num", asked.num), ("real", asked.real)):
         if count and count < LEAST:
             raise ConfigError(f"--{flag}={count}: needs at least {LEAST}")
 
@@ -97,22 +98,24 @@ def run() -> int:
     from diffjax.devices.processes import first
     from diffjax.evaluation.beforehand import beforehand
     from diffjax.files import reason, write_text
+    from diffjax.report.evaluated import bits_line
     from diffjax.training.workdir import provenance, read_config
 
-    cli.start(given)
-    config = read_config(given.workdir) if given.workdir else {}
-    of_samples, of_network = builder.construct_metrics(given.metrics or OF_SAMPLES, "--metrics")
-    path = place(given)
+    cli.start(asked)
+    config = read_config(asked.workdir) if asked.workdir else {}
+    of_samples, of_network = builder.construct_metrics(asked.metrics or OF_SAMPLES, "--metrics")
+    path = place(asked)
     for name, metric in (of_samples | of_network).items():
         builder.refuse(f"--metrics={name}")(beforehand)(metric)
-    check_place(given, path)
+    check_place(asked, path)
     report = stored(path) | {"config": config} | provenance()
     if of_network:
-        found = network(given, of_network)
-        report["network"] = report.get("network", {}) | found
-        show_network(found)
+        measured = network(asked, of_network)
+        report["network"] = report.get("network", {}) | measured
+        for name, result in measured.items():
+            print(bits_line(name, result))
     if of_samples:
-        report["results"] = results(given, config, of_samples)
+        report["results"] = results(asked, config, of_samples)
         show(report["results"], path.with_suffix(".png"))
     if first():
         try:
@@ -120,9 +123,9 @@ def run() -> int:
         except OSError as error:
             raise ConfigError(f"{path}: cannot be written ({reason(error)})") from error
     print(f"wrote {path}")
-    if of_samples and not given.samples:
-        size = sum(file.stat().st_size for file in (given.workdir / FOLDER).rglob("*.npz"))
-        print(f"kept {size / 1e6:.1f} MB in {given.workdir / FOLDER}: delete as you like")
+    if of_samples and not asked.samples:
+        size = sum(file.stat().st_size for file in (asked.workdir / FOLDER).rglob("*.npz"))
+        print(f"kept {size / 1e6:.1f} MB in {asked.workdir / FOLDER}: delete as you like")
     return 0
 
 
@@ -130,23 +133,23 @@ def table(paths: list[Path]) -> int:
     """Print what is stored there as one table."""
     from diffjax.report import evaluated
 
-    found, notes = evaluated.gathered([p / RESULT if p.is_dir() else p for p in paths])
-    if not found:
+    rows, notes = evaluated.gathered([p / RESULT if p.is_dir() else p for p in paths])
+    if not rows:
         raise ConfigError(f"--table: nothing evaluated there ({'; '.join(notes)})")
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
-    print(evaluated.markdown(found))
+    print(evaluated.markdown(rows))
     return 0
 
 
-def place(given: argparse.Namespace) -> Path:
+def place(asked: argparse.Namespace) -> Path:
     """The file that is written: in the workdir, or beside samples from elsewhere."""
-    if not given.samples:
-        return given.workdir / RESULT
-    return given.samples.with_name(f"{given.samples.name.removesuffix('.npz')}.{RESULT}")
+    if not asked.samples:
+        return asked.workdir / RESULT
+    return asked.samples.with_name(f"{asked.samples.name.removesuffix('.npz')}.{RESULT}")
 
 
-def check_place(given: argparse.Namespace, path: Path) -> None:
+def check_place(asked: argparse.Namespace, path: Path) -> None:
     """Refuse a place that cannot be written, before anything is computed."""
     from diffjax.devices.processes import first
     from diffjax.files import check_writable, reason
@@ -157,8 +160,8 @@ def check_place(given: argparse.Namespace, path: Path) -> None:
         if first():
             check_writable(path)
     except OSError as error:
-        flag = "--samples" if given.samples else "--workdir"
-        there = given.samples or given.workdir
+        flag = "--samples" if asked.samples else "--workdir"
+        there = asked.samples or asked.workdir
         raise ConfigError(
             f"{flag}={there}: {path} cannot be written ({reason(error)}), and samples, features "
             f"and results are kept beside it: copy {there} to where you may write"
@@ -168,36 +171,45 @@ def check_place(given: argparse.Namespace, path: Path) -> None:
 def stored(path: Path) -> dict[str, Any]:
     """What earlier commands measured, each with its protocol."""
     try:
-        found = json.loads(path.read_text())
+        report = json.loads(path.read_text())
     except (OSError, ValueError):
         return {}
-    return {k: found[k] for k in ("results", "network") if k in found}
+    return {k: report[k] for k in ("results", "network") if k in report}
 
 
-def network(given: argparse.Namespace, metrics: Mapping[str, Any]) -> dict[str, Any]:
+def network(asked: argparse.Namespace, metrics: Mapping[str, Any]) -> dict[str, Any]:
     """The metrics of the network on images, by name."""
     from diffjax import builder
 
     names = ", ".join(metrics)
-    if given.samples:
+    if asked.samples:
         raise ConfigError(f"--metrics={names}: of a network, and --samples has none")
-    if len(given.ema or ()) > 1:
-        raise ConfigError(f"--ema={','.join(given.ema)}: one at a time for {names}")
+    if len(asked.ema or ()) > 1:
+        raise ConfigError(f"--ema={','.join(asked.ema)}: one at a time for {names}")
     from diffjax.runs.subject import subject
 
-    asked = subject(
-        given.workdir,
-        data=given.data,
-        split=given.split,
-        seed=given.seed,
-        batch_size=given.batch_size,
-        ema=(given.ema or [None])[0],
+    of = subject(
+        asked.workdir,
+        data=asked.data,
+        split=asked.split,
+        seed=asked.seed,
+        batch_size=asked.batch_size,
+        ema=(asked.ema or [None])[0],
     )
-    return {k: builder.refuse(f"--metrics={k}")(m)(asked) for k, m in metrics.items()}
+    return {k: builder.refuse(f"--metrics={k}")(m)(of) for k, m in metrics.items()}
+
+
+class Scored(NamedTuple):
+    """Samples to score: how many, of how many classes, 0 where they have no labels; and each set of
+    them with its protocol."""
+
+    num: int
+    classes: int
+    sets: Iterable[tuple[dict[str, Any], Samples]]
 
 
 def results(
-    given: argparse.Namespace, config: Mapping[str, Any], metrics: Mapping[str, Any]
+    asked: argparse.Namespace, config: Mapping[str, Any], metrics: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
     """The metrics of each job, or of the samples from elsewhere, with their protocols."""
     from diffjax import builder
@@ -205,31 +217,53 @@ def results(
     from diffjax.features.judge import judged
     from diffjax.runs.subject import data_section
 
-    spec = data_section(given.data) if given.data else config["data"]
-    where = "--data" if given.data else "config.data"
-    source, reading = builder.construct_data(spec, where)
-    train = source("train").form
-    form, classes = dataclasses.replace(train, shape=reading.shape(source("train"))), train.classes
-    made = elsewhere(given, form) if given.samples else ours(given, form)
+    spec = data_section(asked.data) if asked.data else config["data"]
+    source, reading = builder.construct_data(spec, "--data" if asked.data else "config.data")
+    form = dataclasses.replace(source("train").form, shape=reading.shape(source("train")))
+    extractor = builder.construct_features(asked.features or form.items.features, "--features")
+    scored = elsewhere(asked, form) if asked.samples else ours(asked, form)
+    if not asked.metrics and not (form.classes and scored.classes and judged(form)):
+        metrics = {name: metric for name, metric in metrics.items() if name != "classifier"}
+    check_counts(asked, metrics, scored, source, form)
     refuse = builder.refuse("evaluation")
-    folder = given.workdir / FOLDER if given.workdir else given.samples.parent
+    folder = asked.workdir / FOLDER if asked.workdir else asked.samples.parent
     folder.mkdir(exist_ok=True)
-    features = given.features or form.items.features
-    extractor = builder.construct_features(features, "--features")
     try:
-        real = refuse(Real)(source, reading, given.real, folder, extractor)
+        real = refuse(Real)(source, reading, asked.real, folder, extractor)
         builder.check_features(metrics, real.extractor.name, "--metrics")
     except ConfigError:
         with contextlib.suppress(OSError):  # it holds results of earlier commands
             folder.rmdir()
         raise
-    about, found = compared(real, given.data or spec["name"]), []
-    for protocol, samples in made:
-        told = classes and samples.label is not None and judged(form)
-        chosen = {k: m for k, m in metrics.items() if given.metrics or told or k != "classifier"}
-        values = {name: refuse(metric)(real, samples) for name, metric in chosen.items()}
-        found.append({"protocol": protocol | about} | values)
-    return found
+    reference = compared(real, asked.data or spec["name"])
+    measured = []
+    for protocol, samples in scored.sets:
+        values = {name: refuse(metric)(real, samples) for name, metric in metrics.items()}
+        measured.append({"protocol": protocol | reference} | values)
+    return measured
+
+
+def check_counts(
+    asked: argparse.Namespace,
+    metrics: Mapping[str, Any],
+    scored: Scored,
+    source: Callable[[str], Source],
+    form: Form,
+) -> None:
+    """Refuse metrics that would find too few samples or items, before anything is sampled."""
+    from diffjax import builder
+    from diffjax.evaluation.beforehand import Counts, enough
+
+    train, test = (min(len(source(split)), asked.real) for split in cli.SPLITS)
+    counts = Counts(
+        samples=scored.num,
+        real=train,
+        held_out=test,
+        classes=form.classes if scored.classes else 0,
+        asked=scored.classes,
+    )
+    for name, metric in metrics.items():
+        builder.refuse(f"--metrics={name}")(enough)(metric, counts)
 
 
 def compared(real: Real, name: str) -> dict[str, Any]:
@@ -237,81 +271,75 @@ def compared(real: Real, name: str) -> dict[str, Any]:
     from diffjax.evaluation.samples import digest
 
     seen, splits = real.extractor, {"train": real.train, "test": real.test}
-    told = {split: {"items": len(of), "sha256": digest(of)} for split, of in splits.items()}
+    items = {split: {"items": len(of), "sha256": digest(of)} for split, of in splits.items()}
     features = {"name": seen.name, "fingerprint": seen.fingerprint, "about": seen.about}
-    return {"features": features, "reference": {"data": name} | told}
+    return {"features": features, "reference": {"data": name} | items}
 
 
-def ours(given: argparse.Namespace, form: Form) -> Iterator[tuple[dict[str, Any], Samples]]:
-    """The protocol and the samples of one job after the other; refused before any is made."""
+def ours(asked: argparse.Namespace, form: Form) -> Scored:
+    """The samples of one job after the other; each job is refused before any is sampled."""
     from diffjax.evaluation import Samples
 
-    asked = jobs(given)
-    known = asked[0].form
-    if (form.kind, form.shape) != (known.kind, known.shape):
+    num, planned = asked.num or NUM, jobs(asked)
+    of_network = planned[0].form
+    if (form.kind, form.shape) != (of_network.kind, of_network.shape):
         raise ConfigError(
-            f"--data={given.data}: {form.kind} items of shape {form.shape}: the network makes "
-            f"{known.kind} {known.shape}"
+            f"--data={asked.data}: {form.kind} items of shape {form.shape}: the network makes "
+            f"{of_network.kind} {of_network.shape}"
         )
 
-    def sampled(one: Job) -> tuple[dict[str, Any], Samples]:
-        print(one)
-        made = one.samples(given.num or NUM, given.workdir / FOLDER / one.key)
-        return one.protocol(made), Samples(made.x, made.label)
+    def sampled(job: Job) -> tuple[dict[str, Any], Samples]:
+        print(job)
+        generated = job.samples(num, asked.workdir / FOLDER / job.key)
+        return job.protocol(generated), Samples(generated.x, generated.label)
 
-    return map(sampled, asked)
+    labels = planned[0].cond.get("label", ())  # taken in turn
+    return Scored(num, min(num, len({*map(int, labels)})), map(sampled, planned))
 
 
-def jobs(given: argparse.Namespace) -> list[Job]:
+def jobs(asked: argparse.Namespace) -> list[Job]:
     """Each combination of what the flags list. ConfigError for one that cannot be sampled."""
     from diffjax.runs.trained import load, resampled
 
-    networks = {ema: load(given.workdir, ema=ema) for ema in given.ema or [None]}
-    conditional = any(found.experiment.form.conditions for found in networks.values())
-    weights = given.guidance or ([1.0, 1.5] if conditional else [1.0])
-    lists = {"ema": networks, "sampler": given.sampler, "guidance": weights, "steps": given.steps}
-    found = []
+    networks = {ema: load(asked.workdir, ema=ema) for ema in asked.ema or [None]}
+    conditional = any(network.experiment.form.conditions for network in networks.values())
+    weights = asked.guidance or ([1.0, 1.5] if conditional else [1.0])
+    lists = {"ema": networks, "sampler": asked.sampler, "guidance": weights, "steps": asked.steps}
+    planned = []
     for values in itertools.product(*(v or [None] for v in lists.values())):
-        one = argparse.Namespace(**vars(given) | dict(zip(lists, values, strict=True)))
+        one = argparse.Namespace(**vars(asked) | dict(zip(lists, values, strict=True)))
         trained = resampled(networks[one.ema], cli.sampling(one))
-        found.append(trained.job(seed=one.seed, batch_size=one.batch_size))
-    return found
+        planned.append(trained.job(seed=one.seed, batch_size=one.batch_size))
+    return planned
 
 
-def elsewhere(given: argparse.Namespace, form: Form) -> list[tuple[dict[str, Any], Samples]]:
-    """What is known of the samples of another program, and they."""
+def elsewhere(asked: argparse.Namespace, form: Form) -> Scored:
+    """The samples of another program, and what is known of them."""
+    import numpy as np
+
     from diffjax import builder
     from diffjax.data import Memory
     from diffjax.evaluation.elsewhere import read
     from diffjax.evaluation.samples import digest
 
-    refuse = builder.refuse(f"--samples={given.samples}")
-    samples = refuse(read)(given.samples, form, given.num)
+    refuse = builder.refuse(f"--samples={asked.samples}")
+    samples = refuse(read)(asked.samples, form, asked.num)
     if len(samples.x) < LEAST:
-        raise ConfigError(f"--samples={given.samples}: {len(samples.x)}; needs at least {LEAST}")
-    told = {"samples": str(given.samples), "num": len(samples.x)}
-    return [(told | {"sha256": digest(Memory(samples.x, kind=form.kind))}, samples)]
+        raise ConfigError(f"--samples={asked.samples}: {len(samples.x)}; needs at least {LEAST}")
+    sha256 = digest(Memory(samples.x, kind=form.kind))
+    protocol = {"samples": str(asked.samples), "num": len(samples.x), "sha256": sha256}
+    classes = 0 if samples.label is None else len(np.unique(samples.label))
+    return Scored(len(samples.x), classes, [(protocol, samples)])
 
 
-def show(found: list[dict[str, Any]], picture: Path) -> None:
+def show(measured: list[dict[str, Any]], picture: Path) -> None:
     """The table on the screen, and the trade-offs as a picture where there are any."""
     from diffjax.devices.processes import first
     from diffjax.report import evaluated
 
-    print(f"\n{evaluated.markdown(found)}\n")
-    if first() and evaluated.tradeoffs(picture, found):
+    print(f"\n{evaluated.markdown(measured)}\n")
+    if first() and evaluated.tradeoffs(picture, measured):
         print(f"wrote {picture}")
-
-
-def show_network(found: Mapping[str, Mapping[str, Any]]) -> None:
-    """A line per metric: bits per dimension, and their standard error over the images."""
-    for name, result in found.items():
-        more = ("noise", "importance_weighted", "prior", "diffusion", "decoder", "passes")
-        rest = "".join(f", {k} {result[k]:.5g}" for k in more if k in result)
-        error = f" +- {result['standard_error']:.4f}" if "standard_error" in result else ""
-        protocol = result["protocol"]
-        where = f"{result['count']} items of {protocol['data']} {protocol['split']}"
-        print(f"{name} {result['bits']:.5f}{error} bits/dim on {where}{rest}")
 
 
 if __name__ == "__main__":

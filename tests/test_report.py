@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from browser import PROGRAM, Browser
 from PIL import Image
 
 from diffjax import cli, plot, report
@@ -274,3 +275,31 @@ def test_a_small_picture_is_kept_as_it_is(tmp_path):
     source = pictures.embedded(tmp_path / "a.png", 13)
     data = base64.b64decode(source.removeprefix("data:image/png;base64,"))
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(data))), image)
+
+
+WIDE = [{f"metric {k}": 1.2345 * (k + row) for k in range(17)} for row in range(2)]
+
+
+def test_results_that_do_not_fit_become_blocks_of_named_values():
+    """A reader would not know what the value below another one is."""
+    read = Checked(page.wide_table(WIDE))
+    assert [cell["data-name"] for cell in read.all("td")] == [*WIDE[0], *WIDE[1]]
+    style = re.search(r"@container \(max-width: ([\d.]+)rem\)", page.wide_table(WIDE))
+    assert style and float(style[1]) == pytest.approx(17 * page.COLUMN)
+
+
+@pytest.mark.thorough
+@pytest.mark.skipif(PROGRAM is None, reason="no chromium on this machine")
+def test_results_are_never_wider_than_the_page(tmp_path):
+    """Columns at the right would be cut off."""
+    record = report.Record(tmp_path, {}, {}, [], [], {}, {}, [])
+    text = report.document(record, None)
+    table = f'<div class="card wide">{page.wide_table(WIDE)}</div>'
+    (tmp_path / "a.html").write_text(text.replace("</body>", f"{table}</body>"))
+    with Browser(tmp_path) as browser:
+        browser.open(tmp_path / "a.html")
+        for width in (320, 400, 800, 1200):
+            browser.resize(width, 900)
+            box = "(t => t.scrollWidth <= t.parentElement.clientWidth)"
+            assert browser.run(f"{box}(document.querySelector('.numbers'))"), width
+            assert browser.run("document.documentElement.scrollWidth <= innerWidth"), width

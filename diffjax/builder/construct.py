@@ -9,6 +9,7 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+from diffjax.checks import COUNTS, SEEDS
 from diffjax.config import Applied, Config, ConfigError, checked, known, lookup, parse
 from diffjax.files import reason
 
@@ -65,6 +66,8 @@ def call(
         infinite = isinstance(value, float) and not math.isfinite(value)
         if infinite and value != parameters[name].default:
             raise ConfigError(f"{place}.{name}={value}: needs a finite number")
+        if isinstance(value, int) and abs(value) >= (SEEDS if name == "seed" else COUNTS):
+            raise ConfigError(f"{place}.{name}={value}: needs an integer below 2**31")
     more = values | more
     bound = Applied(function, tuple(sorted(more.items()))) if more else function
     return bound if partial else refuse(place)(bound)()
@@ -93,7 +96,7 @@ def named_parameters(function: Callable[..., Any], place: str) -> dict[str, insp
 def _hints(function: Any) -> dict[str, Any]:
     try:
         return typing.get_type_hints(function.__init__ if inspect.isclass(function) else function)
-    except NameError:  # a module of one's own may import what it annotates with for checkers alone
+    except (NameError, TypeError):  # what is annotated for checkers alone, and a ufunc
         return {}
 
 
@@ -107,7 +110,8 @@ def instance(value: T, needs: type, place: str) -> T:
 
 
 def refuse(place: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Turn a ValueError or an OSError of the wrapped call into a ConfigError at `place`."""
+    """Turn a ValueError or an OSError of the wrapped call into a ConfigError at `place`, and so a
+    function or class of one's own that does not take such arguments."""
 
     def wrap(function: Callable[..., Any]) -> Callable[..., Any]:
         def run(*args: Any, **kwargs: Any) -> Any:
@@ -120,7 +124,25 @@ def refuse(place: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
             except OSError as error:
                 file = f"{error.filename}: " if error.filename else ""
                 raise ConfigError(f"{place}: {file}{reason(error)}") from error
+            except TypeError as error:
+                if takes(function, *args, **kwargs):
+                    raise
+                kinds = ", ".join(type(a).__name__ for a in args)
+                raise ConfigError(
+                    f"{place}: {reason(error)}; needs a function of ({kinds})"
+                ) from error
 
         return run
 
     return wrap
+
+
+def takes(function: Callable[..., Any], *args: Any, **kwargs: Any) -> bool:
+    """Whether the signature has such arguments; True where there is no signature to ask."""
+    try:
+        inspect.signature(function).bind(*args, **kwargs)
+    except ValueError:
+        return True
+    except TypeError:
+        return False
+    return True

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from diffjax.builder.construct import call, construct, fields, lookup, refuse
+from diffjax.builder.construct import call, construct, fields, instance, lookup, refuse
 from diffjax.config import Config, ConfigError, checked, known
 from diffjax.data.form import Form
 from diffjax.denoiser import reframe
@@ -26,6 +26,8 @@ from diffjax.guidance import (
     Reference,
     Thresholded,
 )
+from diffjax.guidance.rules import Rule
+from diffjax.guidance.thresholds import Threshold
 from diffjax.prediction import Denoise
 from diffjax.sde import SDE, levels
 
@@ -78,11 +80,13 @@ class Section:
         fields, place = self.fields, self.place
         reference = self.reference(fields["reference"], f"{place}.reference")
         rule = construct(RULES, _named(fields["rule"]), f"{place}.rule")
+        instance(rule, Rule, f"{place}.rule")
         nothing = not self.per_sample and np.all(np.equal(fields["weight"], 1))
         guidance = Conditional() if nothing else Guided(reference, rule)
         if fields.get("threshold") is None:
             return guidance
         threshold = construct(THRESHOLDS, _named(fields["threshold"]), f"{place}.threshold")
+        instance(threshold, Threshold, f"{place}.threshold")
         return Thresholded(guidance, threshold)
 
     def reference(self, spec: Any, place: str) -> Reference:
@@ -100,7 +104,7 @@ class Section:
         if "denoise" in parameters:
             workdir, ema = spec.pop("workdir", None), spec.pop("ema", None)
             parts["denoise"] = self.network(workdir, ema, f"{place}.workdir")
-        reference = call(entry, spec, place, **parts)
+        reference = instance(call(entry, spec, place, **parts), Reference, place)
         if "label" in spec and not -1 <= spec["label"] < self.form.classes:
             raise ConfigError(
                 f"{place}.label={spec['label']}: no such class; known: -1 (none) to "
@@ -159,7 +163,8 @@ class Section:
         `ramp`: by name. `interval`: of sigma / alpha, in which rows are guided; 0 in the others.
         """
         ramp = lookup(RAMPS, self.fields["ramp"], f"{self.place}.ramp")
-        factor = np.asarray(ramp(np.asarray(times, np.float64)))
+        factor = refuse(f"{self.place}.ramp")(ramp)(np.asarray(times, np.float64))
+        factor = np.asarray(factor)
         interval = self.fields.get("interval")
         if interval is None:
             return factor

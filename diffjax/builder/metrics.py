@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from diffjax.builder.construct import call, lookup, named_parameters
+from diffjax.builder.construct import call, lookup, named_parameters, takes
 from diffjax.config import Config, ConfigError, entries, known, parse
 from diffjax.evaluation import OF_NETWORK, OF_SAMPLES
 from diffjax.evaluation.beforehand import features_of
@@ -74,6 +74,11 @@ def _metric(spec: Config, place: str) -> Callable[..., Any]:
 
         parts[ODE] = call(Ode, take(_fields_of_ode()), place)
     known(left, settings(metric), place)
+    sees = 1 if "subject" in named_parameters(metric, place) else 2
+    if not takes(metric, *[None] * sees, **left, **parts):
+        raise ConfigError(
+            f"{place}={spec['name']}: is no metric; needs (real, samples) or (subject)"
+        )
     return call(metric, left, place, partial=True, **parts)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -100,21 +100,42 @@ def rehearse(planned: Plan, sde: SDE, form: Form) -> None:
     jax.eval_shape(planned.run, Nothing(sde), x, keys, form.example(2))
 
 
-def untrained(experiment: Experiment) -> str:
-    """What config.sampling asks of the network that no step has trained, in one line; or "".
+def untrained(
+    experiment: Experiment,
+    weights: Sequence[float] = (),
+    cond: Mapping[str, np.ndarray] | None = None,
+) -> str:
+    """What sampling asks of the network that no step has trained, in one line; or "".
 
-    It is the network without its conditions, which guidance leads away from.
+    It is the network without its conditions: guidance leads away from it, and samples whose
+    condition is missing are its own. weights: guidance weights of samples, in place of that of the
+    config. cond: conditions of samples by name, (K, ...).
     """
-    form, dropped = experiment.form, experiment.loss.drops_conditions
+    if experiment.loss.drops_conditions or not experiment.form.conditional:
+        return ""
+    asks = "and config.loss drops none in training: expect poor samples"
+    for name, values in (cond or {}).items():
+        if _missing(values) and name in experiment.form.names:
+            return f"--cond={name}: some are missing, {asks}"
     spec = experiment.config["sampling"].get("guidance", 1.0)
     guided = {**GUIDANCE, **(spec if isinstance(spec, Mapping) else {"weight": spec})}
-    null = _leads_from_null(guided["reference"])
-    if dropped or not form.conditional or not null or np.all(np.equal(guided["weight"], 1)):
+    weight = [*weights] or guided["weight"]
+    if not _leads_from_null(guided["reference"]) or np.all(np.equal(weight, 1)):
         return ""
     return (
-        f"config.sampling.guidance: weight {guided['weight']} leads away from the network without "
-        f"conditions, and config.loss drops none in training: expect poor samples"
+        f"config.sampling.guidance: weight {weight} leads away from the network without "
+        f"conditions, {asks}"
     )
+
+
+def _missing(values: np.ndarray) -> bool:
+    """Whether a condition (K, ...) is missing as a whole for some samples: a label of -1, NaN."""
+    values = np.asarray(values)
+    if np.issubdtype(values.dtype, np.signedinteger):
+        return bool((values == -1).any())
+    if not np.issubdtype(values.dtype, np.floating):
+        return False
+    return bool(np.isnan(values).reshape(len(values), -1).all(1).any())
 
 
 def _leads_from_null(reference: Any) -> bool:
@@ -149,8 +170,13 @@ def construct_table(spec: Config, sde: SDE, place: str, strength: float = 1.0) -
     spec = {**SAMPLING, **spec}
     steps = checked(spec["steps"], int, f"{place}.steps")
     times = construct_grid(spec["grid"], f"{place}.grid")(sde, steps)
+    if np.ndim(times) != 1:
+        raise ConfigError(
+            f"{place}.grid: returned {type(times).__name__}; needs times (steps + 1,)"
+        )
     times = refuse("--strength")(last_part)(times, strength)
     table = construct_sampler(spec.get("sampler", {}), f"{place}.sampler")(sde, times)
+    instance(table, Table, f"{place}.sampler")
     if "corrector" in spec:
         corrector = construct(CORRECTORS, spec["corrector"], f"{place}.corrector", partial=True)
         table = refuse(f"{place}.corrector")(corrector)(sde, table)

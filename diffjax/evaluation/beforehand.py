@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from diffjax.checks import positive, within
 
 Metric = TypeVar("Metric", bound=Callable[..., Any])
-CHECK, FEATURES = "check_beforehand", "needs_features"
+CHECK, COUNT, FEATURES = "check_beforehand", "check_counts", "needs_features"
 LEAST = {
     **dict.fromkeys(("num", "steps", "cells", "pairs", "resamples"), 0),
     **dict.fromkeys(("splits", "subsets", "k", "repeats", "samples", "probes"), 1),
@@ -20,11 +20,32 @@ SCALES = ("sigma", "scale")
 """Settings that are numbers above 0."""
 
 
+class Counts(NamedTuple):
+    """How much a metric will see: samples, training and held-out items; the classes that there are,
+    and those that samples were asked for, 0 where samples have no labels."""
+
+    samples: int
+    real: int
+    held_out: int
+    classes: int = 0
+    asked: int = 0
+
+
 def checked(check: Callable[..., Any]) -> Callable[[Metric], Metric]:
     """Give a metric a check of its settings, which takes those that it names as keywords."""
 
     def mark(metric: Metric) -> Metric:
         setattr(metric, CHECK, check)
+        return metric
+
+    return mark
+
+
+def counting(check: Callable[..., Any]) -> Callable[[Metric], Metric]:
+    """Give a metric a check of `Counts` with its settings, as keywords: ValueError for too few."""
+
+    def mark(metric: Metric) -> Metric:
+        setattr(metric, COUNT, check)
         return metric
 
     return mark
@@ -63,3 +84,13 @@ def beforehand(metric: Any) -> None:
         raise ValueError("resamples=1: needs at least 2, or 0 for no intervals")
     if check := getattr(function, CHECK, None):
         check(**dict(arguments))
+
+
+def enough(metric: Any, counts: Counts) -> None:
+    """Check that there is as much to see as a metric needs with its settings.
+
+    Raises ValueError in one line for too few samples or items, and for samples without classes.
+    """
+    function, arguments = getattr(metric, "function", metric), getattr(metric, "arguments", ())
+    if check := getattr(function, COUNT, None):
+        check(counts, **dict(arguments))

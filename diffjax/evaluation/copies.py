@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from diffjax.devices.processes import first
+from diffjax.evaluation.beforehand import Counts, counting
 from diffjax.evaluation.neighbours import nearest
 from diffjax.evaluation.resampling import with_intervals
 from diffjax.evaluation.samples import Arrays, Real, Samples
@@ -94,6 +95,15 @@ def compared(ours: Arrays, theirs: Arrays) -> dict[str, float]:
     }
 
 
+def _cells_of(counts: Counts, cells: int = 0, **_: Any) -> None:
+    """Raise ValueError for nothing held out, and for more cells than they have items."""
+    if not counts.held_out:
+        raise ValueError("there are no held-out items; allowed: the other metrics")
+    if cells > (most := min(counts.real, MOST_FITTED)):
+        raise ValueError(f"cells={cells}: needs at most {most}, the training items they are of")
+
+
+@counting(_cells_of)
 def memorization(
     real: Real, samples: Samples, cells: int = 0, pairs: int = 20, resamples: int = 20
 ) -> dict[str, Any]:

@@ -11,9 +11,9 @@ import numpy as np
 
 from diffjax.devices.processes import first
 from diffjax.evaluation import reference as statistics
-from diffjax.evaluation.beforehand import checked, needing
+from diffjax.evaluation.beforehand import Counts, checked, counting, needing
 from diffjax.evaluation.moments import moments
-from diffjax.evaluation.resampling import Rows, extrapolated, with_intervals
+from diffjax.evaluation.resampling import FEWEST, Rows, extrapolated, with_intervals
 from diffjax.evaluation.samples import Real, Samples
 from diffjax.files import check_writable, reason
 
@@ -94,6 +94,13 @@ def sfid(real: Real, samples: Samples, reference: str = "", resamples: int = 20)
     return _from_all(real, samples, "spatial", reference, resamples)
 
 
+def _extrapolates(counts: Counts, **_: Any) -> None:
+    """Raise ValueError where there are too few samples for a line in 1 / N."""
+    if counts.samples < FEWEST:
+        raise ValueError(f"there are {counts.samples} samples; needs at least {FEWEST}")
+
+
+@counting(_extrapolates)
 @checked(functools.partial(_files, "pool"))
 def fid_infinity(
     real: Real, samples: Samples, reference: str = "", points: int = 15
@@ -108,6 +115,19 @@ def fid_infinity(
     return {"distance": limit, "count": len(x), "points": points} | about
 
 
+def _of_each_class(counts: Counts, resamples: int = 20, **_: Any) -> None:
+    """Raise ValueError for samples without classes, and for fewer than a covariance needs of each:
+    two, also in the half that an interval is of."""
+    if not counts.classes:
+        raise ValueError("the samples have no classes; allowed: fid")
+    least = counts.asked * (4 if resamples else 2)
+    if counts.samples < least:
+        raise ValueError(
+            f"there are {counts.samples} samples of {counts.asked} classes; needs at least {least}"
+        )
+
+
+@counting(_of_each_class)
 def fid_per_class(real: Real, samples: Samples, resamples: int = 20) -> dict[str, Any]:
     """Frechet distance of the samples of each class from the training items of it; mean, worst.
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from diffjax.evaluation.beforehand import Counts, counting
 from diffjax.evaluation.resampling import with_intervals
 from diffjax.evaluation.samples import Real, Samples
 
@@ -84,6 +85,22 @@ def spread(real: Balls, fake: np.ndarray) -> dict[str, float]:
     return {"density": inside / (real.k * len(fake)), "coverage": float(covered.mean())}
 
 
+def _among_items(counts: Counts, k: int = 5, **_: Any) -> None:
+    """Raise ValueError where a training item has fewer than k others."""
+    if counts.real <= k:
+        raise ValueError(f"k={k}: there are {counts.real} training items; needs at least {k + 1}")
+
+
+def _among_both(counts: Counts, k: int = 3, resamples: int = 20, **_: Any) -> None:
+    """The same, and for samples: intervals are of half of them (`with_intervals`)."""
+    _among_items(counts, k)
+    least = (k + 1) * (2 if resamples else 1)
+    if counts.samples < least:
+        halves = ", as intervals are of half of them (resamples=0: of all)" * bool(resamples)
+        raise ValueError(f"k={k}: there are {counts.samples} samples; needs {least}{halves}")
+
+
+@counting(_among_both)
 def precision_recall(
     real: Real, samples: Samples, k: int = 3, resamples: int = 20
 ) -> dict[str, Any]:
@@ -97,6 +114,7 @@ def precision_recall(
     return with_intervals(values, len(x), resamples, samples.label, shares=shares) | {"k": k}
 
 
+@counting(_among_items)
 def density_coverage(
     real: Real, samples: Samples, k: int = 5, resamples: int = 20
 ) -> dict[str, Any]:

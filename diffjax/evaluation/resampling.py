@@ -12,6 +12,9 @@ Rows = np.ndarray | slice
 WIDTH = 1.96
 """Standard errors each side of the value in which 95 % of a normal law lie."""
 
+FEWEST = 20
+"""Samples from which a value for infinitely many is extrapolated."""
+
 
 def with_intervals(
     values: Callable[[Rows], Mapping[str, float]],
@@ -62,8 +65,8 @@ def extrapolated(
     samples at these places, among `count`. Sizes are from a tenth to all, evenly spaced. Raises
     ValueError for fewer than 2 points or 20 samples.
     """
-    if points < 2 or count < 20:
-        raise ValueError(f"a line through {points} sizes of {count} samples: needs 2 and 20")
+    if points < 2 or count < FEWEST:
+        raise ValueError(f"a line through {points} sizes of {count} samples: needs 2 and {FEWEST}")
     rng = np.random.Generator(np.random.Philox(key=seed))
     sizes = np.linspace(count // 10, count, points).astype(int)
     values = [value(rng.permutation(count)[:size]) for size in sizes]

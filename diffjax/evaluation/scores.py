@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from scipy.special import log_softmax, xlogy
 
-from diffjax.evaluation.beforehand import checked, needing
-from diffjax.evaluation.resampling import Rows, extrapolated, with_intervals
+from diffjax.evaluation.beforehand import Counts, checked, counting, needing
+from diffjax.evaluation.resampling import FEWEST, Rows, extrapolated, with_intervals
 from diffjax.evaluation.samples import Real, Samples, lacks
 from diffjax.files import reason
 
@@ -22,6 +22,13 @@ def score(logits: np.ndarray) -> float:
     return float(np.exp((p * log_p).sum(1).mean() - xlogy(mean, mean).sum()))
 
 
+def _parts(counts: Counts, splits: int = 10, **_: Any) -> None:
+    """Raise ValueError for parts of fewer than two samples, and for no line in 1 / N."""
+    if counts.samples < (least := max(2 * splits, FEWEST)):
+        raise ValueError(f"splits={splits}: there are {counts.samples} samples; needs {least}")
+
+
+@counting(_parts)
 @needing("logits")
 def inception_score(
     real: Real, samples: Samples, splits: int = 10, resamples: int = 20
@@ -47,6 +54,13 @@ def inception_score(
     return measured | {"infinity": limit, "splits": splits}
 
 
+def _with_classes(counts: Counts, **_: Any) -> None:
+    """Raise ValueError for samples without classes."""
+    if not counts.classes:
+        raise ValueError("the samples have no classes; allowed: the other metrics")
+
+
+@counting(_with_classes)
 def classifier(real: Real, samples: Samples, resamples: int = 20) -> dict[str, Any]:
     """Share of samples that an independent classifier assigns to the class asked for.
 
@@ -73,6 +87,18 @@ def _captions_in(captions: str = "", **_: Any) -> list[str]:
         raise ValueError(f"clip_score: captions={captions}: cannot be read ({why})") from error
 
 
+def _captioned(counts: Counts, captions: str = "", **_: Any) -> None:
+    """Raise ValueError for captions that are neither of the samples nor of their classes."""
+    _match(captions, _captions_in(captions), counts.samples, counts.classes)
+
+
+def _match(path: str, lines: list[str], samples: int, classes: int) -> None:
+    if len(lines) not in (samples, classes):
+        wanted = f"{samples}, one per sample, or {classes}, one per class"
+        raise ValueError(f"clip_score: captions={path}: {len(lines)} lines; needs {wanted}")
+
+
+@counting(_captioned)
 @needing("captions")
 @checked(_captions_in)
 def clip_score(
@@ -97,10 +123,7 @@ def clip_score(
 def _lines(path: str, real: Real, samples: Samples) -> list[str]:
     """Captions in a file, of the samples or of their classes. ValueError for another number."""
     lines = _captions_in(path)
-    classes = 0 if samples.label is None else real.classes
-    if len(lines) not in (len(samples.x), classes):
-        wanted = f"{len(samples.x)}, one per sample, or {classes}, one per class"
-        raise ValueError(f"clip_score: captions={path}: {len(lines)} lines; needs {wanted}")
+    _match(path, lines, len(samples.x), 0 if samples.label is None else real.classes)
     return lines
 
 

@@ -216,7 +216,7 @@ class Job:
         `Generation`; those that are in the folder are not seen. ValueError for previews of adaptive
         steps, ConfigError for lists with more values than samples.
         """
-        checks.whole(1, num=num)
+        checks.whole(1, num=num, every=1 if every is None else every)
         self.check(num)
         parts = stored(folder, num) if folder else []
         start = sum(len(part["arr_0"]) for part in parts)
@@ -270,7 +270,7 @@ class Job:
             return
         form, cond, devices = self.form, taken(self.cond, num), layout().mesh
         rows, quiet = self.plan.rows or 0, not first()
-        every = every or max(1, -(-rows // PARTS))
+        every = max(1, -(-rows // PARTS)) if every is None else every
 
         def look(seen: Preview) -> None:
             progress.advance((seen.row - 1) % every + 1)

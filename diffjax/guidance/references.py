@@ -17,6 +17,7 @@ from diffjax.prediction import Denoise, Prediction, Sample
 
 
 @runtime_checkable
+@runtime_checkable
 class Reference(Protocol):
     """Called for rows where some sample is guided. The memory of the others stays as it was."""
 

@@ -20,6 +20,7 @@ from diffjax.prediction import Prediction, Sample
 
 
 @runtime_checkable
+@runtime_checkable
 class Rule(Protocol):
     """Static: a frozen dataclass of settings.
 

@@ -13,6 +13,7 @@ from diffjax.prediction import Sample
 
 
 @runtime_checkable
+@runtime_checkable
 class Threshold(Protocol):
     """Static: a frozen dataclass of settings."""
 

@@ -125,6 +125,16 @@ def markdown(results: Sequence[Any]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in filled)
 
 
+def bits_line(name: str, result: Mapping[str, Any]) -> str:
+    """A metric of the network: bits per dimension, their standard error over items, its terms."""
+    parts = ("noise", "importance_weighted", "prior", "diffusion", "decoder", "passes")
+    terms = "".join(f", {k} {result[k]:.5g}" for k in parts if k in result)
+    error = f" +- {result['standard_error']:.4f}" if "standard_error" in result else ""
+    protocol = result["protocol"]
+    items = f"{result['count']} items of {protocol['data']} {protocol['split']}"
+    return f"{name} {result['bits']:.5f}{error} bits/dim on {items}{terms}"
+
+
 def _text(value: Any) -> str:
     return "-" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
 

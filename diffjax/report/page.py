@@ -16,6 +16,17 @@ from diffjax.report.record import Record, Series, inside
 
 MOST_PICTURES = 12
 NONE = "not there"
+COLUMN = 4.8
+"""Width of a column of results that is not crowded, in rem."""
+BLOCKS = """
+.numbers, .numbers tbody { display: block; }
+.numbers tr:first-child { display: none; }
+.numbers tr:last-child { border: 0; }
+.numbers tr { display: grid; grid-template-columns: repeat(auto-fill, minmax(7rem, 1fr)); gap: .3rem .8rem; padding: .6rem 0; border-bottom: 1px solid var(--rule); }
+.numbers td, .numbers td:first-child { display: block; border: 0; padding: 0; text-align: left; overflow-wrap: anywhere; }
+.numbers td::before { content: attr(data-name); display: block; color: var(--soft); font-size: .8rem; }
+"""  # noqa: E501
+"""How a table looks where it does not fit."""
 
 
 def document(record: Record, real: np.ndarray | None, note: str = "") -> str:
@@ -178,21 +189,30 @@ def _samples(record: Record) -> str:
     if not results:
         return ""
     rows = evaluated.rows(results)
-    head = "".join(f"<th>{escape(name)}</th>" for name in rows[0])
-    lines = "".join(
-        f"<tr>{''.join(f'<td>{number(v)}</td>' for v in row.values())}</tr>" for row in rows
-    )
     facts = flat(inside(results[0], "protocol"))
     facts |= {k: record.evaluation.get(k) for k in ("time", "commit")}
     picture = pictures.embedded(record.workdir / "evaluation.png", MOST_PICTURES + 1)
     figure = f'<figure><img src="{picture}" alt="trade-offs"></figure>' if picture else ""
     return (
-        f'<div class="card wide"><table class="numbers"><tr>{head}</tr>{lines}</table></div>'
+        f'<div class="card wide">{wide_table(rows)}</div>'
         '<p class="soft">Frechet: between samples and real items; floor: between two halves of '
         "real ones; nearest train, held-out: median distance of samples, and of held-out items, "
         f"to the nearest training item.</p>{figure}"
         "<details><summary>Protocol of the first line</summary>"
         f'<div class="card">{table(facts)}</div></details>'
+    )
+
+
+def wide_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A line for each row; where the page is too narrow for that, each row as a block of its values
+    below their names, so that nothing is cut off."""
+    head = "".join(f"<th>{escape(name)}</th>" for name in rows[0])
+    cell = lambda name, value: f'<td data-name="{escape(name)}">{number(value)}</td>'
+    lines = "".join(f"<tr>{''.join(cell(k, v) for k, v in row.items())}</tr>" for row in rows)
+    needs = f"@container (max-width: {COLUMN * len(rows[0]):g}rem)"
+    return (
+        f"<style>{needs} {{ {BLOCKS} }}</style>"
+        f'<table class="numbers"><tr>{head}</tr>{lines}</table>'
     )
 
 

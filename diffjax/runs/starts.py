@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from diffjax import builder
-from diffjax.checks import within
+from diffjax.checks import finite, within
 from diffjax.config import ConfigError
 from diffjax.data.form import Form
 from diffjax.evaluation.elsewhere import items
@@ -35,6 +35,7 @@ def starting(
             )
         return None, 1.0
     strength = STRENGTH if strength is None else strength
+    builder.refuse("--strength")(finite)(strength=strength)
     builder.refuse("--strength")(within)(0, 1, "(]", strength=strength)
     if experiment.config["sampling"].get("sampler", {}).get("name") == "adaptive":
         raise ConfigError(

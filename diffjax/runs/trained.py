@@ -101,7 +101,8 @@ class Trained:
         trained = resampled(self, sampling) if sampling else self
         begin, share = starting(trained.experiment, start, strength)
         e, trained_by = trained.experiment, {"trained": self.step, "ema": self.ema}
-        if line := builder.untrained(e):
+        conds = requested(e, label, cond or {})
+        if line := builder.untrained(e, weights, conds if cond else {}):
             logging.warning(line)
         return Job(
             denoise=trained.denoise,
@@ -111,7 +112,7 @@ class Trained:
             about=builder.SAMPLING | trained.config["sampling"] | trained_by,
             seed=seeds[0] if len(seeds) == 1 else seeds,
             batch_size=batch_size,
-            cond=requested(e, label, cond or {}),
+            cond=conds,
             index=numbers,
             weight=weights,
             start=begin,

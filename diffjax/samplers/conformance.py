@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import integrate
 
+from diffjax import checks
 from diffjax.arrays import float64
 from diffjax.samplers.program import Sampler
 from diffjax.samplers.table import (
@@ -263,6 +264,7 @@ def judge(method: Sampler, **settings: Any) -> Judgement:
     method: what `@sampler(order=p)` makes; it needs no place in a catalogue. One with fixed weights
     (`ipndm`, `pndm`) has its order on equal steps only, and fails. Raises what its plan raises.
     """
+    checks.instance(Sampler, "sampler(order=1)(function)", method=method)
     plan: Plan = lambda sde, times: method(sde, times, **settings)
     table = plan(VP_LINEAR, DOWN)
     points = [point_error(plan, sde, t) for sde in _FRAMES for t in (TIMES, TIMES[[0, 3]])]

@@ -16,6 +16,7 @@ image, those least alike first. The same command resumes where it was interrupte
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import io
 import json
@@ -85,16 +86,23 @@ def run() -> int:
         print(f"{asked.out}: there already")
         return 0
     originals = opened(asked)
+    check_share(asked.test, originals)
     claim(work, asked.source, asked.size, asked.channels, originals)
     workers = asked.workers or os.cpu_count() or 1
     seen = prepare.scan(originals, work, asked.size, asked.channels, workers)
     names = {split: files.name for split, files in originals.items()}
     kinds = originals["train"].names
-    if not len(seen.label):
-        raise ConfigError(f"{asked.source}: none of its {len(seen.bad)} images is readable")
-    one_shape(seen, names)
-    removed = prepare.remove(seen, asked.dedup, asked.distance)
-    items = split(seen, removed, asked.test, "test" in originals)
+    try:
+        if not len(seen.label):
+            raise ConfigError(f"{asked.source}: none of its {len(seen.bad)} images is readable")
+        one_shape(seen, names)
+        removed = prepare.remove(seen, asked.dedup, asked.distance)
+        items = split(seen, removed, asked.test, "test" in originals)
+    except ConfigError:  # the corrected command would find parts that were scanned otherwise
+        shutil.rmtree(work)
+        with contextlib.suppress(OSError):
+            asked.out.rmdir()
+        raise
     write_text(asked.out / "bad_files.txt", listed(seen, names))
     write_text(asked.out / "removed.csv", table(seen, removed, names))
     draw(asked.out / "removed.png", seen, removed, work)
@@ -151,6 +159,23 @@ def opened(asked: Any) -> dict[str, Files]:
         if not isinstance(error.__cause__, NoSplit):
             raise
     return files_of
+
+
+def check_share(test: float | None, originals: dict[str, Files]) -> None:
+    """Refuse a share that holds out no image, or all of them, whichever are removed later."""
+    import numpy as np
+
+    if test is None:
+        return
+    labels = np.concatenate([np.asarray(files.labels()) for files in originals.values()])
+    counts = np.unique(labels, return_counts=True)[1]
+    held_out = sum(round(test * int(count)) for count in counts)
+    if not 0 < held_out < len(labels):
+        left = "the test split" if held_out == 0 else "the training split"
+        raise ConfigError(
+            f"--test={test:g}: leaves no image for {left}; of each class that share is held out, "
+            f"and the largest has {counts.max(initial=0)} of {len(labels)} images"
+        )
 
 
 def claim(work: Path, source: str, size: int, channels: int, originals: dict[str, Files]) -> None:

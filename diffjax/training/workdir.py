@@ -22,9 +22,9 @@ from diffjax.arrays import Params
 from diffjax.config import ConfigError, nearest
 from diffjax.data.form import Form, from_json
 from diffjax.data.source import fingerprint
-from diffjax.files import reason, write_text
+from diffjax.files import reason
 from diffjax.io.trees import flat, joined, nested, some
-from diffjax.training import checksums, held
+from diffjax.training import checksums, held, stamps
 from diffjax.training.checkpoints import Checkpoints
 from diffjax.training.ema import RAW, length
 from diffjax.training.experiment import Experiment
@@ -75,6 +75,8 @@ def open_run(
             f"use another workdir"
         )
     if (workdir / "config.json").exists():
+        if line := stamps.changed(workdir):
+            logging.warning(line)
         complete = experiment.complete
         there: dict[str, Any] = {"config": complete(read_config(workdir))}
         here: dict[str, Any] = {"config": complete(experiment.config), "data": data}
@@ -213,6 +215,8 @@ def load_weights(experiment: Experiment, workdir: Path) -> Weights:
     themselves, or a length that `tools.ema` made; without it the first average by name. Raises
     ConfigError where there is none, or where they are not those of the config.
     """
+    if line := stamps.changed(workdir):
+        logging.warning(line)
     asked, whole = experiment.config["sampling"].get("ema", ""), workdir / WEIGHTS
     name = length(asked)
     if whole.exists() and not (workdir / "checkpoints").is_dir():
@@ -286,8 +290,8 @@ def check_empty(out: Path, flag: str = "--out") -> None:
 
 
 def _describe(workdir: Path, config: Mapping[str, Any], data: Mapping[str, Any]) -> None:
-    write_text(workdir / "data.json", json.dumps(data) + "\n")
-    write_text(workdir / "config.json", json.dumps(config, indent=2) + "\n")
+    texts = {"data.json": json.dumps(data), "config.json": json.dumps(config, indent=2)}
+    stamps.write(workdir, {name: f"{text}\n" for name, text in texts.items()})
 
 
 def provenance() -> dict[str, Any]:

@@ -51,7 +51,12 @@ def exported(toy, tmp_path_factory):
 def test_an_exported_run_comes_back_identical(toy, exported):
     """Weights that are given to others would not be those that were trained."""
     ours, back = diffjax.load(toy), diffjax.load(exported)
-    assert sorted(p.name for p in exported.iterdir()) == ["config.json", "data.json", WEIGHTS]
+    assert sorted(p.name for p in exported.iterdir()) == [
+        "SHA256SUMS",
+        "config.json",
+        "data.json",
+        WEIGHTS,
+    ]
     assert ours.step == back.step == 4
     assert json.loads(json.dumps(ours.config)) == back.config
     chex.assert_trees_all_equal(ours.denoise.params, back.denoise.params)

@@ -217,12 +217,14 @@ def test_half_of_another_data_set_is_refused(made, tmp_path, tiny_array):
         (["--channels=2"], "--channels=2: known: 1 (grey), 3 (RGB)"),
         (["--test=1"], "--test=1: needs 0 < test < 1"),
         (["--distance=40"], "--distance: '40': needs an integer, 0 to 16"),
-        (["--test=0.001"], "--test: no image of 60 is left for 'test'"),
+        (["--test=0.001"], "--test=0.001: leaves no image for the test split; of each class"),
+        (["--test=0.999"], "--test=0.999: leaves no image for the training split; of each class"),
     ],
 )
-def test_settings_out_of_range_are_one_line(made, tiny_array, flags, message):
+def test_settings_out_of_range_are_one_line(made, tmp_path, tiny_array, flags, message):
     code, _, err = made(tiny_array, *flags)
     assert code == 2 and message in err and err.count("\n") == 1
+    assert not (tmp_path / "mine").exists()
 
 
 def test_sources_that_cannot_be_are_one_line(made, tmp_path):
@@ -245,5 +247,6 @@ def test_sources_that_cannot_be_are_one_line(made, tmp_path):
     for k, (source, message) in enumerate(refusals.items()):
         code, _, err = made(source, out=tmp_path / f"out{k}")
         assert code == 2 and message in err and err.count("\n") == 1, (source, err)
+        assert not (tmp_path / f"out{k}").exists()  # parts of a scan would be in the way
     code, _, err = made(tmp_path / "two", out=tmp_path / "My Data")
     assert code == 2 and "named 'My Data'; needs small letters" in err

@@ -130,7 +130,7 @@ def test_what_is_held_is_saved_once_and_restored_bit_for_bit(run, teacher):
     workdir, before, state, trained = run
     assert trained.step == 4
     names = ["copy.safetensors", "frozen.safetensors"]
-    export = ["config.json", "data.json", "weights.safetensors"]
+    export = ["SHA256SUMS", "config.json", "data.json", "weights.safetensors"]
     assert sorted(before) == sorted([*names, *(f"teacher/{name}" for name in export)])
     assert files(workdir) == before
     after = restored(workdir)[2]

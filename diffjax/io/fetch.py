@@ -1,0 +1,207 @@
+"""Downloads that resume, whose sums are checked, and that are there whole or not at all."""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import json
+import os
+import re
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Sequence
+from http.client import HTTPException
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from diffjax.files import reason
+from diffjax.progress import Progress
+
+HUB = "https://huggingface.co"
+PART, SECONDS, TRIES = 2**20, 30, 3
+"""Bytes at a time; seconds without an answer, and connections in a row without one byte, after
+which a download gives up."""
+WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".pkl", ".npz")
+"""Endings of weights; of a repository that has several, those of the first one are taken."""
+
+
+class Remote(NamedTuple):
+    """A file elsewhere. sum: SHA-256, or SHA-1 as git counts it, in hex digits; "" where nobody
+    knows. size: in bytes, 0 where nobody knows."""
+
+    url: str
+    name: str
+    sum: str = ""
+    size: int = 0
+
+
+class Unfinished(ValueError):
+    """A download that broke off; the same call resumes it."""
+
+
+def fetch(remote: Remote, path: Path) -> Path:
+    """The file at `path`, downloaded to `path.part` first, unless it is there with its sum.
+
+    What an interrupted call left is taken up where its sum is known, for only then is it certain
+    that the parts belong together. Raises ValueError in one line that names the address: where
+    there is no network or no such file, where it broke off (`Unfinished`), and where what came has
+    another sum, of which nothing stays.
+    """
+    if path.is_file() and (not remote.sum or _sum(path, remote.sum) == remote.sum):
+        return path
+    part = path.with_name(f"{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not remote.sum:
+            part.unlink(missing_ok=True)
+        _download(remote, part)
+        if remote.sum and (got := _sum(part, remote.sum)) != remote.sum:
+            part.unlink()
+            raise ValueError(f"{remote.url}: its sum is {got}, not {remote.sum}: refused")
+        os.replace(part, path)
+    except urllib.error.HTTPError as error:
+        raise ValueError(f"{remote.url}: {_refused(error)}") from error
+    except urllib.error.URLError as error:
+        raise ValueError(f"{remote.url}: cannot be reached ({reason(error)})") from error
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be written ({reason(error)})") from error
+    finally:
+        if part.is_file() and not part.stat().st_size:
+            part.unlink()
+    return path
+
+
+def _download(remote: Remote, part: Path) -> None:
+    """Fill `part`, from where it ends. Connections that break off are taken up again."""
+    failures = 0
+    while True:
+        before = part.stat().st_size if part.exists() else 0
+        if remote.size and before == remote.size:
+            return
+        total, why = _once(remote, part, before if before < (remote.size or before + 1) else 0)
+        after = part.stat().st_size
+        if after == total or not (total or why):
+            return
+        failures = failures + 1 if after <= before else 0
+        if failures == TRIES or not remote.sum:
+            kept = "; the same command resumes"
+            if not remote.sum:
+                kept = ""
+                part.unlink()
+            count = f"{after} of {total if total > 0 else '?'} bytes"
+            raise Unfinished(f"{remote.url}: broke off after {count} ({why or 'closed'}){kept}")
+
+
+def _once(remote: Remote, part: Path, start: int) -> tuple[int, str]:
+    """One connection: the bytes that there are in all, 0 where nobody says, and why it ended."""
+    headers = {"Range": f"bytes={start}-"} if start else {}
+    request = urllib.request.Request(remote.url, headers=headers)
+    part.touch()
+    try:
+        answer = urllib.request.urlopen(request, timeout=SECONDS)
+    except urllib.error.HTTPError as error:
+        if error.code != 416 or not start:  # nothing from there on: begin anew
+            raise
+        error.close()
+        part.unlink()
+        return _once(remote, part, 0)
+    except (ConnectionError, TimeoutError, HTTPException) as error:  # before any answer
+        return remote.size or -1, reason(error)
+    with answer:
+        resumed = start if answer.status == 206 else 0  # 200: all of it, whatever was asked for
+        length = int(answer.headers.get("Content-Length") or 0)
+        total = resumed + length if length else remote.size
+        with part.open("ab" if resumed else "wb") as file:
+            return total, _copy(answer, file, remote.name, resumed, total)
+
+
+def _copy(answer: Any, file: IO[bytes], name: str, start: int, total: int) -> str:
+    """Why it ended before its end, or ""."""
+    with Progress(f"download {name}", total or start, "B", start) as progress:
+        while True:
+            try:
+                block = answer.read(PART)
+            except (OSError, HTTPException) as error:
+                return reason(error)
+            if not block:
+                return ""
+            file.write(block)
+            progress.advance(len(block))
+
+
+def _refused(error: urllib.error.HTTPError) -> str:
+    error.close()
+    text = f"{error.code} {error.reason}"
+    if error.code in (401, 403):
+        return f"{text}: needs a login, or is not there; bring the file here by hand"
+    return text
+
+
+def _sum(path: Path, known: str) -> str:
+    """SHA-256 of a file, or the SHA-1 of its git object where the known sum is as long as that."""
+    with path.open("rb") as file:
+        if len(known) != 40:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+        digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+        while block := file.read(PART):
+            digest.update(block)
+        return digest.hexdigest()
+
+
+def repository(name: str, revision: str = "main", base: str = HUB) -> list[Remote]:
+    """The files of a model repository, `OWNER/NAME`, with their sums. ValueError where it is not
+    there, or the answer is no list of files."""
+    place = f"{base.rstrip('/')}/api/models/{name}/tree/{urllib.parse.quote(revision, safe='')}"
+    url, listed = f"{place}?recursive=true", []
+    while url:
+        page, url = _page(url)
+        listed += page
+    files = []
+    for entry in listed:
+        if isinstance(entry, dict) and entry.get("type") == "file" and "path" in entry:
+            large = entry.get("lfs") or {}
+            path = urllib.parse.quote(entry["path"])
+            address = f"{base.rstrip('/')}/{name}/resolve/{revision}/{path}"
+            sum_ = large.get("oid") or entry.get("oid") or ""
+            files.append(Remote(address, entry["path"], sum_, int(entry.get("size") or 0)))
+    if not files:
+        raise ValueError(f"{place}: lists no files")
+    return files
+
+
+def _page(url: str) -> tuple[list[Any], str]:
+    """A list of entries, and the address of the next one, or ""."""
+    try:
+        with urllib.request.urlopen(url, timeout=SECONDS) as answer:
+            entries = json.loads(answer.read())
+            following = re.search(r'<([^>]+)>;\s*rel="next"', answer.headers.get("Link") or "")
+    except urllib.error.HTTPError as error:
+        raise ValueError(f"{url}: {_refused(error)}") from error
+    except (OSError, HTTPException) as error:
+        raise ValueError(f"{url}: cannot be reached ({reason(error)})") from error
+    except ValueError as error:
+        raise ValueError(f"{url}: no list of files ({reason(error)})") from error
+    if not isinstance(entries, list):
+        raise ValueError(f"{url}: no list of files")
+    return entries, following[1] if following else ""
+
+
+def chosen(files: Sequence[Remote], patterns: Sequence[str] = ()) -> list[Remote]:
+    """The files that a network is read from: descriptions, and weights in one form.
+
+    patterns: as `unet/*`, in place of that choice. Raises ValueError for one that fits no file, for
+    a repository without weights, and for names that lead out of the folder.
+    """
+    if outside := [f.name for f in files if f.name.startswith("/") or ".." in f.name.split("/")]:
+        raise ValueError(f"{outside[0]!r}: leads out of the folder")
+    fits = lambda pattern: [f for f in files if fnmatch.fnmatch(f.name, pattern)]
+    for pattern in patterns:
+        if not fits(pattern):
+            raise ValueError(f"{pattern}: fits no file; known: {', '.join(f.name for f in files)}")
+    if patterns:
+        return [f for f in files if any(fnmatch.fnmatch(f.name, p) for p in patterns)]
+    for ending in WEIGHTS:
+        if weights := [f for f in files if f.name.endswith(ending)]:
+            return [f for f in files if f.name.endswith(".json") or f in weights]
+    raise ValueError(f"no weights among {', '.join(f.name for f in files)}")
