@@ -31,7 +31,7 @@ class RunError(RuntimeError):
 
 class Stopped(KeyboardInterrupt):
     """A run that was asked to stop, and has saved: by ctrl-C, SIGTERM, or the stop button of a
-    notebook. The same call or command goes on at `step`."""
+    notebook. The same call or command resumes at `step`."""
 
     _render_traceback_ = _line
 

@@ -1,7 +1,7 @@
 """Images from anywhere to a data set that `tfds:NAME` reads.
 
 The originals are scanned in parts, which are kept on disk until all is done: what was interrupted
-goes on, and gives the same bytes. Then copies are removed, the rest is split and written.
+resumes, and gives the same bytes. Then copies are removed, the rest is split and written.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from diffjax.progress import Progress
 VERSION = "1.0.0"
 PART = 512
 SHARD = 2**28
-"""Bytes from which a split goes on in another file."""
+"""Bytes after which a split continues in another file."""
 
 
 @dataclass(frozen=True)

@@ -97,7 +97,7 @@ class Checkpoints:
         self._held = jax.block_until_ready(_copied(held, state))
 
     def _copy(self, state: PyTree) -> PyTree:
-        """In host memory of its own, for steps go on."""
+        """In host memory of its own, for steps continue meanwhile."""
         if not _on_cpu(state):
             held = jax.device_put(state, _shardings(state, "pinned_host"))
             return jax.tree.map(_parted, held)

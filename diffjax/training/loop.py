@@ -168,7 +168,7 @@ class Callbacks:
         if due(settings.held_out_every):
             with log.paused():
                 log.scalars(done, measured := self._unseen(state))
-        # Before the checkpoint: a run that goes on from there does not come by again.
+        # Before the checkpoint: a run that resumes there does not pass here again.
         if due(settings.snapshot_every):
             with tried(f"snapshot {done}"):
                 stds = self._experiment.stds
@@ -195,7 +195,7 @@ class Callbacks:
             raise RunError(f"{why} (config.data.timeout){ended}", stuck=True) from None
 
     def saved(self, done: int, state: TrainState) -> str:
-        """Save, wait for it, and say what is there to go on from."""
+        """Save, wait for it, and say where the run resumes."""
         self._checkpoints.save(done, state.moving)
         self._checkpoints.wait()
         last = max(self._checkpoints.steps(), default=0)

@@ -66,7 +66,7 @@ def open_run(
     data = experiment.form.as_json() | {"train": fingerprint(experiment.source("train"))}
     if (workdir / WEIGHTS).exists():
         raise ConfigError(
-            f"--workdir={workdir}: holds converted weights ({WEIGHTS}) and no run to go on with; "
+            f"--workdir={workdir}: holds converted weights ({WEIGHTS}) and no run to resume; "
             f"use another workdir"
         )
     if not (workdir / "config.json").exists() and _steps(workdir):
@@ -123,7 +123,7 @@ def began_from(workdir: Path, path: Path) -> bool:
         origin = next((o for o in origins if o), "random weights")
         raise ConfigError(
             f"--resume_from={path}: the run in {workdir} began with {origin}; use another workdir, "
-            f"or leave the flag out to go on with that run"
+            f"or leave the flag out to resume that run"
         )
     return True
 

@@ -24,7 +24,7 @@ Edges = Sequence[int | float]
 class Writer(Protocol):
     """Gets every metric of a run once, in order of steps; made by `(workdir, start, **settings)`.
 
-    start: the step that the run goes on from. What a writer holds of later steps will come again.
+    start: the step that the run resumes from. What a writer holds of later steps will come again.
     """
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None: ...
@@ -129,7 +129,7 @@ class Tensorboard:
 
 
 class Wandb:
-    """Weights & Biases, under the id in wandb.txt, so that a run that goes on stays one run.
+    """Weights & Biases, under the id in wandb.txt, so that a resumed run stays one run.
 
     Steps after `start` come twice, with equal values.
     """

@@ -169,6 +169,7 @@ def softmax_attention(q, k, v, heads):
     return out.transpose(0, 2, 1, 3).reshape(len(out), out.shape[2], -1)
 
 
+@pytest.mark.thorough
 def test_the_transformer_is_that_of_stable_diffusion():
     """Its weights could not be used: an order, a bias, an epsilon or the gate differ."""
     channels, heads = 8, 2

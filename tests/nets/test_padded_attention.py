@@ -11,7 +11,8 @@ from diffjax.nets.conditions import Length, Tokens
 
 DIT = {"width": 12, "depth": 2, "heads": 2, "patch": 2}
 CASES = {
-    "joint": ({}, "joint"),
+    "joint": ({"depth": 1}, "joint"),
+    "loop": ({}, "joint"),
     "cross": ({"qk_norm": True}, "cross"),
     "rotary": ({"positions": "rotary"}, ""),
     "skips": ({"depth": 3, "long_skips": True, "remat": "all"}, "joint"),

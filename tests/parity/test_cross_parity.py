@@ -77,8 +77,9 @@ def test_the_unet_is_the_published_one():
 def test_the_dit_with_cross_attention_is_the_published_one():
     """Weights of PixArt could not be used: an order, a bias, a norm or the mask differs."""
     conditions = (Tokens(TEXT, mechanism="cross", layers=2, null=False),)
-    form = {"width": WIDTH, "depth": 2, "heads": HEADS, "patch": 2}
-    network = nets.dit(**form, conditions=conditions, learn_variance=True)
+    network = nets.dit(
+        width=WIDTH, depth=2, heads=HEADS, patch=2, conditions=conditions, learn_variance=True
+    )
     table = pixart(2, CHANNELS, STORED["pixart/embedded"])
     params = converted(table, tensors("pixart"))
     x, tokens, _ = described()

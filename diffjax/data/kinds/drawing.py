@@ -6,7 +6,7 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -232,7 +232,7 @@ def _short(text: str, longest: int = 10) -> str:
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
-def _ticks(axes: Axes, which: str, values: np.ndarray, levels: Sequence[str]) -> None:
+def _ticks(axes: Axes, which: Literal["x", "y"], values: np.ndarray, levels: Sequence[str]) -> None:
     """One range for a column wherever it is drawn, and few ticks, so that they do not overlap."""
     axis = axes.xaxis if which == "x" else axes.yaxis
     low, high = float(values.min()), float(values.max())
@@ -258,7 +258,7 @@ def _colours(label: np.ndarray | None) -> Any:
 
 
 def _legend(
-    figure: Figure, label: np.ndarray | None, class_names: Sequence[str], place: str
+    figure: Figure, label: np.ndarray | None, class_names: Sequence[str], place: Any
 ) -> None:
     """The colours of the classes, where they are few enough to differ."""
     from matplotlib.lines import Line2D
@@ -266,7 +266,7 @@ def _legend(
     kinds = [] if label is None else np.unique(label).tolist()
     if len(kinds) < 2 or max(kinds) >= len(LINES):
         return
-    names = [_short(class_names[k], LONGEST) if class_names else f"class {k}" for k in kinds]
+    names = [_short(str(class_names[k]), LONGEST) if class_names else f"class {k}" for k in kinds]
     names = [name if k >= 0 else "none" for k, name in zip(kinds, names, strict=True)]
     colours = _colours(np.array(kinds))
     handles = [
