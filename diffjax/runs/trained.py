@@ -19,7 +19,8 @@ from diffjax.config import Config, ConfigError, named, nearest, written
 from diffjax.data import conditions
 from diffjax.data.form import Form, labelled
 from diffjax.denoiser import Denoiser
-from diffjax.generation.job import Generated, Job, number
+from diffjax.generation.generated import Generated
+from diffjax.generation.job import Job, number
 from diffjax.generation.program import INDICES
 from diffjax.io.contents import Contents
 from diffjax.io.reading import read
