@@ -8,8 +8,9 @@
     python -m diffjax.sample --workdir=runs/moons --trajectory=moons.gif
 
 Sample k depends on (seed, k) and its conditions only, not on --num or --batch-size. Labels are 0,
-1, ... in turn, unless --label says which; other conditions are those of held-out item k, unless
---cond says what. Flags that are not given keep the config's value.
+1, ... in turn, unless --label says which; where the network takes other conditions too, all are
+those of held-out item k, unless --label and --cond say what. Flags that are not given keep the
+config's value.
 
 What lists several values is taken by samples in turn. Several --seed give the first sample of each
 seed, then the second one of each, as every seed gives them alone; --index asks for other numbers.
@@ -35,12 +36,9 @@ from diffjax import cli
 from diffjax.config import ConfigError
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from diffjax.data.kinds import Kind
     from diffjax.generation import Generated, Job
     from diffjax.runs.trained import Trained
-    from diffjax.samplers.run import Preview
 
 
 IMAGES, POINTS = 6, 500
@@ -203,6 +201,7 @@ def prepare(asked: argparse.Namespace) -> Trained:
 def generate(asked: argparse.Namespace) -> Generated:
     """The samples that the flags ask for."""
     from diffjax.devices.processes import first
+    from diffjax.runs.previews import Previews
 
     job = prepare(asked).job(
         seed=asked.seed,
@@ -215,7 +214,9 @@ def generate(asked: argparse.Namespace) -> Generated:
         batch_size=asked.batch_size,
     )
     job.check(asked.num)
-    previews = Previews(asked, job) if asked.previews else None
+    if asked.previews:
+        check(asked.previews, (".gif", ""), "--previews")
+    previews = Previews(job, asked.num, asked.previews, asked.every) if asked.previews else None
     if asked.trajectory and first():
         trajectory(asked, job)
     print(job)
@@ -225,52 +226,6 @@ def generate(asked: argparse.Namespace) -> Generated:
     if previews and first():
         print(f"wrote {asked.previews}: {previews.count} previews")
     return samples
-
-
-class Previews:
-    """Pictures of the predicted x0 of the first batch, written while the device goes on.
-
-    A folder has row_0005.png, ... after rows 5, ...; a .gif is written after the last row. Raises
-    ConfigError for a sampler without rows, and for `--every` beyond them.
-    """
-
-    def __init__(self, asked: argparse.Namespace, job: Job):
-        from diffjax.arrays import taken
-
-        rows, every = job.plan.rows, asked.every
-        if rows is None:
-            raise ConfigError(
-                f"--previews={asked.previews}: adaptive steps differ between samples, which have "
-                f"no common previews; allowed: the other samplers"
-            )
-        if every and every > rows:
-            raise ConfigError(f"--every={every}: the sampler has {rows} rows; needs at most {rows}")
-        check(asked.previews, (".gif", ""), "--previews")
-        self._path, self._form, self.count = asked.previews, job.form, 0
-        self._label = taken(job.cond, asked.num).get("label")
-        self._frames: list[np.ndarray] = []
-        self._is_first_batch = True
-
-    def __call__(self, seen: Preview) -> None:
-        from diffjax import plot
-        from diffjax.devices.processes import first
-
-        if not (self._is_first_batch and first()):
-            return
-        self._is_first_batch = seen.row < seen.rows
-        self.count += 1
-        x0 = self._form.denormalise(seen.x0)
-        label = None if self._label is None else self._label[: len(x0)]
-        picture = self._form.picture(x0, label)
-        try:
-            if self._path.suffix != ".gif":
-                plot.save(self._path / f"row_{seen.row:04d}.png", picture)
-                return
-            self._frames.append(picture)
-            if not self._is_first_batch:
-                plot.animation(self._path, self._frames)
-        except OSError as error:
-            raise ConfigError(f"{self._path}: cannot be written ({error.strerror})") from error
 
 
 def conditions_of(asked: argparse.Namespace) -> dict[str, Any]:

@@ -1,5 +1,8 @@
 """Bad flags of every command and tool: one line that names the flag, and nothing left behind."""
 
+import argparse
+import functools
+import importlib
 import json
 import shutil
 from pathlib import Path
@@ -7,7 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from commands import ended, one_device
+from PIL import Image
 
+from diffjax import evaluation, plot, samplers
+from diffjax import likelihood as densities
+from diffjax.data import prepare
+from diffjax.evaluation import likelihood
+from diffjax.generation import job
+from diffjax.runs import subject, trained
 from diffjax.training import loop
 
 pytestmark = pytest.mark.thorough
@@ -110,6 +120,10 @@ def folder(toy, tmp_path, monkeypatch) -> Path:
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "config.json").write_text(json.dumps({"network": {}})[:-1])
     np.savez(tmp_path / "s.npz", arr_0=np.arange(8 * 64, dtype=np.uint8).reshape(8, 8, 8, 1))
+    for k in range(20):
+        path = tmp_path / "pictures" / "ab"[k % 2] / f"{k}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), 9 * k).save(path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(loop, "begin", lambda *_: pytest.fail("a training began"))
     return tmp_path
@@ -133,3 +147,95 @@ def check(monkeypatch, capsys, folder, case):
 def test_a_bad_flag_is_one_line_and_leaves_nothing(monkeypatch, capsys, folder, case):
     """A traceback, a number of nonsense, or a folder that the corrected command finds full."""
     check(monkeypatch, capsys, folder, case)
+
+
+EDGES = (
+    "0",
+    "-1",
+    "nan",
+    "inf",
+    "1e400",
+    "",
+    "2147483648",
+    f"{2**64}",
+    "images",
+    f"{NONE}/x",
+    "x:",
+)
+"""Values at the edges of what a flag takes: numbers, nothing, a folder, a place that is not."""
+EACH = 3
+"""Edges that each flag meets; with all of them, `len(EDGES)`, the test takes a minute."""
+SWEPT = {
+    "evaluate": ("--workdir=run", "--num=8", "--real=40", "--metrics=frechet:splits=1"),
+    "sample": ("--workdir=run", "--num=2", "--out=o.npz"),
+    "tools.steps": ("--workdir=run", "--num=2"),
+    "tools.likelihood rank": ("--workdir=run", "--metric=bpd:num=2"),
+    "tools.likelihood density": ("--workdir=run",),
+    "tools.likelihood interpolate": ("--workdir=run",),
+    "tools.ema": ("--workdir=run", "--std=0.1"),
+    "tools.grid": ("--config=moons_vp", "--sampler=ddim", "--steps=3", "--num=50"),
+    "tools.prepare": ("pictures", "--out=mine"),
+    "tools.fetch": ("o/m", "--base=http://127.0.0.1:9"),
+    "tools.plot sampler": ("ddim",),
+}
+
+
+class Began(Exception):
+    """The work began: nothing was refused."""
+
+
+def begins(*_, **__):
+    raise Began
+
+
+def flags_of(name: str, part: str) -> list[str]:
+    parser = importlib.import_module(f"diffjax.{name}").flags()
+    if part:
+        (commands,) = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
+        parser = commands.choices[part]
+    return [a.option_strings[0] for a in parser._actions if a.option_strings and a.nargs != 0]
+
+
+def outcome(monkeypatch, capsys, command: str, *flags: str) -> str | None:
+    """What is wrong with how a command ends, "" for nothing; None where its work began."""
+    capsys.readouterr()
+    try:
+        code = ended(monkeypatch, command, *flags)
+    except Began:
+        return None
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    errors = [line for line in capsys.readouterr().err.splitlines() if "error: " in line]
+    if code in (0, None):
+        return None
+    return "" if len(errors) == 1 else f"{code}: {errors}"
+
+
+@pytest.mark.parametrize("command", SWEPT)
+def test_every_flag_at_its_edges_is_one_line_or_begins(monkeypatch, capsys, folder, command):
+    """A traceback where a number wraps around, or a folder that nothing will ever be put into."""
+    name, _, part = command.partition(" ")
+    loaded = functools.cache(trained.load)
+    fresh = lambda path, sampling=None, ema=None: trained.resampled(
+        loaded(path, None, ema), sampling or {}
+    )
+    for module in (trained, subject):
+        monkeypatch.setattr(module, "load", fresh)
+    for place, function in (
+        *((job.Job, "samples"), (job.Job, "path"), (likelihood, "over"), (samplers, "refine")),
+        *((samplers, "optimize"), (prepare, "scan"), (plot, "save"), (densities, "logp")),
+        *((densities, "encode"), (evaluation, "Real")),
+    ):
+        monkeypatch.setattr(place, function, begins)
+    faults, several = {}, len(EDGES)
+    for number, flag in enumerate(flags_of(name, part)):
+        for value in (EDGES[(number + k * several // EACH) % several] for k in range(EACH)):
+            others = [f for f in SWEPT[command] if not f.startswith(f"{flag}=")]
+            before, line = {*folder.rglob("*")}, f"{flag}={value}"
+            fault = outcome(monkeypatch, capsys, name, *filter(None, [part]), *others, line)
+            left = sorted({*folder.rglob("*")} - before, reverse=True)
+            for path in left:
+                path.rmdir() if path.is_dir() else path.unlink()
+            if fault or (left and fault is not None):
+                faults[line] = fault or f"left {left[-1]}"
+    assert not faults

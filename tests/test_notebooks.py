@@ -15,14 +15,27 @@ import numpy as np
 import pytest
 from PIL import Image
 
-FOLDER = Path(__file__).parents[1] / "experiments" / "notebooks"
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / "experiments" / "notebooks"
 BOOKS = sorted(FOLDER.glob("*.ipynb"))
 MOST = 400_000
 """Bytes of a notebook."""
 INSTALL = '''from importlib.util import find_spec
 
-if find_spec("diffjax") is None:
-    %pip install -q "diffjax @ git+https://github.com/diffjax/diffjax"'''
+if find_spec("diffjax") is None:  # in Colab; where diffjax is installed, this cell does nothing
+    import os
+    import sys
+    from importlib.metadata import version
+    from shutil import which
+
+    tpu = os.path.exists("/dev/accel0") or "TPU_ACCELERATOR_TYPE" in os.environ
+    extra = "[tpu]" if tpu else "[cuda]" if which("nvidia-smi") else ""
+    %pip install -q "diffjax{extra} @ git+https://github.com/diffjax/diffjax"
+    loaded = {m: sys.modules[m] for m in ("numpy", "PIL", "matplotlib", "jax") if m in sys.modules}
+    known = {m: version("pillow" if m == "PIL" else m) for m in loaded}
+    if any(module.__version__ != known[m] for m, module in loaded.items()):
+        print("newer versions were installed: Runtime > Restart session, then go on from here")
+    !{sys.executable} -c "import jax; print(jax.devices())"'''
 
 every = pytest.mark.parametrize("path", BOOKS, ids=lambda p: p.stem)
 
@@ -118,8 +131,49 @@ def test_the_first_cell_is_the_install_line(path):
     """In Colab the second cell would fail; elsewhere something would be installed."""
     book = nbformat.read(path, as_version=4)
     assert book.cells[0].cell_type == "markdown" and book.cells[0].source.startswith("# ")
-    assert code(book)[0].source == INSTALL
+    assert code(book)[0].source == INSTALL and code(book)[0].outputs == []
     assert INSTALL in (FOLDER / "README.md").read_text()
+
+
+@every
+def test_colab_opens_it_with_an_accelerator(path, runner):
+    """A click would lead to another notebook, or to a machine without a GPU."""
+    book = nbformat.read(path, as_version=4)
+    address = re.search(r"\[!\[Open in Colab\]\((\S+)\)\]\((\S+)\)", book.cells[0].source)
+    assert address and address[1] == "https://colab.research.google.com/assets/colab-badge.svg"
+    place = f"colab.research.google.com/github/diffjax/diffjax/blob/main/{path.relative_to(ROOT)}"
+    assert address[2] == f"https://{place}"
+    assert book.metadata == runner.METADATA
+
+
+EXTRAS = {"/dev/accel0": "[tpu]", "nvidia-smi": "[cuda]", "": ""}
+
+
+@pytest.mark.parametrize("device", EXTRAS)
+def test_the_extra_is_that_of_the_machine(device, monkeypatch, capsys):
+    """A GPU would stay idle, or packages of two versions be mixed."""
+    lines, ran = [], []
+    for line in INSTALL.splitlines():
+        bare = line.lstrip()
+        is_magic = bare.startswith(("%pip ", "!"))  # braces in it are Python, as in f-strings
+        lines.append(line.replace(bare, f'ran.append(f"""{bare} """)') if is_magic else line)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("os.path.exists", lambda path: path == device)
+    monkeypatch.setattr("shutil.which", lambda name: name if name == device else None)
+    monkeypatch.delenv("TPU_ACCELERATOR_TYPE", raising=False)
+    exec("\n".join(lines), {"ran": ran})
+    install, check = ran
+    assert f'"diffjax{EXTRAS[device]} @ git+' in install and "jax.devices()" in check
+    assert capsys.readouterr().out == ""
+    monkeypatch.setattr(np, "__version__", "1.0")
+    exec("\n".join(lines), {"ran": ran})
+    assert "Restart session" in capsys.readouterr().out
+
+
+def test_own_data_trains_by_the_call_that_the_commands_make():
+    """A reader would copy a loop that does not resume, log or check."""
+    text = "\n".join(c.source for c in code(nbformat.read(FOLDER / "6_own_data.ipynb", 4)))
+    assert "diffjax.fit(" in text and "data.conditions" in text and "scan(" not in text
 
 
 @every

@@ -23,7 +23,7 @@ from diffjax.guidance import RAMPS, REFERENCES, RULES, THRESHOLDS, ramps
 from diffjax.prediction import Prediction
 from diffjax.samplers import CORRECTORS, SAMPLERS, Sampler, Table
 from diffjax.samplers.plan import Plan, Sampling
-from diffjax.samplers.run import last_part
+from diffjax.samplers.starts import last_part
 from diffjax.sde import SDE
 from diffjax.training.experiment import Experiment
 

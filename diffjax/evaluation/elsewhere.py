@@ -103,13 +103,13 @@ def _inside(folder: Path, form: Form, most: int | None) -> list[Path]:
     """The first `most` files of items under a folder; ValueError where there are none."""
     files, image, noun = form.items.folder(), form.kind == "image", form.items.noun
     assert files is not None
-    found = walk(folder, endings() if image else (files.ending,))
-    if not found.inside:
+    walked = walk(folder, endings() if image else (files.ending,))
+    if not walked.inside:
         known = "those that Pillow reads, such as .png" if image else files.ending
-        left_out = found.left_out() or "nothing"
+        left_out = walked.left_out() or "nothing"
         raise ValueError(f"no {noun}s in it; known endings: {known}; left out: {left_out}")
-    tell(folder, len(found.inside), noun, found.left_out())
-    return [folder / p for p in found.inside[:most]]
+    tell(folder, len(walked.inside), noun, walked.left_out())
+    return [folder / p for p in walked.inside[:most]]
 
 
 def _image(path: Path, channels: int, size: int) -> np.ndarray:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -26,6 +26,7 @@ from diffjax.denoiser import Denoiser
 from diffjax.devices.mesh import layout
 from diffjax.devices.processes import first
 from diffjax.files import read_arrays, write_arrays, write_text
+from diffjax.generation.generated import Generated, Trajectory
 from diffjax.generation.program import Generation, generate
 from diffjax.io.trees import fingerprint
 from diffjax.progress import Progress
@@ -45,40 +46,6 @@ LONG = 100
 call, as that is soon done, and progress counts samples."""
 LINES = 60.0
 """Seconds between two lines of progress where there is no terminal to draw a bar on."""
-
-
-class Generated(NamedTuple):
-    """x (N, ...) as items of the form are stored, NaN beyond the length of one; their conditions by
-    name, (N, ...); network passes and seconds of each (N,)."""
-
-    x: np.ndarray
-    cond: Mapping[str, np.ndarray]
-    passes: np.ndarray
-    seconds: np.ndarray
-    form: Form
-
-    @property
-    def label(self) -> np.ndarray | None:
-        """(N,), or None where there is none."""
-        return self.cond.get("label")
-
-    def picture(self) -> np.ndarray:
-        """All of them as a picture uint8 (H, W, 3), as their kind is shown."""
-        return self.form.picture(self.x, self.label)
-
-    def __repr__(self) -> str:
-        what = f"{len(self.x)} samples of {self.x.shape[1:]} {self.x.dtype}"
-        labels = "none" if self.label is None else len(np.unique(self.label))
-        return f"Generated({what}, labels: {labels}, network passes: {self.passes.mean():g})"
-
-
-class Trajectory(NamedTuple):
-    """x, x0 (R, N, ...): the state and the predicted x0 after each row; t (R,); kind of data."""
-
-    x: np.ndarray
-    x0: np.ndarray
-    t: np.ndarray
-    kind: str
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,8 @@ from diffjax.devices import processes
 from diffjax.prediction import Denoise, check_inputs
 from diffjax.progress import compiling
 from diffjax.samplers.plan import Plan, Sampling
-from diffjax.samplers.run import Preview, Registers, Result, initial, look, noised, parts
+from diffjax.samplers.run import Preview, Registers, Result, look, parts
+from diffjax.samplers.starts import initial, noised
 from diffjax.sde import SDE
 
 INDICES = 2**31

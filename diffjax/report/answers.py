@@ -49,11 +49,11 @@ def read_answers(path: Path, key: Mapping[str, Any]) -> Answers:
     """What one person answered. ConfigError for another page's, and for what is not whole."""
     place = f"--results={path}"
     try:
-        found = json.loads(path.read_text())
-        page, given = found["page"], found["answers"]
-        person = str(found["participant"]).strip() or path.stem
-        trials, sides = ([a[k] for a in given] for k in ("trial", "choice"))
-        seconds = np.array([float(a["ms"]) for a in given]) / 1000
+        saved = json.loads(path.read_text())
+        page, answers = saved["page"], saved["answers"]
+        person = str(saved["participant"]).strip() or path.stem
+        trials, sides = ([a[k] for a in answers] for k in ("trial", "choice"))
+        seconds = np.array([float(a["ms"]) for a in answers]) / 1000
     except OSError as error:
         raise ConfigError(f"{place}: cannot be read ({error.strerror})") from error
     except (ValueError, KeyError, TypeError) as error:

@@ -36,10 +36,10 @@ class Trials:
     @property
     def page(self) -> str:
         """The name of the page: another one for other images, sides or words."""
-        told = hashlib.sha256(repr((self.question, self.answers, self.images.shape)).encode())
+        digest = hashlib.sha256(repr((self.question, self.answers, self.images.shape)).encode())
         for part in (self.images, self.hit.astype(np.uint8)):
-            told.update(np.ascontiguousarray(part).tobytes())
-        return told.hexdigest()[:12]
+            digest.update(np.ascontiguousarray(part).tobytes())
+        return digest.hexdigest()[:12]
 
     def key(self) -> dict[str, Any]:
         """What the page must not know: the answer that counts and the images of each trial."""
@@ -62,12 +62,12 @@ def paired(
     No item twice, and classes as evenly as they go. Raises ValueError for too many pairs.
     """
     orders = [rng.permutation(len(label)) for label in (a, b)]
-    found = [np.empty((0, 3), np.int64)]
+    parts = [np.empty((0, 3), np.int64)]
     for k in rng.permutation(np.intersect1d(a, b)):
         i, j = (o[label[o] == k] for o, label in zip(orders, (a, b), strict=True))
         most = min(len(i), len(j))
-        found.append(np.stack([np.arange(most), i[:most], j[:most]], 1))
-    table = np.concatenate(found)
+        parts.append(np.stack([np.arange(most), i[:most], j[:most]], 1))
+    table = np.concatenate(parts)
     if num > len(table):
         known = f"1 to {len(table)}" if len(table) else "none (no class in common)"
         raise ValueError(f"num={num}: more than there are pairs of one class; allowed: {known}")
@@ -91,9 +91,9 @@ def real(
     """Generated images a and real images b (N, H, W, C) one by one, T = 2 N, in random order."""
     order = rng.permutation(2 * len(a))
     hit = np.repeat([0, 1], len(a))[order]
-    own = np.where(np.arange(2) == hit[:, None], np.concatenate([items, items])[order], -1)
+    shown = np.where(np.arange(2) == hit[:, None], np.concatenate([items, items])[order], -1)
     images = np.concatenate([a, b])[order][:, None]
-    return Trials(question, ("generated", "real"), images, hit, own)
+    return Trials(question, ("generated", "real"), images, hit, shown)
 
 
 TESTS = {
@@ -106,12 +106,12 @@ TESTS = {
 def document(trials: Trials) -> str:
     """The page: trials by number, not which answer counts."""
     sources = [[pictures.lossless(x) for x in images] for images in trials.images]
-    told = {
+    facts = {
         "page": trials.page,
         "answers": trials.answers,
         "size": [int(trials.images.shape[k]) for k in (3, 2)],
         "trials": sources,
     }
     template = Template(files("diffjax.report").joinpath("blind.html").read_text())
-    data = json.dumps(told).replace("<", "\\u003c")
+    data = json.dumps(facts).replace("<", "\\u003c")
     return template.substitute(style=style(), question=escape(trials.question), data=data)

@@ -57,32 +57,32 @@ REAL = {"Frechet": "floor", "class agrees": "of real"}
 
 def rows(results: Sequence[Any]) -> list[Row]:
     """One line for each result: settings and values by heading, the same headings in each."""
-    found = [_settings(r) | _values(r) for r in results if isinstance(r, Mapping)]
-    heads = [*dict.fromkeys(head for row in found for head in row)]
-    differ = lambda head: len({_text(row.get(head)) for row in found}) > 1
-    said = lambda head: any(row.get(head) is not None for row in found)
+    lines = [_settings(r) | _values(r) for r in results if isinstance(r, Mapping)]
+    heads = [*dict.fromkeys(head for row in lines for head in row)]
+    differ = lambda head: len({_text(row.get(head)) for row in lines}) > 1
+    said = lambda head: any(row.get(head) is not None for row in lines)
     kept = [h for h in heads if said(h) and (h not in OTHERS or differ(h))]
-    return [{head: row.get(head) for head in kept} for row in found]
+    return [{head: row.get(head) for head in kept} for row in lines]
 
 
 def _settings(result: Mapping[str, Any]) -> Row:
     protocol = result.get("protocol")
-    told: Row = dict(protocol) if isinstance(protocol, Mapping) else {}
-    told |= {"run": result.get("run"), "reference": inside(told, "reference.data")}
+    settings: Row = dict(protocol) if isinstance(protocol, Mapping) else {}
+    settings |= {"run": result.get("run"), "reference": inside(settings, "reference.data")}
     for name in ("sampler", "grid", "features"):
-        told[name] = _entry(told.get(name))
-    if isinstance(told.get("guidance"), Mapping):
-        told["guidance"] = told["guidance"].get("weight", 1.0)
-    return {name: told.get(name) for name in (*SETTINGS, *OTHERS)}
+        settings[name] = _entry(settings.get(name))
+    if isinstance(settings.get("guidance"), Mapping):
+        settings["guidance"] = settings["guidance"].get("weight", 1.0)
+    return {name: settings.get(name) for name in (*SETTINGS, *OTHERS)}
 
 
 def _entry(spec: Any) -> Any:
     """`ddim:eta=0.5` of a section with a name."""
     if not isinstance(spec, Mapping):
         return spec
-    told = {k: v for k, v in spec.items() if k not in ("name", "about") and v != ""}
-    rest = ",".join(f"{k}={v}" for k, v in told.items())
-    return f"{spec.get('name')}:{rest}" if rest else spec.get("name")
+    settings = {k: v for k, v in spec.items() if k not in ("name", "about") and v != ""}
+    shown = ",".join(f"{k}={v}" for k, v in settings.items())
+    return f"{spec.get('name')}:{shown}" if shown else spec.get("name")
 
 
 def _values(result: Mapping[str, Any]) -> Row:
@@ -92,26 +92,26 @@ def _values(result: Mapping[str, Any]) -> Row:
 def _places(result: Mapping[str, Any]) -> dict[str, str]:
     """Where in a result the value of each column is."""
     metrics = {k: v for k, v in result.items() if k != "protocol" and isinstance(v, Mapping)}
-    found = {h: p for h, p in COLUMNS.items() if p.partition(".")[0] in metrics}
-    known = {place.partition(".")[0] for place in found.values()}
+    places = {h: p for h, p in COLUMNS.items() if p.partition(".")[0] in metrics}
+    known = {place.partition(".")[0] for place in places.values()}
     for metric, values in metrics.items():
         number = next((k for k, v in values.items() if isinstance(v, float)), None)
         if metric not in known and number:
-            found[metric] = f"{metric}.{number}"
-    return found
+            places[metric] = f"{metric}.{number}"
+    return places
 
 
 def gathered(files: Sequence[Path]) -> tuple[list[Row], list[str]]:
     """The results in the files of several runs, each with its run, and notes on other files."""
-    found, notes = [], []
+    results, notes = [], []
     for path in files:
-        told: list[str] = []
-        report = read_object(path, told)
-        notes += [f"{path}{note.removeprefix(path.name)}" for note in told]
+        unread: list[str] = []
+        report = read_object(path, unread)
+        notes += [f"{path}{note.removeprefix(path.name)}" for note in unread]
         run = path.parent.name if path.name == "evaluation.json" else path.name.partition(".")[0]
         kept = [*report.get("results", ()), report.get("network")]
-        found += [{"run": run, **result} for result in kept if isinstance(result, Mapping)]
-    return found, notes
+        results += [{"run": run, **result} for result in kept if isinstance(result, Mapping)]
+    return results, notes
 
 
 def markdown(results: Sequence[Any]) -> str:
@@ -158,9 +158,9 @@ def tradeoffs(path: Path, results: Sequence[Mapping[str, Any]]) -> bool:
     height = math.ceil(len(panels) / columns)
     figure = Figure(figsize=(6 * columns, 3.2 * height), dpi=100, layout="constrained")
     axes = [*figure.subplots(height, columns, squeeze=False).flat]
-    for panel, told in zip(axes, panels, strict=False):
-        _panel(panel, lines, *told)
-        _errors(panel, results, *told)
+    for panel, names in zip(axes, panels, strict=False):
+        _panel(panel, lines, *names)
+        _errors(panel, results, *names)
     for panel in axes[len(panels) :]:
         panel.axis("off")
     figure.savefig(path)

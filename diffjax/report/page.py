@@ -95,13 +95,13 @@ def plots(record: Record) -> str:
         "held-out": series("held_out/loss"),
         "held-out, raw parameters": series("held_out/raw_loss"),
     }
-    made = [
+    figures = [
         figure("Loss", losses, marks),
         levels(record),
         figure("Gradient norm", {"": series("grad_norm")}, marks),
         figure("Images per second", {"": series("images_per_s")}, marks, zero=True),
     ]
-    return f'<div class="grid">{"".join(made)}</div>' if any(made) else ""
+    return f'<div class="grid">{"".join(figures)}</div>' if any(figures) else ""
 
 
 def figure(
@@ -173,9 +173,9 @@ def evaluation(record: Record) -> str:
 
 def _bits(record: Record) -> str:
     """Each metric of the network, with its protocol."""
-    found = record.evaluation.get("network")
-    found = found if isinstance(found, dict) else {}
-    shown = {k: flat(v) for k, v in found.items() if isinstance(v, dict)}
+    measured = record.evaluation.get("network")
+    measured = measured if isinstance(measured, dict) else {}
+    shown = {k: flat(v) for k, v in measured.items() if isinstance(v, dict)}
     return "".join(
         f"<details><summary>{escape(name)}: {number(facts.get('bits'))} bits/dim</summary>"
         f'<div class="card">{table(facts)}</div></details>'
@@ -184,8 +184,8 @@ def _bits(record: Record) -> str:
 
 
 def _samples(record: Record) -> str:
-    found = record.evaluation.get("results")
-    results = [r for r in found if isinstance(r, dict)] if isinstance(found, list) else []
+    measured = record.evaluation.get("results")
+    results = [r for r in measured if isinstance(r, dict)] if isinstance(measured, list) else []
     if not results:
         return ""
     rows = evaluated.rows(results)
@@ -305,6 +305,6 @@ def ending(series: Series) -> str:
 def duration(seconds: float) -> str:
     """1 h 2 min, 3 min 4 s, 5 s; nothing for 0."""
     whole = round(seconds)
-    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
-    parts = [(hours, "h"), (minutes, "min"), (rest, "s")]
+    hours, minutes, seconds = whole // 3600, whole // 60 % 60, whole % 60
+    parts = [(hours, "h"), (minutes, "min"), (seconds, "s")]
     return " ".join(f"{n} {unit}" for n, unit in parts if n)

@@ -42,12 +42,12 @@ def lossless(picture: np.ndarray) -> str:
 def _encode(image: Any, most: int) -> str:
     """PNG where that is small enough, else JPEG, smaller and smaller."""
     for kind, side in [("png", SIDES[0]), *(("jpeg", side) for side in SIDES)]:
-        made = image.copy()
-        made.thumbnail((side, side))
-        found = _saved(made, kind)
-        if len(found) <= most:
+        smaller = image.copy()
+        smaller.thumbnail((side, side))
+        encoded = _saved(smaller, kind)
+        if len(encoded) <= most:
             break
-    return _uri(kind, found)
+    return _uri(kind, encoded)
 
 
 def _saved(image: Any, kind: str) -> bytes:

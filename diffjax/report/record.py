@@ -34,8 +34,8 @@ class Record:
 
     def series(self, name: str) -> Series:
         """The metric `name` of metrics.jsonl; empty where it never was a number."""
-        found = [(row["step"], row[name]) for row in self.rows if _finite(row.get(name))]
-        steps, values = zip(*found, strict=True) if found else ((), ())
+        points = [(row["step"], row[name]) for row in self.rows if _finite(row.get(name))]
+        steps, values = zip(*points, strict=True) if points else ((), ())
         return Series(np.array(steps, np.int64), np.array(values, np.float64))
 
     def names(self, prefix: str) -> list[str]:
@@ -96,9 +96,9 @@ def _finite(value: Any) -> bool:
 def read_object(path: Path, notes: list[str]) -> dict[str, Any]:
     """The fields in a JSON file; empty where there are none, which is noted."""
     try:
-        found = json.loads(path.read_text())
-        if isinstance(found, dict):
-            return found
+        fields = json.loads(path.read_text())
+        if isinstance(fields, dict):
+            return fields
         notes.append(f"{path.name}: holds no fields")
     except FileNotFoundError:
         notes.append(f"{path.name}: not there")
@@ -113,17 +113,17 @@ def _lines(path: Path, notes: list[str]) -> list[dict[str, Any]]:
     except OSError:
         notes.append(f"{path.name}: not there")
         return []
-    found = []
+    rows = []
     for line in lines:
         try:
             value = json.loads(line)
         except ValueError:
             value = None
         if isinstance(value, dict):
-            found.append(value)
-    if len(found) < len(lines):
-        notes.append(f"{path.name}: {len(lines) - len(found)} damaged lines left out")
-    return found
+            rows.append(value)
+    if len(rows) < len(lines):
+        notes.append(f"{path.name}: {len(lines) - len(rows)} damaged lines left out")
+    return rows
 
 
 def _pictures(folder: Path) -> dict[int, Path]:

@@ -40,8 +40,8 @@ class Axis:
         wide = self.log and self.high / self.low > 100
         subs = (1.0,) if wide else (1.0, 2.0, 5.0)
         locator = LogLocator(subs=subs) if self.log else MaxNLocator(5, integer=whole)
-        found = locator.tick_values(self.low, self.high)
-        return [float(v) for v in found if self.low <= v <= self.high]
+        ticks = locator.tick_values(self.low, self.high)
+        return [float(v) for v in ticks if self.low <= v <= self.high]
 
 
 def curves(

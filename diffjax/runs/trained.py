@@ -17,7 +17,8 @@ from diffjax.builder.guidance import merged
 from diffjax.config import Config, ConfigError, named, written
 from diffjax.data.form import labelled
 from diffjax.denoiser import Denoiser
-from diffjax.generation.job import Generated, Job, number
+from diffjax.generation.generated import Generated
+from diffjax.generation.job import Job, number
 from diffjax.generation.program import INDICES
 from diffjax.io.contents import Contents
 from diffjax.io.reading import read

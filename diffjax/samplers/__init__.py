@@ -33,11 +33,9 @@ from diffjax.samplers.run import (
     Preview,
     Result,
     check,
-    initial,
     previews,
     run,
     sample,
-    start_from,
 )
 from diffjax.samplers.runge_kutta import (
     dpm_solver_1,
@@ -54,6 +52,7 @@ from diffjax.samplers.runge_kutta import (
     rk4,
     rk4_t,
 )
+from diffjax.samplers.starts import initial, start_from
 from diffjax.samplers.stochastic import churn, dpmpp_sde, restart, sa_solver, seeds_2
 from diffjax.samplers.table import Table, moments, unroll
 from diffjax.samplers.tuning import Optimized, Refinement, optimize, refine

@@ -242,7 +242,7 @@ class Finding(NamedTuple):
     """What was asked, what came out, and whether it is as it should be."""
 
     asked: str
-    found: str
+    measured: str
     holds: bool
 
 
@@ -254,7 +254,7 @@ class Judgement(tuple[Finding, ...]):
         return all(finding.holds for finding in self)
 
     def __repr__(self) -> str:
-        lines = (f"{'ok  ' if f.holds else 'FAIL'}  {f.asked}: {f.found}" for f in self)
+        lines = (f"{'ok  ' if f.holds else 'FAIL'}  {f.asked}: {f.measured}" for f in self)
         return "\n".join(lines)
 
 

@@ -34,10 +34,14 @@ def run() -> int:
     out = asked.out or asked.workdir / "report.html"
 
     from diffjax import report
-    from diffjax.files import write_text
+    from diffjax.files import check_place, write_text
 
     if not (asked.workdir / "config.json").is_file():
         raise ConfigError(f"--workdir={asked.workdir}: no run here (no config.json)")
+    try:
+        check_place(out)
+    except OSError as error:
+        raise ConfigError(f"--out={out}: cannot be written ({error.strerror})") from error
     record = report.read(asked.workdir)
     picture, note = real(record)
     try:

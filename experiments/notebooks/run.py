@@ -29,6 +29,12 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 LONGEST = ("5_evaluation", "1_tour", "2_images")
 """Notebooks that take longest: where several run at the same time, they start first, as here."""
+METADATA = {
+    "accelerator": "GPU",
+    "colab": {"gpuType": "T4", "provenance": []},
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+}
+"""What a notebook says of itself; Colab offers the accelerator that is named."""
 
 
 class Failed(Exception):
@@ -77,8 +83,7 @@ def stored(book: nbformat.NotebookNode) -> nbformat.NotebookNode:
         if cell.cell_type == "code":
             keep = lambda output: output.get("name") != "stderr"
             cell.outputs = [output for output in cell.outputs if keep(output)]
-    book.metadata = {"kernelspec": {"display_name": "Python 3", "language": "python"}}
-    book.metadata["kernelspec"]["name"] = "python3"
+    book.metadata = METADATA
     return book
 
 

@@ -11,7 +11,7 @@ from diffjax.grids import uniform
 from diffjax.guidance import Conditional
 from diffjax.samplers import ancestral, ddim, moments, sample, start_from
 from diffjax.samplers.plan import Plan
-from diffjax.samplers.run import last_part
+from diffjax.samplers.starts import last_part
 from diffjax.schedules import Linear
 from diffjax.sde import VP
 

@@ -1,0 +1,58 @@
+"""Pictures of samples on the way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from diffjax import plot
+from diffjax.arrays import taken
+from diffjax.config import ConfigError
+from diffjax.devices.processes import first
+from diffjax.generation import Job
+from diffjax.samplers.run import Preview
+
+
+class Previews:
+    """Pictures of the predicted x0 of the first batch, written while the device goes on.
+
+    A folder has row_0005.png, ... after rows 5, ...; a .gif is written after the last row. num: of
+    the samples. every: rows from one to the next. Raises ConfigError for a sampler without rows,
+    and for `every` beyond them.
+
+        previews = Previews(trained.job(), 16, Path("way.gif"), every=5)
+        trained.sample(16, preview=previews, every=5)
+    """
+
+    def __init__(self, job: Job, num: int, path: Path, every: int | None = None):
+        rows = job.plan.rows
+        if rows is None:
+            raise ConfigError(
+                f"--previews={path}: adaptive steps differ between samples, which have no common "
+                f"previews; allowed: the other samplers"
+            )
+        if every and every > rows:
+            raise ConfigError(f"--every={every}: the sampler has {rows} rows; needs at most {rows}")
+        self._path, self._form, self.count = path, job.form, 0
+        self._label = taken(job.cond, num).get("label")
+        self._frames: list[np.ndarray] = []
+        self._is_first_batch = True
+
+    def __call__(self, seen: Preview) -> None:
+        if not (self._is_first_batch and first()):
+            return
+        self._is_first_batch = seen.row < seen.rows
+        self.count += 1
+        x0 = self._form.denormalise(seen.x0)
+        label = None if self._label is None else self._label[: len(x0)]
+        picture = self._form.picture(x0, label)
+        try:
+            if self._path.suffix != ".gif":
+                plot.save(self._path / f"row_{seen.row:04d}.png", picture)
+                return
+            self._frames.append(picture)
+            if not self._is_first_batch:
+                plot.animation(self._path, self._frames)
+        except OSError as error:
+            raise ConfigError(f"{self._path}: cannot be written ({error.strerror})") from error
