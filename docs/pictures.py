@@ -222,8 +222,9 @@ def denoisers(out: Path) -> None:
     write(figure, out / "denoisers.png")
 
 
-def implied(model: Model, weight: Any, draw: draws.Draw, u: jax.Array) -> tuple[Any, Any]:
+def implied(case: tuple[Model, Any, draws.Draw], u: jax.Array) -> tuple[Any, Any]:
     """Log-SNR and w(l) = weight on the squared error of eps times the density of l."""
+    model, weight, draw = case
     level = lambda u: model.sde.logsnr(draw.quantile(model.sde, u[None], ())[0])
     t = draw.quantile(model.sde, u, ())
     a, b = model.parameterization.target(model.sde, t)
@@ -256,7 +257,7 @@ def levels(out: Path) -> None:
     left.legend()
     u = jnp.linspace(0.001, 0.999, 2000)
     for (name, case), style in zip(cases.items(), ("-", "-", "--", "-"), strict=True):
-        l, w = implied(*case, u)
+        l, w = implied(case, u)
         right.plot(l, w / np.interp(0, np.sort(l), np.asarray(w)[np.argsort(l)]), style, label=name)
     right.axhline(1, color="grey", lw=0.8, label="variational bound")
     right.set(xlabel="log-SNR", ylabel="w, relative to its value at 0", xlim=(-10, 12), ylim=(0, 4))
@@ -265,7 +266,7 @@ def levels(out: Path) -> None:
 
 
 def main() -> None:
-    flags = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    flags = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     flags.add_argument(
         "--out", type=Path, default=Path("docs/pictures"), help="folder of the PNG files"
     )
