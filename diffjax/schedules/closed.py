@@ -176,7 +176,7 @@ class Cosine(Schedule):
 
 @dataclass(frozen=True)
 class Sigmoid(Schedule):
-    """The sigmoid schedule: alpha^2 in VP falls from 1 to 0 as a sigmoid (arXiv:2212.11972, Alg. 1).
+    """The sigmoid schedule: in VP alpha^2 is a sigmoid from 1 to 0 (arXiv:2212.11972, Alg. 1).
 
     alpha^2 = (S(end / tau) - S(u)) / (S(end / tau) - S(start / tau)), where u is linear in t from
     start / tau to end / tau. A difference of sigmoids is the sinh of half the difference of their
