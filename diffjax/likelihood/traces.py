@@ -48,10 +48,6 @@ def orthogonal(key: Key[Array, ""], size: int, probes: int = 1) -> Probes:
     """Draw k = `probes` orthogonal random vectors, 1 <= k <= D.
 
     The variance is smaller than that of `gaussian`, and 0 for k = D.
-
-    >>> v = orthogonal(jax.random.key(0), size=2, probes=2)
-    >>> bool(jnp.allclose(v.T @ v, jnp.eye(2), atol=1e-5))
-    True
     """
     at_least(1, probes=probes)
     if probes > size:
