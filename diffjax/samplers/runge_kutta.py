@@ -25,7 +25,7 @@ EULER = ((),)
 MIDPOINT = ((), (1 / 2,))
 HEUN = ((), (1.0,))
 CLASSIC = ((), (1 / 2,), (0.0, 1 / 2), (0.0, 0.0, 1.0))
-"""Tableaux of explicit methods: row j is a_j1 .. a_j,j-1 of stage j, which lies at their sum c_j."""
+"""Tableaux of explicit methods: row j is a_j1 .. a_j,j-1 of stage j, which is at their sum c_j."""
 
 
 def in_rho(sde: SDE, at: Levels) -> tuple[np.ndarray, ...]:
