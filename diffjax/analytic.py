@@ -1,8 +1,9 @@
 """Gaussian mixtures: data whose denoiser, score, density, flow map and samples are known exactly.
 
-Toy data, and the oracle of the tests: for x0 ~ sum_k w_k N(mu_k, S_k) every marginal of every
-process is again a mixture, with means alpha mu_k and variances alpha^2 S_k + sigma^2. The
-probability-flow ODE keeps normal scores on Gaussian data, and quantiles in one dimension.
+They serve as toy data and as the oracle of the tests: for x0 ~ sum_k w_k N(mu_k, S_k) every
+marginal of every process is again a mixture, with means alpha mu_k and variances alpha^2 S_k +
+sigma^2. The probability-flow ODE preserves normal scores on Gaussian data, and quantiles in one
+dimension.
 """
 
 from __future__ import annotations
@@ -26,9 +27,10 @@ from diffjax.sde import SDE
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Mixture:
-    """sum_k weight_k N(mean_k, diag(var_k)): weights (K,) sum to 1, means and variances (K, *d).
+    """The mixture sum_k weight_k N(mean_k, diag(var_k)) of K Gaussians.
 
-    `cond["label"]` = k selects component k, -1 the whole mixture.
+    weight: (K,), with sum 1. mean, var: (K, *d). `cond["label"]` = k selects component k, -1 the
+    whole mixture.
     """
 
     weight: Any
@@ -39,7 +41,7 @@ class Mixture:
         return f"Mixture({self.mean.shape[0]} components of {self.mean.shape[1:]})"
 
     def sample(self, key: Key[Array, ""], n: int) -> tuple[Sample, Array]:
-        """Draws (n, *d) and the components (n,) that they came from."""
+        """Draw n samples (n, *d) and return them with their components (n,)."""
         pick, noise = jax.random.split(key)
         label = jax.random.choice(pick, self.weight.size, (n,), p=self.weight)
         eps = jax.random.normal(noise, (n, *self.mean.shape[1:]))
@@ -48,8 +50,10 @@ class Mixture:
     def components(
         self, sde: SDE, x: Sample, t: Time, cond: Cond | None = None
     ) -> tuple[Array, Array, Array]:
-        """Of the marginal at t: log(w_k p_k(x_t)) in nats (B, K), and the posterior means of x0 and
-        eps given component k, each (B, K, *d). -inf where the label excludes k.
+        """Return the log-weights and the posterior means of all components at x (B, *d), t (B,).
+
+        Three arrays: log(w_k p_k(x_t)) in nats (B, K), -inf where the label excludes k, and the
+        posterior means of x0 and of eps given component k, each (B, K, *d).
 
         Raises ValueError for arrays of other shapes, and for a label that is no component.
         """
@@ -66,7 +70,7 @@ class Mixture:
             logp = logp.sum(tuple(range(1, logp.ndim)))
             chosen = jnp.where(jnp.arange(self.weight.size) == label, logp, -jnp.inf)
             logp = jnp.where(label == -1, logp + jnp.log(self.weight), chosen)
-            # eps has a formula of its own: no cancellation at small sigma.
+            # eps has a formula of its own: (x - alpha x0) / sigma would cancel at small sigma.
             return logp, self.mean + alpha * self.var * away / var, sigma * away / var
 
         label = cond["label"] if cond else jnp.full(x.shape[:1], -1)
@@ -74,15 +78,15 @@ class Mixture:
         return jax.vmap(one)(x, t, label)
 
     def logp(self, sde: SDE, x: Sample, t: Time, cond: Cond | None = None) -> Float[Array, " b"]:
-        """Log-density of the marginal at t in nats."""
+        """Return the log-density of the marginal at t in nats, (B,)."""
         return jax.nn.logsumexp(self.components(sde, x, t, cond)[0], axis=1)
 
     def denoiser(self, sde: SDE) -> MixtureDenoiser:
-        """The exact denoiser E[x0 | x_t] under `sde`."""
+        """Return the exact denoiser E[x0 | x_t] under `sde`."""
         return MixtureDenoiser(sde, self)
 
     def flow_map(self, sde: SDE) -> MixtureFlowMap:
-        """The exact flow map under `sde`, of one component or of one dimension.
+        """Return the exact flow map under `sde`, for one component or for one dimension.
 
         Raises ValueError for several components in more than one dimension.
         """
@@ -92,7 +96,7 @@ class Mixture:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class MixtureDenoiser:
-    """Exact predictions for mixture data; `output` is x0. See `Denoise`."""
+    """The exact denoiser of mixture data, a `Denoise` whose raw output is x0."""
 
     sde: SDE = field(metadata={"static": True})
     data: Mixture
@@ -106,7 +110,7 @@ class MixtureDenoiser:
     def __call__(
         self, x: Sample, t: Time, cond: Cond | None = None, *, key: Key[Array, ""] | None = None
     ) -> Prediction:
-        """Both views as posterior means over the components."""
+        """Return both views as posterior means over the components."""
         logp, x0, eps = self.data.components(self.sde, x, t, cond)
         mean = jax.vmap(lambda share, views: jnp.tensordot(share, views, 1))
         share = jax.nn.softmax(logp, axis=1)
@@ -116,18 +120,19 @@ class MixtureDenoiser:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class MixtureFlowMap:
-    """The probability-flow ODE from t to `to`, exactly, as the prediction that leads there.
+    """The exact solution of the probability-flow ODE from t to `to`, written as a prediction.
 
-    x0 and eps are those with x_t = alpha_t x0 + sigma_t eps and X = alpha_s x0 + sigma_s eps, where
-    X is the solution of the ODE at s = `to`; at s = t they are the posterior means of the denoiser.
-    One component: with u(r) = (alpha_r sqrt(S), sigma_r) at the angle phi_r, p the mean of phi_t
-    and phi_s, d half their difference, and n = (x - alpha_t mu) / |u(t)|, which the ODE keeps,
+    The views x0 and eps solve x_t = alpha_t x0 + sigma_t eps and X = alpha_s x0 + sigma_s eps,
+    where X is the solution of the ODE at s = `to`; at s = t they are the posterior means of the
+    denoiser. For one component let u(r) = (alpha_r sqrt(S), sigma_r) have the angle phi_r, p be the
+    mean of phi_t and phi_s, d half their difference, and n = (x - alpha_t mu) / |u(t)|, which is
+    constant along the ODE. Then
 
         x0 = mu + sqrt(S) n cos(p) / cos(d),    eps = n sin(p) / cos(d).
 
-    Several components of scalars: X = F_s^-1(F_t(x)), F the distribution function of the marginal,
-    value by value, which is the map of independent values that all have this law.
-    `cond["label"]` = k selects component k.
+    For several components in one dimension X = F_s^-1(F_t(x)), where F is the distribution function
+    of the marginal. It is applied to each value, which is the map of independent values with this
+    distribution. `cond["label"]` = k selects component k.
     """
 
     sde: SDE = field(metadata={"static": True})
@@ -166,7 +171,10 @@ class MixtureFlowMap:
 
 
 def _views(sde: SDE, x: Sample, lead: Sample, t: Time, s: Time, stay: Prediction) -> Prediction:
-    """The views that lead from x at t to `lead` at s; those of `stay` where s = t."""
+    """Return the views that lead from x at t to `lead` at s, and those of `stay` where s = t.
+
+    At s = t the 2 x 2 system for (x0, eps) is singular; its limit is the denoiser.
+    """
     alpha, sigma = (expand(a(t), x) for a in (sde.alpha, sde.sigma))
     alpha_s, sigma_s = (expand(a(s), x) for a in (sde.alpha, sde.sigma))
     same = expand(t == s, x)
@@ -177,6 +185,8 @@ def _views(sde: SDE, x: Sample, lead: Sample, t: Time, s: Time, stay: Prediction
 
 
 def _gaussian_map(sde: SDE, mean: Array, var: Array, x: Sample, t: Time, s: Time) -> Prediction:
+    """Return the flow map of one component, by the formula in `MixtureFlowMap`."""
+
     def one(x: Array, t: Array, s: Array) -> tuple[Array, Array]:
         spread = jnp.sqrt(var)
         angle = lambda r: jnp.arctan2(sde.sigma(r), sde.alpha(r) * spread)
@@ -190,12 +200,15 @@ def _gaussian_map(sde: SDE, mean: Array, var: Array, x: Sample, t: Time, s: Time
 
 
 BISECTIONS = 64
-"""Of a bracket of some standard deviations: to the last bit of a float64."""
+"""Halvings of the bracket, which reduce it to one float64 number."""
 
 
 def _quantile_map(sde: SDE, data: Mixture, x: Array, t: Array, s: Array, label: Array) -> Array:
-    """F_s^-1(F_t(x)) of one value. The bracket: the normal score of a quantile lies between the
-    least and the largest of its components."""
+    """Return F_s^-1(F_t(x)) for one value by bisection.
+
+    The bracket follows from the normal score of a quantile, which lies between the least and the
+    largest of the normal scores under the components.
+    """
     parts = jnp.arange(data.weight.size)
     share = jnp.where(label < 0, jnp.log(data.weight), jnp.where(parts == label, 0.0, -jnp.inf))
 
@@ -205,9 +218,10 @@ def _quantile_map(sde: SDE, data: Mixture, x: Array, t: Array, s: Array, label: 
         )
 
     def tail(x: Any, r: Array, side: Any) -> Array:
-        """Log-probability below x, or above it where side = -1."""
+        """Return the log-probability below x, or above it where side = -1."""
         return jax.nn.logsumexp(share + log_ndtr(side * scores(x, r)))
 
+    # The smaller of the two tails keeps its digits: 1 - F loses them all beyond eight deviations.
     side = jnp.where(tail(x, t, 1.0) < tail(x, t, -1.0), 1.0, -1.0)
     goal = tail(x, t, side)
     std = jnp.hypot(sde.alpha(s) * jnp.sqrt(data.var), sde.sigma(s))
@@ -227,23 +241,30 @@ def _quantile_map(sde: SDE, data: Mixture, x: Array, t: Array, s: Array, label: 
 
     low, high = jax.lax.fori_loop(0, BISECTIONS, halve, jax.lax.stop_gradient((low, high)))
     y = jax.lax.stop_gradient((low + high) / 2)
-    # One Newton step, which changes nothing but brings the derivatives of the implicit function.
+    # Bisection has no derivative. One Newton step leaves the converged value unchanged and has the
+    # derivative of the implicit function.
     slope = jax.lax.stop_gradient(jax.grad(tail)(y, s, side))
     return y - (tail(y, s, side) - goal) / slope
 
 
 def gaussian(mean: Float[Array, "*d"], var: Float[Array, "*d"]) -> Mixture:
-    """N(mean, diag(var)) as a mixture of one."""
+    """Return N(mean, diag(var)) as a mixture of one component.
+
+    >>> gaussian(jnp.zeros(2), jnp.ones(2))
+    Mixture(1 components of (2,))
+    """
     return Mixture(jnp.ones(1), jnp.asarray(mean)[None], jnp.asarray(var)[None])
 
 
 def gaussian_flow(
     sde: SDE, mean: Array, var: Array, x: Sample, t: Time, s: Time
 ) -> Float[Array, "b *d"]:
-    """The probability-flow ODE from x at t to s, exactly, for N(mean, diag(var)) data.
+    """Solve the probability-flow ODE from x (B, *d) at t (B,) to s (B,), for Gaussian data.
 
-    x_s - alpha_s mu = sqrt((alpha_s^2 S + sigma_s^2) / (alpha_t^2 S + sigma_t^2))
-    (x_t - alpha_t mu), the master oracle of the samplers.
+    For N(mean, diag(var)) data the solution is exact, and the master oracle of the samplers:
+
+        x_s - alpha_s mu = sqrt((alpha_s^2 S + sigma_s^2) / (alpha_t^2 S + sigma_t^2))
+                           (x_t - alpha_t mu).
     """
 
     def one(x: Array, t: Array, s: Array) -> Array:
@@ -257,10 +278,11 @@ def gaussian_flow(
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Correlated:
-    """N(mean, cov) with a full covariance: mean (D,), and cov = basis diag(var) basis^T.
+    """A Gaussian N(mean, cov) with a full covariance cov = basis diag(var) basis^T.
 
-    Made by `correlated`. x is (B, D). In the eigenbasis the values are independent, so the denoiser
-    and the flow map are those of `gaussian(mean, var)` there.
+    mean: (D,). basis: (D, D), orthogonal. var: (D,). Samples are (B, D). Use `correlated` to
+    construct one. In the eigenbasis the values are independent, so the denoiser and the flow map
+    are those of `gaussian(mean, var)` there.
     """
 
     mean: Any
@@ -268,12 +290,12 @@ class Correlated:
     var: Any
 
     def sample(self, key: Key[Array, ""], n: int) -> Sample:
-        """Draws (n, D)."""
+        """Draw n samples (n, D)."""
         eps = jax.random.normal(key, (n, len(self.var)))
         return self.mean + (eps * jnp.sqrt(self.var)) @ self.basis.T
 
     def flow_map(self, sde: SDE) -> Rotated:
-        """The exact flow map under `sde`; without `to`, the exact denoiser."""
+        """Return the exact flow map under `sde`; without `to` it is the exact denoiser."""
         inner = gaussian(self.mean @ self.basis, self.var)
         return Rotated(inner.flow_map(sde), self.basis)
 
@@ -281,7 +303,7 @@ class Correlated:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Rotated:
-    """`inner` in the coordinates x @ basis, seen in those of x (B, D)."""
+    """A flow map `inner` of the rotated coordinates x @ basis, applied to x (B, D)."""
 
     inner: MixtureFlowMap
     basis: Any
@@ -305,7 +327,10 @@ class Rotated:
 
 
 def correlated(mean: Float[Array, " d"], cov: Float[Array, "d d"]) -> Correlated:
-    """N(mean, cov). Raises ValueError for a matrix that is no covariance."""
+    """Construct N(mean, cov) from mean (D,) and cov (D, D).
+
+    Raises ValueError unless cov is symmetric with positive eigenvalues.
+    """
     matrix = np.asarray(cov, np.float64)
     var, basis = np.linalg.eigh(matrix)
     if not (np.allclose(matrix, matrix.T) and (var > 0).all()):

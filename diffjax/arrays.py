@@ -1,4 +1,4 @@
-"""Type aliases, catalogues, per-sample scalars and conditions, random streams, host float64."""
+"""Helpers for arrays: catalogues, broadcasting, conditions, random streams and host float64."""
 
 from __future__ import annotations
 
@@ -18,20 +18,28 @@ from jax.sharding import Sharding
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree, Shaped, UInt, UInt32
 
 Cond = Mapping[str, Array]
-"""Conditions by name, each (B, ...). A missing one is -1 (integers) or NaN (floats); unsigned ones,
-as lengths, are never missing."""
+"""Conditions by name, each (B, ...). A missing one is -1 (signed integers) or NaN (floats);
+unsigned integers, such as lengths, are never missing."""
 Params = dict[str, Any]
-"""Nested dict of arrays."""
+"""A nested dict of arrays."""
 T = TypeVar("T")
 
 
 def catalogue(*entries: Any) -> dict[str, Any]:
-    """Map the config name of each entry to it: `dpmpp_2m` for a function, `sub_vp` for `SubVP`."""
+    """Map each entry's name in a config to the entry.
+
+    >>> from diffjax.sde import SubVP, levels
+    >>> list(catalogue(levels, SubVP))
+    ['levels', 'sub_vp']
+    """
     return {re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", e.__name__).lower(): e for e in entries}
 
 
 def rebuild(instance: T, **changes: Any) -> T:
-    """A frozen dataclass with other values in some fields, which may be traced: not checked."""
+    """Copy a frozen dataclass with other values in some fields.
+
+    Unlike `dataclasses.replace` it does not run `__post_init__`, so values may be traced.
+    """
     rebuilt = copy.copy(instance)
     for name, value in changes.items():
         object.__setattr__(rebuilt, name, value)
@@ -41,7 +49,10 @@ def rebuild(instance: T, **changes: Any) -> T:
 def expand(a: Shaped[Array, " b"], x: Float[Array, "b *d"]) -> Shaped[Array, "b *_"]:
     """Append axes to `a` until it broadcasts against `x`.
 
-    Raises ValueError unless `a` has one value per sample, or is one for all, ().
+    a: (B,), one value per sample, or (), one for all. Raises ValueError for other shapes.
+
+    >>> expand(jnp.ones(2), jnp.ones((2, 8, 8, 3))).shape
+    (2, 1, 1, 1)
     """
     if a.ndim and a.shape != x.shape[:1]:
         raise ValueError(f"{a.shape} beside {x.shape}: needs one value per sample, {x.shape[:1]}")
@@ -49,62 +60,68 @@ def expand(a: Shaped[Array, " b"], x: Float[Array, "b *d"]) -> Shaped[Array, "b 
 
 
 def dims(x: Float[Array, "b *d"]) -> tuple[int, ...]:
-    """All axes but the batch axis."""
+    """Return all axes of x but the batch axis."""
     return tuple(range(1, x.ndim))
 
 
 def stream(seed: Any, name: str) -> Key[Array, ""]:
-    """Key of the random stream `name` of a run; fold a step or a sample index into it.
+    """Return the key of the random stream `name` of a run with this seed.
 
-    Raises ValueError unless 0 <= seed < 2**32.
+    Fold the index of a step or of a sample into it. Raises ValueError unless 0 <= seed < 2**32.
     """
-    if not isinstance(seed, Tracer) and not 0 <= seed < 2**32:  # JAX takes it modulo that
+    if not isinstance(seed, Tracer) and not 0 <= seed < 2**32:  # JAX would take it modulo 2**32
         raise ValueError(f"seed={seed}: needs 0 <= seed < 2**32")
     return jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))
 
 
 def streams(seeds: UInt32[np.ndarray, " b"], name: str) -> Key[Array, " b"]:
-    """Keys of the random stream `name` of several runs."""
+    """Return the keys (B,) of the random stream `name` for several seeds (B,)."""
     return jax.vmap(lambda seed: stream(seed, name))(seeds)
 
 
 def keys_at(key: Key[Array, "..."], index: Int[Array, " b"]) -> Key[Array, " b"]:
-    """One key per index, whatever the batch they travel in. key: of all, (), or one of each."""
+    """Return one key per index (B,), so that a sample keeps its key in whatever batch it is.
+
+    key: one for all, (), or one for each index, (B,).
+    """
     return jax.vmap(jax.random.fold_in, (0 if key.ndim else None, 0))(key, index)
 
 
 def normal(keys: Key[Array, " b"], shape: tuple[int, ...]) -> Float[Array, "b *d"]:
-    """Standard normal noise (B, *shape), sample b from its own key."""
+    """Draw standard normal noise (B, *shape), that of sample b from keys[b]."""
     return jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
 
 
 def within_length(length: UInt[Array, " b"], size: int, rank: int) -> Bool[Array, "b *_"]:
-    """Whether each of `size` positions belongs to its item, (B, size, 1, ...), `rank` axes."""
+    """Return whether each of `size` positions lies within its item's length, (B, size, 1, ...).
+
+    length: (B,). rank: number of axes of the result.
+    """
     inside = jnp.arange(size, dtype=length.dtype)[None] < length[:, None]
     return inside.reshape(inside.shape + (1,) * (rank - 2))
 
 
 def null(cond: Cond) -> Cond:
-    """The same conditions, all missing that may be."""
+    """Replace all conditions by their missing values, except lengths."""
     lost = lambda c: jnp.full_like(c, _missing(c)) if _may_miss(c) else c
     return jax.tree.map(lost, cond)
 
 
 def taken(rows: Mapping[str, Any], num: int) -> dict[str, Any]:
-    """Conditions (num, ...) from rows (K, ...), which samples take in turn."""
+    """Repeat rows (K, ...) of conditions in turn until there are `num` of them, (num, ...)."""
     index = np.arange(num)
     return {name: value[index % len(value)] for name, value in rows.items()}
 
 
 Rates = float | tuple[tuple[str, float], ...]
-"""One chance for all conditions together, or name and chance of each that is alone."""
+"""A probability for all conditions together, or pairs of a condition's name and its probability."""
 
 
 def drop(cond: Cond, key: Key[Array, ""], rate: Rates | Mapping[str, float]) -> Cond:
-    """Make all conditions of a sample missing with chance `rate` (arXiv:2207.12598, Alg. 1).
+    """Drop all conditions of a sample with probability `rate` (arXiv:2207.12598, Alg. 1).
 
-    With rates by name each is drawn on its own, and the others stay. Raises ValueError for a name
-    that is not in `cond`.
+    With rates by name each named condition is dropped independently and the others are kept.
+    Raises ValueError for a name that is not in `cond`.
     """
     if not isinstance(rate, int | float):
         rates = dict(rate)
@@ -122,7 +139,7 @@ def drop(cond: Cond, key: Key[Array, ""], rate: Rates | Mapping[str, float]) -> 
 
 
 def _may_miss(c: Array) -> bool:
-    """Unsigned integers, as lengths, have no value that says missing."""
+    """Return whether a condition has a missing value; unsigned integers, as lengths, have none."""
     return not jnp.issubdtype(c.dtype, jnp.unsignedinteger)
 
 
@@ -131,9 +148,9 @@ def _missing(c: Array) -> Array:
 
 
 def spread(tree: PyTree, sharding: Sharding) -> PyTree:
-    """Values that are equal on all hosts as arrays over the devices of all of them.
+    """Turn values that are equal on all hosts into arrays over the devices of all hosts.
 
-    Arrays that lie there already are left as they are.
+    Arrays that have this sharding already are returned unchanged.
     """
     if sharding.is_fully_addressable:
         return jax.device_put(tree, sharding)
@@ -152,10 +169,10 @@ def spread(tree: PyTree, sharding: Sharding) -> PyTree:
 
 
 def float64(function: Callable[..., PyTree]) -> Callable[..., PyTree]:
-    """Run an elementwise `function` on the host in float64: NumPy in, NumPy out.
+    """Run an elementwise `function` on the host in float64, with NumPy arrays in and out.
 
-    Inside a traced function, too. Arrays are filled up to a power of two, 1024 or more, so that few
-    shapes are compiled.
+    It also works inside a traced function. Arrays are padded to a power of two, at least 1024, so
+    that few shapes are compiled.
     """
 
     @functools.wraps(function)

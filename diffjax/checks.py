@@ -1,9 +1,9 @@
-"""Checks of settings and of what a caller passes: one line with the name, the value, the allowed.
+"""Checks of settings and arguments, whose errors name the setting, its value and the allowed ones.
 
 Each raises ValueError on the host, where an object is constructed or a function is traced, so that
 compiled programs contain none of them. Settings are passed by name, and the first bad one is
 reported: `at_least(1, width=width)` raises `width=0: needs width >= 1`. NaN is never allowed. The
-builder adds the place in the config. Values that are traced are not looked at, their shapes are.
+builder adds the place in the config. Of traced arrays the shapes are checked, not the values.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ import numpy as np
 from jax.core import Tracer
 
 SEEDS = 2**32
-"""Seeds are the numbers below it: JAX takes others modulo this one."""
+"""Seeds are integers in [0, 2**32); JAX would take others modulo this number."""
 COUNTS = 2**31
-"""Counts of things are below it: they travel as 32-bit integers."""
+"""Counts are below this number, for they travel as 32-bit integers."""
 
 
 def at_least(least: float, **settings: float) -> None:
@@ -37,16 +37,17 @@ def at_least(least: float, **settings: float) -> None:
 
 
 def positive(**settings: float | None) -> None:
-    """Raise ValueError for a setting that is not above 0; None is a setting that is off."""
+    """Raise ValueError for a setting that is not above 0; None, a setting that is off, passes."""
     for name, value in settings.items():
         if value is not None and not value > 0:
             raise ValueError(f"{name}={value}: needs {name} > 0")
 
 
 def within(low: float, high: float, ends: str = "[]", **settings: float) -> None:
-    """Raise ValueError for a setting outside of the interval from `low` to `high`.
+    """Raise ValueError for a setting outside the interval from `low` to `high`.
 
-    ends: which ends belong to it, a bracket for one that does: `[)` is low <= value < high.
+    ends: a square bracket for an end that belongs to the interval, a round one for an end that
+    does not: `[)` means low <= value < high.
 
     >>> within(0, 1, "[)", dropout=1.0)
     Traceback (most recent call last):
@@ -79,7 +80,7 @@ def one_of(known: Iterable[Any], **settings: Any) -> None:
 
 
 def in_range(stop: int, **settings: int) -> None:
-    """Raise ValueError for an integer outside of 0, ..., stop - 1.
+    """Raise ValueError for an integer outside 0, ..., stop - 1.
 
     >>> in_range(SEEDS, seed=-1)
     Traceback (most recent call last):
@@ -92,7 +93,10 @@ def in_range(stop: int, **settings: int) -> None:
 
 
 def seed(value: Any, name: str = "seed") -> int:
-    """An integer in [0, 2**32); others would alias one of these."""
+    """Return the value as an integer in [0, 2**32); raise ValueError for any other.
+
+    Larger ones would alias a seed in that range.
+    """
     number = integer(value, name)
     if not 0 <= number < SEEDS:
         raise ValueError(f"{name}={value}: needs 0 <= {name} < 2**32")
@@ -100,7 +104,11 @@ def seed(value: Any, name: str = "seed") -> int:
 
 
 def integer(value: Any, name: str) -> int:
-    """A whole number of Python, NumPy or JAX, and no truth value."""
+    """Return the value as a Python integer; raise ValueError for a non-integer or a boolean.
+
+    >>> integer(np.int64(3), "steps")
+    3
+    """
     try:
         if not isinstance(value, bool | np.bool_):
             return operator.index(value)
@@ -110,7 +118,7 @@ def integer(value: Any, name: str) -> int:
 
 
 def whole(least: int, **values: Any) -> None:
-    """Integers from `least` to 2**31 - 1.
+    """Raise ValueError for a value that is no integer in [least, 2**31).
 
     >>> whole(1, num=2**31)
     Traceback (most recent call last):
@@ -124,7 +132,7 @@ def whole(least: int, **values: Any) -> None:
 
 
 def number(**values: Any) -> None:
-    """Real numbers, and no truth values or texts."""
+    """Raise ValueError for a value that is no real number, such as a boolean or a string."""
     for name, value in values.items():
         real = isinstance(value, int | float | np.integer | np.floating)
         if not real or isinstance(value, bool):
@@ -132,7 +140,7 @@ def number(**values: Any) -> None:
 
 
 def finite(**values: Any) -> None:
-    """Real numbers that are neither infinite nor NaN."""
+    """Raise ValueError for a value that is no real number, is infinite or is NaN."""
     number(**values)
     for name, value in values.items():
         if not math.isfinite(value):
@@ -140,7 +148,10 @@ def finite(**values: Any) -> None:
 
 
 def instance(kind: type, hint: str, **objects: Any) -> None:
-    """Objects of a class. hint: what to pass, as `diffjax.schedules.Linear()`."""
+    """Raise ValueError for an object that is no instance of the class `kind`.
+
+    hint: an example for the message, such as `diffjax.schedules.Linear()`.
+    """
     for name, value in objects.items():
         if not isinstance(value, kind):
             raise ValueError(
@@ -149,14 +160,14 @@ def instance(kind: type, hint: str, **objects: Any) -> None:
 
 
 def function(hint: str, **functions: Any) -> None:
-    """Things that can be called. hint: an example."""
+    """Raise ValueError for an object that is not callable; `hint` is an example for the message."""
     for name, value in functions.items():
         if not callable(value):
             raise ValueError(f"{name}={_short(value)}: needs a function, as {hint}")
 
 
 def samples(x: Any, name: str = "x") -> None:
-    """An array of floats with an axis of samples, (B, ...)."""
+    """Raise ValueError unless x is a floating-point array with a batch axis, (B, ...)."""
     array(x, name, "(B, ...)")
     if x.ndim == 0:
         raise ValueError(f"{name}={_short(x)}: needs an array of samples, (B, ...)")
@@ -165,13 +176,16 @@ def samples(x: Any, name: str = "x") -> None:
 
 
 def array(value: Any, name: str, shape: str) -> None:
-    """An array, of NumPy or JAX. shape: that which is wanted, for the message."""
+    """Raise ValueError unless the value is a NumPy or JAX array.
+
+    shape: the required shape, for the message only.
+    """
     if not isinstance(value, jax.Array | np.ndarray | np.generic):
         raise ValueError(f"{name}={_short(value)}: needs an array, {shape}")
 
 
 def per_sample(size: int, **values: Any) -> None:
-    """Arrays with one number for each of `size` samples, (B,)."""
+    """Raise ValueError for an array that does not have one number per sample, (size,)."""
     for name, value in values.items():
         array(value, name, f"one number per sample, ({size},)")
         if value.shape != (size,):
@@ -179,7 +193,7 @@ def per_sample(size: int, **values: Any) -> None:
 
 
 def keys(value: Any, size: int) -> None:
-    """A key of `jax.random.key` for each of `size` samples."""
+    """Raise ValueError unless the value is an array (size,) of typed keys, one per sample."""
     example = f"jax.random.split(jax.random.key(0), {size})"
     dtype = getattr(value, "dtype", np.dtype(object))
     if not jnp.issubdtype(dtype, jax.dtypes.prng_key):
@@ -189,7 +203,7 @@ def keys(value: Any, size: int) -> None:
 
 
 def conditions(cond: Any, size: int) -> None:
-    """None, or a mapping of names to arrays (B, ...)."""
+    """Raise ValueError unless cond is None or a mapping from names to arrays (size, ...)."""
     if cond is None:
         return
     if not isinstance(cond, Mapping):
@@ -201,7 +215,10 @@ def conditions(cond: Any, size: int) -> None:
 
 
 def labels(value: Any, size: int, name: str = "label") -> None:
-    """Classes in [0, size), or -1 for none; traced ones are not looked at."""
+    """Raise ValueError for a label that is neither in [0, size) nor -1, which means no class.
+
+    Traced labels are not checked.
+    """
     if traced(value):
         return
     classes = np.asarray(value)  # in NumPy: within a traced function JAX would trace the test
@@ -210,7 +227,10 @@ def labels(value: Any, size: int, name: str = "label") -> None:
 
 
 def lengths(value: Any, size: int, name: str = "length") -> None:
-    """Unsigned lengths in [1, size]; traced ones are not looked at."""
+    """Raise ValueError for lengths that are not unsigned integers in [1, size].
+
+    Of traced lengths only the type is checked.
+    """
     if not np.issubdtype(value.dtype, np.unsignedinteger):
         raise ValueError(f"{name} of type {value.dtype}: needs uint32")
     if traced(value):
@@ -221,23 +241,23 @@ def lengths(value: Any, size: int, name: str = "length") -> None:
 
 
 def known_label(value: Any, size: int) -> Any:
-    """Whether each label is a class, or -1 for none."""
+    """Return whether each label is a class in [0, size), or -1 for none."""
     return (value >= -1) & (value < size)
 
 
 def same_shape(shape: tuple[int, ...], **values: Any) -> None:
-    """Arrays of this shape: others would be broadcast."""
+    """Raise ValueError for an array of another shape, which would be broadcast otherwise."""
     for name, value in values.items():
         if jnp.shape(value) != shape:
             raise ValueError(f"{name} has the shape {jnp.shape(value)}; needs {shape}")
 
 
 def traced(*trees: Any) -> bool:
-    """Whether a leaf is an abstract value, of which only the shape is known."""
+    """Return whether any leaf is a tracer, of which only shape and type are known."""
     return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(trees))
 
 
 def _short(value: Any) -> str:
-    """A value in a message of one line."""
+    """Return the value's representation on one line, at most 60 characters."""
     text = " ".join(repr(value).split())
     return text if len(text) <= 60 else f"{text[:57]}..."

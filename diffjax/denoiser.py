@@ -1,4 +1,4 @@
-"""A network as a denoiser, and the same denoiser seen under another process."""
+"""Denoisers: a network with its parameterization and process, and the same one in another frame."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ from diffjax.sde import SDE, ends
 
 @dataclass(frozen=True)
 class Model:
-    """A recipe: process, parameterization, network. Hashable; the parameters travel apart.
+    """The recipe of a denoiser: process, parameterization and network, without parameters.
 
-    Parameters are a dict: `network`, and `schedule` where that is learned.
+    A model is hashable and therefore a static argument of `jax.jit`. Its parameters are a dict with
+    the entry `network`, and `schedule` where the schedule is learned.
 
     Raises ValueError where the parameterization does not suit the process, and where the noise
     label is not finite on [t_min, t_max].
@@ -47,20 +48,23 @@ class Model:
         return f"Model({what}, {self.network}, {self.sde})"
 
     def init(self, key: Key[Array, ""], x: Sample, cond: Cond | None = None) -> Params:
-        """Parameters for inputs like `x` and `cond`."""
+        """Initialise the parameters for inputs of the shapes of `x` (B, ...) and `cond`."""
         schedule = self.sde.schedule.init()
-        # Checks of a config, of weights and of a state ask for its shapes: equal networks share one
-        # trace.
+        # Jitted although it runs once: the checks of a config, of weights and of a state call it
+        # for its shapes, and equal networks then share one trace.
         init = jax.jit(self.network.init)
         network = init(key, x, jnp.zeros(x.shape[:1], x.dtype), cond)
         return {"network": network} | ({"schedule": schedule} if schedule else {})
 
     def project(self, params: Params) -> Params:
-        """The parameters as the network wants them after a training step."""
+        """Project the parameters onto the network's constraint set, after a training step."""
         return params | {"network": self.network.project(params["network"])}
 
     def bind(self, params: Params) -> Model:
-        """The model whose schedule has the parameters trained for it; itself without any."""
+        """Return the model with the trained parameters of its schedule put into the schedule.
+
+        Without such parameters the model itself is returned.
+        """
         learned = params.get("schedule")
         return rebuild(self, sde=self.sde.bind(learned)) if learned else self
 
@@ -73,12 +77,15 @@ class Model:
         key: Key[Array, ""] | None,
         to: Time | None = None,
     ) -> tuple[Sample, Sample | None]:
-        """The raw network output F, and its second output where it has one.
+        """Return the raw network output F (B, ...), and the second output or None.
 
-        to: where the prediction leads, for a network with the condition `to`; None, or NaN for
-        single samples, means t. Some noise labels are infinite at 0, so a time below t_min has the
-        label of t_min. Raises ValueError for arrays of other shapes than (B, ...) and (B,), and for
-        a network whose output has another shape than x.
+        x: noisy samples (B, ...). t: their times (B,). cond: conditions by name, each (B, ...).
+        key: randomness of dropout; None in evaluation. to: the second time (B,) of a flow map, for
+        a network with the condition `to`; None for all, or NaN for single samples, means t. Some
+        noise labels are infinite at 0, so a second time below t_min gets the label of t_min.
+
+        Raises ValueError for arrays of other shapes than (B, ...) and (B,), and for a network whose
+        output differs in shape from x.
         """
         checks.samples(x)
         checks.per_sample(len(x), t=t, **({} if to is None else {"to": to}))
@@ -88,7 +95,8 @@ class Model:
         if to is not None:
             to = jnp.where(jnp.isnan(to), t, to)
             label = self.parameterization.c_noise(self.sde, jnp.maximum(to, self.sde.t_min))
-            # Equal times have equal labels to the last bit, and the derivative of theirs.
+            # On the diagonal s = t the second label must equal the first to the last bit, without
+            # losing its own derivative in s, which some rules of flow maps take.
             label += jax.lax.stop_gradient(jnp.where(to == t, c_noise - label, 0))
             cond = {**(cond or {}), "to": label}
         outputs = self.network.apply(params["network"], expand(c_in, x) * x, c_noise, cond, key=key)
@@ -98,7 +106,11 @@ class Model:
         return output, log_var
 
     def views(self, output: Sample, x: Sample, t: Time) -> tuple[Sample, Sample]:
-        """x0 and eps from F = a x0 + b eps; neither is computed from the other."""
+        """Recover (x0, eps) from F = a x0 + b eps and x = alpha x0 + sigma eps.
+
+        Neither is computed from the other, so each stays finite where the other is ill-conditioned:
+        x0 at sigma = 0, eps at alpha = 0.
+        """
         a, b = self.parameterization.target(self.sde, t)
         alpha, sigma = self.sde.alpha(t), self.sde.sigma(t)
         det = a * sigma - b * alpha
@@ -107,7 +119,7 @@ class Model:
 
 
 def check_label(asked: Parameterization, sde: SDE) -> None:
-    """Raise ValueError where the noise label is infinite or NaN at an end of time."""
+    """Raise ValueError where the noise label is infinite or NaN at t_min or t_max."""
     label = float64(lambda t: asked.c_noise(sde, t))
     for name, t in (("t_min", sde.t_min), ("t_max", sde.t_max)):
         if not np.isfinite(value := float(label(np.float64(t)))):
@@ -121,7 +133,10 @@ def check_label(asked: Parameterization, sde: SDE) -> None:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Denoiser:
-    """A model with its parameters: a pytree whose only leaves are the parameters."""
+    """A model with its parameters: a pytree whose only leaves are the parameters.
+
+    Calling it with x (B, ...) and t (B,) returns a `Prediction`.
+    """
 
     model: Model = field(metadata={"static": True})
     params: Params
@@ -131,7 +146,7 @@ class Denoiser:
         return self.model.sde.bind(self.params.get("schedule", {}))
 
     def check(self, x: Any, cond: Mapping[str, Any] | None) -> None:
-        """Raise ValueError for inputs, or labels, that the network was not built for."""
+        """Raise ValueError for inputs or labels that the network was not built for."""
         checks.conditions(cond, len(x))
         self.model.network.check(x, cond)
 
@@ -148,7 +163,7 @@ class Denoiser:
         key: Key[Array, ""] | None = None,
         to: Time | None = None,
     ) -> Prediction:
-        """Both views of the network's output at x, t. to: where it leads, see `Model.output`."""
+        """Predict x0 and eps for x (B, ...) at times t (B,); arguments as in `Model.output`."""
         model = self.model.bind(self.params)
         output, log_var = model.output(self.params, x, t, cond, key, to)
         return Prediction(output, *model.views(output, x, t), log_var)
@@ -157,13 +172,13 @@ class Denoiser:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Reframed:
-    """`denoise`, trained under its own process, seen under `sde`: see `reframe`."""
+    """A denoiser called under another process than that of its training: see `reframe`."""
 
     denoise: Denoise
     sde: SDE = field(metadata={"static": True})
 
     def check(self, x: Any, cond: Mapping[str, Any] | None) -> None:
-        """As that of `denoise`."""
+        """Raise ValueError for inputs that the wrapped denoiser was not built for."""
         check_inputs(self.denoise, x, cond)
 
     def __call__(
@@ -179,23 +194,27 @@ class Reframed:
         checks.per_sample(len(x), t=t, **({} if to is None else {"to": to}))
         l = self.sde.logsnr(t)
         (log_alpha, log_sigma), trained = self.sde.frame(l), self.denoise.sde.frame(l)
-        # The two ratios are equal; each is finite where it is used, at alpha = 0 and sigma = 0 too.
+        # alpha' / alpha = sigma' / sigma at equal log-SNR; the first is finite at sigma = 0, the
+        # second at alpha = 0.
         log_scale = jnp.where(l > 0, trained[0] - log_alpha, trained[1] - log_sigma)
         lo, hi = self.denoise.sde.t_min, self.denoise.sde.t_max
         there = lambda l: jnp.clip(self.denoise.sde.inverse(l), lo, hi)
-        # Clipped is rounding only: `reframe` checks the ends; a time below t_min leads to t_min.
+        # Clipping removes rounding only, since `reframe` has checked the ends; a second time below
+        # t_min becomes t_min.
         leads = {} if to is None else {"to": there(self.sde.logsnr(to))}
         scaled = expand(jnp.exp(log_scale), x) * x
         return self.denoise(scaled, there(l), cond, key=key, **leads)
 
 
 def reframe(denoise: Denoise, sde: SDE) -> Reframed:
-    """The same trained network under another process, without retraining.
+    """Use a trained network under another process, without retraining.
 
-    At equal log-SNR l the two processes differ by the scale of x only, so the network is asked at
-    t' = trained inverse(l) and x' = (alpha' / alpha) x; its views x0 and eps hold in both frames,
-    while `output` stays what it was trained to be (arXiv:2206.00364, app. C).
-    Raises ValueError where `sde` has noise levels that the network was not trained for.
+    At equal log-SNR l the two processes differ only in the scale of x, so the network is evaluated
+    at t' = inverse'(l) and x' = (alpha' / alpha) x, where the prime marks the process of training.
+    Its views x0 and eps hold in both frames; `output` remains the target that the network was
+    trained on (arXiv:2206.00364, app. C).
+
+    Raises ValueError where `sde` has noise levels that the network was not trained on.
     """
     new, old = ends(sde).lam, ends(denoise.sde).lam
     if new[0] > old[0] + 1e-6 * abs(old[0]) or new[1] < old[1] - 1e-6 * abs(old[1]):

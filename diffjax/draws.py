@@ -1,9 +1,10 @@
 """Distributions of t in training.
 
-A draw is a quantile function Q: u in [0, 1) -> t in [t_min, t_max]. Its density is 1 / Q'(u), by
-automatic differentiation, so that nothing is written twice. `importance` says what the density is
-for: divided out, each loss counting by Q'(u) / (t_max - t_min), the expectation is that of uniform
-t and only its variance changes; else the density is a part of the objective, as in EDM.
+A draw is a quantile function Q: u in [0, 1) -> t in [t_min, t_max]. Its density is 1 / Q'(u), which
+automatic differentiation provides, so that no distribution is written twice. `importance` decides
+the role of the density. Where it is True the density is divided out: each loss is multiplied by
+Q'(u) / (t_max - t_min), which keeps the expectation under uniform t and changes only its variance.
+Where it is False the density is part of the objective, as in EDM.
 """
 
 from __future__ import annotations
@@ -30,48 +31,56 @@ LAST = 1 - 2.0**-24
 
 @dataclass(frozen=True)
 class Draw(abc.ABC):
-    """How the times of a batch are drawn.
+    """A distribution of training times, from which the times of a batch are drawn.
 
-    stratified: u_i = (u + i / n) mod 1 with one u for the whole batch, over all devices and parts
-    of it, in place of independent u_i: each t has the same law, together they cover it
-    (arXiv:2107.00630, app. I). importance: see the module.
+    stratified: u_i = (u + i / n) mod 1, with one u for the whole batch across devices and
+    accumulated parts, in place of independent u_i. Each t keeps its marginal distribution while the
+    batch covers [t_min, t_max] evenly (arXiv:2107.00630, app. I). importance: whether the density
+    is divided out of the loss; see the module's docstring.
+
+    >>> u = Uniform(stratified=True).positions(jax.random.key(0), 4)
+    >>> np.diff(np.sort(u)).round(3).tolist()
+    [0.25, 0.25, 0.25]
     """
 
     stratified: bool = False
     importance: bool = False
 
     def init(self) -> State:
-        """What is remembered from step to step."""
+        """Return the initial state of the distribution; most have none."""
         return ()
 
     def positions(self, key: Key[Array, ""], n: int) -> Float[Array, " n"]:
-        """u of each sample of a batch."""
+        """Draw u in [0, 1) for each of n samples."""
         if not self.stratified:
             return jax.random.uniform(key, (n,))
         return (jax.random.uniform(key) + jnp.arange(n) / n) % 1
 
     def check(self, sde: SDE) -> None:  # noqa: B027
-        """Raise ValueError where the process does not allow this draw."""
+        """Raise ValueError where the process does not admit this distribution."""
 
     @abc.abstractmethod
     def quantile(self, sde: SDE, u: Times, state: State) -> Times:
-        """t at u, monotone."""
+        """Return t at u in [0, 1), monotone in u."""
 
     def __call__(self, sde: SDE, u: Float[Array, " b"], state: State) -> tuple[Times, Times]:
-        """Times, and the factor that each loss counts by."""
+        """Return the times (B,) at u (B,), and the factor (B,) that multiplies each loss."""
         t, slope = jax.jvp(lambda u: self.quantile(sde, u, state), (u,), (jnp.ones_like(u),))
         t = jnp.clip(t, sde.t_min, sde.t_max)  # rounding only
         width = sde.t_max - sde.t_min
         return t, jnp.abs(slope) / width if self.importance else jnp.ones_like(t)
 
     def update(self, state: State, sde: SDE, t: Times, loss: Times, score: Times) -> State:
-        """The next state, from losses (B,) at t and squared norms of the score per dimension."""
+        """Return the next state, from the losses and the scores of a batch.
+
+        loss: (B,) at times t. score: squared norm of the score per dimension, (B,).
+        """
         return state
 
 
 @dataclass(frozen=True)
 class Uniform(Draw):
-    """t uniform on [t_min, t_max]."""
+    """Uniform times on [t_min, t_max]."""
 
     importance: bool = True
 
@@ -81,7 +90,11 @@ class Uniform(Draw):
 
 @dataclass(frozen=True)
 class Discrete(Draw):
-    """t = k / steps, every k with t in [t_min, t_max] alike: the index of a discrete process."""
+    """Uniform times of a discrete process: t = k / steps, for every k with t in [t_min, t_max].
+
+    steps: number of steps of the process, >= 1. Raises ValueError for importance=True, since a
+    discrete distribution has no density, and for a process without such a k.
+    """
 
     steps: int = 1000
 
@@ -109,6 +122,12 @@ class Discrete(Draw):
 
 @dataclass(frozen=True)
 class _Gaussian(Draw):
+    """A variable of t that is normal, truncated to its range on [t_min, t_max].
+
+    Raises ValueError unless mean is finite and 0 < std < inf, and for a process whose range holds
+    less than 0.001 of the mass.
+    """
+
     mean: float = 0.0
     std: float = 1.0
 
@@ -118,7 +137,7 @@ class _Gaussian(Draw):
 
     @abc.abstractmethod
     def limits(self, sde: SDE, dtype: Any) -> Float[Array, " 2"]:
-        """The ends of time, in the variable that is normal."""
+        """Return the values of the normal variable at t_min and t_max."""
 
     def check(self, sde: SDE) -> None:
         low, high = self._cdf(self.limits(sde, jnp.float32))
@@ -132,7 +151,7 @@ class _Gaussian(Draw):
         return jax.scipy.stats.norm.cdf((x - self.mean) / self.std)
 
     def _between(self, sde: SDE, u: Times) -> Times:
-        """Quantile of N(mean, std^2) within the limits."""
+        """Return the quantile at u of N(mean, std^2) truncated to the limits."""
         low, high = self._cdf(self.limits(sde, u.dtype))
         p = low + u * (high - low)
         return self.mean + self.std * jax.scipy.special.ndtri(jnp.clip(p, 1 - LAST, LAST))
@@ -140,7 +159,10 @@ class _Gaussian(Draw):
 
 @dataclass(frozen=True)
 class LogNormal(_Gaussian):
-    """log(sigma / alpha) normal, within the range of the process (arXiv:2206.00364, tab. 1)."""
+    """Log-normal noise levels: log(sigma / alpha) is normal (arXiv:2206.00364, tab. 1).
+
+    The distribution is truncated to the noise levels of [t_min, t_max].
+    """
 
     mean: float = -1.2
     std: float = 1.2
@@ -154,7 +176,10 @@ class LogNormal(_Gaussian):
 
 @dataclass(frozen=True)
 class LogitNormal(_Gaussian):
-    """log(t / (1 - t)) normal, within [t_min, t_max] (arXiv:2403.03206, eq. 19)."""
+    """Logit-normal times: log(t / (1 - t)) is normal (arXiv:2403.03206, eq. 19).
+
+    The distribution is truncated to [t_min, t_max].
+    """
 
     def limits(self, sde: SDE, dtype: Any) -> Float[Array, " 2"]:
         return jax.scipy.special.logit(jnp.array([sde.t_min, sde.t_max], dtype))
@@ -165,9 +190,11 @@ class LogitNormal(_Gaussian):
 
 @dataclass(frozen=True)
 class Mode(Draw):
-    """t = f(1 - u), f(v) = 1 - v - scale (cos^2(pi v / 2) - 1 + v) (arXiv:2403.03206, eq. 20).
+    """Mode sampling: t = f(1 - u), f(v) = 1 - v - scale (cos^2(pi v / 2) - 1 + v).
 
-    scale > 0 favours the middle, scale < 0 both ends; [0, 1] is stretched to [t_min, t_max].
+    scale > 0 favours the middle of [t_min, t_max], scale < 0 both ends (arXiv:2403.03206, eq. 20);
+    [0, 1] is mapped linearly to [t_min, t_max]. Raises ValueError for a scale outside of
+    [-1, 2 / (pi - 2)], where f is not monotone.
     """
 
     scale: float = 1.29
@@ -183,7 +210,10 @@ class Mode(Draw):
 
 @dataclass(frozen=True)
 class Likelihood(Draw):
-    """p(t) proportional to g^2 / sigma^2 = -l': uniform log-SNR (arXiv:2101.09258, eq. 13)."""
+    """Uniform log-SNR: p(t) is proportional to g^2 / sigma^2 = -l' (arXiv:2101.09258, eq. 13).
+
+    Raises ValueError for a process whose log-SNR is infinite at t_max.
+    """
 
     importance: bool = True
 
@@ -201,10 +231,11 @@ class Likelihood(Draw):
 
 @dataclass(frozen=True)
 class _Tracked(Draw):
-    """p(t) constant on each of `bins` equal parts of [t_min, t_max], after what was seen there.
+    """A piecewise-constant p(t) on `bins` equal parts of [t_min, t_max], learned during training.
 
-    history: values that are kept per bin; until all bins have so many, t is uniform. floor: share
-    of uniform t. The state lives on the device: `seen` (bins, history), `count` (bins,).
+    bins: number of parts, >= 2. history: number of recent values kept per bin, >= 1; t is uniform
+    until every bin is full. floor: share of uniform t in the mixture, in (0, 1]. The state lives on
+    the device: `seen` (bins, history), the values, and `count` (bins,), how many there have been.
     """
 
     importance: bool = True
@@ -219,7 +250,7 @@ class _Tracked(Draw):
 
     @abc.abstractmethod
     def share(self, seen: Float[Array, "m h"]) -> Float[Array, " m"]:
-        """What p(t) is proportional to in each bin."""
+        """Return p(t) in each bin up to a common factor, from its recent values."""
 
     def init(self) -> State:
         seen = jnp.zeros((self.bins, self.history))
@@ -236,14 +267,17 @@ class _Tracked(Draw):
         return sde.t_min + (sde.t_max - sde.t_min) * (k + within) / self.bins
 
     def _push(self, state: State, sde: SDE, t: Times, value: Times) -> State:
-        """Keep the newest values of each bin; those of one batch in the order of its samples."""
+        """Store the values of a batch in their bins, in the order of its samples."""
         place = (t - sde.t_min) / (sde.t_max - sde.t_min) * self.bins
         k: Int[Array, " b"] = jnp.clip(place.astype(jnp.int32), 0, self.bins - 1)
+        # Several samples of a batch may fall into one bin. A scatter to equal indices has no
+        # defined order, so each gets its own slot from the number of samples before it.
         same = k[:, None] == k[None]
         earlier, later = jnp.tril(same, -1).sum(1), jnp.triu(same, 1).sum(1)
         slot = (state["count"][k] + earlier) % self.history
         value = jax.lax.stop_gradient(value).astype(jnp.float32)
-        # Left out: what is overwritten within the batch, and what is not finite.
+        # Row `bins` does not exist, so mode="drop" skips it: values that later ones of the batch
+        # overwrite, and values that are not finite.
         row = jnp.where((later < self.history) & jnp.isfinite(value), k, self.bins)
         return {
             "seen": state["seen"].at[row, slot].set(value, mode="drop"),
@@ -253,7 +287,7 @@ class _Tracked(Draw):
 
 @dataclass(frozen=True)
 class SecondMoment(_Tracked):
-    """p(t) proportional to sqrt(E[loss^2]) of the last losses (arXiv:2102.09672, eq. 18)."""
+    """p(t) proportional to sqrt(E[loss^2]) over recent losses (arXiv:2102.09672, eq. 18)."""
 
     def share(self, seen: Float[Array, "m h"]) -> Float[Array, " m"]:
         return jnp.sqrt((seen**2).mean(1))
@@ -264,7 +298,7 @@ class SecondMoment(_Tracked):
 
 @dataclass(frozen=True)
 class ScoreNorm(_Tracked):
-    """p(t) proportional to E||score||^2, the model's own at its last inputs."""
+    """p(t) proportional to E||score||^2 of the model's score over recent inputs."""
 
     def share(self, seen: Float[Array, "m h"]) -> Float[Array, " m"]:
         return seen.mean(1)

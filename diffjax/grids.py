@@ -1,8 +1,8 @@
-"""Time grids: where a sampler asks the network. `(sde, steps) -> times`, float64, decreasing.
+"""Time grids: functions `(sde, steps) -> times`, the decreasing float64 times of a sampler.
 
 A grid has `steps + 1` times: `steps` from t_max to t_min, then 0, which stands for the data
-(sigma = 0). Any explicit array of decreasing times is a grid too; one that ends above 0 leaves its
-last noise level in the result, and an increasing one, from above 0, inverts an ODE.
+(sigma = 0). Any array of decreasing times is a grid too. One that ends above 0 leaves the noise of
+its last level in the samples; an increasing one, which begins above 0, inverts an ODE.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Grid = Callable[..., np.ndarray]
 
 
 def grid(function: Grid) -> Grid:
-    """A function that is called with a process and with one step or more. Raises ValueError."""
+    """Decorate a grid so that it raises ValueError unless `sde` is a process and steps >= 1."""
 
     @functools.wraps(function)
     def checked(sde: SDE, steps: int, *settings: Any, **named: Any) -> np.ndarray:
@@ -37,7 +37,9 @@ def grid(function: Grid) -> Grid:
 
 @grid
 def uniform(sde: SDE, steps: int) -> np.ndarray:
-    """Equal steps in t; with t_min = 1/steps the discrete DDPM times (arXiv:2006.11239).
+    """Take equal steps in t; with t_min = 1 / steps the discrete times of DDPM.
+
+    Source: arXiv:2006.11239.
 
     >>> from diffjax import schedules, sde
     >>> uniform(sde.VP(schedules.Linear(), t_min=0.1), 4).round(6).tolist()
@@ -48,27 +50,36 @@ def uniform(sde: SDE, steps: int) -> np.ndarray:
 
 @grid
 def quadratic(sde: SDE, steps: int) -> np.ndarray:
-    """Equal steps in sqrt(t): more of them near the data (arXiv:2010.02502, app. D.2)."""
+    """Take equal steps in sqrt(t), more of them near the data (arXiv:2010.02502, app. D.2)."""
     low, high = np.sqrt(sde.t_min), np.sqrt(sde.t_max)
     return _to_data(sde, (high - (high - low) * _shares(steps)) ** 2)
 
 
 @grid
 def cosine(sde: SDE, steps: int) -> np.ndarray:
-    """t_max - (t_max - t_min) sin^2(pi / 2 share): more steps near both ends."""
+    """Take t = t_max - (t_max - t_min) sin^2(pi / 2 share), with more steps near both ends.
+
+    share runs from 0 to 1 in equal steps.
+    """
     return _between(sde, np.sin(np.pi / 2 * _shares(steps)) ** 2)
 
 
 @grid
 def beta(sde: SDE, steps: int, alpha: float = 0.6, beta: float = 0.6) -> np.ndarray:
-    """Quantiles of a beta distribution of t (arXiv:2407.12173): below 1, more near both ends."""
+    """Take equal steps in the quantiles of a beta distribution of t (arXiv:2407.12173).
+
+    alpha, beta: its parameters, > 0; both below 1 put more steps near both ends.
+    """
     within(0, np.inf, "()", alpha=alpha, beta=beta)
     return _between(sde, 1 - special.betaincinv(alpha, beta, 1 - _shares(steps)))
 
 
 @grid
 def logsnr_uniform(sde: SDE, steps: int) -> np.ndarray:
-    """Equal steps in log-SNR (arXiv:2206.00927, sec. 3.4), that is in log(sigma / alpha)."""
+    """Take equal steps in log-SNR, that is in log(sigma / alpha) (arXiv:2206.00927, sec. 3.4).
+
+    Raises ValueError for a process whose log-SNR is infinite at t_max.
+    """
     lam_max, lam_min = _finite("logsnr_uniform", sde)
     return _at_lambda(sde, lam_min + (lam_max - lam_min) * _shares(steps))
 
@@ -77,7 +88,11 @@ def logsnr_uniform(sde: SDE, steps: int) -> np.ndarray:
 def exponential(
     sde: SDE, steps: int, sigma_min: float = 0.0, sigma_max: float = np.inf
 ) -> np.ndarray:
-    """Equal steps in log(sigma / alpha), between sigma_min and sigma_max or the ends of time."""
+    """Take equal steps in log(sigma / alpha), from sigma_max down to sigma_min.
+
+    sigma_min, sigma_max: values of sigma / alpha; by default those at t_min and t_max. Raises
+    ValueError for values beyond these, and where sigma / alpha is infinite at t_max.
+    """
     low, high = _range("exponential", sde, sigma_min, sigma_max)
     return _at_lambda(sde, -np.log(high) + np.log(high / low) * _shares(steps))
 
@@ -86,7 +101,9 @@ def exponential(
 def karras(
     sde: SDE, steps: int, rho: float = 7.0, sigma_min: float = 0.0, sigma_max: float = np.inf
 ) -> np.ndarray:
-    """Equal steps in (sigma / alpha)^(1 / rho) (arXiv:2206.00364, eq. 5), as `exponential` else.
+    """Take equal steps in (sigma / alpha)^(1 / rho), rho > 0 (arXiv:2206.00364, eq. 5).
+
+    sigma_min and sigma_max are those of `exponential`.
 
     >>> from diffjax import schedules, sde
     >>> ve = sde.VE(schedules.Edm(sigma_max=80.0), t_min=0.002 / 80)
@@ -100,8 +117,11 @@ def karras(
 
 @grid
 def explicit(sde: SDE, steps: int, times: tuple[float, ...] = ()) -> np.ndarray:
-    """These times; as many as `steps`, or one more that ends the grid (0 is put there
-    otherwise)."""
+    """Take the given times.
+
+    times: `steps` of them, to which 0 is appended, or `steps + 1`, the last of which ends the grid.
+    Raises ValueError for another number.
+    """
     if len(times) not in (steps, steps + 1):
         raise ValueError(f"times={times}: needs {steps} or {steps + 1} of them, for steps={steps}")
     return np.array(times if len(times) > steps else (*times, 0.0))
@@ -109,9 +129,10 @@ def explicit(sde: SDE, steps: int, times: tuple[float, ...] = ()) -> np.ndarray:
 
 @grid
 def shifted(sde: SDE, steps: int, shift: float = 3.0, inner: bool = False) -> np.ndarray:
-    """Equal steps in u, where t = shift u / (1 + (shift - 1) u) (arXiv:2403.03206, eq. 23).
+    """Take equal steps in u, where t = shift u / (1 + (shift - 1) u) (arXiv:2403.03206, eq. 23).
 
-    inner: of one more time than needed, the lowest, t_min, is left out.
+    shift: > 0; above 1 it puts more steps near the noise. inner: take one time more than needed and
+    leave out the lowest, t_min.
 
     >>> from diffjax import schedules, sde
     >>> flow = sde.Flow(schedules.Logit(), t_min=0.01, t_max=1.0)
@@ -129,10 +150,12 @@ def shifted(sde: SDE, steps: int, shift: float = 3.0, inner: bool = False) -> np
 def linspace(
     sde: SDE, steps: int, total: int = 1000, inner: bool = False, to_data: bool = True
 ) -> np.ndarray:
-    """The discrete indices round(linspace(total - 1, 0, steps)); index k is t = (k + 1) / total.
+    """Take the discrete indices round(linspace(total - 1, 0, steps)).
 
-    inner: of one more index than needed, the lowest, 0, is left out. to_data: the last step leads
-    to the data, else to index 0.
+    total: number of steps of the discrete process; index k is t = (k + 1) / total. inner: take one
+    index more than needed and leave out the lowest, 0. to_data: whether the last step leads to the
+    data; otherwise it leads to index 0. Raises ValueError for steps > total, for times outside of
+    [t_min, t_max], and for a last step from index 0 to itself.
     """
     count = steps + inner
     index = np.round(np.linspace(0, total - 1, count)) if count > 1 else np.array([total - 1.0])
@@ -148,8 +171,10 @@ def leading(
     inner: bool = False,
     to_data: bool = True,
 ) -> np.ndarray:
-    """The indices 0, r, 2 r, ... with r = total // steps, plus `offset` (arXiv:2305.08891, tab.
-    2). inner, to_data: as in `linspace`."""
+    """Take the discrete indices 0, r, 2 r, ... plus `offset`, with r = total // steps.
+
+    total, inner, to_data and errors are those of `linspace` (arXiv:2305.08891, tab. 2).
+    """
     count = steps + inner
     index = np.arange(count)[::-1][:steps] * (total // count) + offset
     return _discrete(sde, index, total, to_data)
@@ -157,14 +182,20 @@ def leading(
 
 @grid
 def trailing(sde: SDE, steps: int, total: int = 1000, to_data: bool = True) -> np.ndarray:
-    """The indices round(total - i total / steps) - 1: from pure noise (arXiv:2305.08891, tab.
-    2). to_data: as in `linspace`."""
+    """Take the discrete indices round(total - i total / steps) - 1, which begin at pure noise.
+
+    total, to_data and errors are those of `linspace` (arXiv:2305.08891, tab. 2).
+
+    >>> from diffjax import schedules, sde
+    >>> (1000 * trailing(sde.VP(schedules.ddpm_linear()), 4)).round().tolist()
+    [1000.0, 750.0, 500.0, 250.0, 0.0]
+    """
     index = np.round(np.linspace(total, 0, steps + 1)[:-1]) - 1
     return _discrete(sde, index, total, to_data)
 
 
 def _shares(steps: int) -> np.ndarray:
-    """0, ..., 1 in equal steps: 0 stands for t_max."""
+    """Return `steps` equally spaced numbers from 0, which stands for t_max, to 1."""
     return np.linspace(0.0, 1.0, steps)
 
 
@@ -180,7 +211,7 @@ def _at_lambda(sde: SDE, lam: np.ndarray) -> np.ndarray:
 
 
 def _to_data(sde: SDE, times: np.ndarray) -> np.ndarray:
-    """Within [t_min, t_max], which rounding may leave, and 0 at the end."""
+    """Clip the times to [t_min, t_max], beyond which only rounding takes them, and append 0."""
     return np.append(np.clip(times, sde.t_min, sde.t_max), 0.0)
 
 
@@ -202,7 +233,7 @@ def _discrete(sde: SDE, index: np.ndarray, total: int, to_data: bool) -> np.ndar
 
 
 def _finite(name: str, sde: SDE) -> np.ndarray:
-    """log(alpha / sigma) at t_min and t_max."""
+    """Return log(alpha / sigma) at t_min and t_max; raise ValueError where it is infinite."""
     lam = ends(sde).lam
     if not np.isfinite(lam[1]):
         raise ValueError(
@@ -213,7 +244,10 @@ def _finite(name: str, sde: SDE) -> np.ndarray:
 
 
 def _range(name: str, sde: SDE, low: float, high: float) -> tuple[float, float]:
-    """sigma / alpha from `low` to `high`, which must lie within the ends of time where given."""
+    """Return the range of sigma / alpha: `low` and `high` where set, those of the process else.
+
+    Raises ValueError for values beyond those of the process.
+    """
     least, most = np.exp(-ends(sde).lam)
     if low and not least * (1 - 1e-6) <= low:
         raise ValueError(f"sigma_min={low}: needs at least {least:g}, that of t_min={sde.t_min}")

@@ -1,4 +1,4 @@
-"""What the network is asked for: F = a x0 + b eps, from c_in x and the noise label c_noise.
+"""Parameterizations: the target F = a x0 + b eps of the network, its input c_in x and its c_noise.
 
 Both views follow from F = a x0 + b eps and x = alpha x0 + sigma eps without passing through each
 other: x0 = (sigma F - b x) / (a sigma - b alpha), eps = (a x - alpha F) / (a sigma - b alpha).
@@ -23,62 +23,65 @@ NoiseLabel = Callable[[SDE, Times], Times]
 
 
 def time(sde: SDE, t: Times) -> Times:
-    """1000 t: the step index of the discrete papers, in [0, 1000] (arXiv:2006.11239)."""
+    """Return 1000 t: the step index of discrete-time papers, in [0, 1000] (arXiv:2006.11239)."""
     return 1000 * t
 
 
 def time_999(sde: SDE, t: Times) -> Times:
-    """999 t: what score_sde tells its networks in continuous time (arXiv:2011.13456)."""
+    """Return 999 t: the label of the score_sde code in continuous time (arXiv:2011.13456)."""
     return 999 * t
 
 
 def time_999_reversed(sde: SDE, t: Times) -> Times:
-    """999 (1 - t): the index of score_sde's 1,000 noise levels, which begin with the highest."""
+    """Return 999 (1 - t): the index of score_sde's 1,000 noise levels, the highest first."""
     return 999 * (1 - t)
 
 
 def angle(sde: SDE, t: Times) -> Times:
-    """1000 (2 / pi) atan(sigma / alpha), in [0, 1000] at any log-SNR (arXiv:2202.00512)."""
+    """Return 1000 (2 / pi) atan(sigma / alpha), in [0, 1000] at any log-SNR (arXiv:2202.00512)."""
     return 2000 / jnp.pi * jnp.arctan(jnp.exp(-sde.logsnr(t) / 2))
 
 
 def index(sde: SDE, t: Times) -> Times:
-    """T t - 1 for a schedule of T steps: the index k of t = (k + 1) / T, from 0 to T - 1."""
+    """Return T t - 1 for a schedule of T steps: the index k of t = (k + 1) / T, 0 to T - 1."""
     return sde.schedule.steps * t - 1
 
 
 def rescaled_index(sde: SDE, t: Times) -> Times:
-    """1000 k / T for the index k: of 1,000 steps, however many there are (arXiv:2102.09672)."""
+    """Return 1000 k / T: the index k of T steps rescaled to 1,000 steps (arXiv:2102.09672)."""
     return 1000 * (t - 1 / sde.schedule.steps)
 
 
 def t(sde: SDE, t: Times) -> Times:
-    """t itself, in [0, 1]."""
+    """Return t itself, in [0, 1]."""
     return t
 
 
 def one_minus_t(sde: SDE, t: Times) -> Times:
-    """1 - t: the time of papers whose noise is at 0 and data at 1 (arXiv:2209.03003)."""
+    """Return 1 - t: the time of papers with noise at 0 and data at 1 (arXiv:2209.03003)."""
     return 1 - t
 
 
 def half_logsnr(sde: SDE, t: Times) -> Times:
-    """logsnr / 2 = log(alpha / sigma), where that is finite."""
+    """Return l / 2 = log(alpha / sigma), which must be finite."""
     return sde.logsnr(t) / 2
 
 
 def log_sigma(sde: SDE, t: Times) -> Times:
-    """log(sigma / alpha) (arXiv:2011.13456's NCSN++)."""
+    """Return log(sigma / alpha), the label of NCSN++ (arXiv:2011.13456)."""
     return -sde.logsnr(t) / 2
 
 
 def log_half_sigma(sde: SDE, t: Times) -> Times:
-    """log(sigma / (2 alpha)): `log_sigma` for images in [0, 1], where these are in [-1, 1]."""
+    """Return log(sigma / (2 alpha)): `log_sigma` of a network trained on images in [0, 1].
+
+    Images are in [-1, 1] here, so the same noise has twice the standard deviation.
+    """
     return -sde.logsnr(t) / 2 - math.log(2)
 
 
 def quarter_log_sigma(sde: SDE, t: Times) -> Times:
-    """log(sigma / alpha) / 4 (arXiv:2206.00364, tab. 1)."""
+    """Return log(sigma / alpha) / 4, EDM's c_noise (arXiv:2206.00364, tab. 1)."""
     return -sde.logsnr(t) / 8
 
 
@@ -100,11 +103,13 @@ NOISE_LABELS = catalogue(
 
 @dataclass(frozen=True)
 class Parameterization(abc.ABC):
-    """The network's target and its input scale.
+    """The target that a network is trained on, and the scaling of its inputs.
 
-    c_noise: noise label given to the network. sigma_data: standard deviation of the data, for
-    c_in = 1 / sqrt(alpha^2 sigma_data^2 + sigma^2), which gives the input unit variance;
-    scale_input=False leaves the input as it is (c_in = 1).
+    c_noise: the noise label that the network receives, a function (sde, t) -> (B,). sigma_data: the
+    standard deviation of the data, > 0, for c_in = 1 / sqrt(alpha^2 sigma_data^2 + sigma^2), which
+    gives the input unit variance. scale_input: False feeds x unscaled (c_in = 1).
+
+    Raises ValueError for a sigma_data that is not positive and finite.
     """
 
     c_noise: NoiseLabel = time
@@ -119,11 +124,11 @@ class Parameterization(abc.ABC):
 
     @abc.abstractmethod
     def target(self, sde: SDE, t: Times) -> tuple[Times, Times]:
-        """(a, b) of F = a x0 + b eps."""
+        """Return (a, b) of F = a x0 + b eps, in the shape of t."""
 
     @abc.abstractmethod
     def check(self, sde: SDE) -> None:
-        """Raise ValueError if x0 or eps does not follow from F somewhere on [t_min, t_max]."""
+        """Raise ValueError if F does not determine x0 and eps on all of [t_min, t_max]."""
 
     def c_in(self, sde: SDE, t: Times) -> Times:
         if not self.scale_input:
@@ -132,7 +137,7 @@ class Parameterization(abc.ABC):
 
 
 def _scale(sde: SDE, t: Times, sigma_data: float) -> Times:
-    """Standard deviation of x_t for data of standard deviation sigma_data."""
+    """Return the standard deviation of x_t for data of standard deviation sigma_data."""
     return jnp.sqrt((sde.alpha(t) * sigma_data) ** 2 + sde.sigma(t) ** 2)
 
 
@@ -146,7 +151,10 @@ def _refuse_zero_alpha(name: str, sde: SDE) -> None:
 
 @dataclass(frozen=True)
 class Eps(Parameterization):
-    """F = eps (arXiv:2006.11239). Not for alpha = 0: x0 cannot be told from pure noise."""
+    """Noise prediction: F = eps (arXiv:2006.11239).
+
+    It excludes alpha = 0, where x_t is pure noise and eps does not determine x0.
+    """
 
     def target(self, sde: SDE, t: Times) -> tuple[Times, Times]:
         return jnp.zeros_like(t), jnp.ones_like(t)
@@ -157,7 +165,10 @@ class Eps(Parameterization):
 
 @dataclass(frozen=True)
 class Score(Parameterization):
-    """F = -eps / sigma, the score of x_t given x0 (arXiv:2011.13456). Not for alpha = 0."""
+    """Score prediction: F = -eps / sigma, the score of x_t given x0 (arXiv:2011.13456).
+
+    It excludes alpha = 0, as `Eps` does.
+    """
 
     def target(self, sde: SDE, t: Times) -> tuple[Times, Times]:
         return jnp.zeros_like(t), -1 / sde.sigma(t)
@@ -168,7 +179,7 @@ class Score(Parameterization):
 
 @dataclass(frozen=True)
 class X0(Parameterization):
-    """F = x0."""
+    """Data prediction: F = x0."""
 
     def target(self, sde: SDE, t: Times) -> tuple[Times, Times]:
         return jnp.ones_like(t), jnp.zeros_like(t)
@@ -179,7 +190,7 @@ class X0(Parameterization):
 
 @dataclass(frozen=True)
 class V(Parameterization):
-    """F = alpha eps - sigma x0 (arXiv:2202.00512, app. D).
+    """v-prediction: F = alpha eps - sigma x0 (arXiv:2202.00512, app. D).
 
     >>> from diffjax import schedules, sde
     >>> vp, t = sde.VP(schedules.Cosine(s=0.0), t_max=0.99), jnp.array(1 / 3)
@@ -196,7 +207,13 @@ class V(Parameterization):
 
 @dataclass(frozen=True)
 class Velocity(Parameterization):
-    """F = alpha' x0 + sigma' eps, the velocity of the path (arXiv:2210.02747; 2303.08797)."""
+    """Velocity prediction: F = alpha' x0 + sigma' eps (arXiv:2210.02747; arXiv:2303.08797).
+
+    >>> from diffjax import schedules, sde
+    >>> flow = sde.Flow(schedules.Logit(), t_max=0.9)
+    >>> [round(float(c), 4) for c in Velocity().target(flow, jnp.array(0.3))]  # eps - x0
+    [-1.0, 1.0]
+    """
 
     def target(self, sde: SDE, t: Times) -> tuple[Times, Times]:
         return sde.slopes(t)
@@ -214,10 +231,10 @@ class Velocity(Parameterization):
 
 @dataclass(frozen=True)
 class Edm(Parameterization):
-    """F of x0 = c_skip x / alpha + c_out F (arXiv:2206.00364, eq. 7) in any frame.
+    """EDM's preconditioning in any frame: x0 = c_skip x / alpha + c_out F.
 
     With q^2 = sigma^2 + alpha^2 sigma_data^2: F = sigma / (sigma_data q) x0 - alpha sigma_data / q
-    eps, which is -v where sigma_data = 1 in VP.
+    eps, which is -v where sigma_data = 1 in VP (arXiv:2206.00364, eq. 7).
     """
 
     sigma_data: float = 0.5

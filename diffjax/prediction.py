@@ -1,4 +1,4 @@
-"""What a denoiser is to everything that uses one: a call, and the two views that it returns."""
+"""The denoiser protocol: a callable that returns the two views x0 and eps of a noisy sample."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ Time = Float[Array, " b"]
 
 
 class Prediction(NamedTuple):
-    """What a denoiser says of x_t: the raw network output and both views of it, each (B, ...).
+    """The prediction of a denoiser at x_t: raw output and both views of it, each (B, ...).
 
-    log_var: where the network has a second output, which is trained to say how large the noise of
-    a step should be: -1 the posterior variance, 1 that of the forward step (arXiv:2102.09672).
+    output: the network output F. x0, eps: the views, with x_t = alpha x0 + sigma eps. log_var: the
+    second output of a network that learns the variance of a step, None otherwise; -1 stands for
+    the variance of the posterior and 1 for that of the forward step (arXiv:2102.09672).
     """
 
     output: Sample
@@ -29,14 +30,21 @@ class Prediction(NamedTuple):
 
 
 def predict(sde: SDE, x: Sample, t: Time, x0: Sample) -> Prediction:
-    """The prediction that a denoiser with E[x0 | x_t] = `x0` makes."""
+    """Return the prediction of a denoiser with E[x0 | x_t] = `x0`; its raw output is x0.
+
+    x, x0: (B, ...). t: (B,), with sigma > 0.
+    """
     eps = (x - expand(sde.alpha(t), x) * x0) / expand(sde.sigma(t), x)
     return Prediction(x0, x0, eps)
 
 
 @runtime_checkable
 class Denoise(Protocol):
-    """All that losses, samplers, guidance and likelihoods see of a model."""
+    """The interface of a model to losses, samplers, guidance and likelihoods.
+
+    sde: the process of x_t. A call takes x (B, ...), times t (B,), conditions by name, each
+    (B, ...), and a key where the network is random.
+    """
 
     @property
     def sde(self) -> SDE: ...
@@ -48,17 +56,18 @@ class Denoise(Protocol):
 
 @runtime_checkable
 class Checks(Protocol):
-    """A denoiser that knows which inputs it was built for."""
+    """A denoiser that can check inputs against those that it was built for."""
 
     def check(self, x: Any, cond: Mapping[str, Any] | None) -> None:
-        """Raise ValueError for others; not called with traced values."""
+        """Raise ValueError for inputs it was not built for; never called with traced values."""
         ...
 
 
 def check_inputs(denoise: Denoise, x: Any, cond: Mapping[str, Any] | None) -> None:
-    """Raise ValueError for what is no denoiser, and for inputs that it was not built for.
+    """Raise ValueError unless `denoise` is a denoiser that was built for these inputs.
 
-    x: samples, or something of their shape and type.
+    x: samples (B, ...), or a stand-in of their shape and type. cond: conditions by name or None;
+    traced conditions are not checked.
     """
     checks.function("diffjax.load(run).denoise", denoise=denoise)
     if isinstance(denoise, Checks) and not checks.traced(cond):
@@ -66,7 +75,10 @@ def check_inputs(denoise: Denoise, x: Any, cond: Mapping[str, Any] | None) -> No
 
 
 class FlowMap(Denoise, Protocol):
-    """A denoiser that takes the time where its prediction leads, a time `to` <= t; None means t."""
+    """A denoiser with a second time `to` (B,), 0 <= to <= t, to which its prediction leads.
+
+    None stands for to = t, where it is an ordinary denoiser.
+    """
 
     def __call__(
         self,

@@ -1,9 +1,10 @@
-"""Frames over a schedule: x_t = alpha(t) x0 + sigma(t) eps, and the SDE that has these marginals.
+"""Noising processes x_t = alpha(t) x0 + sigma(t) eps, and the SDEs that have these marginals.
 
-A frame maps log-SNR to (log alpha, log sigma). Everything else is derived from those two functions:
-the forward SDE dx = f(t) x dt + g(t) dw with f = (log alpha)', g^2 = 2 sigma^2 ((log sigma)' -
-(log alpha)'), its marginals and its prior (arXiv:2011.13456; arXiv:2107.00630). Rates are taken of
-the logarithms: the derivative of alpha itself loses 5 to 19 % in float32 near t = 0.
+A process is a noise schedule seen in a frame; the frame maps log-SNR to (log alpha, log sigma).
+Everything else is derived from those two functions: the forward SDE dx = f(t) x dt + g(t) dw with
+f = (log alpha)' and g^2 = 2 sigma^2 ((log sigma)' - (log alpha)'), its marginals and its prior
+(arXiv:2011.13456; arXiv:2107.00630). The logarithms are differentiated, not alpha and sigma:
+the derivative of alpha itself is off by 5 to 19 % in float32 near t = 0.
 """
 
 from __future__ import annotations
@@ -25,17 +26,20 @@ from diffjax.schedules import LogSNR, Schedule, Times
 from diffjax.schedules.combinators import vp_logsnr
 
 NEXT = 1e-6
-"""How far from an end of time its limits are taken."""
+"""Distance from t = 0 and t = 1 at which the one-sided limits there are evaluated."""
 TRIED = 65
-"""Times at which a schedule is tried: does it fall?"""
+"""Number of times in [t_min, t_max] at which a schedule is tested for a falling log-SNR."""
 
 
 @dataclass(frozen=True)
 class SDE(abc.ABC):
-    """A noising process: `schedule` seen in a frame.
+    """A noising process: a noise schedule seen in a frame.
 
-    Losses and samplers evaluate the network on [t_min, t_max] only. Raises ValueError where sigma
-    is infinite at t_max, and for a log-SNR that rises or is not a number.
+    schedule: the log-SNR as a function of time. t_min, t_max: the range of times, 0 < t_min < t_max
+    <= 1, on which losses and samplers evaluate the network.
+
+    Raises ValueError for other times, where sigma is infinite at t_max, and for a log-SNR that
+    rises, that never falls or that is NaN.
     """
 
     schedule: Schedule
@@ -66,10 +70,13 @@ class SDE(abc.ABC):
 
     @abc.abstractmethod
     def frame(self, l: LogSNR) -> tuple[Times, Times]:
-        """(log alpha, log sigma) at log-SNR l."""
+        """Return (log alpha, log sigma) at log-SNR l, in the shape of l."""
 
     def bind(self, params: Mapping[str, Any]) -> SDE:
-        """The process whose schedule has the trained parameters `params`; itself without any."""
+        """Return the process whose schedule has the trained parameters `params`.
+
+        Without parameters the process itself is returned.
+        """
         return rebuild(self, schedule=self.schedule.bind(params)) if params else self
 
     def logsnr(self, t: Times) -> LogSNR:
@@ -91,28 +98,31 @@ class SDE(abc.ABC):
         return jnp.exp(self.log_sigma(t))
 
     def rates(self, t: Times) -> tuple[Times, Times]:
-        """Time derivatives of (log alpha, log sigma), where the log-SNR is finite."""
+        """Return the time derivatives of (log alpha, log sigma), where the log-SNR is finite."""
         logs = lambda t: self.frame(self.schedule(t))
         return jax.jvp(logs, (t,), (jnp.ones_like(t),))[1]
 
     def drift(self, x: Float[Array, "b *d"], t: Float[Array, " b"]) -> Float[Array, "b *d"]:
-        """f(t) x of the forward SDE."""
+        """Return the drift f(t) x of the forward SDE, (B, ...)."""
         return expand(self.rates(t)[0], x) * x
 
     def diffusion(self, t: Times) -> Times:
-        """g(t) of the forward SDE."""
+        """Return the diffusion coefficient g(t) of the forward SDE."""
         dlog_alpha, dlog_sigma = self.rates(t)
         return self.sigma(t) * jnp.sqrt(2 * (dlog_sigma - dlog_alpha))
 
     def slopes(self, t: Times) -> tuple[Times, Times]:
-        """(alpha', sigma'); where the log-SNR is infinite, their values next to it."""
+        """Return (alpha', sigma'); where the log-SNR is infinite, their values next to that t."""
         inside = jnp.clip(t, NEXT, 1 - NEXT)
         t = jnp.where(jnp.isfinite(self.schedule(t)), t, inside)
         dlog_alpha, dlog_sigma = self.rates(t)
         return self.alpha(t) * dlog_alpha, self.sigma(t) * dlog_sigma
 
     def wronskian(self, t: Times) -> Times:
-        """alpha sigma' - alpha' sigma = -alpha sigma l' / 2 > 0, finite where slopes are."""
+        """Return alpha sigma' - alpha' sigma = -alpha sigma l' / 2 > 0, finite where `slopes` is.
+
+        It is the determinant that turns the pair (x, velocity) into (x0, eps).
+        """
         dalpha, dsigma = self.slopes(t)
         return self.alpha(t) * dsigma - self.sigma(t) * dalpha
 
@@ -123,45 +133,55 @@ class SDE(abc.ABC):
         score: Float[Array, "b *d"],
         chi: float = 1.0,
     ) -> Float[Array, "b *d"]:
-        """f x - (1 + chi^2) / 2 g^2 score: the drift of the reverse process with noise chi g dw.
+        """Return f x - (1 + chi^2) / 2 g^2 score, the drift of the reverse process, (B, ...).
 
-        All have the marginals of the forward SDE: chi = 0 is the probability-flow ODE, chi = 1 the
-        reverse SDE (arXiv:2011.13456, eq. 6 and 13; arXiv:2107.03006).
+        The process has the noise chi g dw. For every chi >= 0 it has the marginals of the forward
+        SDE: chi = 0 is the probability-flow ODE, chi = 1 the reverse SDE (arXiv:2011.13456, eq. 6
+        and 13; arXiv:2107.03006).
         """
         half = (1 + chi**2) / 2 * self.diffusion(t) ** 2
         return self.drift(x, t) - expand(half, x) * score
 
     def transition(self, s: Times, t: Times) -> tuple[Times, Times]:
-        """(a, b) of x_t = a x_s + b z, for s < t."""
+        """Return (a, b) of the forward transition x_t = a x_s + b z, for s < t."""
         at_s, at_t = self.log_alpha(s), self.log_alpha(t)
         return jnp.exp(at_t - at_s), self.sigma(t) * jnp.sqrt(-jnp.expm1(self._gap(s, t)))
 
     def posterior(self, s: Times, t: Times) -> tuple[Times, Times, Times]:
-        """(a, b, c) of x_s = a x_t + b x0 + c z given x_t and x0, for s < t (arXiv:2107.00630)."""
+        """Return (a, b, c) of the posterior x_s = a x_t + b x0 + c z, for s < t.
+
+        This is q(x_s | x_t, x0), a Gaussian (arXiv:2107.00630).
+        """
         gap = self._gap(s, t)
         a = jnp.exp(gap + self.log_alpha(s) - self.log_alpha(t))
         share = -jnp.expm1(gap)
         return a, self.alpha(s) * share, self.sigma(s) * jnp.sqrt(share)
 
     def _gap(self, s: Times, t: Times) -> Times:
-        """Log-SNR at t less that at s: negative."""
+        """Return l(t) - l(s), which is negative for s < t."""
         return self.schedule(t) - self.schedule(s)
 
     def perturb(
         self, x0: Float[Array, "b *d"], eps: Float[Array, "b *d"], t: Float[Array, " b"]
     ) -> Float[Array, "b *d"]:
-        """x_t = alpha x0 + sigma eps."""
+        """Return the noisy sample x_t = alpha x0 + sigma eps, (B, ...), for times t (B,).
+
+        >>> from diffjax.schedules import Logit
+        >>> x0, eps = jnp.array([[1.0]]), jnp.array([[-1.0]])
+        >>> Flow(Logit(), t_max=0.9).perturb(x0, eps, jnp.array([0.25])).round(4).tolist()
+        [[0.5]]
+        """
         return expand(self.alpha(t), x0) * x0 + expand(self.sigma(t), x0) * eps
 
     def prior(
         self, key: Key[Array, ""], shape: tuple[int, ...], t: Any = None
     ) -> Float[Array, "*shape"]:
-        """A draw from N(0, sigma(t)^2 I), t_max unless t is given."""
+        """Draw from the prior N(0, sigma(t)^2 I) in the given shape, at t_max unless t is given."""
         t = jnp.asarray(self.t_max if t is None else t, float)
         return self.sigma(t) * jax.random.normal(key, shape)
 
     def prior_logp(self, x: Float[Array, "b *d"]) -> Float[Array, " b"]:
-        """Log-density of the prior in nats, (B,)."""
+        """Return the log-density of x (B, ...) under the prior at t_max, in nats, (B,)."""
         sigma = self.sigma(jnp.asarray(self.t_max))
         logp = -0.5 * (x / sigma) ** 2 - jnp.log(sigma) - 0.5 * jnp.log(2 * jnp.pi)
         return logp.sum(dims(x))
@@ -169,7 +189,9 @@ class SDE(abc.ABC):
 
 @dataclass(frozen=True)
 class VP(SDE):
-    """Variance preserving: alpha^2 = sigmoid(l), sigma^2 = sigmoid(-l) (arXiv:2011.13456).
+    """The variance-preserving process: alpha^2 = sigmoid(l), sigma^2 = sigmoid(-l).
+
+    alpha^2 + sigma^2 = 1 at all times, so data of unit variance keep it (arXiv:2011.13456).
 
     >>> from diffjax.schedules import Linear
     >>> vp, t = VP(Linear(beta_min=0.1, beta_max=20.0)), jnp.array(0.5)
@@ -185,7 +207,12 @@ class VP(SDE):
 
 @dataclass(frozen=True)
 class VE(SDE):
-    """Variance exploding: alpha = 1, sigma^2 = exp(-l) (arXiv:2011.13456)."""
+    """The variance-exploding process: alpha = 1, sigma^2 = exp(-l) (arXiv:2011.13456).
+
+    >>> from diffjax.schedules import Edm
+    >>> round(float(VE(Edm(sigma_max=80.0)).sigma(jnp.array(0.5))), 3)
+    40.0
+    """
 
     def frame(self, l: LogSNR) -> tuple[Times, Times]:
         return jnp.zeros_like(l), -l / 2
@@ -193,9 +220,10 @@ class VE(SDE):
 
 @dataclass(frozen=True)
 class SubVP(SDE):
-    """sigma = 1 - alpha^2 (arXiv:2011.13456, eq. 29), so sigma = 2 / (1 + sqrt(1 + 4 exp(l))).
+    """The sub-VP process: sigma = 1 - alpha^2 (arXiv:2011.13456, eq. 29).
 
-    The classic process of a schedule of betas is SubVP(ClassicSubVP(schedule)).
+    In terms of the log-SNR, sigma = 2 / (1 + sqrt(1 + 4 exp(l))). The process that the paper
+    defines by a schedule of betas is SubVP(ClassicSubVP(schedule)).
     """
 
     def frame(self, l: LogSNR) -> tuple[Times, Times]:
@@ -205,7 +233,7 @@ class SubVP(SDE):
 
 @dataclass(frozen=True)
 class Flow(SDE):
-    """alpha + sigma = 1: the straight path of flow matching (arXiv:2210.02747)."""
+    """The straight path of flow matching: alpha + sigma = 1 (arXiv:2210.02747)."""
 
     def frame(self, l: LogSNR) -> tuple[Times, Times]:
         return jax.nn.log_sigmoid(l / 2), jax.nn.log_sigmoid(-l / 2)
@@ -213,7 +241,10 @@ class Flow(SDE):
 
 @dataclass(frozen=True)
 class Levels:
-    """Float64 values at some times, each (N,): `lam` is log(alpha / sigma) = l / 2."""
+    """Float64 values of a process at N times, each (N,).
+
+    lam is log(alpha / sigma) = l / 2, the lambda of the DPM-Solver papers.
+    """
 
     t: np.ndarray
     alpha: np.ndarray
@@ -222,7 +253,9 @@ class Levels:
 
 
 def levels(sde: SDE, times: np.ndarray) -> Levels:
-    """Evaluate `sde` in float64 on the host. t = 0 stands for the data: l = inf, sigma = 0.
+    """Evaluate a process in float64 on the host, at times (N,).
+
+    t = 0 stands for the data: l = inf and sigma = 0 there, whatever the schedule says.
 
     >>> from diffjax.schedules import Logit
     >>> levels(Flow(Logit(), t_max=0.9), np.array([0.5, 0.0])).sigma.round(12).tolist()
@@ -242,7 +275,7 @@ def levels(sde: SDE, times: np.ndarray) -> Levels:
 
 @functools.cache
 def ends(sde: SDE) -> Levels:
-    """Levels at (t_min, t_max)."""
+    """Return the noise levels at (t_min, t_max), once per process."""
     return levels(sde, np.array([sde.t_min, sde.t_max]))
 
 

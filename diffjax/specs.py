@@ -1,4 +1,4 @@
-"""The form of a condition: the one description that data, networks and samplers share."""
+"""The specification of a condition, which data, networks and samplers share."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Spec:
-    """A condition of one item, by its name in `cond`.
+    """The specification of one condition of an item.
 
-    kind: an entry of `nets.conditions.CONDITIONS`, as `label`, an integer in [0, size); `vector`,
-    floats (size,); `tokens`, floats (L, size), of any length, NaN where a token is missing; `map`,
-    floats (*D, size) on the grid of the item; `length`, an unsigned integer in [1, size], where an
-    item ends that is padded to `size` positions. size: classes, width, channels or positions.
-    Raises ValueError for a size below 1.
+    name: its key in `cond`. kind: an entry of `nets.conditions.CONDITIONS`. `label` is an integer
+    in [0, size); `vector`, floats (size,); `tokens`, floats (L, size) of any length L, NaN where a
+    token is missing; `map`, floats (*D, size) on the grid of the item; `length`, an unsigned
+    integer in [1, size], the length of an item that is padded to `size` positions. size: number of
+    classes, width, channels or positions. Raises ValueError for a size below 1.
 
         >>> Spec("label", "label", 10)
         Spec(name='label', kind='label', size=10)

@@ -1,8 +1,9 @@
-"""How noise levels count in the loss: `(model, t) -> w`, a factor on the squared error of F.
+"""Loss weights: functions `(model, t) -> w (B,)`, a factor on the squared error of F at time t.
 
-An error of F is one of x0 and of eps at once: with F = a x0 + b eps and d = a sigma - b alpha,
-squared errors of x0 are (sigma / d)^2 times those of F, of eps (alpha / d)^2, and so on. A weight
-given for one of them is therefore right for every parameterization, and finite at alpha = 0.
+An error in F is an error in x0 and in eps at once: with F = a x0 + b eps and d = a sigma - b alpha,
+the squared error of x0 is (sigma / d)^2 times that of F, that of eps (alpha / d)^2 times, and so
+on. A weight that is defined on one of them thus holds for every parameterization, and stays finite
+at alpha = 0.
 """
 
 from __future__ import annotations
@@ -22,76 +23,95 @@ Weight = Callable[[Model, Times], Times]
 
 
 def uniform_output(model: Model, t: Times) -> Times:
-    """1 on the squared error of the network output F: DDPM's simple loss where F is eps."""
+    """Weight the squared error of F by 1: DDPM's simple loss where F is eps."""
     return jnp.ones_like(t)
 
 
 def uniform_x0(model: Model, t: Times) -> Times:
-    """Squared error of x0."""
+    """Weight the squared error of x0 by 1."""
     return (model.sde.sigma(t) / _determinant(model, t)) ** 2
 
 
 def uniform_eps(model: Model, t: Times) -> Times:
-    """Squared error of eps."""
+    """Weight the squared error of eps by 1."""
     return (model.sde.alpha(t) / _determinant(model, t)) ** 2
 
 
 def uniform_v(model: Model, t: Times) -> Times:
-    """Squared error of v = alpha eps - sigma x0."""
+    """Weight the squared error of v = alpha eps - sigma x0 by 1."""
     alpha, sigma = model.sde.alpha(t), model.sde.sigma(t)
     return ((alpha**2 + sigma**2) / _determinant(model, t)) ** 2
 
 
 def uniform_velocity(model: Model, t: Times) -> Times:
-    """Squared error of the velocity alpha' x0 + sigma' eps: flow matching (arXiv:2210.02747)."""
+    """Weight the squared error of the velocity alpha' x0 + sigma' eps by 1.
+
+    This is the loss of flow matching (arXiv:2210.02747).
+    """
     return (model.sde.wronskian(t) / _determinant(model, t)) ** 2
 
 
 def uniform_score(model: Model, t: Times) -> Times:
-    """Squared error of the score -eps / sigma."""
+    """Weight the squared error of the score -eps / sigma by 1."""
     return uniform_eps(model, t) / model.sde.sigma(t) ** 2
 
 
 def edm(model: Model, t: Times, sigma_data: float = 0.5) -> Times:
-    """Squared error of EDM's F: (rho^2 + s^2) / (rho s)^2 on x0 (arXiv:2206.00364, tab. 1)."""
+    """Weight the squared error of EDM's F by 1 (arXiv:2206.00364, tab. 1).
+
+    On x0 that is (rho^2 + s^2) / (rho s)^2 with rho = sigma / alpha and s = sigma_data. Raises
+    ValueError unless sigma_data > 0.
+    """
     positive(sigma_data=sigma_data)
     s2 = sigma_data**2
     return uniform_eps(model, t) + uniform_x0(model, t) / s2
 
 
 def snr(model: Model, t: Times, power: float = 1.0) -> Times:
-    """SNR^power on x0: power 0 is uniform in x0, 1 in eps (arXiv:2202.00512, sec. 4)."""
+    """Weight the squared error of x0 by SNR^power (arXiv:2202.00512, sec. 4).
+
+    power = 0 is `uniform_x0`, power = 1 `uniform_eps`.
+    """
     return uniform_x0(model, t) ** (1 - power) * uniform_eps(model, t) ** power
 
 
 def truncated_snr(model: Model, t: Times, floor: float = 1.0) -> Times:
-    """max(SNR, floor) on x0 (arXiv:2202.00512, sec. 4)."""
+    """Weight the squared error of x0 by max(SNR, floor), floor > 0 (arXiv:2202.00512, sec. 4)."""
     positive(floor=floor)
     return jnp.maximum(uniform_eps(model, t), floor * uniform_x0(model, t))
 
 
 def min_snr(model: Model, t: Times, gamma: float = 5.0) -> Times:
-    """min(SNR, gamma) on x0 (arXiv:2303.09556, eq. 8): on v of VP min(SNR, gamma) / (SNR + 1)."""
+    """Weight the squared error of x0 by min(SNR, gamma), gamma > 0 (arXiv:2303.09556, eq. 8).
+
+    On v in the VP frame that is min(SNR, gamma) / (SNR + 1).
+    """
     positive(gamma=gamma)
     return jnp.minimum(uniform_eps(model, t), gamma * uniform_x0(model, t))
 
 
 def soft_min_snr(model: Model, t: Times, gamma: float = 4.0) -> Times:
-    """SNR gamma / (SNR + gamma) on x0 (arXiv:2401.11605, eq. 11 with gamma = 1 / sigma_data^2)."""
+    """Weight the squared error of x0 by SNR gamma / (SNR + gamma), gamma > 0.
+
+    A smooth `min_snr` (arXiv:2401.11605, eq. 11 with gamma = 1 / sigma_data^2).
+    """
     positive(gamma=gamma)
     by_eps, by_x0 = uniform_eps(model, t), gamma * uniform_x0(model, t)
     return by_eps * by_x0 / (by_eps + by_x0)
 
 
 def p2(model: Model, t: Times, k: float = 1.0, gamma: float = 1.0) -> Times:
-    """1 / (k + SNR)^gamma on eps (arXiv:2204.00227, eq. 8)."""
+    """Weight the squared error of eps by 1 / (k + SNR)^gamma, k > 0 (arXiv:2204.00227, eq. 8)."""
     positive(k=k)
     return uniform_eps(model, t) / (k + jnp.exp(model.sde.logsnr(t))) ** gamma
 
 
 def elbo(model: Model, t: Times) -> Times:
-    """-l' / 2 (t_max - t_min) on eps: E over uniform t is the diffusion term of the variational
-    bound, in nats per dimension (arXiv:2107.00630, eq. 17)."""
+    """Weight the squared error of eps by -l' / 2 (t_max - t_min).
+
+    The expectation over uniform t is then the diffusion term of the variational bound, in nats per
+    dimension (arXiv:2107.00630, eq. 17).
+    """
     sde = model.sde
     width = sde.t_max - sde.t_min
     by_eps = sde.alpha(t) * sde.wronskian(t) / (sde.sigma(t) * _determinant(model, t) ** 2)
@@ -99,16 +119,20 @@ def elbo(model: Model, t: Times) -> Times:
 
 
 def likelihood(model: Model, t: Times) -> Times:
-    """g^2 on the score (arXiv:2101.09258, eq. 6): twice `elbo` over t_max - t_min."""
+    """Weight the squared error of the score by g^2 (arXiv:2101.09258, eq. 6).
+
+    That is twice `elbo`, divided by t_max - t_min.
+    """
     return 2 / (model.sde.t_max - model.sde.t_min) * elbo(model, t)
 
 
 def sigmoid(model: Model, t: Times, bias: float = 0.0) -> Times:
-    """`elbo` times sigmoid(bias - l) (arXiv:2303.00848, app. D; arXiv:2410.19324)."""
+    """Multiply `elbo` by sigmoid(bias - l) (arXiv:2303.00848, app. D; arXiv:2410.19324)."""
     return elbo(model, t) * jax.nn.sigmoid(bias - model.sde.logsnr(t))
 
 
 def _determinant(model: Model, t: Times) -> Times:
+    """Return a sigma - b alpha, the determinant of the map from (x0, eps) to (F, x)."""
     a, b = model.parameterization.target(model.sde, t)
     return a * model.sde.sigma(t) - b * model.sde.alpha(t)
 

@@ -1,4 +1,4 @@
-"""How probable data are: the variational bound, and the density by the probability-flow ODE."""
+"""Likelihoods: the variational bound, and the density by the probability-flow ODE."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +45,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """The density loads on first use: training does without, and diffrax takes half a second."""
+    """Load the density on first use: training does without it, and diffrax takes half a second."""
     if name in ("Density", "Ode", "decode", "encode", "log_weights", "logp"):
         from diffjax.likelihood import ode
 

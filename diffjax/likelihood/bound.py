@@ -1,6 +1,6 @@
 """The variational bound on -log p(x0), and its terms (arXiv:2107.00630; arXiv:2006.11239).
 
--log p(x0) <= prior + diffusion + decoder. Images are in [-1, 1] with 256 levels per value.
+-log p(x0) <= prior + diffusion + decoder. Images are in [-1, 1], quantized to 256 levels per value.
 """
 
 from __future__ import annotations
@@ -22,11 +22,14 @@ from diffjax.sde import SDE
 
 Nats = Float[Array, " b"]
 EDGES = tuple(range(-16, 17, 2))
-"""Of the bins of log-SNR that terms are reported by; the outer two are unbounded."""
+"""Edges of the bins of log-SNR by which diffusion terms are reported; outer bins are unbounded."""
 
 
 def prior_kl(sde: SDE, x0: Sample) -> Nats:
-    """KL(q(x_T | x0) || N(0, sigma_T^2)) = SNR_T ||x0||^2 / 2 at T = t_max, in nats per image."""
+    """Return the prior term KL(q(x_T | x0) || N(0, sigma_T^2)) in nats per image, (B,).
+
+    It is SNR_T ||x0||^2 / 2 at T = t_max.
+    """
     return _prior(sde, x0).sum(dims(x0))
 
 
@@ -35,29 +38,40 @@ def _prior(sde: SDE, x0: Sample) -> Sample:
 
 
 def decoder_nll(x0: Sample, mean: Sample, scale: Array, levels: int = 256) -> Nats:
-    """-log P(x0) in nats per image: `decoder_each` summed."""
+    """Return -log P(x0) in nats per image, (B,): the sum of `decoder_each` over values."""
     return decoder_each(x0, mean, scale, levels).sum(dims(x0))
 
 
 def decoder_each(x0: Sample, mean: Sample, scale: Array, levels: int = 256) -> Sample:
-    """-log P(x0) in nats for each value, for the discretised Gaussian N(mean, scale^2).
+    """Return -log P(x0) in nats per value, (B, ...), for a discretised N(mean, scale^2).
 
-    P is its integral over the bin of each value, of `levels` values from -1 to 1; the two outer
-    bins are unbounded, so that P sums to one (arXiv:2006.11239, eq. 13). scale broadcasts.
+    P is the integral of the Gaussian over the bin of the value, of `levels` bins from -1 to 1. The
+    two outer bins are unbounded, so that P sums to one (arXiv:2006.11239, eq. 13). scale: standard
+    deviation, broadcast to x0.
+
+    >>> x0 = jnp.array([[-1.0, 1.0]])
+    >>> p = jnp.exp(-decoder_each(x0, 0 * x0, jnp.ones(()), levels=2))  # two equal halves
+    >>> p.round(3).tolist()
+    [[0.5, 0.5]]
     """
     half = 1 / (levels - 1)
     low = jnp.where(x0 < -1 + half, -jnp.inf, (x0 - half - mean) / scale)
     high = jnp.where(x0 > 1 - half, jnp.inf, (x0 + half - mean) / scale)
-    # In the lower tail, where the logarithm of the distribution function has all digits.
+    # Bins above the mean are mirrored into the lower tail, where log cdf keeps all its digits; in
+    # the upper tail cdf is 1 to rounding.
     flip = low > 0
     low, high = jnp.where(flip, -high, low), jnp.where(flip, -low, high)
     log_low, log_high = jax.scipy.stats.norm.logcdf(low), jax.scipy.stats.norm.logcdf(high)
+    # log(cdf(high) - cdf(low)) from the two logarithms, for a bin far out as well.
     return -(log_high + jnp.log(-jnp.expm1(log_low - log_high)))
 
 
 def diffusion_term(sde: SDE, x0: Sample, eps: Sample, t: Time, prediction: Prediction) -> Nats:
-    """-l' / 2 ||eps - eps_hat||^2 at t, in nats per image: its integral over t is the diffusion
-    term of the bound in continuous time (arXiv:2107.00630, eq. 17)."""
+    """Return -l' / 2 ||eps - eps_hat||^2 at t in nats per image, (B,).
+
+    Its integral over t is the diffusion term of the bound in continuous time (arXiv:2107.00630,
+    eq. 17).
+    """
     return _diffusion(sde, x0, eps, t, prediction).sum(dims(x0))
 
 
@@ -65,19 +79,22 @@ def _diffusion(sde: SDE, x0: Sample, eps: Sample, t: Time, prediction: Predictio
     alpha, sigma, w = sde.alpha(t), sde.sigma(t), sde.wronskian(t)
     by_eps = expand(w / (alpha * sigma), x0) * (eps - prediction.eps) ** 2
     by_x0 = expand(alpha * w / sigma**3, x0) * (x0 - prediction.x0) ** 2
-    # Equal; each where it keeps its digits.
+    # Both are -l' / 2 (eps - eps_hat)^2, since alpha (x0 - x0_hat) = -sigma (eps - eps_hat). Near
+    # the data x0 - x0_hat is a small difference of large numbers, near the noise eps - eps_hat is.
     return jnp.where(expand(sde.logsnr(t), x0) > 0, by_eps, by_x0)
 
 
 def step_nll(
     sde: SDE, x0: Sample, x: Sample, s: Time, t: Time, prediction: Prediction, levels: int = 256
 ) -> Nats:
-    """The term of one step from t to s in the discrete bound, in nats per image.
+    """Return the term of one step from t to s in the discrete bound, in nats per image, (B,).
 
-    KL(q(x_s | x_t, x0) || p(x_s | x_t)), where p has the mean of q at the predicted x0 and its
-    variance, or that which `prediction.log_var` says; for s = 0 the decoder at the predicted x0.
+    It is KL(q(x_s | x_t, x0) || p(x_s | x_t)), where p has the mean of q at the predicted x0, and
+    the variance of q or the one in `prediction.log_var`. For s = 0 it is the decoder at the
+    predicted x0.
     """
-    inner = jnp.where(s > 0, s, t / 2)  # any time: not used where s = 0
+    # Both branches of the last `where` are computed, so each needs finite inputs everywhere.
+    inner = jnp.where(s > 0, s, t / 2)  # any time will do: not used where s = 0
     _, b, c = sde.posterior(inner, t)
     if prediction.log_var is None:
         # Equal variances: (SNR_s - SNR_t) / 2 ||x0 - x0_hat||^2 (arXiv:2107.00630, eq. 13).
@@ -86,9 +103,11 @@ def step_nll(
         l = jnp.where(s > 0, 0.0, sde.logsnr(t))  # not used where s > 0, and may be -inf there
         scale = expand(jnp.exp(-l / 2), x0)
     else:
+        # log_var in [-1, 1] interpolates the logarithms of both variances (arXiv:2102.09672).
         small, large = step_log_var(sde, s, t)
         share = (prediction.log_var + 1) / 2
         log_var = expand(small, x0) + share * expand(large - small, x0)
+        # KL of two Gaussians per value: (|mean difference|^2 / v + r - 1 - log r) / 2, r = c^2 / v.
         ratio = 2 * jnp.log(expand(c, x0)) - log_var
         away = expand(b, x0) ** 2 * (x0 - prediction.x0) ** 2 * jnp.exp(-log_var)
         step = 0.5 * (away + jnp.exp(ratio) - 1 - ratio).sum(dims(x0))
@@ -98,10 +117,11 @@ def step_nll(
 
 
 def step_log_var(sde: SDE, s: Time, t: Time) -> tuple[Time, Time]:
-    """Log-variances of a step from t to s: DDPM's two choices (arXiv:2006.11239, sec. 3.2).
+    """Return DDPM's two log-variances of a step from t to s, each (B,).
 
-    That of the posterior, sigma_s^2 (1 - exp(l_t - l_s)), and that of x_t given x_s, in VP beta = 1
-    - (alpha_t / alpha_s)^2. For s = 0 the first is that of the step from 2t to t, as in DDPM.
+    The first is that of the posterior, sigma_s^2 (1 - exp(l_t - l_s)); the second that of x_t given
+    x_s, which in VP is beta = 1 - (alpha_t / alpha_s)^2. The posterior at s = 0 has no variance, so
+    there the first is that of the step from 2t to t, as in DDPM (arXiv:2006.11239, sec. 3.2).
     """
     last = s <= 0
     to, start = jnp.where(last, t, s), jnp.where(last, jnp.minimum(2 * t, sde.t_max), t)
@@ -111,8 +131,11 @@ def step_log_var(sde: SDE, s: Time, t: Time) -> tuple[Time, Time]:
 
 
 class Bound(NamedTuple):
-    """Terms of the variational bound in bits per dimension, each (B,); at_logsnr (B, bins): the
-    diffusion term by the noise level that it comes from, see EDGES."""
+    """The terms of the variational bound in bits per dimension.
+
+    prior, diffusion, decoder: (B,). at_logsnr: (B, bins), the part of the diffusion term from each
+    bin of log-SNR, see `EDGES`.
+    """
 
     prior: Nats
     diffusion: Nats
@@ -135,12 +158,15 @@ def vlb(
     draw: Draw = Uniform(stratified=True),
     levels: int = 256,
 ) -> Bound:
-    """The variational bound of images x0 (B, ...) in [-1, 1], in bits per dimension.
+    """Estimate the variational bound of images, in bits per dimension.
 
-    Continuous time: the mean over `samples` times per image with the density of `draw` divided
-    out; the decoder is N(x0, SNR^-1) at t_min. With `times`, decreasing to 0
-    (a grid): the bound of the discrete process over them, one noise per step and image; its last
-    step is the decoder. keys (B,): the estimate of an image depends on its own key only.
+    Without `times` it is the bound in continuous time: the mean over `samples` times per image,
+    drawn from `draw`, whose density is divided out; the decoder is N(x / alpha, SNR^-1) at t_min.
+    With `times`, a grid that decreases from t_max to 0, it is the bound of the discrete process
+    over them, with one noise per step and image; the last step is the decoder.
+
+    x0: (B, ...) in [-1, 1]. keys: (B,); the estimate of an image depends on its own key only.
+    levels: grey levels per value. Raises ValueError for times that are no such grid.
     """
     sde, unit = denoise.sde, 1 / (math.prod(x0.shape[1:]) * math.log(2))
     zeros = jnp.zeros((len(x0), len(EDGES) - 1), x0.dtype)
@@ -165,9 +191,10 @@ def vlb_map(
     draw: Draw = Uniform(stratified=True),
     levels: int = 256,
 ) -> Sample:
-    """The bound in continuous time value by value, (B, ...) in bits: its mean is `vlb(...).total`.
+    """Estimate the bound in continuous time per value, (B, ...), in bits.
 
-    Where the image costs many bits, the model did not expect it.
+    Its mean over an image is `vlb(...).total` for the same keys. Values that cost many bits are
+    those that the model did not expect.
     """
     add = lambda total, t, each: total + each
     diffusion, decoder = _continuous(
@@ -195,10 +222,12 @@ def _continuous(
     add: Callable[[Array, Time, Sample], Array],
     start: Array,
 ) -> tuple[Array, Sample]:
-    """The diffusion terms at `samples` times, gathered by `add(sums, t, each)`; the decoder."""
+    """Return the diffusion terms, accumulated by `add(sums, t, each)`, and the decoder term."""
+    # The bound is an integral over uniform t, so the density of the draw is always divided out.
     sde, draw = denoise.sde, dataclasses.replace(draw, importance=True)
     fold = lambda i: jax.vmap(jax.random.fold_in, (0, None))(keys, i)
     noise = lambda i: normal(fold(i), x0.shape[1:]).astype(x0.dtype)
+    # Times are drawn per image, not per batch, so that an estimate depends on its own key only.
     u = jax.vmap(lambda key: draw.positions(key, samples))(fold(samples)).astype(x0.dtype)
 
     def one(sums: Array, item: tuple[Array, Array]) -> tuple[Array, None]:
@@ -222,7 +251,7 @@ def _discrete(
     levels: int,
     start: Array,
 ) -> tuple[Array, Nats]:
-    """The steps of the discrete bound by noise level (B, bins), and its last step."""
+    """Return the steps of the discrete bound by noise level (B, bins), and its last step (B,)."""
     sde = denoise.sde
 
     def step(s: Array, t: Array, i: Array) -> tuple[Time, Nats]:
@@ -242,14 +271,17 @@ def _discrete(
 
 
 def at_level(sde: SDE, t: Time) -> Float[Array, "b bins"]:
-    """1 in the bin of log-SNR that t is in, see EDGES, and 0 in the others."""
+    """Return the one-hot bin of log-SNR, see `EDGES`, that each t lies in, (B, bins)."""
     bins = len(EDGES) - 1
     place = (sde.logsnr(t) - EDGES[0]) / (EDGES[1] - EDGES[0])
     return jax.nn.one_hot(jnp.clip(place, 0, bins - 1).astype(jnp.int32), bins, dtype=t.dtype)
 
 
 def end_nll(sde: SDE, x0: Sample, eps: Sample, levels: int = 256) -> Nats:
-    """The decoder of the bound in continuous time: N(x / alpha, SNR^-1) at t_min, in nats."""
+    """Return the decoder term of the bound in continuous time, in nats per image, (B,).
+
+    The decoder is N(x / alpha, SNR^-1) at t_min, discretised as in `decoder_each`.
+    """
     return _end(sde, x0, eps, levels).sum(dims(x0))
 
 

@@ -1,4 +1,4 @@
-"""Grey levels as the bins of a density: noise within a bin, and how probable it was.
+"""Dequantization: noise within the bin of each grey level, with its log-density.
 
 P(x0) = integral over the bin of p >= exp E_q[log p(x0 + u) - log q(u | x0)] for any q on the bin
 (arXiv:1902.00275, eq. 6). Values are in [-1, 1]; a bin of 256 levels is 2 / 255 wide.
@@ -18,24 +18,27 @@ from diffjax.arrays import catalogue
 HALF = 1 / 255
 Noise = tuple[Float[Array, "*d"], Float[Array, ""]]
 Dequantize = Callable[[Key[Array, ""], tuple[int, ...], Float[Array, ""]], Noise]
-"""`(key, shape, rho) -> (u, log q(u))` for one image, log q in nats; rho: sigma / alpha at t_min.
-"""
+"""`(key, shape, rho) -> (u, log q(u))` for one image, with log q in nats and rho = sigma / alpha at
+t_min."""
 
 
 def none(key: Key[Array, ""], shape: tuple[int, ...], rho: Float[Array, ""]) -> Noise:
-    """No noise: the density of data that are no grey levels."""
+    """Add no noise, for the density of data that are not quantized."""
     return jnp.zeros(shape), jnp.zeros(())
 
 
 def uniform(key: Key[Array, ""], shape: tuple[int, ...], rho: Float[Array, ""]) -> Noise:
-    """Uniform on the bin (arXiv:1511.01844, sec. 3.1)."""
+    """Draw noise uniformly on the bin (arXiv:1511.01844, sec. 3.1)."""
     log_q = -math.prod(shape) * math.log(2 * HALF)
     return HALF * jax.random.uniform(key, shape, minval=-1.0), jnp.asarray(log_q, float)
 
 
 def truncated_normal(key: Key[Array, ""], shape: tuple[int, ...], rho: Float[Array, ""]) -> Noise:
-    """The noise that the process has at t_min, N(0, rho^2) cut to the bin (arXiv:2305.03935, sec.
-    3.2): the model is asked where it was trained, and no training is needed."""
+    """Draw the noise of the process at t_min, N(0, rho^2) truncated to the bin.
+
+    The model is then evaluated on its training distribution, and no dequantizer has to be trained
+    (arXiv:2305.03935, sec. 3.2).
+    """
     edge = HALF / rho
     u = rho * jax.random.truncated_normal(key, -edge, edge, shape)
     inside = jnp.log(jax.scipy.special.erf(edge / math.sqrt(2)))

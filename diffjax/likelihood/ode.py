@@ -5,12 +5,12 @@ of VP from here on. With w = asinh(alpha / sigma), so alpha = tanh w and sigma =
 
     dy / dw = sigma (sigma x0 - alpha eps),    d log p(y) / dw = -tr of its Jacobian in y
 
-which is finite from alpha = 0 on, and is the ODE in log(alpha / sigma) where that is large: for
-Gaussian data of any variance the trace per dimension stays between -1 and sigma^2 / alpha. Frame
-and parameterization do not appear, but in what x0 and eps are asked with.
+The right side is finite from alpha = 0 on, and where log(alpha / sigma) is large it is the ODE in
+that variable: for Gaussian data of any variance the trace per dimension stays between -1 and
+sigma^2 / alpha. Frame and parameterization enter only through the evaluation of the denoiser.
 
-Density is that of z = x / alpha at t_min, the data with noise of std rho = sigma / alpha. What that
-says of grey levels is in `dequantize`.
+The density is that of z = x / alpha at t_min, the data with noise of standard deviation rho = sigma
+/ alpha. `dequantize` derives the likelihood of grey levels from it.
 """
 
 from __future__ import annotations
@@ -34,20 +34,27 @@ from diffjax.solvers import FIRST, GROWTH, SOLVERS
 
 Nats = Float[Array, " b"]
 State = tuple[Float[Array, "*d"], Float[Array, ""]]
-"""y, and the integral of the trace per dimension."""
+"""y (*d), and the integral of the trace per dimension, a scalar."""
 Slope = Callable[[Any, State], State]
 STAGES = ((0.0, 1 / 6), (1 / 2, 1 / 3), (1 / 2, 1 / 3), (1.0, 1 / 6))
-"""(c, b) of the classic method: a stage stands at c h, on c h times the slope of the one before."""
+"""(c, b) of the classic Runge-Kutta method of order 4: stage j is evaluated at c_j h from the state
+plus c_j h times the slope of the stage before it, and has the weight b_j."""
 
 
 @dataclass(frozen=True)
 class Ode:
-    """How the ODE is solved.
+    """Settings of the ODE solver.
 
-    By a Runge-Kutta pair of diffrax, `solver`, each step within rtol |state| + atol in the mean of
-    squares of y and in log p per dimension, at most `most` steps per sample with rejected ones.
-    Or, where steps > 0, by so many equal ones in w of the classic method of order 4.
+    solver: the Runge-Kutta pair of diffrax, an entry of `SOLVERS`. rtol, atol: in (0, 1); the error
+    of a step stays below rtol |state| + atol, in the root mean square over y and in log p per
+    dimension. most: the largest number of steps per sample, rejected ones included. steps: if
+    positive, the number of equal steps in w of the classic method of order 4, in place of adaptive
+    ones.
+
     Raises ValueError where a setting is out of range.
+
+    >>> Ode(steps=20).passes  # four network passes per step
+    (0, 4)
     """
 
     solver: str = "dopri5"
@@ -64,7 +71,7 @@ class Ode:
 
     @property
     def passes(self) -> tuple[int, int]:
-        """Network passes per sample: at first, and per step."""
+        """The network passes of a sample: at the start, and per step."""
         if self.steps:
             return 0, len(STAGES)
         tableau = SOLVERS[self.solver]().tableau
@@ -73,8 +80,11 @@ class Ode:
 
 
 class Path(NamedTuple):
-    """y (B, ...) at the end; growth (B,): the integral of the trace, per dimension; steps (B,),
-    rejected ones included; arrived (B,)."""
+    """The solution of the ODE at its end.
+
+    y: (B, ...). growth: (B,), the integral of the trace per dimension. steps: (B,), rejected ones
+    included. arrived: (B,), whether the end was reached with finite values.
+    """
 
     y: Sample
     growth: Nats
@@ -83,8 +93,10 @@ class Path(NamedTuple):
 
 
 class Density(NamedTuple):
-    """logp (B,): log-density of z in nats; latent (B, ...): x at t_max; steps, arrived as in
-    `Path`."""
+    """The log-density of samples z, and the noise that they are mapped to.
+
+    logp: (B,), log p(z) in nats. latent: (B, ...), x at t_max. steps, arrived: as in `Path`.
+    """
 
     logp: Nats
     latent: Sample
@@ -95,11 +107,13 @@ class Density(NamedTuple):
 def field(
     denoise: Denoise, y: Float[Array, "*d"], w: Float[Array, ""], cond: Cond | None
 ) -> Float[Array, "*d"]:
-    """dy / dw of one sample."""
+    """Return dy / dw of one sample y (*d) at w."""
     sde = denoise.sde
-    w = jnp.maximum(w, 0)  # rounding only, as below
-    l = 2 * (w + jnp.log(-jnp.expm1(-2 * w) / 2))  # of alpha / sigma = sinh w
+    w = jnp.maximum(w, 0)  # only rounding takes w below 0, and t beyond its range below
+    # l = 2 log sinh w, without the overflow of sinh in float32 at large w or its cancellation at 0.
+    l = 2 * (w + jnp.log(-jnp.expm1(-2 * w) / 2))
     t = jnp.clip(sde.inverse(l), sde.t_min, sde.t_max)
+    # The network is evaluated in the frame that it was trained in; its views hold in every frame.
     x = (y * scale(denoise.sde, l))[None]
     seen = denoise(x, t[None], jax.tree.map(lambda c: c[None], cond))
     alpha, sigma = jnp.tanh(w), 1 / jnp.cosh(w)
@@ -111,11 +125,16 @@ def traced(
     y: Float[Array, "*d"],
     probes: Probes | None,
 ) -> tuple[Float[Array, "*d"], Float[Array, ""]]:
-    """slope(y), and the trace of its Jacobian per dimension by forward mode; 0 without probes."""
+    """Return slope(y) and an estimate of the trace of its Jacobian, divided by the dimension.
+
+    probes: (k, D), see `traces`; without probes the trace is 0.
+    """
     if probes is None:
         return slope(y), jnp.zeros((), y.dtype)
+    # Linearised once, so that all probes share the evaluation of the network.
     value, push = jax.linearize(slope, y)
     along = jax.vmap(lambda v: (v * push(v.reshape(y.shape)).ravel()).sum())(probes)
+    # Per dimension, so that one tolerance suits y and log p for images of any size.
     return value, along.sum() / y.size
 
 
@@ -128,7 +147,11 @@ def flow(
     how: Ode,
     probes: Float[Array, "b k n"] | None = None,
 ) -> Path:
-    """y from w = begin to end, each sample by its own steps."""
+    """Solve the ODE from w = `begin` to `end` for a batch, each sample with its own step sizes.
+
+    y: (B, ...). how: the settings of the solver. probes: (B, k, D), or None to solve without the
+    trace.
+    """
 
     def one(y: Array, cond: Cond | None, probes: Array | None) -> Path:
         def slope(w: Any, state: State) -> State:
@@ -145,7 +168,8 @@ def flow(
 def _adaptive(
     slope: Slope, start: State, begin: Array, end: Array, how: Ode
 ) -> tuple[State, Array, Array]:
-    """The state at the end, the steps tried, and whether they were enough."""
+    """Solve with adaptive steps; return the final state, the number of steps and the success."""
+    # The larger of both errors: in a common mean log p would be one value among D + 1.
     worst = lambda e: jnp.maximum(jnp.sqrt((e[0] ** 2).mean()), jnp.abs(e[1]))
     solved = diffrax.diffeqsolve(
         diffrax.ODETerm(lambda w, state, _: slope(w, state)),
@@ -157,7 +181,7 @@ def _adaptive(
         stepsize_controller=diffrax.PIDController(how.rtol, how.atol, norm=worst, factormax=GROWTH),
         max_steps=how.most,
         adjoint=diffrax.ForwardMode(),  # half the time to compile
-        throw=False,
+        throw=False,  # one failed sample must not stop its batch: `arrived` reports it
     )
     assert solved.ys is not None
     last = jax.tree.map(lambda a: a[-1], solved.ys)
@@ -167,7 +191,10 @@ def _adaptive(
 def _equal(
     slope: Slope, start: State, begin: Array, end: Array, how: Ode
 ) -> tuple[State, Array, Array]:
-    """As `_adaptive`, by equal steps; one slope is compiled for all stages."""
+    """Solve with equal steps of the classic Runge-Kutta method; the results are as in `_adaptive`.
+
+    The stages are a scan, so the network is compiled once and not four times.
+    """
     h = (end - begin) / how.steps
     add = lambda state, by, k: jax.tree.map(lambda a, b: a + by * b, state, k)
 
@@ -193,9 +220,12 @@ def logp(
     how: Ode = Ode(),
     trace: Trace = exact,
 ) -> Density:
-    """log p(z) in nats (B,), z = x / alpha at t_min: for an image that depends on its key only.
+    """Compute log p(z) in nats, for z = x / alpha at t_min.
 
-    log p(z) = log N(y; 0, sigma^2) at t_max + int tr dw + D log alpha at t_min.
+    log p(z) = log N(y; 0, sigma^2) at t_max + int tr dw + D log alpha at t_min, with alpha and
+    sigma of VP. z: (B, ...). keys: (B,), for the probes of each sample, which depend on its key
+    only. how: the ODE solver. trace: the estimator of the trace, exact by default, which takes D
+    Jacobian-vector products. A sample whose ODE does not reach t_max has `arrived` False.
     """
     begin, end = span(denoise, z.dtype)
     size = z[0].size
@@ -203,20 +233,26 @@ def logp(
     path = flow(denoise, jnp.tanh(begin) * z, begin, end, cond, how, probes)
     var = 1 / jnp.cosh(end) ** 2
     prior = -0.5 * (path.y**2 / var + jnp.log(2 * jnp.pi * var)).sum(dims(z))
-    log_alpha = jnp.log(jnp.tanh(begin))
+    log_alpha = jnp.log(jnp.tanh(begin))  # the change of variables from y = alpha z to z
     total = prior + size * (path.growth + log_alpha)
     return Density(total, path.y * _prior_scale(denoise), path.steps, path.arrived)
 
 
 def encode(denoise: Denoise, z: Sample, cond: Cond | None = None, how: Ode = Ode()) -> Sample:
-    """x at t_max of the ODE through x = alpha z at t_min; NaN where it does not arrive."""
+    """Map data z (B, ...) to noise: x at t_max on the ODE through x = alpha z at t_min.
+
+    Samples whose ODE does not reach t_max are NaN.
+    """
     begin, end = span(denoise, z.dtype)
     path = flow(denoise, jnp.tanh(begin) * z, begin, end, cond, how)
     return _or_nan(path) * _prior_scale(denoise)
 
 
 def decode(denoise: Denoise, x: Sample, cond: Cond | None = None, how: Ode = Ode()) -> Sample:
-    """z = x / alpha at t_min of the ODE from x at t_max: `encode` turned around."""
+    """Map noise x (B, ...) at t_max to data z = x / alpha at t_min: the inverse of `encode`.
+
+    Samples whose ODE does not reach t_min are NaN.
+    """
     begin, end = span(denoise, x.dtype)
     path = flow(denoise, x / _prior_scale(denoise), end, begin, cond, how)
     return _or_nan(path) / jnp.tanh(begin)
@@ -232,13 +268,15 @@ def log_weights(
     dequantize: Dequantize,
     repeats: int = 1,
 ) -> tuple[Float[Array, "b r"], Int[Array, "b r"]]:
-    """log p(x0 + u) - log q(u | x0) in nats for `repeats` draws of u and of the probes, and the
-    steps taken; NaN where the ODE did not arrive.
+    """Return log p(x0 + u) - log q(u | x0) in nats and the numbers of steps, each (B, repeats).
 
-    Their mean, and the logarithm of the mean of their exponentials, bound log P(x0) from below, the
-    second more tightly (arXiv:1509.00519, eq. 8) if the trace is exact: else its noise, which is
-    none in the mean, adds half its variance there.
+    There are `repeats` independent draws of the dequantization noise u and of the probes; NaN marks
+    draws whose ODE did not reach t_max. The mean of the log-weights, and the logarithm of the mean
+    of their exponentials, bound log P(x0) from below. The second is tighter (arXiv:1509.00519,
+    eq. 8) where the trace is exact. An estimated trace has noise of mean 0, which leaves the first
+    unbiased but raises the second by half the variance of that noise.
     """
+    # rho = sigma / alpha = 1 / sinh w: the standard deviation of the noise that z contains.
     rho = 1 / jnp.sinh(span(denoise, x0.dtype)[0])
 
     def repeat(i: Array) -> tuple[Array, Array]:
@@ -248,19 +286,20 @@ def log_weights(
         path = logp(denoise, x0 + u.astype(x0.dtype), both[:, 1], cond, how, trace)
         return jnp.where(path.arrived, path.logp - log_q, jnp.nan), path.steps
 
+    # One repeat after the other: memory is that of one batch.
     weights, steps = jax.lax.map(repeat, jnp.arange(repeats))
     return weights.T, steps.T
 
 
 def span(denoise: Denoise, dtype: Any) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """w at t_min and t_max."""
+    """Return w at t_min and at t_max."""
     times = jnp.asarray([denoise.sde.t_min, denoise.sde.t_max], dtype)
     begin, end = jnp.arcsinh(jnp.exp(denoise.sde.logsnr(times) / 2))
     return begin, end
 
 
 def scale(sde: SDE, l: Float[Array, ""]) -> Float[Array, ""]:
-    """sqrt(alpha^2 + sigma^2) of the frame at log-SNR l: x over its VP view."""
+    """Return sqrt(alpha^2 + sigma^2) of the frame at log-SNR l, the ratio of x to its VP view y."""
     log_alpha, log_sigma = sde.frame(l)
     return jnp.exp(jnp.logaddexp(2 * log_alpha, 2 * log_sigma) / 2)
 

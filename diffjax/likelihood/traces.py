@@ -1,7 +1,7 @@
-"""Probes that estimate the trace of a Jacobian J from products J v.
+"""Estimators of the trace of a Jacobian J from products J v with probes v.
 
 An estimator is a matrix of probes V (k, D) with E[V^T V] = I, so that tr J = E sum_j v_j^T J v_j
-(Hutchinson; arXiv:1810.01367, eq. 7). It is drawn once per image and kept along the ODE.
+(Hutchinson; arXiv:1810.01367, eq. 7). The probes are drawn once per image and kept along the ODE.
 """
 
 from __future__ import annotations
@@ -17,29 +17,38 @@ from diffjax.checks import at_least
 
 Probes = Float[Array, "k n"]
 Trace = Callable[[Key[Array, ""], int], Probes]
-"""`(key, D) -> V`."""
+"""`(key, D) -> V`, the probes (k, D) for one image of D values."""
 
 
 def exact(key: Key[Array, ""], size: int) -> Probes:
-    """The unit vectors: no noise, D products."""
+    """Return the unit vectors: the trace is exact and takes D products."""
     return jnp.eye(size)
 
 
 def rademacher(key: Key[Array, ""], size: int, probes: int = 1) -> Probes:
-    """Random signs. Variance 2 sum_(a != b) S_ab^2 / k, S the symmetric part of J: none for a
-    diagonal J."""
+    """Draw k = `probes` vectors of random signs, k >= 1.
+
+    The variance is 2 sum_(a != b) S_ab^2 / k, where S is the symmetric part of J: 0 for a diagonal
+    J.
+    """
     at_least(1, probes=probes)
     return jax.random.rademacher(key, (probes, size), float) / probes**0.5
 
 
 def gaussian(key: Key[Array, ""], size: int, probes: int = 1) -> Probes:
-    """Standard normal. Variance 2 ||S||^2 / k, S the symmetric part of J."""
+    """Draw k = `probes` standard normal vectors, k >= 1.
+
+    The variance is 2 ||S||^2 / k, where S is the symmetric part of J.
+    """
     at_least(1, probes=probes)
     return jax.random.normal(key, (probes, size)) / probes**0.5
 
 
 def orthogonal(key: Key[Array, ""], size: int, probes: int = 1) -> Probes:
-    """Random directions at right angles: less variance than gaussian, none with k = D."""
+    """Draw k = `probes` orthogonal random vectors, 1 <= k <= D.
+
+    The variance is smaller than that of `gaussian`, and 0 for k = D.
+    """
     at_least(1, probes=probes)
     if probes > size:
         raise ValueError(f"probes={probes}: {size} dimensions have at most {size} at right angles")
@@ -47,10 +56,11 @@ def orthogonal(key: Key[Array, ""], size: int, probes: int = 1) -> Probes:
 
 
 def probing(key: Key[Array, ""], size: int, probes: int = 4) -> Probes:
-    """Random signs times Walsh functions of the index (arXiv:1302.4018).
+    """Multiply random signs by k = `probes` Walsh functions of the index (arXiv:1302.4018).
 
-    Only S_ab with a = b mod k give variance, twice their squares: values near each other in an
-    image, whose S_ab are the largest, do not, and nothing does from k >= D on. k is a power of 2.
+    Only entries S_ab with a = b mod k, a != b, contribute to the variance, with twice their
+    squares. Neighbouring values of an image, whose S_ab are the largest, do not contribute, and for
+    k >= D the trace is exact. Raises ValueError unless k is a power of 2.
     """
     at_least(1, probes=probes)
     if probes & (probes - 1):

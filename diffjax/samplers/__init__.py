@@ -1,4 +1,4 @@
-"""Samplers: each writes a table (`table.py`); one file per family; the catalogue is here."""
+"""Samplers: functions that plan a `Table` of rows; one file per family and their catalogue."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -132,7 +132,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Judges load on first use: they compute, and processes of one run meet before JAX does."""
+    """Load the judges on first use.
+
+    Their module computes when it is imported, and the processes of a run must connect before JAX
+    computes.
+    """
     if name in ("difference", "judge"):
         from diffjax.samplers import conformance
 

@@ -1,17 +1,17 @@
-"""Adaptive steps, by diffrax: an error per step is asked for, the number of passes follows.
+"""Sampling with adaptive steps by diffrax: the error per step is set, and the NFE follows from it.
 
-The state is the sample in its VP view, y = x / sqrt(alpha^2 + sigma^2), so a tolerance means the
-same at all noise levels and in all frames. alpha and sigma are those of VP from here on. In the
+The state is the sample in its VP view, y = x / sqrt(alpha^2 + sigma^2), so that a tolerance means
+the same at all noise levels and in all frames. alpha and sigma are those of VP from here on. In the
 angle theta = atan(alpha / sigma) the probability-flow ODE is
 
     dy = (sigma x0 - alpha eps) dtheta
 
-finite from alpha = 0 on, and in lambda = log(alpha / sigma) the reverse SDE with noise sqrt(eta) g
-dw (arXiv:2309.05019, eq. 8, with eta = tau^2)
+which is finite from alpha = 0 on. In lambda = log(alpha / sigma) the reverse SDE with noise
+sqrt(eta) g dw is (arXiv:2309.05019, eq. 8, with eta = tau^2)
 
     dy = (sigma^2 y - (1 + eta) sigma eps) dlambda + sqrt(2 eta) sigma dw
 
-Every sample has its own step sizes and passes, and its own Brownian path. At the end, a last pass
+Every sample has its own step sizes, its own NFE and its own Brownian path. A last pass at the end
 returns x0.
 """
 
@@ -40,17 +40,18 @@ from diffjax.solvers import FIRST, GROWTH, SOLVERS
 
 CONDITIONAL = Conditional()
 RESOLUTION = 2.0**-16
-"""Of the Brownian path in lambda, as a share of the way."""
+"""Resolution of the Brownian path in lambda, as a share of the whole interval."""
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Adaptive(Sampling):
-    """From t = `begin` to `stop` within rtol |y| + atol per step and value, in the mean of squares.
+    """Settings of adaptive sampling from t = `begin` to `stop`; construct them by `adaptive`.
 
-    weight: of the guidance, at all levels; a number, or one of each sample, (B,). eta: 0 for the
-    ODE, by `solver`; above for the SDE, by ShARK (arXiv:2210.17543). most: steps per sample,
-    rejected ones included.
+    rtol, atol: the error of a step stays below rtol |y| + atol per value, in the root mean square.
+    weight: the guidance weight at all noise levels, a number or one per sample, (B,). eta: 0 for
+    the ODE, solved by `solver`; positive for the SDE, solved by ShARK (arXiv:2210.17543). most: the
+    largest number of steps per sample, rejected ones included. origin: the process planned for.
     """
 
     begin: Any
@@ -92,10 +93,11 @@ class Adaptive(Sampling):
         *,
         path: bool = False,
     ) -> Result:
-        """The samples from x (B, ...) at t = begin; Result.calls (B,): what each took, rejected
-        steps included. `bad` is the number of a sample that did not arrive, or -1.
+        """Sample from x (B, ...) at t = begin, with keys (B,).
 
-        Raises ValueError where a path is asked for.
+        `Result.calls` (B,) counts the calls of the denoiser per sample, rejected steps included.
+        `Result.bad` is the index of a sample that did not reach the end, or -1. Raises ValueError
+        for path=True.
         """
         if path:
             raise ValueError("adaptive steps differ between samples: they have no common path")
@@ -115,7 +117,7 @@ class Adaptive(Sampling):
         self.origin.check(sde, np.array([self.stop, self.begin]))
 
     def check(self, result: Result) -> None:
-        """Raise FloatingPointError where a sample did not arrive."""
+        """Raise FloatingPointError where a sample did not reach the end."""
         if (sample := int(result.bad)) >= 0:
             raise FloatingPointError(
                 f"sample {sample} of its batch: more than {self.most} steps, or the network's "
@@ -123,7 +125,7 @@ class Adaptive(Sampling):
             )
 
     def spent(self, result: Result) -> np.ndarray:
-        """Network passes of each sample, (B,): a guided call counts its second one."""
+        """Return the NFE of each sample, (B,), with all passes of a guided call."""
         weights = np.atleast_1d(np.asarray(self.weight))
         return np.asarray(result.calls) * [self.guidance.passes(w) for w in weights[:, None]]
 
@@ -131,12 +133,12 @@ class Adaptive(Sampling):
 def solve(
     steps: Adaptive, denoise: Denoise, x: Float[Array, "*d"], key: Key[Array, ""], cond: Cond | None
 ) -> tuple[Float[Array, "*d"], Int[Array, ""], Bool[Array, ""]]:
-    """One sample from x at t = begin, its number of steps, and whether it arrived."""
+    """Sample once from x (*d) at t = begin; return x0, the number of steps and the success."""
     sde, times = denoise.sde, jnp.asarray([steps.begin, steps.stop], x.dtype)
     lam = sde.logsnr(times) / 2
 
     def ask(y: Array, lam: Array) -> tuple[Array, Array]:
-        """x0 and eps at y and log(alpha / sigma)."""
+        """Return x0 and eps, flattened, at y and lam = log(alpha / sigma)."""
         t = jnp.clip(sde.inverse(2 * lam), steps.stop, steps.begin)
         seen = (y * _scale(sde, lam)).reshape(1, *x.shape)
         query = Query(denoise, seen, t[None], jax.tree.map(lambda c: c[None], cond))
@@ -185,7 +187,7 @@ def solve(
 
 
 def _scale(sde: SDE, lam: Float[Array, ""]) -> Float[Array, ""]:
-    """sqrt(alpha^2 + sigma^2) of the frame."""
+    """Return sqrt(alpha^2 + sigma^2) of the frame at lam."""
     log_alpha, log_sigma = sde.frame(2 * lam)
     return jnp.exp(jnp.logaddexp(2 * log_alpha, 2 * log_sigma) / 2)
 
@@ -200,10 +202,11 @@ def adaptive(
     eta: float = 0.0,
     most: int = 1000,
 ) -> Adaptive:
-    """Adaptive steps by diffrax over all levels of the process; grid and steps are not used.
+    """Plan adaptive sampling from t_max to t_min; there is no grid and no number of steps.
 
-    solver: heun, bosh3, dopri5, tsit5 or dopri8, for eta = 0. See `Adaptive`. Raises ValueError for
-    a setting out of range, for an SDE from alpha = 0, and for guidance with a memory.
+    solver: heun, bosh3, dopri5, tsit5 or dopri8, for eta = 0. The other settings are those of
+    `Adaptive`. Raises ValueError for a setting out of range, for an SDE from alpha = 0, and for
+    guidance with a memory.
     """
     if jax.tree.leaves(guidance.init(jnp.zeros((1, 1)))):
         raise ValueError(

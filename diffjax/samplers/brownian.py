@@ -1,4 +1,4 @@
-"""Noise of one Brownian path per sample: the same sample, whatever the number of steps.
+"""The noise of one Brownian path per sample, so that more steps refine the same sample.
 
 The noise of the reverse SDE with noise sqrt(eta) g dw between lambda_t and lambda_s is an increment
 of a Brownian motion W on the clock exp(2 eta lambda) (arXiv:2309.05019, prop. 4.1, with eta =
@@ -8,8 +8,9 @@ u) / 2).
 
 B at any u follows from its values at two ends by halving the interval, with fresh noise for each
 middle: a virtual Brownian tree (arXiv:2001.01328, sec. 4). All clocks of a table are known when it
-is planned, so every z is a fixed linear combination of independent normals that are numbered by
-their place in the tree: shares and numbers are made here, in float64, and the loop adds up.
+is planned, so every z is a fixed linear combination of independent normals, which are numbered by
+their place in the tree. Numbers and coefficients are computed here in float64; the compiled loop
+only adds them up.
 """
 
 from __future__ import annotations
@@ -19,28 +20,30 @@ import numpy as np
 ROOT = 32.0
 """Distance of the first nodes in u; their correlation, exp(-16), is below that of float32."""
 LEVELS = 12
-"""Halvings: steps shorter than ROOT / 2^LEVELS = 0.008 in u have correlated noises."""
+"""Number of halvings: steps shorter than ROOT / 2^LEVELS = 0.008 in u have correlated noises."""
 FIRST = 2**24
-"""Number of the first node; smaller numbers are rows with noise of their own."""
+"""Number of the first node of the tree; smaller numbers are rows with independent noise."""
 MOST = 1024.0
-"""Largest |u|."""
+"""The largest |u| that the tree covers."""
 
 
 def increments(clock: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The noise of steps from clock[:, 0] to clock[:, 1]: numbers of normals and their shares.
+    """Return the noise of R steps as numbers of normals and their coefficients, (R, N) each.
 
-    clock (R, 2): 2 eta lambda, -inf for a start at alpha = 0; NaN where the noise is not of a path.
-    Returns (R, N) each; shares have squares that sum to 1. Raises ValueError beyond |u| = 1024.
+    clock: (R, 2), the values of 2 eta lambda between which each step's noise is an increment; -inf
+    for a start at alpha = 0, NaN for noise that belongs to no path. The squares of a row's
+    coefficients sum to 1. Raises ValueError beyond |u| = 1024.
     """
     is_fresh = np.isnan(clock[:, 0] + clock[:, 1])
     start, end = np.where(is_fresh[:, None], np.array([[0.0, 1.0]]), clock).T
-    start = np.where(np.isinf(start), end - 2 * ROOT, start)  # of no influence that far away
+    start = np.where(np.isinf(start), end - 2 * ROOT, start)  # uncorrelated at that distance
     if not (reach := np.abs([start, end]).max()) <= MOST:
         raise ValueError(f"2 eta lambda reaches {reach:.4g}: needs <= {MOST:g}")
     nodes, ahead = _value(end)
     before, behind = _value(start)
     behind = -np.exp((start - end) / 2)[:, None] * behind
-    for k, j in [*((k, k) for k in range(nodes.shape[1])), (0, 1)]:  # nodes of both, once
+    # Nodes that both ends share must occur once, with the sum of both coefficients.
+    for k, j in [*((k, k) for k in range(nodes.shape[1])), (0, 1)]:
         shared = nodes[:, k] == before[:, j]
         ahead[:, k] += np.where(shared, behind[:, j], 0)
         behind[:, j] = np.where(shared, 0, behind[:, j])
@@ -54,7 +57,10 @@ def increments(clock: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _value(u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """B at u (R,): numbers of the nodes on the way to it, and their weights, (R, 3 + LEVELS)."""
+    """Return B at u (R,) as numbers of the nodes on the path to it and their coefficients.
+
+    Both are (R, 3 + LEVELS).
+    """
     cell = np.floor(u / ROOT)
     number = FIRST + (cell + MOST / ROOT + 1).astype(np.int64) * 2 ** (LEVELS + 1)
     left, right = cell * ROOT, (cell + 1) * ROOT
@@ -77,7 +83,7 @@ def _value(u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _bridge(
     a: np.ndarray, u: np.ndarray, b: np.ndarray, at_a: np.ndarray, at_b: np.ndarray, z: np.ndarray
 ) -> np.ndarray:
-    """B(u) given B(a) and B(b), a <= u < b, and noise z: weights of all nodes (R, N)."""
+    """Return the coefficients (R, N) of B(u) given B(a) and B(b), a <= u < b, and the noise z."""
     one, two = -np.expm1(a - u), -np.expm1(u - b)  # 1 - r^2 of both parts
     whole = -np.expm1(a - b)
     weights = np.exp((a - u) / 2) * two / whole, np.exp((u - b) / 2) * one / whole

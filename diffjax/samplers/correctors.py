@@ -1,8 +1,9 @@
-"""Correctors: rows that stay at a noise level, between steps that begin with a sample.
+"""Correctors: rows at a fixed noise level, inserted before the steps of a sampler.
 
-Each leaves the marginal of its level alone, but for the length of its step, and draws a state that
-is off towards it: predictor and corrector in turns (arXiv:2011.13456, Alg. 1). They are written in
-the score of x_t = alpha x0 + sigma eps, so they are right in every frame.
+A corrector preserves the marginal of its level up to the error of its finite step, and moves a
+state that deviates from it back towards it; predictor and corrector alternate (arXiv:2011.13456,
+Alg. 1). Correctors are written in terms of the score of x_t = alpha x0 + sigma eps, so they are
+valid in every frame.
 """
 
 from __future__ import annotations
@@ -20,16 +21,16 @@ from diffjax.samplers.table import Table, eps
 from diffjax.sde import SDE, Levels, levels
 
 Corrector = Callable[[SDE, Table], Table]
-"""The table with rows before each of its steps."""
+"""`(sde, table) -> table` with the corrector's rows before each step."""
 
 
 def langevin(sde: SDE, table: Table, snr: float = 0.16, repeats: int = 1) -> Table:
-    """Langevin steps x + e score + sqrt(2 e) z, e = 2 (snr |z| / |score|)^2 (arXiv:2011.13456, Alg.
-    4, 5).
+    """Insert Langevin steps x + e score + sqrt(2 e) z (arXiv:2011.13456, Alg. 4, 5).
 
-    Norms are those of each sample, so samples do not depend on their batch; for points of less than
-    16 values, whose norms scatter, sampling is refused. The published factor
-    1 - beta of VP, within 2 % of 1, is left out: x / alpha is the same in all frames.
+    snr: > 0, the signal-to-noise ratio that sets e = 2 (snr |z| / |score|)^2. repeats: steps per
+    level, >= 1. Norms are those of each sample, so samples do not depend on their batch; sampling
+    raises ValueError for points of fewer than 16 values, whose norms scatter. The published factor
+    1 - beta of VP, within 2 % of 1, is left out, so that x / alpha is the same in all frames.
     """
     within(0, np.inf, "()", snr=snr)
     at_least(1, repeats=repeats)
@@ -38,9 +39,10 @@ def langevin(sde: SDE, table: Table, snr: float = 0.16, repeats: int = 1) -> Tab
 
 
 def refresh(sde: SDE, table: Table, share: float = 0.1, repeats: int = 1) -> Table:
-    """Part of the noise anew: alpha x0 + sqrt(1 - share) (x - alpha x0) + sqrt(share) sigma z.
+    """Insert rows that redraw a part of the noise.
 
-    The first-order kernel (`first_order.py`) with kappa = share and no step.
+    x becomes alpha x0 + sqrt(1 - share) (x - alpha x0) + sqrt(share) sigma z, 0 < share <= 1: the
+    kernel of `first_order.py` with kappa = share and s = t. repeats: rows per level, >= 1.
     """
     within(0, 1, "(]", share=share)
     at_least(1, repeats=repeats)
@@ -54,10 +56,12 @@ def refresh(sde: SDE, table: Table, share: float = 0.1, repeats: int = 1) -> Tab
 
 @sampler(order=0, straight=False)
 def annealed_langevin(sde: SDE, times: np.ndarray, repeats: int = 1, step: float = 0.1) -> Table:
-    """Langevin steps at each level and nothing between (arXiv:1907.05600, Alg. 1): x + e score +
-    sqrt(2 e) z with e = step sigma^2, `repeats` times; then x / alpha is that of the next level.
+    """Annealed Langevin dynamics (arXiv:1907.05600, Alg. 1).
 
-    The last pass returns x0, at the last level. With few repeats the law lags behind the levels.
+    At each noise level `repeats` Langevin steps x + e score + sqrt(2 e) z with e = step sigma^2,
+    step > 0, are taken; x / alpha is then the initial state of the next level. The last pass
+    returns x0 at the last level. With few repeats the distribution lags behind the levels. Raises
+    ValueError from alpha = 0.
     """
     within(0, np.inf, "()", step=step)
     at_least(1, repeats=repeats)
@@ -80,7 +84,7 @@ def annealed_langevin(sde: SDE, times: np.ndarray, repeats: int = 1, step: float
 
 
 def _score(p: Program, y: Combination, at: Levels) -> Combination:
-    """-eps / sigma as a combination of state and output."""
+    """Return the score -eps / sigma as a combination of state and output."""
     if p.read is eps:
         return (-1 / at.sigma[0]) * y
     return (at.alpha[0] * y - X) / at.sigma[0] ** 2
@@ -89,7 +93,7 @@ def _score(p: Program, y: Combination, at: Levels) -> Combination:
 def _between(
     sde: SDE, table: Table, repeats: int, step: Callable[[Program, Combination, Levels], None]
 ) -> Table:
-    """`repeats` rows written by `step` before each row that begins with a sample."""
+    """Insert `repeats` rows written by `step` before each row that begins with a sample."""
     begins = np.flatnonzero(table.begins)
     if not len(begins):
         raise ValueError(
@@ -111,7 +115,7 @@ def _between(
 
 
 def _independent(table: Table) -> Table:
-    """With a noise of its own for each row."""
+    """Give each row an independent noise: inserted rows have moved the numbers of the others."""
     rows = len(table)
     return replace(table, nodes=np.arange(rows)[:, None], shares=np.ones((rows, 1)))
 

@@ -1,11 +1,12 @@
-"""First-order samplers: one kernel, x_s = alpha_s x0 + sigma_s (sqrt(1 - kappa) eps + sqrt(kappa)
-z).
+"""First-order samplers, most of which share one kernel.
+
+    x_s = alpha_s x0 + sigma_s (sqrt(1 - kappa) eps + sqrt(kappa) z)
 
 With h = lambda_s - lambda_t, kappa = 0 is the probability-flow ODE, kappa = 1 - exp(-2h) the
-posterior q(x_s | x_t, x0) at the predicted x0, kappa = 1 forgets the noise that was there. Between
-0 and the posterior `eta` has three published meanings, here under three names: `ddim`,
-`ddim_variance` and `ddim_sde`. They agree at eta = 0 and 1; only with the last do two half steps
-make one step.
+posterior q(x_s | x_t, x0) at the predicted x0, and kappa = 1 replaces all of the noise. Between 0
+and the posterior `eta` has three published meanings, which are three samplers here: `ddim`,
+`ddim_variance` and `ddim_sde`. They agree at eta = 0 and 1; only for the last are two half steps
+equal to one step.
 """
 
 from __future__ import annotations
@@ -25,9 +26,10 @@ from diffjax.sde import SDE, Levels, levels
 def _kernel(
     sde: SDE, times: np.ndarray, kappa: Callable[[float], float], eta: float = 0.0
 ) -> Table:
-    """The kernel with kappa a function of h, of the SDE with noise sqrt(eta) g dw for small h.
+    """Write the kernel for kappa(h).
 
-    Written in x and x0, so a step from alpha = 0 and the step to sigma = 0 are rows like any other.
+    eta: the noise sqrt(eta) g dw of the SDE that the kernel approaches for small h. In terms of x
+    and x0 a step from alpha = 0 and the step to sigma = 0 are rows like any other.
     """
     at, p = levels(sde, times), Program()
     for t, s in pairwise(range(len(times))):
@@ -43,7 +45,7 @@ def _kernel(
 
 @sampler(order=1)
 def ddim(sde: SDE, times: np.ndarray, eta: float = 0.0) -> Table:
-    """kappa = eta^2 (1 - exp(-2h)): DDIM's eta (arXiv:2010.02502, eq. 12 and 16).
+    """DDIM: kappa = eta^2 (1 - exp(-2h)), 0 <= eta <= 1 (arXiv:2010.02502, eq. 12 and 16).
 
     eta = 0 is the exponential Euler method for the probability-flow ODE, known as DPM-Solver-1 and
     as Euler's method in sigma; eta = 1 is `ancestral`.
@@ -61,35 +63,39 @@ def ddim(sde: SDE, times: np.ndarray, eta: float = 0.0) -> Table:
 
 @sampler(order=1)
 def ddim_variance(sde: SDE, times: np.ndarray, eta: float = 0.5) -> Table:
-    """kappa = eta (1 - exp(-2h)): eta multiplies the variance of the noise, not its deviation."""
+    """DDIM with eta a factor on the variance of the noise: kappa = eta (1 - exp(-2h)).
+
+    In `ddim` eta is a factor on its standard deviation. 0 <= eta <= 1.
+    """
     within(0, 1, eta=eta)
     return _kernel(sde, times, lambda h: -eta * np.expm1(-2 * h) if eta else 0.0, eta)
 
 
 @sampler(order=1)
 def ddim_sde(sde: SDE, times: np.ndarray, eta: float = 1.0) -> Table:
-    """kappa = 1 - exp(-2 eta h): the reverse SDE with noise sqrt(eta) g dw, solved exactly for a
-    constant x0 (arXiv:2309.05019, with tau^2 = eta). eta may exceed 1."""
+    """The reverse SDE with noise sqrt(eta) g dw, solved exactly for a constant x0.
+
+    kappa = 1 - exp(-2 eta h), eta >= 0, which may exceed 1 (arXiv:2309.05019, with tau^2 = eta).
+    """
     not_negative(eta=eta)
     return _kernel(sde, times, lambda h: -np.expm1(-2 * eta * h) if eta else 0.0, eta)
 
 
 @sampler(order=0)
 def consistency(sde: SDE, times: np.ndarray) -> Table:
-    """kappa = 1: x_s = alpha_s x0 + sigma_s z, as consistency models step (arXiv:2303.01469, Alg.
-    1).
+    """Multistep consistency sampling: x_s = alpha_s x0 + sigma_s z, kappa = 1.
 
-    For a network that maps to the data in one pass; for a denoiser the law does not converge to
-    that of the data.
+    It is for a network that maps noise to data in one pass; with a denoiser the distribution of
+    samples does not converge to that of the data (arXiv:2303.01469, Alg. 1).
     """
     return _kernel(sde, times, lambda h: 1.0)
 
 
 def _posterior(sde: SDE, times: np.ndarray, log_var: Callable[[Levels, int, int], tuple]) -> Table:
-    """Mean of q(x_s | x_t, x0) at the predicted x0, and noise with a variance of one's choice.
+    """Write rows with the mean of q(x_s | x_t, x0) at the predicted x0 and a chosen variance.
 
-    log_var: (at, t, s) -> log-variance, and the `spread` of its deviation. With a = alpha_t /
-    alpha_s and v = sigma_t^2 - a^2 sigma_s^2 the mean is (a sigma_s^2 x + alpha_s v x0) /
+    log_var: (at, t, s) -> the log-variance, and the `spread` of its standard deviation. With a =
+    alpha_t / alpha_s and v = sigma_t^2 - a^2 sigma_s^2 the mean is (a sigma_s^2 x + alpha_s v x0) /
     sigma_t^2.
     """
     at, p = levels(sde, times), Program()
@@ -108,31 +114,40 @@ def _posterior(sde: SDE, times: np.ndarray, log_var: Callable[[Levels, int, int]
 
 
 def _small(at: Levels, t: int, s: int) -> float:
-    """Log-variance of the posterior, sigma_s^2 (1 - exp(-2h))."""
+    """Return the log-variance of the posterior, sigma_s^2 (1 - exp(-2h))."""
     return np.log(at.sigma[s] ** 2 * -np.expm1(-2 * (at.lam[s] - at.lam[t])))
 
 
 def _large(at: Levels, t: int, s: int) -> float:
-    """Log-variance of x_t given x_s, in VP beta: sigma_t^2 (1 - exp(-2h))."""
+    """Return the log-variance of x_t given x_s, sigma_t^2 (1 - exp(-2h)), which is beta in VP."""
     return np.log(at.sigma[t] ** 2 * -np.expm1(-2 * (at.lam[s] - at.lam[t])))
 
 
 @sampler(order=1)
 def ancestral(sde: SDE, times: np.ndarray) -> Table:
-    """x_s from the posterior q(x_s | x_t, x0) at the predicted x0 (arXiv:2006.11239, eq. 6, 7)."""
+    """DDPM's ancestral sampling (arXiv:2006.11239, eq. 6, 7).
+
+    x_s is drawn from the posterior q(x_s | x_t, x0) at the predicted x0.
+    """
     return _posterior(sde, times, lambda *step: (_small(*step), 0.0))
 
 
 @sampler(order=1, straight=False)
 def ancestral_upper(sde: SDE, times: np.ndarray) -> Table:
-    """DDPM's larger variance, beta in VP (arXiv:2006.11239, sec. 3.2): right for N(0, I) data."""
+    """Ancestral sampling with DDPM's larger variance, beta in VP (arXiv:2006.11239, sec. 3.2).
+
+    The variance is exact for N(0, I) data.
+    """
     return _posterior(sde, times, lambda *step: (_large(*step), 0.0))
 
 
 @sampler(order=1, straight=False)
 def ancestral_learned(sde: SDE, times: np.ndarray) -> Table:
-    """The variance between both that the network's second output says (arXiv:2102.09672, eq.
-    15)."""
+    """Ancestral sampling with a learned variance (arXiv:2102.09672, eq. 15).
+
+    The network's second output interpolates between the variances of `ancestral` and
+    `ancestral_upper`, in the logarithm.
+    """
 
     def log_var(at: Levels, t: int, s: int) -> tuple[float, float]:
         small, large = _small(at, t, s), _large(at, t, s)
@@ -143,8 +158,11 @@ def ancestral_learned(sde: SDE, times: np.ndarray) -> Table:
 
 @sampler(order=1, straight=False)
 def ancestral_optimal(sde: SDE, times: np.ndarray, data_var: float = 1.0) -> Table:
-    """The variance with the smallest KL divergence (arXiv:2201.06503, thm. 1), for data of variance
-    data_var per dimension: exact marginals on Gaussian data of that variance."""
+    """Ancestral sampling with the variance of least KL divergence (arXiv:2201.06503, thm. 1).
+
+    data_var: variance of the data per dimension, >= 0. Marginals are exact on Gaussian data of that
+    variance.
+    """
     not_negative(data_var=data_var)
 
     def log_var(at: Levels, t: int, s: int) -> tuple[float, float]:
@@ -159,8 +177,9 @@ def ancestral_optimal(sde: SDE, times: np.ndarray, data_var: float = 1.0) -> Tab
 def euler_maruyama(sde: SDE, times: np.ndarray, chi: float = 1.0) -> Table:
     """Euler-Maruyama in t on the reverse process with noise chi g dw (arXiv:2011.13456, eq. 6).
 
-    chi = 1 is the reverse SDE, chi = 0 the probability-flow ODE. Drift (f + (1 + chi^2) g^2 / (2
-    sigma^2)) x - (1 + chi^2) g^2 alpha / (2 sigma^2) x0.
+    chi >= 0: 1 is the reverse SDE, 0 the probability-flow ODE. The drift is (f + (1 + chi^2) g^2 /
+    (2 sigma^2)) x - (1 + chi^2) g^2 alpha / (2 sigma^2) x0. Raises ValueError from alpha = 0, where
+    it is infinite.
     """
     not_negative(chi=chi)
     at, p = levels(sde, times), Program()
@@ -186,8 +205,10 @@ def euler_maruyama(sde: SDE, times: np.ndarray, chi: float = 1.0) -> Table:
 
 @sampler(order=1, straight=False)
 def reverse_diffusion(sde: SDE, times: np.ndarray) -> Table:
-    """The forward step x_t = a x_s + b z, reversed: (2 - a) x + b^2 score + b z (arXiv:2011.13456,
-    app. E)."""
+    """The reverse diffusion sampler: the forward step x_t = a x_s + b z, discretised in reverse.
+
+    x_s = (2 - a) x + b^2 score + b z (arXiv:2011.13456, app. E). Raises ValueError from alpha = 0.
+    """
     at, p = levels(sde, times), Program()
     _finite("reverse_diffusion", sde, at)
     for t, s in pairwise(range(len(times))):

@@ -1,4 +1,4 @@
-"""Samplers for networks that take a second time: each row leads where the next one begins."""
+"""Samplers for flow maps, networks with a second time: each row maps to the time of the next."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from diffjax.sde import SDE, levels
 
 @sampler(order=0, leads=True)
 def flow_map(sde: SDE, times: np.ndarray, gamma: float = 0.0) -> Table:
-    """X_{t->s} row by row, for a network with the condition `to`; exact in one row if the map is.
+    """Sampling by the flow map X_{t->s}, row by row, with a network that has the condition `to`.
 
-    gamma: share of the noise at s that is drawn anew. The row leads to s' with rho_s' = sqrt(1 -
-    gamma^2) rho_s, rho = sigma / alpha, and noise brings it back to s: 0 is the ODE, 1 the
-    multistep sampling of consistency models (arXiv:2303.01469, alg. 1), between them gamma-sampling
-    (arXiv:2310.02279).
+    It is exact in one row if the map is. gamma: in [0, 1], the share of the noise at s that is
+    redrawn. The row maps to s' with rho_s' = sqrt(1 - gamma^2) rho_s, rho = sigma / alpha, and
+    noise brings it back to s: 0 is the ODE, 1 the multistep sampling of consistency models
+    (arXiv:2303.01469, alg. 1), and values between are gamma-sampling (arXiv:2310.02279).
 
     >>> from diffjax import schedules, sde
     >>> flow = sde.Flow(schedules.Logit())
@@ -44,7 +44,7 @@ def flow_map(sde: SDE, times: np.ndarray, gamma: float = 0.0) -> Table:
 
 
 def _nearer(sde: SDE, lam: float, gamma: float) -> tuple[float, float, float]:
-    """(t, alpha, sigma) where sigma / alpha is sqrt(1 - gamma^2) times that at `lam`; 0 for 1."""
+    """Return (t, alpha, sigma) where sigma / alpha is sqrt(1 - gamma^2) times that at `lam`."""
     if gamma == 1:
         return 0.0, 1.0, 0.0
     logsnr = np.array([2 * lam - np.log1p(-(gamma**2))])

@@ -1,4 +1,4 @@
-"""How samples are made, whatever the network: a table with its guidance, or adaptive steps."""
+"""Plans of sampling, independent of the network: a table with its guidance, or adaptive steps."""
 
 from __future__ import annotations
 
@@ -18,50 +18,54 @@ from diffjax.sde import SDE
 
 
 class Sampling(abc.ABC):
-    """How to sample: `Plan`, a table with what guides it, or `Adaptive`, steps that errors decide.
+    """A plan of sampling: `Plan`, a table with its guidance, or `Adaptive`, steps set by an error.
 
-    A pytree, so a traced argument: other numbers of the same shapes are not compiled again. It
-    knows the process and the guidance, not the network; `run` gets that. To use one: draw `initial`
-    states at t = `start`, `run`, `check` the result, and ask what it `spent`, as
-    `generation.Generation` does batch by batch.
+    It is a pytree and therefore a traced argument: other numbers of the same shapes do not cause
+    recompilation. It holds the process and the guidance, not the network, which `run` receives. To
+    use it, draw `initial` states at t = `start`, `run`, `check` the result, and read the NFE from
+    `spent`, as `generation.Generation` does batch by batch.
     """
 
     @property
     @abc.abstractmethod
     def start(self) -> Any:
-        """t of the initial state."""
+        """The time of the initial state."""
 
     @property
     @abc.abstractmethod
     def rows(self) -> int | None:
-        """Rows of the table, None where there is none."""
+        """The number of rows of the table; None for adaptive steps."""
 
     @property
     @abc.abstractmethod
     def passes(self) -> int | None:
-        """Network passes per sample; None where they differ."""
+        """The NFE per sample; None where samples differ."""
 
     @property
     @abc.abstractmethod
     def noisy(self) -> bool:
-        """Whether noise is added on the way."""
+        """Whether the sampler is stochastic."""
 
     @abc.abstractmethod
     def weighted(self, weight: np.ndarray) -> Sampling:
-        """For samples of these guidance weights (B,). Raises ValueError where nothing is guided."""
+        """Return the plan for samples with these guidance weights (B,).
+
+        Raises ValueError for weights that are not finite, and for a plan without guidance.
+        """
 
     @abc.abstractmethod
     def run(
         self, denoise: Denoise, x: Sample, keys: Any, cond: Cond | None, *, path: bool = False
     ) -> Result:
-        """Samples from the states x (B, ...) at t = `start`; keys and cond (B, ...) of each.
+        """Sample from the states x (B, ...) at t = `start`.
 
-        path: whether the result has the states on the way; ValueError where there is no common way.
+        keys, cond: (B, ...), one per sample. path: whether the result holds the intermediate
+        states; raises ValueError for adaptive steps, which have no common times.
         """
 
     @abc.abstractmethod
     def suits(self, sde: SDE) -> None:
-        """Raise ValueError where this was planned for another process than `sde`."""
+        """Raise ValueError where the plan was made for another process than `sde`."""
 
     @abc.abstractmethod
     def check(self, result: Result) -> None:
@@ -69,15 +73,15 @@ class Sampling(abc.ABC):
 
     @abc.abstractmethod
     def spent(self, result: Result) -> np.ndarray:
-        """Network passes that each sample needs, (B,), as if it were alone."""
+        """Return the NFE of each sample, (B,), as if it were sampled alone."""
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Plan(Sampling):
-    """A table, with its guidance weights, and what they weigh.
+    """A table of R rows, which holds the guidance weights, with its guidance.
 
-    ramp: number or (R,), how the weight of a sample follows the rows: 1 + (weight - 1) ramp.
+    ramp: a number or (R,); a sample of weight w has the weight 1 + (w - 1) ramp in each row.
     """
 
     table: Table
@@ -94,13 +98,13 @@ class Plan(Sampling):
 
     @property
     def passes(self) -> int | None:
-        """Network passes per sample; a guided row counts its second one."""
+        """The NFE per sample, with all passes of a guided row; None where samples differ."""
         passes = set(self.passes_of_each.tolist())
         return passes.pop() if len(passes) == 1 else None
 
     @property
     def passes_of_each(self) -> np.ndarray:
-        """Network passes of each sample that has a weight of its own, (B,), or of all, (1,)."""
+        """The NFE of each sample where samples have their own weights, (B,), otherwise (1,)."""
         weights = np.asarray(self.table.weight)[np.asarray(self.table.active)]
         return np.array([self.guidance.passes(w) for w in weights.reshape(len(weights), -1).T])
 
@@ -109,7 +113,7 @@ class Plan(Sampling):
         return bool(self.table.noisy.any())
 
     def weighted(self, weight: np.ndarray) -> Plan:
-        """The plan whose table has the weights (R, B) of samples that have weights (B,)."""
+        """Return the plan whose table has the weights (R, B) for samples with weights (B,)."""
         weight = checked(weight, self.guidance)
         ramp = np.broadcast_to(np.asarray(self.ramp), self.rows)[:, None]
         return replace(self, table=replace(self.table, weight=ramps.weights(weight, ramp)))
@@ -120,7 +124,7 @@ class Plan(Sampling):
         return scan(denoise, self.table, x, keys, cond=cond, guidance=self.guidance, path=path)
 
     def begin(self, x: Sample) -> Registers:
-        """The registers before the first row."""
+        """Return the registers before the first row, for states x (B, ...)."""
         return begin(x, self.guidance)
 
     def advance(
@@ -133,7 +137,7 @@ class Plan(Sampling):
         first: Any,
         stop: Any,
     ) -> tuple[Registers, Sample]:
-        """Rows first, ..., stop - 1, and the x0 that the last of them predicts."""
+        """Run rows first, ..., stop - 1; return the registers and the last row's predicted x0."""
         rows = {"first": first, "stop": stop, "cond": cond, "guidance": self.guidance}
         return advance(denoise, self.table, registers, keys, **rows)
 
@@ -148,7 +152,10 @@ class Plan(Sampling):
 
 
 def checked(weight: np.ndarray, guidance: Guidance) -> np.ndarray:
-    """Guidance weights (B,) of samples; ValueError where they are not finite, or weigh nothing."""
+    """Return guidance weights (B,) in float64.
+
+    Raises ValueError where they are not finite, and where the guidance uses no weight.
+    """
     weight = np.asarray(weight, np.float64)
     if weight.ndim != 1 or not np.isfinite(weight).all():
         raise ValueError(f"weight={weight}: needs a finite number for each sample, (B,)")

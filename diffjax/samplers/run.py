@@ -1,4 +1,4 @@
-"""The loop that runs a table: one compiled scan, whatever the sampler."""
+"""The loop that runs a table: one compiled scan for all samplers."""
 
 from __future__ import annotations
 
@@ -20,13 +20,16 @@ from diffjax.prediction import Denoise, check_inputs
 from diffjax.samplers.table import NOISES, OUTPUTS, Table
 
 FEW = 16
-"""Below so many values the norm of a sample says nothing about the noise level."""
+"""Number of values below which the norm of a sample is no estimate of the noise level."""
 
 
 class Result(NamedTuple):
-    """x (B, ...). bad: number of the first row whose output was not finite, or -1. path: state and
-    x0 after each row, (R, B, ...) each, where asked for. calls: of the denoiser per sample, (B,),
-    where they differ."""
+    """The result of a run.
+
+    x: samples (B, ...). bad: the index of the first row whose output was not finite, or -1. path:
+    state and x0 after each row, (R, B, ...) each, where requested. calls: (B,), calls of the
+    denoiser per sample, where they differ.
+    """
 
     x: Float[Array, "b *d"]
     bad: Int[Array, ""]
@@ -35,8 +38,11 @@ class Result(NamedTuple):
 
 
 class Registers(NamedTuple):
-    """What a row finds: state x (B, ...), outputs (K, B, ...) and noises (J, B, ...) of earlier
-    rows, the memory of guidance, (B, ...) each, and the first row that was not finite, or -1."""
+    """The registers before a row.
+
+    x: the state (B, ...). outputs, noises: those kept from earlier rows, (K, B, ...) and (J, B,
+    ...). memory: that of the guidance, (B, ...) each. bad: as in `Result`.
+    """
 
     x: Float[Array, "b *d"]
     outputs: Float[Array, "k b *d"]
@@ -46,8 +52,10 @@ class Registers(NamedTuple):
 
 
 class Preview(NamedTuple):
-    """Samples on the way. x, x0 (B, ...): the state after `row` rows of `rows`, and the prediction
-    of the last of them, which saw time t."""
+    """Intermediate samples after `row` of `rows` rows: the state x and the predicted x0, (B, ...).
+
+    t: the time at which the last of these rows evaluated the network.
+    """
 
     x: Any
     x0: Any
@@ -67,10 +75,10 @@ def run(
     noise: Float[Array, "r b *d"] | None = None,
     path: bool = False,
 ) -> Result:
-    """All rows of `table` from x in one compiled scan; x stays as it is once a row is not finite.
+    """Run all rows of `table` from x in one compiled scan; x is frozen once a row is not finite.
 
-    noise (R, B, ...): the z of each row, in place of draws from `keys`. Raises ValueError for
-    arguments that do not go together, see `check_arguments`.
+    The arguments are those of `sample`. path: whether the result holds the intermediate states.
+    Raises ValueError as `check_arguments` does.
     """
     check_arguments(denoise, table, x, keys, cond=cond, guidance=guidance, noise=noise)
     return _run(denoise, table, x, keys, cond=cond, guidance=guidance, noise=noise, path=path)
@@ -87,7 +95,7 @@ def scan(
     noise: Float[Array, "r b *d"] | None = None,
     path: bool = False,
 ) -> Result:
-    """`run` without its checks and its program, for whoever is inside a program already."""
+    """Do the work of `run` without its checks and its `jit`, for use inside a compiled function."""
     step = functools.partial(_step, denoise, guidance, cond, keys, path)
     rows = (jnp.arange(len(table)), _on_device(table, x.dtype), noise)
     after, visited = jax.lax.scan(step, begin(x, guidance), rows)
@@ -107,11 +115,11 @@ def check_arguments(
     guidance: Any = Conditional(),
     noise: Any = None,
 ) -> None:
-    """Raise ValueError for what `run` cannot do, or would do wrongly, before it is compiled.
+    """Raise ValueError for arguments that `run` cannot handle, before anything is compiled.
 
-    That is: what is no denoiser, table or guidance; samples, keys, conditions and noises of other
-    shapes than one per sample; conditions that the network was not built for; and a table that was
-    planned for another process than that of the denoiser.
+    These are objects that are no denoiser, table or guidance; samples, keys, conditions and noises
+    of shapes other than one per sample; conditions that the network was not built for; and a table
+    that was planned for another process than that of the denoiser.
     """
     checks.instance(Table, "diffjax.samplers.ddim(sde, times)", table=table)
     checks.instance(Guidance, "diffjax.guidance.Guided()", guidance=guidance)
@@ -127,7 +135,7 @@ def check_arguments(
 
 
 def begin(x: Float[Array, "b *d"], guidance: Guidance = Conditional()) -> Registers:
-    """The registers before the first row."""
+    """Return the registers before the first row, for states x (B, ...)."""
     zeros = lambda n: jnp.zeros((n, *x.shape), x.dtype)
     return Registers(x, zeros(OUTPUTS), zeros(NOISES), guidance.init(x), jnp.asarray(-1))
 
@@ -144,10 +152,10 @@ def advance(
     guidance: Guidance = Conditional(),
     noise: Float[Array, "r b *d"] | None = None,
 ) -> tuple[Registers, Float[Array, "b *d"]]:
-    """Rows first, ..., stop - 1 of `table`, and the x0 that the last of them predicts.
+    """Run rows first, ..., stop - 1 of `table`; return the registers and the last predicted x0.
 
-    Both ends may be traced: one program runs every part of a table, and parts in turn are all of
-    `run`, bit for bit.
+    `first` and `stop` may be traced, so one program runs every part of a table. The parts in
+    sequence reproduce `run` exactly.
     """
     rows = (_on_device(table, registers.x.dtype), noise)
 
@@ -164,7 +172,7 @@ def advance(
 def _part(
     denoise: Denoise, table: Table, registers: Registers, *args: Any, **options: Any
 ) -> tuple[Registers, tuple[Array, Array, Array]]:
-    """`advance`, and copies of what is seen: the next part reuses the memory of the registers."""
+    """Run `advance` and copy what a preview shows: the next part takes over the registers' memory."""
     registers, x0 = advance(denoise, table, registers, *args, **options)
     return registers, (registers.x, x0, registers.bad)
 
@@ -180,11 +188,12 @@ def previews(
     guidance: Guidance = Conditional(),
     noise: Float[Array, "r b *d"] | None = None,
 ) -> Iterator[Preview]:
-    """What `sample` does, and a look at it after every so many rows, and after the last one.
+    """Sample as `sample` does, and yield a preview after every `every` rows and after the last one.
 
-    One compiled program, whatever `every` is; the x of the last preview is the sample, bit for bit.
-    The device works on the next rows while a preview is looked at; who has seen enough stops
-    iterating. Raises FloatingPointError as `sample` does, and ValueError for every < 1.
+    There is one compiled program, whatever `every` is, and the x of the last preview equals the
+    result of `sample` exactly. The device computes the next rows while the caller looks at a
+    preview; the caller may stop iterating at any time. Raises FloatingPointError as `sample` does,
+    and ValueError for every < 1.
     """
     check_arguments(denoise, table, x, keys, cond=cond, guidance=guidance, noise=noise)
     part = functools.partial(_part, cond=cond, guidance=guidance, noise=noise)
@@ -199,13 +208,13 @@ def previews(
 
 
 def parts(rows: int, every: int) -> list[int]:
-    """Where parts of so many rows end; the last one may be shorter."""
+    """Return the ends of parts of `every` rows each; the last part may be shorter."""
     checks.whole(1, every=every)
     return [*range(every, rows, every), rows]
 
 
 def look(table: Table, seen: tuple[Array, Array, Array], row: int) -> Preview:
-    """What is seen after `row` rows. Raises FloatingPointError where one was bad."""
+    """Return the preview after `row` rows; raise FloatingPointError for one that was not finite."""
     x, x0, bad = seen
     check(bad, table)
     return Preview(x, x0, row, len(table), float(table.t[row - 1]))
@@ -223,10 +232,13 @@ def sample(
 ) -> Float[Array, "b *d"]:
     """Run all rows of `table` from x in one compiled scan.
 
-    x: initial state (B, ...), usually `initial(sde, keys, shape)`. keys: one per sample; sample b
-    depends on x[b], keys[b] and cond[b] only. noise (R, B, ...): the z of each row, in place of
-    draws. Returns the final state (B, ...). Raises FloatingPointError for a network output that is
-    not finite, outside of a traced function.
+    denoise: any `Denoise`. table: the rows, as planned by a sampler. x: initial state (B, ...),
+    usually from `initial(sde, keys, shape)`. keys: (B,); sample b depends on x[b], keys[b] and
+    cond[b] only. cond: conditions by name, each (B, ...). noise: (R, B, ...), the z of each row in
+    place of draws from `keys`. Returns the final state (B, ...).
+
+    Raises ValueError as `check_arguments` does and, outside traced functions, FloatingPointError
+    for a network output that is not finite.
     """
     result = run(denoise, table, x, keys, cond=cond, guidance=guidance, noise=noise)
     if not isinstance(result.bad, Tracer):
@@ -251,7 +263,7 @@ def _step(
     registers: Registers,
     row: tuple[Array, Table, Array | None],
 ) -> tuple[Registers, tuple[Array, Array] | None]:
-    """Run one row. path: whether the state and x0 after it are wanted as well."""
+    """Run one row; with `path` also return the state and the x0 after it."""
     x, outputs, noises, memory, bad = registers
     index, c, z = row
     if z is None:
@@ -262,7 +274,7 @@ def _step(
     to = jnp.full_like(t, c.to) if c.leads else None
     ask = lambda: guidance(Query(denoise, u, t, cond, to), c.weight, memory)
     active = c.active & (bad < 0)
-    if c.padded:  # only then: a network in a conditional is a tenth slower on CPU
+    if c.padded:  # only then, since a network inside a conditional is 10 % slower on CPU
         nothing = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(ask)[0])
         prediction, memory = jax.lax.cond(active, ask, lambda: (nothing, memory))
     else:
@@ -284,7 +296,7 @@ def _step(
 
 
 def _noise(c: Table, keys: Key[Array, " b"], x: Array) -> Array:
-    """The z of a row: a combination of normals, each from its number."""
+    """Draw the z of a row, a linear combination of normals, each determined by its number."""
     at = jax.vmap(jax.random.fold_in, (0, None))
     draw = lambda node: normal(at(keys, node), x.shape[1:]).astype(x.dtype)
     if len(c.nodes) == 1:
@@ -294,7 +306,7 @@ def _noise(c: Table, keys: Key[Array, " b"], x: Array) -> Array:
 
 
 def _combine(c: Array, first: list[Array], outputs: Array, z: Array, noises: Array) -> Array:
-    """Coefficients c times the registers (*first, outputs, z, noises)."""
+    """Return the linear combination of the registers (*first, outputs, z, noises)."""
     n = len(first)
     total = sum(c[i] * a for i, a in enumerate(first)) + c[n + OUTPUTS] * z
     slots = [*zip(range(n, n + OUTPUTS), outputs, strict=True)]
@@ -304,7 +316,10 @@ def _combine(c: Array, first: list[Array], outputs: Array, z: Array, noises: Arr
 
 
 def _langevin(x: Array, score: Array, z: Array, snr: Array) -> Array:
-    """x + e score + sqrt(2 e) z, e = 2 (snr |z| / |score|)^2 of each sample; x where score is 0."""
+    """Return the Langevin step x + e score + sqrt(2 e) z, and x where the score is 0.
+
+    e = 2 (snr |z| / |score|)^2 with the norms of each sample.
+    """
     if x[0].size < FEW:
         raise ValueError(
             f"the corrector langevin divides by |score|^2 of single samples, of no use with "

@@ -1,8 +1,10 @@
 """One-step methods of higher order for the probability-flow ODE.
 
-Explicit Runge-Kutta methods on dX/dw = A X + B y, where a chart says what X = x / scale, w and y
-are; and the exponential ones of DPM-Solver, which integrate the linear part exactly. The step to
-sigma = 0 is one row, x0, which costs one order there.
+There are explicit Runge-Kutta methods on dX/dw = A X + B y, where a chart defines X = x / scale, w
+and y, and the exponential methods of DPM-Solver, which integrate the linear part exactly. The step
+to sigma = 0 is one row that returns x0, which costs one order there.
+
+All raise ValueError where the first time has alpha = 0 and the method has no finite step from it.
 """
 
 from __future__ import annotations
@@ -18,34 +20,36 @@ from diffjax.samplers.table import Read, Table, eps, x0
 from diffjax.sde import SDE, Levels, levels
 
 Chart = Callable[[SDE, Levels], tuple[np.ndarray, ...]]
-"""(w, scale, A, B) at some levels."""
+"""`(sde, levels) -> (w, scale, A, B)`: the ODE in the variable w."""
 EULER = ((),)
 MIDPOINT = ((), (1 / 2,))
 HEUN = ((), (1.0,))
 CLASSIC = ((), (1 / 2,), (0.0, 1 / 2), (0.0, 0.0, 1.0))
-"""Stages of explicit methods: row j is a_j1 .. a_j,j-1; it stands at c_j, their sum."""
+"""Tableaux of explicit methods: row j is a_j1 .. a_j,j-1 of stage j, which is at their sum c_j."""
 
 
 def in_rho(sde: SDE, at: Levels) -> tuple[np.ndarray, ...]:
-    """d(x / alpha) / d rho = eps, rho = sigma / alpha (arXiv:2206.00364, eq. 4)."""
+    """Return d(x / alpha) / d rho = eps, rho = sigma / alpha (arXiv:2206.00364, eq. 4)."""
     return at.sigma / at.alpha, at.alpha, 0 * at.t, 1 + 0 * at.t
 
 
 def in_logsnr(sde: SDE, at: Levels) -> tuple[np.ndarray, ...]:
-    """d(x / alpha) / d lambda = -rho eps."""
+    """Return the chart d(x / alpha) / d lambda = -rho eps."""
     return at.lam, at.alpha, 0 * at.t, -at.sigma / at.alpha
 
 
 def in_t(sde: SDE, at: Levels) -> tuple[np.ndarray, ...]:
-    """dx / dt = (sigma' / sigma) x + (alpha' - alpha sigma' / sigma) x0."""
+    """Return the chart dx / dt = (sigma' / sigma) x + (alpha' - alpha sigma' / sigma) x0."""
     dalpha, dsigma = float64(sde.slopes)(at.t)
     a = dsigma / at.sigma
     return at.t, 1 + 0 * at.t, a, dalpha - at.alpha * a
 
 
 def in_angle(sde: SDE, at: Levels) -> tuple[np.ndarray, ...]:
-    """dX / d phi = cot(phi) X - x0 / sin(phi), tan(phi) = sigma / alpha, X = x / sqrt(alpha^2 +
-    sigma^2): its right side is v (arXiv:2202.00512, app. D)."""
+    """Return the chart dX / d phi = cot(phi) X - x0 / sin(phi), whose right side is v.
+
+    tan(phi) = sigma / alpha and X = x / sqrt(alpha^2 + sigma^2) (arXiv:2202.00512, app. D).
+    """
     r = np.hypot(at.alpha, at.sigma)
     return np.arctan2(at.sigma, at.alpha), r, at.alpha / at.sigma, -r / at.sigma
 
@@ -59,7 +63,10 @@ def _runge_kutta(
     weights: Sequence[float],
     read: Read,
 ) -> Table:
-    """An explicit method. between: times at values of w; weights: of the stages, b_j."""
+    """Write an explicit Runge-Kutta method: one row per stage.
+
+    between: times at values of w. stages, weights: the tableau a_jk and b_j. read: the view y.
+    """
     at, p = levels(sde, times), Program(read)
     inner = levels(sde, times[times > 0])
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -96,18 +103,19 @@ def _sum(terms: object, factor: float) -> Combination:
 
 
 def _to_data(at: Levels, t: int, s: int, y: Combination, read: Read) -> Combination:
-    """The step to sigma = 0: alpha_s times the view x0."""
+    """Return the step to sigma = 0: alpha_s times the view x0."""
     if read is x0:
         return at.alpha[s] * y
     return (at.alpha[s] / at.alpha[t]) * (X - at.sigma[t] * y)
 
 
 def by_lambda(sde: SDE, lam: np.ndarray) -> np.ndarray:
-    """Times at log(alpha / sigma) = lam."""
+    """Return the times at log(alpha / sigma) = lam."""
     return np.array(float64(sde.inverse)(2 * lam))
 
 
 def by_rho(sde: SDE, rho: np.ndarray) -> np.ndarray:
+    """Return the times at sigma / alpha = rho."""
     return by_lambda(sde, -np.log(rho))
 
 
@@ -121,20 +129,22 @@ def _by_angle(sde: SDE, phi: np.ndarray) -> np.ndarray:
 
 @sampler(order=1, straight=False)
 def euler_t(sde: SDE, times: np.ndarray) -> Table:
-    """Euler's method in t; in Flow it is `ddim` (arXiv:2209.03003)."""
+    """Euler's method in t, which is `ddim` in the frame `Flow` (arXiv:2209.03003)."""
     return _runge_kutta(sde, times, in_t, _by_t, EULER, (1.0,), x0)
 
 
 @sampler(order=1, straight=False)
 def euler_logsnr(sde: SDE, times: np.ndarray) -> Table:
-    """Euler's method in lambda. (In sigma / alpha it is `ddim`.)"""
+    """Euler's method in lambda = log(alpha / sigma); Euler's method in sigma / alpha is `ddim`."""
     return _runge_kutta(sde, times, in_logsnr, by_lambda, EULER, (1.0,), eps)
 
 
 @sampler(order=1, straight=False)
 def euler_angle(sde: SDE, times: np.ndarray) -> Table:
-    """Euler's method in phi = atan(sigma / alpha), on v (arXiv:2410.11081): exact on N(0, I)
-    data."""
+    """Euler's method in phi = atan(sigma / alpha), on v (arXiv:2410.11081).
+
+    It is exact on N(0, I) data.
+    """
     return _runge_kutta(sde, times, in_angle, _by_angle, EULER, (1.0,), x0)
 
 
@@ -177,10 +187,11 @@ def rk4_t(sde: SDE, times: np.ndarray) -> Table:
 def _exponential(
     sde: SDE, times: np.ndarray, nodes: Sequence[float], read: Read, constant: bool = False
 ) -> Table:
-    """Singlestep methods of DPM-Solver: stages at lambda_t + r h, r in `nodes`, after that at t.
+    """Write a singlestep method of DPM-Solver.
 
-    Each stage, and the step itself, is `_advance` with the first output and the slope that the
-    latest one gives; `constant`: the step takes the latest output alone.
+    nodes: the r of stages at lambda_t + r h, after the one at t. Each stage, and the step itself,
+    is `_advance` with the first output and the slope to the latest output. constant: the step uses
+    the latest output alone.
     """
     at, p = levels(sde, times), Program(read)
     inner = at.lam[times > 0]
@@ -216,7 +227,7 @@ def _advance(
     r: float,
     read: Read,
 ) -> Combination:
-    """The exact step of length r h for an output y + slope (lambda - lambda_t) / h.
+    """Return the exact step of length r h for an output y + slope (lambda - lambda_t) / h.
 
     For x0: (sigma_s / sigma_t) x + alpha_s int exp(-(lambda_s - lambda)) x0 d lambda; for eps:
     (alpha_s / alpha_t) x - sigma_s int exp(lambda_s - lambda) eps d lambda.
@@ -234,14 +245,16 @@ def _advance(
 
 @sampler(order=1)
 def dpm_solver_1(sde: SDE, times: np.ndarray) -> Table:
-    """DPM-Solver-1, in eps (arXiv:2206.00927, eq. 3.7): `ddim` as a function of eps."""
+    """DPM-Solver-1 (arXiv:2206.00927, eq. 3.7), which is `ddim` written in eps."""
     return _exponential(sde, times, (), eps)
 
 
 @sampler(order=2, passes=2)
 def dpm_solver_2(sde: SDE, times: np.ndarray) -> Table:
-    """DPM-Solver-2 with r = 1/2: the middle in lambda, and its eps for the whole step
-    (arXiv:2206.00927, Alg. 1)."""
+    """DPM-Solver-2 with r = 1/2 (arXiv:2206.00927, Alg. 1).
+
+    The whole step uses the eps of its middle in lambda.
+    """
     return _exponential(sde, times, (1 / 2,), eps, constant=True)
 
 

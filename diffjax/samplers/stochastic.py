@@ -1,7 +1,7 @@
-"""Samplers that add noise on the way: churn, restarts, exponential methods for the reverse SDE.
+"""Stochastic samplers: churn, restarts and exponential methods for the reverse SDE.
 
-What reaches the next row is drawn once: a stage and the step that it belongs to, a predictor and
-its corrector see the same Brownian path.
+Rows of one step share their noise: a stage and its step, or a predictor and its corrector, see the
+same Brownian path.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ def churn(
     s_max: float = 1.0,
     s_noise: float = 1.0,
 ) -> Table:
-    """EDM's stochastic sampler (arXiv:2206.00364, Alg. 2): noise up to rho (1 + gamma), then Heun.
+    """EDM's stochastic sampler: noise up to rho (1 + gamma), then Heun (arXiv:2206.00364, Alg. 2).
 
     gamma = min(s_churn / steps, sqrt(2) - 1) where s_min <= rho <= s_max, rho = sigma / alpha, and
-    where the network knows the higher level; s_noise multiplies the noise (1.007 there). Defaults
-    are those of CIFAR-10. With exact flow the marginals are exact.
+    where rho (1 + gamma) does not exceed the level at t_max; elsewhere it is 0. s_noise multiplies
+    the noise (1.007 in the paper). The defaults are those of CIFAR-10. With an exact flow the
+    marginals are exact.
     """
     not_negative(s_churn=s_churn, s_min=s_min, s_noise=s_noise)
     at_least(0, s_max=s_max)
@@ -53,7 +54,7 @@ def churn(
 def _heun(
     p: Program, at: Levels, s: int, start: Combination, first: Combination, h: float
 ) -> Combination:
-    """The end of a Heun step of length h in rho from x / alpha = `start`, where eps is `first`."""
+    """Return the end of a Heun step of length h in rho from x / alpha = start, with eps `first`."""
     if at.sigma[s] == 0:
         return at.alpha[s] * (start + h * first)
     second = p.network(at.t[s], at.alpha[s] * (start + h * first))
@@ -69,11 +70,13 @@ def restart(
     repeats: int = 2,
     steps: int = 0,
 ) -> Table:
-    """Restart sampling (arXiv:2306.14878, Alg. 1): at rho = low, up to `high` and down again.
+    """Restart sampling (arXiv:2306.14878, Alg. 1): at rho = low, return to rho = high and repeat.
 
-    Heun on `times`; from the last of them at rho >= low noise is added up to `high`, and `steps`
-    Heun steps on the rho^(1/7) grid lead back, `repeats` times. steps = 0: as many as `times` takes
-    there, and three at least. Plain Heun where that time is the first, or beyond `high`.
+    Heun's method runs on `times`. From the last of them with rho >= low, noise is added up to
+    `high`, and `steps` Heun steps on the rho^(1/7) grid lead back, `repeats` times. steps = 0 means
+    as many as `times` has there, and at least three. The result is plain Heun where that time is
+    the first, or beyond `high`. Raises ValueError unless 0 < low < high, for a high beyond the
+    noise at t_max, and for an inversion.
     """
     if not 0 < low < high:
         raise ValueError(f"low={low}: needs 0 < low < high={high}")
@@ -112,7 +115,7 @@ def restart(
 
 
 def _singlestep(sde: SDE, times: np.ndarray, r: float, eta: float, middle: bool) -> Table:
-    """Two stages, at lambda_t and lambda_t + r h, of the SDE with noise sqrt(eta) g dw."""
+    """Write a method of two stages, at lambda_t and lambda_t + r h, for noise sqrt(eta) g dw."""
     within(0, 1, "(]", r=r)
     not_negative(eta=eta)
     at, p = _finite("dpmpp_sde" if middle else "seeds_2", sde, times), Program(x0)
@@ -135,7 +138,7 @@ def _singlestep(sde: SDE, times: np.ndarray, r: float, eta: float, middle: bool)
         psi2 = psi1 / 2 if middle else 1 - psi1 / ((1 + eta) * h)
         end = (at.sigma[i + 1] / at.sigma[i] * decay(h)) * X
         end = end + at.alpha[i + 1] * (psi1 * first + (psi2 / r) * (second - first))
-        if eta:  # the path of the stage, and what comes after it
+        if eta:  # the noise of the stage decayed to s, and that of the remaining (1 - r) h
             end = end + at.sigma[i + 1] * (decay(h - to) * spread(to) * z1 + spread(h - to) * Z)
             p.along(eta, between, at.lam[i + 1])
         p.step(end)
@@ -144,18 +147,25 @@ def _singlestep(sde: SDE, times: np.ndarray, r: float, eta: float, middle: bool)
 
 @sampler(order=2, passes=2)
 def dpmpp_sde(sde: SDE, times: np.ndarray, r: float = 0.5, eta: float = 1.0) -> Table:
-    """DPM-Solver++(2S) for the reverse SDE (arXiv:2211.01095): the output in the middle, held."""
+    """DPM-Solver++(2S) for the reverse SDE with noise sqrt(eta) g dw (arXiv:2211.01095).
+
+    The second stage is at lambda_t + r h, 0 < r <= 1. The line through both outputs is evaluated in
+    the middle of the step, and that value is held over the step. eta >= 0.
+    """
     return _singlestep(sde, times, r, eta, middle=True)
 
 
 @sampler(order=2, passes=2)
 def seeds_2(sde: SDE, times: np.ndarray, r: float = 0.5, eta: float = 1.0) -> Table:
-    """SEEDS-2 (arXiv:2305.14267, Alg. 2): the line through both outputs, integrated exactly."""
+    """SEEDS-2: the line through both outputs is integrated exactly (arXiv:2305.14267, Alg. 2).
+
+    r, eta: as in `dpmpp_sde`.
+    """
     return _singlestep(sde, times, r, eta, middle=False)
 
 
 def _sa_order(tau: float, predictor: int, corrector: int) -> int:
-    """A corrector adds one at most, and lowers the order where it has fewer outputs."""
+    """Return the order: a corrector adds at most one, and limits it to its number of outputs."""
     order = min(predictor + 1, corrector) if corrector else predictor
     return min(2, order) if tau else order
 
@@ -170,10 +180,11 @@ def sa_solver(
     predictor: int = 2,
     corrector: int = 2,
 ) -> Table:
-    """SA-Solver (arXiv:2309.05019, Alg. 1): stochastic Adams methods of these numbers of outputs.
+    """SA-Solver: stochastic Adams methods with predictor and corrector (arXiv:2309.05019, Alg. 1).
 
-    Noise tau g dw in steps from low <= rho <= high, none in others. Predictor and corrector share
-    it; corrector = 0: no corrector.
+    tau: >= 0; steps from low <= rho <= high have the noise tau g dw, others none. predictor,
+    corrector: numbers of outputs, 1 to 4; corrector = 0 leaves the corrector out. Both share the
+    noise of the step.
     """
     not_negative(tau=tau)
     if not 0 <= low <= high:

@@ -1,4 +1,4 @@
-"""Grids made for a sampler, a number of steps and the variances of the data; steps for an error."""
+"""Optimization of grids for a sampler and a data variance, and of step counts for an error."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from diffjax.sde import SDE, levels
 
 
 class Optimized(NamedTuple):
-    """A grid, and the error of the sampler before and after."""
+    """An optimized grid `times`, and the error of the sampler before and after."""
 
     times: np.ndarray
     before: float
@@ -23,9 +23,10 @@ Planner = Callable[[SDE, np.ndarray], Table]
 
 
 def error(plan: Planner, sde: SDE, times: np.ndarray, var: np.ndarray) -> float:
-    """Wasserstein-2 distance of the result to its true law, in units of that law's deviation.
+    """Return the Wasserstein-2 distance of the samples to their true distribution.
 
-    Exact: data N(0, diag(var)), from the true law at times[0], without any network.
+    It is exact, for data N(0, diag(var)) and a start from the true marginal at times[0], without a
+    network, and in units of the standard deviation of the true distribution.
     """
     at = levels(sde, times[[0, -1]])
     start, exact = at.alpha[:, None] ** 2 * var + at.sigma[:, None] ** 2
@@ -40,10 +41,11 @@ def optimize(
     var: np.ndarray,
     most: int = 100,
 ) -> Optimized:
-    """The grid with the least `error`, by BFGS on the logarithms of its steps, from `times`.
+    """Minimise `error` over the grid by BFGS on the logarithms of its steps, starting at `times`.
 
-    The first and the last positive time stay. var (K,): variances of the data in its principal
-    directions. plan: a sampler with its settings. most: iterations.
+    plan: a sampler with its settings. times: at least three above 0; the first and the last
+    positive one stay fixed. var: (K,), the variances of the data along its principal directions,
+    > 0. most: the largest number of iterations. Raises ValueError for other times and variances.
     """
     times, var = np.asarray(times, np.float64), np.asarray(var, np.float64)
     if not (var > 0).all():
@@ -77,7 +79,7 @@ def optimize(
 
 
 class Refinement(NamedTuple):
-    """A number of steps, and an estimate of the error that the sampler has with them."""
+    """A number of steps, and an estimate of the sampler's error with them."""
 
     steps: int
     error: float
@@ -90,11 +92,12 @@ def refine(
     first: int = 5,
     most: int = 640,
 ) -> Iterator[Refinement]:
-    """Double the steps from `first` until the error is `wanted`, or `most` steps are reached.
+    """Double the number of steps from `first` until the error is at most `wanted`, or past `most`.
 
-    sample: steps -> the same samples with so many steps, noise of one Brownian path included. The
-    error is the root mean square to the exact result, estimated from the steps that the finer
-    solution embeds: |x_n - x_2n| / (1 - 2^-order). order: of the samples themselves; 1 with noise.
+    sample: a function from a number of steps to the same samples, with the noise of one Brownian
+    path each. The error is the root mean square of the difference to the exact result, estimated by
+    Richardson extrapolation as |x_n - x_2n| / (1 - 2^-order). order: that of the samples
+    themselves, 1 with noise.
     """
     steps, samples = first, sample(first)
     while steps <= most:

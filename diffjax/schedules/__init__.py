@@ -1,7 +1,8 @@
 """Noise schedules: decreasing functions t -> l, the log-SNR log(alpha^2 / sigma^2), on [0, 1].
 
-A schedule says how much noise there is at time t, not how signal and noise are scaled: that is the
-frame's part (`sde.py`). l may be infinite at the ends; a frame that cannot live with it refuses.
+A schedule defines how much noise there is at time t, not how signal and noise are scaled, which is
+the part of the frame (`sde.py`). l may be infinite at the ends; a process for which that is
+impossible raises ValueError.
 """
 
 from diffjax.arrays import catalogue
@@ -49,7 +50,7 @@ SCHEDULES = catalogue(
     Learned,
 )
 DERIVED = catalogue(Discrete, Shifted, Truncated, Clamped, ZeroTerminal, ClassicSubVP)
-"""Schedules that need something to be made of: another schedule, or a table of betas."""
+"""Schedules that are derived from another schedule, or from a table of betas."""
 
 __all__ = [
     "DERIVED",

@@ -1,4 +1,4 @@
-"""What a noise schedule is."""
+"""The base classes of noise schedules."""
 
 from __future__ import annotations
 
@@ -18,27 +18,31 @@ from diffjax.arrays import float64
 Times = Float[Array, "*b"]
 LogSNR = Float[Array, "*b"]
 POINTS = 6
-"""Of the quadrature in `to_end`, which is exact to float64 over `NEAR`."""
+"""Number of nodes of the quadrature in `to_end`, which is exact to float64 over `NEAR`."""
 NEAR = 1 / 16
 """Distance from t = 1 below which l(t) - l(1) loses digits as a difference."""
 
 
 class Schedule(abc.ABC):
-    """A decreasing, differentiable function t -> l with its inverse; equal settings are equal."""
+    """A decreasing, differentiable function t -> l on [0, 1], with its inverse.
+
+    Schedules are frozen dataclasses: those with equal settings compare equal and are hashable.
+    """
 
     @abc.abstractmethod
     def __call__(self, t: Times) -> LogSNR:
-        """Log-SNR at time t in [0, 1]."""
+        """Return the log-SNR at time t in [0, 1], in the shape of t."""
 
     @abc.abstractmethod
     def inverse(self, l: LogSNR) -> Times:
-        """Time at log-SNR l; `inverse(self(t)) == t` on (0, 1)."""
+        """Return the time at log-SNR l; `inverse(self(t)) == t` on (0, 1)."""
 
     def to_end(self, t: Times) -> LogSNR:
-        """l(t) - l(1) for a finite l(1), with all digits near t = 1, where both are nearly equal.
+        """Return l(t) - l(1) for a finite l(1), without cancellation near t = 1.
 
-        There it is the integral of -l', by Gauss and Legendre; a schedule that is not smooth gives
-        it otherwise. The derivative is that of l.
+        There both are nearly equal, so the difference is computed as the integral of -l' by
+        Gauss-Legendre quadrature; a schedule that is not smooth overrides this. The derivative is
+        that of l.
         """
         direct = self(t) - float(float64(self)(1.0))
         nodes, weights = np.polynomial.legendre.leggauss(POINTS)
@@ -51,36 +55,39 @@ class Schedule(abc.ABC):
 
     @property
     def steps(self) -> int:
-        """Steps of the discrete process that [0, 1] stands for; 1000 where there is none."""
+        """The number of steps of the underlying discrete process; 1000 where there is none."""
         return 1000
 
     @property
     def first(self) -> float:
-        """Time of the lowest noise level that the process was trained at: 1 / T for a table of T
-        levels, 0 otherwise."""
+        """The time of the lowest noise level in training: 1 / T for a table of T levels, else 0."""
         return 0.0
 
     def init(self) -> dict[str, Any]:
-        """Parameters that are trained with the network; most schedules have none."""
+        """Return the initial parameters, which are trained with the network; most have none."""
         return {}
 
     def bind(self, params: Mapping[str, Any]) -> Schedule:
-        """The schedule that has these parameters; itself where it has none."""
+        """Return the schedule with these parameters; itself where it has none."""
         return self
 
     def variance(
         self, t: Times, loss: Float[Array, " b"], factor: Float[Array, " b"]
     ) -> Float[Array, ""]:
-        """A term of value 0 that trains a schedule for a small variance of `loss` over uniform t.
+        """Return a term of value 0 whose gradient trains the schedule for a low-variance loss.
 
-        factor: 1 / density of t where it was drawn otherwise.
+        loss: (B,) at times t (B,); its variance is that over uniform t. factor: (B,), 1 / density
+        of t where t was drawn from another distribution.
         """
         return (0 * loss).sum()
 
 
 @dataclass(frozen=True)
 class Derived(Schedule):
-    """A schedule made of another one, whose steps it has."""
+    """A schedule that is derived from another one, with the same number of discrete steps.
+
+    Raises ValueError for a learned schedule.
+    """
 
     schedule: Schedule
 

@@ -13,18 +13,19 @@ from diffjax.schedules.base import LogSNR, Schedule, Times
 
 
 class Betas(Schedule):
-    """Schedules given by beta(t) of VP: alpha^2 = exp(-B), sigma^2 = 1 - exp(-B), B its integral.
+    """A schedule defined by beta(t) of the VP process: alpha^2 = exp(-B), sigma^2 = 1 - exp(-B).
 
-    l = -log(exp(B) - 1) is infinite at t = 0 and finite at t = 1.
+    B(t) is the integral of beta from 0 to t. l = -log(exp(B) - 1) is infinite at t = 0 and finite
+    at t = 1.
     """
 
     @abc.abstractmethod
     def integral(self, t: Times) -> Times:
-        """B(t)."""
+        """Return B(t)."""
 
     @abc.abstractmethod
     def integral_inverse(self, b: Times) -> Times:
-        """t at B."""
+        """Return the t with B(t) = b."""
 
     def __call__(self, t: Times) -> LogSNR:
         b = self.integral(t)
@@ -43,7 +44,10 @@ def _ordered(schedule: Schedule, low: str, high: str, equal: bool = False) -> No
 
 @dataclass(frozen=True)
 class Linear(Betas):
-    """beta = beta_min + (beta_max - beta_min) t (arXiv:2011.13456, eq. 32; DDPM's in the limit).
+    """The linear schedule: beta = beta_min + (beta_max - beta_min) t (arXiv:2011.13456, eq. 32).
+
+    It is the continuous limit of DDPM's table. Raises ValueError unless 0 < beta_min <= beta_max <
+    inf.
 
     >>> linear = Linear()
     >>> l = linear(jnp.array([0.1, 0.5, 1.0]))
@@ -69,7 +73,11 @@ class Linear(Betas):
 
 @dataclass(frozen=True)
 class ScaledLinear(Betas):
-    """sqrt(beta) linear: (a + (b - a) t)^2 with a^2 = beta_min (arXiv:2112.10752's table)."""
+    """The schedule of latent diffusion: sqrt(beta) is linear in t (the code of arXiv:2112.10752).
+
+    beta = (a + (b - a) t)^2 with a^2 = beta_min and b^2 = beta_max. Raises ValueError unless 0 <
+    beta_min <= beta_max < inf.
+    """
 
     beta_min: float = 0.85
     beta_max: float = 12.0
@@ -93,7 +101,10 @@ class ScaledLinear(Betas):
 
 @dataclass(frozen=True)
 class Quadratic(Betas):
-    """beta = beta_min + (beta_max - beta_min) t^2."""
+    """The schedule with quadratic beta = beta_min + (beta_max - beta_min) t^2.
+
+    Raises ValueError unless 0 < beta_min <= beta_max < inf.
+    """
 
     beta_min: float = 0.1
     beta_max: float = 20.0
@@ -105,7 +116,7 @@ class Quadratic(Betas):
         return t * (self.beta_min + (self.beta_max - self.beta_min) * t * t / 3)
 
     def integral_inverse(self, b: Times) -> Times:
-        # The one real root of d t^3 / 3 + beta_min t = b, by the triple angle of sinh.
+        # The only real root of d t^3 / 3 + beta_min t = b, by the triple-angle formula of sinh.
         d = self.beta_max - self.beta_min
         if d == 0:
             return b / self.beta_min
@@ -115,7 +126,7 @@ class Quadratic(Betas):
 
 @dataclass(frozen=True)
 class Exponential(Betas):
-    """alpha^2 = exp(-rate t): constant beta."""
+    """The schedule with constant beta: alpha^2 = exp(-rate t) in VP, 0 < rate < inf."""
 
     rate: float = 12.0
 
@@ -132,10 +143,14 @@ class Exponential(Betas):
 
 @dataclass(frozen=True)
 class Cosine(Schedule):
-    """alpha^2 = cos^2(a) / cos^2(a_0), a = (t + s) / (1 + s) pi/2 in VP (arXiv:2102.09672, eq. 17).
+    """The cosine schedule: alpha^2 = cos^2(a) / cos^2(a_0) in VP, a = (t + s) / (1 + s) pi / 2.
 
-    Written with sines of the distances to both ends, so that float32 keeps its digits there; l is
-    infinite at both. `s=0` is the clean form l = -2 log tan(pi t / 2).
+    l is infinite at both ends, and written with the sines of the distances to them, so that float32
+    keeps its digits there. s = 0 is the clean form l = -2 log tan(pi t / 2). Source:
+    arXiv:2102.09672, eq. 17. Raises ValueError unless 0 <= s < 1.
+
+    >>> float(Cosine(s=0.0)(jnp.array(0.5)).round(4))  # equal signal and noise in the middle
+    0.0
     """
 
     s: float = 0.008
@@ -161,11 +176,12 @@ class Cosine(Schedule):
 
 @dataclass(frozen=True)
 class Sigmoid(Schedule):
-    """alpha^2 a sigmoid of t, moved and scaled to go from 1 to 0 in VP (arXiv:2212.11972, Alg. 1).
+    """The sigmoid schedule: in VP alpha^2 is a sigmoid from 1 to 0 (arXiv:2212.11972, Alg. 1).
 
-    alpha^2 = (S(end / tau) - S(u)) / (S(end / tau) - S(start / tau)), u from start / tau to end /
-    tau. Differences of sigmoids are sinh of the difference over cosh of each: l has no cancellation
-    and is infinite at both ends.
+    alpha^2 = (S(end / tau) - S(u)) / (S(end / tau) - S(start / tau)), where u is linear in t from
+    start / tau to end / tau. A difference of sigmoids is the sinh of half the difference of their
+    arguments over the cosh of half of each, so l is computed without cancellation; it is infinite
+    at both ends. Raises ValueError unless start < end, tau > 0 and (end - start) / tau < 160.
     """
 
     start: float = -3.0
@@ -197,7 +213,10 @@ class Sigmoid(Schedule):
 
 @dataclass(frozen=True)
 class Polynomial(Schedule):
-    """alpha = 1 - t^power in VP (arXiv:2203.17003, app. B, with power = 2)."""
+    """The polynomial schedule: alpha = 1 - t^power in VP, 0 < power <= 4.
+
+    Source: arXiv:2203.17003, app. B, with power = 2.
+    """
 
     power: float = 2.0
 
@@ -217,7 +236,10 @@ class Polynomial(Schedule):
 
 @dataclass(frozen=True)
 class Laplace(Schedule):
-    """Log-SNR with the quantiles of a Laplace distribution (arXiv:2407.03297, tab. 1)."""
+    """The Laplace schedule: under uniform t the log-SNR has a Laplace distribution.
+
+    mean: finite. scale: > 0, in units of log-SNR (arXiv:2407.03297, tab. 1).
+    """
 
     mean: float = 0.0
     scale: float = 0.5
@@ -237,7 +259,10 @@ class Laplace(Schedule):
 
 @dataclass(frozen=True)
 class Logit(Schedule):
-    """l = 2 log((1 - t) / t): alpha = 1 - t, sigma = t in Flow (arXiv:2209.03003)."""
+    """The schedule of rectified flow, l = 2 log((1 - t) / t) (arXiv:2209.03003).
+
+    In the frame `Flow` it means alpha = 1 - t and sigma = t.
+    """
 
     def __call__(self, t: Times) -> LogSNR:
         return 2 * (jnp.log1p(-t) - jnp.log(t))
@@ -248,7 +273,10 @@ class Logit(Schedule):
 
 @dataclass(frozen=True)
 class Geometric(Schedule):
-    """sigma = sigma_min (sigma_max / sigma_min)^t in VE (arXiv:2011.13456, eq. 31): l is linear."""
+    """The geometric schedule: sigma = sigma_min (sigma_max / sigma_min)^t in VE, so l is linear.
+
+    Source: arXiv:2011.13456, eq. 31. Raises ValueError unless 0 < sigma_min < sigma_max < inf.
+    """
 
     sigma_min: float = 0.01
     sigma_max: float = 50.0
@@ -271,7 +299,11 @@ class Geometric(Schedule):
 
 @dataclass(frozen=True)
 class Karras(Schedule):
-    """sigma^(1 / rho) linear in t, from sigma_min to sigma_max in VE (arXiv:2206.00364, eq. 5)."""
+    """The schedule with sigma^(1 / rho) linear in t, from sigma_min to sigma_max in VE.
+
+    Source: arXiv:2206.00364, eq. 5. Raises ValueError unless 0 < sigma_min < sigma_max < inf and
+    0 < rho < inf.
+    """
 
     sigma_min: float = 0.002
     sigma_max: float = 80.0
@@ -298,7 +330,7 @@ class Karras(Schedule):
 
 @dataclass(frozen=True)
 class Edm(Schedule):
-    """sigma = sigma_max t in VE (arXiv:2206.00364, tab. 1)."""
+    """EDM's schedule: sigma = sigma_max t in VE, 0 < sigma_max < inf (arXiv:2206.00364, tab. 1)."""
 
     sigma_max: float = 80.0
 

@@ -1,4 +1,4 @@
-"""Schedules made of another one."""
+"""Schedules that are derived from another schedule."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from diffjax.schedules.base import Derived, LogSNR, Schedule, Times
 
 @dataclass(frozen=True)
 class Shifted(Derived):
-    """l + by: every published shift is this translation.
+    """A schedule whose log-SNR is translated: l + by, by finite.
 
-    Resolution (arXiv:2301.11093, eq. 3): by = 2 log(64 / side). SD3 (arXiv:2403.03206, eq. 23), t
-    to s t / (1 + (s - 1) t) in Flow: by = -2 log s. CogVideoX (arXiv:2408.06072), SNR / s: by =
-    -log s.
+    Every published shift is such a translation. Shift by resolution (arXiv:2301.11093, eq. 3): by =
+    2 log(64 / side). SD3 (arXiv:2403.03206, eq. 23), t to s t / (1 + (s - 1) t) in Flow: by = -2
+    log s. CogVideoX (arXiv:2408.06072), SNR / s: by = -log s.
 
     >>> from diffjax.schedules import Logit
     >>> t, s = jnp.array([0.2, 0.7]), 3.0
@@ -48,7 +48,10 @@ class Shifted(Derived):
 
 @dataclass(frozen=True)
 class Truncated(Derived):
-    """The part of a schedule with logsnr_min <= l <= logsnr_max, its times stretched to [0, 1]."""
+    """The part of a schedule with logsnr_min <= l <= logsnr_max, mapped linearly to t in [0, 1].
+
+    Raises ValueError for a range that the schedule does not cover.
+    """
 
     logsnr_min: float = -15.0
     logsnr_max: float = 15.0
@@ -83,9 +86,9 @@ class Truncated(Derived):
 
 @dataclass(frozen=True)
 class Clamped(Derived):
-    """l between logsnr_min and logsnr_max, constant where the schedule goes beyond.
+    """A schedule whose log-SNR is clipped to [logsnr_min, logsnr_max].
 
-    The inverse gives the time at which the schedule itself is at l.
+    The inverse clips l to that range and returns the time at which the schedule itself is at l.
     """
 
     logsnr_min: float = -15.0
@@ -99,7 +102,7 @@ class Clamped(Derived):
         return jnp.clip(self.schedule(t), self.logsnr_min, self.logsnr_max)
 
     def to_end(self, t: Times) -> LogSNR:
-        """As a difference: the schedule may bend anywhere."""
+        """Return l(t) - l(1) as a difference, since the clipped schedule is not smooth."""
         return self(t) - _at(self, 1.0)
 
     def inverse(self, l: LogSNR) -> Times:
@@ -108,15 +111,15 @@ class Clamped(Derived):
 
 @dataclass(frozen=True)
 class ZeroTerminal(Derived):
-    """alpha of VP moved and scaled to end at 0, its start kept (arXiv:2305.08891, Alg. 1).
+    """A schedule with zero terminal SNR (arXiv:2305.08891, Alg. 1).
 
-    The start is t = 0, or index 0 of a table, as in the paper: below it l is that of the schedule,
-    moved to meet it.
+    alpha of VP is shifted and scaled so that it is 0 at t = 1 and unchanged at the start. The start
+    is t = 0, or index 0 of a table, as in the paper; below it the log-SNR is that of the schedule.
     """
 
     @property
     def _ends(self) -> tuple[float, float, float]:
-        """alpha at the start and log alpha at t = 1, in float64; how far l moves at the start."""
+        """Return alpha at the start, log alpha at t = 1 and l at the start, in float64."""
         first, last = _at(self.schedule, self.first), _at(self.schedule, 1.0)
         log_alpha = lambda l: -0.5 * float(np.logaddexp(0.0, -l))
         return math.exp(log_alpha(first)), log_alpha(last), first
@@ -134,7 +137,7 @@ class ZeroTerminal(Derived):
         d = self.schedule.to_end(t)
         near = -jnp.log1p(-math.expm1(2 * last) * jnp.expm1(-jnp.minimum(d, 1.0))) / 2
         rise = jnp.where(d < 1, near, log_alpha - last)
-        rise = jnp.where(t < 1, jnp.maximum(rise, 0.0), 0.0)  # rounding may leave it beyond 0 at 1
+        rise = jnp.where(t < 1, jnp.maximum(rise, 0.0), 0.0)  # rounding may make it negative at 1
         above = math.exp(last) * jnp.expm1(rise)
         alpha = above * (first / width)
         below = (first * -jnp.expm1(log_alpha) - math.exp(last) * (1 - first)) / width  # 1 - alpha
@@ -156,9 +159,10 @@ class ZeroTerminal(Derived):
 
 @dataclass(frozen=True)
 class ClassicSubVP(Derived):
-    """The classic sub-VP of a VP schedule, in the frame SubVP (arXiv:2011.13456, eq. 29).
+    """The sub-VP schedule of the paper for a VP schedule, in the frame SubVP.
 
-    There alpha is that of the VP process and sigma its sigma^2: l = log(alpha^2 / sigma^4).
+    There alpha is that of the VP process and sigma its sigma^2, so l = log(alpha^2 / sigma^4) in
+    terms of the VP process (arXiv:2011.13456, eq. 29).
     """
 
     def __call__(self, t: Times) -> LogSNR:
@@ -170,7 +174,7 @@ class ClassicSubVP(Derived):
 
 
 def vp_logsnr(l: LogSNR) -> LogSNR:
-    """Log-SNR of the VP process with the alpha that sub-VP has at log-SNR l.
+    """Return the log-SNR of the VP process whose alpha is that of sub-VP at log-SNR l.
 
     With y = alpha^2 / (1 - alpha^2) sub-VP has exp(l) = y (1 + y), so y = (sqrt(1 + 4 exp(l)) - 1)
     / 2 = 2 exp(l / 2) / (exp(-l / 2) + sqrt(exp(-l) + 4)), which neither cancels nor overflows.

@@ -1,4 +1,4 @@
-"""Schedules from a table of betas: what discrete-time models were trained with."""
+"""Schedules from a table of betas, as discrete-time models are trained with."""
 
 from __future__ import annotations
 
@@ -19,10 +19,12 @@ from diffjax.schedules.base import LogSNR, Schedule, Times
 class Discrete(Schedule):
     """A table of betas as a schedule in continuous time.
 
-    Index k of T stands for t = (k + 1) / T, where alpha^2 = prod_{i <= k} (1 - beta_i) in VP,
-    exactly; between two indices, and from the first on to t = 0, l is linear in t. The last beta
-    may be 1 (arXiv:2305.08891, Alg. 1): then l = -inf at t = 1, and alpha is linear in the last
-    interval. Elsewhere l is finite.
+    betas: T >= 2 numbers in (0, 1). Index k of T stands for t = (k + 1) / T, where alpha^2 =
+    prod_{i <= k} (1 - beta_i) in VP exactly. Between two indices, and below the first down to
+    t = 0, l is linear in t. The last beta may be 1 (arXiv:2305.08891, Alg. 1): then l = -inf at
+    t = 1, and alpha is linear in the last interval. Elsewhere l is finite.
+
+    Raises ValueError for other betas.
     """
 
     betas: tuple[float, ...] = ()
@@ -43,10 +45,10 @@ class Discrete(Schedule):
         return 1 / self.steps
 
     def __call__(self, t: Times) -> LogSNR:
-        # Differences of neighbours come from float64: in float32 they have three digits.
+        # Differences of neighbouring nodes are taken in float64; in float32 three digits are left.
         l, change = _nodes(self.betas)
         k = self._cell(t * self.steps)
-        finite = np.where(np.isfinite(change), change, 0.0)  # the last cell is taken below
+        finite = np.where(np.isfinite(change), change, 0.0)  # the last cell is handled below
         line = jnp.asarray(l[:-1], t.dtype)[k] + jnp.asarray(finite, t.dtype)[k] * (
             t * self.steps - k
         )
@@ -58,7 +60,7 @@ class Discrete(Schedule):
         return jnp.where(k == self.steps - 1, last, line)
 
     def to_end(self, t: Times) -> LogSNR:
-        """Cells and their shares counted from the end, where they have all their digits."""
+        """Return l(t) - l(1), with positions counted from t = 1, where they keep their digits."""
         l, change = _nodes(self.betas)
         away = (1 - t) * self.steps
         k = self._cell(away)
@@ -66,11 +68,11 @@ class Discrete(Schedule):
         return passed - jnp.asarray(change[::-1], t.dtype)[k] * (away - k)
 
     def inverse(self, l: LogSNR) -> Times:
-        """The nearest end of time for l beyond the table."""
+        """Return the time at log-SNR l; the nearer of 0 and 1 for l beyond the table."""
         nodes, change = _nodes(self.betas)
         falling = jnp.asarray(-nodes[:-1], l.dtype)
         k = jnp.clip(jnp.searchsorted(falling, -l, side="right") - 1, 0, self.steps - 1)
-        finite = np.where(np.isfinite(change), change, -1.0)  # the last cell is taken below
+        finite = np.where(np.isfinite(change), change, -1.0)  # the last cell is handled below
         share = (l + falling[k]) / jnp.asarray(finite, l.dtype)[k]
         line = (k + jnp.clip(share, 0, 1)) / self.steps
         if np.isfinite(nodes[-1]):
@@ -79,7 +81,7 @@ class Discrete(Schedule):
         return jnp.where(l < nodes[-2], 1 - left / self.steps, line)
 
     def _cell(self, position: Times) -> Int[Array, "*b"]:
-        """The number of the cell between two nodes that has this position, in cells."""
+        """Return the index of the interval between two nodes that contains `position` = T t."""
         return jnp.clip(jnp.floor(position), 0, self.steps - 1).astype(jnp.int32)
 
     def __repr__(self) -> str:
@@ -88,7 +90,7 @@ class Discrete(Schedule):
 
 @functools.cache
 def _nodes(betas: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """The log-SNR at t = 0, 1 / T, ..., 1, and its changes from each to the next, in float64."""
+    """Return the log-SNR at t = 0, 1 / T, ..., 1 and its differences, in float64."""
     with np.errstate(divide="ignore"):  # the last beta may be 1
         log_alpha2 = np.cumsum(np.log1p(-np.asarray(betas)))
     l = log_alpha2 - np.log(-np.expm1(log_alpha2))
@@ -97,7 +99,7 @@ def _nodes(betas: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def from_betas(betas: Iterable[float]) -> Discrete:
-    """The schedule of a table of betas, of which the last may be 1.
+    """Construct the schedule of a table of two or more betas in (0, 1), the last of which may be 1.
 
     >>> from_betas([0.1, 0.2]).steps
     2
@@ -106,7 +108,7 @@ def from_betas(betas: Iterable[float]) -> Discrete:
 
 
 def ddpm_linear(steps: int = 1000, beta_min: float = 1e-4, beta_max: float = 0.02) -> Discrete:
-    """DDPM's table (arXiv:2006.11239, sec. 4).
+    """Return the schedule of DDPM's table, in which beta is linear (arXiv:2006.11239, sec. 4).
 
     >>> ddpm_linear()
     Discrete(1000 betas, 0.0001 to 0.02)
@@ -118,13 +120,19 @@ def ddpm_linear(steps: int = 1000, beta_min: float = 1e-4, beta_max: float = 0.0
 def ddpm_scaled_linear(
     steps: int = 1000, beta_min: float = 0.00085, beta_max: float = 0.012
 ) -> Discrete:
-    """The table of latent diffusion: sqrt(beta) is linear (arXiv:2112.10752's code)."""
+    """Return the schedule of latent diffusion's table, in which sqrt(beta) is linear.
+
+    Source: the code of arXiv:2112.10752.
+    """
     _at_least_two(steps)
     return from_betas(np.linspace(beta_min**0.5, beta_max**0.5, steps) ** 2)
 
 
 def ddpm_cosine(steps: int = 1000, s: float = 0.008, most: float = 0.999) -> Discrete:
-    """The table of improved DDPM (arXiv:2102.09672, eq. 17): no beta above `most`."""
+    """Return the schedule of improved DDPM's table, with betas of at most `most`.
+
+    Source: arXiv:2102.09672, eq. 17.
+    """
     _at_least_two(steps)
     alpha2 = np.cos((np.arange(steps + 1) / steps + s) / (1 + s) * math.pi / 2) ** 2
     return from_betas(np.minimum(1 - alpha2[1:] / alpha2[:-1], most))

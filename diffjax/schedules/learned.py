@@ -20,15 +20,18 @@ NAMES = ("ends", "slope", "scale", "bend", "centre")
 
 @dataclass(frozen=True)
 class Learned(Schedule):
-    """l = logsnr_max - exp(d) g(t): a monotone network g from 0 to 1 between trained ends.
+    """A learned schedule l = logsnr_max - exp(d) g(t), with a monotone network g from 0 to 1.
 
-    g is u(t) - u(0) over u(1) - u(0), with u = exp(slope) t + sum_k exp(scale_k) sigmoid(
-    exp(bend_k) (t - centre_k)) over `width` units. It begins nearly linear, from logsnr_max to
-    logsnr_min. `values` are the parameters, set by `bind`: numbers outside a traced function, so
-    that the schedule can be hashed and planned with; tracers inside.
+    Both ends are trained, and so is g = (u(t) - u(0)) / (u(1) - u(0)), where u = exp(slope) t +
+    sum_k exp(scale_k) sigmoid(exp(bend_k) (t - centre_k)) over `width` units. At initialisation l
+    is nearly linear, from logsnr_max to logsnr_min. `values` holds the parameters, set by `bind`:
+    numbers outside a traced function, so that the schedule is hashable and samplers can be planned
+    with it; tracers inside.
 
-    `g` is held fixed in `__call__`: the variational bound in continuous time depends on the ends
-    alone (eq. 18 there), and its gradient in g is noise. What trains g is `variance`.
+    `__call__` holds g fixed: the variational bound in continuous time depends on the ends alone
+    (arXiv:2107.00630, eq. 18), so its gradient in g is noise. `variance` trains g.
+
+    Raises ValueError unless logsnr_min < logsnr_max, both finite, and width >= 1.
     """
 
     logsnr_max: float = 13.3
@@ -62,7 +65,7 @@ class Learned(Schedule):
         return self._at(t, jax.lax.stop_gradient)
 
     def inverse(self, l: LogSNR) -> Times:
-        """By bisection; its derivative is that of the inverse function."""
+        """Return the time at log-SNR l by bisection, with the derivative of the inverse."""
         low, high = jnp.zeros_like(l), jnp.ones_like(l)
 
         def halve(_: Any, ends: tuple[Times, Times]) -> tuple[Times, Times]:
@@ -79,16 +82,17 @@ class Learned(Schedule):
     def variance(
         self, t: Times, loss: Float[Array, " b"], factor: Float[Array, " b"]
     ) -> Float[Array, ""]:
-        """A term of value 0 whose gradient in g is that of E[loss^2], relative to its value.
+        """Return a term of value 0 whose gradient in g is that of E[loss^2], relative to its value.
 
         With p(l) = 1 / |l'| the density of l, loss = e(l) / (2 p(l)): E[loss^2] = int e^2 / (4 p)
-        dl has the gradient -E[loss^2 d log p(l)] at fixed l. Nothing is differentiated through the
-        network (in place of app. I there, which does).
+        dl has the gradient -E[loss^2 d log p(l)] at fixed l. Unlike arXiv:2107.00630, app. I, this
+        needs no gradient through the network.
         """
         free = lambda t: self._at(t, lambda a: a, jax.lax.stop_gradient)
         one = jnp.ones_like(t)
         l, slope = jax.jvp(free, (t,), (one,))
-        # The time at which l is where it was: its value is t, its gradient that of the inverse.
+        # The gradient is wanted at fixed l, so t must move with g: this t has the value of t and
+        # the gradient of the inverse function at l.
         t = t - (l - jax.lax.stop_gradient(l)) / jax.lax.stop_gradient(slope)
         log_density = -jnp.log(-jax.jvp(free, (t,), (one,))[1])
         square = jax.lax.stop_gradient(factor * loss**2)

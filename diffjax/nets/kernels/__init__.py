@@ -1,1 +1,1 @@
-"""Operations whose form depends on the device: attention, convolution, Winograd's products."""
+"""Operations with an implementation per device: attention, convolution and Winograd's algorithm."""

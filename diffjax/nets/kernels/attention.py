@@ -1,8 +1,8 @@
-"""Softmax attention: linear in memory, all derivatives, the fastest form of each device.
+"""Softmax attention with linear memory and derivatives of every order, in a fast form per device.
 
-Three primitives: the attention itself, its derivative along given directions, and that derivative
-transposed. Each has its own program, so that a gradient needs q, k and v only, not the weights of
-all pairs. Each device gets its form where a program is lowered for it.
+There are three primitives: attention itself, its derivative along given directions (JVP), and the
+transpose of that derivative (VJP). Each has its own program, so that a gradient stores q, k and v
+only and not the weights of all pairs. Each device gets its form where a program is lowered for it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Bool, Float
 
 PAIRS = 2**17
-"""Of a query and a key, per head, that are held at once; also about what a CPU's cache holds."""
+"""Number of query-key pairs per head whose weights are held at once, as many as a CPU cache holds."""
 
 
 def attention(
@@ -27,33 +27,42 @@ def attention(
     v: Float[Array, "b m h d"],
     mask: Bool[Array, "b m"] | None = None,
 ) -> Float[Array, "b l h d"]:
-    """softmax(q k^T / sqrt(d)) v for each head (arXiv:1706.03762, eq. 1), softmax in float32.
+    """Compute softmax(q k^T / sqrt(d)) v for each head (arXiv:1706.03762, eq. 1).
 
-    mask: which keys are there; of each sample at least one must be.
+    q: (B, L, H, d). k, v: (B, M, H, d). mask: (B, M), True for keys that exist, at least one per
+    sample; without it all do. Returns (B, L, H, d) in the type of v. The softmax is in float32.
+
+    >>> q = k = jnp.zeros((1, 2, 1, 4))  # equal logits: the mean of the values
+    >>> v = jnp.arange(8.0).reshape(1, 2, 1, 4)
+    >>> attention(q, k, v)[0, 0, 0].tolist()
+    [2.0, 3.0, 4.0, 5.0]
     """
     there = () if mask is None else (mask,)
     return _attention.bind(q, k, v, *there)[0]
 
 
 def _powers(q: Array, k: Array, *there: Array) -> tuple[Array, Array]:
-    """exp(q k^T / sqrt(d) - its maximum) of (N, L, d), N being samples and heads, and its sums.
+    """Return the unnormalised weights exp(q k^T / sqrt(d) - maximum) (N, L, M) and their sums.
 
-    there: (N, M).
+    q, k: (N, L, d) and (N, M, d), where N counts samples and heads. there: at most one mask (N, M).
     """
+    # Scaling q costs L d multiplications, scaling the logits L M.
     logits = _product("nld,nmd->nlm", q * q.shape[-1] ** -0.5, k)
     for keys in there:
         logits = jnp.where(keys[:, None], logits, -jnp.inf)
+    # The softmax does not depend on what is subtracted, so its gradient need not either.
     powers = jnp.exp(logits - lax.stop_gradient(logits.max(-1, keepdims=True)))
     return powers, powers.sum(-1, keepdims=True)
 
 
 def _product(form: str, a: Array, b: Array) -> Array:
-    """einsum of two arrays, the result in float32 at least."""
+    """Return the einsum of two arrays, accumulated and returned in float32 or wider."""
     return jnp.einsum(form, a, b, preferred_element_type=jnp.promote_types(a.dtype, jnp.float32))
 
 
 def _softmax(q: Array, k: Array, v: Array, *there: Array) -> Array:
     powers, total = _powers(q, k, *there)
+    # Normalised after the product: L d divisions in place of L M.
     return (_product("nlm,nmd->nld", powers.astype(v.dtype), v) / total).astype(v.dtype)
 
 
@@ -66,7 +75,7 @@ def _value(q: Array, k: Array, v: Array, *there: Array) -> list[Array]:
 def _tangent(
     dq: Array, dk: Array, dv: Array, q: Array, k: Array, v: Array, *there: Array
 ) -> list[Array]:
-    """The change of the value along (dq, dk, dv), linear in these."""
+    """Return the derivative of the value along (dq, dk, dv), which is linear in these."""
     (k, v, dk, dv), there = _fold(k, v, dk, dv), _heads(there, q)
     along = lambda q, dq: jax.jvp(
         lambda q, k, v: _softmax(q, k, v, *there), (q, k, v), (dq, dk, dv)
@@ -75,19 +84,24 @@ def _tangent(
 
 
 def _gradient(ct: Array, q: Array, k: Array, v: Array, *there: Array) -> list[Array]:
-    """The transpose of `_tangent`: what `ct` asks of q, k and v. Weights are computed again."""
+    """Return the cotangents of q, k and v: the transpose of `_tangent` applied to `ct`.
+
+    The weights are recomputed from q and k, part by part, which keeps memory linear.
+    """
     shape, (k, v), there = k, _fold(k, v), _heads(there, q)
 
     def part(sums: tuple[Array, Array], slices: tuple[Array, Array]) -> Any:
         q, ct = slices
         powers, total = _powers(q, k, *there)
         w = powers / total
+        # The Jacobian of a softmax is diag(w) - w w^T.
         change = _product("nld,nmd->nlm", ct, v)
         ds = w * (change - (w * change).sum(-1, keepdims=True)) * q.shape[-1] ** -0.5
         w, ds = w.astype(v.dtype), ds.astype(v.dtype)
         dk, dv = _product("nlm,nld->nmd", ds, q), _product("nlm,nld->nmd", w, ct)
         return (sums[0] + dk, sums[1] + dv), jnp.einsum("nlm,nmd->nld", ds, k)
 
+    # dq belongs to a part of the queries; dk and dv are sums over all parts, hence in float32.
     zero = jnp.zeros(k.shape, jnp.promote_types(k.dtype, jnp.float32))
     queries, cts = (_split(a, k.shape[1]) for a in _fold(q, ct))
     if len(queries) == 1:
@@ -99,23 +113,26 @@ def _gradient(ct: Array, q: Array, k: Array, v: Array, *there: Array) -> list[Ar
 
 
 def _fold(*arrays: Array) -> list[Array]:
-    """(B, L, H, d) to (B H, L, d)."""
+    """Reshape (B, L, H, d) to (B H, L, d), one batch axis for the matrix products."""
     return [a.swapaxes(1, 2).reshape(-1, a.shape[1], a.shape[3]) for a in arrays]
 
 
 def _unfold(a: Array, like: Array) -> Array:
-    """The inverse of `_fold`, with the batch and heads of `like`."""
+    """Invert `_fold`, with the batch and the heads of `like`."""
     b, _, h, d = like.shape
     return a.reshape(b, h, -1, d).swapaxes(1, 2)
 
 
 def _heads(there: tuple[Array, ...], q: Array) -> tuple[Array, ...]:
-    """(B, M) to (B H, M)."""
+    """Repeat masks (B, M) for the heads of q, to (B H, M)."""
     return tuple(jnp.repeat(a, q.shape[2], axis=0) for a in there)
 
 
 def _split(a: Array, keys: int) -> Array:
-    """(N, L, d) to (P, N, L / P, d), zeros added at the end, so that parts have PAIRS pairs."""
+    """Split the queries of (N, L, d) into P parts (P, N, L / P, d) of at most about PAIRS pairs.
+
+    Zeros are appended where P does not divide L; their outputs are cut off or add nothing.
+    """
     n, l, d = a.shape
     parts = max(1, -(-l * keys // PAIRS))
     size = -(-l // parts)
@@ -125,13 +142,13 @@ def _split(a: Array, keys: int) -> Array:
 
 
 def _join(a: Array, l: int) -> Array:
-    """The inverse of `_split`."""
+    """Invert `_split`, for L = `l` queries."""
     p, n, size, d = a.shape
     return a.swapaxes(0, 1).reshape(n, p * size, d)[:, :l]
 
 
 def _in_parts(function: Callable[..., Array], *arrays: Array, keys: int) -> Array:
-    """`function` of (N, L, d), one part of the queries after the other."""
+    """Apply `function` to (N, L, d) arrays, one part of the queries after the other."""
     parts = [_split(a, keys) for a in arrays]
     if len(parts[0]) == 1:
         return function(*arrays)
@@ -140,15 +157,16 @@ def _in_parts(function: Callable[..., Array], *arrays: Array, keys: int) -> Arra
 
 
 def _fused(q: Array, k: Array, v: Array, *there: Array) -> Array:
-    """cuDNN's attention, whose memory is linear too.
+    """Compute attention by cuDNN's kernel, whose memory is linear too.
 
-    Its head width is a multiple of 8. A mask would be a bias for every pair: one more feature, 1 in
-    the queries and a large negative number in the keys that are not there, does the same.
+    Its head width must be a multiple of 8, so features are padded with zeros. A mask would need a
+    bias for every pair; one more feature, 1 in the queries and a large negative number in the
+    missing keys, has the same effect.
     """
     d = q.shape[-1]
     more = -(d + len(there)) % 8 + len(there)
     fill = [(0, 0)] * 3 + [(0, more)]
-    scale = d**-0.5
+    scale = d**-0.5  # of the true width, not of the padded one
     q, k, v = (jnp.pad(a, fill) if more else a for a in (q, k, v))
     for keys in there:
         q = q.at[..., d].set(1)
@@ -158,6 +176,7 @@ def _fused(q: Array, k: Array, v: Array, *there: Array) -> Array:
 
 
 def _fits(q: Array) -> bool:
+    """Return whether cuDNN's kernel takes this type and head width, with a feature for a mask."""
     return q.dtype == jnp.bfloat16 and q.shape[-1] < 128
 
 
@@ -172,7 +191,7 @@ def _gradient_cuda(ct: Array, q: Array, k: Array, v: Array, *there: Array) -> li
 
 
 def _as_arrays(tangents: Any, primals: Any) -> list[Array]:
-    """Tangents as arrays, zeros where there is none."""
+    """Return the tangents as arrays, with zeros for symbolic zeros."""
     return [
         jnp.zeros(p.shape, p.dtype) if isinstance(t, ad.Zero) else t
         for t, p in zip(tangents, primals, strict=True)
@@ -194,7 +213,10 @@ def _tangent_transpose(cts: Any, *arguments: Any) -> list[Any]:
 
 
 def _plain_jvp(function: Callable[..., list[Array]], arrays: int) -> Callable[..., Any]:
-    """Higher derivatives are those of the formula."""
+    """Return the JVP rule of a derivative, which differentiates the plain formula.
+
+    Derivatives of second and higher order thus need no program of their own.
+    """
 
     def rule(primals: Any, tangents: Any) -> Any:
         others = primals[arrays:]
@@ -207,7 +229,7 @@ def _plain_jvp(function: Callable[..., list[Array]], arrays: int) -> Callable[..
 
 
 def _batched(primitive: Primitive) -> Callable[..., Any]:
-    """vmap: examples join the batch."""
+    """Return the batching rule for `vmap`: mapped examples join the batch axis."""
 
     def rule(arguments: Any, axes: Any) -> Any:
         n = next(a.shape[i] for a, i in zip(arguments, axes, strict=True) if i is not None)
@@ -224,6 +246,7 @@ def _batched(primitive: Primitive) -> Callable[..., Any]:
 def _primitive(
     name: str, function: Callable[..., list[Array]], cuda: Callable[..., list[Array]] | None = None
 ) -> Primitive:
+    """Register a primitive with the lowering `function`, and `cuda` for NVIDIA GPUs."""
     primitive = Primitive(name)
     primitive.multiple_results = True
     primitive.def_impl(jax.jit(lambda *arguments: primitive.bind(*arguments)))

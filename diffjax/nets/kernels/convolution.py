@@ -1,11 +1,11 @@
 """Convolution whose gradients are as fast inside a compiled loop as outside it, on CPU too.
 
-XLA's CPU backend runs a convolution fast in one layout only, `b01f_01io->b01f`; others it rewrites
-to that one, but not in the body of a loop, where it falls to naive code instead (60 times slower).
-The gradients that `lax.conv_general_dilated` makes are in other layouts. This one is bilinear: its
-transpose in the input is again a convolution in the fast layout, that in the kernel is a few matrix
-products, which are twice as fast as a convolution whose kernel is as large as the image. So are all
-higher derivatives, in forward and in reverse mode.
+XLA's CPU backend runs a convolution fast in one layout only, `b01f_01io->b01f`. It rewrites others
+to that one, except in the body of a loop, where it falls back to naive code (60 times slower). The
+gradients of `lax.conv_general_dilated` are in other layouts. The convolution here is a bilinear
+primitive: its transpose in the input is again a convolution in the fast layout, and its transpose
+in the kernel is a few matrix products, which are twice as fast as a convolution whose kernel is as
+large as the image. The same holds for all higher derivatives, in forward and in reverse mode.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from diffjax.nets.resample import upsample
 Pairs = tuple[tuple[int, int], ...]
 Ints = tuple[int, ...]
 MANY = 2**27
-"""Multiplications of a convolution for which Winograd's algorithm saves milliseconds a call: its
-compilation takes half a second more."""
+"""Number of multiplications from which Winograd's algorithm saves milliseconds per call, against
+half a second more of compilation."""
 
 
 def convolution(
@@ -43,10 +43,15 @@ def convolution(
     feature_group_count: int = 1,
     precision: Any = None,
 ) -> Float[Array, "b *e f"]:
-    """`lax.conv_general_dilated` of x (B, *D, C) with kernel (*K, C, F), for any number of axes.
+    """Convolve x (B, *D, C) with kernel (*K, C, F), over any number of spatial axes: (B, *E, F).
 
-    The same values; on GPU and TPU, and for grouped features, it is that function itself. Raises
-    ValueError for other dimension numbers.
+    The arguments and the values are those of `lax.conv_general_dilated`, which it calls on GPU and
+    TPU and for grouped features. Raises ValueError for other dimension numbers, and for padding by
+    name of a dilated input.
+
+    >>> x, kernel = jnp.ones((1, 4, 4, 1)), jnp.ones((3, 3, 1, 1))
+    >>> convolution(x, kernel, (1, 1), "SAME")[0, :, :, 0].tolist()[0]
+    [4.0, 6.0, 6.0, 4.0]
     """
     wanted = _numbers(x.ndim)
     if dimension_numbers not in (None, wanted) and dimension_numbers != (
@@ -77,9 +82,11 @@ def convolution(
 def upsampled(
     x: Float[Array, "b *d c"], kernel: Float[Array, "*k c f"], *_: Any, **__: Any
 ) -> Float[Array, "b *e f"]:
-    """`convolution` to the same size, of x (B, *D, C) with each value twice along each axis.
+    """Upsample x (B, *D, C) by repeating each value, and convolve to the same size: (B, *2D, F).
 
-    In a form of its own on CPU where its products are many. The rest is what `nn.Conv` says.
+    On CPU, and where the multiplications are many, it multiplies three sums in place of six values
+    per axis (`winograd`). The further arguments are those with which `nn.Conv` calls a convolution;
+    they are ignored.
     """
     sides = set(kernel.shape[:-2])
     places = len(x) * math.prod(2 * n for n in x.shape[1:-1])
@@ -123,7 +130,7 @@ def _value(x: Array, kernel: Array, **geometry: Any) -> Array:
 
 
 def _suits_winograd(x: Array, kernel: Array, **geometry: Any) -> bool:
-    """Whether its products are fewer and large, and its longer compilation is soon made up for."""
+    """Return whether Winograd's algorithm applies and soon repays its longer compilation."""
     places = math.prod(x.shape[:-1])
     return kernel.shape[:-2] == (3, 3) and _every_place(geometry) and _many(places, kernel)
 
@@ -133,7 +140,7 @@ def _many(places: int, kernel: Array) -> bool:
 
 
 def _every_place(geometry: dict[str, Any]) -> bool:
-    """Whether it has no strides and no dilation."""
+    """Return whether there are no strides and no dilations."""
     return {n for name in ("strides", "in_dilation", "dilation") for n in geometry[name]} == {1}
 
 
@@ -143,9 +150,10 @@ def _numbers(ndim: int) -> tuple[str, str, str]:
 
 
 def _input_transpose(ct: Array, x: Any, kernel: Array, **geometry: Any) -> Array:
-    """Convolve the cotangent with the kernel flipped in space, input and output channels swapped.
+    """Transpose in the input: convolve the cotangent with the flipped kernel, channels swapped.
 
-    Strides become input dilation and the other way round.
+    Strides become input dilation and input dilation becomes strides. Binding the primitive again,
+    and not `lax`, keeps the fast layout in derivatives of every order.
     """
     spans = _spans(x.aval.shape, kernel.shape, ct.shape, **geometry)
     return _primitive.bind(
@@ -160,9 +168,10 @@ def _input_transpose(ct: Array, x: Any, kernel: Array, **geometry: Any) -> Array
 
 
 def _kernel_transpose(ct: Array, x: Array, kernel: Any, **geometry: Any) -> Array:
-    """With strides or dilation, convolve x as (C, *D, B) with the cotangent as (*E, B, F).
+    """Transpose in the kernel: convolve x as (C, *D, B) with the cotangent as kernel (*E, B, F).
 
-    The result is (C, *K, F). Strides become kernel dilation and the other way round.
+    The result is (C, *K, F). Strides become kernel dilation and kernel dilation becomes strides.
+    Without either, `_kernel_products` is faster.
     """
     if _every_place(geometry):
         return _kernel_products(ct, x, kernel.aval.shape, geometry["padding"])
@@ -180,15 +189,16 @@ def _kernel_transpose(ct: Array, x: Array, kernel: Any, **geometry: Any) -> Arra
 
 
 def _kernel_products(ct: Array, x: Array, kernel: Ints, padding: Pairs) -> Array:
-    """Sum over places of x, moved by each tap, times the cotangent: (*K, C, F).
+    """Transpose in the kernel by matrix products: sum shifted x times the cotangent, (*K, C, F).
 
-    The taps of the last axis are side by side in the channels of the cotangent, so there is one
-    product for all of them.
+    The taps of the last axis lie side by side in the channels of the cotangent, so that one product
+    serves all of them: fewer and wider products.
     """
     (*outer, k), n = kernel[:-2], x.shape[-2]
     (*around, (lo, hi)) = padding
     whole = [(0, 0, 0)]
     zero = jnp.zeros((), ct.dtype)
+    # Shifting the cotangent by j is shifting x by -j; `lax.pad` crops where padding exceeds k - 1.
     ct = lax.pad(ct, zero, [*whole * (ct.ndim - 2), (k - 1 - lo, k - 1 - hi, 0), *whole])
     wide = jnp.concatenate([ct[..., k - 1 - j : k - 1 - j + n, :] for j in range(k)], -1)
     wide = wide.reshape(-1, wide.shape[-1])
@@ -205,7 +215,7 @@ def _kernel_products(ct: Array, x: Array, kernel: Ints, padding: Pairs) -> Array
 def _spans(
     x: Ints, kernel: Ints, out: Ints, *, strides: Ints, padding: Pairs, **dilations: Any
 ) -> list[Ints]:
-    """Per axis: length of input, kernel and output, each with its dilation, and the low padding."""
+    """Return, per axis, the dilated lengths of input, kernel and output, and the low padding."""
     wide = lambda n, step: (n - 1) * step + 1
     every = zip(
         map(wide, x[1:-1], dilations["in_dilation"]),
@@ -218,7 +228,10 @@ def _spans(
 
 
 def _batch(arguments: Any, axes: Any, **geometry: Any) -> tuple[Array, int]:
-    """vmap: examples join the batch, kernels the output channels; both at once is left to lax."""
+    """Batch for `vmap`: examples join the batch axis, kernels the output channels.
+
+    Where both are mapped the result is a grouped convolution, which is left to `lax`.
+    """
     (x, kernel), (a, b) = arguments, axes
     if b is None:
         x = jnp.moveaxis(x, a, 0)
@@ -236,7 +249,7 @@ def _abstract(x: Any, kernel: Any, **geometry: Any) -> Any:
 
 
 def _like(aval: Any, function: Callable[..., Array], *avals: Any) -> Any:
-    """What `function` gives, as an abstract value."""
+    """Return the abstract value of `function`'s output."""
     shaped = jax.eval_shape(function, *(jax.ShapeDtypeStruct(a.shape, a.dtype) for a in avals))
     return aval.update(shape=shaped.shape, dtype=shaped.dtype, weak_type=False)
 
@@ -246,12 +259,16 @@ _static = ("strides", "padding", "in_dilation", "dilation", "precision")
 _primitive.def_impl(jax.jit(_value, static_argnames=_static))
 _primitive.def_abstract_eval(_abstract)
 mlir.register_lowering(_primitive, mlir.lower_fun(_value, multiple_results=False))
+# Declared bilinear, so JAX derives forward and reverse mode of every order from two transposes.
 ad.defbilinear(_primitive, _input_transpose, _kernel_transpose)
 batching.primitive_batchers[_primitive] = _batch
 
 
 def _of_equals_transposed(which: int) -> Callable[..., Array]:
-    """Gradients are those of the convolution itself."""
+    """Return the transpose in one factor, which is that of the plain convolution.
+
+    Both forms compute the same bilinear map, so they have the same transposes.
+    """
 
     def rule(ct: Array, *factors: Any) -> Array:
         def along(factor: Array) -> Array:
