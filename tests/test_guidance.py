@@ -27,8 +27,8 @@ from diffjax.guidance import (
     Guided,
     Linear,
     Negative,
-    Network,
     Null,
+    OtherNetwork,
     Pair,
     Query,
     Reference,
@@ -179,7 +179,7 @@ def guided_in(frame, turns):
     sde = SDES[frame](Cosine(), t_min=0.05, t_max=0.95)
     x, t, cond = inputs()
     rules = [Linear(), Rescale(), APG(norm=0.5)]  # the velocity of CFGZero is that of the process
-    references = [Network(worse(sde)), Null()]
+    references = [OtherNetwork(worse(sde)), Null()]
     pairs = [(references[(i + k) % 2], rule) for k in turns for i, rule in enumerate(rules)]
 
     @jax.jit
@@ -286,11 +286,11 @@ def test_what_must_be_the_same_is(weight):
         Negative({"label": jnp.full(B, -1)}),
         Several({"label": 1.0}),
         Cached(every=1),
-        Network(exact(), conditional=False),
+        OtherNetwork(exact(), conditional=False),
     ):
         chex.assert_trees_all_close(at(Guided(same), weight), p, **near)
     x, t, cond = inputs()
-    for nothing in (Network(exact()), Negative(cond), Several({"label": 0.0})):
+    for nothing in (OtherNetwork(exact()), Negative(cond), Several({"label": 0.0})):
         chex.assert_trees_all_close(
             at(Guided(nothing), weight), ask(exact(), x, t, cond), rtol=1e-4, atol=1e-5
         )
@@ -603,7 +603,7 @@ def test_ramps_have_mean_1(name):
 
 def test_settings_retrace_and_networks_do_not():
     """Every network would compile its own program, or every call."""
-    traced = jax.tree.structure(Guided(Network(worse()), APG()))
-    assert traced == jax.tree.structure(Guided(Network(replace(worse(), data=DATA)), APG()))
-    assert traced != jax.tree.structure(Guided(Network(worse()), Rescale()))
+    traced = jax.tree.structure(Guided(OtherNetwork(worse()), APG()))
+    assert traced == jax.tree.structure(Guided(OtherNetwork(replace(worse(), data=DATA)), APG()))
+    assert traced != jax.tree.structure(Guided(OtherNetwork(worse()), Rescale()))
     assert hash(jax.tree.structure(Guided(Several({"label": 2.0}))))

@@ -23,8 +23,8 @@ Tokens = Float[Array, "b l w"]
 
 
 @dataclass(frozen=True)
-class Form:
-    """What towers differ in.
+class TowerSettings:
+    """Settings in which towers differ.
 
     gated: scales of what each block adds (arXiv:2103.17239). quick: x sigmoid(1.702 x) instead of
     GELU. epsilon: of the norms. features: of a projection after the last norm, 0 for none. causal:
@@ -44,44 +44,44 @@ class Form:
         return nn.LayerNorm(self.epsilon, use_fast_variance=False, name=name)
 
 
-class Block(nn.Module):
+class EncoderBlock(nn.Module):
     """x + scale attention(norm(x)), then x + scale mlp(norm(x)); (x, None) as `nn.scan` has it."""
 
-    form: Form
+    settings: TowerSettings
 
     @nn.compact
     def __call__(self, x: Tokens) -> tuple[Tokens, None]:
-        form = self.form
-        x = x + self._scaled(self._attended(form.norm("norm_1")(x)), "scale_1")
-        h = nn.Dense(4 * form.width, name="mlp_in")(form.norm("norm_2")(x))
-        h = h * nn.sigmoid(1.702 * h) if form.quick else nn.gelu(h, approximate=False)
-        return x + self._scaled(nn.Dense(form.width, name="mlp_out")(h), "scale_2"), None
+        settings = self.settings
+        x = x + self._scaled(self._attended(settings.norm("norm_1")(x)), "scale_1")
+        h = nn.Dense(4 * settings.width, name="mlp_in")(settings.norm("norm_2")(x))
+        h = h * nn.sigmoid(1.702 * h) if settings.quick else nn.gelu(h, approximate=False)
+        return x + self._scaled(nn.Dense(settings.width, name="mlp_out")(h), "scale_2"), None
 
     def _attended(self, x: Tokens) -> Tokens:
-        form = self.form
-        qkv = nn.Dense(3 * form.width, name="qkv")(x)
-        q, k, v = jnp.moveaxis(qkv.reshape(*x.shape[:2], 3, form.heads, -1), 2, 0)
-        if form.causal:
+        settings = self.settings
+        qkv = nn.Dense(3 * settings.width, name="qkv")(x)
+        q, k, v = jnp.moveaxis(qkv.reshape(*x.shape[:2], 3, settings.heads, -1), 2, 0)
+        if settings.causal:
             attended = jax.nn.dot_product_attention(q, k, v, is_causal=True)
         else:
             attended = attention(q, k, v)
-        return nn.Dense(form.width, name="out")(attended.reshape(x.shape))
+        return nn.Dense(settings.width, name="out")(attended.reshape(x.shape))
 
     def _scaled(self, x: Tokens, name: str) -> Tokens:
-        if not self.form.gated:
+        if not self.settings.gated:
             return x
-        return x * self.param(name, nn.initializers.ones, (1, 1, self.form.width))
+        return x * self.param(name, nn.initializers.ones, (1, 1, self.settings.width))
 
 
-def blocks(form: Form, x: Tokens) -> Tokens:
+def blocks(settings: TowerSettings, x: Tokens) -> Tokens:
     """`depth` blocks in a loop that is compiled once, their parameters stacked."""
     looped = nn.scan(
-        Block,
+        EncoderBlock,
         variable_axes={"params": 0, "intermediates": 0},
         split_rngs={"params": True},
-        length=form.depth,
+        length=settings.depth,
     )
-    return looped(form, name="blocks")(x)[0]
+    return looped(settings, name="blocks")(x)[0]
 
 
 class Image(nn.Module):
@@ -91,21 +91,21 @@ class Image(nn.Module):
     norm before the blocks, instead of a bias of the patches.
     """
 
-    form: Form
+    settings: TowerSettings
     patch: int
     normed: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b d"]:
-        form = self.form
+        settings = self.settings
         sides = (self.patch, self.patch)
-        h = nn.Dense(form.width, use_bias=not self.normed, name="patches")(fold(x, sides))
-        shape = (1, 1 + h.shape[1], form.width)
+        h = nn.Dense(settings.width, use_bias=not self.normed, name="patches")(fold(x, sides))
+        shape = (1, 1 + h.shape[1], settings.width)
         # What the first token is, is part of its position.
         h = jnp.pad(h, ((0, 0), (1, 0), (0, 0)))
         h = h + self.param("positions", nn.initializers.normal(0.02), shape)
-        h = form.norm("first")(h) if self.normed else h
-        return projected(form, blocks(form, h)[:, 0])
+        h = settings.norm("first")(h) if self.normed else h
+        return projected(settings, blocks(settings, h)[:, 0])
 
 
 class Text(nn.Module):
@@ -114,22 +114,24 @@ class Text(nn.Module):
     The end is the largest token there is; what follows it is not seen.
     """
 
-    form: Form
+    settings: TowerSettings
     vocabulary: int
     length: int = 77
 
     @nn.compact
     def __call__(self, tokens: Int[Array, "b l"]) -> Float[Array, "b d"]:
-        form = self.form
-        h = nn.Embed(self.vocabulary, form.width, name="words")(tokens)
-        shape = (1, self.length, form.width)
-        h = blocks(form, h + self.param("positions", nn.initializers.normal(0.01), shape))
-        return projected(form, h[jnp.arange(len(h)), tokens.argmax(1)])
+        settings = self.settings
+        h = nn.Embed(self.vocabulary, settings.width, name="words")(tokens)
+        shape = (1, self.length, settings.width)
+        h = blocks(settings, h + self.param("positions", nn.initializers.normal(0.01), shape))
+        return projected(settings, h[jnp.arange(len(h)), tokens.argmax(1)])
 
 
-def projected(form: Form, x: Float[Array, "b w"]) -> Float[Array, "b d"]:
-    x = form.norm("last")(x)
-    return nn.Dense(form.features, use_bias=False, name="project")(x) if form.features else x
+def projected(settings: TowerSettings, x: Float[Array, "b w"]) -> Float[Array, "b d"]:
+    x = settings.norm("last")(x)
+    return (
+        nn.Dense(settings.features, use_bias=False, name="project")(x) if settings.features else x
+    )
 
 
 def prepared(x: Shaped[Array, "b h w c"], size: int, kind: str) -> Float[Array, "b s s 3"]:
@@ -142,18 +144,18 @@ def prepared(x: Shaped[Array, "b h w c"], size: int, kind: str) -> Float[Array, 
     return (resized(x, size, "pillow") / 255 - mean) / deviation
 
 
-def image(form: Form, patch: int, size: int, kind: str) -> Features:
+def image(settings: TowerSettings, patch: int, size: int, kind: str) -> Features:
     """`init(key, x)` and `apply(params, x) -> {pool}` of `Image` for uint8 images of any size."""
-    module = Image(form, patch, normed=kind == "clip")
+    module = Image(settings, patch, normed=kind == "clip")
     return Features(
         lambda key, x: module.init(key, prepared(x, size, kind))["params"],
         lambda params, x: {"pool": module.apply({"params": params}, prepared(x, size, kind))},
     )
 
 
-def text(form: Form, vocabulary: int, length: int) -> Features:
+def text(settings: TowerSettings, vocabulary: int, length: int) -> Features:
     """`init(key, tokens)` and `apply(params, tokens) -> {pool}` of `Text`."""
-    module = Text(form, vocabulary, length)
+    module = Text(settings, vocabulary, length)
     return Features(
         lambda key, tokens: module.init(key, tokens)["params"],
         lambda params, tokens: {"pool": module.apply({"params": params}, tokens)},

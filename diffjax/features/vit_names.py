@@ -46,7 +46,7 @@ HEAD, KINK = 64, 0.1
 
 
 class Tower(NamedTuple):
-    form: vit.Form
+    settings: vit.TowerSettings
     net: Features
     params: Params
 
@@ -55,7 +55,7 @@ def dinov2(tensors: Mapping[str, np.ndarray], size: int = 224) -> Tower:
     """For images of `size` x `size`, to which positions are resized as the original does."""
     width, _, patch, _ = shape(tensors, "patch_embed.proj.weight")
     depth = count(tensors, "blocks.")
-    form = vit.Form(width, depth, width // HEAD, gated=True, epsilon=1e-6)
+    settings = vit.TowerSettings(width, depth, width // HEAD, gated=True, epsilon=1e-6)
     block = layer("blocks/qkv", "blocks.{i}.attn.qkv") | layer("blocks/out", "blocks.{i}.attn.proj")
     for k in (1, 2):
         block |= norm(f"blocks/norm_{k}", f"blocks.{{i}}.norm{k}")
@@ -68,9 +68,9 @@ def dinov2(tensors: Mapping[str, np.ndarray], size: int = 224) -> Tower:
         **blocks(block, depth),
         **norm("last", "norm"),
     }
-    net = vit.image(form, patch, size, "dinov2")
+    net = vit.image(settings, patch, size, "dinov2")
     x = jnp.zeros((1, size, size, 3), jnp.uint8)
-    return Tower(form, net, fitted(net, x, table, tensors, {"mask_token"}))
+    return Tower(settings, net, fitted(net, x, table, tensors, {"mask_token"}))
 
 
 def clip_image(tensors: Mapping[str, np.ndarray]) -> Tower:
@@ -78,7 +78,7 @@ def clip_image(tensors: Mapping[str, np.ndarray]) -> Tower:
     model = "vision_model"
     width, _, patch, _ = shape(tensors, f"{model}.embeddings.patch_embedding.weight")
     places, _ = shape(tensors, f"{model}.embeddings.position_embedding.weight")
-    form, table = encoder(tensors, model, width, "visual_projection")
+    settings, table = encoder(tensors, model, width, "visual_projection")
     table |= {
         "patches/kernel": (patches, f"{model}.embeddings.patch_embedding.weight"),
         "positions": (
@@ -91,9 +91,9 @@ def clip_image(tensors: Mapping[str, np.ndarray]) -> Tower:
     }
     size = math.isqrt(places - 1) * patch
     unused = others(tensors, model, "text_")
-    net = vit.image(form, patch, size, "clip")
+    net = vit.image(settings, patch, size, "clip")
     x = jnp.zeros((1, size, size, 3), jnp.uint8)
-    return Tower(form, net, fitted(net, x, table, tensors, unused))
+    return Tower(settings, net, fitted(net, x, table, tensors, unused))
 
 
 def clip_text(tensors: Mapping[str, np.ndarray]) -> Tower:
@@ -101,26 +101,28 @@ def clip_text(tensors: Mapping[str, np.ndarray]) -> Tower:
     model = "text_model"
     words, width = shape(tensors, f"{model}.embeddings.token_embedding.weight")
     length, _ = shape(tensors, f"{model}.embeddings.position_embedding.weight")
-    form, table = encoder(tensors, model, width, "text_projection", causal=True)
+    settings, table = encoder(tensors, model, width, "text_projection", causal=True)
     table |= {
         "words/embedding": (same, f"{model}.embeddings.token_embedding.weight"),
         "positions": (lambda w: w[None], f"{model}.embeddings.position_embedding.weight"),
         **norm("last", f"{model}.final_layer_norm"),
     }
     unused = others(tensors, model, "vis")
-    net = vit.text(form, words, length)
+    net = vit.text(settings, words, length)
     item = jnp.zeros((1, length), jnp.int32)
-    return Tower(form, net, fitted(net, item, table, tensors, unused))
+    return Tower(settings, net, fitted(net, item, table, tensors, unused))
 
 
 def encoder(
     tensors: Mapping[str, np.ndarray], model: str, width: int, project: str, causal: bool = False
-) -> tuple[vit.Form, Table]:
+) -> tuple[vit.TowerSettings, Table]:
     """What the towers of CLIP have in common."""
     above = f"{model}.encoder.layers."
     depth, at = count(tensors, above), f"{above}{{i}}."
     features, _ = shape(tensors, f"{project}.weight")
-    form = vit.Form(width, depth, width // HEAD, quick=True, features=features, causal=causal)
+    settings = vit.TowerSettings(
+        width, depth, width // HEAD, quick=True, features=features, causal=causal
+    )
     parts = [f"{at}self_attn.{k}_proj" for k in "qkv"]
     block: Table = {
         "blocks/qkv/kernel": (side_by_side, *(f"{name}.weight" for name in parts)),
@@ -131,7 +133,7 @@ def encoder(
         **layer("blocks/mlp_in", f"{at}mlp.fc1"),
         **layer("blocks/mlp_out", f"{at}mlp.fc2"),
     }
-    return form, blocks(block, depth) | layer("project", project, bias=None)
+    return settings, blocks(block, depth) | layer("project", project, bias=None)
 
 
 def fitted(

@@ -26,8 +26,8 @@ from diffjax.guidance.ramps import constant, cosine, linear
 from diffjax.guidance.references import (
     Cached,
     Negative,
-    Network,
     Null,
+    OtherNetwork,
     Reference,
     Several,
     negative,
@@ -50,8 +50,8 @@ __all__ = [
     "Guided",
     "Linear",
     "Negative",
-    "Network",
     "Null",
+    "OtherNetwork",
     "Pair",
     "Query",
     "Reference",
@@ -62,7 +62,7 @@ __all__ = [
     "Threshold",
     "Thresholded",
 ]
-REFERENCES = catalogue(Null, negative, Network, Several, Cached)
+REFERENCES = catalogue(Null, negative, Several, Cached) | {"network": OtherNetwork}
 RULES = catalogue(Linear, Rescale, APG) | {"cfg_zero": CFGZero}
 THRESHOLDS = catalogue(Static, Dynamic)
 RAMPS = catalogue(constant, linear, cosine)

@@ -83,7 +83,7 @@ def negative(label: int = -1) -> Negative:
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class Network:
+class OtherNetwork:
     """Another network for the same process (else `reframe` it): autoguidance, arXiv:2406.02507.
 
     It is smaller, or less trained, and makes the same errors more strongly. conditional: whether it

@@ -20,11 +20,11 @@ from diffjax.nets.positions import fold, rotations, sincos, unfold
 from diffjax.nets.streams import (
     MLPS,
     NORMS,
-    Block,
-    Form,
+    BlockSettings,
     Glorot,
     Modulation,
     Tokens,
+    TransformerBlock,
     Vector,
     modulated,
     small,
@@ -52,7 +52,7 @@ POSITIONS = ("sincos", "rotary")
 class DiT(nn.Module):
     """Patches to tokens, `depth` blocks in a loop that is compiled once, patches again.
 
-    form: of the blocks. depth: their number. patch: side of the squares that become tokens, or
+    settings: of the blocks. depth: their number. patch: side of the squares that become tokens, or
     length of the pieces of a sequence. patch_time: frames in a token of a video. positions: sines
     and cosines that are added, or `rotary`. long_skips: join the tokens of each block of the first
     half to those of its mirror image in the second (arXiv:2209.12152). remat: what the backward
@@ -61,7 +61,7 @@ class DiT(nn.Module):
     learn_variance: a second output like the first, for the variance of a step.
     """
 
-    form: Form
+    settings: BlockSettings
     depth: int
     patch: int = 2
     patch_time: int = 1
@@ -80,7 +80,7 @@ class DiT(nn.Module):
         train: bool = False,
     ) -> Output:
         sides = self._sides(x.shape)
-        cond, width = self.conditions.check(x, cond), self.form.width
+        cond, width = self.conditions.check(x, cond), self.settings.width
         grid = tuple(n // p for n, p in zip(x.shape[1:-1], sides, strict=True))
         out = math.prod(sides) * x.shape[-1] * (1 + self.learn_variance)
         h = Glorot(width, name="patches")(fold(self.conditions.beside(x, cond), sides))
@@ -91,17 +91,17 @@ class DiT(nn.Module):
         if (inside := self.conditions.inside(x, cond)) is not None:
             inside = inside[:, :: sides[0]]  # a patch with any value of the item is a part of it
         if self.positions == "rotary":
-            turn = rotations(grid, width // self.form.heads)
+            turn = rotations(grid, width // self.settings.heads)
         else:
             h = h + sincos(grid, width).astype(h.dtype)[None]
         h = self._blocks(h, tokens, c, turn, there, context, inside)
         shift, scale = jnp.split(Modulation(2 * width, name="modulation")(c), 2, -1)
-        h = Modulation(out, name="out")(modulated(h, shift, scale, self.form.norm))
+        h = Modulation(out, name="out")(modulated(h, shift, scale, self.settings.norm))
         return outputs(h, self.learn_variance, lambda a: unfold(a, grid, sides))
 
     def _embedded(self, x: Array, c_noise: Array, cond: Cond) -> Vector:
         """silu of noise label and conditions in one vector."""
-        known, width = self.conditions, self.form.width
+        known, width = self.conditions, self.settings.width
         features = functools.partial(cosines_first, width=FREQUENCIES)
         h = nn.silu(Dense(width, kernel_init=small, name="noise_in")(features(c_noise)))
         h = Dense(width, kernel_init=small, name="noise_out")(h).astype(x.dtype)
@@ -130,7 +130,7 @@ class DiT(nn.Module):
         return streams[0]
 
     def _loop(
-        self, name: str, depth: int, streams: Any, skips: Any, *context: Any, **form: Any
+        self, name: str, depth: int, streams: Any, skips: Any, *context: Any, **settings: Any
     ) -> Any:
         """`depth` blocks one after the other, their parameters stacked."""
         if not depth:
@@ -143,13 +143,13 @@ class DiT(nn.Module):
             in_axes=axes,
             length=depth,
         )
-        return looped(self.form, **form, name=name)(streams, skips, *context)
+        return looped(self.settings, **settings, name=name)(streams, skips, *context)
 
-    def _one(self, name: str, *inputs: Any, **form: Any) -> Any:
-        return self._block(prevent_cse=True)(self.form, **form, name=name)(*inputs)
+    def _one(self, name: str, *inputs: Any, **settings: Any) -> Any:
+        return self._block(prevent_cse=True)(self.settings, **settings, name=name)(*inputs)
 
     def _block(self, prevent_cse: bool) -> Any:
-        return nn.remat(Block, prevent_cse=prevent_cse, policy=POLICIES[self.remat])
+        return nn.remat(TransformerBlock, prevent_cse=prevent_cse, policy=POLICIES[self.remat])
 
     def _sides(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Of a patch, along each axis of the grid."""
@@ -167,11 +167,12 @@ class DiT(nn.Module):
                     f"dit with {setting}={side} and input {shape}: needs {name} divisible by it"
                 )
         rotary = self.positions == "rotary"
-        features = self.form.width // (self.form.heads if rotary else 1)
+        width, heads = self.settings.width, self.settings.heads
+        features = width // (heads if rotary else 1)
         if features % 2 or features < 2 * len(sides):
             raise ValueError(
-                f"positions={self.positions!r} on {len(sides)} axes with width={self.form.width}, "
-                f"heads={self.form.heads}: needs an even number of features"
+                f"positions={self.positions!r} on {len(sides)} axes with width={width}, "
+                f"heads={heads}: needs an even number of features"
                 f"{' per head' if rotary else ''}, two per axis; they are {features}"
             )
         return sides
@@ -220,7 +221,7 @@ def dit(
     if long_skips:
         at_least(2, depth=depth)
     module = DiT(
-        form=Form(width, heads, norm, qk_norm, mlp),
+        settings=BlockSettings(width, heads, norm, qk_norm, mlp),
         depth=depth,
         patch=patch,
         patch_time=patch_time,

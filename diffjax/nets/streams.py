@@ -27,8 +27,8 @@ Modulation = functools.partial(Dense, kernel_init=zeros)
 
 
 @dataclass(frozen=True)
-class Form:
-    """What the blocks of a transformer have in common."""
+class BlockSettings:
+    """Settings that all blocks of a transformer share."""
 
     width: int
     heads: int
@@ -65,11 +65,11 @@ class Stream(nn.Module):
     ends: give keys and values only, for the last block of tokens that no output is made of.
     """
 
-    form: Form
+    settings: BlockSettings
     ends: bool = False
 
     def setup(self):
-        width, swiglu = self.form.width, self.form.mlp == "swiglu"
+        width, swiglu = self.settings.width, self.settings.mlp == "swiglu"
         self.modulation = Modulation((2 if self.ends else 6) * width)
         self.qkv = Glorot((2 if self.ends else 3) * width)
         self.k_norm = RMSNorm()
@@ -84,10 +84,10 @@ class Stream(nn.Module):
     ) -> tuple[tuple[Array, ...], list[Vector]]:
         """Queries, keys and values (B, L, heads, d), and the modulation of what follows."""
         shift, scale, *later = jnp.split(self.modulation(c), 2 if self.ends else 6, -1)
-        qkv = self.qkv(modulated(x, shift, scale, self.form.norm))
-        form = (*x.shape[:2], self.form.heads, self.form.width // self.form.heads)
-        *qk, v = (a.reshape(form) for a in jnp.split(qkv, 2 if self.ends else 3, -1))
-        if self.form.qk_norm:
+        qkv = self.qkv(modulated(x, shift, scale, self.settings.norm))
+        heads = (*x.shape[:2], self.settings.heads, self.settings.width // self.settings.heads)
+        *qk, v = (a.reshape(heads) for a in jnp.split(qkv, 2 if self.ends else 3, -1))
+        if self.settings.qk_norm:
             norms = (self.q_norm, self.k_norm)[-len(qk) :]
             qk = [norm(a) for norm, a in zip(norms, qk, strict=True)]
         if turn is not None:
@@ -106,8 +106,8 @@ class Stream(nn.Module):
         x = x + gate_1[:, None] * self.out(attended.reshape(x.shape))
         if across is not None:
             x = x + across(x)
-        h = self.mlp_in(modulated(x, shift, scale, self.form.norm))
-        if self.form.mlp == "swiglu":
+        h = self.mlp_in(modulated(x, shift, scale, self.settings.norm))
+        if self.settings.mlp == "swiglu":
             gate, h = jnp.split(h, 2, -1)
             h = nn.silu(gate) * h
         else:
@@ -118,20 +118,20 @@ class Stream(nn.Module):
 class Cross(nn.Module):
     """Attention to the tokens that are there, the last layer zero (arXiv:2310.00426, sec. 2.3)."""
 
-    form: Form
+    settings: BlockSettings
 
     @nn.compact
     def __call__(self, x: Tokens, tokens: Tokens, there: Bool[Array, "b m"]) -> Tokens:
-        b, width, heads = len(x), self.form.width, self.form.heads
+        b, width, heads = len(x), self.settings.width, self.settings.heads
         q = Glorot(width, name="q")(x).reshape(b, -1, heads, width // heads)
         k, v = jnp.split(Glorot(2 * width, name="kv")(tokens), 2, -1)
         k, v = (a.reshape(b, -1, heads, width // heads) for a in (k, v))
-        if self.form.qk_norm:
+        if self.settings.qk_norm:
             q, k = RMSNorm(name="q_norm")(q), RMSNorm(name="k_norm")(k)
         return Modulation(width, name="out")(cross_attention(q, k, v, there).reshape(x.shape))
 
 
-class Block(nn.Module):
+class TransformerBlock(nn.Module):
     """Self-attention and MLP, both scaled, shifted and gated by c; an MM-DiT block with tokens.
 
     (x, tokens) -> (x, tokens), x, as `nn.scan` has it. tokens: None, or a second stream in the same
@@ -141,7 +141,7 @@ class Block(nn.Module):
     tokens as they are.
     """
 
-    form: Form
+    settings: BlockSettings
     keep: bool = False
     last: bool = False
 
@@ -158,17 +158,17 @@ class Block(nn.Module):
     ) -> tuple[tuple[Tokens, Tokens | None], Tokens | None]:
         x, tokens = streams
         if skip is not None:
-            x = Glorot(self.form.width, name="skip")(jnp.concatenate([x, skip], -1))
-        main, across = Stream(self.form, name="main"), None
+            x = Glorot(self.settings.width, name="skip")(jnp.concatenate([x, skip], -1))
+        main, across = Stream(self.settings, name="main"), None
         if context is not None:
-            cross = Cross(self.form, name="cross")
+            cross = Cross(self.settings, name="cross")
             across = lambda x: cross(x, *context)
         (q, k, v), later = main.before(x, c, turn)
         if tokens is None:
             x = main.after(x, attention(q, k, v, inside), later, across)
             return (x, None), x if self.keep else None
         assert there is not None
-        other, length = Stream(self.form, self.last, name="tokens"), x.shape[1]
+        other, length = Stream(self.settings, self.last, name="tokens"), x.shape[1]
         (*q_too, k_too, v_too), later_too = other.before(tokens, c, None)
         join = lambda *a: jnp.concatenate(a, 1)
         mask = join(jnp.ones(x.shape[:2], bool) if inside is None else inside, there)

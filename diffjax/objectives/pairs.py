@@ -1,4 +1,4 @@
-"""Which times a flow map is trained between: `(sde, draw, u, state, step) -> Between`.
+"""Which times a flow map is trained between: `(sde, draw, u, state, step) -> MapTimes`.
 
 A map leads from t to s; rules that compose or discretise it also need a time r between the two. The
 joint law of the three is a part of each published method, so each law has a name here.
@@ -20,7 +20,7 @@ from diffjax.draws import Draw
 from diffjax.sde import SDE, Times
 
 
-class Between(NamedTuple):
+class MapTimes(NamedTuple):
     """t >= r >= s, each (B,): the map leads from t to s, past r."""
 
     t: Times
@@ -38,7 +38,7 @@ class Pair(abc.ABC):
     """The law of t, r and s, given the draw of single times that config.loss names."""
 
     @abc.abstractmethod
-    def __call__(self, sde: SDE, draw: Draw, u: Positions, state: Any, step: Step) -> Between: ...
+    def __call__(self, sde: SDE, draw: Draw, u: Positions, state: Any, step: Step) -> MapTimes: ...
 
 
 @dataclass(frozen=True)
@@ -50,19 +50,19 @@ class Ordered(Pair):
 
     middle: bool = False
 
-    def __call__(self, sde: SDE, draw: Draw, u: Positions, state: Any, step: Step) -> Between:
+    def __call__(self, sde: SDE, draw: Draw, u: Positions, state: Any, step: Step) -> MapTimes:
         first, second = (draw(sde, part, state)[0] for part in u[:2])
         t, s = jnp.maximum(first, second), jnp.minimum(first, second)
-        return Between(t, _inner(t, s, u[2], self.middle), s)
+        return MapTimes(t, _inner(t, s, u[2], self.middle), s)
 
 
 @dataclass(frozen=True)
 class ToData(Pair):
     """s = 0: the map of consistency models, and r uniform between."""
 
-    def __call__(self, sde: SDE, draw: Draw, u: Positions, state: Any, step: Step) -> Between:
+    def __call__(self, sde: SDE, draw: Draw, u: Positions, state: Any, step: Step) -> MapTimes:
         t = draw(sde, u[0], state)[0]
-        return Between(t, t * u[2], jnp.zeros_like(t))
+        return MapTimes(t, t * u[2], jnp.zeros_like(t))
 
 
 @dataclass(frozen=True)
@@ -75,11 +75,11 @@ class Segments(Pair):
     def __post_init__(self):
         at_least(1, count=self.count)
 
-    def __call__(self, sde: SDE, draw: Draw, u: Positions, state: Any, step: Step) -> Between:
+    def __call__(self, sde: SDE, draw: Draw, u: Positions, state: Any, step: Step) -> MapTimes:
         t = draw(sde, u[0], state)[0]
         s = (jnp.ceil(t / sde.t_max * self.count) - 1) / self.count * sde.t_max
         s = jnp.clip(s, 0.0, t)
-        return Between(t, _inner(t, s, u[2]), s)
+        return MapTimes(t, _inner(t, s, u[2]), s)
 
 
 @dataclass(frozen=True)
@@ -93,12 +93,12 @@ class Dyadic(Pair):
         if self.steps < 2 or self.steps & (self.steps - 1):
             raise ValueError(f"steps={self.steps}: needs a power of 2, at least 2")
 
-    def __call__(self, sde: SDE, draw: Draw, u: Positions, state: Any, step: Step) -> Between:
+    def __call__(self, sde: SDE, draw: Draw, u: Positions, state: Any, step: Step) -> MapTimes:
         levels = self.steps.bit_length() - 1
         count = 2 ** jnp.floor(u[0] * levels)  # 1, 2, ..., steps / 2 steps of this length
         end = jnp.floor(u[1] * count)
         t, s = (end + 1) / count * sde.t_max, end / count * sde.t_max
-        return Between(t, (t + s) / 2, s)
+        return MapTimes(t, (t + s) / 2, s)
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class Neighbours(Pair):
         at_least(1, first=self.first, most=self.most, power=self.power)
         at_least(0, every=self.every)
 
-    def __call__(self, sde: SDE, draw: Draw, u: Positions, state: Any, step: Step) -> Between:
+    def __call__(self, sde: SDE, draw: Draw, u: Positions, state: Any, step: Step) -> MapTimes:
         count = jnp.float32(self.first)
         if self.every:
             count = jnp.minimum(self.first * 2.0 ** (step // self.every), self.most)
@@ -133,7 +133,7 @@ class Neighbours(Pair):
             level = low + place / count * (high - low)
             return jnp.clip(sde.inverse(-2 * self.power * jnp.log(level)), sde.t_min, sde.t_max)
 
-        return Between(time(place), time(place - 1), jnp.zeros_like(t))
+        return MapTimes(time(place), time(place - 1), jnp.zeros_like(t))
 
 
 @dataclass(frozen=True)
@@ -154,14 +154,14 @@ class Ratio(Pair):
         if not self.base > 1:
             raise ValueError(f"base={self.base}: needs base > 1")
 
-    def __call__(self, sde: SDE, draw: Draw, u: Positions, state: Any, step: Step) -> Between:
+    def __call__(self, sde: SDE, draw: Draw, u: Positions, state: Any, step: Step) -> MapTimes:
         t = draw(sde, u[0], state)[0]
         rho = jnp.exp(-sde.logsnr(t) / 2)
         k = jnp.minimum(self.first + step // self.every, self.most)
         kept = 1 - (1 + 8 * jax.nn.sigmoid(-rho)) / self.base**k
         inside = sde.inverse(-2 * jnp.log(jnp.maximum(kept, 1e-6) * rho))
         r = jnp.where(kept > 0, jnp.clip(inside, 0.0, t), 0.0)
-        return Between(t, jnp.where(r < sde.t_min, 0.0, r), jnp.zeros_like(t))
+        return MapTimes(t, jnp.where(r < sde.t_min, 0.0, r), jnp.zeros_like(t))
 
 
 def _inner(t: Times, s: Times, u: Times, middle: bool = False) -> Times:

@@ -28,7 +28,7 @@ from jaxtyping import Array, Key
 
 from diffjax.arrays import Cond, Params, catalogue, expand, null
 from diffjax.denoiser import Model
-from diffjax.objectives.pairs import Between, Step
+from diffjax.objectives.pairs import MapTimes, Step
 from diffjax.prediction import Denoise, Sample, Time
 from diffjax.sde import SDE
 
@@ -86,7 +86,7 @@ class Asked(NamedTuple):
     x: Sample
     x0: Sample
     eps: Sample
-    times: Between
+    times: MapTimes
     step: Step
 
 

@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 from diffjax import cli
 from diffjax.analytic import Mixture
 from diffjax.files import write_text
-from diffjax.guidance import APG, CFGZero, Guidance, Guided, Network, Rescale
+from diffjax.guidance import APG, CFGZero, Guidance, Guided, OtherNetwork, Rescale
 from diffjax.nets import NETWORKS
 from diffjax.nets.conditions import Label
 from diffjax.objectives import Denoising
@@ -146,7 +146,7 @@ class Study:
             for w in (GUIDED, 3.0):
                 yield f"{name}, interval, w = {w:g}", denoise, plain, w, True
         for w in (1.5, GUIDED, 3.0):
-            auto = Guided(reference=Network(self.made["weak"]))
+            auto = Guided(reference=OtherNetwork(self.made["weak"]))
             yield f"network, autoguidance, w = {w:g}", network, auto, w, False
         yield "weak network, w = 1", self.made["weak"], plain, 1.0, False
 

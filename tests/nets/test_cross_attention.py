@@ -13,7 +13,7 @@ from diffjax.nets import NETWORKS
 from diffjax.nets.blocks import Attention, Transformer, attended
 from diffjax.nets.conditions import Tokens
 from diffjax.nets.kernels.attention import attention
-from diffjax.nets.streams import Cross, Form
+from diffjax.nets.streams import BlockSettings, Cross
 
 B, L = 2, 3
 UNET = {"channels": 8, "multipliers": (1,), "blocks": 1, "attention": (), "heads": 2}
@@ -204,7 +204,7 @@ def test_the_layer_is_that_of_pixart():
     """Its weights could not be used: it has biases everywhere, and neither norm nor gate."""
     width, heads = 12, 2
     x, tokens = drawn(B, 4, width), drawn(B, L, width, seed=1)
-    module, there = Cross(Form(width, heads)), jnp.ones((B, L), bool)
+    module, there = Cross(BlockSettings(width, heads)), jnp.ones((B, L), bool)
     given = jnp.asarray(x), jnp.asarray(tokens), there
     params = redrawn(jax.eval_shape(module.init, jax.random.key(0), *given)["params"])
     k, v = np.split(linear(params["kv"], tokens), 2, -1)

@@ -12,7 +12,7 @@ from flax import linen as nn
 
 from diffjax.nets import dit
 from diffjax.nets.conditions import Label, Map, Tokens, Vector
-from diffjax.nets.dit import Block, DiT, Form
+from diffjax.nets.dit import BlockSettings, DiT, TransformerBlock
 from diffjax.nets.positions import fold, rotate, rotations, sincos, unfold
 
 B = 3
@@ -113,7 +113,7 @@ class Stack(DiT):
 @pytest.mark.parametrize(("skips", "tokens"), [(False, 0), (True, 5)], ids=["plain", "all"])
 def test_the_loop_is_one_block_after_the_other(skips, tokens):
     """Blocks would share parameters, run in another order, or skips join the wrong ones."""
-    form, depth = Form(12, 2), 5 if skips else 3
+    form, depth = BlockSettings(12, 2), 5 if skips else 3
     settings = {"conditions": (Tokens(tokens),)} if tokens else {}
     _, params, _ = made(depth=depth, long_skips=skips, **settings)
     c, x, text = drawn(B, 12), drawn(B, 4, 12, seed=1), drawn(B, 3, 12, seed=2)
@@ -130,7 +130,7 @@ def test_the_loop_is_one_block_after_the_other(skips, tokens):
             if part not in params or (i and int(i) >= len(params[part]["main"]["out"]["bias"])):
                 continue
             own = jax.tree.map(lambda a, i=i: a[int(i)], params[part]) if i else params[part]
-            block = Block(form, last=part == "last")
+            block = TransformerBlock(form, last=part == "last")
             skip = kept.pop() if "skip" in own else None
             given, _ = block.apply({"params": own}, given, skip, *rest)
             kept += [given[0]] if part == "first" else []

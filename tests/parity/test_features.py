@@ -74,7 +74,7 @@ def test_images_can_be_resized_as_pytorch_fid_does(inception):
 
 def block_by_block(module, params, given, stored, above=""):
     """`some` of what each block makes, and the result, beside what is stored."""
-    blocks = lambda m, _: isinstance(m, vit.Block)
+    blocks = lambda m, _: isinstance(m, vit.EncoderBlock)
     run = jax.jit(lambda p, x: module.apply({"params": p}, x, capture_intermediates=blocks))
     made, state = run(params, given)
     ((layers, _),) = state["intermediates"]["blocks"]["__call__"]

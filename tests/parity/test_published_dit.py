@@ -13,7 +13,7 @@ from mmdit_names import MMDIT, MMDIT_LAST, UNUSED
 
 from diffjax.nets import dit
 from diffjax.nets.conditions import Label
-from diffjax.nets.dit import Block, Form
+from diffjax.nets.dit import BlockSettings, TransformerBlock
 from diffjax.nets.positions import sincos
 from diffjax.published.dit import table
 from diffjax.published.tables import converted
@@ -73,7 +73,7 @@ def test_block_with_tokens_is_that_of_stable_diffusion(name, rows):
     """Text would be attended to in another way than by networks that are trained with it."""
     stored, tensors = part(name)
     last = name == "mmdit_last"
-    block = Block(Form(WIDTH, HEADS, qk_norm=True), last=last)
+    block = TransformerBlock(BlockSettings(WIDTH, HEADS, qk_norm=True), last=last)
     there = jnp.ones((2, LENGTHS[1]), bool)
     run = lambda params, x, tokens, c: block.apply(
         {"params": params}, (x, tokens), None, jax.nn.silu(c), None, there

@@ -12,7 +12,7 @@ import pytest
 from diffjax import grids, samplers
 from diffjax.arrays import expand
 from diffjax.guidance import Guided
-from diffjax.guidance.references import Network, Null
+from diffjax.guidance.references import Null, OtherNetwork
 from diffjax.guidance.rules import Linear as Rule
 from diffjax.prediction import Prediction
 from diffjax.samplers import correctors
@@ -125,7 +125,7 @@ def test_ordinary_tables_ask_ordinary_denoisers():
 
 
 @pytest.mark.parametrize(
-    "reference", [Null(), Network(Exact(SDE_), conditional=False)], ids=["null", "network"]
+    "reference", [Null(), OtherNetwork(Exact(SDE_), conditional=False)], ids=["null", "network"]
 )
 def test_guidance_tells_both_of_its_passes(reference):
     """The reference would lead elsewhere than the prediction that it is compared with, or a network
