@@ -20,7 +20,7 @@ from diffjax.denoiser import Model
 from diffjax.draws import ScoreNorm, Uniform
 from diffjax.nets import Network
 from diffjax.objectives import PAIRS, FlowMap, Task
-from diffjax.objectives.pairs import Between
+from diffjax.objectives.pairs import MapTimes
 from diffjax.objectives.rules import (
     Asked,
     Conditional,
@@ -98,7 +98,7 @@ def asked(sde, law, t=T, r=R, s=S):
     x0, eps, weight = map(jnp.asarray, nodes(law))
     each = [jnp.full(len(x0), a) for a in (t, r, s)]
     x = sde.perturb(x0, eps, each[0])
-    return Asked(x, x0, eps, Between(*each), 0), weight
+    return Asked(x, x0, eps, MapTimes(*each), 0), weight
 
 
 def slope(sde, parameterization, law, rule, velocity, params, **times):
