@@ -54,3 +54,9 @@ def test_every_folder_has_a_budget():
     """Tests in a new folder would be free."""
     budget = tomllib.loads(FILE.read_text())["seconds"]
     assert {p.parent.name for p in TESTS.glob("*/test_*.py")} | {"."} == set(budget)
+
+
+def test_modules_that_start_first_exist():
+    """A module that was renamed would start last, and one worker wait for the other."""
+    first = tomllib.loads(FILE.read_text())["first"]
+    assert all((TESTS / name).is_file() for name in first)
