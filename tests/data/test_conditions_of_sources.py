@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffjax.data import folder, latents
+from diffjax.data import folder, latents, load, table
 from diffjax.specs import Spec
 
 N = 12
@@ -66,3 +66,15 @@ def test_columns_of_text_are_said_to_be_left_out(tmp_path, capsys):
     source = folder("train", path=str(tmp_path), holdout=0.0)
     assert source.form.conditions == (Spec("vector", "vector", 1),)
     assert "left out: columns of text in metadata.jsonl: caption" in capsys.readouterr().err
+
+
+def test_labels_of_a_table_have_the_names_of_their_levels(tmp_path):
+    """`--label=cat` would be refused, and a legend would say numbers."""
+    rows = [f"{k},{k % 3},{'dog' if k % 2 else 'cat'},{k % 2}" for k in range(N)]
+    (tmp_path / "a.csv").write_text("\n".join(["a,b,kind,number", *rows]))
+    named, numbered = (
+        table("train", str(tmp_path / "a.csv"), columns=("a", "b"), label=label)
+        for label in ("kind", "number")
+    )
+    assert named.form.class_names == ("cat", "dog") and numbered.form.class_names == ()
+    assert load(named, np.array([0])).form.class_names == ("cat", "dog")

@@ -49,3 +49,13 @@ def test_the_range_of_curves_is_written_below():
         one, two = (KINDS[name].picture(a) for a in (x, 2 * x))
         assert one.shape == two.shape and (one[:-16] == two[:-16]).all()
         assert (one[-16:] != two[-16:]).any()
+
+
+def test_a_long_curve_shows_its_peaks():
+    """Of a sound of seconds every hundredth value would be drawn, and its clicks be lost."""
+    x = np.zeros((1, 5000, 1), np.float32)
+    x[0, 1234] = 1.0
+    x[0, 4000:] = np.nan
+    coloured = drawing.lines(x)[0, :, :, 0] == drawing.COLOURS[0, 0]
+    assert coloured[:31].any(0).sum() == 1 and coloured[:31, 23].all()
+    assert coloured.any(0)[:76].all() and not coloured.any(0)[78:].any()

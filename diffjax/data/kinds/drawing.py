@@ -123,26 +123,41 @@ def lines(x: np.ndarray, bound: float | None = None) -> np.ndarray:
     """Curves x (N, L, C) over L, a colour per channel, as uint8 pictures (N, 64, 96, 3).
 
     bound: the value at the upper edge; the largest |value| of all where it is None. At most six
-    channels are drawn, and nothing where x is NaN, as beyond the end of an item.
+    channels are drawn, and nothing where x is NaN, as beyond the end of an item. Of curves that are
+    longer than a picture is wide each column shows all values between its edges.
     """
     height, width = LINE
-    finite = np.nan_to_num(np.asarray(x, np.float32))
     top = bound or _top(x)
     canvas = np.full((len(x), height, width, 3), 255, np.uint8)
     canvas[:, height // 2] = 225
-    at = np.linspace(0, max(x.shape[1] - 1, 0), width + 1)
-    low = np.minimum(at.astype(int), x.shape[1] - 1)
-    share = (at - low).astype(np.float32)[None, :, None]
-    value = finite[:, low] * (1 - share) + finite[:, np.minimum(low + 1, x.shape[1] - 1)] * share
-    row = np.round((1 - np.clip(value / top, -1, 1)) / 2 * (height - 1)).astype(int)
-    upper, lower = np.minimum(row[:, :-1], row[:, 1:]), np.maximum(row[:, :-1], row[:, 1:])
+    least, most = _extents(np.asarray(x, np.float32), width)
+    there = ~np.isnan(least)
+    heights = lambda value: (1 - np.clip(np.nan_to_num(value) / top, -1, 1)) / 2 * (height - 1)
+    upper, lower = (np.round(heights(value)).astype(int) for value in (most, least))
     pixel = np.arange(height)[None, :, None]
-    there = ~np.isnan(x[:, low]) & ~np.isnan(x[:, np.minimum(low + 1, x.shape[1] - 1)])
     for channel in range(min(x.shape[2], len(COLOURS))):
         on = (pixel >= upper[:, None, :, channel]) & (pixel <= lower[:, None, :, channel])
-        on &= (there[:, :-1] & there[:, 1:])[:, None, :, channel]
-        canvas[on] = COLOURS[channel]
+        canvas[on & there[:, None, :, channel]] = COLOURS[channel]
     return canvas
+
+
+def _extents(x: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """The least and the largest value (N, width, C) of curves x (N, L, C) in each of `width`
+    columns, NaN in columns that have none."""
+    last = max(x.shape[1] - 1, 0)
+    at = np.linspace(0, last, width + 1)
+    if x.shape[1] > width:
+        edges = zip(np.floor(at[:-1]).astype(int), np.ceil(at[1:]).astype(int), strict=True)
+        parts = [x[:, a : b + 1] for a, b in edges]
+        lost = lambda part, value: np.where(np.isnan(part), value, part)
+        least = np.stack([lost(part, np.inf).min(1) for part in parts], 1)
+        most = np.stack([lost(part, -np.inf).max(1) for part in parts], 1)
+        there = least <= most
+        return np.where(there, least, np.nan), np.where(there, most, np.nan)
+    before = np.minimum(at.astype(int), last)
+    share = (at - before).astype(np.float32)[None, :, None]
+    value = x[:, before] * (1 - share) + x[:, np.minimum(before + 1, last)] * share
+    return np.minimum(value[:, :-1], value[:, 1:]), np.maximum(value[:, :-1], value[:, 1:])
 
 
 def span(x: np.ndarray) -> str:
