@@ -63,7 +63,7 @@ def fetch(remote: Remote, path: Path) -> Path:
     except urllib.error.HTTPError as error:
         raise ValueError(f"{remote.url}: {_refused(error)}") from error
     except urllib.error.URLError as error:
-        raise ValueError(f"{remote.url}: cannot be reached ({reason(error)})") from error
+        raise ValueError(f"{remote.url}: cannot be reached ({_why(error)})") from error
     except OSError as error:
         raise ValueError(f"{path}: cannot be written ({reason(error)})") from error
     finally:
@@ -130,6 +130,12 @@ def _copy(answer: Any, file: IO[bytes], name: str, start: int, total: int) -> st
             progress.advance(len(block))
 
 
+def _why(error: Exception) -> str:
+    """Why there is no connection, which a URLError wraps."""
+    inner = getattr(error, "reason", None)
+    return reason(inner if isinstance(inner, Exception) else error)
+
+
 def _refused(error: urllib.error.HTTPError) -> str:
     error.close()
     text = f"{error.code} {error.reason}"
@@ -179,7 +185,7 @@ def _page(url: str) -> tuple[list[Any], str]:
     except urllib.error.HTTPError as error:
         raise ValueError(f"{url}: {_refused(error)}") from error
     except (OSError, HTTPException) as error:
-        raise ValueError(f"{url}: cannot be reached ({reason(error)})") from error
+        raise ValueError(f"{url}: cannot be reached ({_why(error)})") from error
     except ValueError as error:
         raise ValueError(f"{url}: no list of files ({reason(error)})") from error
     if not isinstance(entries, list):
