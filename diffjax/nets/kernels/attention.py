@@ -18,7 +18,7 @@ from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Bool, Float
 
 PAIRS = 2**17
-"""Number of query-key pairs per head whose weights are held at once, as many as a CPU cache holds."""
+"""Number of query-key pairs per head whose weights are held at once, about a CPU cache full."""
 
 
 def attention(
