@@ -211,8 +211,8 @@ class FlowMap(Objective):
 class FlowMapDistillation(FlowMap):
     """Distillation of a teacher's denoiser into a flow map, such as consistency distillation.
 
-    teacher: the path of a run, an export or a published checkpoint. The other settings are those of
-    `FlowMap`; the share `diagonal` of each batch copies the teacher.
+    teacher: the path of a run, an export or a published checkpoint. The other settings are those
+    of `FlowMap`; the share `diagonal` of each batch copies the teacher.
     """
 
     loads: ClassVar[tuple[str, ...]] = ("teacher",)
