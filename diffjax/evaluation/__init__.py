@@ -1,7 +1,7 @@
-"""How good samples and networks are. A metric is an entry of a catalogue here.
+"""Metrics of samples and of networks; each is an entry of a catalogue here.
 
-Those of samples are `(real, samples, **settings) -> result`, those of the network on a set of
-images `(subject, **settings) -> result`.
+Metrics of samples are functions `(real, samples, **settings) -> result`, metrics of a network on a
+set of images `(subject, **settings) -> result`.
 """
 
 from diffjax.arrays import catalogue

@@ -1,4 +1,4 @@
-"""What a metric reads and writes by name, tried before anything is computed."""
+"""Checks of a metric's settings and files, before anything is computed."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ LEAST = {
     **dict.fromkeys(("splits", "subsets", "k", "repeats", "samples", "probes"), 1),
     **dict.fromkeys(("size", "points"), 2),
 }
-"""The least value of a count, which means the same in every metric that has it."""
+"""The least values of counts, which mean the same in every metric that has them."""
 MOST = 2**31 - 1
 SCALES = ("sigma", "scale")
-"""Settings that are numbers above 0."""
+"""The settings that must be positive."""
 
 
 class Counts(NamedTuple):
@@ -32,7 +32,7 @@ class Counts(NamedTuple):
 
 
 def checked(check: Callable[..., Any]) -> Callable[[Metric], Metric]:
-    """Give a metric a check of its settings, which takes those that it names as keywords."""
+    """Decorate a metric with a check of its settings, which takes those it needs as keywords."""
 
     def mark(metric: Metric) -> Metric:
         setattr(metric, CHECK, check)
@@ -52,7 +52,7 @@ def counting(check: Callable[..., Any]) -> Callable[[Metric], Metric]:
 
 
 def needing(kind: str) -> Callable[[Metric], Metric]:
-    """Mark a metric as one of this kind of features: see `samples.GIVEN`."""
+    """Decorate a metric as one that needs this kind of features, see `samples.GIVEN`."""
 
     def mark(metric: Metric) -> Metric:
         setattr(metric, FEATURES, kind)
@@ -62,15 +62,15 @@ def needing(kind: str) -> Callable[[Metric], Metric]:
 
 
 def features_of(metric: Any) -> str:
-    """The kind of features that a metric needs beside `pool`, or ""."""
+    """Return the kind of features that a metric needs besides `pool`, or ""."""
     return getattr(getattr(metric, "function", metric), FEATURES, "")
 
 
 def beforehand(metric: Any) -> None:
-    """Check the settings of a metric, which may be a function with some of its arguments.
+    """Check the settings of a metric, which may be a partial function.
 
-    Raises ValueError in one line for a number out of its range, and for a file that cannot be read
-    or written, or holds another thing.
+    Raises ValueError, in one line, for a number out of its range, and for a file that cannot be
+    read or written or has other contents.
     """
     function, arguments = getattr(metric, "function", metric), getattr(metric, "arguments", ())
     for name, value in dict(arguments).items():

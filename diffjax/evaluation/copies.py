@@ -1,4 +1,4 @@
-"""Whether samples are copies: how near they come to training items, beside held-out items."""
+"""Memorization: the distances of samples to training items, compared with held-out items."""
 
 from __future__ import annotations
 
@@ -14,15 +14,18 @@ from diffjax.evaluation.resampling import with_intervals
 from diffjax.evaluation.samples import Arrays, Real, Samples
 
 MOST_FITTED = 5000
-"""Training items that the cells are fitted to."""
+"""The largest number of training items that the cells are fitted to."""
 SHARES = ("closer", "authenticity")
 FIXED = ("held_out", "authenticity_held_out")
-"""What is said of the held-out items, whatever the samples are."""
+"""Results that depend on the held-out items only, not on the samples."""
 
 
 class Near(NamedTuple):
-    """Of each item: the distance from the nearest training item, which that is, whether another
-    training item is nearer to that one than the item (authentic), and the cell: each (N,)."""
+    """The nearest training item of each of N items, each field (N,).
+
+    The fields are the distance to it, its index, whether another training item is nearer to it than
+    the item itself (authentic), and the cell of the item.
+    """
 
     distance: np.ndarray
     index: np.ndarray
@@ -31,7 +34,10 @@ class Near(NamedTuple):
 
 
 def near(x: np.ndarray, train: np.ndarray, centres: np.ndarray) -> Near:
-    """Of features x (N, D). The cell of an item is that of the nearest of `centres` (K, D)."""
+    """Find the nearest training items of features x (N, D).
+
+    The cell of an item is the index of the nearest of `centres` (K, D).
+    """
     distance, index = (a[:, 0] for a in nearest(x, train))
     asked, back = np.unique(index, return_inverse=True)
     others = nearest(train[asked], train, 2)[0][:, 1]  # the first is the item itself
@@ -39,7 +45,10 @@ def near(x: np.ndarray, train: np.ndarray, centres: np.ndarray) -> Near:
 
 
 def centres(train: np.ndarray, cells: int) -> np.ndarray:
-    """Of `cells` cells by k-means on at most 5,000 training items, the same each time."""
+    """Return the centres of `cells` cells by k-means on at most 5,000 training items.
+
+    The result is deterministic.
+    """
     from sklearn.cluster import KMeans  # takes half a second to import
 
     pick = np.random.Generator(np.random.Philox(key=0)).permutation(len(train))[:MOST_FITTED]
@@ -47,9 +56,10 @@ def centres(train: np.ndarray, cells: int) -> np.ndarray:
 
 
 def z_score(a: np.ndarray, b: np.ndarray) -> float:
-    """Of the Mann-Whitney test (1947): below 0 where values `a` (N,) are less than `b` (M,).
+    """Return the z-score of the Mann-Whitney test (1947) of `a` (N,) against `b` (M,).
 
-    (U - N M / 2) / sqrt(N M (N + M + 1) / 12), with U the pairs in which a > b, ties by half.
+    It is (U - N M / 2) / sqrt(N M (N + M + 1) / 12), where U is the number of pairs with a > b and
+    ties count one half; values below 0 mean that `a` is smaller.
     """
     n, m, order = len(a), len(b), np.sort(b)
     u = (np.searchsorted(order, a, "left") + np.searchsorted(order, a, "right")).sum() / 2
@@ -57,10 +67,11 @@ def z_score(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def data_copying(ours: Arrays, theirs: Arrays) -> float:
-    """C_T of samples against held-out items, by `distance` and `cell` of each (arXiv:2004.05675).
+    """Return C_T of samples against held-out items, from `distance` and `cell` (arXiv:2004.05675).
 
-    The mean of `z_score` over cells, by their held-out items ; cells without items of both
-    are left out. Far below 0: samples are nearer to training items than other real ones.
+    It is the mean of `z_score` over cells, weighted by their held-out items; cells without items of
+    both kinds are left out. Values far below 0 mean that samples are nearer to training items than
+    held-out items are.
     """
     cells, counts = np.unique(theirs["cell"], return_counts=True)
     of = lambda neighbours, cell: neighbours["distance"][neighbours["cell"] == cell]
@@ -73,12 +84,13 @@ def data_copying(ours: Arrays, theirs: Arrays) -> float:
 
 
 def compared(ours: Arrays, theirs: Arrays) -> dict[str, float]:
-    """Samples beside held-out items: medians of the distance to the nearest training item, their
-    ratio, and what is far below 1 (`ratio`), 0.5 (`authenticity`) or 0 (`c_t`) of copies.
+    """Compare samples with held-out items by their distances to the nearest training items.
 
-    closer: share of samples nearer to a training item than 99 % of the held-out items are.
-    authenticity: share of samples that are farther from the nearest training item than some other
-    training item is (arXiv:2102.08921). Raises ValueError where held-out items are copies.
+    The results are the medians of these distances and their `ratio`, `closer`, the share of samples
+    nearer to a training item than 99 % of the held-out items are, `authenticity`, the share of
+    samples that are farther from the nearest training item than some other training item is
+    (arXiv:2102.08921), and `c_t`. Copies have values far below 1 (`ratio`), 0.5 (`authenticity`)
+    and 0 (`c_t`). Raises ValueError where held-out items are copies.
     """
     a, b = (float(np.median(neighbours["distance"])) for neighbours in (ours, theirs))
     if b <= 0:
@@ -107,10 +119,11 @@ def _cells_of(counts: Counts, cells: int = 0, **_: Any) -> None:
 def memorization(
     real: Real, samples: Samples, cells: int = 0, pairs: int = 20, resamples: int = 20
 ) -> dict[str, Any]:
-    """Distance to the nearest training item, beside that of held-out items; authenticity, C_T.
+    """Measure memorization: distances to training items, authenticity and C_T, as in `compared`.
 
-    In pixels, and under `features` in those of the extractor, if it is another. cells: of C_T, by
-    default one for 50 held-out items, at most 10. pairs: the closest in a picture, in `folder`.
+    The values are in pixels and, under `features`, in the features of the extractor if that is
+    another one. cells: number of cells of C_T, by default one per 50 held-out items and at most 10.
+    pairs: number of closest pairs in the picture that is written to the folder of `real`.
     """
     if not len(real.test):
         raise ValueError("memorization: no held-out items; allowed: the other metrics")
@@ -134,7 +147,7 @@ def _within(
     pairs: int,
     resamples: int,
 ) -> dict[str, Any]:
-    """Of samples, training and held-out items in one space."""
+    """Compare samples, training and held-out items in one space of features."""
     x, train, test = items
     middle = centres(train, cells)
     ours, theirs = near(x, train, middle), near(test, train, middle)._asdict()
@@ -147,7 +160,7 @@ def _within(
 
 
 def _draw(real: Real, samples: Samples, space: str, closest: Near, pairs: int) -> str:
-    """The closest pairs as a picture, named by its samples; the place in the folder."""
+    """Draw the closest pairs as a picture named by its samples; return its path in the folder."""
     from diffjax import plot
 
     order = np.argsort(closest.distance, kind="stable")[:pairs]

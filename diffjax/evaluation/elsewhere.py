@@ -1,9 +1,8 @@
-"""Samples that another program made, in the files that other programs score.
+"""Readers for samples of other programs, in the formats that other evaluators use.
 
-An .npz file holds `arr_0` (N, ...), uint8 (N, H, W, C) of images, and labels `arr_1` (N,) where
-there are any, as the evaluator of guided-diffusion reads it; an .npy file holds the samples alone.
-A folder holds a file per sample: images, as pytorch-fid reads them, or what the kind of data is
-written to.
+An .npz file has `arr_0` (N, ...), uint8 (N, H, W, C) for images, and optional labels `arr_1` (N,),
+as for the evaluator of guided-diffusion; an .npy file has the samples alone. A folder has one file
+per sample: images, as for pytorch-fid, or the file type of the kind of data.
 """
 
 from __future__ import annotations
@@ -22,10 +21,10 @@ from diffjax.progress import Progress
 
 
 def read(path: Path, form: Form, most: int | None = None) -> Samples:
-    """The first `most` samples in a file or a folder.
+    """Read the first `most` samples from a file or a folder.
 
-    form: of the real items. Raises ValueError for samples of another one; images are uint8, from 0
-    to 255.
+    form: the form of the real items; raises ValueError for samples of another form. Images are
+    uint8, from 0 to 255.
     """
     if path.is_dir():
         return Samples(items(path, form, most), None)
@@ -48,7 +47,7 @@ def read(path: Path, form: Form, most: int | None = None) -> Samples:
 
 
 def _arrays(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
-    """Samples, and labels where there are any: of an .npz file, or the array of an .npy file."""
+    """Read samples, and labels or None, from an .npz or .npy file."""
     if not path.is_file():
         raise ValueError("no such .npz file, .npy file or folder of images")
     arrays = read_arrays(path)
@@ -67,9 +66,9 @@ def _check_labels(label: np.ndarray, count: int, classes: int) -> None:
 
 
 def items(place: Path, form: Form, most: int | None = None, *, fit: bool = False) -> np.ndarray:
-    """The items in a file, or in the files under a folder in the order of their names, (N, *shape).
+    """Read the items of a file, or of the files under a folder in the order of names, (N, *shape).
 
-    fit: whether images of another size are resized and cropped to that of the form, if it is a
+    fit: whether images of another size are resized and cropped to the size of the form, if that is
     square, as `data.images.pixels` does. Raises ValueError for items of another form.
     """
     files = form.items.folder()
@@ -100,7 +99,7 @@ def items(place: Path, form: Form, most: int | None = None, *, fit: bool = False
 
 
 def _inside(folder: Path, form: Form, most: int | None) -> list[Path]:
-    """The first `most` files of items under a folder; ValueError where there are none."""
+    """Return the first `most` files of items under a folder; raise ValueError for none."""
     files, image, noun = form.items.folder(), form.kind == "image", form.items.noun
     assert files is not None
     walked = walk(folder, endings() if image else (files.ending,))
@@ -113,7 +112,7 @@ def _inside(folder: Path, form: Form, most: int | None) -> list[Path]:
 
 
 def _image(path: Path, channels: int, size: int) -> np.ndarray:
-    """The pixels of an image, grey or RGB as the data are; size: see `pixels`."""
+    """Read the pixels of an image, grey or RGB as the data are; size: see `pixels`."""
     from PIL import Image
 
     return decode(lambda: Image.open(path), size, channels)[0]

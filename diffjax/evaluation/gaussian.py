@@ -1,4 +1,4 @@
-"""Distances of normal laws fitted to features: FID, and its kin. float64 on the host."""
+"""Frechet distances of Gaussians fitted to features, such as FID, in float64 on the host."""
 
 from __future__ import annotations
 
@@ -19,14 +19,17 @@ from diffjax.files import check_writable, reason
 
 
 class Gaussian(NamedTuple):
-    """A normal law: its mean (D,), and a root R (r, D) of its covariance R^T R."""
+    """A Gaussian: its mean (D,), and a root R (r, D) of its covariance R^T R."""
 
     mean: np.ndarray
     root: np.ndarray
 
 
 def gaussian(mean: np.ndarray, covariance: np.ndarray) -> Gaussian:
-    """The root is Cholesky's; of a singular covariance that of the eigenvalues above 0."""
+    """Construct a Gaussian from its mean (D,) and its covariance (D, D).
+
+    The root is the Cholesky factor or, for a singular covariance, that of the eigenvalues above 0.
+    """
     with contextlib.suppress(np.linalg.LinAlgError):
         return Gaussian(mean, np.linalg.cholesky(covariance).T)
     values, vectors = np.linalg.eigh(covariance)
@@ -35,10 +38,10 @@ def gaussian(mean: np.ndarray, covariance: np.ndarray) -> Gaussian:
 
 
 def fitted(x: np.ndarray) -> Gaussian:
-    """The law with mean and covariance of features x (N, D).
+    """Fit a Gaussian to the mean and covariance of features x (N, D).
 
-    Of no more items than features, the items are a root: exact, and quick. Raises ValueError for
-    fewer than two.
+    Where N <= D the centred items themselves are a root, which is exact and fast. Raises ValueError
+    for fewer than two items.
     """
     if len(x) < 2:
         raise ValueError(f"a covariance of {len(x)} samples: needs at least 2")
@@ -50,10 +53,15 @@ def fitted(x: np.ndarray) -> Gaussian:
 
 
 def distance(a: Gaussian, b: Gaussian) -> float:
-    """Squared Frechet distance (arXiv:1706.08500, eq. 6).
+    """Return the squared Frechet distance of two Gaussians (arXiv:1706.08500, eq. 6).
 
-    |mu_a - mu_b|^2 + tr(C_a + C_b - 2 (C_a^1/2 C_b C_a^1/2)^1/2). The last trace is the sum of the
-    singular values of R_a R_b^T for any roots, singular ones too: no root of a product is taken.
+    It is |mu_a - mu_b|^2 + tr(C_a + C_b - 2 (C_a^1/2 C_b C_a^1/2)^1/2). The last trace is the sum
+    of the singular values of R_a R_b^T for any roots, singular ones included, so no matrix root of
+    a product is needed.
+
+    >>> one = gaussian(np.zeros(2), np.eye(2))
+    >>> round(distance(one, gaussian(np.array([3.0, 0.0]), 4 * np.eye(2))), 6)  # 3^2 + 2 (2 - 1)^2
+    11.0
     """
     cross = np.linalg.svd(a.root @ b.root.T, compute_uv=False).sum()
     apart = ((a.mean - b.mean) ** 2).sum()
@@ -61,7 +69,7 @@ def distance(a: Gaussian, b: Gaussian) -> float:
 
 
 def _files(kind: str, reference: str = "", write: str = "", **_: Any) -> None:
-    """Raise ValueError for statistics that are none, and where none can be written."""
+    """Raise ValueError for a file without valid statistics, and for one that cannot be written."""
     if reference:
         statistics.opened(Path(reference), kind)
     if write and first():
@@ -76,10 +84,11 @@ def _files(kind: str, reference: str = "", write: str = "", **_: Any) -> None:
 def fid(
     real: Real, samples: Samples, reference: str = "", write: str = "", resamples: int = 20
 ) -> dict[str, Any]:
-    """Frechet distance of all samples from all training items, or from statistics in a file.
+    """Compute the Frechet distance of all samples to all training items, or to saved statistics.
 
-    FID (arXiv:1706.08500) with the features of Inception, FD-DINOv2 (arXiv:2306.04675) with those
-    of DINOv2. reference: an .npz file to compare with. write: one to write, of the training items.
+    It is FID (arXiv:1706.08500) with the features of Inception, and FD-DINOv2 (arXiv:2306.04675)
+    with those of DINOv2. reference: an .npz file of statistics to compare with. write: the path to
+    which statistics of the training items are written.
     """
     if write and first():
         kinds = {k: moments(v) for k, v in real.extracted.items() if k in statistics.KEYS}
@@ -90,7 +99,7 @@ def fid(
 @needing("spatial")
 @checked(functools.partial(_files, "spatial"))
 def sfid(real: Real, samples: Samples, reference: str = "", resamples: int = 20) -> dict[str, Any]:
-    """The same of spatial features, which see where things are (arXiv:2103.03841)."""
+    """Compute the Frechet distance of spatial features, sFID (arXiv:2103.03841)."""
     return _from_all(real, samples, "spatial", reference, resamples)
 
 
@@ -105,9 +114,9 @@ def _extrapolates(counts: Counts, **_: Any) -> None:
 def fid_infinity(
     real: Real, samples: Samples, reference: str = "", points: int = 15
 ) -> dict[str, Any]:
-    """What `fid` would be with infinitely many samples: without its bias (arXiv:1911.07023).
+    """Extrapolate `fid` to infinitely many samples, which removes its bias (arXiv:1911.07023).
 
-    That of the training items, if they are few, stays.
+    The bias from the number of training items remains.
     """
     x = real.need(samples, "pool")
     law, about = _law(real, "pool", x.shape[1], reference)
@@ -129,9 +138,9 @@ def _of_each_class(counts: Counts, resamples: int = 20, **_: Any) -> None:
 
 @counting(_of_each_class)
 def fid_per_class(real: Real, samples: Samples, resamples: int = 20) -> dict[str, Any]:
-    """Frechet distance of the samples of each class from the training items of it; mean, worst.
+    """Compute the Frechet distance of each class, with the mean and the worst.
 
-    Each is biased upwards by the few samples that it has.
+    Each is biased upwards, since a class has few samples.
     """
     if samples.label is None or real.train.label is None:
         raise ValueError("fid_per_class: no classes; allowed: fid")
@@ -157,7 +166,7 @@ def _from_all(
 
 
 def _law(real: Real, kind: str, width: int, reference: str) -> tuple[Gaussian, dict[str, Any]]:
-    """What samples are compared with, and what a result says of it."""
+    """Return the Gaussian that samples are compared with, and its description for the result."""
     if not reference:
         return fitted(real.extracted[kind]), {"reference": real.facts(real.train)}
     mean, covariance, about = statistics.read(Path(reference), kind, width, real.facts(real.train))
@@ -165,9 +174,9 @@ def _law(real: Real, kind: str, width: int, reference: str) -> tuple[Gaussian, d
 
 
 class Frechet(NamedTuple):
-    """Distance of samples from data, and that of data from data, at equal sample counts.
+    """The Frechet distance of samples to data, and of data to data, at equal sample counts.
 
-    Both are means over `splits` random halves of the data, of `count` samples each side.
+    Both are means over `splits` random halves of the data, with `count` samples on each side.
     """
 
     distance: float
@@ -180,10 +189,10 @@ class Frechet(NamedTuple):
 def frechet_with_floor(
     samples: np.ndarray, data: np.ndarray, splits: int = 8, seed: int = 0
 ) -> Frechet:
-    """Frechet distance of `samples` to random halves of `data`, beside that of half to half.
+    """Compute the Frechet distance of samples to random halves of the data, and of half to half.
 
-    The estimate is biased upwards by the sample count alone, so a bare value says little; at equal
-    counts the floor is what a perfect model reaches.
+    The estimate is biased upwards by the sample count, so a single value is hard to interpret; the
+    distance of half to half is the floor that a perfect model reaches at equal counts.
     """
     count = min(len(samples), len(data) // 2)
     rng = np.random.Generator(np.random.Philox(key=seed))
@@ -201,8 +210,8 @@ def frechet_with_floor(
 
 
 def frechet(real: Real, samples: Samples, splits: int = 8) -> dict[str, Any]:
-    """Frechet distance of samples from training items, beside its floor: half of them from half.
+    """Compute the Frechet distance of samples to training items, with its floor, half to half.
 
-    At equal counts, the mean over `splits` of the training items.
+    Counts are equal; both are means over `splits` random halves of the training items.
     """
     return frechet_with_floor(real.of(samples)["pool"], real.features, splits)._asdict()

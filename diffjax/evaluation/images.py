@@ -1,6 +1,7 @@
-"""Values of each image of a set, in batches that are kept: a killed command resumes there.
+"""Values per image of a set, in batches that are saved, so that an interrupted command resumes.
 
-The value of an image depends on (seed, its place in the set) only, not on how many are asked for.
+The value of an image depends on the seed and its index in the set only, not on how many images are
+requested.
 """
 
 from __future__ import annotations
@@ -36,11 +37,10 @@ Values = Callable[[Denoiser, Sample, Key[Array, " b"], Cond], dict[str, Array]]
 
 @dataclass(frozen=True)
 class Subject:
-    """A trained network, and the set that it is asked about.
+    """A trained network, and the set that it is evaluated on.
 
-    form, reading, config: those that the network was trained with. about: what the protocol says
-    of both: data, split, trained, ema. Raises ValueError where the
-    set is not of the form that the network knows.
+    form, reading, config: those of training. about: the entries of the protocol on both: data,
+    split, trained, ema. Raises ValueError where the set differs in form from the training data.
     """
 
     denoise: Denoiser
@@ -73,7 +73,7 @@ class Subject:
 
     @property
     def size(self) -> int:
-        """Values in an item."""
+        """The number of values in an item."""
         return math.prod(self.form.shape)
 
     @property
@@ -82,12 +82,12 @@ class Subject:
         return self.source.form.dtype == "uint8"
 
     def items(self, index: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """Items at `index` as the network is told of them, and its conditions."""
+        """Return the items at `index` in the network's representation, and their conditions."""
         items = centred(self.source[index], self.reading, self.source.form)
         return items["x"], self.form.carried(items, len(index))
 
     def chosen(self, num: int) -> np.ndarray:
-        """Places of the first `num` items in an order that is the same each time; 0: of all."""
+        """Return the indices of the first `num` items in a fixed order; 0 means all."""
         order = np.random.Generator(np.random.Philox(key=0)).permutation(len(self.source))
         return order[: num or None]
 
@@ -107,12 +107,12 @@ class Subject:
 def over(
     subject: Subject, name: str, protocol: Mapping[str, Any], num: int, values: Values
 ) -> tuple[dict[str, np.ndarray], Path]:
-    """`values` of the first `num` items (0: of all), and `index`, their places; and the folder
-    WORKDIR/likelihood/NAME-HASH that they are kept in.
+    """Compute `values` of the first `num` items (0 means all) and save them.
 
-    The batch is split over all devices of all processes. HASH is that of the protocol and the
-    parameters, so that nothing is taken from another one. Raises FloatingPointError where a value
-    is not finite.
+    Returns the values with `index`, the indices of the items, and the folder
+    WORKDIR/likelihood/NAME-HASH that they are saved in. HASH is that of the protocol and the
+    parameters, so that values of another evaluation are never reused. The batch is split over all
+    devices of all processes. Raises FloatingPointError for a value that is not finite.
     """
     folder = subject.workdir / "likelihood" / f"{name}-{_fingerprint(subject, protocol)}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -154,7 +154,7 @@ def over(
 
 
 def _stored(path: Path, count: int) -> dict[str, np.ndarray] | None:
-    """The values of a batch, where so many were made; a damaged file is made again."""
+    """Load the values of a batch; None where they are incomplete or the file is damaged."""
     if not path.exists():
         return None
     try:
@@ -173,9 +173,10 @@ def _fingerprint(subject: Subject, protocol: Mapping[str, Any]) -> str:
 def report(
     folder: Path, protocol: Mapping[str, Any], values: Mapping[str, np.ndarray], **means: Any
 ) -> dict[str, Any]:
-    """The result, also in result.json and image by image in values.npz: both the same each time.
+    """Return the result, and write it to result.json and the values per image to values.npz.
 
-    `values`: where that file is in the workdir.
+    Both files are reproducible. The entry `values` of the result is the path of the latter in the
+    workdir.
     """
     result = {**means, "count": len(values["index"]), "protocol": dict(protocol)}
     result["values"] = f"{folder.parent.name}/{folder.name}/values.npz"

@@ -1,5 +1,7 @@
-"""Maximum mean discrepancies of features: distances with an unbiased estimate, and no normal law
-assumed. float64 on the host."""
+"""Maximum mean discrepancies of features, in float64 on the host.
+
+They have unbiased estimates and do not assume Gaussian features.
+"""
 
 from __future__ import annotations
 
@@ -13,28 +15,29 @@ from diffjax.evaluation.samples import Real, Samples
 
 
 def cubic(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """(x.y / D + 1)^3 of all pairs, (N, M)."""
+    """Return the cubic kernel (x.y / D + 1)^3 of all pairs, (N, M)."""
     similarity = x @ y.T / x.shape[1] + 1
     return similarity * similarity * similarity
 
 
 def unbiased(x: np.ndarray, y: np.ndarray) -> float:
-    """Squared discrepancy by `cubic` (arXiv:1801.01401): may be below 0."""
+    """Return the unbiased squared discrepancy by `cubic`, which may be < 0 (arXiv:1801.01401)."""
     others = lambda a: (cubic(a, a).sum() - cubic_norms(a)) / (len(a) * (len(a) - 1))
     return float(others(x) + others(y) - 2 * cubic(x, y).mean())
 
 
 def cubic_norms(x: np.ndarray) -> float:
-    """The sum of `cubic` of each item with itself."""
+    """Return the sum of `cubic` of each item with itself."""
     return float((((x**2).sum(1) / x.shape[1] + 1) ** 3).sum())
 
 
 def kernel_distance(
     real: np.ndarray, fake: np.ndarray, subsets: int = 100, size: int = 1000, seed: int = 0
 ) -> tuple[float, float]:
-    """Mean and standard deviation of `unbiased` over pairs of random subsets of `size` items.
+    """Return the mean and standard deviation of `unbiased` over random pairs of subsets.
 
-    Smaller ones where there are fewer items. Raises ValueError for fewer than two.
+    Subsets have `size` items, or all where there are fewer. Raises ValueError for fewer than two
+    items.
     """
     size = min(size, len(real), len(fake))
     if size < 2 or subsets < 1:
@@ -48,10 +51,10 @@ def kernel_distance(
 def kid(
     real: Real, samples: Samples, subsets: int = 100, size: int = 1000, resamples: int = 5
 ) -> dict[str, Any]:
-    """Kernel distance of samples from training items: unbiased, for few samples as for many.
+    """Compute the kernel distance of samples to training items, unbiased at any sample count.
 
-    KID (arXiv:1801.01401) with the features of Inception: a cubic kernel; the mean over `subsets`
-    random ones of `size` items, and their `deviation`.
+    It is KID (arXiv:1801.01401) with the features of Inception: the mean over `subsets` random
+    subsets of `size` items with a cubic kernel, and its `deviation` over subsets.
     """
     x = real.need(samples, "pool")
 
@@ -63,7 +66,7 @@ def kid(
 
 
 def likeness(x: np.ndarray, y: np.ndarray, sigma: float) -> float:
-    """Mean of exp(-|x - y|^2 / (2 sigma^2)) over all pairs, each with itself too."""
+    """Return the mean of exp(-|x - y|^2 / (2 sigma^2)) over all pairs, self-pairs included."""
     total = sum(float(np.exp(block / (-2 * sigma**2)).sum()) for _, _, block in squares(x, y))
     return total / (len(x) * len(y))
 
@@ -71,9 +74,9 @@ def likeness(x: np.ndarray, y: np.ndarray, sigma: float) -> float:
 def cmmd(
     real: Real, samples: Samples, sigma: float = 10.0, scale: float = 1000.0, resamples: int = 20
 ) -> dict[str, Any]:
-    """Distance by a Gaussian kernel of features of length 1; CMMD with those of CLIP.
+    """Compute the discrepancy by a Gaussian kernel of unit-length features: CMMD with CLIP's.
 
-    arXiv:2401.09603: `scale` times the squared discrepancy, each item with itself counted.
+    It is `scale` times the squared discrepancy with self-pairs (arXiv:2401.09603).
     """
     known, x = _unit(real.features), _unit(real.need(samples, "pool"))
     within_real = likeness(known, known, sigma)

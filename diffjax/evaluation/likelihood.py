@@ -1,6 +1,7 @@
-"""Metrics of a network on a set of images, in bits per dimension: `(subject, **settings)`.
+"""Likelihood metrics of a network on a set of images, in bits per dimension.
 
-num: items, 0 for all. repeats: estimates per image, each with noise of its own.
+They are functions `(subject, **settings) -> result`. num: number of items, 0 for all. repeats:
+number of estimates per image, each with independent noise.
 """
 
 from __future__ import annotations
@@ -35,14 +36,16 @@ def bpd(
     trace: Trace = rademacher,
     ode: likelihood.Ode | None = None,
 ) -> dict[str, Any]:
-    """-log2 of the probability by the ODE (arXiv:2011.13456, app. D.2; arXiv:2305.03935).
+    """Compute -log2 of the likelihood by the ODE (arXiv:2011.13456, app. D.2; arXiv:2305.03935).
 
-    Of grey levels, each a bin of the density at t_min, where `dequantize` is truncated_normal (the
-    default for images) or uniform; of a density, where it is none. The mean over repeats is an
-    upper bound on the bits; `importance_weighted`, their log-mean-exp, a tighter one if the trace
-    is exact. dequantize, trace: entries of the catalogues of `likelihood`, with their settings
-    bound. ode: how the ODE is solved, adaptively by default. Raises ValueError for data that
-    `dequantize` is not for, and for a bad setting, before anything is compiled.
+    It is the probability of grey levels, each a bin of the density at t_min, where `dequantize` is
+    truncated_normal (the default for images) or uniform, and a density where it is none. The mean
+    over repeats is an upper bound on the bits; `importance_weighted`, their log-mean-exp, is
+    tighter if the trace is exact. dequantize, trace: entries of the catalogues of `likelihood` with
+    their settings bound. ode: settings of the ODE solver, adaptive by default.
+
+    Raises ValueError for data that do not suit `dequantize`, and for a bad setting, before anything
+    is compiled.
     """
     at_least(1, repeats=repeats)
     dequantize = dequantize or (truncated_normal if subject.discrete else none)
@@ -83,10 +86,11 @@ def bpd(
 def vlb(
     subject: Subject, num: int = 0, repeats: int = 1, samples: int = 16, steps: int = 0
 ) -> dict[str, Any]:
-    """The variational bound (arXiv:2107.00630), its terms, and the diffusion term by log-SNR.
+    """Estimate the variational bound, its terms, and the diffusion term by log-SNR.
 
-    In continuous time by `samples` noise levels per image, uniform in log-SNR where that is finite;
-    or of the discrete process of `steps` uniform steps.
+    The bound (arXiv:2107.00630) is in continuous time, from `samples` noise levels per image that
+    are uniform in log-SNR where that is finite, or for steps > 0 that of a discrete process of
+    `steps` uniform steps.
     """
     at_least(1, repeats=repeats, samples=samples)
     if not subject.discrete:
@@ -120,14 +124,16 @@ def vlb(
 
 
 def noise_levels(sde: SDE) -> Draw:
-    """Where the bound is estimated: uniform in log-SNR; in t where that is unbounded."""
+    """Return the distribution of times for the bound: uniform in log-SNR, or in t if unbounded."""
     finite = bool(np.isfinite(ends(sde).lam[1]))
     return Likelihood(stratified=True) if finite else Uniform(stratified=True)
 
 
 def summary(bits: np.ndarray) -> dict[str, float]:
-    """Mean of bits (N, R), and its standard error over images; `noise`: that of the repeats alone,
-    which more of them lower."""
+    """Return the mean of bits (N, R) and its standard error over images.
+
+    `noise` is the standard error from the repeats alone, which more repeats reduce.
+    """
     count, repeats = bits.shape
     each = bits.mean(1)
     means = {"bits": float(each.mean())}
@@ -139,11 +145,11 @@ def summary(bits: np.ndarray) -> dict[str, float]:
 
 
 def _tighter(bits: np.ndarray, unit: float) -> np.ndarray:
-    """-log2 of the mean of 2^-(unit bits) over repeats, per dimension (arXiv:1509.00519)."""
+    """Return -log2 of the mean of 2^-(unit bits) over repeats, per dimension (arXiv:1509.00519)."""
     least = bits.min(1, keepdims=True)
     return least[:, 0] - np.log(np.exp(-(bits - least) * unit).mean(1)) / unit
 
 
 def name_of(entry: Callable[..., Any]) -> str:
-    """The name of an entry of a catalogue, or of one with some of its settings bound."""
+    """Return the name of a catalogue's entry, or of one with some of its settings bound."""
     return entry.func.__name__ if isinstance(entry, functools.partial) else entry.__name__

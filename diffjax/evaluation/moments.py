@@ -1,4 +1,4 @@
-"""Count, mean and centred second moment of features: float64, by batches, merged over any parts."""
+"""Count, mean and centred second moment of features, in float64 and mergeable over parts."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ BLOCK = 4096
 
 
 class Moments(NamedTuple):
-    """Of `count` features of D values: `mean` (D,) and `scatter` (D, D), the sum of
-    (x - mean) (x - mean)^T."""
+    """The moments of `count` feature vectors of D values.
+
+    mean: (D,). scatter: (D, D), the sum of (x - mean) (x - mean)^T.
+    """
 
     count: int
     mean: np.ndarray
@@ -21,21 +23,22 @@ class Moments(NamedTuple):
 
     @property
     def covariance(self) -> np.ndarray:
-        """Unbiased, (D, D). Raises ValueError for fewer than two features."""
+        """Return the unbiased covariance (D, D); raise ValueError for fewer than two features."""
         if self.count < 2:
             raise ValueError(f"covariance of {self.count} features: needs at least 2")
         return self.scatter / (self.count - 1)
 
 
 def moments(x: np.ndarray) -> Moments:
-    """Those of features x (N, D), a product of matrices for each block of them."""
+    """Compute the moments of features x (N, D), with one matrix product per block of rows."""
     return merged(_exactly(x[start : start + BLOCK]) for start in range(0, len(x), BLOCK))
 
 
 def merged(parts: Iterable[Moments]) -> Moments:
-    """Those of all parts together: batches, or what devices or hosts have each.
+    """Merge the moments of parts, such as batches, devices or hosts.
 
-    Chan, Golub and LeVeque (1983), eq. 1.5: no cancellation, however far the mean is from 0.
+    The formula of Chan, Golub and LeVeque (1983), eq. 1.5, does not cancel, however far the mean is
+    from 0.
     """
     return functools.reduce(_merge, parts)
 

@@ -1,5 +1,7 @@
-"""Nearest neighbours in features, a block at a time, and what they say: precision, recall,
-density, coverage. float64 on the host."""
+"""Metrics of nearest neighbours in features: precision, recall, density and coverage.
+
+Distances are computed one block at a time, in float64 on the host.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +18,10 @@ BLOCK = 2048
 
 
 def squares(a: np.ndarray, b: np.ndarray) -> Iterator[tuple[slice, slice, np.ndarray]]:
-    """Squared Euclidean distances of the rows of `a` from those of `b`: which rows, which of `b`,
-    and the block (n, m) of both."""
+    """Yield blocks of the squared Euclidean distances between the rows of `a` and those of `b`.
+
+    Each item has the slice of `a`, the slice of `b`, and the block (n, m) of their distances.
+    """
     centre = b.mean(0, dtype=np.float64)  # far from 0 the squares would cancel
     for rows in _slices(len(a)):
         x = a[rows] - centre
@@ -32,9 +36,9 @@ def _slices(count: int) -> list[slice]:
 
 
 def nearest(a: np.ndarray, b: np.ndarray, k: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """Distances (N, k) of each row of `a` from the k nearest rows of `b`, rising, and which (N, k).
+    """Return the distances of each row of `a` to its k nearest rows of `b`, and their indices.
 
-    Raises ValueError for fewer than k rows of `b`.
+    Both are (N, k); distances ascend. Raises ValueError for fewer than k rows of `b`.
     """
     if len(b) < k:
         raise ValueError(f"{k} nearest of {len(b)} items: needs at least {k} items")
@@ -50,7 +54,7 @@ def nearest(a: np.ndarray, b: np.ndarray, k: int = 1) -> tuple[np.ndarray, np.nd
 
 
 class Balls(NamedTuple):
-    """A ball around each item, with its k-th nearest neighbour among the others on its edge."""
+    """The balls around items whose radii are the distances to their k-th nearest neighbours."""
 
     x: np.ndarray
     square: np.ndarray
@@ -58,15 +62,20 @@ class Balls(NamedTuple):
 
 
 def balls(x: np.ndarray, k: int) -> Balls:
-    """Of items x (N, D): `square` (N,) is that of the radius. ValueError for k items or fewer."""
+    """Construct the balls around items x (N, D), with squared radii `square` (N,).
+
+    Raises ValueError for k items or fewer.
+    """
     if not 0 < k < len(x):
         raise ValueError(f"k={k} neighbours of {len(x)} items: needs 0 < k < items")
     return Balls(x, nearest(x, x, k + 1)[0][:, k] ** 2, k)  # the first is the item itself
 
 
 def overlap(real: Balls, fake: Balls) -> dict[str, float]:
-    """Shares of samples in a ball of a real item, and of real items in one of a sample
-    (arXiv:1904.06991, eq. 2)."""
+    """Return the share of samples in a ball of a real item, and of real items in one of a sample.
+
+    These are precision and recall (arXiv:1904.06991, eq. 2).
+    """
     precise, recalled = np.zeros(len(fake.x), bool), np.zeros(len(real.x), bool)
     for rows, columns, block in squares(fake.x, real.x):
         precise[rows] |= (block <= real.square[columns]).any(1)
@@ -75,8 +84,11 @@ def overlap(real: Balls, fake: Balls) -> dict[str, float]:
 
 
 def spread(real: Balls, fake: np.ndarray) -> dict[str, float]:
-    """Balls of real items that a sample is in, over k; share of them with a sample in it
-    (arXiv:2002.09797)."""
+    """Return density and coverage (arXiv:2002.09797).
+
+    They are the mean number of balls of real items that a sample lies in, divided by k, and the
+    share of balls that contain a sample.
+    """
     inside, covered = 0, np.zeros(len(real.x), bool)
     for _, columns, block in squares(fake, real.x):
         within = block <= real.square[columns]
@@ -104,9 +116,10 @@ def _among_both(counts: Counts, k: int = 3, resamples: int = 20, **_: Any) -> No
 def precision_recall(
     real: Real, samples: Samples, k: int = 3, resamples: int = 20
 ) -> dict[str, Any]:
-    """Share of samples near training items, and of these near samples (arXiv:1904.06991).
+    """Compute precision and recall: the shares of samples near training items and vice versa.
 
-    Near: within the distance of the k-th nearest of its kind. Both depend on how many there are.
+    Near means within the distance to the k-th nearest neighbour of its own kind. Both depend on the
+    numbers of items (arXiv:1904.06991).
     """
     known, x = balls(real.features, k), real.need(samples, "pool")
     values = lambda rows: overlap(known, balls(x[rows], k))
@@ -118,9 +131,9 @@ def precision_recall(
 def density_coverage(
     real: Real, samples: Samples, k: int = 5, resamples: int = 20
 ) -> dict[str, Any]:
-    """How many training items a sample is near to, and how many of them have one near.
+    """Compute density and coverage of samples near training items (arXiv:2002.09797).
 
-    Near: no farther than the k-th nearest other one is from the training item (arXiv:2002.09797).
+    Near means no farther from the training item than its k-th nearest other training item.
     """
     known, x = balls(real.features, k), real.need(samples, "pool")
     values = lambda rows: spread(known, x[rows])

@@ -1,5 +1,8 @@
-"""Statistics of features in the usual .npz layout: `mu` and `sigma`, and of spatial features `mu_s`
-and `sigma_s`. Ours say in `protocol` what they are of."""
+"""Files of feature statistics in the usual .npz layout.
+
+Entries are `mu` and `sigma`, and `mu_s` and `sigma_s` for spatial features. Files that diffjax
+writes describe their items and features in `protocol`.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +19,13 @@ from diffjax.files import read_arrays, write_arrays
 
 KEYS = {"pool": ("mu", "sigma"), "spatial": ("mu_s", "sigma_s")}
 FREE = ("items", "data")
-"""Facts that differ between statistics which may be compared."""
+"""Facts in which comparable statistics may differ."""
 ROUNDING = 1e-5
-"""Share of the largest entry, or eigenvalue, by which rounding may move one."""
+"""Tolerance of rounding, relative to the largest entry or eigenvalue."""
 
 
 def write(path: Path, by_kind: Mapping[str, Moments], facts: Mapping[str, Any]) -> None:
-    """Moments by the kind of feature, with the facts about their items."""
+    """Write moments by kind of feature, with the facts about their items."""
     arrays: dict[str, Any] = {"protocol": np.array(json.dumps(dict(facts)))}
     for kind, moments in by_kind.items():
         mean, covariance = KEYS[kind]
@@ -34,11 +37,11 @@ def write(path: Path, by_kind: Mapping[str, Moments], facts: Mapping[str, Any]) 
 def read(
     path: Path, kind: str, width: int, facts: Mapping[str, Any]
 ) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
-    """Mean (D,), covariance (D, D), and what a result says of the file: hash and protocol.
+    """Read the mean (D,), the covariance (D, D) and a description of the file for the result.
 
-    ValueError where they are not of `width` features, or where the file says that extractor,
-    weights, resize, resolution or range are others than in `facts`; and as `opened`. Files of other
-    programs say nothing.
+    The description has its hash and protocol. Raises ValueError as `opened` does, for another
+    number of features than `width`, and where extractor, weights, resize, resolution or range in
+    the file differ from `facts`. Files of other programs have no protocol, so this is not checked.
     """
     place, keys = f"reference={path}", KEYS[kind]
     mean, covariance, protocol = opened(path, kind)
@@ -55,10 +58,11 @@ def read(
 
 
 def opened(path: Path, kind: str) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
-    """Mean (D,), covariance (D, D) and protocol in a file, of any features.
+    """Read the mean (D,), the covariance (D, D) and the protocol of a file, for any features.
 
-    ValueError names the file where it cannot be read, or where they are no mean and covariance: of
-    other shapes, not numbers, not finite, not symmetric, or with an eigenvalue below 0.
+    Raises ValueError, naming the file, where it cannot be read or where the entries are no mean and
+    covariance: of other shapes, not numbers, not finite, not symmetric, or with a negative
+    eigenvalue.
     """
     place, keys = f"reference={path}", KEYS[kind]
     if not path.is_file():
@@ -84,7 +88,7 @@ def opened(path: Path, kind: str) -> tuple[np.ndarray, np.ndarray, dict[str, Any
 
 
 def _check_covariance(covariance: np.ndarray, place: str) -> None:
-    """Raise ValueError for what is none, up to rounding of float32."""
+    """Raise ValueError for a matrix that is no covariance, up to float32 rounding."""
     scale = np.abs(covariance).max()
     if (apart := np.abs(covariance - covariance.T).max()) > ROUNDING * scale:
         raise ValueError(f"{place} is no covariance: not symmetric, by up to {apart:.3g}")
@@ -94,7 +98,7 @@ def _check_covariance(covariance: np.ndarray, place: str) -> None:
 
 
 def _protocol(arrays: Mapping[str, np.ndarray], place: str) -> dict[str, Any]:
-    """What a file says of itself; {} where it says nothing."""
+    """Return the protocol in a file; {} where it has none."""
     if "protocol" not in arrays:
         return {}
     try:

@@ -1,4 +1,4 @@
-"""What resampled samples tell of a metric: its interval, and its value for infinitely many."""
+"""Confidence intervals of metrics by resampling, and extrapolation to infinitely many samples."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 Rows = np.ndarray | slice
-"""Which samples."""
+"""An index of samples."""
 WIDTH = 1.96
-"""Standard errors each side of the value in which 95 % of a normal law lie."""
+"""Half the width of a 95 % interval of a normal distribution, in standard errors."""
 
 FEWEST = 20
 """Samples from which a value for infinitely many is extrapolated."""
@@ -25,16 +25,19 @@ def with_intervals(
     shares: Collection[str] = (),
     fixed: Collection[str] = (),
 ) -> dict[str, Any]:
-    """`values` of all `count` samples, and as `intervals` a 95 % interval [low, high] around each.
+    """Return `values` of all `count` samples, with a 95 % interval [low, high] around each.
 
-    label (N,): the classes asked for. A resample takes one of each random pair, of equal labels
-    where there are any: of half the size, and half of it given, it varies by one standard error of
-    the whole (McCarthy 1969, half samples). Drawn with replacement, copies would be neighbours at
-    distance 0, and covariances lose dimensions. A bias of the value is not in the interval.
-    shares: values that are shares of samples. Their interval ends at 0 and at 1; that of one which
-    no resample changes reaches as far as Wilson's (1927) of 0 among `count`, for none of few
-    samples does not mean none at all. fixed: values that do not depend on the samples, and have no
-    interval. resamples=0: no intervals. Raises ValueError for 1 or less than 0.
+    The intervals, under `intervals`, come from half samples (McCarthy 1969): a resample takes one
+    of each random pair, of equal labels where there are labels. Given one half, the value of the
+    other varies by one standard error of the whole. A bootstrap would draw copies, which are
+    neighbours at distance 0 and make covariances lose dimensions. A bias of the value is not part
+    of the interval.
+
+    label: (N,), the classes of the samples, or None. resamples: number of resamples, 0 for no
+    intervals. shares: values that are shares of samples, whose interval is clipped to [0, 1]. One
+    that no resample changes gets Wilson's interval (1927) of 0 among `count`, since none among few
+    samples does not mean none at all. fixed: values that do not depend on the samples and have no
+    interval. Raises ValueError for resamples = 1 or below 0.
     """
     if resamples < 0 or resamples == 1:
         raise ValueError(f"resamples={resamples}: needs at least 2, or 0 for no intervals")
@@ -59,11 +62,11 @@ def with_intervals(
 def extrapolated(
     value: Callable[[np.ndarray], float], count: int, points: int = 15, seed: int = 0
 ) -> float:
-    """The value for infinitely many samples: a line in 1 / N through those of random subsets.
+    """Extrapolate a value to infinitely many samples by a line in 1 / N through random subsets.
 
-    FID and Inception score have a bias in 1 / N to first order (arXiv:1911.07023). value: of the
-    samples at these places, among `count`. Sizes are from a tenth to all, evenly spaced. Raises
-    ValueError for fewer than 2 points or 20 samples.
+    FID and Inception score have a bias in 1 / N to first order (arXiv:1911.07023). value: a
+    function of the indices of samples among `count`. Sizes are evenly spaced from a tenth to all.
+    Raises ValueError for fewer than 2 points or 20 samples.
     """
     if points < 2 or count < FEWEST:
         raise ValueError(f"a line through {points} sizes of {count} samples: needs 2 and {FEWEST}")

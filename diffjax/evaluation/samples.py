@@ -1,4 +1,4 @@
-"""Samples, and the real data that they are compared with, as metrics see them."""
+"""Samples and real data as metrics receive them."""
 
 from __future__ import annotations
 
@@ -20,21 +20,22 @@ from diffjax.files import read_arrays, write_arrays
 
 Arrays = dict[str, np.ndarray]
 GIVEN = {"logits": "classifier, inception", "spatial": "inception", "captions": "clip_l14"}
-"""What some extractors give beside `pool`, and which do."""
+"""The kinds of features besides `pool`, and the extractors that have them."""
 
 
 class Samples(NamedTuple):
-    """x (N, ...), uint8 if images; label (N,) of the classes asked for, or None."""
+    """Samples x (N, ...), uint8 for images, with the labels (N,) they were sampled for, or None."""
 
     x: np.ndarray
     label: np.ndarray | None
 
 
 class Real:
-    """Real data to compare with, at most so many of a split; features and classifier when asked.
+    """Real data to compare samples with; features and a classifier are computed on first use.
 
-    source: split -> data, read as `reading` says. extractor: of the features that metrics compare.
-    folder: for what is kept.
+    source: split -> data, read by `reading`. most: the largest number of items per split.
+    extractor: the extractor of the features that metrics compare. folder: where features of real
+    items are saved.
     """
 
     def __init__(
@@ -58,12 +59,12 @@ class Real:
 
     @functools.cached_property
     def extracted(self) -> Arrays:
-        """All that the extractor gives of the training items."""
+        """All features of the training items, by kind."""
         return self._kept(self.train)
 
     @property
     def features(self) -> np.ndarray:
-        """Of the training items, (N, D)."""
+        """The features of the training items, (N, D)."""
         return self.extracted["pool"]
 
     @functools.cached_property
@@ -71,7 +72,7 @@ class Real:
         return self._kept(self.test)["pool"]
 
     def _kept(self, items: Memory) -> Arrays:
-        """What the extractor gives of real items; that of a network is kept in the folder."""
+        """Return all features of real items; those of a network are saved in the folder."""
         seen, facts = self.extractor, json.dumps(self.facts(items)).encode()
         if not seen.fingerprint:
             return extract(seen, items.x)
@@ -86,13 +87,13 @@ class Real:
         return arrays
 
     def of(self, samples: Samples) -> Arrays:
-        """All that the extractor gives of the samples, once for all metrics."""
+        """Return all features of the samples, computed once for all metrics."""
         if self._last[0] is not samples:
             self._last = samples, extract(self.extractor, samples.x)
         return self._last[1]
 
     def need(self, samples: Samples, kind: str) -> np.ndarray:
-        """Features of one kind of the samples. ValueError where the extractor does not give it."""
+        """Return one kind of features of the samples; raise ValueError where it does not exist."""
         arrays = self.of(samples)
         if kind not in arrays:
             raise ValueError(lacks(self.extractor.name, kind))
@@ -100,11 +101,11 @@ class Real:
 
     @functools.cached_property
     def judge(self) -> Judge:
-        """A classifier of the training data, which knows nothing of the model."""
+        """A classifier of the training data, independent of the model."""
         return fit(self.train, self._reading.flip, self.folder)
 
     def facts(self, items: Memory) -> dict[str, Any]:
-        """What statistics must have in common with those of `items`, and which these are."""
+        """Return the facts that statistics must share with those of `items` to be comparable."""
         return {
             "extractor": self.extractor.name,
             "fingerprint": self.extractor.fingerprint,
@@ -117,12 +118,12 @@ class Real:
 
 
 def lacks(name: str, kind: str) -> str:
-    """What to say of an extractor that does not give this kind of features."""
+    """Return the error message for an extractor without this kind of features."""
     return f"features={name}: gives no {kind}; those that do: {GIVEN[kind]}"
 
 
 def digest(items: Memory) -> str:
-    """First 12 hex digits of the SHA-256 of all items, and of their shape."""
+    """Return the first 12 hex digits of the SHA-256 of all items and their shape."""
     sha = hashlib.sha256(repr((items.x.shape, str(items.dtype))).encode())
     sha.update(np.ascontiguousarray(items.x).tobytes())
     return sha.hexdigest()[:12]

@@ -1,4 +1,4 @@
-"""Scores of samples by what a network recognises in them: float64 on the host."""
+"""Scores of samples by a classifier or a text-image network, in float64 on the host."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from diffjax.files import reason
 
 
 def score(logits: np.ndarray) -> float:
-    """exp E KL(p(y | x) | p(y)) for logits (N, K) of p(y | x) (arXiv:1606.03498, sec. 4)."""
+    """Return exp E KL(p(y | x) | p(y)) for logits (N, K) of p(y | x) (arXiv:1606.03498, sec. 4)."""
     log_p = log_softmax(np.asarray(logits, np.float64), axis=1)
     p = np.exp(log_p)
     mean = p.mean(0)
@@ -33,18 +33,18 @@ def _parts(counts: Counts, splits: int = 10, **_: Any) -> None:
 def inception_score(
     real: Real, samples: Samples, splits: int = 10, resamples: int = 20
 ) -> dict[str, Any]:
-    """Sure of each sample, unsure of all: high where samples are of many recognised classes.
+    """Compute the Inception score (arXiv:1606.03498), with the logits of Inception.
 
-    Inception score (arXiv:1606.03498) with the logits of Inception: the mean over `splits`
-    random parts, and their `deviation`. infinity: that of infinitely many samples
-    (arXiv:1911.07023).
+    It is high where each sample is of a recognised class and there are many classes. The value is
+    the mean over `splits` random parts, with its `deviation`; `infinity` is the extrapolation to
+    infinitely many samples (arXiv:1911.07023).
     """
     logits = real.need(samples, "logits")
     if not 0 < 2 * splits <= len(logits):
         raise ValueError(f"inception_score: splits={splits}: needs 1 to {len(logits) // 2}")
 
     def values(rows: Rows) -> dict[str, float]:
-        # Of samples in the order of their classes each part would know few of them.
+        # Samples may be ordered by class; parts in that order would have few classes each.
         x = np.random.Generator(np.random.Philox(key=0)).permutation(logits[rows])
         scores = [score(part) for part in np.array_split(x, splits)]
         return {"score": float(np.mean(scores)), "deviation": float(np.std(scores))}
@@ -62,9 +62,9 @@ def _with_classes(counts: Counts, **_: Any) -> None:
 
 @counting(_with_classes)
 def classifier(real: Real, samples: Samples, resamples: int = 20) -> dict[str, Any]:
-    """Share of samples that an independent classifier assigns to the class asked for.
+    """Compute the share of samples that an independent classifier assigns to their class.
 
-    Beside its share of right answers on held-out items.
+    The result also has the accuracy of the classifier on held-out items.
     """
     if not real.classes or samples.label is None:
         raise ValueError("classifier: the network knows no classes; allowed: the other metrics")
@@ -77,7 +77,7 @@ def classifier(real: Real, samples: Samples, resamples: int = 20) -> dict[str, A
 
 
 def _captions_in(captions: str = "", **_: Any) -> list[str]:
-    """The lines of a file of captions; ValueError where it cannot be read."""
+    """Read the lines of a file of captions; raise ValueError where it cannot be read."""
     if not captions:
         raise ValueError("clip_score: captions: needs a text file, a line per class or per sample")
     try:
@@ -104,10 +104,10 @@ def _match(path: str, lines: list[str], samples: int, classes: int) -> None:
 def clip_score(
     real: Real, samples: Samples, captions: str = "", scale: float = 100.0, resamples: int = 20
 ) -> dict[str, Any]:
-    """How well samples fit their captions: scale max(cos, 0) of the features of both.
+    """Compute the CLIP score of samples and captions: scale max(cos, 0) of their features.
 
-    CLIP score (arXiv:2104.08718), which has a scale of 2.5; most published numbers have 100.
-    captions: a text file of a line per class, or per sample.
+    The scale is 2.5 in the paper (arXiv:2104.08718) and 100 in most published numbers. captions: a
+    text file with one line per class or per sample.
     """
     captioned = real.extractor.captions
     if captioned is None:
@@ -121,14 +121,14 @@ def clip_score(
 
 
 def _lines(path: str, real: Real, samples: Samples) -> list[str]:
-    """Captions in a file, of the samples or of their classes. ValueError for another number."""
+    """Read the captions of samples or of their classes; raise ValueError for another number."""
     lines = _captions_in(path)
     _match(path, lines, len(samples.x), 0 if samples.label is None else real.classes)
     return lines
 
 
 def similarity(images: np.ndarray, texts: np.ndarray, scale: float = 100.0) -> np.ndarray:
-    """scale max(cos, 0) of each row of images (N, D) with that of texts (N, D), as (N,)."""
+    """Return scale max(cos, 0) of each row of images (N, D) with that of texts (N, D), (N,)."""
     images, texts = np.asarray(images, np.float64), np.asarray(texts, np.float64)
     norms = np.linalg.norm(images, axis=1) * np.linalg.norm(texts, axis=1)
     return scale * ((images * texts).sum(1) / norms).clip(0)

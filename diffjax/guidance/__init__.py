@@ -1,21 +1,20 @@
-"""Guidance: what the conditional prediction is compared with, and how the two combine.
+"""Guidance: references for the conditional prediction, and rules that combine the two.
 
-The weight w is that of
+The weight w is defined by
 
     x0 = ref + w (cond - ref)
 
 so w = 1 is the conditional model, w = 0 the reference, and w > 1 guides. Papers that write
-(1 + omega) cond - omega ref, or cond + omega (cond - ref), have omega = w - 1. All entries here use
-w, for all papers. Three choices go together in any combination:
+(1 + omega) cond - omega ref, or cond + omega (cond - ref), have omega = w - 1. Here w is used for
+all methods. Three choices combine freely:
 
-- the reference (`REFERENCES`): without condition, another condition, another network ...
+- the reference (`REFERENCES`): no condition, another condition, another network ...
 - the rule (`RULES`): linear, as above, or one of its corrections;
 - a threshold on x0 (`THRESHOLDS`), with guidance or without.
 
-`Guided(reference, rule)` is a guidance, `Thresholded(guidance, threshold)` another one, and so is
-`Classifier`. Each sees predictions only: it holds for every process and parameterization. They are
-pytrees: networks in them are traced, settings are static. Nothing depends on the other samples of a
-batch.
+`Guided(reference, rule)`, `Thresholded(guidance, threshold)` and `Classifier` are guidances. Each
+uses predictions only, so it is valid for every process and parameterization. They are pytrees:
+networks in them are traced, settings are static. No sample depends on the others of its batch.
 """
 
 from diffjax.arrays import catalogue

@@ -1,4 +1,4 @@
-"""The protocol of guidance, and the guidance that a reference and a rule make."""
+"""The protocol of guidance, and the guidance that is composed of a reference and a rule."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from diffjax.prediction import Prediction, Sample
 
 @jax.custom_batching.custom_vmap
 def everywhere(mask: Bool[Array, "..."]) -> Bool[Array, ""]:
-    """Whether all are true: also those along axes that `vmap` maps over.
+    """Return whether all values are true, including those along axes that `vmap` maps over.
 
-    The answer is one for the whole batch, so that `lax.cond` stays a branch where samples are
-    mapped one by one, as in adaptive steps; a mapped answer would run both branches.
+    The result is one for the whole batch, so that `lax.cond` stays a branch where samples are
+    mapped one by one, as in adaptive steps; with a mapped result both branches would run.
     """
     return mask.all()
 
@@ -34,26 +34,25 @@ def _(size: int, mapped: list[bool], mask: Bool[Array, "..."]) -> tuple[Bool[Arr
 
 @runtime_checkable
 class Guidance(Protocol):
-    """Called with the weight of a row, () or (B,); it alone decides which passes run.
+    """The interface of guidance: a call with a query, the weight of a row and a memory.
 
-    The result of a sample depends on its own weights only, up to rounding. A row makes the passes
-    of guidance for all samples as soon as one needs them.
-
-    The prediction of a guided row is that of a denoiser that predicts x0, as in `predict`: its
-    `output` is x0.
+    weight: () or (B,). Only the weight decides which network passes run; as soon as one sample of a
+    batch needs the passes of guidance, the row runs them for all. The result of a sample depends on
+    its own weights only, up to rounding. The prediction of a guided row has x0 as its `output`, as
+    in `predict`.
     """
 
     @property
     def weighs(self) -> bool:
-        """Whether the weight of a row counts."""
+        """Whether the weight of a row has an effect."""
         ...
 
     def init(self, x: Sample) -> Memory:
-        """What is carried from row to row: arrays (B, ...) of fixed shapes, each sample its own."""
+        """Return the initial memory: arrays (B, ...) of fixed shapes, carried from row to row."""
         ...
 
     def passes(self, weights: np.ndarray) -> int:
-        """Network passes of a sample that has these weights in the rows, (R,), in this order."""
+        """Return the NFE of a sample with these weights in its rows, (R,), in this order."""
         ...
 
     def __call__(
@@ -64,7 +63,7 @@ class Guidance(Protocol):
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Conditional:
-    """The conditional prediction as it is; the weight of a row is not used."""
+    """No guidance: the conditional prediction, whatever the weight of a row."""
 
     @property
     def weighs(self) -> bool:
@@ -83,12 +82,11 @@ class Conditional:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Guided:
-    """The conditional prediction away from that of `reference`, by `rule`.
+    """Guidance of the conditional prediction away from that of `reference`, combined by `rule`.
 
-    By default classifier-free guidance (arXiv:2207.12598, eq. 6). A row of weight 1 makes the
-    conditional pass only, and leaves the memory as it is; so does a sample of weight 1 beside
-    others that are guided. Raises ValueError where the reference needs a condition and there is
-    none.
+    The default is classifier-free guidance (arXiv:2207.12598, eq. 6). A row of weight 1 runs the
+    conditional pass only and leaves the memory unchanged; a sample of weight 1 beside guided ones
+    gets the same result. Raises ValueError where the reference needs a condition and there is none.
     """
 
     reference: Reference = field(default=Null())
@@ -126,7 +124,7 @@ class Guided:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Thresholded:
-    """The x0 of `guidance` through `threshold`, at every weight; eps follows from x_t."""
+    """Guidance whose x0 is thresholded at every weight; eps follows from x0 and x_t."""
 
     guidance: Guidance
     threshold: Threshold = field(metadata={"static": True})

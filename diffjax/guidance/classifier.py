@@ -18,15 +18,16 @@ from diffjax.prediction import Prediction, Sample
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Classifier:
-    """eps - w sigma grad log p(y | x_t), x0 by sigma^2 / alpha (arXiv:2105.05233, Alg. 2).
+    """Classifier guidance: eps - w sigma grad log p(y | x_t) (arXiv:2105.05233, Alg. 2).
 
-    log_p: (x, t, cond) -> log p(y | x_t) in nats, (B,), sample b of x[b], t[b], cond[b] only; a
-    pytree, as `jax.tree_util.Partial(apply, params)`. conditional: whether the network is given the
-    condition as well. With an unconditional network the weight 1 is the exact conditional model,
-    as of all guidance. Network passes: one, at any weight; a row of another weight than 0 takes a
-    gradient of the classifier besides. Not finite at alpha = 0, where x_t says nothing of y: end
-    the process at t_max < 1. A library's part: no config names it. Raises ValueError without a
-    condition.
+    x0 moves by w sigma^2 / alpha times the gradient. log_p: (x, t, cond) -> log p(y | x_t) in nats,
+    (B,), where sample b depends on x[b], t[b] and cond[b] only; a pytree, such as
+    `jax.tree_util.Partial(apply, params)`. conditional: whether the network receives the condition
+    as well. With an unconditional network the weight 1 is the exact conditional model, as for all
+    guidance. A row takes one network pass at any weight, and a gradient of the classifier at any
+    weight other than 0. The result is not finite at alpha = 0, where x_t does not depend on y: use
+    a process with t_max < 1. It is available in Python only, not in configs. Raises ValueError
+    without a condition.
     """
 
     log_p: Any

@@ -1,4 +1,4 @@
-"""What guidance asks of a denoiser, and the two predictions that a rule combines."""
+"""The query that guidance evaluates, and the pair of predictions that a rule combines."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from diffjax.prediction import Denoise, FlowMap, Prediction, Sample, Time
 from diffjax.sde import SDE
 
 Memory = Any
-"""What guidance carries from row to row: arrays (B, ...) of fixed shapes, each sample its own."""
+"""The memory of guidance, carried from row to row: arrays (B, ...) of fixed shapes."""
 Weight = Float[Array, "..."]
-"""Of a row: one number for all samples, (), or one for each, (B,)."""
+"""The guidance weight of a row: one number for all samples, (), or one for each, (B,)."""
 Weights = Float[Array, " b"]
-"""Of a row, one for each sample."""
+"""The guidance weight of each sample in a row."""
 Mask = Bool[Array, " b"]
-"""Which samples are guided in a row: the weight of the others is 1."""
+"""The samples that are guided in a row; the others have the weight 1."""
 
 Answer = tuple[Prediction, Memory]
-"""The prediction of a row, and what is carried to the next one."""
+"""The prediction of a row, and the memory for the next row."""
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Query:
-    """A denoiser at one state of the samples; guidance chooses the conditions it is asked with.
+    """A denoiser at one state of the samples, for which guidance chooses the conditions.
 
-    x: x_t (B, ...). t: (B,). cond: the conditions of the samples, (B, ...) by name. to: the times
-    (B,) where predictions lead, of a flow map; None for an ordinary denoiser. A pytree.
+    A pytree. x: x_t (B, ...). t: (B,). cond: the conditions of the samples by name, each (B, ...).
+    to: the second times (B,) of a flow map; None for an ordinary denoiser.
 
         >>> from diffjax import analytic, schedules, sde
         >>> vp = sde.VP(schedules.Cosine())
@@ -55,23 +55,23 @@ class Query:
 
     @property
     def conditions(self) -> dict[str, Array]:
-        """`cond`; ValueError where there is none."""
+        """The conditions `cond`; raises ValueError where there are none."""
         if not self.cond:
             raise ValueError("guidance needs a condition; cond is empty")
         return dict(self.cond)
 
     def predict(self) -> Prediction:
-        """The conditional prediction: under the conditions of the samples."""
+        """Predict under the conditions of the samples."""
         return self.under(self.cond)
 
     def under(self, cond: Cond | None) -> Prediction:
-        """The prediction under another condition; None drops all."""
+        """Predict under other conditions; None is the prediction without conditions."""
         if self.to is None:
             return self.denoise(self.x, self.t, cond)
         return cast(FlowMap, self.denoise)(self.x, self.t, cond, to=self.to)
 
     def several(self, conds: Sequence[Cond]) -> list[Prediction]:
-        """The predictions under several conditions, in one call with a batch of len(conds) B."""
+        """Predict under several conditions, in one call with a batch of len(conds) * B."""
         join = lambda *parts: jnp.concatenate(parts)
         repeat = lambda a: None if a is None else join(*[a] * len(conds))
         many = replace(self, x=repeat(self.x), t=repeat(self.t), to=repeat(self.to))
@@ -80,18 +80,19 @@ class Query:
         return [part(i) for i in range(len(conds))]
 
     def by(self, denoise: Denoise) -> Query:
-        """The same question to another denoiser of this process."""
+        """Return the same query of another denoiser for this process."""
         return replace(self, denoise=denoise)
 
     def pair(self, conditional: Prediction, reference: Prediction) -> Pair:
-        """Two predictions that answer it, for a rule."""
+        """Return a pair of two predictions for this query, as a rule takes it."""
         return Pair(self.sde, self.t, conditional, reference)
 
 
 class Pair(NamedTuple):
-    """The conditional prediction and the one that it is compared with, both of one x_t.
+    """The conditional and the reference prediction at one x_t.
 
-    t: (B,). It lives within a row: `sde` is no array, so no transformation of JAX returns it.
+    t: (B,). A pair exists within a row only: `sde` is no array, so a transformed function cannot
+    return it.
     """
 
     sde: SDE
@@ -100,9 +101,9 @@ class Pair(NamedTuple):
     reference: Prediction
 
     def mixed(self, weight: Weights) -> Prediction:
-        """reference + weight (conditional - reference) in each view, its variance as conditional.
+        """Return reference + weight (conditional - reference) in each view, with x0 as output.
 
-        The output is x0.
+        The learned variance is that of the conditional prediction.
         """
         mix = lambda a, b: b + expand(weight, b) * (a - b)
         x0 = mix(self.conditional.x0, self.reference.x0)
@@ -111,11 +112,11 @@ class Pair(NamedTuple):
 
 
 def with_x0(at: Query | Pair, prediction: Prediction, x0: Sample) -> Prediction:
-    """`prediction` with another x0: eps moves by -(alpha / sigma) times as much, for x_t stays."""
+    """Replace x0 and move eps by -(alpha / sigma) times the change, which keeps x_t."""
     ratio = expand(jnp.exp(at.sde.logsnr(at.t) / 2), x0)
     return prediction._replace(output=x0, x0=x0, eps=prediction.eps - ratio * (x0 - prediction.x0))
 
 
 def chosen(where: Mask, new: Any, old: Any) -> Any:
-    """`new` of the samples in `where`, `old` of the others, in each array (B, ...) of a tree."""
+    """Select per sample from two trees of arrays (B, ...): `new` in `where`, `old` elsewhere."""
     return jax.tree.map(lambda a, b: jnp.where(expand(where, a), a, b), new, old)

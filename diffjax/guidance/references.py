@@ -1,4 +1,4 @@
-"""References: what the conditional prediction is compared with."""
+"""References: the predictions that guidance compares the conditional prediction with."""
 
 from __future__ import annotations
 
@@ -17,28 +17,29 @@ from diffjax.prediction import Denoise, Prediction, Sample
 
 
 @runtime_checkable
-@runtime_checkable
 class Reference(Protocol):
-    """Called for rows where some sample is guided. The memory of the others stays as it was."""
+    """The interface of a reference, which is called for rows in which some sample is guided.
+
+    The memory of samples that are not guided must not change.
+    """
 
     def init(self, x: Sample) -> Memory:
-        """What is carried from guided row to guided row: arrays (B, ...), each sample its own."""
+        """Return the initial memory: arrays (B, ...), carried from guided row to guided row."""
         ...
 
     def passes(self, rows: int) -> int:
-        """Network passes per sample of the first so many guided rows, the conditional one
-        included."""
+        """Return the NFE per sample of `rows` guided rows, the conditional passes included."""
         ...
 
     def __call__(self, query: Query, memory: Memory, *, guided: Mask) -> tuple[Pair, Memory]:
-        """The conditional prediction and the one to compare it with; `guided` (B,): of whom."""
+        """Return the conditional and the reference prediction; guided (B,): the guided samples."""
         ...
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Null:
-    """All conditions dropped: classifier-free guidance (arXiv:2207.12598, eq. 6)."""
+    """The prediction without conditions: classifier-free guidance (arXiv:2207.12598, eq. 6)."""
 
     def init(self, x: Sample) -> Memory:
         return ()
@@ -54,9 +55,10 @@ class Null:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Negative:
-    """Other values of some conditions, which samples are to stay away from.
+    """The prediction under negative conditions, which samples are guided away from.
 
-    instead: name -> values, broadcast to those of `cond`; the other conditions stay.
+    instead: values by name, broadcast to those of `cond`; the other conditions are kept. Raises
+    ValueError for a name that is not in the conditions.
     """
 
     instead: Mapping[str, Any]
@@ -77,17 +79,18 @@ class Negative:
 
 
 def negative(label: int = -1) -> Negative:
-    """Another label than the one asked for: stay away from that class. -1 is none."""
+    """Return the reference with another label, a class to guide away from; -1 is no class."""
     return Negative({"label": jnp.asarray(label)})
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class OtherNetwork:
-    """Another network for the same process (else `reframe` it): autoguidance, arXiv:2406.02507.
+    """The prediction of another network: autoguidance (arXiv:2406.02507).
 
-    It is smaller, or less trained, and makes the same errors more strongly. conditional: whether it
-    is given the condition. Its passes count as many as those of the network itself.
+    The network is smaller, or less trained, and makes the same errors more strongly. It must be of
+    the same process; use `reframe` otherwise. conditional: whether it receives the condition. Its
+    passes count in the NFE like those of the network itself.
     """
 
     denoise: Denoise
@@ -108,18 +111,20 @@ class OtherNetwork:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Several:
-    """Several conditions, each with a share of its own in the guidance.
+    """A reference for several conditions, each with its own share of the guidance.
 
-    With x_i the prediction given the first i of the conditions in `shares`, and all that are not
-    named there, the reference is x_N - sum_i share_i (x_i - x_{i-1}).
-    So the weight of condition i is w_i = 1 + share_i (w - 1) in
+    Let x_i be the prediction given the first i of the conditions in `shares`, and all conditions
+    that are not named there. The reference is x_N - sum_i share_i (x_i - x_{i-1}), so condition i
+    has the weight w_i = 1 + share_i (w - 1) in
 
         x_0 + sum_i w_i (x_i - x_{i-1})
 
-    (arXiv:2211.09800, eq. 3), which at w = 1 is the conditional model, whatever the shares: unlike
-    sums over conditions that are given alone (arXiv:2206.01714), it needs no independence of them.
-    One call of N + 1 predictions. shares: pairs of name and share, or a dict. Raises ValueError for
-    none, and for a name that is not in the condition.
+    (arXiv:2211.09800, eq. 3). At w = 1 this is the conditional model for any shares; unlike sums of
+    predictions given one condition each (arXiv:2206.01714), it does not assume that the conditions
+    are independent. A row is one call of N + 1 predictions.
+
+    shares: pairs of name and share, or a dict. Raises ValueError for none, and for a name that is
+    not in the conditions.
     """
 
     shares: tuple[tuple[str, float], ...] | Mapping[str, float] = field(
@@ -157,14 +162,14 @@ class Several:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Cached:
-    """What `reference` says in every `every`-th guided row, reused in the rows between.
+    """A reference that is computed in every `every`-th guided row and reused in the rows between.
 
-    Reused is the direction eps - eps_ref: both views then follow for the x_t of each row, and the
-    rows between make the conditional pass only. On a mixture of two Gaussians with w = 3 (DDIM, 40
-    steps uniform in log-SNR) samples differ from exact ones by 2 % of what guidance changes with
-    every = 2, by 6 % with 4; reusing the direction of x0 gives 10 % and 33 %, that of the velocity
-    9 % and 27 %. Rows that reuse one from alpha = 0, where eps knows nothing of the
-    condition, are not guided. Raises ValueError for every < 1.
+    The direction eps - eps_ref is reused: both views follow from it for the x_t of each row, and
+    the rows between take the conditional pass only. On a mixture of two Gaussians with w = 3 (DDIM,
+    40 steps uniform in log-SNR) samples differ from exact ones by 2 % of the effect of guidance
+    with every = 2, and by 6 % with 4; reusing the direction of x0 gives 10 % and 33 %, that of the
+    velocity 9 % and 27 %. Rows that reuse a direction from alpha = 0, where eps does not depend on
+    the condition, are not guided. Raises ValueError for every < 1.
     """
 
     reference: Reference = Null()
@@ -202,7 +207,7 @@ class Cached:
             return conditional, along(conditional, direction), (row + 1, direction, inner)
 
         def along(conditional: Prediction, direction: Sample) -> Prediction:
-            """The reference that lies `direction` from the conditional prediction in eps."""
+            """Return the reference whose eps is that of `conditional` minus `direction`."""
             ratio = expand(jnp.exp(-query.sde.logsnr(t) / 2), x)  # sigma / alpha, may be infinite
             x0 = conditional.x0 + jnp.where(direction == 0, 0, ratio * direction)
             return conditional._replace(x0=x0, eps=conditional.eps - direction)

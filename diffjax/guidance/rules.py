@@ -1,7 +1,7 @@
-"""Rules: how a conditional and a reference prediction combine, given the weight of each sample.
+"""Rules, which combine a conditional and a reference prediction, given the weight of each sample.
 
-All rules speak of x0, or of a velocity, not of `output`: they hold for every parameterization. Both
-views of the result are those of one x_t.
+All rules are defined on x0 or on a velocity, not on the raw output, so they are valid for every
+parameterization. Both views of the result belong to one x_t.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from diffjax.prediction import Prediction, Sample
 @runtime_checkable
 @runtime_checkable
 class Rule(Protocol):
-    """Static: a frozen dataclass of settings.
+    """The interface of a rule: a frozen dataclass of settings, static under `jit`.
 
-    Called for rows where some sample is guided. What it says of a sample of weight 1 is not used,
-    and the memory of that sample stays as it was.
+    It is called for rows in which some sample is guided. Its results for samples of weight 1 are
+    discarded, and their memory is left unchanged.
     """
 
     def init(self, x: Sample) -> Memory:
-        """What is carried from guided row to guided row: arrays (B, ...), each sample its own."""
+        """Return the initial memory: arrays (B, ...), carried from guided row to guided row."""
         ...
 
     def __call__(self, pair: Pair, weight: Weights, memory: Memory) -> Answer: ...
@@ -37,7 +37,7 @@ class Rule(Protocol):
 
 @dataclass(frozen=True)
 class Linear:
-    """ref + w (cond - ref) (arXiv:2207.12598, eq. 6)."""
+    """Linear extrapolation, ref + w (cond - ref) (arXiv:2207.12598, eq. 6)."""
 
     def init(self, x: Sample) -> Memory:
         return ()
@@ -48,11 +48,11 @@ class Linear:
 
 @dataclass(frozen=True)
 class Rescale:
-    """The guided x0 scaled towards the standard deviation of the conditional one.
+    """Guidance rescaling: the guided x0 is scaled towards the conditional standard deviation.
 
-    x0 = phi std(cond) / std(guided) guided + (1 - phi) guided, the deviation over all values of a
-    sample (arXiv:2305.08891, sec. 3.4, there of the output v, which is -x0 at alpha = 0). Raises
-    ValueError unless 0 <= phi <= 1.
+    x0 = phi std(cond) / std(guided) guided + (1 - phi) guided, with the standard deviation over all
+    values of a sample (arXiv:2305.08891, sec. 3.4; there on the output v, which is -x0 at alpha =
+    0). Raises ValueError unless 0 <= phi <= 1.
     """
 
     phi: float = 0.7
@@ -75,11 +75,11 @@ class Rescale:
 class APG:
     """Adaptive projected guidance (arXiv:2410.02416, Alg. 1), on x0.
 
-    d = cond - ref + momentum d_before, cut to the norm `norm`; of it, the part parallel to cond is
-    weighed by `parallel`: x0 = cond + (w - 1) (d_orthogonal + parallel d_parallel). Norms and
-    products are over all values of a sample, so a good `norm` depends on its size; none by
-    default. parallel = 1 and
-    momentum = 0 is `Linear`. Raises ValueError unless norm > 0 and |momentum| < 1.
+    d = cond - ref + momentum d_before, clipped to the norm `norm`. The part of d parallel to cond
+    is multiplied by `parallel`: x0 = cond + (w - 1) (d_orthogonal + parallel d_parallel). Norms and
+    inner products are over all values of a sample, so a good `norm` depends on its size; by default
+    there is no clipping. parallel = 1 and momentum = 0 is `Linear`. Raises ValueError unless norm >
+    0 and |momentum| < 1.
     """
 
     parallel: float = 0.0
@@ -107,11 +107,12 @@ class APG:
 
 @dataclass(frozen=True)
 class CFGZero:
-    """CFG-Zero* (arXiv:2503.18886, Alg. 1): the reference scaled to fit, and no first steps.
+    """CFG-Zero*: an optimally scaled reference, and zero velocity in the first rows.
 
-    On the velocity u = alpha' x0 + sigma' eps of the process: s ref + w (cond - s ref) with
-    s = <cond, ref> / |ref|^2 of each sample. In the first `still` guided rows u = 0, which leaves
-    x as it is in `Flow`, for which it was published. Raises ValueError for still < 0.
+    The rule acts on the velocity u = alpha' x0 + sigma' eps of the process: s ref + w (cond - s
+    ref) with s = <cond, ref> / |ref|^2 of each sample (arXiv:2503.18886, Alg. 1). In the first
+    `still` guided rows u = 0, which leaves x unchanged in `Flow`, the frame of the paper. Raises
+    ValueError for still < 0.
     """
 
     still: int = 0
@@ -130,7 +131,7 @@ class CFGZero:
         velocity = lambda p: dalpha * p.x0 + dsigma * p.eps
 
         def scaled(p: Prediction, scale: Any) -> Prediction:
-            """p with `scale` times its velocity, at the same x_t."""
+            """Return p with its velocity multiplied by `scale`, at the same x_t."""
             change = (scale - 1) * velocity(p) / whole
             x0 = p.x0 - sigma * change
             return p._replace(output=x0, x0=x0, eps=p.eps + alpha * change)
@@ -149,5 +150,5 @@ def _dot(a: Sample, b: Sample) -> Float[Array, " b"]:
 
 
 def _over(a: Any, b: Float[Array, " b"], otherwise: float) -> Float[Array, " b"]:
-    """a / b, or `otherwise` where b = 0."""
+    """Return a / b, or `otherwise` where b = 0."""
     return jnp.where(b > 0, a / jnp.where(b > 0, b, 1), otherwise)

@@ -1,4 +1,4 @@
-"""Thresholds: x0 (B, ...) to x0, each sample on its own (arXiv:2205.11487, sec. 2.3)."""
+"""Thresholds: functions x0 (B, ...) -> x0 that act per sample (arXiv:2205.11487, sec. 2.3)."""
 
 from __future__ import annotations
 
@@ -15,14 +15,20 @@ from diffjax.prediction import Sample
 @runtime_checkable
 @runtime_checkable
 class Threshold(Protocol):
-    """Static: a frozen dataclass of settings."""
+    """The interface of a threshold: a frozen dataclass of settings, static under `jit`."""
 
     def __call__(self, x0: Sample) -> Sample: ...
 
 
 @dataclass(frozen=True)
 class Static:
-    """Clip x0 to [-bound, bound]. Raises ValueError unless bound > 0."""
+    """Static thresholding: clip x0 to [-bound, bound].
+
+    Raises ValueError unless bound > 0.
+
+    >>> Static()(jnp.array([[0.5, -3.0]])).tolist()
+    [[0.5, -1.0]]
+    """
 
     bound: float = 1.0
 
@@ -35,10 +41,11 @@ class Static:
 
 @dataclass(frozen=True)
 class Dynamic:
-    """Clip x0 to its quantile s and scale it to [-bound, bound].
+    """Dynamic thresholding: clip x0 to a quantile of the sample and scale it to [-bound, bound].
 
-    clip(x0, -s, s) bound / s, where s is the quantile `share` of |x0| of the sample, and at least
-    `bound`: a sample within it stays as it is. Raises ValueError unless 0 < share <= 1, bound > 0.
+    The result is clip(x0, -s, s) bound / s, where s is the quantile `share` of |x0| of the sample,
+    but at least `bound`, so samples within the bound are unchanged. Raises ValueError unless 0 <
+    share <= 1 and bound > 0.
     """
 
     share: float = 0.995

@@ -1,4 +1,4 @@
-"""Objectives: what training minimises. One file per objective, and a place in `OBJECTIVES`."""
+"""Objectives, the losses that training minimises: one file each, and an entry in `OBJECTIVES`."""
 
 from diffjax.arrays import catalogue
 from diffjax.objectives.base import Batch, Context, Metrics, Objective, Part, State, Task

@@ -1,7 +1,7 @@
-"""What an objective is: what training minimises, and all that a run needs to know of it.
+"""The interface of objectives, the losses that training minimises.
 
-The train step, the held-out loss, the cost and the builder know nothing else. An objective is a
-frozen dataclass; its fields are the settings of config.loss.
+The train step, the held-out loss, the cost and the builder use this interface only. An objective is
+a frozen dataclass whose fields are the settings of config.loss.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from diffjax.data.form import Form
 from diffjax.denoiser import Model
 
 Batch = Mapping[str, Any]
-"""x (B, ...); optionally cond {name: (B, ...)}, kept, which are conditions that are never dropped,
-mask (broadcasts against x; 1 for the values that count, 0 for padding), weight (B,), and u (B,),
-numbers in [0, 1) that are spread evenly over more items than these, for what the loss varies with
-most, as the time."""
+"""A batch by name. x (B, ...). Optional: cond {name: (B, ...)}; kept, conditions that are never
+dropped; mask, which broadcasts against x and is 1 for values that count and 0 for padding; weight
+(B,); u (B,), numbers in [0, 1) that are stratified over more items than these, for the variable
+that the loss depends on most, such as the time."""
 State = Any
-"""What an objective remembers from step to step: a pytree of arrays."""
+"""The state that an objective carries from step to step: a pytree of arrays."""
 Metrics = dict[str, Array]
 
 
 BATCH = ("x", "cond", "kept", "mask", "weight", "u")
-"""What a batch may hold."""
+"""The entries that a batch may have."""
 
 
 def check_batch(batch: Batch) -> None:
-    """Raise ValueError for entries that no objective reads, and for arrays of other shapes."""
+    """Raise ValueError for unknown entries of a batch, and for arrays of wrong shapes."""
     if not isinstance(batch, Mapping) or "x" not in batch:
         raise ValueError("batch: needs arrays by name, at least x (B, ...)")
     if unknown := [name for name in batch if name not in BATCH]:
@@ -57,9 +57,12 @@ def check_batch(batch: Batch) -> None:
 def mean_of_items(
     values: Float[Array, "b *d"], mask: Float[Array, "..."] | None
 ) -> Float[Array, " b"]:
-    """The mean over the values of each item; where there is a mask, over those where it is 1.
+    """Return the mean over the values of each item, (B,), or over those where the mask is 1.
 
-    What has no such value counts 0.
+    Items without such a value have the mean 0.
+
+    >>> mean_of_items(jnp.array([[1.0, 2.0, 9.0]]), jnp.array([[1.0, 1.0, 0.0]])).tolist()
+    [1.5]
     """
     if mask is None:
         return values.mean(dims(values))
@@ -68,13 +71,14 @@ def mean_of_items(
 
 
 class Context(NamedTuple):
-    """All that an objective sees in one step.
+    """The inputs of an objective in one step.
 
     model: the recipe. params: its parameters and, under `loss`, those of the objective; gradients
-    are of the trained ones. key: of this step, or this part of its batch. state: what the objective
-    remembers. step: how many came before. averages: of the parameters, by name. held: parameters
-    that are never trained, by name. evaluating: on data that are held out, where nothing is dropped
-    by chance; the networks of `model` know it already, those of others are called without a key.
+    are taken in the trained ones. batch: see `Batch`. key: the randomness of this step, or of this
+    part of its batch. state: the state of the objective. step: the number of steps before this one.
+    averages: averages of the parameters, by name. held: parameters that are never trained, by name.
+    evaluating: whether this is the held-out loss, in which no condition is dropped; the networks of
+    `model` are in evaluation mode then, and others must be called without a key.
     """
 
     model: Model
@@ -89,20 +93,23 @@ class Context(NamedTuple):
 
 
 class Part(NamedTuple):
-    """The catalogue in which a setting is looked up. partial: its entry is a function that the
-    objective calls, with settings of its own; else it is built."""
+    """The catalogue in which the builder looks up a setting.
+
+    partial: True for an entry that is a function, which the objective calls and which has settings
+    of its own; False for one that is constructed.
+    """
 
     catalogue: Mapping[str, Any]
     partial: bool = False
 
 
 class Task(NamedTuple):
-    """What an objective has to go with besides the model; None where nobody knows.
+    """The properties of a run, besides the model, that an objective is checked against.
 
-    form: of the data. dequantized: whether uniform noise fills the bins of their levels.
-    conditions: names of those that may be dropped. second_output: whether the network has one.
-    second_time: whether it takes one. noisy: the field of config.sampling that adds noise, with its
-    value, which needs a score.
+    None stands for unknown. form: the form of the data. dequantized: whether uniform noise fills
+    the bins of their levels. conditions: names of those that may be dropped. second_output: whether
+    the network has a second output. second_time: whether it takes a second time. noisy: the field
+    of config.sampling that adds noise, and thus needs a score, with its value.
     """
 
     form: Form | None = None
@@ -114,22 +121,23 @@ class Task(NamedTuple):
 
 
 class Objective(abc.ABC):
-    """`context -> (loss, metrics, state)`.
+    """A loss with its settings: a function `context -> (loss, metrics, state)`.
 
-    loss: what is minimised, a number. metrics: by name, numbers, which are averaged over the parts
-    of a batch and logged; `loss` must be among them, and arrays are for those who know them.
+    loss: the scalar that is minimised. metrics: by name; scalars, `loss` among them, are averaged
+    over the parts of a batch and logged, and arrays are for consumers that know their name. state:
+    the next state.
     """
 
     masks: ClassVar[bool] = False
-    """Whether values in the padding of items with lengths count for nothing, by `batch["mask"]`."""
+    """Whether the objective ignores padding of items with lengths, by `batch["mask"]`."""
     parts: ClassVar[Mapping[str, Part]] = {}
-    """Settings that name an entry of a catalogue."""
+    """Settings that name an entry of a catalogue, with the catalogue."""
     loads: ClassVar[tuple[str, ...]] = ()
-    """Settings that are the path of a trained thing, a run or an export, as a teacher: the field of
-    this name is its `Model`, and `context.held` has its parameters under this name."""
+    """Settings that are the path of a trained model, a run or an export, such as a teacher. The
+    field of this name becomes its `Model`; `context.held` has its parameters under this name."""
 
     def check(self, model: Model, task: Task = Task()) -> None:  # noqa: B027
-        """Raise ValueError, which names the setting, for what does not go together."""
+        """Raise ValueError, naming the setting, where model or task do not suit the objective."""
 
     @property
     def drops_conditions(self) -> bool:
@@ -137,21 +145,21 @@ class Objective(abc.ABC):
         return True
 
     def init(self, model: Model) -> Params:
-        """Parameters of the objective itself, which are trained: `params["loss"]`."""
+        """Return the trainable parameters of the objective itself, `params["loss"]`."""
         return {}
 
     def init_state(self, model: Model) -> State:
-        """What it remembers before the first step."""
+        """Return the state before the first step."""
         return ()
 
     def hold(self, model: Model, params: Params) -> Mapping[str, Params]:
-        """By name, what is held besides `loads`: made of the first parameters, as a locked copy."""
+        """Return fixed parameters by name, besides `loads`, such as a copy of the initial ones."""
         return {}
 
     def before_split(self, batch: Batch, key: Key[Array, ""]) -> Batch:
-        """The batch with what is drawn for all of it, where its parts are computed one by one."""
+        """Add random numbers that are drawn for the whole batch, before it is split into parts."""
         return batch
 
     @abc.abstractmethod
     def __call__(self, context: Context) -> tuple[Float[Array, ""], Metrics, State]:
-        """Loss, metrics and the next state."""
+        """Return the loss, the metrics and the next state."""

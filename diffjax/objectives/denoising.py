@@ -2,8 +2,8 @@
 
 DDPM's simple loss, v- and x0-prediction, score and flow matching, EDM, min-SNR, likelihood
 weighting and the variational bound are settings of `Denoising`: the parameterization of the model
-says what F is, `weight` how noise levels count, `draw` which are seen (arXiv:2006.11239, eq. 14;
-arXiv:2303.00848).
+defines F, `weight` the weighting of noise levels, and `draw` the distribution of training times
+(arXiv:2006.11239, eq. 14; arXiv:2303.00848).
 """
 
 from __future__ import annotations
@@ -40,28 +40,31 @@ from diffjax.weights import WEIGHTS, Weight, elbo, uniform_output
 
 UNIFORM = Uniform()
 COSINES = 16
-"""Terms of the learned uncertainty as a function of the noise level."""
+"""Number of cosines in the learned uncertainty as a function of the noise level."""
 
 
 @dataclass(frozen=True)
 class Denoising(Objective):
-    """E over t, eps of weight(t) mean(error(F - (a x0 + b eps))), F the network output at x_t.
+    """The denoising loss: E over t, eps of weight(t) mean(error(F - (a x0 + b eps))).
 
-    The mean is over the values of an item, of those that `mask` leaves where the batch has one.
+    F is the network output at x_t. The mean is over the values of an item, or over those where the
+    batch's `mask` is 1.
 
-    weight: how noise levels count. draw: which are seen. error: of the output, value by value.
-    condition_dropout: share of samples trained with all conditions missing, for classifier-free
-    guidance (arXiv:2207.12598); or a share by name, each condition drawn on its own. pairing: of
-    items and noises of a batch, within a class where there are labels; if they are not independent,
-    eps is no score, and only ODEs sample.
-    uncertainty: learn how uncertain each noise level is, loss / exp(u) + u with u a function of the
-    log-SNR (arXiv:2312.02696, eq. 21). steps: of the discrete process of `hybrid`. hybrid: factor
-    of its bound, in bits per dimension, which trains the second output of a network that has one
-    and leaves F alone (arXiv:2102.09672, sec. 3.1). bound: add prior and decoder, so that with the
-    weight elbo the loss is the variational bound in nats per dimension.
+    weight: the weight of each noise level, an entry of `WEIGHTS`. draw: the distribution of times.
+    error: the error of the output per value. condition_dropout: the probability that all conditions
+    of a sample are dropped, for classifier-free guidance (arXiv:2207.12598), or probabilities by
+    name, each condition independently. pairing: of items and noises of a batch, within a class
+    where there are labels; unless it is independent, eps is no score, and only ODEs can sample.
+    uncertainty: learn the uncertainty u of each noise level as a function of the log-SNR, and
+    minimise loss / exp(u) + u (arXiv:2312.02696, eq. 21). hybrid: the factor of the bound of a
+    discrete process, in bits per dimension, which trains the second output of a network without
+    affecting F (arXiv:2102.09672, sec. 3.1). steps: the number of steps of that process. bound: add
+    prior and decoder terms; with the weight elbo the loss is then the variational bound in nats per
+    dimension.
 
-    Metrics: `loss`, the weighted error; `bound` and `hybrid`, what these add; `loss_at_logsnr`
-    (2, bins), its sums and counts by noise level.
+    Metrics: `loss`, the weighted error; `bound` and `hybrid`, the terms that these add;
+    `loss_at_logsnr` (2, bins), sums and counts of the loss by noise level. Raises ValueError for
+    settings out of range.
     """
 
     masks: ClassVar[bool] = True
@@ -109,7 +112,7 @@ class Denoising(Objective):
         return any(rate for _, rate in rates) if isinstance(rates, tuple) else bool(rates)
 
     def check(self, model: Model, task: Task = Task()) -> None:
-        """Raise ValueError where weight, draw and error do not go with the model or the data."""
+        """Raise ValueError where weight, draw and error are incompatible with model or data."""
         self.draw.check(model.sde)
         one = jnp.ones(1)
         jax.eval_shape(lambda: (self.weight(model, one * model.sde.t_min), self.error(one)))
@@ -176,7 +179,7 @@ class Denoising(Objective):
         return self.draw.init()
 
     def before_split(self, batch: Batch, key: Key[Array, ""]) -> Batch:
-        """With the quantiles of all times, which may be stratified over the whole batch."""
+        """Add the quantiles u of all times, which may be stratified over the whole batch."""
         return {**batch, "u": self.draw.positions(key, len(batch["x"]))}
 
     def __call__(self, context: Context) -> tuple[Float[Array, ""], Metrics, State]:
@@ -225,11 +228,15 @@ class Denoising(Objective):
     def _variance(
         self, model: Model, x0: Array, x: Array, t: Array, output: Array, log_var: Array | None
     ) -> Array:
-        """hybrid times the bound of `steps` steps, estimated from the one at t, in bits per dim."""
+        """Return `hybrid` times the bound of `steps` steps, estimated from the step at t, (B,).
+
+        It is in bits per dimension.
+        """
         if log_var is None:
             raise ValueError(f"hybrid={self.hybrid}: the network has no second output; allowed: 0")
         s = t - 1 / self.steps
         s = jnp.where(s < 0.5 / self.steps, 0.0, s)
+        # The bound trains the variance only, as in the paper; F follows the weighted error.
         held = jax.lax.stop_gradient(output)
         seen = Prediction(held, *model.views(held, x, t), log_var)
         nats = likelihood.step_nll(model.sde, x0, x, s, t, seen)
@@ -237,12 +244,12 @@ class Denoising(Objective):
 
 
 def _cosines(model: Model, t: Array) -> Array:
-    """cos(pi k y), k < COSINES, of the log-SNR squeezed to y in (0, 1): (B, COSINES)."""
+    """Return cos(pi k y), k < COSINES, with y in (0, 1) a sigmoid of the log-SNR: (B, COSINES)."""
     y = jax.nn.sigmoid(model.sde.logsnr(t) / 4)
     return jnp.cos(jnp.pi * y[:, None] * jnp.arange(COSINES)[None])
 
 
 def _by_logsnr(model: Model, t: Array, loss: Array) -> Array:
-    """Sums of the losses in each bin of log-SNR, and how many they are: (2, bins)."""
+    """Return the sums of the losses in each bin of log-SNR, and their counts: (2, bins)."""
     inside = likelihood.at_level(model.sde, t)
     return jax.lax.stop_gradient(jnp.stack([loss @ inside, inside.sum(0)]))

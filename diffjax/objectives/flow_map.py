@@ -1,8 +1,8 @@
 """Flow maps: one loss for consistency models, MeanFlow, shortcuts and their distillation.
 
 The map X_{t->s} of the probability-flow ODE is a denoiser with a second time `to` = s (see
-`rules`). A rule that the map obeys, the law of its times, and whose velocity leads it are three
-choices; published methods are settings:
+`rules`). Three choices define a method: the rule that the map obeys, the distribution of its times,
+and the velocity that it follows. Published methods are settings:
 
     consistency training (iCT)   rule discrete     pair neighbours    velocity conditional
     ECT                          rule discrete     pair ratio         velocity conditional
@@ -49,24 +49,25 @@ from diffjax.weights import WEIGHTS, Weight, uniform_output
 
 EULERIAN, ORDERED, CONDITIONAL, TEACHER = Eulerian(), Ordered(), Conditional(), Teacher()
 LOGIT_NORMAL = LogitNormal(mean=-0.4, std=1.0)
-"""Of both times of a pair."""
+"""The default distribution of both times of a pair."""
 
 
 @dataclass(frozen=True)
 class FlowMap(Objective):
-    """E of weight(t) mean(error(residual)), residual that of a rule which the exact map obeys.
+    """The flow-map loss: E of weight(t) mean(error(residual)), with the residual of a rule.
 
-    diagonal: share of each batch, its first samples, that trains the map at s = t: an ordinary
-    denoiser, which the rules build on. rule, pair, velocity, draw: see the module. weight, error:
-    as in `Denoising`, of residuals in units of the network output F. condition_dropout: share of
-    samples with all conditions missing. self_weight: p of a factor (mean square + c)^-p, held
-    constant, on each sample (MeanFlow's p = 1): losses of equal size for all samples.
-    self_weight_floor: c of that factor. With p > 0 the optimum is no longer the exact map where the
-    law of the data given x is skewed. A density that `draw` divides out is divided out on the
-    diagonal alone.
+    rule, pair, velocity, draw: see the module. draw: the distribution of single times; a density
+    that it divides out is divided out on the diagonal alone. weight, error: as in `Denoising`, for
+    residuals in units of the network output F. diagonal: the share of each batch, its first
+    samples, that trains the map at s = t, the denoiser that the rules build on. condition_dropout:
+    the probability that all conditions of a sample are dropped, or probabilities by name.
+    self_weight: p of a factor (mean square + c)^-p, without gradient, on each sample, which makes
+    the losses of all samples similar in size (MeanFlow's p = 1). self_weight_floor: c of that
+    factor, > 0. With p > 0 the optimum is no longer the exact map where the distribution of the
+    data given x is skewed.
 
-    The network needs the condition `to` (`config.network.conditions`). Metrics: `loss`, its parts
-    `loss_rule` and `loss_diagonal`. Raises ValueError for what does not go together.
+    The network needs the condition `to` (`config.network.conditions`). Metrics: `loss`, and its
+    parts `loss_rule` and `loss_diagonal`. Raises ValueError for incompatible settings.
     """
 
     parts: ClassVar[Mapping[str, Part]] = {
@@ -118,7 +119,7 @@ class FlowMap(Objective):
         return any(rate for _, rate in rates) if isinstance(rates, tuple) else bool(rates)
 
     def check(self, model: Model, task: Task = Task()) -> None:
-        """Raise ValueError where draw and velocity do not go with the model or the data."""
+        """Raise ValueError where draw and velocity are incompatible with model or data."""
         self.draw.check(model.sde)
         if self.draw.init() != ():
             raise ValueError(f"draw={self.draw}: learns from losses, which only denoising gives it")
@@ -145,7 +146,7 @@ class FlowMap(Objective):
         return self.draw.init()
 
     def before_split(self, batch: Batch, key: Key[Array, ""]) -> Batch:
-        """With the quantiles of all first times, which may be stratified over the whole batch."""
+        """Add the quantiles of all first times, which may be stratified over the whole batch."""
         return {**batch, "u": self.draw.positions(key, len(batch["x"]))}
 
     def _student(self, context: Context, key_drop: Key[Array, ""], key: Any) -> Student:
@@ -156,7 +157,7 @@ class FlowMap(Objective):
         return Student(model, context.params, cond, key, self.holds(context))
 
     def holds(self, context: Context) -> Denoise | None:
-        """The teacher, if any."""
+        """Return the teacher, if any."""
         return None
 
     def __call__(self, context: Context) -> tuple[Float[Array, ""], Metrics, State]:
@@ -192,7 +193,7 @@ class FlowMap(Objective):
         return value, metrics, state
 
     def _diagonal(self, student: Student, asked: Asked) -> Array:
-        """F at s = t less that of the views that lead."""
+        """Return F at s = t minus that of the target's views."""
         x, t = asked.x, asked.times.t
         (x0, eps), _ = self.velocity(student, x, t, (asked.x0, asked.eps))
         a, b = student.model.parameterization.target(student.model.sde, t)
@@ -208,10 +209,10 @@ class FlowMap(Objective):
 
 @dataclass(frozen=True)
 class FlowMapDistillation(FlowMap):
-    """A flow map led by the denoiser of a teacher: consistency distillation and its kin.
+    """Distillation of a teacher's denoiser into a flow map, such as consistency distillation.
 
-    teacher: a run, an export or a published checkpoint, by its path. The other settings are those
-    of `FlowMap`; `diagonal` copies the teacher.
+    teacher: the path of a run, an export or a published checkpoint. The other settings are those
+    of `FlowMap`; the share `diagonal` of each batch copies the teacher.
     """
 
     loads: ClassVar[tuple[str, ...]] = ("teacher",)
@@ -231,6 +232,6 @@ class FlowMapDistillation(FlowMap):
         return self.teacher
 
     def check(self, model: Model, task: Task = Task()) -> None:
-        """As `FlowMap`; and where the teacher does not know the noise levels of the process."""
+        """Raise ValueError as `FlowMap`, and for noise levels unknown to the teacher."""
         super().check(model, task)
         reframe(Denoiser(self._known, {}), model.sde)

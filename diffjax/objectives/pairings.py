@@ -1,4 +1,4 @@
-"""Which noise meets which item of a batch."""
+"""Pairings of the noises of a batch with its items."""
 
 from __future__ import annotations
 
@@ -11,25 +11,26 @@ from jaxtyping import Array, Float, Int
 from diffjax.arrays import catalogue
 
 Pairing = Callable[[Array, Array, Array | None], Array]
-"""(x0, eps, label or None) -> eps (B, ...) in another order."""
+"""`(x0, eps, label or None) -> eps`, (B, ...) in another order."""
 
 
 def independent(
     x0: Float[Array, "b *d"], eps: Float[Array, "b *d"], label: Int[Array, " b"] | None
 ) -> Float[Array, "b *d"]:
-    """Each item has noise of its own."""
+    """Keep the order: the noise of each item is independent of it."""
     return eps
 
 
 def optimal_transport(
     x0: Float[Array, "b *d"], eps: Float[Array, "b *d"], label: Int[Array, " b"] | None
 ) -> Float[Array, "b *d"]:
-    """eps in the order that makes the sum of |x0 - eps|^2 least (arXiv:2302.00482, sec. 3.2.3).
+    """Permute eps so that the sum of |x0 - eps|^2 is minimal (arXiv:2302.00482, sec. 3.2.3).
 
-    The paths of flow matching cross less, so few steps do. Exact; O(B^3) one after the other, so
-    meant for small batches, or parts. label: noise stays with the class of the item that it was
-    drawn for, and is paired within it; otherwise the noise of a class would not be normal, as the
-    noise is with which its sampling begins. With about as many classes as items nothing changes.
+    The paths of flow matching then cross less, so that few steps suffice in sampling. The solution
+    is exact and takes O(B^3) sequential operations, so it is meant for small batches or parts.
+    label: (B,); noise is permuted within the class of its item only. Otherwise the noise of a class
+    would not be normal, while sampling starts from normal noise. With about as many classes as
+    items the order does not change.
     """
     flat = [a.reshape(len(a), -1) for a in (x0, eps)]
     cost = -jnp.einsum("id,jd->ij", *flat, precision="highest")

@@ -1,7 +1,7 @@
-"""Which times a flow map is trained between: `(sde, draw, u, state, step) -> MapTimes`.
+"""Distributions of the times of a flow map: `(sde, draw, u, state, step) -> MapTimes`.
 
 A map leads from t to s; rules that compose or discretise it also need a time r between the two. The
-joint law of the three is a part of each published method, so each law has a name here.
+joint distribution of the three is part of each published method, so each has a name here.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from diffjax.sde import SDE, Times
 
 
 class MapTimes(NamedTuple):
-    """t >= r >= s, each (B,): the map leads from t to s, past r."""
+    """The times t >= r >= s of a flow map, each (B,): it leads from t to s, through r."""
 
     t: Times
     r: Times
@@ -29,13 +29,13 @@ class MapTimes(NamedTuple):
 
 
 Positions = Float[Array, "3 b"]
-"""Independent and uniform in [0, 1)."""
+"""Independent uniform numbers in [0, 1), for t, s and r."""
 Step = int | Int[Array, ""]
 
 
 @dataclass(frozen=True)
 class Pair(abc.ABC):
-    """The law of t, r and s, given the draw of single times that config.loss names."""
+    """A joint distribution of t, r and s, given that of single times, `draw` in config.loss."""
 
     @abc.abstractmethod
     def __call__(self, sde: SDE, draw: Draw, u: Positions, state: Any, step: Step) -> MapTimes: ...
@@ -43,9 +43,9 @@ class Pair(abc.ABC):
 
 @dataclass(frozen=True)
 class Ordered(Pair):
-    """The larger and the smaller of two draws, and r uniform between (arXiv:2505.13447).
+    """t and s are the larger and the smaller of two draws (arXiv:2505.13447).
 
-    middle: r in the middle, as the shortcut of two equal halves.
+    r is uniform between them. middle: r is their mean instead, as in shortcuts of two equal halves.
     """
 
     middle: bool = False
@@ -58,7 +58,7 @@ class Ordered(Pair):
 
 @dataclass(frozen=True)
 class ToData(Pair):
-    """s = 0: the map of consistency models, and r uniform between."""
+    """s = 0, as in consistency models, and r is uniform between t and 0."""
 
     def __call__(self, sde: SDE, draw: Draw, u: Positions, state: Any, step: Step) -> MapTimes:
         t = draw(sde, u[0], state)[0]
@@ -67,8 +67,10 @@ class ToData(Pair):
 
 @dataclass(frozen=True)
 class Segments(Pair):
-    """s is the end of the segment that t lies in, of `count` equal ones in time, and r uniform
-    between (arXiv:2403.06807)."""
+    """s is the lower end of the segment that t lies in (arXiv:2403.06807).
+
+    There are `count` >= 1 equal segments in time; r is uniform between t and s.
+    """
 
     count: int = 4
 
@@ -84,8 +86,11 @@ class Segments(Pair):
 
 @dataclass(frozen=True)
 class Dyadic(Pair):
-    """Steps t - s of a power of two times t_max / `steps`, at times that such steps meet, and r in
-    the middle (arXiv:2410.12557). The draw of single times is not used."""
+    """t and s are the ends of a dyadic step, and r is its middle (arXiv:2410.12557).
+
+    The length t - s is a power of two times t_max / steps, and t a multiple of that length. steps:
+    a power of 2, at least 2. The distribution of single times is not used.
+    """
 
     steps: int = 128
 
@@ -105,9 +110,9 @@ class Dyadic(Pair):
 class Neighbours(Pair):
     """t and r are neighbours on a grid of N + 1 times, and s = 0 (arXiv:2310.14189).
 
-    The grid is that of arXiv:2206.00364, eq. 5, in rho = sigma / alpha, from t_min to t_max; t is
-    the upper neighbour of what the draw says. N begins at `first` and doubles every `every` steps
-    of training up to `most`; it stays where `every` is 0.
+    The grid has equal steps in rho^(1 / power), rho = sigma / alpha, from t_min to t_max
+    (arXiv:2206.00364, eq. 5); t is the next grid time above the one drawn. N begins at `first` and
+    doubles every `every` training steps up to `most`; it is constant for every = 0.
     """
 
     first: int = 10
@@ -138,10 +143,10 @@ class Neighbours(Pair):
 
 @dataclass(frozen=True)
 class Ratio(Pair):
-    """r is nearer to t as training proceeds, and s = 0 (arXiv:2406.14548).
+    """r approaches t as training proceeds, and s = 0 (arXiv:2406.14548).
 
-    In rho = sigma / alpha: rho_r = rho_t (1 - (1 + 8 sigmoid(-rho_t)) / base^k), at least 0, with k
-    = first + step // every, at most `most`.
+    In rho = sigma / alpha, rho_r = max(0, rho_t (1 - (1 + 8 sigmoid(-rho_t)) / base^k)) with k =
+    min(first + step // every, most), where step counts training steps. base: > 1.
     """
 
     base: float = 2.0

@@ -1,19 +1,19 @@
-"""The rules that a flow map obeys, as residuals whose square training minimises.
+"""Rules that the exact flow map obeys, as residuals whose square training minimises.
 
 With F the network output of a parameterization F = a x0 + b eps, det = a sigma_t - b alpha_t,
 
     X_{t->s}(x) = A x + B F(x, t, s),
     A = (a sigma_s - b alpha_s) / det,    B = (alpha_s sigma_t - sigma_s alpha_t) / det,
 
-so that X_{t->t} = x for every network. The exact map of the probability-flow ODE with velocity v is
-the one with, each for all t >= r >= s:
+so that X_{t->t} = x for every network. Each of these conditions, for all t >= r >= s, characterises
+the exact map of the probability-flow ODE with velocity v:
 
     eulerian      d/dt X_{t->s}(x_t) = 0 along the ODE
     lagrangian    d/ds X_{t->s}(x) = v(X_{t->s}(x), s)
     semigroup     X_{r->s}(X_{t->r}(x)) = X_{t->s}(x)
-    discrete      X_{r->s}(x_r) = X_{t->s}(x_t), t and r neighbours: exact as they come together
+    discrete      X_{r->s}(x_r) = X_{t->s}(x_t), t and r neighbours: exact in the limit r -> t
 
-together with X_{t->s} -> the denoiser as s -> t, for all but the first, which contains it.
+All but the first also need X_{t->s} -> the denoiser as s -> t, which the first contains.
 """
 
 from __future__ import annotations
@@ -33,11 +33,14 @@ from diffjax.prediction import Denoise, Sample, Time
 from diffjax.sde import SDE
 
 Views = tuple[Sample, Sample]
-"""x0 and eps, of which x_t = alpha x0 + sigma eps is made."""
+"""The views (x0, eps) of x_t = alpha x0 + sigma eps, each (B, *d)."""
 
 
 def transport(model: Model, t: Time, s: Time) -> tuple[Time, Time]:
-    """(A, B) of X_{t->s} = A x + B F, each (B,). B <= 0 for eps, v and velocity, >= 0 for x0."""
+    """Return (A, B) of X_{t->s} = A x + B F, each (B,).
+
+    B <= 0 for the parameterizations eps, v and velocity, B >= 0 for x0.
+    """
     a, b = model.parameterization.target(model.sde, t)
     alpha, sigma = model.sde.alpha(t), model.sde.sigma(t)
     alpha_s, sigma_s = model.sde.alpha(s), model.sde.sigma(s)
@@ -46,16 +49,17 @@ def transport(model: Model, t: Time, s: Time) -> tuple[Time, Time]:
 
 
 def speed(sde: SDE, views: Views, t: Time) -> Sample:
-    """The velocity alpha' x0 + sigma' eps (B, *d)."""
+    """Return the velocity alpha' x0 + sigma' eps at times t (B,), (B, *d)."""
     dalpha, dsigma = sde.slopes(t)
     x0, eps = views
     return expand(dalpha, x0) * x0 + expand(dsigma, x0) * eps
 
 
 class Student(NamedTuple):
-    """The map that is trained: network, parameters and condition of one pass of the objective.
+    """The flow map in training: model, parameters and conditions in one evaluation of the loss.
 
-    All passes share `key`, and so their dropout. teacher: the denoiser that is held, if any.
+    key: randomness of dropout, shared by all network passes. teacher: the fixed denoiser that
+    distillation learns from, if any.
     """
 
     model: Model
@@ -65,23 +69,23 @@ class Student(NamedTuple):
     teacher: Denoise | None = None
 
     def output(self, x: Sample, t: Time, s: Time) -> Sample:
-        """F of the map from t to s (B, *d)."""
+        """Return the network output F of the map from t to s, (B, *d)."""
         return self.model.output(self.params, x, t, self.cond, self.key, s)[0]
 
     def lead(self, x: Sample, t: Time, s: Time) -> Sample:
-        """X_{t->s}(x), (B, *d)."""
+        """Return X_{t->s}(x), (B, *d)."""
         keep, gain = transport(self.model, t, s)
         return expand(keep, x) * x + expand(gain, x) * self.output(x, t, s)
 
     def denoised(self, x: Sample, t: Time, cond: Cond | None = None) -> Views:
-        """The views of the diagonal s = t, an ordinary denoiser; no gradient flows."""
+        """Return the views on the diagonal s = t, where the map is a denoiser, without gradient."""
         here = self if cond is None else self._replace(cond=cond)
         output = here.output(x, t, t)
         return jax.lax.stop_gradient(self.model.views(output, x, t))
 
 
 class Asked(NamedTuple):
-    """The samples that a rule sees: x = alpha_t x0 + sigma_t eps, and the times of the map."""
+    """The inputs of a rule: samples x = alpha_t x0 + sigma_t eps, times, and the training step."""
 
     x: Sample
     x0: Sample
@@ -91,10 +95,10 @@ class Asked(NamedTuple):
 
 
 class Velocity(Protocol):
-    """Whose velocity leads the map: of the sample, of the student itself, or of a teacher.
+    """The source of the velocity that the map follows: the sample, the student or a teacher.
 
-    anywhere: whether it is a function of x, and not of the sample alone. guides: whether it needs a
-    condition. taught: whether it needs a teacher.
+    anywhere: whether the velocity is defined at every x, and not at the samples alone. guides:
+    whether it needs a condition. taught: whether it needs a teacher.
     """
 
     anywhere: ClassVar[bool]
@@ -102,15 +106,17 @@ class Velocity(Protocol):
     taught: ClassVar[bool]
 
     def __call__(self, student: Student, x: Sample, t: Time, views: Views) -> tuple[Views, Views]:
-        """Views that training is led by, whose mean given x are those of a denoiser; and those of
-        the velocity along which the map is differentiated. views: those of the sample."""
+        """Return two pairs of views: of the target, and of the velocity for derivatives of the map.
+
+        The mean of the target's views given x are those of a denoiser. views: those of the sample.
+        """
         ...
 
 
 class Rule(abc.ABC):
-    """`(student, asked, velocity) -> residual (B, *d)`, of which the mean square is minimised.
+    """A rule `(student, asked, velocity) -> residual (B, *d)`, whose mean square is minimised.
 
-    anywhere: whether it asks for the velocity at other points than the samples.
+    anywhere: whether it evaluates the velocity at points other than the samples.
     """
 
     anywhere: ClassVar[bool] = False
@@ -121,13 +127,15 @@ class Rule(abc.ABC):
 
 @dataclass(frozen=True)
 class Eulerian(Rule):
-    """F - sg(F + w E), E = A' x + A v + B' F + B F' the derivative of X along v: one `jvp`.
+    """The Eulerian rule: the residual F - sg(F + w E), E the derivative of X along v, by one JVP.
 
-    w = -sign(B) A^power. On Flow with velocities that is MeanFlow's target v - (t - s) F'
-    (arXiv:2505.13447); on VP with v, in angles, power = 1 is sCM (arXiv:2410.11081)
-    and power = -1 TiM (arXiv:2509.04394). warmup: steps over which the terms A' x + B F', of which
-    the variance is large, grow from 0. normalise: c of E / (|E| + c), |E| the root mean square per
-    sample; 0 leaves E as it is. Both change the optimum on the way: c for good where E is noisy.
+    E = A' x + A v + B' F + B F' and w = -sign(B) A^power; sg stops the gradient. On Flow with
+    velocities the target is MeanFlow's v - (t - s) F' (arXiv:2505.13447); on VP with v, in angles,
+    power = 1 is sCM (arXiv:2410.11081) and power = -1 TiM (arXiv:2509.04394).
+
+    warmup: number of training steps over which the terms A' x + B F', whose variance is large, grow
+    from 0. normalise: c of E / (|E| + c), with |E| the root mean square per sample; 0 does not
+    normalise. Both change the optimum: the warm-up while it lasts, c permanently where E is noisy.
     Raises ValueError for settings below 0.
     """
 
@@ -166,10 +174,11 @@ class Eulerian(Rule):
 
 @dataclass(frozen=True)
 class Lagrangian(Rule):
-    """(d/ds X_{t->s}(x) - sg v(X_{t->s}(x), s)) / (dB/ds), in units of F (arXiv:2505.18825, LSD).
+    """The Lagrangian rule: the residual (d/ds X_{t->s}(x) - sg v(X_{t->s}(x), s)) / (dB/ds).
 
-    One `jvp` in s alone, so no derivative of the network in x. The velocity is that of the
-    student's own diagonal, or of a teacher.
+    The division makes it one in units of F (arXiv:2505.18825, LSD). It takes one JVP in s alone, so
+    no derivative of the network in x. The velocity is that of the student's own diagonal, or of a
+    teacher.
     """
 
     anywhere: ClassVar[bool] = True
@@ -187,10 +196,10 @@ class Lagrangian(Rule):
 
 @dataclass(frozen=True)
 class Semigroup(Rule):
-    """F - sg F*, F* the output that leads to X_{r->s}(X_{t->r}(x)) (arXiv:2505.18825, PSD).
+    """The semigroup rule: F - sg F*, where F* is the output that leads to X_{r->s}(X_{t->r}(x)).
 
-    Two passes more and no derivative. With pairs in the middle of dyadic steps it is the
-    self-consistency of shortcut models (arXiv:2410.12557).
+    It takes two more passes and no derivative (arXiv:2505.18825, PSD). With r in the middle of
+    dyadic steps it is the self-consistency of shortcut models (arXiv:2410.12557).
     """
 
     def __call__(self, student: Student, asked: Asked, velocity: Velocity) -> Sample:
@@ -201,11 +210,12 @@ class Semigroup(Rule):
 
 @dataclass(frozen=True)
 class Discrete(Rule):
-    """X_{t->s}(x_t) against sg X_{r->s}(x_r), r < t: consistency models (arXiv:2303.01469).
+    """The discrete rule of consistency models: X_{t->s}(x_t) - sg X_{r->s}(x_r), r < t.
 
     x_r has the x0 and eps of the sample (consistency training), of the student's own diagonal, or
-    of a teacher's DDIM step (distillation). gap: the square is divided by rho_t - rho_r, rho =
-    sigma / alpha, as in arXiv:2310.14189 and arXiv:2406.14548; else the residual is in units of F.
+    of a teacher's DDIM step (distillation) (arXiv:2303.01469). gap: whether the square is divided
+    by rho_t - rho_r, rho = sigma / alpha, as in arXiv:2310.14189 and arXiv:2406.14548; otherwise
+    the residual is in units of F.
     """
 
     gap: bool = True
@@ -224,7 +234,7 @@ class Discrete(Rule):
 
 
 def _off(student: Student, x: Sample, t: Time, s: Time, goal: Sample) -> Sample:
-    """F less the output that leads from x at t to `goal` at s; 0 where s = t."""
+    """Return F minus the output that leads from x at t to `goal` at s; 0 where s = t."""
     keep, gain = (expand(a, x) for a in transport(student.model, t, s))
     still = gain == 0
     target = jnp.where(still, 0.0, (goal - keep * x) / jnp.where(still, 1.0, gain))
@@ -234,7 +244,7 @@ def _off(student: Student, x: Sample, t: Time, s: Time, goal: Sample) -> Sample:
 
 @dataclass(frozen=True)
 class Conditional:
-    """The x0 and eps of the sample itself: needs no teacher, and is right in expectation."""
+    """The velocity of the sample's own x0 and eps, which is correct in expectation."""
 
     anywhere: ClassVar[bool] = False
     guides: ClassVar[bool] = False
@@ -246,7 +256,10 @@ class Conditional:
 
 @dataclass(frozen=True)
 class Own:
-    """Led by the sample, along the student's own diagonal: less variance (arXiv:2512.02012)."""
+    """The velocity of the sample as target, with derivatives along the student's own diagonal.
+
+    This has less variance than `Conditional` (arXiv:2512.02012).
+    """
 
     anywhere: ClassVar[bool] = True
     guides: ClassVar[bool] = False
@@ -258,11 +271,11 @@ class Own:
 
 @dataclass(frozen=True)
 class Guided:
-    """The sample, guided by the student's own diagonal (arXiv:2505.13447).
+    """The velocity of the sample, guided by the student's own diagonal (arXiv:2505.13447).
 
-    omega views + kappa D(x, c) + (1 - omega - kappa) D(x, no c), so that the optimum is
-    classifier-free guidance of weight omega / (1 - kappa), in one pass when sampled. Raises
-    ValueError for kappa outside [0, 1), where the optimum is no fixed point.
+    The views are omega views + kappa D(x, c) + (1 - omega - kappa) D(x, no c), so that the optimum
+    is classifier-free guidance of weight omega / (1 - kappa), which then takes one pass per step in
+    sampling. Raises ValueError for kappa outside [0, 1), where the optimum is no fixed point.
     """
 
     anywhere: ClassVar[bool] = True
@@ -287,8 +300,10 @@ class Guided:
 
 @dataclass(frozen=True)
 class Teacher:
-    """The views of the teacher that the objective holds; guidance: weight of classifier-free
-    guidance of it (arXiv:2210.03142), 1 for none."""
+    """The velocity of a fixed teacher.
+
+    guidance: the weight of classifier-free guidance of the teacher (arXiv:2210.03142), 1 for none.
+    """
 
     anywhere: ClassVar[bool] = True
     guides: ClassVar[bool] = False

@@ -204,8 +204,8 @@ def adaptive(
 ) -> Adaptive:
     """Plan adaptive sampling from t_max to t_min; there is no grid and no number of steps.
 
-    solver: heun, bosh3, dopri5, tsit5 or dopri8, for eta = 0. The other settings are those of
-    `Adaptive`. Raises ValueError for a setting out of range, for an SDE from alpha = 0, and for
+    solver: heun, bosh3, dopri5, tsit5 or dopri8, for eta = 0. The other settings are those
+    of `Adaptive`. Raises ValueError for a setting out of range, for an SDE from alpha = 0, and for
     guidance with a memory.
     """
     if jax.tree.leaves(guidance.init(jnp.zeros((1, 1)))):

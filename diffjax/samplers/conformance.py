@@ -1,9 +1,10 @@
-"""What a sampler claims, measured: the tests ask it of all that are listed, `judge` of one's own.
+"""Measurements of the properties that a sampler declares.
 
-Without a network, without Monte Carlo: orders on a mixture in one dimension, against the exact flow
-and with exact history, or by the exact recursion of the law on Gaussian data; laws on data whose
-answer is known. The mixture lives in coordinates x / alpha and rho = sigma / alpha, where no frame
-is left.
+The tests apply them to all samplers in the catalogue, `judge` to any sampler. They need neither a
+network nor Monte Carlo. Orders are measured on a mixture in one dimension, against the exact flow
+and with exact history, or by the exact recursion of mean and variance on Gaussian data.
+Distributions are measured on data whose answer is known. The mixture is written in the coordinates
+x / alpha and rho = sigma / alpha, which are the same in all frames.
 """
 
 from __future__ import annotations
@@ -35,22 +36,23 @@ from diffjax.sde import SDE, VE, VP, levels
 
 Plan = Callable[[SDE, np.ndarray], Table]
 MEAN, VAR = 0.7, 0.3
-"""The Gaussian data."""
+"""Mean and variance of the Gaussian data."""
 WEIGHT, CENTRE, SPREAD = np.array([0.6, 0.4]), np.array([-1.0, 0.8]), np.array([0.1, 0.2])
-"""The mixture: shares, means, variances."""
+"""Weights, means and variances of the mixture."""
 VP_LINEAR = VP(Linear(), t_min=0.02)
 TIMES = np.array([0.95, 0.7, 0.52, 0.3, 0.17, 0.06, 0.02])
-"""Of no symmetry: an equal step would hide a wrong weight."""
+"""Times without symmetry, since equal steps would hide a wrong weight."""
 DOWN = np.append(TIMES, 0.0)
 START = np.linspace(-1.5, 1.5, 7)
-"""Where orders are measured from, at LAM[0]."""
+"""Initial x / alpha of the measurements of order, at LAM[0]."""
 LAM = -1.0, 1.5
+"""log(alpha / sigma) at the start and at the end of the measurements of order."""
 NEAR, ROUNDING = 0.2, 3e-6
-"""How near a measured order has to be; how small an error that is claimed to be none."""
+"""Tolerance of a measured order, and of an error that is declared to be 0."""
 
 
 def posterior_mean(x: np.ndarray, rho: float) -> np.ndarray:
-    """E[x0 | x] of the mixture at x = x0 + rho eps."""
+    """Return E[x0 | x] of the mixture at x = x0 + rho eps."""
     var = SPREAD + rho**2
     away = x[..., None] - CENTRE
     logp = np.log(WEIGHT) - 0.5 * (away**2 / var + np.log(var))
@@ -60,9 +62,9 @@ def posterior_mean(x: np.ndarray, rho: float) -> np.ndarray:
 
 
 def ode(x: np.ndarray, lam: np.ndarray) -> np.ndarray:
-    """x / alpha along the exact flow at decreasing noise levels `lam`, the first being that of x.
+    """Return x / alpha along the exact flow at increasing `lam`, the first of which is that of x.
 
-    d (x / alpha) / d lambda = -rho eps = x0 - x / alpha.
+    The ODE is d (x / alpha) / d lambda = -rho eps = x0 - x / alpha.
     """
     slope = lambda l, x: posterior_mean(x, np.exp(-l)) - x
     states = [x]
@@ -73,7 +75,7 @@ def ode(x: np.ndarray, lam: np.ndarray) -> np.ndarray:
 
 
 def mixture_output(table: Table, sde: SDE) -> Callable[[int, np.ndarray], np.ndarray]:
-    """(i, u) -> y of a table for the mixture."""
+    """Return the function (i, u) -> y of a table's rows for the mixture."""
     at = levels(sde, table.t)
 
     def output(i: int, u: np.ndarray) -> np.ndarray:
@@ -90,9 +92,10 @@ def simulate(
     zs: Any = None,
     exact: Sequence[tuple[np.ndarray, np.ndarray]] = (),
 ) -> np.ndarray:
-    """The meaning of a table, row by row, on arrays. output: (i, u) -> y. zs: the noise of rows.
+    """Run a table row by row in NumPy: the definition of its meaning.
 
-    exact: (y, x) of the first rows, which take the place of what those rows make.
+    output: (i, u) -> y. zs: the noise of each row; 0 by default. exact: (y, x) of the first rows,
+    which replace the results of those rows.
     """
     still = np.zeros_like(x)
     ys, olds = [still] * (OUTPUTS + 1), [still] * (NOISES + 1)
@@ -110,32 +113,32 @@ def simulate(
 
 
 def at_lambda(sde: SDE, lam: np.ndarray | float) -> np.ndarray:
-    """Times at log(alpha / sigma) = lam."""
+    """Return the times at log(alpha / sigma) = lam."""
     return np.array(float64(sde.inverse)(2 * np.asarray(lam)))
 
 
 def uneven(n: int) -> np.ndarray:
-    """n steps that shrink smoothly, equal in none of t, lambda, rho; to t_min > 0."""
+    """Return n steps to t_min > 0 that vary smoothly and are equal in none of t, lambda, rho."""
     share = np.linspace(0, 1, n + 1)
     share += 0.15 * np.sin(np.pi * share)
     return at_lambda(VP_LINEAR, LAM[0] + (LAM[1] - LAM[0]) * share)
 
 
 def rough(n: int) -> np.ndarray:
-    """As `uneven`, n steps of two sizes in turn: weights for equal steps lose an order here."""
+    """Return n steps with two sizes in turn, on which weights for equal steps lose an order."""
     steps = np.resize([2.0, 1.0], n)
     share = np.append(0.0, steps.cumsum() / steps.sum())
     return at_lambda(VP_LINEAR, LAM[0] + (LAM[1] - LAM[0]) * share)
 
 
 def marginal(sde: SDE, t: float) -> tuple[float, float]:
-    """Mean and variance of x_t for N(MEAN, VAR) data."""
+    """Return the mean and variance of x_t for N(MEAN, VAR) data."""
     at = levels(sde, np.array([t]))
     return float(at.alpha[0] * MEAN), float(at.alpha[0] ** 2 * VAR + at.sigma[0] ** 2)
 
 
 def memory(table: Table) -> int:
-    """How many rows back the oldest output lies that a row uses."""
+    """Return how many rows back the oldest output lies that any row uses."""
     held, oldest = {}, 0
     for i in range(len(table)):
         used = {n for n, c in zip(READ, table.input[i], strict=True) if c}
@@ -146,12 +149,12 @@ def memory(table: Table) -> int:
 
 
 def history(table: Table, times: np.ndarray) -> tuple[list[tuple[Any, Any]], np.ndarray]:
-    """Exact (y, x) of the first rows on the mixture, as many as a multistep method remembers, and
-    the exact x / alpha at the end.
+    """Return exact (y, x) of the first rows on the mixture, and the exact x / alpha at the end.
 
-    A method of several rows a step has no such history. Where a row asks at another point than the
-    state, that is a prediction of the state at its time, which the row then corrects, as in UniPC:
-    it leaves the state at its own time, not at that of the next one.
+    There are as many rows as a multistep method remembers, none for a method with several rows per
+    step. Where a row evaluates the network at another point than the state, that point is a
+    prediction of the state at the row's time, which the row then corrects, as in UniPC: the row
+    leaves the state at its own time, not at that of the next row.
     """
     at, here = levels(VP_LINEAR, times), levels(VP_LINEAR, table.t)
     rows = memory(table) if len(table) == len(times) - 1 else 0
@@ -169,9 +172,9 @@ def history(table: Table, times: np.ndarray) -> tuple[list[tuple[Any, Any]], np.
 def order_on_mixture(
     plan: Plan, counts: tuple[int, int], grid: Callable[[int], np.ndarray] = rough
 ) -> float:
-    """The order of an ODE method in the largest step: slope of the error of x / alpha at the end.
+    """Measure the order of an ODE method: the slope of the error of x / alpha at the end.
 
-    counts: two numbers of steps, fine enough for the leading term, above rounding.
+    counts: two numbers of steps, large enough for the leading term and with errors above rounding.
     """
     errors = []
     for times in map(grid, counts):
@@ -183,8 +186,10 @@ def order_on_mixture(
 
 
 def law_errors(plan: Plan, n: int) -> tuple[float, float]:
-    """On Gaussian data in n steps: error of the variance, relative, and of the mean, in standard
-    deviations."""
+    """Return the errors on Gaussian data in n steps: of the variance, relative, and of the mean.
+
+    The error of the mean is in standard deviations.
+    """
     times = uneven(n)
     table = plan(VP_LINEAR, times)
     mean, var = moments(table, VP_LINEAR, MEAN, VAR, marginal(VP_LINEAR, table.t[0]))
@@ -193,14 +198,20 @@ def law_errors(plan: Plan, n: int) -> tuple[float, float]:
 
 
 def order_of_law(plan: Plan, counts: tuple[int, int] = (128, 256)) -> tuple[float, float | None]:
-    """The weak order of a stochastic sampler: of the variance; of the mean, None if it is kept."""
+    """Measure the weak order of a stochastic sampler, of the variance and of the mean.
+
+    The order of the mean is None where the mean is exact.
+    """
     errors = np.array([law_errors(plan, n) for n in counts])
     var, mean = (float(-np.polyfit(np.log(counts), np.log(e), 1)[0]) for e in errors.T + 1e-300)
     return var, mean if errors[:, 1].max() > 1e-9 else None
 
 
 def point_error(plan: Plan, sde: SDE, times: np.ndarray) -> float:
-    """Of mean and deviation, for data that are the one point MEAN, in deviations of x_t."""
+    """Return the larger error of mean and standard deviation for data that are the point MEAN.
+
+    Errors are in standard deviations of x_t at the end.
+    """
     at = levels(sde, times[[0, -1]])
     table = plan(sde, times)
     start, exact = ((a * MEAN, s**2) for a, s in zip(at.alpha, at.sigma, strict=True))
@@ -212,14 +223,14 @@ def point_error(plan: Plan, sde: SDE, times: np.ndarray) -> float:
 
 
 def end_law(plan: Plan, sde: SDE, rows: int = 1024, passes: int = 1) -> tuple[float, float]:
-    """Mean and variance of what the prior becomes on Gaussian data, in about so many rows to 0."""
+    """Return the mean and variance of samples on Gaussian data, in about `rows` rows to t = 0."""
     times = np.append(np.linspace(sde.t_max, sde.t_min, rows // passes + 1), 0.0)
     mean, var = moments(plan(sde, times), sde, MEAN, VAR)
     return float(mean), float(var)
 
 
 def as_x0(table: Table, sde: SDE) -> Unrolled:
-    """The unrolled maps with every output that is eps written as (u - alpha x0) / sigma."""
+    """Return the unrolled maps with every output eps written as (u - alpha x0) / sigma."""
     maps, at, rows = unroll(table), levels(sde, table.t), len(table)
     if table.read is not eps:
         return maps
@@ -232,14 +243,17 @@ def as_x0(table: Table, sde: SDE) -> Unrolled:
 
 
 def difference(one: Table, other: Table, sde: SDE) -> float:
-    """Between two tables of as many rows, as linear functions of x_T, all x0 and all noises: 0 up
-    to rounding where they are the same method. Relative to the largest coefficient."""
+    """Return the largest difference between two tables of equally many rows, as linear functions.
+
+    They are functions of x_T, all x0 and all noises. The difference is relative to the largest
+    coefficient, and 0 up to rounding where both are the same method.
+    """
     pairs = zip(as_x0(one, sde), as_x0(other, sde), strict=True)
     return float(max(np.abs(a - b).max() / np.abs(a).max() for a, b in pairs))
 
 
 class Finding(NamedTuple):
-    """What was asked, what came out, and whether it is as it should be."""
+    """A property that was measured, the result, and whether it is as declared."""
 
     asked: str
     measured: str
@@ -247,7 +261,7 @@ class Finding(NamedTuple):
 
 
 class Judgement(tuple[Finding, ...]):
-    """All findings; a line each when printed."""
+    """All findings on a sampler, printed one per line."""
 
     @property
     def holds(self) -> bool:
@@ -259,10 +273,12 @@ class Judgement(tuple[Finding, ...]):
 
 
 def judge(method: Sampler, **settings: Any) -> Judgement:
-    """Whether a sampler is what it says: order, exactness on one point, last row, law of the data.
+    """Measure whether a sampler has the properties that it declares.
 
-    method: what `@sampler(order=p)` makes; it needs no place in a catalogue. One with fixed weights
-    (`ipndm`, `pndm`) has its order on equal steps only, and fails. Raises what its plan raises.
+    They are the order, exactness on data of one point, a last row without noise, and the mean and
+    variance of samples. method: a sampler decorated with `@sampler(order=p)`; it need not be in the
+    catalogue. Samplers with fixed weights (`ipndm`, `pndm`) have their order on equal steps only,
+    and fail. Raises the errors of the sampler itself.
     """
     checks.instance(Sampler, "sampler(order=1)(function)", method=method)
     plan: Plan = lambda sde, times: method(sde, times, **settings)

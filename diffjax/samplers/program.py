@@ -156,6 +156,7 @@ def _compile(rows: Sequence[Row], read: Read) -> Table:
     last = {name: i for i, names in enumerate(uses) for name in names}
     count = len(rows)
     input, update = np.zeros((count, len(READ))), np.zeros((count, len(WRITE)))
+    # Slots OUTPUTS and NOISES do not exist: the loop drops what is written to them.
     keep, keep_noise = np.full(count, OUTPUTS), np.full(count, NOISES)
     noisy = np.zeros(count, bool)
     slots: dict[str, str] = {}  # register -> column
@@ -190,11 +191,12 @@ def _compile(rows: Sequence[Row], read: Read) -> Table:
         keep_noise=keep_noise,
         noisy=noisy,
         clock=np.array([row.clock for row in rows], np.float64),
+        # Independent noise: row i has the normal of number i alone, see `Table.brownian`.
         nodes=np.arange(count)[:, None],
         shares=np.ones((count, 1)),
         spread=np.array([row.spread for row in rows], np.float64),
         snr=np.array([row.snr for row in rows], np.float64),
-        weight=np.ones(count),
+        weight=np.ones(count),  # no guidance, until a plan sets weights
         active=np.ones(count, bool),
         # A row whose input is x itself sees a sample at time t; correctors may go before it.
         begins=np.isclose(input, np.eye(len(READ))[0], rtol=0, atol=1e-9).all(1),

@@ -172,7 +172,7 @@ def advance(
 def _part(
     denoise: Denoise, table: Table, registers: Registers, *args: Any, **options: Any
 ) -> tuple[Registers, tuple[Array, Array, Array]]:
-    """Run `advance` and copy what a preview shows: the next part reuses the registers' memory."""
+    """Run `advance` and copy what a preview shows, for the next part reuses the registers."""
     registers, x0 = advance(denoise, table, registers, *args, **options)
     return registers, (registers.x, x0, registers.bad)
 

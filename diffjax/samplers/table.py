@@ -1,16 +1,17 @@
-"""Samplers as tables: rows of coefficients, and what can be proven of them without running them.
+"""Samplers as tables: rows of coefficients, whose properties can be computed without running them.
 
 A row is one network evaluation. Registers have the shape of the state: the state x, the outputs y_i
-and the noises z_i of the rows. Row i does
+and the noises z_i of the rows. Row i computes
 
-    u   = <input, registers>          what the network sees, at time t
+    u   = <input, registers>          the input of the network, at time t
     y_i = read(denoise(u, t, to))     x0 or eps, one choice per table; to only for flow maps
     x   = <update, registers>         the new state
 
-where input and update may use x, z_i and what earlier rows have left. A sampler writes its rows
-with `Program` (`program.py`), on the host, in float64. Because every row is linear in the
-registers, `unroll` gives the result as a linear function of the initial state, outputs and noises,
-and `moments` its exact law on Gaussian data. `run.py` runs a table in one compiled loop.
+where input and update may use x, z_i and registers kept from earlier rows. A sampler writes its
+rows with `Program` (`program.py`), on the host, in float64. Because every row is linear in the
+registers, `unroll` returns the result as a linear function of the initial state, outputs and
+noises, and `moments` its exact mean and variance on Gaussian data. `run.py` runs a table in one
+compiled loop.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ from diffjax.samplers.brownian import increments
 from diffjax.sde import SDE, levels
 
 OUTPUTS = 5
-"""Outputs of earlier rows that are kept at a time; all tables have as many, to share a program."""
+"""Number of slots for outputs of earlier rows, the same in all tables: they share a program."""
 NOISES = 1
-"""Noises of earlier rows that are kept at a time."""
+"""Number of slots for noises of earlier rows."""
 
 READ = ("x", *(f"y[{k}]" for k in range(OUTPUTS)), "z", *(f"z[{j}]" for j in range(NOISES)))
 WRITE = ("x", "y", *READ[1:])
@@ -40,9 +41,9 @@ Read = Callable[[Prediction], Any]
 
 @dataclass(frozen=True)
 class Origin:
-    """The process that a table was planned for, where that is known.
+    """The process that a table was planned for, or None.
 
-    All are equal: tables of equal length share a program, whatever they were planned for.
+    All origins compare equal, so that tables of equal length share a compiled program.
     """
 
     sde: SDE | None = field(default=None, compare=False)
@@ -64,30 +65,31 @@ class Origin:
 
 
 def x0(prediction: Prediction) -> Any:
-    """The view x0 as y."""
+    """Read the view x0 as the output y."""
     return prediction.x0
 
 
 def eps(prediction: Prediction) -> Any:
-    """The view eps as y."""
+    """Read the view eps as the output y."""
     return prediction.eps
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Table:
-    """R rows as arrays: a traced argument of the loop, so equal row counts share a program.
+    """A sampler's R rows as arrays, a traced argument: tables of equal R share a compiled loop.
 
-    t (R,), input (R, len(READ)), update (R, len(WRITE)). to (R,): where the row leads, which a flow
-    map needs; t for an ordinary denoiser. keep, keep_noise (R,): the slot that gets y and z of
-    the row, or OUTPUTS and NOISES for none. noisy (R,): whether noise is drawn. nodes, shares
-    (R, N): z is the sum over n of shares[n] times the normal number nodes[n]. clock (R, 2),
-    spread, snr (R,): see `Row`. weight (R,), or (R, B) of each sample: guidance weight. active
-    (R,): False for a row that does nothing. begins (R,): whether the state is a sample at t when
-    the row begins; nowhere, unless every step has such a row. Static: `read`, which view of the
-    prediction is y; `learned`, `langevin`, `leads`, whether a row has a spread, an snr, another
-    `to` than t; `padded`, whether
-    rows may be idle; `origin`, the process that the table was planned for.
+    t: (R,). to: (R,), the second time of a flow map; t for an ordinary denoiser. input: (R,
+    len(READ)) and update: (R, len(WRITE)), the coefficients. keep, keep_noise: (R,), the slots that
+    receive y and z of the row, or OUTPUTS and NOISES for none. noisy: (R,), whether noise is drawn.
+    nodes, shares: (R, N); z is the sum over n of shares[n] times the normal number nodes[n]. clock:
+    (R, 2), and spread, snr: (R,), see `Row`. weight: the guidance weight, (R,), or (R, B) for each
+    sample. active: (R,), False for a row that does nothing. begins: (R,), whether the state is a
+    sample at t when the row begins; False throughout unless every step has such a row.
+
+    Static: read, which view of the prediction y is; learned, langevin, leads, whether any row has a
+    spread, an snr, a `to` other than t; padded, whether rows may be idle; origin, the process that
+    the table was planned for.
     """
 
     t: Any
@@ -116,7 +118,11 @@ class Table:
         return self.t.shape[0]
 
     def __getitem__(self, part: slice) -> Table:
-        """Some rows: stop early, or start late. ValueError where they need what others leave."""
+        """Return consecutive rows, to stop early or to start late.
+
+        Raises ValueError for a stride, for no rows, and for rows that use registers of rows left
+        out.
+        """
         start, _, stride = part.indices(len(self))
         if stride != 1:
             raise ValueError(f"{part}: needs rows in a row")
@@ -136,16 +142,19 @@ class Table:
         return cut
 
     def brownian(self) -> Table:
-        """The same rows with the noise of one Brownian path per sample (`brownian.py`).
+        """Return the same rows with the noise of one Brownian path per sample (`brownian.py`).
 
-        With other steps of the same process the path is the same: more steps refine the same
+        The path does not depend on the steps, so more steps of the same process refine the same
         sample. Noise that belongs to no path stays independent.
         """
         nodes, shares = increments(np.where(self.noisy[:, None], self.clock, np.nan))
         return replace(self, nodes=nodes, shares=shares)
 
     def pad(self, rows: int) -> Table:
-        """As many rows, the new ones idle: tables of different lengths share one program."""
+        """Append idle rows up to `rows`, so that tables of different lengths share one program.
+
+        Raises ValueError where the table is longer.
+        """
         more = rows - len(self)
         if more < 0:
             raise ValueError(f"rows={rows}: the table has {len(self)} already")
@@ -153,11 +162,11 @@ class Table:
         return replace(jax.tree.map(fill, self), padded=True)
 
     def __repr__(self) -> str:
-        """In short; `print` shows the rows."""
+        """Summarise the table; `print` shows its rows."""
         return f"Table({len(self)} rows, y = {self.read.__name__})"
 
     def __str__(self) -> str:
-        """One line per row, zero coefficients left out; y3 is the output of row 3."""
+        """Show one line per row without zero coefficients; y3 is the output of row 3."""
         names = {name: name for name in WRITE}
 
         def terms(columns: Sequence[str], values: np.ndarray) -> str:
@@ -183,7 +192,7 @@ class Table:
 class Unrolled(NamedTuple):
     """A table of R rows as linear maps on (x_T, y_1..y_R, z_1..z_R).
 
-    inputs (R, 1 + 2R): what the network sees at each row. result (1 + 2R,): the final state.
+    inputs: (R, 1 + 2R), the input of the network in each row. result: (1 + 2R,), the final state.
     """
 
     inputs: np.ndarray
@@ -191,7 +200,10 @@ class Unrolled(NamedTuple):
 
 
 def unroll(table: Table) -> Unrolled:
-    """Two samplers are the same method exactly when their unrolled maps agree.
+    """Write a table as linear maps on the initial state, the outputs and the noises.
+
+    Two samplers are the same method exactly when their unrolled maps agree. Raises ValueError for
+    tables with Langevin rows, which are not linear.
 
     >>> from diffjax import grids, samplers, schedules, sde
     >>> vp = sde.VP(schedules.Linear())
@@ -217,12 +229,13 @@ def unroll(table: Table) -> Unrolled:
 def moments(
     table: Table, sde: SDE, mean: Any, var: Any, start: tuple[Any, Any] | None = None
 ) -> tuple[Any, Any]:
-    """Exact mean and variance of the result on N(mean, var) data: no network, no Monte Carlo.
+    """Compute the exact mean and variance of the samples on N(mean, var) data, without Monte Carlo.
 
     For Gaussian data the denoiser, or the flow map where rows lead to other times, is affine in its
-    input, so the joint law of all registers follows by a linear recursion. start: mean and variance
-    of the initial state; by default the prior at the time of the first row. All may be arrays of
-    one shape, for many laws at once.
+    input, so the joint distribution of all registers follows by a linear recursion, without a
+    network. start: mean and variance of the initial state; by default those of the prior at the
+    time of the first row. All arguments may be arrays of one shape, for many distributions at once.
+    Raises ValueError for tables with Langevin rows.
 
     >>> from diffjax import grids, samplers, schedules, sde
     >>> vp = sde.VP(schedules.Linear())

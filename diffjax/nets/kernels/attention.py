@@ -18,7 +18,7 @@ from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Bool, Float
 
 PAIRS = 2**17
-"""Query-key pairs per head whose weights are held at once: as many as a CPU cache holds."""
+"""Number of query-key pairs per head whose weights are held at once, about a CPU cache full."""
 
 
 def attention(
@@ -49,6 +49,7 @@ def _powers(q: Array, k: Array, *there: Array) -> tuple[Array, Array]:
     # Scaling q costs L d multiplications, scaling the logits L M.
     logits = _product("nld,nmd->nlm", q * q.shape[-1] ** -0.5, k)
     for keys in there:
+        # -inf is safe since one key exists: the maximum below is finite, and exp gives an exact 0.
         logits = jnp.where(keys[:, None], logits, -jnp.inf)
     # The softmax does not depend on what is subtracted, so its gradient need not either.
     powers = jnp.exp(logits - lax.stop_gradient(logits.max(-1, keepdims=True)))
@@ -136,7 +137,7 @@ def _split(a: Array, keys: int) -> Array:
     n, l, d = a.shape
     parts = max(1, -(-l * keys // PAIRS))
     size = -(-l // parts)
-    parts = -(-l // size)
+    parts = -(-l // size)  # fewer may do after rounding up, so only the last part has zeros
     a = jnp.pad(a, ((0, 0), (0, parts * size - l), (0, 0)))
     return a.reshape(n, parts, size, d).swapaxes(0, 1)
 
@@ -169,6 +170,7 @@ def _fused(q: Array, k: Array, v: Array, *there: Array) -> Array:
     scale = d**-0.5  # of the true width, not of the padded one
     q, k, v = (jnp.pad(a, fill) if more else a for a in (q, k, v))
     for keys in there:
+        # The added logit is -3e4: exp of it is 0, and it is finite, so no NaN arises in products.
         q = q.at[..., d].set(1)
         k = k.at[..., d].set(jnp.where(keys[..., None], 0, -3e4 / scale).astype(k.dtype))
     attended = jax.nn.dot_product_attention(q, k, v, scale=scale, implementation="cudnn")
@@ -187,6 +189,7 @@ def _value_cuda(q: Array, k: Array, v: Array, *there: Array) -> list[Array]:
 def _gradient_cuda(ct: Array, q: Array, k: Array, v: Array, *there: Array) -> list[Array]:
     if not _fits(q):
         return _gradient(ct, q, k, v, *there)
+    # This repeats cuDNN's forward pass: the primitive has no residuals besides its inputs.
     return list(jax.vjp(lambda q, k, v: _fused(q, k, v, *there), q, k, v)[1](ct))
 
 
@@ -199,6 +202,8 @@ def _as_arrays(tangents: Any, primals: Any) -> list[Array]:
 
 
 def _value_jvp(primals: Any, tangents: Any) -> Any:
+    # The tangent is a primitive, not the JVP of a scan: reverse mode would save the weights of all
+    # parts of the scan, while the transpose of the primitive recomputes them.
     along = _as_arrays(tangents[:3], primals[:3])
     return _attention.bind(*primals), _along.bind(*along, *primals)
 
@@ -208,6 +213,7 @@ def _tangent_transpose(cts: Any, *arguments: Any) -> list[Any]:
     if isinstance(ct, ad.Zero):
         return [None] * len(arguments)
     pulled = _pull.bind(ct, *residuals)
+    # Only the arguments that this transposition is in have a cotangent; the others are constants.
     kept = [g if ad.is_undefined_primal(w) else None for g, w in zip(pulled, wanted, strict=True)]
     return kept + [None] * len(residuals)
 
@@ -248,7 +254,7 @@ def _primitive(
 ) -> Primitive:
     """Register a primitive with the lowering `function`, and `cuda` for NVIDIA GPUs."""
     primitive = Primitive(name)
-    primitive.multiple_results = True
+    primitive.multiple_results = True  # the gradient has three; one set of rules serves all
     primitive.def_impl(jax.jit(lambda *arguments: primitive.bind(*arguments)))
     primitive.def_abstract_eval(lambda *avals: _abstract(function, *avals))
     lowered = lambda f: mlir.lower_fun(f, multiple_results=True)

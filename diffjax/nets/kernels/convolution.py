@@ -53,6 +53,7 @@ def convolution(
     >>> convolution(x, kernel, (1, 1), "SAME")[0, :, :, 0].tolist()[0]
     [4.0, 6.0, 6.0, 4.0]
     """
+    # flax passes dimension numbers that are resolved for the shapes at hand; both forms are equal.
     wanted = _numbers(x.ndim)
     if dimension_numbers not in (None, wanted) and dimension_numbers != (
         lax.conv_dimension_numbers(x.shape, kernel.shape, wanted)
@@ -65,6 +66,7 @@ def convolution(
     if isinstance(padding, str):
         if in_dilation != ones:
             raise ValueError(f"padding={padding!r} of a dilated input: needs pairs of numbers")
+        # "SAME" refers to the size of the dilated kernel, as in `lax`.
         size = [(n - 1) * d + 1 for n, d in zip(kernel.shape, dilation, strict=False)]
         padding = lax.padtype_to_pads(x.shape[1:-1], size, strides, padding)
     geometry = {
@@ -74,6 +76,7 @@ def convolution(
         "dilation": dilation,
         "precision": precision,
     }
+    # The layout matters to XLA's CPU backend only, and the transposes below know no groups.
     if jax.default_backend() != "cpu" or feature_group_count != 1:
         return _lax(x, kernel, **geometry, feature_group_count=feature_group_count)
     return _primitive.bind(x, kernel, **geometry)
@@ -160,6 +163,7 @@ def _input_transpose(ct: Array, x: Any, kernel: Array, **geometry: Any) -> Array
         ct,
         jnp.flip(kernel, tuple(range(kernel.ndim - 2))).swapaxes(-1, -2),
         strides=geometry["in_dilation"],
+        # The output length is m + (k - 1 - lo) + (n - m + lo) - k + 1 = n.
         padding=tuple((k - 1 - lo, n - m + lo) for n, k, m, lo in spans),
         in_dilation=geometry["strides"],
         dilation=geometry["dilation"],
@@ -176,10 +180,12 @@ def _kernel_transpose(ct: Array, x: Array, kernel: Any, **geometry: Any) -> Arra
     if _every_place(geometry):
         return _kernel_products(ct, x, kernel.aval.shape, geometry["padding"])
     spans = _spans(x.shape, kernel.aval.shape, ct.shape, **geometry)
+    # The gradient sums over the batch, which a convolution does over channels: they change places.
     out = _primitive.bind(
         x.swapaxes(0, -1),
         jnp.moveaxis(ct, 0, -2),
         strides=geometry["dilation"],
+        # The output length is n + lo + (k + m - 1 - n - lo) - m + 1 = k.
         padding=tuple((lo, k + m - 1 - n - lo) for n, k, m, lo in spans),
         in_dilation=geometry["in_dilation"],
         dilation=geometry["strides"],
@@ -208,6 +214,7 @@ def _kernel_products(ct: Array, x: Array, kernel: Ints, padding: Pairs) -> Array
     for tap in itertools.product(*map(range, outer)):
         window = tuple(slice(i, i + m) for i, m in zip(tap, sizes, strict=True))
         part = x[:, *window].reshape(-1, x.shape[-1])
+        # (B places, C)^T (B places, k F): the contraction over all places is one matrix product.
         products.append(lax.dot_general(part, wide, (((0,), (0,)), ((), ()))))
     return jnp.stack(products).reshape(*outer, kernel[-2], k, -1).swapaxes(-2, -3)
 
@@ -245,6 +252,7 @@ def _batch(arguments: Any, axes: Any, **geometry: Any) -> tuple[Array, int]:
 
 
 def _abstract(x: Any, kernel: Any, **geometry: Any) -> Any:
+    # The shapes, and the errors of shapes, are those of `lax`.
     return _like(x, lambda x, k: _lax(x, k, **geometry), x, kernel)
 
 
@@ -256,6 +264,7 @@ def _like(aval: Any, function: Callable[..., Array], *avals: Any) -> Any:
 
 _primitive = Primitive("convolution")
 _static = ("strides", "padding", "in_dilation", "dilation", "precision")
+# Outside of a compiled function the primitive runs this program, one per shape and geometry.
 _primitive.def_impl(jax.jit(_value, static_argnames=_static))
 _primitive.def_abstract_eval(_abstract)
 mlir.register_lowering(_primitive, mlir.lower_fun(_value, multiple_results=False))
@@ -284,6 +293,7 @@ _of_equals.def_impl(jax.jit(winograd.convolve_equals))
 _of_equals.def_abstract_eval(lambda x, kernel: _like(x, _repeated, x, kernel))
 mlir.register_lowering(_of_equals, mlir.lower_fun(winograd.convolve_equals, multiple_results=False))
 ad.defbilinear(_of_equals, *map(_of_equals_transposed, (0, 1)))
+# Mapped kernels would need batched products here; the plain convolution has a rule for them.
 batching.primitive_batchers[_of_equals] = lambda operands, axes: (
     jax.vmap(_repeated, axes)(*operands),
     0,
