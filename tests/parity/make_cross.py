@@ -29,7 +29,7 @@ def inputs(channels: int = CHANNELS) -> tuple[np.ndarray, np.ndarray, np.ndarray
     return x, tokens, np.array([[1, 1, 0], [1, 1, 1]], np.float32)
 
 
-def transformer() -> dict[str, np.ndarray]:
+def transformer() -> dict[str, np.ndarray | str]:
     """Two blocks: self-attention, cross-attention, GEGLU feed-forward (arXiv:2112.10752)."""
     import torch
     from diffusers.models.transformers.transformer_2d import Transformer2DModel
@@ -48,7 +48,7 @@ def transformer() -> dict[str, np.ndarray]:
     return {"shapes": shapes, "output": out.numpy()}
 
 
-def unet() -> dict[str, np.ndarray]:
+def unet() -> dict[str, np.ndarray | str]:
     import torch
     from diffusers import UNet2DConditionModel
 
@@ -69,7 +69,7 @@ def unet() -> dict[str, np.ndarray]:
     return {"shapes": shapes, "output": out.numpy()}
 
 
-def pixart() -> dict[str, np.ndarray]:
+def pixart() -> dict[str, np.ndarray | str]:
     """PixArt-alpha (arXiv:2310.00426), and the embedding of its noise labels."""
     import torch
     from diffusers import PixArtTransformer2DModel

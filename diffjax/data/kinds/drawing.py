@@ -171,9 +171,10 @@ def _top(x: np.ndarray) -> float:
 
 
 def beside(images: np.ndarray) -> np.ndarray:
-    """Frames (N, T, H, W, C) in one row per item, uint8 (N, H, T W, C)."""
+    """Frames (N, T, H, W, C) in one row per item, uint8 (N, H, T (W + 1) - 1, C): white between."""
     n, t, h, w, c = images.shape
-    return np.moveaxis(images, 1, 2).reshape(n, h, t * w, c)
+    apart = np.pad(images, ((0, 0),) * 3 + ((0, 1), (0, 0)), constant_values=255)
+    return np.moveaxis(apart, 1, 2).reshape(n, h, t * (w + 1), c)[:, :, :-1]
 
 
 def scatter(
