@@ -199,12 +199,18 @@ class Run(NamedTuple):
     leads: bool
 
 
-@functools.cache
 def trained(workdir: Path, ema: Any) -> Run:
-    """The network in `workdir`. ema: which average of its parameters; None for that of its config.
+    """Return the network in `workdir`, loaded again only after that run has changed.
 
-    Raises ConfigError where there is none.
+    ema: which average of its parameters; None for that of its config. Raises ConfigError where
+    there is none.
     """
+    files = (workdir / name for name in ("checkpoints", "weights.safetensors", "ema"))
+    return _loaded(workdir, ema, tuple(f.stat().st_mtime_ns for f in files if f.exists()))
+
+
+@functools.lru_cache(maxsize=2)  # a plan is built several times, with few networks
+def _loaded(workdir: Path, ema: Any, changed: tuple[int, ...]) -> Run:
     from diffjax import builder
     from diffjax.training.workdir import load_weights, read_config, read_form
 

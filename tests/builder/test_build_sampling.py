@@ -1,6 +1,8 @@
 """Config to how to sample: correctors, where noise comes from, adaptive steps."""
 
+import os
 import re
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -287,3 +289,13 @@ def test_the_list_names_all_of_guidance():
     for name in (*REFERENCES, *RULES, *THRESHOLDS, *RAMPS):
         assert re.search(rf"^  {name}( |$)", out, re.M), name
     assert "parallel=0.0, norm=inf, momentum=-0.5" in out
+
+
+def test_another_network_is_loaded_again_once_its_run_has_changed(toy, tmp_path):
+    """Guidance would keep the weights from before that run was trained further, and a process
+    with many guided runs would keep the networks of all of them."""
+    run = shutil.copytree(toy, tmp_path / "run")
+    first = guidance.trained(run, None)
+    assert guidance.trained(run, None) is first
+    os.utime(run / "checkpoints", (1, 1))
+    assert guidance.trained(run, None) is not first

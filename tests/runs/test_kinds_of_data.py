@@ -22,12 +22,13 @@ CONFIG = {
     "ema": {"name": "constant", "decay": 0.9},
     "sampling": {"sampler": {"name": "ddim"}, "steps": 2},
     "train": {
-        "steps": 2,
+        "steps": 10,
         "batch_size": 8,
-        "log_every": 2,
-        "sample_every": 2,
-        "checkpoint_every": 2,
-        "held_out_every": 2,
+        "steps_per_dispatch": 5,
+        "log_every": 10,
+        "sample_every": 10,
+        "checkpoint_every": 10,
+        "held_out_every": 10,
         "held_out": 8,
         "samples": 4,
         "writers": (),
@@ -140,7 +141,7 @@ def test_each_kind_with_each_network_and_condition(tmp_path, name, network):
     with one_device():
         trained = diffjax.fit(spec, run)
     assert trained.experiment.form.names == conditions
-    with Image.open(run / "samples" / "step_00000002.png") as picture:
+    with Image.open(run / "samples" / "step_00000010.png") as picture:
         assert np.asarray(picture).std() > 5
 
 
@@ -155,7 +156,7 @@ def test_each_kind_is_trained_sampled_shown_written_and_evaluated(tmp_path, name
         trained = diffjax.fit(spec, run)
         assert trained.experiment.form.kind == name
         assert trained.experiment.form.names == conditions
-        with Image.open(run / "samples" / "step_00000002.png") as picture:
+        with Image.open(run / "samples" / "step_00000010.png") as picture:
             assert np.asarray(picture).std() > 5
         assert json.loads((run / "data.json").read_text())["kind"] == name
         kind, out = KINDS[name], [f"--out={tmp_path / 'a.npz'}", f"--out={tmp_path / 'a.png'}"]
