@@ -131,6 +131,7 @@ class Parameterization(abc.ABC):
         """Raise ValueError if F does not determine x0 and eps on all of [t_min, t_max]."""
 
     def c_in(self, sde: SDE, t: Times) -> Times:
+        """Return the factor on x in the input of the network, in the shape of t."""
         if not self.scale_input:
             return jnp.ones_like(t)
         return 1 / _scale(sde, t, self.sigma_data)
