@@ -37,7 +37,7 @@ def churn(
     at, p = _finite("churn", sde, times), Program(eps)
     rho = at.sigma / at.alpha
     gamma = min(s_churn / (len(times) - 1), np.sqrt(2) - 1)
-    # Above the level at t_max the network is not trained: a step that would lead there has no churn.
+    # Above the level at t_max the network is not trained: no churn where it would lead there.
     most = float(np.exp(-ends(sde).lam[1])) * (1 + 1e-9)
     stirred = (s_min <= rho) & (rho <= s_max) & (rho * (1 + gamma) <= most) & (rho > 0)
     higher = np.where(stirred, rho * (1 + gamma), rho)
