@@ -19,7 +19,7 @@ import numpy as np
 from jax.core import Tracer
 
 SEEDS = 2**32
-"""Seeds are integers in [0, 2**32); JAX would take others modulo this number."""
+"""Seeds are the numbers below it: JAX takes others modulo this one."""
 
 
 def at_least(least: float, **settings: float) -> None:
@@ -116,7 +116,7 @@ def integer(value: Any, name: str) -> int:
 
 
 def whole(least: int, **values: Any) -> None:
-    """Raise ValueError for a value that is no integer, or one below `least`."""
+    """Integers that are not below `least`."""
     for name, value in values.items():
         integer(value, name)
         at_least(least, **{name: value})

@@ -349,11 +349,10 @@ def start_from(
     strength: float,
     keys: Key[Array, " b"],
 ) -> tuple[np.ndarray, Float[Array, "b *d"], Key[Array, " b"]]:
-    """Prepare image-to-image sampling (arXiv:2108.01073).
+    """Image to image: the last part of a grid, x0 noised to where it begins, and keys for `sample`.
 
-    Returns the last part of the grid, x0 (B, ...) noised to its first time, and the keys for
-    `sample`. strength: the share of the steps to run, in (0, 1]; 1 keeps as little of x0 as the
-    process does at t_max.
+    strength: share of the steps that are made, in (0, 1]; 1 keeps as little of x0 as the process
+    does (arXiv:2108.01073).
     """
     part = last_part(times, strength)
     checks.samples(x0, "x0")
@@ -362,7 +361,8 @@ def start_from(
 
 
 def last_part(times: np.ndarray, strength: float) -> np.ndarray:
-    """Return the last steps of a grid: a share `strength` in (0, 1], rounded, at least one step."""
+    """The last steps of a grid, a share `strength` of them, in (0, 1], to the nearest whole number
+    of steps and at least one."""
     within(0, 1, "(]", strength=strength)
     steps = len(times) - 1
     return times[steps - max(1, round(strength * steps)) :]
@@ -371,7 +371,7 @@ def last_part(times: np.ndarray, strength: float) -> np.ndarray:
 def noised(
     sde: SDE, x0: Float[Array, "b *d"], t: Any, keys: Key[Array, " b"]
 ) -> tuple[Float[Array, "b *d"], Key[Array, " b"]]:
-    """Return x0 (B, ...) noised to time t, and the keys for `sample`."""
+    """x0 with the noise of time t, and the keys to give to `sample` with it."""
     first, remaining = jax.vmap(jax.random.split, out_axes=1)(keys)
     eps = normal(first, x0.shape[1:]).astype(x0.dtype)
     return sde.perturb(x0, eps, jnp.full(x0.shape[:1], t, x0.dtype)), remaining
@@ -380,9 +380,9 @@ def noised(
 def initial(
     sde: SDE, keys: Key[Array, " b"], shape: tuple[int, ...], t: Any = None
 ) -> tuple[Float[Array, "b *d"], Key[Array, " b"]]:
-    """Draw initial states (B, *shape) from the prior, and return them with the keys for `sample`.
+    """Draws from the prior (B, *shape), and the keys to give to `sample` with them.
 
-    keys: (B,). t: the first time of the grid; t_max by default.
+    t: where the grid begins, if that is not t_max.
     """
     checks.keys(keys, np.size(keys))
     first, later = jax.vmap(jax.random.split, out_axes=1)(keys)

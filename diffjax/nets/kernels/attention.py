@@ -1,8 +1,8 @@
 """Softmax attention with linear memory and derivatives of every order, in a fast form per device.
 
-There are three primitives: attention itself, its derivative along given directions (JVP), and the
-transpose of that derivative (VJP). Each has its own program, so that a gradient stores q, k and v
-only and not the weights of all pairs. The device is chosen where a program is lowered for one.
+Three primitives: the attention itself, its derivative along given directions, and that derivative
+transposed. Each has its own program, so that a gradient needs q, k and v only, not the weights of
+all pairs. Devices are told apart where a program is lowered for one.
 """
 
 from __future__ import annotations
@@ -189,16 +189,16 @@ def _gradient_cuda(ct: Array, q: Array, k: Array, v: Array, *there: Array) -> li
 
 
 def _made(tangents: Any, primals: Any) -> list[Array]:
-    """Return the tangents as arrays, with zeros for symbolic zeros."""
+    """Tangents as arrays, zeros where there is none."""
     return [
         jnp.zeros(p.shape, p.dtype) if isinstance(t, ad.Zero) else t
         for t, p in zip(tangents, primals, strict=True)
     ]
 
 
+# The tangent is a primitive, not the JVP of a scan: reverse mode would save the weights of all parts
+# of the scan, while the transpose of the primitive recomputes them.
 def _value_jvp(primals: Any, tangents: Any) -> Any:
-    # The tangent is a primitive, not the JVP of a scan: reverse mode would save the weights of all
-    # parts of the scan, while the transpose of the primitive recomputes them.
     along = _made(tangents[:3], primals[:3])
     return _attention.bind(*primals), _along.bind(*along, *primals)
 
