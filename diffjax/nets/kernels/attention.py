@@ -196,8 +196,8 @@ def _made(tangents: Any, primals: Any) -> list[Array]:
     ]
 
 
-# The tangent is a primitive, not the JVP of a scan: reverse mode would save the weights of all parts
-# of the scan, while the transpose of the primitive recomputes them.
+# The tangent is a primitive, not the JVP of a scan: reverse mode would save the weights of all
+# parts of the scan, while the transpose of the primitive recomputes them.
 def _value_jvp(primals: Any, tangents: Any) -> Any:
     along = _made(tangents[:3], primals[:3])
     return _attention.bind(*primals), _along.bind(*along, *primals)
