@@ -187,7 +187,7 @@ def trailing(sde: SDE, steps: int, total: int = 1000, to_data: bool = True) -> n
     total, to_data and errors are those of `linspace` (arXiv:2305.08891, tab. 2).
 
     >>> from diffjax import schedules, sde
-    >>> (1000 * trailing(sde.VP(schedules.ddpm_linear()), 4)).round().tolist()
+    >>> (1000 * trailing(sde.VP(schedules.Linear()), 4)).round().tolist()
     [1000.0, 750.0, 500.0, 250.0, 0.0]
     """
     index = np.round(np.linspace(total, 0, steps + 1)[:-1]) - 1

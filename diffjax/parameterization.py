@@ -131,6 +131,7 @@ class Parameterization(abc.ABC):
         """Raise ValueError if F does not determine x0 and eps on all of [t_min, t_max]."""
 
     def c_in(self, sde: SDE, t: Times) -> Times:
+        """Return the factor on x in the input of the network, in the shape of t."""
         if not self.scale_input:
             return jnp.ones_like(t)
         return 1 / _scale(sde, t, self.sigma_data)
@@ -207,13 +208,7 @@ class V(Parameterization):
 
 @dataclass(frozen=True)
 class Velocity(Parameterization):
-    """Velocity prediction: F = alpha' x0 + sigma' eps (arXiv:2210.02747; arXiv:2303.08797).
-
-    >>> from diffjax import schedules, sde
-    >>> flow = sde.Flow(schedules.Logit(), t_max=0.9)
-    >>> [round(float(c), 4) for c in Velocity().target(flow, jnp.array(0.3))]  # eps - x0
-    [-1.0, 1.0]
-    """
+    """Velocity prediction: F = alpha' x0 + sigma' eps (arXiv:2210.02747; arXiv:2303.08797)."""
 
     def target(self, sde: SDE, t: Times) -> tuple[Times, Times]:
         return sde.slopes(t)

@@ -28,10 +28,10 @@ def with_intervals(
     """Return `values` of all `count` samples, with a 95 % interval [low, high] around each.
 
     The intervals, under `intervals`, come from half samples (McCarthy 1969): a resample takes one
-    of each random pair, of equal labels where there are labels. Given one half, the value of the
-    other varies by one standard error of the whole. A bootstrap would draw copies, which are
-    neighbours at distance 0 and make covariances lose dimensions. A bias of the value is not part
-    of the interval.
+    of each random pair, of equal labels where there are labels. It has half the size and is drawn
+    without replacement, and the two factors cancel: its value varies by one standard error of the
+    whole. A bootstrap would draw copies, which are neighbours at distance 0 and make covariances
+    lose dimensions. A bias of the value is not part of the interval.
 
     label: (N,), the classes of the samples, or None. resamples: number of resamples, 0 for no
     intervals. shares: values that are shares of samples, whose interval is clipped to [0, 1]. One

@@ -105,7 +105,7 @@ class Real:
         return fit(self.train, self._reading.flip, self.folder)
 
     def facts(self, items: Memory) -> dict[str, Any]:
-        """Return the facts that statistics must share with those of `items` to be comparable."""
+        """Return the facts that comparable statistics must share, and which items these are of."""
         return {
             "extractor": self.extractor.name,
             "fingerprint": self.extractor.fingerprint,

@@ -51,7 +51,9 @@ def orthogonal(key: Key[Array, ""], size: int, probes: int = 1) -> Probes:
     """
     at_least(1, probes=probes)
     if probes > size:
-        raise ValueError(f"probes={probes}: {size} dimensions have at most {size} at right angles")
+        raise ValueError(
+            f"probes={probes}: {size} dimensions have at most {size} orthogonal vectors"
+        )
     return jnp.linalg.qr(jax.random.normal(key, (size, probes)))[0].T * (size / probes) ** 0.5
 
 

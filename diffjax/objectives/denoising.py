@@ -140,21 +140,21 @@ class Denoising(Objective):
                 raise ValueError(f"condition_dropout.{name}: no such field{nearest(name, known)}")
         if task.second_output is not None and bool(self.hybrid) != task.second_output:
             raise ValueError(
-                f"hybrid={self.hybrid:g}: trains the second output of a network, and "
+                f"hybrid={self.hybrid:g}: it trains the second output of a network, and "
                 f"config.network.learn_variance={task.second_output}; allowed: both, or neither"
             )
         if task.form and task.form.ends and self.hybrid:
             raise ValueError(
-                f"hybrid={self.hybrid:g}: is the mean over all values, and the data have lengths; "
+                f"hybrid={self.hybrid:g}: it is a mean over all values, and the data have lengths; "
                 f"allowed: 0"
             )
         if task.form and task.form.ends and self.pairing is not independent:
             raise ValueError(
-                "pairing: compares items with noises, and the data have lengths; allowed: "
+                "pairing: it compares items with noises, and the data have lengths; allowed: "
                 "pairing='independent'"
             )
         if self.bound and task.dequantized:
-            raise ValueError("bound=True: has a decoder; allowed: data.dequantize=False")
+            raise ValueError("bound=True: the bound has a decoder; allowed: data.dequantize=False")
         if self.bound and task.form and task.form.dtype != "uint8":
             raise ValueError(
                 f"bound=True: needs images in grey levels; the data are {task.form.kind} "
@@ -163,12 +163,12 @@ class Denoising(Objective):
         others = [name for name in known or () if name != "label"]
         if self.pairing is not independent and others:
             raise ValueError(
-                f"pairing: pairs within a class, and the data have the condition {others[0]!r}, "
+                f"pairing: it pairs within a class, and the data have the condition {others[0]!r}, "
                 f"whose noise would depend on it; allowed: pairing='independent'"
             )
         if task.noisy and self.pairing is not independent:
             raise ValueError(
-                f"pairing: what it trains is no score, and {task.noisy} adds noise; allowed: "
+                f"pairing: it does not train a score, and {task.noisy} adds noise; allowed: "
                 f"pairing='independent', or ddim, heun and other ODE methods without a corrector"
             )
 

@@ -20,11 +20,7 @@ def l1(difference: Float[Array, "b *d"]) -> Float[Array, "b *d"]:
 
 
 def huber(difference: Float[Array, "b *d"], delta: float = 1.0) -> Float[Array, "b *d"]:
-    """Return d^2 for |d| < delta, and its tangent 2 delta |d| - delta^2 beyond; delta > 0.
-
-    >>> huber(jnp.array([0.5, 3.0])).tolist()
-    [0.25, 5.0]
-    """
+    """Return d^2 for |d| < delta, and its tangent 2 delta |d| - delta^2 beyond; delta > 0."""
     positive(delta=delta)
     size = jnp.abs(difference)
     return jnp.where(size < delta, difference**2, 2 * delta * size - delta**2)

@@ -107,11 +107,13 @@ class FlowMap(Objective):
             )
         if self.rule.anywhere and not self.velocity.anywhere:
             raise ValueError(
-                "velocity='conditional': is known at the samples alone, and this rule needs it at "
-                "other points; allowed: velocity='own' or 'teacher'"
+                "velocity='conditional': it is known at the samples alone, and this rule needs it "
+                "at other points; allowed: velocity='own' or 'teacher'"
             )
         if self.velocity.taught != bool(self.loads):
-            raise ValueError("velocity='teacher', name='flow_map_distillation': go together")
+            raise ValueError(
+                "velocity='teacher', name='flow_map_distillation': each needs the other"
+            )
 
     @property
     def drops_conditions(self) -> bool:
@@ -122,12 +124,12 @@ class FlowMap(Objective):
         """Raise ValueError where draw and velocity are incompatible with model or data."""
         self.draw.check(model.sde)
         if self.draw.init() != ():
-            raise ValueError(f"draw={self.draw}: learns from losses, which only denoising gives it")
+            raise ValueError(f"draw={self.draw}: it learns from losses, in denoising only")
         if model.sde.schedule.init():
             raise ValueError("a learned schedule: needs the variational bound; allowed: denoising")
         if task.second_output:
             raise ValueError(
-                "name='flow_map': trains no second output; allowed: config.network."
+                "name='flow_map': it trains no second output; allowed: config.network."
                 "learn_variance=False"
             )
         known, rates = task.conditions, self.condition_dropout

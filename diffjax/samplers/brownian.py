@@ -48,6 +48,7 @@ def increments(clock: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         ahead[:, k] += np.where(shared, behind[:, j], 0)
         behind[:, j] = np.where(shared, 0, behind[:, j])
     nodes, shares = np.concatenate([nodes, before], 1), np.concatenate([ahead, behind], 1)
+    # The norm of B(v) - r B(u) is sqrt(1 - r^2): dividing by it gives unit variance.
     norm = np.sqrt((shares**2).sum(1, keepdims=True))
     shares = shares / np.where(norm > 0, norm, 1)
     shares[is_fresh], shares[is_fresh, 0] = 0.0, 1.0

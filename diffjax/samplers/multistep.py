@@ -110,8 +110,7 @@ class Step:
         if len(nodes) == 1:
             return np.array([self.constant])
         if np.isinf(self.end):
-            # To sigma = 0 the integral runs over rho from sigma / alpha to 0, where lambda has no
-            # end: d lambda = -d rho / rho takes the pole of the exponential away.
+            # To sigma = 0 in rho: d lambda = -d rho / rho cancels the growth of the exponential.
             rho = self.rho / 2 * (1 + NODES)
             v, density = variable(-np.log(rho)), -self.alpha * self.rho / 2 * QUADRATURE
             return np.array([_lagrange(nodes, k, v) @ density for k in range(len(nodes))])
@@ -158,10 +157,7 @@ def _multistep(
     eta: float = 0.0,
     to_data: bool = False,
 ) -> Table:
-    """Write one row per step, each with as many outputs as history and order allow.
-
-    rule: weights in place of the exact ones. to_data: see `Step`.
-    """
+    """Write one row per step with the outputs it may use; rule: weights in place of exact ones."""
     at, p, ys = levels(sde, times), Program(read), []
     steps, nodes = len(times) - 1, variable(sde, at.lam)
     for i in range(steps):
@@ -293,8 +289,7 @@ def unipc(
 
     def weights(step: Step, lam: np.ndarray, half: bool) -> np.ndarray:
         if not half:
-            # The paper solves R c = b for these; the solution is the exact integral of the
-            # interpolating polynomial, for either B(h).
+            # The solution of the paper's R c = b is the exact integral, for either B(h).
             return step.weights(lam, same)
         # With two outputs the paper takes c = 1/2 instead: B(h) / 2 on the difference quotient.
         h = step.end - step.start
@@ -323,10 +318,9 @@ def unipc(
 
 @sampler(order=2)
 def pndm(sde: SDE, times: np.ndarray) -> Table:
-    """PNDM: three pseudo Runge-Kutta steps, then multistep with four outputs as `ipndm`.
+    """PNDM: three pseudo Runge-Kutta steps, then `ipndm` of order 4 (arXiv:2202.09778, Alg. 2).
 
-    The first three steps take four network passes each; their midpoints are those of t
-    (arXiv:2202.09778, Alg. 2).
+    The first three steps take four network passes each; their midpoints are those of t.
     """
     middle = levels(sde, (times[1:] + times[:-1]) / 2)
     at, p, ys = levels(sde, times), Program(eps), []

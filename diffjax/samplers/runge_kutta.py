@@ -78,6 +78,7 @@ def _runge_kutta(
         )
     nodes, steps = np.array([sum(row) for row in stages]), np.diff(w)
     here = between(sde, w[:-1, None] + steps[:, None] * nodes)  # (steps, stages)
+    # The ends exactly, not by a round trip through w, so that rows begin at the times of the grid.
     here[:, nodes == 0], here[:, nodes == 1] = inner.t[:-1, None], inner.t[1:, None]
     charts = chart(sde, levels(sde, here.ravel()))
     scale, a, b = (part.reshape(here.shape) for part in charts[1:])

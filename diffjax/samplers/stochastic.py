@@ -37,6 +37,7 @@ def churn(
     at, p = _finite("churn", sde, times), Program(eps)
     rho = at.sigma / at.alpha
     gamma = min(s_churn / (len(times) - 1), np.sqrt(2) - 1)
+    # Above the level at t_max the network is not trained: no churn where it would lead there.
     most = float(np.exp(-ends(sde).lam[1])) * (1 + 1e-9)
     stirred = (s_min <= rho) & (rho <= s_max) & (rho * (1 + gamma) <= most) & (rho > 0)
     higher = np.where(stirred, rho * (1 + gamma), rho)
@@ -46,6 +47,7 @@ def churn(
         start = X / at.alpha[i] + (noise * Z if noise else {})
         first = p.network(up.t[i], up.alpha[i] * start)
         if noise:
+            # The update follows the second row, whose fresh noise is another: use the first's.
             start = X / at.alpha[i] + noise * p.noise()
         p.step(_heun(p, at, i + 1, start, first, rho[i + 1] - higher[i]))
     return p.table()
@@ -87,6 +89,7 @@ def restart(
     rho = at.sigma / at.alpha
     if not high <= np.exp(-ends(sde).lam[1]) * (1 + 1e-9):
         raise ValueError(f"high={high}: beyond the noise at t_max={sde.t_max} of {sde}")
+    # Legs: down to the last level above `low`, `repeats` times from `high` to there, then the rest.
     above = np.flatnonzero(rho >= low)
     j = int(above[-1]) if len(above) else 0
     legs = [times]
@@ -134,6 +137,7 @@ def _singlestep(sde: SDE, times: np.ndarray, r: float, eta: float, middle: bool)
         here = (stage.sigma[i] / at.sigma[i] * decay(to)) * X
         here = here + (-stage.alpha[i] * np.expm1(-(1 + eta) * to)) * first
         second = p.network(stage.t[i], here + (stage.sigma[i] * spread(to)) * z1 if eta else here)
+        # Integrals of a constant and of a slope against exp(-(1 + eta) (lambda_s - lambda)).
         psi1 = -np.expm1(-(1 + eta) * h)
         psi2 = psi1 / 2 if middle else 1 - psi1 / ((1 + eta) * h)
         end = (at.sigma[i + 1] / at.sigma[i] * decay(h)) * X
@@ -206,6 +210,8 @@ def sa_solver(
             if step.noise:
                 p.along(eta[i], step.start, step.end)
             break
+        # As in `unipc`, a row leaves the corrected state; its noise z enters the next row's input,
+        # so predictor and corrector share it.
         p.step(state)
         if step.noise:
             p.along(eta[i], step.start, step.end)

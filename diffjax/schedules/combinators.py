@@ -62,7 +62,7 @@ class Truncated(Derived):
         first, last = _at(self.schedule, 0.0), _at(self.schedule, 1.0)
         if not (last <= self.logsnr_min and self.logsnr_max <= first):
             raise ValueError(
-                f"{self}: the schedule goes from {first:g} to {last:g}; needs a part of that"
+                f"{self}: the schedule goes from {first:g} to {last:g}; needs a part of that range"
             )
 
     @property
