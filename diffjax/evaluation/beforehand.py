@@ -21,8 +21,10 @@ SCALES = ("sigma", "scale")
 
 
 class Counts(NamedTuple):
-    """How much a metric will see: samples, training and held-out items; the classes that there are,
-    and those that samples were asked for, 0 where samples have no labels."""
+    """The numbers of samples, training and held-out items that a metric receives, and of classes.
+
+    classes: of the data. asked: classes that samples were generated for, 0 without labels.
+    """
 
     samples: int
     real: int
@@ -42,7 +44,7 @@ def checked(check: Callable[..., Any]) -> Callable[[Metric], Metric]:
 
 
 def counting(check: Callable[..., Any]) -> Callable[[Metric], Metric]:
-    """Give a metric a check of `Counts` with its settings, as keywords: ValueError for too few."""
+    """Decorate a metric with a check of `Counts`, which takes the settings it needs as keywords."""
 
     def mark(metric: Metric) -> Metric:
         setattr(metric, COUNT, check)

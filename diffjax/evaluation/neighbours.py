@@ -104,7 +104,7 @@ def _among_items(counts: Counts, k: int = 5, **_: Any) -> None:
 
 
 def _among_both(counts: Counts, k: int = 3, resamples: int = 20, **_: Any) -> None:
-    """The same, and for samples: intervals are of half of them (`with_intervals`)."""
+    """Raise ValueError as `_among_items`, and for too few samples, of which intervals take half."""
     _among_items(counts, k)
     least = (k + 1) * (2 if resamples else 1)
     if counts.samples < least:
