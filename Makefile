@@ -18,7 +18,8 @@ demo: $(VENV)/ready
 	$(BIN)/python -m diffjax.evaluate --workdir=$(DEMO)
 
 # Lint, types, and the suite: every noun, oracle and fault once, in its cheapest honest form.
-test: lint types unit
+test: lint
+	@$(MAKE) --no-print-directory -j2 types unit
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .
