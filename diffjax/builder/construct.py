@@ -66,8 +66,11 @@ def call(
         infinite = isinstance(value, float) and not math.isfinite(value)
         if infinite and value != parameters[name].default:
             raise ConfigError(f"{place}.{name}={value}: needs a finite number")
-        if isinstance(value, int) and abs(value) >= (SEEDS if name == "seed" else COUNTS):
-            raise ConfigError(f"{place}.{name}={value}: needs an integer below 2**31")
+        most, hint = SEEDS if name == "seed" else COUNTS, hints.get(name, Any)
+        counts = isinstance(value, int) and float not in (hint, *typing.get_args(hint))
+        if counts and abs(value) >= most:
+            power = most.bit_length() - 1
+            raise ConfigError(f"{place}.{name}={value}: needs an integer below 2**{power}")
     more = values | more
     bound = Applied(function, tuple(sorted(more.items()))) if more else function
     return bound if partial else refuse(place)(bound)()

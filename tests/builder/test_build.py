@@ -577,3 +577,12 @@ def test_augmentation_is_known_to_the_network_that_is_built_and_to_nobody_in_sam
     assert "config.network: condition 'augment' of kind augment: enters by features" in refused(
         config
     )
+
+
+def test_a_large_number_in_whole_digits_may_stand_for_a_float():
+    """FLOP/s and rates beyond 2^31 are no counts: 197 TFLOP/s would be refused without a point."""
+    train = {"peak_flops": 197_000_000_000_000}
+    e = builder.experiment(load("moons_vp") | {"train": train})
+    assert e.train.peak_flops == 197e12
+    with pytest.raises(ConfigError, match=r"steps=3000000000: needs an integer below 2\*\*31"):
+        builder.experiment(load("moons_vp") | {"train": {"steps": 3_000_000_000}})
