@@ -1,0 +1,31 @@
+"""Forward derivatives of whole networks, which losses of flow maps take along the ODE."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from test_networks import SMALL, every, inputs, made
+
+pytestmark = pytest.mark.thorough
+
+
+@every
+def test_tangents_are_central_differences(name, x64):
+    """MeanFlow and consistency losses would regress on a wrong total derivative, for one layer
+    whose rule of forward mode is wrong, while gradients and values are right."""
+    network, fresh, _ = made(name)
+    apply = dataclasses.replace(network.apply, dtype="float64")
+    rng = np.random.default_rng(3)
+    params = jax.tree.map(lambda a: jnp.asarray(0.3 * rng.normal(size=a.shape)), fresh.shapes)
+    x, c_noise, cond = inputs(SMALL[name][1])
+    x, c_noise = x.astype(jnp.float64), c_noise.astype(jnp.float64)
+    run = jax.jit(lambda x, c_noise: apply(params, x, c_noise, cond))
+    step = jnp.asarray(rng.normal(size=x.shape)), jnp.asarray(rng.uniform(1, 2, c_noise.shape))
+    for along in ((step[0], 0 * step[1]), (0 * step[0], step[1]), step):
+        _, tangent = jax.jvp(run, (x, c_noise), along)
+        h = 1e-5
+        ahead, behind = (run(x + k * along[0], c_noise + k * along[1]) for k in (h, -h))
+        np.testing.assert_allclose(tangent, (ahead - behind) / (2 * h), rtol=1e-5, atol=1e-6)
+        assert np.abs(tangent).max() > 1e-3
