@@ -33,6 +33,7 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
+    """Write a text file, atomically."""
     with whole(path) as part:
         part.write_text(text)
 

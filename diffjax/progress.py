@@ -96,6 +96,7 @@ class Progress:
             print(f"{self._name} {done} in {tqdm.format_interval(spent)}", file=sys.stderr)
 
     def advance(self, n: int = 1) -> None:
+        """Count `n` more units."""
         self._count += n
         self._bar.update(n)
         if not self._terminal and time.monotonic() - self._spoke > self._lines:

@@ -300,6 +300,7 @@ def construct_model(config: Config, conditions: Sequence[Spec] = ()) -> Model:
 
 
 def construct_sde(spec: Config, place: str) -> SDE:
+    """Construct the noising process with its schedule."""
     spec = dict(spec)
     schedule = construct_schedule(spec.pop("schedule", {}), f"{place}.schedule")
     return construct(SDES, spec, place, schedule=schedule)

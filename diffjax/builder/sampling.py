@@ -45,10 +45,12 @@ def plan(
     per_sample: bool = False,
     strength: float = 1.0,
 ) -> Sampling:
-    """Plan the sampling of data of this form. learned: True if the network has a second output.
-    leads: True if it takes a second time, `to`. per_sample: True if each sample has its own
-    guidance weight (`Sampling.weighted`). strength: the share of the steps that samples which start
-    from items perform (`samplers.start_from`). Raises ConfigError.
+    """Plan the sampling of data of this form.
+
+    learned: True if the network has a second output. leads: True if it takes a second time, `to`.
+    per_sample: True if each sample has its own guidance weight (`Sampling.weighted`). strength: the
+    share of the steps that remains for samples that start from items (`samplers.start_from`).
+    Raises ConfigError for settings that cannot work.
 
     `sampler`: the method; `adaptive` has neither grid nor steps. `grid`: the times of the rows.
     `steps`: the number of steps of the grid. `guidance`: the weight, 1 for the conditional model;

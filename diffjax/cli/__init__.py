@@ -292,6 +292,7 @@ def listed(one: Callable[[str], T]) -> Callable[[str], list[T]]:
 
 
 def interval(text: str) -> tuple[float, ...]:
+    """Parse finite numbers `LOW,HIGH`; the order and the count are checked later."""
     return tuple(number(item) for item in text.split(","))
 
 

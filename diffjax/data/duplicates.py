@@ -29,7 +29,7 @@ def look(images: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         box = Image.Resampling.BOX
         small[k] = np.asarray(image.convert("RGB").resize((LOW, LOW), box))
         grey[k] = np.asarray(image.convert("L").resize((SIDE, SIDE), box))
-    # Without rounding, noise would set the bits of a flat image, whose coefficients are all 0.
+    # Rounded: otherwise float errors set the bits of a flat image, whose coefficients are all 0.
     cosines = np.round(_WAVES @ grey @ _WAVES.T, 6).reshape(len(images), LOW**2)[:, 1:]
     bits = cosines > np.median(cosines, axis=1, keepdims=True)
     return bits @ (np.uint64(1) << np.arange(cosines.shape[1], dtype=np.uint64)), small

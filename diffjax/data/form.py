@@ -96,6 +96,7 @@ class Form:
 
     @property
     def names(self) -> list[str]:
+        """The names of the conditions, in order."""
         return [spec.name for spec in self.conditions]
 
     @property

@@ -28,11 +28,11 @@ class Reading:
     the network receives. flip: mirror each image with probability 1/2. crop: the side of the window
     cut from each item, at random in training and at the centre otherwise; 0 keeps the whole item.
     balanced: draw each class equally often, however many items it has. dequantize: add uniform
-    noise of one grey level, for densities. augment: change images at random and condition the
-    network on the changes. memory: the size in GB up to which a data set is decoded once and kept
-    in memory. workers: the number of reading threads. timeout: the seconds without a batch after
-    which a run saves and exits, 0 for never. kind: the kind of the items, which the source declares
-    and a config does not set.
+    noise of one grey level, for densities. augment: change images at random, and build the network
+    with the changes as a condition. memory: the size in GB up to which a data set is decoded once
+    and kept in memory. workers: the number of reading threads. timeout: the seconds without a batch
+    after which a run saves and exits, 0 for never. kind: the kind of the items, which the source
+    declares and a config does not set.
 
     Raises ValueError for a setting out of range.
     """

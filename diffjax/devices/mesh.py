@@ -111,6 +111,7 @@ class Layout:
 
     @property
     def size(self) -> int:
+        """The number of devices."""
         return self.mesh.size
 
     @property
@@ -135,6 +136,7 @@ class Layout:
 
     @property
     def everywhere(self) -> NamedSharding:
+        """The sharding that keeps a whole array on every device."""
         return NamedSharding(self.mesh, PartitionSpec())
 
     def split(self, axis: int) -> NamedSharding:

@@ -38,7 +38,7 @@ def join(coordinator: str | None, processes: int | None, process_id: int | None)
         running = "must be called before" in str(error)  # JAX has started: in a notebook or a test
         if any(a is not None for a in cluster) or not (isinstance(error, ValueError) or running):
             raise
-        return  # no cluster: alone
+        return  # without a cluster, the process is alone
     signal.signal(signal.SIGTERM, before)  # the handler of JAX would record SIGTERM and continue
 
 

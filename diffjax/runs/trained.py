@@ -57,14 +57,17 @@ class Trained:
 
     @property
     def sde(self) -> SDE:
+        """The noising process."""
         return self.denoise.sde
 
     @property
     def config(self) -> Config:
+        """The config from which the experiment was built."""
         return self.experiment.config
 
     @property
     def weights(self) -> Weights:
+        """The parameters, with the number of training steps and the name of their average."""
         return Weights(self.step, self.denoise.params, self.ema)
 
     def job(
@@ -132,9 +135,9 @@ class Trained:
     ) -> Generated:
         """Generate samples 0, ..., num - 1, as `python -m diffjax.sample` does.
 
-        num: by default 64, or the length of the longest list of seeds, indices or weights. preview,
-        every: a function that receives the intermediate samples after every so many rows, see
-        `Job.samples`. request: see `job`.
+        num: by default 64, or the length of the longest list of seeds, indices or weights. preview:
+        a function that receives the intermediate samples. every: the number of rows between two of
+        its calls, see `Job.samples`. request: see `job`.
 
             trained.sample(seed=[3, 5, 8], label=7)  # three samples, the first of each seed
             trained.sample(index=17, weight=[1, 2, 4])  # sample 17 of seed 0, guided more and more
@@ -236,7 +239,7 @@ def opened(path: Path, family: str = "") -> tuple[Contents, str]:
     """
     try:
         contents = read(path)
-    except ValueError as error:  # names the file
+    except ValueError as error:  # its message names the file
         raise ConfigError(str(error)) from error
     family = family or builder.refuse(str(path))(recognised)(contents)
     known_family(family)

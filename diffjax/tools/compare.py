@@ -177,10 +177,12 @@ def show(key: dict[str, Any], rates: dict[str, Any]) -> None:
 
 
 def span(interval: list[float]) -> str:
+    """Return an interval of rates as text, in percent."""
     return "[{:.1%}, {:.1%}]".format(*interval)
 
 
 def write(out: Path, name: str, text: str) -> None:
+    """Write a file in the folder `out`; raise ConfigError where it cannot be written."""
     from diffjax.files import write_text
 
     try:

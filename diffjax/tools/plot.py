@@ -79,6 +79,7 @@ def run() -> int:
 
 
 def write(path: Path, picture: np.ndarray) -> int:
+    """Write a PNG file and return the exit code; raise ConfigError where it cannot be written."""
     from diffjax import plot
 
     try:
@@ -101,6 +102,7 @@ def sampler(asked: argparse.Namespace) -> np.ndarray:
 
 
 def times(text: str) -> list[float]:
+    """Parse times in [0, 1], separated by commas."""
     values = [float(item) for item in text.split(",")]
     if bad := [t for t in values if not 0 <= t <= 1]:
         raise argparse.ArgumentTypeError(f"{bad[0]:g}: needs 0 <= t <= 1")

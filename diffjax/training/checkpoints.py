@@ -91,7 +91,7 @@ class Checkpoints:
             self._failed(error)
 
     def reserve(self, state: PyTree) -> None:
-        """Allocate the memory for copies on CPU in advance, since it takes seconds per GB."""
+        """Allocate the memory for copies on CPU and wait for it, since it takes seconds per GB."""
         if not _on_cpu(state):
             return
         held = jax.device_put(state, _shardings(state, "device"), may_alias=False)
@@ -177,6 +177,7 @@ class Checkpoints:
         self._manager = self._open()
 
     def close(self) -> None:
+        """Wait for the last save, and release the folder and the hooks."""
         self.wait()
         self._manager.close()
         self._quiet.end()

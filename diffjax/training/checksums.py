@@ -101,6 +101,7 @@ def verify(tensors: Mapping[str, np.ndarray], sums: Sums) -> None:
 
 
 def of_array(a: np.ndarray) -> list[int]:
+    """Return both sums of a whole array."""
     return [*words(a, [0] * a.ndim, a.shape)]
 
 

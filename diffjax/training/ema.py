@@ -96,6 +96,7 @@ class Power:
 
     @property
     def gamma(self) -> float:
+        """The exponent of the profile, the largest real root of the equation for `std`."""
         inverse = self.std**-2
         roots = np.roots([1, 7, 16 - inverse, 12 - inverse])
         return float(roots[np.isreal(roots)].real.max())

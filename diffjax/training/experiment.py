@@ -162,10 +162,12 @@ class Experiment:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """The shape of one item as the network sees it."""
         return self.form.shape
 
     @property
     def classes(self) -> int:
+        """The number of classes, 0 without labels."""
         return self.form.classes
 
     def batches(self, rows: Any = ...) -> Batches:

@@ -46,4 +46,5 @@ class Feed(Generic[T]):
         return item
 
     def close(self) -> None:
+        """Shut the thread down without waiting for it."""
         self._pool.shutdown(wait=False, cancel_futures=True)

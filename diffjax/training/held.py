@@ -102,7 +102,7 @@ def read(workdir: Path, name: str, wanted: Params) -> Params:
     try:
         tensors, _ = checksums.load(path)
     except ValueError as error:
-        raise ConfigError(str(error)) from error  # names the file
+        raise ConfigError(str(error)) from error  # the message names the file
     shapes = lambda tree: {k: (tuple(a.shape), np.dtype(a.dtype)) for k, a in tree.items()}
     if shapes(tensors) != shapes(like := flat(wanted)):
         missing, surplus = set(like) - set(tensors), set(tensors) - set(like)

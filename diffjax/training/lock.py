@@ -23,7 +23,7 @@ FAR = 2**30
 
 @contextmanager
 def lock(workdir: Path) -> Iterator[None]:
-    """Create the folder, and lock it for other runs while this one trains there.
+    """Create the folder, and lock it against other runs while this run trains there.
 
     The operating system releases the lock, however the process exits. A file system without locks
     gives a warning of one line. Raises ConfigError where another process holds the lock, naming the

@@ -267,6 +267,7 @@ class Compiled:
         return moving.holding(state.held), metrics
 
     def memory_analysis(self) -> Any:
+        """Return the memory statistics of the compiler, None where it has none."""
         return self._run.memory_analysis()
 
     def as_text(self) -> str | None:

@@ -38,6 +38,7 @@ class Transfer(NamedTuple):
 
     @property
     def complete(self) -> bool:
+        """True if source and network have exactly the same parameters."""
         return not (self.missing or self.surplus or self.reshaped)
 
 

@@ -256,7 +256,7 @@ def _read_weights(experiment: Experiment, path: Path, frozen: Params | None = No
     """Read the weights in a file, which need not contain the `frozen` parameters of the run."""
     try:
         tensors, about = checksums.load(path)
-    except ValueError as error:  # names the file
+    except ValueError as error:  # its message names the file
         raise ConfigError(str(error)) from error
     try:
         params = joined(nested(tensors), frozen or {})
