@@ -45,7 +45,7 @@ class Moving(NamedTuple):
 class TrainState(NamedTuple):
     """The complete state of training: the fields of `Moving`, and parameters that no step changes.
 
-    held: parameters by name; those under `frozen` belong to the network, the others to the
+    held: parameters by name; those under `frozen` complete `params`, and the others belong to the
     objective. Held parameters have no gradient, no moments and no average, and are saved once.
     """
 
