@@ -1,8 +1,9 @@
-"""diffjax: diffusion models in JAX. One network; every schedule, SDE, loss and sampler with it.
+"""diffjax: diffusion models in JAX, where one network works with every schedule, loss and sampler.
 
-Modules load on first use (`diffjax.samplers.ddim`), so that importing the package costs nothing.
-`diffjax.fit(config, workdir)` trains a run, as the command does; `diffjax.load(path)` is the
-network of a run or of a published checkpoint, and `.sample(num)` samples it; `diffjax.plot` draws.
+Modules load on first use (`diffjax.samplers.ddim`), so importing the package costs nothing.
+`diffjax.fit(config, workdir)` trains a run, as the command does. `diffjax.load(path)` loads the
+network of a run or of a published checkpoint, and its method `.sample(num)` generates samples.
+`diffjax.plot` draws pictures.
 """
 
 import importlib

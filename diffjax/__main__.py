@@ -1,4 +1,4 @@
-"""All commands in one: `diffjax train ...`, or `python -m diffjax train ...`.
+"""The command `diffjax`, which runs all others: `diffjax train ...`, `python -m diffjax train ...`.
 
 `diffjax NAME ...` runs `python -m diffjax.NAME ...`, and `diffjax tools NAME ...` runs
 `python -m diffjax.tools.NAME ...`, with the same flags and exit codes.
@@ -21,12 +21,15 @@ TOOLS = tuple(sorted(p.stem for p in (FOLDER / "tools").glob("[!_]*.py")))
 
 
 def main() -> NoReturn:
-    """Run the command that the first arguments name; the others are its flags."""
+    """Run the command that the first arguments name, with the other arguments as its flags."""
     cli.main(run)
 
 
 def run() -> int:
-    """Returns the exit code. Raises ConfigError for a missing or unknown command."""
+    """Run the command and return its exit code.
+
+    Raises ConfigError for a missing or unknown command.
+    """
     arguments = sys.argv[1:]
     if arguments in (["--version"], ["-V"]):
         print(f"diffjax {__version__}")
@@ -48,7 +51,7 @@ def run() -> int:
 
 
 def listing() -> str:
-    """All commands and tools, with one line each."""
+    """Return a text with all commands and tools, one line each."""
     lines = {name: first_line(FOLDER / f"{name}.py") for name in COMMANDS}
     tools = {f"tools {name}": first_line(FOLDER / "tools" / f"{name}.py") for name in TOOLS}
     width = max(map(len, [*lines, *tools])) + 2
@@ -59,7 +62,7 @@ def listing() -> str:
 
 
 def first_line(path: Path) -> str:
-    """The first line of the docstring of a file, which is not run: some of them load JAX."""
+    """Return the first line of the docstring of a file, without running it: some files load JAX."""
     return (ast.get_docstring(ast.parse(path.read_text())) or "").partition("\n")[0]
 
 

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and what is wrong with those of others."""
+"""Atomic writing of files, reading of arrays, and messages about files that cannot be used."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from typing import IO, Any
 import numpy as np
 
 ARRAYS = (".npy", ".npz", ".pt", ".pth", ".pkl", ".safetensors", ".parquet", ".tfrecord")
-"""Endings that are not in Python's table of types."""
+"""Suffixes that Python's table of file types lacks."""
 
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """Where to write what becomes `path` at the end, at once: nobody ever reads half of it.
+    """Yield a temporary path, which atomically becomes `path` at the end of the context.
 
-    Where writing fails, `path` stays as it was.
+    No reader ever sees a part of the file. If writing fails, `path` is unchanged.
     """
     part = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
@@ -33,22 +33,23 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
+    """Write a text file, atomically."""
     with whole(path) as part:
         part.write_text(text)
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
-    """An .npz file."""
+    """Write arrays by name to an .npz file, atomically."""
     with whole(path) as part, part.open("wb") as file:
         np.savez(file, **arrays)
 
 
 def read_arrays(path: Path, map_file: bool = False) -> dict[str, np.ndarray]:
-    """The arrays of an .npz file by name, or that of an .npy file as `x`, by what the file holds.
+    """Read the arrays of an .npz file by name, or the array of an .npy file as `x`.
 
-    map_file: leave an .npy file on disk, as a memory map. Raises ValueError in one line, which does
-    not name the file, where it cannot be opened, is damaged, or is another thing. Nothing pickled
-    is read.
+    The contents of the file decide which format it has; pickled objects are never read. map_file:
+    open an .npy file as a memory map. Raises ValueError, with one line that does not name the file,
+    for a file that cannot be opened, is damaged, or has another format.
     """
     try:
         with path.open("rb") as file:
@@ -59,12 +60,12 @@ def read_arrays(path: Path, map_file: bool = False) -> dict[str, np.ndarray]:
             if not map_file or start.startswith(b"PK"):
                 return _loaded(file, is_full=start.startswith(b"PK\x03\x04"))
         return {"x": np.load(path, "r", allow_pickle=False)}
-    except Exception as error:  # of zip, zlib, EOF, struct, the header's syntax, memory and more
+    except Exception as error:  # zip, zlib, EOF, struct, header syntax, memory and other errors
         raise ValueError(f"cannot be read ({reason(error)})") from error
 
 
 def _loaded(file: IO[bytes], is_full: bool) -> dict[str, np.ndarray]:
-    """The arrays in an open file. is_full: whether it begins with one of an archive."""
+    """Read the arrays in an open file. is_full: True if the file is a non-empty archive."""
     loaded = np.load(file, allow_pickle=False)
     if not isinstance(loaded, Mapping):
         return {"x": loaded}
@@ -77,15 +78,19 @@ def _loaded(file: IO[bytes], is_full: bool) -> dict[str, np.ndarray]:
 
 
 def reason(error: BaseException) -> str:
-    """Why, in one line: what the system says of a file, or else what the error does."""
+    """Return the reason of an error in one line: the text of the operating system, or the message.
+
+    The line has at most 200 characters.
+    """
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return " ".join(text.split())[:200] or type(error).__name__
 
 
 def check_writable(path: Path) -> None:
-    """Raise OSError where no file can be put at `path`, whose folder is there.
+    """Raise OSError where no file can be written at `path`, in an existing folder.
 
-    It is tried, for a file system may be read-only for everybody; nothing stays behind.
+    The check creates a temporary file and removes it, since a file system may be read-only whatever
+    the permissions.
     """
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
@@ -95,7 +100,7 @@ def check_writable(path: Path) -> None:
 
 
 def check_place(path: Path) -> None:
-    """Raise OSError where no file can be put at `path`, whose folders may have to be made."""
+    """Raise OSError where no file can be written at `path`, whose folders need not exist yet."""
     folder = path.parent
     while not folder.exists():
         folder = folder.parent
@@ -105,8 +110,9 @@ def check_place(path: Path) -> None:
 
 
 def ending(path: Path) -> str:
-    """The ending of a file's name in small letters, or "" where what follows the last dot is part
-    of the name: that of a folder.
+    """Return the suffix of a file in lower case, or "" for the name of a folder.
+
+    Text after the last dot that is not a known suffix counts as part of the name of a folder.
 
         >>> ending(Path("out.PNG")), ending(Path("samples_w1.5")), ending(Path("run.v2"))
         ('.png', '', '')

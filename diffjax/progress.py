@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, plain lines elsewhere."""
+"""Progress of long tasks: a bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from types import TracebackType
 from tqdm import tqdm
 
 LONG = 5.0
-"""Seconds from which work that said nothing is worth a line at its end."""
+"""Seconds after which a task without any output prints a line at its end."""
 SOON, STEP = 3.0, 1.0
-"""Seconds until the compiler is worth a line on a terminal, and from one such line to the next."""
+"""Seconds of compilation before the first line on a terminal, and between two such lines."""
 
 
 @contextmanager
 def compiling(name: str, *, quiet: bool = False) -> Iterator[None]:
-    """Says on a terminal that `name` is being compiled, and for how long already.
+    """Show on a terminal that `name` is being compiled, and the time that this has taken.
 
-    One line that is written over each second, from the third one on, and gone at the end. Nothing
-    is said where there is no terminal. quiet: see `Progress`.
+    From the third second on, one line is rewritten each second, and erased at the end. Without a
+    terminal nothing is printed. quiet: see `Progress`.
     """
     err, began, ended = sys.stderr, time.monotonic(), threading.Event()
 
@@ -50,10 +50,11 @@ def compiling(name: str, *, quiet: bool = False) -> Iterator[None]:
 
 
 class Progress:
-    """Counts `unit`s up to `total`, beginning at `start`; shows rate, time left and metrics.
+    """The display of a task that counts up to `total`, with its rate, time left and metrics.
 
-    quiet: shows nothing, as in all but the first of several processes. lines: seconds after which
-    work without a terminal says how far it is, where it has nothing else to say.
+    name: the name of the task. unit: the name of what is counted. start: the initial count. quiet:
+    show nothing, as in all but the first of several processes. lines: without a terminal, the
+    number of seconds without other output after which a line shows the progress.
     """
 
     def __init__(
@@ -95,6 +96,7 @@ class Progress:
             print(f"{self._name} {done} in {tqdm.format_interval(spent)}", file=sys.stderr)
 
     def advance(self, n: int = 1) -> None:
+        """Count `n` more units."""
         self._count += n
         self._bar.update(n)
         if not self._terminal and time.monotonic() - self._spoke > self._lines:

@@ -6,20 +6,20 @@
     python -m diffjax.train --config=configs/cifar_vp.py --workdir=runs/mine \\
         --config.data.name=folder:$HOME/pictures --config.data.size=64 --config.data.labels=True
 
-Every field of the config can be overridden. The same command resumes where it stopped, with
-bit-for-bit identical results. Ctrl-C and SIGTERM save first; a second one exits at once. All
-devices of all processes train together; `train.sharding` says how the state is laid out over them.
+Flags can override every field of the config. The same command resumes an interrupted run, with
+bit-for-bit identical results. Ctrl-C and SIGTERM save a checkpoint first; a second signal exits at
+once. All devices of all processes train together; `train.sharding` sets the layout of the state.
 
-In the workdir: config.json, data.json, launches.jsonl, cost.json, metrics.jsonl, tensorboard/,
-samples/, checkpoints/.
+The workdir contains config.json, data.json, launches.jsonl, cost.json, metrics.jsonl, tensorboard/,
+samples/ and checkpoints/.
 
---resume_from=RUN begins a new run with the weights of another one, or of a published checkpoint.
-Parameters are found by name, and all have to be there: --resume_map=OLD=NEW renames some of RUN,
-and --resume_partial takes those that fit and says which do not.
+--resume_from=RUN begins a new run with the weights of another run, or of a published checkpoint.
+Parameters are matched by name, and RUN must have all of them: --resume_map=OLD=NEW renames
+parameters of RUN, and --resume_partial uses those that fit and lists the others.
 
-Exit codes: 0 trained to the end; 1 a run that had to stop: steps that are not finite, data that do
-not come, a disk that stays full; 2 a config or flag that cannot work, or data that cannot be read;
-128 + signal when stopped: 130 by ctrl-C, 143 by SIGTERM.
+Exit codes: 0 for completed training; 1 for a run that had to stop, because of steps that are not
+finite, a stalled input pipeline or a disk that stays full; 2 for a config or flag that cannot work,
+or for unreadable data; 128 + signal for an interruption: 130 by ctrl-C, 143 by SIGTERM.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def run() -> int:
             command = shlex.join(["python", "-m", "diffjax.train", *sys.argv[1:]])
             line = f"{stopped.signal.name}: saved at step {stopped.step}. To go on: {command}"
             print(line, file=sys.stderr, flush=True)
-        if jax.process_count() == 1:  # an exit would wait for a thread that reads, for ever maybe
+        if jax.process_count() == 1:  # sys.exit might wait forever for a thread that reads data
             os._exit(128 + stopped.signal)
         return 128 + stopped.signal
     print(

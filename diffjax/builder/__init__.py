@@ -1,7 +1,7 @@
-"""Config to objects: the only place that looks up a name.
+"""Construction of objects from a config; no other package looks up names.
 
-A config is plain data. Each noun is `{"name": entry of its catalogue, argument: value, ...}`;
-arguments that are not given keep the entry's defaults. Whatever cannot work raises `ConfigError`:
+A config is plain data. Each noun is `{"name": entry of its catalogue, argument: value, ...}`, and
+omitted arguments have the defaults of the entry. A config that cannot work raises `ConfigError`:
 one line with the place in the config, the bad value and the allowed ones.
 """
 
@@ -110,11 +110,12 @@ SECTIONS = (
 
 
 def experiment(config: Config, form: Form | None = None, load: Loader | None = None) -> Experiment:
-    """All objects of a run. Raises ConfigError before anything is compiled or decoded.
+    """Construct all objects of a run.
 
     config: plain data, or with Python objects in the place of names and sections (`plain`). form:
-    that of the data; without it the data set is opened. load: `(name, path) -> a trained thing`,
-    for what the objective holds; without it the run can be sampled, and not trained.
+    the form of the data; without it the data set is opened. load: `(name, path) -> trained
+    network`, for the networks that the objective holds; without it the run can be sampled but not
+    trained. Raises ConfigError before anything is compiled or decoded.
     """
     config = plain(config)
     known(config, SECTIONS, "config")
@@ -136,7 +137,7 @@ def experiment(config: Config, form: Form | None = None, load: Loader | None = N
         form=form,
         **abilities(config["network"]),
     )
-    planned = sampling(model.sde)  # what cannot be sampled is refused now
+    planned = sampling(model.sde)  # refuses a config that cannot be sampled, before training
     check_lengths(form, loss)
     if set(holds) == set(loss.loads):
         adds = noisy(config["sampling"], model.sde, planned)
@@ -170,7 +171,7 @@ def experiment(config: Config, form: Form | None = None, load: Loader | None = N
 
 
 def check_lengths(form: Form, loss: Objective) -> None:
-    """Refuse an objective that takes padding for data, where items have lengths."""
+    """Raise ConfigError for an objective that treats padding as data, where items have lengths."""
     if form.ends and not loss.masks:
         raise ConfigError(
             f"config.loss: {type(loss).__name__} counts padding as data, and these "
@@ -179,10 +180,10 @@ def check_lengths(form: Form, loss: Objective) -> None:
 
 
 def plain(config: Config) -> dict[str, Any]:
-    """The config as plain data: without objects, and with fields in the place of short texts.
+    """Return the config as plain data, with names in place of objects and fields in place of texts.
 
     `{"network": small}` and `{"network": "mymodule:small"}` become `{"network": {"name":
-    "mymodule:small"}}`. Raises ConfigError for an object that cannot be written.
+    "mymodule:small"}}`. Raises ConfigError for an object that cannot be imported by its name.
     """
     config = written(config)
     config = {k: parse(v) if k in SECTIONS and isinstance(v, str) else v for k, v in config.items()}
@@ -192,7 +193,7 @@ def plain(config: Config) -> dict[str, Any]:
 
 
 def check_frozen(built: Experiment) -> None:
-    """Refuse patterns that fit no parameter, or all of them."""
+    """Raise ConfigError for a pattern in `frozen` that matches no parameter, or if all match."""
     if not built.frozen:
         return
     place = "config.optimizer.frozen"
@@ -203,7 +204,10 @@ def check_frozen(built: Experiment) -> None:
 
 
 def task(config: Config, form: Form, reading: Reading, adds_noise: str) -> Task:
-    """What the objective has to go with."""
+    """Return the properties of data, network and sampler that an objective checks.
+
+    adds_noise: the field of config.sampling that adds noise, "" for none.
+    """
     return Task(
         form=form,
         dequantized=reading.dequantize,
@@ -217,11 +221,12 @@ def task(config: Config, form: Form, reading: Reading, adds_noise: str) -> Task:
 def construct_data(
     spec: Config, place: str, opened: bool = True
 ) -> tuple[Callable[[str], Source], Reading]:
-    """`split -> Source`, opened once each, and how to read it.
+    """Return `split -> Source`, which opens each split once, and the settings of reading.
 
-    What follows a colon in the name is the first setting of the source: `folder:PATH`. opened:
-    whether it will be; a source of one's own that is not there is refused only when it is opened
-    where that is not certain, for a run can be sampled without its data.
+    The text after a colon in the name is the first setting of the source: `folder:PATH`. opened:
+    True if the source is certain to be opened; otherwise a user-defined source that cannot be
+    imported is refused only on opening, since a run can be sampled without its data. Raises
+    ConfigError for unknown names and bad settings.
     """
     reads_it = [f.name for f in dataclasses.fields(Reading) if not f.metadata.get("declared")]
     reads = {k: v for k, v in spec.items() if k in reads_it}
@@ -243,7 +248,7 @@ def construct_data(
 
 
 def _bound_source(spec: Config, place: str) -> Callable[[str], Source]:
-    """`split -> Source`, with the settings of the source."""
+    """Return `split -> Source`, with the settings of the source bound."""
     text = str(spec.get("name", ""))
     name, colon, first = text.partition(":")
     if qualified := name not in SOURCES and re.match(r"[\w.]+:[\w.]+(?=:|$)", text):
@@ -259,7 +264,7 @@ def _bound_source(spec: Config, place: str) -> Callable[[str], Source]:
 
 
 def construct_writers(texts: Sequence[str]) -> tuple[Callable[..., Writer], ...]:
-    """`(workdir, start) -> Writer` for each; nothing is imported yet."""
+    """Return `(workdir, start) -> Writer` for each text; no package of a writer is imported yet."""
     place = "config.train.writers"
     return tuple(
         construct(WRITERS, text, f"{place}[{i}]", partial=True) for i, text in enumerate(texts)
@@ -267,20 +272,21 @@ def construct_writers(texts: Sequence[str]) -> tuple[Callable[..., Writer], ...]
 
 
 def construct_features(text: str, place: str) -> Callable[[Any], Extractor]:
-    """`inception:weights=PATH` to a function of the real data."""
+    """Parse a text like `inception:weights=PATH` to a function `real data -> Extractor`."""
     return refuse(place)(construct(EXTRACTORS, text, place, partial=True))
 
 
 def conditions_of(form: Form, reading: Reading) -> tuple[Spec, ...]:
-    """What comes with an item as the network sees it: with how it was augmented."""
+    """Return the conditions of an item as the network sees it, with the labels of augmentation."""
     width = reading.augment.width if reading.augment else 0
     return (*form.conditions, *((Spec("augment", "augment", width),) if width else ()))
 
 
 def construct_model(config: Config, conditions: Sequence[Spec] = ()) -> Model:
-    """Process, parameterization and network, refused together where they do not go together.
+    """Construct the model: process, parameterization and network.
 
-    conditions: of the data, which the network is built for.
+    conditions: the conditions of the data, for which the network is built. Raises ConfigError where
+    the parts do not fit together.
     """
     sde = instance(construct_sde(config["sde"], "config.sde"), SDE, "config.sde")
     network = construct_network(config["network"], conditions, "config.network")
@@ -294,13 +300,17 @@ def construct_model(config: Config, conditions: Sequence[Spec] = ()) -> Model:
 
 
 def construct_sde(spec: Config, place: str) -> SDE:
+    """Construct the noising process with its schedule."""
     spec = dict(spec)
     schedule = construct_schedule(spec.pop("schedule", {}), f"{place}.schedule")
     return construct(SDES, spec, place, schedule=schedule)
 
 
 def construct_schedule(spec: Any, place: str) -> Schedule:
-    """A schedule, or one made of the schedule in the field `schedule`; a name may stand for one."""
+    """Construct a schedule, which may derive from another one in its field `schedule`.
+
+    spec: its fields, or a text like `sigmoid:tau=0.7`.
+    """
     spec = parse(spec) if isinstance(spec, str) else spec
     fields(spec, place)
     table, spec, inner = SCHEDULES | DERIVED, dict(spec), {}

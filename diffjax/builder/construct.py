@@ -1,4 +1,4 @@
-"""Names and settings to objects, each refused with its place in the config."""
+"""Construction of an object from a name and settings; errors state the place in the config."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ T = TypeVar("T")
 def construct(
     table: Mapping[str, Any], spec: Any, place: str, partial: bool = False, **more: Any
 ) -> Any:
-    """Call the catalogue entry that `spec` names with its arguments, or prepare the call.
+    """Call the catalogue entry that `spec` names with its arguments, or bind them.
 
-    spec: `{"name": entry, argument: value, ...}`, which may stand as `name:argument=value,...`.
+    spec: `{"name": entry, argument: value, ...}`, or the text `name:argument=value,...`. partial,
+    more: see `call`. Raises ConfigError for an unknown name and for bad arguments.
     """
     spec = parse(spec) if isinstance(spec, str) else spec
     fields(spec, place)
@@ -33,7 +34,7 @@ def construct(
 
 
 def fields(section: Any, place: str) -> None:
-    """Refuse a section that is no mapping."""
+    """Raise ConfigError for a section that is not a mapping."""
     if not isinstance(section, Mapping):
         raise ConfigError(f"{place}={section!r}: needs fields, as in {place}.name")
 
@@ -45,9 +46,11 @@ def call(
     partial: bool = False,
     **more: Any,
 ) -> Any:
-    """`function(**arguments, **given)` after names and types are checked against its signature.
+    """Return `function(**arguments, **more)`, with names and types checked against its signature.
 
-    partial: prepare the call; what has no default is left to those who call.
+    partial: bind the arguments without calling; parameters without a default are left to the later
+    call. Raises ConfigError for unknown names, missing arguments, wrong types and values that are
+    infinite or too large, and in place of a ValueError of the function.
     """
     target = getattr(function, "plan", function)
     parameters = named_parameters(target, place)
@@ -77,8 +80,11 @@ def call(
 
 
 def _object(value: Any, hint: Any, place: str) -> Any:
-    """What `module:attribute` stands for, alone or with fields, where the hint is not of plain
-    values; other values as they are. So objects in the fields of objects come back."""
+    """Return the object that `module:attribute` names, alone or with fields.
+
+    A value of another form, or for a hint with plain texts, is returned unchanged. Objects in the
+    fields of objects are thereby restored.
+    """
     name = value.get("name") if isinstance(value, Mapping) else value
     texts = any(h is str for h in (hint, *typing.get_args(hint)))
     if texts or not isinstance(name, str) or not re.fullmatch(r"[\w.]+:[\w.]+", name):
@@ -87,7 +93,10 @@ def _object(value: Any, hint: Any, place: str) -> Any:
 
 
 def named_parameters(function: Callable[..., Any], place: str) -> dict[str, inspect.Parameter]:
-    """Parameters that can be given by name; ConfigError for a function that has no signature."""
+    """Return the parameters that can be passed by name.
+
+    Raises ConfigError for a function without a signature.
+    """
     try:
         parameters = inspect.signature(function).parameters
     except ValueError as error:
@@ -99,12 +108,15 @@ def named_parameters(function: Callable[..., Any], place: str) -> dict[str, insp
 def _hints(function: Any) -> dict[str, Any]:
     try:
         return typing.get_type_hints(function.__init__ if inspect.isclass(function) else function)
-    except (NameError, TypeError):  # what is annotated for checkers alone, and a ufunc
+    except (NameError, TypeError):  # annotations for type checkers alone, and ufuncs
         return {}
 
 
 def instance(value: T, needs: type, place: str) -> T:
-    """The value that an entry returned, where it is of the type that its catalogue is of."""
+    """Return the value that an entry returned, if it has the type of its catalogue.
+
+    Raises ConfigError for a value of another type.
+    """
     if not isinstance(value, needs):
         raise ConfigError(
             f"{place}: returned {type(value).__name__}; needs {needs.__module__}.{needs.__name__}"
@@ -113,8 +125,11 @@ def instance(value: T, needs: type, place: str) -> T:
 
 
 def refuse(place: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Turn a ValueError or an OSError of the wrapped call into a ConfigError at `place`, and so a
-    function or class of one's own that does not take such arguments."""
+    """Return a wrapper that turns errors of a function into a ConfigError at `place`.
+
+    It converts ValueError and OSError, and the TypeError of a user-defined function or class that
+    does not take such arguments.
+    """
 
     def wrap(function: Callable[..., Any]) -> Callable[..., Any]:
         def run(*args: Any, **kwargs: Any) -> Any:
@@ -141,7 +156,7 @@ def refuse(place: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 
 
 def takes(function: Callable[..., Any], *args: Any, **kwargs: Any) -> bool:
-    """Whether the signature has such arguments; True where there is no signature to ask."""
+    """Return True if the signature accepts these arguments, or if there is no signature."""
     try:
         inspect.signature(function).bind(*args, **kwargs)
     except ValueError:

@@ -1,7 +1,8 @@
-"""A config with all that it need not say: what it means, whatever the defaults of another version.
+"""Completion of a config with all defaults, so that it keeps its meaning in other versions.
 
-A run stores its config in this form, so that a default that changes later changes no old run; two
-configs are compared in this form, so that a field that is new to one of them is no difference.
+A run stores its config in this form, so that a later change of a default does not change an old
+run. Two configs are compared in this form, so that a field that is new in one of them is no
+difference.
 """
 
 from __future__ import annotations
@@ -29,9 +30,9 @@ Catalogue = Mapping[str, Any]
 
 
 def completed(config: Config) -> dict[str, Any]:
-    """The config with every default filled in, but for those of `sampling`, which no step reads.
+    """Return the config with all defaults filled in, except in `sampling`, which no step reads.
 
-    A section that this version cannot read stays as it is.
+    A section that this version cannot read is unchanged.
     """
     whole = dict(config)
     for section, fill in FILLED.items():
@@ -43,14 +44,14 @@ def completed(config: Config) -> dict[str, Any]:
 
 
 def _entry(table: Catalogue, spec: Any, *left_out: str) -> dict[str, Any]:
-    """An entry by its name, with the defaults of its settings but those that are left out."""
+    """Return an entry with the defaults of its settings, except for those that are left out."""
     spec = {"name": spec} if isinstance(spec, str) else dict(spec)
     settings = _defaults(lookup(table, spec["name"], "name"))
     return {"name": spec["name"]} | {k: v for k, v in settings.items() if k not in left_out} | spec
 
 
 def _defaults(function: Callable[..., Any]) -> dict[str, Any]:
-    """The defaults that a config can write."""
+    """Return the defaults that are plain data, which a config can contain."""
     parameters = inspect.signature(getattr(function, "plan", function)).parameters
     return {k: p.default for k, p in parameters.items() if _plain(p.default)}
 
@@ -144,4 +145,4 @@ FILLED: dict[str, Callable[[Config], dict[str, Any]]] = {
     "ema": _ema,
     "train": _train,
 }
-"""How each section is completed."""
+"""The function that completes each section."""

@@ -1,4 +1,4 @@
-"""config.sampling.guidance to what guides, and how strongly in each row."""
+"""Construction of guidance, and of its weight in each row, from config.sampling.guidance."""
 
 from __future__ import annotations
 
@@ -32,12 +32,15 @@ from diffjax.prediction import Denoise
 from diffjax.sde import SDE, levels
 
 GUIDANCE = {"weight": 1.0, "ramp": "constant", "reference": "null", "rule": "linear"}
-"""What config.sampling.guidance need not say."""
+"""Defaults of the fields of config.sampling.guidance."""
 GUIDED = (*GUIDANCE, "threshold", "interval")
 
 
 def merged(base: Any, new: Any) -> Any:
-    """The section `base` with the fields of `new`, which may be a weight, in their place."""
+    """Return the section `base` with the fields of `new` in place of its own.
+
+    Either may also be a single weight; a weight as `new` replaces the whole section.
+    """
     if not isinstance(new, Mapping):
         return new
     section = (dict(base) if isinstance(base, Mapping) else {"weight": base}) | dict(new)
@@ -46,12 +49,13 @@ def merged(base: Any, new: Any) -> Any:
 
 @dataclass(frozen=True)
 class Section:
-    """config.sampling.guidance: the fields of a spec that may stand as its weight.
+    """The section config.sampling.guidance of a config.
 
-    spec: a weight, or some of the fields in `GUIDED`; entries may stand as their names. place: its
-    place in the config. per_sample: whether each sample brings its weight, in place of that of the
-    config. leads: whether the sampler asks for predictions that lead to a second time, `to`. All
-    methods raise ConfigError for what cannot guide this process and data.
+    spec: a weight, or some of the fields in `GUIDED`, where the name of an entry may stand for the
+    entry. sde, form: the process and the form of the data. place: the place of the section in the
+    config. per_sample: True if each sample has its own weight, in place of that of the config.
+    leads: True if the sampler asks for predictions that lead to a second time, `to`. All methods
+    raise ConfigError for settings that cannot guide this process and these data.
     """
 
     spec: Any
@@ -63,19 +67,19 @@ class Section:
 
     @functools.cached_property
     def fields(self) -> dict[str, Any]:
-        """All fields, with their defaults."""
+        """All fields, with the defaults of those that are not set."""
         if not isinstance(self.spec, Mapping):
             return {**GUIDANCE, "weight": checked(self.spec, float, self.place)}
         known(self.spec, GUIDED, self.place)
         return {**GUIDANCE, **self.spec}
 
     def guidance(self) -> Guidance:
-        """What guides, of entries that may stand as their names.
+        """Construct the guidance, whose entries may be written as their names.
 
-        `reference`: what guidance leads away from. `rule`: how far. `threshold`: of x0 in every
-        row.
+        `reference`: the prediction that guidance leads away from. `rule`: the extrapolation from
+        it. `threshold`: the threshold on x0 in every row.
 
-        With the weight 1 of all samples it is the conditional model, and the threshold.
+        If all samples have the weight 1, the result is the conditional model with the threshold.
         """
         fields, place = self.fields, self.place
         reference = self.reference(fields["reference"], f"{place}.reference")
@@ -90,9 +94,10 @@ class Section:
         return Thresholded(guidance, threshold)
 
     def reference(self, spec: Any, place: str) -> Reference:
-        """A reference, or one made of another in its field `reference`; a network by its workdir.
+        """Construct a reference, which may derive from another one in its field `reference`.
 
-        spec: what stands at `place` in the config.
+        A reference that is a network is named by its workdir. spec: the value at `place` in the
+        config.
         """
         spec = dict(_named(spec)) if isinstance(spec, Mapping | str) else spec
         fields(spec, place)
@@ -115,9 +120,9 @@ class Section:
         return reference
 
     def network(self, workdir: Any, ema: Any, place: str) -> Denoise:
-        """The averaged network of another run, seen under this process.
+        """Load the averaged network of another run, and reframe it for this process.
 
-        ema: which average of its parameters, where not that of its own config.
+        ema: the average of its parameters, by default that of its own config.
         """
         if not isinstance(workdir, str):
             raise ConfigError(f"{place}={workdir!r}: needs the workdir of a trained run")
@@ -137,7 +142,7 @@ class Section:
         return refuse(place)(reframe)(run.denoise, self.sde)
 
     def weight(self, rows: int = 1) -> np.ndarray:
-        """The field `weight`: a number (), or one for each of so many rows, (R,)."""
+        """Return the weight. `weight`: a number (), or one number for each of the rows, (R,)."""
         place = f"{self.place}.weight" if isinstance(self.spec, Mapping) else self.place
         value = self.fields["weight"]
         single = not isinstance(value, list | tuple)
@@ -158,9 +163,10 @@ class Section:
         return weight
 
     def ramp(self, times: np.ndarray) -> np.ndarray:
-        """How the weight follows time, (R,): the weight of a row is 1 + (weight - 1) ramp.
+        """Return the ramp of the weight over the rows, (R,).
 
-        `ramp`: by name. `interval`: of sigma / alpha, in which rows are guided; 0 in the others.
+        The weight of a row is 1 + (weight - 1) ramp. `ramp`: the name of the ramp. `interval`: the
+        range of sigma / alpha in which rows are guided; the ramp is 0 in other rows.
         """
         ramp = lookup(RAMPS, self.fields["ramp"], f"{self.place}.ramp")
         factor = refuse(f"{self.place}.ramp")(ramp)(np.asarray(times, np.float64))
@@ -182,7 +188,10 @@ class Section:
         return np.where(inside, factor, 0.0)
 
     def constant_weight(self) -> float:
-        """The weight where there are no rows; ConfigError where it differs between them."""
+        """Return the weight for a sampler without rows.
+
+        Raises ConfigError for an interval or a ramp, which need rows.
+        """
         rowless = "the sampler adaptive has no rows for it"
         if self.fields.get("interval") is not None:
             raise ConfigError(f"{self.place}.interval: {rowless}")
@@ -192,7 +201,10 @@ class Section:
 
 
 class Run(NamedTuple):
-    """The averaged network of another run. leads: whether it takes a second time, `to`."""
+    """The averaged network of another run.
+
+    form: the form of its data. denoise: the network. leads: True if it takes a second time, `to`.
+    """
 
     form: Form
     denoise: Denoise
@@ -215,7 +227,7 @@ def _loaded(workdir: Path, ema: Any, changed: tuple[int, ...]) -> Run:
     from diffjax.training.workdir import load_weights, read_config, read_form
 
     config, form = read_config(workdir), read_form(workdir)
-    sampling = {**config["sampling"], "guidance": 1.0}  # its guidance may name yet another run
+    sampling = {**config["sampling"], "guidance": 1.0}  # its own guidance may name a third run
     config["sampling"] = sampling if ema is None else sampling | {"ema": ema}
     experiment = builder.experiment(config, form)
     denoise = experiment.denoiser(load_weights(experiment, workdir).params)
@@ -223,7 +235,7 @@ def _loaded(workdir: Path, ema: Any, changed: tuple[int, ...]) -> Run:
 
 
 def takes_to(network: Config) -> bool:
-    """Whether the network of a section `network` takes a second time, `to`."""
+    """Return True if the network of a section `network` takes a second time, `to`."""
     return "to" in network.get("conditions", {})
 
 
@@ -232,7 +244,7 @@ def _named(spec: Any) -> Any:
 
 
 def _by_network(spec: Any) -> bool:
-    """Whether the reference is another network, which needs no condition."""
+    """Return True if the reference is another network, which needs no condition."""
     while isinstance(_named(spec), Mapping) and "reference" in _named(spec):
         spec = spec["reference"]
     return isinstance(_named(spec), Mapping) and _named(spec).get("name") == "network"

@@ -1,4 +1,4 @@
-"""`bpd:trace=gaussian,probes=4,steps=10` to metrics of samples and of the network."""
+"""Construction of metrics from texts like `bpd:trace=gaussian,probes=4,steps=10`."""
 
 from __future__ import annotations
 
@@ -15,13 +15,17 @@ from diffjax.features import EXTRACTORS
 from diffjax.likelihood import DEQUANTIZERS, TRACES
 
 NAMED = {"dequantize": DEQUANTIZERS, "trace": TRACES}
-"""Settings of a metric that name an entry of a catalogue, whose settings stand beside them."""
+"""Settings of a metric that name an entry of a catalogue; the settings of the entry join them."""
 ODE = "ode"
-"""The setting of a metric that is an `Ode`, whose fields stand in its place."""
+"""The setting of a metric that is an `Ode`, in place of which its fields are set."""
 
 
 def construct_metrics(text: str, place: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """`bpd:repeats=4,num=100,vlb` to metrics by name: those of samples, and of the network."""
+    """Parse a text like `bpd:repeats=4,num=100,vlb` to metrics by name.
+
+    The result is a pair: the metrics of samples, and those of the network. Raises ConfigError for
+    unknown names and bad settings.
+    """
     of_samples, of_network = {}, {}
     for spec in map(parse, entries(text)):
         entry = lookup(OF_SAMPLES | OF_NETWORK, spec["name"], f"{place}.name")
@@ -32,9 +36,9 @@ def construct_metrics(text: str, place: str) -> tuple[dict[str, Any], dict[str, 
 
 
 def check_features(metrics: Mapping[str, Any], extractor: str, place: str) -> None:
-    """Raise ConfigError for a metric of features that this entry of `EXTRACTORS` does not give.
+    """Raise ConfigError for a metric of features that this entry of `EXTRACTORS` does not compute.
 
-    One of the user's own may give any.
+    A user-defined extractor may compute any features.
     """
     for name, metric in metrics.items():
         kind = features_of(metric)
@@ -43,7 +47,7 @@ def check_features(metrics: Mapping[str, Any], extractor: str, place: str) -> No
 
 
 def settings(metric: Callable[..., Any]) -> dict[str, Any]:
-    """What a text may set of a metric, with defaults: its own settings and those of its parts."""
+    """Return the settings of a metric and of its parts, with their defaults."""
     flat: dict[str, Any] = {}
     for name, default in _defaults(metric).items():
         if name == ODE:
@@ -57,7 +61,7 @@ def settings(metric: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _metric(spec: Config, place: str) -> Callable[..., Any]:
-    """The metric that `spec` names, with its settings bound; its parts are built."""
+    """Return the metric that `spec` names, with its settings bound and its parts constructed."""
     metric = lookup(OF_SAMPLES | OF_NETWORK, spec["name"], f"{place}.name")
     defaults, parts = _defaults(metric), {}
     left = {k: v for k, v in spec.items() if k != "name"}
@@ -65,7 +69,7 @@ def _metric(spec: Config, place: str) -> Callable[..., Any]:
     for name in NAMED.keys() & defaults.keys():
         entry = defaults[name]
         if name in left:
-            chosen = left.pop(name)  # the text `none` is the value None, and an entry here
+            chosen = left.pop(name)  # the text `none` was parsed to None, but names an entry here
             entry = lookup(NAMED[name], "none" if chosen is None else chosen, f"{place}.{name}")
         if entry is not None:
             parts[name] = call(entry, take(_defaults(entry)), place, partial=True)

@@ -1,4 +1,4 @@
-"""config.network to a network for data with these conditions."""
+"""Construction of a network from config.network, for data with given conditions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from diffjax.specs import Spec
 
 
 def construct_network(spec: Config, specs: Sequence[Spec], place: str) -> Network:
-    """The network that `spec` names, for data with the conditions `specs`."""
+    """Construct the network that `spec` names, for data with the conditions `specs`."""
     settings = {k: v for k, v in spec.items() if k != "conditions"}
     entries = construct_conditions(spec.get("conditions", {}), specs, f"{place}.conditions")
     entry = lookup(NETWORKS, spec.get("name"), f"{place}.name")
@@ -35,13 +35,14 @@ def construct_network(spec: Config, specs: Sequence[Spec], place: str) -> Networ
 
 
 def construct_conditions(spec: Config, specs: Sequence[Spec], place: str) -> tuple[Condition, ...]:
-    """The conditions of a network: those of the data, and those that only the network knows.
+    """Construct the conditions of a network: those of the data, and those that only it declares.
 
-    spec: settings of a condition by its name, as `{"caption": {"mechanism": "cross"}}`. One with a
-    `size` is declared there: data may lack it, as `{"to": {"size": 1}}` or `{"text": {"kind":
-    "tokens", "size": 768}}`; its kind is its name unless `kind` says another. Raises ConfigError
-    for settings of a condition that is nowhere, and for a size or kind that the data contradict. A
-    kind of one's own, `module:Class`, reads the values of whatever kind the data say.
+    spec: the settings of each condition by name, such as `{"caption": {"mechanism": "cross"}}`.
+    Settings with a `size` declare a condition that the data may lack, such as `{"to": {"size": 1}}`
+    or `{"text": {"kind": "tokens", "size": 768}}`; its kind is its name unless `kind` states
+    another one. A user-defined kind, `module:Class`, reads values of any kind that the data have.
+    Raises ConfigError for settings of a condition that nothing declares, and for a size or kind
+    that contradicts the data.
     """
     fields(spec, place)
     declared = {s.name: s for s in specs}
@@ -56,7 +57,7 @@ def construct_conditions(spec: Config, specs: Sequence[Spec], place: str) -> tup
 
 
 def _declared(name: str, settings: Config, of_data: Spec | None, place: str) -> Spec:
-    """The spec of a condition: that of the data, which its settings may repeat, or their own."""
+    """Return the spec of a condition, from the data or from its settings, which must agree."""
     kind = settings.get("kind", of_data.kind if of_data else name)
     lookup(CONDITIONS, kind, f"{place}.kind")
     size = checked(settings.get("size", of_data and of_data.size), int, f"{place}.size")
@@ -78,9 +79,10 @@ def _condition(spec: Spec, settings: Config, place: str) -> Condition:
 
 
 def droppable(config: Config, specs: Sequence[Spec]) -> tuple[str, ...]:
-    """Names of the conditions that may be missing, as in training for classifier-free guidance.
+    """Return the names of the conditions of the data that training may drop.
 
-    config: config.network, which says how the conditions `specs` of the data enter.
+    Dropping conditions prepares classifier-free guidance. config: config.network, which states how
+    conditions enter. specs: the conditions of the data.
     """
     entries = construct_conditions(config.get("conditions", {}), specs, "config.network.conditions")
     return tuple(e.name for e in entries if e.droppable and e.name in {s.name for s in specs})

@@ -1,4 +1,4 @@
-"""config.sampling to how samples are made."""
+"""Construction of samplers and sampling plans from config.sampling."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from diffjax.sde import SDE
 from diffjax.training.experiment import Experiment
 
 SAMPLING = {"grid": {"name": "uniform"}, "steps": 50, "guidance": 1.0, "noise": "independent"}
-"""What config.sampling need not say."""
+"""Defaults of the fields of config.sampling."""
 PLANNED = (*SAMPLING, "sampler", "corrector", "ema")
 NOISES = {"independent": lambda table: table, "brownian": Table.brownian}
-"""Noise of its own for each row, or that of one path per sample: more steps refine the sample."""
+"""Independent noise in each row, or that of one Brownian path, whose sample more steps refine."""
 
 
 def plan(
@@ -45,16 +45,18 @@ def plan(
     per_sample: bool = False,
     strength: float = 1.0,
 ) -> Sampling:
-    """How to sample data of this form. learned: whether the network has a second output. leads:
-    whether it takes a second time, `to`. per_sample: whether each sample brings its guidance weight
-    (`Sampling.weighted`). strength: the share of the steps that is left to do for samples that
-    start from items (`samplers.start_from`).
+    """Plan the sampling of data of this form.
 
-    `sampler`: its rows; `adaptive` has neither grid nor steps. `grid`: the times between them.
-    `steps`: of the grid. `guidance`: the weight, 1 is the conditional model as it is; or the fields
-    `weight`, `ramp`, `interval`, `reference`, `rule`, `threshold` (`builder/guidance.py`).
-    `corrector`: rows between the steps. `noise`: independent, or brownian, of one path per sample.
-    `ema`: which average of the parameters, a name or a length; read with them.
+    learned: True if the network has a second output. leads: True if it takes a second time, `to`.
+    per_sample: True if each sample has its own guidance weight (`Sampling.weighted`). strength: the
+    share of the steps that remains for samples that start from items (`samplers.start_from`).
+    Raises ConfigError for settings that cannot work.
+
+    `sampler`: the method; `adaptive` has neither grid nor steps. `grid`: the times of the rows.
+    `steps`: the number of steps of the grid. `guidance`: the weight, 1 for the conditional model;
+    or the fields `weight`, `ramp`, `interval`, `reference`, `rule`, `threshold`. `corrector`: the
+    rows between the steps. `noise`: independent, or brownian, from one path per sample. `ema`: the
+    average of the parameters, a name or a width, which is read together with them.
     """
     known(spec, PLANNED, place)
     checked(spec.get("ema", ""), str | float, f"{place}.ema")
@@ -85,7 +87,7 @@ def plan(
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Nothing:
-    """A denoiser that predicts its input, which costs nothing to trace."""
+    """A denoiser that predicts its own input, so that tracing it costs nothing."""
 
     sde: SDE = dataclasses.field(metadata={"static": True})
 
@@ -94,7 +96,7 @@ class Nothing:
 
 
 def rehearse(planned: Plan, sde: SDE, form: Form) -> None:
-    """Raise ValueError for what sampling data of this form would raise, without computing it."""
+    """Trace the plan on data of this form without computing it, to raise its ValueError early."""
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 2))
     x = jax.ShapeDtypeStruct((2, *form.shape), jnp.float32)
     jax.eval_shape(planned.run, Nothing(sde), x, keys, form.example(2))
@@ -105,11 +107,11 @@ def untrained(
     weights: Sequence[float] = (),
     cond: Mapping[str, np.ndarray] | None = None,
 ) -> str:
-    """What sampling asks of the network that no step has trained, in one line; or "".
+    """Return one line if sampling relies on an unconditional network that was never trained, or "".
 
-    It is the network without its conditions: guidance leads away from it, and samples whose
-    condition is missing are its own. weights: guidance weights of samples, in place of that of the
-    config. cond: conditions of samples by name, (K, ...).
+    Guidance leads away from the network without its conditions, and samples with a missing
+    condition come from it. weights: guidance weights of samples, in place of that of the config.
+    cond: conditions of samples by name, (K, ...).
     """
     if experiment.loss.drops_conditions or not experiment.form.conditional:
         return ""
@@ -129,7 +131,7 @@ def untrained(
 
 
 def _missing(values: np.ndarray) -> bool:
-    """Whether a condition (K, ...) is missing as a whole for some samples: a label of -1, NaN."""
+    """Return True if a condition (K, ...) is missing for some samples: the label -1, or all NaN."""
     values = np.asarray(values)
     if np.issubdtype(values.dtype, np.signedinteger):
         return bool((values == -1).any())
@@ -139,7 +141,7 @@ def _missing(values: np.ndarray) -> bool:
 
 
 def _leads_from_null(reference: Any) -> bool:
-    """Whether a reference asks the network without some of its conditions."""
+    """Return True if a reference evaluates the network without some of its conditions."""
     spec = {"name": reference} if isinstance(reference, str) else reference
     if "reference" in spec:
         return _leads_from_null(spec["reference"])
@@ -147,7 +149,7 @@ def _leads_from_null(reference: Any) -> bool:
 
 
 def noisy(spec: Config, sde: SDE, planned: Sampling, place: str = "config.sampling") -> str:
-    """The field that adds noise and its value, "" where none does."""
+    """Return the field that adds noise, with its value, "" where sampling is deterministic."""
     if not planned.noisy:
         return ""
     field = "sampler"
@@ -158,12 +160,12 @@ def noisy(spec: Config, sde: SDE, planned: Sampling, place: str = "config.sampli
 
 
 def abilities(network: Config) -> dict[str, bool]:
-    """What a sampler may ask of the network of a section `network`: see `plan`."""
+    """Return the abilities of the network of a section `network`, as arguments of `plan`."""
     return {"learned": bool(network.get("learn_variance", False)), "leads": takes_to(network)}
 
 
 def construct_table(spec: Config, sde: SDE, place: str, strength: float = 1.0) -> Table:
-    """The rows of the sampler, of its corrector, and where their noise comes from.
+    """Construct the table of the sampler, with the rows of its corrector and its source of noise.
 
     strength: see `plan`.
     """
@@ -185,12 +187,12 @@ def construct_table(spec: Config, sde: SDE, place: str, strength: float = 1.0) -
 
 
 def construct_grid(spec: Config, place: str) -> Callable[[SDE, int], np.ndarray]:
-    """`(sde, steps) -> times`."""
+    """Return the time grid `(sde, steps) -> times`."""
     return refuse(place)(construct(GRIDS, spec, place, partial=True))
 
 
 def construct_sampler(spec: Config, place: str) -> Callable[[SDE, np.ndarray], Table]:
-    """`(sde, times) -> Table`."""
+    """Return the sampler `(sde, times) -> Table`."""
     return refuse(place)(construct(SAMPLERS, spec, place, partial=True))
 
 
@@ -205,7 +207,10 @@ def _adaptive(spec: Config, guided: Section, place: str) -> Sampling:
 
 
 def listing() -> str:
-    """All that --sampler, --grid and so on take, with settings; order and passes of samplers."""
+    """Return a text with all entries that --sampler, --grid and other flags accept.
+
+    It lists their settings, and the order and the rows per step of each sampler.
+    """
     from diffjax.samplers.adaptive import adaptive
 
     lines = ["samplers (order; rows per step; settings)"]
@@ -244,7 +249,7 @@ def _described(name: str, function: Callable[..., Any], facts: str) -> list[str]
 
 
 def order(spec: Config) -> int:
-    """Of the sampler of config.sampling, with its settings."""
+    """Return the order of the sampler of config.sampling with its settings."""
     settings = {k: v for k, v in spec["sampler"].items() if k != "name"}
     name, place = spec["sampler"]["name"], "config.sampling.sampler"
     return instance(lookup(SAMPLERS, name, f"{place}.name"), Sampler, place).order(**settings)

@@ -1,4 +1,4 @@
-"""config.loss, config.optimizer, config.ema and config.train to objects."""
+"""Construction of objects from config.loss, config.optimizer, config.ema and config.train."""
 
 from __future__ import annotations
 
@@ -22,18 +22,19 @@ from diffjax.training.experiment import Holding, Train
 from diffjax.training.optimizer import OPTIMIZERS, RATES, optimizer
 
 Loader = Callable[[str, str], Holding]
-"""(name, path) -> a trained thing, which an objective holds under that name."""
+"""(name, path) -> the trained network that an objective holds under that name."""
 OBJECTIVE = "denoising"
-"""The entry of OBJECTIVES that config.loss need not name."""
+"""Default entry of OBJECTIVES, where config.loss states no name."""
 
 
 def construct_loss(
     spec: Config, place: str, load: Loader | None = None
 ) -> tuple[Objective, dict[str, Holding]]:
-    """The objective, and what it loads, by name: nothing without `load`.
+    """Construct the objective, and return it with the networks that it loads, by name.
 
-    Settings that name an entry of a catalogue may stand as its name, those that load something are
-    paths.
+    A setting that is an entry of a catalogue may be written as its name; a setting that loads a
+    network is a path. load: loads a network; without it, none is loaded. Raises ConfigError for
+    unknown names and bad settings.
     """
     name, settings, built = spec.get("name", OBJECTIVE), dict(spec), {}
     settings.pop("name", None)
@@ -55,20 +56,20 @@ def construct_loss(
 
 
 def construct_frozen(spec: Config, place: str) -> tuple[str, ...]:
-    """The patterns in `frozen`, regular expressions."""
+    """Return the regular expressions in the field `frozen`."""
     return checked(spec.get("frozen", ()), tuple[str, ...], f"{place}.frozen")
 
 
 def construct_optimizer(spec: Config, place: str, batch_size: int) -> optax.GradientTransformation:
-    """An entry of OPTIMIZERS, and around it what all of them share: rate, clipping, groups.
+    """Construct an entry of OPTIMIZERS with the shared chain around it: rate, clipping, factors.
 
-    `schedule`: an entry of RATES, which may stand as its name. `frozen` is for the train state, not
-    for the optimizer, which never sees what is frozen.
+    The field `schedule` is an entry of RATES, which may be written as its name. The field `frozen`
+    concerns the train state: the optimizer never sees frozen parameters.
     """
     around = [k for k in inspect.signature(optimizer).parameters if k not in ("core", "batch_size")]
     shared = {k: v for k, v in spec.items() if k in around}
     fields_of_core = {k: v for k, v in spec.items() if k not in (*around, "frozen")}
-    if "name" in fields_of_core:  # a field that neither knows is refused with those of both
+    if "name" in fields_of_core:  # so that an unknown field is refused with all known ones
         entry = lookup(OPTIMIZERS, fields_of_core["name"], f"{place}.name")
         settings = [k for k in inspect.signature(entry).parameters if k != "rate"]
         known(fields_of_core, ["name", *settings, *around, "frozen"], place)
@@ -78,9 +79,11 @@ def construct_optimizer(spec: Config, place: str, batch_size: int) -> optax.Grad
 
 
 def construct_averages(spec: Config, place: str) -> dict[str, Average]:
-    """Averages by name, in the order of the alphabet: one entry goes by its own, others by theirs.
+    """Construct the averages by name, in alphabetical order; the first one is the default.
 
-    A ConfigDict keeps no other order. The first is the one that is used where none is asked for.
+    A single entry has the name of its catalogue entry; several have the names of their fields. A
+    ConfigDict keeps no other order. Raises ConfigError for no entry, and for a name that is `raw`,
+    a number or not an identifier.
     """
     if not spec:
         raise ConfigError(f"{place}: has no entry; known: {', '.join(sorted(EMAS))}")
@@ -93,7 +96,10 @@ def construct_averages(spec: Config, place: str) -> dict[str, Average]:
 
 
 def construct_train(spec: Config, place: str, averages: Mapping[str, Average]) -> Train:
-    """Lengths; snapshots are refused where there is no average to take them of."""
+    """Construct the settings of training.
+
+    Raises ConfigError for a bad setting, and for snapshots without a power-function average.
+    """
     train = call(Train, spec, place)
     if train.snapshot_every and not widths(averages):
         raise ConfigError(
@@ -104,5 +110,5 @@ def construct_train(spec: Config, place: str, averages: Mapping[str, Average]) -
 
 
 def widths(averages: Mapping[str, Average]) -> dict[str, float]:
-    """`std` of those averages that are power functions."""
+    """Return the width `std` of each average that is a power function."""
     return {name: average.std for name, average in averages.items() if isinstance(average, Power)}

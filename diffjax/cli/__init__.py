@@ -1,4 +1,4 @@
-"""What the commands share: how they start, fail and read flags."""
+"""Code shared by all commands: start-up, error handling and the parsing of flags."""
 
 from __future__ import annotations
 
@@ -46,13 +46,14 @@ __all__ = [
 T = TypeVar("T")
 SPLITS = ("train", "test")
 MOST = 2**31 - 1
-"""The largest count that a flag takes."""
+"""Largest count that a flag accepts."""
 
 
 def main(run: Callable[[], int]) -> NoReturn:
-    """Run a command; what the user can mend is one line on stderr and exit code 2.
+    """Run a command and exit with its code; errors print one line on stderr.
 
-    A run that has to stop, and a network whose output is not finite, are one line and exit code 1.
+    The exit code is 2 for an error that the user can correct, 130 for an interruption, and 1 for a
+    run that has to stop, a network whose output is not finite, a file error and a lack of memory.
     """
     logging.basicConfig(format="%(message)s")
     logging.getLogger("absl").setLevel(logging.CRITICAL)  # orbax logs the errors that it raises too
@@ -64,15 +65,15 @@ def main(run: Callable[[], int]) -> NoReturn:
     except RunError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         if error.stuck:
-            os._exit(error.code)  # sys.exit would wait for the thread that waits
+            os._exit(error.code)  # sys.exit would wait for the blocked thread
         sys.exit(error.code)
-    except FloatingPointError as error:  # a network that diverged: row and time are in the message
+    except FloatingPointError as error:  # a network that diverged; the message has row and time
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
     except BrokenPipeError:  # piped into `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except OSError as error:  # of a file that no check foresaw, such as on a disk that is full
+    except OSError as error:  # a file error that no check has caught, such as a full disk
         file = f"{error.filename}: " if error.filename else ""
         print(f"error: {file}{reason(error)}", file=sys.stderr)
         sys.exit(1)
@@ -87,7 +88,7 @@ def main(run: Callable[[], int]) -> NoReturn:
 
 
 def out_of_memory(error: Exception) -> str:
-    """One line for an error of the host's or a device's memory, "" for other errors."""
+    """Return one line for a lack of memory on the host or a device, "" for any other error."""
     if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
         return ""
     return (
@@ -97,9 +98,10 @@ def out_of_memory(error: Exception) -> str:
 
 
 def parser(name: str, description: str | None, overrides: bool = False) -> argparse.ArgumentParser:
-    """Flags as `--flag=value`, with the defaults in the help.
+    """Return a parser of flags `--flag=value` that shows the defaults in its help.
 
-    overrides: fields of a config as well, `--config.train.steps=500`; `read` collects them.
+    name: the module of the command below `diffjax`. overrides: accept fields of a config as well,
+    such as `--config.train.steps=500`; `read` collects them.
     """
     flags = Parser(
         prog=f"python -m diffjax.{name}",
@@ -113,14 +115,14 @@ def parser(name: str, description: str | None, overrides: bool = False) -> argpa
 
 
 class Parser(argparse.ArgumentParser):
-    """Refuses flags in one line, as the commands refuse everything else."""
+    """A parser that refuses flags in one line, in the form of all other errors of commands."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"error: {message.removeprefix('argument ')}; see {self.prog} --help\n")
 
 
 class Formatter(argparse.RawDescriptionHelpFormatter):
-    """Text as it is written, and the default of each flag that has one."""
+    """A formatter of help that keeps the layout of texts and shows the default of each flag."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         none = action.default in (None, argparse.SUPPRESS) or action.nargs == 0
@@ -130,9 +132,10 @@ class Formatter(argparse.RawDescriptionHelpFormatter):
 def read(
     flags: argparse.ArgumentParser, arguments: Sequence[str] | None = None
 ) -> argparse.Namespace:
-    """The flags as a namespace; as `overrides`, the texts `field=value` of --config.field=value.
+    """Parse flags to a namespace, whose `overrides` are the texts of --config.field=value.
 
-    A value that is empty is refused: the shell leaves one where a variable is not set.
+    arguments: by default those of the process. An empty value exits with code 2, since the shell
+    leaves one where a variable is not set; so does an unknown flag.
     """
     arguments, field = sys.argv[1:] if arguments is None else arguments, "--config."
     for text in arguments:
@@ -150,7 +153,7 @@ def read(
 
 
 def cluster_flags(flags: argparse.ArgumentParser) -> None:
-    """Flags of a command that several processes run together."""
+    """Add the flags of a command that several processes run together."""
     several = flags.add_argument_group(
         "several processes", "not needed with SLURM, on GKE and on TPU pods"
     )
@@ -160,7 +163,7 @@ def cluster_flags(flags: argparse.ArgumentParser) -> None:
 
 
 def start(asked: argparse.Namespace) -> None:
-    """Set up JAX and join the other processes. Only the first says what it wrote."""
+    """Set up JAX and join the other processes, of which only the first one prints to stdout."""
     from diffjax.devices import processes
 
     set_up_jax()
@@ -172,9 +175,9 @@ def start(asked: argparse.Namespace) -> None:
 def sampling_flags(
     flags: argparse.ArgumentParser, lists: bool = False, seeds: bool = False
 ) -> None:
-    """Flags that replace parts of config.sampling; of some of them also lists.
+    """Add the flags that replace parts of config.sampling; `lists` lets some list several values.
 
-    seeds: whether `--seed` may list several, which samples take in turn.
+    seeds: let `--seed` list several seeds, which samples use in turn.
     """
     many = lambda one: listed(one) if lists else one
     more = "; several: a,b" if lists else ""
@@ -232,7 +235,7 @@ def sampling_flags(
 
 
 def data_flags(flags: argparse.ArgumentParser) -> None:
-    """Flags that say which images the network is asked about."""
+    """Add the flags that select the data on which the network is evaluated."""
     about = flags.add_argument_group("the data")
     about.add_argument(
         "--data", help="data set, as config.data.name, with settings: folder:PATH,size=32 (config)"
@@ -241,7 +244,7 @@ def data_flags(flags: argparse.ArgumentParser) -> None:
 
 
 def sampling(asked: argparse.Namespace) -> dict[str, Any]:
-    """The fields of config.sampling that flags were given for."""
+    """Return the fields of config.sampling that flags set."""
     flags = {
         "sampler": asked.sampler,
         "grid": asked.grid,
@@ -255,7 +258,7 @@ def sampling(asked: argparse.Namespace) -> dict[str, Any]:
 
 
 def guidance(asked: argparse.Namespace) -> dict[str, Any] | None:
-    """The fields of config.sampling.guidance that flags were given for, or None."""
+    """Return the fields of config.sampling.guidance that flags set, or None without any."""
     flags = {
         "weight": asked.guidance,
         "ramp": asked.ramp,
@@ -279,21 +282,22 @@ class _List(argparse.Action):
 
 
 def listed(one: Callable[[str], T]) -> Callable[[str], list[T]]:
-    """Several values, set off by commas."""
+    """Return a parser of several values that are separated by commas."""
 
     def values(text: str) -> list[T]:
         return [one(item) for item in text.split(",")]
 
-    values.__name__ = f"list of {one.__name__}"  # argparse says it of a bad one
+    values.__name__ = f"list of {one.__name__}"  # argparse shows it in errors
     return values
 
 
 def interval(text: str) -> tuple[float, ...]:
+    """Parse finite numbers `LOW,HIGH`; the order and the count are checked later."""
     return tuple(number(item) for item in text.split(","))
 
 
 def span(text: str) -> tuple[int, int]:
-    """`FROM:TO`, or `0:0` for those that the trainer chooses."""
+    """Parse a range of steps `FROM:TO`; `0:0` lets the trainer choose the steps."""
     first, _, last = text.partition(":")
     if not (first.isdecimal() and last.isdecimal()) or (int(last) <= int(first) and text != "0:0"):
         raise argparse.ArgumentTypeError(f"{text}: needs FROM:TO in steps, FROM < TO")
@@ -301,14 +305,14 @@ def span(text: str) -> tuple[int, int]:
 
 
 def path(text: str) -> Path:
-    """A path that is not empty: a variable that is not set would be the current folder."""
+    """Parse a path, and refuse an empty one: an unset variable would mean the current folder."""
     if not text.strip():
         raise argparse.ArgumentTypeError("is empty; needs a path: is a variable not set?")
     return Path(text)
 
 
 def whole(least: int, most: int) -> Callable[[str], int]:
-    """Integers from `least` to `most`."""
+    """Return a parser of integers from `least` to `most`."""
 
     def integer(text: str) -> int:
         value = int(text) if re.fullmatch(r"[+-]?[0-9]{1,30}", text) else None
@@ -321,13 +325,13 @@ def whole(least: int, most: int) -> Callable[[str], int]:
 
 
 positive = whole(1, MOST)
-"""Counts of things."""
+"""Parser of counts, from 1 on."""
 seed = whole(0, 2**32 - 1)
-"""As `checks.SEEDS`, which would load JAX."""
+"""Parser of seeds, below `checks.SEEDS`; importing that constant would load JAX."""
 
 
 def number(text: str) -> float:
-    """A finite number."""
+    """Parse a finite number."""
     try:
         value = float(text)
     except ValueError:

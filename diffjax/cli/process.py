@@ -1,4 +1,4 @@
-"""Settings of JAX, XLA and the host in the process of a command."""
+"""Settings of JAX, XLA and the host for the process of a command."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from pathlib import Path
 
 
 def set_up_jax() -> None:
-    """What makes JAX fast in a process of its own; before it looks for devices."""
+    """Tune JAX for a dedicated process; call this before JAX looks for devices."""
     spare_threads()
     keep_memory()
     use_compile_cache()
 
 
 def spare_threads() -> None:
-    """Give XLA two threads per CPU device, where there are several.
+    """Give XLA two threads per CPU device, where there are several devices.
 
-    It has one per core. On cores that do other work as well, collectives of as many devices were
-    seen to wait for each other until XLA ended the process; so they were with one spare thread, and
-    not with one per device.
+    By default XLA has one thread per core. On cores shared with other work, collectives of as many
+    devices were seen to wait for each other until XLA aborted the process. One spare thread did not
+    prevent this; one spare thread per device did.
     """
     devices = os.environ.get("JAX_NUM_CPU_DEVICES", "")
     if devices.isdecimal() and int(devices) > 1:
@@ -29,10 +29,11 @@ def spare_threads() -> None:
 def keep_memory() -> None:
     """Let glibc keep freed memory for the next step, where all devices are CPUs.
 
-    XLA asks for the memory of a step anew each time, glibc hands large pieces back to the system at
-    once, and its threads cannot keep them at all: so each step would touch new pages, which takes
-    the train step of DiT-B/4 up to a quarter of its time (`experiments/benchmarks`). A process does
-    not shrink any more. Settings of the user (MALLOC_..., GLIBC_TUNABLES) are left as they are.
+    XLA allocates the memory of a step anew each time. glibc returns large blocks to the system at
+    once, and its per-thread arenas cannot keep them at all, so each step would touch new pages.
+    This takes up to a quarter of the time of the train step of DiT-B/4 (`experiments/benchmarks`).
+    With this setting the memory of the process never shrinks. Settings of the user (MALLOC_...,
+    GLIBC_TUNABLES) take precedence.
     """
     import ctypes
     import importlib.util
@@ -48,7 +49,7 @@ def keep_memory() -> None:
 
 
 def use_compile_cache() -> None:
-    """Keep compiled programs between runs, in JAX_COMPILATION_CACHE_DIR or the user's cache."""
+    """Cache compiled programs between runs, in JAX_COMPILATION_CACHE_DIR or the user's cache."""
     import jax
 
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):

@@ -1,7 +1,7 @@
-"""Configs as plain data: files, overrides, names and objects, and errors that a user can mend.
+"""Configs as plain data: files, overrides, names of objects, and errors that a user can correct.
 
-A config file is Python with `get_config()` returning an `ml_collections.ConfigDict`. Names and
-types of fields are checked in `builder/`.
+A config file is a Python file with a function `get_config()` that returns an
+`ml_collections.ConfigDict`. `builder/` checks the names and types of fields.
 """
 
 from diffjax.config.errors import ConfigError, RunError, Stopped

@@ -1,4 +1,4 @@
-"""Errors that a user can mend, and runs that stop, each in one line."""
+"""Errors that a user can correct, and errors of runs that stop, each with a message of one line."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ import signal
 
 
 def _line(error: BaseException) -> list[str]:
-    """What a notebook shows: the message, without the calls that led there."""
+    """Return the traceback that a notebook shows: the message alone, without the calls."""
     return [f"{type(error).__name__}: {error}"]
 
 
 class ConfigError(ValueError):
-    """What the user asked for cannot work; the message is one line that says why."""
+    """An error in the user's request; the message is one line that states the reason."""
 
     _render_traceback_ = _line
 
 
 class RunError(RuntimeError):
-    """A run that has to stop; the message is one line that says why, and what is saved.
+    """An error that forces a run to stop; the message is one line with its cause and what is saved.
 
-    code: the exit code. stuck: a thread waits for what may never come, and cannot be ended.
+    code: the exit code. stuck: True if a thread is blocked, possibly forever, and cannot be
+    stopped.
     """
 
     _render_traceback_ = _line
@@ -30,8 +31,11 @@ class RunError(RuntimeError):
 
 
 class Stopped(KeyboardInterrupt):
-    """A run that was asked to stop, and has saved: by ctrl-C, SIGTERM, or the stop button of a
-    notebook. The same call or command resumes at `step`."""
+    """The error of a run that was interrupted and has saved a checkpoint.
+
+    The interruption is ctrl-C, SIGTERM, or the stop button of a notebook. The same call or command
+    resumes at `step`.
+    """
 
     _render_traceback_ = _line
 

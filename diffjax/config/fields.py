@@ -1,4 +1,4 @@
-"""Fields of a config: values written as text, names that are known, and types."""
+"""Fields of a config: parsing of texts, and checks of names and types."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ Config = Mapping[str, Any]
 
 
 def literal(text: str) -> Any:
-    """The Python value that `text` writes, or `text` itself where it writes none."""
+    """Return the Python value of a literal, or `text` itself if it is not a literal.
+
+    `true`, `false` and `none` are literals in upper or lower case.
+    """
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
@@ -24,9 +27,10 @@ def literal(text: str) -> Any:
 
 
 def parse(text: str) -> dict[str, Any]:
-    """`ddim:eta=0.5` to `{"name": "ddim", "eta": 0.5}`; more arguments are set off by commas.
+    """Parse `ddim:eta=0.5` to `{"name": "ddim", "eta": 0.5}`; commas separate several arguments.
 
-    The name may be `module:attribute`, as in `mymodule:small:width=8`.
+    The name may be `module:attribute`, as in `mymodule:small:width=8`. Raises ConfigError for an
+    argument without a value.
     """
     qualified = re.match(r"[\w.]+:[\w.]+(?=:|$)", text)
     name = qualified[0] if qualified else text.partition(":")[0]
@@ -34,7 +38,10 @@ def parse(text: str) -> dict[str, Any]:
 
 
 def arguments(text: str, place: str) -> dict[str, Any]:
-    """`eta=0.5,order=2` to a dict. ConfigError names the place, for one without a value."""
+    """Parse `eta=0.5,order=2` to a dict.
+
+    Raises ConfigError, which names the place, for an argument without a value.
+    """
     pairs = [item.partition("=") for item in _parts(text) if item]
     if bad := [key for key, sign, _ in pairs if not sign]:
         raise ConfigError(
@@ -44,13 +51,16 @@ def arguments(text: str, place: str) -> dict[str, Any]:
 
 
 def named(section: Config, *entries: str) -> dict[str, Any]:
-    """The section, where these fields may be written as `name:argument=value`."""
+    """Return the section with these fields parsed where they are texts `name:argument=value`."""
     is_text = lambda k: k in entries and isinstance(section[k], str)
     return {k: parse(v) if is_text(k) else v for k, v in section.items()}
 
 
 def entries(text: str) -> list[str]:
-    """`ddim:eta=0.5,heun` to its two: what reads `argument=value` belongs to the one before."""
+    """Split `ddim:eta=0.5,heun` into its two entries.
+
+    A part of the form `argument=value` belongs to the entry before it.
+    """
     items: list[str] = []
     for item in _parts(text):
         if items and re.match(r"\w+=", item):
@@ -61,12 +71,12 @@ def entries(text: str) -> list[str]:
 
 
 def _parts(text: str) -> list[str]:
-    """Between commas that are not in brackets: (1, 2) is one value."""
+    """Split a text at its commas, except inside brackets: (1, 2) is one value."""
     return re.split(r",(?![^(\[]*[)\]])", text)
 
 
 def known(names: Iterable[str], allowed: Iterable[str], place: str) -> None:
-    """Refuse names that are not allowed, with a suggestion and the list."""
+    """Raise ConfigError for a name that is not allowed, with a suggestion and the allowed names."""
     allowed = list(allowed)
     for name in names:
         if name not in allowed:
@@ -74,7 +84,7 @@ def known(names: Iterable[str], allowed: Iterable[str], place: str) -> None:
 
 
 def nearest(name: Any, names: Iterable[str]) -> str:
-    """A hint for a name that is not among `names`."""
+    """Return a hint for an unknown name: the nearest of `names`, and all of them."""
     names = sorted(names)
     near = difflib.get_close_matches(str(name), names, n=1)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
@@ -82,10 +92,10 @@ def nearest(name: Any, names: Iterable[str]) -> str:
 
 
 def checked(value: Any, hint: Any, place: str) -> Any:
-    """`value` as the type `hint`, a list as a tuple, an int as a float; else ConfigError.
+    """Return `value` as the type `hint`; a list becomes a tuple, and an int a float if needed.
 
-    Knows int, float, str, bool, None, unions and tuples of these, and mappings of names to one;
-    other hints are not checked.
+    Raises ConfigError for a value of another type. The checked hints are int, float, str, bool,
+    None, unions and tuples of these, and mappings of names to one of them; other hints are ignored.
     """
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     named = [a for a in arguments if typing.get_origin(a) is Mapping]

@@ -1,4 +1,4 @@
-"""Config files, and fields of them replaced by flags."""
+"""Loading of config files, and replacement of their fields by flags."""
 
 from __future__ import annotations
 
@@ -24,14 +24,13 @@ STAY = {
         *("learning_rate", "warmup", "schedule", "in_images", "clip", "rates", "frozen"),
     ),
 }
-"""Fields of a section that are no settings of the entry that its name stands for: they stay where
-only the name is changed."""
+"""Fields of a section that do not belong to the entry it names, and so survive another name."""
 
 
 def load(path: str) -> dict[str, Any]:
-    """The config of a file; `configs/NAME.py` and `NAME` are looked up among the built-in ones too.
+    """Load the config in a file; `configs/NAME.py` and `NAME` may also name a built-in config.
 
-    Raises ConfigError where there is no such file, or where it is no config file.
+    Raises ConfigError where there is no such file, or where it is not a config file.
     """
     file = next((p for p in _candidates(path) if p.is_file()), None)
     if file is None:
@@ -60,12 +59,14 @@ def _folders() -> list[Path]:
 
 
 def override(config: Config, assignments: Iterable[str]) -> dict[str, Any]:
-    """Apply `a.b=value` texts. Values are Python literals, or strings where the field is one.
+    """Return the config with texts `a.b=value` applied.
 
-    A section that has a name is replaced as a whole by `a.b=name:argument=value,...`, and any by a
-    literal dict. Another name, `a.b.name=name`, drops the settings of the entry that was there, and
-    keeps those in `STAY`. Whole sections come first, then names, then other fields, so that no
-    order of the texts loses one of them; of two for one field the last counts.
+    Values are Python literals, or strings where the field is a string. The text
+    `a.b=name:argument=value,...` replaces a section that has a name as a whole, and a literal dict
+    replaces any section. Another name, `a.b.name=name`, drops the settings of the previous entry
+    and keeps the fields in `STAY`. Whole sections are applied first, then names, then other fields,
+    so that no order of the texts loses one of them; of two texts for one field the last counts.
+    Raises ConfigError for an unknown field, and for a text without a value.
     """
     result = copy.deepcopy(dict(config))
     for text in sorted(assignments, key=_breadth):
@@ -94,13 +95,16 @@ def override(config: Config, assignments: Iterable[str]) -> dict[str, Any]:
 
 
 def _breadth(assignment: str) -> float:
-    """How deep the field lies that is assigned: a name just below the section that has it."""
+    """Return the depth of the assigned field, by which texts are sorted.
+
+    A name counts as half a level below its section, before the other fields.
+    """
     path = assignment.partition("=")[0]
     return path.count(".") - 0.5 * path.endswith(".name")
 
 
 def _rename(section: dict[str, Any], path: str, name: str) -> None:
-    """Give the section another name; settings of another entry are dropped."""
+    """Set the name of a section, and drop the settings of a different previous entry."""
     entry = lambda text: text.partition(":")[0] if path == "data" else text
     if entry(section["name"]) != entry(name):
         for field in [k for k in section if k not in STAY.get(path, ())]:

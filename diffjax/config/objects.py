@@ -1,4 +1,4 @@
-"""Names of a config to Python objects, and objects back to names."""
+"""Conversion between names in a config and Python objects."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from diffjax.config.fields import nearest
 
 
 def lookup(table: Mapping[str, Any], name: Any, place: str, needs: Any = Callable) -> Any:
-    """The entry of a catalogue; or what `module:attribute` names in a module of one's own.
+    """Return an entry of a catalogue, or the user-defined object that `module:attribute` names.
 
-    The module has to be in the current folder or on the PYTHONPATH. needs: the type that the
-    attribute has to have; functions and classes by default. Raises ConfigError.
+    The module must be in the current folder or on the PYTHONPATH. needs: the required type of the
+    object; by default a function or a class. Raises ConfigError for an unknown name, a module that
+    cannot be imported, and an object of another type.
     """
     if isinstance(name, str) and name in table:
         return table[name]
@@ -40,7 +41,7 @@ def lookup(table: Mapping[str, Any], name: Any, place: str, needs: Any = Callabl
 
 
 def _imported(name: str, attribute: str, place: str, known: str = "") -> Any:
-    if not {"", os.getcwd()} & {*sys.path}:  # as with `python -m`, for other ways to start
+    if not {"", os.getcwd()} & {*sys.path}:  # `python -m` adds this folder, other starts do not
         sys.path.append(os.getcwd())
     try:
         module = importlib.import_module(name)
@@ -67,7 +68,7 @@ def _imported(name: str, attribute: str, place: str, known: str = "") -> Any:
 
 @dataclass(frozen=True)
 class Applied:
-    """A function with some of its arguments: equal where both are."""
+    """A function with some bound arguments, which compares equal by both."""
 
     function: Callable[..., Any]
     arguments: tuple[tuple[str, Any], ...]
@@ -81,11 +82,11 @@ class Applied:
 
 
 def written(value: Any, place: str = "config") -> Any:
-    """A config with Python objects as plain data, from which they are built again.
+    """Return a config with Python objects as plain data, from which they can be constructed again.
 
-    A function or class becomes its name, `module:qualname`; with arguments, by `functools.partial`,
-    and a dataclass become that name with fields. Raises ConfigError for an object that has no name
-    by which another process could import it, as a lambda or an array.
+    A function or class becomes its name, `module:qualname`. A `functools.partial` of one, and a
+    dataclass, become that name with fields. Raises ConfigError for an object without a name by
+    which another process could import it, such as a lambda or an array.
     """
     if value is None or isinstance(value, str | bool | int | float):
         return value

@@ -1,6 +1,7 @@
-"""Data sources, each `(split, **settings) -> Source`, and the pipeline; the catalogue is here.
+"""Data sources, each a function `(split, **settings) -> Source`, and the input pipeline.
 
-The setting after `split` may stand behind the name in a config: `tfds:cifar10`, `folder:PATH`.
+`SOURCES` is the catalogue. A config may write the first setting after `split` behind the name of
+the source: `tfds:cifar10`, `folder:PATH`.
 """
 
 from diffjax.arrays import catalogue

@@ -1,4 +1,4 @@
-"""`array:<path>`: items of any kind in a .npy or .npz file, with their conditions."""
+"""The source `array:<path>`: items of any kind in a .npy or .npz file, with their conditions."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ LABELS = ("y", "label", "labels", "target", "arr_1")
 def array(
     split: str, path: str = "", holdout: float = 0.1, kind: str = "", rate: float = 0.0
 ) -> Memory:
-    """Items (N, ...) of any kind, such as uint8 images (N, H, W, C) or points (N, 2).
+    """Read items (N, ...) of any kind, such as uint8 images (N, H, W, C) or points (N, 2).
 
     A .npy file holds x alone. An .npz file holds x, and labels (N,) or (N, 1) if there are any, as
-    `x` and `y`, `images` and `labels`, or `arr_0` and `arr_1`; and other conditions as `vector`
-    (N, size), `tokens` (N, L, size), `map` (N, *grid, size) or `cond_NAME`, floats, NaN where one
-    is missing, or where `tokens_mask` (N, L) is 0. Sequences and sounds that end at different
-    positions are padded to one L, and have `length` (N,), or `mask` (N, L), 1 up to their end: the
-    rest is no part of them, whatever is there. Where it holds `x_train` and `x_test`
-    (`y_train`, `vector_train`, ...), these are the splits. Else a share `holdout` is held out.
-    kind: of the items, an entry of `data.kinds`; by default that of `kinds.default`. rate: of
-    sounds and videos, samples or frames per second, 0 if unknown. Raises ValueError otherwise.
+    `x` and `y`, `images` and `labels`, or `arr_0` and `arr_1`. Other conditions are floats `vector`
+    (N, size), `tokens` (N, L, size), `map` (N, *grid, size) or `cond_NAME`, missing where NaN or
+    where `tokens_mask` (N, L) is 0. Sequences and sounds of different lengths are padded to one L
+    and have `length` (N,), or `mask` (N, L), 1 up to the end of each; the padding is ignored. A
+    file with `x_train` and `x_test` (`y_train`, ...) holds both splits; otherwise the share
+    `holdout` is held out. kind: an entry of `data.kinds`; by default that of `kinds.default`.
+    rate: samples or frames per second of sounds and videos, 0 if unknown. Raises ValueError for a
+    file of any other form.
     """
     check_split(split, "an array")
     file = Path(path).expanduser()
@@ -81,9 +81,11 @@ def array(
 def padded(
     x: np.ndarray, kind: str, arrays: Mapping[str, np.ndarray], ending: str
 ) -> tuple[np.ndarray, str, np.ndarray | None]:
-    """Items with 0 in their padding, as floats, their kind, and their lengths (N,), or None.
+    """Return items as floats with 0 in their padding, their kind, and their lengths (N,).
 
-    Raises ValueError for lengths of a kind whose items have none.
+    The lengths are None, and the items unchanged, where the file states no lengths. ending: the
+    suffix of the names of this split's arrays. Raises ValueError for lengths of a kind whose items
+    have none.
     """
     if x.ndim < 2 or not len(x):
         return x, kind, None
@@ -100,9 +102,9 @@ def padded(
 def lengths(
     kind: str, arrays: Mapping[str, np.ndarray], x: np.ndarray, ending: str = ""
 ) -> np.ndarray | None:
-    """The lengths (N,) of items x (N, L, ...) of a kind, or None where no array says them.
+    """Return the lengths (N,) of items x (N, L, ...), or None where no array states them.
 
-    Raises ValueError for wrong ones, and for any of a kind whose items have none.
+    Raises ValueError for lengths outside [1, L], and for lengths of a kind whose items have none.
     """
     entry = kinds.lookup(kind)
     if entry.lengths and x.ndim == 3:
@@ -119,7 +121,10 @@ def lengths(
 
 
 def items(x: np.ndarray, kind: str) -> tuple[np.ndarray, str]:
-    """Items as they are stored, uint8, int16 or float32, and their kind. ValueError for others."""
+    """Return items in their stored type, uint8, int16 or float32, and the name of their kind.
+
+    Raises ValueError for shapes, types or values that the kind does not allow.
+    """
     if x.ndim == 3 and x.dtype == np.uint8 and kind in ("", "image"):
         x = x[..., None]
     if x.ndim < 2 or not len(x):
@@ -137,7 +142,11 @@ def items(x: np.ndarray, kind: str) -> tuple[np.ndarray, str]:
 
 
 def labels(label: Any, num: int, known: list[Any]) -> tuple[np.ndarray | None, int]:
-    """Labels of `num` items as int32, and the number of classes over all that are `known`."""
+    """Return the labels of `num` items as int32, and the number of classes.
+
+    known: the label arrays of all splits, over which the classes are counted. Raises ValueError
+    for labels that are not `num` integers in [0, 2^31).
+    """
     if label is None:
         return None, 0
     flat = column(label)
@@ -150,5 +159,5 @@ def labels(label: Any, num: int, known: list[Any]) -> tuple[np.ndarray | None, i
 
 
 def column(label: np.ndarray) -> np.ndarray:
-    """Labels (N,), also where they come as a column (N, 1)."""
+    """Return labels as (N,), whether they are stored as (N,) or as a column (N, 1)."""
     return label[:, 0] if label.ndim == 2 and label.shape[1] == 1 else label

@@ -1,8 +1,8 @@
-"""Augmentation that does not leak: how each image was changed is a condition of the network.
+"""Augmentation that does not leak: the network is conditioned on the change of each image.
 
-Geometric changes of arXiv:2206.00364 (app. F.2, tab. 6; after arXiv:2006.06676), drawn on the
-device. Labels are 0 where nothing was changed, so that without them, as in sampling, a network
-makes images as they are in the data.
+The geometric changes are those of arXiv:2206.00364 (app. F.2, tab. 6; after arXiv:2006.06676),
+drawn on the device. The labels of an unchanged image are 0. Sampling passes no labels, so the
+network then generates images without the changes.
 """
 
 from __future__ import annotations
@@ -19,16 +19,17 @@ from diffjax.arrays import catalogue, expand
 from diffjax.data.form import Form
 
 WIDTHS = {"flip": 1, "flip_y": 1, "turn": 2, "scale": 1, "rotate": 2, "stretch": 2, "move": 2}
-"""Changes in the order of their labels, and how many labels each has."""
+"""The number of labels of each change, in the order of the labels."""
 
 
 class Amounts(NamedTuple):
-    """How each image is changed, in this order; 0 leaves it as it is.
+    """The changes of each image, in the order in which they apply; 0 is no change.
 
-    flip, flip_y: 1 to mirror left and right, top and bottom. turn: quarters, counter-clockwise.
-    scale: 5 times the binary logarithm of the enlargement. rotate: radians, counter-clockwise.
-    stretch: 5 times the binary logarithm of a factor along the direction `axis`, in radians, and of
-    its inverse across. move: right and down, in eighths of the image.
+    flip, flip_y: 1 to mirror left and right, top and bottom. turn: quarter turns,
+    counter-clockwise. scale: 5 times the binary logarithm of the enlargement. rotate: the angle in
+    radians, counter-clockwise. stretch: 5 times the binary logarithm of the factor along the
+    direction `axis`; the factor across that direction is its inverse. axis: the direction of the
+    stretch, in radians. move: the shift to the right and down, in eighths of the image.
     """
 
     flip: Float[Array, " b"]
@@ -43,12 +44,15 @@ class Amounts(NamedTuple):
 
 @dataclass(frozen=True)
 class Affine:
-    """Each change that is on happens with chance `p`, on its own; p = 0 is the identity.
+    """Random geometric changes, each of which applies independently with probability `p`.
 
-    Except `flip`, which happens to half of all images, and `flip_y`, with chance p / 2. Flips and
-    `turn` are exact; the others compute pixels by cubic convolution, and the image is mirrored at
-    its borders. The defaults are those for CIFAR-10 in arXiv:2206.00364. labels: tell the network;
-    without them samples have what the data lack.
+    p = 0 is the identity. Two changes have a probability of their own: `flip` applies to half of
+    all images, and `flip_y` with probability p / 2. Flips and `turn` are exact; the other changes
+    compute pixels by cubic convolution, with the image mirrored at its borders. The defaults are
+    those for CIFAR-10 in arXiv:2206.00364.
+
+    p: in [0, 1]. labels: condition the network on the changes; without the labels, the changes leak
+    into samples. Raises ValueError for p out of range.
     """
 
     p: float = 0.12
@@ -67,11 +71,11 @@ class Affine:
 
     @property
     def width(self) -> int:
-        """Number of labels of an image."""
+        """The number of labels of an image."""
         return self.labels * sum(n for name, n in WIDTHS.items() if getattr(self, name))
 
     def check(self, form: Form) -> None:
-        """Raise ValueError for items that cannot be changed so."""
+        """Raise ValueError for items to which these changes do not apply."""
         if not form.items.augment:
             raise ValueError(
                 f"augment: needs images of 1 or 3 channels; the items are {form.kind} {form.shape}"
@@ -87,14 +91,14 @@ class Affine:
     def __call__(
         self, key: Key[Array, ""], x: Float[Array, "b h w c"]
     ) -> tuple[Float[Array, "b h w c"], Float[Array, "b n"]]:
-        """Changed images, and how: labels (B, width)."""
+        """Return the changed images (B, H, W, C) and the labels of their changes (B, width)."""
         if not self.p:
             return x, jnp.zeros((len(x), self.width))
         amounts = self.draw(key, len(x))
         return change(x, amounts), self.labels_of(amounts)
 
     def draw(self, key: Key[Array, ""], n: int) -> Amounts:
-        """The amounts of n images."""
+        """Draw the amounts of n images."""
         key_u, key_z = jax.random.split(key)
         u, z = jax.random.uniform(key_u, (11, n)), jax.random.normal(key_z, (4, n))
         angle, axis = jnp.pi * (2 * u[:2] - 1)
@@ -116,7 +120,7 @@ class Affine:
         )
 
     def labels_of(self, amounts: Amounts) -> Float[Array, "b n"]:
-        """The labels (B, width): angles by cos - 1 and sin, so that 0 is no change."""
+        """Return the labels (B, width); an angle gives cos - 1 and sin, so that 0 is no change."""
         a, angle = amounts, jnp.pi / 2 * amounts.turn
         values = {name: getattr(a, name) for name in WIDTHS} | {
             "turn": _stacked(jnp.cos(angle) - 1, jnp.sin(angle)),
@@ -131,7 +135,7 @@ AUGMENTATIONS = catalogue(Affine)
 
 
 def change(x: Float[Array, "b h w c"], a: Amounts) -> Float[Array, "b h w c"]:
-    """Images changed by the amounts: to the bit as they were where these are 0."""
+    """Return the changed images; an image whose amounts are 0 stays bit-for-bit identical."""
     if_ = lambda there, new, old: jnp.where(expand(there, old), new, old)
     x = if_(a.flip > 0, x[:, :, ::-1], x)
     x = if_(a.flip_y > 0, x[:, ::-1], x)
@@ -142,7 +146,10 @@ def change(x: Float[Array, "b h w c"], a: Amounts) -> Float[Array, "b h w c"]:
 
 
 def _inverse(a: Amounts, size: tuple[int, ...]) -> tuple[Array, Array]:
-    """From a pixel of the result to its origin, p -> M (p - t), from the centre, right and down."""
+    """Return (M, t) of the map p -> M (p - t) from a pixel of the result to its origin.
+
+    Pixels are counted from the centre, to the right and down. M: (B, 2, 2). t: (B, 2), in pixels.
+    """
     square = lambda *entries: _stacked(*entries).reshape(-1, 2, 2)
     c, s = jnp.cos(a.rotate), jnp.sin(a.rotate)
     # A stretch by e^k along `axis` is cosh k times the identity and sinh k times a reflection.
@@ -157,8 +164,10 @@ def _inverse(a: Amounts, size: tuple[int, ...]) -> tuple[Array, Array]:
 def _resampled(
     x: Float[Array, "h w c"], matrix: Float[Array, "2 2"], move: Float[Array, "2"]
 ) -> Float[Array, "h w c"]:
-    """The image at the origins of its pixels, by cubic convolution (R. Keys, 1981): exact on
-    quadratic functions, and on whole pixels."""
+    """Interpolate one image at the origins of its pixels by cubic convolution (R. Keys, 1981).
+
+    The interpolation is exact on quadratic functions, and at whole pixels.
+    """
     h, w, _ = x.shape
     centre = jnp.array([w - 1, h - 1]) / 2
     out = jnp.stack(jnp.meshgrid(jnp.arange(w), jnp.arange(h)), -1) - (centre + move)[None, None]
@@ -171,14 +180,14 @@ def _resampled(
 
 
 def _cubic(d: Array) -> Array:
-    """Keys' kernel at the distances d, up to 2."""
+    """Return Keys' kernel at the distances d; it is 0 beyond a distance of 2."""
     d = jnp.abs(d)
     near, far = (1.5 * d - 2.5) * d**2 + 1, ((2.5 - 0.5 * d) * d - 4) * d + 2
     return jnp.where(d < 1, near, jnp.where(d < 2, far, 0))
 
 
 def _mirrored(i: Array, n: int) -> Array:
-    """Pixel i of n, beyond the borders too, where it is the mirrored one."""
+    """Return the index in 0, ..., n - 1 of pixel i, mirrored where i lies beyond the borders."""
     period = max(2 * (n - 1), 1)
     return jnp.minimum(i % period, period - i % period) if n > 1 else 0 * i
 

@@ -1,4 +1,4 @@
-"""The archive of CIFAR-10 as its authors publish it, to arrays."""
+"""Reader of the CIFAR-10 archive that its authors publish."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ ARCHIVE = Remote(
     "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
     170052171,
 )
-"""Its address, and the SHA-256 that TensorFlow Datasets has of it."""
+"""Address of the archive, with the SHA-256 and the size in bytes that TensorFlow Datasets lists."""
 SHAPE = (3, 32, 32)
 PARTS = {"train": [f"data_batch_{k}.bin" for k in range(1, 6)], "test": ["test_batch.bin"]}
 NAMES = "batches.meta.txt"
 
 
 class Named(Stored):
-    """Images in memory as files, with names of their classes."""
+    """Images in memory behind the interface of `Files`, with the names of their classes."""
 
     def __init__(self, items: Memory, names: list[str]):
         super().__init__(items)
@@ -33,9 +33,9 @@ class Named(Stored):
 
 
 def read(archive: Path) -> dict[str, Named]:
-    """Both splits, images uint8 (N, 32, 32, 3) in the order of the files, with names of classes.
+    """Read both splits: uint8 images (N, 32, 32, 3) in the order of the files, and class names.
 
-    Raises ValueError for an archive of other contents.
+    Raises ValueError for an archive with any other contents.
     """
     try:
         with tarfile.open(archive) as tar:
@@ -49,7 +49,7 @@ def read(archive: Path) -> dict[str, Named]:
 
 
 def _items(archive: Path, content: bytes, names: list[str]) -> Named:
-    """Records of a label and of an image, channel by channel."""
+    """Parse records, each of which is a label byte and an image, channel by channel."""
     size = 1 + int(np.prod(SHAPE))
     records = np.frombuffer(content, np.uint8)
     if not len(records) or len(records) % size:

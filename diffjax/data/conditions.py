@@ -1,4 +1,4 @@
-"""Conditions of items as arrays by name: read, checked, missing, and as a request writes them."""
+"""Conditions of items as arrays by name: reading them, checking them, and parsing requests."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from diffjax.specs import Spec
 
 Arrays = dict[str, np.ndarray]
 NAMED = ("vector", "tokens", "map")
-"""Conditions whose name is their kind."""
+"""Names of conditions that state their kind."""
 PREFIX = "cond_"
-"""Before the name of another condition, in files of arrays."""
+"""Prefix of the name of any other condition in files of arrays."""
 BY_RANK = {1: "label", 2: "vector", 3: "tokens"}
-"""The kind that a condition has by default, by the rank of its array (N, ...); above: map."""
+"""Default kind of a condition, by the rank of its array (N, ...); for a higher rank it is map."""
 
 
 def describe(name: str, value: np.ndarray, classes: int = 0, longest: int = 0) -> Spec:
-    """The spec of a condition with values (N, ...) for all items.
+    """Return the spec of a condition with values (N, ...) for all items.
 
-    classes: of labels, where more are known than occur. longest: positions of an item, for lengths,
-    which are the only unsigned integers. Raises ValueError for values that are none.
+    classes: the number of classes of labels, where more are known than occur. longest: the number
+    of positions of an item, for lengths; unsigned integers are always lengths. Raises ValueError
+    for values whose type or shape suits no condition.
     """
     if np.issubdtype(value.dtype, np.unsignedinteger):
         return Spec(name, "length", longest)
@@ -42,10 +43,12 @@ def describe(name: str, value: np.ndarray, classes: int = 0, longest: int = 0) -
 
 
 def in_arrays(arrays: Mapping[str, np.ndarray], ending: str = "") -> Arrays:
-    """The conditions other than the label among named arrays, NaN where a mask says missing.
+    """Return the conditions other than the label among named arrays.
 
-    `vector`, `tokens`, `map`, and `cond_NAME` for others; `tokens_mask` (N, L) is 0 or False where
-    a token is missing. ending: of their names, as `_train`.
+    Their names are `vector`, `tokens` and `map`, and `cond_NAME` for any other condition. A mask
+    such as `tokens_mask` (N, L) is 0 or False where a token is missing, and the condition becomes
+    NaN there. ending: the suffix of the names, such as `_train`. Raises ValueError for a mask of
+    another shape.
     """
     conditions: Arrays = {}
     for key, value in arrays.items():
@@ -65,26 +68,29 @@ def in_arrays(arrays: Mapping[str, np.ndarray], ending: str = "") -> Arrays:
 
 
 def check_mask(name: str, value: np.ndarray, mask: np.ndarray) -> None:
-    """Raise ValueError for a mask that is not (N, L) of values (N, L, ...)."""
+    """Raise ValueError unless the mask has the shape (N, L) for values (N, L, ...)."""
     if mask.shape != value.shape[: mask.ndim] or not 2 <= mask.ndim < value.ndim:
         raise ValueError(f"{name}_mask: {mask.shape}; needs {value.shape[:-1]}")
 
 
 def masked(value: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The values (N, L, ...) with NaN where the mask (N, L) is 0 or False."""
+    """Return the values (N, L, ...) with NaN where the mask (N, L) is 0 or False."""
     there = mask.astype(bool).reshape(mask.shape + (1,) * (value.ndim - mask.ndim))
     return np.where(there, value, np.float32(np.nan))
 
 
 def typed(value: np.ndarray) -> np.ndarray:
-    """float32 or int32, as conditions travel; floats stay maps of files where they are so."""
+    """Return floats as float32 and integers as int32; a float32 memory map stays a memory map."""
     if np.issubdtype(value.dtype, np.floating):
         return value if value.dtype == np.float32 else value.astype(np.float32)
     return value.astype(np.int32) if np.issubdtype(value.dtype, np.integer) else value
 
 
 def check(conditions: Mapping[str, np.ndarray], num: int, shape: tuple[int, ...]) -> None:
-    """Raise ValueError where conditions are not of `num` items, or a map is on another grid."""
+    """Raise ValueError for a condition not of `num` items, or a map not on the grid of the items.
+
+    shape: the shape of an item.
+    """
     for name, value in conditions.items():
         spec = describe(name, value, longest=shape[0])
         if len(value) != num:
@@ -96,8 +102,11 @@ def check(conditions: Mapping[str, np.ndarray], num: int, shape: tuple[int, ...]
 
 
 def missing(spec: Spec, num: int, shape: tuple[int, ...]) -> np.ndarray:
-    """The condition of `num` items of `shape` that do not have it: -1, or NaN; as a length, that
-    of the whole item."""
+    """Return the values that stand for a missing condition in `num` items of `shape`.
+
+    They are -1 for a label and NaN for floats. A length is never missing: an item without one has
+    the full length.
+    """
     if spec.kind == "label":
         return np.full(num, -1, np.int32)
     if spec.kind == "length":  # never missing
@@ -107,18 +116,21 @@ def missing(spec: Spec, num: int, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def example(specs: Sequence[Spec], num: int, shape: tuple[int, ...]) -> Arrays:
-    """Values of the right shapes, 0 but for lengths, for what only looks at shapes."""
+    """Return conditions of the right shapes, for initialisation and shape inference.
+
+    All values are 0, except for lengths, which are full.
+    """
     absent = {spec: missing(spec, num, shape) for spec in specs}
     zero = lambda spec, value: value if spec.kind == "length" else 0 * np.nan_to_num(value)
     return {spec.name: zero(spec, value) for spec, value in absent.items()}
 
 
 def requested(spec: Spec, value: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """What a request says of a condition as rows (K, ...), which samples take in turn.
+    """Return the requested values of a condition as rows (K, ...), which samples use in turn.
 
-    value: a number, nested lists or an array, of one sample or with a first axis for several; None
-    for missing, also inside lists; or the path of an .npy or .npz file. Raises ValueError for what
-    the condition cannot be.
+    value: a number, nested lists or an array, for one sample or with a first axis for several; None
+    for a missing condition, also inside lists; or the path of an .npy or .npz file. shape: the
+    shape of an item. Raises ValueError for values that the condition cannot have.
     """
     place = f"{spec.name}={_short(value)}"
     if isinstance(value, str | Path):
@@ -136,7 +148,7 @@ def requested(spec: Spec, value: Any, shape: tuple[int, ...]) -> np.ndarray:
     shape_said = rows.shape
     grid = {"vector": (), "tokens": (None,), "map": shape[:-1]}.get(spec.kind, ())
     wanted = (*grid, spec.size)
-    if not rows.ndim and spec.kind != "tokens":  # one number for all of it
+    if not rows.ndim and spec.kind != "tokens":  # one number fills the whole condition
         rows = np.full(wanted, rows, np.float32)
     rows = rows[None] if rows.ndim == len(wanted) else rows
     same = rows.ndim == len(wanted) + 1 and all(
@@ -149,9 +161,10 @@ def requested(spec: Spec, value: Any, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def lengths(value: Any, size: int, place: str = "length") -> np.ndarray:
-    """One length or several in turn, uint32 (K,). Raises ValueError for what is not in [1, size].
+    """Return one length or several as uint32 (K,).
 
-    place: in front of the message.
+    size: the largest length. place: the prefix of the message. Raises ValueError for anything but
+    integers in [1, size].
     """
     rows = np.atleast_1d(np.asarray(value))
     if rows.ndim != 1 or not len(rows) or not np.issubdtype(rows.dtype, np.integer):
@@ -164,10 +177,11 @@ def lengths(value: Any, size: int, place: str = "length") -> np.ndarray:
 def lengths_in_arrays(
     arrays: Mapping[str, np.ndarray], x: np.ndarray, ending: str = ""
 ) -> np.ndarray | None:
-    """The lengths (N,) of items x (N, L, ...) among named arrays, or None where there are none.
+    """Return the lengths (N,) of items x (N, L, ...) from named arrays, or None without any.
 
-    They are in `length` (N,), or in `mask` (N, L), which is 1 up to the end of an item and 0 beyond
-    it. Raises ValueError for others, and where both are there and differ.
+    The arrays are `length` (N,), or `mask` (N, L), which is 1 up to the end of an item and 0 beyond
+    it. ending: the suffix of their names, such as `_train`. Raises ValueError for arrays of another
+    form, and where both arrays exist and differ.
     """
     length, mask = (arrays.get(f"{name}{ending}") for name in ("length", "mask"))
     if length is not None:
@@ -197,9 +211,10 @@ def _labels(spec: Spec, value: Any, place: str) -> np.ndarray:
 
 
 def read(path: Path, name: str, num: int | None = None) -> np.ndarray:
-    """The array in a file: the only one of an .npz, or the one of this name.
+    """Read the array of this name from a .npy or .npz file, or the only array in it.
 
-    num: samples that it is for, of which it has a row for each, or one row. Raises ValueError.
+    num: the number of samples, if the array must have one row or a row for each. Raises ValueError
+    for a file that cannot be read, lacks the array, or has another number of rows.
     """
     try:
         arrays = read_arrays(path)

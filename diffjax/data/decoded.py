@@ -1,4 +1,4 @@
-"""A source of images that are decoded when they are read; what to do with unreadable ones."""
+"""Source of encoded images, which are decoded when read, and its handling of unreadable ones."""
 
 from __future__ import annotations
 
@@ -22,30 +22,33 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class Files(Protocol):
-    """Encoded images by index, from whatever holds them."""
+    """Encoded images by index, whatever storage holds them."""
 
     @property
     def names(self) -> Sequence[str]:
-        """Of the classes; none where there are no labels."""
+        """Names of the classes; empty where there are no labels."""
         ...
 
     def __len__(self) -> int: ...
 
     def read(self, index: Sequence[int]) -> list[tuple[Callable[[], Image.Image], int]]:
-        """For each index how to open its image, and its label."""
+        """Return, for each index, a function that opens the image, and the label of the image."""
         ...
 
     def labels(self) -> Sequence[int]:
-        """All labels; 0 where there are none."""
+        """Return all labels; they are 0 where the images have none."""
         ...
 
     def name(self, i: int) -> str:
-        """What to call item i in a message."""
+        """Return the name of item i in messages."""
         ...
 
 
 class Stored:
-    """Images in memory, as if each were a file. Raises ValueError for what is no image."""
+    """Images in memory behind the interface of `Files`.
+
+    Raises ValueError for items that are not images.
+    """
 
     def __init__(self, items: Memory):
         if items.form.kind != "image":
@@ -76,13 +79,13 @@ class Stored:
 
 
 class Unreadable(ValueError):
-    """An image that cannot be decoded; the message says why."""
+    """An image that cannot be decoded; the message states the reason."""
 
 
 def decode(
     open_image: Callable[[], Image.Image], size: int, channels: int
 ) -> tuple[np.ndarray, tuple[int, int]]:
-    """The pixels of an image as `pixels` makes them, and its own width and height.
+    """Return the pixels of an image as `pixels` does, and the original (width, height).
 
     Raises Unreadable, whatever is wrong with the image.
     """
@@ -96,12 +99,13 @@ def decode(
 
 
 class Decoded:
-    """The source over `files`: every image as uint8 of one shape.
+    """The source over `files`, which yields every image as uint8 in one common shape.
 
-    size: height and width to resize and crop to, or 0 where all images are of one shape. channels:
-    1 or 3. unreadable: how many images may be so; each is named, and the next readable one stands
-    in its place. cond: conditions of all images by name, (N, ...), besides the label. Raises
-    ConfigError for one more, and for a shape that differs.
+    files: the encoded images. size: height and width to resize and crop to, or 0 where all images
+    have one shape. channels: 1 (grey) or 3 (RGB). unreadable: the largest number of unreadable
+    images; each is reported by name and replaced by the next readable image. cond: conditions of
+    all images besides the label, by name, (N, ...). Raises ValueError for a setting out of range;
+    reading raises ConfigError for one unreadable image too many, and for an image of another shape.
     """
 
     dtype = np.dtype(np.uint8)
@@ -127,7 +131,7 @@ class Decoded:
         self._cond = dict(cond or {})
         label = (Spec("label", "label", self.classes),) if self.classes else ()
         others = (conditions.describe(name, value) for name, value in self._cond.items())
-        numbers = [str(i) for i in range(self.classes)]  # which name nothing
+        numbers = [str(i) for i in range(self.classes)]  # class names that carry no information
         self.form = Form(
             kind="image",
             shape=self.shape,
@@ -142,7 +146,7 @@ class Decoded:
     def __getitem__(self, index: np.ndarray) -> dict[str, np.ndarray]:
         x = np.empty((len(index), *self.shape), np.uint8)
         label = np.empty(len(index), np.int32)
-        there = index.copy()  # whose conditions are those of what is read
+        there = index.copy()  # the items actually read, whose conditions are returned
         for k, (open_image, kind) in enumerate(self.files.read(index.tolist())):
             i = int(index[k])
             image = self._decode(i, open_image)
@@ -161,7 +165,10 @@ class Decoded:
         return np.asarray(self.files.labels(), np.int32)
 
     def _at(self, start: int) -> tuple[np.ndarray, int, int]:
-        """The first readable image from item `start` on, its label, and its index."""
+        """Return the first readable image from item `start` onwards, its label and its index.
+
+        The search wraps around. Raises ConfigError where no image is readable.
+        """
         for i in (*range(start, len(self)), *range(start)):
             [(open_image, kind)] = self.files.read([i])
             image = self._decode(i, open_image)

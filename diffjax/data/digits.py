@@ -1,6 +1,7 @@
-"""The 1,797 handwritten digits (8 x 8, 10 classes) that scikit-learn carries: no download.
+"""The 1,797 handwritten digits (8 x 8, 10 classes) of scikit-learn, which need no download.
 
-From the UCI optical recognition of handwritten digits data (E. Alpaydin, C. Kaynak, 1998).
+They come from the UCI data set "Optical Recognition of Handwritten Digits" (E. Alpaydin,
+C. Kaynak, 1998).
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ TRAIN = 1500
 
 
 def digits(split: str) -> Memory:
-    """uint8 images (N, 8, 8, 1), grey levels 0 to 255: 1,500 in "train", 297 in "test".
+    """Load uint8 images (N, 8, 8, 1) with grey levels 0 to 255: 1,500 in "train", 297 in "test".
 
-    The two come from one fixed shuffle of all images. Raises ValueError for another split.
+    One fixed shuffle of all images defines both splits. Raises ValueError for any other split.
     """
     from sklearn.datasets import load_digits
 

@@ -1,4 +1,4 @@
-"""Images that are the same, or look so: hashes, and who stays of each group."""
+"""Removal of duplicate images: hashes, and the choice of the image that each group keeps."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from diffjax.progress import Progress
 
 SIDE, LOW, ROWS = 32, 8, 128
 ALIKE = 10.0
-"""Grey levels by which small versions of two near duplicates may differ in the mean."""
+"""Largest mean difference, in grey levels, between small versions of two near duplicates."""
 _WAVES = np.cos(np.pi * np.outer(np.arange(LOW), 2 * np.arange(SIDE) + 1) / (2 * SIDE))
 
 
 def look(images: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Of each uint8 image a perceptual hash (N,), and a small version (N, 8, 8, 3).
+    """Return a perceptual hash (N,) and a small version (N, 8, 8, 3) of each uint8 image.
 
-    The hash has a bit for each of the 63 lowest cosines of a grey 32 x 32 version: whether it is
-    above the median of them. Brightness, contrast, small changes and JPEG leave most bits alone.
+    Each of the 63 lowest cosine coefficients of a grey 32 x 32 version sets a bit of the hash if
+    the coefficient lies above their median. Changes of brightness or contrast, small edits and JPEG
+    compression leave most bits unchanged.
     """
     small = np.empty((len(images), LOW, LOW, 3), np.uint8)
     grey = np.empty((len(images), SIDE, SIDE))
@@ -28,14 +29,17 @@ def look(images: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         box = Image.Resampling.BOX
         small[k] = np.asarray(image.convert("RGB").resize((LOW, LOW), box))
         grey[k] = np.asarray(image.convert("L").resize((SIDE, SIDE), box))
-    # Rounded: of a flat image all cosines are 0, and so is each bit.
+    # Rounded: otherwise float errors set the bits of a flat image, whose coefficients are all 0.
     cosines = np.round(_WAVES @ grey @ _WAVES.T, 6).reshape(len(images), LOW**2)[:, 1:]
     bits = cosines > np.median(cosines, axis=1, keepdims=True)
     return bits @ (np.uint64(1) << np.arange(cosines.shape[1], dtype=np.uint64)), small
 
 
 class Removed(NamedTuple):
-    """What goes, the item that stays for it, and how many bits apart they look: each (M,)."""
+    """The removed items, the item kept in place of each, and their Hamming distance: each (M,).
+
+    The distance is the number of bits in which the perceptual hashes differ.
+    """
 
     item: np.ndarray
     kept: np.ndarray
@@ -43,7 +47,7 @@ class Removed(NamedTuple):
 
 
 def exact(digest: np.ndarray, order: np.ndarray) -> Removed:
-    """Copies: the first of each digest (N, ...) in `order` stays."""
+    """Remove copies: the first item in `order` with each digest (N, ...) is kept."""
     _, group = np.unique(digest[order], axis=0, return_inverse=True)
     first = np.full(len(order), len(order))
     np.minimum.at(first, group.ravel(), np.arange(len(order)))
@@ -53,8 +57,12 @@ def exact(digest: np.ndarray, order: np.ndarray) -> Removed:
 
 
 def near(bits: np.ndarray, small: np.ndarray, order: np.ndarray, most: int) -> Removed:
-    """What looks like an item that stays before it in `order`: hashes (N,) at most `most` bits
-    apart, and small versions (N, 8, 8, 3) that agree."""
+    """Remove items that look like an item kept before them in the given order.
+
+    Two items look alike if their hashes differ in at most `most` bits and their small versions
+    agree. bits: hashes (N,). small: (N, 8, 8, 3), see `look`. order: indices of items, by
+    decreasing priority.
+    """
     ordered, pairs = bits[order], []
     with Progress("compare", len(order), "item") as progress:
         for start in range(0, len(order), ROWS):
@@ -68,7 +76,7 @@ def near(bits: np.ndarray, small: np.ndarray, order: np.ndarray, most: int) -> R
             pairs += np.stack([i, j, apart], 1)[far <= ALIKE].tolist()
             progress.advance(len(rows))
     stands, gone = np.ones(len(order), bool), []
-    for i, j, apart in pairs:  # i rises, so whether j stays is known
+    for i, j, apart in pairs:  # i rises and j < i, so the fate of j is already decided
         if stands[i] and stands[j]:
             stands[i] = False
             gone.append((order[i], order[j], apart))

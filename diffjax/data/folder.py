@@ -1,4 +1,4 @@
-"""`folder:<path>`: image files of any size, in one folder or in one folder per class."""
+"""The source `folder:<path>`: image files of any size, in one folder or one folder per class."""
 
 from __future__ import annotations
 
@@ -49,20 +49,23 @@ def folder(
     unreadable: int = 0,
     columns: tuple[str, ...] = (),
 ) -> Decoded:
-    """Images under `path`. The folders in it, in alphabetical order, are the classes.
+    """Read the images under `path`, whose folders in alphabetical order are the classes.
 
     Where `path` holds a folder `train` (or `training`) and one of `test`, `testing`, `val`,
-    `valid`, `validation`, in any case, these are the splits; else a share `holdout` is held out by
-    file name. Hidden files and folders are left out, links are followed, and every format is taken
-    that Pillow reads; a line on stderr says what was left out, when the split `train` is opened.
-    size: height and width, for images of several sizes: the shorter side is resized to it, the
-    centre kept. channels: 1 (grey) or 3. unreadable: how many files may turn out to be unreadable
-    before the run stops; each is named.
-    Where a metadata.jsonl or metadata.csv lies beside the images (a column `file_name`, others as
-    they come), folders are no classes: its column `label` is, a name or a number, and its numeric
-    columns, in their order, are the condition `vector`; columns of text are left out. columns: the
-    numeric ones to take, by default all. Raises ValueError for a folder without images, and for
-    folders of which it is not clear whether they are splits or classes.
+    `valid`, `validation`, in any case, these folders are the splits; otherwise the share `holdout`
+    is held out by file name. Hidden files and folders are skipped, links are followed, and every
+    format that Pillow reads is accepted. Opening the split `train` prints a line on stderr that
+    lists all skipped files.
+
+    A metadata.jsonl or metadata.csv beside the images, with a column `file_name`, replaces the
+    folders as classes: its column `label`, a name or a number, is the class, its numeric columns in
+    their order are the condition `vector`, and columns of text are skipped.
+
+    size: height and width, for images of several sizes; the shorter side is resized to it and the
+    centre is kept. channels: 1 (grey) or 3 (RGB). holdout: the share of held-out images, in [0, 1).
+    unreadable: the largest number of unreadable files before the run stops; each is reported by
+    name. columns: the numeric columns to use, by default all. Raises ValueError for a folder
+    without images, and for folders that could be either splits or classes.
     """
     check_split(split, "a folder")
     root = Path(path).expanduser()
@@ -86,7 +89,7 @@ def folder(
         raise ValueError(f"columns={columns}: {base} holds none of {', '.join(metadata.NAMES)}")
     else:
         names, label, cond = *_class_of_each(base, inside, *places.part(walked, "train")), {}
-    whole = bool(places.held_out)  # each split has a folder of its own, so nothing is held out
+    whole = bool(places.held_out)  # each split has its own folder, so nothing more is held out
     chosen = part(
         [p.as_posix() for p in inside], "train" if whole else split, 0.0 if whole else holdout
     )
@@ -98,7 +101,7 @@ def folder(
 
 
 def _tell(walked: Walk, places: Layout, tables: Sequence[metadata.Table]) -> None:
-    """Say what was left out, and that a single class holds folders of its own."""
+    """Print what was skipped, and a hint where the only class folder contains folders."""
     used = [table.path.name for table in tables]
     texts = {name: table.path.name for table in tables for name in table.texts}
     columns = [
@@ -121,7 +124,11 @@ def _class_of_each(
     trained: Path,
     trained_on: Sequence[PurePath],
 ) -> tuple[list[str], list[int]]:
-    """Names of the classes, the folders in `trained`, and the label of each image in `root`."""
+    """Return the names of the classes and the label of each image in `root`.
+
+    The classes are the folders in `trained`, the training split. Raises ValueError for a class that
+    occurs only in `root`, and for images beside the class folders.
+    """
     folders = lambda paths: {p.parts[0] for p in paths if len(p.parts) > 1}
     known = sorted(folders(trained_on))
     names = [shown(name) for name in known]
@@ -145,8 +152,11 @@ def _described(
     inside: Sequence[PurePath],
     columns: Sequence[str],
 ) -> tuple[list[str], list[int], dict[str, np.ndarray]]:
-    """Names of classes, labels and conditions of images, from their table. Classes and columns are
-    those of the tables of all splits, which must agree."""
+    """Return the class names, labels and conditions of images, as their table states them.
+
+    Classes and columns are those common to the tables of all splits. Raises ValueError where the
+    table and the folder do not list the same images, and for an unknown column.
+    """
     names = metadata.classes(tables)
     common = [c for c in tables[0].columns if all(c in other.columns for other in tables)]
     here = {p.as_posix() for p in inside}

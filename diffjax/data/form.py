@@ -1,4 +1,4 @@
-"""The form of data: what items are, and what is known of each; declared by the source."""
+"""The form of a data set: kind, shape and conditions of its items, as the source declares them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,17 @@ from diffjax.specs import Spec
 
 @dataclass(frozen=True)
 class Form:
-    """What a network, and all that shows or judges its samples, must know of the data.
+    """The properties of a data set on which networks, pictures and metrics depend.
 
-    kind: an entry of `data.kinds.KINDS`. shape: of one item, as a network sees it. conditions: what
-    it is given of each item besides the noise level. dtype: of stored items. units: what their
-    numbers mean beyond the kind, as (("rate", 16000),). class_names: of the labels in order, where
-    the source has any. Items of a set are all of one shape; those that end at different positions
-    are padded with NaN, and have the condition `length`. Raises ValueError where kind, shape, dtype
-    and length do not fit, or names are not as many as classes.
+    All items of a data set have one shape; items of different lengths are padded with NaN and have
+    the condition `length`.
+
+    kind: an entry of `data.kinds.KINDS`. shape: the shape of one item, as the network sees it.
+    conditions: the inputs of the network besides the noise level and the item. dtype: the type of
+    stored items. units: the meaning of the numbers beyond the kind, such as (("rate", 16000),).
+    class_names: the names of the labels in order, where the source has names. Raises ValueError
+    where kind, shape, dtype and length do not fit together, where two conditions share a name, and
+    where the number of names is not the number of classes.
 
         >>> Form("image", (8, 8, 1), (Spec("label", "label", 10),), "uint8").classes
         10
@@ -55,21 +58,24 @@ class Form:
 
     @property
     def items(self) -> Kind:
-        """What the kind says of the items."""
+        """The kind of the items, an entry of `data.kinds.KINDS`."""
         return lookup(self.kind)
 
     @property
     def classes(self) -> int:
-        """Number of labels, 0 where there is no label."""
+        """The number of classes, 0 where items have no label."""
         return next((s.size for s in self.conditions if s.name == "label"), 0)
 
     @property
     def ends(self) -> bool:
-        """Whether items end at different positions: they have the condition `length`."""
+        """True if items have different lengths, that is, the condition `length`."""
         return any(spec.kind == "length" for spec in self.conditions)
 
     def refuse_lengths(self, reader: str) -> None:
-        """Raise ValueError where items have lengths, for `reader`, which sees all their values."""
+        """Raise ValueError where items have lengths, on behalf of a `reader` that needs one length.
+
+        reader: the name, in the message, of code that would treat the padding as data.
+        """
         if self.ends:
             noun = self.items.noun
             raise ValueError(
@@ -78,11 +84,11 @@ class Form:
 
     @property
     def conditional(self) -> bool:
-        """Whether there is a condition that may be missing, as guidance needs."""
+        """True if some condition may be missing, as guidance needs."""
         return any(spec.kind != "length" for spec in self.conditions)
 
     def ended(self, x: np.ndarray, cond: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Samples (N, ...) with NaN beyond the length of each, where items have lengths."""
+        """Return samples (N, ...) with NaN beyond the length of each, where items have lengths."""
         if not self.ends:
             return x
         outside = np.arange(x.shape[1]) >= np.asarray(cond["length"])[:, None]
@@ -90,31 +96,32 @@ class Form:
 
     @property
     def names(self) -> list[str]:
+        """The names of the conditions, in order."""
         return [spec.name for spec in self.conditions]
 
     @property
     def range(self) -> tuple[float, float] | None:
-        """Least and largest stored value, None where there is no bound."""
+        """The least and the largest stored value, None where there is no bound."""
         return self.items.range(self.dtype)
 
     def denormalise(self, x: np.ndarray) -> np.ndarray:
-        """Samples of the network as items are stored."""
+        """Return samples of the network in the type and the range of stored items."""
         return self.items.denormalise(np.asarray(x), self.dtype)
 
     def picture(self, x: np.ndarray, label: np.ndarray | None = None) -> np.ndarray:
-        """Stored items (N, ...) as one picture uint8 (H, W, 3), as their kind is shown."""
+        """Draw stored items (N, ...) as one uint8 picture (H, W, 3), in the way of their kind."""
         return self.items.picture(x, label, dict(self.units), self.class_names)
 
     def named(self, label: int) -> str:
-        """The name of a class; "" where it has none, or for a missing label, -1."""
+        """Return the name of a class: "" where the class has none, and for the missing label -1."""
         return self.class_names[label] if 0 <= label < len(self.class_names) else ""
 
     def example(self, num: int) -> dict[str, np.ndarray]:
-        """Conditions of `num` items in the right shapes, all 0."""
+        """Return conditions of `num` items in the right shapes, 0 except for full lengths."""
         return arrays.example(self.conditions, num, self.shape)
 
     def carried(self, items: Mapping[str, np.ndarray], num: int) -> dict[str, np.ndarray]:
-        """The conditions of this form among those of `num` items, missing where there are none."""
+        """Return the conditions of this form for `num` items; those not in `items` are missing."""
         here = self.conditions
         values = {s.name: items.get(s.name) for s in here}
         absent = {s.name: s for s in here if values[s.name] is None}
@@ -124,7 +131,7 @@ class Form:
         }
 
     def as_json(self) -> dict[str, Any]:
-        """What JSON can say; `from_json` gives it back."""
+        """Return the form as JSON data; `from_json` is the inverse."""
         return {
             "kind": self.kind,
             "shape": list(self.shape),
@@ -137,7 +144,10 @@ class Form:
 
 
 def from_json(read: Mapping[str, Any]) -> Form:
-    """A form as `as_json` wrote it. Raises KeyError, TypeError or ValueError for another thing."""
+    """Read a form that `as_json` wrote.
+
+    Raises KeyError, TypeError or ValueError for any other contents.
+    """
     return Form(
         kind=read["kind"],
         shape=tuple(read["shape"]),
@@ -149,6 +159,10 @@ def from_json(read: Mapping[str, Any]) -> Form:
 
 
 def labelled(kind: str, shape: tuple[int, ...], classes: int = 0, dtype: str = "") -> Form:
-    """The form of items with no condition but a label, if any. dtype: uint8 for images."""
+    """Return the form of items whose only condition is a label, or that have none.
+
+    classes: the number of classes, 0 for no label. dtype: by default the first type that the kind
+    allows, which is uint8 for images.
+    """
     label = (Spec("label", "label", classes),) if classes else ()
     return Form(kind, tuple(shape), label, dtype or lookup(kind).dtypes[0])

@@ -1,4 +1,4 @@
-"""Pixels to numbers and back, and pictures of any size and kind to arrays."""
+"""Conversion between grey levels and floats, and decoding of image files to arrays."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 def to_float(x: Shaped[Array, "b *d"]) -> Float[Array, "b *d"]:
-    """uint8 images to float32 in [-1, 1]; float data as they are. Runs on the device."""
+    """Convert uint8 images to float32 in [-1, 1], on the device; floats are returned unchanged."""
     return x.astype(jnp.float32) / 127.5 - 1 if x.dtype == jnp.uint8 else x
 
 
 def dequantized(x: UInt8[Array, "b *d"], key: Key[Array, ""]) -> Float[Array, "b *d"]:
-    """As `to_float`, and uniform noise of one grey level: in [-256/255, 256/255].
+    """Convert as `to_float` and add uniform noise of one grey level: in [-256/255, 256/255].
 
     A density p over such values bounds the probability of a grey level, P >= p (2 / 255) per
     dimension in the mean of logarithms (arXiv:1511.01844, sec. 3.1). `to_uint8` gives x back.
@@ -28,24 +28,25 @@ def dequantized(x: UInt8[Array, "b *d"], key: Key[Array, ""]) -> Float[Array, "b
 
 
 def to_uint8(x: np.ndarray) -> np.ndarray:
-    """Float images, [-1, 1] and beyond, to the nearest uint8."""
+    """Convert float images in [-1, 1] to the nearest uint8; values beyond are clipped."""
     return np.clip(np.round((np.asarray(x) + 1) * 127.5), 0, 255).astype(np.uint8)
 
 
 def pixels(image: Image.Image, size: int, channels: int) -> np.ndarray:
-    """uint8 (H, W, channels): upright, on white where transparent, resized and centre-cropped.
+    """Return an image as uint8 (H, W, channels), resized and cropped at the centre.
 
-    size: height and width of the result, or 0 to leave them. channels: 1 (grey) or 3 (RGB).
-    Raises ValueError for more than 16 bits, and whatever Pillow raises for a damaged image.
+    The result is upright by the EXIF orientation, and white where the image is transparent. size:
+    height and width of the result, or 0 to keep them. channels: 1 (grey) or 3 (RGB). Raises
+    ValueError for more than 16 bits per channel, and whatever Pillow raises for a damaged image.
     """
     from PIL import Image, ImageOps
 
     if size:
         image.draft(None, (2 * size, 2 * size))  # a large JPEG need not be decoded whole
-    tiles = getattr(image, "tile", None)  # no image but that of a file has any
+    tiles = getattr(image, "tile", None)  # only an image that was opened from a file has tiles
     stored = str(tiles[0].args) if tiles else ""
-    image.load()  # the orientation may follow the pixels
-    turn = _turn(image)  # the modes that are made below forget it
+    image.load()  # some formats store the orientation after the pixels
+    turn = _turn(image)  # read it now: conversion to other modes below drops it
     image = _on_white(image, stored).convert("L" if channels == 1 else "RGB")
     image = image if turn is None else image.transpose(turn)
     if size and image.size != (size, size):
@@ -54,9 +55,10 @@ def pixels(image: Image.Image, size: int, channels: int) -> np.ndarray:
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:
-    """What brings an image upright, by its EXIF orientation; None for 1 and for what is none.
+    """Return the transposition that the EXIF orientation asks for.
 
-    Not `ImageOps.exif_transpose`, which also writes the other tags again, and fails on odd ones.
+    The result is None for orientation 1, and for a missing or invalid one.
+    `ImageOps.exif_transpose` would also rewrite the other tags, and fails on malformed ones.
     """
     from PIL import ExifTags, Image
 
@@ -67,15 +69,15 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
         value = image.getexif().get(ExifTags.Base.Orientation)
         value = value[0] if isinstance(value, tuple | bytes) else value
         return dict(enumerate(turns, 2)).get(int(value or 1))
-    except Exception:  # of many kinds: tags are whatever a camera wrote
+    except Exception:  # a camera may write anything, and Pillow raises many types
         return None
 
 
 def _on_white(image: Image.Image, stored: str) -> Image.Image:
-    """8 bits per channel, with white where the image is transparent: by an alpha channel, a
-    palette, or a colour that stands for transparency.
+    """Return the image with 8 bits per channel, and white where it is transparent.
 
-    stored: how Pillow calls the pixels in the file, as `L;4` of 4 bits.
+    Transparency comes from an alpha channel, from a palette, or from a colour that stands for it.
+    stored: Pillow's name of the raw pixel format of the file, such as `L;4` for 4 bits.
     """
     from PIL import Image
 
@@ -91,17 +93,17 @@ def _on_white(image: Image.Image, stored: str) -> Image.Image:
         image.putalpha(Image.fromarray(np.where(key, 0, 255).astype(np.uint8)))
     if not image.has_transparency_data:
         return image
-    if image.mode == "La":  # premultiplied; Pillow takes it no further than to LA
+    if image.mode == "La":  # premultiplied alpha, which Pillow converts to LA only
         image = image.convert("LA")
     image = image.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
 
 
 def _key(image: Image.Image, stored: str) -> np.ndarray | None:
-    """Whether each pixel has the colour that stands for transparency, (H, W); None where no colour
-    does. Palettes are left to Pillow.
+    """Return a mask (H, W) of the pixels whose colour stands for transparency.
 
-    A file says the colour in the bits that it has, Pillow the pixels in 8 (or 16, if grey).
+    The result is None where no colour does; Pillow itself handles palettes. The file states the
+    colour at its own bit depth, while Pillow expands the pixels to 8 bits (or 16, if grey).
     """
     key = image.info.get("transparency")
     if key is None or not image.mode.startswith(("1", "L", "RGB", "I;16")):

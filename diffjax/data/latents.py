@@ -1,4 +1,4 @@
-"""`latents:<path>`: what an encoder made of items, read from memory maps of any size."""
+"""The source `latents:<path>`: outputs of an encoder, read from memory maps of any size."""
 
 from __future__ import annotations
 
@@ -16,15 +16,17 @@ from diffjax.files import read_arrays
 from diffjax.specs import Spec
 
 LENGTHS = ("length", "mask")
-"""Files that say where padded items end."""
+"""Names of the files that state the lengths of padded items."""
 
 
 @dataclass(frozen=True)
 class Latents:
-    """Rows `index` of x (N, ...), times `scale`, as float32; label (N,) in [0, classes).
+    """The rows `index` of an array, multiplied by `scale`, as float32.
 
-    cond: other conditions by name, (N, ...), memory maps too. Items with a `length` among them are
-    NaN beyond it. masks: (N, L) by the name of a condition, which is missing where they are 0.
+    x: (N, ...), a memory map. index: (M,), the rows of this split. label: (N,), in [0, classes).
+    cond: other conditions by name, (N, ...), also memory maps; with a `length` among them, items
+    are NaN beyond it. masks: masks (N, L) by the name of a condition, which is missing where the
+    mask is 0.
     """
 
     x: np.ndarray
@@ -72,15 +74,15 @@ class Latents:
 def latents(
     split: str, path: str = "", scale: float = 1.0, holdout: float = 0.1, kind: str = "latent"
 ) -> Latents:
-    """`latents.npy` (N, ..., C), float16 or float32, and `labels.npy` (N,) if there are labels.
+    """Read `latents.npy` (N, ..., C), float16 or float32, and `labels.npy` (N,) if it exists.
 
-    `vector.npy`, `tokens.npy`, `map.npy` and `cond_NAME.npy` are other conditions, (N, ...), and
+    Other conditions are `vector.npy`, `tokens.npy`, `map.npy` and `cond_NAME.npy`, (N, ...);
     `tokens_mask.npy` (N, L) is 0 where a token is missing, see `array`. Padded sequences
-    (kind="sequence") have `length.npy` (N,), or `mask.npy` (N, L). Where folders
-    `train` and `test` in `path` hold these files, they are the splits; else a share `holdout` is
-    held out. scale: factor that brings values to a deviation of about 1 (0.18215 for the
-    autoencoder of arXiv:2112.10752). kind: of the items, where they are no latents but floats of
-    another kind without a bound. Raises ValueError for files that are not so.
+    (kind="sequence") have `length.npy` (N,), or `mask.npy` (N, L). Folders `train` and `test` in
+    `path` with these files are the splits; otherwise the share `holdout` is held out. scale: the
+    factor that brings values to a standard deviation of about 1 (0.18215 for the autoencoder of
+    arXiv:2112.10752). kind: the kind of items that are not latents, with floats and no bound.
+    Raises ValueError for files of any other form.
     """
     check_split(split, "latents")
     root = Path(path).expanduser()
@@ -122,7 +124,10 @@ def latents(
 
 
 def _conditions(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """The conditions other than the label in a folder by name, and their masks, memory maps all."""
+    """Open the conditions other than the label in a folder, and their masks, as memory maps.
+
+    Both are by the name of the condition. Raises ValueError for a mask without its condition.
+    """
     files = {file.stem: file for file in sorted(folder.glob("*.npy"))}
     is_condition = lambda stem: stem in conditions.NAMED or stem.startswith(conditions.PREFIX)
     cond: dict[str, np.ndarray] = {}
@@ -143,7 +148,7 @@ def _conditions(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarr
 
 
 def _opened(file: Path) -> np.ndarray:
-    """A memory map, or ValueError."""
+    """Open an .npy file as a memory map; raise ValueError for anything else."""
     if not file.is_file():
         raise ValueError(f"{file}: no such file")
     try:

@@ -1,4 +1,4 @@
-"""How the folders of a data set are read: as splits, as classes, or not at all."""
+"""Interpretation of the folders of a data set as splits, as classes, or as neither."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ from diffjax.data.walk import Walk, shown
 TRAIN = ("train", "training")
 TEST = ("test", "testing")
 VALIDATION = ("val", "valid", "validation")
-"""Names of folders that are splits, in any case."""
+"""Names of folders that are splits, in upper or lower case."""
 _WORDS = rf"(?:({'|'.join(TRAIN)})|{'|'.join(TEST + VALIDATION)})"
 LIKE = re.compile(rf"(?:.*[^a-z])?{_WORDS}(?:[^a-z].*)?")
-"""Names like `training_set`, `val2017`, `images-test`; the group says that it is for training."""
+"""Names like `training_set`, `val2017`, `images-test`; the group matches a training split."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Folders below the root that are the splits: `held_out` is "" where there is but one set,
-    `train` where that is in the root itself. aside: what is in neither, in words.
+    """The folders below the root that hold the splits.
+
+    train: the training split, "" where the root itself holds the images. held_out: the held-out
+    split, "" where there is only one set. aside: texts that count the images in neither split.
     """
 
     train: str = ""
@@ -29,7 +31,7 @@ class Layout:
     aside: tuple[str, ...] = ()
 
     def part(self, walked: Walk, split: str) -> tuple[Path, list[PurePath]]:
-        """The folder of a split, or of the one set, and the paths of its images in it."""
+        """Return the folder of a split, or of the only set, and the paths of the images in it."""
         name = self.held_out if split == "test" and self.held_out else self.train
         if not name:
             return walked.root, [*walked.inside]
@@ -38,15 +40,15 @@ class Layout:
         ]
 
     def folders(self, root: Path) -> list[Path]:
-        """Those of all splits."""
+        """Return the folders of all splits."""
         return [root / name for name in dict.fromkeys((self.train, self.held_out or self.train))]
 
 
 def layout(walked: Walk, described: bool = False) -> Layout:
-    """How the folders with images are to be read.
+    """Decide whether the folders with images are splits or classes.
 
-    described: a table in the root says what each image is. Raises ValueError for folders that may
-    be splits or classes, which would be a guess.
+    described: True if a table in the root describes each image. Raises ValueError for folders that
+    could be either, as any choice would be a guess.
     """
     root, folders = walked.root, walked.folders
     train, test, validation = (
@@ -70,14 +72,14 @@ def layout(walked: Walk, described: bool = False) -> Layout:
 
 
 def _one(root: Path, names: Sequence[str]) -> str:
-    """The folder of a split, "" where there is none."""
+    """Return the folder of a split, "" without one; raise ValueError for several."""
     if len(names) > 1:
         raise ValueError(f"{shown(root)}: {' and '.join(names)} are the same split; needs one")
     return names[0] if names else ""
 
 
 def _aside(walked: Walk, taken: Sequence[str]) -> tuple[str, ...]:
-    """Images beside the two splits, which no split has."""
+    """Return texts that count the images outside both splits, by folder."""
     tops = [p.parts[0] if len(p.parts) > 1 else "" for p in walked.inside]
     spoken = lambda name: shown(name) if name else "no folder"
     names = sorted({*tops} - {*taken})
@@ -85,7 +87,7 @@ def _aside(walked: Walk, taken: Sequence[str]) -> tuple[str, ...]:
 
 
 def _refuse_guesses(walked: Walk, train: str, held_out: str) -> None:
-    """Raise ValueError where folders look like splits and are not both there by a known name."""
+    """Raise ValueError where folders look like splits but do not form a pair of known names."""
     root, folders = shown(walked.root), walked.folders
     listed = ", ".join(map(shown, folders[:5]))
     known = f"{TRAIN[0]} and {TEST[0]} (or {VALIDATION[0]})"

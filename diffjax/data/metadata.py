@@ -1,4 +1,4 @@
-"""metadata.jsonl or metadata.csv beside images, as folders on model hubs have it."""
+"""Reader of metadata.jsonl or metadata.csv beside images, in the form that model hubs use."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ import numpy as np
 
 NAMES = ("metadata.jsonl", "metadata.csv")
 FILE, LABEL = "file_name", "label"
-"""Columns with a meaning: the path of an image, relative to the file, and its class."""
+"""Columns with a fixed meaning: the path of an image, relative to the file, and its class."""
 
 
 class Table(NamedTuple):
-    """Rows by file name: numbers (N, K) of the numeric columns `columns`, NaN where there is none;
-    the value of the column `label`, an integer or a name, where there is one; the names of the
-    other columns, `texts`."""
+    """The contents of a metadata file.
+
+    rows: the index of each row by file name. columns: the names of the K numeric columns. numbers:
+    their values (N, K), NaN where one is missing. labels: the column `label`, integers or names,
+    None without such a column. texts: the names of the other columns.
+    """
 
     path: Path
     rows: Mapping[str, int]
@@ -30,12 +33,15 @@ class Table(NamedTuple):
 
 
 def locate(folder: Path) -> Path | None:
-    """The metadata file in a folder."""
+    """Return the metadata file in a folder, None where the folder has none."""
     return next((folder / name for name in NAMES if (folder / name).is_file()), None)
 
 
 def read(path: Path) -> Table:
-    """The table in a file; ValueError names the line that cannot be read."""
+    """Read the table in a file.
+
+    Raises ValueError, which names the line or the row, for a file of another form.
+    """
     rows = _jsonl(path) if path.suffix == ".jsonl" else _csv(path)
     if not rows:
         raise ValueError(f"{path}: holds no rows")
@@ -80,7 +86,7 @@ def _csv(path: Path) -> list[dict[str, Any]]:
 
 
 def _value(text: str | None) -> Any:
-    """A number where the text is one; None where it is empty."""
+    """Return a cell as a number if possible, else as text; None for an empty cell."""
     if text is None or not text.strip():
         return None
     for number in (int, float):
@@ -92,7 +98,7 @@ def _value(text: str | None) -> Any:
 
 
 def _numbers(values: Sequence[Any]) -> list[float] | None:
-    """A column of numbers, NaN where one is missing; None for a column of anything else."""
+    """Return a column of numbers, NaN where one is missing; None for any other column."""
     number = lambda v: isinstance(v, bool | int | float)
     if not all(v is None or number(v) for v in values) or all(v is None for v in values):
         return None
@@ -107,7 +113,11 @@ def _labels(path: Path, values: Sequence[Any]) -> Sequence[Any]:
 
 
 def classes(tables: Sequence[Table]) -> list[str]:
-    """Names of the classes over all tables: in alphabetical order, or 0, 1, ... of integers."""
+    """Return the names of the classes.
+
+    They are in alphabetical order; integer labels give "0", "1", ..., up to the largest. tables:
+    the tables of all splits.
+    """
     values = [v for table in tables for v in table.labels or ()]
     if all(isinstance(v, int) for v in values):
         return [str(i) for i in range(max(values, default=-1) + 1)]

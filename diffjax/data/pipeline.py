@@ -1,4 +1,4 @@
-"""The input pipeline: batch k is a function of (seed, k), whatever was read before it."""
+"""The input pipeline, in which batch k is a function of (seed, k) alone."""
 
 from __future__ import annotations
 
@@ -22,16 +22,19 @@ from diffjax.data.source import Memory, Source, load
 
 @dataclass(frozen=True)
 class Reading:
-    """How a run reads its source.
+    """Settings with which a run reads its source.
 
-    labels: give them to the network. conditions: others that are given to it, by name. flip: mirror
-    each image with chance 1/2. crop: side of the window cut from each item, at random in training
-    and at the centre else; 0 keeps it whole. balanced: each class equally often, however many items
-    it has. dequantize: add uniform noise of one grey level, for densities. augment: change images
-    and tell the network how, which is then built for it. memory: GB up to which a data set is
-    decoded once and kept. workers: reading threads. timeout: seconds without a batch after which a
-    run saves and stops, 0 for never. kind: of the items, which the source declares and no config
-    says.
+    labels: condition the network on the labels. conditions: the names of the other conditions that
+    the network receives. flip: mirror each image with probability 1/2. crop: the side of the window
+    cut from each item, at random in training and at the centre otherwise; 0 keeps the whole item.
+    balanced: draw each class equally often, however many items it has. dequantize: add uniform
+    noise of one grey level, for densities. augment: change images at random, and build the network
+    with the changes as a condition. memory: the size in GB up to which a data set is decoded once
+    and kept in memory. workers: the number of reading threads. timeout: the seconds without a batch
+    after which a run saves and exits, 0 for never. kind: the kind of the items, which the source
+    declares and a config does not set.
+
+    Raises ValueError for a setting out of range.
     """
 
     labels: bool = False
@@ -57,7 +60,7 @@ class Reading:
             raise ValueError(f"timeout={self.timeout:g}: needs timeout >= 0; 0 waits for ever")
 
     def check(self, source: Source) -> None:
-        """Raise ValueError for what `source` does not allow."""
+        """Raise ValueError for settings that `source` does not support."""
         form, kind = source.form, source.form.items
         if self.labels and not form.classes:
             raise ValueError("labels=True: this data set has no labels; allowed: False")
@@ -85,8 +88,10 @@ class Reading:
             self.augment.check(self.form(source))
 
     def form(self, source: Source) -> Form:
-        """What the network must know of the source as it is read: cropped, with the conditions
-        that are given to it, and always with the lengths."""
+        """Return the form of the items as the network receives them.
+
+        They are cropped and have the selected conditions; lengths are always kept.
+        """
         form = source.form
         names = (*(["label"] if self.labels else []), *self.conditions)
         asked = lambda spec: spec.name in names or spec.kind == "length"
@@ -98,17 +103,20 @@ class Reading:
         return replace(form, shape=tuple(shape), conditions=conditions, class_names=class_names)
 
     def shape(self, source: Source) -> tuple[int, ...]:
-        """Of one item, after cropping."""
+        """Return the shape of one item after cropping."""
         return self.form(source).shape
 
     def for_source(self, source: Source) -> Reading:
-        """The same for items of the kind that the source declares."""
+        """Return these settings for items of the kind that the source declares."""
         return replace(self, kind=source.form.kind)
 
     def on_device(self, key: Key[Array, ""], batch: dict[str, Any]) -> dict[str, Any]:
-        """What the device makes of a batch: floats in [-1, 1] (half a grey level more where they
-        are dequantized), changed images, and as batch["kept"] what the network is given of it; of
-        items with lengths, `masked`."""
+        """Convert a batch on the device to what the loss receives.
+
+        x becomes floats in [-1, 1], up to half a grey level beyond where it is dequantized, and is
+        augmented; batch["kept"] holds the labels of the augmentation. Padding is treated as in
+        `masked`.
+        """
         key_noise, key_change = jax.random.split(key)
         raw = batch["x"]
         x = dequantized(raw, key_noise) if self.dequantize else lookup(self.kind).normalise(raw)
@@ -119,8 +127,11 @@ class Reading:
 
 
 def masked(batch: dict[str, Any]) -> dict[str, Any]:
-    """The batch with 0 in the padding of x (B, L, ...), and as `mask` (B, L, 1, ...) 1 where there
-    is none; as it is where items have no lengths."""
+    """Return the batch with 0 in the padding of x (B, L, ...) and with its `mask`.
+
+    The mask (B, L, 1, ...) is 1 inside the items and 0 in the padding. A batch without lengths is
+    returned unchanged.
+    """
     x, length = batch["x"], batch.get("cond", {}).get("length")
     if length is None or not jnp.issubdtype(length.dtype, jnp.unsignedinteger):
         return batch
@@ -129,7 +140,10 @@ def masked(batch: dict[str, Any]) -> dict[str, Any]:
 
 
 def _order(size: int, seed: int, epoch: int, part: int = 0) -> np.ndarray:
-    """The order of an epoch of all items, or of a part of them."""
+    """Return the order (size,) of the items in an epoch.
+
+    part: 0 for all items; other numbers give independent orders for parts of the data.
+    """
     key = [seed + (part << 33), epoch]
     return np.random.Generator(np.random.Philox(key=key)).permutation(size)
 
@@ -140,13 +154,13 @@ _class_permutation = functools.lru_cache(maxsize=32)(_order)
 
 @dataclass(frozen=True)
 class Batches:
-    """Batch k of an endless sequence of epochs, each in an order of its own.
+    """The batches of an endless sequence of epochs, by index; each epoch has its own order.
 
-    Every item comes exactly once per epoch; a batch may straddle two epochs, so any batch size
-    suits any number of items. Balanced: every class comes once per round, in an order of its own,
-    and every item once per epoch of its class. Flips and crops of batch k are functions of
-    (seed, k) as well. rows: of each batch, those that are read, all by default: what one of several
-    processes needs.
+    Every item occurs exactly once per epoch. A batch may straddle two epochs, so any batch size
+    suits any number of items. In balanced reading every class occurs once per round, in an order of
+    that round, and every item once per epoch of its class. Flips and crops of batch k are functions
+    of (seed, k) as well. rows: the rows of each batch to read, all by default; one of several
+    processes reads only its share.
     """
 
     source: Source
@@ -177,14 +191,14 @@ class Batches:
         return {**items, **changed}
 
     def _each(self, place: np.ndarray) -> np.ndarray:
-        """The items at these places of the sequence of epochs."""
+        """Return the indices of the items at these places of the sequence of epochs."""
         size = len(self.source)
         epoch, item = np.divmod(place, size)
         parts = [_permutation(size, self.seed, int(e))[item[epoch == e]] for e in np.unique(epoch)]
         return np.concatenate(parts)
 
     def _balanced(self, place: np.ndarray) -> np.ndarray:
-        """The items at these places of the sequence of rounds."""
+        """Return the indices of the items at these places of the sequence of rounds."""
         turn, slot = np.divmod(place, len(self._members))
         orders = {t: _order(len(self._members), self.seed, t, 1) for t in set(turn.tolist())}
         items = []
@@ -198,7 +212,7 @@ class Batches:
 
     @functools.cached_property
     def _members(self) -> list[np.ndarray]:
-        """The items of each class that has any."""
+        """The indices of the items of each class that has items."""
         label = self.source.labels()
         return [np.flatnonzero(label == kind) for kind in np.unique(label)]
 
@@ -212,8 +226,11 @@ def flip_and_crop(
     size: int,
     rows: Any,
 ) -> dict[str, np.ndarray]:
-    """Random windows and mirrored items of the `rows` of a batch of `size`: x (b, ...) and what
-    lies on its grid are changed alike."""
+    """Crop and mirror the `rows` of a batch of `size` items at random.
+
+    items: x (b, ...) and the maps on its grid, which change in the same way. The random numbers are
+    drawn for the whole batch, so they do not depend on `rows`. Arrays are mirrored in place.
+    """
     x = items["x"]
     if reading.crop:
         most = np.array([x.shape[axis] for axis in kind.window]) - reading.crop
@@ -230,7 +247,10 @@ def flip_and_crop(
 def window(
     x: np.ndarray, corner: np.ndarray, side: int, axes: tuple[int, ...] = (-3, -2)
 ) -> np.ndarray:
-    """`side` values along each of `axes` of each item x (B, ...), from its `corner` (B, n) on."""
+    """Cut a window of `side` values along each of `axes` from each item of x (B, ...).
+
+    corner: (B, n), where the window of each item begins along the n axes.
+    """
     out = np.empty([side if i - x.ndim in axes else n for i, n in enumerate(x.shape)], x.dtype)
     for i, start in enumerate(corner):
         out[i] = x[i][_span(x.ndim, axes, start, side)]
@@ -238,7 +258,7 @@ def window(
 
 
 def centre(x: np.ndarray, side: int, axes: tuple[int, ...] = (-3, -2)) -> np.ndarray:
-    """The middle `side` values along `axes` of items (B, ...); as they are where `side` is 0."""
+    """Return the middle `side` values of items (B, ...) along `axes`, or x itself for side = 0."""
     if not side:
         return x
     start = [(x.shape[axis] - side) // 2 for axis in axes]
@@ -246,7 +266,10 @@ def centre(x: np.ndarray, side: int, axes: tuple[int, ...] = (-3, -2)) -> np.nda
 
 
 def _span(ndim: int, axes: tuple[int, ...], start: Any, side: int) -> tuple[slice, ...]:
-    """The slices of one item that cut `side` values from `start` on along `axes`."""
+    """Return the slices of one item that select `side` values along `axes`, beginning at `start`.
+
+    ndim: the number of axes of a batch of such items.
+    """
     first = dict(zip(axes, start, strict=True))
     axes_of_item = range(1 - ndim, 0)
     return tuple(
@@ -255,7 +278,10 @@ def _span(ndim: int, axes: tuple[int, ...], start: Any, side: int) -> tuple[slic
 
 
 def centred(items: dict[str, np.ndarray], reading: Reading, form: Form) -> dict[str, np.ndarray]:
-    """Items of a source with this form, x and maps cropped at the centre as `reading` says."""
+    """Return items with x and maps cropped at the centre, as the reading asks.
+
+    items: arrays by name, from a source of this form. reading: sets the side of the window.
+    """
     grids = {"x", *(s.name for s in form.conditions if s.kind == "map")}
     axes = form.items.window
     cut = lambda name, a: centre(a, reading.crop, axes) if name in grids else a
@@ -263,7 +289,7 @@ def centred(items: dict[str, np.ndarray], reading: Reading, form: Form) -> dict[
 
 
 def select(source: Source, reading: Reading, most: int) -> Memory:
-    """At most that many items, spread evenly over `source`, cropped at the centre."""
+    """Load at most `most` items, spread evenly over `source` and cropped at the centre."""
     many = len(source) > most
     index = np.linspace(0, len(source) - 1, most).astype(int) if many else np.arange(len(source))
     items = load(source, index)
@@ -274,9 +300,9 @@ def select(source: Source, reading: Reading, most: int) -> Memory:
 def read(
     batches: Batches, start: int, stop: int, per_item: int = 1, workers: int = 1
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Batches start, ..., stop - 1 in stacks of `per_item`, read ahead by threads.
+    """Iterate over batches start, ..., stop - 1 in stacks of `per_item`, which threads prefetch.
 
-    The order is the same for any number of `workers`; at most as many stacks wait, and two.
+    The order does not depend on the number of `workers`; at most workers + 2 stacks wait.
     """
     import grain
 

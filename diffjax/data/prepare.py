@@ -1,7 +1,8 @@
-"""Images from anywhere to a data set that `tfds:NAME` reads.
+"""Conversion of images from any source to a data set that `tfds:NAME` reads.
 
-The originals are scanned in parts, which are kept on disk until all is done: what was interrupted
-resumes, and gives the same bytes. Then copies are removed, the rest is split and written.
+The originals are scanned in parts, which stay on disk until the data set is complete: an
+interrupted conversion resumes and writes bit-for-bit identical files. After the scan, duplicates
+are removed, and the remaining images are split and written.
 """
 
 from __future__ import annotations
@@ -28,16 +29,18 @@ from diffjax.progress import Progress
 VERSION = "1.0.0"
 PART = 512
 SHARD = 2**28
-"""Bytes after which a split continues in another file."""
+"""Size in bytes after which a split continues in another file."""
 
 
 @dataclass(frozen=True)
 class Scan:
-    """What is known of the readable originals, (N, ...) each, and which are not readable.
+    """Properties of the readable originals, (N, ...) each, and a list of the unreadable ones.
 
-    part, place: where its PNG is. split: number in SPLITS. digest: SHA-256 of shape and pixels.
-    bits, small: see `duplicates.look`. sums (N, 2): of pixels and their squares. size: width and
-    height of the original. shape: of the result. bad: (split, number, reason) each.
+    part, place: the part that holds the PNG of an image, and its position there. split: the number
+    in SPLITS. number: the index in the files of the split. label: the class. digest: SHA-256 of
+    shape and pixels. bits, small: see `duplicates.look`. sums: (N, 2, C), sums of the pixels and of
+    their squares. size: width and height of the original. shape: the shape of the result. bad:
+    (split, number, reason) of each unreadable original.
     """
 
     part: np.ndarray
@@ -57,9 +60,11 @@ class Scan:
 def scan(
     originals: Mapping[str, Files], work: Path, size: int, channels: int, workers: int
 ) -> Scan:
-    """Read, resize and hash all originals, in parts in the folder `work`; those there are taken.
+    """Read, resize and hash all originals, in parts that are stored in the folder `work`.
 
-    originals: by split. size: height and width to resize and crop to, or 0. channels: 1 or 3.
+    Parts that exist there are reused. originals: the files by split. size: height and width to
+    resize and crop to, or 0 to keep them. channels: 1 (grey) or 3 (RGB). workers: the number of
+    threads.
     """
     tasks = [
         (SPLITS.index(split), files, range(start, min(start + PART, len(files))))
@@ -97,7 +102,10 @@ def scan(
 def _scanned(
     split: int, files: Files, index: range, size: int, channels: int
 ) -> dict[str, np.ndarray]:
-    """One part: what `Scan` holds of it, and the PNG files in a row, `png` up to `ends`."""
+    """Scan one part: return the arrays of `Scan`, and the PNG files.
+
+    `png` holds the PNG files one after another, and `ends` the position where each of them ends.
+    """
     images, rows, encoded, bad = [], [], [], []
     for number, (open_image, label) in zip(index, files.read(index), strict=True):
         try:
@@ -143,7 +151,7 @@ def _load(work: Path, part: int) -> dict[str, np.ndarray]:
 
 
 def encoded(seen: Scan, work: Path, index: np.ndarray) -> Iterator[bytes]:
-    """The PNG files of these items; quick where they are in order."""
+    """Iterate over the PNG files of these items; consecutive items of a part load it only once."""
     part, png, ends = -1, b"", np.zeros(0, np.int64)
     for i in index:
         if seen.part[i] != part:
@@ -155,9 +163,10 @@ def encoded(seen: Scan, work: Path, index: np.ndarray) -> Iterator[bytes]:
 
 
 def remove(seen: Scan, dedup: str, most: int) -> Removed:
-    """Copies ("exact"), also those that look alike ("near"), or nothing ("none").
+    """Remove copies ("exact"), also images that look alike ("near"), or nothing ("none").
 
-    Of each group the first stays, held-out images before others.
+    The first image of each group is kept, where held-out images come before training images. most:
+    the largest Hamming distance of images that look alike, in bits.
     """
     order = np.argsort(-seen.split, kind="stable")
     none = Removed(*np.zeros((3, 0), np.int64))
@@ -170,14 +179,14 @@ def remove(seen: Scan, dedup: str, most: int) -> Removed:
 
 
 def divide(seen: Scan, test: float) -> np.ndarray:
-    """Whether each item is held out: of each class a share `test` of different images, by digest.
+    """Return a mask (N,) of the held-out items: a share `test` of the distinct images per class.
 
-    Copies stay together, whatever their labels.
+    The digest decides which images are held out. Copies stay in one split, whatever their labels.
     """
     _, first, group = np.unique(seen.digest, axis=0, return_index=True, return_inverse=True)
     held_out = np.zeros(len(first), bool)
     for kind in np.unique(seen.label[first]):
-        ours = np.flatnonzero(seen.label[first] == kind)  # sorted by digest, as unique does
+        ours = np.flatnonzero(seen.label[first] == kind)  # np.unique has sorted them by digest
         held_out[ours[: round(test * len(ours))]] = True
     return held_out[group.ravel()]
 
@@ -185,7 +194,11 @@ def divide(seen: Scan, test: float) -> np.ndarray:
 def write(
     folder: Path, name: str, items: Mapping[str, np.ndarray], seen: Scan, work: Path, kinds: Any
 ) -> None:
-    """ArrayRecord files of each split and what TFDS needs to know, in a folder that is new."""
+    """Write the ArrayRecord files of each split and the metadata of TFDS to a new folder.
+
+    The files are written to a temporary folder, which is renamed once they are complete. items: the
+    indices of the items of each split. kinds: the names of the classes; empty for no labels.
+    """
     import tensorflow_datasets as tfds
     from array_record.python.array_record_module import ArrayRecordWriter
 
@@ -221,7 +234,7 @@ def write(
 
 
 def _shards(seen: Scan, work: Path, index: np.ndarray) -> list[np.ndarray]:
-    """The items of each file of a split."""
+    """Return the items of each file of a split, of about SHARD bytes."""
     lengths = np.array([len(png) for png in encoded(seen, work, index)])
     starts = np.flatnonzero(np.diff((np.cumsum(lengths) - lengths) // SHARD)) + 1
     return np.split(index, starts)
@@ -238,7 +251,11 @@ def _example(png: bytes, label: int | None) -> bytes:
 
 
 def statistics(seen: Scan, items: Mapping[str, np.ndarray], kinds: Sequence[str]) -> dict[str, Any]:
-    """Counts, colours of the training images as the network sees them, sizes of the originals."""
+    """Return counts, colour statistics of the training images and sizes of the originals.
+
+    The mean and the standard deviation per channel are those of values in [-1, 1], as the network
+    sees them. items: the indices of the items of each split. kinds: the names of the classes.
+    """
     train = items["train"]
     pixels = float(len(train) * np.prod(seen.shape[0, :2]))
     total, squares = seen.sums[train].sum(0) / pixels

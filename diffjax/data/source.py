@@ -1,4 +1,4 @@
-"""What every data source is: a length, the form of its items, and items by index."""
+"""The interface of a data source: a length, the form of its items, and items by index."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ BLOCK = 1024
 
 @runtime_checkable
 class Source(Protocol):
-    """Items by index, the same each time; several threads may read at once.
+    """Items by index; reading is deterministic, and several threads may read at once.
 
-    form: what the items are, and the conditions that they carry.
+    form: the kind and the shape of the items, and their conditions.
     """
 
     @property
@@ -34,21 +34,23 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: np.ndarray) -> dict[str, np.ndarray]:
-        """Items at `index` (B,): {"x": (B, *shape)}, and each condition of the form by its name:
-        "label" (B,) int32, others float32 (B, ...)."""
+        """Return the items at `index` (B,): {"x": (B, *shape)} and each condition by its name.
+
+        "label" is int32 (B,); the other conditions are float32 (B, ...).
+        """
         ...
 
     def labels(self) -> np.ndarray:
-        """All labels (N,), without the rest of the items; all 0 where there are none."""
+        """Return all labels (N,) without reading the items; 0 where items have no labels."""
         ...
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Items in memory, or in a memory map: x (N, *shape) and label (N,) in [0, classes).
+    """Items in memory, or in a memory map.
 
-    kind: what they are; the default of `kinds.default` where it is empty. cond: other conditions by
-    name, (N, ...). units, class_names: see `Form`.
+    x: (N, *shape). label: (N,), in [0, classes). kind: the kind of the items, where empty that of
+    `kinds.default`. cond: other conditions by name, (N, ...). units, class_names: see `Form`.
     """
 
     x: np.ndarray
@@ -98,7 +100,7 @@ class Memory:
 
 
 def load(source: Source, index: np.ndarray | None = None) -> Memory:
-    """The items at `index` (all where it is None), read once and kept."""
+    """Read the items at `index`, by default all, into memory."""
     if index is None and isinstance(source, Memory):
         return source
     index, form = np.arange(len(source)) if index is None else index, source.form
@@ -117,8 +119,11 @@ def load(source: Source, index: np.ndarray | None = None) -> Memory:
 
 
 def fingerprint(source: Source) -> dict[str, int | str]:
-    """By which another data set is noticed, cheaply: size, dtype, and crc32 of the first item, the
-    middle one and the last. What changed between them is not seen."""
+    """Return a cheap fingerprint, by which a resumed run notices another data set.
+
+    It holds the size, the dtype, and the crc32 of the first, the middle and the last item. A change
+    of other items goes unnoticed.
+    """
     items = source[np.array(sorted({0, len(source) // 2, len(source) - 1}))]
     crc = 0
     for name in sorted(items):
@@ -127,9 +132,10 @@ def fingerprint(source: Source) -> dict[str, int | str]:
 
 
 def tell_untaught(place: str, label: Sequence[int] | np.ndarray, names: Sequence[str]) -> None:
-    """Print on stderr, in one line, the classes of which no training item is left, if any.
+    """Print one line on stderr that lists the classes without a training item, if there are any.
 
-    label: of the training items. names: of all classes, which the network is built for.
+    label: the labels of the training items. names: the names of all classes for which the network
+    is built.
     """
     counts = np.bincount(np.asarray(label, np.int64), minlength=len(names))
     if none := [name for name, count in zip(names, counts, strict=True) if not count]:
@@ -142,18 +148,21 @@ def tell_untaught(place: str, label: Sequence[int] | np.ndarray, names: Sequence
 
 
 class NoSplit(ValueError):
-    """A data set has no items in a split."""
+    """The error that a data set has no items in a split."""
 
 
 def check_split(split: str, name: str) -> None:
-    """Raise ValueError for a split that is none."""
+    """Raise ValueError for a name that is not a split."""
     if split not in SPLITS:
         raise ValueError(f"split={split!r} of {name}: known: {', '.join(SPLITS)}")
 
 
 def part(names: Sequence[str], split: str, holdout: float) -> list[int]:
-    """Indices of the items in a split. An item is held out for its name alone (crc32), with chance
-    `holdout`, so that the splits stay disjoint when items are added. Raises ValueError if empty.
+    """Return the indices of the items in a split.
+
+    An item is held out with probability `holdout`, as a function of the crc32 of its name alone, so
+    the splits stay disjoint when items are added. Raises ValueError for holdout outside [0, 1), and
+    NoSplit, a ValueError, for an empty split.
     """
     if not 0 <= holdout < 1:
         raise ValueError(f"holdout={holdout}: needs 0 <= holdout < 1")

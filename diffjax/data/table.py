@@ -1,4 +1,4 @@
-"""`table:<path>`: rows of a .csv file, whose columns are numbers or categories."""
+"""The source `table:<path>`: rows of a .csv file, whose columns are numbers or categories."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from diffjax.data.kinds.table import Column, encoded
 from diffjax.data.source import Memory, NoSplit, check_split, part
 
 MOST = 100
-"""Levels of a category, each of which is a value of a row."""
+"""Largest number of levels of a category, each of which takes one value of a row."""
 
 
 def table(
@@ -24,13 +24,14 @@ def table(
     categories: tuple[str, ...] = (),
     label: str = "",
 ) -> Memory:
-    """Rows of a .csv file with a header: numbers standardised, categories as 1 and -1 per level.
+    """Read rows of a .csv file with a header: standardised numbers, and categories as 1 and -1.
 
-    columns: those that are learnt, in this order; all by default. A column in which every cell is a
-    number is one; others, and those in `categories`, are categories. label: a column whose levels,
-    sorted, are the labels of the rows. holdout: share of rows that are held out, by their number.
-    Means and deviations are those of the training rows. Raises ValueError for cells that are empty
-    or not finite, numbers that are equal in all rows, more than 100 levels, and a single number.
+    A category has one value per level. A column in which every cell is a number is numeric; other
+    columns, and those in `categories`, are categories. Means and standard deviations are those of
+    the training rows. columns: the columns to learn, in this order; all by default. label: a column
+    whose levels, sorted, are the labels of the rows. holdout: the share of held-out rows, chosen by
+    row number. Raises ValueError for cells that are empty or not finite, for numbers that are equal
+    in all rows, for more than 100 levels, and for rows of a single number.
     """
     check_split(split, "a table")
     file = Path(path).expanduser()
@@ -69,7 +70,7 @@ def table(
 
 
 def _cells(file: Path) -> dict[str, list[str]]:
-    """The texts of each column by its name."""
+    """Read the texts of each column by its name."""
     with file.open(newline="", encoding="utf-8-sig") as text:
         header, *rows = list(csv.reader(text)) or [[]]
     names = [name.strip() for name in header]
@@ -84,7 +85,7 @@ def _cells(file: Path) -> dict[str, list[str]]:
 
 
 def _column(name: str, cells: Sequence[str], category: bool, train: Sequence[int]) -> Column:
-    """What the column is, from all its levels or from its numbers in training rows."""
+    """Return the encoding of a column: all its levels, or mean and std over the training rows."""
     try:
         numbers = None if category else np.array(cells, np.float64)
     except ValueError:

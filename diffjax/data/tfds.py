@@ -1,4 +1,4 @@
-"""`tfds:<name>`: data sets prepared by TFDS as ArrayRecord, read without TensorFlow."""
+"""The source `tfds:<name>`: data sets that TFDS prepared as ArrayRecord, without TensorFlow."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 DEFAULT = "label"
-"""The feature with the class of an image, where no other is named."""
+"""Default name of the feature that holds the class of an image."""
 
 
 class _Files:
@@ -36,7 +36,8 @@ class _Files:
         self._image, self._label = image, label
         self._parts = builder.info.splits[split].file_instructions
         features = builder.info.features
-        only = {name: features[name] for name in (image, label) if name}  # others may need packages
+        # Only these features: decoding others may need further packages.
+        only = {name: features[name] for name in (image, label) if name}
         self._features = kinds.FeaturesDict(only)
         self.names = features[label].names if label else []
 
@@ -62,7 +63,7 @@ class _Files:
             known = self._features.deserialize_example_np
             records: list[Any] = [known(record, decoders=self._skip) for record in stored]
         except Exception as error:
-            if len(index) > 1:  # one by one, to name the damaged one
+            if len(index) > 1:  # read one record at a time, to name the damaged one
                 return [item for i in index for item in self.read([i])]
             reason = " ".join(str(error).split())
             raise ConfigError(
@@ -86,14 +87,14 @@ def tfds(
     channels: int = 3,
     unreadable: int = 0,
 ) -> Decoded:
-    """Images of `dataset`, as "name", "name/config" or "name:version", under `data_dir`.
+    """Open the images of `dataset`, as "name", "name/config" or "name:version", under `data_dir`.
 
-    data_dir: TFDS_DATA_DIR or ~/tensorflow_datasets where it is empty. train, test: the splits, as
-    TFDS writes them ("validation", "train[:90%]"). image, label: names of the features,
-    label="" for none; it has to be a ClassLabel, and the default is not read where it is another
-    kind. size, channels, unreadable: as for a folder. Raises ValueError where the data
-    set is not there, not prepared as ArrayRecord, or lacks the split or the feature, and says what
-    to do.
+    data_dir: by default TFDS_DATA_DIR or ~/tensorflow_datasets. train, test: the splits in the
+    notation of TFDS ("validation", "train[:90%]"). image, label: the names of the features, with
+    label="" for none. The label must be a ClassLabel; the default feature is ignored where it is of
+    another type. size, channels, unreadable: as for a folder. Raises ValueError where the data set
+    does not exist, is not prepared as ArrayRecord, or lacks the split or the feature; the message
+    states the remedy.
     """
     import tensorflow_datasets
 
@@ -123,10 +124,10 @@ def tfds(
 
 
 def _class_label(features: Any, name: str, split: str) -> str:
-    """The feature that says one class of each image; "" where there is none, or none is asked for.
+    """Return the name of the feature with the class of each image, "" for none.
 
-    Raises ValueError for a feature of another kind, but where only the default asks for it: a line
-    says then that it is not read.
+    Raises ValueError for a feature that is not a ClassLabel. Where such a feature has the default
+    name, a line on stderr reports that it is ignored.
     """
     import tensorflow_datasets
 
@@ -146,7 +147,7 @@ def _class_label(features: Any, name: str, split: str) -> str:
 
 
 def _builder(dataset: str, data_dir: str) -> Any:
-    """The prepared data set, found on disk alone: nothing is downloaded."""
+    """Return the TFDS builder of a data set that is prepared on disk; nothing is downloaded."""
     from tensorflow_datasets.core import constants, read_only_builder
 
     root = Path(data_dir or constants.DATA_DIR).expanduser()
@@ -156,7 +157,7 @@ def _builder(dataset: str, data_dir: str) -> Any:
         if not dataset:
             raise ValueError("no name given")
         builder = read_only_builder.builder_from_files(dataset, data_dir=str(root))
-    except Exception:  # of many kinds: not there, no such version, damaged description
+    except Exception:  # TFDS raises many types: no data set, no such version, damaged metadata
         files = ("*/*/dataset_info.json", "*/*/*/dataset_info.json")
         there = {p.relative_to(root).parts[0] for pattern in files for p in root.glob(pattern)}
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Points in the plane (N, 2) with about unit variance: data that one can see whole."""
+"""Toy data: points in the plane (N, 2) of about unit variance, visible at a glance."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ def _generator(split: str, size: int) -> np.random.Generator:
 
 
 def moons(split: str, size: int = 10_000, noise: float = 0.05) -> Memory:
-    """Two interleaved half circles, one per class, with Gaussian noise."""
+    """Draw `size` points on two interleaved half circles, one per class, with Gaussian noise.
+
+    noise: its standard deviation. Raises ValueError for size < 1 or noise < 0.
+    """
     if noise < 0:
         raise ValueError(f"noise={noise}: needs noise >= 0")
     rng = _generator(split, size)
@@ -27,7 +30,10 @@ def moons(split: str, size: int = 10_000, noise: float = 0.05) -> Memory:
 
 
 def checkerboard(split: str, size: int = 10_000) -> Memory:
-    """Uniform on the eight dark squares of a 4 x 4 board on [-1.7, 1.7]^2; no classes."""
+    """Draw `size` points uniformly on the eight dark squares of a 4 x 4 board, without classes.
+
+    The board covers [-1.7, 1.7]^2. Raises ValueError for size < 1.
+    """
     rng = _generator(split, size)
     row, column = rng.integers(0, 4, size), rng.integers(0, 2, size)
     corner = np.stack([2 * column + row % 2, row], 1)

@@ -1,7 +1,7 @@
-"""Which files of a folder are items, for training, preparing and judging samples alike.
+"""Search of a folder for items, shared by training, preparation and evaluation.
 
-Hidden files and folders are left out, links are followed, and whatever else is left out is counted:
-nothing vanishes without a word.
+Hidden files and folders are skipped and links are followed. All other files that are not items are
+counted and reported, so that no file is dropped silently.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 JUNK = ("__MACOSX", "Thumbs.db", "desktop.ini", "@eaDir", "lost+found")
-"""Names that systems leave in folders, beside those that begin with a dot."""
+"""Names that operating systems leave in folders, besides those that begin with a dot."""
 STUBS = ("BUFR", "EPS", "GRIB", "HDF5", "IPTC", "MPEG", "WMF")
-"""Formats that Pillow recognises, and reads with a further program or not at all."""
+"""Formats that Pillow recognises but reads only with another program, or not at all."""
 
 
 @functools.cache
 def endings() -> tuple[str, ...]:
-    """Endings of image files that Pillow reads here, in small letters."""
+    """Return the suffixes of image files that the installed Pillow reads, in lower case."""
     from PIL import Image
 
     Image.init()
@@ -31,17 +31,18 @@ def endings() -> tuple[str, ...]:
 
 
 def shown(path: PurePath | str) -> str:
-    """A path to print and to store: a name that is not UTF-8 has its bytes as `\\xff`."""
+    """Return a path as text to print or store; bytes that are not UTF-8 appear as `\\xff`."""
     return os.fsencode(path).decode(errors="backslashreplace")
 
 
 @dataclass(frozen=True)
 class Walk:
-    """Files under `root` with one of the wanted endings, in order, and what was left out.
+    """Sorted files under `root` with one of the wanted suffixes, and a record of everything else.
 
-    inside: their paths below `root`. others: how many files have which other ending. hidden: names
-    that were not looked into. broken: links that lead nowhere, and what is neither file nor folder.
-    loops: links to a folder that they lie in. bare: folders without a wanted file, at any depth.
+    inside: the paths of the files relative to `root`. others: the number of files with each other
+    suffix. hidden: names that were skipped. broken: links that lead nowhere, and entries that are
+    neither file nor folder. loops: links to a folder that contains them. bare: folders without a
+    wanted file at any depth.
     """
 
     root: Path
@@ -54,13 +55,13 @@ class Walk:
 
     @property
     def folders(self) -> list[str]:
-        """Folders in `root` that hold wanted files at any depth, in order."""
+        """The sorted names of the folders in `root` that hold wanted files at any depth."""
         return sorted({p.parts[0] for p in self.inside if len(p.parts) > 1})
 
     def left_out(self, used: Collection[str] = ()) -> str:
-        """What was left out, in one line; "" where it was nothing.
+        """Describe everything that was skipped in one line; "" where nothing was.
 
-        used: names of other files that are read.
+        used: names of files with other suffixes that are read, such as metadata.
         """
         others = self.others - Counter(_ending(name) for name in used)
         each = ", ".join(f"{ending or 'no ending'} {n}" for ending, n in others.most_common())
@@ -78,17 +79,19 @@ class Walk:
 
 
 def tell(root: Path, number: int, noun: str, *left_out: str) -> None:
-    """Print on stderr, in one line, how many items were taken and what was left out, if anything
-    was."""
+    """Print one line on stderr with the number of items and all that was skipped, if anything was.
+
+    left_out: descriptions of what was skipped; empty ones are ignored.
+    """
     if parts := [part for part in left_out if part]:
         line = f"{shown(root)}: {number} {noun}s; left out: {', '.join(parts)}"
         print(line, file=sys.stderr)
 
 
 def walk(root: Path, wanted: Collection[str]) -> Walk:
-    """Look through `root` and all folders below, also those that links lead to.
+    """Search `root` and all folders below it, including those that links lead to.
 
-    wanted: endings in small letters. Raises ValueError for a folder that cannot be read.
+    wanted: suffixes in lower case. Raises ValueError for a folder that cannot be read.
     """
     inside: list[PurePath] = []
     others: Counter[str] = Counter()
@@ -128,7 +131,7 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def _kind(entry: os.DirEntry[str]) -> str:
-    """`folder` or `file`, through links; "" for what is neither, as a link that leads nowhere."""
+    """Return `folder` or `file`, following links; "" for neither, such as a broken link."""
     try:
         return "folder" if entry.is_dir() else "file" if entry.is_file() else ""
     except OSError:

@@ -1,1 +1,1 @@
-"""Devices and processes: the mesh, where arrays are placed, several processes as one run."""
+"""Devices and processes: the mesh, the placement of arrays, and runs over several processes."""

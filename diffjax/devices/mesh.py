@@ -1,7 +1,7 @@
-"""Where arrays live: one mesh over all devices, the batch split over it, the state by a rule.
+"""Placement of arrays on one mesh over all devices: the batch is split, the state follows a rule.
 
 The same program runs on one device and on many, in one process or in one per host: `jax.jit` with
-these shardings makes the compiler put in the communication that they imply.
+these shardings lets the compiler insert the communication that they imply.
 """
 
 from __future__ import annotations
@@ -22,25 +22,28 @@ from diffjax.checks import at_least
 from diffjax.config import ConfigError
 
 Split = list[str | None]
-"""The axis of the mesh that each axis of an array is split over; None: it is not."""
+"""The axis of the mesh over which each axis of an array is split, None where it is not split."""
 
 
 class Sharding(abc.ABC):
-    """How the leaves of the train state are laid out: all that ways to train in parallel differ in.
+    """A layout of the leaves of the train state, the only difference between parallel strategies.
 
-    size: devices along the axis "model", which share one part of the batch.
+    size: the number of devices along the axis "model", which share one part of the batch.
     """
 
     size: int = 1
 
     @abc.abstractmethod
     def split(self, path: str, shape: tuple[int, ...], mesh: Mesh) -> Split:
-        """Of the leaf at `path`, as `params/network/blocks/main/qkv/kernel`."""
+        """Return the split of the leaf at `path`, such as `params/network/blocks/main/qkv/kernel`.
+
+        shape: the shape of the leaf.
+        """
 
 
 @dataclass(frozen=True)
 class Data(Sharding):
-    """Every device holds the whole state: data parallelism."""
+    """Data parallelism: every device holds the whole state."""
 
     def split(self, path: str, shape: tuple[int, ...], mesh: Mesh) -> Split:
         return [None] * len(shape)
@@ -48,10 +51,10 @@ class Data(Sharding):
 
 @dataclass(frozen=True)
 class FSDP(Sharding):
-    """Each leaf is split along its longest axis that divides: fully sharded data parallelism.
+    """Fully sharded data parallelism: each leaf is split along its longest divisible axis.
 
-    Parameters are gathered where a layer needs them, gradients summed into the shards
-    (arXiv:1910.02054, stage 3). smallest: leaves of fewer numbers are whole on every device.
+    Parameters are gathered where a layer needs them, and gradients are summed into the shards
+    (arXiv:1910.02054, stage 3). smallest: the least number of elements of a leaf that is split.
     """
 
     smallest: int = 1024
@@ -63,11 +66,12 @@ class FSDP(Sharding):
 
 @dataclass(frozen=True)
 class Model(Sharding):
-    """The layers themselves are split, over `size` devices: tensor parallelism (arXiv:1909.08053).
+    """Tensor parallelism: the layers are split over `size` devices (arXiv:1909.08053).
 
-    Weights are split by output features, so that each device computes some of them, and those whose
-    path matches `rows`, which lead back to all features, by input features: their products are
-    partial sums. fsdp: split what there is over the axis "data" as well. smallest: as in `FSDP`.
+    Weights are split by output features, so that each device computes some of the features. Weights
+    whose path matches `rows`, which map back to all features, are split by input features, and
+    their products are partial sums. size: the number of devices, >= 1. fsdp: split the leaves over
+    the axis "data" as well. smallest: as in `FSDP`. rows: a regular expression.
     """
 
     size: int = 2
@@ -92,7 +96,7 @@ SHARDINGS = catalogue(Data, FSDP, Model)
 
 
 def longest(split: Split, shape: tuple[int, ...], mesh: Mesh) -> Split:
-    """The same with the longest free axis that divides split over "data"."""
+    """Return the split with the longest free axis that is divisible split over "data"."""
     free = [i for i, n in enumerate(shape) if split[i] is None and n % mesh.shape["data"] == 0]
     chosen = max(free, key=lambda i: shape[i], default=None)
     return ["data" if i == chosen else s for i, s in enumerate(split)]
@@ -100,27 +104,28 @@ def longest(split: Split, shape: tuple[int, ...], mesh: Mesh) -> Split:
 
 @dataclass(frozen=True)
 class Layout:
-    """Devices as a mesh, axes "data" and "model", and the rule for the state."""
+    """The devices as a mesh with the axes "data" and "model", and the sharding of the state."""
 
     mesh: Mesh
     sharding: Sharding = Data()
 
     @property
     def size(self) -> int:
+        """The number of devices."""
         return self.mesh.size
 
     @property
     def alone(self) -> bool:
-        """Whether all devices are those of this process."""
+        """True if all devices belong to this process."""
         return self.everywhere.is_fully_addressable
 
     @property
     def parts(self) -> int:
-        """Into how many a batch is split."""
+        """The number of parts into which a batch is split."""
         return self.mesh.shape["data"]
 
     def state(self, abstract: PyTree) -> PyTree:
-        """Shardings of a state whose leaves have these shapes."""
+        """Return the shardings of a state whose leaves have these shapes."""
 
         def place(path: Any, a: Any) -> NamedSharding:
             name = jax.tree_util.keystr(path, simple=True, separator="/")
@@ -131,40 +136,44 @@ class Layout:
 
     @property
     def everywhere(self) -> NamedSharding:
+        """The sharding that keeps a whole array on every device."""
         return NamedSharding(self.mesh, PartitionSpec())
 
     def split(self, axis: int) -> NamedSharding:
-        """Sharding that splits `axis` into the parts of a batch."""
+        """Return the sharding that splits `axis` into the parts of a batch."""
         return NamedSharding(self.mesh, PartitionSpec(*(None,) * axis, "data"))
 
     def rows(self, batch_size: int) -> np.ndarray:
-        """The rows of a batch that the devices of this process need, rising."""
+        """Return the rows of a batch that the devices of this process need, in ascending order."""
         slices = self.split(0).addressable_devices_indices_map((batch_size,)).values()
         return np.unique([np.arange(batch_size)[i] for i in slices if i is not None])
 
     def place(self, stack: PyTree) -> PyTree:
-        """Batches (K, B, ...) from their `rows` (K, b, ...) on the hosts, B split over the mesh."""
+        """Place batches (K, B, ...) on the devices, with the axis B split over the mesh.
+
+        stack: the `rows` (K, b, ...) of this process.
+        """
         split = self.split(1)
         if split.is_fully_addressable:
-            return jax.device_put(stack, split)  # the same in half the time
+            return jax.device_put(stack, split)  # equal to the general case, in half the time
         put = lambda a: jax.make_array_from_process_local_data(split, np.asarray(a))
         return jax.tree.map(put, stack)
 
     def put(self, tree: PyTree, axis: int | None = None) -> PyTree:
-        """Values that are equal on all hosts: on every device, or `axis` split over the mesh."""
+        """Place values that are equal on all hosts on every device, or with `axis` split."""
         return spread(tree, self.everywhere if axis is None else self.split(axis))
 
     def whole(self, tree: PyTree) -> PyTree:
-        """Leaf by leaf on every host, whatever they are split over."""
+        """Gather the whole of each leaf, however it is split, as NumPy arrays on every host."""
         gather = jax.jit(lambda a: a, out_shardings=self.everywhere)
         get = lambda a: np.asarray(a if a.is_fully_addressable else gather(a))
         return jax.tree.map(get, tree)
 
 
 def layout(devices: Sequence[Any] | None = None, sharding: Sharding = Data()) -> Layout:
-    """The layout over `devices`, all there are, of all processes, where none are given.
+    """Return the layout over `devices`, by default all devices of all processes.
 
-    ConfigError where they cannot be arranged so that `sharding.size` of them share a part.
+    Raises ConfigError where their number is not a multiple of `sharding.size`.
     """
     devices = jax.devices() if devices is None else devices
     if len(devices) % sharding.size:

@@ -1,5 +1,4 @@
-"""Several processes that are one run, one per host or per device: how they find each other and
-agree."""
+"""Runs over several processes, one per host or per device: their connection and shared signals."""
 
 from __future__ import annotations
 
@@ -15,11 +14,12 @@ from diffjax.devices.mesh import Layout
 
 
 def join(coordinator: str | None, processes: int | None, process_id: int | None) -> None:
-    """Find the other processes of the run, before JAX looks for devices.
+    """Connect to the other processes of the run, before JAX looks for devices.
 
-    coordinator: HOST:PORT of process 0, which listens there. Without arguments SLURM, GKE and TPU
-    pods tell what is needed, and elsewhere a process is alone; so it is with processes=1. Raises
-    ConfigError for arguments that do not go together.
+    coordinator: HOST:PORT on which process 0 listens. processes: the number of processes.
+    process_id: the index of this process. Without arguments the processes are detected on SLURM,
+    GKE and TPU pods; elsewhere, and with processes=1, the process is alone. Raises ConfigError for
+    arguments that are incomplete or out of range.
     """
     cluster = (coordinator, processes, process_id)
     if processes == 1:
@@ -35,22 +35,22 @@ def join(coordinator: str | None, processes: int | None, process_id: int | None)
     try:
         jax.distributed.initialize(*cluster)
     except (ValueError, RuntimeError) as error:
-        running = "must be called before" in str(error)  # JAX is at work: in a notebook, a test
+        running = "must be called before" in str(error)  # JAX has started: in a notebook or a test
         if any(a is not None for a in cluster) or not (isinstance(error, ValueError) or running):
             raise
-        return  # no cluster: alone
-    signal.signal(signal.SIGTERM, before)  # JAX notes it and goes on
+        return  # without a cluster, the process is alone
+    signal.signal(signal.SIGTERM, before)  # the handler of JAX would record SIGTERM and continue
 
 
 def first() -> bool:
-    """Whether this is the process that writes files."""
+    """Return True in the process that writes files."""
     return jax.process_index() == 0
 
 
 class SharedSignal:
-    """The signal that any process got, known to all of them after the same call.
+    """A signal received by any process, which all processes learn in the same call.
 
-    On several processes it comes one call late, so that the devices need not be waited for.
+    On several processes it arrives one call late, so that no call waits for the devices.
     """
 
     def __init__(self, layout: Layout):

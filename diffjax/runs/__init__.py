@@ -1,1 +1,1 @@
-"""Runs: train one in a folder, load what was trained."""
+"""Runs: train a run in a folder, and load trained networks."""

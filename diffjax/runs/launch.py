@@ -1,4 +1,4 @@
-"""Train a run: the calls that `python -m diffjax.train` and a notebook make."""
+"""Entry points of training: `launch` for `python -m diffjax.train`, and `fit` for notebooks."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from diffjax.training.workdir import began_from, open_run
 from diffjax.training.writers import check_writers
 
 HELD = "held"
-"""The path in a config of what its run was given as an object, and keeps in its own folder."""
+"""The path, in a config, of a network passed as an object, of which the run keeps a copy."""
 
 
 def fit(
@@ -44,16 +44,18 @@ def fit(
     objective: Any = None,
     held: Mapping[str, Trained] | None = None,
 ) -> Trained:
-    """Train in `workdir` to the end of the config, and load what was trained.
+    """Train in `workdir` up to config.train.steps, and load the trained network.
 
-    config: its fields, a file, or the name of a built-in one; a name or a section in it may be a
-    Python object, as `{"network": {"name": small, "width": 8}}`. network, source, objective: such
-    objects in place of config.network, config.data and config.loss, with their settings by
-    `functools.partial(small, width=8)` or as a dataclass. The run keeps their names, and so has to
-    be able to import them: `builder.plain` refuses others. changes: `train.steps=500`, in place of
-    those fields. held, resume_...: see `launch`. The same call resumes where training stopped, with
-    the same bits; the stop button of a notebook, ctrl-C and SIGTERM save first and raise `Stopped`.
-    Raises ConfigError for what cannot work, before anything is compiled.
+    Repeating the call resumes an interrupted run, with bit-for-bit identical results. The stop
+    button of a notebook, ctrl-C and SIGTERM first save a checkpoint and then raise `Stopped`.
+
+    config: the fields, a file, or the name of a built-in config; a name or a section in it may be a
+    Python object, as in `{"network": {"name": small, "width": 8}}`. network, source, objective:
+    such objects in place of config.network, config.data and config.loss, with their settings by
+    `functools.partial(small, width=8)` or as a dataclass. The run stores their names and must be
+    able to import them: `builder.plain` refuses other objects. changes: new values of fields, such
+    as `train.steps=500`. held, resume_from, resume_ema, resume_map, resume_partial: see `launch`.
+    Raises ConfigError for settings that cannot work, before anything is compiled.
     """
     if not str(workdir):
         raise ConfigError("workdir='': needs a folder; is a variable unset?")
@@ -84,16 +86,16 @@ def launch(
     command: Sequence[str] = ("diffjax.fit",),
     held: Mapping[str, Trained] | None = None,
 ) -> int:
-    """Train in `workdir` to the end of the config, or resume there; the step that is reached.
+    """Train in `workdir` up to config.train.steps, or resume there, and return the last step.
 
     config: plain data, or with Python objects in the place of names and sections. held: trained
-    things that the objective loads, by the name of its setting, in place of their paths; the run
-    keeps a copy and needs them no more. resume_from: a run or a published checkpoint, whose weights
-    a new run begins with. resume_ema: which average of them. resume_map: `OLD=NEW`, new names of
-    its parameters. resume_partial: begin with those that fit, and draw the others; without it all
-    have to. profile: steps of which a trace is written. command: what launches.jsonl says of this
-    launch. Raises Stopped after a signal, when all is saved; ConfigError and RunError as
-    `training.loop.train`.
+    networks that the objective loads, by the name of its setting, in place of their paths; the run
+    keeps a copy of each. resume_from: a run or a published checkpoint with whose weights a new run
+    begins. resume_ema: the average of those weights to use. resume_map: `OLD=NEW`, new names of
+    their parameters. resume_partial: begin with the parameters that fit and draw the others;
+    without it, all must fit. profile: the steps of which a trace is written. command: the command
+    that launches.jsonl records. Raises Stopped after a signal, once everything is saved, and
+    ConfigError and RunError as `training.loop.train`.
     """
     if resume_from is None and (resume_map or resume_partial or resume_ema is not None):
         raise ConfigError("--resume_ema, --resume_map, --resume_partial: need --resume_from")
@@ -119,9 +121,10 @@ def launch(
 
 
 def with_held(config: Config, things: Mapping[str, Trained], workdir: Path) -> dict[str, Any]:
-    """The config with `HELD` as the path of each thing, and of those that the run has a copy of.
+    """Return the config with `HELD` as the path of each held network.
 
-    Raises ConfigError for a thing that the objective does not load.
+    These are the networks in `things`, and those of which the run already has a copy. Raises
+    ConfigError for a network that the objective does not load.
     """
     fields = config.get("loss", {})
     entry = builder.lookup(OBJECTIVES, fields.get("name", OBJECTIVE), "config.loss.name")
@@ -133,9 +136,11 @@ def with_held(config: Config, things: Mapping[str, Trained], workdir: Path) -> d
 
 
 def loader(workdir: Path, things: Mapping[str, Trained]) -> Callable[[str, str], Trained]:
-    """Loads what the objective of a run holds: the copy in its workdir, once there is one.
+    """Return a function `(name, path) -> Trained` that loads the networks an objective holds.
 
-    things: those that a caller has at hand, by name.
+    The function loads the copy in the workdir if there is one. things: networks that the caller
+    passed as objects, by name. The function raises ConfigError where a network was passed as an
+    object and has no copy yet.
     """
 
     def load_held(name: str, path: str) -> Trained:
@@ -157,10 +162,11 @@ def weights(
     renames: Sequence[str] = (),
     partial: bool = False,
 ) -> tuple[Params, dict[str, Any]]:
-    """What a new run begins with, and what to note of it.
+    """Return the parameters with which a new run begins, and a record of their origin.
 
-    ConfigError where the source does not have exactly the parameters of the config; with `partial`
-    only where it has none of them, and a line says which it has not.
+    source: a run or a published checkpoint. ema, renames: the average to use, and new names of its
+    parameters. Raises ConfigError where the source does not have exactly the parameters of the
+    config; with `partial`, only where it has none of them, and a line lists those it lacks.
     """
     try:
         source_weights = load_trained(source, ema=ema).weights

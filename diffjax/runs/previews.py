@@ -1,4 +1,4 @@
-"""Pictures of samples on the way."""
+"""Pictures of samples while they are generated."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from diffjax.samplers.run import Preview
 
 
 class Previews:
-    """Pictures of the predicted x0 of the first batch, written while the device goes on.
+    """A writer of pictures of the predicted x0 of the first batch, while the device continues.
 
-    A folder has row_0005.png, ... after rows 5, ...; a .gif is written after the last row. num: of
-    the samples. every: rows from one to the next. Raises ConfigError for a sampler without rows,
-    and for `every` beyond them.
+    path: a folder for the pictures row_0005.png, ... of rows 5, ..., or a .gif, which is written
+    after the last row. num: the number of samples. every: the number of rows between two pictures.
+    Raises ConfigError for a sampler without rows, and for `every` beyond its number of rows.
 
         previews = Previews(trained.job(), 16, Path("way.gif"), every=5)
         trained.sample(16, preview=previews, every=5)

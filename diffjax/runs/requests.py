@@ -1,6 +1,6 @@
-"""What a request for samples says: seeds, numbers, guidance weights, classes and conditions.
+"""Parsing of requests for samples: seeds, indices, guidance weights, classes and conditions.
 
-Each function raises ConfigError, which names the flag, for what cannot be sampled.
+Each function raises ConfigError, which names the flag, for a request that cannot be sampled.
 """
 
 from __future__ import annotations
@@ -17,11 +17,14 @@ from diffjax.data.form import Form
 from diffjax.training.experiment import Experiment
 
 SHOWN = 10
-"""Names of classes in a message."""
+"""Largest number of class names in a message."""
 
 
 def integers(name: str, values: int | Sequence[int], stop: int) -> tuple[int, ...]:
-    """Seeds or numbers of samples as a tuple; ConfigError for those not in 0, ..., stop - 1."""
+    """Return seeds or sample indices as a tuple.
+
+    name: the flag, without its dashes. Raises ConfigError for values not in 0, ..., stop - 1.
+    """
     listed = np.atleast_1d(np.asarray(values))
     if listed.ndim != 1 or not listed.size or listed.dtype.kind not in "iu":
         raise ConfigError(f"--{name}={values}: needs an integer, or several")
@@ -31,9 +34,10 @@ def integers(name: str, values: int | Sequence[int], stop: int) -> tuple[int, ..
 
 
 def guidance_weights(weight: float | Sequence[float], guidance: Any) -> tuple[float, ...]:
-    """Guidance weights of samples as a tuple. guidance: that of the request, without a weight.
+    """Return the guidance weights of samples as a tuple.
 
-    Raises ConfigError for what is no finite number, and for a weight in both.
+    guidance: the guidance of the request, which must not state a weight as well. Raises ConfigError
+    for a value that is not finite in float32, and for a weight in both places.
     """
     says = guidance.get("weight") if isinstance(guidance, Mapping) else guidance
     if says is not None:
@@ -52,9 +56,10 @@ def requested(
     label: int | str | Sequence[int | str] | None,
     cond: Mapping[str, Any],
 ) -> dict[str, np.ndarray]:
-    """Conditions in rows (K, ...), those asked for and the defaults of the others.
+    """Return all conditions as rows (K, ...): the requested ones, and defaults for the others.
 
-    Raises ConfigError for what the network was not built for.
+    label: classes by number or by name. cond: other conditions by name. Raises ConfigError for a
+    condition that the network does not take.
     """
     form, specs = experiment.form, {spec.name: spec for spec in experiment.form.conditions}
     if label is not None:
@@ -83,10 +88,10 @@ def requested(
 
 
 def class_numbers(label: int | str | Sequence[int | str], form: Form) -> list[int]:
-    """The numbers of classes that are said by number or by name.
+    """Return the numbers of classes that are requested by number or by name.
 
-    A text is a name where a class has that name, else a number. Raises ConfigError for a class that
-    the network does not know.
+    A text is a name if a class has that name, and a number otherwise. Raises ConfigError for a
+    class that the network does not know.
     """
     listed = label if isinstance(label, list | tuple) else np.atleast_1d(label).tolist()
     numbers = []
@@ -102,7 +107,7 @@ def class_numbers(label: int | str | Sequence[int | str], form: Form) -> list[in
 
 
 def known_classes(form: Form, near: str) -> str:
-    """What labels there are, for a message, and the name that is nearest to a text."""
+    """Return the known labels, for a message, with the class name nearest to a text."""
     if not form.class_names:
         return f"; known: {f'0 to {form.classes - 1}' if form.classes else 'none (unconditional)'}"
     hint, _, _ = nearest(near, form.class_names).partition(";")

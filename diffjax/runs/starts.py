@@ -1,4 +1,4 @@
-"""Items that samples start from: image to image."""
+"""Items from which samples start, for image-to-image translation."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ from diffjax.files import ending, read_arrays
 from diffjax.training.experiment import Experiment
 
 STRENGTH = 0.6
-"""Share of the steps where nobody says another one."""
+"""Default share of the sampling steps that is performed from the given items."""
 
 
 def starting(
     experiment: Experiment, start: Any, strength: float | None = None
 ) -> tuple[np.ndarray | None, float]:
-    """The items that samples start from, (K, *shape) as the network sees them, and the strength;
-    None and 1 where samples start from the prior.
+    """Return the items from which samples start, and the strength.
 
-    start, strength: as `Trained.job` takes them. Raises ConfigError for items of another form, a
-    strength outside of (0, 1], and a sampler that has no steps to leave out.
+    The items are (K, *shape), in the range of the network. The result is None and 1 where samples
+    start from the prior. start, strength: as in `Trained.job`. Raises ConfigError for items of
+    another form, for a strength outside (0, 1], and for the adaptive sampler, which has no steps to
+    skip.
     """
     if start is None:
         if strength is not None:
@@ -46,7 +47,7 @@ def starting(
 
 
 def stored(start: Any, form: Form) -> np.ndarray:
-    """The items that `start` says, a path or an array, as they are stored, (K, *shape).
+    """Return the items at `start`, a path or an array, in their stored type, (K, *shape).
 
     Raises ConfigError for items of another form.
     """
@@ -56,10 +57,10 @@ def stored(start: Any, form: Form) -> np.ndarray:
 
 
 def read(path: Path, form: Form) -> np.ndarray:
-    """The items in a file, or in the files of a folder, (K, *shape) or one, as they are stored.
+    """Read the items in a file or a folder, in their stored type: (K, *shape) or *shape.
 
-    Images of another size are resized, the shorter side to that of the network, and cut to the
-    centre, as config.data.size does it. Raises ValueError for what is no such item.
+    For images of another size, the shorter side is resized to that of the network and the centre is
+    kept, as config.data.size does it. Raises ValueError where the path holds no such items.
     """
     if path.is_dir():
         return items(path, form, fit=True)
@@ -76,7 +77,7 @@ def read(path: Path, form: Form) -> np.ndarray:
 
 
 def rows(values: Any, form: Form) -> np.ndarray:
-    """Stored items as an array (K, *shape). Raises ValueError for items of another form."""
+    """Return stored items as an array (K, *shape); raise ValueError for items of another form."""
     x = np.asarray(values)
     if x.dtype == np.float64:
         x = x.astype(np.float32)

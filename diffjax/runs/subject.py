@@ -1,4 +1,4 @@
-"""A trained network and the set of items that it is asked about."""
+"""A trained network together with the data on which it is evaluated."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from diffjax.runs.trained import load
 
 
 def data_section(text: str) -> Config:
-    """The section `data` that a text like `folder:PATH,size=32` stands for."""
+    """Parse a text like `folder:PATH,size=32` to a section `data` of a config."""
     name, _, settings = text.partition(",")
     return {"name": name} | arguments(settings, text)
 
@@ -25,9 +25,10 @@ def subject(
     batch_size: int = 64,
     ema: str | float | None = None,
 ) -> Subject:
-    """The network of `workdir`, and a split of `data`, by default that of its own config.
+    """Load the network of `workdir` and open a split of `data`, by default that of its own config.
 
-    Raises ConfigError where there is no such network or set, or where they do not fit together.
+    data: a text like `folder:PATH,size=32`. ema: the average of the parameters to use. Raises
+    ConfigError where the network or the data set does not exist, or where they do not fit together.
     """
     trained = load(workdir, ema=ema)
     section = data_section(data) if data else trained.config["data"]

@@ -1,4 +1,4 @@
-"""A trained network with its process: of a run, or of a published checkpoint."""
+"""A trained network with its process, loaded from a run or from a published checkpoint."""
 
 from __future__ import annotations
 
@@ -41,10 +41,12 @@ from diffjax.training.workdir import (
 
 @dataclass(frozen=True)
 class Trained:
-    """denoise: x_t, t, cond -> prediction, with averaged parameters, trained for `step` steps.
+    """A trained network that can be sampled, evaluated, trained further and exported.
 
-    experiment: all objects of the config. notes: what a converted network does in another way. ema:
-    which average of the parameters, `raw` where it is none, "" where nobody knows.
+    denoise: x_t, t, cond -> prediction, with averaged parameters. experiment: all objects of the
+    config. step: the number of training steps. ema: the name of the average of the parameters,
+    `raw` for the parameters themselves, "" if unknown. notes: the differences between a converted
+    network and its original.
     """
 
     denoise: Denoiser
@@ -55,14 +57,17 @@ class Trained:
 
     @property
     def sde(self) -> SDE:
+        """The noising process."""
         return self.denoise.sde
 
     @property
     def config(self) -> Config:
+        """The config from which the experiment was built."""
         return self.experiment.config
 
     @property
     def weights(self) -> Weights:
+        """The parameters, with the number of training steps and the name of their average."""
         return Weights(self.step, self.denoise.params, self.ema)
 
     def job(
@@ -78,21 +83,21 @@ class Trained:
         batch_size: int = 256,
         **sampling: Any,
     ) -> Job:
-        """How samples are made: `.samples(num)` makes them, `.path(num)` shows how they come about.
+        """Prepare a job: `.samples(num)` generates samples, `.path(num)` shows their trajectories.
 
-        What lists several values is taken by samples in turn. seed: of all samples, or several: a
-        seed gives the samples that it gives alone. index: the numbers of samples within the run of
-        their seed, 0, 1, ... by default. label: the class, or classes, by number or by name; all by
-        default. cond: conditions by name: a number, a list or an array, of one sample or rows; None
-        for missing; or the path of an .npy or .npz file. Those that are not passed are those of
-        held-out items
-        of the data. weight: guidance weights, in place of that of the config; `guidance` with a
-        list has one for each row of the sampler. start: items that samples start from in turn
-        (arXiv:2108.01073), as they are stored, (*shape) or (K, *shape), or the path of a file or
-        folder of them. strength: the share of the steps that is done from there, in (0, 1], 0.6 by
-        default; 1 keeps as little of the items as the process does. sampling: fields in place of
-        those of config.sampling, as `sampler="ddim:eta=0.5", steps=20, guidance=1.5`. Raises
-        ConfigError for what cannot be sampled.
+        Samples use the values of a list in turn. seed: the seed of all samples, or several seeds; a
+        seed gives the same samples alone and among others. index: the indices of the samples of
+        their seed, 0, 1, ... by default. label: the class or classes, by number or by name; all
+        classes by default. cond: conditions by name: a number, a list or an array, of one sample or
+        in rows; None for a missing condition; or the path of an .npy or .npz file. Other conditions
+        are those of held-out items of the data. weight: guidance weights of the samples, in place
+        of that of the config; to set a weight for each row of the sampler, pass a list in
+        `guidance`. start: stored items (*shape) or (K, *shape) from which samples start in turn
+        (arXiv:2108.01073), or the path of a file or a folder of them. strength: the share of the
+        steps performed from there, in (0, 1], 0.6 by default; 1 keeps as little of the items as the
+        process does. sampling: fields in place of those of config.sampling, such as
+        `sampler="ddim:eta=0.5", steps=20, guidance=1.5`. Raises ConfigError for a request that
+        cannot be sampled.
         """
         if "ema" in sampling:
             raise ConfigError(f"ema={sampling['ema']}: is read with the parameters: load(ema=...)")
@@ -128,11 +133,11 @@ class Trained:
         every: int | None = None,
         **request: Any,
     ) -> Generated:
-        """Samples 0, ..., num - 1, as `python -m diffjax.sample` makes them.
+        """Generate samples 0, ..., num - 1, as `python -m diffjax.sample` does.
 
-        num: 64 by default, or as many as the longest list of seeds, indices or weights has.
-        preview: is called with the samples on the way after every so many rows: see
-        `Job.samples`. request: see `job`.
+        num: by default 64, or the length of the longest list of seeds, indices or weights. preview:
+        a function that receives the intermediate samples. every: the number of rows between two of
+        its calls, see `Job.samples`. request: see `job`.
 
             trained.sample(seed=[3, 5, 8], label=7)  # three samples, the first of each seed
             trained.sample(index=17, weight=[1, 2, 4])  # sample 17 of seed 0, guided more and more
@@ -153,9 +158,9 @@ class Trained:
         )
 
     def save(self, folder: str | Path) -> None:
-        """Export it: a folder that every command but train takes, and `load` gives back.
+        """Export the network to a folder, from which `load` and all commands but train read it.
 
-        Raises ConfigError where the folder holds something, or cannot be written.
+        Raises ConfigError for a folder that is not empty or cannot be written.
         """
         write_weights(Path(folder), self.experiment, self.weights)
 
@@ -171,14 +176,14 @@ def load(
     family: str = "",
     settings: Config | None = None,
 ) -> Trained:
-    """The network in the workdir of a run, or in a published checkpoint.
+    """Load the network in the workdir of a run, or in a published checkpoint.
 
-    sampling: fields in place of those of config.sampling. ema: that field alone, which average of
-    the parameters: a name in config.ema, `raw`, or a length that `tools.ema` made. network,
-    objective, source: functions or classes in place of those that the config names, for what
-    belonged to a notebook, or has moved; their settings stay. family: whose network a published
-    checkpoint is, by default known by its tensors. settings: what it does not say, as --set of
-    `tools.convert`. Raises ConfigError where there is none.
+    sampling: fields in place of those of config.sampling. ema: the average of the parameters: a
+    name in config.ema, `raw`, or a width that `tools.ema` has computed. network, objective, source:
+    functions or classes in place of those that the config names, for code that belonged to a
+    notebook or has moved; their settings stay. family: the family of a published checkpoint, by
+    default recognised by its tensors. settings: values that the checkpoint does not state, as with
+    --set of `tools.convert`. Raises ConfigError where the path holds no network.
     """
     path, sampling = Path(path), dict(sampling or {}) | ({} if ema is None else {"ema": ema})
     entries = {"network": network, "loss": objective, "data": source}
@@ -205,17 +210,17 @@ def load(
 
 
 def resampled(trained: Trained, sampling: Config) -> Trained:
-    """The same network with other fields in config.sampling."""
+    """Return the network with other fields in config.sampling."""
     config = replaced(trained.config, sampling)
     experiment = builder.experiment(config, trained.experiment.form)
     return dataclasses.replace(trained, experiment=experiment)
 
 
 def replaced(config: Config, sampling: Config | None) -> dict[str, Any]:
-    """The config with other fields in its sampling, and in the guidance of that.
+    """Return the config with other fields in config.sampling and in its guidance.
 
-    Entries may be written as `name:argument=value`, or be functions; each replaces the one that
-    was there with all its settings.
+    Entries may be written as `name:argument=value`, or be functions. Each entry replaces the
+    previous one together with all its settings.
     """
     changes: Config = written(sampling or {}, "sampling")
     base, section = config.get("sampling", {}), named(changes, "sampler", "grid", "corrector")
@@ -227,13 +232,14 @@ def replaced(config: Config, sampling: Config | None) -> dict[str, Any]:
 
 
 def opened(path: Path, family: str = "") -> tuple[Contents, str]:
-    """What a published checkpoint holds, and whose it is: of `published.FAMILIES`.
+    """Open a published checkpoint and return its contents and its family.
 
-    family: by default the one that knows such tensors. ConfigError where there is none.
+    family: a name in `published.FAMILIES`, by default the one that recognises the tensors. Raises
+    ConfigError for an unreadable checkpoint, and for an unknown family.
     """
     try:
         contents = read(path)
-    except ValueError as error:  # names the file
+    except ValueError as error:  # its message names the file
         raise ConfigError(str(error)) from error
     family = family or builder.refuse(str(path))(recognised)(contents)
     known_family(family)
@@ -241,7 +247,10 @@ def opened(path: Path, family: str = "") -> tuple[Contents, str]:
 
 
 def known_family(name: str) -> Family:
-    """An entry of `published.FAMILIES`, or one's own, `module:FAMILY`."""
+    """Return an entry of `published.FAMILIES`, or your own family from `module:FAMILY`.
+
+    Raises ConfigError for an unknown name.
+    """
     return builder.lookup(FAMILIES, name, "family", Family)
 
 
@@ -252,10 +261,11 @@ def convert(
     settings: Config | None = None,
     change: Callable[[Config], Config] = dict,
 ) -> Trained:
-    """A published checkpoint as ours, parameters as NumPy arrays.
+    """Convert a published checkpoint; the parameters of the result are NumPy arrays.
 
-    settings: what the contents do not say, arguments of that family. change: of the config, before
-    anything in it is checked. Raises ConfigError for what cannot be ours.
+    settings: arguments of the family for values that the contents do not state. change: a function
+    that modifies the config before anything in it is checked. Raises ConfigError for a checkpoint
+    that cannot be converted.
     """
     refuse, entry = builder.refuse(str(path)), known_family(family)
     contents, notes = refuse(bare)(contents, entry)
@@ -269,7 +279,7 @@ def convert(
 
 
 def completed(converted: Converted) -> dict[str, Any]:
-    """All sections: those of the checkpoint, and what training it further would begin with."""
+    """Return a complete config: sections of the checkpoint, and defaults to train it further."""
     two = bool(converted.config["network"].get("learn_variance"))
     return {
         "seed": 0,

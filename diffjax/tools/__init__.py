@@ -1,1 +1,1 @@
-"""Tools: python -m diffjax.tools.<name> --help."""
+"""Command-line tools, described by python -m diffjax.tools.<name> --help."""

@@ -1,16 +1,17 @@
-"""Ask people: which of two looks better, or what is real. One page, blinded, that loads nothing.
+"""Blinded human evaluation on one offline page: which image looks better, or which is real.
 
     python -m diffjax.tools.compare a.npz b.npz --out=page
     python -m diffjax.tools.compare a.npz runs/digits --test=real --out=page
     python -m diffjax.tools.compare --out=page --results ann.json bob.json
 
-A and B are an .npz file or a folder as `sample --out` makes them, the WORKDIR of a run for the data
-that it was trained on, or a data set as config.data.name: tfds:cifar10. Settings of the data set
+A and B are each an .npz file or a folder as `sample --out` writes them, the WORKDIR of a run, for
+its training data, or a data set as in config.data.name: tfds:cifar10. Settings of the data set may
 follow: pictures,size=64. Where both have labels, images of one class are compared.
 
-`preference` shows an image of A beside one of B, `real` shows generated ones (A) and real ones (B)
-one by one. OUT/index.html is for the people: it works offline, with keys or by touch, and saves
-their answers as a file. OUT/key.json is not for them. --results gives rates with 95 % intervals.
+The test `preference` shows an image of A beside an image of B; the test `real` shows generated
+images (A) and real images (B) one at a time. OUT/index.html is the page for the participants: it
+works offline, with keys or by touch, and saves the answers as a file. OUT/key.json holds the
+solutions and must not be shown to them. --results prints rates with 95 % intervals.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ def page(asked: argparse.Namespace) -> int:
 
 
 def trials(asked: argparse.Namespace) -> Trials:
-    """The images, drawn and paired."""
+    """Draw the images of A and B, and pair them as questions of the test."""
     import numpy as np
 
     from diffjax import builder
@@ -98,7 +99,11 @@ def trials(asked: argparse.Namespace) -> Trials:
 
 
 def opened(text: str, split: str) -> tuple[Source, Reading]:
-    """The images that A or B names, all of a file or folder, and how they are read."""
+    """Open the images that A or B names, and return them with the settings of reading.
+
+    A file or a folder is used as a whole. split: the split of a run or a data set. Raises
+    ConfigError for items that are not images.
+    """
     from diffjax import builder
     from diffjax.training.workdir import read_config
 
@@ -119,7 +124,10 @@ def opened(text: str, split: str) -> tuple[Source, Reading]:
 
 
 def shown(source: Source, reading: Reading, index: np.ndarray) -> np.ndarray:
-    """Items as uint8 (N, H, W, 3); grey ones in colour, for files must not tell them apart."""
+    """Return items as uint8 (N, H, W, 3).
+
+    Grey images become RGB images, so that the files do not reveal which set they come from.
+    """
     import numpy as np
 
     from diffjax.data import centre, load
@@ -130,7 +138,7 @@ def shown(source: Source, reading: Reading, index: np.ndarray) -> np.ndarray:
 
 
 def results(out: Path, paths: list[Path]) -> int:
-    """Join answers with the key, print the rates and keep them."""
+    """Join answers with the key, print the rates, and write them to results.json."""
     from diffjax.report import answers
 
     key = answers.read_key(out / "key.json")
@@ -149,7 +157,7 @@ def results(out: Path, paths: list[Path]) -> int:
 
 
 def show(key: dict[str, Any], rates: dict[str, Any]) -> None:
-    """The table on the screen."""
+    """Print the table of rates."""
     real, whole = key.get("test") == "real", rates["all"]
     print(f"{key['question']} A: {key.get('a')}, B: {key.get('b')}")
     print(f"{'':>20} {'answers':>8} {'correct' if real else 'for B':>9}   95 % interval")
@@ -169,10 +177,12 @@ def show(key: dict[str, Any], rates: dict[str, Any]) -> None:
 
 
 def span(interval: list[float]) -> str:
+    """Return an interval of rates as text, in percent."""
     return "[{:.1%}, {:.1%}]".format(*interval)
 
 
 def write(out: Path, name: str, text: str) -> None:
+    """Write a file in the folder `out`; raise ConfigError where it cannot be written."""
     from diffjax.files import write_text
 
     try:

@@ -1,15 +1,16 @@
-"""A published checkpoint as a workdir that every command here takes; or a run as such a folder.
+"""Convert a published checkpoint to a workdir for all other commands, or export a run as one.
 
     python -m diffjax.tools.convert ddpm-cifar10-32 --out=runs/ddpm
     python -m diffjax.tools.convert DiT-XL-2-256x256.pt --family=dit --out=runs/dit
     python -m diffjax.tools.convert runs/digits --out=exported
 
 SOURCE is a file of tensors, a folder of diffusers (a model, or a pipeline with unet and scheduler),
-or the workdir of a run, which is exported. Into --out: config.json and data.json, as in every
-workdir, and weights.safetensors, the averaged parameters (--ema says which). Nothing that is read
-is executed.
+or the workdir of a run, which is exported. The folder --out receives config.json and data.json, as
+in every workdir, and weights.safetensors with the averaged parameters (--ema selects the average).
+No code in SOURCE is executed.
 
---set heads=4 says what the checkpoint does not; --config.sampling.steps=20 changes the config.
+--set heads=4 states a value that the checkpoint lacks; --config.sampling.steps=20 changes the
+config.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def run() -> int:
 
 
 def assignments(texts: list[str]) -> dict[str, Any]:
-    """name=value texts as what they say."""
+    """Parse texts name=value to a dict; raise ConfigError for a text without a value."""
     pairs = [text.partition("=") for text in texts]
     if bad := [name for name, sign, _ in pairs if not sign]:
         raise ConfigError(f"--set={bad[0]}: has no value; the form is --set name=value")
@@ -72,7 +73,7 @@ def read(
     ema: str | None = None,
     changes: Sequence[str] = (),
 ) -> Trained:
-    """The network of a run, or of a published checkpoint, with `changes` in its config."""
+    """Load the network of a run or of a published checkpoint, with `changes` in its config."""
     from diffjax.runs import trained
 
     if not (source / "data.json").exists():
@@ -88,7 +89,10 @@ def read(
 
 
 def changed(trained: Trained, changes: Sequence[str]) -> Trained:
-    """With other values in its config, as far as the weights allow."""
+    """Return the network with changes in its config.
+
+    Raises ConfigError where the weights do not fit the changed config.
+    """
     if not changes:
         return trained
     import dataclasses
@@ -104,7 +108,7 @@ def changed(trained: Trained, changes: Sequence[str]) -> Trained:
 
 
 def show(trained: Trained, out: Path) -> None:
-    """What it is, and what to do next."""
+    """Print a description of the network, and the commands to run next."""
     print(trained)
     for section in ("network", "parameterization", "sampling"):
         fields = (f"{k}={v}" for k, v in trained.config[section].items())

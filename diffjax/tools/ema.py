@@ -1,11 +1,11 @@
-"""Averages of any length after training (arXiv:2312.02696): from the snapshots of a run.
+"""Compute post-hoc EMA of any width (arXiv:2312.02696) from the snapshots of a run.
 
     python -m diffjax.tools.ema --workdir=runs/digits --std=0.05,0.10,0.15
     python -m diffjax.sample    --workdir=runs/digits --ema=0.15
 
-The run needs config.train.snapshot_every, and power-function averages in config.ema; two of them,
-0.05 and 0.10 say, reach most lengths. Writes WORKDIR/ema/std_0.150.safetensors and so on, and says
-how far the profile of each is from the one asked for.
+The run needs config.train.snapshot_every and power-function averages in config.ema; two of them,
+such as 0.05 and 0.10, reach most widths. The command writes WORKDIR/ema/std_0.150.safetensors and
+so on, and prints the error of each profile relative to the requested one.
 """
 
 from __future__ import annotations
@@ -62,7 +62,10 @@ def run() -> int:
 
 
 def solved(snapshots: Snapshots, std: float) -> Fit:
-    """How the snapshots are combined; ConfigError where they cannot make this length."""
+    """Return the combination of snapshots for this width.
+
+    Raises ConfigError where the snapshots cannot approximate the width.
+    """
     from diffjax.builder import refuse
     from diffjax.config import ConfigError
     from diffjax.training.snapshots import LARGEST, Profile, fit, reach
@@ -81,7 +84,7 @@ def solved(snapshots: Snapshots, std: float) -> Fit:
 
 
 def make(snapshots: Snapshots, fits: list[Fit], paths: list[Path]) -> None:
-    """Write the averages: in memory are these, and one leaf of one snapshot."""
+    """Compute and write the averages; memory holds them and one leaf of one snapshot."""
     import numpy as np
 
     from diffjax.config import ConfigError

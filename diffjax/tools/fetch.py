@@ -1,16 +1,17 @@
-"""Download published weights by the name of their repository, a file, or CIFAR-10.
+"""Download published weights by the name of their repository, a file by its URL, or CIFAR-10.
 
     python -m diffjax.tools.fetch google/ddpm-cifar10-32
     python -m diffjax.tools.fetch facebook/DiT-XL-2-256 --only=transformer/* --only=scheduler/*
     python -m diffjax.tools.fetch https://example.org/network.pkl --sha256=2f0c...
     python -m diffjax.tools.fetch cifar10 --out=data
 
-OWNER/NAME is a model repository of huggingface.co: its descriptions (.json) and its weights in one
-form are downloaded, which `tools.convert` and `diffjax.load` read. `cifar10` becomes ArrayRecord in
-OUT/cifar10, for --config.data.name=tfds:cifar10 --config.data.data_dir=OUT, without TensorFlow.
+OWNER/NAME is a model repository of huggingface.co. The command downloads its descriptions (.json)
+and its weights in one format, which `tools.convert` and `diffjax.load` read. `cifar10` becomes
+ArrayRecord files in OUT/cifar10, without TensorFlow, for the flags
+--config.data.name=tfds:cifar10 --config.data.data_dir=OUT.
 
-A download that was interrupted resumes. Every file is compared with its published SHA-256 before it
-gets its name; of another file nothing stays.
+An interrupted download resumes. Every file is compared with its published SHA-256 before it
+receives its name; a file that differs is deleted.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ def run() -> int:
 
 
 def file(asked: argparse.Namespace) -> int:
-    """One file by its address."""
+    """Download one file by its URL."""
     from diffjax.builder import refuse
     from diffjax.io.fetch import Remote, fetch
 
@@ -85,7 +86,7 @@ def file(asked: argparse.Namespace) -> int:
 
 
 def weights(asked: argparse.Namespace) -> int:
-    """The files of a model repository that a network is read from."""
+    """Download the files of a model repository from which a network can be read."""
     from diffjax.builder import refuse
     from diffjax.io.fetch import HUB, chosen, fetch, repository
 
@@ -106,7 +107,7 @@ def weights(asked: argparse.Namespace) -> int:
 
 
 def cifar10(asked: argparse.Namespace) -> int:
-    """The archive, and the data set that is made of it."""
+    """Download the archive of CIFAR-10, and write the data set from it."""
     from diffjax.builder import refuse
     from diffjax.data import cifar10, prepare
     from diffjax.io.fetch import fetch
@@ -132,7 +133,7 @@ def cifar10(asked: argparse.Namespace) -> int:
 
 
 def hub() -> Path:
-    """The user's folder for what was downloaded."""
+    """Return the user's folder for downloads."""
     from diffjax.io.standard import cache
 
     return cache().parent / "hub"

@@ -1,10 +1,10 @@
-"""Make a time grid for a sampler, a number of steps and a data set, by gradient descent.
+"""Optimize a time grid for a sampler, a number of steps and a data set, by gradient descent.
 
     python -m diffjax.tools.grid --config=configs/digits_vp.py --sampler=dpmpp_2m --steps=8
 
-The data are taken as Gaussian with their own principal variances, where the law that a sampler
-gives is known exactly, without a network. Prints the error before and after, and the grid as a flag
-for `python -m diffjax.sample`.
+The data are modelled as a Gaussian with their principal variances, for which the distribution of
+the samples of a sampler is known exactly, without a network. The command prints the error before
+and after, and the grid as a flag for `python -m diffjax.sample`.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def run() -> int:
 
 
 def variances(source: Source, reading: Reading, num: int) -> np.ndarray:
-    """Principal variances of the data as the network sees them, falling; those above 1e-6."""
+    """Return the principal variances above 1e-6 of the data that the network sees, descending."""
     import jax.numpy as jnp
     import numpy as np
 

@@ -1,15 +1,15 @@
-"""Pictures of what a trained network finds likely.
+"""Draw pictures of the likelihood under a trained network.
 
     python -m diffjax.tools.likelihood rank --workdir=runs/digits --metric=bpd:num=200,steps=20
     python -m diffjax.tools.likelihood map --workdir=runs/digits --num=10
     python -m diffjax.tools.likelihood density --workdir=runs/moons
     python -m diffjax.tools.likelihood interpolate --workdir=runs/digits --num=5
 
-`rank` shows the images with the fewest and the most bits per dimension (any metric of the network;
-what `evaluate` measured is not measured again). `map` shows where an image costs its bits: the
-variational bound, value by value. `density` draws the density of points in the plane, and says what
-it adds up to. `interpolate` encodes pairs of images, of one class where there are classes, by the
-ODE, goes from one latent to the other on the sphere, and decodes.
+`rank` shows the images with the fewest and the most bits per dimension, by any metric of the
+network; results of `evaluate` are reused. `map` shows the bits of each value of an image, by the
+variational bound. `density` draws the density of points in the plane, and prints its integral.
+`interpolate` encodes pairs of images by the ODE, of one class where there are classes, moves from
+one latent to the other on the sphere, and decodes.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from diffjax.evaluation import Subject
 
 SIDE, POINTS = 3.0, 100
-"""Half the side of the plane that is drawn, and its points per side."""
+"""Half the side of the square that is drawn, and the number of points per side."""
 BETWEEN = 7
-"""Images from one latent to the other, both ends included."""
+"""Number of images from one latent to the other, including both ends."""
 
 
 def flags() -> argparse.ArgumentParser:
@@ -96,7 +96,7 @@ def run() -> int:
 
 
 def rank(subject: Subject, asked: argparse.Namespace) -> np.ndarray:
-    """The images with the fewest bits, and those with the most."""
+    """Draw the images with the fewest bits and those with the most bits."""
     import numpy as np
 
     from diffjax import builder, plot
@@ -121,7 +121,7 @@ def rank(subject: Subject, asked: argparse.Namespace) -> np.ndarray:
 
 
 def maps(subject: Subject, asked: argparse.Namespace) -> np.ndarray:
-    """Images above the bits of each of their pixels."""
+    """Draw images above maps of the bits of their pixels."""
     import jax
     import jax.numpy as jnp
     import numpy as np
@@ -147,7 +147,7 @@ def maps(subject: Subject, asked: argparse.Namespace) -> np.ndarray:
 
 
 def density(subject: Subject, asked: argparse.Namespace) -> np.ndarray:
-    """exp(logp) over the plane: the mean over the classes, where there are any."""
+    """Draw the density exp(logp) over the plane, as the mean over the classes if there are any."""
     import jax
     import jax.numpy as jnp
     import numpy as np
@@ -176,7 +176,7 @@ def density(subject: Subject, asked: argparse.Namespace) -> np.ndarray:
 
 
 def interpolate(subject: Subject, asked: argparse.Namespace) -> np.ndarray:
-    """Pairs of images, and what the latents between theirs decode to."""
+    """Draw pairs of images, and the decoded latents between them."""
     import jax
     import jax.numpy as jnp
     import numpy as np
@@ -204,7 +204,7 @@ def interpolate(subject: Subject, asked: argparse.Namespace) -> np.ndarray:
 
 
 def pairs(subject: Subject, num: int) -> tuple[np.ndarray, np.ndarray]:
-    """Places of `num` pairs of items, each of one class where there are classes."""
+    """Return the indices of `num` pairs of items, each of one class where there are classes."""
     import numpy as np
 
     order = subject.chosen(0)
@@ -221,7 +221,10 @@ def pairs(subject: Subject, num: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def slerp(a: np.ndarray, b: np.ndarray, share: float) -> np.ndarray:
-    """The great circle from a to b, their lengths in between: normal noise stays normal."""
+    """Interpolate along the great circle from a to b, with lengths in between.
+
+    The interpolation of normal noise is again normal noise. share: in [0, 1], 0 for a and 1 for b.
+    """
     import jax.numpy as jnp
 
     flat = [x.reshape(len(x), -1) for x in (a, b)]

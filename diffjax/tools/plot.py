@@ -1,4 +1,4 @@
-"""Pictures of a noising process, before anything is trained.
+"""Draw pictures of a noising process and of samplers, before anything is trained.
 
     python -m diffjax.tools.plot schedules linear cosine sigmoid:tau=0.7
     python -m diffjax.tools.plot schedules --config=configs/cifar_vp.py
@@ -6,10 +6,10 @@
     python -m diffjax.tools.plot forward --config=configs/cifar_vp.py
     python -m diffjax.tools.plot sampler dpmpp_2m:exact=True --steps=12
 
-`schedules` draws alpha, sigma, log-SNR, g^2 (beta, in VP) and SNR over t in one figure, all
-schedules unless some are named. `forward` draws real images at rising times, one row per schedule
-and image. Both warn where the signal is lost early: what is trained after that is mostly noise.
-`sampler` draws what each network input of a sampler is made of, and prints its table.
+`schedules` draws alpha, sigma, log-SNR, g^2 (beta, in VP) and SNR over t in one figure, by default
+of all schedules. `forward` draws real images at increasing times, one row per schedule and image.
+Both commands warn where the signal is lost early, since training at later times sees mostly noise.
+`sampler` draws the composition of each network input of a sampler, and prints its table.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from diffjax.sde import SDE
 
 LOST = 0.01
-"""SNR from which a small image counts as noise."""
+"""SNR below which a small image counts as noise."""
 EARLY = 0.8
-"""The time before which that is too soon."""
+"""Time before which a loss of the signal causes a warning."""
 
 
 def flags() -> argparse.ArgumentParser:
@@ -79,6 +79,7 @@ def run() -> int:
 
 
 def write(path: Path, picture: np.ndarray) -> int:
+    """Write a PNG file and return the exit code; raise ConfigError where it cannot be written."""
     from diffjax import plot
 
     try:
@@ -90,7 +91,7 @@ def write(path: Path, picture: np.ndarray) -> int:
 
 
 def sampler(asked: argparse.Namespace) -> np.ndarray:
-    """The unrolled map of a sampler; its table is printed."""
+    """Draw the unrolled map of a sampler, and print its table."""
     from diffjax import builder, plot
 
     sde = builder.construct_sde(config.load(asked.config)["sde"], "config.sde")
@@ -101,6 +102,7 @@ def sampler(asked: argparse.Namespace) -> np.ndarray:
 
 
 def times(text: str) -> list[float]:
+    """Parse times in [0, 1], separated by commas."""
     values = [float(item) for item in text.split(",")]
     if bad := [t for t in values if not 0 <= t <= 1]:
         raise argparse.ArgumentTypeError(f"{bad[0]:g}: needs 0 <= t <= 1")
@@ -108,7 +110,7 @@ def times(text: str) -> list[float]:
 
 
 def processes(names: list[str], frame: str, base: config.Config | None) -> dict[str, SDE]:
-    """The processes that are asked for, by label; all schedules if none is."""
+    """Return the requested processes by label; all schedules if none is requested."""
     from diffjax import builder
 
     noising: dict[str, SDE] = {}
@@ -126,7 +128,7 @@ def processes(names: list[str], frame: str, base: config.Config | None) -> dict[
 
 
 def warn(label: str, sde: SDE) -> None:
-    """Say where the signal is lost early, and what to do."""
+    """Print a warning, with a remedy, if the signal is lost early."""
     import numpy as np
 
     from diffjax.sde import levels
@@ -145,7 +147,7 @@ def warn(label: str, sde: SDE) -> None:
 def forward(
     noising: dict[str, SDE], asked: argparse.Namespace, base: config.Config | None
 ) -> np.ndarray:
-    """Real images at the times asked for: the same images and noise for every process."""
+    """Draw real images at the requested times, with equal images and noise for every process."""
     import jax.numpy as jnp
     import numpy as np
 

@@ -1,4 +1,4 @@
-"""Make a data set of images ready: one size, clean, split, as ArrayRecord for fast reading.
+"""Prepare a data set of images: resized, deduplicated and split, as ArrayRecord for fast reading.
 
     python -m diffjax.tools.prepare $HOME/pictures --out=data/mine --size=64 --dedup=near
     python -m diffjax.tools.prepare images.npz --out=data/mine --test=0.05
@@ -6,11 +6,11 @@
     python -m diffjax.train --config=configs/cifar_vp.py --workdir=runs/mine \\
         --config.data.name=tfds:mine --config.data.data_dir=data
 
-SOURCE is a folder of images (one folder per class, if there are classes), an .npy or .npz file, or
-tfds:NAME. Where it has splits train and test they are kept, unless --test is given; the same image
-is never in both after --dedup, nor after --test. Besides the data, the folder then holds
-statistics.json, bad_files.txt, and removed.csv with removed.png: pairs of a removed and a kept
-image, those least alike first. The same command resumes where it was interrupted.
+SOURCE is a folder of images (with one folder per class, if there are classes), an .npy or .npz
+file, or tfds:NAME. Splits train and test in SOURCE are kept, unless --test is set; after --dedup or
+--test no image is in both splits. Besides the data, the folder --out contains statistics.json,
+bad_files.txt, and removed.csv with removed.png, which shows pairs of a removed and a kept image,
+the least similar first. The same command resumes an interrupted preparation.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from diffjax.data.prepare import Scan
 
 PAIRS, SIDE = 60, 128
-"""Most pairs in the picture; pixels of a pair."""
+"""Largest number of pairs in the picture, and the height of a pair in pixels."""
 
 
 def flags() -> argparse.ArgumentParser:
@@ -98,7 +98,7 @@ def run() -> int:
         one_shape(seen, names)
         removed = prepare.remove(seen, asked.dedup, asked.distance)
         items = split(seen, removed, asked.test, "test" in originals)
-    except ConfigError:  # the corrected command would find parts that were scanned otherwise
+    except ConfigError:  # the corrected command would find parts scanned with other settings
         shutil.rmtree(work)
         with contextlib.suppress(OSError):
             asked.out.rmdir()
@@ -134,12 +134,15 @@ def check(asked: Any) -> None:
 
 
 def opened(asked: Any) -> dict[str, Files]:
-    """The originals by split, the held-out ones where the source has any."""
+    """Open the originals by split; the split "test" is missing where the source has none.
+
+    Raises ConfigError for an unknown source.
+    """
     from diffjax import builder
     from diffjax.data.decoded import Stored
     from diffjax.data.source import NoSplit
 
-    # With a size, no image is decoded only to learn it.
+    # With a fixed size, no image is decoded only to learn the size.
     kinds: dict[str, tuple[dict[str, Any], Any]] = {
         "folder": ({"holdout": 0.0, "size": 1}, lambda source: source.files),
         "array": ({"holdout": 0.0}, builder.refuse("SOURCE")(Stored)),
@@ -162,7 +165,10 @@ def opened(asked: Any) -> dict[str, Files]:
 
 
 def check_share(test: float | None, originals: dict[str, Files]) -> None:
-    """Refuse a share that holds out no image, or all of them, whichever are removed later."""
+    """Raise ConfigError for a share that holds out no image or all of them.
+
+    This is checked before duplicates are removed.
+    """
     import numpy as np
 
     if test is None:
@@ -179,7 +185,10 @@ def check_share(test: float | None, originals: dict[str, Files]) -> None:
 
 
 def claim(work: Path, source: str, size: int, channels: int, originals: dict[str, Files]) -> None:
-    """Make the folder of the scanned parts, or refuse one that was made of something else."""
+    """Create the folder of the scanned parts; raise ConfigError if it holds those of other files.
+
+    Parts that were scanned with other settings are refused as well.
+    """
     import hashlib
 
     from diffjax.files import write_text
@@ -215,7 +224,11 @@ def one_shape(seen: Scan, names: dict[str, Any]) -> None:
 def split(
     seen: Scan, removed: Removed, test: float | None, has_test: bool
 ) -> dict[str, np.ndarray]:
-    """The items that stay, by split."""
+    """Return the indices of the items that remain, by split.
+
+    test: the share to hold out, None for the splits of the source, or 0.1 without them. Raises
+    ConfigError for a split without items.
+    """
     import numpy as np
 
     from diffjax.data import prepare
@@ -236,14 +249,14 @@ def split(
 
 
 def listed(seen: Scan, names: dict[str, Any]) -> str:
-    """Unreadable files and why, a line each."""
+    """Return the unreadable files with the reasons, one line each."""
     from diffjax.data.source import SPLITS
 
     return "".join(f"{names[SPLITS[s]](i)}: {reason}\n" for s, i, reason in seen.bad)
 
 
 def table(seen: Scan, removed: Removed, names: dict[str, Any]) -> str:
-    """Removed and kept originals, and by how many bits they differ, a line each."""
+    """Return a CSV table of removed and kept originals, and the number of bits that differ."""
     from diffjax.data.source import SPLITS
 
     name = lambda k: names[SPLITS[seen.split[k]]](int(seen.number[k]))
@@ -255,7 +268,10 @@ def table(seen: Scan, removed: Removed, names: dict[str, Any]) -> str:
 
 
 def draw(path: Path, seen: Scan, removed: Removed, work: Path) -> None:
-    """Pairs of a removed and a kept image, those least alike first; no picture where none is."""
+    """Write a picture of pairs of a removed and a kept image, the least similar first.
+
+    No picture is written where no image was removed.
+    """
     import numpy as np
     from PIL import Image
 

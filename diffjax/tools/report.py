@@ -1,9 +1,9 @@
-"""One HTML page of a run.
+"""Write a report of a run as one HTML page.
 
     python -m diffjax.tools.report --workdir=runs/digits
 
-Config, data, curves, samples over training and evaluation, in one file that loads nothing. A run
-that is still going, or was killed, is shown as far as it came.
+The page shows config, data, curves, samples over training and evaluation, in one self-contained
+file. A run that is still training, or was killed, is shown up to its latest step.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def run() -> int:
 
 
 def real(record: Record) -> tuple[np.ndarray | None, str]:
-    """A picture of real items, or why there is none."""
+    """Return a picture of real items and "", or None and the reason why there is none."""
     from diffjax import builder
     from diffjax.builder.construct import fields
     from diffjax.data import select

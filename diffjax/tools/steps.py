@@ -1,9 +1,10 @@
-"""How many steps does a sampler need? Double them until the samples stay as they are.
+"""Find the number of steps that a sampler needs, by doubling it until the samples converge.
 
     python -m diffjax.tools.steps --workdir=runs/digits --sampler=dpmpp_2m --error=1
 
-The same samples with 5, 10, 20 ... steps, noise of one Brownian path included; each doubling says
-how far off the coarser ones were. Prints the first number of steps whose error is small enough.
+The command generates the same samples with 5, 10, 20 ... steps, with noise from one Brownian path;
+each doubling gives the error of the coarser samples. It prints the first number of steps whose
+error is small enough.
 """
 
 from __future__ import annotations
@@ -58,7 +59,10 @@ def run() -> int:
 
 
 def prepare(asked: argparse.Namespace) -> tuple[Any, Any, Any, tuple[float, str]]:
-    """steps -> how to sample; steps -> samples; steps -> their order; scale and unit of errors."""
+    """Return functions of the number of steps, and the scale and the unit of errors.
+
+    The three functions return the sampling plan, the samples, and the order of convergence.
+    """
     from diffjax import builder
     from diffjax.generation.program import Generation
     from diffjax.runs.trained import load

@@ -1,12 +1,12 @@
-"""What the network of a config consists of and costs, before anything is compiled.
+"""Print the layers and the cost of the network of a config, before anything is compiled.
 
     python -m diffjax.tools.summary --config=configs/cifar_vp.py
     python -m diffjax.tools.summary --config=configs/cifar_vp.py --depth=2 --config.network.blocks=3
 
-Layers in the order of their calls with output shape and parameters; then parameters in all, FLOPs
-per image (all products, 2 for a multiply-add), and memory: of the training state, and of what each
-image leaves for the gradient. Everything follows from shapes; where the data set is not at hand,
---shape and --classes say what its items are.
+The command prints the layers in the order of their calls, with output shape and parameters. It then
+prints the total number of parameters, the FLOPs per image (all products, 2 for a multiply-add), and
+the memory of the training state and of the values that each image stores for the gradient. All of
+this follows from shapes; without the data set, --shape and --classes describe its items.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def run() -> int:
 
 
 def show(costs: Costs, depth: int, batch_size: int, network: dict[str, Any]) -> None:
-    """The table on the screen."""
+    """Print the table of layers, and the totals."""
     rows = [layer for layer in costs.layers if len(layer.path) <= depth]
     wide = max(len("/".join(layer.path)) for layer in rows)
     print(f"{'layer':<{wide}}  {'kind':<16} {'output':<22} {'parameters':>12}")

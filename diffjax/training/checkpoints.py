@@ -1,4 +1,4 @@
-"""Checkpoints: a small facade over orbax, asynchronous, atomic and checked."""
+"""Checkpoints, written by orbax asynchronously and atomically, and verified by checksums."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ STATE, SUMS = "state", "checksums"
 
 
 class Checkpoints:
-    """Checkpoints of one run under `root`: the newest `keep` of them, and the one of least loss.
+    """The checkpoints of one run: the newest `keep`, and the one with the lowest loss.
 
-    A save that was cut off is never seen as a checkpoint: one counts from the moment that orbax
-    has written its commit mark. A reader (`write=False`) may look while a run writes. On several
-    processes all of them make the same calls.
+    An interrupted save never counts as a checkpoint: a checkpoint exists once orbax has written its
+    commit mark. A reader (`write=False`) may read while a run writes. On several processes, all of
+    them make the same calls. root: the folder of the checkpoints.
     """
 
     def __init__(self, root: Path, keep: int = 2, write: bool = True):
@@ -46,7 +46,8 @@ class Checkpoints:
         self._writing = 0
 
     def _open(self) -> ocp.CheckpointManager:
-        # The policy alone forgets losses when it is opened again; best_fn alone drops the newest.
+        # The policy alone forgets the losses once the folder is reopened; best_fn alone deletes
+        # the newest checkpoint.
         best = BestN(get_metric_fn=_merit, n=1, keep_checkpoints_without_metrics=False)
         options = ocp.CheckpointManagerOptions(
             best_fn=_merit,
@@ -60,18 +61,18 @@ class Checkpoints:
         return ocp.CheckpointManager(self._root, options=options, item_handlers=handlers)
 
     def steps(self) -> list[int]:
-        """Steps with a checkpoint, oldest first."""
+        """Return the steps with a checkpoint, oldest first."""
         return sorted(self._manager.all_steps())
 
     def best(self) -> int | None:
-        """The step of least loss among those that were saved with one."""
+        """Return the step with the lowest loss among the checkpoints saved with a loss."""
         return self._manager.best_step()
 
     def save(self, step: int, state: PyTree, loss: float | None = None) -> None:
-        """Start writing `state`; returns once it is copied. A step that is there is kept.
+        """Start writing `state`, and return once it is copied; an existing checkpoint is kept.
 
-        The failure of an earlier save, or of this one, is a warning in one line: the next save
-        tries again. loss: by which the best is kept.
+        A failure of this save or of an earlier one is a warning of one line, and the next save
+        tries again. step: the step of the state. loss: decides which checkpoint is the best.
         """
         self.wait()
         if step in self._damaged:
@@ -90,14 +91,14 @@ class Checkpoints:
             self._failed(error)
 
     def reserve(self, state: PyTree) -> None:
-        """Have on CPU the memory for copies ready, and wait: new memory takes seconds per GB."""
+        """Allocate the memory for copies on CPU and wait for it, since it takes seconds per GB."""
         if not _on_cpu(state):
             return
         held = jax.device_put(state, _shardings(state, "device"), may_alias=False)
         self._held = jax.block_until_ready(_copied(held, state))
 
     def _copy(self, state: PyTree) -> PyTree:
-        """In host memory of its own, for steps continue meanwhile."""
+        """Copy the state to separate host memory, so that training can continue during the save."""
         if not _on_cpu(state):
             held = jax.device_put(state, _shardings(state, "pinned_host"))
             return jax.tree.map(_parted, held)
@@ -105,14 +106,15 @@ class Checkpoints:
             self.reserve(state)
         else:
             self._held = _copied(self._held, state)
-        # Arrays of their own over the same memory: views that orbax takes of them go with them.
+        # New arrays over the same memory: the views that orbax takes are freed together with them.
         return jax.tree.map(_again, self._held)
 
     def restore(self, abstract: PyTree, shardings: PyTree | None = None) -> Any | None:
-        """The newest readable state with the shapes of `abstract`, or None where there is none.
+        """Read the newest intact state with the shapes of `abstract`; None without checkpoints.
 
-        shardings: where each leaf goes, whatever devices it was saved from; one device by default.
-        A damaged checkpoint is named and an older one taken; ConfigError if all are damaged.
+        A damaged checkpoint is reported, and an older one is read instead. shardings: the placement
+        of each leaf, whatever devices it was saved from; one device by default. Raises ConfigError
+        if all checkpoints are damaged.
         """
         if shardings is None:
             one = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
@@ -133,7 +135,7 @@ class Checkpoints:
         return None
 
     def _read(self, step: int, target: PyTree) -> tuple[Any | None, str]:
-        """The state of a checkpoint, or None and why not."""
+        """Return the state of a checkpoint and "", or None and the reason of the failure."""
         state, stored, reason = None, {}, "another process cannot"
         try:
             args = {STATE: ocp.args.StandardRestore(target), SUMS: _Restore()}
@@ -151,14 +153,17 @@ class Checkpoints:
         return state, ""
 
     def wait(self) -> None:
-        """Block until what was saved is on disk, or has failed."""
+        """Block until the last save is on disk or has failed."""
         try:
             self._manager.wait_until_finished()
         except Exception as error:
             self._failed(error)
 
     def _failed(self, error: Exception) -> None:
-        """orbax would raise the error again, and has forgotten what there is: begin anew."""
+        """Warn of a failed save and reopen the checkpoints.
+
+        The old manager of orbax would raise the error again, and has lost its list of checkpoints.
+        """
         self._quiet.failed = True
         logging.warning(
             "checkpoint %d cannot be written (%s): training goes on, the next save tries again",
@@ -172,17 +177,19 @@ class Checkpoints:
         self._manager = self._open()
 
     def close(self) -> None:
+        """Wait for the last save, and release the folder and the hooks."""
         self.wait()
         self._manager.close()
         self._quiet.end()
 
 
 class _Quiet:
-    """Keeps to one line what fails, from now to `end`, or to the exit where something failed.
+    """A filter of log records and hooks that keeps each failure to one line.
 
-    Of the reads and writes of a state orbax leaves the others unfinished when one of them fails.
-    Each would end, at any time later, in a call of an event loop that is closed, of which
-    tensorstore prints a traceback, or in one that asyncio logs. orbax logs what it raises as well.
+    It is active from its creation until `end`, or until the process exits if something has failed.
+    When one of the reads or writes of a state fails, orbax leaves the others unfinished. Each of
+    them would later call a closed event loop, for which tensorstore prints a traceback, or raise an
+    error that asyncio logs. orbax also logs the errors that it raises.
     """
 
     def __init__(self):
@@ -191,7 +198,8 @@ class _Quiet:
         self._filters = {"absl": _not_of_orbax, "asyncio": _not_unfinished}
         for name, wanted in self._filters.items():
             logging.getLogger(name).addFilter(wanted)
-        logging.getLogger("asyncio").addFilter(_not_of_a_state)  # some come at the exit of Python
+        # Never removed: some of these records appear only while Python exits.
+        logging.getLogger("asyncio").addFilter(_not_of_a_state)
 
     def _look(self, ended: Any) -> None:
         if str(ended.exc_value) != "Event loop is closed":
@@ -213,7 +221,7 @@ def _not_unfinished(record: logging.LogRecord) -> bool:
 
 
 def _not_of_a_state(record: logging.LogRecord) -> bool:
-    """Whether a line is not about a read or a write of orbax that nobody waited for."""
+    """Return False for a log record of a read or a write of orbax that was never awaited."""
     if _not_unfinished(record):
         return True
     error = record.exc_info[1] if record.exc_info else None
@@ -252,24 +260,24 @@ def _again(a: jax.Array) -> jax.Array:
 
 
 def _parted(a: jax.Array) -> jax.Array:
-    """The same with its list of shards made.
+    """Return the array after JAX has built its list of shards.
 
-    JAX makes it when it is first asked for; two threads that ask at once, as those that write and
-    that sum up here, were seen to get shards twice or not at all.
+    JAX builds the list on first access. Two threads that access it at once, such as those that
+    write the state and compute its checksums, were seen to get shards twice or not at all.
     """
     list(a.addressable_shards)
     return a
 
 
 def _all(here: bool) -> bool:
-    """Whether it is so in every process."""
+    """Return True if the condition holds in every process."""
     if jax.process_count() == 1:
         return here
     return bool(np.all(multihost_utils.process_allgather(np.asarray(here))))
 
 
 def _everywhere(sums: Sums) -> Sums:
-    """Of whole leaves, from those of the parts that each process has."""
+    """Return the checksums of whole leaves, from those of the parts that each process holds."""
     halves = [[v >> 32, v & 0xFFFFFFFF] for pair in sums.values() for v in pair]
     every = np.asarray(multihost_utils.process_allgather(np.array(halves, np.uint32)), np.uint64)
     rows = (every[..., 0] << np.uint64(32) | every[..., 1]).reshape(len(every), -1, 2).tolist()
@@ -277,7 +285,10 @@ def _everywhere(sums: Sums) -> Sums:
 
 
 class _Sums(ocp.AsyncCheckpointHandler):
-    """Checksums as one JSON file per process, computed while the state is being written."""
+    """A handler that computes the checksums while orbax writes the state.
+
+    It writes one JSON file per process.
+    """
 
     async def async_save(self, directory: Any, args: _Save) -> list[Future]:
         written = self._written(directory, args.state)

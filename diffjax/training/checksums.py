@@ -1,8 +1,8 @@
-"""A checksum per leaf of a state, the same whatever devices and processes hold it.
+"""Checksums of the leaves of a state, independent of the devices and processes that hold them.
 
-With words w_i, the bytes of element i of the whole leaf as an integer: sum_i w_i and sum_i i w_i,
-both modulo 2^64. Parts add up, so every process sums the shards that it has. A change of one
-element always shows in the first sum, two elements that changed places in the second.
+With w_i, the bytes of element i of the whole leaf as an integer, the checksum is the pair sum_i w_i
+and sum_i i w_i, both modulo 2^64. The sums of parts add up, so every process sums its own shards. A
+change of one element always changes the first sum; an exchange of two elements changes the second.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from diffjax.io.reading import Tensors, write
 from diffjax.io.trees import fingerprint
 
 BLOCK = 1 << 20
-"""Elements at a time, so that little memory is needed."""
+"""Number of elements that are summed at a time, which bounds the memory."""
 
 SUMS, ABOUT = "checksums", "about"
-"""Where a .safetensors file keeps them: of tensors, and of the other metadata."""
+"""Keys of the metadata of a .safetensors file with the checksums of tensors and other metadata."""
 Sums = Mapping[str, Sequence[int]]
-"""By the path of the leaf."""
+"""The two sums of each leaf, by its path."""
 
 
 def checksums(state: PyTree) -> Sums:
-    """Of what this process holds of each leaf, each part of it once."""
+    """Return the checksums of the parts of each leaf that this process holds, each part once."""
     leaves = jax.tree_util.tree_leaves_with_path(state)
     return {jax.tree_util.keystr(path): _leaf(a) for path, a in leaves}
 
 
 def total(parts: Iterable[Sums]) -> Sums:
-    """Of whole leaves, from what the processes hold."""
+    """Return the checksums of whole leaves, the sums over all processes."""
     sums: dict[str, tuple[int, int]] = {}
     for part in parts:
         for path, (plain, placed) in part.items():
@@ -45,17 +45,17 @@ def total(parts: Iterable[Sums]) -> Sums:
 
 
 def save(path: Path, tensors: Mapping[str, np.ndarray], about: Mapping[str, str]) -> None:
-    """A .safetensors file with checksums of its tensors, and of what it says `about` them."""
+    """Write a .safetensors file with checksums of its tensors and of the metadata `about`."""
     sums = {name: of_array(np.asarray(a)) for name, a in tensors.items()}
     stamps = {SUMS: json.dumps(sums, sort_keys=True), ABOUT: fingerprint(dict(about), ())}
     write(path, tensors, {**about, **stamps})
 
 
 def load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """The tensors of a .safetensors file, and what it says about them, without checksums.
+    """Read the tensors of a .safetensors file and its metadata without the checksums.
 
-    ValueError names the file, and what does not have the checksum that was saved; a file of another
-    program has none.
+    Files of other programs have no checksums and are not verified. Raises ValueError, which names
+    the file and the tensors, where a checksum differs from the saved one.
     """
     file = Tensors(path)
     try:
@@ -70,8 +70,10 @@ def load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
 
 
 def stored(file: Tensors) -> Sums | None:
-    """The checksums in a file, None where there are none; ValueError where what it says about its
-    tensors has changed."""
+    """Return the checksums in a file, None where it has none.
+
+    Raises ValueError where the metadata of the file have changed.
+    """
     if SUMS not in file.metadata and ABOUT not in file.metadata:
         return None
     if SUMS not in file.metadata:
@@ -89,7 +91,7 @@ def stored(file: Tensors) -> Sums | None:
 
 
 def verify(tensors: Mapping[str, np.ndarray], sums: Sums) -> None:
-    """ValueError names the tensors whose checksums are not these."""
+    """Raise ValueError, which names the tensors whose checksums differ from `sums`."""
     wrong = [name for name, a in tensors.items() if of_array(a) != sums.get(name)]
     if wrong:
         raise ValueError(
@@ -99,6 +101,7 @@ def verify(tensors: Mapping[str, np.ndarray], sums: Sums) -> None:
 
 
 def of_array(a: np.ndarray) -> list[int]:
+    """Return both sums of a whole array."""
     return [*words(a, [0] * a.ndim, a.shape)]
 
 
@@ -113,11 +116,11 @@ def _leaf(a: jax.Array) -> tuple[int, int]:
 
 
 def words(part: np.ndarray, starts: Sequence[int], shape: tuple[int, ...]) -> tuple[int, int]:
-    """The sums over `part`, which lies from `starts` on in a leaf of this shape."""
+    """Return both sums over `part`, which begins at the index `starts` in a leaf of this shape."""
     if part.dtype == bool or not part.size:
         part = part.astype(np.uint8)
     strides = [math.prod(shape[d + 1 :]) for d in range(len(shape))]
-    # From axis `split` on there are no gaps in the whole leaf: runs that begin at `first`.
+    # The part is contiguous in the whole leaf from axis `split` on: runs that begin at `first`.
     split = next((d for d in reversed(range(len(shape))) if part.shape[d] != shape[d]), 0)
     first = np.array(sum(s * n for s, n in zip(starts, strides, strict=True)), np.uint64)
     for d in range(split):

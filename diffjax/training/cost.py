@@ -1,4 +1,4 @@
-"""What a train step costs: parameters, FLOPs, memory; and how much of the devices it uses."""
+"""The cost of a train step in parameters, FLOPs and memory, and its utilisation of the devices."""
 
 from __future__ import annotations
 
@@ -37,18 +37,23 @@ PEAKS = {
     r"TPU v5": 459e12,
     r"TPU v6": 918e12,
 }
-"""FLOP/s of one device in dense products of 16 bits, by the makers' data sheets; by name, the first
-that is found. A core of TPU v2 and v3 is a device."""
+"""FLOP/s of one device in dense products of 16 bits, from the data sheets of the manufacturers.
+
+The keys are patterns of the name of a device, of which the first match counts. On TPU v2 and v3 a
+core is a device.
+"""
 
 
 class Cost(NamedTuple):
-    """Of one step of a run; bytes are those of one device.
+    """The cost of one step of a run; sizes are in bytes on one device.
 
-    flops: of the model for a batch, all products, 2 for a multiply-add, 3 times those of a forward
-    pass: what is computed again to save memory is not counted (arXiv:2204.02311, app. B); an upper
-    bound where networks are frozen or held. parameters: of the model, trained or frozen. state: all
-    parameters, averages, optimizer. batch: the stack of a dispatch. temporary: beside them, at
-    most. peak: FLOP/s of all devices together, None where it is not known.
+    devices, kind: their number and their name. parameters: the number of parameters of the model,
+    trained or frozen. flops: the model FLOPs of a batch, 3 times those of a forward pass. They
+    count all products, at 2 per multiply-add, without recomputation that saves memory
+    (arXiv:2204.02311, app. B); where networks are frozen or held, they are an upper bound. state:
+    all parameters, averages and the optimizer. batch: the stack of batches of a dispatch.
+    temporary: the largest size of all other buffers. peak: FLOP/s of all devices together, None if
+    unknown.
     """
 
     devices: int
@@ -61,7 +66,7 @@ class Cost(NamedTuple):
     peak: float | None
 
     def rates(self, steps_per_s: float) -> dict[str, float]:
-        """tflops_per_s, and mfu where the peak is known: model FLOPs utilisation."""
+        """Return `tflops_per_s` and, if the peak is known, the model FLOPs utilisation `mfu`."""
         done = self.flops * steps_per_s
         by_name = {"tflops_per_s": done / 1e12}
         return by_name | ({"mfu": done / self.peak} if self.peak else {})
@@ -79,12 +84,15 @@ class Cost(NamedTuple):
 
 
 def peak(kind: str) -> float | None:
-    """FLOP/s of a device of this kind in products of 16 bits, None where it is not known."""
+    """Return the FLOP/s of a device of this kind in products of 16 bits, None if unknown."""
     return next((p for name, p in PEAKS.items() if re.search(name, kind)), None)
 
 
 def cost(experiment: Experiment, layout: Layout, run: Any, state: TrainState, stack: Any) -> Cost:
-    """Of the compiled `run` of a dispatch, which takes this state and this stack of batches."""
+    """Return the cost of a step, from the compiled `run` of a dispatch and its arguments.
+
+    stack: the stack of batches of a dispatch.
+    """
     device = layout.mesh.devices.flat[0]
     one = experiment.train.peak_flops or peak(device.device_kind)
     memory = run.memory_analysis()
@@ -101,13 +109,13 @@ def cost(experiment: Experiment, layout: Layout, run: Any, state: TrainState, st
 
 
 def bytes_of(tree: Any) -> int:
-    """Bytes of arrays, or of shapes with shardings, on one device."""
+    """Return the size in bytes on one device of arrays, or of shapes with shardings."""
     shape = lambda a: a.sharding.shard_shape(a.shape)
     return sum(math.prod(shape(a)) * a.dtype.itemsize for a in jax.tree.leaves(tree))
 
 
 def model_flops(experiment: Experiment, state: TrainState, stack: Any) -> int:
-    """Three times the products of the loss of one batch of the stack."""
+    """Return three times the FLOPs of the loss of one batch of the stack."""
     e, key = experiment, stream(experiment.seed, "cost")
 
     def forward(state: TrainState, batch: Any) -> Any:
@@ -128,7 +136,7 @@ def model_flops(experiment: Experiment, state: TrainState, stack: Any) -> int:
 
 
 def report(workdir: Path, cost: Cost) -> Cost:
-    """Show it, and write it to cost.json."""
+    """Print the cost on stderr, write it to cost.json in `workdir`, and return it."""
     if first():
         print(cost, file=sys.stderr)
         try:

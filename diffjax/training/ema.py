@@ -1,6 +1,7 @@
-"""Averages of the parameters: the share that the new ones get, `(step, batch_size) -> share`.
+"""Averages of the parameters, each a function `(step, batch_size) -> share of the new parameters`.
 
-The share is 1 - decay. It is what is computed, for in float32 a decay near 1 has no digits left.
+The share is 1 - decay. The functions compute the share and not the decay, since a decay near 1
+loses its digits in float32.
 """
 
 from __future__ import annotations
@@ -18,14 +19,17 @@ from diffjax.checks import positive, within
 
 Average = Callable[[Int[Array, ""], int], Float[Array, ""]]
 Averages = Mapping[str, Average]
-"""Those that a run keeps, by name."""
+"""The averages that a run keeps, by name."""
 RAW = "raw"
-"""Name of the parameters themselves among their averages."""
+"""The name that stands for the parameters themselves among their averages."""
 
 
 @dataclass(frozen=True)
 class Constant:
-    """decay, reached through the warm-up (1 + t) / (10 + t), so that early steps are forgotten."""
+    """A constant decay after the warm-up (1 + t) / (10 + t), which forgets the first steps.
+
+    decay: in [0, 1). Raises ValueError for other values.
+    """
 
     decay: float = 0.9999
 
@@ -38,9 +42,11 @@ class Constant:
 
 @dataclass(frozen=True)
 class HalfLife:
-    """decay^(n / batch_size) = 1/2 after n = min(images, ramp * images so far) images.
+    """A decay with a half-life of n = min(images, ramp * images so far) images.
 
-    arXiv:2206.00364, app. F. ramp=None: the half-life is `images` from the start.
+    decay^(n / batch_size) = 1/2 (arXiv:2206.00364, app. F). images: the largest half-life, > 0.
+    ramp: > 0, or None for the half-life `images` from the start. Raises ValueError for other
+    values.
     """
 
     images: float = 500_000.0
@@ -57,7 +63,10 @@ class HalfLife:
 
 @dataclass(frozen=True)
 class Warmup:
-    """1 - (1 + t)^(-power), up to `decay`: the longer training is, the longer the average."""
+    """The decay 1 - (1 + t)^(-power), up to `decay`, which lengthens the average during training.
+
+    decay: in [0, 1). power: in (0, 1]. Raises ValueError for other values.
+    """
 
     decay: float = 0.9999
     power: float = 2 / 3
@@ -72,11 +81,11 @@ class Warmup:
 
 @dataclass(frozen=True)
 class Power:
-    """(1 - 1/t)^(gamma + 1): a profile whose width is `std` times the training so far.
+    """The decay (1 - 1/t)^(gamma + 1): a profile whose width is `std` times the training so far.
 
-    After t steps those of step k have the weight (k^(gamma + 1) - (k - 1)^(gamma + 1)) /
-    t^(gamma + 1). arXiv:2312.02696, eq. 3 and 123: std^2 = (gamma + 1) / ((gamma + 2)^2
-    (gamma + 3)).
+    After t steps the parameters of step k have the weight (k^(gamma + 1) - (k - 1)^(gamma + 1)) /
+    t^(gamma + 1), where std^2 = (gamma + 1) / ((gamma + 2)^2 (gamma + 3)) (arXiv:2312.02696, eq. 3
+    and 123). std: in (0, 0.2887). Raises ValueError for other values.
     """
 
     std: float = 0.1
@@ -87,6 +96,7 @@ class Power:
 
     @property
     def gamma(self) -> float:
+        """The exponent of the profile, the largest real root of the equation for `std`."""
         inverse = self.std**-2
         roots = np.roots([1, 7, 16 - inverse, 12 - inverse])
         return float(roots[np.isreal(roots)].real.max())
@@ -96,12 +106,12 @@ class Power:
 
 
 def update(ema: Params, params: Params, share: Float[Array, ""]) -> Params:
-    """(1 - share) ema + share params, with weights that add up to 1 in float32 too."""
+    """Return (1 - share) ema + share params, in a form whose weights add up to 1 in float32."""
     return jax.tree.map(lambda a, p: a + share * (p - a), ema, params)
 
 
 def length(ema: str | float) -> str:
-    """What an average is stored as: `std_0.100` for 0.1 and "0.10"; other names as they are."""
+    """Return the stored name of an average: `std_0.100` for 0.1 and "0.10"; names are unchanged."""
     try:
         std = float(ema)
     except ValueError:

@@ -1,4 +1,4 @@
-"""All objects of a run, as built from its config."""
+"""The objects of a run, which the builder constructs from its config."""
 
 from __future__ import annotations
 
@@ -32,31 +32,39 @@ from diffjax.training.step import FROZEN, Step, TrainState, make_step
 from diffjax.training.writers import Writer
 
 DEFAULTS = 256
-"""Held-out items whose conditions are the default ones of samples, in turn."""
+"""Number of held-out items whose conditions are the defaults of samples, in turn."""
 
 
 @dataclass(frozen=True)
 class Train:
-    """Lengths in steps. steps: of the whole training. batch_size: of all devices together.
+    """Settings of the training loop; all lengths are in steps.
 
-    log_every: steps between two lines of metrics. sample_every: steps between two grids of samples.
-    samples: images in each. checkpoint_every: steps between two checkpoints. keep: how many of them
-    stay, besides the one of least held-out loss. held_out_every: steps between two measurements of
-    the held-out loss, 0 for never. held_out: items of the test split that it is measured on.
+    steps: the length of the whole training. batch_size: the number of items per step on all devices
+    together.
 
-    sharding: data, fsdp or model, `name` or `name:argument=value`: how the state is laid out over
-    the devices. peak_flops: FLOP/s that one device can do, where it is not known by its name.
-    writers: what is written besides metrics.jsonl, `name` or `name:argument=value`.
+    log_every: the steps between two lines of metrics. sample_every: the steps between two grids of
+    samples. samples: the number of samples in each grid. checkpoint_every: the steps between two
+    checkpoints. keep: the number of checkpoints to keep, besides the one with the lowest held-out
+    loss. held_out_every: the steps between two measurements of the held-out loss, 0 for never.
+    held_out: the number of items of the test split on which it is measured.
 
-    accumulate: parts of a batch whose gradients are added up, to save memory. steps_per_dispatch:
-    steps that the device makes in one call, without the host; all lengths are multiples of it.
-    snapshot_every: steps between two stored copies of the power-function averages, of which
-    `tools.ema` makes those of other lengths; 0: none.
+    sharding: the layout of the state over the devices, data, fsdp or model, as `name` or
+    `name:argument=value`. peak_flops: the peak FLOP/s of one device, where its name does not
+    determine it. writers: the writers of metrics besides metrics.jsonl, as `name` or
+    `name:argument=value`.
 
-    max_bad_steps: steps in a row that were skipped, as their loss or gradient is not finite, at
-    which the run stops. spike: how many times its usual spread a loss or gradient must lie above
-    its mean to be counted as one (`Watch`); 0 for never. skip_spikes: skip them too, which the
-    recipes of papers do not.
+    accumulate: the number of parts of a batch whose gradients are added up, to save memory.
+    steps_per_dispatch: the number of steps that the device performs in one call, without the host;
+    all lengths are multiples of it. snapshot_every: the steps between two stored copies of the
+    power-function averages, from which `tools.ema` computes averages of other widths; 0 for never.
+
+    max_bad_steps: the number of consecutive skipped steps, with a loss or gradient that is not
+    finite, at which the run stops. spike: the multiple of its usual spread by which a loss or a
+    gradient must exceed its mean to count as a spike (`Watch`); 0 for never. skip_spikes: skip
+    spikes too, which the recipes of papers do not.
+
+    Raises ValueError for a value out of range, and for lengths that are not multiples of each other
+    where they must be.
     """
 
     steps: int = 1000
@@ -103,26 +111,28 @@ class Train:
 
 @runtime_checkable
 class Holding(Protocol):
-    """A trained thing that an objective holds, as `runs.trained.Trained`."""
+    """Interface of a trained network that an objective holds, such as `runs.trained.Trained`."""
 
     @property
     def denoise(self) -> Denoiser: ...
 
     def save(self, folder: str | Path) -> None:
-        """Write it to a folder from which it can be loaded again."""
+        """Write the network to a folder from which it can be loaded again."""
         ...
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """What a run consists of. source: split -> data. plan: process -> how to sample it; with
-    per_sample=True, for samples that bring their guidance weights.
+    """The objects of which a run consists.
 
-    config: as it was written. complete: a config with the defaults of every section filled in.
+    config: the config as it was written. complete: fills in the defaults of every section of a
+    config. source: split -> data. reading: the settings of the input pipeline. form: the form of
+    the items as the network sees them. plan: process -> sampling plan; with per_sample=True, each
+    sample has its own guidance weight.
 
-    averages: of the parameters, by name. stds: the widths of those that are power functions, of
-    which snapshots are taken. frozen: regular expressions; parameters whose path has one are not
-    trained. holds: the trained things that the objective loads, by name.
+    averages: the averages of the parameters, by name. stds: the widths of the power-function
+    averages, of which snapshots are stored. frozen: regular expressions; parameters whose path
+    contains a match are not trained. holds: the trained networks that the objective loads, by name.
     """
 
     config: dict[str, Any]
@@ -152,14 +162,16 @@ class Experiment:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """The shape of one item as the network sees it."""
         return self.form.shape
 
     @property
     def classes(self) -> int:
+        """The number of classes, 0 without labels."""
         return self.form.classes
 
     def batches(self, rows: Any = ...) -> Batches:
-        """The training data, decoded here and now if they fit in memory; `rows` of each batch."""
+        """Return the training batches, or `rows` of each; data that fit in memory are loaded."""
         source = self.source("train")
         form = source.form
         size = len(source) * math.prod(form.shape) * np.dtype(form.dtype).itemsize
@@ -167,20 +179,20 @@ class Experiment:
         return Batches(source, self.train.batch_size, self.seed, self.reading, rows)
 
     def batch(self, items: dict[str, np.ndarray]) -> dict[str, Any]:
-        """What the loss sees of items of the source."""
+        """Return the batch that the loss receives: x and the conditions of items of the source."""
         return {"x": items["x"], "cond": {name: items[name] for name in self.form.names}}
 
     def conditions(self, num: int) -> dict[str, np.ndarray]:
-        """The default conditions of samples 0, ..., num - 1, (num, ...) each."""
+        """Return the default conditions of samples 0, ..., num - 1, each (num, ...)."""
         return taken(self.defaults, num)
 
     @functools.cached_property
     def defaults(self) -> dict[str, np.ndarray]:
-        """The default conditions in rows, which samples take in turn.
+        """The default conditions as rows, which samples use in turn.
 
-        Labels 0, 1, ... where there is nothing but a label; else those of the first held-out items
-        (of training items where none are held out). Raises ConfigError where the data set cannot be
-        opened.
+        Where the label is the only condition, they are labels 0, 1, ...; otherwise, they are those
+        of the first held-out items, or of training items where none are held out. Raises
+        ConfigError where the data set cannot be opened.
         """
         if self.form.names in ([], ["label"]):
             label = np.arange(self.classes, dtype=np.int32)
@@ -196,7 +208,7 @@ class Experiment:
         return self.form.carried(cut, len(items["x"]))
 
     def step(self) -> Step:
-        """The train step as a pure function."""
+        """Return the train step, a pure function."""
         return make_step(
             model=self.model,
             loss=self.loss,
@@ -209,7 +221,7 @@ class Experiment:
         )
 
     def parameters(self) -> Params:
-        """All parameters before the first step, drawn from the seed."""
+        """Draw all parameters before the first step from the seed."""
         cond = {name: jnp.asarray(value) for name, value in self.form.example(1).items()}
         key = stream(self.seed, "init")
         params = self.model.init(key, jnp.zeros((1, *self.shape)), cond)
@@ -217,12 +229,12 @@ class Experiment:
         return params | ({"loss": objective} if objective else {})
 
     def initialise(self) -> TrainState:
-        """The state before the first step."""
+        """Return the state before the first step."""
         state = self.begin(self.parameters())
         return state._replace(held=state.held | self.loaded)
 
     def begin(self, params: Params) -> TrainState:
-        """The state before the first step with these parameters, without what is loaded."""
+        """Return the state before the first step with these parameters, without loaded networks."""
         held = dict(self.loss.hold(self.model, params))
         if self.frozen:
             frozen, params = parted(params, matches(self.frozen))
@@ -238,9 +250,9 @@ class Experiment:
 
     @property
     def loaded(self) -> dict[str, Params]:
-        """Parameters of what the objective loads, by name."""
+        """The parameters of the networks that the objective loads, by name."""
         return {name: thing.denoise.params for name, thing in self.holds.items()}
 
     def denoiser(self, params: Params) -> Denoiser:
-        """The network with these parameters: the averages of a run, to sample from it."""
+        """Return the denoiser with these parameters, such as an average, for sampling."""
         return Denoiser(self.model, params)

@@ -1,4 +1,4 @@
-"""Batches made ready by a thread of their own, so that a wait for them can end."""
+"""Prefetching of batches in a separate thread, so that waiting for a batch can be interrupted."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 LOOK = 0.2
-"""Seconds between two looks at whether to stop."""
+"""Seconds between two checks of whether to stop waiting."""
 
 
 class Stalled(Exception):
-    """No item came in time; the message is the time waited."""
+    """The error that no item arrived in time; the message is the time waited."""
 
 
 class Feed(Generic[T]):
-    """The items of an iterator, made one ahead. limit: seconds to wait for one, 0 for any time.
+    """The items of an iterator, with one item prefetched by a thread.
 
-    The thread cannot be ended while the iterator keeps it waiting.
+    limit: the largest number of seconds to wait for an item, 0 for no limit. The thread cannot be
+    stopped while the iterator blocks it.
     """
 
     def __init__(self, items: Iterator[T], limit: float = 0.0):
@@ -28,8 +29,11 @@ class Feed(Generic[T]):
         self._next = self._pool.submit(next, items)
 
     def take(self, stopped: Callable[[], bool] = lambda: False) -> T:
-        """The next item; what the iterator raises; or Stalled, where the limit is over or `stopped`
-        is true while there is none."""
+        """Return the next item.
+
+        stopped: a function that is polled while no item is ready. Raises Stalled once the limit has
+        passed or `stopped` returns True, and any error of the iterator.
+        """
         began = time.monotonic()
         while not self._next.done():
             wait([self._next], timeout=LOOK)
@@ -37,8 +41,10 @@ class Feed(Generic[T]):
             if not self._next.done() and (stopped() or 0 < self._limit < waited):
                 raise Stalled(f"{waited:.1f} s")
         item = self._next.result()
-        self._next = self._pool.submit(next, self._items, item)  # the last one again at the end
+        # The default of `next`: an exhausted iterator repeats its last item.
+        self._next = self._pool.submit(next, self._items, item)
         return item
 
     def close(self) -> None:
+        """Shut the thread down without waiting for it."""
         self._pool.shutdown(wait=False, cancel_futures=True)

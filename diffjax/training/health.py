@@ -1,4 +1,4 @@
-"""Bad steps, found on the device: one that is not finite is skipped, a spike is reported."""
+"""Detection of bad steps on the device: non-finite steps are skipped, spikes are reported."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 MEMORY = 100
-"""Steps that the running means reach back; before as many, nothing is called a spike."""
+"""Number of steps in the running means; during the first MEMORY steps no step counts as a spike."""
 
 
 class Health(NamedTuple):
-    """What a run remembers, a part of its state.
+    """The record of bad steps, a part of the state of a run.
 
-    skipped: steps that changed nothing. row: those of them up to now without a break. seen: finite
-    steps. mean, spread: running means of (objective, gradient norm) and of their distance from it.
+    skipped: the number of skipped steps. row: the number of consecutive skipped steps up to now.
+    seen: the number of finite steps. mean: (2,), the running mean of (objective, gradient norm).
+    spread: (2,), the running mean of the absolute deviations from it.
     """
 
     skipped: Int[Array | np.ndarray, ""] = np.zeros((), np.int32)
@@ -28,7 +29,11 @@ class Health(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """skip: the step changes nothing. spike: it is far from the ones before."""
+    """The verdict on a step.
+
+    skip: True if the step leaves the parameters unchanged. spike: True if the step is far from the
+    previous ones.
+    """
 
     skip: Bool[Array, ""]
     spike: Bool[Array, ""]
@@ -36,11 +41,14 @@ class Verdict(NamedTuple):
 
 @dataclass(frozen=True)
 class Watch:
-    """A step whose objective or gradient is not finite is skipped, always.
+    """The rule that decides which steps are bad.
 
-    It is a spike where one of the two lies more than `spike` times its spread (at least 1 % of the
-    mean) above its mean, 0 for never. A spike counts in the means as no more than that, so they
-    follow when all steps have grown. skip: do not make steps that are spikes.
+    A step whose objective or gradient is not finite is always skipped. A step is a spike where its
+    objective or gradient norm exceeds the mean by more than `spike` times the spread, which counts
+    as at least 1 % of the mean. The running means clip a spike to this threshold, so they follow
+    when the values of all steps have grown.
+
+    spike: the multiple of the spread, 0 for no spikes. skip: skip spikes as well.
     """
 
     spike: float = 20.0

@@ -1,8 +1,8 @@
-"""What is held in a run: parameters that no step changes, saved once and beside the checkpoints.
+"""Held parameters of a run, which no step changes: they are saved once, beside the checkpoints.
 
-In WORKDIR/held: a folder per trained thing that the objective loads, as every export, so that a run
-does not need its teacher's workdir again; a .safetensors file for what is frozen, and for what the
-objective holds of the first parameters.
+WORKDIR/held contains an export of each trained network that the objective loads, so that a run does
+not need the workdir of its teacher again. It also contains a .safetensors file for the frozen
+parameters, and one for each copy of the initial parameters that the objective holds.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ FOLDER = "held"
 
 
 def folder(workdir: Path, name: str) -> Path:
-    """Where a trained thing is kept."""
+    """Return the folder of a held network."""
     return workdir / FOLDER / name
 
 
 def file(workdir: Path, name: str) -> Path:
-    """Where parameters are kept that have no config."""
+    """Return the file of held parameters that have no config."""
     return workdir / FOLDER / f"{name}.safetensors"
 
 
 def exists(workdir: Path, name: str) -> bool:
-    """Whether all of a trained thing is there: its config is written last."""
+    """Return True if a held network is complete; its config is written last."""
     return (folder(workdir, name) / "config.json").exists()
 
 
 def save(workdir: Path, experiment: Experiment, held: dict[str, Params], layout: Layout) -> None:
-    """Write all of it, when training begins; the first process does.
+    """Write all held parameters when training begins; only the first process writes.
 
-    RunError where it cannot be written, for the run could not be resumed.
+    Raises RunError where they cannot be written, since the run could not be resumed without them.
     """
     whole = {k: layout.whole(v) for k, v in held.items() if k not in experiment.holds}
     if not held or not first():
@@ -65,9 +65,10 @@ def save(workdir: Path, experiment: Experiment, held: dict[str, Params], layout:
 def restore(
     workdir: Path, experiment: Experiment, abstract: TrainState, shardings: Any
 ) -> dict[str, Params]:
-    """What a state holds, placed on the devices; ConfigError where it is missing or damaged.
+    """Read the held parameters of a state and place them on the devices.
 
-    abstract, shardings: of the whole state.
+    abstract, shardings: the shapes and the placement of the whole state. Raises ConfigError for
+    parameters that are missing or damaged.
     """
     held = {}
     for name, wanted in abstract.held.items():
@@ -78,7 +79,7 @@ def restore(
 
 
 def for_sampling(workdir: Path, abstract: TrainState) -> dict[str, Params]:
-    """What is frozen, without what only the objective needs."""
+    """Read the frozen parameters, without those that only the objective needs."""
     if FROZEN not in abstract.held:
         return {}
     params = read(workdir, FROZEN, abstract.held[FROZEN])
@@ -86,19 +87,22 @@ def for_sampling(workdir: Path, abstract: TrainState) -> dict[str, Params]:
 
 
 def frozen(workdir: Path, experiment: Experiment) -> Params:
-    """The parameters that the run in `workdir` does not train."""
+    """Read the parameters that the run in `workdir` does not train, as NumPy arrays."""
     if not experiment.frozen:
         return {}
     return read(workdir, FROZEN, jax.eval_shape(experiment.initialise).held[FROZEN])
 
 
 def read(workdir: Path, name: str, wanted: Params) -> Params:
-    """Parameters like `wanted` of a file, as NumPy arrays."""
+    """Read held parameters with the names, shapes and types of `wanted`, as NumPy arrays.
+
+    Raises ConfigError for a file that is missing or damaged, or holds other parameters.
+    """
     path = file(workdir, name)
     try:
         tensors, _ = checksums.load(path)
     except ValueError as error:
-        raise ConfigError(str(error)) from error  # names the file
+        raise ConfigError(str(error)) from error  # the message names the file
     shapes = lambda tree: {k: (tuple(a.shape), np.dtype(a.dtype)) for k, a in tree.items()}
     if shapes(tensors) != shapes(like := flat(wanted)):
         missing, surplus = set(like) - set(tensors), set(tensors) - set(like)
@@ -110,7 +114,7 @@ def read(workdir: Path, name: str, wanted: Params) -> Params:
 
 
 def placed(params: Params, shardings: Any) -> Params:
-    """Values that all processes have, as arrays that are laid out like this."""
+    """Place values that all processes have on the devices, with these shardings."""
 
     def place(value: Any, where: Any) -> Any:
         host = np.asarray(value)

@@ -1,4 +1,4 @@
-"""The loss on data that training never sees, at noise that is the same each time."""
+"""The held-out loss, on data that training never sees, at noise that never changes."""
 
 from __future__ import annotations
 
@@ -24,14 +24,16 @@ from diffjax.training.step import TrainState
 
 GOLDEN = (5**0.5 - 1) / 2
 Stack = Mapping[str, Any]
-"""Items (K, B, ...): x, cond, their index, a number u in [0, 1), and 1 or 0 in `counts`."""
+"""Items (K, B, ...): `x`, `cond`, `index`, a number `u` in [0, 1), and `counts`, 0 for padding."""
 
 
 def held_out(experiment: Experiment, layout: Layout) -> Callable[[TrainState], dict[str, float]]:
-    """state -> `held_out/loss` of the averaged parameters, `held_out/raw_loss` of the others.
+    """Return a function from the state to the held-out loss.
 
-    On `train.held_out` items spread evenly over the test split. What else the loss reports of a
-    batch, as `bound`, is there under the same names. Raises ConfigError without a test split.
+    `held_out/loss` is that of the first average by name, `held_out/raw_loss` that of the parameters
+    themselves. Other metrics of the loss, such as `bound`, appear under their names with the same
+    prefixes. The items are `train.held_out` items spread evenly over the test split. Raises
+    ConfigError without a test split.
     """
     stack = layout.put(read(experiment, layout.parts), 1)
     measure = make_held_out(experiment.model, experiment.loss, experiment.seed)
@@ -49,12 +51,12 @@ def held_out(experiment: Experiment, layout: Layout) -> Callable[[TrainState], d
 
 
 def read(experiment: Experiment, devices: int) -> Stack:
-    """The items in batches that `devices` share evenly, the last one filled up."""
+    """Read the items in batches that `devices` share evenly; the last batch is padded."""
     items = select(experiment.source("test"), experiment.reading, experiment.train.held_out)
     num = len(items)
     size = min(experiment.train.batch_size, -(-num // devices) * devices)
     index = np.arange(-(-num // size) * size, dtype=np.int32).reshape(-1, size)
-    # A sequence of low discrepancy: any first items cover the noise levels.
+    # A low-discrepancy sequence: the first items cover the noise levels, however many there are.
     u = (np.random.default_rng(experiment.seed).random() + index * GOLDEN) % 1
     u = np.float32(np.floor(u * 2**24) / 2**24)  # never rounded up to 1
     batch = experiment.batch(items[index % num])
@@ -63,10 +65,10 @@ def read(experiment: Experiment, devices: int) -> Stack:
 
 
 def make_held_out(model: Model, loss: Objective, seed: int) -> Callable[..., dict[str, Array]]:
-    """`(params, stack, held={}, averages={}) -> means` of the loss's metrics, a pure function.
+    """Return the pure function `(params, stack, held={}, averages={}) -> means` of the metrics.
 
-    The noise of item i is a function of (seed, i), and its u of i, whatever batch it is in; step
-    and state of the loss are the first ones. No dropout, and no condition is dropped.
+    The noise of item i is a function of (seed, i), and so is its u, whatever batch the item is in.
+    The loss sees its initial state and step. There is no dropout, and no condition is dropped.
     """
     key = stream(seed, "held_out")
     still = without_dropout(model)
@@ -103,7 +105,7 @@ def make_held_out(model: Model, loss: Objective, seed: int) -> Callable[..., dic
 
 
 def without_dropout(model: Model) -> Model:
-    """The model whose network is evaluated, whatever key it gets."""
+    """Return the model with a network that ignores its key, so that it never applies dropout."""
     apply = model.network.apply
 
     def evaluated(params: Params, x: Any, c_noise: Any, cond: Any, *, key: Any = None) -> Any:

@@ -1,4 +1,4 @@
-"""A lock on the folder of a run: two runs must not train there at once."""
+"""A lock on the folder of a run, which keeps two runs from training there at once."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from diffjax.config import ConfigError
 from diffjax.files import reason
 
 HELD = (errno.EAGAIN, errno.EACCES, errno.EDEADLK)
-"""Errors of a lock that another process has; others say that there are none."""
+"""Errors of a lock that another process holds; other errors mean that locks are not supported."""
 FAR = 2**30
-"""A byte of the lock file that is never written."""
+"""Offset of a byte of the lock file that is never written."""
 
 
 @contextmanager
 def lock(workdir: Path) -> Iterator[None]:
-    """Make the folder, and keep other runs out of it while this one trains there.
+    """Create the folder, and lock it against other runs while this run trains there.
 
-    The operating system gives the lock back, however the process ends. Where a file system knows no
-    locks, a line says so. ConfigError where another process holds it, saying which, and where the
-    folder cannot be written.
+    The operating system releases the lock, however the process exits. A file system without locks
+    gives a warning of one line. Raises ConfigError where another process holds the lock, naming the
+    process, and where the folder cannot be written.
     """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
@@ -62,7 +62,8 @@ def _take(file: IO[str]) -> None:
     if sys.platform == "win32":
         import msvcrt
 
-        file.seek(FAR)  # others cannot read a locked byte, and the first ones say who holds it
+        # Other processes cannot read a locked byte on Windows, and the first bytes name the holder.
+        file.seek(FAR)
         msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
     else:
         import fcntl

@@ -1,4 +1,4 @@
-"""Metrics and pictures that a run writes while it trains."""
+"""Log of the metrics and pictures that a run writes during training."""
 
 from __future__ import annotations
 
@@ -18,14 +18,16 @@ from diffjax.training.cost import Cost
 from diffjax.training.writers import JSONL, Writer
 
 SPEEDS = ("images_per_s", "tflops_per_s", "mfu")
-"""What differs each time a run is made."""
+"""Metrics that differ between repetitions of a run."""
 
 
 class Log:
-    """Metrics stay on the device until they are written: no host sync per step.
+    """The log of a run, whose metrics stay on the device until written: no host sync per step.
 
-    writers: of more than metrics.jsonl, each made by `(workdir, start)`. Only the first process
-    writes. cost: of a step, once it is known.
+    Only the first process writes. workdir, start: the folder of the run, and the step from which it
+    resumes. batch_size: the number of items per step, for the throughput. writers: constructors
+    `(workdir, start) -> Writer` of the writers besides metrics.jsonl. cost: the cost of a step, set
+    once it is known.
     """
 
     cost: Cost | None = None
@@ -46,23 +48,23 @@ class Log:
             self.close = opened.pop_all().close
 
     def add(self, metrics: Mapping[str, jax.Array]) -> None:
-        """Metrics of some steps, (K,) each."""
+        """Add the metrics of K steps, each (K, ...)."""
         self._pending.append(metrics)
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """What is done inside is no training: the rate does not count its time."""
+        """Exclude the time spent in this context from the throughput."""
         jax.block_until_ready(self._pending)
         began = time.monotonic()
         yield
         self._began += time.monotonic() - began
 
     def write(self, step: int) -> dict[str, float]:
-        """Write the means since the last call; the rate apart, for it is not reproducible.
+        """Write and return the means over the steps since the last call, and the throughput.
 
-        They are of the steps that changed the state; how many were `skipped` or `spikes` is written
-        where any were, with a warning. A metric (K, 2, bins) is sums and counts by log-SNR: one
-        mean per bin that is not empty.
+        Skipped steps do not enter the means. If steps were skipped or were spikes, their numbers
+        `skipped` and `spikes` are written, with a warning. A metric (K, 2, bins) holds sums and
+        counts by log-SNR, and gives one mean per bin that is not empty.
         """
         rows = jax.device_get(self._pending)
         every = {k: np.concatenate([row[k] for row in rows]) for k in rows[0]}
@@ -88,11 +90,11 @@ class Log:
         return shown
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Write these as they are."""
+        """Write these values unchanged."""
         self._each("metrics", lambda writer: writer.scalars(step, values))
 
     def picture(self, step: int, image: np.ndarray) -> None:
-        """Keep samples/step_*.png, and show it where pictures are shown."""
+        """Write a picture to samples/step_*.png and to the writers that show pictures."""
         if not self._writers:
             return
         path = self._workdir / "samples" / f"step_{step:08d}.png"
@@ -108,7 +110,7 @@ class Log:
 
 @contextmanager
 def tried(what: object) -> Iterator[None]:
-    """Warn in one line of what cannot be written, as on a full disk, and carry on."""
+    """Turn an OSError, such as a full disk, into a warning of one line, and continue."""
     try:
         yield
     except OSError as error:
@@ -116,7 +118,11 @@ def tried(what: object) -> Iterator[None]:
 
 
 def _tell(name: str, flag: np.ndarray, every: Mapping[str, np.ndarray], start: int) -> None:
-    """Name the first bad batch among those from `start` on."""
+    """Warn of the first bad batch since the last line, and of the number of bad batches.
+
+    name: `skipped` or `spikes`. flag: (K,), True for bad batches. start: the index of the first
+    batch.
+    """
     for k in np.flatnonzero(flag)[:1]:
         what = f"loss {every['loss'][k]:.4g}, gradient norm {every['grad_norm'][k]:.4g}"
         logging.warning(

@@ -41,13 +41,13 @@ def train(
     profile: tuple[int, int] | None = None,
     params: Params | None = None,
 ) -> tuple[TrainState, signal.Signals | None]:
-    """Train to `config.train.steps`, resuming from the newest checkpoint in `workdir`.
+    """Train up to `config.train.steps`, resuming from the newest checkpoint in `workdir`.
 
-    Returns the last state, which is on disk, and the signal that ended training early, if one did.
-    An interrupted run is bit-for-bit the one that was not: batch, noise and dropout of step k are
-    functions of (seed, k). layout: over all devices by default. params: to begin with, where there
-    is no checkpoint. profile: steps of which a trace is written, see `traced`. After saving, raises
-    ConfigError for data that cannot be read and RunError where it makes no sense to continue.
+    Return the last state, which is on disk, and the signal that stopped training early, or None. A
+    resumed run is bit-for-bit identical to an uninterrupted one: batch, noise and dropout of step k
+    are functions of (seed, k). layout: by default over all devices. profile: the steps of which a
+    trace is written, see `traced`. params: the initial parameters, used without a checkpoint.
+    Raises ConfigError for unreadable data and RunError where it cannot continue, after saving.
     """
     settings = experiment.train
     layout = layout or mesh.layout(sharding=experiment.sharding)
@@ -63,7 +63,7 @@ def train(
         start, stride = int(state.step) if state else 0, settings.steps_per_dispatch
         if state and start >= settings.steps:
             return state, None
-        log = opened.enter_context(  # a writer that is not installed is refused before the work
+        log = opened.enter_context(  # first, to refuse a missing writer before any work
             closing(Log(workdir, start, settings.batch_size, experiment.writers))
         )
         with log.paused():
@@ -99,7 +99,7 @@ def train(
 def restored(
     experiment: Experiment, workdir: Path, checkpoints: Checkpoints, abstract: Any, shardings: Any
 ) -> TrainState | None:
-    """The newest state in `workdir` with what it holds; None where there is no checkpoint yet."""
+    """Return the newest state in `workdir` with its held parameters, None without a checkpoint."""
     moving = checkpoints.restore(abstract.moving, shardings.moving)
     return moving and moving.holding(held.restore(workdir, experiment, abstract, shardings))
 
@@ -112,7 +112,11 @@ def begin(
     shardings: Any,
     params: Params | None = None,
 ) -> TrainState:
-    """The first state, with what it holds saved; its parameters are `params`, or drawn."""
+    """Return the first state, and save its held parameters.
+
+    params: the initial parameters, by default drawn from the seed; parameters not among them are
+    drawn as well.
+    """
     e, loaded = experiment, experiment.loaded
     drawn = {k: v for k, v in shardings.held.items() if k not in loaded}
     out = shardings._replace(held=drawn)
@@ -125,15 +129,15 @@ def begin(
     placed = {k: held.placed(v, shardings.held[k]) for k, v in loaded.items()}
     state = state._replace(held=state.held | placed)
     held.save(workdir, experiment, state.held, layout)
-    if params is not None:  # to resume without their source, whatever becomes of it
+    if params is not None:  # so that the run resumes even if the source of the weights is gone
         checkpoints.save(0, state.moving)
     return state
 
 
 class Callbacks:
-    """Runs what is due between steps: log, pictures, held-out loss, snapshots, checkpoints.
+    """The work between steps: log, pictures, held-out loss, snapshots and checkpoints.
 
-    batches: to keep the first bad one of a run that stops for it.
+    batches: the training batches, so that the first bad one can be saved if it stops the run.
     """
 
     def __init__(
@@ -151,7 +155,10 @@ class Callbacks:
         self._unseen = held_out(experiment, layout) if wanted else lambda state: {}
 
     def look(self, done: int, state: TrainState, last: bool, progress: Progress) -> None:
-        """What is due after step `done`; all of it where that is the last of a run."""
+        """Do all work that is due after step `done`; the `last` step also logs and saves.
+
+        progress: shows the metrics.
+        """
         settings, log = self._experiment.train, self._log
         due = lambda every: every and (done % every == 0 or done == settings.steps)
         if due(settings.log_every) or last:
@@ -168,7 +175,7 @@ class Callbacks:
         if due(settings.held_out_every):
             with log.paused():
                 log.scalars(done, measured := self._unseen(state))
-        # Before the checkpoint: a run that resumes there does not pass here again.
+        # Before the checkpoint: a run that resumes from it does not repeat this step.
         if due(settings.snapshot_every):
             with tried(f"snapshot {done}"):
                 stds = self._experiment.stds
@@ -178,8 +185,12 @@ class Callbacks:
             self._checkpoints.save(done, state.moving, measured.get("held_out/loss"))
 
     def take(self, feed: Feed, signals: Signals, done: int, state: TrainState) -> Any:
-        """The batches of the next steps. Where none come, what was learnt is saved first."""
-        alone = jax.process_count() == 1  # several save together, and only one may be waiting
+        """Return the batches of the next steps.
+
+        Raises ConfigError for unreadable data and RunError for a stalled input pipeline. A single
+        process saves a checkpoint first.
+        """
+        alone = jax.process_count() == 1  # several processes save together; only one may wait here
         try:
             return feed.take(lambda: alone and signals.received is not None)
         except ConfigError:  # data that cannot be read
@@ -195,14 +206,14 @@ class Callbacks:
             raise RunError(f"{why} (config.data.timeout){ended}", stuck=True) from None
 
     def saved(self, done: int, state: TrainState) -> str:
-        """Save, wait for it, and say where the run resumes."""
+        """Save a checkpoint, wait for it, and return a text about the step to resume from."""
         self._checkpoints.save(done, state.moving)
         self._checkpoints.wait()
         last = max(self._checkpoints.steps(), default=0)
         return f"saved at step {done}" if last >= done else f"the last checkpoint is of step {last}"
 
     def _judge(self, done: int, state: TrainState) -> None:
-        """Stop a run whose steps are all skipped."""
+        """Raise RunError after too many skipped steps in a row, and save the first bad batch."""
         row, most = int(state.health.row), self._experiment.train.max_bad_steps
         if row < most:
             return
@@ -219,7 +230,7 @@ class Callbacks:
 
 
 def check(settings: Train, layout: Layout) -> None:
-    """Refuse a batch that cannot be split evenly over the devices."""
+    """Raise ConfigError for a batch that cannot be split evenly over the devices."""
     unit = layout.parts * settings.accumulate
     if settings.batch_size % unit:
         raise ConfigError(
@@ -232,7 +243,7 @@ def check(settings: Train, layout: Layout) -> None:
 class Compiled:
     """All steps of a dispatch as one compiled program: `(state, batches) -> (state, metrics)`.
 
-    It overwrites the state in place, but for what is held, which only goes in.
+    The program overwrites the state in place, except for the held parameters, which are only read.
     """
 
     def __init__(self, experiment: Experiment, layout: Layout, state: TrainState, batch: Any):
@@ -256,17 +267,18 @@ class Compiled:
         return moving.holding(state.held), metrics
 
     def memory_analysis(self) -> Any:
+        """Return the memory statistics of the compiler, None where it has none."""
         return self._run.memory_analysis()
 
     def as_text(self) -> str | None:
-        """The program as the compiler made it."""
+        """Return the text of the compiled program."""
         return self._run.as_text()
 
 
 def compile_steps(
     experiment: Experiment, layout: Layout, state: TrainState, batch: Any
 ) -> Compiled:
-    """All steps of a dispatch as one compiled program, and a line that says how long that took."""
+    """Compile all steps of a dispatch as one program, and print the time that this took."""
     began = time.monotonic()
     with compiling("the train step", quiet=not first()):
         compiled = Compiled(experiment, layout, state, batch)
@@ -280,9 +292,9 @@ def compile_steps(
 
 
 def picture(experiment: Experiment, layout: Layout, state: TrainState) -> np.ndarray:
-    """Samples of the network with the first average by name, from fixed seeds, labels in order.
+    """Draw a picture of samples with the first average by name, from fixed seeds.
 
-    Raises FloatingPointError where sampling failed.
+    Labels cycle through the classes. Raises FloatingPointError where sampling failed.
     """
     e, num = experiment, experiment.train.samples
     cond = conditions = e.conditions(num)

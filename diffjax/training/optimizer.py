@@ -1,4 +1,4 @@
-"""Optimizers of optax, the rates that they follow, and what goes around each of them."""
+"""Optimizers of optax, schedules of the learning rate, and the chain around each optimizer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from diffjax.checks import at_least, positive, within
 from diffjax.nets.network import fixed
 
 Core = Callable[[optax.Schedule], optax.GradientTransformation]
-"""An entry of OPTIMIZERS with its settings: the rate of each step -> the optimizer."""
+"""An entry of OPTIMIZERS with its settings bound: schedule of the rate -> optimizer."""
 
 
 def optimizer(
@@ -28,14 +28,17 @@ def optimizer(
     rates: Mapping[str, float] | None = None,
     batch_size: int = 1,
 ) -> optax.GradientTransformation:
-    """clip, core, rates, with rate(t) = learning_rate schedule(t) min(1, (t + u) / (warmup + u)).
+    """Chain the clipping of gradients, the optimizer `core`, and factors on single parameters.
 
-    t and all lengths are in steps; u is one step, so that the first is not lost. learning_rate: the
-    largest. warmup: the length over which it rises. schedule: its factor over time, constant by
-    default. in_images: lengths count images, not steps.
-    clip: largest norm of the gradient, None for no limit. rates: regular expression -> factor on
-    the steps of the parameters whose path (`network/label/embedding`) has it; 0 keeps them as they
-    are, and factors multiply where several fit.
+    rate(t) = learning_rate schedule(t) min(1, (t + u) / (warmup + u)), with t and all lengths in
+    steps, and u = one step, so that the rate of the first step is not 0. learning_rate: the largest
+    rate. warmup: the length over which the rate rises. schedule: the factor on the rate over time,
+    constant by default. in_images: measure lengths in images, not in steps. clip: the largest norm
+    of the gradient, None for no limit. rates: regular expression -> factor on the steps of the
+    parameters whose path (`network/label/embedding`) matches it; 0 keeps these parameters fixed,
+    and the factors of several matches multiply.
+
+    Raises ValueError for values out of range.
     """
     positive(learning_rate=learning_rate, clip=clip)
     unit = batch_size if in_images else 1
@@ -51,24 +54,24 @@ def optimizer(
 
 
 def constant() -> optax.Schedule:
-    """1."""
+    """Return the constant factor 1."""
     return optax.constant_schedule(1.0)
 
 
 def linear(length: int = 0, final: float = 0.0) -> optax.Schedule:
-    """From 1 to `final` on a line, over `length`."""
+    """Return a factor that falls linearly from 1 to `final` over `length`."""
     _falling(length, final)
     return optax.linear_schedule(1.0, final, length)
 
 
 def cosine(length: int = 0, final: float = 0.0) -> optax.Schedule:
-    """From 1 to `final` on half a cosine, over `length`."""
+    """Return a factor that falls from 1 to `final` along half a cosine over `length`."""
     _falling(length, final)
     return optax.cosine_decay_schedule(1.0, length, final)
 
 
 def inverse_sqrt(reference: int = 0) -> optax.Schedule:
-    """1 / sqrt(max(t / reference, 1)) (arXiv:2312.02696, eq. 67)."""
+    """Return the factor 1 / sqrt(max(t / reference, 1)) (arXiv:2312.02696, eq. 67)."""
     positive(reference=reference)
     return lambda t: jax.lax.rsqrt(jnp.maximum(t / reference, 1.0))
 
@@ -93,7 +96,7 @@ def adamw(
 
 
 def lion(rate: optax.Schedule, b1: float = 0.9, b2: float = 0.99, weight_decay: float = 0.0) -> Any:
-    """Lion (arXiv:2302.06675): steps of one size, so a tenth of the rate of AdamW."""
+    """Lion (arXiv:2302.06675), whose steps all have one size: use a tenth of the rate of AdamW."""
     within(0, 1, "[)", b1=b1, b2=b2)
     at_least(0, weight_decay=weight_decay)
     return optax.lion(rate, b1, b2, weight_decay=weight_decay, mask=decays)
@@ -106,10 +109,10 @@ def adafactor(
     least: int = 128,
     weight_decay: float = 0.0,
 ) -> Any:
-    """Adafactor (arXiv:1804.04235): the rate is relative to the size of each parameter.
+    """Adafactor (arXiv:1804.04235), whose rate is relative to the size of each parameter.
 
-    decay: the exponent of the second moment's. least: sides from which on that is factored. The
-    weight decay is per step, not times the rate.
+    decay: the exponent of the decay of the second moment. least: the smallest side of a matrix
+    whose second moment is factored. weight_decay: per step, not multiplied by the rate.
     """
     within(0, 1, "[)", decay=decay, momentum=momentum or 0.0)
     at_least(0, weight_decay=weight_decay)
@@ -130,10 +133,10 @@ def muon(
     b2: float = 0.999,
     weight_decay: float = 0.0,
 ) -> Any:
-    """Muon (https://kellerjordan.github.io/posts/muon) on kernels; AdamW on all other parameters.
+    """Muon (https://kellerjordan.github.io/posts/muon) for kernels, AdamW for other parameters.
 
     The steps of a kernel have an RMS of 0.2 times the rate, as those of AdamW do
-    (arXiv:2502.16982, eq. 4): one rate serves both. Kernels alone decay.
+    (arXiv:2502.16982, eq. 4), so one rate suits both. Weight decay applies to kernels alone.
     """
     within(0, 1, "[)", beta=beta, b1=b1, b2=b2)
     at_least(0, weight_decay=weight_decay)
@@ -150,10 +153,10 @@ def muon(
 
 
 def matrices(params: Params) -> Params:
-    """Which axes of a kernel are rows and columns, for Muon; None for what is no kernel.
+    """Return the axes that are rows and columns of each kernel, for Muon; None for anything else.
 
-    A stack of matrices (..., in, out) has one per leading index, and a convolution over two axes
-    or more is one matrix (taps and in, out).
+    A stack of matrices (..., in, out) has one matrix per leading index. A convolution over two or
+    more axes is one matrix (taps and in, out).
     """
 
     def one(path: tuple[Any, ...], a: Any) -> Any:
@@ -166,10 +169,10 @@ def matrices(params: Params) -> Params:
 
 
 def decays(params: Params) -> Params:
-    """Whether weight decay is for a parameter, as a tree like `params`.
+    """Return a tree like `params` that is True where weight decay applies.
 
-    It is for what is trained of the network alone, not for a learned schedule or parameters of the
-    loss.
+    It applies to the trained parameters of the network, and not to a learned schedule or to
+    parameters of the loss.
     """
 
     def one(path: tuple[Any, ...], _: Any) -> bool:
@@ -179,7 +182,10 @@ def decays(params: Params) -> Params:
 
 
 def scaled(rates: Mapping[str, float]) -> optax.GradientTransformation:
-    """Steps times the factors of the patterns that fit the path of each parameter."""
+    """Return a transformation that multiplies the step of each parameter by its factors.
+
+    rates: regular expression -> factor for the parameters whose path matches it.
+    """
 
     def one(path: tuple[Any, ...], step: Any) -> Any:
         for pattern, factor in rates.items():
@@ -190,7 +196,7 @@ def scaled(rates: Mapping[str, float]) -> optax.GradientTransformation:
 
 
 def matched(patterns: Iterable[str] | None, params: Params) -> None:
-    """ValueError names a pattern that fits no parameter, or is no regular expression."""
+    """Raise ValueError for a pattern that matches no parameter or is not a regular expression."""
     paths = [named(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
     for pattern in patterns or ():
         try:
@@ -203,13 +209,13 @@ def matched(patterns: Iterable[str] | None, params: Params) -> None:
 
 
 def matches(patterns: Iterable[str]) -> Callable[[str], bool]:
-    """Whether a path has one of these regular expressions in it."""
+    """Return a predicate that is True for a path with a match of one of these patterns."""
     patterns = tuple(patterns)
     return lambda path: any(re.search(pattern, path) for pattern in patterns)
 
 
 def named(path: tuple[Any, ...]) -> str:
-    """`network/label/embedding`."""
+    """Return the path of a parameter as text, such as `network/label/embedding`."""
     return "/".join(str(entry.key) for entry in path)
 
 

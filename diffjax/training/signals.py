@@ -1,4 +1,4 @@
-"""SIGTERM and ctrl-C as a request to stop at the end of the running step."""
+"""Handling of SIGTERM and ctrl-C as requests to stop after the running step."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 class Signals:
-    """Within the context the first signal is noted in `received`; the second ends the process, with
-    exit code 128 + its number, whatever the process is waiting for.
+    """A context in which the first signal is recorded and the second one stops the process.
 
-    In a notebook or at a prompt the second one raises KeyboardInterrupt: variables are kept.
+    The first signal sets `received`. After the second signal the process exits at once with code
+    128 + its number, even while it waits. In a notebook or at a prompt the second signal raises
+    KeyboardInterrupt instead, so that variables survive.
     """
 
     def __init__(self) -> None:
@@ -23,8 +24,8 @@ class Signals:
         self._interactive, self._count = hasattr(sys, "ps1"), 0
 
     def __enter__(self) -> Signals:
-        # Python runs handlers between bytecodes, so never while a long step is waited for: the
-        # interpreter writes the numbers of signals to a pipe, and a thread reads them.
+        # Python runs handlers between bytecodes, and so never while it waits for a long step. The
+        # interpreter therefore writes the numbers of signals to a pipe, which a thread reads.
         read, write = os.pipe()
         os.set_blocking(write, False)
         self._ends = read, write

@@ -1,9 +1,9 @@
-"""Snapshots of power-function averages, and averages of other lengths made of them afterwards.
+"""Snapshots of power-function averages, and post-hoc EMA of other widths.
 
 An average with the profile p is sum_i c_i theta_i for snapshots theta_i with profiles p_i, where
-the c_i minimise |p - sum_i c_i p_i|^2 (arXiv:2312.02696, sec. 3.2 and app. C). Here they also add
-up to 1, so that parameters that rest are reproduced exactly. That the profiles are continuous is no
-approximation: `Power` is the average by them of parameters that are constant during a step.
+the c_i minimise |p - sum_i c_i p_i|^2 (arXiv:2312.02696, sec. 3.2 and app. C). Here the c_i also
+add up to 1, so that constant parameters are reproduced exactly. The continuous profiles are no
+approximation: `Power` is the average under them of parameters that are constant during a step.
 """
 
 from __future__ import annotations
@@ -26,36 +26,36 @@ from diffjax.training.ema import Power
 
 FOLDER = "snapshots"
 LARGEST = 0.05
-"""The relative error of a profile above which it is not made."""
+"""Largest relative error of a profile for which an average is computed."""
 
 
 class Profile(NamedTuple):
-    """p(t) = (gamma + 1) t^gamma / end^(gamma + 1) on [0, end], gamma that of `std`."""
+    """The profile p(t) = (gamma + 1) t^gamma / end^(gamma + 1) on [0, end], with gamma of `std`."""
 
     std: float
     end: int
 
 
 def save(workdir: Path, step: int, ema: Mapping[str, Params], stds: Mapping[str, float]) -> None:
-    """Write those averages that have a width, at once: no reader sees half of them.
+    """Write a snapshot of the averages that have a width, atomically.
 
-    The first process does, whatever the others have.
+    Only the first process writes. ema: all averages by name. stds: the widths of those to store.
     """
     if not first():
         return
     folder = workdir / FOLDER
     folder.mkdir(exist_ok=True)
     tensors = flat(jax.device_get({name: ema[name] for name in stds}))
-    # One entry, for the order of several in a file differs between processes.
+    # One entry only: the order of several entries in a file differs between processes.
     header = json.dumps({"step": step, "stds": dict(stds)})
     checksums.save(folder / f"step_{step:08d}.safetensors", tensors, {"snapshot": header})
 
 
 class Snapshots:
-    """Those in a workdir up to a step, read leaf by leaf: one per step and average.
+    """The snapshots in a workdir up to a step, one per step and average, read leaf by leaf.
 
-    step: the last one by default. names: of the averages that are used, all by default. ConfigError
-    where there are no snapshots, or none at that step.
+    step: by default the last one. names: the names of the averages to use, by default all. Raises
+    ConfigError where there are no snapshots, or none at that step.
     """
 
     def __init__(
@@ -89,14 +89,15 @@ class Snapshots:
 
     @property
     def names(self) -> list[str]:
-        """The leaves, as `network/out/bias`."""
+        """The paths of the leaves, such as `network/out/bias`."""
         _, file, name = self._sources[-1]
         return [key.removeprefix(f"{name}/") for key in file if key.startswith(f"{name}/")]
 
     def combine(self, leaf: str, coefficients: np.ndarray) -> np.ndarray:
-        """Of one leaf, for coefficients (M, N): (M, ...) in float32, added up in float64.
+        """Return M combinations of the N snapshots of one leaf, (M, ...).
 
-        ConfigError names a file whose checksum is not what was saved.
+        They are summed in float64 and returned in float32. coefficients: (M, N). Raises
+        ConfigError, which names the file, where a checksum differs from the saved one.
         """
         total: Any = 0.0
         for (path, file, name), c in zip(self._sources, coefficients.T, strict=True):
@@ -111,7 +112,11 @@ class Snapshots:
 
 
 class Fit(NamedTuple):
-    """coefficients: (N,), of sum 1. error: |p - sum_i c_i p_i| / |p|. condition: of the system."""
+    """A combination of N profiles that approximates a profile p.
+
+    coefficients: (N,), with sum 1. error: |p - sum_i c_i p_i| / |p|. condition: the condition
+    number of the linear system.
+    """
 
     coefficients: np.ndarray
     error: float
@@ -119,9 +124,9 @@ class Fit(NamedTuple):
 
 
 def inner(a: Sequence[Profile], b: Sequence[Profile]) -> np.ndarray:
-    """Integrals of the products of profiles, (A, B).
+    """Return the integrals of the products of A and B profiles, (A, B).
 
-    For t_a <= t_b: (g_a + 1) (g_b + 1) / (g_a + g_b + 1) (t_a / t_b)^g_b / t_b.
+    For t_a <= t_b they are (g_a + 1) (g_b + 1) / (g_a + g_b + 1) (t_a / t_b)^g_b / t_b.
     """
     (t_a, g_a), (t_b, g_b) = _numbers(a), _numbers(b)
     t_a, g_a = t_a[:, None], g_a[:, None]
@@ -131,11 +136,11 @@ def inner(a: Sequence[Profile], b: Sequence[Profile]) -> np.ndarray:
 
 
 def fit(known: Sequence[Profile], wanted: Profile) -> Fit:
-    """The combination of the known profiles that is nearest to the one wanted."""
+    """Return the combination of the known profiles that is nearest to the wanted profile."""
     gram, right = inner(known, known), inner(known, [wanted])[:, 0]
     (square,) = inner([wanted], [wanted])[0]
-    size = np.sqrt(np.diag(gram))  # the system is for profiles of norm 1
-    # Nearest among those whose coefficients add up to 1: one more row, by Lagrange.
+    size = np.sqrt(np.diag(gram))  # the system is solved for profiles of norm 1
+    # The last row is the constraint that the coefficients add up to 1, by a Lagrange multiplier.
     system = np.block([[gram / np.outer(size, size), 1 / size[:, None]], [1 / size, 0.0]])
     system[-1] /= (scale := np.abs(system[-1]).max())
     system[:, -1] /= scale
@@ -146,7 +151,10 @@ def fit(known: Sequence[Profile], wanted: Profile) -> Fit:
 
 
 def reach(known: Sequence[Profile], end: int) -> tuple[float, float]:
-    """The shortest and the longest std that these profiles make well enough, to three digits."""
+    """Return the least and the largest std that these profiles approximate, to three digits.
+
+    The relative error of the profile is at most LARGEST. end: the last step of the average.
+    """
     tried = {*(k / 1000 for k in range(1, 289)), *(p.std for p in known if p.end == end)}
     within = [std for std in tried if fit(known, Profile(std, end)).error <= LARGEST]
     return min(within), max(within)

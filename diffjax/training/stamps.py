@@ -1,6 +1,6 @@
-"""SHA-256 of the files that describe a run, beside them, as `sha256sum --check` reads them.
+"""SHA-256 sums of the files that describe a run, in the format of `sha256sum --check`.
 
-A digit of a config that a disk or a hand has changed would give other samples without a word.
+A digit of a config that is changed by a disk error or by hand would silently change the samples.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ SUMS = "SHA256SUMS"
 
 
 def write(folder: Path, texts: Mapping[str, str]) -> None:
-    """Write files by name, and their sums; until all are there, the sums of the old ones count too.
+    """Write files by name, and their sums.
 
-    A process that is killed on the way leaves files that have one of their sums.
+    Until all files are written, the sums of the old files remain valid. A process that is killed in
+    between thus leaves files that each match one of their sums.
     """
     new = {name: [_sum(text.encode())] for name, text in texts.items()}
     old = {name: _sum((folder / name).read_bytes()) for name in texts if (folder / name).is_file()}
@@ -28,9 +29,9 @@ def write(folder: Path, texts: Mapping[str, str]) -> None:
 
 
 def changed(folder: Path) -> str:
-    """One line about the files that are not as they were written, "" where all are.
+    """Return one line about the files that have changed since they were written, "" for none.
 
-    A folder without sums, of an older version or with the file deleted, has none.
+    A folder without sums, from an older version or after deletion of the sums, is not checked.
     """
     try:
         lines = [line.split(maxsplit=1) for line in (folder / SUMS).read_text().splitlines()]

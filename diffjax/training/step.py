@@ -19,15 +19,15 @@ from diffjax.training.ema import RAW, Averages, update
 from diffjax.training.health import Health, Watch
 
 FROZEN = "frozen"
-"""Name of the parameters of the network that are not trained, among those that are held."""
+"""Name, among the held parameters, of the parameters of the network that are not trained."""
 
 
 class Moving(NamedTuple):
-    """What a step changes: a checkpoint holds it, and nothing else is needed to resume but what is
-    held.
+    """The part of the state that a step changes, and that a checkpoint contains.
 
-    step: also the index of the next batch. params: those that are trained. ema: their averages by
-    name. loss: what the objective remembers. health: what is known of bad steps.
+    A run resumes from it and the held parameters alone. step: the number of steps so far, and the
+    index of the next batch. params: the trained parameters. ema: their averages by name. optimizer:
+    the state of the optimizer. loss: the state of the objective. health: the record of bad steps.
     """
 
     step: Int[Array, ""]
@@ -38,15 +38,15 @@ class Moving(NamedTuple):
     health: Health = Health()
 
     def holding(self, held: dict[str, Params]) -> TrainState:
-        """The whole state."""
+        """Return the whole state, with these held parameters."""
         return TrainState(*self, held=held)
 
 
 class TrainState(NamedTuple):
-    """All that training is: the fields of `Moving`, and what no step changes.
+    """The complete state of training: the fields of `Moving`, and parameters that no step changes.
 
-    held: parameters by name, under `frozen` those that belong to `params`; the others are the
-    objective's. They have no gradient, no moments and no average, and are saved once.
+    held: parameters by name; those under `frozen` complete `params`, and the others belong to the
+    objective. Held parameters have no gradient, no moments and no average, and are saved once.
     """
 
     step: Int[Array, ""]
@@ -59,24 +59,27 @@ class TrainState(NamedTuple):
 
     @property
     def moving(self) -> Moving:
-        """What a checkpoint has, and a step may overwrite in place."""
+        """The part that a checkpoint contains and that a step may overwrite in place."""
         return Moving(*self[:-1])
 
     def weights(self, name: str = RAW) -> Params:
-        """An average of the parameters, or the parameters themselves, with what is frozen."""
+        """Return an average of the parameters, or the parameters themselves, with the frozen ones.
+
+        name: the name of the average; `raw` for the parameters themselves.
+        """
         return self.whole(self.params if name == RAW else self.ema[name])
 
     def whole(self, trained: Params) -> Params:
-        """These parameters with those that are frozen."""
+        """Return these trained parameters together with the frozen ones."""
         return joined(trained, self.held[FROZEN]) if FROZEN in self.held else trained
 
     def trained(self, whole: Params) -> Params:
-        """Those of these parameters that are not frozen."""
+        """Return the parameters among `whole` that are not frozen."""
         return only(whole, self.params) if FROZEN in self.held else whole
 
     @property
     def kept(self) -> dict[str, Params]:
-        """What the objective holds."""
+        """The held parameters of the objective."""
         return {name: params for name, params in self.held.items() if name != FROZEN}
 
 
@@ -94,13 +97,14 @@ def make_step(
     reading: Reading = Reading(),
     watch: Watch = Watch(),
 ) -> Step:
-    """The train step `(state, batch) -> (state, metrics)`; its randomness follows from state.step.
+    """Return the train step `(state, batch) -> (state, metrics)`.
 
-    accumulate: number of parts of the batch whose gradients are computed one after the other, for
-    the memory of one part. Part i is rows i, i + accumulate, ..., so that on many devices each part
-    is spread over all of them. reading: what the device makes of a batch first. watch: which steps
-    are skipped: of their state only the number and `health` change. Metrics stay on the device: the
-    loss's own, `grad_norm`, and as True or False `skipped` and `spikes`.
+    Its randomness is a function of the seed and of state.step. accumulate: the number of parts of
+    the batch whose gradients are computed one after the other, with the memory of one part. Part i
+    has the rows i, i + accumulate, ..., so that on many devices each part is spread over all of
+    them. reading: the preprocessing of a batch on the device. watch: decides which steps are
+    skipped; a skipped step changes only `step` and `health`. The metrics stay on the device: those
+    of the loss, `grad_norm`, and the booleans `skipped` and `spikes`.
     """
     key, key_data = stream(seed, "train"), stream(seed, "data")
     gradient = make_gradient(model, loss, accumulate)
@@ -127,7 +131,7 @@ def make_step(
 def make_gradient(
     model: Model, loss: Objective, accumulate: int
 ) -> Callable[[TrainState, Batch, Array], tuple[Params, tuple[dict[str, Array], Any]]]:
-    """`(state, batch, key) -> (gradients, (metrics, state of the loss))`: see `make_step`."""
+    """Return `(state, batch, key) -> (gradients, (metrics, loss state))`: see `make_step`."""
 
     def gradient(state: TrainState, batch: Batch, key: Array, loss_state: Any) -> Any:
         averages = {name: state.whole(params) for name, params in state.ema.items()}
@@ -171,12 +175,12 @@ def make_gradient(
 
 
 def mean(metrics: dict[str, Array]) -> dict[str, Array]:
-    """Of each metric over its leading axis."""
+    """Return the mean of each metric over its leading axis."""
     return jax.tree.map(lambda a: a.mean(0), metrics)
 
 
 def scan(step: Step) -> Step:
-    """K steps as one: batches with a leading axis (K, B, ...), metrics (K,)."""
+    """Return K steps as one: it takes batches (K, B, ...) and returns metrics (K, ...)."""
 
     def steps(state: TrainState, batches: Batch) -> tuple[TrainState, dict[str, Array]]:
         def one(moving: Moving, batch: Batch) -> tuple[Moving, dict[str, Array]]:

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 
 LATER, LENGTH = 3, 3
-"""Calls before and in a trace of which nothing else is said: the first ones are not typical."""
+"""Default number of calls before and in a trace; the first calls are not typical."""
 SOON = (0, 0)
 
 
@@ -19,12 +19,13 @@ SOON = (0, 0)
 def traced(
     run: Callable[..., Any], folder: Path, start: int, stride: int, steps: tuple[int, int] | None
 ) -> Iterator[Callable[..., Any]]:
-    """`run`, of `stride` steps a call from `start` on, with a trace of the calls that make `steps`.
+    """Yield `run` with a profiler trace of the calls that perform the given steps.
 
-    steps: the first, and the one after the last; `SOON` for three calls after the first three, and
-    None for no trace. Each of several processes has a folder of its own in `folder`.
+    run: performs `stride` steps per call, beginning at step `start`. folder: the folder of the
+    trace; each of several processes has its own subfolder. steps: the first step to trace and the
+    one after the last; `SOON` for three calls after the first three, and None for no trace.
     """
-    if jax.process_count() > 1:  # the trace for Perfetto cannot be made where others write too
+    if jax.process_count() > 1:  # a Perfetto trace fails in a folder where other processes write
         folder = folder / f"process_{jax.process_index()}"
     first, last = steps or (0, 0)
     if steps == SOON:

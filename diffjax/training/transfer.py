@@ -1,4 +1,4 @@
-"""Weights of one network for another: parameters by name, renamed by a map that is stated."""
+"""Transfer of weights between networks: parameters by name, renamed by explicit rules."""
 
 from __future__ import annotations
 
@@ -15,9 +15,12 @@ from diffjax.training.experiment import Experiment
 
 
 class Transfer(NamedTuple):
-    """params: those that were found, as a tree, which lacks the others. missing: paths that the
-    source does not have. surplus: paths of the source that are not known here. reshaped: paths of
-    another shape there, with both shapes. None of these three is among `params`."""
+    """The result of a transfer.
+
+    params: the parameters that fit, as a tree without the others. missing: the paths that the
+    source lacks. surplus: the paths of the source that the network lacks. reshaped: the paths whose
+    shape in the source differs, with both shapes.
+    """
 
     params: Params
     missing: tuple[str, ...]
@@ -35,15 +38,17 @@ class Transfer(NamedTuple):
 
     @property
     def complete(self) -> bool:
+        """True if source and network have exactly the same parameters."""
         return not (self.missing or self.surplus or self.reshaped)
 
 
 def transfer(experiment: Experiment, params: Params, renames: Sequence[str] = ()) -> Transfer:
-    """The parameters of another network by the names that they have here.
+    """Return the parameters of another network that fit the network of the experiment.
 
-    renames: `OLD=NEW`, in their order: a regular expression that is searched in the paths of the
-    source, as `network/blocks`, and what it is replaced by. Raises ConfigError for one that changes
-    nothing, and where two parameters end up under one name.
+    params: the parameters of the source. renames: rules `OLD=NEW`, applied in order; OLD is a
+    regular expression that is searched in the paths of the source, such as `network/blocks`, and
+    NEW its replacement. Raises ConfigError for a rule that matches nothing, and where two
+    parameters receive one name.
     """
     loaded: dict[str, Any] = flat(params)
     for text in renames:
@@ -61,7 +66,11 @@ def transfer(experiment: Experiment, params: Params, renames: Sequence[str] = ()
 
 
 def renamed(tensors: dict[str, Any], text: str) -> dict[str, Any]:
-    """The tensors with other paths. The last `=` of `OLD=NEW` counts: OLD may have more."""
+    """Return the tensors under the paths that one rule `OLD=NEW` gives them.
+
+    The last `=` separates OLD and NEW, so OLD may contain `=`. Raises ConfigError for a rule
+    without effect or of another form, and where two parameters receive one name.
+    """
     old, sign, new = text.rpartition("=")
     place = f"--resume_map={text}"
     if not sign or not old:

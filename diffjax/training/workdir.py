@@ -1,4 +1,4 @@
-"""The folder of a run: what it was made with, and its checkpoints; or its weights alone."""
+"""The folder of a run, with its config, its provenance and its checkpoints, or weights alone."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ LOST = {
     "config.json": "without it nobody knows what the network is: put it back from a copy",
     "data.json": "the command that trained the run writes it again; of an export, put it back",
 }
-"""What to do where a file of a run is not there."""
+"""Advice where a file of a run is missing."""
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 FREE = {
     "config": ("sampling",),
@@ -47,7 +47,7 @@ FREE = {
     "config.data": ("memory", "workers", "timeout"),
     "data": ("classes",),
 }
-"""Fields that may differ when a run resumes, with all below them: no step reads them."""
+"""Fields that may differ, with all fields below them, when a run resumes: no step reads them."""
 
 
 def open_run(
@@ -56,12 +56,13 @@ def open_run(
     command: Sequence[str],
     resume_from: Mapping[str, Any] | None = None,
 ) -> None:
-    """Check that the folder is empty or holds a run of this config and data; note this launch.
+    """Check that the folder is empty or holds a run of this config and data, and record the launch.
 
-    Writes config.json with all defaults, form and fingerprint of the data to data.json, and one
-    line to launches.jsonl: command, git commit, versions, devices, the step that the run resumes
-    from, and what it begins with, `resume_from`. Raises ConfigError where the folder holds a run
-    of another config or of other data, naming the differences.
+    It writes config.json with all defaults, data.json with the form and the fingerprint of the
+    data, and one line of launches.jsonl with the command, git commit, versions, devices, the step
+    from which the run resumes, and the origin of its initial weights, `resume_from`. Raises
+    ConfigError, naming the differences, where the folder holds a run of another config or of other
+    data.
     """
     data = experiment.form.as_json() | {"train": fingerprint(experiment.source("train"))}
     if (workdir / WEIGHTS).exists():
@@ -104,9 +105,10 @@ def open_run(
 
 
 def began_from(workdir: Path, path: Path) -> bool:
-    """Whether the run in `workdir` has a checkpoint already and began with the weights in `path`.
+    """Return True if the run in `workdir` has a checkpoint and began with the weights in `path`.
 
-    False where it has none yet; ConfigError where it began otherwise.
+    The result is False without a checkpoint. Raises ConfigError where the run has a checkpoint and
+    began with other weights.
     """
     if not _steps(workdir):
         return False
@@ -129,12 +131,15 @@ def began_from(workdir: Path, path: Path) -> bool:
 
 
 def read_config(workdir: Path) -> dict[str, Any]:
-    """The config of the run in `workdir`; ConfigError where there is none."""
+    """Read the config of the run in `workdir`; raise ConfigError where there is none."""
     return _read(workdir, "config.json")
 
 
 def read_form(workdir: Path) -> Form:
-    """The form of the data that the run was made with: sampling needs no data set."""
+    """Read the form of the training data from `workdir`, so that sampling needs no data set.
+
+    Raises ConfigError for a file that is missing or holds no form.
+    """
     read = _read(workdir, "data.json")
     try:
         return from_json(read)
@@ -162,7 +167,7 @@ def _read(workdir: Path, name: str) -> dict[str, Any]:
 
 
 def is_run(workdir: Path) -> bool:
-    """Whether a folder is that of a run or an export, whichever of its files are lost."""
+    """Return True for the folder of a run or an export, whichever of its files are lost."""
     names = ("data.json", "launches.jsonl", "checkpoints")
     if any((workdir / name).exists() for name in names):
         return True
@@ -170,24 +175,26 @@ def is_run(workdir: Path) -> bool:
         config = json.loads((workdir / "config.json").read_text())
     except (OSError, ValueError, RecursionError):
         return False
-    # That of a published model names its class.
+    # The config.json of a published model is another one: it names the class of the model.
     return isinstance(config, dict) and (not config or isinstance(config.get("network"), dict))
 
 
 def last_step(workdir: Path) -> int:
-    """Step of the newest checkpoint in `workdir`; 0 where there is none."""
+    """Return the step of the newest checkpoint in `workdir`, 0 where there is none."""
     return max(_steps(workdir), default=0)
 
 
 def _steps(workdir: Path) -> list[int]:
-    # Not by Checkpoints: that waits for the other processes, and one alone may ask.
+    # `Checkpoints` would wait for the other processes, while one process may call this alone.
     marks = (workdir / "checkpoints").glob("*/commit_success.txt")
     return [int(mark.parent.name) for mark in marks if mark.parent.name.isdecimal()]
 
 
 def load_state(experiment: Experiment, workdir: Path) -> TrainState:
-    """The newest state of the run in `workdir`, without what its objective holds; ConfigError where
-    there is none yet."""
+    """Read the newest state of the run in `workdir`, without the held parameters of its objective.
+
+    Raises ConfigError where there is no checkpoint yet.
+    """
     folder = workdir / "checkpoints"
     state = None
     if folder.is_dir():
@@ -200,8 +207,11 @@ def load_state(experiment: Experiment, workdir: Path) -> TrainState:
 
 
 class Weights(NamedTuple):
-    """Parameters, the steps that they were trained for (0 where nobody knows), and which average
-    of them it is ("" where nobody knows)."""
+    """The weights of a network.
+
+    step: the number of training steps, 0 if unknown. params: the parameters. ema: the name of the
+    average that they are, "" if unknown.
+    """
 
     step: int
     params: Params
@@ -209,11 +219,11 @@ class Weights(NamedTuple):
 
 
 def load_weights(experiment: Experiment, workdir: Path) -> Weights:
-    """Those of the newest checkpoint in `workdir`, or else of its weights.safetensors.
+    """Load the weights of the newest checkpoint in `workdir`, or else of its weights.safetensors.
 
-    config.sampling.ema says which: the name of an average in config.ema, `raw` for the parameters
-    themselves, or a length that `tools.ema` made; without it the first average by name. Raises
-    ConfigError where there is none, or where they are not those of the config.
+    config.sampling.ema selects them: the name of an average in config.ema, `raw` for the parameters
+    themselves, or a width that `tools.ema` has computed; by default the first average by name.
+    Raises ConfigError where there are none, or where they are not the parameters of the config.
     """
     if line := stamps.changed(workdir):
         logging.warning(line)
@@ -243,10 +253,10 @@ def _hint(name: str, workdir: Path) -> str:
 
 
 def _read_weights(experiment: Experiment, path: Path, frozen: Params | None = None) -> Weights:
-    """Those of a file, which need not have what is frozen in the run."""
+    """Read the weights in a file, which need not contain the `frozen` parameters of the run."""
     try:
         tensors, about = checksums.load(path)
-    except ValueError as error:  # names the file
+    except ValueError as error:  # its message names the file
         raise ConfigError(str(error)) from error
     try:
         params = joined(nested(tensors), frozen or {})
@@ -258,7 +268,7 @@ def _read_weights(experiment: Experiment, path: Path, frozen: Params | None = No
 
 
 def check_weights(experiment: Experiment, params: Params) -> None:
-    """ValueError names parameters that are missing, surplus, or of another shape."""
+    """Raise ValueError, which names them, for parameters that are missing, surplus or reshaped."""
     wanted = flat(jax.eval_shape(experiment.parameters))
     stored = flat(params)
     if set(wanted) != set(stored):
@@ -272,7 +282,11 @@ def check_weights(experiment: Experiment, params: Params) -> None:
 
 
 def write_weights(workdir: Path, experiment: Experiment, weights: Weights) -> None:
-    """A folder that every command but train takes: config.json, data.json, weights.safetensors."""
+    """Write an export, the folder that every command but train reads.
+
+    It contains config.json, data.json and weights.safetensors. Raises ConfigError for a folder that
+    is not empty or cannot be written.
+    """
     check_empty(workdir)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
@@ -284,7 +298,7 @@ def write_weights(workdir: Path, experiment: Experiment, weights: Weights) -> No
 
 
 def check_empty(out: Path, flag: str = "--out") -> None:
-    """ConfigError for a folder that holds something, and for what is no folder."""
+    """Raise ConfigError for a folder that is not empty, and for a path that is not a folder."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"{flag}={out}: is there already; needs a new or an empty folder")
 
@@ -295,7 +309,7 @@ def _describe(workdir: Path, config: Mapping[str, Any], data: Mapping[str, Any])
 
 
 def provenance() -> dict[str, Any]:
-    """Where and with what a result was made."""
+    """Return the provenance of a result: time, versions, git commit and devices."""
     return {
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "diffjax": diffjax.__version__,
@@ -307,7 +321,7 @@ def provenance() -> dict[str, Any]:
 
 
 def _commit() -> str | None:
-    """Commit of the running source tree, "-dirty" where changed; None outside a checkout."""
+    """Return the commit of the source tree, "-dirty" if modified; None outside a checkout."""
     root = Path(diffjax.__file__).parent.parent
     if not (root / ".git").exists():
         return None

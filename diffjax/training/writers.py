@@ -1,4 +1,4 @@
-"""Where metrics and pictures go: JSON lines, the source of truth, and what draws them."""
+"""Writers of metrics and pictures: JSON lines, the source of truth, and dashboards."""
 
 from __future__ import annotations
 
@@ -22,30 +22,31 @@ Edges = Sequence[int | float]
 
 @runtime_checkable
 class Writer(Protocol):
-    """Gets every metric of a run once, in order of steps; made by `(workdir, start, **settings)`.
+    """A writer, constructed by `(workdir, start, **settings)`, receives each metric of a run once.
 
-    start: the step that the run resumes from. What a writer holds of later steps will come again.
+    The metrics come in the order of steps. start: the step from which the run resumes; metrics of
+    later steps that the writer already holds will be written again.
     """
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None: ...
 
     def histogram(self, step: int, name: str, edges: Edges, heights: np.ndarray) -> None:
-        """heights (n,): of the bins between edges (n + 1,)."""
+        """Write a histogram with `heights` (n,) of the bins between `edges` (n + 1,)."""
         ...
 
     def image(self, step: int, name: str, image: np.ndarray) -> None:
-        """image: uint8 (H, W, C)."""
+        """Write a picture. image: uint8 (H, W, C)."""
         ...
 
     def close(self) -> None: ...
 
 
 class JSONL:
-    """metrics.jsonl: one JSON object per line, `{"step": ..., name: value, ...}`, flushed at once.
+    """The writer of metrics.jsonl, which every run has: one JSON object per line, flushed at once.
 
-    On resume the lines of later steps, and a half-written last one, are removed: they will be
-    written again. What the disk does not take is kept and written with what comes next. Every run
-    has it.
+    A line is `{"step": ..., name: value, ...}`. When a run resumes, lines of later steps and an
+    incomplete last line are removed, since they will be written again. Bytes that a full disk does
+    not accept are kept and written with the next line.
     """
 
     def __init__(self, workdir: Path, start: int):
@@ -58,7 +59,7 @@ class JSONL:
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         self._waiting += json.dumps({"step": step, **values}).encode() + b"\n"
-        while self._waiting:  # a disk that becomes full takes a part of it
+        while self._waiting:  # a disk that becomes full accepts only a part
             self._waiting = self._waiting[self._file.write(self._waiting) :]
 
     def histogram(self, step: int, name: str, edges: Edges, heights: np.ndarray) -> None:
@@ -79,10 +80,11 @@ def _step(line: str, start: int) -> int:
 
 
 class Tensorboard:
-    """tensorboard/: event files; events after `start` are purged.
+    """The writer of event files in tensorboard/, where events after `start` are purged.
 
-    Written by the caller: tensorboardX's own thread ends at a full disk, and then all wait for it.
-    What could not be written is lost here, and the next events go to a new file.
+    The caller's thread writes them: the thread of tensorboardX dies on a full disk, and the run
+    would wait for it forever. Events that could not be written are lost, and the next events go to
+    a new file.
     """
 
     package: ClassVar[str] = "tensorboardX"
@@ -129,9 +131,9 @@ class Tensorboard:
 
 
 class Wandb:
-    """Weights & Biases, under the id in wandb.txt, so that a resumed run stays one run.
+    """The writer to Weights & Biases, which keeps the id of the run in wandb.txt.
 
-    Steps after `start` come twice, with equal values.
+    A resumed run continues under its id. Steps after `start` appear twice, with equal values.
     """
 
     package: ClassVar[str] = "wandb"
@@ -146,7 +148,8 @@ class Wandb:
         self._run = self._wandb.init(
             **where, config=config, id=note.read_text().strip(), resume="allow"
         )
-        self._run.define_metric("*", step_metric="step")  # its own count must never go back
+        # The step counter of wandb itself must never decrease.
+        self._run.define_metric("*", step_metric="step")
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         self._run.log({"step": step, **values})
@@ -163,7 +166,7 @@ class Wandb:
 
 
 WRITERS = catalogue(Tensorboard, Wandb)
-"""What a run may write besides metrics.jsonl."""
+"""The writers that a run may have besides metrics.jsonl."""
 
 
 def check_writers(writers: Iterable[Callable[..., Writer]]) -> None:

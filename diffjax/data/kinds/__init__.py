@@ -1,7 +1,7 @@
-"""Kinds of data: what items are, and so how they are scaled, cut, shown, written and judged.
+"""Kinds of data, which determine how items are scaled, cropped, shown, stored and evaluated.
 
-A source declares the kind of its items (`Form.kind`); nothing else asks shapes. One file each; the
-catalogue is here.
+A source declares the kind of its items (`Form.kind`); no other code infers it from shapes. Each
+kind is one file; `KINDS` is the catalogue.
 """
 
 from diffjax import config
@@ -25,17 +25,19 @@ __all__ = ["KINDS", "Files", "Kind", "default", "lookup"]
 
 
 def lookup(name: str) -> Kind:
-    """The kind of this name, or of one's own, `module:KIND`; ValueError where there is none."""
+    """Return the kind of this name, or your own kind from `module:KIND`.
+
+    Raises ValueError for an unknown name.
+    """
     return config.lookup(KINDS, name, "kind", Kind)
 
 
 def default(shape: tuple[int, ...], dtype: str) -> str:
-    """The kind that a source of arrays declares where its setting `kind` is empty.
+    """Return the kind that a source of arrays declares where its setting `kind` is empty.
 
-    By rank and type of an item: (D,) points for D = 2 or 3, else vector; (L, C) audio in int16,
-    else sequence; (H, W, C) image with 1 or 3 channels or in uint8, else latent; (T, H, W, C) video
-    in uint8, else volume.
-    ValueError for another rank.
+    It depends on the shape and the type of an item: (D,) is points for D = 2 or 3, else vector;
+    (L, C) is audio in int16, else sequence; (H, W, C) is image with 1 or 3 channels or in uint8,
+    else latent; (T, H, W, C) is video in uint8, else volume. Raises ValueError for any other rank.
     """
     grey = dtype == "uint8"
     by_rank = {

@@ -1,4 +1,4 @@
-"""Sound (L, channels): floats in [-1, 1], or 16-bit integers; the unit `rate` is in hertz."""
+"""Sound (L, channels): floats in [-1, 1], or 16-bit integers, at a `rate` in hertz."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from diffjax.data.kinds.storing import WAV, to_int16
 
 
 def normalise(x: Shaped[Array, "b *d"]) -> Float[Array, "b *d"]:
-    """16-bit integers to floats in [-1, 1); floats as they are."""
+    """Convert 16-bit integers to floats in [-1, 1); floats are returned unchanged."""
     return x.astype(jnp.float32) / 32768 if x.dtype == jnp.int16 else x
 
 
@@ -25,7 +25,7 @@ def _waves(x: np.ndarray) -> np.ndarray:
 
 
 def _caption(x: np.ndarray, units: Units) -> str:
-    """The range of values, and how long the longest sound is, where the rate is known."""
+    """Return the range of the values and, where the rate is known, the longest duration in s."""
     seconds = f"; horizontal: 0 to {x.shape[1] / units['rate']:.3g} s" if "rate" in units else ""
     return drawing.span(_waves(x)) + seconds
 

@@ -1,4 +1,7 @@
-"""Pictures without a figure library where pixels do: grids, lines, contact sheets, clouds."""
+"""Pictures of items: grids, curves, contact sheets and scatter plots.
+
+A figure library draws only what needs axes; the other pictures are arrays of pixels.
+"""
 
 from __future__ import annotations
 
@@ -17,21 +20,21 @@ if TYPE_CHECKING:
 
 MOST_COLUMNS = 20
 TILE = 64
-"""Small images are enlarged by a whole factor to about this many pixels in height."""
+"""Height in pixels to which small images are enlarged, by an integer factor."""
 WIDEST = 3
-"""How many times wider an enlarged image may be."""
+"""Largest width of an enlarged image, as a multiple of its tile."""
 SIDE = 3.0
-"""Half the side of the plane that is drawn."""
+"""Half the side of the square in which points are drawn."""
 LINE = (64, 96)
-"""Height and width of a picture of lines."""
+"""Height and width in pixels of a picture of curves."""
 LONGEST = 24
-"""Characters of a title above a column."""
+"""Largest number of characters of a title above a column."""
 MOST_PAIRS = 5
-"""Columns that are drawn against each other."""
+"""Largest number of columns that are drawn against each other."""
 MOST_LEVELS = 8
-"""Levels of a category that have a tick."""
+"""Largest number of levels of a category that have a tick."""
 MISSING = "#bbbbbb"
-"""The colour of items without a class."""
+"""Colour of items without a class."""
 LINES = (
     *("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f"),
     *("#bcbd22", "#17becf", "#000000", "#00008b", "#006400", "#ffbf00", "#ff00ff", "#98df8a"),
@@ -49,9 +52,10 @@ def grid(
     tile: int = TILE,
     titles: Sequence[str] = (),
 ) -> np.ndarray:
-    """uint8 images (N, H, W, C) as one picture (H', W', 3), row by row, with thin gaps.
+    """Return uint8 images (N, H, W, C) as one picture (H', W', 3), row by row, with thin gaps.
 
-    titles: of the columns, written above them.
+    columns: their number, by default that of an approximately square grid. tile: the height in
+    pixels to which small images are enlarged. titles: texts above the columns.
     """
     n, h, w, c = images.shape
     columns = columns or math.ceil(math.sqrt(n))
@@ -70,7 +74,7 @@ def grid(
 
 
 def captioned(picture: np.ndarray, text: str) -> np.ndarray:
-    """A picture uint8 (H, W, 3) with a line of text below, and white beside it if that is long."""
+    """Return a uint8 picture (H, W, 3) with a line of text below it, widened to fit the text."""
     from PIL import Image, ImageDraw
 
     font = _font()
@@ -89,8 +93,11 @@ def _font() -> FreeTypeFont:
 
 
 def _titles(titles: Sequence[str], step: int, width: int, gap: int) -> np.ndarray:
-    """A strip uint8 (h, width, 3) of texts, one every `step` pixels: upright where one of them is
-    wider than its column, and shortened where it is longer than LONGEST."""
+    """Return a uint8 strip (h, width, 3) of texts, one every `step` pixels.
+
+    All texts are vertical where one of them is wider than its column; a text longer than LONGEST is
+    shortened.
+    """
     from PIL import Image, ImageDraw
 
     font = _font()
@@ -111,7 +118,10 @@ def _titles(titles: Sequence[str], step: int, width: int, gap: int) -> np.ndarra
 
 
 def columns(label: np.ndarray | None, num: int) -> int | None:
-    """One column per class where labels come in turn; else None, for about a square."""
+    """Return one column per class where the labels cycle through the classes, else None.
+
+    None stands for an approximately square grid.
+    """
     if label is None:
         return None
     kinds = len(np.unique(label))
@@ -120,11 +130,11 @@ def columns(label: np.ndarray | None, num: int) -> int | None:
 
 
 def lines(x: np.ndarray, bound: float | None = None) -> np.ndarray:
-    """Curves x (N, L, C) over L, a colour per channel, as uint8 pictures (N, 64, 96, 3).
+    """Draw curves x (N, L, C) over L, in a colour per channel, as uint8 pictures (N, 64, 96, 3).
 
-    bound: the value at the upper edge; the largest |value| of all where it is None. At most six
-    channels are drawn, and nothing where x is NaN, as beyond the end of an item. Of curves that are
-    longer than a picture is wide each column shows all values between its edges.
+    At most six channels are drawn, and nothing where x is NaN, as beyond the end of an item. Where
+    a curve is longer than the picture is wide, each pixel column shows the full range of the values
+    between its edges. bound: the value at the upper edge, by default the largest |value| of x.
     """
     height, width = LINE
     top = bound or _top(x)
@@ -142,8 +152,10 @@ def lines(x: np.ndarray, bound: float | None = None) -> np.ndarray:
 
 
 def _extents(x: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """The least and the largest value (N, width, C) of curves x (N, L, C) in each of `width`
-    columns, NaN in columns that have none."""
+    """Return the least and the largest value of curves x (N, L, C) in each of `width` columns.
+
+    Both are (N, width, C), and NaN in columns without values.
+    """
     last = max(x.shape[1] - 1, 0)
     at = np.linspace(0, last, width + 1)
     if x.shape[1] > width:
@@ -161,17 +173,20 @@ def _extents(x: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def span(x: np.ndarray) -> str:
-    """The range of the pictures that `lines` makes of x without a bound."""
+    """Return a caption with the vertical range of the pictures that `lines` draws of x."""
     return f"vertical: -{_top(x):.3g} to {_top(x):.3g}"
 
 
 def _top(x: np.ndarray) -> float:
-    """The largest finite |value|."""
+    """Return the largest |value|, at least 1e-6, ignoring NaN."""
     return max(float(np.abs(np.nan_to_num(np.asarray(x, np.float32))).max(initial=0.0)), 1e-6)
 
 
 def beside(images: np.ndarray) -> np.ndarray:
-    """Frames (N, T, H, W, C) in one row per item, uint8 (N, H, T (W + 1) - 1, C): white between."""
+    """Return frames (N, T, H, W, C) side by side, with white lines between them.
+
+    The result is uint8 (N, H, T (W + 1) - 1, C), one row per item.
+    """
     n, t, h, w, c = images.shape
     apart = np.pad(images, ((0, 0),) * 3 + ((0, 1), (0, 0)), constant_values=255)
     return np.moveaxis(apart, 1, 2).reshape(n, h, t * (w + 1), c)[:, :, :-1]
@@ -180,7 +195,7 @@ def beside(images: np.ndarray) -> np.ndarray:
 def scatter(
     points: np.ndarray, label: np.ndarray | None = None, class_names: Sequence[str] = ()
 ) -> np.ndarray:
-    """Points (N, 2) as a picture (H, W, 3), coloured by label."""
+    """Draw points (N, 2) as a picture (H, W, 3), coloured by label."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5, 5), dpi=100, layout="constrained")
@@ -200,9 +215,10 @@ def pairs(
     label: np.ndarray | None = None,
     class_names: Sequence[str] = (),
 ) -> np.ndarray:
-    """Columns (N,) of a table by name as a picture: how each is spread, and each against another.
+    """Draw columns (N,) of a table by name as a matrix of scatter plots (H, W, 3).
 
-    Numbers have histograms, texts bars of their counts. At most five columns are drawn.
+    The diagonal shows a histogram of each column of numbers, and the counts of each column of
+    texts. At most five columns are drawn.
     """
     from matplotlib.figure import Figure
 
@@ -227,7 +243,7 @@ def pairs(
             axes.set_xlabel(across_name if i == side - 1 else "")
             axes.set_ylabel("" if j else row_name)
             axes.tick_params(labelbottom=i == side - 1, labelleft=i > j == 0)
-            if i == j:  # its heights are counts, unlike those of its row
+            if i == j:  # the vertical axis of a histogram is not that of its row
                 axes.set_ylabel("count")
                 axes.yaxis.set_label_position("right")
                 axes.yaxis.tick_right()
@@ -237,7 +253,7 @@ def pairs(
 
 
 def _codes(values: np.ndarray) -> tuple[np.ndarray, list[str]]:
-    """A column as numbers, and the levels that these number where it holds texts."""
+    """Return a column as numbers, and the levels that the numbers stand for if it holds texts."""
     if values.dtype.kind == "f":
         return values, []
     levels, codes = np.unique(values, return_inverse=True)
@@ -249,7 +265,7 @@ def _short(text: str, longest: int = 10) -> str:
 
 
 def _ticks(axes: Axes, which: Literal["x", "y"], values: np.ndarray, levels: Sequence[str]) -> None:
-    """One range for a column wherever it is drawn, and few ticks, so that they do not overlap."""
+    """Set the range of a column, equal in all plots, and few ticks, so that they do not overlap."""
     axis = axes.xaxis if which == "x" else axes.yaxis
     low, high = float(values.min()), float(values.max())
     if levels:
@@ -266,7 +282,7 @@ def _ticks(axes: Axes, which: Literal["x", "y"], values: np.ndarray, levels: Seq
 
 
 def _colours(label: np.ndarray | None) -> Any:
-    """A colour for each item by its class, grey where that is missing; None without labels."""
+    """Return the colour of each item by its class, grey without one; None without labels."""
     if label is None:
         return None
     palette = np.array([*LINES, MISSING])
@@ -276,7 +292,7 @@ def _colours(label: np.ndarray | None) -> Any:
 def _legend(
     figure: Figure, label: np.ndarray | None, class_names: Sequence[str], place: Any
 ) -> None:
-    """The colours of the classes, where they are few enough to differ."""
+    """Add a legend of the classes, where they are few enough to have different colours."""
     from matplotlib.lines import Line2D
 
     kinds = [] if label is None else np.unique(label).tolist()
@@ -294,12 +310,12 @@ def _legend(
 
 
 def numbered(x: np.ndarray) -> dict[str, np.ndarray]:
-    """The columns of x (N, D) as x0, x1, ..., for `pairs`."""
+    """Return the columns of x (N, D) under the names x0, x1, ..., for `pairs`."""
     return {f"x{i}": column for i, column in enumerate(x.T)}
 
 
 def drawn(figure: Figure) -> np.ndarray:
-    """The figure as a uint8 picture (H, W, 3)."""
+    """Render a figure as a uint8 picture (H, W, 3)."""
     from PIL import Image
 
     buffer = io.BytesIO()
@@ -308,7 +324,7 @@ def drawn(figure: Figure) -> np.ndarray:
 
 
 def save(path: Path, picture: np.ndarray) -> None:
-    """Write a uint8 picture (H, W, 3) or (H, W, 1); the folder is made."""
+    """Write a uint8 picture (H, W, 3) or (H, W, 1), and create its folder."""
     from PIL import Image
 
     path.parent.mkdir(parents=True, exist_ok=True)

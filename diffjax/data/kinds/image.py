@@ -10,12 +10,12 @@ from diffjax.data.kinds.storing import PNG
 
 
 def grey_levels(x: np.ndarray, dtype: str = "uint8") -> np.ndarray:
-    """Floats in [-1, 1], and beyond, to the nearest grey level; grey levels as they are."""
+    """Round floats in [-1, 1] to grey levels; values beyond are clipped, and uint8 is unchanged."""
     return x if x.dtype == np.uint8 else to_uint8(x)
 
 
 def _unit(x: np.ndarray) -> np.ndarray:
-    """Pixels as (N, D) in [0, 1]."""
+    """Return the pixels as (N, D) in [0, 1]."""
     floats = flat(x).astype("float32")
     return floats / 255 if x.dtype == np.uint8 else (floats + 1) / 2
 

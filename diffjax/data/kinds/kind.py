@@ -1,4 +1,4 @@
-"""What the items of a data set are, and all that follows from it, as one frozen object."""
+"""The kind of the items of a data set, as a frozen object that holds everything it implies."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from diffjax.data.images import to_float
 from diffjax.data.kinds import drawing
 
 Units = Mapping[str, Any]
-"""What numbers mean that the kind alone does not say, as `rate`, samples per second."""
+"""The meaning of the numbers beyond the kind, such as `rate`, the samples per second."""
 NO_UNITS: Units = {}
 
 
 def as_they_are(x: np.ndarray, dtype: str) -> np.ndarray:
-    """Float items need no way back: nothing is clipped."""
+    """Return floats as float32, neither scaled nor clipped: the default `denormalise`."""
     return np.asarray(x, np.float32)
 
 
 def flat(x: np.ndarray) -> np.ndarray:
-    """The values of stored items, (N, D)."""
+    """Return the values of stored items as (N, D)."""
     return x.reshape(len(x), -1)
 
 
 @dataclass(frozen=True)
 class Files:
-    """A form of file that items are written to and read from.
+    """A file format to which items are written and from which they are read.
 
-    ending: with the dot. write: `(path, items or item, units)`. read: `(path, shape of an item,
-    units)`, the inverse. each: whether a file holds one item, so that several of them make a
-    folder.
+    ending: the suffix with its dot. write: `(path, items or item, units)`. read: `(path, shape of
+    an item, units)`, the inverse of `write`. each: True if a file holds one item, so that several
+    items make a folder.
     """
 
     ending: str
@@ -44,22 +44,26 @@ class Files:
 
 @dataclass(frozen=True)
 class Kind:
-    """What items are: their form, their way to the network and back, pictures, files, changes.
+    """The kind of items: their shapes and types, scaling, pictures, files and augmentations.
 
-    axes: of an item, as messages show them. ranks: how many axes it may have. channels: allowed
-    sizes of the last axis; any where there are none. dtypes: allowed stored types. bound: the
-    largest allowed |value| of floats, None for any. normalise: stored values (B, ...) to floats of
-    the network's range, on the device. denormalise: `(x, dtype)`, samples of the network to stored
-    values. tiles: stored items (N, ...) to uint8 pictures (N, h, w, 1 or 3). together: one picture
-    of all items in place of tiles, `(x, label, units, class_names)`. few: items (D,) of 2 to so
-    many values are shown as a matrix of pairs in place of tiles. files: the first with `each` is
-    that of a folder. window: axes, counted from the last, along which items may be cropped.
-    mirror: the axis along which they may be flipped. lengths: whether items may end at different
-    positions of their first axis; NaN stands beyond the end. augment: whether geometric changes of
-    images apply. values: stored items to the (N, D) that distances without a feature network
-    compare. features: the default feature network of `evaluate`. noun: of an item, in messages.
-    unit: scale and name of an error of the network's output. caption: `(x, units)`, a line of text
-    below the tiles, as the range that they show.
+    name: its name in the catalogue. axes: the axes of an item, as messages show them. ranks: the
+    allowed numbers of axes. channels: the allowed sizes of the last axis, empty for any. dtypes:
+    the allowed stored types. bound: the largest allowed |value| of floats, None for any.
+
+    normalise: converts stored values (B, ...) to floats in the range of the network, on the device.
+    denormalise: `(x, dtype)`, converts samples of the network to stored values. values: converts
+    stored items to the (N, D) that distances without a feature network compare. features: the
+    default feature network of `evaluate`. unit: scale and name of an error of the network's output.
+
+    tiles: converts stored items (N, ...) to uint8 pictures (N, h, w, 1 or 3). together: `(x, label,
+    units, class_names)`, draws one picture of all items in place of tiles. few: the largest D for
+    which items (D,), D >= 2, are shown as a matrix of pairs in place of tiles. caption: `(x,
+    units)`, a line of text below the tiles, such as the range that they show. noun: the word for an
+    item in messages. files: the file formats; the first one with `each` is that of a folder.
+
+    window: the axes, counted from the last, along which items may be cropped. mirror: the axis
+    along which items may be flipped. lengths: True if items may have different lengths along their
+    first axis, with NaN beyond the end. augment: True if geometric augmentations of images apply.
     """
 
     name: str
@@ -87,7 +91,7 @@ class Kind:
     caption: Callable[[np.ndarray, Units], str] | None = None
 
     def check(self, shape: tuple[int, ...], dtype: str) -> None:
-        """Raise ValueError for items that are not of this kind."""
+        """Raise ValueError for a shape of items or a type that this kind does not allow."""
         if len(shape) not in self.ranks or (self.channels and shape[-1] not in self.channels):
             sizes = " or ".join(map(str, self.channels))
             with_sizes = f" with a last axis of {sizes}" if sizes else ""
@@ -97,7 +101,7 @@ class Kind:
             raise ValueError(f"kind={self.name!r}: items of {dtype}; needs {allowed}")
 
     def check_values(self, x: np.ndarray) -> None:
-        """Raise ValueError for floats that are not finite, or beyond the bound."""
+        """Raise ValueError for floats that are not finite or exceed the bound."""
         if not np.issubdtype(x.dtype, np.floating) or not x.size:
             return
         most = float(np.abs(x).max())
@@ -107,7 +111,7 @@ class Kind:
             raise ValueError(f"values up to {most:g}; needs finite {self.noun}s{within}{other}")
 
     def range(self, dtype: str) -> tuple[float, float] | None:
-        """Least and largest stored value; None where floats are not bounded."""
+        """Return the least and the largest stored value, or None for unbounded floats."""
         if np.issubdtype(np.dtype(dtype), np.integer):
             info = np.iinfo(dtype)
             return float(info.min), float(info.max)
@@ -120,10 +124,10 @@ class Kind:
         units: Units = NO_UNITS,
         class_names: Sequence[str] = (),
     ) -> np.ndarray:
-        """Stored items (N, ...) as one picture uint8 (H, W, 3).
+        """Draw stored items (N, ...) as one uint8 picture (H, W, 3).
 
-        Items whose labels come in turn stand in one column per class, which has its name above it
-        where classes have names.
+        Items whose labels cycle through the classes form one column per class, under the name of
+        the class if it has one.
         """
         if self.together:
             return self.together(x, label, units, class_names)
@@ -138,9 +142,9 @@ class Kind:
         return drawing.captioned(picture, text) if text else picture
 
     def folder(self) -> Files | None:
-        """The form of the files in a folder of items, None where there is none."""
+        """Return the format of the files in a folder of items, None where the kind has none."""
         return next((f for f in self.files if f.each), None)
 
     def whole(self) -> dict[str, Files]:
-        """The forms of file that hold all items, by ending."""
+        """Return the formats whose files hold all items, by their suffix."""
         return {f.ending: f for f in self.files if not f.each}

@@ -1,4 +1,4 @@
-"""Latents: what an encoder made of items, on a grid of any number of axes, channels last."""
+"""Latents: the outputs of an encoder on a grid of any number of axes, channels last."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ RANGE = "black to white: -3 to 3"
 
 
 def shades(x: np.ndarray) -> np.ndarray:
-    """The first three channels, or the first, of floats (N, H, W, C): black to white, -3 to 3."""
+    """Return the first three channels of floats (N, H, W, C), or the first, as grey levels.
+
+    Values from -3 to 3 run from black to white.
+    """
     return to_uint8(x[..., :3] / 3 if x.shape[-1] >= 3 else x[..., :1] / 3)
 
 
 def _tiles(x: np.ndarray) -> np.ndarray:
-    """The middle of the grid along all its axes but the last two; a line as a strip."""
+    """Return the middle slice along all axes of the grid but its last two; a line is a strip."""
     x = x[:, None, None] if x.ndim == 2 else x[:, None] if x.ndim == 3 else x
     while x.ndim > 4:
         x = x[:, x.shape[1] // 2]

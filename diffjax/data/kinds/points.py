@@ -1,4 +1,4 @@
-"""Points in the plane or in space, seen all together; about unit variance."""
+"""Points in the plane or in space, drawn in one picture; about unit variance."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from diffjax.data.kinds.storing import CSV
 def _picture(
     x: np.ndarray, label: np.ndarray | None, units: Units, class_names: Sequence[str]
 ) -> np.ndarray:
-    """The plane, or in space each axis against each other."""
+    """Draw points in the plane; for points in space, draw each pair of axes."""
     if x.shape[1] == 2:
         return drawing.scatter(x, label, class_names)
     return drawing.pairs(drawing.numbered(x), label, class_names)

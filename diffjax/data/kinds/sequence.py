@@ -1,4 +1,4 @@
-"""Sequences of vectors (L, C), as measurements over time, about unit variance."""
+"""Sequences of vectors (L, C), such as measurements over time, of about unit variance."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files of items: images, arrays, tables, sound, moving pictures."""
+"""File formats of items: images, arrays, tables, sounds and animations."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 Shape = tuple[int, ...]
 RATE = 16_000
-"""Samples per second where a form does not say."""
+"""Samples per second of a sound whose form states no rate."""
 FRAMES = 10
-"""Frames per second where a form does not say."""
+"""Frames per second of a video whose form states no rate."""
 
 
 def _write_png(path: Path, item: np.ndarray, units: Units) -> None:
@@ -33,7 +33,7 @@ def _read_png(path: Path, shape: Shape, units: Units) -> np.ndarray:
 
 
 def _pixels(image: Image.Image, channels: int) -> np.ndarray:
-    """uint8 (H, W, channels), grey where that is 1."""
+    """Return an image as uint8 (H, W, channels), in grey where `channels` is 1."""
     array = np.asarray(image.convert("L" if channels == 1 else "RGB"))
     return array[..., None] if channels == 1 else array
 
@@ -48,7 +48,7 @@ def _read_npy(path: Path, shape: Shape, units: Units) -> np.ndarray:
 
 
 def ended(item: np.ndarray) -> np.ndarray:
-    """An item (L, ...) without the positions at its end that are NaN throughout, its padding."""
+    """Return an item (L, ...) without its padding, the positions at the end that are all NaN."""
     if not np.issubdtype(item.dtype, np.floating):
         return item
     inside = np.flatnonzero(~np.isnan(item.reshape(len(item), -1)).all(1))
@@ -56,7 +56,7 @@ def ended(item: np.ndarray) -> np.ndarray:
 
 
 def _write_csv(path: Path, items: np.ndarray, units: Units) -> None:
-    """A row per item, under the names of the columns where the form says them."""
+    """Write a row per item, under the names of the columns where the units state them."""
     path.parent.mkdir(parents=True, exist_ok=True)
     names = units.get("columns") or [f"x{i}" for i in range(items.shape[1])]
     np.savetxt(path, items, "%.9g", ",", header=",".join(names), comments="")
@@ -67,7 +67,7 @@ def _read_csv(path: Path, shape: Shape, units: Units) -> np.ndarray:
 
 
 def _write_wav(path: Path, item: np.ndarray, units: Units) -> None:
-    """16 bits per sample; floats beyond [-1, 1] are clipped, for the file cannot hold them."""
+    """Write 16 bits per sample; floats beyond [-1, 1] are clipped, as the file cannot hold them."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with wave.open(str(path), "wb") as file:
         file.setnchannels(item.shape[-1])
@@ -85,14 +85,14 @@ def _read_wav(path: Path, shape: Shape, units: Units) -> np.ndarray:
 
 
 def to_int16(x: np.ndarray) -> np.ndarray:
-    """Sound as 16-bit integers: floats in [-1, 1) times 32,768."""
+    """Return sound as 16-bit integers: floats in [-1, 1) times 32,768, clipped beyond."""
     if x.dtype == np.int16:
         return x
     return np.clip(np.round(np.asarray(x) * 32768), -32768, 32767).astype(np.int16)
 
 
 def _write_gif(path: Path, item: np.ndarray, units: Units) -> None:
-    """Frames (T, H, W, C) as an animation, which has 256 colours."""
+    """Write frames (T, H, W, C) as an animation of at most 256 colours."""
     from PIL import Image
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -102,7 +102,7 @@ def _write_gif(path: Path, item: np.ndarray, units: Units) -> None:
 
 
 def _read_gif(path: Path, shape: Shape, units: Units) -> np.ndarray:
-    """Frames (T, H, W, C); of equal ones in a row a file keeps one."""
+    """Read frames (T, H, W, C); the file holds only one of consecutive equal frames."""
     from PIL import Image, ImageSequence
 
     with Image.open(path) as image:

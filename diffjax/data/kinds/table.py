@@ -1,8 +1,9 @@
 """Rows of a table: numbers and categories in named columns, about unit variance.
 
-A number stands as (value - mean) / std, a category of K levels as K values, 1 for its level and -1
-for the others; units["columns"] says both, by the name of the column, in order: `{"mean": 3.9,
-"std": 1.2}` or `{"levels": ["low", "high"]}`. Files and pictures show what it was before.
+A number is stored as (value - mean) / std. A category of K levels is stored as K values, 1 for its
+level and -1 for the other levels. units["columns"] states the encoding of each column by name, in
+order: `{"mean": 3.9, "std": 1.2}` or `{"levels": ["low", "high"]}`. Files and pictures show the
+original values.
 """
 
 from __future__ import annotations
@@ -18,11 +19,14 @@ from diffjax.data.kinds import drawing
 from diffjax.data.kinds.kind import Files, Kind, Units
 
 Column = Mapping[str, Any]
-"""mean and std, or levels."""
+"""The encoding of a column: its mean and std, or its levels."""
 
 
 def encoded(values: Sequence[str], column: Column) -> np.ndarray:
-    """The texts of a column as floats (N, 1), or (N, K) of a category. ValueError for others."""
+    """Encode the texts of a column as floats (N, 1), or (N, K) for a category of K levels.
+
+    Raises ValueError for an unknown level, and for a text that is not a number.
+    """
     if "levels" not in column:
         return ((np.array(values, np.float64) - column["mean"]) / column["std"])[:, None]
     index = {level: k for k, level in enumerate(column["levels"])}
@@ -32,7 +36,7 @@ def encoded(values: Sequence[str], column: Column) -> np.ndarray:
 
 
 def decoded(x: np.ndarray, units: Units) -> dict[str, np.ndarray]:
-    """Columns (N,) by name: floats in their units, and the levels of categories as texts."""
+    """Decode rows x (N, D) to columns (N,) by name: floats in their units, levels as texts."""
     columns, at = {}, 0
     for name, column in described(units, x.shape[1]).items():
         if "levels" in column:
@@ -46,7 +50,10 @@ def decoded(x: np.ndarray, units: Units) -> dict[str, np.ndarray]:
 
 
 def described(units: Units, width: int) -> Mapping[str, Column]:
-    """The columns that units say; plain numbers x0, x1, ... where they say none."""
+    """Return the columns that the units state; plain numbers x0, x1, ... where they state none.
+
+    width: the number of values in a row. Raises ValueError where the columns have another width.
+    """
     plain: dict[str, Column] = {f"x{i}": {"mean": 0.0, "std": 1.0} for i in range(width)}
     columns: Mapping[str, Column] = units.get("columns") or plain
     if (said := sum(len(c.get("levels", [0])) for c in columns.values())) != width:

@@ -1,4 +1,4 @@
-"""Vectors of any width, about unit variance: rows of a table, states, descriptions."""
+"""Vectors of any width and about unit variance, such as rows of a table, states or descriptors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Moving pictures (T, H, W, C), grey or in colour; the unit `rate` is in frames per second."""
+"""Videos (T, H, W, C), grey or in colour, at a `rate` in frames per second."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from diffjax.data.kinds.kind import Kind
 from diffjax.data.kinds.storing import GIF
 
 SHOWN = 6
-"""Frames of a video that its picture has, evenly spread."""
+"""Largest number of frames in the picture of a video, evenly spaced."""
 
 
 def _sheet(x: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from diffjax.data.kinds.storing import NPY
 
 
 def _sections(x: np.ndarray) -> np.ndarray:
-    """The three sections through the middle, side by side."""
+    """Return the three sections through the middle of each volume, side by side."""
     x = x[..., :1] if x.dtype == np.uint8 else shades(x[..., :1])
     d, h, w = (n // 2 for n in x.shape[1:4])
     cuts = [x[:, d], x[:, :, h], x[:, :, :, w]]
