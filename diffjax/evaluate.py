@@ -51,6 +51,7 @@ RESULT, FOLDER = "evaluation.json", "evaluation"
 
 
 def flags() -> argparse.ArgumentParser:
+    """Return the parser of the command's flags."""
     flags = cli.parser("evaluate", __doc__)
     flags.add_argument(
         "--metrics",
@@ -87,6 +88,7 @@ def flags() -> argparse.ArgumentParser:
 
 
 def run() -> int:
+    """Run the command and return its exit code."""
     asked = cli.read(flags())
     if asked.table:
         return table(asked.table)

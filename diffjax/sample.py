@@ -58,6 +58,7 @@ def condition(text: str) -> tuple[str, Any]:
 
 
 def share(text: str) -> float:
+    """Parse a share in (0, 1]."""
     value = float(text)
     if not 0 < value <= 1:
         raise argparse.ArgumentTypeError(f"{text}: needs 0 < strength <= 1")
@@ -65,6 +66,7 @@ def share(text: str) -> float:
 
 
 def flags() -> argparse.ArgumentParser:
+    """Return the parser of the command's flags."""
     flags = cli.parser("sample", __doc__)
     flags.add_argument(
         "--num",
@@ -144,6 +146,7 @@ def output_flags(flags: argparse.ArgumentParser) -> None:
 
 
 def run() -> int:
+    """Run the command and return its exit code."""
     asked = cli.read(flags())
     asked.out = asked.out or [unused(asked.workdir / "samples.png")]
     if asked.strength is not None and not asked.start:

@@ -72,7 +72,7 @@ def extract(extractor: Extractor, x: np.ndarray, batch_size: int = 64) -> Arrays
 
 
 def pixels(real: Known) -> Extractor:
-    """Return the extractor of the values themselves: distances compare colours in places only."""
+    """The values themselves, without a network: distances compare colours in places only."""
     kind = real.train.form.kind
     about = "values of pixels in [0, 1], no network"
     return Extractor("pixels", "", about, lambda x: {"pool": features(x, kind)})
@@ -84,7 +84,7 @@ def features(x: np.ndarray, kind: str) -> np.ndarray:
 
 
 def classifier(real: Known) -> Extractor:
-    """Return the extractor of the small classifier, which is fitted to the training items.
+    """The small classifier, fitted to the training items.
 
     It needs no download. Its distances compare results on these items only. Raises ValueError where
     the items have no classes.
@@ -101,11 +101,12 @@ def classifier(real: Known) -> Extractor:
 
 
 def inception(real: Known, weights: str = "", resize: str = "tensorflow1") -> Extractor:
-    """Return the extractor of Inception-v3, the network of the Frechet inception distance.
+    """Inception-v3, the network of the Frechet inception distance.
 
     See `features.inception` for its features. weights: pt_inception-2015-12-05-6726825d.pth, by
     default downloaded once. resize: the method of resizing to 299 x 299, `tensorflow1`, as in most
-    evaluators, or `pytorch`, as in pytorch-fid.
+    evaluators, or `pytorch`, as in pytorch-fid. Raises ValueError for data that are no uint8
+    images, and for another method.
     """
     only_images("inception", real)
     net, file = inception_net(resize), standard.weights(inception_file.STANDARD, weights)
@@ -115,16 +116,16 @@ def inception(real: Known, weights: str = "", resize: str = "tensorflow1") -> Ex
 
 
 def dinov2_b14(real: Known, weights: str = "") -> Extractor:
-    """Return the extractor of DINOv2 ViT-B/14; see `dinov2_l14`."""
+    """DINOv2 ViT-B/14 (arXiv:2304.07193); see `dinov2_l14`."""
     only_images("dinov2_b14", real)
     return _dinov2("dinov2_b14", vit_file.DINOV2_B14, weights)
 
 
 def dinov2_l14(real: Known, weights: str = "") -> Extractor:
-    """Return the extractor of DINOv2 ViT-L/14 (arXiv:2304.07193).
+    """DINOv2 ViT-L/14 (arXiv:2304.07193), the network of FD-DINOv2 (arXiv:2306.04675).
 
-    It is the network of FD-DINOv2 (arXiv:2306.04675). pool: the normalised class token. weights:
-    dinov2_vitl14_pretrain.pth, by default downloaded once.
+    pool: the normalised class token. weights: dinov2_vitl14_pretrain.pth, by default downloaded
+    once. Raises ValueError for data that are no uint8 images.
     """
     only_images("dinov2_l14", real)
     return _dinov2("dinov2_l14", vit_file.DINOV2_L14, weights)
@@ -138,11 +139,12 @@ def _dinov2(name: str, known: standard.Standard, weights: str) -> Extractor:
 
 
 def clip_l14(real: Known, weights: str = "", vocabulary: str = "") -> Extractor:
-    """Return the extractor of the image tower of CLIP ViT-L/14 (arXiv:2103.00020).
+    """The image tower of CLIP ViT-L/14 (arXiv:2103.00020).
 
     pool (B, 768): the vectors that are compared with captions, not divided by their norm. weights:
     model.safetensors of openai/clip-vit-large-patch14, by default downloaded once. Weights for
     another size resize images to that size. vocabulary: vocabulary of captions, see `captions`.
+    Raises ValueError for data that are no uint8 images.
     """
     only_images("clip_l14", real)
     file = standard.weights(vit_file.CLIP_L14, weights)

@@ -77,6 +77,7 @@ def mean(x: Maps) -> Maps:
 
 
 def join(parts: Iterable[Array]) -> Array:
+    """Concatenate the branches of a block along their channels."""
     return jnp.concatenate(list(parts), -1)
 
 
@@ -89,6 +90,7 @@ def block_35(x: Maps, unit: Make, pooled: int) -> Maps:
 
 
 def to_17(x: Maps, unit: Make) -> Maps:
+    """Apply the block from 35 x 35 to 17 x 17 places."""
     half = {"strides": 2, "padding": "VALID"}
     double = unit(unit(x, "branch3x3dbl_1", 64), "branch3x3dbl_2", 96, (3, 3))
     double = unit(double, "branch3x3dbl_3", 96, (3, 3), **half)
@@ -107,6 +109,7 @@ def block_17(x: Maps, unit: Make, width: int) -> Maps:
 
 
 def to_8(x: Maps, unit: Make) -> Maps:
+    """Apply the block from 17 x 17 to 8 x 8 places."""
     half = {"strides": 2, "padding": "VALID"}
     three = unit(unit(x, "branch3x3_1", 192), "branch3x3_2", 320, (3, 3), **half)
     seven = unit(unit(x, "branch7x7x3_1", 192), "branch7x7x3_2", 192, (1, 7))

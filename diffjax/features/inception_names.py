@@ -25,7 +25,7 @@ EPSILON = 1e-3
 def convert(tensors: Mapping[str, np.ndarray]) -> Params:
     """Return the parameters of `features.inception`.
 
-    Raises ValueError, which names tensors that do not fit.
+    Raises ValueError that names the tensors which do not fit.
     """
     image = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.uint8)
     wanted = jax.eval_shape(inception().init, jax.random.key(0), image)

@@ -131,6 +131,7 @@ class Text(nn.Module):
 
 
 def projected(settings: TowerSettings, x: Float[Array, "b w"]) -> Float[Array, "b d"]:
+    """Apply the last norm, and the projection if there is one."""
     x = settings.norm("last")(x)
     return (
         nn.Dense(settings.features, use_bias=False, name="project")(x) if settings.features else x

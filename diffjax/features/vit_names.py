@@ -47,6 +47,8 @@ positions."""
 
 
 class Tower(NamedTuple):
+    """A tower: its settings, network and parameters."""
+
     settings: vit.TowerSettings
     net: Features
     params: Params
@@ -152,7 +154,7 @@ def fitted(
 ) -> Params:
     """Return the parameters of the network.
 
-    Raises ValueError, which names tensors that do not fit.
+    Raises ValueError that names the tensors which do not fit.
     """
     wanted = jax.eval_shape(net.init, jax.random.key(0), item)
     return fitting(converted(table, tensors, unused), wanted)
@@ -175,6 +177,7 @@ def patches(w: np.ndarray) -> np.ndarray:
 
 
 def one_row(w: np.ndarray) -> np.ndarray:
+    """Return the vector as (1, 1, W)."""
     return w[None, None]
 
 

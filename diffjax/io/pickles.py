@@ -44,7 +44,7 @@ def interpret(
 
     builders: functions by name that compute the value of `name(*arguments)`. A name that ends in
     "*" admits the classes below it, as `Object`. persistent: maps a persistent id to its value.
-    Raises ValueError, with the refused name, or where the pickle is damaged.
+    Raises ValueError with the name that is refused, or where the pickle is damaged.
     """
     machine = Machine(builders, persistent)
     try:
@@ -172,12 +172,14 @@ class Machine:
 
 
 def expect(kind: type, value: Any) -> Any:
+    """Return the value; raise ValueError unless it has the type `kind`."""
     if not isinstance(value, kind):
         raise ValueError(f"damaged pickle: {type(value).__name__} in the place of {kind.__name__}")
     return value
 
 
 def pairs(values: list[Any]) -> dict[Any, Any]:
+    """Return the dict of alternating keys and values."""
     return dict(zip(values[::2], values[1::2], strict=True))
 
 

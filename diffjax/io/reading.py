@@ -38,7 +38,7 @@ def read(path: Path) -> Contents:
     """Read a file by its ending, or a folder with one model or with a pipeline that has `unet`.
 
     The contents include the settings in JSON beside the tensors, and those of the scheduler of a
-    pipeline. Raises ValueError, which names the file, where there is nothing to read, or more than
+    pipeline. Raises ValueError that names the file, where there is nothing to read, or more than
     one candidate.
     """
     if not path.exists():

@@ -46,9 +46,9 @@ class Storage:
         return self.numel * self.dtype.itemsize
 
     def fill(self, data: np.ndarray, order: Any = "<") -> None:
-        """Set the data to its bytes.
+        """Set the data from bytes.
 
-        Raises ValueError where there are too few.
+        data: the bytes of the storage. Raises ValueError where there are too few.
         """
         if len(data) < self.nbytes:
             raise ValueError(f"a storage of {self.nbytes} bytes has {len(data)}: cut short")
@@ -124,6 +124,7 @@ class Array:
 
 
 def scalar(dtype: Any, data: Any) -> Any:
+    """Return a NumPy scalar as a Python number."""
     return np.frombuffer(expect(bytes, data), expect(Dtype, dtype).made())[0].item()
 
 
@@ -145,10 +146,12 @@ def encoded(text: Any, encoding: Any = "latin1") -> bytes:
 
 
 def tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> Tensor:
+    """Return a tensor of PyTorch."""
     return Tensor(expect(Storage, storage), offset, expect(tuple, size), expect(tuple, stride))
 
 
 def parameter(data: Any, *_: Any) -> Tensor:
+    """Return the tensor of a parameter."""
     return expect(Tensor, data)
 
 
@@ -169,10 +172,12 @@ def reconstructed(kind: Any, *_: Any) -> Any:
 
 
 def not_called(*_: Any) -> Any:
+    """Raise ValueError: the name of a type is admitted, but not a call of it."""
     raise ValueError("a name of a type is called: refused")
 
 
 def path(*parts: Any) -> str:
+    """Return a path as text."""
     return "/".join(expect(str, part) for part in parts)
 
 

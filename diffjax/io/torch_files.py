@@ -148,4 +148,5 @@ class Walk:
 
 
 def below(place: str, key: Any) -> str:
+    """Return the name of an entry below a place."""
     return f"{place}.{key}" if place else str(key)

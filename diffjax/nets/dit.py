@@ -199,7 +199,7 @@ def dit(
     learn_variance: bool = False,
     dtype: str = "float32",
 ) -> Network:
-    """Return a `DiT` network with these settings; raise ValueError for one that is out of range.
+    """A diffusion transformer, `DiT`; a setting that is out of range raises ValueError.
 
     size: S, B, L or XL, the default of width, depth and heads. width: width of the tokens. depth:
     number of blocks. heads: attention heads. patch: side of the squares that become tokens.

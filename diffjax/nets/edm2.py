@@ -238,17 +238,17 @@ def edm2(
     learn_variance: bool = False,
     dtype: str = "float32",
 ) -> Network:
-    """Return an `EDM2` network with these settings; raise ValueError for one that is out of range.
+    """The U-Net `EDM2` (arXiv:2312.02696); a setting that is out of range raises ValueError.
 
-    The defaults are EDM2-S; XS has 128 channels, M 256, L 320, XL 384, XXL 448. The input is
-    (B, *D, C) with one to three axes D. channels: width of the first level. multipliers: width of
-    each level, in `channels`. blocks: per level (one more in the decoder). attention: heights at
-    which each block has attention (the middle always has). head_channels: channels per head.
-    conditions: inputs besides x, as vectors of unit magnitude, channels or a second time. dropout:
-    rate in the blocks. kernel: the filter that changes the resolution. remat: recompute blocks in
-    the backward pass instead of storing them. learn_variance: return a second output like the
-    first, for the variance of a step. dtype: the type of the compute, float32 or bfloat16. After
-    each training step the weights are `normalized`.
+    The defaults are EDM2-S; XS has 128 channels, M 256, L 320, XL 384, XXL 448. The input is (B,
+    *D, C) with one to three axes D. After each training step the weights are `normalized`.
+    channels: width of the first level. multipliers: width of each level, in `channels`. blocks:
+    blocks per level (one more in the decoder). attention: heights at which each block has attention
+    (the middle always has). head_channels: channels per head. conditions: inputs besides x, as
+    vectors of unit magnitude, channels or a second time. dropout: rate in the blocks. kernel: the
+    filter that changes the resolution. remat: recompute blocks in the backward pass instead of
+    storing them. learn_variance: return a second output like the first, for the variance of a step.
+    dtype: the type of the compute, float32 or bfloat16.
     """
     at_least(1, channels=channels, blocks=blocks, head_channels=head_channels)
     if not multipliers or min(multipliers) < 1:

@@ -51,7 +51,7 @@ def mlp(
     learn_variance: bool = False,
     dtype: str = "float32",
 ) -> Network:
-    """Return an `MLP` network with these settings; raise ValueError for one that is out of range.
+    """A residual perceptron for vectors, `MLP`; a setting out of range raises ValueError.
 
     width: width of all layers. depth: number of residual blocks. conditions: inputs besides x, as
     vectors or a second time. learn_variance: return a second output like the first, for the

@@ -18,6 +18,8 @@ from diffjax.arrays import Cond, Params
 
 @runtime_checkable
 class Init(Protocol):
+    """Initialise the parameters of a network for inputs of these shapes."""
+
     def __call__(
         self,
         key: Key[Array, ""],

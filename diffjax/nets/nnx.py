@@ -18,7 +18,7 @@ from diffjax.nets.network import DTYPES, Network, fixed, unchanged
 
 @dataclass(frozen=True)
 class Maker:
-    """A module class with its settings; equal ones share a compiled program."""
+    """A module class with its settings; where both are equal, the program is compiled once."""
 
     module: type[flax_nnx.Module]
     settings: tuple[tuple[str, Any], ...]

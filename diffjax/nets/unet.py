@@ -274,11 +274,11 @@ def unet(
     epsilon: float = 1e-5,
     groups: int = 32,
 ) -> Network:
-    """Return a `UNet` network with these settings; raise ValueError for one that is out of range.
+    """A residual U-Net, `UNet`; a setting that is out of range raises ValueError.
 
-    dtype: the type of the compute, float32 or bfloat16; parameters, input and output are float32.
-    kernel: the filter that changes the resolution; (1, 1) averages and repeats, (1, 3, 3, 1) is
-    smooth. scale_shift, rescale, epsilon, groups: see `Style`. `UNet` describes the other settings.
+    The other settings are those of `UNet`. dtype: type of compute, float32 or bfloat16; parameters,
+    input and output are float32. kernel: filter that changes the resolution: (1, 1) averages and
+    repeats, (1, 3, 3, 1) is smooth. scale_shift, rescale, epsilon, groups: see `Style`.
     """
     at_least(1, groups=groups)
     positive(epsilon=epsilon)

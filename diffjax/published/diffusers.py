@@ -220,6 +220,7 @@ def _named(table: Table, tensors: Mapping[str, Any]) -> Table:
 
 
 def table(settings: Mapping[str, Any], size: int) -> Table:
+    """Return the table for a network with these settings, and images of side `size`."""
     ours, top = "Embedding_0", len(settings["multipliers"]) - 1
     entries = layer(f"{ours}/Dense_0", "time_embedding.linear_1")
     entries |= layer(f"{ours}/Dense_1", "time_embedding.linear_2")

@@ -66,10 +66,10 @@ def dit(contents: Contents, heads: int = 0, size: int = 0, null: bool = True) ->
     """Convert DiT, on 1,000 linear betas, with its learned variance.
 
     heads: number of heads, for a network that has none of the published sizes. size: side of the
-    latents, where the tensors do not state it by `pos_embed`, as the published ones do. null:
-    whether the last row of labels is the null class, as where labels were dropped in training;
-    without it there is no guidance. Guidance is for all channels here, where the original code
-    guides the first three of four. Raises ValueError for tensors that do not fit.
+    latents, which the published tensors state (`pos_embed`). null: whether the last row of labels
+    is the null class, as where labels were dropped in training; without it there is no guidance.
+    Guidance is for all channels here, where the original code guides the first three of four.
+    Raises ValueError for tensors that do not fit.
     """
     params, network, shape, classes = _network(contents, heads, size, null)
     two = network["learn_variance"]

@@ -59,6 +59,7 @@ def _block(step: Step, theirs: str) -> Table:
 
 
 def table(settings: Mapping[str, Any], size: int) -> Table:
+    """Return the table for a network with these settings, and images of side `size`."""
     song, ours = settings.get("early_conditions", False), "Embedding_0"
     entries = layer(f"{ours}/Dense_0", "map_layer0") | layer(f"{ours}/Dense_1", "map_layer1")
     if settings.get("embedding") == "fourier":
@@ -133,6 +134,7 @@ STEPS, LOW, HIGH = 18, 0.002, 80.0
 
 
 def recognises(contents: Contents) -> bool:
+    """Return whether the contents are a network of EDM."""
     ema = contents.settings.get("ema")
     return isinstance(ema, dict) and ema.get("class") in PRECONDITIONED
 
@@ -293,6 +295,7 @@ def _ve(net: Mapping[str, Any], steps: int) -> dict[str, Any]:
 
 
 def eps(c_noise: str) -> dict[str, Any]:
+    """Return the section of a network that predicts eps from unscaled inputs."""
     return {"name": "eps", "c_noise": c_noise, "scale_input": False}
 
 

@@ -78,6 +78,7 @@ GUIDED = "guidance here is with the label left out; the original's is with a sec
 
 
 def recognises(contents: Contents) -> bool:
+    """Return whether the contents are a network of EDM2."""
     ema = contents.settings.get("ema")
     return isinstance(ema, dict) and ema.get("class") == "Precond" and "unet" in ema
 

@@ -107,6 +107,7 @@ def flow(have: Fields) -> Process:
 
 
 def moved(shift: float, u: float) -> float:
+    """Return u in [0, 1] after the shift of a flow."""
     return shift * u / (1 + (shift - 1) * u)
 
 
@@ -148,10 +149,12 @@ def edm(have: Fields) -> Process:
 
 
 def named(name: str, **settings: Any) -> Callable[[Fields, int], Spec]:
+    """Return a sampler without dependence on the arguments."""
     return lambda have, steps: {"name": name, **settings}
 
 
 def ddpm(have: Fields, steps: int) -> Spec:
+    """Return the ancestral sampler with the variance of the config."""
     only(have, {"variance_type": tuple(VARIANCES)})
     return {"name": VARIANCES[have["variance_type"]]}
 
@@ -165,6 +168,7 @@ VARIANCES = {
 
 
 def pndm(have: Fields, steps: int) -> Spec:
+    """Return the sampler of PNDM."""
     only(have, {"skip_prk_steps": (False,)})  # True is PLMS
     return {"name": "pndm"}
 
@@ -215,12 +219,14 @@ def singlestep(have: Fields, steps: int) -> Spec:
 
 
 def deis(have: Fields, steps: int) -> Spec:
+    """Return the sampler of DEIS."""
     only(have, {"solver_order": (1, 2, 3)})
     last = int(have["lower_order_final"] and steps < 15)
     return {"name": "ab_logsnr", "order": have["solver_order"], "lower_final": last}
 
 
 def unipc(have: Fields, steps: int) -> Spec:
+    """Return the sampler of UniPC."""
     only(have, {"predict_x0": (True,), "disable_corrector": ([],), "solver_p": (None,)})
     only(have, {"solver_order": (1, 2, 3, 4), "solver_type": ("bh1", "bh2")})
     bh1 = {"bh1": True} if have["solver_type"] == "bh1" else {}
@@ -229,6 +235,7 @@ def unipc(have: Fields, steps: int) -> Spec:
 
 
 def flow_euler(have: Fields, steps: int) -> Spec:
+    """Return the sampler of Euler's scheduler for flows."""
     return {"name": "consistency" if have["stochastic_sampling"] else "euler_t"}
 
 

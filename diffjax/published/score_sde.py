@@ -29,6 +29,7 @@ from diffjax.published.walk import Step, head, walk
 
 
 def table(settings: Mapping[str, Any], size: int) -> Table:
+    """Return the table for a network with these settings, and images of side `size`."""
     names = (f"all_modules.{i}" for i in range(10_000))
     entries: Table = {}
     if settings.get("embedding") == "fourier":
@@ -94,6 +95,7 @@ SIDES = {(1, 2, 2, 2): 32, (1, 1, 2, 2, 2, 2, 2): 256}
 
 
 def recognises(contents: Contents) -> bool:
+    """Return whether the contents are a checkpoint of score_sde, in PyTorch or Flax."""
     return f"{SHADOW}0" in contents.tensors or _is_flax(contents)
 
 

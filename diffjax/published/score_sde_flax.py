@@ -15,6 +15,7 @@ from diffjax.published.walk import walk
 
 
 def table(settings: Mapping[str, Any], size: int) -> Table:
+    """Return the table for a network with these settings, and images of side `size`."""
     big = settings["resample"] == "projected_block"
     block, attention = ("BigGANpp", "AttnBlockpp") if big else ("DDPM", "AttnBlock")
     counts: dict[str, int] = {}

@@ -71,16 +71,19 @@ def level_ends(have: Fields) -> Spec:
 
 
 def indices(have: Fields, steps: int) -> Spec:
+    """Return the grid of a scheduler that rounds its spacing to indices."""
     return spaced(have)
 
 
 def fractions(have: Fields, steps: int) -> Spec:
+    """Return the grid of a scheduler whose "linspace" does not round."""
     if have.get("interpolation_type"):
         only(have, {"interpolation_type": ("linear",)})
     return spaced(have, fractional=True)
 
 
 def inner(have: Fields, steps: int) -> Spec:
+    """Return the grid of a scheduler that leaves out the lowest index."""
     if have.get("use_flow_sigmas"):
         only(have, {n: (v,) for n, v in {**EVEN, **UNMOVED}.items() if n in have})
         return {"name": "shifted", "shift": float(have["flow_shift"]), "inner": True}
@@ -88,6 +91,7 @@ def inner(have: Fields, steps: int) -> Spec:
 
 
 def inner_linspace(have: Fields, steps: int) -> Spec:
+    """Return the grid of `inner` with the spacing "linspace"."""
     return inner({**have, "timestep_spacing": "linspace"}, steps)
 
 
@@ -97,11 +101,13 @@ def first_level(have: Fields, steps: int) -> Spec:
 
 
 def shifted(have: Fields, steps: int) -> Spec:
+    """Return the shifted grid of a flow."""
     only(have, {n: (v,) for n, v in UNMOVED.items() if n in have})
     return {"name": "shifted", "shift": float(have["shift"])}
 
 
 def edm_levels(have: Fields, steps: int) -> Spec:
+    """Return the grid of EDM's schedulers."""
     only(have, {"final_sigmas_type": ("zero",), "sigma_schedule": ("karras", "exponential")})
     rho = {"rho": float(have["rho"])} if have["sigma_schedule"] == "karras" else {}
     return {"name": have["sigma_schedule"], **rho}

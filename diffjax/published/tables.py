@@ -26,8 +26,8 @@ def converted(
 ) -> Params:
     """Return our nested parameters, float32.
 
-    Raises ValueError, which names the tensors, for tensors that are missing, unexpected and not in
-    `unused`, not finite, or of a shape that their layout does not support.
+    Raises ValueError that names the tensors which are missing, unexpected and not in `unused`, not
+    finite, or of a shape that their layout does not support.
     """
     used = {name for _, *names in table.values() for name in names}
     missing, surplus = used - set(tensors), set(tensors) - used - set(unused)
@@ -65,7 +65,7 @@ def shape(tensors: Mapping[str, np.ndarray], name: str, axes: int | None = None)
 def fitting(params: Params, wanted: Params) -> Params:
     """Return `params` if each array has the shape of the array of that name in `wanted`.
 
-    Raises ValueError, which names the arrays that do not fit.
+    Raises ValueError that names the arrays which do not fit.
     """
     ours, theirs = flat(params), flat(wanted)
     shapes = lambda name: f"{name} {np.shape(ours[name])} not {theirs[name].shape}"
@@ -105,14 +105,17 @@ def _stacked(layout: Layout, parts: int) -> Layout:
 
 
 def same(w: np.ndarray) -> np.ndarray:
+    """Keep the layout."""
     return w
 
 
 def kernel(w: np.ndarray) -> np.ndarray:
+    """Return the kernel of a convolution (O, I, *K) as (*K, I, O)."""
     return np.moveaxis(w, (0, 1), (-1, -2))
 
 
 def matrix(w: np.ndarray) -> np.ndarray:
+    """Return the kernel of a layer (O, I), or (O, I, 1, 1), as (I, O)."""
     return w.reshape(w.shape[:2]).T
 
 
@@ -132,6 +135,7 @@ def interleaved(heads: int, order: str) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def side_by_side(*w: np.ndarray) -> np.ndarray:
+    """Concatenate layers (O, I) as (I, O), or biases, along their outputs."""
     return np.concatenate([a.T if a.ndim > 1 else a for a in w], axis=-1)
 
 
@@ -146,13 +150,16 @@ def with_null(labels: np.ndarray) -> np.ndarray:
 
 
 def layer(ours: str, theirs: str, layout: Any = matrix, bias: Any = same) -> Table:
+    """Return the entries of a layer."""
     table: Table = {f"{ours}/kernel": (layout, f"{theirs}.weight")}
     return table | ({f"{ours}/bias": (bias, f"{theirs}.bias")} if bias else {})
 
 
 def conv(ours: str, theirs: str) -> Table:
+    """Return the entries of a convolution."""
     return layer(ours, theirs, kernel)
 
 
 def norm(ours: str, theirs: str) -> Table:
+    """Return the entries of a norm."""
     return {f"{ours}/scale": (same, f"{theirs}.weight"), f"{ours}/bias": (same, f"{theirs}.bias")}

@@ -77,6 +77,7 @@ def walk(settings: Mapping[str, Any], size: int) -> Iterator[Step]:
 
 
 def head(step: Step, norm_name: str, conv_name: str) -> Table:
+    """Return the entries of the norm and the convolution of an output."""
     if step.level:
         ours = (f"output_norm_{step.level}", f"output_{step.level}")
     else:

@@ -280,6 +280,7 @@ def flat(values: Any, place: str = "") -> dict[str, Any]:
 
 
 def paragraph(content: str) -> str:
+    """Return a paragraph of escaped text."""
     return f'<p class="soft">{text(content)}</p>'
 
 
@@ -305,6 +306,7 @@ def joined(value: Any, by: str) -> Any:
 
 
 def ending(series: Series) -> str:
+    """Return the last value of a series as text; "" for an empty series."""
     return f"{series.values[-1]:.4g}" if len(series.steps) else ""
 
 
