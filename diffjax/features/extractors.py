@@ -29,7 +29,7 @@ Apply = Callable[[Params, Any], Mapping[str, Any]]
 Known = Any
 """Real data: `train` with x and label, `classes`, and `judge`, which is fitted at first access.
 
-It is no protocol, because a check at run time would access `judge`.
+It is not a protocol, because a check at run time would access `judge`.
 """
 
 
@@ -105,8 +105,8 @@ def inception(real: Known, weights: str = "", resize: str = "tensorflow1") -> Ex
 
     See `features.inception` for its features. weights: pt_inception-2015-12-05-6726825d.pth, by
     default downloaded once. resize: the method of resizing to 299 x 299, `tensorflow1`, as in most
-    evaluators, or `pytorch`, as in pytorch-fid. Raises ValueError for data that are no uint8
-    images, and for another method.
+    evaluators, or `pytorch`, as in pytorch-fid. Raises ValueError for data other than uint8 images,
+    and for another method.
     """
     only_images("inception", real)
     net, file = inception_net(resize), standard.weights(inception_file.STANDARD, weights)
@@ -125,7 +125,7 @@ def dinov2_l14(real: Known, weights: str = "") -> Extractor:
     """DINOv2 ViT-L/14 (arXiv:2304.07193), the network of FD-DINOv2 (arXiv:2306.04675).
 
     pool: the normalised class token. weights: dinov2_vitl14_pretrain.pth, by default downloaded
-    once. Raises ValueError for data that are no uint8 images.
+    once. Raises ValueError for data other than uint8 images.
     """
     only_images("dinov2_l14", real)
     return _dinov2("dinov2_l14", vit_file.DINOV2_L14, weights)
@@ -144,7 +144,7 @@ def clip_l14(real: Known, weights: str = "", vocabulary: str = "") -> Extractor:
     pool (B, 768): the vectors that are compared with captions, not divided by their norm. weights:
     model.safetensors of openai/clip-vit-large-patch14, by default downloaded once. Weights for
     another size resize images to that size. vocabulary: vocabulary of captions, see `captions`.
-    Raises ValueError for data that are no uint8 images.
+    Raises ValueError for data other than uint8 images.
     """
     only_images("clip_l14", real)
     file = standard.weights(vit_file.CLIP_L14, weights)

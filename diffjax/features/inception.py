@@ -145,9 +145,9 @@ def highest(x: Maps) -> Maps:
 class Inception(nn.Module):
     """Inception-v3, which maps images (B, 299, 299, 3) to the three features that evaluators use.
 
-    The values of images are in about [-1, 1]. pool (B, 2048): the mean over places. spatial (B,
-    2023): the first 7 channels of the 1 x 1 branch of Mixed_6d, TensorFlow's mixed_6/conv, at 17 x
-    17 places, for sFID (arXiv:2103.03841). logits (B, 1008): without their bias, as in the
+    The values of images are in about [-1, 1]. pool (B, 2048): the mean over places. spatial
+    (B, 2023): the first 7 channels of the 1 x 1 branch of Mixed_6d, TensorFlow's mixed_6/conv, at
+    17 x 17 places, for sFID (arXiv:2103.03841). logits (B, 1008): without their bias, as in the
     inception score (arXiv:1606.03498). The average pools leave out places beyond the edge, and the
     last block takes the maximum instead, as in the network of 2015 from which all these numbers
     come.

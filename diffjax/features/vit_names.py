@@ -166,7 +166,7 @@ def count(tensors: Mapping[str, np.ndarray], above: str) -> int:
 
 
 def others(tensors: Mapping[str, np.ndarray], model: str, tower: str) -> set[str]:
-    """Return the names of the other tower, and of tensors that are no weights of this one."""
+    """Return the names of the other tower, and of tensors that are not weights of this one."""
     theirs = {name for name in tensors if name.startswith(tower)}
     return theirs | {"logit_scale", f"{model}.embeddings.position_ids"}
 

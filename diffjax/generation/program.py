@@ -146,11 +146,11 @@ class Generation:
     seed: one for all samples, or one for each, (num,): sample k of run seed[k]. index: the number
     of each sample within its run, (num,), in place of 0, ..., num - 1. cond: conditions by name,
     (num, ...) each. weight: the guidance weight of each sample, (num,), in place of those of the
-    plan; see `Plan.weighted`. x0: items that samples start from, as a network sees them, (num,
-    *shape): they get the noise of the first row, in place of draws from the prior. mesh: devices,
-    also of several processes, that share each batch, whose size is rounded up to a multiple of
-    their number; by default one device. The last batch is filled up, so that one program computes
-    all batches.
+    plan; see `Plan.weighted`. x0: items that samples start from, as a network sees them,
+    (num, *shape): they get the noise of the first row, in place of draws from the prior. mesh:
+    devices, also of several processes, that share each batch, whose size is rounded up to a
+    multiple of their number; by default one device. The last batch is filled up, so that one
+    program computes all batches.
 
     Iterating yields float32 arrays (B, *shape), whole in every process, and appends to `passes` the
     network passes of each sample. preview: called with a `Preview` of the batch after every `every`

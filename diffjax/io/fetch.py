@@ -161,7 +161,7 @@ def _sum(path: Path, known: str) -> str:
 def repository(name: str, revision: str = "main", base: str = HUB) -> list[Remote]:
     """Return the files of a model repository, `OWNER/NAME`, with their checksums.
 
-    Raises ValueError where there is no such repository, or the answer is no list of files.
+    Raises ValueError where there is no such repository, or the answer is not a list of files.
     """
     place = f"{base.rstrip('/')}/api/models/{name}/tree/{urllib.parse.quote(revision, safe='')}"
     url, listed = f"{place}?recursive=true", []

@@ -23,7 +23,7 @@ CHUNKED = "__msgpack_chunked_array__"
 def read(path: Path) -> Contents:
     """Read arrays under dotted names; settings are numbers and text, under theirs.
 
-    Raises ValueError for a file that is no checkpoint of Flax.
+    Raises ValueError for a file that is not a checkpoint of Flax.
     """
     try:
         tree = msgpack.unpackb(path.read_bytes(), ext_hook=_value, strict_map_key=False)

@@ -240,8 +240,8 @@ def edm2(
 ) -> Network:
     """The U-Net `EDM2` (arXiv:2312.02696); a setting that is out of range raises ValueError.
 
-    The defaults are EDM2-S; XS has 128 channels, M 256, L 320, XL 384, XXL 448. The input is (B,
-    *D, C) with one to three axes D. After each training step the weights are `normalized`.
+    The defaults are EDM2-S; XS has 128 channels, M 256, L 320, XL 384, XXL 448. The input is
+    (B, *D, C) with one to three axes D. After each training step the weights are `normalized`.
     channels: width of the first level. multipliers: width of each level, in `channels`. blocks:
     blocks per level (one more in the decoder). attention: heights at which each block has attention
     (the middle always has). head_channels: channels per head. conditions: inputs besides x, as

@@ -18,7 +18,7 @@ from diffjax.arrays import Cond, Params
 
 @runtime_checkable
 class Init(Protocol):
-    """Initialise the parameters of a network for inputs of these shapes."""
+    """A function that draws the parameters of a network for inputs of these shapes."""
 
     def __call__(
         self,
@@ -31,7 +31,7 @@ class Init(Protocol):
 
 @runtime_checkable
 class Apply(Protocol):
-    """Evaluate the network: F (B, ...), or F and a second output like it.
+    """A function that evaluates a network: F (B, ...), or F and a second output like it.
 
     key: the key of the dropout; None means evaluation, without dropout.
     """

@@ -27,7 +27,7 @@ def patches(w: np.ndarray) -> np.ndarray:
 
 
 def null_first(w: np.ndarray) -> np.ndarray:
-    """Move the last row, the null class, to the front, where ours is."""
+    """Move the last row, the null class, to the front, where our label table has it."""
     return np.roll(w, 1, 0)
 
 

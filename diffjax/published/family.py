@@ -31,7 +31,7 @@ class Family(NamedTuple):
     """The networks of one code base.
 
     convert: `(contents, **settings) -> Converted`; the settings state what the contents do not. It
-    raises ValueError, which names what our networks do not support. marks: names of tensors that
+    raises ValueError that names what our networks do not support. marks: names of tensors that
     every network of this family has and that no other family has. recognises: whether the contents
     are of this family, where names are not enough.
     """

@@ -105,8 +105,8 @@ def arguments(config: Fields, defaults: Fields) -> Spec:
 def fits(value: Any, kind: Any) -> bool:
     """Return whether a value is of this type.
 
-    An integer is a float too, a bool is no number, and a number is finite, or -inf, which stands
-    for no bound.
+    An integer is also a float, a bool is not a number, and a number is finite, or -inf, which means
+    no bound.
     """
     if kind is object or isinstance(value, bool):
         return kind in (bool, object)

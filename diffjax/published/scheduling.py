@@ -245,7 +245,7 @@ def flow_euler(have: Fields, steps: int) -> Spec:
 def clipping(have: Fields) -> Spec | None:
     """Return the threshold of x0 for a class that has one.
 
-    Raises ValueError where ours differs.
+    Raises ValueError where diffjax has no threshold like it.
     """
     if have.get("thresholding"):
         # diffusers clamps its quantile to [1, sample_max_value] and divides x0 by it.

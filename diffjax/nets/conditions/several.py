@@ -40,7 +40,7 @@ class Conditions:
     it is missing for one sample where its value is -1 (integers) or NaN (floats). Each condition
     has a null value, so training with dropped conditions gives the reference of classifier-free
     guidance (arXiv:2207.12598). `settled` chooses mechanisms. Raises ValueError for a size below 1,
-    a name that is no word, a mechanism that the kind does not have, or two conditions with one
+    a name that is not a word, a mechanism that the kind does not have, or two conditions with one
     name.
     """
 
