@@ -40,7 +40,7 @@ def interpret(
     builders: Mapping[str, Builder],
     persistent: Callable[[Any], Any] | None = None,
 ) -> Any:
-    """Return the value of the next pickle in the stream, which is left after its end.
+    """Return the value of the next pickle in the stream, and leave the stream at its end.
 
     builders: functions by name that compute the value of `name(*arguments)`. A name that ends in
     "*" admits the classes below it, as `Object`. persistent: maps a persistent id to its value.
