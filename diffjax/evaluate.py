@@ -6,20 +6,22 @@
     python -m diffjax.evaluate --samples=theirs.npz --data=tfds:cifar10
     python -m diffjax.evaluate --table runs/*
 
-Of samples: each combination of what --ema, --sampler, --guidance and --steps list is a job, a line
-of the table. Its samples are kept in WORKDIR/evaluation, batch by batch: killed, the same command
-resumes and gives the same numbers, other metrics take the samples that there are, and a larger
---num adds to them. `frechet` is the Frechet distance to the training set in what --features names,
-with its floor, real half against real half at equal counts; `classifier`, the share of samples that
-a classifier fitted on the real training set assigns to the class asked for, beside its share of
-right answers on the real test set; `memorization`, the distance to the nearest training item,
-beside that of held-out items. --list shows the others, and all features.
+Metrics of samples: each combination of the values of --ema, --sampler, --guidance and --steps is a
+job, a line of the table. Its samples are stored in WORKDIR/evaluation, batch by batch. After an
+interruption the same command resumes and gives the same numbers, other metrics reuse the stored
+samples, and a larger --num adds to them. `frechet` is the Frechet distance to the training set in
+the space of --features, with its floor, the distance between two halves of the real data at equal
+counts. `classifier` is the share of samples that a classifier fitted to the real training set
+assigns to the class asked for, beside its accuracy on the real test set. `memorization` is the
+distance to the nearest training item, beside that of held-out items. --list shows all metrics and
+features.
 
-Of the network on the images of --data and --split, in bits per dimension: `bpd`, by the
-probability-flow ODE, and `vlb`, the variational bound. What is done is kept in WORKDIR/likelihood.
+Metrics of the network on the images of --data and --split, in bits per dimension: `bpd`, by the
+probability-flow ODE, and `vlb`, the variational bound. WORKDIR/likelihood keeps finished parts.
 
-A table here, everything with its protocol in WORKDIR/evaluation.json, trade-offs in a picture
-beside it. --samples scores what another program made, and writes SAMPLES.evaluation.json.
+The command prints a table, and writes all results with their protocols to WORKDIR/evaluation.json
+and trade-offs as a picture beside it. --samples evaluates the samples of another program and
+writes SAMPLES.evaluation.json.
 """
 
 from __future__ import annotations
@@ -49,6 +51,7 @@ RESULT, FOLDER = "evaluation.json", "evaluation"
 
 
 def flags() -> argparse.ArgumentParser:
+    """Return the parser of the command's flags."""
     flags = cli.parser("evaluate", __doc__)
     flags.add_argument(
         "--metrics",
@@ -85,6 +88,7 @@ def flags() -> argparse.ArgumentParser:
 
 
 def run() -> int:
+    """Run the command and return its exit code."""
     asked = cli.read(flags())
     if asked.table:
         return table(asked.table)
@@ -130,7 +134,7 @@ def run() -> int:
 
 
 def table(paths: list[Path]) -> int:
-    """Print what is stored there as one table."""
+    """Print the results stored at these paths as one table."""
     from diffjax.report import evaluated
 
     rows, notes = evaluated.gathered([p / RESULT if p.is_dir() else p for p in paths])
@@ -143,18 +147,18 @@ def table(paths: list[Path]) -> int:
 
 
 def place(asked: argparse.Namespace) -> Path:
-    """The file that is written: in the workdir, or beside samples from elsewhere."""
+    """Return the file of results: in the workdir, or beside samples from elsewhere."""
     if not asked.samples:
         return asked.workdir / RESULT
     return asked.samples.with_name(f"{asked.samples.name.removesuffix('.npz')}.{RESULT}")
 
 
 def check_place(asked: argparse.Namespace, path: Path) -> None:
-    """Refuse a place that cannot be written, before anything is computed."""
+    """Raise ConfigError for a place that cannot be written, before anything is computed."""
     from diffjax.devices.processes import first
     from diffjax.files import check_writable, reason
 
-    if not path.parent.is_dir():  # of samples that are not there, which is said elsewhere
+    if not path.parent.is_dir():  # of missing samples, which are reported elsewhere
         return
     try:
         if first():
@@ -169,7 +173,7 @@ def check_place(asked: argparse.Namespace, path: Path) -> None:
 
 
 def stored(path: Path) -> dict[str, Any]:
-    """What earlier commands measured, each with its protocol."""
+    """Return the results of earlier commands, each with its protocol."""
     try:
         report = json.loads(path.read_text())
     except (OSError, ValueError):
@@ -178,7 +182,7 @@ def stored(path: Path) -> dict[str, Any]:
 
 
 def network(asked: argparse.Namespace, metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """The metrics of the network on images, by name."""
+    """Return the metrics of the network on images, by name."""
     from diffjax import builder
 
     names = ", ".join(metrics)
@@ -200,8 +204,7 @@ def network(asked: argparse.Namespace, metrics: Mapping[str, Any]) -> dict[str, 
 
 
 class Scored(NamedTuple):
-    """Samples to score: how many, of how many classes, 0 where they have no labels; and each set of
-    them with its protocol."""
+    """Samples to evaluate: their number and classes (0 without labels), and sets with protocols."""
 
     num: int
     classes: int
@@ -211,7 +214,7 @@ class Scored(NamedTuple):
 def results(
     asked: argparse.Namespace, config: Mapping[str, Any], metrics: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """The metrics of each job, or of the samples from elsewhere, with their protocols."""
+    """Return the metrics of each job, or of the samples from elsewhere, with their protocols."""
     from diffjax import builder
     from diffjax.evaluation import Real
     from diffjax.features.judge import judged
@@ -232,7 +235,7 @@ def results(
         real = refuse(Real)(source, reading, asked.real, folder, extractor)
         builder.check_features(metrics, real.extractor.name, "--metrics")
     except ConfigError:
-        with contextlib.suppress(OSError):  # it holds results of earlier commands
+        with contextlib.suppress(OSError):  # the folder holds results of earlier commands
             folder.rmdir()
         raise
     reference = compared(real, asked.data or spec["name"])
@@ -250,7 +253,7 @@ def check_counts(
     source: Callable[[str], Source],
     form: Form,
 ) -> None:
-    """Refuse metrics that would find too few samples or items, before anything is sampled."""
+    """Raise ConfigError for metrics with too few samples or items, before anything is sampled."""
     from diffjax import builder
     from diffjax.evaluation.beforehand import Counts, enough
 
@@ -267,7 +270,7 @@ def check_counts(
 
 
 def compared(real: Real, name: str) -> dict[str, Any]:
-    """What the protocol says of the real data, and of what is compared."""
+    """Return the entries of the protocol on the real data and the features."""
     from diffjax.evaluation.samples import digest
 
     seen, splits = real.extractor, {"train": real.train, "test": real.test}
@@ -277,7 +280,7 @@ def compared(real: Real, name: str) -> dict[str, Any]:
 
 
 def ours(asked: argparse.Namespace, form: Form) -> Scored:
-    """The samples of one job after the other; each job is refused before any is sampled."""
+    """Return the samples of all jobs in turn; each job is refused before any is sampled."""
     from diffjax.evaluation import Samples
 
     num, planned = asked.num or NUM, jobs(asked)
@@ -293,12 +296,12 @@ def ours(asked: argparse.Namespace, form: Form) -> Scored:
         generated = job.samples(num, asked.workdir / FOLDER / job.key)
         return job.protocol(generated), Samples(generated.x, generated.label)
 
-    labels = planned[0].cond.get("label", ())  # taken in turn
+    labels = planned[0].cond.get("label", ())  # samples take them in turn
     return Scored(num, min(num, len({*map(int, labels)})), map(sampled, planned))
 
 
 def jobs(asked: argparse.Namespace) -> list[Job]:
-    """Each combination of what the flags list. ConfigError for one that cannot be sampled."""
+    """Return a job for each combination of the flags; raise ConfigError for an invalid one."""
     from diffjax.runs.trained import load, resampled
 
     networks = {ema: load(asked.workdir, ema=ema) for ema in asked.ema or [None]}
@@ -314,7 +317,7 @@ def jobs(asked: argparse.Namespace) -> list[Job]:
 
 
 def elsewhere(asked: argparse.Namespace, form: Form) -> Scored:
-    """The samples of another program, and what is known of them."""
+    """Return the samples of another program, with their protocol."""
     import numpy as np
 
     from diffjax import builder
@@ -333,7 +336,7 @@ def elsewhere(asked: argparse.Namespace, form: Form) -> Scored:
 
 
 def show(measured: list[dict[str, Any]], picture: Path) -> None:
-    """The table on the screen, and the trade-offs as a picture where there are any."""
+    """Print the table, and draw the trade-offs as a picture where there are any."""
     from diffjax.devices.processes import first
     from diffjax.report import evaluated
 

@@ -7,20 +7,21 @@
     python -m diffjax.sample --workdir=runs/digits --from=three.png --strength=0.6
     python -m diffjax.sample --workdir=runs/moons --trajectory=moons.gif
 
-Sample k depends on (seed, k) and its conditions only, not on --num or --batch-size. Labels are 0,
-1, ... in turn, unless --label says which; where the network takes other conditions too, all are
-those of held-out item k, unless --label and --cond say what. Flags that are not given keep the
-config's value.
+Sample k depends on (seed, k) and its conditions only, not on --num or --batch-size. By default the
+labels are 0, 1, ... in turn; --label chooses others. Where the network has other conditions too,
+sample k has all conditions of held-out item k by default; --label and --cond replace them. Without
+a flag, the value of the config applies.
 
-What lists several values is taken by samples in turn. Several --seed give the first sample of each
-seed, then the second one of each, as every seed gives them alone; --index asks for other numbers.
-So --index=17 --weight=1,2,4 is sample 17 of the run three times, guided more and more.
+Samples take the values of a list in turn. Several --seed give the first sample of each seed, then
+the second sample of each, the same samples that every seed gives alone; --index chooses other
+numbers. So --index=17 --weight=1,2,4 gives sample 17 of the run three times, with increasing
+guidance.
 
---from=photo.png --strength=0.6 makes variants of a picture: it gets noise, and the last 60 % of the
-steps are done from there. Sample k starts from item k of a file or a folder, in turn.
+--from=photo.png --strength=0.6 generates variants of a picture: noise is added to it, and the last
+60 % of the steps start from there. Sample k starts from item k of a file or a folder, in turn.
 
-Without --out the picture is WORKDIR/samples.png, or samples_2.png, ... beside earlier ones. A file
-that --out names is replaced, and the command says so; a folder has to be new or empty.
+Without --out the picture is WORKDIR/samples.png, or samples_2.png, ... beside earlier pictures. The
+command replaces a file that --out names, and reports that; a folder has to be new or empty.
 """
 
 from __future__ import annotations
@@ -42,11 +43,11 @@ if TYPE_CHECKING:
 
 
 IMAGES, POINTS = 6, 500
-"""Samples whose trajectory is drawn."""
+"""Number of samples whose trajectory is drawn, of images and of points."""
 
 
 def condition(text: str) -> tuple[str, Any]:
-    """`NAME=VALUE`: a name, and a number, lists, None for null, or the path of a file."""
+    """Parse `NAME=VALUE`: a name, and a number, lists, None for null, or the path of a file."""
     name, sign, value = text.partition("=")
     if not sign or not name:
         raise argparse.ArgumentTypeError(f"{text}: needs NAME=VALUE or NAME=FILE")
@@ -57,6 +58,7 @@ def condition(text: str) -> tuple[str, Any]:
 
 
 def share(text: str) -> float:
+    """Parse a share in (0, 1]."""
     value = float(text)
     if not 0 < value <= 1:
         raise argparse.ArgumentTypeError(f"{text}: needs 0 < strength <= 1")
@@ -64,6 +66,7 @@ def share(text: str) -> float:
 
 
 def flags() -> argparse.ArgumentParser:
+    """Return the parser of the command's flags."""
     flags = cli.parser("sample", __doc__)
     flags.add_argument(
         "--num",
@@ -117,7 +120,7 @@ def flags() -> argparse.ArgumentParser:
 
 
 def output_flags(flags: argparse.ArgumentParser) -> None:
-    """What is written: samples, previews and trajectories."""
+    """Add the flags of output: samples, previews and trajectories."""
     flags.add_argument(
         "--out",
         type=cli.path,
@@ -143,6 +146,7 @@ def output_flags(flags: argparse.ArgumentParser) -> None:
 
 
 def run() -> int:
+    """Run the command and return its exit code."""
     asked = cli.read(flags())
     asked.out = asked.out or [unused(asked.workdir / "samples.png")]
     if asked.strength is not None and not asked.start:
@@ -162,7 +166,7 @@ def run() -> int:
     from diffjax.training.workdir import read_config, read_form
 
     cli.start(asked)
-    read_config(asked.workdir)  # a wrong workdir is refused before any folder is made
+    read_config(asked.workdir)  # refuses a wrong workdir before any folder is created
     form = read_form(asked.workdir)
     asked.start = stored(asked.start, form) if asked.start else None
     starts = 0 if asked.start is None else len(asked.start)
@@ -181,25 +185,25 @@ def run() -> int:
 
 
 def unused(path: Path) -> Path:
-    """`path`, or samples_2.png, samples_3.png, ... beside it where earlier samplings are there."""
+    """Return `path`, or samples_2.png, samples_3.png, ... beside it where files exist already."""
     numbered = (path.with_stem(f"{path.stem}_{k}") for k in itertools.count(2))
     return next(p for p in itertools.chain([path], numbered) if not p.exists())
 
 
 def endings(kind: Kind) -> tuple[str, ...]:
-    """What `--out` may end in for a kind of data; none for a folder."""
+    """Return the endings that `--out` supports for a kind of data; an empty one is a folder."""
     return (".png", ".npz", *kind.whole(), *([""] if kind.folder() else []))
 
 
 def prepare(asked: argparse.Namespace) -> Trained:
-    """What the flags ask for: the trained network, and how it is sampled."""
+    """Load the trained network with the settings of sampling that the flags choose."""
     from diffjax.runs.trained import load
 
     return load(asked.workdir, cli.sampling(asked))
 
 
 def generate(asked: argparse.Namespace) -> Generated:
-    """The samples that the flags ask for."""
+    """Generate the samples that the flags describe, with previews and trajectories."""
     from diffjax.devices.processes import first
     from diffjax.runs.previews import Previews
 
@@ -229,7 +233,7 @@ def generate(asked: argparse.Namespace) -> Generated:
 
 
 def conditions_of(asked: argparse.Namespace) -> dict[str, Any]:
-    """The conditions that flags say. A file has a row per sample, or one for all."""
+    """Return the conditions that flags set; a file has a row per sample, or one for all."""
     from diffjax.data import conditions
 
     values: dict[str, Any] = {}
@@ -262,14 +266,14 @@ def trajectory(asked: argparse.Namespace, job: Job) -> None:
 
 
 def check(path: Path, known: tuple[str, ...], flag: str = "--out") -> None:
-    """Refuse a file that `write` cannot make, before the work is done."""
+    """Raise ConfigError for a file that `write` cannot create, before the work is done."""
     from diffjax.files import check_place, ending, reason
     from diffjax.training.workdir import check_empty
 
     if ending(path) not in known:
         shown = ", ".join(e or "none for a folder" for e in known)
         raise ConfigError(f"{flag}={path}: known endings: {shown}")
-    if not ending(path):  # old samples would be taken for new ones
+    if not ending(path):  # old samples would be mistaken for new ones
         check_empty(path, flag)
     try:
         check_place(path if ending(path) else path / "000000")
@@ -278,7 +282,10 @@ def check(path: Path, known: tuple[str, ...], flag: str = "--out") -> None:
 
 
 def suffix(class_name: str) -> str:
-    """`_cat`, what the name of a file says of the class, in characters that every system takes."""
+    """Return the part of a file name for a class, such as `_cat`.
+
+    Its characters are allowed on every system.
+    """
     plain = re.sub(r"[^\w.+-]+", "_", class_name)[:60].strip("_.")
     return f"_{plain}" if plain else ""
 

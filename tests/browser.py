@@ -1,4 +1,4 @@
-"""A headless Chromium, driven through a pipe: keys and touches as a user makes them."""
+"""A headless Chromium that tests drive through a pipe with the keys and touches of a user."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Where the time of the suite goes: its slowest tests and modules, and seconds by folder.
+"""A pytest plugin that reports the time of the suite: slowest tests and modules, time by folder.
 
-A pytest plugin. The modules that take longest, which `budget.toml` lists, start first, so that no
-worker is left alone with one of them at the end. Each worker reports the seconds of CPU time of
-every test, its fixtures and the processes that the test waited for; the sums by folder are compared
-with `budget.toml`. Going over a budget prints a loud line and fails nothing: machines differ.
+The slowest modules, which `budget.toml` lists, start first, so that no worker still runs one of
+them when all others have finished. Each worker reports the CPU seconds of every test, its fixtures
+and the processes that the test waited for, and the sums by folder are compared with `budget.toml`.
+A folder over its budget prints a prominent line, but no test fails, as machines differ.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The commands as a user types them: in this process, or in one of their own."""
+"""Runners for the commands of a user, in this process or in a separate one."""
 
 import importlib
 import subprocess

@@ -1,4 +1,4 @@
-"""Settings for all tests, and small data sets made here: without tensorflow, without a network."""
+"""Settings of all tests, and small data sets that need neither tensorflow nor a connection."""
 
 import gc
 import io

@@ -1,4 +1,4 @@
-"""Schedules by their definitions in 50-digit arithmetic: alpha^2 and sigma^2 of VP at a time."""
+"""Schedules by definition, in 50-digit arithmetic: alpha^2 and sigma^2 of VP at a time."""
 
 import decimal
 import functools

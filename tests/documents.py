@@ -1,4 +1,4 @@
-"""What the documents hold: fenced blocks, the commands in them, links and anchors."""
+"""Readers of the documents: fenced blocks, the commands in them, links and anchors."""
 
 from __future__ import annotations
 

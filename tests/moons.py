@@ -1,4 +1,4 @@
-"""Points, a small network, and all that a run keeps: each test changes what it needs."""
+"""Config of a run on points with a small network, which each test changes as it needs."""
 
 import ml_collections
 

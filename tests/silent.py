@@ -1,4 +1,4 @@
-"""A network that says one number, and what it is asked: for tests of losses."""
+"""A network with a constant output that records its inputs, for tests of losses."""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple

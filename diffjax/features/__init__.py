@@ -1,4 +1,4 @@
-"""Feature networks: what metrics see of an item, and a classifier to judge samples with."""
+"""Feature networks, in whose features metrics compare items, and a classifier to judge samples."""
 
 from diffjax.features.extractors import EXTRACTORS, Extractor, extract, features
 from diffjax.features.judge import Judge, fit

@@ -1,4 +1,4 @@
-"""Captions to the tokens of CLIP: byte pairs (arXiv:1508.07909) of its published vocabulary."""
+"""Tokenizer of CLIP: byte pairs (arXiv:1508.07909) of its published vocabulary."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STANDARD = Standard(
     "924691ac288e54409236115652ad4aa250f48203de50a9e4722a6ecd48d6804a",
 )
 MERGES = 49152 - 256 - 2
-"""Of the pairs in the file, those that are tokens."""
+"""Number of pairs of the file that are tokens."""
 START, END = "<|startoftext|>", "<|endoftext|>"
 FIXED = re.compile(r"<\|startoftext\|>|<\|endoftext\|>|'(?:s|t|re|ve|m|ll|d)", re.IGNORECASE)
 QUOTES = dict.fromkeys(map(ord, "\u02bc\u2018\u2019\u201a\u201b"), "'")
@@ -31,15 +31,20 @@ RUNS = re.compile(r"L+|N|o+")
 
 @dataclass(frozen=True)
 class Tokenizer:
-    """ids: of each token. ranks: of the pairs that become one, the first ones first."""
+    """A tokenizer of captions.
+
+    ids: the id of each token. ranks: the ranks of the pairs that merge into one token, the lowest
+    first.
+    """
 
     ids: dict[str, int]
     ranks: dict[tuple[str, str], int]
 
     def __call__(self, captions: Sequence[str], length: int = 77) -> np.ndarray:
-        """Tokens (N, length) from START to END, zeros behind; what is too long is cut before END.
+        """Return tokens (N, length) from START to END, followed by zeros.
 
-        As the original's, but for ligatures and text in broken encodings, which that repairs first.
+        Captions that are too long are cut before END. The tokens are those of the original, but for
+        ligatures and text in broken encodings, which the original repairs first.
         """
         rows = np.zeros((len(captions), length), np.int32)
         for row, caption in zip(rows, captions, strict=True):
@@ -49,7 +54,7 @@ class Tokenizer:
         return rows
 
     def tokens(self, word: str) -> list[str]:
-        """The parts of a word, the last of which ends in `</w>`."""
+        """Return the parts of a word; the last part ends in `</w>`."""
         if word in (START, END):
             return [word]
         parts = [alphabet()[byte] for byte in word.encode()]
@@ -66,9 +71,9 @@ class Tokenizer:
 
 
 def read(path: Path) -> Tokenizer:
-    """Of bpe_simple_vocab_16e6.txt.gz, or of merges.txt in Hugging Face's form.
+    """Read a tokenizer from bpe_simple_vocab_16e6.txt.gz, or from merges.txt of Hugging Face.
 
-    ValueError for a file that holds no pairs.
+    Raises ValueError for a file that holds no pairs, or that cannot be read.
     """
     try:
         opened = gzip.open if path.suffix == ".gz" else open
@@ -89,14 +94,17 @@ def read(path: Path) -> Tokenizer:
 
 @functools.cache
 def alphabet() -> dict[int, str]:
-    """A visible character for each byte, in the order of their tokens: Latin-1, then others."""
+    """Return a visible character for each byte, in the order of tokens: Latin-1, then others."""
     visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     hidden = [byte for byte in range(256) if byte not in visible]
     return {b: chr(b) for b in visible} | {b: chr(256 + i) for i, b in enumerate(hidden)}
 
 
 def words(caption: str) -> Iterator[str]:
-    """Runs of letters, single digits, runs of other characters, and English endings, as 've."""
+    """Split a caption into runs of letters, single digits, runs of other characters, and endings.
+
+    Endings are those of English, such as 've.
+    """
     caption = unicodedata.normalize("NFC", caption.translate(QUOTES))
     text = " ".join(html.unescape(html.unescape(caption)).split()).lower()
     kinds, at = "".join(map(kind, text)), 0
@@ -108,6 +116,6 @@ def words(caption: str) -> Iterator[str]:
 
 
 def kind(character: str) -> str:
-    """L for a letter, N for a number, a space, o for anything else."""
+    """Return L for a letter, N for a number, a space for a space, and o for anything else."""
     category = unicodedata.category(character)[0]
     return " " if character.isspace() else category if category in "LN" else "o"

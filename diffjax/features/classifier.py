@@ -1,4 +1,4 @@
-"""A small classifier of images or points, to judge samples with: nothing here is trained yet."""
+"""A small classifier of images or points to judge samples with, without trained parameters."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ Conv = functools.partial(nn.Conv, kernel_size=(3, 3), conv_general_dilated=convo
 
 
 class Classifier(nn.Module):
-    """Three convolutions on images, averaged to about 32 x 32 first, or three layers on vectors.
+    """Classifier with three convolutions for images, or three layers for vectors.
 
-    pool (B, 4 width): what the last layer sees. logits (B, classes).
+    Images are first averaged to about 32 x 32. pool (B, 4 width): the input of the last layer.
+    logits (B, classes).
     """
 
     classes: int
@@ -39,7 +40,7 @@ class Classifier(nn.Module):
 
 
 def classifier(classes: int, width: int = 32) -> Features:
-    """`init(key, x)` and `apply(params, x) -> {pool, logits}` of `Classifier`."""
+    """Return `init(key, x)` and `apply(params, x) -> {pool, logits}` of `Classifier`."""
     module = Classifier(classes, width)
     return Features(
         lambda key, x: module.init(key, x)["params"],

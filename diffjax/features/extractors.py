@@ -1,4 +1,4 @@
-"""Feature networks: what metrics see of an item. One catalogue entry each."""
+"""Catalogue of feature networks, in whose features metrics compare items."""
 
 from __future__ import annotations
 
@@ -27,20 +27,21 @@ from diffjax.progress import Progress
 Arrays = dict[str, np.ndarray]
 Apply = Callable[[Params, Any], Mapping[str, Any]]
 Known = Any
-"""Real data: `train` with x and label, `classes`, and `judge`, fitted when it is asked for.
+"""Real data: `train` with x and label, `classes`, and `judge`, which is fitted at first access.
 
-Not a protocol: whoever checks one at run time asks for it.
+It is not a protocol, because a check at run time would access `judge`.
 """
 
 
 @dataclass(frozen=True)
 class Extractor:
-    """Features of items, and what a result says of them.
+    """A map from items to features, with its description for results.
 
     fingerprint: first 12 hex digits of the SHA-256 of the weights, "" where there are none. about:
-    which weights these are, and where from. run: a batch (B, ...) as stored, B a multiple of the
-    number of devices, to `pool` (B, D), and where the network has them `logits` (B, K) and
-    `spatial` (B, S). captions: texts to (N, D) in the space of `pool`, where there is such a tower.
+    which weights these are, and their source. run: maps a batch (B, ...) as stored, B a multiple of
+    the number of devices, to `pool` (B, D), and where the network has them to `logits` (B, K) and
+    `spatial` (B, S). captions: maps texts to (N, D) in the space of `pool`, where there is a text
+    tower.
     """
 
     name: str
@@ -51,9 +52,10 @@ class Extractor:
 
 
 def extract(extractor: Extractor, x: np.ndarray, batch_size: int = 64) -> Arrays:
-    """Features of all items of x (N, ...), by name, in their order.
+    """Return the features of all items of x (N, ...), by name, in the order of the items.
 
-    The last batch is filled up, so that one program serves all; it is split over all devices.
+    The last batch is filled up, so that one program serves all batches; each is split over all
+    devices. Raises ValueError for no items.
     """
     if not len(x):
         raise ValueError(f"{extractor.name}: features of no items; needs at least 1")
@@ -70,21 +72,22 @@ def extract(extractor: Extractor, x: np.ndarray, batch_size: int = 64) -> Arrays
 
 
 def pixels(real: Known) -> Extractor:
-    """The values themselves: no network, so distances see no more than colours in places."""
+    """The values themselves, without a network: distances compare colours in places only."""
     kind = real.train.form.kind
     about = "values of pixels in [0, 1], no network"
     return Extractor("pixels", "", about, lambda x: {"pool": features(x, kind)})
 
 
 def features(x: np.ndarray, kind: str) -> np.ndarray:
-    """Stored items of a kind of data as (N, D): pixels in [0, 1], others as they are."""
+    """Return stored items of a kind of data as (N, D): pixels in [0, 1], other values unchanged."""
     return lookup(kind).values(x)
 
 
 def classifier(real: Known) -> Extractor:
-    """The small classifier of the training items, fitted to them here: it needs no download.
+    """The small classifier, fitted to the training items.
 
-    Its distances compare results on these items only. ValueError where the items have no classes.
+    It needs no download. Its distances compare results on these items only. Raises ValueError where
+    the items have no classes.
     """
     if not real.classes:
         raise ValueError("features=classifier: the data has no classes; allowed: the other ones")
@@ -98,10 +101,12 @@ def classifier(real: Known) -> Extractor:
 
 
 def inception(real: Known, weights: str = "", resize: str = "tensorflow1") -> Extractor:
-    """Inception-v3 of the Frechet inception distance; see `features.inception` for its features.
+    """Inception-v3, the network of the Frechet inception distance.
 
-    weights: pt_inception-2015-12-05-6726825d.pth, downloaded once where none are given. resize: to
-    299 x 299, `tensorflow1`, as most evaluators do it, or `pytorch`, as pytorch-fid does.
+    See `features.inception` for its features. weights: pt_inception-2015-12-05-6726825d.pth, by
+    default downloaded once. resize: the method of resizing to 299 x 299, `tensorflow1`, as in most
+    evaluators, or `pytorch`, as in pytorch-fid. Raises ValueError for data other than uint8 images,
+    and for another method.
     """
     only_images("inception", real)
     net, file = inception_net(resize), standard.weights(inception_file.STANDARD, weights)
@@ -111,16 +116,16 @@ def inception(real: Known, weights: str = "", resize: str = "tensorflow1") -> Ex
 
 
 def dinov2_b14(real: Known, weights: str = "") -> Extractor:
-    """DINOv2 ViT-B/14; as `dinov2_l14`."""
+    """DINOv2 ViT-B/14 (arXiv:2304.07193); see `dinov2_l14`."""
     only_images("dinov2_b14", real)
     return _dinov2("dinov2_b14", vit_file.DINOV2_B14, weights)
 
 
 def dinov2_l14(real: Known, weights: str = "") -> Extractor:
-    """DINOv2 ViT-L/14 (arXiv:2304.07193), of which FD-DINOv2 is made (arXiv:2306.04675).
+    """DINOv2 ViT-L/14 (arXiv:2304.07193), the network of FD-DINOv2 (arXiv:2306.04675).
 
-    pool: the normalised token of the class. weights: dinov2_vitl14_pretrain.pth, downloaded once
-    where none are given.
+    pool: the normalised class token. weights: dinov2_vitl14_pretrain.pth, by default downloaded
+    once. Raises ValueError for data other than uint8 images.
     """
     only_images("dinov2_l14", real)
     return _dinov2("dinov2_l14", vit_file.DINOV2_L14, weights)
@@ -136,9 +141,10 @@ def _dinov2(name: str, known: standard.Standard, weights: str) -> Extractor:
 def clip_l14(real: Known, weights: str = "", vocabulary: str = "") -> Extractor:
     """The image tower of CLIP ViT-L/14 (arXiv:2103.00020).
 
-    pool (B, 768): what is compared with captions; not divided by its norm. weights:
-    model.safetensors of openai/clip-vit-large-patch14, downloaded once where none are given.
-    Those of another size take images of that. vocabulary: of captions, see `captions`.
+    pool (B, 768): the vectors that are compared with captions, not divided by their norm. weights:
+    model.safetensors of openai/clip-vit-large-patch14, by default downloaded once. Weights for
+    another size resize images to that size. vocabulary: vocabulary of captions, see `captions`.
+    Raises ValueError for data other than uint8 images.
     """
     only_images("clip_l14", real)
     file = standard.weights(vit_file.CLIP_L14, weights)
@@ -150,11 +156,11 @@ def clip_l14(real: Known, weights: str = "", vocabulary: str = "") -> Extractor:
 
 
 def captions(texts: Sequence[str], weights: str = "", vocabulary: str = "") -> np.ndarray:
-    """Vectors (N, 768) of captions by the text tower of CLIP ViT-L/14, not divided by their norm.
+    """Return vectors (N, 768) of captions by the text tower of CLIP ViT-L/14.
 
-    Of the same space as those of `clip_l14`. weights: as there. vocabulary:
-    bpe_simple_vocab_16e6.txt.gz, or merges.txt as Hugging Face has it, downloaded once where none
-    is given.
+    They lie in the space of `clip_l14` and are not divided by their norm. weights: those of
+    `clip_l14`. vocabulary: bpe_simple_vocab_16e6.txt.gz, by default downloaded once, or merges.txt
+    of Hugging Face.
     """
     words = bpe.read(standard.weights(bpe.STANDARD, vocabulary, setting="vocabulary").path)
     file = standard.weights(vit_file.CLIP_L14, weights)
@@ -166,7 +172,7 @@ def captions(texts: Sequence[str], weights: str = "", vocabulary: str = "") -> n
 def published(
     name: str, file: standard.Weights, params: Params, apply: Apply, about: str
 ) -> Extractor:
-    """The extractor of a published network of uint8 images."""
+    """Return the extractor of a published network of uint8 images."""
     extractor = network(name, params, apply, about, file.sha256[:12])
 
     def run(x: np.ndarray) -> Arrays:
@@ -178,17 +184,18 @@ def published(
 
 
 def only_images(name: str, real: Known) -> None:
-    """Raise ValueError where the data are no uint8 images, which a published network takes."""
+    """Raise ValueError unless the data are uint8 images, which a published network needs."""
     form = real.train.form
     if form.kind != "image" or form.dtype != "uint8":
         raise ValueError(f"{name}: {form.kind} items of {form.dtype}; needs uint8 images")
 
 
 def network(name: str, params: Params, apply: Apply, about: str, known: str = "") -> Extractor:
-    """The extractor of `apply(params, x) -> features`, compiled, with batches over all devices.
+    """Return the extractor of `apply(params, x) -> features`, compiled.
 
-    Products are exact in float32, on GPU and TPU too: faster ones would move a distance. known: the
-    fingerprint, where it is not that of the parameters.
+    Batches are split over all devices. Products are exact in float32, on GPU and TPU as well,
+    because faster products would change distances. known: the fingerprint, where it is not that of
+    the parameters.
     """
     devices = layout()
 
@@ -202,7 +209,7 @@ def network(name: str, params: Params, apply: Apply, about: str, known: str = ""
 
 
 def fingerprint(params: Params) -> str:
-    """First 12 hex digits of the SHA-256 of all arrays, with their places."""
+    """Return the first 12 hex digits of the SHA-256 of all arrays and their places in the tree."""
     digest = hashlib.sha256()
     for path, leaf in jax.tree.leaves_with_path(params):
         digest.update(f"{jax.tree_util.keystr(path)}{leaf.shape}{leaf.dtype}".encode())

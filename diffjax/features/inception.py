@@ -18,16 +18,16 @@ from diffjax.nets.resize import resized
 
 SIZE, LOGITS, SPATIAL = 299, 1008, 7
 RANGES = {"tensorflow1": 128, "pytorch": 127.5}
-"""Ways to resize, and what an image is divided by before 1 is taken away."""
+"""Methods of resizing, and the number by which an image is divided before 1 is subtracted."""
 Maps = Float[Array, "b _ _ _"]
 Make = Callable[..., Array]
-"""`(x, name, features, kernel, ...)`: what a `Unit` of this name and these settings makes of x."""
+"""`(x, name, features, kernel, ...)`: applies to x the `Unit` of this name and these settings."""
 
 
 class Unit(nn.Module):
-    """relu(convolution of x); the batch norm between them, fixed by now, is part of its weights.
+    """Unit relu(convolution of x), whose weights include the fixed batch norm between the two.
 
-    A kernel of one place is a product, which is faster on CPU. after: done before relu.
+    A 1 x 1 kernel is a product of matrices, which is faster on CPU. after: applied before relu.
     """
 
     features: int
@@ -50,22 +50,22 @@ class Unit(nn.Module):
 
 
 def windows(x: Maps, axis: int, strides: int) -> list[Array]:
-    """The three neighbours along an axis of each place where a window of three fits."""
+    """Return the three neighbours along an axis of each place where a window of three fits."""
     last = x.shape[axis] - 2
     return [lax.slice_in_dim(x, i, last + i, strides, axis) for i in range(3)]
 
 
 def largest(x: Maps, strides: int = 2) -> Maps:
-    """Of windows of 3 x 3 that fit."""
+    """Return the maxima of the 3 x 3 windows that fit."""
     for axis in (1, 2):
         x = functools.reduce(jnp.maximum, windows(x, axis, strides))
     return x
 
 
 def mean(x: Maps) -> Maps:
-    """Of the places of 3 x 3 windows that are within the image, as TensorFlow pools.
+    """Return the means of 3 x 3 windows over their places within the image, as TensorFlow pools.
 
-    It commutes with a convolution of one place, after which there are fewer channels.
+    The mean commutes with a 1 x 1 convolution, after which there are fewer channels.
     """
     for axis in (1, 2):
         n = x.shape[axis]
@@ -77,11 +77,12 @@ def mean(x: Maps) -> Maps:
 
 
 def join(parts: Iterable[Array]) -> Array:
+    """Concatenate the branches of a block along their channels."""
     return jnp.concatenate(list(parts), -1)
 
 
 def block_35(x: Maps, unit: Make, pooled: int) -> Maps:
-    """At 35 x 35 places."""
+    """Apply a block at 35 x 35 places."""
     five = unit(unit(x, "branch5x5_1", 48), "branch5x5_2", 64, (5, 5))
     three = unit(unit(x, "branch3x3dbl_1", 64), "branch3x3dbl_2", 96, (3, 3))
     three = unit(three, "branch3x3dbl_3", 96, (3, 3))
@@ -89,6 +90,7 @@ def block_35(x: Maps, unit: Make, pooled: int) -> Maps:
 
 
 def to_17(x: Maps, unit: Make) -> Maps:
+    """Apply the block from 35 x 35 to 17 x 17 places."""
     half = {"strides": 2, "padding": "VALID"}
     double = unit(unit(x, "branch3x3dbl_1", 64), "branch3x3dbl_2", 96, (3, 3))
     double = unit(double, "branch3x3dbl_3", 96, (3, 3), **half)
@@ -96,7 +98,7 @@ def to_17(x: Maps, unit: Make) -> Maps:
 
 
 def block_17(x: Maps, unit: Make, width: int) -> Maps:
-    """At 17 x 17 places, with kernels of 1 x 7 and 7 x 1."""
+    """Apply a block at 17 x 17 places, with kernels of 1 x 7 and 7 x 1."""
     seven = unit(unit(x, "branch7x7_1", width), "branch7x7_2", width, (1, 7))
     seven = unit(seven, "branch7x7_3", 192, (7, 1))
     double = unit(unit(x, "branch7x7dbl_1", width), "branch7x7dbl_2", width, (7, 1))
@@ -107,6 +109,7 @@ def block_17(x: Maps, unit: Make, width: int) -> Maps:
 
 
 def to_8(x: Maps, unit: Make) -> Maps:
+    """Apply the block from 17 x 17 to 8 x 8 places."""
     half = {"strides": 2, "padding": "VALID"}
     three = unit(unit(x, "branch3x3_1", 192), "branch3x3_2", 320, (3, 3), **half)
     seven = unit(unit(x, "branch7x7x3_1", 192), "branch7x7x3_2", 192, (1, 7))
@@ -115,7 +118,10 @@ def to_8(x: Maps, unit: Make) -> Maps:
 
 
 def block_8(x: Maps, pooled: Maps, unit: Make) -> Maps:
-    """At 8 x 8 places. pooled: its last branch."""
+    """Apply a block at 8 x 8 places.
+
+    pooled: the output of its last branch.
+    """
     three = unit(x, "branch3x3_1", 384)
     double = unit(unit(x, "branch3x3dbl_1", 448), "branch3x3dbl_2", 384, (3, 3))
     return join(
@@ -131,19 +137,20 @@ def block_8(x: Maps, pooled: Maps, unit: Make) -> Maps:
 
 
 def highest(x: Maps) -> Maps:
-    """Of the places of 3 x 3 windows that are within the image."""
+    """Return the maxima of 3 x 3 windows over their places within the image."""
     lowest = jnp.finfo(x.dtype).min
     return largest(jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=lowest), 1)
 
 
 class Inception(nn.Module):
-    """Images (B, 299, 299, 3) in about [-1, 1] to the three features that evaluators read.
+    """Inception-v3, which maps images (B, 299, 299, 3) to the three features that evaluators use.
 
-    pool (B, 2048): the mean over places. spatial (B, 2023): the first 7 channels of the 1 x 1
-    branch of Mixed_6d, TensorFlow's mixed_6/conv, at 17 x 17 places, for sFID (arXiv:2103.03841).
-    logits (B, 1008): without their bias, as the inception score takes them (arXiv:1606.03498).
-    The average pools leave out what is beyond the edge, and the last block takes the maximum
-    instead: so is the network of 2015 that all these numbers are made with.
+    The values of images are in about [-1, 1]. pool (B, 2048): the mean over places. spatial
+    (B, 2023): the first 7 channels of the 1 x 1 branch of Mixed_6d, TensorFlow's mixed_6/conv, at
+    17 x 17 places, for sFID (arXiv:2103.03841). logits (B, 1008): without their bias, as in the
+    inception score (arXiv:1606.03498). The average pools leave out places beyond the edge, and the
+    last block takes the maximum instead, as in the network of 2015 from which all these numbers
+    come.
     """
 
     @nn.compact
@@ -173,7 +180,7 @@ class Inception(nn.Module):
 
 
 def prepared(x: Shaped[Array, "b h w c"], way: str) -> Float[Array, "b s s 3"]:
-    """uint8 images, grey ones as three equal channels, as the network wants them.
+    """Return uint8 images as the network needs them, grey ones as three equal channels.
 
     way: `tensorflow1`, with values (x - 128) / 128, or `pytorch`, with values x / 127.5 - 1.
     """
@@ -182,10 +189,11 @@ def prepared(x: Shaped[Array, "b h w c"], way: str) -> Float[Array, "b s s 3"]:
 
 
 def inception(resize: str = "tensorflow1") -> Features:
-    """`init(key, x)` and `apply(params, x)` of `Inception` for uint8 images of any size.
+    """Return `init(key, x)` and `apply(params, x)` of `Inception` for uint8 images of any size.
 
-    resize: how, see `prepared`. The evaluators of OpenAI and torch-fidelity, and the code of
-    arXiv:1706.08500, do it as `tensorflow1`, pytorch-fid as `pytorch`. ValueError for another way.
+    resize: the method, see `prepared`. The evaluators of OpenAI and torch-fidelity, and the code of
+    arXiv:1706.08500, use `tensorflow1`; pytorch-fid uses `pytorch`. Raises ValueError for another
+    method.
     """
     one_of(RANGES, resize=resize)
     module = Inception()

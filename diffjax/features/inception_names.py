@@ -1,4 +1,4 @@
-"""Inception-v3 of the Frechet inception distance, as pytorch-fid and torch-fidelity publish it."""
+"""Parameters of Inception-v3 from the tensors that pytorch-fid and torch-fidelity publish."""
 
 from __future__ import annotations
 
@@ -19,11 +19,14 @@ STANDARD = Standard(
     "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
 )
 EPSILON = 1e-3
-"""Of the batch norms."""
+"""Epsilon of the batch norms."""
 
 
 def convert(tensors: Mapping[str, np.ndarray]) -> Params:
-    """Parameters of `features.inception`. ValueError names tensors that do not fit."""
+    """Return the parameters of `features.inception`.
+
+    Raises ValueError that names the tensors which do not fit.
+    """
     image = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.uint8)
     wanted = jax.eval_shape(inception().init, jax.random.key(0), image)
     table: Table = {"fc/kernel": (matrix, "fc.weight")}
@@ -38,12 +41,12 @@ def convert(tensors: Mapping[str, np.ndarray]) -> Params:
 
 
 def scale(weight: np.ndarray, variance: np.ndarray) -> np.ndarray:
-    """Of a batch norm whose statistics are fixed."""
+    """Return the scale of a batch norm whose statistics are fixed."""
     return weight / np.sqrt(variance.astype(np.float64) + EPSILON)
 
 
 def folded(conv: np.ndarray, weight: np.ndarray, variance: np.ndarray) -> np.ndarray:
-    """The kernel of convolution and batch norm in one: (*K, I, O), or (I, O) of one place."""
+    """Return the kernel of convolution and batch norm in one: (*K, I, O), or (I, O) for 1 x 1."""
     folded_kernel = kernel(conv) * scale(weight, variance)
     return folded_kernel[0, 0] if conv.shape[2:] == (1, 1) else folded_kernel
 
@@ -51,5 +54,5 @@ def folded(conv: np.ndarray, weight: np.ndarray, variance: np.ndarray) -> np.nda
 def shifted(
     weight: np.ndarray, variance: np.ndarray, bias: np.ndarray, mean: np.ndarray
 ) -> np.ndarray:
-    """Their bias."""
+    """Return the bias of convolution and batch norm in one."""
     return bias - mean * scale(weight, variance)

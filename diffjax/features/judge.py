@@ -1,4 +1,4 @@
-"""Agreement of class-conditional samples with an independent classifier of real data."""
+"""A classifier of real data that judges whether class-conditional samples have their class."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ from diffjax.progress import Progress
 
 BATCH, RATE, STRIDE = 128, 2e-3, 50
 EPOCHS, LEAST, MOST = 30, 300, 2000
-"""How long it is fitted; the two latter in steps."""
+"""Length of the fit: epochs, and the smallest and largest number of steps."""
 
 
 @dataclass(frozen=True)
 class Judge:
-    """A classifier fitted on real data: it knows nothing of the model that made the samples."""
+    """A classifier fitted to real data, independent of the model that generated the samples."""
 
     params: Params
     classes: int
     steps: int
 
     def predict(self, x: np.ndarray) -> np.ndarray:
-        """The class (N,) of each item of x, uint8 images or points."""
+        """Return the class (N,) of each item of x, uint8 images or points."""
         parts = np.split(x, range(BATCH, len(x), BATCH))
         seen = [outputs(self.params, jnp.asarray(part), self.classes) for part in parts]
         return np.concatenate([np.asarray(part["logits"]).argmax(1) for part in seen])
 
     def right(self, x: np.ndarray, asked: np.ndarray) -> np.ndarray:
-        """Of each item of x (N, ...) that was asked to be of a class, whether it is: bool (N,)."""
+        """Return whether each item of x (N, ...) has the class that was asked for, bool (N,)."""
         return self.predict(x) == asked
 
     @property
@@ -50,15 +50,17 @@ class Judge:
 
 
 def judged(form: Form) -> bool:
-    """Whether the classifier takes such items: it is built for images and vectors."""
+    """Return whether the classifier supports the items: it is built for images and vectors."""
     return len(form.shape) in (1, 3)
 
 
 def fit(train: Memory, flip: bool = False, cache: Path | None = None) -> Judge:
-    """Fit the classifier to `train`, the same each time; kept in the folder `cache` for next time.
+    """Fit the classifier to `train`, with the same result each time.
 
-    flip: mirror images at random; they are moved by up to 1/16 of their height as well. It takes 30
-    epochs, but at least 300 steps and at most 2,000.
+    flip: mirror images at random. They are also shifted by up to 1/16 of their height. cache:
+    folder where the fitted classifier is stored for later calls. The fit takes 30 epochs, but at
+    least 300 steps and at most 2,000. Raises ValueError for items that are neither images nor
+    vectors.
     """
     if not judged(train.form):
         what = f"{train.form.kind} {train.form.shape}"
@@ -68,7 +70,7 @@ def fit(train: Memory, flip: bool = False, cache: Path | None = None) -> Judge:
     first = to_float(jnp.asarray(train.x[:1]))
     file = cache and cache / f"classifier-{_fingerprint(train, flip)}.npz"
     if file and file.exists():
-        with contextlib.suppress(ValueError):  # a damaged one is made again
+        with contextlib.suppress(ValueError):  # a damaged file is replaced
             leaves = [jnp.asarray(value) for value in read_arrays(file).values()]
             structure = jax.tree.structure(jax.eval_shape(net.init, key, first))
             return Judge(jax.tree.unflatten(structure, leaves), train.classes, steps)
@@ -88,7 +90,7 @@ def fit(train: Memory, flip: bool = False, cache: Path | None = None) -> Judge:
 
 
 def _fingerprint(train: Memory, flip: bool) -> str:
-    """Of the data and the settings: another of either is another classifier."""
+    """Return the fingerprint of data and settings, which differs for another classifier."""
     digest = hashlib.sha256(repr((train.x.shape, train.classes, flip, BATCH, RATE)).encode())
     digest.update(train.x.tobytes())
     digest.update(np.asarray(train.label).tobytes())
@@ -101,7 +103,10 @@ def _optimizer(steps: int) -> optax.GradientTransformation:
 
 @functools.partial(jax.jit, static_argnames="classes")
 def outputs(params: Params, x: Array, classes: int) -> dict[str, Array]:
-    """Of items x, uint8 images or points: `pool`, what the last layer sees, and `logits`."""
+    """Return the features of items x, uint8 images or points: `pool` and `logits`.
+
+    pool: the input of the last layer.
+    """
     return classifier(classes).apply(params, to_float(x))
 
 
@@ -116,7 +121,7 @@ def _advance(
     steps: int,
     flip: bool,
 ) -> tuple[Any, Array]:
-    """STRIDE steps of cross entropy on items drawn with replacement."""
+    """Take STRIDE steps on the cross entropy of items drawn with replacement."""
     net = classifier(classes)
 
     def step(state: Any, _: None) -> tuple[Any, Array]:
@@ -138,7 +143,7 @@ def _advance(
 
 
 def _augment(x: Array, key: Key[Array, ""], flip: bool) -> Array:
-    """Images moved and mirrored at random, each by its own key; points as they are."""
+    """Return images shifted and mirrored at random, each by its own key; points are unchanged."""
     if x.ndim != 4:
         return x
     most = x.shape[1] // 16

@@ -1,6 +1,6 @@
 """Vision transformers (arXiv:2010.11929) of DINOv2 (arXiv:2304.07193) and CLIP (arXiv:2103.00020).
 
-Images, or for CLIP's captions tokens, to one vector each.
+They map images, or for CLIP's captions tokens, to one vector each.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ Tokens = Float[Array, "b l w"]
 class TowerSettings:
     """Settings in which towers differ.
 
-    gated: scales of what each block adds (arXiv:2103.17239). quick: x sigmoid(1.702 x) instead of
-    GELU. epsilon: of the norms. features: of a projection after the last norm, 0 for none. causal:
-    tokens see those before them only.
+    gated: scale what each block adds (arXiv:2103.17239). quick: use x sigmoid(1.702 x) instead of
+    GELU. epsilon: epsilon of the norms. features: width of a projection after the last norm, 0 for
+    none. causal: tokens attend to previous tokens and to themselves only.
     """
 
     width: int
@@ -45,7 +45,10 @@ class TowerSettings:
 
 
 class EncoderBlock(nn.Module):
-    """x + scale attention(norm(x)), then x + scale mlp(norm(x)); (x, None) as `nn.scan` has it."""
+    """Block x + scale attention(norm(x)), then x + scale mlp(norm(x)).
+
+    It returns (x, None), the form that `nn.scan` needs.
+    """
 
     settings: TowerSettings
 
@@ -74,7 +77,7 @@ class EncoderBlock(nn.Module):
 
 
 def blocks(settings: TowerSettings, x: Tokens) -> Tokens:
-    """`depth` blocks in a loop that is compiled once, their parameters stacked."""
+    """Apply `depth` blocks in a loop that is compiled once; their parameters are stacked."""
     looped = nn.scan(
         EncoderBlock,
         variable_axes={"params": 0, "intermediates": 0},
@@ -85,10 +88,10 @@ def blocks(settings: TowerSettings, x: Tokens) -> Tokens:
 
 
 class Image(nn.Module):
-    """Images (B, H, W, 3) to (B, width), or (B, features) after a projection.
+    """Tower that maps images (B, H, W, 3) to (B, width), or to (B, features) after a projection.
 
-    Patches of side `patch` become tokens behind one more, which is what is handed out. normed: by a
-    norm before the blocks, instead of a bias of the patches.
+    Patches of side `patch` become tokens that follow one more token, whose output is returned.
+    normed: the tokens pass a norm before the blocks, and the patches have no bias.
     """
 
     settings: TowerSettings
@@ -101,7 +104,7 @@ class Image(nn.Module):
         sides = (self.patch, self.patch)
         h = nn.Dense(settings.width, use_bias=not self.normed, name="patches")(fold(x, sides))
         shape = (1, 1 + h.shape[1], settings.width)
-        # What the first token is, is part of its position.
+        # The embedding of the first token is part of its position.
         h = jnp.pad(h, ((0, 0), (1, 0), (0, 0)))
         h = h + self.param("positions", nn.initializers.normal(0.02), shape)
         h = settings.norm("first")(h) if self.normed else h
@@ -109,9 +112,9 @@ class Image(nn.Module):
 
 
 class Text(nn.Module):
-    """Tokens (B, L) of captions to (B, features), what is said at the end of the text.
+    """Tower that maps tokens (B, L) of captions to the output at their end, (B, features).
 
-    The end is the largest token there is; what follows it is not seen.
+    The end is the largest token of a caption; what follows it is not seen.
     """
 
     settings: TowerSettings
@@ -128,6 +131,7 @@ class Text(nn.Module):
 
 
 def projected(settings: TowerSettings, x: Float[Array, "b w"]) -> Float[Array, "b d"]:
+    """Apply the last norm, and the projection if there is one."""
     x = settings.norm("last")(x)
     return (
         nn.Dense(settings.features, use_bias=False, name="project")(x) if settings.features else x
@@ -135,9 +139,9 @@ def projected(settings: TowerSettings, x: Float[Array, "b w"]) -> Float[Array, "
 
 
 def prepared(x: Shaped[Array, "b h w c"], size: int, kind: str) -> Float[Array, "b s s 3"]:
-    """uint8 images, grey ones as three equal channels: resized as by Pillow, normalised.
+    """Return uint8 images resized as Pillow does and normalised, grey ones as three equal channels.
 
-    kind: `dinov2` or `clip`, whose training set had this mean and this deviation.
+    kind: `dinov2` or `clip`, the training set whose mean and standard deviation are used.
     """
     x = jnp.broadcast_to(x.astype(jnp.float32), (*x.shape[:3], 3))
     mean, deviation = (jnp.asarray(a[kind]).reshape(1, 1, 1, 3) for a in (MEAN, DEVIATION))
@@ -145,7 +149,10 @@ def prepared(x: Shaped[Array, "b h w c"], size: int, kind: str) -> Float[Array, 
 
 
 def image(settings: TowerSettings, patch: int, size: int, kind: str) -> Features:
-    """`init(key, x)` and `apply(params, x) -> {pool}` of `Image` for uint8 images of any size."""
+    """Return `init(key, x)` and `apply(params, x) -> {pool}` of `Image`.
+
+    x: uint8 images of any size.
+    """
     module = Image(settings, patch, normed=kind == "clip")
     return Features(
         lambda key, x: module.init(key, prepared(x, size, kind))["params"],
@@ -154,7 +161,7 @@ def image(settings: TowerSettings, patch: int, size: int, kind: str) -> Features
 
 
 def text(settings: TowerSettings, vocabulary: int, length: int) -> Features:
-    """`init(key, tokens)` and `apply(params, tokens) -> {pool}` of `Text`."""
+    """Return `init(key, tokens)` and `apply(params, tokens) -> {pool}` of `Text`."""
     module = Text(settings, vocabulary, length)
     return Features(
         lambda key, tokens: module.init(key, tokens)["params"],

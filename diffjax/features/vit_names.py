@@ -1,4 +1,4 @@
-"""DINOv2 and CLIP: settings and parameters of `features.vit` from the published tensors."""
+"""Settings and parameters of `features.vit` from the published tensors of DINOv2 and CLIP."""
 
 from __future__ import annotations
 
@@ -42,17 +42,23 @@ CLIP_L14 = Standard(
     "a2bf730a0c7debf160f7a6b50b3aaf3703e7e88ac73de7a314903141db026dcb",
 )
 HEAD, KINK = 64, 0.1
-"""Features of a head; what DINOv2 adds to the patches along a side before it resizes positions."""
+"""Features of a head; number that DINOv2 adds to the patches along a side before it resizes
+positions."""
 
 
 class Tower(NamedTuple):
+    """A tower: its settings, network and parameters."""
+
     settings: vit.TowerSettings
     net: Features
     params: Params
 
 
 def dinov2(tensors: Mapping[str, np.ndarray], size: int = 224) -> Tower:
-    """For images of `size` x `size`, to which positions are resized as the original does."""
+    """Return the tower of DINOv2 for images of `size` x `size`.
+
+    Positions are resized to this size as the original does.
+    """
     width, _, patch, _ = shape(tensors, "patch_embed.proj.weight")
     depth = count(tensors, "blocks.")
     settings = vit.TowerSettings(width, depth, width // HEAD, gated=True, epsilon=1e-6)
@@ -74,7 +80,10 @@ def dinov2(tensors: Mapping[str, np.ndarray], size: int = 224) -> Tower:
 
 
 def clip_image(tensors: Mapping[str, np.ndarray]) -> Tower:
-    """The image tower, for images of the size of its positions, in the names of Hugging Face."""
+    """Return the image tower of CLIP from tensors with the names of Hugging Face.
+
+    It is for images of the size that its positions imply.
+    """
     model = "vision_model"
     width, _, patch, _ = shape(tensors, f"{model}.embeddings.patch_embedding.weight")
     places, _ = shape(tensors, f"{model}.embeddings.position_embedding.weight")
@@ -97,7 +106,7 @@ def clip_image(tensors: Mapping[str, np.ndarray]) -> Tower:
 
 
 def clip_text(tensors: Mapping[str, np.ndarray]) -> Tower:
-    """The text tower, in the names of Hugging Face."""
+    """Return the text tower of CLIP from tensors with the names of Hugging Face."""
     model = "text_model"
     words, width = shape(tensors, f"{model}.embeddings.token_embedding.weight")
     length, _ = shape(tensors, f"{model}.embeddings.position_embedding.weight")
@@ -116,7 +125,7 @@ def clip_text(tensors: Mapping[str, np.ndarray]) -> Tower:
 def encoder(
     tensors: Mapping[str, np.ndarray], model: str, width: int, project: str, causal: bool = False
 ) -> tuple[vit.TowerSettings, Table]:
-    """What the towers of CLIP have in common."""
+    """Return the settings and the table that the towers of CLIP have in common."""
     above = f"{model}.encoder.layers."
     depth, at = count(tensors, above), f"{above}{{i}}."
     features, _ = shape(tensors, f"{project}.weight")
@@ -143,40 +152,44 @@ def fitted(
     tensors: Mapping[str, np.ndarray],
     unused: set[str],
 ) -> Params:
-    """Parameters of the network; ValueError names tensors that do not fit."""
+    """Return the parameters of the network.
+
+    Raises ValueError that names the tensors which do not fit.
+    """
     wanted = jax.eval_shape(net.init, jax.random.key(0), item)
     return fitting(converted(table, tensors, unused), wanted)
 
 
 def count(tensors: Mapping[str, np.ndarray], above: str) -> int:
-    """Of the blocks whose names begin so."""
+    """Return the number of blocks whose names begin with `above`."""
     return len({k.removeprefix(above).split(".")[0] for k in tensors if k.startswith(above)})
 
 
 def others(tensors: Mapping[str, np.ndarray], model: str, tower: str) -> set[str]:
-    """Names of the other tower, and of what is not a weight of this one."""
+    """Return the names of the other tower, and of tensors that are not weights of this one."""
     theirs = {name for name in tensors if name.startswith(tower)}
     return theirs | {"logit_scale", f"{model}.embeddings.position_ids"}
 
 
 def patches(w: np.ndarray) -> np.ndarray:
-    """A convolution (O, C, p, p) to (p p C, O)."""
+    """Return the kernel of a convolution (O, C, p, p) as the matrix (p p C, O) of a layer."""
     return w.transpose(2, 3, 1, 0).reshape(-1, len(w))
 
 
 def one_row(w: np.ndarray) -> np.ndarray:
+    """Return the vector as (1, 1, W)."""
     return w[None, None]
 
 
 def first_added(first: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """Positions (1, 1 + N, W) of all tokens, to the first of which is added what it is."""
+    """Return positions (1, 1 + N, W) of all tokens; the first includes the token's embedding."""
     added = np.array(positions, np.float32).reshape(1, -1, positions.shape[-1])
     added[0, 0] += first.reshape(-1)
     return added
 
 
 def on_grid(side: int) -> Layout:
-    """`first_added` for `side` x `side` patches."""
+    """Return the layout `first_added` for `side` x `side` patches."""
 
     def layout(first: np.ndarray, positions: np.ndarray) -> np.ndarray:
         known = math.isqrt(positions.shape[1] - 1)

@@ -1,4 +1,4 @@
-"""Jobs that make samples k = 0, 1, ...: one compiled program, batch after batch, kept in files."""
+"""Jobs that generate samples k = 0, 1, ... batch by batch with one program, and store them."""
 
 from diffjax.generation.generated import Generated
 from diffjax.generation.job import Job, number

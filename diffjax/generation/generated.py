@@ -1,4 +1,4 @@
-"""What a job makes: samples with what they cost, or how they come about."""
+"""Results of a job: samples with their costs, or trajectories."""
 
 from __future__ import annotations
 
@@ -11,8 +11,12 @@ from diffjax.data.form import Form
 
 
 class Generated(NamedTuple):
-    """x (N, ...) as items of the form are stored, NaN beyond the length of one; their conditions by
-    name, (N, ...); network passes and seconds of each (N,)."""
+    """Generated samples with their conditions and costs.
+
+    x (N, ...): items in the form in which their data is stored, NaN beyond the length of an item.
+    cond: conditions by name, (N, ...). passes, seconds (N,): network passes and seconds of each
+    sample.
+    """
 
     x: np.ndarray
     cond: Mapping[str, np.ndarray]
@@ -22,11 +26,11 @@ class Generated(NamedTuple):
 
     @property
     def label(self) -> np.ndarray | None:
-        """(N,), or None where there is none."""
+        """The class labels (N,), or None where there are none."""
         return self.cond.get("label")
 
     def picture(self) -> np.ndarray:
-        """All of them as a picture uint8 (H, W, 3), as their kind is shown."""
+        """Return all samples as a picture uint8 (H, W, 3), drawn as their kind of data is."""
         return self.form.picture(self.x, self.label)
 
     def __repr__(self) -> str:
@@ -36,7 +40,11 @@ class Generated(NamedTuple):
 
 
 class Trajectory(NamedTuple):
-    """x, x0 (R, N, ...): the state and the predicted x0 after each row; t (R,); kind of data."""
+    """The trajectory of N samples over the R rows of a table.
+
+    x, x0 (R, N, ...): the state and the predicted x0 after each row. t (R,): times of the rows.
+    kind: kind of the data.
+    """
 
     x: np.ndarray
     x0: np.ndarray

@@ -1,8 +1,8 @@
-"""A job: samples of one network, made in one way, and kept on disk for every metric.
+"""A job: samples of one network by one sampler, stored on disk for all metrics.
 
-Sample k depends on its seed, its number, its conditions and its guidance weight only: a killed
-command resumes where it stopped, another metric takes the samples that there are, and a larger
-number adds to them.
+Sample k depends only on its seed, its number, its conditions and its guidance weight. So a killed
+command resumes where it stopped, another metric reuses the stored samples, and a larger number adds
+to them.
 """
 
 from __future__ import annotations
@@ -35,34 +35,34 @@ from diffjax.samplers.run import Preview
 
 Arrays = dict[str, np.ndarray]
 FILED = {"label": "arr_1"}
-"""Names of conditions in files, where other programs expect another one."""
+"""Names of conditions in files where other programs expect another name."""
 NUM = 64
-"""Samples where nobody says how many."""
+"""The default number of samples."""
 PARTS = 10
-"""Parts that the rows of a batch are made in where it shows progress or previews; `every` says
-others. Between two parts the host sees the samples."""
+"""Number of parts in which the rows of a batch are computed where progress or previews are shown,
+unless `every` sets the length of a part. The host sees the samples between two parts."""
 LONG = 100
-"""The fewest rows for which progress counts rows. A sampler with fewer of them makes a batch in one
-call, as that is soon done, and progress counts samples."""
+"""The smallest number of rows for which progress counts rows. A sampler with fewer rows computes a
+batch in one call, as that takes little time, and progress counts samples."""
 LINES = 60.0
-"""Seconds between two lines of progress where there is no terminal to draw a bar on."""
+"""Seconds between two lines of progress where there is no terminal for a progress bar."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """A trained network, and how it is sampled.
+    """A trained network with the settings by which it is sampled.
 
-    form, config: those that the network was trained with. about: what the protocol says of both:
-    config.sampling, trained, ema. cond: conditions by name in rows (K, ...). cond, and each of the
-    following that lists several values, is taken by the samples in turn.
+    form, config: those with which the network was trained. about: entries of the protocol on
+    network and sampler: config.sampling, trained, ema. cond: conditions by name in rows (K, ...).
+    The samples take the rows of cond in turn, and so the values of each of the following lists.
 
-    seed: of all samples, which are numbers 0, 1, ... of one run; or several. Then sample k is of
-    the run seed[k mod K], and number k // K of it: each seed gives the samples that it gives alone.
-    index: the numbers of samples within their runs, in place of those. weight: guidance weights, in
-    place of that of the config; the plan is one for weights of samples (`Sampling.weighted`).
-    start: items (K, *shape) as the network sees them, from which samples start with noise in place
-    of the prior; the plan has a share `strength` of the steps.
-    batch_size: samples at a time, which they do not depend on.
+    seed: one seed for all samples, which are numbers 0, 1, ... of one run, or several. With
+    several, sample k has the seed seed[k mod K] and is number k // K of that run: each seed gives
+    the samples that it gives alone. index: the numbers of samples within their runs, in place of
+    those. weight: guidance weights, in place of that of the config; the plan then supports weights
+    per sample (`Sampling.weighted`). start: items (K, *shape) as the network sees them, from which
+    samples start with noise in place of the prior. strength: the share of the steps that the plan
+    has then, in (0, 1]. batch_size: samples per batch; samples do not depend on it.
     """
 
     denoise: Denoiser
@@ -85,12 +85,12 @@ class Job:
 
     @functools.cached_property
     def weights(self) -> str:
-        """The fingerprint of the parameters."""
+        """Fingerprint of the parameters."""
         return fingerprint("", self.denoise.params)
 
     @functools.cached_property
     def key(self) -> str:
-        """The name of the job: its sampler, and a fingerprint of all that its samples depend on."""
+        """Name of the job: its sampler, and a fingerprint of all that its samples depend on."""
         config = {k: self.config[k] for k in ("sde", "parameterization", "network")}
         others = {name: rows for name, rows in self.cond.items() if name != "label"}
         turn = np.asarray(self.cond.get("label", ())).tolist()
@@ -101,14 +101,14 @@ class Job:
 
     @property
     def listed(self) -> dict[str, list[Any]]:
-        """What samples take in turn beside conditions, by name: seeds, numbers, weights."""
+        """Lists that samples take in turn beside conditions, by name: seeds, numbers, weights."""
         several = {"seed": self.seed if isinstance(self.seed, tuple) else ()}
         several |= {"index": self.index, "weight": self.weight}
         return {name: [*values] for name, values in several.items() if values}
 
     @property
     def started(self) -> dict[str, Any]:
-        """What samples start from, for the protocol; nothing where that is the prior."""
+        """Entries of the protocol on the items that samples start from; {} for the prior."""
         if self.start is None:
             return {}
         items = {"items": len(self.start), "fingerprint": fingerprint("", self.start)}
@@ -133,8 +133,11 @@ class Job:
         return f"Job({self})"
 
     def protocol(self, samples: Generated) -> dict[str, Any]:
-        """How they were made. passes: of one sample; the mean where they differ. seconds: of all,
-        without those of the compiler."""
+        """Return the protocol of samples: how they were generated.
+
+        passes: network passes of one sample, the mean where they differ. seconds: the time of all
+        samples, without that of the compiler.
+        """
         passes = None if self.weight else self.plan.passes
         passes = passes or round(float(samples.passes.mean()), 1)
         facts = {"seed": self.seed, "num": len(samples.x), "rows": self.plan.rows, "passes": passes}
@@ -142,7 +145,7 @@ class Job:
         return dict(self.about) | facts | self.listed | self.started
 
     def check(self, num: int) -> None:
-        """Refuse lists with more values than samples: some values would be passed over."""
+        """Raise ConfigError for lists with more values than samples: some would have no sample."""
         starts = {} if self.start is None else {"from": self.start}
         for name, values in (self.listed | starts).items():
             if len(values) > num:
@@ -151,10 +154,10 @@ class Job:
                 )
 
     def requests(self, num: int) -> dict[str, Any]:
-        """Seeds, numbers within their runs, weights and starts of samples 0, ..., num - 1.
+        """Return seeds, numbers within their runs, weights and starts of samples 0, ..., num - 1.
 
-        As `Generation` takes them: arrays (num,), but for one seed of all; None for what the
-        samples do not bring. x0 (num, *shape): the items that they start from.
+        They have the form that `Generation` expects: arrays (num,), but for a single seed; None for
+        lists that are not given. x0 (num, *shape): the items that samples start from.
         """
         turn = lambda values: np.resize(values, num) if values else None
         seeds, index = self.listed.get("seed", []), turn(self.index)
@@ -175,13 +178,14 @@ class Job:
         preview: Callable[[Preview], None] | None = None,
         every: int | None = None,
     ) -> Generated:
-        """Samples 0, ..., num - 1: those in the folder, and the rest, made now and put there.
+        """Return samples 0, ..., num - 1: those in the folder, and the others, which are generated.
 
-        A batch is a file of its own, named by its first sample, in the layout of `sample --out`
-        and with what it cost. They are split over all devices of all processes. preview: is called
-        after every so many rows (`every`; a tenth of them) with the samples on the way, as in
-        `Generation`; those that are in the folder are not seen. ValueError for previews of adaptive
-        steps, ConfigError for lists with more values than samples.
+        Each new batch is written to the folder as one file, named by its first sample, in the
+        layout of `sample --out` and with its costs. The batches are split over all devices of all
+        processes. preview: called with the samples in progress after every `every` rows (by default
+        a tenth of the rows), as in `Generation`; samples from the folder have no previews. Raises
+        ValueError for previews of adaptive steps, and ConfigError for lists with more values than
+        samples.
         """
         checks.whole(1, num=num, every=1 if every is None else every)
         self.check(num)
@@ -197,7 +201,10 @@ class Job:
         return Generated(whole["arr_0"], cond, whole["passes"], whole["seconds"], self.form)
 
     def path(self, num: int) -> Trajectory:
-        """How samples 0, ..., num - 1 come about. ValueError for steps that the error decides."""
+        """Return the trajectory of samples 0, ..., num - 1.
+
+        Raises ValueError for adaptive steps, which differ between samples.
+        """
         checks.whole(1, num=num)
         if not isinstance(plan := self.plan, Plan):
             raise ValueError("adaptive steps differ between samples; use another sampler")
@@ -231,8 +238,10 @@ class Job:
         preview: Callable[[Preview], None] | None,
         every: int | None,
     ) -> Iterator[Arrays]:
-        """Samples start, ..., num - 1 as they are made. Progress counts rows where it is shown
-        within a batch."""
+        """Generate samples start, ..., num - 1 batch by batch.
+
+        Progress counts rows where it is shown within a batch, else samples.
+        """
         if start >= num:
             return
         form, cond, devices = self.form, taken(self.cond, num), layout().mesh
@@ -283,9 +292,10 @@ class Job:
 
 
 def stored(folder: Path, num: int) -> list[Arrays]:
-    """The batches in a folder that follow each other from sample 0 on, cut at `num` samples.
+    """Return the consecutive batches in a folder from sample 0, cut at `num` samples.
 
-    The first that cannot be read is the end: it is made again, and all after it.
+    They stop before the first file that cannot be read, which is generated again with all later
+    ones.
     """
     parts, count = [], 0
     while count < num and (folder / _file(count)).is_file():
@@ -310,10 +320,10 @@ def number(
     weight: Sequence[float] = (),
     starts: int = 0,
 ) -> int:
-    """How many samples are meant where nobody says: 64, or as many as the longest list has.
+    """Return the default number of samples: 64, or the length of the longest list.
 
-    One seed, one weight or one item to start from (starts: how many) is that of all samples; one
-    index is a list.
+    starts: number of items to start from. A single seed, weight or item applies to all samples; a
+    single index is a list.
     """
     seeds = seed if isinstance(seed, Sequence) else ()
     longest = max(len(seeds), len(index), len(weight), starts)
@@ -321,9 +331,9 @@ def number(
 
 
 def shown(guidance: Any, weights: str = "") -> str:
-    """A guidance in a few words: `2`, or `2, rule apg, threshold dynamic`.
+    """Describe a guidance in a few words: `2`, or `2, rule apg, threshold dynamic`.
 
-    weights: in place of its weight.
+    weights: text in place of its weight.
     """
     guidance = guidance if isinstance(guidance, Mapping) else {"weight": guidance}
     name = lambda entry: entry["name"] if isinstance(entry, Mapping) else entry
@@ -334,7 +344,7 @@ def shown(guidance: Any, weights: str = "") -> str:
 
 
 def counted(plan: Sampling) -> str:
-    """The network passes of a sample in words: `6 network passes`, or `6 to 12 network passes`."""
+    """Describe the passes of a sample: `6 network passes`, or `6 to 12 network passes`."""
     each = plan.passes_of_each if isinstance(plan, Plan) else np.array([plan.passes or 0])
     low, high = int(each.min()), int(each.max())
     return f"{low if low == high else f'{low} to {high}'} network passes"

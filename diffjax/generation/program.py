@@ -1,4 +1,4 @@
-"""Samples by number: sample k of a run depends on (seed, k), its conditions and weight only."""
+"""Sampling by number: sample k of a run depends on (seed, k), its conditions and weight only."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from diffjax.samplers.starts import initial, noised
 from diffjax.sde import SDE
 
 INDICES = 2**31
-"""Numbers of samples are below it: they travel as 32-bit integers."""
+"""Upper bound of the numbers of samples, which are 32-bit integers on the devices."""
 PROGRAMS = 8
-"""Programs of each kind that are kept compiled, of the networks that sampled last. One takes tens
-of MB, and a process may train hundreds of networks."""
+"""Number of compiled programs of each kind that are kept, those of the last networks sampled. A
+program takes tens of MB, and a process may train hundreds of networks."""
 
 
 def generate(
@@ -42,10 +42,11 @@ def generate(
     shape: tuple[int, ...],
     path: bool = False,
 ) -> Result:
-    """Samples number `index` of the stream `key`, (B, *shape): prior and all rows, one program.
+    """Return samples number `index` of the stream `key`, (B, *shape), by one program.
 
-    key: of one run, (), or of the run of each sample, (B,). x0: items that samples start from, with
-    the noise of the first row, in place of the prior.
+    The program draws from the prior and computes all rows. key: that of one run, (), or that of the
+    run of each sample, (B,). x0: items that samples start from, with the noise of the first row, in
+    place of the prior. path: whether the result holds the trajectory.
     """
     run = _program(jax.tree.structure((denoise, plan)), shape, None, path)
     return run(denoise, plan, key, index, cond, x0)
@@ -62,7 +63,7 @@ def generate_whole(
     shape: tuple[int, ...],
     path: bool = False,
 ) -> Result:
-    """What `generate` compiles."""
+    """Compute the result of `generate`: the function that it compiles."""
     x, keys = _begin(denoise.sde, keys_at(key, index), shape, plan.start, x0)
     return plan.run(denoise, x, keys, cond, path=path)
 
@@ -80,10 +81,10 @@ def generate_part(
     *,
     shape: tuple[int, ...],
 ) -> tuple[Registers, tuple[Array, Array, Array]]:
-    """Rows first, ..., stop - 1 of `generate`; then x, x0 and the first bad row.
+    """Compute rows first, ..., stop - 1 of `generate`.
 
-    registers: those that the rows before have left; not used where first = 0. All parts of a table
-    are one program.
+    The results are the registers and (x, x0, first bad row). registers: those after the previous
+    rows; unused where first = 0. All parts of a table are one program.
     """
     x, keys = _begin(denoise.sde, keys_at(key, index), shape, plan.start, x0)
     registers = jax.lax.cond(first == 0, lambda: plan.begin(x), lambda: registers)
@@ -94,7 +95,7 @@ def generate_part(
 def _begin(
     sde: SDE, keys: Key[Array, " b"], shape: tuple[int, ...], t: Any, x0: Any
 ) -> tuple[Array, Key[Array, " b"]]:
-    """The states at t, of the prior or of noised items, and the keys of the rows."""
+    """Return the states at t, from the prior or from noised items, and the keys of the rows."""
     return initial(sde, keys, shape, t) if x0 is None else noised(sde, x0, t, keys)
 
 
@@ -102,11 +103,12 @@ def _begin(
 def _program(
     structure: Any, shape: tuple[int, ...], everywhere: NamedSharding | None, path: bool = False
 ) -> Any:
-    """The same object each time, so that JAX finds what it compiled: other weights of guidance, and
-    another table of as many rows, take no compilation.
+    """Return the compiled function for this structure, the same object for equal arguments.
 
-    structure: of network and plan, for the object to go when they are no longer used: JAX keeps
-    what it traced and compiled as long as the function.
+    JAX then reuses its compilation: other weights of guidance, and another table with equally many
+    rows, are not compiled again. structure: the structure of network and plan. It is a key of the
+    cache, so the function is dropped when they are no longer used: JAX keeps traces and programs
+    for as long as their function.
     """
     whole = functools.partial(generate_whole, shape=shape, path=path)
     return jax.jit(whole, out_shardings=everywhere) if everywhere else jax.jit(whole)
@@ -114,7 +116,10 @@ def _program(
 
 @functools.lru_cache(PROGRAMS)
 def _part_program(structure: Any, shape: tuple[int, ...], everywhere: NamedSharding) -> Any:
-    """As `_program`, for parts of a table. Registers stay split over the devices by samples."""
+    """Return the function of `_program` for parts of a table.
+
+    The registers stay split over the devices by samples.
+    """
     return jax.jit(
         functools.partial(generate_part, shape=shape),
         out_shardings=(_split_registers(everywhere), everywhere),
@@ -127,7 +132,7 @@ def _rows(first: int, stop: int) -> tuple[np.int32, np.int32]:
 
 
 def _split_registers(everywhere: NamedSharding) -> Any:
-    """How the registers of a batch lie over the devices: each array by its axis of samples."""
+    """Return the shardings of the registers of a batch: each array is split along its samples."""
     mesh = everywhere.mesh
     first, second = PartitionSpec(mesh.axis_names), PartitionSpec(None, mesh.axis_names)
     samples, slots = NamedSharding(mesh, first), NamedSharding(mesh, second)
@@ -136,21 +141,23 @@ def _split_registers(everywhere: NamedSharding) -> Any:
 
 
 class Generation:
-    """Samples start, ..., num - 1 of the run `seed`, in batches, by a program compiled beforehand.
+    """Samples start, ..., num - 1 of the run `seed`, in batches, by a program compiled in advance.
 
-    seed: of all samples, or of each, (num,): sample k of run seed[k]. index: which sample of its
-    run each one is, (num,), in place of 0, ..., num - 1. cond: conditions by name, (num, ...) each.
-    weight: the guidance weight of each sample, (num,), in place of those of the plan; see
-    `Plan.weighted`. x0: items that samples start from, as a network sees them, (num, *shape): they
-    get the noise of the first row, in place of draws from the prior. mesh: devices, of several
-    processes too, that share each batch, made a multiple of their number; one device by default.
-    The last batch is filled up, so that one program makes all.
+    seed: one for all samples, or one for each, (num,): sample k of run seed[k]. index: the number
+    of each sample within its run, (num,), in place of 0, ..., num - 1. cond: conditions by name,
+    (num, ...) each. weight: the guidance weight of each sample, (num,), in place of those of the
+    plan; see `Plan.weighted`. x0: items that samples start from, as a network sees them,
+    (num, *shape): they get the noise of the first row, in place of draws from the prior. mesh:
+    devices, also of several processes, that share each batch, whose size is rounded up to a
+    multiple of their number; by default one device. The last batch is filled up, so that one
+    program computes all batches.
 
-    Iterating yields float32 arrays (B, *shape), whole in every process, and fills `passes`, of each
-    sample so far. preview: is called with a `Preview` of the batch after every so many rows
-    (`every`), and after the last one; the samples are the same, bit for bit, and one program makes
-    all parts. Raises FloatingPointError where sampling failed, and ValueError for weights where
-    nothing is guided, arrays of another length, and previews of adaptive steps.
+    Iterating yields float32 arrays (B, *shape), whole in every process, and appends to `passes` the
+    network passes of each sample. preview: called with a `Preview` of the batch after every `every`
+    rows and after the last one; the samples are bit-for-bit identical to those without previews,
+    and one program computes all parts. Raises FloatingPointError where sampling failed, and
+    ValueError for weights without guidance, arrays of another length, and previews of adaptive
+    steps.
     """
 
     def __init__(
@@ -203,7 +210,7 @@ class Generation:
         self.compile_seconds = time.monotonic() - began
 
     def __len__(self) -> int:
-        """Number of batches."""
+        """Return the number of batches."""
         return -(-(self._num - self._start) // self._size)
 
     def _compiled(self) -> Any:
@@ -218,11 +225,11 @@ class Generation:
         return program.lower(*self._arguments(0), self._registers(), *_rows(0, 0)).compile()
 
     def _places(self, start: int) -> np.ndarray:
-        """Places of the samples of a batch among all; the last batch is filled up by repetition."""
+        """Return the indices of the samples of a batch; repetition fills up the last batch."""
         return np.minimum(np.arange(start, start + self._size), self._num - 1)
 
     def _arguments(self, start: int) -> tuple[Any, ...]:
-        """What `generate` takes, for a batch."""
+        """Return the arguments of `generate` for a batch."""
         places, key, (denoise, plan) = self._places(start), self._key, self._on_devices
         cond = {name: values[places] for name, values in self._cond.items()}
         if self._seeds is not None:
@@ -233,7 +240,7 @@ class Generation:
         return denoise, plan, key, *spread((self._numbers[places], cond, x0), self._split)
 
     def _registers(self) -> Registers:
-        """Zeros, for the first part of a batch, which makes its own."""
+        """Return registers of zeros for the first part of a batch, which replaces them."""
         assert isinstance(self._plan, Plan)
         x = jax.ShapeDtypeStruct((self._size, *self._shape), jnp.float32)
         shapes = jax.eval_shape(self._plan.begin, x)
@@ -256,7 +263,7 @@ class Generation:
             yield np.asarray(result.x)[:count]
 
     def _in_parts(self, args: tuple[Any, ...], count: int) -> Result:
-        """A batch, part by part; each is shown while the devices make the next one."""
+        """Compute a batch in parts; each is shown while the devices compute the next one."""
         assert isinstance(self._plan, Plan)
         table, ends = self._plan.table, parts(len(self._plan.table), self._every)
         registers, seen = self._run(*args, self._registers(), *_rows(0, ends[0]))
@@ -274,7 +281,10 @@ class Generation:
 
 
 def _integers(name: str, values: Any, stop: int) -> np.ndarray:
-    """Seeds or numbers of samples, (num,); ValueError for those outside of 0, ..., stop - 1."""
+    """Return seeds or numbers of samples as integers (num,).
+
+    Raises ValueError for values outside of 0, ..., stop - 1.
+    """
     integers = np.asarray(values)
     if integers.ndim != 1 or integers.dtype.kind not in "iu":
         raise ValueError(f"{name}={values}: needs one integer, or one of each sample")

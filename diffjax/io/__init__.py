@@ -1,1 +1,1 @@
-"""Files of arrays in the formats that people publish; nothing that is read is executed."""
+"""Readers and writers of published file formats of arrays; no content of a file is executed."""

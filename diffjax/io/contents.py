@@ -1,4 +1,4 @@
-"""What a file of tensors holds."""
+"""Contents of a file of tensors."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ import numpy as np
 
 
 class Contents(NamedTuple):
-    """Tensors by their published names; settings: what the file says of itself, {} where nothing.
+    """Tensors of a file, with its settings.
 
-    file: its name without the ending. config: the fields of `config.json` beside it. scheduler:
-    those of the scheduler of a pipeline. Values of `tensors` may be read only when asked for.
+    tensors: by their published names; values may be read only when they are accessed. settings:
+    what the file states beside the tensors, {} for nothing. file: its name without the ending.
+    config: the fields of `config.json` beside it. scheduler: the fields of the scheduler of a
+    pipeline.
     """
 
     tensors: Mapping[str, np.ndarray]

@@ -1,4 +1,4 @@
-"""Downloads that resume, whose sums are checked, and that are there whole or not at all."""
+"""Downloads that resume, are verified by checksum, and appear whole or not at all."""
 
 from __future__ import annotations
 
@@ -20,15 +20,18 @@ from diffjax.progress import Progress
 
 HUB = "https://huggingface.co"
 PART, SECONDS, TRIES = 2**20, 30, 3
-"""Bytes at a time; seconds without an answer, and connections in a row without one byte, after
-which a download gives up."""
+"""Bytes per read; seconds without an answer, and consecutive connections without a byte, after
+which a download fails."""
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".pkl", ".npz")
-"""Endings of weights; of a repository that has several, those of the first one are taken."""
+"""Endings of weights; where a repository has several, the first of them is taken."""
 
 
 class Remote(NamedTuple):
-    """A file elsewhere. sum: SHA-256, or SHA-1 as git counts it, in hex digits; "" where nobody
-    knows. size: in bytes, 0 where nobody knows."""
+    """A file on a server.
+
+    sum: SHA-256, or SHA-1 as git computes it, in hex digits; "" where it is not known. size: in
+    bytes, 0 where it is not known.
+    """
 
     url: str
     name: str
@@ -37,16 +40,16 @@ class Remote(NamedTuple):
 
 
 class Unfinished(ValueError):
-    """A download that broke off; the same call resumes it."""
+    """A download that was interrupted; the same call resumes it."""
 
 
 def fetch(remote: Remote, path: Path) -> Path:
-    """The file at `path`, downloaded to `path.part` first, unless it is there with its sum.
+    """Download a file to `path`, through `path.part`, unless it is there with its checksum.
 
-    What an interrupted call left is taken up where its sum is known, for only then is it certain
-    that the parts belong together. Raises ValueError in one line that names the address: where
-    there is no network or no such file, where it broke off (`Unfinished`), and where what came has
-    another sum, of which nothing stays.
+    An interrupted download is resumed where the checksum is known, as only then is it certain that
+    the parts belong together. Raises ValueError with one line that names the address: where there
+    is no network or no such file, where the download was interrupted (`Unfinished`), and where the
+    content has another checksum, of which nothing is kept.
     """
     if path.is_file() and (not remote.sum or _sum(path, remote.sum) == remote.sum):
         return path
@@ -73,7 +76,7 @@ def fetch(remote: Remote, path: Path) -> Path:
 
 
 def _download(remote: Remote, part: Path) -> None:
-    """Fill `part`, from where it ends. Connections that break off are taken up again."""
+    """Fill `part` from its present size on, and reconnect after interruptions."""
     failures = 0
     while True:
         before = part.stat().st_size if part.exists() else 0
@@ -94,22 +97,22 @@ def _download(remote: Remote, part: Path) -> None:
 
 
 def _once(remote: Remote, part: Path, start: int) -> tuple[int, str]:
-    """One connection: the bytes that there are in all, 0 where nobody says, and why it ended."""
+    """Read from one connection; return the total size, 0 if unknown, and why it was closed."""
     headers = {"Range": f"bytes={start}-"} if start else {}
     request = urllib.request.Request(remote.url, headers=headers)
     part.touch()
     try:
         answer = urllib.request.urlopen(request, timeout=SECONDS)
     except urllib.error.HTTPError as error:
-        if error.code != 416 or not start:  # nothing from there on: begin anew
+        if error.code != 416 or not start:  # no bytes from there on: start again
             raise
         error.close()
         part.unlink()
         return _once(remote, part, 0)
-    except (ConnectionError, TimeoutError, HTTPException) as error:  # before any answer
+    except (ConnectionError, TimeoutError, HTTPException) as error:  # before an answer
         return remote.size or -1, reason(error)
     with answer:
-        resumed = start if answer.status == 206 else 0  # 200: all of it, whatever was asked for
+        resumed = start if answer.status == 206 else 0  # 200: the whole file, whatever the request
         length = int(answer.headers.get("Content-Length") or 0)
         total = resumed + length if length else remote.size
         with part.open("ab" if resumed else "wb") as file:
@@ -117,7 +120,7 @@ def _once(remote: Remote, part: Path, start: int) -> tuple[int, str]:
 
 
 def _copy(answer: Any, file: IO[bytes], name: str, start: int, total: int) -> str:
-    """Why it ended before its end, or ""."""
+    """Copy an answer to a file; return why it stopped before the end, or ""."""
     with Progress(f"download {name}", total or start, "B", start) as progress:
         while True:
             try:
@@ -131,7 +134,7 @@ def _copy(answer: Any, file: IO[bytes], name: str, start: int, total: int) -> st
 
 
 def _why(error: Exception) -> str:
-    """Why there is no connection, which a URLError wraps."""
+    """Return why there is no connection, which a URLError wraps."""
     inner = getattr(error, "reason", None)
     return reason(inner if isinstance(inner, Exception) else error)
 
@@ -145,7 +148,7 @@ def _refused(error: urllib.error.HTTPError) -> str:
 
 
 def _sum(path: Path, known: str) -> str:
-    """SHA-256 of a file, or the SHA-1 of its git object where the known sum is as long as that."""
+    """Return the SHA-256 of a file, or the SHA-1 of its git object if `known` has that length."""
     with path.open("rb") as file:
         if len(known) != 40:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -156,8 +159,10 @@ def _sum(path: Path, known: str) -> str:
 
 
 def repository(name: str, revision: str = "main", base: str = HUB) -> list[Remote]:
-    """The files of a model repository, `OWNER/NAME`, with their sums. ValueError where it is not
-    there, or the answer is no list of files."""
+    """Return the files of a model repository, `OWNER/NAME`, with their checksums.
+
+    Raises ValueError where there is no such repository, or the answer is not a list of files.
+    """
     place = f"{base.rstrip('/')}/api/models/{name}/tree/{urllib.parse.quote(revision, safe='')}"
     url, listed = f"{place}?recursive=true", []
     while url:
@@ -177,7 +182,7 @@ def repository(name: str, revision: str = "main", base: str = HUB) -> list[Remot
 
 
 def _page(url: str) -> tuple[list[Any], str]:
-    """A list of entries, and the address of the next one, or ""."""
+    """Return a list of entries, and the address of the next page, or ""."""
     try:
         with urllib.request.urlopen(url, timeout=SECONDS) as answer:
             entries = json.loads(answer.read())
@@ -194,10 +199,10 @@ def _page(url: str) -> tuple[list[Any], str]:
 
 
 def chosen(files: Sequence[Remote], patterns: Sequence[str] = ()) -> list[Remote]:
-    """The files that a network is read from: descriptions, and weights in one form.
+    """Return the files from which a network is read: descriptions, and weights in one form.
 
-    patterns: as `unet/*`, in place of that choice. Raises ValueError for one that fits no file, for
-    a repository without weights, and for names that lead out of the folder.
+    patterns: such as `unet/*`, in place of that choice. Raises ValueError for a pattern that
+    matches no file, for a repository without weights, and for names that lead out of the folder.
     """
     if outside := [f.name for f in files if f.name.startswith("/") or ".." in f.name.split("/")]:
         raise ValueError(f"{outside[0]!r}: leads out of the folder")

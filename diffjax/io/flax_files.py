@@ -13,17 +13,17 @@ import numpy as np
 from diffjax.io.contents import Contents
 
 ARRAY, SCALAR = 1, 3
-"""Kinds of values beside those of msgpack: (shape, name of the type, bytes)."""
+"""Types of values that Flax adds to msgpack: (shape, name of the type, bytes)."""
 ERRORS = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
 ERRORS += (msgpack.UnpackException,)
-"""Of damaged files."""
+"""Errors that damaged files cause."""
 CHUNKED = "__msgpack_chunked_array__"
 
 
 def read(path: Path) -> Contents:
-    """Arrays under dotted names; settings: numbers and text, under theirs.
+    """Read arrays under dotted names; settings are numbers and text, under theirs.
 
-    Raises ValueError for what is no checkpoint of Flax.
+    Raises ValueError for a file that is not a checkpoint of Flax.
     """
     try:
         tree = msgpack.unpackb(path.read_bytes(), ext_hook=_value, strict_map_key=False)
@@ -46,7 +46,7 @@ def _value(kind: int, data: bytes) -> Any:
 
 
 def _flat(tree: Mapping[Any, Any], above: str) -> Iterator[tuple[str, Any]]:
-    """Names and leaves. Large arrays are in parts."""
+    """Iterate over names and leaves, with the parts of large arrays joined."""
     for key, value in tree.items():
         name = f"{above}{key}"
         if isinstance(value, Mapping) and value.get(CHUNKED):

@@ -1,8 +1,9 @@
 """Pickles read as data: nothing in them is imported, called or executed.
 
-A pickle is a program for a stack machine. This one knows the instructions that build plain
-containers; a name (module.function) is looked up in a table of builders of our own, and one that
-is not there is refused. No object of the file's choosing ever exists, so none can be called.
+A pickle is a program for a stack machine. The machine here supports the instructions that build
+plain containers. It looks up a name (module.function) in a table of our own builders and refuses
+names that are not in the table. No object of the file's choosing ever exists, so none can be
+called.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ Builder = Callable[..., Any]
 
 
 Stream = Any
-"""What `pickletools.genops` reads from: an open file, a BytesIO or a mmap."""
+"""Input of `pickletools.genops`: an open file, a BytesIO or a mmap."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Name:
 
 @dataclass
 class Object:
-    """An object of the class of this name, which is not made: its state only."""
+    """The state of an object of the class of this name; the object itself is not created."""
 
     kind: str
     state: dict[str, Any] = field(default_factory=dict)
@@ -39,11 +40,11 @@ def interpret(
     builders: Mapping[str, Builder],
     persistent: Callable[[Any], Any] | None = None,
 ) -> Any:
-    """The value of the next pickle in the stream, which is left after its end.
+    """Return the value of the next pickle in the stream, and leave the stream at its end.
 
-    builders: by name, what makes the value of `name(*arguments)`. A name that ends in "*" admits
-    the classes below it, as `Object`. persistent: from a persistent id to its value.
-    Raises ValueError, with the name of what is refused, or where the pickle is damaged.
+    builders: functions by name that compute the value of `name(*arguments)`. A name that ends in
+    "*" admits the classes below it, as `Object`. persistent: maps a persistent id to its value.
+    Raises ValueError with the name that is refused, or where the pickle is damaged.
     """
     machine = Machine(builders, persistent)
     try:
@@ -57,7 +58,7 @@ def interpret(
 
 
 class Machine:
-    """The stack, and what each instruction does to it."""
+    """The stack machine: its stack, and the effect of each instruction."""
 
     def __init__(
         self, builders: Mapping[str, Builder], persistent: Callable[[Any], Any] | None
@@ -71,7 +72,7 @@ class Machine:
         return self.stack.pop()
 
     def popped(self) -> list[Any]:
-        """What lies above the last mark."""
+        """Pop the values above the last mark."""
         mark = self.marks.pop()
         values = self.stack[mark:]
         del self.stack[mark:]
@@ -88,7 +89,10 @@ class Machine:
             raise ValueError(f"holds the instruction {opcode}, which no array needs: refused")
 
     def admit(self, text: str) -> None:
-        """Push a name. ValueError where it is not in the table."""
+        """Push a name.
+
+        Raises ValueError where it is not in the table.
+        """
         admitted = text in self.builders or any(
             key.endswith("*") and text.startswith(key[:-1]) for key in self.builders
         )
@@ -104,7 +108,7 @@ class Machine:
         self.admit(f"{expect(str, module)}.{expect(str, name)}")
 
     def call(self, _: Any) -> None:
-        """REDUCE and NEWOBJ: a name and its arguments."""
+        """Execute REDUCE or NEWOBJ on a name and its arguments."""
         arguments, name = expect(tuple, self.pop()), expect(Name, self.pop())
         if name.text in self.builders:
             self.stack.append(self.builders[name.text](*arguments))
@@ -112,7 +116,7 @@ class Machine:
             self.stack.append(Object(name.text))
 
     def build(self, _: Any) -> None:
-        """BUILD: the state of the object on the stack. Attributes of dicts are dropped."""
+        """Execute BUILD: set the state of the object on the stack; dicts lose their attributes."""
         state, target = self.pop(), self.stack[-1]
         if isinstance(target, Object):
             target.state.update(expect(dict, state))
@@ -168,17 +172,19 @@ class Machine:
 
 
 def expect(kind: type, value: Any) -> Any:
+    """Return the value; raise ValueError unless it has the type `kind`."""
     if not isinstance(value, kind):
         raise ValueError(f"damaged pickle: {type(value).__name__} in the place of {kind.__name__}")
     return value
 
 
 def pairs(values: list[Any]) -> dict[Any, Any]:
+    """Return the dict of alternating keys and values."""
     return dict(zip(values[::2], values[1::2], strict=True))
 
 
 def printable(text: str) -> str:
-    """Of any text, something short on one line."""
+    """Return the text in printable ASCII, on one line of at most 100 characters."""
     return ascii(text)[1:-1][:100]
 
 
@@ -188,7 +194,7 @@ CONSTANTS = frozenset(
     if code.arg and not code.stack_before
     if code.stack_after not in ([], [pickletools.anyobject])
 )
-"""Those that push their argument: numbers, text, bytes."""
+"""Instructions that push their argument: numbers, text, bytes."""
 VALUES: dict[str, Callable[[], Any]] = {
     "NONE": lambda: None,
     "NEWTRUE": lambda: True,

@@ -1,4 +1,4 @@
-"""Files to tensors by name. Nothing that is read is executed."""
+"""Readers of files to tensors by name, and a writer; no content of a file is executed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ INDEX = ".safetensors.index.json"
 
 
 def numpy_file(path: Path) -> Contents:
-    """An .npz file of arrays."""
+    """Read an .npz file of arrays."""
     try:
         return Contents(read_arrays(path), {})
     except ValueError as error:
@@ -31,14 +31,15 @@ READERS: dict[str, Callable[[Path], Contents]] = {
     ".msgpack": flax_files.read,
     ".npz": numpy_file,
 }
-"""By ending, beside `.safetensors`. Flax gives its checkpoints no ending."""
+"""Readers by ending, beside `.safetensors`. Flax gives its checkpoints no ending."""
 
 
 def read(path: Path) -> Contents:
-    """Of a file, by its ending, or of a folder: that of one model, or a pipeline with `unet`.
+    """Read a file by its ending, or a folder with one model or with a pipeline that has `unet`.
 
-    With the settings in JSON beside the tensors, and of the scheduler of a pipeline. ValueError
-    names the file where there is nothing to read, or more than one thing.
+    The contents include the settings in JSON beside the tensors, and those of the scheduler of a
+    pipeline. Raises ValueError that names the file, where there is nothing to read, or more than
+    one candidate.
     """
     if not path.exists():
         raise ValueError(f"{path}: no such file or folder")
@@ -69,7 +70,7 @@ def _read(path: Path) -> Contents:
 
 
 def _shards(path: Path) -> list[Path]:
-    """The files that an index names, which lie beside it."""
+    """Return the files that an index names, which lie beside it."""
     places = _json(path).get("weight_map")
     names = [*places.values()] if isinstance(places, dict) else []
     if not names or not all(isinstance(name, str) and Path(name).name == name for name in names):
@@ -78,7 +79,10 @@ def _shards(path: Path) -> list[Path]:
 
 
 def _only(folder: Path) -> Path:
-    """The one file of tensors in a folder; the whole one where there are variants of it."""
+    """Return the only file of tensors in a folder, the complete one where there are variants.
+
+    Raises ValueError where there is none, or more than one.
+    """
     for pattern in (f"*{INDEX}", "*.safetensors", *(f"*{ending}" for ending in READERS)):
         files = sorted(folder.glob(pattern))
         files = [p for p in files if p.name.count(".") == pattern.count(".")] or files
@@ -90,7 +94,7 @@ def _only(folder: Path) -> Path:
 
 
 def _with_settings(file: Path, model: Path, pipeline: Path) -> Contents:
-    """What a file holds, with the settings in JSON beside it."""
+    """Return the contents of a file, with the settings in JSON beside it."""
     contents, scheduler = _read(file), {}
     for place in (pipeline / "scheduler", pipeline, pipeline.parent / "scheduler"):
         scheduler = scheduler or _json(place / "scheduler_config.json")
@@ -99,7 +103,7 @@ def _with_settings(file: Path, model: Path, pipeline: Path) -> Contents:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    """The fields of a file, {} where there is none."""
+    """Return the fields of a JSON file, {} where there is no file."""
     if not path.is_file():
         return {}
     try:
@@ -112,7 +116,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 class Tensors(Mapping[str, np.ndarray]):
-    """The tensors of one or more .safetensors files, each read when it is asked for."""
+    """The tensors of one or more .safetensors files, each read when it is accessed."""
 
     def __init__(self, *paths: Path):
         self.metadata: dict[str, str] = {}
@@ -139,15 +143,17 @@ class Tensors(Mapping[str, np.ndarray]):
 
 
 def write(path: Path, tensors: Mapping[str, Any], metadata: dict[str, str]) -> None:
-    """A .safetensors file of these arrays, as they are, and all of it at once."""
+    """Write these arrays unchanged to a .safetensors file, atomically."""
     with whole(path) as part:
         save_file({k: np.asarray(v, order="C") for k, v in tensors.items()}, part, metadata)
         _sort(part)
 
 
 def _sort(path: Path) -> None:
-    """Metadata in the order of the alphabet: the library's is by chance, and equal runs are to
-    leave equal files."""
+    """Sort the metadata alphabetically, so that equal runs write equal files.
+
+    The library writes them in random order.
+    """
     with path.open("r+b") as file:
         size = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(size))

@@ -1,4 +1,4 @@
-"""The files that everybody's numbers are made with: where they are, and whether it is they."""
+"""Standard files behind published numbers: their addresses and checksums, and downloads."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PART = 2**20
 
 
 class Standard(NamedTuple):
-    """A published file, known by its SHA-256 in hex digits."""
+    """A published file, identified by its SHA-256 in hex digits."""
 
     url: str
     sha256: str
@@ -37,11 +37,11 @@ class Weights(NamedTuple):
 def weights(
     standard: Standard, named: str = "", folder: Path | None = None, setting: str = "weights"
 ) -> Weights:
-    """The file `given`, or the standard one in `folder`, where it is downloaded to once.
+    """Return the file `named`, or the standard one in `folder`, to which it is downloaded once.
 
-    folder: the user's cache by default. setting: the name of `given` in messages. ValueError where
-    there is neither a file nor a network, and where what is in the folder, or came, has another
-    SHA-256.
+    folder: by default the user's cache. setting: the name of the setting `named` in messages.
+    Raises ValueError where there is neither a file nor a network, and where the file in the folder,
+    or the download, has another SHA-256.
     """
     if named:
         path = Path(named).expanduser()
@@ -65,19 +65,22 @@ def weights(
 
 
 def cache() -> Path:
-    """The user's folder for what can be downloaded again."""
+    """Return the user's folder for files that can be downloaded again."""
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return base / "diffjax" / "weights"
 
 
 def sha256(path: Path) -> str:
-    """Of the file, in hex digits."""
+    """Return the SHA-256 of the file, in hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def download(standard: Standard, path: Path, setting: str) -> None:
-    """The file, all at once and only where it is the right one; ValueError else."""
+    """Download the file, atomically.
+
+    Raises ValueError where it cannot be downloaded or has another SHA-256.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with urllib.request.urlopen(standard.url, timeout=30) as source, whole(path) as part:
@@ -94,7 +97,7 @@ def download(standard: Standard, path: Path, setting: str) -> None:
 
 
 def copied(read: Callable[[int], bytes], file: IO[bytes], name: str, size: int) -> str:
-    """The SHA-256 of what was read and written."""
+    """Copy to a file, and return the SHA-256 of the copied bytes."""
     digest = hashlib.sha256()
     with Progress(name, size, "B") as progress:
         while part := read(PART):

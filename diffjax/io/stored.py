@@ -1,4 +1,4 @@
-"""Arrays as PyTorch and NumPy pickle them: what stands for each name, and the reading of it."""
+"""Arrays as PyTorch and NumPy pickle them: the builder of each name, and the reading of arrays."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ DTYPES = {
     "Bool": "?",
     "Untyped": "u1",
 }
-"""What a storage of PyTorch holds; bfloat16, which NumPy has not, by its bits."""
+"""Types of the storages of PyTorch; bfloat16, which NumPy lacks, is read as its bits."""
 
 
 @dataclass
 class Storage:
-    """Numbers in a row; `data` is filled when the place of its bytes is known."""
+    """A storage: consecutive numbers. `data` is filled when the place of its bytes is known."""
 
     kind: str
     numel: int
@@ -46,7 +46,10 @@ class Storage:
         return self.numel * self.dtype.itemsize
 
     def fill(self, data: np.ndarray, order: Any = "<") -> None:
-        """data: its bytes. ValueError where there are too few."""
+        """Set the data from bytes.
+
+        data: the bytes of the storage. Raises ValueError where there are too few.
+        """
         if len(data) < self.nbytes:
             raise ValueError(f"a storage of {self.nbytes} bytes has {len(data)}: cut short")
         self.data = data[: self.nbytes].view(self.dtype.newbyteorder(order))
@@ -54,10 +57,10 @@ class Storage:
 
 @dataclass
 class Tensor:
-    """A view of a storage, checked and read by `read`."""
+    """A view of a storage, whose bounds are checked, read by `read`."""
 
     storage: Storage
-    offset: Any  # whole numbers, which is checked as they come from a file
+    offset: Any  # integers, which is checked because they come from a file
     size: tuple[Any, ...]
     stride: tuple[Any, ...]
 
@@ -106,7 +109,7 @@ class Dtype:
 
 @dataclass
 class Array:
-    """A NumPy array, which its pickle makes first and fills then."""
+    """A NumPy array, which its pickle first creates and then fills."""
 
     value: np.ndarray | None = None
 
@@ -121,55 +124,60 @@ class Array:
 
 
 def scalar(dtype: Any, data: Any) -> Any:
+    """Return a NumPy scalar as a Python number."""
     return np.frombuffer(expect(bytes, data), expect(Dtype, dtype).made())[0].item()
 
 
 def buffered(data: Any, dtype: Any, shape: Any, order: Any) -> Array:
-    """A NumPy array of protocol 5."""
+    """Return a NumPy array of protocol 5."""
     array = Array()
     array.filled(1, shape, dtype, order == "F", bytes(data))
     return array
 
 
 def encoded(text: Any, encoding: Any = "latin1") -> bytes:
-    """How protocol 2 writes bytes."""
+    """Return bytes in the form in which protocol 2 writes them."""
     if encoding != "latin1":
         raise ValueError(f"bytes in the encoding {printable(str(encoding))}: refused")
     return expect(str, text).encode("latin1")
 
 
-# Builders. Their arguments come from the file, so they may be anything.
+# Builders, whose arguments come from the file and so may have any value.
 
 
 def tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> Tensor:
+    """Return a tensor of PyTorch."""
     return Tensor(expect(Storage, storage), offset, expect(tuple, size), expect(tuple, stride))
 
 
 def parameter(data: Any, *_: Any) -> Tensor:
+    """Return the tensor of a parameter."""
     return expect(Tensor, data)
 
 
 def of_type(function: Any, kind: Any, arguments: Any, state: Any) -> Tensor:
-    """A tensor with attributes of its own, which are dropped."""
+    """Return a tensor with attributes, which are dropped."""
     return parameter(TENSORS[expect(Name, function).text](*arguments))
 
 
 def persistent_object(meta: Any) -> Object:
-    """Of EDM's `torch_utils.persistence`: its source code is never looked at."""
+    """Return an object of EDM's `torch_utils.persistence`; its source code is never read."""
     return Object(expect(str, meta["class_name"]), expect(dict, meta["state"]))
 
 
 def reconstructed(kind: Any, *_: Any) -> Any:
-    """How protocols 0 and 1 make an object of a class."""
+    """Return an object of a class, in the form in which protocols 0 and 1 create it."""
     text = expect(Name, kind).text
     return PLAIN[text]() if text in PLAIN else Object(text)
 
 
 def not_called(*_: Any) -> Any:
+    """Raise ValueError: the name of a type is admitted, but not a call of it."""
     raise ValueError("a name of a type is called: refused")
 
 
 def path(*parts: Any) -> str:
+    """Return a path as text."""
     return "/".join(expect(str, part) for part in parts)
 
 
@@ -228,7 +236,7 @@ SETTINGS: dict[str, Builder] = {
     },
     "torch.torch_version.TorchVersion": lambda text: expect(str, text),
 }
-"""What training scripts store beside the tensors: arguments of the command, paths, containers."""
+"""Builders of what training scripts store beside the tensors: arguments, paths, containers."""
 BASIC: dict[str, Builder] = {
     **PLAIN,
     **TENSORS,
@@ -244,7 +252,7 @@ BASIC: dict[str, Builder] = {
 
 
 def storages(storages_by_key: dict[str, Storage]) -> Callable[[Any], Storage]:
-    """Of persistent ids, collected in `found` by their keys."""
+    """Return the function from persistent ids to storages, which it collects by their keys."""
 
     def persistent(reference: Any) -> Storage:
         tag, kind, key, _, numel, *view = expect(tuple, reference)
@@ -263,11 +271,14 @@ def storages(storages_by_key: dict[str, Storage]) -> Callable[[Any], Storage]:
 
 
 MAGIC = 0x1950A86A20F9469CFC6C
-"""Before a file in the format that PyTorch wrote until 1.5."""
+"""First number of a file in the format that PyTorch wrote until 1.5."""
 
 
 def legacy(data: np.ndarray, stream: Stream, builders: dict[str, Builder]) -> Any:
-    """A file of that format. data: its bytes, which `stream` reads."""
+    """Read a file in the format that PyTorch wrote until 1.5.
+
+    data: its bytes, which `stream` reads.
+    """
     if interpret(stream, {}) != MAGIC or interpret(stream, {}) != 1001:
         raise ValueError("not a file of PyTorch")
     system = expect(dict, interpret(stream, {}))
@@ -287,7 +298,7 @@ def legacy(data: np.ndarray, stream: Stream, builders: dict[str, Builder]) -> An
 
 
 def from_bytes(data: Any) -> Storage:
-    """A storage in a plain pickle: a file of the old format. Nothing else may be in there."""
+    """Return a storage in a plain pickle: a file of the old format that holds nothing else."""
     data = expect(bytes, data)
     return expect(Storage, legacy(np.frombuffer(data, np.uint8), io.BytesIO(data), BASIC))
 

@@ -1,4 +1,4 @@
-"""Files of PyTorch, and pickles of its modules: read without it, and without executing them."""
+"""Files of PyTorch, and pickles of its modules, read without PyTorch and without execution."""
 
 from __future__ import annotations
 
@@ -27,12 +27,13 @@ from diffjax.io.stored import (
 )
 
 LIMIT, DEPTH = 1_000_000, 64
-"""Values in a file: a pickle may refer to the same ones again and again."""
+"""Largest number of values of a file, and depth: a pickle may refer to the same values
+repeatedly."""
 PARTS = ("_parameters", "_buffers", "_modules")
 
 
 class Lazy(Mapping[str, np.ndarray]):
-    """Tensors by name, each read from the file when it is asked for."""
+    """Tensors by name, each read from the file when it is accessed."""
 
     def __init__(self, tensors: Mapping[str, Tensor | Array]) -> None:
         self.tensors = tensors
@@ -48,11 +49,12 @@ class Lazy(Mapping[str, np.ndarray]):
 
 
 def read(path: Path) -> Contents:
-    """Tensors under dotted names, and all else as `settings`, nested as in the file.
+    """Read tensors under dotted names, and all other values as `settings`, nested as in the file.
 
-    .pt, .pth, .bin of either format of PyTorch, and .pkl that hold modules, dicts and lists. Of a
-    module: parameters and buffers under their names; its settings hold `class`, and attributes.
-    Raises ValueError for anything that is not an array or a plain value, and damaged files.
+    The files are .pt, .pth and .bin in either format of PyTorch, and .pkl with modules, dicts and
+    lists. Parameters and buffers of a module have their names; its settings hold `class`, and
+    attributes. Raises ValueError for anything that is not an array or a plain value, and for
+    damaged files.
     """
     try:
         walk = Walk()
@@ -64,7 +66,7 @@ def read(path: Path) -> Contents:
 
 
 def load(path: Path) -> Any:
-    """The tree of the file, with `Tensor`, `Array` and `Object` in it."""
+    """Return the tree of the file, which contains `Tensor`, `Array` and `Object`."""
     with path.open("rb") as file:
         if not path.stat().st_size:
             raise ValueError("empty file")
@@ -112,7 +114,7 @@ def _zipped(path: Path, data: np.ndarray) -> Any:
 
 @dataclass
 class Walk:
-    """Through a tree: tensors go into `tensors` by their place, all else is returned."""
+    """A walk through a tree: tensors go into `tensors` by their place, the rest is returned."""
 
     tensors: dict[str, Tensor | Array] = field(default_factory=dict)
     visits: int = 0
@@ -146,4 +148,5 @@ class Walk:
 
 
 def below(place: str, key: Any) -> str:
+    """Return the name of an entry below a place."""
     return f"{place}.{key}" if place else str(key)

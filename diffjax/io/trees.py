@@ -1,4 +1,4 @@
-"""Nested dicts of arrays: flat and nested names, and a fingerprint."""
+"""Nested dicts of arrays: flat and nested names, and fingerprints."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from jaxtyping import PyTree
 from diffjax.arrays import Params
 
 SHOWN = 5
-"""Names in a message."""
+"""Largest number of names in a message."""
 
 
 def fingerprint(facts: Any, arrays: PyTree) -> str:
-    """The first 12 hex digits of the SHA-256 of what JSON can say, and of the leaves of a tree."""
+    """Return the first 12 hex digits of the SHA-256 of facts, as JSON, and leaves of a tree."""
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
     for leaf in jax.tree.leaves(arrays):
         digest.update(np.asarray(leaf).tobytes())
@@ -26,7 +26,7 @@ def fingerprint(facts: Any, arrays: PyTree) -> str:
 
 
 def nested(flat: Mapping[str, Any]) -> Params:
-    """{"a/b": x} as {"a": {"b": x}}."""
+    """Nest flat names: {"a/b": x} becomes {"a": {"b": x}}."""
     tree: Params = {}
     for path, value in flat.items():
         *parents, leaf = path.split("/")
@@ -38,7 +38,7 @@ def nested(flat: Mapping[str, Any]) -> Params:
 
 
 def flat(tree: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    """{"a": {"b": x}} as {"a/b": x}."""
+    """Flatten nested names: {"a": {"b": x}} becomes {"a/b": x}."""
     leaves: dict[str, Any] = {}
     for name, value in tree.items():
         here = f"{above}{name}"
@@ -47,26 +47,28 @@ def flat(tree: Mapping[str, Any], above: str = "") -> dict[str, Any]:
 
 
 def parted(tree: Mapping[str, Any], chosen: Callable[[str], bool]) -> tuple[Params, Params]:
-    """The leaves whose path is chosen, and the others, each as a tree without the branches that
-    are empty."""
+    """Split a tree into the leaves whose path is chosen and the others.
+
+    Both are trees without empty branches.
+    """
     leaves = flat(tree)
     pick = lambda wanted: nested({k: v for k, v in leaves.items() if chosen(k) is wanted})
     return pick(True), pick(False)
 
 
 def joined(*trees: Mapping[str, Any]) -> Params:
-    """One tree of the leaves of all; a leaf that several have is that of the last."""
+    """Merge trees; of a leaf that several trees have, the last is taken."""
     return nested({path: leaf for tree in trees for path, leaf in flat(tree).items()})
 
 
 def only(tree: Mapping[str, Any], like: Mapping[str, Any]) -> Params:
-    """The leaves of `tree` whose path `like` has too."""
+    """Return the leaves of `tree` whose path is also in `like`."""
     wanted = flat(like)
     return nested({path: leaf for path, leaf in flat(tree).items() if path in wanted})
 
 
 def some(title: str, names: Iterable[str]) -> str:
-    """ "missing: 7 (a, b, c, d, e, ...)", or "missing: none"."""
+    """Count names and list the first: "missing: 7 (a, b, c, d, e, ...)", or "missing: none"."""
     names = sorted(names)
     if not names:
         return f"{title}: none"

@@ -1,6 +1,6 @@
-"""Networks behind `Network(init, apply)`; one file per backbone; the catalogue is here.
+"""Networks as pairs `Network(init, apply)`: one file per backbone, and their catalogue.
 
-Flax stays inside this package, and nothing here knows about diffusion.
+Flax stays inside this package, and nothing in the package knows about diffusion.
 """
 
 from diffjax.arrays import catalogue

@@ -1,4 +1,4 @@
-"""What U-Nets are made of: residual blocks and attention on grids of one to three axes."""
+"""Parts of U-Nets: residual blocks and attention on grids of one to three axes."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ Grid = Float[Array, "b ... _"]
 
 @dataclass(frozen=True)
 class Style:
-    """What the blocks of the published U-Nets differ in.
+    """Settings in which the blocks of the published U-Nets differ.
 
-    scale_shift: the embedding scales and shifts the second norm (arXiv:2105.05233), and is not
-    added before it. rescale: sums are divided by sqrt(2) (arXiv:2011.13456, app. H). kernel: of the
-    filter that changes the resolution. project: a block that changes the resolution also has a
-    layer on its way around. epsilon: of the norms. groups: most that a norm has.
+    scale_shift: the embedding scales and shifts the output of the second norm (arXiv:2105.05233)
+    instead of being added before that norm. rescale: sums are divided by sqrt(2) (arXiv:2011.13456,
+    app. H). kernel: the filter that changes the resolution. project: a block that changes the
+    resolution also has a layer in its skip connection. epsilon: the epsilon of the norms. groups:
+    the largest number of groups of a norm.
     """
 
     scale_shift: bool = False
@@ -42,13 +43,13 @@ class Style:
         return (x + h) * math.sqrt(0.5) if self.rescale else x + h
 
     def move(self, x: Grid, way: str) -> Grid:
-        """At half (`down`) or twice (`up`) the resolution, or as it is (`keep`)."""
+        """Return x at half (`down`) or twice (`up`) the resolution, or unchanged (`keep`)."""
         if way == "keep":
             return x
         return (downsample if way == "down" else upsample)(x, self.kernel)
 
     def move_conv(self, x: Grid, way: str, features: int) -> Grid:
-        """`conv` of what `move` gives. Called inside a module."""
+        """Apply `conv` to the result of `move`. It is called inside a module."""
         if way == "up" and self.kernel == (1, 1):
             return conv(x, features, conv_general_dilated=upsampled)
         return conv(self.move(x, way), features)
@@ -58,16 +59,17 @@ PLAIN = Style()
 
 
 def conv(x: Grid, features: int, stride: int = 1, **settings: Any) -> Grid:
-    """A convolution with side 3 over all axes of the grid. Called inside a module."""
+    """Convolve x with side 3 over all axes of the grid. It is called inside a module."""
     axes = x.ndim - 2
     settings = {"conv_general_dilated": convolution, **settings}
     return nn.Conv(features, (3,) * axes, (stride,) * axes, **settings)(x)
 
 
 class Block(nn.Module):
-    """norm, silu, resample, conv, + embedding, norm, silu, dropout, zero conv, + input.
+    """Residual block: norm, silu, resample, conv, + embedding, norm, silu, dropout, conv, + input.
 
-    way: `keep`, `down` or `up`, of the resolution.
+    The last convolution starts at zero. way: whether the block keeps (`keep`), halves (`down`) or
+    doubles (`up`) the resolution.
     """
 
     channels: int
@@ -100,14 +102,14 @@ def attended(
     v: Float[Array, "b m h d"],
     there: Bool[Array, "b m"],
 ) -> Float[Array, "b l h d"]:
-    """Attention to the keys that are there; zero for a sample that has none."""
+    """Return the attention to the keys that are present; it is zero for a sample without keys."""
     some = there.any(-1)
     out = attention(q, k, v, there | ~some[:, None])
     return jnp.where(some[:, None, None, None], out, 0)
 
 
 class SelfAttention(nn.Module):
-    """norm, attention over all positions, zero projection, + input."""
+    """Self-attention block: norm, attention over all positions, zero projection, + input."""
 
     heads: int
     style: Style = PLAIN
@@ -122,7 +124,10 @@ class SelfAttention(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """norm, attention to the tokens that are there, zero projection, + input (arXiv:2112.10752)."""
+    """Cross-attention block: norm, attention to tokens, zero projection, + input.
+
+    The attention sees the tokens that are present (arXiv:2112.10752).
+    """
 
     heads: int
     style: Style = PLAIN
@@ -137,7 +142,7 @@ class CrossAttention(nn.Module):
 
 
 class Attention(nn.Module):
-    """Attention of a sequence to itself or to other tokens, whose q, k and v have no bias."""
+    """Attention of a sequence to itself or to other tokens; q, k and v have no bias."""
 
     heads: int
 
@@ -160,10 +165,11 @@ class Attention(nn.Module):
 
 
 class Transformer(nn.Module):
-    """norm, layer, `depth` blocks over all positions, zero layer, + input (arXiv:2112.10752).
+    """Transformer on a grid: norm, layer, `depth` blocks, zero layer, + input (arXiv:2112.10752).
 
-    A block: x + self-attention(norm x), + cross-attention(norm x) where there are tokens, +
-    feed-forward(norm x), whose hidden layer of width 4 C is gated by GELU (arXiv:2002.05202).
+    A block computes x + self-attention(norm x), + cross-attention(norm x) where there are tokens, +
+    feed-forward(norm x). The hidden layer of the feed-forward part has width 4 C and is gated by
+    GELU (arXiv:2002.05202).
     """
 
     depth: int

@@ -1,4 +1,4 @@
-"""What a network costs: layers, parameters, FLOPs, stored activations; from shapes alone."""
+"""Costs of a network: its layers, parameters, FLOPs and stored activations, from shapes alone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from diffjax.nets.network import Network
 
 
 class Layer(NamedTuple):
-    """A module of a network: its path, kind, output shape, and parameters, all within it."""
+    """A module of a network: its path, class, output shape and number of parameters in all."""
 
     path: tuple[str, ...]
     kind: str
@@ -24,8 +24,12 @@ class Layer(NamedTuple):
 
 
 class Costs(NamedTuple):
-    """Of a batch: layers in the order of their calls; parameters; FLOPs of one pass forward and of
-    one with its gradient, all products, 2 for a multiply-add; bytes stored for the gradient."""
+    """The costs of one batch.
+
+    layers: in the order of their calls. parameters: their number. flops, gradient_flops: of a
+    forward pass, and of a forward and backward pass; they count all products, 2 for a multiply-add.
+    stored: bytes that are stored for the gradient.
+    """
 
     layers: list[Layer]
     parameters: int
@@ -35,7 +39,7 @@ class Costs(NamedTuple):
 
 
 def costs(network: Network, x: Any, c_noise: Any, cond: Any) -> Costs:
-    """Of inputs with these shapes (`jax.ShapeDtypeStruct`); nothing is computed."""
+    """Return the costs for inputs of these shapes (`jax.ShapeDtypeStruct`); nothing is computed."""
     key = jax.eval_shape(lambda: jax.random.key(0))
     seen: dict[tuple[str, ...], tuple[str, Any]] = {}
 
@@ -47,7 +51,7 @@ def costs(network: Network, x: Any, c_noise: Any, cond: Any) -> Costs:
         return outputs
 
     with nn.intercept_methods(record):
-        # A function of its own: of `init` itself JAX may have the trace, and call no module.
+        # A new function: JAX may have cached the trace of `init` itself and then calls no module.
         params = jax.eval_shape(lambda *inputs: network.init(*inputs), key, x, c_noise, cond)
     layers = [
         Layer(path, kind, () if a is None else a.shape, count(_within(params, path)))
@@ -59,7 +63,7 @@ def costs(network: Network, x: Any, c_noise: Any, cond: Any) -> Costs:
     pullback = lambda params, *others: jax.vjp(lambda p: network.apply(p, *others), params)[1]
 
     def kept(times: int) -> int:
-        """Bytes for the gradient of so many batches, with the parameters."""
+        """Return the bytes stored for the gradient of `times` batches, parameters included."""
         wide = lambda a: jax.ShapeDtypeStruct((times * a.shape[0], *a.shape[1:]), a.dtype)
         saved = jax.eval_shape(pullback, params, *jax.tree.map(wide, (x, c_noise, cond)))
         return sum(math.prod(a.shape) * a.dtype.itemsize for a in jax.tree.leaves(saved))
@@ -74,7 +78,7 @@ def costs(network: Network, x: Any, c_noise: Any, cond: Any) -> Costs:
 
 
 def count(params: Params) -> int:
-    """Numbers in a tree of arrays or shapes."""
+    """Return the number of values in a tree of arrays or shapes."""
     return sum(math.prod(a.shape) for a in jax.tree.leaves(params))
 
 
@@ -85,7 +89,7 @@ def _within(params: Any, path: tuple[str, ...]) -> Any:
 
 
 def flops(jaxpr: Any) -> int:
-    """Of all products in a traced program, loops counted as often as they run."""
+    """Return the FLOPs of all products in a traced program; a loop counts once per iteration."""
     total = 0
     for eqn in jaxpr.eqns:
         if rule := PRODUCTS.get(eqn.primitive.name):
@@ -114,7 +118,10 @@ def _matrix_product(eqn: Any) -> int:
 
 
 def _convolution(eqn: Any) -> int:
-    """The kernel is (*K, C, F), so each output value is a sum of K C products."""
+    """Return the FLOPs of a convolution.
+
+    The kernel is (*K, C, F), so each output value is a sum of K C products.
+    """
     kernel = eqn.invars[1].aval.shape
     numbers = eqn.params.get("dimension_numbers")
     out = numbers.rhs_spec[0] if numbers else len(kernel) - 1
@@ -122,7 +129,10 @@ def _convolution(eqn: Any) -> int:
 
 
 def _attention(products: int, first: int) -> Callable[[Any], int]:
-    """`products` of (L, d) with (d, M) per sample and head; q is input number `first`."""
+    """Return a rule for `products` products of (L, d) with (d, M) per sample and head.
+
+    first: the index of the input that holds q.
+    """
 
     def rule(eqn: Any) -> int:
         b, l, h, d = eqn.invars[first].aval.shape

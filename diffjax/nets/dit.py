@@ -1,4 +1,4 @@
-"""Diffusion transformers on sequences, images and videos: DiT (arXiv:2212.09748) and kin."""
+"""Diffusion transformers on sequences, images and videos: DiT (arXiv:2212.09748) and variants."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from diffjax.nets.streams import (
 )
 
 SIZES = {"S": (384, 12, 6), "B": (768, 12, 12), "L": (1024, 24, 16), "XL": (1152, 28, 16)}
-"""Width, depth and heads (arXiv:2212.09748, tab. 1)."""
+"""Width, depth and number of heads of the published sizes (arXiv:2212.09748, tab. 1)."""
 FREQUENCIES = 256
 
 
 def products(primitive: Any, *_: Any, **__: Any) -> bool:
-    """What is not fast to compute again from what came before: writing it costs less."""
+    """Return whether a value is saved for the backward pass, as it is slower to recompute."""
     return primitive.name in ("dot_general", "attention")
 
 
@@ -50,15 +50,16 @@ POSITIONS = ("sincos", "rotary")
 
 
 class DiT(nn.Module):
-    """Patches to tokens, `depth` blocks in a loop that is compiled once, patches again.
+    """Transformer that maps patches to tokens, applies `depth` blocks, and maps tokens to patches.
 
-    settings: of the blocks. depth: their number. patch: side of the squares that become tokens, or
-    length of the pieces of a sequence. patch_time: frames in a token of a video. positions: sines
-    and cosines that are added, or `rotary`. long_skips: join the tokens of each block of the first
-    half to those of its mirror image in the second (arXiv:2209.12152). remat: what the backward
-    pass computes again, `all` or what is `cheap`, that is not products with weights; by default
-    what is neither a product nor attention, which is faster than to store it.
-    learn_variance: a second output like the first, for the variance of a step.
+    The blocks run in a loop that is compiled once. settings: settings of the blocks. depth: number
+    of blocks. patch: side of the squares that become tokens, or length of the pieces of a sequence.
+    patch_time: frames per token of a video. positions: `sincos`, sines and cosines that are added,
+    or `rotary`. long_skips: join the tokens of each block of the first half to those of its mirror
+    image in the second (arXiv:2209.12152). remat: what the backward pass recomputes: `all`, or
+    `cheap`, all but products with weights; by default all but products and attention, as
+    recomputing the rest is faster than storing it. learn_variance: return a second output like the
+    first, for the variance of a step.
     """
 
     settings: BlockSettings
@@ -100,7 +101,7 @@ class DiT(nn.Module):
         return outputs(h, self.learn_variance, lambda a: unfold(a, grid, sides))
 
     def _embedded(self, x: Array, c_noise: Array, cond: Cond) -> Vector:
-        """silu of noise label and conditions in one vector."""
+        """Return silu of the embedding (B, width) of the noise label and the conditions."""
         known, width = self.conditions, self.settings.width
         features = functools.partial(cosines_first, width=FREQUENCIES)
         h = nn.silu(Dense(width, kernel_init=small, name="noise_in")(features(c_noise)))
@@ -111,7 +112,7 @@ class DiT(nn.Module):
         return nn.silu(h + known.embedded("embedding", x, cond, width, small))
 
     def _blocks(self, h: Tokens, tokens: Tokens | None, *context: Any) -> Tokens:
-        """All blocks. With tokens the last one is apart, as it leaves them where they are."""
+        """Apply all blocks; with tokens, the last block is separate and leaves them unchanged."""
         last = tokens is not None
         if not self.long_skips:
             streams, _ = self._loop("blocks", self.depth - last, (h, tokens), None, *context)
@@ -132,7 +133,7 @@ class DiT(nn.Module):
     def _loop(
         self, name: str, depth: int, streams: Any, skips: Any, *context: Any, **settings: Any
     ) -> Any:
-        """`depth` blocks one after the other, their parameters stacked."""
+        """Apply `depth` blocks one after the other; their parameters are stacked."""
         if not depth:
             return streams, None
         axes: Any = (0 if skips is not None else nn.broadcast, *(nn.broadcast,) * len(context))
@@ -152,7 +153,10 @@ class DiT(nn.Module):
         return nn.remat(TransformerBlock, prevent_cse=prevent_cse, policy=POLICIES[self.remat])
 
     def _sides(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Of a patch, along each axis of the grid."""
+        """Return the sides of a patch along each axis of the grid.
+
+        Raises ValueError for inputs that do not fit the settings.
+        """
         if not 3 <= len(shape) <= 5:
             raise ValueError(
                 f"dit with input {shape}: needs (B, L, C), (B, H, W, C) or (B, T, H, W, C)"
@@ -195,18 +199,18 @@ def dit(
     learn_variance: bool = False,
     dtype: str = "float32",
 ) -> Network:
-    """Network of `DiT` with these settings; ValueError for one that is out of range.
+    """A diffusion transformer, `DiT`; a setting that is out of range raises ValueError.
 
-    size: S, B, L or XL, the width, depth and heads that are not given. width: of the tokens. depth:
-    number of blocks. heads: of each attention. patch: side of the squares that become tokens.
-    patch_time: frames in a token of a video. conditions: what it is given, as vectors, channels, a
-    second time, or tokens: these by joint attention (arXiv:2403.03206), or with the mechanism
-    `cross` by cross-attention after the self-attention of each block (arXiv:2310.00426).
+    size: S, B, L or XL, the default of width, depth and heads. width: width of the tokens. depth:
+    number of blocks. heads: attention heads. patch: side of the squares that become tokens.
+    patch_time: frames per token of a video. conditions: inputs besides x, as vectors, channels, a
+    second time, or tokens. Tokens enter by joint attention (arXiv:2403.03206), or with the
+    mechanism `cross` by cross-attention after the self-attention of each block (arXiv:2310.00426).
     positions: sincos, added, or rotary. norm: layer or rms. qk_norm: RMS norm of queries and keys.
     mlp: gelu or swiglu (arXiv:2002.05202). long_skips: join blocks of the first half to those of
-    the second (arXiv:2209.12152). remat: what the backward pass computes again, see `DiT`.
-    learn_variance: a second output like the first, for the variance of a step. dtype: of its
-    compute, float32 or bfloat16; parameters, input and output are float32.
+    the second (arXiv:2209.12152). remat: what the backward pass recomputes, see `DiT`.
+    learn_variance: return a second output like the first, for the variance of a step. dtype: the
+    type of the compute, float32 or bfloat16; parameters, input and output are float32.
     """
     one_of(SIZES, size=size)
     one_of(POSITIONS, positions=positions)

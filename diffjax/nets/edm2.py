@@ -26,26 +26,27 @@ MECHANISMS = ("unit", "beside", "time")
 
 
 def mp_silu(x: Array) -> Array:
-    """silu(x) / 0.596 (eq. 81)."""
+    """Return silu(x) / 0.596 (eq. 81)."""
     return nn.silu(x) / 0.596
 
 
 def mp_sum(a: Array, b: Array, t: float = 0.5) -> Array:
-    """((1 - t) a + t b) / sqrt((1 - t)^2 + t^2) (eq. 88)."""
+    """Return ((1 - t) a + t b) / sqrt((1 - t)^2 + t^2) (eq. 88)."""
     return (a + t * (b - a)) / math.hypot(1 - t, t)
 
 
 def mp_cat(a: Array, b: Array, t: float = 0.5) -> Array:
-    """a and b side by side, in the proportion 1 - t to t whatever their channels (eq. 103)."""
+    """Concatenate a and b, weighted 1 - t to t whatever their numbers of channels (eq. 103)."""
     n, m = a.shape[-1], b.shape[-1]
     c = math.sqrt(n + m) / math.hypot(1 - t, t)
     return jnp.concatenate([c * (1 - t) / math.sqrt(n) * a, c * t / math.sqrt(m) * b], axis=-1)
 
 
 class MPConv(nn.Module):
-    """gain * (w / |w|) * x: no bias, each output channel's weight of norm 1 (eq. 47).
+    """Layer gain * (w / |w|) * x without bias; each output channel's weight has norm 1 (eq. 47).
 
-    side: of the convolution; 0 for a layer on the last axis. gain: whether it is learned, from 0.
+    side: side of the convolution; 0 for a dense layer on the last axis. gain: whether the gain is
+    learned, starting at 0; otherwise it is 1.
     """
 
     features: int
@@ -64,7 +65,7 @@ class MPConv(nn.Module):
 
 
 class MPFourier(nn.Module):
-    """sqrt(2) cos(2 pi (f c_noise + phase)), f from N(0, 1), neither trained (eq. 75)."""
+    """Features sqrt(2) cos(2 pi (f c_noise + phase)), f from N(0, 1), without training (eq. 75)."""
 
     width: int
 
@@ -77,9 +78,9 @@ class MPFourier(nn.Module):
 
 
 class MPEmbedding(nn.Module):
-    """Noise label and conditions to one vector (B, width); a missing condition is the zero vector.
+    """Embedding of noise label and conditions, (B, width); a missing condition is the zero vector.
 
-    balance: between the noise label (0) and the conditions (1).
+    balance: the weight of the conditions against the noise label, from 0 (noise label alone) to 1.
     """
 
     width: int
@@ -103,9 +104,10 @@ class MPEmbedding(nn.Module):
 
 
 class MPBlock(nn.Module):
-    """Resample, pixel norm (on the way down), residual branch, attention, clip at 256 (fig. 21).
+    """Block of fig. 21: resample, pixel norm (encoder only), residual branch, attention, clipping.
 
-    way: `keep`, `down` or `up`, of the resolution. heads: of the attention, 0 for none.
+    The output is clipped to [-256, 256]. way: whether the block keeps (`keep`), halves (`down`) or
+    doubles (`up`) the resolution. heads: number of attention heads, 0 for no attention.
     """
 
     channels: int
@@ -136,7 +138,7 @@ class MPBlock(nn.Module):
         return jnp.clip(x, -256, 256)
 
     def _attend(self, x: Grid) -> Grid:
-        """Attention by the cosine of queries and keys: all three have pixel norm per head."""
+        """Return the cosine attention of x: queries, keys and values have pixel norm per head."""
         b, c = x.shape[0], x.shape[-1]
         qkv = MPConv(3 * c, 1, name="qkv")(x).reshape(b, -1, 3, self.heads, c // self.heads)
         qkv = normalize(qkv, (-1,))
@@ -145,7 +147,7 @@ class MPBlock(nn.Module):
 
 
 class EDM2(nn.Module):
-    """The U-Net of fig. 21, config G; the output starts at zero. Settings as those of `edm2`."""
+    """The U-Net of fig. 21, config G; its output starts at zero. `edm2` describes its settings."""
 
     channels: int = 192
     multipliers: tuple[int, ...] = (1, 2, 3, 4)
@@ -209,11 +211,12 @@ class EDM2(nn.Module):
 
 
 def normalized(params: Params) -> Params:
-    """Parameters of `edm2` with each weight at norm 1 per input: forced normalization (eq. 66).
+    """Return parameters of `edm2` with unit-magnitude weights: forced normalization (eq. 66).
 
-    The network normalises its weights itself, so its output stays as it is. Its gradient is
-    orthogonal to them, so steps only make them longer, and each next step turns them less: after
-    every step this bounds them, and keeps the learning rate at its meaning.
+    The network normalises its weights itself, so its output does not change. The gradient is
+    orthogonal to the weights, so each training step lengthens them, and the next step then turns
+    them by a smaller angle. Normalising after every step bounds the weights and keeps the effective
+    learning rate.
     """
 
     def one(path: tuple[Any, ...], w: Array) -> Array:
@@ -235,17 +238,17 @@ def edm2(
     learn_variance: bool = False,
     dtype: str = "float32",
 ) -> Network:
-    """Network of `EDM2` with these settings; ValueError for one that is out of range.
+    """The U-Net `EDM2` (arXiv:2312.02696); a setting that is out of range raises ValueError.
 
-    The defaults are EDM2-S; XS has 128 channels, M 256, L 320, XL 384, XXL 448. Input (B, *D, C),
-    one to three sides. channels: width of the first level. multipliers: width of each level, in
-    `channels`. blocks: per level (one more on the way up). attention: heights at which each block
-    has attention (the middle always has). head_channels: the channels of one head. conditions:
-    inputs besides x, as vectors of unit magnitude, channels or a second time. dropout: rate in the
-    blocks. kernel: of the filter that changes the resolution. remat: compute blocks again in the
-    backward pass, not store them. learn_variance: a second output like the first, for the variance
-    of a step. dtype: of the compute, float32 or bfloat16. After each training step weights are
-    `normalized`.
+    The defaults are EDM2-S; XS has 128 channels, M 256, L 320, XL 384, XXL 448. The input is
+    (B, *D, C) with one to three axes D. After each training step the weights are `normalized`.
+    channels: width of the first level. multipliers: width of each level, in `channels`. blocks:
+    blocks per level (one more in the decoder). attention: heights at which each block has attention
+    (the middle always has). head_channels: channels per head. conditions: inputs besides x, as
+    vectors of unit magnitude, channels or a second time. dropout: rate in the blocks. kernel: the
+    filter that changes the resolution. remat: recompute blocks in the backward pass instead of
+    storing them. learn_variance: return a second output like the first, for the variance of a step.
+    dtype: the type of the compute, float32 or bfloat16.
     """
     at_least(1, channels=channels, blocks=blocks, head_channels=head_channels)
     if not multipliers or min(multipliers) < 1:

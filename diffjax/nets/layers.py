@@ -1,4 +1,4 @@
-"""Layers that the networks share, in the form that XLA runs fastest on CPU as well."""
+"""Layers that the networks share, in a form that XLA also runs fast on CPU."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from diffjax.nets.conditions import Conditions
 zeros = nn.initializers.zeros
 NONE = Conditions()
 VECTORS = ("embedding", "features", "time")
-"""Mechanisms of conditions that `Embedding` takes."""
+"""Mechanisms of conditions that `Embedding` supports."""
 Output = Float[Array, "b *d"] | tuple[Float[Array, "b *d"], Float[Array, "b *d"]]
-"""Of a network: F, or F and a second output like it."""
+"""The output of a network: F, or F and a second output of the same shape."""
 
 
 def outputs(
     x: Float[Array, "b *c"], two: bool, shape: Callable[[Array], Array] = lambda a: a
 ) -> Output:
-    """The last layer as one output, or as two halves of its channels; `shape` gives their form."""
+    """Return the last layer as one output or as two halves of its channels, mapped by `shape`."""
     if not two:
         return shape(x)
     first, second = jnp.split(x, 2, axis=-1)
@@ -34,7 +34,7 @@ def outputs(
 
 
 def at_sides(attention: tuple[int, ...], first: int, levels: int, shape: tuple[int, ...]) -> None:
-    """Raise ValueError for a side of `attention` that no level has: `first` and its halves."""
+    """Raise ValueError for a side of `attention` that no level has; level k has first / 2^k."""
     sides = [first // 2**level for level in range(levels)]
     if absent := [side for side in attention if side not in sides]:
         raise ValueError(
@@ -44,7 +44,10 @@ def at_sides(attention: tuple[int, ...], first: int, levels: int, shape: tuple[i
 
 
 def product(x: Float[Array, "*b c"], w: Float[Array, "c f"], *_: Any, **__: Any) -> Array:
-    """x w, of matrices: for more axes XLA on CPU first copies a factor of the gradient in w."""
+    """Return x w as a product of matrices.
+
+    With more axes, XLA on CPU first copies a factor of the gradient with respect to w.
+    """
     return (x.reshape(-1, x.shape[-1]) @ w).reshape(*x.shape[:-1], w.shape[-1])
 
 
@@ -55,7 +58,10 @@ EMBEDDINGS = ("ddpm", "adm", "fourier")
 
 
 def sinusoidal(c_noise: Float[Array, " b"], width: int) -> Float[Array, "b w"]:
-    """Sines and cosines of c_noise at `width // 2` frequencies, 1 to 1e-4 (arXiv:1706.03762)."""
+    """Return sines, then cosines of c_noise at `width // 2` frequencies from 1 to 1e-4.
+
+    The shape is (B, width) (arXiv:1706.03762).
+    """
     half = width // 2
     frequency = jnp.exp(-math.log(10000) * jnp.arange(half) / max(half - 1, 1))
     angle = c_noise[:, None] * frequency[None]
@@ -63,14 +69,20 @@ def sinusoidal(c_noise: Float[Array, " b"], width: int) -> Float[Array, "b w"]:
 
 
 def cosines_first(c_noise: Float[Array, " b"], width: int) -> Float[Array, "b w"]:
-    """Cosines and sines at frequencies from 1, 1e-4 left out (arXiv:2105.05233's code)."""
+    """Return cosines, then sines of c_noise at `width // 2` frequencies in (1e-4, 1].
+
+    The shape is (B, width) (code of arXiv:2105.05233).
+    """
     half = width // 2
     angle = c_noise[:, None] * jnp.exp(-math.log(10000) * jnp.arange(half) / half)[None]
     return jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], axis=-1)
 
 
 class Fourier(nn.Module):
-    """sin and cos of 2 pi f c_noise; f from N(0, 16^2), not trained (arXiv:2011.13456, app. H)."""
+    """Features sin and cos of 2 pi f c_noise, with fixed f from N(0, 16^2).
+
+    Source: arXiv:2011.13456, app. H.
+    """
 
     frequencies: int
 
@@ -82,12 +94,13 @@ class Fourier(nn.Module):
 
 
 class Embedding(nn.Module):
-    """Noise label and conditions to one vector (B, width), by two layers.
+    """Embedding of the noise label and the conditions as one vector (B, width), by two layers.
 
-    kind: of the noise label's features: `ddpm`, sines first, frequencies from 1 to 1e-4; `adm`,
-    cosines first, 1e-4 left out; `fourier`, twice as many, at random frequencies. early: conditions
-    that enter by `embedding` join these features, before the two layers (arXiv:2206.00364's code),
-    not after them. Those that enter by `features` always join them, a second time never.
+    kind: the features of the noise label: `ddpm`, sines first, frequencies from 1 to 1e-4; `adm`,
+    cosines first, without the frequency 1e-4; `fourier`, twice as many, at random frequencies.
+    early: conditions that enter by `embedding` are added to these features, before the two layers
+    (arXiv:2206.00364's code), instead of after them. Conditions that enter by `features` are always
+    added to the features, and a second time never is.
     """
 
     width: int
@@ -119,7 +132,7 @@ class Embedding(nn.Module):
 
 
 gelu = jax.custom_jvp(lambda x: nn.gelu(x, approximate=True))
-"""GELU by tanh. Its gradient stores one array, the slope, where the plain one stores several."""
+"""GELU with tanh. Its gradient stores one array, the slope; that of `nn.gelu` stores several."""
 
 
 @gelu.defjvp
@@ -129,18 +142,18 @@ def _gelu_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Arr
 
 
 def group_count(channels: int, groups: int = 32, least: int = 4) -> int:
-    """The largest divisor of `channels` up to `groups` that leaves `least` in each."""
+    """Return the largest divisor of `channels` up to `groups` with `least` channels per group."""
     most = max(1, min(groups, channels // least))
     return max(g for g in range(1, most + 1) if channels % g == 0)
 
 
 class GroupNorm(nn.Module):
-    """Group norm over channels (arXiv:1803.08494), statistics in float32.
+    """Group norm over channels (arXiv:1803.08494), with statistics in float32.
 
-    Sums per channel come first, then those of a group are combined: one pass over the input and one
-    fused multiply-add. The group count is the largest divisor of the channels up to `groups` that
-    leaves `least` channels in each (arXiv:2206.00364): a group of one channel would remove an
-    embedding that was added to it.
+    The sums per channel come first, then those of a group are combined: this takes one pass over
+    the input and one fused multiply-add. The number of groups is the largest divisor of the
+    channels up to `groups` with `least` channels per group (arXiv:2206.00364), because a group of
+    one channel would remove an embedding that was added to it.
     """
 
     groups: int = 32
@@ -155,12 +168,12 @@ class GroupNorm(nn.Module):
         bias = self.param("bias", zeros, (channels,))
 
         def by_group(a: Array) -> Array:
-            """Mean of (B, C) over the channels of each group, back at (B, C)."""
+            """Return the mean of (B, C) over the channels of each group, repeated to (B, C)."""
             mean = a.reshape(-1, groups, channels // groups).mean(-1)
             return jnp.repeat(mean, channels // groups, axis=-1)
 
         flat = x.astype(jnp.float32).reshape(x.shape[0], -1, channels)
-        # Centred near its mean, the one-pass variance does not cancel.
+        # The one-pass variance does not cancel for values that are centred near their mean.
         centred = flat - jax.lax.stop_gradient(by_group(flat[:, 0]))[:, None]
         mean = by_group(centred.mean(1))
         var = by_group((centred**2).mean(1)) - mean**2

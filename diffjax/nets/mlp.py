@@ -1,4 +1,4 @@
-"""A residual multi-layer perceptron for vectors (B, D): toy data."""
+"""A residual multi-layer perceptron for vectors (B, D), such as toy data."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from diffjax.nets.network import Network, linen
 
 
 class MLP(nn.Module):
-    """`depth` residual blocks of width `width`; the output starts at zero.
+    """Perceptron of `depth` residual blocks of width `width`, whose output starts at zero.
 
-    learn_variance: a second output like the first, for the variance of a step.
+    learn_variance: return a second output like the first, for the variance of a step.
     """
 
     width: int = 128
@@ -51,11 +51,12 @@ def mlp(
     learn_variance: bool = False,
     dtype: str = "float32",
 ) -> Network:
-    """Network of `MLP` with these settings; ValueError for one that is out of range.
+    """A residual perceptron for vectors, `MLP`; a setting out of range raises ValueError.
 
-    width: of all layers. depth: residual blocks. conditions: what it is given, as vectors or
-    a second time. learn_variance: a second output like the first, for the variance of a step.
-    dtype: of its compute, float32 or bfloat16; parameters, input and output are float32.
+    width: width of all layers. depth: number of residual blocks. conditions: inputs besides x, as
+    vectors or a second time. learn_variance: return a second output like the first, for the
+    variance of a step. dtype: the type of the compute, float32 or bfloat16; parameters, input and
+    output are float32.
     """
     at_least(2, width=width)
     at_least(1, depth=depth)

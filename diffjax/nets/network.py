@@ -1,4 +1,4 @@
-"""What a network is outside this package: two pure functions over a nested dict of arrays."""
+"""The interface of a network: two pure functions over a nested dict of arrays."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from diffjax.arrays import Cond, Params
 
 @runtime_checkable
 class Init(Protocol):
+    """A function that draws the parameters of a network for inputs of these shapes."""
+
     def __call__(
         self,
         key: Key[Array, ""],
@@ -29,7 +31,10 @@ class Init(Protocol):
 
 @runtime_checkable
 class Apply(Protocol):
-    """F (B, ...), or F and a second output like it; `key=None` means evaluation (no dropout)."""
+    """A function that evaluates a network: F (B, ...), or F and a second output like it.
+
+    key: the key of the dropout; None means evaluation, without dropout.
+    """
 
     def __call__(
         self,
@@ -43,7 +48,7 @@ class Apply(Protocol):
 
 
 def unchanged(params: Params) -> Params:
-    """The parameters as they are."""
+    """Return the parameters unchanged."""
     return params
 
 
@@ -53,10 +58,11 @@ def anything(x: Any, cond: Cond | None) -> None:
 
 @dataclass(frozen=True)
 class Network:
-    """`init` and `apply`; networks with equal settings are equal and do not retrace.
+    """A network as a pair of pure functions, `init` and `apply`.
 
-    project: what becomes of the parameters after each training step, where the network wants them
-    at a norm. check: raises ValueError for inputs x, cond that the network was not built for; it is
+    Networks with equal settings are equal, so programs that use them are not traced again. project:
+    maps the parameters after each training step, for networks that keep their weights at a fixed
+    norm. check: raises ValueError for inputs x, cond that the network was not built for; it is
     called on the host, with values.
     """
 
@@ -75,7 +81,7 @@ class Network:
 
 @dataclass(frozen=True)
 class Features:
-    """A network of data alone: `init(key, x) -> params`, `apply(params, x) -> features`."""
+    """A network of data alone, with `init(key, x) -> params` and `apply(params, x) -> features`."""
 
     init: Callable[..., Any]
     apply: Callable[..., Any]
@@ -111,17 +117,18 @@ class _LinenApply:
 
 
 def splitting(size: int) -> AbstractContextManager[Any]:
-    """What modules make of a batch of `size` stays split over the axis "data", in `jax.set_mesh`.
+    """Return a context in which module outputs of batch size `size` stay split over axis "data".
 
-    Without it the compiler gathers batches where parameters are split over the same axis, and with
-    it the parameters, layer by layer.
+    The axis is that of the mesh in `jax.set_mesh`. Where parameters are split over the same axis,
+    the compiler otherwise gathers the batches; in this context it gathers the parameters, layer by
+    layer.
     """
     mesh = jax.sharding.get_abstract_mesh()
     if "data" not in mesh.auto_axes or mesh.size == 1 or size % mesh.shape["data"]:
         return nullcontext()
 
     def split(a: Any) -> Any:
-        if getattr(a, "ndim", 0) == 0 or len(a) != size:  # modules also make functions
+        if getattr(a, "ndim", 0) == 0 or len(a) != size:  # modules may also return functions
             return a
         free = (PartitionSpec.UNCONSTRAINED,) * (a.ndim - 1)
         return jax.lax.with_sharding_constraint(a, PartitionSpec("data", *free))
@@ -146,18 +153,21 @@ FIXED = ("frequencies", "phases")
 
 
 def fixed(path: tuple[Any, ...]) -> bool:
-    """Whether the parameter at `path` of a tree is drawn once and never trained; such parameters
-    meet c_noise, and stay in float32 with it."""
+    """Return whether the parameter at `path` of a tree is drawn once and never trained.
+
+    Such parameters multiply c_noise, and stay in float32 as it does.
+    """
     return getattr(path[-1], "key", None) in FIXED
 
 
 def linen(
     module: nn.Module, dtype: str = "float32", project: Callable[[Params], Params] = unchanged
 ) -> Network:
-    """The network of a Flax module called as `module(x, c_noise, cond, train)`.
+    """Return the network of a Flax module that is called as `module(x, c_noise, cond, train)`.
 
-    dtype: of its compute. Parameters and x come to the module in it, c_noise stays in float32; the
-    output has the type of x again, and so have gradients.
+    dtype: the type of the compute, float32 or bfloat16. The module receives parameters and x in
+    this type and c_noise in float32; outputs and gradients have the type of x. project: see
+    `Network`. Raises ValueError for another type.
     """
     if dtype not in DTYPES:
         raise ValueError(f"dtype={dtype!r}: known: {', '.join(DTYPES)}")

@@ -18,7 +18,7 @@ from diffjax.nets.network import DTYPES, Network, fixed, unchanged
 
 @dataclass(frozen=True)
 class Maker:
-    """A module class with its settings: equal, and so compiled once, where both are."""
+    """A module class with its settings; where both are equal, the program is compiled once."""
 
     module: type[flax_nnx.Module]
     settings: tuple[tuple[str, Any], ...]
@@ -30,7 +30,10 @@ class Maker:
 
 @functools.cache
 def _abstract(make: Maker) -> tuple[Any, Any, Any]:
-    """Graph, parameters and random streams of the module, by shape; ValueError for other state."""
+    """Return the graph, parameters and random streams of the module, as shapes.
+
+    Raises ValueError where the module has other state.
+    """
     module = flax_nnx.eval_shape(lambda: make(flax_nnx.Rngs(0)))
     graph, *states = flax_nnx.split(module, flax_nnx.Param, flax_nnx.RngState, ...)
     params, streams, others = (flax_nnx.to_flat_state(state) for state in states)
@@ -79,7 +82,7 @@ class _Apply:
 
 
 def _stream(path: tuple[Any, ...], variable: Any, key: Any) -> Any:
-    """A key of its own for each random stream of the module, and a count of 0."""
+    """Return a separate key for each random stream of the module, and 0 for its count."""
     if not isinstance(variable, flax_nnx.RngKey):
         return jnp.zeros(variable.shape, variable.dtype)
     base = jax.random.key(0) if key is None else key
@@ -87,7 +90,7 @@ def _stream(path: tuple[Any, ...], variable: Any, key: Any) -> Any:
 
 
 def _by_name(tree: Any) -> Any:
-    """The tree with the numbers of lists as texts, as files name parameters."""
+    """Return the tree with the indices of lists as strings, as parameter names in files."""
     if not isinstance(tree, dict):
         return tree
     return {str(k): _by_name(v) for k, v in tree.items()}
@@ -99,14 +102,15 @@ def nnx(
     project: Callable[[Params], Params] = unchanged,
     **settings: Any,
 ) -> Network:
-    """The network of a flax.nnx module, made by `module(**settings, rngs=rngs)` and called as
-    `module(x, c_noise, cond)`.
+    """Return the network of a flax.nnx module.
 
-    Its `nnx.Param` are the parameters, by their paths; drawn in `init`, and given in `apply`.
-    Dropout draws from the key of the step, and is off in evaluation (`module.train()`,
-    `module.eval()`). dtype: of its compute, float32 or bfloat16, as for `linen`. settings: have to
-    be hashable. Raises ValueError for another dtype, and, when first used, for variables that are
-    neither parameters nor random streams, as BatchStat, whose state has no place.
+    The module is constructed by `module(**settings, rngs=rngs)` and called as
+    `module(x, c_noise, cond)`. Its `nnx.Param` are the parameters, by their paths: `init` draws
+    them, and `apply` receives them. Dropout draws from the key of the step and is off in evaluation
+    (`module.train()`, `module.eval()`). dtype: the type of the compute, float32 or bfloat16, as for
+    `linen`. settings: hashable values. Raises ValueError for another dtype and, at first use, for
+    variables that are neither parameters nor random streams, such as BatchStat: a network is a pure
+    function and keeps no other state.
     """
     if dtype not in DTYPES:
         raise ValueError(f"dtype={dtype!r}: known: {', '.join(DTYPES)}")

@@ -1,4 +1,4 @@
-"""Patches as tokens, and where each is on its grid: sines and cosines, or angles of rotation."""
+"""Patches as tokens and their positions on the grid: sines and cosines, or angles of rotation."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from jaxtyping import Array, Float
 
 
 def shares(width: int, axes: int) -> list[int]:
-    """`width` divided among `axes`, each an even part; the first has what is left over.
+    """Divide `width` features among `axes` in even parts; the first axis has the remainder.
 
-    Raises ValueError where there are not two for each, or an odd number.
+    Raises ValueError for fewer than two features per axis, or an odd number of features.
     """
     if width % 2 or width < 2 * axes:
         raise ValueError(f"{width} features for positions on {axes} axes: needs 2 each, and even")
@@ -21,7 +21,7 @@ def shares(width: int, axes: int) -> list[int]:
 
 
 def angles(grid: tuple[int, ...], width: int) -> list[Array]:
-    """Index times frequency, 1 to 1e-4, along each axis: (n, share of the axis / 2)."""
+    """Return index times frequency, from 1 to 1e-4, per axis: (n, features of the axis / 2)."""
     tables = []
     for n, share in zip(grid, reversed(shares(width, len(grid))), strict=True):
         frequency = 1e4 ** -(np.arange(share // 2) / (share // 2))
@@ -30,7 +30,7 @@ def angles(grid: tuple[int, ...], width: int) -> list[Array]:
 
 
 def spread(tables: list[Array]) -> Float[Array, "l _"]:
-    """Tables (n, features) of each axis at all positions in C order, last axis first."""
+    """Return the tables (n, features) of the axes at all positions in C order, last axis first."""
     grid, parts = tuple(len(table) for table in tables), []
     for axis, table in reversed(list(enumerate(tables))):
         shape = [n if i == axis else 1 for i, n in enumerate(grid)]
@@ -40,24 +40,33 @@ def spread(tables: list[Array]) -> Float[Array, "l _"]:
 
 
 def sincos(grid: tuple[int, ...], width: int) -> Float[Array, "l w"]:
-    """Sines and cosines of the index along each axis. On images those of arXiv:2212.09748."""
+    """Return sines and cosines of the index along each axis, (L, width).
+
+    On images they are those of arXiv:2212.09748.
+    """
     return spread([jnp.concatenate([jnp.sin(a), jnp.cos(a)], 1) for a in angles(grid, width)])
 
 
 def rotations(grid: tuple[int, ...], width: int) -> Float[Array, "l e"]:
-    """Angles (L, width / 2) that turn the features of a head (arXiv:2104.09864), axis by axis."""
+    """Return the angles (L, width / 2) that rotate the features of a head, axis by axis.
+
+    Source: arXiv:2104.09864.
+    """
     return spread(angles(grid, width))
 
 
 def rotate(x: Float[Array, "b l h d"], turn: Float[Array, "l e"]) -> Float[Array, "b l h d"]:
-    """Turn feature i and i + d / 2 of each head by angle i, so that q k^T sees differences only."""
+    """Rotate features i and i + d / 2 of each head by angle i.
+
+    The product q k^T then depends on differences of positions only.
+    """
     sin, cos = jnp.sin(turn)[None, :, None], jnp.cos(turn)[None, :, None]
     a, b = jnp.split(x.astype(turn.dtype), 2, -1)
     return jnp.concatenate([a * cos - b * sin, a * sin + b * cos], -1).astype(x.dtype)
 
 
 def fold(x: Float[Array, "b *d c"], sides: tuple[int, ...]) -> Float[Array, "b l e"]:
-    """Patches as tokens (B, L, features), their features in the order (*sides, C)."""
+    """Return patches as tokens (B, L, features), with features in the order (*sides, C)."""
     b, *grid, c = x.shape
     pairs = [(n // p, p) for n, p in zip(grid, sides, strict=True)]
     x = x.reshape(b, *(n for pair in pairs for n in pair), c)
@@ -68,7 +77,7 @@ def fold(x: Float[Array, "b *d c"], sides: tuple[int, ...]) -> Float[Array, "b l
 def unfold(
     x: Float[Array, "b l e"], grid: tuple[int, ...], sides: tuple[int, ...]
 ) -> Float[Array, "b *d c"]:
-    """The inverse of `fold`."""
+    """Return the grid (B, *D, C) of tokens: the inverse of `fold`."""
     b, n = len(x), len(grid)
     x = x.reshape(b, *grid, *sides, -1)
     order = [i for k in range(n) for i in (1 + k, 1 + n + k)]

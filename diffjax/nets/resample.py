@@ -1,6 +1,7 @@
-"""Half or twice the sides of a grid, by a symmetric filter with zeros outside; any number of axes.
+"""Resampling of grids with any number of axes to half or twice their sides.
 
-Sums of slices along one axis after the other: as fast in a compiled loop as outside, on CPU too.
+The filter is symmetric and sees zeros outside of the grid. It is computed as sums of slices along
+one axis after the other, which is as fast inside a compiled loop as outside, on CPU as well.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ Kernel = tuple[int, ...]
 
 
 def check_kernel(kernel: Sequence[int]) -> Kernel:
-    """The kernel as a tuple; ValueError unless even in length, symmetric, and of positive sum."""
+    """Return the kernel as a tuple.
+
+    Raises ValueError unless its length is even, it is symmetric and its sum is positive.
+    """
     kernel = tuple(kernel)
     if len(kernel) % 2 or kernel != kernel[::-1] or not sum(kernel) > 0:
         raise ValueError(f"kernel={kernel}: needs even length, symmetry and a positive sum")
@@ -25,7 +29,7 @@ def check_kernel(kernel: Sequence[int]) -> Kernel:
 def filtered(
     x: Float[Array, "b *d c"], kernel: Kernel, stride: int, pad: int
 ) -> Float[Array, "b *e c"]:
-    """y_i = sum_k f_k x_(stride i + k - pad) along every axis; f is the kernel with sum 1."""
+    """Return y_i = sum_k f_k x_(stride i + k - pad) along every axis, for f = kernel / its sum."""
     for axis in range(1, x.ndim - 1):
         wide = _padded(x, axis, pad)
         span = wide.shape[axis] - len(kernel) + 1
@@ -37,14 +41,18 @@ def filtered(
 
 
 def downsample(x: Float[Array, "b *d c"], kernel: Kernel = (1, 1)) -> Float[Array, "b *e c"]:
-    """Half the sides: (1, 1) is the average of pairs, (1, 3, 3, 1) smooth (arXiv:1904.11486)."""
+    """Return x at half its sides.
+
+    The kernel (1, 1) averages pairs, (1, 3, 3, 1) is a smooth filter (arXiv:1904.11486).
+    """
     return filtered(x, kernel, 2, len(kernel) // 2 - 1)
 
 
 def upsample(x: Float[Array, "b *d c"], kernel: Kernel = (1, 1)) -> Float[Array, "b *e c"]:
-    """Twice the sides: the transpose of `downsample`, times 2 per axis; (1, 1) repeats values.
+    """Return x at twice its sides: the transpose of `downsample`, times 2 per axis.
 
-    y_(2 m + r) = 2 sum_k f_k x_(m + (r + p - k) / 2), over the k for which that is whole.
+    y_(2 m + r) = 2 sum_k f_k x_(m + (r + p - k) / 2), over the k for which the index is whole. The
+    kernel (1, 1) repeats values.
     """
     reach, p = len(kernel) // 4, len(kernel) // 2 - 1
     for axis in range(1, x.ndim - 1):

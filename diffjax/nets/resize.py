@@ -1,4 +1,4 @@
-"""Images to another size, each way as some evaluator does it: a product with a matrix per axis."""
+"""Image resizing as evaluators do it: a product with one matrix per axis for each method."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from diffjax.checks import one_of
 
 
 def resized(x: Float[Array, "b h w c"], size: int, way: str) -> Float[Array, "b s s c"]:
-    """Images of `size` x `size`, from values in [0, 255].
+    """Return images resized to `size` x `size`, (B, size, size, C), from values in [0, 255].
 
-    way: see `WAYS`. `pillow` goes along the rows first, and rounds to grey levels after each axis,
-    as Pillow does. ValueError for another way.
+    way: the method, an entry of `WAYS`. As Pillow does, `pillow` resizes along the rows first and
+    rounds to grey levels after each axis. Raises ValueError for another method.
     """
     one_of(WAYS, way=way)
     rows, columns = (jnp.asarray(WAYS[way](n, size), x.dtype) for n in x.shape[1:3])
@@ -25,17 +25,20 @@ def resized(x: Float[Array, "b h w c"], size: int, way: str) -> Float[Array, "b 
 
 
 def corners(n: int, size: int) -> np.ndarray:
-    """Bilinear (size, n) from the corner of pixels: i is at i n / size, as in TensorFlow 1."""
+    """Return the bilinear matrix (size, n) of TensorFlow 1, which samples pixel i at i n / size."""
     return _linear(np.arange(size) * n / size, n)
 
 
 def centres(n: int, size: int) -> np.ndarray:
-    """Bilinear (size, n) from the centre of pixels to that of others, as in PyTorch."""
+    """Return the bilinear matrix (size, n) of PyTorch, which aligns the centres of pixels."""
     return _linear(((np.arange(size) + 0.5) * n / size - 0.5).clip(0), n)
 
 
 def smooth(n: int, size: int) -> np.ndarray:
-    """Bicubic (size, n), as wide as the new pixels where these are larger, as in Pillow."""
+    """Return the bicubic matrix (size, n) of Pillow.
+
+    Where the new pixels are larger, the kernel is as wide as they are.
+    """
     wide = max(n / size, 1)
     apart = (np.arange(n) + 0.5 - (np.arange(size)[:, None] + 0.5) * n / size) / wide
     weights = _keys(apart, -0.5)
@@ -43,7 +46,10 @@ def smooth(n: int, size: int) -> np.ndarray:
 
 
 def cubic(n: int, size: int, scale: float) -> np.ndarray:
-    """Bicubic (size, n), as PyTorch where `scale` is given, not size / n; edges are repeated."""
+    """Return the bicubic matrix (size, n) of PyTorch with a given `scale` in place of size / n.
+
+    Pixels beyond the edges repeat those at the edges.
+    """
     at = (np.arange(size) + 0.5) / scale - 0.5
     matrix, first = np.zeros((size, n)), np.floor(at).astype(int)
     for near in range(-1, 3):
@@ -56,7 +62,10 @@ WAYS = {"tensorflow1": corners, "pytorch": centres, "pillow": smooth}
 
 
 def _linear(at: np.ndarray, n: int) -> np.ndarray:
-    """Of the pixel at or before each point and the next one, the last of which is repeated."""
+    """Return the weights of the pixel at or before each point and of the next pixel.
+
+    The last pixel is repeated.
+    """
     matrix, first = np.zeros((len(at), n)), np.floor(at).astype(int)
     rows, share = np.arange(len(at)), at - first
     np.add.at(matrix, (rows, first), 1 - share)
@@ -65,7 +74,10 @@ def _linear(at: np.ndarray, n: int) -> np.ndarray:
 
 
 def _keys(x: np.ndarray, a: float) -> np.ndarray:
-    """Keys' cubic kernel, its slope `a` at distance 1 (doi:10.1109/TASSP.1981.1163711, eq. 4)."""
+    """Return Keys' cubic kernel with slope `a` at distance 1.
+
+    Source: doi:10.1109/TASSP.1981.1163711, eq. 4.
+    """
     x = np.abs(x)
     near = ((a + 2) * x - (a + 3)) * x**2 + 1
     far = a * (((x - 5) * x + 8) * x - 4)

@@ -1,4 +1,4 @@
-"""The blocks of a diffusion transformer: streams of tokens with adaLN-zero, and their attention."""
+"""Blocks of a diffusion transformer: streams of tokens with adaLN-zero, and their attention."""
 
 from __future__ import annotations
 
@@ -38,20 +38,23 @@ class BlockSettings:
 
 
 def normalised(x: Float[Array, "..."], norm: str = "rms") -> Float[Array, "..."]:
-    """(x - mean) / deviation over the last axis, or x / its root mean square; float32 or wider."""
+    """Return x normalised over the last axis, in float32 or wider.
+
+    norm: `layer` for (x - mean) / standard deviation, `rms` for x / root mean square.
+    """
     x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     x = x - x.mean(-1, keepdims=True) if norm == "layer" else x
     return x * jax.lax.rsqrt((x**2).mean(-1, keepdims=True) + 1e-6)
 
 
 def modulated(x: Tokens, shift: Vector, scale: Vector, norm: str) -> Tokens:
-    """The normalised tokens, scaled and shifted by the conditions of their sample."""
+    """Return the normalised tokens, scaled and shifted by the conditions of their sample."""
     out = normalised(x, norm) * (1 + scale[:, None]) + shift[:, None]
     return out.astype(x.dtype)
 
 
 class RMSNorm(nn.Module):
-    """x / root mean square over the last axis, times a learned scale."""
+    """RMS norm: x / root mean square over the last axis, times a learned scale."""
 
     @nn.compact
     def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -60,9 +63,9 @@ class RMSNorm(nn.Module):
 
 
 class Stream(nn.Module):
-    """One kind of tokens in a block: its own weights before and after the attention of all.
+    """One kind of tokens in a block, with separate weights before and after the joint attention.
 
-    ends: give keys and values only, for the last block of tokens that no output is made of.
+    ends: compute keys and values only, for the last block of tokens that no output depends on.
     """
 
     settings: BlockSettings
@@ -82,7 +85,7 @@ class Stream(nn.Module):
     def before(
         self, x: Tokens, c: Vector, turn: Array | None
     ) -> tuple[tuple[Array, ...], list[Vector]]:
-        """Queries, keys and values (B, L, heads, d), and the modulation of what follows."""
+        """Return queries, keys and values (B, L, heads, d), and the modulation for `after`."""
         shift, scale, *later = jnp.split(self.modulation(c), 2 if self.ends else 6, -1)
         qkv = self.qkv(modulated(x, shift, scale, self.settings.norm))
         heads = (*x.shape[:2], self.settings.heads, self.settings.width // self.settings.heads)
@@ -101,7 +104,7 @@ class Stream(nn.Module):
         modulation: list[Vector],
         across: Callable[[Tokens], Tokens] | None = None,
     ) -> Tokens:
-        """+ gate out(attended), + across(x) where there is such, + gate mlp(x)."""
+        """Return x + gate out(attended), + across(x) if it is given, + gate mlp(x)."""
         gate_1, shift, scale, gate_2 = modulation
         x = x + gate_1[:, None] * self.out(attended.reshape(x.shape))
         if across is not None:
@@ -116,7 +119,10 @@ class Stream(nn.Module):
 
 
 class Cross(nn.Module):
-    """Attention to the tokens that are there, the last layer zero (arXiv:2310.00426, sec. 2.3)."""
+    """Cross-attention to the tokens that are present (arXiv:2310.00426, sec. 2.3).
+
+    The last layer starts at zero.
+    """
 
     settings: BlockSettings
 
@@ -134,11 +140,12 @@ class Cross(nn.Module):
 class TransformerBlock(nn.Module):
     """Self-attention and MLP, both scaled, shifted and gated by c; an MM-DiT block with tokens.
 
-    (x, tokens) -> (x, tokens), x, as `nn.scan` has it. tokens: None, or a second stream in the same
-    attention (arXiv:2403.03206, fig. 2). inside, there: which of x and of tokens the attention
-    sees; None for all of x. skip: joined to x first (arXiv:2209.12152). context: tokens for
-    cross-attention between the two. keep: whether x is handed out for such a skip. last: leave
-    tokens as they are.
+    It maps (x, tokens) to ((x, tokens), x), the form that `nn.scan` needs. tokens: None, or a
+    second stream in the same attention (arXiv:2403.03206, fig. 2). inside, there: masks of the
+    positions of x and of tokens that the attention sees; inside=None is all of x. skip: tokens that
+    are first joined to x (arXiv:2209.12152). context: tokens for the cross-attention between
+    self-attention and MLP. keep: whether x is returned for such a skip. last: leave tokens
+    unchanged.
     """
 
     settings: BlockSettings

@@ -1,4 +1,4 @@
-"""One U-Net that is, by its settings, that of DDPM, DDPM++, NCSN++ or ADM, in one to three axes."""
+"""A U-Net in one to three axes whose settings cover those of DDPM, DDPM++, NCSN++ and ADM."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ MECHANISMS = (*VECTORS, "cross", "beside")
 
 
 def fold(x: Grid, patch: int) -> Grid:
-    """Squares (or cubes) of side `patch` into channels: (B, H / patch, W / patch, patch^2 C)."""
+    """Fold squares (cubes) of side `patch` into channels: (B, H / patch, W / patch, patch^2 C)."""
     axes, (b, *sides, c) = x.ndim - 2, x.shape
     x = x.reshape(b, *(n for side in sides for n in (side // patch, patch)), c)
     x = x.transpose(0, *range(1, 2 * axes, 2), *range(2, 2 * axes + 1, 2), 2 * axes + 1)
@@ -51,7 +51,7 @@ def fold(x: Grid, patch: int) -> Grid:
 
 
 def unfold(x: Grid, patch: int) -> Grid:
-    """The inverse of `fold`."""
+    """Unfold channels into squares (or cubes) of side `patch`: the inverse of `fold`."""
     axes, (b, *sides, c) = x.ndim - 2, x.shape
     x = x.reshape(b, *sides, *(patch,) * axes, c // patch**axes)
     pairs = (n for axis in range(1, axes + 1) for n in (axis, axis + axes))
@@ -59,30 +59,32 @@ def unfold(x: Grid, patch: int) -> Grid:
 
 
 class UNet(nn.Module):
-    """Residual U-Net; the output starts at zero. Input (B, *D, C), one to three sides.
+    """Residual U-Net on inputs (B, *D, C), one to three axes D; its output starts at zero.
 
     The defaults are DDPM's (arXiv:2006.11239, app. B), smaller; those of DDPM++ and NCSN++
     (arXiv:2011.13456), of ADM (arXiv:2105.05233), and of EDM's versions of them (arXiv:2206.00364,
     app. F) are in `ml_collections_configs/networks.py`.
 
     channels: width of the first level. multipliers: width of each level, in `channels`. blocks:
-    residual blocks per level (one more on the way up). attention: heights at which each block is
+    residual blocks per level (one more in the decoder). attention: heights at which each block is
     followed by self-attention (the middle always has one). heads: attention heads; or
-    head_channels: the channels of one. conditions: what it is given, as vectors, channels, a second
+    head_channels: channels per head. conditions: inputs besides x, as vectors, channels, a second
     time, or tokens, which are attended to after each self-attention. dropout: rate in the residual
-    blocks. patch: side of the squares that are folded into channels first, so that the first level
-    is smaller by it (arXiv:2301.11093, sec. 3.3). remat: compute blocks again in the backward pass,
-    not store them. learn_variance: a second output like the first, for the variance of a step.
+    blocks. patch: side of the squares that are first folded into channels, so that the first level
+    is smaller by this factor (arXiv:2301.11093, sec. 3.3). remat: recompute blocks in the backward
+    pass instead of storing them. learn_variance: return a second output like the first, for the
+    variance of a step.
 
-    last_attends: on the way up, only the last block of a level has attention. embedding: of the
-    noise label, see `Embedding`. early_conditions: they join it before its layers. resample:
-    `conv`, strided and padded at the end, and on the way up after the filter; `centred_conv`,
-    padded on both sides; `filter` alone; `block`, a residual block around it, or `projected_block`,
-    with a layer on its way around. input_pyramid: what joins each smaller level: nothing (`none`),
-    the input at its size (`skip`), or the same from level to level by a convolution (`residual`).
-    output_pyramid: `skip` sums an output of every level. transformer: at each level, the blocks of
-    a transformer in place of plain attention (arXiv:2112.10752, sec. 3.3); the middle has as many
-    as the last level. style: see `Style`.
+    last_attends: in the decoder, only the last block of a level has attention. embedding: features
+    of the noise label, see `Embedding`. early_conditions: conditions join the features before the
+    layers of the embedding. resample: `conv`, strided and padded at the end, and in the decoder
+    after the filter; `centred_conv`, padded on both sides; `filter` alone; `block`, a residual
+    block around the filter, or `projected_block`, with a layer in its skip connection.
+    input_pyramid: what is added at each smaller level: nothing (`none`), the input resampled to its
+    size (`skip`), or the input carried from level to level by convolutions (`residual`).
+    output_pyramid: `skip` sums an output of every level. transformer: number of transformer blocks
+    per level, in place of plain attention (arXiv:2112.10752, sec. 3.3); the middle has that of the
+    last level. style: see `Style`.
     """
 
     channels: int = 64
@@ -134,11 +136,11 @@ class UNet(nn.Module):
         return outputs(x, self.learn_variance, lambda a: unfold(a, self.patch))
 
     def _parts(self, emb: Array, tokens: Any, train: bool) -> tuple[Callable, Callable]:
-        """`stage(x, level, attend)`, a block and its attention; `move(x, way, level)`."""
+        """Return `stage(x, level, attend)`, a block with attention, and `move(x, way, level)`."""
         again: Any = nn.remat if self.remat else lambda module, **_: module
         block = again(Block, static_argnums=(3,))
         itself, across, transformer = map(again, (SelfAttention, CrossAttention, Transformer))
-        # Names that do not depend on remat: the same parameters serve with and without it.
+        # These names do not depend on remat, so the same parameters serve with and without it.
         blocks, attentions = itertools.count(), itertools.count()
 
         def stage(x: Grid, level: int, attend: bool) -> Grid:
@@ -170,7 +172,7 @@ class UNet(nn.Module):
         return stage, move
 
     def _encode(self, x: Grid, stage: Callable, move: Callable) -> tuple[Grid, list[Grid]]:
-        """The smallest grid, and what the way up will see again."""
+        """Return the smallest grid, and the grids of the skip connections to the decoder."""
         kernel, image = self.style.kernel, x
         x = conv(x, self.channels)
         skips = [x]
@@ -194,7 +196,7 @@ class UNet(nn.Module):
     def _decode(
         self, x: Grid, skips: list[Grid], channels: int, stage: Callable, move: Callable
     ) -> Grid:
-        """The output, of the last level or the sum over all."""
+        """Return the output of the last level, or the sum of the outputs of all levels."""
         total = None
         for level in reversed(range(len(self.multipliers))):
             here = x.shape[1] in self.attention
@@ -272,11 +274,11 @@ def unet(
     epsilon: float = 1e-5,
     groups: int = 32,
 ) -> Network:
-    """Network of `UNet` with these settings; ValueError for one that is out of range.
+    """A residual U-Net, `UNet`; a setting that is out of range raises ValueError.
 
-    dtype: of the compute, float32 or bfloat16; parameters, input and output are float32. kernel: of
-    the filter that changes the resolution; (1, 1) takes means and repeats, (1, 3, 3, 1) is smooth.
-    scale_shift, rescale, epsilon, groups: see `Style`. The others are those of `UNet`.
+    The other settings are those of `UNet`. dtype: type of compute, float32 or bfloat16; parameters,
+    input and output are float32. kernel: filter that changes the resolution: (1, 1) averages and
+    repeats, (1, 3, 3, 1) is smooth. scale_shift, rescale, epsilon, groups: see `Style`.
     """
     at_least(1, groups=groups)
     positive(epsilon=epsilon)

@@ -1,4 +1,4 @@
-"""Pictures: uint8 arrays (H, W, 3). `save` writes one to a file, `show` shows it in a notebook."""
+"""Pictures, uint8 arrays (H, W, 3): `save` writes one to a file, `show` shows it in a notebook."""
 
 from diffjax.data.kinds.drawing import grid, save, scatter
 from diffjax.plot.drawn import Shown, show

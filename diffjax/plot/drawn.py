@@ -10,8 +10,11 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Shown:
-    """A picture (H, W, 3) that a notebook shows where it is the value of a cell, in the 256 colours
-    that suit it: a notebook keeps a third of the bytes."""
+    """A picture (H, W, 3) that a notebook shows as the value of a cell.
+
+    It is reduced to an adaptive palette of 256 colours, which takes a third of the bytes in the
+    notebook.
+    """
 
     picture: np.ndarray
 
@@ -28,7 +31,7 @@ class Shown:
 
 
 def show(*pictures: np.ndarray) -> Shown:
-    """Pictures (H, W, 3) side by side, as the last line of a notebook's cell."""
+    """Show pictures (H, W, 3) side by side, as the last line of a notebook's cell."""
     most = max(p.shape[0] for p in pictures)
     fill = lambda p: ((0, most - p.shape[0]), (0, 0), (0, 0))
     padded = [np.pad(p, fill(p), constant_values=255) for p in pictures]

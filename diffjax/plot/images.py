@@ -1,4 +1,4 @@
-"""Pictures of items: strips, with captions; noised; pairs of near ones."""
+"""Pictures of items: strips, captioned images, noised images, and pairs of nearest items."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from diffjax.sde import SDE, levels
 
 
 def strips(rows: Sequence[np.ndarray], labels: Sequence[str], titles: Sequence[str]) -> np.ndarray:
-    """uint8 images (N, columns, H, W, C) per label as a picture (H', W', 3), titled above."""
+    """Return uint8 images (N, columns, H, W, C) per label as a picture (H', W', 3) with titles."""
     from matplotlib.figure import Figure
 
     lines = sum(len(r) for r in rows)
@@ -40,7 +40,7 @@ def strips(rows: Sequence[np.ndarray], labels: Sequence[str], titles: Sequence[s
 def captioned(
     rows: Sequence[np.ndarray], labels: Sequence[str], captions: Sequence[Sequence[str]]
 ) -> np.ndarray:
-    """uint8 images (N, H, W, C) of each row with a caption each, as a picture (H', W', 3)."""
+    """Return rows of uint8 images (N, H, W, C), each with a caption, as a picture (H', W', 3)."""
     from matplotlib.figure import Figure
 
     columns = max(len(row) for row in rows)
@@ -61,9 +61,10 @@ def captioned(
 def noised(
     processes: Mapping[str, SDE], x0: np.ndarray, times: Sequence[float], seed: int = 0
 ) -> np.ndarray:
-    """Images (N, H, W, C) in [-1, 1] at rising times as a picture (H', W', 3), rows per process.
+    """Return images (N, H, W, C) in [-1, 1] at increasing times as a picture (H', W', 3).
 
-    The noise is the same in all rows. x is divided by sqrt(alpha^2 + sigma^2): in VE it grows.
+    Each process has rows of its own, with the same noise in all. x is divided by sqrt(alpha^2 +
+    sigma^2), because it grows in VE.
     """
     clean, rows = jnp.asarray(x0), []
     eps = jax.random.normal(stream(seed, "forward"), clean.shape)
@@ -76,17 +77,17 @@ def noised(
 
 
 def colours(values: np.ndarray) -> np.ndarray:
-    """Values in [0, 1] as uint8 colours with a last axis of 3, dark to light."""
+    """Return values in [0, 1] as uint8 colours with a last axis of 3, from dark to light."""
     from matplotlib import colormaps
 
     return (colormaps["viridis"](np.clip(values, 0, 1))[..., :3] * 255).round().astype(np.uint8)
 
 
 def samples(x: np.ndarray, label: np.ndarray | None = None, kind: str = "image") -> np.ndarray:
-    """Stored items (N, ...) of a kind of data as a picture (H, W, 3): a grid, or a cloud of points.
+    """Return stored items (N, ...) of a kind of data as a picture (H, W, 3).
 
-    Items whose labels come in turn stand in one column per class. Raises ValueError for a kind that
-    is not in `data.KINDS`.
+    The picture is a grid, or a cloud of points. Items whose labels come in turn stand in one column
+    per class. Raises ValueError for a kind that is not in `data.KINDS`.
     """
     return lookup(kind).picture(x, label)
 
@@ -94,8 +95,11 @@ def samples(x: np.ndarray, label: np.ndarray | None = None, kind: str = "image")
 def closest(
     x: np.ndarray, train: np.ndarray, distance: np.ndarray, columns: int = 10
 ) -> np.ndarray:
-    """Pairs as a picture (H', W', 3), in their order: a sample of x, uint8 (N, H, W, C), its
-    distance (N,) on it, above the training item that is nearest to it."""
+    """Return pairs of samples and training items as a picture (H', W', 3), in their order.
+
+    Each sample of x, uint8 (N, H, W, C), with its distance (N,) written on it, stands above the
+    training item that is nearest to it.
+    """
     from PIL import Image, ImageDraw
 
     above, below = x, train

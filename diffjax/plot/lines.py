@@ -1,4 +1,4 @@
-"""Pictures of numbers: curves, schedules, the table of a sampler."""
+"""Pictures of numbers: curves, schedules and the table of a sampler."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from diffjax.samplers.table import Table, unroll
 from diffjax.sde import SDE, levels
 
 STYLES = ("-", "--", ":")
-"""Of the first curves, of those that repeat their colours, and of those that do it again."""
+"""Line styles: of the first curves, of those that repeat their colours, and of a second
+repetition."""
 
 
 def lines(
@@ -22,7 +23,10 @@ def lines(
     title: str = "",
     log: str = "",
 ) -> np.ndarray:
-    """Curves by label, each (x, y), as a picture (H, W, 3). log: which axes are, as "xy"."""
+    """Return curves by label, each (x, y), as a picture (H, W, 3).
+
+    log: the logarithmic axes, "x", "y" or "xy".
+    """
     from matplotlib.figure import Figure
     from matplotlib.ticker import ScalarFormatter
 
@@ -44,7 +48,7 @@ def lines(
 
 
 def curves(processes: Mapping[str, SDE]) -> np.ndarray:
-    """alpha, sigma, log-SNR, g^2 and SNR of each process over t, as a picture (H, W, 3)."""
+    """Return alpha, sigma, log-SNR, g^2 and SNR of each process over t, as a picture (H, W, 3)."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(13, 7), dpi=100, layout="constrained")
@@ -76,9 +80,10 @@ def curves(processes: Mapping[str, SDE]) -> np.ndarray:
 
 
 def table(rows: Table) -> np.ndarray:
-    """What each network input and the result are made of: the unrolled map of a sampler as colours.
+    """Return the unrolled map of a sampler as a picture (H, W, 3): all coefficients as colours.
 
-    Rows: inputs, then the result; columns: initial state, outputs, and noises where there are any.
+    Rows: the network inputs, then the result. Columns: the initial state, the outputs, and noises
+    where there are any.
     """
     from matplotlib.figure import Figure
 
@@ -89,7 +94,7 @@ def table(rows: Table) -> np.ndarray:
     size = 2 + 0.3 * np.array([len(used), len(full)])
     figure = Figure(figsize=tuple(np.clip(size, 4, 20)), dpi=100, layout="constrained")
     axes = figure.add_subplot()
-    # A signed root: small coefficients are seen as well.
+    # The signed root makes small coefficients visible as well.
     shown = np.sign(full) * np.sqrt(np.abs(full))
     most = np.abs(shown).max()
     image = axes.imshow(shown[:, used], cmap="RdBu_r", vmin=-most, vmax=most, aspect="auto")

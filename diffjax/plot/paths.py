@@ -1,4 +1,4 @@
-"""Pictures of how samples come about."""
+"""Pictures of trajectories, on which samples form."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from diffjax.data.kinds.drawing import drawn, grid
 from diffjax.plot.images import strips
 
 FRAMES = 10
-"""Columns of a drawn trajectory."""
+"""Number of columns of a drawn trajectory."""
 
 
 def trajectory(x: np.ndarray, x0: np.ndarray, t: np.ndarray, kind: str = "image") -> np.ndarray:
-    """x and the predicted x0 (R, N, ...) after some of the rows at t (R,), a picture (H, W, 3).
+    """Return x and the predicted x0 (R, N, ...) after some of the rows at t (R,) as a picture.
 
-    kind: of the data, an entry of `data.KINDS`.
+    The picture is (H, W, 3). kind: kind of the data, an entry of `data.KINDS`.
     """
     items = lookup(kind)
     pick = np.unique(np.linspace(0, len(t) - 1, FRAMES).round().astype(int))
@@ -35,7 +35,7 @@ def trajectory(x: np.ndarray, x0: np.ndarray, t: np.ndarray, kind: str = "image"
 
 
 def film(path: Path, x: np.ndarray, x0: np.ndarray, t: np.ndarray, kind: str = "image") -> None:
-    """All rows as an animation (GIF): x on the left, the predicted x0 on the right."""
+    """Write all rows as an animation (GIF): x on the left, the predicted x0 on the right."""
     items = lookup(kind)
     if items.together:
         frames = [_cloud(a, b, f"t = {s:.3g}") for a, b, s in zip(x, x0, t, strict=True)]
@@ -46,7 +46,7 @@ def film(path: Path, x: np.ndarray, x0: np.ndarray, t: np.ndarray, kind: str = "
 
 
 def animation(path: Path, frames: Sequence[np.ndarray]) -> None:
-    """Pictures uint8 (H, W, 3) of one size as an animation (GIF), which stays at the last one."""
+    """Write pictures uint8 (H, W, 3) of one size as an animation (GIF) that pauses on the last."""
     from PIL import Image
 
     images = [Image.fromarray(f) for f in frames]
@@ -56,7 +56,7 @@ def animation(path: Path, frames: Sequence[np.ndarray]) -> None:
 
 
 def _sides(x: np.ndarray, items: Kind) -> np.ndarray:
-    """States (R, N, ...) as uint8 pictures (N, R, h, w, c), each in a visible range."""
+    """Return states (R, N, ...) as uint8 pictures (N, R, h, w, c), each in a visible range."""
     scale = np.maximum(1, x.std(axis=tuple(range(2, x.ndim)), keepdims=True))
     scaled = (x / scale).reshape(-1, *x.shape[2:])
     tiles = items.tiles(items.denormalise(scaled, items.dtypes[0]))

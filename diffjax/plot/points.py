@@ -1,4 +1,4 @@
-"""Pictures of points in the plane, of vectors and densities there."""
+"""Pictures of points, vectors and densities in the plane."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from diffjax.data.kinds.drawing import SIDE, drawn
 
 
 def plane(n: int, side: float = SIDE) -> np.ndarray:
-    """Points (n n, 2) in the middle of the n x n cells of [-side, side]^2, row by row upwards."""
+    """Return the centres (n n, 2) of the n x n cells of [-side, side]^2, row by row upwards."""
     axis = (np.arange(n) + 0.5) / n * 2 * side - side
     return np.stack(np.meshgrid(axis, axis), -1).reshape(-1, 2).astype(np.float32)
 
@@ -18,7 +18,7 @@ def plane(n: int, side: float = SIDE) -> np.ndarray:
 def clouds(
     points: Sequence[np.ndarray], titles: Sequence[str], label: np.ndarray | None = None
 ) -> np.ndarray:
-    """Sets of points (N, 2) side by side, coloured by label, as a picture (H, W, 3)."""
+    """Return sets of points (N, 2) side by side, coloured by label, as a picture (H, W, 3)."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(2.2 * len(points), 2.4), dpi=100, layout="constrained")
@@ -32,7 +32,10 @@ def clouds(
 
 
 def paths(x: np.ndarray, title: str = "", data: np.ndarray | None = None) -> np.ndarray:
-    """Paths x (R, N, 2) of N points, R states each, over data (M, 2); a picture (H, W, 3)."""
+    """Return paths x (R, N, 2) of N points, R states each, over data (M, 2).
+
+    The result is a picture (H, W, 3).
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(4.5, 4.5), dpi=100, layout="constrained")
@@ -49,10 +52,10 @@ def paths(x: np.ndarray, title: str = "", data: np.ndarray | None = None) -> np.
 def field(
     points: np.ndarray, vectors: np.ndarray, title: str = "", data: np.ndarray | None = None
 ) -> np.ndarray:
-    """Vectors (N, 2) at points (N, 2) as arrows, over data (M, 2); a picture (H, W, 3).
+    """Return vectors (N, 2) at points (N, 2) as arrows over data (M, 2), a picture (H, W, 3).
 
-    Colour says the length of a vector v; arrows are as long as |v| / (|v| + median), so that both
-    the long and the short are seen.
+    The colour shows the length of a vector v. Arrows have a length proportional to |v| / (|v| +
+    median), so that both long and short vectors are visible.
     """
     from matplotlib.colors import LogNorm
     from matplotlib.figure import Figure
@@ -74,7 +77,7 @@ def field(
 
 
 def heat(density: np.ndarray, side: float, points: np.ndarray, title: str) -> np.ndarray:
-    """A density (N, N) on [-side, side]^2, first axis upwards, with points (M, 2) on it."""
+    """Return a density (N, N) on [-side, side]^2, first axis upwards, with points (M, 2) on it."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 5), dpi=100, layout="constrained")

@@ -1,4 +1,4 @@
-"""Published networks as ours: one file per code base, from tensors by name to parameters."""
+"""Converters of published networks: one file per code base, from named tensors to parameters."""
 
 from diffjax.io.contents import Contents
 from diffjax.published import diffusers, dit, edm, edm2, guided, score_sde
@@ -19,7 +19,10 @@ __all__ = ["FAMILIES", "Converted", "Family", "bare", "recognised"]
 
 
 def recognised(contents: Contents) -> str:
-    """The family of these contents. ValueError where it is none, or not one."""
+    """Return the name of the family of these contents.
+
+    Raises ValueError where no family, or more than one, recognises them.
+    """
     contents = cleaned(contents)
     known = [name for name, family in FAMILIES.items() if family.knows(contents)]
     if len(known) == 1:
@@ -32,9 +35,9 @@ def recognised(contents: Contents) -> str:
 
 
 def bare(contents: Contents, family: Family) -> tuple[Contents, tuple[str, ...]]:
-    """The tensors of the network alone, by its own names; a note for what is left out.
+    """Return the tensors of the network alone, by its own names, and a note on what is left out.
 
-    ValueError where they are not those of this family.
+    Raises ValueError where they are not the tensors of this family.
     """
     contents = cleaned(contents)
     return unwrapped(contents, family.marks) if family.marks else (contents, ())

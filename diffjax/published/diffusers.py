@@ -1,4 +1,4 @@
-"""diffusers' `UNet2DModel` with the config of its scheduler."""
+"""Converter of diffusers' `UNet2DModel` with the config of its scheduler."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ONLY: dict[str, tuple[Any, ...]] = {
     "class_embed_type": (None,),
     "add_attention": (True,),
 }
-"""Settings of the model that our U-Net has for some values only."""
+"""Settings of the model that our U-Net supports for some values only."""
 DEFAULTS: dict[str, Any] = {
     "sample_size": None,
     "in_channels": 3,
@@ -52,25 +52,25 @@ DEFAULTS: dict[str, Any] = {
     "down_block_types": ("DownBlock2D", *("AttnDownBlock2D",) * 3),
     "up_block_types": (*("AttnUpBlock2D",) * 3, "UpBlock2D"),
 }
-"""Of diffusers, for what a config leaves out."""
+"""Defaults of diffusers for settings that a config leaves out."""
 FEATURES = {(False, 1): "ddpm", (True, 0): "adm"}
-"""Our kind of embedding for `flip_sin_to_cos` and `freq_shift`."""
+"""Our kind of embedding by (`flip_sin_to_cos`, `freq_shift`)."""
 MARKS = ("time_embedding.linear_1.weight", "conv_in.weight")
 AVERAGE = {
     *("decay", "min_decay", "optimization_step", "update_after_step", "use_ema_warmup"),
     *("inv_gamma", "power"),
 }
-"""What diffusers' averages write among the settings of the network."""
+"""Settings that diffusers' averages write among those of the network."""
 DDPM = {"_class_name": "DDPMScheduler"}
 
 
 def convert(contents: Contents, steps: int = 0, kind: str = "", sampler: str = "") -> Converted:
-    """A `UNet2DModel` and its scheduler; without one, DDPM's is assumed.
+    """Convert a `UNet2DModel` and its scheduler, by default DDPM's.
 
-    steps: of the sampler, by default as many as its pipeline takes. kind: of the data, which the
-    files do not say: image by default with 1 or 3 channels, else latent. sampler: in place of the
-    scheduler's, where that has options without a counterpart here. Raises ValueError for settings
-    that ours lacks.
+    steps: number of steps of the sampler, by default that of the scheduler's pipeline. kind: kind
+    of the data, which the files do not state: by default image with 1 or 3 channels, else latent.
+    sampler: replaces that of the scheduler, where its options have no counterpart here. Raises
+    ValueError for settings that our network does not support.
     """
     if not contents.config:
         raise ValueError("config.json is missing: the tensors do not say what the network is")
@@ -94,7 +94,7 @@ def convert(contents: Contents, steps: int = 0, kind: str = "", sampler: str = "
 
 
 def _network(stated: Mapping[str, Any], tensors: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
-    """Settings of our `unet`, and the shape of images."""
+    """Return the settings of our `unet`, and the shape of images."""
     known = {*ONLY, *DEFAULTS, *AVERAGE}
     if unknown := [k for k in stated if k[0] != "_" and k not in known]:
         raise ValueError(f"config.json: {unknown[0]}={stated[unknown[0]]!r} is not known here")
@@ -138,7 +138,7 @@ def _network(stated: Mapping[str, Any], tensors: Mapping[str, Any]) -> tuple[dic
 
 
 def check_kinds(have: Mapping[str, Any]) -> None:
-    """ValueError for a number that is none, and for lists of something else."""
+    """Raise ValueError for values that are not the numbers or lists that they should be."""
     whole = lambda value: isinstance(value, int) and not isinstance(value, bool) and value > 0
     for name in ("in_channels", "out_channels", "layers_per_block", "norm_num_groups"):
         if not whole(have[name]):
@@ -162,7 +162,7 @@ def check_kinds(have: Mapping[str, Any]) -> None:
 
 
 def combinations(have: Mapping[str, Any], tensors: Mapping[str, Any]) -> list[tuple[str, Any, str]]:
-    """Settings with whether they go with the others, and what they need."""
+    """Return settings, whether each fits the other settings, and what it needs."""
     widths, size, each = have["block_out_channels"], have["sample_size"], have["attention_head_dim"]
     down, groups, halves = have["down_block_types"], have["norm_num_groups"], len(widths) - 1
     attends = [kind.startswith("Attn") for kind in down]
@@ -203,11 +203,11 @@ def combinations(have: Mapping[str, Any], tensors: Mapping[str, Any]) -> list[tu
 
 
 OLD = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
-"""Names of attention layers until 2023."""
+"""Names of attention layers until 2023, by their present names."""
 
 
 def _named(table: Table, tensors: Mapping[str, Any]) -> Table:
-    """The table with the older names where these tensors have them."""
+    """Return the table with the older names where these tensors have them."""
     if not any(".query." in name for name in tensors):
         return table
 
@@ -220,6 +220,7 @@ def _named(table: Table, tensors: Mapping[str, Any]) -> Table:
 
 
 def table(settings: Mapping[str, Any], size: int) -> Table:
+    """Return the table for a network with these settings, and images of side `size`."""
     ours, top = "Embedding_0", len(settings["multipliers"]) - 1
     entries = layer(f"{ours}/Dense_0", "time_embedding.linear_1")
     entries |= layer(f"{ours}/Dense_1", "time_embedding.linear_2")

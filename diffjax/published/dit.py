@@ -1,4 +1,4 @@
-"""DiT (arXiv:2212.09748) and SiT (arXiv:2401.08740): transformers on the latents of images."""
+"""Converters of DiT (arXiv:2212.09748) and SiT (arXiv:2401.08740), transformers on latents."""
 
 from __future__ import annotations
 
@@ -22,20 +22,23 @@ GUIDED = "guidance is for all channels; the original's code guides the first thr
 
 
 def patches(w: np.ndarray) -> np.ndarray:
-    """A convolution (out, C, p, p) to (p p C, out)."""
+    """Return the kernel of a convolution (out, C, p, p) as the matrix (p p C, out) of a layer."""
     return w.transpose(2, 3, 1, 0).reshape(-1, len(w))
 
 
 def null_first(w: np.ndarray) -> np.ndarray:
-    """Our null class is the first."""
+    """Move the last row, the null class, to the front, where our label table has it."""
     return np.roll(w, 1, 0)
 
 
 def table(depth: int, patch: int, channels: int, sign: int = 1, outputs: int = 2) -> Table:
-    """sign: of the output. outputs: how many, of `channels` each, are kept."""
+    """Return the table for a network of `depth` blocks.
+
+    sign: the sign of the output. outputs: number of outputs, of `channels` each, that are kept.
+    """
 
     def last(w: np.ndarray) -> np.ndarray:
-        """Rows (p p, outputs, C) to (outputs, p p, C)."""
+        """Return the last layer with rows (outputs, p p, C), from rows (p p, outputs, C)."""
         parts = w.reshape(patch**2, -1, channels, *w.shape[1:])[:, :outputs]
         return sign * parts.swapaxes(0, 1).reshape(-1, *w.shape[1:]).T
 
@@ -56,16 +59,17 @@ def table(depth: int, patch: int, channels: int, sign: int = 1, outputs: int = 2
 
 
 MARKS = ("x_embedder.proj.weight", LABELS)
-"""DiT and SiT have the same tensors: only the file's name, or its reader, knows which it is."""
+"""Tensors of both DiT and SiT: only the name of the file, or the reader, can tell them apart."""
 
 
 def dit(contents: Contents, heads: int = 0, size: int = 0, null: bool = True) -> Converted:
-    """DiT on 1,000 linear betas, with its learned variance.
+    """Convert DiT, on 1,000 linear betas, with its learned variance.
 
-    heads: of a network that has none of the published sizes. size: of the latents; the published
-    tensors say it (`pos_embed`). null: whether the last row of labels is that of no class, as
-    where labels were dropped in training; without it there is nothing to guide with. Guidance is
-    for all channels here, where the original's code guides the first three of four.
+    heads: number of heads, for a network that has none of the published sizes. size: side of the
+    latents, which the published tensors state (`pos_embed`). null: whether the last row of labels
+    is the null class, as where labels were dropped in training; without it there is no guidance.
+    Guidance is for all channels here, where the original code guides the first three of four.
+    Raises ValueError for tensors that do not fit.
     """
     params, network, shape, classes = _network(contents, heads, size, null)
     two = network["learn_variance"]
@@ -85,11 +89,11 @@ def dit(contents: Contents, heads: int = 0, size: int = 0, null: bool = True) ->
 
 
 def sit(contents: Contents, heads: int = 0, size: int = 0, null: bool = True) -> Converted:
-    """SiT (arXiv:2401.08740): the velocity of the straight path from noise to data.
+    """Convert SiT (arXiv:2401.08740), the velocity of the straight path from noise to data.
 
-    Its time runs the other way, t there is 1 - t here, so its velocity is that of `flow` with the
-    other sign, which the last layer takes on. Its second output, which nothing uses, is left out.
-    Settings as those of `dit`.
+    The time of SiT is 1 - t here, so its velocity is that of `flow` with the other sign, which the
+    last layer absorbs. The second output, which is not used, is left out. The settings are those of
+    `dit`.
     """
     params, network, shape, classes = _network(contents, heads, size, null, sign=-1, outputs=1)
     config = {
@@ -108,14 +112,14 @@ def sit(contents: Contents, heads: int = 0, size: int = 0, null: bool = True) ->
 
 
 def _guidance(classes: int) -> dict[str, float]:
-    """The original's weight, where there are labels to guide with."""
+    """Return the guidance weight of the original, if there are labels."""
     return {"guidance": 1.5} if classes else {}
 
 
 def _network(
     contents: Contents, heads: int, size: int, null: bool, sign: int = 1, outputs: int = 2
 ) -> tuple[Params, dict[str, Any], tuple[int, ...], int]:
-    """Parameters, settings, shape of the latents and classes, from the shapes of the tensors."""
+    """Return parameters, settings, shape of the latents and classes, from the tensors."""
     tensors = contents.tensors
     width, channels, patch, other = form(tensors, "x_embedder.proj.weight", 4)
     if patch != other or width % 4:
@@ -145,7 +149,7 @@ def _network(
     rows_of = table(depth, patch, channels, sign, outputs)
     if not null:
         rows_of["label/embedding"] = (with_null, LABELS)
-    if not classes:  # one label is a constant, which joins the embedding of the noise level
+    if not classes:  # one label is a constant, so it is added to the embedding of the noise level
         del rows_of["label/embedding"]
         rows_of["noise_out/bias"] = (lambda b, w: b + w[0], "t_embedder.mlp.2.bias", LABELS)
     params = converted(rows_of, tensors, {POSITIONS})
@@ -153,7 +157,10 @@ def _network(
 
 
 def _size(tensors: Mapping[str, np.ndarray], width: int, stated: int) -> int:
-    """Patches along a side; ValueError where the positions are not those that are fixed here."""
+    """Return the number of patches along a side.
+
+    Raises ValueError where the positions are not the fixed ones of our network.
+    """
     if POSITIONS not in tensors:
         return stated or 16
     positions = np.asarray(tensors[POSITIONS], np.float32)
@@ -171,8 +178,10 @@ def _size(tensors: Mapping[str, np.ndarray], width: int, stated: int) -> int:
 
 
 def rounding(values: np.ndarray) -> float:
-    """The last digit of values up to 1, which may have been stored in fewer digits than they have
-    here: those of bfloat16, float16 or float32."""
+    """Return the unit of the last digit of values up to 1 in the type that they were stored in.
+
+    They may have been stored in fewer digits than they have here: bfloat16, float16 or float32.
+    """
     if not (values.view(np.uint32) & 0xFFFF).any():
         return 2.0**-8
     return 2.0**-11 if (values.astype(np.float16) == values).all() else 2.0**-24

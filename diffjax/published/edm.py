@@ -1,4 +1,7 @@
-"""EDM's networks: SongUNet (DDPM++, NCSN++) and DhariwalUNet (ADM) (arXiv:2206.00364)."""
+"""Converter of EDM's networks: SongUNet (DDPM++, NCSN++) and DhariwalUNet (ADM).
+
+Source: arXiv:2206.00364.
+"""
 
 from __future__ import annotations
 
@@ -30,12 +33,12 @@ from diffjax.sde import VP, levels
 
 
 def one_hot(w: np.ndarray) -> np.ndarray:
-    """The rows of a layer (O, classes) on one-hot labels."""
+    """Return our rows of labels for a layer (O, classes) on one-hot labels."""
     return with_null(w.T)
 
 
 def scaled_one_hot(w: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Those of a layer on one-hot labels of norm sqrt(classes)."""
+    """Return our rows of labels for a layer on one-hot labels of norm sqrt(classes)."""
     return with_null(w.T * np.sqrt(w.shape[1])) + b
 
 
@@ -56,6 +59,7 @@ def _block(step: Step, theirs: str) -> Table:
 
 
 def table(settings: Mapping[str, Any], size: int) -> Table:
+    """Return the table for a network with these settings, and images of side `size`."""
     song, ours = settings.get("early_conditions", False), "Embedding_0"
     entries = layer(f"{ours}/Dense_0", "map_layer0") | layer(f"{ours}/Dense_1", "map_layer1")
     if settings.get("embedding") == "fourier":
@@ -126,10 +130,11 @@ CHOICES = {
     "decoder_type": tuple(PYRAMIDS),
 }
 STEPS, LOW, HIGH = 18, 0.002, 80.0
-"""Of EDM's sampler: sigma from HIGH to LOW, within what the network supports."""
+"""Steps of EDM's sampler, and the range of sigma, which is cut to that of the network."""
 
 
 def recognises(contents: Contents) -> bool:
+    """Return whether the contents are a network of EDM."""
     ema = contents.settings.get("ema")
     return isinstance(ema, dict) and ema.get("class") in PRECONDITIONED
 
@@ -141,12 +146,16 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "VEPrecond": ("sigma_min", "sigma_max"),
     "iDDPMPrecond": ("M", "C_1", "C_2"),
 }
-"""Numbers that each class of network keeps."""
+"""Numbers that each class of network stores."""
 
 
 def averaged(contents: Contents, inner: str, whole: tuple[str, ...], numbers: Any) -> Any:
-    """The fields of `ema`, whose network is `inner`. ValueError where it is not there, or where a
-    field is missing or of another kind. numbers: by the class of the network."""
+    """Return the fields of `ema`, whose network is the field `inner`.
+
+    whole: names of fields with whole numbers. numbers: names of the other numbers, by the class of
+    the network. Raises ValueError where there is no such network, or where a field is missing, of
+    another type or out of range.
+    """
     net = contents.settings.get("ema")
     if not isinstance(net, dict) or net.get("class") not in [*numbers]:
         raise ValueError(f"holds no network under 'ema'; known: {', '.join(numbers)}")
@@ -163,7 +172,10 @@ def averaged(contents: Contents, inner: str, whole: tuple[str, ...], numbers: An
 
 
 def arguments(stated: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of a network with their defaults; ValueError for a value of another kind."""
+    """Return the arguments of a network with their defaults.
+
+    Raises ValueError for a value of another type than its default.
+    """
     have = {**defaults, **stated}
     for name, default in defaults.items():
         if not like(have[name], default):
@@ -172,7 +184,7 @@ def arguments(stated: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[st
 
 
 def like(value: Any, default: Any) -> bool:
-    """Whether a value is of the kind of this one: a number, text, or whole numbers in a row."""
+    """Return whether a value is of the type of `default`: number, text or list of integers."""
     if isinstance(default, list):
         return (
             isinstance(value, list | tuple) and value != [] and all(type(v) is int for v in value)
@@ -183,9 +195,10 @@ def like(value: Any, default: Any) -> bool:
 
 
 def convert(contents: Contents, steps: int = STEPS) -> Converted:
-    """A pickled `EDMPrecond`, `VPPrecond`, `VEPrecond` or `iDDPMPrecond`, its `ema`.
+    """Convert a pickled `EDMPrecond`, `VPPrecond`, `VEPrecond` or `iDDPMPrecond`, its `ema`.
 
-    steps: of the sampler, Heun's method on the rho = 7 grid, which is the original's default.
+    steps: number of steps of the sampler, Heun's method on the rho = 7 grid, which is the
+    original's default. Raises ValueError for settings that our network does not support.
     """
     net = averaged(contents, "model", WHOLE, NEEDS)
     inner, size = net["model"], net["img_resolution"]
@@ -243,7 +256,7 @@ def _common(have: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def negated(params: Params, network: Mapping[str, Any], size: int) -> Params:
-    """The same network with the other sign of its output."""
+    """Return the parameters of a network whose output has the opposite sign."""
     heads = {step.ours for step in walk(network, size) if step.kind == "last"}
     heads = {f"output{name}" if name.startswith("_") else name for name in heads}
     flip = lambda part: {leaf: -value for leaf, value in part.items()}
@@ -251,7 +264,7 @@ def negated(params: Params, network: Mapping[str, Any], size: int) -> Params:
 
 
 def _range(net: Mapping[str, Any]) -> tuple[float, float]:
-    """sigma, from and to: of the sampler, within that of the network."""
+    """Return the lowest and the highest sigma of the sampler, within the range of the network."""
     low, high = max(LOW, net["sigma_min"]), min(HIGH, net["sigma_max"])
     if not low < high:
         raise ValueError(f"sigma from {net['sigma_min']} to {net['sigma_max']}: needs min < max")
@@ -271,22 +284,23 @@ def _edm(net: Mapping[str, Any], steps: int) -> dict[str, Any]:
 
 
 def ve(low: float, high: float) -> dict[str, Any]:
-    """sigma = high t, from `low` on."""
+    """Return the process sigma = high t, for sigma from `low` to `high`."""
     schedule = {"name": "edm", "sigma_max": float(high)}
     return {"name": "ve", "t_min": low / high, "schedule": schedule}
 
 
 def _ve(net: Mapping[str, Any], steps: int) -> dict[str, Any]:
-    """D = x + sigma F: F is -eps, so the parameters have their sign changed."""
+    """Return the sections of VE: as D = x + sigma F, F is -eps, and the parameters are negated."""
     return {"sde": ve(*_range(net)), "parameterization": eps("log_half_sigma")}
 
 
 def eps(c_noise: str) -> dict[str, Any]:
+    """Return the section of a network that predicts eps from unscaled inputs."""
     return {"name": "eps", "c_noise": c_noise, "scale_input": False}
 
 
 def _vp(net: Mapping[str, Any], steps: int) -> dict[str, Any]:
-    """c_in x is x_t of VP, where D = x - sigma F says that F is eps."""
+    """Return the sections of VP: c_in x is x_t, and as D = x - sigma F, F is eps."""
     first, rise = net["beta_min"], net["beta_d"]
     if net["M"] != 1000:
         raise ValueError(f"M={net['M']}: needs 1000")
@@ -299,7 +313,7 @@ def _vp(net: Mapping[str, Any], steps: int) -> dict[str, Any]:
 
 
 def _iddpm(net: Mapping[str, Any], steps: int) -> dict[str, Any]:
-    """As `_vp`, on a table of betas; the sampler's sigma are rounded to those of the table."""
+    """Return the sections of `_vp` on a table of betas, to whose sigma the grid is rounded."""
     total = net["M"]
     cosine = ddpm_cosine(total, net["C_2"], 1 - net["C_1"])
     at = np.exp(-levels(VP(cosine), np.arange(1, total + 1) / total).lam)

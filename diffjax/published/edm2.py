@@ -1,4 +1,4 @@
-"""EDM2's networks (arXiv:2312.02696)."""
+"""Converter of EDM2's networks (arXiv:2312.02696)."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from diffjax.published.walk import walk
 
 
 def radians(w: np.ndarray) -> np.ndarray:
-    """Frequencies and phases that have their 2 pi already."""
+    """Divide by the factor 2 pi that these frequencies and phases already include."""
     return w / (2 * np.pi)
 
 
 def table(settings: Mapping[str, Any], size: int) -> Table:
-    """`settings` of `edm2`."""
+    """Return the table for a network with the settings of `edm2`, and images of side `size`."""
     entries: Table = {
         "MPEmbedding_0/fourier/frequencies": (radians, "emb_fourier.freqs"),
         "MPEmbedding_0/fourier/phases": (radians, "emb_fourier.phases"),
@@ -31,7 +31,7 @@ def table(settings: Mapping[str, Any], size: int) -> Table:
     }
     if settings.get("classes"):
         entries["MPEmbedding_0/label/weight"] = (matrix, "emb_label.weight")
-    # Blocks that change the resolution are counted among the others here.
+    # Blocks that change the resolution are numbered together with the other blocks.
     moves = {"resample": "block", "head_channels": settings["head_channels"]}
     for n, step in enumerate(s for s in walk({**settings, **moves}, size) if s.kind[-3:] != "rst"):
         if step.kind == "last":
@@ -78,14 +78,16 @@ GUIDED = "guidance here is with the label left out; the original's is with a sec
 
 
 def recognises(contents: Contents) -> bool:
+    """Return whether the contents are a network of EDM2."""
     ema = contents.settings.get("ema")
     return isinstance(ema, dict) and ema.get("class") == "Precond" and "unet" in ema
 
 
 def convert(contents: Contents, steps: int = 32) -> Converted:
-    """A pickled `Precond`, its `ema`: on latents (H, W, 4), or images at 64 x 64.
+    """Convert a pickled `Precond`, its `ema`: on latents (H, W, 4), or images at 64 x 64.
 
-    steps: of the sampler, as in `edm`. The estimate of the loss (logvar) is left out.
+    steps: number of steps of the sampler, as in `edm`. The estimate of the loss (logvar) is left
+    out. Raises ValueError for settings that our network does not support.
     """
     net = averaged(contents, "unet", WHOLE, {"Precond": ("sigma_data",)})
     have = arguments(net["unet"]["_init_kwargs"], DEFAULTS | FIXED)
@@ -115,6 +117,6 @@ def convert(contents: Contents, steps: int = 32) -> Converted:
         "sampling": {"sampler": {"name": "heun"}, "grid": {"name": "karras"}, "steps": steps},
     }
     params = converted(table({**network, "classes": classes}, size), tensors)
-    kind = "image" if channels == 3 else "latent"  # the large ones know latents of 4 channels
+    kind = "image" if channels == 3 else "latent"  # large networks are for latents of 4 channels
     notes = (GUIDED,) * bool(classes)
     return Converted(config, (size, size, channels), classes, params, notes, kind)

@@ -1,4 +1,4 @@
-"""What a converter of published networks is, and what it returns."""
+"""The interface and the result of a converter of published networks."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from diffjax.published.names import prefixes
 
 
 class Converted(NamedTuple):
-    """The sections of a config, the form of the data, and the parameters of the network.
+    """A converted network: sections of a config, form of the data, and parameters.
 
-    config: sde, parameterization, network, sampling, and others where the defaults do not fit.
-    shape: of one item (H, W, C). classes: number of labels, or 0. params: nested dict of arrays.
-    notes: what differs from the original's own way to sample, a line each. kind: of the data, an
-    entry of `data.KINDS`.
+    config: sde, parameterization, network, sampling, and other sections where their defaults do not
+    fit. shape: of one item (H, W, C). classes: number of labels, or 0. params: nested dict of
+    arrays. notes: one line for each difference from the original way to sample. kind: kind of the
+    data, an entry of `data.KINDS`.
     """
 
     config: dict[str, Any]
@@ -30,10 +30,10 @@ class Converted(NamedTuple):
 class Family(NamedTuple):
     """The networks of one code base.
 
-    convert: `(contents, **settings) -> Converted`; settings are what the contents do not say.
-    ValueError names what our networks cannot be. marks: names of tensors that every network of this
-    family has, and that no other has. recognises: whether the contents are of this family, where
-    names do not tell.
+    convert: `(contents, **settings) -> Converted`; the settings state what the contents do not. It
+    raises ValueError that names what our networks do not support. marks: names of tensors that
+    every network of this family has and that no other family has. recognises: whether the contents
+    are of this family, where names are not enough.
     """
 
     convert: Callable[..., Converted]
@@ -41,7 +41,7 @@ class Family(NamedTuple):
     recognises: Callable[[Contents], bool] | None = None
 
     def knows(self, contents: Contents) -> bool:
-        """Whether the contents are of this family."""
+        """Return whether the contents are of this family."""
         if self.recognises:
             return self.recognises(contents)
         return prefixes(contents.tensors, self.marks) != []

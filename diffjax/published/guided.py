@@ -1,4 +1,7 @@
-"""The networks of improved- and guided-diffusion (arXiv:2102.09672, 2105.05233)."""
+"""Converter of the networks of improved- and guided-diffusion.
+
+Sources: arXiv:2102.09672, arXiv:2105.05233.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,10 @@ from diffjax.published.walk import Step, head, walk
 
 
 def table(settings: Mapping[str, Any], size: int, order: str = "h3c") -> Table:
-    """order: "3hc" for models with `use_new_attention_order`."""
+    """Return the table for a network with these settings, and images of side `size`.
+
+    order: "3hc" for models with `use_new_attention_order`.
+    """
     ours = "Embedding_0"
     entries = layer(f"{ours}/Dense_0", "time_embed.0") | layer(f"{ours}/Dense_1", "time_embed.2")
     if settings.get("classes"):
@@ -72,7 +78,7 @@ SIDES = {
     (1, 1, 2, 3, 4): 128,
     (1, 1, 2, 2, 4, 4): 256,
 }
-"""What both code bases make of an image's side, read backwards."""
+"""The side of images by multipliers: the inverse of what both code bases derive from the side."""
 GUIDED = {"schedule": "linear", "steps": 1000, "head_channels": 64}
 IMPROVED = {"schedule": "cosine", "steps": 4000, "heads": 4}
 PRESETS = {
@@ -91,7 +97,7 @@ PRESETS = {
     "lsun_uncond_100M_1200K_bs128": {"schedule": "linear", "steps": 1000, "heads": 1},
     "lsun_uncond_100M_2400K_bs64": {"schedule": "linear", "steps": 1000, "heads": 1},
 }
-"""By the name of the file: what its tensors do not say."""
+"""Settings that the tensors do not state, by the name of the file."""
 SAMPLED = "predictions are not clipped to [-1, 1] here; guidance by a classifier is not in the file"
 
 
@@ -107,11 +113,13 @@ def convert(
     size: int = 0,
     order: str = "",
 ) -> Converted:
-    """A state dict, `.pt`. The file's published name, or these settings, say what it does not:
+    """Convert a state dict, `.pt`.
 
-    schedule: linear or cosine, of `steps` (`diffusion_steps`). heads, or head_channels: of the
-    attention (`num_heads`, `num_head_channels`). size: of the images, where the multipliers are
-    not those of the original. order: "3hc" for `use_new_attention_order`.
+    Settings that the file does not state follow from its published name, or are given here.
+    schedule: linear or cosine, of `steps` (`diffusion_steps`). heads, or head_channels: those of
+    the attention (`num_heads`, `num_head_channels`). size: side of the images, where the
+    multipliers are not those of the original. order: "3hc" for `use_new_attention_order`. Raises
+    ValueError for settings that are missing, unknown or out of range, and for a classifier.
     """
     asked = {"schedule": schedule, "steps": steps, "heads": heads, "head_channels": head_channels}
     asked |= {"size": size, "order": order}
@@ -168,7 +176,7 @@ def _check_settings(settings: Mapping[str, Any], size: int, levels: int) -> None
 
 
 def _process(schedule: str, steps: int) -> dict[str, Any]:
-    """Noise labels are of 1,000 steps, however many there are."""
+    """Return the process and the parameterization; noise labels are scaled to 1,000 steps."""
     ends = {"beta_min": 0.1 / steps, "beta_max": 20 / steps} if schedule == "linear" else {}
     entry = {"name": f"ddpm_{schedule}", "steps": steps, **ends}
     label = "index" if steps == 1000 else "rescaled_index"
@@ -179,15 +187,15 @@ def _process(schedule: str, steps: int) -> dict[str, Any]:
 
 
 MOVES = re.compile(r"output_blocks\.(\d+)\.[1-9]\d*\.(?:.*\.)?(?:conv|in_layers\.0)\.weight")
-"""What changes the resolution at the end of a level."""
+"""Tensors of the layers that change the resolution at the end of a level."""
 
 
 def _shapes(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Settings that the shapes of the tensors tell; `attention` as levels."""
+    """Return the settings that follow from the shapes of tensors; `attention` lists levels."""
     width = shape_of(tensors, "time_embed.0.weight", 2)[1]
     inputs = len({name.split(".")[1] for name in tensors if name.startswith("input_blocks.")})
     ups = [int(match[1]) for name in tensors if (match := MOVES.fullmatch(name))]
-    each = min(ups, default=inputs - 1) + 1  # of a level, with what changes the resolution
+    each = min(ups, default=inputs - 1) + 1  # of a level, with that which changes resolution
     first = range(1, inputs, each)
     widths = [shape_of(tensors, f"input_blocks.{i}.0.out_layers.3.bias", 1)[0] for i in first]
     if not widths or any(w % width for w in widths):

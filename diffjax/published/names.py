@@ -1,7 +1,8 @@
-"""Names of tensors as a network has them: what tools around it add is cut off here and only here.
+"""Names of tensors without the prefixes that tools around a network add to them.
 
-Parallel, compiled and averaged modules put their own names before those of the network. Training
-scripts store several networks, the state of an optimizer and arguments in one file.
+Parallel, compiled and averaged modules put prefixes before the names of the network. Training
+scripts store several networks, the state of an optimizer and arguments in one file. All of these
+are removed here and nowhere else.
 """
 
 from __future__ import annotations
@@ -15,21 +16,21 @@ from diffjax.io.contents import Contents
 from diffjax.io.trees import some
 
 INSIDE = re.compile(r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
-"""Put anywhere into a name by modules that are compiled, sharded or recomputed."""
+"""Parts that compiled, sharded or recomputed modules insert anywhere into a name."""
 AVERAGE = ("ema", "ema_model", "model_ema", "ema_state_dict", "averaged_model", "shadow", "ema_net")
-"""Of averaged parameters, which are read where a file has others too."""
+"""Prefixes of averaged parameters, which take precedence over other parameters of a file."""
 WRAPPERS = (
     *("module", "model", "state_dict", "model_state_dict", "net", "network", "unet", "denoiser"),
     *("diffusion_model", "diffusion", "online_model", "params", "weights", "generator", *AVERAGE),
 )
-"""What may stand before the name of a tensor."""
+"""Prefixes that may stand before the name of a tensor."""
 OPTIMIZER = re.compile(r"(^|\.)(exp_avg|exp_avg_sq|max_exp_avg_sq|momentum_buffer)$")
 HELD = re.compile(r"(^|\.)(n_averaged|num_updates|decay|step|global_step)$")
-"""Numbers that averages and training loops keep beside the parameters."""
+"""Numbers that averages and training loops store beside the parameters."""
 
 
 class Named(Mapping[str, np.ndarray]):
-    """Tensors under other names; ValueError, not KeyError, for one that is missing."""
+    """Tensors under new names; a missing tensor raises ValueError, not KeyError."""
 
     def __init__(self, tensors: Mapping[str, np.ndarray], names: Mapping[str, str]):
         self._tensors, self._names = tensors, names
@@ -50,7 +51,10 @@ class Named(Mapping[str, np.ndarray]):
 
 
 def cleaned(contents: Contents) -> Contents:
-    """Without what may stand inside of names. ValueError for the state of an optimizer alone."""
+    """Return the contents without the parts that modules insert into names.
+
+    Raises ValueError for the state of an optimizer alone, and where two names become equal.
+    """
     names = {INSIDE.sub("", name): name for name in contents.tensors}
     if len(names) < len(contents.tensors):
         raise ValueError("holds a network compiled and as it was: two tensors of the same name")
@@ -62,7 +66,10 @@ def cleaned(contents: Contents) -> Contents:
 
 
 def prefixes(names: Collection[str], marks: Collection[str]) -> list[str]:
-    """What stands before all of `marks`, names of a network: "", or wrappers with dots."""
+    """Return the prefixes that stand before all of `marks`, names of a network.
+
+    A prefix is "", or wrappers with dots.
+    """
     first = next(iter(marks))
     heads = [n.removesuffix(first) for n in names if n == first or n.endswith(f".{first}")]
     return sorted(
@@ -74,13 +81,16 @@ def prefixes(names: Collection[str], marks: Collection[str]) -> list[str]:
 
 
 def parts(head: str) -> list[str]:
-    """ "ema.module." as ema and module."""
+    """Split a prefix: "ema.module." into ema and module."""
     return head.split(".")[:-1]
 
 
 def unwrapped(contents: Contents, marks: Collection[str]) -> tuple[Contents, tuple[str, ...]]:
-    """The tensors of the network that has the names `marks`, by its own names; a note for what is
-    left out. The average, where there are others; ValueError where there is none, or several."""
+    """Return the tensors of the network that has the names `marks`, and a note on what is left out.
+
+    The tensors have the network's own names. Where a file holds several networks, the averaged one
+    is returned. Raises ValueError where there is none, or more than one.
+    """
     heads = prefixes(contents.tensors, marks)
     if not heads:
         missing = [mark for mark in marks if mark not in contents.tensors] or list(marks)

@@ -1,8 +1,8 @@
-"""Schedulers of diffusers: the process, the prediction and the sampling that each class stands for.
+"""Schedulers of diffusers: the process, the prediction and the sampling of each class.
 
-A config names a class and its arguments; what it leaves out is the default of that class. Arguments
-of other classes, which diffusers keeps in a config, say nothing. An option of sampling without a
-counterpart here is refused by name, unless another sampler is asked for.
+A config names a class and its arguments; an argument that it leaves out has the default of that
+class. Arguments of other classes, which diffusers keeps in a config, are ignored. An option of
+sampling without a counterpart here is refused by name, unless another sampler is requested.
 """
 
 from __future__ import annotations
@@ -19,8 +19,11 @@ from diffjax.published.scheduling import FILE, Fields, Process, Spec
 
 
 class Scheduled(NamedTuple):
-    """sections: sde, parameterization and sampling. notes: what is done in another way, a line
-    each. sign: of the network's output, in units of what ours is asked for."""
+    """The sections of a config that a scheduler implies.
+
+    sections: sde, parameterization and sampling. notes: one line for each difference from the
+    original. sign: the sign of the network's output relative to our parameterization.
+    """
 
     sections: dict[str, Spec]
     notes: list[str]
@@ -31,8 +34,9 @@ class Scheduled(NamedTuple):
 class Scheduler:
     """A class of schedulers.
 
-    defaults: of its arguments. process: from these. sampler, grid: from these and the number of
-    steps; ValueError for options without a counterpart. steps: by default; 0 stands for all.
+    defaults: those of its arguments. process: computed from the arguments. sampler, grid: computed
+    from the arguments and the number of steps; they raise ValueError for options without a
+    counterpart. steps: the default number of steps; 0 stands for all.
     """
 
     defaults: Fields
@@ -43,11 +47,11 @@ class Scheduler:
 
 
 def read(config: Fields, steps: int = 0, sampler: str = "") -> Scheduled:
-    """What the config of a scheduler says.
+    """Read the config of a scheduler.
 
-    steps: of the sampler, by default as many as pipelines take. sampler: of ours, in place of the
-    one that the class stands for; options of sampling without a counterpart are then left out.
-    Raises ValueError for classes, options and values that are not known.
+    steps: number of steps of the sampler, by default that of the scheduler's pipelines. sampler:
+    one of our samplers, in place of that of the class; options of sampling without a counterpart
+    are then left out. Raises ValueError for classes, options and values that are not known.
     """
     name = config.get("_class_name")
     if not isinstance(name, str) or name not in SCHEDULERS:
@@ -80,12 +84,15 @@ def read(config: Fields, steps: int = 0, sampler: str = "") -> Scheduled:
 
 
 def arguments(config: Fields, defaults: Fields) -> Spec:
-    """All arguments of a class. ValueError names one that no class has, and a value of a kind that
-    its default does not have."""
+    """Return all arguments of a class, with their defaults.
+
+    Raises ValueError for an argument that no class has, and for a value of another type than its
+    default.
+    """
     everywhere = {name for entry in SCHEDULERS.values() for name in entry.defaults} | UNUSED
     if unknown := [k for k in config if not k.startswith("_") and k not in everywhere]:
         raise ValueError(f"{FILE}: {unknown[0]}={config[unknown[0]]!r} is not known here")
-    if config.get("predict_epsilon") is False:  # of before 2023
+    if config.get("predict_epsilon") is False:  # configs before 2023
         config = {"prediction_type": "sample", **config}
     have = {name: config.get(name, default) for name, default in defaults.items()}
     for name, value in have.items():
@@ -96,8 +103,11 @@ def arguments(config: Fields, defaults: Fields) -> Spec:
 
 
 def fits(value: Any, kind: Any) -> bool:
-    """Whether a value is of this kind: a whole number is a float too, a bool is no number, and a
-    number is finite, or -inf, which stands for no bound."""
+    """Return whether a value is of this type.
+
+    An integer is also a float, a bool is not a number, and a number is finite, or -inf, which means
+    no bound.
+    """
     if kind is object or isinstance(value, bool):
         return kind in (bool, object)
     if isinstance(value, float) and not math.isfinite(value) and value != -math.inf:
@@ -106,7 +116,7 @@ def fits(value: Any, kind: Any) -> bool:
 
 
 def differences(name: str, have: Fields) -> list[str]:
-    """What the classes of tables do in another way."""
+    """Return notes on what the classes with tables of betas do differently from our samplers."""
     ddim, notes = name.startswith("DDIM"), []
     if ddim and (have["clip_sample"] or have["thresholding"]):
         notes.append("its DDIM clips x0 alone without use_clipped_model_output; here eps follows")
@@ -126,7 +136,7 @@ ROUNDED = (
     "KDPM2DiscreteScheduler",
 )
 
-# Defaults, by class.
+# The defaults of each class.
 
 TABLE: Fields = {
     "num_train_timesteps": 1000,
@@ -271,7 +281,8 @@ UNUSED = {
     *("snr_shift_scale", "tensor_format", "timestep_values", "predict_epsilon", "scale_factors"),
     *("upscale_mode", "scaler", "s"),
 }
-"""Arguments of other classes, which stay in a config when a pipeline gets another scheduler."""
+"""Arguments of other classes, which stay in a config when the scheduler of a pipeline is
+replaced."""
 KINDS: dict[str, Any] = {
     "trained_betas": list | None,
     "variance_type": str | None,

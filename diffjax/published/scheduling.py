@@ -1,7 +1,7 @@
-"""What the arguments of diffusers' schedulers stand for: processes, grids, samplers, thresholds.
+"""Processes, samplers and thresholds for the arguments of diffusers' schedulers.
 
-Each function reads the arguments of a class, with its defaults, and raises ValueError for values
-that are not known, or have no counterpart here.
+Each function reads the arguments of a class with its defaults, and raises ValueError for values
+that are not known or have no counterpart here.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Spec = dict[str, Any]
 
 
 class Process(NamedTuple):
-    """The noising process, what the network predicts, and the sign of that."""
+    """The noising process, the parameterization, and the sign of the network's output."""
 
     sde: Spec
     parameterization: Spec
@@ -26,7 +26,7 @@ class Process(NamedTuple):
 
 
 def only(have: Fields, allowed: Mapping[str, tuple[Any, ...]]) -> None:
-    """ValueError for the first option whose value has no counterpart here."""
+    """Raise ValueError for the first option whose value has no counterpart here."""
     for name, values in allowed.items():
         if have[name] not in values:
             known = ", ".join(map(repr, values))
@@ -42,7 +42,7 @@ PREDICTIONS = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
 
 
 def table(have: Fields) -> Process:
-    """VP with a table of betas, and the index of the table as noise label."""
+    """Return VP with a table of betas, whose index is the noise label."""
     flows = "use_flow_sigmas" in have
     if flows and (have["use_flow_sigmas"] or have["prediction_type"] == "flow_prediction"):
         return flow(have)
@@ -62,7 +62,7 @@ def table(have: Fields) -> Process:
 
 
 def betas(have: Fields, total: int) -> Spec:
-    """The schedule of the table."""
+    """Return the schedule of the table of betas."""
     kind, trained = have["beta_schedule"], have["trained_betas"]
     if total < 2:
         raise ValueError(f"{FILE}: num_train_timesteps={total}; needs two or more")
@@ -87,9 +87,9 @@ def betas(have: Fields, total: int) -> Spec:
 
 
 def flow(have: Fields) -> Process:
-    """The straight path with its velocity, eps - x0, and 1000 sigma as noise label.
+    """Return the straight path with its velocity, eps - x0, and 1000 sigma as noise label.
 
-    The shift moves the grid only: the network gets its time on the unmoved path.
+    The shift changes the grid only: the network receives the time on the path without shift.
     """
     total, kind = have["num_train_timesteps"], have.get("prediction_type", "flow_prediction")
     if kind != "flow_prediction" or not have.get("use_flow_sigmas", True):
@@ -107,11 +107,15 @@ def flow(have: Fields) -> Process:
 
 
 def moved(shift: float, u: float) -> float:
+    """Return u in [0, 1] after the shift of a flow."""
     return shift * u / (1 + (shift - 1) * u)
 
 
 def flow_ends(have: Fields) -> tuple[float, float]:
-    """The lowest and the highest sigma; the classes for flows shift their lowest one twice."""
+    """Return the lowest and the highest sigma.
+
+    The classes for flows shift their lowest sigma twice.
+    """
     name = "flow_shift" if "flow_shift" in have else "shift"
     shift = have[name]
     if not 0 < shift < math.inf:
@@ -124,7 +128,10 @@ def flow_ends(have: Fields) -> tuple[float, float]:
 
 
 def edm(have: Fields) -> Process:
-    """EDM's preconditioning (arXiv:2206.00364); "v_prediction" is its output with another sign."""
+    """Return EDM's preconditioning (arXiv:2206.00364).
+
+    The type "v_prediction" is the output of EDM with the opposite sign.
+    """
     low, high, kind = have["sigma_min"], have["sigma_max"], have["prediction_type"]
     if kind not in ("epsilon", "v_prediction"):
         raise ValueError(f"{FILE}: prediction_type={kind!r}; known: epsilon, v_prediction")
@@ -142,10 +149,12 @@ def edm(have: Fields) -> Process:
 
 
 def named(name: str, **settings: Any) -> Callable[[Fields, int], Spec]:
+    """Return a sampler without dependence on the arguments."""
     return lambda have, steps: {"name": name, **settings}
 
 
 def ddpm(have: Fields, steps: int) -> Spec:
+    """Return the ancestral sampler with the variance of the config."""
     only(have, {"variance_type": tuple(VARIANCES)})
     return {"name": VARIANCES[have["variance_type"]]}
 
@@ -159,12 +168,13 @@ VARIANCES = {
 
 
 def pndm(have: Fields, steps: int) -> Spec:
+    """Return the sampler of PNDM."""
     only(have, {"skip_prk_steps": (False,)})  # True is PLMS
     return {"name": "pndm"}
 
 
 def none(why: str) -> Callable[[Fields, int], Spec]:
-    """Of a class whose process is known and whose sampler has no counterpart."""
+    """Return the sampler of a class whose process is known and whose sampler has no counterpart."""
 
     def sampler(have: Fields, steps: int) -> Spec:
         raise ValueError(f"{FILE}: {why}")
@@ -173,12 +183,15 @@ def none(why: str) -> Callable[[Fields, int], Spec]:
 
 
 def lowered(have: Fields, steps: int) -> int:
-    """Whether the last step to a noise level is of order 1."""
+    """Return whether the last step to a noise level is of order 1, as 0 or 1."""
     return int((have["lower_order_final"] and steps < 15) or have.get("euler_at_final", False))
 
 
 def multistep(have: Fields, steps: int) -> Spec:
-    """DPM-Solver(++), multistep. Its third order is another method than the published one."""
+    """Return the sampler of DPM-Solver(++), multistep, of order 1 or 2.
+
+    The third order of diffusers is another method than the published one.
+    """
     algorithm, order = have["algorithm_type"], have["solver_order"]
     zero = have["final_sigmas_type"] == "zero"
     last = {} if zero or order == 1 else {"lower_final": lowered(have, steps)}
@@ -197,18 +210,23 @@ def multistep(have: Fields, steps: int) -> Spec:
 
 
 def singlestep(have: Fields, steps: int) -> Spec:
-    """Its stages stand on the grid, at ratios that vary; here they are at fixed ones."""
+    """Return the sampler of order 1; higher orders have no counterpart.
+
+    The stages in diffusers stand on the grid, at varying ratios; here the ratios are fixed.
+    """
     only(have, {"solver_order": (1,), "algorithm_type": ("dpmsolver++",)})
     return {"name": "ddim"}
 
 
 def deis(have: Fields, steps: int) -> Spec:
+    """Return the sampler of DEIS."""
     only(have, {"solver_order": (1, 2, 3)})
     last = int(have["lower_order_final"] and steps < 15)
     return {"name": "ab_logsnr", "order": have["solver_order"], "lower_final": last}
 
 
 def unipc(have: Fields, steps: int) -> Spec:
+    """Return the sampler of UniPC."""
     only(have, {"predict_x0": (True,), "disable_corrector": ([],), "solver_p": (None,)})
     only(have, {"solver_order": (1, 2, 3, 4), "solver_type": ("bh1", "bh2")})
     bh1 = {"bh1": True} if have["solver_type"] == "bh1" else {}
@@ -217,6 +235,7 @@ def unipc(have: Fields, steps: int) -> Spec:
 
 
 def flow_euler(have: Fields, steps: int) -> Spec:
+    """Return the sampler of Euler's scheduler for flows."""
     return {"name": "consistency" if have["stochastic_sampling"] else "euler_t"}
 
 
@@ -224,9 +243,12 @@ def flow_euler(have: Fields, steps: int) -> Spec:
 
 
 def clipping(have: Fields) -> Spec | None:
-    """The threshold of x0 of a class that has one; ValueError where ours differs."""
+    """Return the threshold of x0 for a class that has one.
+
+    Raises ValueError where diffjax has no threshold like it.
+    """
     if have.get("thresholding"):
-        # Its quantile is clamped to [1, sample_max_value], and x0 divided by it.
+        # diffusers clamps its quantile to [1, sample_max_value] and divides x0 by it.
         only(have, {"sample_max_value": (1, 1.0)})
         return {"name": "static", "bound": 1.0}
     if have.get("clip_sample"):

@@ -1,4 +1,4 @@
-"""score_sde's networks: DDPM, and DDPM++ and NCSN++ (arXiv:2011.13456)."""
+"""Converter of score_sde's networks: DDPM, DDPM++ and NCSN++ (arXiv:2011.13456)."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ from diffjax.published.walk import Step, head, walk
 
 
 def table(settings: Mapping[str, Any], size: int) -> Table:
+    """Return the table for a network with these settings, and images of side `size`."""
     names = (f"all_modules.{i}" for i in range(10_000))
     entries: Table = {}
     if settings.get("embedding") == "fourier":
@@ -78,10 +79,10 @@ def _attention(ours: str, theirs: str) -> Table:
 
 
 MODELS, SHADOW, AVERAGES = ("model.module.", "model."), "ema.shadow_params.", "params_ema."
-"""Names of the parameters, of networks on several devices and on one; of the averages."""
+"""Prefixes of the parameters of networks on several devices and on one, and of the averages."""
 FIXED, SIGMAS = ("sigmas",), re.compile(r"model\.(module\.)?sigmas")
 DDPM = {"heads": 1, "last_attends": True, "resample": "conv", "epsilon": 1e-6}
-"""The class `DDPM`; of `NCSNpp` with BigGAN's blocks:"""
+"""Settings of the class `DDPM`; those of `NCSNpp` with BigGAN's blocks follow."""
 NCSNPP = {
     **DDPM,
     "early_conditions": True,
@@ -90,10 +91,11 @@ NCSNPP = {
 }
 SDES = ("vp", "subvp", "ve")
 SIDES = {(1, 2, 2, 2): 32, (1, 1, 2, 2, 2, 2, 2): 256}
-"""Of images, by the multipliers of the published networks."""
+"""Sides of images, by the multipliers of the published networks."""
 
 
 def recognises(contents: Contents) -> bool:
+    """Return whether the contents are a checkpoint of score_sde, in PyTorch or Flax."""
     return f"{SHADOW}0" in contents.tensors or _is_flax(contents)
 
 
@@ -105,13 +107,14 @@ def convert(
     attention: int = 16,
     sigma_max: float = 0.0,
 ) -> Converted:
-    """A checkpoint, with the averaged parameters: `.pth`, or of the original in Flax.
+    """Convert a checkpoint with its averaged parameters: `.pth`, or that of the original in Flax.
 
-    sde: vp, subvp or ve; a network with Fourier features takes noise levels, so it is ve.
-    discrete: trained on 1,000 noise levels (`training.continuous=False`). size: of the images,
-    where the multipliers are not published ones. attention: height at which blocks have it; all
-    published ones have it at 16. sigma_max: of ve, where the file does not hold it
-    (Flax). Its images are in [0, 1], so the noise levels here, for [-1, 1], are twice its own.
+    sde: vp, subvp or ve; a network with Fourier features receives noise levels, so it is ve.
+    discrete: trained on 1,000 noise levels (`training.continuous=False`). size: side of the images,
+    where the multipliers are not published ones. attention: height at which blocks have attention;
+    it is 16 in all published networks. sigma_max: the largest sigma of ve, where the file does not
+    hold it (Flax). The original's images are in [0, 1], so the noise levels here, for [-1, 1], are
+    twice its own. Raises ValueError for settings that are missing or out of range.
     """
     flax = _is_flax(contents)
     tensors = below(contents.tensors, AVERAGES) if flax else _averaged(contents.tensors)
@@ -146,7 +149,7 @@ def _is_flax(contents: Contents) -> bool:
 
 
 def _averaged(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The averages, a list in the order of the parameters that are trained, by their names."""
+    """Return the averages by the names of the trained parameters, whose order their list has."""
     if f"{SHADOW}0" not in tensors:
         raise ValueError(f"not the tensors of this network: {some('missing', [f'{SHADOW}0'])}")
     model = next((m for m in MODELS if any(n.startswith(f"{m}all_modules.") for n in tensors)), "")
@@ -166,7 +169,7 @@ NUMBERED = re.compile(r"all_modules\.(\d{1,6})\.(.+)")
 
 
 def _parts(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """What `_settings` asks for, from names and shapes in PyTorch."""
+    """Return the arguments of `_settings`, from the names and shapes of tensors in PyTorch."""
     named = [(NUMBERED.fullmatch(name), name, a.shape) for name, a in tensors.items()]
     if strange := [name for match, name, _ in named if not match]:
         raise ValueError(f"not the tensors of this network: {some('not known', strange)}")
@@ -200,10 +203,12 @@ def _settings(
     skip: bool,
     outputs: int,
 ) -> dict[str, Any]:
-    """Settings of a network of these parts.
+    """Return the settings of a network of these parts.
 
-    widths: of all blocks, in order. around: inputs and outputs of the 1 x 1 convolutions around
-    BigGAN's blocks; those that move have one between as many channels. moves: convolutions that do.
+    widths: those of all blocks, in order. around: inputs and outputs of the 1 x 1 convolutions in
+    the skip connections of BigGAN's blocks; blocks that change the resolution have one between
+    equal numbers of channels. moves: number of convolutions that change the resolution. Raises
+    ValueError for numbers of blocks that no network has.
     """
     big = bool(around)
     levels = 1 + (sum(a == b for a, b in around) if big else moves) // 2
@@ -227,7 +232,7 @@ def _settings(
 
 
 def _ve(low: float, high: float, fourier: bool) -> dict[str, Any]:
-    """Scores -eps / sigma of a network that says -eps: the parameters have their sign changed."""
+    """Return the sections of VE: the network predicts -eps, so its parameters are negated."""
     schedule = {"name": "geometric", "sigma_min": 2 * low, "sigma_max": 2 * high}
     return {
         "sde": {"name": "ve", "t_min": 1e-5, "schedule": schedule},

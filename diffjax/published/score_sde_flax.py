@@ -1,4 +1,4 @@
-"""score_sde's networks in Flax, which counts the parts of each kind."""
+"""Tables for score_sde's networks in Flax, which numbers the parts of each kind."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from diffjax.published.walk import walk
 
 
 def table(settings: Mapping[str, Any], size: int) -> Table:
+    """Return the table for a network with these settings, and images of side `size`."""
     big = settings["resample"] == "projected_block"
     block, attention = ("BigGANpp", "AttnBlockpp") if big else ("DDPM", "AttnBlock")
     counts: dict[str, int] = {}
@@ -24,7 +25,7 @@ def table(settings: Mapping[str, Any], size: int) -> Table:
         return f"{kind}_{counts[kind]}"
 
     def plain(ours: str, theirs: str, layout: Layout = same) -> Table:
-        """A layer or convolution, in our layout."""
+        """Return the entries of a layer or convolution that is in our layout already."""
         kernel, bias = (f"{theirs}.kernel", f"{theirs}.bias")
         return {f"{ours}/kernel": (layout, kernel), f"{ours}/bias": (same, bias)}
 
@@ -80,10 +81,10 @@ def _nin(ours: str, *theirs: str) -> Table:
 
 
 def parts(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """What `score_sde._settings` asks for, from names and shapes."""
+    """Return the arguments of `score_sde._settings`, from the names and shapes of tensors."""
 
     def find(kind: str, leaf: str) -> list[tuple[int, ...]]:
-        """Shapes, in the order of the parts of this kind."""
+        """Return the shapes of this leaf, in the order of the parts of this kind."""
         pattern = re.compile(rf"{kind}_(\d+)\.{re.escape(leaf)}")
         matched = [(pattern.fullmatch(name), a.shape) for name, a in tensors.items()]
         return [shape for _, shape in sorted((int(m[1]), shape) for m, shape in matched if m)]

@@ -1,6 +1,6 @@
-"""The time grids that the arguments of diffusers' schedulers stand for.
+"""The time grids for the arguments of diffusers' schedulers.
 
-Each function reads the arguments of a class, with its defaults, as those of `scheduling` do.
+Like those of `scheduling`, each function reads the arguments of a class with its defaults.
 """
 
 from __future__ import annotations
@@ -11,17 +11,20 @@ from diffjax.published.scheduling import FILE, Fields, Process, Spec, only
 
 
 def plain(have: Fields, process: Process) -> Spec:
-    """For a sampler that is not the scheduler's: the steps of its spacing, to the data."""
+    """Return the grid for a sampler other than the scheduler's.
+
+    It has the steps of the scheduler's spacing, down to the data.
+    """
     if process.sde["name"] != "vp":
         return {"name": {"ve": "karras", "flow": "uniform"}[process.sde["name"]]}
     return {"name": "trailing", "total": have["num_train_timesteps"]}
 
 
 def spaced(have: Fields, inner: bool = False, fractional: bool = False) -> Spec:
-    """The indices of a table that are asked for, or noise levels between its ends.
+    """Return the grid of the requested indices of a table, or of noise levels between its ends.
 
-    inner: of one more index than needed the lowest is left out. fractional: "linspace" does not
-    round.
+    inner: the grid has one more index than needed, of which the lowest is left out. fractional:
+    "linspace" does not round. Raises ValueError for options without a counterpart.
     """
     to_data = have.get("set_alpha_to_one", True) and have.get("final_sigmas_type") != "sigma_min"
     only(have, {n: (v,) for n, v in EVEN.items() if n in have})
@@ -62,22 +65,25 @@ def spaced(have: Fields, inner: bool = False, fractional: bool = False) -> Spec:
 
 
 def level_ends(have: Fields) -> Spec:
-    """sigma_min and sigma_max of Euler's scheduler, where it has its own."""
+    """Return sigma_min and sigma_max of Euler's scheduler where its config sets them."""
     ends = {name: have.get(name) for name in ("sigma_min", "sigma_max")}
     return {name: float(value) for name, value in ends.items() if value is not None}
 
 
 def indices(have: Fields, steps: int) -> Spec:
+    """Return the grid of a scheduler that rounds its spacing to indices."""
     return spaced(have)
 
 
 def fractions(have: Fields, steps: int) -> Spec:
+    """Return the grid of a scheduler whose "linspace" does not round."""
     if have.get("interpolation_type"):
         only(have, {"interpolation_type": ("linear",)})
     return spaced(have, fractional=True)
 
 
 def inner(have: Fields, steps: int) -> Spec:
+    """Return the grid of a scheduler that leaves out the lowest index."""
     if have.get("use_flow_sigmas"):
         only(have, {n: (v,) for n, v in {**EVEN, **UNMOVED}.items() if n in have})
         return {"name": "shifted", "shift": float(have["flow_shift"]), "inner": True}
@@ -85,20 +91,23 @@ def inner(have: Fields, steps: int) -> Spec:
 
 
 def inner_linspace(have: Fields, steps: int) -> Spec:
+    """Return the grid of `inner` with the spacing "linspace"."""
     return inner({**have, "timestep_spacing": "linspace"}, steps)
 
 
 def first_level(have: Fields, steps: int) -> Spec:
-    """DEIS ends at the first noise level of its table."""
+    """Return the grid of DEIS, which stops at the first noise level of its table."""
     return inner({**have, "final_sigmas_type": "sigma_min"}, steps)
 
 
 def shifted(have: Fields, steps: int) -> Spec:
+    """Return the shifted grid of a flow."""
     only(have, {n: (v,) for n, v in UNMOVED.items() if n in have})
     return {"name": "shifted", "shift": float(have["shift"])}
 
 
 def edm_levels(have: Fields, steps: int) -> Spec:
+    """Return the grid of EDM's schedulers."""
     only(have, {"final_sigmas_type": ("zero",), "sigma_schedule": ("karras", "exponential")})
     rho = {"rho": float(have["rho"])} if have["sigma_schedule"] == "karras" else {}
     return {"name": have["sigma_schedule"], **rho}
@@ -110,7 +119,7 @@ NOISE_LEVELS = {
     "use_lu_lambdas": "exponential",
 }
 EVEN = {"use_beta_sigmas": False, "use_dynamic_shifting": False}
-"""Spacings without a counterpart: the beta grid here is in t."""
+"""Options without a counterpart, and the values they need: the beta grid here is in t."""
 UNMOVED: Fields = {
     "use_dynamic_shifting": False,
     "invert_sigmas": False,
@@ -120,4 +129,5 @@ UNMOVED: Fields = {
     "use_beta_sigmas": False,
     "final_sigmas_type": "zero",
 }
-"""Of flows: the other noise levels there are spaced in sigma, here in sigma / alpha."""
+"""Options of flows and the values they need: other noise levels there are spaced in sigma, here in
+sigma / alpha."""

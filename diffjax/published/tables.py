@@ -1,10 +1,10 @@
-"""Which tensors of a published network are which parameters of ours, and in what layout.
+"""Tables that map the tensors of a published network to our parameters, and their layouts.
 
-One function per code base makes a table from the settings of our network:
+One function per code base builds a table from the settings of our network:
 
     {parameter of ours: (layout, *names of theirs)}
 
-where a layout makes our array of theirs (NumPy). `converted` applies such a table.
+where a layout computes our array from theirs (NumPy). `converted` applies such a table.
 """
 
 from __future__ import annotations
@@ -24,8 +24,11 @@ Table = dict[str, tuple[Any, ...]]
 def converted(
     table: Table, tensors: Mapping[str, np.ndarray], unused: Collection[str] = ()
 ) -> Params:
-    """Our nested parameters, float32. ValueError names tensors that are missing, left over though
-    not among `unused`, not finite, or of a form that no layout takes."""
+    """Return our nested parameters, float32.
+
+    Raises ValueError that names the tensors which are missing, unexpected and not in `unused`, not
+    finite, or of a shape that their layout does not support.
+    """
     used = {name for _, *names in table.values() for name in names}
     missing, surplus = used - set(tensors), set(tensors) - used - set(unused)
     if missing or surplus:
@@ -47,8 +50,10 @@ def converted(
 
 
 def shape(tensors: Mapping[str, np.ndarray], name: str, axes: int | None = None) -> tuple[int, ...]:
-    """Of the tensor of this name, which tells settings of the network; ValueError where it is
-    missing, empty or has not this number of axes."""
+    """Return the shape of the tensor of this name, from which settings of the network follow.
+
+    Raises ValueError where the tensor is missing or empty, or has another number of axes.
+    """
     if name not in tensors:
         raise ValueError(f"not the tensors of this network: {some('missing', [name])}")
     sizes = tensors[name].shape
@@ -58,7 +63,10 @@ def shape(tensors: Mapping[str, np.ndarray], name: str, axes: int | None = None)
 
 
 def fitting(params: Params, wanted: Params) -> Params:
-    """The same; ValueError names what has not the shape of the array of that name in `wanted`."""
+    """Return `params` if each array has the shape of the array of that name in `wanted`.
+
+    Raises ValueError that names the arrays which do not fit.
+    """
     ours, theirs = flat(params), flat(wanted)
     shapes = lambda name: f"{name} {np.shape(ours[name])} not {theirs[name].shape}"
     if misfit := [shapes(k) for k in theirs if np.shape(ours[k]) != theirs[k].shape]:
@@ -69,13 +77,16 @@ def fitting(params: Params, wanted: Params) -> Params:
 def below(
     tensors: Mapping[str, np.ndarray], above: str, without: tuple[str, ...] = ()
 ) -> dict[str, np.ndarray]:
-    """Those whose names begin with `above`, which is cut off, and do not end with `without`."""
+    """Return the tensors whose names begin with `above` and do not end with `without`.
+
+    The prefix `above` is removed from the names.
+    """
     names = (name for name in tensors if name.startswith(above) and not name.endswith(without))
     return {name.removeprefix(above): tensors[name] for name in names}
 
 
 def blocks(table: Table, depth: int) -> Table:
-    """The same for `depth` blocks, numbered `{i}` in their names, whose arrays are stacked here."""
+    """Return the table of `depth` blocks, numbered `{i}` in their names; our arrays are stacked."""
     return {
         ours: (
             _stacked(layout, len(names)),
@@ -89,23 +100,30 @@ def _stacked(layout: Layout, parts: int) -> Layout:
     return lambda *w: np.stack([layout(*w[i : i + parts]) for i in range(0, len(w), parts)])
 
 
-# Layouts. Of a convolution (O, I, *K) to (*K, I, O); of a layer (O, I) or (O, I, 1, 1) to (I, O).
+# Layouts map the kernel of a convolution from (O, I, *K) to (*K, I, O), and that of a layer from
+# (O, I) or (O, I, 1, 1) to (I, O).
 
 
 def same(w: np.ndarray) -> np.ndarray:
+    """Keep the layout."""
     return w
 
 
 def kernel(w: np.ndarray) -> np.ndarray:
+    """Return the kernel of a convolution (O, I, *K) as (*K, I, O)."""
     return np.moveaxis(w, (0, 1), (-1, -2))
 
 
 def matrix(w: np.ndarray) -> np.ndarray:
+    """Return the kernel of a layer (O, I), or (O, I, 1, 1), as (I, O)."""
     return w.reshape(w.shape[:2]).T
 
 
 def interleaved(heads: int, order: str) -> Callable[[np.ndarray], np.ndarray]:
-    """Queries, keys and values of all heads as rows (3, heads, channels), from `order` of these."""
+    """Return the layout of a projection to queries, keys and values of all heads.
+
+    It sorts the rows from `order` of the axes 3, h and c to (3, heads, channels).
+    """
     axes = [order.index(axis) for axis in "3hc"]
 
     def layout(w: np.ndarray) -> np.ndarray:
@@ -117,27 +135,31 @@ def interleaved(heads: int, order: str) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def side_by_side(*w: np.ndarray) -> np.ndarray:
+    """Concatenate layers (O, I) as (I, O), or biases, along their outputs."""
     return np.concatenate([a.T if a.ndim > 1 else a for a in w], axis=-1)
 
 
 def stacked(*w: np.ndarray) -> np.ndarray:
-    """Matrices that are (I, O) already, or biases."""
+    """Concatenate matrices that are (I, O) already, or biases."""
     return np.concatenate(w, axis=-1)
 
 
 def with_null(labels: np.ndarray) -> np.ndarray:
-    """Rows (classes, width) after one for no label, which is zero there."""
+    """Prepend a zero row, the null label, to rows (classes, width)."""
     return np.concatenate([np.zeros_like(labels[:1]), labels])
 
 
 def layer(ours: str, theirs: str, layout: Any = matrix, bias: Any = same) -> Table:
+    """Return the entries of a layer."""
     table: Table = {f"{ours}/kernel": (layout, f"{theirs}.weight")}
     return table | ({f"{ours}/bias": (bias, f"{theirs}.bias")} if bias else {})
 
 
 def conv(ours: str, theirs: str) -> Table:
+    """Return the entries of a convolution."""
     return layer(ours, theirs, kernel)
 
 
 def norm(ours: str, theirs: str) -> Table:
+    """Return the entries of a norm."""
     return {f"{ours}/scale": (same, f"{theirs}.weight"), f"{ours}/bias": (same, f"{theirs}.bias")}

@@ -1,4 +1,4 @@
-"""The parts of our U-Net in the order of its forward pass, for tables of names."""
+"""The parts of our U-Net in the order of its forward pass, for tables of parameter names."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from diffjax.published.tables import Table, conv, norm
 class Step:
     """A part of our U-Net: `first`, `encoder`, `down`, `middle`, `decoder`, `up` or `last`.
 
-    i: its number in the level. skip: whether a layer is on the way around it. attention: of the
-    block, or "". heads: of that.
+    i: its number within the level. skip: whether its skip connection has a layer. attention: name
+    of the attention of the block, or "". heads: number of heads of this attention.
     """
 
     kind: str
@@ -27,7 +27,10 @@ class Step:
 
 
 def walk(settings: Mapping[str, Any], size: int) -> Iterator[Step]:
-    """The parts in the order of the forward pass; `last` of each level with an output."""
+    """Iterate over the parts in the order of the forward pass.
+
+    Each level with an output has a part `last`.
+    """
     widths = [m * settings["channels"] for m in settings["multipliers"]]
     counts = {"Block": 0, "SelfAttention": 0, "Conv": 1}
 
@@ -74,6 +77,7 @@ def walk(settings: Mapping[str, Any], size: int) -> Iterator[Step]:
 
 
 def head(step: Step, norm_name: str, conv_name: str) -> Table:
+    """Return the entries of the norm and the convolution of an output."""
     if step.level:
         ours = (f"output_norm_{step.level}", f"output_{step.level}")
     else:

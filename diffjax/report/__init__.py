@@ -1,4 +1,4 @@
-"""Pages of one file: a run (what lies in its workdir, curves as SVG), and tests by people."""
+"""Single-file HTML pages: reports of runs from their workdirs, and blinded human evaluations."""
 
 from diffjax.report.page import document
 from diffjax.report.record import Record, Series, read

@@ -1,4 +1,4 @@
-"""Answers that people gave on a page of `blind`, joined with its key: rates and their intervals."""
+"""Answers to a page of `blind`, joined with its key: rates and their intervals."""
 
 from __future__ import annotations
 
@@ -15,12 +15,15 @@ from diffjax.config import ConfigError
 from diffjax.report.blind import SIDES
 
 Z = 1.959963984540054
-"""Standard errors each side in which 95 % of a normal law lie."""
+"""Half-width, in standard errors, of the 95 % interval of a normal distribution."""
 
 
 @dataclass(frozen=True)
 class Answers:
-    """Of one person, by trial: right (T,), whether that was chosen; seconds (T,)."""
+    """The answers of one person, by trial.
+
+    right (T,): whether `right` was chosen. seconds (T,): time of each answer.
+    """
 
     person: str
     right: np.ndarray
@@ -28,7 +31,10 @@ class Answers:
 
 
 def read_key(path: Path) -> dict[str, Any]:
-    """The key of a page. ConfigError where it cannot be read."""
+    """Read the key of a page.
+
+    Raises ConfigError where it cannot be read or is damaged.
+    """
     try:
         key = json.loads(path.read_text())
         whole = (
@@ -46,7 +52,10 @@ def read_key(path: Path) -> dict[str, Any]:
 
 
 def read_answers(path: Path, key: Mapping[str, Any]) -> Answers:
-    """What one person answered. ConfigError for another page's, and for what is not whole."""
+    """Read the answers of one person.
+
+    Raises ConfigError for answers to another page, and for damaged or incomplete ones.
+    """
     place = f"--results={path}"
     try:
         saved = json.loads(path.read_text())
@@ -72,11 +81,12 @@ def read_answers(path: Path, key: Mapping[str, Any]) -> Answers:
 
 
 def rates(key: Mapping[str, Any], people: Sequence[Answers]) -> dict[str, Any]:
-    """How often the answer was the one that counts: of each person, and of all.
+    """Return how often the answer was the one that counts, for each person and for all.
 
-    Of all, `interval` takes every answer as independent, and `clustered` does not: the same pairs
-    are seen by everyone, and a person has a taste, see `independent`. In each, by the truth, the
-    share of answers that were `right`: of a test with real images, `left` are the generated.
+    For all people, `interval` treats every answer as independent. `clustered` does not, as everyone
+    sees the same pairs and a person has preferences; see `independent`. Each rate also has, by the
+    truth, the share of answers that were `right`: in a test with real images, `left` are the
+    generated ones.
     """
     truth = np.array([t["hit"] == "right" for t in key["trials"]])
     right = np.stack([p.right for p in people])
@@ -110,9 +120,9 @@ def _rate(right: np.ndarray, truth: np.ndarray, seconds: np.ndarray) -> dict[str
 
 
 def wilson(rate: float, count: int | float) -> list[float]:
-    """The 95 % interval [low, high] of a share among `count` independent answers (Wilson 1927).
+    """Return the 95 % interval [low, high] of a share of `count` independent answers (Wilson 1927).
 
-    Where |rate - p| = Z sqrt(p (1 - p) / count). count may be fractional.
+    Its bounds solve |rate - p| = Z sqrt(p (1 - p) / count) for p. count may be fractional.
     """
     centre = (rate + Z**2 / (2 * count)) / (1 + Z**2 / count)
     half = math.sqrt(rate * (1 - rate) / count + (Z / (2 * count)) ** 2) * Z / (1 + Z**2 / count)
@@ -120,19 +130,20 @@ def wilson(rate: float, count: int | float) -> list[float]:
 
 
 def fair(heads: int, count: int) -> float:
-    """The chance of so uneven a count, or more so, by a fair coin: the exact two-sided test."""
+    """Return the exact two-sided p-value of `heads` in `count` tosses of a fair coin."""
     from scipy.special import bdtr
 
     return float(min(1.0, 2 * bdtr(min(heads, count - heads), count, 0.5)))
 
 
 def independent(hits: np.ndarray) -> float:
-    """How many independent answers know as much as hits (P, T) of P people to the same T trials.
+    """Return the effective number of independent answers in hits (P, T): P people, T trials.
 
-    The count over the design effect: by how much the variance of the mean is that of clusters, of
-    answers to a trial, and of a person. The two are added; the two-way clustered variance takes
-    that of single answers off again (Cameron, Gelbach, Miller 2011), and its intervals are too
-    narrow for few people. These hold the truth 91 to 99 times in 100, simulated for 2 to 20 people.
+    It is the number of answers over the design effect, the factor by which clusters, the answers to
+    a trial and those of a person, raise the variance of the mean. The variances of both kinds of
+    cluster are added. The two-way clustered variance subtracts that of single answers again
+    (Cameron, Gelbach, Miller 2011), and its intervals are too narrow for few people. The intervals
+    here hold the truth 91 to 99 times in 100, simulated for 2 to 20 people.
     """
     d = hits - hits.mean()
     clustered = sum(

@@ -1,4 +1,4 @@
-"""Blinded tests by people: pairs of images, or single ones, as a page that loads nothing."""
+"""Blinded human evaluation: pairs of images, or single images, on a page that loads nothing."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ SIDES = ("left", "right")
 
 @dataclass(frozen=True)
 class Trials:
-    """What is shown and asked, T times.
+    """The T trials of a page: images, question and answers.
 
     images (T, K, H, W, C), uint8: K = 2 pictures side by side, or K = 1. hit (T,): 0 where `left`
-    is the answer for B, or the right one; 1 where `right` is. items (T, 2): places of the images
-    among those of A and of B, -1 where there is none. answers: what `left` and `right` mean.
+    is the answer for B, or the right one; 1 where `right` is. items (T, 2): indices of the images
+    in A and in B, -1 where there is none. answers: the meaning of `left` and `right`.
     """
 
     question: str
@@ -35,14 +35,17 @@ class Trials:
 
     @property
     def page(self) -> str:
-        """The name of the page: another one for other images, sides or words."""
+        """Name of the page, which differs for other images, sides or words."""
         digest = hashlib.sha256(repr((self.question, self.answers, self.images.shape)).encode())
         for part in (self.images, self.hit.astype(np.uint8)):
             digest.update(np.ascontiguousarray(part).tobytes())
         return digest.hexdigest()[:12]
 
     def key(self) -> dict[str, Any]:
-        """What the page must not know: the answer that counts and the images of each trial."""
+        """Return the key, which the page must not contain.
+
+        It holds the correct answer and the images of each trial.
+        """
         named = lambda items: {k: int(i) for k, i in zip("ab", items, strict=True) if i >= 0}
         return {
             "page": self.page,
@@ -57,9 +60,10 @@ class Trials:
 def paired(
     a: np.ndarray, b: np.ndarray, num: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Places (num,) in A and in B, at random, of pairs with equal labels a (N,) and b (M,).
+    """Draw indices (num,) in A and in B of pairs with equal labels a (N,) and b (M,).
 
-    No item twice, and classes as evenly as they go. Raises ValueError for too many pairs.
+    No item is drawn twice, and the classes are as balanced as possible. Raises ValueError for too
+    many pairs.
     """
     orders = [rng.permutation(len(label)) for label in (a, b)]
     parts = [np.empty((0, 3), np.int64)]
@@ -78,7 +82,10 @@ def paired(
 def preference(
     a: np.ndarray, b: np.ndarray, items: np.ndarray, question: str, rng: np.random.Generator
 ) -> Trials:
-    """Pairs of images a and b (T, H, W, C), B on the right in half of them, at random."""
+    """Return trials with pairs of images a and b (T, H, W, C).
+
+    B is on the right in half of them, at random.
+    """
     hit = rng.permutation(np.arange(len(a)) % 2)
     right = hit[:, None, None, None, None] == 1
     images = np.where(right, np.stack([a, b], 1), np.stack([b, a], 1))
@@ -88,7 +95,10 @@ def preference(
 def real(
     a: np.ndarray, b: np.ndarray, items: np.ndarray, question: str, rng: np.random.Generator
 ) -> Trials:
-    """Generated images a and real images b (N, H, W, C) one by one, T = 2 N, in random order."""
+    """Return trials with generated images a and real images b (N, H, W, C) in random order.
+
+    Each image is a trial, T = 2 N.
+    """
     order = rng.permutation(2 * len(a))
     hit = np.repeat([0, 1], len(a))[order]
     shown = np.where(np.arange(2) == hit[:, None], np.concatenate([items, items])[order], -1)
@@ -100,11 +110,11 @@ TESTS = {
     "preference": (preference, "Which looks better?"),
     "real": (real, "Is this image real or generated?"),
 }
-"""Each with its question."""
+"""The tests by name, each with its question."""
 
 
 def document(trials: Trials) -> str:
-    """The page: trials by number, not which answer counts."""
+    """Return the page: it holds the trials by number, without the correct answers."""
     sources = [[pictures.lossless(x) for x in images] for images in trials.images]
     facts = {
         "page": trials.page,

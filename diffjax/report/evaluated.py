@@ -1,4 +1,4 @@
-"""Results of `evaluate` as a table, a line for each cell, and as a figure of its trade-offs."""
+"""Results of `evaluate` as a table, one line per job, and as a figure of trade-offs."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 SETTINGS = ("run", "samples", "sampler", "steps", "guidance", "passes")
-"""What a cell is, always said; the others where they differ."""
+"""Settings of a job that the table always shows; it shows `OTHERS` where they differ."""
 OTHERS = ("ema", "trained", "grid", "num", "seed", "features", "reference")
 NAMES = ("run", "samples", "sampler", "ema")
+"""Settings whose value needs no heading in a legend."""
 STYLES = ("o-", "s--", "^:", "v-.")
-"""Of lines with different names."""
-"""Settings whose value says what they are."""
+"""Styles of lines with different names."""
 COLUMNS = {
     "Frechet": "frechet.distance",
     "floor": "frechet.floor",
@@ -45,18 +45,18 @@ COLUMNS = {
     "ratio to held-out": "memorization.ratio",
     "authentic": "memorization.authenticity",
 }
-"""A heading, and where in a result its value is; of any other metric it is the first number."""
+"""The place of a value in a result by heading; of any other metric it is the first number."""
 BESIDE = (
     *("floor", "ratio", "of real", "precision", "recall", "density", "coverage"),
     *("nearest train", "held-out", "ratio to held-out", "authentic"),
 )
-"""Columns that say more of another; of these precision is drawn against recall."""
+"""Columns that complement other columns; of these, only precision is drawn, against recall."""
 REAL = {"Frechet": "floor", "class agrees": "of real"}
-"""The column that says what real data reach."""
+"""The column with the value that real data reach."""
 
 
 def rows(results: Sequence[Any]) -> list[Row]:
-    """One line for each result: settings and values by heading, the same headings in each."""
+    """Return one line per result: settings and values by heading, the same headings in each."""
     lines = [_settings(r) | _values(r) for r in results if isinstance(r, Mapping)]
     heads = [*dict.fromkeys(head for row in lines for head in row)]
     differ = lambda head: len({_text(row.get(head)) for row in lines}) > 1
@@ -77,7 +77,7 @@ def _settings(result: Mapping[str, Any]) -> Row:
 
 
 def _entry(spec: Any) -> Any:
-    """`ddim:eta=0.5` of a section with a name."""
+    """Return a section with a name as text such as `ddim:eta=0.5`; other values as they are."""
     if not isinstance(spec, Mapping):
         return spec
     settings = {k: v for k, v in spec.items() if k not in ("name", "about") and v != ""}
@@ -90,7 +90,7 @@ def _values(result: Mapping[str, Any]) -> Row:
 
 
 def _places(result: Mapping[str, Any]) -> dict[str, str]:
-    """Where in a result the value of each column is."""
+    """Return the place in a result of the value of each column."""
     metrics = {k: v for k, v in result.items() if k != "protocol" and isinstance(v, Mapping)}
     places = {h: p for h, p in COLUMNS.items() if p.partition(".")[0] in metrics}
     known = {place.partition(".")[0] for place in places.values()}
@@ -102,7 +102,10 @@ def _places(result: Mapping[str, Any]) -> dict[str, str]:
 
 
 def gathered(files: Sequence[Path]) -> tuple[list[Row], list[str]]:
-    """The results in the files of several runs, each with its run, and notes on other files."""
+    """Return the results in the files of several runs, and notes on files that have none.
+
+    Each result has the name of its run.
+    """
     results, notes = [], []
     for path in files:
         unread: list[str] = []
@@ -115,7 +118,7 @@ def gathered(files: Sequence[Path]) -> tuple[list[Row], list[str]]:
 
 
 def markdown(results: Sequence[Any]) -> str:
-    """The table in Markdown, its columns aligned."""
+    """Return the table in Markdown, with aligned columns."""
     lines = rows(results)
     heads = [*lines[0]] if lines else []
     cells = [heads, *([_text(row[h]) for h in heads] for row in lines)]
@@ -126,7 +129,7 @@ def markdown(results: Sequence[Any]) -> str:
 
 
 def bits_line(name: str, result: Mapping[str, Any]) -> str:
-    """A metric of the network: bits per dimension, their standard error over items, its terms."""
+    """Describe a metric of the network: bits per dimension with standard error, and its terms."""
     parts = ("noise", "importance_weighted", "prior", "diffusion", "decoder", "passes")
     terms = "".join(f", {k} {result[k]:.5g}" for k in parts if k in result)
     error = f" +- {result['standard_error']:.4f}" if "standard_error" in result else ""
@@ -140,8 +143,11 @@ def _text(value: Any) -> str:
 
 
 def tradeoffs(path: Path, results: Sequence[Mapping[str, Any]]) -> bool:
-    """Draw each quality against passes, and against the guidance weight, and precision against
-    recall, where there are two values to compare; False, and no file, where there are none."""
+    """Draw each metric of quality against passes and against the guidance weight.
+
+    Precision is drawn against recall. Panels have at least two values to compare. Returns whether
+    there are any; without panels, no file is written.
+    """
     from matplotlib.figure import Figure
 
     lines = rows(results)
@@ -168,7 +174,7 @@ def tradeoffs(path: Path, results: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def _panel(axes: Axes, lines: Sequence[Row], x: str, y: str, along: str) -> None:
-    """y over x: a line for cells that differ in `along` alone, and in what follows from it."""
+    """Plot y over x, with one line for jobs that differ in `along` and its consequences alone."""
     from matplotlib.ticker import LogLocator, ScalarFormatter
 
     follows = {"passes": ("passes", "steps"), "guidance": ("passes", "guidance")}[along]
@@ -197,22 +203,24 @@ def _panel(axes: Axes, lines: Sequence[Row], x: str, y: str, along: str) -> None
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter(ScalarFormatter())
         axes.minorticks_off()
-    if any(axes.get_legend_handles_labels()):  # one line needs none
+    if any(axes.get_legend_handles_labels()):  # a single line needs no legend
         axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
 
 
 def _labels(
     heads: Sequence[str], groups: Sequence[tuple[str, ...]]
 ) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
-    """What each line is called by: names, which have styles, and settings, which have colours where
-    there are few names."""
+    """Return the names of each line, which choose styles, and its settings, which choose colours.
+
+    The settings alone choose the colours only where there are few names.
+    """
     by_head = [dict(zip(heads, values, strict=True)) for values in groups]
     names = [tuple(v for h, v in of.items() if h in NAMES) for of in by_head]
     return names, [tuple(f"{h} {v}" for h, v in of.items() if h not in NAMES) for of in by_head]
 
 
 def _errors(axes: Axes, results: Sequence[Mapping[str, Any]], x: str, y: str, _: str) -> None:
-    """The interval of each y, where it was measured."""
+    """Draw the interval of each y where it was measured."""
     for result in results:
         metric, _, name = _places(result).get(y, "").partition(".")
         interval: Any = inside(result, f"{metric}.intervals.{name}")

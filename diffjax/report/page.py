@@ -1,4 +1,4 @@
-"""The page: sections as HTML, all that comes from a run escaped, pictures inside."""
+"""The report of a run as an HTML page: all text from the run is escaped, pictures are inline."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from diffjax.report.record import Record, Series, inside
 MOST_PICTURES = 12
 NONE = "not there"
 COLUMN = 4.8
-"""Width of a column of results that is not crowded, in rem."""
+"""Width in rem of a column of results that is not crowded."""
 BLOCKS = """
 .numbers, .numbers tbody { display: block; }
 .numbers tr:first-child { display: none; }
@@ -26,11 +26,14 @@ BLOCKS = """
 .numbers td, .numbers td:first-child { display: block; border: 0; padding: 0; text-align: left; overflow-wrap: anywhere; }
 .numbers td::before { content: attr(data-name); display: block; color: var(--soft); font-size: .8rem; }
 """  # noqa: E501
-"""How a table looks where it does not fit."""
+"""Style of a table that does not fit the width of the page."""
 
 
 def document(record: Record, real: np.ndarray | None, note: str = "") -> str:
-    """A whole HTML page that loads nothing. real: a picture (H, W, 3) of the data, or why not."""
+    """Return a complete HTML page that loads nothing.
+
+    real: a picture (H, W, 3) of the data; None where note says why there is none.
+    """
     title = record.workdir.resolve().name or "run"
     sections = {
         "": state(record),
@@ -53,12 +56,12 @@ def document(record: Record, real: np.ndarray | None, note: str = "") -> str:
 
 
 def style() -> str:
-    """Colours and type of all pages."""
+    """Return the style sheet of all pages."""
     return files("diffjax.report").joinpath("style.css").read_text()
 
 
 def state(record: Record) -> str:
-    """How far the run is, and when and with what code it was last at work."""
+    """Return the progress of the run, and time and commit of its last launch."""
     steps, last = record.setting("train.steps"), record.last
     done = isinstance(steps, int) and last >= steps
     parts = [f"{'Finished: step' if done else 'Step'} {last:,} of {steps if steps else '?'}"]
@@ -71,7 +74,7 @@ def state(record: Record) -> str:
 
 
 def summary(record: Record) -> str:
-    """The last of each metric, and what they cost."""
+    """Return the last value of each metric, throughput, time and devices."""
     rate = record.series("images_per_s").values
     facts = {
         "loss": ending(record.series("loss")),
@@ -88,7 +91,7 @@ def summary(record: Record) -> str:
 
 
 def plots(record: Record) -> str:
-    """Losses, loss by noise level, gradient norm, throughput."""
+    """Return the figures: losses, loss by noise level, gradient norm and throughput."""
     series, marks = record.series, record.resumed
     losses = {
         "training": series("loss"),
@@ -107,7 +110,7 @@ def plots(record: Record) -> str:
 def figure(
     title: str, lines: Mapping[str, Series], marks: Sequence[int], zero: bool = False
 ) -> str:
-    """Curves with their names in their colours; nothing where there are none."""
+    """Return a figure of curves with their names in their colours; "" where there are none."""
     lines = {name: line for name, line in lines.items() if len(line.steps)}
     if not lines:
         return ""
@@ -120,7 +123,7 @@ def figure(
 
 
 def levels(record: Record) -> str:
-    """The loss by log-SNR as a map."""
+    """Return the loss by log-SNR as a map."""
     prefix = "loss_at_logsnr/"
     rows = {}
     for name in record.names(prefix):
@@ -145,7 +148,7 @@ def levels(record: Record) -> str:
 
 
 def history(record: Record) -> str:
-    """Samples from fixed seeds at some steps, the first and the last among them; a slider."""
+    """Return samples from fixed seeds at some steps, the first and last included, with a slider."""
     steps = sorted(record.pictures)
     pick = np.unique(np.linspace(0, len(steps) - 1, MOST_PICTURES).round().astype(int))
     frames, unread = [], ""
@@ -167,12 +170,12 @@ def history(record: Record) -> str:
 
 
 def evaluation(record: Record) -> str:
-    """Bits per dimension, and of samples one line per cell; how they were measured."""
+    """Return bits per dimension, and one line per job of samples, with their protocols."""
     return _bits(record) + _samples(record)
 
 
 def _bits(record: Record) -> str:
-    """Each metric of the network, with its protocol."""
+    """Return each metric of the network, with its protocol."""
     measured = record.evaluation.get("network")
     measured = measured if isinstance(measured, dict) else {}
     shown = {k: flat(v) for k, v in measured.items() if isinstance(v, dict)}
@@ -204,8 +207,11 @@ def _samples(record: Record) -> str:
 
 
 def wide_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """A line for each row; where the page is too narrow for that, each row as a block of its values
-    below their names, so that nothing is cut off."""
+    """Return a table with one line per row.
+
+    Where the page is too narrow for it, each row becomes a block of values below their names, so
+    that nothing is cut off.
+    """
     head = "".join(f"<th>{escape(name)}</th>" for name in rows[0])
     cell = lambda name, value: f'<td data-name="{escape(name)}">{number(value)}</td>'
     lines = "".join(f"<tr>{''.join(cell(k, v) for k, v in row.items())}</tr>" for row in rows)
@@ -217,7 +223,7 @@ def wide_table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def data(record: Record, real: np.ndarray | None, note: str) -> str:
-    """What the run was trained on."""
+    """Return the data that the run was trained on."""
     facts = flat(record.setting("data") or {}) | flat(record.form)
     shown = f'<div class="card">{table(facts)}</div>' if facts else ""
     if real is not None:
@@ -228,7 +234,7 @@ def data(record: Record, real: np.ndarray | None, note: str) -> str:
 
 
 def config(record: Record) -> str:
-    """Every setting, section by section."""
+    """Return all settings, section by section."""
     plain = {k: v for k, v in record.config.items() if not isinstance(v, dict)}
     named = {k: v for k, v in record.config.items() if isinstance(v, dict)}
     parts = [("general", plain), *named.items()]
@@ -241,7 +247,7 @@ def config(record: Record) -> str:
 
 
 def launches(record: Record) -> str:
-    """When, from which step, with which code and command."""
+    """Return time, first step, commit and command of each launch."""
     rows = [
         table(
             {
@@ -259,13 +265,13 @@ def launches(record: Record) -> str:
 
 
 def table(facts: Mapping[str, Any]) -> str:
-    """Names and values, one line each."""
+    """Return a table of names and values, one line each."""
     lines = (f"<tr><th>{text(k)}</th><td>{number(v)}</td></tr>" for k, v in facts.items())
     return f'<table class="facts">{"".join(lines)}</table>'
 
 
 def flat(values: Any, place: str = "") -> dict[str, Any]:
-    """Nested fields by their dotted names, `name` before the others."""
+    """Return nested fields by their dotted names, `name` before the others."""
     if not isinstance(values, Mapping) or not values:
         return {place: values} if place else {}
     fields = sorted(values.items(), key=lambda field: field[0] != "name")
@@ -274,36 +280,38 @@ def flat(values: Any, place: str = "") -> dict[str, Any]:
 
 
 def paragraph(content: str) -> str:
+    """Return a paragraph of escaped text."""
     return f'<p class="soft">{text(content)}</p>'
 
 
 def text(value: Any) -> str:
-    """Anything as escaped text."""
+    """Return any value as escaped text."""
     return escape(str(value)) if value is not None else NONE
 
 
 def brief(commit: Any) -> str:
-    """The first digits of a commit, and whether it was changed."""
+    """Return the first digits of a commit, and its suffix if the code was changed."""
     name, dash, changed = str(commit).partition("-")
     return name[:10] + dash + changed
 
 
 def number(value: Any) -> str:
-    """Numbers to four digits, anything else as escaped text."""
+    """Return numbers to four digits, and other values as escaped text."""
     return f"{value:.4g}" if isinstance(value, float) else text(joined(value, ", "))
 
 
 def joined(value: Any, by: str) -> Any:
-    """A list as one text; anything else as it is."""
+    """Return a list as one text; other values unchanged."""
     return by.join(map(str, value)) if isinstance(value, list) else value
 
 
 def ending(series: Series) -> str:
+    """Return the last value of a series as text; "" for an empty series."""
     return f"{series.values[-1]:.4g}" if len(series.steps) else ""
 
 
 def duration(seconds: float) -> str:
-    """1 h 2 min, 3 min 4 s, 5 s; nothing for 0."""
+    """Format a time as in 1 h 2 min, 3 min 4 s or 5 s; "" for 0."""
     whole = round(seconds)
     hours, minutes, seconds = whole // 3600, whole // 60 % 60, whole % 60
     parts = [(hours, "h"), (minutes, "min"), (seconds, "s")]

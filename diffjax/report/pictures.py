@@ -1,4 +1,4 @@
-"""Pictures as the text of an `src`, small enough that the page can be sent."""
+"""Pictures as data URIs for `src`, small enough that a page can be sent."""
 
 from __future__ import annotations
 
@@ -10,37 +10,37 @@ from typing import Any
 import numpy as np
 
 BYTES = 3_000_000
-"""Of all pictures of a page together, about; as text they are a third larger."""
+"""Approximate bytes of all pictures of a page together; as text they are a third larger."""
 SIDES = (1000, 700, 500, 350, 250)
 
 
 def embedded(path: Path, many: int) -> str:
-    """The picture in a file, one of `many`; empty where it cannot be read."""
+    """Return the data URI of the picture in a file, one of `many`; "" where it cannot be read."""
     from PIL import Image
 
     try:
         with Image.open(path) as image:
             return _encode(image.convert("RGB"), BYTES // many)
-    except (OSError, SyntaxError, ValueError):  # what Pillow raises for half a file
+    except (OSError, SyntaxError, ValueError):  # what Pillow raises for truncated files
         return ""
 
 
 def drawn(picture: np.ndarray, many: int) -> str:
-    """A picture uint8 (H, W, 3), one of `many`."""
+    """Return the data URI of a picture uint8 (H, W, 3), one of `many`."""
     from PIL import Image
 
     return _encode(Image.fromarray(picture), BYTES // many)
 
 
 def lossless(picture: np.ndarray) -> str:
-    """A picture uint8 (H, W, 3) as it is, of whatever size."""
+    """Return the lossless data URI of a picture uint8 (H, W, 3), whatever its size."""
     from PIL import Image
 
     return _uri("png", _saved(Image.fromarray(picture), "png"))
 
 
 def _encode(image: Any, most: int) -> str:
-    """PNG where that is small enough, else JPEG, smaller and smaller."""
+    """Encode as PNG if that is small enough, else as JPEG of decreasing size."""
     for kind, side in [("png", SIDES[0]), *(("jpeg", side) for side in SIDES)]:
         smaller = image.copy()
         smaller.thumbnail((side, side))

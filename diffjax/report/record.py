@@ -1,4 +1,4 @@
-"""What lies in a workdir, as far as it can be read: a run may still write, or have been killed."""
+"""The files of a workdir, as far as they can be read: a run may still write, or was killed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 
 
 class Series(NamedTuple):
-    """Values (N,) at rising steps (N,), all finite."""
+    """Values (N,) at increasing steps (N,), all finite."""
 
     steps: np.ndarray
     values: np.ndarray
@@ -21,7 +21,10 @@ class Series(NamedTuple):
 
 @dataclass(frozen=True)
 class Record:
-    """A run as it left its files; what is missing is empty. notes: what could not be read."""
+    """The files of a run; missing ones are empty.
+
+    notes: one line for each file that could not be read.
+    """
 
     workdir: Path
     config: dict[str, Any]
@@ -33,33 +36,33 @@ class Record:
     notes: list[str]
 
     def series(self, name: str) -> Series:
-        """The metric `name` of metrics.jsonl; empty where it never was a number."""
+        """Return the metric `name` of metrics.jsonl; it is empty where no value is a number."""
         points = [(row["step"], row[name]) for row in self.rows if _finite(row.get(name))]
         steps, values = zip(*points, strict=True) if points else ((), ())
         return Series(np.array(steps, np.int64), np.array(values, np.float64))
 
     def names(self, prefix: str) -> list[str]:
-        """Metrics whose name begins so, as they came."""
+        """Return the metrics whose names begin with `prefix`, in the order of the file."""
         return list(dict.fromkeys(k for row in self.rows for k in row if k.startswith(prefix)))
 
     def setting(self, place: str) -> Any:
-        """The field of the config at a dotted place; None where it is not given."""
+        """Return the field of the config at a dotted place; None where there is none."""
         return inside(self.config, place)
 
     @property
     def last(self) -> int:
-        """The newest step that was written."""
+        """The last step that was written."""
         return max((row["step"] for row in self.rows), default=0)
 
     @property
     def resumed(self) -> list[int]:
-        """Steps that a later launch went on from."""
+        """The steps from which later launches resumed."""
         steps = [launch.get("step") for launch in self.launches[1:]]
         return sorted({s for s in steps if isinstance(s, int) and 0 < s < self.last})
 
     @property
     def seconds(self) -> float:
-        """Time spent in training steps, by the rates that were written."""
+        """Seconds spent in training steps, by the throughput that was written."""
         rate, batch = self.series("images_per_s"), self.setting("train.batch_size")
         if not isinstance(batch, int) or not (rate.values > 0).all():
             return 0.0
@@ -67,7 +70,7 @@ class Record:
 
 
 def read(workdir: Path) -> Record:
-    """All that can be read in `workdir`."""
+    """Read all files of `workdir` that can be read."""
     notes: list[str] = []
     rows = [r for r in _lines(workdir / "metrics.jsonl", notes) if isinstance(r.get("step"), int)]
     return Record(
@@ -83,7 +86,7 @@ def read(workdir: Path) -> Record:
 
 
 def inside(value: Any, place: str) -> Any:
-    """What lies at a dotted place in nested dicts; None where there is nothing."""
+    """Return the value at a dotted place in nested dicts; None where there is none."""
     for name in place.split("."):
         value = value.get(name) if isinstance(value, Mapping) else None
     return value
@@ -94,7 +97,7 @@ def _finite(value: Any) -> bool:
 
 
 def read_object(path: Path, notes: list[str]) -> dict[str, Any]:
-    """The fields in a JSON file; empty where there are none, which is noted."""
+    """Return the fields of a JSON file; {} where there are none, which is noted in `notes`."""
     try:
         fields = json.loads(path.read_text())
         if isinstance(fields, dict):

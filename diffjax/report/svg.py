@@ -1,4 +1,4 @@
-"""Curves and maps over training steps as small SVG, coloured by the style sheet of the page."""
+"""Curves and maps over training steps as small SVG, which the style sheet of the page colours."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from diffjax.report.record import Series
 WIDTH, HEIGHT = 440.0, 260.0
 LEFT, RIGHT, TOP, BOTTOM = 50.0, 20.0, 12.0, 36.0
 MOST = 600
-"""Points of a drawn curve; longer ones are averaged in groups."""
+"""Largest number of points of a drawn curve; longer curves are averaged in groups."""
 COLUMNS = 60
-"""Of a drawn map."""
+"""Largest number of columns of a drawn map."""
 
 
 @dataclass(frozen=True)
 class Axis:
-    """From values to pixels `start` to `stop`, with values to name."""
+    """The map from values in [low, high] to pixels in [start, stop], linear or logarithmic."""
 
     low: float
     high: float
@@ -34,7 +34,7 @@ class Axis:
         return self.start + (at - low) / ((high - low) or 1) * (self.stop - self.start)
 
     def ticks(self, whole: bool = False) -> list[float]:
-        """Round values inside, about five."""
+        """Return about five round values within the axis; integers if `whole`."""
         from matplotlib.ticker import LogLocator, MaxNLocator
 
         wide = self.log and self.high / self.low > 100
@@ -47,9 +47,10 @@ class Axis:
 def curves(
     lines: Mapping[str, Series], label: str, marks: Sequence[int] = (), zero: bool = False
 ) -> str:
-    """Each series as a line, on a log axis where they span a decade; dashed lines at `marks`.
+    """Return each series as a line, with dashed vertical lines at `marks`.
 
-    zero: the axis begins at 0. label: what a reader who cannot see the picture is told.
+    The axis is logarithmic where the values span a decade. zero: the axis begins at 0. label: the
+    text for screen readers.
     """
     lines = {name: thin(line) for name, line in lines.items() if len(line.steps)}
     values = np.concatenate([line.values for line in lines.values()])
@@ -71,9 +72,11 @@ def curves(
 
 
 def heat(rows: Mapping[float, Series], label: str, height: float) -> tuple[str, float, float]:
-    """A map: steps along, the keys up in boxes of `height`, colours by the logarithm of the values.
+    """Return a map of values by step and key, and its smallest and largest value.
 
-    Returns it with the least and the largest value, those of the ends of the colours.
+    Steps run along the horizontal axis, and the keys along the vertical one in boxes of `height`.
+    The logarithm of the value chooses the colour; the two values are those of the ends of the
+    colour scale.
     """
     from matplotlib import colormaps
 
@@ -105,7 +108,7 @@ def heat(rows: Mapping[float, Series], label: str, height: float) -> tuple[str, 
 
 
 def thin(line: Series) -> Series:
-    """At most MOST points, each the mean of as many neighbours."""
+    """Return at most MOST points, each the mean of an equal number of neighbours."""
     size = -(-len(line.steps) // MOST)
     cuts = range(size, len(line.steps), size)
     means = lambda a: np.array([part.mean() for part in np.split(a, cuts)])
@@ -113,7 +116,7 @@ def thin(line: Series) -> Series:
 
 
 def short(value: float) -> str:
-    """0.25, 40, 12k, 3M."""
+    """Format a number briefly: 0.25, 40, 12k, 3M."""
     for size, unit in ((1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
             return f"{value / size:.3g}{unit}"
@@ -121,7 +124,7 @@ def short(value: float) -> str:
 
 
 def _frame(x: Axis, y: Axis, stop: float) -> str:
-    """Numbers along both axes, and rules from the left to `stop`."""
+    """Return the numbers along both axes, and horizontal rules from the left to `stop`."""
     parts, start = [], LEFT - 4
     for v in y.ticks():
         at = float(y(v))

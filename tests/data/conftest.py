@@ -1,4 +1,4 @@
-"""Every source of the catalogue, on a small data set."""
+"""Fixtures with every source of the catalogue on a small data set."""
 
 import functools
 from collections.abc import Callable

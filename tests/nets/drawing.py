@@ -1,6 +1,6 @@
-"""Parameters for tests, drawn on the host or from a part of `init` only.
+"""Parameters for tests, drawn on the host or by a part of `init` only.
 
-A compiled `init` takes seconds: dozens of tensors, each with its program of random bits.
+A compiled `init` takes seconds, as each of its dozens of tensors has a program of random bits.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which tensors of diffusers' networks with cross-attention are which parameters of ours."""
+"""Table of the tensors of diffusers' networks with cross-attention and our parameters."""
 
 import numpy as np
 

@@ -1,15 +1,16 @@
-"""What published code samples with reduced networks, for test_converted.py: run by hand.
+"""Write samples of published code with reduced networks, for test_converted.py; run by hand.
 
     pip install torch diffusers
     git clone https://github.com/facebookresearch/DiT      ed81ce2
     git clone https://github.com/willisma/SiT              947f95b
     python tests/parity/make_converted.py FOLDER tests/parity/converted.npz
 
-FOLDER holds both checkouts. Made with torch 2.13.0 (CPU), diffusers 0.42.1 and numpy 2.4.6. What
-DiT and SiT take from timm is written out in `make_dit.py`; of torchdiffeq, Euler's method here.
+FOLDER holds both checkouts. Made with torch 2.13.0 (CPU), diffusers 0.42.1 and numpy 2.4.6.
+`make_dit.py` contains the layers that DiT and SiT take from timm, and this file contains Euler's
+method of torchdiffeq.
 
-Tensors are drawn from their names, as in `make_unet.py` and `make_dit.py`, and not stored. Stored
-are their names and shapes, configs, the noise, what the network says, and the samples.
+Tensors are drawn from their names, as in `make_unet.py` and `make_dit.py`, and not stored. The file
+holds their names and shapes, configs, the noise, the outputs of the networks, and the samples.
 """
 
 import contextlib

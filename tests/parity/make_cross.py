@@ -1,13 +1,13 @@
-"""What published networks with cross-attention compute, for test_cross_parity.py: run by hand.
+"""Write the outputs of published networks with cross-attention, for test_cross_parity.py, by hand.
 
     pip install torch diffusers
     python tests/parity/make_cross.py tests/parity/cross.npz
 
 Made with torch 2.13.0 (CPU), diffusers 0.42.1 and numpy 2.4.6.
 
-The transformer of Stable Diffusion's U-Net alone, a small U-Net with it, and a small PixArt. The
-last token of the first sample is masked. Weights are not stored, see `make_dit.py`: names, shapes
-and outputs are.
+The networks are the transformer of Stable Diffusion's U-Net alone, a small U-Net with it, and a
+small PixArt. The last token of the first sample is masked. The file holds names, shapes and
+outputs, but no weights; see `make_dit.py`.
 """
 
 import sys

@@ -1,14 +1,14 @@
-"""What diffusers' schedulers do, for test_diffusers.py: run by hand, its result is committed.
+"""Write the steps of diffusers' schedulers, for test_diffusers.py; run by hand and committed.
 
     pip install -e .[torch] diffusers scipy
     python tests/parity/make_diffusers.py tests/parity/diffusers.npz
 
 Made with diffusers 0.42.1, torch 2.13.0 (CPU), scipy 1.17.1 and numpy 2.4.6.
 
-The published `step` of each scheduler, on the noise levels of its own `set_timesteps`. Tables and
-levels are held in float64, so that a difference is one of method; some schedulers round x, or the
-end of their levels, to float32. The network is the exact denoiser of a mixture. One array per
-combination, a row per network call and one for the result:
+The script runs the published `step` of each scheduler on the noise levels of its `set_timesteps`.
+Tables and levels are in float64, so that differences are due to the method; some schedulers round
+x, or the end of their levels, to float32. The network is the exact denoiser of a mixture. The file
+has one array per combination, with a row per network call and one for the result:
 
     alpha, sigma, state (4)[, noise that the call's step drew (4)]
 """

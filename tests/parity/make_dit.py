@@ -1,15 +1,16 @@
-"""What the published DiT and an MM-DiT block compute, for test_published_dit.py: run by hand.
+"""Write the outputs of DiT and of an MM-DiT block, for test_published_dit.py; run by hand.
 
     pip install torch diffusers
     git clone https://github.com/facebookresearch/DiT
     git -C DiT checkout ed81ce2229091fd4ecc9a223645f95cf379d582b
     PYTHONPATH=DiT python tests/parity/make_dit.py tests/parity/dit.npz
 
-Made with torch 2.13.0 (CPU), diffusers 0.42.1 and numpy 2.4.6. Three layers that DiT takes from
-timm are written out here, with the names of timm's tensors.
+Made with torch 2.13.0 (CPU), diffusers 0.42.1 and numpy 2.4.6. This file contains the three layers
+that DiT takes from timm, with the names of timm's tensors.
 
-Weights are not stored: each tensor but the fixed positions is drawn from a generator seeded by its
-name, `drawn` here, which the test repeats. Stored are their names and shapes, inputs and outputs.
+The file with the results holds no weights: `drawn` draws each tensor but the fixed positions from a
+generator seeded by its name, and the test repeats that. It holds names and shapes, inputs and
+outputs.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""What published feature networks compute, for test_features.py: run by hand.
+"""Write the outputs of published feature networks, for test_features.py; run by hand.
 
     pip install torch torchvision pytorch-fid torch-fidelity transformers scikit-learn
     git clone https://github.com/facebookresearch/dinov2      b8931f7
@@ -7,9 +7,9 @@
 Made with torch 2.13.0 (CPU), torchvision 0.28.0, pytorch-fid 0.3.0, torch-fidelity 0.4.0,
 transformers 5.23.0 and numpy 2.4.6.
 
-Weights are not stored: each tensor is drawn from a generator seeded by its name, `drawn` here,
-which the test repeats. Stored are their names and shapes, the images, and of each layer its largest
-value and some others, `some` here.
+The file holds no weights: `drawn` draws each tensor from a generator seeded by its name, and the
+test repeats that. It holds the names and shapes of tensors, the images, and the largest value of
+each layer with some others, chosen by `some`.
 """
 
 import json

@@ -1,14 +1,14 @@
-"""Checkpoints of score_sde in Flax, in small, for test_published.py: run by hand.
+"""Write small checkpoints of score_sde in Flax, for test_published.py; run by hand.
 
     pip install -e .
     git clone https://github.com/yang-song/score_sde                     0acb9e0
     python tests/parity/make_flax.py score_sde tests/parity/published
 
-Made with jax 0.10.2 and flax 0.12.8. What the original imports and its networks do not need is
+Made with jax 0.10.2 and flax 0.12.8. Imports of the original that its networks do not need are
 left out: tensorflow, `flax.optim`, and the classifier of its conditional samples.
 
-As in `make_published.py`, the tensors in the files are constants, and drawn from their names
-for what the network says and what the ODE makes of given noise.
+As in `make_published.py`, the tensors in the files are constants. For the output of the network and
+the sample of the ODE from given noise, they are drawn from their names.
 """
 
 from __future__ import annotations

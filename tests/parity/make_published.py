@@ -1,4 +1,4 @@
-"""Published checkpoints in small, for test_published.py: run by hand, its results are committed.
+"""Write small versions of published checkpoints, for test_published.py; run by hand, committed.
 
     pip install -e .[torch] requests click tqdm
     for f in edm edm2 guided improved score; do
@@ -11,10 +11,10 @@ FOLDER holds checkouts of the original code, as for `make_unet.py`, and
 
 Made with torch 2.13.0 (CPU) and numpy 2.4.6.
 
-Of each network: its checkpoint, written by the original's own means and compressed, in which every
-tensor is constant, `constant` of its name; and in an .npz what the network says, and what the
-original's own sampler makes of given noise, once each tensor is drawn from its name by `drawn`. So
-no weights are stored, and no source code, which EDM's pickles hold.
+For each network there is a compressed checkpoint, written by the original code, in which every
+tensor is constant, `constant` of its name. An .npz holds the output of the network, and the sample
+of the original sampler from given noise, with tensors that `drawn` draws from their names. So the
+results hold neither weights nor source code, which EDM's pickles contain.
 """
 
 from __future__ import annotations

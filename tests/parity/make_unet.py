@@ -1,4 +1,4 @@
-"""What published U-Nets say, for test_published_unets.py: run by hand, its result is committed.
+"""Write the outputs of published U-Nets, for test_published_unets.py; run by hand and committed.
 
     pip install -e .[torch] diffusers
     python tests/parity/make_unet.py FOLDER tests/parity/unet.npz
@@ -12,9 +12,10 @@ FOLDER holds checkouts of the original code:
 
 Made with torch 2.13.0 (CPU), diffusers 0.42.1 and numpy 2.4.6.
 
-Each network is small, and every tensor of it is drawn anew by `drawn`, from its name: so the
-weights need not be stored. Of each network: a list of names and shapes, inputs, and the output, all
-as theirs (channels first). And how many parameters the published sizes have.
+Each network is small, and `drawn` draws each of its tensors from its name, so the weights need not
+be stored. For each network the file holds a list of names and shapes, the inputs and the output,
+all in the original layout (channels first). It also holds the numbers of parameters of the
+published sizes.
 """
 
 from __future__ import annotations

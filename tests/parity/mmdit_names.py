@@ -1,4 +1,4 @@
-"""Which tensors of diffusers' `JointTransformerBlock` are which parameters of our block."""
+"""Table of the tensors of diffusers' `JointTransformerBlock` and the parameters of our block."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Compiled networks, shared by all cases of a module whose networks are equal."""
+"""Compiled networks that all cases of a module with equal networks share."""
 
 import dataclasses
 import functools

@@ -1,4 +1,4 @@
-"""The definition of a table, row by row in NumPy: beside the compiled loop that runs one."""
+"""The definition of a table in NumPy, row by row, as a reference for the compiled loop."""
 
 import jax.numpy as jnp
 import numpy as np

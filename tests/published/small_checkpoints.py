@@ -1,4 +1,4 @@
-"""Small checkpoints as others publish them, drawn here."""
+"""Small checkpoints in published formats, with random parameters."""
 
 import numpy as np
 

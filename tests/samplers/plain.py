@@ -1,4 +1,4 @@
-"""What the sampler tests share: processes, variants of samplers, equality of unrolled maps."""
+"""Helpers of the sampler tests: processes, variants of samplers, equality of unrolled maps."""
 
 import numpy as np
 

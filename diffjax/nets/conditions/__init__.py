@@ -1,4 +1,4 @@
-"""Conditions: the inputs of a network besides x and the noise level; one file per kind.
+"""Conditions: the inputs of a network besides x and the noise level, one file per kind.
 
 unet(conditions=(Label(10), Tokens(768, "caption"), To()))
 """

@@ -1,4 +1,4 @@
-"""How the input was augmented (arXiv:2206.00364, app. F.2): floats (size,), 0 for not at all."""
+"""Labels of augmentation (arXiv:2206.00364, app. F.2): floats (size,), 0 for no augmentation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from diffjax.nets.conditions.base import Vector, absent, place, present
 
 @dataclass(frozen=True)
 class Augment:
-    """Labels of augmentation (B, size) through one layer without a bias; 0 where missing."""
+    """Labels of augmentation (B, size), embedded by one layer without a bias; 0 where missing."""
 
     size: int
     name: str = "augment"

@@ -1,4 +1,4 @@
-"""The protocol of a condition, and what its kinds share."""
+"""The protocol of conditions, and functions that their kinds share."""
 
 from __future__ import annotations
 
@@ -22,24 +22,25 @@ MECHANISMS = {
     "beside": "channels beside those of the input",
     "time": "a second time, by its difference from the noise label",
 }
-"""How a condition may enter a network."""
+"""The mechanisms by which a condition may enter a network."""
 
 Vector = Float[Array, "b w"]
 Sequence = tuple[Float[Array, "b m w"], Bool[Array, "b m"]]
-"""Tokens, and which of them are there."""
+"""Tokens, and the mask of those that are present."""
 
 
 @runtime_checkable
 class Condition(Protocol):
     """A kind of condition: a frozen dataclass with the fields `size`, `name` and `mechanism`.
 
-    size: classes, width or channels, as in `Spec`. name: in `cond`. mechanism: one of `mechanisms`,
-    or "" for the first of these that the network takes. droppable: whether `condition_dropout` may
-    make it missing. The methods `embed`, `unit`, `sequence`, `beside` and `features` belong to the
-    mechanisms (see the protocols below); a kind has those that its mechanisms need. They are called
-    inside a Flax module, which owns the layers that they make: name these by `place`.
+    size: number of classes, width or channels, as in `Spec`. name: the key in `cond`. mechanism:
+    one of `mechanisms`, or "" for the first of these that the network supports. droppable: whether
+    `condition_dropout` may drop the condition. The methods `embed`, `unit`, `sequence`, `beside`
+    and `features` belong to the mechanisms (see the protocols below); a kind has those that its
+    mechanisms need. They are called inside a Flax module, which owns the layers that they create:
+    name these layers by `place`.
 
-    `docs/howto/add_network.md` works one out.
+    `docs/howto/add_network.md` has a worked example.
     """
 
     mechanisms: ClassVar[tuple[str, ...]]
@@ -55,19 +56,19 @@ class Condition(Protocol):
     def mechanism(self) -> str: ...
 
     def shape(self, x: tuple[int, ...]) -> tuple[int | None, ...]:
-        """The shape of the value for inputs of shape x (B, *D, C); None allows any length."""
+        """Return the value's shape for inputs of shape x (B, *D, C); None allows any length."""
         ...
 
     def missing(self, x: Float[Array, "b *d"]) -> Array:
-        """The value where no sample has the condition; its type is that of all values."""
+        """Return the value where no sample has the condition; all values have its type."""
         ...
 
 
 class Embeds(Protocol):
-    """Mechanisms `embedding` and `features`."""
+    """Conditions with the mechanism `embedding` or `features`."""
 
     def embed(self, value: Any, width: int, dtype: Any, rows: Initializer) -> Vector:
-        """The value as a vector (B, width), its null where it is missing.
+        """Return the value as a vector (B, width), the null vector where it is missing.
 
         rows: initializer for tables of learned vectors.
         """
@@ -75,68 +76,68 @@ class Embeds(Protocol):
 
 
 class Unit(Protocol):
-    """Mechanism `unit`."""
+    """Conditions with the mechanism `unit`."""
 
     def unit(self, value: Any, dtype: Any) -> Vector:
-        """The value as a vector of unit magnitude, zero where it is missing."""
+        """Return the value as a vector of unit magnitude, zero where it is missing."""
         ...
 
 
 class Attended(Protocol):
-    """Mechanisms `joint` and `cross`."""
+    """Conditions with the mechanism `joint` or `cross`."""
 
     def sequence(self, value: Any, width: int, dtype: Any) -> Sequence:
-        """The value as tokens (B, M, width), M >= 1, and which of them are there."""
+        """Return the value as tokens (B, M, width), M >= 1, and the mask of those present."""
         ...
 
 
 class Beside(Protocol):
-    """Mechanism `beside`."""
+    """Conditions with the mechanism `beside`."""
 
     def beside(self, value: Any, dtype: Any) -> Float[Array, "b *d c"]:
-        """The value as channels on the grid of the input."""
+        """Return the value as channels on the grid of the input."""
         ...
 
 
 Features = Callable[[Float[Array, " b"]], Vector]
-"""Of a noise label (B,): sines and cosines (B, n)."""
+"""Features of a noise label (B,): sines and cosines (B, n)."""
 
 
 class Leads(Embeds, Protocol):
-    """Mechanism `time`."""
+    """Conditions with the mechanism `time`."""
 
     def features(self, features: Features, c_noise: Float[Array, " b"], value: Any) -> Vector:
-        """The features of the second time minus those of the noise label, 0 where it is missing."""
+        """Return the features of the second time minus those of the noise label, 0 if missing."""
         ...
 
 
 def kind(condition: Condition) -> str:
-    """The name of its class in the catalogue."""
+    """Return the name of the condition's class in the catalogue."""
     return next(iter(catalogue(type(condition))))
 
 
 def spec(condition: Condition) -> Spec:
-    """Its name, kind and size."""
+    """Return the name, kind and size of the condition."""
     return Spec(condition.name, kind(condition), condition.size)
 
 
 def place(condition: Condition) -> str:
-    """The name of its parameters: `tokens`, or `tokens_caption` for tokens of another name."""
+    """Return the name of the parameters: `tokens`, or `tokens_caption` for tokens named caption."""
     of_kind = kind(condition)
     return of_kind if condition.name == of_kind else f"{of_kind}_{condition.name}"
 
 
 def absent(*shape: int) -> Array:
-    """Floats that no sample has."""
+    """Return the floats, all NaN, that stand for a missing condition."""
     return jnp.full(shape, jnp.nan)
 
 
 def present(value: Float[Array, "..."], dtype: Any) -> tuple[Array, Array]:
-    """The values with 0 for what is missing, and whether each is there."""
+    """Return the values with 0 in place of missing ones, and the mask of those present."""
     there = ~jnp.isnan(value)
     return jnp.where(there, value, 0).astype(dtype), there
 
 
 def learned(name: str, samples: int, width: int) -> Vector:
-    """One learned vector for all samples."""
+    """Return one learned vector, repeated for all samples, (B, width)."""
     return nn.Embed(1, width, name=name)(jnp.zeros(samples, jnp.int32))

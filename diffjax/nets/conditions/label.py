@@ -1,4 +1,4 @@
-"""A class: an integer in [0, size), or -1."""
+"""Class labels: integers in [0, size), or -1 for a missing label."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from diffjax.nets.conditions.base import Vector, place
 
 @dataclass(frozen=True)
 class Label:
-    """One of `size` classes (B,): a learned vector for each, and one for none.
+    """One of `size` classes (B,): a learned vector for each class, and one for a missing class.
 
-    In a compiled program a class that does not exist makes the output NaN.
+    In a compiled program a class out of range results in NaN.
     """
 
     size: int

@@ -1,4 +1,4 @@
-"""Where each item ends, of items that are padded to one length."""
+"""Lengths of items that are padded to one length."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from diffjax.arrays import within_length
 
 @dataclass(frozen=True)
 class Length:
-    """Unsigned integers (B,) in [1, size]: how many positions of the first axis belong to an item.
+    """Unsigned integers (B,) in [1, size]: the positions of the first axis that belong to an item.
 
-    size: positions of the padded items, all of which belong to them where no length is said.
-    The network sees 0 in the padding, whatever is there, and a channel that is 1 in the item and 0
-    in the padding; a transformer attends to the item alone, so that its output there does not
-    depend on how much padding there is. That of a U-Net does, by its norms and convolutions. A
-    length is never missing, so that no dropout and no guidance takes it away.
+    size: positions of the padded items, which is the length where none is given. The network sees 0
+    in the padding, whatever its values, and a channel that is 1 in the item and 0 in the padding. A
+    transformer attends to the item alone, so its output there does not depend on the amount of
+    padding. The output of a U-Net does, through its norms and convolutions. A length is never
+    missing, so neither dropout nor guidance removes it.
     """
 
     size: int
@@ -37,11 +37,11 @@ class Length:
         return jnp.full(len(x), self.size, jnp.uint32)
 
     def inside(self, value: UInt32[Array, " b"], rank: int) -> Bool[Array, "b *d"]:
-        """Whether each position belongs to its item, (B, size, 1, ...), `rank` axes."""
+        """Return the mask of positions inside their item, (B, size, 1, ...), with `rank` axes."""
         return within_length(value, self.size, rank)
 
     def cut(self, x: Float[Array, "b *d"], value: UInt32[Array, " b"]) -> Float[Array, "b *d"]:
-        """x with 0 in the padding, also where x is not finite there."""
+        """Return x with 0 in the padding, also where x is not finite there."""
         return jnp.where(self.inside(value, x.ndim), x, 0)
 
     def beside(self, value: UInt32[Array, " b"], dtype: Any) -> Float[Array, "b l 1"]:

@@ -13,7 +13,7 @@ from diffjax.nets.conditions.base import absent, present
 
 @dataclass(frozen=True)
 class Map:
-    """Channels (B, *D, size) beside the input, and for each whether a value is there."""
+    """Channels (B, *D, size) beside the input, and for each a mask of the values present."""
 
     size: int
     name: str = "map"

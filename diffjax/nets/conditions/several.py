@@ -1,4 +1,4 @@
-"""All conditions of a network."""
+"""The conditions of a network, taken together."""
 
 from __future__ import annotations
 
@@ -34,20 +34,21 @@ from diffjax.nets.conditions.length import Length
 
 @dataclass(frozen=True)
 class Conditions:
-    """The conditions that a network is built for, each with the mechanism that it enters by.
+    """The conditions that a network is built for, each with the mechanism by which it enters.
 
-    `cond` is a dict of arrays by name. What is absent from it is missing for all samples; of one
-    sample it is missing where it is -1 (integers) or NaN (floats). Each has a null, so that
-    training with conditions dropped gives the reference of classifier-free guidance
-    (arXiv:2207.12598). `settled` chooses mechanisms. Raises ValueError for a size below 1, a name
-    that is no word, a mechanism that the kind does not have, or two conditions with one name.
+    `cond` is a dict of arrays by name. A condition absent from the dict is missing for all samples;
+    it is missing for one sample where its value is -1 (integers) or NaN (floats). Each condition
+    has a null value, so training with dropped conditions gives the reference of classifier-free
+    guidance (arXiv:2207.12598). `settled` chooses mechanisms. Raises ValueError for a size below 1,
+    a name that is not a word, a mechanism that the kind does not have, or two conditions with one
+    name.
     """
 
     entries: tuple[Condition, ...] = ()
 
     def __post_init__(self):
         for entry in self.entries:
-            spec(entry)  # refuses sizes
+            spec(entry)  # refuses sizes below 1
             if not entry.name.isidentifier():
                 raise ValueError(f"condition {entry.name!r}: needs a name that is a word")
             if entry.mechanism not in entry.mechanisms:
@@ -64,13 +65,13 @@ class Conditions:
         return ", ".join(known) or "none"
 
     def by(self, *mechanisms: str) -> list[Any]:
-        """Those that enter by one of the mechanisms."""
+        """Return the conditions that enter by one of the mechanisms."""
         return [e for e in self.entries if e.mechanism in mechanisms]
 
     def check(self, x: Float[Array, "b *d"], cond: Cond | None) -> Cond:
-        """`cond`, or {}. Raises ValueError for what the network was not built for.
+        """Return `cond`, or {} for None; raise ValueError for an input of another form.
 
-        Integers are classes: they lie in [0, size), or are -1. Traced ones are not looked at.
+        Integers are classes: they lie in [0, size), or are -1. Traced values are not checked.
         """
         cond, entries = cond or {}, {e.name: e for e in self.entries}
         if unknown := set(cond) - set(entries):
@@ -100,7 +101,9 @@ class Conditions:
         width: int,
         rows: Initializer = default_embed_init,
     ) -> Vector:
-        """The sum (B, width) of those that enter as vectors; 0 for none. Called inside a module.
+        """Return the sum (B, width) of the conditions that enter by `mechanism` as vectors.
+
+        It is 0 where there are none. The method is called inside a module.
 
         rows: initializer for tables of learned vectors.
         """
@@ -111,15 +114,17 @@ class Conditions:
         return total
 
     def units(self, x: Float[Array, "b *d"], cond: Cond) -> dict[str, Vector]:
-        """Vectors of unit magnitude, by the name of their layer."""
+        """Return the conditions as vectors of unit magnitude, by the name of their layer."""
         unit = lambda entry: cast(Unit, entry).unit(_value(entry, x, cond), x.dtype)
         return {place(entry): unit(entry) for entry in self.by("unit")}
 
     def sequence(
         self, mechanism: str, x: Float[Array, "b *d"], cond: Cond, width: int
     ) -> Sequence | None:
-        """All tokens that enter by this mechanism, one after the other, or None without such
-        conditions. Called inside a module."""
+        """Return all tokens that enter by `mechanism`, concatenated, or None if there are none.
+
+        The method is called inside a module. Raises ValueError for tokens of different widths.
+        """
         parts = [
             cast(Attended, entry).sequence(_value(entry, x, cond), width, x.dtype)
             for entry in self.by(mechanism)
@@ -134,7 +139,7 @@ class Conditions:
         return jnp.concatenate(tokens, 1), jnp.concatenate(there, 1)
 
     def beside(self, x: Float[Array, "b *d c"], cond: Cond) -> Float[Array, "b *d e"]:
-        """x with the channels of conditions beside its own, and 0 beyond the length of an item."""
+        """Return x with the channels of conditions appended, and 0 beyond the length of an item."""
         maps = [
             cast(Beside, entry).beside(_value(entry, x, cond), x.dtype)
             for entry in self.by("beside")
@@ -144,7 +149,7 @@ class Conditions:
         return jnp.concatenate([x, *maps], -1) if maps else x
 
     def inside(self, x: Float[Array, "b l c"], cond: Cond) -> Bool[Array, "b l"] | None:
-        """Which positions belong to an item, or None where items have no lengths."""
+        """Return the mask of positions inside their item, or None where items have no lengths."""
         inside = None
         for entry in self._lengths:
             belongs = entry.inside(_value(entry, x, cond), 2)
@@ -158,9 +163,9 @@ class Conditions:
     def change(
         self, features: Features, c_noise: Float[Array, " b"], cond: Cond, initialising: bool
     ) -> Vector | None:
-        """The difference of features that a second time makes, or None where there is none.
+        """Return the change of the features due to a second time, or None if there is none.
 
-        Without a value for it the program is that of a network that has no second time; only the
+        Without a value for the second time, the program is that of a network without one; only the
         initialisation needs the layers.
         """
         for entry in self.by("time"):
@@ -170,15 +175,15 @@ class Conditions:
         return None
 
     def lead(self, change: Vector, width: int, dtype: Any) -> Vector:
-        """The vector that a second time adds to the noise embedding. Called inside a module."""
+        """Return the vector that a second time adds to the noise embedding, inside a module."""
         (entry,) = self.by("time")
         return cast(Leads, entry).embed(change, width, dtype, default_embed_init)
 
 
 def settled(conditions: Iterable[Condition], network: str, takes: tuple[str, ...]) -> Conditions:
-    """The conditions of a network that takes these mechanisms, each with the one it enters by.
+    """Choose the mechanism of each condition of a network that supports the mechanisms `takes`.
 
-    Raises ValueError for a condition that cannot enter.
+    Raises ValueError for a condition that has none of these mechanisms.
     """
     entries = []
     for entry in conditions:

@@ -1,4 +1,4 @@
-"""A second time, to which the prediction leads: its noise label, a float."""
+"""The second time of a flow map: the noise label of the time to which the prediction leads."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from diffjax.nets.conditions.base import Features, Vector, absent, place
 
 @dataclass(frozen=True)
 class To:
-    """The noise label c_noise(s) (B,) of the time s that a flow map leads to; missing means t.
+    """The noise label c_noise(s) (B,) of the time s that a flow map leads to; missing means s = t.
 
-    It enters by the features f of noise labels: g(f(c_noise(s)) - f(c_noise(t))), g two layers
-    without biases, the last one zero at first. So s = t adds exactly zero, whatever was learned,
-    and the network is the ordinary denoiser there. Raises ValueError for another name or size.
+    It enters by the features f of noise labels: g(f(c_noise(s)) - f(c_noise(t))), where g is two
+    layers without biases, the last of which starts at zero. So s = t adds exactly zero, whatever
+    was learned, and the network is the ordinary denoiser there. Raises ValueError for another name
+    or size.
     """
 
     size: int = 1
@@ -44,15 +45,15 @@ class To:
     ) -> Vector:
         value = jnp.where(jnp.isnan(value), c_noise, value)
         change = features(value) - features(c_noise)
-        # The two terms may be compiled differently; taken off is what that leaves at s = t, and not
-        # its derivative, which flow maps need there.
+        # The two terms may be compiled differently. What this leaves at s = t is subtracted, but
+        # not its derivative, which flow maps need there.
         same = (value == c_noise)[:, None]
         return change - jax.lax.stop_gradient(jnp.where(same, change, 0))
 
     def embed(
         self, value: Float[Array, "b n"], width: int, dtype: Any, rows: Initializer
     ) -> Vector:
-        """Of the difference of features."""
+        """Return the vector (B, width) of a difference of features."""
         h = nn.silu(nn.Dense(width, use_bias=False, name=f"{place(self)}_in")(value))
         last = nn.Dense(
             width, use_bias=False, kernel_init=nn.initializers.zeros, name=f"{place(self)}_out"

@@ -1,4 +1,4 @@
-"""A sequence of any length, as a text encoder makes it: floats (L, size)."""
+"""Sequences of any length, such as the output of a text encoder: floats (L, size)."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from diffjax.nets.conditions.base import Sequence, absent, learned, place, prese
 
 @dataclass(frozen=True)
 class Tokens:
-    """Tokens (B, L, size) that the network attends to; each of them may be missing.
+    """Tokens (B, L, size) that the network attends to; each token may be missing.
 
-    layers: between the tokens and the network: 0, 1, or 2 with GELU (arXiv:2310.00426). null:
-    whether a learned token comes first, which is always there; without it the attention of a sample
-    without tokens is zero. Raises ValueError for other layers.
+    layers: number of layers between the tokens and the network: 0, 1, or 2 with GELU
+    (arXiv:2310.00426). null: whether a learned token comes first, which is always present; without
+    it the attention of a sample without tokens is zero. Raises ValueError for another number of
+    layers.
     """
 
     size: int

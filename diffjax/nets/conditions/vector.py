@@ -1,4 +1,4 @@
-"""A continuous description: floats (size,)."""
+"""Continuous conditions: floats (size,)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from diffjax.nets.magnitude import normalize
 
 @dataclass(frozen=True)
 class Vector:
-    """Numbers (B, size) through one layer; a learned vector where one of them is missing."""
+    """Numbers (B, size), embedded by one layer; a learned vector where one of them is missing."""
 
     size: int
     name: str = "vector"
