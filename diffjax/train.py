@@ -87,7 +87,7 @@ def run() -> int:
     except Stopped as stopped:
         if first():
             command = shlex.join(["python", "-m", "diffjax.train", *sys.argv[1:]])
-            line = f"{stopped.signal.name}: saved at step {stopped.step}. To go on: {command}"
+            line = f"{stopped.signal.name}: saved at step {stopped.step}. To resume: {command}"
             print(line, file=sys.stderr, flush=True)
         if jax.process_count() == 1:  # sys.exit might wait forever for a thread that reads data
             os._exit(128 + stopped.signal)

@@ -40,5 +40,5 @@ class Stopped(KeyboardInterrupt):
     _render_traceback_ = _line
 
     def __init__(self, signal: signal.Signals, step: int):
-        super().__init__(f"{signal.name}: saved at step {step}; the same call goes on")
+        super().__init__(f"{signal.name}: saved at step {step}; the same call resumes")
         self.signal, self.step = signal, step

@@ -143,5 +143,5 @@ def report(workdir: Path, cost: Cost) -> Cost:
             write_text(workdir / "cost.json", json.dumps(cost._asdict(), indent=2) + "\n")
         except OSError as error:
             why = reason(error)
-            logging.warning("cost.json: cannot be written (%s): training goes on", why)
+            logging.warning("cost.json: cannot be written (%s): training continues", why)
     return cost

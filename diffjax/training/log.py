@@ -114,7 +114,7 @@ def tried(what: object) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        logging.warning("%s: cannot be written (%s): training goes on", what, error.strerror)
+        logging.warning("%s: cannot be written (%s): training continues", what, error.strerror)
 
 
 def _tell(name: str, flag: np.ndarray, every: Mapping[str, np.ndarray], start: int) -> None:

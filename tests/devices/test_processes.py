@@ -166,7 +166,7 @@ def test_two_processes_train_as_one_device_and_stop_together(single, stopped):
     two, workdir, codes = stopped
     assert codes == [128 + signal.SIGTERM] * 2, two.told()
     assert_close(rows(workdir, 1, 20), rows(single, 1, 20))
-    (stopped,) = re.findall(r"^SIGTERM: saved at step (\d+)\. To go on: ", two.told(), re.M)
+    (stopped,) = re.findall(r"^SIGTERM: saved at step (\d+)\. To resume: ", two.told(), re.M)
     saved = [int(p.parent.name) for p in (workdir / "checkpoints").glob("*/commit_success.txt")]
     assert max(saved) == int(stopped) == rows(workdir, 0, 10**5)[-1]["step"] > 20
     # The first one alone says what happens.

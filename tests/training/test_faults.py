@@ -126,7 +126,7 @@ def test_a_full_disk_is_told_and_survived_and_nobody_else_may_train_there(tmp_pa
 
         hard = resource.prlimit(run.process.pid, resource.RLIMIT_FSIZE)[1]
         resource.prlimit(run.process.pid, resource.RLIMIT_FSIZE, (100, hard))
-        run.wait_for(r"checkpoint \d+ cannot be written \(.*\): training goes on")
+        run.wait_for(r"checkpoint \d+ cannot be written \(.*\): training continues")
         run.wait_for(r"metrics for JSONL: cannot be written \(File too large\)")
         resource.prlimit(run.process.pid, resource.RLIMIT_FSIZE, (hard, hard))
         at = int(re.findall(r"train (\d+)/", run.said)[-1])
@@ -134,7 +134,7 @@ def test_a_full_disk_is_told_and_survived_and_nobody_else_may_train_there(tmp_pa
         run.process.send_signal(signal.SIGTERM)
         assert run.end() == 128 + signal.SIGTERM
     step = int(newest(workdir).step)
-    assert run.said.splitlines()[-1].startswith(f"SIGTERM: saved at step {step}. To go on: ")
+    assert run.said.splitlines()[-1].startswith(f"SIGTERM: saved at step {step}. To resume: ")
     assert logged(workdir) == [*range(10, step, 10), step]
     with lock(workdir):
         pass
@@ -153,7 +153,7 @@ def test_the_second_signal_ends_at_once(tmp_path):
         run.wait_for("train step compiled")
         time.sleep(0.5)
         run.process.send_signal(signal.SIGINT)
-        run.wait_for("SIGINT: saving after the running steps; once more ends at once")
+        run.wait_for("SIGINT: saving after the running steps; a second signal exits at once")
         run.process.send_signal(signal.SIGINT)
         assert run.end() == 128 + signal.SIGINT
     assert not (workdir / "checkpoints" / str(long)).exists()

@@ -172,8 +172,8 @@ def assert_stopped(workdir: Path, number: signal.Signals, code: int, log: str) -
     last = log.splitlines()[-1]
     at = max(int(p.name) for p in (workdir / "checkpoints").iterdir() if saved(workdir, p.name))
     assert 5 <= at < STEPS
-    assert last.startswith(f"{number.name}: saved at step {at}. To go on: python -m diffjax.train")
-    assert shlex.split(last.split("To go on: ")[1])[1:] == command(workdir)[1:]
+    assert last.startswith(f"{number.name}: saved at step {at}. To resume: python -m diffjax.train")
+    assert shlex.split(last.split("To resume: ")[1])[1:] == command(workdir)[1:]
 
 
 def test_a_run_that_is_killed_and_stopped_ends_like_one_that_was_not(tmp_path, whole):
