@@ -166,7 +166,7 @@ class Checkpoints:
         """
         self._quiet.failed = True
         logging.warning(
-            "checkpoint %d cannot be written (%s): training continues, and the next save tries again",
+            "checkpoint %d cannot be written (%s): training continues; the next save tries again",
             self._writing,
             _line(error),
         )

@@ -61,6 +61,7 @@ class Signals:
                 os._exit(128 + number[0])
             self.received = signal.Signals(number[0])
             text = (
-                f"\n{self.received.name}: saving after the running steps; a second signal exits at once\n"
+                f"\n{self.received.name}: saving after the running steps; "
+                f"a second signal exits at once\n"
             )
             os.write(2, text.encode())  # print may be in the middle of a line
