@@ -78,8 +78,10 @@ def _metric(spec: Config, place: str) -> Callable[..., Any]:
 
         parts[ODE] = call(Ode, take(_fields_of_ode()), place)
     known(left, settings(metric), place)
-    sees = 1 if "subject" in named_parameters(metric, place) else 2
-    if not takes(metric, *[None] * sees, **left, **parts):
+    parameters = named_parameters(metric, place)
+    sees = 1 if "subject" in parameters else 2
+    settable = {k: None for k in (*left, *parts) if k in parameters}  # `call` names the others
+    if not takes(metric, *[None] * sees, **settable):
         raise ConfigError(
             f"{place}={spec['name']}: is no metric; needs (real, samples) or (subject)"
         )

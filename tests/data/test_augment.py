@@ -1,4 +1,4 @@
-"""Geometric augmentation against closed forms, and what the network is told of it."""
+"""Geometric augmentation against closed forms, and the labels that the network receives."""
 
 import functools
 
@@ -29,10 +29,10 @@ changed = jax.jit(change)
 
 @functools.cache
 def made(p: float = 0.3):
-    """Many amounts, and what the network is told of them."""
+    """Many amounts, and the labels that the network receives."""
     augment = Affine(p=p, turn=True)
     amounts = jax.jit(augment.draw, static_argnums=1)(jax.random.key(0), MANY)
-    return amounts, jax.jit(augment.told)(amounts)
+    return amounts, jax.jit(augment.labels_of)(amounts)
 
 
 def drawn(*shape) -> jnp.ndarray:

@@ -20,12 +20,14 @@ def test_tangents_are_central_differences(name, x64):
     rng = np.random.default_rng(3)
     params = jax.tree.map(lambda a: jnp.asarray(0.3 * rng.normal(size=a.shape)), fresh.shapes)
     x, c_noise, cond = inputs(SMALL[name][1])
-    x, c_noise = x.astype(jnp.float64), c_noise.astype(jnp.float64)
+    x, c_noise = x.astype(jnp.float64), jnp.linspace(1.0, 9.0, len(x))
     run = jax.jit(lambda x, c_noise: apply(params, x, c_noise, cond))
-    step = jnp.asarray(rng.normal(size=x.shape)), jnp.asarray(rng.uniform(1, 2, c_noise.shape))
-    for along in ((step[0], 0 * step[1]), (0 * step[0], step[1]), step):
+    change, faster = jnp.asarray(rng.normal(size=x.shape)), jnp.linspace(1.0, 2.0, len(x))
+    # Features of c_noise, and some norms, are in float32: smaller steps would show its rounding.
+    h = 2e-3
+    for along in ((change, 0 * faster), (0 * change, faster), (change, faster)):
         _, tangent = jax.jvp(run, (x, c_noise), along)
-        h = 1e-5
         ahead, behind = (run(x + k * along[0], c_noise + k * along[1]) for k in (h, -h))
-        np.testing.assert_allclose(tangent, (ahead - behind) / (2 * h), rtol=1e-5, atol=1e-6)
-        assert np.abs(tangent).max() > 1e-3
+        size = np.abs(tangent).max()
+        np.testing.assert_allclose(tangent, (ahead - behind) / (2 * h), rtol=0, atol=5e-3 * size)
+        assert size > 1e-3

@@ -141,7 +141,7 @@ def test_the_loss_of_an_item_is_the_mean_over_its_own_values():
         ({"data": {"crop": 4}}, "config.data: crop=4: the sequences have lengths; allowed: 0"),
         (
             {"loss": {"pairing": "optimal_transport"}},
-            "pairing: compares",
+            "pairing: it compares",
         ),
         ({"loss": {"name": "flow_map"}}, "config.loss: FlowMap counts padding as data"),
         ({"sampling": {"sampler": {"name": "ddim"}, "steps": 2, "guidance": 2.0}}, "unconditional"),

@@ -141,7 +141,7 @@ def test_duplicates_go_from_the_training_images_and_are_shown(made, tmp_path, ho
     assert picture.exists() == (gone > 0)
     if gone == 5:  # the least alike pair comes first: removed left, kept right
         shown = np.asarray(Image.open(picture))
-        factor = tool.SIDE // 64
+        factor = tool.SIDE // 32
         np.testing.assert_array_equal(shown[2, 2], near[0, 0])
         np.testing.assert_array_equal(shown[2, 2 + 32 * factor], x[3][0, 0])
 

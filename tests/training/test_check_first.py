@@ -95,7 +95,7 @@ def test_what_is_not_finite_is_refused_in_every_section(field, value):
         ),
         (
             ("loss.pairing=optimal_transport", "sampling.sampler=ddim:eta=0.5"),
-            r"is no score, and config.sampling.sampler.name='ddim' adds noise",
+            r"does not train a score, and config.sampling.sampler.name='ddim' adds noise",
         ),
         (
             (
@@ -103,7 +103,7 @@ def test_what_is_not_finite_is_refused_in_every_section(field, value):
                 "sampling.sampler=ddim",
                 "sampling.corrector={'name': 'refresh'}",
             ),
-            r"is no score, and config.sampling.corrector.name='refresh' adds noise",
+            r"does not train a score, and config.sampling.corrector.name='refresh' adds noise",
         ),
         (
             (
