@@ -193,6 +193,7 @@ def guided_in(frame, turns):
     return views(jnp.asarray(2.5))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("turns", [(0,), pytest.param((1,), marks=pytest.mark.thorough)], ids=str)
 @pytest.mark.parametrize(
     "frame", ["ve", *(pytest.param(f, marks=pytest.mark.thorough) for f in ("flow", "sub_vp"))]
@@ -348,7 +349,10 @@ class Two:
         return jax.tree.map(lambda *both: jnp.concatenate(both, 1), a, b)
 
 
-@pytest.mark.parametrize("order", [("label", "map"), ("map", "label")])
+@pytest.mark.parametrize(
+    "order",
+    [("label", "map"), pytest.param(("map", "label"), marks=pytest.mark.thorough)],
+)
 @pytest.mark.typed
 def test_each_condition_has_a_weight_of_its_own(order):
     """One condition would be weighed by the share of the other: of independent coordinates, each

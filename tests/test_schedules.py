@@ -121,7 +121,7 @@ CASES = {
     ),
 }
 every = pytest.mark.parametrize("name", SCHEDULES)
-drawn = settings(deadline=None, max_examples=20, database=None, derandomize=True)
+drawn = settings(deadline=None, max_examples=8, database=None, derandomize=True)
 
 
 def test_every_schedule_has_an_oracle():

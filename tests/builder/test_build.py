@@ -6,6 +6,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from tiers import some
 
 import ml_collections_configs
 from diffjax import builder
@@ -398,8 +399,8 @@ STEEP = ("sigmoid", "laplace")
 ENDS = [(name, 1.0) for name in SCHEDULES] + [(name, 0.995) for name in INFINITE]
 
 
-@pytest.mark.parametrize("frame", SDES)
-@pytest.mark.parametrize(("schedule", "t_max"), ENDS)
+@pytest.mark.parametrize("frame", some(SDES, ("vp", "ve")))
+@pytest.mark.parametrize(("schedule", "t_max"), some(ENDS, ENDS[::4]))
 def test_every_legal_combination_builds_and_the_others_are_refused(schedule, frame, t_max):
     """Where l is -inf at t_max, alpha is 0 or sigma infinite there; nothing else is refused.
 
@@ -427,7 +428,7 @@ def test_every_legal_combination_builds_and_the_others_are_refused(schedule, fra
     assert np.isfinite(table.update).all()
 
 
-@pytest.mark.parametrize("frame", SDES)
+@pytest.mark.parametrize("frame", some(SDES, ("flow",)))
 @pytest.mark.parametrize("name", PARAMETERIZATIONS)
 def test_every_frame_and_parameterization_builds_to_the_end(frame, name):
     config = override(toy(name="moons"), [f"sde.name={frame}", "sde.t_max=0.995"])

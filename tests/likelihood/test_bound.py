@@ -290,6 +290,7 @@ class Same(Uniform):
         return jax.random.uniform(key, (n,), jnp.float32)
 
 
+@pytest.mark.thorough
 def test_float32_is_enough(monkeypatch):
     """Bits per dimension would have fewer digits than papers print."""
     noise = lambda keys, shape: jax.vmap(lambda k: jax.random.normal(k, shape, jnp.float32))(keys)

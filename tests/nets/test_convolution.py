@@ -300,7 +300,9 @@ def repeated(x, kernel):
     return reference(upsample(x), kernel, (1,) * (x.ndim - 2), "SAME")
 
 
-@pytest.mark.parametrize("size", [(5,), (4, 3), (2, 3, 4)], ids=str)
+@pytest.mark.parametrize(
+    "size", [(5,), (4, 3), pytest.param((2, 3, 4), marks=pytest.mark.thorough)], ids=str
+)
 def test_after_upsampling_values_and_derivatives_are_those_of_lax(size, monkeypatch):
     """Networks would go up wrongly on CPU, or train on wrong gradients there."""
     monkeypatch.setattr("diffjax.nets.kernels.convolution._many", lambda *_: True)

@@ -110,7 +110,11 @@ class Stack(DiT):
         return self._blocks(*given)
 
 
-@pytest.mark.parametrize(("skips", "tokens"), [(False, 0), (True, 5)], ids=["plain", "all"])
+@pytest.mark.parametrize(
+    ("skips", "tokens"),
+    [(False, 0), pytest.param(True, 5, marks=pytest.mark.thorough)],
+    ids=["plain", "all"],
+)
 def test_the_loop_is_one_block_after_the_other(skips, tokens):
     """Blocks would share parameters, run in another order, or skips join the wrong ones."""
     form, depth = BlockSettings(12, 2), 5 if skips else 3

@@ -99,7 +99,7 @@ def test_fresh_network_says_zero(name):
     chex.assert_trees_all_equal(apply(params, *arguments), jnp.zeros_like(arguments[0]))
 
 
-@every
+@some
 def test_output_depends_on_every_input(name):
     """An input would not be wired in, or samples of a batch mix."""
     _, fresh, apply = made(name)

@@ -70,7 +70,7 @@ def made(name):
     return network, plain, redrawn(shapes), given, apply
 
 
-@every
+@some
 def test_a_network_that_is_told_no_second_time_is_the_same_program(name):
     """Converted networks would change, and ordinary ones become slower."""
     network, plain, params, given, _ = made(name)
@@ -80,7 +80,7 @@ def test_a_network_that_is_told_no_second_time_is_the_same_program(name):
     assert text(network, params) == text(plain, ordinary(params))
 
 
-@every
+@some
 def test_it_adds_exactly_nothing_where_it_is_t_or_missing(name):
     """The diagonal of a flow map would no longer be its denoiser."""
     _, plain, params, given, apply = made(name)

@@ -173,6 +173,7 @@ def test_least_losses_are_their_closed_forms(x64):
     assert least["meanflow"] == pytest.approx(0.1672531898, abs=1e-10)
 
 
+@pytest.mark.thorough
 def test_on_the_diagonal_meanflow_is_flow_matching(x64):
     """The gradient at s = t is that of |F - (eps - x0)|^2 (F6): v would be trained wrongly."""
     sde, parameterization = CASES["flow"]

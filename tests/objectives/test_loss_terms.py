@@ -55,6 +55,7 @@ def test_huber_errors_are_squares_near_0_and_tangents_far_out():
     np.testing.assert_allclose(jax.grad(lambda d: huber(d).sum())(just), 2.0, rtol=1e-3)
 
 
+@pytest.mark.thorough
 def test_the_best_uncertainty_is_the_log_of_the_loss():
     """Noise levels would not count by what can be learned there: min L / exp(u) + u (EDM2)."""
     x0 = images(4, 3)

@@ -13,6 +13,7 @@ import optax
 import pytest
 from scipy import optimize, stats
 from silent import SDE, Fixed, images, init, run, seed
+from tiers import some
 
 from diffjax.analytic import gaussian
 from diffjax.arrays import expand
@@ -167,10 +168,7 @@ def test_every_pair_of_entries_trains_together():
 
 ROUND = [*zip(itertools.cycle(PARAMETERIZATIONS), DRAWS, strict=False)]
 """Every draw with one parameterization."""
-ENTRIES = [
-    pytest.param(*pair, marks=[] if pair in ROUND else [pytest.mark.thorough])
-    for pair in itertools.product(PARAMETERIZATIONS, DRAWS)
-]
+ENTRIES = some(itertools.product(PARAMETERIZATIONS, DRAWS), ROUND)
 
 
 @pytest.mark.parametrize(("name", "draw"), ENTRIES)

@@ -110,6 +110,7 @@ def test_every_solver_follows_the_exact_flow_within_its_tolerance(solver):
     assert errors[-1] < max(0.2 * errors[0], 3e-6) and calls[-1] > calls[0]  # or rounding
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "frame", ["ve", *(pytest.param(f, marks=pytest.mark.thorough) for f in ("sub_vp", "flow"))]
 )

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from plain import VARIANTS, label
+from tiers import some
 
 from diffjax.analytic import Mixture
 from diffjax.grids import uniform
@@ -112,7 +113,7 @@ def relative(a, b):
     return np.abs(np.asarray(a, np.float64) - b).max() / np.abs(b).max()
 
 
-@pytest.mark.parametrize("rows", [16, 128, pytest.param(1024, marks=pytest.mark.thorough)])
+@pytest.mark.parametrize("rows", some([16, 128, 1024], [128]))
 @pytest.mark.parametrize("method", PLAIN, ids=label)
 def test_loop_keeps_its_digits_in_float32(method, rows):
     """Registers mixed up, or coefficients rounded too early; x0 from eps near t = 0.

@@ -4,6 +4,7 @@ import re
 import sys
 
 import pytest
+from tiers import some
 
 from diffjax.config import ConfigError
 from diffjax.tools import steps
@@ -31,7 +32,9 @@ def rows(out):
     return [(int(n), int(passes), float(error)) for n, passes, error in found]
 
 
-@pytest.mark.parametrize(("sampler", "wanted"), [("dpmpp_2m", 0.02), ("ddim_sde", 30.0)])
+@pytest.mark.parametrize(
+    ("sampler", "wanted"), some([("dpmpp_2m", 0.02), ("ddim_sde", 30.0)], [("dpmpp_2m", 0.02)])
+)
 def test_steps_are_doubled_until_the_error_is_small_enough(tool, sampler, wanted):
     """The steps that are advised would have a larger error; with noise it would not fall at all."""
     error, out = tool(f"--sampler={sampler}", f"--error={wanted}", "--grid=logsnr_uniform")

@@ -176,6 +176,17 @@ def assert_stopped(workdir: Path, number: signal.Signals, code: int, log: str) -
     assert shlex.split(last.split("To resume: ")[1])[1:] == command(workdir)[1:]
 
 
+def test_a_killed_run_ends_like_one_that_was_not(tmp_path, whole):
+    """kill -9 in a save; the launch after it reads with another number of threads."""
+    workdir = tmp_path / "run"
+    run = Running(workdir)
+    run.wait_for((workdir / "checkpoints" / "30").exists)
+    assert run.stop(signal.SIGKILL)[0] == -signal.SIGKILL
+    alone(workdir, {"data.workers": 3})
+    assert_like(workdir, whole, 2)
+
+
+@pytest.mark.thorough
 def test_a_run_that_is_killed_and_stopped_ends_like_one_that_was_not(tmp_path, whole):
     """kill -9 in a save, SIGTERM after more steps, then on to the end.
 
