@@ -1,6 +1,8 @@
 """The commands as a user types them: what they write, and what they answer to mistakes."""
 
+import contextlib
 import functools
+import io
 import json
 import re
 import resource
@@ -126,10 +128,11 @@ def test_a_writer_that_is_not_installed_is_refused_before_training(refused, tmp_
 def ten(trained, tmp_path_factory) -> np.ndarray:
     """Ten samples, made by the command itself."""
     path = tmp_path_factory.mktemp("ten") / "ten.npz"
-    done = process("sample", f"--workdir={trained}", "--num=10", f"--out={path}")
-    assert done.returncode == 0, done.stderr
-    assert "step 6, ema power, ddim: 3 rows, 3 network passes per sample, guidance 1" in done.stdout
-    assert done.stdout.endswith(f"wrote {path}\n")
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as out:
+        assert ended(patch, "sample", f"--workdir={trained}", "--num=10", f"--out={path}") == 0
+    shown = out.getvalue()
+    assert "step 6, ema power, ddim: 3 rows, 3 network passes per sample, guidance 1" in shown
+    assert shown.endswith(f"wrote {path}\n")
     return archive(path)[0]
 
 
@@ -269,6 +272,7 @@ def test_seed_and_sampler_change_the_samples(trained, tmp_path, works, ten, flag
     assert (archive(tmp_path / "a.npz")[0] != ten).mean() > 0.5
 
 
+@pytest.mark.thorough
 def test_evaluation_shows_and_stores_its_numbers(trained, works, monkeypatch):
     monkeypatch.setattr(judge, "BATCH", 32)  # a classifier that is soon fitted
     monkeypatch.setattr(judge, "classifier", functools.partial(judge.classifier, width=8))

@@ -71,6 +71,7 @@ def test_a_flow_map_solves_the_ode_and_is_a_flow(frame, law, x, x64):
     np.testing.assert_allclose(lead(sde, exact(x, t, t), t), x, rtol=1e-10)
 
 
+@pytest.mark.thorough
 @frames
 @laws
 def test_its_derivatives_are_those_of_the_ode(frame, law, x, x64):

@@ -114,6 +114,7 @@ def test_binding_its_own_beginning_changes_no_value():
     np.testing.assert_allclose(fresh.bind(fresh.init())(t), fresh(t), rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.thorough
 @pytest.mark.typed
 def test_bind_takes_traced_parameters():
     """No training step could be compiled, in some frame."""

@@ -56,7 +56,9 @@ def closed(sde, x0, mean, var):
     [
         *(pytest.param(name, ROWS, id=name) for name in ("vp-zero", "ve", "flow")),
         *(pytest.param(n, ROWS, id=n, marks=pytest.mark.thorough) for n in ("vp", "sub_vp")),
-        pytest.param("vp-zero", Ode(rtol=1e-7, atol=1e-7), id="vp-zero-adaptive"),
+        pytest.param(
+            "vp-zero", Ode(rtol=1e-7, atol=1e-7), id="vp-zero-adaptive", marks=pytest.mark.thorough
+        ),
     ],
 )
 def test_gaussian_data_have_their_density(name, how, x64):

@@ -110,6 +110,7 @@ def test_the_last_step_of_the_hybrid_term_is_the_decoder():
     np.testing.assert_allclose(found.metrics["hybrid"], expected, rtol=1e-3)
 
 
+@pytest.mark.thorough
 def test_the_hybrid_term_trains_the_second_output_alone():
     """Its noise would spoil F: sec. 3.1 stops its gradient. And no sample may make it NaN."""
 

@@ -170,6 +170,7 @@ def run(tmp_path_factory):
     return diffjax.fit(config(*ALL), workdir), workdir
 
 
+@pytest.mark.thorough
 def test_everything_of_ones_own_trains_samples_and_evaluates(run, tmp_path, monkeypatch, capsys):
     """A condition, a kind, a source, a network, an objective, a sampler: the package would have to
     be edited for one of them."""

@@ -136,6 +136,7 @@ def test_the_flow_of_a_mixture_is_that_of_another_solver():
     assert errors[0] > errors[1] > errors[2] and errors[2] < 2e-3
 
 
+@pytest.mark.thorough
 def test_the_flow_starts_from_alpha_0():
     """Rectified flow would begin with 0 / 0; the SDE, whose drift is infinite there, is refused."""
     sde = Flow(Logit())

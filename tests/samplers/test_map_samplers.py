@@ -35,6 +35,7 @@ def test_its_rows_are_those_of_ddim(sde):
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.thorough
 def test_it_runs_in_the_compiled_loop(x64):
     """The loop passes `to` on: five rows of the map of a mixture end where one row ends."""
     sde = SDES["flow"](Linear())

@@ -282,6 +282,7 @@ def test_other_data_under_the_same_name_are_refused(tmp_path, change):
     assert (workdir / "data.json").read_text() == before
 
 
+@pytest.mark.thorough
 def test_a_new_run_begins_with_the_weights_of_another(toy, tmp_path, refused, monkeypatch):
     """The averaged weights, and nothing else of it; the same command then goes on by itself."""
     workdir, other = tmp_path / "run", tmp_path / "other"
