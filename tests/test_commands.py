@@ -419,7 +419,9 @@ def test_samples_start_from_a_file(toy, works, tmp_path):
         np.testing.assert_array_equal(file["arr_0"], by_library.x)
 
 
-def test_without_out_there_is_one_picture_in_the_workdir(toy, works):
+def test_without_out_there_is_one_picture_in_the_workdir(toy, tmp_path, works):
+    others = shutil.ignore_patterns("samples*.png")  # pictures of other tests
+    toy = shutil.copytree(toy, tmp_path / "toy", ignore=others)
     assert f"wrote {toy / 'samples.png'}" in works("sample", f"--workdir={toy}", "--num=9")
     before = (toy / "samples.png").read_bytes()
     again = works("sample", f"--workdir={toy}", "--num=8")

@@ -116,6 +116,8 @@ def test_samples_of_two_commands_are_never_in_one_folder(toy, tmp_path, monkeypa
 
 def test_a_run_that_is_read_only_is_refused_before_the_work(toy, tmp_path, monkeypatch, capsys):
     """Samples were made, and then could not be put where they belong."""
+    others = shutil.ignore_patterns("samples*.png")  # pictures of other tests
+    toy = shutil.copytree(toy, tmp_path / "toy", ignore=others)
     read_only(monkeypatch, toy)
     monkeypatch.setattr("diffjax.sample.generate", lambda given: pytest.fail("sampled"))
     assert ended(monkeypatch, "sample", f"--workdir={toy}", "--num=2") == 2
