@@ -129,7 +129,7 @@ def run() -> int:
     print(f"wrote {path}")
     if of_samples and not asked.samples:
         size = sum(file.stat().st_size for file in (asked.workdir / FOLDER).rglob("*.npz"))
-        print(f"kept {size / 1e6:.1f} MB in {asked.workdir / FOLDER}: delete as you like")
+        print(f"kept {size / 1e6:.1f} MB in {asked.workdir / FOLDER}: safe to delete")
     return 0
 
 

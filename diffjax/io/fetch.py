@@ -147,11 +147,17 @@ def _refused(error: urllib.error.HTTPError) -> str:
     return text
 
 
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, in hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _sum(path: Path, known: str) -> str:
     """Return the SHA-256 of a file, or the SHA-1 of its git object if `known` has that length."""
+    if len(known) != 40:
+        return sha256(path)
     with path.open("rb") as file:
-        if len(known) != 40:
-            return hashlib.file_digest(file, "sha256").hexdigest()
         digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
         while block := file.read(PART):
             digest.update(block)

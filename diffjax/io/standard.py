@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import urllib.request
-from collections.abc import Callable
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
-from diffjax.files import whole
-from diffjax.progress import Progress
-
-PART = 2**20
+from diffjax.io.fetch import Remote, fetch, sha256
 
 
 class Standard(NamedTuple):
@@ -70,38 +64,14 @@ def cache() -> Path:
     return base / "diffjax" / "weights"
 
 
-def sha256(path: Path) -> str:
-    """Return the SHA-256 of the file, in hex digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def download(standard: Standard, path: Path, setting: str) -> None:
-    """Download the file, atomically.
+    """Download the file; the same call resumes an interrupted download.
 
     Raises ValueError where it cannot be downloaded or has another SHA-256.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with urllib.request.urlopen(standard.url, timeout=30) as source, whole(path) as part:
-            size = int(source.headers.get("Content-Length") or 0)
-            with part.open("wb") as file:
-                sha = copied(source.read, file, f"download {standard.name}", size)
-            if sha != standard.sha256:
-                raise ValueError(f"{standard.url}: SHA-256 {sha}, not {standard.sha256}: refused")
-    except OSError as error:
+        fetch(Remote(standard.url, standard.name, standard.sha256), path)
+    except ValueError as error:
         raise ValueError(
-            f"{setting}: none given, and {standard.url} cannot be downloaded ({error}); bring it "
-            f"here and give {setting}=PATH"
+            f"{setting}: none given, and {error}; bring it here and give {setting}=PATH"
         ) from error
-
-
-def copied(read: Callable[[int], bytes], file: IO[bytes], name: str, size: int) -> str:
-    """Copy to a file, and return the SHA-256 of the copied bytes."""
-    digest = hashlib.sha256()
-    with Progress(name, size, "B") as progress:
-        while part := read(PART):
-            file.write(part)
-            digest.update(part)
-            progress.advance(len(part))
-    return digest.hexdigest()
