@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from drawing import Fresh, key, random_like
+from tiers import some
 
 from diffjax.nets import NETWORKS, mlp, unet
 from diffjax.nets.conditions import Label
@@ -41,10 +42,7 @@ LEVEL = {"multipliers": (1,), "attention": ()}
 TINY = {"unet": LEVEL, "edm2": LEVEL, "mlp": {"depth": 1}, "dit": {"depth": 1}}
 DROPOUT = {"unet", "edm2"}
 every = pytest.mark.parametrize("name", NETWORKS)
-REPEATED = {"edm2": pytest.mark.thorough}
-some = pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=REPEATED.get(name, ())) for name in NETWORKS]
-)
+most = pytest.mark.parametrize("name", some(NETWORKS, {*NETWORKS} - {"edm2"}))
 """All of them, of which the EDM2 U-Net, the longest to trace, runs in the thorough tier."""
 B = 4
 
@@ -89,7 +87,7 @@ def test_parameters_are_a_plain_nested_dict(name):
 LAST = {"unet": "Conv_3", "edm2": "last", "mlp": "Dense_7", "dit": "out"}
 
 
-@some
+@most
 def test_fresh_network_says_zero(name):
     """Training would start from the loss of a random function instead of that of the prior."""
     _, fresh, apply = made(name)
@@ -99,7 +97,7 @@ def test_fresh_network_says_zero(name):
     chex.assert_trees_all_equal(apply(params, *arguments), jnp.zeros_like(arguments[0]))
 
 
-@some
+@most
 def test_output_depends_on_every_input(name):
     """An input would not be wired in, or samples of a batch mix."""
     _, fresh, apply = made(name)
@@ -117,7 +115,7 @@ def test_output_depends_on_every_input(name):
         assert (moved[1:] <= 1e-5 * np.abs(output).max()).all()
 
 
-@some
+@most
 def test_missing_label_has_one_meaning(name):
     """Guidance would compare with another reference than dropout has trained."""
     _, fresh, apply = tiny(name)
@@ -128,7 +126,7 @@ def test_missing_label_has_one_meaning(name):
     assert program({}) == program(None)
 
 
-@some
+@most
 def test_key_decides_about_dropout(name):
     """Evaluation would be random, or training without dropout."""
     _, fresh, apply = tiny(name)
@@ -230,7 +228,7 @@ def far(a, b):
     return np.abs(a - b).max() / np.abs(b).max()
 
 
-@some
+@most
 def test_bfloat16_is_inside_only(name):
     """Optimizer, averages and checkpoints would be in bfloat16, where small updates are lost."""
     network, fresh, apply = tiny(name, dtype="bfloat16")

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tiers import some
 
 from diffjax.denoiser import Denoiser, Model, reframe
 from diffjax.nets import NETWORKS, mlp
@@ -29,10 +30,7 @@ OWN = ("to", "to_in", "to_out")
 """Parameters of a second time."""
 LABEL = {"label": jnp.array([0, 1, -1])}
 every = pytest.mark.parametrize("name", NETWORKS)
-REPEATED = {"edm2": pytest.mark.thorough}
-some = pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=REPEATED.get(name, ())) for name in NETWORKS]
-)
+most = pytest.mark.parametrize("name", some(NETWORKS, {*NETWORKS} - {"edm2"}))
 """All of them, of which the EDM2 U-Net, the longest to trace, runs in the thorough tier."""
 
 
@@ -70,7 +68,7 @@ def made(name):
     return network, plain, redrawn(shapes), given, apply
 
 
-@some
+@most
 def test_a_network_that_is_told_no_second_time_is_the_same_program(name):
     """Converted networks would change, and ordinary ones become slower."""
     network, plain, params, given, _ = made(name)
@@ -80,7 +78,7 @@ def test_a_network_that_is_told_no_second_time_is_the_same_program(name):
     assert text(network, params) == text(plain, ordinary(params))
 
 
-@some
+@most
 def test_it_adds_exactly_nothing_where_it_is_t_or_missing(name):
     """The diagonal of a flow map would no longer be its denoiser."""
     _, plain, params, given, apply = made(name)
@@ -93,7 +91,7 @@ def test_it_adds_exactly_nothing_where_it_is_t_or_missing(name):
     chex.assert_trees_all_close(missing, expected, rtol=1e-5, atol=1e-5)
 
 
-@some
+@most
 def test_its_parameters_matter_where_it_differs_only(name):
     """A flow map would never learn where to lead, or training would move the diagonal."""
     *_, params, (_, c_noise), apply = made(name)
@@ -111,7 +109,7 @@ def test_its_parameters_matter_where_it_differs_only(name):
     assert leaves == 2
 
 
-@some
+@most
 def test_it_begins_at_zero(name):
     """A converted network that is told a second time would begin with noise."""
     network, _, _, given, _ = made(name)
