@@ -232,11 +232,6 @@ def vlb_map(
 
     Its mean over an image is `vlb(...).total` for the same keys. Values that cost many bits are
     those that the model did not expect.
-
-    >>> from diffjax import analytic, schedules, sde
-    >>> denoise = analytic.gaussian(jnp.zeros(2), jnp.ones(2)).denoiser(sde.VP(schedules.Linear()))
-    >>> vlb_map(denoise, jnp.zeros((1, 2)), jax.random.split(jax.random.key(0), 1), samples=2).shape
-    (1, 2)
     """
     add = lambda total, t, each: total + each
     diffusion, decoder = _continuous(

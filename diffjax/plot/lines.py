@@ -51,12 +51,7 @@ def lines(
 
 
 def curves(processes: Mapping[str, SDE]) -> np.ndarray:
-    """Return alpha, sigma, log-SNR, g^2 and SNR of each process over t, as a picture (H, W, 3).
-
-    >>> from diffjax import schedules, sde
-    >>> curves({"cosine": sde.VP(schedules.Cosine())}).shape
-    (700, 1300, 3)
-    """
+    """Return alpha, sigma, log-SNR, g^2 and SNR of each process over t, as a picture (H, W, 3)."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(13, 7), dpi=100, layout="constrained")
