@@ -50,7 +50,7 @@ def documents() -> list[Path]:
 
 
 class Block(NamedTuple):
-    """language: what stands behind the fence. line: that of its first line, from 1."""
+    """A fenced block. language: the word behind the fence. line: its first line, from 1."""
 
     language: str
     text: str

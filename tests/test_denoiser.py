@@ -34,7 +34,7 @@ def known_output(params, x, c_noise, cond, *, key=None):
 
 
 def given(sde, parameterization, output):
-    """A denoiser whose network says `output`, whatever it is asked."""
+    """Return a denoiser whose network returns `output` for every input."""
     model = Model(sde, parameterization, Network(init, known_output))
     return Denoiser(model, {"network": {"F": output}})
 

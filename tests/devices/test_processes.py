@@ -98,7 +98,7 @@ def alone(workdir: Path, steps: int) -> None:
 
 
 def back_to(workdir: Path, copy: Path, step: int) -> Path:
-    """A copy of the run as it was at `step`."""
+    """Return a copy of the run in its state at `step`."""
     shutil.copytree(workdir, copy)
     for folder in (copy / "checkpoints").iterdir():
         if folder.name.isdecimal() and int(folder.name) > step:

@@ -1,4 +1,4 @@
-"""Samples of other programs: read as they are, or refused in a line that says why."""
+"""Samples of other programs are read unchanged, or refused by a line that states the reason."""
 
 import re
 
@@ -56,7 +56,7 @@ def test_points_and_latents_are_read(tmp_path):
 
 
 def test_an_npy_file_and_grey_images_without_channels_are_read(tmp_path):
-    """The file was said not to be there, and `array:` takes what was refused here."""
+    """An existing file was reported as missing, and forms that `array:` reads were refused here."""
     np.save(tmp_path / "a.npy", X)
     found = read(tmp_path / "a.npy", RGB)
     np.testing.assert_array_equal(found.x, X)
@@ -105,7 +105,7 @@ def test_floats_that_are_not_finite_are_refused(tmp_path):
 
 
 def test_files_of_another_form_are_refused(tmp_path):
-    """One image of another size, or a file cut short, would end in a traceback."""
+    """One image of another size, or a truncated file, would raise a traceback."""
     cases = {"no such": tmp_path / "none.npz", "no images": tmp_path / "empty"}
     (tmp_path / "empty").mkdir()
     cases["neither an .npy nor an .npz"] = tmp_path / "a.txt"

@@ -111,7 +111,7 @@ def test_its_parameters_matter_where_it_differs_only(name):
 
 @most
 def test_it_begins_at_zero(name):
-    """A converted network that is told a second time would begin with noise."""
+    """A converted network that receives a second time would begin with noise."""
     network, _, _, given, _ = made(name)
 
     def last(key):
