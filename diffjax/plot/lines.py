@@ -86,7 +86,7 @@ def table(rows: Table) -> np.ndarray:
     """Return the unrolled map of a sampler as a picture (H, W, 3): all coefficients as colours.
 
     Rows: the network inputs, then the result. Columns: the initial state, the outputs, and noises
-    where there are any.
+    where there are any. Raises ValueError for a table with Langevin rows.
 
     >>> from diffjax import samplers, schedules, sde
     >>> table(samplers.ddim(sde.Flow(schedules.Logit()), [1.0, 0.5, 0.0])).shape
