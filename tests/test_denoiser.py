@@ -270,6 +270,6 @@ def test_reframe_at_zero_signal(parameterization, x64):
     ],
 )
 def test_reframe_refuses_noise_levels_outside_the_trained_range(old, new):
-    """The network would be asked where it was never trained, and the answer clamped in silence."""
+    """The network would be evaluated outside its training range, or silently clamped."""
     with pytest.raises(ValueError, match="exceeds the trained one"):
         reframe(trained(old, V(), mixture()), new)

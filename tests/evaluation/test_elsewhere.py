@@ -34,8 +34,9 @@ def test_what_sample_writes_is_read_back(tmp_path, channels):
 
 
 def test_the_file_is_what_other_evaluators_read(tmp_path):
-    """Theirs take the first array by name, as uint8 (N, H, W, 3) in C order, not compressed; and
-    any file with the ending .png in a folder."""
+    """Other evaluators read the first array by name, as uncompressed uint8 (N, H, W, 3) in C order,
+    and any file with the ending .png in a folder.
+    """
     sample.write(tmp_path / "a.npz", Generated(X, {"label": LABEL}, LABEL, LABEL, RGB))
     with np.load(tmp_path / "a.npz", allow_pickle=False) as file:
         assert file.files == ["arr_0", "arr_1"]
@@ -92,7 +93,7 @@ def test_labels_are_read_as_a_column_of_any_type(tmp_path, dtype):
     ids=lambda v: v if isinstance(v, str) else "",
 )
 def test_arrays_of_another_form_are_refused(tmp_path, arrays, part):
-    """Numbers would be those of images that nobody made."""
+    """The metrics would be those of images that do not exist."""
     np.savez(tmp_path / "a.npz", **arrays)
     with pytest.raises(ValueError, match=re.escape(part)):
         read(tmp_path / "a.npz", RGB)

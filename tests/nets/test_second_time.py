@@ -46,7 +46,7 @@ def redrawn(shapes):
 
 
 def ordinary(params):
-    """The parameters that a network without a second time has."""
+    """Return the parameters that a network without a second time has."""
     if not isinstance(params, dict):
         return params
     return {k: ordinary(v) for k, v in params.items() if k not in OWN}
