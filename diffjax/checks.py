@@ -4,10 +4,6 @@ Each raises ValueError on the host, where an object is constructed or a function
 compiled programs contain none of them. Settings are passed by name, and the first bad one is
 reported: `at_least(1, width=width)` raises `width=0: needs width >= 1`. NaN is never allowed. The
 builder adds the place in the config. Of traced arrays the shapes are checked, not the values.
-
->>> keys(jax.random.split(jax.random.key(0), 2), 3)
-Traceback (most recent call last):
-ValueError: keys ... (2,)...
 """
 
 from __future__ import annotations
@@ -184,7 +180,7 @@ def instance(kind: type, hint: str, **objects: Any) -> None:
 
     >>> instance(dict, "{}", config=[])
     Traceback (most recent call last):
-    ValueError: config=[]: needs an instance of dict, ...
+    ValueError: config=[]: needs an instance of dict, as {}
     """
     for name, value in objects.items():
         if not isinstance(value, kind):
@@ -198,7 +194,7 @@ def function(hint: str, **functions: Any) -> None:
 
     >>> function("jnp.abs", error="l2")
     Traceback (most recent call last):
-    ValueError: error='l2': needs a function, ...
+    ValueError: error='l2': needs a function, as jnp.abs
     """
     for name, value in functions.items():
         if not callable(value):
@@ -237,7 +233,7 @@ def per_sample(size: int, **values: Any) -> None:
 
     >>> per_sample(3, t=np.zeros(2))
     Traceback (most recent call last):
-    ValueError: t ... (2,)...
+    ValueError: t (2,): needs one number per sample, (3,)
     """
     for name, value in values.items():
         array(value, name, f"one number per sample, ({size},)")
@@ -246,7 +242,12 @@ def per_sample(size: int, **values: Any) -> None:
 
 
 def keys(value: Any, size: int) -> None:
-    """Raise ValueError unless the value is an array (size,) of typed keys, one per sample."""
+    """Raise ValueError unless the value is an array (size,) of typed keys, one per sample.
+
+    >>> keys(jax.random.split(jax.random.key(0), 2), 3)
+    Traceback (most recent call last):
+    ValueError: keys (2,): ...
+    """
     example = f"jax.random.split(jax.random.key(0), {size})"
     dtype = getattr(value, "dtype", np.dtype(object))
     if not jnp.issubdtype(dtype, jax.dtypes.prng_key):
@@ -260,7 +261,7 @@ def conditions(cond: Any, size: int) -> None:
 
     >>> conditions({"label": np.zeros(2, int)}, 3)
     Traceback (most recent call last):
-    ValueError: cond['label'] ... (2,)...
+    ValueError: cond['label'] (2,): needs one per sample, (3, ...)
     """
     if cond is None:
         return
@@ -295,7 +296,7 @@ def lengths(value: Any, size: int, name: str = "length") -> None:
 
     >>> lengths(np.array([0], np.uint32), 8)
     Traceback (most recent call last):
-    ValueError: length=0: needs ...
+    ValueError: length=0: needs 1 to 8
     """
     if not np.issubdtype(value.dtype, np.unsignedinteger):
         raise ValueError(f"{name} of type {value.dtype}: needs uint32")

@@ -5,10 +5,6 @@ Everything else is derived from those two functions: the forward SDE dx = f(t) x
 f = (log alpha)' and g^2 = 2 sigma^2 ((log sigma)' - (log alpha)'), its marginals and its prior
 (arXiv:2011.13456; arXiv:2107.00630). The logarithms are differentiated, not alpha and sigma:
 the derivative of alpha itself is off by 5 to 19 % in float32 near t = 0.
-
->>> from diffjax.schedules import Logit
->>> ends(Flow(Logit(), t_min=0.1, t_max=0.75)).sigma.round(6).tolist()
-[0.1, 0.75]
 """
 
 from __future__ import annotations
@@ -306,7 +302,12 @@ def levels(sde: SDE, times: np.ndarray) -> Levels:
 
 @functools.cache
 def ends(sde: SDE) -> Levels:
-    """Return the noise levels at (t_min, t_max), once per process."""
+    """Return the noise levels at (t_min, t_max), once per process.
+
+    >>> from diffjax.schedules import Logit
+    >>> ends(Flow(Logit(), t_min=0.1, t_max=0.75)).sigma.round(6).tolist()
+    [0.1, 0.75]
+    """
     return levels(sde, np.array([sde.t_min, sde.t_max]))
 
 
