@@ -101,7 +101,8 @@ def run() -> int:
     from diffjax import builder
     from diffjax.devices.processes import first
     from diffjax.evaluation.beforehand import beforehand
-    from diffjax.files import reason, write_text
+    from diffjax.files import write_text
+    from diffjax.io.writing import writing
     from diffjax.report.evaluated import bits_line
     from diffjax.training.workdir import provenance, read_config
 
@@ -122,10 +123,8 @@ def run() -> int:
         report["results"] = results(asked, config, of_samples)
         show(report["results"], path.with_suffix(".png"))
     if first():
-        try:
+        with writing(path):
             write_text(path, json.dumps(report, indent=2) + "\n")
-        except OSError as error:
-            raise ConfigError(f"{path}: cannot be written ({reason(error)})") from error
     print(f"wrote {path}")
     if of_samples and not asked.samples:
         size = sum(file.stat().st_size for file in (asked.workdir / FOLDER).rglob("*.npz"))

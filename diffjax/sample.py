@@ -252,22 +252,22 @@ def conditions_of(asked: argparse.Namespace) -> dict[str, Any]:
 def trajectory(asked: argparse.Namespace, job: Job) -> None:
     """Draw the first samples after each row: x_t and the predicted x0."""
     from diffjax import builder, plot
+    from diffjax.io.writing import writing
 
     num = min(asked.num, POINTS if job.form.items.together else IMAGES)
     path, out = builder.refuse("--trajectory")(job.path)(num), asked.trajectory
-    try:
+    with writing(out):
         if out.suffix.lower() == ".gif":
             plot.film(out, *path)
         else:
             plot.save(out, plot.trajectory(*path))
-    except OSError as error:
-        raise ConfigError(f"{out}: cannot be written ({error.strerror})") from error
     print(f"wrote {out}")
 
 
 def check(path: Path, known: tuple[str, ...], flag: str = "--out") -> None:
     """Raise ConfigError for a file that `write` cannot create, before the work is done."""
-    from diffjax.files import check_place, ending, reason
+    from diffjax.files import check_place, ending
+    from diffjax.io.writing import writing
     from diffjax.training.workdir import check_empty
 
     if ending(path) not in known:
@@ -275,10 +275,8 @@ def check(path: Path, known: tuple[str, ...], flag: str = "--out") -> None:
         raise ConfigError(f"{flag}={path}: known endings: {shown}")
     if not ending(path):  # old samples would be mistaken for new ones
         check_empty(path, flag)
-    try:
+    with writing(f"{flag}={path}"):
         check_place(path if ending(path) else path / "000000")
-    except OSError as error:
-        raise ConfigError(f"{flag}={path}: cannot be written ({reason(error)})") from error
 
 
 def suffix(class_name: str) -> str:
@@ -295,11 +293,12 @@ def write(path: Path, samples: Generated) -> None:
     import numpy as np
 
     from diffjax import plot
-    from diffjax.files import ending, reason
+    from diffjax.files import ending
+    from diffjax.io.writing import writing
 
     kind, units, end = samples.form.items, dict(samples.form.units), ending(path)
     files = kind.whole().get(end) if end else kind.folder()
-    try:
+    with writing(f"--out={path}"):
         path.parent.mkdir(parents=True, exist_ok=True)
         if end == ".png":
             plot.save(path, samples.picture())
@@ -317,8 +316,6 @@ def write(path: Path, samples: Generated) -> None:
             for k, item in enumerate(samples.x):
                 name = "" if samples.label is None else samples.form.named(int(samples.label[k]))
                 files.write(path / f"{k:06d}{suffix(name)}{files.ending}", item, units)
-    except OSError as error:
-        raise ConfigError(f"--out={path}: cannot be written ({reason(error)})") from error
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from diffjax.files import read_arrays, write_arrays, write_text
 from diffjax.generation.generated import Generated, Trajectory
 from diffjax.generation.program import Generation, generate
 from diffjax.io.trees import fingerprint
+from diffjax.io.writing import writing
 from diffjax.progress import Progress
 from diffjax.samplers.plan import Plan, Sampling
 from diffjax.samplers.run import Preview
@@ -223,13 +224,11 @@ class Job:
         return Trajectory(x, x0, plan.table.t, self.form.kind)
 
     def _keep(self, folder: Path, start: int, part: Arrays) -> None:
-        try:
+        with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
             facts = dict(self.about) | self.listed | self.started
             write_text(folder / "job.json", json.dumps(facts, indent=2) + "\n")
             write_arrays(folder / _file(start), part)
-        except OSError as error:
-            raise ConfigError(f"{folder}: cannot be written ({error.strerror})") from error
 
     def _batches(
         self,

@@ -184,12 +184,11 @@ def span(interval: list[float]) -> str:
 def write(out: Path, name: str, text: str) -> None:
     """Write a file in the folder `out`; raise ConfigError where it cannot be written."""
     from diffjax.files import write_text
+    from diffjax.io.writing import writing
 
-    try:
+    with writing(f"--out={out}"):
         out.mkdir(parents=True, exist_ok=True)
         write_text(out / name, text)
-    except OSError as error:
-        raise ConfigError(f"--out={out}: cannot be written ({error.strerror})") from error
 
 
 if __name__ == "__main__":

@@ -87,7 +87,7 @@ def make(snapshots: Snapshots, fits: list[Fit], paths: list[Path]) -> None:
     """Compute and write the averages; memory holds them and one leaf of one snapshot."""
     import numpy as np
 
-    from diffjax.config import ConfigError
+    from diffjax.io.writing import writing
     from diffjax.progress import Progress
     from diffjax.training import checksums
 
@@ -99,11 +99,9 @@ def make(snapshots: Snapshots, fits: list[Fit], paths: list[Path]) -> None:
             progress.advance(1)
     for i, (path, fitted) in enumerate(zip(paths, fits, strict=True)):
         about = {"step": str(snapshots.step), "ema": path.stem, "error": f"{fitted.error:.3g}"}
-        try:
+        with writing(path):
             path.parent.mkdir(exist_ok=True)
             checksums.save(path, {name: leaf[i] for name, leaf in leaves.items()}, about)
-        except OSError as error:
-            raise ConfigError(f"{path}: cannot be written ({error.strerror})") from error
 
 
 if __name__ == "__main__":

@@ -62,13 +62,12 @@ def run() -> int:
     if asked.out.suffix != ".png":
         raise ConfigError(f"--out={asked.out}: known ending: .png")
     draw = {"rank": rank, "map": maps, "density": density, "interpolate": interpolate}
-    from diffjax.files import check_place, reason
+    from diffjax.files import check_place
+    from diffjax.io.writing import writing
     from diffjax.runs.subject import subject
 
-    try:
+    with writing(f"--out={asked.out}"):
         check_place(asked.out)
-    except OSError as error:
-        raise ConfigError(f"--out={asked.out}: cannot be written ({reason(error)})") from error
     cli.set_up_jax()
     about = subject(
         asked.workdir,
@@ -87,10 +86,8 @@ def run() -> int:
     from diffjax import plot
 
     picture = draw[asked.command](about, asked)
-    try:
+    with writing(f"--out={asked.out}"):
         plot.save(asked.out, picture)
-    except OSError as error:
-        raise ConfigError(f"--out={asked.out}: cannot be written ({error.strerror})") from error
     print(f"wrote {asked.out}")
     return 0
 

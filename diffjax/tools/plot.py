@@ -81,11 +81,10 @@ def run() -> int:
 def write(path: Path, picture: np.ndarray) -> int:
     """Write a PNG file and return the exit code; raise ConfigError where it cannot be written."""
     from diffjax import plot
+    from diffjax.io.writing import writing
 
-    try:
+    with writing(f"--out={path}"):
         plot.save(path, picture)
-    except OSError as error:
-        raise ConfigError(f"--out={path}: cannot be written ({error.strerror})") from error
     print(f"wrote {path}")
     return 0
 

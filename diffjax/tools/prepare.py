@@ -192,6 +192,7 @@ def claim(work: Path, source: str, size: int, channels: int, originals: dict[str
     import hashlib
 
     from diffjax.files import write_text
+    from diffjax.io.writing import writing
 
     listing = hashlib.sha256()
     for files in originals.values():
@@ -200,11 +201,9 @@ def claim(work: Path, source: str, size: int, channels: int, originals: dict[str
     file = work / "source.json"
     if file.exists() and json.loads(file.read_text()) != origin:
         raise ConfigError(f"{work}: scanned with other settings, or from other files; remove it")
-    try:
+    with writing(f"--out={work.parent}"):
         work.mkdir(parents=True, exist_ok=True)
         write_text(file, json.dumps(origin))
-    except OSError as error:
-        raise ConfigError(f"--out={work.parent}: cannot be written ({error.strerror})") from error
 
 
 def one_shape(seen: Scan, names: dict[str, Any]) -> None:

@@ -24,6 +24,7 @@ from diffjax.data.form import Form, from_json
 from diffjax.data.source import fingerprint
 from diffjax.files import reason
 from diffjax.io.trees import flat, joined, nested, some
+from diffjax.io.writing import writing
 from diffjax.training import checksums, held, stamps
 from diffjax.training.checkpoints import Checkpoints
 from diffjax.training.ema import RAW, length
@@ -93,15 +94,13 @@ def open_run(
                 f"--workdir={workdir} holds a run of another config: {'; '.join(differences)}. "
                 f"Use another workdir, or the config of that run"
             )
-    try:
+    with writing(f"--workdir={workdir}"):
         workdir.mkdir(parents=True, exist_ok=True)
         _describe(workdir, experiment.complete(experiment.config), data)
         with (workdir / "launches.jsonl").open("a") as file:
             launch = provenance() | {"command": list(command), "step": last_step(workdir)}
             launch |= {"resume_from": dict(resume_from)} if resume_from else {}
             file.write(json.dumps(launch) + "\n")
-    except OSError as error:
-        raise ConfigError(f"--workdir={workdir}: cannot be written ({reason(error)})") from error
 
 
 def began_from(workdir: Path, path: Path) -> bool:
@@ -288,13 +287,11 @@ def write_weights(workdir: Path, experiment: Experiment, weights: Weights) -> No
     is not empty or cannot be written.
     """
     check_empty(workdir)
-    try:
+    with writing(f"--out={workdir}"):
         workdir.mkdir(parents=True, exist_ok=True)
         about = {"step": str(weights.step), "ema": weights.ema}
         checksums.save(workdir / WEIGHTS, flat(weights.params), about)
         _describe(workdir, experiment.complete(experiment.config), experiment.form.as_json())
-    except OSError as error:
-        raise ConfigError(f"--out={workdir}: cannot be written ({reason(error)})") from error
 
 
 def check_empty(out: Path, flag: str = "--out") -> None:
