@@ -34,8 +34,8 @@ def check_conditions(setting: ConditionDropout, known: tuple[str, ...] | None) -
 
     No name is refused where they are unknown, None.
     """
-    for name in () if known is None or isinstance(setting, int | float) else dict(setting):
-        if name not in known:
+    for name in () if isinstance(setting, int | float) else dict(setting):
+        if known is not None and name not in known:
             raise ValueError(f"condition_dropout.{name}: no such field{nearest(name, known)}")
 
 
