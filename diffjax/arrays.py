@@ -168,6 +168,28 @@ def spread(tree: PyTree, sharding: Sharding) -> PyTree:
     return jax.tree.map(make, tree)
 
 
+def jit_leaves(function: Callable[..., Any], structure: Any, **options: Any) -> Any:
+    """Jit a function whose first arguments have a fixed structure and are passed as their leaves.
+
+    JAX keeps the structures of the arguments of each program in caches that last as long as the
+    process: with a model in a structure, also everything that was traced for the model. Here, only
+    the returned function holds `structure`, and it takes the traces and programs along when it is
+    dropped.
+
+    structure: of the tuple of the first arguments, `jax.tree.structure((a, b))`; the returned
+    function has the list of their leaves as argument 0. options: of `jax.jit`.
+
+    >>> add = jit_leaves(lambda pair, x: pair["a"] + x, jax.tree.structure(({"a": 0},)))
+    >>> int(add([1], 2))
+    3
+    """
+
+    def of_leaves(leaves: list[Any], *args: Any, **keywords: Any) -> Any:
+        return function(*jax.tree.unflatten(structure, leaves), *args, **keywords)
+
+    return jax.jit(of_leaves, **options)
+
+
 def float64(function: Callable[..., PyTree]) -> Callable[..., PyTree]:
     """Run an elementwise `function` on the host in float64, with NumPy arrays in and out.
 

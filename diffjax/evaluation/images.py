@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
-from diffjax.arrays import Cond, keys_at, stream
+from diffjax.arrays import Cond, jit_leaves, keys_at, stream
 from diffjax.config import Config
 from diffjax.data import Reading, Source
 from diffjax.data.form import Form
@@ -119,7 +119,8 @@ def over(
     index, devices = subject.chosen(num), layout()
     size = -(-min(subject.batch_size, len(index)) // devices.size) * devices.size
     denoise, key = devices.put(subject.denoise), stream(subject.seed, name)
-    run = jax.jit(values)
+    leaves, structure = jax.tree.flatten((denoise,))
+    run = jit_leaves(values, structure)
 
     def computed(part: np.ndarray) -> dict[str, np.ndarray]:
         filled = np.resize(part, size)
@@ -129,7 +130,7 @@ def over(
             keys_at(key, jnp.asarray(filled)),
             cond,
         )
-        batch = devices.whole(run(denoise, *devices.put(inputs, 0)))
+        batch = devices.whole(run(leaves, *devices.put(inputs, 0)))
         kept = {k: v[: len(part)] for k, v in batch.items()}
         for value in kept.values():
             if (bad := ~np.isfinite(value.reshape(len(part), -1)).all(1)).any():
