@@ -80,7 +80,11 @@ class Draw(abc.ABC):
 
 @dataclass(frozen=True)
 class Uniform(Draw):
-    """Uniform times on [t_min, t_max]."""
+    """Uniform times on [t_min, t_max].
+
+    >>> Uniform(stratified=True)
+    Uniform(stratified=True, importance=True)
+    """
 
     importance: bool = True
 
@@ -94,6 +98,10 @@ class Discrete(Draw):
 
     steps: number of steps of the process, >= 1. Raises ValueError for importance=True, since a
     discrete distribution has no density, and for a process without such a k.
+
+    >>> from diffjax import schedules, sde
+    >>> print(Discrete(steps=4)(sde.VP(schedules.Linear(), t_min=0.25), jnp.array([0.5]), ())[0])
+    [0.75]
     """
 
     steps: int = 1000
@@ -162,6 +170,11 @@ class LogNormal(_Gaussian):
     """Log-normal noise levels: log(sigma / alpha) is normal (arXiv:2206.00364, tab. 1).
 
     The distribution is truncated to the noise levels of [t_min, t_max].
+
+    >>> from diffjax import schedules, sde
+    >>> ve = sde.VE(schedules.Edm(sigma_max=100.0), t_min=1e-5)
+    >>> round(float(100 * LogNormal(mean=0.0)(ve, jnp.array([0.5]), ())[0][0]), 2)  # median sigma
+    1.0
     """
 
     mean: float = -1.2
@@ -179,6 +192,9 @@ class LogitNormal(_Gaussian):
     """Logit-normal times: log(t / (1 - t)) is normal (arXiv:2403.03206, eq. 19).
 
     The distribution is truncated to [t_min, t_max].
+
+    >>> LogitNormal(mean=0.5, stratified=True)
+    LogitNormal(stratified=True, importance=False, mean=0.5, std=1.0)
     """
 
     def limits(self, sde: SDE, dtype: Any) -> Float[Array, " 2"]:
@@ -195,6 +211,10 @@ class Mode(Draw):
     scale > 0 favours the middle of [t_min, t_max], scale < 0 both ends (arXiv:2403.03206, eq. 20);
     [0, 1] is mapped linearly to [t_min, t_max]. Raises ValueError for a scale outside of
     [-1, 2 / (pi - 2)], where f is not monotone.
+
+    >>> from diffjax import schedules, sde
+    >>> round(float(Mode()(sde.Flow(schedules.Logit()), jnp.array([0.1]), ())[0][0]), 2)
+    0.2
     """
 
     scale: float = 1.29
@@ -213,6 +233,11 @@ class Likelihood(Draw):
     """Uniform log-SNR: p(t) is proportional to g^2 / sigma^2 = -l' (arXiv:2101.09258, eq. 13).
 
     Raises ValueError for a process whose log-SNR is infinite at t_max.
+
+    >>> from diffjax import schedules, sde
+    >>> flow = sde.Flow(schedules.Logit(), t_min=0.1, t_max=0.9)
+    >>> print(flow.logsnr(Likelihood()(flow, jnp.array([0.25, 0.5]), ())[0]).round(2))
+    [2.2 0. ]
     """
 
     importance: bool = True
@@ -287,7 +312,15 @@ class _Tracked(Draw):
 
 @dataclass(frozen=True)
 class SecondMoment(_Tracked):
-    """p(t) proportional to sqrt(E[loss^2]) over recent losses (arXiv:2102.09672, eq. 18)."""
+    """p(t) proportional to sqrt(E[loss^2]) over recent losses (arXiv:2102.09672, eq. 18).
+
+    >>> from diffjax import schedules, sde
+    >>> vp, draw = sde.VP(schedules.Linear()), SecondMoment(bins=2, history=1)
+    >>> t, loss = jnp.array([0.25, 0.75]), jnp.array([1.0, 3.0])
+    >>> state = draw.update(draw.init(), vp, t, loss, score=loss)
+    >>> print(draw(vp, jnp.array([0.625]), state)[0].round(2))
+    [0.75]
+    """
 
     def share(self, seen: Float[Array, "m h"]) -> Float[Array, " m"]:
         return jnp.sqrt((seen**2).mean(1))
@@ -298,7 +331,11 @@ class SecondMoment(_Tracked):
 
 @dataclass(frozen=True)
 class ScoreNorm(_Tracked):
-    """p(t) proportional to E||score||^2 of the model's score over recent inputs."""
+    """p(t) proportional to E||score||^2 of the model's score over recent inputs.
+
+    >>> ScoreNorm(bins=4, history=10).init()["seen"].shape
+    (4, 10)
+    """
 
     def share(self, seen: Float[Array, "m h"]) -> Float[Array, " m"]:
         return seen.mean(1)

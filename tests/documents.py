@@ -42,7 +42,7 @@ NETWORKS = {
 
 
 def documents() -> list[Path]:
-    """Those whose blocks are run, relative to the root."""
+    """Return the documents whose blocks are executed, relative to the root."""
     found = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
     found += sorted((ROOT / "docs").rglob("*.md")) + sorted((ROOT / "experiments").rglob("*.md"))
     paths = [path.relative_to(ROOT) for path in found]
@@ -99,7 +99,7 @@ def command(words: list[str]) -> tuple[str, list[str]] | None:
 
 
 def expanded(words: list[str], home: Path) -> list[str]:
-    """As the shell hands them over: the home folder, and files by pattern."""
+    """Expand arguments as the shell does: the home folder, and patterns of files."""
     filled = [Template(word).safe_substitute(HOME=str(home)) for word in words]
     return [
         found
@@ -130,7 +130,7 @@ def text(document: Path) -> str:
 
 
 def prepare(world: Path) -> None:
-    """What the examples take for granted: runs, samples, pictures, of random numbers."""
+    """Create the runs, samples and pictures that examples need, from random numbers."""
     rng = np.random.default_rng(0)
     (world / "configs").symlink_to(ROOT / "configs")
     for name in ("digits", "moons"):
@@ -160,7 +160,7 @@ def tiny(name: str, *changes: str) -> list[str]:
 
 
 def anchors(markdown: str) -> set[str]:
-    """Of the headings, as GitHub and MyST name them."""
+    """Return the anchors of the headings, as GitHub and MyST name them."""
     found: set[str] = set()
     for heading in re.findall(r"^#+ +(.+?)\s*$", FENCE.sub("", markdown), re.M):
         plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading)

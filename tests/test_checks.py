@@ -56,7 +56,7 @@ class Bent(Rising):
 
 
 def flat(model: Model = MODEL) -> Model:
-    """With a network that has one output per sample."""
+    """Return a model whose network has one output per sample."""
     one = lambda params, x, c_noise, cond, key=None: x[:, :1]
     return dataclasses.replace(model, network=Network(lambda *a: {}, one))
 
@@ -220,7 +220,7 @@ VALUES = {
     ],
 )
 def test_refused_in_one_line(call, message):
-    """It would be broadcast, clamped or NaN without a word, or a traceback from deep inside."""
+    """A bad argument would be broadcast or clamped, give NaN, or raise deep inside the code."""
     with pytest.raises(ValueError, match=message) as raised:
         call()
     assert "\n" not in str(raised.value) and len(str(raised.value)) < 400

@@ -163,7 +163,7 @@ def test_samples_are_written_as_grid_archive_and_folder_at_once(trained, tmp_pat
     ],
 )
 def test_trajectories_are_drawn(request, tmp_path, works, run, ending):
-    """How samples come about, of images and of points, would not be seen."""
+    """The paths of samples, of images and of points, would not be drawn."""
     path, workdir = tmp_path / f"a.{ending}", request.getfixturevalue(run)
     flags = ["--num=3", "--steps=4", "--sampler=ddim", f"--out={tmp_path / 'a.npz'}"]
     out = works("sample", f"--workdir={workdir}", *flags, f"--trajectory={path}")
@@ -432,7 +432,7 @@ def test_without_out_there_is_one_picture_in_the_workdir(toy, tmp_path, works):
 
 
 def test_samples_from_elsewhere_are_scored_and_tabled(tmp_path, works, refused):
-    """What another program made would be compared with other data, or not at all."""
+    """Samples of another program would be compared with the wrong data, or not at all."""
     real = digits("train")
     np.savez(tmp_path / "a.npz", real.x[:20], real.label[:20])
     flags = [f"--samples={tmp_path / 'a.npz'}", "--metrics=frechet,memorization:pairs=0"]
@@ -635,7 +635,7 @@ def test_a_workdir_that_cannot_be_made_is_refused(refused, tmp_path):
     ids=["before jax is loaded", "after"],
 )
 def test_a_mistake_in_a_process_of_its_own_is_one_line(tmp_path, flags, place, part):
-    """What the tests above see in this process is what a terminal shows."""
+    """A terminal would show something else than the tests above see in this process."""
     done = process("train", *flags, f"--workdir={tmp_path / 'run'}")
     assert done.returncode == 2
     assert done.stdout == ""

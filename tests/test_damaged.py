@@ -224,7 +224,7 @@ CASES = {
 
 
 def faults(case: Case, folder: Path, seed: int, count: int) -> list[str]:
-    """What is wrong with how damaged files are met: tracebacks, long messages, other contents."""
+    """Return the faults in reading damaged files: tracebacks, long messages, wrong contents."""
     path = case.write(folder)
     whole, draw, found = path.read_bytes(), random.Random(seed), []
     right = repr(case.read(path))

@@ -1,4 +1,4 @@
-"""What is written is there whole or not at all."""
+"""A file is written completely or not at all."""
 
 import numpy as np
 import pytest

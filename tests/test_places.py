@@ -206,7 +206,7 @@ def test_damaged_arrays_are_one_line(tmp_path, name):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", ["a.npy", "a.npz"])
 def test_no_damage_to_an_array_is_another_error(tmp_path, name):
-    """Of 3,000 damaged files each: arrays, or one line."""
+    """Each of 3,000 damaged files gives arrays, or an error of one line."""
     rng, path = np.random.default_rng(0), tmp_path / name
     (np.save if name == "a.npy" else np.savez_compressed)(path, rng.normal(size=(9, 4)))
     whole = path.read_bytes()

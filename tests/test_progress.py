@@ -1,4 +1,4 @@
-"""What long work says on a terminal."""
+"""The progress that long work shows on a terminal."""
 
 import io
 import time

@@ -1,5 +1,6 @@
-"""What cannot work is one line before anything is sampled, trained or written: kinds of faults that
-a check in one place would miss."""
+"""Requests that cannot work give one line before anything is sampled, trained or written. These are
+kinds of faults that a check in one place would miss.
+"""
 
 import dataclasses
 import logging

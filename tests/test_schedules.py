@@ -62,7 +62,7 @@ from diffjax.sde import VP
 
 
 class Case(NamedTuple):
-    """What is known of a schedule: its definition, which ends of l are infinite, its settings."""
+    """The facts about a schedule: its definition, its infinite ends, and its settings."""
 
     oracle: Callable[..., Marginal]
     infinite: tuple[bool, bool]

@@ -23,6 +23,14 @@ def construct(
 
     spec: `{"name": entry, argument: value, ...}`, or the text `name:argument=value,...`. partial,
     more: see `call`. Raises ConfigError for an unknown name and for bad arguments.
+
+    >>> from diffjax.schedules import Linear
+    >>> from diffjax.sde import SDES
+    >>> construct(SDES, "ve", "config.sde", schedule=Linear(), t_min=0.01)
+    VE(schedule=Linear(beta_min=0.1, beta_max=20.0), t_min=0.01, t_max=1.0)
+    >>> construct(SDES, "vee", "config.sde", schedule=Linear())
+    Traceback (most recent call last):
+    diffjax.config.errors.ConfigError: config.sde.name='vee': ...
     """
     spec = parse(spec) if isinstance(spec, str) else spec
     fields(spec, place)
@@ -51,6 +59,12 @@ def call(
     partial: bind the arguments without calling; parameters without a default are left to the later
     call. Raises ConfigError for unknown names, missing arguments, wrong types and values that are
     infinite or too large, and in place of a ValueError of the function.
+
+    >>> call(pow, {"exp": 2}, "config.loss.error", base=3)
+    9
+    >>> call(pow, {"exponent": 2}, "config.loss.error", base=3)
+    Traceback (most recent call last):
+    diffjax.config.errors.ConfigError: config.loss.error.exponent: ...
     """
     target = getattr(function, "plan", function)
     parameters = named_parameters(target, place)
@@ -129,6 +143,10 @@ def refuse(place: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 
     It converts ValueError and OSError, and the TypeError of a user-defined function or class that
     does not take such arguments.
+
+    >>> refuse("config.seed")(int)("x")
+    Traceback (most recent call last):
+    diffjax.config.errors.ConfigError: config.seed: ...
     """
 
     def wrap(function: Callable[..., Any]) -> Callable[..., Any]:

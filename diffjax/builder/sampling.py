@@ -57,6 +57,13 @@ def plan(
     or the fields `weight`, `ramp`, `interval`, `reference`, `rule`, `threshold`. `corrector`: the
     rows between the steps. `noise`: independent, or brownian, from one path per sample. `ema`: the
     average of the parameters, a name or a width, which is read together with them.
+
+    >>> from diffjax import schedules, sde
+    >>> from diffjax.specs import Spec
+    >>> form = Form("points", (2,), (Spec("label", "label", 2),))
+    >>> spec = {"sampler": {"name": "heun"}, "steps": 5, "guidance": 2.0}
+    >>> plan(spec, sde.VP(schedules.Cosine(), t_max=0.99), form).passes  # 9 rows of two passes
+    18
     """
     known(spec, PLANNED, place)
     checked(spec.get("ema", ""), str | float, f"{place}.ema")
@@ -160,7 +167,11 @@ def noisy(spec: Config, sde: SDE, planned: Sampling, place: str = "config.sampli
 
 
 def abilities(network: Config) -> dict[str, bool]:
-    """Return the abilities of the network of a section `network`, as arguments of `plan`."""
+    """Return the abilities of the network of a section `network`, as arguments of `plan`.
+
+    >>> abilities({"name": "mlp", "learn_variance": True})
+    {'learned': True, 'leads': False}
+    """
     return {"learned": bool(network.get("learn_variance", False)), "leads": takes_to(network)}
 
 
@@ -168,6 +179,11 @@ def construct_table(spec: Config, sde: SDE, place: str, strength: float = 1.0) -
     """Construct the table of the sampler, with the rows of its corrector and its source of noise.
 
     strength: see `plan`.
+
+    >>> from diffjax import schedules, sde
+    >>> vp = sde.VP(schedules.Cosine(), t_max=0.99)
+    >>> construct_table({"sampler": {"name": "heun"}, "steps": 5}, vp, "config.sampling")
+    Table(9 rows, y = eps)
     """
     spec = {**SAMPLING, **spec}
     steps = checked(spec["steps"], int, f"{place}.steps")
@@ -187,12 +203,24 @@ def construct_table(spec: Config, sde: SDE, place: str, strength: float = 1.0) -
 
 
 def construct_grid(spec: Config, place: str) -> Callable[[SDE, int], np.ndarray]:
-    """Return the time grid `(sde, steps) -> times`."""
+    """Return the time grid `(sde, steps) -> times`.
+
+    >>> from diffjax import schedules, sde
+    >>> grid = construct_grid({"name": "karras", "rho": 3.0}, "config.sampling.grid")
+    >>> grid(sde.VE(schedules.Edm(), t_min=1e-4), 3).round(3).tolist()
+    [1.0, 0.143, 0.0, 0.0]
+    """
     return refuse(place)(construct(GRIDS, spec, place, partial=True))
 
 
 def construct_sampler(spec: Config, place: str) -> Callable[[SDE, np.ndarray], Table]:
-    """Return the sampler `(sde, times) -> Table`."""
+    """Return the sampler `(sde, times) -> Table`.
+
+    >>> from diffjax import schedules, sde
+    >>> ddim = construct_sampler({"name": "ddim", "eta": 0.5}, "config.sampling.sampler")
+    >>> ddim(sde.VP(schedules.Linear()), np.array([1.0, 0.5, 0.0]))
+    Table(2 rows, y = x0)
+    """
     return refuse(place)(construct(SAMPLERS, spec, place, partial=True))
 
 
@@ -210,6 +238,9 @@ def listing() -> str:
     """Return a text with all entries that --sampler, --grid and other flags accept.
 
     It lists their settings, and the order and the rows per step of each sampler.
+
+    >>> listing().splitlines()[0]
+    'samplers (order; rows per step; settings)'
     """
     from diffjax.samplers.adaptive import adaptive
 
@@ -249,7 +280,11 @@ def _described(name: str, function: Callable[..., Any], facts: str) -> list[str]
 
 
 def order(spec: Config) -> int:
-    """Return the order of the sampler of config.sampling with its settings."""
+    """Return the order of the sampler of config.sampling with its settings.
+
+    >>> order({"sampler": {"name": "deis", "order": 2}})
+    2
+    """
     settings = {k: v for k, v in spec["sampler"].items() if k != "name"}
     name, place = spec["sampler"]["name"], "config.sampling.sampler"
     return instance(lookup(SAMPLERS, name, f"{place}.name"), Sampler, place).order(**settings)

@@ -23,6 +23,11 @@ def lookup(table: Mapping[str, Any], name: Any, place: str, needs: Any = Callabl
     The module must be in the current folder or on the PYTHONPATH. needs: the required type of the
     object; by default a function or a class. Raises ConfigError for an unknown name, a module that
     cannot be imported, and an object of another type.
+
+    >>> lookup({"pow": pow}, "pow", "config.loss.error")
+    <built-in function pow>
+    >>> lookup({"pow": pow}, "math:exp", "config.loss.error")
+    <built-in function exp>
     """
     if isinstance(name, str) and name in table:
         return table[name]
@@ -68,7 +73,11 @@ def _imported(name: str, attribute: str, place: str, known: str = "") -> Any:
 
 @dataclass(frozen=True)
 class Applied:
-    """A function with some bound arguments, which compares equal by both."""
+    """A function with some bound arguments, which compares equal by both.
+
+    >>> Applied(pow, (("exp", 2),))(3)
+    9
+    """
 
     function: Callable[..., Any]
     arguments: tuple[tuple[str, Any], ...]
@@ -87,6 +96,10 @@ def written(value: Any, place: str = "config") -> Any:
     A function or class becomes its name, `module:qualname`. A `functools.partial` of one, and a
     dataclass, become that name with fields. Raises ConfigError for an object without a name by
     which another process could import it, such as a lambda or an array.
+
+    >>> import math
+    >>> written({"error": functools.partial(math.isclose, rel_tol=0.1)})
+    {'error': {'name': 'math:isclose', 'rel_tol': 0.1}}
     """
     if value is None or isinstance(value, str | bool | int | float):
         return value

@@ -53,6 +53,13 @@ class Affine:
 
     p: in [0, 1]. labels: condition the network on the changes; without the labels, the changes leak
     into samples. Raises ValueError for p out of range.
+
+    >>> Affine(p=0.12).width
+    9
+    >>> change = Affine(p=0.0)
+    >>> x, labels = change(jax.random.key(0), jnp.ones((2, 4, 4, 1)))
+    >>> x.shape, jnp.abs(labels).max().item()
+    ((2, 4, 4, 1), 0.0)
     """
 
     p: float = 0.12

@@ -83,6 +83,12 @@ def latents(
     factor that brings values to a standard deviation of about 1 (0.18215 for the autoencoder of
     arXiv:2112.10752). kind: the kind of items that are not latents, with floats and no bound.
     Raises ValueError for files of any other form.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as place:
+    ...     np.save(f"{place}/latents.npy", np.zeros((10, 8, 8, 4), np.float16))
+    ...     latents("train", place, holdout=0.0).form.shape
+    (8, 8, 4)
     """
     check_split(split, "latents")
     root = Path(path).expanduser()

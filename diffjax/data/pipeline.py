@@ -35,6 +35,10 @@ class Reading:
     declares and a config does not set.
 
     Raises ValueError for a setting out of range.
+
+    >>> from diffjax import data
+    >>> Reading(labels=True).form(data.moons("train", size=10)).names
+    ['label']
     """
 
     labels: bool = False
@@ -161,6 +165,11 @@ class Batches:
     that round, and every item once per epoch of its class. Flips and crops of batch k are functions
     of (seed, k) as well. rows: the rows of each batch to read, all by default; one of several
     processes reads only its share.
+
+    >>> from diffjax import data
+    >>> batches = Batches(data.moons("train", size=10), 4, 0, Reading())
+    >>> batches[2]["x"].shape
+    (4, 2)
     """
 
     source: Source
@@ -258,7 +267,11 @@ def window(
 
 
 def centre(x: np.ndarray, side: int, axes: tuple[int, ...] = (-3, -2)) -> np.ndarray:
-    """Return the middle `side` values of items (B, ...) along `axes`, or x itself for side = 0."""
+    """Return the middle `side` values of items (B, ...) along `axes`, or x itself for side = 0.
+
+    >>> centre(np.arange(16).reshape(1, 4, 4, 1), 2)[0, :, :, 0].tolist()
+    [[5, 6], [9, 10]]
+    """
     if not side:
         return x
     start = [(x.shape[axis] - side) // 2 for axis in axes]
@@ -289,7 +302,12 @@ def centred(items: dict[str, np.ndarray], reading: Reading, form: Form) -> dict[
 
 
 def select(source: Source, reading: Reading, most: int) -> Memory:
-    """Load at most `most` items, spread evenly over `source` and cropped at the centre."""
+    """Load at most `most` items, spread evenly over `source` and cropped at the centre.
+
+    >>> from diffjax import data
+    >>> select(data.moons("train", size=100), Reading(), most=10)
+    Memory(10 points items of (2,) float32, classes=2)
+    """
     many = len(source) > most
     index = np.linspace(0, len(source) - 1, most).astype(int) if many else np.arange(len(source))
     items = load(source, index)
@@ -303,6 +321,11 @@ def read(
     """Iterate over batches start, ..., stop - 1 in stacks of `per_item`, which threads prefetch.
 
     The order does not depend on the number of `workers`; at most workers + 2 stacks wait.
+
+    >>> from diffjax import data
+    >>> batches = Batches(data.moons("train", size=10), 4, 0, Reading())
+    >>> [stack["x"].shape for stack in read(batches, 0, 4, per_item=2)]
+    [(2, 4, 2), (2, 4, 2)]
     """
     import grain
 

@@ -26,6 +26,11 @@ class Source(Protocol):
     """Items by index; reading is deterministic, and several threads may read at once.
 
     form: the kind and the shape of the items, and their conditions.
+
+    >>> from diffjax import data
+    >>> source = data.moons("train", size=10)
+    >>> isinstance(source, Source), source[np.array([3, 7])]["x"].shape
+    (True, (2, 2))
     """
 
     @property
@@ -51,6 +56,9 @@ class Memory:
 
     x: (N, *shape). label: (N,), in [0, classes). kind: the kind of the items, where empty that of
     `kinds.default`. cond: other conditions by name, (N, ...). units, class_names: see `Form`.
+
+    >>> Memory(np.zeros((10, 2), np.float32), np.zeros(10, np.int32), classes=2)
+    Memory(10 points items of (2,) float32, classes=2)
     """
 
     x: np.ndarray
@@ -100,7 +108,12 @@ class Memory:
 
 
 def load(source: Source, index: np.ndarray | None = None) -> Memory:
-    """Read the items at `index`, by default all, into memory."""
+    """Read the items at `index`, by default all, into memory.
+
+    >>> from diffjax import data
+    >>> load(data.moons("train", size=100), np.array([3, 7]))
+    Memory(2 points items of (2,) float32, classes=2)
+    """
     if index is None and isinstance(source, Memory):
         return source
     index, form = np.arange(len(source)) if index is None else index, source.form

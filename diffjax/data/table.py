@@ -32,6 +32,14 @@ def table(
     whose levels, sorted, are the labels of the rows. holdout: the share of held-out rows, chosen by
     row number. Raises ValueError for cells that are empty or not finite, for numbers that are equal
     in all rows, for more than 100 levels, and for rows of a single number.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as place:
+    ...     file = Path(place, "trees.csv")
+    ...     rows = [["height", "kind"], ["2.5", "oak"], ["3.5", "elm"], ["4.5", "oak"]]
+    ...     np.savetxt(file, rows, fmt="%s", delimiter=",")
+    ...     table("train", str(file), holdout=0.0).x.shape  # the height, and two levels
+    (3, 3)
     """
     check_split(split, "a table")
     file = Path(path).expanduser()

@@ -95,6 +95,10 @@ def tfds(
     another type. size, channels, unreadable: as for a folder. Raises ValueError where the data set
     does not exist, is not prepared as ArrayRecord, or lacks the split or the feature; the message
     states the remedy.
+
+    >>> tfds("valid", "cifar10")
+    Traceback (most recent call last):
+    ValueError: split='valid' of tfds: ...
     """
     import tensorflow_datasets
 

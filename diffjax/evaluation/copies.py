@@ -124,6 +124,14 @@ def memorization(
     The values are in pixels and, under `features`, in the features of the extractor if that is
     another one. cells: number of cells of C_T, by default one per 50 held-out items and at most 10.
     pairs: number of closest pairs in the picture that is written to the folder of `real`.
+
+    >>> import functools
+    >>> from pathlib import Path
+    >>> from diffjax import data
+    >>> real = Real(functools.partial(data.moons, size=40), data.Reading(), 40, Path())
+    >>> copies = Samples(real.train.x, real.train.label)
+    >>> memorization(real, copies, resamples=0)["ratio"]
+    0.0
     """
     if not len(real.test):
         raise ValueError("memorization: no held-out items; allowed: the other metrics")

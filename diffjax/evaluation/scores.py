@@ -38,6 +38,13 @@ def inception_score(
     It is high where each sample is of a recognised class and there are many classes. The value is
     the mean over `splits` random parts, with its `deviation`; `infinity` is the extrapolation to
     infinitely many samples (arXiv:1911.07023).
+
+    >>> import functools
+    >>> from diffjax import data
+    >>> real = Real(functools.partial(data.moons, size=40), data.Reading(), 40, Path())
+    >>> inception_score(real, Samples(real.train.x, None))
+    Traceback (most recent call last):
+    ValueError: features=pixels: ...
     """
     logits = real.need(samples, "logits")
     if not 0 < 2 * splits <= len(logits):
@@ -65,6 +72,13 @@ def classifier(real: Real, samples: Samples, resamples: int = 20) -> dict[str, A
     """Compute the share of samples that an independent classifier assigns to their class.
 
     The result also has the accuracy of the classifier on held-out items.
+
+    >>> import functools
+    >>> from diffjax import data
+    >>> real = Real(functools.partial(data.checkerboard, size=40), data.Reading(), 40, Path())
+    >>> classifier(real, Samples(real.train.x, None))
+    Traceback (most recent call last):
+    ValueError: classifier: ...
     """
     if not real.classes or samples.label is None:
         raise ValueError("classifier: the network knows no classes; allowed: the other metrics")
@@ -108,6 +122,13 @@ def clip_score(
 
     The scale is 2.5 in the paper (arXiv:2104.08718) and 100 in most published numbers. captions: a
     text file with one line per class or per sample.
+
+    >>> import functools
+    >>> from diffjax import data
+    >>> real = Real(functools.partial(data.moons, size=40), data.Reading(), 40, Path())
+    >>> clip_score(real, Samples(real.train.x, None), captions="texts.txt")
+    Traceback (most recent call last):
+    ValueError: features=pixels: ...
     """
     captioned = real.extractor.captions
     if captioned is None:

@@ -61,6 +61,10 @@ def fit(train: Memory, flip: bool = False, cache: Path | None = None) -> Judge:
     folder where the fitted classifier is stored for later calls. The fit takes 30 epochs, but at
     least 300 steps and at most 2,000. Raises ValueError for items that are neither images nor
     vectors.
+
+    >>> fit(Memory(np.zeros((4, 16, 1), np.float32), np.zeros(4, int), classes=2))
+    Traceback (most recent call last):
+    ValueError: classifier: ...
     """
     if not judged(train.form):
         what = f"{train.form.kind} {train.form.shape}"

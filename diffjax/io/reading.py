@@ -19,7 +19,14 @@ INDEX = ".safetensors.index.json"
 
 
 def numpy_file(path: Path) -> Contents:
-    """Read an .npz file of arrays."""
+    """Read an .npz file of arrays.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.savez(f"{folder}/net.npz", w=np.ones(2))
+    ...     [*numpy_file(Path(folder, "net.npz")).tensors]
+    ['w']
+    """
     try:
         return Contents(read_arrays(path), {})
     except ValueError as error:
@@ -40,6 +47,10 @@ def read(path: Path) -> Contents:
     The contents include the settings in JSON beside the tensors, and those of the scheduler of a
     pipeline. Raises ValueError that names the file, where there is nothing to read, or more than
     one candidate.
+
+    >>> read(Path("nowhere.pt"))
+    Traceback (most recent call last):
+    ValueError: nowhere.pt: ...
     """
     if not path.exists():
         raise ValueError(f"{path}: no such file or folder")
@@ -116,7 +127,15 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 class Tensors(Mapping[str, np.ndarray]):
-    """The tensors of one or more .safetensors files, each read when it is accessed."""
+    """The tensors of one or more .safetensors files, each read when it is accessed.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write(Path(folder, "net.safetensors"), {"w": np.ones(2)}, {"step": "500"})
+    ...     tensors = Tensors(Path(folder, "net.safetensors"))
+    ...     [*tensors], tensors.metadata
+    (['w'], {'step': '500'})
+    """
 
     def __init__(self, *paths: Path):
         self.metadata: dict[str, str] = {}
@@ -143,7 +162,15 @@ class Tensors(Mapping[str, np.ndarray]):
 
 
 def write(path: Path, tensors: Mapping[str, Any], metadata: dict[str, str]) -> None:
-    """Write these arrays unchanged to a .safetensors file, atomically."""
+    """Write these arrays unchanged to a .safetensors file, atomically.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write(Path(folder, "net.safetensors"), {"w": np.ones(2)}, {"step": "500"})
+    ...     contents = read(Path(folder, "net.safetensors"))
+    ...     contents.tensors["w"].tolist()
+    [1.0, 1.0]
+    """
     with whole(path) as part:
         save_file({k: np.asarray(v, order="C") for k, v in tensors.items()}, part, metadata)
         _sort(part)

@@ -211,6 +211,12 @@ def dit(
     the second (arXiv:2209.12152). remat: what the backward pass recomputes, see `DiT`.
     learn_variance: return a second output like the first, for the variance of a step. dtype: the
     type of the compute, float32 or bfloat16; parameters, input and output are float32.
+
+    >>> dit(size="S", patch=2)
+    Network(DiT)
+    >>> dit(width=100, heads=3)
+    Traceback (most recent call last):
+    ValueError: heads=3: ...
     """
     one_of(SIZES, size=size)
     one_of(POSITIONS, positions=positions)

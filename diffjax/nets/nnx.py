@@ -111,6 +111,16 @@ def nnx(
     `linen`. settings: hashable values. Raises ValueError for another dtype and, at first use, for
     variables that are neither parameters nor random streams, such as BatchStat: a network is a pure
     function and keeps no other state.
+
+    >>> class Scale(flax_nnx.Module):
+    ...     def __init__(self, size, rngs):
+    ...         self.scale = flax_nnx.Param(jnp.ones(size))
+    ...     def __call__(self, x, c_noise, cond):
+    ...         return self.scale[None] * x
+    >>> network = nnx(Scale, size=2)
+    >>> params = network.init(jax.random.key(0), jnp.ones((3, 2)), jnp.ones(3), None)
+    >>> network.apply(params, jnp.ones((3, 2)), jnp.ones(3), None).shape
+    (3, 2)
     """
     if dtype not in DTYPES:
         raise ValueError(f"dtype={dtype!r}: known: {', '.join(DTYPES)}")

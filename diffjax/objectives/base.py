@@ -79,6 +79,9 @@ class Context(NamedTuple):
     averages: averages of the parameters, by name. held: parameters that are never trained, by name.
     evaluating: whether this is the held-out loss, in which no condition is dropped; the networks of
     `model` are in evaluation mode then, and others must be called without a key.
+
+    >>> Context(model=None, params={}, batch={"x": jnp.zeros((4, 2))}, key=None).evaluating
+    False
     """
 
     model: Model
@@ -97,6 +100,11 @@ class Part(NamedTuple):
 
     partial: True for an entry that is a function, which the objective calls and which has settings
     of its own; False for one that is constructed.
+
+    >>> from diffjax.weights import WEIGHTS
+    >>> part = Part(WEIGHTS, partial=True)
+    >>> "min_snr" in part.catalogue
+    True
     """
 
     catalogue: Mapping[str, Any]
@@ -110,6 +118,9 @@ class Task(NamedTuple):
     the bins of their levels. conditions: names of those that may be dropped. second_output: whether
     the network has a second output. second_time: whether it takes a second time. noisy: the field
     of config.sampling that adds noise, and thus needs a score, with its value.
+
+    >>> Task(second_time=True).second_time, Task().second_time
+    (True, None)
     """
 
     form: Form | None = None

@@ -65,6 +65,14 @@ class Denoising(Objective):
     Metrics: `loss`, the weighted error; `bound` and `hybrid`, the terms that these add;
     `loss_at_logsnr` (2, bins), sums and counts of the loss by noise level. Raises ValueError for
     settings out of range.
+
+    >>> from diffjax import nets, parameterization, schedules, sde
+    >>> network = nets.Network(lambda *shapes: {}, lambda params, x, *_, key=None: 0 * x)
+    >>> model = Model(sde.Flow(schedules.Logit()), parameterization.X0(), network)
+    >>> context = Context(model, {"network": {}}, {"x": jnp.full((4, 2), 3.0)}, jax.random.key(0))
+    >>> loss, metrics, state = Denoising()(context)
+    >>> float(loss), sorted(metrics)  # the network predicts 0, and x0 is 3
+    (9.0, ['loss', 'loss_at_logsnr'])
     """
 
     masks: ClassVar[bool] = True

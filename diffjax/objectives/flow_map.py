@@ -68,6 +68,11 @@ class FlowMap(Objective):
 
     The network needs the condition `to` (`config.network.conditions`). Metrics: `loss`, and its
     parts `loss_rule` and `loss_diagonal`. Raises ValueError for incompatible settings.
+
+    >>> from diffjax.objectives import MAP_RULES, PAIRS
+    >>> shortcut = FlowMap(rule=MAP_RULES["semigroup"](), pair=PAIRS["dyadic"](steps=128))
+    >>> shortcut.diagonal, shortcut.velocity
+    (0.5, Conditional())
     """
 
     parts: ClassVar[Mapping[str, Part]] = {
@@ -205,6 +210,9 @@ class FlowMapDistillation(FlowMap):
 
     teacher: the path of a run, an export or a published checkpoint. The other settings are those
     of `FlowMap`; the share `diagonal` of each batch copies the teacher.
+
+    >>> FlowMapDistillation.loads, FlowMapDistillation().velocity
+    (('teacher',), Teacher(guidance=1.0))
     """
 
     loads: ClassVar[tuple[str, ...]] = ("teacher",)

@@ -26,6 +26,9 @@ def lines(
     """Return curves by label, each (x, y), as a picture (H, W, 3).
 
     log: the logarithmic axes, "x", "y" or "xy".
+
+    >>> lines({"loss": (np.array([1, 2, 4]), np.array([3.0, 2.0, 1.0]))}, x="step", log="x").shape
+    (400, 600, 3)
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import ScalarFormatter
@@ -48,7 +51,12 @@ def lines(
 
 
 def curves(processes: Mapping[str, SDE]) -> np.ndarray:
-    """Return alpha, sigma, log-SNR, g^2 and SNR of each process over t, as a picture (H, W, 3)."""
+    """Return alpha, sigma, log-SNR, g^2 and SNR of each process over t, as a picture (H, W, 3).
+
+    >>> from diffjax import schedules, sde
+    >>> curves({"cosine": sde.VP(schedules.Cosine())}).shape
+    (700, 1300, 3)
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(13, 7), dpi=100, layout="constrained")
@@ -84,6 +92,10 @@ def table(rows: Table) -> np.ndarray:
 
     Rows: the network inputs, then the result. Columns: the initial state, the outputs, and noises
     where there are any.
+
+    >>> from diffjax import samplers, schedules, sde
+    >>> table(samplers.ddim(sde.Flow(schedules.Logit()), [1.0, 0.5, 0.0])).shape
+    (400, 400, 3)
     """
     from matplotlib.figure import Figure
 

@@ -22,6 +22,10 @@ def recognised(contents: Contents) -> str:
     """Return the name of the family of these contents.
 
     Raises ValueError where no family, or more than one, recognises them.
+
+    >>> recognised(Contents({"w": 0}, {}))
+    Traceback (most recent call last):
+    ValueError: family: ...
     """
     contents = cleaned(contents)
     known = [name for name, family in FAMILIES.items() if family.knows(contents)]
@@ -38,6 +42,11 @@ def bare(contents: Contents, family: Family) -> tuple[Contents, tuple[str, ...]]
     """Return the tensors of the network alone, by its own names, and a note on what is left out.
 
     Raises ValueError where they are not the tensors of this family.
+
+    >>> family = Family(lambda contents: None, marks=("w",))
+    >>> contents, notes = bare(Contents({"net.w": 0, "net.b": 0}, {}), family)
+    >>> [*contents.tensors]
+    ['w', 'b']
     """
     contents = cleaned(contents)
     return unwrapped(contents, family.marks) if family.marks else (contents, ())

@@ -33,6 +33,12 @@ def document(record: Record, real: np.ndarray | None, note: str = "") -> str:
     """Return a complete HTML page that loads nothing.
 
     real: a picture (H, W, 3) of the data; None where note says why there is none.
+
+    >>> from pathlib import Path
+    >>> from diffjax.report.record import read
+    >>> page = document(read(Path("nowhere")), None, "the data are not here")
+    >>> "the data are not here" in page
+    True
     """
     title = record.workdir.resolve().name or "run"
     sections = {

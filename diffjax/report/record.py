@@ -13,7 +13,12 @@ import numpy as np
 
 
 class Series(NamedTuple):
-    """Values (N,) at increasing steps (N,), all finite."""
+    """Values (N,) at increasing steps (N,), all finite.
+
+    >>> series = Series(np.array([100, 200]), np.array([0.5, 0.4]))
+    >>> float(series.values[-1])
+    0.4
+    """
 
     steps: np.ndarray
     values: np.ndarray
@@ -24,6 +29,10 @@ class Record:
     """The files of a run; missing ones are empty.
 
     notes: one line for each file that could not be read.
+
+    >>> record = Record(Path("run"), {}, {}, [], [{"step": 100, "loss": 0.5}], {}, {}, [])
+    >>> record.series("loss").values.tolist(), record.last
+    ([0.5], 100)
     """
 
     workdir: Path
@@ -70,7 +79,11 @@ class Record:
 
 
 def read(workdir: Path) -> Record:
-    """Read all files of `workdir` that can be read."""
+    """Read all files of `workdir` that can be read.
+
+    >>> read(Path("nowhere")).notes[:2]
+    ['metrics.jsonl: not there', 'config.json: not there']
+    """
     notes: list[str] = []
     rows = [r for r in _lines(workdir / "metrics.jsonl", notes) if isinstance(r.get("step"), int)]
     return Record(

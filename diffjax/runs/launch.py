@@ -56,6 +56,10 @@ def fit(
     able to import them: `builder.plain` refuses other objects. changes: new values of fields, such
     as `train.steps=500`. held, resume_from, resume_ema, resume_map, resume_partial: see `launch`.
     Raises ConfigError for settings that cannot work, before anything is compiled.
+
+        trained = diffjax.fit("moons_vp", "runs/moons", "train.steps=500")
+        trained.sample(64, label=0).picture()  # uint8 (H, W, 3)
+        trained = diffjax.fit("moons_vp", "runs/moons", "train.steps=1000")  # 500 more
     """
     if not str(workdir):
         raise ConfigError("workdir='': needs a folder; is a variable unset?")

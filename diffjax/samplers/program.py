@@ -218,6 +218,12 @@ class Sampler:
 
     The decorator `sampler` constructs one; `conformance.judge` measures whether the properties
     hold.
+
+    >>> from diffjax import samplers
+    >>> samplers.dpmpp_2m
+    dpmpp_2m(exact=False, eta=0.0, lower_final=0), order 2, rows per step 1
+    >>> samplers.unipc.order(), samplers.unipc.order(order=2), samplers.heun.passes
+    (4, 3, 2)
     """
 
     def __init__(
@@ -277,5 +283,13 @@ def sampler(order: int | Callable[..., int], **known: Any) -> Callable[..., Samp
     """Decorate a planning function `(sde, times, **settings) -> Table` as a `Sampler`.
 
     order, passes, straight, leads: the properties of the method, see `Sampler`.
+
+    >>> @sampler(order=1)
+    ... def halve(sde, times):
+    ...     p = Program()
+    ...     p.step(0.5 * X + 0.5 * p.network(times[0]))
+    ...     return p.table()
+    >>> halve
+    halve(), order 1, rows per step 1
     """
     return functools.partial(Sampler, order=order, **known)

@@ -252,6 +252,12 @@ def sample(
 
     Raises ValueError as `check_arguments` does and, outside traced functions, FloatingPointError
     for a network output that is not finite.
+
+    >>> from diffjax import analytic, samplers, schedules, sde
+    >>> flow, keys = sde.Flow(schedules.Logit()), jax.random.split(jax.random.key(0), 3)
+    >>> denoise = analytic.gaussian(jnp.zeros(2), jnp.zeros(2)).denoiser(flow)  # all data are 0
+    >>> sample(denoise, samplers.ddim(flow, [1.0, 0.5, 0.0]), jnp.ones((3, 2)), keys).tolist()
+    [[0.0, 0.0], [0.0, 0.0], [0.0, 0.0]]
     """
     result = run(denoise, table, x, keys, cond=cond, guidance=guidance, noise=noise)
     if not isinstance(result.bad, Tracer):

@@ -90,6 +90,11 @@ class Table:
     Static: read, which view of the prediction y is; learned, langevin, leads, whether any row has a
     spread, an snr, a `to` other than t; padded, whether rows may be idle; origin, the process that
     the table was planned for.
+
+    >>> from diffjax import samplers, schedules, sde
+    >>> table = samplers.ddim(sde.Flow(schedules.Logit()), np.array([0.75, 0.5, 0.25, 0.0]))
+    >>> table, len(table[:2]), table.t.tolist()
+    (Table(3 rows, y = x0), 2, [0.75, 0.5, 0.25])
     """
 
     t: Any

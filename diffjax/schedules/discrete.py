@@ -25,6 +25,10 @@ class Discrete(Schedule):
     t = 1, and alpha is linear in the last interval. Elsewhere l is finite.
 
     Raises ValueError for other betas.
+
+    >>> l = Discrete(betas=(0.1, 0.2, 0.5))(jnp.array([1 / 3, 1.0]))
+    >>> [round(float(a), 4) for a in jax.nn.sigmoid(l)]  # alpha^2: 0.9, and 0.9 * 0.8 * 0.5
+    [0.9, 0.36]
     """
 
     betas: tuple[float, ...] = ()
@@ -123,6 +127,9 @@ def ddpm_scaled_linear(
     """Return the schedule of latent diffusion's table, in which sqrt(beta) is linear.
 
     Source: the code of arXiv:2112.10752.
+
+    >>> ddpm_scaled_linear()
+    Discrete(1000 betas, 0.00085 to 0.012)
     """
     _at_least_two(steps)
     return from_betas(np.linspace(beta_min**0.5, beta_max**0.5, steps) ** 2)
@@ -132,6 +139,9 @@ def ddpm_cosine(steps: int = 1000, s: float = 0.008, most: float = 0.999) -> Dis
     """Return the schedule of improved DDPM's table, with betas of at most `most`.
 
     Source: arXiv:2102.09672, eq. 17.
+
+    >>> ddpm_cosine(steps=1000)
+    Discrete(1000 betas, 4.12842e-05 to 0.999)
     """
     _at_least_two(steps)
     alpha2 = np.cos((np.arange(steps + 1) / steps + s) / (1 + s) * math.pi / 2) ** 2

@@ -52,9 +52,9 @@ def as_published(name: str, **network) -> Experiment:
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_config_file_builds(name, monkeypatch):
-    """A setting that its object refuses; with tiny networks they train in `test_configs`.
+    """A config file would have a setting that its object refuses; `test_configs` trains them.
 
-    All but the trace of its network.
+    Everything is constructed but the trace of its network.
     """
     nothing = lambda self, key, x, cond=None: {"network": {}}
     monkeypatch.setattr(Model, "init", nothing)
@@ -128,7 +128,7 @@ def test_sections_may_leave_out_what_has_defaults():
 
 
 def test_equal_configs_give_equal_models():
-    """Unequal ones would compile again for nothing."""
+    """Models that are not equal would be compiled twice for no reason."""
     a, b = builder.experiment(BASE), builder.experiment(copy.deepcopy(BASE))
     assert a.model == b.model
     assert hash(a.model) == hash(b.model)
@@ -205,7 +205,7 @@ def test_a_missing_section_is_named(section):
 @pytest.mark.parametrize("section", SECTIONS)
 @pytest.mark.parametrize("value", [5.5, "vp"])
 def test_a_section_that_has_no_fields_is_refused(section, value):
-    """`sde="vp"` in a file is the likeliest slip of all."""
+    """`sde="vp"` in a file is the most likely mistake."""
     assert f"config.{section}" in refused({**BASE, section: value})
 
 
@@ -307,7 +307,7 @@ def test_a_value_out_of_range_is_refused(assignments, parts):
     ],
 )
 def test_a_network_that_cannot_be_is_refused_before_training(assignment, part):
-    """A traceback out of the compiler tells the user nothing."""
+    """The user would see a traceback of the compiler, which explains nothing."""
     text = refused(override(BASE, [assignment]))
     assert "config.network" in text
     assert part in text
@@ -566,7 +566,7 @@ def test_images_of_another_size_and_kind_need_another_data_line_alone(tmp_path):
 
 
 def test_augmentation_is_known_to_the_network_that_is_built_and_to_nobody_in_sampling():
-    """Its width would have to be typed, or samples be made as if they were augmented."""
+    """Its width would have to be set by hand, or samples would look augmented."""
     experiment = builder.experiment(override(BASE, ["data.augment=affine:p=0.3,turn=True"]))
     assert experiment.reading.augment.p == 0.3
     params = jax.eval_shape(experiment.initialise).params["network"]["Embedding_0"]

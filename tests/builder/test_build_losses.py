@@ -88,7 +88,7 @@ def test_condition_dropout_by_name_is_checked():
 
 
 def test_states_of_the_loss_are_in_the_first_state():
-    """What is learned of the losses would not be trained, or start anew after a restart."""
+    """State that is learned from the losses would not be trained, or be lost on resuming."""
     made = builder.experiment(config(uncertainty=True, draw="second_moment") | POINTS)
     state = jax.eval_shape(made.initialise)
     assert set(state.params) == {"network", "loss"} and set(state.loss) == {"seen", "count"}
@@ -209,7 +209,7 @@ def test_a_learned_schedule_builds_with_the_bound(weight):
 
 
 def test_a_learned_schedule_inside_another_is_refused_with_its_place():
-    """Its parameters would not be found there: the schedule would never be trained."""
+    """The schedule would never be trained, because training does not find its parameters there."""
     inner = {"name": "shifted", "schedule": {"name": "learned"}}
     text = refused({**config(weight="elbo", bound=True), "sde": {"name": "vp", "schedule": inner}})
     assert text.startswith("config.sde.schedule: ") and "learned schedule" in text

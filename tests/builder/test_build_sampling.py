@@ -1,4 +1,4 @@
-"""Config to how to sample: correctors, where noise comes from, adaptive steps."""
+"""From config.sampling to a plan: correctors, sources of noise, adaptive steps."""
 
 import os
 import re
@@ -72,7 +72,7 @@ def test_a_corrector_of_the_config_is_the_corrector(spec, make):
 
 
 def test_noise_of_the_config_is_that_of_the_table():
-    """More steps would be another sample, where one that is refined was asked for."""
+    """More steps would give another sample instead of a refined one."""
     own, path = plan(), plan(noise="brownian")
     assert (own.table.nodes < 6).all() and own.table.nodes.shape[1] == 1
     exact = own.table.brownian()
@@ -146,7 +146,7 @@ def test_adaptive_steps_need_what_other_samplers_need():
 
 
 def test_the_list_names_correctors_and_adaptive_steps():
-    """A user would have to read the code to know what there is."""
+    """Users would have to read the code to learn which entries exist."""
     out = builder.listing()
     for name in (*SAMPLERS, "adaptive", *CORRECTORS):
         assert re.search(rf"^  {name}( |$)", out, re.M), name

@@ -1,4 +1,4 @@
-"""Plans for samples that bring their guidance weights."""
+"""Plans for samples that have their own guidance weights."""
 
 import numpy as np
 import pytest

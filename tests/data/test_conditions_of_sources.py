@@ -1,4 +1,4 @@
-"""Conditions beside latents and images: masks, names of their own, and what is left out."""
+"""Conditions beside latents and images: masks, names, and conditions that are left out."""
 
 import json
 

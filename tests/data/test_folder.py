@@ -202,7 +202,7 @@ def test_a_folder_that_is_not_there_is_refused(path):
 
 
 def test_an_image_beside_class_folders_is_refused(tmp_path):
-    """It has no class; left out, nobody would notice."""
+    """The image has no class, and nobody would notice if it were left out."""
     save(tmp_path / "ape" / "1.png", 1)
     save(tmp_path / "2.png", 2)
     with pytest.raises(ValueError, match=r"2\.png: stands beside the class folders ape"):
@@ -277,7 +277,7 @@ def test_a_split_that_holds_nothing_is_refused(tiny_folder):
 
 
 def test_the_held_out_images_stay_so_when_files_are_added(tmp_path):
-    """Else images that were trained on would come into the test set of the next run."""
+    """Otherwise training images would become test images of the next run."""
     before: dict[str, set[int]] = {"train": set(), "test": set()}
     for some in (range(0, 120, 2), range(1, 120, 2)):
         for i in some:

@@ -152,7 +152,7 @@ def test_latents_of_three_channels_keep_their_values(tmp_path):
 
 
 def test_conditions_come_with_the_items_of_an_archive(tmp_path):
-    """By name, NaN where a mask says missing, cut alike by the split."""
+    """Conditions keep their names, are NaN where a mask is 0, and are split like the items."""
     rng = np.random.default_rng(0)
     tokens = rng.normal(size=(30, 5, 3)).astype(np.float64)
     mask = rng.random((30, 5)) < 0.5
@@ -242,7 +242,7 @@ def test_metadata_that_do_not_fit_the_images_are_refused(tmp_path, rows, message
 
 
 def test_an_unreadable_image_has_the_conditions_of_the_one_in_its_place(tmp_path):
-    """Else an image would come with the description of another."""
+    """Otherwise an image would have the description of another image."""
     from diffjax.data import folder
 
     hub(tmp_path, [{"file_name": f"{k}.png", "size": k} for k in range(4)])

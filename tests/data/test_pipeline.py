@@ -28,7 +28,7 @@ def numbers(batches: Batches, indices) -> list[int]:
 
 @pytest.mark.parametrize(("size", "batch_size"), [(12, 4), (10, 4), (5, 8), (3, 10), (1, 3)])
 def test_every_item_comes_once_per_epoch(size, batch_size):
-    """Also where batches straddle epochs, or hold several: none lost, none twice."""
+    """No item is lost or repeated where a batch straddles epochs or holds several of them."""
     epochs = 4 * batch_size
     seen = numbers(Batches(numbered(size), batch_size, 0), range(epochs * size // batch_size))
     for start in range(0, len(seen), size):
@@ -218,7 +218,7 @@ def assert_equal(a, b):
 def test_batches_are_the_same_for_any_number_of_threads_and_any_stack(
     pictures, workers, per_item, start
 ):
-    """Else a run could be repeated only on the same machine, or not be resumed in its middle."""
+    """Otherwise a run could be repeated on the same machine only, or not be resumed."""
     batches = Batches(pictures, 7, 3, ALL)
     got = list(read(batches, start, 15, per_item, workers))
     assert len(got) == (15 - start) // per_item

@@ -134,7 +134,7 @@ def test_another_file_format_is_refused_with_what_to_do(tiny, copied):
 
 @pytest.mark.parametrize("shard", [0, 1])
 def test_a_damaged_file_is_named(tiny, copied, shard):
-    """Also where the batch reaches over several files: the one to replace is the damaged one."""
+    """The message names the damaged file, also where a batch spans several files."""
     name = f"tiny-train.array_record-0000{shard}-of-00002"
     content = bytearray((copied / name).read_bytes())
     written = [i for i, byte in enumerate(content) if byte and 500 < i < 60_000]

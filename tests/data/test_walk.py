@@ -1,4 +1,4 @@
-"""Which files of a folder are taken, as what, and what is said of the others."""
+"""Which files of a folder are read, how, and how the others are reported."""
 
 import os
 import re
@@ -166,7 +166,7 @@ def test_one_class_that_holds_folders_is_said(tmp_path, capsys):
 
 
 def test_a_folder_that_cannot_be_read_is_refused_by_name(tmp_path, monkeypatch):
-    """Its images would be missing without a word."""
+    """Its images would be missing without a message."""
     root, scan = files(tmp_path, "a/0.png", "b/1.png"), os.scandir
 
     def denied(path):

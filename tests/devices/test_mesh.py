@@ -63,7 +63,7 @@ def layout(devices, rule=DATA):
 
 
 def experiment(**train):
-    """All that is random in training, around a tiny network."""
+    """Construct a run with a tiny network and every source of randomness in training."""
     config = load("digits_vp")
     for section, changed in SMALL.items():
         config[section] = {**config[section], **changed}
@@ -80,19 +80,19 @@ def batches(steps):
 
 
 def trained(devices, rule=DATA, accumulate=2):
-    """In two parts of a batch: what a step in one does, and more. One step in one is thorough."""
+    """Train in two parts of a batch, which tests more than one part (a thorough test) does."""
     return _trained(devices, rule, accumulate)  # one key, however it is called
 
 
 @functools.cache
 def first_state():
-    """On the host, from one program for all layouts."""
+    """Return the first state on the host, from one program for all layouts."""
     return jax.device_get(jax.jit(experiment().initialise)())
 
 
 @functools.cache
 def _trained(devices, rule, accumulate):
-    """As in `loop.train`, 2 K steps in two dispatches: losses, states and the compiled program."""
+    """Run 2 K steps in two dispatches, as `loop.train` does; return losses, states and program."""
     e, where = experiment(accumulate=accumulate), layout(devices, rule)
     state = jax.device_put(first_state(), where.state(first_state()))
     data, states, losses = batches(2 * K), [state], []
@@ -210,7 +210,7 @@ def dit_b():
 
 @pytest.mark.parametrize("rule", [mesh.FSDP(), mesh.Model(fsdp=True)], ids=["fsdp", "model"])
 def test_a_device_of_eight_holds_an_eighth_of_a_transformer(rule):
-    """At most 0.15 of parameters, averages and moments, or sharding does not pay."""
+    """A device would hold more than 0.15 of parameters, averages and moments."""
     state = dit_b()
     shardings = layout(8, rule).state(state)
     for name in ("params", "ema", "optimizer"):

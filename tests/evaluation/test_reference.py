@@ -45,7 +45,7 @@ def test_statistics_are_read_as_they_were_written(stored):
 
 
 def test_other_items_may_be_compared_with(stored):
-    """Else no statistics but those of the same items would be of use."""
+    """Otherwise only statistics of the same items could be used."""
     reference.read(stored, "pool", 4, FACTS | {"items": 7, "data": ""})
 
 

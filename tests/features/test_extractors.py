@@ -95,7 +95,7 @@ def published(tmp_path, monkeypatch):
 
 
 def test_a_file_of_other_weights_gives_features_and_says_so(real, published):
-    """From a file to features: and none may pass for those that everybody publishes."""
+    """Features of other weights would pass for those in published results."""
     path = published("dinov2")
     made = EXTRACTORS["dinov2_b14"](real, weights=str(path))
     found = extract(made, real.train.x[:3])
@@ -110,7 +110,7 @@ def test_a_file_of_other_weights_gives_features_and_says_so(real, published):
 
 
 def test_captions_have_vectors_in_the_space_of_images(published, tmp_path):
-    """Of the words, in their order, whatever stands in the other captions."""
+    """A vector would not depend on the words and their order, or depend on other captions."""
     words = {"text_model.embeddings.token_embedding.weight": [2 * 256 + 2 + 2, 64]}
     path, merges = published("clip", **words), tmp_path / "merges.txt"
     merges.write_text("#version: 0.2\nt h\nth e</w>\n")

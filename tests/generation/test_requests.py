@@ -47,7 +47,7 @@ def made(*args, **more):
 
 
 class Compiled(list):
-    """What the compiler does while it listens."""
+    """A list of the compilations while it listens."""
 
     def __call__(self, event, *_, **__):
         if "backend_compile" in event:
@@ -117,7 +117,7 @@ def test_previews_of_a_generation():
 
 
 def test_a_job_hands_out_previews_and_counts_rows(monkeypatch, capsys):
-    """Previews would be lost on the way, or a long run without a terminal say nothing."""
+    """Previews would be lost, or a long run without a terminal would print nothing."""
     monkeypatch.setattr(job, "LINES", 0.0)
     sampled = Job(denoise(), plan(Conditional()), Form("points", SHAPE), {}, {}, batch_size=4)
     seen, plain = [], sampled.samples(12).x  # 8 at a time: one for each device

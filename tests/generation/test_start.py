@@ -60,7 +60,7 @@ def test_they_are_those_of_start_from_whatever_the_batch():
 
 
 def test_items_of_another_number_or_shape_are_refused():
-    """They would be broadcast."""
+    """Items of another shape would be broadcast."""
     with pytest.raises(ValueError, match=r"x0: 3 values, and 1000 samples"):
         generation(FAR[:3], 0.5)
     with pytest.raises(ValueError, match=r"x0: items of shape \(1,\); needs \(2,\)"):

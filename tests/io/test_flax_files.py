@@ -1,4 +1,4 @@
-"""Checkpoints of Flax, as it writes them, and files that are none."""
+"""Checkpoints as Flax writes them, and files that are not checkpoints."""
 
 import flax.serialization
 import jax.numpy as jnp

@@ -39,7 +39,7 @@ def standard(server):
 
 
 def test_it_is_downloaded_once(standard, tmp_path):
-    """A gigabyte would come with every evaluation, and none without a network."""
+    """Every evaluation would download a gigabyte, and fail without a connection."""
     first = weights(standard, folder=tmp_path / "new")
     assert first.path.read_bytes() == DATA
     gone = standard._replace(url="http://127.0.0.1:1/net.pth")

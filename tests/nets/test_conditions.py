@@ -45,7 +45,7 @@ pairs = pytest.mark.parametrize(
 
 
 def test_every_kind_and_network_has_a_small_version():
-    """One in the catalogues without settings here would go untested."""
+    """An entry of the catalogues without settings here would not be tested."""
     assert set(SMALL) == set(NETWORKS) and {*SIZES, "length"} == set(CONDITIONS)
     for kind in CONDITIONS.values():
         assert kind.mechanisms and set(kind.mechanisms) <= set(MECHANISMS)
@@ -56,7 +56,7 @@ def built(name, conditions):
 
 
 def takes(name, condition):
-    """Whether this network can be told this condition."""
+    """Return whether this network takes this condition."""
     try:
         built(name, (condition,))
     except ValueError as error:
@@ -68,7 +68,7 @@ def takes(name, condition):
 
 
 def known(name):
-    """All conditions that this network can be told, two or more of some kinds."""
+    """Return all conditions that this network takes, two or more of some kinds."""
     every = (*(CONDITIONS[k](SIZES[k]) for k in SIZES), *MORE)
     return tuple(c for c in every if takes(name, c))
 
@@ -79,7 +79,7 @@ def inputs(name):
 
 
 def values(condition, x, seed=2):
-    """A value that is there for all samples; sequences have two tokens."""
+    """Return a value that is present for all samples; sequences have two tokens."""
     rng, shape = np.random.default_rng(seed), condition.shape(x.shape)
     shape = [2 if n is None else n for n in shape]
     if jnp.issubdtype(condition.missing(x).dtype, jnp.integer):
@@ -88,7 +88,7 @@ def values(condition, x, seed=2):
 
 
 def redrawn(shapes):
-    """Every tensor at random: fresh networks say zero, whatever their parts do."""
+    """Redraw every tensor at random, because fresh networks return zero whatever their parts do."""
     leaves, tree = jax.tree.flatten(shapes)
     rng = np.random.default_rng(1)
     draw = lambda a: jnp.asarray(0.3 * rng.normal(size=a.shape), a.dtype)
@@ -97,7 +97,7 @@ def redrawn(shapes):
 
 @functools.cache
 def made(name):
-    """A network that is told all it can be, and what it says; compiled once."""
+    """Return a network with all conditions that it takes, and its output; compiled once."""
     network, (x, c_noise) = built(name, known(name)), inputs(name)
     cond = {c.name: values(c, x) for c in known(name)}
     params = redrawn(jax.eval_shape(network.init, jax.random.key(0), x, c_noise, None))

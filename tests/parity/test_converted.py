@@ -78,7 +78,7 @@ def error(ours, theirs):
 
 
 def converted(path):
-    """By the family that the file is named after."""
+    """Convert the file by the family that it is named after."""
     contents, family = trained.opened(path, path.stem)
     return trained.convert(contents, family, path, {"heads": 2})
 

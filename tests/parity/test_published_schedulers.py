@@ -29,7 +29,7 @@ READ = sorted(set(RUNS) - OTHER - set(REFUSED))
 
 
 def config(run):
-    """As `save_pretrained` writes it."""
+    """Return the config as `save_pretrained` writes it."""
     kind = {} if run.kind in ("epsilon", "edm", "learned_range") else {"prediction_type": run.kind}
     kind = {} if run.name.startswith(("flow-euler", "flow-heun")) else kind
     return {"_class_name": run.scheduler[1], "_diffusers_version": "0.42.1", **run.config, **kind}

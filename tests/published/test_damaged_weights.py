@@ -30,7 +30,7 @@ def flips(path, places):
 
 
 def unnoticed(path, places, load):
-    """Those bits with which the file is loaded, and what is loaded differs from what was saved."""
+    """Return the places of damage with which the file still loads, with other contents."""
     right, found = load(path), []
     for place in flips(path, places):
         try:

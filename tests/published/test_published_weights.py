@@ -31,7 +31,7 @@ SMALL = {
 
 
 def converted(tensors, family="dit", **settings):
-    """As `trained.convert` converts them, without building the network."""
+    """Convert contents as `trained.convert` does, without building the network."""
     contents, notes = bare(Contents(tensors, {}, config=UNET), FAMILIES[family])
     made = FAMILIES[family].convert(contents, **{**SMALL[family][1], **settings})
     return made._replace(notes=(*notes, *made.notes))
@@ -235,7 +235,7 @@ ZERO = {"_class_name": "DDIMScheduler", "rescale_betas_zero_snr": True, "num_tra
 
 
 def test_flags_are_applied_before_anything_is_checked(tmp_path):
-    """What a flag mends would be refused as the file says it; defaults stay within the file."""
+    """A setting that a flag corrects would be refused as the file states it."""
     path = folder(tmp_path, scheduler=ZERO)
     with pytest.raises(ConfigError, match="alpha is 0"):
         read(path, "", {})

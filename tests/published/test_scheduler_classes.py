@@ -1,4 +1,4 @@
-"""What diffusers' schedulers stand for, by their class; `tests/parity` compares them in numbers."""
+"""The meaning of diffusers' schedulers by class; `tests/parity` compares numbers."""
 
 import itertools
 import json
@@ -84,7 +84,7 @@ def test_classes_that_are_not_known_are_refused_by_name():
 
 
 def test_defaults_are_those_of_the_class():
-    """What a config leaves out differs between classes: betas, spacing, set_alpha_to_one."""
+    """Defaults of omitted settings differ between classes: betas, spacing, set_alpha_to_one."""
     betas = lambda name: sections(name)["sde"]["schedule"]["beta_max"]
     assert (betas("DDIMScheduler"), betas("HeunDiscreteScheduler")) == (0.02, 0.012)
     grid = lambda name, **config: sections(name, **config)["sampling"]["grid"]

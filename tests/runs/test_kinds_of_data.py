@@ -273,7 +273,7 @@ def test_what_network_or_data_lack_is_refused_before_anything_is_compiled(
 
 @pytest.mark.thorough
 def test_training_is_the_command_too(tmp_path, monkeypatch):
-    """What `fit` takes as a dict, a user writes as flags."""
+    """Flags of the command would not have the effect of a dict in `fit`."""
     folder = described(tmp_path)
     flags = ["--config=moons_vp", f"--workdir={tmp_path / 'run'}", "--config.data.kind=vector"]
     np.savez(folder, x=np.zeros((24, 2), np.float32) + np.arange(24)[:, None] / 24,

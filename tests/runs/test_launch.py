@@ -16,7 +16,7 @@ from diffjax.training.signals import Signals
 
 
 class Pressed(Signals):
-    """As if the stop button of a notebook were pressed in the first steps."""
+    """Imitate the stop button of a notebook, pressed in the first steps."""
 
     def __init__(self):
         self.asked = 0

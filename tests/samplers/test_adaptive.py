@@ -60,7 +60,7 @@ def keys_of(x):
 
 
 def scale(sde):
-    """Of the frame at the first level: alpha and sigma of VP times this."""
+    """Return the scale of the frame at the first level, relative to alpha and sigma of VP."""
     at = levels(sde, np.array([sde.t_max]))
     return float(np.hypot(at.alpha[0], at.sigma[0]))
 

@@ -93,7 +93,7 @@ def test_there_is_no_restart_before_the_first_step():
 
 @pytest.mark.parametrize("name", ["churn", "restart"])
 def test_noise_forgets_a_wrong_start(name):
-    """With noise and half the way up again, an error of variance would shrink less than by Heun."""
+    """Noise would not halve an error of the variance that Heun's method leaves."""
     settings = {"s_max": 5.0} if name == "churn" else {"low": 0.2, "high": 5.0}
     times = at_lambda(VP_LINEAR, np.linspace(-1.5, 1.5, 81))
     mean, var = marginal(VP_LINEAR, times[0])

@@ -43,7 +43,7 @@ def program(read=x0):
 
 
 def direct(net, zs, x):
-    """What `program` says, written out."""
+    """Compute the result of `program` directly from its rows."""
     a = net(0, 0.5 * x + 0.25 * zs[0])
     x = 0.5 * x + 0.1 * a + 0.3 * zs[0]
     b = net(1, x - 0.2 * a + 0.4 * zs[0])

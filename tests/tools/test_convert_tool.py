@@ -39,7 +39,7 @@ def call(monkeypatch, capsys):
 
 @pytest.fixture(scope="module")
 def exported(toy, tmp_path_factory):
-    """What the toy run becomes."""
+    """Return the export of the toy run."""
     out = tmp_path_factory.mktemp("exported") / "toy"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["convert.py", str(toy), f"--out={out}"])
@@ -66,7 +66,7 @@ def test_an_exported_run_comes_back_identical(toy, exported):
 
 
 def test_a_network_is_exported_from_python(toy, tmp_path):
-    """Only the command could pass weights on."""
+    """Only the command could export weights."""
     trained = diffjax.load(toy)
     trained.save(tmp_path / "out")
     back = diffjax.load(str(tmp_path / "out"))
@@ -169,7 +169,7 @@ def test_weights_of_another_network_are_named(exported, change, tmp_path):
 
 
 def test_a_table_names_several_tensors_of_each_kind():
-    """Only the first of many would be known, and the next only after it is mended."""
+    """The message would name only the first of many tensors."""
     table = conv("a", "x")
     with pytest.raises(ValueError, match=r"missing: 2 \(x\.bias, x\.weight\); not known: 7 \(0, 1"):
         converted(table, {str(i): np.zeros(1) for i in range(7)})

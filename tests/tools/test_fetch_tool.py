@@ -218,7 +218,7 @@ def test_what_cannot_be_fetched_is_one_line(server, tmp_path, call, monkeypatch)
 
 
 def archive(train: np.ndarray, label: np.ndarray) -> bytes:
-    """As its authors have it, with few images."""
+    """Return the archive as its authors publish it, with few images."""
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w:gz") as tar:
 

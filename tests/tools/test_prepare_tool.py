@@ -147,7 +147,7 @@ def test_duplicates_go_from_the_training_images_and_are_shown(made, tmp_path, ho
 
 
 def test_copies_are_never_on_both_sides_of_a_new_split(made, tmp_path):
-    """Also where they have different labels; else the test images would be known."""
+    """Otherwise the network would know test images, which may have another label in training."""
     x = np.concatenate([pictures(60), pictures(60)])
     label = np.concatenate([np.arange(60) % 3, np.arange(60) % 2])
     np.savez(tmp_path / "a.npz", x=x, y=label)
@@ -159,7 +159,7 @@ def test_copies_are_never_on_both_sides_of_a_new_split(made, tmp_path):
 
 @pytest.mark.thorough
 def test_a_killed_run_goes_on_and_gives_the_same_bytes(tmp_path, monkeypatch):
-    """It would begin again after hours, or end as another data set."""
+    """It would start again after hours of work, or write another data set."""
     np.savez(tmp_path / "a.npz", x=pictures(1700), y=np.arange(1700) % 5)  # four parts
     command = lambda out, *more: [
         sys.executable, "-m", "diffjax.tools.prepare", str(tmp_path / "a.npz"),

@@ -1,4 +1,4 @@
-"""What cannot work is refused before anything is written; what nobody trained is said."""
+"""Impossible requests are refused before anything is written; untrained parts are reported."""
 
 import contextlib
 import dataclasses

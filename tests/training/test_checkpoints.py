@@ -101,7 +101,7 @@ def test_the_newest_state_comes_back_bit_by_bit(tmp_path):
 
 
 def test_only_the_newest_are_kept(tmp_path):
-    """Else a long run fills the disk."""
+    """Otherwise a long run would fill the disk."""
     write(tmp_path, range(1, 7), keep=2)
     reader = Checkpoints(tmp_path, write=False)
     assert reader.steps() == [5, 6]
@@ -192,7 +192,7 @@ def test_training_goes_on_after_a_damaged_checkpoint(tmp_path, again):
 
 
 def test_if_all_are_damaged_it_says_so(tmp_path):
-    """To begin anew in silence would throw a run away."""
+    """A silent new start would throw a run away."""
     write(tmp_path, [3, 6])
     damage(tmp_path, 3, "truncated")
     damage(tmp_path, 6, "truncated")
@@ -261,7 +261,7 @@ def test_a_save_that_fails_leaves_the_others_and_the_next_one_works(tmp_path, ca
 
 
 def half_written(root, step: int) -> None:
-    """What a kill in the middle of a save leaves: files, but no commit mark."""
+    """Leave the files of a save that was killed in the middle, without a commit mark."""
     shutil.copytree(root / "3", root / str(step))
     for mark in (root / str(step)).rglob("commit_success.txt"):
         mark.unlink()

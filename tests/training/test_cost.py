@@ -1,4 +1,4 @@
-"""What a step costs, by hand and by the report; and traces of steps."""
+"""The cost of a step, computed by hand and by the report, and traces of steps."""
 
 import json
 

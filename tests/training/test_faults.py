@@ -1,4 +1,4 @@
-"""What goes wrong around a run: real processes, real signals, one line for the user each time."""
+"""Faults around a run, with real processes and signals; each gives one line for the user."""
 
 import json
 import os
@@ -43,7 +43,7 @@ SMALL = {
 
 
 def flags(workdir: Path, **changed) -> list[str]:
-    """Of a small network on points; `__` in a name stands for a dot."""
+    """Return the flags of a small network on points; `__` in a name stands for a dot."""
     settings = SMALL | {k.replace("__", "."): v for k, v in changed.items()}
     given = [f"--config.{k}={v}" for k, v in settings.items()]
     return ["--config=moons_vp", f"--workdir={workdir}", *given]

@@ -1,4 +1,4 @@
-"""Which fields of a config may change when a run resumes, and which may not."""
+"""Fields of a config that may change when a run resumes, and fields that may not."""
 
 import json
 from pathlib import Path
@@ -110,7 +110,7 @@ def names() -> list[str]:
 
 @pytest.mark.parametrize("name", names())
 def test_a_completed_config_means_the_same(name):
-    """What a run stores would be another process, loss, network or average than was trained."""
+    """The stored config would describe another process, loss, network or average."""
     config = load(name)
     whole = builder.completed(config)
     assert builder.completed(whole) == whole and json.loads(json.dumps(whole))

@@ -1,4 +1,4 @@
-"""What is held and what is frozen: never changed, never averaged, saved once, laid out by rule."""
+"""Held and frozen parameters are never changed or averaged, saved once, and laid out by rule."""
 
 import json
 import shutil

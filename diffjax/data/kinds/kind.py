@@ -34,6 +34,10 @@ class Files:
     ending: the suffix with its dot. write: `(path, items or item, units)`. read: `(path, shape of
     an item, units)`, the inverse of `write`. each: True if a file holds one item, so that several
     items make a folder.
+
+    >>> from diffjax.data import KINDS
+    >>> KINDS["image"].files[0].ending
+    '.png'
     """
 
     ending: str
@@ -64,6 +68,13 @@ class Kind:
     window: the axes, counted from the last, along which items may be cropped. mirror: the axis
     along which items may be flipped. lengths: True if items may have different lengths along their
     first axis, with NaN beyond the end. augment: True if geometric augmentations of images apply.
+
+    >>> from diffjax.data import KINDS
+    >>> KINDS["image"].range("uint8"), KINDS["latent"].range("float32")
+    ((0.0, 255.0), None)
+    >>> KINDS["image"].check((8, 8, 2), "uint8")
+    Traceback (most recent call last):
+    ValueError: kind='image': ...
     """
 
     name: str

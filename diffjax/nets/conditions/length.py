@@ -20,6 +20,9 @@ class Length:
     transformer attends to the item alone, so its output there does not depend on the amount of
     padding. The output of a U-Net does, through its norms and convolutions. A length is never
     missing, so neither dropout nor guidance removes it.
+
+    >>> Length(3).inside(jnp.array([1, 3], jnp.uint32), rank=2).tolist()
+    [[True, False, False], [True, True, True]]
     """
 
     size: int

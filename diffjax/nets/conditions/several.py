@@ -42,6 +42,10 @@ class Conditions:
     guidance (arXiv:2207.12598). `settled` chooses mechanisms. Raises ValueError for a size below 1,
     a name that is not a word, a mechanism that the kind does not have, or two conditions with one
     name.
+
+    >>> from diffjax.nets.conditions import Label, Tokens
+    >>> print(settled((Label(10), Tokens(768, "caption")), "unet", ("embedding", "cross")))
+    label (label of size 10), caption (tokens of size 768)
     """
 
     entries: tuple[Condition, ...] = ()
@@ -184,6 +188,13 @@ def settled(conditions: Iterable[Condition], network: str, takes: tuple[str, ...
     """Choose the mechanism of each condition of a network that supports the mechanisms `takes`.
 
     Raises ValueError for a condition that has none of these mechanisms.
+
+    >>> from diffjax.nets.conditions import Label
+    >>> [entry.mechanism for entry in settled([Label(10)], "mlp", ("embedding",)).entries]
+    ['embedding']
+    >>> settled([Label(10)], "mlp", ("cross",))
+    Traceback (most recent call last):
+    ValueError: condition 'label' of kind label: ...
     """
     entries = []
     for entry in conditions:

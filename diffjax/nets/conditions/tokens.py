@@ -20,6 +20,9 @@ class Tokens:
     (arXiv:2310.00426). null: whether a learned token comes first, which is always present; without
     it the attention of a sample without tokens is zero. Raises ValueError for another number of
     layers.
+
+    >>> Tokens(768, "caption").shape((4, 32, 32, 3))
+    (4, None, 768)
     """
 
     size: int
