@@ -155,7 +155,7 @@ def instance(kind: type, hint: str, **objects: Any) -> None:
     for name, value in objects.items():
         if not isinstance(value, kind):
             raise ValueError(
-                f"{name}={_short(value)}: needs an instance of {kind.__name__}, as {hint}"
+                f"{name}={_short(value)}: needs an instance of {kind.__name__}, such as {hint}"
             )
 
 
@@ -163,7 +163,7 @@ def function(hint: str, **functions: Any) -> None:
     """Raise ValueError for an object that is not callable; `hint` is an example for the message."""
     for name, value in functions.items():
         if not callable(value):
-            raise ValueError(f"{name}={_short(value)}: needs a function, as {hint}")
+            raise ValueError(f"{name}={_short(value)}: needs a function, such as {hint}")
 
 
 def samples(x: Any, name: str = "x") -> None:
@@ -189,17 +189,19 @@ def per_sample(size: int, **values: Any) -> None:
     for name, value in values.items():
         array(value, name, f"one number per sample, ({size},)")
         if value.shape != (size,):
-            raise ValueError(f"{name} {value.shape}: needs one number per sample, ({size},)")
+            has = f"{name} has the shape {value.shape}"
+            raise ValueError(f"{has}; needs one number per sample, ({size},)")
 
 
 def keys(value: Any, size: int) -> None:
     """Raise ValueError unless the value is an array (size,) of typed keys, one per sample."""
-    example = f"jax.random.split(jax.random.key(0), {size})"
+    example = f"such as jax.random.split(jax.random.key(0), {size})"
     dtype = getattr(value, "dtype", np.dtype(object))
     if not jnp.issubdtype(dtype, jax.dtypes.prng_key):
-        raise ValueError(f"keys={_short(value)}: needs typed keys, one per sample, as {example}")
+        raise ValueError(f"keys={_short(value)}: needs one typed key per sample, {example}")
     if value.shape != (size,):
-        raise ValueError(f"keys {value.shape}: needs one key per sample, ({size},), as {example}")
+        shape = value.shape
+        raise ValueError(f"keys has the shape {shape}; needs one key per sample, {example}")
 
 
 def conditions(cond: Any, size: int) -> None:
@@ -207,11 +209,14 @@ def conditions(cond: Any, size: int) -> None:
     if cond is None:
         return
     if not isinstance(cond, Mapping):
-        raise ValueError(f"cond={_short(cond)}: needs arrays by name, as {{'label': label}}")
+        raise ValueError(
+            f"cond={_short(cond)}: needs a mapping from names to arrays, such as {{'label': label}}"
+        )
     for name, value in cond.items():
         array(value, f"cond[{name!r}]", f"({size}, ...)")
         if value.shape[:1] != (size,):
-            raise ValueError(f"cond[{name!r}] {value.shape}: needs one per sample, ({size}, ...)")
+            has = f"cond[{name!r}] has the shape {value.shape}"
+            raise ValueError(f"{has}; needs one entry per sample, ({size}, ...)")
 
 
 def labels(value: Any, size: int, name: str = "label") -> None:
@@ -237,7 +242,7 @@ def lengths(value: Any, size: int, name: str = "length") -> None:
         return
     each = np.asarray(value)
     if len(bad := each[(each < 1) | (each > size)]):
-        raise ValueError(f"{name}={bad[0]}: needs 1 to {size}")
+        raise ValueError(f"{name}={bad[0]}: needs a length from 1 to {size}")
 
 
 def known_label(value: Any, size: int) -> Any:
