@@ -107,8 +107,8 @@ class FlowMap(Objective):
             )
         if self.rule.anywhere and not self.velocity.anywhere:
             raise ValueError(
-                "velocity='conditional': it is known at the samples alone, and this rule needs it "
-                "at other points; allowed: velocity='own' or 'teacher'"
+                "velocity='conditional': is known only at the samples, but this rule needs it at "
+                "other points; allowed: velocity='own' or 'teacher'"
             )
         if self.velocity.taught != bool(self.loads):
             raise ValueError(
@@ -124,12 +124,12 @@ class FlowMap(Objective):
         """Raise ValueError where draw and velocity are incompatible with model or data."""
         self.draw.check(model.sde)
         if self.draw.init() != ():
-            raise ValueError(f"draw={self.draw}: it learns from losses, in denoising only")
+            raise ValueError(f"draw={self.draw}: learns from losses; allowed: in denoising only")
         if model.sde.schedule.init():
-            raise ValueError("a learned schedule: needs the variational bound; allowed: denoising")
+            raise ValueError("a learned schedule needs the variational bound; allowed: denoising")
         if task.second_output:
             raise ValueError(
-                "name='flow_map': it trains no second output; allowed: config.network."
+                "name='flow_map': trains no second output; allowed: config.network."
                 "learn_variance=False"
             )
         known, rates = task.conditions, self.condition_dropout
@@ -138,7 +138,7 @@ class FlowMap(Objective):
                 raise ValueError(f"condition_dropout.{name}: no such field{nearest(name, known)}")
         if task.second_time is False:
             raise ValueError(
-                "name='flow_map': the network takes no second time; allowed: with "
+                "name='flow_map': needs a network that takes a second time, by "
                 "config.network.conditions={'to': {'size': 1}}"
             )
         if known == () and self.velocity.guides:
