@@ -127,5 +127,5 @@ def test_files_of_another_form_are_refused(tmp_path):
     for part, path in cases.items():
         with pytest.raises(ValueError, match=re.escape(part)):
             read(path, RGB)
-    with pytest.raises(ValueError, match=r"the data are points \(2,\); needs an .npz"):
+    with pytest.raises(ValueError, match=r"points items \(2,\) are read from an .npz"):
         read(tmp_path / "size", labelled("points", (2,)))
