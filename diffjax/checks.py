@@ -71,12 +71,12 @@ def one_of(known: Iterable[Any], **settings: Any) -> None:
 
     >>> one_of(("mean", "max"), pool="min")
     Traceback (most recent call last):
-    ValueError: pool='min': known: 'mean', 'max'
+    ValueError: pool='min': unknown; known: 'mean', 'max'
     """
     known = list(known)
     for name, value in settings.items():
         if value not in known:
-            raise ValueError(f"{name}={value!r}: known: {', '.join(map(repr, known))}")
+            raise ValueError(f"{name}={value!r}: unknown; known: {', '.join(map(repr, known))}")
 
 
 def in_range(stop: int, **settings: int) -> None:

@@ -55,8 +55,8 @@ def flags() -> argparse.ArgumentParser:
     flags = cli.parser("evaluate", __doc__)
     flags.add_argument(
         "--metrics",
-        help=f"name[:setting=value,...],...; --list shows all (default: {OF_SAMPLES}; without "
-        f"labels no classifier)",
+        help=f"name[:setting=value,...],...; --list shows all (default: {OF_SAMPLES}; no "
+        f"classifier without labels)",
     )
     flags.add_argument(
         "--features",

@@ -114,8 +114,8 @@ def lengths(
     if said := [k for k, a in named.items() if a is not None and a.shape == shapes[k]]:
         allowed = ", ".join(k for k, other in kinds.KINDS.items() if other.lengths)
         raise ValueError(
-            f"{said[0]}: {entry.noun}s have one size; kinds with lengths: {allowed}; an array with "
-            f"another meaning needs another name"
+            f"{said[0]}: {entry.noun}s have a fixed size; kinds with lengths: {allowed}; an array "
+            f"with another meaning needs another name"
         )
     return None
 

@@ -121,7 +121,7 @@ class Decoded:
         if size < 0:
             raise ValueError(f"size={size}: needs size >= 0; 0 leaves the images as they are")
         if channels not in (1, 3):
-            raise ValueError(f"channels={channels}: known: 1 (grey), 3 (RGB)")
+            raise ValueError(f"channels={channels}: needs 1 (grey) or 3 (RGB)")
         if unreadable < 0:
             raise ValueError(f"unreadable={unreadable}: needs unreadable >= 0")
         self.files, self._size, self._channels = files, size, channels

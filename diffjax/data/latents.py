@@ -99,7 +99,7 @@ def latents(
     if not 0 < abs(scale) < np.inf:
         raise ValueError(f"scale={scale}: needs a finite factor other than 0")
     if kinds.lookup(kind).bound is not None:
-        raise ValueError(f"kind={kind!r}: has a bound; needs a kind without, or name=array:PATH")
+        raise ValueError(f"kind={kind!r}: has a bound; needs a kind without one, or array:PATH")
     index = np.arange(len(x))
     if not apart:
         index = np.array(part([str(i) for i in index], split, holdout))

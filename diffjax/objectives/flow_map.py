@@ -124,7 +124,7 @@ class FlowMap(Objective):
         """Raise ValueError where draw and velocity are incompatible with model or data."""
         self.draw.check(model.sde)
         if self.draw.init() != ():
-            raise ValueError(f"draw={self.draw}: learns from losses; allowed: in denoising only")
+            raise ValueError(f"draw={self.draw}: learns from losses, which only denoising allows")
         if model.sde.schedule.init():
             raise ValueError("a learned schedule needs the variational bound; allowed: denoising")
         if task.second_output:

@@ -165,7 +165,7 @@ def show(key: dict[str, Any], rates: dict[str, Any]) -> None:
         print(f"{name[:20]:>20} {one['answers']:>8} {one['rate']:>9.1%}   {span(one['interval'])}")
     if "clustered" in whole:
         count, interval = (whole["clustered"][k] for k in ("count", "interval"))
-        note = f"equal to {count:.0f} independent answers: images are shared, and tastes differ"
+        note = f"equivalent to {count:.0f} independent answers: shared images, differing tastes"
         print(f"{'':>20} {'':>8} {'':>9}   {span(interval)} {note}")
     if real:
         for name, side in (("generated", "left"), ("real", "right")):

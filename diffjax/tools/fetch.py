@@ -45,7 +45,7 @@ def flags() -> argparse.ArgumentParser:
         help="download only matching files of a repository; may be repeated",
     )
     flags.add_argument("--revision", help="branch, tag or commit of a repository (default: main)")
-    flags.add_argument("--sha256", help="SHA-256 of a URL, whose file is not verified otherwise")
+    flags.add_argument("--sha256", help="SHA-256 of a URL; without it the file is not verified")
     flags.add_argument(
         "--base", metavar="URL", help="another server: a mirror of huggingface.co, or of CIFAR-10"
     )

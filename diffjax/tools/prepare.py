@@ -45,7 +45,7 @@ def flags() -> argparse.ArgumentParser:
     flags = cli.parser("tools.prepare", __doc__)
     flags.add_argument("source", metavar="SOURCE", help="folder, .npy, .npz, or tfds:NAME")
     flags.add_argument(
-        "--out", type=cli.path, required=True, help="folder, named as the data set will be"
+        "--out", type=cli.path, required=True, help="folder; its name becomes that of the data set"
     )
     flags.add_argument(
         "--size",
@@ -61,7 +61,7 @@ def flags() -> argparse.ArgumentParser:
         "--dedup",
         choices=("none", "exact", "near"),
         default="none",
-        help="duplicates to remove: of equal pixels, or near ones by a hash of 63 bits",
+        help="duplicates to remove: with equal pixels, or nearly equal by a hash of 63 bits",
     )
     flags.add_argument(
         "--distance",
@@ -131,7 +131,7 @@ def check(asked: Any) -> None:
             f"lower-case letters, digits and _ that begins with a letter"
         )
     if asked.channels not in (1, 3):
-        raise ConfigError(f"--channels={asked.channels}: known: 1 (grey), 3 (RGB)")
+        raise ConfigError(f"--channels={asked.channels}: needs 1 (grey) or 3 (RGB)")
     if asked.test is not None and not 0 < asked.test < 1:
         raise ConfigError(f"--test={asked.test:g}: needs 0 < test < 1")
 

@@ -260,7 +260,7 @@ def test_a_folder_of_unreadable_images_alone_is_refused(tmp_path):
     ("settings", "message"),
     [
         ({"size": -1}, "size=-1: needs size >= 0"),
-        ({"channels": 2}, "channels=2: known: 1 (grey), 3 (RGB)"),
+        ({"channels": 2}, "channels=2: needs 1 (grey) or 3 (RGB)"),
         ({"unreadable": -1}, "unreadable=-1: needs unreadable >= 0"),
         ({"holdout": 1.0}, "holdout=1.0: needs 0 <= holdout < 1"),
         ({"holdout": -0.1}, "holdout=-0.1: needs 0 <= holdout < 1"),

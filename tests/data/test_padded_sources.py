@@ -37,12 +37,12 @@ def test_memory_maps_of_padded_sequences(tmp_path, by):
         (
             "latent",
             {"length": LENGTH},
-            "length: latents have one size; kinds with lengths: sequence",
+            "length: latents have a fixed size; kinds with lengths: seq",
         ),
         (
             "latent",
             {"mask": LENGTH[:, None] > np.arange(L)},
-            "mask: latents have one size; kinds with",
+            "mask: latents have a fixed size; kinds",
         ),
         ("sequence", {"length": LENGTH - 1}, "length: 0 is not a length; needs 1 to 6"),
         ("sequence", {"length": LENGTH[1:]}, r"length: has the shape \(19,\); needs \(20,\)"),
@@ -66,7 +66,7 @@ def test_other_lengths_of_memory_maps_are_refused(tmp_path, kind, arrays, messag
 def test_lengths_of_kinds_that_have_none_are_refused(tmp_path, x, kind):
     """Their padding would be data, without a word."""
     np.savez(tmp_path / "a.npz", x=x, length=LENGTH)
-    with pytest.raises(ValueError, match=r"length: \w+s have one size; kinds with lengths: seq"):
+    with pytest.raises(ValueError, match=r"length: \w+s have a fixed size; kinds with lengths"):
         array("train", str(tmp_path / "a.npz"), kind=kind)
 
 

@@ -74,7 +74,7 @@ def test_weights_that_are_not_those_of_the_network_are_refused_by_name(name, rea
 
 
 def test_another_way_to_resize_is_refused_before_the_long_work(real):
-    with pytest.raises(ValueError, match="resize='clean': known: 'tensorflow1', 'pytorch"):
+    with pytest.raises(ValueError, match="resize='clean': unknown; known: 'tensorflow1', 'pytorch"):
         EXTRACTORS["inception"](real, resize="clean")
 
 

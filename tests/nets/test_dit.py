@@ -215,9 +215,9 @@ def test_what_cannot_work_is_refused_by_name(settings, shape, message):
     ("settings", "message"),
     [
         ({"heads": 5}, "heads=5: must divide width=12"),
-        ({"size": "M"}, "size='M': known: 'S', 'B', 'L', 'XL'"),
-        ({"positions": "learned"}, "positions='learned': known"),
-        ({"remat": "some"}, "remat='some': known: '', 'all', 'cheap'"),
+        ({"size": "M"}, "size='M': unknown; known: 'S', 'B', 'L', 'XL'"),
+        ({"positions": "learned"}, "positions='learned': unknown; known"),
+        ({"remat": "some"}, "remat='some': unknown; known: '', 'all', 'cheap'"),
         ({"depth": 0}, "depth=0: needs depth >= 1"),
         ({"patch": 0}, "patch=0"),
         ({"depth": 1, "long_skips": True}, "depth=1: needs depth >= 2"),

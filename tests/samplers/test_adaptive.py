@@ -248,7 +248,7 @@ def test_the_sde_is_one_path_whatever_the_tolerance():
     [
         (
             {"solver": "dopri"},
-            "solver='dopri': known: 'heun', 'bosh3', 'dopri5', 'tsit5', 'dopri8'",
+            "solver='dopri': unknown; known: 'heun', 'bosh3', 'dopri5', 'tsit5', 'dopri8'",
         ),
         ({"rtol": 0.0}, "rtol=0.0: needs 0 < rtol < 1"),
         ({"rtol": 1.0}, "rtol=1.0: needs 0 < rtol < 1"),

@@ -214,7 +214,7 @@ def test_half_of_another_data_set_is_refused(made, tmp_path, tiny_array):
     ("flags", "message"),
     [
         (["--size=-1"], "--size: '-1': needs an integer of at least 0"),
-        (["--channels=2"], "--channels=2: known: 1 (grey), 3 (RGB)"),
+        (["--channels=2"], "--channels=2: needs 1 (grey) or 3 (RGB)"),
         (["--test=1"], "--test=1: needs 0 < test < 1"),
         (["--distance=40"], "--distance: '40': needs an integer from 0 to 16"),
         (["--test=0.001"], "--test=0.001: leaves no image for the test split; this share of each"),
