@@ -92,9 +92,7 @@ def train(
                 batch = callbacks.take(feed, signals, done, state)
         checkpoints.wait()
         if int(state.step) not in checkpoints.steps():
-            raise RunError(
-                f"step {int(state.step)} was reached, but {callbacks.saved(done, state)}"
-            )
+            raise RunError(f"reached step {int(state.step)}, but {callbacks.saved(done, state)}")
         return state, stop
 
 

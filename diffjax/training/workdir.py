@@ -203,7 +203,7 @@ def load_state(experiment: Experiment, workdir: Path) -> TrainState:
         moving = Checkpoints(folder, write=False).restore(abstract.moving)
         state = moving and moving.holding(held.for_sampling(workdir, abstract))
     if state is None:
-        raise ConfigError(f"--workdir={workdir}: no checkpoint yet; train first, or longer")
+        raise ConfigError(f"--workdir={workdir}: no checkpoint yet; train until the run saves one")
     return state
 
 

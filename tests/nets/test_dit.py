@@ -200,8 +200,8 @@ def test_every_position_is_another(grid):
         ({"patch": 3}, (4, 3), "patch=3 .*needs L divisible"),
         ({"patch_time": 2}, (3, 4, 4, 1), "patch_time=2 .*needs T divisible"),
         ({}, (5,), r"dit with input \(2, 5\): needs \(B, L, C\)"),
-        ({"positions": "rotary", "width": 6}, (4, 4, 1), "positions='rotary' .* they are 3"),
-        ({"positions": "rotary", "width": 8}, (2, 4, 4, 1), "rotary.* on 3 axes .*they are 4"),
+        ({"positions": "rotary", "width": 6}, (4, 4, 1), "positions='rotary' .* there are 3"),
+        ({"positions": "rotary", "width": 8}, (2, 4, 4, 1), "rotary.* on 3 axes .*there are 4"),
         ({"width": 9, "heads": 3}, (4, 4, 1), "positions='sincos' .* width=9"),
     ],
 )
