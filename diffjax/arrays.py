@@ -59,7 +59,8 @@ def expand(a: Shaped[Array, " b"], x: Float[Array, "b *d"]) -> Shaped[Array, "b 
     (2, 1, 1, 1)
     """
     if a.ndim and a.shape != x.shape[:1]:
-        raise ValueError(f"{a.shape} beside {x.shape}: needs one value per sample, {x.shape[:1]}")
+        shapes = f"values of shape {a.shape} for samples of shape {x.shape}"
+        raise ValueError(f"{shapes}: needs one value per sample, {x.shape[:1]}")
     return a.reshape(a.shape + (1,) * (x.ndim - a.ndim))
 
 
@@ -162,7 +163,8 @@ def drop(cond: Cond, key: Key[Array, ""], rate: Rates | Mapping[str, float]) -> 
     if not isinstance(rate, int | float):
         rates = dict(rate)
         if unknown := set(rates) - set(cond):
-            raise ValueError(f"dropout of {sorted(unknown)}: the conditions are {sorted(cond)}")
+            known = sorted(cond)
+            raise ValueError(f"dropout of {sorted(unknown)}: no such condition; known: {known}")
         key_of = lambda name: jax.random.fold_in(key, zlib.crc32(name.encode()))
         alone = {name: drop({name: cond[name]}, key_of(name), rates[name]) for name in rates}
         return {name: alone.get(name, cond)[name] for name in cond}

@@ -60,15 +60,15 @@ class Subject:
         kind, shape = declared.kind, self.reading.shape(self.source)
         if (kind, shape) != (wanted.kind, wanted.shape):
             raise ValueError(
-                f"{kind} items of shape {shape}: the network takes {wanted.kind} {wanted.shape}"
+                f"{kind} items of shape {shape}; the network takes {wanted.kind} {wanted.shape}"
             )
         if wanted.classes and declared.classes > wanted.classes:
-            raise ValueError(f"{declared.classes} classes: the network knows {wanted.classes}")
+            raise ValueError(f"{declared.classes} classes; the network has {wanted.classes}")
         sizes = {spec.name: spec.size for spec in wanted.conditions if spec.kind != "label"}
         for spec in declared.conditions:
             if spec.size != sizes.get(spec.name, spec.size):
                 raise ValueError(
-                    f"{spec.name} of size {spec.size}: the network knows {sizes[spec.name]}"
+                    f"{spec.name} of size {spec.size}; the network takes {sizes[spec.name]}"
                 )
 
     @property
@@ -135,8 +135,8 @@ def over(
         for value in kept.values():
             if (bad := ~np.isfinite(value.reshape(len(part), -1)).all(1)).any():
                 raise FloatingPointError(
-                    f"{name} of image {part[bad][0]}: not finite, or the ODE takes more steps than "
-                    f"`most`"
+                    f"{name} of image {part[bad][0]} is not finite, or its ODE needs more than "
+                    f"`most` steps"
                 )
         return {"index": part} | kept
 

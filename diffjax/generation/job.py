@@ -117,11 +117,11 @@ class Job:
 
     def __str__(self) -> str:
         plan = self.plan.weighted(np.asarray(self.weight)) if self.weight else self.plan
-        many = f"{plan.rows} rows, {counted(plan)} per sample" if plan.rows else "by error"
+        many = f"{plan.rows} rows, {counted(plan)} per sample" if plan.rows else "steps by error"
         guidance = shown(self.about["guidance"])
         if self.weight:
             weights = ", ".join(f"{w:g}" for w in self.weight)
-            guidance = f"{shown(self.about['guidance'], weights)}, of samples in turn"
+            guidance = f"{shown(self.about['guidance'], weights)} for samples in turn"
         start = ""
         if self.start is not None:
             start = f", from {len(self.start)} {self.form.items.noun}s, strength {self.strength:g}"

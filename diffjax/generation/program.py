@@ -211,9 +211,11 @@ class Generation:
         arrays = {"seed": seeds, "index": index, "weight": weight, "x0": x0, **self._cond}
         for name, values in arrays.items():
             if values is not None and len(values) != num:
-                raise ValueError(f"{name}: {len(values)} values, and {num} samples")
+                raise ValueError(f"{name}: {len(values)} values for {num} samples")
         if self._x0 is not None and self._x0.shape[1:] != tuple(shape):
-            raise ValueError(f"x0: items of shape {self._x0.shape[1:]}; needs {tuple(shape)}")
+            raise ValueError(
+                f"x0: the items have the shape {self._x0.shape[1:]}; needs {tuple(shape)}"
+            )
         check_inputs(denoise, jax.ShapeDtypeStruct((num, *shape), jnp.float32), self._cond)
         self._start, self._num, self._shape = start, num, tuple(shape)
         self._preview, self._every = preview, every
@@ -234,7 +236,7 @@ class Generation:
             program = _program(structure, self._shape, self._everywhere)
             return program.lower(*self._arguments(0)).compile()
         if not isinstance(self._plan, Plan):
-            raise ValueError("adaptive steps differ between samples: they have no common previews")
+            raise ValueError("adaptive steps differ between samples, which have no common previews")
         parts(len(self._plan.table), self._every)
         program = _part_program(structure, self._shape, self._everywhere)
         return program.lower(*self._arguments(0), self._registers(), *_rows(0, 0)).compile()
@@ -303,7 +305,7 @@ def _integers(name: str, values: Any, stop: int) -> np.ndarray:
     """
     integers = np.asarray(values)
     if integers.ndim != 1 or integers.dtype.kind not in "iu":
-        raise ValueError(f"{name}={values}: needs one integer, or one of each sample")
+        raise ValueError(f"{name}={values}: needs one integer, or one per sample")
     for value in integers.tolist():
         checks.in_range(stop, **{name: value})
     return integers.astype(np.int64)

@@ -94,7 +94,7 @@ class Denoising(Objective):
     bound: bool = False
 
     def __post_init__(self):
-        by_name = "a name stands for it in a config only"
+        by_name = "names are for configs only"
         known = f"those of diffjax.weights, objectives.ERRORS, objectives.PAIRINGS; {by_name}"
         functions = {"weight": self.weight, "error": self.error, "pairing": self.pairing}
         checks.function(known, **functions)
@@ -135,21 +135,21 @@ class Denoising(Objective):
         check_conditions(self.condition_dropout, task.conditions)
         if task.second_output is not None and bool(self.hybrid) != task.second_output:
             raise ValueError(
-                f"hybrid={self.hybrid:g}: it trains the second output of a network, and "
-                f"config.network.learn_variance={task.second_output}; allowed: both, or neither"
+                f"hybrid={self.hybrid:g}: trains the second output of a network, but "
+                f"config.network.learn_variance={task.second_output}; allowed: both or neither"
             )
         if task.form and task.form.ends and self.hybrid:
             raise ValueError(
-                f"hybrid={self.hybrid:g}: it is a mean over all values, and the data have lengths; "
-                f"allowed: 0"
+                f"hybrid={self.hybrid:g}: is a mean over all values, which includes the padding of "
+                f"data with lengths; allowed: 0"
             )
         if task.form and task.form.ends and self.pairing is not independent:
             raise ValueError(
-                "pairing: it compares items with noises, and the data have lengths; allowed: "
+                "pairing: compares whole items with noises, but the data have lengths; allowed: "
                 "pairing='independent'"
             )
         if self.bound and task.dequantized:
-            raise ValueError("bound=True: the bound has a decoder; allowed: data.dequantize=False")
+            raise ValueError("bound=True: has its own decoder; allowed: data.dequantize=False")
         if self.bound and task.form and task.form.dtype != "uint8":
             raise ValueError(
                 f"bound=True: needs images in grey levels; the data are {task.form.kind} "
@@ -158,13 +158,13 @@ class Denoising(Objective):
         others = [name for name in task.conditions or () if name != "label"]
         if self.pairing is not independent and others:
             raise ValueError(
-                f"pairing: it pairs within a class, and the data have the condition {others[0]!r}, "
-                f"whose noise would depend on it; allowed: pairing='independent'"
+                f"pairing: pairs items within a class, so the noise would depend on the condition "
+                f"{others[0]!r}; allowed: pairing='independent'"
             )
         if task.noisy and self.pairing is not independent:
             raise ValueError(
-                f"pairing: it does not train a score, and {task.noisy} adds noise; allowed: "
-                f"pairing='independent', or ddim, heun and other ODE methods without a corrector"
+                f"pairing: does not train a score, but {task.noisy} adds noise; allowed: "
+                f"pairing='independent', or ddim, heun and other ODE samplers without a corrector"
             )
 
     def init(self, model: Model) -> Params:

@@ -106,8 +106,8 @@ class FlowMap(Objective):
             )
         if self.rule.anywhere and not self.velocity.anywhere:
             raise ValueError(
-                "velocity='conditional': it is known at the samples alone, and this rule needs it "
-                "at other points; allowed: velocity='own' or 'teacher'"
+                "velocity='conditional': is known only at the samples, but this rule needs it at "
+                "other points; allowed: velocity='own' or 'teacher'"
             )
         if self.velocity.taught != bool(self.loads):
             raise ValueError(
@@ -122,18 +122,18 @@ class FlowMap(Objective):
         """Raise ValueError where draw and velocity are incompatible with model or data."""
         self.draw.check(model.sde)
         if self.draw.init() != ():
-            raise ValueError(f"draw={self.draw}: it learns from losses, in denoising only")
+            raise ValueError(f"draw={self.draw}: learns from losses, which only denoising allows")
         if model.sde.schedule.init():
-            raise ValueError("a learned schedule: needs the variational bound; allowed: denoising")
+            raise ValueError("a learned schedule needs the variational bound; allowed: denoising")
         if task.second_output:
             raise ValueError(
-                "name='flow_map': it trains no second output; allowed: config.network."
+                "name='flow_map': trains no second output; allowed: config.network."
                 "learn_variance=False"
             )
         check_conditions(self.condition_dropout, task.conditions)
         if task.second_time is False:
             raise ValueError(
-                "name='flow_map': the network takes no second time; allowed: with "
+                "name='flow_map': needs a network that takes a second time, by "
                 "config.network.conditions={'to': {'size': 1}}"
             )
         if task.conditions == () and self.velocity.guides:

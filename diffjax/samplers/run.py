@@ -341,8 +341,8 @@ def _langevin(x: Array, score: Array, z: Array, snr: Array) -> Array:
     """
     if x[0].size < FEW:
         raise ValueError(
-            f"the corrector langevin divides by |score|^2 of single samples, of no use with "
-            f"{x[0].size} values in a sample; needs {FEW}; allowed: the corrector refresh"
+            f"the corrector langevin divides by |score|^2 of each sample, which varies too much "
+            f"for {x[0].size} values; needs at least {FEW}; allowed: the corrector refresh"
         )
     total = lambda a: (a**2).sum(dims(a))
     there = total(score) > 0

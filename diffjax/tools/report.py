@@ -25,7 +25,7 @@ IMAGES, POINTS = 64, 1000
 def flags() -> argparse.ArgumentParser:
     flags = cli.parser("tools.report", __doc__)
     flags.add_argument("--workdir", type=cli.path, required=True, help="folder of a run")
-    flags.add_argument("--out", type=cli.path, help="file to write (WORKDIR/report.html)")
+    flags.add_argument("--out", type=cli.path, help="HTML file (default: WORKDIR/report.html)")
     return flags
 
 
@@ -38,7 +38,7 @@ def run() -> int:
     from diffjax.io.writing import writing
 
     if not (asked.workdir / "config.json").is_file():
-        raise ConfigError(f"--workdir={asked.workdir}: no run here (no config.json)")
+        raise ConfigError(f"--workdir={asked.workdir}: no run here (config.json is missing)")
     with writing(f"--out={out}"):
         check_place(out)
     record = report.read(asked.workdir)

@@ -138,7 +138,7 @@ class Checkpoints:
 
     def _read(self, step: int, target: PyTree) -> tuple[Any | None, str]:
         """Return the state of a checkpoint and "", or None and the reason of the failure."""
-        state, stored, reason = None, {}, "another process cannot"
+        state, stored, reason = None, {}, "another process cannot read it"
         try:
             args = {STATE: ocp.args.StandardRestore(target), SUMS: _Restore()}
             restored = self._manager.restore(step, args=ocp.args.Composite(**args))
@@ -151,7 +151,7 @@ class Checkpoints:
         if not all(a.is_fully_addressable for a in jax.tree.leaves(state)):
             sums = _everywhere(sums)
         if wrong := sorted(path for path in sums if sums[path] != stored.get(path)):
-            return None, f"the checksum of {', '.join(wrong[:3])} is not what was saved"
+            return None, f"the checksum of {', '.join(wrong[:3])} differs from the saved one"
         return state, ""
 
     def wait(self) -> None:

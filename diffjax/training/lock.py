@@ -44,8 +44,8 @@ def lock(workdir: Path) -> Iterator[None]:
             file.seek(0)
             holder = file.read() or error.strerror
             raise ConfigError(
-                f"--workdir={workdir}: another run trains there ({holder}); use another workdir, "
-                f"or wait for its end"
+                f"--workdir={workdir}: another run is training there ({holder}); use another "
+                f"workdir, or wait until it finishes"
             ) from error
         file.truncate(0)
         file.write(f"process {os.getpid()} on {platform.node()}")

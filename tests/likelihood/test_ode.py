@@ -268,7 +268,7 @@ def test_importance_weights_tighten_the_bound_and_depend_on_the_image_alone():
 @pytest.mark.parametrize(
     ("make", "part"),
     [
-        (lambda: Ode(solver="euler"), "solver='euler': known: 'heun'"),
+        (lambda: Ode(solver="euler"), "solver='euler': unknown; known: 'heun'"),
         (lambda: Ode(rtol=0.0), "rtol=0.0: needs 0 < rtol < 1"),
         (lambda: Ode(steps=-1), "steps=-1: needs steps >= 0"),
         (lambda: TRACES["probing"](jax.random.key(0), 8, probes=3), "probes=3: .* power of two"),

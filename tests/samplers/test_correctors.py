@@ -314,7 +314,7 @@ def test_samplers_without_a_state_to_correct_are_refused(name, steps):
     times = np.append(np.linspace(TIMES[0], TIMES[-1], steps), 0.0)
     table = SAMPLERS[name](VP_LINEAR, times)
     for corrector in CORRECTORS.values():
-        with pytest.raises(ValueError, match="needs a sampler whose steps begin with the state"):
+        with pytest.raises(ValueError, match="in which every step begins with the state"):
             corrector(VP_LINEAR, table)
 
 
