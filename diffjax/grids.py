@@ -167,7 +167,7 @@ def shifted(sde: SDE, steps: int, shift: float = 3.0, inner: bool = False) -> np
     """Take equal steps in u, where t = shift u / (1 + (shift - 1) u) (arXiv:2403.03206, eq. 23).
 
     shift: > 0; above 1 it puts more steps near the noise. inner: take one time more than needed and
-    leave out the lowest, t_min.
+    leave out the lowest, t_min. Raises ValueError unless 0 < shift < inf.
 
     >>> from diffjax import schedules, sde
     >>> flow = sde.Flow(schedules.Logit(), t_min=0.01, t_max=1.0)

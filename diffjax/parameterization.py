@@ -291,6 +291,8 @@ class V(Parameterization):
 class Velocity(Parameterization):
     """Velocity prediction: F = alpha' x0 + sigma' eps (arXiv:2210.02747; arXiv:2303.08797).
 
+    `check` raises ValueError where alpha' or sigma' is infinite at t_max.
+
     >>> from diffjax import schedules, sde
     >>> a, b = Velocity().target(sde.Flow(schedules.Logit()), jnp.array(0.25))
     >>> round(float(a), 4), round(float(b), 4)  # eps - x0

@@ -50,7 +50,7 @@ def documents() -> list[Path]:
 
 
 class Block(NamedTuple):
-    """language: what stands behind the fence. line: that of its first line, from 1."""
+    """A fenced block. language: the word behind the fence. line: its first line, from 1."""
 
     language: str
     text: str
@@ -58,7 +58,7 @@ class Block(NamedTuple):
 
 
 def blocks(markdown: str) -> list[Block]:
-    """Fenced blocks, in order."""
+    """Return the fenced blocks in order."""
     found = []
     for match in FENCE.finditer(markdown):
         indent, _, language, text = match.groups()
@@ -113,7 +113,7 @@ FIRST = ("README.md", "CONTRIBUTING.md", "docs/index.md")
 
 
 def having(language: str) -> list[Any]:
-    """Documents with such blocks; those of studies take minutes, and are run when asked for."""
+    """Return the documents with such blocks; those of studies take minutes and run on request."""
     found = [d for d in documents() if any(b.language == language for b in blocks(text(d)))]
     marks = {d: tier(d) or [pytest.mark.typed] * (language == "python") for d in found}
     return [pytest.param(d, marks=marks[d], id=str(d)) for d in found]
@@ -173,7 +173,7 @@ def anchors(markdown: str) -> set[str]:
 
 
 def links(markdown: str) -> list[str]:
-    """Targets of links and pictures within the repository."""
+    """Return the targets of links and pictures within the repository."""
     plain = re.sub(r"`[^`\n]*`", "", FENCE.sub("", markdown))
     found = [one or other for one, other in LINK.findall(plain)]
     return [target for target in found if not re.match(r"\w+:", target)]

@@ -99,7 +99,7 @@ def test_answers_are_read_by_trial_not_in_the_order_shown(tmp_path):
     ],
 )
 def test_what_the_page_did_not_save_is_refused(tmp_path, content, part):
-    """A half-copied file, or one of another test, would change a rate in silence."""
+    """A half-copied file, or one of another test, would silently change a rate."""
     path = tmp_path / "a.json"
     path.write_text(json.dumps(content))
     with pytest.raises(ConfigError) as refused:

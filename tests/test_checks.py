@@ -233,7 +233,7 @@ def test_refused_in_one_line(call, message):
     "other", [Flow(Logit(), t_max=0.999), VP(Cosine(), t_max=0.99), VE(Linear())]
 )
 def test_a_table_is_refused_by_a_denoiser_of_another_process(other):
-    """Samples would be noise, or of another law, without a word."""
+    """Samples would silently be noise, or have another distribution."""
     table = samplers.ddim(other, grids.uniform(other, 3))
     with pytest.raises(ValueError, match=r"planned for .*, the denoiser has VP.* at t="):
         sample(table=table)

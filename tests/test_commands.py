@@ -174,7 +174,7 @@ def test_trajectories_are_drawn(request, tmp_path, works, run, ending):
 
 
 def test_samplers_and_grids_are_listed_without_a_run(works):
-    """A user would have to read the code to know what there is."""
+    """Users would have to read the code to learn which entries exist."""
     out = works("sample", "--list")
     for name in (*SAMPLERS, *GRIDS):
         assert f"  {name} " in out or f"  {name}\n" in out
@@ -338,7 +338,7 @@ def test_people_s_own_images_are_trained_on_sampled_and_evaluated(tiny_folder, t
 
 
 def test_data_that_turn_out_damaged_stop_the_run_and_are_named(tmp_path, refused, tiny_tfds):
-    """A record that cannot be read would end in a traceback that names no file."""
+    """An unreadable record would raise a traceback that names no file."""
     data = shutil.copytree(tiny_tfds, tmp_path / "data")
     last = sorted(data.rglob("tiny-train.array_record-*"))[-1]
     raw = bytearray(last.read_bytes())
@@ -365,7 +365,7 @@ def test_points_are_sampled_into_an_archive(toy, tmp_path, works):
 
 
 def test_adaptive_steps_are_run_and_their_passes_reported(toy, tmp_path, works, refused):
-    """The passes that were made would not be said, or those of a table."""
+    """The number of passes would be missing, or be that of a table."""
     out = works(
         *("sample", f"--workdir={toy}", "--num=5", f"--out={tmp_path / 'a.npz'}"),
         "--sampler=adaptive:rtol=0.01,atol=0.01",

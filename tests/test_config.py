@@ -306,7 +306,7 @@ def test_another_name_drops_the_settings_of_the_entry_that_was_there():
 
 @pytest.mark.parametrize("turn", [1, -1])
 def test_no_order_of_the_flags_loses_one(turn):
-    """A width that stands before the name of its network would be dropped without a word."""
+    """A width before the name of its network would silently be dropped."""
     flags = ["network.width=3", "network.name=dit", "network=mlp", "network.depth=2"][::turn]
     assert override(BASE, flags)["network"] == {"name": "dit", "width": 3, "depth": 2}
 

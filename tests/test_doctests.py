@@ -32,6 +32,10 @@ EXEMPT = {
         *("builder/sampling.untrained", "generation/job.Job"),
     ),
     "converts a published checkpoint, which tests/parity has": ("runs/trained.convert",),
+    "takes a second; Generation, lines, logp and vlb show such a call": (
+        *("generation/program.generate", "likelihood/bound.vlb_map", "likelihood/ode.log_weights"),
+        "plot/lines.curves",
+    ),
     "is a result of functions that have examples": (
         *("analytic.Correlated", "analytic.MixtureDenoiser", "analytic.MixtureFlowMap"),
         *(

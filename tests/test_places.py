@@ -56,7 +56,7 @@ def test_on_windows_a_run_is_locked_by_other_means(tmp_path, monkeypatch, held):
 
 
 def test_a_file_system_without_locks_is_told_and_no_reason_to_stop(tmp_path, monkeypatch, caplog):
-    """Another run was said to train there, and nobody could find it."""
+    """The message reported another training run there, which nobody could find."""
     fcntl = pytest.importorskip("fcntl")
 
     def flock(*_):
@@ -142,7 +142,7 @@ def copied(toy, tmp_path) -> Path:
 
 
 def test_lost_files_are_named(copied, tmp_path):
-    """`no tensors in it` was said of a run without data.json."""
+    """A run without data.json was reported as having no tensors."""
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "config.json").write_text("{}")
     with pytest.raises(ConfigError, match=r"data\.json is missing"):

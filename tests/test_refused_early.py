@@ -73,7 +73,7 @@ NO_LABELS = Counts(samples=100, real=100, held_out=100)
     ],
 )
 def test_metrics_that_would_see_too_little_are_refused(metric, counts, part):
-    """An hour of sampling would end in a line about the number of samples."""
+    """An hour of sampling would be lost, with a line about the number of samples at its end."""
     [entry] = builder.construct_metrics(metric, "--metrics")[0].values()
     if not part:
         return enough(entry, counts)
@@ -174,7 +174,7 @@ def test_an_error_within_an_entry_of_ones_own_stays_what_it_is(trained, monkeypa
 
 
 def test_files_that_describe_a_run_are_known_by_their_sums(tmp_path, caplog):
-    """A flipped digit in a config would give other samples without a word."""
+    """A flipped digit in a config would silently give other samples."""
     stamps.write(tmp_path, {"config.json": "1.0\n", "data.json": "2\n"})
     assert stamps.changed(tmp_path) == ""
     (tmp_path / "config.json").write_text("1.1\n")
@@ -191,7 +191,7 @@ def test_files_that_describe_a_run_are_known_by_their_sums(tmp_path, caplog):
 def test_files_that_a_kill_left_half_replaced_are_not_taken_for_changed(
     tmp_path, monkeypatch, written
 ):
-    """A killed command would be told that its run is damaged."""
+    """After a kill, a command would report its run as damaged."""
     stamps.write(tmp_path, {"a": "old\n", "b": "old\n"})
     count, write = 0, stamps.write_text
 

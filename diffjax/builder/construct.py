@@ -142,7 +142,7 @@ def refuse(place: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Return a wrapper that turns errors of a function into a ConfigError at `place`.
 
     It converts ValueError and OSError, and the TypeError of a user-defined function or class that
-    does not take such arguments.
+    does not take such arguments. place: a place in the config, or a flag.
 
     >>> refuse("config.seed")(int)("x")
     Traceback (most recent call last):

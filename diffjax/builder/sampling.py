@@ -202,6 +202,8 @@ def construct_table(spec: Config, sde: SDE, place: str, strength: float = 1.0) -
 def construct_grid(spec: Config, place: str) -> Callable[[SDE, int], np.ndarray]:
     """Return the time grid `(sde, steps) -> times`.
 
+    spec: its name and settings. place: its place in the config, for messages.
+
     >>> from diffjax import schedules, sde
     >>> grid = construct_grid({"name": "karras", "rho": 3.0}, "config.sampling.grid")
     >>> grid(sde.VE(schedules.Edm(), t_min=1e-4), 3).round(3).tolist()
@@ -212,6 +214,8 @@ def construct_grid(spec: Config, place: str) -> Callable[[SDE, int], np.ndarray]
 
 def construct_sampler(spec: Config, place: str) -> Callable[[SDE, np.ndarray], Table]:
     """Return the sampler `(sde, times) -> Table`.
+
+    spec: its name and settings. place: its place in the config, for messages.
 
     >>> from diffjax import schedules, sde
     >>> ddim = construct_sampler({"name": "ddim", "eta": 0.5}, "config.sampling.sampler")

@@ -52,7 +52,8 @@ class Affine:
     those for CIFAR-10 in arXiv:2206.00364.
 
     p: in [0, 1]. labels: condition the network on the changes; without the labels, the changes leak
-    into samples. Raises ValueError for p out of range.
+    into samples. flip, flip_y, turn, scale, rotate, stretch, move: whether the change may occur.
+    Raises ValueError for p out of range.
 
     >>> Affine(p=0.12).width
     9

@@ -308,6 +308,8 @@ def centred(items: dict[str, np.ndarray], reading: Reading, form: Form) -> dict[
 def select(source: Source, reading: Reading, most: int) -> Memory:
     """Load at most `most` items, spread evenly over `source` and cropped at the centre.
 
+    reading: the settings of the crop.
+
     >>> from diffjax import data
     >>> select(data.moons("train", size=100), Reading(), most=10)
     Memory(10 points items of (2,) float32, classes=2)

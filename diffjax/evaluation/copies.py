@@ -125,7 +125,8 @@ def memorization(
 
     The values are in pixels and, under `features`, in the features of the extractor if that is
     another one. cells: number of cells of C_T, by default one per 50 held-out items and at most 10.
-    pairs: number of closest pairs in the picture that is written to the folder of `real`.
+    pairs: number of closest pairs in the picture that is written to the folder of `real`. Raises
+    ValueError without held-out items.
 
     >>> import functools
     >>> from pathlib import Path

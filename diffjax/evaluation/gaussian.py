@@ -106,6 +106,8 @@ def fid(
 def sfid(real: Real, samples: Samples, reference: str = "", resamples: int = 20) -> dict[str, Any]:
     """Compute the Frechet distance of spatial features, sFID (arXiv:2103.03841).
 
+    reference: as in `fid`. Raises ValueError for an extractor without spatial features.
+
     >>> from diffjax import data
     >>> real = Real(functools.partial(data.moons, size=40), data.Reading(), 40, Path())
     >>> sfid(real, Samples(real.train.x, None))
@@ -128,7 +130,8 @@ def fid_infinity(
 ) -> dict[str, Any]:
     """Extrapolate `fid` to infinitely many samples, which removes its bias (arXiv:1911.07023).
 
-    The bias from the number of training items remains.
+    The bias from the number of training items remains. reference: as in `fid`. points: number of
+    sample counts on the line, >= 2.
 
     >>> from diffjax import data
     >>> real = Real(functools.partial(data.moons, size=40), data.Reading(), 40, Path())
@@ -157,7 +160,8 @@ def _of_each_class(counts: Counts, resamples: int = 20, **_: Any) -> None:
 def fid_per_class(real: Real, samples: Samples, resamples: int = 20) -> dict[str, Any]:
     """Compute the Frechet distance of each class, with the mean and the worst.
 
-    Each is biased upwards, since a class has few samples.
+    Each is biased upwards, since a class has few samples. Raises ValueError where samples or items
+    have no classes.
 
     >>> from diffjax import data
     >>> real = Real(functools.partial(data.moons, size=40), data.Reading(), 40, Path())
@@ -214,7 +218,9 @@ def frechet_with_floor(
     """Compute the Frechet distance of samples to random halves of the data, and of half to half.
 
     The estimate is biased upwards by the sample count, so a single value is hard to interpret; the
-    distance of half to half is the floor that a perfect model reaches at equal counts.
+    distance of half to half is the floor that a perfect model reaches at equal counts. samples,
+    data: features (N, D) and (M, D). splits: number of pairs of halves. Raises ValueError for data
+    without variation.
 
     >>> rng = np.random.default_rng(0)
     >>> data, samples = rng.normal(size=(400, 2)), rng.normal(size=(200, 2)) + 3

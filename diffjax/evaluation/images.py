@@ -40,7 +40,8 @@ class Subject:
     """A trained network, and the set that it is evaluated on.
 
     form, reading, config: those of training. about: the entries of the protocol on both: data,
-    split, trained, ema. Raises ValueError where the set differs in form from the training data.
+    split, trained, ema. workdir: folder in which values are saved. batch_size: images per batch.
+    Raises ValueError where the set differs in form from the training data.
     """
 
     denoise: Denoiser

@@ -83,7 +83,8 @@ def cmmd(
 ) -> dict[str, Any]:
     """Compute the discrepancy by a Gaussian kernel of unit-length features: CMMD with CLIP's.
 
-    It is `scale` times the squared discrepancy with self-pairs (arXiv:2401.09603).
+    It is `scale` times the squared discrepancy with self-pairs (arXiv:2401.09603). sigma: width of
+    the kernel, > 0.
 
     >>> import functools
     >>> from pathlib import Path

@@ -40,7 +40,7 @@ class Real:
 
     source: split -> data, read by `reading`. most: the largest number of items per split.
     extractor: the extractor of the features that metrics compare. folder: where features of real
-    items are saved.
+    items are saved. Raises ValueError for items with lengths.
 
     >>> from diffjax import data
     >>> real = Real(functools.partial(data.moons, size=40), Reading(), most=20, folder=Path())

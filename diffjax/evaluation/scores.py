@@ -39,7 +39,8 @@ def inception_score(
 
     It is high where each sample is of a recognised class and there are many classes. The value is
     the mean over `splits` random parts, with its `deviation`; `infinity` is the extrapolation to
-    infinitely many samples (arXiv:1911.07023).
+    infinitely many samples (arXiv:1911.07023). Raises ValueError for an extractor without logits,
+    and for too many splits.
 
     >>> import functools
     >>> from diffjax import data
@@ -73,7 +74,8 @@ def _with_classes(counts: Counts, **_: Any) -> None:
 def classifier(real: Real, samples: Samples, resamples: int = 20) -> dict[str, Any]:
     """Compute the share of samples that an independent classifier assigns to their class.
 
-    The result also has the accuracy of the classifier on held-out items.
+    The result also has the accuracy of the classifier on held-out items. Raises ValueError where
+    samples or items have no classes.
 
     >>> import functools
     >>> from diffjax import data
@@ -127,7 +129,8 @@ def clip_score(
     """Compute the CLIP score of samples and captions: scale max(cos, 0) of their features.
 
     The scale is 2.5 in the paper (arXiv:2104.08718) and 100 in most published numbers. captions: a
-    text file with one line per class or per sample.
+    text file with one line per class or per sample. Raises ValueError for an extractor without
+    captions, and for another number of lines.
 
     >>> import functools
     >>> from diffjax import data

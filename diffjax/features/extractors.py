@@ -59,7 +59,8 @@ def extract(extractor: Extractor, x: np.ndarray, batch_size: int = 64) -> Arrays
     """Return the features of all items of x (N, ...), by name, in the order of the items.
 
     The last batch is filled up, so that one program serves all batches; each is split over all
-    devices. Raises ValueError for no items.
+    devices. batch_size: items per batch, rounded up to a multiple of the number of devices. Raises
+    ValueError for no items.
 
     >>> from types import SimpleNamespace
     >>> from diffjax import data

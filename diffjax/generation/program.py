@@ -47,13 +47,6 @@ def generate(
     The program draws from the prior and computes all rows. key: that of one run, (), or that of the
     run of each sample, (B,). x0: items that samples start from, with the noise of the first row, in
     place of the prior. path: whether the result holds the trajectory.
-
-    >>> from diffjax import analytic, guidance, samplers, schedules, sde
-    >>> flow = sde.Flow(schedules.Logit())
-    >>> denoise = analytic.gaussian(jnp.zeros(2), jnp.ones(2)).denoiser(flow)
-    >>> plan = Plan(samplers.ddim(flow, [1.0, 0.5, 0.0]), guidance.Conditional())
-    >>> generate(denoise, plan, stream(0, "sample"), jnp.arange(3), {}, shape=(2,)).x.shape
-    (3, 2)
     """
     leaves, structure = jax.tree.flatten((denoise, plan))
     return _program(structure, shape, None, path)(leaves, key, index, cond, x0)

@@ -21,6 +21,8 @@ INDEX = ".safetensors.index.json"
 def numpy_file(path: Path) -> Contents:
     """Read an .npz file of arrays.
 
+    Raises ValueError that names the file, where it cannot be read.
+
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     np.savez(f"{folder}/net.npz", w=np.ones(2))
@@ -131,6 +133,9 @@ def _json(path: Path) -> dict[str, Any]:
 class Tensors(Mapping[str, np.ndarray]):
     """The tensors of one or more .safetensors files, each read when it is accessed.
 
+    Raises ValueError for a file that cannot be read, and for a tensor of a type without a NumPy
+    type.
+
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write(Path(folder, "net.safetensors"), {"w": np.ones(2)}, {"step": "500"})
@@ -165,6 +170,8 @@ class Tensors(Mapping[str, np.ndarray]):
 
 def write(path: Path, tensors: Mapping[str, Any], metadata: dict[str, str]) -> None:
     """Write these arrays unchanged to a .safetensors file, atomically.
+
+    tensors: arrays by name. metadata: texts by name, stored beside them.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:

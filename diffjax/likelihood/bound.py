@@ -45,6 +45,8 @@ def _prior(sde: SDE, x0: Sample) -> Sample:
 def decoder_nll(x0: Sample, mean: Sample, scale: Array, levels: int = 256) -> Nats:
     """Return -log P(x0) in nats per image, (B,): the sum of `decoder_each` over values.
 
+    The arguments are those of `decoder_each`.
+
     >>> x0 = jnp.array([[1 / 255]])
     >>> nats = decoder_nll(x0, mean=x0, scale=jnp.asarray(1 / 255))
     >>> round(float(nats[0]), 3)  # -log of the probability of one standard deviation
@@ -75,8 +77,8 @@ def decoder_each(x0: Sample, mean: Sample, scale: Array, levels: int = 256) -> S
 def diffusion_term(sde: SDE, x0: Sample, eps: Sample, t: Time, prediction: Prediction) -> Nats:
     """Return -l' / 2 ||eps - eps_hat||^2 at t in nats per image, (B,).
 
-    Its integral over t is the diffusion term of the bound in continuous time (arXiv:2107.00630,
-    eq. 17).
+    Its integral over t is the diffusion term of the bound in continuous time (arXiv:2107.00630, eq.
+    17). prediction: that of the denoiser at x_t = alpha x0 + sigma eps.
 
     >>> from diffjax import schedules, sde
     >>> from diffjax.prediction import predict
@@ -105,7 +107,7 @@ def step_nll(
 
     It is KL(q(x_s | x_t, x0) || p(x_s | x_t)), where p has the mean of q at the predicted x0, and
     the variance of q or the one in `prediction.log_var`. For s = 0 it is the decoder at the
-    predicted x0.
+    predicted x0. levels: grey levels per value.
 
     >>> from diffjax import schedules, sde
     >>> from diffjax.prediction import predict
@@ -231,12 +233,7 @@ def vlb_map(
     """Estimate the bound in continuous time per value, (B, ...), in bits.
 
     Its mean over an image is `vlb(...).total` for the same keys. Values that cost many bits are
-    those that the model did not expect.
-
-    >>> from diffjax import analytic, schedules, sde
-    >>> denoise = analytic.gaussian(jnp.zeros(2), jnp.ones(2)).denoiser(sde.VP(schedules.Linear()))
-    >>> vlb_map(denoise, jnp.zeros((1, 2)), jax.random.split(jax.random.key(0), 1), samples=2).shape
-    (1, 2)
+    those that the model did not expect. The arguments are those of `vlb`.
     """
     add = lambda total, t, each: total + each
     diffusion, decoder = _continuous(
@@ -327,7 +324,8 @@ def at_level(sde: SDE, t: Time) -> Float[Array, "b bins"]:
 def end_nll(sde: SDE, x0: Sample, eps: Sample, levels: int = 256) -> Nats:
     """Return the decoder term of the bound in continuous time, in nats per image, (B,).
 
-    The decoder is N(x / alpha, SNR^-1) at t_min, discretised as in `decoder_each`.
+    The decoder is N(x / alpha, SNR^-1) at t_min, discretised as in `decoder_each`. levels: grey
+    levels per value.
 
     >>> from diffjax import schedules, sde
     >>> x0, eps = jnp.zeros((1, 1)), jnp.zeros((1, 1))

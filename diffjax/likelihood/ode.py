@@ -292,14 +292,6 @@ def log_weights(
     of their exponentials, bound log P(x0) from below. The second is tighter (arXiv:1509.00519,
     eq. 8) where the trace is exact. An estimated trace has noise of mean 0, which leaves the first
     unbiased but raises the second by half the variance of that noise.
-
-    >>> from diffjax import analytic, schedules, sde
-    >>> from diffjax.likelihood.dequantize import uniform
-    >>> denoise = analytic.gaussian(jnp.zeros(2), jnp.ones(2)).denoiser(sde.VP(schedules.Linear()))
-    >>> x0, keys = jnp.zeros((1, 2)), jax.random.split(jax.random.key(0), 1)
-    >>> logs, _ = log_weights(denoise, x0, keys, None, Ode(steps=20), exact, uniform, repeats=3)
-    >>> print(logs.round(1))  # 2 log(2 / 255) - log(2 pi)
-    [[-11.5 -11.5 -11.5]]
     """
     # rho = sigma / alpha = 1 / sinh w: the standard deviation of the noise that z contains.
     rho = 1 / jnp.sinh(span(denoise, x0.dtype)[0])

@@ -57,7 +57,8 @@ def gaussian(key: Key[Array, ""], size: int, probes: int = 1) -> Probes:
 def orthogonal(key: Key[Array, ""], size: int, probes: int = 1) -> Probes:
     """Draw k = `probes` orthogonal random vectors, 1 <= k <= D.
 
-    The variance is smaller than that of `gaussian`, and 0 for k = D.
+    The variance is smaller than that of `gaussian`, and 0 for k = D. Raises ValueError for another
+    k.
 
     >>> v = orthogonal(jax.random.key(0), 2, probes=2)
     >>> print((v.T @ v).round(4) + 0.0)

@@ -104,13 +104,13 @@ def nnx(
 ) -> Network:
     """Return the network of a flax.nnx module.
 
-    The module is constructed by `module(**settings, rngs=rngs)` and called as
-    `module(x, c_noise, cond)`. Its `nnx.Param` are the parameters, by their paths: `init` draws
-    them, and `apply` receives them. Dropout draws from the key of the step and is off in evaluation
+    The module is constructed by `module(**settings, rngs=rngs)` and called as `module(x, c_noise,
+    cond)`. Its `nnx.Param` are the parameters, by their paths: `init` draws them, and `apply`
+    receives them. Dropout draws from the key of the step and is off in evaluation
     (`module.train()`, `module.eval()`). dtype: the type of the compute, float32 or bfloat16, as for
-    `linen`. settings: hashable values. Raises ValueError for another dtype and, at first use, for
-    variables that are neither parameters nor random streams, such as BatchStat: a network is a pure
-    function and keeps no other state.
+    `linen`. settings: hashable values. project: as in `Network`. Raises ValueError for another
+    dtype and, at first use, for variables that are neither parameters nor random streams, such as
+    BatchStat: a network is a pure function and keeps no other state.
 
     >>> class Scale(flax_nnx.Module):
     ...     def __init__(self, size, rngs):

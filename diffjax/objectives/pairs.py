@@ -108,7 +108,8 @@ class Dyadic(Pair):
     """t and s are the ends of a dyadic step, and r is its middle (arXiv:2410.12557).
 
     The length t - s is a power of two times t_max / steps, and t a multiple of that length. steps:
-    a power of 2, at least 2. The distribution of single times is not used.
+    a power of 2, at least 2. The distribution of single times is not used. Raises ValueError for
+    other steps.
 
     >>> from diffjax import draws, schedules, sde
     >>> u = jnp.array([[0.4], [0.75], [0.5]])
@@ -177,7 +178,8 @@ class Ratio(Pair):
     """r approaches t as training proceeds, and s = 0 (arXiv:2406.14548).
 
     In rho = sigma / alpha, rho_r = max(0, rho_t (1 - (1 + 8 sigmoid(-rho_t)) / base^k)) with k =
-    min(first + step // every, most), where step counts training steps. base: > 1.
+    min(first + step // every, most), where step counts training steps. base: > 1. Raises ValueError
+    for settings out of range.
 
     >>> from diffjax import draws, schedules, sde
     >>> u = jnp.array([[0.5], [0.75], [0.5]])

@@ -19,6 +19,8 @@ from diffjax.sde import SDE, levels
 def strips(rows: Sequence[np.ndarray], labels: Sequence[str], titles: Sequence[str]) -> np.ndarray:
     """Return uint8 images (N, columns, H, W, C) per label as a picture (H', W', 3) with titles.
 
+    rows: one array per label. titles: one per column.
+
     >>> image = np.zeros((1, 2, 8, 8, 1), np.uint8)  # one image, two columns
     >>> strips([image], ["ddim"], ["5 steps", "10 steps"]).ndim
     3
@@ -46,6 +48,8 @@ def captioned(
     rows: Sequence[np.ndarray], labels: Sequence[str], captions: Sequence[Sequence[str]]
 ) -> np.ndarray:
     """Return rows of uint8 images (N, H, W, C), each with a caption, as a picture (H', W', 3).
+
+    labels: one per row. captions: one text per image, in rows.
 
     >>> captioned([np.zeros((2, 8, 8, 1), np.uint8)], ["real"], [["first", "second"]]).ndim
     3
@@ -119,7 +123,8 @@ def closest(
     """Return pairs of samples and training items as a picture (H', W', 3), in their order.
 
     Each sample of x, uint8 (N, H, W, C), with its distance (N,) written on it, stands above the
-    training item that is nearest to it.
+    training item that is nearest to it. train: training items in the shape of x. columns: pairs per
+    line.
 
     >>> x = np.zeros((2, 8, 8, 1), np.uint8)
     >>> closest(x, x, distance=np.array([0.1, 0.2])).ndim

@@ -51,12 +51,7 @@ def lines(
 
 
 def curves(processes: Mapping[str, SDE]) -> np.ndarray:
-    """Return alpha, sigma, log-SNR, g^2 and SNR of each process over t, as a picture (H, W, 3).
-
-    >>> from diffjax import schedules, sde
-    >>> curves({"cosine": sde.VP(schedules.Cosine())}).shape
-    (700, 1300, 3)
-    """
+    """Return alpha, sigma, log-SNR, g^2 and SNR of each process over t, as a picture (H, W, 3)."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(13, 7), dpi=100, layout="constrained")
@@ -91,7 +86,7 @@ def table(rows: Table) -> np.ndarray:
     """Return the unrolled map of a sampler as a picture (H, W, 3): all coefficients as colours.
 
     Rows: the network inputs, then the result. Columns: the initial state, the outputs, and noises
-    where there are any.
+    where there are any. Raises ValueError for a table with Langevin rows.
 
     >>> from diffjax import samplers, schedules, sde
     >>> table(samplers.ddim(sde.Flow(schedules.Logit()), [1.0, 0.5, 0.0])).shape

@@ -24,6 +24,8 @@ def clouds(
 ) -> np.ndarray:
     """Return sets of points (N, 2) side by side, coloured by label, as a picture (H, W, 3).
 
+    titles: one per set.
+
     >>> clouds([np.zeros((4, 2)), np.ones((4, 2))], ["data", "samples"]).shape
     (240, 440, 3)
     """

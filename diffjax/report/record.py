@@ -28,7 +28,8 @@ class Series(NamedTuple):
 class Record:
     """The files of a run; missing ones are empty.
 
-    notes: one line for each file that could not be read.
+    notes: one line for each file that could not be read. rows: the lines of metrics.jsonl.
+    pictures: paths of sample pictures by step.
 
     >>> record = Record(Path("run"), {}, {}, [], [{"step": 100, "loss": 0.5}], {}, {}, [])
     >>> record.series("loss").values.tolist(), record.last

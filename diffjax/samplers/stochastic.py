@@ -208,7 +208,7 @@ def sa_solver(
 
     tau: >= 0; steps from low <= rho <= high have the noise tau g dw, others none. predictor,
     corrector: numbers of outputs, 1 to 4; corrector = 0 leaves the corrector out. Both share the
-    noise of the step.
+    noise of the step. Raises ValueError for settings out of range.
 
     >>> from diffjax import schedules, sde
     >>> flow = sde.Flow(schedules.Logit())

@@ -24,7 +24,8 @@ def unipc(
 
     bh1: B(h) = h in place of exp(h) - 1; the two differ only in steps with two outputs, where the
     paper fixes a coefficient to 1/2. corrector: correct each state with the output with which the
-    next step begins, at no further pass.
+    next step begins, at no further pass. lower_final: number of last steps of order 1, before which
+    the order falls by one per step. Raises ValueError for another order.
 
     >>> from diffjax import schedules, sde
     >>> print(unipc(sde.Flow(schedules.Logit()), np.array([0.75, 0.5, 0.25]), order=2))

@@ -127,6 +127,8 @@ class Quadratic(Betas):
 class Exponential(Betas):
     """The schedule with constant beta: alpha^2 = exp(-rate t) in VP, 0 < rate < inf.
 
+    Raises ValueError for another rate.
+
     >>> [round(float(Exponential(rate=8.0)(jnp.array(t))), 2) for t in (0.25, 1.0)]
     [-1.85, -8.0]
     """

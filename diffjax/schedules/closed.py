@@ -88,7 +88,7 @@ class Sigmoid(Schedule):
 class Polynomial(Schedule):
     """The polynomial schedule: alpha = 1 - t^power in VP, 0 < power <= 4.
 
-    Source: arXiv:2203.17003, app. B, with power = 2.
+    Source: arXiv:2203.17003, app. B, with power = 2. Raises ValueError for another power.
 
     >>> [round(float(Polynomial()(jnp.array(t))), 2) for t in (0.25, 0.5)]
     [1.98, 0.25]
@@ -114,7 +114,8 @@ class Polynomial(Schedule):
 class Laplace(Schedule):
     """The Laplace schedule: under uniform t the log-SNR has a Laplace distribution.
 
-    mean: finite. scale: > 0, in units of log-SNR (arXiv:2407.03297, tab. 1).
+    mean: finite. scale: > 0, in units of log-SNR (arXiv:2407.03297, tab. 1). Raises ValueError for
+    other settings.
 
     >>> [round(float(Laplace()(jnp.array(t))), 2) for t in (0.25, 0.5)]
     [0.35, 0.0]
@@ -219,6 +220,8 @@ class Karras(Schedule):
 @dataclass(frozen=True)
 class Edm(Schedule):
     """EDM's schedule: sigma = sigma_max t in VE, 0 < sigma_max < inf (arXiv:2206.00364, tab. 1).
+
+    Raises ValueError for another sigma_max.
 
     >>> print(jnp.exp(-Edm()(jnp.array([0.5, 1.0])) / 2).round(2))  # sigma
     [40. 80.]

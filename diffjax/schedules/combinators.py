@@ -19,7 +19,8 @@ class Shifted(Derived):
 
     Every published shift is such a translation. Shift by resolution (arXiv:2301.11093, eq. 3): by =
     2 log(64 / side). SD3 (arXiv:2403.03206, eq. 23), t to s t / (1 + (s - 1) t) in Flow: by = -2
-    log s. CogVideoX (arXiv:2408.06072), SNR / s: by = -log s.
+    log s. CogVideoX (arXiv:2408.06072), SNR / s: by = -log s. Raises ValueError unless `by` is
+    finite.
 
     >>> from diffjax.schedules import Logit
     >>> t, s = jnp.array([0.2, 0.7]), 3.0

@@ -114,6 +114,8 @@ def from_betas(betas: Iterable[float]) -> Discrete:
 def ddpm_linear(steps: int = 1000, beta_min: float = 1e-4, beta_max: float = 0.02) -> Discrete:
     """Return the schedule of DDPM's table, in which beta is linear (arXiv:2006.11239, sec. 4).
 
+    steps: number of betas, >= 2 (ValueError otherwise). beta_min, beta_max: the first and the last.
+
     >>> ddpm_linear()
     Discrete(1000 betas, 0.0001 to 0.02)
     """
@@ -126,7 +128,8 @@ def ddpm_scaled_linear(
 ) -> Discrete:
     """Return the schedule of latent diffusion's table, in which sqrt(beta) is linear.
 
-    Source: the code of arXiv:2112.10752.
+    Source: the code of arXiv:2112.10752. steps: number of betas, >= 2 (ValueError otherwise).
+    beta_min, beta_max: the first and the last.
 
     >>> ddpm_scaled_linear()
     Discrete(1000 betas, 0.00085 to 0.012)
@@ -138,7 +141,8 @@ def ddpm_scaled_linear(
 def ddpm_cosine(steps: int = 1000, s: float = 0.008, most: float = 0.999) -> Discrete:
     """Return the schedule of improved DDPM's table, with betas of at most `most`.
 
-    Source: arXiv:2102.09672, eq. 17.
+    Source: arXiv:2102.09672, eq. 17. steps: number of betas, >= 2 (ValueError otherwise). s: offset
+    in time, as in `Cosine`.
 
     >>> ddpm_cosine(steps=1000)
     Discrete(1000 betas, 4.12842e-05 to 0.999)

@@ -101,6 +101,9 @@ def inverse_sqrt(reference: int = 0) -> optax.Schedule:
 def adam(rate: optax.Schedule, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> Any:
     """Adam (arXiv:1412.6980).
 
+    b1, b2: decays of both moments, in [0, 1). eps: added to the root of the second one. Raises
+    ValueError for others.
+
     >>> params, chain = {"network": {"w": jnp.ones(2)}}, adam(lambda step: 0.01)
     >>> steps, _ = chain.update(params, chain.init(params), params)  # these gradients are ones
     >>> [round(float(step), 4) for step in steps["network"]["w"]]
@@ -119,6 +122,9 @@ def adamw(
 ) -> Any:
     """AdamW (arXiv:1711.05101).
 
+    b1, b2, eps: as in `adam`. weight_decay: >= 0, multiplied by the rate. Raises ValueError for
+    others.
+
     >>> params, chain = {"network": {"w": jnp.ones(2)}}, adamw(lambda step: 0.01, weight_decay=0.5)
     >>> steps, _ = chain.update(params, chain.init(params), params)  # these gradients are ones
     >>> [round(float(step), 4) for step in steps["network"]["w"]]
@@ -131,6 +137,9 @@ def adamw(
 
 def lion(rate: optax.Schedule, b1: float = 0.9, b2: float = 0.99, weight_decay: float = 0.0) -> Any:
     """Lion (arXiv:2302.06675), whose steps all have one size: use a tenth of the rate of AdamW.
+
+    b1, b2: decays of step and momentum, in [0, 1). weight_decay: as in `adamw`. Raises ValueError
+    for others.
 
     >>> params, chain = {"network": {"w": jnp.ones(2)}}, lion(lambda step: 0.001)
     >>> steps, _ = chain.update(params, chain.init(params), params)  # these gradients are ones
@@ -152,7 +161,8 @@ def adafactor(
     """Adafactor (arXiv:1804.04235), whose rate is relative to the size of each parameter.
 
     decay: the exponent of the decay of the second moment. least: the smallest side of a matrix
-    whose second moment is factored. weight_decay: per step, not multiplied by the rate.
+    whose second moment is factored. weight_decay: per step, not multiplied by the rate. momentum:
+    decay of the first moment, None for none. Raises ValueError for values out of range.
 
     >>> params, chain = {"network": {"w": jnp.ones(2)}}, adafactor(lambda step: 0.01)
     >>> steps, _ = chain.update(params, chain.init(params), params)  # these gradients are ones
@@ -180,8 +190,9 @@ def muon(
 ) -> Any:
     """Muon (https://kellerjordan.github.io/posts/muon) for kernels, AdamW for other parameters.
 
-    The steps of a kernel have an RMS of 0.2 times the rate, as those of AdamW do
-    (arXiv:2502.16982, eq. 4), so one rate suits both. Weight decay applies to kernels alone.
+    The steps of a kernel have an RMS of 0.2 times the rate, as those of AdamW do (arXiv:2502.16982,
+    eq. 4), so one rate suits both. Weight decay applies to kernels alone. beta: momentum of
+    kernels. b1, b2: as in `adam`, for the others. Raises ValueError for values out of range.
 
     >>> params, chain = {"network": {"kernel": jnp.eye(2)}}, muon(lambda step: 0.01)
     >>> steps, _ = chain.update(params, chain.init(params), params)  # the gradient is the identity

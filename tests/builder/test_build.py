@@ -88,7 +88,7 @@ def test_every_config_file_says_its_command(name):
 
 
 def test_arguments_of_the_config_reach_the_objects():
-    """A field that is dropped on the way would train another model in silence."""
+    """If a field were dropped on the way, another model would be trained without notice."""
     experiment = builder.experiment(
         override(
             BASE,
@@ -583,7 +583,7 @@ def test_augmentation_is_known_to_the_network_that_is_built_and_to_nobody_in_sam
 
 
 def test_a_large_number_in_whole_digits_may_stand_for_a_float():
-    """FLOP/s and rates beyond 2^31 are no counts: 197 TFLOP/s would be refused without a point."""
+    """FLOP/s and rates beyond 2^31 are not counts: 197 TFLOP/s would have to be written 1.97e14."""
     train = {"peak_flops": 197_000_000_000_000}
     e = builder.experiment(load("moons_vp") | {"train": train})
     assert e.train.peak_flops == 197e12

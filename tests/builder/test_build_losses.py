@@ -52,7 +52,7 @@ def test_draws_stand_as_their_name_or_with_it(name):
 
 
 def test_settings_of_the_loss_reach_it():
-    """A field that is dropped on the way would train another model in silence."""
+    """If a field were dropped on the way, another model would be trained without notice."""
     loss = builder.experiment(
         config(
             weight={"name": "min_snr", "gamma": 2.0},

@@ -61,7 +61,7 @@ def refused(sde=SDE, classes=4, leads=False, **fields) -> str:
     ids=["langevin", "refresh"],
 )
 def test_a_corrector_of_the_config_is_the_corrector(spec, make):
-    """A field that is dropped on the way would sample another law in silence."""
+    """If a field were dropped on the way, another distribution would be sampled without notice."""
     form = labelled("vector", (16,), 4)  # langevin needs as many values
     plan = lambda **fields: builder.plan({**BASE, **fields}, SDE, form)
     made, exact = plan(corrector=spec), make(SDE, plan().table)
@@ -178,7 +178,7 @@ def test_weights_follow_their_ramp_or_are_given_by_row():
 
 
 def test_guidance_of_the_config_is_the_guidance():
-    """A field that is dropped on the way would guide another way in silence."""
+    """If a field were dropped on the way, guidance would differ without notice."""
     assert plan(guidance=1.0).guidance == Conditional()
     assert plan(guidance=2.0).guidance == plan(guidance={"weight": 2}).guidance == Guided()
     rule = {"name": "apg", "momentum": -0.25, "norm": 3}
@@ -243,8 +243,9 @@ def test_bad_guidance_is_refused_with_its_place(fields, parts):
 
 
 def test_a_second_time_is_asked_of_networks_that_take_one(monkeypatch):
-    """A network that knows no second time would end in a traceback of its first row, or one that is
-    the reference of a flow map be compared at another time."""
+    """A network without a second time would raise a traceback at its first row, or the reference of
+    a flow map would be compared at another time.
+    """
 
     def leap(sde, times):
         return replace(SAMPLERS["ddim"](sde, times), leads=True)
@@ -284,7 +285,7 @@ def test_adaptive_steps_refuse_what_needs_rows(fields, part):
 
 
 def test_the_list_names_all_of_guidance():
-    """A user would have to read the code to know what there is."""
+    """Users would have to read the code to learn which entries exist."""
     out = builder.listing()
     for name in (*REFERENCES, *RULES, *THRESHOLDS, *RAMPS):
         assert re.search(rf"^  {name}( |$)", out, re.M), name

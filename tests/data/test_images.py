@@ -129,7 +129,7 @@ def test_an_orientation_that_is_none_leaves_the_image(value):
 
 
 def test_an_orientation_after_the_pixels_is_applied():
-    """A PNG may say it in a chunk that follows them."""
+    """A PNG may store the orientation in a chunk after the pixels."""
     x = np.zeros((2, 6, 3), int)
     x[:, :3] = 255
     whole = png(8, 2, x)

@@ -56,7 +56,7 @@ def test_items_come_back_from_the_range_of_the_network(name, dtype):
 
 @pytest.mark.parametrize(("name", "dtype"), EVERY)
 def test_a_picture_shows_what_differs(name, dtype):
-    """A blank one, or one and the same for all items, would say nothing."""
+    """A blank picture, or the same one for all items, would show nothing."""
     kind, x = KINDS[name], items(name, dtype)
     picture = kind.picture(x, np.arange(6) % 3)
     assert picture.dtype == np.uint8 and picture.shape[2] == 3 and picture.std() > 10
@@ -82,7 +82,7 @@ def test_files_give_back_what_was_written(tmp_path, name, dtype):
 
 @pytest.mark.parametrize("name", [k for k, kind in KINDS.items() if kind.window])
 def test_windows_and_mirrors_take_maps_along(name):
-    """A map that stays where it was would tell of another place."""
+    """A map that did not move with its item would describe another place."""
     kind, dtype = KINDS[name], KINDS[name].dtypes[-1]
     x = items(name, dtype)
     on_grid = np.asarray(x[..., :1], np.float32)
@@ -269,7 +269,7 @@ def test_the_form_of_a_network_has_the_conditions_that_it_is_given():
 
 
 def test_the_documentation_lists_every_kind():
-    """A table by hand, which would fall behind."""
+    """The table in the documentation is written by hand and would become outdated."""
     text = (Path(__file__).parents[2] / "docs" / "nouns" / "data.md").read_text()
     rows = {m[1]: m[0].rpartition("|")[0] for m in re.finditer(r"^\| `(\w+)` \|.*\|$", text, re.M)}
     assert rows.keys() == KINDS.keys()

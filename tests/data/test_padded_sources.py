@@ -64,7 +64,7 @@ def test_other_lengths_of_memory_maps_are_refused(tmp_path, kind, arrays, messag
     ids=["latent", "grey images", "video", "vector"],
 )
 def test_lengths_of_kinds_that_have_none_are_refused(tmp_path, x, kind):
-    """Their padding would be data, without a word."""
+    """Their padding would be treated as data without notice."""
     np.savez(tmp_path / "a.npz", x=x, length=LENGTH)
     with pytest.raises(ValueError, match=r"length: \w+s have a fixed size; kinds with lengths"):
         array("train", str(tmp_path / "a.npz"), kind=kind)

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.typed
 
 
 def numbered(size: int) -> Memory:
-    """Items that say their own number, twice: as data and as label."""
+    """Items whose data and label are their number."""
     number = np.arange(size)
     return Memory(number.astype(np.float32)[:, None], number.astype(np.int32), classes=size)
 
@@ -328,7 +328,7 @@ def test_settings_of_reading_out_of_range_are_refused(settings):
 
 
 class Counting:
-    """Points that count how often they are read, and that fail from call `until` on."""
+    """Points that count their reads, and that fail from read `until` on."""
 
     form = labelled("vector", (1,))
 

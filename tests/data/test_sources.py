@@ -67,7 +67,7 @@ def test_an_unknown_split_is_refused_with_the_known_ones(source):
 
 
 class Lazy:
-    """Numbered points that are made when they are asked for; remembers how many at once."""
+    """Numbered points that are computed on request, with a record of the largest request."""
 
     form = labelled("points", (2,), 9999)
 

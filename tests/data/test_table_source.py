@@ -75,7 +75,7 @@ def test_chosen_columns_and_categories_of_numbers(tiny_table):
     ],
 )
 def test_a_table_that_cannot_be_learnt_is_refused_by_its_line(tmp_path, text, settings, message):
-    """Rows would vanish, or be shifted by a cell, without a word."""
+    """Rows would vanish, or be shifted by a cell, without notice."""
     path = tmp_path / "a.csv"
     path.write_text(text)
     with pytest.raises(ValueError, match=re.escape(message)) as refused:

@@ -45,7 +45,7 @@ def test_images_and_labels_are_those_that_were_written(tiny, tiny_items, split):
 
 
 def test_a_slice_of_a_split_is_just_that(tiny, tiny_items):
-    """The slice reaches over both files of the split."""
+    """The slice spans both files of the split."""
     x, label = tiny_items["train"]
     data = load(tiny(train="train[10:30]"))
     np.testing.assert_array_equal(data.x, x[10:30])
@@ -98,7 +98,7 @@ def test_settings_that_the_data_set_does_not_know_are_refused(tiny, settings, me
 
 
 def test_a_data_set_that_is_not_there_is_refused_with_those_that_are(tiny, tiny_tfds):
-    """And with the command that prepares it, to be copied as it stands."""
+    """The message would lack the command that prepares the data set."""
     with pytest.raises(ValueError, match=r"dataset='tinny': not prepared") as caught:
         tiny(dataset="tinny")
     message = str(caught.value)

@@ -32,7 +32,7 @@ def files(root: Path, *names: str) -> Path:
 
 
 def seen(root: Path, split: str = "train", holdout: float = 0.0) -> dict[str, list[int]]:
-    """Grey levels by class; of no class under ""."""
+    """Return the grey levels by class; those without a class are under ""."""
     source = folder(split, path=str(root), holdout=holdout)
     data, names = load(source), source.files.names or [""]
     grey = data.x[:, 0, 0, 0].tolist()
@@ -53,7 +53,7 @@ def test_hidden_files_and_folders_are_left_out_and_named(tmp_path, name, capsys)
 
 
 def test_links_are_followed_but_for_those_that_lead_back(tmp_path, capsys):
-    """A linked class would be gone without a word; a loop would not end."""
+    """A linked class would be missing without notice; a loop would never end."""
     files(tmp_path / "real", "a/0.png", "b/1.png")
     root = tmp_path / "linked"
     shutil.copytree(tmp_path / "real" / "b", root / "b")

@@ -126,7 +126,7 @@ def more(*values):
     + [f"{devices}-whole" for devices in ("2", "8", "4-fsdp", "8-fsdp", "8-model")],
 )
 def test_losses_do_not_depend_on_the_devices(devices, rule, accumulate):
-    """A run that goes on with other devices would be another run."""
+    """A run that resumes on other devices would have other losses."""
     losses, states, _ = trained(devices, rule, accumulate)
     expected, single, _ = trained(1, DATA, accumulate)
     assert losses.shape == (2 * K,) and int(states[-1].step) == 2 * K
@@ -301,7 +301,7 @@ def test_a_batch_that_cannot_be_split_is_refused_by_name():
 
 @pytest.mark.parametrize(("rule", "accumulate"), [more(DATA, 1), (SHARDED, 2)])
 def test_a_checkpoint_of_eight_devices_goes_on_with_fewer(rule, accumulate, tmp_path):
-    """A run would be bound to the machine that it began on."""
+    """A run could resume only on the machine on which it started."""
     state = trained(8, rule, accumulate)[1][-1]
     checkpoints = Checkpoints(tmp_path / "checkpoints")
     checkpoints.save(2 * K, state)

@@ -1,4 +1,4 @@
-"""Samples of other programs: read as they are, or refused in a line that says why."""
+"""Samples of other programs are read unchanged, or refused by a line that states the reason."""
 
 import re
 
@@ -34,8 +34,9 @@ def test_what_sample_writes_is_read_back(tmp_path, channels):
 
 
 def test_the_file_is_what_other_evaluators_read(tmp_path):
-    """Theirs take the first array by name, as uint8 (N, H, W, 3) in C order, not compressed; and
-    any file with the ending .png in a folder."""
+    """Other evaluators read the first array by name, as uncompressed uint8 (N, H, W, 3) in C order,
+    and any file with the ending .png in a folder.
+    """
     sample.write(tmp_path / "a.npz", Generated(X, {"label": LABEL}, LABEL, LABEL, RGB))
     with np.load(tmp_path / "a.npz", allow_pickle=False) as file:
         assert file.files == ["arr_0", "arr_1"]
@@ -56,7 +57,7 @@ def test_points_and_latents_are_read(tmp_path):
 
 
 def test_an_npy_file_and_grey_images_without_channels_are_read(tmp_path):
-    """The file was said not to be there, and `array:` takes what was refused here."""
+    """An existing file was reported as missing, and forms that `array:` reads were refused here."""
     np.save(tmp_path / "a.npy", X)
     found = read(tmp_path / "a.npy", RGB)
     np.testing.assert_array_equal(found.x, X)
@@ -95,7 +96,7 @@ def test_labels_are_read_as_a_column_of_any_type(tmp_path, dtype):
     ids=lambda v: v if isinstance(v, str) else "",
 )
 def test_arrays_of_another_form_are_refused(tmp_path, arrays, part):
-    """Numbers would be those of images that nobody made."""
+    """The metrics would be those of images that do not exist."""
     np.savez(tmp_path / "a.npz", **arrays)
     with pytest.raises(ValueError, match=re.escape(part)):
         read(tmp_path / "a.npz", RGB)
@@ -108,7 +109,7 @@ def test_floats_that_are_not_finite_are_refused(tmp_path):
 
 
 def test_files_of_another_form_are_refused(tmp_path):
-    """One image of another size, or a file cut short, would end in a traceback."""
+    """One image of another size, or a truncated file, would raise a traceback."""
     cases = {"no such": tmp_path / "none.npz", "no images": tmp_path / "empty"}
     (tmp_path / "empty").mkdir()
     cases["neither an .npy nor an .npz"] = tmp_path / "a.txt"

@@ -1,4 +1,4 @@
-"""Files of statistics: those of other programs are read, ours say what they are of."""
+"""Files of statistics: those of other programs can be read, and ours describe their origin."""
 
 import json
 import re

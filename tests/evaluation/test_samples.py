@@ -1,4 +1,4 @@
-"""Every metric in the catalogue: on real samples, with its settings, its refusals, its line."""
+"""Every metric of the catalogue on real samples: settings, refusals, and line in the list."""
 
 import functools
 import inspect

@@ -66,7 +66,7 @@ def test_its_fingerprint_is_that_of_its_weights(real):
 
 @pytest.mark.parametrize("name", sorted(set(EXTRACTORS) - {"pixels", "classifier"}))
 def test_weights_that_are_not_those_of_the_network_are_refused_by_name(name, real, tmp_path):
-    """Half a network would be filled with zeros, or a traceback be all that one sees."""
+    """Half a network would be filled with zeros, or the user would see only a traceback."""
     save_file({"other": np.zeros(3, np.float32)}, tmp_path / "other.safetensors")
     with pytest.raises(ValueError, match="not the tensors of this network: missing: ") as refused:
         EXTRACTORS[name](real, weights=str(tmp_path / "other.safetensors"))

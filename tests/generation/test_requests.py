@@ -181,7 +181,7 @@ def test_all_that_is_requested_is_in_the_name_of_the_job():
 
 
 def test_values_that_no_sample_would_take_are_refused():
-    """The last of three weights would be left out in silence."""
+    """The last of three weights would silently be ignored."""
     with pytest.raises(ConfigError, match="--weight: 3 values for 2 samples; needs at most 2"):
         requested(weight=(1.0, 2.0, 3.0)).samples(2)
 

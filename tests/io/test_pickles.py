@@ -258,7 +258,7 @@ def test_plain_pickles_of_arrays_are_read(tmp_path, protocol):
 
 
 def test_every_instruction_is_known_or_refused():
-    """A new instruction of pickles would be skipped in silence."""
+    """A new instruction of pickles would silently be skipped."""
     refused = {code.name for code in pickletools.opcodes} - CONSTANTS - set(VALUES) - set(OPCODES)
     assert refused == {
         *("STOP", "PERSID", "INST", "OBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4"),

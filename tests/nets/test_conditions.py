@@ -229,7 +229,7 @@ def test_conditions_that_cannot_be_are_refused_by_name(conditions, message):
 
 
 def test_a_condition_without_a_mechanism_is_refused():
-    """A module of one's own would ignore it without a word."""
+    """A user's module would ignore the condition without notice."""
     with pytest.raises(
         ValueError, match="condition 'label' of kind label: mechanism='': unknown; known"
     ):

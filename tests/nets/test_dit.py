@@ -103,7 +103,7 @@ def test_every_condition_matters_and_missing_has_one_meaning():
 
 
 class Stack(DiT):
-    """The blocks alone."""
+    """A network of the blocks alone."""
 
     @nn.compact
     def __call__(self, *given):
@@ -187,7 +187,7 @@ def test_rotary_attention_sees_differences_of_positions_only():
 
 @pytest.mark.parametrize("grid", [(7,), (3, 4), (2, 3, 2)], ids=str)
 def test_every_position_is_another(grid):
-    """Tokens could not be told apart along some axis."""
+    """Tokens could not be distinguished along some axis."""
     for made in map(np.asarray, (sincos(grid, 14), rotations(grid, 14))):
         apart = np.abs(made[:, None] - made[None]).max(-1) + np.eye(len(made))
         assert apart.min() > 0.1 and len(made) == np.prod(grid)

@@ -41,7 +41,7 @@ def test_a_network_does_not_see_the_padding(name):
 
 
 def test_neither_dropout_nor_guidance_takes_a_length_away():
-    """The unconditional network would be asked about items of another length."""
+    """The unconditional network would receive items of another length."""
     cond = {"length": jnp.array([5, 8], jnp.uint32), "label": jnp.array([0, 1])}
     for after in (drop(cond, jax.random.key(0), 1.0), null(cond)):
         assert after["length"].tolist() == [5, 8] and after["label"].tolist() == [-1, -1]
@@ -58,7 +58,7 @@ def test_neither_dropout_nor_guidance_takes_a_length_away():
     ],
 )
 def test_other_lengths_are_refused(length, said):
-    """An item would be empty, or longer than it is."""
+    """An item would be empty, or longer than its array."""
     network = NETWORKS["dit"]((Length(8), Label(2)))
     with pytest.raises(ValueError, match=said):
         network.init(jax.random.key(0), jnp.zeros((2, 8, 2)), C_NOISE, {"length": length})

@@ -46,7 +46,7 @@ def redrawn(shapes):
 
 
 def ordinary(params):
-    """The parameters that a network without a second time has."""
+    """Return the parameters that a network without a second time has."""
     if not isinstance(params, dict):
         return params
     return {k: ordinary(v) for k, v in params.items() if k not in OWN}
@@ -111,7 +111,7 @@ def test_its_parameters_matter_where_it_differs_only(name):
 
 @most
 def test_it_begins_at_zero(name):
-    """A converted network that is told a second time would begin with noise."""
+    """A converted network that receives a second time would begin with noise."""
     network, _, _, given, _ = made(name)
 
     def last(key):

@@ -191,7 +191,7 @@ def test_fourier_frequencies_are_not_trained():
 
 
 class Told(nn.Module):
-    """An embedding as a network."""
+    """An embedding in the form of a network."""
 
     @nn.compact
     def __call__(self, x, c_noise, cond, train=False):

@@ -282,7 +282,7 @@ def test_pairs_have_their_laws():
 
 
 def test_what_a_flow_map_would_not_train_is_refused(x64):
-    """A draw would never learn, a schedule shrink, a second output stay as it was: in silence."""
+    """A draw would not learn, a schedule would shrink, or a second output would stay untrained."""
     model = Model(*CASES["flow"], Around(*CASES["flow"], GAUSSIAN).network())
     FlowMap().check(model)
     for objective, task, said in (

@@ -134,7 +134,7 @@ PAIRED = Network(init, lambda params, x, c_noise, cond, key=None: 0.1 * x)
 
 
 def finite(sde, name, weight, draw, error):
-    """One loss of a network that says 0.1 x, and its metrics, without NaN or infinity."""
+    """Return a loss of a network with the output 0.1 x, and its metrics, which must be finite."""
     model, loss = Model(sde, PARAMETERIZATIONS[name](), PAIRED), Denoising(weight, draw(), error)
     loss.check(model)
     batch = {"x": jnp.asarray(images(2, 3))}
@@ -330,7 +330,7 @@ def test_the_pairing_is_the_cheapest_one(n):
 
 @pytest.mark.typed
 def test_the_network_sees_the_paired_noise():
-    """Training would go on with independent pairs, and nobody notice."""
+    """Training would silently continue with independent pairs."""
     batch = {"x": np.random.default_rng(0).normal(size=(32, 2)).astype(np.float32)}
     x = {
         p: run(Denoising(draw=Fixed(), pairing=p), batch).x

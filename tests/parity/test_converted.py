@@ -200,7 +200,7 @@ def test_weights_of_sit_and_its_samples_are_the_published_ones(tmp_path):
     ],
 )
 def test_settings_that_ours_lacks_are_refused_by_name(changed, parts, tmp_path):
-    """Another network would be made of the weights, without a word."""
+    """The weights would silently become another network."""
     pipeline(tmp_path, "ddpm", changed)
     with pytest.raises(ConfigError) as refused:
         diffjax.load(tmp_path)

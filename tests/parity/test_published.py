@@ -191,7 +191,7 @@ def test_the_file_is_read_to_the_last_tensor(opened, file):
 
 @pytest.fixture(scope="module")
 def converted(opened) -> Callable[[Case], tuple[Converted, Denoiser]]:
-    """Convert a file with the weights of the original, once for all tests."""
+    """Return a function that converts a file with the original weights, once for all tests."""
 
     @functools.cache
     def of_file(file: str) -> tuple[Converted, Denoiser]:

@@ -24,7 +24,7 @@ def sections(name, **config):
 
 @pytest.mark.parametrize("name", SCHEDULERS)
 def test_each_class_is_read_by_its_own_defaults_or_refused_by_name(name):
-    """One class would be read by the defaults of another, or end in a traceback when sampled."""
+    """A class would be read with the defaults of another, or raise a traceback in sampling."""
     refused = ("PNDM", "KDPM2Ancestral", "DPMSolverSDE", "DPMSolverSinglestep")
     made = read({"_class_name": name}, sampler="ddim" if name.startswith(refused) else "")
     sde = construct_sde(made.sections["sde"], "config.sde")
@@ -74,7 +74,7 @@ def test_clipping_only_where_the_class_has_it(name):
 
 
 def test_classes_that_are_not_known_are_refused_by_name():
-    """Another process than the published one, without a word."""
+    """The process would silently differ from the published one."""
     for name in ("LCMScheduler", "TCDScheduler", "CMStochasticIterativeScheduler", None, 3, []):
         with pytest.raises(ValueError, match=re.escape(f"_class_name={name!r}: unknown")):
             read({"_class_name": name})
@@ -140,7 +140,7 @@ def test_defaults_are_those_of_the_class():
     ],
 )
 def test_options_of_sampling_without_a_counterpart_are_refused_by_name(name, config, message):
-    """Samples would be made by another method, without a word; another sampler may be asked for."""
+    """Samples would silently come from another method; the user may choose another sampler."""
     config = {"_class_name": name, **config}
     with pytest.raises(ValueError, match=re.escape(message)) as refused:
         read(config)

@@ -40,7 +40,7 @@ def trained(toy):
 
 @pytest.mark.thorough
 def test_an_interrupted_fit_saves_and_the_same_call_goes_on(toy, tmp_path, monkeypatch):
-    """A notebook would lose what it trained, or end with another network.
+    """A notebook would lose its training, or obtain another network.
 
     Compared with a fit of this module: `toy` may be of one that compiles with optimizations.
     """

@@ -161,7 +161,7 @@ def test_metrics_refuse_lengths(tmp_path):
 
 @pytest.mark.parametrize("shape", [(L, 2), (4, L)])
 def test_forms_that_do_not_fit_their_length_are_refused(shape):
-    """A source of one's own would be cut along another axis."""
+    """A user's source would be cut along another axis."""
     with pytest.raises(ValueError, match="needs"):
         Form("sequence", shape, (Spec("length", "length", 5),))
     with pytest.raises(ValueError, match="length: the items are vectors of"):

@@ -1,4 +1,4 @@
-"""Entries of one's own, all in this file: by name in configs and commands, as objects in `fit`."""
+"""User-defined entries, all in this file: by name in configs and commands, as objects in `fit`."""
 
 import dataclasses
 import functools

@@ -119,7 +119,7 @@ def test_bad_settings_are_refused_by_name(name, setting, value):
 
 
 def test_restarts_stay_below_the_noise_that_the_network_knows():
-    """It would be asked about a level beyond t_max."""
+    """The network would be evaluated at a level beyond t_max."""
     sde = VP(Linear(), t_max=0.3)
     with pytest.raises(ValueError, match=r"high=1\.5: exceeds the noise level at t_max=0\.3 of VP"):
         SAMPLERS["restart"](sde, uniform(sde, 7), high=1.5)

@@ -141,7 +141,7 @@ DONE = "state.answers.length"
 
 
 def choose(browser, how) -> None:
-    """Answer by what is seen: `how` is told which of the images are bright."""
+    """Answer by the pictures: `how` receives which of the images are bright."""
     browser.wait("shown != null")
     before = browser.run(DONE)
     seen = browser.run("[...document.querySelectorAll('#images img')].map(i => i.src)")

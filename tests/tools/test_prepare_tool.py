@@ -104,7 +104,7 @@ def test_an_array_without_labels(made, tmp_path, dtype):
 
 
 def test_images_of_all_sizes_become_one_and_bad_files_are_named(made, tmp_path):
-    """The bad ones would stop an hour of work at its end, or vanish without a word."""
+    """Bad files would stop the work at its end, after an hour, or silently vanish."""
     for k, x in enumerate(pictures(10, 40)):
         (tmp_path / "in").mkdir(exist_ok=True)
         Image.fromarray(x[: 20 + 2 * k]).save(tmp_path / "in" / f"{k}.png")

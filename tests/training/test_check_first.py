@@ -75,7 +75,7 @@ def test_an_empty_workdir_is_refused(monkeypatch, capsys):
     ],
 )
 def test_what_is_not_finite_is_refused_in_every_section(field, value):
-    """A run would train to its end with a loss of NaN, or wait for ever."""
+    """A run would train to the last step with a loss of NaN, or wait for ever."""
     config = load(str(FILE))
     *parents, leaf = field.split(".")
     section = config
@@ -117,7 +117,7 @@ def test_what_is_not_finite_is_refused_in_every_section(field, value):
     ],
 )
 def test_what_fails_later_is_refused_when_it_is_built(fields, message):
-    """A training would end in a traceback at its first picture, or its network give NaN."""
+    """A run would raise a traceback at its first picture, or its network would return NaN."""
     config = load(str(FILE))
     config["loss"]["pairing"] = "independent"
     config["sampling"]["corrector"] = {"name": "refresh"}

@@ -242,7 +242,7 @@ def test_the_best_is_kept_with_the_newest_also_after_a_restart(tmp_path):
 
 
 def test_a_save_that_fails_leaves_the_others_and_the_next_one_works(tmp_path, caplog):
-    """orbax would go on raising the old error, and believe that there is no checkpoint."""
+    """orbax would keep raising the old error, and report that there is no checkpoint."""
     checkpoints = Checkpoints(tmp_path, keep=9)
     checkpoints.save(1, state(1))
     checkpoints.wait()
@@ -319,7 +319,7 @@ def test_a_reader_makes_no_folder(tmp_path):
 
 
 def test_a_state_of_another_shape_is_refused(tmp_path):
-    """Parameters cut or filled up in silence would give another network."""
+    """Parameters that are silently cut or padded would give another network."""
     write(tmp_path, [3])
     other = {**ABSTRACT, "w": jax.ShapeDtypeStruct((5,), "float32")}
     checkpoints = Checkpoints(tmp_path, write=False)

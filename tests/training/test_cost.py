@@ -58,7 +58,7 @@ def test_peaks_are_known_by_name(kind, tflops):
 
 
 def test_a_trace_is_of_the_steps_asked_for(tmp_path, monkeypatch):
-    """It would be of compiling, or go on until memory is full."""
+    """The trace would be that of the compilation, or continue until the memory is full."""
     events = []
     monkeypatch.setattr(jax.profiler, "start_trace", lambda *_, **__: events.append("start"))
     monkeypatch.setattr(jax.profiler, "stop_trace", lambda: events.append("stop"))

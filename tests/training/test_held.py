@@ -268,7 +268,7 @@ def test_a_rate_of_what_is_frozen_is_refused():
     ],
 )
 def test_a_teacher_that_is_not_there_is_refused(tmp_path, path, said):
-    """The run would begin, and end with a traceback."""
+    """The run would start, and raise a traceback."""
     settings = {"name": "imitation"} | ({"teacher": path} if path else {})
     with pytest.raises(ConfigError) as refused:
         diffjax.fit(config(**settings), tmp_path / "run")

@@ -228,7 +228,7 @@ def test_every_optimizer_is_built_from_a_config(name):
     ],
 )
 def test_what_cannot_be_is_refused_with_its_place(changes, message):
-    """A typing error would train at another rate in silence."""
+    """A typing error would silently train at another rate."""
     with pytest.raises(ConfigError) as error:
         configured(optimizer={"name": "adamw"} | changes)
     assert message in str(error.value)
@@ -267,7 +267,7 @@ def test_averages_go_by_their_names():
 
 
 def test_snapshots_need_an_average_to_take_them_of():
-    """A run would end without any."""
+    """A run would finish without any snapshot."""
     train = load("digits_vp")["train"]
     with pytest.raises(ConfigError, match="snapshot_every=50: needs power-function"):
         configured(ema={"name": "constant"}, train=train | {"snapshot_every": 50})

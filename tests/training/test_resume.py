@@ -77,7 +77,7 @@ def finish(workdir: Path, changed: dict | None = None) -> subprocess.CompletedPr
 
 
 class Running:
-    """A training that goes on until it is stopped; its stderr lies in a file."""
+    """A training that continues until it is stopped; its stderr is a file."""
 
     def __init__(self, workdir: Path):
         self.log = workdir.parent / "stderr.txt"
@@ -188,7 +188,7 @@ def test_a_killed_run_ends_like_one_that_was_not(tmp_path, whole):
 
 @pytest.mark.thorough
 def test_a_run_that_is_killed_and_stopped_ends_like_one_that_was_not(tmp_path, whole):
-    """kill -9 in a save, SIGTERM after more steps, then on to the end.
+    """After kill -9 in a save and SIGTERM later, the run must reach the same end.
 
     A batch system sends SIGTERM and waits: all must be saved, and the command to go on be said. The
     last launch reads with another number of threads: the order of the data is the same.

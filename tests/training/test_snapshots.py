@@ -239,7 +239,7 @@ def test_an_average_is_exported_and_known_there(run, call, tmp_path):
 
 
 def test_what_cannot_be_is_refused_in_one_line(run, toy, call):
-    """Another average would be taken in silence, or a traceback end the command."""
+    """Another average would silently be used, or the command would raise a traceback."""
     with pytest.raises(ConfigError, match=r"ema=shrt: unknown \(did you mean 'short'\?\)") as error:
         diffjax.load(run, ema="shrt")
     assert "long, other, raw, short" in str(error.value)

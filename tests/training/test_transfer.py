@@ -1,4 +1,4 @@
-"""Weights of another network: by name, renamed where it is said, in part where it is asked for."""
+"""Weights of another network: by name, renamed or in part where this is requested."""
 
 import json
 from pathlib import Path
@@ -105,7 +105,7 @@ def test_a_partial_load_is_asked_for_and_says_what_it_lacks(source, known, tmp_p
 
 
 def test_flags_go_with_the_run_that_they_are_for(source, tmp_path):
-    """`--resume_map` alone would do nothing, in silence."""
+    """`--resume_map` alone would silently do nothing."""
     for flag in ({"resume_map": ("a=b",)}, {"resume_partial": True}, {"resume_ema": "raw"}):
         with pytest.raises(ConfigError, match="need --resume_from"):
             launch.launch(load(str(MOONS)), tmp_path / "run", **flag)

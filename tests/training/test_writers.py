@@ -88,7 +88,7 @@ def test_a_file_with_nothing_to_remove_is_left_as_it_is(tmp_path):
 
 @pytest.fixture
 def wandb(monkeypatch, tmp_path):
-    """A module that takes the place of wandb and notes what it is told."""
+    """A module in place of wandb that records its calls."""
     told = []
     run = types.SimpleNamespace(
         define_metric=lambda *args, **kwargs: None,

@@ -200,6 +200,8 @@ def scatter(
 ) -> np.ndarray:
     """Draw points (N, 2) as a picture (H, W, 3), coloured by label.
 
+    class_names: names of the labels for the legend.
+
     >>> scatter(np.zeros((10, 2))).shape
     (500, 500, 3)
     """
