@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from diffjax.arrays import catalogue
+from diffjax.samplers.affine import affine_moments
 from diffjax.samplers.correctors import CORRECTORS, annealed_langevin, langevin, refresh
 from diffjax.samplers.first_order import (
     ancestral,
@@ -113,6 +114,7 @@ __all__ = [
     "Result",
     "Sampler",
     "Table",
+    "affine_moments",
     "check",
     "difference",
     "initial",
