@@ -20,6 +20,7 @@ networks in them are traced, settings are static. No sample depends on the other
 from diffjax.arrays import catalogue
 from diffjax.guidance.base import Conditional, Guidance, Guided, Thresholded
 from diffjax.guidance.classifier import Classifier
+from diffjax.guidance.denoiser import GuidedDenoiser
 from diffjax.guidance.query import Draws, Normals, Pair, Query
 from diffjax.guidance.ramps import constant, cosine, linear
 from diffjax.guidance.references import (
@@ -48,6 +49,7 @@ __all__ = [
     "Dynamic",
     "Guidance",
     "Guided",
+    "GuidedDenoiser",
     "Linear",
     "Negative",
     "Normals",

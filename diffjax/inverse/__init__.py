@@ -16,6 +16,10 @@ from diffjax.inverse.covariances import (
     Unit,
     Zero,
 )
+from diffjax.inverse.daps import Drawn
+from diffjax.inverse.ddrm import DDRM
+from diffjax.inverse.denoising import Joint
+from diffjax.inverse.exact import correlated_posterior, mixture_posterior
 from diffjax.inverse.measurement import Measurement, measured
 from diffjax.inverse.operators import (
     OPERATORS,
@@ -35,18 +39,22 @@ from diffjax.inverse.operators import (
     adjoint,
 )
 from diffjax.inverse.posterior import Posterior
+from diffjax.inverse.replacement import Replacement
 
 __all__ = [
     "COVARIANCES",
+    "DDRM",
     "OPERATORS",
     "BlockAverage",
     "Blur",
     "Channels",
     "Covariance",
+    "Drawn",
     "Flat",
     "Function",
     "Hadamard",
     "Infinite",
+    "Joint",
     "Jpeg",
     "Mask",
     "Matrix",
@@ -55,6 +63,7 @@ __all__ = [
     "Phase",
     "Posterior",
     "Prior",
+    "Replacement",
     "Rows",
     "Scale",
     "Separable",
@@ -63,5 +72,7 @@ __all__ = [
     "Unit",
     "Zero",
     "adjoint",
+    "correlated_posterior",
     "measured",
+    "mixture_posterior",
 ]

@@ -57,6 +57,10 @@ class Measurement:
                 f"{needed}; allowed: {needed}, {(1, *needed[1:])}"
             )
 
+    def values(self, x0: Sample) -> Sample:
+        """Return y as (B, ...) in the type of x0 (B, ...)."""
+        return jnp.broadcast_to(self.y, (len(x0), *self.y.shape[1:])).astype(x0.dtype)
+
     def noise_std(self, y: Sample) -> Array:
         """Return std with as many axes as y: (1 or B, 1, ...)."""
         std = jnp.asarray(self.std, y.dtype)

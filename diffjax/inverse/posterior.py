@@ -99,12 +99,19 @@ def check_operator(measurement: Measurement, covariance: Covariance) -> None:
 
 def check_process(query: Query, covariance: Covariance) -> None:
     """Raise ValueError for a flow map, and where the Jacobian would be divided by alpha = 0."""
-    if query.to is not None:
-        raise ValueError("a posterior needs E[x0 | x_t], and the table asks a flow map for another")
+    check_no_flow_map(query, "Posterior")
     if query.sde.schedule.init() or not covariance.jacobian:
         return  # a learned schedule has finite ends, which may be traced
     if not ends(query.sde).alpha[1] > 0:
         raise ValueError(
             f"covariance={type(covariance).__name__} with {query.sde}: alpha is 0 at t_max; "
             f"allowed: t_max < 1, or the covariances prior, flat, infinite"
+        )
+
+
+def check_no_flow_map(query: Query, name: str) -> None:
+    """Raise ValueError for a query of a flow map, whose prediction is not E[x0 | x_t]."""
+    if query.to is not None:
+        raise ValueError(
+            f"{name} with a table for flow maps: needs E[x0 | x_t]; allowed: the other samplers"
         )

@@ -15,9 +15,11 @@ from diffjax.guidance.query import Memory, Query, Weight
 from diffjax.inverse.measurement import Measurement
 from diffjax.inverse.operators.base import Spectral, Spectrum
 from diffjax.inverse.solvers import Product, conjugate_gradients
+from diffjax.inverse.spectral import positive
 from diffjax.prediction import Prediction, Sample, Time
 
 Map = Callable[[Sample], Sample]
+Gram = Callable[[Sample, Spectrum], Sample]
 
 
 @dataclass(frozen=True)
@@ -26,19 +28,23 @@ class Problem:
 
     residual: y - A(x0_hat), (B, ...) as y. forward, backward: v -> A v and A^T v, with the Jacobian
     of a nonlinear operator. tweedie: v -> (sigma^2 / alpha) J^T v, where J is the Jacobian of
-    x0_hat in x_t; this is Cov(x0 | x_t) for an exact denoiser, whose J is symmetric. gram: (v, f) ->
-    f(A A^T) v, or None for an operator without a spectrum. alpha, sigma: (B,). std: with the axes
-    of y. It exists within one row only.
+    x0_hat in x_t; this is Cov(x0 | x_t) for an exact denoiser, whose J is symmetric. gram: (v, f)
+    -> f(A A^T) v, or None for an operator without a spectrum. alpha, sigma: (B,). std: an array of
+    the rank of y. A problem exists within one row only.
     """
 
     residual: Sample
     forward: Map
     backward: Map
     tweedie: Map | None
-    gram: Callable[[Sample, Spectrum], Sample] | None
+    gram: Gram | None
     alpha: Time
     sigma: Time
     std: Array
+
+    def seen(self, residual: Sample) -> Problem:
+        """Return the problem with another residual, of which the part in the range of A counts."""
+        return replace(self, residual=in_range(self.gram, residual))
 
     def jacobian(self, v: Sample) -> Sample:
         """Return (sigma^2 / alpha) J^T v."""
@@ -65,14 +71,21 @@ class Problem:
             return conjugate_gradients(product, self.residual, iterations)
 
         def inverse(squared: Array) -> Array:
-            # Below rounding of the largest value a singular value is 0.
-            axes = tuple(range(1, squared.ndim))
-            least = 100 * jnp.finfo(squared.dtype).eps * squared.max(axes, keepdims=True)
-            kept = jnp.where(squared > least, squared, 0)
-            total = signal * kept + noise * self.std**2
+            total = signal * jnp.where(positive(squared), squared, 0) + noise * self.std**2
             return jnp.where(total > 0, 1 / jnp.where(total > 0, total, 1), 0)
 
         return self.gram(self.residual, inverse)
+
+
+def in_range(gram: Gram | None, residual: Sample) -> Sample:
+    """Return the projection of a residual on the range of A, where its spectrum is known.
+
+    What lies outside, such as y behind a mask, carries no information, and would make a singular
+    system inconsistent.
+    """
+    if gram is None:
+        return residual
+    return gram(residual, lambda squared: positive(squared).astype(squared.dtype))
 
 
 def posed(
@@ -100,14 +113,9 @@ def posed(
     operator = measurement.operator
     seen, forward = jax.linearize(operator, x0)
     transposed = jax.linear_transpose(forward, x0)
-    residual = measurement.y.astype(seen.dtype) - seen
     gram = operator.gram if isinstance(operator, Spectral) else None
-    if gram is not None:
-        # What lies outside the range of A, such as y behind a mask, carries no information, and
-        # would make a singular system inconsistent.
-        residual = gram(residual, lambda squared: (squared > 0).astype(squared.dtype))
     problem = Problem(
-        residual=residual,
+        residual=in_range(gram, measurement.values(x0) - seen),
         forward=forward,
         backward=lambda v: transposed(v)[0],
         tweedie=tweedie,

@@ -30,6 +30,7 @@ from diffjax.samplers.multistep import (
     unipc,
 )
 from diffjax.samplers.program import Combination, Program, Sampler, sampler
+from diffjax.samplers.repaint import repaint
 from diffjax.samplers.run import (
     Preview,
     Result,
@@ -101,6 +102,7 @@ SAMPLERS = catalogue(
     seeds_2,
     sa_solver,
     annealed_langevin,
+    repaint,
 )
 
 __all__ = [

@@ -124,6 +124,9 @@ def _outputs(
     )
     each = lambda a: jnp.repeat(jnp.asarray(a, x.dtype), len(points))
     repeated = cond and {name: jnp.repeat(c, len(x), 0) for name, c in cond.items()}
+    memory = guidance.init(x)
+    if jax.tree.leaves(memory):
+        raise ValueError(f"{guidance} carries a memory from row to row: it is not affine")
     query = Query(
         denoise=denoise,
         x=x,
@@ -132,10 +135,7 @@ def _outputs(
         to=each(table.to) if table.leads else None,
         draws=Listed(dict(zip(noted, draws, strict=True))),
     )
-    memory = guidance.init(x)
-    if jax.tree.leaves(memory):
-        raise ValueError(f"{guidance} carries a memory from row to row: it is not affine")
-    prediction: Prediction = guidance(query, each(table.weight), memory)[0]
+    prediction = _asked(guidance, query, each(table.weight))
     values = np.asarray(table.read(prediction), np.float64).reshape(rows, len(points), -1)
     offset, seen = values[:, 0], values[:, -1]
     slope = values[:, 1:-1] - offset[:, None]
@@ -146,6 +146,11 @@ def _outputs(
         raise ValueError(f"the prediction is not affine in x: off by {off:.1g} at a test point")
     slope = slope.swapaxes(1, 2)
     return Affine(slope[:, :, : sizes[0]], offset, slope[:, :, sizes[0] :])
+
+
+@jax.jit
+def _asked(guidance: Guidance, query: Query, weight: Array) -> Prediction:
+    return guidance(query, weight, guidance.init(query.x))[0]
 
 
 def _draws(
