@@ -1,0 +1,1 @@
+"""Inverse problems and editing: samples under a measurement, a reward, or parts of an image."""
