@@ -110,9 +110,9 @@ def steer(
     any stochastic first-order sampler. x: initial states (B, K, ...), as of `swarm`. keys: (B,);
     the particles of sample b depend on x[b], keys[b] and cond[b] only. potential: log psi, see
     `Potential`. proposal: how the next state is drawn, see `proposals.py`. rule: how potentials
-    count on the way, one of `weighting.RULES`. threshold: in [0, 1]; particles are resampled,
-    systematically, where their effective number is below this share of K. 0 never resamples; where
-    it is not reached the weights are kept. every: rows from one evaluation of the potential, and
+    count on the way, see `weighting.POTENTIAL_RULES`. threshold: in [0, 1]; particles are
+    resampled, systematically, where their effective number is below this share of K, and keep their
+    weights elsewhere; 0 never resamples. every: rows from one evaluation of the potential, and
     resampling, to the next; the last weight is always taken.
 
     Raises ValueError for a table that adds no noise or uses earlier rows, no particles, arrays of

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,7 @@ from diffjax.prediction import Prediction, Sample
 from diffjax.sde import SDE
 
 
+@runtime_checkable
 class Potential(Protocol):
     """The interface of a potential: log psi, (B,), of x0 (B, ...) at rho = sigma / alpha, (B,).
 

@@ -8,7 +8,7 @@ units of std, so rows without noise, whose x_s no proposal can change, need no s
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -43,6 +43,7 @@ class Step(NamedTuple):
     read: Read
 
 
+@runtime_checkable
 class Proposal(Protocol):
     """The interface of a proposal, a pytree.
 

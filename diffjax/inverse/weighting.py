@@ -41,7 +41,7 @@ def total(before: Seen, after: Seen) -> Each:
     return after.total
 
 
-RULES: dict[str, Rule] = {"difference": difference, "max": largest, "sum": total}
+POTENTIAL_RULES: dict[str, Rule] = {"difference": difference, "max": largest, "sum": total}
 """Rules by their names in arXiv:2501.06848, sec. 3.2."""
 
 

@@ -60,6 +60,7 @@ def test_the_inverse_of_gaussian_data():
     assert latent.residual.shape == (10, SIZE)
 
 
+@pytest.mark.typed
 def test_an_image_returns_from_its_latent():
     """The rows would be solved in another order, or for another network than the table runs."""
     latent = invert(Network(), TABLE, IMAGES, cond=CURVED, iterations=20)
@@ -71,6 +72,7 @@ def test_an_image_returns_from_its_latent():
         invert(Network(), TABLE, IMAGES, cond=CURVED, iterations=1)
 
 
+@pytest.mark.typed
 def test_noises_return_the_image_and_edit_it():
     """The noise of a row would belong to another one, or to another mean."""
     start, z = noises(Network(), NOISY, IMAGES, KEYS, cond=CURVED)
@@ -84,6 +86,7 @@ def test_noises_return_the_image_and_edit_it():
     assert np.abs(np.asarray(start - other)).min() > 0
 
 
+@pytest.mark.typed
 def test_between_two_images():
     """The ends would be other images, or the latents between them too short."""
     second = IMAGES[::-1]
@@ -98,6 +101,7 @@ def test_between_two_images():
     np.testing.assert_allclose(middle, [[4.5**0.5, 4.5**0.5], [1.5, 1.5]], rtol=1e-6)
 
 
+@pytest.mark.typed
 def test_a_soft_mask_is_image_to_image_of_each_value():
     """Kept values would change, and a strength of one half would be another than `start_from`'s."""
     times = uniform(SDE, 20)

@@ -16,7 +16,7 @@ from diffjax.guidance import APG, Guided, Null, Query
 from diffjax.inverse.particles import particle_keys, steer, swarm
 from diffjax.inverse.potentials import Observation, Reward, Tilted
 from diffjax.inverse.proposals import AsGuided, Plain, Twisted
-from diffjax.inverse.weighting import RULES, systematic
+from diffjax.inverse.weighting import largest, systematic, total
 from diffjax.nets import dit
 from diffjax.nets.conditions import Label
 from diffjax.parameterization import V
@@ -76,12 +76,13 @@ CASES = [
     (1, WRONG, AsGuided(PULL), NOISY, {"threshold": 0.0}),
     (2, WRONG, Twisted(), TABLE, {"threshold": 1.0}),
     (8, EXACT, Plain(), TABLE, {}),
-    pytest.param(8, WRONG, Plain(), TABLE, {"rule": RULES["sum"], "every": 3}, marks=thorough),
-    pytest.param(2, EXACT, Plain(), TABLE, {"rule": RULES["max"]}, marks=thorough),
+    pytest.param(8, WRONG, Plain(), TABLE, {"rule": total, "every": 3}, marks=thorough),
+    pytest.param(2, EXACT, Plain(), TABLE, {"rule": largest}, marks=thorough),
     pytest.param(2, WRONG, Twisted(), OTHER, {}, marks=thorough),
 ]
 
 
+@pytest.mark.typed
 @pytest.mark.parametrize(("particles", "potential", "proposal", "table", "settings"), CASES)
 def test_evidence_and_posterior(particles, potential, proposal, table, settings):
     """A weight would be lost, such as the last one or those of rows without resampling (mean 0.88
