@@ -57,10 +57,10 @@ def inpainting(
 ) -> Inpainted:
     """Return the guidance for images x0 (B, ...) under a soft mask (arXiv:2306.00950).
 
-    strength: numbers in [0, 1] that broadcast to x0. A value of strength 0 is kept exactly, one of strength 1
-    is sampled, and one between is free in the last `strength` of the steps, as in image to image
-    with this strength (`start_from`). times: the grid of the table, from its first row. Start from
-    the image noised to the first time (`start_from(sde, x0, times, 1.0, keys)`).
+    strength: numbers in [0, 1] that broadcast to x0. A value of strength 0 is kept exactly, one of
+    strength 1 is sampled, and one between is free in the last `strength` of the steps, as in image
+    to image with this strength (`start_from`). times: the grid of the table, from its first row.
+    Start from the image noised to the first time (`start_from(sde, x0, times, 1.0, keys)`).
 
     It is replacement of the prediction, whose samples are not those of the posterior of the free
     values: they know the kept ones at their present noise only.
