@@ -25,7 +25,7 @@ def hashable(setting: ConditionDropout) -> Rates:
         place = f"condition_dropout{name and f'[{name!r}]'}"
         checks.finite(**{place: rate})
         if not 0 <= rate <= 1:
-            raise ValueError(f"{place}={rate}: needs 0 <= it <= 1")
+            raise ValueError(f"{place}={rate}: needs a rate from 0 to 1")
     return rates
 
 
