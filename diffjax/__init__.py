@@ -26,6 +26,7 @@ _MODULES = (
     "generation",
     "grids",
     "guidance",
+    "inverse",
     "io",
     "likelihood",
     "nets",

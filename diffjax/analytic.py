@@ -146,8 +146,8 @@ class MixtureFlowMap:
         shape = jnp.shape(self.data.mean)
         if shape and shape[0] > 1 and shape[1:] not in ((), (1,)):
             raise ValueError(
-                f"flow map of {shape[0]} components of shape {shape[1:]}: known for one component, "
-                f"or in one dimension: (), (1,)"
+                f"flow map of {shape[0]} components of shape {shape[1:]}: needs one component, or "
+                f"one dimension, () or (1,)"
             )
 
     def __call__(

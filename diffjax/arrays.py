@@ -59,7 +59,8 @@ def expand(a: Shaped[Array, " b"], x: Float[Array, "b *d"]) -> Shaped[Array, "b 
     (2, 1, 1, 1)
     """
     if a.ndim and a.shape != x.shape[:1]:
-        raise ValueError(f"{a.shape} beside {x.shape}: needs one value per sample, {x.shape[:1]}")
+        shapes = f"values of shape {a.shape} for samples of shape {x.shape}"
+        raise ValueError(f"{shapes}: needs one value per sample, {x.shape[:1]}")
     return a.reshape(a.shape + (1,) * (x.ndim - a.ndim))
 
 
@@ -162,7 +163,8 @@ def drop(cond: Cond, key: Key[Array, ""], rate: Rates | Mapping[str, float]) -> 
     if not isinstance(rate, int | float):
         rates = dict(rate)
         if unknown := set(rates) - set(cond):
-            raise ValueError(f"dropout of {sorted(unknown)}: the conditions are {sorted(cond)}")
+            known = sorted(cond)
+            raise ValueError(f"dropout of {sorted(unknown)}: no such condition; known: {known}")
         key_of = lambda name: jax.random.fold_in(key, zlib.crc32(name.encode()))
         alone = {name: drop({name: cond[name]}, key_of(name), rates[name]) for name in rates}
         return {name: alone.get(name, cond)[name] for name in cond}
@@ -206,6 +208,28 @@ def spread(tree: PyTree, sharding: Sharding) -> PyTree:
         )
 
     return jax.tree.map(make, tree)
+
+
+def jit_leaves(function: Callable[..., Any], structure: Any, **options: Any) -> Any:
+    """Jit a function whose first arguments have a fixed structure and are passed as their leaves.
+
+    JAX keeps the structures of the arguments of each program in caches that last as long as the
+    process: with a model in a structure, also everything that was traced for the model. Here, only
+    the returned function holds `structure`, and it takes the traces and programs along when it is
+    dropped.
+
+    structure: of the tuple of the first arguments, `jax.tree.structure((a, b))`; the returned
+    function has the list of their leaves as argument 0. options: of `jax.jit`.
+
+    >>> add = jit_leaves(lambda pair, x: pair["a"] + x, jax.tree.structure(({"a": 0},)))
+    >>> int(add([1], 2))
+    3
+    """
+
+    def of_leaves(leaves: list[Any], *args: Any, **keywords: Any) -> Any:
+        return function(*jax.tree.unflatten(structure, leaves), *args, **keywords)
+
+    return jax.jit(of_leaves, **options)
 
 
 def float64(function: Callable[..., PyTree]) -> Callable[..., PyTree]:

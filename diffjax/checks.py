@@ -81,12 +81,12 @@ def one_of(known: Iterable[Any], **settings: Any) -> None:
 
     >>> one_of(("mean", "max"), pool="min")
     Traceback (most recent call last):
-    ValueError: pool='min': known: 'mean', 'max'
+    ValueError: pool='min': unknown; known: 'mean', 'max'
     """
     known = list(known)
     for name, value in settings.items():
         if value not in known:
-            raise ValueError(f"{name}={value!r}: known: {', '.join(map(repr, known))}")
+            raise ValueError(f"{name}={value!r}: unknown; known: {', '.join(map(repr, known))}")
 
 
 def in_range(stop: int, **settings: int) -> None:
@@ -185,7 +185,7 @@ def instance(kind: type, hint: str, **objects: Any) -> None:
     for name, value in objects.items():
         if not isinstance(value, kind):
             raise ValueError(
-                f"{name}={_short(value)}: needs an instance of {kind.__name__}, as {hint}"
+                f"{name}={_short(value)}: needs an instance of {kind.__name__}, such as {hint}"
             )
 
 
@@ -194,11 +194,11 @@ def function(hint: str, **functions: Any) -> None:
 
     >>> function("jnp.abs", error="l2")
     Traceback (most recent call last):
-    ValueError: error='l2': needs a function, as jnp.abs
+    ValueError: error='l2': needs a function, such as jnp.abs
     """
     for name, value in functions.items():
         if not callable(value):
-            raise ValueError(f"{name}={_short(value)}: needs a function, as {hint}")
+            raise ValueError(f"{name}={_short(value)}: needs a function, such as {hint}")
 
 
 def samples(x: Any, name: str = "x") -> None:
@@ -238,7 +238,8 @@ def per_sample(size: int, **values: Any) -> None:
     for name, value in values.items():
         array(value, name, f"one number per sample, ({size},)")
         if value.shape != (size,):
-            raise ValueError(f"{name} {value.shape}: needs one number per sample, ({size},)")
+            has = f"{name} has the shape {value.shape}"
+            raise ValueError(f"{has}; needs one number per sample, ({size},)")
 
 
 def keys(value: Any, size: int) -> None:
@@ -246,14 +247,15 @@ def keys(value: Any, size: int) -> None:
 
     >>> keys(jax.random.split(jax.random.key(0), 2), 3)
     Traceback (most recent call last):
-    ValueError: keys (2,): ...
+    ValueError: keys has the shape (2,); ...
     """
-    example = f"jax.random.split(jax.random.key(0), {size})"
+    example = f"such as jax.random.split(jax.random.key(0), {size})"
     dtype = getattr(value, "dtype", np.dtype(object))
     if not jnp.issubdtype(dtype, jax.dtypes.prng_key):
-        raise ValueError(f"keys={_short(value)}: needs typed keys, one per sample, as {example}")
+        raise ValueError(f"keys={_short(value)}: needs one typed key per sample, {example}")
     if value.shape != (size,):
-        raise ValueError(f"keys {value.shape}: needs one key per sample, ({size},), as {example}")
+        shape = value.shape
+        raise ValueError(f"keys has the shape {shape}; needs one key per sample, {example}")
 
 
 def conditions(cond: Any, size: int) -> None:
@@ -266,11 +268,14 @@ def conditions(cond: Any, size: int) -> None:
     if cond is None:
         return
     if not isinstance(cond, Mapping):
-        raise ValueError(f"cond={_short(cond)}: needs arrays by name, as {{'label': label}}")
+        raise ValueError(
+            f"cond={_short(cond)}: needs a mapping from names to arrays, such as {{'label': label}}"
+        )
     for name, value in cond.items():
         array(value, f"cond[{name!r}]", f"({size}, ...)")
         if value.shape[:1] != (size,):
-            raise ValueError(f"cond[{name!r}] {value.shape}: needs one per sample, ({size}, ...)")
+            has = f"cond[{name!r}] has the shape {value.shape}"
+            raise ValueError(f"{has}; needs one entry per sample, ({size}, ...)")
 
 
 def labels(value: Any, size: int, name: str = "label") -> None:
@@ -304,7 +309,7 @@ def lengths(value: Any, size: int, name: str = "length") -> None:
         return
     each = np.asarray(value)
     if len(bad := each[(each < 1) | (each > size)]):
-        raise ValueError(f"{name}={bad[0]}: needs 1 to {size}")
+        raise ValueError(f"{name}={bad[0]}: needs a length from 1 to {size}")
 
 
 def known_label(value: Any, size: int) -> Any:

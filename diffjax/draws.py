@@ -152,7 +152,7 @@ class _Gaussian(Draw):
         if not high - low > 1e-3:
             raise ValueError(
                 f"{self} with {sde}: only {float(high - low):.1e} of its mass lies between t_min "
-                f"and t_max; needs 0.001"
+                f"and t_max; needs at least 0.001"
             )
 
     def _cdf(self, x: Array) -> Array:

@@ -158,7 +158,7 @@ def explicit(sde: SDE, steps: int, times: tuple[float, ...] = ()) -> np.ndarray:
     [1.0, 0.3, 0.0]
     """
     if len(times) not in (steps, steps + 1):
-        raise ValueError(f"times={times}: needs {steps} or {steps + 1} of them, for steps={steps}")
+        raise ValueError(f"times={times}: needs {steps} or {steps + 1} times for steps={steps}")
     return np.array(times if len(times) > steps else (*times, 0.0))
 
 
@@ -261,10 +261,12 @@ def _to_data(sde: SDE, times: np.ndarray) -> np.ndarray:
 def _discrete(sde: SDE, index: np.ndarray, total: int, to_data: bool) -> np.ndarray:
     times = (index + 1) / total
     if len(times) > total or (np.diff(index) >= 0).any():
-        raise ValueError(f"steps={len(times)}: needs at most total={total}, and no index twice")
+        raise ValueError(
+            f"steps={len(times)}: needs at most total={total} steps, with distinct indices"
+        )
     if times[0] > sde.t_max or times[-1] < sde.t_min - 1e-12:
         raise ValueError(
-            f"times from {times[0]:g} to {times[-1]:g}: beyond t_min={sde.t_min} .. "
+            f"times from {times[0]:g} to {times[-1]:g}: outside t_min={sde.t_min} to "
             f"t_max={sde.t_max} of {sde}"
         )
     if not to_data and index[-1] == 0:
@@ -280,8 +282,8 @@ def _finite(name: str, sde: SDE) -> np.ndarray:
     lam = ends(sde).lam
     if not np.isfinite(lam[1]):
         raise ValueError(
-            f"grid {name} with {sde}: log-SNR is -inf at t_max={sde.t_max}; allowed: t_max < 1, or "
-            f"the grids uniform, quadratic, cosine, beta, trailing"
+            f"grid {name} with {sde}: the log-SNR is -inf at t_max={sde.t_max}; allowed: t_max < "
+            f"1, or the grids uniform, quadratic, cosine, beta, trailing"
         )
     return lam
 
@@ -293,9 +295,9 @@ def _range(name: str, sde: SDE, low: float, high: float) -> tuple[float, float]:
     """
     least, most = np.exp(-ends(sde).lam)
     if low and not least * (1 - 1e-6) <= low:
-        raise ValueError(f"sigma_min={low}: needs at least {least:g}, that of t_min={sde.t_min}")
+        raise ValueError(f"sigma_min={low}: needs at least {least:g}, as at t_min={sde.t_min}")
     if np.isfinite(high) and not high <= most * (1 + 1e-6):
-        raise ValueError(f"sigma_max={high}: needs at most {most:g}, that of t_max={sde.t_max}")
+        raise ValueError(f"sigma_max={high}: needs at most {most:g}, as at t_max={sde.t_max}")
     if not np.isfinite(high):
         _finite(name, sde)
     low, high = low or least, min(high, most)

@@ -69,7 +69,7 @@ class SDE(abc.ABC):
             k = int(np.argmax(rises))
             k, end = (k, k + 1) if rises.any() else (0, -1)
             raise ValueError(
-                f"{self}: needs a log-SNR that falls; it is {l[k]:g} at t={times[k]:g} and "
+                f"{self}: needs a decreasing log-SNR; it is {l[k]:g} at t={times[k]:g} and "
                 f"{l[end]:g} at t={times[end]:g}"
             )
 

@@ -374,7 +374,7 @@ def test_each_condition_has_a_weight_of_its_own(order):
 @pytest.mark.parametrize(
     ("wrong", "line"),
     [
-        (lambda: Several({}), "needs the share"),
+        (lambda: Several({}), "needs a share"),
         (lambda: Cached(every=0), "every=0"),
         (lambda: Rescale(phi=1.5), "phi=1.5"),
         (lambda: APG(norm=0.0), "norm=0.0"),

@@ -16,7 +16,7 @@ LAYERS = (
     ("draws", "grids", "parameterization", "prediction", "published"),
     ("denoiser", "features", "guidance"),
     ("analytic", "likelihood", "samplers", "weights"),
-    ("generation", "objectives", "plot"),
+    ("generation", "inverse", "objectives", "plot"),
     ("evaluation", "report", "training"),
     ("builder",),
     ("runs", "cli"),

@@ -58,9 +58,9 @@ def test_each_command_gets_the_flags_that_follow_its_name(call, command):
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        ([], "error: diffjax: no command; known: train, sample, evaluate, tools"),
+        ([], "error: diffjax: no command given; known: train, sample, evaluate, tools"),
         (["trian"], "error: diffjax trian: no such command (did you mean 'train'?)"),
-        (["tools"], "error: diffjax tools: no command; known: compare,"),
+        (["tools"], "error: diffjax tools: no command given; known: compare,"),
         (["tools", "train"], "error: diffjax tools train: no such command"),
         (["__main__"], "error: diffjax __main__: no such command"),
     ],

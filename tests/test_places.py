@@ -48,7 +48,7 @@ def test_on_windows_a_run_is_locked_by_other_means(tmp_path, monkeypatch, held):
     monkeypatch.setitem(sys.modules, "msvcrt", fake)
     monkeypatch.setattr(sys, "platform", "win32")
     if held:
-        with pytest.raises(ConfigError, match="another run trains there"), lock(tmp_path):
+        with pytest.raises(ConfigError, match="another run is training there"), lock(tmp_path):
             pass
         return
     with lock(tmp_path):
@@ -110,7 +110,7 @@ def test_samples_of_two_commands_are_never_in_one_folder(toy, tmp_path, monkeypa
     monkeypatch.setattr("diffjax.sample.endings", lambda kind: (".png", ""))  # points have none
     assert ended(monkeypatch, "sample", *flags, f"--out={out}") == 2
     line = capsys.readouterr().err
-    assert f"error: --out={out}: is there already; needs a new or an empty folder" in line
+    assert f"error: --out={out}: exists already; needs a new or an empty folder" in line
     assert [p.read_text() for p in out.iterdir()] == ["old"]
 
 
@@ -163,7 +163,7 @@ def test_a_run_that_is_resumed_writes_its_data_again_and_needs_its_config(copied
     assert "data.json is missing; it is written again" in caplog.text
     assert json.loads((copied / "data.json").read_text()) == before
     (copied / "config.json").unlink()
-    with pytest.raises(ConfigError, match=r"holds checkpoints, and config\.json is missing"):
+    with pytest.raises(ConfigError, match=r"holds checkpoints, but config\.json is missing"):
         open_run(copied, experiment, [])
 
 

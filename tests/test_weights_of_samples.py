@@ -177,8 +177,8 @@ def test_adaptive_steps_take_a_weight_of_each_sample():
 @pytest.mark.parametrize(
     ("guidance", "weight", "part"),
     [
-        (Conditional(), [2.0], "guides nothing"),
-        (Thresholded(Conditional(), Dynamic()), [2.0], "guides nothing"),
+        (Conditional(), [2.0], "uses no weight"),
+        (Thresholded(Conditional(), Dynamic()), [2.0], "uses no weight"),
         (Guided(), [2.0, np.nan], "finite"),
         (Guided(), 2.0, r"\(B,\)"),
     ],

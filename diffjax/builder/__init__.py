@@ -205,7 +205,7 @@ def check_frozen(built: Experiment) -> None:
     params = refuse("config.network")(jax.eval_shape)(built.parameters)
     refuse(place)(matched)(built.frozen, params)
     if all(map(matches(built.frozen), flat(params))):
-        raise ConfigError(f"{place}={built.frozen}: fits every parameter: nothing would be trained")
+        raise ConfigError(f"{place}={built.frozen}: matches every parameter: nothing is trained")
 
 
 def task(config: Config, form: Form, reading: Reading, adds_noise: str) -> Task:
@@ -266,7 +266,7 @@ def _bound_source(spec: Config, place: str) -> Callable[[str], Source]:
         hints = typing.get_type_hints(lookup(SOURCES, name, f"{place}.name"))
         settings = [k for k in hints if k not in ("split", "return")]
         if not settings:
-            raise ConfigError(f"{place}.name={spec['name']!r}: {name} takes no {first!r}")
+            raise ConfigError(f"{place}.name={spec['name']!r}: {name} has no setting for {first!r}")
         value = first if hints[settings[0]] is str else literal(first)
         spec = {settings[0]: value} | dict(spec) | {"name": name}
     return refuse(place)(construct(SOURCES, spec, place, partial=True))

@@ -44,7 +44,7 @@ def construct(
 def fields(section: Any, place: str) -> None:
     """Raise ConfigError for a section that is not a mapping."""
     if not isinstance(section, Mapping):
-        raise ConfigError(f"{place}={section!r}: needs fields, as in {place}.name")
+        raise ConfigError(f"{place}={section!r}: needs fields, such as {place}.name")
 
 
 def call(

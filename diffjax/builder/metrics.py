@@ -91,7 +91,7 @@ def _metric(spec: Config, place: str) -> Callable[..., Any]:
     settable = {k: None for k in (*left, *parts) if k in parameters}  # `call` names the others
     if not takes(metric, *[None] * sees, **settable):
         raise ConfigError(
-            f"{place}={spec['name']}: is no metric; needs (real, samples) or (subject)"
+            f"{place}={spec['name']}: not a metric; needs arguments (real, samples) or (subject)"
         )
     return call(metric, left, place, partial=True, **parts)
 

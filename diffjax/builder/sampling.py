@@ -75,13 +75,13 @@ def plan(
     table = construct_table(spec, sde, place, strength)
     if table.learned and not learned:
         raise ConfigError(
-            f"{place}.sampler.name={spec['sampler']['name']!r}: the network has no second output "
-            f"(config.network.learn_variance); allowed: the other samplers"
+            f"{place}.sampler.name={spec['sampler']['name']!r}: needs a network with a second "
+            f"output (config.network.learn_variance); allowed: the other samplers"
         )
     if table.leads and not leads:
         raise ConfigError(
-            f"{place}.sampler.name={spec['sampler']['name']!r}: leads to a second time, which the "
-            f"network does not take (config.network.conditions.to); allowed: the other samplers"
+            f"{place}.sampler.name={spec['sampler']['name']!r}: needs a network that takes a "
+            f"second time (config.network.conditions.to); allowed: the other samplers"
         )
     guided = dataclasses.replace(guided, leads=table.leads)
     weight, ramp = guided.weight(len(table)), guided.ramp(table.t)
@@ -122,19 +122,16 @@ def untrained(
     """
     if experiment.loss.drops_conditions or not experiment.form.conditional:
         return ""
-    asks = "and config.loss drops none in training: expect poor samples"
+    asks = "but config.loss drops no conditions in training: expect poor samples"
     for name, values in (cond or {}).items():
         if _missing(values) and name in experiment.form.names:
-            return f"--cond={name}: some are missing, {asks}"
+            return f"--cond={name}: some values are missing, {asks}"
     spec = experiment.config["sampling"].get("guidance", 1.0)
     guided = {**GUIDANCE, **(spec if isinstance(spec, Mapping) else {"weight": spec})}
     weight = [*weights] or guided["weight"]
     if not _leads_from_null(guided["reference"]) or np.all(np.equal(weight, 1)):
         return ""
-    return (
-        f"config.sampling.guidance: weight {weight} leads away from the network without "
-        f"conditions, {asks}"
-    )
+    return f"config.sampling.guidance: weight {weight} needs predictions without conditions, {asks}"
 
 
 def _missing(values: np.ndarray) -> bool:
@@ -190,7 +187,7 @@ def construct_table(spec: Config, sde: SDE, place: str, strength: float = 1.0) -
     times = construct_grid(spec["grid"], f"{place}.grid")(sde, steps)
     if np.ndim(times) != 1:
         raise ConfigError(
-            f"{place}.grid: returned {type(times).__name__}; needs times (steps + 1,)"
+            f"{place}.grid: returned {type(times).__name__}; needs an array of times (steps + 1,)"
         )
     times = refuse("--strength")(last_part)(times, strength)
     table = construct_sampler(spec.get("sampler", {}), f"{place}.sampler")(sde, times)
@@ -230,7 +227,7 @@ def construct_sampler(spec: Config, place: str) -> Callable[[SDE, np.ndarray], T
 
 def _adaptive(spec: Config, guided: Section, place: str) -> Sampling:
     if "corrector" in spec:
-        raise ConfigError(f"{place}.corrector: the sampler adaptive has no rows for it")
+        raise ConfigError(f"{place}.corrector: applies to rows, which adaptive does not have")
     from diffjax.samplers.adaptive import adaptive  # diffrax takes half a second to import
 
     bound = {"sde": guided.sde, "weight": guided.constant_weight(), "guidance": guided.guidance()}

@@ -40,7 +40,7 @@ def load(path: str) -> dict[str, Any]:
         names = sorted(p.stem for f in _folders() for p in f.glob("*_*.py") if p.stem[0] != "_")
         raise ConfigError(f"--config={path}: no such file{nearest(Path(path).stem, names)}")
     if file.suffix != ".py":
-        raise ConfigError(f"--config={path}: no Python file; needs a config file, NAME.py")
+        raise ConfigError(f"--config={path}: not a Python file; needs a config file, NAME.py")
     spec = importlib.util.spec_from_file_location(file.stem, file)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
@@ -85,14 +85,15 @@ def override(config: Config, assignments: Iterable[str]) -> dict[str, Any]:
             known([name], node, place)
             node, place = node[name], f"{place}.{name}"
             if not isinstance(node, dict):
-                raise ConfigError(f"{place}={node!r}: has no fields, so no {leaf!r}")
+                raise ConfigError(f"{place}={node!r}: is a single value, without a field {leaf!r}")
         old = node.get(leaf)
         if isinstance(old, dict) and isinstance(section := literal(value), dict):
             node[leaf] = section
         elif isinstance(old, dict) and "name" in old:
             node[leaf] = parse(value)
         elif isinstance(old, dict):
-            raise ConfigError(f"{place}.{leaf}: has fields of its own: {', '.join(node[leaf])}")
+            fields = ", ".join(node[leaf])
+            raise ConfigError(f"{place}.{leaf}: is a section; set one of its fields: {fields}")
         elif leaf == "name" and parents and isinstance(old, str):
             _rename(node, ".".join(parents), value)
         else:

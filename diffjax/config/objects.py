@@ -55,15 +55,15 @@ def _imported(name: str, attribute: str, place: str, known: str = "") -> Any:
             reason = f"no module {error.name!r} in the current folder or on the PYTHONPATH{known}"
         else:
             said = " ".join(str(error).split())
-            reason = f"the module does not import: {type(error).__name__}: {said}"
+            reason = f"the module cannot be imported: {type(error).__name__}: {said}"
         raise ConfigError(f"{place}: {reason}") from error
     try:
         return operator.attrgetter(attribute)(module)
     except AttributeError as error:
         if name == "__main__":
             raise ConfigError(
-                f"{place}: was defined in a notebook or script; define it again, or put it into a "
-                f"module and pass that: diffjax.load(path, network=...)"
+                f"{place}: was defined in a notebook or script; define it again, or move it to a "
+                f"module and pass it from there: diffjax.load(path, network=...)"
             ) from error
         public = [k for k, v in vars(module).items() if getattr(v, "__module__", "") == name]
         raise ConfigError(

@@ -93,7 +93,7 @@ class Affine:
             raise ValueError(f"augment.turn=True: needs square images; the items are {shape}")
         if on_grid := [s.name for s in form.conditions if s.kind == "map"]:
             raise ValueError(
-                f"augment: does not change the condition {on_grid[0]!r} with the image"
+                f"augment: would change the image but not its condition {on_grid[0]!r}"
             )
 
     def __call__(

@@ -61,7 +61,7 @@ class Reading:
         if not self.memory >= 0:
             raise ValueError(f"memory={self.memory:g}: needs memory >= 0, in GB")
         if not self.timeout >= 0:
-            raise ValueError(f"timeout={self.timeout:g}: needs timeout >= 0; 0 waits for ever")
+            raise ValueError(f"timeout={self.timeout:g}: needs timeout >= 0; 0 waits forever")
 
     def check(self, source: Source) -> None:
         """Raise ValueError for settings that `source` does not support."""
@@ -75,15 +75,19 @@ class Reading:
                 f"conditions={absent[0]}: this data set has no such condition; known: {have}"
             )
         if self.crop and form.ends:
-            raise ValueError(f"crop={self.crop}: the {kind.noun}s have lengths; allowed: 0")
+            raise ValueError(
+                f"crop={self.crop}: {kind.noun}s with lengths cannot be cropped; allowed: 0"
+            )
         if self.flip and (kind.mirror is None or len(form.shape) < -kind.mirror):
-            raise ValueError(f"flip=True: cannot be of {kind.noun}s {form.shape}; needs images")
+            raise ValueError(
+                f"flip=True: {kind.noun}s {form.shape} cannot be flipped; needs images"
+            )
         if self.crop and (not kind.window or len(form.shape) < -min(kind.window)):
             raise ValueError(
-                f"crop={self.crop}: cannot be of {kind.noun}s {form.shape}; needs images"
+                f"crop={self.crop}: {kind.noun}s {form.shape} cannot be cropped; needs images"
             )
         if self.crop and self.crop > min(form.shape[axis] for axis in kind.window):
-            raise ValueError(f"crop={self.crop}: larger than the {kind.noun}s {form.shape}")
+            raise ValueError(f"crop={self.crop}: is larger than the {kind.noun}s {form.shape}")
         if self.balanced and not form.classes:
             raise ValueError("balanced=True: this data set has no labels; allowed: False")
         if self.dequantize and form.dtype != "uint8":

@@ -154,8 +154,8 @@ def tell_untaught(place: str, label: Sequence[int] | np.ndarray, names: Sequence
     if none := [name for name, count in zip(names, counts, strict=True) if not count]:
         more = f" and {len(none) - 5} more" * (len(none) > 5)
         print(
-            f"{place}: no training item of class {', '.join(none[:5])}{more}: nothing is learnt of "
-            f"it",
+            f"{place}: no training items of class {', '.join(none[:5])}{more}, so the network does "
+            f"not learn to generate them",
             file=sys.stderr,
         )
 
@@ -167,7 +167,7 @@ class NoSplit(ValueError):
 def check_split(split: str, name: str) -> None:
     """Raise ValueError for a name that is not a split."""
     if split not in SPLITS:
-        raise ValueError(f"split={split!r} of {name}: known: {', '.join(SPLITS)}")
+        raise ValueError(f"split={split!r}: unknown split of {name}; known: {', '.join(SPLITS)}")
 
 
 def part(names: Sequence[str], split: str, holdout: float) -> list[int]:
@@ -182,5 +182,5 @@ def part(names: Sequence[str], split: str, holdout: float) -> list[int]:
     test = [zlib.crc32(os.fsencode(name)) < holdout * 2**32 for name in names]
     chosen = [i for i, held in enumerate(test) if held == (split == "test")]
     if not chosen:
-        raise NoSplit(f"none of {len(names)} items is in split {split!r}: holdout={holdout}")
+        raise NoSplit(f"holdout={holdout}: puts none of {len(names)} items into split {split!r}")
     return chosen

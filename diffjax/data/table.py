@@ -61,7 +61,7 @@ def table(
         described = {k: _column(k, cells[k], k in categories, train) for k in names}
         x = np.concatenate([encoded(cells[k], column) for k, column in described.items()], 1)
         if x.shape[1] < 2:
-            raise ValueError(f"columns={names}: a single number; needs at least two columns")
+            raise ValueError(f"columns={names}: a single number per row; needs at least two")
     except NoSplit:
         raise
     except (ValueError, csv.Error) as error:
@@ -83,7 +83,7 @@ def _cells(file: Path) -> dict[str, list[str]]:
         header, *rows = list(csv.reader(text)) or [[]]
     names = [name.strip() for name in header]
     if not rows or not all(names) or len({*names}) < len(names):
-        raise ValueError("needs a line with a name for each column, each another, and then rows")
+        raise ValueError("needs a first line with a different name for each column, and rows below")
     for line, row in enumerate(rows, 2):
         if len(row) != len(names):
             raise ValueError(f"line {line} has {len(row)} cells; needs {len(names)}")
@@ -102,8 +102,8 @@ def _column(name: str, cells: Sequence[str], category: bool, train: Sequence[int
         levels = sorted({*cells})
         if not 2 <= len(levels) <= MOST:
             raise ValueError(
-                f"{name}: {len(levels)} levels, as {levels[0]!r}; needs 2 to {MOST}, or numbers: "
-                f"leave it out by columns=(...)"
+                f"{name}: has {len(levels)} levels, such as {levels[0]!r}; needs numbers, or 2 to "
+                f"{MOST} levels; columns=(...) can leave the column out"
             )
         return {"levels": levels}
     if not np.isfinite(numbers).all():
@@ -111,5 +111,5 @@ def _column(name: str, cells: Sequence[str], category: bool, train: Sequence[int
         raise ValueError(f"line {line}: {name}={cells[line - 2]}: needs a finite number")
     mean, std = float(numbers[train].mean()), float(numbers[train].std())
     if not std:
-        raise ValueError(f"{name}: is {mean:g} in every row; leave it out by columns=(...)")
+        raise ValueError(f"{name}: is {mean:g} in every row; columns=(...) can leave it out")
     return {"mean": mean, "std": std}

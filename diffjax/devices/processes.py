@@ -30,7 +30,7 @@ def join(coordinator: str | None, processes: int | None, process_id: int | None)
         return
     if any(a is not None for a in cluster):
         if coordinator is None or processes is None or process_id is None:
-            raise ConfigError("--coordinator, --processes and --process_id: go together")
+            raise ConfigError("--coordinator, --processes, --process_id: must be set together")
         if not 0 <= process_id < processes:
             raise ConfigError(f"--process_id={process_id}: needs 0 <= process_id < {processes}")
         if not coordinator.rpartition(":")[2].isdecimal():

@@ -169,7 +169,7 @@ def fid_per_class(real: Real, samples: Samples, resamples: int = 20) -> dict[str
     ['class 0', 'class 1', 'mean', 'worst']
     """
     if samples.label is None or real.train.label is None:
-        raise ValueError("fid_per_class: no classes; allowed: fid")
+        raise ValueError("fid_per_class: the samples or the data have no classes; allowed: fid")
     x, label = real.need(samples, "pool"), samples.label
     laws = {int(c): fitted(real.features[real.train.label == c]) for c in np.unique(label)}
 
@@ -238,7 +238,7 @@ def frechet_with_floor(
         floors.append(distance(other, half))
     apart, floor = float(np.mean(distances)), float(np.mean(floors))
     if floor <= 0:
-        raise ValueError("the halves of the data do not differ: a Frechet floor needs varied data")
+        raise ValueError("the halves of the data are equal: a Frechet floor needs varied data")
     return Frechet(apart, floor, apart / floor, count, splits)
 
 

@@ -41,7 +41,7 @@ def kernel_distance(
     """
     size = min(size, len(real), len(fake))
     if size < 2 or subsets < 1:
-        raise ValueError(f"{subsets} subsets of {size} items: needs 1 subset of 2 items")
+        raise ValueError(f"{subsets} subsets of {size} items: needs at least 1 subset of 2 items")
     rng = np.random.Generator(np.random.Philox(key=seed))
     draw = lambda x: np.asarray(x[rng.choice(len(x), size, replace=False)], np.float64)
     distances = [unbiased(draw(real), draw(fake)) for _ in range(subsets)]

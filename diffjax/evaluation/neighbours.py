@@ -108,8 +108,10 @@ def _among_both(counts: Counts, k: int = 3, resamples: int = 20, **_: Any) -> No
     _among_items(counts, k)
     least = (k + 1) * (2 if resamples else 1)
     if counts.samples < least:
-        halves = ", as intervals are of half of them (resamples=0: of all)" * bool(resamples)
-        raise ValueError(f"k={k}: there are {counts.samples} samples; needs {least}{halves}")
+        halves = ", as intervals use half of them (resamples=0 uses all)" * bool(resamples)
+        raise ValueError(
+            f"k={k}: there are {counts.samples} samples; needs at least {least}{halves}"
+        )
 
 
 @counting(_among_both)

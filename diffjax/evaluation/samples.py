@@ -129,7 +129,7 @@ class Real:
 
 def lacks(name: str, kind: str) -> str:
     """Return the error message for an extractor without this kind of features."""
-    return f"features={name}: gives no {kind}; those that do: {GIVEN[kind]}"
+    return f"features={name}: provides no {kind}; features with {kind}: {GIVEN[kind]}"
 
 
 def digest(items: Memory) -> str:

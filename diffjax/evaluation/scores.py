@@ -25,7 +25,9 @@ def score(logits: np.ndarray) -> float:
 def _parts(counts: Counts, splits: int = 10, **_: Any) -> None:
     """Raise ValueError for parts of fewer than two samples, and for no line in 1 / N."""
     if counts.samples < (least := max(2 * splits, FEWEST)):
-        raise ValueError(f"splits={splits}: there are {counts.samples} samples; needs {least}")
+        raise ValueError(
+            f"splits={splits}: there are {counts.samples} samples; needs at least {least}"
+        )
 
 
 @counting(_parts)
@@ -49,7 +51,7 @@ def inception_score(
     """
     logits = real.need(samples, "logits")
     if not 0 < 2 * splits <= len(logits):
-        raise ValueError(f"inception_score: splits={splits}: needs 1 to {len(logits) // 2}")
+        raise ValueError(f"inception_score: splits={splits}: needs 1 to {len(logits) // 2} splits")
 
     def values(rows: Rows) -> dict[str, float]:
         # Samples may be ordered by class; parts in that order would have few classes each.
@@ -83,7 +85,9 @@ def classifier(real: Real, samples: Samples, resamples: int = 20) -> dict[str, A
     ValueError: classifier: ...
     """
     if not real.classes or samples.label is None:
-        raise ValueError("classifier: the network knows no classes; allowed: the other metrics")
+        raise ValueError(
+            "classifier: the samples or the data have no classes; allowed: the other metrics"
+        )
     judge, test = real.judge, real.test
     right = judge.right(samples.x, samples.label)
     values = lambda rows: {"agreement": float(right[rows].mean())}
@@ -95,7 +99,9 @@ def classifier(real: Real, samples: Samples, resamples: int = 20) -> dict[str, A
 def _captions_in(captions: str = "", **_: Any) -> list[str]:
     """Read the lines of a file of captions; raise ValueError where it cannot be read."""
     if not captions:
-        raise ValueError("clip_score: captions: needs a text file, a line per class or per sample")
+        raise ValueError(
+            "clip_score: captions: needs a text file with one line per class or sample"
+        )
     try:
         return Path(captions).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeError) as error:
@@ -111,7 +117,7 @@ def _captioned(counts: Counts, captions: str = "", **_: Any) -> None:
 def _match(path: str, lines: list[str], samples: int, classes: int) -> None:
     if len(lines) not in (samples, classes):
         wanted = f"{samples}, one per sample, or {classes}, one per class"
-        raise ValueError(f"clip_score: captions={path}: {len(lines)} lines; needs {wanted}")
+        raise ValueError(f"clip_score: captions={path}: has {len(lines)} lines; needs {wanted}")
 
 
 @counting(_captioned)

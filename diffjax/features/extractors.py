@@ -69,7 +69,7 @@ def extract(extractor: Extractor, x: np.ndarray, batch_size: int = 64) -> Arrays
     (20, 2)
     """
     if not len(x):
-        raise ValueError(f"{extractor.name}: features of no items; needs at least 1")
+        raise ValueError(f"{extractor.name}: features of no items; needs at least 1 item")
     devices = layout().size
     size = -(-min(batch_size, len(x)) // devices) * devices
     parts = []
@@ -116,7 +116,7 @@ def classifier(real: Known) -> Extractor:
     ValueError: features=classifier: ...
     """
     if not real.classes:
-        raise ValueError("features=classifier: the data has no classes; allowed: the other ones")
+        raise ValueError("features=classifier: the data have no classes; allowed: other features")
     judge = real.judge
     about = (
         f"features.classifier fitted to these training items, {judge.steps} steps of {BATCH}: its "

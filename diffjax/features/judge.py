@@ -68,7 +68,7 @@ def fit(train: Memory, flip: bool = False, cache: Path | None = None) -> Judge:
     """
     if not judged(train.form):
         what = f"{train.form.kind} {train.form.shape}"
-        raise ValueError(f"classifier: judges images and vectors; the items are {what}")
+        raise ValueError(f"classifier: needs images or vectors; the items are {what}")
     steps = STRIDE * round(min(max(EPOCHS * len(train) / BATCH, LEAST), MOST) / STRIDE)
     net, key = classifier(train.classes), jax.random.key(0)
     first = to_float(jnp.asarray(train.x[:1]))

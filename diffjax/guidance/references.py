@@ -84,7 +84,8 @@ class Negative:
     def __call__(self, query: Query, memory: Memory, *, guided: Mask) -> tuple[Pair, Memory]:
         cond = query.conditions
         if unknown := set(self.instead) - set(cond):
-            raise ValueError(f"negative {sorted(unknown)}: the conditions are {sorted(cond)}")
+            known = sorted(cond)
+            raise ValueError(f"negative {sorted(unknown)}: no such condition; known: {known}")
         like = lambda name, a: jnp.broadcast_to(jnp.asarray(a, cond[name].dtype), cond[name].shape)
         other = cond | {name: like(name, a) for name, a in self.instead.items()}
         return query.pair(*query.several([cond, other])), memory
@@ -159,7 +160,7 @@ class Several:
         if isinstance(self.shares, Mapping):  # held as what has a hash
             object.__setattr__(self, "shares", tuple(self.shares.items()))
         if not self.shares:
-            raise ValueError("shares={}: needs the share of a condition")
+            raise ValueError("shares={}: needs a share for at least one condition")
 
     def init(self, x: Sample) -> Memory:
         return ()
@@ -170,7 +171,8 @@ class Several:
     def __call__(self, query: Query, memory: Memory, *, guided: Mask) -> tuple[Pair, Memory]:
         cond, shares = query.conditions, dict(self.shares)
         if unknown := set(shares) - set(cond):
-            raise ValueError(f"shares of {sorted(unknown)}: the conditions are {sorted(cond)}")
+            known = sorted(cond)
+            raise ValueError(f"shares of {sorted(unknown)}: no such condition; known: {known}")
         steps = [{**cond, **null({name: cond[name] for name in shares})}]
         for name in shares:  # from none of them to all of them, one by one
             steps.append(steps[-1] | {name: cond[name]})

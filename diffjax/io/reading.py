@@ -60,7 +60,7 @@ def read(path: Path) -> Contents:
         return _with_settings(path, path.parent, path.parent)
     inner = [path / name for name in MODELS if (path / name).is_dir()]
     if len(inner) > 1:
-        raise ValueError(f"{path}: holds {' and '.join(p.name for p in inner)}; name one")
+        raise ValueError(f"{path}: holds {' and '.join(p.name for p in inner)}; name one of them")
     model = inner[0] if inner else path
     return _with_settings(_only(model), model, path)
 
@@ -78,7 +78,7 @@ def _read(path: Path) -> Contents:
         return flax_files.read(path)
     if path.suffix not in READERS:
         known = ", ".join([".safetensors", *READERS])
-        raise ValueError(f"{path}: no known ending; known: {known}, and folders")
+        raise ValueError(f"{path}: unknown ending; known: {known}, and folders")
     return READERS[path.suffix](path)
 
 
@@ -102,7 +102,9 @@ def _only(folder: Path) -> Path:
         if len(files) == 1:
             return files[0]
         if files:
-            raise ValueError(f"{folder}: holds {', '.join(p.name for p in files)}; name one")
+            raise ValueError(
+                f"{folder}: holds {', '.join(p.name for p in files)}; name one of them"
+            )
     raise ValueError(f"{folder}: no tensors in it; known: *.safetensors {' '.join(READERS)}")
 
 
@@ -124,7 +126,7 @@ def _json(path: Path) -> dict[str, Any]:
     except (ValueError, OSError, RecursionError) as error:
         raise ValueError(f"{path}: cannot be read ({error})") from error
     if not isinstance(fields, dict):
-        raise ValueError(f"{path}: holds no fields, but {str(fields)[:40]!r}")
+        raise ValueError(f"{path}: holds {str(fields)[:40]!r}; needs an object with fields")
     return fields
 
 
@@ -157,7 +159,7 @@ class Tensors(Mapping[str, np.ndarray]):
         try:
             return self._files[name].get_tensor(name)
         except (SafetensorError, TypeError, AttributeError) as error:
-            raise ValueError(f"{name}: of a type that NumPy has not ({error})") from error
+            raise ValueError(f"{name}: has a type that NumPy lacks ({error})") from error
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._files)

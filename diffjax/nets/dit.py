@@ -168,7 +168,7 @@ class DiT(nn.Module):
             if n % side:
                 setting = "patch_time" if name == "T" else "patch"
                 raise ValueError(
-                    f"dit with {setting}={side} and input {shape}: needs {name} divisible by it"
+                    f"dit with {setting}={side} and input {shape}: needs {name} divisible by {side}"
                 )
         rotary = self.positions == "rotary"
         width, heads = self.settings.width, self.settings.heads
@@ -177,7 +177,7 @@ class DiT(nn.Module):
             raise ValueError(
                 f"positions={self.positions!r} on {len(sides)} axes with width={width}, "
                 f"heads={heads}: needs an even number of features"
-                f"{' per head' if rotary else ''}, two per axis; they are {features}"
+                f"{' per head' if rotary else ''}, two per axis; there are {features}"
             )
         return sides
 

@@ -178,7 +178,7 @@ def linen(
     True
     """
     if dtype not in DTYPES:
-        raise ValueError(f"dtype={dtype!r}: known: {', '.join(DTYPES)}")
+        raise ValueError(f"dtype={dtype!r}: unknown; known: {', '.join(DTYPES)}")
     checks.instance(nn.Module, "MyModule()", module=module)
     init, apply = _LinenInit(module), _LinenApply(module, dtype)
     return Network(init, apply, project, _LinenCheck(module))

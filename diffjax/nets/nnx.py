@@ -40,8 +40,8 @@ def _abstract(make: Maker) -> tuple[Any, Any, Any]:
     if others := [(path, type(variable).__name__) for path, variable in others]:
         path, kind = others[0]
         raise ValueError(
-            f"{make.module.__name__}: {'.'.join(map(str, path))} is a {kind}; a network is a pure "
-            f"function of its parameters: needs nnx.Param, and constants outside of variables"
+            f"{make.module.__name__}: {'.'.join(map(str, path))} is a {kind}; a network must be a "
+            f"pure function of its parameters: needs nnx.Param, and constants outside of variables"
         )
     return graph, params, streams
 
@@ -123,7 +123,7 @@ def nnx(
     (3, 2)
     """
     if dtype not in DTYPES:
-        raise ValueError(f"dtype={dtype!r}: known: {', '.join(DTYPES)}")
+        raise ValueError(f"dtype={dtype!r}: unknown; known: {', '.join(DTYPES)}")
     make = Maker(module, tuple(sorted(settings.items())))
     hash(make)
     return Network(_Init(make), _Apply(make, dtype), project)

@@ -36,7 +36,7 @@ BATCH = ("x", "cond", "kept", "mask", "weight", "u")
 def check_batch(batch: Batch) -> None:
     """Raise ValueError for unknown entries of a batch, and for arrays of wrong shapes."""
     if not isinstance(batch, Mapping) or "x" not in batch:
-        raise ValueError("batch: needs arrays by name, at least x (B, ...)")
+        raise ValueError("batch: needs a mapping from names to arrays, with x (B, ...)")
     if unknown := [name for name in batch if name not in BATCH]:
         raise ValueError(
             f"batch[{unknown[0]!r}]: no such entry; conditions are "
@@ -51,7 +51,9 @@ def check_batch(batch: Batch) -> None:
     mask = np.shape(batch.get("mask", 1.0))
     fits = all(m in (1, n) for m, n in zip(mask[::-1], x.shape[::-1], strict=False))
     if len(mask) > x.ndim or not fits:
-        raise ValueError(f"batch['mask'] {mask}: needs a shape that broadcasts to {x.shape}")
+        raise ValueError(
+            f"batch['mask'] has the shape {mask}; needs one that broadcasts to {x.shape}"
+        )
 
 
 def mean_of_items(

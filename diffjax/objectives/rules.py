@@ -325,7 +325,9 @@ class Teacher:
 
     def __call__(self, student: Student, x: Sample, t: Time, views: Views) -> tuple[Views, Views]:
         if student.teacher is None:
-            raise ValueError("velocity='teacher': the objective holds none; allowed: conditional")
+            raise ValueError(
+                "velocity='teacher': the objective has no teacher; allowed: conditional"
+            )
         p = student.teacher(x, t, student.cond)
         seen = p.x0, p.eps
         if self.guidance != 1:

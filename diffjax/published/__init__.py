@@ -33,8 +33,8 @@ def recognised(contents: Contents) -> str:
         return known[0]
     some = ", ".join(sorted(contents.tensors)[:4])
     raise ValueError(
-        f"family: {' or '.join(known) or 'none'} by its tensors ({some}, ...); "
-        f"say which: {', '.join(FAMILIES)}"
+        f"family: the tensors ({some}, ...) fit {' and '.join(known) or 'none'}; set one of "
+        f"{', '.join(FAMILIES)}"
     )
 
 

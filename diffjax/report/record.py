@@ -116,9 +116,9 @@ def read_object(path: Path, notes: list[str]) -> dict[str, Any]:
         fields = json.loads(path.read_text())
         if isinstance(fields, dict):
             return fields
-        notes.append(f"{path.name}: holds no fields")
+        notes.append(f"{path.name}: needs an object with fields")
     except FileNotFoundError:
-        notes.append(f"{path.name}: not there")
+        notes.append(f"{path.name}: missing")
     except (OSError, ValueError) as error:
         notes.append(f"{path.name}: cannot be read ({error})")
     return {}
@@ -128,7 +128,7 @@ def _lines(path: Path, notes: list[str]) -> list[dict[str, Any]]:
     try:
         lines = path.read_text(errors="replace").splitlines()
     except OSError:
-        notes.append(f"{path.name}: not there")
+        notes.append(f"{path.name}: missing")
         return []
     rows = []
     for line in lines:
@@ -139,7 +139,7 @@ def _lines(path: Path, notes: list[str]) -> list[dict[str, Any]]:
         if isinstance(value, dict):
             rows.append(value)
     if len(rows) < len(lines):
-        notes.append(f"{path.name}: {len(lines) - len(rows)} damaged lines left out")
+        notes.append(f"{path.name}: {len(lines) - len(rows)} damaged lines are left out")
     return rows
 
 

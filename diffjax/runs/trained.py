@@ -100,7 +100,9 @@ class Trained:
         cannot be sampled.
         """
         if "ema" in sampling:
-            raise ConfigError(f"ema={sampling['ema']}: is read with the parameters: load(ema=...)")
+            raise ConfigError(
+                f"ema={sampling['ema']}: is chosen when the run is loaded: load(ema=...)"
+            )
         seeds = integers("seed", seed, checks.SEEDS)
         numbers = () if index is None else integers("index", index, INDICES)
         weights = () if weight is None else guidance_weights(weight, sampling.get("guidance"))
@@ -202,7 +204,7 @@ def load(
     entries = {section: entry for section, entry in entries.items() if entry is not None}
     if not path.exists() or is_run(path):
         if family or settings:
-            raise ConfigError(f"{path}: is a run of our own; takes neither family nor settings")
+            raise ConfigError(f"{path}: is a run of diffjax; family and settings do not apply")
         config = replaced(read_config(path), sampling)
         for section, entry in entries.items():
             config[section] = {**config[section], "name": written(entry, section)}
@@ -213,7 +215,9 @@ def load(
         (section, *_) = entries
         raise ConfigError(f"{path}: is a published checkpoint, which has its own {section}")
     if "ema" in sampling:
-        raise ConfigError(f"ema={sampling['ema']}: {path} holds one; known: its own")
+        raise ConfigError(
+            f"ema={sampling['ema']}: {path} holds only one set of weights; leave ema out"
+        )
     contents, family = opened(path, family)
     change = lambda config: replaced(config, sampling)
     trained = convert(contents, family, path, settings, change)

@@ -22,6 +22,7 @@ the error of an output that is not finite.
 from typing import TYPE_CHECKING, Any
 
 from diffjax.arrays import catalogue
+from diffjax.samplers.affine import affine_moments
 from diffjax.samplers.correctors import CORRECTORS, annealed_langevin, langevin, refresh
 from diffjax.samplers.first_order import (
     ancestral,
@@ -47,6 +48,7 @@ from diffjax.samplers.multistep import (
     pndm,
 )
 from diffjax.samplers.program import Combination, Program, Sampler, sampler
+from diffjax.samplers.repaint import repaint
 from diffjax.samplers.run import (
     Preview,
     Result,
@@ -119,6 +121,7 @@ SAMPLERS = catalogue(
     seeds_2,
     sa_solver,
     annealed_langevin,
+    repaint,
 )
 
 __all__ = [
@@ -132,6 +135,7 @@ __all__ = [
     "Result",
     "Sampler",
     "Table",
+    "affine_moments",
     "check",
     "difference",
     "initial",

@@ -87,7 +87,8 @@ def annealed_langevin(sde: SDE, times: np.ndarray, repeats: int = 1, step: float
     at, p = levels(sde, times), Program(eps)
     if not at.alpha[0] > 0:
         raise ValueError(
-            f"annealed_langevin from t={times[0]:g} of {sde}: alpha is 0 there; allowed: t_max < 1"
+            f"annealed_langevin starts at t={times[0]:g} of {sde}, where alpha is 0; allowed: "
+            f"t_max < 1"
         )
     for t in range(len(times) - 1):
         scale, sigma = at.alpha[t + 1] / at.alpha[t], at.sigma[t]
@@ -116,8 +117,8 @@ def _between(
     begins = np.flatnonzero(table.begins)
     if not len(begins):
         raise ValueError(
-            "a corrector needs a sampler whose steps begin with the state, all of them; "
-            "allowed: all but churn, unipc and sa_solver"
+            "a corrector needs a sampler in which every step begins with the state; allowed: all "
+            "samplers but churn, unipc and sa_solver"
         )
     p, at = Program(table.read), levels(sde, table.t[begins])
     for i in range(len(begins)):

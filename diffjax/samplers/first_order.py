@@ -273,6 +273,6 @@ def reverse_diffusion(sde: SDE, times: np.ndarray) -> Table:
 def _finite(name: str, sde: SDE, at: Levels) -> None:
     if not at.alpha[0] > 0:
         raise ValueError(
-            f"{name} from t={at.t[0]:g} of {sde}: alpha is 0 there and the drift is infinite; "
+            f"{name} starts at t={at.t[0]:g} of {sde}, where alpha is 0 and the drift is infinite; "
             f"allowed: t_max < 1 in the sde, or the samplers ddim, ancestral"
         )

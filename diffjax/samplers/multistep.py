@@ -83,8 +83,9 @@ class Step:
             # Solution in eps (arXiv:2206.00927, prop. 3.1): sigma_s exp(lambda_s - lambda).
             if not alpha > 0:
                 raise ValueError(
-                    f"times from t={at.t[0]:g} of {sde}: alpha is 0 there and x0 does not follow "
-                    f"from eps; allowed: t_max < 1, or the samplers ddim, ancestral, dpmpp_2m"
+                    f"times start at t={at.t[0]:g} of {sde}, where alpha is 0 and x0 does not "
+                    f"follow from eps; allowed: t_max < 1, or the samplers ddim, ancestral, "
+                    f"dpmpp_2m"
                 )
             self.rate, self.scale = -1.0, -sigma_s
             self.linear = alpha_s / alpha

@@ -14,11 +14,13 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, Int, Key
 
 from diffjax import checks
-from diffjax.arrays import Cond, dims, expand, normal
-from diffjax.guidance import Conditional, Guidance, Query
+from diffjax.arrays import Cond, dims, expand, jit_leaves, normal
+from diffjax.guidance import Conditional, Guidance, Normals, Query
 from diffjax.prediction import Denoise, check_inputs
 from diffjax.samplers.table import NOISES, OUTPUTS, Table
 
+PROGRAMS = 32
+"""Number of compiled programs of each kind that are kept, those used last."""
 FEW = 16
 """Number of values below which the norm of a sample is no estimate of the noise level."""
 
@@ -81,7 +83,8 @@ def run(
     Raises ValueError as `check_arguments` does.
     """
     check_arguments(denoise, table, x, keys, cond=cond, guidance=guidance, noise=noise)
-    return _run(denoise, table, x, keys, cond=cond, guidance=guidance, noise=noise, path=path)
+    leaves, structure = jax.tree.flatten((denoise, table, guidance))
+    return _program(structure, path)(leaves, x, keys, cond=cond, noise=noise)
 
 
 def scan(
@@ -97,12 +100,19 @@ def scan(
 ) -> Result:
     """Do the work of `run` without its checks and its `jit`, for use inside a compiled function."""
     step = functools.partial(_step, denoise, guidance, cond, keys, path)
-    rows = (jnp.arange(len(table)), _on_device(table, x.dtype), noise)
+    rows = (jnp.arange(len(table)), on_device(table, x.dtype), noise)
     after, visited = jax.lax.scan(step, begin(x, guidance), rows)
     return Result(after.x, after.bad, visited)
 
 
-_run = jax.jit(scan, static_argnames="path")
+@functools.lru_cache(PROGRAMS)
+def _program(structure: Any, path: bool) -> Any:
+    """Return `scan` for denoiser, table and guidance of this structure, as `jit_leaves` does."""
+
+    def rows(denoise: Denoise, table: Table, guidance: Guidance, *args: Any, **more: Any) -> Result:
+        return scan(denoise, table, *args, guidance=guidance, path=path, **more)
+
+    return jit_leaves(rows, structure)
 
 
 def check_arguments(
@@ -157,7 +167,7 @@ def advance(
     `first` and `stop` may be traced, so one program runs every part of a table. The parts in
     sequence reproduce `run` exactly.
     """
-    rows = (_on_device(table, registers.x.dtype), noise)
+    rows = (on_device(table, registers.x.dtype), noise)
 
     def step(i: Any, carry: tuple[Registers, Array]) -> tuple[Registers, Array]:
         row = jax.tree.map(lambda a: jax.lax.dynamic_index_in_dim(a, i, keepdims=False), rows)
@@ -168,13 +178,15 @@ def advance(
     return jax.lax.fori_loop(first, stop, step, (registers, jnp.zeros_like(registers.x)))
 
 
-@functools.partial(jax.jit, donate_argnums=2)
-def _part(
-    denoise: Denoise, table: Table, registers: Registers, *args: Any, **options: Any
-) -> tuple[Registers, tuple[Array, Array, Array]]:
-    """Run `advance` and copy what a preview shows, for the next part reuses the registers."""
-    registers, x0 = advance(denoise, table, registers, *args, **options)
-    return registers, (registers.x, x0, registers.bad)
+@functools.lru_cache(PROGRAMS)
+def _part_program(structure: Any) -> Any:
+    """Return `advance`, with copies for a preview, since the next part reuses the registers."""
+
+    def rows(denoise: Denoise, table: Table, guidance: Guidance, *args: Any, **more: Any) -> Any:
+        registers, x0 = advance(denoise, table, *args, guidance=guidance, **more)
+        return registers, (registers.x, x0, registers.bad)
+
+    return jit_leaves(rows, structure, donate_argnums=1)
 
 
 def previews(
@@ -196,12 +208,13 @@ def previews(
     and ValueError for every < 1.
     """
     check_arguments(denoise, table, x, keys, cond=cond, guidance=guidance, noise=noise)
-    part = functools.partial(_part, cond=cond, guidance=guidance, noise=noise)
+    leaves, structure = jax.tree.flatten((denoise, table, guidance))
+    part = functools.partial(_part_program(structure), leaves, cond=cond, noise=noise)
     ends = parts(len(table), every)
     registers = begin(jnp.copy(x), guidance)
-    registers, seen = part(denoise, table, registers, keys, first=0, stop=ends[0])
+    registers, seen = part(registers, keys, first=0, stop=ends[0])
     for first, stop in pairwise(ends):
-        registers, new = part(denoise, table, registers, keys, first=first, stop=stop)
+        registers, new = part(registers, keys, first=first, stop=stop)
         yield look(table, seen, first)
         seen = new
     yield look(table, seen, ends[-1])
@@ -273,12 +286,13 @@ def _step(
     x, outputs, noises, memory, bad = registers
     index, c, z = row
     if z is None:
-        draw = lambda: _noise(c, keys, x)
+        draw = lambda: noise_of(c, keys, x)
         z = jax.lax.cond(c.noisy, draw, lambda: jnp.zeros_like(x))
     u = _combine(c.input, [x], outputs, z, noises)
     t = jnp.full(x.shape[:1], c.t, x.dtype)
     to = jnp.full_like(t, c.to) if c.leads else None
-    ask = lambda: guidance(Query(denoise, u, t, cond, to), c.weight, memory)
+    query = Query(denoise, u, t, cond, to, Normals(keys, index))
+    ask = lambda: guidance(query, c.weight, memory)
     active = c.active & (bad < 0)
     if c.padded:  # only then, since a network inside a conditional is 10 % slower on CPU
         nothing = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(ask)[0])
@@ -301,8 +315,8 @@ def _step(
     return after, (x, prediction.x0) if path else None
 
 
-def _noise(c: Table, keys: Key[Array, " b"], x: Array) -> Array:
-    """Draw the z of a row, a linear combination of normals, each determined by its number."""
+def noise_of(c: Table, keys: Key[Array, " b"], x: Array) -> Array:
+    """Draw the z of row `c`, a linear combination of normals, each determined by its number."""
     at = jax.vmap(jax.random.fold_in, (0, None))
     draw = lambda node: normal(at(keys, node), x.shape[1:]).astype(x.dtype)
     if len(c.nodes) == 1:
@@ -328,8 +342,8 @@ def _langevin(x: Array, score: Array, z: Array, snr: Array) -> Array:
     """
     if x[0].size < FEW:
         raise ValueError(
-            f"the corrector langevin divides by |score|^2 of single samples, of no use with "
-            f"{x[0].size} values in a sample; needs {FEW}; allowed: the corrector refresh"
+            f"the corrector langevin divides by |score|^2 of each sample, which varies too much "
+            f"for {x[0].size} values; needs at least {FEW}; allowed: the corrector refresh"
         )
     total = lambda a: (a**2).sum(dims(a))
     there = total(score) > 0
@@ -338,9 +352,7 @@ def _langevin(x: Array, score: Array, z: Array, snr: Array) -> Array:
     return x + size * score + jnp.sqrt(2 * size) * z
 
 
-def _on_device(table: Table, dtype: Any) -> Table:
-    return jax.tree.map(lambda a: jnp.asarray(a, _dtype(a, dtype)), table)
-
-
-def _dtype(a: Any, float_dtype: Any) -> Any:
-    return float_dtype if jnp.issubdtype(jnp.result_type(a), jnp.floating) else None
+def on_device(table: Table, dtype: Any) -> Table:
+    """Return the table as arrays of JAX, with numbers of the type of the state."""
+    floating = lambda a: jnp.issubdtype(jnp.result_type(a), jnp.floating)
+    return jax.tree.map(lambda a: jnp.asarray(a, dtype if floating(a) else None), table)

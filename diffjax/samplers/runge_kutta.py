@@ -73,8 +73,8 @@ def _runge_kutta(
         w, scale_at, _, slope = chart(sde, inner)
     if not (np.isfinite(w).all() and np.isfinite(slope).all()):
         raise ValueError(
-            f"times from t={times[0]:g} of {sde}: alpha is 0 there and this method has no finite "
-            f"step; allowed: t_max < 1, or the samplers ddim, ancestral, heun_t"
+            f"times start at t={times[0]:g} of {sde}, where alpha is 0 and this method has no "
+            f"finite step; allowed: t_max < 1, or the samplers ddim, ancestral, heun_t"
         )
     nodes, steps = np.array([sum(row) for row in stages]), np.diff(w)
     here = between(sde, w[:-1, None] + steps[:, None] * nodes)  # (steps, stages)
@@ -247,8 +247,8 @@ def _exponential(
     inner = at.lam[times > 0]
     if not np.isfinite(inner[0]) and (read is eps or len(inner) > 1):
         raise ValueError(
-            f"times from t={times[0]:g} of {sde}: alpha is 0 there and this method has no finite "
-            f"step; allowed: t_max < 1, or the samplers ddim, ancestral, heun_t"
+            f"times start at t={times[0]:g} of {sde}, where alpha is 0 and this method has no "
+            f"finite step; allowed: t_max < 1, or the samplers ddim, ancestral, heun_t"
         )
     stages = [levels(sde, by_lambda(sde, inner[:-1] + r * np.diff(inner))) for r in nodes]
     for t, s in pairwise(range(len(times))):

@@ -94,11 +94,11 @@ def restart(
         raise ValueError(f"low={low}: needs 0 < low < high={high}")
     not_negative(repeats=repeats, steps=steps)
     if repeats and times[1] > times[0]:
-        raise ValueError("restart adds noise: it cannot be inverted")
+        raise ValueError("restart adds noise, so it cannot be inverted")
     at, p = _finite("restart", sde, times), Program(eps)
     rho = at.sigma / at.alpha
     if not high <= np.exp(-ends(sde).lam[1]) * (1 + 1e-9):
-        raise ValueError(f"high={high}: beyond the noise at t_max={sde.t_max} of {sde}")
+        raise ValueError(f"high={high}: exceeds the noise level at t_max={sde.t_max} of {sde}")
     # Legs: down to the last level above `low`, `repeats` times from `high` to there, then the rest.
     above = np.flatnonzero(rho >= low)
     j = int(above[-1]) if len(above) else 0
@@ -255,7 +255,7 @@ def _finite(name: str, sde: SDE, times: np.ndarray) -> Levels:
     at = levels(sde, times)
     if not at.alpha[0] > 0:
         raise ValueError(
-            f"{name} from t={times[0]:g} of {sde}: alpha is 0 there and this method has no finite "
-            f"step; allowed: t_max < 1, or the samplers ddim, ancestral, dpmpp_2m"
+            f"{name} starts at t={times[0]:g} of {sde}, where alpha is 0 and this method has no "
+            f"finite step; allowed: t_max < 1, or the samplers ddim, ancestral, dpmpp_2m"
         )
     return at

@@ -59,7 +59,7 @@ def optimize(
     positive = times[times > 0]
     after_last = times[len(positive) :]
     if len(positive) < 3:
-        raise ValueError(f"times={times}: needs three or more above 0; the ends stay")
+        raise ValueError(f"times={times}: needs at least three above 0, as the ends are fixed")
 
     def grid(steps: np.ndarray) -> np.ndarray:
         share = np.exp(steps - steps.max())

@@ -109,7 +109,7 @@ class Derived(Schedule):
     def __post_init__(self):
         checks.instance(Schedule, "diffjax.schedules.Linear()", schedule=self.schedule)
         if self.schedule.init():
-            raise ValueError(f"{self}: a learned schedule cannot be a part of another one")
+            raise ValueError(f"{self}: a learned schedule cannot be part of another schedule")
 
     @property
     def steps(self) -> int:

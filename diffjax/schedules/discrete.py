@@ -35,7 +35,7 @@ class Discrete(Schedule):
 
     def __post_init__(self):
         if len(self.betas) < 2:
-            raise ValueError(f"betas={self.betas}: needs two or more")
+            raise ValueError(f"betas={self.betas}: needs at least two")
         for k, beta in enumerate(self.betas):
             if not (0 < beta < 1 or (beta == 1 and k == self.steps - 1)):
                 raise ValueError(f"betas[{k}]={beta}: needs 0 < beta < 1, or 1 for the last one")

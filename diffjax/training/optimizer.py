@@ -278,10 +278,10 @@ def matched(patterns: Iterable[str] | None, params: Params) -> None:
         try:
             fits = any(re.search(pattern, path) for path in paths)
         except re.error as error:
-            raise ValueError(f"{pattern!r}: no regular expression ({error})") from error
+            raise ValueError(f"{pattern!r}: not a regular expression ({error})") from error
         if not fits:
             known = sorted({"/".join(path.split("/")[:2]) for path in paths})
-            raise ValueError(f"{pattern!r}: fits no parameter; known: {', '.join(known)}")
+            raise ValueError(f"{pattern!r}: matches no parameter; known: {', '.join(known)}")
 
 
 def matches(patterns: Iterable[str]) -> Callable[[str], bool]:

@@ -515,7 +515,9 @@ def test_every_sampler_of_the_catalogue_builds_with_its_defaults(name):
         >= BASE["sampling"]["steps"]
     )
     if name.endswith("_learned"):
-        assert "no second output" in refused(override(BASE, [f"sampling.sampler.name={name}"]))
+        assert "a network with a second output" in refused(
+            override(BASE, [f"sampling.sampler.name={name}"])
+        )
     if SAMPLERS[name].leads:
         assert "a second time" in refused(override(BASE, [f"sampling.sampler.name={name}"]))
 
@@ -543,7 +545,7 @@ def test_what_follows_the_colon_of_a_name_is_the_first_setting_of_the_source():
     for text, part in (("folder:/no/where", "path='/no/where'"), ("array:a.npy", "path='a.npy'")):
         assert f"config.data: {part}" in refused(override(BASE, [f"data.name={text}"]))
     assert "config.data.name='foldr'" in refused(override(BASE, ["data.name=foldr:/a"]))
-    assert "digits takes no 'a'" in refused(override(BASE, ["data.name=digits:a"]))
+    assert "digits has no setting for 'a'" in refused(override(BASE, ["data.name=digits:a"]))
     assert "size='a': needs int" in refused(override(BASE, ["data.name=moons:a"]))
 
 

@@ -58,11 +58,11 @@ def test_a_network_may_know_what_the_data_lack():
         ({"to": {"size": 2}}, "conditions.to: condition 'to' of kind to: needs size=1"),
         ({"to": {"size": "one"}}, "conditions.to.size='one': needs int"),
         ({"vector": {"size": 0}}, "conditions.vector.size=0: needs size >= 1"),
-        ({"caption": {"size": 9}}, "caption: kind='tokens', size=9, and the data have"),
-        ({"caption": {"kind": "vector"}}, "caption: kind='vector', size=8, and the data have"),
+        ({"caption": {"size": 9}}, "caption: kind='tokens', size=9, but the data have"),
+        ({"caption": {"kind": "vector"}}, "caption: kind='vector', size=8, but the data have"),
         ({"caption": {"name": "text"}}, "conditions.caption.name: no such field"),
         ({"caption": {"mechanism": "joint"}}, "config.network: condition 'caption' of kind tokens"),
-        ({"caption": {"mechanism": "sum"}}, "mechanism='sum': known: joint, cross"),
+        ({"caption": {"mechanism": "sum"}}, "mechanism='sum': unknown; known: joint, cross"),
         ({"caption": {"layer": 2}}, "conditions.caption.layer: no such field (did you mean"),
         ({"caption": "cross"}, "conditions.caption='cross': needs fields"),
         ("cross", "config.network.conditions='cross': needs fields"),
@@ -96,5 +96,5 @@ def test_dropout_of_what_data_or_network_lack_is_refused_before_anything_is_trac
 
 def test_a_network_that_cannot_take_a_condition_of_the_data_says_so():
     """Captions would be ignored by a network for points."""
-    with pytest.raises(ConfigError, match="enters by joint or cross, and mlp takes embedding"):
+    with pytest.raises(ConfigError, match="enters by joint or cross, but mlp takes embedding"):
         builder.construct_model({**BASE, "network": {"name": "mlp"}}, (CAPTION,))

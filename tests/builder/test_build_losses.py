@@ -81,7 +81,7 @@ def test_condition_dropout_by_name_is_checked():
         ),
         ({"tokens": 0.1}, "config.loss: condition_dropout.tokens: no such field; known: label"),
         ({"label": "x"}, "config.loss.condition_dropout.label='x': needs float, got str"),
-        ({"label": 2}, "config.loss: condition_dropout['label']=2.0: needs 0 <= it <= 1"),
+        ({"label": 2}, "config.loss: condition_dropout['label']=2.0: needs a rate from 0 to 1"),
         ("high", "config.loss.condition_dropout='high': needs float, got str"),
     ):
         assert message in refused(config(condition_dropout=rates) | LABELLED)

@@ -51,7 +51,7 @@ def test_numbers_are_no_names():
     form = Decoded(Stored(items), channels=1).form
     assert form.classes == 3 and form.class_names == ()
     assert "classes" not in form.as_json()
-    with pytest.raises(ValueError, match="class_names: 1 of 3 classes"):
+    with pytest.raises(ValueError, match="class_names: 1 names for 3 classes"):
         Form("image", (8, 8, 1), LABEL, "uint8", class_names=("cat",))
 
 

@@ -103,7 +103,7 @@ def test_windows_and_mirrors_take_maps_along(name):
 @pytest.mark.parametrize("name", [k for k, kind in KINDS.items() if not kind.window])
 def test_what_cannot_be_cut_is_refused_by_name(name):
     source = Memory(items(name, "float32"), kind=name)
-    with pytest.raises(ValueError, match=f"crop=1: cannot be of {KINDS[name].noun}s"):
+    with pytest.raises(ValueError, match=f"crop=1: {KINDS[name].noun}s .* cannot be cropped"):
         Reading(crop=1).check(source)
 
 
@@ -120,9 +120,12 @@ def test_a_form_is_told_and_read_back():
     ("arguments", "message"),
     [
         (("pictures", (8, 8, 3)), "kind='pictures': unknown"),
-        (("image", (8, 8, 4)), r"kind='image': items \(8, 8, 4\); needs \(H, W, C\) .* 1 or 3"),
+        (
+            ("image", (8, 8, 4)),
+            r"kind='image': .* shape \(8, 8, 4\); needs \(H, W, C\) .* 1 or 3",
+        ),
         (("sequence", (8,)), r"needs \(L, C\)"),
-        (("latent", (8, 8, 4), (), "uint8"), "items of uint8; needs float32"),
+        (("latent", (8, 8, 4), (), "uint8"), "items are uint8; needs float32"),
         (("vector", (2,), (Spec("a", "vector", 1),) * 2), "a name occurs twice"),
     ],
 )
@@ -147,7 +150,7 @@ def test_latents_of_three_channels_keep_their_values(tmp_path):
         read = source[np.arange(len(source))]["x"]
         assert np.abs(read).max() > 5 and source.form.kind == "latent"
         np.testing.assert_array_equal(source.form.denormalise(read), read)
-    with pytest.raises(ValueError, match=r"in \[-1, 1\]; other kinds, as kind='latent'"):
+    with pytest.raises(ValueError, match=r"in \[-1, 1\]; other kinds, such as kind='latent'"):
         array("train", str(tmp_path / "x.npy"))
 
 
@@ -174,10 +177,13 @@ def test_conditions_come_with_the_items_of_an_archive(tmp_path):
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"vector": np.zeros((9, 2))}, r"vector: of 9 items; needs 10"),
-        ({"vector": np.zeros((10, 2), int)}, r"vector: int32 \(10, 2\); needs floats \(N, size\)"),
-        ({"tokens": np.zeros((10, 2))}, r"tokens: .*needs floats \(N, L, size\)"),
-        ({"map": np.zeros((10, 4, 5, 1))}, r"map: on a grid \(4, 5\); the items are on \(4, 4\)"),
+        ({"vector": np.zeros((9, 2))}, r"vector: has 9 rows, and there are 10"),
+        ({"vector": np.zeros((10, 2), int)}, r"vector: is int32 of shape \(10, 2\); needs floats"),
+        ({"tokens": np.zeros((10, 2))}, r"tokens: .*needs floats of shape \(N, L, size\)"),
+        (
+            {"map": np.zeros((10, 4, 5, 1))},
+            r"map: has the grid \(4, 5\), and the items",
+        ),
         ({"tokens": np.zeros((10, 2, 3)), "tokens_mask": np.ones((10, 3))}, "tokens_mask"),
     ],
 )

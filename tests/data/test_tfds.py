@@ -219,8 +219,8 @@ def test_only_a_class_of_each_image_is_read_as_its_label(capsys):
     assert tfds_source._class_label({"label": one}, "", "train") == ""
     for kind, feature in others.items():
         assert tfds_source._class_label({"label": feature}, "label", "train") == ""
-        assert f"label='label': {kind}, and no ClassLabel" in capsys.readouterr().err
-        with pytest.raises(ValueError, match=f"label='of': {kind}, and no ClassLabel"):
+        assert f"label='label': is {kind}; needs ClassLabel" in capsys.readouterr().err
+        with pytest.raises(ValueError, match=f"label='of': is {kind}; needs ClassLabel"):
             tfds_source._class_label({"of": feature}, "of", "train")
 
 
@@ -235,4 +235,4 @@ def test_features_that_are_not_asked_for_are_not_decoded(tiny, copied, tiny_item
         data = tiny(data_dir=str(copied.parents[1]), **settings)
         assert data.classes == 0
         np.testing.assert_array_equal(load(data).x, tiny_items["train"][0])
-    assert "label='label': Text, and no ClassLabel" in capsys.readouterr().err
+    assert "label='label': is Text; needs ClassLabel" in capsys.readouterr().err

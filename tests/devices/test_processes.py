@@ -203,8 +203,8 @@ def test_two_processes_go_on_from_one(single, tmp_path):
 @pytest.mark.parametrize(
     ("given", "match"),
     [
-        (("host:1", None, 0), "go together"),
-        ((None, 2, None), "go together"),
+        (("host:1", None, 0), "must be set together"),
+        ((None, 2, None), "must be set together"),
         (("host:1", 2, 2), "--process_id=2: needs 0 <= process_id < 2"),
         (("host", 2, 0), "--coordinator=host: needs HOST:PORT"),
     ],

@@ -79,14 +79,17 @@ def test_labels_are_read_as_a_column_of_any_type(tmp_path, dtype):
 @pytest.mark.parametrize(
     ("arrays", "part"),
     [
-        ({"arr_0": X.astype(np.float32) / 255}, "float32 (6, 8, 8, 3); needs uint8 (N, 8, 8, 3)"),
-        ({"arr_0": X.transpose(0, 3, 1, 2)}, "(6, 3, 8, 8); needs uint8 (N, 8, 8, 3)"),
+        (
+            {"arr_0": X.astype(np.float32) / 255},
+            "float32 of shape (6, 8, 8, 3); needs uint8 of shape (N, 8, 8, 3)",
+        ),
+        ({"arr_0": X.transpose(0, 3, 1, 2)}, "(6, 3, 8, 8); needs uint8 of shape (N, 8, 8, 3)"),
         ({"arr_0": X[..., :1]}, "(6, 8, 8, 1)"),
         ({"arr_0": X[:, :4, :4]}, "(6, 4, 4, 3)"),
         ({"arr_0": (X > 127).astype(np.uint8)}, "up to 1; needs grey levels, 0 to 255"),
-        ({"arr_0": X, "arr_1": LABEL[:3]}, "arr_1 is int64 (3,); needs (6,)"),
+        ({"arr_0": X, "arr_1": LABEL[:3]}, "arr_1 is int64 of shape (3,); needs (6,)"),
         ({"arr_0": X, "arr_1": LABEL / 2}, "arr_1 is float64"),
-        ({"arr_0": X, "arr_1": LABEL + 1}, "classes from 0 to 2"),
+        ({"arr_0": X, "arr_1": LABEL + 1}, "classes 0 to 2"),
         ({"mu": X, "sigma": X}, "holds mu, sigma; needs arr_0"),
         ({"arr_0": np.array([{}], object)}, "Object arrays"),
     ],
@@ -118,12 +121,12 @@ def test_files_of_another_form_are_refused(tmp_path):
     cases["cannot be read"].write_bytes(raw)
     sample.write(tmp_path / "size", Generated(X[:2], {}, LABEL, LABEL, RGB))
     Image.fromarray(X[0, :4]).save(tmp_path / "size" / "z.png")
-    cases["z.png is (4, 8, 3); needs (8, 8, 3)"] = tmp_path / "size"
+    cases["z.png has the shape (4, 8, 3); needs (8, 8, 3)"] = tmp_path / "size"
     sample.write(tmp_path / "cut", Generated(X[:2], {}, LABEL, LABEL, RGB))
     (tmp_path / "cut" / "z.png").write_bytes((tmp_path / "cut" / "000000.png").read_bytes()[:60])
     cases["z.png"] = tmp_path / "cut"
     for part, path in cases.items():
         with pytest.raises(ValueError, match=re.escape(part)):
             read(path, RGB)
-    with pytest.raises(ValueError, match=r"the data are points \(2,\); needs an .npz"):
+    with pytest.raises(ValueError, match=r"points items \(2,\) are read from an .npz"):
         read(tmp_path / "size", labelled("points", (2,)))

@@ -81,8 +81,8 @@ def test_metrics_are_listed_by_one_line_of_their_docstring(name):
 @pytest.mark.parametrize(
     ("name", "part"),
     [
-        ("inception_score", "no logits; those that do: classifier, inception"),
-        ("sfid", "no spatial; those that do: inception"),
+        ("inception_score", "no logits; features with logits: classifier, inception"),
+        ("sfid", "no spatial; features with spatial: inception"),
     ],
 )
 def test_features_that_an_extractor_lacks_are_asked_of_another(
@@ -90,8 +90,8 @@ def test_features_that_an_extractor_lacks_are_asked_of_another(
 ):
     """A KeyError in a traceback would not say what to do."""
     real = Real(digits, small.reading, 50, tmp_path)
-    assert set(part.partition("do: ")[2].split(", ")) <= set(EXTRACTORS)
-    with pytest.raises(ValueError, match=f"^features=pixels: gives {part}"):
+    assert set(part.partition(": ")[2].split(", ")) <= set(EXTRACTORS)
+    with pytest.raises(ValueError, match=f"^features=pixels: provides {part}"):
         OF_SAMPLES[name](real, samples)
 
 

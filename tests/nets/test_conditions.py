@@ -165,7 +165,7 @@ def test_other_values_are_refused_by_name(name, kind):
         with pytest.raises(ValueError, match=rf"cond\['{kind}'\].*needs"):
             jax.eval_shape(network.init, jax.random.key(0), *given, {kind: value})
     plain = built(name, ())
-    with pytest.raises(ValueError, match=rf"condition \['{kind}'\]: this network knows \[\]"):
+    with pytest.raises(ValueError, match=rf"condition \['{kind}'\]: the network takes \[\]"):
         jax.eval_shape(plain.init, jax.random.key(0), *given, {kind: right})
 
 
@@ -212,11 +212,14 @@ def test_parameters_of_default_names_are_those_of_stored_networks(name):
 @pytest.mark.parametrize(
     ("conditions", "message"),
     [
-        ((Label(3), Vector(3, "label")), "condition 'label': there are two of this name"),
+        ((Label(3), Vector(3, "label")), "condition 'label': two conditions have this name"),
         ((Label(0),), "condition 'label': size=0: needs size >= 1"),
-        ((Vector(2, "a/b"),), "condition 'a/b': needs a name that is a word"),
-        ((Vector(2, mechanism="cross"),), "of kind vector: mechanism='cross': known: embedding"),
-        ((Tokens(2, mechanism="joint"),), "enters by joint, and unet takes embedding, features"),
+        ((Vector(2, "a/b"),), "condition 'a/b': needs an identifier as a name"),
+        (
+            (Vector(2, mechanism="cross"),),
+            "of kind vector: mechanism='cross': unknown; known: embedding",
+        ),
+        ((Tokens(2, mechanism="joint"),), "enters by joint, but unet takes embedding, features"),
     ],
 )
 def test_conditions_that_cannot_be_are_refused_by_name(conditions, message):
@@ -227,7 +230,9 @@ def test_conditions_that_cannot_be_are_refused_by_name(conditions, message):
 
 def test_a_condition_without_a_mechanism_is_refused():
     """A user's module would ignore the condition without notice."""
-    with pytest.raises(ValueError, match="condition 'label' of kind label: mechanism='': known"):
+    with pytest.raises(
+        ValueError, match="condition 'label' of kind label: mechanism='': unknown; known"
+    ):
         Conditions((Label(3),))
     assert settled((Label(3),), "mine", ("embedding",)).by("embedding")
 
@@ -235,7 +240,9 @@ def test_a_condition_without_a_mechanism_is_refused():
 def test_tokens_of_several_widths_need_a_layer():
     """They would fail in a concatenation deep inside."""
     network = built("unet", (Tokens(3, layers=0), Tokens(4, "text", layers=0)))
-    with pytest.raises(ValueError, match=r"\['tokens', 'text'\] of widths \[3, 4\]: need one"):
+    with pytest.raises(
+        ValueError, match=r"\['tokens', 'text'\] have the widths \[3, 4\]; need one"
+    ):
         jax.eval_shape(network.init, jax.random.key(0), *inputs("unet"), None)
-    with pytest.raises(ValueError, match="condition 'tokens': layers=3: known: 0, 1, 2"):
+    with pytest.raises(ValueError, match="condition 'tokens': layers=3: unknown; known: 0, 1, 2"):
         Tokens(3, layers=3)

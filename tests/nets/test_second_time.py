@@ -173,7 +173,7 @@ def test_a_network_without_it_refuses_to_lead():
     model = Model(sde, Edm(c_noise=quarter_log_sigma), mlp(12, 1))
     x, t = jnp.zeros((B, 2)), jnp.full(B, 0.5)
     params = jax.eval_shape(model.init, jax.random.key(0), x)
-    with pytest.raises(ValueError, match=r"condition \['to'\]: this network knows \[\]"):
+    with pytest.raises(ValueError, match=r"condition \['to'\]: the network takes \[\]"):
         jax.eval_shape(lambda p: Denoiser(model, p)(x, t, to=t), params)
     for wrong in ({"size": 2}, {"name": "time"}):
         with pytest.raises(ValueError, match="needs size=1 and the name 'to'"):

@@ -294,9 +294,12 @@ def test_equal_losses_and_models_do_not_retrace():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"condition_dropout": -0.1}, "condition_dropout=-0.1: needs 0 <= it <= 1"),
+        ({"condition_dropout": -0.1}, "condition_dropout=-0.1: needs a rate from 0 to 1"),
         ({"condition_dropout": float("nan")}, "condition_dropout=nan"),
-        ({"condition_dropout": {"a": 0.1, "b": 2.0}}, r"condition_dropout\['b'\]=2.0: needs 0"),
+        (
+            {"condition_dropout": {"a": 0.1, "b": 2.0}},
+            r"condition_dropout\['b'\]=2.0: needs a rate",
+        ),
         ({"hybrid": -1.0}, "hybrid=-1.0: needs hybrid >= 0"),
         ({"hybrid": float("nan")}, "hybrid=nan"),
         ({"steps": 1}, "steps=1: needs steps >= 2"),

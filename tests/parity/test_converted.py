@@ -196,7 +196,7 @@ def test_weights_of_sit_and_its_samples_are_the_published_ones(tmp_path):
         ({"time_embedding_type": "fourier"}, ["'fourier'", "'positional'"]),
         ({"sample_size": None}, ["sample_size=None"]),
         ({"class_embed_type": "timestep"}, ["class_embed_type='timestep'"]),
-        ({"beyond": 1}, ["beyond=1", "not known"]),
+        ({"beyond": 1}, ["beyond=1", "not supported"]),
     ],
 )
 def test_settings_that_ours_lacks_are_refused_by_name(changed, parts, tmp_path):

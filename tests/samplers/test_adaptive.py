@@ -248,7 +248,7 @@ def test_the_sde_is_one_path_whatever_the_tolerance():
     [
         (
             {"solver": "dopri"},
-            "solver='dopri': known: 'heun', 'bosh3', 'dopri5', 'tsit5', 'dopri8'",
+            "solver='dopri': unknown; known: 'heun', 'bosh3', 'dopri5', 'tsit5', 'dopri8'",
         ),
         ({"rtol": 0.0}, "rtol=0.0: needs 0 < rtol < 1"),
         ({"rtol": 1.0}, "rtol=1.0: needs 0 < rtol < 1"),
@@ -269,7 +269,7 @@ def test_bad_settings_are_refused_by_name(settings, message):
 def test_there_is_no_common_path():
     """Rows of a film would be of different levels."""
     x = jnp.asarray(X, jnp.float32)
-    with pytest.raises(ValueError, match="they have no common path"):
+    with pytest.raises(ValueError, match="which have no common path"):
         adaptive(SDE).run(Net(LINE), x, keys_of(x), path=True)
     assert adaptive(SDE).rows is None
 
@@ -291,7 +291,7 @@ def test_runs_count_the_passes_of_every_sample():
 
 def test_a_sample_that_does_not_arrive_stops_the_run():
     """Samples from the middle of the way, or NaN, would be saved with the others."""
-    with pytest.raises(FloatingPointError, match=r"sample \d of its batch: more than 2 steps"):
+    with pytest.raises(FloatingPointError, match=r"sample \d of its batch needs more than 2 steps"):
         [*generation(Net(TWO), most=2)]
     x = jnp.asarray(X * scale(SDE), jnp.float32)
     net = Net(TWO)

@@ -46,7 +46,7 @@ def test_error_is_the_distance_of_the_laws():
 @pytest.mark.parametrize(
     ("times", "var", "match"),
     [
-        ([0.9, 0.1, 0.0], VAR, "three or more above 0"),
+        ([0.9, 0.1, 0.0], VAR, "at least three above 0"),
         ([0.9, 0.5, 0.1], np.array([1.0, 0.0]), "needs positive variances"),
     ],
 )

@@ -71,7 +71,7 @@ def test_a_config_gives_process_and_data(drawn, monkeypatch):
         (["schedules", "cosin"], "process.schedule.name='cosin'"),
         (["schedules", "cosine", "--sde=ve"], "sigma is infinite at t_max"),
         (["forward", "linear", "--data=moons"], "forward needs images"),
-        (["schedules", "--out=x.gif"], "known ending: .png"),
+        (["schedules", "--out=x.gif"], "unknown ending; known: .png"),
     ],
 )
 def test_mistakes_are_one_line(monkeypatch, tmp_path, arguments, message):

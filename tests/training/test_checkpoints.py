@@ -220,7 +220,8 @@ def test_a_flipped_byte_in_any_file_is_never_loaded(tmp_path, caplog):
         path.write_bytes(whole)
     assert {"state", "checksums"} <= set(damaged)
     assert (
-        "checkpoint 6 cannot be read (the checksum of ['w'] is not what was saved)" in caplog.text
+        "checkpoint 6 cannot be read (the checksum of ['w'] differs from the saved one)"
+        in caplog.text
     )
 
 

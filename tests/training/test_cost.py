@@ -35,7 +35,7 @@ def test_rates_need_a_peak():
     cost = Cost(2, "cpu", 10, 4 * 10**12, 1, 1, 1, None)
     assert cost.rates(0.5) == {"tflops_per_s": 2.0}
     assert cost._replace(peak=8e12).rates(0.5) == {"tflops_per_s": 2.0, "mfu": 0.25}
-    assert "not known" in str(cost) and "8 TFLOP/s" in str(cost._replace(peak=8e12))
+    assert "unknown" in str(cost) and "8 TFLOP/s" in str(cost._replace(peak=8e12))
 
 
 @pytest.mark.parametrize(

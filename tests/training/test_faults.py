@@ -121,7 +121,9 @@ def test_a_full_disk_is_told_and_survived_and_nobody_else_may_train_there(tmp_pa
         run.wait_for("train 20/")
         line, code = refused(*flags(workdir))
         assert code == 2
-        assert line.startswith(f"error: --workdir={workdir}: another run trains there (process ")
+        assert line.startswith(
+            f"error: --workdir={workdir}: another run is training there (process "
+        )
         assert f"(process {run.process.pid} on " in line
 
         hard = resource.prlimit(run.process.pid, resource.RLIMIT_FSIZE)[1]
@@ -186,7 +188,7 @@ def test_a_run_that_gets_no_data_saves_says_so_and_ends(tmp_path):
         hang.touch()
         assert run.end() == 1
     step = int(newest(workdir).step)
-    why = rf"batch {step} of config.data.name='moons' did not come in \d+\.\d s"
+    why = rf"batch {step} of config.data.name='moons' did not arrive within \d+\.\d s"
     told = rf"error: {why} \(config.data.timeout\); saved at step {step}"
     assert re.fullmatch(told, run.said.splitlines()[-1])
 
@@ -214,7 +216,7 @@ def test_a_run_without_data_saves_at_a_signal_and_at_its_limit(tmp_path, stopped
         with pytest.raises(RunError) as told:
             callbacks.take(feed, signals, 7, state)
         assert checkpoints.steps() == [7]
-    why = r"batch 7 of config.data.name='moons' did not come in \d+\.\d s"
+    why = r"batch 7 of config.data.name='moons' did not arrive within \d+\.\d s"
     why = f"SIGTERM: {why}" if stopped else rf"{why} \(config.data.timeout\)"
     assert re.fullmatch(rf"{why}; saved at step 7", str(told.value))
     assert told.value.stuck and told.value.code == (128 + signal.SIGTERM if stopped else 1)

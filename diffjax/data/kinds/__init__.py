@@ -53,5 +53,5 @@ def default(shape: tuple[int, ...], dtype: str) -> str:
         4: "video" if grey else "volume",
     }
     if len(shape) not in by_rank:
-        raise ValueError(f"items {shape}: needs 1 to 4 axes")
+        raise ValueError(f"the items have the shape {shape}; needs 1 to 4 axes")
     return by_rank[len(shape)]

@@ -106,10 +106,11 @@ class Kind:
         if len(shape) not in self.ranks or (self.channels and shape[-1] not in self.channels):
             sizes = " or ".join(map(str, self.channels))
             with_sizes = f" with a last axis of {sizes}" if sizes else ""
-            raise ValueError(f"kind={self.name!r}: items {shape}; needs {self.axes}{with_sizes}")
+            has = f"kind={self.name!r}: the items have the shape {shape}"
+            raise ValueError(f"{has}; needs {self.axes}{with_sizes}")
         if dtype not in self.dtypes:
             allowed = " or ".join(self.dtypes)
-            raise ValueError(f"kind={self.name!r}: items of {dtype}; needs {allowed}")
+            raise ValueError(f"kind={self.name!r}: the items are {dtype}; needs {allowed}")
 
     def check_values(self, x: np.ndarray) -> None:
         """Raise ValueError for floats that are not finite or exceed the bound."""
@@ -118,7 +119,7 @@ class Kind:
         most = float(np.abs(x).max())
         if not np.isfinite(most) or (self.bound is not None and most > self.bound):
             within = "" if self.bound is None else f" in [-{self.bound:g}, {self.bound:g}]"
-            other = "; other kinds, as kind='latent', have no bound" if within else ""
+            other = "; other kinds, such as kind='latent', have no bound" if within else ""
             raise ValueError(f"values up to {most:g}; needs finite {self.noun}s{within}{other}")
 
     def range(self, dtype: str) -> tuple[float, float] | None:

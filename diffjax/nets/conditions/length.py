@@ -33,7 +33,7 @@ class Length:
 
     def shape(self, x: tuple[int, ...]) -> tuple[int | None, ...]:
         if x[1] != self.size:
-            raise ValueError(f"condition {self.name!r} of size {self.size}: the items are {x[1:]}")
+            raise ValueError(f"condition {self.name!r} has the size {self.size}, the items {x[1:]}")
         return (x[0],)
 
     def missing(self, x: Float[Array, "b *d"]) -> UInt32[Array, " b"]:

@@ -35,7 +35,9 @@ class Tokens:
 
     def __post_init__(self):
         if self.layers not in (0, 1, 2):
-            raise ValueError(f"condition {self.name!r}: layers={self.layers}: known: 0, 1, 2")
+            raise ValueError(
+                f"condition {self.name!r}: layers={self.layers}: unknown; known: 0, 1, 2"
+            )
 
     def shape(self, x: tuple[int, ...]) -> tuple[int | None, ...]:
         return (x[0], None, self.size)
