@@ -180,7 +180,7 @@ def instance(kind: type, hint: str, **objects: Any) -> None:
 
     >>> instance(dict, "{}", config=[])
     Traceback (most recent call last):
-    ValueError: config=[]: needs an instance of dict, as {}
+    ValueError: config=[]: needs an instance of dict, such as {}
     """
     for name, value in objects.items():
         if not isinstance(value, kind):
@@ -233,7 +233,7 @@ def per_sample(size: int, **values: Any) -> None:
 
     >>> per_sample(3, t=np.zeros(2))
     Traceback (most recent call last):
-    ValueError: t (2,): needs one number per sample, (3,)
+    ValueError: t has the shape (2,); needs one number per sample, (3,)
     """
     for name, value in values.items():
         array(value, name, f"one number per sample, ({size},)")
@@ -263,7 +263,7 @@ def conditions(cond: Any, size: int) -> None:
 
     >>> conditions({"label": np.zeros(2, int)}, 3)
     Traceback (most recent call last):
-    ValueError: cond['label'] (2,): needs one per sample, (3, ...)
+    ValueError: cond['label'] has the shape (2,); ...
     """
     if cond is None:
         return
@@ -301,7 +301,7 @@ def lengths(value: Any, size: int, name: str = "length") -> None:
 
     >>> lengths(np.array([0], np.uint32), 8)
     Traceback (most recent call last):
-    ValueError: length=0: needs 1 to 8
+    ValueError: length=0: needs a length from 1 to 8
     """
     if not np.issubdtype(value.dtype, np.unsignedinteger):
         raise ValueError(f"{name} of type {value.dtype}: needs uint32")

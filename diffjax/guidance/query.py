@@ -45,6 +45,10 @@ class Normals:
     """The numbers that guidance draws in row `row`: those of sample b from keys[b].
 
     They are independent of the noises of the table.
+
+    >>> normals = Normals(jax.random.split(jax.random.key(0), 3), row=0)
+    >>> normals(0, (8, 8, 1)).shape
+    (3, 8, 8, 1)
     """
 
     keys: Key[Array, " b"]

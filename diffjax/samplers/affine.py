@@ -74,6 +74,13 @@ def affine_moments(
 
     Raises ValueError where the prediction is not affine, for guidance with a memory, and for tables
     with Langevin rows or with weights of single samples.
+
+    >>> from diffjax import analytic, samplers, schedules, sde
+    >>> flow = sde.Flow(schedules.Logit())
+    >>> denoise = analytic.gaussian(jnp.zeros(2), jnp.ones(2)).denoiser(flow)
+    >>> mean, cov = affine_moments(samplers.ddim(flow, [0.5, 0.25]), denoise, (2,))
+    >>> mean.shape, cov.round(3).tolist()
+    ((2,), [[0.25, 0.0], [0.0, 0.25]])
     """
     linear(table)
     if np.ndim(table.weight) != 1:

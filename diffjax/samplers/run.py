@@ -28,9 +28,8 @@ FEW = 16
 class Result(NamedTuple):
     """The result of a run.
 
-    x: samples (B, ...). bad: the index of the first row whose output was not finite, or -1. path:
-    state and x0 after each row, (R, B, ...) each, where requested. calls: (B,), calls of the
-    denoiser per sample, where they differ.
+    x: samples (B, ...). bad: the first row whose output was not finite, or -1. path: state and x0
+    after each row, (R, B, ...) each, if requested. calls: (B,), of the denoiser, if they differ.
     """
 
     x: Float[Array, "b *d"]
@@ -128,8 +127,7 @@ def check_arguments(
     """Raise ValueError for arguments that `run` cannot handle, before anything is compiled.
 
     These are objects that are no denoiser, table or guidance; samples, keys, conditions and noises
-    of shapes other than one per sample; conditions that the network was not built for; and a table
-    that was planned for another process than that of the denoiser.
+    that are not one per sample; conditions unknown to the network; and a table of another process.
     """
     checks.instance(Table, "diffjax.samplers.ddim(sde, times)", table=table)
     checks.instance(Guidance, "diffjax.guidance.Guided()", guidance=guidance)
@@ -252,12 +250,6 @@ def sample(
 
     Raises ValueError as `check_arguments` does and, outside traced functions, FloatingPointError
     for a network output that is not finite.
-
-    >>> from diffjax import analytic, samplers, schedules, sde
-    >>> flow, keys = sde.Flow(schedules.Logit()), jax.random.split(jax.random.key(0), 3)
-    >>> denoise = analytic.gaussian(jnp.zeros(2), jnp.zeros(2)).denoiser(flow)  # all data are 0
-    >>> sample(denoise, samplers.ddim(flow, [1.0, 0.5, 0.0]), jnp.ones((3, 2)), keys).tolist()
-    [[0.0, 0.0], [0.0, 0.0], [0.0, 0.0]]
     """
     result = run(denoise, table, x, keys, cond=cond, guidance=guidance, noise=noise)
     if not isinstance(result.bad, Tracer):
