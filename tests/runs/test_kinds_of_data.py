@@ -226,7 +226,7 @@ def test_conditions_that_are_not_said_are_those_of_held_out_items(conditional):
     ("flags", "message"),
     [
         (["--cond=text=1"], "the network has no such condition; known: label, vector, tokens"),
-        (["--cond=vector=[1, 2]"], "vector=[1, 2]: has shape (2,); needs finite (4)"),
+        (["--cond=vector=[1, 2]"], "vector=[1, 2]: has the shape (2,); needs finite values"),
         (["--cond=vector=no.npy"], "vector=no.npy: cannot be read"),
         (["--cond=label=2"], "label=2: no such class; known: 0 to 1"),
         (["--cond=label=1", "--label=1"], "--label: --cond=label sets it too"),

@@ -232,7 +232,7 @@ def test_a_run_of_bad_steps_stops_with_its_weights_and_its_batch(tmp_path, refus
     assert (line, code) == (
         "error: batches 0 to 19: loss or gradient is not finite, so 20 steps in a row were skipped "
         "(config.train.max_bad_steps=20); the weights are those of step 0, saved at step 20; "
-        f"batch 0: {file}",
+        f"batch 0 is in {file}",
         1,
     )
     state = newest(workdir)
