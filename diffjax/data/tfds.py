@@ -98,7 +98,7 @@ def tfds(
 
     >>> tfds("valid", "cifar10")
     Traceback (most recent call last):
-    ValueError: split='valid' of tfds: ...
+    ValueError: split='valid': ...
     """
     import tensorflow_datasets
 

@@ -230,7 +230,7 @@ def logp(
     >>> from diffjax import analytic, schedules, sde
     >>> denoise = analytic.gaussian(jnp.zeros(2), jnp.ones(2)).denoiser(sde.VP(schedules.Linear()))
     >>> keys = jax.random.split(jax.random.key(0), 1)
-    >>> density = logp(denoise, jnp.zeros((1, 2)), keys, how=Ode(steps=20))
+    >>> density = logp(denoise, jnp.zeros((1, 2)), keys, ode=Ode(steps=20))
     >>> round(float(density.logp[0]), 2)  # -log(2 pi)
     -1.84
     """
@@ -252,7 +252,7 @@ def encode(denoise: Denoise, z: Sample, cond: Cond | None = None, ode: Ode = Ode
 
     >>> from diffjax import analytic, schedules, sde
     >>> denoise = analytic.gaussian(jnp.zeros(2), jnp.ones(2)).denoiser(sde.VP(schedules.Linear()))
-    >>> encode(denoise, jnp.ones((1, 2)), how=Ode(steps=20)).round(2).tolist()  # N(0, I)
+    >>> encode(denoise, jnp.ones((1, 2)), ode=Ode(steps=20)).round(2).tolist()  # N(0, I)
     [[1.0, 1.0]]
     """
     begin, end = span(denoise, z.dtype)
@@ -267,7 +267,7 @@ def decode(denoise: Denoise, x: Sample, cond: Cond | None = None, ode: Ode = Ode
 
     >>> from diffjax import analytic, schedules, sde
     >>> denoise = analytic.gaussian(jnp.zeros(2), jnp.ones(2)).denoiser(sde.VP(schedules.Linear()))
-    >>> decode(denoise, jnp.ones((1, 2)), how=Ode(steps=20)).round(2).tolist()  # N(0, I)
+    >>> decode(denoise, jnp.ones((1, 2)), ode=Ode(steps=20)).round(2).tolist()  # N(0, I)
     [[1.0, 1.0]]
     """
     begin, end = span(denoise, x.dtype)

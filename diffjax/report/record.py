@@ -83,7 +83,7 @@ def read(workdir: Path) -> Record:
     """Read all files of `workdir` that can be read.
 
     >>> read(Path("nowhere")).notes[:2]
-    ['metrics.jsonl: not there', 'config.json: not there']
+    ['metrics.jsonl: missing', 'config.json: missing']
     """
     notes: list[str] = []
     rows = [r for r in _lines(workdir / "metrics.jsonl", notes) if isinstance(r.get("step"), int)]
