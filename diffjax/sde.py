@@ -274,9 +274,9 @@ def levels(sde: SDE, times: np.ndarray) -> Levels:
     return Levels(times, *at(times))
 
 
-@functools.cache
+@functools.lru_cache(256)
 def ends(sde: SDE) -> Levels:
-    """Return the noise levels at (t_min, t_max), once per process."""
+    """Return the noise levels at (t_min, t_max), computed once for each SDE."""
     return levels(sde, np.array([sde.t_min, sde.t_max]))
 
 
