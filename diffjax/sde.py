@@ -300,9 +300,9 @@ def levels(sde: SDE, times: np.ndarray) -> Levels:
     return Levels(times, *at(times))
 
 
-@functools.cache
+@functools.lru_cache(256)
 def ends(sde: SDE) -> Levels:
-    """Return the noise levels at (t_min, t_max), once per process.
+    """Return the noise levels at (t_min, t_max), computed once for each SDE.
 
     >>> from diffjax.schedules import Logit
     >>> ends(Flow(Logit(), t_min=0.1, t_max=0.75)).sigma.round(6).tolist()

@@ -61,7 +61,7 @@ def test_a_model_is_released_with_its_programs(use):
     use(denoise)
     del denoise
     for cached in (program._program, program._part_program, _program, _part_program):
-        assert cached.cache_info().maxsize <= 32
+        assert (cached.cache_info().maxsize or 1000) <= 32
         cached.cache_clear()
     gc.collect()
     assert model() is None

@@ -28,7 +28,7 @@ class Maker:
         return module(**dict(self.settings), rngs=rngs)
 
 
-@functools.cache
+@functools.lru_cache(32)
 def _abstract(make: Maker) -> tuple[Any, Any, Any]:
     """Return the graph, parameters and random streams of the module, as shapes.
 

@@ -92,7 +92,7 @@ class Discrete(Schedule):
         return f"Discrete({len(self.betas)} betas, {self.betas[0]:g} to {self.betas[-1]:g})"
 
 
-@functools.cache
+@functools.lru_cache(32)
 def _nodes(betas: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Return the log-SNR at t = 0, 1 / T, ..., 1 and its differences, in float64."""
     with np.errstate(divide="ignore"):  # the last beta may be 1

@@ -1,10 +1,11 @@
 """Resident memory of a process that trains many networks in turn: one line after every few fits.
 
-python experiments/benchmarks/fits.py --fits 40 [--same]
+python experiments/benchmarks/fits.py --fits 40 [--same] [--clear]
 
 Every fit trains an MLP of another width for two steps, samples from it and is dropped. With --same
-all have one width, so that only what the runs themselves leave behind can add up. The last lines
-show how much of the memory JAX's caches hold, and how much glibc has free but has not returned.
+all have one width, so that JAX's traces of its own functions, one for each new shape, do not add
+up. With --clear, `jax.clear_caches()` follows each fit. The last lines show how much of the memory
+JAX's caches hold, and how much glibc has free but has not returned. Figures: README.md.
 """
 
 import argparse
@@ -52,10 +53,13 @@ if __name__ == "__main__":
     flags.add_argument("--fits", type=int, default=40)
     flags.add_argument("--every", type=int, default=5)
     flags.add_argument("--same", action="store_true")
+    flags.add_argument("--clear", action="store_true")
     asked = flags.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         for k in range(asked.fits):
             fit(Path(folder) / str(k), k, 8 if asked.same else 8 + k)
+            if asked.clear:
+                jax.clear_caches()
             if k == 0 or (k + 1) % asked.every == 0:
                 show(f"{k + 1} fits")
     ctypes.CDLL("libc.so.6").malloc_trim(0)
