@@ -75,6 +75,7 @@ def test_replacement_and_repaint_in_the_limit_of_many_rows():
         assert mean[1] == pytest.approx(wanted, abs=0.002)
 
 
+@pytest.mark.thorough
 def test_replacing_x0_has_the_mean_of_replacement_and_another_variance():
     """`Infinite` would draw noise, or replacement none."""
     table = samplers.ancestral(COSINE, times(20, COSINE))
