@@ -184,6 +184,7 @@ def test_the_posterior_of_a_mixture_is_prior_times_likelihood():
     np.testing.assert_allclose(ours / ours.sum(), product / product.sum(), atol=1e-12)
 
 
+@pytest.mark.thorough
 def test_the_likelihood_runs_on_a_posterior():
     """log p(x0 | y) by the ODE on the guided denoiser would not be the Gaussian's."""
     measurement = Measurement(jnp.array([[1.5, 0.0]]), Mask(jnp.array([[True, False]])), 0.5)
