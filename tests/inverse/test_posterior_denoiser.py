@@ -219,6 +219,13 @@ def test_guidance_inside_keeps_its_weights_and_passes():
     assert not Posterior(measurement).weighs and Tweedie(3).products == 4
 
 
+def test_classes_of_equal_settings_do_not_share_a_program():
+    """`jit` would run the program of one covariance for another one, now and then."""
+    kinds = [Unit(50), Infinite(50), Prior(1.0, 50), Flat(1.0, 50), Zero(), Rows()]
+    structures = [jax.tree.structure(kind) for kind in kinds]
+    assert all(a != b for i, a in enumerate(structures) for b in structures[:i])
+
+
 def test_another_measurement_does_not_compile_again():
     """Restoring many images would compile once for each of them."""
     denoise = analytic.gaussian(jnp.zeros(2), jnp.ones(2)).denoiser(COSINE)
