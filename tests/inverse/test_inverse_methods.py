@@ -53,7 +53,11 @@ def times(steps, sde=EXPLODING):
         ),
         (samplers.ancestral(EXPLODING, times(100)), 0.58, 0.46),
         (samplers.repaint(EXPLODING, times(100), repeats=2), 0.743, None),
-        (samplers.repaint(EXPLODING, times(100), repeats=5), 0.873, None),
+        pytest.param(
+            samplers.repaint(EXPLODING, times(100), repeats=5),
+            *(0.873, None),
+            marks=pytest.mark.thorough,
+        ),
     ],
     ids=["25", "100", "2x100", "5x100"],
 )

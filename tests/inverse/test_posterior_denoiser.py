@@ -79,6 +79,7 @@ def test_on_gaussians_tweedie_is_the_exact_posterior():
     np.testing.assert_allclose(ours.eps, theirs.eps, atol=1e-8)
 
 
+@pytest.mark.thorough
 def test_sampling_the_posterior_is_sampling_its_gaussian():
     """Mean and variance by the table would differ from those on data with the posterior's law."""
     mean, var, std = np.array([0.7, -1.0]), np.array([0.25, 2.0]), 0.4
