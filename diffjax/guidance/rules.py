@@ -98,8 +98,9 @@ class APG:
         d = conditional.x0 - pair.reference.x0
         if self.momentum:
             d = memory = d + self.momentum * memory
-        size = jnp.sqrt(_dot(d, d))
-        d = d * expand(jnp.minimum(1, _over(self.norm, size, 1.0)), d)
+        if math.isfinite(self.norm):  # an infinite one would have a gradient of NaN
+            size = jnp.sqrt(_dot(d, d))
+            d = d * expand(jnp.minimum(1, _over(self.norm, size, 1.0)), d)
         share = _over(_dot(d, conditional.x0), _dot(conditional.x0, conditional.x0), 0.0)
         d = d - (1 - self.parallel) * expand(share, d) * conditional.x0
         return with_x0(pair, conditional, conditional.x0 + expand(weight - 1, d) * d), memory

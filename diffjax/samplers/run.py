@@ -97,7 +97,7 @@ def scan(
 ) -> Result:
     """Do the work of `run` without its checks and its `jit`, for use inside a compiled function."""
     step = functools.partial(_step, denoise, guidance, cond, keys, path)
-    rows = (jnp.arange(len(table)), _on_device(table, x.dtype), noise)
+    rows = (jnp.arange(len(table)), on_device(table, x.dtype), noise)
     after, visited = jax.lax.scan(step, begin(x, guidance), rows)
     return Result(after.x, after.bad, visited)
 
@@ -157,7 +157,7 @@ def advance(
     `first` and `stop` may be traced, so one program runs every part of a table. The parts in
     sequence reproduce `run` exactly.
     """
-    rows = (_on_device(table, registers.x.dtype), noise)
+    rows = (on_device(table, registers.x.dtype), noise)
 
     def step(i: Any, carry: tuple[Registers, Array]) -> tuple[Registers, Array]:
         row = jax.tree.map(lambda a: jax.lax.dynamic_index_in_dim(a, i, keepdims=False), rows)
@@ -267,7 +267,7 @@ def _step(
     x, outputs, noises, memory, bad = registers
     index, c, z = row
     if z is None:
-        draw = lambda: _noise(c, keys, x)
+        draw = lambda: noise_of(c, keys, x)
         z = jax.lax.cond(c.noisy, draw, lambda: jnp.zeros_like(x))
     u = _combine(c.input, [x], outputs, z, noises)
     t = jnp.full(x.shape[:1], c.t, x.dtype)
@@ -296,8 +296,8 @@ def _step(
     return after, (x, prediction.x0) if path else None
 
 
-def _noise(c: Table, keys: Key[Array, " b"], x: Array) -> Array:
-    """Draw the z of a row, a linear combination of normals, each determined by its number."""
+def noise_of(c: Table, keys: Key[Array, " b"], x: Array) -> Array:
+    """Draw the z of row `c`, a linear combination of normals, each determined by its number."""
     at = jax.vmap(jax.random.fold_in, (0, None))
     draw = lambda node: normal(at(keys, node), x.shape[1:]).astype(x.dtype)
     if len(c.nodes) == 1:
@@ -333,7 +333,8 @@ def _langevin(x: Array, score: Array, z: Array, snr: Array) -> Array:
     return x + size * score + jnp.sqrt(2 * size) * z
 
 
-def _on_device(table: Table, dtype: Any) -> Table:
+def on_device(table: Table, dtype: Any) -> Table:
+    """Return the table as arrays of JAX, with numbers of the type of the state."""
     return jax.tree.map(lambda a: jnp.asarray(a, _dtype(a, dtype)), table)
 
 

@@ -1,0 +1,162 @@
+"""Potentials: positive functions of the predicted x0 that say which samples are wanted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+from jaxtyping import Array, Float
+
+from diffjax import checks
+from diffjax.arrays import dims, expand
+from diffjax.guidance import Conditional, Guidance, Query
+from diffjax.guidance.query import Answer, Memory, Weight
+from diffjax.prediction import Prediction, Sample
+from diffjax.sde import SDE
+
+
+@runtime_checkable
+class Potential(Protocol):
+    """The interface of a potential: log psi, (B,), of x0 (B, ...) at rho = sigma / alpha, (B,).
+
+    rho > 0: x0 is the prediction E[x0 | x_t]. rho = 0: x0 is a sample, and psi the factor by which
+    samples are wanted more than under the model, p(y | x0) for a measurement y. Sample b depends on
+    x0[b] only. A pytree, such as `jax.tree_util.Partial(apply, params)`; `traceable` makes one of a
+    function.
+    """
+
+    def __call__(self, x0: Sample, rho: Float[Array, " b"], /) -> Float[Array, " b"]: ...
+
+
+def traceable(function: Any) -> Any:
+    """Return a pytree that calls `function`; a pytree is returned as it is."""
+    leaf = jax.tree.structure(function) == jax.tree.structure(0)
+    return Partial(function) if leaf and callable(function) else function
+
+
+def known(value: Any) -> bool:
+    """Return whether a setting is a number; transformations put other objects in its place."""
+    return isinstance(value, int | float | np.number)
+
+
+def identity(x0: Sample) -> Sample:
+    """Return x0: a measurement of all values."""
+    return x0
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Observation:
+    """The likelihood of y = A(x0) + std n: psi = N(y; A(x0), (std^2 + C) I).
+
+    C = data_var rho^2 / (data_var + rho^2) is the variance of x0 given x_t, for values of variance
+    `data_var`; with it psi is p(y | x_t) on Gaussian data where the rows of A are orthonormal, as
+    for single pixels. Elsewhere psi is an approximation, which particles correct
+    exactly. y: (B, ...). forward: A, from (B, ...) to the shape of y, linear or not; all values by
+    default. Raises ValueError unless std > 0 and data_var > 0.
+    """
+
+    y: Any
+    std: Any
+    forward: Any = field(default=Partial(identity))
+    data_var: Any = 1.0
+
+    def __post_init__(self):
+        object.__setattr__(self, "forward", traceable(self.forward))
+        settings = {"std": self.std, "data_var": self.data_var}
+        checks.positive(**{name: value for name, value in settings.items() if known(value)})
+
+    def __call__(self, x0: Sample, rho: Float[Array, " b"], /) -> Float[Array, " b"]:
+        measured = self.forward(x0)
+        checks.same_shape(measured.shape, y=self.y)
+        # Written so that rho = inf, at alpha = 0, is allowed.
+        spread = self.data_var / (1 + self.data_var / rho**2)
+        var = expand(self.std**2 + spread, measured)
+        logp = -0.5 * ((self.y - measured) ** 2 / var + jnp.log(2 * jnp.pi * var))
+        return logp.sum(dims(measured))
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Reward:
+    """The tilt psi = exp(scale r(x0)) by a reward, at all noise levels.
+
+    reward: x0 (B, ...) -> r (B,), any function. Samples then have the density p(x0) exp(scale
+    r(x0)) up to a constant.
+    """
+
+    reward: Any
+    scale: Any = 1.0
+
+    def __post_init__(self):
+        object.__setattr__(self, "reward", traceable(self.reward))
+        if known(self.scale):
+            checks.finite(scale=self.scale)
+
+    def __call__(self, x0: Sample, rho: Float[Array, " b"], /) -> Float[Array, " b"]:
+        return self.scale * self.reward(x0)
+
+
+def log_psi(potential: Potential, x0: Sample, rho: Float[Array, " b"]) -> Float[Array, " b"]:
+    """Return the log-potential (B,); raise ValueError where it is not one number per sample."""
+    value = potential(x0, rho)
+    if jnp.shape(value) != x0.shape[:1]:
+        raise ValueError(
+            f"potential: returns the shape {jnp.shape(value)}; needs one number per sample, "
+            f"{x0.shape[:1]}"
+        )
+    return value
+
+
+def noise_to_signal(sde: SDE, t: Float[Array, " b"]) -> Float[Array, " b"]:
+    """Return rho = sigma / alpha at t."""
+    return jnp.exp(-sde.logsnr(t) / 2)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Tilted:
+    """Guidance by the gradient of a potential: eps - sigma grad log psi(x0_hat(x_t)).
+
+    x0 moves by sigma^2 / alpha times the gradient, which is taken with respect to x_t, through the
+    network. With a `Reward` it is guidance by a reward, with an `Observation` that by a
+    measurement. guidance: predicts x0_hat; the weights of rows are its. A row costs the passes of
+    `guidance` and their backward pass. The guidance is an approximation where x0 has a variance
+    given x_t that the potential does not take into account; as a proposal of `steer` it is
+    corrected. The result is not finite at alpha = 0: use a process with t_max < 1.
+    """
+
+    potential: Any
+    guidance: Guidance = field(default=Conditional())
+
+    def __post_init__(self):
+        object.__setattr__(self, "potential", traceable(self.potential))
+
+    @property
+    def weighs(self) -> bool:
+        return self.guidance.weighs
+
+    def init(self, x: Sample) -> Memory:
+        return self.guidance.init(x)
+
+    def passes(self, weights: np.ndarray) -> int:
+        return self.guidance.passes(weights)
+
+    def __call__(self, query: Query, weight: Weight, memory: Memory) -> Answer:
+        sde, t = query.sde, query.t
+
+        def value(x: Sample) -> tuple[Array, Answer]:
+            prediction, after = self.guidance(replace(query, x=x), weight, memory)
+            return log_psi(self.potential, prediction.x0, noise_to_signal(sde, t)).sum(), (
+                prediction,
+                after,
+            )
+
+        slope, (prediction, memory) = jax.grad(value, has_aux=True)(query.x)
+        alpha, sigma = (expand(a, query.x) for a in (sde.alpha(t), sde.sigma(t)))
+        x0 = prediction.x0 + sigma**2 / alpha * slope
+        return Prediction(x0, x0, prediction.eps - sigma * slope, prediction.log_var), memory
