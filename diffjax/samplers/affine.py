@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 from diffjax.arrays import Cond
 from diffjax.guidance import Conditional, Guidance, Query
 from diffjax.prediction import Denoise, Prediction
-from diffjax.samplers.table import NOISES, OUTPUTS, READ, WRITE, Table, linear
+from diffjax.samplers.table import READ, WRITE, Table, linear
 from diffjax.sde import levels
 
 
@@ -80,28 +80,32 @@ def affine_moments(
         raise ValueError(f"table.weight {np.shape(table.weight)}: needs one weight per row, (R,)")
     dim, at = int(np.prod(shape)), levels(denoise.sde, table.t[:1])
     rows = _outputs(table, denoise, shape, guidance, cond)
-    size, y, z = len(READ), WRITE.index("y"), READ.index("z")
-    eye = np.eye(dim)
+    y = WRITE.index("y")
+    past = np.delete(np.asarray(table.update), y, axis=1)
+    # Registers that some row reads; the state is the first of them.
+    used = np.flatnonzero((np.abs(table.input) + np.abs(past)).sum(0) + np.eye(len(READ))[0])
+    place = {READ[column]: k for k, column in enumerate(used)}
+    size, eye = len(used), np.eye(dim)
     mean, cov = start if start else (np.zeros(dim), at.sigma[0] ** 2 * eye)
     mu, joint = np.zeros((size, dim)), np.zeros((size, dim, size, dim))
     mu[0], joint[0, :, 0] = np.ravel(mean), np.reshape(cov, (dim, dim))
     for i in np.flatnonzero(table.active):
-        mu[z], joint[z], joint[:, :, z] = 0.0, 0.0, 0.0
-        joint[z, :, z] = eye
-        output = np.einsum("s,de->dse", table.input[i], rows.slope[i])
+        if (z := place.get("z")) is not None:
+            mu[z], joint[z], joint[:, :, z] = 0.0, 0.0, 0.0
+            joint[z, :, z] = eye
+        output = table.input[i, used][:, None] * rows.slope[i][:, None]  # (D, registers, D)
+        keep = lambda weights: weights[:, None] * eye[:, None]
         move = np.einsum("rs,de->rdse", np.eye(size), eye)
         shift, noise = np.zeros_like(mu), np.zeros((size, dim, rows.noise.shape[2]))
         factor = table.update[i, y]
-        past = np.delete(table.update[i], y)
-        move[0] = np.einsum("s,de->dse", past, eye) + factor * output
+        move[0] = keep(past[i, used]) + factor * output
         shift[0], noise[0] = factor * rows.offset[i], factor * rows.noise[i]
-        if (k := 1 + table.keep[i]) <= OUTPUTS:
+        if (k := place.get(f"y[{table.keep[i]}]")) is not None:
             move[k], shift[k], noise[k] = output, rows.offset[i], rows.noise[i]
-        if (j := table.keep_noise[i]) < NOISES:
-            move[z + 1 + j] = np.einsum("s,de->dse", np.eye(size)[z], eye)
+        if (k := place.get(f"z[{table.keep_noise[i]}]")) is not None:
+            move[k] = keep(np.eye(size)[z])
         mu = np.einsum("rdse,se->rd", move, mu) + shift
-        flat = move.reshape(size * dim, size * dim)
-        fresh = noise.reshape(size * dim, -1)
+        flat, fresh = move.reshape(size * dim, -1), noise.reshape(size * dim, -1)
         whole = flat @ joint.reshape(flat.shape) @ flat.T + fresh @ fresh.T
         joint = whole.reshape(size, dim, size, dim)
     return mu[0].reshape(shape), joint[0, :, 0]
