@@ -20,7 +20,9 @@ from diffjax.inverse.daps import Drawn
 from diffjax.inverse.ddrm import DDRM
 from diffjax.inverse.denoising import Joint
 from diffjax.inverse.exact import correlated_posterior, mixture_posterior
+from diffjax.inverse.fidelity import psnr, ssim
 from diffjax.inverse.measurement import Measurement, measured
+from diffjax.inverse.methods import METHODS, Method, Particles
 from diffjax.inverse.operators import (
     OPERATORS,
     BlockAverage,
@@ -44,6 +46,7 @@ from diffjax.inverse.replacement import Replacement
 __all__ = [
     "COVARIANCES",
     "DDRM",
+    "METHODS",
     "OPERATORS",
     "BlockAverage",
     "Blur",
@@ -59,7 +62,9 @@ __all__ = [
     "Mask",
     "Matrix",
     "Measurement",
+    "Method",
     "Operator",
+    "Particles",
     "Phase",
     "Posterior",
     "Prior",
@@ -75,4 +80,6 @@ __all__ = [
     "correlated_posterior",
     "measured",
     "mixture_posterior",
+    "psnr",
+    "ssim",
 ]
