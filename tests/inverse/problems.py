@@ -50,22 +50,6 @@ def correlated(size: int, seed: int = 0) -> analytic.Correlated:
     return analytic.correlated(jnp.asarray(rng.standard_normal(size)), root @ root.T + np.eye(size))
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Shaped:
-    """A denoiser of flat items (B, D) for items of another shape (B, *shape)."""
-
-    flat: Any
-
-    @property
-    def sde(self):
-        return self.flat.sde
-
-    def __call__(self, x, t, cond=None, *, key=None):
-        p = self.flat(x.reshape(len(x), -1), t, cond)
-        return p._replace(**{k: getattr(p, k).reshape(x.shape) for k in ("output", "x0", "eps")})
-
-
 def ask(guidance, denoise, x, t, **given):
     """The prediction of a guidance without a memory."""
     query = Query(denoise, x, t, **given)

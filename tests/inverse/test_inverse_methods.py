@@ -52,9 +52,8 @@ def times(steps, sde=EXPLODING):
         (samplers.ancestral(EXPLODING, times(100)), 0.58, 0.46),
         (samplers.repaint(EXPLODING, times(100), repeats=2), 0.743, None),
         (samplers.repaint(EXPLODING, times(100), repeats=5), 0.873, None),
-        (samplers.repaint(EXPLODING, times(100), repeats=10), 0.918, None),
     ],
-    ids=["25", "100", "2x100", "5x100", "10x100"],
+    ids=["25", "100", "2x100", "5x100"],
 )
 def test_replacement_and_repaint_have_the_known_bias(table, mean, var):
     """The exact distribution of the other value is N(0.96, 0.36); these methods have others."""
@@ -69,12 +68,13 @@ def test_replacement_and_repaint_in_the_limit_of_many_rows():
     table = samplers.ancestral(EXPLODING, times(1600))
     mean, cov = affine_moments(table, pair(EXPLODING), (2,), guidance=Replacement(KNOWN))
     np.testing.assert_allclose([mean[1], cov[1, 1]], [0.599, 0.492], atol=0.002)
-    for repeats, wanted in ((20, 0.940), (50, 0.952)):
+    for repeats, wanted in ((10, 0.918), (20, 0.940), (50, 0.952)):
         table = samplers.repaint(EXPLODING, times(100), repeats=repeats)
         mean, _ = affine_moments(table, pair(EXPLODING), (2,), guidance=Replacement(KNOWN))
         assert mean[1] == pytest.approx(wanted, abs=0.002)
 
 
+@pytest.mark.thorough
 def test_replacing_x0_has_the_mean_of_replacement_and_another_variance():
     """`Infinite` would draw noise, or replacement none."""
     table = samplers.ancestral(COSINE, times(20, COSINE))
@@ -152,8 +152,8 @@ def test_ddrm_collapses_to_the_measurement(steps, ratio):
 def test_a_sampled_posterior_has_the_moments_that_are_computed_for_it():
     """The random numbers of guidance would not be standard normal, not be independent, or be those
     of another sample of the batch."""
-    table = samplers.repaint(COSINE, times(8, COSINE), repeats=2)
-    x, keys = samplers.initial(COSINE, jax.random.split(jax.random.key(1), 10_000), (2,))
+    table = samplers.repaint(COSINE, times(4, COSINE), repeats=2)
+    x, keys = samplers.initial(COSINE, jax.random.split(jax.random.key(1), 4000), (2,))
     guidance = Replacement(KNOWN)
     draw = lambda order: samplers.sample(
         pair(COSINE), table, x[order], keys[order], guidance=guidance
@@ -161,8 +161,8 @@ def test_a_sampled_posterior_has_the_moments_that_are_computed_for_it():
     samples = draw(order := np.arange(len(x)))
     np.testing.assert_allclose(draw(order[::-1]), samples[::-1], rtol=1e-10)
     mean, cov = affine_moments(table, pair(COSINE), (2,), guidance=guidance)
-    np.testing.assert_allclose(samples.mean(0), mean, atol=0.02)
-    np.testing.assert_allclose(np.cov(samples.T), cov, atol=0.02)
+    np.testing.assert_allclose(samples.mean(0), mean, atol=0.03)
+    np.testing.assert_allclose(np.cov(samples.T), cov, atol=0.03)
 
 
 @pytest.mark.parametrize(

@@ -70,8 +70,8 @@ def grey(shape: Shape, weights: str = "mean") -> Channels:
     weights: `mean`, a third for each channel as in DDNM and DDRM, or `luma` (Rec. 601). Raises
     ValueError for other images and other weights.
 
-    >>> grey((1, 1, 3))(jnp.array([[[[0.0, 0.3, 0.6]]]])).round(6).tolist()
-    [[[[0.3]]]]
+    >>> grey((1, 1, 3))(jnp.array([[[[0.0, 0.75, 1.5]]]])).tolist()
+    [[[[0.75]]]]
     """
     image("grey", shape, 3)
     known = {"mean": (1 / 3,) * 3, "luma": REC601}
