@@ -211,8 +211,8 @@ def restoration(
     name, entry, build = chosen(method)
     spec = sampled(trained, sampling, entry, name)
     abilities = builder.abilities(trained.config["network"])
-    abilities |= {"leads": abilities["leads"] or entry.sampler == "flow_map"}
-    plan = builder.plan(spec, trained.sde, form, **abilities)
+    leads = abilities["leads"] or entry.sampler == "flow_map"
+    plan = builder.plan(spec, trained.sde, form, leads=leads, learned=abilities["learned"])
     if not isinstance(plan, Plan):
         raise ConfigError("--sampler=adaptive: has no table; allowed: the other samplers")
     ready = Restoration(
@@ -274,21 +274,29 @@ def rehearsed(ready: Restoration, experiment: Experiment) -> None:
     rehearse(plan, ready.denoise.sde, experiment.form)
 
 
-def conditions(experiment: Experiment, label: Any, count: int) -> tuple[dict[str, np.ndarray], ...]:
+def absent(experiment: Experiment, label: Any = None) -> dict[str, None]:
+    """Return the conditions that samples may lack, without the label where one is requested."""
+    if not experiment.loss.drops_conditions:
+        return {}
+    names = builder.droppable(experiment.config["network"], experiment.form.conditions)
+    return {name: None for name in names if name != "label" or label is None}
+
+
+def conditions(
+    experiment: Experiment, label: Any, count: int, flag: str = "--label"
+) -> tuple[dict[str, np.ndarray], ...]:
     """Return the conditions of the samples of each image, by name in rows.
 
     label: the class of all images, or of each of them; by default the class is missing, where the
-    network was trained with missing classes, and otherwise samples take all classes in turn.
+    network was trained with missing classes, and otherwise samples take all classes in turn. flag:
+    for messages.
     """
-    spec, drops = experiment.config["network"], experiment.loss.drops_conditions
-    names = builder.droppable(spec, experiment.form.conditions) if drops else ()
-    absent = {n: None for n in names if n != "label" or label is None}
-    rows = requested(experiment, label, absent)
+    rows = requested(experiment, label, absent(experiment, label))
     if label is None:
         return (rows,) * count
-    turn = taken({"label": rows["label"]}, count)["label"]
     if len(rows["label"]) > count:
-        raise ConfigError(f"--label: {len(rows['label'])} classes for {count} images")
+        raise ConfigError(f"{flag}: {len(rows['label'])} classes for {count} images")
+    turn = taken({"label": rows["label"]}, count)["label"]
     return tuple(rows | {"label": turn[k : k + 1]} for k in range(count))
 
 
