@@ -10,14 +10,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Key
 
-from diffjax.arrays import Cond
+from diffjax.arrays import Cond, pytree
 from diffjax.guidance.base import Guidance
 from diffjax.guidance.query import Query
 from diffjax.prediction import Denoise, Prediction, Sample, Time, check_inputs
 from diffjax.sde import SDE
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class GuidedDenoiser:
     """The prediction of a guidance at a constant weight as a `Denoise`.

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from diffjax import analytic, schedules
+from diffjax.arrays import pytree
 from diffjax.guidance import Query
 from diffjax.inverse import OPERATORS
 from diffjax.sde import VE, VP
@@ -31,7 +31,7 @@ def catalogue() -> dict[str, tuple[Any, tuple[int, ...]]]:
     }
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Hidden:
     """A linear operator whose spectrum is not shown."""

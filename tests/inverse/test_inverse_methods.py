@@ -48,10 +48,16 @@ def times(steps, sde=EXPLODING):
 @pytest.mark.parametrize(
     ("table", "mean", "var"),
     [
-        (samplers.ancestral(EXPLODING, times(25)), 0.52, 0.37),
+        pytest.param(
+            samplers.ancestral(EXPLODING, times(25)), 0.52, 0.37, marks=pytest.mark.thorough
+        ),
         (samplers.ancestral(EXPLODING, times(100)), 0.58, 0.46),
         (samplers.repaint(EXPLODING, times(100), repeats=2), 0.743, None),
-        (samplers.repaint(EXPLODING, times(100), repeats=5), 0.873, None),
+        pytest.param(
+            samplers.repaint(EXPLODING, times(100), repeats=5),
+            *(0.873, None),
+            marks=pytest.mark.thorough,
+        ),
     ],
     ids=["25", "100", "2x100", "5x100"],
 )
@@ -118,6 +124,7 @@ def test_daps_with_the_tweedie_covariance_is_exact_in_any_number_of_steps(steps)
     np.testing.assert_allclose(cov, covariance(exact), atol=2e-3)
 
 
+@pytest.mark.thorough
 def test_daps_with_a_flat_covariance_has_a_bias():
     """Its docstring would state another one."""
     var = np.array([1.0, 0.25])
@@ -130,7 +137,9 @@ def test_daps_with_a_flat_covariance_has_a_bias():
     np.testing.assert_allclose(ours, [[0.019, 0.102], [0.991, 1.010]], atol=0.002)
 
 
-@pytest.mark.parametrize(("steps", "ratio"), [(20, 0.31), (200, 0.05)])
+@pytest.mark.parametrize(
+    ("steps", "ratio"), [pytest.param(20, 0.31, marks=pytest.mark.thorough), (200, 0.05)]
+)
 def test_ddrm_collapses_to_the_measurement(steps, ratio):
     """The variance of what is measured falls with the steps, and its mean approaches y. What is
     not measured follows the kernel of `ddim` with a constant share of fresh noise."""

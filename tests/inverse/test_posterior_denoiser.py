@@ -79,6 +79,7 @@ def test_on_gaussians_tweedie_is_the_exact_posterior():
     np.testing.assert_allclose(ours.eps, theirs.eps, atol=1e-8)
 
 
+@pytest.mark.thorough
 def test_sampling_the_posterior_is_sampling_its_gaussian():
     """Mean and variance by the table would differ from those on data with the posterior's law."""
     mean, var, std = np.array([0.7, -1.0]), np.array([0.25, 2.0]), 0.4
@@ -217,6 +218,13 @@ def test_guidance_inside_keeps_its_weights_and_passes():
     assert abs(ours - plain).max() > 0.01
     assert guide.weighs and guide.passes(np.array([1.0, 3.0])) == 3
     assert not Posterior(measurement).weighs and Tweedie(3).products == 4
+
+
+def test_classes_of_equal_settings_do_not_share_a_program():
+    """`jit` would run the program of one covariance for another one, now and then."""
+    kinds = [Unit(50), Infinite(50), Prior(1.0, 50), Flat(1.0, 50), Zero(), Rows()]
+    structures = [jax.tree.structure(kind) for kind in kinds]
+    assert all(a != b for i, a in enumerate(structures) for b in structures[:i])
 
 
 def test_another_measurement_does_not_compile_again():

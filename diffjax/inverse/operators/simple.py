@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-import jax
 import jax.numpy as jnp
 
 from diffjax import checks
+from diffjax.arrays import pytree
 from diffjax.inverse.operators.base import Shape, Spectrum, image
 from diffjax.prediction import Sample
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Scale:
     """Multiplication of all values by one number, y = factor x0: pure denoising.
@@ -41,7 +41,7 @@ def identity(shape: Shape) -> Scale:
     return Scale(1.0)
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Channels:
     """A weighted sum over the channels of each pixel: (B, H, W, C) -> (B, H, W, 1).
