@@ -21,8 +21,10 @@ from diffjax.inverse.ddrm import DDRM
 from diffjax.inverse.denoising import Joint
 from diffjax.inverse.editing import Inverted, interpolate, invert, noises, slerp
 from diffjax.inverse.exact import correlated_posterior, mixture_posterior
+from diffjax.inverse.fidelity import psnr, ssim
 from diffjax.inverse.inpainting import Inpainted, inpainting
 from diffjax.inverse.measurement import Measurement, measured
+from diffjax.inverse.methods import METHODS, Method, Particles
 from diffjax.inverse.operators import (
     OPERATORS,
     BlockAverage,
@@ -50,6 +52,7 @@ from diffjax.inverse.weighting import difference, largest, systematic, total
 __all__ = [
     "COVARIANCES",
     "DDRM",
+    "METHODS",
     "OPERATORS",
     "AsGuided",
     "BlockAverage",
@@ -68,8 +71,10 @@ __all__ = [
     "Mask",
     "Matrix",
     "Measurement",
+    "Method",
     "Observation",
     "Operator",
+    "Particles",
     "Phase",
     "Plain",
     "Posterior",
@@ -99,7 +104,9 @@ __all__ = [
     "mixture_posterior",
     "noises",
     "particle_keys",
+    "psnr",
     "slerp",
+    "ssim",
     "steer",
     "swarm",
     "systematic",

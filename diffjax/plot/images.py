@@ -45,7 +45,9 @@ def strips(rows: Sequence[np.ndarray], labels: Sequence[str], titles: Sequence[s
 
 
 def captioned(
-    rows: Sequence[np.ndarray], labels: Sequence[str], captions: Sequence[Sequence[str]]
+    rows: Sequence[Sequence[np.ndarray]] | Sequence[np.ndarray],
+    labels: Sequence[str],
+    captions: Sequence[Sequence[str]],
 ) -> np.ndarray:
     """Return rows of uint8 images (N, H, W, C), each with a caption, as a picture (H', W', 3).
 

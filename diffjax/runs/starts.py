@@ -44,13 +44,13 @@ def starting(
     return np.asarray(experiment.form.items.normalise(stored(start, experiment.form))), strength
 
 
-def stored(start: Any, form: Form) -> np.ndarray:
+def stored(start: Any, form: Form, flag: str = "--from") -> np.ndarray:
     """Return the items at `start`, a path or an array, in their stored type, (K, *shape).
 
-    Raises ConfigError for items of another form.
+    flag: the flag that names them, for messages. Raises ConfigError for items of another form.
     """
     is_path = isinstance(start, str | Path)
-    refuse = builder.refuse(f"--from={start}" if is_path else "--from")
+    refuse = builder.refuse(f"{flag}={start}" if is_path else flag)
     return refuse(rows)(refuse(read)(Path(start), form) if is_path else start, form)
 
 

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -37,6 +37,9 @@ from diffjax.training.workdir import (
     read_form,
     write_weights,
 )
+
+if TYPE_CHECKING:
+    from diffjax.runs.restored import Restored
 
 
 @dataclass(frozen=True)
@@ -149,6 +152,25 @@ class Trained:
         starts = 0 if job.start is None else len(job.start)
         num = number(job.seed, job.index, job.weight, starts) if num is None else num
         return job.samples(num, preview=preview, every=every)
+
+    def restore(
+        self, image: Any = None, problem: Any = "half", *, y: Any = None, **request: Any
+    ) -> Restored:
+        """Sample images given a measurement, as `python -m diffjax.tools.restore` does.
+
+        image: the true images, which are measured with simulated noise: an array of stored items, a
+        path, or `test:INDEX,...`. problem: what is measured, an entry of `inverse.OPERATORS` as
+        `name:argument=value,...`, `mask:file=FILE`, or an operator. y: measurements (K, ...) in the
+        range of the network, in place of an image, or a file of them. request: `std` of the noise;
+        `method`, an entry of `inverse.METHODS`; `num` samples per image; `seed`; `label`, the class
+        of all images or of each; `batch_size`; and fields in place of those of config.sampling.
+        Raises ConfigError for a request that cannot be computed.
+
+            trained.restore("test:0,1", "box:size=0.4", std=0.05, method="tweedie", num=16)
+        """
+        from diffjax.runs.restoring import restoration
+
+        return restoration(self, image, problem, y=y, **request).run()
 
     def __repr__(self) -> str:
         count = sum(a.size for a in jax.tree.leaves(self.denoise.params))
