@@ -1,8 +1,10 @@
 """Settings of all tests, and small data sets that need neither tensorflow nor a connection."""
 
+import atexit
 import gc
 import io
 import os
+import shutil
 import sys
 import tempfile
 from importlib import metadata
@@ -14,6 +16,10 @@ from PIL import Image
 
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # xdist workers inherit it from their parent
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="diffjax-test-xla-")
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+# Small programs too: half of the time of the compiler goes to operations outside `jit`, which other
+# workers, processes and tiers compile as well.
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 # Most programs here run once. These halve the time to compile, in processes that tests start too.
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "")
@@ -31,7 +37,6 @@ import jax
 pytest_plugins = ["budget"]
 jax.config.update("jax_num_cpu_devices", 8)  # virtual ones, for meshes in one process
 jax.config.update("jax_numpy_rank_promotion", "raise")
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
