@@ -66,6 +66,7 @@ def test_there_are_some():
     assert {"diffjax.sde", "diffjax.grids", "diffjax.samplers.table"} <= set(MODULES)
 
 
+@pytest.mark.docs
 @pytest.mark.parametrize("name", MODULES)
 def test_examples(name):
     """A reader of the API reference would type them and see something else.

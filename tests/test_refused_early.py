@@ -242,7 +242,7 @@ def test_starts_without_steps_to_leave_out_leave_no_folder(toy, tmp_path, monkey
 @pytest.mark.parametrize(
     ("dropout", "weights", "label", "part"),
     [
-        (0.0, (2.0,), [0, 1], "config.sampling.guidance: weight [2.0] leads away"),
+        (0.0, (2.0,), [0, 1], "config.sampling.guidance: weight [2.0] needs predictions without"),
         (0.0, (1.0, 1.0), [0, 1], ""),
         (0.0, (), [0, -1], "--cond=label: some values are missing, but config.loss drops no"),
         (0.1, (2.0,), [-1], ""),

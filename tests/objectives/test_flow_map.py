@@ -303,7 +303,7 @@ def test_what_a_flow_map_would_not_train_is_refused(x64):
         (lambda: FlowMap(condition_dropout="0.1"), "condition_dropout='0.1': needs a"),
         (
             lambda: FlowMap(condition_dropout={"a": 2.0}),
-            r"condition_dropout\['a'\]=2.0: needs 0 <=",
+            r"condition_dropout\['a'\]=2.0: needs a rate",
         ),
         (lambda: FlowMap(self_weight=-1.0), "self_weight=-1.0"),
         (lambda: Eulerian(normalise=-1.0), "normalise=-1.0"),

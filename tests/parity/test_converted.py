@@ -190,7 +190,7 @@ def test_weights_of_sit_and_its_samples_are_the_published_ones(tmp_path):
         ({"act_fn": "gelu"}, ["act_fn='gelu'", "'silu', 'swish'"]),
         ({"center_input_sample": True}, ["center_input_sample=True", "False"]),
         ({"down_block_types": ["SkipDownBlock2D", "DownBlock2D"]}, ["'SkipDownBlock2D'"]),
-        ({"up_block_types": ["UpBlock2D", "UpBlock2D"]}, ["up_block_types", "mirrored"]),
+        ({"up_block_types": ["UpBlock2D", "UpBlock2D"]}, ["up_block_types", "mirror image"]),
         ({"freq_shift": 3}, ["flip_sin_to_cos", "freq_shift=1"]),
         ({"norm_num_groups": 16}, ["norm_num_groups=16", "[32, 64, 96, 128]"]),
         ({"time_embedding_type": "fourier"}, ["'fourier'", "'positional'"]),
