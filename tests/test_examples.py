@@ -26,6 +26,8 @@ FEW = {
     "tools.prepare": ["--size=8"],
     "tools.steps": ["--num=2", "--steps=3", "--most=6", "--error=1000"],
     "tools.grid": ["--num=64", "--most=2"],
+    "tools.restore": ["--num=2", "--steps=3"],
+    "tools.edit": ["--steps=3"],
 }
 
 
