@@ -143,7 +143,7 @@ def test_the_flow_starts_from_alpha_0():
     exact = MEAN + np.sqrt(VAR) * X  # x is noise of variance 1
     made, _ = walked(sde, LINE, 1e-4)
     np.testing.assert_allclose(made, exact, atol=2e-3)
-    with pytest.raises(ValueError, match=r"eta=1.* starts at t=1.*where alpha is 0.*allowed: eta=0"):
+    with pytest.raises(ValueError, match=r"eta=1.*t=1.*where alpha is 0.*allowed: eta=0"):
         adaptive(sde, eta=1.0)
 
 
