@@ -48,7 +48,7 @@ typed: $(VENV)/ready
 
 # The documentation: examples in docstrings, the site in docs/_build/html, its own links.
 docs: $(VENV)/ready
-	$(BIN)/pytest -q tests/test_doctests.py
+	$(BIN)/pytest -q -m docs tests/test_doctests.py
 	$(BIN)/python -m sphinx -q -E -W --keep-going -d docs/_build/doctrees docs docs/_build/html
 	$(BIN)/python docs/links.py docs/_build/html
 

@@ -41,7 +41,7 @@ def run() -> int:
     words, names = arguments[is_tool:], TOOLS if is_tool else (*COMMANDS, "tools")
     prefix = "diffjax tools" if is_tool else "diffjax"
     if not words:
-        raise ConfigError(f"{prefix}: no command; known: {', '.join(names)}")
+        raise ConfigError(f"{prefix}: no command given; known: {', '.join(names)}")
     name, *flags = words
     if name not in names:
         raise ConfigError(f"{prefix} {name}: no such command{nearest(name, names)}")
@@ -57,7 +57,10 @@ def listing() -> str:
     width = max(map(len, [*lines, *tools])) + 2
     rows = [f"  {name:{width}}{line}" for name, line in (lines | tools).items()]
     usage = "usage: diffjax COMMAND [--flag=value ...]    (or python -m diffjax COMMAND ...)"
-    options = f"  {'--help':{width}}after a command: its flags\n  {'--version':{width}}the version"
+    options = (
+        f"  {'--help':{width}}after a command: show its flags\n"
+        f"  {'--version':{width}}show the version"
+    )
     return "\n".join([usage, "", *rows, "", options])
 
 

@@ -31,6 +31,10 @@ class Mixture:
 
     weight: (K,), with sum 1. mean, var: (K, *d). `cond["label"]` = k selects component k, -1 the
     whole mixture.
+
+    >>> data = Mixture(jnp.ones(2) / 2, mean=jnp.array([[-1.0], [1.0]]), var=jnp.ones((2, 1)))
+    >>> data.sample(jax.random.key(0), 4)[0].shape
+    (4, 1)
     """
 
     weight: Any
@@ -142,8 +146,8 @@ class MixtureFlowMap:
         shape = jnp.shape(self.data.mean)
         if shape and shape[0] > 1 and shape[1:] not in ((), (1,)):
             raise ValueError(
-                f"flow map of {shape[0]} components of shape {shape[1:]}: known for one component, "
-                f"or in one dimension: (), (1,)"
+                f"flow map of {shape[0]} components of shape {shape[1:]}: needs one component, or "
+                f"one dimension, () or (1,)"
             )
 
     def __call__(
@@ -265,6 +269,11 @@ def gaussian_flow(
 
         x_s - alpha_s mu = sqrt((alpha_s^2 S + sigma_s^2) / (alpha_t^2 S + sigma_t^2))
                            (x_t - alpha_t mu).
+
+    >>> from diffjax import schedules, sde
+    >>> flow, one = sde.Flow(schedules.Logit()), jnp.ones(1)
+    >>> print(gaussian_flow(flow, 0 * one, 3 * one, jnp.ones((1, 1)), 0.75 * one, 0.5 * one))
+    [[1.1547005]]
     """
 
     def one(x: Array, t: Array, s: Array) -> Array:
@@ -330,6 +339,9 @@ def correlated(mean: Float[Array, " d"], cov: Float[Array, "d d"]) -> Correlated
     """Construct N(mean, cov) from mean (D,) and cov (D, D).
 
     Raises ValueError unless cov is symmetric with positive eigenvalues.
+
+    >>> print(correlated(np.zeros(2), np.array([[2.0, 1.0], [1.0, 2.0]])).var.round())
+    [1. 3.]
     """
     matrix = np.asarray(cov, np.float64)
     var, basis = np.linalg.eigh(matrix)

@@ -76,6 +76,10 @@ def rebuild(instance: T, **changes: Any) -> T:
     """Copy a frozen dataclass with other values in some fields.
 
     Unlike `dataclasses.replace` it does not run `__post_init__`, so values may be traced.
+
+    >>> from diffjax.schedules import Cosine
+    >>> rebuild(Cosine(), s=0.02)
+    Cosine(s=0.02)
     """
     rebuilt = copy.copy(instance)
     for name, value in changes.items():
@@ -92,12 +96,17 @@ def expand(a: Shaped[Array, " b"], x: Float[Array, "b *d"]) -> Shaped[Array, "b 
     (2, 1, 1, 1)
     """
     if a.ndim and a.shape != x.shape[:1]:
-        raise ValueError(f"{a.shape} beside {x.shape}: needs one value per sample, {x.shape[:1]}")
+        shapes = f"values of shape {a.shape} for samples of shape {x.shape}"
+        raise ValueError(f"{shapes}: needs one value per sample, {x.shape[:1]}")
     return a.reshape(a.shape + (1,) * (x.ndim - a.ndim))
 
 
 def dims(x: Float[Array, "b *d"]) -> tuple[int, ...]:
-    """Return all axes of x but the batch axis."""
+    """Return all axes of x but the batch axis.
+
+    >>> dims(jnp.ones((2, 8, 8, 3)))
+    (1, 2, 3)
+    """
     return tuple(range(1, x.ndim))
 
 
@@ -105,6 +114,9 @@ def stream(seed: Any, name: str) -> Key[Array, ""]:
     """Return the key of the random stream `name` of a run with this seed.
 
     Fold the index of a step or of a sample into it. Raises ValueError unless 0 <= seed < 2**32.
+
+    >>> bool(stream(0, "sample") == stream(0, "noise"))
+    False
     """
     if not isinstance(seed, Tracer) and not 0 <= seed < 2**32:  # JAX would take it modulo 2**32
         raise ValueError(f"seed={seed}: needs 0 <= seed < 2**32")
@@ -112,7 +124,11 @@ def stream(seed: Any, name: str) -> Key[Array, ""]:
 
 
 def streams(seeds: UInt32[np.ndarray, " b"], name: str) -> Key[Array, " b"]:
-    """Return the keys (B,) of the random stream `name` for several seeds (B,)."""
+    """Return the keys (B,) of the random stream `name` for several seeds (B,).
+
+    >>> streams(np.array([0, 1], np.uint32), "sample").shape
+    (2,)
+    """
     return jax.vmap(lambda seed: stream(seed, name))(seeds)
 
 
@@ -120,12 +136,19 @@ def keys_at(key: Key[Array, "..."], index: Int[Array, " b"]) -> Key[Array, " b"]
     """Return one key per index (B,), so that a sample keeps its key in whatever batch it is.
 
     key: one for all, (), or one for each index, (B,).
+
+    >>> keys_at(jax.random.key(0), jnp.array([5, 17])).shape
+    (2,)
     """
     return jax.vmap(jax.random.fold_in, (0 if key.ndim else None, 0))(key, index)
 
 
 def normal(keys: Key[Array, " b"], shape: tuple[int, ...]) -> Float[Array, "b *d"]:
-    """Draw standard normal noise (B, *shape), that of sample b from keys[b]."""
+    """Draw standard normal noise (B, *shape), that of sample b from keys[b].
+
+    >>> normal(jax.random.split(jax.random.key(0), 3), (8, 8, 1)).shape
+    (3, 8, 8, 1)
+    """
     return jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
 
 
@@ -133,19 +156,30 @@ def within_length(length: UInt[Array, " b"], size: int, rank: int) -> Bool[Array
     """Return whether each of `size` positions lies within its item's length, (B, size, 1, ...).
 
     length: (B,). rank: number of axes of the result.
+
+    >>> within_length(jnp.array([1, 3], jnp.uint32), size=3, rank=2).tolist()
+    [[True, False, False], [True, True, True]]
     """
     inside = jnp.arange(size, dtype=length.dtype)[None] < length[:, None]
     return inside.reshape(inside.shape + (1,) * (rank - 2))
 
 
 def null(cond: Cond) -> Cond:
-    """Replace all conditions by their missing values, except lengths."""
+    """Replace all conditions by their missing values, except lengths.
+
+    >>> null({"label": jnp.array([3, 7])})["label"].tolist()
+    [-1, -1]
+    """
     lost = lambda c: jnp.full_like(c, _missing(c)) if _may_miss(c) else c
     return jax.tree.map(lost, cond)
 
 
 def taken(rows: Mapping[str, Any], num: int) -> dict[str, Any]:
-    """Repeat rows (K, ...) of conditions in turn until there are `num` of them, (num, ...)."""
+    """Repeat rows (K, ...) of conditions in turn until there are `num` of them, (num, ...).
+
+    >>> taken({"label": np.array([3, 7])}, 5)["label"].tolist()
+    [3, 7, 3, 7, 3]
+    """
     index = np.arange(num)
     return {name: value[index % len(value)] for name, value in rows.items()}
 
@@ -159,11 +193,15 @@ def drop(cond: Cond, key: Key[Array, ""], rate: Rates | Mapping[str, float]) -> 
 
     With rates by name each named condition is dropped independently and the others are kept.
     Raises ValueError for a name that is not in `cond`.
+
+    >>> drop({"label": jnp.array([3, 7])}, jax.random.key(0), rate=1.0)["label"].tolist()
+    [-1, -1]
     """
     if not isinstance(rate, int | float):
         rates = dict(rate)
         if unknown := set(rates) - set(cond):
-            raise ValueError(f"dropout of {sorted(unknown)}: the conditions are {sorted(cond)}")
+            known = sorted(cond)
+            raise ValueError(f"dropout of {sorted(unknown)}: no such condition; known: {known}")
         key_of = lambda name: jax.random.fold_in(key, zlib.crc32(name.encode()))
         alone = {name: drop({name: cond[name]}, key_of(name), rates[name]) for name in rates}
         return {name: alone.get(name, cond)[name] for name in cond}
@@ -188,6 +226,10 @@ def spread(tree: PyTree, sharding: Sharding) -> PyTree:
     """Turn values that are equal on all hosts into arrays over the devices of all hosts.
 
     Arrays that have this sharding already are returned unchanged.
+
+    >>> from diffjax.devices.mesh import layout
+    >>> spread({"step": np.arange(3)}, layout().everywhere)["step"].tolist()
+    [0, 1, 2]
     """
     if sharding.is_fully_addressable:
         return jax.device_put(tree, sharding)
@@ -205,11 +247,36 @@ def spread(tree: PyTree, sharding: Sharding) -> PyTree:
     return jax.tree.map(make, tree)
 
 
+def jit_leaves(function: Callable[..., Any], structure: Any, **options: Any) -> Any:
+    """Jit a function whose first arguments have a fixed structure and are passed as their leaves.
+
+    JAX keeps the structures of the arguments of each program in caches that last as long as the
+    process: with a model in a structure, also everything that was traced for the model. Here, only
+    the returned function holds `structure`, and it takes the traces and programs along when it is
+    dropped.
+
+    structure: of the tuple of the first arguments, `jax.tree.structure((a, b))`; the returned
+    function has the list of their leaves as argument 0. options: of `jax.jit`.
+
+    >>> add = jit_leaves(lambda pair, x: pair["a"] + x, jax.tree.structure(({"a": 0},)))
+    >>> int(add([1], 2))
+    3
+    """
+
+    def of_leaves(leaves: list[Any], *args: Any, **keywords: Any) -> Any:
+        return function(*jax.tree.unflatten(structure, leaves), *args, **keywords)
+
+    return jax.jit(of_leaves, **options)
+
+
 def float64(function: Callable[..., PyTree]) -> Callable[..., PyTree]:
     """Run an elementwise `function` on the host in float64, with NumPy arrays in and out.
 
     It also works inside a traced function. Arrays are padded to a power of two, at least 1024, so
     that few shapes are compiled.
+
+    >>> float64(jnp.exp)(np.array([1.0])).round(12).tolist()
+    [2.718281828459]
     """
 
     @functools.wraps(function)

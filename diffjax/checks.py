@@ -37,7 +37,12 @@ def at_least(least: float, **settings: float) -> None:
 
 
 def positive(**settings: float | None) -> None:
-    """Raise ValueError for a setting that is not above 0; None, a setting that is off, passes."""
+    """Raise ValueError for a setting that is not above 0; None, a setting that is off, passes.
+
+    >>> positive(rate=-1.0)
+    Traceback (most recent call last):
+    ValueError: rate=-1.0: needs rate > 0
+    """
     for name, value in settings.items():
         if value is not None and not value > 0:
             raise ValueError(f"{name}={value}: needs {name} > 0")
@@ -62,7 +67,12 @@ def within(low: float, high: float, ends: str = "[]", **settings: float) -> None
 
 
 def not_negative(**settings: float) -> None:
-    """Raise ValueError for a setting that is below 0 or not finite."""
+    """Raise ValueError for a setting that is below 0 or not finite.
+
+    >>> not_negative(eta=-0.5)
+    Traceback (most recent call last):
+    ValueError: eta=-0.5: needs 0 <= eta < inf
+    """
     within(0, math.inf, "[)", **settings)
 
 
@@ -71,12 +81,12 @@ def one_of(known: Iterable[Any], **settings: Any) -> None:
 
     >>> one_of(("mean", "max"), pool="min")
     Traceback (most recent call last):
-    ValueError: pool='min': known: 'mean', 'max'
+    ValueError: pool='min': unknown; known: 'mean', 'max'
     """
     known = list(known)
     for name, value in settings.items():
         if value not in known:
-            raise ValueError(f"{name}={value!r}: known: {', '.join(map(repr, known))}")
+            raise ValueError(f"{name}={value!r}: unknown; known: {', '.join(map(repr, known))}")
 
 
 def in_range(stop: int, **settings: int) -> None:
@@ -96,6 +106,12 @@ def seed(value: Any, name: str = "seed") -> int:
     """Return the value as an integer in [0, 2**32); raise ValueError for any other.
 
     Larger ones would alias a seed in that range.
+
+    >>> seed(np.int64(7))
+    7
+    >>> seed(2**32)
+    Traceback (most recent call last):
+    ValueError: seed=4294967296: needs 0 <= seed < 2**32
     """
     number = integer(value, name)
     if not 0 <= number < SEEDS:
@@ -132,7 +148,12 @@ def whole(least: int, **values: Any) -> None:
 
 
 def number(**values: Any) -> None:
-    """Raise ValueError for a value that is no real number, such as a boolean or a string."""
+    """Raise ValueError for a value that is no real number, such as a boolean or a string.
+
+    >>> number(scale="1")
+    Traceback (most recent call last):
+    ValueError: scale='1': needs a number
+    """
     for name, value in values.items():
         real = isinstance(value, int | float | np.integer | np.floating)
         if not real or isinstance(value, bool):
@@ -140,7 +161,12 @@ def number(**values: Any) -> None:
 
 
 def finite(**values: Any) -> None:
-    """Raise ValueError for a value that is no real number, is infinite or is NaN."""
+    """Raise ValueError for a value that is no real number, is infinite or is NaN.
+
+    >>> finite(scale=math.inf)
+    Traceback (most recent call last):
+    ValueError: scale=inf: needs a finite number
+    """
     number(**values)
     for name, value in values.items():
         if not math.isfinite(value):
@@ -151,23 +177,37 @@ def instance(kind: type, hint: str, **objects: Any) -> None:
     """Raise ValueError for an object that is no instance of the class `kind`.
 
     hint: an example for the message, such as `diffjax.schedules.Linear()`.
+
+    >>> instance(dict, "{}", config=[])
+    Traceback (most recent call last):
+    ValueError: config=[]: needs an instance of dict, such as {}
     """
     for name, value in objects.items():
         if not isinstance(value, kind):
             raise ValueError(
-                f"{name}={_short(value)}: needs an instance of {kind.__name__}, as {hint}"
+                f"{name}={_short(value)}: needs an instance of {kind.__name__}, such as {hint}"
             )
 
 
 def function(hint: str, **functions: Any) -> None:
-    """Raise ValueError for an object that is not callable; `hint` is an example for the message."""
+    """Raise ValueError for an object that is not callable; `hint` is an example for the message.
+
+    >>> function("jnp.abs", error="l2")
+    Traceback (most recent call last):
+    ValueError: error='l2': needs a function, such as jnp.abs
+    """
     for name, value in functions.items():
         if not callable(value):
-            raise ValueError(f"{name}={_short(value)}: needs a function, as {hint}")
+            raise ValueError(f"{name}={_short(value)}: needs a function, such as {hint}")
 
 
 def samples(x: Any, name: str = "x") -> None:
-    """Raise ValueError unless x is a floating-point array with a batch axis, (B, ...)."""
+    """Raise ValueError unless x is a floating-point array with a batch axis, (B, ...).
+
+    >>> samples(np.zeros(3, int))
+    Traceback (most recent call last):
+    ValueError: x of type int64: needs floats
+    """
     array(x, name, "(B, ...)")
     if x.ndim == 0:
         raise ValueError(f"{name}={_short(x)}: needs an array of samples, (B, ...)")
@@ -179,45 +219,73 @@ def array(value: Any, name: str, shape: str) -> None:
     """Raise ValueError unless the value is a NumPy or JAX array.
 
     shape: the required shape, for the message only.
+
+    >>> array([1.0], "x", "(B, ...)")
+    Traceback (most recent call last):
+    ValueError: x=[1.0]: needs an array, (B, ...)
     """
     if not isinstance(value, jax.Array | np.ndarray | np.generic):
         raise ValueError(f"{name}={_short(value)}: needs an array, {shape}")
 
 
 def per_sample(size: int, **values: Any) -> None:
-    """Raise ValueError for an array that does not have one number per sample, (size,)."""
+    """Raise ValueError for an array that does not have one number per sample, (size,).
+
+    >>> per_sample(3, t=np.zeros(2))
+    Traceback (most recent call last):
+    ValueError: t has the shape (2,); needs one number per sample, (3,)
+    """
     for name, value in values.items():
         array(value, name, f"one number per sample, ({size},)")
         if value.shape != (size,):
-            raise ValueError(f"{name} {value.shape}: needs one number per sample, ({size},)")
+            has = f"{name} has the shape {value.shape}"
+            raise ValueError(f"{has}; needs one number per sample, ({size},)")
 
 
 def keys(value: Any, size: int) -> None:
-    """Raise ValueError unless the value is an array (size,) of typed keys, one per sample."""
-    example = f"jax.random.split(jax.random.key(0), {size})"
+    """Raise ValueError unless the value is an array (size,) of typed keys, one per sample.
+
+    >>> keys(jax.random.split(jax.random.key(0), 2), 3)
+    Traceback (most recent call last):
+    ValueError: keys has the shape (2,); ...
+    """
+    example = f"such as jax.random.split(jax.random.key(0), {size})"
     dtype = getattr(value, "dtype", np.dtype(object))
     if not jnp.issubdtype(dtype, jax.dtypes.prng_key):
-        raise ValueError(f"keys={_short(value)}: needs typed keys, one per sample, as {example}")
+        raise ValueError(f"keys={_short(value)}: needs one typed key per sample, {example}")
     if value.shape != (size,):
-        raise ValueError(f"keys {value.shape}: needs one key per sample, ({size},), as {example}")
+        shape = value.shape
+        raise ValueError(f"keys has the shape {shape}; needs one key per sample, {example}")
 
 
 def conditions(cond: Any, size: int) -> None:
-    """Raise ValueError unless cond is None or a mapping from names to arrays (size, ...)."""
+    """Raise ValueError unless cond is None or a mapping from names to arrays (size, ...).
+
+    >>> conditions({"label": np.zeros(2, int)}, 3)
+    Traceback (most recent call last):
+    ValueError: cond['label'] has the shape (2,); ...
+    """
     if cond is None:
         return
     if not isinstance(cond, Mapping):
-        raise ValueError(f"cond={_short(cond)}: needs arrays by name, as {{'label': label}}")
+        raise ValueError(
+            f"cond={_short(cond)}: needs a mapping from names to arrays, such as {{'label': label}}"
+        )
     for name, value in cond.items():
         array(value, f"cond[{name!r}]", f"({size}, ...)")
         if value.shape[:1] != (size,):
-            raise ValueError(f"cond[{name!r}] {value.shape}: needs one per sample, ({size}, ...)")
+            has = f"cond[{name!r}] has the shape {value.shape}"
+            raise ValueError(f"{has}; needs one entry per sample, ({size}, ...)")
 
 
 def labels(value: Any, size: int, name: str = "label") -> None:
     """Raise ValueError for a label that is neither in [0, size) nor -1, which means no class.
 
     Traced labels are not checked.
+
+    >>> labels(np.array([0, 10]), 10)
+    Traceback (most recent call last):
+    ValueError: label=10: no such class; known: -1 (none), 0 to 9
     """
     if traced(value):
         return
@@ -230,6 +298,10 @@ def lengths(value: Any, size: int, name: str = "length") -> None:
     """Raise ValueError for lengths that are not unsigned integers in [1, size].
 
     Of traced lengths only the type is checked.
+
+    >>> lengths(np.array([0], np.uint32), 8)
+    Traceback (most recent call last):
+    ValueError: length=0: needs a length from 1 to 8
     """
     if not np.issubdtype(value.dtype, np.unsignedinteger):
         raise ValueError(f"{name} of type {value.dtype}: needs uint32")
@@ -237,23 +309,37 @@ def lengths(value: Any, size: int, name: str = "length") -> None:
         return
     each = np.asarray(value)
     if len(bad := each[(each < 1) | (each > size)]):
-        raise ValueError(f"{name}={bad[0]}: needs 1 to {size}")
+        raise ValueError(f"{name}={bad[0]}: needs a length from 1 to {size}")
 
 
 def known_label(value: Any, size: int) -> Any:
-    """Return whether each label is a class in [0, size), or -1 for none."""
+    """Return whether each label is a class in [0, size), or -1 for none.
+
+    >>> known_label(np.array([-1, 9, 10]), 10).tolist()
+    [True, True, False]
+    """
     return (value >= -1) & (value < size)
 
 
 def same_shape(shape: tuple[int, ...], **values: Any) -> None:
-    """Raise ValueError for an array of another shape, which would be broadcast otherwise."""
+    """Raise ValueError for an array of another shape, which would be broadcast otherwise.
+
+    >>> same_shape((3, 2), x=np.zeros((3, 1)))
+    Traceback (most recent call last):
+    ValueError: x has the shape (3, 1); needs (3, 2)
+    """
     for name, value in values.items():
         if jnp.shape(value) != shape:
             raise ValueError(f"{name} has the shape {jnp.shape(value)}; needs {shape}")
 
 
 def traced(*trees: Any) -> bool:
-    """Return whether any leaf is a tracer, of which only shape and type are known."""
+    """Return whether any leaf is a tracer, of which only shape and type are known.
+
+    >>> traced(jnp.ones(3)), jax.eval_shape(lambda x: print(traced(x)), jnp.ones(3))
+    True
+    (False, None)
+    """
     return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(trees))
 
 

@@ -28,6 +28,12 @@ class Model:
 
     Raises ValueError where the parameterization does not suit the process, and where the noise
     label is not finite on [t_min, t_max].
+
+    >>> from diffjax import nets, parameterization, schedules, sde
+    >>> vp, network = sde.VP(schedules.Linear()), nets.mlp(width=16, depth=1)
+    >>> model = Model(vp, parameterization.Eps(), network)
+    >>> model == Model(vp, parameterization.Eps(), network)  # no parameters, so a static argument
+    True
     """
 
     sde: SDE
@@ -119,7 +125,14 @@ class Model:
 
 
 def check_label(asked: Parameterization, sde: SDE) -> None:
-    """Raise ValueError where the noise label is infinite or NaN at t_min or t_max."""
+    """Raise ValueError where the noise label is infinite or NaN at t_min or t_max.
+
+    >>> from diffjax import parameterization, schedules, sde
+    >>> label = parameterization.log_sigma
+    >>> check_label(parameterization.V(c_noise=label), sde.VP(schedules.Cosine()))
+    Traceback (most recent call last):
+    ValueError: c_noise=log_sigma with VP(schedule=Cosine(s=0.008), t_min=0.001, t_max=1.0): ...
+    """
     label = float64(lambda t: asked.c_noise(sde, t))
     for name, t in (("t_min", sde.t_min), ("t_max", sde.t_max)):
         if not np.isfinite(value := float(label(np.float64(t)))):
@@ -136,6 +149,14 @@ class Denoiser:
     """A model with its parameters: a pytree whose only leaves are the parameters.
 
     Calling it with x (B, ...) and t (B,) returns a `Prediction`.
+
+    >>> from diffjax import nets, parameterization, schedules, sde
+    >>> network = nets.Network(lambda *shapes: {}, lambda params, x, *_, key=None: 0 * x)
+    >>> model = Model(sde.Flow(schedules.Logit()), parameterization.X0(), network)
+    >>> denoise = Denoiser(model, {"network": {}})
+    >>> p = denoise(jnp.ones((3, 2)), jnp.full(3, 0.5))
+    >>> p.x0[0].tolist(), p.eps[0].tolist()  # x = 0.5 x0 + 0.5 eps
+    ([0.0, 0.0], [2.0, 2.0])
     """
 
     model: Model = field(metadata={"static": True})
@@ -215,6 +236,13 @@ def reframe(denoise: Denoise, sde: SDE) -> Reframed:
     trained on (arXiv:2206.00364, app. C).
 
     Raises ValueError where `sde` has noise levels that the network was not trained on.
+
+    >>> from diffjax import analytic, schedules, sde
+    >>> data, schedule = analytic.gaussian(jnp.zeros(1), jnp.ones(1)), schedules.Linear()
+    >>> denoise = reframe(data.denoiser(sde.VP(schedule)), sde.VE(schedule, t_min=1e-3))
+    >>> x0 = denoise(jnp.ones((1, 1)), jnp.full(1, 0.5)).x0
+    >>> bool(jnp.allclose(x0, 1 / (1 + denoise.sde.sigma(jnp.asarray(0.5)) ** 2)))
+    True
     """
     new, old = ends(sde).lam, ends(denoise.sde).lam
     if new[0] > old[0] + 1e-6 * abs(old[0]) or new[1] < old[1] - 1e-6 * abs(old[1]):

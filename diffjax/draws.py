@@ -80,7 +80,11 @@ class Draw(abc.ABC):
 
 @dataclass(frozen=True)
 class Uniform(Draw):
-    """Uniform times on [t_min, t_max]."""
+    """Uniform times on [t_min, t_max].
+
+    >>> Uniform(stratified=True)
+    Uniform(stratified=True, importance=True)
+    """
 
     importance: bool = True
 
@@ -94,6 +98,10 @@ class Discrete(Draw):
 
     steps: number of steps of the process, >= 1. Raises ValueError for importance=True, since a
     discrete distribution has no density, and for a process without such a k.
+
+    >>> from diffjax import schedules, sde
+    >>> print(Discrete(steps=4)(sde.VP(schedules.Linear(), t_min=0.25), jnp.array([0.5]), ())[0])
+    [0.75]
     """
 
     steps: int = 1000
@@ -144,7 +152,7 @@ class _Gaussian(Draw):
         if not high - low > 1e-3:
             raise ValueError(
                 f"{self} with {sde}: only {float(high - low):.1e} of its mass lies between t_min "
-                f"and t_max; needs 0.001"
+                f"and t_max; needs at least 0.001"
             )
 
     def _cdf(self, x: Array) -> Array:
@@ -162,6 +170,9 @@ class LogNormal(_Gaussian):
     """Log-normal noise levels: log(sigma / alpha) is normal (arXiv:2206.00364, tab. 1).
 
     The distribution is truncated to the noise levels of [t_min, t_max].
+
+    >>> LogNormal(importance=True)  # the levels of EDM, with the density divided out
+    LogNormal(stratified=False, importance=True, mean=-1.2, std=1.2)
     """
 
     mean: float = -1.2
@@ -179,6 +190,9 @@ class LogitNormal(_Gaussian):
     """Logit-normal times: log(t / (1 - t)) is normal (arXiv:2403.03206, eq. 19).
 
     The distribution is truncated to [t_min, t_max].
+
+    >>> LogitNormal(mean=0.5, stratified=True)
+    LogitNormal(stratified=True, importance=False, mean=0.5, std=1.0)
     """
 
     def limits(self, sde: SDE, dtype: Any) -> Float[Array, " 2"]:
@@ -195,6 +209,10 @@ class Mode(Draw):
     scale > 0 favours the middle of [t_min, t_max], scale < 0 both ends (arXiv:2403.03206, eq. 20);
     [0, 1] is mapped linearly to [t_min, t_max]. Raises ValueError for a scale outside of
     [-1, 2 / (pi - 2)], where f is not monotone.
+
+    >>> from diffjax import schedules, sde
+    >>> round(float(Mode()(sde.Flow(schedules.Logit()), jnp.array([0.1]), ())[0][0]), 2)
+    0.2
     """
 
     scale: float = 1.29
@@ -213,6 +231,11 @@ class Likelihood(Draw):
     """Uniform log-SNR: p(t) is proportional to g^2 / sigma^2 = -l' (arXiv:2101.09258, eq. 13).
 
     Raises ValueError for a process whose log-SNR is infinite at t_max.
+
+    >>> from diffjax import schedules, sde
+    >>> flow = sde.Flow(schedules.Logit(), t_min=0.1, t_max=0.9)
+    >>> print(flow.logsnr(Likelihood()(flow, jnp.array([0.25, 0.5]), ())[0]).round(2))
+    [2.2 0. ]
     """
 
     importance: bool = True
@@ -287,7 +310,11 @@ class _Tracked(Draw):
 
 @dataclass(frozen=True)
 class SecondMoment(_Tracked):
-    """p(t) proportional to sqrt(E[loss^2]) over recent losses (arXiv:2102.09672, eq. 18)."""
+    """p(t) proportional to sqrt(E[loss^2]) over recent losses (arXiv:2102.09672, eq. 18).
+
+    >>> {name: array.shape for name, array in SecondMoment(bins=4, history=10).init().items()}
+    {'seen': (4, 10), 'count': (4,)}
+    """
 
     def share(self, seen: Float[Array, "m h"]) -> Float[Array, " m"]:
         return jnp.sqrt((seen**2).mean(1))
@@ -298,7 +325,11 @@ class SecondMoment(_Tracked):
 
 @dataclass(frozen=True)
 class ScoreNorm(_Tracked):
-    """p(t) proportional to E||score||^2 of the model's score over recent inputs."""
+    """p(t) proportional to E||score||^2 of the model's score over recent inputs.
+
+    >>> ScoreNorm(bins=4, history=10).init()["seen"].shape
+    (4, 10)
+    """
 
     def share(self, seen: Float[Array, "m h"]) -> Float[Array, " m"]:
         return seen.mean(1)

@@ -55,31 +55,31 @@ def flags() -> argparse.ArgumentParser:
     flags = cli.parser("evaluate", __doc__)
     flags.add_argument(
         "--metrics",
-        help=f"name[:setting=value,...],..., see --list ({OF_SAMPLES}; no classifier without "
-        f"labels)",
+        help=f"name[:setting=value,...],...; --list shows all (default: {OF_SAMPLES}; no "
+        f"classifier without labels)",
     )
     flags.add_argument(
         "--features",
-        help="what metrics compare, e.g. classifier, inception:weights=PATH; --list shows all "
-        "(those of the kind of data: pixels, the values themselves)",
+        help="features that metrics compare, e.g. inception:weights=PATH; --list shows all "
+        "(default: by the kind of data)",
     )
     flags.add_argument(
         "--samples",
         type=cli.path,
-        help=".npz (uint8 arr_0, labels arr_1) or folder of images that another program made, to "
+        help=".npz file (uint8 arr_0, labels arr_1) or folder of images from another program, to "
         "compare with the data of --data, or of --workdir",
     )
     flags.add_argument(
         "--table",
         nargs="+",
         type=cli.path,
-        help="print what runs, or files as this command writes them, have as Markdown, and end",
+        help="print results of runs, or of files that this command wrote, in Markdown, and exit",
     )
     flags.add_argument(
-        "--num", type=cli.positive, help=f"samples of a job ({NUM}), of a file (all)"
+        "--num", type=cli.positive, help=f"samples per job (default: {NUM}), or of --samples (all)"
     )
     flags.add_argument(
-        "--real", type=cli.positive, default=50_000, help="most real items per split"
+        "--real", type=cli.positive, default=50_000, help="most real items to use per split"
     )
     cli.data_flags(flags)
     cli.sampling_flags(flags, lists=True)
@@ -93,7 +93,7 @@ def run() -> int:
     if asked.table:
         return table(asked.table)
     if not asked.workdir and not (asked.samples and asked.data):
-        raise ConfigError("--workdir: missing; only --samples with --data does without")
+        raise ConfigError("--workdir: missing; it can be left out only with --samples and --data")
     for flag, count in (("num", asked.num), ("real", asked.real)):
         if count and count < LEAST:
             raise ConfigError(f"--{flag}={count}: needs at least {LEAST}")
@@ -101,7 +101,8 @@ def run() -> int:
     from diffjax import builder
     from diffjax.devices.processes import first
     from diffjax.evaluation.beforehand import beforehand
-    from diffjax.files import reason, write_text
+    from diffjax.files import write_text
+    from diffjax.io.writing import writing
     from diffjax.report.evaluated import bits_line
     from diffjax.training.workdir import provenance, read_config
 
@@ -122,14 +123,12 @@ def run() -> int:
         report["results"] = results(asked, config, of_samples)
         show(report["results"], path.with_suffix(".png"))
     if first():
-        try:
+        with writing(path):
             write_text(path, json.dumps(report, indent=2) + "\n")
-        except OSError as error:
-            raise ConfigError(f"{path}: cannot be written ({reason(error)})") from error
     print(f"wrote {path}")
     if of_samples and not asked.samples:
         size = sum(file.stat().st_size for file in (asked.workdir / FOLDER).rglob("*.npz"))
-        print(f"kept {size / 1e6:.1f} MB in {asked.workdir / FOLDER}: safe to delete")
+        print(f"kept {size / 1e6:.1f} MB in {asked.workdir / FOLDER}, which is safe to delete")
     return 0
 
 
@@ -139,7 +138,7 @@ def table(paths: list[Path]) -> int:
 
     rows, notes = evaluated.gathered([p / RESULT if p.is_dir() else p for p in paths])
     if not rows:
-        raise ConfigError(f"--table: nothing evaluated there ({'; '.join(notes)})")
+        raise ConfigError(f"--table: no results found ({'; '.join(notes)})")
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
     print(evaluated.markdown(rows))
@@ -168,7 +167,7 @@ def check_place(asked: argparse.Namespace, path: Path) -> None:
         there = asked.samples or asked.workdir
         raise ConfigError(
             f"{flag}={there}: {path} cannot be written ({reason(error)}), and samples, features "
-            f"and results are kept beside it: copy {there} to where you may write"
+            f"and results are stored beside it: copy {there} to a place where you may write"
         ) from error
 
 
@@ -187,9 +186,9 @@ def network(asked: argparse.Namespace, metrics: Mapping[str, Any]) -> dict[str, 
 
     names = ", ".join(metrics)
     if asked.samples:
-        raise ConfigError(f"--metrics={names}: of a network, and --samples has none")
+        raise ConfigError(f"--metrics={names}: needs a network, which --samples lacks")
     if len(asked.ema or ()) > 1:
-        raise ConfigError(f"--ema={','.join(asked.ema)}: one at a time for {names}")
+        raise ConfigError(f"--ema={','.join(asked.ema)}: needs a single average for {names}")
     from diffjax.runs.subject import subject
 
     of = subject(
@@ -287,8 +286,8 @@ def ours(asked: argparse.Namespace, form: Form) -> Scored:
     of_network = planned[0].form
     if (form.kind, form.shape) != (of_network.kind, of_network.shape):
         raise ConfigError(
-            f"--data={asked.data}: {form.kind} items of shape {form.shape}: the network makes "
-            f"{of_network.kind} {of_network.shape}"
+            f"--data={asked.data}: {form.kind} items of shape {form.shape}: the network generates "
+            f"{of_network.kind} items of shape {of_network.shape}"
         )
 
     def sampled(job: Job) -> tuple[dict[str, Any], Samples]:
@@ -328,7 +327,8 @@ def elsewhere(asked: argparse.Namespace, form: Form) -> Scored:
     refuse = builder.refuse(f"--samples={asked.samples}")
     samples = refuse(read)(asked.samples, form, asked.num)
     if len(samples.x) < LEAST:
-        raise ConfigError(f"--samples={asked.samples}: {len(samples.x)}; needs at least {LEAST}")
+        count = f"{len(samples.x)} samples; needs at least {LEAST}"
+        raise ConfigError(f"--samples={asked.samples}: holds {count}")
     sha256 = digest(Memory(samples.x, kind=form.kind))
     protocol = {"samples": str(asked.samples), "num": len(samples.x), "sha256": sha256}
     classes = 0 if samples.label is None else len(np.unique(samples.label))

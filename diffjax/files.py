@@ -73,7 +73,7 @@ def _loaded(file: IO[bytes], is_full: bool) -> dict[str, np.ndarray]:
     if is_full and not arrays:
         raise ValueError("its table of contents is damaged")
     if others := [name for name, a in arrays.items() if not isinstance(a, np.ndarray)]:
-        raise ValueError(f"{others[0]!r} in it is no array")
+        raise ValueError(f"{others[0]!r} in it is not an array")
     return arrays
 
 

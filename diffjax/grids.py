@@ -24,7 +24,15 @@ Grid = Callable[..., np.ndarray]
 
 
 def grid(function: Grid) -> Grid:
-    """Decorate a grid so that it raises ValueError unless `sde` is a process and steps >= 1."""
+    """Decorate a grid so that it raises ValueError unless `sde` is a process and steps >= 1.
+
+    >>> @grid
+    ... def squared(sde, steps):
+    ...     return np.linspace(1, 0, steps + 1) ** 2
+    >>> from diffjax import schedules, sde
+    >>> squared(sde.VP(schedules.Linear()), 4).tolist()
+    [1.0, 0.5625, 0.25, 0.0625, 0.0]
+    """
 
     @functools.wraps(function)
     def checked(sde: SDE, steps: int, *settings: Any, **named: Any) -> np.ndarray:
@@ -50,7 +58,12 @@ def uniform(sde: SDE, steps: int) -> np.ndarray:
 
 @grid
 def quadratic(sde: SDE, steps: int) -> np.ndarray:
-    """Take equal steps in sqrt(t), more of them near the data (arXiv:2010.02502, app. D.2)."""
+    """Take equal steps in sqrt(t), more of them near the data (arXiv:2010.02502, app. D.2).
+
+    >>> from diffjax import schedules, sde
+    >>> quadratic(sde.VP(schedules.Linear(), t_min=0.04), 3).round(6).tolist()
+    [1.0, 0.36, 0.04, 0.0]
+    """
     low, high = np.sqrt(sde.t_min), np.sqrt(sde.t_max)
     return _to_data(sde, (high - (high - low) * _shares(steps)) ** 2)
 
@@ -60,6 +73,10 @@ def cosine(sde: SDE, steps: int) -> np.ndarray:
     """Take t = t_max - (t_max - t_min) sin^2(pi / 2 share), with more steps near both ends.
 
     share runs from 0 to 1 in equal steps.
+
+    >>> from diffjax import schedules, sde
+    >>> cosine(sde.VP(schedules.Linear(), t_min=0.1), 3).round(6).tolist()
+    [1.0, 0.55, 0.1, 0.0]
     """
     return _between(sde, np.sin(np.pi / 2 * _shares(steps)) ** 2)
 
@@ -69,6 +86,10 @@ def beta(sde: SDE, steps: int, alpha: float = 0.6, beta: float = 0.6) -> np.ndar
     """Take equal steps in the quantiles of a beta distribution of t (arXiv:2407.12173).
 
     alpha, beta: its parameters, > 0; both below 1 put more steps near both ends.
+
+    >>> from diffjax import schedules, sde
+    >>> beta(sde.VP(schedules.Linear(), t_min=0.1), 5).round(3).tolist()
+    [1.0, 0.842, 0.55, 0.258, 0.1, 0.0]
     """
     within(0, np.inf, "()", alpha=alpha, beta=beta)
     return _between(sde, 1 - special.betaincinv(alpha, beta, 1 - _shares(steps)))
@@ -79,6 +100,11 @@ def logsnr_uniform(sde: SDE, steps: int) -> np.ndarray:
     """Take equal steps in log-SNR, that is in log(sigma / alpha) (arXiv:2206.00927, sec. 3.4).
 
     Raises ValueError for a process whose log-SNR is infinite at t_max.
+
+    >>> from diffjax import schedules, sde
+    >>> ve = sde.VE(schedules.Edm(sigma_max=100.0), t_min=1e-4)
+    >>> (100 * logsnr_uniform(ve, 5)).round(3).tolist()  # sigma
+    [100.0, 10.0, 1.0, 0.1, 0.01, 0.0]
     """
     lam_max, lam_min = _finite("logsnr_uniform", sde)
     return _at_lambda(sde, lam_min + (lam_max - lam_min) * _shares(steps))
@@ -92,6 +118,11 @@ def exponential(
 
     sigma_min, sigma_max: values of sigma / alpha; by default those at t_min and t_max. Raises
     ValueError for values beyond these, and where sigma / alpha is infinite at t_max.
+
+    >>> from diffjax import schedules, sde
+    >>> ve = sde.VE(schedules.Edm(sigma_max=100.0), t_min=1e-4)
+    >>> (100 * exponential(ve, 4, sigma_max=10.0)).round(3).tolist()  # sigma
+    [10.0, 1.0, 0.1, 0.01, 0.0]
     """
     low, high = _range("exponential", sde, sigma_min, sigma_max)
     return _at_lambda(sde, -np.log(high) + np.log(high / low) * _shares(steps))
@@ -121,9 +152,13 @@ def explicit(sde: SDE, steps: int, times: tuple[float, ...] = ()) -> np.ndarray:
 
     times: `steps` of them, to which 0 is appended, or `steps + 1`, the last of which ends the grid.
     Raises ValueError for another number.
+
+    >>> from diffjax import schedules, sde
+    >>> explicit(sde.VP(schedules.Linear()), 2, times=(1.0, 0.3)).tolist()
+    [1.0, 0.3, 0.0]
     """
     if len(times) not in (steps, steps + 1):
-        raise ValueError(f"times={times}: needs {steps} or {steps + 1} of them, for steps={steps}")
+        raise ValueError(f"times={times}: needs {steps} or {steps + 1} times for steps={steps}")
     return np.array(times if len(times) > steps else (*times, 0.0))
 
 
@@ -132,7 +167,7 @@ def shifted(sde: SDE, steps: int, shift: float = 3.0, inner: bool = False) -> np
     """Take equal steps in u, where t = shift u / (1 + (shift - 1) u) (arXiv:2403.03206, eq. 23).
 
     shift: > 0; above 1 it puts more steps near the noise. inner: take one time more than needed and
-    leave out the lowest, t_min.
+    leave out the lowest, t_min. Raises ValueError unless 0 < shift < inf.
 
     >>> from diffjax import schedules, sde
     >>> flow = sde.Flow(schedules.Logit(), t_min=0.01, t_max=1.0)
@@ -156,6 +191,10 @@ def linspace(
     index more than needed and leave out the lowest, 0. to_data: whether the last step leads to the
     data; otherwise it leads to index 0. Raises ValueError for steps > total, for times outside of
     [t_min, t_max], and for a last step from index 0 to itself.
+
+    >>> from diffjax import schedules, sde
+    >>> (1000 * linspace(sde.VP(schedules.Linear()), 4)).round().tolist()  # index + 1
+    [1000.0, 667.0, 334.0, 1.0, 0.0]
     """
     count = steps + inner
     index = np.round(np.linspace(0, total - 1, count)) if count > 1 else np.array([total - 1.0])
@@ -174,6 +213,10 @@ def leading(
     """Take the discrete indices 0, r, 2 r, ... plus `offset`, with r = total // steps.
 
     total, inner, to_data and errors are those of `linspace` (arXiv:2305.08891, tab. 2).
+
+    >>> from diffjax import schedules, sde
+    >>> (1000 * leading(sde.VP(schedules.Linear()), 4, offset=1)).round().tolist()  # index + 1
+    [752.0, 502.0, 252.0, 2.0, 0.0]
     """
     count = steps + inner
     index = np.arange(count)[::-1][:steps] * (total // count) + offset
@@ -218,10 +261,12 @@ def _to_data(sde: SDE, times: np.ndarray) -> np.ndarray:
 def _discrete(sde: SDE, index: np.ndarray, total: int, to_data: bool) -> np.ndarray:
     times = (index + 1) / total
     if len(times) > total or (np.diff(index) >= 0).any():
-        raise ValueError(f"steps={len(times)}: needs at most total={total}, and no index twice")
+        raise ValueError(
+            f"steps={len(times)}: needs at most total={total} steps, with distinct indices"
+        )
     if times[0] > sde.t_max or times[-1] < sde.t_min - 1e-12:
         raise ValueError(
-            f"times from {times[0]:g} to {times[-1]:g}: beyond t_min={sde.t_min} .. "
+            f"times from {times[0]:g} to {times[-1]:g}: outside t_min={sde.t_min} to "
             f"t_max={sde.t_max} of {sde}"
         )
     if not to_data and index[-1] == 0:
@@ -237,8 +282,8 @@ def _finite(name: str, sde: SDE) -> np.ndarray:
     lam = ends(sde).lam
     if not np.isfinite(lam[1]):
         raise ValueError(
-            f"grid {name} with {sde}: log-SNR is -inf at t_max={sde.t_max}; allowed: t_max < 1, or "
-            f"the grids uniform, quadratic, cosine, beta, trailing"
+            f"grid {name} with {sde}: the log-SNR is -inf at t_max={sde.t_max}; allowed: t_max < "
+            f"1, or the grids uniform, quadratic, cosine, beta, trailing"
         )
     return lam
 
@@ -250,9 +295,9 @@ def _range(name: str, sde: SDE, low: float, high: float) -> tuple[float, float]:
     """
     least, most = np.exp(-ends(sde).lam)
     if low and not least * (1 - 1e-6) <= low:
-        raise ValueError(f"sigma_min={low}: needs at least {least:g}, that of t_min={sde.t_min}")
+        raise ValueError(f"sigma_min={low}: needs at least {least:g}, as at t_min={sde.t_min}")
     if np.isfinite(high) and not high <= most * (1 + 1e-6):
-        raise ValueError(f"sigma_max={high}: needs at most {most:g}, that of t_max={sde.t_max}")
+        raise ValueError(f"sigma_max={high}: needs at most {most:g}, as at t_max={sde.t_max}")
     if not np.isfinite(high):
         _finite(name, sde)
     low, high = low or least, min(high, most)

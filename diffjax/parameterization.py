@@ -23,52 +23,102 @@ NoiseLabel = Callable[[SDE, Times], Times]
 
 
 def time(sde: SDE, t: Times) -> Times:
-    """Return 1000 t: the step index of discrete-time papers, in [0, 1000] (arXiv:2006.11239)."""
+    """Return 1000 t: the step index of discrete-time papers, in [0, 1000] (arXiv:2006.11239).
+
+    >>> from diffjax import schedules, sde
+    >>> float(time(sde.VP(schedules.Linear()), jnp.array(0.25)))
+    250.0
+    """
     return 1000 * t
 
 
 def time_999(sde: SDE, t: Times) -> Times:
-    """Return 999 t: the label of the score_sde code in continuous time (arXiv:2011.13456)."""
+    """Return 999 t: the label of the score_sde code in continuous time (arXiv:2011.13456).
+
+    >>> from diffjax import schedules, sde
+    >>> float(time_999(sde.VP(schedules.Linear()), jnp.array(0.25)))
+    249.75
+    """
     return 999 * t
 
 
 def time_999_reversed(sde: SDE, t: Times) -> Times:
-    """Return 999 (1 - t): the index of score_sde's 1,000 noise levels, the highest first."""
+    """Return 999 (1 - t): the index of score_sde's 1,000 noise levels, the highest first.
+
+    >>> from diffjax import schedules, sde
+    >>> float(time_999_reversed(sde.VP(schedules.Linear()), jnp.array(0.25)))
+    749.25
+    """
     return 999 * (1 - t)
 
 
 def angle(sde: SDE, t: Times) -> Times:
-    """Return 1000 (2 / pi) atan(sigma / alpha), in [0, 1000] at any log-SNR (arXiv:2202.00512)."""
+    """Return 1000 (2 / pi) atan(sigma / alpha), in [0, 1000] at any log-SNR (arXiv:2202.00512).
+
+    >>> from diffjax import schedules, sde
+    >>> float(angle(sde.VP(schedules.Cosine(s=0.0)), jnp.array(0.5)).round(2))
+    500.0
+    """
     return 2000 / jnp.pi * jnp.arctan(jnp.exp(-sde.logsnr(t) / 2))
 
 
 def index(sde: SDE, t: Times) -> Times:
-    """Return T t - 1 for a schedule of T steps: the index k of t = (k + 1) / T, 0 to T - 1."""
+    """Return T t - 1 for a schedule of T steps: the index k of t = (k + 1) / T, 0 to T - 1.
+
+    >>> from diffjax import schedules, sde
+    >>> float(index(sde.VP(schedules.ddpm_linear(steps=1000)), jnp.array(0.25)))
+    249.0
+    """
     return sde.schedule.steps * t - 1
 
 
 def rescaled_index(sde: SDE, t: Times) -> Times:
-    """Return 1000 k / T: the index k of T steps rescaled to 1,000 steps (arXiv:2102.09672)."""
+    """Return 1000 k / T: the index k of T steps rescaled to 1,000 steps (arXiv:2102.09672).
+
+    >>> from diffjax import schedules, sde
+    >>> float(rescaled_index(sde.VP(schedules.ddpm_cosine(steps=4000)), jnp.array(0.5)))
+    499.75
+    """
     return 1000 * (t - 1 / sde.schedule.steps)
 
 
 def t(sde: SDE, t: Times) -> Times:
-    """Return t itself, in [0, 1]."""
+    """Return t itself, in [0, 1].
+
+    >>> from diffjax import schedules, sde
+    >>> float(t(sde.VP(schedules.Linear()), jnp.array(0.25)))
+    0.25
+    """
     return t
 
 
 def one_minus_t(sde: SDE, t: Times) -> Times:
-    """Return 1 - t: the time of papers with noise at 0 and data at 1 (arXiv:2209.03003)."""
+    """Return 1 - t: the time of papers with noise at 0 and data at 1 (arXiv:2209.03003).
+
+    >>> from diffjax import schedules, sde
+    >>> float(one_minus_t(sde.Flow(schedules.Logit()), jnp.array(0.25)))
+    0.75
+    """
     return 1 - t
 
 
 def half_logsnr(sde: SDE, t: Times) -> Times:
-    """Return l / 2 = log(alpha / sigma), which must be finite."""
+    """Return l / 2 = log(alpha / sigma), which must be finite.
+
+    >>> from diffjax import schedules, sde
+    >>> round(float(half_logsnr(sde.Flow(schedules.Logit()), jnp.array(0.25))), 3)  # log 3
+    1.099
+    """
     return sde.logsnr(t) / 2
 
 
 def log_sigma(sde: SDE, t: Times) -> Times:
-    """Return log(sigma / alpha), the label of NCSN++ (arXiv:2011.13456)."""
+    """Return log(sigma / alpha), the label of NCSN++ (arXiv:2011.13456).
+
+    >>> from diffjax import schedules, sde
+    >>> round(float(log_sigma(sde.Flow(schedules.Logit()), jnp.array(0.25))), 3)  # -log 3
+    -1.099
+    """
     return -sde.logsnr(t) / 2
 
 
@@ -76,12 +126,21 @@ def log_half_sigma(sde: SDE, t: Times) -> Times:
     """Return log(sigma / (2 alpha)): `log_sigma` of a network trained on images in [0, 1].
 
     Images are in [-1, 1] here, so the same noise has twice the standard deviation.
+
+    >>> from diffjax import schedules, sde
+    >>> round(float(log_half_sigma(sde.VE(schedules.Edm(sigma_max=4.0)), jnp.array(0.5))), 3)
+    0.0
     """
     return -sde.logsnr(t) / 2 - math.log(2)
 
 
 def quarter_log_sigma(sde: SDE, t: Times) -> Times:
-    """Return log(sigma / alpha) / 4, EDM's c_noise (arXiv:2206.00364, tab. 1)."""
+    """Return log(sigma / alpha) / 4, EDM's c_noise (arXiv:2206.00364, tab. 1).
+
+    >>> from diffjax import schedules, sde
+    >>> round(float(quarter_log_sigma(sde.Flow(schedules.Logit()), jnp.array(0.25))), 3)
+    -0.275
+    """
     return -sde.logsnr(t) / 8
 
 
@@ -110,6 +169,12 @@ class Parameterization(abc.ABC):
     gives the input unit variance. scale_input: False feeds x unscaled (c_in = 1).
 
     Raises ValueError for a sigma_data that is not positive and finite.
+
+    >>> Eps(c_noise=log_sigma).c_noise.__name__
+    'log_sigma'
+    >>> V(sigma_data=0.0)
+    Traceback (most recent call last):
+    ValueError: sigma_data=0.0: ...
     """
 
     c_noise: NoiseLabel = time
@@ -155,6 +220,11 @@ class Eps(Parameterization):
     """Noise prediction: F = eps (arXiv:2006.11239).
 
     It excludes alpha = 0, where x_t is pure noise and eps does not determine x0.
+
+    >>> from diffjax import schedules, sde
+    >>> a, b = Eps().target(sde.VP(schedules.Linear()), jnp.array(0.5))
+    >>> float(a), float(b)
+    (0.0, 1.0)
     """
 
     def target(self, sde: SDE, t: Times) -> tuple[Times, Times]:
@@ -169,6 +239,11 @@ class Score(Parameterization):
     """Score prediction: F = -eps / sigma, the score of x_t given x0 (arXiv:2011.13456).
 
     It excludes alpha = 0, as `Eps` does.
+
+    >>> from diffjax import schedules, sde
+    >>> a, b = Score().target(sde.Flow(schedules.Logit(), t_max=0.9), jnp.array(0.25))
+    >>> float(a), round(float(b), 4)
+    (0.0, -4.0)
     """
 
     def target(self, sde: SDE, t: Times) -> tuple[Times, Times]:
@@ -180,7 +255,13 @@ class Score(Parameterization):
 
 @dataclass(frozen=True)
 class X0(Parameterization):
-    """Data prediction: F = x0."""
+    """Data prediction: F = x0.
+
+    >>> from diffjax import schedules, sde
+    >>> a, b = X0().target(sde.VP(schedules.Linear()), jnp.array(0.5))
+    >>> float(a), float(b)
+    (1.0, 0.0)
+    """
 
     def target(self, sde: SDE, t: Times) -> tuple[Times, Times]:
         return jnp.ones_like(t), jnp.zeros_like(t)
@@ -208,7 +289,15 @@ class V(Parameterization):
 
 @dataclass(frozen=True)
 class Velocity(Parameterization):
-    """Velocity prediction: F = alpha' x0 + sigma' eps (arXiv:2210.02747; arXiv:2303.08797)."""
+    """Velocity prediction: F = alpha' x0 + sigma' eps (arXiv:2210.02747; arXiv:2303.08797).
+
+    `check` raises ValueError where alpha' or sigma' is infinite at t_max.
+
+    >>> from diffjax import schedules, sde
+    >>> a, b = Velocity().target(sde.Flow(schedules.Logit()), jnp.array(0.25))
+    >>> round(float(a), 4), round(float(b), 4)  # eps - x0
+    (-1.0, 1.0)
+    """
 
     def target(self, sde: SDE, t: Times) -> tuple[Times, Times]:
         return sde.slopes(t)
@@ -230,6 +319,12 @@ class Edm(Parameterization):
 
     With q^2 = sigma^2 + alpha^2 sigma_data^2: F = sigma / (sigma_data q) x0 - alpha sigma_data / q
     eps, which is -v where sigma_data = 1 in VP (arXiv:2206.00364, eq. 7).
+
+    >>> from diffjax import schedules, sde
+    >>> ve = sde.VE(schedules.Edm(sigma_max=1.0))
+    >>> a, b = Edm(sigma_data=0.5).target(ve, jnp.array(0.5))
+    >>> round(float(a), 4), round(float(b), 4)
+    (1.4142, -0.7071)
     """
 
     sigma_data: float = 0.5

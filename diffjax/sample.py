@@ -71,47 +71,48 @@ def flags() -> argparse.ArgumentParser:
     flags.add_argument(
         "--num",
         type=cli.positive,
-        help="number of samples (64, or as many as --seed, --index and --weight list)",
+        help="number of samples (default: 64, or as many as --seed, --index and --weight list)",
     )
     flags.add_argument(
         "--index",
         type=cli.listed(cli.whole(0, cli.MOST)),
         metavar="NUMBER,...",
-        help="numbers of the samples in the run of their seed, in turn (0,1,2, ...)",
+        help="numbers k of the samples to generate, in turn (default: 0,1,2,...)",
     )
     flags.add_argument(
         "--weight",
         type=cli.listed(cli.number),
         metavar="WEIGHT,...",
-        help="guidance weights that samples take in turn, in place of --guidance, one for all",
+        help="guidance weights that the samples use in turn; --guidance sets one for all samples",
     )
     flags.add_argument(
         "--from",
         dest="start",
         type=cli.path,
         metavar="FILE|FOLDER",
-        help="start from noised items in turn, in place of noise: an image or a folder of them "
-        "(resized and cropped as config.data.size does), an .npy or .npz file, or what --out "
-        "writes of this kind of data",
+        help="start from noised items, in turn, instead of noise: an image or a folder of images "
+        "(resized and cropped as config.data.size does), an .npy or .npz file, or a file that "
+        "--out writes for this kind of data",
     )
     flags.add_argument(
         "--strength",
         type=share,
-        help="share of the steps that is done from there, in (0, 1]; 1 keeps the least (0.6)",
+        help="share of the steps that run after --from, in (0, 1]; 1 changes most (default: 0.6)",
     )
     flags.add_argument(
         "--label",
         type=cli.listed(str),
         metavar="CLASS,...",
-        help="class, or classes in turn, by number or by name: 3 or 0,1,2 or cat (all)",
+        help="class, or classes in turn, by number or name: 3 or 0,1,2 or cat (default: all)",
     )
     flags.add_argument(
         "--cond",
         type=condition,
         action="append",
         metavar="NAME=VALUE|FILE",
-        help="a condition: a number, a list, null for missing; or an .npy or .npz file with a row "
-        "per sample, or one for all; may be repeated (of held-out items)",
+        help="a condition: a number, a list, or null for a missing one; or an .npy or .npz file "
+        "with one row per sample or a single row for all; may be repeated (default: conditions "
+        "of held-out items)",
     )
     output_flags(flags)
     cli.sampling_flags(flags, seeds=True)
@@ -125,23 +126,23 @@ def output_flags(flags: argparse.ArgumentParser) -> None:
         "--out",
         type=cli.path,
         action="append",
-        help=".png: one picture; .npz: arr_0 (N, ...), uint8 of images, and labels arr_1; .csv of "
-        "points and vectors; else a folder of a file per sample: .png, .wav, .gif, .npy, as the "
-        "kind of data is written, with the name of the class if it has one; may be repeated "
-        "(WORKDIR/samples.png)",
+        help=".png for one picture; .npz for arr_0 (N, ...), uint8 for images, and labels arr_1; "
+        ".csv for points and vectors; no ending for a folder with one file per sample (.png, .wav, "
+        ".gif or .npy, by the kind of data), named by the class; may be repeated (default: "
+        "WORKDIR/samples.png)",
     )
     flags.add_argument(
         "--previews",
         type=cli.path,
-        help="a folder of pictures, or a .gif: the predicted x0 of the first batch on the way",
+        help="folder, or .gif file, of pictures of the predicted x0 of the first batch on the way",
     )
     flags.add_argument(
-        "--every", type=cli.positive, help="rows from one preview to the next (a tenth of them)"
+        "--every", type=cli.positive, help="rows between previews (default: a tenth of all rows)"
     )
     flags.add_argument(
         "--trajectory",
         type=cli.path,
-        help=".png or .gif: how the first samples come about, x_t and the predicted x0 by row",
+        help=".png or .gif file that shows x_t and the predicted x0 of the first samples by row",
     )
 
 
@@ -150,14 +151,12 @@ def run() -> int:
     asked = cli.read(flags())
     asked.out = asked.out or [unused(asked.workdir / "samples.png")]
     if asked.strength is not None and not asked.start:
-        raise ConfigError(
-            f"--strength={asked.strength:g}: says how much of --from stays; it is missing"
-        )
+        raise ConfigError(f"--strength={asked.strength:g}: applies to --from, which is missing")
     if asked.every and not asked.previews:
-        raise ConfigError(f"--every={asked.every}: says when --previews are made; it is missing")
+        raise ConfigError(f"--every={asked.every}: applies to --previews, which is missing")
     if asked.weight and asked.guidance is not None:
         raise ConfigError(
-            f"--weight: and --guidance={asked.guidance:g} says another weight; allowed: one of them"
+            f"--weight: --guidance={asked.guidance:g} sets a weight too; allowed: only one of them"
         )
 
     from diffjax.devices.processes import first
@@ -180,7 +179,7 @@ def run() -> int:
     for path in asked.out if first() else ():
         replaces = path.is_file()
         write(path, samples)
-        print(f"wrote {path}" + ", in place of an older file" * replaces)
+        print(f"wrote {path}" + ", replacing an older file" * replaces)
     return 0
 
 
@@ -239,7 +238,7 @@ def conditions_of(asked: argparse.Namespace) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for name, value in asked.cond or ():
         if name in values:
-            raise ConfigError(f"--cond={name}: is said twice")
+            raise ConfigError(f"--cond={name}: is set twice")
         values[name] = value
         if isinstance(value, str):
             try:
@@ -252,33 +251,31 @@ def conditions_of(asked: argparse.Namespace) -> dict[str, Any]:
 def trajectory(asked: argparse.Namespace, job: Job) -> None:
     """Draw the first samples after each row: x_t and the predicted x0."""
     from diffjax import builder, plot
+    from diffjax.io.writing import writing
 
     num = min(asked.num, POINTS if job.form.items.together else IMAGES)
     path, out = builder.refuse("--trajectory")(job.path)(num), asked.trajectory
-    try:
+    with writing(out):
         if out.suffix.lower() == ".gif":
             plot.film(out, *path)
         else:
             plot.save(out, plot.trajectory(*path))
-    except OSError as error:
-        raise ConfigError(f"{out}: cannot be written ({error.strerror})") from error
     print(f"wrote {out}")
 
 
 def check(path: Path, known: tuple[str, ...], flag: str = "--out") -> None:
     """Raise ConfigError for a file that `write` cannot create, before the work is done."""
-    from diffjax.files import check_place, ending, reason
+    from diffjax.files import check_place, ending
+    from diffjax.io.writing import writing
     from diffjax.training.workdir import check_empty
 
     if ending(path) not in known:
-        shown = ", ".join(e or "none for a folder" for e in known)
-        raise ConfigError(f"{flag}={path}: known endings: {shown}")
+        shown = ", ".join(e or "none (a folder)" for e in known)
+        raise ConfigError(f"{flag}={path}: unknown ending; known: {shown}")
     if not ending(path):  # old samples would be mistaken for new ones
         check_empty(path, flag)
-    try:
+    with writing(f"{flag}={path}"):
         check_place(path if ending(path) else path / "000000")
-    except OSError as error:
-        raise ConfigError(f"{flag}={path}: cannot be written ({reason(error)})") from error
 
 
 def suffix(class_name: str) -> str:
@@ -295,11 +292,12 @@ def write(path: Path, samples: Generated) -> None:
     import numpy as np
 
     from diffjax import plot
-    from diffjax.files import ending, reason
+    from diffjax.files import ending
+    from diffjax.io.writing import writing
 
     kind, units, end = samples.form.items, dict(samples.form.units), ending(path)
     files = kind.whole().get(end) if end else kind.folder()
-    try:
+    with writing(f"--out={path}"):
         path.parent.mkdir(parents=True, exist_ok=True)
         if end == ".png":
             plot.save(path, samples.picture())
@@ -317,8 +315,6 @@ def write(path: Path, samples: Generated) -> None:
             for k, item in enumerate(samples.x):
                 name = "" if samples.label is None else samples.form.named(int(samples.label[k]))
                 files.write(path / f"{k:06d}{suffix(name)}{files.ending}", item, units)
-    except OSError as error:
-        raise ConfigError(f"--out={path}: cannot be written ({reason(error)})") from error
 
 
 if __name__ == "__main__":

@@ -40,6 +40,11 @@ class SDE(abc.ABC):
 
     Raises ValueError for other times, where sigma is infinite at t_max, and for a log-SNR that
     rises, that never falls or that is NaN.
+
+    >>> from diffjax.schedules import Linear
+    >>> vp = VP(Linear(), t_min=1e-3)
+    >>> round(float(vp.logsnr(jnp.array(0.5))), 2), float(vp.alpha(jnp.array(0.0)))
+    (-2.46, 1.0)
     """
 
     schedule: Schedule
@@ -64,7 +69,7 @@ class SDE(abc.ABC):
             k = int(np.argmax(rises))
             k, end = (k, k + 1) if rises.any() else (0, -1)
             raise ValueError(
-                f"{self}: needs a log-SNR that falls; it is {l[k]:g} at t={times[k]:g} and "
+                f"{self}: needs a decreasing log-SNR; it is {l[k]:g} at t={times[k]:g} and "
                 f"{l[end]:g} at t={times[end]:g}"
             )
 
@@ -213,7 +218,13 @@ class VP(SDE):
 
 @dataclass(frozen=True)
 class VE(SDE):
-    """The variance-exploding process: alpha = 1, sigma^2 = exp(-l) (arXiv:2011.13456)."""
+    """The variance-exploding process: alpha = 1, sigma^2 = exp(-l) (arXiv:2011.13456).
+
+    >>> from diffjax.schedules import Edm
+    >>> ve, t = VE(Edm(sigma_max=80.0), t_min=1e-4), jnp.array(0.5)
+    >>> float(ve.alpha(t)), round(float(ve.sigma(t)), 3)
+    (1.0, 40.0)
+    """
 
     def frame(self, l: LogSNR) -> tuple[Times, Times]:
         return jnp.zeros_like(l), -l / 2
@@ -225,6 +236,11 @@ class SubVP(SDE):
 
     In terms of the log-SNR, sigma = 2 / (1 + sqrt(1 + 4 exp(l))). The process that the paper
     defines by a schedule of betas is SubVP(ClassicSubVP(schedule)).
+
+    >>> from diffjax.schedules import ClassicSubVP, Linear
+    >>> process, t = SubVP(ClassicSubVP(Linear())), jnp.array(0.25)
+    >>> round(float(process.alpha(t) ** 2 + process.sigma(t)), 5)
+    1.0
     """
 
     def frame(self, l: LogSNR) -> tuple[Times, Times]:
@@ -234,7 +250,13 @@ class SubVP(SDE):
 
 @dataclass(frozen=True)
 class Flow(SDE):
-    """The straight path of flow matching: alpha + sigma = 1 (arXiv:2210.02747)."""
+    """The straight path of flow matching: alpha + sigma = 1 (arXiv:2210.02747).
+
+    >>> from diffjax.schedules import Logit
+    >>> flow, t = Flow(Logit()), jnp.array(0.25)
+    >>> round(float(flow.alpha(t)), 4), round(float(flow.sigma(t)), 4)
+    (0.75, 0.25)
+    """
 
     def frame(self, l: LogSNR) -> tuple[Times, Times]:
         return jax.nn.log_sigmoid(l / 2), jax.nn.log_sigmoid(-l / 2)
@@ -245,6 +267,10 @@ class Levels:
     """Float64 values of a process at N times, each (N,).
 
     lam is log(alpha / sigma) = l / 2, the lambda of the DPM-Solver papers.
+
+    >>> from diffjax.schedules import Logit
+    >>> levels(Flow(Logit()), np.array([0.5, 0.25])).lam.round(3).tolist()  # log(alpha / sigma)
+    [0.0, 1.099]
     """
 
     t: np.ndarray
@@ -274,9 +300,14 @@ def levels(sde: SDE, times: np.ndarray) -> Levels:
     return Levels(times, *at(times))
 
 
-@functools.cache
+@functools.lru_cache(256)
 def ends(sde: SDE) -> Levels:
-    """Return the noise levels at (t_min, t_max), once per process."""
+    """Return the noise levels at (t_min, t_max), computed once for each SDE.
+
+    >>> from diffjax.schedules import Logit
+    >>> ends(Flow(Logit(), t_min=0.1, t_max=0.75)).sigma.round(6).tolist()
+    [0.1, 0.75]
+    """
     return levels(sde, np.array([sde.t_min, sde.t_max]))
 
 

@@ -36,7 +36,7 @@ from diffjax.config import Stopped
 
 def flags() -> argparse.ArgumentParser:
     flags = cli.parser("train", __doc__, overrides=True)
-    flags.add_argument("--config", required=True, help="config file, or the name of a built-in one")
+    flags.add_argument("--config", required=True, help="config file, or name of a built-in one")
     flags.add_argument("--workdir", type=cli.path, required=True, help="folder of the run")
     flags.add_argument(
         "--profile",
@@ -44,19 +44,28 @@ def flags() -> argparse.ArgumentParser:
         nargs="?",
         const="0:0",
         type=cli.span,
-        help="write a trace of these steps, a few early ones by default, to WORKDIR/profile",
+        help="write a trace of these steps (by default a few early ones) to WORKDIR/profile",
     )
-    flags.add_argument("--resume_from", type=cli.path, metavar="RUN", help="begin with its weights")
-    flags.add_argument("--resume_ema", help="which of them: an average in its config.ema, or raw")
+    flags.add_argument(
+        "--resume_from",
+        type=cli.path,
+        metavar="RUN",
+        help="begin a new run with the weights of RUN",
+    )
+    flags.add_argument(
+        "--resume_ema", help="which weights of RUN: an average in its config.ema, or raw"
+    )
     flags.add_argument(
         "--resume_map",
         action="append",
         default=[],
         metavar="OLD=NEW",
-        help="rename parameters of RUN, a regular expression and its replacement; repeatable",
+        help="rename parameters of RUN, by a regular expression and its replacement; repeatable",
     )
     flags.add_argument(
-        "--resume_partial", action="store_true", help="begin with those that fit, draw the others"
+        "--resume_partial",
+        action="store_true",
+        help="use the parameters of RUN that fit, and initialise the others at random",
     )
     cli.cluster_flags(flags)
     return flags

@@ -1,7 +1,7 @@
-"""The command reference, from the commands themselves: python docs/commands.py FOLDER
+"""Write the command reference from the commands themselves: python docs/commands.py FOLDER
 
-One page per command, from its docstring and flags; one of all fields of a config, from what reads
-them; one of the configs that come along. Tables of catalogues are left to the site.
+Each command has a page, written from its docstring and its flags. Another page lists all fields of
+a config, and one the built-in configs. The site fills in the tables of catalogues.
 """
 
 from __future__ import annotations
@@ -39,24 +39,24 @@ CATALOGUES = {
         "Features": "diffjax.features.EXTRACTORS",
     },
 }
-"""What the names stand for that a command takes, besides those of a config."""
+"""The catalogues whose names a command takes, besides those of a config."""
 SECTIONS: dict[str, tuple[str, dict[str, str]]] = {
     "data": (
-        "What is learnt, and how it is read.",
+        "The data set, and the settings with which it is read.",
         {"`name`": "data.SOURCES", "`augment`": "data.AUGMENTATIONS"},
     ),
     "sde": (
-        "The process, and in its field `schedule` the log-SNR over time.",
+        "The noising process. Its field `schedule` is the log-SNR over time.",
         {
             "`name`": "sde.SDES",
             "`schedule.name`": "schedules.SCHEDULES",
-            "`schedule.name`, of one made of another in a field `schedule` of its own": (
+            "`schedule.name` of a schedule derived from the one in its own field `schedule`": (
                 "schedules.DERIVED"
             ),
         },
     ),
     "parameterization": (
-        "What the network is asked for, and how it is told the noise level.",
+        "The target of the network, and the noise label that it receives.",
         {
             "`name`": "parameterization.PARAMETERIZATIONS",
             "`c_noise`": "parameterization.NOISE_LABELS",
@@ -64,7 +64,7 @@ SECTIONS: dict[str, tuple[str, dict[str, str]]] = {
     ),
     "network": ("Its classes and the labels of augmentation follow from the data.", {}),
     "loss": (
-        "Entries may stand as their names; without a `name` it is `denoising`.",
+        "An entry may be written as its name alone. The default of `name` is `denoising`.",
         {
             "`name`": "objectives.OBJECTIVES",
             "`weight`": "weights.WEIGHTS",
@@ -74,16 +74,16 @@ SECTIONS: dict[str, tuple[str, dict[str, str]]] = {
         },
     ),
     "optimizer": (
-        "The fields of the optimizer, and those around all of them. `frozen`: regular expressions; "
-        "parameters whose path has one are not trained.",
+        "The fields of the optimizer, and those that every optimizer has. `frozen`: regular "
+        "expressions; parameters whose path matches one of them are not trained.",
         {"`name`": "training.optimizer.OPTIMIZERS", "`schedule`": "training.optimizer.RATES"},
     ),
     "ema": (
-        "The average of the parameters, or several by names of your own.",
+        "The average of the parameters, or several averages under names of your own.",
         {"`name`": "training.ema.EMAS"},
     ),
     "sampling": (
-        "What `sample` and `evaluate` do where no flag says otherwise.",
+        "The settings of `sample` and `evaluate` where no flag sets another value.",
         {
             "`sampler`": "samplers.SAMPLERS",
             "`corrector`": "samplers.CORRECTORS",
@@ -95,26 +95,26 @@ SECTIONS: dict[str, tuple[str, dict[str, str]]] = {
         },
     ),
     "train": (
-        "Lengths, what is logged and kept, and what stops a run.",
+        "The length of a training, what it logs and keeps, and what stops it.",
         {"`sharding`": "devices.mesh.SHARDINGS", "`writers`": "training.writers.WRITERS"},
     ),
 }
-"""Of each section of a config: what it is, and the catalogues that its fields name."""
+"""Each section of a config: its description, and the catalogues that its fields name."""
 SIGNATURES = {
     "data": Reading,
     "optimizer": optimizer.optimizer,
     "train": Train,
 }
-"""What reads the fields of a section that are the same whatever its name is."""
+"""The signatures with the fields that a section has whatever its name is."""
 ENTRIES = {"network": NETWORKS, "loss": OBJECTIVES}
-"""Sections whose entries have a table of fields each."""
+"""Sections with one table of fields per entry."""
 GIVEN = ("batch_size", "classes")
 """Settings that follow from other sections."""
 PAPER = re.compile(r"arXiv:(\d{4}\.\d{4,5})")
 
 
 def write(folder: Path) -> None:
-    """All pages, and a list of them."""
+    """Write all pages, and a page that lists them."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for name, made in pages():
@@ -133,14 +133,16 @@ def index() -> str:
     rows = [["command", "what it does"]]
     for name in NAMES:
         rows.append([f"[`python -m diffjax.{name}`]({slug(name)}.md)", text(first(module(name)))])
-    told = "The flags of each, as its `--help` says them."
-    more = "Fields of a config are in [Config](config.md), those at hand in [Configs](configs.md)."
+    told = "Each page lists the flags of a command with the text of its `--help`."
+    more = (
+        "[Config](config.md) lists the fields of a config, [Configs](configs.md) the built-in ones."
+    )
     tree = ["```{toctree}", ":hidden:", "", *map(slug, NAMES), "config", "configs", "```"]
     return page("Commands", told, table(rows), more, "\n".join(tree))
 
 
 def command(name: str) -> str:
-    """What a command says of itself, its flags by group, and its catalogues."""
+    """Return the page of a command: its docstring, its flags by group, and its catalogues."""
     flags = module(name).flags()
     parts = [*prose(module(name).__doc__ or ""), *groups(flags)]
     if flags.get_default("overrides") is not None:
@@ -154,7 +156,7 @@ def command(name: str) -> str:
 
 
 def groups(flags: argparse.ArgumentParser, level: int = 2) -> Iterator[str]:
-    """A table per group of flags; commands of a command below it."""
+    """Yield a table per group of flags, with the subcommands of a command below it."""
     for group in flags._action_groups:
         rows = [["flag", "meaning", "default"]]
         for action in group._group_actions:
@@ -174,7 +176,7 @@ def groups(flags: argparse.ArgumentParser, level: int = 2) -> Iterator[str]:
 
 
 def flag(action: argparse.Action) -> str:
-    """As it is typed."""
+    """Return the flag as it is typed."""
     choices = r"\|".join(action.choices or ())
     value = str(action.metavar or choices or action.dest.upper())
     if not action.option_strings:
@@ -191,17 +193,17 @@ def default(action: argparse.Action) -> str:
 
 
 def config() -> str:
-    """All fields, with what they mean and are if nothing is said."""
+    """Return the page of all fields, with their meaning and their defaults."""
     form = (
         "A config file has a function `get_config` that returns an `ml_collections.ConfigDict` of "
-        "these sections, and `seed`. At the command line a field is `--config.train.steps=500`; a "
-        "part that has a name is replaced as a whole by `--config.sde.schedule=sigmoid:tau=0.7`, "
-        "and `--config.network.name=dit` drops the settings of the network that was there; fields "
-        "that belong to no entry stay: of `data` how it is read, of `sde` its schedule, of "
-        "`network` its conditions, of `optimizer` what stands around all of them. Whole parts come "
-        "first and single fields last, in whatever order they are written. Each name may be "
-        "`module:attribute`, a function or class in the current folder or on the PYTHONPATH. A "
-        "config without a field, or with one that nobody reads, is refused."
+        "these sections, and `seed`. On the command line, `--config.train.steps=500` sets a field, "
+        "and `--config.sde.schedule=sigmoid:tau=0.7` replaces a whole section that has a name. "
+        "`--config.network.name=dit` chooses another network and drops the settings of the old "
+        "one. Fields that belong to no entry keep their values: those that read `data`, the "
+        "schedule of `sde`, the conditions of `network`, and those that every `optimizer` has. "
+        "Whole sections are applied first and single fields last, in whatever order they are "
+        "written. Each name may be `module:attribute`, a function or class in the current folder "
+        "or on the PYTHONPATH. A config that lacks a section, or has an unknown field, is refused."
     )
     parts = [form]
     for section, (told, named) in SECTIONS.items():
@@ -218,7 +220,7 @@ def config() -> str:
 
 
 def sampled() -> Iterator[str]:
-    """The fields of config.sampling, and those of its guidance."""
+    """Yield the fields of config.sampling, and those of its guidance."""
     yield rows_of(told(sampling.plan, sampling.PLANNED), sampling.SAMPLING)
     yield "### sampling: `guidance`"
     section = guidance.Section
@@ -228,7 +230,7 @@ def sampled() -> Iterator[str]:
 
 
 def fields(reads: Any) -> str:
-    """The settings of a class or function: what has a default, and is left to the config."""
+    """Return the table of the settings that a class or function leaves to the config."""
     parameters = inspect.signature(reads).parameters
     found = [k for k in GIVEN if k in parameters and reads is not Train]
     values = {k: p.default for k, p in parameters.items() if p.default is not p.empty}
@@ -245,7 +247,7 @@ def rows_of(meaning: Mapping[str, str], values: Mapping[str, Any]) -> str:
 
 
 def named(value: Any) -> Any:
-    """A default as a config says it."""
+    """Return a default as a config writes it."""
     if value is None or (inspect.isfunction(value) and value.__name__ == "<lambda>"):
         return ""
     if isinstance(value, dict):
@@ -276,7 +278,7 @@ def told(reads: Any, names: Sequence[str]) -> dict[str, str]:
 
 
 def configs() -> str:
-    """The configs that come along, by what they say of themselves."""
+    """Return the page of the built-in configs, from their docstrings."""
     folder = Path(ml_collections_configs.__path__[0])
     parts = ["`--config=NAME`, or `--config=configs/NAME.py`."]
     for path in sorted(folder.glob("*_*.py")):

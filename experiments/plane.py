@@ -138,7 +138,7 @@ def ode_nats(
     t = jnp.full(num, sde.t_min)
     x0 = data.sample(pick, num)[0]
     x = sde.perturb(x0, jax.random.normal(noise, x0.shape), t)
-    found = logp(denoise, x / sde.alpha(t)[:, None], _keys(num), how=Ode(steps=steps)).logp
+    found = logp(denoise, x / sde.alpha(t)[:, None], _keys(num), ode=Ode(steps=steps)).logp
     gap = data.logp(sde, x, t) + 2 * sde.log_alpha(t) - found
     return gap.mean(), gap.std() / jnp.sqrt(num)
 

@@ -66,13 +66,16 @@ def faults(folder: Path) -> Tables:
     found = read(folder / "kills.json")
     rows = [[f"kills, {where}", str(count)] for where, count in found["kills"].items()]
     rows += [
-        ["launches that noted themselves", str(found["launches"])],
+        ["launches recorded in launches.jsonl", str(found["launches"])],
         [
             "lines of metrics compared, different",
             f"{found['lines_seen']:,}, {found['lines_different']}",
         ],
-        ["last states equal", str(found["states_equal"])],
-        ["seconds alone, killed", f"{found['seconds']['whole']}, {found['seconds']['killed']}"],
+        ["final states equal", str(found["states_equal"])],
+        [
+            "seconds uninterrupted, killed",
+            f"{found['seconds']['whole']}, {found['seconds']['killed']}",
+        ],
     ]
     return {"faults": table(["", ""], rows)}
 

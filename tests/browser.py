@@ -59,7 +59,7 @@ class Browser:
         os.close(self._from)
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:
-        """A command of the DevTools protocol, and its result."""
+        """Send a command of the DevTools protocol and return its result."""
         self._count += 1
         told = {"id": self._count, "method": method, "params": params}
         told |= {"sessionId": self._session} if self._session else {}
@@ -93,13 +93,13 @@ class Browser:
         return found[0]
 
     def run(self, code: str) -> Any:
-        """The value of an expression on the page."""
+        """Return the value of an expression on the page."""
         got = self.call("Runtime.evaluate", expression=code, awaitPromise=True, returnByValue=True)
         assert "exceptionDetails" not in got, got
         return got["result"].get("value")
 
     def wait(self, code: str) -> None:
-        """Until an expression is true."""
+        """Wait until an expression is true."""
         end = time.monotonic() + LONG
         while not self.run(code):
             assert time.monotonic() < end, f"never came: {code}"
@@ -116,7 +116,7 @@ class Browser:
             self.call("Input.dispatchKeyEvent", type=kind, **about)
 
     def tap(self, element: str) -> None:
-        """A touch in the middle of what a selector finds, once it is drawn where it is."""
+        """Touch the middle of the element of a selector, once the element no longer moves."""
         frame = "new Promise(requestAnimationFrame)"
         self.run(f"{frame}.then(() => {frame}).then(() => null)")
         box = f"document.querySelector({json.dumps(element)}).getBoundingClientRect()"
@@ -131,5 +131,5 @@ class Browser:
         self.call("Emulation.setTouchEmulationEnabled", enabled=mobile)
 
     def picture(self, path: Path) -> None:
-        """What is seen, as a PNG file."""
+        """Return the visible page as a PNG file."""
         path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot")["data"]))

@@ -24,13 +24,13 @@ SUITE = pytest.StashKey[str]()
 
 
 def cpu() -> float:
-    """Seconds of CPU time of this process, and of its children that have ended."""
+    """Return the seconds of CPU time of this process and of its finished children."""
     used = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return sum(usage.ru_utime + usage.ru_stime for usage in used)
 
 
 def folder(nodeid: str) -> str:
-    """The folder of a test below tests/; "." for tests that stand there themselves."""
+    """Return the folder of a test below tests/, "." for the files directly in it."""
     parents = nodeid.partition("::")[0].split("/")[1:-1]
     return parents[0] if parents else "."
 

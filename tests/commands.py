@@ -38,14 +38,14 @@ def one_device() -> Iterator[None]:
 
 
 def process(command: str, *flags, stderr=subprocess.PIPE) -> subprocess.CompletedProcess:
-    """In a process of its own."""
+    """Run a command in a separate process."""
     line = [sys.executable, "-m", f"diffjax.{command}", *map(str, flags)]
     made = {"stdout": subprocess.PIPE, "stderr": stderr, "text": True}
     return subprocess.run(line, **made, timeout=300)
 
 
 def ended(monkeypatch: pytest.MonkeyPatch, command: str, *flags) -> int:
-    """In this process: the exit code."""
+    """Run a command in this process and return its exit code."""
     monkeypatch.setattr(sys, "argv", [f"{command}.py", *map(str, flags)])
     with pytest.raises(SystemExit) as end:
         cli.main(importlib.import_module(f"diffjax.{command}").run)

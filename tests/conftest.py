@@ -1,8 +1,10 @@
 """Settings of all tests, and small data sets that need neither tensorflow nor a connection."""
 
+import atexit
 import gc
 import io
 import os
+import shutil
 import sys
 import tempfile
 from importlib import metadata
@@ -14,6 +16,10 @@ from PIL import Image
 
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # xdist workers inherit it from their parent
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="diffjax-test-xla-")
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+# Small programs too: half of the time of the compiler goes to operations outside `jit`, which other
+# workers, processes and tiers compile as well.
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 # Most programs here run once. These halve the time to compile, in processes that tests start too.
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "")
@@ -31,12 +37,12 @@ import jax
 pytest_plugins = ["budget"]
 jax.config.update("jax_num_cpu_devices", 8)  # virtual ones, for meshes in one process
 jax.config.update("jax_numpy_rank_promotion", "raise")
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """What the imports and the collected tests hold stays until the end: the garbage collector,
-    which tracing calls often, would walk over it each time (5 % of the suite's CPU time)."""
+    """Exclude the objects of imports and collected tests from garbage collection. They live until
+    the end, and tracing calls the collector often (5 % of the suite's CPU time).
+    """
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 20, 100)
@@ -44,7 +50,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 @pytest.fixture(autouse=True, scope="module")
 def quick_to_compile(request):
-    """Without optimizations they are compiled in half the time once more."""
+    """Switch optimizations off, which halves the time to compile once more."""
     off = request.node.get_closest_marker("optimized") is None
     jax.config.update("jax_disable_most_optimizations", off)
 
@@ -61,7 +67,7 @@ TINY = {"train": 40, "test": 12}
 
 @pytest.fixture(scope="session")
 def tiny_items() -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """What `tiny_tfds` holds, in its order: images (N, 8, 8, 3) and labels (N,) of each split."""
+    """The items of `tiny_tfds` in its order: images (N, 8, 8, 3) and labels (N,) of each split."""
     rng = np.random.default_rng(0)
     return {
         split: (rng.integers(0, 256, (n, 8, 8, 3), np.uint8), rng.integers(0, 3, n))
@@ -179,7 +185,7 @@ def toy(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def small(tmp_path_factory):
-    """The test digits, and a network of one number, to ask for their likelihood."""
+    """The test digits and a network with one parameter, for likelihoods."""
     from diffjax import builder, config, evaluation
     from diffjax.data import digits
     from diffjax.denoiser import Denoiser, Model

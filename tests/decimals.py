@@ -59,7 +59,7 @@ def of_integral(b: Decimal) -> Marginal:
 
 
 def of_ratio(sigma: Decimal, alpha: Decimal = Decimal(1)) -> Marginal:
-    """From sigma and alpha in any frame."""
+    """Return (alpha^2, sigma^2) of VP for sigma and alpha of any frame."""
     return alpha**2 / (alpha**2 + sigma**2), sigma**2 / (alpha**2 + sigma**2)
 
 

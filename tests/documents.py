@@ -42,7 +42,7 @@ NETWORKS = {
 
 
 def documents() -> list[Path]:
-    """Those whose blocks are run, relative to the root."""
+    """Return the documents whose blocks are executed, relative to the root."""
     found = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
     found += sorted((ROOT / "docs").rglob("*.md")) + sorted((ROOT / "experiments").rglob("*.md"))
     paths = [path.relative_to(ROOT) for path in found]
@@ -50,7 +50,7 @@ def documents() -> list[Path]:
 
 
 class Block(NamedTuple):
-    """language: what stands behind the fence. line: that of its first line, from 1."""
+    """A fenced block. language: the word behind the fence. line: its first line, from 1."""
 
     language: str
     text: str
@@ -58,7 +58,7 @@ class Block(NamedTuple):
 
 
 def blocks(markdown: str) -> list[Block]:
-    """Fenced blocks, in order."""
+    """Return the fenced blocks in order."""
     found = []
     for match in FENCE.finditer(markdown):
         indent, _, language, text = match.groups()
@@ -99,7 +99,7 @@ def command(words: list[str]) -> tuple[str, list[str]] | None:
 
 
 def expanded(words: list[str], home: Path) -> list[str]:
-    """As the shell hands them over: the home folder, and files by pattern."""
+    """Expand arguments as the shell does: the home folder, and patterns of files."""
     filled = [Template(word).safe_substitute(HOME=str(home)) for word in words]
     return [
         found
@@ -113,7 +113,7 @@ FIRST = ("README.md", "CONTRIBUTING.md", "docs/index.md")
 
 
 def having(language: str) -> list[Any]:
-    """Documents with such blocks; those of studies take minutes, and are run when asked for."""
+    """Return the documents with such blocks; those of studies take minutes and run on request."""
     found = [d for d in documents() if any(b.language == language for b in blocks(text(d)))]
     marks = {d: tier(d) or [pytest.mark.typed] * (language == "python") for d in found}
     return [pytest.param(d, marks=marks[d], id=str(d)) for d in found]
@@ -130,7 +130,7 @@ def text(document: Path) -> str:
 
 
 def prepare(world: Path) -> None:
-    """What the examples take for granted: runs, samples, pictures, of random numbers."""
+    """Create the runs, samples and pictures that examples need, from random numbers."""
     rng = np.random.default_rng(0)
     (world / "configs").symlink_to(ROOT / "configs")
     for name in ("digits", "moons"):
@@ -160,7 +160,7 @@ def tiny(name: str, *changes: str) -> list[str]:
 
 
 def anchors(markdown: str) -> set[str]:
-    """Of the headings, as GitHub and MyST name them."""
+    """Return the anchors of the headings, as GitHub and MyST name them."""
     found: set[str] = set()
     for heading in re.findall(r"^#+ +(.+?)\s*$", FENCE.sub("", markdown), re.M):
         plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading)
@@ -173,7 +173,7 @@ def anchors(markdown: str) -> set[str]:
 
 
 def links(markdown: str) -> list[str]:
-    """Targets of links and pictures within the repository."""
+    """Return the targets of links and pictures within the repository."""
     plain = re.sub(r"`[^`\n]*`", "", FENCE.sub("", markdown))
     found = [one or other for one, other in LINK.findall(plain)]
     return [target for target in found if not re.match(r"\w+:", target)]

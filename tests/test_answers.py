@@ -86,20 +86,20 @@ def test_answers_are_read_by_trial_not_in_the_order_shown(tmp_path):
 @pytest.mark.parametrize(
     ("content", "part"),
     [
-        (saved(page="q"), "of the page 'q'; allowed: 'p'"),
-        (saved(answers=saved()["answers"][:3]), "3 answers; needs one to each of 4 trials"),
-        (saved(answers=saved()["answers"][:3] * 2), "6 answers; needs one to each of 4"),
+        (saved(page="q"), "answers of the page 'q'; needs 'p'"),
+        (saved(answers=saved()["answers"][:3]), "has 3 answers; needs one per trial, 4"),
+        (saved(answers=saved()["answers"][:3] * 2), "has 6 answers; needs one per trial"),
         (saved(answers=[a | {"choice": "up"} for a in saved()["answers"]]), "choice='up'; known"),
         (saved(answers=[a | {"ms": -1} for a in saved()["answers"]]), "ms=-1"),
         (saved(answers=[a | {"ms": None} for a in saved()["answers"]]), "damaged"),
-        (saved(answers=[a | {"trial": True} for a in saved()["answers"]]), "needs one to each"),
+        (saved(answers=[a | {"trial": True} for a in saved()["answers"]]), "needs one per trial"),
         (saved(answers=3), "damaged"),
         ([], "damaged"),
         ({}, "damaged"),
     ],
 )
 def test_what_the_page_did_not_save_is_refused(tmp_path, content, part):
-    """A half-copied file, or one of another test, would change a rate in silence."""
+    """A half-copied file, or one of another test, would silently change a rate."""
     path = tmp_path / "a.json"
     path.write_text(json.dumps(content))
     with pytest.raises(ConfigError) as refused:

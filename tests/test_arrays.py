@@ -93,7 +93,9 @@ def test_drop_by_name_draws_each_condition_on_its_own():
         assert abs(gone.mean() - rate) < 5 * np.sqrt(rate * (1 - rate) / n)
     alone = arrays.drop({"label": cond["label"]}, jax.random.key(0), {"label": 0.6})
     chex.assert_trees_all_equal(alone["label"], out["label"])
-    with pytest.raises(ValueError, match=r"dropout of \['text'\]: the conditions are \['kept', "):
+    with pytest.raises(
+        ValueError, match=r"dropout of \['text'\]: no such condition; known: \['kept', "
+    ):
         arrays.drop(cond, jax.random.key(0), {"text": 0.1})
 
 

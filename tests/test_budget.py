@@ -1,4 +1,4 @@
-"""The suite watches its own time: what is added up, and what is said of it."""
+"""The suite measures its own time: sums of CPU seconds, and the lines about them."""
 
 import tomllib
 from pathlib import Path

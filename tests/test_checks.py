@@ -56,7 +56,7 @@ class Bent(Rising):
 
 
 def flat(model: Model = MODEL) -> Model:
-    """With a network that has one output per sample."""
+    """Return a model whose network has one output per sample."""
     one = lambda params, x, c_noise, cond, key=None: x[:, :1]
     return dataclasses.replace(model, network=Network(lambda *a: {}, one))
 
@@ -83,24 +83,24 @@ def generation(**changed):
 
 
 SHAPES = {
-    "times (B, 1)": (lambda: GAUSSIAN(X, T[:, None]), r"t \(4, 1\): needs one number per sample"),
-    "one time": (lambda: GAUSSIAN(X, jnp.array(0.5)), r"t \(\): needs one number per sample"),
+    "times (B, 1)": (lambda: GAUSSIAN(X, T[:, None]), r"t has the shape \(4, 1\); needs one"),
+    "one time": (lambda: GAUSSIAN(X, jnp.array(0.5)), r"t has the shape \(\); needs one"),
     "a number as time": (lambda: GAUSSIAN(X, 0.5), r"t=0.5: needs an array"),
     "times of the network": (
         lambda: Denoiser(MODEL, params())(X, T[:, None]),
-        r"t \(4, 1\): needs one number per sample, \(4,\)",
+        r"t has the shape \(4, 1\); needs one number per sample, \(4,\)",
     ),
     "second times": (
         lambda: Denoiser(MODEL, params())(X, T, to=T[:, None]),
-        r"to \(4, 1\): needs one number per sample",
+        r"to has the shape \(4, 1\); needs one number per sample",
     ),
     "times of another frame": (
         lambda: reframe(GAUSSIAN, VE(Shifted(Linear(), 0.0)))(X, T[:, None]),
-        r"t \(4, 1\): needs one number per sample",
+        r"t has the shape \(4, 1\); needs one number per sample",
     ),
     "times of the process": (
         lambda: SDE.perturb(X, X, T[:, None]),
-        r"\(4, 1\) beside \(4, 2\): needs one value per sample",
+        r"\(4, 1\) for samples of shape \(4, 2\): needs one value",
     ),
     "one sample": (lambda: GAUSSIAN(jnp.array(1.0), T), r"x=.*: needs an array of samples"),
     "whole numbers": (lambda: GAUSSIAN(jnp.ones((4, 2), int), T), r"x of type int32: needs floats"),
@@ -113,17 +113,20 @@ SHAPES = {
         r"the network's second output has the shape \(4, 1\); needs \(4, 2\)",
     ),
     "output in the loss": (lambda: loss(flat()), r"output has the shape \(4, 1\); needs \(4, 2\)"),
-    "one key": (lambda: sample(keys=KEYS[0]), r"keys \(\): needs one key per sample"),
-    "too few keys": (lambda: sample(keys=KEYS[:2]), r"keys \(2,\): needs one key per sample"),
+    "one key": (lambda: sample(keys=KEYS[0]), r"keys has the shape \(\); needs one key"),
+    "too few keys": (lambda: sample(keys=KEYS[:2]), r"keys has the shape \(2,\); needs one"),
     "noise": (lambda: sample(noise=X), r"noise has the shape \(4, 2\); needs \(3, 4, 2\)"),
-    "condition": (lambda: sample(cond=label(0)), r"cond\['label'\] \(1,\): needs one per sample"),
+    "condition": (
+        lambda: sample(cond=label(0)),
+        r"cond\['label'\] has the shape \(1,\); needs one entry per sample",
+    ),
     "weights of a batch": (
         lambda: loss(weight=T[:, None]),
-        r"batch\['weight'\] \(4, 1\): needs one number per sample",
+        r"batch\['weight'\] has the shape \(4, 1\); needs one number per sample",
     ),
     "mask of a batch": (
         lambda: loss(mask=jnp.ones((4, 3))),
-        r"batch\['mask'\] \(4, 3\): needs a shape that broadcasts",
+        r"batch\['mask'\] has the shape \(4, 3\); needs one that broadcasts",
     ),
 }
 """Arrays of a shape that would be broadcast, or fail far from the cause."""
@@ -145,18 +148,18 @@ OBJECTS = {
     "grid in log-SNR": (lambda: grids.karras("vp", 4), r"sde='vp': needs an instance of SDE"),
     "denoiser": (
         lambda: sample(denoise="run"),
-        r"denoise='run': needs a function, as diff",
+        r"denoise='run': needs a function, such as diff",
     ),
     "table": (lambda: sample(table="ddim"), r"table='ddim': needs an instance of Table"),
     "guidance": (lambda: sample(guidance=2.0), r"guidance=2.0: needs an instance of Guidance"),
     "x": (lambda: sample(x=[1.0, 2.0]), r"x=\[1.0, 2.0\]: needs an array"),
-    "keys": (lambda: sample(keys=0), r"keys=0: needs typed keys, one per sample, as jax.random"),
-    "old keys": (lambda: sample(keys=jnp.zeros((4, 2), jnp.uint32)), r"keys=.*needs typed keys"),
-    "cond": (lambda: sample(cond=3), r"cond=3: needs arrays by name"),
+    "keys": (lambda: sample(keys=0), r"keys=0: needs one typed key per sample, such as jax.random"),
+    "old keys": (lambda: sample(keys=jnp.zeros((4, 2), jnp.uint32)), r"keys=.*needs one typed key"),
+    "cond": (lambda: sample(cond=3), r"cond=3: needs a mapping from names to arrays"),
     "cond of a name": (lambda: sample(cond={"label": 0}), r"cond\['label'\]=0: needs an array"),
     "batch": (
         lambda: Denoising()(Context(MODEL, {}, X, jax.random.key(0))),
-        r"batch: needs arrays by name",
+        r"batch: needs a mapping from names to arrays",
     ),
 }
 """Names and numbers in place of objects and arrays."""
@@ -178,11 +181,11 @@ VALUES = {
     "hybrid": (lambda: Denoising(hybrid=np.inf), r"hybrid=inf: needs a finite number"),
     "rising schedule": (
         lambda: VP(Rising()),
-        r"log-SNR that falls; it is -4.99 at t=0.001",
+        r"decreasing log-SNR; it is -4.99 at t=0.001",
     ),
     "bent schedule": (
         lambda: Flow(Bent()),
-        r"log-SNR that falls; it is 0.01.* at t=0.001",
+        r"decreasing log-SNR; it is 0.01.* at t=0.001",
     ),
     "label beside cond": (
         lambda: loss(label=jnp.zeros(4, int)),
@@ -205,7 +208,7 @@ VALUES = {
     "no such component": (lambda: sample(cond=label(0, 0, 1, 0)), r"label=1: no such class"),
     "no such condition": (
         lambda: sample(denoise=Denoiser(MODEL, params()), cond={"text": X}),
-        r"condition \['text'\]: this network knows \['label'\]",
+        r"condition \['text'\]: the network takes \['label'\]",
     ),
 }
 """Values that would alias another one, be clamped, or give NaN."""
@@ -220,7 +223,7 @@ VALUES = {
     ],
 )
 def test_refused_in_one_line(call, message):
-    """It would be broadcast, clamped or NaN without a word, or a traceback from deep inside."""
+    """A bad argument would be broadcast or clamped, give NaN, or raise deep inside the code."""
     with pytest.raises(ValueError, match=message) as raised:
         call()
     assert "\n" not in str(raised.value) and len(str(raised.value)) < 400
@@ -230,13 +233,13 @@ def test_refused_in_one_line(call, message):
     "other", [Flow(Logit(), t_max=0.999), VP(Cosine(), t_max=0.99), VE(Linear())]
 )
 def test_a_table_is_refused_by_a_denoiser_of_another_process(other):
-    """Samples would be noise, or of another law, without a word."""
+    """Samples would silently be noise, or have another distribution."""
     table = samplers.ddim(other, grids.uniform(other, 3))
-    with pytest.raises(ValueError, match=r"planned for .*, and a denoiser of VP.* at t="):
+    with pytest.raises(ValueError, match=r"planned for .*, the denoiser has VP.* at t="):
         sample(table=table)
-    with pytest.raises(ValueError, match=r"planned for .*, and a denoiser of VP"):
+    with pytest.raises(ValueError, match=r"planned for .*, the denoiser has VP"):
         next(samplers.previews(GAUSSIAN, table, X, KEYS, every=1))
-    with pytest.raises(ValueError, match=r"planned for .*, and a denoiser of VP"):
+    with pytest.raises(ValueError, match=r"planned for .*, the denoiser has VP"):
         generation(plan=Plan(table, Conditional()))
 
 

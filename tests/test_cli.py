@@ -1,4 +1,4 @@
-"""How commands start."""
+"""The start-up of commands."""
 
 import ctypes
 import os
@@ -72,7 +72,7 @@ def test_a_step_keeps_no_memory_where_the_user_says_so():
     "given", [{}, {"MALLOC_ARENA_MAX": "2"}, {"GLIBC_TUNABLES": "glibc.malloc.check=1"}], ids=str
 )
 def test_settings_of_the_user_for_memory_are_left_as_they_are(monkeypatch, given):
-    """What the user says of memory would be overruled."""
+    """The user's own settings of memory would be overruled."""
     told = []
     library = types.SimpleNamespace(mallopt=lambda *pair: told.append(pair))
     monkeypatch.setattr(ctypes, "CDLL", lambda name: library)

@@ -163,7 +163,7 @@ def test_samples_are_written_as_grid_archive_and_folder_at_once(trained, tmp_pat
     ],
 )
 def test_trajectories_are_drawn(request, tmp_path, works, run, ending):
-    """How samples come about, of images and of points, would not be seen."""
+    """The paths of samples, of images and of points, would not be drawn."""
     path, workdir = tmp_path / f"a.{ending}", request.getfixturevalue(run)
     flags = ["--num=3", "--steps=4", "--sampler=ddim", f"--out={tmp_path / 'a.npz'}"]
     out = works("sample", f"--workdir={workdir}", *flags, f"--trajectory={path}")
@@ -174,7 +174,7 @@ def test_trajectories_are_drawn(request, tmp_path, works, run, ending):
 
 
 def test_samplers_and_grids_are_listed_without_a_run(works):
-    """A user would have to read the code to know what there is."""
+    """Users would have to read the code to learn which entries exist."""
     out = works("sample", "--list")
     for name in (*SAMPLERS, *GRIDS):
         assert f"  {name} " in out or f"  {name}\n" in out
@@ -225,8 +225,8 @@ def test_seeds_numbers_and_weights_of_samples_are_asked_for_by_flags(trained, tm
     x, label = archive(tmp_path / "a.npz")
     assert np.abs(x.astype(int) - ten[[3, 7]]).max() <= 1 and label.tolist() == [3, 7]
     out = works(*start, "--index=3", "--label=3", "--seed=0,0,1", "--weight=1,2,1")
-    assert f"wrote {tmp_path / 'a.npz'}, in place of an older file" in out
-    assert "3 to 6 network passes per sample, guidance 1, 2, 1, of samples in turn" in out
+    assert f"wrote {tmp_path / 'a.npz'}, replacing an older file" in out
+    assert "3 to 6 network passes per sample, guidance 1, 2, 1 for samples in turn" in out
     x = archive(tmp_path / "a.npz")[0].astype(int)
     assert len(x) == 3 and np.abs(x[0] - ten[3]).max() <= 1
     assert np.abs(x[2] - x[0]).max() > 1
@@ -249,7 +249,7 @@ def test_previews_are_written_on_the_way(trained, tmp_path, works, refused, endi
         corner = np.asarray(whole)[:66, :66].astype(int)
         assert np.abs(np.asarray(last)[:66, :66] - corner).max() <= 1
     line = refused("sample", f"--workdir={trained}", *flags)
-    assert f"--previews={path}: is there already; needs a new or an empty folder" in line
+    assert f"--previews={path}: exists already; needs a new or an empty folder" in line
 
 
 def test_all_of_guidance_is_asked_for_by_flags(trained, toy, tmp_path, works, refused):
@@ -261,7 +261,7 @@ def test_all_of_guidance_is_asked_for_by_flags(trained, toy, tmp_path, works, re
     shown = "guidance 3, ramp linear, interval (0.01, 50.0), reference cached, rule apg, "
     assert shown + "threshold dynamic" in out
     line = refused(*start, "--guidance=2", f"--reference=network:workdir={toy}")
-    assert "config.sampling.guidance.reference.workdir" in line and "its data are" in line
+    assert "config.sampling.guidance.reference.workdir" in line and "was trained on" in line
     assert "needs two numbers" in refused(*start, "--interval=1")
 
 
@@ -338,7 +338,7 @@ def test_people_s_own_images_are_trained_on_sampled_and_evaluated(tiny_folder, t
 
 
 def test_data_that_turn_out_damaged_stop_the_run_and_are_named(tmp_path, refused, tiny_tfds):
-    """A record that cannot be read would end in a traceback that names no file."""
+    """An unreadable record would raise a traceback that names no file."""
     data = shutil.copytree(tiny_tfds, tmp_path / "data")
     last = sorted(data.rglob("tiny-train.array_record-*"))[-1]
     raw = bytearray(last.read_bytes())
@@ -365,12 +365,12 @@ def test_points_are_sampled_into_an_archive(toy, tmp_path, works):
 
 
 def test_adaptive_steps_are_run_and_their_passes_reported(toy, tmp_path, works, refused):
-    """The passes that were made would not be said, or those of a table."""
+    """The number of passes would be missing, or be that of a table."""
     out = works(
         *("sample", f"--workdir={toy}", "--num=5", f"--out={tmp_path / 'a.npz'}"),
         "--sampler=adaptive:rtol=0.01,atol=0.01",
     )
-    assert "step 4, ema constant, adaptive: by error, guidance 1" in out
+    assert "step 4, ema constant, adaptive: steps by error, guidance 1" in out
     low, high = map(int, re.search(r"network passes per sample: (\d+) to (\d+)", out).groups())
     assert 5 < low <= high
     with np.load(tmp_path / "a.npz") as data:
@@ -386,7 +386,7 @@ def test_samples_that_do_not_arrive_are_one_line(toy, call, tmp_path):
     flags = ["--num=3", "--sampler=adaptive:most=1", f"--out={tmp_path / 'a.npz'}"]
     code, _, err = call("sample", f"--workdir={toy}", *flags)
     assert code == 1 and "Traceback" not in err
-    assert "error: sample 0 of its batch: more than 1 steps" in err
+    assert "error: sample 0 of its batch needs more than 1 steps" in err
     assert not (tmp_path / "a.npz").exists()
 
 
@@ -432,7 +432,7 @@ def test_without_out_there_is_one_picture_in_the_workdir(toy, tmp_path, works):
 
 
 def test_samples_from_elsewhere_are_scored_and_tabled(tmp_path, works, refused):
-    """What another program made would be compared with other data, or not at all."""
+    """Samples of another program would be compared with the wrong data, or not at all."""
     real = digits("train")
     np.savez(tmp_path / "a.npz", real.x[:20], real.label[:20])
     flags = [f"--samples={tmp_path / 'a.npz'}", "--metrics=frechet,memorization:pairs=0"]
@@ -442,7 +442,7 @@ def test_samples_from_elsewhere_are_scored_and_tabled(tmp_path, works, refused):
     assert {"num": 20, "samples": f"{tmp_path / 'a.npz'}"}.items() <= result["protocol"].items()
     out = works("evaluate", "--table", tmp_path / "a.evaluation.json", tmp_path / "none")
     assert out.count("\n") == 3 and f" {result['frechet']['distance']:.4g} |" in out
-    assert "--table: nothing evaluated there" in refused("evaluate", "--table", tmp_path / "none")
+    assert "--table: no results found" in refused("evaluate", "--table", tmp_path / "none")
     assert "--workdir: missing" in refused("evaluate", *flags)
 
 
@@ -486,19 +486,19 @@ def test_points_are_evaluated_in_cells_without_a_classifier(toy, works):
         (["--batch-size=-2"], ["--batch-size", "at least 1"]),
         (["--seed=-1"], ["--seed", "0 to 4294967295"]),
         (["--seed=1,-1"], ["--seed", "'-1': needs an integer"]),
-        (["--index=-1"], ["--index", "'-1': needs an integer, at least 0"]),
+        (["--index=-1"], ["--index", "'-1': needs an integer of at least 0"]),
         (["--index="], ["--index"]),
-        (["--strength=0.5"], ["--strength=0.5: says how much of --from stays; it is missing"]),
+        (["--strength=0.5"], ["--strength=0.5: applies to --from, which is missing"]),
         (["--strength=0", "--from=a.png"], ["--strength", "0: needs 0 < strength <= 1"]),
         (["--from=none.png"], ["--from=none.png: no such file or folder of images"]),
         (["--from="], ["--from", "is empty"]),
         (["--index=1,2,3", "--num=2"], ["--index: 3 values for 2 samples; needs at most 2"]),
         (["--weight=1,nan"], ["--weight", "'nan': needs a finite number"]),
-        (["--weight=2", "--guidance=3"], ["--weight: and --guidance=3 says another weight"]),
+        (["--weight=2", "--guidance=3"], ["--weight: --guidance=3 sets a weight too"]),
         (["--every=2"], ["--every=2", "--previews", "missing"]),
         (["--previews=a", "--every=4"], ["--every=4: the sampler has 3 rows; needs at most 3"]),
         (["--previews=a", "--sampler=adaptive"], ["--previews=a: adaptive steps differ"]),
-        (["--previews=a.png"], ["--previews=a.png: known endings: .gif, none for a folder"]),
+        (["--previews=a.png"], ["--previews=a.png: unknown ending; known: .gif, none (a folder)"]),
         (["--nmu=3"], ["unrecognized arguments: --nmu=3"]),
         (["--nu=3"], ["unrecognized arguments: --nu=3"]),
         (["stray"], ["unrecognized arguments: stray"]),
@@ -523,7 +523,7 @@ def test_an_out_that_cannot_be_written_is_refused(toy, refused, tmp_path, name):
 
 def test_points_are_not_written_as_images(toy, refused, tmp_path):
     line = refused("sample", f"--workdir={toy}", "--num=9", f"--out={tmp_path / 'folder'}")
-    assert "folder: known endings: .png, .npz, .csv" in line
+    assert "folder: unknown ending; known: .png, .npz, .csv" in line
 
 
 @pytest.mark.parametrize(
@@ -548,9 +548,9 @@ def test_an_unconditional_network_takes_no_label_and_no_guidance(toy, refused, f
         (["--metrics=vlb", "--data=moons"], "items of shape (2,)"),
         (
             ["--metrics=frechet", "--data=moons"],
-            "items of shape (2,): the network makes image (8, 8, 1)",
+            "items of shape (2,): the network generates image items of shape (8, 8, 1)",
         ),
-        (["--metrics=bpd", "--ema=power,raw"], "--ema=power,raw: one at a time for bpd"),
+        (["--metrics=bpd", "--ema=power,raw"], "--ema=power,raw: needs a single average for bpd"),
         (["--features=inceptoin"], "did you mean 'inception'"),
         (["--samples=none.npz"], "--samples=none.npz: no such .npz file"),
         (["--metrics=vlb", "--split=valid"], "--split: invalid choice: 'valid'"),
@@ -635,7 +635,7 @@ def test_a_workdir_that_cannot_be_made_is_refused(refused, tmp_path):
     ids=["before jax is loaded", "after"],
 )
 def test_a_mistake_in_a_process_of_its_own_is_one_line(tmp_path, flags, place, part):
-    """What the tests above see in this process is what a terminal shows."""
+    """A terminal would show something else than the tests above see in this process."""
     done = process("train", *flags, f"--workdir={tmp_path / 'run'}")
     assert done.returncode == 2
     assert done.stdout == ""

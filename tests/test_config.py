@@ -143,7 +143,7 @@ def test_the_last_of_two_overrides_of_a_field_counts():
         ("netwrk.channels=8", "config.netwrk: no such field", "did you mean 'network'?"),
         ("zzz.channels=8", "config.zzz: no such field", "known: network, optimizer, seed"),
         ("network.inner.deep=8", "config.network.inner: no such field", "known: channels"),
-        ("seed.x=8", "config.seed=0: has no fields", "'x'"),
+        ("seed.x=8", "config.seed=0: is a single value", "'x'"),
         ("network.channels", "config.network.channels: has no value", "=value"),
     ],
 )
@@ -279,7 +279,7 @@ def test_a_named_section_is_replaced_as_a_whole():
     made = override(base, ["sde.schedule=cosine:s=0.01"])
     assert made["sde"]["schedule"] == {"name": "cosine", "s": 0.01}
     assert base["sde"]["schedule"]["name"] == "linear"
-    with pytest.raises(ConfigError, match="has fields of its own: steps"):
+    with pytest.raises(ConfigError, match="is a section; set one of its fields: steps"):
         override(base, ["train=3"])
     assert override(base, ["train={'steps': 4}"])["train"] == {"steps": 4}
     assert override(BASE, ["network=dit:size=S"])["network"] == {"name": "dit", "size": "S"}
@@ -306,7 +306,7 @@ def test_another_name_drops_the_settings_of_the_entry_that_was_there():
 
 @pytest.mark.parametrize("turn", [1, -1])
 def test_no_order_of_the_flags_loses_one(turn):
-    """A width that stands before the name of its network would be dropped without a word."""
+    """A width before the name of its network would silently be dropped."""
     flags = ["network.width=3", "network.name=dit", "network=mlp", "network.depth=2"][::turn]
     assert override(BASE, flags)["network"] == {"name": "dit", "width": 3, "depth": 2}
 

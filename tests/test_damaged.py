@@ -224,7 +224,7 @@ CASES = {
 
 
 def faults(case: Case, folder: Path, seed: int, count: int) -> list[str]:
-    """What is wrong with how damaged files are met: tracebacks, long messages, other contents."""
+    """Return the faults in reading damaged files: tracebacks, long messages, wrong contents."""
     path = case.write(folder)
     whole, draw, found = path.read_bytes(), random.Random(seed), []
     right = repr(case.read(path))
@@ -250,5 +250,5 @@ def faults(case: Case, folder: Path, seed: int, count: int) -> list[str]:
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", CASES)
 def test_a_damaged_file_is_refused_in_one_line_or_read_as_it_was(name, tmp_path, capsys):
-    """A user would see a traceback, or go on with values that nobody wrote."""
+    """Users would see a traceback, or continue with values that nobody wrote."""
     assert not faults(CASES[name], tmp_path, seed=0, count=CASES[name].count)

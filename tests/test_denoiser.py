@@ -34,7 +34,7 @@ def known_output(params, x, c_noise, cond, *, key=None):
 
 
 def given(sde, parameterization, output):
-    """A denoiser whose network says `output`, whatever it is asked."""
+    """Return a denoiser whose network returns `output` for every input."""
     model = Model(sde, parameterization, Network(init, known_output))
     return Denoiser(model, {"network": {"F": output}})
 
@@ -270,6 +270,6 @@ def test_reframe_at_zero_signal(parameterization, x64):
     ],
 )
 def test_reframe_refuses_noise_levels_outside_the_trained_range(old, new):
-    """The network would be asked where it was never trained, and the answer clamped in silence."""
+    """The network would be evaluated outside its training range, or silently clamped."""
     with pytest.raises(ValueError, match="exceeds the trained one"):
         reframe(trained(old, V(), mixture()), new)

@@ -349,7 +349,7 @@ def test_combinators_nest():
 @pytest.mark.parametrize("name", sorted(set(DERIVED) - {"discrete"}))
 def test_a_learned_schedule_is_refused_by_what_is_made_of_another(name):
     """Its parameters would not be found there: the schedule would never be trained."""
-    with pytest.raises(ValueError, match=r"Learned.*cannot be a part of another one"):
+    with pytest.raises(ValueError, match=r"Learned.*cannot be part of another schedule"):
         DERIVED[name](Learned())
 
 

@@ -1,7 +1,10 @@
-"""Examples in docstrings print what they say."""
+"""Examples in docstrings print what they say, and every public name has one."""
 
+import ast
 import doctest
+import functools
 import importlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,48 @@ MODULES = [
     for path in sorted(ROOT.rglob("*.py"))
     if ">>> " in path.read_text()
 ]
+PRIVATE = ("cli", "tools")
+"""Packages of the commands, which nobody imports."""
+LATER = ("inverse",)
+"""Packages whose names have no examples yet."""
+WHOLE = (
+    *("devices/mesh", "devices/processes", "io/reading", "io/trees"),
+    *("runs/launch", "runs/trained", "training/ema", "training/optimizer"),
+)
+"""Modules that are public as a whole, as all modules beside the packages are."""
+EXEMPT = {
+    "trains a network, which takes seconds; README.md and tests/runs have such calls": (
+        *("runs/launch.fit", "runs/launch.launch", "runs/launch.loader", "runs/launch.weights"),
+        *("runs/launch.with_held", "runs/trained.resampled", "features/judge.Judge"),
+        *("evaluation/images.Subject", "evaluation/likelihood.bpd", "evaluation/likelihood.vlb"),
+        *("builder/sampling.untrained", "generation/job.Job"),
+    ),
+    "converts a published checkpoint, which tests/parity has": ("runs/trained.convert",),
+    "takes a second; Generation, lines, logp and vlb show such a call": (
+        *("generation/program.generate", "likelihood/bound.vlb_map", "likelihood/ode.log_weights"),
+        "plot/lines.curves",
+    ),
+    "is a result of functions that have examples": (
+        *("analytic.Correlated", "analytic.MixtureDenoiser", "analytic.MixtureFlowMap"),
+        *(
+            "analytic.Rotated",
+            "denoiser.Reframed",
+            "likelihood/ode.Density",
+            "runs/trained.Trained",
+        ),
+        *("samplers/run.Preview", "samplers/run.Result", "samplers/tuning.Optimized"),
+        "samplers/tuning.Refinement",
+    ),
+    "is called with a flow map in training alone": (
+        *("objectives/rules.Conditional", "objectives/rules.Lagrangian", "objectives/rules.Own"),
+        "objectives/rules.Semigroup",
+    ),
+    "is called inside a Flax module alone": ("nets/conditions/base.learned",),
+    "opens the files or the connection of a dashboard": (
+        *("training/writers.Tensorboard", "training/writers.Wandb"),
+    ),
+}
+"""Public names without an example, by the reason."""
 
 
 def test_there_are_some():
@@ -21,9 +66,93 @@ def test_there_are_some():
     assert {"diffjax.sde", "diffjax.grids", "diffjax.samplers.table"} <= set(MODULES)
 
 
+@pytest.mark.docs
 @pytest.mark.parametrize("name", MODULES)
 def test_examples(name):
-    """A reader of the API reference would type them and see something else."""
-    found = doctest.testmod(importlib.import_module(name))
+    """A reader of the API reference would type them and see something else.
+
+    Three dots stand for the rest of a line, such as that of an error.
+    """
+    found = doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS)
     assert found.attempted
     assert not found.failed
+
+
+@functools.cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+def exported(path: Path) -> Iterator[str]:
+    """Names in `__all__`, and the entries of catalogues."""
+    for node in tree(path).body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            if node.targets[0].id == "__all__":
+                yield from ast.literal_eval(node.value)
+            elif "catalogue(" in ast.unparse(node.value):
+                yield from (n.id for n in ast.walk(node.value) if isinstance(n, ast.Name))
+
+
+@functools.cache
+def definitions(path: Path) -> dict[str, ast.FunctionDef | ast.ClassDef]:
+    kinds = ast.FunctionDef | ast.ClassDef
+    return {node.name: node for node in tree(path).body if isinstance(node, kinds)}
+
+
+@functools.cache
+def imported(path: Path) -> dict[str, Path]:
+    """The file that each name imported from the package comes from."""
+    files = {}
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("diffjax"):
+            module = ROOT.parent / str(node.module).replace(".", "/")
+            file = module.with_suffix(".py")
+            file = file if file.exists() else module / "__init__.py"
+            files |= {alias.name: file for alias in node.names}
+    return files
+
+
+def origin(path: Path, name: str) -> Path | None:
+    """The file that defines a function or a class, None for a constant."""
+    if name in definitions(path):
+        return path
+    known = imported(path)
+    return origin(known[name], name) if name in known else None
+
+
+def public() -> set[tuple[Path, str]]:
+    names = set()
+    for path in sorted(ROOT.rglob("*.py")):
+        short = str(path.relative_to(ROOT).with_suffix(""))
+        if short.split("/")[0] in (*PRIVATE, *LATER):
+            continue
+        whole = short in diffjax._MODULES or short in WHOLE
+        for name in (*exported(path), *(definitions(path) if whole else ())):
+            if (file := origin(path, name)) and not name.startswith("_"):
+                names.add((file, name))
+    return names
+
+
+def is_interface(node: ast.AST) -> bool:
+    """Whether it is a protocol or an abstract class: its entries have the examples."""
+    bases = {ast.unparse(base) for base in getattr(node, "bases", ())}
+    return bool({"Protocol", "abc.ABC"} & bases) or "abc.abstractmethod" in ast.unparse(node)
+
+
+def has_example(file: Path, name: str) -> bool:
+    """Whether the docstring has one, or that of the module or of its package calls the name."""
+    if ">>> " in (ast.get_docstring(definitions(file)[name]) or ""):
+        return True
+    around = (ast.get_docstring(tree(path)) or "" for path in (file, file.parent / "__init__.py"))
+    lines = (line.strip() for text in around for line in text.splitlines())
+    return any(f"{name}(" in line for line in lines if line.startswith((">>> ", "... ")))
+
+
+def test_every_public_name_has_an_example():
+    """`help` would say what a function does, and not how to call it."""
+    lacking = {
+        f"{file.relative_to(ROOT).with_suffix('')}.{name}"
+        for file, name in public()
+        if not (has_example(file, name) or is_interface(definitions(file)[name]))
+    }
+    assert lacking == {name for names in EXEMPT.values() for name in names}

@@ -1,4 +1,4 @@
-"""What the documents say must run as it stands, and lead somewhere."""
+"""Code in the documents must run unchanged, and links must have a target."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def understood(words: list[str], block: Block, capsys, builds: bool = True) -> N
 
 
 def parsed(name: str, flags: list[str], line: str, capsys) -> Any:
-    """What was given; None where a flag only prints and ends."""
+    """Return the parsed flags, or None where a flag only prints and exits."""
     try:
         return cli.read(importlib.import_module(f"diffjax.{name}").flags(), flags)
     except SystemExit as end:
@@ -175,7 +175,7 @@ def test_links_lead_somewhere(document, pages):
 
 
 def options(flags: Any) -> set[str]:
-    """All that a parser knows, of its commands too."""
+    """Return all options of a parser and of its subcommands."""
     found = set()
     for action in flags._actions:
         found |= set(action.option_strings) - {"-h", "--help"}

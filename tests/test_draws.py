@@ -181,7 +181,7 @@ def test_discrete_is_every_index_alike(steps, first, last):
 
 
 def variances(draw, state, sde, value, n=N):
-    """Of the single-sample estimate with `draw`, and with uniform t."""
+    """Return the variances of the single-sample estimate with `draw` and with uniform t."""
     u = jnp.asarray(np.random.default_rng(0).uniform(size=n), jnp.float32)
     noise = np.random.default_rng(1).normal(size=n) ** 2
     t, factor = draw(sde, u, state)

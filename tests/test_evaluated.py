@@ -50,7 +50,7 @@ def test_results_of_several_runs_are_one_table(tmp_path):
     other.write_text(json.dumps({"results": [result(samples="theirs.npz")]}))
     files = [tmp_path / run / "evaluation.json" for run in "ab"]
     found, notes = evaluated.gathered([*files, other])
-    assert notes == [f"{tmp_path / 'b' / 'evaluation.json'}: not there"]
+    assert notes == [f"{tmp_path / 'b' / 'evaluation.json'}: missing"]
     lines = evaluated.markdown(found).splitlines()
     assert [line.split("|")[1].strip() for line in lines[2:]] == ["a", "a", "theirs"]
     assert lines[0].rstrip("| ").endswith("bpd") and lines[3].rstrip("| ").endswith("3.25")

@@ -26,6 +26,8 @@ FEW = {
     "tools.prepare": ["--size=8"],
     "tools.steps": ["--num=2", "--steps=3", "--most=6", "--error=1000"],
     "tools.grid": ["--num=64", "--most=2"],
+    "tools.restore": ["--num=2", "--steps=3"],
+    "tools.edit": ["--steps=3"],
 }
 
 
@@ -72,7 +74,7 @@ def reduced(name: str, flags: list[str]) -> list[str]:
 
 
 def quick(metrics: str) -> str:
-    """Of the network: on few images, with few steps or noise levels."""
+    """Return quick settings of a metric: few images, steps or noise levels."""
     few = {"bpd": "num=4,steps=2", "vlb": "num=4,samples=2"}
     parts = [(entry, few.get(entry.partition(":")[0])) for entry in config.entries(metrics)]
     return ",".join(f"{e}{',' if ':' in e else ':'}{add}" if add else e for e, add in parts)

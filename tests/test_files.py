@@ -1,4 +1,4 @@
-"""What is written is there whole or not at all."""
+"""A file is written completely or not at all."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from diffjax.files import whole, write_arrays, write_text
 
 
 def test_a_file_appears_when_all_of_it_is_there(tmp_path):
-    """A reader, or a run that goes on, would take half of a file for the file."""
+    """A reader, or a run that resumes, would accept half of a file."""
     path = tmp_path / "a.txt"
     with whole(path) as part:
         part.write_text("half")

@@ -19,7 +19,7 @@ X = np.array([[-1.3], [0.2], [0.7], [2.5]])
 
 
 def lead(sde, made, s):
-    """Where a prediction leads: alpha_s x0 + sigma_s eps."""
+    """Return the sample that a prediction leads to, alpha_s x0 + sigma_s eps."""
     return sde.perturb(made.x0, made.eps, s)
 
 

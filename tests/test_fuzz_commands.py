@@ -197,7 +197,7 @@ def flags_of(name: str, part: str) -> list[str]:
 
 
 def outcome(monkeypatch, capsys, command: str, *flags: str) -> str | None:
-    """What is wrong with how a command ends, "" for nothing; None where its work began."""
+    """Return the fault in the exit of a command, "" for none, or None where its work began."""
     capsys.readouterr()
     try:
         code = ended(monkeypatch, command, *flags)

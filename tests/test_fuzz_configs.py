@@ -63,7 +63,7 @@ def put(fields: dict, path: tuple[str, ...], value: object) -> None:
 
 
 def paths(fields: dict, above: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
-    """Of all fields, sections too."""
+    """Return the paths of all fields and sections."""
     below = (paths(v, (*above, k)) for k, v in fields.items() if isinstance(v, dict))
     return [*((*above, k) for k in fields), *(path for some in below for path in some)]
 

@@ -87,8 +87,8 @@ def test_grid_of_a_range_begins_and_ends_there(grid):
     np.testing.assert_allclose(made[[0, -1]], (50.0, 0.01), rtol=1e-9)
     assert times[-1] == 0 and (np.diff(times) < 0).all()
     for bad, message in (
-        ({"sigma_min": 1e-9}, r"sigma_min=1e-09: needs at least .* that of t_min"),
-        ({"sigma_max": 1e9}, r"sigma_max=1000000000.0: needs at most .* that of t_max"),
+        ({"sigma_min": 1e-9}, r"sigma_min=1e-09: needs at least .* as at t_min"),
+        ({"sigma_max": 1e9}, r"sigma_max=1000000000.0: needs at most .* as at t_max"),
         ({"sigma_min": 2.0, "sigma_max": 1.0}, r"sigma_min=2: needs sigma_min < sigma_max=1"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -156,7 +156,7 @@ def test_spacings_without_their_lowest_index(steps):
         with pytest.raises(ValueError, match="needs an offset, or inner=True"):
             grid(DDPM, max(steps, 2), to_data=False)
     assert trailing(DDPM, steps, to_data=False)[-1] == 1 / total
-    with pytest.raises(ValueError, match="no index twice"):
+    with pytest.raises(ValueError, match="with distinct indices"):
         leading(DDPM, 1000, inner=True)
 
 
@@ -178,9 +178,9 @@ def test_discrete_spacings_outside_the_trained_times_are_refused():
     for grid in DISCRETE.values():
         with pytest.raises(ValueError, match=r"steps=101: needs at most total=100"):
             grid(DDPM, 101, total=100)
-        with pytest.raises(ValueError, match=r"beyond t_min=0.1"):
+        with pytest.raises(ValueError, match=r"outside t_min=0.1"):
             grid(VP(Linear(), t_min=0.1, t_max=0.9), 10, total=1000)
-    with pytest.raises(ValueError, match=r"beyond t_min"):
+    with pytest.raises(ValueError, match=r"outside t_min"):
         leading(DDPM, 1000, offset=1)
 
 
@@ -190,7 +190,7 @@ def test_explicit_times_are_taken_as_they_are():
     np.testing.assert_array_equal(explicit(DDPM, 3, times), [1.0, 0.5, 0.2, 0.0])
     np.testing.assert_array_equal(explicit(DDPM, 2, times), times)
     for steps in (1, 4):
-        with pytest.raises(ValueError, match=rf"needs {steps} or {steps + 1} of them"):
+        with pytest.raises(ValueError, match=rf"needs {steps} or {steps + 1} times"):
             explicit(DDPM, steps, times)
 
 

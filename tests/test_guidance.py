@@ -1,4 +1,4 @@
-"""How predictions combine, and how often the network is really called."""
+"""The combination of predictions, and the true number of network calls."""
 
 import functools
 from dataclasses import dataclass, field, replace
@@ -81,7 +81,7 @@ def exact(sde=SDE):
 
 
 def worse(sde=SDE):
-    """Of wider data: what a smaller network might have learned."""
+    """Return the denoiser of wider data, as a smaller network might have learned it."""
     return replace(DATA, var=2 * DATA.var).denoiser(sde)
 
 
@@ -374,7 +374,7 @@ def test_each_condition_has_a_weight_of_its_own(order):
 @pytest.mark.parametrize(
     ("wrong", "line"),
     [
-        (lambda: Several({}), "needs the share"),
+        (lambda: Several({}), "needs a share"),
         (lambda: Cached(every=0), "every=0"),
         (lambda: Rescale(phi=1.5), "phi=1.5"),
         (lambda: APG(norm=0.0), "norm=0.0"),
@@ -393,7 +393,7 @@ def test_bad_settings_are_refused_with_their_value(wrong, line):
 
 
 def drifts(guidance, steps=40, weight=3.0):
-    """What 40 steps of DDIM give, of 64 samples of a mixture."""
+    """Return the result of 40 steps of DDIM for 64 samples of a mixture."""
     cond = {"label": jnp.arange(64) % 2}
     x, rest = initial(SDE, keys(64), (2,))
     table = ddim(SDE, logsnr_uniform(SDE, steps))
@@ -425,7 +425,7 @@ def numbers(seed=1, shape=(3, 4, 4, 2)):
 
 
 def values(a):
-    """One per sample, to be broadcast."""
+    """Return one value per sample, in a shape that broadcasts."""
     return np.reshape(a, (-1, 1, 1, 1))
 
 

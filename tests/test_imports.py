@@ -1,4 +1,4 @@
-"""What `import diffjax` costs and offers."""
+"""The cost of `import diffjax`, and the names that it offers."""
 
 import ast
 import importlib
@@ -36,7 +36,7 @@ def test_importing_the_package_loads_nothing_else():
 
 @pytest.mark.parametrize("module", ["train", "sample", "evaluate"])
 def test_a_command_reads_its_flags_before_it_loads_jax(module):
-    """Else every typo costs seconds."""
+    """Otherwise every typo would cost seconds."""
     code = f"import sys, diffjax.{module}; assert 'jax' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 

@@ -33,7 +33,7 @@ def test_the_script_that_is_installed_is_this_one():
 
 
 def test_the_list_of_commands_loads_nothing_heavy():
-    """Who only asks what there is would wait for JAX; a tool that is not listed stays unknown."""
+    """Listing the commands would wait for JAX, or a tool would be missing from the list."""
     code = "import sys, diffjax.__main__ as m; print(m.listing()); assert 'jax' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     rows = [line.split() for line in done.stdout.splitlines() if line.startswith("  ")]
@@ -58,15 +58,15 @@ def test_each_command_gets_the_flags_that_follow_its_name(call, command):
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        ([], "error: diffjax: no command; known: train, sample, evaluate, tools"),
+        ([], "error: diffjax: no command given; known: train, sample, evaluate, tools"),
         (["trian"], "error: diffjax trian: no such command (did you mean 'train'?)"),
-        (["tools"], "error: diffjax tools: no command; known: compare,"),
+        (["tools"], "error: diffjax tools: no command given; known: compare,"),
         (["tools", "train"], "error: diffjax tools train: no such command"),
         (["__main__"], "error: diffjax __main__: no such command"),
     ],
 )
 def test_what_is_no_command_is_refused_in_one_line(call, arguments, line):
-    """A typo would end in a traceback of importlib."""
+    """A typo would raise a traceback of importlib."""
     code, out, err = call(*arguments)
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert err.startswith(line)

@@ -1,4 +1,4 @@
-"""What a new Python or a new JAX would break first: imports, catalogues, a training, a sampling."""
+"""Code that a new Python or JAX would break first: imports, catalogues, training, sampling."""
 
 import importlib
 import inspect

@@ -48,7 +48,7 @@ def test_on_windows_a_run_is_locked_by_other_means(tmp_path, monkeypatch, held):
     monkeypatch.setitem(sys.modules, "msvcrt", fake)
     monkeypatch.setattr(sys, "platform", "win32")
     if held:
-        with pytest.raises(ConfigError, match="another run trains there"), lock(tmp_path):
+        with pytest.raises(ConfigError, match="another run is training there"), lock(tmp_path):
             pass
         return
     with lock(tmp_path):
@@ -56,7 +56,7 @@ def test_on_windows_a_run_is_locked_by_other_means(tmp_path, monkeypatch, held):
 
 
 def test_a_file_system_without_locks_is_told_and_no_reason_to_stop(tmp_path, monkeypatch, caplog):
-    """Another run was said to train there, and nobody could find it."""
+    """The message reported another training run there, which nobody could find."""
     fcntl = pytest.importorskip("fcntl")
 
     def flock(*_):
@@ -110,7 +110,7 @@ def test_samples_of_two_commands_are_never_in_one_folder(toy, tmp_path, monkeypa
     monkeypatch.setattr("diffjax.sample.endings", lambda kind: (".png", ""))  # points have none
     assert ended(monkeypatch, "sample", *flags, f"--out={out}") == 2
     line = capsys.readouterr().err
-    assert f"error: --out={out}: is there already; needs a new or an empty folder" in line
+    assert f"error: --out={out}: exists already; needs a new or an empty folder" in line
     assert [p.read_text() for p in out.iterdir()] == ["old"]
 
 
@@ -142,7 +142,7 @@ def copied(toy, tmp_path) -> Path:
 
 
 def test_lost_files_are_named(copied, tmp_path):
-    """`no tensors in it` was said of a run without data.json."""
+    """A run without data.json was reported as having no tensors."""
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "config.json").write_text("{}")
     with pytest.raises(ConfigError, match=r"data\.json is missing"):
@@ -163,7 +163,7 @@ def test_a_run_that_is_resumed_writes_its_data_again_and_needs_its_config(copied
     assert "data.json is missing; it is written again" in caplog.text
     assert json.loads((copied / "data.json").read_text()) == before
     (copied / "config.json").unlink()
-    with pytest.raises(ConfigError, match=r"holds checkpoints, and config\.json is missing"):
+    with pytest.raises(ConfigError, match=r"holds checkpoints, but config\.json is missing"):
         open_run(copied, experiment, [])
 
 
@@ -206,7 +206,7 @@ def test_damaged_arrays_are_one_line(tmp_path, name):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", ["a.npy", "a.npz"])
 def test_no_damage_to_an_array_is_another_error(tmp_path, name):
-    """Of 3,000 damaged files each: arrays, or one line."""
+    """Each of 3,000 damaged files gives arrays, or an error of one line."""
     rng, path = np.random.default_rng(0), tmp_path / name
     (np.save if name == "a.npy" else np.savez_compressed)(path, rng.normal(size=(9, 4)))
     whole = path.read_bytes()

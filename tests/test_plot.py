@@ -114,7 +114,7 @@ def test_a_saved_picture_reads_back_as_it_was(tmp_path, channels):
 
 
 def test_samples_stand_above_the_training_items_that_they_are_close_to():
-    """The copy would be taken for the original, or stand beside another's."""
+    """A sample would appear above the wrong training item."""
     levels = np.arange(40, 200, 40, dtype=np.uint8)[:, None, None, None]
     samples = np.broadcast_to(levels, (4, 8, 8, 1)).copy()
     picture = plot.closest(samples, 255 - samples, np.arange(4.0), columns=3)

@@ -1,4 +1,4 @@
-"""What long work says on a terminal."""
+"""The progress that long work shows on a terminal."""
 
 import io
 import time
@@ -24,7 +24,7 @@ def terminal(monkeypatch):
 
 
 def test_a_compiler_that_takes_long_is_seen(terminal):
-    """A terminal would stay as it is for minutes, or keep the line for ever."""
+    """A terminal would show no progress for minutes, or keep the line for ever."""
     with progress.compiling("the sampler"):
         deadline = time.monotonic() + 10
         while terminal.getvalue().count("compiling") < 3 and time.monotonic() < deadline:

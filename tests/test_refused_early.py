@@ -1,5 +1,6 @@
-"""What cannot work is one line before anything is sampled, trained or written: kinds of faults that
-a check in one place would miss."""
+"""Requests that cannot work give one line before anything is sampled, trained or written. These are
+kinds of faults that a check in one place would miss.
+"""
 
 import dataclasses
 import logging
@@ -48,15 +49,19 @@ NO_LABELS = Counts(samples=100, real=100, held_out=100)
         (
             "precision_recall:k=5",
             FEW,
-            "k=5: there are 10 samples; needs 12, as intervals",
+            "k=5: there are 10 samples; needs at least 12, as intervals",
         ),
         ("precision_recall:k=5,resamples=0", FEW, ""),
-        ("precision_recall:k=10,resamples=0", FEW, "k=10: there are 10 samples; needs 11"),
+        ("precision_recall:k=10,resamples=0", FEW, "k=10: there are 10 samples; needs at least 11"),
         ("precision_recall:k=30", FEW, "k=30: there are 30 training items; needs at least 31"),
         ("density_coverage:k=30", FEW, "k=30: there are 30 training items; needs at least 31"),
         ("density_coverage:k=29", FEW, ""),
-        ("inception_score:splits=2", FEW, "splits=2: there are 10 samples; needs 20"),
-        ("inception_score:splits=60", NO_LABELS, "splits=60: there are 100 samples; needs 120"),
+        ("inception_score:splits=2", FEW, "splits=2: there are 10 samples; needs at least 20"),
+        (
+            "inception_score:splits=60",
+            NO_LABELS,
+            "splits=60: there are 100 samples; needs at least 120",
+        ),
         ("fid_infinity", FEW, "there are 10 samples; needs at least 20"),
         ("fid_per_class", FEW, "there are 10 samples of 10 classes; needs at least 40"),
         ("fid_per_class", NO_LABELS, "the samples have no classes; allowed: fid"),
@@ -68,7 +73,7 @@ NO_LABELS = Counts(samples=100, real=100, held_out=100)
     ],
 )
 def test_metrics_that_would_see_too_little_are_refused(metric, counts, part):
-    """An hour of sampling would end in a line about the number of samples."""
+    """An hour of sampling would be lost, with a line about the number of samples at its end."""
     [entry] = builder.construct_metrics(metric, "--metrics")[0].values()
     if not part:
         return enough(entry, counts)
@@ -89,7 +94,7 @@ def test_captions_are_counted_beforehand(tmp_path):
         (["--metrics=precision_recall:k=9", "--num=8"], "--metrics=precision_recall: k=9: there"),
         (["--metrics=precision_recall:k=9", "--real=5"], "there are 5 training items; needs"),
         (["--metrics=classifier"], "--metrics=classifier: the samples have no classes"),
-        (["--metrics=builtins:object"], "--metrics=builtins:object: is no metric; needs"),
+        (["--metrics=builtins:object"], "--metrics=builtins:object: not a metric; needs"),
         (["--features=dinov3"], "--features.name='dinov3': unknown (did you mean "),
     ],
     ids=lambda v: v[0] if isinstance(v, list) else "",
@@ -169,7 +174,7 @@ def test_an_error_within_an_entry_of_ones_own_stays_what_it_is(trained, monkeypa
 
 
 def test_files_that_describe_a_run_are_known_by_their_sums(tmp_path, caplog):
-    """A flipped digit in a config would give other samples without a word."""
+    """A flipped digit in a config would silently give other samples."""
     stamps.write(tmp_path, {"config.json": "1.0\n", "data.json": "2\n"})
     assert stamps.changed(tmp_path) == ""
     (tmp_path / "config.json").write_text("1.1\n")
@@ -186,7 +191,7 @@ def test_files_that_describe_a_run_are_known_by_their_sums(tmp_path, caplog):
 def test_files_that_a_kill_left_half_replaced_are_not_taken_for_changed(
     tmp_path, monkeypatch, written
 ):
-    """A killed command would be told that its run is damaged."""
+    """After a kill, a command would report its run as damaged."""
     stamps.write(tmp_path, {"a": "old\n", "b": "old\n"})
     count, write = 0, stamps.write_text
 
@@ -237,9 +242,9 @@ def test_starts_without_steps_to_leave_out_leave_no_folder(toy, tmp_path, monkey
 @pytest.mark.parametrize(
     ("dropout", "weights", "label", "part"),
     [
-        (0.0, (2.0,), [0, 1], "config.sampling.guidance: weight [2.0] leads away"),
+        (0.0, (2.0,), [0, 1], "config.sampling.guidance: weight [2.0] needs predictions without"),
         (0.0, (1.0, 1.0), [0, 1], ""),
-        (0.0, (), [0, -1], "--cond=label: some are missing, and config.loss drops none"),
+        (0.0, (), [0, -1], "--cond=label: some values are missing, but config.loss drops no"),
         (0.1, (2.0,), [-1], ""),
     ],
 )

@@ -64,7 +64,7 @@ def call(monkeypatch, capsys):
 
 @pytest.fixture
 def copy(toy, tmp_path):
-    """A run of one's own, with an evaluation and a second launch."""
+    """Return a copy of a run, with an evaluation and a second launch."""
     workdir = tmp_path / "run"
     shutil.copytree(toy, workdir)
     result = {

@@ -62,7 +62,7 @@ from diffjax.sde import VP
 
 
 class Case(NamedTuple):
-    """What is known of a schedule: its definition, which ends of l are infinite, its settings."""
+    """The facts about a schedule: its definition, its infinite ends, and its settings."""
 
     oracle: Callable[..., Marginal]
     infinite: tuple[bool, bool]
@@ -273,8 +273,8 @@ def test_ends(name):
         (lambda: ddpm_linear(steps=1), "steps=1", "steps >= 2"),
         (lambda: ddpm_scaled_linear(steps=1), "steps=1", "steps >= 2"),
         (lambda: ddpm_cosine(steps=0), "steps=0", "steps >= 2"),
-        (lambda: from_betas([]), "betas=()", "two or more"),
-        (lambda: from_betas([0.5]), "betas=(0.5,)", "two or more"),
+        (lambda: from_betas([]), "betas=()", "at least two"),
+        (lambda: from_betas([0.5]), "betas=(0.5,)", "at least two"),
         (lambda: from_betas([0.5, 0.0]), "betas[1]=0.0", "0 < beta < 1"),
         (lambda: from_betas([1.0, 0.5]), "betas[0]=1.0", "0 < beta < 1"),
         (lambda: from_betas([0.5, -0.1]), "betas[1]=-0.1", "0 < beta < 1"),

@@ -126,7 +126,7 @@ class Counted:
 
 
 def test_rows_without_a_guided_sample_make_one_pass():
-    """All rows would cost two passes, or the samples be told of passes that others need."""
+    """All rows would cost two passes, or samples would report passes of other samples."""
     (x, keys), calls = start(), Calls()
     weights = WEIGHTS.copy()
     weights[[0, 3]] = 1.0
@@ -177,14 +177,14 @@ def test_adaptive_steps_take_a_weight_of_each_sample():
 @pytest.mark.parametrize(
     ("guidance", "weight", "part"),
     [
-        (Conditional(), [2.0], "guides nothing"),
-        (Thresholded(Conditional(), Dynamic()), [2.0], "guides nothing"),
+        (Conditional(), [2.0], "uses no weight"),
+        (Thresholded(Conditional(), Dynamic()), [2.0], "uses no weight"),
         (Guided(), [2.0, np.nan], "finite"),
         (Guided(), 2.0, r"\(B,\)"),
     ],
 )
 def test_weights_that_weigh_nothing_are_refused(guidance, weight, part):
-    """Guidance that was asked for would be left out in silence."""
+    """Requested guidance would silently be left out."""
     for made in (Plan(table(), guidance), adaptive(SDE, guidance=guidance)):
         with pytest.raises(ValueError, match=part):
             made.weighted(np.asarray(weight))

@@ -26,7 +26,7 @@ TINY = (
 
 
 def files() -> list[str]:
-    """All that the packages of this checkout hold, from its root."""
+    """Return all files of the packages in this checkout, relative to its root."""
     found = [path for package in PACKAGES for path in (ROOT / package).rglob("*")]
     kept = [p for p in found if p.is_file() and "__pycache__" not in p.parts]
     return [path.relative_to(ROOT).as_posix() for path in kept]

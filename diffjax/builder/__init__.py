@@ -3,6 +3,11 @@
 A config is plain data. Each noun is `{"name": entry of its catalogue, argument: value, ...}`, and
 omitted arguments have the defaults of the entry. A config that cannot work raises `ConfigError`:
 one line with the place in the config, the bad value and the allowed ones.
+
+    >>> from diffjax import config
+    >>> run = experiment(config.load("moons_vp"))
+    >>> run.form.shape, run.form.names, run.model.network
+    ((2,), ['label'], Network(MLP))
 """
 
 from __future__ import annotations
@@ -200,7 +205,7 @@ def check_frozen(built: Experiment) -> None:
     params = refuse("config.network")(jax.eval_shape)(built.parameters)
     refuse(place)(matched)(built.frozen, params)
     if all(map(matches(built.frozen), flat(params))):
-        raise ConfigError(f"{place}={built.frozen}: fits every parameter: nothing would be trained")
+        raise ConfigError(f"{place}={built.frozen}: matches every parameter: nothing is trained")
 
 
 def task(config: Config, form: Form, reading: Reading, adds_noise: str) -> Task:
@@ -227,6 +232,10 @@ def construct_data(
     True if the source is certain to be opened; otherwise a user-defined source that cannot be
     imported is refused only on opening, since a run can be sampled without its data. Raises
     ConfigError for unknown names and bad settings.
+
+    >>> source, reading = construct_data({"name": "moons", "size": 10, "labels": True}, "data")
+    >>> source("train"), reading.labels
+    (Memory(10 points items of (2,) float32, classes=2), True)
     """
     reads_it = [f.name for f in dataclasses.fields(Reading) if not f.metadata.get("declared")]
     reads = {k: v for k, v in spec.items() if k in reads_it}
@@ -257,7 +266,7 @@ def _bound_source(spec: Config, place: str) -> Callable[[str], Source]:
         hints = typing.get_type_hints(lookup(SOURCES, name, f"{place}.name"))
         settings = [k for k in hints if k not in ("split", "return")]
         if not settings:
-            raise ConfigError(f"{place}.name={spec['name']!r}: {name} takes no {first!r}")
+            raise ConfigError(f"{place}.name={spec['name']!r}: {name} has no setting for {first!r}")
         value = first if hints[settings[0]] is str else literal(first)
         spec = {settings[0]: value} | dict(spec) | {"name": name}
     return refuse(place)(construct(SOURCES, spec, place, partial=True))
@@ -272,7 +281,13 @@ def construct_writers(texts: Sequence[str]) -> tuple[Callable[..., Writer], ...]
 
 
 def construct_features(text: str, place: str) -> Callable[[Any], Extractor]:
-    """Parse a text like `inception:weights=PATH` to a function `real data -> Extractor`."""
+    """Parse a text like `inception:weights=PATH` to a function `real data -> Extractor`.
+
+    >>> from types import SimpleNamespace
+    >>> real = SimpleNamespace(train=SOURCES["moons"]("train", size=10))
+    >>> construct_features("pixels", "--features")(real).name
+    'pixels'
+    """
     return refuse(place)(construct(EXTRACTORS, text, place, partial=True))
 
 
@@ -287,6 +302,10 @@ def construct_model(config: Config, conditions: Sequence[Spec] = ()) -> Model:
 
     conditions: the conditions of the data, for which the network is built. Raises ConfigError where
     the parts do not fit together.
+
+    >>> sections = {"sde": {"name": "vp", "schedule": "cosine"}, "network": {"name": "mlp"}}
+    >>> construct_model({**sections, "parameterization": {"name": "v"}})
+    Model(V, c_noise=time, Network(MLP), VP(schedule=Cosine(s=0.008), t_min=0.001, t_max=1.0))
     """
     sde = instance(construct_sde(config["sde"], "config.sde"), SDE, "config.sde")
     network = construct_network(config["network"], conditions, "config.network")
@@ -300,7 +319,11 @@ def construct_model(config: Config, conditions: Sequence[Spec] = ()) -> Model:
 
 
 def construct_sde(spec: Config, place: str) -> SDE:
-    """Construct the noising process with its schedule."""
+    """Construct the noising process with its schedule.
+
+    >>> construct_sde({"name": "vp", "schedule": "cosine:s=0.01"}, "config.sde")
+    VP(schedule=Cosine(s=0.01), t_min=0.001, t_max=1.0)
+    """
     spec = dict(spec)
     schedule = construct_schedule(spec.pop("schedule", {}), f"{place}.schedule")
     return construct(SDES, spec, place, schedule=schedule)
@@ -310,6 +333,12 @@ def construct_schedule(spec: Any, place: str) -> Schedule:
     """Construct a schedule, which may derive from another one in its field `schedule`.
 
     spec: its fields, or a text like `sigmoid:tau=0.7`.
+
+    >>> construct_schedule("sigmoid:tau=0.7", "config.sde.schedule")
+    Sigmoid(start=-3.0, end=3.0, tau=0.7)
+    >>> construct_schedule("sigmoid:tua=0.7", "config.sde.schedule")
+    Traceback (most recent call last):
+    diffjax.config.errors.ConfigError: config.sde.schedule.tua: ...
     """
     spec = parse(spec) if isinstance(spec, str) else spec
     fields(spec, place)

@@ -23,6 +23,14 @@ def construct(
 
     spec: `{"name": entry, argument: value, ...}`, or the text `name:argument=value,...`. partial,
     more: see `call`. Raises ConfigError for an unknown name and for bad arguments.
+
+    >>> from diffjax.schedules import Linear
+    >>> from diffjax.sde import SDES
+    >>> construct(SDES, "ve", "config.sde", schedule=Linear(), t_min=0.01)
+    VE(schedule=Linear(beta_min=0.1, beta_max=20.0), t_min=0.01, t_max=1.0)
+    >>> construct(SDES, "vee", "config.sde", schedule=Linear())
+    Traceback (most recent call last):
+    diffjax.config.errors.ConfigError: config.sde.name='vee': ...
     """
     spec = parse(spec) if isinstance(spec, str) else spec
     fields(spec, place)
@@ -36,7 +44,7 @@ def construct(
 def fields(section: Any, place: str) -> None:
     """Raise ConfigError for a section that is not a mapping."""
     if not isinstance(section, Mapping):
-        raise ConfigError(f"{place}={section!r}: needs fields, as in {place}.name")
+        raise ConfigError(f"{place}={section!r}: needs fields, such as {place}.name")
 
 
 def call(
@@ -51,6 +59,12 @@ def call(
     partial: bind the arguments without calling; parameters without a default are left to the later
     call. Raises ConfigError for unknown names, missing arguments, wrong types and values that are
     infinite or too large, and in place of a ValueError of the function.
+
+    >>> call(pow, {"exp": 2}, "config.loss.error", base=3)
+    9
+    >>> call(pow, {"exponent": 2}, "config.loss.error", base=3)
+    Traceback (most recent call last):
+    diffjax.config.errors.ConfigError: config.loss.error.exponent: ...
     """
     target = getattr(function, "plan", function)
     parameters = named_parameters(target, place)
@@ -128,7 +142,11 @@ def refuse(place: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Return a wrapper that turns errors of a function into a ConfigError at `place`.
 
     It converts ValueError and OSError, and the TypeError of a user-defined function or class that
-    does not take such arguments.
+    does not take such arguments. place: a place in the config, or a flag.
+
+    >>> refuse("config.seed")(int)("x")
+    Traceback (most recent call last):
+    diffjax.config.errors.ConfigError: config.seed: ...
     """
 
     def wrap(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -33,6 +33,9 @@ def completed(config: Config) -> dict[str, Any]:
     """Return the config with all defaults filled in, except in `sampling`, which no step reads.
 
     A section that this version cannot read is unchanged.
+
+    >>> completed({"ema": {"name": "constant"}, "train": {}})["ema"]
+    {'name': 'constant', 'decay': 0.9999}
     """
     whole = dict(config)
     for section, fill in FILLED.items():

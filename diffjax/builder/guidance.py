@@ -131,11 +131,12 @@ class Section:
         except ConfigError as error:
             raise ConfigError(f"{place}={workdir}: {error}") from error
         if run.form != self.form:
-            raise ConfigError(f"{place}={workdir}: its data are {run.form}, and here {self.form}")
+            forms = f"was trained on {run.form}, and this run on {self.form}"
+            raise ConfigError(f"{place}={workdir}: {forms}")
         if self.leads and not run.leads:
             raise ConfigError(
-                f"{place}={workdir}: the sampler leads to a second time, which this network does "
-                f"not take; allowed: one with the condition `to` (config.network.conditions)"
+                f"{place}={workdir}: the sampler needs a network that takes a second time, the "
+                f"condition `to` (config.network.conditions)"
             )
         if run.denoise.sde == self.sde:
             return run.denoise
@@ -150,13 +151,13 @@ class Section:
         if not (np.abs(weight) <= np.finfo(np.float32).max).all():
             raise ConfigError(f"{place}={value}: needs a finite number, in float32")
         if not single and self.per_sample:
-            raise ConfigError(f"{place}={value}: samples bring their weights; allowed: a number")
+            raise ConfigError(f"{place}={value}: each sample has its own weight; allowed: a number")
         if not single and len(weight) != rows:
-            raise ConfigError(f"{place}: has {len(weight)} weights, and the sampler {rows} rows")
+            raise ConfigError(f"{place}: {len(weight)} weights, but the sampler has {rows} rows")
         unconditional = not self.form.conditional and not _by_network(self.fields["reference"])
         if unconditional and self.per_sample:
             raise ConfigError(
-                f"{self.place}: the network is unconditional; allowed: no weights of samples"
+                f"{self.place}: the network is unconditional; allowed: samples without weights"
             )
         if unconditional and (weight != 1).any():
             raise ConfigError(f"{place}={value}: the network is unconditional; allowed: 1")
@@ -182,8 +183,8 @@ class Section:
         inside = (interval[0] <= rho) & (rho <= interval[1])
         if not inside.any():
             raise ConfigError(
-                f"{place}={interval}: no row lies in it, so nothing would be guided; sigma / alpha "
-                f"of the rows is {rho.min():.3g} to {rho.max():.3g}"
+                f"{place}={interval}: no row lies in this interval, so nothing would be guided; "
+                f"sigma / alpha of the rows goes from {rho.min():.3g} to {rho.max():.3g}"
             )
         return np.where(inside, factor, 0.0)
 
@@ -192,7 +193,7 @@ class Section:
 
         Raises ConfigError for an interval or a ramp, which need rows.
         """
-        rowless = "the sampler adaptive has no rows for it"
+        rowless = "applies to rows, which the sampler adaptive does not have"
         if self.fields.get("interval") is not None:
             raise ConfigError(f"{self.place}.interval: {rowless}")
         if (ramp := self.fields["ramp"]) != "constant":

@@ -25,6 +25,10 @@ def construct_metrics(text: str, place: str) -> tuple[dict[str, Any], dict[str, 
 
     The result is a pair: the metrics of samples, and those of the network. Raises ConfigError for
     unknown names and bad settings.
+
+    >>> of_samples, of_network = construct_metrics("fid,bpd:repeats=4", "--metrics")
+    >>> [*of_samples], [*of_network]
+    (['fid'], ['bpd'])
     """
     of_samples, of_network = {}, {}
     for spec in map(parse, entries(text)):
@@ -39,6 +43,10 @@ def check_features(metrics: Mapping[str, Any], extractor: str, place: str) -> No
     """Raise ConfigError for a metric of features that this entry of `EXTRACTORS` does not compute.
 
     A user-defined extractor may compute any features.
+
+    >>> check_features(construct_metrics("sfid", "--metrics")[0], "pixels", "--metrics")
+    Traceback (most recent call last):
+    diffjax.config.errors.ConfigError: --metrics=sfid: ...
     """
     for name, metric in metrics.items():
         kind = features_of(metric)
@@ -83,7 +91,7 @@ def _metric(spec: Config, place: str) -> Callable[..., Any]:
     settable = {k: None for k in (*left, *parts) if k in parameters}  # `call` names the others
     if not takes(metric, *[None] * sees, **settable):
         raise ConfigError(
-            f"{place}={spec['name']}: is no metric; needs (real, samples) or (subject)"
+            f"{place}={spec['name']}: not a metric; needs arguments (real, samples) or (subject)"
         )
     return call(metric, left, place, partial=True, **parts)
 

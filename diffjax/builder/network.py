@@ -27,9 +27,7 @@ def construct_network(spec: Config, specs: Sequence[Spec], place: str) -> Networ
     takes = "conditions" in named_parameters(entry, f"{place}.name")
     if entries and not takes:
         names = ", ".join(e.name for e in entries)
-        raise ConfigError(
-            f"{place}: {spec['name']} has no argument conditions, and the data have {names}"
-        )
+        raise ConfigError(f"{place}: {spec['name']} takes no conditions, but the data have {names}")
     more: dict[str, Any] = {"conditions": entries} if takes else {}
     return instance(construct(NETWORKS, settings, place, **more), Network, place)
 
@@ -66,7 +64,7 @@ def _declared(name: str, settings: Config, of_data: Spec | None, place: str) -> 
     reads = of_data.kind if of_data and kind not in CONDITIONS else kind
     if of_data and of_data != Spec(name, reads, size):
         raise ConfigError(
-            f"{place}: kind={kind!r}, size={size}, and the data have "
+            f"{place}: kind={kind!r}, size={size}, but the data have "
             f"kind={of_data.kind!r}, size={of_data.size}"
         )
     return Spec(name, kind, size)

@@ -57,6 +57,13 @@ def plan(
     or the fields `weight`, `ramp`, `interval`, `reference`, `rule`, `threshold`. `corrector`: the
     rows between the steps. `noise`: independent, or brownian, from one path per sample. `ema`: the
     average of the parameters, a name or a width, which is read together with them.
+
+    >>> from diffjax import schedules, sde
+    >>> from diffjax.specs import Spec
+    >>> form = Form("points", (2,), (Spec("label", "label", 2),))
+    >>> spec = {"sampler": {"name": "heun"}, "steps": 5, "guidance": 2.0}
+    >>> plan(spec, sde.VP(schedules.Cosine(), t_max=0.99), form).passes  # 9 rows of two passes
+    18
     """
     known(spec, PLANNED, place)
     checked(spec.get("ema", ""), str | float, f"{place}.ema")
@@ -68,13 +75,13 @@ def plan(
     table = construct_table(spec, sde, place, strength)
     if table.learned and not learned:
         raise ConfigError(
-            f"{place}.sampler.name={spec['sampler']['name']!r}: the network has no second output "
-            f"(config.network.learn_variance); allowed: the other samplers"
+            f"{place}.sampler.name={spec['sampler']['name']!r}: needs a network with a second "
+            f"output (config.network.learn_variance); allowed: the other samplers"
         )
     if table.leads and not leads:
         raise ConfigError(
-            f"{place}.sampler.name={spec['sampler']['name']!r}: leads to a second time, which the "
-            f"network does not take (config.network.conditions.to); allowed: the other samplers"
+            f"{place}.sampler.name={spec['sampler']['name']!r}: needs a network that takes a "
+            f"second time (config.network.conditions.to); allowed: the other samplers"
         )
     guided = dataclasses.replace(guided, leads=table.leads)
     weight, ramp = guided.weight(len(table)), guided.ramp(table.t)
@@ -115,19 +122,16 @@ def untrained(
     """
     if experiment.loss.drops_conditions or not experiment.form.conditional:
         return ""
-    asks = "and config.loss drops none in training: expect poor samples"
+    asks = "but config.loss drops no conditions in training: expect poor samples"
     for name, values in (cond or {}).items():
         if _missing(values) and name in experiment.form.names:
-            return f"--cond={name}: some are missing, {asks}"
+            return f"--cond={name}: some values are missing, {asks}"
     spec = experiment.config["sampling"].get("guidance", 1.0)
     guided = {**GUIDANCE, **(spec if isinstance(spec, Mapping) else {"weight": spec})}
     weight = [*weights] or guided["weight"]
     if not _leads_from_null(guided["reference"]) or np.all(np.equal(weight, 1)):
         return ""
-    return (
-        f"config.sampling.guidance: weight {weight} leads away from the network without "
-        f"conditions, {asks}"
-    )
+    return f"config.sampling.guidance: weight {weight} needs predictions without conditions, {asks}"
 
 
 def _missing(values: np.ndarray) -> bool:
@@ -160,7 +164,11 @@ def noisy(spec: Config, sde: SDE, planned: Sampling, place: str = "config.sampli
 
 
 def abilities(network: Config) -> dict[str, bool]:
-    """Return the abilities of the network of a section `network`, as arguments of `plan`."""
+    """Return the abilities of the network of a section `network`, as arguments of `plan`.
+
+    >>> abilities({"name": "mlp", "learn_variance": True})
+    {'learned': True, 'leads': False}
+    """
     return {"learned": bool(network.get("learn_variance", False)), "leads": takes_to(network)}
 
 
@@ -168,13 +176,18 @@ def construct_table(spec: Config, sde: SDE, place: str, strength: float = 1.0) -
     """Construct the table of the sampler, with the rows of its corrector and its source of noise.
 
     strength: see `plan`.
+
+    >>> from diffjax import schedules, sde
+    >>> vp = sde.VP(schedules.Cosine(), t_max=0.99)
+    >>> construct_table({"sampler": {"name": "heun"}, "steps": 5}, vp, "config.sampling")
+    Table(9 rows, y = eps)
     """
     spec = {**SAMPLING, **spec}
     steps = checked(spec["steps"], int, f"{place}.steps")
     times = construct_grid(spec["grid"], f"{place}.grid")(sde, steps)
     if np.ndim(times) != 1:
         raise ConfigError(
-            f"{place}.grid: returned {type(times).__name__}; needs times (steps + 1,)"
+            f"{place}.grid: returned {type(times).__name__}; needs an array of times (steps + 1,)"
         )
     times = refuse("--strength")(last_part)(times, strength)
     table = construct_sampler(spec.get("sampler", {}), f"{place}.sampler")(sde, times)
@@ -187,18 +200,34 @@ def construct_table(spec: Config, sde: SDE, place: str, strength: float = 1.0) -
 
 
 def construct_grid(spec: Config, place: str) -> Callable[[SDE, int], np.ndarray]:
-    """Return the time grid `(sde, steps) -> times`."""
+    """Return the time grid `(sde, steps) -> times`.
+
+    spec: its name and settings. place: its place in the config, for messages.
+
+    >>> from diffjax import schedules, sde
+    >>> grid = construct_grid({"name": "karras", "rho": 3.0}, "config.sampling.grid")
+    >>> grid(sde.VE(schedules.Edm(), t_min=1e-4), 3).round(3).tolist()
+    [1.0, 0.143, 0.0, 0.0]
+    """
     return refuse(place)(construct(GRIDS, spec, place, partial=True))
 
 
 def construct_sampler(spec: Config, place: str) -> Callable[[SDE, np.ndarray], Table]:
-    """Return the sampler `(sde, times) -> Table`."""
+    """Return the sampler `(sde, times) -> Table`.
+
+    spec: its name and settings. place: its place in the config, for messages.
+
+    >>> from diffjax import schedules, sde
+    >>> ddim = construct_sampler({"name": "ddim", "eta": 0.5}, "config.sampling.sampler")
+    >>> ddim(sde.VP(schedules.Linear()), np.array([1.0, 0.5, 0.0]))
+    Table(2 rows, y = x0)
+    """
     return refuse(place)(construct(SAMPLERS, spec, place, partial=True))
 
 
 def _adaptive(spec: Config, guided: Section, place: str) -> Sampling:
     if "corrector" in spec:
-        raise ConfigError(f"{place}.corrector: the sampler adaptive has no rows for it")
+        raise ConfigError(f"{place}.corrector: applies to rows, which adaptive does not have")
     from diffjax.samplers.adaptive import adaptive  # diffrax takes half a second to import
 
     bound = {"sde": guided.sde, "weight": guided.constant_weight(), "guidance": guided.guidance()}
@@ -210,6 +239,9 @@ def listing() -> str:
     """Return a text with all entries that --sampler, --grid and other flags accept.
 
     It lists their settings, and the order and the rows per step of each sampler.
+
+    >>> listing().splitlines()[0]
+    'samplers (order; rows per step; settings)'
     """
     from diffjax.samplers.adaptive import adaptive
 
@@ -249,7 +281,11 @@ def _described(name: str, function: Callable[..., Any], facts: str) -> list[str]
 
 
 def order(spec: Config) -> int:
-    """Return the order of the sampler of config.sampling with its settings."""
+    """Return the order of the sampler of config.sampling with its settings.
+
+    >>> order({"sampler": {"name": "deis", "order": 2}})
+    2
+    """
     settings = {k: v for k, v in spec["sampler"].items() if k != "name"}
     name, place = spec["sampler"]["name"], "config.sampling.sampler"
     return instance(lookup(SAMPLERS, name, f"{place}.name"), Sampler, place).order(**settings)

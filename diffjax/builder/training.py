@@ -91,7 +91,7 @@ def construct_averages(spec: Config, place: str) -> dict[str, Average]:
         return {str(spec["name"]).rpartition(":")[2]: construct(EMAS, spec, place)}
     for name in spec:
         if not name.isidentifier() or name == RAW or length(name) != name:
-            raise ConfigError(f"{place}.{name}: needs a word, and not {RAW!r} or a number")
+            raise ConfigError(f"{place}.{name}: needs an identifier, and not {RAW!r} or a number")
     return {name: construct(EMAS, spec[name], f"{place}.{name}") for name in sorted(spec)}
 
 
@@ -103,8 +103,8 @@ def construct_train(spec: Config, place: str, averages: Mapping[str, Average]) -
     train = call(Train, spec, place)
     if train.snapshot_every and not widths(averages):
         raise ConfigError(
-            f"{place}.snapshot_every={train.snapshot_every}: takes snapshots of power-function "
-            f"averages, and config.ema has none; allowed: 0, or an entry there with name='power'"
+            f"{place}.snapshot_every={train.snapshot_every}: needs power-function averages; "
+            f"allowed: 0, or an entry of config.ema with name='power'"
         )
     return train
 

@@ -47,6 +47,7 @@ T = TypeVar("T")
 SPLITS = ("train", "test")
 MOST = 2**31 - 1
 """Largest count that a flag accepts."""
+CONFIG = "(default: from the config)"
 
 
 def main(run: Callable[[], int]) -> NoReturn:
@@ -92,8 +93,8 @@ def out_of_memory(error: Exception) -> str:
     if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
         return ""
     return (
-        f"out of memory ({reason(error)}); needs a smaller batch (config.train.batch_size, "
-        f"--batch-size), network or --num"
+        f"out of memory ({reason(error)}); use a smaller batch (config.train.batch_size, "
+        f"--batch-size), a smaller network or a smaller --num"
     )
 
 
@@ -125,7 +126,7 @@ class Formatter(argparse.RawDescriptionHelpFormatter):
     """A formatter of help that keeps the layout of texts and shows the default of each flag."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        none = action.default in (None, argparse.SUPPRESS) or action.nargs == 0
+        none = action.default in (None, argparse.SUPPRESS, []) or action.nargs == 0
         return action.help if none else f"{action.help or ''} (default: %(default)s)"
 
 
@@ -141,11 +142,11 @@ def read(
     for text in arguments:
         name, sign, value = text.partition("=")
         if not text or (sign and not value and name[:2] == "--" and not name.startswith(field)):
-            flags.error(f"{name or repr(name)}: is empty; needs a value: is a variable not set?")
+            flags.error(f"{name or repr(name)}: the value is empty; is a shell variable unset?")
     asked, unknown = flags.parse_known_args(arguments)
     takes = "overrides" in asked
     if bad := [text for text in unknown if not (takes and text.startswith(field))]:
-        note = f"; config fields are {field}field=value" if takes else ""
+        note = f"; to set a field of the config, write {field}field=value" if takes else ""
         flags.error(f"unrecognized arguments: {' '.join(bad)}{note}")
     if takes:
         asked.overrides = [text.removeprefix(field) for text in unknown]
@@ -158,8 +159,10 @@ def cluster_flags(flags: argparse.ArgumentParser) -> None:
         "several processes", "not needed with SLURM, on GKE and on TPU pods"
     )
     several.add_argument("--coordinator", metavar="HOST:PORT", help="address of process 0")
-    several.add_argument("--processes", type=positive, help="how many; 1: alone")
-    several.add_argument("--process_id", type=whole(0, MOST), help="number of this one, from 0")
+    several.add_argument(
+        "--processes", type=positive, help="number of processes; 1 for a single one"
+    )
+    several.add_argument("--process_id", type=whole(0, MOST), help="number of this process, from 0")
 
 
 def start(asked: argparse.Namespace) -> None:
@@ -180,67 +183,67 @@ def sampling_flags(
     seeds: let `--seed` list several seeds, which samples use in turn.
     """
     many = lambda one: listed(one) if lists else one
-    more = "; several: a,b" if lists else ""
+    more = "; a,b for several" if lists else ""
     run = flags.add_argument_group("the network")
     run.add_argument("--workdir", type=path, required=not lists, help="folder of a trained run")
     run.add_argument(
         "--ema",
         type=many(str),
-        help=f"an average in config.ema, raw, or a length of tools.ema: 0.10 (config{more})",
+        help=f"average in config.ema, raw, or a width from tools.ema, as 0.10{more} {CONFIG}",
     )
     sampler = flags.add_argument_group(
-        "how it is sampled", "name[:argument=value,...]; what is not given is that of the config"
+        "sampling", "entries are name[:argument=value,...]; --list shows all of them"
     )
     sampler.add_argument(
         "--sampler",
         type=entries if lists else str,
-        help=f"e.g. ddim:eta=0.5; --list shows all (config{more})",
+        help=f"sampler, e.g. ddim:eta=0.5{more} {CONFIG}",
     )
-    sampler.add_argument("--grid", help="time grid, e.g. karras:rho=7 (config)")
+    sampler.add_argument("--grid", help=f"time grid, e.g. karras:rho=7 {CONFIG}")
     sampler.add_argument(
-        "--steps", type=many(positive), help=f"steps of the time grid (config{more})"
-    )
-    sampler.add_argument(
-        "--corrector", help="rows between the steps, e.g. langevin:snr=0.16 (config)"
+        "--steps", type=many(positive), help=f"steps of the time grid{more} {CONFIG}"
     )
     sampler.add_argument(
-        "--noise", help="independent or brownian: more steps, same sample (config)"
+        "--corrector", help=f"corrector between the steps, e.g. langevin:snr=0.16 {CONFIG}"
+    )
+    sampler.add_argument(
+        "--noise", help=f"independent, or brownian: more steps refine one sample {CONFIG}"
     )
     several = {"type": listed(seed), "default": [0], "metavar": "SEED,..."}
     sampler.add_argument(
         "--seed",
         **(several if seeds else {"type": seed, "default": 0}),
-        help="sample k depends on (seed, k) only" + ("; several: in turn" if seeds else ""),
+        help="sample k depends only on (seed, k)" + ("; a,b for several in turn" if seeds else ""),
     )
-    sampler.add_argument("--batch-size", type=positive, default=256, help="samples at a time")
+    sampler.add_argument("--batch-size", type=positive, default=256, help="samples per batch")
     sampler.add_argument(
-        "--list", action=_List, help="list samplers, grids, rules of guidance ..., and end"
+        "--list", action=_List, help="list samplers, grids, rules of guidance, ..., and exit"
     )
     guided = flags.add_argument_group("guidance")
-    default = "1, and 1.5 if labels; several: a,b" if lists else "config"
-    guided.add_argument("--guidance", type=many(number), help=f"weight; 1: no guidance ({default})")
-    guided.add_argument("--rule", help="how guidance acts, e.g. rescale:phi=0.7 (config)")
+    default = "; a,b for several (default: 1, and 1.5 with conditions)" if lists else f" {CONFIG}"
+    guided.add_argument("--guidance", type=many(number), help=f"weight; 1: no guidance{default}")
+    guided.add_argument("--rule", help=f"how guidance acts, e.g. rescale:phi=0.7 {CONFIG}")
     guided.add_argument(
         "--reference",
-        help="what guidance leads away from, e.g. negative:label=3, network:workdir=RUN (config)",
+        help=f"what guidance leads away from: negative:label=3, network:workdir=RUN {CONFIG}",
     )
-    guided.add_argument("--threshold", help="of x0 in every row, e.g. dynamic (config)")
-    guided.add_argument("--ramp", help="how the weight follows time, e.g. cosine (config)")
+    guided.add_argument("--threshold", help=f"threshold on x0 in every row, e.g. dynamic {CONFIG}")
+    guided.add_argument("--ramp", help=f"how the weight varies over time, e.g. cosine {CONFIG}")
     guided.add_argument(
         "--interval",
         type=interval,
         metavar="LOW,HIGH",
-        help="guide where sigma / alpha is in it (config)",
+        help=f"guide only where sigma / alpha lies in this interval {CONFIG}",
     )
 
 
 def data_flags(flags: argparse.ArgumentParser) -> None:
     """Add the flags that select the data on which the network is evaluated."""
-    about = flags.add_argument_group("the data")
+    about = flags.add_argument_group("data")
     about.add_argument(
-        "--data", help="data set, as config.data.name, with settings: folder:PATH,size=32 (config)"
+        "--data", help=f"data set, as config.data.name, e.g. folder:PATH,size=32 {CONFIG}"
     )
-    about.add_argument("--split", choices=SPLITS, default="test", help="train or test")
+    about.add_argument("--split", choices=SPLITS, default="test", help="split of the data")
 
 
 def sampling(asked: argparse.Namespace) -> dict[str, Any]:
@@ -300,14 +303,14 @@ def span(text: str) -> tuple[int, int]:
     """Parse a range of steps `FROM:TO`; `0:0` lets the trainer choose the steps."""
     first, _, last = text.partition(":")
     if not (first.isdecimal() and last.isdecimal()) or (int(last) <= int(first) and text != "0:0"):
-        raise argparse.ArgumentTypeError(f"{text}: needs FROM:TO in steps, FROM < TO")
+        raise argparse.ArgumentTypeError(f"{text}: needs FROM:TO, two steps with FROM < TO")
     return int(first), int(last)
 
 
 def path(text: str) -> Path:
     """Parse a path, and refuse an empty one: an unset variable would mean the current folder."""
     if not text.strip():
-        raise argparse.ArgumentTypeError("is empty; needs a path: is a variable not set?")
+        raise argparse.ArgumentTypeError("the path is empty; is a shell variable unset?")
     return Path(text)
 
 
@@ -317,8 +320,8 @@ def whole(least: int, most: int) -> Callable[[str], int]:
     def integer(text: str) -> int:
         value = int(text) if re.fullmatch(r"[+-]?[0-9]{1,30}", text) else None
         if value is None or not least <= value <= most:
-            allowed = f"at least {least}" if most == MOST else f"{least} to {most}"
-            raise argparse.ArgumentTypeError(f"{text!r}: needs an integer, {allowed}")
+            allowed = f"of at least {least}" if most == MOST else f"from {least} to {most}"
+            raise argparse.ArgumentTypeError(f"{text!r}: needs an integer {allowed}")
         return value
 
     return integer

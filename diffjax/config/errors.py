@@ -11,7 +11,11 @@ def _line(error: BaseException) -> list[str]:
 
 
 class ConfigError(ValueError):
-    """An error in the user's request; the message is one line that states the reason."""
+    """An error in the user's request; the message is one line that states the reason.
+
+    >>> ConfigError("config.seed=-1: needs 0 <= seed < 2**32")
+    ConfigError('config.seed=-1: needs 0 <= seed < 2**32')
+    """
 
     _render_traceback_ = _line
 
@@ -21,6 +25,9 @@ class RunError(RuntimeError):
 
     code: the exit code. stuck: True if a thread is blocked, possibly forever, and cannot be
     stopped.
+
+    >>> RunError("the disk is full; saved at step 500").code
+    1
     """
 
     _render_traceback_ = _line
@@ -35,6 +42,9 @@ class Stopped(KeyboardInterrupt):
 
     The interruption is ctrl-C, SIGTERM, or the stop button of a notebook. The same call or command
     resumes at `step`.
+
+    >>> str(Stopped(signal.SIGTERM, 500))
+    'SIGTERM: saved at step 500; the same call resumes'
     """
 
     _render_traceback_ = _line

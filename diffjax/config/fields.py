@@ -19,6 +19,9 @@ def literal(text: str) -> Any:
     """Return the Python value of a literal, or `text` itself if it is not a literal.
 
     `true`, `false` and `none` are literals in upper or lower case.
+
+    >>> [literal(text) for text in ("0.5", "(1, 2)", "true", "heun")]
+    [0.5, (1, 2), True, 'heun']
     """
     try:
         return ast.literal_eval(text)
@@ -31,6 +34,9 @@ def parse(text: str) -> dict[str, Any]:
 
     The name may be `module:attribute`, as in `mymodule:small:width=8`. Raises ConfigError for an
     argument without a value.
+
+    >>> parse("ddim:eta=0.5")
+    {'name': 'ddim', 'eta': 0.5}
     """
     qualified = re.match(r"[\w.]+:[\w.]+(?=:|$)", text)
     name = qualified[0] if qualified else text.partition(":")[0]
@@ -41,6 +47,9 @@ def arguments(text: str, place: str) -> dict[str, Any]:
     """Parse `eta=0.5,order=2` to a dict.
 
     Raises ConfigError, which names the place, for an argument without a value.
+
+    >>> arguments("eta=0.5,order=2", "config.sampling.sampler")
+    {'eta': 0.5, 'order': 2}
     """
     pairs = [item.partition("=") for item in _parts(text) if item]
     if bad := [key for key, sign, _ in pairs if not sign]:
@@ -51,7 +60,11 @@ def arguments(text: str, place: str) -> dict[str, Any]:
 
 
 def named(section: Config, *entries: str) -> dict[str, Any]:
-    """Return the section with these fields parsed where they are texts `name:argument=value`."""
+    """Return the section with these fields parsed where they are texts `name:argument=value`.
+
+    >>> named({"sampler": "ddim:eta=0.5", "steps": 20}, "sampler", "grid")
+    {'sampler': {'name': 'ddim', 'eta': 0.5}, 'steps': 20}
+    """
     is_text = lambda k: k in entries and isinstance(section[k], str)
     return {k: parse(v) if is_text(k) else v for k, v in section.items()}
 
@@ -60,6 +73,9 @@ def entries(text: str) -> list[str]:
     """Split `ddim:eta=0.5,heun` into its two entries.
 
     A part of the form `argument=value` belongs to the entry before it.
+
+    >>> entries("ddim:eta=0.5,heun")
+    ['ddim:eta=0.5', 'heun']
     """
     items: list[str] = []
     for item in _parts(text):
@@ -76,7 +92,12 @@ def _parts(text: str) -> list[str]:
 
 
 def known(names: Iterable[str], allowed: Iterable[str], place: str) -> None:
-    """Raise ConfigError for a name that is not allowed, with a suggestion and the allowed names."""
+    """Raise ConfigError for a name that is not allowed, with a suggestion and the allowed names.
+
+    >>> known(["stpes"], ["steps", "seed"], "config.train")
+    Traceback (most recent call last):
+    diffjax.config.errors.ConfigError: config.train.stpes: ...
+    """
     allowed = list(allowed)
     for name in names:
         if name not in allowed:
@@ -84,7 +105,11 @@ def known(names: Iterable[str], allowed: Iterable[str], place: str) -> None:
 
 
 def nearest(name: Any, names: Iterable[str]) -> str:
-    """Return a hint for an unknown name: the nearest of `names`, and all of them."""
+    """Return a hint for an unknown name: the nearest of `names`, and all of them.
+
+    >>> nearest("ddmi", ["ddim", "heun"])
+    " (did you mean 'ddim'?); known: ddim, heun"
+    """
     names = sorted(names)
     near = difflib.get_close_matches(str(name), names, n=1)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
@@ -96,6 +121,12 @@ def checked(value: Any, hint: Any, place: str) -> Any:
 
     Raises ConfigError for a value of another type. The checked hints are int, float, str, bool,
     None, unions and tuples of these, and mappings of names to one of them; other hints are ignored.
+
+    >>> checked([1, 2], tuple[float, ...], "config.network.rates")
+    (1.0, 2.0)
+    >>> checked("8", int, "config.network.width")
+    Traceback (most recent call last):
+    diffjax.config.errors.ConfigError: config.network.width='8': ...
     """
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     named = [a for a in arguments if typing.get_origin(a) is Mapping]

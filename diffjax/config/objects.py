@@ -23,6 +23,11 @@ def lookup(table: Mapping[str, Any], name: Any, place: str, needs: Any = Callabl
     The module must be in the current folder or on the PYTHONPATH. needs: the required type of the
     object; by default a function or a class. Raises ConfigError for an unknown name, a module that
     cannot be imported, and an object of another type.
+
+    >>> lookup({"pow": pow}, "pow", "config.loss.error")
+    <built-in function pow>
+    >>> lookup({"pow": pow}, "math:exp", "config.loss.error")
+    <built-in function exp>
     """
     if isinstance(name, str) and name in table:
         return table[name]
@@ -50,15 +55,15 @@ def _imported(name: str, attribute: str, place: str, known: str = "") -> Any:
             reason = f"no module {error.name!r} in the current folder or on the PYTHONPATH{known}"
         else:
             said = " ".join(str(error).split())
-            reason = f"the module does not import: {type(error).__name__}: {said}"
+            reason = f"the module cannot be imported: {type(error).__name__}: {said}"
         raise ConfigError(f"{place}: {reason}") from error
     try:
         return operator.attrgetter(attribute)(module)
     except AttributeError as error:
         if name == "__main__":
             raise ConfigError(
-                f"{place}: was defined in a notebook or script; define it again, or put it into a "
-                f"module and pass that: diffjax.load(path, network=...)"
+                f"{place}: was defined in a notebook or script; define it again, or move it to a "
+                f"module and pass it from there: diffjax.load(path, network=...)"
             ) from error
         public = [k for k, v in vars(module).items() if getattr(v, "__module__", "") == name]
         raise ConfigError(
@@ -68,7 +73,11 @@ def _imported(name: str, attribute: str, place: str, known: str = "") -> Any:
 
 @dataclass(frozen=True)
 class Applied:
-    """A function with some bound arguments, which compares equal by both."""
+    """A function with some bound arguments, which compares equal by both.
+
+    >>> Applied(pow, (("exp", 2),))(3)
+    9
+    """
 
     function: Callable[..., Any]
     arguments: tuple[tuple[str, Any], ...]
@@ -87,6 +96,10 @@ def written(value: Any, place: str = "config") -> Any:
     A function or class becomes its name, `module:qualname`. A `functools.partial` of one, and a
     dataclass, become that name with fields. Raises ConfigError for an object without a name by
     which another process could import it, such as a lambda or an array.
+
+    >>> import math
+    >>> written({"error": functools.partial(math.isclose, rel_tol=0.1)})
+    {'error': {'name': 'math:isclose', 'rel_tol': 0.1}}
     """
     if value is None or isinstance(value, str | bool | int | float):
         return value

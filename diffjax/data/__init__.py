@@ -2,6 +2,23 @@
 
 `SOURCES` is the catalogue. A config may write the first setting after `split` behind the name of
 the source: `tfds:cifar10`, `folder:PATH`.
+
+Items in files of your own, as arrays or as images in one folder per class:
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> from PIL import Image
+    >>> with tempfile.TemporaryDirectory() as place:
+    ...     np.savez(f"{place}/points.npz", x=np.zeros((10, 2)), y=np.arange(10) % 2)
+    ...     array("train", f"{place}/points.npz", holdout=0.0)
+    Memory(10 points items of (2,) float32, classes=2)
+    >>> with tempfile.TemporaryDirectory() as place:
+    ...     for name in ("cats", "dogs"):
+    ...         Path(place, name).mkdir()
+    ...         Image.new("RGB", (8, 8)).save(Path(place, name, "1.png"))
+    ...     folder("train", place, holdout=0.0).form.class_names
+    ('cats', 'dogs')
 """
 
 from diffjax.arrays import catalogue

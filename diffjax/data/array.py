@@ -60,7 +60,7 @@ def array(
         x, kind = items(x, kind)
         if length is not None:
             if "length" in cond:
-                raise ValueError("cond_length: the items have lengths; needs another name")
+                raise ValueError("cond_length: the items have lengths of their own; rename it")
             cond["length"] = length
         conditions.check(cond, len(x), x.shape[1:])
         label, classes = labels(label, len(x), known)
@@ -114,8 +114,8 @@ def lengths(
     if said := [k for k, a in named.items() if a is not None and a.shape == shapes[k]]:
         allowed = ", ".join(k for k, other in kinds.KINDS.items() if other.lengths)
         raise ValueError(
-            f"{said[0]}: {entry.noun}s have none; kinds with lengths: {allowed}; for another "
-            f"meaning it needs another name"
+            f"{said[0]}: {entry.noun}s have a fixed size; kinds with lengths: {allowed}; an array "
+            f"with another meaning needs another name"
         )
     return None
 
@@ -128,7 +128,7 @@ def items(x: np.ndarray, kind: str) -> tuple[np.ndarray, str]:
     if x.ndim == 3 and x.dtype == np.uint8 and kind in ("", "image"):
         x = x[..., None]
     if x.ndim < 2 or not len(x):
-        raise ValueError(f"x has shape {x.shape}; needs (N, ...), N > 0, as images (N, H, W, C)")
+        raise ValueError(f"x has shape {x.shape}; needs (N, ...), N > 0, e.g. images (N, H, W, C)")
     if np.issubdtype(x.dtype, np.floating):
         x = np.asarray(x, np.float32)
     name = kind or kinds.default(x.shape[1:], str(x.dtype))
@@ -151,9 +151,10 @@ def labels(label: Any, num: int, known: list[Any]) -> tuple[np.ndarray | None, i
         return None, 0
     flat = column(label)
     if flat.shape != (num,) or not np.issubdtype(flat.dtype, np.integer) or flat.min() < 0:
-        raise ValueError(f"labels {label.dtype} {label.shape}; needs integers >= 0, ({num},)")
+        has = f"labels are {label.dtype} of shape {label.shape}"
+        raise ValueError(f"{has}; needs integers >= 0 of shape ({num},)")
     if (top := int(flat.max())) > np.iinfo(np.int32).max:
-        raise ValueError(f"labels up to {top}; needs classes from 0 on, below 2**31")
+        raise ValueError(f"the largest label is {top}; needs labels below 2**31")
     classes = 1 + max(int(a.max()) for a in known if a.size)
     return np.asarray(flat, np.int32), classes
 

@@ -52,7 +52,15 @@ class Affine:
     those for CIFAR-10 in arXiv:2206.00364.
 
     p: in [0, 1]. labels: condition the network on the changes; without the labels, the changes leak
-    into samples. Raises ValueError for p out of range.
+    into samples. flip, flip_y, turn, scale, rotate, stretch, move: whether the change may occur.
+    Raises ValueError for p out of range.
+
+    >>> Affine(p=0.12).width
+    9
+    >>> change = Affine(p=0.0)
+    >>> x, labels = change(jax.random.key(0), jnp.ones((2, 4, 4, 1)))
+    >>> x.shape, jnp.abs(labels).max().item()
+    ((2, 4, 4, 1), 0.0)
     """
 
     p: float = 0.12
@@ -85,7 +93,7 @@ class Affine:
             raise ValueError(f"augment.turn=True: needs square images; the items are {shape}")
         if on_grid := [s.name for s in form.conditions if s.kind == "map"]:
             raise ValueError(
-                f"augment: does not change the condition {on_grid[0]!r} with the image"
+                f"augment: would change the image but not its condition {on_grid[0]!r}"
             )
 
     def __call__(

@@ -53,10 +53,10 @@ def _items(archive: Path, content: bytes, names: list[str]) -> Named:
     size = 1 + int(np.prod(SHAPE))
     records = np.frombuffer(content, np.uint8)
     if not len(records) or len(records) % size:
-        raise ValueError(f"{archive}: {len(records)} bytes; needs records of {size}")
+        raise ValueError(f"{archive}: has {len(records)} bytes; needs a multiple of {size}")
     records = records.reshape(-1, size)
     label, x = records[:, 0].astype(np.int32), records[:, 1:].reshape(-1, *SHAPE)
     if label.max() >= len(names):
-        raise ValueError(f"{archive}: label {label.max()}; known: 0 to {len(names) - 1}")
+        raise ValueError(f"{archive}: has the label {label.max()}; known: 0 to {len(names) - 1}")
     x = np.ascontiguousarray(x.transpose(0, 2, 3, 1))
     return Named(Memory(x, label, len(names), kind="image"), names)

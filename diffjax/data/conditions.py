@@ -30,15 +30,16 @@ def describe(name: str, value: np.ndarray, classes: int = 0, longest: int = 0) -
     if np.issubdtype(value.dtype, np.unsignedinteger):
         return Spec(name, "length", longest)
     kind = name if name in NAMED else BY_RANK.get(value.ndim, "map")
+    has = f"{name}: is {value.dtype} of shape {value.shape}"
     if kind == "label":
         if not np.issubdtype(value.dtype, np.integer) or (len(value) and value.min() < -1):
-            raise ValueError(f"{name}: {value.dtype} {value.shape}; needs integers >= 0, or -1")
+            raise ValueError(f"{has}; needs integers >= 0, or -1 for no class")
         return Spec(name, kind, classes or 1 + max(int(value.max(initial=0)), 0))
     least = {"vector": 2, "tokens": 3, "map": 2}[kind]
     right = value.ndim == least if kind != "map" else value.ndim >= least
     if not right or not np.issubdtype(value.dtype, np.floating):
         needs = {"vector": "(N, size)", "tokens": "(N, L, size)", "map": "(N, *grid, size)"}[kind]
-        raise ValueError(f"{name}: {value.dtype} {value.shape}; needs floats {needs}")
+        raise ValueError(f"{has}; needs floats of shape {needs}")
     return Spec(name, kind, value.shape[-1])
 
 
@@ -70,7 +71,7 @@ def in_arrays(arrays: Mapping[str, np.ndarray], ending: str = "") -> Arrays:
 def check_mask(name: str, value: np.ndarray, mask: np.ndarray) -> None:
     """Raise ValueError unless the mask has the shape (N, L) for values (N, L, ...)."""
     if mask.shape != value.shape[: mask.ndim] or not 2 <= mask.ndim < value.ndim:
-        raise ValueError(f"{name}_mask: {mask.shape}; needs {value.shape[:-1]}")
+        raise ValueError(f"{name}_mask: has the shape {mask.shape}; needs {value.shape[:-1]}")
 
 
 def masked(value: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -94,10 +95,10 @@ def check(conditions: Mapping[str, np.ndarray], num: int, shape: tuple[int, ...]
     for name, value in conditions.items():
         spec = describe(name, value, longest=shape[0])
         if len(value) != num:
-            raise ValueError(f"{name}: of {len(value)} items; needs {num}, as there are items")
+            raise ValueError(f"{name}: has {len(value)} rows, and there are {num} items")
         if spec.kind == "map" and value.shape[1:-1] != shape[:-1]:
             raise ValueError(
-                f"{name}: on a grid {value.shape[1:-1]}; the items are on {shape[:-1]}"
+                f"{name}: has the grid {value.shape[1:-1]}, and the items have {shape[:-1]}"
             )
 
 
@@ -156,7 +157,8 @@ def requested(spec: Spec, value: Any, shape: tuple[int, ...]) -> np.ndarray:
     )
     if not same or not rows.size or np.isinf(rows).any():
         needs = ", ".join("L" if n is None else str(n) for n in wanted)
-        raise ValueError(f"{place}: has shape {shape_said}; needs finite ({needs}), or rows of it")
+        has = f"{place}: has the shape {shape_said}"
+        raise ValueError(f"{has}; needs finite values of shape ({needs}), or several such rows")
     return rows
 
 
@@ -168,9 +170,9 @@ def lengths(value: Any, size: int, place: str = "length") -> np.ndarray:
     """
     rows = np.atleast_1d(np.asarray(value))
     if rows.ndim != 1 or not len(rows) or not np.issubdtype(rows.dtype, np.integer):
-        raise ValueError(f"{place}: needs integers, one or several in turn")
+        raise ValueError(f"{place}: needs one integer, or several in turn")
     if len(bad := rows[(rows < 1) | (rows > size)]):
-        raise ValueError(f"{place}: {bad[0]} is no length; needs 1 to {size}")
+        raise ValueError(f"{place}: {bad[0]} is not a length; needs 1 to {size}")
     return rows.astype(np.uint32)
 
 
@@ -186,25 +188,25 @@ def lengths_in_arrays(
     length, mask = (arrays.get(f"{name}{ending}") for name in ("length", "mask"))
     if length is not None:
         if length.shape != (len(x),):
-            raise ValueError(f"length: {length.shape}; needs ({len(x)},), one of each item")
+            raise ValueError(f"length: has the shape {length.shape}; needs ({len(x)},)")
         length = lengths(length, x.shape[1])
     if mask is None:
         return length
     inside = mask.astype(bool)
     if mask.shape != x.shape[:2]:
-        raise ValueError(f"mask: {mask.shape}; needs {x.shape[:2]}")
+        raise ValueError(f"mask: has the shape {mask.shape}; needs {x.shape[:2]}")
     counted = lengths(inside.sum(1), x.shape[1], "mask")
     if (inside != (np.arange(x.shape[1]) < counted[:, None])).any():
         raise ValueError("mask: has gaps; needs 1 up to the end of each item, and 0 beyond it")
     if length is not None and (length != counted).any():
-        raise ValueError("length, mask: differ; one of them is enough")
+        raise ValueError("length, mask: disagree; keep only one of them")
     return counted
 
 
 def _labels(spec: Spec, value: Any, place: str) -> np.ndarray:
     rows = np.atleast_1d(np.array([-1 if v is None else v for v in np.atleast_1d(value)]))
     if rows.ndim != 1 or not len(rows) or not np.issubdtype(rows.dtype, np.integer):
-        raise ValueError(f"{place}: needs integers, one or several in turn")
+        raise ValueError(f"{place}: needs one integer, or several in turn")
     if bad := [int(k) for k in rows if not -1 <= k < spec.size]:
         raise ValueError(f"{spec.name}={bad[0]}: no such class; known: 0 to {spec.size - 1}")
     return rows.astype(np.int32)
@@ -224,7 +226,7 @@ def read(path: Path, name: str, num: int | None = None) -> np.ndarray:
         raise ValueError(f"{name}={path}: holds {', '.join(arrays) or 'nothing'}; needs {name}")
     loaded = arrays[name] if name in arrays else next(iter(arrays.values()))
     if num and (not loaded.ndim or len(loaded) not in (1, num)):
-        raise ValueError(f"{name}={path}: has shape {loaded.shape}; needs 1 row, or {num}")
+        raise ValueError(f"{name}={path}: has shape {loaded.shape}; needs 1 row, or {num} rows")
     return loaded
 
 

@@ -53,7 +53,7 @@ class Stored:
     def __init__(self, items: Memory):
         if items.form.kind != "image":
             raise ValueError(
-                f"the items are of kind {items.form.kind!r} {items.shape}; needs images"
+                f"the items are of kind {items.form.kind!r} and shape {items.shape}; needs images"
             )
         self._items, self.names = items, [str(i) for i in range(items.classes)]
 
@@ -121,7 +121,7 @@ class Decoded:
         if size < 0:
             raise ValueError(f"size={size}: needs size >= 0; 0 leaves the images as they are")
         if channels not in (1, 3):
-            raise ValueError(f"channels={channels}: known: 1 (grey), 3 (RGB)")
+            raise ValueError(f"channels={channels}: needs 1 (grey) or 3 (RGB)")
         if unreadable < 0:
             raise ValueError(f"unreadable={unreadable}: needs unreadable >= 0")
         self.files, self._size, self._channels = files, size, channels
@@ -154,8 +154,8 @@ class Decoded:
                 image, kind, there[k] = self._at(i + 1)
             if image.shape != self.shape:
                 raise ConfigError(
-                    f"{self.files.name(i)}: {_by(image.shape)}, the first image is "
-                    f"{_by(self.shape)}; config.data.size resizes and crops all to one size"
+                    f"{self.files.name(i)}: is {_by(image.shape)}, and the first image is "
+                    f"{_by(self.shape)}; config.data.size resizes and crops all images"
                 )
             x[k], label[k] = image, kind
         others = {name: value[there] for name, value in self._cond.items()}
@@ -189,7 +189,7 @@ class Decoded:
                 return
             if len(self._bad) == self._allowed:
                 raise ConfigError(
-                    f"{self.files.name(i)}: unreadable ({reason}); unreadable so far: "
+                    f"{self.files.name(i)}: unreadable ({reason}); unreadable images so far: "
                     f"{self._allowed + 1}, allowed: config.data.unreadable={self._allowed}"
                 )
             self._bad.add(i)

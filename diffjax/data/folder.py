@@ -74,9 +74,9 @@ def folder(
     walked = walk(root, endings())
     if not walked.inside:
         raise ValueError(
-            f"{shown(root)}: no images in it; known endings: .png .jpg .webp .tif and the others "
-            f"that Pillow reads; left out: {walked.left_out() or 'nothing'}; sounds and arrays: "
-            f"name=array:FILE.npz"
+            f"{shown(root)}: no images in it; known endings: .png .jpg .webp .tif and all others "
+            f"that Pillow reads; left out: {walked.left_out() or 'nothing'}; for sounds and arrays "
+            f"use name=array:FILE.npz"
         )
     places = layout(walked, described=metadata.locate(root) is not None)
     base, inside = places.part(walked, split)
@@ -114,8 +114,8 @@ def _tell(walked: Walk, places: Layout, tables: Sequence[metadata.Table]) -> Non
     tops = {p.parts[0] for p in inside}
     if not used and len(tops) == 1 and all(len(p.parts) > 2 for p in inside):
         [top] = map(shown, tops)
-        line = f"{shown(base)}: one class, {top}, which holds folders; path={shown(base)}/{top}"
-        print(f"{line} takes those as classes", file=sys.stderr)
+        line = f"{shown(base)}: the only class, {top}, holds folders; path={shown(base)}/{top}"
+        print(f"{line} would use these folders as classes", file=sys.stderr)
 
 
 def _class_of_each(
@@ -139,8 +139,8 @@ def _class_of_each(
         )
     if loose := [p for p in inside if len(p.parts) == 1 and names]:
         raise ValueError(
-            f"{shown(root / loose[0])}: stands beside the class folders {', '.join(names[:5])}; "
-            f"needs images in class folders only, or in no folder"
+            f"{shown(root / loose[0])}: lies beside the class folders {', '.join(names[:5])}; "
+            f"needs all images in class folders, or no class folders"
         )
     label = {name: i for i, name in enumerate(known)}
     return names, [label[p.parts[0]] if names else 0 for p in inside]

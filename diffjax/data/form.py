@@ -43,17 +43,20 @@ class Form:
         if len({spec.name for spec in self.conditions}) < len(self.conditions):
             raise ValueError(f"conditions {self.names}: a name occurs twice")
         if self.class_names and len(self.class_names) != self.classes:
-            raise ValueError(f"class_names: {len(self.class_names)} of {self.classes} classes")
+            raise ValueError(
+                f"class_names: {len(self.class_names)} names for {self.classes} classes"
+            )
         for spec in self.conditions:
             if spec.kind == "length":
                 self._check_length(spec)
 
     def _check_length(self, spec: Spec) -> None:
         if spec != (wanted := Spec("length", "length", self.shape[0])):
-            raise ValueError(f"{spec}: needs {wanted}, of items {self.shape}")
+            raise ValueError(f"{spec}: needs {wanted} for items of shape {self.shape}")
         if not self.items.lengths or self.dtype != "float32":
             raise ValueError(
-                f"length: of {self.items.noun}s of {self.dtype}; needs sequences or audio float32"
+                f"length: the items are {self.items.noun}s of {self.dtype}; needs sequences or "
+                f"audio of float32"
             )
 
     @property
@@ -79,7 +82,8 @@ class Form:
         if self.ends:
             noun = self.items.noun
             raise ValueError(
-                f"{reader}: see the padding of {noun}s with lengths; need {noun}s of one length"
+                f"{reader}: would include the padding of {noun}s with lengths; allowed: {noun}s of "
+                f"one length"
             )
 
     @property

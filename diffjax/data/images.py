@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 
 
 def to_float(x: Shaped[Array, "b *d"]) -> Float[Array, "b *d"]:
-    """Convert uint8 images to float32 in [-1, 1], on the device; floats are returned unchanged."""
+    """Convert uint8 images to float32 in [-1, 1], on the device; floats are returned unchanged.
+
+    >>> to_float(jnp.array([[0, 255]], jnp.uint8)).tolist()
+    [[-1.0, 1.0]]
+    """
     return x.astype(jnp.float32) / 127.5 - 1 if x.dtype == jnp.uint8 else x
 
 
@@ -28,7 +32,11 @@ def dequantized(x: UInt8[Array, "b *d"], key: Key[Array, ""]) -> Float[Array, "b
 
 
 def to_uint8(x: np.ndarray) -> np.ndarray:
-    """Convert float images in [-1, 1] to the nearest uint8; values beyond are clipped."""
+    """Convert float images in [-1, 1] to the nearest uint8; values beyond are clipped.
+
+    >>> to_uint8(np.array([-1.0, 0.5, 2.0])).tolist()
+    [0, 191, 255]
+    """
     return np.clip(np.round((np.asarray(x) + 1) * 127.5), 0, 255).astype(np.uint8)
 
 

@@ -83,6 +83,12 @@ def latents(
     factor that brings values to a standard deviation of about 1 (0.18215 for the autoencoder of
     arXiv:2112.10752). kind: the kind of items that are not latents, with floats and no bound.
     Raises ValueError for files of any other form.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as place:
+    ...     np.save(f"{place}/latents.npy", np.zeros((10, 8, 8, 4), np.float16))
+    ...     latents("train", place, holdout=0.0).form.shape
+    (8, 8, 4)
     """
     check_split(split, "latents")
     root = Path(path).expanduser()
@@ -94,12 +100,12 @@ def latents(
     x = _opened(here / "latents.npy")
     if x.ndim < 2 or not len(x) or not np.issubdtype(x.dtype, np.floating):
         raise ValueError(
-            f"{here / 'latents.npy'}: {x.dtype} {x.shape}; needs floats (N, ..., C), N > 0"
+            f"{here / 'latents.npy'}: is {x.dtype} of shape {x.shape}; needs floats (N, ..., C)"
         )
     if not 0 < abs(scale) < np.inf:
-        raise ValueError(f"scale={scale}: needs a factor that is not 0")
+        raise ValueError(f"scale={scale}: needs a finite factor other than 0")
     if kinds.lookup(kind).bound is not None:
-        raise ValueError(f"kind={kind!r}: has a bound, which is not checked here; see array:")
+        raise ValueError(f"kind={kind!r}: has a bound; needs a kind without one, or array:PATH")
     index = np.arange(len(x))
     if not apart:
         index = np.array(part([str(i) for i in index], split, holdout))
@@ -140,7 +146,7 @@ def _conditions(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarr
         if described == stem or not is_condition(described):
             continue
         if described not in files:
-            raise ValueError(f"{stem}.npy: there is no {described}.npy")
+            raise ValueError(f"{stem}.npy: belongs to {described}.npy, which is missing")
         name, mask = described.removeprefix(conditions.PREFIX), _opened(files[stem])
         conditions.check_mask(described, cond[name], mask)
         masks[name] = mask

@@ -58,8 +58,8 @@ def layout(walked: Walk, described: bool = False) -> Layout:
     if train and (test or validation):
         if described:
             raise ValueError(
-                f"{shown(root)}: a table beside the folders {train} and {test or validation}; "
-                f"needs one in each of them"
+                f"{shown(root)}: holds a table beside the folders {train} and "
+                f"{test or validation}; needs a table in each of them"
             )
         held_out = test or validation
         return Layout(train, held_out, _aside(walked, (train, held_out)))
@@ -74,7 +74,7 @@ def layout(walked: Walk, described: bool = False) -> Layout:
 def _one(root: Path, names: Sequence[str]) -> str:
     """Return the folder of a split, "" without one; raise ValueError for several."""
     if len(names) > 1:
-        raise ValueError(f"{shown(root)}: {' and '.join(names)} are the same split; needs one")
+        raise ValueError(f"{shown(root)}: {' and '.join(names)} are the same split; keep one")
     return names[0] if names else ""
 
 
@@ -94,11 +94,11 @@ def _refuse_guesses(walked: Walk, train: str, held_out: str) -> None:
     like = [match for name in folders if (match := LIKE.fullmatch(name.lower()))]
     both = {bool(match[1]) for match in like} == {True, False}
     if both and len(like) == len(folders):
-        raise ValueError(f"{root}: {listed}: splits by their names; needs them as {known}")
+        raise ValueError(f"{root}: {listed}: are named like splits; needs the names {known}")
     if held_out:
         raise ValueError(
-            f"{root}: holds {held_out} and no {TRAIN[0]}: needs {known}, or "
-            f"path={root}/{held_out}; a class needs another name"
+            f"{root}: holds {held_out} and no {TRAIN[0]}; needs {known}, or "
+            f"path={root}/{held_out}; if {held_out} is a class, rename it"
         )
     deep = any(p.parts[0] == train and len(p.parts) > 2 for p in walked.inside)
     if train and len(folders) > 1 and deep:

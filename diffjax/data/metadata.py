@@ -75,7 +75,7 @@ def _jsonl(path: Path) -> list[dict[str, Any]]:
         except ValueError as error:
             raise ValueError(f"{path}: line {number}: {error}") from error
         if not isinstance(row, dict):
-            raise ValueError(f"{path}: line {number} holds no fields")
+            raise ValueError(f"{path}: line {number} is not an object with fields")
         rows.append(row)
     return rows
 

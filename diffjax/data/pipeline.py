@@ -35,6 +35,10 @@ class Reading:
     declares and a config does not set.
 
     Raises ValueError for a setting out of range.
+
+    >>> from diffjax import data
+    >>> Reading(labels=True).form(data.moons("train", size=10)).names
+    ['label']
     """
 
     labels: bool = False
@@ -57,7 +61,7 @@ class Reading:
         if not self.memory >= 0:
             raise ValueError(f"memory={self.memory:g}: needs memory >= 0, in GB")
         if not self.timeout >= 0:
-            raise ValueError(f"timeout={self.timeout:g}: needs timeout >= 0; 0 waits for ever")
+            raise ValueError(f"timeout={self.timeout:g}: needs timeout >= 0; 0 waits forever")
 
     def check(self, source: Source) -> None:
         """Raise ValueError for settings that `source` does not support."""
@@ -71,15 +75,19 @@ class Reading:
                 f"conditions={absent[0]}: this data set has no such condition; known: {have}"
             )
         if self.crop and form.ends:
-            raise ValueError(f"crop={self.crop}: the {kind.noun}s have lengths; allowed: 0")
+            raise ValueError(
+                f"crop={self.crop}: {kind.noun}s with lengths cannot be cropped; allowed: 0"
+            )
         if self.flip and (kind.mirror is None or len(form.shape) < -kind.mirror):
-            raise ValueError(f"flip=True: cannot be of {kind.noun}s {form.shape}; needs images")
+            raise ValueError(
+                f"flip=True: {kind.noun}s {form.shape} cannot be flipped; needs images"
+            )
         if self.crop and (not kind.window or len(form.shape) < -min(kind.window)):
             raise ValueError(
-                f"crop={self.crop}: cannot be of {kind.noun}s {form.shape}; needs images"
+                f"crop={self.crop}: {kind.noun}s {form.shape} cannot be cropped; needs images"
             )
         if self.crop and self.crop > min(form.shape[axis] for axis in kind.window):
-            raise ValueError(f"crop={self.crop}: larger than the {kind.noun}s {form.shape}")
+            raise ValueError(f"crop={self.crop}: is larger than the {kind.noun}s {form.shape}")
         if self.balanced and not form.classes:
             raise ValueError("balanced=True: this data set has no labels; allowed: False")
         if self.dequantize and form.dtype != "uint8":
@@ -161,6 +169,11 @@ class Batches:
     that round, and every item once per epoch of its class. Flips and crops of batch k are functions
     of (seed, k) as well. rows: the rows of each batch to read, all by default; one of several
     processes reads only its share.
+
+    >>> from diffjax import data
+    >>> batches = Batches(data.moons("train", size=10), 4, 0, Reading())
+    >>> batches[2]["x"].shape
+    (4, 2)
     """
 
     source: Source
@@ -258,7 +271,11 @@ def window(
 
 
 def centre(x: np.ndarray, side: int, axes: tuple[int, ...] = (-3, -2)) -> np.ndarray:
-    """Return the middle `side` values of items (B, ...) along `axes`, or x itself for side = 0."""
+    """Return the middle `side` values of items (B, ...) along `axes`, or x itself for side = 0.
+
+    >>> centre(np.arange(16).reshape(1, 4, 4, 1), 2)[0, :, :, 0].tolist()
+    [[5, 6], [9, 10]]
+    """
     if not side:
         return x
     start = [(x.shape[axis] - side) // 2 for axis in axes]
@@ -289,7 +306,14 @@ def centred(items: dict[str, np.ndarray], reading: Reading, form: Form) -> dict[
 
 
 def select(source: Source, reading: Reading, most: int) -> Memory:
-    """Load at most `most` items, spread evenly over `source` and cropped at the centre."""
+    """Load at most `most` items, spread evenly over `source` and cropped at the centre.
+
+    reading: the settings of the crop.
+
+    >>> from diffjax import data
+    >>> select(data.moons("train", size=100), Reading(), most=10)
+    Memory(10 points items of (2,) float32, classes=2)
+    """
     many = len(source) > most
     index = np.linspace(0, len(source) - 1, most).astype(int) if many else np.arange(len(source))
     items = load(source, index)
@@ -303,6 +327,11 @@ def read(
     """Iterate over batches start, ..., stop - 1 in stacks of `per_item`, which threads prefetch.
 
     The order does not depend on the number of `workers`; at most workers + 2 stacks wait.
+
+    >>> from diffjax import data
+    >>> batches = Batches(data.moons("train", size=10), 4, 0, Reading())
+    >>> [stack["x"].shape for stack in read(batches, 0, 4, per_item=2)]
+    [(2, 4, 2), (2, 4, 2)]
     """
     import grain
 

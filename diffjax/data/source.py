@@ -26,6 +26,11 @@ class Source(Protocol):
     """Items by index; reading is deterministic, and several threads may read at once.
 
     form: the kind and the shape of the items, and their conditions.
+
+    >>> from diffjax import data
+    >>> source = data.moons("train", size=10)
+    >>> isinstance(source, Source), source[np.array([3, 7])]["x"].shape
+    (True, (2, 2))
     """
 
     @property
@@ -51,6 +56,9 @@ class Memory:
 
     x: (N, *shape). label: (N,), in [0, classes). kind: the kind of the items, where empty that of
     `kinds.default`. cond: other conditions by name, (N, ...). units, class_names: see `Form`.
+
+    >>> Memory(np.zeros((10, 2), np.float32), np.zeros(10, np.int32), classes=2)
+    Memory(10 points items of (2,) float32, classes=2)
     """
 
     x: np.ndarray
@@ -100,7 +108,12 @@ class Memory:
 
 
 def load(source: Source, index: np.ndarray | None = None) -> Memory:
-    """Read the items at `index`, by default all, into memory."""
+    """Read the items at `index`, by default all, into memory.
+
+    >>> from diffjax import data
+    >>> load(data.moons("train", size=100), np.array([3, 7]))
+    Memory(2 points items of (2,) float32, classes=2)
+    """
     if index is None and isinstance(source, Memory):
         return source
     index, form = np.arange(len(source)) if index is None else index, source.form
@@ -141,8 +154,8 @@ def tell_untaught(place: str, label: Sequence[int] | np.ndarray, names: Sequence
     if none := [name for name, count in zip(names, counts, strict=True) if not count]:
         more = f" and {len(none) - 5} more" * (len(none) > 5)
         print(
-            f"{place}: no training item of class {', '.join(none[:5])}{more}: nothing is learnt of "
-            f"it",
+            f"{place}: no training items of class {', '.join(none[:5])}{more}, so the network does "
+            f"not learn to generate them",
             file=sys.stderr,
         )
 
@@ -154,7 +167,7 @@ class NoSplit(ValueError):
 def check_split(split: str, name: str) -> None:
     """Raise ValueError for a name that is not a split."""
     if split not in SPLITS:
-        raise ValueError(f"split={split!r} of {name}: known: {', '.join(SPLITS)}")
+        raise ValueError(f"split={split!r}: unknown split of {name}; known: {', '.join(SPLITS)}")
 
 
 def part(names: Sequence[str], split: str, holdout: float) -> list[int]:
@@ -169,5 +182,5 @@ def part(names: Sequence[str], split: str, holdout: float) -> list[int]:
     test = [zlib.crc32(os.fsencode(name)) < holdout * 2**32 for name in names]
     chosen = [i for i, held in enumerate(test) if held == (split == "test")]
     if not chosen:
-        raise NoSplit(f"none of {len(names)} items is in split {split!r}: holdout={holdout}")
+        raise NoSplit(f"holdout={holdout}: puts none of {len(names)} items into split {split!r}")
     return chosen

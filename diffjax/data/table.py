@@ -32,6 +32,14 @@ def table(
     whose levels, sorted, are the labels of the rows. holdout: the share of held-out rows, chosen by
     row number. Raises ValueError for cells that are empty or not finite, for numbers that are equal
     in all rows, for more than 100 levels, and for rows of a single number.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as place:
+    ...     file = Path(place, "trees.csv")
+    ...     rows = [["height", "kind"], ["2.5", "oak"], ["3.5", "elm"], ["4.5", "oak"]]
+    ...     np.savetxt(file, rows, fmt="%s", delimiter=",")
+    ...     table("train", str(file), holdout=0.0).x.shape  # the height, and two levels
+    (3, 3)
     """
     check_split(split, "a table")
     file = Path(path).expanduser()
@@ -53,7 +61,7 @@ def table(
         described = {k: _column(k, cells[k], k in categories, train) for k in names}
         x = np.concatenate([encoded(cells[k], column) for k, column in described.items()], 1)
         if x.shape[1] < 2:
-            raise ValueError(f"columns={names}: a single number; needs at least two columns")
+            raise ValueError(f"columns={names}: a single number per row; needs at least two")
     except NoSplit:
         raise
     except (ValueError, csv.Error) as error:
@@ -75,7 +83,7 @@ def _cells(file: Path) -> dict[str, list[str]]:
         header, *rows = list(csv.reader(text)) or [[]]
     names = [name.strip() for name in header]
     if not rows or not all(names) or len({*names}) < len(names):
-        raise ValueError("needs a line with a name for each column, each another, and then rows")
+        raise ValueError("needs a first line with a different name for each column, and rows below")
     for line, row in enumerate(rows, 2):
         if len(row) != len(names):
             raise ValueError(f"line {line} has {len(row)} cells; needs {len(names)}")
@@ -94,8 +102,8 @@ def _column(name: str, cells: Sequence[str], category: bool, train: Sequence[int
         levels = sorted({*cells})
         if not 2 <= len(levels) <= MOST:
             raise ValueError(
-                f"{name}: {len(levels)} levels, as {levels[0]!r}; needs 2 to {MOST}, or numbers: "
-                f"leave it out by columns=(...)"
+                f"{name}: has {len(levels)} levels, such as {levels[0]!r}; needs numbers, or 2 to "
+                f"{MOST} levels; columns=(...) can leave the column out"
             )
         return {"levels": levels}
     if not np.isfinite(numbers).all():
@@ -103,5 +111,5 @@ def _column(name: str, cells: Sequence[str], category: bool, train: Sequence[int
         raise ValueError(f"line {line}: {name}={cells[line - 2]}: needs a finite number")
     mean, std = float(numbers[train].mean()), float(numbers[train].std())
     if not std:
-        raise ValueError(f"{name}: is {mean:g} in every row; leave it out by columns=(...)")
+        raise ValueError(f"{name}: is {mean:g} in every row; columns=(...) can leave it out")
     return {"mean": mean, "std": std}

@@ -95,6 +95,10 @@ def tfds(
     another type. size, channels, unreadable: as for a folder. Raises ValueError where the data set
     does not exist, is not prepared as ArrayRecord, or lacks the split or the feature; the message
     states the remedy.
+
+    >>> tfds("valid", "cifar10")
+    Traceback (most recent call last):
+    ValueError: split='valid': ...
     """
     import tensorflow_datasets
 
@@ -109,7 +113,7 @@ def tfds(
     if image not in features:
         raise ValueError(f"image={image!r}: no such feature{nearest(image, features)}")
     if not isinstance(builder.info.features[image], tensorflow_datasets.features.Image):
-        raise ValueError(f"image={image!r}: no image but {builder.info.features[image]}")
+        raise ValueError(f"image={image!r}: is not an image but {builder.info.features[image]}")
     if label not in ("", DEFAULT, *features):
         raise ValueError(f"label={label!r}: no such feature{nearest(label, features)}")
     label = _class_label(builder.info.features, label, split)
@@ -138,11 +142,11 @@ def _class_label(features: Any, name: str, split: str) -> str:
         return name
     of = getattr(feature, "feature", None)
     kind = type(feature).__name__ + (f" of {type(of).__name__}" if of is not None else "")
-    line = f"label={name!r}: {kind}, and no ClassLabel, which says one class of each image"
+    line = f"label={name!r}: is {kind}; needs ClassLabel, which gives each image one class"
     if name != DEFAULT:
-        raise ValueError(f"{line}; label='' reads none")
+        raise ValueError(f"{line}; label='' reads no labels")
     if split == "train":
-        print(f"{line}: not read", file=sys.stderr)
+        print(f"{line}: no labels are read", file=sys.stderr)
     return ""
 
 
@@ -168,7 +172,7 @@ def _builder(dataset: str, data_dir: str) -> Any:
     form = builder.info.file_format
     if form is None or form.value != "array_record":
         raise ValueError(
-            f"{builder.data_dir}: prepared as {form and form.value}, which cannot be read in any "
-            f"order. Where tensorflow is installed, prepare it again: {build}"
+            f"{builder.data_dir}: is stored as {form and form.value}, which has no random access. "
+            f"Where tensorflow is installed, prepare it again: {build}"
         )
     return builder

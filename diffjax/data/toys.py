@@ -18,6 +18,9 @@ def moons(split: str, size: int = 10_000, noise: float = 0.05) -> Memory:
     """Draw `size` points on two interleaved half circles, one per class, with Gaussian noise.
 
     noise: its standard deviation. Raises ValueError for size < 1 or noise < 0.
+
+    >>> moons("train", size=100)
+    Memory(100 points items of (2,) float32, classes=2)
     """
     if noise < 0:
         raise ValueError(f"noise={noise}: needs noise >= 0")
@@ -33,6 +36,9 @@ def checkerboard(split: str, size: int = 10_000) -> Memory:
     """Draw `size` points uniformly on the eight dark squares of a 4 x 4 board, without classes.
 
     The board covers [-1.7, 1.7]^2. Raises ValueError for size < 1.
+
+    >>> checkerboard("train", size=100)
+    Memory(100 points items of (2,) float32, classes=0)
     """
     rng = _generator(split, size)
     row, column = rng.integers(0, 4, size), rng.integers(0, 2, size)

@@ -43,7 +43,12 @@ class Sharding(abc.ABC):
 
 @dataclass(frozen=True)
 class Data(Sharding):
-    """Data parallelism: every device holds the whole state."""
+    """Data parallelism: every device holds the whole state.
+
+    >>> devices = layout(jax.devices()[:1])
+    >>> Data().split("params/network/Dense_0/kernel", (64, 128), devices.mesh)
+    [None, None]
+    """
 
     def split(self, path: str, shape: tuple[int, ...], mesh: Mesh) -> Split:
         return [None] * len(shape)
@@ -55,6 +60,10 @@ class FSDP(Sharding):
 
     Parameters are gathered where a layer needs them, and gradients are summed into the shards
     (arXiv:1910.02054, stage 3). smallest: the least number of elements of a leaf that is split.
+
+    >>> devices = layout(jax.devices()[:1])
+    >>> FSDP().split("params/network/Dense_0/kernel", (64, 128), devices.mesh)
+    [None, 'data']
     """
 
     smallest: int = 1024
@@ -72,6 +81,10 @@ class Model(Sharding):
     whose path matches `rows`, which map back to all features, are split by input features, and
     their products are partial sums. size: the number of devices, >= 1. fsdp: split the leaves over
     the axis "data" as well. smallest: as in `FSDP`. rows: a regular expression.
+
+    >>> devices = layout(jax.devices()[:1])
+    >>> Model(size=1).split("params/network/qkv/kernel", (256, 768), devices.mesh)
+    [None, 'model']
     """
 
     size: int = 2
@@ -96,7 +109,11 @@ SHARDINGS = catalogue(Data, FSDP, Model)
 
 
 def longest(split: Split, shape: tuple[int, ...], mesh: Mesh) -> Split:
-    """Return the split with the longest free axis that is divisible split over "data"."""
+    """Return the split with the longest free axis that is divisible split over "data".
+
+    >>> longest([None, "model"], (64, 128), layout(jax.devices()[:1]).mesh)
+    ['data', 'model']
+    """
     free = [i for i, n in enumerate(shape) if split[i] is None and n % mesh.shape["data"] == 0]
     chosen = max(free, key=lambda i: shape[i], default=None)
     return ["data" if i == chosen else s for i, s in enumerate(split)]
@@ -104,7 +121,12 @@ def longest(split: Split, shape: tuple[int, ...], mesh: Mesh) -> Split:
 
 @dataclass(frozen=True)
 class Layout:
-    """The devices as a mesh with the axes "data" and "model", and the sharding of the state."""
+    """The devices as a mesh with the axes "data" and "model", and the sharding of the state.
+
+    >>> devices = layout(jax.devices()[:1])
+    >>> devices.size, devices.parts, devices.rows(batch_size=4).tolist()
+    (1, 1, [0, 1, 2, 3])
+    """
 
     mesh: Mesh
     sharding: Sharding = Data()
@@ -174,6 +196,9 @@ def layout(devices: Sequence[Any] | None = None, sharding: Sharding = Data()) ->
     """Return the layout over `devices`, by default all devices of all processes.
 
     Raises ConfigError where their number is not a multiple of `sharding.size`.
+
+    >>> layout(jax.devices()[:1]).sharding
+    Data()
     """
     devices = jax.devices() if devices is None else devices
     if len(devices) % sharding.size:

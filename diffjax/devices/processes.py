@@ -20,13 +20,17 @@ def join(coordinator: str | None, processes: int | None, process_id: int | None)
     process_id: the index of this process. Without arguments the processes are detected on SLURM,
     GKE and TPU pods; elsewhere, and with processes=1, the process is alone. Raises ConfigError for
     arguments that are incomplete or out of range.
+
+    >>> join("localhost:1234", 2, 2)
+    Traceback (most recent call last):
+    diffjax.config.errors.ConfigError: --process_id=2: ...
     """
     cluster = (coordinator, processes, process_id)
     if processes == 1:
         return
     if any(a is not None for a in cluster):
         if coordinator is None or processes is None or process_id is None:
-            raise ConfigError("--coordinator, --processes and --process_id: go together")
+            raise ConfigError("--coordinator, --processes, --process_id: must be set together")
         if not 0 <= process_id < processes:
             raise ConfigError(f"--process_id={process_id}: needs 0 <= process_id < {processes}")
         if not coordinator.rpartition(":")[2].isdecimal():
@@ -43,7 +47,11 @@ def join(coordinator: str | None, processes: int | None, process_id: int | None)
 
 
 def first() -> bool:
-    """Return True in the process that writes files."""
+    """Return True in the process that writes files.
+
+    >>> first()
+    True
+    """
     return jax.process_index() == 0
 
 
@@ -51,6 +59,10 @@ class SharedSignal:
     """A signal received by any process, which all processes learn in the same call.
 
     On several processes it arrives one call late, so that no call waits for the devices.
+
+    >>> from diffjax.devices.mesh import layout
+    >>> SharedSignal(layout(jax.devices()[:1]))(signal.SIGTERM).name
+    'SIGTERM'
     """
 
     def __init__(self, layout: Layout):

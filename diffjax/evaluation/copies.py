@@ -78,7 +78,7 @@ def data_copying(ours: Arrays, theirs: Arrays) -> float:
     pairs = [(of(ours, c), of(theirs, c), n) for c, n in zip(cells, counts, strict=True)]
     scored = [(z_score(a, b), n) for a, b, n in pairs if len(a)]
     if not scored:
-        raise ValueError("memorization: no cell has both samples and held-out items; cells=1 has")
+        raise ValueError("memorization: no cell has both samples and held-out items; use cells=1")
     scores, weights = zip(*scored, strict=True)
     return float(np.average(scores, weights=weights))
 
@@ -94,7 +94,9 @@ def compared(ours: Arrays, theirs: Arrays) -> dict[str, float]:
     """
     a, b = (float(np.median(neighbours["distance"])) for neighbours in (ours, theirs))
     if b <= 0:
-        raise ValueError("most held-out items are training items: no baseline for memorization")
+        raise ValueError(
+            "most held-out items are also training items: memorization has no baseline"
+        )
     closer = ours["distance"] < np.quantile(theirs["distance"], 0.01)
     return {
         "samples": a,
@@ -112,7 +114,7 @@ def _cells_of(counts: Counts, cells: int = 0, **_: Any) -> None:
     if not counts.held_out:
         raise ValueError("there are no held-out items; allowed: the other metrics")
     if cells > (most := min(counts.real, MOST_FITTED)):
-        raise ValueError(f"cells={cells}: needs at most {most}, the training items they are of")
+        raise ValueError(f"cells={cells}: needs at most {most}, the number of training items")
 
 
 @counting(_cells_of)
@@ -123,7 +125,16 @@ def memorization(
 
     The values are in pixels and, under `features`, in the features of the extractor if that is
     another one. cells: number of cells of C_T, by default one per 50 held-out items and at most 10.
-    pairs: number of closest pairs in the picture that is written to the folder of `real`.
+    pairs: number of closest pairs in the picture that is written to the folder of `real`. Raises
+    ValueError without held-out items.
+
+    >>> import functools
+    >>> from pathlib import Path
+    >>> from diffjax import data
+    >>> real = Real(functools.partial(data.moons, size=40), data.Reading(), 40, Path())
+    >>> copies = Samples(real.train.x, real.train.label)
+    >>> memorization(real, copies, resamples=0)["ratio"]
+    0.0
     """
     if not len(real.test):
         raise ValueError("memorization: no held-out items; allowed: the other metrics")

@@ -34,7 +34,8 @@ def read(path: Path, form: Form, most: int | None = None) -> Samples:
     wanted = str(form.denormalise(np.zeros((0, *form.shape), np.float32)).dtype)
     if x.shape[1:] != form.shape or x.dtype != wanted:
         needs = ", ".join(map(str, ("N", *form.shape)))
-        raise ValueError(f"arr_0 is {x.dtype} {x.shape}; needs {wanted} ({needs}), as the data")
+        has = f"arr_0 is {x.dtype} of shape {x.shape}"
+        raise ValueError(f"{has}; needs {wanted} of shape ({needs}), as in the data")
     if label is not None:
         label = column(label)
         _check_labels(label, len(x), form.classes)
@@ -61,8 +62,10 @@ def _arrays(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
 def _check_labels(label: np.ndarray, count: int, classes: int) -> None:
     whole = label.shape == (count,) and np.issubdtype(label.dtype, np.integer)
     if not whole or not ((label >= 0) & (label < classes)).all():
-        known = f"classes from 0 to {classes - 1}" if classes else "none, for the data have none"
-        raise ValueError(f"arr_1 is {label.dtype} {label.shape}; needs ({count},), {known}")
+        known = (
+            f"({count},), classes 0 to {classes - 1}" if classes else "no labels, as in the data"
+        )
+        raise ValueError(f"arr_1 is {label.dtype} of shape {label.shape}; needs {known}")
 
 
 def items(place: Path, form: Form, most: int | None = None, *, fit: bool = False) -> np.ndarray:
@@ -73,7 +76,7 @@ def items(place: Path, form: Form, most: int | None = None, *, fit: bool = False
     """
     files = form.items.folder()
     if files is None:
-        raise ValueError(f"a folder, and the data are {form.kind} {form.shape}; needs an .npz file")
+        raise ValueError(f"is a folder; {form.kind} items {form.shape} are read from an .npz file")
     image, noun = form.kind == "image", form.items.noun  # in any form that other programs write
     folder, paths = (
         (place, _inside(place, form, most)) if place.is_dir() else (place.parent, [place])
@@ -91,7 +94,9 @@ def items(place: Path, form: Form, most: int | None = None, *, fit: bool = False
             except Exception as error:  # a damaged file of any format
                 raise ValueError(f"{name}: unreadable ({reason(error)})") from error
             if item.shape != form.shape:
-                raise ValueError(f"{name} is {item.shape}; needs {form.shape}, as the data")
+                raise ValueError(
+                    f"{name} has the shape {item.shape}; needs {form.shape}, as in the data"
+                )
             read_items.append(item)
             progress.advance()
     x = np.stack(read_items)  # integers of a file where the data are floats, as of sound

@@ -89,6 +89,11 @@ def fid(
     It is FID (arXiv:1706.08500) with the features of Inception, and FD-DINOv2 (arXiv:2306.04675)
     with those of DINOv2. reference: an .npz file of statistics to compare with. write: the path to
     which statistics of the training items are written.
+
+    >>> from diffjax import data
+    >>> real = Real(functools.partial(data.moons, size=40), data.Reading(), 40, Path())
+    >>> fid(real, Samples(real.train.x, None), resamples=0)["distance"] < 1e-9  # the training items
+    True
     """
     if write and first():
         kinds = {k: moments(v) for k, v in real.extracted.items() if k in statistics.KEYS}
@@ -99,7 +104,16 @@ def fid(
 @needing("spatial")
 @checked(functools.partial(_files, "spatial"))
 def sfid(real: Real, samples: Samples, reference: str = "", resamples: int = 20) -> dict[str, Any]:
-    """Compute the Frechet distance of spatial features, sFID (arXiv:2103.03841)."""
+    """Compute the Frechet distance of spatial features, sFID (arXiv:2103.03841).
+
+    reference: as in `fid`. Raises ValueError for an extractor without spatial features.
+
+    >>> from diffjax import data
+    >>> real = Real(functools.partial(data.moons, size=40), data.Reading(), 40, Path())
+    >>> sfid(real, Samples(real.train.x, None))
+    Traceback (most recent call last):
+    ValueError: features=pixels: ...
+    """
     return _from_all(real, samples, "spatial", reference, resamples)
 
 
@@ -116,7 +130,13 @@ def fid_infinity(
 ) -> dict[str, Any]:
     """Extrapolate `fid` to infinitely many samples, which removes its bias (arXiv:1911.07023).
 
-    The bias from the number of training items remains.
+    The bias from the number of training items remains. reference: as in `fid`. points: number of
+    sample counts on the line, >= 2.
+
+    >>> from diffjax import data
+    >>> real = Real(functools.partial(data.moons, size=40), data.Reading(), 40, Path())
+    >>> sorted(fid_infinity(real, Samples(real.test.x, None)))
+    ['count', 'distance', 'points', 'reference']
     """
     x = real.need(samples, "pool")
     law, about = _law(real, "pool", x.shape[1], reference)
@@ -140,10 +160,16 @@ def _of_each_class(counts: Counts, resamples: int = 20, **_: Any) -> None:
 def fid_per_class(real: Real, samples: Samples, resamples: int = 20) -> dict[str, Any]:
     """Compute the Frechet distance of each class, with the mean and the worst.
 
-    Each is biased upwards, since a class has few samples.
+    Each is biased upwards, since a class has few samples. Raises ValueError where samples or items
+    have no classes.
+
+    >>> from diffjax import data
+    >>> real = Real(functools.partial(data.moons, size=40), data.Reading(), 40, Path())
+    >>> sorted(fid_per_class(real, Samples(real.test.x, real.test.label), resamples=0))
+    ['class 0', 'class 1', 'mean', 'worst']
     """
     if samples.label is None or real.train.label is None:
-        raise ValueError("fid_per_class: no classes; allowed: fid")
+        raise ValueError("fid_per_class: the samples or the data have no classes; allowed: fid")
     x, label = real.need(samples, "pool"), samples.label
     laws = {int(c): fitted(real.features[real.train.label == c]) for c in np.unique(label)}
 
@@ -192,7 +218,14 @@ def frechet_with_floor(
     """Compute the Frechet distance of samples to random halves of the data, and of half to half.
 
     The estimate is biased upwards by the sample count, so a single value is hard to interpret; the
-    distance of half to half is the floor that a perfect model reaches at equal counts.
+    distance of half to half is the floor that a perfect model reaches at equal counts. samples,
+    data: features (N, D) and (M, D). splits: number of pairs of halves. Raises ValueError for data
+    without variation.
+
+    >>> rng = np.random.default_rng(0)
+    >>> data, samples = rng.normal(size=(400, 2)), rng.normal(size=(200, 2)) + 3
+    >>> frechet_with_floor(samples, data).ratio > 100  # far above the floor
+    True
     """
     count = min(len(samples), len(data) // 2)
     rng = np.random.Generator(np.random.Philox(key=seed))
@@ -205,7 +238,7 @@ def frechet_with_floor(
         floors.append(distance(other, half))
     apart, floor = float(np.mean(distances)), float(np.mean(floors))
     if floor <= 0:
-        raise ValueError("the halves of the data do not differ: a Frechet floor needs varied data")
+        raise ValueError("the halves of the data are equal: a Frechet floor needs varied data")
     return Frechet(apart, floor, apart / floor, count, splits)
 
 
@@ -213,5 +246,10 @@ def frechet(real: Real, samples: Samples, splits: int = 8) -> dict[str, Any]:
     """Compute the Frechet distance of samples to training items, with its floor, half to half.
 
     Counts are equal; both are means over `splits` random halves of the training items.
+
+    >>> from diffjax import data
+    >>> real = Real(functools.partial(data.moons, size=400), data.Reading(), 400, Path())
+    >>> frechet(real, Samples(real.test.x, None))["ratio"] < 5
+    True
     """
     return frechet_with_floor(real.of(samples)["pool"], real.features, splits)._asdict()

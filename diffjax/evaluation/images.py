@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
-from diffjax.arrays import Cond, keys_at, stream
+from diffjax.arrays import Cond, jit_leaves, keys_at, stream
 from diffjax.config import Config
 from diffjax.data import Reading, Source
 from diffjax.data.form import Form
@@ -40,7 +40,8 @@ class Subject:
     """A trained network, and the set that it is evaluated on.
 
     form, reading, config: those of training. about: the entries of the protocol on both: data,
-    split, trained, ema. Raises ValueError where the set differs in form from the training data.
+    split, trained, ema. workdir: folder in which values are saved. batch_size: images per batch.
+    Raises ValueError where the set differs in form from the training data.
     """
 
     denoise: Denoiser
@@ -60,15 +61,15 @@ class Subject:
         kind, shape = declared.kind, self.reading.shape(self.source)
         if (kind, shape) != (wanted.kind, wanted.shape):
             raise ValueError(
-                f"{kind} items of shape {shape}: the network takes {wanted.kind} {wanted.shape}"
+                f"{kind} items of shape {shape}; the network takes {wanted.kind} {wanted.shape}"
             )
         if wanted.classes and declared.classes > wanted.classes:
-            raise ValueError(f"{declared.classes} classes: the network knows {wanted.classes}")
+            raise ValueError(f"{declared.classes} classes; the network has {wanted.classes}")
         sizes = {spec.name: spec.size for spec in wanted.conditions if spec.kind != "label"}
         for spec in declared.conditions:
             if spec.size != sizes.get(spec.name, spec.size):
                 raise ValueError(
-                    f"{spec.name} of size {spec.size}: the network knows {sizes[spec.name]}"
+                    f"{spec.name} of size {spec.size}; the network takes {sizes[spec.name]}"
                 )
 
     @property
@@ -119,7 +120,8 @@ def over(
     index, devices = subject.chosen(num), layout()
     size = -(-min(subject.batch_size, len(index)) // devices.size) * devices.size
     denoise, key = devices.put(subject.denoise), stream(subject.seed, name)
-    run = jax.jit(values)
+    leaves, structure = jax.tree.flatten((denoise,))
+    run = jit_leaves(values, structure)
 
     def computed(part: np.ndarray) -> dict[str, np.ndarray]:
         filled = np.resize(part, size)
@@ -129,13 +131,13 @@ def over(
             keys_at(key, jnp.asarray(filled)),
             cond,
         )
-        batch = devices.whole(run(denoise, *devices.put(inputs, 0)))
+        batch = devices.whole(run(leaves, *devices.put(inputs, 0)))
         kept = {k: v[: len(part)] for k, v in batch.items()}
         for value in kept.values():
             if (bad := ~np.isfinite(value.reshape(len(part), -1)).all(1)).any():
                 raise FloatingPointError(
-                    f"{name} of image {part[bad][0]}: not finite, or the ODE takes more steps than "
-                    f"`most`"
+                    f"{name} of image {part[bad][0]} is not finite, or its ODE needs more than "
+                    f"`most` steps"
                 )
         return {"index": part} | kept
 

@@ -41,7 +41,7 @@ def kernel_distance(
     """
     size = min(size, len(real), len(fake))
     if size < 2 or subsets < 1:
-        raise ValueError(f"{subsets} subsets of {size} items: needs 1 subset of 2 items")
+        raise ValueError(f"{subsets} subsets of {size} items: needs at least 1 subset of 2 items")
     rng = np.random.Generator(np.random.Philox(key=seed))
     draw = lambda x: np.asarray(x[rng.choice(len(x), size, replace=False)], np.float64)
     distances = [unbiased(draw(real), draw(fake)) for _ in range(subsets)]
@@ -55,6 +55,13 @@ def kid(
 
     It is KID (arXiv:1801.01401) with the features of Inception: the mean over `subsets` random
     subsets of `size` items with a cubic kernel, and its `deviation` over subsets.
+
+    >>> import functools
+    >>> from pathlib import Path
+    >>> from diffjax import data
+    >>> real = Real(functools.partial(data.moons, size=40), data.Reading(), 40, Path())
+    >>> kid(real, Samples(real.test.x + 3, None), subsets=2, resamples=0)["distance"] > 1
+    True
     """
     x = real.need(samples, "pool")
 
@@ -76,7 +83,15 @@ def cmmd(
 ) -> dict[str, Any]:
     """Compute the discrepancy by a Gaussian kernel of unit-length features: CMMD with CLIP's.
 
-    It is `scale` times the squared discrepancy with self-pairs (arXiv:2401.09603).
+    It is `scale` times the squared discrepancy with self-pairs (arXiv:2401.09603). sigma: width of
+    the kernel, > 0.
+
+    >>> import functools
+    >>> from pathlib import Path
+    >>> from diffjax import data
+    >>> real = Real(functools.partial(data.moons, size=40), data.Reading(), 40, Path())
+    >>> abs(cmmd(real, Samples(real.train.x, None), resamples=0)["distance"]) < 1e-9
+    True
     """
     known, x = _unit(real.features), _unit(real.need(samples, "pool"))
     within_real = likeness(known, known, sigma)

@@ -51,7 +51,9 @@ def bpd(
     dequantize = dequantize or (truncated_normal if subject.discrete else none)
     if subject.discrete == (dequantize is none):
         allowed = "uniform, truncated_normal" if subject.discrete else "none"
-        raise ValueError(f"dequantize={name_of(dequantize)!r}: for these data, allowed: {allowed}")
+        raise ValueError(
+            f"dequantize={name_of(dequantize)!r}: does not fit these data; allowed: {allowed}"
+        )
     ode = ode or likelihood.Ode()
     adaptive = {"solver": ode.solver, "rtol": ode.rtol, "atol": ode.atol, "most": ode.most}
     probes = jax.eval_shape(lambda: trace(jax.random.key(0), subject.size))  # refuses bad settings

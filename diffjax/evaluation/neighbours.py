@@ -108,8 +108,10 @@ def _among_both(counts: Counts, k: int = 3, resamples: int = 20, **_: Any) -> No
     _among_items(counts, k)
     least = (k + 1) * (2 if resamples else 1)
     if counts.samples < least:
-        halves = ", as intervals are of half of them (resamples=0: of all)" * bool(resamples)
-        raise ValueError(f"k={k}: there are {counts.samples} samples; needs {least}{halves}")
+        halves = ", as intervals use half of them (resamples=0 uses all)" * bool(resamples)
+        raise ValueError(
+            f"k={k}: there are {counts.samples} samples; needs at least {least}{halves}"
+        )
 
 
 @counting(_among_both)
@@ -120,6 +122,13 @@ def precision_recall(
 
     Near means within the distance to the k-th nearest neighbour of its own kind. Both depend on the
     numbers of items (arXiv:1904.06991).
+
+    >>> import functools
+    >>> from pathlib import Path
+    >>> from diffjax import data
+    >>> real = Real(functools.partial(data.moons, size=40), data.Reading(), 40, Path())
+    >>> precision_recall(real, Samples(real.train.x, None), resamples=0)
+    {'precision': 1.0, 'recall': 1.0, 'k': 3}
     """
     known, x = balls(real.features, k), real.need(samples, "pool")
     values = lambda rows: overlap(known, balls(x[rows], k))
@@ -134,6 +143,13 @@ def density_coverage(
     """Compute density and coverage of samples near training items (arXiv:2002.09797).
 
     Near means no farther from the training item than its k-th nearest other training item.
+
+    >>> import functools
+    >>> from pathlib import Path
+    >>> from diffjax import data
+    >>> real = Real(functools.partial(data.moons, size=40), data.Reading(), 40, Path())
+    >>> density_coverage(real, Samples(real.train.x + 9, None), resamples=0)
+    {'density': 0.0, 'coverage': 0.0, 'k': 5}
     """
     known, x = balls(real.features, k), real.need(samples, "pool")
     values = lambda rows: spread(known, x[rows])

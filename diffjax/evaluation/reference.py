@@ -48,10 +48,10 @@ def read(
     for name in (k for k in facts if k in protocol and k not in FREE):
         if protocol[name] != facts[name]:
             there, here = protocol[name], facts[name]
-            raise ValueError(f"{place}: {name} is {there!r} there and {here!r} here")
+            raise ValueError(f"{place}: {name} is {there!r} in the file and {here!r} here")
     if mean.shape != (width,):
-        there = f"{mean.shape} and {covariance.shape}"
-        raise ValueError(f"{place}: {' and '.join(keys)} are {there}; these features have {width}")
+        names, there = " and ".join(keys), f"{mean.shape} and {covariance.shape}"
+        raise ValueError(f"{place}: {names} have the shapes {there}; the features have {width}")
     sha = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
     about = {"file": str(path), "sha256": sha, "protocol": protocol or "not stated"}
     return mean, covariance, about
@@ -72,14 +72,17 @@ def opened(path: Path, kind: str) -> tuple[np.ndarray, np.ndarray, dict[str, Any
     except ValueError as error:
         raise ValueError(f"{place}: {error}") from error
     if missing := [key for key in keys if key not in arrays]:
-        raise ValueError(f"{place}: no {missing[0]} in it; it has {', '.join(arrays) or 'nothing'}")
+        known = ", ".join(arrays) or "nothing"
+        raise ValueError(f"{place}: lacks the array {missing[0]}; it holds {known}")
     stored = [arrays[key] for key in keys]
     names = " and ".join(keys)
     shapes = " and ".join(str(a.shape) for a in stored)
     if stored[0].ndim != 1 or stored[1].shape != 2 * stored[0].shape or not stored[0].size:
-        raise ValueError(f"{place}: {names} are {shapes}; needs a mean (D,), a covariance (D, D)")
+        needs = "a mean (D,) and a covariance (D, D)"
+        raise ValueError(f"{place}: {names} have the shapes {shapes}; needs {needs}")
     if any(a.dtype.kind not in "fiu" for a in stored):
-        raise ValueError(f"{place}: {names} are {stored[0].dtype}, {stored[1].dtype}; needs floats")
+        types = f"{stored[0].dtype} and {stored[1].dtype}"
+        raise ValueError(f"{place}: {names} have the types {types}; needs floats")
     mean, covariance = (np.asarray(a, np.float64) for a in stored)
     if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
         raise ValueError(f"{place}: {names} are not finite")
@@ -91,10 +94,10 @@ def _check_covariance(covariance: np.ndarray, place: str) -> None:
     """Raise ValueError for a matrix that is no covariance, up to float32 rounding."""
     scale = np.abs(covariance).max()
     if (apart := np.abs(covariance - covariance.T).max()) > ROUNDING * scale:
-        raise ValueError(f"{place} is no covariance: not symmetric, by up to {apart:.3g}")
+        raise ValueError(f"{place} is not a covariance: it is asymmetric by up to {apart:.3g}")
     eigenvalues = np.linalg.eigvalsh(covariance)
     if (least := float(eigenvalues[0])) < -ROUNDING * np.abs(eigenvalues).max():
-        raise ValueError(f"{place} is no covariance: it has the eigenvalue {least:.3g}, below 0")
+        raise ValueError(f"{place} is not a covariance: it has the eigenvalue {least:.3g} < 0")
 
 
 def _protocol(arrays: Mapping[str, np.ndarray], place: str) -> dict[str, Any]:

@@ -69,7 +69,8 @@ def extrapolated(
     Raises ValueError for fewer than 2 points or 20 samples.
     """
     if points < 2 or count < FEWEST:
-        raise ValueError(f"a line through {points} sizes of {count} samples: needs 2 and {FEWEST}")
+        needs = f"at least 2 sizes and {FEWEST} samples"
+        raise ValueError(f"a line through {points} sizes of {count} samples: needs {needs}")
     rng = np.random.Generator(np.random.Philox(key=seed))
     sizes = np.linspace(count // 10, count, points).astype(int)
     values = [value(rng.permutation(count)[:size]) for size in sizes]

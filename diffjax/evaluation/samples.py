@@ -24,7 +24,12 @@ GIVEN = {"logits": "classifier, inception", "spatial": "inception", "captions": 
 
 
 class Samples(NamedTuple):
-    """Samples x (N, ...), uint8 for images, with the labels (N,) they were sampled for, or None."""
+    """Samples x (N, ...), uint8 for images, with the labels (N,) they were sampled for, or None.
+
+    >>> samples = Samples(x=np.zeros((8, 2), np.float32), label=None)
+    >>> samples.x.shape
+    (8, 2)
+    """
 
     x: np.ndarray
     label: np.ndarray | None
@@ -35,7 +40,12 @@ class Real:
 
     source: split -> data, read by `reading`. most: the largest number of items per split.
     extractor: the extractor of the features that metrics compare. folder: where features of real
-    items are saved.
+    items are saved. Raises ValueError for items with lengths.
+
+    >>> from diffjax import data
+    >>> real = Real(functools.partial(data.moons, size=40), Reading(), most=20, folder=Path())
+    >>> real.features.shape, real.extractor.name, real.classes
+    ((20, 2), 'pixels', 2)
     """
 
     def __init__(
@@ -119,7 +129,7 @@ class Real:
 
 def lacks(name: str, kind: str) -> str:
     """Return the error message for an extractor without this kind of features."""
-    return f"features={name}: gives no {kind}; those that do: {GIVEN[kind]}"
+    return f"features={name}: provides no {kind}; features with {kind}: {GIVEN[kind]}"
 
 
 def digest(items: Memory) -> str:

@@ -25,7 +25,9 @@ def score(logits: np.ndarray) -> float:
 def _parts(counts: Counts, splits: int = 10, **_: Any) -> None:
     """Raise ValueError for parts of fewer than two samples, and for no line in 1 / N."""
     if counts.samples < (least := max(2 * splits, FEWEST)):
-        raise ValueError(f"splits={splits}: there are {counts.samples} samples; needs {least}")
+        raise ValueError(
+            f"splits={splits}: there are {counts.samples} samples; needs at least {least}"
+        )
 
 
 @counting(_parts)
@@ -37,11 +39,19 @@ def inception_score(
 
     It is high where each sample is of a recognised class and there are many classes. The value is
     the mean over `splits` random parts, with its `deviation`; `infinity` is the extrapolation to
-    infinitely many samples (arXiv:1911.07023).
+    infinitely many samples (arXiv:1911.07023). Raises ValueError for an extractor without logits,
+    and for too many splits.
+
+    >>> import functools
+    >>> from diffjax import data
+    >>> real = Real(functools.partial(data.moons, size=40), data.Reading(), 40, Path())
+    >>> inception_score(real, Samples(real.train.x, None))
+    Traceback (most recent call last):
+    ValueError: features=pixels: ...
     """
     logits = real.need(samples, "logits")
     if not 0 < 2 * splits <= len(logits):
-        raise ValueError(f"inception_score: splits={splits}: needs 1 to {len(logits) // 2}")
+        raise ValueError(f"inception_score: splits={splits}: needs 1 to {len(logits) // 2} splits")
 
     def values(rows: Rows) -> dict[str, float]:
         # Samples may be ordered by class; parts in that order would have few classes each.
@@ -64,10 +74,20 @@ def _with_classes(counts: Counts, **_: Any) -> None:
 def classifier(real: Real, samples: Samples, resamples: int = 20) -> dict[str, Any]:
     """Compute the share of samples that an independent classifier assigns to their class.
 
-    The result also has the accuracy of the classifier on held-out items.
+    The result also has the accuracy of the classifier on held-out items. Raises ValueError where
+    samples or items have no classes.
+
+    >>> import functools
+    >>> from diffjax import data
+    >>> real = Real(functools.partial(data.checkerboard, size=40), data.Reading(), 40, Path())
+    >>> classifier(real, Samples(real.train.x, None))
+    Traceback (most recent call last):
+    ValueError: classifier: ...
     """
     if not real.classes or samples.label is None:
-        raise ValueError("classifier: the network knows no classes; allowed: the other metrics")
+        raise ValueError(
+            "classifier: the samples or the data have no classes; allowed: the other metrics"
+        )
     judge, test = real.judge, real.test
     right = judge.right(samples.x, samples.label)
     values = lambda rows: {"agreement": float(right[rows].mean())}
@@ -79,7 +99,9 @@ def classifier(real: Real, samples: Samples, resamples: int = 20) -> dict[str, A
 def _captions_in(captions: str = "", **_: Any) -> list[str]:
     """Read the lines of a file of captions; raise ValueError where it cannot be read."""
     if not captions:
-        raise ValueError("clip_score: captions: needs a text file, a line per class or per sample")
+        raise ValueError(
+            "clip_score: captions: needs a text file with one line per class or sample"
+        )
     try:
         return Path(captions).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeError) as error:
@@ -95,7 +117,7 @@ def _captioned(counts: Counts, captions: str = "", **_: Any) -> None:
 def _match(path: str, lines: list[str], samples: int, classes: int) -> None:
     if len(lines) not in (samples, classes):
         wanted = f"{samples}, one per sample, or {classes}, one per class"
-        raise ValueError(f"clip_score: captions={path}: {len(lines)} lines; needs {wanted}")
+        raise ValueError(f"clip_score: captions={path}: has {len(lines)} lines; needs {wanted}")
 
 
 @counting(_captioned)
@@ -107,7 +129,15 @@ def clip_score(
     """Compute the CLIP score of samples and captions: scale max(cos, 0) of their features.
 
     The scale is 2.5 in the paper (arXiv:2104.08718) and 100 in most published numbers. captions: a
-    text file with one line per class or per sample.
+    text file with one line per class or per sample. Raises ValueError for an extractor without
+    captions, and for another number of lines.
+
+    >>> import functools
+    >>> from diffjax import data
+    >>> real = Real(functools.partial(data.moons, size=40), data.Reading(), 40, Path())
+    >>> clip_score(real, Samples(real.train.x, None), captions="texts.txt")
+    Traceback (most recent call last):
+    ValueError: features=pixels: ...
     """
     captioned = real.extractor.captions
     if captioned is None:

@@ -83,7 +83,7 @@ def read(path: Path) -> Tokenizer:
         raise ValueError(f"vocabulary={str(path)!r}: cannot be read ({error})") from error
     pairs = [tuple(line.split()) for line in lines if line]
     if not pairs or any(len(pair) != 2 for pair in pairs):
-        raise ValueError(f"vocabulary={str(path)!r}: needs a line of two parts for each pair")
+        raise ValueError(f"vocabulary={str(path)!r}: needs two parts in each line")
     single = list(alphabet().values())
     whole = [*single, *(f"{c}</w>" for c in single), *map("".join, pairs), START, END]
     return Tokenizer(

@@ -42,6 +42,10 @@ class Extractor:
     the number of devices, to `pool` (B, D), and where the network has them to `logits` (B, K) and
     `spatial` (B, S). captions: maps texts to (N, D) in the space of `pool`, where there is a text
     tower.
+
+    >>> square = Extractor("square", "", "squares of the values", lambda x: {"pool": x**2})
+    >>> extract(square, np.full((3, 2), 3.0))["pool"].shape
+    (3, 2)
     """
 
     name: str
@@ -55,10 +59,17 @@ def extract(extractor: Extractor, x: np.ndarray, batch_size: int = 64) -> Arrays
     """Return the features of all items of x (N, ...), by name, in the order of the items.
 
     The last batch is filled up, so that one program serves all batches; each is split over all
-    devices. Raises ValueError for no items.
+    devices. batch_size: items per batch, rounded up to a multiple of the number of devices. Raises
+    ValueError for no items.
+
+    >>> from types import SimpleNamespace
+    >>> from diffjax import data
+    >>> points = data.moons("train", size=20)
+    >>> extract(pixels(SimpleNamespace(train=points)), points.x)["pool"].shape
+    (20, 2)
     """
     if not len(x):
-        raise ValueError(f"{extractor.name}: features of no items; needs at least 1")
+        raise ValueError(f"{extractor.name}: features of no items; needs at least 1 item")
     devices = layout().size
     size = -(-min(batch_size, len(x)) // devices) * devices
     parts = []
@@ -72,14 +83,24 @@ def extract(extractor: Extractor, x: np.ndarray, batch_size: int = 64) -> Arrays
 
 
 def pixels(real: Known) -> Extractor:
-    """The values themselves, without a network: distances compare colours in places only."""
+    """The values themselves, without a network: distances compare colours in places only.
+
+    >>> from types import SimpleNamespace
+    >>> from diffjax import data
+    >>> pixels(SimpleNamespace(train=data.moons("train", size=20))).about
+    'values of pixels in [0, 1], no network'
+    """
     kind = real.train.form.kind
     about = "values of pixels in [0, 1], no network"
     return Extractor("pixels", "", about, lambda x: {"pool": features(x, kind)})
 
 
 def features(x: np.ndarray, kind: str) -> np.ndarray:
-    """Return stored items of a kind of data as (N, D): pixels in [0, 1], other values unchanged."""
+    """Return stored items of a kind of data as (N, D): pixels in [0, 1], other values unchanged.
+
+    >>> features(np.full((1, 1, 1, 1), 255, np.uint8), "image").tolist()
+    [[1.0]]
+    """
     return lookup(kind).values(x)
 
 
@@ -88,9 +109,14 @@ def classifier(real: Known) -> Extractor:
 
     It needs no download. Its distances compare results on these items only. Raises ValueError where
     the items have no classes.
+
+    >>> from types import SimpleNamespace
+    >>> classifier(SimpleNamespace(classes=0))
+    Traceback (most recent call last):
+    ValueError: features=classifier: ...
     """
     if not real.classes:
-        raise ValueError("features=classifier: the data has no classes; allowed: the other ones")
+        raise ValueError("features=classifier: the data have no classes; allowed: other features")
     judge = real.judge
     about = (
         f"features.classifier fitted to these training items, {judge.steps} steps of {BATCH}: its "
@@ -107,6 +133,12 @@ def inception(real: Known, weights: str = "", resize: str = "tensorflow1") -> Ex
     default downloaded once. resize: the method of resizing to 299 x 299, `tensorflow1`, as in most
     evaluators, or `pytorch`, as in pytorch-fid. Raises ValueError for data other than uint8 images,
     and for another method.
+
+    >>> from types import SimpleNamespace
+    >>> from diffjax import data
+    >>> inception(SimpleNamespace(train=data.moons("train", size=20)))
+    Traceback (most recent call last):
+    ValueError: inception: ...
     """
     only_images("inception", real)
     net, file = inception_net(resize), standard.weights(inception_file.STANDARD, weights)
@@ -116,7 +148,14 @@ def inception(real: Known, weights: str = "", resize: str = "tensorflow1") -> Ex
 
 
 def dinov2_b14(real: Known, weights: str = "") -> Extractor:
-    """DINOv2 ViT-B/14 (arXiv:2304.07193); see `dinov2_l14`."""
+    """DINOv2 ViT-B/14 (arXiv:2304.07193); see `dinov2_l14`.
+
+    >>> from types import SimpleNamespace
+    >>> from diffjax import data
+    >>> dinov2_b14(SimpleNamespace(train=data.moons("train", size=20)))
+    Traceback (most recent call last):
+    ValueError: dinov2_b14: ...
+    """
     only_images("dinov2_b14", real)
     return _dinov2("dinov2_b14", vit_file.DINOV2_B14, weights)
 
@@ -126,6 +165,12 @@ def dinov2_l14(real: Known, weights: str = "") -> Extractor:
 
     pool: the normalised class token. weights: dinov2_vitl14_pretrain.pth, by default downloaded
     once. Raises ValueError for data other than uint8 images.
+
+    >>> from types import SimpleNamespace
+    >>> from diffjax import data
+    >>> dinov2_l14(SimpleNamespace(train=data.moons("train", size=20)))
+    Traceback (most recent call last):
+    ValueError: dinov2_l14: ...
     """
     only_images("dinov2_l14", real)
     return _dinov2("dinov2_l14", vit_file.DINOV2_L14, weights)
@@ -145,6 +190,12 @@ def clip_l14(real: Known, weights: str = "", vocabulary: str = "") -> Extractor:
     model.safetensors of openai/clip-vit-large-patch14, by default downloaded once. Weights for
     another size resize images to that size. vocabulary: vocabulary of captions, see `captions`.
     Raises ValueError for data other than uint8 images.
+
+    >>> from types import SimpleNamespace
+    >>> from diffjax import data
+    >>> clip_l14(SimpleNamespace(train=data.moons("train", size=20)))
+    Traceback (most recent call last):
+    ValueError: clip_l14: ...
     """
     only_images("clip_l14", real)
     file = standard.weights(vit_file.CLIP_L14, weights)

@@ -61,10 +61,14 @@ def fit(train: Memory, flip: bool = False, cache: Path | None = None) -> Judge:
     folder where the fitted classifier is stored for later calls. The fit takes 30 epochs, but at
     least 300 steps and at most 2,000. Raises ValueError for items that are neither images nor
     vectors.
+
+    >>> fit(Memory(np.zeros((4, 16, 1), np.float32), np.zeros(4, int), classes=2))
+    Traceback (most recent call last):
+    ValueError: classifier: ...
     """
     if not judged(train.form):
         what = f"{train.form.kind} {train.form.shape}"
-        raise ValueError(f"classifier: judges images and vectors; the items are {what}")
+        raise ValueError(f"classifier: needs images or vectors; the items are {what}")
     steps = STRIDE * round(min(max(EPOCHS * len(train) / BATCH, LEAST), MOST) / STRIDE)
     net, key = classifier(train.classes), jax.random.key(0)
     first = to_float(jnp.asarray(train.x[:1]))

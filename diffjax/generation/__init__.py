@@ -1,4 +1,8 @@
-"""Jobs that generate samples k = 0, 1, ... batch by batch with one program, and store them."""
+"""Jobs that generate samples k = 0, 1, ... batch by batch with one program, and store them.
+
+>>> number(0), number([3, 5, 8]), number(0, weight=[1.0, 2.0])
+(64, 3, 2)
+"""
 
 from diffjax.generation.generated import Generated
 from diffjax.generation.job import Job, number

@@ -16,6 +16,10 @@ class Generated(NamedTuple):
     x (N, ...): items in the form in which their data is stored, NaN beyond the length of an item.
     cond: conditions by name, (N, ...). passes, seconds (N,): network passes and seconds of each
     sample.
+
+    >>> form, one = Form("points", (2,)), np.ones(3)
+    >>> Generated(np.zeros((3, 2), np.float32), {}, passes=20 * one, seconds=0.1 * one, form=form)
+    Generated(3 samples of (2,) float32, labels: none, network passes: 20)
     """
 
     x: np.ndarray

@@ -29,6 +29,7 @@ from diffjax.files import read_arrays, write_arrays, write_text
 from diffjax.generation.generated import Generated, Trajectory
 from diffjax.generation.program import Generation, generate
 from diffjax.io.trees import fingerprint
+from diffjax.io.writing import writing
 from diffjax.progress import Progress
 from diffjax.samplers.plan import Plan, Sampling
 from diffjax.samplers.run import Preview
@@ -116,11 +117,11 @@ class Job:
 
     def __str__(self) -> str:
         plan = self.plan.weighted(np.asarray(self.weight)) if self.weight else self.plan
-        many = f"{plan.rows} rows, {counted(plan)} per sample" if plan.rows else "by error"
+        many = f"{plan.rows} rows, {counted(plan)} per sample" if plan.rows else "steps by error"
         guidance = shown(self.about["guidance"])
         if self.weight:
             weights = ", ".join(f"{w:g}" for w in self.weight)
-            guidance = f"{shown(self.about['guidance'], weights)}, of samples in turn"
+            guidance = f"{shown(self.about['guidance'], weights)} for samples in turn"
         start = ""
         if self.start is not None:
             start = f", from {len(self.start)} {self.form.items.noun}s, strength {self.strength:g}"
@@ -223,13 +224,11 @@ class Job:
         return Trajectory(x, x0, plan.table.t, self.form.kind)
 
     def _keep(self, folder: Path, start: int, part: Arrays) -> None:
-        try:
+        with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
             facts = dict(self.about) | self.listed | self.started
             write_text(folder / "job.json", json.dumps(facts, indent=2) + "\n")
             write_arrays(folder / _file(start), part)
-        except OSError as error:
-            raise ConfigError(f"{folder}: cannot be written ({error.strerror})") from error
 
     def _batches(
         self,

@@ -15,7 +15,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int, Key
 
 from diffjax import checks
-from diffjax.arrays import Cond, keys_at, spread, stream, streams
+from diffjax.arrays import Cond, jit_leaves, keys_at, spread, stream, streams
 from diffjax.devices import processes
 from diffjax.prediction import Denoise, check_inputs
 from diffjax.progress import compiling
@@ -48,8 +48,8 @@ def generate(
     run of each sample, (B,). x0: items that samples start from, with the noise of the first row, in
     place of the prior. path: whether the result holds the trajectory.
     """
-    run = _program(jax.tree.structure((denoise, plan)), shape, None, path)
-    return run(denoise, plan, key, index, cond, x0)
+    leaves, structure = jax.tree.flatten((denoise, plan))
+    return _program(structure, shape, None, path)(leaves, key, index, cond, x0)
 
 
 def generate_whole(
@@ -106,12 +106,11 @@ def _program(
     """Return the compiled function for this structure, the same object for equal arguments.
 
     JAX then reuses its compilation: other weights of guidance, and another table with equally many
-    rows, are not compiled again. structure: the structure of network and plan. It is a key of the
-    cache, so the function is dropped when they are no longer used: JAX keeps traces and programs
-    for as long as their function.
+    rows, are not compiled again. structure: the structure of network and plan, whose leaves are
+    argument 0. The function is dropped, with its programs, after `PROGRAMS` others.
     """
     whole = functools.partial(generate_whole, shape=shape, path=path)
-    return jax.jit(whole, out_shardings=everywhere) if everywhere else jax.jit(whole)
+    return jit_leaves(whole, structure, **({"out_shardings": everywhere} if everywhere else {}))
 
 
 @functools.lru_cache(PROGRAMS)
@@ -120,10 +119,11 @@ def _part_program(structure: Any, shape: tuple[int, ...], everywhere: NamedShard
 
     The registers stay split over the devices by samples.
     """
-    return jax.jit(
+    return jit_leaves(
         functools.partial(generate_part, shape=shape),
+        structure,
         out_shardings=(_split_registers(everywhere), everywhere),
-        donate_argnums=6,
+        donate_argnums=5,
     )
 
 
@@ -158,6 +158,14 @@ class Generation:
     and one program computes all parts. Raises FloatingPointError where sampling failed, and
     ValueError for weights without guidance, arrays of another length, and previews of adaptive
     steps.
+
+    >>> from diffjax import analytic, guidance, samplers, schedules, sde
+    >>> flow = sde.Flow(schedules.Logit())
+    >>> denoise = analytic.gaussian(jnp.zeros(2), jnp.ones(2)).denoiser(flow)
+    >>> plan = Plan(samplers.ddim(flow, [1.0, 0.5, 0.0]), guidance.Conditional())
+    >>> run = Generation(denoise, plan, seed=0, num=5, shape=(2,), batch_size=4)
+    >>> [x.shape for x in run], run.passes
+    ([(4, 2), (1, 2)], [2, 2, 2, 2, 2])
     """
 
     def __init__(
@@ -196,9 +204,11 @@ class Generation:
         arrays = {"seed": seeds, "index": index, "weight": weight, "x0": x0, **self._cond}
         for name, values in arrays.items():
             if values is not None and len(values) != num:
-                raise ValueError(f"{name}: {len(values)} values, and {num} samples")
+                raise ValueError(f"{name}: {len(values)} values for {num} samples")
         if self._x0 is not None and self._x0.shape[1:] != tuple(shape):
-            raise ValueError(f"x0: items of shape {self._x0.shape[1:]}; needs {tuple(shape)}")
+            raise ValueError(
+                f"x0: the items have the shape {self._x0.shape[1:]}; needs {tuple(shape)}"
+            )
         check_inputs(denoise, jax.ShapeDtypeStruct((num, *shape), jnp.float32), self._cond)
         self._start, self._num, self._shape = start, num, tuple(shape)
         self._preview, self._every = preview, every
@@ -219,7 +229,7 @@ class Generation:
             program = _program(structure, self._shape, self._everywhere)
             return program.lower(*self._arguments(0)).compile()
         if not isinstance(self._plan, Plan):
-            raise ValueError("adaptive steps differ between samples: they have no common previews")
+            raise ValueError("adaptive steps differ between samples, which have no common previews")
         parts(len(self._plan.table), self._every)
         program = _part_program(structure, self._shape, self._everywhere)
         return program.lower(*self._arguments(0), self._registers(), *_rows(0, 0)).compile()
@@ -229,7 +239,7 @@ class Generation:
         return np.minimum(np.arange(start, start + self._size), self._num - 1)
 
     def _arguments(self, start: int) -> tuple[Any, ...]:
-        """Return the arguments of `generate` for a batch."""
+        """Return the arguments of the program for a batch."""
         places, key, (denoise, plan) = self._places(start), self._key, self._on_devices
         cond = {name: values[places] for name, values in self._cond.items()}
         if self._seeds is not None:
@@ -237,7 +247,8 @@ class Generation:
         if self._weight is not None:
             plan = spread(plan.weighted(self._weight[places]), self._everywhere)
         x0 = None if self._x0 is None else self._x0[places]
-        return denoise, plan, key, *spread((self._numbers[places], cond, x0), self._split)
+        leaves = jax.tree.leaves((denoise, plan))
+        return leaves, key, *spread((self._numbers[places], cond, x0), self._split)
 
     def _registers(self) -> Registers:
         """Return registers of zeros for the first part of a batch, which replaces them."""
@@ -287,7 +298,7 @@ def _integers(name: str, values: Any, stop: int) -> np.ndarray:
     """
     integers = np.asarray(values)
     if integers.ndim != 1 or integers.dtype.kind not in "iu":
-        raise ValueError(f"{name}={values}: needs one integer, or one of each sample")
+        raise ValueError(f"{name}={values}: needs one integer, or one per sample")
     for value in integers.tolist():
         checks.in_range(stop, **{name: value})
     return integers.astype(np.int64)

@@ -63,7 +63,11 @@ class Guidance(Protocol):
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Conditional:
-    """No guidance: the conditional prediction, whatever the weight of a row."""
+    """No guidance: the conditional prediction, whatever the weight of a row.
+
+    >>> Conditional().passes(np.array([1.0, 2.0, 2.0]))
+    3
+    """
 
     @property
     def weighs(self) -> bool:
@@ -87,6 +91,11 @@ class Guided:
     The default is classifier-free guidance (arXiv:2207.12598, eq. 6). A row of weight 1 runs the
     conditional pass only and leaves the memory unchanged; a sample of weight 1 beside guided ones
     gets the same result. Raises ValueError where the reference needs a condition and there is none.
+
+    >>> Guided()
+    Guided(reference=Null(), rule=Linear())
+    >>> Guided().passes(np.array([1.0, 2.0, 2.0]))  # one row of weight 1, and two of two passes
+    5
     """
 
     reference: Reference = field(default=Null())
@@ -124,7 +133,12 @@ class Guided:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Thresholded:
-    """Guidance whose x0 is thresholded at every weight; eps follows from x0 and x_t."""
+    """Guidance whose x0 is thresholded at every weight; eps follows from x0 and x_t.
+
+    >>> from diffjax.guidance import Static
+    >>> Thresholded(Guided(), Static())
+    Thresholded(guidance=Guided(reference=Null(), rule=Linear()), threshold=Static(bound=1.0))
+    """
 
     guidance: Guidance
     threshold: Threshold = field(metadata={"static": True})

@@ -28,6 +28,13 @@ class Classifier:
     weight other than 0. The result is not finite at alpha = 0, where x_t does not depend on y: use
     a process with t_max < 1. It is available in Python only, not in configs. Raises ValueError
     without a condition.
+
+    >>> from diffjax import analytic, schedules, sde
+    >>> denoise = analytic.gaussian(jnp.zeros(1), jnp.ones(1)).denoiser(sde.Flow(schedules.Logit()))
+    >>> query = Query(denoise, jnp.ones((1, 1)), jnp.full(1, 0.5), {"label": jnp.zeros(1, int)})
+    >>> guidance = Classifier(jax.tree_util.Partial(lambda x, t, cond: 0.5 * x[:, 0]))
+    >>> float(guidance(query, jnp.asarray(2.0), ())[0].x0[0, 0])  # 1 + 2 * 0.5**2 / 0.5 * 0.5
+    1.5
     """
 
     log_p: Any

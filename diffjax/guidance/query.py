@@ -45,6 +45,10 @@ class Normals:
     """The numbers that guidance draws in row `row`: those of sample b from keys[b].
 
     They are independent of the noises of the table.
+
+    >>> normals = Normals(jax.random.split(jax.random.key(0), 3), row=0)
+    >>> normals(0, (8, 8, 1)).shape
+    (3, 8, 8, 1)
     """
 
     keys: Key[Array, " b"]
@@ -136,6 +140,13 @@ class Pair(NamedTuple):
 
     t: (B,). A pair exists within a row only: `sde` is no array, so a transformed function cannot
     return it.
+
+    >>> from diffjax import schedules, sde
+    >>> from diffjax.prediction import predict
+    >>> flow, x, t = sde.Flow(schedules.Logit()), jnp.ones((1, 2)), jnp.array([0.5])
+    >>> p, q = (predict(flow, x, t, jnp.array([x0])) for x0 in ([2.0, 0.0], [1.0, 1.0]))
+    >>> Pair(flow, t, conditional=p, reference=q).mixed(jnp.array([2.0])).x0.tolist()
+    [[3.0, -1.0]]
     """
 
     sde: SDE

@@ -19,15 +19,27 @@ def weights(weight: float | np.ndarray, ramp: float | np.ndarray) -> np.ndarray:
 
 
 def constant(t: np.ndarray) -> np.ndarray:
-    """Return 1: the same weight at all times."""
+    """Return 1: the same weight at all times.
+
+    >>> constant(np.array([1.0, 0.5, 0.0])).tolist()
+    [1.0, 1.0, 1.0]
+    """
     return np.ones_like(t)
 
 
 def linear(t: np.ndarray) -> np.ndarray:
-    """Return 2 (1 - t): no guidance at t = 1, rising to twice the mean at t = 0."""
+    """Return 2 (1 - t): no guidance at t = 1, rising to twice the mean at t = 0.
+
+    >>> linear(np.array([1.0, 0.5, 0.0])).tolist()
+    [0.0, 1.0, 2.0]
+    """
     return 2 * (1 - t)
 
 
 def cosine(t: np.ndarray) -> np.ndarray:
-    """Return 1 + cos(pi t): the same values at both ends as `linear`, with less guidance early."""
+    """Return 1 + cos(pi t): the same values at both ends as `linear`, with less guidance early.
+
+    >>> cosine(np.array([1.0, 0.5, 0.0])).round(3).tolist()
+    [0.0, 1.0, 2.0]
+    """
     return 1 + np.cos(np.pi * t)

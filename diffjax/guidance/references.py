@@ -39,7 +39,16 @@ class Reference(Protocol):
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Null:
-    """The prediction without conditions: classifier-free guidance (arXiv:2207.12598, eq. 6)."""
+    """The prediction without conditions: classifier-free guidance (arXiv:2207.12598, eq. 6).
+
+    >>> from diffjax import analytic, schedules, sde
+    >>> data = analytic.Mixture(jnp.full(2, 0.5), jnp.array([[-1.0], [1.0]]), jnp.ones((2, 1)))
+    >>> denoise, one = data.denoiser(sde.Flow(schedules.Logit())), jnp.ones(1, int)
+    >>> query = Query(denoise, jnp.zeros((1, 1)), jnp.full(1, 0.5), {"label": one})
+    >>> pair, _ = Null()(query, (), guided=one > 0)
+    >>> pair.conditional.x0.round(4).tolist(), pair.reference.x0.round(4).tolist()
+    ([[0.5]], [[0.0]])
+    """
 
     def init(self, x: Sample) -> Memory:
         return ()
@@ -59,6 +68,9 @@ class Negative:
 
     instead: values by name, broadcast to those of `cond`; the other conditions are kept. Raises
     ValueError for a name that is not in the conditions.
+
+    >>> Negative({"label": jnp.asarray(3)}).passes(rows=10)
+    20
     """
 
     instead: Mapping[str, Any]
@@ -72,14 +84,19 @@ class Negative:
     def __call__(self, query: Query, memory: Memory, *, guided: Mask) -> tuple[Pair, Memory]:
         cond = query.conditions
         if unknown := set(self.instead) - set(cond):
-            raise ValueError(f"negative {sorted(unknown)}: the conditions are {sorted(cond)}")
+            known = sorted(cond)
+            raise ValueError(f"negative {sorted(unknown)}: no such condition; known: {known}")
         like = lambda name, a: jnp.broadcast_to(jnp.asarray(a, cond[name].dtype), cond[name].shape)
         other = cond | {name: like(name, a) for name, a in self.instead.items()}
         return query.pair(*query.several([cond, other])), memory
 
 
 def negative(label: int = -1) -> Negative:
-    """Return the reference with another label, a class to guide away from; -1 is no class."""
+    """Return the reference with another label, a class to guide away from; -1 is no class.
+
+    >>> int(negative(label=3).instead["label"])
+    3
+    """
     return Negative({"label": jnp.asarray(label)})
 
 
@@ -91,6 +108,11 @@ class OtherNetwork:
     The network is smaller, or less trained, and makes the same errors more strongly. It must be of
     the same process; use `reframe` otherwise. conditional: whether it receives the condition. Its
     passes count in the NFE like those of the network itself.
+
+    >>> from diffjax import analytic, schedules, sde
+    >>> weak = analytic.gaussian(jnp.zeros(2), jnp.ones(2)).denoiser(sde.Flow(schedules.Logit()))
+    >>> OtherNetwork(weak).passes(rows=10)
+    20
     """
 
     denoise: Denoise
@@ -125,6 +147,9 @@ class Several:
 
     shares: pairs of name and share, or a dict. Raises ValueError for none, and for a name that is
     not in the conditions.
+
+    >>> Several({"label": 1.0, "caption": 0.5}).passes(rows=10)  # three predictions per row
+    30
     """
 
     shares: tuple[tuple[str, float], ...] | Mapping[str, float] = field(
@@ -135,7 +160,7 @@ class Several:
         if isinstance(self.shares, Mapping):  # held as what has a hash
             object.__setattr__(self, "shares", tuple(self.shares.items()))
         if not self.shares:
-            raise ValueError("shares={}: needs the share of a condition")
+            raise ValueError("shares={}: needs a share for at least one condition")
 
     def init(self, x: Sample) -> Memory:
         return ()
@@ -146,7 +171,8 @@ class Several:
     def __call__(self, query: Query, memory: Memory, *, guided: Mask) -> tuple[Pair, Memory]:
         cond, shares = query.conditions, dict(self.shares)
         if unknown := set(shares) - set(cond):
-            raise ValueError(f"shares of {sorted(unknown)}: the conditions are {sorted(cond)}")
+            known = sorted(cond)
+            raise ValueError(f"shares of {sorted(unknown)}: no such condition; known: {known}")
         steps = [{**cond, **null({name: cond[name] for name in shares})}]
         for name in shares:  # from none of them to all of them, one by one
             steps.append(steps[-1] | {name: cond[name]})
@@ -170,6 +196,9 @@ class Cached:
     with every = 2, and by 6 % with 4; reusing the direction of x0 gives 10 % and 33 %, that of the
     velocity 9 % and 27 %. Rows that reuse a direction from alpha = 0, where eps does not depend on
     the condition, are not guided. Raises ValueError for every < 1.
+
+    >>> Cached(Null(), every=2).passes(rows=10)  # five rows of two passes, and five of one
+    15
     """
 
     reference: Reference = Null()

@@ -37,7 +37,15 @@ class Rule(Protocol):
 
 @dataclass(frozen=True)
 class Linear:
-    """Linear extrapolation, ref + w (cond - ref) (arXiv:2207.12598, eq. 6)."""
+    """Linear extrapolation, ref + w (cond - ref) (arXiv:2207.12598, eq. 6).
+
+    >>> from diffjax import schedules, sde
+    >>> from diffjax.prediction import predict
+    >>> flow, x, t = sde.Flow(schedules.Logit()), jnp.ones((1, 2)), jnp.array([0.5])
+    >>> p, q = (predict(flow, x, t, jnp.array([x0])) for x0 in ([2.0, 0.0], [1.0, 1.0]))
+    >>> Linear()(Pair(flow, t, p, q), jnp.array([2.0]), ())[0].x0.tolist()
+    [[3.0, -1.0]]
+    """
 
     def init(self, x: Sample) -> Memory:
         return ()
@@ -53,6 +61,13 @@ class Rescale:
     x0 = phi std(cond) / std(guided) guided + (1 - phi) guided, with the standard deviation over all
     values of a sample (arXiv:2305.08891, sec. 3.4; there on the output v, which is -x0 at alpha =
     0). Raises ValueError unless 0 <= phi <= 1.
+
+    >>> from diffjax import schedules, sde
+    >>> from diffjax.prediction import predict
+    >>> flow, x, t = sde.Flow(schedules.Logit()), jnp.ones((1, 2)), jnp.array([0.5])
+    >>> p, q = (predict(flow, x, t, jnp.array([x0])) for x0 in ([2.0, 0.0], [1.0, 1.0]))
+    >>> Rescale(phi=1.0)(Pair(flow, t, p, q), jnp.array([2.0]), ())[0].x0.tolist()
+    [[1.5, -0.5]]
     """
 
     phi: float = 0.7
@@ -80,6 +95,13 @@ class APG:
     inner products are over all values of a sample, so a good `norm` depends on its size; by default
     there is no clipping. parallel = 1 and momentum = 0 is `Linear`. Raises ValueError unless norm >
     0 and |momentum| < 1.
+
+    >>> from diffjax import schedules, sde
+    >>> from diffjax.prediction import predict
+    >>> flow, x, t = sde.Flow(schedules.Logit()), jnp.ones((1, 2)), jnp.array([0.5])
+    >>> p, q = (predict(flow, x, t, jnp.array([x0])) for x0 in ([2.0, 0.0], [1.0, 1.0]))
+    >>> APG(momentum=0.0)(Pair(flow, t, p, q), jnp.array([2.0]), ())[0].x0.tolist()
+    [[2.0, -1.0]]
     """
 
     parallel: float = 0.0
@@ -114,6 +136,13 @@ class CFGZero:
     ref) with s = <cond, ref> / |ref|^2 of each sample (arXiv:2503.18886, Alg. 1). In the first
     `still` guided rows u = 0, which leaves x unchanged in `Flow`, the frame of the paper. Raises
     ValueError for still < 0.
+
+    >>> from diffjax import schedules, sde
+    >>> from diffjax.prediction import predict
+    >>> flow, x, t = sde.Flow(schedules.Logit()), jnp.ones((1, 2)), jnp.array([0.5])
+    >>> p, q = (predict(flow, x, t, jnp.array([x0])) for x0 in ([3.0, 1.0], [1.0, -1.0]))
+    >>> CFGZero()(Pair(flow, t, p, q), jnp.array([2.0]), ())[0].x0.tolist()
+    [[5.0, 1.0]]
     """
 
     still: int = 0

@@ -46,6 +46,10 @@ class Dynamic:
     The result is clip(x0, -s, s) bound / s, where s is the quantile `share` of |x0| of the sample,
     but at least `bound`, so samples within the bound are unchanged. Raises ValueError unless 0 <
     share <= 1 and bound > 0.
+
+    >>> print(Dynamic(share=1.0)(jnp.array([[0.5, -2.0], [0.5, -1.0]])))
+    [[ 0.25 -1.  ]
+     [ 0.5  -1.  ]]
     """
 
     share: float = 0.995

@@ -1,4 +1,4 @@
-"""Inverse problems: samples of x0 given a measurement y = A x0 + std n, with any denoiser.
+"""Inverse problems and editing: samples of x0 given a measurement y = A x0 + std n, or a reward.
 
 Two choices combine freely: the operator A (`OPERATORS`) and the covariance of x0 given x_t
 (`COVARIANCES`), in which the published methods differ. `Posterior(measurement, covariance)` is a
@@ -19,8 +19,10 @@ from diffjax.inverse.covariances import (
 from diffjax.inverse.daps import Drawn
 from diffjax.inverse.ddrm import DDRM
 from diffjax.inverse.denoising import Joint
+from diffjax.inverse.editing import Inverted, interpolate, invert, noises, slerp
 from diffjax.inverse.exact import correlated_posterior, mixture_posterior
 from diffjax.inverse.fidelity import psnr, ssim
+from diffjax.inverse.inpainting import Inpainted, inpainting
 from diffjax.inverse.measurement import Measurement, measured
 from diffjax.inverse.methods import METHODS, Method, Particles
 from diffjax.inverse.operators import (
@@ -40,14 +42,19 @@ from diffjax.inverse.operators import (
     Spectral,
     adjoint,
 )
+from diffjax.inverse.particles import Steered, particle_keys, steer, swarm
 from diffjax.inverse.posterior import Posterior
+from diffjax.inverse.potentials import Observation, Potential, Reward, Tilted
+from diffjax.inverse.proposals import AsGuided, Plain, Proposal, Twisted
 from diffjax.inverse.replacement import Replacement
+from diffjax.inverse.weighting import difference, largest, systematic, total
 
 __all__ = [
     "COVARIANCES",
     "DDRM",
     "METHODS",
     "OPERATORS",
+    "AsGuided",
     "BlockAverage",
     "Blur",
     "Channels",
@@ -57,29 +64,51 @@ __all__ = [
     "Function",
     "Hadamard",
     "Infinite",
+    "Inpainted",
+    "Inverted",
     "Joint",
     "Jpeg",
     "Mask",
     "Matrix",
     "Measurement",
     "Method",
+    "Observation",
     "Operator",
     "Particles",
     "Phase",
+    "Plain",
     "Posterior",
+    "Potential",
     "Prior",
+    "Proposal",
     "Replacement",
+    "Reward",
     "Rows",
     "Scale",
     "Separable",
     "Spectral",
+    "Steered",
+    "Tilted",
     "Tweedie",
+    "Twisted",
     "Unit",
     "Zero",
     "adjoint",
     "correlated_posterior",
+    "difference",
+    "inpainting",
+    "interpolate",
+    "invert",
+    "largest",
     "measured",
     "mixture_posterior",
+    "noises",
+    "particle_keys",
     "psnr",
+    "slerp",
     "ssim",
+    "steer",
+    "swarm",
+    "systematic",
+    "total",
 ]

@@ -1,1 +1,1 @@
-"""Readers and writers of published file formats of arrays; no content of a file is executed."""
+"""Readers and writers of file formats of arrays; no content of a file is executed."""

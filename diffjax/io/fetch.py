@@ -61,7 +61,7 @@ def fetch(remote: Remote, path: Path) -> Path:
         _download(remote, part)
         if remote.sum and (got := _sum(part, remote.sum)) != remote.sum:
             part.unlink()
-            raise ValueError(f"{remote.url}: its sum is {got}, not {remote.sum}: refused")
+            raise ValueError(f"{remote.url}: its checksum is {got}, not {remote.sum}: deleted")
         os.replace(part, path)
     except urllib.error.HTTPError as error:
         raise ValueError(f"{remote.url}: {_refused(error)}") from error
@@ -143,7 +143,7 @@ def _refused(error: urllib.error.HTTPError) -> str:
     error.close()
     text = f"{error.code} {error.reason}"
     if error.code in (401, 403):
-        return f"{text}: needs a login, or is not there; bring the file here by hand"
+        return f"{text}: needs a login, or does not exist; download the file by hand"
     return text
 
 
@@ -198,9 +198,9 @@ def _page(url: str) -> tuple[list[Any], str]:
     except (OSError, HTTPException) as error:
         raise ValueError(f"{url}: cannot be reached ({_why(error)})") from error
     except ValueError as error:
-        raise ValueError(f"{url}: no list of files ({reason(error)})") from error
+        raise ValueError(f"{url}: not a list of files ({reason(error)})") from error
     if not isinstance(entries, list):
-        raise ValueError(f"{url}: no list of files")
+        raise ValueError(f"{url}: not a list of files")
     return entries, following[1] if following else ""
 
 
@@ -211,11 +211,13 @@ def chosen(files: Sequence[Remote], patterns: Sequence[str] = ()) -> list[Remote
     matches no file, for a repository without weights, and for names that lead out of the folder.
     """
     if outside := [f.name for f in files if f.name.startswith("/") or ".." in f.name.split("/")]:
-        raise ValueError(f"{outside[0]!r}: leads out of the folder")
+        raise ValueError(f"{outside[0]!r}: would be written outside of the folder")
     fits = lambda pattern: [f for f in files if fnmatch.fnmatch(f.name, pattern)]
     for pattern in patterns:
         if not fits(pattern):
-            raise ValueError(f"{pattern}: fits no file; known: {', '.join(f.name for f in files)}")
+            raise ValueError(
+                f"{pattern}: matches no file; known: {', '.join(f.name for f in files)}"
+            )
     if patterns:
         return [f for f in files if any(fnmatch.fnmatch(f.name, p) for p in patterns)]
     for ending in WEIGHTS:

@@ -30,10 +30,10 @@ def read(path: Path) -> Contents:
         leaves = dict(_flat(tree, "")) if isinstance(tree, Mapping) else {}
     except ERRORS as error:
         text = " ".join(str(error).split())[:200] or type(error).__name__
-        raise ValueError(f"{path}: no checkpoint of Flax ({text})") from error
+        raise ValueError(f"{path}: not a checkpoint of Flax ({text})") from error
     tensors = {k: v for k, v in leaves.items() if isinstance(v, np.ndarray)}
     if not tensors:
-        raise ValueError(f"{path}: no checkpoint of Flax (no arrays by name)")
+        raise ValueError(f"{path}: not a checkpoint of Flax (it holds no named arrays)")
     return Contents(tensors, {k: v for k, v in leaves.items() if k not in tensors})
 
 

@@ -54,7 +54,7 @@ def interpret(
             machine.run(opcode.name, argument)
     except (LookupError, TypeError, AttributeError, OverflowError, MemoryError) as error:
         raise ValueError(f"damaged pickle ({type(error).__name__}: {error})") from error
-    raise ValueError("damaged pickle: no end")  # genops raises before
+    raise ValueError("damaged pickle: it has no end")  # genops raises before
 
 
 class Machine:
@@ -174,7 +174,7 @@ class Machine:
 def expect(kind: type, value: Any) -> Any:
     """Return the value; raise ValueError unless it has the type `kind`."""
     if not isinstance(value, kind):
-        raise ValueError(f"damaged pickle: {type(value).__name__} in the place of {kind.__name__}")
+        raise ValueError(f"damaged pickle: {type(value).__name__} in place of {kind.__name__}")
     return value
 
 

@@ -19,7 +19,16 @@ INDEX = ".safetensors.index.json"
 
 
 def numpy_file(path: Path) -> Contents:
-    """Read an .npz file of arrays."""
+    """Read an .npz file of arrays.
+
+    Raises ValueError that names the file, where it cannot be read.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.savez(f"{folder}/net.npz", w=np.ones(2))
+    ...     [*numpy_file(Path(folder, "net.npz")).tensors]
+    ['w']
+    """
     try:
         return Contents(read_arrays(path), {})
     except ValueError as error:
@@ -40,6 +49,10 @@ def read(path: Path) -> Contents:
     The contents include the settings in JSON beside the tensors, and those of the scheduler of a
     pipeline. Raises ValueError that names the file, where there is nothing to read, or more than
     one candidate.
+
+    >>> read(Path("nowhere.pt"))
+    Traceback (most recent call last):
+    ValueError: nowhere.pt: ...
     """
     if not path.exists():
         raise ValueError(f"{path}: no such file or folder")
@@ -47,7 +60,7 @@ def read(path: Path) -> Contents:
         return _with_settings(path, path.parent, path.parent)
     inner = [path / name for name in MODELS if (path / name).is_dir()]
     if len(inner) > 1:
-        raise ValueError(f"{path}: holds {' and '.join(p.name for p in inner)}; name one")
+        raise ValueError(f"{path}: holds {' and '.join(p.name for p in inner)}; name one of them")
     model = inner[0] if inner else path
     return _with_settings(_only(model), model, path)
 
@@ -65,7 +78,7 @@ def _read(path: Path) -> Contents:
         return flax_files.read(path)
     if path.suffix not in READERS:
         known = ", ".join([".safetensors", *READERS])
-        raise ValueError(f"{path}: no known ending; known: {known}, and folders")
+        raise ValueError(f"{path}: unknown ending; known: {known}, and folders")
     return READERS[path.suffix](path)
 
 
@@ -89,7 +102,9 @@ def _only(folder: Path) -> Path:
         if len(files) == 1:
             return files[0]
         if files:
-            raise ValueError(f"{folder}: holds {', '.join(p.name for p in files)}; name one")
+            raise ValueError(
+                f"{folder}: holds {', '.join(p.name for p in files)}; name one of them"
+            )
     raise ValueError(f"{folder}: no tensors in it; known: *.safetensors {' '.join(READERS)}")
 
 
@@ -111,12 +126,23 @@ def _json(path: Path) -> dict[str, Any]:
     except (ValueError, OSError, RecursionError) as error:
         raise ValueError(f"{path}: cannot be read ({error})") from error
     if not isinstance(fields, dict):
-        raise ValueError(f"{path}: holds no fields, but {str(fields)[:40]!r}")
+        raise ValueError(f"{path}: holds {str(fields)[:40]!r}; needs an object with fields")
     return fields
 
 
 class Tensors(Mapping[str, np.ndarray]):
-    """The tensors of one or more .safetensors files, each read when it is accessed."""
+    """The tensors of one or more .safetensors files, each read when it is accessed.
+
+    Raises ValueError for a file that cannot be read, and for a tensor of a type without a NumPy
+    type.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write(Path(folder, "net.safetensors"), {"w": np.ones(2)}, {"step": "500"})
+    ...     tensors = Tensors(Path(folder, "net.safetensors"))
+    ...     [*tensors], tensors.metadata
+    (['w'], {'step': '500'})
+    """
 
     def __init__(self, *paths: Path):
         self.metadata: dict[str, str] = {}
@@ -133,7 +159,7 @@ class Tensors(Mapping[str, np.ndarray]):
         try:
             return self._files[name].get_tensor(name)
         except (SafetensorError, TypeError, AttributeError) as error:
-            raise ValueError(f"{name}: of a type that NumPy has not ({error})") from error
+            raise ValueError(f"{name}: has a type that NumPy lacks ({error})") from error
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._files)
@@ -143,7 +169,17 @@ class Tensors(Mapping[str, np.ndarray]):
 
 
 def write(path: Path, tensors: Mapping[str, Any], metadata: dict[str, str]) -> None:
-    """Write these arrays unchanged to a .safetensors file, atomically."""
+    """Write these arrays unchanged to a .safetensors file, atomically.
+
+    tensors: arrays by name. metadata: texts by name, stored beside them.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write(Path(folder, "net.safetensors"), {"w": np.ones(2)}, {"step": "500"})
+    ...     contents = read(Path(folder, "net.safetensors"))
+    ...     contents.tensors["w"].tolist()
+    [1.0, 1.0]
+    """
     with whole(path) as part:
         save_file({k: np.asarray(v, order="C") for k, v in tensors.items()}, part, metadata)
         _sort(part)

@@ -40,7 +40,7 @@ def weights(
     if named:
         path = Path(named).expanduser()
         if not path.is_file():
-            raise ValueError(f"{setting}={named!r}: no such file; standard: {standard.url}")
+            raise ValueError(f"{setting}={named!r}: no such file; standard file: {standard.url}")
         sha = sha256(path)
         if sha == standard.sha256:
             return Weights(path, sha, f"standard weights {standard.url}")
@@ -54,7 +54,9 @@ def weights(
     if not path.exists():
         download(standard, path, setting)
     elif (sha := sha256(path)) != standard.sha256:
-        raise ValueError(f"{path}: SHA-256 {sha}, not {standard.sha256}: damaged; delete it")
+        raise ValueError(
+            f"{path}: has the SHA-256 {sha}, not {standard.sha256}: delete this damaged file"
+        )
     return Weights(path, standard.sha256, f"standard weights {standard.url}")
 
 
@@ -73,5 +75,5 @@ def download(standard: Standard, path: Path, setting: str) -> None:
         fetch(Remote(standard.url, standard.name, standard.sha256), path)
     except ValueError as error:
         raise ValueError(
-            f"{setting}: none given, and {error}; bring it here and give {setting}=PATH"
+            f"{setting}: not set, and {error}; download the file and set {setting}=PATH"
         ) from error

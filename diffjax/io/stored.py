@@ -101,7 +101,7 @@ class Dtype:
     def filled(self, _: Any, order: Any, *_others: Any) -> None:
         self.text = expect(str, order).replace("|", "=") + self.text
 
-    def made(self) -> np.dtype[Any]:
+    def dtype(self) -> np.dtype[Any]:
         if not re.fullmatch("[<>=]?[biufc][0-9]+", self.text):
             raise ValueError(f"an array of dtype {printable(self.text)}: refused")
         return np.dtype(self.text)
@@ -114,7 +114,7 @@ class Array:
     value: np.ndarray | None = None
 
     def filled(self, _: Any, shape: Any, dtype: Any, fortran: Any, data: Any) -> None:
-        flat = np.frombuffer(expect(bytes, data), expect(Dtype, dtype).made())
+        flat = np.frombuffer(expect(bytes, data), expect(Dtype, dtype).dtype())
         self.value = flat.reshape(shape, order="F" if fortran else "C")
 
     def read(self) -> np.ndarray:
@@ -125,7 +125,7 @@ class Array:
 
 def scalar(dtype: Any, data: Any) -> Any:
     """Return a NumPy scalar as a Python number."""
-    return np.frombuffer(expect(bytes, data), expect(Dtype, dtype).made())[0].item()
+    return np.frombuffer(expect(bytes, data), expect(Dtype, dtype).dtype())[0].item()
 
 
 def buffered(data: Any, dtype: Any, shape: Any, order: Any) -> Array:

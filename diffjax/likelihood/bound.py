@@ -29,6 +29,11 @@ def prior_kl(sde: SDE, x0: Sample) -> Nats:
     """Return the prior term KL(q(x_T | x0) || N(0, sigma_T^2)) in nats per image, (B,).
 
     It is SNR_T ||x0||^2 / 2 at T = t_max.
+
+    >>> from diffjax import schedules, sde
+    >>> flow = sde.Flow(schedules.Logit(), t_max=0.75)
+    >>> prior_kl(flow, jnp.full((1, 2), 3.0)).round(4).tolist()  # SNR 1 / 9 and |x0|^2 = 18
+    [1.0]
     """
     return _prior(sde, x0).sum(dims(x0))
 
@@ -38,7 +43,15 @@ def _prior(sde: SDE, x0: Sample) -> Sample:
 
 
 def decoder_nll(x0: Sample, mean: Sample, scale: Array, levels: int = 256) -> Nats:
-    """Return -log P(x0) in nats per image, (B,): the sum of `decoder_each` over values."""
+    """Return -log P(x0) in nats per image, (B,): the sum of `decoder_each` over values.
+
+    The arguments are those of `decoder_each`.
+
+    >>> x0 = jnp.array([[1 / 255]])
+    >>> nats = decoder_nll(x0, mean=x0, scale=jnp.asarray(1 / 255))
+    >>> round(float(nats[0]), 3)  # -log of the probability of one standard deviation
+    0.382
+    """
     return decoder_each(x0, mean, scale, levels).sum(dims(x0))
 
 
@@ -64,8 +77,16 @@ def decoder_each(x0: Sample, mean: Sample, scale: Array, levels: int = 256) -> S
 def diffusion_term(sde: SDE, x0: Sample, eps: Sample, t: Time, prediction: Prediction) -> Nats:
     """Return -l' / 2 ||eps - eps_hat||^2 at t in nats per image, (B,).
 
-    Its integral over t is the diffusion term of the bound in continuous time (arXiv:2107.00630,
-    eq. 17).
+    Its integral over t is the diffusion term of the bound in continuous time (arXiv:2107.00630, eq.
+    17). prediction: that of the denoiser at x_t = alpha x0 + sigma eps.
+
+    >>> from diffjax import schedules, sde
+    >>> from diffjax.prediction import predict
+    >>> flow, t = sde.Flow(schedules.Logit()), jnp.full(1, 0.5)
+    >>> x0, eps = jnp.zeros((1, 1)), jnp.ones((1, 1))
+    >>> prediction = predict(flow, flow.perturb(x0, eps, t), t, x0)
+    >>> float(diffusion_term(flow, x0, eps, t, prediction)[0])  # the prediction is exact
+    0.0
     """
     return _diffusion(sde, x0, eps, t, prediction).sum(dims(x0))
 
@@ -86,7 +107,15 @@ def step_nll(
 
     It is KL(q(x_s | x_t, x0) || p(x_s | x_t)), where p has the mean of q at the predicted x0, and
     the variance of q or the one in `prediction.log_var`. For s = 0 it is the decoder at the
-    predicted x0.
+    predicted x0. levels: grey levels per value.
+
+    >>> from diffjax import schedules, sde
+    >>> from diffjax.prediction import predict
+    >>> flow, x0, x = sde.Flow(schedules.Logit()), jnp.zeros((1, 1)), jnp.ones((1, 1))
+    >>> s, t = jnp.full(1, 0.5), jnp.full(1, 0.75)
+    >>> nats = step_nll(flow, x0, x, s, t, predict(flow, x, t, x0 + 1))
+    >>> round(float(nats[0]), 4)  # (SNR_s - SNR_t) / 2 = (1 - 1 / 9) / 2
+    0.4444
     """
     # Both branches of the last `where` are computed, so each needs finite inputs everywhere.
     inner = jnp.where(s > 0, s, t / 2)  # any time will do: not used where s = 0
@@ -117,6 +146,11 @@ def step_log_var(sde: SDE, s: Time, t: Time) -> tuple[Time, Time]:
     The first is that of the posterior, sigma_s^2 (1 - exp(l_t - l_s)); the second that of x_t given
     x_s, which in VP is beta = 1 - (alpha_t / alpha_s)^2. The posterior at s = 0 has no variance, so
     there the first is that of the step from 2t to t, as in DDPM (arXiv:2006.11239, sec. 3.2).
+
+    >>> from diffjax import schedules, sde
+    >>> flow, s, t = sde.Flow(schedules.Logit()), jnp.full(1, 0.5), jnp.full(1, 0.75)
+    >>> [round(float(jnp.exp(log_var[0])), 4) for log_var in step_log_var(flow, s, t)]
+    [0.2222, 0.5]
     """
     last = s <= 0
     to, start = jnp.where(last, t, s), jnp.where(last, jnp.minimum(2 * t, sde.t_max), t)
@@ -130,6 +164,10 @@ class Bound(NamedTuple):
 
     prior, diffusion, decoder: (B,). at_logsnr: (B, bins), the part of the diffusion term from each
     bin of log-SNR, see `EDGES`.
+
+    >>> one = jnp.ones(2)
+    >>> Bound(0.25 * one, 2.5 * one, 0.25 * one, at_logsnr=2.5 * one[:, None]).total.tolist()
+    [3.0, 3.0]
     """
 
     prior: Nats
@@ -162,6 +200,12 @@ def vlb(
 
     x0: (B, ...) in [-1, 1]. keys: (B,); the estimate of an image depends on its own key only.
     levels: grey levels per value. Raises ValueError for times that are no such grid.
+
+    >>> from diffjax import analytic, schedules, sde
+    >>> denoise = analytic.gaussian(jnp.zeros(2), jnp.ones(2)).denoiser(sde.VP(schedules.Linear()))
+    >>> bound = vlb(denoise, jnp.zeros((1, 2)), jax.random.split(jax.random.key(0), 1), samples=2)
+    >>> bound.total.shape, bound.at_logsnr.shape
+    ((1,), (1, 16))
     """
     sde, unit = denoise.sde, 1 / (math.prod(x0.shape[1:]) * math.log(2))
     zeros = jnp.zeros((len(x0), len(EDGES) - 1), x0.dtype)
@@ -189,7 +233,7 @@ def vlb_map(
     """Estimate the bound in continuous time per value, (B, ...), in bits.
 
     Its mean over an image is `vlb(...).total` for the same keys. Values that cost many bits are
-    those that the model did not expect.
+    those that the model did not expect. The arguments are those of `vlb`.
     """
     add = lambda total, t, each: total + each
     diffusion, decoder = _continuous(
@@ -266,7 +310,12 @@ def _discrete(
 
 
 def at_level(sde: SDE, t: Time) -> Float[Array, "b bins"]:
-    """Return the one-hot bin of log-SNR, see `EDGES`, that each t lies in, (B, bins)."""
+    """Return the one-hot bin of log-SNR, see `EDGES`, that each t lies in, (B, bins).
+
+    >>> from diffjax import schedules, sde
+    >>> at_level(sde.Flow(schedules.Logit()), jnp.array([0.4])).argmax(1).tolist()  # 0 to 2
+    [8]
+    """
     bins = len(EDGES) - 1
     place = (sde.logsnr(t) - EDGES[0]) / (EDGES[1] - EDGES[0])
     return jax.nn.one_hot(jnp.clip(place, 0, bins - 1).astype(jnp.int32), bins, dtype=t.dtype)
@@ -275,7 +324,13 @@ def at_level(sde: SDE, t: Time) -> Float[Array, "b bins"]:
 def end_nll(sde: SDE, x0: Sample, eps: Sample, levels: int = 256) -> Nats:
     """Return the decoder term of the bound in continuous time, in nats per image, (B,).
 
-    The decoder is N(x / alpha, SNR^-1) at t_min, discretised as in `decoder_each`.
+    The decoder is N(x / alpha, SNR^-1) at t_min, discretised as in `decoder_each`. levels: grey
+    levels per value.
+
+    >>> from diffjax import schedules, sde
+    >>> x0, eps = jnp.zeros((1, 1)), jnp.zeros((1, 1))
+    >>> round(float(end_nll(sde.Flow(schedules.Logit(), t_min=1 / 256), x0, eps)[0]), 3)
+    0.382
     """
     return _end(sde, x0, eps, levels).sum(dims(x0))
 

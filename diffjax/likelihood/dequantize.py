@@ -23,12 +23,22 @@ t_min."""
 
 
 def none(key: Key[Array, ""], shape: tuple[int, ...], rho: Float[Array, ""]) -> Noise:
-    """Add no noise, for the density of data that are not quantized."""
+    """Add no noise, for the density of data that are not quantized.
+
+    >>> u, log_q = none(jax.random.key(0), (8, 8, 1), jnp.asarray(0.01))
+    >>> u.shape, float(log_q)
+    ((8, 8, 1), 0.0)
+    """
     return jnp.zeros(shape), jnp.zeros(())
 
 
 def uniform(key: Key[Array, ""], shape: tuple[int, ...], rho: Float[Array, ""]) -> Noise:
-    """Draw noise uniformly on the bin (arXiv:1511.01844, sec. 3.1)."""
+    """Draw noise uniformly on the bin (arXiv:1511.01844, sec. 3.1).
+
+    >>> u, log_q = uniform(jax.random.key(0), (2,), jnp.asarray(0.01))
+    >>> bool((abs(u) <= 1 / 255).all()), round(float(log_q), 3)  # 2 log(255 / 2)
+    (True, 9.696)
+    """
     log_q = -math.prod(shape) * math.log(2 * HALF)
     return HALF * jax.random.uniform(key, shape, minval=-1.0), jnp.asarray(log_q, float)
 
@@ -38,6 +48,10 @@ def truncated_normal(key: Key[Array, ""], shape: tuple[int, ...], rho: Float[Arr
 
     The model is then evaluated on its training distribution, and no dequantizer has to be trained
     (arXiv:2305.03935, sec. 3.2).
+
+    >>> u, log_q = truncated_normal(jax.random.key(0), (2,), jnp.asarray(0.01))
+    >>> bool((abs(u) <= 1 / 255).all()), u.shape
+    (True, (2,))
     """
     edge = HALF / rho
     u = rho * jax.random.truncated_normal(key, -edge, edge, shape)

@@ -144,12 +144,12 @@ def flow(
     begin: Float[Array, ""],
     end: Float[Array, ""],
     cond: Cond | None,
-    how: Ode,
+    ode: Ode,
     probes: Float[Array, "b k n"] | None = None,
 ) -> Path:
     """Solve the ODE from w = `begin` to `end` for a batch, each sample with its own step sizes.
 
-    y: (B, ...). how: the settings of the solver. probes: (B, k, D), or None to solve without the
+    y: (B, ...). ode: the settings of the solver. probes: (B, k, D), or None to solve without the
     trace.
     """
 
@@ -158,28 +158,28 @@ def flow(
             return traced(lambda y: field(denoise, y, w, cond), state[0], probes)
 
         start = (y, jnp.zeros((), y.dtype))
-        move = _equal if how.steps else _adaptive
-        (y, growth), steps, done = move(slope, start, begin, end, how)
+        move = _equal if ode.steps else _adaptive
+        (y, growth), steps, done = move(slope, start, begin, end, ode)
         return Path(y, growth, steps, done & jnp.isfinite(y).all() & jnp.isfinite(growth))
 
     return jax.vmap(one)(y, cond, probes)
 
 
 def _adaptive(
-    slope: Slope, start: State, begin: Array, end: Array, how: Ode
+    slope: Slope, start: State, begin: Array, end: Array, ode: Ode
 ) -> tuple[State, Array, Array]:
     """Solve with adaptive steps; return the final state, the number of steps and the success."""
     # The larger of both errors: in a common mean log p would be one value among D + 1.
     worst = lambda e: jnp.maximum(jnp.sqrt((e[0] ** 2).mean()), jnp.abs(e[1]))
     solved = diffrax.diffeqsolve(
         diffrax.ODETerm(lambda w, state, _: slope(w, state)),
-        SOLVERS[how.solver](),
+        SOLVERS[ode.solver](),
         begin,
         end,
         FIRST * (end - begin),
         start,
-        stepsize_controller=diffrax.PIDController(how.rtol, how.atol, norm=worst, factormax=GROWTH),
-        max_steps=how.most,
+        stepsize_controller=diffrax.PIDController(ode.rtol, ode.atol, norm=worst, factormax=GROWTH),
+        max_steps=ode.most,
         adjoint=diffrax.ForwardMode(),  # half the time to compile
         throw=False,  # one failed sample must not stop its batch: `arrived` reports it
     )
@@ -189,13 +189,13 @@ def _adaptive(
 
 
 def _equal(
-    slope: Slope, start: State, begin: Array, end: Array, how: Ode
+    slope: Slope, start: State, begin: Array, end: Array, ode: Ode
 ) -> tuple[State, Array, Array]:
     """Solve with equal steps of the classic Runge-Kutta method; the results are as in `_adaptive`.
 
     The stages are a scan, so the network is compiled once and not four times.
     """
-    h = (end - begin) / how.steps
+    h = (end - begin) / ode.steps
     add = lambda state, by, k: jax.tree.map(lambda a, b: a + by * b, state, k)
 
     def step(state: State, i: Array) -> tuple[State, None]:
@@ -208,8 +208,8 @@ def _equal(
         zero = jax.tree.map(jnp.zeros_like, state)
         return jax.lax.scan(stage, (state, zero), jnp.asarray(STAGES))[0][0], None
 
-    last, _ = jax.lax.scan(step, start, jnp.arange(how.steps))
-    return last, jnp.asarray(how.steps), jnp.asarray(True)
+    last, _ = jax.lax.scan(step, start, jnp.arange(ode.steps))
+    return last, jnp.asarray(ode.steps), jnp.asarray(True)
 
 
 def logp(
@@ -217,20 +217,27 @@ def logp(
     z: Sample,
     keys: Key[Array, " b"],
     cond: Cond | None = None,
-    how: Ode = Ode(),
+    ode: Ode = Ode(),
     trace: Trace = exact,
 ) -> Density:
     """Compute log p(z) in nats, for z = x / alpha at t_min.
 
     log p(z) = log N(y; 0, sigma^2) at t_max + int tr dw + D log alpha at t_min, with alpha and
     sigma of VP. z: (B, ...). keys: (B,), for the probes of each sample, which depend on its key
-    only. how: the ODE solver. trace: the estimator of the trace, exact by default, which takes D
+    only. ode: the ODE solver. trace: the estimator of the trace, exact by default, which takes D
     Jacobian-vector products. A sample whose ODE does not reach t_max has `arrived` False.
+
+    >>> from diffjax import analytic, schedules, sde
+    >>> denoise = analytic.gaussian(jnp.zeros(2), jnp.ones(2)).denoiser(sde.VP(schedules.Linear()))
+    >>> keys = jax.random.split(jax.random.key(0), 1)
+    >>> density = logp(denoise, jnp.zeros((1, 2)), keys, ode=Ode(steps=20))
+    >>> round(float(density.logp[0]), 2)  # -log(2 pi)
+    -1.84
     """
     begin, end = span(denoise, z.dtype)
     size = z[0].size
     probes = jax.vmap(lambda key: trace(key, size).astype(z.dtype))(keys)
-    path = flow(denoise, jnp.tanh(begin) * z, begin, end, cond, how, probes)
+    path = flow(denoise, jnp.tanh(begin) * z, begin, end, cond, ode, probes)
     var = 1 / jnp.cosh(end) ** 2
     prior = -0.5 * (path.y**2 / var + jnp.log(2 * jnp.pi * var)).sum(dims(z))
     log_alpha = jnp.log(jnp.tanh(begin))  # the change of variables from y = alpha z to z
@@ -238,23 +245,33 @@ def logp(
     return Density(total, path.y * _prior_scale(denoise), path.steps, path.arrived)
 
 
-def encode(denoise: Denoise, z: Sample, cond: Cond | None = None, how: Ode = Ode()) -> Sample:
+def encode(denoise: Denoise, z: Sample, cond: Cond | None = None, ode: Ode = Ode()) -> Sample:
     """Map data z (B, ...) to noise: x at t_max on the ODE through x = alpha z at t_min.
 
     Samples whose ODE does not reach t_max are NaN.
+
+    >>> from diffjax import analytic, schedules, sde
+    >>> denoise = analytic.gaussian(jnp.zeros(2), jnp.ones(2)).denoiser(sde.VP(schedules.Linear()))
+    >>> encode(denoise, jnp.ones((1, 2)), ode=Ode(steps=20)).round(2).tolist()  # N(0, I)
+    [[1.0, 1.0]]
     """
     begin, end = span(denoise, z.dtype)
-    path = flow(denoise, jnp.tanh(begin) * z, begin, end, cond, how)
+    path = flow(denoise, jnp.tanh(begin) * z, begin, end, cond, ode)
     return _or_nan(path) * _prior_scale(denoise)
 
 
-def decode(denoise: Denoise, x: Sample, cond: Cond | None = None, how: Ode = Ode()) -> Sample:
+def decode(denoise: Denoise, x: Sample, cond: Cond | None = None, ode: Ode = Ode()) -> Sample:
     """Map noise x (B, ...) at t_max to data z = x / alpha at t_min: the inverse of `encode`.
 
     Samples whose ODE does not reach t_min are NaN.
+
+    >>> from diffjax import analytic, schedules, sde
+    >>> denoise = analytic.gaussian(jnp.zeros(2), jnp.ones(2)).denoiser(sde.VP(schedules.Linear()))
+    >>> decode(denoise, jnp.ones((1, 2)), ode=Ode(steps=20)).round(2).tolist()  # N(0, I)
+    [[1.0, 1.0]]
     """
     begin, end = span(denoise, x.dtype)
-    path = flow(denoise, x / _prior_scale(denoise), end, begin, cond, how)
+    path = flow(denoise, x / _prior_scale(denoise), end, begin, cond, ode)
     return _or_nan(path) / jnp.tanh(begin)
 
 
@@ -263,7 +280,7 @@ def log_weights(
     x0: Sample,
     keys: Key[Array, " b"],
     cond: Cond | None,
-    how: Ode,
+    ode: Ode,
     trace: Trace,
     dequantize: Dequantize,
     repeats: int = 1,
@@ -283,7 +300,7 @@ def log_weights(
         both = jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, i)))(keys)
         noise = jax.vmap(lambda key: dequantize(key, x0.shape[1:], rho))
         u, log_q = noise(both[:, 0])
-        path = logp(denoise, x0 + u.astype(x0.dtype), both[:, 1], cond, how, trace)
+        path = logp(denoise, x0 + u.astype(x0.dtype), both[:, 1], cond, ode, trace)
         return jnp.where(path.arrived, path.logp - log_q, jnp.nan), path.steps
 
     # One repeat after the other: memory is that of one batch.

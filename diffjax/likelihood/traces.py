@@ -21,7 +21,11 @@ Trace = Callable[[Key[Array, ""], int], Probes]
 
 
 def exact(key: Key[Array, ""], size: int) -> Probes:
-    """Return the unit vectors: the trace is exact and takes D products."""
+    """Return the unit vectors: the trace is exact and takes D products.
+
+    >>> exact(jax.random.key(0), 2).tolist()
+    [[1.0, 0.0], [0.0, 1.0]]
+    """
     return jnp.eye(size)
 
 
@@ -30,6 +34,9 @@ def rademacher(key: Key[Array, ""], size: int, probes: int = 1) -> Probes:
 
     The variance is 2 sum_(a != b) S_ab^2 / k, where S is the symmetric part of J: 0 for a diagonal
     J.
+
+    >>> jnp.abs(rademacher(jax.random.key(0), 3)).tolist()
+    [[1.0, 1.0, 1.0]]
     """
     at_least(1, probes=probes)
     return jax.random.rademacher(key, (probes, size), float) / probes**0.5
@@ -39,6 +46,9 @@ def gaussian(key: Key[Array, ""], size: int, probes: int = 1) -> Probes:
     """Draw k = `probes` standard normal vectors, k >= 1.
 
     The variance is 2 ||S||^2 / k, where S is the symmetric part of J.
+
+    >>> gaussian(jax.random.key(0), 3, probes=2).shape
+    (2, 3)
     """
     at_least(1, probes=probes)
     return jax.random.normal(key, (probes, size)) / probes**0.5
@@ -47,7 +57,13 @@ def gaussian(key: Key[Array, ""], size: int, probes: int = 1) -> Probes:
 def orthogonal(key: Key[Array, ""], size: int, probes: int = 1) -> Probes:
     """Draw k = `probes` orthogonal random vectors, 1 <= k <= D.
 
-    The variance is smaller than that of `gaussian`, and 0 for k = D.
+    The variance is smaller than that of `gaussian`, and 0 for k = D. Raises ValueError for another
+    k.
+
+    >>> v = orthogonal(jax.random.key(0), 2, probes=2)
+    >>> print((v.T @ v).round(4) + 0.0)
+    [[1. 0.]
+     [0. 1.]]
     """
     at_least(1, probes=probes)
     if probes > size:
@@ -63,6 +79,10 @@ def probing(key: Key[Array, ""], size: int, probes: int = 4) -> Probes:
     Only entries S_ab with a = b mod k, a != b, contribute to the variance, with twice their
     squares. Neighbouring values of an image, whose S_ab are the largest, do not contribute, and for
     k >= D the trace is exact. Raises ValueError unless k is a power of 2.
+
+    >>> v = probing(jax.random.key(0), 4, probes=4)
+    >>> (v.T @ v).tolist()[0]  # four probes of four values: the trace is exact
+    [1.0, 0.0, 0.0, 0.0]
     """
     at_least(1, probes=probes)
     if probes & (probes - 1):

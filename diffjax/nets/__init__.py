@@ -1,6 +1,10 @@
 """Networks as pairs `Network(init, apply)`: one file per backbone, and their catalogue.
 
 Flax stays inside this package, and nothing in the package knows about diffusion.
+
+    >>> from diffjax.nets.conditions import Label
+    >>> unet(channels=32, multipliers=(1, 2), attention=(4,), conditions=(Label(10),))
+    Network(UNet)
 """
 
 from diffjax.arrays import catalogue

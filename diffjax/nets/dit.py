@@ -168,7 +168,7 @@ class DiT(nn.Module):
             if n % side:
                 setting = "patch_time" if name == "T" else "patch"
                 raise ValueError(
-                    f"dit with {setting}={side} and input {shape}: needs {name} divisible by it"
+                    f"dit with {setting}={side} and input {shape}: needs {name} divisible by {side}"
                 )
         rotary = self.positions == "rotary"
         width, heads = self.settings.width, self.settings.heads
@@ -177,7 +177,7 @@ class DiT(nn.Module):
             raise ValueError(
                 f"positions={self.positions!r} on {len(sides)} axes with width={width}, "
                 f"heads={heads}: needs an even number of features"
-                f"{' per head' if rotary else ''}, two per axis; they are {features}"
+                f"{' per head' if rotary else ''}, two per axis; there are {features}"
             )
         return sides
 
@@ -211,6 +211,12 @@ def dit(
     the second (arXiv:2209.12152). remat: what the backward pass recomputes, see `DiT`.
     learn_variance: return a second output like the first, for the variance of a step. dtype: the
     type of the compute, float32 or bfloat16; parameters, input and output are float32.
+
+    >>> dit(size="S", patch=2)
+    Network(DiT)
+    >>> dit(width=100, heads=3)
+    Traceback (most recent call last):
+    ValueError: heads=3: ...
     """
     one_of(SIZES, size=size)
     one_of(POSITIONS, positions=positions)

@@ -249,6 +249,9 @@ def edm2(
     filter that changes the resolution. remat: recompute blocks in the backward pass instead of
     storing them. learn_variance: return a second output like the first, for the variance of a step.
     dtype: the type of the compute, float32 or bfloat16.
+
+    >>> edm2(channels=128, head_channels=64)  # EDM2-XS
+    Network(EDM2)
     """
     at_least(1, channels=channels, blocks=blocks, head_channels=head_channels)
     if not multipliers or min(multipliers) < 1:

@@ -38,8 +38,8 @@ def at_sides(attention: tuple[int, ...], first: int, levels: int, shape: tuple[i
     sides = [first // 2**level for level in range(levels)]
     if absent := [side for side in attention if side not in sides]:
         raise ValueError(
-            f"attention={attention}: no level has the side {absent[0]}; for input {shape} they "
-            f"have {', '.join(map(str, sides))}"
+            f"attention={attention}: no level has the side {absent[0]}; for input {shape} the "
+            f"sides are {', '.join(map(str, sides))}"
         )
 
 

@@ -57,6 +57,10 @@ def mlp(
     vectors or a second time. learn_variance: return a second output like the first, for the
     variance of a step. dtype: the type of the compute, float32 or bfloat16; parameters, input and
     output are float32.
+
+    >>> from diffjax.nets.conditions import Label
+    >>> mlp(width=16, depth=1, conditions=(Label(2),))
+    Network(MLP)
     """
     at_least(2, width=width)
     at_least(1, depth=depth)

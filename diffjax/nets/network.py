@@ -64,6 +64,10 @@ class Network:
     maps the parameters after each training step, for networks that keep their weights at a fixed
     norm. check: raises ValueError for inputs x, cond that the network was not built for; it is
     called on the host, with values.
+
+    >>> network = Network(lambda *shapes: {}, lambda params, x, c_noise, cond, *, key=None: 0 * x)
+    >>> network.apply({}, jax.numpy.ones((3, 2)), jax.numpy.ones(3), None).shape
+    (3, 2)
     """
 
     init: Init
@@ -168,9 +172,13 @@ def linen(
     dtype: the type of the compute, float32 or bfloat16. The module receives parameters and x in
     this type and c_noise in float32; outputs and gradients have the type of x. project: see
     `Network`. Raises ValueError for another type.
+
+    >>> from diffjax.nets.mlp import MLP
+    >>> linen(MLP(width=16, depth=1)) == linen(MLP(width=16, depth=1))
+    True
     """
     if dtype not in DTYPES:
-        raise ValueError(f"dtype={dtype!r}: known: {', '.join(DTYPES)}")
+        raise ValueError(f"dtype={dtype!r}: unknown; known: {', '.join(DTYPES)}")
     checks.instance(nn.Module, "MyModule()", module=module)
     init, apply = _LinenInit(module), _LinenApply(module, dtype)
     return Network(init, apply, project, _LinenCheck(module))

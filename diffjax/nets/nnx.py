@@ -28,7 +28,7 @@ class Maker:
         return module(**dict(self.settings), rngs=rngs)
 
 
-@functools.cache
+@functools.lru_cache(32)
 def _abstract(make: Maker) -> tuple[Any, Any, Any]:
     """Return the graph, parameters and random streams of the module, as shapes.
 
@@ -40,8 +40,8 @@ def _abstract(make: Maker) -> tuple[Any, Any, Any]:
     if others := [(path, type(variable).__name__) for path, variable in others]:
         path, kind = others[0]
         raise ValueError(
-            f"{make.module.__name__}: {'.'.join(map(str, path))} is a {kind}; a network is a pure "
-            f"function of its parameters: needs nnx.Param, and constants outside of variables"
+            f"{make.module.__name__}: {'.'.join(map(str, path))} is a {kind}; a network must be a "
+            f"pure function of its parameters: needs nnx.Param, and constants outside of variables"
         )
     return graph, params, streams
 
@@ -104,16 +104,26 @@ def nnx(
 ) -> Network:
     """Return the network of a flax.nnx module.
 
-    The module is constructed by `module(**settings, rngs=rngs)` and called as
-    `module(x, c_noise, cond)`. Its `nnx.Param` are the parameters, by their paths: `init` draws
-    them, and `apply` receives them. Dropout draws from the key of the step and is off in evaluation
+    The module is constructed by `module(**settings, rngs=rngs)` and called as `module(x, c_noise,
+    cond)`. Its `nnx.Param` are the parameters, by their paths: `init` draws them, and `apply`
+    receives them. Dropout draws from the key of the step and is off in evaluation
     (`module.train()`, `module.eval()`). dtype: the type of the compute, float32 or bfloat16, as for
-    `linen`. settings: hashable values. Raises ValueError for another dtype and, at first use, for
-    variables that are neither parameters nor random streams, such as BatchStat: a network is a pure
-    function and keeps no other state.
+    `linen`. settings: hashable values. project: as in `Network`. Raises ValueError for another
+    dtype and, at first use, for variables that are neither parameters nor random streams, such as
+    BatchStat: a network is a pure function and keeps no other state.
+
+    >>> class Scale(flax_nnx.Module):
+    ...     def __init__(self, size, rngs):
+    ...         self.scale = flax_nnx.Param(jnp.ones(size))
+    ...     def __call__(self, x, c_noise, cond):
+    ...         return self.scale[None] * x
+    >>> network = nnx(Scale, size=2)
+    >>> params = network.init(jax.random.key(0), jnp.ones((3, 2)), jnp.ones(3), None)
+    >>> network.apply(params, jnp.ones((3, 2)), jnp.ones(3), None).shape
+    (3, 2)
     """
     if dtype not in DTYPES:
-        raise ValueError(f"dtype={dtype!r}: known: {', '.join(DTYPES)}")
+        raise ValueError(f"dtype={dtype!r}: unknown; known: {', '.join(DTYPES)}")
     make = Maker(module, tuple(sorted(settings.items())))
     hash(make)
     return Network(_Init(make), _Apply(make, dtype), project)

@@ -15,7 +15,9 @@ def shares(width: int, axes: int) -> list[int]:
     Raises ValueError for fewer than two features per axis, or an odd number of features.
     """
     if width % 2 or width < 2 * axes:
-        raise ValueError(f"{width} features for positions on {axes} axes: needs 2 each, and even")
+        raise ValueError(
+            f"{width} features for positions on {axes} axes: needs an even number >= {2 * axes}"
+        )
     each = width // (2 * axes) * 2
     return [width - each * (axes - 1)] + [each] * (axes - 1)
 

@@ -36,7 +36,7 @@ BATCH = ("x", "cond", "kept", "mask", "weight", "u")
 def check_batch(batch: Batch) -> None:
     """Raise ValueError for unknown entries of a batch, and for arrays of wrong shapes."""
     if not isinstance(batch, Mapping) or "x" not in batch:
-        raise ValueError("batch: needs arrays by name, at least x (B, ...)")
+        raise ValueError("batch: needs a mapping from names to arrays, with x (B, ...)")
     if unknown := [name for name in batch if name not in BATCH]:
         raise ValueError(
             f"batch[{unknown[0]!r}]: no such entry; conditions are "
@@ -51,7 +51,9 @@ def check_batch(batch: Batch) -> None:
     mask = np.shape(batch.get("mask", 1.0))
     fits = all(m in (1, n) for m, n in zip(mask[::-1], x.shape[::-1], strict=False))
     if len(mask) > x.ndim or not fits:
-        raise ValueError(f"batch['mask'] {mask}: needs a shape that broadcasts to {x.shape}")
+        raise ValueError(
+            f"batch['mask'] has the shape {mask}; needs one that broadcasts to {x.shape}"
+        )
 
 
 def mean_of_items(
@@ -79,6 +81,9 @@ class Context(NamedTuple):
     averages: averages of the parameters, by name. held: parameters that are never trained, by name.
     evaluating: whether this is the held-out loss, in which no condition is dropped; the networks of
     `model` are in evaluation mode then, and others must be called without a key.
+
+    >>> Context(model=None, params={}, batch={"x": jnp.zeros((4, 2))}, key=None).evaluating
+    False
     """
 
     model: Model
@@ -97,6 +102,11 @@ class Part(NamedTuple):
 
     partial: True for an entry that is a function, which the objective calls and which has settings
     of its own; False for one that is constructed.
+
+    >>> from diffjax.weights import WEIGHTS
+    >>> part = Part(WEIGHTS, partial=True)
+    >>> "min_snr" in part.catalogue
+    True
     """
 
     catalogue: Mapping[str, Any]
@@ -110,6 +120,9 @@ class Task(NamedTuple):
     the bins of their levels. conditions: names of those that may be dropped. second_output: whether
     the network has a second output. second_time: whether it takes a second time. noisy: the field
     of config.sampling that adds noise, and thus needs a score, with its value.
+
+    >>> Task(second_time=True).second_time, Task().second_time
+    (True, None)
     """
 
     form: Form | None = None

@@ -18,8 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from diffjax import checks, likelihood
-from diffjax.arrays import Params, Rates, drop, expand
-from diffjax.config import nearest
+from diffjax.arrays import Params, drop, expand
 from diffjax.denoiser import Model
 from diffjax.draws import DRAWS, Draw, Uniform
 from diffjax.objectives.base import (
@@ -33,6 +32,7 @@ from diffjax.objectives.base import (
     check_batch,
     mean_of_items,
 )
+from diffjax.objectives.dropout import ConditionDropout, check_conditions, drops, hashable
 from diffjax.objectives.errors import ERRORS, l2
 from diffjax.objectives.pairings import PAIRINGS, Pairing, independent
 from diffjax.prediction import Prediction
@@ -65,6 +65,14 @@ class Denoising(Objective):
     Metrics: `loss`, the weighted error; `bound` and `hybrid`, the terms that these add;
     `loss_at_logsnr` (2, bins), sums and counts of the loss by noise level. Raises ValueError for
     settings out of range.
+
+    >>> from diffjax import nets, parameterization, schedules, sde
+    >>> network = nets.Network(lambda *shapes: {}, lambda params, x, *_, key=None: 0 * x)
+    >>> model = Model(sde.Flow(schedules.Logit()), parameterization.X0(), network)
+    >>> context = Context(model, {"network": {}}, {"x": jnp.full((4, 2), 3.0)}, jax.random.key(0))
+    >>> loss, metrics, state = Denoising()(context)
+    >>> float(loss), sorted(metrics)  # the network predicts 0, and x0 is 3
+    (9.0, ['loss', 'loss_at_logsnr'])
     """
 
     masks: ClassVar[bool] = True
@@ -79,28 +87,19 @@ class Denoising(Objective):
     draw: Draw = UNIFORM
     error: Callable[..., Any] = l2
     pairing: Pairing = independent
-    condition_dropout: Rates | Mapping[str, float] = 0.0
+    condition_dropout: ConditionDropout = 0.0
     uncertainty: bool = False
     hybrid: float = 0.0
     steps: int = 1000
     bound: bool = False
 
     def __post_init__(self):
-        by_name = "a name stands for it in a config only"
+        by_name = "names are for configs only"
         known = f"those of diffjax.weights, objectives.ERRORS, objectives.PAIRINGS; {by_name}"
         functions = {"weight": self.weight, "error": self.error, "pairing": self.pairing}
         checks.function(known, **functions)
         checks.instance(Draw, f"diffjax.draws.Uniform(); {by_name}", draw=self.draw)
-        rates = self.condition_dropout
-        if isinstance(rates, Mapping):  # held as what has a hash
-            rates = tuple(sorted(rates.items()))
-            object.__setattr__(self, "condition_dropout", rates)
-        named = rates if isinstance(rates, tuple) else [("", rates)]
-        for name, rate in named:
-            place = f"condition_dropout{name and f'[{name!r}]'}"
-            checks.finite(**{place: rate})
-            if not 0 <= rate <= 1:
-                raise ValueError(f"{place}={rate}: needs 0 <= it <= 1")
+        object.__setattr__(self, "condition_dropout", hashable(self.condition_dropout))
         checks.finite(hybrid=self.hybrid)
         if not self.hybrid >= 0:
             raise ValueError(f"hybrid={self.hybrid}: needs hybrid >= 0")
@@ -108,8 +107,7 @@ class Denoising(Objective):
 
     @property
     def drops_conditions(self) -> bool:
-        rates = self.condition_dropout
-        return any(rate for _, rate in rates) if isinstance(rates, tuple) else bool(rates)
+        return drops(self.condition_dropout)
 
     def check(self, model: Model, task: Task = Task()) -> None:
         """Raise ValueError where weight, draw and error are incompatible with model or data."""
@@ -134,42 +132,39 @@ class Denoising(Objective):
         self._check_task(task)
 
     def _check_task(self, task: Task) -> None:
-        rates, known = self.condition_dropout, task.conditions
-        for name, _ in rates if isinstance(rates, tuple) else ():
-            if known is not None and name not in known:
-                raise ValueError(f"condition_dropout.{name}: no such field{nearest(name, known)}")
+        check_conditions(self.condition_dropout, task.conditions)
         if task.second_output is not None and bool(self.hybrid) != task.second_output:
             raise ValueError(
-                f"hybrid={self.hybrid:g}: it trains the second output of a network, and "
-                f"config.network.learn_variance={task.second_output}; allowed: both, or neither"
+                f"hybrid={self.hybrid:g}: trains the second output of a network, but "
+                f"config.network.learn_variance={task.second_output}; allowed: both or neither"
             )
         if task.form and task.form.ends and self.hybrid:
             raise ValueError(
-                f"hybrid={self.hybrid:g}: it is a mean over all values, and the data have lengths; "
-                f"allowed: 0"
+                f"hybrid={self.hybrid:g}: is a mean over all values, which includes the padding of "
+                f"data with lengths; allowed: 0"
             )
         if task.form and task.form.ends and self.pairing is not independent:
             raise ValueError(
-                "pairing: it compares items with noises, and the data have lengths; allowed: "
+                "pairing: compares whole items with noises, but the data have lengths; allowed: "
                 "pairing='independent'"
             )
         if self.bound and task.dequantized:
-            raise ValueError("bound=True: the bound has a decoder; allowed: data.dequantize=False")
+            raise ValueError("bound=True: has its own decoder; allowed: data.dequantize=False")
         if self.bound and task.form and task.form.dtype != "uint8":
             raise ValueError(
                 f"bound=True: needs images in grey levels; the data are {task.form.kind} "
                 f"{task.form.shape} of {task.form.dtype}"
             )
-        others = [name for name in known or () if name != "label"]
+        others = [name for name in task.conditions or () if name != "label"]
         if self.pairing is not independent and others:
             raise ValueError(
-                f"pairing: it pairs within a class, and the data have the condition {others[0]!r}, "
-                f"whose noise would depend on it; allowed: pairing='independent'"
+                f"pairing: pairs items within a class, so the noise would depend on the condition "
+                f"{others[0]!r}; allowed: pairing='independent'"
             )
         if task.noisy and self.pairing is not independent:
             raise ValueError(
-                f"pairing: it does not train a score, and {task.noisy} adds noise; allowed: "
-                f"pairing='independent', or ddim, heun and other ODE methods without a corrector"
+                f"pairing: does not train a score, but {task.noisy} adds noise; allowed: "
+                f"pairing='independent', or ddim, heun and other ODE samplers without a corrector"
             )
 
     def init(self, model: Model) -> Params:

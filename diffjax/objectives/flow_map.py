@@ -26,11 +26,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from diffjax.arrays import Rates, dims, drop, expand
-from diffjax.config import nearest
+from diffjax.arrays import dims, drop, expand
 from diffjax.denoiser import Denoiser, Model, reframe
 from diffjax.draws import DRAWS, Draw, LogitNormal
 from diffjax.objectives.base import Batch, Context, Metrics, Objective, Part, State, Task
+from diffjax.objectives.dropout import ConditionDropout, check_conditions, drops, hashable
 from diffjax.objectives.errors import ERRORS, l2
 from diffjax.objectives.pairs import PAIRS, Ordered, Pair
 from diffjax.objectives.rules import (
@@ -68,6 +68,11 @@ class FlowMap(Objective):
 
     The network needs the condition `to` (`config.network.conditions`). Metrics: `loss`, and its
     parts `loss_rule` and `loss_diagonal`. Raises ValueError for incompatible settings.
+
+    >>> from diffjax.objectives import MAP_RULES, PAIRS
+    >>> shortcut = FlowMap(rule=MAP_RULES["semigroup"](), pair=PAIRS["dyadic"](steps=128))
+    >>> shortcut.diagonal, shortcut.velocity
+    (0.5, Conditional())
     """
 
     parts: ClassVar[Mapping[str, Part]] = {
@@ -86,18 +91,12 @@ class FlowMap(Objective):
     weight: Weight = uniform_output
     error: Any = l2
     diagonal: float = 0.5
-    condition_dropout: Rates | Mapping[str, float] = 0.0
+    condition_dropout: ConditionDropout = 0.0
     self_weight: float = 0.0
     self_weight_floor: float = 1e-3
 
     def __post_init__(self):
-        if isinstance(self.condition_dropout, Mapping):  # held as what has a hash
-            named = tuple(sorted(self.condition_dropout.items()))
-            object.__setattr__(self, "condition_dropout", named)
-        rates: Any = self.condition_dropout
-        for name, rate in rates if isinstance(rates, tuple) else [("", rates)]:
-            if not 0 <= rate <= 1:
-                raise ValueError(f"condition_dropout{name and f'.{name}'}={rate}: needs 0 to 1")
+        object.__setattr__(self, "condition_dropout", hashable(self.condition_dropout))
         if not 0 <= self.diagonal <= 1:
             raise ValueError(f"diagonal={self.diagonal}: needs 0 <= diagonal <= 1")
         if not (self.self_weight >= 0 and self.self_weight_floor > 0):
@@ -107,8 +106,8 @@ class FlowMap(Objective):
             )
         if self.rule.anywhere and not self.velocity.anywhere:
             raise ValueError(
-                "velocity='conditional': it is known at the samples alone, and this rule needs it "
-                "at other points; allowed: velocity='own' or 'teacher'"
+                "velocity='conditional': is known only at the samples, but this rule needs it at "
+                "other points; allowed: velocity='own' or 'teacher'"
             )
         if self.velocity.taught != bool(self.loads):
             raise ValueError(
@@ -117,31 +116,27 @@ class FlowMap(Objective):
 
     @property
     def drops_conditions(self) -> bool:
-        rates = self.condition_dropout
-        return any(rate for _, rate in rates) if isinstance(rates, tuple) else bool(rates)
+        return drops(self.condition_dropout)
 
     def check(self, model: Model, task: Task = Task()) -> None:
         """Raise ValueError where draw and velocity are incompatible with model or data."""
         self.draw.check(model.sde)
         if self.draw.init() != ():
-            raise ValueError(f"draw={self.draw}: it learns from losses, in denoising only")
+            raise ValueError(f"draw={self.draw}: learns from losses, which only denoising allows")
         if model.sde.schedule.init():
-            raise ValueError("a learned schedule: needs the variational bound; allowed: denoising")
+            raise ValueError("a learned schedule needs the variational bound; allowed: denoising")
         if task.second_output:
             raise ValueError(
-                "name='flow_map': it trains no second output; allowed: config.network."
+                "name='flow_map': trains no second output; allowed: config.network."
                 "learn_variance=False"
             )
-        known, rates = task.conditions, self.condition_dropout
-        for name, _ in rates if isinstance(rates, tuple) else ():
-            if known is not None and name not in known:
-                raise ValueError(f"condition_dropout.{name}: no such field{nearest(name, known)}")
+        check_conditions(self.condition_dropout, task.conditions)
         if task.second_time is False:
             raise ValueError(
-                "name='flow_map': the network takes no second time; allowed: with "
+                "name='flow_map': needs a network that takes a second time, by "
                 "config.network.conditions={'to': {'size': 1}}"
             )
-        if known == () and self.velocity.guides:
+        if task.conditions == () and self.velocity.guides:
             raise ValueError("velocity='guided': the data have no condition; allowed: conditional")
 
     def init_state(self, model: Model) -> State:
@@ -215,6 +210,9 @@ class FlowMapDistillation(FlowMap):
 
     teacher: the path of a run, an export or a published checkpoint. The other settings are those
     of `FlowMap`; the share `diagonal` of each batch copies the teacher.
+
+    >>> FlowMapDistillation.loads, FlowMapDistillation().velocity
+    (('teacher',), Teacher(guidance=1.0))
     """
 
     loads: ClassVar[tuple[str, ...]] = ("teacher",)

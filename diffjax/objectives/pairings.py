@@ -17,7 +17,11 @@ Pairing = Callable[[Array, Array, Array | None], Array]
 def independent(
     x0: Float[Array, "b *d"], eps: Float[Array, "b *d"], label: Int[Array, " b"] | None
 ) -> Float[Array, "b *d"]:
-    """Keep the order: the noise of each item is independent of it."""
+    """Keep the order: the noise of each item is independent of it.
+
+    >>> independent(jnp.array([[0.0], [1.0]]), jnp.array([[0.9], [0.1]]), None).round(1).shape
+    (2, 1)
+    """
     return eps
 
 
@@ -31,6 +35,10 @@ def optimal_transport(
     label: (B,); noise is permuted within the class of its item only. Otherwise the noise of a class
     would not be normal, while sampling starts from normal noise. With about as many classes as
     items the order does not change.
+
+    >>> eps = optimal_transport(jnp.array([[0.0], [4.0]]), jnp.array([[3.0], [1.0]]), None)
+    >>> eps.tolist()
+    [[1.0], [3.0]]
     """
     flat = [a.reshape(len(a), -1) for a in (x0, eps)]
     cost = -jnp.einsum("id,jd->ij", *flat, precision="highest")

@@ -46,6 +46,12 @@ class Ordered(Pair):
     """t and s are the larger and the smaller of two draws (arXiv:2505.13447).
 
     r is uniform between them. middle: r is their mean instead, as in shortcuts of two equal halves.
+
+    >>> from diffjax import draws, schedules, sde
+    >>> u = jnp.array([[0.25], [0.75], [0.5]])
+    >>> times = Ordered()(sde.Flow(schedules.Logit()), draws.Uniform(), u, (), 0)
+    >>> [round(float(t[0]), 2) for t in times]  # t, r and s
+    [0.75, 0.5, 0.25]
     """
 
     middle: bool = False
@@ -58,7 +64,14 @@ class Ordered(Pair):
 
 @dataclass(frozen=True)
 class ToData(Pair):
-    """s = 0, as in consistency models, and r is uniform between t and 0."""
+    """s = 0, as in consistency models, and r is uniform between t and 0.
+
+    >>> from diffjax import draws, schedules, sde
+    >>> u = jnp.array([[0.5], [0.75], [0.5]])
+    >>> times = ToData()(sde.Flow(schedules.Logit()), draws.Uniform(), u, (), 0)
+    >>> [round(float(t[0]), 2) for t in times]  # t, r and s
+    [0.5, 0.25, 0.0]
+    """
 
     def __call__(self, sde: SDE, draw: Draw, u: Positions, state: Any, step: Step) -> MapTimes:
         t = draw(sde, u[0], state)[0]
@@ -70,6 +83,12 @@ class Segments(Pair):
     """s is the lower end of the segment that t lies in (arXiv:2403.06807).
 
     There are `count` >= 1 equal segments in time; r is uniform between t and s.
+
+    >>> from diffjax import draws, schedules, sde
+    >>> u = jnp.array([[0.6], [0.75], [0.5]])
+    >>> times = Segments(count=4)(sde.Flow(schedules.Logit()), draws.Uniform(), u, (), 0)
+    >>> [round(float(t[0]), 2) for t in times]  # t, r and s
+    [0.6, 0.55, 0.5]
     """
 
     count: int = 4
@@ -89,7 +108,14 @@ class Dyadic(Pair):
     """t and s are the ends of a dyadic step, and r is its middle (arXiv:2410.12557).
 
     The length t - s is a power of two times t_max / steps, and t a multiple of that length. steps:
-    a power of 2, at least 2. The distribution of single times is not used.
+    a power of 2, at least 2. The distribution of single times is not used. Raises ValueError for
+    other steps.
+
+    >>> from diffjax import draws, schedules, sde
+    >>> u = jnp.array([[0.4], [0.75], [0.5]])
+    >>> times = Dyadic(steps=8)(sde.Flow(schedules.Logit()), draws.Uniform(), u, (), 0)
+    >>> [round(float(t[0]), 3) for t in times]  # t, r and s
+    [1.0, 0.75, 0.5]
     """
 
     steps: int = 128
@@ -113,6 +139,12 @@ class Neighbours(Pair):
     The grid has equal steps in rho^(1 / power), rho = sigma / alpha, from t_min to t_max
     (arXiv:2206.00364, eq. 5); t is the next grid time above the one drawn. N begins at `first` and
     doubles every `every` training steps up to `most`; it is constant for every = 0.
+
+    >>> from diffjax import draws, schedules, sde
+    >>> u = jnp.array([[0.5], [0.75], [0.5]])
+    >>> times = Neighbours(first=10)(sde.VE(schedules.Edm(), t_min=1e-4), draws.Uniform(), u, (), 0)
+    >>> [round(float(t[0]), 3) for t in times]  # t, r and s
+    [0.587, 0.33, 0.0]
     """
 
     first: int = 10
@@ -146,7 +178,14 @@ class Ratio(Pair):
     """r approaches t as training proceeds, and s = 0 (arXiv:2406.14548).
 
     In rho = sigma / alpha, rho_r = max(0, rho_t (1 - (1 + 8 sigmoid(-rho_t)) / base^k)) with k =
-    min(first + step // every, most), where step counts training steps. base: > 1.
+    min(first + step // every, most), where step counts training steps. base: > 1. Raises ValueError
+    for settings out of range.
+
+    >>> from diffjax import draws, schedules, sde
+    >>> u = jnp.array([[0.5], [0.75], [0.5]])
+    >>> times = Ratio(first=4)(sde.VE(schedules.Edm(), t_min=1e-4), draws.Uniform(), u, (), 0)
+    >>> [round(float(t[0]), 3) for t in times]  # t, r and s
+    [0.5, 0.469, 0.0]
     """
 
     base: float = 2.0

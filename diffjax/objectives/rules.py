@@ -137,6 +137,9 @@ class Eulerian(Rule):
     from 0. normalise: c of E / (|E| + c), with |E| the root mean square per sample; 0 does not
     normalise. Both change the optimum: the warm-up while it lasts, c permanently where E is noisy.
     Raises ValueError for settings below 0.
+
+    >>> Eulerian(power=1.0, warmup=10_000)  # sCM
+    Eulerian(power=1.0, warmup=10000, normalise=0.0)
     """
 
     power: float = 0.0
@@ -216,6 +219,9 @@ class Discrete(Rule):
     of a teacher's DDIM step (distillation) (arXiv:2303.01469). gap: whether the square is divided
     by rho_t - rho_r, rho = sigma / alpha, as in arXiv:2310.14189 and arXiv:2406.14548; otherwise
     the residual is in units of F.
+
+    >>> Discrete(gap=False)
+    Discrete(gap=False)
     """
 
     gap: bool = True
@@ -276,6 +282,9 @@ class Guided:
     The views are omega views + kappa D(x, c) + (1 - omega - kappa) D(x, no c), so that the optimum
     is classifier-free guidance of weight omega / (1 - kappa), which then takes one pass per step in
     sampling. Raises ValueError for kappa outside [0, 1), where the optimum is no fixed point.
+
+    >>> Guided(omega=1.0, kappa=0.5)  # the weight 2 of classifier-free guidance
+    Guided(omega=1.0, kappa=0.5)
     """
 
     anywhere: ClassVar[bool] = True
@@ -303,6 +312,9 @@ class Teacher:
     """The velocity of a fixed teacher.
 
     guidance: the weight of classifier-free guidance of the teacher (arXiv:2210.03142), 1 for none.
+
+    >>> Teacher(guidance=2.0).taught
+    True
     """
 
     anywhere: ClassVar[bool] = True
@@ -313,7 +325,9 @@ class Teacher:
 
     def __call__(self, student: Student, x: Sample, t: Time, views: Views) -> tuple[Views, Views]:
         if student.teacher is None:
-            raise ValueError("velocity='teacher': the objective holds none; allowed: conditional")
+            raise ValueError(
+                "velocity='teacher': the objective has no teacher; allowed: conditional"
+            )
         p = student.teacher(x, t, student.cond)
         seen = p.x0, p.eps
         if self.guidance != 1:

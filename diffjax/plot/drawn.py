@@ -14,6 +14,9 @@ class Shown:
 
     It is reduced to an adaptive palette of 256 colours, which takes a third of the bytes in the
     notebook.
+
+    >>> Shown(np.zeros((48, 64, 3), np.uint8))
+    picture of 64 x 48
     """
 
     picture: np.ndarray
@@ -31,7 +34,11 @@ class Shown:
 
 
 def show(*pictures: np.ndarray) -> Shown:
-    """Show pictures (H, W, 3) side by side, as the last line of a notebook's cell."""
+    """Show pictures (H, W, 3) side by side, as the last line of a notebook's cell.
+
+    >>> show(np.zeros((48, 64, 3), np.uint8), np.zeros((32, 16, 3), np.uint8))
+    picture of 80 x 48
+    """
     most = max(p.shape[0] for p in pictures)
     fill = lambda p: ((0, most - p.shape[0]), (0, 0), (0, 0))
     padded = [np.pad(p, fill(p), constant_values=255) for p in pictures]

@@ -17,7 +17,14 @@ from diffjax.sde import SDE, levels
 
 
 def strips(rows: Sequence[np.ndarray], labels: Sequence[str], titles: Sequence[str]) -> np.ndarray:
-    """Return uint8 images (N, columns, H, W, C) per label as a picture (H', W', 3) with titles."""
+    """Return uint8 images (N, columns, H, W, C) per label as a picture (H', W', 3) with titles.
+
+    rows: one array per label. titles: one per column.
+
+    >>> image = np.zeros((1, 2, 8, 8, 1), np.uint8)  # one image, two columns
+    >>> strips([image], ["ddim"], ["5 steps", "10 steps"]).ndim
+    3
+    """
     from matplotlib.figure import Figure
 
     lines = sum(len(r) for r in rows)
@@ -42,7 +49,13 @@ def captioned(
     labels: Sequence[str],
     captions: Sequence[Sequence[str]],
 ) -> np.ndarray:
-    """Return rows of uint8 images (N, H, W, C), each with a caption, as a picture (H', W', 3)."""
+    """Return rows of uint8 images (N, H, W, C), each with a caption, as a picture (H', W', 3).
+
+    labels: one per row. captions: one text per image, in rows.
+
+    >>> captioned([np.zeros((2, 8, 8, 1), np.uint8)], ["real"], [["first", "second"]]).ndim
+    3
+    """
     from matplotlib.figure import Figure
 
     columns = max(len(row) for row in rows)
@@ -67,6 +80,11 @@ def noised(
 
     Each process has rows of its own, with the same noise in all. x is divided by sqrt(alpha^2 +
     sigma^2), because it grows in VE.
+
+    >>> from diffjax import schedules, sde
+    >>> vp = sde.VP(schedules.Linear())
+    >>> noised({"vp": vp}, np.zeros((1, 8, 8, 1), np.float32), [0.25, 0.5]).ndim
+    3
     """
     clean, rows = jnp.asarray(x0), []
     eps = jax.random.normal(stream(seed, "forward"), clean.shape)
@@ -79,7 +97,11 @@ def noised(
 
 
 def colours(values: np.ndarray) -> np.ndarray:
-    """Return values in [0, 1] as uint8 colours with a last axis of 3, from dark to light."""
+    """Return values in [0, 1] as uint8 colours with a last axis of 3, from dark to light.
+
+    >>> colours(np.array([0.0, 1.0])).tolist()
+    [[68, 1, 84], [253, 231, 37]]
+    """
     from matplotlib import colormaps
 
     return (colormaps["viridis"](np.clip(values, 0, 1))[..., :3] * 255).round().astype(np.uint8)
@@ -90,6 +112,9 @@ def samples(x: np.ndarray, label: np.ndarray | None = None, kind: str = "image")
 
     The picture is a grid, or a cloud of points. Items whose labels come in turn stand in one column
     per class. Raises ValueError for a kind that is not in `data.KINDS`.
+
+    >>> samples(np.zeros((4, 8, 8, 1), np.uint8)).shape
+    (134, 134, 3)
     """
     return lookup(kind).picture(x, label)
 
@@ -100,7 +125,12 @@ def closest(
     """Return pairs of samples and training items as a picture (H', W', 3), in their order.
 
     Each sample of x, uint8 (N, H, W, C), with its distance (N,) written on it, stands above the
-    training item that is nearest to it.
+    training item that is nearest to it. train: training items in the shape of x. columns: pairs per
+    line.
+
+    >>> x = np.zeros((2, 8, 8, 1), np.uint8)
+    >>> closest(x, x, distance=np.array([0.1, 0.2])).ndim
+    3
     """
     from PIL import Image, ImageDraw
 

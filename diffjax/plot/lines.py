@@ -26,6 +26,9 @@ def lines(
     """Return curves by label, each (x, y), as a picture (H, W, 3).
 
     log: the logarithmic axes, "x", "y" or "xy".
+
+    >>> lines({"loss": (np.array([1, 2, 4]), np.array([3.0, 2.0, 1.0]))}, x="step", log="x").shape
+    (400, 600, 3)
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import ScalarFormatter
@@ -83,7 +86,11 @@ def table(rows: Table) -> np.ndarray:
     """Return the unrolled map of a sampler as a picture (H, W, 3): all coefficients as colours.
 
     Rows: the network inputs, then the result. Columns: the initial state, the outputs, and noises
-    where there are any.
+    where there are any. Raises ValueError for a table with Langevin rows.
+
+    >>> from diffjax import samplers, schedules, sde
+    >>> table(samplers.ddim(sde.Flow(schedules.Logit()), [1.0, 0.5, 0.0])).shape
+    (400, 400, 3)
     """
     from matplotlib.figure import Figure
 

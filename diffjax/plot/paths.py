@@ -19,6 +19,10 @@ def trajectory(x: np.ndarray, x0: np.ndarray, t: np.ndarray, kind: str = "image"
     """Return x and the predicted x0 (R, N, ...) after some of the rows at t (R,) as a picture.
 
     The picture is (H, W, 3). kind: kind of the data, an entry of `data.KINDS`.
+
+    >>> x = np.zeros((2, 1, 8, 8, 1), np.float32)  # two rows of one image
+    >>> trajectory(x, x, np.array([1.0, 0.5])).ndim
+    3
     """
     items = lookup(kind)
     pick = np.unique(np.linspace(0, len(t) - 1, FRAMES).round().astype(int))
@@ -35,7 +39,13 @@ def trajectory(x: np.ndarray, x0: np.ndarray, t: np.ndarray, kind: str = "image"
 
 
 def film(path: Path, x: np.ndarray, x0: np.ndarray, t: np.ndarray, kind: str = "image") -> None:
-    """Write all rows as an animation (GIF): x on the left, the predicted x0 on the right."""
+    """Write all rows as an animation (GIF): x on the left, the predicted x0 on the right.
+
+    >>> import tempfile
+    >>> x = np.zeros((2, 1, 8, 8, 1), np.float32)  # two rows of one image
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     film(Path(folder, "film.gif"), x, x, np.array([1.0, 0.5]))
+    """
     items = lookup(kind)
     if items.together:
         frames = [_cloud(a, b, f"t = {s:.3g}") for a, b, s in zip(x, x0, t, strict=True)]
@@ -46,7 +56,12 @@ def film(path: Path, x: np.ndarray, x0: np.ndarray, t: np.ndarray, kind: str = "
 
 
 def animation(path: Path, frames: Sequence[np.ndarray]) -> None:
-    """Write pictures uint8 (H, W, 3) of one size as an animation (GIF) that pauses on the last."""
+    """Write pictures uint8 (H, W, 3) of one size as an animation (GIF) that pauses on the last.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     animation(Path(folder, "film.gif"), [np.zeros((8, 8, 3), np.uint8)] * 2)
+    """
     from PIL import Image
 
     images = [Image.fromarray(f) for f in frames]

@@ -10,7 +10,11 @@ from diffjax.data.kinds.drawing import SIDE, drawn
 
 
 def plane(n: int, side: float = SIDE) -> np.ndarray:
-    """Return the centres (n n, 2) of the n x n cells of [-side, side]^2, row by row upwards."""
+    """Return the centres (n n, 2) of the n x n cells of [-side, side]^2, row by row upwards.
+
+    >>> plane(2, side=1.0).tolist()
+    [[-0.5, -0.5], [0.5, -0.5], [-0.5, 0.5], [0.5, 0.5]]
+    """
     axis = (np.arange(n) + 0.5) / n * 2 * side - side
     return np.stack(np.meshgrid(axis, axis), -1).reshape(-1, 2).astype(np.float32)
 
@@ -18,7 +22,13 @@ def plane(n: int, side: float = SIDE) -> np.ndarray:
 def clouds(
     points: Sequence[np.ndarray], titles: Sequence[str], label: np.ndarray | None = None
 ) -> np.ndarray:
-    """Return sets of points (N, 2) side by side, coloured by label, as a picture (H, W, 3)."""
+    """Return sets of points (N, 2) side by side, coloured by label, as a picture (H, W, 3).
+
+    titles: one per set.
+
+    >>> clouds([np.zeros((4, 2)), np.ones((4, 2))], ["data", "samples"]).shape
+    (240, 440, 3)
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(2.2 * len(points), 2.4), dpi=100, layout="constrained")
@@ -35,6 +45,9 @@ def paths(x: np.ndarray, title: str = "", data: np.ndarray | None = None) -> np.
     """Return paths x (R, N, 2) of N points, R states each, over data (M, 2).
 
     The result is a picture (H, W, 3).
+
+    >>> paths(np.zeros((3, 4, 2))).shape
+    (450, 450, 3)
     """
     from matplotlib.figure import Figure
 
@@ -56,6 +69,9 @@ def field(
 
     The colour shows the length of a vector v. Arrows have a length proportional to |v| / (|v| +
     median), so that both long and short vectors are visible.
+
+    >>> field(plane(2), np.ones((4, 2)), title="score").shape
+    (430, 500, 3)
     """
     from matplotlib.colors import LogNorm
     from matplotlib.figure import Figure
@@ -77,7 +93,11 @@ def field(
 
 
 def heat(density: np.ndarray, side: float, points: np.ndarray, title: str) -> np.ndarray:
-    """Return a density (N, N) on [-side, side]^2, first axis upwards, with points (M, 2) on it."""
+    """Return a density (N, N) on [-side, side]^2, first axis upwards, with points (M, 2) on it.
+
+    >>> heat(np.eye(4), 3.0, np.zeros((1, 2)), "density").shape
+    (500, 600, 3)
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 5), dpi=100, layout="constrained")

@@ -22,6 +22,10 @@ def recognised(contents: Contents) -> str:
     """Return the name of the family of these contents.
 
     Raises ValueError where no family, or more than one, recognises them.
+
+    >>> recognised(Contents({"w": 0}, {}))
+    Traceback (most recent call last):
+    ValueError: family: ...
     """
     contents = cleaned(contents)
     known = [name for name, family in FAMILIES.items() if family.knows(contents)]
@@ -29,8 +33,8 @@ def recognised(contents: Contents) -> str:
         return known[0]
     some = ", ".join(sorted(contents.tensors)[:4])
     raise ValueError(
-        f"family: {' or '.join(known) or 'none'} by its tensors ({some}, ...); "
-        f"say which: {', '.join(FAMILIES)}"
+        f"family: the tensors ({some}, ...) fit {' and '.join(known) or 'none'}; set one of "
+        f"{', '.join(FAMILIES)}"
     )
 
 
@@ -38,6 +42,11 @@ def bare(contents: Contents, family: Family) -> tuple[Contents, tuple[str, ...]]
     """Return the tensors of the network alone, by its own names, and a note on what is left out.
 
     Raises ValueError where they are not the tensors of this family.
+
+    >>> family = Family(lambda contents: None, marks=("w",))
+    >>> contents, notes = bare(Contents({"net.w": 0, "net.b": 0}, {}), family)
+    >>> [*contents.tensors]
+    ['w', 'b']
     """
     contents = cleaned(contents)
     return unwrapped(contents, family.marks) if family.marks else (contents, ())

@@ -73,11 +73,15 @@ def convert(contents: Contents, steps: int = 0, kind: str = "", sampler: str = "
     ValueError for settings that our network does not support.
     """
     if not contents.config:
-        raise ValueError("config.json is missing: the tensors do not say what the network is")
+        raise ValueError("config.json is missing: the tensors alone do not determine the network")
     tensors = contents.tensors
     network, shape = _network(contents.config, tensors)
     classes = contents.config.get("num_class_embeds") or 0
-    notes = () if contents.scheduler else ("no scheduler_config.json: DDPM's defaults assumed",)
+    notes = (
+        ()
+        if contents.scheduler
+        else ("scheduler_config.json is missing: the defaults of DDPM are assumed",)
+    )
     read = schedulers.read(contents.scheduler or DDPM, steps, sampler)
     wanted, two = read.sections["sampling"]["sampler"]["name"], network["learn_variance"]
     if wanted == "ancestral_learned" and not two:
@@ -97,13 +101,13 @@ def _network(stated: Mapping[str, Any], tensors: Mapping[str, Any]) -> tuple[dic
     """Return the settings of our `unet`, and the shape of images."""
     known = {*ONLY, *DEFAULTS, *AVERAGE}
     if unknown := [k for k in stated if k[0] != "_" and k not in known]:
-        raise ValueError(f"config.json: {unknown[0]}={stated[unknown[0]]!r} is not known here")
+        raise ValueError(f"config.json: {unknown[0]}={stated[unknown[0]]!r} is not supported")
     for name, allowed in ONLY.items():
         value = stated.get(name, DEFAULTS.get(name, allowed[0]))
         for one in value if isinstance(value, list | tuple) else (value,):
             if one not in allowed:
                 right = ", ".join(map(repr, allowed))
-                raise ValueError(f"config.json: {name}={one!r}; ours can only be {right}")
+                raise ValueError(f"config.json: {name}={one!r}: not supported; known: {right}")
     have = {**DEFAULTS, **stated}
     check_kinds(have)
     sides = have["sample_size"]
@@ -179,18 +183,26 @@ def combinations(have: Mapping[str, Any], tensors: Mapping[str, Any]) -> list[tu
     up = [kind.startswith("Attn") for kind in have["up_block_types"]][::-1]
     outputs = (have["in_channels"], 2 * have["in_channels"])
     return [
-        ("sample_size", whole, "one side, in pixels"),
+        ("sample_size", whole, "one side in pixels"),
         ("sample_size", whole and size % 2**halves == 0, f"a side that halves {halves} times"),
-        ("down_block_types", len(down) == len(widths), f"{len(widths)} of them, as channels"),
+        (
+            "down_block_types",
+            len(down) == len(widths),
+            f"{len(widths)} of them, as for block_out_channels",
+        ),
         ("flip_sin_to_cos", features, both),
-        ("out_channels", have["out_channels"] in outputs, "as in_channels, x 2"),
-        ("block_out_channels", all(w % widths[0] == 0 for w in widths), "multiples of the first"),
-        ("up_block_types", up == attends, "those of down, mirrored"),
+        ("out_channels", have["out_channels"] in outputs, "in_channels or twice as many"),
+        (
+            "block_out_channels",
+            all(w % widths[0] == 0 for w in widths),
+            "multiples of the first number",
+        ),
+        ("up_block_types", up == attends, "the mirror image of down_block_types"),
         ("time_embedding_dim", have["time_embedding_dim"] in (None, 4 * widths[0]), "null"),
         (
             "attention_head_dim",
             not each or all(w % each == 0 for w in attended),
-            f"a divisor of the channels {attended} that attend",
+            f"a divisor of the channels {attended} with attention",
         ),
         ("norm_num_groups", all(group_count(n, groups) == groups for n in norms), fit),
         ("attn_norm_num_groups", middle in (None, groups), f"null, or {groups}"),

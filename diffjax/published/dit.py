@@ -18,7 +18,7 @@ from diffjax.published.tables import shape as form
 
 POSITIONS, LABELS = "pos_embed", "y_embedder.embedding_table.weight"
 HEADS = {(width, depth): heads for width, depth, heads in SIZES.values()}
-GUIDED = "guidance is for all channels; the original's code guides the first three of four"
+GUIDED = "guidance acts on all channels; the original code guides the first three of four"
 
 
 def patches(w: np.ndarray) -> np.ndarray:
@@ -123,15 +123,15 @@ def _network(
     tensors = contents.tensors
     width, channels, patch, other = form(tensors, "x_embedder.proj.weight", 4)
     if patch != other or width % 4:
-        raise ValueError(f"patches of {patch} x {other} to {width} channels: not known here")
+        raise ValueError(f"patches of {patch} x {other} to {width} channels: not supported")
     depth = len({name.split(".")[1] for name in tensors if name.startswith("blocks.")})
     rows, each = form(tensors, "final_layer.linear.bias", 1)[0], patch**2 * channels
     if rows not in (each, 2 * each):
-        raise ValueError(f"final_layer.linear: {rows} outputs; needs {each} or {2 * each}")
+        raise ValueError(f"final_layer.linear: has {rows} outputs; needs {each} or {2 * each}")
     outputs = min(outputs, rows // each)
     if not heads and (width, depth) not in HEADS:
         known = ", ".join(f"{n} ({w} x {d})" for (w, d), n in HEADS.items())
-        raise ValueError(f"heads: not told by {width} x {depth}; set heads=N; published: {known}")
+        raise ValueError(f"heads: unknown for {width} x {depth}; set heads=N; published: {known}")
     heads = heads or HEADS[width, depth]
     if heads < 1 or width % heads:
         raise ValueError(f"heads={heads}: needs a divisor of the {width} channels")
@@ -166,14 +166,14 @@ def _size(tensors: Mapping[str, np.ndarray], width: int, stated: int) -> int:
     positions = np.asarray(tensors[POSITIONS], np.float32)
     side = math.isqrt(max(positions.size // width, 1))
     if positions.size != side**2 * width:
-        raise ValueError(f"{POSITIONS}: {positions.shape} is no square of {width} channels")
+        raise ValueError(f"{POSITIONS}: {positions.shape} is not a square of {width} channels")
     if stated not in (0, side):
-        raise ValueError(
-            f"size: {POSITIONS} is for {side} x {side} patches, not {stated} x {stated}"
-        )
+        raise ValueError(f"size: {POSITIONS} has {side} x {side} patches, not {stated} x {stated}")
     away = np.abs(positions.reshape(-1, width) - np.asarray(sincos((side, side), width))).max()
     if not away <= max(1e-4, rounding(positions)):
-        raise ValueError(f"{POSITIONS}: not the fixed sines and cosines; others are not known here")
+        raise ValueError(
+            f"{POSITIONS}: needs the fixed sines and cosines; others are not supported"
+        )
     return side
 
 

@@ -158,7 +158,7 @@ def averaged(contents: Contents, inner: str, whole: tuple[str, ...], numbers: An
     """
     net = contents.settings.get("ema")
     if not isinstance(net, dict) or net.get("class") not in [*numbers]:
-        raise ValueError(f"holds no network under 'ema'; known: {', '.join(numbers)}")
+        raise ValueError(f"holds no network under 'ema'; known classes: {', '.join(numbers)}")
     network = net.get(inner)
     if not isinstance(network, dict) or not isinstance(network.get("_init_kwargs"), dict):
         raise ValueError(f"ema.{inner}: holds no network with its arguments")
@@ -225,7 +225,7 @@ def _song(stated: Mapping[str, Any]) -> dict[str, Any]:
     have = arguments(stated, SONG_DEFAULTS)
     for name, known in CHOICES.items():
         if have[name] not in known:
-            raise ValueError(f"{name}={have[name]!r}; known: {', '.join(known)}")
+            raise ValueError(f"{name}={have[name]!r}: not supported; known: {', '.join(known)}")
     fourier = have["embedding_type"] == "fourier"
     if have.get("channel_mult_noise", 1) != 1 + fourier:
         raise ValueError(f"channel_mult_noise={have['channel_mult_noise']}: needs {1 + fourier}")

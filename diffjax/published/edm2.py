@@ -74,7 +74,7 @@ FIXED = {
     "attn_balance": 0.3,
     "clip_act": 256,
 }
-GUIDED = "guidance here is with the label left out; the original's is with a second network"
+GUIDED = "guidance uses this network without the label; the original guides with a second network"
 
 
 def recognises(contents: Contents) -> bool:

@@ -17,6 +17,9 @@ class Converted(NamedTuple):
     fit. shape: of one item (H, W, C). classes: number of labels, or 0. params: nested dict of
     arrays. notes: one line for each difference from the original way to sample. kind: kind of the
     data, an entry of `data.KINDS`.
+
+    >>> Converted({"network": {"name": "unet"}}, shape=(32, 32, 3), classes=10, params={}).kind
+    'image'
     """
 
     config: dict[str, Any]
@@ -34,6 +37,10 @@ class Family(NamedTuple):
     raises ValueError that names what our networks do not support. marks: names of tensors that
     every network of this family has and that no other family has. recognises: whether the contents
     are of this family, where names are not enough.
+
+    >>> family = Family(lambda contents: None, marks=("x_embedder.proj.weight",))
+    >>> family.knows(Contents({"net.x_embedder.proj.weight": 0}, {}))
+    True
     """
 
     convert: Callable[..., Converted]

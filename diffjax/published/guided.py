@@ -98,7 +98,7 @@ PRESETS = {
     "lsun_uncond_100M_2400K_bs64": {"schedule": "linear", "steps": 1000, "heads": 1},
 }
 """Settings that the tensors do not state, by the name of the file."""
-SAMPLED = "predictions are not clipped to [-1, 1] here; guidance by a classifier is not in the file"
+SAMPLED = "predictions are not clipped to [-1, 1], and the file has no classifier for guidance"
 
 
 MARKS = ("time_embed.0.weight", "input_blocks.0.0.weight")
@@ -162,14 +162,14 @@ def _check_settings(settings: Mapping[str, Any], size: int, levels: int) -> None
         "size": size,
     }
     if missing := [name for name, value in wanted.items() if not value]:
-        raise ValueError(f"{', '.join(missing)}: not told by the tensors; set them")
+        raise ValueError(f"{', '.join(missing)}: do not follow from the tensors; set them")
     if settings["schedule"] not in ("linear", "cosine"):
         raise ValueError(f"schedule={settings['schedule']!r}: unknown; known: linear, cosine")
     steps = settings["steps"]
     if steps < 2 or size < 1 or size % 2 ** (levels - 1):
         raise ValueError(
-            f"steps={steps}, size={size}: need two steps or more, and a size that halves "
-            f"{levels - 1} times"
+            f"steps={steps}, size={size}: need at least two steps, and a size divisible by "
+            f"{2 ** (levels - 1)}"
         )
     if settings["order"] not in ("h3c", "3hc"):
         raise ValueError(f"order={settings['order']!r}: unknown; known: h3c, 3hc")
@@ -199,11 +199,11 @@ def _shapes(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
     first = range(1, inputs, each)
     widths = [shape_of(tensors, f"input_blocks.{i}.0.out_layers.3.bias", 1)[0] for i in first]
     if not widths or any(w % width for w in widths):
-        raise ValueError(f"levels of {widths} channels: need multiples of {width}")
+        raise ValueError(f"levels of {widths} channels: needs multiples of {width}")
     channels = shape_of(tensors, "input_blocks.0.0.weight", 4)
     out = shape_of(tensors, "out.2.weight", 4)
     if out[0] not in (channels[1], 2 * channels[1]):
-        raise ValueError(f"{channels[1]} channels to {out[0]}: not known here")
+        raise ValueError(f"{channels[1]} channels to {out[0]}: not supported")
     moved = f"input_blocks.{each}.0.op.weight" in tensors
     block = shape_of(tensors, "input_blocks.1.0.emb_layers.1.weight", 2)[0]
     return {

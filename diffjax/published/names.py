@@ -57,7 +57,9 @@ def cleaned(contents: Contents) -> Contents:
     """
     names = {INSIDE.sub("", name): name for name in contents.tensors}
     if len(names) < len(contents.tensors):
-        raise ValueError("holds a network compiled and as it was: two tensors of the same name")
+        raise ValueError(
+            "holds a compiled and a plain copy of a network, with tensors of the same name"
+        )
     states = [name for name in names if OPTIMIZER.search(name)]
     others = [n for n in names if n not in states and not HELD.search(n) and "." in n]
     if states and all(name.startswith(("state.", "optimizer.")) for name in others):
@@ -99,8 +101,8 @@ def unwrapped(contents: Contents, marks: Collection[str]) -> tuple[Contents, tup
     if len(heads) > 1 and len(averages) != 1:
         places = ", ".join(head or "no prefix" for head in heads)
         raise ValueError(
-            f"holds several networks ({places}), and not one average; store the one to read in a "
-            f"file of its own"
+            f"holds several networks ({places}), but not exactly one average; store the "
+            f"network to read in a file of its own"
         )
     (head,) = averages if averages else heads
     held = {n: n for n in contents.tensors if n.startswith(head)}

@@ -71,9 +71,9 @@ def read(config: Fields, steps: int = 0, sampler: str = "") -> Scheduled:
     except ValueError as error:
         if not sampler:
             raise ValueError(
-                f"{error}; to sample otherwise, set sampler to a name of ours, such as ddim"
+                f"{error}; to use another sampler, set sampler to one of diffjax, such as ddim"
             ) from error
-        threshold, notes = None, [f"{error}: sampled by {sampler} instead"]
+        threshold, notes = None, [f"{error}: {sampler} is used instead"]
         sampling = {"grid": g.plain(have, process), "steps": steps}
     if sampler:
         sampling["sampler"] = {"name": sampler}
@@ -91,7 +91,7 @@ def arguments(config: Fields, defaults: Fields) -> Spec:
     """
     everywhere = {name for entry in SCHEDULERS.values() for name in entry.defaults} | UNUSED
     if unknown := [k for k in config if not k.startswith("_") and k not in everywhere]:
-        raise ValueError(f"{FILE}: {unknown[0]}={config[unknown[0]]!r} is not known here")
+        raise ValueError(f"{FILE}: {unknown[0]}={config[unknown[0]]!r} is not supported")
     if config.get("predict_epsilon") is False:  # configs before 2023
         config = {"prediction_type": "sample", **config}
     have = {name: config.get(name, default) for name, default in defaults.items()}
@@ -119,13 +119,17 @@ def differences(name: str, have: Fields) -> list[str]:
     """Return notes on what the classes with tables of betas do differently from our samplers."""
     ddim, notes = name.startswith("DDIM"), []
     if ddim and (have["clip_sample"] or have["thresholding"]):
-        notes.append("its DDIM clips x0 alone without use_clipped_model_output; here eps follows")
+        notes.append(
+            "diffusers clips only x0 unless use_clipped_model_output is set; here eps follows"
+        )
     if ddim and have["timestep_spacing"] == "linspace":
-        notes.append("linspace: its DDIM steps by T // steps from each time, ours to the next time")
+        notes.append(
+            "linspace: diffusers steps by T // steps from each time, here to the next time"
+        )
     if name == "PNDMScheduler" and have["set_alpha_to_one"]:
-        notes.append("its last step extrapolates eps to the data; here it takes x0")
+        notes.append("the last step of diffusers extrapolates eps to the data; here it returns x0")
     if have.get("use_karras_sigmas") and name in ROUNDED:
-        notes.append("its noise labels are rounded to whole indices; here they are exact")
+        notes.append("diffusers rounds the noise labels to whole indices; here they are exact")
     return notes
 
 
@@ -245,7 +249,7 @@ HEUN: Fields = LATENT | LEVELS | CLIP | {"clip_sample": False}
 MULTISTEP: Fields = DPM | ZERO_SNR | {"euler_at_final": False, "use_lu_lambdas": False}
 SINGLESTEP: Fields = DPM | {"lower_order_final": False}
 DEIS: Fields = SOLVER | {"algorithm_type": "deis", "solver_type": "logrho"}
-ANCESTRAL = "the second-order ancestral step of KDPM2 has no counterpart here"
+ANCESTRAL = "the second-order ancestral step of KDPM2 has no counterpart in diffjax"
 TIED = "DPMSolverSDE ties the noise of both stages in sigma, dpmpp_sde here in log-SNR"
 SCHEDULERS: Mapping[str, Scheduler] = {
     "DDIMScheduler": Scheduler(DDIM, s.table, s.named("ddim"), g.indices),

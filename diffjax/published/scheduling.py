@@ -31,7 +31,7 @@ def only(have: Fields, allowed: Mapping[str, tuple[Any, ...]]) -> None:
         if have[name] not in values:
             known = ", ".join(map(repr, values))
             raise ValueError(
-                f"{FILE}: {name}={have[name]!r} has no counterpart here; known: {known}"
+                f"{FILE}: {name}={have[name]!r} has no counterpart in diffjax; known: {known}"
             )
 
 
@@ -65,18 +65,18 @@ def betas(have: Fields, total: int) -> Spec:
     """Return the schedule of the table of betas."""
     kind, trained = have["beta_schedule"], have["trained_betas"]
     if total < 2:
-        raise ValueError(f"{FILE}: num_train_timesteps={total}; needs two or more")
+        raise ValueError(f"{FILE}: num_train_timesteps={total}; needs at least 2")
     if trained is not None:
         numbers = all(isinstance(b, int | float) and 0 < b <= 1 for b in trained)
         if not numbers or len(trained) != total:
             raise ValueError(
-                f"{FILE}: trained_betas holds {len(trained)} values; needs num_train_timesteps="
-                f"{total} numbers between 0 and 1"
+                f"{FILE}: trained_betas holds {len(trained)} values; needs {total} numbers "
+                f"between 0 and 1, as num_train_timesteps"
             )
         return {"name": "discrete", "betas": [float(b) for b in trained]}
     low, high = have["beta_start"], have["beta_end"]
     if kind in BETAS and not (0 < low < 1 and 0 < high < 1):
-        raise ValueError(f"{FILE}: beta_start={low}, beta_end={high}; need to be between 0 and 1")
+        raise ValueError(f"{FILE}: beta_start={low}, beta_end={high}; needs both between 0 and 1")
     if kind in BETAS:
         ends = {"beta_min": float(low), "beta_max": float(high)}
         return {"name": BETAS[kind], "steps": total, **ends}
@@ -98,7 +98,7 @@ def flow(have: Fields) -> Process:
             f"needs flow_prediction with use_flow_sigmas=True, or neither"
         )
     if total != 1000:
-        raise ValueError(f"{FILE}: num_train_timesteps={total} of a flow; needs 1000")
+        raise ValueError(f"{FILE}: num_train_timesteps={total}; a flow needs 1000")
     low, high = flow_ends(have)
     return Process(
         {"name": "flow", "t_min": low, "t_max": high, "schedule": {"name": "logit"}},

@@ -123,13 +123,13 @@ def convert(
     sde = sde or ("ve" if fourier else "")
     if sde not in SDES or (fourier and sde != "ve"):
         wanted = "ve" if fourier else ", ".join(SDES)
-        raise ValueError(f"sde={sde!r}: not told by the tensors; set it to {wanted}")
+        raise ValueError(f"sde={sde!r}: does not follow from the tensors; set it to {wanted}")
     size = size or SIDES.get(network["multipliers"], 0)
     halves = len(network["multipliers"]) - 1
     if size < 0 or size % 2**halves:
-        raise ValueError(f"size={size}: needs a size that halves {halves} times")
+        raise ValueError(f"size={size}: needs a size divisible by {2**halves}")
     if not size:
-        raise ValueError("size: not told by the tensors; set size=N, of the images")
+        raise ValueError("size: does not follow from the tensors; set size=N, the side of images")
     network["attention"] = (attention,)
     named = score_sde_flax.table if flax else table
     params = converted(named(network, size), tensors)
@@ -139,7 +139,7 @@ def convert(
     high = sigma_max or (0.0 if sigmas is None else float(sigmas.max()))
     low = 0.01 if sigmas is None else float(sigmas.min())
     if sde == "ve" and not high:
-        raise ValueError("sigma_max: not told by the tensors; set sigma_max=50 or the like")
+        raise ValueError("sigma_max: does not follow from the tensors; set it, as sigma_max=50")
     sections = _ve(low, high, fourier) if sde == "ve" else _vp(sde, discrete)
     return Converted({**sections, "network": network}, (size, size, 3), 0, params)
 
@@ -161,7 +161,7 @@ def _averaged(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     shadow = [tensors[f"{SHADOW}{i}"] for i in range(len(below(tensors, SHADOW)))]
     shapes = [whole[name].shape for name in trained]
     if [a.shape for a in shadow] != shapes or len(shadow) != len(trained):
-        raise ValueError("ema.shadow_params: not of the shapes of the parameters of model")
+        raise ValueError("ema.shadow_params: shapes differ from those of the parameters of model")
     return whole | dict(zip(trained, shadow, strict=True))
 
 
@@ -172,7 +172,7 @@ def _parts(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """Return the arguments of `_settings`, from the names and shapes of tensors in PyTorch."""
     named = [(NUMBERED.fullmatch(name), name, a.shape) for name, a in tensors.items()]
     if strange := [name for match, name, _ in named if not match]:
-        raise ValueError(f"not the tensors of this network: {some('not known', strange)}")
+        raise ValueError(f"not the tensors of this network: {some('unexpected', strange)}")
     parts = sorted((int(match[1]), match[2], shape) for match, _, shape in named if match)
     find = lambda leaf: [shape for _, name, shape in parts if name == leaf]
     blocks = {n for n, name, _ in parts if name == "Dense_0.weight"}
@@ -215,7 +215,7 @@ def _settings(
     more = 3 * levels if big else levels + 2
     each = (len(widths) - more) // (2 * levels)
     if each < 1 or (levels - 1) * (each + big) >= len(widths):
-        raise ValueError(f"not a network known here: {len(widths)} blocks on {levels} levels")
+        raise ValueError(f"{len(widths)} blocks on {levels} levels: not supported")
     pyramid = "residual" if residual else "skip" if skip else "none"
     return {
         "name": "unet",

@@ -37,10 +37,12 @@ def spaced(have: Fields, inner: bool = False, fractional: bool = False) -> Spec:
     if spacing not in ("leading", "trailing", "linspace"):
         only(have, {"timestep_spacing": ("leading", "trailing", "linspace")})
     if len(levels) > 1:
-        raise ValueError(f"{FILE}: {levels[0]} and {levels[1]} are both True; needs one of them")
+        raise ValueError(
+            f"{FILE}: {levels[0]} and {levels[1]} are both True; allowed: only one of them"
+        )
     if levels and not to_data:
         raise ValueError(
-            f"{FILE}: {levels[0]}=True, ending at a noise level, has no counterpart here"
+            f"{FILE}: {levels[0]}=True, ending at a noise level, has no counterpart in diffjax"
         )
     if levels and fractional:
         only(have, {"timestep_spacing": ("linspace",)})
@@ -49,8 +51,8 @@ def spaced(have: Fields, inner: bool = False, fractional: bool = False) -> Spec:
         name = "set_alpha_to_one" if "set_alpha_to_one" in have else "final_sigmas_type"
         raise ValueError(
             f"{FILE}: {name}={have[name]!r} with timestep_spacing={spacing!r} and steps_offset="
-            f"{have['steps_offset']} has no counterpart here: its last step leads from index 0 "
-            f"to itself"
+            f"{have['steps_offset']} has no counterpart in diffjax: its last step leads from "
+            f"index 0 to itself"
         )
     if levels:
         return {"name": NOISE_LEVELS[levels[0]], **level_ends(have)}

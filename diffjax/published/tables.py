@@ -34,7 +34,7 @@ def converted(
     if missing or surplus:
         raise ValueError(
             f"not the tensors of this network: {some('missing', missing)}; "
-            f"{some('not known', surplus)}"
+            f"{some('unexpected', surplus)}"
         )
     arrays: dict[str, np.ndarray] = {}
     for path, (layout, *names) in table.items():
@@ -45,7 +45,7 @@ def converted(
             arrays[path] = np.asarray(layout(*theirs), np.float32, order="C")
         except (ValueError, IndexError, TypeError, ArithmeticError) as error:
             shapes = ", ".join(f"{n} {a.shape}" for n, a in zip(names, theirs, strict=True))
-            raise ValueError(f"{path}: cannot be made of {shapes} ({error})") from error
+            raise ValueError(f"{path}: does not follow from {shapes} ({error})") from error
     return nested(arrays)
 
 
@@ -68,9 +68,9 @@ def fitting(params: Params, wanted: Params) -> Params:
     Raises ValueError that names the arrays which do not fit.
     """
     ours, theirs = flat(params), flat(wanted)
-    shapes = lambda name: f"{name} {np.shape(ours[name])} not {theirs[name].shape}"
+    shapes = lambda name: f"{name} {np.shape(ours[name])}, needs {theirs[name].shape}"
     if misfit := [shapes(k) for k in theirs if np.shape(ours[k]) != theirs[k].shape]:
-        raise ValueError(f"not the tensors of this network: {some('misfit', misfit)}")
+        raise ValueError(f"not the tensors of this network: {some('of other shapes', misfit)}")
     return params
 
 

@@ -43,11 +43,13 @@ def read_key(path: Path) -> dict[str, Any]:
             and {t["hit"] for t in key["trials"]} <= {*SIDES}
         )
     except OSError as error:
-        raise ConfigError(f"{path}: no key ({error.strerror}); it is made with the page") from error
+        raise ConfigError(
+            f"{path}: no key ({error.strerror}); it is written with the page"
+        ) from error
     except (ValueError, KeyError, TypeError):
         whole = False
     if not whole:
-        raise ConfigError(f"{path}: damaged; the same command makes page and key again")
+        raise ConfigError(f"{path}: damaged; the same command writes page and key again")
     return key
 
 
@@ -68,10 +70,10 @@ def read_answers(path: Path, key: Mapping[str, Any]) -> Answers:
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{place}: damaged; needs the file that the page saves") from error
     if page != key["page"]:
-        raise ConfigError(f"{place}: of the page {page!r}; allowed: {key['page']!r}")
+        raise ConfigError(f"{place}: answers of the page {page!r}; needs {key['page']!r}")
     many = len(key["trials"])
     if any(type(t) is not int for t in trials) or sorted(trials) != list(range(many)):
-        raise ConfigError(f"{place}: {len(trials)} answers; needs one to each of {many} trials")
+        raise ConfigError(f"{place}: has {len(trials)} answers; needs one per trial, {many}")
     if bad := [side for side in sides if side not in SIDES]:
         raise ConfigError(f"{place}: choice={bad[0]!r}; known: {', '.join(SIDES)}")
     if not (seconds >= 0).all():

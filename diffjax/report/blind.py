@@ -74,7 +74,7 @@ def paired(
     table = np.concatenate(parts)
     if num > len(table):
         known = f"1 to {len(table)}" if len(table) else "none (no class in common)"
-        raise ValueError(f"num={num}: more than there are pairs of one class; allowed: {known}")
+        raise ValueError(f"num={num}: exceeds the pairs of equal class; allowed: {known}")
     table = table[np.argsort(table[:, 0], kind="stable")][:num]
     return table[:, 1], table[:, 2]
 

@@ -15,7 +15,7 @@ from diffjax.report import evaluated, pictures, svg
 from diffjax.report.record import Record, Series, inside
 
 MOST_PICTURES = 12
-NONE = "not there"
+NONE = "missing"
 COLUMN = 4.8
 """Width in rem of a column of results that is not crowded."""
 BLOCKS = """
@@ -33,6 +33,12 @@ def document(record: Record, real: np.ndarray | None, note: str = "") -> str:
     """Return a complete HTML page that loads nothing.
 
     real: a picture (H, W, 3) of the data; None where note says why there is none.
+
+    >>> from pathlib import Path
+    >>> from diffjax.report.record import read
+    >>> page = document(read(Path("nowhere")), None, "the data are not here")
+    >>> "the data are not here" in page
+    True
     """
     title = record.workdir.resolve().name or "run"
     sections = {
@@ -69,7 +75,7 @@ def state(record: Record) -> str:
         began, commit = (record.launches[-1].get(k) for k in ("time", "commit"))
         parts += [f"last launch {str(began)[:16].replace('T', ' ')}"] if began else []
         parts += [f"commit {brief(commit)}"] if commit else []
-    parts.append(f"page of {time.strftime('%Y-%m-%d %H:%M')}")
+    parts.append(f"page written {time.strftime('%Y-%m-%d %H:%M')}")
     return paragraph(", ".join(parts))
 
 
@@ -82,7 +88,7 @@ def summary(record: Record) -> str:
         "held-out loss, raw parameters": ending(record.series("held_out/raw_loss")),
         "gradient norm": ending(record.series("grad_norm")),
         "images per second (median)": number(float(np.median(rate))) if len(rate) else "",
-        "time in training steps": duration(record.seconds),
+        "time spent in training steps": duration(record.seconds),
         "launches": str(len(record.launches)) if record.launches else "",
         "devices": inside(record.launches[-1], "devices") if record.launches else "",
     }
@@ -116,7 +122,7 @@ def figure(
         return ""
     keys = [f'<span class="key c{i}">{escape(name)}</span>' for i, name in enumerate(lines) if name]
     if marks:
-        keys.append("dashed: the run went on after a stop")
+        keys.append("dashed: the run resumed after a stop")
     picture = svg.curves(lines, f"{title} over training steps", marks, zero)
     caption = f"<figcaption>{''.join(keys)}</figcaption>" if keys else ""
     return f"<figure><h3>{escape(title)}</h3>{caption}{picture}</figure>"
@@ -140,7 +146,7 @@ def levels(record: Record) -> str:
     label = "Loss by noise level over training steps"
     picture, low, high = svg.heat(rows, label, float(gaps.min()) if len(gaps) else 1.0)
     caption = (
-        "log-SNR up: noise below, data above; "
+        "vertical axis: log-SNR, from noise to data; "
         f'<span class="scale">loss {svg.short(low)}<span class="ramp"></span>{svg.short(high)}'
         "</span>"
     )
@@ -198,10 +204,10 @@ def _samples(record: Record) -> str:
     figure = f'<figure><img src="{picture}" alt="trade-offs"></figure>' if picture else ""
     return (
         f'<div class="card wide">{wide_table(rows)}</div>'
-        '<p class="soft">Frechet: between samples and real items; floor: between two halves of '
-        "real ones; nearest train, held-out: median distance of samples, and of held-out items, "
-        f"to the nearest training item.</p>{figure}"
-        "<details><summary>Protocol of the first line</summary>"
+        '<p class="soft">Frechet: distance between samples and real items; floor: distance between '
+        "two halves of the real items; nearest train, held-out: median distance of samples, and "
+        f"of held-out items, to the nearest training item.</p>{figure}"
+        "<details><summary>Protocol of the first row</summary>"
         f'<div class="card">{table(facts)}</div></details>'
     )
 
@@ -260,7 +266,7 @@ def launches(record: Record) -> str:
         for launch in record.launches
     ]
     cards = "".join(f'<div class="card">{row}</div>' for row in rows)
-    summary = f"<summary>All, oldest first: {len(rows)}</summary>"
+    summary = f"<summary>All {len(rows)} launches, oldest first</summary>"
     return f"<details>{summary}{cards}</details>" if rows else ""
 
 

@@ -13,7 +13,12 @@ import numpy as np
 
 
 class Series(NamedTuple):
-    """Values (N,) at increasing steps (N,), all finite."""
+    """Values (N,) at increasing steps (N,), all finite.
+
+    >>> series = Series(np.array([100, 200]), np.array([0.5, 0.4]))
+    >>> float(series.values[-1])
+    0.4
+    """
 
     steps: np.ndarray
     values: np.ndarray
@@ -23,7 +28,12 @@ class Series(NamedTuple):
 class Record:
     """The files of a run; missing ones are empty.
 
-    notes: one line for each file that could not be read.
+    notes: one line for each file that could not be read. rows: the lines of metrics.jsonl.
+    pictures: paths of sample pictures by step.
+
+    >>> record = Record(Path("run"), {}, {}, [], [{"step": 100, "loss": 0.5}], {}, {}, [])
+    >>> record.series("loss").values.tolist(), record.last
+    ([0.5], 100)
     """
 
     workdir: Path
@@ -70,7 +80,11 @@ class Record:
 
 
 def read(workdir: Path) -> Record:
-    """Read all files of `workdir` that can be read."""
+    """Read all files of `workdir` that can be read.
+
+    >>> read(Path("nowhere")).notes[:2]
+    ['metrics.jsonl: missing', 'config.json: missing']
+    """
     notes: list[str] = []
     rows = [r for r in _lines(workdir / "metrics.jsonl", notes) if isinstance(r.get("step"), int)]
     return Record(
@@ -102,9 +116,9 @@ def read_object(path: Path, notes: list[str]) -> dict[str, Any]:
         fields = json.loads(path.read_text())
         if isinstance(fields, dict):
             return fields
-        notes.append(f"{path.name}: holds no fields")
+        notes.append(f"{path.name}: needs an object with fields")
     except FileNotFoundError:
-        notes.append(f"{path.name}: not there")
+        notes.append(f"{path.name}: missing")
     except (OSError, ValueError) as error:
         notes.append(f"{path.name}: cannot be read ({error})")
     return {}
@@ -114,7 +128,7 @@ def _lines(path: Path, notes: list[str]) -> list[dict[str, Any]]:
     try:
         lines = path.read_text(errors="replace").splitlines()
     except OSError:
-        notes.append(f"{path.name}: not there")
+        notes.append(f"{path.name}: missing")
         return []
     rows = []
     for line in lines:
@@ -125,7 +139,7 @@ def _lines(path: Path, notes: list[str]) -> list[dict[str, Any]]:
         if isinstance(value, dict):
             rows.append(value)
     if len(rows) < len(lines):
-        notes.append(f"{path.name}: {len(lines) - len(rows)} damaged lines left out")
+        notes.append(f"{path.name}: {len(lines) - len(rows)} damaged lines are left out")
     return rows
 
 

@@ -56,9 +56,13 @@ def fit(
     able to import them: `builder.plain` refuses other objects. changes: new values of fields, such
     as `train.steps=500`. held, resume_from, resume_ema, resume_map, resume_partial: see `launch`.
     Raises ConfigError for settings that cannot work, before anything is compiled.
+
+        trained = diffjax.fit("moons_vp", "runs/moons", "train.steps=500")
+        trained.sample(64, label=0).picture()  # uint8 (H, W, 3)
+        trained = diffjax.fit("moons_vp", "runs/moons", "train.steps=1000")  # 500 more
     """
     if not str(workdir):
-        raise ConfigError("workdir='': needs a folder; is a variable unset?")
+        raise ConfigError("workdir='': the path is empty; is a variable unset?")
     fields = config if isinstance(config, Mapping) else load(str(config))
     sections = {"network": network, "data": source, "loss": objective}
     fields = {**fields, **{k: v for k, v in sections.items() if v is not None}}
@@ -149,7 +153,7 @@ def loader(workdir: Path, things: Mapping[str, Trained]) -> Callable[[str, str],
         if name in things:
             return things[name]
         if path == HELD:
-            raise ConfigError("was given as an object, and the run has no copy yet; give it again")
+            raise ConfigError("was passed as an object, and the run has no copy yet; pass it again")
         return load_trained(path)
 
     return load_held
@@ -176,9 +180,9 @@ def weights(
     if not partial and not fitting.complete:
         raise ConfigError(
             f"--resume_from={source}: not the parameters of config.network: "
-            f"{some('missing', fitting.missing)}; {some('not known', fitting.surplus)}; "
-            f"{some('of other shapes', fitting.reshaped)}. To rename some: --resume_map=OLD=NEW; "
-            f"to begin with those that fit: --resume_partial"
+            f"{some('missing', fitting.missing)}; {some('unexpected', fitting.surplus)}; "
+            f"{some('of other shapes', fitting.reshaped)}. --resume_map=OLD=NEW renames them, and "
+            f"--resume_partial uses those that fit"
         )
     if not fitting.params:
         raise ConfigError(f"--resume_from={source}: has no parameter of config.network: {fitting}")

@@ -11,6 +11,7 @@ from diffjax.arrays import taken
 from diffjax.config import ConfigError
 from diffjax.devices.processes import first
 from diffjax.generation import Job
+from diffjax.io.writing import writing
 from diffjax.samplers.run import Preview
 
 
@@ -47,12 +48,10 @@ class Previews:
         x0 = self._form.denormalise(seen.x0)
         label = None if self._label is None else self._label[: len(x0)]
         picture = self._form.picture(x0, label)
-        try:
+        with writing(self._path):
             if self._path.suffix != ".gif":
                 plot.save(self._path / f"row_{seen.row:04d}.png", picture)
                 return
             self._frames.append(picture)
             if not self._is_first_batch:
                 plot.animation(self._path, self._frames)
-        except OSError as error:
-            raise ConfigError(f"{self._path}: cannot be written ({error.strerror})") from error

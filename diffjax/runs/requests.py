@@ -27,7 +27,7 @@ def integers(name: str, values: int | Sequence[int], stop: int) -> tuple[int, ..
     """
     listed = np.atleast_1d(np.asarray(values))
     if listed.ndim != 1 or not listed.size or listed.dtype.kind not in "iu":
-        raise ConfigError(f"--{name}={values}: needs an integer, or several")
+        raise ConfigError(f"--{name}={values}: needs one integer, or several")
     for value in listed.tolist():
         builder.refuse("--" + name)(checks.in_range)(stop, **{name: value})
     return tuple(listed.tolist())
@@ -42,12 +42,12 @@ def guidance_weights(weight: float | Sequence[float], guidance: Any) -> tuple[fl
     says = guidance.get("weight") if isinstance(guidance, Mapping) else guidance
     if says is not None:
         raise ConfigError(
-            f"--weight={weight}: and --guidance={says} says another weight; allowed: one of them"
+            f"--weight={weight}: --guidance={says} sets a weight too; allowed: only one of them"
         )
     listed = np.atleast_1d(np.asarray(weight))
     finite = listed.dtype.kind in "iuf" and (np.abs(listed) <= np.finfo(np.float32).max).all()
     if listed.ndim != 1 or not listed.size or not finite:
-        raise ConfigError(f"--weight={weight}: needs a finite number in float32, or several")
+        raise ConfigError(f"--weight={weight}: needs one finite number in float32, or several")
     return tuple(listed.astype(float).tolist())
 
 
@@ -64,13 +64,13 @@ def requested(
     form, specs = experiment.form, {spec.name: spec for spec in experiment.form.conditions}
     if label is not None:
         if "label" in cond:
-            raise ConfigError("--label and --cond=label: say the same; allowed: one of them")
+            raise ConfigError("--label: --cond=label sets it too; allowed: only one of them")
         cond = {**cond, "label": class_numbers(label, form)}
     if unknown := [name for name in cond if name not in specs]:
         known = ", ".join(specs) or "none (unconditional)"
         is_declared = unknown[0] in experiment.config["network"].get("conditions", {})
-        why = "the data of the run lack it" if is_declared else "the network was not built for it"
-        raise ConfigError(f"--cond={unknown[0]}: {why}; known: {known}")
+        lacks = "the data set of the run" if is_declared else "the network"
+        raise ConfigError(f"--cond={unknown[0]}: {lacks} has no such condition; known: {known}")
     read = conditions.requested
     try:
         rows = {name: read(specs[name], value, form.shape) for name, value in cond.items()}
@@ -83,7 +83,7 @@ def requested(
     except ConfigError as error:
         lacking = ", ".join(name for name in specs if name not in rows)
         raise ConfigError(
-            f"--cond: {lacking}: not said, and the defaults are those of held-out items: {error}"
+            f"--cond: {lacking}: not set, and the default, that of held-out items, fails: {error}"
         ) from error
 
 

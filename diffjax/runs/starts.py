@@ -31,16 +31,14 @@ def starting(
     """
     if start is None:
         if strength is not None:
-            raise ConfigError(
-                f"--strength={strength}: says how much of --from stays; it is missing"
-            )
+            raise ConfigError(f"--strength={strength}: applies to --from, which is missing")
         return None, 1.0
     strength = STRENGTH if strength is None else strength
     builder.refuse("--strength")(finite)(strength=strength)
     builder.refuse("--strength")(within)(0, 1, "(]", strength=strength)
     if experiment.config["sampling"].get("sampler", {}).get("name") == "adaptive":
         raise ConfigError(
-            "--from: the sampler adaptive has no steps, of which --strength is a share; allowed: "
+            "--from: the sampler adaptive has no steps of which --strength is a share; allowed: "
             "the other samplers"
         )
     return np.asarray(experiment.form.items.normalise(stored(start, experiment.form))), strength
@@ -85,6 +83,7 @@ def rows(values: Any, form: Form) -> np.ndarray:
     if x.shape[1:] != form.shape or not len(x) or str(x.dtype) not in form.items.dtypes:
         needs = ", ".join(map(str, form.shape))
         kinds = " or ".join(form.items.dtypes)
-        raise ValueError(f"is {x.dtype} {np.shape(values)}; needs {kinds} ({needs}), or rows of it")
+        has = f"is {x.dtype} of shape {np.shape(values)}"
+        raise ValueError(f"{has}; needs {kinds} of shape ({needs}), or several such items")
     form.items.check_values(x)
     return x

@@ -103,7 +103,9 @@ class Trained:
         cannot be sampled.
         """
         if "ema" in sampling:
-            raise ConfigError(f"ema={sampling['ema']}: is read with the parameters: load(ema=...)")
+            raise ConfigError(
+                f"ema={sampling['ema']}: is chosen when the run is loaded: load(ema=...)"
+            )
         seeds = integers("seed", seed, checks.SEEDS)
         numbers = () if index is None else integers("index", index, INDICES)
         weights = () if weight is None else guidance_weights(weight, sampling.get("guidance"))
@@ -206,13 +208,25 @@ def load(
     notebook or has moved; their settings stay. family: the family of a published checkpoint, by
     default recognised by its tensors. settings: values that the checkpoint does not state, as with
     --set of `tools.convert`. Raises ConfigError where the path holds no network.
+
+        trained = diffjax.load("runs/moons", ema=0.1)  # a run, with its post-hoc EMA of width 0.1
+        trained = diffjax.load("edm-cifar10-32x32-cond-vp.pkl")  # a published checkpoint
+        trained.sample(16, label=3, steps=20).picture()  # uint8 (H, W, 3)
+
+    >>> import tempfile
+    >>> from diffjax import config
+    >>> e = builder.experiment(config.override(config.load("moons_vp"), ["network.width=8"]))
+    >>> with tempfile.TemporaryDirectory() as place:
+    ...     Trained(e.denoiser(e.parameters()), e).save(f"{place}/export")
+    ...     load(f"{place}/export").job(seed=[3, 5], label=1, steps=20)
+    Job(step 0, ema -, ddim: 20 rows, 20 network passes per sample, guidance 1)
     """
     path, sampling = Path(path), dict(sampling or {}) | ({} if ema is None else {"ema": ema})
     entries = {"network": network, "loss": objective, "data": source}
     entries = {section: entry for section, entry in entries.items() if entry is not None}
     if not path.exists() or is_run(path):
         if family or settings:
-            raise ConfigError(f"{path}: is a run of our own; takes neither family nor settings")
+            raise ConfigError(f"{path}: is a run of diffjax; family and settings do not apply")
         config = replaced(read_config(path), sampling)
         for section, entry in entries.items():
             config[section] = {**config[section], "name": written(entry, section)}
@@ -223,7 +237,9 @@ def load(
         (section, *_) = entries
         raise ConfigError(f"{path}: is a published checkpoint, which has its own {section}")
     if "ema" in sampling:
-        raise ConfigError(f"ema={sampling['ema']}: {path} holds one; known: its own")
+        raise ConfigError(
+            f"ema={sampling['ema']}: {path} holds only one set of weights; leave ema out"
+        )
     contents, family = opened(path, family)
     change = lambda config: replaced(config, sampling)
     trained = convert(contents, family, path, settings, change)
@@ -243,6 +259,9 @@ def replaced(config: Config, sampling: Config | None) -> dict[str, Any]:
 
     Entries may be written as `name:argument=value`, or be functions. Each entry replaces the
     previous one together with all its settings.
+
+    >>> replaced({"sampling": {"steps": 50}}, {"sampler": "ddim:eta=0.5"})
+    {'sampling': {'steps': 50, 'sampler': {'name': 'ddim', 'eta': 0.5}}}
     """
     changes: Config = written(sampling or {}, "sampling")
     base, section = config.get("sampling", {}), named(changes, "sampler", "grid", "corrector")
@@ -258,6 +277,10 @@ def opened(path: Path, family: str = "") -> tuple[Contents, str]:
 
     family: a name in `published.FAMILIES`, by default the one that recognises the tensors. Raises
     ConfigError for an unreadable checkpoint, and for an unknown family.
+
+    >>> opened(Path("nowhere.pt"))
+    Traceback (most recent call last):
+    diffjax.config.errors.ConfigError: nowhere.pt: ...
     """
     try:
         contents = read(path)
@@ -272,6 +295,9 @@ def known_family(name: str) -> Family:
     """Return an entry of `published.FAMILIES`, or your own family from `module:FAMILY`.
 
     Raises ConfigError for an unknown name.
+
+    >>> known_family("edm2").knows is not None
+    True
     """
     return builder.lookup(FAMILIES, name, "family", Family)
 
@@ -301,7 +327,13 @@ def convert(
 
 
 def completed(converted: Converted) -> dict[str, Any]:
-    """Return a complete config: sections of the checkpoint, and defaults to train it further."""
+    """Return a complete config: sections of the checkpoint, and defaults to train it further.
+
+    >>> converted = Converted({"network": {"name": "unet"}}, (32, 32, 3), 10, {})
+    >>> sections = completed(converted)
+    >>> sections["network"], sections["loss"]["condition_dropout"]
+    ({'name': 'unet'}, 0.1)
+    """
     two = bool(converted.config["network"].get("learn_variance"))
     return {
         "seed": 0,

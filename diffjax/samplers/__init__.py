@@ -1,4 +1,23 @@
-"""Samplers: functions that plan a `Table` of rows; one file per family and their catalogue."""
+"""Samplers: functions that plan a `Table` of rows; one file per family and their catalogue.
+
+A sampler plans the table of a process and its times, and `sample` runs it. `run` also returns the
+states of all rows, and `previews` yields some of them while the others are computed; `check` raises
+the error of an output that is not finite.
+
+    >>> import jax
+    >>> from diffjax import analytic, grids, samplers, schedules, sde
+    >>> vp = sde.VP(schedules.Linear())
+    >>> denoise = analytic.gaussian(jax.numpy.zeros(2), jax.numpy.ones(2)).denoiser(vp)
+    >>> table = samplers.dpmpp_2m(vp, grids.uniform(vp, 4))
+    >>> x, keys = samplers.initial(vp, jax.random.split(jax.random.key(0), 3), (2,))
+    >>> samplers.sample(denoise, table, x, keys).shape
+    (3, 2)
+    >>> result = samplers.run(denoise, table, x, keys, path=True)
+    >>> [a.shape for a in result.path], samplers.check(result.bad, table)
+    ([(4, 3, 2), (4, 3, 2)], None)
+    >>> [seen.row for seen in samplers.previews(denoise, table, x, keys, every=2)]
+    [2, 4]
+"""
 
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +46,6 @@ from diffjax.samplers.multistep import (
     ipndm,
     lms,
     pndm,
-    unipc,
 )
 from diffjax.samplers.program import Combination, Program, Sampler, sampler
 from diffjax.samplers.repaint import repaint
@@ -58,6 +76,7 @@ from diffjax.samplers.starts import initial, start_from
 from diffjax.samplers.stochastic import churn, dpmpp_sde, restart, sa_solver, seeds_2
 from diffjax.samplers.table import Table, moments, unroll
 from diffjax.samplers.tuning import Optimized, Refinement, optimize, refine
+from diffjax.samplers.unipc import unipc
 
 if TYPE_CHECKING:
     from diffjax.samplers.conformance import difference, judge

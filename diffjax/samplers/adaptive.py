@@ -100,7 +100,7 @@ class Adaptive(Sampling):
         for path=True.
         """
         if path:
-            raise ValueError("adaptive steps differ between samples: they have no common path")
+            raise ValueError("adaptive steps differ between samples, which have no common path")
         weight = jnp.asarray(self.weight, x.dtype)
         one = lambda weight, *sample: solve(replace(self, weight=weight), denoise, *sample)
         axes = (0 if weight.ndim else None, 0, 0, 0)
@@ -120,7 +120,7 @@ class Adaptive(Sampling):
         """Raise FloatingPointError where a sample did not reach the end."""
         if (sample := int(result.bad)) >= 0:
             raise FloatingPointError(
-                f"sample {sample} of its batch: more than {self.most} steps, or the network's "
+                f"sample {sample} of its batch needs more than {self.most} steps, or the network's "
                 f"output is not finite (rtol={self.rtol:g}, atol={self.atol:g})"
             )
 
@@ -211,7 +211,7 @@ def adaptive(
     if jax.tree.leaves(guidance.init(jnp.zeros((1, 1)))):
         raise ValueError(
             "adaptive steps may be rejected, so guidance cannot remember earlier ones; allowed: "
-            "no reference cached, momentum=0 and still=0 in the rule"
+            "references other than cached, and rules with momentum=0 and still=0"
         )
     one_of(SOLVERS, solver=solver)
     within(0, 1, "()", rtol=rtol, atol=atol)
@@ -219,8 +219,8 @@ def adaptive(
     at_least(1, most=most)
     if eta and not np.isfinite(ends(sde).lam[1]):
         raise ValueError(
-            f"eta={eta} from t={sde.t_max} of {sde}: alpha is 0 there and the drift of the SDE is "
-            f"infinite; allowed: eta=0, or t_max < 1 in the sde"
+            f"eta={eta} starts at t={sde.t_max} of {sde}, where alpha is 0 and the drift of the "
+            f"SDE is infinite; allowed: eta=0, or t_max < 1 in the sde"
         )
     start, stop = sde.t_max, sde.t_min
     return Adaptive(

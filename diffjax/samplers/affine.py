@@ -62,22 +62,24 @@ def affine_moments(
 ) -> tuple[Float[np.ndarray, "*shape"], Float[np.ndarray, "d d"]]:
     """Compute the exact mean and covariance of samples of an affine denoiser, without Monte Carlo.
 
-    On Gaussian data every linear method for inverse problems is affine, so that its bias and its
-    calibration are numbers (`diffjax.inverse`). The denoiser with its guidance is evaluated in one
-    batch at the zero vector and at all unit vectors of every row; random numbers that the guidance
-    draws count as further inputs. Use float64 (`jax.enable_x64`) where digits matter.
+    On Gaussian data every linear method of `diffjax.inverse` is affine. The denoiser with its
+    guidance is evaluated at 0 and at all unit vectors of every row; random numbers of the guidance
+    count as inputs too. Use float64 (`jax.enable_x64`) where digits matter.
 
-    shape: that of one item, of D values. guidance: without memory. cond: conditions of one item,
-    each (1, ...). start: mean and covariance of the initial state, (D,) and (D, D); by default
-    those of the prior at the time of the first row. Returns the mean in the shape of an item and
-    the covariance (D, D).
+    shape: that of one item, of D values. cond: conditions of one item, each (1, ...). start: mean
+    (D,) and covariance (D, D) of the initial state, by default those of the prior. Returns the mean
+    in the shape of an item and the covariance (D, D). Raises ValueError where the prediction is not
+    affine, for guidance with a memory, and for tables with Langevin rows or weights per sample.
 
-    Raises ValueError where the prediction is not affine, for guidance with a memory, and for tables
-    with Langevin rows or with weights of single samples.
+    >>> from diffjax import analytic, samplers, schedules, sde
+    >>> flow = sde.Flow(schedules.Logit())
+    >>> denoise = analytic.gaussian(jnp.zeros(2), jnp.ones(2)).denoiser(flow)
+    >>> affine_moments(samplers.ddim(flow, [0.5, 0.25]), denoise, (2,))[1].round(3).tolist()
+    [[0.25, 0.0], [0.0, 0.25]]
     """
     linear(table)
-    if np.ndim(table.weight) != 1:
-        raise ValueError(f"table.weight {np.shape(table.weight)}: needs one weight per row, (R,)")
+    if (of := np.shape(table.weight)) != (len(table),):
+        raise ValueError(f"table.weight {of}: needs one weight per row, {(len(table),)}")
     dim, at = int(np.prod(shape)), levels(denoise.sde, table.t[:1])
     rows = _outputs(table, denoise, shape, guidance, cond)
     y = WRITE.index("y")

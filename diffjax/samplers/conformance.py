@@ -247,6 +247,13 @@ def difference(one: Table, other: Table, sde: SDE) -> float:
 
     They are functions of x_T, all x0 and all noises. The difference is relative to the largest
     coefficient, and 0 up to rounding where both are the same method.
+
+    >>> from diffjax import samplers
+    >>> from diffjax.schedules import Logit
+    >>> from diffjax.sde import Flow
+    >>> flow, times = Flow(Logit()), np.array([0.75, 0.5, 0.25])
+    >>> round(difference(samplers.ddim(flow, times), samplers.dpm_solver_1(flow, times), flow), 9)
+    0.0
     """
     pairs = zip(as_x0(one, sde), as_x0(other, sde), strict=True)
     return float(max(np.abs(a - b).max() / np.abs(a).max() for a, b in pairs))
@@ -279,6 +286,10 @@ def judge(method: Sampler, **settings: Any) -> Judgement:
     variance of samples. method: a sampler decorated with `@sampler(order=p)`; it need not be in the
     catalogue. Samplers with fixed weights (`ipndm`, `pndm`) have their order on equal steps only,
     and fail. Raises the errors of the sampler itself.
+
+    >>> from diffjax import samplers
+    >>> judge(samplers.ddim).holds
+    True
     """
     checks.instance(Sampler, "sampler(order=1)(function)", method=method)
     plan: Plan = lambda sde, times: method(sde, times, **settings)

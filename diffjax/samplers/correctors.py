@@ -31,6 +31,11 @@ def langevin(sde: SDE, table: Table, snr: float = 0.16, repeats: int = 1) -> Tab
     level, >= 1. Norms are those of each sample, so samples do not depend on their batch; sampling
     raises ValueError for points of fewer than 16 values, whose norms scatter. The published factor
     1 - beta of VP, within 2 % of 1, is left out, so that x / alpha is the same in all frames.
+
+    >>> from diffjax import samplers, schedules, sde
+    >>> flow = sde.Flow(schedules.Logit())
+    >>> langevin(flow, samplers.ddim(flow, np.array([0.5, 0.25, 0.0]))).t.tolist()
+    [0.5, 0.5, 0.25, 0.25]
     """
     within(0, np.inf, "()", snr=snr)
     at_least(1, repeats=repeats)
@@ -43,6 +48,13 @@ def refresh(sde: SDE, table: Table, share: float = 0.1, repeats: int = 1) -> Tab
 
     x becomes alpha x0 + sqrt(1 - share) (x - alpha x0) + sqrt(share) sigma z, 0 < share <= 1: the
     kernel of `first_order.py` with kappa = share and s = t. repeats: rows per level, >= 1.
+
+    >>> from diffjax import samplers, schedules, sde
+    >>> flow = sde.Flow(schedules.Logit())
+    >>> print(refresh(flow, samplers.ddim(flow, np.array([0.5, 0.25])), share=0.19))
+    2 rows, y = x0
+       0  t = 0.500000   u = +1 x   x = +0.9 x +0.05 y0 +0.217945 z0
+       1  t = 0.500000   u = +1 x   x = +0.5 x +0.5 y1
     """
     within(0, 1, "(]", share=share)
     at_least(1, repeats=repeats)
@@ -62,13 +74,21 @@ def annealed_langevin(sde: SDE, times: np.ndarray, repeats: int = 1, step: float
     step > 0, are taken; x / alpha is then the initial state of the next level. The last pass
     returns x0 at the last level. With few repeats the distribution lags behind the levels. Raises
     ValueError from alpha = 0.
+
+    >>> from diffjax import schedules, sde
+    >>> ve = sde.VE(schedules.Edm(sigma_max=1.0))
+    >>> print(annealed_langevin(ve, np.array([0.5, 0.25]), repeats=2, step=0.02))
+    2 rows, y = eps
+       0  t = 0.500000   u = +1 x   x = +1 x -0.01 y0 +0.1 z0
+       1  t = 0.500000   u = +1 x   x = +1 x -0.01 y1 +0.1 z1
     """
     within(0, np.inf, "()", step=step)
     at_least(1, repeats=repeats)
     at, p = levels(sde, times), Program(eps)
     if not at.alpha[0] > 0:
         raise ValueError(
-            f"annealed_langevin from t={times[0]:g} of {sde}: alpha is 0 there; allowed: t_max < 1"
+            f"annealed_langevin starts at t={times[0]:g} of {sde}, where alpha is 0; allowed: "
+            f"t_max < 1"
         )
     for t in range(len(times) - 1):
         scale, sigma = at.alpha[t + 1] / at.alpha[t], at.sigma[t]
@@ -97,8 +117,8 @@ def _between(
     begins = np.flatnonzero(table.begins)
     if not len(begins):
         raise ValueError(
-            "a corrector needs a sampler whose steps begin with the state, all of them; "
-            "allowed: all but churn, unipc and sa_solver"
+            "a corrector needs a sampler in which every step begins with the state; allowed: all "
+            "samplers but churn, unipc and sa_solver"
         )
     p, at = Program(table.read), levels(sde, table.t[begins])
     for i in range(len(begins)):

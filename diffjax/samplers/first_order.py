@@ -66,6 +66,11 @@ def ddim_variance(sde: SDE, times: np.ndarray, eta: float = 0.5) -> Table:
     """DDIM with eta a factor on the variance of the noise: kappa = eta (1 - exp(-2h)).
 
     In `ddim` eta is a factor on its standard deviation. 0 <= eta <= 1.
+
+    >>> from diffjax import schedules, sde
+    >>> print(ddim_variance(sde.Flow(schedules.Logit()), np.array([0.5, 0.25]), eta=0.5))
+    1 rows, y = x0
+       0  t = 0.500000   u = +1 x   x = +0.372678 x +0.563661 y0 +0.166667 z0
     """
     within(0, 1, eta=eta)
     return _kernel(sde, times, lambda h: -eta * np.expm1(-2 * h) if eta else 0.0, eta)
@@ -76,6 +81,11 @@ def ddim_sde(sde: SDE, times: np.ndarray, eta: float = 1.0) -> Table:
     """The reverse SDE with noise sqrt(eta) g dw, solved exactly for a constant x0.
 
     kappa = 1 - exp(-2 eta h), eta >= 0, which may exceed 1 (arXiv:2309.05019, with tau^2 = eta).
+
+    >>> from diffjax import schedules, sde
+    >>> print(ddim_sde(sde.Flow(schedules.Logit()), np.array([0.5, 0.25]), eta=2.0))
+    1 rows, y = x0
+       0  t = 0.500000   u = +1 x   x = +0.0555556 x +0.722222 y0 +0.248452 z0
     """
     not_negative(eta=eta)
     return _kernel(sde, times, lambda h: -np.expm1(-2 * eta * h) if eta else 0.0, eta)
@@ -87,6 +97,12 @@ def consistency(sde: SDE, times: np.ndarray) -> Table:
 
     It is for a network that maps noise to data in one pass; with a denoiser the distribution of
     samples does not converge to that of the data (arXiv:2303.01469, Alg. 1).
+
+    >>> from diffjax import schedules, sde
+    >>> print(consistency(sde.Flow(schedules.Logit()), np.array([0.5, 0.25, 0.0])))
+    2 rows, y = x0
+       0  t = 0.500000   u = +1 x   x = +0.75 y0 +0.25 z0
+       1  t = 0.250000   u = +1 x   x = +1 y1
     """
     return _kernel(sde, times, lambda h: 1.0)
 
@@ -128,6 +144,11 @@ def ancestral(sde: SDE, times: np.ndarray) -> Table:
     """DDPM's ancestral sampling (arXiv:2006.11239, eq. 6, 7).
 
     x_s is drawn from the posterior q(x_s | x_t, x0) at the predicted x0.
+
+    >>> from diffjax import schedules, sde
+    >>> print(ancestral(sde.Flow(schedules.Logit()), np.array([0.5, 0.25])))
+    1 rows, y = x0
+       0  t = 0.500000   u = +1 x   x = +0.166667 x +0.666667 y0 +0.235702 z0
     """
     return _posterior(sde, times, lambda *step: (_small(*step), 0.0))
 
@@ -137,6 +158,11 @@ def ancestral_upper(sde: SDE, times: np.ndarray) -> Table:
     """Ancestral sampling with DDPM's larger variance, beta in VP (arXiv:2006.11239, sec. 3.2).
 
     The variance is exact for N(0, I) data.
+
+    >>> from diffjax import schedules, sde
+    >>> print(ancestral_upper(sde.Flow(schedules.Logit()), np.array([0.5, 0.25])))
+    1 rows, y = x0
+       0  t = 0.500000   u = +1 x   x = +0.166667 x +0.666667 y0 +0.471405 z0
     """
     return _posterior(sde, times, lambda *step: (_large(*step), 0.0))
 
@@ -147,6 +173,11 @@ def ancestral_learned(sde: SDE, times: np.ndarray) -> Table:
 
     The network's second output interpolates between the variances of `ancestral` and
     `ancestral_upper`, in the logarithm.
+
+    >>> from diffjax import schedules, sde
+    >>> print(ancestral_learned(sde.Flow(schedules.Logit()), np.array([0.5, 0.25])))
+    1 rows, y = x0
+       0  t = 0.500000   u = +1 x   x = +0.166667 x +0.666667 y0 +0.333333 z0   z exp(0.3466 r)
     """
 
     def log_var(at: Levels, t: int, s: int) -> tuple[float, float]:
@@ -162,6 +193,11 @@ def ancestral_optimal(sde: SDE, times: np.ndarray, data_var: float = 1.0) -> Tab
 
     data_var: variance of the data per dimension, >= 0. Marginals are exact on Gaussian data of that
     variance.
+
+    >>> from diffjax import schedules, sde
+    >>> print(ancestral_optimal(sde.Flow(schedules.Logit()), np.array([0.5, 0.25]), data_var=1.0))
+    1 rows, y = x0
+       0  t = 0.500000   u = +1 x   x = +0.166667 x +0.666667 y0 +0.527046 z0
     """
     not_negative(data_var=data_var)
 
@@ -180,6 +216,12 @@ def euler_maruyama(sde: SDE, times: np.ndarray, chi: float = 1.0) -> Table:
     chi >= 0: 1 is the reverse SDE, 0 the probability-flow ODE. The drift is (f + (1 + chi^2) g^2 /
     (2 sigma^2)) x - (1 + chi^2) g^2 alpha / (2 sigma^2) x0. Raises ValueError from alpha = 0, where
     it is infinite.
+
+    >>> from diffjax import schedules, sde
+    >>> vp = sde.VP(schedules.Exponential(rate=2.0))
+    >>> print(euler_maruyama(vp, np.array([0.5, 0.25]), chi=0.0))
+    1 rows, y = x0
+       0  t = 0.500000   u = +1 x   x = +0.854506 x +0.239879 y0
     """
     not_negative(chi=chi)
     at, p = levels(sde, times), Program()
@@ -208,6 +250,11 @@ def reverse_diffusion(sde: SDE, times: np.ndarray) -> Table:
     """The reverse diffusion sampler: the forward step x_t = a x_s + b z, discretised in reverse.
 
     x_s = (2 - a) x + b^2 score + b z (arXiv:2011.13456, app. E). Raises ValueError from alpha = 0.
+
+    >>> from diffjax import schedules, sde
+    >>> print(reverse_diffusion(sde.Flow(schedules.Logit()), np.array([0.5, 0.25])))
+    1 rows, y = x0
+       0  t = 0.500000   u = +1 x   x = +0.444444 x +0.444444 y0 +0.471405 z0
     """
     at, p = levels(sde, times), Program()
     _finite("reverse_diffusion", sde, at)
@@ -226,6 +273,6 @@ def reverse_diffusion(sde: SDE, times: np.ndarray) -> Table:
 def _finite(name: str, sde: SDE, at: Levels) -> None:
     if not at.alpha[0] > 0:
         raise ValueError(
-            f"{name} from t={at.t[0]:g} of {sde}: alpha is 0 there and the drift is infinite; "
+            f"{name} starts at t={at.t[0]:g} of {sde}, where alpha is 0 and the drift is infinite; "
             f"allowed: t_max < 1 in the sde, or the samplers ddim, ancestral"
         )

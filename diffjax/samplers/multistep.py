@@ -83,8 +83,9 @@ class Step:
             # Solution in eps (arXiv:2206.00927, prop. 3.1): sigma_s exp(lambda_s - lambda).
             if not alpha > 0:
                 raise ValueError(
-                    f"times from t={at.t[0]:g} of {sde}: alpha is 0 there and x0 does not follow "
-                    f"from eps; allowed: t_max < 1, or the samplers ddim, ancestral, dpmpp_2m"
+                    f"times start at t={at.t[0]:g} of {sde}, where alpha is 0 and x0 does not "
+                    f"follow from eps; allowed: t_max < 1, or the samplers ddim, ancestral, "
+                    f"dpmpp_2m"
                 )
             self.rate, self.scale = -1.0, -sigma_s
             self.linear = alpha_s / alpha
@@ -185,28 +186,56 @@ def history(at: Levels, i: int, step: Step, count: int) -> np.ndarray:
 
 @sampler(order=lambda order: order)
 def lms(sde: SDE, times: np.ndarray, order: int = 4, lower_final: int = 0) -> Table:
-    """LMS: Adams-Bashforth for eps in rho = sigma / alpha with variable steps, of order 1 to 4."""
+    """LMS: Adams-Bashforth for eps in rho = sigma / alpha with variable steps, of order 1 to 4.
+
+    >>> from diffjax import schedules, sde
+    >>> print(lms(sde.Flow(schedules.Logit()), np.array([0.75, 0.5, 0.25]), order=2))
+    2 rows, y = eps
+       0  t = 0.750000   u = +1 x   x = +2 x -1 y0
+       1  t = 0.500000   u = +1 x   x = +1.5 x -0.583333 y1 +0.0833333 y0
+    """
     within(1, 4, order=order)
     return _multistep(sde, times, order, lower_final, eps, by_rho, to_data=True)
 
 
 @sampler(order=lambda order: order)
 def deis(sde: SDE, times: np.ndarray, order: int = 3, lower_final: int = 0) -> Table:
-    """tAB-DEIS: eps is interpolated in t (arXiv:2204.13902, eq. 14), of order 1 to 4."""
+    """tAB-DEIS: eps is interpolated in t (arXiv:2204.13902, eq. 14), of order 1 to 4.
+
+    >>> from diffjax import schedules, sde
+    >>> print(deis(sde.Flow(schedules.Logit()), np.array([0.75, 0.5, 0.25]), order=2))
+    2 rows, y = eps
+       0  t = 0.750000   u = +1 x   x = +2 x -1 y0
+       1  t = 0.500000   u = +1 x   x = +1.5 x -0.716395 y1 +0.216395 y0
+    """
     within(1, 4, order=order)
     return _multistep(sde, times, order, lower_final, eps, by_t)
 
 
 @sampler(order=lambda order: order)
 def ab_logsnr(sde: SDE, times: np.ndarray, order: int = 3, lower_final: int = 0) -> Table:
-    """Exponential Adams-Bashforth: eps is interpolated in lambda, of order 1 to 4."""
+    """Exponential Adams-Bashforth: eps is interpolated in lambda, of order 1 to 4.
+
+    >>> from diffjax import schedules, sde
+    >>> print(ab_logsnr(sde.Flow(schedules.Logit()), np.array([0.75, 0.5, 0.25]), order=2))
+    2 rows, y = eps
+       0  t = 0.750000   u = +1 x   x = +2 x -1 y0
+       1  t = 0.500000   u = +1 x   x = +1.5 x -0.70512 y1 +0.20512 y0
+    """
     within(1, 4, order=order)
     return _multistep(sde, times, order, lower_final, eps, by_logsnr)
 
 
 @sampler(order=lambda order: order)
 def ab_angle(sde: SDE, times: np.ndarray, order: int = 3, lower_final: int = 0) -> Table:
-    """Adams-Bashforth with eps interpolated in phi = atan(sigma / alpha), of order 1 to 4."""
+    """Adams-Bashforth with eps interpolated in phi = atan(sigma / alpha), of order 1 to 4.
+
+    >>> from diffjax import schedules, sde
+    >>> print(ab_angle(sde.Flow(schedules.Logit()), np.array([0.75, 0.5, 0.25]), order=2))
+    2 rows, y = eps
+       0  t = 0.750000   u = +1 x   x = +2 x -1 y0
+       1  t = 0.500000   u = +1 x   x = +1.5 x -0.725404 y1 +0.225404 y0
+    """
     within(1, 4, order=order)
     return _multistep(sde, times, order, lower_final, eps, by_angle, to_data=True)
 
@@ -221,6 +250,12 @@ def ipndm(sde: SDE, times: np.ndarray, order: int = 4, lower_final: int = 0) -> 
 
     Its order is `order`, 1 to 4, on grids with equal steps in rho, and at most 2 on others
     (arXiv:2204.13902, app. B).
+
+    >>> from diffjax import schedules, sde
+    >>> print(ipndm(sde.Flow(schedules.Logit()), np.array([0.75, 0.5, 0.25]), order=2))
+    2 rows, y = eps
+       0  t = 0.750000   u = +1 x   x = +2 x -1 y0
+       1  t = 0.500000   u = +1 x   x = +1.5 x -0.75 y1 +0.25 y0
     """
     within(1, 4, order=order)
     equal = lambda lam, end: np.array(FIXED[len(lam) - 1])
@@ -263,57 +298,15 @@ def dpmpp_3m(sde: SDE, times: np.ndarray, eta: float = 0.0, lower_final: int = 0
 
     Published code halves its second difference, which makes it second order. eta: as in `dpmpp_2m`;
     with noise the weak order is 2.
+
+    >>> from diffjax import schedules, sde
+    >>> print(dpmpp_3m(sde.Flow(schedules.Logit()), np.array([0.75, 0.5, 0.25])))
+    2 rows, y = x0
+       0  t = 0.750000   u = +1 x   x = +0.666667 x +0.333333 y0
+       1  t = 0.500000   u = +1 x   x = +0.5 x +0.79488 y1 -0.29488 y0
     """
     not_negative(eta=eta)
     return _multistep(sde, times, 3, lower_final, x0, eta=eta)
-
-
-@sampler(order=lambda order, corrector: order + corrector)
-def unipc(
-    sde: SDE,
-    times: np.ndarray,
-    order: int = 3,
-    bh1: bool = False,
-    corrector: bool = True,
-    lower_final: int = 1,
-) -> Table:
-    """UniPC in x0, of order 1 to 4; the corrector adds one (arXiv:2302.04867, Alg. 5 to 8).
-
-    bh1: B(h) = h in place of exp(h) - 1; the two differ only in steps with two outputs, where the
-    paper fixes a coefficient to 1/2. corrector: correct each state with the output with which the
-    next step begins, at no further pass.
-    """
-    within(1, 4, order=order)
-    at, p = levels(sde, times), Program(x0)
-    steps, state = len(times) - 1, X
-
-    def weights(step: Step, lam: np.ndarray, half: bool) -> np.ndarray:
-        if not half:
-            # The solution of the paper's R c = b is the exact integral, for either B(h).
-            return step.weights(lam, same)
-        # With two outputs the paper takes c = 1/2 instead: B(h) / 2 on the difference quotient.
-        h = step.end - step.start
-        share = (step.scale * h if bh1 else step.constant) / 2 * h / (lam[1] - lam[0])
-        return np.array([step.constant - share, share])
-
-    ys = [p.network(at.t[0])]
-    for i in range(steps):
-        step = Step(sde, at, i, x0)
-        used = history(at, i, step, order_at(i, steps, order, lower_final))
-        lam, known = at.lam[used], ys[: len(used)]
-        predictor = weights(step, lam, len(lam) == 2)
-        if i == steps - 1:
-            p.step(step.advance(state, known, predictor))
-            break
-        # The row leaves the corrected state at its own time; the prediction is an input only.
-        p.step(state)
-        state = step.advance(X, known, predictor)
-        new = p.network(at.t[i + 1], state)
-        if corrector and not step.single:
-            both = weights(step, np.append(lam, step.end), len(lam) == 1)
-            state = step.advance(X, [*known, new], both)
-        ys.insert(0, new)
-    return p.table()
 
 
 @sampler(order=2)
@@ -321,6 +314,10 @@ def pndm(sde: SDE, times: np.ndarray) -> Table:
     """PNDM: three pseudo Runge-Kutta steps, then `ipndm` of order 4 (arXiv:2202.09778, Alg. 2).
 
     The first three steps take four network passes each; their midpoints are those of t.
+
+    >>> from diffjax import schedules, sde
+    >>> pndm(sde.Flow(schedules.Logit()), np.array([0.75, 0.5, 0.25])).t.tolist()
+    [0.75, 0.625, 0.625, 0.5, 0.5, 0.375, 0.375, 0.25]
     """
     middle = levels(sde, (times[1:] + times[:-1]) / 2)
     at, p, ys = levels(sde, times), Program(eps), []

@@ -161,7 +161,7 @@ def checked(weight: np.ndarray, guidance: Guidance) -> np.ndarray:
         raise ValueError(f"weight={weight}: needs a finite number for each sample, (B,)")
     if not guidance.weighs:
         raise ValueError(
-            f"weight={weight}: {guidance} guides nothing; allowed: a plan with guidance, as of "
+            f"weight={weight}: {guidance} uses no weight; allowed: a plan with guidance, such as "
             f"builder.plan(..., per_sample=True)"
         )
     return weight

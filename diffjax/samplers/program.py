@@ -168,9 +168,7 @@ def _compile(rows: Sequence[Row], read: Read) -> Table:
         for values, columns, names in ((input, READ, row.input), (update, WRITE, row.update)):
             for name, value in names.items():
                 if name not in register_of or register_of[name] not in columns:
-                    raise ValueError(
-                        f"row {i}: register {name!r} is not there; it has {[*register_of]}"
-                    )
+                    raise ValueError(f"row {i}: no such register {name!r}; known: {[*register_of]}")
                 values[i, columns.index(register_of[name])] += value
         # Free before keeping: a row reads its slots before it writes, so the output of this row
         # may take the slot of a register whose last use is this row.
@@ -179,7 +177,7 @@ def _compile(rows: Sequence[Row], read: Read) -> Table:
         for name, kept in ((y, keep), (z, keep_noise)):
             if last.get(name, i) > i:
                 if not free[name[0]]:
-                    raise ValueError(f"row {i}: too many registers are kept: {sorted(slots)}")
+                    raise ValueError(f"row {i}: needs more registers than exist: {sorted(slots)}")
                 slots[name] = free[name[0]].pop(0)
                 kept[i] = int(slots[name][2:-1])
     return Table(
@@ -218,6 +216,12 @@ class Sampler:
 
     The decorator `sampler` constructs one; `conformance.judge` measures whether the properties
     hold.
+
+    >>> from diffjax import samplers
+    >>> samplers.dpmpp_2m
+    dpmpp_2m(exact=False, eta=0.0, lower_final=0), order 2, rows per step 1
+    >>> samplers.unipc.order(), samplers.unipc.order(order=2), samplers.heun.passes
+    (4, 3, 2)
     """
 
     def __init__(
@@ -258,15 +262,15 @@ class Sampler:
         steps = np.diff(times)
         if times.ndim != 1 or len(times) < 2 or not ((steps < 0).all() or (steps > 0).all()):
             shown = np.array2string(times, threshold=6, max_line_width=10_000)
-            raise ValueError(f"times={shown}: needs at least two, decreasing (or increasing)")
+            raise ValueError(f"times={shown}: needs at least two times, decreasing (or increasing)")
         low, high = min(times[0], times[-1]), max(times[0], times[-1])
         if high > sde.t_max or low < 0 or (low == 0 and times[0] == 0):
-            raise ValueError(f"times from {times[0]:g} to {times[-1]:g}: needs {sde.t_max} .. 0")
+            raise ValueError(f"times from {times[0]:g} to {times[-1]:g}: needs {sde.t_max} to 0")
         # Inverting a noisy sampler takes roots of negative variances; it is refused once planned.
         with np.errstate(invalid="ignore" if steps[0] > 0 else "warn"):
             table = replace(self.plan(sde, times, **settings), origin=Origin(sde))
         if steps[0] > 0 and table.noisy.any():
-            raise ValueError(f"{self.plan.__name__} adds noise: it cannot be inverted")
+            raise ValueError(f"{self.plan.__name__} adds noise, so it cannot be inverted")
         # Correctors go before every step or before none: half-corrected methods are not offered.
         if table.begins.sum() < len(steps):
             table = replace(table, begins=np.zeros(len(table), bool))
@@ -277,5 +281,13 @@ def sampler(order: int | Callable[..., int], **known: Any) -> Callable[..., Samp
     """Decorate a planning function `(sde, times, **settings) -> Table` as a `Sampler`.
 
     order, passes, straight, leads: the properties of the method, see `Sampler`.
+
+    >>> @sampler(order=1)
+    ... def halve(sde, times):
+    ...     p = Program()
+    ...     p.step(0.5 * X + 0.5 * p.network(times[0]))
+    ...     return p.table()
+    >>> halve
+    halve(), order 1, rows per step 1
     """
     return functools.partial(Sampler, order=order, **known)

@@ -14,11 +14,13 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, Int, Key
 
 from diffjax import checks
-from diffjax.arrays import Cond, dims, expand, normal
+from diffjax.arrays import Cond, dims, expand, jit_leaves, normal
 from diffjax.guidance import Conditional, Guidance, Normals, Query
 from diffjax.prediction import Denoise, check_inputs
 from diffjax.samplers.table import NOISES, OUTPUTS, Table
 
+PROGRAMS = 32
+"""Number of compiled programs of each kind that are kept, those used last."""
 FEW = 16
 """Number of values below which the norm of a sample is no estimate of the noise level."""
 
@@ -26,9 +28,8 @@ FEW = 16
 class Result(NamedTuple):
     """The result of a run.
 
-    x: samples (B, ...). bad: the index of the first row whose output was not finite, or -1. path:
-    state and x0 after each row, (R, B, ...) each, where requested. calls: (B,), calls of the
-    denoiser per sample, where they differ.
+    x: samples (B, ...). bad: the first row whose output was not finite, or -1. path: state and x0
+    after each row, (R, B, ...) each, if requested. calls: (B,), of the denoiser, if they differ.
     """
 
     x: Float[Array, "b *d"]
@@ -81,7 +82,8 @@ def run(
     Raises ValueError as `check_arguments` does.
     """
     check_arguments(denoise, table, x, keys, cond=cond, guidance=guidance, noise=noise)
-    return _run(denoise, table, x, keys, cond=cond, guidance=guidance, noise=noise, path=path)
+    leaves, structure = jax.tree.flatten((denoise, table, guidance))
+    return _program(structure, path)(leaves, x, keys, cond=cond, noise=noise)
 
 
 def scan(
@@ -102,7 +104,14 @@ def scan(
     return Result(after.x, after.bad, visited)
 
 
-_run = jax.jit(scan, static_argnames="path")
+@functools.lru_cache(PROGRAMS)
+def _program(structure: Any, path: bool) -> Any:
+    """Return `scan` for denoiser, table and guidance of this structure, as `jit_leaves` does."""
+
+    def rows(denoise: Denoise, table: Table, guidance: Guidance, *args: Any, **more: Any) -> Result:
+        return scan(denoise, table, *args, guidance=guidance, path=path, **more)
+
+    return jit_leaves(rows, structure)
 
 
 def check_arguments(
@@ -118,8 +127,7 @@ def check_arguments(
     """Raise ValueError for arguments that `run` cannot handle, before anything is compiled.
 
     These are objects that are no denoiser, table or guidance; samples, keys, conditions and noises
-    of shapes other than one per sample; conditions that the network was not built for; and a table
-    that was planned for another process than that of the denoiser.
+    that are not one per sample; conditions unknown to the network; and a table of another process.
     """
     checks.instance(Table, "diffjax.samplers.ddim(sde, times)", table=table)
     checks.instance(Guidance, "diffjax.guidance.Guided()", guidance=guidance)
@@ -168,13 +176,15 @@ def advance(
     return jax.lax.fori_loop(first, stop, step, (registers, jnp.zeros_like(registers.x)))
 
 
-@functools.partial(jax.jit, donate_argnums=2)
-def _part(
-    denoise: Denoise, table: Table, registers: Registers, *args: Any, **options: Any
-) -> tuple[Registers, tuple[Array, Array, Array]]:
-    """Run `advance` and copy what a preview shows, for the next part reuses the registers."""
-    registers, x0 = advance(denoise, table, registers, *args, **options)
-    return registers, (registers.x, x0, registers.bad)
+@functools.lru_cache(PROGRAMS)
+def _part_program(structure: Any) -> Any:
+    """Return `advance`, with copies for a preview, since the next part reuses the registers."""
+
+    def rows(denoise: Denoise, table: Table, guidance: Guidance, *args: Any, **more: Any) -> Any:
+        registers, x0 = advance(denoise, table, *args, guidance=guidance, **more)
+        return registers, (registers.x, x0, registers.bad)
+
+    return jit_leaves(rows, structure, donate_argnums=1)
 
 
 def previews(
@@ -196,12 +206,13 @@ def previews(
     and ValueError for every < 1.
     """
     check_arguments(denoise, table, x, keys, cond=cond, guidance=guidance, noise=noise)
-    part = functools.partial(_part, cond=cond, guidance=guidance, noise=noise)
+    leaves, structure = jax.tree.flatten((denoise, table, guidance))
+    part = functools.partial(_part_program(structure), leaves, cond=cond, noise=noise)
     ends = parts(len(table), every)
     registers = begin(jnp.copy(x), guidance)
-    registers, seen = part(denoise, table, registers, keys, first=0, stop=ends[0])
+    registers, seen = part(registers, keys, first=0, stop=ends[0])
     for first, stop in pairwise(ends):
-        registers, new = part(denoise, table, registers, keys, first=first, stop=stop)
+        registers, new = part(registers, keys, first=first, stop=stop)
         yield look(table, seen, first)
         seen = new
     yield look(table, seen, ends[-1])
@@ -323,8 +334,8 @@ def _langevin(x: Array, score: Array, z: Array, snr: Array) -> Array:
     """
     if x[0].size < FEW:
         raise ValueError(
-            f"the corrector langevin divides by |score|^2 of single samples, of no use with "
-            f"{x[0].size} values in a sample; needs {FEW}; allowed: the corrector refresh"
+            f"the corrector langevin divides by |score|^2 of each sample, which varies too much "
+            f"for {x[0].size} values; needs at least {FEW}; allowed: the corrector refresh"
         )
     total = lambda a: (a**2).sum(dims(a))
     there = total(score) > 0
@@ -335,8 +346,5 @@ def _langevin(x: Array, score: Array, z: Array, snr: Array) -> Array:
 
 def on_device(table: Table, dtype: Any) -> Table:
     """Return the table as arrays of JAX, with numbers of the type of the state."""
-    return jax.tree.map(lambda a: jnp.asarray(a, _dtype(a, dtype)), table)
-
-
-def _dtype(a: Any, float_dtype: Any) -> Any:
-    return float_dtype if jnp.issubdtype(jnp.result_type(a), jnp.floating) else None
+    floating = lambda a: jnp.issubdtype(jnp.result_type(a), jnp.floating)
+    return jax.tree.map(lambda a: jnp.asarray(a, dtype if floating(a) else None), table)

@@ -73,8 +73,8 @@ def _runge_kutta(
         w, scale_at, _, slope = chart(sde, inner)
     if not (np.isfinite(w).all() and np.isfinite(slope).all()):
         raise ValueError(
-            f"times from t={times[0]:g} of {sde}: alpha is 0 there and this method has no finite "
-            f"step; allowed: t_max < 1, or the samplers ddim, ancestral, heun_t"
+            f"times start at t={times[0]:g} of {sde}, where alpha is 0 and this method has no "
+            f"finite step; allowed: t_max < 1, or the samplers ddim, ancestral, heun_t"
         )
     nodes, steps = np.array([sum(row) for row in stages]), np.diff(w)
     here = between(sde, w[:-1, None] + steps[:, None] * nodes)  # (steps, stages)
@@ -130,13 +130,25 @@ def _by_angle(sde: SDE, phi: np.ndarray) -> np.ndarray:
 
 @sampler(order=1, straight=False)
 def euler_t(sde: SDE, times: np.ndarray) -> Table:
-    """Euler's method in t, which is `ddim` in the frame `Flow` (arXiv:2209.03003)."""
+    """Euler's method in t, which is `ddim` in the frame `Flow` (arXiv:2209.03003).
+
+    >>> from diffjax import schedules, sde
+    >>> print(euler_t(sde.VP(schedules.Cosine(s=0.0)), np.array([0.5, 0.25])))
+    1 rows, y = x0
+       0  t = 0.500000   u = +1 x   x = +0.607301 x +0.55536 y0
+    """
     return _runge_kutta(sde, times, in_t, _by_t, EULER, (1.0,), x0)
 
 
 @sampler(order=1, straight=False)
 def euler_logsnr(sde: SDE, times: np.ndarray) -> Table:
-    """Euler's method in lambda = log(alpha / sigma); Euler's method in sigma / alpha is `ddim`."""
+    """Euler's method in lambda = log(alpha / sigma); Euler's method in sigma / alpha is `ddim`.
+
+    >>> from diffjax import schedules, sde
+    >>> print(euler_logsnr(sde.Flow(schedules.Logit()), np.array([0.5, 0.25])))
+    1 rows, y = eps
+       0  t = 0.500000   u = +1 x   x = +1.5 x -0.823959 y0
+    """
     return _runge_kutta(sde, times, in_logsnr, by_lambda, EULER, (1.0,), eps)
 
 
@@ -145,43 +157,80 @@ def euler_angle(sde: SDE, times: np.ndarray) -> Table:
     """Euler's method in phi = atan(sigma / alpha), on v (arXiv:2410.11081).
 
     It is exact on N(0, I) data.
+
+    >>> from diffjax import schedules, sde
+    >>> print(euler_angle(sde.VP(schedules.Cosine(s=0.0)), np.array([0.5, 0.25])))
+    1 rows, y = x0
+       0  t = 0.500000   u = +1 x   x = +0.607301 x +0.55536 y0
     """
     return _runge_kutta(sde, times, in_angle, _by_angle, EULER, (1.0,), x0)
 
 
 @sampler(order=2, passes=2)
 def heun(sde: SDE, times: np.ndarray) -> Table:
-    """Heun's method in rho = sigma / alpha (arXiv:2206.00364, Alg. 1)."""
+    """Heun's method in rho = sigma / alpha (arXiv:2206.00364, Alg. 1).
+
+    >>> from diffjax import schedules, sde
+    >>> print(heun(sde.VE(schedules.Edm(sigma_max=4.0)), np.array([0.5, 0.25])))  # sigma: 2, 1
+    2 rows, y = eps
+       0  t = 0.500000   u = +1 x   x = +1 x
+       1  t = 0.250000   u = +1 x -1 y0   x = +1 x -0.5 y1 -0.5 y0
+    """
     return _runge_kutta(sde, times, in_rho, by_rho, HEUN, (0.5, 0.5), eps)
 
 
 @sampler(order=2, passes=2, straight=False)
 def heun_t(sde: SDE, times: np.ndarray) -> Table:
-    """Heun's method in t."""
+    """Heun's method in t.
+
+    >>> from diffjax import schedules, sde
+    >>> heun_t(sde.Flow(schedules.Logit()), np.array([0.5, 0.25, 0.0])).t.tolist()
+    [0.5, 0.25, 0.25]
+    """
     return _runge_kutta(sde, times, in_t, _by_t, HEUN, (0.5, 0.5), x0)
 
 
 @sampler(order=2, passes=2)
 def midpoint(sde: SDE, times: np.ndarray) -> Table:
-    """The midpoint method in rho."""
+    """The midpoint method in rho.
+
+    >>> from diffjax import schedules, sde
+    >>> midpoint(sde.VE(schedules.Edm()), np.array([0.5, 0.25, 0.0])).t.round(4).tolist()
+    [0.5, 0.375, 0.25]
+    """
     return _runge_kutta(sde, times, in_rho, by_rho, MIDPOINT, (0.0, 1.0), eps)
 
 
 @sampler(order=2, passes=2, straight=False)
 def midpoint_t(sde: SDE, times: np.ndarray) -> Table:
-    """The midpoint method in t."""
+    """The midpoint method in t.
+
+    >>> from diffjax import schedules, sde
+    >>> midpoint_t(sde.Flow(schedules.Logit()), np.array([0.5, 0.25, 0.0])).t.tolist()
+    [0.5, 0.375, 0.25]
+    """
     return _runge_kutta(sde, times, in_t, _by_t, MIDPOINT, (0.0, 1.0), x0)
 
 
 @sampler(order=4, passes=4)
 def rk4(sde: SDE, times: np.ndarray) -> Table:
-    """The classic fourth-order method in rho."""
+    """The classic fourth-order method in rho.
+
+    >>> from diffjax import schedules, sde
+    >>> rk4(sde.VE(schedules.Edm()), np.array([0.5, 0.25, 0.0])).t.round(4).tolist()
+    [0.5, 0.375, 0.375, 0.25, 0.25]
+    """
     return _runge_kutta(sde, times, in_rho, by_rho, CLASSIC, (1 / 6, 1 / 3, 1 / 3, 1 / 6), eps)
 
 
 @sampler(order=4, passes=4, straight=False)
 def rk4_t(sde: SDE, times: np.ndarray) -> Table:
-    """The classic fourth-order method in t."""
+    """The classic fourth-order method in t.
+
+    >>> from diffjax import schedules, sde
+    >>> rk4_t(sde.Flow(schedules.Logit()), np.array([0.5, 0.25, 0.0])).t.tolist()
+    [0.5, 0.375, 0.375, 0.25, 0.25]
+    """
     return _runge_kutta(sde, times, in_t, _by_t, CLASSIC, (1 / 6, 1 / 3, 1 / 3, 1 / 6), x0)
 
 
@@ -198,8 +247,8 @@ def _exponential(
     inner = at.lam[times > 0]
     if not np.isfinite(inner[0]) and (read is eps or len(inner) > 1):
         raise ValueError(
-            f"times from t={times[0]:g} of {sde}: alpha is 0 there and this method has no finite "
-            f"step; allowed: t_max < 1, or the samplers ddim, ancestral, heun_t"
+            f"times start at t={times[0]:g} of {sde}, where alpha is 0 and this method has no "
+            f"finite step; allowed: t_max < 1, or the samplers ddim, ancestral, heun_t"
         )
     stages = [levels(sde, by_lambda(sde, inner[:-1] + r * np.diff(inner))) for r in nodes]
     for t, s in pairwise(range(len(times))):
@@ -246,7 +295,13 @@ def _advance(
 
 @sampler(order=1)
 def dpm_solver_1(sde: SDE, times: np.ndarray) -> Table:
-    """DPM-Solver-1 (arXiv:2206.00927, eq. 3.7), which is `ddim` written in eps."""
+    """DPM-Solver-1 (arXiv:2206.00927, eq. 3.7), which is `ddim` written in eps.
+
+    >>> from diffjax import schedules, sde
+    >>> print(dpm_solver_1(sde.Flow(schedules.Logit()), np.array([0.5, 0.25])))
+    1 rows, y = eps
+       0  t = 0.500000   u = +1 x   x = +1.5 x -0.5 y0
+    """
     return _exponential(sde, times, (), eps)
 
 
@@ -255,17 +310,31 @@ def dpm_solver_2(sde: SDE, times: np.ndarray) -> Table:
     """DPM-Solver-2 with r = 1/2 (arXiv:2206.00927, Alg. 1).
 
     The whole step uses the eps of its middle in lambda.
+
+    >>> from diffjax import schedules, sde
+    >>> dpm_solver_2(sde.VE(schedules.Edm()), np.array([0.64, 0.16, 0.0])).t.round(4).tolist()
+    [0.64, 0.32, 0.16]
     """
     return _exponential(sde, times, (1 / 2,), eps, constant=True)
 
 
 @sampler(order=3, passes=3)
 def dpm_solver_3(sde: SDE, times: np.ndarray) -> Table:
-    """DPM-Solver-3 with r = 1/3, 2/3 (arXiv:2206.00927, Alg. 2)."""
+    """DPM-Solver-3 with r = 1/3, 2/3 (arXiv:2206.00927, Alg. 2).
+
+    >>> from diffjax import schedules, sde
+    >>> dpm_solver_3(sde.VE(schedules.Edm()), np.array([0.64, 0.08, 0.0])).t.round(4).tolist()
+    [0.64, 0.32, 0.16, 0.08]
+    """
     return _exponential(sde, times, (1 / 3, 2 / 3), eps)
 
 
 @sampler(order=2, passes=2)
 def dpmpp_2s(sde: SDE, times: np.ndarray) -> Table:
-    """DPM-Solver++(2S) with r = 1/2, in x0 (arXiv:2211.01095, Alg. 1)."""
+    """DPM-Solver++(2S) with r = 1/2, in x0 (arXiv:2211.01095, Alg. 1).
+
+    >>> from diffjax import schedules, sde
+    >>> dpmpp_2s(sde.VE(schedules.Edm()), np.array([0.64, 0.16, 0.0])).t.round(4).tolist()
+    [0.64, 0.32, 0.16]
+    """
     return _exponential(sde, times, (1 / 2,), x0, constant=True)

@@ -27,6 +27,12 @@ def start_from(
     Returns the last part of the grid, x0 (B, ...) noised to its first time, and the keys for
     `sample`. strength: the share of the steps to run, in (0, 1]; 1 keeps as little of x0 as the
     process does at t_max.
+
+    >>> from diffjax import schedules, sde
+    >>> flow, keys = sde.Flow(schedules.Logit()), jax.random.split(jax.random.key(0), 3)
+    >>> part, x, keys = start_from(flow, jnp.zeros((3, 2)), np.array([1.0, 0.5, 0.0]), 0.5, keys)
+    >>> part.tolist(), x.shape
+    ([0.5, 0.0], (3, 2))
     """
     part = last_part(times, strength)
     checks.samples(x0, "x0")
@@ -56,6 +62,12 @@ def initial(
     """Draw initial states (B, *shape) from the prior, and return them with the keys for `sample`.
 
     keys: (B,). t: the first time of the grid; t_max by default.
+
+    >>> from diffjax import schedules, sde
+    >>> keys = jax.random.split(jax.random.key(0), 3)
+    >>> x, keys = initial(sde.VP(schedules.Linear()), keys, (8, 8, 1))
+    >>> x.shape
+    (3, 8, 8, 1)
     """
     checks.keys(keys, np.size(keys))
     first, later = jax.vmap(jax.random.split, out_axes=1)(keys)

@@ -31,6 +31,11 @@ def churn(
     where rho (1 + gamma) does not exceed the level at t_max; elsewhere it is 0. s_noise multiplies
     the noise (1.007 in the paper). The defaults are those of CIFAR-10. With an exact flow the
     marginals are exact.
+
+    >>> from diffjax import schedules, sde
+    >>> table = churn(sde.VE(schedules.Edm(sigma_max=1.0)), np.array([0.5, 0.25, 0.0]))
+    >>> table.t.round(3).tolist(), table.noisy.tolist()  # noise is added up to 0.5 sqrt(2)
+    ([0.707, 0.25, 0.354], [True, False, True])
     """
     not_negative(s_churn=s_churn, s_min=s_min, s_noise=s_noise)
     at_least(0, s_max=s_max)
@@ -79,16 +84,21 @@ def restart(
     as many as `times` has there, and at least three. The result is plain Heun where that time is
     the first, or beyond `high`. Raises ValueError unless 0 < low < high, for a high beyond the
     noise at t_max, and for an inversion.
+
+    >>> from diffjax import schedules, sde
+    >>> ve = sde.VE(schedules.Edm(sigma_max=1.0))
+    >>> restart(ve, np.array([1.0, 0.1, 0.0]), repeats=1, steps=1).t.round(3).tolist()
+    [1.0, 0.1, 0.3, 0.1, 0.1]
     """
     if not 0 < low < high:
         raise ValueError(f"low={low}: needs 0 < low < high={high}")
     not_negative(repeats=repeats, steps=steps)
     if repeats and times[1] > times[0]:
-        raise ValueError("restart adds noise: it cannot be inverted")
+        raise ValueError("restart adds noise, so it cannot be inverted")
     at, p = _finite("restart", sde, times), Program(eps)
     rho = at.sigma / at.alpha
     if not high <= np.exp(-ends(sde).lam[1]) * (1 + 1e-9):
-        raise ValueError(f"high={high}: beyond the noise at t_max={sde.t_max} of {sde}")
+        raise ValueError(f"high={high}: exceeds the noise level at t_max={sde.t_max} of {sde}")
     # Legs: down to the last level above `low`, `repeats` times from `high` to there, then the rest.
     above = np.flatnonzero(rho >= low)
     j = int(above[-1]) if len(above) else 0
@@ -155,6 +165,11 @@ def dpmpp_sde(sde: SDE, times: np.ndarray, r: float = 0.5, eta: float = 1.0) -> 
 
     The second stage is at lambda_t + r h, 0 < r <= 1. The line through both outputs is evaluated in
     the middle of the step, and that value is held over the step. eta >= 0.
+
+    >>> from diffjax import schedules, sde
+    >>> table = dpmpp_sde(sde.VE(schedules.Edm()), np.array([0.64, 0.16, 0.0]))
+    >>> table.t.round(4).tolist(), table.noisy.tolist()
+    ([0.64, 0.32, 0.16], [True, True, False])
     """
     return _singlestep(sde, times, r, eta, middle=True)
 
@@ -164,6 +179,11 @@ def seeds_2(sde: SDE, times: np.ndarray, r: float = 0.5, eta: float = 1.0) -> Ta
     """SEEDS-2: the line through both outputs is integrated exactly (arXiv:2305.14267, Alg. 2).
 
     r, eta: as in `dpmpp_sde`.
+
+    >>> from diffjax import schedules, sde
+    >>> table = seeds_2(sde.VE(schedules.Edm()), np.array([0.64, 0.16, 0.0]))
+    >>> table.t.round(4).tolist(), table.noisy.tolist()
+    ([0.64, 0.32, 0.16], [True, True, False])
     """
     return _singlestep(sde, times, r, eta, middle=False)
 
@@ -188,7 +208,12 @@ def sa_solver(
 
     tau: >= 0; steps from low <= rho <= high have the noise tau g dw, others none. predictor,
     corrector: numbers of outputs, 1 to 4; corrector = 0 leaves the corrector out. Both share the
-    noise of the step.
+    noise of the step. Raises ValueError for settings out of range.
+
+    >>> from diffjax import schedules, sde
+    >>> flow = sde.Flow(schedules.Logit())
+    >>> sa_solver(flow, np.array([0.75, 0.5, 0.25, 0.0])).noisy.tolist()  # rho = 3 is above `high`
+    [False, True, False]
     """
     not_negative(tau=tau)
     if not 0 <= low <= high:
@@ -230,7 +255,7 @@ def _finite(name: str, sde: SDE, times: np.ndarray) -> Levels:
     at = levels(sde, times)
     if not at.alpha[0] > 0:
         raise ValueError(
-            f"{name} from t={times[0]:g} of {sde}: alpha is 0 there and this method has no finite "
-            f"step; allowed: t_max < 1, or the samplers ddim, ancestral, dpmpp_2m"
+            f"{name} starts at t={times[0]:g} of {sde}, where alpha is 0 and this method has no "
+            f"finite step; allowed: t_max < 1, or the samplers ddim, ancestral, dpmpp_2m"
         )
     return at

@@ -58,7 +58,7 @@ class Origin:
             if (off := ~np.isclose(ours, theirs, rtol=1e-3, atol=1e-6)).any():
                 k = int(np.argmax(off))
                 raise ValueError(
-                    f"a table planned for {self.sde}, and a denoiser of {sde}: {name} is "
+                    f"the table was planned for {self.sde}, the denoiser has {sde}: {name} is "
                     f"{ours[k]:g} and {theirs[k]:g} at t={times[k]:g}; plan the sampler with "
                     f"denoise.sde, or see diffjax.denoiser.reframe"
                 )
@@ -90,6 +90,11 @@ class Table:
     Static: read, which view of the prediction y is; learned, langevin, leads, whether any row has a
     spread, an snr, a `to` other than t; padded, whether rows may be idle; origin, the process that
     the table was planned for.
+
+    >>> from diffjax import samplers, schedules, sde
+    >>> table = samplers.ddim(sde.Flow(schedules.Logit()), np.array([0.75, 0.5, 0.25, 0.0]))
+    >>> table, len(table[:2]), table.t.tolist()
+    (Table(3 rows, y = x0), 2, [0.75, 0.5, 0.25])
     """
 
     t: Any
@@ -125,17 +130,17 @@ class Table:
         """
         start, _, stride = part.indices(len(self))
         if stride != 1:
-            raise ValueError(f"{part}: needs rows in a row")
+            raise ValueError(f"{part}: needs consecutive rows, a step of 1")
         cut = jax.tree.map(lambda a: a[part], self)
         if not len(cut):
-            raise ValueError(f"{part}: no row of {len(self)} is left")
+            raise ValueError(f"{part}: selects none of the {len(self)} rows")
         unset = {name for name in READ if "[" in name}
         for i in range(len(cut)):
             used = {n for n, c in zip(READ, cut.input[i], strict=True) if c}
             used |= {n for n, c in zip(WRITE, cut.update[i], strict=True) if c}
             if missing := used & unset:
                 raise ValueError(
-                    f"row {start + i} needs what rows before {start} leave ({sorted(missing)}); "
+                    f"row {start + i} reads registers of rows before {start} ({sorted(missing)}); "
                     f"plan the sampler for the shorter grid instead"
                 )
             unset -= {f"y[{cut.keep[i]}]", f"z[{cut.keep_noise[i]}]"}
@@ -157,7 +162,7 @@ class Table:
         """
         more = rows - len(self)
         if more < 0:
-            raise ValueError(f"rows={rows}: the table has {len(self)} already")
+            raise ValueError(f"rows={rows}: the table has {len(self)} rows already")
         fill = lambda a: np.concatenate([a, np.repeat(np.zeros_like(a[-1:]), more, 0)])
         return replace(jax.tree.map(fill, self), padded=True)
 

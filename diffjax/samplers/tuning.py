@@ -46,6 +46,12 @@ def optimize(
     plan: a sampler with its settings. times: at least three above 0; the first and the last
     positive one stay fixed. var: (K,), the variances of the data along its principal directions,
     > 0. most: the largest number of iterations. Raises ValueError for other times and variances.
+
+    >>> from diffjax import grids, samplers, schedules, sde
+    >>> vp = sde.VP(schedules.Linear(), t_min=0.01)
+    >>> best = optimize(samplers.ddim, vp, grids.uniform(vp, 3), np.array([0.1, 1.0]), most=2)
+    >>> best.after < best.before
+    True
     """
     times, var = np.asarray(times, np.float64), np.asarray(var, np.float64)
     if not (var > 0).all():
@@ -53,7 +59,7 @@ def optimize(
     positive = times[times > 0]
     after_last = times[len(positive) :]
     if len(positive) < 3:
-        raise ValueError(f"times={times}: needs three or more above 0; the ends stay")
+        raise ValueError(f"times={times}: needs at least three above 0, as the ends are fixed")
 
     def grid(steps: np.ndarray) -> np.ndarray:
         share = np.exp(steps - steps.max())
@@ -98,6 +104,10 @@ def refine(
     path each. The error is the root mean square of the difference to the exact result, estimated by
     Richardson extrapolation as |x_n - x_2n| / (1 - 2^-order). order: that of the samples
     themselves, 1 with noise.
+
+    >>> sample = lambda steps: np.array([1 + 1 / steps])  # an error of first order
+    >>> [(r.steps, round(r.error, 3)) for r in refine(sample, order=1, wanted=0.06)]
+    [(5, 0.2), (10, 0.1), (20, 0.05)]
     """
     steps, samples = first, sample(first)
     while steps <= most:

@@ -7,18 +7,15 @@ impossible raises ValueError.
 
 from diffjax.arrays import catalogue
 from diffjax.schedules.base import LogSNR, Schedule, Times
+from diffjax.schedules.betas import Exponential, Linear, Quadratic, ScaledLinear
 from diffjax.schedules.closed import (
     Cosine,
     Edm,
-    Exponential,
     Geometric,
     Karras,
     Laplace,
-    Linear,
     Logit,
     Polynomial,
-    Quadratic,
-    ScaledLinear,
     Sigmoid,
 )
 from diffjax.schedules.combinators import Clamped, ClassicSubVP, Shifted, Truncated, ZeroTerminal

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +28,13 @@ class Schedule(abc.ABC):
     """A decreasing, differentiable function t -> l on [0, 1], with its inverse.
 
     Schedules are frozen dataclasses: those with equal settings compare equal and are hashable.
+
+    >>> from diffjax.schedules import Cosine, Logit
+    >>> Cosine() == Cosine(s=0.008)
+    True
+    >>> l = Logit()(jnp.array([0.25, 0.5]))
+    >>> print(l.round(3), Logit().inverse(l).round(3))
+    [2.197 0.   ] [0.25 0.5 ]
     """
 
     @abc.abstractmethod
@@ -82,6 +90,13 @@ class Schedule(abc.ABC):
         return (0 * loss).sum()
 
 
+def ordered(schedule: Schedule, low: str, high: str, equal: bool = False) -> None:
+    """Raise ValueError unless 0 < low < high (or <= where `equal`), both finite."""
+    a, b = getattr(schedule, low), getattr(schedule, high)
+    if not (0 < a <= b if equal else 0 < a < b) or not math.isfinite(b):
+        raise ValueError(f"{schedule}: needs 0 < {low} {'<=' if equal else '<'} {high} < inf")
+
+
 @dataclass(frozen=True)
 class Derived(Schedule):
     """A schedule that is derived from another one, with the same number of discrete steps.
@@ -94,7 +109,7 @@ class Derived(Schedule):
     def __post_init__(self):
         checks.instance(Schedule, "diffjax.schedules.Linear()", schedule=self.schedule)
         if self.schedule.init():
-            raise ValueError(f"{self}: a learned schedule cannot be a part of another one")
+            raise ValueError(f"{self}: a learned schedule cannot be part of another schedule")
 
     @property
     def steps(self) -> int:

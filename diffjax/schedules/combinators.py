@@ -19,7 +19,8 @@ class Shifted(Derived):
 
     Every published shift is such a translation. Shift by resolution (arXiv:2301.11093, eq. 3): by =
     2 log(64 / side). SD3 (arXiv:2403.03206, eq. 23), t to s t / (1 + (s - 1) t) in Flow: by = -2
-    log s. CogVideoX (arXiv:2408.06072), SNR / s: by = -log s.
+    log s. CogVideoX (arXiv:2408.06072), SNR / s: by = -log s. Raises ValueError unless `by` is
+    finite.
 
     >>> from diffjax.schedules import Logit
     >>> t, s = jnp.array([0.2, 0.7]), 3.0
@@ -51,6 +52,10 @@ class Truncated(Derived):
     """The part of a schedule with logsnr_min <= l <= logsnr_max, mapped linearly to t in [0, 1].
 
     Raises ValueError for a range that the schedule does not cover.
+
+    >>> from diffjax.schedules import Logit
+    >>> print(Truncated(Logit(), -10.0, 10.0)(jnp.array([0.0, 1.0])).round(2))
+    [ 10. -10.]
     """
 
     logsnr_min: float = -15.0
@@ -89,6 +94,10 @@ class Clamped(Derived):
     """A schedule whose log-SNR is clipped to [logsnr_min, logsnr_max].
 
     The inverse clips l to that range and returns the time at which the schedule itself is at l.
+
+    >>> from diffjax.schedules import Logit
+    >>> print(Clamped(Logit(), -10.0, 10.0)(jnp.array([0.0, 1.0])))
+    [ 10. -10.]
     """
 
     logsnr_min: float = -15.0
@@ -115,6 +124,10 @@ class ZeroTerminal(Derived):
 
     alpha of VP is shifted and scaled so that it is 0 at t = 1 and unchanged at the start. The start
     is t = 0, or index 0 of a table, as in the paper; below it the log-SNR is that of the schedule.
+
+    >>> from diffjax.schedules import Linear
+    >>> round(float(Linear()(jnp.array(1.0))), 2), float(ZeroTerminal(Linear())(jnp.array(1.0)))
+    (-10.05, -inf)
     """
 
     @property
@@ -163,6 +176,12 @@ class ClassicSubVP(Derived):
 
     There alpha is that of the VP process and sigma its sigma^2, so l = log(alpha^2 / sigma^4) in
     terms of the VP process (arXiv:2011.13456, eq. 29).
+
+    >>> from diffjax.schedules import Linear
+    >>> from diffjax.sde import SubVP, VP
+    >>> t = jnp.array(0.25)
+    >>> round(float(SubVP(ClassicSubVP(Linear())).sigma(t) - VP(Linear()).sigma(t) ** 2), 5)
+    0.0
     """
 
     def __call__(self, t: Times) -> LogSNR:

@@ -25,13 +25,17 @@ class Discrete(Schedule):
     t = 1, and alpha is linear in the last interval. Elsewhere l is finite.
 
     Raises ValueError for other betas.
+
+    >>> l = Discrete(betas=(0.1, 0.2, 0.5))(jnp.array([1 / 3, 1.0]))
+    >>> [round(float(a), 4) for a in jax.nn.sigmoid(l)]  # alpha^2: 0.9, and 0.9 * 0.8 * 0.5
+    [0.9, 0.36]
     """
 
     betas: tuple[float, ...] = ()
 
     def __post_init__(self):
         if len(self.betas) < 2:
-            raise ValueError(f"betas={self.betas}: needs two or more")
+            raise ValueError(f"betas={self.betas}: needs at least two")
         for k, beta in enumerate(self.betas):
             if not (0 < beta < 1 or (beta == 1 and k == self.steps - 1)):
                 raise ValueError(f"betas[{k}]={beta}: needs 0 < beta < 1, or 1 for the last one")
@@ -88,7 +92,7 @@ class Discrete(Schedule):
         return f"Discrete({len(self.betas)} betas, {self.betas[0]:g} to {self.betas[-1]:g})"
 
 
-@functools.cache
+@functools.lru_cache(32)
 def _nodes(betas: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Return the log-SNR at t = 0, 1 / T, ..., 1 and its differences, in float64."""
     with np.errstate(divide="ignore"):  # the last beta may be 1
@@ -110,6 +114,8 @@ def from_betas(betas: Iterable[float]) -> Discrete:
 def ddpm_linear(steps: int = 1000, beta_min: float = 1e-4, beta_max: float = 0.02) -> Discrete:
     """Return the schedule of DDPM's table, in which beta is linear (arXiv:2006.11239, sec. 4).
 
+    steps: number of betas, >= 2 (ValueError otherwise). beta_min, beta_max: the first and the last.
+
     >>> ddpm_linear()
     Discrete(1000 betas, 0.0001 to 0.02)
     """
@@ -122,7 +128,11 @@ def ddpm_scaled_linear(
 ) -> Discrete:
     """Return the schedule of latent diffusion's table, in which sqrt(beta) is linear.
 
-    Source: the code of arXiv:2112.10752.
+    Source: the code of arXiv:2112.10752. steps: number of betas, >= 2 (ValueError otherwise).
+    beta_min, beta_max: the first and the last.
+
+    >>> ddpm_scaled_linear()
+    Discrete(1000 betas, 0.00085 to 0.012)
     """
     _at_least_two(steps)
     return from_betas(np.linspace(beta_min**0.5, beta_max**0.5, steps) ** 2)
@@ -131,7 +141,11 @@ def ddpm_scaled_linear(
 def ddpm_cosine(steps: int = 1000, s: float = 0.008, most: float = 0.999) -> Discrete:
     """Return the schedule of improved DDPM's table, with betas of at most `most`.
 
-    Source: arXiv:2102.09672, eq. 17.
+    Source: arXiv:2102.09672, eq. 17. steps: number of betas, >= 2 (ValueError otherwise). s: offset
+    in time, as in `Cosine`.
+
+    >>> ddpm_cosine(steps=1000)
+    Discrete(1000 betas, 4.12842e-05 to 0.999)
     """
     _at_least_two(steps)
     alpha2 = np.cos((np.arange(steps + 1) / steps + s) / (1 + s) * math.pi / 2) ** 2

@@ -32,6 +32,12 @@ class Learned(Schedule):
     (arXiv:2107.00630, eq. 18), so its gradient in g is noise. `variance` trains g.
 
     Raises ValueError unless logsnr_min < logsnr_max, both finite, and width >= 1.
+
+    >>> schedule = Learned(logsnr_max=10.0, logsnr_min=-10.0, width=4)
+    >>> print(schedule(jnp.array([0.0, 0.5, 1.0])).round(2))
+    [ 10.   0. -10.]
+    >>> sorted(schedule.init())
+    ['bend', 'centre', 'ends', 'scale', 'slope']
     """
 
     logsnr_max: float = 13.3

@@ -33,21 +33,21 @@ if TYPE_CHECKING:
 
 def flags() -> argparse.ArgumentParser:
     flags = cli.parser("tools.compare", __doc__)
-    flags.add_argument("images", nargs="*", metavar="A B", help="two sets of images")
+    flags.add_argument("images", nargs="*", metavar="A B", help="two sets of images to compare")
     flags.add_argument("--out", type=cli.path, required=True, help="folder of the page and its key")
     flags.add_argument(
-        "--test", choices=("preference", "real"), default="preference", help="what for"
+        "--test", choices=("preference", "real"), default="preference", help="which test to write"
     )
-    flags.add_argument("--num", type=cli.positive, default=50, help="images of each")
-    flags.add_argument("--seed", type=cli.seed, default=0, help="which images, on which side")
+    flags.add_argument("--num", type=cli.positive, default=50, help="images from each set")
+    flags.add_argument("--seed", type=cli.seed, default=0, help="seed of images and sides")
     flags.add_argument(
         "--split",
         choices=cli.SPLITS,
         default="test",
-        help="of a run or a data set",
+        help="split of a run or a data set",
     )
-    flags.add_argument("--question", help="what people are asked (the one of the test)")
-    flags.add_argument("--results", nargs="+", metavar="FILE", help="answers that people saved")
+    flags.add_argument("--question", help="question to ask (default: by the test)")
+    flags.add_argument("--results", nargs="+", metavar="FILE", help="saved answers to evaluate")
     return flags
 
 
@@ -73,7 +73,7 @@ def page(asked: argparse.Namespace) -> int:
     write(asked.out, "key.json", json.dumps(key, indent=1) + "\n")
     size = (asked.out / "index.html").stat().st_size / 1e6
     print(f"wrote {asked.out / 'index.html'} ({len(questions.hit)} questions, {size:.1f} MB)")
-    print(f"wrote {asked.out / 'key.json'}: keep it from those who are asked")
+    print(f"wrote {asked.out / 'key.json'}: do not show it to the participants")
     return 0
 
 
@@ -89,7 +89,7 @@ def trials(asked: argparse.Namespace) -> Trials:
     sizes = [reading.shape(source)[:2] for source, reading in ((a, of_a), (b, of_b))]
     if sizes[0] != sizes[1]:
         both = " and ".join(f"{h} x {w}" for h, w in sizes)
-        raise ConfigError(f"A and B: images of {both}; needs one size, as in PATH,size=32")
+        raise ConfigError(f"A and B: images of {both}; needs one size, as by PATH,size=32")
     none = not (a.form.classes and b.form.classes)
     labels = [np.zeros(len(s), np.int32) if none else s.labels() for s in (a, b)]
     i, j = builder.refuse("A and B")(blind.paired)(*labels, asked.num, rng)
@@ -147,7 +147,7 @@ def results(out: Path, paths: list[Path]) -> int:
     for i, path in enumerate(paths):
         if contents[i] in contents[:i]:
             same = paths[contents.index(contents[i])]
-            raise ConfigError(f"--results={path}: the same answers as in {same}")
+            raise ConfigError(f"--results={path}: holds the same answers as {same}")
     rates = answers.rates(key, people)
     show(key, rates)
     about = {k: v for k, v in key.items() if k != "trials"}
@@ -165,13 +165,13 @@ def show(key: dict[str, Any], rates: dict[str, Any]) -> None:
         print(f"{name[:20]:>20} {one['answers']:>8} {one['rate']:>9.1%}   {span(one['interval'])}")
     if "clustered" in whole:
         count, interval = (whole["clustered"][k] for k in ("count", "interval"))
-        note = f"as {count:.0f} independent ones: all saw the same images, each has a taste"
+        note = f"equivalent to {count:.0f} independent answers: shared images, differing tastes"
         print(f"{'':>20} {'':>8} {'':>9}   {span(interval)} {note}")
     if real:
         for name, side in (("generated", "left"), ("real", "right")):
             part = whole["right_where"][side]
             print(f"{name} images called real: {part['share']:.1%} {span(part['interval'])}")
-    what = "called real" if real else "the one on the right"
+    what = "images called real" if real else "choice of the right image"
     side = whole["right"]
     print(f"{what}: {side['share']:.1%} of all answers (p = {side['p']:.2g} for 50 %)")
 
@@ -184,12 +184,11 @@ def span(interval: list[float]) -> str:
 def write(out: Path, name: str, text: str) -> None:
     """Write a file in the folder `out`; raise ConfigError where it cannot be written."""
     from diffjax.files import write_text
+    from diffjax.io.writing import writing
 
-    try:
+    with writing(f"--out={out}"):
         out.mkdir(parents=True, exist_ok=True)
         write_text(out / name, text)
-    except OSError as error:
-        raise ConfigError(f"--out={out}: cannot be written ({error.strerror})") from error
 
 
 if __name__ == "__main__":

@@ -31,16 +31,18 @@ if TYPE_CHECKING:
 
 def flags() -> argparse.ArgumentParser:
     flags = cli.parser("tools.convert", __doc__, overrides=True)
-    flags.add_argument("source", type=cli.path, metavar="SOURCE", help="file or folder")
-    flags.add_argument("--out", type=cli.path, required=True, help="new folder")
-    flags.add_argument("--family", default="", help="whose network it is (known by its tensors)")
+    flags.add_argument("source", type=cli.path, metavar="SOURCE", help="checkpoint or run")
+    flags.add_argument("--out", type=cli.path, required=True, help="new folder to write")
     flags.add_argument(
-        "--set", action="append", default=[], help="name=value, of the family; may be repeated"
+        "--family", default="", help="code base of the network, if its tensors do not show it"
     )
     flags.add_argument(
-        "--ema", help="of a run: an average in config.ema, raw, or a length (config)"
+        "--set", action="append", default=[], help="name=value for the family; may be repeated"
     )
-    flags.add_argument("--data", help="data set, for evaluation: tfds:cifar10, folder:PATH, ...")
+    flags.add_argument(
+        "--ema", help=f"of a run: an average in config.ema, raw, or a width {cli.CONFIG}"
+    )
+    flags.add_argument("--data", help="data set for evaluation: tfds:cifar10, folder:PATH, ...")
     return flags
 
 
@@ -78,13 +80,13 @@ def read(
 
     if not (source / "data.json").exists():
         if ema:
-            raise ConfigError(f"--ema={ema}: {source} holds one; known: its own")
+            raise ConfigError(f"--ema={ema}: {source} holds one set of weights; leave --ema out")
         contents, family = trained.opened(source, family)
         print(f"{source}: {family}, {len(contents.tensors)} tensors; converting", flush=True)
         change = functools.partial(override, assignments=changes)
         return trained.convert(contents, family, source, settings, change)
     if family or settings:
-        raise ConfigError(f"{source}: is a run of our own; takes neither --family nor --set")
+        raise ConfigError(f"{source}: is a run of diffjax; --family and --set do not apply")
     return changed(trained.load(source, ema=ema), changes)
 
 

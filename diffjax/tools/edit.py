@@ -11,9 +11,10 @@ in each row, shows what the sampler makes of them, and prints how far that is fr
 takes --iterations times the network passes of the sampler; more --steps bring it closer. `edit`
 shows the images under other classes: with an ODE sampler from their latents, and with a stochastic
 one, such as ancestral, from the noises that lead to them ("edit-friendly" DDPM inversion), which
-keep more of the image. --strength is the share of the steps that is undone and done again: less keeps more. --guidance acts
-on the new class alone, --source says the class of the images. `inpaint` samples what a soft mask
-leaves free: black is kept, white is sampled anew, and grey is free in that share of the last steps.
+keep more of the image. --strength is the share of the steps that is undone and done again: less
+keeps more. --guidance acts on the new class alone, --source says the class of the images. `inpaint`
+samples what a soft mask leaves free: black is kept, white is sampled anew, and grey is free in that
+share of the last steps.
 
 For variations of an image see `sample --from=FILE --strength=0.6`; for measurements with noise, and
 posteriors in place of plain inpainting, see `tools.restore`; for what lies between two images, see

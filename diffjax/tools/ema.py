@@ -30,9 +30,11 @@ def flags() -> argparse.ArgumentParser:
         "--std",
         type=cli.listed(cli.number),
         required=True,
-        help="lengths, relative to training: 0.05,0.10",
+        help="widths, relative to the length of training: 0.05,0.10",
     )
-    flags.add_argument("--step", type=cli.positive, help="end of the averages (the last snapshot)")
+    flags.add_argument(
+        "--step", type=cli.positive, help="end of the averages (default: the last snapshot)"
+    )
     return flags
 
 
@@ -77,8 +79,8 @@ def solved(snapshots: Snapshots, std: float) -> Fit:
         low, high = reach(snapshots.profiles, snapshots.step)
         raise ConfigError(
             f"--std={std}: the {len(snapshots.profiles)} snapshots up to step {snapshots.step} "
-            f"miss its profile by {fitted.error:.0%}; allowed: {low:.3f} to {high:.3f}, where they "
-            f"miss it by {LARGEST:.0%} at most"
+            f"approximate its profile with an error of {fitted.error:.0%}; allowed: {low:.3f} to "
+            f"{high:.3f}, where the error is at most {LARGEST:.0%}"
         )
     return fitted
 
@@ -87,7 +89,7 @@ def make(snapshots: Snapshots, fits: list[Fit], paths: list[Path]) -> None:
     """Compute and write the averages; memory holds them and one leaf of one snapshot."""
     import numpy as np
 
-    from diffjax.config import ConfigError
+    from diffjax.io.writing import writing
     from diffjax.progress import Progress
     from diffjax.training import checksums
 
@@ -99,11 +101,9 @@ def make(snapshots: Snapshots, fits: list[Fit], paths: list[Path]) -> None:
             progress.advance(1)
     for i, (path, fitted) in enumerate(zip(paths, fits, strict=True)):
         about = {"step": str(snapshots.step), "ema": path.stem, "error": f"{fitted.error:.3g}"}
-        try:
+        with writing(path):
             path.parent.mkdir(exist_ok=True)
             checksums.save(path, {name: leaf[i] for name, leaf in leaves.items()}, about)
-        except OSError as error:
-            raise ConfigError(f"{path}: cannot be written ({error.strerror})") from error
 
 
 if __name__ == "__main__":

@@ -34,15 +34,20 @@ def flags() -> argparse.ArgumentParser:
     flags = cli.parser("tools.fetch", __doc__)
     flags.add_argument("source", metavar="SOURCE", help="OWNER/NAME, a URL, or cifar10")
     flags.add_argument(
-        "--out", type=cli.path, help="folder (of weights ~/.cache/diffjax/hub/...; of data: data)"
+        "--out",
+        type=cli.path,
+        help="folder (default: ~/.cache/diffjax/hub/... for weights, data for a data set)",
     )
     flags.add_argument(
-        "--only", action="append", metavar="PATTERN", help="files of a repository; may be repeated"
+        "--only",
+        action="append",
+        metavar="PATTERN",
+        help="download only matching files of a repository; may be repeated",
     )
-    flags.add_argument("--revision", help="branch, tag or commit of a repository (main)")
-    flags.add_argument("--sha256", help="of a URL, which cannot be checked without")
+    flags.add_argument("--revision", help="branch, tag or commit of a repository (default: main)")
+    flags.add_argument("--sha256", help="SHA-256 of a URL; without it the file is not verified")
     flags.add_argument(
-        "--base", metavar="URL", help="another server: a mirror of huggingface.co, or of the data"
+        "--base", metavar="URL", help="another server: a mirror of huggingface.co, or of CIFAR-10"
     )
     return flags
 
@@ -60,7 +65,7 @@ def run() -> int:
         ("base", not is_url),
     ):
         if getattr(asked, flag) and not fits:
-            raise ConfigError(f"--{flag}: says nothing about {source}; leave it out")
+            raise ConfigError(f"--{flag}: does not apply to {source}; leave it out")
     if asked.sha256 and not re.fullmatch(r"[0-9a-fA-F]{64}", asked.sha256):
         raise ConfigError(f"--sha256={asked.sha256}: needs 64 hex digits")
     if asked.base and not re.match(r"https?://", asked.base):
@@ -77,11 +82,11 @@ def file(asked: argparse.Namespace) -> int:
 
     name = asked.source.partition("?")[0].rstrip("/").rpartition("/")[2]
     if not re.search(r"://[^/]+/", asked.source) or not name:
-        raise ConfigError(f"SOURCE={asked.source}: names no file")
+        raise ConfigError(f"SOURCE={asked.source}: the URL names no file")
     remote = Remote(asked.source, name, (asked.sha256 or "").lower())
     path = (asked.out or hub() / "files") / name
     refuse("SOURCE")(fetch)(remote, path)
-    print(f"{path}" + ("" if asked.sha256 else ": not checked, for there is no --sha256"))
+    print(f"{path}" + ("" if asked.sha256 else ": not verified, since --sha256 is not set"))
     return 0
 
 
@@ -115,7 +120,7 @@ def cifar10(asked: argparse.Namespace) -> int:
     out = (asked.out or Path("data")) / CIFAR10
     done, work = out / prepare.VERSION, out / ".work"
     if done.exists():
-        print(f"{out}: there already")
+        print(f"{out}: exists already")
     else:
         remote = cifar10.ARCHIVE
         if asked.base:

@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 def flags() -> argparse.ArgumentParser:
     flags = cli.parser("tools.grid", __doc__)
-    flags.add_argument("--config", required=True, help="config file: its process and its data")
+    flags.add_argument("--config", required=True, help="config file with the process and the data")
     flags.add_argument("--sampler", required=True, help="name[:argument=value,...]")
     flags.add_argument("--steps", type=cli.positive, default=10, help="steps of the grid")
-    flags.add_argument("--grid", default="uniform", help="grid to begin with")
-    flags.add_argument("--num", type=cli.positive, default=4096, help="items of the data to use")
-    flags.add_argument("--most", type=cli.positive, default=100, help="most iterations")
+    flags.add_argument("--grid", default="uniform", help="grid to start from")
+    flags.add_argument("--num", type=cli.positive, default=4096, help="number of items to use")
+    flags.add_argument("--most", type=cli.positive, default=100, help="most iterations to run")
     return flags
 
 
@@ -45,12 +45,12 @@ def run() -> int:
     sampler = builder.construct_sampler(config.parse(asked.sampler), "--sampler")
     var = variances(source("train"), reading, asked.num)
     if not len(var):
-        raise ConfigError(f"--num={asked.num}: the items do not vary; needs more of them")
+        raise ConfigError(f"--num={asked.num}: the items do not vary; needs more items")
     optimized = builder.refuse("--sampler")(optimize)(sampler, sde, times, var, asked.most)
     print(
-        f"{len(var)} variances of the data, {var[-1]:.2g} to {var[0]:.2g}\n"
-        f"Wasserstein-2 distance, relative: {optimized.before:.2%} on the grid {asked.grid}, "
-        f"{optimized.after:.2%} on this one:"
+        f"{len(var)} variances of the data, from {var[-1]:.2g} to {var[0]:.2g}\n"
+        f"relative Wasserstein-2 distance: {optimized.before:.2%} with the grid {asked.grid}, "
+        f"{optimized.after:.2%} with this grid:"
     )
     shown = ",".join(f"{t:.6g}" for t in optimized.times)
     print(f"--sampler={asked.sampler} --steps={asked.steps} '--grid=explicit:times=({shown})'")

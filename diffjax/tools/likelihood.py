@@ -36,23 +36,24 @@ def flags() -> argparse.ArgumentParser:
     flags = cli.parser("tools.likelihood", __doc__)
     commands = flags.add_subparsers(dest="command", required=True)
     for name, num, text in (
-        ("rank", 12, "images that are the most and the least likely"),
-        ("map", 10, "where an image costs bits"),
-        ("density", 1000, "the density in the plane, with so many items"),
-        ("interpolate", 5, "pairs of images by their latents"),
+        ("rank", 12, "draw the most and the least likely images"),
+        ("map", 10, "draw maps of the bits of each pixel"),
+        ("density", 1000, "draw the density in the plane, with --num items"),
+        ("interpolate", 5, "interpolate between the latents of pairs of images"),
     ):
         one = commands.add_parser(name, help=text, formatter_class=cli.Formatter)
         one.add_argument("--workdir", type=cli.path, required=True, help="folder of a trained run")
-        one.add_argument("--ema", help="an average in config.ema, raw, or a length (config)")
-        one.add_argument("--seed", type=cli.seed, default=0, help="of the noise")
-        one.add_argument("--batch-size", type=cli.positive, default=64, help="items at a time")
-        one.add_argument("--num", type=cli.positive, default=num, help="items shown")
-        one.add_argument("--out", type=cli.path, help="a PNG file (WORKDIR/COMMAND.png)")
+        one.add_argument("--ema", help=f"average in config.ema, raw, or a width {cli.CONFIG}")
+        one.add_argument("--seed", type=cli.seed, default=0, help="seed of the noise")
+        one.add_argument("--batch-size", type=cli.positive, default=64, help="items per batch")
+        one.add_argument("--num", type=cli.positive, default=num, help="items to draw")
+        one.add_argument("--out", type=cli.path, help="PNG file (default: WORKDIR/COMMAND.png)")
         cli.data_flags(one)
         if name == "rank":
-            one.add_argument("--metric", default="bpd", help="of evaluate --metrics")
+            one.add_argument("--metric", default="bpd", help="metric of evaluate --metrics")
         if name != "rank":
-            one.add_argument("--steps", type=cli.positive, default=50, help="of the ODE, or levels")
+            text = "steps of the ODE, or noise levels"
+            one.add_argument("--steps", type=cli.positive, default=50, help=text)
     return flags
 
 
@@ -60,15 +61,14 @@ def run() -> int:
     asked = cli.read(flags())
     asked.out = asked.out or asked.workdir / f"{asked.command}.png"
     if asked.out.suffix != ".png":
-        raise ConfigError(f"--out={asked.out}: known ending: .png")
+        raise ConfigError(f"--out={asked.out}: unknown ending; known: .png")
     draw = {"rank": rank, "map": maps, "density": density, "interpolate": interpolate}
-    from diffjax.files import check_place, reason
+    from diffjax.files import check_place
+    from diffjax.io.writing import writing
     from diffjax.runs.subject import subject
 
-    try:
+    with writing(f"--out={asked.out}"):
         check_place(asked.out)
-    except OSError as error:
-        raise ConfigError(f"--out={asked.out}: cannot be written ({reason(error)})") from error
     cli.set_up_jax()
     about = subject(
         asked.workdir,
@@ -87,10 +87,8 @@ def run() -> int:
     from diffjax import plot
 
     picture = draw[asked.command](about, asked)
-    try:
+    with writing(f"--out={asked.out}"):
         plot.save(asked.out, picture)
-    except OSError as error:
-        raise ConfigError(f"--out={asked.out}: cannot be written ({error.strerror})") from error
     print(f"wrote {asked.out}")
     return 0
 
@@ -104,12 +102,12 @@ def rank(subject: Subject, asked: argparse.Namespace) -> np.ndarray:
 
     _, metrics = builder.construct_metrics(asked.metric, "--metric")
     if len(metrics) != 1:
-        raise ConfigError(f"--metric={asked.metric}: needs one metric of the network: bpd, vlb")
+        raise ConfigError(f"--metric={asked.metric}: needs one metric of the network, bpd or vlb")
     ((name, metric),) = metrics.items()
     builder.refuse(f"--metric={name}")(beforehand)(metric)
     result = builder.refuse(f"--metric={name}")(metric)(subject)
     if result["count"] < 2:
-        raise ConfigError(f"--metric={asked.metric}: of one image; needs two to rank")
+        raise ConfigError(f"--metric={asked.metric}: ranks one image; needs at least two")
     with np.load(subject.workdir / result["values"]) as stored:
         index, bits = stored["index"], stored["bits"].mean(1)
     order, num = np.argsort(bits), min(asked.num, len(bits) // 2)
@@ -195,7 +193,7 @@ def interpolate(subject: Subject, asked: argparse.Namespace) -> np.ndarray:
     between = [decode(subject.denoise, slerp(from_, to, float(s)), cond) for s in shares]
     error = float(jnp.sqrt(((between[0] - start) ** 2).mean() + ((between[-1] - end) ** 2).mean()))
     scale, unit = items.unit
-    print(f"to the latent and back: {scale * error / 2**0.5:.3f} {unit} off (RMS)")
+    print(f"error of decoded latents: {scale * error / 2**0.5:.3f} {unit} (RMS)")
     columns = [a, *(subject.form.denormalise(np.asarray(x)) for x in between), b]
     titles = ["image", *(f"{s:.2f}" for s in shares), "image"]
     rows = np.stack([items.tiles(c) for c in columns], 1)

@@ -36,33 +36,38 @@ EARLY = 0.8
 def flags() -> argparse.ArgumentParser:
     flags = cli.parser("tools.plot", __doc__)
     commands = flags.add_subparsers(dest="command", required=True)
-    for name, text in (("schedules", "curves over time"), ("forward", "images, noised")):
+    for name, text in (
+        ("schedules", "draw curves over time"),
+        ("forward", "draw images with increasing noise"),
+    ):
         one = commands.add_parser(name, help=text, formatter_class=cli.Formatter)
         one.add_argument("names", nargs="*", metavar="SCHEDULE", help="name[:argument=value,...]")
         one.add_argument("--sde", default="vp", help="frame of the schedules: vp, ve, sub_vp, flow")
-        one.add_argument("--config", help="the process and data of this config as well")
-        one.add_argument("--out", type=cli.path, default=Path(f"{name}.png"), help="a PNG file")
+        one.add_argument("--config", help="draw the process of this config as well")
+        one.add_argument(
+            "--out", type=cli.path, default=Path(f"{name}.png"), help="PNG file to write"
+        )
         if name == "forward":
-            one.add_argument("--data", help="data set, as config.data.name (of the config; digits)")
+            one.add_argument("--data", help="as config.data.name (default: of --config, or digits)")
             one.add_argument("--num", type=cli.positive, default=2, help="images per schedule")
             shown = "0.02,0.1,0.2,0.4,0.6,0.8,0.9,1"
-            one.add_argument("--times", type=times, default=shown, help="of the columns")
-            one.add_argument("--seed", type=cli.seed, default=0, help="of images and noise")
+            one.add_argument("--times", type=times, default=shown, help="times of the columns")
+            one.add_argument("--seed", type=cli.seed, default=0, help="seed of images and noise")
     one = commands.add_parser(
-        "sampler", help="the table of a sampler", formatter_class=cli.Formatter
+        "sampler", help="draw the table of a sampler", formatter_class=cli.Formatter
     )
     one.add_argument("sampler", metavar="SAMPLER", help="name[:argument=value,...]")
-    one.add_argument("--config", default="digits_vp", help="the process of this config")
+    one.add_argument("--config", default="digits_vp", help="config of the process")
     one.add_argument("--grid", default="uniform", help="time grid, name[:argument=value,...]")
     one.add_argument("--steps", type=cli.positive, default=10, help="steps of the time grid")
-    one.add_argument("--out", type=cli.path, default=Path("sampler.png"), help="a PNG file")
+    one.add_argument("--out", type=cli.path, default=Path("sampler.png"), help="PNG file to write")
     return flags
 
 
 def run() -> int:
     asked = cli.read(flags())
     if asked.out.suffix != ".png":
-        raise ConfigError(f"--out={asked.out}: known ending: .png")
+        raise ConfigError(f"--out={asked.out}: unknown ending; known: .png")
 
     from diffjax import plot
 
@@ -81,11 +86,10 @@ def run() -> int:
 def write(path: Path, picture: np.ndarray) -> int:
     """Write a PNG file and return the exit code; raise ConfigError where it cannot be written."""
     from diffjax import plot
+    from diffjax.io.writing import writing
 
-    try:
+    with writing(f"--out={path}"):
         plot.save(path, picture)
-    except OSError as error:
-        raise ConfigError(f"--out={path}: cannot be written ({error.strerror})") from error
     print(f"wrote {path}")
     return 0
 
@@ -137,9 +141,9 @@ def warn(label: str, sde: SDE) -> None:
     lost = at.t[2 * at.lam < np.log(LOST)]
     if len(lost) and lost[-1] < EARLY:
         print(
-            f"warning: {label}: SNR is below {LOST:g} from t = {lost[-1]:.2f} on, so "
-            f"{1 - lost[-1] / sde.t_max:.0%} of the times teach little on small images; see "
-            f"schedule.name=shifted (by > 0), or draws that favour smaller t",
+            f"warning: {label}: the SNR is below {LOST:g} from t = {lost[-1]:.2f} on, so "
+            f"{1 - lost[-1] / sde.t_max:.0%} of the times teach little about small images; try "
+            f"schedule.name=shifted (by > 0), or a draw that favours smaller t",
             file=sys.stderr,
         )
 

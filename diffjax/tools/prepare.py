@@ -45,28 +45,31 @@ def flags() -> argparse.ArgumentParser:
     flags = cli.parser("tools.prepare", __doc__)
     flags.add_argument("source", metavar="SOURCE", help="folder, .npy, .npz, or tfds:NAME")
     flags.add_argument(
-        "--out", type=cli.path, required=True, help="folder; its name is the data set's"
+        "--out", type=cli.path, required=True, help="folder; its name becomes that of the data set"
     )
     flags.add_argument(
-        "--size", type=cli.whole(0, cli.MOST), default=0, help="height and width; 0: as they are"
+        "--size",
+        type=cli.whole(0, cli.MOST),
+        default=0,
+        help="height and width; 0 keeps both",
     )
     flags.add_argument("--channels", type=cli.positive, default=3, help="1 (grey) or 3 (RGB)")
     flags.add_argument(
-        "--test", type=cli.number, help="share to hold out (the source's own, else 0.1)"
+        "--test", type=cli.number, help="share to hold out (default: the split of SOURCE, or 0.1)"
     )
     flags.add_argument(
         "--dedup",
         choices=("none", "exact", "near"),
         default="none",
-        help="remove copies: the same pixels, or nearly so by a hash of 63 bits",
+        help="duplicates to remove: with equal pixels, or nearly equal by a hash of 63 bits",
     )
     flags.add_argument(
         "--distance",
         type=cli.whole(0, 16),
         default=4,
-        help="most bits of 63 by which near duplicates differ",
+        help="most bits, of 63, in which near duplicates differ",
     )
-    flags.add_argument("--workers", type=cli.positive, help="threads (one per core)")
+    flags.add_argument("--workers", type=cli.positive, help="threads (default: one per core)")
     return flags
 
 
@@ -82,8 +85,8 @@ def run() -> int:
     if done.exists():
         old = json.loads((asked.out / "statistics.json").read_text())["settings"]
         if old != settings:
-            raise ConfigError(f"--out={asked.out}: holds a data set made with {old}; remove it")
-        print(f"{asked.out}: there already")
+            raise ConfigError(f"--out={asked.out}: was prepared with {old}; remove it first")
+        print(f"{asked.out}: is prepared already")
         return 0
     originals = opened(asked)
     check_share(asked.test, originals)
@@ -124,11 +127,11 @@ def check(asked: Any) -> None:
     """Raise ConfigError for settings out of range."""
     if not re.fullmatch(r"[a-z][a-z0-9_]*", asked.out.name):
         raise ConfigError(
-            f"--out={asked.out}: the data set is named {asked.out.name!r}; needs small letters, "
-            f"digits and _, a letter first"
+            f"--out={asked.out}: the data set would be named {asked.out.name!r}; needs a name of "
+            f"lower-case letters, digits and _ that begins with a letter"
         )
     if asked.channels not in (1, 3):
-        raise ConfigError(f"--channels={asked.channels}: known: 1 (grey), 3 (RGB)")
+        raise ConfigError(f"--channels={asked.channels}: needs 1 (grey) or 3 (RGB)")
     if asked.test is not None and not 0 < asked.test < 1:
         raise ConfigError(f"--test={asked.test:g}: needs 0 < test < 1")
 
@@ -151,7 +154,9 @@ def opened(asked: Any) -> dict[str, Files]:
     name, path = asked.source, Path(asked.source).expanduser()
     if name.partition(":")[0] not in kinds:
         if not path.exists():
-            raise ConfigError(f"SOURCE={name}: no such file or folder, nor tfds:NAME")
+            raise ConfigError(
+                f"SOURCE={name}: no such file or folder; a TFDS data set is tfds:NAME"
+            )
         name = f"{'folder' if path.is_dir() else 'array'}:{name}"
     settings, files = kinds[name.partition(":")[0]]
     source, _ = builder.construct_data({"name": name, **settings}, "SOURCE")
@@ -179,8 +184,8 @@ def check_share(test: float | None, originals: dict[str, Files]) -> None:
     if not 0 < held_out < len(labels):
         left = "the test split" if held_out == 0 else "the training split"
         raise ConfigError(
-            f"--test={test:g}: leaves no image for {left}; of each class that share is held out, "
-            f"and the largest has {counts.max(initial=0)} of {len(labels)} images"
+            f"--test={test:g}: leaves no image for {left}; this share of each class is held out, "
+            f"and the largest class has {counts.max(initial=0)} of {len(labels)} images"
         )
 
 
@@ -192,6 +197,7 @@ def claim(work: Path, source: str, size: int, channels: int, originals: dict[str
     import hashlib
 
     from diffjax.files import write_text
+    from diffjax.io.writing import writing
 
     listing = hashlib.sha256()
     for files in originals.values():
@@ -199,12 +205,10 @@ def claim(work: Path, source: str, size: int, channels: int, originals: dict[str
     origin = {"source": source, "size": size, "channels": channels, "hash": listing.hexdigest()}
     file = work / "source.json"
     if file.exists() and json.loads(file.read_text()) != origin:
-        raise ConfigError(f"{work}: scanned with other settings, or from other files; remove it")
-    try:
+        raise ConfigError(f"{work}: holds images of other settings or other files; remove it")
+    with writing(f"--out={work.parent}"):
         work.mkdir(parents=True, exist_ok=True)
         write_text(file, json.dumps(origin))
-    except OSError as error:
-        raise ConfigError(f"--out={work.parent}: cannot be written ({error.strerror})") from error
 
 
 def one_shape(seen: Scan, names: dict[str, Any]) -> None:
@@ -218,7 +222,7 @@ def one_shape(seen: Scan, names: dict[str, Any]) -> None:
         i = other[0]
         by = [" x ".join(map(str, seen.shape[k])) for k in (i, 0)]
         name = names[SPLITS[seen.split[i]]](int(seen.number[i]))
-        raise ConfigError(f"{name}: {by[0]}, the first image is {by[1]}; --size brings all to one")
+        raise ConfigError(f"{name}: is {by[0]}, and the first image is {by[1]}; set --size")
 
 
 def split(
@@ -244,7 +248,7 @@ def split(
         "test": np.flatnonzero(stays & held_out),
     }
     if empty := [name for name, index in items.items() if not len(index)]:
-        raise ConfigError(f"--test: no image of {len(held_out)} is left for {empty[0]!r}")
+        raise ConfigError(f"--test: none of {len(held_out)} images is left for {empty[0]!r}")
     return items
 
 

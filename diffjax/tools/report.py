@@ -25,7 +25,7 @@ IMAGES, POINTS = 64, 1000
 def flags() -> argparse.ArgumentParser:
     flags = cli.parser("tools.report", __doc__)
     flags.add_argument("--workdir", type=cli.path, required=True, help="folder of a run")
-    flags.add_argument("--out", type=cli.path, help="file to write (WORKDIR/report.html)")
+    flags.add_argument("--out", type=cli.path, help="HTML file (default: WORKDIR/report.html)")
     return flags
 
 
@@ -35,20 +35,17 @@ def run() -> int:
 
     from diffjax import report
     from diffjax.files import check_place, write_text
+    from diffjax.io.writing import writing
 
     if not (asked.workdir / "config.json").is_file():
-        raise ConfigError(f"--workdir={asked.workdir}: no run here (no config.json)")
-    try:
+        raise ConfigError(f"--workdir={asked.workdir}: no run here (config.json is missing)")
+    with writing(f"--out={out}"):
         check_place(out)
-    except OSError as error:
-        raise ConfigError(f"--out={out}: cannot be written ({error.strerror})") from error
     record = report.read(asked.workdir)
     picture, note = real(record)
-    try:
+    with writing(f"--out={out}"):
         out.parent.mkdir(parents=True, exist_ok=True)
         write_text(out, report.document(record, picture, note))
-    except OSError as error:
-        raise ConfigError(f"--out={out}: cannot be written ({error.strerror})") from error
     for line in record.notes:
         print(f"note: {line}")
     print(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB)")

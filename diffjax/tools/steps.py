@@ -22,9 +22,9 @@ def flags() -> argparse.ArgumentParser:
         "--error",
         type=cli.number,
         default=1.0,
-        help="root mean square; grey levels of 255 if images",
+        help="allowed root-mean-square error, in grey levels of 255 for images",
     )
-    flags.add_argument("--num", type=cli.positive, default=16, help="samples")
+    flags.add_argument("--num", type=cli.positive, default=16, help="number of samples")
     flags.add_argument("--most", type=cli.positive, default=640, help="most steps to try")
     cli.sampling_flags(flags)
     return flags
@@ -77,7 +77,9 @@ def prepare(asked: argparse.Namespace) -> tuple[Any, Any, Any, tuple[float, str]
         spec = {**config["sampling"], "noise": "brownian", "steps": steps}
         planned = builder.plan(spec, denoise.sde, experiment.form, place="sampling", **abilities)
         if not isinstance(planned, Plan):
-            raise ConfigError("--sampler=adaptive: chooses its own steps; allowed: the others")
+            raise ConfigError(
+                "--sampler=adaptive: chooses its own steps; allowed: the other samplers"
+            )
         return planned
 
     def generation(steps: int) -> Generation:

@@ -22,15 +22,17 @@ if TYPE_CHECKING:
 
 def flags() -> argparse.ArgumentParser:
     flags = cli.parser("tools.summary", __doc__, overrides=True)
-    flags.add_argument("--config", required=True, help="config file, or its name")
-    flags.add_argument("--depth", type=cli.positive, default=1, help="depth of layers to show")
+    flags.add_argument("--config", required=True, help="config file, or name of a built-in one")
+    flags.add_argument("--depth", type=cli.positive, default=1, help="levels of layers to show")
     flags.add_argument(
-        "--shape", type=cli.listed(cli.positive), help="of an item, e.g. 32,32,3 (of the data)"
+        "--shape",
+        type=cli.listed(cli.positive),
+        help="of an item, as 32,32,3 (default: by the data)",
     )
     flags.add_argument(
-        "--classes", type=cli.whole(0, cli.MOST), default=0, help="labels, with --shape"
+        "--classes", type=cli.whole(0, cli.MOST), default=0, help="number of classes, with --shape"
     )
-    flags.add_argument("--kind", help="of data, with --shape (by rank and channels)")
+    flags.add_argument("--kind", help="kind of data, with --shape (default: by the shape)")
     return flags
 
 

@@ -9,7 +9,6 @@ import math
 import re
 import sys
 import traceback
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +42,9 @@ class Checkpoints:
         self._manager = self._open()
         self._damaged: set[int] = set()
         self._held: PyTree = None
+        # A program of this object, so that it is dropped together with the run.
+        copy_all = lambda old, new: jax.tree.map(jnp.copy, new)
+        self._copied = jax.jit(copy_all, donate_argnums=0, keep_unused=True)
         self._writing = 0
 
     def _open(self) -> ocp.CheckpointManager:
@@ -95,7 +97,7 @@ class Checkpoints:
         if not _on_cpu(state):
             return
         held = jax.device_put(state, _shardings(state, "device"), may_alias=False)
-        self._held = jax.block_until_ready(_copied(held, state))
+        self._held = jax.block_until_ready(self._copied(held, state))
 
     def _copy(self, state: PyTree) -> PyTree:
         """Copy the state to separate host memory, so that training can continue during the save."""
@@ -105,7 +107,7 @@ class Checkpoints:
         if self._held is None:
             self.reserve(state)
         else:
-            self._held = _copied(self._held, state)
+            self._held = self._copied(self._held, state)
         # New arrays over the same memory: the views that orbax takes are freed together with them.
         return jax.tree.map(_again, self._held)
 
@@ -136,7 +138,7 @@ class Checkpoints:
 
     def _read(self, step: int, target: PyTree) -> tuple[Any | None, str]:
         """Return the state of a checkpoint and "", or None and the reason of the failure."""
-        state, stored, reason = None, {}, "another process cannot"
+        state, stored, reason = None, {}, "another process cannot read it"
         try:
             args = {STATE: ocp.args.StandardRestore(target), SUMS: _Restore()}
             restored = self._manager.restore(step, args=ocp.args.Composite(**args))
@@ -149,7 +151,7 @@ class Checkpoints:
         if not all(a.is_fully_addressable for a in jax.tree.leaves(state)):
             sums = _everywhere(sums)
         if wrong := sorted(path for path in sums if sums[path] != stored.get(path)):
-            return None, f"the checksum of {', '.join(wrong[:3])} is not what was saved"
+            return None, f"the checksum of {', '.join(wrong[:3])} differs from the saved one"
         return state, ""
 
     def wait(self) -> None:
@@ -245,13 +247,6 @@ def _on_cpu(state: PyTree) -> bool:
 
 def _shardings(state: PyTree, memory: str) -> PyTree:
     return jax.tree.map(lambda a: a.sharding.with_memory_kind(memory), state)
-
-
-def _copy_all(old: PyTree, new: PyTree) -> PyTree:
-    return jax.tree.map(jnp.copy, new)
-
-
-_copied: Callable[..., PyTree] = jax.jit(_copy_all, donate_argnums=0, keep_unused=True)
 
 
 def _again(a: jax.Array) -> jax.Array:

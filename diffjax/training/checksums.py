@@ -63,7 +63,7 @@ def load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         if sums is not None:
             verify(tensors, sums)
             if missing := sorted(set(sums) - set(tensors)):
-                raise ValueError(f"{', '.join(missing[:3])}: no longer there: the file is damaged")
+                raise ValueError(f"{', '.join(missing[:3])}: missing: the file is damaged")
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     return tensors, {k: v for k, v in file.metadata.items() if k not in (SUMS, ABOUT)}
@@ -77,10 +77,10 @@ def stored(file: Tensors) -> Sums | None:
     if SUMS not in file.metadata and ABOUT not in file.metadata:
         return None
     if SUMS not in file.metadata:
-        raise ValueError("its checksums are no longer there: the file is damaged")
+        raise ValueError("its checksums are missing: the file is damaged")
     about = {k: v for k, v in file.metadata.items() if k not in (SUMS, ABOUT)}
     if file.metadata.get(ABOUT) != fingerprint(about, ()):
-        raise ValueError("the checksum of its metadata is not what was saved: the file is damaged")
+        raise ValueError("the checksum of its metadata differs from the saved one: damaged file")
     try:
         sums = json.loads(file.metadata[SUMS])
     except ValueError:
@@ -95,8 +95,8 @@ def verify(tensors: Mapping[str, np.ndarray], sums: Sums) -> None:
     wrong = [name for name, a in tensors.items() if of_array(a) != sums.get(name)]
     if wrong:
         raise ValueError(
-            f"the checksum of {', '.join(sorted(wrong)[:3])} is not what was saved: the file is "
-            f"damaged"
+            f"the checksum of {', '.join(sorted(wrong)[:3])} differs from the saved one: the file "
+            f"is damaged"
         )
 
 

@@ -72,7 +72,7 @@ class Cost(NamedTuple):
         return by_name | ({"mfu": done / self.peak} if self.peak else {})
 
     def __str__(self) -> str:
-        peak = f"{self.peak / 1e12:.4g} TFLOP/s" if self.peak else "not known (train.peak_flops)"
+        peak = f"{self.peak / 1e12:.4g} TFLOP/s" if self.peak else "unknown (set train.peak_flops)"
         return (
             f"  devices      {self.devices} x {self.kind}\n"
             f"  parameters   {self.parameters:,}\n"

@@ -29,6 +29,9 @@ class Constant:
     """A constant decay after the warm-up (1 + t) / (10 + t), which forgets the first steps.
 
     decay: in [0, 1). Raises ValueError for other values.
+
+    >>> round(float(Constant(decay=0.999)(jnp.asarray(10_000), 256)), 4)
+    0.001
     """
 
     decay: float = 0.9999
@@ -47,6 +50,10 @@ class HalfLife:
     decay^(n / batch_size) = 1/2 (arXiv:2206.00364, app. F). images: the largest half-life, > 0.
     ramp: > 0, or None for the half-life `images` from the start. Raises ValueError for other
     values.
+
+    >>> share = HalfLife(images=1000.0, ramp=None)(jnp.asarray(0), 100)
+    >>> round(float((1 - share) ** 10), 4)  # 10 steps of 100 images
+    0.5
     """
 
     images: float = 500_000.0
@@ -66,6 +73,9 @@ class Warmup:
     """The decay 1 - (1 + t)^(-power), up to `decay`, which lengthens the average during training.
 
     decay: in [0, 1). power: in (0, 1]. Raises ValueError for other values.
+
+    >>> round(float(Warmup(power=1.0)(jnp.asarray(9), 256)), 4)
+    0.1
     """
 
     decay: float = 0.9999
@@ -86,6 +96,9 @@ class Power:
     After t steps the parameters of step k have the weight (k^(gamma + 1) - (k - 1)^(gamma + 1)) /
     t^(gamma + 1), where std^2 = (gamma + 1) / ((gamma + 2)^2 (gamma + 3)) (arXiv:2312.02696, eq. 3
     and 123). std: in (0, 0.2887). Raises ValueError for other values.
+
+    >>> round(Power(std=0.1).gamma, 2), round(float(Power()(jnp.asarray(99), 256)), 4)
+    (6.94, 0.0767)
     """
 
     std: float = 0.1
@@ -106,12 +119,20 @@ class Power:
 
 
 def update(ema: Params, params: Params, share: Float[Array, ""]) -> Params:
-    """Return (1 - share) ema + share params, in a form whose weights add up to 1 in float32."""
+    """Return (1 - share) ema + share params, in a form whose weights add up to 1 in float32.
+
+    >>> update({"w": jnp.zeros(2)}, {"w": jnp.ones(2)}, jnp.asarray(0.25))["w"].tolist()
+    [0.25, 0.25]
+    """
     return jax.tree.map(lambda a, p: a + share * (p - a), ema, params)
 
 
 def length(ema: str | float) -> str:
-    """Return the stored name of an average: `std_0.100` for 0.1 and "0.10"; names are unchanged."""
+    """Return the stored name of an average: `std_0.100` for 0.1 and "0.10"; names are unchanged.
+
+    >>> length(0.1), length("raw")
+    ('std_0.100', 'raw')
+    """
     try:
         std = float(ema)
     except ValueError:

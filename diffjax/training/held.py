@@ -107,8 +107,8 @@ def read(workdir: Path, name: str, wanted: Params) -> Params:
     if shapes(tensors) != shapes(like := flat(wanted)):
         missing, surplus = set(like) - set(tensors), set(tensors) - set(like)
         raise ConfigError(
-            f"{path}: does not hold what this config does: {some('missing', missing)}; "
-            f"{some('not known', surplus)}"
+            f"{path}: does not fit this config: {some('missing', missing)}; "
+            f"{some('unexpected', surplus)}"
         )
     return nested(tensors)
 

@@ -14,6 +14,7 @@ from typing import IO
 
 from diffjax.config import ConfigError
 from diffjax.files import reason
+from diffjax.io.writing import writing
 
 HELD = (errno.EAGAIN, errno.EACCES, errno.EDEADLK)
 """Errors of a lock that another process holds; other errors mean that locks are not supported."""
@@ -29,11 +30,9 @@ def lock(workdir: Path) -> Iterator[None]:
     gives a warning of one line. Raises ConfigError where another process holds the lock, naming the
     process, and where the folder cannot be written.
     """
-    try:
+    with writing(f"--workdir={workdir}"):
         workdir.mkdir(parents=True, exist_ok=True)
         file = (workdir / ".lock").open("a+")
-    except OSError as error:
-        raise ConfigError(f"--workdir={workdir}: cannot be written ({reason(error)})") from error
     with file:
         try:
             _take(file)
@@ -45,8 +44,8 @@ def lock(workdir: Path) -> Iterator[None]:
             file.seek(0)
             holder = file.read() or error.strerror
             raise ConfigError(
-                f"--workdir={workdir}: another run trains there ({holder}); use another workdir, "
-                f"or wait for its end"
+                f"--workdir={workdir}: another run is training there ({holder}); use another "
+                f"workdir, or wait until it finishes"
             ) from error
         file.truncate(0)
         file.write(f"process {os.getpid()} on {platform.node()}")

@@ -126,5 +126,5 @@ def _tell(name: str, flag: np.ndarray, every: Mapping[str, np.ndarray], start: i
     for k in np.flatnonzero(flag)[:1]:
         what = f"loss {every['loss'][k]:.4g}, gradient norm {every['grad_norm'][k]:.4g}"
         logging.warning(
-            "batch %d: %s (%s: %d since the last line)", start + k, what, name, flag.sum()
+            "batch %d: %s (%s: %d since the last log line)", start + k, what, name, flag.sum()
         )

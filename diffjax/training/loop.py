@@ -92,7 +92,7 @@ def train(
                 batch = callbacks.take(feed, signals, done, state)
         checkpoints.wait()
         if int(state.step) not in checkpoints.steps():
-            raise RunError(f"step {int(state.step)} was made, but {callbacks.saved(done, state)}")
+            raise RunError(f"reached step {int(state.step)}, but {callbacks.saved(done, state)}")
         return state, stop
 
 
@@ -170,7 +170,7 @@ class Callbacks:
                 try:
                     log.picture(done, picture(self._experiment, self._layout, state))
                 except FloatingPointError as error:
-                    logging.warning("samples of step %d: %s; no picture", done, error)
+                    logging.warning("samples of step %d: %s; no picture is written", done, error)
         measured = {}
         if due(settings.held_out_every):
             with log.paused():
@@ -199,8 +199,8 @@ class Callbacks:
             raise
         except Stalled as stalled:
             source = self._experiment.config["data"]["name"]
-            why = f"batch {done} of config.data.name={source!r} did not come in {stalled}"
-            ended = f"; {self.saved(done, state) if alone else 'saved by no process'}"
+            why = f"batch {done} of config.data.name={source!r} did not arrive within {stalled}"
+            ended = f"; {self.saved(done, state) if alone else 'no process has saved its state'}"
             if number := signals.received:
                 raise RunError(f"{number.name}: {why}{ended}", 128 + number, stuck=True) from None
             raise RunError(f"{why} (config.data.timeout){ended}", stuck=True) from None
@@ -210,7 +210,7 @@ class Callbacks:
         self._checkpoints.save(done, state.moving)
         self._checkpoints.wait()
         last = max(self._checkpoints.steps(), default=0)
-        return f"saved at step {done}" if last >= done else f"the last checkpoint is of step {last}"
+        return f"saved at step {done}" if last >= done else f"the last checkpoint is at step {last}"
 
     def _judge(self, done: int, state: TrainState) -> None:
         """Raise RunError after too many skipped steps in a row, and save the first bad batch."""
@@ -225,7 +225,7 @@ class Callbacks:
         raise RunError(
             f"batches {bad} to {done - 1}: loss or gradient is not finite, so {row} steps in a "
             f"row were skipped (config.train.max_bad_steps={most}); the weights are those of step "
-            f"{bad}, {self.saved(done, state)}; batch {bad}: {path}"
+            f"{bad}, {self.saved(done, state)}; batch {bad} is in {path}"
         )
 
 

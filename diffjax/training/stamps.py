@@ -46,7 +46,7 @@ def changed(folder: Path) -> str:
         return ""
     return (
         f"{folder}: {', '.join(other)} changed since it was written ({SUMS}): if you did not edit "
-        f"it, put it back from a copy; if you did, delete {folder / SUMS}"
+        f"it, restore it from a copy; if you did, delete {folder / SUMS}"
     )
 
 

@@ -30,8 +30,8 @@ class Transfer(NamedTuple):
     def __str__(self) -> str:
         return "; ".join(
             (
-                some("not found, so drawn anew", self.missing),
-                some("of other shapes, so drawn anew", self.reshaped),
+                some("missing, so initialised at random", self.missing),
+                some("of other shapes, so initialised at random", self.reshaped),
                 some("not used", self.surplus),
             )
         )
@@ -78,11 +78,11 @@ def renamed(tensors: dict[str, Any], text: str) -> dict[str, Any]:
     try:
         paths = {path: re.sub(old, new, path) for path in tensors}
     except (re.error, IndexError) as error:
-        raise ConfigError(f"{place}: no regular expression ({error})") from error
+        raise ConfigError(f"{place}: not a regular expression ({error})") from error
     if not any(re.search(old, path) for path in tensors):
         known = sorted({"/".join(path.split("/")[:2]) for path in tensors})
-        raise ConfigError(f"{place}: fits no parameter; known: {', '.join(known)}")
+        raise ConfigError(f"{place}: matches no parameter; known: {', '.join(known)}")
     targets = list(paths.values())
     if twice := sorted({path for path in targets if targets.count(path) > 1}):
-        raise ConfigError(f"{place}: several parameters become {twice[0]!r}")
+        raise ConfigError(f"{place}: renames several parameters to {twice[0]!r}")
     return {paths[path]: value for path, value in tensors.items()}

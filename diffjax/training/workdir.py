@@ -24,6 +24,7 @@ from diffjax.data.form import Form, from_json
 from diffjax.data.source import fingerprint
 from diffjax.files import reason
 from diffjax.io.trees import flat, joined, nested, some
+from diffjax.io.writing import writing
 from diffjax.training import checksums, held, stamps
 from diffjax.training.checkpoints import Checkpoints
 from diffjax.training.ema import RAW, length
@@ -32,8 +33,8 @@ from diffjax.training.step import TrainState
 
 WEIGHTS = "weights.safetensors"
 LOST = {
-    "config.json": "without it nobody knows what the network is: put it back from a copy",
-    "data.json": "the command that trained the run writes it again; of an export, put it back",
+    "config.json": "without it the network is unknown: restore it from a copy",
+    "data.json": "the command that trained the run writes it again; for an export, restore it",
 }
 """Advice where a file of a run is missing."""
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
@@ -72,7 +73,7 @@ def open_run(
         )
     if not (workdir / "config.json").exists() and _steps(workdir):
         raise ConfigError(
-            f"--workdir={workdir}: holds checkpoints, and config.json is missing: put it back, or "
+            f"--workdir={workdir}: holds checkpoints, but config.json is missing: restore it, or "
             f"use another workdir"
         )
     if (workdir / "config.json").exists():
@@ -93,15 +94,13 @@ def open_run(
                 f"--workdir={workdir} holds a run of another config: {'; '.join(differences)}. "
                 f"Use another workdir, or the config of that run"
             )
-    try:
+    with writing(f"--workdir={workdir}"):
         workdir.mkdir(parents=True, exist_ok=True)
         _describe(workdir, experiment.complete(experiment.config), data)
         with (workdir / "launches.jsonl").open("a") as file:
             launch = provenance() | {"command": list(command), "step": last_step(workdir)}
             launch |= {"resume_from": dict(resume_from)} if resume_from else {}
             file.write(json.dumps(launch) + "\n")
-    except OSError as error:
-        raise ConfigError(f"--workdir={workdir}: cannot be written ({reason(error)})") from error
 
 
 def began_from(workdir: Path, path: Path) -> bool:
@@ -118,8 +117,8 @@ def began_from(workdir: Path, path: Path) -> bool:
         origins = [launch.get("resume_from", {}).get("path") for launch in launches]
     except (OSError, ValueError, AttributeError) as error:
         raise ConfigError(
-            f"{file}: cannot be read ({reason(error)}), so nobody knows what the run began with: "
-            f"leave --resume_from out to resume it, or use another workdir"
+            f"{file}: cannot be read ({reason(error)}), so the origin of the run is unknown: leave "
+            f"--resume_from out to resume the run, or use another workdir"
         ) from error
     if str(path.resolve()) not in origins:
         origin = next((o for o in origins if o), "random weights")
@@ -145,7 +144,8 @@ def read_form(workdir: Path) -> Form:
         return from_json(read)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         reason = f"{type(error).__name__}: {error}"
-        raise ConfigError(f"{workdir / 'data.json'}: holds no form of data ({reason})") from error
+        path = workdir / "data.json"
+        raise ConfigError(f"{path}: does not describe a form of data ({reason})") from error
 
 
 def _read(workdir: Path, name: str) -> dict[str, Any]:
@@ -162,7 +162,7 @@ def _read(workdir: Path, name: str) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: cannot be read ({reason(error)})") from error
     if not isinstance(fields, dict):
-        raise ConfigError(f"{path}: holds no fields, but {fields!r}")
+        raise ConfigError(f"{path}: holds {fields!r}; needs an object with fields")
     return fields
 
 
@@ -202,7 +202,7 @@ def load_state(experiment: Experiment, workdir: Path) -> TrainState:
         moving = Checkpoints(folder, write=False).restore(abstract.moving)
         state = moving and moving.holding(held.for_sampling(workdir, abstract))
     if state is None:
-        raise ConfigError(f"--workdir={workdir}: no checkpoint yet; train first, or longer")
+        raise ConfigError(f"--workdir={workdir}: no checkpoint yet; train until the run saves one")
     return state
 
 
@@ -232,7 +232,9 @@ def load_weights(experiment: Experiment, workdir: Path) -> Weights:
     if whole.exists() and not (workdir / "checkpoints").is_dir():
         exported = _read_weights(experiment, whole)
         if name not in ("", exported.ema):
-            raise ConfigError(f"ema={asked}: {whole} holds one; known: {exported.ema or 'its own'}")
+            raise ConfigError(
+                f"ema={asked}: {whole} holds one average; known: {exported.ema or 'its own'}"
+            )
         return exported
     names, file = [*sorted(experiment.averages), RAW], workdir / "ema" / f"{name}.safetensors"
     if name not in (*names, "") and file.is_file():
@@ -249,7 +251,7 @@ def _hint(name: str, workdir: Path) -> str:
         return ""
     std = name.removeprefix("std_")
     place = shlex.quote(str(workdir))
-    return f". To make it: python -m diffjax.tools.ema --workdir={place} --std={std}"
+    return f". To compute it: python -m diffjax.tools.ema --workdir={place} --std={std}"
 
 
 def _read_weights(experiment: Experiment, path: Path, frozen: Params | None = None) -> Weights:
@@ -274,7 +276,7 @@ def check_weights(experiment: Experiment, params: Params) -> None:
     if set(wanted) != set(stored):
         raise ValueError(
             f"not the parameters of config.network: {some('missing', set(wanted) - set(stored))}; "
-            f"{some('not known', set(stored) - set(wanted))}"
+            f"{some('unexpected', set(stored) - set(wanted))}"
         )
     shapes = lambda k: f"{k} {stored[k].shape}, needs {wanted[k].shape}"
     if bad := [shapes(k) for k in wanted if stored[k].shape != wanted[k].shape]:
@@ -288,19 +290,17 @@ def write_weights(workdir: Path, experiment: Experiment, weights: Weights) -> No
     is not empty or cannot be written.
     """
     check_empty(workdir)
-    try:
+    with writing(f"--out={workdir}"):
         workdir.mkdir(parents=True, exist_ok=True)
         about = {"step": str(weights.step), "ema": weights.ema}
         checksums.save(workdir / WEIGHTS, flat(weights.params), about)
         _describe(workdir, experiment.complete(experiment.config), experiment.form.as_json())
-    except OSError as error:
-        raise ConfigError(f"--out={workdir}: cannot be written ({reason(error)})") from error
 
 
 def check_empty(out: Path, flag: str = "--out") -> None:
     """Raise ConfigError for a folder that is not empty, and for a path that is not a folder."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError(f"{flag}={out}: is there already; needs a new or an empty folder")
+        raise ConfigError(f"{flag}={out}: exists already; needs a new or an empty folder")
 
 
 def _describe(workdir: Path, config: Mapping[str, Any], data: Mapping[str, Any]) -> None:

@@ -92,22 +92,22 @@ def overview(errors: Errors, kind: str, only_noisy: bool = False) -> Iterator[st
 
 def tables(results: dict[str, Any], peers: dict[str, Errors]) -> Iterator[str]:
     yield "# Error against passes: all tables\n"
-    yield "Written by `exact.py`; what they mean stands in [README.md](README.md).\n"
+    yield "`exact.py` writes these tables, and [README.md](README.md) explains them.\n"
     for process, title in TITLES.items():
         ours, theirs = results["errors"][process], peers[process]
-        for name, allowed in (("plain grids", plain), ("grids made here, too", anything)):
+        for name, allowed in (("plain grids", plain), ("all grids", anything)):
             yield f"## {title}: best against best, {name}\n"
             yield from claim(ours, theirs, allowed)
             yield ""
         for name, errors in (("here", ours), ("peers", theirs)):
-            yield f"## {title}: distance to the exact end points, {name}\n"
+            yield f"## {title}: distance to the exact results, {name}\n"
             yield from overview(errors, "path")
             yield ""
-            yield f"## {title}: distance of the laws, samplers with noise, {name}\n"
+            yield f"## {title}: distance to the exact distribution, stochastic samplers, {name}\n"
             yield f"Exact draws have {_number(results['floor'])} on average.\n"
             yield from overview(errors, "law", only_noisy=True)
             yield ""
-        yield f"## {title}: distance of the laws on Gaussian data, no Monte Carlo, here\n"
+        yield f"## {title}: distance on Gaussian data, without Monte Carlo, here\n"
         yield from overview(ours, "gauss")
         yield ""
 
@@ -118,7 +118,8 @@ def curve(errors: Errors, allowed: Callable[[str], bool], kind: str = "path") ->
 
 
 def family(sampler: str) -> str:
-    return SAMPLERS[sampler.split(":")[0]].plan.__module__.split(".")[-1]
+    module = SAMPLERS[sampler.split(":")[0]].plan.__module__.split(".")[-1]
+    return {"unipc": "multistep"}.get(module, module)
 
 
 def _axes(axes: Any, title: str, label: str) -> None:

@@ -101,7 +101,7 @@ def tables(folder: Path) -> dict[str, str]:
 
 @jax.jit
 def by_ode(denoise: Any, z: jax.Array, keys: jax.Array) -> jax.Array:
-    return jnp.exp(logp(denoise, z, keys, how=Ode(steps=25)).logp)
+    return jnp.exp(logp(denoise, z, keys, ode=Ode(steps=25)).logp)
 
 
 def density(denoise: Any) -> np.ndarray:

@@ -52,9 +52,9 @@ def as_published(name: str, **network) -> Experiment:
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_config_file_builds(name, monkeypatch):
-    """A setting that its object refuses; with tiny networks they train in `test_configs`.
+    """A config file would have a setting that its object refuses; `test_configs` trains them.
 
-    All but the trace of its network.
+    Everything is constructed but the trace of its network.
     """
     nothing = lambda self, key, x, cond=None: {"network": {}}
     monkeypatch.setattr(Model, "init", nothing)
@@ -88,7 +88,7 @@ def test_every_config_file_says_its_command(name):
 
 
 def test_arguments_of_the_config_reach_the_objects():
-    """A field that is dropped on the way would train another model in silence."""
+    """If a field were dropped on the way, another model would be trained without notice."""
     experiment = builder.experiment(
         override(
             BASE,
@@ -128,7 +128,7 @@ def test_sections_may_leave_out_what_has_defaults():
 
 
 def test_equal_configs_give_equal_models():
-    """Unequal ones would compile again for nothing."""
+    """Models that are not equal would be compiled twice for no reason."""
     a, b = builder.experiment(BASE), builder.experiment(copy.deepcopy(BASE))
     assert a.model == b.model
     assert hash(a.model) == hash(b.model)
@@ -205,7 +205,7 @@ def test_a_missing_section_is_named(section):
 @pytest.mark.parametrize("section", SECTIONS)
 @pytest.mark.parametrize("value", [5.5, "vp"])
 def test_a_section_that_has_no_fields_is_refused(section, value):
-    """`sde="vp"` in a file is the likeliest slip of all."""
+    """`sde="vp"` in a file is the most likely mistake."""
     assert f"config.{section}" in refused({**BASE, section: value})
 
 
@@ -307,7 +307,7 @@ def test_a_value_out_of_range_is_refused(assignments, parts):
     ],
 )
 def test_a_network_that_cannot_be_is_refused_before_training(assignment, part):
-    """A traceback out of the compiler tells the user nothing."""
+    """The user would see a traceback of the compiler, which explains nothing."""
     text = refused(override(BASE, [assignment]))
     assert "config.network" in text
     assert part in text
@@ -515,7 +515,9 @@ def test_every_sampler_of_the_catalogue_builds_with_its_defaults(name):
         >= BASE["sampling"]["steps"]
     )
     if name.endswith("_learned"):
-        assert "no second output" in refused(override(BASE, [f"sampling.sampler.name={name}"]))
+        assert "a network with a second output" in refused(
+            override(BASE, [f"sampling.sampler.name={name}"])
+        )
     if SAMPLERS[name].leads:
         assert "a second time" in refused(override(BASE, [f"sampling.sampler.name={name}"]))
 
@@ -543,7 +545,7 @@ def test_what_follows_the_colon_of_a_name_is_the_first_setting_of_the_source():
     for text, part in (("folder:/no/where", "path='/no/where'"), ("array:a.npy", "path='a.npy'")):
         assert f"config.data: {part}" in refused(override(BASE, [f"data.name={text}"]))
     assert "config.data.name='foldr'" in refused(override(BASE, ["data.name=foldr:/a"]))
-    assert "digits takes no 'a'" in refused(override(BASE, ["data.name=digits:a"]))
+    assert "digits has no setting for 'a'" in refused(override(BASE, ["data.name=digits:a"]))
     assert "size='a': needs int" in refused(override(BASE, ["data.name=moons:a"]))
 
 
@@ -566,7 +568,7 @@ def test_images_of_another_size_and_kind_need_another_data_line_alone(tmp_path):
 
 
 def test_augmentation_is_known_to_the_network_that_is_built_and_to_nobody_in_sampling():
-    """Its width would have to be typed, or samples be made as if they were augmented."""
+    """Its width would have to be set by hand, or samples would look augmented."""
     experiment = builder.experiment(override(BASE, ["data.augment=affine:p=0.3,turn=True"]))
     assert experiment.reading.augment.p == 0.3
     params = jax.eval_shape(experiment.initialise).params["network"]["Embedding_0"]
@@ -581,7 +583,7 @@ def test_augmentation_is_known_to_the_network_that_is_built_and_to_nobody_in_sam
 
 
 def test_a_large_number_in_whole_digits_may_stand_for_a_float():
-    """FLOP/s and rates beyond 2^31 are no counts: 197 TFLOP/s would be refused without a point."""
+    """FLOP/s and rates beyond 2^31 are not counts: 197 TFLOP/s would have to be written 1.97e14."""
     train = {"peak_flops": 197_000_000_000_000}
     e = builder.experiment(load("moons_vp") | {"train": train})
     assert e.train.peak_flops == 197e12

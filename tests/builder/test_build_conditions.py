@@ -1,4 +1,4 @@
-"""config.network.conditions, and what networks are built for."""
+"""Tests of config.network.conditions, and of the conditions that networks are built for."""
 
 import jax
 import pytest
@@ -23,14 +23,14 @@ def built(specs, conditions=None, **network):
 
 
 def test_a_network_is_built_for_the_conditions_of_its_data():
-    """Their number and width would have to be typed."""
+    """Their number and width would have to be set by hand."""
     known = built((LABEL, CAPTION))
     assert str(known) == "label (label of size 10), caption (tokens of size 8)"
     assert [e.mechanism for e in known.entries] == ["embedding", "cross"]
 
 
 def test_settings_of_a_condition_are_fields():
-    """How it enters could not be chosen."""
+    """A config could not choose the mechanism of a condition."""
     dit = {"name": "dit", "width": 12, "depth": 2, "heads": 2}
     module = builder.construct_model({**BASE, "network": dit}, (CAPTION,)).network.init.module
     assert module.conditions.entries == (Tokens(8, "caption", "joint"),)
@@ -58,18 +58,18 @@ def test_a_network_may_know_what_the_data_lack():
         ({"to": {"size": 2}}, "conditions.to: condition 'to' of kind to: needs size=1"),
         ({"to": {"size": "one"}}, "conditions.to.size='one': needs int"),
         ({"vector": {"size": 0}}, "conditions.vector.size=0: needs size >= 1"),
-        ({"caption": {"size": 9}}, "caption: kind='tokens', size=9, and the data have"),
-        ({"caption": {"kind": "vector"}}, "caption: kind='vector', size=8, and the data have"),
+        ({"caption": {"size": 9}}, "caption: kind='tokens', size=9, but the data have"),
+        ({"caption": {"kind": "vector"}}, "caption: kind='vector', size=8, but the data have"),
         ({"caption": {"name": "text"}}, "conditions.caption.name: no such field"),
         ({"caption": {"mechanism": "joint"}}, "config.network: condition 'caption' of kind tokens"),
-        ({"caption": {"mechanism": "sum"}}, "mechanism='sum': known: joint, cross"),
+        ({"caption": {"mechanism": "sum"}}, "mechanism='sum': unknown; known: joint, cross"),
         ({"caption": {"layer": 2}}, "conditions.caption.layer: no such field (did you mean"),
         ({"caption": "cross"}, "conditions.caption='cross': needs fields"),
         ("cross", "config.network.conditions='cross': needs fields"),
     ],
 )
 def test_what_cannot_be_is_refused_with_its_place(conditions, message):
-    """It would be ignored, or fail in tracing."""
+    """A wrong condition would be ignored, or fail in tracing."""
     with pytest.raises(ConfigError) as error:
         built((LABEL, CAPTION), conditions)
     assert message in str(error.value) and "\n" not in str(error.value)
@@ -86,7 +86,7 @@ def test_what_cannot_be_is_refused_with_its_place(conditions, message):
 def test_dropout_of_what_data_or_network_lack_is_refused_before_anything_is_traced(
     network, rates, message
 ):
-    """It died in tracing, with a traceback: only what the data have can be dropped."""
+    """It used to fail in tracing with a traceback: only conditions of the data can be dropped."""
     config = {**BASE, "network": {**SMALL, **network}}
     config["loss"] = {**BASE["loss"], "condition_dropout": rates}
     with pytest.raises(ConfigError) as error:
@@ -96,5 +96,5 @@ def test_dropout_of_what_data_or_network_lack_is_refused_before_anything_is_trac
 
 def test_a_network_that_cannot_take_a_condition_of_the_data_says_so():
     """Captions would be ignored by a network for points."""
-    with pytest.raises(ConfigError, match="enters by joint or cross, and mlp takes embedding"):
+    with pytest.raises(ConfigError, match="enters by joint or cross, but mlp takes embedding"):
         builder.construct_model({**BASE, "network": {"name": "mlp"}}, (CAPTION,))

@@ -52,7 +52,7 @@ def test_draws_stand_as_their_name_or_with_it(name):
 
 
 def test_settings_of_the_loss_reach_it():
-    """A field that is dropped on the way would train another model in silence."""
+    """If a field were dropped on the way, another model would be trained without notice."""
     loss = builder.experiment(
         config(
             weight={"name": "min_snr", "gamma": 2.0},
@@ -81,14 +81,14 @@ def test_condition_dropout_by_name_is_checked():
         ),
         ({"tokens": 0.1}, "config.loss: condition_dropout.tokens: no such field; known: label"),
         ({"label": "x"}, "config.loss.condition_dropout.label='x': needs float, got str"),
-        ({"label": 2}, "config.loss: condition_dropout['label']=2.0: needs 0 <= it <= 1"),
+        ({"label": 2}, "config.loss: condition_dropout['label']=2.0: needs a rate from 0 to 1"),
         ("high", "config.loss.condition_dropout='high': needs float, got str"),
     ):
         assert message in refused(config(condition_dropout=rates) | LABELLED)
 
 
 def test_states_of_the_loss_are_in_the_first_state():
-    """What is learned of the losses would not be trained, or start anew after a restart."""
+    """State that is learned from the losses would not be trained, or be lost on resuming."""
     made = builder.experiment(config(uncertainty=True, draw="second_moment") | POINTS)
     state = jax.eval_shape(made.initialise)
     assert set(state.params) == {"network", "loss"} and set(state.loss) == {"seen", "count"}
@@ -209,7 +209,7 @@ def test_a_learned_schedule_builds_with_the_bound(weight):
 
 
 def test_a_learned_schedule_inside_another_is_refused_with_its_place():
-    """Its parameters would not be found there: the schedule would never be trained."""
+    """The schedule would never be trained, because training does not find its parameters there."""
     inner = {"name": "shifted", "schedule": {"name": "learned"}}
     text = refused({**config(weight="elbo", bound=True), "sde": {"name": "vp", "schedule": inner}})
     assert text.startswith("config.sde.schedule: ") and "learned schedule" in text

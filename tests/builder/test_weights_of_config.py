@@ -1,4 +1,4 @@
-"""Plans for samples that bring their guidance weights."""
+"""Plans for samples that have their own guidance weights."""
 
 import numpy as np
 import pytest
@@ -39,9 +39,9 @@ def test_a_plan_for_weights_of_samples_guides():
 @pytest.mark.parametrize(
     ("fields", "line"),
     [
-        ({"weight": [1.0, 2.0]}, "guidance.weight=.*samples bring their weights; allowed: a numb"),
+        ({"weight": [1.0, 2.0]}, "guidance.weight=.*each sample has its own weight; allowed: a"),
         ({"classes": 0}, "config.sampling.guidance: the network is unconditional"),
-        ({"sampler": "adaptive", "ramp": "linear"}, "ramp='linear': the sampler adaptive"),
+        ({"sampler": "adaptive", "ramp": "linear"}, "ramp='linear': applies to rows"),
     ],
 )
 def test_what_samples_cannot_bring_is_refused(fields, line):

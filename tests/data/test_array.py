@@ -67,7 +67,7 @@ def test_an_npz_file_may_hold_images_alone(tmp_path):
 
 
 def test_an_npz_file_may_hold_its_own_splits(tmp_path):
-    """Then nothing more is held out."""
+    """If a file has its own splits, no further items are held out."""
     parts = {"x_train": images(), "y_train": np.arange(50) % 4}
     parts |= {"x_test": images(6), "y_test": np.array([0, 1, 0, 1, 0, 6])}
     np.savez(tmp_path / "a.npz", **parts)
@@ -79,7 +79,7 @@ def test_an_npz_file_may_hold_its_own_splits(tmp_path):
 
 
 def test_classes_are_counted_over_both_splits(tmp_path):
-    """Else training and evaluation would build networks of different sizes."""
+    """Otherwise training and evaluation would build networks of different sizes."""
     few, many = np.zeros(50, int), np.array([0, 6])
     np.savez(tmp_path / "a.npz", x_train=images(), x_test=images(2), y_train=few, y_test=many)
     rare = np.zeros(50, int)
@@ -119,7 +119,7 @@ def test_the_held_out_items_stay_so_when_items_are_added(tmp_path):
     ],
 )
 def test_what_is_neither_images_nor_points_is_refused(tmp_path, x, message):
-    """Trained on as they are, out-of-range values would only show in bad samples."""
+    """Without the error, out-of-range values would show only in bad samples."""
     np.save(tmp_path / "a.npy", x)
     with pytest.raises(ValueError, match=message):
         array("train", path=str(tmp_path / "a.npy"))
@@ -133,7 +133,7 @@ def test_what_is_neither_images_nor_points_is_refused(tmp_path, x, message):
 @pytest.mark.parametrize("names", [("x", "y"), ("x_train", "y_train")])
 def test_labels_that_are_none_are_refused(tmp_path, label, names):
     np.savez(tmp_path / "a.npz", **dict(zip(names, (images(), label), strict=True)))
-    with pytest.raises(ValueError, match=r"a\.npz: labels .*needs integers >= 0, \(50,\)"):
+    with pytest.raises(ValueError, match=r"a\.npz: labels .*needs integers >= 0 of shape \(50,\)"):
         array("train", path=str(tmp_path / "a.npz"))
 
 
@@ -193,5 +193,5 @@ def test_integer_labels_are_read_as_a_row_or_a_column_of_any_type(tmp_path, dtyp
 def test_labels_that_are_too_large_are_refused(tmp_path):
     """They would wrap around, to classes below 0."""
     np.savez(tmp_path / "a.npz", x=images(), y=np.full(50, 2**31))
-    with pytest.raises(ValueError, match="labels up to 2147483648"):
+    with pytest.raises(ValueError, match="the largest label is 2147483648"):
         array("train", path=str(tmp_path / "a.npz"))

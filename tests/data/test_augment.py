@@ -17,7 +17,7 @@ MANY = 2**14
 
 
 def amounts(n: int = 1, **given) -> Amounts:
-    """The same amounts for n images."""
+    """Return the same amounts for n images."""
     none = {name: jnp.zeros((n, 2) if name == "move" else n) for name in Amounts._fields}
     shape = lambda name: (n, 2) if name == "move" else (n,)
     told = {k: jnp.broadcast_to(jnp.asarray(v, jnp.float32), shape(k)) for k, v in given.items()}
@@ -29,7 +29,7 @@ changed = jax.jit(change)
 
 @functools.cache
 def made(p: float = 0.3):
-    """Many amounts, and the labels that the network receives."""
+    """Draw many amounts, with the labels that the network receives."""
     augment = Affine(p=p, turn=True)
     amounts = jax.jit(augment.draw, static_argnums=1)(jax.random.key(0), MANY)
     return amounts, jax.jit(augment.labels_of)(amounts)
@@ -40,7 +40,7 @@ def drawn(*shape) -> jnp.ndarray:
 
 
 def rotation(angle):
-    """Counter-clockwise as one sees it, in coordinates right and down."""
+    """Return the counter-clockwise rotation, in coordinates that point right and down."""
     return np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
 
 
@@ -67,8 +67,10 @@ MAPS["all"] = (
 @pytest.mark.parametrize("name", MAPS)
 @pytest.mark.parametrize("degree", [1, 2])
 def test_a_polynomial_image_is_moved_as_the_map_says(name, degree):
-    """Another direction, centre or order of the changes, or a blur: cubic convolution is exact on
-    quadratics. Only pixels whose origin is well inside can be compared."""
+    """The direction, the centre or the order of the changes would be wrong, or the image blurred:
+    cubic convolution is exact on quadratics. Only pixels with an origin well inside are
+    compared.
+    """
     given, matrix, shift = MAPS[name]
     y, x = np.mgrid[:H, :W].astype(np.float64)
     p = np.stack([x - (W - 1) / 2, y - (H - 1) / 2])
@@ -81,7 +83,7 @@ def test_a_polynomial_image_is_moved_as_the_map_says(name, degree):
 
 
 def test_what_needs_no_resampling_is_exact_to_the_bit():
-    """Rounded, an image that was only mirrored would be a little blurred."""
+    """With rounding, an image that was only mirrored would be slightly blurred."""
     x, same = drawn(1, W, W, 3), np.testing.assert_array_equal
     same(changed(x, amounts()), x)
     same(changed(x, amounts(flip=1)), x[:, :, ::-1])
@@ -103,7 +105,7 @@ def test_each_image_is_changed_by_its_own_amounts_and_the_others_stay():
 
 
 def test_constant_images_stay_so():
-    """Weights that do not add up to 1, or a border that is filled with grey."""
+    """The weights would not sum to 1, or the border would be filled with grey."""
     x = jnp.full((256, 6, 6, 3), 0.7)
     seen = changed(x, jax.tree.map(lambda a: a[:256], made()[0]))
     np.testing.assert_allclose(seen, x, atol=1e-6)
@@ -117,7 +119,7 @@ def test_without_chance_nothing_changes():
 
 
 def test_where_labels_are_zero_an_image_is_as_it_was():
-    """A changed image with labels 0 is what samples are asked to be: it would leak."""
+    """Samples have labels 0, so a changed image with labels 0 would leak into them."""
     x, augment = drawn(256, 6, 6, 3), Affine(p=0.3, turn=True)
     amounts, told = jax.tree.map(lambda a: a[:256], made())
     assert told.shape == (256, augment.width) == (256, 11)
@@ -128,7 +130,7 @@ def test_where_labels_are_zero_an_image_is_as_it_was():
 
 
 def test_the_amounts_have_the_laws_of_the_paper():
-    """Table 6: how often, and how strongly. Labels (cos - 1, sin) of an angle, 1 of a flip."""
+    """Their frequencies, strengths or labels would not be those of table 6."""
     p = 0.3
     a, _ = made(p)
     share = {k: float((np.asarray(v).reshape(MANY, -1) != 0).any(1).mean()) for k, v in

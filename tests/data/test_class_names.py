@@ -1,4 +1,4 @@
-"""Names of classes: from the source to pictures, files and requests."""
+"""Names of classes, from the source to pictures, files and requests."""
 
 import json
 from pathlib import Path
@@ -46,12 +46,12 @@ def test_folders_name_the_classes_of_a_run(animals):
 
 
 def test_numbers_are_no_names():
-    """Digits would be titled 0, 1, ... as if somebody had named them so."""
+    """Digits would get the titles 0, 1, ... as if these were names."""
     items = Memory(np.zeros((4, 8, 8, 1), np.uint8), np.array([0, 1, 2, 1]), 3)
     form = Decoded(Stored(items), channels=1).form
     assert form.classes == 3 and form.class_names == ()
     assert "classes" not in form.as_json()
-    with pytest.raises(ValueError, match="class_names: 1 of 3 classes"):
+    with pytest.raises(ValueError, match="class_names: 1 names for 3 classes"):
         Form("image", (8, 8, 1), LABEL, "uint8", class_names=("cat",))
 
 
@@ -88,7 +88,7 @@ def test_labels_are_said_by_name_or_number():
 
 
 def test_columns_are_titled():
-    """Who looks at a picture would have to guess which column is which class."""
+    """A reader would have to guess which column shows which class."""
     x, label = np.zeros((9, 8, 8, 1), np.uint8), np.arange(9) % 3
     plain, titled = NAMED.items.picture(x, label), NAMED.picture(x, label)
     assert titled.shape[1:] == plain.shape[1:] and titled.shape[0] > plain.shape[0]

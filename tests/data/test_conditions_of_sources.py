@@ -1,4 +1,4 @@
-"""Conditions beside latents and images: masks, names of their own, and what is left out."""
+"""Conditions beside latents and images: masks, names, and conditions that are left out."""
 
 import json
 
@@ -44,12 +44,15 @@ def test_latents_take_masks_and_conditions_of_any_name(tmp_path):
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"tokens_mask": np.ones((N, 4))}, "tokens_mask.npy: there is no tokens.npy"),
+        (
+            {"tokens_mask": np.ones((N, 4))},
+            "tokens_mask.npy: belongs to tokens.npy, which is",
+        ),
         (
             {"tokens": np.zeros((N, 4, 2)), "tokens_mask": np.ones((N, 3))},
-            r"tokens_mask: \(12, 3\); needs \(12, 4\)",
+            r"tokens_mask: has the shape \(12, 3\); needs \(12, 4\)",
         ),
-        ({"cond_hue": np.arange(N - 1)}, "hue: of 11 items; needs 12"),
+        ({"cond_hue": np.arange(N - 1)}, "hue: has 11 rows, and there are 12 items"),
     ],
 )
 def test_conditions_that_do_not_fit_the_latents_are_refused(tmp_path, arrays, message):

@@ -1,4 +1,4 @@
-"""Duplicates against brute force: who goes, who stays, and for whom."""
+"""Duplicates against brute force: which items are removed, which stay, and for which."""
 
 import io
 

@@ -185,7 +185,7 @@ def test_images_of_another_shape_are_refused_by_name_where_no_size_is_given(tmp_
     save(tmp_path / "a.png", noise(8, 8, 3))
     save(tmp_path / "b.png", noise(8, 9, 3))
     data = folder("train", path=str(tmp_path), holdout=0.0)
-    with pytest.raises(ConfigError, match=r"b\.png: 8 x 9 x 3.*8 x 8 x 3.*config\.data\.size"):
+    with pytest.raises(ConfigError, match=r"b\.png: is 8 x 9 x 3.*8 x 8 x 3.*config\.data\.size"):
         data[np.arange(2)]
 
 
@@ -202,10 +202,10 @@ def test_a_folder_that_is_not_there_is_refused(path):
 
 
 def test_an_image_beside_class_folders_is_refused(tmp_path):
-    """It has no class; left out, nobody would notice."""
+    """The image has no class, and nobody would notice if it were left out."""
     save(tmp_path / "ape" / "1.png", 1)
     save(tmp_path / "2.png", 2)
-    with pytest.raises(ValueError, match=r"2\.png: stands beside the class folders ape"):
+    with pytest.raises(ValueError, match=r"2\.png: lies beside the class folders ape"):
         folder("train", path=str(tmp_path))
 
 
@@ -260,7 +260,7 @@ def test_a_folder_of_unreadable_images_alone_is_refused(tmp_path):
     ("settings", "message"),
     [
         ({"size": -1}, "size=-1: needs size >= 0"),
-        ({"channels": 2}, "channels=2: known: 1 (grey), 3 (RGB)"),
+        ({"channels": 2}, "channels=2: needs 1 (grey) or 3 (RGB)"),
         ({"unreadable": -1}, "unreadable=-1: needs unreadable >= 0"),
         ({"holdout": 1.0}, "holdout=1.0: needs 0 <= holdout < 1"),
         ({"holdout": -0.1}, "holdout=-0.1: needs 0 <= holdout < 1"),
@@ -272,12 +272,12 @@ def test_settings_out_of_range_are_refused(tiny_folder, settings, message):
 
 
 def test_a_split_that_holds_nothing_is_refused(tiny_folder):
-    with pytest.raises(ValueError, match=r"none of 40 items is in split 'test': holdout=0"):
+    with pytest.raises(ValueError, match=r"puts none of 40 items into split 'test'"):
         folder("test", path=str(tiny_folder), holdout=0.0)
 
 
 def test_the_held_out_images_stay_so_when_files_are_added(tmp_path):
-    """Else images that were trained on would come into the test set of the next run."""
+    """Otherwise training images would become test images of the next run."""
     before: dict[str, set[int]] = {"train": set(), "test": set()}
     for some in (range(0, 120, 2), range(1, 120, 2)):
         for i in some:
@@ -303,4 +303,4 @@ def test_a_class_without_a_training_image_is_named(tmp_path, capsys):
     assert "no training item" not in capsys.readouterr().err
     source = folder("train", path=str(tmp_path), holdout=0.5)
     assert source.classes == 2 and 1 not in source.labels()
-    assert f"{tmp_path}: no training item of class c" in capsys.readouterr().err
+    assert f"{tmp_path}: no training items of class c" in capsys.readouterr().err

@@ -129,7 +129,7 @@ def test_an_orientation_that_is_none_leaves_the_image(value):
 
 
 def test_an_orientation_after_the_pixels_is_applied():
-    """A PNG may say it in a chunk that follows them."""
+    """A PNG may store the orientation in a chunk after the pixels."""
     x = np.zeros((2, 6, 3), int)
     x[:, :3] = 255
     whole = png(8, 2, x)
@@ -155,7 +155,7 @@ def test_whatever_pillow_raises_is_an_unreadable_image(error):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("ending", ["PNG", "JPEG", "GIF", "WEBP", "TIFF", "BMP", "TGA", "JPEG2000"])
 def test_damaged_images_are_read_or_unreadable(ending):
-    """Of 200 damaged copies each: no other error, whichever byte it is."""
+    """Whichever byte is damaged, in 200 copies of each image, no other error occurs."""
     rng, out = np.random.default_rng(0), io.BytesIO()
     Image.fromarray(rng.integers(0, 256, (12, 10, 3), np.uint8)).save(out, ending)
     whole = out.getvalue()

@@ -56,7 +56,7 @@ def test_items_come_back_from_the_range_of_the_network(name, dtype):
 
 @pytest.mark.parametrize(("name", "dtype"), EVERY)
 def test_a_picture_shows_what_differs(name, dtype):
-    """A blank one, or one and the same for all items, would say nothing."""
+    """A blank picture, or the same one for all items, would show nothing."""
     kind, x = KINDS[name], items(name, dtype)
     picture = kind.picture(x, np.arange(6) % 3)
     assert picture.dtype == np.uint8 and picture.shape[2] == 3 and picture.std() > 10
@@ -82,7 +82,7 @@ def test_files_give_back_what_was_written(tmp_path, name, dtype):
 
 @pytest.mark.parametrize("name", [k for k, kind in KINDS.items() if kind.window])
 def test_windows_and_mirrors_take_maps_along(name):
-    """A map that stays where it was would tell of another place."""
+    """A map that did not move with its item would describe another place."""
     kind, dtype = KINDS[name], KINDS[name].dtypes[-1]
     x = items(name, dtype)
     on_grid = np.asarray(x[..., :1], np.float32)
@@ -103,7 +103,7 @@ def test_windows_and_mirrors_take_maps_along(name):
 @pytest.mark.parametrize("name", [k for k, kind in KINDS.items() if not kind.window])
 def test_what_cannot_be_cut_is_refused_by_name(name):
     source = Memory(items(name, "float32"), kind=name)
-    with pytest.raises(ValueError, match=f"crop=1: cannot be of {KINDS[name].noun}s"):
+    with pytest.raises(ValueError, match=f"crop=1: {KINDS[name].noun}s .* cannot be cropped"):
         Reading(crop=1).check(source)
 
 
@@ -120,9 +120,12 @@ def test_a_form_is_told_and_read_back():
     ("arguments", "message"),
     [
         (("pictures", (8, 8, 3)), "kind='pictures': unknown"),
-        (("image", (8, 8, 4)), r"kind='image': items \(8, 8, 4\); needs \(H, W, C\) .* 1 or 3"),
+        (
+            ("image", (8, 8, 4)),
+            r"kind='image': .* shape \(8, 8, 4\); needs \(H, W, C\) .* 1 or 3",
+        ),
         (("sequence", (8,)), r"needs \(L, C\)"),
-        (("latent", (8, 8, 4), (), "uint8"), "items of uint8; needs float32"),
+        (("latent", (8, 8, 4), (), "uint8"), "items are uint8; needs float32"),
         (("vector", (2,), (Spec("a", "vector", 1),) * 2), "a name occurs twice"),
     ],
 )
@@ -147,12 +150,12 @@ def test_latents_of_three_channels_keep_their_values(tmp_path):
         read = source[np.arange(len(source))]["x"]
         assert np.abs(read).max() > 5 and source.form.kind == "latent"
         np.testing.assert_array_equal(source.form.denormalise(read), read)
-    with pytest.raises(ValueError, match=r"in \[-1, 1\]; other kinds, as kind='latent'"):
+    with pytest.raises(ValueError, match=r"in \[-1, 1\]; other kinds, such as kind='latent'"):
         array("train", str(tmp_path / "x.npy"))
 
 
 def test_conditions_come_with_the_items_of_an_archive(tmp_path):
-    """By name, NaN where a mask says missing, cut alike by the split."""
+    """Conditions keep their names, are NaN where a mask is 0, and are split like the items."""
     rng = np.random.default_rng(0)
     tokens = rng.normal(size=(30, 5, 3)).astype(np.float64)
     mask = rng.random((30, 5)) < 0.5
@@ -174,10 +177,13 @@ def test_conditions_come_with_the_items_of_an_archive(tmp_path):
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"vector": np.zeros((9, 2))}, r"vector: of 9 items; needs 10"),
-        ({"vector": np.zeros((10, 2), int)}, r"vector: int32 \(10, 2\); needs floats \(N, size\)"),
-        ({"tokens": np.zeros((10, 2))}, r"tokens: .*needs floats \(N, L, size\)"),
-        ({"map": np.zeros((10, 4, 5, 1))}, r"map: on a grid \(4, 5\); the items are on \(4, 4\)"),
+        ({"vector": np.zeros((9, 2))}, r"vector: has 9 rows, and there are 10"),
+        ({"vector": np.zeros((10, 2), int)}, r"vector: is int32 of shape \(10, 2\); needs floats"),
+        ({"tokens": np.zeros((10, 2))}, r"tokens: .*needs floats of shape \(N, L, size\)"),
+        (
+            {"map": np.zeros((10, 4, 5, 1))},
+            r"map: has the grid \(4, 5\), and the items",
+        ),
         ({"tokens": np.zeros((10, 2, 3)), "tokens_mask": np.ones((10, 3))}, "tokens_mask"),
     ],
 )
@@ -242,7 +248,7 @@ def test_metadata_that_do_not_fit_the_images_are_refused(tmp_path, rows, message
 
 
 def test_an_unreadable_image_has_the_conditions_of_the_one_in_its_place(tmp_path):
-    """Else an image would come with the description of another."""
+    """Otherwise an image would have the description of another image."""
     from diffjax.data import folder
 
     hub(tmp_path, [{"file_name": f"{k}.png", "size": k} for k in range(4)])
@@ -263,7 +269,7 @@ def test_the_form_of_a_network_has_the_conditions_that_it_is_given():
 
 
 def test_the_documentation_lists_every_kind():
-    """A table by hand, which would fall behind."""
+    """The table in the documentation is written by hand and would become outdated."""
     text = (Path(__file__).parents[2] / "docs" / "nouns" / "data.md").read_text()
     rows = {m[1]: m[0].rpartition("|")[0] for m in re.finditer(r"^\| `(\w+)` \|.*\|$", text, re.M)}
     assert rows.keys() == KINDS.keys()

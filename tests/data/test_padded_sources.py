@@ -34,10 +34,18 @@ def test_memory_maps_of_padded_sequences(tmp_path, by):
 @pytest.mark.parametrize(
     ("kind", "arrays", "message"),
     [
-        ("latent", {"length": LENGTH}, "length: latents have none; kinds with lengths: sequence"),
-        ("latent", {"mask": LENGTH[:, None] > np.arange(L)}, "mask: latents have none; kinds with"),
-        ("sequence", {"length": LENGTH - 1}, "length: 0 is no length; needs 1 to 6"),
-        ("sequence", {"length": LENGTH[1:]}, r"length: \(19,\); needs \(20,\)"),
+        (
+            "latent",
+            {"length": LENGTH},
+            "length: latents have a fixed size; kinds with lengths: seq",
+        ),
+        (
+            "latent",
+            {"mask": LENGTH[:, None] > np.arange(L)},
+            "mask: latents have a fixed size; kinds",
+        ),
+        ("sequence", {"length": LENGTH - 1}, "length: 0 is not a length; needs 1 to 6"),
+        ("sequence", {"length": LENGTH[1:]}, r"length: has the shape \(19,\); needs \(20,\)"),
     ],
 )
 def test_other_lengths_of_memory_maps_are_refused(tmp_path, kind, arrays, message):
@@ -56,9 +64,9 @@ def test_other_lengths_of_memory_maps_are_refused(tmp_path, kind, arrays, messag
     ids=["latent", "grey images", "video", "vector"],
 )
 def test_lengths_of_kinds_that_have_none_are_refused(tmp_path, x, kind):
-    """Their padding would be data, without a word."""
+    """Their padding would be treated as data without notice."""
     np.savez(tmp_path / "a.npz", x=x, length=LENGTH)
-    with pytest.raises(ValueError, match=r"length: \w+s have none; kinds with lengths: sequence"):
+    with pytest.raises(ValueError, match=r"length: \w+s have a fixed size; kinds with lengths"):
         array("train", str(tmp_path / "a.npz"), kind=kind)
 
 
@@ -66,6 +74,6 @@ def test_a_folder_of_sounds_is_refused_by_name(tmp_path):
     """Its files differ in length, and are no images."""
     (tmp_path / "a.wav").write_bytes(b"")
     with pytest.raises(
-        ValueError, match=r"left out: files 1 \(\.wav 1\); sounds and arrays: .*array:"
+        ValueError, match=r"left out: files 1 \(\.wav 1\); for sounds and arrays use .*array:"
     ):
         folder("train", path=str(tmp_path))

@@ -1,4 +1,4 @@
-"""What the picture of a kind says beside its items: classes, ranges, where an item ends."""
+"""Annotations in the picture of a kind: classes, ranges, and the ends of items."""
 
 import numpy as np
 
@@ -52,7 +52,7 @@ def test_the_range_of_curves_is_written_below():
 
 
 def test_a_long_curve_shows_its_peaks():
-    """Of a sound of seconds every hundredth value would be drawn, and its clicks be lost."""
+    """Only every hundredth value of a sound would be drawn, and its clicks would be lost."""
     x = np.zeros((1, 5000, 1), np.float32)
     x[0, 1234] = 1.0
     x[0, 4000:] = np.nan

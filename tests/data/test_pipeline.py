@@ -17,7 +17,7 @@ pytestmark = pytest.mark.typed
 
 
 def numbered(size: int) -> Memory:
-    """Items that say their own number, twice: as data and as label."""
+    """Items whose data and label are their number."""
     number = np.arange(size)
     return Memory(number.astype(np.float32)[:, None], number.astype(np.int32), classes=size)
 
@@ -28,7 +28,7 @@ def numbers(batches: Batches, indices) -> list[int]:
 
 @pytest.mark.parametrize(("size", "batch_size"), [(12, 4), (10, 4), (5, 8), (3, 10), (1, 3)])
 def test_every_item_comes_once_per_epoch(size, batch_size):
-    """Also where batches straddle epochs, or hold several: none lost, none twice."""
+    """No item is lost or repeated where a batch straddles epochs or holds several of them."""
     epochs = 4 * batch_size
     seen = numbers(Batches(numbered(size), batch_size, 0), range(epochs * size // batch_size))
     for start in range(0, len(seen), size):
@@ -218,7 +218,7 @@ def assert_equal(a, b):
 def test_batches_are_the_same_for_any_number_of_threads_and_any_stack(
     pictures, workers, per_item, start
 ):
-    """Else a run could be repeated only on the same machine, or not be resumed in its middle."""
+    """Otherwise a run could be repeated on the same machine only, or not be resumed."""
     batches = Batches(pictures, 7, 3, ALL)
     got = list(read(batches, start, 15, per_item, workers))
     assert len(got) == (15 - start) // per_item
@@ -301,10 +301,10 @@ def test_the_shape_of_an_item_is_that_after_cropping():
     ("reading", "source", "message"),
     [
         (Reading(labels=True), Memory(images(4).x), "labels=True"),
-        (Reading(flip=True), numbered(4), "flip=True: cannot be of vectors"),
-        (Reading(crop=1), numbered(4), "crop=1: cannot be of vectors"),
-        (Reading(crop=9), images(4), "crop=9: larger than the images"),
-        (Reading(crop=7), Memory(np.zeros((2, 9, 6, 3), np.uint8)), "crop=7: larger"),
+        (Reading(flip=True), numbered(4), "flip=True: vectors"),
+        (Reading(crop=1), numbered(4), "crop=1: vectors"),
+        (Reading(crop=9), images(4), "crop=9: is larger than the images"),
+        (Reading(crop=7), Memory(np.zeros((2, 9, 6, 3), np.uint8)), "crop=7: is larger"),
         (Reading(balanced=True), Memory(images(4).x), "balanced=True: this data set has no"),
         (Reading(dequantize=True), numbered(4), "dequantize=True: needs uint8 images"),
         (Reading(augment=Affine()), numbered(4), "augment: needs images"),
@@ -328,7 +328,7 @@ def test_settings_of_reading_out_of_range_are_refused(settings):
 
 
 class Counting:
-    """Points that count how often they are read, and that fail from call `until` on."""
+    """Points that count their reads, and that fail from read `until` on."""
 
     form = labelled("vector", (1,))
 

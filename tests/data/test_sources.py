@@ -37,7 +37,7 @@ def test_data_are_uint8_images_or_float_points_with_labels_in_range(source, spli
 
 
 def test_data_are_the_same_each_time(source):
-    """Else a resumed run would train on other data."""
+    """Otherwise a resumed run would train on other data."""
     for split in ("train", "test"):
         a, b = load(source(split)), load(source(split))
         np.testing.assert_array_equal(a.x, b.x)
@@ -45,7 +45,7 @@ def test_data_are_the_same_each_time(source):
 
 
 def test_items_are_given_in_the_order_asked_for(source):
-    """Else images would come with the labels of others."""
+    """Otherwise images would have the labels of other images."""
     data = source("train")
     every, index = load(data), np.array([7, 0, 3, 7])
     items = data[index]
@@ -67,7 +67,7 @@ def test_an_unknown_split_is_refused_with_the_known_ones(source):
 
 
 class Lazy:
-    """Numbered points that are made when they are asked for; remembers how many at once."""
+    """Numbered points that are computed on request, with a record of the largest request."""
 
     form = labelled("points", (2,), 9999)
 

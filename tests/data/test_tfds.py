@@ -45,7 +45,7 @@ def test_images_and_labels_are_those_that_were_written(tiny, tiny_items, split):
 
 
 def test_a_slice_of_a_split_is_just_that(tiny, tiny_items):
-    """The slice reaches over both files of the split."""
+    """The slice spans both files of the split."""
     x, label = tiny_items["train"]
     data = load(tiny(train="train[10:30]"))
     np.testing.assert_array_equal(data.x, x[10:30])
@@ -98,7 +98,7 @@ def test_settings_that_the_data_set_does_not_know_are_refused(tiny, settings, me
 
 
 def test_a_data_set_that_is_not_there_is_refused_with_those_that_are(tiny, tiny_tfds):
-    """And with the command that prepares it, to be copied as it stands."""
+    """The message would lack the command that prepares the data set."""
     with pytest.raises(ValueError, match=r"dataset='tinny': not prepared") as caught:
         tiny(dataset="tinny")
     message = str(caught.value)
@@ -134,7 +134,7 @@ def test_another_file_format_is_refused_with_what_to_do(tiny, copied):
 
 @pytest.mark.parametrize("shard", [0, 1])
 def test_a_damaged_file_is_named(tiny, copied, shard):
-    """Also where the batch reaches over several files: the one to replace is the damaged one."""
+    """The message names the damaged file, also where a batch spans several files."""
     name = f"tiny-train.array_record-0000{shard}-of-00002"
     content = bytearray((copied / name).read_bytes())
     written = [i for i, byte in enumerate(content) if byte and 500 < i < 60_000]
@@ -219,8 +219,8 @@ def test_only_a_class_of_each_image_is_read_as_its_label(capsys):
     assert tfds_source._class_label({"label": one}, "", "train") == ""
     for kind, feature in others.items():
         assert tfds_source._class_label({"label": feature}, "label", "train") == ""
-        assert f"label='label': {kind}, and no ClassLabel" in capsys.readouterr().err
-        with pytest.raises(ValueError, match=f"label='of': {kind}, and no ClassLabel"):
+        assert f"label='label': is {kind}; needs ClassLabel" in capsys.readouterr().err
+        with pytest.raises(ValueError, match=f"label='of': is {kind}; needs ClassLabel"):
             tfds_source._class_label({"of": feature}, "of", "train")
 
 
@@ -235,4 +235,4 @@ def test_features_that_are_not_asked_for_are_not_decoded(tiny, copied, tiny_item
         data = tiny(data_dir=str(copied.parents[1]), **settings)
         assert data.classes == 0
         np.testing.assert_array_equal(load(data).x, tiny_items["train"][0])
-    assert "label='label': Text, and no ClassLabel" in capsys.readouterr().err
+    assert "label='label': is Text; needs ClassLabel" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Which files of a folder are taken, as what, and what is said of the others."""
+"""Which files of a folder are read, how, and how the others are reported."""
 
 import os
 import re
@@ -32,7 +32,7 @@ def files(root: Path, *names: str) -> Path:
 
 
 def seen(root: Path, split: str = "train", holdout: float = 0.0) -> dict[str, list[int]]:
-    """Grey levels by class; of no class under ""."""
+    """Return the grey levels by class; those without a class are under ""."""
     source = folder(split, path=str(root), holdout=holdout)
     data, names = load(source), source.files.names or [""]
     grey = data.x[:, 0, 0, 0].tolist()
@@ -53,7 +53,7 @@ def test_hidden_files_and_folders_are_left_out_and_named(tmp_path, name, capsys)
 
 
 def test_links_are_followed_but_for_those_that_lead_back(tmp_path, capsys):
-    """A linked class would be gone without a word; a loop would not end."""
+    """A linked class would be missing without notice; a loop would never end."""
     files(tmp_path / "real", "a/0.png", "b/1.png")
     root = tmp_path / "linked"
     shutil.copytree(tmp_path / "real" / "b", root / "b")
@@ -144,10 +144,10 @@ def test_a_class_may_be_called_train(tmp_path):
     ("names", "message"),
     [
         (("train/0.png", "Train/1.png", "test/2.png"), "Train and train are the same split"),
-        (("val/0.png", "val/1.png"), "holds val and no train: needs train and test (or val), or"),
+        (("val/0.png", "val/1.png"), "holds val and no train; needs train and test (or val), or"),
         (("a/0.png", "test/1.png"), "holds test and no train"),
-        (("training_set/0.png", "test_set/1.png"), "test_set, training_set: splits by their names"),
-        (("train2017/0.png", "val2017/1.png"), "train2017, val2017: splits by their names"),
+        (("training_set/0.png", "test_set/1.png"), "test_set, training_set: are named like splits"),
+        (("train2017/0.png", "val2017/1.png"), "train2017, val2017: are named like splits"),
         (("train/a/0.png", "more/a/1.png"), "train holds folders itself"),
         (("a/train/0.png", "a/test/1.png"), "a/test: splits within classes; needs train/CLASS"),
     ],
@@ -162,11 +162,11 @@ def test_one_class_that_holds_folders_is_said(tmp_path, capsys):
     """An unpacked archive often is one folder around the classes."""
     root = files(tmp_path, "images/a/0.png", "images/b/1.png")
     assert len(seen(root)) == 1
-    assert f"path={root}/images takes those as classes" in capsys.readouterr().err
+    assert f"path={root}/images would use these folders as classes" in capsys.readouterr().err
 
 
 def test_a_folder_that_cannot_be_read_is_refused_by_name(tmp_path, monkeypatch):
-    """Its images would be missing without a word."""
+    """Its images would be missing without a message."""
     root, scan = files(tmp_path, "a/0.png", "b/1.png"), os.scandir
 
     def denied(path):

@@ -63,7 +63,7 @@ def layout(devices, rule=DATA):
 
 
 def experiment(**train):
-    """All that is random in training, around a tiny network."""
+    """Construct a run with a tiny network and every source of randomness in training."""
     config = load("digits_vp")
     for section, changed in SMALL.items():
         config[section] = {**config[section], **changed}
@@ -80,19 +80,19 @@ def batches(steps):
 
 
 def trained(devices, rule=DATA, accumulate=2):
-    """In two parts of a batch: what a step in one does, and more. One step in one is thorough."""
+    """Train in two parts of a batch, which tests more than one part (a thorough test) does."""
     return _trained(devices, rule, accumulate)  # one key, however it is called
 
 
 @functools.cache
 def first_state():
-    """On the host, from one program for all layouts."""
+    """Return the first state on the host, from one program for all layouts."""
     return jax.device_get(jax.jit(experiment().initialise)())
 
 
 @functools.cache
 def _trained(devices, rule, accumulate):
-    """As in `loop.train`, 2 K steps in two dispatches: losses, states and the compiled program."""
+    """Run 2 K steps in two dispatches, as `loop.train` does; return losses, states and program."""
     e, where = experiment(accumulate=accumulate), layout(devices, rule)
     state = jax.device_put(first_state(), where.state(first_state()))
     data, states, losses = batches(2 * K), [state], []
@@ -126,7 +126,7 @@ def more(*values):
     + [f"{devices}-whole" for devices in ("2", "8", "4-fsdp", "8-fsdp", "8-model")],
 )
 def test_losses_do_not_depend_on_the_devices(devices, rule, accumulate):
-    """A run that goes on with other devices would be another run."""
+    """A run that resumes on other devices would have other losses."""
     losses, states, _ = trained(devices, rule, accumulate)
     expected, single, _ = trained(1, DATA, accumulate)
     assert losses.shape == (2 * K,) and int(states[-1].step) == 2 * K
@@ -210,7 +210,7 @@ def dit_b():
 
 @pytest.mark.parametrize("rule", [mesh.FSDP(), mesh.Model(fsdp=True)], ids=["fsdp", "model"])
 def test_a_device_of_eight_holds_an_eighth_of_a_transformer(rule):
-    """At most 0.15 of parameters, averages and moments, or sharding does not pay."""
+    """A device would hold more than 0.15 of parameters, averages and moments."""
     state = dit_b()
     shardings = layout(8, rule).state(state)
     for name in ("params", "ema", "optimizer"):
@@ -301,7 +301,7 @@ def test_a_batch_that_cannot_be_split_is_refused_by_name():
 
 @pytest.mark.parametrize(("rule", "accumulate"), [more(DATA, 1), (SHARDED, 2)])
 def test_a_checkpoint_of_eight_devices_goes_on_with_fewer(rule, accumulate, tmp_path):
-    """A run would be bound to the machine that it began on."""
+    """A run could resume only on the machine on which it started."""
     state = trained(8, rule, accumulate)[1][-1]
     checkpoints = Checkpoints(tmp_path / "checkpoints")
     checkpoints.save(2 * K, state)

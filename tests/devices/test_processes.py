@@ -38,7 +38,7 @@ def free_port() -> int:
 
 
 class Two:
-    """A command as two processes, found by flags, or by what SLURM tells."""
+    """A command in two processes, connected by flags or by the variables of SLURM."""
 
     def __init__(self, folder: Path, command: str, *flags: str, slurm: bool = False):
         folder.mkdir(exist_ok=True)
@@ -57,7 +57,7 @@ class Two:
                 self.processes.append(subprocess.Popen(line, env=env, stdout=out, stderr=out))
 
     def wait(self) -> list[int]:
-        """Their exit codes."""
+        """Wait for the processes and return their exit codes."""
         try:
             return [p.wait(240) for p in self.processes]
         finally:
@@ -98,7 +98,7 @@ def alone(workdir: Path, steps: int) -> None:
 
 
 def back_to(workdir: Path, copy: Path, step: int) -> Path:
-    """A copy of the run as it was at `step`."""
+    """Return a copy of the run in its state at `step`."""
     shutil.copytree(workdir, copy)
     for folder in (copy / "checkpoints").iterdir():
         if folder.name.isdecimal() and int(folder.name) > step:
@@ -108,7 +108,7 @@ def back_to(workdir: Path, copy: Path, step: int) -> Path:
 
 @pytest.fixture(scope="module")
 def single(tmp_path_factory) -> Path:
-    """20 steps on one device."""
+    """Train 20 steps on one device."""
     workdir = tmp_path_factory.mktemp("single") / "run"
     alone(workdir, 20)
     return workdir
@@ -116,7 +116,7 @@ def single(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory) -> tuple[Two, Path, list[int]]:
-    """Two processes, one of which got SIGTERM after some 20 steps; their workdir and exit codes."""
+    """Stop one of two processes by SIGTERM after some 20 steps; return workdir and exit codes."""
     folder = tmp_path_factory.mktemp("two")
     workdir = folder / "run"
     two = Two(folder, "train", *flags(workdir, 10**5))
@@ -162,7 +162,7 @@ def test_two_processes_evaluate_as_one(single, tmp_path, monkeypatch):
 
 @pytest.mark.thorough
 def test_two_processes_train_as_one_device_and_stop_together(single, stopped):
-    """A run would depend on its machine; SIGTERM to one host would leave the others waiting."""
+    """A run would depend on its machine, or SIGTERM to one host would leave the others waiting."""
     two, workdir, codes = stopped
     assert codes == [128 + signal.SIGTERM] * 2, two.told()
     assert_close(rows(workdir, 1, 20), rows(single, 1, 20))
@@ -203,8 +203,8 @@ def test_two_processes_go_on_from_one(single, tmp_path):
 @pytest.mark.parametrize(
     ("given", "match"),
     [
-        (("host:1", None, 0), "go together"),
-        ((None, 2, None), "go together"),
+        (("host:1", None, 0), "must be set together"),
+        ((None, 2, None), "must be set together"),
         (("host:1", 2, 2), "--process_id=2: needs 0 <= process_id < 2"),
         (("host", 2, 0), "--coordinator=host: needs HOST:PORT"),
     ],

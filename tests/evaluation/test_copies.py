@@ -1,4 +1,4 @@
-"""Copies must be told from new samples; the statistics against their definitions in scipy."""
+"""Copies are distinguished from new samples; statistics agree with scipy's definitions."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ def test_copies_are_told_from_new_samples():
 
 
 def test_the_z_score_is_that_of_the_mann_whitney_test():
-    """Ties, and which side is less, would be counted in another way."""
+    """Ties, or the sign of the difference, would be counted in another way."""
     rng = np.random.default_rng(0)
     for n, m in ((30, 50), (1, 1), (7, 2)):
         a, b = rng.integers(0, 9, n).astype(float), rng.integers(2, 11, m).astype(float)
@@ -69,6 +69,6 @@ def test_authentic_samples_are_farther_than_training_items_are_from_each_other()
 
 
 def test_held_out_copies_are_no_baseline():
-    """Division by 0."""
-    with pytest.raises(ValueError, match="no baseline for memorization"):
+    """The ratio would be a division by 0."""
+    with pytest.raises(ValueError, match="memorization has no baseline"):
         compared(of(FRESH), of(TRAIN) | {"distance": np.zeros(400)})

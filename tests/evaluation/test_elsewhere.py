@@ -1,4 +1,4 @@
-"""Samples of other programs: read as they are, or refused in a line that says why."""
+"""Samples of other programs are read unchanged, or refused by a line that states the reason."""
 
 import re
 
@@ -34,8 +34,9 @@ def test_what_sample_writes_is_read_back(tmp_path, channels):
 
 
 def test_the_file_is_what_other_evaluators_read(tmp_path):
-    """Theirs take the first array by name, as uint8 (N, H, W, 3) in C order, not compressed; and
-    any file with the ending .png in a folder."""
+    """Other evaluators read the first array by name, as uncompressed uint8 (N, H, W, 3) in C order,
+    and any file with the ending .png in a folder.
+    """
     sample.write(tmp_path / "a.npz", Generated(X, {"label": LABEL}, LABEL, LABEL, RGB))
     with np.load(tmp_path / "a.npz", allow_pickle=False) as file:
         assert file.files == ["arr_0", "arr_1"]
@@ -56,7 +57,7 @@ def test_points_and_latents_are_read(tmp_path):
 
 
 def test_an_npy_file_and_grey_images_without_channels_are_read(tmp_path):
-    """The file was said not to be there, and `array:` takes what was refused here."""
+    """An existing file was reported as missing, and forms that `array:` reads were refused here."""
     np.save(tmp_path / "a.npy", X)
     found = read(tmp_path / "a.npy", RGB)
     np.testing.assert_array_equal(found.x, X)
@@ -78,21 +79,24 @@ def test_labels_are_read_as_a_column_of_any_type(tmp_path, dtype):
 @pytest.mark.parametrize(
     ("arrays", "part"),
     [
-        ({"arr_0": X.astype(np.float32) / 255}, "float32 (6, 8, 8, 3); needs uint8 (N, 8, 8, 3)"),
-        ({"arr_0": X.transpose(0, 3, 1, 2)}, "(6, 3, 8, 8); needs uint8 (N, 8, 8, 3)"),
+        (
+            {"arr_0": X.astype(np.float32) / 255},
+            "float32 of shape (6, 8, 8, 3); needs uint8 of shape (N, 8, 8, 3)",
+        ),
+        ({"arr_0": X.transpose(0, 3, 1, 2)}, "(6, 3, 8, 8); needs uint8 of shape (N, 8, 8, 3)"),
         ({"arr_0": X[..., :1]}, "(6, 8, 8, 1)"),
         ({"arr_0": X[:, :4, :4]}, "(6, 4, 4, 3)"),
         ({"arr_0": (X > 127).astype(np.uint8)}, "up to 1; needs grey levels, 0 to 255"),
-        ({"arr_0": X, "arr_1": LABEL[:3]}, "arr_1 is int64 (3,); needs (6,)"),
+        ({"arr_0": X, "arr_1": LABEL[:3]}, "arr_1 is int64 of shape (3,); needs (6,)"),
         ({"arr_0": X, "arr_1": LABEL / 2}, "arr_1 is float64"),
-        ({"arr_0": X, "arr_1": LABEL + 1}, "classes from 0 to 2"),
+        ({"arr_0": X, "arr_1": LABEL + 1}, "classes 0 to 2"),
         ({"mu": X, "sigma": X}, "holds mu, sigma; needs arr_0"),
         ({"arr_0": np.array([{}], object)}, "Object arrays"),
     ],
     ids=lambda v: v if isinstance(v, str) else "",
 )
 def test_arrays_of_another_form_are_refused(tmp_path, arrays, part):
-    """Numbers would be those of images that nobody made."""
+    """The metrics would be those of images that do not exist."""
     np.savez(tmp_path / "a.npz", **arrays)
     with pytest.raises(ValueError, match=re.escape(part)):
         read(tmp_path / "a.npz", RGB)
@@ -105,7 +109,7 @@ def test_floats_that_are_not_finite_are_refused(tmp_path):
 
 
 def test_files_of_another_form_are_refused(tmp_path):
-    """One image of another size, or a file cut short, would end in a traceback."""
+    """One image of another size, or a truncated file, would raise a traceback."""
     cases = {"no such": tmp_path / "none.npz", "no images": tmp_path / "empty"}
     (tmp_path / "empty").mkdir()
     cases["neither an .npy nor an .npz"] = tmp_path / "a.txt"
@@ -117,12 +121,12 @@ def test_files_of_another_form_are_refused(tmp_path):
     cases["cannot be read"].write_bytes(raw)
     sample.write(tmp_path / "size", Generated(X[:2], {}, LABEL, LABEL, RGB))
     Image.fromarray(X[0, :4]).save(tmp_path / "size" / "z.png")
-    cases["z.png is (4, 8, 3); needs (8, 8, 3)"] = tmp_path / "size"
+    cases["z.png has the shape (4, 8, 3); needs (8, 8, 3)"] = tmp_path / "size"
     sample.write(tmp_path / "cut", Generated(X[:2], {}, LABEL, LABEL, RGB))
     (tmp_path / "cut" / "z.png").write_bytes((tmp_path / "cut" / "000000.png").read_bytes()[:60])
     cases["z.png"] = tmp_path / "cut"
     for part, path in cases.items():
         with pytest.raises(ValueError, match=re.escape(part)):
             read(path, RGB)
-    with pytest.raises(ValueError, match=r"the data are points \(2,\); needs an .npz"):
+    with pytest.raises(ValueError, match=r"points items \(2,\) are read from an .npz"):
         read(tmp_path / "size", labelled("points", (2,)))

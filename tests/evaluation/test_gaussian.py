@@ -10,7 +10,7 @@ pytestmark = pytest.mark.typed
 
 
 def features(n, d, seed=0):
-    """Correlated, with a mean."""
+    """Draw correlated features with a mean."""
     rng = np.random.default_rng(seed)
     return rng.normal(size=(n, d)) @ rng.normal(size=(d, d)) + rng.normal(size=d)
 

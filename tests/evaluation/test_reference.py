@@ -1,4 +1,4 @@
-"""Files of statistics: those of other programs are read, ours say what they are of."""
+"""Files of statistics: those of other programs can be read, and ours describe their origin."""
 
 import json
 import re
@@ -45,7 +45,7 @@ def test_statistics_are_read_as_they_were_written(stored):
 
 
 def test_other_items_may_be_compared_with(stored):
-    """Else no statistics but those of the same items would be of use."""
+    """Otherwise only statistics of the same items could be used."""
     reference.read(stored, "pool", 4, FACTS | {"items": 7, "data": ""})
 
 
@@ -61,7 +61,7 @@ def test_other_items_may_be_compared_with(stored):
 )
 def test_statistics_of_something_else_are_refused(stored, name, other):
     """The distance would be a number without a meaning."""
-    there = re.escape(f"{name} is {FACTS[name]!r} there and {other!r} here")
+    there = re.escape(f"{name} is {FACTS[name]!r} in the file and {other!r} here")
     with pytest.raises(ValueError, match=f"^reference=[^\n]*: {there}$"):
         reference.read(stored, "pool", 4, FACTS | {name: other})
 
@@ -72,8 +72,8 @@ def test_statistics_of_other_programs_are_known_by_their_shape_only(tmp_path):
     np.savez(path, mu=X.mean(0), sigma=np.cov(X.T))
     assert reference.read(path, "pool", 4, FACTS)[2]["protocol"] == "not stated"
     for kind, width, part in (
-        ("pool", 5, "these features have 5"),
-        ("spatial", 4, "no mu_s in it"),
+        ("pool", 5, "the features have 5"),
+        ("spatial", 4, "lacks the array mu_s"),
     ):
         with pytest.raises(ValueError, match=part):
             reference.read(path, kind, width, FACTS)
@@ -92,14 +92,14 @@ def skewed(covariance: np.ndarray) -> np.ndarray:
 
 COVARIANCE = np.cov(X.T)
 BAD = {
-    "negative": (X.mean(0), -np.eye(4), "is no covariance: it has the eigenvalue -1, below 0"),
-    "one negative": (X.mean(0), np.diag([1.0, 1, 1, -0.01]), "eigenvalue -0.01, below 0"),
-    "skewed": (X.mean(0), skewed(COVARIANCE), "is no covariance: not symmetric, by up to 0.1"),
-    "a row": (X.mean(0)[None], COVARIANCE, "(1, 4) and (4, 4); needs a mean (D,), a covariance"),
+    "negative": (X.mean(0), -np.eye(4), "is not a covariance: it has the eigenvalue -1 < 0"),
+    "one negative": (X.mean(0), np.diag([1.0, 1, 1, -0.01]), "eigenvalue -0.01 < 0"),
+    "skewed": (X.mean(0), skewed(COVARIANCE), "is not a covariance: it is asymmetric by up to 0.1"),
+    "a row": (X.mean(0)[None], COVARIANCE, "(1, 4) and (4, 4); needs a mean (D,) and a covariance"),
     "variances": (X.mean(0), COVARIANCE[0], "(4,) and (4,); needs a mean (D,)"),
     "other width": (X.mean(0)[:3], COVARIANCE, "(3,) and (4, 4); needs"),
     "none": (np.zeros(0), np.zeros((0, 0)), "needs a mean (D,)"),
-    "text": (np.full(4, "a"), COVARIANCE, "are <U1, float64; needs floats"),
+    "text": (np.full(4, "a"), COVARIANCE, "have the types <U1 and float64; needs floats"),
     "infinite": (X.mean(0), np.full((4, 4), np.inf), "are not finite"),
 }
 

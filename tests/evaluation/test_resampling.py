@@ -57,7 +57,7 @@ def test_the_interval_of_a_share_ends_at_0_and_1():
 
 
 def test_a_share_of_none_is_not_known_to_be_none():
-    """Of 40 samples none is a copy: an interval [0, 0] would say that no sample ever is."""
+    """With no copy among 40 samples, an interval [0, 0] would say that no sample is ever a copy."""
     values = lambda rows: {"none": 0.0, "all": 1.0, "held_out": 0.5}
     found = with_intervals(values, 40, 20, shares=("none", "all"), fixed=("held_out",))
     upper = WIDTH**2 / (40 + WIDTH**2)  # |0 - p| = WIDTH sqrt(p (1 - p) / 40)

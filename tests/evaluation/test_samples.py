@@ -1,4 +1,4 @@
-"""Every metric in the catalogue: on real samples, with its settings, its refusals, its line."""
+"""Every metric of the catalogue on real samples: settings, refusals, and line in the list."""
 
 import functools
 import inspect
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.typed
 
 
 def seen(x):
-    """Of every kind of features some: no network."""
+    """Return features of every kind, without a network."""
     flat = features(x, "image")
     return {"pool": flat[:, 18:40], "logits": 9 * flat[:, 10:20], "spatial": flat[:, :20] + 1}
 
@@ -57,7 +57,7 @@ def numbers(found):
 
 @pytest.mark.parametrize("name", OF_SAMPLES)
 def test_metrics_give_finite_numbers_the_same_each_time(name, real, samples, tmp_path):
-    """What is written would be no JSON, or another number the next time."""
+    """The output would not be JSON, or the numbers would change from run to run."""
     (lines := tmp_path / "captions.txt").write_text("\n".join("a" * k for k in range(10)))
     quick = {"resamples": 3, "subsets": 3, "pairs": 3, "captions": str(lines)}
     taken = inspect.signature(OF_SAMPLES[name]).parameters
@@ -81,8 +81,8 @@ def test_metrics_are_listed_by_one_line_of_their_docstring(name):
 @pytest.mark.parametrize(
     ("name", "part"),
     [
-        ("inception_score", "no logits; those that do: classifier, inception"),
-        ("sfid", "no spatial; those that do: inception"),
+        ("inception_score", "no logits; features with logits: classifier, inception"),
+        ("sfid", "no spatial; features with spatial: inception"),
     ],
 )
 def test_features_that_an_extractor_lacks_are_asked_of_another(
@@ -90,8 +90,8 @@ def test_features_that_an_extractor_lacks_are_asked_of_another(
 ):
     """A KeyError in a traceback would not say what to do."""
     real = Real(digits, small.reading, 50, tmp_path)
-    assert set(part.partition("do: ")[2].split(", ")) <= set(EXTRACTORS)
-    with pytest.raises(ValueError, match=f"^features=pixels: gives {part}"):
+    assert set(part.partition(": ")[2].split(", ")) <= set(EXTRACTORS)
+    with pytest.raises(ValueError, match=f"^features=pixels: provides {part}"):
         OF_SAMPLES[name](real, samples)
 
 
@@ -144,7 +144,7 @@ def test_statistics_take_the_place_of_the_training_items(real, samples, tmp_path
 
 
 def test_features_of_real_items_are_kept_for_the_same_weights_and_items(small, tmp_path):
-    """Those of a network take minutes; of other weights they would be another's."""
+    """Features of a network take minutes, and those of other weights would be wrong."""
     counts = []
 
     def open_real(fingerprint, most):

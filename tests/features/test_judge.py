@@ -1,4 +1,4 @@
-"""The classifier that judges samples: it must be good, independent and the same each time."""
+"""The classifier that judges samples must be accurate, independent and reproducible."""
 
 import jax
 import numpy as np
@@ -33,7 +33,7 @@ def on_the_host(classes):
 
 
 def briefly(train, **settings):
-    """`fit` in half of the usual epochs, enough for these data."""
+    """Run `fit` with half of the usual epochs, which suffices for these data."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "classifier", on_the_host)
         patch.setattr(module, "EPOCHS", 14)

@@ -1,4 +1,4 @@
-"""Samples of a job: kept as they come, the same each time, taken by all that ask for them."""
+"""Samples of a job are stored batch by batch, reproducible, and shared by all metrics."""
 
 import dataclasses
 import json
@@ -28,7 +28,7 @@ FLAGS += ["--metrics=frechet"]
 
 @pytest.fixture
 def works(monkeypatch):
-    """`evaluate` in this process, which has to succeed."""
+    """Run `evaluate` in this process, which must succeed."""
 
     def run(*flags) -> None:
         monkeypatch.setattr(sys, "argv", ["evaluate.py", *map(str, flags)])
@@ -40,7 +40,7 @@ def works(monkeypatch):
 
 
 def told(workdir: Path) -> list[dict]:
-    """The results without what they took."""
+    """Return the results without their costs."""
     results = json.loads((workdir / "evaluation.json").read_text())["results"]
     for result in results:
         assert result["protocol"].pop("seconds") > 0
@@ -69,7 +69,7 @@ def stored(workdir: Path) -> list[Path]:
 
 
 def killed(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """kill -9 of a real process in its second job."""
+    """Kill a real process by kill -9 in its second job."""
     line = [sys.executable, "-c", SLOW, f"--workdir={workdir}", *FLAGS]
     env = os.environ | {"JAX_NUM_CPU_DEVICES": "8"}  # as here
     with subprocess.Popen(line, env=env, stdout=subprocess.DEVNULL) as process:
@@ -80,7 +80,7 @@ def killed(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def interrupted(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same in this process: an exception where the next file would be written."""
+    """Interrupt it in this process, by an exception where the next file would be written."""
     write = job.write_arrays
 
     def once(*args):
@@ -99,7 +99,7 @@ def interrupted(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_evaluation_that_ends_early_goes_on_and_ends_the_same(
     toy, tmp_path, works, monkeypatch, end
 ):
-    """Hours would be lost, or the numbers depend on it."""
+    """Hours of work would be lost, or the numbers would depend on the interruption."""
     fresh = shutil.ignore_patterns("evaluation*")  # other tests evaluate it too
     whole, part = (shutil.copytree(toy, tmp_path / n, ignore=fresh) for n in ("whole", "part"))
     end(part, monkeypatch)

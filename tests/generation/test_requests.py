@@ -47,7 +47,7 @@ def made(*args, **more):
 
 
 class Compiled(list):
-    """What the compiler does while it listens."""
+    """A list of the compilations while it listens."""
 
     def __call__(self, event, *_, **__):
         if "backend_compile" in event:
@@ -117,7 +117,7 @@ def test_previews_of_a_generation():
 
 
 def test_a_job_hands_out_previews_and_counts_rows(monkeypatch, capsys):
-    """Previews would be lost on the way, or a long run without a terminal say nothing."""
+    """Previews would be lost, or a long run without a terminal would print nothing."""
     monkeypatch.setattr(job, "LINES", 0.0)
     sampled = Job(denoise(), plan(Conditional()), Form("points", SHAPE), {}, {}, batch_size=4)
     seen, plain = [], sampled.samples(12).x  # 8 at a time: one for each device
@@ -165,7 +165,7 @@ def test_seeds_numbers_and_weights_are_taken_in_turn():
     assert samples.passes.tolist() == np.where(guided, 12, 6).tolist()
     numbers = requested(seed=2, index=(5, 0, 7)).samples(8)
     np.testing.assert_allclose(numbers.x, runs[2][np.resize([5, 0, 7], 8)], **near)
-    assert "6 to 12 network passes per sample, guidance 1, 1, 3, of samples in turn" in str(both)
+    assert "6 to 12 network passes per sample, guidance 1, 1, 3 for samples in turn" in str(both)
     facts = {"weight": [1.0, 1.0, 3.0], "seed": [1, 2], "passes": 7.5}
     assert facts.items() <= both.protocol(samples).items()
 
@@ -181,7 +181,7 @@ def test_all_that_is_requested_is_in_the_name_of_the_job():
 
 
 def test_values_that_no_sample_would_take_are_refused():
-    """The last of three weights would be left out in silence."""
+    """The last of three weights would silently be ignored."""
     with pytest.raises(ConfigError, match="--weight: 3 values for 2 samples; needs at most 2"):
         requested(weight=(1.0, 2.0, 3.0)).samples(2)
 
@@ -197,13 +197,13 @@ def test_as_many_samples_as_are_listed():
     ("wrong", "line"),
     [
         ({"index": -WEIGHTS.astype(int)}, "index=-1: needs 0 <= index < 2..31"),
-        ({"index": LABELS[:3]}, "index: 3 values, and 7 samples"),
-        ({"weight": WEIGHTS[:3]}, "weight: 3 values, and 7 samples"),
+        ({"index": LABELS[:3]}, "index: 3 values for 7 samples"),
+        ({"weight": WEIGHTS[:3]}, "weight: 3 values for 7 samples"),
         ({"seed": SEEDS[:3]}, "seed: 3 values"),
         ({"label": LABELS[:2]}, "label: 2 values"),
         ({"seed": SEEDS - 1}, "seed=-1: needs 0 <= seed"),
         ({"seed": SEEDS / 2}, "needs one integer"),
-        ({"how": plan(Conditional())}, "guides nothing"),
+        ({"how": plan(Conditional())}, "uses no weight"),
         ({"preview": print, "every": 0}, "every=0"),
         ({"how": adaptive(SDE, 1.0, Guided()), "preview": print}, "no common previews"),
     ],

@@ -60,8 +60,8 @@ def test_they_are_those_of_start_from_whatever_the_batch():
 
 
 def test_items_of_another_number_or_shape_are_refused():
-    """They would be broadcast."""
-    with pytest.raises(ValueError, match=r"x0: 3 values, and 1000 samples"):
+    """Items of another shape would be broadcast."""
+    with pytest.raises(ValueError, match=r"x0: 3 values for 1000 samples"):
         generation(FAR[:3], 0.5)
-    with pytest.raises(ValueError, match=r"x0: items of shape \(1,\); needs \(2,\)"):
+    with pytest.raises(ValueError, match=r"x0: the items have the shape \(1,\); needs \(2,\)"):
         generation(FAR[:, :1], 0.5)

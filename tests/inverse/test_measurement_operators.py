@@ -136,10 +136,10 @@ def test_nonlinear_operators_have_the_derivatives_that_they_state():
     ("call", "message"),
     [
         (lambda: OPERATORS["box"](SHAPE, size=0.9), "top=0.25: needs 0 <= top <= 0.1"),
-        (lambda: OPERATORS["half"](SHAPE, "up"), "side='up': known: 'left'"),
+        (lambda: OPERATORS["half"](SHAPE, "up"), "side='up': unknown; known: 'left'"),
         (lambda: OPERATORS["pixels"](SHAPE, share=2), "share=2: needs 0 <= share <= 1"),
         (lambda: OPERATORS["grey"]((8, 8, 1)), r"needs images \(H, W, 3\)"),
-        (lambda: OPERATORS["grey"](SHAPE, "sum"), "weights='sum': known: 'mean', 'luma'"),
+        (lambda: OPERATORS["grey"](SHAPE, "sum"), "weights='sum': unknown; known: 'mean', 'luma'"),
         (lambda: OPERATORS["average"](SHAPE, 3), r"factor=3: .*allowed: \[1, 2, 4, 8\]"),
         (lambda: OPERATORS["bicubic"]((8,)), r"bicubic of items \(8,\)"),
         (lambda: OPERATORS["gaussian_blur"](SHAPE, 0.0), "std=0.0: needs 0 < std"),

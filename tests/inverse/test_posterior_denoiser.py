@@ -192,7 +192,7 @@ def test_the_likelihood_runs_on_a_posterior():
     denoise = analytic.gaussian(jnp.full(2, 0.7), jnp.ones(2)).denoiser(COSINE)
     guided = GuidedDenoiser(denoise, Posterior(measurement, Prior(1.0)))
     z, keys = jnp.array([[1.0, 0.2], [1.6, 1.0]]), jax.random.split(jax.random.key(0), 2)
-    found = jax.jit(lambda z: likelihood.logp(guided, z, keys, how=likelihood.Ode(steps=60)))(z)
+    found = jax.jit(lambda z: likelihood.logp(guided, z, keys, ode=likelihood.Ode(steps=60)))(z)
     rho2 = float(jnp.exp(-COSINE.logsnr(jnp.asarray(COSINE.t_min))))
     var = jnp.array([[0.2, 1.0]]) + rho2
     away = z - jnp.array([[1.34, 0.7]])

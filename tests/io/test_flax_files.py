@@ -1,4 +1,4 @@
-"""Checkpoints of Flax, as it writes them, and files that are none."""
+"""Checkpoints as Flax writes them, and files that are not checkpoints."""
 
 import flax.serialization
 import jax.numpy as jnp
@@ -42,7 +42,7 @@ BAD = {
     "empty": b"",
     "text": b"Not Found",
     "a number": msgpack.packb(3),
-    "no arrays": msgpack.packb({"step": 3}),
+    "no named arrays": msgpack.packb({"step": 3}),
     "cut short": array((2,), "float32", b"12345678")[:-3],
     "another size": array((3,), "float32", b"12345678"),
     "objects": array((1,), "object", b"12345678"),
@@ -56,6 +56,6 @@ BAD = {
 def test_other_files_are_refused_in_one_line(tmp_path, name):
     """A traceback of msgpack would name neither the file nor what it should be."""
     (tmp_path / "checkpoint").write_bytes(BAD[name])
-    with pytest.raises(ValueError, match=r"checkpoint: no checkpoint of Flax") as caught:
+    with pytest.raises(ValueError, match=r"checkpoint: not a checkpoint of Flax") as caught:
         read(tmp_path / "checkpoint")
     assert "\n" not in str(caught.value)

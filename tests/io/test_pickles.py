@@ -19,7 +19,7 @@ CANARY = "canary"
 
 
 def call(function: str, *arguments: bytes) -> bytes:
-    """Instructions that call it: of a pickle, without head and end."""
+    """Return the instructions of a pickle that call a function, without head and end."""
     module, _, name = function.rpartition(".")
     return f"c{module}\n{name}\n".encode() + b"(" + b"".join(arguments) + b"tR"
 
@@ -38,7 +38,7 @@ def pickled(body: bytes) -> bytes:
 
 
 def in_dict(body: bytes) -> bytes:
-    """Beside an innocent value, deep in a state dict."""
+    """Put it beside a harmless value, deep in a state dict."""
     inner = b"}" + text("layer.weight") + body + b"s"
     return b"}" + text("step") + number(3) + b"s" + text("state") + inner + b"s"
 
@@ -258,7 +258,7 @@ def test_plain_pickles_of_arrays_are_read(tmp_path, protocol):
 
 
 def test_every_instruction_is_known_or_refused():
-    """A new instruction of pickles would be skipped in silence."""
+    """A new instruction of pickles would silently be skipped."""
     refused = {code.name for code in pickletools.opcodes} - CONSTANTS - set(VALUES) - set(OPCODES)
     assert refused == {
         *("STOP", "PERSID", "INST", "OBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4"),

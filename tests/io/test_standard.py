@@ -39,7 +39,7 @@ def standard(server):
 
 
 def test_it_is_downloaded_once(standard, tmp_path):
-    """A gigabyte would come with every evaluation, and none without a network."""
+    """Every evaluation would download a gigabyte, and fail without a connection."""
     first = weights(standard, folder=tmp_path / "new")
     assert first.path.read_bytes() == DATA
     gone = standard._replace(url="http://127.0.0.1:1/net.pth")
@@ -49,19 +49,21 @@ def test_it_is_downloaded_once(standard, tmp_path):
 
 def test_what_is_not_the_standard_file_is_refused(standard, tmp_path):
     """Numbers would be published that nobody else gets."""
-    with pytest.raises(ValueError, match=f"net.pth: its sum is {standard.sha256}, not 0+: refused"):
+    with pytest.raises(
+        ValueError, match=f"net.pth: its checksum is {standard.sha256}, not 0+: deleted"
+    ):
         weights(standard._replace(sha256="0" * 64), folder=tmp_path)
     assert not list(tmp_path.glob("*/*"))
     path = weights(standard, folder=tmp_path).path
     path.write_bytes(DATA[1:])
-    with pytest.raises(ValueError, match="damaged; delete it"):
+    with pytest.raises(ValueError, match="delete this damaged file"):
         weights(standard, folder=tmp_path)
 
 
 @pytest.mark.parametrize("gone", ["http://127.0.0.1:1/net.pth", "{server}/other.pth"])
 def test_without_a_network_it_is_said_where_the_file_is(gone, server, standard, tmp_path):
     url = gone.format(server=server)
-    with pytest.raises(ValueError, match=f"{url}: .*; bring it here and give weights=PATH"):
+    with pytest.raises(ValueError, match=f"{url}: .*; download the file and set weights=PATH"):
         weights(standard._replace(url=url), folder=tmp_path)
     assert not list(tmp_path.glob("*/*"))
 

@@ -52,7 +52,7 @@ def closed(sde, x0, mean, var):
 
 
 @pytest.mark.parametrize(
-    ("name", "how"),
+    ("name", "ode"),
     [
         *(pytest.param(name, ROWS, id=name) for name in ("vp-zero", "ve", "flow")),
         *(pytest.param(n, ROWS, id=n, marks=pytest.mark.thorough) for n in ("vp", "sub_vp")),
@@ -61,13 +61,13 @@ def closed(sde, x0, mean, var):
         ),
     ],
 )
-def test_gaussian_data_have_their_density(name, how, x64):
+def test_gaussian_data_have_their_density(name, ode, x64):
     """Bits per dimension would be wrong by more than papers print: 1e-5 nats per dimension, of
     the density that the process says, with the closed form of the flow and of its prior."""
     sde = FRAMES[name]
     x0 = jnp.asarray(np.random.default_rng(0).normal(size=(8, 3)) * VAR**0.5 + MEAN)
     denoise = gaussian(jnp.asarray(MEAN), jnp.asarray(VAR)).denoiser(sde)
-    found = jax.jit(lambda x0: logp(denoise, x0, keys(8), how=how))(x0)
+    found = jax.jit(lambda x0: logp(denoise, x0, keys(8), ode=ode))(x0)
     latent, expected = closed(sde, np.asarray(x0), MEAN, VAR)
     assert found.arrived.all()
     scale = levels(sde, np.array([sde.t_max])).sigma[0]
@@ -82,7 +82,7 @@ def test_five_digits_in_float32_of_images_and_no_noise_of_the_trace():
     mean, var = rng.uniform(-1, 1, (8, 8, 3)), 10 ** rng.uniform(-4, 0.5, (8, 8, 3))
     x0 = np.float32(mean + var**0.5 * rng.normal(size=(4, 8, 8, 3)))
     denoise = gaussian(jnp.asarray(mean, jnp.float32), jnp.asarray(var, jnp.float32)).denoiser(sde)
-    run = jax.jit(lambda x0: logp(denoise, x0, keys(4), how=ROWS, trace=TRACES["rademacher"]).logp)
+    run = jax.jit(lambda x0: logp(denoise, x0, keys(4), ode=ROWS, trace=TRACES["rademacher"]).logp)
     _, expected = closed(sde, x0.astype(np.float64), mean, var)
     np.testing.assert_allclose(run(jnp.asarray(x0)), expected, rtol=1e-5)
 
@@ -95,7 +95,7 @@ def test_a_density_integrates_to_one_and_is_that_of_the_mixture(x64):
     sde = FRAMES["vp-zero"]
     axis = np.linspace(-2.2, 2.2, 56)
     points = np.stack(np.meshgrid(axis, axis), -1).reshape(-1, 2)
-    density = jax.jit(lambda x: logp(DATA.denoiser(sde), x, keys(len(x)), how=ROWS).logp)
+    density = jax.jit(lambda x: logp(DATA.denoiser(sde), x, keys(len(x)), ode=ROWS).logp)
     found = np.asarray(density(jnp.asarray(points)))
     assert abs(np.exp(found).sum() * (axis[1] - axis[0]) ** 2 - 1) < 1e-3
     t, alpha = at_end(sde, len(points))
@@ -124,7 +124,7 @@ def test_the_frame_does_not_matter(x64):
     first, last = 2 * levels(sde, np.array([sde.t_min, sde.t_max])).lam
     other = [VE(Linear(), t_min=1e-3), Flow(Linear(), t_min=1e-3)]
     x0 = jnp.asarray(np.random.default_rng(0).normal(size=(4, 2)))
-    density = lambda d: logp(d, x0, keys(4), how=ROWS).logp
+    density = lambda d: logp(d, x0, keys(4), ode=ROWS).logp
     found = jax.jit(lambda d: [density(d), *(density(reframe(d, s)) for s in other)])(denoise)
     assert first > last and np.std(found[0]) > 0.1
     for a in found[1:]:
@@ -168,8 +168,8 @@ def test_the_field_and_its_trace_are_exact_for_every_parameterization(name, x64)
 def test_latents_decode_to_the_data():
     """Pictures between two images would not begin and end with them (float32)."""
     denoise, x0 = toy_denoiser(), jnp.asarray([[0.3, -0.4], [1.0, 0.2]])
-    there = jax.jit(lambda x: encode(denoise, x, how=ROWS))(x0)
-    back = jax.jit(lambda x: decode(denoise, x, how=ROWS))(there)
+    there = jax.jit(lambda x: encode(denoise, x, ode=ROWS))(x0)
+    back = jax.jit(lambda x: decode(denoise, x, ode=ROWS))(there)
     assert np.abs(there - x0).min() > 0.01
     np.testing.assert_allclose(back, x0, atol=1e-4)
 
@@ -245,9 +245,9 @@ def test_importance_weights_tighten_the_bound_and_depend_on_the_image_alone():
 
     @jax.jit
     def run(x0, own):
-        how = Ode(steps=60)
+        ode = Ode(steps=60)
         return [
-            log_weights(denoise, x0, own, None, how, TRACES["exact"], DEQUANTIZERS[q], 1000)[0]
+            log_weights(denoise, x0, own, None, ode, TRACES["exact"], DEQUANTIZERS[q], 1000)[0]
             for q in ("uniform", "truncated_normal")
         ]
 
@@ -268,7 +268,7 @@ def test_importance_weights_tighten_the_bound_and_depend_on_the_image_alone():
 @pytest.mark.parametrize(
     ("make", "part"),
     [
-        (lambda: Ode(solver="euler"), "solver='euler': known: 'heun'"),
+        (lambda: Ode(solver="euler"), "solver='euler': unknown; known: 'heun'"),
         (lambda: Ode(rtol=0.0), "rtol=0.0: needs 0 < rtol < 1"),
         (lambda: Ode(steps=-1), "steps=-1: needs steps >= 0"),
         (lambda: TRACES["probing"](jax.random.key(0), 8, probes=3), "probes=3: .* power of two"),

@@ -17,7 +17,7 @@ from diffjax.nets import Network
 
 
 def random_like(shapes: Any, *, seed: int = 1, scale: float = 0.3) -> Any:
-    """Every tensor at random: fresh networks return zero, whatever their parts do."""
+    """Redraw every tensor at random, because fresh networks return zero whatever their parts do."""
     leaves, tree = jax.tree.flatten(shapes)
     rng = np.random.default_rng(seed)
     # A product in NumPy: JAX would compile a conversion for each shape.
@@ -31,7 +31,7 @@ def key(n: int) -> jax.Array:
 
 
 class Fresh:
-    """What `init` of a network returns for these inputs: traced once, no tensor is drawn."""
+    """The parameters that `init` returns for these inputs, traced once and not drawn."""
 
     def __init__(self, network: Network, *inputs: Any):
         self._traced = jax.jit(network.init).trace(key(0), *inputs)

@@ -29,7 +29,7 @@ def drawn(l=5, m=7, heads=2, d=4, dtype=jnp.float32):
 
 @pytest.fixture(params=[2**17, 14], ids=["whole", "parts"])
 def parts(request, monkeypatch):
-    """All queries at once, or two at a time, the last part not full."""
+    """Compute all queries at once, or in parts of two, the last of which is not full."""
     monkeypatch.setattr(module, "PAIRS", request.param)
     jax.clear_caches()
 

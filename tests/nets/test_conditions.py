@@ -45,7 +45,7 @@ pairs = pytest.mark.parametrize(
 
 
 def test_every_kind_and_network_has_a_small_version():
-    """One in the catalogues without settings here would go untested."""
+    """An entry of the catalogues without settings here would not be tested."""
     assert set(SMALL) == set(NETWORKS) and {*SIZES, "length"} == set(CONDITIONS)
     for kind in CONDITIONS.values():
         assert kind.mechanisms and set(kind.mechanisms) <= set(MECHANISMS)
@@ -56,7 +56,7 @@ def built(name, conditions):
 
 
 def takes(name, condition):
-    """Whether this network can be told this condition."""
+    """Return whether this network takes this condition."""
     try:
         built(name, (condition,))
     except ValueError as error:
@@ -68,7 +68,7 @@ def takes(name, condition):
 
 
 def known(name):
-    """All conditions that this network can be told, two or more of some kinds."""
+    """Return all conditions that this network takes, two or more of some kinds."""
     every = (*(CONDITIONS[k](SIZES[k]) for k in SIZES), *MORE)
     return tuple(c for c in every if takes(name, c))
 
@@ -79,7 +79,7 @@ def inputs(name):
 
 
 def values(condition, x, seed=2):
-    """A value that is there for all samples; sequences have two tokens."""
+    """Return a value that is present for all samples; sequences have two tokens."""
     rng, shape = np.random.default_rng(seed), condition.shape(x.shape)
     shape = [2 if n is None else n for n in shape]
     if jnp.issubdtype(condition.missing(x).dtype, jnp.integer):
@@ -88,7 +88,7 @@ def values(condition, x, seed=2):
 
 
 def redrawn(shapes):
-    """Every tensor at random: fresh networks say zero, whatever their parts do."""
+    """Redraw every tensor at random, because fresh networks return zero whatever their parts do."""
     leaves, tree = jax.tree.flatten(shapes)
     rng = np.random.default_rng(1)
     draw = lambda a: jnp.asarray(0.3 * rng.normal(size=a.shape), a.dtype)
@@ -97,7 +97,7 @@ def redrawn(shapes):
 
 @functools.cache
 def made(name):
-    """A network that is told all it can be, and what it says; compiled once."""
+    """Return a network with all conditions that it takes, and its output; compiled once."""
     network, (x, c_noise) = built(name, known(name)), inputs(name)
     cond = {c.name: values(c, x) for c in known(name)}
     params = redrawn(jax.eval_shape(network.init, jax.random.key(0), x, c_noise, None))
@@ -165,7 +165,7 @@ def test_other_values_are_refused_by_name(name, kind):
         with pytest.raises(ValueError, match=rf"cond\['{kind}'\].*needs"):
             jax.eval_shape(network.init, jax.random.key(0), *given, {kind: value})
     plain = built(name, ())
-    with pytest.raises(ValueError, match=rf"condition \['{kind}'\]: this network knows \[\]"):
+    with pytest.raises(ValueError, match=rf"condition \['{kind}'\]: the network takes \[\]"):
         jax.eval_shape(plain.init, jax.random.key(0), *given, {kind: right})
 
 
@@ -212,11 +212,14 @@ def test_parameters_of_default_names_are_those_of_stored_networks(name):
 @pytest.mark.parametrize(
     ("conditions", "message"),
     [
-        ((Label(3), Vector(3, "label")), "condition 'label': there are two of this name"),
+        ((Label(3), Vector(3, "label")), "condition 'label': two conditions have this name"),
         ((Label(0),), "condition 'label': size=0: needs size >= 1"),
-        ((Vector(2, "a/b"),), "condition 'a/b': needs a name that is a word"),
-        ((Vector(2, mechanism="cross"),), "of kind vector: mechanism='cross': known: embedding"),
-        ((Tokens(2, mechanism="joint"),), "enters by joint, and unet takes embedding, features"),
+        ((Vector(2, "a/b"),), "condition 'a/b': needs an identifier as a name"),
+        (
+            (Vector(2, mechanism="cross"),),
+            "of kind vector: mechanism='cross': unknown; known: embedding",
+        ),
+        ((Tokens(2, mechanism="joint"),), "enters by joint, but unet takes embedding, features"),
     ],
 )
 def test_conditions_that_cannot_be_are_refused_by_name(conditions, message):
@@ -226,8 +229,10 @@ def test_conditions_that_cannot_be_are_refused_by_name(conditions, message):
 
 
 def test_a_condition_without_a_mechanism_is_refused():
-    """A module of one's own would ignore it without a word."""
-    with pytest.raises(ValueError, match="condition 'label' of kind label: mechanism='': known"):
+    """A user's module would ignore the condition without notice."""
+    with pytest.raises(
+        ValueError, match="condition 'label' of kind label: mechanism='': unknown; known"
+    ):
         Conditions((Label(3),))
     assert settled((Label(3),), "mine", ("embedding",)).by("embedding")
 
@@ -235,7 +240,9 @@ def test_a_condition_without_a_mechanism_is_refused():
 def test_tokens_of_several_widths_need_a_layer():
     """They would fail in a concatenation deep inside."""
     network = built("unet", (Tokens(3, layers=0), Tokens(4, "text", layers=0)))
-    with pytest.raises(ValueError, match=r"\['tokens', 'text'\] of widths \[3, 4\]: need one"):
+    with pytest.raises(
+        ValueError, match=r"\['tokens', 'text'\] have the widths \[3, 4\]; need one"
+    ):
         jax.eval_shape(network.init, jax.random.key(0), *inputs("unet"), None)
-    with pytest.raises(ValueError, match="condition 'tokens': layers=3: known: 0, 1, 2"):
+    with pytest.raises(ValueError, match="condition 'tokens': layers=3: unknown; known: 0, 1, 2"):
         Tokens(3, layers=3)

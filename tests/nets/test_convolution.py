@@ -193,7 +193,7 @@ def test_gradients_in_a_loop_are_those_outside():
 
 
 def layouts(function, *args) -> set[str]:
-    """Of all convolutions in the program that goes to XLA."""
+    """Return the layouts of all convolutions in the program that XLA receives."""
     text = jax.jit(function).lower(*args).as_text()
     found = re.findall(r"stablehlo\.convolution.*dim_numbers = (.*?), window", text)
     assert len(found) == text.count("stablehlo.convolution") > 0

@@ -1,4 +1,4 @@
-"""What networks cost: FLOPs against closed forms, loops counted, nothing computed."""
+"""Costs of networks: FLOPs against closed forms, with loops counted and nothing computed."""
 
 import jax
 import jax.numpy as jnp

@@ -101,7 +101,7 @@ def without(tree, *parts):
 @pytest.mark.thorough
 @pytest.mark.parametrize("case", [case for case in CASES if CASES[case][3]])
 def test_with_its_last_layer_at_zero_it_is_the_network_without(case):
-    """A trained network that is told captions would forget what it knew."""
+    """A trained network would lose its abilities when it receives captions."""
     apply, params, given = made(case)
     name, settings, _, part = CASES[case]
     plain = NETWORKS[name](**settings)

@@ -103,7 +103,7 @@ def test_every_condition_matters_and_missing_has_one_meaning():
 
 
 class Stack(DiT):
-    """The blocks alone."""
+    """A network of the blocks alone."""
 
     @nn.compact
     def __call__(self, *given):
@@ -187,7 +187,7 @@ def test_rotary_attention_sees_differences_of_positions_only():
 
 @pytest.mark.parametrize("grid", [(7,), (3, 4), (2, 3, 2)], ids=str)
 def test_every_position_is_another(grid):
-    """Tokens could not be told apart along some axis."""
+    """Tokens could not be distinguished along some axis."""
     for made in map(np.asarray, (sincos(grid, 14), rotations(grid, 14))):
         apart = np.abs(made[:, None] - made[None]).max(-1) + np.eye(len(made))
         assert apart.min() > 0.1 and len(made) == np.prod(grid)
@@ -200,8 +200,8 @@ def test_every_position_is_another(grid):
         ({"patch": 3}, (4, 3), "patch=3 .*needs L divisible"),
         ({"patch_time": 2}, (3, 4, 4, 1), "patch_time=2 .*needs T divisible"),
         ({}, (5,), r"dit with input \(2, 5\): needs \(B, L, C\)"),
-        ({"positions": "rotary", "width": 6}, (4, 4, 1), "positions='rotary' .* they are 3"),
-        ({"positions": "rotary", "width": 8}, (2, 4, 4, 1), "rotary.* on 3 axes .*they are 4"),
+        ({"positions": "rotary", "width": 6}, (4, 4, 1), "positions='rotary' .* there are 3"),
+        ({"positions": "rotary", "width": 8}, (2, 4, 4, 1), "rotary.* on 3 axes .*there are 4"),
         ({"width": 9, "heads": 3}, (4, 4, 1), "positions='sincos' .* width=9"),
     ],
 )
@@ -215,9 +215,9 @@ def test_what_cannot_work_is_refused_by_name(settings, shape, message):
     ("settings", "message"),
     [
         ({"heads": 5}, "heads=5: must divide width=12"),
-        ({"size": "M"}, "size='M': known: 'S', 'B', 'L', 'XL'"),
-        ({"positions": "learned"}, "positions='learned': known"),
-        ({"remat": "some"}, "remat='some': known: '', 'all', 'cheap'"),
+        ({"size": "M"}, "size='M': unknown; known: 'S', 'B', 'L', 'XL'"),
+        ({"positions": "learned"}, "positions='learned': unknown; known"),
+        ({"remat": "some"}, "remat='some': unknown; known: '', 'all', 'cheap'"),
         ({"depth": 0}, "depth=0: needs depth >= 1"),
         ({"patch": 0}, "patch=0"),
         ({"depth": 1, "long_skips": True}, "depth=1: needs depth >= 2"),

@@ -41,7 +41,7 @@ def test_a_network_does_not_see_the_padding(name):
 
 
 def test_neither_dropout_nor_guidance_takes_a_length_away():
-    """The unconditional network would be asked about items of another length."""
+    """The unconditional network would receive items of another length."""
     cond = {"length": jnp.array([5, 8], jnp.uint32), "label": jnp.array([0, 1])}
     for after in (drop(cond, jax.random.key(0), 1.0), null(cond)):
         assert after["length"].tolist() == [5, 8] and after["label"].tolist() == [-1, -1]
@@ -50,15 +50,15 @@ def test_neither_dropout_nor_guidance_takes_a_length_away():
 @pytest.mark.parametrize(
     ("length", "said"),
     [
-        (jnp.array([0, 8], jnp.uint32), r"cond\['length'\]=0: needs 1 to 8"),
-        (jnp.array([9, 8], jnp.uint32), r"cond\['length'\]=9: needs 1 to 8"),
+        (jnp.array([0, 8], jnp.uint32), r"cond\['length'\]=0: needs a length from 1 to 8"),
+        (jnp.array([9, 8], jnp.uint32), r"cond\['length'\]=9: needs a length from 1 to 8"),
         (jnp.array([5, 8]), r"cond\['length'\] of type int32: needs uint32"),
-        (jnp.array([5.0, 8.0]), r"cond\['length'\] of type float32: needs"),
-        (jnp.array([5], jnp.uint32), r"cond\['length'\] \(1,\): needs \(2,\)"),
+        (jnp.array([5.0, 8.0]), r"cond\['length'\] has the type float32; needs"),
+        (jnp.array([5], jnp.uint32), r"cond\['length'\] has the shape \(1,\); needs \(2,\)"),
     ],
 )
 def test_other_lengths_are_refused(length, said):
-    """An item would be empty, or longer than it is."""
+    """An item would be empty, or longer than its array."""
     network = NETWORKS["dit"]((Length(8), Label(2)))
     with pytest.raises(ValueError, match=said):
         network.init(jax.random.key(0), jnp.zeros((2, 8, 2)), C_NOISE, {"length": length})
@@ -68,5 +68,5 @@ def test_items_of_another_size_are_refused():
     """The mask would not fit, or be broadcast."""
     network = NETWORKS["dit"]((Length(8),))
     cond = {"length": jnp.array([5, 4], jnp.uint32)}
-    with pytest.raises(ValueError, match="'length' of size 8"):
+    with pytest.raises(ValueError, match="'length' has the size 8"):
         network.init(jax.random.key(0), jnp.zeros((2, 4, 2)), C_NOISE, cond)

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.typed
 
 
 def normalised(x, groups, scale, bias, epsilon=1e-5):
-    """Group norm in float64, two passes."""
+    """Compute the group norm in float64, in two passes."""
     x = np.asarray(x, np.float64)
     parts = x.reshape(x.shape[0], -1, groups, x.shape[-1] // groups)
     mean, var = parts.mean((1, 3), keepdims=True), parts.var((1, 3), keepdims=True)
@@ -68,7 +68,7 @@ def test_group_norm_keeps_statistics_in_float32():
 
 
 def test_group_norm_takes_the_largest_divisor_up_to_its_groups():
-    """Odd channel counts would fail, or fall back to one group in silence."""
+    """Odd numbers of channels would fail, or silently fall back to one group."""
     assert normalised(np.ones((1, 1, 40)), 20, 1, 0).shape == (1, 1, 40)
     x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 6, 40)), jnp.float32)
     ours = jax.jit(GroupNorm(32, least=1).apply)(

@@ -152,14 +152,14 @@ def test_equal_networks_are_equal(name):
 
 @functools.cache
 def structure(network, shape):
-    """Shapes of the parameters and of the output, without running anything."""
+    """Return the shapes of the parameters and of the output, without any computation."""
     x, t = jnp.zeros((2, *shape)), jnp.zeros(2)
     params = jax.eval_shape(network.init, key(0), x, t, None)
     return params, jax.eval_shape(network.apply, params, x, t, None).shape[1:]
 
 
 def initialised(network, shape, cond=None):
-    """Shapes of the parameters; what cannot work is refused here."""
+    """Return the shapes of the parameters; impossible settings are refused here."""
     return jax.eval_shape(network.init, key(0), jnp.zeros((2, *shape)), jnp.zeros(2), cond)
 
 
@@ -224,7 +224,7 @@ def test_unknown_condition_is_refused_by_name(name, classes, unknown):
 
 
 def far(a, b):
-    """Largest difference, in units of the largest of `b`."""
+    """Return the largest difference, relative to the largest value of `b`."""
     return np.abs(a - b).max() / np.abs(b).max()
 
 
@@ -283,7 +283,9 @@ def in_training(network):
 
 
 def test_remat_changes_memory_only():
-    """Checkpoints would not fit once a run is given less memory, or go on differently."""
+    """Checkpoints would not load once a run needs less memory, or training would continue
+    differently.
+    """
     network, fresh, _ = tiny("unet", remat=True)
     without, same, _ = tiny("unet")
     chex.assert_trees_all_equal_shapes_and_dtypes(fresh.shapes, same.shapes)

@@ -126,10 +126,10 @@ def test_conditions_are_settings():
 
 
 def test_what_is_no_network_is_refused_by_name():
-    """Running means would stay as they were at first, without a word."""
+    """Running means would keep their initial values without notice."""
     with pytest.raises(ValueError, match=r"Counting: norm\.\w+ is a BatchStat; .*needs nnx.Param"):
         nets.nnx(Counting).init(jax.random.key(0), *inputs())
-    with pytest.raises(ValueError, match="dtype='float16': known: float32, bfloat16"):
+    with pytest.raises(ValueError, match="dtype='float16': unknown; known: float32, bfloat16"):
         nets.nnx(NnxNet, dtype="float16")
     with pytest.raises(TypeError, match="unhashable"):
         nets.nnx(NnxNet, width=[3])

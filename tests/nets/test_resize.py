@@ -77,7 +77,7 @@ def test_bilinear_ways_are_their_formula(images, size, way):
 
 @real_images
 def test_bicubic_is_that_of_pillow(images, size):
-    """To the grey level, but for the few that its integers round to the other side."""
+    """The result equals Pillow's up to the few grey levels that its integers round differently."""
     x = images()
     made = np.asarray(resized(jnp.asarray(x, jnp.float32), size, "pillow"))
     apart = np.abs(made - by_pillow(x, size))

@@ -46,7 +46,7 @@ def redrawn(shapes):
 
 
 def ordinary(params):
-    """The parameters that a network without a second time has."""
+    """Return the parameters that a network without a second time has."""
     if not isinstance(params, dict):
         return params
     return {k: ordinary(v) for k, v in params.items() if k not in OWN}
@@ -111,7 +111,7 @@ def test_its_parameters_matter_where_it_differs_only(name):
 
 @most
 def test_it_begins_at_zero(name):
-    """A converted network that is told a second time would begin with noise."""
+    """A converted network that receives a second time would begin with noise."""
     network, _, _, given, _ = made(name)
 
     def last(key):
@@ -173,7 +173,7 @@ def test_a_network_without_it_refuses_to_lead():
     model = Model(sde, Edm(c_noise=quarter_log_sigma), mlp(12, 1))
     x, t = jnp.zeros((B, 2)), jnp.full(B, 0.5)
     params = jax.eval_shape(model.init, jax.random.key(0), x)
-    with pytest.raises(ValueError, match=r"condition \['to'\]: this network knows \[\]"):
+    with pytest.raises(ValueError, match=r"condition \['to'\]: the network takes \[\]"):
         jax.eval_shape(lambda p: Denoiser(model, p)(x, t, to=t), params)
     for wrong in ({"size": 2}, {"name": "time"}):
         with pytest.raises(ValueError, match="needs size=1 and the name 'to'"):

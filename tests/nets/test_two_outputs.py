@@ -136,7 +136,7 @@ def test_a_fresh_network_says_the_middle_of_the_two_variances(case):
 
 
 def denoiser(case, **changed):
-    """Of a model whose network is compiled, and the rest, a few formulas, is not."""
+    """Return the denoiser of a model of which only the network is compiled."""
     network, _, params, apply = made(case, **changed)
     model = Model(VP(Linear()), V(), dataclasses.replace(network, apply=apply))
     return Denoiser(model, {"network": params}), apply

@@ -127,14 +127,22 @@ def test_other_kernels_are_refused(kernel):
 @pytest.mark.parametrize(
     ("make", "changed", "message"),
     [
-        (unet, {"embedding": "sine"}, "embedding='sine': known: 'ddpm', 'adm', 'fourier'"),
+        (unet, {"embedding": "sine"}, "embedding='sine': unknown; known: 'ddpm', 'adm', 'fourier'"),
         (
             unet,
             {"resample": "fir"},
-            "resample='fir': known: 'conv', 'centred_conv'",
+            "resample='fir': unknown; known: 'conv', 'centred_conv'",
         ),
-        (unet, {"input_pyramid": "cat"}, "input_pyramid='cat': known: 'none', 'skip', 'residual'"),
-        (unet, {"output_pyramid": "residual"}, "output_pyramid='residual': known: 'none', 'skip'"),
+        (
+            unet,
+            {"input_pyramid": "cat"},
+            "input_pyramid='cat': unknown; known: 'none', 'skip', 'residual'",
+        ),
+        (
+            unet,
+            {"output_pyramid": "residual"},
+            "output_pyramid='residual': unknown; known: 'none', 'skip'",
+        ),
         (unet, {"head_channels": 3}, "head_channels=3: must divide the width 8"),
         (unet, {"head_channels": -1}, "head_channels=-1: needs head_channels >= 0"),
         (unet, {"heads": 0}, "heads=0: needs heads >= 1"),
@@ -183,7 +191,7 @@ def test_fourier_frequencies_are_not_trained():
 
 
 class Told(nn.Module):
-    """An embedding as a network."""
+    """An embedding in the form of a network."""
 
     @nn.compact
     def __call__(self, x, c_noise, cond, train=False):

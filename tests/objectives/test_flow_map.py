@@ -282,13 +282,13 @@ def test_pairs_have_their_laws():
 
 
 def test_what_a_flow_map_would_not_train_is_refused(x64):
-    """A draw would never learn, a schedule shrink, a second output stay as it was: in silence."""
+    """A draw would not learn, a schedule would shrink, or a second output would stay untrained."""
     model = Model(*CASES["flow"], Around(*CASES["flow"], GAUSSIAN).network())
     FlowMap().check(model)
     for objective, task, said in (
         (FlowMap(draw=ScoreNorm()), Task(), "learns from losses"),
         (FlowMap(), Task(second_output=True), "no second output"),
-        (FlowMap(), Task(second_time=False), "no second time"),
+        (FlowMap(), Task(second_time=False), "takes a second time"),
     ):
         with pytest.raises(ValueError, match=said):
             objective.check(model, task)
@@ -300,6 +300,11 @@ def test_what_a_flow_map_would_not_train_is_refused(x64):
         (lambda: FlowMap(rule=Lagrangian()), "velocity='conditional'"),
         (lambda: FlowMap(velocity=Teacher()), "flow_map_distillation"),
         (lambda: FlowMap(diagonal=1.5), "diagonal=1.5"),
+        (lambda: FlowMap(condition_dropout="0.1"), "condition_dropout='0.1': needs a"),
+        (
+            lambda: FlowMap(condition_dropout={"a": 2.0}),
+            r"condition_dropout\['a'\]=2.0: needs a rate",
+        ),
         (lambda: FlowMap(self_weight=-1.0), "self_weight=-1.0"),
         (lambda: Eulerian(normalise=-1.0), "normalise=-1.0"),
         (lambda: PAIRS["dyadic"](steps=12), "steps=12"),

@@ -134,7 +134,7 @@ PAIRED = Network(init, lambda params, x, c_noise, cond, key=None: 0.1 * x)
 
 
 def finite(sde, name, weight, draw, error):
-    """One loss of a network that says 0.1 x, and its metrics, without NaN or infinity."""
+    """Return a loss of a network with the output 0.1 x, and its metrics, which must be finite."""
     model, loss = Model(sde, PARAMETERIZATIONS[name](), PAIRED), Denoising(weight, draw(), error)
     loss.check(model)
     batch = {"x": jnp.asarray(images(2, 3))}
@@ -294,9 +294,12 @@ def test_equal_losses_and_models_do_not_retrace():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"condition_dropout": -0.1}, "condition_dropout=-0.1: needs 0 <= it <= 1"),
+        ({"condition_dropout": -0.1}, "condition_dropout=-0.1: needs a rate from 0 to 1"),
         ({"condition_dropout": float("nan")}, "condition_dropout=nan"),
-        ({"condition_dropout": {"a": 0.1, "b": 2.0}}, r"condition_dropout\['b'\]=2.0: needs 0"),
+        (
+            {"condition_dropout": {"a": 0.1, "b": 2.0}},
+            r"condition_dropout\['b'\]=2.0: needs a rate",
+        ),
         ({"hybrid": -1.0}, "hybrid=-1.0: needs hybrid >= 0"),
         ({"hybrid": float("nan")}, "hybrid=nan"),
         ({"steps": 1}, "steps=1: needs steps >= 2"),
@@ -327,7 +330,7 @@ def test_the_pairing_is_the_cheapest_one(n):
 
 @pytest.mark.typed
 def test_the_network_sees_the_paired_noise():
-    """Training would go on with independent pairs, and nobody notice."""
+    """Training would silently continue with independent pairs."""
     batch = {"x": np.random.default_rng(0).normal(size=(32, 2)).astype(np.float32)}
     x = {
         p: run(Denoising(draw=Fixed(), pairing=p), batch).x

@@ -108,7 +108,7 @@ def diffusers(model_settings: dict, scheduler_settings: dict) -> dict:
 
 @contextlib.contextmanager
 def checkout(folder: Path, **stubs: types.ModuleType):
-    """Modules of one checkout, which are forgotten afterwards."""
+    """Import modules of one checkout, and forget them afterwards."""
     own = ("models", "diffusion", "transport")
     kept = {k: v for k, v in sys.modules.items() if k.split(".")[0] not in own}
     with mock.patch.dict(sys.modules, {**kept, **make_dit.timm(), **stubs}, clear=True):

@@ -92,7 +92,7 @@ def pixart() -> dict[str, np.ndarray | str]:
 
 
 def _bias(there):
-    """A mask as what is added to the logits of all queries."""
+    """Return a mask as the term that is added to the logits of all queries."""
     return (1 - there[:, None]) * -1e4
 
 

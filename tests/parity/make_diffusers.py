@@ -41,7 +41,7 @@ def x0(x: np.ndarray, alpha: float, sigma: float) -> np.ndarray:
 
 
 def output(x: np.ndarray, alpha: float, sigma: float, kind: str) -> np.ndarray:
-    """What a network of this prediction type says."""
+    """Return the output of a network with this prediction type."""
     clean = x0(x, alpha, sigma)
     eps = (x - alpha * clean) / sigma
     root = np.hypot(sigma, 0.5)
@@ -150,7 +150,7 @@ def _betas(config: Mapping[str, Any]) -> np.ndarray:
 
 
 def table_schedulers() -> Iterator[Run]:
-    """Those that step by T // steps in a table. They must use spacings with such steps."""
+    """Yield the schedulers that step by T // steps in a table; spacings must have such steps."""
     ddim, ddpm = ("ddim", "DDIMScheduler"), ("ddpm", "DDPMScheduler")
     plain, trailing = {"clip_sample": False}, {"timestep_spacing": "trailing"}
     scaled = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
@@ -178,7 +178,7 @@ def table_schedulers() -> Iterator[Run]:
 
 
 def sigma_schedulers() -> Iterator[Run]:
-    """Those that hold x / alpha."""
+    """Yield the schedulers whose state is x / alpha."""
     euler = ("euler_discrete", "EulerDiscreteScheduler")
     ancestral = ("euler_ancestral_discrete", "EulerAncestralDiscreteScheduler")
     heun, kdpm2 = (

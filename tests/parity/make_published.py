@@ -43,7 +43,7 @@ STEPS = 10
 
 
 def constant(name: str) -> float:
-    """Of this tensor in the file: a number that float16 holds."""
+    """Return the constant of this tensor in the file, a number that float16 represents."""
     return zlib.crc32(name.encode()) % 1000 + 1.0
 
 
@@ -63,7 +63,7 @@ def fixed(name: str) -> bool:
 
 @contextlib.contextmanager
 def filled(module: Any) -> Iterator[None]:
-    """With the constants, for the file; drawn after that."""
+    """Fill the tensors with constants for the file, and draw them after that."""
     import torch
 
     def fill(value: Any) -> None:

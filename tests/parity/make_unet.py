@@ -245,7 +245,7 @@ def guided_counts(unet: Any) -> dict[str, Any]:
 
 
 def diffusers_config(widths: tuple[int, ...], blocks: int, attends: int) -> dict[str, Any]:
-    """Of `google/ddpm-cifar10-32`. attends: the level with attention."""
+    """Return the config of `google/ddpm-cifar10-32`. attends: the level with attention."""
     kinds = ["Attn" if level == attends else "" for level in range(len(widths))]
     return {
         "in_channels": 3,

@@ -9,7 +9,7 @@ from diffjax.sde import levels
 
 
 def simulate(table, at, denoise, x, noise, exact=()):
-    """What the network is shown at each row, and the result: the definition of a table.
+    """Return the input of the network at each row, and the result: the definition of a table.
 
     at: levels of its rows. denoise: (x, alpha, sigma) -> (x0, log_var). exact: states in place of
     those after the first rows.
@@ -30,7 +30,7 @@ def simulate(table, at, denoise, x, noise, exact=()):
 
 
 def sampled(denoise, table, begin, cond):
-    """What a table without noise makes of images `begin`: a compiled network, and NumPy."""
+    """Run a table without noise from images `begin`, with a compiled network and NumPy."""
     assert not table.noisy.any()
     shape, times = begin.shape, iter(table.t)
 

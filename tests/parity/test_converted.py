@@ -78,7 +78,7 @@ def error(ours, theirs):
 
 
 def converted(path):
-    """By the family that the file is named after."""
+    """Convert the file by the family that it is named after."""
     contents, family = trained.opened(path, path.stem)
     return trained.convert(contents, family, path, {"heads": 2})
 
@@ -190,17 +190,17 @@ def test_weights_of_sit_and_its_samples_are_the_published_ones(tmp_path):
         ({"act_fn": "gelu"}, ["act_fn='gelu'", "'silu', 'swish'"]),
         ({"center_input_sample": True}, ["center_input_sample=True", "False"]),
         ({"down_block_types": ["SkipDownBlock2D", "DownBlock2D"]}, ["'SkipDownBlock2D'"]),
-        ({"up_block_types": ["UpBlock2D", "UpBlock2D"]}, ["up_block_types", "mirrored"]),
+        ({"up_block_types": ["UpBlock2D", "UpBlock2D"]}, ["up_block_types", "mirror image"]),
         ({"freq_shift": 3}, ["flip_sin_to_cos", "freq_shift=1"]),
         ({"norm_num_groups": 16}, ["norm_num_groups=16", "[32, 64, 96, 128]"]),
         ({"time_embedding_type": "fourier"}, ["'fourier'", "'positional'"]),
         ({"sample_size": None}, ["sample_size=None"]),
         ({"class_embed_type": "timestep"}, ["class_embed_type='timestep'"]),
-        ({"beyond": 1}, ["beyond=1", "not known"]),
+        ({"beyond": 1}, ["beyond=1", "not supported"]),
     ],
 )
 def test_settings_that_ours_lacks_are_refused_by_name(changed, parts, tmp_path):
-    """Another network would be made of the weights, without a word."""
+    """The weights would silently become another network."""
     pipeline(tmp_path, "ddpm", changed)
     with pytest.raises(ConfigError) as refused:
         diffjax.load(tmp_path)

@@ -183,7 +183,7 @@ def test_grid_is_that_of_diffusers(case):
 
 
 def test_all_that_is_stored_is_compared():
-    """A combination would lose its test in silence."""
+    """A combination would silently lose its test."""
     assert {case.name for case in CASES} | {*WRONG} == STORED.keys()
 
 

@@ -29,7 +29,7 @@ def part(name):
 
 
 def same(ours, theirs, name):
-    """To 1e-5 of the largest value, which stands first."""
+    """Compare within 1e-5 of the largest value, which comes first."""
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5 * theirs[0], err_msg=name)
 
 

@@ -161,7 +161,7 @@ def opened(tmp_path_factory) -> Callable[[Case], Contents]:
 
 
 def weighted(case: Case, contents: Contents) -> Contents:
-    """With the tensors drawn from their names, in place of the constants."""
+    """Return the contents with tensors drawn from their names, in place of the constants."""
     values = {
         name: tensor
         if fixed(name)
@@ -191,7 +191,7 @@ def test_the_file_is_read_to_the_last_tensor(opened, file):
 
 @pytest.fixture(scope="module")
 def converted(opened) -> Callable[[Case], tuple[Converted, Denoiser]]:
-    """What a file is made into, with the weights that the original had, once for all tests."""
+    """Return a function that converts a file with the original weights, once for all tests."""
 
     @functools.cache
     def of_file(file: str) -> tuple[Converted, Denoiser]:

@@ -29,7 +29,7 @@ READ = sorted(set(RUNS) - OTHER - set(REFUSED))
 
 
 def config(run):
-    """As `save_pretrained` writes it."""
+    """Return the config as `save_pretrained` writes it."""
     kind = {} if run.kind in ("epsilon", "edm", "learned_range") else {"prediction_type": run.kind}
     kind = {} if run.name.startswith(("flow-euler", "flow-heun")) else kind
     return {"_class_name": run.scheduler[1], "_diffusers_version": "0.42.1", **run.config, **kind}
@@ -57,7 +57,7 @@ def test_a_scheduler_is_read_as_what_it_does(name):
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_an_option_without_a_counterpart_is_refused_by_name(name):
-    """Samples would be made by another method, without a word; another sampler may be asked for."""
+    """Samples would silently come from another method; the user may choose another sampler."""
     with pytest.raises(ValueError, match=REFUSED[name]) as refused:
         schedulers.read(config(RUNS[name]))
     assert "set sampler" in str(refused.value) and "\n" not in str(refused.value)
@@ -67,6 +67,6 @@ def test_an_option_without_a_counterpart_is_refused_by_name(name):
 
 
 def test_all_that_is_stored_is_read_or_refused():
-    """A class would lose its test in silence."""
+    """A class would silently lose its test."""
     assert set(RUNS) == set(STORED) and STEPS == 10
     assert {*READ, *OTHER, *REFUSED} == set(RUNS)

@@ -30,7 +30,7 @@ def flips(path, places):
 
 
 def unnoticed(path, places, load):
-    """Those bits with which the file is loaded, and what is loaded differs from what was saved."""
+    """Return the places of damage with which the file still loads, with other contents."""
     right, found = load(path), []
     for place in flips(path, places):
         try:
@@ -57,7 +57,7 @@ def bits(path, count=None):
 
 
 def test_a_flipped_bit_is_refused_by_the_name_of_the_file(tmp_path):
-    """Weights would be others than those that were saved, without a word."""
+    """The weights would silently differ from those that were saved."""
     path = tmp_path / "weights.safetensors"
     checksums.save(path, TENSORS, ABOUT)
     assert values(path)[1] == ["12", "std_0.100"]
@@ -113,7 +113,7 @@ def changed(whole, draw):
 @pytest.mark.thorough
 @pytest.mark.parametrize("seed", range(4))
 def test_damaged_checkpoints_of_others_end_in_one_line(seed, tmp_path):
-    """A damaged file would end in a traceback, of which there are many kinds."""
+    """A damaged file would raise one of many kinds of tracebacks."""
     save_file(dit(w=16), tmp_path / "dit.safetensors")
     whole, path = (tmp_path / "dit.safetensors").read_bytes(), tmp_path / "damaged.safetensors"
     assert struct.unpack("<Q", whole[:8])[0] < 3000  # the head, which names and places tensors

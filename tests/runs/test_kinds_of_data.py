@@ -225,14 +225,14 @@ def test_conditions_that_are_not_said_are_those_of_held_out_items(conditional):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--cond=text=1"], "the network was not built for it; known: label, vector, tokens"),
-        (["--cond=vector=[1, 2]"], "vector=[1, 2]: has shape (2,); needs finite (4)"),
+        (["--cond=text=1"], "the network has no such condition; known: label, vector, tokens"),
+        (["--cond=vector=[1, 2]"], "vector=[1, 2]: has the shape (2,); needs finite values"),
         (["--cond=vector=no.npy"], "vector=no.npy: cannot be read"),
         (["--cond=label=2"], "label=2: no such class; known: 0 to 1"),
-        (["--cond=label=1", "--label=1"], "--label and --cond=label: say the same"),
-        (["--cond=vector=1", "--cond=vector=2"], "--cond=vector: is said twice"),
+        (["--cond=label=1", "--label=1"], "--label: --cond=label sets it too"),
+        (["--cond=vector=1", "--cond=vector=2"], "--cond=vector: is set twice"),
         (["--cond=vector"], "vector: needs NAME=VALUE or NAME=FILE"),
-        (["--out=a.wav"], "known endings: .png, .npz, none for a folder"),
+        (["--out=a.wav"], "unknown ending; known: .png, .npz, none (a folder)"),
     ],
 )
 def test_what_cannot_be_asked_for_is_refused_in_a_line(
@@ -258,7 +258,7 @@ def test_a_file_has_a_row_for_each_sample_or_one(conditional, tmp_path, monkeypa
         (
             DIT | {"conditions": {"vector": {"size": 3}}},
             ("vector",),
-            r"config\.network\.conditions\.vector: .*size=3, and the data have .*size=4",
+            r"config\.network\.conditions\.vector: .*size=3, but the data have .*size=4",
         ),
         (DIT, ("map",), r"config\.data: conditions=map: this data set has no such condition"),
     ],
@@ -273,7 +273,7 @@ def test_what_network_or_data_lack_is_refused_before_anything_is_compiled(
 
 @pytest.mark.thorough
 def test_training_is_the_command_too(tmp_path, monkeypatch):
-    """What `fit` takes as a dict, a user writes as flags."""
+    """Flags of the command would not have the effect of a dict in `fit`."""
     folder = described(tmp_path)
     flags = ["--config=moons_vp", f"--workdir={tmp_path / 'run'}", "--config.data.kind=vector"]
     np.savez(folder, x=np.zeros((24, 2), np.float32) + np.arange(24)[:, None] / 24,

@@ -16,7 +16,7 @@ from diffjax.training.signals import Signals
 
 
 class Pressed(Signals):
-    """As if the stop button of a notebook were pressed in the first steps."""
+    """Imitate the stop button of a notebook, pressed in the first steps."""
 
     def __init__(self):
         self.asked = 0
@@ -40,7 +40,7 @@ def trained(toy):
 
 @pytest.mark.thorough
 def test_an_interrupted_fit_saves_and_the_same_call_goes_on(toy, tmp_path, monkeypatch):
-    """A notebook would lose what it trained, or end with another network.
+    """A notebook would lose its training, or obtain another network.
 
     Compared with a fit of this module: `toy` may be of one that compiles with optimizations.
     """
@@ -94,11 +94,11 @@ def test_samples_are_those_of_the_command(toy, trained, tmp_path, monkeypatch):
         ({"ema": "raw"}, r"load\(ema=...\)"),
         ({"label": 3}, "--label=3: no such class; known: none"),
         ({"seed": -1}, "--seed: seed=-1: needs 0 <= seed < 2..32"),
-        ({"seed": [1, 2.5]}, "--seed=.1, 2.5.: needs an integer, or several"),
-        ({"index": []}, "--index=..: needs an integer, or several"),
+        ({"seed": [1, 2.5]}, "--seed=.1, 2.5.: needs one integer, or several"),
+        ({"index": []}, "--index=..: needs one integer, or several"),
         ({"weight": 2.0}, "config.sampling.guidance: the network is unconditional"),
-        ({"weight": "much"}, "--weight=much: needs a finite number"),
-        ({"weight": 2.0, "guidance": 3.0}, "--weight=2.0: and --guidance=3.0 says another"),
+        ({"weight": "much"}, "--weight=much: needs one finite number"),
+        ({"weight": 2.0, "guidance": 3.0}, "--weight=2.0: --guidance=3.0 sets a weight"),
         ({"guidance": {"rule": "apgg"}}, "config.sampling.guidance.rule.name='apgg'"),
     ],
 )

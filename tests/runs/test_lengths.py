@@ -79,13 +79,13 @@ def test_sounds_of_integers_are_floats_where_they_end(tmp_path):
 @pytest.mark.parametrize(
     ("arrays", "said"),
     [
-        ({"length": LENGTHS - 2}, "length: 0 is no length; needs 1 to 8"),
-        ({"length": LENGTHS + 1}, "length: 9 is no length; needs 1 to 8"),
-        ({"length": LENGTHS * 0.5}, "length: needs integers"),
-        ({"length": LENGTHS[1:]}, r"length: \(23,\); needs \(24,\)"),
+        ({"length": LENGTHS - 2}, "length: 0 is not a length; needs 1 to 8"),
+        ({"length": LENGTHS + 1}, "length: 9 is not a length; needs 1 to 8"),
+        ({"length": LENGTHS * 0.5}, "length: needs one integer, or several"),
+        ({"length": LENGTHS[1:]}, r"length: has the shape \(23,\); needs \(24,\)"),
         ({"mask": INSIDE[:, ::-1]}, "mask: has gaps"),
-        ({"mask": INSIDE[:, 1:]}, r"mask: \(24, 7\); needs \(24, 8\)"),
-        ({"mask": INSIDE | True}, "length, mask: differ"),
+        ({"mask": INSIDE[:, 1:]}, r"mask: has the shape \(24, 7\); needs \(24, 8\)"),
+        ({"mask": INSIDE | True}, "length, mask: disagree"),
     ],
 )
 def test_other_lengths_are_refused(tmp_path, arrays, said):
@@ -137,11 +137,11 @@ def test_the_loss_of_an_item_is_the_mean_over_its_own_values():
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"network": MLP}, "condition 'length' of kind length: enters by beside, and mlp takes"),
-        ({"data": {"crop": 4}}, "config.data: crop=4: the sequences have lengths; allowed: 0"),
+        ({"network": MLP}, "condition 'length' of kind length: enters by beside, but mlp takes"),
+        ({"data": {"crop": 4}}, "config.data: crop=4: sequences with lengths cannot be cropped"),
         (
             {"loss": {"pairing": "optimal_transport"}},
-            "pairing: it compares",
+            "pairing: compares",
         ),
         ({"loss": {"name": "flow_map"}}, "config.loss: FlowMap counts padding as data"),
         ({"sampling": {"sampler": {"name": "ddim"}, "steps": 2, "guidance": 2.0}}, "unconditional"),
@@ -155,16 +155,16 @@ def test_what_would_see_the_padding_is_refused(tmp_path, change, said):
 def test_metrics_refuse_lengths(tmp_path):
     """Distances would compare padding."""
     source, reading = builder.construct_data(config(stored(tmp_path))["data"], "data")
-    with pytest.raises(ValueError, match="metrics: see the padding of sequences"):
+    with pytest.raises(ValueError, match="metrics: would include the padding of sequences"):
         Real(source, reading, 10, tmp_path)
 
 
 @pytest.mark.parametrize("shape", [(L, 2), (4, L)])
 def test_forms_that_do_not_fit_their_length_are_refused(shape):
-    """A source of one's own would be cut along another axis."""
+    """A user's source would be cut along another axis."""
     with pytest.raises(ValueError, match="needs"):
         Form("sequence", shape, (Spec("length", "length", 5),))
-    with pytest.raises(ValueError, match="length: of vectors"):
+    with pytest.raises(ValueError, match="length: the items are vectors of"):
         Form("vector", (8,), (Spec("length", "length", 8),))
 
 
@@ -193,7 +193,7 @@ def test_a_run_trains_samples_and_writes(tmp_path, kind):
     ended = np.isnan(chosen.x).all(-1)
     np.testing.assert_array_equal(L - ended.sum(1), [3, 8, 3, 8, 3])
     assert np.isfinite(chosen.x[~ended]).all() and chosen.picture().shape[-1] == 3
-    with pytest.raises(ConfigError, match="--cond=length=9: 9 is no length; needs 1 to 8"):
+    with pytest.raises(ConfigError, match="--cond=length=9: 9 is not a length; needs 1 to 8"):
         trained.sample(1, cond={"length": 9})
     files = KINDS[kind].folder()
     assert files is not None

@@ -1,4 +1,4 @@
-"""Entries of one's own, all in this file: by name in configs and commands, as objects in `fit`."""
+"""User-defined entries, all in this file: by name in configs and commands, as objects in `fit`."""
 
 import dataclasses
 import functools
@@ -238,7 +238,7 @@ def test_fit_takes_objects_and_held_ones(run, tmp_path):
     with pytest.raises(ConfigError, match=r"config.loss.teacher=None: needs the path"):
         diffjax.fit(config(), tmp_path / "b", source=rings, objective=Imitation)
     loss = {"name": f"{HERE}:Imitation", "teacher": "held"}
-    with pytest.raises(ConfigError, match="give it again"):
+    with pytest.raises(ConfigError, match="pass it again"):
         diffjax.fit({**config(), "loss": loss}, tmp_path / "b", source=rings)
     assert not (tmp_path / "b").exists()
 
@@ -279,8 +279,8 @@ def folder(tmp_path, monkeypatch):
     [
         ("no_such_module:small", "no module 'no_such_module' in the current folder or on the PYTH"),
         ("fine_entries.inner:small", "no module 'fine_entries.inner'"),
-        ("broken_entries:small", "does not import: ModuleNotFoundError: No module named 'no_such"),
-        ("ending_entries:small", "does not import: SystemExit: 3"),
+        ("broken_entries:small", "cannot be imported: ModuleNotFoundError: No module"),
+        ("ending_entries:small", "cannot be imported: SystemExit: 3"),
         ("fine_entries:smal", "the module has no 'smal' (did you mean 'small'?); known: small"),
         ("fine_entries:WIDTH", "is of type int; needs a function or a class"),
         ("fine_entries", "unknown; known: dit"),
@@ -314,7 +314,7 @@ def test_an_entry_that_does_not_fit_its_catalogue_is_refused(change, message):
 
 
 def test_a_network_without_conditions_is_not_for_data_with_labels():
-    with pytest.raises(ConfigError, match="bare has no argument conditions, and the data have la"):
+    with pytest.raises(ConfigError, match="bare takes no conditions, but the data have label"):
         builder.experiment(config(f"network={HERE}:bare"))
 
 

@@ -13,8 +13,8 @@ def test_a_condition_that_was_never_trained_is_refused(tmp_path):
     network = {**DIT, "conditions": {"text": {"kind": "tokens", "size": 4}}}
     experiment = builder.experiment(config(archive(tmp_path, (4, 4, 3)), network, kind="latent"))
     for name, why in (
-        ("text", "the data of the run lack it"),
-        ("caption", "the network was not built for it"),
+        ("text", "the data set of the run has no such condition"),
+        ("caption", "the network has no such condition"),
     ):
         with pytest.raises(ConfigError, match=f"--cond={name}: {why}; known: none"):
             requested(experiment, None, {name: [[1, 2, 3, 4]]})

@@ -64,10 +64,18 @@ def test_arrays_are_items_or_one_item(tmp_path):
         (np.zeros((2, 8, 8, 1), np.uint8), 0.0, r"--strength: strength=0.0: needs 0 < strength <="),
         (np.zeros((2, 8, 8, 1), np.uint8), 1.5, r"--strength: strength=1.5: needs 0 <"),
         (np.zeros((2, 8, 8, 1), np.uint8), np.nan, r"--strength: strength=nan: needs a finite"),
-        (None, 0.5, "--strength=0.5: says how much of --from stays; it is missing"),
-        (np.zeros((2, 8, 8, 3), np.uint8), 1, r"--from: is uint8 \(2, 8, 8, 3\); needs uint8 or"),
-        (np.zeros((0, 8, 8, 1), np.uint8), 1, r"--from: is uint8 \(0, 8, 8, 1\)"),
-        (np.zeros((8, 8, 1), np.int64), 1, r"--from: is int64 \(8, 8, 1\); needs uint8 or float32"),
+        (None, 0.5, "--strength=0.5: applies to --from, which is missing"),
+        (
+            np.zeros((2, 8, 8, 3), np.uint8),
+            1,
+            r"--from: is uint8 of shape \(2, 8, 8, 3\); needs uint8 or",
+        ),
+        (np.zeros((0, 8, 8, 1), np.uint8), 1, r"--from: is uint8 of shape \(0, 8, 8, 1\)"),
+        (
+            np.zeros((8, 8, 1), np.int64),
+            1,
+            r"--from: is int64 of shape \(8, 8, 1\); needs uint8 or",
+        ),
         (np.full((8, 8, 1), 255.0), 1, r"--from: values up to 255; needs finite images in \[-1, 1"),
         ("none.png", 1, r"--from=none.png: no such file or folder of images"),
     ],
@@ -88,5 +96,5 @@ def test_files_that_are_no_items_are_refused_by_name(tmp_path):
         stored(tmp_path / "a.npz", GREY)
     with pytest.raises(ConfigError, match="adaptive has no steps"):
         starting(experiment(sampler="adaptive"), np.zeros((8, 8, 1), np.uint8))
-    with pytest.raises(ConfigError, match=r"a.png: .*the data are points"):
+    with pytest.raises(ConfigError, match=r"a.png: .*points items"):
         stored(tmp_path / "a.png", POINTS)

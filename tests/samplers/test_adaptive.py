@@ -60,7 +60,7 @@ def keys_of(x):
 
 
 def scale(sde):
-    """Of the frame at the first level: alpha and sigma of VP times this."""
+    """Return the scale of the frame at the first level, relative to alpha and sigma of VP."""
     at = levels(sde, np.array([sde.t_max]))
     return float(np.hypot(at.alpha[0], at.sigma[0]))
 
@@ -143,7 +143,9 @@ def test_the_flow_starts_from_alpha_0():
     exact = MEAN + np.sqrt(VAR) * X  # x is noise of variance 1
     made, _ = walked(sde, LINE, 1e-4)
     np.testing.assert_allclose(made, exact, atol=2e-3)
-    with pytest.raises(ValueError, match=r"eta=1.* from t=1.*alpha is 0 there.*allowed: eta=0"):
+    with pytest.raises(
+        ValueError, match=r"eta=1.* starts at t=1.*where alpha is 0.*allowed: eta=0"
+    ):
         adaptive(sde, eta=1.0)
 
 
@@ -248,7 +250,7 @@ def test_the_sde_is_one_path_whatever_the_tolerance():
     [
         (
             {"solver": "dopri"},
-            "solver='dopri': known: 'heun', 'bosh3', 'dopri5', 'tsit5', 'dopri8'",
+            "solver='dopri': unknown; known: 'heun', 'bosh3', 'dopri5', 'tsit5', 'dopri8'",
         ),
         ({"rtol": 0.0}, "rtol=0.0: needs 0 < rtol < 1"),
         ({"rtol": 1.0}, "rtol=1.0: needs 0 < rtol < 1"),
@@ -269,7 +271,7 @@ def test_bad_settings_are_refused_by_name(settings, message):
 def test_there_is_no_common_path():
     """Rows of a film would be of different levels."""
     x = jnp.asarray(X, jnp.float32)
-    with pytest.raises(ValueError, match="they have no common path"):
+    with pytest.raises(ValueError, match="which have no common path"):
         adaptive(SDE).run(Net(LINE), x, keys_of(x), path=True)
     assert adaptive(SDE).rows is None
 
@@ -291,7 +293,7 @@ def test_runs_count_the_passes_of_every_sample():
 
 def test_a_sample_that_does_not_arrive_stops_the_run():
     """Samples from the middle of the way, or NaN, would be saved with the others."""
-    with pytest.raises(FloatingPointError, match=r"sample \d of its batch: more than 2 steps"):
+    with pytest.raises(FloatingPointError, match=r"sample \d of its batch needs more than 2 steps"):
         [*generation(Net(TWO), most=2)]
     x = jnp.asarray(X * scale(SDE), jnp.float32)
     net = Net(TWO)

@@ -141,7 +141,7 @@ def strength(name, settings):
 
 @pytest.mark.parametrize("method", [(name, {}) for name in SAMPLERS] + NOISY, ids=label)
 def test_noise_has_a_clock_or_is_listed_as_of_no_path(method):
-    """A sampler would draw other noise for other numbers of steps, and nobody say so."""
+    """A sampler would silently draw other noise for another number of steps."""
     name, settings = method
     table = SAMPLERS[name](VP_LINEAR, DOWN, **settings)
     timed = np.isfinite(table.clock[:, 1])
@@ -345,7 +345,7 @@ def test_a_path_belongs_to_its_sample():
 
 @pytest.mark.parametrize("method", [("ddim_sde", 1), ("ancestral", 1), ("seeds_2", 2)], ids=str)
 def test_a_table_in_two_parts_is_the_table(method):
-    """A run that is stopped and goes on would meet other noise, own or of the path."""
+    """A run that is interrupted and resumed would get other noise, independent or of the path."""
     name, rows = method
     x, keys = begin()
     net = denoiser(VP_LINEAR)

@@ -29,7 +29,7 @@ def first_order(slope=lambda at, t, s: at.sigma[s] / at.sigma[t], noise=0.0, ord
     [("dpmpp_2m", {}), ("heun", {}), ("lms", {"order": 3}), ("ddim", {"eta": 1.0})],
 )
 def test_listed_samplers_pass(name, settings):
-    """A user would be told that a right method is wrong."""
+    """A correct method would be reported as wrong."""
     found = judge(SAMPLERS[name], **settings)
     assert found.holds, found
     assert ("Gaussian" if settings.get("eta") else "mixture") in found[0].asked

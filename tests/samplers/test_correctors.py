@@ -297,7 +297,7 @@ def test_every_step_is_corrected(method, frame, steps):
 
 
 def _added(made, table):
-    """Which rows are those of the corrector, of repeats = 2: pairs that draw noise at one time."""
+    """Return which rows are the corrector's with repeats = 2: pairs with noise at one time."""
     new, old = np.zeros(len(made), bool), 0
     for i in range(len(made)):
         same = old < len(table) and all(
@@ -312,11 +312,11 @@ def _added(made, table):
 @pytest.mark.parametrize("name", sorted(REFUSED))
 @pytest.mark.parametrize("steps", [2, 3, 6, 20])
 def test_samplers_without_a_state_to_correct_are_refused(name, steps):
-    """Some of their steps would be corrected, or only the first, and nobody say so."""
+    """Some of their steps, or only the first, would be corrected without a message."""
     times = np.append(np.linspace(TIMES[0], TIMES[-1], steps), 0.0)
     table = SAMPLERS[name](VP_LINEAR, times)
     for corrector in CORRECTORS.values():
-        with pytest.raises(ValueError, match="needs a sampler whose steps begin with the state"):
+        with pytest.raises(ValueError, match="in which every step begins with the state"):
             corrector(VP_LINEAR, table)
 
 

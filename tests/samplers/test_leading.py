@@ -75,7 +75,7 @@ def inputs():
 
 @pytest.mark.parametrize("steps", [1, 3])
 def test_a_flow_map_is_exact_in_any_number_of_steps(steps):
-    """The network would be told another time than the step goes to."""
+    """The network would receive another time than that to which the step leads."""
     table = leap(SDE_, grids.uniform(SDE_, steps))
     x, keys = inputs()
     made = sample(Exact(SDE_), table, x, keys)
@@ -118,7 +118,7 @@ def test_it_is_printed_where_it_differs():
 
 
 def test_ordinary_tables_ask_ordinary_denoisers():
-    """A denoiser that knows no second time would be told one."""
+    """A denoiser without a second time would receive one."""
     x, keys = inputs()
     with pytest.raises(ValueError, match="was not told where to lead"):
         sample(Exact(SDE_), samplers.ddim(SDE_, grids.uniform(SDE_, 2)), x, keys)

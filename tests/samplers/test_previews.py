@@ -66,7 +66,7 @@ def test_all_parts_of_all_tables_of_a_length_are_one_program():
 
 
 def test_what_is_not_finite_ends_the_previews_with_row_and_time():
-    """A long run would go on with NaN to its last row."""
+    """A long run would continue with NaN to its last row."""
     (x, keys), rows = start(), table()
     bad = DATA.denoiser(SDE)
     bad = replace(bad, data=replace(DATA, mean=jnp.full((2, 2), jnp.nan)))

@@ -60,7 +60,7 @@ def test_start_from_noise_is_finite_or_refused(name, frame, schedule):
         times = uniform(sde, steps)
         if schedule is Cosine and name in NEEDS_ALPHA:
             if steps > 1:
-                with pytest.raises(ValueError, match=r"from t=1 of .*alpha is 0 there"):
+                with pytest.raises(ValueError, match=r"at t=1 of .*where alpha is 0"):
                     SAMPLERS[name](sde, times)
             continue
         table = SAMPLERS[name](sde, times)
@@ -71,7 +71,7 @@ def test_start_from_noise_is_finite_or_refused(name, frame, schedule):
 def test_one_step_from_pure_noise_is_refused_too(name):
     """x0 does not follow from eps at alpha = 0: one row would return infinity."""
     sde = VP(Cosine())
-    with pytest.raises(ValueError, match=r"from t=1 of .*alpha is 0 there"):
+    with pytest.raises(ValueError, match=r"at t=1 of .*where alpha is 0"):
         SAMPLERS[name](sde, uniform(sde, 1))
 
 
@@ -119,9 +119,9 @@ def test_bad_settings_are_refused_by_name(name, setting, value):
 
 
 def test_restarts_stay_below_the_noise_that_the_network_knows():
-    """It would be asked about a level beyond t_max."""
+    """The network would be evaluated at a level beyond t_max."""
     sde = VP(Linear(), t_max=0.3)
-    with pytest.raises(ValueError, match=r"high=1\.5: beyond the noise at t_max=0\.3 of VP"):
+    with pytest.raises(ValueError, match=r"high=1\.5: exceeds the noise level at t_max=0\.3 of VP"):
         SAMPLERS["restart"](sde, uniform(sde, 7), high=1.5)
     for high in (0.3, 1.2):
         assert SAMPLERS["restart"](sde, uniform(sde, 7), high=high).t.max() <= 0.3

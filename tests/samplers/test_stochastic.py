@@ -44,7 +44,7 @@ def test_without_noise_or_corrector_it_is_the_known_method(frame, times, ours, t
 @frames
 @pytest.mark.parametrize("i", [3, 4, 5])
 def test_churn_keeps_the_marginal(frame, i):
-    """The network would see other data than at the level that it is told."""
+    """The data that the network sees would not belong to the level that it receives."""
     sde, gamma = FRAMES[frame], 0.25
     table = SAMPLERS["churn"](sde, TIMES[i : i + 2], s_churn=gamma, s_max=2.0)
     at = levels(sde, np.array([TIMES[i], table.t[0]]))
@@ -57,7 +57,7 @@ def test_churn_keeps_the_marginal(frame, i):
 
 
 def test_churn_stays_below_the_noise_that_the_network_knows():
-    """It would be asked about a level beyond t_max."""
+    """The network would be evaluated at a level beyond t_max."""
     stirred = lambda times: SAMPLERS["churn"](VP_LINEAR, times, s_max=np.inf).noisy[0]
     assert stirred(np.array([0.95, 0.5])) and not stirred(np.array([0.99, 0.5]))
 
@@ -93,7 +93,7 @@ def test_there_is_no_restart_before_the_first_step():
 
 @pytest.mark.parametrize("name", ["churn", "restart"])
 def test_noise_forgets_a_wrong_start(name):
-    """With noise and half the way up again, an error of variance would shrink less than by Heun."""
+    """Noise would not halve an error of the variance that Heun's method leaves."""
     settings = {"s_max": 5.0} if name == "churn" else {"low": 0.2, "high": 5.0}
     times = at_lambda(VP_LINEAR, np.linspace(-1.5, 1.5, 81))
     mean, var = marginal(VP_LINEAR, times[0])

@@ -46,7 +46,7 @@ def test_error_is_the_distance_of_the_laws():
 @pytest.mark.parametrize(
     ("times", "var", "match"),
     [
-        ([0.9, 0.1, 0.0], VAR, "three or more above 0"),
+        ([0.9, 0.1, 0.0], VAR, "at least three above 0"),
         ([0.9, 0.5, 0.1], np.array([1.0, 0.0]), "needs positive variances"),
     ],
 )
@@ -107,7 +107,7 @@ def test_there_and_back_by_inversion():
 
 
 def refined(name, wanted, first=5, most=640):
-    """What `refine` finds on Gaussian data, and the true error with as many steps."""
+    """Return the result of `refine` on Gaussian data, and the true error with as many steps."""
     sde, x = VP(Linear(), t_min=0.02, t_max=0.9), np.linspace(-2, 2, 9)[:, None]
     mean, var = jnp.full(1, 0.7), jnp.full(1, 0.3)
     denoise, keys = gaussian(mean, var).denoiser(sde), jax.random.split(jax.random.key(0), 9)

@@ -112,7 +112,7 @@ def test_real_images_come_from_a_data_set_or_the_run_that_learned_them(tool, set
     assert error is None
     assert inside(tmp_path)["size"] == [4, 4]
     error, _ = tool("digits", "digits", f"--out={tmp_path}", "--num=298")
-    assert error.endswith("num=298: more than there are pairs of one class; allowed: 1 to 297")
+    assert error.endswith("num=298: exceeds the pairs of equal class; allowed: 1 to 297")
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_real_images_come_from_a_data_set_or_the_run_that_learned_them(tool, set
         (["{}/dark.npz", "{}/bright,sise=9"], "did you mean 'size'?"),
         (
             ["{}/dark.npz", "{}/bright", "--num=21"],
-            "num=21: more than there are pairs of one class; allowed: 1 to 20",
+            "num=21: exceeds the pairs of equal class; allowed: 1 to 20",
         ),
         (["--results", "a.json"], "key.json: no key (No such file"),
     ],
@@ -141,7 +141,7 @@ DONE = "state.answers.length"
 
 
 def choose(browser, how) -> None:
-    """Answer by what is seen: `how` is told which of the images are bright."""
+    """Answer by the pictures: `how` receives which of the images are bright."""
     browser.wait("shown != null")
     before = browser.run(DONE)
     seen = browser.run("[...document.querySelectorAll('#images img')].map(i => i.src)")
@@ -189,4 +189,4 @@ def test_a_person_answers_in_a_browser_and_is_counted(tool, sets, tmp_path, test
     given = json.loads(saved.read_text())
     assert [a["trial"] for a in given["answers"]] != list(range(many))  # in an order of one's own
     error, _ = tool(f"--results={saved}", saved, f"--out={tmp_path}")
-    assert "the same answers as in" in error
+    assert "holds the same answers as" in error

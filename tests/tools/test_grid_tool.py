@@ -38,7 +38,7 @@ def test_variances_are_those_of_the_data():
     ("flags", "message"),
     [
         (["--config=digits_vp", "--sampler=hein"], "--sampler.name='hein'"),
-        (["--config=digits_vp", "--sampler=ddim", "--steps=1"], "three or more above 0"),
+        (["--config=digits_vp", "--sampler=ddim", "--steps=1"], "at least three above 0"),
         (["--config=digits_vp", "--sampler=ddim", "--grid=karas"], "--grid.name='karas'"),
     ],
 )

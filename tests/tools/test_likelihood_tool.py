@@ -44,7 +44,7 @@ def test_images_are_ranked_mapped_and_joined(small, capsys):
     assert tool.rank(small, given).shape[-1] == 3
     assert tool.maps(small, given).shape[-1] == 3
     assert tool.interpolate(small, given).shape[-1] == 3
-    assert "grey levels off" in capsys.readouterr().out
+    assert "grey levels (RMS)" in capsys.readouterr().out
     first, second = tool.pairs(small, 5)
     label = small.source.labels()
     assert (label[first] == label[second]).all() and not set(first) & set(second)

@@ -13,7 +13,7 @@ from diffjax.tools import plot as tool
 
 @pytest.fixture
 def drawn(monkeypatch, tmp_path, capsys):
-    """Run the tool; what it drew, and what it said on stderr."""
+    """Run the tool; return its pictures and its lines on stderr."""
 
     def run(*arguments: str):
         out = tmp_path / "picture.png"
@@ -33,7 +33,7 @@ def test_schedules_are_drawn_and_early_loss_is_said(drawn):
 
 
 def test_all_schedules_are_drawn_by_default_and_impossible_ones_are_named(drawn):
-    """A schedule that the frame refuses would stop the picture, or be missing without a word."""
+    """A schedule that the frame refuses would stop the picture, or silently be missing."""
     _, said = drawn("schedules", "--sde=ve")
     assert "left out" in said and "Cosine" in said and "Geometric" not in said
 
@@ -71,7 +71,7 @@ def test_a_config_gives_process_and_data(drawn, monkeypatch):
         (["schedules", "cosin"], "process.schedule.name='cosin'"),
         (["schedules", "cosine", "--sde=ve"], "sigma is infinite at t_max"),
         (["forward", "linear", "--data=moons"], "forward needs images"),
-        (["schedules", "--out=x.gif"], "known ending: .png"),
+        (["schedules", "--out=x.gif"], "unknown ending; known: .png"),
     ],
 )
 def test_mistakes_are_one_line(monkeypatch, tmp_path, arguments, message):

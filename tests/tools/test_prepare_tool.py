@@ -104,7 +104,7 @@ def test_an_array_without_labels(made, tmp_path, dtype):
 
 
 def test_images_of_all_sizes_become_one_and_bad_files_are_named(made, tmp_path):
-    """The bad ones would stop an hour of work at its end, or vanish without a word."""
+    """Bad files would stop the work at its end, after an hour, or silently vanish."""
     for k, x in enumerate(pictures(10, 40)):
         (tmp_path / "in").mkdir(exist_ok=True)
         Image.fromarray(x[: 20 + 2 * k]).save(tmp_path / "in" / f"{k}.png")
@@ -147,7 +147,7 @@ def test_duplicates_go_from_the_training_images_and_are_shown(made, tmp_path, ho
 
 
 def test_copies_are_never_on_both_sides_of_a_new_split(made, tmp_path):
-    """Also where they have different labels; else the test images would be known."""
+    """Otherwise the network would know test images, which may have another label in training."""
     x = np.concatenate([pictures(60), pictures(60)])
     label = np.concatenate([np.arange(60) % 3, np.arange(60) % 2])
     np.savez(tmp_path / "a.npz", x=x, y=label)
@@ -159,7 +159,7 @@ def test_copies_are_never_on_both_sides_of_a_new_split(made, tmp_path):
 
 @pytest.mark.thorough
 def test_a_killed_run_goes_on_and_gives_the_same_bytes(tmp_path, monkeypatch):
-    """It would begin again after hours, or end as another data set."""
+    """It would start again after hours of work, or write another data set."""
     np.savez(tmp_path / "a.npz", x=pictures(1700), y=np.arange(1700) % 5)  # four parts
     command = lambda out, *more: [
         sys.executable, "-m", "diffjax.tools.prepare", str(tmp_path / "a.npz"),
@@ -195,9 +195,9 @@ def test_what_is_there_already_is_not_made_again(made, tmp_path, tiny_array):
     assert made(tiny_array, "--channels=1")[0] == 0
     before = bytes_of(tmp_path / "mine")
     code, out, _ = made(tiny_array, "--channels=1")
-    assert code == 0 and "there already" in out
+    assert code == 0 and "is prepared already" in out
     code, _, err = made(tiny_array, "--channels=3")
-    assert code == 2 and "holds a data set made with" in err
+    assert code == 2 and "was prepared with" in err
     assert bytes_of(tmp_path / "mine") == before
 
 
@@ -207,18 +207,18 @@ def test_half_of_another_data_set_is_refused(made, tmp_path, tiny_array):
     work.mkdir(parents=True)
     (work / "source.json").write_text("{}")
     code, _, err = made(tiny_array)
-    assert code == 2 and "scanned with other settings, or from other files; remove it" in err
+    assert code == 2 and "holds images of other settings or other files; remove it" in err
 
 
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--size=-1"], "--size: '-1': needs an integer, at least 0"),
-        (["--channels=2"], "--channels=2: known: 1 (grey), 3 (RGB)"),
+        (["--size=-1"], "--size: '-1': needs an integer of at least 0"),
+        (["--channels=2"], "--channels=2: needs 1 (grey) or 3 (RGB)"),
         (["--test=1"], "--test=1: needs 0 < test < 1"),
-        (["--distance=40"], "--distance: '40': needs an integer, 0 to 16"),
-        (["--test=0.001"], "--test=0.001: leaves no image for the test split; of each class"),
-        (["--test=0.999"], "--test=0.999: leaves no image for the training split; of each class"),
+        (["--distance=40"], "--distance: '40': needs an integer from 0 to 16"),
+        (["--test=0.001"], "--test=0.001: leaves no image for the test split; this share of each"),
+        (["--test=0.999"], "--test=0.999: leaves no image for the training split; this share"),
     ],
 )
 def test_settings_out_of_range_are_one_line(made, tmp_path, tiny_array, flags, message):
@@ -236,17 +236,17 @@ def test_sources_that_cannot_be_are_one_line(made, tmp_path):
     for k, side in enumerate((4, 5)):
         Image.fromarray(pictures(1, side)[0]).save(tmp_path / "two" / f"{k}.png")
     refusals = {
-        "nowhere": "SOURCE=nowhere: no such file or folder, nor tfds:NAME",
+        "nowhere": "SOURCE=nowhere: no such file or folder; a TFDS data set",
         "moons:9": "SOURCE=moons:9: no such file",
         "tfds:nothing": "not prepared in",
         tmp_path / "points.npy": "needs images",
         tmp_path / "empty": "no images in it",
         tmp_path / "bad": "readable",
-        tmp_path / "two": "1.png: 5 x 5 x 3, the first image is 4 x 4 x 3; --size brings",
+        tmp_path / "two": "1.png: is 5 x 5 x 3, and the first image is 4 x 4 x 3; set --size",
     }
     for k, (source, message) in enumerate(refusals.items()):
         code, _, err = made(source, out=tmp_path / f"out{k}")
         assert code == 2 and message in err and err.count("\n") == 1, (source, err)
         assert not (tmp_path / f"out{k}").exists()  # parts of a scan would be in the way
     code, _, err = made(tmp_path / "two", out=tmp_path / "My Data")
-    assert code == 2 and "named 'My Data'; needs small letters" in err
+    assert code == 2 and "named 'My Data'; needs a name of lower-case" in err

@@ -59,7 +59,7 @@ def test_the_most_steps_are_said_where_they_are_too_few(tool):
 def test_what_has_no_steps_is_refused(tool):
     """Doubled steps would mean nothing to a sampler that chooses its own."""
     error, out = tool("--sampler=adaptive")
-    assert error == "--sampler=adaptive: chooses its own steps; allowed: the others"
+    assert error == "--sampler=adaptive: chooses its own steps; allowed: the other samplers"
     assert out == ""
     for bad in ("0", "-1"):
         error, _ = tool("--sampler=ddim", f"--error={bad}")

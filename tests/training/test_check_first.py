@@ -1,4 +1,4 @@
-"""What cannot work is refused before anything is written; what nobody trained is said."""
+"""Impossible requests are refused before anything is written; untrained parts are reported."""
 
 import contextlib
 import dataclasses
@@ -46,12 +46,12 @@ def test_a_run_that_is_refused_leaves_nothing_behind(tmp_path, monkeypatch, fiel
 
 def test_an_empty_workdir_is_refused(monkeypatch, capsys):
     """A variable that is not set would train into the current folder."""
-    with pytest.raises(ConfigError, match=r"workdir='': needs a folder"):
+    with pytest.raises(ConfigError, match=r"workdir='': the path is empty"):
         diffjax.fit(FILE, "")
     monkeypatch.setattr(sys, "argv", ["train.py", f"--config={FILE}", "--workdir="])
     with pytest.raises(SystemExit) as stopped:
         train.run()
-    assert stopped.value.code == 2 and "--workdir: is empty" in capsys.readouterr().err
+    assert stopped.value.code == 2 and "--workdir: the value is empty" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
@@ -75,7 +75,7 @@ def test_an_empty_workdir_is_refused(monkeypatch, capsys):
     ],
 )
 def test_what_is_not_finite_is_refused_in_every_section(field, value):
-    """A run would train to its end with a loss of NaN, or wait for ever."""
+    """A run would train to the last step with a loss of NaN, or wait for ever."""
     config = load(str(FILE))
     *parents, leaf = field.split(".")
     section = config
@@ -95,7 +95,7 @@ def test_what_is_not_finite_is_refused_in_every_section(field, value):
         ),
         (
             ("loss.pairing=optimal_transport", "sampling.sampler=ddim:eta=0.5"),
-            r"does not train a score, and config.sampling.sampler.name='ddim' adds noise",
+            r"does not train a score, but config.sampling.sampler.name='ddim' adds noise",
         ),
         (
             (
@@ -103,7 +103,7 @@ def test_what_is_not_finite_is_refused_in_every_section(field, value):
                 "sampling.sampler=ddim",
                 "sampling.corrector={'name': 'refresh'}",
             ),
-            r"does not train a score, and config.sampling.corrector.name='refresh' adds noise",
+            r"does not train a score, but config.sampling.corrector.name='refresh' adds noise",
         ),
         (
             (
@@ -117,7 +117,7 @@ def test_what_is_not_finite_is_refused_in_every_section(field, value):
     ],
 )
 def test_what_fails_later_is_refused_when_it_is_built(fields, message):
-    """A training would end in a traceback at its first picture, or its network give NaN."""
+    """A run would raise a traceback at its first picture, or its network would return NaN."""
     config = load(str(FILE))
     config["loss"]["pairing"] = "independent"
     config["sampling"]["corrector"] = {"name": "refresh"}
@@ -160,7 +160,7 @@ def test_guidance_away_from_what_was_never_trained_is_said(dropout, guidance, sa
     config["sampling"]["guidance"] = guidance
     experiment = builder.experiment(config, labelled("points", (2,), 2))
     line = builder.untrained(experiment)
-    assert bool(line) == said and ("config.loss drops none" in line) == said
+    assert bool(line) == said and ("config.loss drops no" in line) == said
     bare = dataclasses.replace(experiment, form=labelled("points", (2,)))
     assert builder.untrained(bare) == ""
 

@@ -101,7 +101,7 @@ def test_the_newest_state_comes_back_bit_by_bit(tmp_path):
 
 
 def test_only_the_newest_are_kept(tmp_path):
-    """Else a long run fills the disk."""
+    """Otherwise a long run would fill the disk."""
     write(tmp_path, range(1, 7), keep=2)
     reader = Checkpoints(tmp_path, write=False)
     assert reader.steps() == [5, 6]
@@ -192,7 +192,7 @@ def test_training_goes_on_after_a_damaged_checkpoint(tmp_path, again):
 
 
 def test_if_all_are_damaged_it_says_so(tmp_path):
-    """To begin anew in silence would throw a run away."""
+    """A silent new start would throw a run away."""
     write(tmp_path, [3, 6])
     damage(tmp_path, 3, "truncated")
     damage(tmp_path, 6, "truncated")
@@ -220,7 +220,8 @@ def test_a_flipped_byte_in_any_file_is_never_loaded(tmp_path, caplog):
         path.write_bytes(whole)
     assert {"state", "checksums"} <= set(damaged)
     assert (
-        "checkpoint 6 cannot be read (the checksum of ['w'] is not what was saved)" in caplog.text
+        "checkpoint 6 cannot be read (the checksum of ['w'] differs from the saved one)"
+        in caplog.text
     )
 
 
@@ -241,7 +242,7 @@ def test_the_best_is_kept_with_the_newest_also_after_a_restart(tmp_path):
 
 
 def test_a_save_that_fails_leaves_the_others_and_the_next_one_works(tmp_path, caplog):
-    """orbax would go on raising the old error, and believe that there is no checkpoint."""
+    """orbax would keep raising the old error, and report that there is no checkpoint."""
     checkpoints = Checkpoints(tmp_path, keep=9)
     checkpoints.save(1, state(1))
     checkpoints.wait()
@@ -261,7 +262,7 @@ def test_a_save_that_fails_leaves_the_others_and_the_next_one_works(tmp_path, ca
 
 
 def half_written(root, step: int) -> None:
-    """What a kill in the middle of a save leaves: files, but no commit mark."""
+    """Leave the files of a save that was killed in the middle, without a commit mark."""
     shutil.copytree(root / "3", root / str(step))
     for mark in (root / str(step)).rglob("commit_success.txt"):
         mark.unlink()
@@ -318,7 +319,7 @@ def test_a_reader_makes_no_folder(tmp_path):
 
 
 def test_a_state_of_another_shape_is_refused(tmp_path):
-    """Parameters cut or filled up in silence would give another network."""
+    """Parameters that are silently cut or padded would give another network."""
     write(tmp_path, [3])
     other = {**ABSTRACT, "w": jax.ShapeDtypeStruct((5,), "float32")}
     checkpoints = Checkpoints(tmp_path, write=False)

@@ -1,4 +1,4 @@
-"""What a step costs, by hand and by the report; and traces of steps."""
+"""The cost of a step, computed by hand and by the report, and traces of steps."""
 
 import json
 
@@ -35,7 +35,7 @@ def test_rates_need_a_peak():
     cost = Cost(2, "cpu", 10, 4 * 10**12, 1, 1, 1, None)
     assert cost.rates(0.5) == {"tflops_per_s": 2.0}
     assert cost._replace(peak=8e12).rates(0.5) == {"tflops_per_s": 2.0, "mfu": 0.25}
-    assert "not known" in str(cost) and "8 TFLOP/s" in str(cost._replace(peak=8e12))
+    assert "unknown" in str(cost) and "8 TFLOP/s" in str(cost._replace(peak=8e12))
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_peaks_are_known_by_name(kind, tflops):
 
 
 def test_a_trace_is_of_the_steps_asked_for(tmp_path, monkeypatch):
-    """It would be of compiling, or go on until memory is full."""
+    """The trace would be that of the compilation, or continue until the memory is full."""
     events = []
     monkeypatch.setattr(jax.profiler, "start_trace", lambda *_, **__: events.append("start"))
     monkeypatch.setattr(jax.profiler, "stop_trace", lambda: events.append("stop"))

@@ -1,4 +1,4 @@
-"""What goes wrong around a run: real processes, real signals, one line for the user each time."""
+"""Faults around a run, with real processes and signals; each gives one line for the user."""
 
 import json
 import os
@@ -43,7 +43,7 @@ SMALL = {
 
 
 def flags(workdir: Path, **changed) -> list[str]:
-    """Of a small network on points; `__` in a name stands for a dot."""
+    """Return the flags of a small network on points; `__` in a name stands for a dot."""
     settings = SMALL | {k.replace("__", "."): v for k, v in changed.items()}
     given = [f"--config.{k}={v}" for k, v in settings.items()]
     return ["--config=moons_vp", f"--workdir={workdir}", *given]
@@ -121,7 +121,9 @@ def test_a_full_disk_is_told_and_survived_and_nobody_else_may_train_there(tmp_pa
         run.wait_for("train 20/")
         line, code = refused(*flags(workdir))
         assert code == 2
-        assert line.startswith(f"error: --workdir={workdir}: another run trains there (process ")
+        assert line.startswith(
+            f"error: --workdir={workdir}: another run is training there (process "
+        )
         assert f"(process {run.process.pid} on " in line
 
         hard = resource.prlimit(run.process.pid, resource.RLIMIT_FSIZE)[1]
@@ -186,7 +188,7 @@ def test_a_run_that_gets_no_data_saves_says_so_and_ends(tmp_path):
         hang.touch()
         assert run.end() == 1
     step = int(newest(workdir).step)
-    why = rf"batch {step} of config.data.name='moons' did not come in \d+\.\d s"
+    why = rf"batch {step} of config.data.name='moons' did not arrive within \d+\.\d s"
     told = rf"error: {why} \(config.data.timeout\); saved at step {step}"
     assert re.fullmatch(told, run.said.splitlines()[-1])
 
@@ -214,7 +216,7 @@ def test_a_run_without_data_saves_at_a_signal_and_at_its_limit(tmp_path, stopped
         with pytest.raises(RunError) as told:
             callbacks.take(feed, signals, 7, state)
         assert checkpoints.steps() == [7]
-    why = r"batch 7 of config.data.name='moons' did not come in \d+\.\d s"
+    why = r"batch 7 of config.data.name='moons' did not arrive within \d+\.\d s"
     why = f"SIGTERM: {why}" if stopped else rf"{why} \(config.data.timeout\)"
     assert re.fullmatch(rf"{why}; saved at step 7", str(told.value))
     assert told.value.stuck and told.value.code == (128 + signal.SIGTERM if stopped else 1)
@@ -230,7 +232,7 @@ def test_a_run_of_bad_steps_stops_with_its_weights_and_its_batch(tmp_path, refus
     assert (line, code) == (
         "error: batches 0 to 19: loss or gradient is not finite, so 20 steps in a row were skipped "
         "(config.train.max_bad_steps=20); the weights are those of step 0, saved at step 20; "
-        f"batch 0: {file}",
+        f"batch 0 is in {file}",
         1,
     )
     state = newest(workdir)

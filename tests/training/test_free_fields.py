@@ -1,4 +1,4 @@
-"""Which fields of a config may change when a run resumes, and which may not."""
+"""Fields of a config that may change when a run resumes, and fields that may not."""
 
 import json
 from pathlib import Path
@@ -76,7 +76,7 @@ def test_a_run_resumed_with_other_free_fields_has_the_same_bits(tmp_path, monkey
 
 
 def test_a_field_that_steps_read_is_refused_with_both_values(tmp_path):
-    """A run would resume with another learning rate, or batch, or network, without a word."""
+    """A run would silently resume with another learning rate, batch or network."""
     open_run(tmp_path, experiment(), ["test"])
     for text, message in {
         "optimizer.learning_rate=0.1": "config.optimizer.learning_rate is 0.001 there and 0.1 here",
@@ -95,7 +95,7 @@ def test_a_field_that_steps_read_is_refused_with_both_values(tmp_path):
 
 @pytest.mark.parametrize("text", ["optimizer.eps=1e-8", "train.spike=20.0", "sde.t_min=0.001"])
 def test_a_default_that_is_written_out_is_no_difference(tmp_path, text):
-    """A config that says what it said without words, or a new default, would end an old run."""
+    """Old runs would not resume after a default is written out, or a new field gets a default."""
     (tmp_path / "config.json").write_text(json.dumps(load(str(FILE))))
     made = experiment(text)
     (tmp_path / "data.json").write_text("{}")
@@ -110,7 +110,7 @@ def names() -> list[str]:
 
 @pytest.mark.parametrize("name", names())
 def test_a_completed_config_means_the_same(name):
-    """What a run stores would be another process, loss, network or average than was trained."""
+    """The stored config would describe another process, loss, network or average."""
     config = load(name)
     whole = builder.completed(config)
     assert builder.completed(whole) == whole and json.loads(json.dumps(whole))

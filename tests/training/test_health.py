@@ -1,4 +1,4 @@
-"""Which steps are called bad, for sequences of losses and gradient norms made to be judged."""
+"""Which steps count as bad, in constructed sequences of losses and gradient norms."""
 
 import functools
 

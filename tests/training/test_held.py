@@ -1,4 +1,4 @@
-"""What is held and what is frozen: never changed, never averaged, saved once, laid out by rule."""
+"""Held and frozen parameters are never changed or averaged, saved once, and laid out by rule."""
 
 import json
 import shutil
@@ -237,9 +237,12 @@ def test_a_step_leaves_it_in_its_memory(teacher, tmp_path):
 @pytest.mark.parametrize(
     ("frozen", "said"),
     [
-        (("Dense_7",), "config.optimizer.frozen: 'Dense_7': fits no parameter; known: network/De"),
-        (("(",), "config.optimizer.frozen: '(': no regular expression"),
-        (("network",), "config.optimizer.frozen=('network',): fits every parameter"),
+        (
+            ("Dense_7",),
+            "config.optimizer.frozen: 'Dense_7': matches no parameter; known: network",
+        ),
+        (("(",), "config.optimizer.frozen: '(': not a regular expression"),
+        (("network",), "config.optimizer.frozen=('network',): matches every parameter"),
         ("Dense_0", "config.optimizer.frozen='Dense_0': needs tuple"),
     ],
 )
@@ -253,7 +256,7 @@ def test_patterns_that_freeze_nothing_or_all_are_refused(frozen, said):
 def test_a_rate_of_what_is_frozen_is_refused():
     made = config()
     made["optimizer"]["rates"] = {PART: 0.1}
-    with pytest.raises(ConfigError, match="fits no parameter"):
+    with pytest.raises(ConfigError, match="matches no parameter"):
         builder.experiment(made)
 
 
@@ -265,7 +268,7 @@ def test_a_rate_of_what_is_frozen_is_refused():
     ],
 )
 def test_a_teacher_that_is_not_there_is_refused(tmp_path, path, said):
-    """The run would begin, and end with a traceback."""
+    """The run would start, and raise a traceback."""
     settings = {"name": "imitation"} | ({"teacher": path} if path else {})
     with pytest.raises(ConfigError) as refused:
         diffjax.fit(config(**settings), tmp_path / "run")

@@ -95,7 +95,7 @@ def test_the_state_that_is_measured_goes_on_as_if_nobody_had_looked(digits_loss)
 
 
 def test_of_a_network_that_says_nothing_it_is_the_variance_of_its_target(toy):
-    """F = 0 where eps is asked for: E eps^2 = 1, whatever the data are."""
+    """With the output 0 and the target eps the loss is E eps^2 = 1 for all data."""
     experiment = builder.experiment(json.loads((toy / "config.json").read_text()))
     apply = lambda params, x, c_noise, cond, *, key=None: jnp.zeros_like(x)
     network = dataclasses.replace(experiment.model.network, apply=apply)
@@ -118,7 +118,7 @@ def test_any_first_items_cover_the_noise_levels(toy):
 
 
 def test_rows_of_a_run(toy):
-    """The curve that tells learning from learning by heart."""
+    """The curve that distinguishes learning from memorising would be missing."""
     lines = (toy / "metrics.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
     rows = [row for row in rows if "held_out/loss" in row]

@@ -64,7 +64,7 @@ def command(workdir: Path, changed: dict | None = None) -> list[str]:
 
 
 def alone(workdir: Path, changed: dict | None = None) -> None:
-    """What `finish` does, on the first device of this process."""
+    """Do the work of `finish` on the first device of this process."""
     experiment = builder.experiment(override(load(str(FILE)), fields(changed)))
     with lock(workdir):
         open_run(workdir, experiment, ["test"])
@@ -77,7 +77,7 @@ def finish(workdir: Path, changed: dict | None = None) -> subprocess.CompletedPr
 
 
 class Running:
-    """A training that goes on until it is stopped; its stderr lies in a file."""
+    """A training that continues until it is stopped; its stderr is a file."""
 
     def __init__(self, workdir: Path):
         self.log = workdir.parent / "stderr.txt"
@@ -166,7 +166,7 @@ def assert_like(workdir: Path, whole: Path, launches: int) -> None:
 
 
 def assert_stopped(workdir: Path, number: signal.Signals, code: int, log: str) -> None:
-    """By the signal, with all saved, and the command to go on as the last line."""
+    """Assert that the signal stopped the run, all is saved, and the last line resumes it."""
     assert code == 128 + number
     assert "Traceback" not in log
     last = log.splitlines()[-1]
@@ -188,7 +188,7 @@ def test_a_killed_run_ends_like_one_that_was_not(tmp_path, whole):
 
 @pytest.mark.thorough
 def test_a_run_that_is_killed_and_stopped_ends_like_one_that_was_not(tmp_path, whole):
-    """kill -9 in a save, SIGTERM after more steps, then on to the end.
+    """After kill -9 in a save and SIGTERM later, the run must reach the same end.
 
     A batch system sends SIGTERM and waits: all must be saved, and the command to go on be said. The
     last launch reads with another number of threads: the order of the data is the same.
@@ -225,7 +225,7 @@ def test_a_run_killed_again_and_again_ends_like_one_that_was_not(tmp_path, whole
 
 @pytest.mark.thorough
 def test_ctrl_c_saves_too(tmp_path):
-    """It must not lose the work either."""
+    """Ctrl-C must not lose the work either."""
     workdir = tmp_path / "run"
     run = Running(workdir)
     run.wait_for(lambda: "train 5/" in run.log.read_text())
@@ -233,7 +233,7 @@ def test_ctrl_c_saves_too(tmp_path):
 
 
 def test_running_a_finished_run_again_changes_nothing(whole, monkeypatch, capsys):
-    """Only the launch itself is noted."""
+    """Only the launch itself is recorded."""
     before = files(whole)
     monkeypatch.setattr(sys, "argv", command(whole)[2:])
     monkeypatch.setattr(mesh, "layout", functools.partial(mesh.layout, jax.devices()[:1]))
@@ -248,7 +248,7 @@ def test_running_a_finished_run_again_changes_nothing(whole, monkeypatch, capsys
 def test_another_config_in_the_same_workdir_is_refused_with_the_differences(
     whole, monkeypatch, capsys
 ):
-    """Else half of a run would be of one experiment and half of another."""
+    """Otherwise one half of a run would belong to another experiment."""
     before = files(whole)
     monkeypatch.setattr(mesh, "layout", functools.partial(mesh.layout, jax.devices()[:1]))
     other = {"optimizer.learning_rate": 0.5, "network.width": 8, "train.sample_every": 5}

@@ -234,19 +234,19 @@ def test_an_average_is_exported_and_known_there(run, call, tmp_path):
     back = diffjax.load(tmp_path / "out")
     assert (back.ema, back.step) == ("short", 60)
     chex.assert_trees_all_equal(back.denoise.params, diffjax.load(run, ema="short").denoise.params)
-    with pytest.raises(ConfigError, match=r"ema=long: .* holds one; known: short"):
+    with pytest.raises(ConfigError, match=r"ema=long: .* holds one average; known: short"):
         diffjax.load(tmp_path / "out", ema="long")
 
 
 def test_what_cannot_be_is_refused_in_one_line(run, toy, call):
-    """Another average would be taken in silence, or a traceback end the command."""
+    """Another average would silently be used, or the command would raise a traceback."""
     with pytest.raises(ConfigError, match=r"ema=shrt: unknown \(did you mean 'short'\?\)") as error:
         diffjax.load(run, ema="shrt")
     assert "long, other, raw, short" in str(error.value)
     with pytest.raises(ConfigError, match=r"tools.ema --workdir=.*/run --std=0.123"):
         diffjax.load(run, ema=0.123)
     for flag, message in (
-        ("--std=0.28", "miss its profile by"),
+        ("--std=0.28", "approximate its profile with an error of"),
         ("--std=0.3", "std=0.3: needs 0 < std < 0.2887"),
         ("--std=0.1234", "at most three digits"),
         ("--std=0.1 --step=31", "--step=31: no snapshot"),

@@ -50,7 +50,7 @@ CONSTANT_V = Model(SDE, V(), CONSTANT.network)
 
 @functools.cache
 def first_params(model, shape):
-    """From one program, once for each model."""
+    """Return the first parameters, drawn by one program for each model."""
     return jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, *shape)))
 
 

@@ -1,4 +1,4 @@
-"""Weights of another network: by name, renamed where it is said, in part where it is asked for."""
+"""Weights of another network: by name, renamed or in part where this is requested."""
 
 import json
 from pathlib import Path
@@ -52,10 +52,10 @@ def test_a_map_renames_in_its_order(known):
     [
         ("layers", "--resume_map=layers: the form is OLD=NEW"),
         ("=x", "--resume_map==x: the form is OLD=NEW"),
-        ("(=x", "--resume_map=(=x: no regular expression"),
-        (r"Dense=\3", "no regular expression"),
-        ("convs=x", "--resume_map=convs=x: fits no parameter; known: network/"),
-        ("kernel|bias=w", "--resume_map=kernel|bias=w: several parameters become 'network/"),
+        ("(=x", "--resume_map=(=x: not a regular expression"),
+        (r"Dense=\3", "not a regular expression"),
+        ("convs=x", "--resume_map=convs=x: matches no parameter; known: network/"),
+        ("kernel|bias=w", "--resume_map=kernel|bias=w: renames several parameters to 'network/"),
     ],
 )
 def test_a_map_that_cannot_be_is_refused(known, text, said):
@@ -81,12 +81,15 @@ def test_a_partial_load_is_asked_for_and_says_what_it_lacks(source, known, tmp_p
         diffjax.fit(deeper, tmp_path / "run", resume_from=source)
     line = str(refused.value)
     assert line.startswith(f"--resume_from={source}: not the parameters of config.network: ")
-    assert "network/Dense_" in line and line.endswith("that fit: --resume_partial")
+    assert "network/Dense_" in line and line.endswith("--resume_partial uses those that fit")
     assert not (tmp_path / "run" / "config.json").exists()
     fit = lambda: diffjax.fit(deeper, tmp_path / "run", resume_from=source, resume_partial=True)
     made = fit()
     told = capsys.readouterr().err
-    assert "not found, so drawn anew: " in told and "of other shapes, so drawn anew: " in told
+    assert (
+        "missing, so initialised at random: " in told
+        and "of other shapes, so initialised at random: " in told
+    )
     e = made.experiment
     found = transfer(e, nested(known[1]))
     assert found.missing and found.reshaped and not found.surplus
@@ -102,7 +105,7 @@ def test_a_partial_load_is_asked_for_and_says_what_it_lacks(source, known, tmp_p
 
 
 def test_flags_go_with_the_run_that_they_are_for(source, tmp_path):
-    """`--resume_map` alone would do nothing, in silence."""
+    """`--resume_map` alone would silently do nothing."""
     for flag in ({"resume_map": ("a=b",)}, {"resume_partial": True}, {"resume_ema": "raw"}):
         with pytest.raises(ConfigError, match="need --resume_from"):
             launch.launch(load(str(MOONS)), tmp_path / "run", **flag)

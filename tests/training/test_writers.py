@@ -88,7 +88,7 @@ def test_a_file_with_nothing_to_remove_is_left_as_it_is(tmp_path):
 
 @pytest.fixture
 def wandb(monkeypatch, tmp_path):
-    """A module that takes the place of wandb and notes what it is told."""
+    """A module in place of wandb that records its calls."""
     told = []
     run = types.SimpleNamespace(
         define_metric=lambda *args, **kwargs: None,
@@ -108,7 +108,7 @@ def wandb(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("make", [JSONL, *WRITERS.values()])
 def test_the_writers_are_writers(tmp_path, wandb, make):
-    """What is listed is made by (workdir, start) and takes all that a log has to say."""
+    """An entry could not be constructed from (workdir, start), or receive a log."""
     made = make(tmp_path, 0)
     assert isinstance(made, Writer)
     made.scalars(1, {"loss": 0.5})

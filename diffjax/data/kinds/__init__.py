@@ -28,6 +28,9 @@ def lookup(name: str) -> Kind:
     """Return the kind of this name, or your own kind from `module:KIND`.
 
     Raises ValueError for an unknown name.
+
+    >>> lookup("image").axes
+    '(H, W, C)'
     """
     return config.lookup(KINDS, name, "kind", Kind)
 
@@ -38,6 +41,9 @@ def default(shape: tuple[int, ...], dtype: str) -> str:
     It depends on the shape and the type of an item: (D,) is points for D = 2 or 3, else vector;
     (L, C) is audio in int16, else sequence; (H, W, C) is image with 1 or 3 channels or in uint8,
     else latent; (T, H, W, C) is video in uint8, else volume. Raises ValueError for any other rank.
+
+    >>> default((32, 32, 3), "uint8"), default((2,), "float32"), default((16000, 1), "int16")
+    ('image', 'points', 'audio')
     """
     grey = dtype == "uint8"
     by_rank = {
@@ -47,5 +53,5 @@ def default(shape: tuple[int, ...], dtype: str) -> str:
         4: "video" if grey else "volume",
     }
     if len(shape) not in by_rank:
-        raise ValueError(f"items {shape}: needs 1 to 4 axes")
+        raise ValueError(f"the items have the shape {shape}; needs 1 to 4 axes")
     return by_rank[len(shape)]

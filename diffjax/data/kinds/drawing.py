@@ -56,6 +56,9 @@ def grid(
 
     columns: their number, by default that of an approximately square grid. tile: the height in
     pixels to which small images are enlarged. titles: texts above the columns.
+
+    >>> grid(np.zeros((6, 8, 8, 1), np.uint8), columns=3, tile=8).shape
+    (22, 32, 3)
     """
     n, h, w, c = images.shape
     columns = columns or math.ceil(math.sqrt(n))
@@ -195,7 +198,13 @@ def beside(images: np.ndarray) -> np.ndarray:
 def scatter(
     points: np.ndarray, label: np.ndarray | None = None, class_names: Sequence[str] = ()
 ) -> np.ndarray:
-    """Draw points (N, 2) as a picture (H, W, 3), coloured by label."""
+    """Draw points (N, 2) as a picture (H, W, 3), coloured by label.
+
+    class_names: names of the labels for the legend.
+
+    >>> scatter(np.zeros((10, 2))).shape
+    (500, 500, 3)
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5, 5), dpi=100, layout="constrained")
@@ -324,7 +333,14 @@ def drawn(figure: Figure) -> np.ndarray:
 
 
 def save(path: Path, picture: np.ndarray) -> None:
-    """Write a uint8 picture (H, W, 3) or (H, W, 1), and create its folder."""
+    """Write a uint8 picture (H, W, 3) or (H, W, 1), and create its folder.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save(Path(folder, "new", "grid.png"), np.zeros((8, 8, 3), np.uint8))
+    ...     [path.name for path in Path(folder).rglob("*.png")]
+    ['grid.png']
+    """
     from PIL import Image
 
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -34,6 +34,10 @@ class Files:
     ending: the suffix with its dot. write: `(path, items or item, units)`. read: `(path, shape of
     an item, units)`, the inverse of `write`. each: True if a file holds one item, so that several
     items make a folder.
+
+    >>> from diffjax.data import KINDS
+    >>> KINDS["image"].files[0].ending
+    '.png'
     """
 
     ending: str
@@ -64,6 +68,13 @@ class Kind:
     window: the axes, counted from the last, along which items may be cropped. mirror: the axis
     along which items may be flipped. lengths: True if items may have different lengths along their
     first axis, with NaN beyond the end. augment: True if geometric augmentations of images apply.
+
+    >>> from diffjax.data import KINDS
+    >>> KINDS["image"].range("uint8"), KINDS["latent"].range("float32")
+    ((0.0, 255.0), None)
+    >>> KINDS["image"].check((8, 8, 2), "uint8")
+    Traceback (most recent call last):
+    ValueError: kind='image': ...
     """
 
     name: str
@@ -95,10 +106,11 @@ class Kind:
         if len(shape) not in self.ranks or (self.channels and shape[-1] not in self.channels):
             sizes = " or ".join(map(str, self.channels))
             with_sizes = f" with a last axis of {sizes}" if sizes else ""
-            raise ValueError(f"kind={self.name!r}: items {shape}; needs {self.axes}{with_sizes}")
+            has = f"kind={self.name!r}: the items have the shape {shape}"
+            raise ValueError(f"{has}; needs {self.axes}{with_sizes}")
         if dtype not in self.dtypes:
             allowed = " or ".join(self.dtypes)
-            raise ValueError(f"kind={self.name!r}: items of {dtype}; needs {allowed}")
+            raise ValueError(f"kind={self.name!r}: the items are {dtype}; needs {allowed}")
 
     def check_values(self, x: np.ndarray) -> None:
         """Raise ValueError for floats that are not finite or exceed the bound."""
@@ -107,7 +119,7 @@ class Kind:
         most = float(np.abs(x).max())
         if not np.isfinite(most) or (self.bound is not None and most > self.bound):
             within = "" if self.bound is None else f" in [-{self.bound:g}, {self.bound:g}]"
-            other = "; other kinds, as kind='latent', have no bound" if within else ""
+            other = "; other kinds, such as kind='latent', have no bound" if within else ""
             raise ValueError(f"values up to {most:g}; needs finite {self.noun}s{within}{other}")
 
     def range(self, dtype: str) -> tuple[float, float] | None:

@@ -79,7 +79,7 @@ def _write_wav(path: Path, item: np.ndarray, units: Units) -> None:
 def _read_wav(path: Path, shape: Shape, units: Units) -> np.ndarray:
     with wave.open(str(path), "rb") as file:
         if file.getsampwidth() != 2:
-            raise ValueError(f"{path}: {8 * file.getsampwidth()} bits; needs 16")
+            raise ValueError(f"{path}: has {8 * file.getsampwidth()} bits; needs 16")
         frames = np.frombuffer(file.readframes(file.getnframes()), "<i2")
         return frames.reshape(-1, file.getnchannels()).astype(np.int16)
 

@@ -57,7 +57,7 @@ def described(units: Units, width: int) -> Mapping[str, Column]:
     plain: dict[str, Column] = {f"x{i}": {"mean": 0.0, "std": 1.0} for i in range(width)}
     columns: Mapping[str, Column] = units.get("columns") or plain
     if (said := sum(len(c.get("levels", [0])) for c in columns.values())) != width:
-        raise ValueError(f"units['columns']: of {said} values, and the rows have {width}")
+        raise ValueError(f"units['columns']: describe {said} values, and the rows have {width}")
     return columns
 
 
@@ -75,7 +75,8 @@ def _read(path: Path, shape: tuple[int, ...], units: Units) -> np.ndarray:
         header, *rows = csv.reader(file)
     columns = described(units, shape[0])
     if header != [*columns]:
-        raise ValueError(f"{path}: columns {', '.join(header)}; needs {', '.join(columns)}")
+        has, needs = ", ".join(header), ", ".join(columns)
+        raise ValueError(f"{path}: has the columns {has}; needs the columns {needs}")
     try:
         cells = zip(*rows, strict=True)
         parts = [encoded(v, c) for v, c in zip(cells, columns.values(), strict=True)]

@@ -14,7 +14,11 @@ from diffjax.nets.conditions.base import Vector, absent, place, present
 
 @dataclass(frozen=True)
 class Augment:
-    """Labels of augmentation (B, size), embedded by one layer without a bias; 0 where missing."""
+    """Labels of augmentation (B, size), embedded by one layer without a bias; 0 where missing.
+
+    >>> Augment(9).shape((4, 32, 32, 3))
+    (4, 9)
+    """
 
     size: int
     name: str = "augment"

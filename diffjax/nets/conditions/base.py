@@ -112,28 +112,52 @@ class Leads(Embeds, Protocol):
 
 
 def kind(condition: Condition) -> str:
-    """Return the name of the condition's class in the catalogue."""
+    """Return the name of the condition's class in the catalogue.
+
+    >>> from diffjax.nets.conditions import Label, Tokens
+    >>> kind(Label(10)), kind(Tokens(768, "caption"))
+    ('label', 'tokens')
+    """
     return next(iter(catalogue(type(condition))))
 
 
 def spec(condition: Condition) -> Spec:
-    """Return the name, kind and size of the condition."""
+    """Return the name, kind and size of the condition.
+
+    >>> from diffjax.nets.conditions import Tokens
+    >>> spec(Tokens(768, "caption"))
+    Spec(name='caption', kind='tokens', size=768)
+    """
     return Spec(condition.name, kind(condition), condition.size)
 
 
 def place(condition: Condition) -> str:
-    """Return the name of the parameters: `tokens`, or `tokens_caption` for tokens named caption."""
+    """Return the name of the parameters: `tokens`, or `tokens_caption` for tokens named caption.
+
+    >>> from diffjax.nets.conditions import Label, Tokens
+    >>> place(Label(10)), place(Tokens(768, "caption"))
+    ('label', 'tokens_caption')
+    """
     of_kind = kind(condition)
     return of_kind if condition.name == of_kind else f"{of_kind}_{condition.name}"
 
 
 def absent(*shape: int) -> Array:
-    """Return the floats, all NaN, that stand for a missing condition."""
+    """Return the floats, all NaN, that stand for a missing condition.
+
+    >>> absent(1, 2).tolist()
+    [[nan, nan]]
+    """
     return jnp.full(shape, jnp.nan)
 
 
 def present(value: Float[Array, "..."], dtype: Any) -> tuple[Array, Array]:
-    """Return the values with 0 in place of missing ones, and the mask of those present."""
+    """Return the values with 0 in place of missing ones, and the mask of those present.
+
+    >>> values, there = present(jnp.array([0.5, jnp.nan]), float)
+    >>> values.tolist(), there.tolist()
+    ([0.5, 0.0], [True, False])
+    """
     there = ~jnp.isnan(value)
     return jnp.where(there, value, 0).astype(dtype), there
 

@@ -21,6 +21,9 @@ class Label:
     """One of `size` classes (B,): a learned vector for each class, and one for a missing class.
 
     In a compiled program a class out of range results in NaN.
+
+    >>> Label(10).missing(jnp.zeros((3, 2))).tolist()
+    [-1, -1, -1]
     """
 
     size: int

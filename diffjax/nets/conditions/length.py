@@ -20,6 +20,9 @@ class Length:
     transformer attends to the item alone, so its output there does not depend on the amount of
     padding. The output of a U-Net does, through its norms and convolutions. A length is never
     missing, so neither dropout nor guidance removes it.
+
+    >>> Length(3).inside(jnp.array([1, 3], jnp.uint32), rank=2).tolist()
+    [[True, False, False], [True, True, True]]
     """
 
     size: int
@@ -30,7 +33,7 @@ class Length:
 
     def shape(self, x: tuple[int, ...]) -> tuple[int | None, ...]:
         if x[1] != self.size:
-            raise ValueError(f"condition {self.name!r} of size {self.size}: the items are {x[1:]}")
+            raise ValueError(f"condition {self.name!r} has the size {self.size}, the items {x[1:]}")
         return (x[0],)
 
     def missing(self, x: Float[Array, "b *d"]) -> UInt32[Array, " b"]:

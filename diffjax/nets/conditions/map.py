@@ -13,7 +13,11 @@ from diffjax.nets.conditions.base import absent, present
 
 @dataclass(frozen=True)
 class Map:
-    """Channels (B, *D, size) beside the input, and for each a mask of the values present."""
+    """Channels (B, *D, size) beside the input, and for each a mask of the values present.
+
+    >>> Map(1).beside(jnp.array([[[0.5], [jnp.nan]]]), float).tolist()
+    [[[0.5, 1.0], [0.0, 0.0]]]
+    """
 
     size: int
     name: str = "map"

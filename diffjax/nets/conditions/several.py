@@ -42,6 +42,10 @@ class Conditions:
     guidance (arXiv:2207.12598). `settled` chooses mechanisms. Raises ValueError for a size below 1,
     a name that is not a word, a mechanism that the kind does not have, or two conditions with one
     name.
+
+    >>> from diffjax.nets.conditions import Label, Tokens
+    >>> print(settled((Label(10), Tokens(768, "caption")), "unet", ("embedding", "cross")))
+    label (label of size 10), caption (tokens of size 768)
     """
 
     entries: tuple[Condition, ...] = ()
@@ -50,15 +54,15 @@ class Conditions:
         for entry in self.entries:
             spec(entry)  # refuses sizes below 1
             if not entry.name.isidentifier():
-                raise ValueError(f"condition {entry.name!r}: needs a name that is a word")
+                raise ValueError(f"condition {entry.name!r}: needs an identifier as a name")
             if entry.mechanism not in entry.mechanisms:
                 raise ValueError(
                     f"condition {entry.name!r} of kind {kind(entry)}: "
-                    f"mechanism={entry.mechanism!r}: known: {', '.join(entry.mechanisms)}"
+                    f"mechanism={entry.mechanism!r}: unknown; known: {', '.join(entry.mechanisms)}"
                 )
         for names in ([e.name for e in self.entries], [place(e) for e in self.entries]):
             if twice := sorted({name for name in names if names.count(name) > 1}):
-                raise ValueError(f"condition {twice[0]!r}: there are two of this name")
+                raise ValueError(f"condition {twice[0]!r}: two conditions have this name")
 
     def __str__(self) -> str:
         known = (f"{e.name} ({kind(e)} of size {e.size})" for e in self.entries)
@@ -76,17 +80,19 @@ class Conditions:
         cond, entries = cond or {}, {e.name: e for e in self.entries}
         if unknown := set(cond) - set(entries):
             raise ValueError(
-                f"condition {sorted(unknown)}: this network knows {sorted(entries)}: {self}"
+                f"condition {sorted(unknown)}: the network takes {sorted(entries)}: {self}"
             )
         for name, value in cond.items():
             entry, shape = entries[name], entries[name].shape(x.shape)
             same = [n in (None, m) for n, m in zip(shape, value.shape, strict=False)]
             if len(shape) != value.ndim or not all(same):
-                raise ValueError(f"cond[{name!r}] {value.shape}: needs {shape}: {self}")
+                has = f"cond[{name!r}] has the shape {value.shape}"
+                raise ValueError(f"{has}; needs {shape}; the network takes {self}")
             wanted = jnp.issubdtype(jax.eval_shape(entry.missing, x).dtype, jnp.integer)
             if wanted != jnp.issubdtype(value.dtype, jnp.integer):
                 needs = "integers" if wanted else "floats"
-                raise ValueError(f"cond[{name!r}] of type {value.dtype}: needs {needs}: {self}")
+                has = f"cond[{name!r}] has the type {value.dtype}"
+                raise ValueError(f"{has}; needs {needs}; the network takes {self}")
             if isinstance(entry, Length):
                 checks.lengths(value, entry.size, f"cond[{name!r}]")
             elif wanted:
@@ -132,7 +138,9 @@ class Conditions:
         widths = [tokens.shape[-1] for tokens, _ in parts]
         if len(set(widths)) > 1:
             names = [entry.name for entry in self.by(mechanism)]
-            raise ValueError(f"tokens {names} of widths {widths}: need one width, or layers >= 1")
+            raise ValueError(
+                f"tokens {names} have the widths {widths}; need one width, or layers >= 1"
+            )
         if len(parts) < 2:
             return parts[0] if parts else None
         tokens, there = zip(*parts, strict=True)
@@ -184,6 +192,13 @@ def settled(conditions: Iterable[Condition], network: str, takes: tuple[str, ...
     """Choose the mechanism of each condition of a network that supports the mechanisms `takes`.
 
     Raises ValueError for a condition that has none of these mechanisms.
+
+    >>> from diffjax.nets.conditions import Label
+    >>> [entry.mechanism for entry in settled([Label(10)], "mlp", ("embedding",)).entries]
+    ['embedding']
+    >>> settled([Label(10)], "mlp", ("cross",))
+    Traceback (most recent call last):
+    ValueError: condition 'label' of kind label: ...
     """
     entries = []
     for entry in conditions:
@@ -192,7 +207,7 @@ def settled(conditions: Iterable[Condition], network: str, takes: tuple[str, ...
         if not possible and set(wanted) <= set(entry.mechanisms):
             raise ValueError(
                 f"condition {entry.name!r} of kind {kind(entry)}: enters by "
-                f"{' or '.join(wanted)}, and {network} takes {', '.join(takes)}"
+                f"{' or '.join(wanted)}, but {network} takes {', '.join(takes)}"
             )
         mechanism = possible[0] if possible else entry.mechanism  # an unknown one is refused below
         entries.append(dataclasses.replace(cast(Any, entry), mechanism=mechanism))

@@ -22,6 +22,9 @@ class To:
     layers without biases, the last of which starts at zero. So s = t adds exactly zero, whatever
     was learned, and the network is the ordinary denoiser there. Raises ValueError for another name
     or size.
+
+    >>> To().missing(jnp.zeros((2, 3))).tolist()
+    [nan, nan]
     """
 
     size: int = 1

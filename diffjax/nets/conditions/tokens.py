@@ -20,6 +20,9 @@ class Tokens:
     (arXiv:2310.00426). null: whether a learned token comes first, which is always present; without
     it the attention of a sample without tokens is zero. Raises ValueError for another number of
     layers.
+
+    >>> Tokens(768, "caption").shape((4, 32, 32, 3))
+    (4, None, 768)
     """
 
     size: int
@@ -32,7 +35,9 @@ class Tokens:
 
     def __post_init__(self):
         if self.layers not in (0, 1, 2):
-            raise ValueError(f"condition {self.name!r}: layers={self.layers}: known: 0, 1, 2")
+            raise ValueError(
+                f"condition {self.name!r}: layers={self.layers}: unknown; known: 0, 1, 2"
+            )
 
     def shape(self, x: tuple[int, ...]) -> tuple[int | None, ...]:
         return (x[0], None, self.size)

@@ -17,7 +17,11 @@ from diffjax.nets.magnitude import normalize
 
 @dataclass(frozen=True)
 class Vector:
-    """Numbers (B, size), embedded by one layer; a learned vector where one of them is missing."""
+    """Numbers (B, size), embedded by one layer; a learned vector where one of them is missing.
+
+    >>> Vector(3).shape((4, 32, 32, 3)), Vector(3).mechanisms
+    ((4, 3), ('embedding', 'unit'))
+    """
 
     size: int
     name: str = "vector"
