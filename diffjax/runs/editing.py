@@ -30,6 +30,9 @@ Images = Float[np.ndarray, "k h w c"]
 Conds = dict[str, np.ndarray]
 SAMPLER = "ddim"
 """The sampler of edits where no flag chooses another: first order, without noise."""
+TOLERANCE = 0.01
+"""Relative residual of a row up to which an inversion is accepted. The rows next to the
+data converge most slowly."""
 
 
 @dataclass(frozen=True)
@@ -49,22 +52,26 @@ class Editing:
     seed: int
     batch_size: int
 
-    def inverted(self, iterations: int = 10) -> tuple[Images, Images]:
+    def inverted(
+        self, *, iterations: int = 10, tolerance: float = TOLERANCE
+    ) -> tuple[Images, Images]:
         """Return the latents of the images, and the images that the sampler makes of them.
 
-        iterations: fixed-point iterations per row, see `inverse.editing.invert`. Raises ConfigError
+        iterations, tolerance: see `inverse.editing.invert`. Raises ConfigError
         for a sampler that cannot be inverted, and FloatingPointError where a row does not converge.
         """
         table = builder.refuse("--sampler")(self._invertible)()
 
+        settings: dict[str, Any] = {"iterations": iterations, "tolerance": tolerance}
+
         def each(x: Array, cond: Any, keys: Any) -> tuple[Array, Array]:
-            latent = invert(self.trained.denoise, table, x, iterations=iterations, cond=cond).x
+            latent = invert(self.trained.denoise, table, x, cond=cond, **settings).x
             return latent, sample(self.trained.denoise, table, latent, keys, cond=cond)
 
         latent, again = self._batches(each, self.x0, self.cond, "invert")
         return latent, again
 
-    def edited(self, cond: Conds, iterations: int = 10) -> Images:
+    def edited(self, cond: Conds, *, iterations: int = 10, tolerance: float = TOLERANCE) -> Images:
         """Return the images under other conditions, by name, (K, ...).
 
         A deterministic sampler starts from the latents of the images under their own conditions; a
@@ -78,13 +85,14 @@ class Editing:
         else:
             table = builder.refuse("--sampler")(self._invertible)()
         names = [*self.cond]
+        settings: dict[str, Any] = {"iterations": iterations, "tolerance": tolerance}
 
         def each(x: Array, both: Any, keys: Any) -> tuple[Array]:
             source = {name: both[name] for name in names}
             target = {name: both[f"to {name}"] for name in names}
             more = {"cond": target, "guidance": guidance}
             if not is_noisy:
-                latent = invert(denoise, table, x, iterations=iterations, cond=source).x
+                latent = invert(denoise, table, x, cond=source, **settings).x
                 return (sample(denoise, table, latent, keys, **more),)
             start, z = noises(denoise, table, x, keys, cond=source)
             return (sample(denoise, table, start, keys, noise=z, **more),)

@@ -178,7 +178,7 @@ def restoration(
     *,
     y: Any = None,
     std: float = 0.0,
-    method: str | Config = "tweedie",
+    method: str | Config = "pigdm",
     num: int = 8,
     seed: int = 0,
     label: int | str | Sequence[int | str] | None = None,

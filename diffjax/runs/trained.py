@@ -166,7 +166,7 @@ class Trained:
         of all images or of each; `batch_size`; and fields in place of those of config.sampling.
         Raises ConfigError for a request that cannot be computed.
 
-            trained.restore("test:0,1", "box:size=0.4", std=0.05, method="tweedie", num=16)
+            trained.restore("test:0,1", "box:size=0.4", std=0.05, method="daps", num=16)
         """
         from diffjax.runs.restoring import restoration
 

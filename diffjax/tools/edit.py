@@ -8,12 +8,13 @@
 
 `invert` finds the latents from which an ODE sampler leads to the images, by fixed-point iteration
 in each row, shows what the sampler makes of them, and prints how far that is from the images. It
-takes --iterations times the network passes of the sampler. `edit` shows the images under other
-classes: with an ODE sampler from their latents, and with a stochastic one, such as ancestral, from
-the noises that lead to them ("edit-friendly" DDPM inversion), which keep more of the image.
---strength is the share of the steps that is undone and done again: less keeps more. --guidance acts
-on the new class alone, --source says the class of the images. `inpaint` samples what a soft mask
-leaves free: black is kept, white is sampled anew, and grey is free in that share of the last steps.
+takes --iterations times the network passes of the sampler; more --steps bring it closer. `edit`
+shows the images under other classes: with an ODE sampler from their latents, and with a stochastic
+one, such as ancestral, from the noises that lead to them ("edit-friendly" DDPM inversion), which
+keep more of the image. --strength is the share of the steps that is undone and done again: less
+keeps more. --guidance acts on the new class alone, --source says the class of the images. `inpaint`
+samples what a soft mask leaves free: black is kept, white is sampled anew, and grey is free in that
+share of the last steps.
 
 For variations of an image see `sample --from=FILE --strength=0.6`; for measurements with noise, and
 posteriors in place of plain inpainting, see `tools.restore`; for what lies between two images, see
@@ -77,6 +78,12 @@ def flags() -> argparse.ArgumentParser:
                 "--iterations", type=cli.positive, default=10, help="of the inversion of a row"
             )
             one.add_argument(
+                "--tolerance",
+                type=cli.number,
+                default=0.01,
+                help="largest relative change of a row that counts as converged",
+            )
+            one.add_argument(
                 "--strength", type=cli.number, default=1.0, help="share of the steps, in (0, 1]"
             )
         one.add_argument(
@@ -134,7 +141,7 @@ def inverted(ready: Editing, asked: argparse.Namespace) -> Columns:
     """Return the images, their latents and what the sampler makes of these; print the error."""
     import numpy as np
 
-    latent, again = ready.inverted(asked.iterations)
+    latent, again = ready.inverted(iterations=asked.iterations, tolerance=asked.tolerance)
     error = 127.5 * np.sqrt(((again - ready.x0) ** 2).mean())
     print(f"to the latent and back: {error:.3f} grey levels off (RMS)")
     sigma = ready.trained.sde.sigma(ready.plan.start)
@@ -151,7 +158,9 @@ def edited(ready: Editing, asked: argparse.Namespace) -> Columns:
     targets = {name: target(e, ready.cond, name) for name in asked.label}
     columns = {"image": ready.x0}
     for name, cond in targets.items():
-        columns[f"as {name}"] = ready.edited(cond, asked.iterations)
+        columns[f"as {name}"] = ready.edited(
+            cond, iterations=asked.iterations, tolerance=asked.tolerance
+        )
     return columns
 
 

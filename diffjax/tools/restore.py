@@ -75,7 +75,7 @@ def flags() -> argparse.ArgumentParser:
     )
     flags.add_argument(
         "--method",
-        default="tweedie",
+        default="pigdm",
         metavar="NAME[:ARGUMENT=VALUE,...]",
         help="how x0 is sampled given y, see above",
     )
