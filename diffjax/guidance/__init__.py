@@ -20,7 +20,8 @@ networks in them are traced, settings are static. No sample depends on the other
 from diffjax.arrays import catalogue
 from diffjax.guidance.base import Conditional, Guidance, Guided, Thresholded
 from diffjax.guidance.classifier import Classifier
-from diffjax.guidance.query import Pair, Query
+from diffjax.guidance.denoiser import GuidedDenoiser
+from diffjax.guidance.query import Draws, Normals, Pair, Query
 from diffjax.guidance.ramps import constant, cosine, linear
 from diffjax.guidance.references import (
     Cached,
@@ -44,11 +45,14 @@ __all__ = [
     "Cached",
     "Classifier",
     "Conditional",
+    "Draws",
     "Dynamic",
     "Guidance",
     "Guided",
+    "GuidedDenoiser",
     "Linear",
     "Negative",
+    "Normals",
     "Null",
     "OtherNetwork",
     "Pair",

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int, Key
 
-from diffjax.arrays import Cond, expand
+from diffjax.arrays import Cond, expand, normal
 from diffjax.prediction import Denoise, FlowMap, Prediction, Sample, Time
 from diffjax.sde import SDE
 
@@ -26,6 +26,34 @@ Mask = Bool[Array, " b"]
 Answer = tuple[Prediction, Memory]
 """The prediction of a row, and the memory for the next row."""
 
+STREAM = 2**32 - 1
+"""The number folded into the key of a sample for guidance; the noises of rows have small ones."""
+
+
+class Draws(Protocol):
+    """A source of standard normal numbers for a row: (index, shape) -> (B, *shape).
+
+    Different indices, 0, 1, ..., are independent. It is a pytree.
+    """
+
+    def __call__(self, index: int, shape: tuple[int, ...]) -> Array: ...
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Normals:
+    """The numbers that guidance draws in row `row`: those of sample b from keys[b].
+
+    They are independent of the noises of the table.
+    """
+
+    keys: Key[Array, " b"]
+    row: Int[Array, ""] | int
+
+    def __call__(self, index: int, shape: tuple[int, ...]) -> Array:
+        fold = jax.vmap(jax.random.fold_in, (0, None))
+        return normal(fold(fold(fold(self.keys, STREAM), self.row), index), shape)
+
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
@@ -33,7 +61,8 @@ class Query:
     """A denoiser at one state of the samples, for which guidance chooses the conditions.
 
     A pytree. x: x_t (B, ...). t: (B,). cond: the conditions of the samples by name, each (B, ...).
-    to: the second times (B,) of a flow map; None for an ordinary denoiser.
+    to: the second times (B,) of a flow map; None for an ordinary denoiser. draws: the random
+    numbers of the row, None where there are none, as in likelihoods.
 
         >>> from diffjax import analytic, schedules, sde
         >>> vp = sde.VP(schedules.Cosine())
@@ -48,6 +77,7 @@ class Query:
     t: Time
     cond: Cond | None = None
     to: Time | None = None
+    draws: Draws | None = None
 
     @property
     def sde(self) -> SDE:
@@ -69,6 +99,19 @@ class Query:
         if self.to is None:
             return self.denoise(self.x, self.t, cond)
         return cast(FlowMap, self.denoise)(self.x, self.t, cond, to=self.to)
+
+    def normal(self, index: int, shape: tuple[int, ...] | None = None) -> Array:
+        """Draw standard normal numbers (B, *shape), by default of the shape of x.
+
+        index: the number of the draw within the row. Raises ValueError for a query without random
+        numbers.
+        """
+        if self.draws is None:
+            raise ValueError(
+                "the guidance draws random numbers, and this use of a denoiser has none; allowed: "
+                "a sampler's table"
+            )
+        return self.draws(index, self.x.shape[1:] if shape is None else shape).astype(self.x.dtype)
 
     def several(self, conds: Sequence[Cond]) -> list[Prediction]:
         """Predict under several conditions, in one call with a batch of len(conds) * B."""

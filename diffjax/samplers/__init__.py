@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from diffjax.arrays import catalogue
+from diffjax.samplers.affine import affine_moments
 from diffjax.samplers.correctors import CORRECTORS, annealed_langevin, langevin, refresh
 from diffjax.samplers.first_order import (
     ancestral,
@@ -29,6 +30,7 @@ from diffjax.samplers.multistep import (
     unipc,
 )
 from diffjax.samplers.program import Combination, Program, Sampler, sampler
+from diffjax.samplers.repaint import repaint
 from diffjax.samplers.run import (
     Preview,
     Result,
@@ -100,6 +102,7 @@ SAMPLERS = catalogue(
     seeds_2,
     sa_solver,
     annealed_langevin,
+    repaint,
 )
 
 __all__ = [
@@ -113,6 +116,7 @@ __all__ = [
     "Result",
     "Sampler",
     "Table",
+    "affine_moments",
     "check",
     "difference",
     "initial",

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from diffjax import checks
 from diffjax.arrays import Cond, dims, expand, normal
-from diffjax.guidance import Conditional, Guidance, Query
+from diffjax.guidance import Conditional, Guidance, Normals, Query
 from diffjax.prediction import Denoise, check_inputs
 from diffjax.samplers.table import NOISES, OUTPUTS, Table
 
@@ -272,7 +272,8 @@ def _step(
     u = _combine(c.input, [x], outputs, z, noises)
     t = jnp.full(x.shape[:1], c.t, x.dtype)
     to = jnp.full_like(t, c.to) if c.leads else None
-    ask = lambda: guidance(Query(denoise, u, t, cond, to), c.weight, memory)
+    query = Query(denoise, u, t, cond, to, Normals(keys, index))
+    ask = lambda: guidance(query, c.weight, memory)
     active = c.active & (bad < 0)
     if c.padded:  # only then, since a network inside a conditional is 10 % slower on CPU
         nothing = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(ask)[0])

@@ -213,7 +213,7 @@ def unroll(table: Table) -> Unrolled:
     >>> np.allclose(unroll(one).inputs, unroll(two).inputs)
     False
     """
-    _linear(table)
+    linear(table)
     rows = len(table)
     basis = np.eye(1 + 2 * rows)
     inputs, x = [], basis[0]
@@ -244,7 +244,7 @@ def moments(
     >>> round(float(var), 3)  # right for N(0, 1), with ten steps
     1.0
     """
-    _linear(table)
+    linear(table)
     at, to = levels(sde, table.t), levels(sde, table.to)
     first = start if start else (0.0, at.sigma[0] ** 2)
     mean, var, *first = np.broadcast_arrays(mean, var, *first)
@@ -279,6 +279,7 @@ def moments(
     return mu[..., 0][()], cov[..., 0, 0][()]
 
 
-def _linear(table: Table) -> None:
+def linear(table: Table) -> None:
+    """Raise ValueError for a table with Langevin rows."""
     if table.langevin:
         raise ValueError("the steps of the corrector langevin are not linear in the registers")
