@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Array
 
 from diffjax import checks
-from diffjax.arrays import catalogue, expand
+from diffjax.arrays import catalogue, expand, pytree
 from diffjax.inverse.problem import Problem
 from diffjax.inverse.solvers import root
 from diffjax.prediction import Sample
@@ -67,7 +67,7 @@ class Drawable(Covariance, Protocol):
         ...
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Zero:
     """C = 0, Gamma = Tweedie: DPS in its score form (arXiv:2209.14687, eq. 16).
@@ -90,7 +90,7 @@ class Zero:
         return problem.jacobian(problem.backward(problem.residual / problem.std**2))
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Unit:
     """C = r^2 I with r^2 = rho^2 / (1 + rho^2), Gamma = Tweedie: PiGDM (its noisy form).
@@ -121,7 +121,7 @@ class Unit:
         return problem.jacobian(problem.backward(solved))
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Rows:
     """A C A^T = the diagonal of row sums of (sigma^2 / alpha) A J A^T, Gamma = Tweedie: TMPD.
@@ -145,7 +145,7 @@ class Rows:
         return through(problem.residual / (sums + problem.std**2))
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Tweedie:
     """C = Gamma = Tweedie, by conjugate gradients: MMPS (arXiv:2405.13712).
@@ -176,7 +176,7 @@ class Tweedie:
         return root(problem.jacobian, z, self.iterations)
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Prior:
     """C = Gamma = (1 / var + 1 / rho^2)^-1, for a Gaussian prior of variance `var`: JFPS.
@@ -226,7 +226,7 @@ class Prior:
         return sigma**2 / (sigma**2 / var + alpha**2)
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Flat:
     """C = Gamma = rho^2 / strength I, as for a flat prior: DiffPIR (arXiv:2305.08995).
@@ -262,7 +262,7 @@ class Flat:
         return expand(jnp.sqrt(var), z) * z
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Infinite:
     """x0' = x0_hat + A^+ (y - A x0_hat): DDNM, and replacement of x0 (arXiv:2212.00490).

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import jax
 import numpy as np
 
 from diffjax import checks
+from diffjax.arrays import pytree
 from diffjax.guidance.query import Answer, Memory, Query, Weight, with_x0
 from diffjax.inverse.covariances import Drawable
 from diffjax.inverse.posterior import Posterior
 from diffjax.prediction import Sample
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Drawn:
     """A draw of x0 from N(x0', C') in place of its mean x0', for the table `consistency`.

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
 from diffjax import checks
-from diffjax.arrays import expand
+from diffjax.arrays import expand, pytree
 from diffjax.guidance.base import Conditional, Guidance
 from diffjax.guidance.query import Answer, Memory, Query, Weight
 from diffjax.inverse.measurement import Measurement
@@ -19,7 +18,7 @@ from diffjax.prediction import Prediction, Sample, Time
 from diffjax.sde import SDE
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class DDRM:
     """DDRM (arXiv:2201.11793, eq. 7, 8) as a stochastic flow map, for the table `flow_map`.

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffjax import checks
-from diffjax.arrays import expand
+from diffjax.arrays import expand, pytree
 from diffjax.guidance.base import Conditional, Guidance
 from diffjax.guidance.query import Answer, Memory, Query, Weight
 from diffjax.inverse.measurement import Measurement
@@ -18,7 +18,7 @@ from diffjax.inverse.posterior import check_no_flow_map
 from diffjax.prediction import Sample
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Joint:
     """E[x0 | x_t, y] for y = factor x0 + std n, exactly: one pass at a lower noise level.

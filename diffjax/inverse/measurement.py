@@ -11,12 +11,12 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from diffjax import checks
-from diffjax.arrays import expand, normal
+from diffjax.arrays import expand, normal, pytree
 from diffjax.inverse.operators.base import Operator
 from diffjax.prediction import Sample
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Measurement:
     """Measurements y = A x0 + std n of all samples of a batch, or one measurement for all of them.

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from diffjax import checks
+from diffjax.arrays import pytree
 from diffjax.guidance.base import Conditional, Guidance
 from diffjax.guidance.query import Answer, Memory, Query, Weight, with_x0
 from diffjax.inverse.covariances import Covariance, Tweedie
@@ -17,7 +18,7 @@ from diffjax.prediction import Prediction, Sample
 from diffjax.sde import ends
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Posterior:
     """The prediction of x0 given x_t and a measurement y = A x0 + std n.

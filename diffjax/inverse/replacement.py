@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffjax.arrays import expand
+from diffjax.arrays import expand, pytree
 from diffjax.guidance.base import Conditional, Guidance
 from diffjax.guidance.query import Answer, Memory, Query, Weight
 from diffjax.inverse.measurement import Measurement
@@ -17,7 +16,7 @@ from diffjax.inverse.spectral import Decomposed, check_spectral
 from diffjax.prediction import Sample
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Replacement:
     """Replacement of the measured part of x_t by that of alpha y + sigma z, with fresh noise z.

@@ -50,5 +50,3 @@ def _step(p: Program, at: Levels, t: int, end: int) -> None:
     y = p.network(at.t[t])
     noise = np.sqrt(scale**2 * var + (added if end < s else 0.0))
     p.step(scale * (keep * X + at.alpha[s] * share * y) + noise * Z)
-    if end == s:
-        p.along(1.0, at.lam[t], at.lam[s])

@@ -40,6 +40,7 @@ LEFT_OUT = {
     "consistency": "no solver: its law does not converge to that of the data",
     "ancestral_learned": "needs a network that learns a variance",
     "flow_map": "needs a network with a second time",
+    "repaint": "for measurements: without one its repeats change nothing but the cost",
 }
 VARIANTS = (
     ("ddim", {"eta": 1.0}),

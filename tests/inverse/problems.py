@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from diffjax import analytic, schedules
+from diffjax.arrays import pytree
 from diffjax.guidance import Query
 from diffjax.inverse import OPERATORS
 from diffjax.sde import VE, VP
@@ -31,7 +31,7 @@ def catalogue() -> dict[str, tuple[Any, tuple[int, ...]]]:
     }
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Hidden:
     """A linear operator whose spectrum is not shown."""
@@ -48,22 +48,6 @@ def correlated(size: int, seed: int = 0) -> analytic.Correlated:
     rng = np.random.default_rng(seed)
     root = rng.standard_normal((size, size)) / np.sqrt(size)
     return analytic.correlated(jnp.asarray(rng.standard_normal(size)), root @ root.T + np.eye(size))
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Shaped:
-    """A denoiser of flat items (B, D) for items of another shape (B, *shape)."""
-
-    flat: Any
-
-    @property
-    def sde(self):
-        return self.flat.sde
-
-    def __call__(self, x, t, cond=None, *, key=None):
-        p = self.flat(x.reshape(len(x), -1), t, cond)
-        return p._replace(**{k: getattr(p, k).reshape(x.shape) for k in ("output", "x0", "eps")})
 
 
 def ask(guidance, denoise, x, t, **given):

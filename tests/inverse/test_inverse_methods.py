@@ -48,13 +48,18 @@ def times(steps, sde=EXPLODING):
 @pytest.mark.parametrize(
     ("table", "mean", "var"),
     [
-        (samplers.ancestral(EXPLODING, times(25)), 0.52, 0.37),
+        pytest.param(
+            samplers.ancestral(EXPLODING, times(25)), 0.52, 0.37, marks=pytest.mark.thorough
+        ),
         (samplers.ancestral(EXPLODING, times(100)), 0.58, 0.46),
         (samplers.repaint(EXPLODING, times(100), repeats=2), 0.743, None),
-        (samplers.repaint(EXPLODING, times(100), repeats=5), 0.873, None),
-        (samplers.repaint(EXPLODING, times(100), repeats=10), 0.918, None),
+        pytest.param(
+            samplers.repaint(EXPLODING, times(100), repeats=5),
+            *(0.873, None),
+            marks=pytest.mark.thorough,
+        ),
     ],
-    ids=["25", "100", "2x100", "5x100", "10x100"],
+    ids=["25", "100", "2x100", "5x100"],
 )
 def test_replacement_and_repaint_have_the_known_bias(table, mean, var):
     """The exact distribution of the other value is N(0.96, 0.36); these methods have others."""
@@ -69,12 +74,13 @@ def test_replacement_and_repaint_in_the_limit_of_many_rows():
     table = samplers.ancestral(EXPLODING, times(1600))
     mean, cov = affine_moments(table, pair(EXPLODING), (2,), guidance=Replacement(KNOWN))
     np.testing.assert_allclose([mean[1], cov[1, 1]], [0.599, 0.492], atol=0.002)
-    for repeats, wanted in ((20, 0.940), (50, 0.952)):
+    for repeats, wanted in ((10, 0.918), (20, 0.940), (50, 0.952)):
         table = samplers.repaint(EXPLODING, times(100), repeats=repeats)
         mean, _ = affine_moments(table, pair(EXPLODING), (2,), guidance=Replacement(KNOWN))
         assert mean[1] == pytest.approx(wanted, abs=0.002)
 
 
+@pytest.mark.thorough
 def test_replacing_x0_has_the_mean_of_replacement_and_another_variance():
     """`Infinite` would draw noise, or replacement none."""
     table = samplers.ancestral(COSINE, times(20, COSINE))
@@ -118,6 +124,7 @@ def test_daps_with_the_tweedie_covariance_is_exact_in_any_number_of_steps(steps)
     np.testing.assert_allclose(cov, covariance(exact), atol=2e-3)
 
 
+@pytest.mark.thorough
 def test_daps_with_a_flat_covariance_has_a_bias():
     """Its docstring would state another one."""
     var = np.array([1.0, 0.25])
@@ -130,7 +137,9 @@ def test_daps_with_a_flat_covariance_has_a_bias():
     np.testing.assert_allclose(ours, [[0.019, 0.102], [0.991, 1.010]], atol=0.002)
 
 
-@pytest.mark.parametrize(("steps", "ratio"), [(20, 0.31), (200, 0.05)])
+@pytest.mark.parametrize(
+    ("steps", "ratio"), [pytest.param(20, 0.31, marks=pytest.mark.thorough), (200, 0.05)]
+)
 def test_ddrm_collapses_to_the_measurement(steps, ratio):
     """The variance of what is measured falls with the steps, and its mean approaches y. What is
     not measured follows the kernel of `ddim` with a constant share of fresh noise."""
@@ -152,8 +161,8 @@ def test_ddrm_collapses_to_the_measurement(steps, ratio):
 def test_a_sampled_posterior_has_the_moments_that_are_computed_for_it():
     """The random numbers of guidance would not be standard normal, not be independent, or be those
     of another sample of the batch."""
-    table = samplers.repaint(COSINE, times(8, COSINE), repeats=2)
-    x, keys = samplers.initial(COSINE, jax.random.split(jax.random.key(1), 10_000), (2,))
+    table = samplers.repaint(COSINE, times(4, COSINE), repeats=2)
+    x, keys = samplers.initial(COSINE, jax.random.split(jax.random.key(1), 4000), (2,))
     guidance = Replacement(KNOWN)
     draw = lambda order: samplers.sample(
         pair(COSINE), table, x[order], keys[order], guidance=guidance
@@ -161,8 +170,8 @@ def test_a_sampled_posterior_has_the_moments_that_are_computed_for_it():
     samples = draw(order := np.arange(len(x)))
     np.testing.assert_allclose(draw(order[::-1]), samples[::-1], rtol=1e-10)
     mean, cov = affine_moments(table, pair(COSINE), (2,), guidance=guidance)
-    np.testing.assert_allclose(samples.mean(0), mean, atol=0.02)
-    np.testing.assert_allclose(np.cov(samples.T), cov, atol=0.02)
+    np.testing.assert_allclose(samples.mean(0), mean, atol=0.03)
+    np.testing.assert_allclose(np.cov(samples.T), cov, atol=0.03)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from problems import COSINE, Hidden, Shaped, ask, correlated
+from problems import COSINE, Hidden, ask, correlated
 
 from diffjax import analytic, grids, likelihood, schedules
 from diffjax.guidance import Cached, Conditional, Guided, GuidedDenoiser, Query, Static, Thresholded
@@ -67,35 +67,19 @@ def test_the_bias_of_every_method_is_the_known_one(k):
 
 
 def test_on_gaussians_tweedie_is_the_exact_posterior():
-    """The mean given y would be another one, by a linear path or by the linearised one."""
+    """The mean given y would be another one. The operator is linearised as a nonlinear one is."""
     rng = np.random.default_rng(0)
-    operators = {
-        "matrix": Matrix(jnp.asarray(rng.standard_normal((3, 8)))),
-        "nonlinear": Function(lambda x: 2 * x - 1),
-    }
-    data, t = correlated(8), jnp.array([0.02, 0.5, 0.98])
-    x = jnp.asarray(rng.standard_normal((3, 2, 4, 1)))
-    of = {k: Measurement(f(x[:1] + 0.3), f, 0.4) for k, f in operators.items()}
-    denoise = Shaped(data.flow_map(COSINE))
-    guides = {k: Posterior(m, Tweedie(8)) for k, m in of.items()}
-    ours = jax.jit(lambda g: {k: ask(guide, denoise, x, t) for k, guide in g.items()})(guides)
-    for name, measurement in of.items():
-        if name == "nonlinear":
-            measurement = Measurement(measurement.y + 1, Scale(2.0), 0.4)
-        exact = correlated_posterior(data, Measurement(*_flat(measurement)))
-        theirs = exact.flow_map(COSINE)(x.reshape(3, 8), t)
-        for view in ("x0", "eps"):
-            mine, wanted = getattr(ours[name], view), getattr(theirs, view).reshape(x.shape)
-            np.testing.assert_allclose(mine, wanted, atol=1e-8, err_msg=f"{name} {view}")
+    matrix, data, t = rng.standard_normal((3, 8)), correlated(8), jnp.array([0.02, 0.5, 0.98])
+    x, y = jnp.asarray(rng.standard_normal((3, 8))), jnp.array([[0.3, -0.2, 1.0]])
+    shifted = Measurement(y - 1, Function(lambda x: x @ matrix.T - 1), 0.4)
+    exact = correlated_posterior(data, Measurement(y, Matrix(matrix), 0.4)).flow_map(COSINE)
+    guidance, denoise = Posterior(shifted, Tweedie(8)), data.flow_map(COSINE)
+    ours, theirs = jax.jit(lambda: (ask(guidance, denoise, x, t), exact(x, t)))()
+    np.testing.assert_allclose(ours.x0, theirs.x0, atol=1e-8)
+    np.testing.assert_allclose(ours.eps, theirs.eps, atol=1e-8)
 
 
-def _flat(measurement):
-    """A measurement of items (2, 4, 1) as one of vectors."""
-    wide = lambda x: measurement.operator(x.reshape(-1, 2, 4, 1)).reshape(len(x), -1)
-    operator = Matrix(jax.vmap(lambda e: wide(e[None])[0])(jnp.eye(8)).T)
-    return measurement.y.reshape(1, -1), operator, measurement.std
-
-
+@pytest.mark.thorough
 def test_sampling_the_posterior_is_sampling_its_gaussian():
     """Mean and variance by the table would differ from those on data with the posterior's law."""
     mean, var, std = np.array([0.7, -1.0]), np.array([0.25, 2.0]), 0.4
@@ -165,11 +149,12 @@ def test_samples_do_not_depend_on_their_batch_and_have_their_own_measurements():
         hidden = Posterior(replace(measurement, operator=Hidden(Mask(keep))), Unit(6))
         return {k: ask(g, denoise, x, t).x0 for k, g in {**guides, "hidden": hidden}.items()}
 
-    several = each(x, t, y, keep, std)
-    for b in range(3):
-        alone = each(*(a[b : b + 1] for a in (x, t, y, keep, std)))
+    first, second = (x, t, y, keep, std), (x + 1, t[::-1], y - 1, ~keep, 2 * std)
+    several = each(*first)
+    for b in range(3):  # sample b of the first batch beside the others of the second one
+        mixed = each(*(jnp.asarray(q).at[b].set(p[b]) for p, q in zip(first, second, strict=True)))
         for name, x0 in several.items():
-            np.testing.assert_allclose(x0[b], alone[name][0], rtol=1e-9, atol=1e-9, err_msg=name)
+            np.testing.assert_allclose(mixed[name][b], x0[b], rtol=1e-9, atol=1e-9, err_msg=name)
 
 
 def test_denoising_a_mixture_is_exact():
@@ -200,6 +185,7 @@ def test_the_posterior_of_a_mixture_is_prior_times_likelihood():
     np.testing.assert_allclose(ours / ours.sum(), product / product.sum(), atol=1e-12)
 
 
+@pytest.mark.thorough
 def test_the_likelihood_runs_on_a_posterior():
     """log p(x0 | y) by the ODE on the guided denoiser would not be the Gaussian's."""
     measurement = Measurement(jnp.array([[1.5, 0.0]]), Mask(jnp.array([[True, False]])), 0.5)
@@ -232,6 +218,13 @@ def test_guidance_inside_keeps_its_weights_and_passes():
     assert abs(ours - plain).max() > 0.01
     assert guide.weighs and guide.passes(np.array([1.0, 3.0])) == 3
     assert not Posterior(measurement).weighs and Tweedie(3).products == 4
+
+
+def test_classes_of_equal_settings_do_not_share_a_program():
+    """`jit` would run the program of one covariance for another one, now and then."""
+    kinds = [Unit(50), Infinite(50), Prior(1.0, 50), Flat(1.0, 50), Zero(), Rows()]
+    structures = [jax.tree.structure(kind) for kind in kinds]
+    assert all(a != b for i, a in enumerate(structures) for b in structures[:i])
 
 
 def test_another_measurement_does_not_compile_again():

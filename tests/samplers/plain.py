@@ -30,7 +30,7 @@ def label(method):
 
 
 NOISY = {"ddim_variance", "ddim_sde", "consistency", "euler_maruyama", "reverse_diffusion"}
-NOISY |= {"churn", "restart", "dpmpp_sde", "seeds_2", "sa_solver", "annealed_langevin"}
+NOISY |= {"repaint", "churn", "restart", "dpmpp_sde", "seeds_2", "sa_solver", "annealed_langevin"}
 
 
 def of_the_ode(name, **settings):

@@ -28,7 +28,7 @@ from diffjax.samplers.conformance import (
 from diffjax.samplers.table import x0
 from diffjax.sde import levels
 
-NO_PATH = {"churn", "restart", "consistency", "annealed_langevin"}
+NO_PATH = {"churn", "restart", "repaint", "consistency", "annealed_langevin"}
 """Their noise goes up, or forgets all there was: no path of the reverse SDE."""
 NOISY = [m for m in VARIANTS if not of_the_ode(m[0], **m[1]) and m[0] not in NO_PATH]
 OTHERS = [pytest.param(f, marks=pytest.mark.thorough) for f in ("sub_vp", "flow")]

@@ -132,8 +132,8 @@ def test_optimal_variance_keeps_gaussian_marginals(frame):
     np.testing.assert_allclose(point.update, ancestral(sde, TIMES).update, rtol=1e-12)
 
 
-SLOW = {"euler_logsnr": 0.06}
-"""Steps of equal size in t are large ones in lambda at the ends."""
+SLOW = {"euler_logsnr": 0.06, "repaint": 0.05}
+"""Steps of equal size in t are large ones in lambda at the ends, and repeats leave fewer steps."""
 
 
 def reached(name, sde, passes=1):

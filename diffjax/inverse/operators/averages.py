@@ -8,12 +8,13 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
+from diffjax.arrays import pytree
 from diffjax.inverse.operators.base import Shape, Spectrum, whole_blocks
 from diffjax.nets.resize import smooth
 from diffjax.prediction import Sample
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class BlockAverage:
     """The mean of each block of factor x factor pixels: (B, H, W, C) -> (B, H/factor, ...)."""
@@ -42,7 +43,7 @@ def average(shape: Shape, factor: int = 2) -> BlockAverage:
     return BlockAverage(factor)
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Separable:
     """One matrix for the rows and one for the columns: (B, H, W, C) -> (B, h, w, C).

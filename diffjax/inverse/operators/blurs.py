@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from diffjax import checks
+from diffjax.arrays import pytree
 from diffjax.inverse.operators.base import Shape, Spectrum, check_batch, image
 from diffjax.prediction import Sample
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Blur:
     """The circular convolution of each channel with a kernel; the image continues periodically.

@@ -11,11 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffjax import checks
+from diffjax.arrays import pytree
 from diffjax.inverse.operators.base import Shape, Spectrum, check_batch, image
 from diffjax.prediction import Sample
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Mask:
     """The values where `keep` is true; y has the shape of x0 and is 0 elsewhere.

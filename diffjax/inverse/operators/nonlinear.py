@@ -12,12 +12,13 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from diffjax import checks
+from diffjax.arrays import pytree
 from diffjax.inverse.operators.base import Shape, image, whole_blocks
 from diffjax.inverse.operators.simple import REC601
 from diffjax.prediction import Sample
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Function:
     """Any function of x0 (B, ...) that treats items alone and can be differentiated.
@@ -35,7 +36,7 @@ class Function:
         return self.apply(x0)
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Phase:
     """The magnitudes of the orthonormal Fourier transform of the zero-padded image.
@@ -83,7 +84,7 @@ CHROMINANCE = np.full((BLOCK, BLOCK), 99)
 CHROMINANCE[:4, :4] = [[17, 18, 24, 47], [18, 21, 26, 66], [24, 26, 56, 99], [47, 66, 99, 99]]
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Jpeg:
     """A surrogate of JPEG compression whose derivative is that of the identity for the rounding.

@@ -12,11 +12,12 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from diffjax import checks
+from diffjax.arrays import pytree
 from diffjax.inverse.operators.base import Shape, Spectrum
 from diffjax.prediction import Sample
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Hadamard:
     """Some coefficients of the orthonormal Walsh-Hadamard transform: (B, ...) -> (B, M).
@@ -62,7 +63,7 @@ def hadamard(shape: Shape, share: float = 0.25, seed: int = 0) -> Hadamard:
     return Hadamard(jnp.asarray(signs), jnp.asarray(rows))
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Matrix:
     """A matrix on the flattened item: (B, ...) -> (B, M). matrix: (M, D)."""

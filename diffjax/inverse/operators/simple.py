@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-import jax
 import jax.numpy as jnp
 
 from diffjax import checks
+from diffjax.arrays import pytree
 from diffjax.inverse.operators.base import Shape, Spectrum, image
 from diffjax.prediction import Sample
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Scale:
     """Multiplication of all values by one number, y = factor x0: pure denoising.
@@ -41,7 +41,7 @@ def identity(shape: Shape) -> Scale:
     return Scale(1.0)
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Channels:
     """A weighted sum over the channels of each pixel: (B, H, W, C) -> (B, H, W, 1).
@@ -70,8 +70,8 @@ def grey(shape: Shape, weights: str = "mean") -> Channels:
     weights: `mean`, a third for each channel as in DDNM and DDRM, or `luma` (Rec. 601). Raises
     ValueError for other images and other weights.
 
-    >>> grey((1, 1, 3))(jnp.array([[[[0.0, 0.3, 0.6]]]])).round(6).tolist()
-    [[[[0.3]]]]
+    >>> grey((1, 1, 3))(jnp.array([[[[0.0, 0.75, 1.5]]]])).tolist()
+    [[[[0.75]]]]
     """
     image("grey", shape, 3)
     known = {"mean": (1 / 3,) * 3, "luma": REC601}
