@@ -119,14 +119,7 @@ def steer(
     other shapes, and as `check_arguments` does; FloatingPointError, outside traced functions, where
     the network or the potential is not finite.
 
-    >>> from diffjax import analytic, grids, samplers, schedules, sde
-    >>> vp = sde.VP(schedules.Linear())
-    >>> denoise = analytic.gaussian(jnp.zeros(1), jnp.ones(1)).denoiser(vp)
-    >>> table = samplers.ancestral(vp, grids.uniform(vp, 8))
-    >>> x, keys = swarm(vp, jax.random.split(jax.random.key(0), 2), 16, (1,))
-    >>> result = steer(denoise, table, x, keys, lambda x0, rho: 2 * x0[:, 0])
-    >>> result.x.shape, result.weight.shape, result.log_z.shape
-    ((2, 16, 1), (2, 16), (2,))
+    Example: `docs/particles.md`.
     """
     stochastic(table, "steer")
     checks.samples(x)

@@ -12,7 +12,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
 from diffjax import checks
-from diffjax.arrays import dims, expand
+from diffjax.arrays import dims, expand, pytree
 from diffjax.guidance import Conditional, Guidance, Query
 from diffjax.guidance.query import Answer, Memory, Weight
 from diffjax.inverse.measurement import Measurement
@@ -40,14 +40,7 @@ def traceable(function: Any) -> Any:
     return Partial(function) if leaf and callable(function) else function
 
 
-def known(value: Any) -> bool:
-    """Return whether a setting has a value; transformations put other objects in its place."""
-    return isinstance(value, int | float | np.number | np.ndarray | jax.Array) and not (
-        checks.traced(value)
-    )
-
-
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Observation:
     """The likelihood of a measurement: psi = N(y; A x0, std^2 I + C A A^T) up to a constant.
@@ -63,14 +56,14 @@ class Observation:
     data_var: Any = 1.0
 
     def __post_init__(self):
-        if not isinstance(self.measurement, Measurement):
-            return  # JAX rebuilds pytrees from stand-ins
+        hint = "diffjax.inverse.Measurement(y, operator, std)"
+        checks.instance(Measurement, hint, measurement=self.measurement)
         std = self.measurement.std
-        if known(std) and not (np.asarray(std) > 0).all():
+        if not checks.traced(std) and not (np.asarray(std) > 0).all():
             raise ValueError(
                 f"std={np.min(std)}: an exact measurement has no density; needs std > 0"
             )
-        if known(self.data_var):
+        if not checks.traced(self.data_var):
             checks.positive(data_var=self.data_var)
 
     def __call__(self, x0: Sample, rho: Float[Array, " b"], /) -> Float[Array, " b"]:
@@ -87,7 +80,7 @@ class Observation:
         return -0.5 * (away * scaled + constant).sum(dims(away))
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Reward:
     """The tilt psi = exp(scale r(x0)) by a reward, at all noise levels.
@@ -101,7 +94,7 @@ class Reward:
 
     def __post_init__(self):
         object.__setattr__(self, "reward", traceable(self.reward))
-        if known(self.scale):
+        if not checks.traced(self.scale):
             checks.finite(scale=self.scale)
 
     def __call__(self, x0: Sample, rho: Float[Array, " b"], /) -> Float[Array, " b"]:
@@ -124,7 +117,7 @@ def noise_to_signal(sde: SDE, t: Float[Array, " b"]) -> Float[Array, " b"]:
     return jnp.exp(-sde.logsnr(t) / 2)
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Tilted:
     """Guidance by the gradient of a potential: eps - sigma grad log psi(x0_hat(x_t)).

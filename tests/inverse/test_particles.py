@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from diffjax import analytic
-from diffjax.arrays import expand
+from diffjax.arrays import expand, pytree
 from diffjax.denoiser import Denoiser, Model
 from diffjax.grids import uniform
 from diffjax.guidance import APG, Guided, Null, Query
@@ -120,7 +120,7 @@ def test_evidence_and_posterior(particles, potential, proposal, table, settings)
         assert ((share[1:-1] < 0.95) & (share[1:-1] > 0.5)).any(1).sum() > 2
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Chain:
     """The exact potential of Gaussian data: psi(x0_hat) = N(y; gain x0_hat + shift, var)."""
@@ -137,7 +137,7 @@ class Chain:
         return -0.5 * (away**2 / var + jnp.log(2 * jnp.pi * var)).sum(1)
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Optimal:
     """The proposal p(x_s | x_t, y), where p(y | x_s) = N(y; gain x_s + shift, var)."""
@@ -266,6 +266,7 @@ def test_tilted_by_the_exact_variance_is_the_posterior_mean():
     np.testing.assert_allclose(alpha * ours.x0 + sigma * np.asarray(ours.eps), x, atol=2e-5)
 
 
+@thorough
 def test_tilted_by_a_measurement_is_the_posterior_with_the_covariance_unit():
     """The variances of the values of y would be those of another operator."""
     x, t = jax.random.normal(jax.random.key(0), (2, 4, 4, 1)), jnp.array([0.3, 0.8])
@@ -322,6 +323,13 @@ def test_the_learned_variance_is_used():
     np.testing.assert_allclose(ours.log_z, plain.log_z, rtol=1e-4)
 
 
+def test_proposals_do_not_share_a_program():
+    """`jit` could run the program of one proposal for another."""
+    structures = [jax.tree.structure(proposal()) for proposal in (Plain, Twisted)]
+    assert structures[0] != structures[1]
+
+
+@thorough
 def test_systematic_resampling_has_the_weights_on_average():
     """Counts would be off by one or more, or a particle without weight would be taken."""
     weight = jnp.array([0.0, 0.37, 0.0, 0.13, 0.5, 0.0])
@@ -359,11 +367,12 @@ def test_what_cannot_work_is_refused(changes, message):
 def test_particles_are_drawn_from_the_prior():
     """Particles of a sample would be equal, or depend on how many there are."""
     keys = jax.random.split(jax.random.key(0), 500)
-    x, later = swarm(SDE, keys, 3, (1,))
+    draw = lambda particles: jax.jit(lambda keys: swarm(SDE, keys, particles, (1,)))(keys)
+    x, later = draw(3)
     assert x.shape == (500, 3, 1)
     assert abs(np.corrcoef(np.asarray(x[..., 0]).T)[0, 1]) < 4 / np.sqrt(500)
     assert np.asarray(x).std() == pytest.approx(1, abs=0.08)
     assert later.shape == (500,)
-    np.testing.assert_array_equal(swarm(SDE, keys, 2, (1,))[0], x[:, :2])
+    np.testing.assert_array_equal(draw(2)[0], x[:, :2])
     with pytest.raises(ValueError, match="particles=0"):
         swarm(SDE, keys, 0, (1,))
