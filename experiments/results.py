@@ -78,6 +78,9 @@ STUDIES = {
     "guidance": Study(
         ("-m experiments.guidance.study --out={out} --steps=500 --seeds=1 --num=2048",), 1
     ),
+    "particles": Study(
+        ("-m experiments.particles.study --out={out} --particles 1 8 --total=8192 --steps=20",), 1
+    ),
     "samplers": Study(
         (
             f"experiments/samplers/quality.py --workdir={DIGITS} --out={{out}}/digits --num=60 "

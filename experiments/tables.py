@@ -12,6 +12,7 @@ import numpy as np
 from diffjax.report import evaluated
 from experiments.guidance import study as guidance
 from experiments.markdown import table
+from experiments.particles import study as particles
 from experiments.schedules import study as schedules
 from experiments.toys import study as toys
 
@@ -140,6 +141,7 @@ STUDIES: dict[str, Callable[[Path], Tables]] = {
     "toys": toys.tables,
     "schedules": schedules.tables,
     "guidance": guidance.tables,
+    "particles": particles.tables,
 }
 
 

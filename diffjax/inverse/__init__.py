@@ -45,15 +45,16 @@ from diffjax.inverse.operators import (
 from diffjax.inverse.particles import Steered, particle_keys, steer, swarm
 from diffjax.inverse.posterior import Posterior
 from diffjax.inverse.potentials import Observation, Potential, Reward, Tilted
-from diffjax.inverse.proposals import AsGuided, Plain, Proposal, Twisted
+from diffjax.inverse.proposals import AsGuided, Plain, Proposal, Step, Twisted
 from diffjax.inverse.replacement import Replacement
-from diffjax.inverse.weighting import difference, largest, systematic, total
+from diffjax.inverse.weighting import POTENTIAL_RULES
 
 __all__ = [
     "COVARIANCES",
     "DDRM",
     "METHODS",
     "OPERATORS",
+    "POTENTIAL_RULES",
     "AsGuided",
     "BlockAverage",
     "Blur",
@@ -88,6 +89,7 @@ __all__ = [
     "Separable",
     "Spectral",
     "Steered",
+    "Step",
     "Tilted",
     "Tweedie",
     "Twisted",
@@ -95,11 +97,9 @@ __all__ = [
     "Zero",
     "adjoint",
     "correlated_posterior",
-    "difference",
     "inpainting",
     "interpolate",
     "invert",
-    "largest",
     "measured",
     "mixture_posterior",
     "noises",
@@ -109,6 +109,4 @@ __all__ = [
     "ssim",
     "steer",
     "swarm",
-    "systematic",
-    "total",
 ]

@@ -5,20 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from diffjax import checks
-from diffjax.arrays import expand
+from diffjax.arrays import expand, pytree
 from diffjax.guidance import Conditional, Guidance, Query
 from diffjax.guidance.query import Answer, Memory, Weight, with_x0
 from diffjax.prediction import Sample
 from diffjax.samplers.starts import last_part
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Inpainted:
     """Guidance that keeps each value of an image until its time: inpainting with a soft mask.

@@ -155,9 +155,7 @@ def particles(
     checks.whole(1, count=count)
     checks.one_of(PROPOSALS, proposal=proposal)
     checks.within(0, 1, threshold=threshold)
-    observation = Observation(
-        measurement.y, measurement.std, measurement.operator, data_var=data_var
-    )
+    observation = Observation(measurement, data_var=data_var)
     return Particles(observation, inside, count, PROPOSALS[proposal], threshold)
 
 

@@ -25,7 +25,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from diffjax import checks
 from diffjax.arrays import Cond, dims, keys_at
-from diffjax.guidance import Conditional, Guidance, Query
+from diffjax.guidance import Conditional, Guidance, Normals, Query
 from diffjax.inverse.kernels import stochastic
 from diffjax.inverse.potentials import Potential, log_psi, noise_to_signal, traceable
 from diffjax.inverse.proposals import Plain, Proposal, Step
@@ -119,14 +119,7 @@ def steer(
     other shapes, and as `check_arguments` does; FloatingPointError, outside traced functions, where
     the network or the potential is not finite.
 
-    >>> from diffjax import analytic, grids, samplers, schedules, sde
-    >>> vp = sde.VP(schedules.Linear())
-    >>> denoise = analytic.gaussian(jnp.zeros(1), jnp.ones(1)).denoiser(vp)
-    >>> table = samplers.ancestral(vp, grids.uniform(vp, 8))
-    >>> x, keys = swarm(vp, jax.random.split(jax.random.key(0), 2), 16, (1,))
-    >>> result = steer(denoise, table, x, keys, lambda x0, rho: 2 * x0[:, 0])
-    >>> result.x.shape, result.weight.shape, result.log_z.shape
-    ((2, 16, 1), (2, 16), (2,))
+    Example: `docs/particles.md`.
     """
     stochastic(table, "steer")
     checks.samples(x)
@@ -177,8 +170,8 @@ def _run(
     def step(cloud: Cloud, row: tuple[Array, Table]) -> tuple[Cloud, Array]:
         index, c = row
         counts = index % every == 0
-        predict = functools.partial(_predict, model, c, potential, proposal.sloped, counts)
-        y, value, memory = _each(predict)(cloud.x, cloud.memory[0])
+        predict = functools.partial(_predict, model, index, c, potential, proposal.sloped, counts)
+        y, value, memory = _each(predict)(walks, cloud.x, cloud.memory[0])
         bad = jnp.stack([~jnp.isfinite(y.value).all(), ~jnp.isfinite(value).all()])
         bad = jnp.where((cloud.bad < 0) & bad, index, cloud.bad)
         cloud = cloud._replace(memory=(memory, cloud.memory[1]), bad=bad)
@@ -188,7 +181,8 @@ def _run(
         again = counts & (ess < threshold * x.shape[1])
         cloud, y = resampled(cloud, y, again, at)
         move = functools.partial(_move, model, index, c, proposal)
-        new, owed, memory = _each(move)(cloud.x, y, _noise(c, walks, x), cloud.memory[1])
+        z = _noise(c, walks, x)
+        new, owed, memory = _each(move)(walks, cloud.x, y, z, cloud.memory[1])
         return cloud._replace(x=new, owed=owed, memory=(cloud.memory[0], memory)), ess
 
     rows = (jnp.arange(len(table)), on_device(table, x.dtype))
@@ -227,10 +221,12 @@ class Output(NamedTuple):
 
 def _predict(
     model: tuple[Denoise, Guidance, Cond | None],
+    index: Array,
     c: Table,
     potential: Potential,
     sloped: bool,
     counts: Array,
+    keys: Key[Array, " b"],
     x: Array,
     memory: Any,
 ) -> tuple[Output, Array, Any]:
@@ -245,7 +241,7 @@ def _predict(
         return log_psi(potential, x0, noise_to_signal(denoise.sde, t))
 
     def ask(x: Array) -> tuple[Array, tuple[Prediction, Array, Any]]:
-        prediction, after = guidance(_query(model, c, x), c.weight, memory)
+        prediction, after = guidance(_query(model, index, c, keys, x), c.weight, memory)
         if not sloped:
             nothing = lambda x0: jnp.zeros(len(x0), x0.dtype)
             value = jax.lax.cond(counts, of_x0, nothing, prediction.x0)
@@ -262,10 +258,17 @@ def _predict(
     return Output(c.read(prediction), prediction.log_var, slope), value, memory
 
 
-def _query(model: tuple[Denoise, Guidance, Cond | None], c: Table, x: Array) -> Query:
+def _query(
+    model: tuple[Denoise, Guidance, Cond | None],
+    index: Array,
+    c: Table,
+    keys: Key[Array, " b"],
+    x: Array,
+) -> Query:
     denoise, _, cond = model
     t = jnp.full(len(x), c.t, x.dtype)
-    return Query(denoise, x, t, cond, jnp.full_like(t, c.to) if c.leads else None)
+    to = jnp.full_like(t, c.to) if c.leads else None
+    return Query(denoise, x, t, cond, to, Normals(keys, index))
 
 
 def _noise(c: Table, keys: Key[Array, "b k"], x: Float[Array, "b k *d"]) -> Array:
@@ -280,6 +283,7 @@ def _move(
     index: Array,
     c: Table,
     proposal: Proposal,
+    keys: Key[Array, " b"],
     x: Array,
     y: Output,
     z: Array,
@@ -293,7 +297,7 @@ def _move(
     state, output, noise = (c.update[WRITE.index(name)] for name in ("x", "y", "z"))
     std = noise * jnp.exp(c.spread * y.log_var) if c.learned else jnp.full_like(x, noise)
     mean = state * x + output * y.value
-    query = _query(model, c, x)
+    query = _query(model, index, c, keys, x)
     step = Step(index, query, c.weight, mean, std, y.slope, y.value, output, c.read)
     (shift, scale), memory = proposal(step, memory)
     shift, scale = jnp.where(std != 0, shift, 0), jnp.where(std != 0, scale, 1)

@@ -12,9 +12,11 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
 from diffjax import checks
-from diffjax.arrays import dims, expand
+from diffjax.arrays import dims, expand, pytree
 from diffjax.guidance import Conditional, Guidance, Query
 from diffjax.guidance.query import Answer, Memory, Weight
+from diffjax.inverse.measurement import Measurement
+from diffjax.inverse.operators.base import Spectral
 from diffjax.prediction import Prediction, Sample
 from diffjax.sde import SDE
 
@@ -38,49 +40,47 @@ def traceable(function: Any) -> Any:
     return Partial(function) if leaf and callable(function) else function
 
 
-def known(value: Any) -> bool:
-    """Return whether a setting is a number; transformations put other objects in its place."""
-    return isinstance(value, int | float | np.number)
-
-
-def identity(x0: Sample) -> Sample:
-    """Return x0: a measurement of all values."""
-    return x0
-
-
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Observation:
-    """The likelihood of y = A(x0) + std n: psi = N(y; A(x0), (std^2 + C) I).
+    """The likelihood of a measurement: psi = N(y; A x0, std^2 I + C A A^T) up to a constant.
 
-    C = data_var rho^2 / (data_var + rho^2) is the variance of x0 given x_t, for values of variance
-    `data_var`; with it psi is p(y | x_t) on Gaussian data where the rows of A are orthonormal, as
-    for single pixels. Elsewhere psi is an approximation, which particles correct
-    exactly. y: (B, ...). forward: A, from (B, ...) to the shape of y, linear or not; all values by
-    default. Raises ValueError unless std > 0 and data_var > 0.
+    C = data_var rho^2 / (data_var + rho^2) is the variance of x0 given x_t for independent values
+    of variance `data_var`; for Gaussian data psi is then p(y | x_t). Elsewhere psi is an
+    approximation on the way, which particles correct. A A^T is that of operators with a known
+    spectrum, and the identity for others. At rho = 0 psi is p(y | x0), with its constant. Raises
+    ValueError for std = 0, where no density exists, and unless data_var > 0.
     """
 
-    y: Any
-    std: Any
-    forward: Any = field(default=Partial(identity))
+    measurement: Measurement
     data_var: Any = 1.0
 
     def __post_init__(self):
-        object.__setattr__(self, "forward", traceable(self.forward))
-        settings = {"std": self.std, "data_var": self.data_var}
-        checks.positive(**{name: value for name, value in settings.items() if known(value)})
+        hint = "diffjax.inverse.Measurement(y, operator, std)"
+        checks.instance(Measurement, hint, measurement=self.measurement)
+        std = self.measurement.std
+        if not checks.traced(std) and not (np.asarray(std) > 0).all():
+            raise ValueError(
+                f"std={np.min(std)}: an exact measurement has no density; needs std > 0"
+            )
+        if not checks.traced(self.data_var):
+            checks.positive(data_var=self.data_var)
 
     def __call__(self, x0: Sample, rho: Float[Array, " b"], /) -> Float[Array, " b"]:
-        measured = self.forward(x0)
-        checks.same_shape(measured.shape, y=self.y)
+        self.measurement.check(x0)
+        operator = self.measurement.operator
+        away = self.measurement.values(x0) - operator(x0)
+        noise = self.measurement.noise_std(away) ** 2
         # Written so that rho = inf, at alpha = 0, is allowed.
-        spread = self.data_var / (1 + self.data_var / rho**2)
-        var = expand(self.std**2 + spread, measured)
-        logp = -0.5 * ((self.y - measured) ** 2 / var + jnp.log(2 * jnp.pi * var))
-        return logp.sum(dims(measured))
+        spread = expand(self.data_var / (1 + self.data_var / rho**2), away)
+        by = lambda squared: 1 / (noise + spread * squared)
+        scaled = operator.gram(away, by) if isinstance(operator, Spectral) else by(1.0) * away
+        # Of the constants only that at rho = 0 counts: those on the way cancel in all weights.
+        constant = jnp.broadcast_to(jnp.log(2 * jnp.pi * noise), away.shape)
+        return -0.5 * (away * scaled + constant).sum(dims(away))
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Reward:
     """The tilt psi = exp(scale r(x0)) by a reward, at all noise levels.
@@ -94,7 +94,7 @@ class Reward:
 
     def __post_init__(self):
         object.__setattr__(self, "reward", traceable(self.reward))
-        if known(self.scale):
+        if not checks.traced(self.scale):
             checks.finite(scale=self.scale)
 
     def __call__(self, x0: Sample, rho: Float[Array, " b"], /) -> Float[Array, " b"]:
@@ -117,7 +117,7 @@ def noise_to_signal(sde: SDE, t: Float[Array, " b"]) -> Float[Array, " b"]:
     return jnp.exp(-sde.logsnr(t) / 2)
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Tilted:
     """Guidance by the gradient of a potential: eps - sigma grad log psi(x0_hat(x_t)).

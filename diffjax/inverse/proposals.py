@@ -10,10 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from diffjax.arrays import pytree
 from diffjax.guidance import Guidance, Query
 from diffjax.guidance.query import Memory, Weight
 from diffjax.prediction import Sample
@@ -60,7 +60,7 @@ class Proposal(Protocol):
     def __call__(self, step: Step, memory: Memory, /) -> Moved: ...
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Plain:
     """The model itself: weights come from the potential alone, which needs no gradient."""
@@ -76,7 +76,7 @@ class Plain:
         return (0.0, 1.0), memory
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Twisted:
     """The model with its mean moved by std^2 grad log psi(x0_hat(x_t)) (arXiv:2306.17775, eq. 11).
@@ -95,7 +95,7 @@ class Twisted:
         return (step.std * step.slope, 1.0), memory
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class AsGuided:
     """The row as `guidance` would take it, with the noise of the model.

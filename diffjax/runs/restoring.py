@@ -156,13 +156,12 @@ class Restoration:
             keys = keys_at(stream(self.seed, "particles"), jnp.asarray(index))
             pick = keys_at(stream(self.seed, "particle"), jnp.asarray(index))
             x, keys = swarm(self.denoise.sde, keys, way.count, self.shape, self.plan.start)
-            y = jnp.broadcast_to(way.potential.y, (size, *way.potential.y.shape[1:]))
             steered = steer(
                 self.denoise,
                 self.plan.table,
                 x,
                 keys,
-                dataclasses.replace(way.potential, y=y),
+                way.potential,
                 proposal=way.proposal,
                 threshold=way.threshold,
                 cond={name: jnp.asarray(rows[index]) for name, rows in cond.items()},

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from diffjax import analytic
-from diffjax.arrays import expand
+from diffjax.arrays import expand, pytree
 from diffjax.denoiser import Denoiser, Model
 from diffjax.grids import uniform
 from diffjax.guidance import APG, Guided, Null, Query
+from diffjax.inverse import BlockAverage, Measurement, Posterior, Scale, Unit
 from diffjax.inverse.particles import particle_keys, steer, swarm
 from diffjax.inverse.potentials import Observation, Reward, Tilted
 from diffjax.inverse.proposals import AsGuided, Plain, Twisted
@@ -41,9 +42,15 @@ SIZE = 10_000
 TABLE = ancestral(SDE, uniform(SDE, 8))
 NOISY = ancestral(SDE, uniform(SDE, 9))[:-1]
 """The last row has noise as well."""
-EXACT = Observation(jnp.full((SIZE, 1), Y), STD, data_var=VAR)
-WRONG = Observation(jnp.full((SIZE, 1), Y), STD, data_var=2.0)
-"""The same measurement; on the way its potential belongs to other data."""
+
+
+def observed(y, data_var: float, std: float = STD) -> Observation:
+    return Observation(Measurement(y, Scale(1.0), std), data_var)
+
+
+YS = jnp.full((SIZE, 1), Y, jnp.float32)
+EXACT, WRONG = observed(YS, VAR), observed(YS, 2.0)
+"""The second is the same measurement; on the way its potential belongs to other data."""
 PULL = Tilted(Reward(lambda x0: x0[:, 0], 0.5))
 
 
@@ -85,8 +92,8 @@ CASES = [
 @pytest.mark.typed
 @pytest.mark.parametrize(("particles", "potential", "proposal", "table", "settings"), CASES)
 def test_evidence_and_posterior(particles, potential, proposal, table, settings):
-    """A weight would be lost, such as the last one or those of rows without resampling (mean 0.88
-    for 1.20 in public code), counted twice, or lack log p - log q.
+    """A weight would be lost, such as the last one or those of rows without resampling as in public
+    code, counted twice, or lack log p - log q.
 
     E[Z_hat] = p(y) for every number of particles, and E[Z_hat sum w f] = E[f p(y | x0)]. The Monte
     Carlo error of 10,000 replicates is that of their scatter, below 2 % of p(y).
@@ -113,7 +120,7 @@ def test_evidence_and_posterior(particles, potential, proposal, table, settings)
         assert ((share[1:-1] < 0.95) & (share[1:-1] > 0.5)).any(1).sum() > 2
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Chain:
     """The exact potential of Gaussian data: psi(x0_hat) = N(y; gain x0_hat + shift, var)."""
@@ -130,7 +137,7 @@ class Chain:
         return -0.5 * (away**2 / var + jnp.log(2 * jnp.pi * var)).sum(1)
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Optimal:
     """The proposal p(x_s | x_t, y), where p(y | x_s) = N(y; gain x_s + shift, var)."""
@@ -196,7 +203,7 @@ def test_the_posterior_of_a_mixture_by_a_twist():
     var = (weight * (grid - mean) ** 2).sum() / weight.sum()
     table = ancestral(SDE, uniform(SDE, 60))
     x, keys = clouds(32, 256)
-    potential = Observation(jnp.full((32, 1), y), std)
+    potential = observed(jnp.full((1, 1), y), 1.0, std)
     result = steer(data.denoiser(SDE), table, x, keys, potential, proposal=Twisted())
     values, weights = np.asarray(result.x[..., 0]), np.asarray(result.weight) / 32
     assert abs((weights * values).sum() - mean) < 0.03
@@ -223,17 +230,25 @@ def test_a_sample_does_not_depend_on_the_others():
     mixed = jnp.where(mine[:, None, None], x, others)
     run = lambda x, keys, potential: steer(Exact(), TABLE, x, keys, potential, proposal=Twisted())
     alone = run(x, keys, WRONG)
-    beside = run(mixed, of_others.at[7].set(keys[7]), replace(WRONG, y=y))
+    beside = run(mixed, of_others.at[7].set(keys[7]), observed(y, 2.0))
     for a, b in zip(alone[:3], beside[:3], strict=True):
         np.testing.assert_array_equal(a[7], b[7])
         assert (np.asarray(a) != np.asarray(b)).any()
+
+
+def test_an_exact_measurement_is_refused():
+    """Its density would be infinite at the end of the run."""
+    with pytest.raises(ValueError, match=r"std=0\.0: an exact measurement has no density"):
+        observed(YS, 1.0, 0.0)
+    with pytest.raises(ValueError, match="data_var=0"):
+        observed(YS, 0.0)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_potentials_that_are_not_finite_are_refused(value):
     """All weights of a sample would be NaN, at the end of the run."""
     x, keys = clouds(SIZE, 2)
-    broken = replace(WRONG, y=WRONG.y.at[3].set(value))
+    broken = observed(YS.at[3].set(value), 2.0)
     with pytest.raises(FloatingPointError, match="potential is not finite at row 0 of 8"):
         steer(Exact(), TABLE, x, keys, broken, proposal=Twisted())
 
@@ -241,7 +256,7 @@ def test_potentials_that_are_not_finite_are_refused(value):
 def test_tilted_by_the_exact_variance_is_the_posterior_mean():
     """The guidance would have another sign or scale."""
     x, t = jnp.linspace(-2, 2, 5)[:, None], jnp.linspace(0.1, 0.9, 5)
-    guidance = Tilted(replace(EXACT, y=EXACT.y[:5]))
+    guidance = Tilted(observed(YS[:5], VAR))
     ours, _ = jax.jit(lambda query: guidance(query, jnp.ones(()), ()))(Query(Exact(), x, t))
     at = levels(SDE, np.asarray(t))
     alpha, sigma = at.alpha[:, None], at.sigma[:, None]
@@ -249,6 +264,18 @@ def test_tilted_by_the_exact_variance_is_the_posterior_mean():
     exact = (MEAN / VAR + alpha * np.asarray(x) / sigma**2 + Y / STD**2) / precision
     np.testing.assert_allclose(ours.x0, exact, rtol=2e-5)
     np.testing.assert_allclose(alpha * ours.x0 + sigma * np.asarray(ours.eps), x, atol=2e-5)
+
+
+@thorough
+def test_tilted_by_a_measurement_is_the_posterior_with_the_covariance_unit():
+    """The variances of the values of y would be those of another operator."""
+    x, t = jax.random.normal(jax.random.key(0), (2, 4, 4, 1)), jnp.array([0.3, 0.8])
+    measurement = Measurement(jnp.ones((1, 2, 2, 1)), BlockAverage(2), 0.3)
+    both = Posterior(measurement, Unit()), Tilted(Observation(measurement))
+    query = Query(Exact(), x, t)
+    ours, theirs = jax.jit(lambda q: [g(q, jnp.ones(()), ())[0] for g in both])(query)
+    np.testing.assert_allclose(ours.x0, theirs.x0, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(ours.eps, theirs.eps, rtol=1e-4, atol=1e-5)
 
 
 @thorough
@@ -288,7 +315,7 @@ def test_a_twist_through_guidance_has_a_gradient():
 def test_the_learned_variance_is_used():
     """Weights and states would have the variance of another sampler."""
     x, keys = clouds(3, 4)
-    potential = replace(WRONG, y=WRONG.y[:3])
+    potential = observed(YS[:3], 2.0)
     learned = ancestral_learned(SDE, uniform(SDE, 8))
     ours = steer(Exact(log_var=True), learned, x, keys, potential, proposal=Twisted())
     plain = steer(Exact(), TABLE, x, keys, potential, proposal=Twisted())
@@ -296,6 +323,13 @@ def test_the_learned_variance_is_used():
     np.testing.assert_allclose(ours.log_z, plain.log_z, rtol=1e-4)
 
 
+def test_proposals_do_not_share_a_program():
+    """`jit` could run the program of one proposal for another."""
+    structures = [jax.tree.structure(proposal()) for proposal in (Plain, Twisted)]
+    assert structures[0] != structures[1]
+
+
+@thorough
 def test_systematic_resampling_has_the_weights_on_average():
     """Counts would be off by one or more, or a particle without weight would be taken."""
     weight = jnp.array([0.0, 0.37, 0.0, 0.13, 0.5, 0.0])
@@ -324,7 +358,7 @@ REFUSED = [
 def test_what_cannot_work_is_refused(changes, message):
     """It would run, and return something else."""
     x, keys = clouds(2, 3)
-    arguments = {"table": TABLE, "x": x, "potential": replace(EXACT, y=EXACT.y[:2]), **changes}
+    arguments = {"table": TABLE, "x": x, "potential": observed(YS[:2], VAR), **changes}
     settings = {k: arguments.pop(k) for k in ("threshold", "every") if k in arguments}
     with pytest.raises(ValueError, match=message):
         steer(Exact(), keys=keys, **arguments, **settings)
@@ -333,11 +367,12 @@ def test_what_cannot_work_is_refused(changes, message):
 def test_particles_are_drawn_from_the_prior():
     """Particles of a sample would be equal, or depend on how many there are."""
     keys = jax.random.split(jax.random.key(0), 500)
-    x, later = swarm(SDE, keys, 3, (1,))
+    draw = lambda particles: jax.jit(lambda keys: swarm(SDE, keys, particles, (1,)))(keys)
+    x, later = draw(3)
     assert x.shape == (500, 3, 1)
     assert abs(np.corrcoef(np.asarray(x[..., 0]).T)[0, 1]) < 4 / np.sqrt(500)
     assert np.asarray(x).std() == pytest.approx(1, abs=0.08)
     assert later.shape == (500,)
-    np.testing.assert_array_equal(swarm(SDE, keys, 2, (1,))[0], x[:, :2])
+    np.testing.assert_array_equal(draw(2)[0], x[:, :2])
     with pytest.raises(ValueError, match="particles=0"):
         swarm(SDE, keys, 0, (1,))
