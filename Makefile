@@ -8,9 +8,11 @@ NEWEST = $(shell for v in 3.13 3.12; do \
 	for c in "python$$v" "env PYENV_VERSION=$$(pyenv latest $$v 2>/dev/null) python$$v"; do \
 	$$c -c '' 2>/dev/null && echo "$$c" && exit; done; done)
 
+# Byte code is kept, for the many processes of the tests compile the same sources otherwise.
+unexport PYTHONDONTWRITEBYTECODE
 PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -q
 
-.PHONY: demo test lint types unit newest notebooks docs typed thorough results lock clean
+.PHONY: demo test lint types unit newest notebooks docs examples site typed thorough results lock clean
 
 demo: $(VENV)/ready
 	$(BIN)/python -m diffjax.train --config=configs/digits_vp.py --workdir=$(DEMO)
@@ -48,7 +50,12 @@ typed: $(VENV)/ready
 
 # The documentation: examples in docstrings, the site in docs/_build/html, its own links.
 docs: $(VENV)/ready
+	@$(MAKE) --no-print-directory -j2 examples site
+
+examples: $(VENV)/ready
 	$(BIN)/pytest -q -m docs tests/test_doctests.py
+
+site: $(VENV)/ready
 	$(BIN)/python -m sphinx -q -E -W --keep-going -d docs/_build/doctrees docs docs/_build/html
 	$(BIN)/python docs/links.py docs/_build/html
 

@@ -207,6 +207,7 @@ def test_flags_of_sampling_are_obeyed(trained, tmp_path, works):
     assert len(x) == 4
 
 
+@pytest.mark.thorough
 def test_a_run_guided_by_itself_is_not_guided(trained, tmp_path, works, ten):
     """Autoguidance from the command line would be by another network than was named."""
     out = works(
@@ -364,6 +365,7 @@ def test_points_are_sampled_into_an_archive(toy, tmp_path, works):
         assert (data["arr_0"].shape, data["arr_0"].dtype) == ((9, 2), np.float32)
 
 
+@pytest.mark.thorough
 def test_adaptive_steps_are_run_and_their_passes_reported(toy, tmp_path, works, refused):
     """The number of passes would be missing, or be that of a table."""
     out = works(
@@ -390,6 +392,7 @@ def test_samples_that_do_not_arrive_are_one_line(toy, call, tmp_path):
     assert not (tmp_path / "a.npz").exists()
 
 
+@pytest.mark.thorough
 def test_a_corrector_and_a_path_are_asked_for_by_flags(toy, tmp_path, works):
     """A flag that is read but not used would go unnoticed."""
     made = []
@@ -446,6 +449,7 @@ def test_samples_from_elsewhere_are_scored_and_tabled(tmp_path, works, refused):
     assert "--workdir: missing" in refused("evaluate", *flags)
 
 
+@pytest.mark.thorough
 def test_points_are_evaluated_in_cells_without_a_classifier(toy, works):
     """A combination would be left out, or be made of what another one made."""
     lists = ["--sampler=ddim:eta=0.5,ddim", "--steps=3,4"]

@@ -149,6 +149,7 @@ def test_a_mapped_question_stays_one_question():
     np.testing.assert_array_equal(jax.vmap(branch)(jnp.ones(2)), [1.0, 1.0])
 
 
+@pytest.mark.thorough
 def test_adaptive_steps_take_a_weight_of_each_sample():
     """They would all have the weight of the first one, or passes be counted wrong."""
     x, keys = start()

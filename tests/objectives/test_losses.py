@@ -142,6 +142,7 @@ def finite(sde, name, weight, draw, error):
     return all(np.isfinite(a).all() for a in jax.tree.leaves((value, metrics)))
 
 
+@pytest.mark.thorough
 @pytest.mark.typed
 def test_every_entry_trains():
     """A config could name an entry that makes a loss of NaN: each at least once."""

@@ -44,14 +44,15 @@ NETWORKS = (
     {**UNET, "name": "edm2", "head_channels": 4},
 )
 CONDITIONS = ("label", "vector", "tokens", "map")
+# Kinds of one rank have one shape, for which the same programs do.
 KINDS_OF_RUNS = {
-    "image": ((4, 4, 1), DIT),
+    "image": ((4, 4, 3), DIT),
     "latent": ((4, 4, 3), DIT),
     "points": ((2,), MLP),
     "vector": ((5,), MLP),
     "table": ((4,), MLP),
     "sequence": ((8, 2), DIT),
-    "audio": ((8, 1), DIT),
+    "audio": ((8, 2), DIT),
     "video": ((2, 4, 4, 1), DIT),
     "volume": ((2, 4, 4, 1), DIT),
 }

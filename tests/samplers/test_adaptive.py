@@ -166,7 +166,8 @@ def test_the_passes_that_are_reported_are_those_that_were_made(how):
         np.testing.assert_array_equal(plan.spent(made), made.calls)
 
 
-@pytest.mark.parametrize("eta", [pytest.param(0.0, marks=pytest.mark.thorough), 1.0])
+@pytest.mark.thorough
+@pytest.mark.parametrize("eta", [0.0, 1.0])
 def test_samples_have_steps_of_their_own(eta):
     """Sample k would depend on its batch: its steps be those of the slowest one."""
     x = jnp.asarray(X * scale(SDE), jnp.float32)

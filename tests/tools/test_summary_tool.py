@@ -37,6 +37,7 @@ def test_the_size_is_that_of_the_parameters(monkeypatch, capsys):
     assert "Embedding_0/Dense_0" in out
 
 
+@pytest.mark.thorough
 def test_fields_of_the_config_can_be_changed(monkeypatch, capsys):
     flags = ("--config=moons_vp", "--config.network.width=8")
     small, large = (shown(monkeypatch, capsys, *f) for f in (flags, flags[:1]))
