@@ -20,12 +20,12 @@ ABOUT = {"data": "it", "split": "test", "trained": 4, "ema": ""}
 
 
 def of_text(text: str):
-    """Return the metric that a text names."""
+    """Return the metric that a `--metrics` entry names."""
     return builder.construct_metrics(text, "--metrics")[1][text.partition(":")[0]]
 
 
 def test_settings_of_a_text_are_those_of_its_objects():
-    """A solver, an estimator or a number would silently be the default."""
+    """A solver, an estimator or a number would silently keep its default."""
     metric = of_text("bpd:num=3,trace=gaussian,probes=4,steps=8,most=7,dequantize=uniform")
     arguments = dict(metric.arguments)
     assert arguments["ode"] == Ode(steps=8, most=7) and arguments["num"] == 3
@@ -43,7 +43,7 @@ def points(toy, folder, **changes):
 
 
 def test_a_killed_evaluation_goes_on_and_ends_the_same(toy, tmp_path, monkeypatch):
-    """Hours of work would be lost, or the result would depend on the number of interruptions."""
+    """Hours of work would be lost, or the result depend on the number of interruptions."""
     whole = bpd(points(toy, tmp_path / "whole"), num=40, **QUICK)
     write, done = images.write_arrays, []
 
@@ -81,7 +81,7 @@ def test_a_killed_evaluation_goes_on_and_ends_the_same(toy, tmp_path, monkeypatc
 
 
 def test_images_have_bits_and_standard_errors(small):
-    """A table would lack one of its numbers, an error, or the protocol."""
+    """A table would lack one of its numbers, a standard error, or the protocol."""
     found = bpd(small, num=6, repeats=3, ode=Ode(steps=8))
     with np.load(small.workdir / found["values"]) as stored:
         bits = stored["bits"]

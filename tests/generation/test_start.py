@@ -1,4 +1,4 @@
-"""Image to image: samples that start from items."""
+"""Image-to-image sampling: samples that start from items."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -32,7 +32,7 @@ def started(*args, **more) -> np.ndarray:
 
 
 def test_strength_1_gives_the_law_of_the_data():
-    """Samples would depend on what they start from where nothing of it is left."""
+    """Samples would depend on their starting image, although none of it remains."""
     x, table = started(FAR, 1.0, ddim), ddim(SDE, TIMES)
     left = 3 * float(SDE.alpha(jnp.asarray(TIMES[0])))
     for k in range(2):
@@ -44,8 +44,10 @@ def test_strength_1_gives_the_law_of_the_data():
 
 
 def test_they_are_those_of_start_from_whatever_the_batch():
-    """The command and the library function would be two methods, previews start from the prior, or
-    a sample depend on its batch."""
+    """The command would differ from the library function `start_from`.
+
+    Previews would start from the prior, or a sample depend on its batch.
+    """
     x0 = np.random.default_rng(0).normal(size=(NUM, 2)).astype(np.float32)
     keys = keys_at(stream(3, "sample"), jnp.arange(NUM))
     part, x, keys = start_from(SDE, jnp.asarray(x0), TIMES, 0.3, keys)
@@ -60,7 +62,7 @@ def test_they_are_those_of_start_from_whatever_the_batch():
 
 
 def test_items_of_another_number_or_shape_are_refused():
-    """Items of another shape would be broadcast."""
+    """Items of another number or shape would be broadcast."""
     with pytest.raises(ValueError, match=r"x0: 3 values for 1000 samples"):
         generation(FAR[:3], 0.5)
     with pytest.raises(ValueError, match=r"x0: the items have the shape \(1,\); needs \(2,\)"):
