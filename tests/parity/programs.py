@@ -18,6 +18,6 @@ def compiled(network: Network) -> Callable[..., Any]:
 
 
 def quick(denoise: Denoiser) -> Denoiser:
-    """The same denoiser: its network is compiled, and the rest, a few formulas, need not be."""
+    """Return the same denoiser with its network compiled, but not the few formulas around it."""
     network = dataclasses.replace(denoise.model.network, apply=compiled(denoise.model.network))
     return dataclasses.replace(denoise, model=dataclasses.replace(denoise.model, network=network))

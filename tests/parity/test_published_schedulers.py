@@ -1,4 +1,4 @@
-"""Configs of diffusers' schedulers, as ours, against what those schedulers do.
+"""Configs of diffusers' schedulers, as read here, against the steps of those schedulers.
 
 `make_diffusers.py` writes the numbers and has the configs; neither torch nor diffusers is needed.
 """

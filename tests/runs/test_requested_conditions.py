@@ -9,7 +9,7 @@ from diffjax.runs.requests import requested
 
 
 def test_a_condition_that_was_never_trained_is_refused(tmp_path):
-    """The samples would be those of a layer at its initial values, or the reason a wrong one."""
+    """Samples would depend on a layer at its initial values, or the message name a wrong reason."""
     network = {**DIT, "conditions": {"text": {"kind": "tokens", "size": 4}}}
     experiment = builder.experiment(config(archive(tmp_path, (4, 4, 3)), network, kind="latent"))
     for name, why in (
