@@ -68,7 +68,7 @@ def blocks(markdown: str) -> list[Block]:
 
 
 def lines(shell: str) -> Iterator[list[str]]:
-    """Return the words of each simple command, with variables assigned on earlier lines filled in."""
+    """Return the words of each simple command, with variables of earlier lines filled in."""
     known: dict[str, str] = {}
     for line in re.sub(r"\\\n\s*", " ", shell).splitlines():
         filled = Template(line).safe_substitute(known)
@@ -88,7 +88,7 @@ def lines(shell: str) -> Iterator[list[str]]:
 
 
 def command(words: list[str]) -> tuple[str, list[str]] | None:
-    """Return (NAME, FLAGS) of `python -m diffjax.NAME FLAGS`, also within a launcher or its quotes."""
+    """Return (NAME, FLAGS) of `python -m diffjax.NAME FLAGS`, also within a launcher."""
     for inner in words:
         if COMMAND in inner:
             return next(filter(None, map(command, lines(inner.partition("=")[2] or inner))), None)

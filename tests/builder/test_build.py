@@ -1,4 +1,4 @@
-"""From a config to objects: what cannot work is refused in one line, before anything is compiled."""
+"""From a config to objects: what cannot work is refused in one line, before compiling."""
 
 import copy
 from pathlib import Path

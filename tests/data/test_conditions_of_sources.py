@@ -22,7 +22,7 @@ def written(path, **arrays):
 
 
 def test_latents_take_masks_and_conditions_of_any_name(tmp_path):
-    """The padding of captions would be read as text, and a second description could not be stored."""
+    """The padding of captions would be read as text, and a second description be lost."""
     rng = np.random.default_rng(0)
     text, mask = rng.normal(size=(N, 4, 2)).astype(np.float16), rng.random((N, 4)) < 0.5
     hue = np.arange(N, dtype=np.int64)

@@ -159,7 +159,7 @@ def on_device(x, **settings):
 
 
 def test_dequantized_values_are_uniform_within_their_grey_level():
-    """Noise of another distribution would give another bound on the likelihood, or another image."""
+    """Noise of another distribution would give another bound on the likelihood."""
     x = np.resize(np.array([0, 1, 128, 255], np.uint8), (64, 16, 16, 1))
     made = on_device(x, dequantize=True)
     assert made.keys() == {"x"}

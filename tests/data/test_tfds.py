@@ -158,7 +158,7 @@ def test_a_file_that_is_cut_or_lost_is_named(tiny, copied, content):
 
 
 def test_tensorflow_is_not_needed(tiny_tfds):
-    """TensorFlow would be needed: it is large, takes GPU memory, and lacks wheels for some Pythons."""
+    """TensorFlow would be needed, which is large and lacks wheels for some Pythons."""
     code = f"""
 import sys
 import numpy as np

@@ -59,7 +59,7 @@ def test_points_and_latents_are_read(tmp_path):
 
 
 def test_an_npy_file_and_grey_images_without_channels_are_read(tmp_path):
-    """An existing .npy file would be reported as missing, or a form that `array:` reads be refused."""
+    """An .npy file would be reported as missing, or grey images be refused."""
     np.save(tmp_path / "a.npy", X)
     found = read(tmp_path / "a.npy", RGB)
     np.testing.assert_array_equal(found.x, X)

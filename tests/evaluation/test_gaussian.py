@@ -33,7 +33,7 @@ def test_frechet_is_the_formula_with_a_matrix_root(d):
 
 
 def test_frechet_of_simple_cases():
-    """Equal data, a shift or a change of scale in one dimension would not have their closed forms."""
+    """Equal data, shifts or changes of scale would not have their closed forms."""
     a = features(300, 5)
     assert frechet(a, a) == pytest.approx(0, abs=1e-8 * np.trace(np.cov(a.T)))
     assert frechet(a, a + 2.0) == pytest.approx(4 * 5, rel=1e-9)

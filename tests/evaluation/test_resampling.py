@@ -36,7 +36,7 @@ def test_intervals_are_as_wide_as_repeated_experiments_vary(value):
 
 
 def test_intervals_know_that_each_class_has_its_samples():
-    """Intervals would be too wide or too narrow: samples by label have less noise than random ones."""
+    """Intervals would be too wide: samples by label have less noise than random ones."""
     label = np.repeat(np.arange(10), 6)
     x, counts = 100.0 * label + RNG.normal(size=60), []
     low, high = measured(VALUES["mean"], x, 50, label)["intervals"]["value"]

@@ -20,7 +20,10 @@ def test_the_score_is_the_exponential_of_the_mean_divergence():
 
 
 def test_the_score_is_between_1_and_the_number_of_classes():
-    """Certain predictions spread over 10 classes would not score 10 where probabilities underflow."""
+    """Certain predictions, even over 10 classes, would not score 10.
+
+    Their other probabilities underflow to 0.
+    """
     assert score(2000 * np.eye(11)[np.arange(50) % 10]) == pytest.approx(10, rel=1e-9)
     assert score(np.zeros((5, 3))) == pytest.approx(1, rel=1e-9)
 

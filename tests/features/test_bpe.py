@@ -30,7 +30,7 @@ def test_words_end_where_the_published_pattern_ends_them():
 
 
 def test_the_first_pair_of_the_file_is_joined_first(tokenizer):
-    """Another order of merges would give other tokens, and so another vector, for the same words."""
+    """Another order of merges would give other tokens for the same words."""
     assert tokenizer.tokens("the") == ["the</w>"]
     assert tokenizer.tokens("cat") == ["cat</w>"]
     assert tokenizer.tokens("thing") == ["th", "ing</w>"]
@@ -39,7 +39,7 @@ def test_the_first_pair_of_the_file_is_joined_first(tokenizer):
 
 
 def test_rows_begin_and_end_as_the_network_was_trained(tokenizer):
-    """The vector, which is read at the end token, would be read anywhere in a caption that was cut."""
+    """The vector, which is read at the end token, would be read elsewhere in long captions."""
     ids = tokenizer.ids
     start, end = len(ids) - 2, len(ids) - 1
     short, long = tokenizer(["the cat", "the " * 100])

@@ -121,7 +121,7 @@ def sampled(toy) -> Job:
 
 
 def test_samples_are_taken_added_to_and_mended(sampled, tmp_path):
-    """Another number of samples, or a damaged file, would change samples or draw all of them again."""
+    """Another number of samples, or a damaged file, would change samples or redraw all."""
     files = lambda: {p.name: p.stat().st_mtime_ns for p in tmp_path.glob("*.npz")}
     names = lambda *starts: [f"{start:08d}.npz" for start in starts]
     alone = sampled.samples(40)

@@ -136,7 +136,7 @@ def mixture(shape):
 
 
 def test_samples_do_not_depend_on_their_batch_and_have_their_own_measurements():
-    """A norm or a step size would run over the batch, or a sample see the measurement of another."""
+    """A norm or step size would run over the batch, or a sample see another measurement."""
     rng, shape = np.random.default_rng(1), (2, 2, 3)
     x, t = jnp.asarray(rng.standard_normal((3, *shape))), jnp.array([0.2, 0.5, 0.9])
     denoise = mixture(shape).denoiser(COSINE)

@@ -36,7 +36,10 @@ LEVELS = np.arange(256) / 127.5 - 1
 
 
 def nodes(count):
-    """Return x0, eps (9 count, 1) and weights (9,), exact for means of squares over data and noise."""
+    """Return x0, eps (9 count, 1) and weights (9,).
+
+    With them the means of squares over data and noise are exact.
+    """
     z, w = np.polynomial.hermite_e.hermegauss(3)
     w = w / w.sum()
     x0, eps = (a.ravel() for a in np.meshgrid(MEAN + VAR**0.5 * z, z, indexing="ij"))

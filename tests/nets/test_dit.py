@@ -151,7 +151,7 @@ def test_the_loop_is_one_block_after_the_other(skips, tokens):
 
 @pytest.mark.thorough
 def test_remat_keeps_parameters_and_gradients():
-    """A checkpoint could not be resumed with `remat`, training differ, or the setting do nothing."""
+    """A checkpoint could not be resumed with `remat`, or training would differ."""
     x, c_noise, _ = inputs()
     grads, made_again = {}, {}
     for remat in ("", "all", "cheap"):

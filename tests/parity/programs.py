@@ -13,7 +13,7 @@ from diffjax.nets import Network
 
 @functools.cache
 def compiled(network: Network) -> Callable[..., Any]:
-    """Equal networks share a program, whatever schedule and parameters they have."""
+    """Return the compiled network, which networks equal in all but parameters share."""
     return jax.jit(network.apply)
 
 

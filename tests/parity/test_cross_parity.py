@@ -75,7 +75,7 @@ def test_the_unet_is_the_published_one():
 
 
 def test_the_dit_with_cross_attention_is_the_published_one():
-    """Published weights of PixArt could not be used: an order, a bias, a norm or the mask differs."""
+    """Published weights of PixArt could not be used: an order, bias, norm or mask differs."""
     conditions = (Tokens(TEXT, mechanism="cross", layers=2, null=False),)
     network = nets.dit(
         width=WIDTH, depth=2, heads=HEADS, patch=2, conditions=conditions, learn_variance=True

@@ -259,7 +259,10 @@ def test_it_samples_as_the_original(converted, case):
 
 @some((), LOOPED)
 def test_the_loop_samples_as_the_original(converted, case):
-    """The loop, which users run, would differ from the table. Small networks are tested elsewhere."""
+    """The loop, which users run, would differ from the table.
+
+    Small networks are tested elsewhere.
+    """
     made, denoise = converted(case)
     table, begin, theirs = begun(case, made, denoise)
     keys = jax.random.split(jax.random.key(0))

@@ -81,7 +81,7 @@ def test_several_networks_in_a_file():
 
 
 def test_a_checkpoint_of_the_originals_training_script_is_read(tmp_path):
-    """DiT's training checkpoints (model, ema, opt, args) could not be read, only published files."""
+    """DiT's training checkpoints (model, ema, opt, args) could not be read."""
     arguments = argparse.Namespace(results_dir=Path("results/000"), lr=1e-4, model="DiT-S/2")
     optimizer = {"state": {0: {"step": 3, "exp_avg": np.zeros(2)}}, "param_groups": [{"lr": 1e-4}]}
     both = {"model": DIT, "ema": under("module.", DIT), "opt": optimizer, "args": arguments}

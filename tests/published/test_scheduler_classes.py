@@ -84,7 +84,7 @@ def test_classes_that_are_not_known_are_refused_by_name():
 
 
 def test_defaults_are_those_of_the_class():
-    """Betas, spacing or set_alpha_to_one would be wrong: omitted settings differ between classes."""
+    """Betas, spacing or set_alpha_to_one would be wrong where a config omits them."""
     betas = lambda name: sections(name)["sde"]["schedule"]["beta_max"]
     assert (betas("DDIMScheduler"), betas("HeunDiscreteScheduler")) == (0.02, 0.012)
     grid = lambda name, **config: sections(name, **config)["sampling"]["grid"]
@@ -201,7 +201,10 @@ ODD += ([1], ["x"], [None], {"a": 1})
 @pytest.mark.thorough
 @pytest.mark.parametrize("name", SCHEDULERS)
 def test_odd_configs_end_in_one_line(name):
-    """A damaged or edited config would raise a traceback: any value for any field, and for pairs."""
+    """A damaged or edited config would raise a traceback.
+
+    The cases are any value for any field, and pairs of fields.
+    """
     defaults, draw = SCHEDULERS[name].defaults, random.Random(0)
     single = [{field: value} for field in defaults for value in ODD]
     words = {v for entry in SCHEDULERS.values() for v in entry.defaults.values() if type(v) is str}
