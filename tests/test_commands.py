@@ -316,7 +316,7 @@ def test_the_form_of_people_s_own_array_follows_from_it(tiny_array, tmp_path, wo
 @pytest.mark.thorough
 @pytest.mark.typed
 def test_people_s_own_images_are_trained_on_sampled_and_evaluated(tiny_folder, tmp_path, works):
-    """More than the data line would have to change for images of one's own.
+    """More than the data line would have to change for a user's images.
 
     Sizes, channels and classes follow from the data. Sampling works after the data are removed,
     because the workdir records their shape.

@@ -295,8 +295,10 @@ def test_zero_terminal_of_a_table_is_the_published_algorithm(name, by, x64):
     ids=lambda s: f"{type(s).__name__}-{type(getattr(s, 'schedule', s)).__name__}",
 )
 def test_rates_keep_their_digits_in_float32(schedule):
-    """Differences of neighbours in a table, and of alpha next to t = 1, would be worth three
-    digits: drift, diffusion and velocity off by 1e-4 everywhere, alpha and its rate by percents.
+    """Drift, diffusion and velocity would be off by 1e-4 in float32.
+
+    Differences of neighbours in a table, and of alpha next to t = 1, have three digits only; alpha
+    and its rate would be off by percents there.
     """
     sde, inside = VP(schedule), np.linspace(0.0, 0.94, 101) + 0.00031  # between the nodes
     times = np.concatenate([inside, 1 - np.geomspace(1.3e-6, 0.057, 40)]).astype(np.float32)

@@ -1,4 +1,4 @@
-"""The pictures of a process: made from real data, with the right noise, and warned about."""
+"""Pictures of a process: real data, the right noise, and warnings."""
 
 import sys
 
@@ -25,7 +25,7 @@ def drawn(monkeypatch, tmp_path, capsys):
 
 
 def test_schedules_are_drawn_and_early_loss_is_said(drawn):
-    """A user would not see that most of the times of a schedule are noise."""
+    """A user would not notice that most times of a schedule are noise."""
     picture, said = drawn("schedules", "linear", "cosine", "shifted:schedule=linear,by=3")
     assert picture.shape[2] == 3 and len(np.unique(picture)) > 20
     warned = [line.split(":")[1].strip() for line in said.splitlines() if "warning" in line]
