@@ -61,7 +61,7 @@ def test_a_step_finds_the_memory_of_the_one_before():
 
 @pytest.mark.thorough
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of glibc")
-def test_a_step_keeps_no_memory_where_the_user_says_so():
+def test_a_step_keeps_no_memory_where_the_user_forbids_it():
     if pages("new") < 4000:
         pytest.skip("this system does not count new pages")
     assert pages("kept", MALLOC_MMAP_THRESHOLD_="131072") > 4000

@@ -90,7 +90,7 @@ def archive(path: Path) -> tuple[np.ndarray, np.ndarray]:
         return data["arr_0"], data["arr_1"]
 
 
-def test_training_leaves_what_the_help_says(trained):
+def test_training_writes_what_the_help_lists(trained):
     config = json.loads((trained / "config.json").read_text())
     assert config["train"]["steps"] == 6
     rows = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
@@ -571,7 +571,7 @@ def test_a_workdir_without_a_run_is_named_with_what_to_do(command, refused, tmp_
 
 
 @pytest.mark.parametrize("command", ["sample", "evaluate"])
-def test_a_run_without_a_checkpoint_says_so(command, refused, trained, tmp_path):
+def test_a_run_without_a_checkpoint_is_reported(command, refused, trained, tmp_path):
     for name in ("config.json", "data.json"):
         (tmp_path / name).write_text((trained / name).read_text())
     assert "no checkpoint yet" in refused(command, f"--workdir={tmp_path}")

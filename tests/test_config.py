@@ -194,7 +194,7 @@ def test_parse_reads_the_short_form(text, spec):
         ("a:x=1,y=(2,3),b,c:z=p:q,w=4", ["a:x=1,y=(2,3)", "b", "c:z=p:q,w=4"]),
     ],
 )
-def test_entries_are_told_from_their_arguments(text, found):
+def test_entries_are_distinguished_from_their_arguments(text, found):
     """A list of samplers would be split within one of them."""
     assert entries(text) == found
 

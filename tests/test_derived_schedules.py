@@ -180,7 +180,7 @@ def test_cogvideox_shift_is_a_translation():
 @pytest.mark.parametrize(
     "schedule", [BASE, Cosine(), Sigmoid(), Karras(), ddpm_linear()], ids=lambda s: type(s).__name__
 )
-def test_truncated_ends_where_told(schedule):
+def test_truncated_ends_at_its_settings(schedule):
     """A frame would receive an infinite l, or training omit a part of the range."""
     cut = Truncated(schedule, -7.0, 6.0)
     l = jax.jit(cut)(jnp.array([0.0, 1.0]))

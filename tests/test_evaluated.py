@@ -21,7 +21,7 @@ def result(sampler: str = "ddim", steps: int = 10, guidance: object = 1.0, **mor
     return {"protocol": protocol | more, **found, "precision_recall": curve}
 
 
-def test_a_table_says_what_differs_and_has_a_column_for_each_metric():
+def test_a_table_shows_what_differs_and_has_a_column_for_each_metric():
     """Two different lines would look alike, or a user's metric be missing."""
     results = [result(), result("dpmpp_2m", 20, {"weight": 2.0, "rule": "apg"}, ema="long")]
     results[1]["protocol"]["num"] = 9

@@ -146,7 +146,7 @@ def test_denoisers_of_classes_are_those_of_their_parts():
     np.testing.assert_allclose(*logs, rtol=1e-5)
 
 
-def test_results_name_what_failed_go_on_and_skip_what_is_done(tmp_path, capsys, monkeypatch):
+def test_results_name_failures_continue_and_skip_finished_studies(tmp_path, capsys, monkeypatch):
     """One broken study would stop an hour of others, or be hidden, or finished ones run again."""
     monkeypatch.delenv("NOT_SET_HERE", raising=False)
     write = "-c \"open(r'{out}/made', 'a').write('x')\""

@@ -35,7 +35,7 @@ def test_every_module_is_imported():
     assert len(NAMES) > 100
 
 
-def test_every_entry_of_the_catalogues_is_called_as_its_signature_says():
+def test_every_entry_of_the_catalogues_takes_the_arguments_of_its_signature():
     """`inspect` and annotations, read at run time, would differ between versions of Python."""
     listing = builder.listing()
     for table in (samplers.SAMPLERS, grids.GRIDS, SOURCES, NETWORKS, WEIGHTS, SDES):

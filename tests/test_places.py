@@ -55,7 +55,7 @@ def test_on_windows_a_run_is_locked_by_other_means(tmp_path, monkeypatch, held):
         assert (tmp_path / ".lock").read_text().startswith("process ")
 
 
-def test_a_file_system_without_locks_is_told_and_no_reason_to_stop(tmp_path, monkeypatch, caplog):
+def test_a_file_system_without_locks_is_reported_but_no_obstacle(tmp_path, monkeypatch, caplog):
     """The message would report another run, which does not exist."""
     fcntl = pytest.importorskip("fcntl")
 

@@ -160,7 +160,7 @@ def test_what_is_no_entry_of_its_noun_is_refused_with_its_place(trained, name):
     assert "method=<class 'object'>: needs an instance" in refusal(samplers.judge, object)
 
 
-def test_an_error_within_an_entry_of_ones_own_stays_what_it_is(trained, monkeypatch):
+def test_an_error_within_a_users_entry_keeps_its_traceback(trained, monkeypatch):
     """The line number of a bug in a user's entry would be lost."""
 
     def broken(sde, times):
@@ -210,7 +210,7 @@ def test_files_that_a_kill_left_half_replaced_are_not_taken_for_changed(
     assert stamps.changed(tmp_path) == ""
 
 
-def test_a_changed_config_is_said_when_a_run_is_loaded(toy, tmp_path, caplog, trained):
+def test_a_changed_config_is_reported_when_a_run_is_loaded(toy, tmp_path, caplog, trained):
     trained.save(tmp_path / "run")
     diffjax.load(tmp_path / "run")
     assert not caplog.records
@@ -246,7 +246,7 @@ def test_starts_without_steps_to_leave_out_leave_no_folder(toy, tmp_path, monkey
         (0.1, (2.0,), [-1], ""),
     ],
 )
-def test_samples_without_a_condition_that_was_never_dropped_are_said(
+def test_samples_without_a_never_dropped_condition_are_reported(
     toy, trained, dropout, weights, label, part
 ):
     """Samples would be drawn without a label, for which no step has trained the network."""

@@ -149,7 +149,7 @@ def test_a_damaged_config_leaves_a_page(copy, call, text):
 HOSTILE = """</style></table><script>alert("1")</script><img src=x onerror='2'>&lt; $body"""
 
 
-def test_what_a_run_says_of_itself_is_shown_not_run(copy, call):
+def test_texts_of_a_run_are_shown_and_not_executed(copy, call):
     """Paths, commands and class names from a run would be executed as HTML."""
     config = json.loads((copy / "config.json").read_text())
     config["data"][HOSTILE] = HOSTILE

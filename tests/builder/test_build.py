@@ -81,7 +81,7 @@ def test_every_config_file_initialises(name):
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_every_config_file_says_its_command(name):
+def test_every_config_file_states_its_command(name):
     """The docstring is how a user learns what to type."""
     text = (Path(ml_collections_configs.__file__).parent / f"{name}.py").read_text()
     assert f"python -m diffjax.train --config=configs/{name}.py" in text
@@ -568,7 +568,7 @@ def test_images_of_another_size_and_kind_need_another_data_line_alone(tmp_path):
     assert label["embedding"].shape[0] == 5
 
 
-def test_augmentation_is_known_to_the_network_that_is_built_and_to_nobody_in_sampling():
+def test_the_network_is_built_for_augmentation_and_sampling_leaves_it_out():
     """A user would have to set the width of the labels by hand, or samples look augmented."""
     experiment = builder.experiment(override(BASE, ["data.augment=affine:p=0.3,turn=True"]))
     assert experiment.reading.augment.p == 0.3

@@ -94,7 +94,7 @@ def test_dropout_of_what_data_or_network_lack_is_refused_before_anything_is_trac
     assert f"config.loss: condition_dropout.{message}" in str(error.value)
 
 
-def test_a_network_that_cannot_take_a_condition_of_the_data_says_so():
+def test_a_network_that_cannot_take_a_condition_of_the_data_is_refused():
     """Captions would be ignored by a network for points."""
     with pytest.raises(ConfigError, match="enters by joint or cross, but mlp takes embedding"):
         builder.construct_model({**BASE, "network": {"name": "mlp"}}, (CAPTION,))

@@ -66,7 +66,7 @@ MAPS["all"] = (
 
 @pytest.mark.parametrize("name", MAPS)
 @pytest.mark.parametrize("degree", [1, 2])
-def test_a_polynomial_image_is_moved_as_the_map_says(name, degree):
+def test_a_polynomial_image_is_moved_by_its_map(name, degree):
     """The direction, centre or order of the changes would be wrong, or the image blurred.
 
     Cubic convolution is exact on quadratics. Only pixels whose origin lies well inside are

@@ -73,7 +73,7 @@ def test_files_are_named_by_their_class(tmp_path):
     assert sample.suffix("...") == ""
 
 
-def test_labels_are_said_by_name_or_number():
+def test_labels_are_given_by_name_or_number():
     """`--label=cat` would be refused, or a class named by a number be confused with another."""
     assert class_numbers("cat", NAMED) == [0]
     assert class_numbers(["cat", "1", 2], NAMED) == [0, 1, 2]

@@ -60,7 +60,7 @@ def test_conditions_that_do_not_fit_the_latents_are_refused(tmp_path, arrays, me
         latents("train", written(tmp_path, **arrays))
 
 
-def test_columns_of_text_are_said_to_be_left_out(tmp_path, capsys):
+def test_omitted_columns_of_text_are_reported(tmp_path, capsys):
     """A caption in metadata.jsonl would seem to be learned."""
     rows = [{"file_name": f"{k}.png", "caption": f"no. {k}", "size": k} for k in range(4)]
     (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))

@@ -107,7 +107,7 @@ def test_what_cannot_be_cut_is_refused_by_name(name):
         Reading(crop=1).check(source)
 
 
-def test_a_form_is_told_and_read_back():
+def test_a_form_is_written_and_read_back():
     """Sampling would not know the shape of the data, which it reads from this file alone."""
     specs = (Spec("label", "label", 4), Spec("tokens", "tokens", 8))
     form = Form("audio", (64, 1), specs, "int16", (("rate", 8000),))

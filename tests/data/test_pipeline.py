@@ -170,7 +170,7 @@ def test_dequantized_values_are_uniform_within_their_grey_level():
     assert 1 < np.abs(made["x"]).max() <= 256 / 255
 
 
-def test_the_device_is_told_of_augmentation_and_leaves_the_rest():
+def test_the_device_augments_and_keeps_the_labels():
     x = images(16).x
     np.testing.assert_allclose(on_device(x)["x"], x / 127.5 - 1, atol=1e-6)
     told = on_device(x, augment=Affine(p=0.5))

@@ -92,7 +92,7 @@ def test_what_is_left_out_is_counted_by_ending_in_one_line(tmp_path, capsys):
         seen(root / "d")
 
 
-def test_nothing_is_said_where_nothing_is_left_out(tmp_path, capsys):
+def test_nothing_is_printed_where_nothing_is_left_out(tmp_path, capsys):
     seen(files(tmp_path, "a/0.png", "b/1.png"))
     assert not capsys.readouterr().err
 
@@ -158,7 +158,7 @@ def test_folders_that_may_be_splits_or_classes_are_refused(tmp_path, names, mess
     assert "\n" not in str(refused.value) and str(tmp_path) in str(refused.value)
 
 
-def test_one_class_that_holds_folders_is_said(tmp_path, capsys):
+def test_one_class_that_holds_folders_is_reported(tmp_path, capsys):
     """The only folder of an unpacked archive would be read as the only class."""
     root = files(tmp_path, "images/a/0.png", "images/b/1.png")
     assert len(seen(root)) == 1

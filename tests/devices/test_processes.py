@@ -176,7 +176,7 @@ def test_two_processes_train_as_one_device_and_stop_together(single, stopped):
 
 
 @pytest.mark.thorough
-def test_one_process_goes_on_from_two(stopped, tmp_path):
+def test_one_process_resumes_a_run_of_two(stopped, tmp_path):
     """A checkpoint in parts on two hosts could be restored on two hosts only."""
     workdir = stopped[1]
     went_on = back_to(workdir, tmp_path / "back", 10)
@@ -185,7 +185,7 @@ def test_one_process_goes_on_from_two(stopped, tmp_path):
 
 
 @pytest.mark.thorough
-def test_two_processes_go_on_from_one(single, tmp_path):
+def test_two_processes_resume_a_run_of_one(single, tmp_path):
     """A checkpoint would be bound to the number of hosts."""
     workdir = back_to(single, tmp_path / "run", 10)
     more = flags(workdir, 20)

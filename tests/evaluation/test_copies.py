@@ -17,7 +17,7 @@ def of(x):
     return near(x, TRAIN, CENTRES)._asdict()
 
 
-def test_copies_are_told_from_new_samples():
+def test_copies_are_distinguished_from_new_samples():
     """A model that copies its training set would pass as a good one."""
     new, copied = (compared(of(x), of(HELD_OUT)) for x in (FRESH, TRAIN[:200] + 1e-3))
     assert new["ratio"] == pytest.approx(1, abs=0.15) and new["closer"] < 0.05

@@ -42,7 +42,7 @@ def points(toy, folder, **changes):
     return Subject(trained.denoise, e.form, e.reading, e.config, source, ABOUT, **own)
 
 
-def test_a_killed_evaluation_goes_on_and_ends_the_same(toy, tmp_path, monkeypatch):
+def test_a_killed_evaluation_resumes_with_equal_results(toy, tmp_path, monkeypatch):
     """Hours of work would be lost, or the result depend on the number of interruptions."""
     whole = bpd(points(toy, tmp_path / "whole"), num=40, **QUICK)
     write, done = images.write_arrays, []

@@ -94,7 +94,7 @@ def published(tmp_path, monkeypatch):
     return write
 
 
-def test_a_file_of_other_weights_gives_features_and_says_so(real, published):
+def test_a_file_of_other_weights_gives_features_and_a_note(real, published):
     """Features of other weights would pass for those in published results."""
     path = published("dinov2")
     made = EXTRACTORS["dinov2_b14"](real, weights=str(path))

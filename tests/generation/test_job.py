@@ -96,7 +96,7 @@ def interrupted(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("end", [interrupted, pytest.param(killed, marks=pytest.mark.thorough)])
-def test_an_evaluation_that_ends_early_goes_on_and_ends_the_same(
+def test_an_interrupted_evaluation_resumes_with_equal_results(
     toy, tmp_path, works, monkeypatch, end
 ):
     """Hours of work would be lost, or the numbers depend on the interruption."""

@@ -61,7 +61,7 @@ def test_what_is_not_the_standard_file_is_refused(standard, tmp_path):
 
 
 @pytest.mark.parametrize("gone", ["http://127.0.0.1:1/net.pth", "{server}/other.pth"])
-def test_without_a_network_it_is_said_where_the_file_is(gone, server, standard, tmp_path):
+def test_without_a_network_the_address_of_the_file_is_named(gone, server, standard, tmp_path):
     url = gone.format(server=server)
     with pytest.raises(ValueError, match=f"{url}: .*; download the file and set weights=PATH"):
         weights(standard._replace(url=url), folder=tmp_path)

@@ -218,7 +218,7 @@ def test_variances_are_those_of_the_docstrings():
 
 @pytest.mark.parametrize("rho", [1e-4, 2e-3, 0.1])
 @pytest.mark.parametrize("name", DEQUANTIZERS)
-def test_noise_within_a_bin_has_the_density_it_says(name, rho):
+def test_noise_within_a_bin_has_its_stated_density(name, rho):
     """Bits per dimension would be too low: E_q[p / q] would not be the mass of the bin."""
     noise = jax.vmap(lambda key: DEQUANTIZERS[name](key, (1,), jnp.asarray(rho)))
     u, log_q = noise(jax.random.split(jax.random.key(0), 20_000))

@@ -137,7 +137,7 @@ def test_form_for_the_fused_kernel_is_the_formula(masked, monkeypatch):
     chex.assert_trees_all_close(made, formula(q, k, v, *there), rtol=1e-4, atol=1e-5)
 
 
-def test_device_is_told_apart_where_a_program_is_lowered(monkeypatch):
+def test_the_device_is_known_where_a_program_is_lowered(monkeypatch):
     """A program exported on CPU for GPU would hold the weights of all pairs, or fail in float32."""
     called = []
     fake = lambda q, k, v, **settings: called.append(q.dtype.name) or q * k * v

@@ -131,7 +131,7 @@ def test_missing_is_absent(name):
     assert np.isfinite(absent).all()
 
 
-def test_augmentation_that_nobody_speaks_of_is_none():
+def test_augmentation_labels_that_are_left_out_are_zero():
     """Samples would be drawn as if of an augmented image."""
     apply, cond, _ = made("unet")
     none = {**null(cond), "augment": jnp.zeros_like(cond["augment"])}

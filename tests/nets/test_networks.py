@@ -88,7 +88,7 @@ LAST = {"unet": "Conv_3", "edm2": "last", "mlp": "Dense_7", "dit": "out"}
 
 
 @most
-def test_fresh_network_says_zero(name):
+def test_a_fresh_network_returns_zero(name):
     """Training would start from the loss of a random function, not from that of the prior."""
     _, fresh, apply = made(name)
     params, arguments = random_like(fresh.shapes), inputs(SMALL[name][1])

@@ -71,7 +71,7 @@ def made(name):
 
 
 @most
-def test_a_network_that_is_told_no_second_time_is_the_same_program(name):
+def test_without_a_second_time_the_program_is_that_of_the_ordinary_network(name):
     """Converted networks would change, and ordinary ones become slower."""
     network, plain, params, given, _ = made(name)
     text = lambda network, params: (

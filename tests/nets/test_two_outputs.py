@@ -124,7 +124,7 @@ def test_bfloat16_is_inside_only(case):
 
 
 @every
-def test_a_fresh_network_says_the_middle_of_the_two_variances(case):
+def test_a_fresh_network_returns_the_geometric_mean_of_both_variances(case):
     """Both outputs would not start at zero, that is no noise and DDPM's geometric mean variance."""
     _, fresh, params, apply = made(case)
     name, given = last(case, params), inputs(CASES[case][2])
@@ -159,7 +159,7 @@ def test_the_denoiser_hands_on_the_second_output(case):
     assert model.output(denoise.params, x, t, cond, None)[1].shape == x.shape
 
 
-def test_a_network_of_one_output_says_nothing_of_the_variance():
+def test_a_network_of_one_output_predicts_no_variance():
     """A sampler would take zeros for a learned variance."""
     (denoise, _), (x, t, cond) = denoiser("mlp", learn_variance=False), inputs((5,))
     assert denoise(x, t / 1000, cond).log_var is None

@@ -354,7 +354,7 @@ def test_a_bound_needs_noise_of_its_own():
     Denoising(pairing=optimal_transport).check(model)
 
 
-def test_what_the_network_is_told_of_augmentation_is_never_dropped():
+def test_augmentation_labels_are_never_dropped():
     """A rotated image would pass for an upright one, and the augmentation leak into samples."""
     told = {"augment": np.ones((16, 3), np.float32)}
     batch = {"x": np.zeros((16, 2), np.float32), "cond": {"label": np.arange(16)}, "kept": told}

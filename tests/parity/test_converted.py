@@ -225,7 +225,7 @@ def test_schedulers_that_ours_lacks_are_refused_by_name(changed, parts, tmp_path
     assert all(part in str(refused.value) for part in parts), refused.value
 
 
-def test_what_is_done_in_another_way_is_said(tmp_path):
+def test_deviations_from_the_original_are_reported(tmp_path):
     """Samples would differ from the original's without any message."""
     scheduler = {"clip_sample": True, "timestep_spacing": "linspace"}
     pipeline(tmp_path, "ddpm", scheduler=scheduler)

@@ -214,7 +214,7 @@ def test_conditions_travel_from_the_file_to_the_samples(conditional, tmp_path, m
         assert file["tokens"].shape == (3, 2, 2) and np.isnan(file["tokens"][:, 0, 1]).all()
 
 
-def test_conditions_that_are_not_said_are_those_of_held_out_items(conditional):
+def test_omitted_conditions_are_those_of_held_out_items(conditional):
     """A default label would contradict the vector with which it came."""
     trained, _ = conditional
     test = trained.experiment.source("test")

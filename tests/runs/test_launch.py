@@ -39,7 +39,7 @@ def trained(toy):
 
 
 @pytest.mark.thorough
-def test_an_interrupted_fit_saves_and_the_same_call_goes_on(toy, tmp_path, monkeypatch):
+def test_an_interrupted_fit_saves_and_the_same_call_resumes(toy, tmp_path, monkeypatch):
     """A notebook would lose its training, or obtain another network.
 
     It is compared with a fit of this module: `toy` may be compiled with optimizations.

@@ -171,7 +171,7 @@ def run(tmp_path_factory):
 
 
 @pytest.mark.thorough
-def test_everything_of_ones_own_trains_samples_and_evaluates(run, tmp_path, monkeypatch, capsys):
+def test_user_defined_entries_train_sample_and_evaluate(run, tmp_path, monkeypatch, capsys):
     """The package would have to be edited for a condition, kind, source, network or sampler."""
     trained, workdir = run
     assert isinstance(trained.experiment.loss, Regression)

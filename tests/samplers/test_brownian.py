@@ -299,7 +299,7 @@ def test_more_steps_refine_the_same_sample(method, x64):
 
 @pytest.mark.parametrize("brownian", [False, True], ids=["own", "path"])
 @pytest.mark.parametrize("name", ["seeds_2", "sa_solver"])
-def test_the_loop_draws_the_noise_that_the_table_says(name, brownian):
+def test_the_loop_draws_the_noise_of_the_table(name, brownian):
     """Shares would be rounded to whole numbers, or a kept noise be drawn twice.
 
     Injected noise takes the place of the draws; in NumPy both agree.

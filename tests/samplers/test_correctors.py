@@ -157,7 +157,7 @@ def test_langevin_steps_are_those_of_each_sample():
         np.testing.assert_allclose(alone[0], whole[k], rtol=1e-5, atol=1e-6)
 
 
-def test_a_langevin_table_is_not_linear_and_says_so():
+def test_a_langevin_table_reports_that_it_is_not_linear():
     """An exact distribution would be computed that samples do not have."""
     table = langevin(VP_LINEAR, ddim(VP_LINEAR, DOWN))
     for prove in (unroll, lambda table: moments(table, VP_LINEAR, MEAN, VAR)):

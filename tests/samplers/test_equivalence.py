@@ -208,7 +208,7 @@ def test_euler_in_t_of_rectified_flow_is_ddim(times):
 
 
 @pytest.mark.parametrize("method", VARIANTS, ids=label)
-def test_noise_is_where_it_is_said_to_be(method):
+def test_samplers_are_listed_as_noisy_or_not(method):
     """A stochastic sampler would be tested as an ODE method, or the reverse."""
     name, settings = method
     table = SAMPLERS[name](VP_LINEAR, TIMES, **settings)

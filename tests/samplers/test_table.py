@@ -55,7 +55,7 @@ def direct(net, zs, x):
     return x
 
 
-def test_table_means_what_the_program_says():
+def test_a_table_means_what_its_program_means():
     """Slots would be shifted, freed too early, or overwritten by another row."""
     table = program()
     inputs, basis = [], np.eye(11)

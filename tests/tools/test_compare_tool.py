@@ -72,7 +72,7 @@ def test_pairs_are_of_one_class_and_no_image_is_shown_twice():
 
 
 @pytest.mark.parametrize("test", blind.TESTS)
-def test_the_key_says_what_is_shown_and_the_page_does_not(tool, sets, tmp_path, test):
+def test_the_key_holds_the_answers_and_the_page_does_not(tool, sets, tmp_path, test):
     """Every rate would be wrong, or participants could read the answers off the page."""
     dark, bright = sets / "dark.npz", sets / "bright"
     flags = [dark, bright, f"--test={test}", f"--num={PAIRS}", "--question=<b>?</b>"]

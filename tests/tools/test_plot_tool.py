@@ -24,7 +24,7 @@ def drawn(monkeypatch, tmp_path, capsys):
     return run
 
 
-def test_schedules_are_drawn_and_early_loss_is_said(drawn):
+def test_schedules_are_drawn_and_early_loss_is_reported(drawn):
     """A user would not notice that most times of a schedule are noise."""
     picture, said = drawn("schedules", "linear", "cosine", "shifted:schedule=linear,by=3")
     assert picture.shape[2] == 3 and len(np.unique(picture)) > 20

@@ -158,7 +158,7 @@ def test_copies_are_never_on_both_sides_of_a_new_split(made, tmp_path):
 
 
 @pytest.mark.thorough
-def test_a_killed_run_goes_on_and_gives_the_same_bytes(tmp_path, monkeypatch):
+def test_a_killed_run_resumes_and_writes_the_same_bytes(tmp_path, monkeypatch):
     """The tool would start again after hours of work, or write another data set."""
     np.savez(tmp_path / "a.npz", x=pictures(1700), y=np.arange(1700) % 5)  # four parts
     command = lambda out, *more: [

@@ -48,7 +48,7 @@ def test_steps_are_doubled_until_the_error_is_small_enough(tool, sampler, wanted
     assert out.splitlines()[-1] == f"--steps={made[-1][0]}"
 
 
-def test_the_most_steps_are_said_where_they_are_too_few(tool):
+def test_a_limit_of_steps_that_is_too_low_is_reported(tool):
     """A number of steps would be recommended whose error is larger than requested."""
     error, out = tool("--sampler=ddim", "--error=1e-6", "--most=12", "--steps=3")
     assert error.startswith("--most=12: the error is ") and "with 12 steps" in error

@@ -153,7 +153,7 @@ def test_what_a_network_selects_must_exist(fields, message):
         ({"label": 0.1}, 2.0, False),
     ],
 )
-def test_guidance_away_from_what_was_never_trained_is_said(dropout, guidance, said):
+def test_guidance_away_from_untrained_output_is_reported(dropout, guidance, said):
     """Samples would be pushed away from the output of untrained weights."""
     config = load(str(FILE))
     config["loss"]["condition_dropout"] = dropout
@@ -165,7 +165,7 @@ def test_guidance_away_from_what_was_never_trained_is_said(dropout, guidance, sa
     assert builder.untrained(bare) == ""
 
 
-def test_a_picture_of_samples_that_failed_is_said_and_not_drawn(monkeypatch, caplog):
+def test_a_failed_picture_of_samples_is_reported_and_not_drawn(monkeypatch, caplog):
     """A run would show noise as samples, although sampling failed."""
     made = experiment()
     bad = Result(jnp.zeros((6, 2)), jnp.asarray(1))

@@ -94,7 +94,7 @@ def test_nothing_is_restored_where_nothing_was_saved(tmp_path):
     assert restored(tmp_path / "new") is None
 
 
-def test_the_newest_state_comes_back_bit_by_bit(tmp_path):
+def test_the_newest_state_is_restored_bit_for_bit(tmp_path):
     write(tmp_path, [1, 2, 10])
     assert same(restored(tmp_path), 10)
     assert same(restored(tmp_path, write=False), 10)
@@ -179,7 +179,7 @@ def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_taken(tmp_path,
 
 
 @pytest.mark.parametrize("again", [[6], [4, 6], [4]])
-def test_training_goes_on_after_a_damaged_checkpoint(tmp_path, again):
+def test_training_continues_after_a_damaged_checkpoint(tmp_path, again):
     """Steps up to the damaged checkpoint would count as saved, and be lost for good."""
     write(tmp_path, [3, 6])
     damage(tmp_path, 6, "truncated")
@@ -191,7 +191,7 @@ def test_training_goes_on_after_a_damaged_checkpoint(tmp_path, again):
     assert same(restored(tmp_path), again[-1])
 
 
-def test_if_all_are_damaged_it_says_so(tmp_path):
+def test_damage_to_all_checkpoints_is_reported(tmp_path):
     """A silent new start would throw a run away."""
     write(tmp_path, [3, 6])
     damage(tmp_path, 3, "truncated")
@@ -328,7 +328,7 @@ def test_a_state_of_another_shape_is_refused(tmp_path):
     checkpoints.close()
 
 
-def test_a_damaged_checkpoint_is_told_in_one_line(tmp_path, caplog, capfd, monkeypatch):
+def test_a_damaged_checkpoint_is_reported_in_one_line(tmp_path, caplog, capfd, monkeypatch):
     """Tracebacks for every array of the state would surround the line that explains them."""
     write(tmp_path, [1, 2])
     monkeypatch.setattr(sys, "unraisablehook", before := sys.unraisablehook)

@@ -111,7 +111,7 @@ def newest(workdir: Path):
     return load_state(builder.experiment(read_config(workdir)), workdir)
 
 
-def test_a_full_disk_is_told_and_survived_and_nobody_else_may_train_there(tmp_path, refused):
+def test_a_full_disk_is_reported_and_survived_and_a_second_run_refused(tmp_path, refused):
     """A night's training would end for a log file, or two runs destroy each other.
 
     The disk is full for every file longer than 100 bytes: log, event file, state.
@@ -180,7 +180,7 @@ cli.main(train.run)
 
 
 @pytest.mark.thorough
-def test_a_run_that_gets_no_data_saves_says_so_and_ends(tmp_path):
+def test_a_run_that_gets_no_data_saves_reports_and_exits(tmp_path):
     """A hung file server would block the machine until somebody looks."""
     workdir, hang = tmp_path / "run", tmp_path / "hang"
     with Running(workdir, ("-c", HANGS, str(hang)), data__timeout=1.0) as run:

@@ -86,7 +86,7 @@ def test_it_does_not_depend_on_the_batch_nor_on_the_devices(digits_loss):
     )
 
 
-def test_the_state_that_is_measured_goes_on_as_if_nobody_had_looked(digits_loss):
+def test_measuring_the_state_does_not_change_its_training(digits_loss):
     """A run would no longer be bit-for-bit identical after an evaluation."""
     experiment, state, found = digits_loss
     before = jax.tree.map(np.array, state)
@@ -94,7 +94,7 @@ def test_the_state_that_is_measured_goes_on_as_if_nobody_had_looked(digits_loss)
     jax.tree.map(np.testing.assert_array_equal, before, state)
 
 
-def test_of_a_network_that_says_nothing_it_is_the_variance_of_its_target(toy):
+def test_for_an_output_of_zero_it_is_the_variance_of_the_target(toy):
     """The loss would be wrong: with output 0 and target eps it is E eps^2 = 1 for all data."""
     experiment = builder.experiment(json.loads((toy / "config.json").read_text()))
     apply = lambda params, x, c_noise, cond, *, key=None: jnp.zeros_like(x)

@@ -130,7 +130,7 @@ def first():
     return noisy(0)
 
 
-def test_two_runs_are_equal_bit_by_bit(first):
+def test_two_runs_are_identical_bit_for_bit(first):
     (a, rows_a), (b, rows_b) = first, noisy(0)
     for x, y in zip(jax.tree.leaves((a, rows_a)), jax.tree.leaves((b, rows_b)), strict=True):
         np.testing.assert_array_equal(x, y)

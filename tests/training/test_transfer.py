@@ -74,7 +74,7 @@ def source(known, tmp_path_factory):
 
 
 @pytest.mark.thorough
-def test_a_partial_load_is_asked_for_and_says_what_it_lacks(source, known, tmp_path, capsys):
+def test_a_partial_load_is_requested_and_lists_what_is_missing(source, known, tmp_path, capsys):
     """A network with some random layers would pass for one that was loaded."""
     deeper = override(load(str(MOONS)), (*SHORT, "network.depth=2", "optimizer.learning_rate=1e-9"))
     with pytest.raises(ConfigError) as refused:

@@ -117,7 +117,7 @@ def test_the_writers_are_writers(tmp_path, wandb, make):
     made.close()
 
 
-def test_a_run_that_goes_on_is_the_same_run_at_wandb(tmp_path, wandb):
+def test_a_resumed_run_is_the_same_run_at_wandb(tmp_path, wandb):
     """Each launch would be a separate run at wandb."""
     for start in (0, 5):
         writer = WRITERS["wandb"](tmp_path, start, project="mine")
@@ -142,7 +142,7 @@ def test_a_run_that_goes_on_is_the_same_run_at_wandb(tmp_path, wandb):
     assert second[1] == {"step": 10, "loss": 1.0}
 
 
-def test_a_writer_whose_package_is_not_installed_says_how_to_install_it(monkeypatch):
+def test_a_writer_whose_package_is_not_installed_names_the_command(monkeypatch):
     """A run would write its config, and stop before its first step."""
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(ConfigError, match=r"^config.train.writers: .*pip install wandb$"):
