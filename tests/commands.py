@@ -12,7 +12,7 @@ import pytest
 from diffjax import cli
 
 TINY = (
-    "network={'name': 'dit', 'width': 8, 'depth': 1, 'heads': 2}",  # soon compiled
+    "network={'name': 'dit', 'width': 8, 'depth': 1, 'heads': 2}",  # compiles fast
     "train.batch_size=16",
     "train.steps_per_dispatch=3",
     "train.steps=6",

@@ -27,7 +27,7 @@ def test_answers_that_go_together_count_less():
     assert answers.independent(np.tile(one[:, None], (1, 10))) == pytest.approx(39)
     assert answers.independent(np.ones((3, 7))) == 21
     found = [answers.independent(rng.random((10, 40)) < 0.6) for _ in range(50)]
-    assert max(found) <= 400 and 180 < np.mean(found) < 300  # on the safe side
+    assert max(found) <= 400 and 180 < np.mean(found) < 300  # conservative
 
 
 def test_the_clustered_interval_holds_the_truth_where_the_simple_one_does_not():

@@ -274,7 +274,7 @@ def test_seed_and_sampler_change_the_samples(trained, tmp_path, works, ten, flag
 
 @pytest.mark.thorough
 def test_evaluation_shows_and_stores_its_numbers(trained, works, monkeypatch):
-    monkeypatch.setattr(judge, "BATCH", 32)  # a classifier that is soon fitted
+    monkeypatch.setattr(judge, "BATCH", 32)  # a classifier that is fitted fast
     monkeypatch.setattr(judge, "classifier", functools.partial(judge.classifier, width=8))
     flags = ["--num=20", "--steps=2", "--guidance=2", "--real=500"]
     out = works("evaluate", f"--workdir={trained}", *flags)
@@ -461,7 +461,7 @@ def test_points_are_evaluated_in_cells_without_a_classifier(toy, works):
     out = works("evaluate", f"--workdir={toy}", "--metrics=bpd:steps=4,num=20", "--split=train")
     assert "bits/dim on 20 items of moons train" in out
     report = json.loads((toy / "evaluation.json").read_text())
-    assert report["results"] == results  # what was measured before is kept
+    assert report["results"] == results  # earlier results are kept
     assert report["network"]["bpd"]["protocol"]["dequantize"] == "none"
 
 

@@ -39,7 +39,7 @@ def given(sde, parameterization, output):
     return Denoiser(model, {"network": {"F": output}})
 
 
-# The time that a noise label stands for.
+# The time of each noise label.
 TIME = {
     "time": lambda sde, label: label / 1000,
     "time_999": lambda sde, label: label / 999,
@@ -202,7 +202,7 @@ FRAMES = [
 ]
 
 
-# There in this test, back in the next one, or the other way round.
+# From VP in this test and back in the next one, or the reverse.
 REFRAMES = [(p, "time", *FRAMES[i % 2]) for i, p in enumerate(PARAMETERIZATIONS)]
 RETURNS = [
     pytest.param(p, *FRAMES[1 - i % 2], marks=[] if i < 2 else [pytest.mark.thorough])
@@ -242,7 +242,7 @@ def test_sampling_in_another_frame_gives_the_same_samples(parameterization, old,
     eps = np.random.default_rng(1).normal(size=(8, 2))
 
     def run(sde, denoise):
-        # Equal x / alpha under both: noise alone.
+        # Equal x / alpha under both processes, at pure noise.
         x = jnp.asarray(ends(sde).sigma[1] * eps)
         return sample(denoise, ancestral(sde, uniform(sde, 6)), x, keys)
 

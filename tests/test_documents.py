@@ -147,7 +147,7 @@ def parsed(name: str, flags: list[str], line: str, capsys) -> Any:
 def built(name: str, overrides: tuple[str, ...]) -> None:
     """Build the experiment of a command; raises ConfigError for what would be refused."""
     settings = config.override(config.load(name), overrides)
-    for depth in ("blocks", "depth"):  # one of what is repeated is traced in a third of the time
+    for depth in ("blocks", "depth"):  # one repetition is traced in a third of the time
         if depth in settings["network"] and f"network.{depth}" not in str(overrides):
             settings["network"][depth] = 1
     data = settings["data"]
@@ -164,7 +164,7 @@ def test_links_lead_somewhere(document, pages):
     for link in links(text(document)):
         path, _, anchor = link.partition("#")
         if document.parts[0] == "docs" and (anchor.startswith("diffjax.") or "api/" in path):
-            continue  # Sphinx says where these lead
+            continue  # Sphinx resolves these
         target = (ROOT / document.parent / path).resolve() if path else ROOT / document
         if target.is_relative_to(ROOT / "docs" / "commands"):
             target = pages / target.relative_to(ROOT / "docs" / "commands")

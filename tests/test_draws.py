@@ -256,7 +256,7 @@ def pushes(devices, bins=5, history=3, n=48, rounds=4):
     state = jax.device_put(draw.init(), NamedSharding(where, PartitionSpec()))
     update = jax.jit(lambda state, t, loss: draw.update(state, SDE, t, loss, loss))
     for i in range(rounds):
-        size = n if i % 2 else 8  # many values of a bin in one batch, and few
+        size = n if i % 2 else 8  # many values of a bin in one batch, or few
         t, loss = rng.uniform(LOW, HIGH, size), rng.normal(size=size)
         state = update(state, split(t), split(loss))
         given.append((t, loss))

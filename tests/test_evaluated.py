@@ -34,7 +34,7 @@ def test_a_table_shows_what_differs_and_has_a_column_for_each_metric():
     cells = [cell.strip() for cell in lines[1].strip("|").split("|")]
     assert cells[:6] == ["dpmpp_2m:eta=1.0", "20", "2", "40", "long", "9"]
     assert cells[6:] == ["0.025", "0.01234", "2", "0.54", "0.86", "0.54"]
-    assert lines[0].split("|")[5].strip() == "-"  # that one has no ema
+    assert lines[0].split("|")[5].strip() == "-"  # that result has no ema
     assert "num" not in evaluated.markdown(results[:1])
 
 

@@ -76,7 +76,7 @@ PLACES = [
     (*TRAIN, "--resume_from=text"),
     (*TRAIN, "--config=text"),
     (*TRAIN, "--workdir=text"),
-    (*SAMPLE, "--out=folder"),  # of points
+    (*SAMPLE, "--out=folder"),  # a run on points
     (*SAMPLE, f"--out=text/{NONE}.npz"),
     (*SAMPLE, "--trajectory=text/a.png"),
     (*SAMPLE, "--workdir=text"),
@@ -132,7 +132,7 @@ def folder(toy, tmp_path, monkeypatch) -> Path:
 def check(monkeypatch, capsys, folder, case):
     command, *flags = case
     last = {flag.partition("=")[0]: flag for flag in flags}
-    once = [f for f in flags if last[f.partition("=")[0]] == f]  # of two the last
+    once = [f for f in flags if last[f.partition("=")[0]] == f]  # the last of two counts
     before = sorted(folder.rglob("*"))
     capsys.readouterr()
     code = ended(monkeypatch, command, *once)

@@ -121,7 +121,7 @@ def keys(n=B):
     return jax.random.split(jax.random.key(0, impl="unsafe_rbg"), n)
 
 
-# The whole product.
+# The product of all catalogues.
 
 
 @pytest.mark.thorough

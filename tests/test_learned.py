@@ -79,7 +79,7 @@ def test_begins_near_the_straight_line_between_the_ends_it_is_given(ends):
     np.testing.assert_allclose(np.asarray(l)[[0, -1]], ends, rtol=1e-6)
     line = ends[0] + (ends[1] - ends[0]) * T
     assert np.abs(l - line).max() < 0.01 * (ends[0] - ends[1])
-    assert np.abs(l - line).max() > 1e-4  # each unit has a part in it, to be trained
+    assert np.abs(l - line).max() > 1e-4  # each unit contributes, so that it is trained
 
 
 @seeds
@@ -138,7 +138,7 @@ def test_derivatives_of_the_inverse(x64):
     by_l = jax.jit(lambda l: jax.jvp(schedule.inverse, (l,), (jnp.ones_like(l),))[1])(l)
     np.testing.assert_allclose(by_l, 1 / rates(params, t), rtol=1e-9)
 
-    # In the ends, at the same l, against a small difference.
+    # Derivatives in the ends, at the same l, against a small difference.
     @jax.jit
     def at(ends, direction):
         inverse = lambda ends: schedule.bind({**params, "ends": ends}).inverse(l)

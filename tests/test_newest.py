@@ -64,7 +64,7 @@ def test_every_sampler_takes_normal_data_to_their_law():
         assert str(table)
         mean, var = (np.asarray(a) for a in samplers.moments(table, vp, mean=0.7, var=0.25)[:2])
         assert abs(mean - 0.7) < 0.1 and np.isfinite(var), name
-        # Laws of those with noise are compared in tests/samplers, each in its own settings.
+        # tests/samplers compares the distributions of the others, each with its own settings.
         assert table.noisy.any() or abs(var - 0.25) < 0.2, name
 
 

@@ -88,7 +88,7 @@ def test_points_become_a_picture_with_ink_where_they_are(label):
     picture = plot.samples(points, label, "points")
     assert picture.dtype == np.uint8
     assert picture.ndim == 3 and picture.shape[2] == 3
-    coloured = np.ptp(picture[:420].astype(int), axis=2) > 30  # the legend is below
+    coloured = np.ptp(picture[:420].astype(int), axis=2) > 30  # the legend is below the axes
     y, x = np.nonzero(coloured)
     assert len(x) > 20
     assert x.min() > picture.shape[1] / 2

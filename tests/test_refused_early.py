@@ -177,7 +177,7 @@ def test_files_that_describe_a_run_are_known_by_their_sums(tmp_path, caplog):
     assert stamps.changed(tmp_path) == ""
     (tmp_path / "config.json").write_text("1.1\n")
     assert f"{tmp_path}: config.json changed since it was written" in stamps.changed(tmp_path)
-    (tmp_path / "config.json").unlink()  # what is missing is named elsewhere
+    (tmp_path / "config.json").unlink()  # other checks name a missing file
     assert stamps.changed(tmp_path) == ""
     (tmp_path / stamps.SUMS).write_bytes(b"\xff\xfe no text")
     assert stamps.changed(tmp_path) == ""

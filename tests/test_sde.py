@@ -91,7 +91,7 @@ CLOSED = {
     "sub_vp": sub_vp,
     "flow": flow,
 }
-# What a frame keeps, 1 at all times.
+# The quantity that a frame keeps at 1 at all times.
 KEPT = {
     "vp": lambda alpha, sigma: alpha**2 + sigma**2,
     "ve": lambda alpha, sigma: alpha,

@@ -69,7 +69,7 @@ CLOSED = {
         -slope / 2 * WIDTH * (alpha / sigma) ** 2 * sigmoid(-2 * np.log(alpha / sigma))
     ),
 }
-# Of weights with other settings, on x0.
+# Weights with other settings, on x0.
 SETTINGS = {
     "snr-0": (functools.partial(WEIGHTS["snr"], power=0.0), lambda snr: np.ones_like(snr)),
     "snr-half": (functools.partial(WEIGHTS["snr"], power=0.5), lambda snr: snr**0.5),

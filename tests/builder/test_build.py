@@ -26,7 +26,7 @@ CONFIGS = sorted(
     for p in Path(ml_collections_configs.__file__).parent.glob("*_*.py")
     if not p.stem.startswith("_")
 )
-# Small: each build that ends traces the network.
+# Small, because each successful build traces the network.
 BASE = override(load("digits_vp"), ["network.multipliers=(1,)", "network.attention=()"])
 SCHEDULE_NAMES = ", ".join(sorted(SCHEDULES | DERIVED))
 SECTIONS = [name for name, value in BASE.items() if isinstance(value, dict)]

@@ -14,7 +14,7 @@ from diffjax.objectives import ERRORS, Denoising
 from diffjax.schedules import Learned
 from diffjax.weights import WEIGHTS
 
-# Small: each build that ends traces the network.
+# Small, because each successful build traces the network.
 BASE = override(load("digits_vp"), ["network.multipliers=(1,)", "network.attention=()"])
 POINTS = {"data": {"name": "moons"}, "network": {"name": "mlp", "width": 8, "depth": 1}}
 LABELLED = POINTS | {"data": {"name": "moons", "labels": True}}

@@ -172,7 +172,7 @@ def test_weights_follow_their_ramp_or_are_given_by_row():
     t = plan().table.t
     made = plan(guidance={"weight": 3.0, "ramp": "cosine"})
     np.testing.assert_allclose(made.table.weight, 3 + 2 * np.cos(np.pi * t), rtol=1e-6)
-    assert made.table.weight[0] == 1 and made.passes == 11  # t = 1: not guided, not paid for
+    assert made.table.weight[0] == 1 and made.passes == 11  # t = 1: a single pass
     given = plan(guidance={"weight": [1, 2, 1, 0.5, 1, 3]})
     assert given.table.weight.tolist() == [1, 2, 1, 0.5, 1, 3] and given.passes == 9
 

@@ -28,7 +28,7 @@ def test_a_plan_for_weights_of_samples_guides():
     """
     assert plan(per_sample=False).guidance == Conditional()
     assert plan().guidance == Guided() and plan(sampler="adaptive").guidance == Guided()
-    assert plan().passes == 6  # nobody is guided yet
+    assert plan().passes == 6  # no sample is guided yet
     for fields in ({"ramp": "cosine"}, {"interval": (0.1, 2.0)}, {"ramp": "linear"}):
         made = plan(**fields).weighted(np.array([1.0, 3.0, -0.5]))
         for k, weight in enumerate((1.0, 3.0, -0.5)):

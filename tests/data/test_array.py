@@ -148,7 +148,7 @@ def test_a_folder_is_no_file(tmp_path):
         array("train", path=str(tmp_path))
 
 
-@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # of np.load, for no zip
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # by np.load
 @pytest.mark.parametrize("name", ["a.npy", "a.npz"])
 @pytest.mark.parametrize("content", [b"", b"garbage", b"PK\x03\x04garbage", b"\x93NUMPY\x01\x00"])
 def test_a_file_that_is_no_array_is_refused_by_name(tmp_path, name, content):
@@ -157,7 +157,7 @@ def test_a_file_that_is_no_array_is_refused_by_name(tmp_path, name, content):
         array("train", path=str(tmp_path / name))
 
 
-@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # of np.load, for no zip
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # by np.load
 def test_a_file_that_ends_too_early_is_refused_by_name(tmp_path):
     for name, save in (("a.npy", np.save), ("a.npz", np.savez)):
         save(tmp_path / name, images())

@@ -126,7 +126,7 @@ def test_where_labels_are_zero_an_image_is_as_it_was():
     assert told.shape == (256, augment.width) == (256, 11)
     same, silent = (changed(x, amounts) == x).all((1, 2, 3)), (told == 0).all(1)
     assert same[silent].all()
-    assert 0.03 < silent.mean() < 0.2  # of the law: 0.5 * 0.85 * 0.7^4 * 0.775
+    assert 0.03 < silent.mean() < 0.2  # by their probabilities: 0.5 * 0.85 * 0.7^4 * 0.775
     assert (same & ~silent).mean() < 0.02  # both flips and half a turn
 
 

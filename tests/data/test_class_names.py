@@ -95,7 +95,7 @@ def test_columns_are_titled():
     np.testing.assert_array_equal(titled[-len(plain) :], plain)
     strip = titled[: -len(plain)]
     for k in range(3):
-        assert strip[:, 66 * k + 2 : 66 * (k + 1)].min() < 128  # each has its own
+        assert strip[:, 66 * k + 2 : 66 * (k + 1)].min() < 128  # each has a title of its own
     np.testing.assert_array_equal(NAMED.picture(x, label[::-1] * 0), NAMED.items.picture(x))
     long = drawing.grid(np.zeros((2, 8, 8, 1), np.uint8), 2, titles=["short", "a long name" * 9])
     assert long.shape[0] - 68 > 66 and long.shape[1] == 134  # upright, shortened

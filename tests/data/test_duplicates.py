@@ -78,7 +78,7 @@ def test_near_duplicates_are_those_of_a_plain_loop():
         bits[i] = bits[rng.integers(0, i)] ^ np.bitwise_or.reduce(
             np.uint64(1) << flips.astype(np.uint64), initial=np.uint64(0)
         )
-        small[i] = 255 * (rng.random() < 0.2)  # another colour: not alike
+        small[i] = 255 * (rng.random() < 0.2)  # another colour: no duplicate
     order, wanted = rng.permutation(n), {}
     for k, i in enumerate(order):
         for j in order[:k]:

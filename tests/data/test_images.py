@@ -106,7 +106,7 @@ ODD = {
 }
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")  # of Pillow, for odd tags
+@pytest.mark.filterwarnings("ignore::UserWarning")  # warnings of Pillow for odd tags
 @pytest.mark.parametrize("odd", ODD)
 @pytest.mark.parametrize("ending", ["JPEG", "WEBP", "PNG"])
 def test_odd_tags_beside_the_orientation_do_not_matter(ending, odd):

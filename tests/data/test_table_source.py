@@ -28,7 +28,7 @@ def test_columns_are_standardised_by_training_rows_and_come_back(tiny_table, tmp
     np.testing.assert_allclose(train.x[:, [0, 4]].mean(0), 0, atol=1e-6)
     np.testing.assert_allclose(train.x[:, [0, 4]].std(0), 1, rtol=1e-6)
     assert set(np.unique(train.x[:, 1:4])) == {-1, 1} and (train.x[:, 1:4].sum(1) == -1).all()
-    form = from_json(json.loads(json.dumps(test.form.as_json())))  # as a run keeps it
+    form = from_json(json.loads(json.dumps(test.form.as_json())))  # as a run stores it
     original = {(f"{float(r['carat']):.4f}", r["cut"], f"{float(r['price']):.4f}", int(r["sort"]))
                 for r in rows_of(tiny_table)}  # fmt: skip
     seen = set()

@@ -81,7 +81,7 @@ def batches(steps):
 
 def trained(devices, rule=DATA, accumulate=2):
     """Train in two parts of a batch, which tests more than one part (a thorough test) does."""
-    return _trained(devices, rule, accumulate)  # one key, however it is called
+    return _trained(devices, rule, accumulate)  # one cache key, however it is called
 
 
 @functools.cache
@@ -179,7 +179,7 @@ def test_only_gradients_travel(accumulate):
     assert "all-reduce" in text
     assert "all-gather" not in text and "all-to-all" not in text
     assert f"{B // 2 // accumulate},4,4,8]" in text and f"f32[{B // accumulate},4,4,8]" not in text
-    assert "all-gather" in trained(8, SHARDED)[2]  # of parameters: the word is the right one
+    assert "all-gather" in trained(8, SHARDED)[2]  # gathers parameters: the word is the right one
     assert "all-reduce" not in trained(1)[2]
 
 
@@ -345,7 +345,7 @@ def test_the_step_is_pure_enough_for_pmap(optimizer):
     new, metrics = jax.pmap(step(averaged(optimizer)), "data", devices=devices)(two, batch)
     new, metrics = jax.device_get((new, metrics))
     first, second = (jax.tree.map(lambda a, i=i: a[i], new) for i in (0, 1))
-    seen = lambda state: state._replace(health=())  # of its own loss
+    seen = lambda state: state._replace(health=())  # the gradient of its own loss
     chex.assert_trees_all_equal(seen(first), seen(second))
     assert metrics["loss"][0] != metrics["loss"][1]
 

@@ -169,7 +169,7 @@ def test_two_processes_train_as_one_device_and_stop_together(single, stopped):
     (stopped,) = re.findall(r"^SIGTERM: saved at step (\d+)\. To resume: ", two.told(), re.M)
     saved = [int(p.parent.name) for p in (workdir / "checkpoints").glob("*/commit_success.txt")]
     assert max(saved) == int(stopped) == rows(workdir, 0, 10**5)[-1]["step"] > 20
-    # The first one alone says what happens.
+    # Only the first one prints messages.
     assert "train step compiled" in two.logs[0].read_text()
     assert "compiled" not in two.logs[1].read_text()
     assert not re.search(r"^train \d+/", two.logs[1].read_text(), re.M)

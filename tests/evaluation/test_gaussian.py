@@ -83,7 +83,7 @@ def test_floor_is_reached_by_the_data_itself():
     assert good.ratio == pytest.approx(good.distance / good.floor)
     assert 0.5 < good.ratio < 2
     assert frechet_with_floor(shifted + 0.5, data).ratio > 20
-    assert frechet_with_floor(same, data) == good  # the same splits each time
+    assert frechet_with_floor(same, data) == good  # equal splits each time
 
 
 def test_floor_has_the_bias_of_its_sample_count():

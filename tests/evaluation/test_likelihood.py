@@ -60,19 +60,19 @@ def test_a_killed_evaluation_resumes_with_equal_results(toy, tmp_path, monkeypat
             bpd(stopped, num=40, **QUICK)
     times = [path.stat().st_mtime_ns for path in done]
     again = bpd(stopped, num=40, **QUICK)
-    assert [path.stat().st_mtime_ns for path in done] == times  # not made again
+    assert [path.stat().st_mtime_ns for path in done] == times  # not computed again
     a, b = (next((tmp_path / n).rglob("result.json")) for n in ("whole", "stopped"))
     assert a.read_bytes() == b.read_bytes() and again == whole
     assert a.with_name("values.npz").read_bytes() == b.with_name("values.npz").read_bytes()
 
     first = np.load(a.with_name("values.npz"))
-    bpd(stopped, num=20, **QUICK)  # cuts the second batch
+    bpd(stopped, num=20, **QUICK)  # interrupts in the second batch
     with np.load(b.with_name("values.npz")) as stored:
         np.testing.assert_array_equal(stored["bits"], first["bits"][:20])
     other = bpd(
         points(toy, tmp_path / "stopped", seed=1), num=8, ode=Ode(steps=8), trace=TRACES["gaussian"]
     )
-    assert other["values"] != whole["values"]  # of another protocol
+    assert other["values"] != whole["values"]  # a result of another protocol
 
     monkeypatch.setattr(images, "layout", lambda: layout(jax.devices()[:1]))
     alone = bpd(points(toy, tmp_path / "alone", batch_size=5), num=20, **QUICK)

@@ -51,7 +51,7 @@ def test_precision_recall_density_and_coverage_are_counted(k):
         "density": pytest.approx(inside.sum() / (k * 60), abs=1e-6),
         "coverage": pytest.approx(inside.any(1).mean(), abs=1e-6),
     }
-    assert 0.1 < found["recall"] < 0.9  # else nothing is told apart
+    assert 0.1 < found["recall"] < 0.9  # otherwise the two cannot be distinguished
 
 
 def test_dropped_modes_cost_recall_and_far_samples_precision():

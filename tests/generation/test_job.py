@@ -109,7 +109,7 @@ def test_an_interrupted_evaluation_resumes_with_equal_results(
     works(f"--workdir={whole}", *FLAGS)
     assert told(part) == told(whole)
     assert len(stored(part)) == 40
-    assert {path: path.stat().st_mtime_ns for path in before} == before  # not made again
+    assert {path: path.stat().st_mtime_ns for path in before} == before  # not drawn again
 
 
 @pytest.fixture(scope="module")

@@ -36,7 +36,7 @@ def test_strength_1_gives_the_law_of_the_data():
     x, table = started(FAR, 1.0, ddim), ddim(SDE, TIMES)
     left = 3 * float(SDE.alpha(jnp.asarray(TIMES[0])))
     for k in range(2):
-        exact = moments(table, SDE, mean=MEAN[k], var=VAR[k])  # of 100 rows
+        exact = moments(table, SDE, mean=MEAN[k], var=VAR[k])  # out of 100 rows
         assert abs(exact[0] - MEAN[k]) < 0.02
         assert abs(x[:, k].mean() - exact[0]) < 4 * np.sqrt(VAR[k] / NUM) + left
         np.testing.assert_allclose(exact[1], VAR[k], rtol=0.06)
@@ -58,7 +58,7 @@ def test_they_are_those_of_start_from_whatever_the_batch():
     np.testing.assert_allclose(whole, by_hand, atol=1e-5)
     np.testing.assert_array_equal(started(x0, 0.3, preview=lambda seen: None, every=20), whole)
     near, far = started(FAR, 0.3), started(FAR, 0.05)
-    assert np.abs(far - 3).mean() < 0.3 < np.abs(near - 3).mean()  # the weaker, the more is kept
+    assert np.abs(far - 3).mean() < 0.3 < np.abs(near - 3).mean()  # a lower strength keeps more
 
 
 def test_items_of_another_number_or_shape_are_refused():

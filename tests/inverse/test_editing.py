@@ -54,7 +54,7 @@ def test_the_inverse_of_gaussian_data():
     """The inverse would shrink, as that of an increasing grid does: 0.62, 0.91, 0.98 of the data
     after 10, 50 and 250 steps."""
     np.testing.assert_allclose([naive(n) for n in (10, 50, 250)], [0.624, 0.912, 0.982], atol=1e-3)
-    gain = np.sqrt(moments(TABLE, SDE, 0.0, VAR, (0.0, 1.0))[1])  # of the table, which is linear
+    gain = np.sqrt(moments(TABLE, SDE, 0.0, VAR, (0.0, 1.0))[1])  # the table's map is linear
     latent = invert(Network(), TABLE, IMAGES, cond=GAUSSIAN)
     np.testing.assert_allclose(gain * latent.x, IMAGES, rtol=1e-5, atol=1e-6)
     assert latent.residual.shape == (10, SIZE)
@@ -107,7 +107,7 @@ def test_a_soft_mask_is_image_to_image_of_each_value():
     times = uniform(SDE, 20)
     part, x, keys = start_from(SDE, IMAGES, times, 0.5, KEYS)
     half = sample(Network(), ddim(SDE, part), x, keys, cond=CURVED)
-    _, x, keys = start_from(SDE, IMAGES, times, 1.0, KEYS)  # the same noise
+    _, x, keys = start_from(SDE, IMAGES, times, 1.0, KEYS)  # equal noise
 
     def run(strength):
         guidance = inpainting(IMAGES, strength, times)

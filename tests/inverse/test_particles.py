@@ -100,7 +100,7 @@ def test_evidence_and_posterior(particles, potential, proposal, table, settings)
     """
     x, keys = clouds(SIZE, particles)
     result = steer(Exact(), table, x, keys, potential, proposal=proposal, **settings)
-    mean, var = moments(table, SDE, MEAN, VAR)  # of the chain, in closed form
+    mean, var = moments(table, SDE, MEAN, VAR)  # evidence of the chain in closed form
     both = var + STD**2
     evidence = np.exp(-0.5 * (Y - mean) ** 2 / both) / np.sqrt(2 * np.pi * both)
     exact = mean + var / both * (Y - mean), var * STD**2 / both

@@ -146,7 +146,7 @@ def test_the_step_to_the_data_is_the_decoder(log_var, x64):
     given = twice.sigma**2 - (twice.alpha / at.alpha * at.sigma) ** 2
     scale = {
         None: at.sigma / at.alpha,
-        -1.0: np.sqrt(at.sigma**2 * given / twice.sigma**2),  # DDPM: that of the step before
+        -1.0: np.sqrt(at.sigma**2 * given / twice.sigma**2),  # DDPM: of the step before
         1.0: at.sigma,
     }[log_var]
     expected = jax.jit(decoder_nll)(x0, guess, jnp.asarray(scale)[:, None])

@@ -47,7 +47,7 @@ def everything(conv, x, kernel):
 
 PADDINGS = {"same": "SAME", "valid": "VALID", "given": ASYMMETRIC}
 SIZES = ((7,), (6,), (5, 6), (6, 5, 5))
-# Of the product, each size, stride and padding at least once stands in the short suite.
+# Each size, stride and padding of the product runs at least once in the default tier.
 SHORT = {
     ((7,), 2, "same"),
     ((6,), 2, "valid"),

@@ -37,7 +37,7 @@ SMALL = {
     "mlp": ({"width": 12, "depth": 2}, (5,)),
     "dit": ({"width": 12, "depth": 2, "heads": 2}, (4, 4, 3)),
 }
-# One level and no attention beside that of the middle, where a claim does not ask for more.
+# One level and attention in the middle only, where a claim needs no more.
 LEVEL = {"multipliers": (1,), "attention": ()}
 TINY = {"unet": LEVEL, "edm2": LEVEL, "mlp": {"depth": 1}, "dit": {"depth": 1}}
 DROPOUT = {"unet", "edm2"}
@@ -287,7 +287,7 @@ def test_remat_changes_memory_only():
     network, fresh, _ = tiny("unet", remat=True)
     without, same, _ = tiny("unet")
     chex.assert_trees_all_equal_shapes_and_dtypes(fresh.shapes, same.shapes)
-    layer = lambda f: f.values("SelfAttention_0")  # any would do
+    layer = lambda f: f.values("SelfAttention_0")  # any shape would do
     assert any(np.any(a) for a in jax.tree.leaves(layer(same)))
     chex.assert_trees_all_equal(layer(fresh), layer(same))
     params = random_like(fresh.shapes)

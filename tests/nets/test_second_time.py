@@ -88,7 +88,7 @@ def test_it_adds_exactly_nothing_where_it_is_t_or_missing(name):
     chex.assert_trees_all_equal(apply(params, given[1].at[1].set(jnp.nan)), missing)
     moved = np.abs(apply(params, given[1].at[0].set(0.1)) - missing)
     assert moved[0].max() > 1e-4 and moved[1:].max() == 0
-    # To the last bit only within one program: two are fused in two ways.
+    # Exact to the last bit only within one program: two programs are fused differently.
     expected = jax.jit(plain.apply)(ordinary(params), *given, LABEL)
     chex.assert_trees_all_close(missing, expected, rtol=1e-5, atol=1e-5)
 

@@ -31,7 +31,7 @@ CASES = {
     "mlp": ("mlp", {"width": 8, "depth": 1}, (5,), 5),
     "dit": ("dit", {"width": 8, "depth": 1, "heads": 2}, (4, 4, 3), 12),
 }
-# That with patches is the same network, and does more.
+# The network with patches is the same, and does more.
 AGAIN = {"unet": pytest.mark.thorough}
 every = pytest.mark.parametrize(
     "case", [pytest.param(name, marks=AGAIN.get(name, ())) for name in CASES]

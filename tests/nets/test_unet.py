@@ -30,7 +30,7 @@ VARIANTS = {
 }
 
 
-# Each variant once, and volumes once, in the short suite.
+# Each variant, and volumes, once in the default tier.
 SHORT = {("unet", (4, 4, 2)), ("unet, NCSN++", (8,))}
 
 
@@ -50,7 +50,7 @@ def test_the_same_network_works_on_lines_and_volumes(variant, sides):
     params = jax.eval_shape(network.init, jax.random.key(0), x, jnp.zeros(2), None)
     first = params["first"]["weight"] if make is edm2 else params["Conv_0"]["kernel"]
     assert first.shape[:-2] == (3,) * len(sides)
-    if len(sides) > 1 or variant == "unet":  # shapes only: to run them all takes long
+    if len(sides) > 1 or variant == "unet":  # shapes only, because running them all takes long
         assert jax.eval_shape(network.apply, params, x, jnp.zeros(2), None).shape == x.shape
         return
     apply = jax.jit(functools.partial(network.apply, random_like(params)))
@@ -62,7 +62,7 @@ def test_the_same_network_works_on_lines_and_volumes(variant, sides):
     assert (change > 0).all() and (after[1] == before[1]).all()
 
 
-# Each way and each pyramid once in the short suite.
+# Each way and each pyramid once in the default tier.
 ONCE = {("conv", "skip"), ("centred_conv", "residual"), ("filter", "none"), ("block", "residual")}
 
 

@@ -87,7 +87,7 @@ def test_the_hybrid_term_is_the_kl_of_two_gaussians(second):
     at = levels(SDE, np.array([t - 1 / steps, t]))
     (a_s, a_t), (v_s, v_t) = at.alpha, at.sigma**2
     ratio = a_t / a_s
-    given = v_t - ratio**2 * v_s  # of x_t given x_s
+    given = v_t - ratio**2 * v_s  # variance of x_t given x_s
     small, b = v_s * given / v_t, a_s * given / v_t
     var = np.exp((1 + second) / 2 * np.log(given) + (1 - second) / 2 * np.log(small))
     gap = (b * (x0.astype(np.float64) - 0.2)) ** 2
@@ -102,7 +102,7 @@ def test_the_last_step_of_the_hybrid_term_is_the_decoder():
     steps, x0 = 10, images(4, 3)
     loss = Denoising(draw=Fixed(at=1 / steps), hybrid=1.0, steps=steps)
     found = run(loss, {"x": x0}, said=0.2, second=1.0)
-    scale = levels(SDE, np.array([0.1])).sigma[0]  # of the forward step from the data
+    scale = levels(SDE, np.array([0.1])).sigma[0]  # variance of the forward step from the data
     cdf = lambda x: stats.norm(0.2, scale).cdf(x)
     high = np.where(x0 > 0.999, 1, cdf(x0 + 1 / 255))
     p = high - np.where(x0 < -0.999, 0, cdf(x0 - 1 / 255))

@@ -325,7 +325,7 @@ def test_the_pairing_is_the_cheapest_one(n):
     x0, eps = rng.normal(size=(2, n, 3, 2)).astype(np.float32)
     paired = np.asarray(pair(x0, eps))
     rows = lambda a: sorted(map(bytes, a))
-    assert rows(paired) == rows(eps)  # a permutation: the law of the noise stays
+    assert rows(paired) == rows(eps)  # a permutation keeps its distribution
     cost = ((x0[:, None] - eps[None]) ** 2).sum((2, 3)).astype(np.float64)
     best = cost[optimize.linear_sum_assignment(cost)].sum()
     assert ((x0 - paired) ** 2).sum() == pytest.approx(best, rel=1e-5)

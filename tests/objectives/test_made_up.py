@@ -91,11 +91,11 @@ def test_it_trains_is_held_out_costed_and_sampled(known, tmp_path):
     cost = json.loads((tmp_path / "run" / "cost.json").read_text())
     leaves = jax.tree.leaves(trained.denoise.params)
     assert cost["parameters"] == sum(a.size for a in leaves) and cost["flops"] > 0
-    assert trained.denoise.params["loss"]["scale"] != 1  # trained, and not decayed: it is no weight
+    assert trained.denoise.params["loss"]["scale"] != 1  # trained, without decay
     assert np.isfinite(trained.sample(3).x).all()
     state = diffjax.training.workdir.load_state(trained.experiment, tmp_path / "run")
     assert float(state.loss["calls"]) == 4 * 2  # each part of each batch
-    assert float(state.loss["shift"]) == 3  # what is drawn before the batch is split
+    assert float(state.loss["shift"]) == 3  # drawn before the batch is split
     assert diffjax.fit(config(shape="absolute"), tmp_path / "run").step == 4
 
 

@@ -105,7 +105,7 @@ CASES = [
     *same("dpmpp_2m", TABLE, "dpmsolver++2m-midpoint", "dpmsolver++2m-sample", "dpmsolver++2m-v"),
     *same("dpmpp_2m", TABLE, "dpmsolver++2m-heun", exact=True),
     *same("dpmpp_2m", TABLE, "dpmsolver++2m-lower-final", lower_final=True),
-    # From 15 steps on it does not lower the order of the last one.
+    # From 15 steps on, diffusers does not lower the order of the last step.
     *same("dpmpp_2m", TABLE, "dpmsolver++2m-20-steps", "dpmsolver++2m-karras"),
     *same("dpmpp_2m", TABLE, "dpmsolver++2m-inverse", lower_final=True),
     *same("dpmpp_2m", TABLE, "sde-dpmsolver++2m-midpoint", eta=1.0),
@@ -197,7 +197,7 @@ def test_the_loop_is_that_of_diffusers(name, x64):
     np.testing.assert_allclose(made, x[-1], atol=LIMIT)
 
 
-# Where diffusers is wrong.
+# Methods that are wrong in diffusers.
 
 
 def published_3m(sde, times, eta=0.0, lower_final=False):
@@ -257,7 +257,7 @@ def exact_history(plan, steps, stochastic):
     times = np.array(float64(UNIT.inverse)(-2 * np.log(rho)))
     table = plan(UNIT, times)
     first = rho[:3]
-    if stochastic:  # of the reverse process: Cov(x_a, x_b) = S + min(rho_a, rho_b)^2
+    if stochastic:  # covariance of the reverse process: Cov(x_a, x_b) = S + min(rho_a, rho_b)^2
         start = np.linalg.cholesky(S + np.minimum.outer(first, first) ** 2)
         start, noise = np.pad(start, ((0, 0), (0, steps))), np.eye(steps, 3 + steps, 3)
     else:

@@ -297,7 +297,7 @@ def test_damaged_contents_are_refused_in_one_line(opened, file):
     tried = [whole._replace(tensors={k: a for k, a in tensors.items() if k != n}) for n in names]
     for odd in (np.zeros(()), np.zeros(7), np.zeros((0, 2))):
         tried += [whole._replace(tensors={**tensors, name: odd}) for name in names]
-    # Of its fields those of the network and its arguments; layers have hundreds that nothing reads.
+    # Only fields of the network and its arguments: layers have hundreds that nothing reads.
     read = [p for p in places(whole.settings) if len(p) <= 2 or "_init_kwargs" in p[:3]]
     fields = itertools.product(read, ODD)
     tried += [whole._replace(settings=with_field(whole.settings, *field)) for field in fields]

@@ -138,7 +138,7 @@ def test_every_stored_network_is_compared():
 
 SONG = {"multipliers": (1, 2, 2, 2)}
 PAPER = {"classes": 1000}
-# Ours has more: the row for no label of each embedding of classes.
+# Ours has more parameters: a row for no label in each embedding of classes.
 SIZES = [
     ("diffusers-ddpm-cifar10", DDPM, {}, 32, 0),
     ("score-ddpm-cifar10", DDPM, {"last_attends": True}, 32, 0),

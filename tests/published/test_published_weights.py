@@ -149,7 +149,7 @@ def test_each_tensor_is_missed_by_its_name(family):
             with pytest.raises(ValueError, match=re.escape(name)):
                 converted(lacking, family)
         for odd in (np.zeros(()), np.zeros((0, 3)), np.zeros(7), np.zeros((1, 1, 1, 1, 1))):
-            with contextlib.suppress(ValueError):  # or refused by the network, `check_weights`
+            with contextlib.suppress(ValueError):  # or the network refuses them, in `check_weights`
                 converted(lacking | {name: odd}, family)
 
 
@@ -243,7 +243,7 @@ def test_flags_are_applied_before_anything_is_checked(tmp_path):
         read(path, "", {})
     made = read(path, "", {}, changes=["parameterization.name=v"])
     assert made.config["parameterization"]["name"] == "v"
-    assert made.config["sampling"]["steps"] == 40  # 50 by default, of 40 levels
+    assert made.config["sampling"]["steps"] == 40  # 50 steps by default, and 40 levels
 
 
 def test_an_average_of_diffusers_training_is_read(tmp_path):

@@ -55,7 +55,7 @@ def test_an_interrupted_fit_saves_and_the_same_call_resumes(toy, tmp_path, monke
     made, whole = train(), fit("whole")
     assert made.step == whole.step == 4
     chex.assert_trees_all_equal(made.denoise.params, whole.denoise.params)
-    assert train().step == 4  # once more: nothing is left to do
+    assert train().step == 4  # a second call has nothing left to do
 
 
 def test_fit_refuses_what_the_command_refuses(toy, tmp_path):

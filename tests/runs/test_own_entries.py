@@ -231,7 +231,7 @@ def test_fit_takes_objects_and_held_ones(run, tmp_path):
     trained = fit(held={"teacher": teacher})
     assert trained.config["loss"] == {"name": f"{HERE}:Imitation", "at": 0.3, "teacher": "held"}
     assert diffjax.load(tmp_path / "run" / "held" / "teacher").step == teacher.step
-    assert fit().step == 2  # the run has a copy
+    assert fit().step == 2  # the run holds a copy
     with pytest.raises(ConfigError, match=r"config.loss: held.master: no such field; known"):
         diffjax.fit(config(), tmp_path / "b", source=rings, objective=Imitation, held={"master": 0})
     with pytest.raises(ConfigError, match=r"config.loss.teacher=None: needs the path"):

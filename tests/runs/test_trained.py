@@ -65,7 +65,7 @@ def test_reframed_network_samples_as_well(trained, name):
     ve = VE(denoise.sde.schedule, denoise.sde.t_min, denoise.sde.t_max)
     x, here = quality(e, denoise, denoise.sde, name)
     y, there = quality(e, reframe(denoise, ve), ve, name)
-    # VE starts from N(0, sigma^2 I) as VP does, alpha apart: the paths agree up to x / alpha.
+    # VE starts from N(0, sigma^2 I) as VP does, except for alpha: the paths agree in x / alpha.
     scale = np.abs(x).max()
     np.testing.assert_allclose(y, x, atol=2e-3 * scale)
     assert there.distance == pytest.approx(here.distance, rel=0.1, abs=1e-3)

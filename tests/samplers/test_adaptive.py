@@ -80,7 +80,7 @@ def denoised(sde, x, mean, var):
     return mean + gain * (x - at.alpha * mean)
 
 
-# The ODE.
+# ODE solvers.
 
 REST = pytest.mark.exhaustive
 MARKS = {"dopri5": [], "heun": [pytest.mark.thorough]}
@@ -107,7 +107,7 @@ def test_every_solver_follows_the_exact_flow_within_its_tolerance(solver):
         calls.append(int(taken.max()))
     print(f"{solver}: errors {errors}, passes {calls}")
     assert errors[-1] < 5e-4 and errors[0] < 1e-2
-    assert errors[-1] < max(0.2 * errors[0], 1e-5) and calls[-1] > calls[0]  # or rounding
+    assert errors[-1] < max(0.2 * errors[0], 1e-5) and calls[-1] > calls[0]  # or rounding error
 
 
 @pytest.mark.thorough
@@ -122,7 +122,7 @@ def test_the_flow_is_the_same_in_all_frames(frame):
     np.testing.assert_allclose(made, exact, atol=5e-3)
     reference, passes = walked(SDE, LINE, 1e-3)
     np.testing.assert_allclose(made, reference, atol=1e-3)
-    np.testing.assert_allclose(calls, passes, atol=6)  # a step more by rounding
+    np.testing.assert_allclose(calls, passes, atol=6)  # rounding may cost one more step
 
 
 @pytest.mark.thorough
@@ -177,7 +177,7 @@ def test_samples_have_steps_of_their_own(eta):
     # Where all steps are near the tolerance, rounding decides on some.
     few = {"rtol": 0.1} if eta else {"atol": 6}
     np.testing.assert_allclose(back.calls[::-1], whole.calls, **few)
-    again = np.full(len(X), 4)  # among its like
+    again = np.full(len(X), 4)  # in a batch of equal samples
     alone = go(plan, net, x[again], keys_of(x)[again])
     np.testing.assert_allclose(alone.x, whole.x[again], atol=1e-3)
     np.testing.assert_allclose(alone.calls, whole.calls[again], **few)
@@ -207,19 +207,19 @@ def test_guidance_and_condition_are_those_of_each_sample():
     assert adaptive(SDE, weight=3.0, guidance=Conditional()).passes is None
 
 
-# The SDE.
+# SDE solvers.
 
 
 @pytest.mark.thorough
 def test_the_sde_has_the_law_of_the_data():
     """Samples would have a wrong variance, as drift and noise would not match."""
-    n, d = 500, 20  # values, of d independent ones in each sample
+    n, d = 500, 20  # all values: d independent ones in each sample
     x, keys = initial(SDE, jax.random.split(jax.random.key(0), n // d), (d,))
     data = gaussian(jnp.full(d, MEAN), jnp.full(d, VAR))
     made = np.asarray(go(adaptive(SDE, eta=1.0, rtol=1e-2, atol=1e-2), Net(data), x, keys).x)
     at = levels(SDE, np.array([SDE.t_min]))
     total = at.alpha[0] ** 2 * VAR + at.sigma[0] ** 2
-    var = at.alpha[0] ** 2 * VAR**2 / total  # that of the posterior mean
+    var = at.alpha[0] ** 2 * VAR**2 / total  # variance of the posterior mean
     print(f"mean {made.mean():.3f} of {MEAN}, variance {made.var() / var:.3f} of the exact one")
     assert abs(made.mean() - MEAN) < 4 * np.sqrt(var / n) + 0.005
     assert made.var() / var == pytest.approx(1, abs=4 * np.sqrt(2 / n) + 0.01)
@@ -240,7 +240,7 @@ def test_the_sde_is_one_path_whatever_the_tolerance():
     assert np.abs(np.asarray(other) - made[2]).max() > 0.3
 
 
-# What cannot work.
+# Refusals.
 
 
 @pytest.mark.parametrize(

@@ -194,7 +194,7 @@ def test_without_noise_there_is_no_path(method):
     np.testing.assert_array_equal(made.shares, table.shares)
 
 
-# The law.
+# Distributions.
 
 
 def law(table, sde, start):
@@ -226,7 +226,7 @@ def test_the_law_of_samples_is_the_same_on_a_path(method, frame):
     assert law(table.brownian(), sde, 1.3) == pytest.approx(exact, rel=1e-6)
 
 
-# The loop.
+# The compiled loop.
 
 B, ROWS, WIDE = 128, 320, 30
 """All tables are padded to one length and one number of nodes, to share a program."""
@@ -322,7 +322,7 @@ def test_the_loop_draws_the_noise_of_the_table(name, brownian):
     one = lambda i, u: output(i, u[:, 0])[:, None]
     plain = simulate(table, one, np.asarray(x, np.float64), z)
     np.testing.assert_allclose(drawn, plain, atol=2e-5)
-    # Other noise is used as it is given, and keys are not read.
+    # Injected noise is used as it is, and keys are not read.
     other = np.random.default_rng(2).normal(size=z.shape)
     more = jnp.asarray(np.pad(other, [(0, rows - len(z)), (0, 0), (0, 0)]), jnp.float32)
     plain = simulate(table, one, np.asarray(x, np.float64), other)

@@ -264,7 +264,7 @@ def test_bad_langevin_steps_are_refused_by_name(setting):
         SAMPLERS["annealed_langevin"](VP_LINEAR, TIMES, **setting)
 
 
-# Predictor and corrector in turns.
+# Alternating predictor and corrector.
 
 
 @pytest.mark.parametrize("method", TAKEN, ids=label)
@@ -296,7 +296,7 @@ def test_every_step_is_corrected(method, frame, steps):
         begins = steps + 1
     elif name == "restart":  # Heun steps: two rows each, but the last
         begins = (len(table) + 1) // 2
-    elif name == "repaint":  # every row, those that are repeated too
+    elif name == "repaint":  # every row, repeated ones too
         begins = len(table)
     assert len(made) - len(table) == 2 * begins
     if name not in ("restart", "repaint", "annealed_langevin"):
@@ -355,7 +355,7 @@ def test_a_corrected_table_is_a_table():
         padded = run(net, path.pad(len(path) + 3), x, keys).x
         np.testing.assert_allclose(padded, made.x, atol=1e-5)
         assert np.abs(run(net, table, x, keys).x - made.x).max() > 1e-2
-        # On a path already: the corrector's noises are new ones.
+        # The table is on a path already; the noises of the corrector are new.
         again = corrector(VP_LINEAR, steps.brownian())
         np.testing.assert_array_equal(again.nodes, table.nodes)
         np.testing.assert_array_equal(corrector(VP_LINEAR, steps.pad(9)).active[-2:], False)

@@ -145,7 +145,7 @@ def step(sde, times, i):
     return at.sigma[i + 1] / at.sigma[i]
 
 
-# T8: what lives in lambda or rho does not see the frame, nor the schedule.
+# T8: methods in lambda or rho depend neither on the frame nor on the schedule.
 
 SEES_THE_FRAME = {
     "ancestral_learned",

@@ -47,7 +47,7 @@ def test_one_point_is_sampled_exactly_where_claimed(method, frame):
     own = lambda sde, times: plan(method, sde, times)
     errors = [point_error(own, FRAMES[frame], times) for times in (TIMES, TIMES[[0, 3]])]
     if SAMPLERS[method[0]].straight:
-        assert max(errors) < 3e-6  # rounding, of the large weights of pndm's pseudo steps
+        assert max(errors) < 3e-6  # rounding errors of the large weights in pndm's pseudo steps
     else:
         assert min(errors) > 1e-4
 

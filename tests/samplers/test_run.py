@@ -36,7 +36,7 @@ SDE = VP(Linear())
 B, MOST = 16, 1040
 DATA = Mixture(
     np.array([0.6, 0.4]), np.array([[-1.0], [0.8]]), np.array([[0.1], [0.2]])
-)  # that of `plain`
+)  # the process of `plain`
 PLAIN = [m for m in VARIANTS if m[0] != "ancestral_learned"]
 
 
@@ -148,7 +148,7 @@ def test_loop_is_the_same_without_jit_and_mapped_over_tables():
     stacked = jax.tree.map(lambda *a: np.stack(a), *tables)
     mapped = jax.jit(jax.vmap(lambda table: run(net, table, x, keys).x))(stacked)
     np.testing.assert_allclose(mapped, whole, atol=2e-5)
-    drawn = noise(keys)[: len(tables[1])]  # the draws themselves are of no interest here
+    drawn = noise(keys)[: len(tables[1])]  # the values of the draws do not matter here
     with jax.disable_jit():
         plain = run(net, tables[1], x, keys, noise=drawn).x
     np.testing.assert_allclose(plain, whole[1], atol=2e-5)
@@ -226,7 +226,7 @@ def test_a_network_that_is_not_finite_is_named_with_row_and_time(padded):
     x, keys = begin()
     table = ddim(SDE, uniform(SDE, 7))
     table = table.pad(7) if padded else table
-    calls = Log()  # of one program for all rows
+    calls = Log()  # a single program for all rows
     for row in (0, 3, 6):
         net = Net(arrays(np.float32), bad=jnp.float32(table.t[row]), calls=calls)
         calls.clear()

@@ -38,7 +38,7 @@ def test_without_noise_or_corrector_it_is_the_known_method(frame, times, ours, t
     assert_same(*(unroll(table) for table in tables))
 
 
-# T15: what noise on the way up leaves of the marginals.
+# T15: noise on the way up keeps the marginals.
 
 
 @frames
@@ -105,7 +105,7 @@ def test_noise_forgets_a_wrong_start(name):
     assert noisy < 0.5 * plain
 
 
-# T21: noise of a step in two parts.
+# T21: the noise of a step that is divided in two.
 
 
 @frames
@@ -163,5 +163,5 @@ def test_predictor_and_corrector_share_their_noise():
     ]
     noises = [maps.inputs[1][4:] for maps in made]
     np.testing.assert_array_equal(*noises)
-    # One path: what reaches the last input directly, with the outputs held, is the same too.
+    # One path: the direct influence on the last input, with fixed outputs, is equal too.
     np.testing.assert_allclose(made[1].result[4:], made[0].result[4:], rtol=1e-12)

@@ -158,7 +158,7 @@ def test_a_person_answers_in_a_browser_and_is_counted(tool, sets, tmp_path, test
     many = PAIRS if test == "preference" else 2 * PAIRS
     with Browser(tmp_path) as browser:
         browser.open(tmp_path / "index.html")
-        for key in ("f", "j", "Enter"):  # a name, typed: no answers
+        for key in ("f", "j", "Enter"):  # typing a name is no answer
             browser.press(key)
         choose(browser, lambda _: browser.press("ArrowLeft"))
         browser.press("Backspace")
@@ -166,7 +166,7 @@ def test_a_person_answers_in_a_browser_and_is_counted(tool, sets, tmp_path, test
         choose(browser, lambda b: browser.press("ArrowRight" if b[-1] else "ArrowLeft"))
         choose(browser, lambda b: browser.press("j" if b[-1] else "f"))
         assert browser.run(DONE) == 2
-        browser.open(tmp_path / "index.html")  # goes on
+        browser.open(tmp_path / "index.html")  # continues after a reload
         browser.resize(390, 844, ratio=2, mobile=True)
         pairs = ("#images img:first-child", "#images img:last-child")
         places = pairs if test == "preference" else ("#left", "#right")

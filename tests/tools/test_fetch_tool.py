@@ -103,7 +103,7 @@ def test_a_connection_that_breaks_off_is_taken_up_again(server, tmp_path, ranges
     starts = [asked for _, asked in server.asked]
     assert starts == (["", "bytes=1000000-", "bytes=2000000-"] if ranges else ["", starts[1]])
     server.asked.clear()
-    downloads.fetch(remote(server), path)  # it is there, with its sum
+    downloads.fetch(remote(server), path)  # the file exists and has its checksum
     assert server.asked == []
     path.write_bytes(b"damaged")
     assert downloads.fetch(remote(server), path).read_bytes() == CONTENT

@@ -42,7 +42,7 @@ def test_forward_shows_the_images_with_the_noise_of_their_time(drawn, monkeypatc
     """The picture would show another process than the one that is trained."""
     seen = []
     strips = images.strips
-    two = lambda rows, *more: strips([row[:2] for row in rows], *more)  # the others are not drawn
+    two = lambda rows, *more: strips([row[:2] for row in rows], *more)  # other rows are not drawn
     monkeypatch.setattr(images, "strips", lambda *args: seen.append(args) or two(*args))
     drawn("forward", "cosine", "linear", "--sde=vp", "--data=digits", "--num=50", "--times=0.3,1")
     rows, labels, titles = seen[0]

@@ -68,7 +68,7 @@ def test_a_folder_with_classes_comes_back_whole(made, tmp_path, tiny_folder):
         np.concatenate([d.label for d in data.values()]),
     )
     same_items(joined, whole)
-    # Stratified: of each class the same share.
+    # Stratified: an equal share of each class.
     assert stats["classes"] == {"train": {"ape": 14, "bee": 14}, "test": {"ape": 6, "bee": 6}}
     x = data["train"].x / 127.5 - 1
     np.testing.assert_allclose(stats["mean"], x.mean((0, 1, 2)), atol=1e-9)

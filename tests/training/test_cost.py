@@ -73,5 +73,5 @@ def test_a_trace_is_of_the_steps_asked_for(tmp_path, monkeypatch):
     assert calls(None) == [*range(10)]
     assert calls((112, 121)) == [0, 1, "start", 2, 3, 4, "stop", *range(5, 10)]
     assert calls(SOON) == [0, 1, 2, "start", 3, 4, 5, "stop", 6, 7, 8, 9]
-    assert calls((145, 10**6)) == [*range(9), "start", 9, "stop"]  # ended before
+    assert calls((145, 10**6)) == [*range(9), "start", 9, "stop"]  # exited before
     assert calls((0, 100)) == [*range(10)]

@@ -83,7 +83,7 @@ def test_half_life_ramps_up_with_the_images_so_far():
     """Early parameters would stay: in EDM's ramp the half-life is 0.05 n after n images."""
     batch_size, ramp, images = 10, 0.05, 500.0
     share = shares(HalfLife(images, ramp), 3000, batch_size)
-    assert share[0] == 1  # nothing of the random parameters
+    assert share[0] == 1  # no trace of the random parameters
     seen = batch_size * np.arange(1, 3000)
     exact = 1 - 0.5 ** (batch_size / np.minimum(images, ramp * seen))
     np.testing.assert_allclose(share[1:], exact, rtol=1e-5)

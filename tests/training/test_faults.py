@@ -145,7 +145,7 @@ def test_a_full_disk_is_reported_and_survived_and_a_second_run_refused(tmp_path,
 @pytest.mark.thorough
 def test_the_second_signal_ends_at_once(tmp_path):
     """A user who presses ctrl-C twice would still wait for a long step."""
-    long = 3000  # of some milliseconds each
+    long = 3000  # steps of some milliseconds each
     ever = dict.fromkeys(
         ("log_every", "checkpoint_every", "sample_every", "steps", "steps_per_dispatch"), long
     )
@@ -208,7 +208,7 @@ def test_a_run_without_data_saves_at_a_signal_and_at_its_limit(tmp_path, stopped
         closing(Feed(never, 0.0 if stopped else 0.3)) as feed,
         ExitStack() as after,
     ):
-        after.callback(again.set)  # whatever happens: its thread waits
+        after.callback(again.set)  # in every case, because its thread waits
         batches = experiment.batches(layout.rows(8))
         callbacks = loop.Callbacks(experiment, tmp_path, layout, log, checkpoints, batches)
         if stopped:

@@ -39,7 +39,7 @@ def test_noise_is_no_spike():
 @pytest.mark.parametrize("which", [0, 1])
 def test_a_spike_is_found_and_only_skipped_if_asked_for(skip, which):
     values = noisy()
-    values[[50, 300, 301], which] *= 100  # the first comes before anything is known
+    values[[50, 300, 301], which] *= 100  # the first step comes before any statistics
     values[[200, 420], 1 - which] = np.nan, np.inf
     health, verdict = judge(Watch(skip=skip))(values)
     assert np.flatnonzero(verdict.spike).tolist() == [300, 301]

@@ -138,7 +138,7 @@ def test_what_is_held_is_saved_once_and_restored_bit_for_bit(run, teacher):
     chex.assert_trees_all_equal(jax.device_get(after.held), jax.device_get(state.held))
     original = diffjax.load(teacher).denoise.params
     chex.assert_trees_all_equal(jax.device_get(after.held["teacher"]), jax.device_get(original))
-    for step in (2, 4):  # no checkpoint has any of it
+    for step in (2, 4):  # no checkpoint contains the teacher
         text = (workdir / "checkpoints" / str(step) / "state" / "_METADATA").read_text()
         stored = json.loads(text)["tree_metadata"]
         assert "params" in str(stored) and "teacher" not in str(stored)
@@ -167,7 +167,7 @@ def test_what_is_frozen_is_unchanged_and_has_no_state(run):
     found = flat(jax.device_get(trained.denoise.params))
     assert set(found) == set(params)
     for path, value in params.items():
-        if path in frozen | fixed:  # but for the last digit, which a compiled init may change
+        if path in frozen | fixed:  # except for the last digit, which a compiled init may change
             np.testing.assert_allclose(found[path], value, rtol=1e-6, atol=1e-7)
         else:
             assert np.abs(found[path] - value).max() > 1e-3, path

@@ -210,7 +210,7 @@ def test_the_tool_makes_what_training_tracks(run, call):
         assert load(name).ema == name
         chex.assert_trees_all_equal(load(name).denoise.params, state.ema[name])
     chex.assert_trees_all_equal(load("raw").denoise.params, state.params)
-    assert load(None).ema == "long"  # the first by name
+    assert load(None).ema == "long"  # the first average by name
     lengths = [load(name).denoise.params for name in ("raw", 0.05, 0.1, 0.15)]
     with pytest.raises(AssertionError):
         chex.assert_trees_all_close(lengths[-1], lengths[-2], rtol=1e-4)

@@ -246,7 +246,7 @@ def test_losses_by_log_snr_are_one_mean_per_bin_that_was_seen(tmp_path, binned):
     for name, mean in expected.items():
         first = events.Scalars(name)[0]
         assert (first.step, first.value) == (5, mean)
-    # The same as a histogram: log-SNR along, mean loss up.
+    # The losses as a histogram: log-SNR on the x axis, mean loss on the y axis.
     first, _ = events.Histograms("loss_at_logsnr")
     value = first.histogram_value
     assert (value.min, list(value.bucket_limit)) == (EDGES[0], list(EDGES[1:]))
