@@ -500,9 +500,9 @@ def test_points_are_evaluated_in_cells_without_a_classifier(toy, works):
         (["--previews=a", "--every=4"], ["--every=4: the sampler has 3 rows; needs at most 3"]),
         (["--previews=a", "--sampler=adaptive"], ["--previews=a: adaptive steps differ"]),
         (["--previews=a.png"], ["--previews=a.png: unknown ending; known: .gif, none (a folder)"]),
-        (["--nmu=3"], ["unrecognized arguments: --nmu=3"]),
+        (["--nmu=3"], ["unrecognized arguments: --nmu=3 (did you mean --num?)"]),
         (["--nu=3"], ["unrecognized arguments: --nu=3"]),
-        (["stray"], ["unrecognized arguments: stray"]),
+        (["stray"], ["unrecognized arguments: stray; flags have the form --name=value"]),
     ],
     ids=lambda v: v[0],
 )
@@ -563,11 +563,15 @@ def test_evaluation_refuses_what_it_cannot_do(trained, refused, flags, part):
 
 
 @pytest.mark.parametrize("command", ["sample", "evaluate"])
-def test_a_workdir_without_a_run_is_named_with_what_to_do(command, refused, tmp_path):
+def test_a_workdir_without_a_run_is_named_with_what_to_do(command, refused, trained, tmp_path):
     line = refused(command, f"--workdir={tmp_path / 'none'}")
     assert f"--workdir={tmp_path / 'none'}: no run here" in line
-    assert "python -m diffjax.train" in line
+    assert "python -m diffjax.train" in line and "there are runs in" not in line
     assert not (tmp_path / "none").exists()
+    (tmp_path / "runs").symlink_to(trained.parent)
+    for near in ("runs", "runs/none"):
+        line = refused(command, f"--workdir={tmp_path / near}")
+        assert f"; there are runs in {tmp_path / 'runs' / trained.name}" in line
 
 
 @pytest.mark.parametrize("command", ["sample", "evaluate"])

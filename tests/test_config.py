@@ -269,6 +269,7 @@ def test_nearest_lists_all_names_and_suggests_only_near_ones():
     assert nearest("chanels", ["heads", "channels"]) == (
         " (did you mean 'channels'?); known: channels, heads"
     )
+    assert nearest("HEADS", ["heads"]) == " (did you mean 'heads'?); known: heads"
     assert nearest("zzz", ["heads"]) == "; known: heads"
     assert nearest("zzz", []) == "; known: none"
 

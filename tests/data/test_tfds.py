@@ -108,6 +108,11 @@ def test_a_data_set_that_is_not_there_is_refused_with_those_that_are(tiny, tiny_
     assert message.endswith(command)
 
 
+def test_cifar10_that_is_not_there_is_refused_with_the_command_that_downloads_it(tiny, tiny_tfds):
+    with pytest.raises(ValueError, match=f"tools.fetch cifar10 --out={tiny_tfds} downloads it"):
+        tiny(dataset="cifar10")
+
+
 @pytest.mark.parametrize("dataset", ["tiny:2.0.0", "tiny/large", "huggingface:tiny", "a b/../c"])
 def test_another_version_or_config_is_not_there_either(tiny, dataset):
     with pytest.raises(ValueError, match=f"dataset='{dataset}': not prepared.*known: tiny"):

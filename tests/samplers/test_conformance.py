@@ -45,7 +45,7 @@ MISTAKES = {
 
 @pytest.mark.parametrize(
     ("mistake", "found"),
-    [("order", "order"), ("path", "one point"), ("noise", "last row"), ("weights", "order")],
+    [("order", "order"), ("path", "single point"), ("noise", "last row"), ("weights", "order")],
 )
 def test_a_mistake_is_found(mistake, found):
     """A method of another order, off the path, or noisy at the end would pass."""

@@ -240,7 +240,7 @@ def test_running_a_finished_run_again_changes_nothing(whole, monkeypatch, capsys
     monkeypatch.setattr(mesh, "layout", functools.partial(mesh.layout, jax.devices()[:1]))
     assert train.run() == 0
     after = files(whole)
-    assert f"trained to step {STEPS}" in capsys.readouterr().out
+    assert f"already at step {STEPS}; to train longer, set" in capsys.readouterr().out
     launches = whole / "launches.jsonl"
     assert after.pop(launches).startswith(before.pop(launches))
     assert after == before
