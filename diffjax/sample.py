@@ -7,10 +7,10 @@
     python -m diffjax.sample --workdir=runs/digits --from=three.png --strength=0.6
     python -m diffjax.sample --workdir=runs/moons --trajectory=moons.gif
 
-Sample k depends on (seed, k) and its conditions only, not on --num or --batch-size. By default the
-labels are 0, 1, ... in turn; --label chooses others. Where the network has other conditions too,
-sample k has all conditions of held-out item k by default; --label and --cond replace them. Without
-a flag, the value of the config applies.
+Sample k depends on (seed, k) and its conditions only, not on --num or --batch-size. By default
+sample k has the label k mod the number of classes, or, where the network has other conditions too,
+all conditions of held-out item k; --label and --cond replace them. Without a flag, the value of the
+config applies.
 
 Samples take the values of a list in turn. Several --seed give the first sample of each seed, then
 the second sample of each, the same samples that every seed gives alone; --index chooses other

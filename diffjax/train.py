@@ -79,9 +79,11 @@ def run() -> int:
 
     from diffjax.devices.processes import first
     from diffjax.runs.launch import launch
+    from diffjax.training.workdir import last_step
 
     cli.start(asked)
     began, workdir = time.monotonic(), asked.workdir
+    before = last_step(workdir)
     try:
         steps = launch(
             settings,
@@ -101,9 +103,11 @@ def run() -> int:
         if jax.process_count() == 1:  # sys.exit might wait forever for a thread that reads data
             os._exit(128 + stopped.signal)
         return 128 + stopped.signal
+    done = f"trained to step {steps} in {time.monotonic() - began:.0f} s"
+    if steps == before:
+        done = f"already at step {steps}; to train longer, set a larger --config.train.steps"
     print(
-        f"trained to step {steps} in {time.monotonic() - began:.0f} s: {workdir}\n"
-        f"next: python -m diffjax.sample --workdir={shlex.quote(str(workdir))}"
+        f"{done}: {workdir}\nnext: python -m diffjax.sample --workdir={shlex.quote(str(workdir))}"
     )
     if (workdir / "tensorboard").is_dir():
         print(f"      tensorboard --logdir={shlex.quote(str(workdir / 'tensorboard'))}")

@@ -36,7 +36,7 @@ def folder(nodeid: str) -> str:
 
 
 def over(spent: dict[str, float], budget: dict[str, float]) -> list[str]:
-    """A line for each folder that took more than its budget, or that has none."""
+    """Return a line for each folder that exceeds its budget, or that has none."""
     lines = []
     for name, seconds in sorted(spent.items()):
         if name not in budget:

@@ -12,7 +12,7 @@ import pytest
 from diffjax import cli
 
 TINY = (
-    "network={'name': 'dit', 'width': 8, 'depth': 1, 'heads': 2}",  # soon compiled
+    "network={'name': 'dit', 'width': 8, 'depth': 1, 'heads': 2}",  # compiles fast
     "train.batch_size=16",
     "train.steps_per_dispatch=3",
     "train.steps=6",
@@ -27,9 +27,10 @@ TINY = (
 
 @contextmanager
 def one_device() -> Iterator[None]:
-    """Commands in this process see one device: programs for several take twice as long to compile.
+    """Let commands in this process see one device.
 
-    What a process of its own compiled is then in the cache of this one, and the other way round.
+    Programs for several devices take twice as long to compile. With one device this process and
+    separate processes also share their compilation cache.
     """
     one = jax.devices()[:1]
     with pytest.MonkeyPatch.context() as patch:

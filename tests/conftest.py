@@ -26,12 +26,12 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "")
     + " --xla_cpu_parallel_codegen_split_count=1"
-    # Later ones know no other emitters.
+    # Later versions of XLA know no other emitters.
     + " --xla_cpu_use_fusion_emitters=false" * (metadata.version("jaxlib") < "0.11")
 )
 # Two threads for each of the eight devices below: see `cli.spare_threads`.
 os.environ.setdefault("NPROC", "16")
-# For processes that tests start; in this one the fixture below says it for each module.
+# For processes that tests start; in this one the fixture below sets it for each module.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 import jax

@@ -68,7 +68,7 @@ def blocks(markdown: str) -> list[Block]:
 
 
 def lines(shell: str) -> Iterator[list[str]]:
-    """The words of each simple command; what is assigned on a line of its own is filled in."""
+    """Return the words of each simple command, with variables of earlier lines filled in."""
     known: dict[str, str] = {}
     for line in re.sub(r"\\\n\s*", " ", shell).splitlines():
         filled = Template(line).safe_substitute(known)
@@ -88,7 +88,7 @@ def lines(shell: str) -> Iterator[list[str]]:
 
 
 def command(words: list[str]) -> tuple[str, list[str]] | None:
-    """`python -m diffjax.NAME FLAGS`, also within a launcher or its quotes: (NAME, FLAGS)."""
+    """Return (NAME, FLAGS) of `python -m diffjax.NAME FLAGS`, also within a launcher."""
     for inner in words:
         if COMMAND in inner:
             return next(filter(None, map(command, lines(inner.partition("=")[2] or inner))), None)
@@ -149,9 +149,9 @@ def prepare(world: Path) -> None:
 
 
 def tiny(name: str, *changes: str) -> list[str]:
-    """Changes that make a run of this config short, and its network small.
+    """Return changes that make a run of this config short and its network small.
 
-    A U-Net of which no change says anything becomes a transformer, which compiles sooner.
+    A U-Net that no change mentions becomes a transformer, which compiles sooner.
     """
     network = config.override(config.load(name), changes)["network"]["name"]
     if network == "unet" and not any(change.startswith("network") for change in changes):

@@ -19,7 +19,7 @@ SDE = VP(Linear(), t_min=0.01)
 
 
 def seed(n):
-    """A key whose programs compile fast."""
+    """Return a key whose programs compile fast."""
     return jax.random.key(n, impl="unsafe_rbg")
 
 
@@ -29,7 +29,7 @@ def init(key, x, c_noise, cond):
 
 @dataclass(frozen=True)
 class Fixed(Draw):
-    """Every t the same."""
+    """A draw with a constant t."""
 
     at: float = 0.5
 
@@ -46,7 +46,7 @@ class Run(NamedTuple):
 
 
 def run(loss, batch, sde=SDE, parameterization=X0(scale_input=False), said=0.0, second=None):
-    """A loss whose network says `said`, and `second`, and what that network was asked."""
+    """Run a loss whose network returns `said` and `second`; return it and the network's inputs."""
 
     @jax.jit
     def go(batch):
@@ -66,5 +66,5 @@ def run(loss, batch, sde=SDE, parameterization=X0(scale_input=False), said=0.0, 
 
 
 def images(*shape):
-    """Values of 256 levels in [-1, 1]."""
+    """Return values of 256 levels in [-1, 1]."""
     return (np.random.default_rng(0).integers(0, 256, shape) / 127.5 - 1).astype(np.float32)

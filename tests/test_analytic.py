@@ -1,4 +1,4 @@
-"""The oracle of the other tests, tested against calculus: Tweedie, quadrature, an ODE solver."""
+"""The oracle of the other tests, against calculus: Tweedie, quadrature, an ODE solver."""
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +24,7 @@ def mixture(shape=(2,)):
 @frames
 @pytest.mark.parametrize(("shape", "label"), [((2,), 0), ((2, 3, 1), None)])
 def test_denoiser_is_tweedies_formula(frame, shape, label, x64):
-    """x0 = (x + sigma^2 grad log p) / alpha would fail: no sampler test could be trusted."""
+    """No sampler test could be trusted: x0 = (x + sigma^2 grad log p) / alpha would fail."""
     data, sde = mixture(shape), SDES[frame](Linear())
     t = jnp.array([0.01, 0.2, 0.5, 0.9])
     x = jnp.asarray(np.random.default_rng(1).normal(size=(4, *shape)))
@@ -47,7 +47,7 @@ def test_denoiser_is_tweedies_formula(frame, shape, label, x64):
 @frames
 @pytest.mark.parametrize("label", [None, 2])
 def test_density_integrates_to_one(frame, label, x64):
-    """Likelihood tests would compare with a number that is no density."""
+    """Likelihood tests would compare with a function that is no density."""
     data, sde = mixture((1,)), SDES[frame](Linear())
     for time in (0.01, 0.5, 1.0):
         sigma = levels(sde, np.array([time])).sigma[0]
@@ -61,7 +61,7 @@ def test_density_integrates_to_one(frame, label, x64):
 
 @frames
 def test_density_is_that_of_noisy_samples(frame):
-    """The marginal at t would not be the law of alpha x0 + sigma eps."""
+    """The marginal at t would not be the distribution of alpha x0 + sigma eps."""
     data, sde, n, time = mixture((1,)), SDES[frame](Linear()), 4000, 0.3
 
     @jax.jit
@@ -115,7 +115,7 @@ def test_samples_come_from_the_component_of_their_label():
 
 @pytest.mark.parametrize("sde", [f(Linear()) for f in SDES.values()] + [VP(Cosine())])
 def test_gaussian_flow_is_the_solution_of_the_ode(sde, x64):
-    """The master oracle of the samplers would be another curve than the probability-flow ODE."""
+    """The main oracle of the samplers would not follow the probability-flow ODE."""
     mean, var = np.array([0.7, -0.3]), np.array([0.2, 1.5])
     x = np.array([[0.4, -2.0]])
     start, end = 0.9, 0.05

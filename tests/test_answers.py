@@ -1,4 +1,4 @@
-"""Rates and intervals of what people answered."""
+"""Rates and intervals of the answers of participants."""
 
 import json
 
@@ -20,18 +20,18 @@ def test_intervals_and_tests_are_those_of_scipy(hits, count):
 
 
 def test_answers_that_go_together_count_less():
-    """Ten people who all say the same of the same pairs know no more than one."""
+    """Ten people who agree on the same pairs would count as ten independent observations."""
     rng = np.random.default_rng(0)
     one = np.arange(40) % 2 == 0
     assert answers.independent(np.tile(one, (10, 1))) == pytest.approx(39)
     assert answers.independent(np.tile(one[:, None], (1, 10))) == pytest.approx(39)
     assert answers.independent(np.ones((3, 7))) == 21
     found = [answers.independent(rng.random((10, 40)) < 0.6) for _ in range(50)]
-    assert max(found) <= 400 and 180 < np.mean(found) < 300  # on the safe side
+    assert max(found) <= 400 and 180 < np.mean(found) < 300  # conservative
 
 
 def test_the_clustered_interval_holds_the_truth_where_the_simple_one_does_not():
-    """The interval would be too narrow by half where some pairs are clear and people differ."""
+    """The interval would be half as wide as it should be where pairs and people differ."""
     rng, held = np.random.default_rng(1), np.zeros(2)
     for _ in range(400):
         chance = 0.5 + rng.uniform(-0.35, 0.35, (1, 30)) + rng.uniform(-0.15, 0.15, (10, 1))
@@ -50,7 +50,7 @@ KEY = {
 
 
 def test_rates_are_those_counted_by_hand():
-    """Left and right, or the two images of a pair, could be mixed up."""
+    """Left and right, or the two images of a pair, would be mixed up."""
     people = [
         answers.Answers("ann", np.array([False, True, True, True]), np.array([1.0, 2, 3, 4])),
         answers.Answers("bob", np.array([True, True, False, True]), np.array([1.0, 1, 1, 9])),
@@ -67,7 +67,7 @@ def test_rates_are_those_counted_by_hand():
 
 
 def saved(**other):
-    """A file as the page saves it, in the order in which the trials were shown."""
+    """Write a file as the page saves it, with the trials in the order in which they were shown."""
     given = [{"trial": t, "choice": "right", "ms": 100 * t} for t in (2, 0, 3, 1)]
     return {"page": "p", "participant": "", "answers": given} | other
 
@@ -99,7 +99,7 @@ def test_answers_are_read_by_trial_not_in_the_order_shown(tmp_path):
     ],
 )
 def test_what_the_page_did_not_save_is_refused(tmp_path, content, part):
-    """A half-copied file, or one of another test, would silently change a rate."""
+    """A truncated file, or one of another test, would silently change a rate."""
     path = tmp_path / "a.json"
     path.write_text(json.dumps(content))
     with pytest.raises(ConfigError) as refused:

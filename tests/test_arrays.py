@@ -39,7 +39,7 @@ def test_expand_scales_each_sample_by_its_own_scalar(shape):
 
 
 def test_streams_depend_on_seed_and_name():
-    """Data order and sampling noise would be the same numbers, or two seeds the same run."""
+    """Data order and sampling noise would use the same numbers, or two seeds be the same run."""
     keys = [arrays.stream(seed, name) for seed in (0, 1) for name in ("data", "sample")]
     bits = {tuple(np.asarray(jax.random.key_data(k)).tolist()) for k in keys}
     assert len(bits) == 4
@@ -80,7 +80,7 @@ def test_drop_takes_all_conditions_of_a_sample_at_the_given_rate():
 
 
 def test_drop_by_name_draws_each_condition_on_its_own():
-    """Guidance by one of two conditions would have no reference, or the joint law be another."""
+    """Guidance by one of two conditions would lack its reference."""
     n, rates = 20_000, {"size": 0.3, "label": 0.6}
     cond = {"label": jnp.arange(n) % 10, "size": jnp.ones((n, 2)), "kept": jnp.ones(n)}
     out = arrays.drop(cond, jax.random.key(0), rates)
@@ -100,7 +100,7 @@ def test_drop_by_name_draws_each_condition_on_its_own():
 
 
 def test_joint_drop_draws_what_it_always_drew():
-    """A run that is resumed would drop other labels than it would have done."""
+    """A resumed run would drop other labels than the uninterrupted one."""
     out = arrays.drop({"label": jnp.arange(12)}, jax.random.key(3), 0.5)
     gone = jax.random.bernoulli(jax.random.key(3), 0.5, (12,))
     np.testing.assert_array_equal(out["label"] == -1, gone)
@@ -108,7 +108,7 @@ def test_joint_drop_draws_what_it_always_drew():
 
 @pytest.mark.parametrize("rate", [0.0, 1.0])
 def test_drop_at_its_ends(rate):
-    """Rate 0 would lose labels, or rate 1 leave some."""
+    """Rate 0 would lose labels, or rate 1 keep some."""
     cond = {"label": jnp.arange(50)}
     out = arrays.drop(cond, jax.random.key(0), rate)
     chex.assert_trees_all_equal(out, arrays.null(cond) if rate else cond)

@@ -1,4 +1,4 @@
-"""The benchmark of networks: it runs, and compares networks of one size."""
+"""The benchmark of networks runs, and compares networks of equal size."""
 
 import sys
 from pathlib import Path

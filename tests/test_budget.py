@@ -1,4 +1,4 @@
-"""The suite measures its own time: sums of CPU seconds, and the lines about them."""
+"""The suite measures its own time: CPU seconds by folder, and lines about excess."""
 
 import tomllib
 from pathlib import Path
@@ -10,7 +10,7 @@ TESTS = Path(__file__).parent
 
 
 class Screen(list):
-    """Collects the lines that a terminal would show."""
+    """A terminal that collects its lines."""
 
     def write_line(self, line, **_):
         self.append(line)
@@ -22,14 +22,14 @@ def report(nodeid, seconds, when="teardown"):
 
 
 def test_seconds_are_added_up_by_folder():
-    """A folder that grows would hide in another one."""
+    """The time of one folder would count in another."""
     assert folder("tests/nets/test_unet.py::test_a[x/y]") == "nets"
     assert folder("tests/samplers/deep/test_b.py::test_b") == "samplers"
     assert folder("tests/test_config.py::test_c") == "."
 
 
 def test_what_is_over_its_budget_or_has_none_is_named():
-    """The suite would grow by minutes, and nobody would notice before it is cut off."""
+    """The suite would grow by minutes, unnoticed until it exceeds a time limit."""
     lines = over({"nets": 12.0, "data": 5.0, "new": 1.0}, {"nets": 10, "data": 5})
     assert lines == [
         "tests/nets: 12 s of CPU time, budget 10 s",
@@ -38,7 +38,7 @@ def test_what_is_over_its_budget_or_has_none_is_named():
 
 
 def test_a_run_over_budget_ends_with_a_loud_line(pytestconfig, monkeypatch):
-    """A table of numbers alone would scroll by."""
+    """Nobody would read a table of numbers without a message."""
     most = tomllib.loads(FILE.read_text())["seconds"]["nets"]
     watch, screen = Budget(pytestconfig), Screen()
     watch.pytest_runtest_logreport(report("tests/nets/test_a.py::test_slow", most + 1.0))
@@ -51,12 +51,12 @@ def test_a_run_over_budget_ends_with_a_loud_line(pytestconfig, monkeypatch):
 
 
 def test_every_folder_has_a_budget():
-    """Tests in a new folder would be free."""
+    """Tests in a new folder would have no limit."""
     budget = tomllib.loads(FILE.read_text())["seconds"]
     assert {p.parent.name for p in TESTS.glob("*/test_*.py")} | {"."} == set(budget)
 
 
 def test_modules_that_start_first_exist():
-    """A module that was renamed would start last, and one worker wait for the other."""
+    """A renamed module would start last, and one worker wait for the other."""
     first = tomllib.loads(FILE.read_text())["first"]
     assert all((TESTS / name).is_file() for name in first)

@@ -1,4 +1,4 @@
-"""The library refuses what a caller cannot mean, in one line, before anything is compiled."""
+"""The library refuses bad arguments in one line, before anything is compiled."""
 
 import dataclasses
 import functools
@@ -31,7 +31,7 @@ MODEL = Model(SDE, Eps(), mlp(width=4, depth=1, conditions=(Label(3),)))
 
 
 def params(model: Model = MODEL):
-    """Zeros in the shapes of the parameters: nothing is compiled."""
+    """Return zeros in the shapes of the parameters, so that nothing is compiled."""
     shapes = jax.eval_shape(model.init, jax.random.key(0), X, {"label": jnp.zeros(4, jnp.int32)})
     return jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
 
@@ -49,7 +49,7 @@ class Rising(Schedule):
 
 
 class Bent(Rising):
-    """Falls from t = 0 to t = 1, but not everywhere."""
+    """A schedule that falls from t = 0 to t = 1, but not everywhere."""
 
     def __call__(self, t):
         return -5 * t + 2 * jnp.sin(9 * t)
@@ -251,7 +251,7 @@ def test_a_table_of_the_same_noise_levels_is_taken():
 
 @pytest.mark.parametrize("c_noise", [half_logsnr, log_sigma, quarter_log_sigma])
 def test_a_noise_label_that_is_infinite_is_refused(c_noise):
-    """A run would train to its end, and its network give NaN at the first row of any sampler."""
+    """A run would train to its end, and its network return NaN at the first row of any sampler."""
     with pytest.raises(ValueError, match=rf"c_noise={c_noise.__name__} with .* at t_max=1;"):
         Model(VP(Cosine()), V(c_noise), mlp())
     Model(VP(Cosine(), t_max=0.99), V(c_noise), mlp())
@@ -259,7 +259,7 @@ def test_a_noise_label_that_is_infinite_is_refused(c_noise):
 
 @pytest.mark.parametrize("mechanism", ["embed", "unit"])
 def test_a_class_that_does_not_exist_is_nan_in_a_compiled_program(mechanism):
-    """-2 would be the last class, and 3 of 3 nothing, where values cannot be looked at."""
+    """-2 would mean the last class, and 3 of 3 nothing, where values are traced."""
     from flax import linen as nn
 
     class Module(nn.Module):

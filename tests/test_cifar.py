@@ -25,9 +25,9 @@ STEPS = 10
 
 @pytest.mark.skipif(not (DATA / "cifar10").is_dir(), reason=f"no prepared CIFAR-10 in {DATA}")
 def test_the_first_steps_of_the_stored_run_are_repeated():
-    """Another network, loss, noise, order of the data or decoding would give other losses.
+    """Another network, loss, noise, data order or decoding would give other losses.
 
-    The stored run was made on two virtual devices: the last bits may differ, here on one.
+    The stored run used two virtual devices, so that the last bits may differ here, on one.
     """
     settings = config.override(config.load("cifar_vp_small"), [f"data.data_dir={DATA}"])
     # The first batches alone need not decode the whole data set.

@@ -1,4 +1,4 @@
-"""The start-up of commands."""
+"""The start-up of commands: devices, memory, flags."""
 
 import ctypes
 import os
@@ -34,7 +34,7 @@ print(min(touched[-3:]))
     ("given", "own", "threads"), [("999", "", "1998"), ("1", "", None), ("999", "4", "4")]
 )
 def test_devices_of_a_cpu_have_threads_to_spare(monkeypatch, given, own, threads):
-    """On busy cores their collectives would wait for each other until XLA ends the run."""
+    """On busy cores collectives would wait for each other until XLA terminates the run."""
     for name, value in (("JAX_NUM_CPU_DEVICES", given), ("NPROC", own)):
         monkeypatch.setenv(name, value)
         if not value:
@@ -44,7 +44,7 @@ def test_devices_of_a_cpu_have_threads_to_spare(monkeypatch, given, own, threads
 
 
 def pages(word: str, **more: str) -> int:
-    """New pages of a step in a process of its own: `new` or `kept` memory, environment."""
+    """Count new memory pages of a step in a separate process, with `new` or `kept` memory."""
     env = {k: v for k, v in os.environ.items() if not k.startswith(("MALLOC_", "GLIBC_"))}
     env |= {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1"} | more
     return int(subprocess.check_output([sys.executable, "-c", STEPS, word], env=env))
@@ -53,7 +53,7 @@ def pages(word: str, **more: str) -> int:
 @pytest.mark.thorough
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of glibc")
 def test_a_step_finds_the_memory_of_the_one_before():
-    """New pages took the train step of a transformer a quarter of its time."""
+    """A train step would take new pages, which cost a transformer a quarter of its time."""
     if pages("new") < 4000:
         pytest.skip("this system does not count new pages")
     assert pages("kept") < 400
@@ -61,7 +61,7 @@ def test_a_step_finds_the_memory_of_the_one_before():
 
 @pytest.mark.thorough
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of glibc")
-def test_a_step_keeps_no_memory_where_the_user_says_so():
+def test_a_step_keeps_no_memory_where_the_user_forbids_it():
     if pages("new") < 4000:
         pytest.skip("this system does not count new pages")
     assert pages("kept", MALLOC_MMAP_THRESHOLD_="131072") > 4000
@@ -72,7 +72,7 @@ def test_a_step_keeps_no_memory_where_the_user_says_so():
     "given", [{}, {"MALLOC_ARENA_MAX": "2"}, {"GLIBC_TUNABLES": "glibc.malloc.check=1"}], ids=str
 )
 def test_settings_of_the_user_for_memory_are_left_as_they_are(monkeypatch, given):
-    """The user's own settings of memory would be overruled."""
+    """Memory settings of the user would be overruled."""
     told = []
     library = types.SimpleNamespace(mallopt=lambda *pair: told.append(pair))
     monkeypatch.setattr(ctypes, "CDLL", lambda name: library)
@@ -86,7 +86,7 @@ def test_settings_of_the_user_for_memory_are_left_as_they_are(monkeypatch, given
 
 @pytest.mark.parametrize("flags", [["--out="], ["--out", ""], ["--num=0"], ["--num=9e9"]])
 def test_a_bad_flag_is_one_line(capsys, flags):
-    """An unset variable would be the current folder; argparse would print the usage first."""
+    """An unset variable would mean the current folder, or argparse print its usage first."""
     parser = cli.parser("sample", None)
     parser.add_argument("--out", type=cli.path)
     parser.add_argument("--num", type=cli.positive)
@@ -98,7 +98,7 @@ def test_a_bad_flag_is_one_line(capsys, flags):
 
 
 def test_too_little_memory_is_one_line(capsys):
-    """A traceback of XLA does not say which flag makes less of it."""
+    """A traceback of XLA would not name the flag that reduces memory."""
 
     def run():
         raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 99 bytes.\nmore")

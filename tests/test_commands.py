@@ -1,4 +1,4 @@
-"""The commands as a user types them: what they write, and what they answer to mistakes."""
+"""The commands as a user types them: their output, and their answers to mistakes."""
 
 import contextlib
 import functools
@@ -28,14 +28,14 @@ COMMANDS = ("train", "sample", "evaluate")
 
 @pytest.fixture(autouse=True, scope="module")
 def one(toy):
-    """One device from here on; `toy`, which other modules share, is trained on all before."""
+    """Use one device from here on; `toy`, which other modules share, is trained on all before."""
     with one_device():
         yield
 
 
 @pytest.fixture
 def call(monkeypatch, capsys):
-    """A command in this process: (exit code, stdout, stderr)."""
+    """Run a command in this process; return exit code, stdout and stderr."""
 
     def run(command: str, *flags) -> tuple[int, str, str]:
         capsys.readouterr()
@@ -46,7 +46,7 @@ def call(monkeypatch, capsys):
 
 @pytest.fixture
 def works(call):
-    """A command that has to succeed: its stdout."""
+    """Run a command that has to succeed, and return its stdout."""
 
     def run(command: str, *flags) -> str:
         code, out, err = call(command, *flags)
@@ -58,7 +58,7 @@ def works(call):
 
 @pytest.fixture
 def refused(call):
-    """A command that has to be refused: its one line."""
+    """Run a command that has to be refused, and return its one line."""
 
     def run(command: str, *flags) -> str:
         code, out, err = call(command, *flags)
@@ -74,7 +74,7 @@ def refused(call):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> Path:
-    """The workdir of a tiny run on digits, trained by the command itself."""
+    """Train a tiny run on digits by the command itself; return its workdir."""
     workdir = tmp_path_factory.mktemp("run") / "digits"
     flags = [f"--config.{assignment}" for assignment in TINY]
     flags = ["--config=configs/digits_vp.py", f"--workdir={workdir}", *flags]
@@ -90,7 +90,7 @@ def archive(path: Path) -> tuple[np.ndarray, np.ndarray]:
         return data["arr_0"], data["arr_1"]
 
 
-def test_training_leaves_what_the_help_says(trained):
+def test_training_writes_what_the_help_lists(trained):
     config = json.loads((trained / "config.json").read_text())
     assert config["train"]["steps"] == 6
     rows = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
@@ -116,7 +116,7 @@ def test_without_a_terminal_there_is_one_plain_line_per_log_step(trained):
 
 
 def test_a_writer_that_is_not_installed_is_refused_before_training(refused, tmp_path, monkeypatch):
-    """The run would end at its first line of metrics, after compiling for minutes."""
+    """The run would stop at its first line of metrics, after compiling for minutes."""
     monkeypatch.setitem(sys.modules, "wandb", None)
     monkeypatch.setattr(loop, "begin", lambda *_: pytest.fail("initialised before"))
     flags = [f"--config.{assignment}" for assignment in (*TINY, "train.writers=('wandb',)")]
@@ -126,7 +126,7 @@ def test_a_writer_that_is_not_installed_is_refused_before_training(refused, tmp_
 
 @pytest.fixture(scope="module")
 def ten(trained, tmp_path_factory) -> np.ndarray:
-    """Ten samples, made by the command itself."""
+    """Draw ten samples with the command itself."""
     path = tmp_path_factory.mktemp("ten") / "ten.npz"
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as out:
         assert ended(patch, "sample", f"--workdir={trained}", "--num=10", f"--out={path}") == 0
@@ -163,7 +163,7 @@ def test_samples_are_written_as_grid_archive_and_folder_at_once(trained, tmp_pat
     ],
 )
 def test_trajectories_are_drawn(request, tmp_path, works, run, ending):
-    """The paths of samples, of images and of points, would not be drawn."""
+    """The trajectories of samples, of images or of points, would be missing."""
     path, workdir = tmp_path / f"a.{ending}", request.getfixturevalue(run)
     flags = ["--num=3", "--steps=4", "--sampler=ddim", f"--out={tmp_path / 'a.npz'}"]
     out = works("sample", f"--workdir={workdir}", *flags, f"--trajectory={path}")
@@ -209,7 +209,7 @@ def test_flags_of_sampling_are_obeyed(trained, tmp_path, works):
 
 @pytest.mark.thorough
 def test_a_run_guided_by_itself_is_not_guided(trained, tmp_path, works, ten):
-    """Autoguidance from the command line would be by another network than was named."""
+    """Autoguidance from the command line would use another network than the named one."""
     out = works(
         *("sample", f"--workdir={trained}", "--num=10", f"--out={tmp_path / 'a.npz'}"),
         *("--guidance=3", f"--reference=network:workdir={trained}"),
@@ -219,7 +219,7 @@ def test_a_run_guided_by_itself_is_not_guided(trained, tmp_path, works, ten):
 
 
 def test_seeds_numbers_and_weights_of_samples_are_asked_for_by_flags(trained, tmp_path, works, ten):
-    """A sample that was liked could not be made again alone, or be guided more and more."""
+    """A single sample could not be drawn again alone, or with growing guidance."""
     start = ["sample", f"--workdir={trained}", f"--out={tmp_path / 'a.npz'}"]
     out = works(*start, "--index=3,7", "--label=3,7")
     assert f"wrote {tmp_path / 'a.npz'}\n" in out
@@ -235,7 +235,7 @@ def test_seeds_numbers_and_weights_of_samples_are_asked_for_by_flags(trained, tm
 
 @pytest.mark.parametrize("ending", ["", pytest.param(".gif", marks=pytest.mark.thorough)])
 def test_previews_are_written_on_the_way(trained, tmp_path, works, refused, ending):
-    """Whoever waits for a long sampling would see nothing of it, or the x0 of another batch."""
+    """A long sampling would show nothing, or the x0 of another batch."""
     path, out = tmp_path / f"previews{ending}", tmp_path / "a.png"
     flags = ["--num=10", "--batch-size=5", "--every=2", f"--previews={path}", f"--out={out}"]
     said = works("sample", f"--workdir={trained}", *flags)
@@ -275,7 +275,7 @@ def test_seed_and_sampler_change_the_samples(trained, tmp_path, works, ten, flag
 
 @pytest.mark.thorough
 def test_evaluation_shows_and_stores_its_numbers(trained, works, monkeypatch):
-    monkeypatch.setattr(judge, "BATCH", 32)  # a classifier that is soon fitted
+    monkeypatch.setattr(judge, "BATCH", 32)  # a classifier that is fitted fast
     monkeypatch.setattr(judge, "classifier", functools.partial(judge.classifier, width=8))
     flags = ["--num=20", "--steps=2", "--guidance=2", "--real=500"]
     out = works("evaluate", f"--workdir={trained}", *flags)
@@ -317,9 +317,10 @@ def test_the_form_of_people_s_own_array_follows_from_it(tiny_array, tmp_path, wo
 @pytest.mark.thorough
 @pytest.mark.typed
 def test_people_s_own_images_are_trained_on_sampled_and_evaluated(tiny_folder, tmp_path, works):
-    """The data line alone differs: sizes, channels and classes follow from the data.
+    """More than the data line would have to change for a user's images.
 
-    Sampling works when the data are gone, for the workdir knows their form.
+    Sizes, channels and classes follow from the data. Sampling works after the data are removed,
+    because the workdir records their shape.
     """
     flags = [f"--config.{assignment}" for assignment in TINY]
     run, data = tmp_path / "run", f"--config.data.name=folder:{tiny_folder}"
@@ -367,7 +368,7 @@ def test_points_are_sampled_into_an_archive(toy, tmp_path, works):
 
 @pytest.mark.thorough
 def test_adaptive_steps_are_run_and_their_passes_reported(toy, tmp_path, works, refused):
-    """The number of passes would be missing, or be that of a table."""
+    """The reported passes would be missing, or be those of a table."""
     out = works(
         *("sample", f"--workdir={toy}", "--num=5", f"--out={tmp_path / 'a.npz'}"),
         "--sampler=adaptive:rtol=0.01,atol=0.01",
@@ -384,7 +385,7 @@ def test_adaptive_steps_are_run_and_their_passes_reported(toy, tmp_path, works, 
 
 @pytest.mark.thorough
 def test_samples_that_do_not_arrive_are_one_line(toy, call, tmp_path):
-    """Samples from the middle of the way would be saved as samples."""
+    """Unfinished samples would be saved as samples."""
     flags = ["--num=3", "--sampler=adaptive:most=1", f"--out={tmp_path / 'a.npz'}"]
     code, _, err = call("sample", f"--workdir={toy}", *flags)
     assert code == 1 and "Traceback" not in err
@@ -451,7 +452,7 @@ def test_samples_from_elsewhere_are_scored_and_tabled(tmp_path, works, refused):
 
 @pytest.mark.thorough
 def test_points_are_evaluated_in_cells_without_a_classifier(toy, works):
-    """A combination would be left out, or be made of what another one made."""
+    """A combination would be left out, or use the samples of another one."""
     lists = ["--sampler=ddim:eta=0.5,ddim", "--steps=3,4"]
     out = works("evaluate", f"--workdir={toy}", "--num=50", *lists)
     assert out.count("\n| ") == 6 and f"wrote {toy / 'evaluation.png'}" in out
@@ -464,7 +465,7 @@ def test_points_are_evaluated_in_cells_without_a_classifier(toy, works):
     out = works("evaluate", f"--workdir={toy}", "--metrics=bpd:steps=4,num=20", "--split=train")
     assert "bits/dim on 20 items of moons train" in out
     report = json.loads((toy / "evaluation.json").read_text())
-    assert report["results"] == results  # what was measured before is kept
+    assert report["results"] == results  # earlier results are kept
     assert report["network"]["bpd"]["protocol"]["dequantize"] == "none"
 
 
@@ -503,9 +504,9 @@ def test_points_are_evaluated_in_cells_without_a_classifier(toy, works):
         (["--previews=a", "--every=4"], ["--every=4: the sampler has 3 rows; needs at most 3"]),
         (["--previews=a", "--sampler=adaptive"], ["--previews=a: adaptive steps differ"]),
         (["--previews=a.png"], ["--previews=a.png: unknown ending; known: .gif, none (a folder)"]),
-        (["--nmu=3"], ["unrecognized arguments: --nmu=3"]),
+        (["--nmu=3"], ["unrecognized arguments: --nmu=3 (did you mean --num?)"]),
         (["--nu=3"], ["unrecognized arguments: --nu=3"]),
-        (["stray"], ["unrecognized arguments: stray"]),
+        (["stray"], ["unrecognized arguments: stray; flags have the form --name=value"]),
     ],
     ids=lambda v: v[0],
 )
@@ -566,15 +567,19 @@ def test_evaluation_refuses_what_it_cannot_do(trained, refused, flags, part):
 
 
 @pytest.mark.parametrize("command", ["sample", "evaluate"])
-def test_a_workdir_without_a_run_is_named_with_what_to_do(command, refused, tmp_path):
+def test_a_workdir_without_a_run_is_named_with_what_to_do(command, refused, trained, tmp_path):
     line = refused(command, f"--workdir={tmp_path / 'none'}")
     assert f"--workdir={tmp_path / 'none'}: no run here" in line
-    assert "python -m diffjax.train" in line
+    assert "python -m diffjax.train" in line and "there are runs in" not in line
     assert not (tmp_path / "none").exists()
+    (tmp_path / "runs").symlink_to(trained.parent)
+    for near in ("runs", "runs/none"):
+        line = refused(command, f"--workdir={tmp_path / near}")
+        assert f"; there are runs in {tmp_path / 'runs' / trained.name}" in line
 
 
 @pytest.mark.parametrize("command", ["sample", "evaluate"])
-def test_a_run_without_a_checkpoint_says_so(command, refused, trained, tmp_path):
+def test_a_run_without_a_checkpoint_is_reported(command, refused, trained, tmp_path):
     for name in ("config.json", "data.json"):
         (tmp_path / name).write_text((trained / name).read_text())
     assert "no checkpoint yet" in refused(command, f"--workdir={tmp_path}")
@@ -675,7 +680,7 @@ def test_help_comes_quickly_and_lists_all_flags(command, flags):
 
 
 def test_a_network_that_is_not_finite_is_one_line(trained, call, monkeypatch, tmp_path):
-    """A user would read a traceback, and not at which row it began."""
+    """A user would read a traceback, without the row at which NaN began."""
     from diffjax.parameterization import V
 
     monkeypatch.setattr(V, "c_in", lambda self, sde, t: t * np.nan)

@@ -35,7 +35,7 @@ BASE = {
 
 
 def line(error) -> str:
-    """The message of a ConfigError, which has to be one line."""
+    """Return the message of a ConfigError, which has to be one line."""
     text = str(error.value)
     assert text and "\n" not in text
     return text
@@ -48,7 +48,7 @@ def test_load_reads_a_file_by_its_path(tmp_path):
 
 
 def test_load_gives_plain_dicts(tmp_path):
-    """A ConfigDict that got through would lock its fields and not be JSON."""
+    """A remaining ConfigDict would lock its fields, and not be JSON."""
     path = tmp_path / "mine.py"
     path.write_text(FILE)
     assert type(load(str(path))) is dict
@@ -194,13 +194,13 @@ def test_parse_reads_the_short_form(text, spec):
         ("a:x=1,y=(2,3),b,c:z=p:q,w=4", ["a:x=1,y=(2,3)", "b", "c:z=p:q,w=4"]),
     ],
 )
-def test_entries_are_told_from_their_arguments(text, found):
-    """A list of samplers would be cut within one of them."""
+def test_entries_are_distinguished_from_their_arguments(text, found):
+    """A list of samplers would be split within one of them."""
     assert entries(text) == found
 
 
 def test_an_argument_without_a_value_is_refused():
-    """It would be a setting that is not there, or a module of the reader's own."""
+    """The argument would be an unknown setting, or the name of a user's module."""
     with pytest.raises(ConfigError) as error:
         parse("ddim:eta,order=2")
     assert "'ddim:eta,order=2': 'eta' has no value" in line(error)
@@ -228,7 +228,7 @@ def test_checked_lets_the_right_type_through_unchanged(value, hint):
 
 @pytest.mark.parametrize("hint", [float, float | None])
 def test_checked_takes_an_int_for_a_float_as_a_float(hint):
-    """`clip=1` and `clip=1.0` are one setting: as objects they must not differ in type."""
+    """Equal settings would give objects of different types: `clip=1` and `clip=1.0`."""
     made = checked(3, hint, "config.a")
     assert made == 3
     assert type(made) is float
@@ -236,7 +236,7 @@ def test_checked_takes_an_int_for_a_float_as_a_float(hint):
 
 @pytest.mark.parametrize("value", [[1, 2], (1, 2)])
 def test_checked_makes_a_tuple_of_a_list(value):
-    """A list would make the network unhashable, after json at the latest."""
+    """A list would make the network unhashable, at the latest after JSON."""
     made = checked(value, tuple[int, ...], "config.a")
     assert made == (1, 2)
     assert type(made) is tuple
@@ -269,12 +269,13 @@ def test_nearest_lists_all_names_and_suggests_only_near_ones():
     assert nearest("chanels", ["heads", "channels"]) == (
         " (did you mean 'channels'?); known: channels, heads"
     )
+    assert nearest("HEADS", ["heads"]) == " (did you mean 'heads'?); known: heads"
     assert nearest("zzz", ["heads"]) == "; known: heads"
     assert nearest("zzz", []) == "; known: none"
 
 
 def test_a_named_section_is_replaced_as_a_whole():
-    """Settings of the entry that was there would be given to another one."""
+    """Settings of the former entry would be passed to another one."""
     base = {"sde": {"schedule": {"name": "linear", "beta_min": 0.2}}, "train": {"steps": 3}}
     made = override(base, ["sde.schedule=cosine:s=0.01"])
     assert made["sde"]["schedule"] == {"name": "cosine", "s": 0.01}
@@ -286,7 +287,7 @@ def test_a_named_section_is_replaced_as_a_whole():
 
 
 def test_another_name_drops_the_settings_of_the_entry_that_was_there():
-    """A network would be refused for the channels of another one, or take its dropout over."""
+    """A network would be refused for the channels of another one, or take over its dropout."""
     made = override(BASE, ["network.name=dit"])
     assert made["network"] == {"name": "dit"}
     base = BASE | {
@@ -306,13 +307,13 @@ def test_another_name_drops_the_settings_of_the_entry_that_was_there():
 
 @pytest.mark.parametrize("turn", [1, -1])
 def test_no_order_of_the_flags_loses_one(turn):
-    """A width before the name of its network would silently be dropped."""
+    """A width given before the name of its network would silently be dropped."""
     flags = ["network.width=3", "network.name=dit", "network=mlp", "network.depth=2"][::turn]
     assert override(BASE, flags)["network"] == {"name": "dit", "width": 3, "depth": 2}
 
 
 def test_what_stays_is_what_belongs_to_no_entry():
-    """The table in `config` would fall behind the objects that read these fields."""
+    """The table in `config` would become outdated against the objects that read these fields."""
     reading = [f.name for f in dataclasses.fields(Reading) if not f.metadata.get("declared")]
     around = [k for k in inspect.signature(optimizer).parameters if k not in ("core", "batch_size")]
     assert set(STAY["data"]) == set(reading)

@@ -55,7 +55,7 @@ MORE = ("cifar_vdm", "imagenet64_adm")
 
 
 def tiny(name: str, data: Path) -> dict[str, Any]:
-    """The config on tiny data, with a tiny network."""
+    """Return the config with tiny data and a tiny network."""
     config = override(load(name), TINY)
     own = {k: v for k, v in config["data"].items() if k in ("labels", "augment")}
     config["data"] = {"name": f"array:{data}", **own}
@@ -75,9 +75,9 @@ def tier(name: str) -> Any:
 
 @pytest.mark.parametrize("name", [tier(name) for name in CONFIGS if name != THE_LOOP])
 def test_every_published_config_starts(name, tiny_array):
-    """A config that builds may still be one whose first step fails, or that cannot be sampled.
+    """The first step of a config that builds would fail, or the run could not be sampled.
 
-    The one that the loop trains below is sampled there.
+    The config that the loop trains below is sampled there.
     """
     e = builder.experiment(tiny(name, tiny_array))
     state = jax.tree.map(drawn, jax.eval_shape(e.initialise))
@@ -89,7 +89,7 @@ def test_every_published_config_starts(name, tiny_array):
 
 
 def sampled(e: Experiment, state: TrainState) -> None:
-    """Trace the program that makes samples."""
+    """Trace the program that draws samples."""
     denoise = e.denoiser(state.ema[min(state.ema)])
     program = functools.partial(generate, shape=e.shape)
     cond = {"label": jnp.zeros(2, jnp.int32)} if e.classes else {}
@@ -98,7 +98,7 @@ def sampled(e: Experiment, state: TrainState) -> None:
 
 
 def drawn(leaf: jax.ShapeDtypeStruct) -> np.ndarray:
-    """Small positive numbers: nothing has to be compiled for them."""
+    """Return small positive numbers, so that nothing has to be compiled."""
     if not jnp.issubdtype(leaf.dtype, jnp.floating):
         return np.zeros(leaf.shape, leaf.dtype)
     return np.random.default_rng(0).uniform(0.01, 0.1, leaf.shape).astype(leaf.dtype)
@@ -109,7 +109,7 @@ def drawn(leaf: jax.ShapeDtypeStruct) -> np.ndarray:
     "name", [THE_LOOP, *(pytest.param(name, marks=pytest.mark.thorough) for name in MORE)]
 )
 def test_a_published_config_is_trained_by_the_loop(name, tiny_array, tmp_path, capsys, monkeypatch):
-    """Its metrics would not be written, or its weights not stay as the network wants them.
+    """Metrics would not be written, or weights lose the form that the network needs.
 
     Only the step is compiled: no program to initialise, and none to sample.
     """

@@ -30,7 +30,7 @@ X = RNG.normal(size=(9, 4)).astype(np.float32)
 
 
 def damaged(whole: bytes, draw: random.Random) -> bytes:
-    """The content of a file with one to three faults."""
+    """Return the content of a file with one to three faults."""
     content = bytearray(whole)
     for _ in range(draw.randint(1, 3)):
         place = draw.randrange(len(content) + 1)

@@ -39,7 +39,7 @@ def given(sde, parameterization, output):
     return Denoiser(model, {"network": {"F": output}})
 
 
-# The time that a noise label stands for.
+# The time of each noise label.
 TIME = {
     "time": lambda sde, label: label / 1000,
     "time_999": lambda sde, label: label / 999,
@@ -64,7 +64,7 @@ def test_every_noise_label_stands_for_a_time():
 
 @dataclass(frozen=True)
 class ExactOutput:
-    """The perfectly trained network of mixture data: it sees c_in x and c_noise only."""
+    """The perfectly trained network of mixture data, which sees c_in x and c_noise only."""
 
     sde: Any
     parameterization: Any
@@ -91,9 +91,9 @@ def mixture():
 def test_round_trip_recovers_x0_and_eps(sde):
     """Views would lose digits beyond what rounding of x and F costs.
 
-    The cost is the sum of |coefficient * operand|, in units of 1e-6: 1 / alpha where F is eps,
-    1 / sigma where F is x0. It is nothing for v, velocity and edm where alpha and sigma are at
-    most 1: these must stay within 1e-5 from t = 1e-5.
+    The cost is the sum of |coefficient * operand|, in units of 1e-6: 1 / alpha where F is eps, 1 /
+    sigma where F is x0. It is nothing for v, velocity and edm where alpha and sigma are at most 1:
+    these must stay within 1e-5 from t = 1e-5.
     """
     t = jnp.asarray(np.geomspace(sde.t_min, sde.t_max, 16), jnp.float32)
     x0, eps = jnp.asarray(np.random.default_rng(0).normal(size=(2, 16, 8)), jnp.float32)
@@ -145,7 +145,7 @@ def test_noise_alone_at_zero_signal_is_refused_by_name(parameterization):
 @pytest.mark.parametrize("sde", FINITE, ids=name)
 @pytest.mark.typed
 def test_both_views_give_back_x(sde, x64):
-    """x0 and eps of an imperfect network would not be two views of the same prediction."""
+    """x0 and eps of an imperfect network would contradict each other."""
     t = jnp.linspace(sde.t_min, sde.t_max, 16)
     x, output = jnp.asarray(np.random.default_rng(0).normal(size=(2, 16, 3)))
 
@@ -163,7 +163,7 @@ def test_both_views_give_back_x(sde, x64):
 
 @pytest.mark.typed
 def test_network_gets_scaled_input_label_condition_and_key():
-    """A network would be asked with raw x, raw t, or lose its condition or dropout key."""
+    """A network would receive raw x or raw t, or lose its condition or dropout key."""
     seen = []
 
     def apply(params, x, c_noise, cond, *, key=None):
@@ -202,7 +202,7 @@ FRAMES = [
 ]
 
 
-# There in this test, back in the next one, or the other way round.
+# From VP in this test and back in the next one, or the reverse.
 REFRAMES = [(p, "time", *FRAMES[i % 2]) for i, p in enumerate(PARAMETERIZATIONS)]
 RETURNS = [
     pytest.param(p, *FRAMES[1 - i % 2], marks=[] if i < 2 else [pytest.mark.thorough])
@@ -218,7 +218,7 @@ REFRAMES += [
 def test_reframed_network_is_the_exact_denoiser_of_the_other_process(
     parameterization, label, old, new, x64
 ):
-    """Re-reading the output in the other frame would be wrong for v; a wrong t' or x' for all."""
+    """Rereading the output in the other frame would be wrong for v, a wrong t' for all."""
     data, parameter = mixture(), PARAMETERIZATIONS[parameterization](c_noise=NOISE_LABELS[label])
     denoise = reframe(trained(old, parameter, data), new)
     t = jnp.linspace(new.t_min, new.t_max, 16)
@@ -236,13 +236,13 @@ def test_reframed_network_is_the_exact_denoiser_of_the_other_process(
 
 @pytest.mark.parametrize(("parameterization", "old", "new"), RETURNS)
 def test_sampling_in_another_frame_gives_the_same_samples(parameterization, old, new, x64):
-    """Training in VP and sampling in VE, or back, would change what comes out."""
+    """Training in VP and sampling in VE, or the reverse, would change the samples."""
     data, keys = mixture(), jax.random.split(jax.random.key(0, impl="unsafe_rbg"), 8)
     parameter = PARAMETERIZATIONS[parameterization]()
     eps = np.random.default_rng(1).normal(size=(8, 2))
 
     def run(sde, denoise):
-        # Equal x / alpha under both: noise alone.
+        # Equal x / alpha under both processes, at pure noise.
         x = jnp.asarray(ends(sde).sigma[1] * eps)
         return sample(denoise, ancestral(sde, uniform(sde, 6)), x, keys)
 

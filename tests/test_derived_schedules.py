@@ -1,4 +1,4 @@
-"""Schedules made of others against 50-digit arithmetic, the shifts and cuts of the papers."""
+"""Schedules built on other schedules against 50-digit arithmetic, and published shifts."""
 
 import math
 from collections.abc import Callable
@@ -40,19 +40,19 @@ BETAS = (0.001, 0.01, 0.1, 0.05, 0.3)
 
 
 def base(t: Decimal) -> Decimal:
-    """Log-SNR of BASE."""
+    """Return the log-SNR of BASE."""
     return logsnr(linear(BASE, t))
 
 
 def base_time(l: Decimal) -> Decimal:
-    """Time at which BASE is at l: B = log(1 + exp(-l)) is a quadratic polynomial of t."""
+    """Return the time at which BASE is at l: B = log(1 + exp(-l)) is quadratic in t."""
     low, high = Decimal(BASE.beta_min), Decimal(BASE.beta_max)
     b = (1 + (-l).exp()).ln()
     return ((low**2 + 2 * (high - low) * b).sqrt() - low) / (high - low)
 
 
 def roots(marginal: Marginal) -> Marginal:
-    """alpha and sigma in VP."""
+    """Return alpha and sigma in VP."""
     return marginal[0].sqrt(), marginal[1].sqrt()
 
 
@@ -71,7 +71,7 @@ def zero_terminal(t: Decimal) -> Marginal:
 
 
 class Derived(NamedTuple):
-    """A schedule of the catalogue DERIVED, and alpha and sigma of its definition in a frame."""
+    """A schedule of the catalogue DERIVED, with alpha and sigma of its definition in a frame."""
 
     schedule: Schedule
     oracle: Callable[[Decimal], Marginal]
@@ -98,7 +98,7 @@ derived = pytest.mark.parametrize("name", DERIVED)
 
 
 def test_every_derived_schedule_has_an_oracle():
-    """A schedule made of others without its 50-digit definition here would go untested."""
+    """A schedule on another one without its 50-digit definition here would go untested."""
     assert set(OVER_BASE) == set(DERIVED)
     assert all(isinstance(OVER_BASE[name].schedule, DERIVED[name]) for name in DERIVED)
 
@@ -117,7 +117,7 @@ def test_derived_in_float32(name):
 
 @derived
 def test_derived_in_float64(name, x64):
-    """Sampler tables, made in float64, would carry a wrong schedule."""
+    """Sampler tables, which are computed in float64, would use a wrong schedule."""
     schedule, oracle = OVER_BASE[name][:2]
     l = [float(2 * (alpha / sigma).ln()) for alpha, sigma in map(oracle, map(Decimal, TIMES))]
     np.testing.assert_allclose(jax.jit(schedule)(jnp.asarray(TIMES)), l, rtol=1e-11, atol=1e-12)
@@ -125,7 +125,7 @@ def test_derived_in_float64(name, x64):
 
 @derived
 def test_derived_decreases_and_has_its_inverse(name, x64):
-    """Time would not order noise levels, or `reframe` ask the network at a wrong time."""
+    """Time would not order noise levels, or `reframe` call the network at a wrong time."""
     schedule = OVER_BASE[name].schedule
     inside = TIMES
     if name == "clamped":
@@ -139,7 +139,7 @@ def test_derived_decreases_and_has_its_inverse(name, x64):
 
 @derived
 def test_equal_derived_schedules_do_not_retrace(name):
-    """Each new but equal object would compile the program again, or find another's program."""
+    """Each new but equal object would compile the program again, or use another's program."""
     schedule, traces = OVER_BASE[name].schedule, []
     twin = type(schedule)(**vars(schedule))
 
@@ -158,7 +158,7 @@ T = jnp.linspace(0.01, 0.99, 99)
 
 
 def test_sd3_shift_is_a_translation():
-    """A shift given as SD3's would not be the published one, t' = s t / (1 + (s - 1) t)."""
+    """The shift would not be the published one, t' = s t / (1 + (s - 1) t)."""
     s = 3.0
     moved = Logit()(s * T / (1 + (s - 1) * T))
     np.testing.assert_allclose(Shifted(Logit(), -2 * math.log(s))(T), moved, rtol=1e-5, atol=3e-6)
@@ -171,7 +171,7 @@ def test_resolution_shift_is_a_translation():
 
 
 def test_cogvideox_shift_is_a_translation():
-    """A shift given as CogVideoX's would not be a = a / (s + (1 - s) a) of a = alpha^2."""
+    """A shift given as CogVideoX's would not be a / (s + (1 - s) a) of a = alpha^2."""
     s, alpha2 = 3.0, VP(BASE).alpha(T) ** 2
     shifted = VP(Shifted(BASE, -math.log(s))).alpha(T) ** 2
     np.testing.assert_allclose(shifted, alpha2 / (s + (1 - s) * alpha2), rtol=1e-5)
@@ -180,8 +180,8 @@ def test_cogvideox_shift_is_a_translation():
 @pytest.mark.parametrize(
     "schedule", [BASE, Cosine(), Sigmoid(), Karras(), ddpm_linear()], ids=lambda s: type(s).__name__
 )
-def test_truncated_ends_where_told(schedule):
-    """A frame would be handed an infinite l, or training leave out a part of the range."""
+def test_truncated_ends_at_its_settings(schedule):
+    """A frame would receive an infinite l, or training omit a part of the range."""
     cut = Truncated(schedule, -7.0, 6.0)
     l = jax.jit(cut)(jnp.array([0.0, 1.0]))
     np.testing.assert_allclose(l, [6.0, -7.0], rtol=3e-6)
@@ -253,8 +253,11 @@ TABLES = {
     ],
 )
 def test_zero_terminal_of_a_table_is_the_published_algorithm(name, by, x64):
-    """Index 0 is kept there, not t = 0: sigma^2 would be off by 3.7 % for scaled_linear. Published
-    as betas, the last one is 1, which a table must take."""
+    """alpha^2 would not be rescaled as published, or the last beta of 1 be refused.
+
+    In the published algorithm index 0 is kept, not t = 0: otherwise sigma^2 is off by 3.7 % for
+    scaled_linear.
+    """
     alpha2 = published_rescaling(TABLES[name])
     rescaled = np.append(1 - alpha2[0], 1 - alpha2[1:] / alpha2[:-1])
     table = {
@@ -292,8 +295,10 @@ def test_zero_terminal_of_a_table_is_the_published_algorithm(name, by, x64):
     ids=lambda s: f"{type(s).__name__}-{type(getattr(s, 'schedule', s)).__name__}",
 )
 def test_rates_keep_their_digits_in_float32(schedule):
-    """Differences of neighbours in a table, and of alpha next to t = 1, would be worth three
-    digits: drift, diffusion and velocity off by 1e-4 everywhere, alpha and its rate by percents.
+    """Drift, diffusion and velocity would be off by 1e-4 in float32.
+
+    Differences of neighbours in a table, and of alpha next to t = 1, have three digits only; alpha
+    and its rate would be off by percents there.
     """
     sde, inside = VP(schedule), np.linspace(0.0, 0.94, 101) + 0.00031  # between the nodes
     times = np.concatenate([inside, 1 - np.geomspace(1.3e-6, 0.057, 40)]).astype(np.float32)
@@ -305,7 +310,7 @@ def test_rates_keep_their_digits_in_float32(schedule):
 
 
 def test_the_inverse_of_a_table_has_the_slope_of_its_cells():
-    """A draw that divides its density out would be off by 1e-4: a difference of neighbours."""
+    """A draw that divides its density out would be off by 1e-4, as by differences of neighbours."""
     table = ddpm_linear()
     l = table(jnp.linspace(0.0105, 0.9905, 99))
     slope = jax.jit(lambda l: jax.jvp(table.inverse, (l,), (jnp.ones_like(l),))[1])
@@ -317,7 +322,7 @@ def test_the_inverse_of_a_table_has_the_slope_of_its_cells():
 
 
 def test_zero_terminal_over_a_table_is_exact_next_to_its_end():
-    """Towards t = 1 alpha is a difference of equal numbers: float32 had no digit of it."""
+    """alpha would have no correct digit in float32 near t = 1, a difference of equal numbers."""
     nodes = table([Decimal(b) for b in BETAS])
     alpha = lambda t: roots(between(nodes, t))[0]
     first, last = alpha(Decimal(1) / len(BETAS)), alpha(Decimal(1))  # index 0 is kept
@@ -348,13 +353,13 @@ def test_combinators_nest():
 
 @pytest.mark.parametrize("name", sorted(set(DERIVED) - {"discrete"}))
 def test_a_learned_schedule_is_refused_by_what_is_made_of_another(name):
-    """Its parameters would not be found there: the schedule would never be trained."""
+    """The schedule would never be trained: its parameters cannot be found inside another one."""
     with pytest.raises(ValueError, match=r"Learned.*cannot be part of another schedule"):
         DERIVED[name](Learned())
 
 
 def test_steps_are_those_of_the_table_inside():
-    """The label `index` would count in other steps than the table has."""
+    """The label `index` would count in other steps than those of the table."""
     inner = from_betas(BETAS)
     for schedule in (inner, Shifted(inner, 1.0), Truncated(Shifted(inner, 1.0), 2.0, 9.0)):
         assert schedule.steps == len(BETAS)

@@ -1,4 +1,4 @@
-"""Examples in docstrings print what they say, and every public name has one."""
+"""Examples in docstrings print what they show, and every public name has one."""
 
 import ast
 import doctest
@@ -62,14 +62,14 @@ EXEMPT = {
 
 
 def test_there_are_some():
-    """A pattern that finds none would test nothing."""
+    """A pattern that matches no example would test nothing."""
     assert {"diffjax.sde", "diffjax.grids", "diffjax.samplers.table"} <= set(MODULES)
 
 
 @pytest.mark.docs
 @pytest.mark.parametrize("name", MODULES)
 def test_examples(name):
-    """A reader of the API reference would type them and see something else.
+    """A reader of the API reference would type an example and see something else.
 
     Three dots stand for the rest of a line, such as that of an error.
     """
@@ -84,7 +84,7 @@ def tree(path: Path) -> ast.Module:
 
 
 def exported(path: Path) -> Iterator[str]:
-    """Names in `__all__`, and the entries of catalogues."""
+    """Return the names in `__all__`, and the entries of catalogues."""
     for node in tree(path).body:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
             if node.targets[0].id == "__all__":
@@ -101,7 +101,7 @@ def definitions(path: Path) -> dict[str, ast.FunctionDef | ast.ClassDef]:
 
 @functools.cache
 def imported(path: Path) -> dict[str, Path]:
-    """The file that each name imported from the package comes from."""
+    """Return the file from which each name imported from the package comes."""
     files = {}
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.ImportFrom) and str(node.module).startswith("diffjax"):
@@ -113,7 +113,7 @@ def imported(path: Path) -> dict[str, Path]:
 
 
 def origin(path: Path, name: str) -> Path | None:
-    """The file that defines a function or a class, None for a constant."""
+    """Return the file that defines a function or a class, None for a constant."""
     if name in definitions(path):
         return path
     known = imported(path)
@@ -134,13 +134,13 @@ def public() -> set[tuple[Path, str]]:
 
 
 def is_interface(node: ast.AST) -> bool:
-    """Whether it is a protocol or an abstract class: its entries have the examples."""
+    """Return whether it is a protocol or an abstract class, whose entries have the examples."""
     bases = {ast.unparse(base) for base in getattr(node, "bases", ())}
     return bool({"Protocol", "abc.ABC"} & bases) or "abc.abstractmethod" in ast.unparse(node)
 
 
 def has_example(file: Path, name: str) -> bool:
-    """Whether the docstring has one, or that of the module or of its package calls the name."""
+    """Return whether the docstring, or that of its module or package, has an example of it."""
     if ">>> " in (ast.get_docstring(definitions(file)[name]) or ""):
         return True
     around = (ast.get_docstring(tree(path)) or "" for path in (file, file.parent / "__init__.py"))
@@ -149,7 +149,7 @@ def has_example(file: Path, name: str) -> bool:
 
 
 def test_every_public_name_has_an_example():
-    """`help` would say what a function does, and not how to call it."""
+    """`help` would state what a function does, but not how to call it."""
     lacking = {
         f"{file.relative_to(ROOT).with_suffix('')}.{name}"
         for file, name in public()

@@ -47,7 +47,7 @@ FORMS = {"imagenet64": (64, 64, 3), "imagenet256": (32, 32, 4), "cifar": (32, 32
 
 
 def reference():
-    """`docs/commands.py`, which is no package."""
+    """Load `docs/commands.py`, which is in no package."""
     spec = importlib.util.spec_from_file_location("reference", ROOT / "docs" / "commands.py")
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
@@ -71,7 +71,7 @@ def prepared(tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize("document", having("python"))
 def test_python_runs(document, prepared, monkeypatch, capsys):
-    """A reader would copy an example and see it fail."""
+    """A reader would copy an example that fails."""
     monkeypatch.chdir(prepared)
     scope: dict[str, Any] = {}
     for block in blocks(text(document)):
@@ -96,7 +96,7 @@ def test_python_runs(document, prepared, monkeypatch, capsys):
     ids=lambda v: v if isinstance(v, str) else "",
 )
 def test_the_readme_counts_right(catalogue, words):
-    """Its numbers would be those of an older catalogue."""
+    """Numbers in README.md would be those of an older catalogue."""
     assert f" {len(catalogue)} {words}" in text(Path("README.md"))
 
 
@@ -108,7 +108,7 @@ def test_the_readme_counts_right(catalogue, words):
     ],
 )
 def test_commands_are_there_with_their_flags(document, capsys):
-    """A flag or field that was renamed would be refused, after the reader has found the machine."""
+    """A renamed flag or field would be refused, after the reader has found a machine."""
     for block in blocks(text(document)):
         assert block.language in LANGUAGES or block.language[:1] == "{", block
         for words in lines(block.text) if block.language in ("sh", "bash") else ():
@@ -116,7 +116,7 @@ def test_commands_are_there_with_their_flags(document, capsys):
 
 
 def understood(words: list[str], block: Block, capsys, builds: bool = True) -> None:
-    """That a line can be what the reader has to type. builds: its config too."""
+    """Assert that a reader can type this line. builds: whether its config is built too."""
     words = words[next(i for i, w in enumerate(words) if not re.match(r"[A-Z_]+=", w)) :]
     line = f"line {block.line}: {' '.join(words)}"
     if found := command(words):
@@ -145,9 +145,9 @@ def parsed(name: str, flags: list[str], line: str, capsys) -> Any:
 
 @functools.cache
 def built(name: str, overrides: tuple[str, ...]) -> None:
-    """Raises ConfigError for what would be refused."""
+    """Build the experiment of a command; raises ConfigError for what would be refused."""
     settings = config.override(config.load(name), overrides)
-    for depth in ("blocks", "depth"):  # one of what is repeated is traced in a third of the time
+    for depth in ("blocks", "depth"):  # one repetition is traced in a third of the time
         if depth in settings["network"] and f"network.{depth}" not in str(overrides):
             settings["network"][depth] = 1
     data = settings["data"]
@@ -160,11 +160,11 @@ def built(name: str, overrides: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize("document", [*DOCUMENTS, Path("CHANGELOG.md")], ids=str)
 def test_links_lead_somewhere(document, pages):
-    """A reader would end at nothing."""
+    """A reader would follow a link to nothing."""
     for link in links(text(document)):
         path, _, anchor = link.partition("#")
         if document.parts[0] == "docs" and (anchor.startswith("diffjax.") or "api/" in path):
-            continue  # Sphinx says where these lead
+            continue  # Sphinx resolves these
         target = (ROOT / document.parent / path).resolve() if path else ROOT / document
         if target.is_relative_to(ROOT / "docs" / "commands"):
             target = pages / target.relative_to(ROOT / "docs" / "commands")
@@ -217,7 +217,7 @@ def test_the_reference_has_every_field_of_a_config_with_its_meaning(pages):
 
 
 def test_the_catalogues_of_the_reference_are_there(pages):
-    """A page would end the build of the site, where a module was moved."""
+    """A moved module would break the build of the site."""
     shown = [b.language for page in pages.glob("*.md") for b in blocks(page.read_text())]
     paths = {a.removeprefix("{catalogue} ") for a in shown if a.startswith("{catalogue} ")}
     assert {"diffjax.samplers.SAMPLERS", "diffjax.features.EXTRACTORS"} < paths
@@ -226,7 +226,7 @@ def test_the_catalogues_of_the_reference_are_there(pages):
 
 
 def test_examples_of_the_commands_can_be_typed(pages, capsys):
-    """The first thing that `--help` shows would be refused."""
+    """The first example of `--help` would be refused."""
     for page in sorted(pages.glob("*.md")):
         for block in blocks(page.read_text()):
             for words in lines(block.text) if block.language == "bash" else ():
@@ -234,7 +234,7 @@ def test_examples_of_the_commands_can_be_typed(pages, capsys):
 
 
 def test_messages_of_the_troubleshooting_page_are_those_of_the_code():
-    """A user would search for a line that no version says any more."""
+    """A user would search for a line that no version prints any more."""
     source = "".join(path.read_text() for path in sorted((ROOT / "diffjax").rglob("*.py")))
     source = re.sub(r'"\s*\n\s*f?"', "", source)
     page = (ROOT / "docs" / "troubleshooting.md").read_text()
@@ -246,7 +246,7 @@ def test_messages_of_the_troubleshooting_page_are_those_of_the_code():
 
 
 def longest(words: list[str], source: str) -> str:
-    """The longest run of these words that stands in the source."""
+    """Return the longest run of these words that occurs in the source."""
     spans = ((i, j) for i in range(len(words)) for j in range(i + 1, len(words) + 1))
     runs = (" ".join(words[i:j]).strip(":;,()'") for i, j in spans)
     return max((run for run in runs if run in source), key=len, default="")

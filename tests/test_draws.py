@@ -1,4 +1,4 @@
-"""Draws of t against their published laws, and what they remember against a plain deque."""
+"""Draws of t against their published distributions, and their histories against a plain deque."""
 
 from collections import deque
 from typing import Any, NamedTuple
@@ -41,7 +41,7 @@ def logsnr(t):
 
 
 def truncated(mean, std, of):
-    """Distribution function of t where `of(t)` is a truncated normal."""
+    """Return the distribution function of t where `of(t)` is a truncated normal."""
     low, high = ((of(end) - mean) / std for end in (LOW, HIGH))
     return lambda t: stats.truncnorm(low, high, mean, std).cdf(of(t))
 
@@ -88,14 +88,14 @@ CASES = {
 
 
 def warm(draw):
-    """The state of a draw that has seen SEEN."""
+    """Return the state of a draw that has seen SEEN."""
     if not isinstance(draw, SecondMoment | ScoreNorm):
         return draw.init()
     return {"seen": jnp.asarray(SEEN), "count": jnp.array([2, 3, 7], jnp.int32)}
 
 
 def batches(draw, n, count, seed=0):
-    """Times of `count` batches of n, (count, n)."""
+    """Return the times of `count` batches of n, (count, n)."""
     keys = jax.random.split(jax.random.key(seed), count)
     u = jax.vmap(lambda key: draw.positions(key, n))(keys)
     t, _ = draw(SDE, u.reshape(-1), warm(draw))
@@ -110,7 +110,7 @@ def test_every_draw_has_its_law():
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.typed
 def test_each_t_has_its_published_law(name):
-    """Noise levels would be seen in other shares than the draw says, in strata too."""
+    """Noise levels would have other frequencies than the draw states, with strata too."""
     make, cdf = CASES[name]
     every = batches(make(), 5, N // 5)
     assert stats.kstest(every.ravel(), cdf).pvalue > 1e-3
@@ -123,7 +123,7 @@ def test_each_t_has_its_published_law(name):
 
 @pytest.mark.parametrize("name", CASES)
 def test_strata_cover_the_range(name):
-    """One t per stratum of equal probability: else the variance is that of independent t."""
+    """Times would vary like independent ones: strata have one t per part of equal probability."""
     make, cdf = CASES[name]
     n = 16
     at = np.sort(cdf(batches(make(stratified=True), n, N // n)), axis=1)
@@ -149,7 +149,7 @@ def test_a_divided_density_leaves_the_expectation_of_uniform_t(name):
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_ends_of_u_stay_in_range(name):
-    """The network would be asked where it is not trained, or a loss would count NaN times."""
+    """The network would be called where it is not trained, or a loss be multiplied by NaN."""
     make, _ = CASES[name]
     draw = make(importance=True)
     u = jnp.repeat(jnp.array([0.0, 1e-30, 1e-7, 0.5, 1 - 1e-6, LAST]), N // 6)
@@ -169,7 +169,7 @@ def test_the_ends_of_u_stay_in_range(name):
 
 @pytest.mark.parametrize(("steps", "first", "last"), [(10, 1, 7), (7, 1, 4), (1000, 100, 700)])
 def test_discrete_is_every_index_alike(steps, first, last):
-    """The index of a discrete process would be no integer, or an end of it never be seen."""
+    """The index of a discrete process would be no integer, or one of its ends never be drawn."""
     draw, n = Discrete(steps=steps), last - first + 1
     u = (jnp.arange(4 * n) + 0.5) / (4 * n)
     t, factor = draw(SDE, u, draw.init())
@@ -193,9 +193,9 @@ def variances(draw, state, sde, value, n=N):
 
 
 def test_likelihood_draws_reduce_the_variance_of_the_likelihood_loss():
-    """The draw would be right and of no use: g^2 / sigma^2 is unbounded near the data.
+    """The draw would be unbiased and useless: g^2 / sigma^2 is unbounded near the data.
 
-    The loss of the exact denoiser of N(0, 1) in VP: -l' alpha^2, up to its noise.
+    The loss of the exact denoiser of N(0, 1) in VP is -l' alpha^2, up to its noise.
     """
     sde = VP(Linear(), t_min=1e-5)
     slope = lambda t: (0.1 + 19.9 * t) / -np.expm1(-(0.1 * t + 19.9 / 2 * t**2))
@@ -210,7 +210,7 @@ def test_likelihood_draws_reduce_the_variance_of_the_likelihood_loss():
 
 @pytest.mark.parametrize("name", some(["second_moment", "score_norm"], ("score_norm",)))
 def test_what_was_seen_reduces_the_variance_of_an_uneven_loss(name):
-    """The history would be kept and not be used, or be used in the wrong bins."""
+    """The history would be kept but not used, or used in the wrong bins."""
     draw = DRAWS[name](bins=20, history=10)
     value = lambda t: 1e-3 + np.exp(-30 * (t - LOW))
     state, rng = draw.init(), np.random.default_rng(0)
@@ -226,7 +226,7 @@ def test_what_was_seen_reduces_the_variance_of_an_uneven_loss(name):
 
 @pytest.mark.parametrize("name", ["second_moment", "score_norm"])
 def test_until_all_bins_are_full_t_is_uniform(name):
-    """A bin that was seen once would never, or always, be seen again."""
+    """A bin that was seen once would never, or always, be drawn again."""
     draw = DRAWS[name](bins=3, history=2)
     u = jnp.linspace(0, LAST, 50)
     some = {"seen": jnp.asarray(SEEN), "count": jnp.array([2, 1, 5], jnp.int32)}
@@ -238,7 +238,7 @@ def test_until_all_bins_are_full_t_is_uniform(name):
 
 @pytest.mark.parametrize("name", ["second_moment", "score_norm"])
 def test_losses_of_zero_leave_t_uniform(name):
-    """0 / 0 would make every later t NaN."""
+    """Every later t would be NaN, by 0 / 0."""
     draw = DRAWS[name](bins=3, history=2)
     state = {"seen": jnp.zeros((3, 2)), "count": jnp.full(3, 2, jnp.int32)}
     t, factor = draw(SDE, jnp.array([0.0, 0.5]), state)
@@ -247,7 +247,7 @@ def test_losses_of_zero_leave_t_uniform(name):
 
 
 def pushes(devices, bins=5, history=3, n=48, rounds=4):
-    """A history of some batches, each spread over so many devices; the batches too."""
+    """Return a history of some batches, each spread over several devices, and the batches."""
     where = Mesh(np.array(jax.devices()[:devices]), ("data",))
     split = lambda a: jax.device_put(
         np.asarray(a, np.float32), NamedSharding(where, PartitionSpec("data"))
@@ -256,7 +256,7 @@ def pushes(devices, bins=5, history=3, n=48, rounds=4):
     state = jax.device_put(draw.init(), NamedSharding(where, PartitionSpec()))
     update = jax.jit(lambda state, t, loss: draw.update(state, SDE, t, loss, loss))
     for i in range(rounds):
-        size = n if i % 2 else 8  # many values of a bin in one batch, and few
+        size = n if i % 2 else 8  # many values of a bin in one batch, or few
         t, loss = rng.uniform(LOW, HIGH, size), rng.normal(size=size)
         state = update(state, split(t), split(loss))
         given.append((t, loss))
@@ -265,7 +265,7 @@ def pushes(devices, bins=5, history=3, n=48, rounds=4):
 
 @pytest.mark.typed
 def test_the_history_is_the_newest_values_of_each_bin_in_order():
-    """Losses would be lost, or old ones kept, where a batch brings more of a bin than fit in."""
+    """Losses would be lost, or old ones kept, if a batch has more of a bin than fit in."""
     bins, history = 5, 3
     state, given = pushes(1, bins, history)
     kept, count = [deque(maxlen=history) for _ in range(bins)], np.zeros(bins, int)
@@ -281,7 +281,7 @@ def test_the_history_is_the_newest_values_of_each_bin_in_order():
 
 
 def test_the_history_does_not_depend_on_the_devices():
-    """Each device would remember its own share, and runs differ with their machines."""
+    """Each device would remember its own share, and runs differ between machines."""
     chex.assert_trees_all_equal(pushes(8)[0], pushes(1)[0])
 
 
@@ -302,7 +302,7 @@ def test_the_history_has_no_gradient():
     ids=["flow", "zero-terminal"],
 )
 def test_likelihood_draws_are_refused_without_a_last_log_snr(sde):
-    """All t would be t_max: the range of the log-SNR is infinite."""
+    """All t would be t_max, as the range of the log-SNR is infinite."""
     with pytest.raises(ValueError, match=r"likelihood.*-inf at t_max=1\.0; allowed: t_max < 1"):
         Likelihood().check(sde)
     Likelihood().check(SDE)

@@ -1,4 +1,4 @@
-"""Results of `evaluate` as a table and as a figure: what a reader compares."""
+"""Results of `evaluate` as a table and as a figure."""
 
 import json
 
@@ -21,8 +21,8 @@ def result(sampler: str = "ddim", steps: int = 10, guidance: object = 1.0, **mor
     return {"protocol": protocol | more, **found, "precision_recall": curve}
 
 
-def test_a_table_says_what_differs_and_has_a_column_for_each_metric():
-    """Two lines that differ would look alike, or a metric that somebody adds not be shown."""
+def test_a_table_shows_what_differs_and_has_a_column_for_each_metric():
+    """Two different lines would look alike, or a user's metric be missing."""
     results = [result(), result("dpmpp_2m", 20, {"weight": 2.0, "rule": "apg"}, ema="long")]
     results[1]["protocol"]["num"] = 9
     first, second, *lines = evaluated.markdown(results).splitlines()
@@ -34,12 +34,12 @@ def test_a_table_says_what_differs_and_has_a_column_for_each_metric():
     cells = [cell.strip() for cell in lines[1].strip("|").split("|")]
     assert cells[:6] == ["dpmpp_2m:eta=1.0", "20", "2", "40", "long", "9"]
     assert cells[6:] == ["0.025", "0.01234", "2", "0.54", "0.86", "0.54"]
-    assert lines[0].split("|")[5].strip() == "-"  # that one has no ema
+    assert lines[0].split("|")[5].strip() == "-"  # that result has no ema
     assert "num" not in evaluated.markdown(results[:1])
 
 
 def test_results_of_several_runs_are_one_table(tmp_path):
-    """A run without an evaluation would hide the others; bits would not be compared."""
+    """A run without an evaluation would hide the others, or bits would not be compared."""
     for run in "ab":
         (tmp_path / run).mkdir()
     bits = {"bpd": {"bits": 3.25, "protocol": {}}}
@@ -74,7 +74,7 @@ def test_trade_offs_are_drawn_where_there_are_any(tmp_path, weights, steps, size
 
 
 def test_sixteen_lines_have_sixteen_colours(tmp_path):
-    """Samplers would share a style and a colour, and nobody could say which is which."""
+    """Samplers would share a style and a colour, and be indistinguishable."""
     results = [result(f"sampler_{k}", n) for k in range(16) for n in (5, 10)]
     for k, one in enumerate(results):
         one["frechet"]["distance"] = k // 2 + k % 2 / 2

@@ -1,4 +1,4 @@
-"""The commands in the documents, typed in one folder, each made small and run."""
+"""The commands in the documents, typed in one folder, each reduced and run."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def prepared(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def world(prepared, monkeypatch) -> Path:
-    """The folder that all examples are typed in."""
+    """The folder in which all examples are typed."""
     monkeypatch.chdir(prepared)
     monkeypatch.setenv("HOME", str(prepared / "home"))
     monkeypatch.setattr(likelihood, "POINTS", 6)
@@ -55,7 +55,7 @@ def world(prepared, monkeypatch) -> Path:
 
 
 def reduced(name: str, flags: list[str]) -> list[str]:
-    """The same command, made small."""
+    """Return a short version of the same command."""
     given = cli.read(importlib.import_module(f"diffjax.{name}").flags(), flags)
     more = [*FEW.get(name, ())]
     if name == "train":
@@ -82,13 +82,13 @@ def quick(metrics: str) -> str:
 
 @pytest.fixture(scope="module")
 def done() -> set[str]:
-    """Lines that were run: documents show some of them again."""
+    """Lines that were run already: documents repeat some of them."""
     return set()
 
 
 @pytest.fixture
 def type_in(world, done, monkeypatch, capsys):
-    """Run the command of a line, if it is one of ours. A run that has ended is trained no more."""
+    """Run the command of a line, if it is one of diffjax. A finished run is not trained again."""
 
     def run(words: list[str]) -> None:
         line = shlex.join(words)
@@ -108,7 +108,7 @@ def type_in(world, done, monkeypatch, capsys):
 
 
 def afresh(flags: list[str]) -> None:
-    """Remove the run of another example, which would be refused."""
+    """Remove the run of another example, in whose folder this one would be refused."""
     given = cli.read(train.flags(), flags)
     settings = config.override(config.load(given.config), given.overrides)
     if (file := given.workdir / "config.json").exists():
@@ -120,7 +120,7 @@ def afresh(flags: list[str]) -> None:
 @pytest.mark.thorough
 @pytest.mark.parametrize("document", having("sh"))
 def test_commands_run(document, type_in):
-    """A reader would type what the page says, and be refused."""
+    """A reader would type a line of the page, and be refused."""
     for block in blocks(text(document)):
         for words in lines(block.text) if block.language == "sh" else ():
             type_in(words)

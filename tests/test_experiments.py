@@ -1,4 +1,4 @@
-"""The studies: their criteria, that documents say what they found, and `make results`."""
+"""The studies: their criteria, the numbers that documents quote, and `make results`."""
 
 import json
 import math
@@ -33,20 +33,20 @@ def committed():
 
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_numbers_in_documents_are_those_of_output_files(name, committed):
-    """A table says other than the study's files: python -m experiments.results --tables."""
+    """A table would contradict the study's files: run python -m experiments.results --tables."""
     text = DOCUMENTS[name].read_text()
     assert markdown.filled(text, committed) == text
 
 
 def test_every_study_has_tables_that_a_document_shows(committed):
-    """A study would be measured and not told."""
+    """A study would be measured and not reported."""
     shown = {m["name"] for p in DOCUMENTS.values() for m in markdown.PLACE.finditer(p.read_text())}
     assert shown == set(committed)
     assert set(results.STUDIES) == set(tables.STUDIES)
 
 
 def test_tables_between_comments_are_filled():
-    """The test above would pass where nothing is filled."""
+    """The test above would pass although nothing is filled in."""
     text = "a\n<!-- table: one -->\nold\n<!-- end -->\nb\n<!-- table: two -->\n<!-- end -->\n"
     made = markdown.filled(text, {"one": "| 1 |\n", "two": "| 2 |\n"})
     new = (
@@ -66,7 +66,7 @@ def test_tables_between_comments_are_filled():
     ids=["flow", "edm"],
 )
 def test_a_recipe_in_tables_is_the_recipe(sde, parameterization, loss):
-    """Another input, target, weight or density of the log-SNR than that of the recipe as given."""
+    """Input, target, weight or density of the log-SNR would differ from those of the recipe."""
     made = recipes.recipe(sde, parameterization, loss, 0.6)
     edges = jnp.array([plane.PROCESS.t_min, 1.0])
     first, last = jax.jit(lambda t: sde.inverse(plane.PROCESS.logsnr(t)))(edges)
@@ -92,10 +92,10 @@ def test_a_recipe_in_tables_is_the_recipe(sde, parameterization, loss):
 
 
 def test_divergences_of_two_normal_laws_are_their_closed_forms():
-    """Nats in the tables would be of something else.
+    """Nats in the tables would measure something else.
 
-    Of the denoiser of N(m, v) on data N(0, v), m^2 / 2 (v + the noise of t_min) per dimension, for
-    the ODE and for the paths of the reverse SDE.
+    For the denoiser of N(m, v) on data N(0, v) the divergence is m^2 / 2 (v + the noise of t_min)
+    per dimension, for the ODE and for the paths of the reverse SDE.
     """
     var, away = jnp.array([0.3, 0.5]), jnp.array([0.4, -0.2])
     data, other = gaussian(jnp.zeros(2), var), gaussian(away, var).denoiser(plane.PROCESS)
@@ -109,14 +109,14 @@ def test_divergences_of_two_normal_laws_are_their_closed_forms():
 
 
 def test_the_sliced_distance_of_moved_points_is_how_far():
-    """Distances of samples would be in another unit: E over directions of (d u)^2 is |d|^2 / 2."""
+    """Sliced distances would be in another unit: E over directions of (d u)^2 is |d|^2 / 2."""
     x = np.random.default_rng(0).normal(size=(100, 2))
     assert plane.sliced(x, x + np.array([0.3, 0.4])) == pytest.approx(0.5 / math.sqrt(2))
     assert plane.sliced(x, x[::-1]) == 0
 
 
 def test_the_deviation_of_toy_data_is_that_of_draws():
-    """c_in would not give unit variance; and each set is one of the plane's frame."""
+    """c_in would not give unit variance, or a data set not fit the frame of its plot."""
     for make in (plane.moons, plane.spiral, plane.ring, plane.parts):
         data = make()
         assert float(data.weight.sum()) == pytest.approx(1)
@@ -126,7 +126,7 @@ def test_the_deviation_of_toy_data_is_that_of_draws():
 
 
 def test_denoisers_of_classes_are_those_of_their_parts():
-    """Guided samples would be compared with another law than the one they aim at."""
+    """Guided samples would be compared with another distribution than the intended one."""
     data, of = plane.parts(), jnp.array([0, 0, 1])
     own = Mixture(data.weight[:2] / data.weight[:2].sum(), data.mean[:2], data.var[:2])
     x, t = jax.random.normal(jax.random.key(0), (5, 2)), jnp.full(5, 0.4)
@@ -146,8 +146,8 @@ def test_denoisers_of_classes_are_those_of_their_parts():
     np.testing.assert_allclose(*logs, rtol=1e-5)
 
 
-def test_results_name_what_failed_go_on_and_skip_what_is_done(tmp_path, capsys, monkeypatch):
-    """One broken study would end an hour of others, or be hidden; done ones would be made again."""
+def test_results_name_failures_continue_and_skip_finished_studies(tmp_path, capsys, monkeypatch):
+    """One broken study would stop an hour of others, or be hidden, or finished ones run again."""
     monkeypatch.delenv("NOT_SET_HERE", raising=False)
     write = "-c \"open(r'{out}/made', 'a').write('x')\""
     studies = {
@@ -178,7 +178,7 @@ def test_results_name_what_failed_go_on_and_skip_what_is_done(tmp_path, capsys, 
 
 
 def test_commands_of_results_are_ones_that_there_are():
-    """`make results` would fail after half an hour, where a file or module was moved."""
+    """`make results` would fail after half an hour, if a file or module was moved."""
     for study in results.STUDIES.values():
         for command in study.commands:
             first, *rest = command.split()

@@ -7,7 +7,7 @@ from diffjax.files import whole, write_arrays, write_text
 
 
 def test_a_file_appears_when_all_of_it_is_there(tmp_path):
-    """A reader, or a run that resumes, would accept half of a file."""
+    """A reader, or a resumed run, would accept half of a file."""
     path = tmp_path / "a.txt"
     with whole(path) as part:
         part.write_text("half")
@@ -16,7 +16,7 @@ def test_a_file_appears_when_all_of_it_is_there(tmp_path):
 
 
 def test_a_write_that_fails_leaves_what_was_there(tmp_path):
-    """A full disk would cost the file of the step before too."""
+    """A full disk would also cost the file of the previous step."""
     path = tmp_path / "a.txt"
     write_text(path, "old")
 

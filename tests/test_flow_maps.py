@@ -1,4 +1,4 @@
-"""Exact flow maps, tested against calculus: the ODE's own solver, and the identities of a flow."""
+"""Exact flow maps against calculus: the ODE's own solver, and the identities of a flow."""
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ X = np.array([[-1.3], [0.2], [0.7], [2.5]])
 
 
 def lead(sde, made, s):
-    """Return the sample that a prediction leads to, alpha_s x0 + sigma_s eps."""
+    """Return the sample to which a prediction leads, alpha_s x0 + sigma_s eps."""
     return sde.perturb(made.x0, made.eps, s)
 
 
@@ -44,10 +44,10 @@ laws = pytest.mark.parametrize(
 @frames
 @laws
 def test_a_flow_map_solves_the_ode_and_is_a_flow(frame, law, x, x64):
-    """Every proof of a distillation compares with this map; a wrong one would agree with itself.
+    """Every test of a distillation compares with this map, and would share its error.
 
     It is compared with DOP853 on the velocity of its own diagonal, which other tests hold to
-    Tweedie's formula; maps compose; and what it predicts at s = t is the denoiser.
+    Tweedie's formula; maps compose; and its prediction at s = t is the denoiser.
     """
     sde = SDES[frame](Linear())
     t, s, x = map(jnp.asarray, (T, S, x))
@@ -75,9 +75,9 @@ def test_a_flow_map_solves_the_ode_and_is_a_flow(frame, law, x, x64):
 @frames
 @laws
 def test_its_derivatives_are_those_of_the_ode(frame, law, x, x64):
-    """Eulerian and Lagrangian losses differentiate the map: bisection has no derivative by itself.
+    """Eulerian and Lagrangian losses, which differentiate the map, would have no oracle.
 
-    d/dt X + dX/dx v = 0 along the ODE, and dX/ds = v(X, s).
+    Bisection has no derivative by itself. d/dt X + dX/dx v = 0 along the ODE, and dX/ds = v(X, s).
     """
     sde = SDES[frame](Linear())
     exact = law().flow_map(sde)
@@ -101,7 +101,7 @@ def test_its_derivatives_are_those_of_the_ode(frame, law, x, x64):
 
 
 def test_values_of_a_product_are_mapped_one_by_one(x64):
-    """Images of independent values are the cheapest law of many dimensions with an exact map."""
+    """Images of independent values would lose their exact map, the cheapest in many dimensions."""
     sde = SDES["flow"](Linear())
     exact = MIXTURE.flow_map(sde)
     x, t, s = jnp.asarray(X.reshape(2, 2, 1)), jnp.asarray([0.9, 0.5]), jnp.asarray([0.1, 0.1])

@@ -1,4 +1,4 @@
-"""Bad flags of every command and tool: one line that names the flag, and nothing left behind."""
+"""Bad flags of every command and tool: one line that names the flag, and no files left behind."""
 
 import argparse
 import functools
@@ -76,7 +76,7 @@ PLACES = [
     (*TRAIN, "--resume_from=text"),
     (*TRAIN, "--config=text"),
     (*TRAIN, "--workdir=text"),
-    (*SAMPLE, "--out=folder"),  # of points
+    (*SAMPLE, "--out=folder"),  # a run on points
     (*SAMPLE, f"--out=text/{NONE}.npz"),
     (*SAMPLE, "--trajectory=text/a.png"),
     (*SAMPLE, "--workdir=text"),
@@ -113,7 +113,7 @@ def one(toy):
 
 @pytest.fixture
 def folder(toy, tmp_path, monkeypatch) -> Path:
-    """The current folder: a run on points, samples, a text, a folder without images."""
+    """Return the current folder, with a run on points, samples, a text, a folder without images."""
     shutil.copytree(toy, tmp_path / "run")
     (tmp_path / "text").write_text("hello")
     (tmp_path / "images").mkdir()
@@ -132,7 +132,7 @@ def folder(toy, tmp_path, monkeypatch) -> Path:
 def check(monkeypatch, capsys, folder, case):
     command, *flags = case
     last = {flag.partition("=")[0]: flag for flag in flags}
-    once = [f for f in flags if last[f.partition("=")[0]] == f]  # of two the last
+    once = [f for f in flags if last[f.partition("=")[0]] == f]  # the last of two counts
     before = sorted(folder.rglob("*"))
     capsys.readouterr()
     code = ended(monkeypatch, command, *once)
@@ -145,7 +145,7 @@ def check(monkeypatch, capsys, folder, case):
 
 @pytest.mark.parametrize("case", [*EMPTY, *NUMBERS, *PLACES], ids=" ".join)
 def test_a_bad_flag_is_one_line_and_leaves_nothing(monkeypatch, capsys, folder, case):
-    """A traceback, a number of nonsense, or a folder that the corrected command finds full."""
+    """A traceback, a nonsensical number, or files that block the corrected command."""
     check(monkeypatch, capsys, folder, case)
 
 
@@ -181,7 +181,7 @@ SWEPT = {
 
 
 class Began(Exception):
-    """The work began: nothing was refused."""
+    """Raised where the work begins, which means that nothing was refused."""
 
 
 def begins(*_, **__):
@@ -213,7 +213,7 @@ def outcome(monkeypatch, capsys, command: str, *flags: str) -> str | None:
 
 @pytest.mark.parametrize("command", SWEPT)
 def test_every_flag_at_its_edges_is_one_line_or_begins(monkeypatch, capsys, folder, command):
-    """A traceback where a number wraps around, or a folder that nothing will ever be put into."""
+    """A traceback where a number wraps around, or a folder that stays empty."""
     name, _, part = command.partition(" ")
     loaded = functools.cache(trained.load)
     fresh = lambda path, sampling=None, ema=None: trained.resampled(

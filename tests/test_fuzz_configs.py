@@ -1,4 +1,4 @@
-"""Random configs: entries of all catalogues, most with one bad field; built, or refused by name."""
+"""Random configs with entries of all catalogues, most with one bad field: built or refused."""
 
 import random
 import warnings
@@ -54,7 +54,7 @@ NETWORKS = (
 
 
 def put(fields: dict, path: tuple[str, ...], value: object) -> None:
-    """Set a field; where the path leads through what has no fields, it gets some."""
+    """Set a field; create sections where the path leads through something that has none."""
     for name in path[:-1]:
         if not isinstance(fields.get(name), dict):
             fields[name] = {}
@@ -69,7 +69,7 @@ def paths(fields: dict, above: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
 
 
 def drawn(draw: random.Random) -> dict:
-    """A config of entries that need not go together."""
+    """Return a config of random entries, which need not go together."""
     points = draw.random() < 0.6
     made = config.load("moons_vp" if points else "digits_vp")
     made["network"] = dict(NETWORKS[0] if points else draw.choice(NETWORKS[1:]))
@@ -85,7 +85,7 @@ def drawn(draw: random.Random) -> dict:
 
 
 def case(seed: int) -> tuple[dict, str]:
-    """A config, and what is bad in it; "" where no field was made so."""
+    """Return a config and its bad field, "" where there is none."""
     draw = random.Random(seed)
     made = drawn(draw)
     if seed % 4 == 0:
@@ -101,7 +101,7 @@ def case(seed: int) -> tuple[dict, str]:
 
 @pytest.mark.parametrize("first", range(0, 200, 25))
 def test_a_config_is_built_or_refused_with_the_place(first):
-    """A traceback, a warning of NumPy, or a refusal that does not say which field is meant."""
+    """A traceback, a warning of NumPy, or a refusal that does not name the field."""
     built = 0
     for seed in range(first, first + 25):
         made, bad = case(seed)

@@ -1,4 +1,4 @@
-"""Time grids: length, order, ends, the published formulas, refusals."""
+"""Time grids: length, order, ends, published formulas, refusals."""
 
 from itertools import pairwise
 
@@ -40,7 +40,7 @@ def rho(sde, times):
 @pytest.mark.parametrize("frame", ["vp", "ve"])
 @pytest.mark.parametrize("schedule", [Linear, Cosine, Edm], ids=lambda s: s.__name__)
 def test_grid_runs_from_noise_to_data(grid, frame, schedule):
-    """A sampler would skip the prior, stop short of the data, or ask outside the trained range."""
+    """A sampler would skip the prior, miss the data, or leave the trained range."""
     sde = SDES[frame](schedule(), t_min=2e-3, t_max=0.95)
     for steps in COUNTS:
         times = GRIDS[grid](sde, steps)
@@ -62,13 +62,16 @@ def test_grids_in_noise_levels_invert_every_schedule(schedule):
 
 
 def test_uniform_holds_the_discrete_times_of_ddpm():
-    """DDPM's 1000 steps would ask between the times that it was trained at."""
+    """DDPM's 1000 steps would fall between the times of its training."""
     np.testing.assert_allclose(uniform(DDPM, 1000), np.arange(1000, -1, -1) / 1000, atol=1e-15)
 
 
 @pytest.mark.parametrize("power", [1.0, 3.0, 7.0])
 def test_karras_is_edms_formula(power):
-    """arXiv:2206.00364, eq. 5: sigma_i = (max^(1/r) + i/(N-1) (min^(1/r) - max^(1/r)))^r."""
+    """The grid would not be that of arXiv:2206.00364, eq. 5.
+
+    sigma_i = (max^(1/r) + i/(N-1) (min^(1/r) - max^(1/r)))^r
+    """
     sde, n = VE(Edm(), t_min=1e-3), 18
     high, low = rho(sde, np.array([sde.t_max, sde.t_min]))
     i = np.arange(n)
@@ -80,7 +83,7 @@ def test_karras_is_edms_formula(power):
 
 @pytest.mark.parametrize("grid", [karras, exponential], ids=["karras", "exponential"])
 def test_grid_of_a_range_begins_and_ends_there(grid):
-    """The noise levels that a recipe names would be others."""
+    """The noise levels of a recipe would be changed."""
     sde = VE(Edm(), t_min=1e-5)
     times = grid(sde, 9, sigma_min=0.01, sigma_max=50.0)
     made = rho(sde, times[:-1])
@@ -110,8 +113,10 @@ def test_formulas_of_the_other_grids():
 
 @pytest.mark.parametrize(("a", "b"), [(0.6, 0.6), (0.5, 1.5), (2.0, 1.0)])
 def test_beta_has_equal_shares_of_its_density(a, b):
-    """Quantiles would be those of 1 - t, or of another distribution: the integral of the density
-    over the steps, by quadrature."""
+    """Quantiles would be those of 1 - t, or of another distribution.
+
+    The integral of the density over the steps is computed by quadrature.
+    """
     times = (beta(DDPM, 6, alpha=a, beta=b)[:-1] - DDPM.t_min) / (DDPM.t_max - DDPM.t_min)
     density = lambda t: t ** (a - 1) * (1 - t) ** (b - 1)
     mass = [integrate.quad(density, low, high)[0] for high, low in pairwise(times)]
@@ -123,7 +128,7 @@ def test_beta_has_equal_shares_of_its_density(a, b):
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 9, 27, 999, 1000])
 def test_discrete_spacings_are_the_index_formulas_of_diffusers(steps):
-    """A pretrained model would be asked at other times than elsewhere."""
+    """A pretrained model would be called at other times than in diffusers."""
     total = 1000
     index = {
         "linspace": np.linspace(0, total - 1, steps).round()[::-1],
@@ -142,7 +147,7 @@ def test_discrete_spacings_are_the_index_formulas_of_diffusers(steps):
 
 @pytest.mark.parametrize("steps", [1, 2, 10, 20, 499])
 def test_spacings_without_their_lowest_index(steps):
-    """DPM-Solver's schedulers leave out index 0, or end at its noise level in place of the data."""
+    """DPM-Solver's schedulers, which leave out index 0 or end at its noise level, would differ."""
     total = 1000
     index = {
         linspace: np.linspace(0, total - 1, steps + 1).round()[::-1][:-1],
@@ -162,7 +167,7 @@ def test_spacings_without_their_lowest_index(steps):
 
 @pytest.mark.parametrize("shift", [0.5, 1.0, 3.0])
 def test_shifted_is_the_formula_of_sd3(shift):
-    """A flow would be sampled at other times than it is published with (arXiv:2403.03206)."""
+    """A flow would be sampled at other times than published (arXiv:2403.03206)."""
     sde, n = Flow(Logit(), t_min=0.01), 9
     move = lambda u: shift * u / (1 + (shift - 1) * u)
     low = 0.01 / (shift - (shift - 1) * 0.01)
@@ -174,7 +179,7 @@ def test_shifted_is_the_formula_of_sd3(shift):
 
 
 def test_discrete_spacings_outside_the_trained_times_are_refused():
-    """The network would be asked where it was not trained, or a time repeated."""
+    """The network would be called where it was not trained, or a time be repeated."""
     for grid in DISCRETE.values():
         with pytest.raises(ValueError, match=r"steps=101: needs at most total=100"):
             grid(DDPM, 101, total=100)
@@ -185,7 +190,7 @@ def test_discrete_spacings_outside_the_trained_times_are_refused():
 
 
 def test_explicit_times_are_taken_as_they_are():
-    """Times of a recipe would be moved; 0 is added where the grid does not end yet."""
+    """Times of a recipe would be moved. 0 is added where the grid does not end there."""
     times = (1.0, 0.5, 0.2)
     np.testing.assert_array_equal(explicit(DDPM, 3, times), [1.0, 0.5, 0.2, 0.0])
     np.testing.assert_array_equal(explicit(DDPM, 2, times), times)
@@ -203,7 +208,7 @@ def test_infinite_log_snr_is_refused_by_name(grid):
 
 
 def test_sigma_max_makes_a_grid_where_log_snr_is_infinite():
-    """A range that lies within the schedule would be refused for its end."""
+    """A range within the schedule would be refused because of the schedule's infinite end."""
     sde = VP(Cosine())
     for grid in (karras, exponential):
         times = grid(sde, 5, sigma_max=50.0)

@@ -1,4 +1,4 @@
-"""The combination of predictions, and the true number of network calls."""
+"""The combination of predictions, and the actual number of network calls."""
 
 import functools
 from dataclasses import dataclass, field, replace
@@ -53,7 +53,7 @@ DATA = Mixture(jnp.array([0.7, 0.3]), MEAN, 0.1 + 0.1 * MEAN**2)
 
 
 class Calls(list):
-    """Batch sizes of the calls that were made; a program holds it by identity."""
+    """Batch sizes of the calls so far; a program holds the list by identity."""
 
     __hash__ = object.__hash__
 
@@ -61,7 +61,7 @@ class Calls(list):
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Counted:
-    """A denoiser that writes down, at run time, the size of each batch that it is given."""
+    """A denoiser that records, at run time, the batch size of each call."""
 
     denoise: Denoise
     calls: Any = field(metadata={"static": True})
@@ -91,7 +91,7 @@ def inputs(dtype=jnp.float32):
 
 
 def reference(name, calls=None):
-    """An entry of the catalogue, with what it needs beyond its settings."""
+    """Return an entry of the catalogue with what it needs beyond its settings."""
     other = Counted(worse(), calls) if calls is not None else worse()
     return REFERENCES[name](**({"denoise": other} if name == "network" else {}))
 
@@ -121,14 +121,16 @@ def keys(n=B):
     return jax.random.split(jax.random.key(0, impl="unsafe_rbg"), n)
 
 
-# The whole product.
+# The product of all catalogues.
 
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("name", REFERENCES)
 def test_everything_goes_together(name):
-    """A combination would not run in the loop, forget its memory, miscount its passes, mix up
-    samples, give views of another x_t, or do something at weight 1."""
+    """A combination would fail in the loop, forget its memory, or miscount its passes.
+
+    It could also mix up samples, return views of another x_t, or have an effect at weight 1.
+    """
     x, t, cond = inputs()
     weights, calls = [3.0, 1.0, 1.5, 0.0, 2.0, 1.0, 4.0], Calls()
     plain = ask(exact(), x, t, cond)
@@ -143,7 +145,7 @@ def test_everything_goes_together(name):
 
     @jax.jit
     def loop(denoise, x):
-        """The predictions of all rows, by every rule and threshold."""
+        """Return the predictions of all rows, by every rule and threshold."""
 
         def row(guidance, memory, weight):
             p, memory = guidance(Query(denoise, x, t, cond), weight, memory)
@@ -172,7 +174,7 @@ def test_everything_goes_together(name):
 
 @functools.cache
 def guided_in(frame, turns):
-    """Views in this frame at equal log-SNR, by every rule with a kind of reference, or with both.
+    """Return views in this frame at equal log-SNR, by every rule with a kind of reference, or both.
 
     turns: of the references, which meet the rules in turn.
     """
@@ -199,7 +201,7 @@ def guided_in(frame, turns):
     "frame", ["ve", *(pytest.param(f, marks=pytest.mark.thorough) for f in ("flow", "sub_vp"))]
 )
 def test_every_process_guides_alike(frame, turns):
-    """Guidance would hold for VP only: at equal log-SNR the views are those of VP."""
+    """Guidance would be right for VP only: at equal log-SNR the views are those of VP."""
     there, here = guided_in(frame, turns), guided_in("vp", turns)
     chex.assert_trees_all_close(there, here, rtol=2e-4, atol=2e-4)
 
@@ -219,7 +221,7 @@ def test_passes_of_a_run_are_those_that_were_made():
 
 
 def test_each_reference_makes_the_calls_it_names():
-    """Passes would go to the network one at a time, or a cache not spare any."""
+    """Passes would reach the network one at a time, or a cache save none of them."""
     (x, t, cond), weight = inputs(), jnp.asarray(2.0)
     for name, expected in {
         "null": [[2 * B]] * 3,
@@ -244,7 +246,7 @@ def test_each_reference_makes_the_calls_it_names():
 @pytest.mark.parametrize("cond", [None, {}])
 @pytest.mark.parametrize("name", sorted(set(REFERENCES) - {"network"}))
 def test_guidance_without_a_condition_is_refused(cond, name):
-    """Both passes would be the same, at twice the cost and without effect."""
+    """Both passes would be equal, at twice the cost and without effect."""
     x, t, _ = inputs()
     guidance = Guided(reference(name))
     with pytest.raises(ValueError, match="needs a condition"):
@@ -255,7 +257,7 @@ def test_guidance_without_a_condition_is_refused(cond, name):
 
 
 def test_weights_1_and_0_are_the_conditional_and_the_reference():
-    """T27: weights would be the paper's omega, off by one."""
+    """Weights would be the paper's omega, which is smaller by one (T27)."""
     x, t, cond = inputs()
     chex.assert_trees_all_equal(at(Guided(), 1.0), ask(exact(), x, t, cond))
     chex.assert_trees_all_close(at(Guided(), 0.0), ask(exact(), x, t), rtol=1e-5, atol=1e-6)
@@ -264,7 +266,10 @@ def test_weights_1_and_0_are_the_conditional_and_the_reference():
 
 @pytest.mark.parametrize("weight", [-0.5, 0.3, 2.0, 7.5])
 def test_guided_views_are_extrapolated_from_the_reference(weight, x64):
-    """x_ref + w (x_cond - x_ref) would fail, or the two views no longer be those of one x_t."""
+    """Guidance would not extrapolate from the reference, x_ref + w (x_cond - x_ref).
+
+    The two views could also belong to different x_t.
+    """
     x, t, cond = inputs(jnp.float64)
     p = at(Guided(), weight, dtype=jnp.float64)
     with_label, without = ask(exact(), x, t, cond), ask(exact(), x, t)
@@ -278,8 +283,10 @@ def test_guided_views_are_extrapolated_from_the_reference(weight, x64):
 @pytest.mark.parametrize("weight", [-0.5, 2.5])
 @pytest.mark.typed
 def test_what_must_be_the_same_is(weight):
-    """A reference would be another than it says: each of these is classifier-free guidance, or
-    nothing at all."""
+    """A reference would differ from its definition.
+
+    Each of these is classifier-free guidance, or nothing at all.
+    """
     p = at(Guided(), weight)
     near = {"rtol": 1e-4, "atol": 1e-5}
     for same in (
@@ -298,7 +305,7 @@ def test_what_must_be_the_same_is(weight):
 
 
 def test_a_negative_label_is_led_away_from():
-    """Samples would be led towards it: the guided score is w s_0 + (1 - w) s_1."""
+    """Samples would be led towards the negative label: the score is w s_0 + (1 - w) s_1."""
     x, t, _ = inputs()
     of = lambda k: {"label": jnp.full(B, k)}
     p = at(Guided(REFERENCES["negative"](label=1)), 3.0, cond=of(0))
@@ -308,8 +315,11 @@ def test_a_negative_label_is_led_away_from():
 
 @pytest.mark.typed
 def test_the_guided_law_of_two_gaussians_is_a_gaussian():
-    """Through a sampler: with equal variances at every level p_0^w p_1^(1-w) is N(w m_0 + (1-w)
-    m_1, v), whose flow is known. A wrong weight, sign or view would end elsewhere."""
+    """A wrong weight, sign or view would end in another distribution.
+
+    With equal variances at every level p_0^w p_1^(1-w) is N(w m_0 + (1-w) m_1, v), whose flow is
+    known.
+    """
     means, var, w = jnp.array([[-0.4, 0.2], [0.6, 0.1]]), jnp.full((2,), 0.3), 2.5
     data = Mixture(jnp.ones(2) / 2, means, jnp.stack([var, var]))
     guided, cond = w * means[0] + (1 - w) * means[1], {"label": jnp.zeros(B, int)}
@@ -333,8 +343,10 @@ def test_the_guided_law_of_two_gaussians_is_a_gaussian():
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Two:
-    """The exact denoiser of x0 = (a, b) with two labels, `label` of a and `map` of b: independent,
-    so that the score of both conditions is a sum."""
+    """The exact denoiser of x0 = (a, b) with two labels, `label` of a and `map` of b.
+
+    a and b are independent, so that the score of both conditions is a sum.
+    """
 
     @property
     def sde(self):
@@ -355,8 +367,10 @@ class Two:
 )
 @pytest.mark.typed
 def test_each_condition_has_a_weight_of_its_own(order):
-    """One condition would be weighed by the share of the other: of independent coordinates, each
-    is guided as if alone, in any order, by 1 + share (w - 1)."""
+    """One condition would be weighted by the share of the other.
+
+    Independent coordinates are each guided as if alone, in any order, by 1 + share (w - 1).
+    """
     shares, w = {"label": 0.5, "map": 3.0}, 2.0
     x, t, cond = inputs()
     both, values = jnp.concatenate([x, x + 1], 1), jnp.array([0.0, 1, 0, jnp.nan, 1])
@@ -403,7 +417,7 @@ def drifts(guidance, steps=40, weight=3.0):
 
 @pytest.mark.thorough
 def test_the_error_of_a_cached_reference_is_small_and_first_order():
-    """A reused direction would be that of another x_t: the error is stated in the docstring."""
+    """A reused direction would be that of another x_t. The docstring states the error."""
     whole = drifts(Guided())
     unguided = np.sqrt(((drifts(Guided(), weight=1.0) - whole) ** 2).mean())
     error = lambda every: np.sqrt(((drifts(Guided(Cached(every=every))) - whole) ** 2).mean())
@@ -416,7 +430,7 @@ def test_the_error_of_a_cached_reference_is_small_and_first_order():
 
 
 def numbers(seed=1, shape=(3, 4, 4, 2)):
-    """Two predictions at the same x_t in float64."""
+    """Return two predictions at the same x_t in float64."""
     rng = np.random.default_rng(seed)
     x, a, b = rng.normal(size=(3, *shape))
     t = np.array([0.2, 0.5, 0.8])
@@ -441,7 +455,7 @@ def combine(rule, t, a, b, weight, memory=None, sde=SDE):
 
 @pytest.mark.parametrize("rule", [Linear(), Rescale(phi=0.0), APG(parallel=1.0, momentum=0.0)])
 def test_rules_without_their_correction_are_linear(rule, x64):
-    """A correction would not vanish with its setting."""
+    """A correction would remain although its setting is zero."""
     _, t, a, b = numbers()
     p, _ = combine(rule, t, a, b, 3.0)
     np.testing.assert_allclose(p.x0, b.x0 + 3 * (a.x0 - b.x0), rtol=1e-10, atol=1e-10)
@@ -451,7 +465,7 @@ def test_rules_without_their_correction_are_linear(rule, x64):
 @pytest.mark.parametrize("name", RULES)
 @pytest.mark.typed
 def test_rules_keep_x_t_in_float64(name, x64):
-    """The two views would be those of different states."""
+    """The two views would belong to different states."""
     x, t, a, b = numbers()
     p, _ = combine(RULES[name](), t, a, b, 3.0)
     np.testing.assert_allclose(p.eps, eps(x, np.asarray(p.x0), t), rtol=1e-9, atol=1e-9)
@@ -459,7 +473,7 @@ def test_rules_keep_x_t_in_float64(name, x64):
 
 
 def test_rescale_is_the_formula_of_the_paper(x64):
-    """arXiv:2305.08891, sec. 3.4, in plain NumPy."""
+    """The rule would differ from arXiv:2305.08891, sec. 3.4, in plain NumPy."""
     _, t, a, b = numbers()
     cfg = np.asarray(b.x0 + 5 * (a.x0 - b.x0))
     factor = [np.std(np.asarray(p)) / np.std(q) for p, q in zip(a.x0, cfg, strict=True)]
@@ -471,7 +485,7 @@ def test_rescale_is_the_formula_of_the_paper(x64):
 
 
 def test_apg_is_the_algorithm_of_the_paper(x64):
-    """arXiv:2410.02416, Alg. 1, in plain NumPy over three rows: momentum, norm, projection."""
+    """The rule would differ from arXiv:2410.02416, Alg. 1: momentum, norm and projection."""
     rule, memory = APG(parallel=0.2, norm=8.5, momentum=-0.6), None
     average, cut = np.zeros((3, 4, 4, 2)), 0
     for seed in range(3):
@@ -491,14 +505,17 @@ def test_apg_is_the_algorithm_of_the_paper(x64):
 
 @pytest.mark.parametrize("frame", SDES)
 def test_cfg_zero_scales_the_reference_to_fit(frame, x64):
-    """arXiv:2503.18886: the best scale of the velocity, 1 where the difference is orthogonal."""
+    """The reference would not have its best scale (arXiv:2503.18886).
+
+    The scale of the velocity is 1 where the difference is orthogonal.
+    """
     sde = SDES[frame](Cosine(), t_min=0.1, t_max=0.9)
     x, t, _, _ = numbers()
     alpha, sigma = (values(f(jnp.asarray(t))) for f in (sde.alpha, sde.sigma))
     dalpha, dsigma = map(values, sde.slopes(jnp.asarray(t)))
 
     def made(u):
-        """The prediction of velocity u at x."""
+        """Return the prediction with velocity u at x."""
         whole = alpha * dsigma - dalpha * sigma
         x0, noise = (dsigma * x - sigma * u) / whole, (alpha * u - dalpha * x) / whole
         return Prediction(*(jnp.asarray(a) for a in (x0, x0, noise)))
@@ -519,7 +536,7 @@ def test_cfg_zero_scales_the_reference_to_fit(frame, x64):
 
 
 def test_a_still_row_leaves_the_state_where_it_is():
-    """The zero velocity of CFG-Zero* would move x, in the frame it was published for."""
+    """The zero velocity of CFG-Zero* would move x in the frame for which it was published."""
     sde = SDES["flow"](LinearBetas(), t_min=0.05, t_max=0.95)
     x, _, cond = inputs()
     guidance, table = Guided(rule=CFGZero(still=2)), rows([2.0] * 4, sde=sde)
@@ -548,7 +565,7 @@ def test_thresholds_are_their_formulas():
 
 @pytest.mark.typed
 def test_a_threshold_needs_no_guidance_and_no_condition():
-    """An unconditional network could not be thresholded, or would pay a second pass."""
+    """An unconditional network could not use a threshold, or would need a second pass."""
     x, t, _ = inputs()
     guidance = Thresholded(Conditional(), Static(0.3))
     p, _ = guide(guidance, exact(), x, t, None, jnp.asarray(1.0))
@@ -561,7 +578,7 @@ def test_a_threshold_needs_no_guidance_and_no_condition():
 
 
 def told(x, t, cond):
-    """log p(y | x_t) of the mixture, exactly; 0 for no label."""
+    """Return log p(y | x_t) of the mixture, exactly; 0 for no label."""
     label = cond["label"]
     share = jnp.where(label < 0, 0.0, jnp.log(DATA.weight)[label])
     return DATA.logp(SDE, x, t, cond) + share - DATA.logp(SDE, x, t)
@@ -569,7 +586,10 @@ def told(x, t, cond):
 
 @pytest.mark.parametrize("weight", [0.0, 1.0, 3.0])
 def test_the_exact_classifier_is_classifier_free_guidance(weight):
-    """eps - w sigma grad log p(y | x_t) of the unconditional model is the guided one, exactly."""
+    """Guidance by a classifier would differ from the classifier-free one.
+
+    eps - w sigma grad log p(y | x_t) of the unconditional model is the guided prediction, exactly.
+    """
     classifier, calls = Classifier(jax.tree_util.Partial(told)), Calls()
     p = at(classifier, weight, Counted(exact(), calls))
     jax.effects_barrier()
@@ -598,7 +618,7 @@ def test_a_classifier_may_guide_a_conditional_network():
 @pytest.mark.parametrize("name", RAMPS)
 @pytest.mark.typed
 def test_ramps_have_mean_1(name):
-    """A ramp would guide more, on the whole, than the weight says."""
+    """A ramp would guide more, on average, than the weight states."""
     t = (np.arange(1000) + 0.5) / 1000
     ramp = RAMPS[name](t)
     assert abs(ramp.mean() - 1) < 1e-6 and (ramp >= 0).all() and (np.diff(ramp) <= 0).all()
@@ -606,7 +626,7 @@ def test_ramps_have_mean_1(name):
 
 
 def test_settings_retrace_and_networks_do_not():
-    """Every network would compile its own program, or every call."""
+    """Every network, or every call, would compile its own program."""
     traced = jax.tree.structure(Guided(OtherNetwork(worse()), APG()))
     assert traced == jax.tree.structure(Guided(OtherNetwork(replace(worse(), data=DATA)), APG()))
     assert traced != jax.tree.structure(Guided(OtherNetwork(worse()), Rescale()))

@@ -36,13 +36,13 @@ def test_importing_the_package_loads_nothing_else():
 
 @pytest.mark.parametrize("module", ["train", "sample", "evaluate"])
 def test_a_command_reads_its_flags_before_it_loads_jax(module):
-    """Otherwise every typo would cost seconds."""
+    """Every typing error would cost seconds."""
     code = f"import sys, diffjax.{module}; assert 'jax' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_training_loads_no_solver():
-    """Every launch and resume would wait a second for what it does not use."""
+    """Every launch and resume would spend a second on an unused import."""
     code = (
         "import sys, diffjax.training.loop; "
         "assert not {'diffrax', 'scipy.optimize', 'scipy.integrate'} & set(sys.modules)"
@@ -59,7 +59,7 @@ def test_every_listed_module_is_there_as_an_attribute(name):
 
 @pytest.mark.parametrize(("name", "module"), [("fit", "launch"), ("load", "trained")])
 def test_networks_are_trained_and_loaded_from_the_package(name, module):
-    """Notebooks would have to know where the functions are."""
+    """Notebooks would have to know in which module the functions are."""
     place = importlib.import_module(f"diffjax.runs.{module}")
     assert getattr(diffjax, name) is getattr(place, name)
 
@@ -84,7 +84,7 @@ PAGES = [d for d in documents() if any(b.language == "python" for b in blocks(te
 
 
 def imported(source: str) -> None:
-    """Raises where the source imports from diffjax what is not there."""
+    """Raise where the source imports names from diffjax that do not exist."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("diffjax"):
             module = importlib.import_module(node.module)
@@ -95,13 +95,13 @@ def imported(source: str) -> None:
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda p: str(p.relative_to(EXPERIMENTS)))
 def test_what_scripts_of_experiments_import_is_there(script):
-    """A study that nobody runs every day would be lost to the next change of a name."""
+    """A renamed function would break a study that nobody runs every day."""
     imported(script.read_text())
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_what_notebooks_import_is_there(path):
-    """A change of a name would be seen minutes later, when the notebooks are run."""
+    """A renamed function would be noticed only minutes later, when the notebooks run."""
     cells = [c for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "code"]
     assert cells
     for cell in cells:
@@ -110,7 +110,7 @@ def test_what_notebooks_import_is_there(path):
 
 @pytest.mark.parametrize("document", PAGES, ids=str)
 def test_what_examples_in_documents_import_is_there(document):
-    """Blocks of most pages are run in `make thorough` only."""
+    """Blocks of most pages run in `make thorough` only, too late for a renamed function."""
     for block in blocks(text(document)):
         if block.language == "python":
             imported(block.text)

@@ -1,4 +1,4 @@
-"""The import table of the architecture: an import goes down only."""
+"""The import table of the architecture: imports go down only."""
 
 import ast
 import re
@@ -28,7 +28,7 @@ FILES = sorted(p for p in ROOT.rglob("*.py") if p != ROOT / "__init__.py")
 
 
 def imports(path: Path) -> set[str]:
-    """Dotted names imported anywhere in the file."""
+    """Return the dotted names imported anywhere in the file."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -45,7 +45,7 @@ def unit(path: Path) -> str:
 
 
 def test_the_readme_shows_the_same_map():
-    """A reader would look for a package where it is no longer."""
+    """A reader would look for a package where it no longer is."""
     text = (ROOT.parent / "README.md").read_text()
     block = re.search(r"^diffjax/ .*?\n((?:  .*\n)+)", text, re.M)
     assert block
@@ -72,7 +72,7 @@ def test_imports_go_down(path):
 
 
 def test_functions_fit_on_a_screen():
-    """A function of more than 60 lines, with its signature and docstring, is two functions."""
+    """A function would exceed 60 lines with signature and docstring: it is two functions."""
     functions = (ast.FunctionDef, ast.AsyncFunctionDef)
     nodes = ((path, node) for path in FILES for node in ast.walk(ast.parse(path.read_text())))
     lines = {

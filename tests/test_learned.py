@@ -1,4 +1,4 @@
-"""The learned schedule: its form, its gradients against quadrature, and a run that trains it."""
+"""The learned schedule: its form, its gradients against quadrature, and a run with it."""
 
 import dataclasses
 
@@ -24,7 +24,7 @@ seeds = pytest.mark.parametrize("seed", range(4))
 
 
 def drawn(seed: int, width: int = WIDTH) -> dict[str, np.ndarray]:
-    """Parameters at random: ends, and a form with steps anywhere."""
+    """Return random parameters: ends, and a form with steps anywhere."""
     rng = np.random.default_rng(seed)
     made = {
         "ends": np.array([rng.uniform(3, 15), np.log(rng.uniform(5, 25))]),
@@ -42,26 +42,26 @@ def bound(seed: int) -> Learned:
 
 @jax.jit
 def values(params, t):
-    """l at t, and t again by the inverse: one program for all parameters."""
+    """Return l at t, and t by the inverse, from one program for all parameters."""
     schedule = Learned(width=WIDTH).bind(params)
     return schedule(t), schedule.inverse(schedule(t))
 
 
 def slope(schedule, t):
-    """l' at t."""
+    """Return l' at t."""
     return jax.jvp(schedule, (t,), (jnp.ones_like(t),))[1]
 
 
 @jax.jit
 def rates(params, t):
-    """l' at t."""
+    """Return l' at t."""
     return slope(Learned(width=WIDTH).bind(params), t)
 
 
 @seeds
 @pytest.mark.typed
 def test_falls_between_its_ends_and_has_its_inverse(seed, x64):
-    """Time would not order noise levels, for parameters that training may come to."""
+    """Time would not order noise levels, for parameters that training may reach."""
     ends = drawn(seed)["ends"].astype(np.float64)
     l, back = values(drawn(seed), jnp.asarray(T))
     assert (np.diff(l) < 0).all()
@@ -73,18 +73,18 @@ def test_falls_between_its_ends_and_has_its_inverse(seed, x64):
 
 @pytest.mark.parametrize("ends", [(13.3, -5.0), (4.0, -20.0)])
 def test_begins_near_the_straight_line_between_the_ends_it_is_given(ends):
-    """A run would start from another schedule than its config says."""
+    """A run would start from another schedule than that of its config."""
     schedule = Learned(*ends)
     l = jax.jit(schedule)(jnp.asarray(T, jnp.float32))
     np.testing.assert_allclose(np.asarray(l)[[0, -1]], ends, rtol=1e-6)
     line = ends[0] + (ends[1] - ends[0]) * T
     assert np.abs(l - line).max() < 0.01 * (ends[0] - ends[1])
-    assert np.abs(l - line).max() > 1e-4  # each unit has a part in it, to be trained
+    assert np.abs(l - line).max() > 1e-4  # each unit contributes, so that it is trained
 
 
 @seeds
 def test_float32_is_float64(seed):
-    """Tables of samplers, in float64, would have other noise levels than the network was shown.
+    """Float64 tables of samplers would have other noise levels than the network was trained with.
 
     The inverse costs the rounding of l over its slope.
     """
@@ -109,7 +109,7 @@ def test_bound_schedules_are_equal_as_their_parameters_are():
 
 
 def test_binding_its_own_beginning_changes_no_value():
-    """A fresh run would be planned with another schedule than it begins with."""
+    """A fresh run would be planned with another schedule than its first one."""
     fresh, t = Learned(), jnp.asarray(T, jnp.float32)
     np.testing.assert_allclose(fresh.bind(fresh.init())(t), fresh(t), rtol=1e-6, atol=1e-6)
 
@@ -131,14 +131,14 @@ def test_bind_takes_traced_parameters():
 
 
 def test_derivatives_of_the_inverse(x64):
-    """Draws by log-SNR would count their times wrongly: their density is by this derivative."""
+    """Draws by log-SNR would divide by a wrong density, which is this derivative."""
     schedule, params = bound(3), drawn(3)
     t = jnp.asarray(T[5:-5:10])
     l, _ = values(params, t)
     by_l = jax.jit(lambda l: jax.jvp(schedule.inverse, (l,), (jnp.ones_like(l),))[1])(l)
     np.testing.assert_allclose(by_l, 1 / rates(params, t), rtol=1e-9)
 
-    # In the ends, at the same l, against a small difference.
+    # Derivatives in the ends, at the same l, against a small difference.
     @jax.jit
     def at(ends, direction):
         inverse = lambda ends: schedule.bind({**params, "ends": ends}).inverse(l)
@@ -162,7 +162,7 @@ def total_gradient(params, weight):
 
 @seeds
 def test_values_have_a_gradient_in_the_ends_only(seed, x64):
-    """The form would be moved by the noise of a bound that does not depend on it."""
+    """The form would follow the noise of a bound that does not depend on it."""
     weight = np.random.default_rng(seed).normal(size=len(T))
     grads = total_gradient(wide(seed), weight)
     for name in FORM:
@@ -174,12 +174,12 @@ def test_values_have_a_gradient_in_the_ends_only(seed, x64):
 
 
 def toy(l):
-    """Squared error of eps at a log-SNR, in the place of a network's."""
+    """Return the squared error of eps at a log-SNR, in place of a network's."""
     return jax.nn.sigmoid((3 - l) / 2) ** 2 + 0.05 + 0.3 * jnp.exp(-((l - 1) ** 2))
 
 
 def plain(params, t):
-    """l at t by its definition, with nothing held."""
+    """Return l at t by its definition, without stopped gradients."""
     u = lambda t: (
         jnp.exp(params["slope"][0]) * t
         + sum(
@@ -192,14 +192,14 @@ def plain(params, t):
 
 
 def losses(params, t):
-    """L(t) = -l' e(l) / 2, of which the variational bound is the integral."""
+    """Return L(t) = -l' e(l) / 2, whose integral is the variational bound."""
     l, rate = jax.jvp(lambda t: plain(params, t), (t,), (jnp.ones_like(t),))
     return -rate * toy(l) / 2
 
 
 @jax.jit
 def both_gradients(params):
-    """Value and gradient of the term, and the gradient of log E[L^2]."""
+    """Return value and gradient of the term, and the gradient of log E[L^2]."""
     t = jnp.asarray((np.arange(20_000) + 0.5) / 20_000)
     loss = losses(params, t)
     term = lambda p: Learned(width=WIDTH).bind(p).variance(t, loss, jnp.ones_like(t))
@@ -210,9 +210,9 @@ def both_gradients(params):
 @seeds
 @pytest.mark.typed
 def test_variance_has_the_gradient_of_the_second_moment(seed, x64):
-    """The form would be trained for something else than a small variance of the loss.
+    """The form would be trained for something other than a small variance of the loss.
 
-    Against plain differentiation of the integral of L^2 over t, relative to its value.
+    The reference is plain differentiation of the integral of L^2 over t, relative to its value.
     """
     (value, ours), exact = both_gradients(wide(seed))
     assert value == 0
@@ -231,7 +231,7 @@ def test_variance_differentiates_nothing_but_the_form(x64):
 
 @pytest.mark.thorough
 def test_training_the_form_lowers_the_variance_and_keeps_the_mean():
-    """A wrong sign would raise it; a form that moves the ends would change the bound."""
+    """A wrong sign would raise the variance, and a form that moves the ends change the bound."""
     t, optimizer = jnp.asarray((np.arange(512) + 0.5) / 512, jnp.float32), optax.adam(0.02)
     term = lambda p, loss: Learned().bind(p).variance(t, loss, jnp.ones_like(t))
 
@@ -280,7 +280,7 @@ def run(tiny_array, tmp_path_factory):
 
 
 def test_a_run_trains_every_parameter_of_the_schedule(run):
-    """A part that gets no gradient would stay as it began, and nobody notice."""
+    """A parameter without a gradient would keep its initial value, unnoticed."""
     experiment, state, _ = run
     fresh = experiment.model.sde.schedule.init()
     assert set(state.params["schedule"]) == set(state.ema["constant"]["schedule"]) == set(fresh)
@@ -290,7 +290,7 @@ def test_a_run_trains_every_parameter_of_the_schedule(run):
 
 @pytest.mark.typed
 def test_the_checkpoint_holds_the_schedule(run):
-    """Samples would be made with the schedule that training began with."""
+    """Samples would be drawn with the initial schedule."""
     experiment, state, workdir = run
     found = load_state(experiment, workdir)
     chex.assert_trees_all_equal(found.params["schedule"], state.params["schedule"])
@@ -313,7 +313,7 @@ def test_sampling_uses_the_trained_ends(run):
 
 
 def test_a_denoiser_knows_its_process_in_a_traced_function(run):
-    """Samplers, which are compiled, would plan with the schedule as it began, or not trace."""
+    """Samplers would be planned with the initial schedule, or not compile."""
     experiment, state, _ = run
     denoise, t = experiment.denoiser(state.ema["constant"]), jnp.array([0.1, 0.5, 1.0])
     inside = jax.jit(lambda denoise, t: (denoise.sde.alpha(t), denoise.sde.sigma(t)))(denoise, t)
@@ -322,7 +322,7 @@ def test_a_denoiser_knows_its_process_in_a_traced_function(run):
 
 
 def test_a_denoiser_without_a_learned_schedule_has_the_process_of_its_model(run):
-    """Equal processes would be built anew, and compile again."""
+    """Equal processes would be constructed again, and compile again."""
     experiment, state, _ = run
     model = dataclasses.replace(experiment.model, sde=VP(Learned().bind(Learned().init())))
     params = {"network": state.ema["constant"]["network"]}

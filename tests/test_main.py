@@ -15,7 +15,7 @@ ROOT = Path(diffjax.__file__).parent.parent
 
 @pytest.fixture
 def call(monkeypatch, capsys):
-    """`diffjax` with these arguments in this process: (exit code, stdout, stderr)."""
+    """Run `diffjax` with these arguments in this process; return exit code, stdout and stderr."""
 
     def run(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["diffjax", *arguments])
@@ -27,7 +27,7 @@ def call(monkeypatch, capsys):
 
 
 def test_the_script_that_is_installed_is_this_one():
-    """`pip install` would make a script that fails at its first line."""
+    """`pip install` would create a script that fails at its first line."""
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
     assert scripts == {"diffjax": f"{entry.__name__}:{entry.main.__name__}"}
 
@@ -66,7 +66,7 @@ def test_each_command_gets_the_flags_that_follow_its_name(call, command):
     ],
 )
 def test_what_is_no_command_is_refused_in_one_line(call, arguments, line):
-    """A typo would raise a traceback of importlib."""
+    """A typing error would raise a traceback of importlib."""
     code, out, err = call(*arguments)
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert err.startswith(line)
@@ -77,7 +77,7 @@ def test_the_version_is_that_of_the_package(call):
 
 
 def test_what_a_command_refuses_is_its_own_line_and_exit_code(call, tmp_path):
-    """A command under `diffjax` would fail in another way than by itself."""
+    """A command under `diffjax` would fail differently from the command by itself."""
     code, _, err = call("sample", f"--workdir={tmp_path}")
     assert code == 2
     assert err.startswith("error: ")

@@ -29,14 +29,14 @@ vp = VP(schedules.Cosine(), t_min=1e-3, t_max=0.99)
 
 
 def test_every_module_is_imported():
-    """An import that a new release moved would stop whichever command needs it."""
+    """A moved import of a new release would stop every command that needs it."""
     for name in NAMES:
         importlib.import_module(name)
     assert len(NAMES) > 100
 
 
-def test_every_entry_of_the_catalogues_is_called_as_its_signature_says():
-    """`inspect` and annotations are read at run time, and differ between versions of Python."""
+def test_every_entry_of_the_catalogues_takes_the_arguments_of_its_signature():
+    """`inspect` and annotations, read at run time, would differ between versions of Python."""
     listing = builder.listing()
     for table in (samplers.SAMPLERS, grids.GRIDS, SOURCES, NETWORKS, WEIGHTS, SDES):
         assert all(inspect.signature(getattr(entry, "plan", entry)) for entry in table.values())
@@ -46,7 +46,7 @@ def test_every_entry_of_the_catalogues_is_called_as_its_signature_says():
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_network_is_traced(name):
-    """flax or jax may refuse what a module does."""
+    """A new Flax or JAX would refuse the code of a module."""
     network = NETWORKS[name]()
     x = jnp.zeros((1, 16, 16, 3) if name != "mlp" else (1, 2))
     params = jax.eval_shape(network.init, jax.random.key(0), x, jnp.zeros(1), {})
@@ -55,7 +55,7 @@ def test_every_network_is_traced(name):
 
 
 def test_every_sampler_takes_normal_data_to_their_law():
-    """NumPy and JAX in float64 on the host, and what a table is."""
+    """NumPy and JAX in float64 on the host would no longer compute tables."""
     times = grids.logsnr_uniform(vp, 60)
     for name, entry in samplers.SAMPLERS.items():
         if entry.plan.__name__ == "learned" or getattr(entry(vp, times), "learned", False):
@@ -64,12 +64,12 @@ def test_every_sampler_takes_normal_data_to_their_law():
         assert str(table)
         mean, var = (np.asarray(a) for a in samplers.moments(table, vp, mean=0.7, var=0.25)[:2])
         assert abs(mean - 0.7) < 0.1 and np.isfinite(var), name
-        # Laws of those with noise are compared in tests/samplers, each in its own settings.
+        # tests/samplers compares the distributions of the others, each with its own settings.
         assert table.noisy.any() or abs(var - 0.25) < 0.2, name
 
 
 def test_a_run_is_trained_sampled_and_evaluated(toy, monkeypatch, tmp_path):
-    """The commands as a user types them, with orbax, grain, matplotlib and TensorBoard."""
+    """Commands would fail with new versions of orbax, grain, matplotlib or TensorBoard."""
     assert ended(monkeypatch, "sample", f"--workdir={toy}", f"--out={tmp_path / 'a.npz'}") == 0
     with np.load(tmp_path / "a.npz") as found:
         assert np.isfinite(found["arr_0"]).all()

@@ -1,4 +1,4 @@
-"""Notebooks: how they are run, and that what is stored in them is what a reader should see.
+"""Notebooks: how they are run, and what is stored in them.
 
 They run in `make notebooks`, and not here.
 """
@@ -42,7 +42,7 @@ every = pytest.mark.parametrize("path", BOOKS, ids=lambda p: p.stem)
 
 @pytest.fixture(scope="module")
 def runner():
-    """experiments/notebooks/run.py as a module."""
+    """Load experiments/notebooks/run.py as a module."""
     spec = importlib.util.spec_from_file_location("run_notebooks", FOLDER / "run.py")
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
@@ -74,9 +74,10 @@ print('noise', file=sys.stderr)
 def test_two_run_at_the_same_time_and_one_that_fails_is_named(
     runner, tmp_path, monkeypatch, capsys
 ):
-    """They would run one after the other, or in one kernel; the error, or what is stored, be lost.
+    """Notebooks would run one after the other, or in one kernel, or the error be lost.
 
-    Each waits for the other. What is stored has no stderr: that of one machine.
+    Each of the two waits for the other. Stored outputs have no stderr, which depends on the
+    machine.
     """
     meets = lambda a, b: MEETS.format(here=tmp_path / a, other=tmp_path / b)
     good = write(tmp_path / "good.ipynb", meets("x", "y"))
@@ -93,7 +94,7 @@ def test_two_run_at_the_same_time_and_one_that_fails_is_named(
 
 
 def test_the_longest_start_first_and_the_others_in_their_order(runner, monkeypatch):
-    """The last to start would be the longest, and one core wait for it."""
+    """The longest would start last, and one core wait for it."""
     began: list[str] = []
     monkeypatch.setattr(runner, "run", lambda path, limit: began.append(path.stem) or path)
     monkeypatch.setattr(runner, "ThreadPoolExecutor", lambda jobs: ThreadPoolExecutor(1))
@@ -105,7 +106,7 @@ def test_the_longest_start_first_and_the_others_in_their_order(runner, monkeypat
 
 
 def test_what_cannot_be_run_is_refused(runner, monkeypatch, capsys):
-    """A typo would run nothing, and pass."""
+    """A typing error would run nothing, and pass."""
     for flag, message in (("--jobs=0", "--jobs=0: needs at least 1"), ("9_none", "known: 1_tour")):
         monkeypatch.setattr("sys.argv", ["run.py", flag])
         with pytest.raises(SystemExit):
@@ -114,21 +115,21 @@ def test_what_cannot_be_run_is_refused(runner, monkeypatch, capsys):
 
 
 def test_a_notebook_that_takes_too_long_is_stopped(runner, tmp_path):
-    """One that waits for ever would hold the machine."""
+    """A notebook that waits for ever would block the machine."""
     path = write(tmp_path / "slow.ipynb", "import time", "time.sleep(60)")
     with pytest.raises(runner.Failed, match="slow, cell 2: the notebook takes more than 5 s"):
         runner.run(path, 5.0)
 
 
 def test_the_readme_lists_every_notebook():
-    """A notebook would not be found, or a link lead nowhere."""
+    """A notebook would be hard to find, or a link lead nowhere."""
     listed = re.findall(r"\| \[(\w+)\]\((\w+)\.ipynb\)", (FOLDER / "README.md").read_text())
     assert [a for a, _ in listed] == [b for _, b in listed] == [path.stem for path in BOOKS]
 
 
 @every
 def test_the_first_cell_is_the_install_line(path):
-    """In Colab the second cell would fail; elsewhere something would be installed."""
+    """In Colab the second cell would fail, or elsewhere something be installed."""
     book = nbformat.read(path, as_version=4)
     assert book.cells[0].cell_type == "markdown" and book.cells[0].source.startswith("# ")
     assert code(book)[0].source == INSTALL and code(book)[0].outputs == []
@@ -137,7 +138,7 @@ def test_the_first_cell_is_the_install_line(path):
 
 @every
 def test_colab_opens_it_with_an_accelerator(path, runner):
-    """A click would lead to another notebook, or to a machine without a GPU."""
+    """A click would open another notebook, or a machine without a GPU."""
     book = nbformat.read(path, as_version=4)
     address = re.search(r"\[!\[Open in Colab\]\((\S+)\)\]\((\S+)\)", book.cells[0].source)
     assert address and address[1] == "https://colab.research.google.com/assets/colab-badge.svg"
@@ -199,7 +200,7 @@ def outputs(book: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
 
 @every
 def test_outputs_are_of_no_machine(path):
-    """Paths of whoever ran it, warnings and addresses of objects would be stored."""
+    """Paths, warnings and object addresses of the author's machine would be stored."""
     for output in outputs(nbformat.read(path, as_version=4)):
         assert output.get("name") != "stderr", output
         texts = [output.get("text", ""), *output.get("traceback", ())]

@@ -1,4 +1,4 @@
-"""Targets, input scale, noise labels, and what a parameterization refuses."""
+"""Targets, input scale, noise labels, and refusals of parameterizations."""
 
 import itertools
 
@@ -35,7 +35,7 @@ from diffjax.sde import SDES, VE, VP, Flow, levels
 
 
 def slopes(sde, t):
-    """alpha' and sigma' in float64, from l' by central differences."""
+    """Return alpha' and sigma' in float64, from l' by central differences."""
     h = 1e-4 * np.minimum(t, 1 - t) + 1e-7
     up, down = levels(sde, np.minimum(t + h, 1.0)), levels(sde, t - h)
     return [(getattr(up, k) - getattr(down, k)) / (up.t - down.t) for k in ("alpha", "sigma")]
@@ -73,7 +73,7 @@ def test_every_parameterization_has_a_closed_form():
 @frames
 @pytest.mark.typed
 def test_target_is_the_published_one(name, frame):
-    """A network would be trained on another target than its name says."""
+    """A network would be trained on another target than the one named."""
     sde = SDES[frame](Linear())
     x0, eps = np.random.default_rng(0).normal(size=(2, len(T)))
     a, b = jax.jit(lambda t: PARAMETERIZATIONS[name]().target(sde, t))(T)
@@ -88,7 +88,7 @@ def test_target_is_the_published_one(name, frame):
 
 
 def process(frame, schedule, **mark):
-    """A case of the tests below: a frame over a schedule."""
+    """Return a case of the tests below: a frame over a schedule."""
     sde = SDES[frame](SCHEDULES[schedule](), t_min=1e-5, t_max=0.99 if frame == "ve" else 1.0)
     return pytest.param(sde, id=f"{frame}-{schedule}", **mark)
 
@@ -110,7 +110,7 @@ def refused(name, sde):
 
 @processes
 def test_views_follow_from_the_target_at_every_noise_level(sde):
-    """x0 or eps would not follow from F somewhere in the range, or lose its digits there.
+    """x0 or eps would not follow from F somewhere in the range, or lose digits there.
 
     In float32, with x = alpha x0 + sigma eps. What rounding of F and x costs is the sum of
     |coefficient * operand|; for v, velocity and edm it stays within 1e-5 in the frames where alpha
@@ -140,7 +140,7 @@ def test_views_follow_from_the_target_at_every_noise_level(sde):
 
 @processes
 def test_error_of_x0_by_that_of_the_output(sde, x64):
-    """T10: weights of the loss would count another error than they say."""
+    """Weights of the loss would multiply another error than they state (T10)."""
     t = jnp.asarray(np.geomspace(1e-4, 0.98, 20))
     alpha, sigma = sde.alpha(t), sde.sigma(t)
     rho2 = (sigma / alpha) ** 2
@@ -162,7 +162,7 @@ def test_error_of_x0_by_that_of_the_output(sde, x64):
 @processes
 @pytest.mark.parametrize("sigma_data", [0.5, 1.0, 2.0])
 def test_edm_is_the_preconditioning_of_its_paper(sde, sigma_data, x64):
-    """T24: x0 = c_skip x / alpha + c_out F and c_in x of the paper, in any frame."""
+    """x0 = c_skip x / alpha + c_out F and c_in x would not be the paper's, in some frame (T24)."""
     t = jnp.asarray(np.geomspace(1e-4, 0.98, 20))
     parameterization = Edm(sigma_data=sigma_data)
     alpha, sigma = sde.alpha(t), sde.sigma(t)
@@ -177,14 +177,14 @@ def test_edm_is_the_preconditioning_of_its_paper(sde, sigma_data, x64):
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_edm_with_unit_data_is_minus_v_in_vp(schedule):
-    """T24: the same network would not serve both."""
+    """The same network would not serve both parameterizations (T24)."""
     sde = VP(SCHEDULES[schedule]())
     ours, v = Edm(sigma_data=1.0).target(sde, T), V().target(sde, T)
     np.testing.assert_allclose(ours, -np.stack(v), rtol=1e-6, atol=1e-7)
 
 
 def test_velocity_of_the_straight_path_is_noise_less_data():
-    """arXiv:2210.02747: F would not be eps - x0, whatever t."""
+    """F would not be eps - x0, for some t (arXiv:2210.02747)."""
     a, b = Velocity().target(Flow(Logit()), jnp.linspace(0.0, 1.0, 11))
     np.testing.assert_allclose([a, b], [np.full(11, -1), np.full(11, 1)], rtol=1e-5)
 
@@ -206,7 +206,7 @@ def test_c_in_gives_the_network_unit_variance(name, frame, sigma_data):
 
 @pytest.mark.typed
 def test_noise_labels():
-    """Trained networks would be asked with labels of another scale."""
+    """Trained networks would receive labels on another scale."""
     known = {"time", "time_999", "time_999_reversed", "index", "rescaled_index", "angle", "t"}
     known |= {"one_minus_t", "half_logsnr", "log_sigma", "log_half_sigma", "quarter_log_sigma"}
     assert set(NOISE_LABELS) == known
@@ -236,7 +236,7 @@ def test_noise_labels():
 @pytest.mark.parametrize("steps", [50, 1000, 4000])
 @pytest.mark.parametrize("make", [ddpm_linear, ddpm_cosine])
 def test_index_counts_the_entries_of_a_table(make, steps):
-    """Networks of discrete-time DDPM would be asked for the noise level next to that meant."""
+    """Networks of discrete-time DDPM would receive the neighbour of the intended noise level."""
     k = np.arange(steps)
     t = jnp.asarray((k + 1) / steps, jnp.float32)
     for schedule in (make(steps), Shifted(make(steps), -1.0)):
@@ -244,7 +244,7 @@ def test_index_counts_the_entries_of_a_table(make, steps):
 
 
 def test_index_of_continuous_time_counts_a_thousand_steps():
-    """A process without a table would have labels of another size than those of DDPM."""
+    """A process without a table would have labels on another scale than DDPM's."""
     for schedule in (Linear(), Truncated(Cosine(), -5.0, 5.0)):
         np.testing.assert_allclose(index(VP(schedule), T), 1000 * np.asarray(T) - 1, rtol=1e-6)
 
@@ -295,7 +295,7 @@ def test_bad_sigma_data_is_refused_by_name(name, bad):
 @every
 @pytest.mark.parametrize("label", NOISE_LABELS)
 def test_equal_parameterizations_are_equal(name, label):
-    """Each new but equal model would compile the training step again."""
+    """Each new but equal model would compile the train step again."""
     make = lambda: PARAMETERIZATIONS[name](c_noise=NOISE_LABELS[label])
     assert make() == make() and hash(make()) == hash(make())
     assert make() != Eps(sigma_data=3.0)

@@ -1,4 +1,4 @@
-"""Where commands read and write: folders that are used, lost or read-only, and other platforms."""
+"""Where commands read and write: used, lost or read-only folders, and other platforms."""
 
 import ast
 import contextlib
@@ -28,7 +28,7 @@ POSIX = {"fcntl", "resource", "termios", "pwd", "grp", "msvcrt", "winreg"}
 
 
 def test_no_module_imports_what_some_platforms_lack():
-    """Every command ended at its import on Windows, for a lock that only training takes."""
+    """Every command would end at its import on Windows, for a lock that only training needs."""
     for path in ROOT.rglob("*.py"):
         for node in ast.parse(path.read_text()).body:
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
@@ -38,7 +38,7 @@ def test_no_module_imports_what_some_platforms_lack():
 
 @pytest.mark.parametrize("held", [False, True])
 def test_on_windows_a_run_is_locked_by_other_means(tmp_path, monkeypatch, held):
-    """Two runs would write the same folder."""
+    """Two runs would write to the same folder."""
 
     def locking(descriptor, mode, count):
         if held:
@@ -55,8 +55,8 @@ def test_on_windows_a_run_is_locked_by_other_means(tmp_path, monkeypatch, held):
         assert (tmp_path / ".lock").read_text().startswith("process ")
 
 
-def test_a_file_system_without_locks_is_told_and_no_reason_to_stop(tmp_path, monkeypatch, caplog):
-    """The message reported another training run there, which nobody could find."""
+def test_a_file_system_without_locks_is_reported_but_no_obstacle(tmp_path, monkeypatch, caplog):
+    """The message would report another run, which does not exist."""
     fcntl = pytest.importorskip("fcntl")
 
     def flock(*_):
@@ -74,7 +74,7 @@ def test_a_file_system_without_locks_is_told_and_no_reason_to_stop(tmp_path, mon
      ("x.jpg", ".jpg"), ("x.mp4", ".mp4"), (".hidden", ""), ("lr_1e-3.seed0", ""), ("a", "")],
 )  # fmt: skip
 def test_a_dot_in_a_name_is_no_ending_unless_files_have_it(name, wanted):
-    """A folder `samples_w1.5` was refused for its ending."""
+    """A folder `samples_w1.5` would be refused for its ending."""
     assert ending(Path(name)) == wanted
 
 
@@ -102,7 +102,7 @@ def read_only(monkeypatch, folder: Path) -> None:
 
 
 def test_samples_of_two_commands_are_never_in_one_folder(toy, tmp_path, monkeypatch, capsys):
-    """Five new samples and seven old ones would be scored together."""
+    """Five new samples and seven old ones would be evaluated together."""
     out = tmp_path / "samples_w1.5"
     out.mkdir()
     (out / "a.csv").write_text("old")
@@ -115,7 +115,7 @@ def test_samples_of_two_commands_are_never_in_one_folder(toy, tmp_path, monkeypa
 
 
 def test_a_run_that_is_read_only_is_refused_before_the_work(toy, tmp_path, monkeypatch, capsys):
-    """Samples were made, and then could not be put where they belong."""
+    """Samples would be drawn, and could then not be written."""
     others = shutil.ignore_patterns("samples*.png")  # pictures of other tests
     toy = shutil.copytree(toy, tmp_path / "toy", ignore=others)
     read_only(monkeypatch, toy)
@@ -142,7 +142,7 @@ def copied(toy, tmp_path) -> Path:
 
 
 def test_lost_files_are_named(copied, tmp_path):
-    """A run without data.json was reported as having no tensors."""
+    """A run without data.json would be reported as a file without tensors."""
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "config.json").write_text("{}")
     with pytest.raises(ConfigError, match=r"data\.json is missing"):
@@ -177,7 +177,7 @@ def test_a_lost_list_of_launches_is_named(copied, tmp_path, content):
 
 
 def test_printed_commands_can_be_pasted(tmp_path):
-    """`--workdir=my run` is two arguments."""
+    """`--workdir=my run` would be pasted as two arguments."""
     with pytest.raises(ConfigError) as refused:
         read_config(tmp_path / "no such")
     *_, last = shlex.split(str(refused.value))
@@ -206,7 +206,7 @@ def test_damaged_arrays_are_one_line(tmp_path, name):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", ["a.npy", "a.npz"])
 def test_no_damage_to_an_array_is_another_error(tmp_path, name):
-    """Each of 3,000 damaged files gives arrays, or an error of one line."""
+    """One of 3,000 damaged files would give neither an array nor an error of one line."""
     rng, path = np.random.default_rng(0), tmp_path / name
     (np.save if name == "a.npy" else np.savez_compressed)(path, rng.normal(size=(9, 4)))
     whole = path.read_bytes()

@@ -15,12 +15,12 @@ WHITE = 255
 
 
 def numbered(n: int, h: int = 4, w: int = 4, c: int = 1) -> np.ndarray:
-    """Images of one grey level each: their own number."""
+    """Return images of one grey level each, which is their number."""
     return np.broadcast_to(np.arange(n, dtype=np.uint8)[:, None, None, None], (n, h, w, c)).copy()
 
 
 def tiles(picture: np.ndarray, rows: int, columns: int) -> np.ndarray:
-    """Grey level in the middle of each tile, (rows, columns)."""
+    """Return the grey level in the middle of each tile, (rows, columns)."""
     h, w = (picture.shape[0] - 2) // rows, (picture.shape[1] - 2) // columns
     return picture[2 + h // 2 - 1 :: h, 2 + w // 2 - 1 :: w, 0][:rows, :columns]
 
@@ -88,7 +88,7 @@ def test_points_become_a_picture_with_ink_where_they_are(label):
     picture = plot.samples(points, label, "points")
     assert picture.dtype == np.uint8
     assert picture.ndim == 3 and picture.shape[2] == 3
-    coloured = np.ptp(picture[:420].astype(int), axis=2) > 30  # the legend is below
+    coloured = np.ptp(picture[:420].astype(int), axis=2) > 30  # the legend is below the axes
     y, x = np.nonzero(coloured)
     assert len(x) > 20
     assert x.min() > picture.shape[1] / 2
@@ -131,7 +131,7 @@ def test_samples_stand_above_the_training_items_that_they_are_close_to():
 
 
 def test_pictures_are_shown_side_by_side():
-    """A notebook would show one of them, another size, or the text of an array."""
+    """A notebook would show one picture only, another size, or the text of an array."""
     left, right = plot.grid(numbered(4)), plot.grid(numbered(1, 30, 20))
     shown = plot.show(left, right)
     read = np.asarray(Image.open(io.BytesIO(shown._repr_png_())).convert("RGB"))
@@ -143,13 +143,13 @@ def test_pictures_are_shown_side_by_side():
 
 
 def test_a_plane_is_row_by_row_upwards():
-    """A density would be drawn turned."""
+    """A density would be drawn rotated."""
     expected = [[-0.5, -0.5], [0.5, -0.5], [-0.5, 0.5], [0.5, 0.5]]
     np.testing.assert_array_equal(plot.plane(2, side=1.0), np.float32(expected))
 
 
 def ink(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Places of coloured pixels, as shares of height (from below) and width."""
+    """Return places of coloured pixels, as shares of height (from below) and width."""
     y, x = np.nonzero(np.ptp(picture.astype(int), axis=2) > 60)
     return 1 - y / picture.shape[0], x / picture.shape[1]
 
@@ -173,14 +173,14 @@ def test_figures_have_their_ink_where_the_points_are(picture):
 
 
 def test_arrows_point_along_the_vectors():
-    """A field would be turned, or mirrored: arrows that point inwards leave the edges free."""
+    """A field would be rotated or mirrored: arrows that point inwards leave the edges free."""
     points = plot.plane(6)
     inwards, outwards = (ink(plot.field(points, s * points))[1] for s in (-1.0, 1.0))
     assert inwards.min() > outwards.min()
 
 
 def test_noised_images_are_those_of_the_process():
-    """Another noise level, noise that differs from row to row, or no clean image."""
+    """Pictures would have another noise level, noise that differs by row, or no clean image."""
     x0 = np.random.default_rng(0).uniform(-1, 1, (2, 8, 8, 1)).astype(np.float32)
     one = plot.noised({"a": VP(Linear())}, x0, [0.01, 1.0])
     two = plot.noised({"a": VP(Linear()), "b": VE(Linear())}, x0, [0.01, 1.0])
@@ -202,7 +202,7 @@ def test_a_trajectory_is_a_picture(kind, shape):
 
 
 def test_few_values_are_drawn_as_a_matrix_of_pairs():
-    """Points in space would be seen from one side, vectors of five numbers as five pixels."""
+    """Points in space would be seen from one side, and vectors of five numbers as five pixels."""
     x = np.random.default_rng(0).normal(size=(50, 6)).astype(np.float32)
     label = np.arange(50) % 2
     assert plot.samples(x[:, :2], label, "vector").shape == (300, 300, 3)
@@ -212,7 +212,7 @@ def test_few_values_are_drawn_as_a_matrix_of_pairs():
 
 
 def test_the_last_row_of_a_grid_has_blank_cells():
-    """A row that is not full would be cut, or have items twice."""
+    """A row that is not full would be cut, or repeat items."""
     picture = plot.grid(numbered(7), 3)
     assert picture.shape[0] == plot.grid(numbered(9), 3).shape[0]
     assert (picture[-60:, -120:] == WHITE).all()

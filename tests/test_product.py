@@ -1,4 +1,4 @@
-"""The whole product: every schedule, frame, parameterization, draw of t and weight together.
+"""All combinations of schedule, frame, parameterization, draw of t and weight.
 
 Some minutes, so only on demand: pytest -m exhaustive. The pairs are tested everywhere else.
 """
@@ -31,7 +31,7 @@ def apply(params, x, c_noise, cond, *, key=None):
 
 
 def allowed(make):
-    """The object, or None where it is refused for one of the known reasons."""
+    """Return the object, or None where it is refused for one of the known reasons."""
     try:
         return make()
     except ValueError as error:
@@ -44,7 +44,7 @@ def allowed(make):
 @pytest.mark.parametrize("frame", SDES)
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_all_of_them_together(schedule, frame):
-    """A combination that is neither refused by name nor finite."""
+    """A combination would be neither refused by name nor finite."""
     seen = 0
     for t_max, name, draw in itertools.product((1.0, 0.98), PARAMETERIZATIONS, DRAWS):
         sde = allowed(lambda t_max=t_max: SDES[frame](SCHEDULES[schedule](), t_max=t_max))

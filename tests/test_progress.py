@@ -35,8 +35,8 @@ def test_a_compiler_that_takes_long_is_seen(terminal):
     assert "\n" not in terminal.getvalue()
 
 
-def test_nothing_is_said_where_it_is_soon_done_or_fails_or_nobody_looks(terminal, monkeypatch):
-    """Logs would fill with control characters, and an error of the compiler be lost."""
+def test_nothing_is_printed_for_fast_or_failing_work_or_without_a_terminal(terminal, monkeypatch):
+    """Logs would fill with control characters, or an error of the compiler be lost."""
     monkeypatch.setattr(progress, "SOON", 10.0)
     with pytest.raises(ValueError, match="no program"), progress.compiling("a"):
         raise ValueError("no program")

@@ -1,4 +1,4 @@
-"""Documents use the terms of the field, and README's claims about the size of the core hold."""
+"""Documents use the terms of the field, and the core has the size that README.md states."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ ENGINE = ("samplers/table", "samplers/program", "samplers/run")
 
 
 def prose(markdown: str) -> str:
-    """The document with blanks in place of code, so that lines keep their numbers."""
+    """Return the document with blanks in place of code, so that lines keep their numbers."""
     blank = lambda match: re.sub(r"[^\n]", " ", match[0])
     return re.sub(r"`[^`]*`", blank, FENCE.sub(blank, markdown))
 
 
 def refused(written: str, phrases: tuple[str, ...]) -> list[str]:
-    """Line, phrase and what to write instead, for each place."""
+    """Return line, phrase and replacement for each refused phrase."""
     found = []
     for phrase in phrases:
         for match in re.finditer(phrase.replace(" ", r"\s+"), written, re.I):
@@ -58,7 +58,7 @@ def test_documents_use_the_terms_of_the_field(document):
 
 
 def test_the_package_uses_the_terms_it_is_held_to():
-    """A phrase that the package is clean of would come back there."""
+    """A refused phrase would return to the docstrings and messages of the package."""
     files = sorted((ROOT / "diffjax").rglob("*.py"))
     phrases = tuple(REFUSED)
     places = {str(path.relative_to(ROOT)): refused(path.read_text(), phrases) for path in files}
@@ -67,7 +67,7 @@ def test_the_package_uses_the_terms_it_is_held_to():
 
 @pytest.mark.parametrize("names", [CORE, ENGINE], ids=["core", "engine"])
 def test_the_core_can_be_read_in_an_afternoon(names):
-    """README.md says that these files have fewer than 1,000 lines together, without examples."""
+    """README.md would understate the core: fewer than 1,000 lines, without examples."""
     texts = [(ROOT / "diffjax" / f"{name}.py").read_text() for name in names]
     kinds = ast.Module | ast.ClassDef | ast.FunctionDef
     nodes = (n for text in texts for n in ast.walk(ast.parse(text)) if isinstance(n, kinds))

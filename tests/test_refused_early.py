@@ -1,6 +1,4 @@
-"""Requests that cannot work give one line before anything is sampled, trained or written. These are
-kinds of faults that a check in one place would miss.
-"""
+"""Impossible requests give one line before anything is sampled, trained or written."""
 
 import dataclasses
 import logging
@@ -31,7 +29,7 @@ def trained(toy):
 
 
 def refusal(function, *args, **kwargs) -> str:
-    """The one line of an error that a user can mend."""
+    """Return the one line of an error that a user can correct."""
     with pytest.raises(ValueError) as error:  # noqa: PT011
         function(*args, **kwargs)
     line = str(error.value)
@@ -73,7 +71,7 @@ NO_LABELS = Counts(samples=100, real=100, held_out=100)
     ],
 )
 def test_metrics_that_would_see_too_little_are_refused(metric, counts, part):
-    """An hour of sampling would be lost, with a line about the number of samples at its end."""
+    """An hour of sampling would be lost for a line about the number of samples at its end."""
     [entry] = builder.construct_metrics(metric, "--metrics")[0].values()
     if not part:
         return enough(entry, counts)
@@ -102,7 +100,7 @@ def test_captions_are_counted_beforehand(tmp_path):
 def test_an_evaluation_is_refused_before_it_samples(
     toy, tmp_path, monkeypatch, capsys, flags, part
 ):
-    """Nor does it leave a folder of its own behind."""
+    """An evaluation would sample before it is refused, or leave a folder behind."""
     monkeypatch.setattr(Job, "samples", lambda *_: pytest.fail("sampled"))
     before = sorted(toy.rglob("*"))
     capsys.readouterr()
@@ -134,7 +132,7 @@ COUNTS = {
 
 @pytest.mark.parametrize("name", COUNTS)
 def test_counts_are_bounded(trained, name):
-    """Beyond 2^31 a number wraps around where it becomes 32 bits, or memory ends first."""
+    """A number beyond 2^31 would wrap around where it becomes 32 bits, or exhaust memory."""
     line = refusal(COUNTS[name], trained)
     assert re.search(r"needs (an integer|a number|[\w<= ]*(< 2\*\*|>= 1))", line), line
 
@@ -156,14 +154,14 @@ NO_ENTRIES = {
 
 @pytest.mark.parametrize("name", NO_ENTRIES)
 def test_what_is_no_entry_of_its_noun_is_refused_with_its_place(trained, name):
-    """A class of something else would be a traceback out of the depths."""
+    """A class of another kind would raise a traceback from deep inside."""
     line = refusal(trained.sample, 2, **NO_ENTRIES[name])
     assert line.startswith(f"config.sampling.{next(iter(NO_ENTRIES[name]))}")
     assert "method=<class 'object'>: needs an instance" in refusal(samplers.judge, object)
 
 
-def test_an_error_within_an_entry_of_ones_own_stays_what_it_is(trained, monkeypatch):
-    """The line of a bug in it would be lost."""
+def test_an_error_within_a_users_entry_keeps_its_traceback(trained, monkeypatch):
+    """The line number of a bug in a user's entry would be lost."""
 
     def broken(sde, times):
         return len(sde)
@@ -179,7 +177,7 @@ def test_files_that_describe_a_run_are_known_by_their_sums(tmp_path, caplog):
     assert stamps.changed(tmp_path) == ""
     (tmp_path / "config.json").write_text("1.1\n")
     assert f"{tmp_path}: config.json changed since it was written" in stamps.changed(tmp_path)
-    (tmp_path / "config.json").unlink()  # what is missing is named elsewhere
+    (tmp_path / "config.json").unlink()  # other checks name a missing file
     assert stamps.changed(tmp_path) == ""
     (tmp_path / stamps.SUMS).write_bytes(b"\xff\xfe no text")
     assert stamps.changed(tmp_path) == ""
@@ -191,7 +189,7 @@ def test_files_that_describe_a_run_are_known_by_their_sums(tmp_path, caplog):
 def test_files_that_a_kill_left_half_replaced_are_not_taken_for_changed(
     tmp_path, monkeypatch, written
 ):
-    """After a kill, a command would report its run as damaged."""
+    """A command would report a killed run as damaged."""
     stamps.write(tmp_path, {"a": "old\n", "b": "old\n"})
     count, write = 0, stamps.write_text
 
@@ -212,7 +210,7 @@ def test_files_that_a_kill_left_half_replaced_are_not_taken_for_changed(
     assert stamps.changed(tmp_path) == ""
 
 
-def test_a_changed_config_is_said_when_a_run_is_loaded(toy, tmp_path, caplog, trained):
+def test_a_changed_config_is_reported_when_a_run_is_loaded(toy, tmp_path, caplog, trained):
     trained.save(tmp_path / "run")
     diffjax.load(tmp_path / "run")
     assert not caplog.records
@@ -248,10 +246,10 @@ def test_starts_without_steps_to_leave_out_leave_no_folder(toy, tmp_path, monkey
         (0.1, (2.0,), [-1], ""),
     ],
 )
-def test_samples_without_a_condition_that_was_never_dropped_are_said(
+def test_samples_without_a_never_dropped_condition_are_reported(
     toy, trained, dropout, weights, label, part
 ):
-    """The network without its label is one that no step has trained."""
+    """Samples would be drawn without a label, for which no step has trained the network."""
     config = {**trained.config, "loss": {"condition_dropout": dropout}}
     experiment = builder.experiment(config, labelled("points", (2,), 2))
     line = builder.untrained(experiment, weights, {"label": np.array(label, np.int32)})

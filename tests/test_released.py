@@ -1,4 +1,4 @@
-"""A process that trains many networks holds the models and programs of the last few only."""
+"""A process that trains many networks keeps the models and programs of the last few only."""
 
 import contextlib
 import gc
@@ -30,7 +30,7 @@ KEYS = keys_at(stream(0, "sample"), jnp.arange(3))
 
 
 def denoiser() -> Denoiser:
-    """A network that equals no other, with a program of JAX inside that is keyed by its layer."""
+    """Return a network that equals no other, with a JAX program inside, keyed by its layer."""
     layer = jax.jit(lambda w, x: jnp.tanh(w * x))
     apply = lambda params, x, c_noise, cond, *, key=None: layer(params["w"], x)
     init = lambda key, x, c_noise, cond: {"w": jnp.ones(())}
@@ -55,7 +55,7 @@ def sampled(denoise):
     "use", [generated, sampled, pytest.param(in_parts, marks=pytest.mark.thorough)]
 )
 def test_a_model_is_released_with_its_programs(use):
-    """JAX would keep each model, and all that was traced for it, as long as the process lives."""
+    """JAX would keep each model, and everything traced for it, until the process exits."""
     denoise = denoiser()
     model = weakref.ref(denoise.model)
     use(denoise)
@@ -68,7 +68,7 @@ def test_a_model_is_released_with_its_programs(use):
 
 
 def test_equal_structures_share_a_program():
-    """Each batch, and each equal network, would be compiled again."""
+    """Each batch, and each equal network, would compile again."""
     traces = []
     double = lambda pair, x: traces.append(0) or pair["a"] * x
     call = jit_leaves(double, jax.tree.structure(({"a": 0},)))

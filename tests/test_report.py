@@ -1,4 +1,4 @@
-"""The page of a run: whole by itself, right in what it draws, and there for every run."""
+"""The report of a run: self-contained, correct in its drawings, and available for every run."""
 
 import base64
 import io
@@ -21,7 +21,7 @@ VOID = {"meta", "input", "img", "br"}
 
 
 class Checked(HTMLParser):
-    """Tags that are balanced, and what they hold."""
+    """A parser that checks that tags are balanced, and collects their contents."""
 
     def __init__(self, text: str):
         super().__init__()
@@ -51,7 +51,7 @@ class Checked(HTMLParser):
 
 @pytest.fixture
 def call(monkeypatch, capsys):
-    """The command in this process: (exit code, stdout, stderr)."""
+    """Run the command in this process; return exit code, stdout and stderr."""
 
     def run(*flags) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["report.py", *map(str, flags)])
@@ -82,7 +82,7 @@ def copy(toy, tmp_path):
 
 
 def test_the_page_shows_the_run_and_loads_nothing(copy, call):
-    """A page that asks the network for a part is empty on the next machine."""
+    """A page that loads a part over the network would be empty on another machine."""
     code, out, err = call(f"--workdir={copy}")
     assert code == 0, err
     assert out.startswith(f"wrote {copy / 'report.html'} (")
@@ -123,7 +123,7 @@ def test_the_page_shows_the_run_and_loads_nothing(copy, call):
 )
 @pytest.mark.parametrize("damage", ["gone", "empty", "cut", "nonsense"])
 def test_whatever_is_missing_or_half_written_leaves_a_page(copy, name, damage):
-    """A run that still writes, or was killed, is the one that is looked at most."""
+    """The run that is still writing, or was killed, would have no page."""
     path = copy / name
     if name == "samples":
         path = next(path.glob("*.png"))
@@ -149,8 +149,8 @@ def test_a_damaged_config_leaves_a_page(copy, call, text):
 HOSTILE = """</style></table><script>alert("1")</script><img src=x onerror='2'>&lt; $body"""
 
 
-def test_what_a_run_says_of_itself_is_shown_not_run(copy, call):
-    """Paths, commands and class names come from anywhere."""
+def test_texts_of_a_run_are_shown_and_not_executed(copy, call):
+    """Paths, commands and class names from a run would be executed as HTML."""
     config = json.loads((copy / "config.json").read_text())
     config["data"][HOSTILE] = HOSTILE
     config[HOSTILE] = {"name": HOSTILE}
@@ -188,7 +188,7 @@ def row(steps, values) -> Series:
 
 
 def test_a_record_leaves_out_what_is_no_number(tmp_path):
-    """One NaN would make the whole curve vanish."""
+    """One NaN would hide the whole curve."""
     rows = [{"step": 5, "loss": float("nan")}, {"step": 2, "loss": 1.5}, {"step": 9, "loss": "x"}]
     (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, rows)))
     record = report.read(tmp_path)
@@ -197,7 +197,10 @@ def test_a_record_leaves_out_what_is_no_number(tmp_path):
 
 
 def test_the_time_of_training_is_that_of_its_rates(tmp_path):
-    """Steps 1 to 10 at 16 images per second, steps 11 to 30 at 32, 8 each."""
+    """The training time would be wrong.
+
+    Steps 1 to 10 at 16 images per second, steps 11 to 30 at 32, 8 images each.
+    """
     rows = [{"step": 10, "images_per_s": 16.0}, {"step": 30, "images_per_s": 32.0}]
     (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, rows)))
     (tmp_path / "config.json").write_text('{"train": {"batch_size": 8}}')
@@ -207,7 +210,7 @@ def test_the_time_of_training_is_that_of_its_rates(tmp_path):
 
 @pytest.mark.parametrize("values", [[0.2, 0.25, 0.21], [1e-4, 0.3, 20.0], [-1.0, 0.0, 5.0], [3.0]])
 def test_a_curve_goes_through_its_points(values):
-    """Read back from the picture with the axis numbers that a reader sees."""
+    """A curve would be off. It is read back from the picture with the axis numbers of a reader."""
     steps = np.arange(1, len(values) + 1) * 10
     drawn = svg.curves({"a": row(steps, values)}, "a")
     path = re.search(r'class="line c0" d="M([^"]*)"', drawn)[1]
@@ -229,7 +232,7 @@ def test_a_curve_goes_through_its_points(values):
 
 
 def test_a_long_curve_is_drawn_by_means():
-    """A million steps would be megabytes of path."""
+    """A million steps would become megabytes of path."""
     values = np.random.default_rng(0).normal(size=12_345)
     thin = svg.thin(row(np.arange(len(values)), values))
     assert len(thin.steps) <= svg.MOST
@@ -238,7 +241,7 @@ def test_a_long_curve_is_drawn_by_means():
 
 
 def test_a_map_has_a_box_for_each_value_and_the_ends_of_its_colours():
-    """Noise levels that were not seen stay empty."""
+    """Noise levels that were not drawn would seem to have a value."""
     rows = {-2.0: row([1, 2, 3], [1, 2, 3]), 0.0: row([2], [100])}
     drawn, low, high = svg.heat(rows, "m", 2.0)
     boxes = re.findall(r'<rect x="(.*?)" y="(.*?)" width=.*? fill="(.*?)"', drawn)
@@ -250,7 +253,7 @@ def test_a_map_has_a_box_for_each_value_and_the_ends_of_its_colours():
 
 
 def test_large_pictures_are_made_small(tmp_path, monkeypatch):
-    """A page of tens of megabytes cannot be sent."""
+    """A page of tens of megabytes could not be sent."""
     monkeypatch.setattr(pictures, "BYTES", pictures.BYTES // 4)
     noise = np.random.default_rng(0).integers(0, 256, (500, 500, 3), np.uint8)
     folder = tmp_path / "samples"
@@ -281,7 +284,7 @@ WIDE = [{f"metric {k}": 1.2345 * (k + row) for k in range(17)} for row in range(
 
 
 def test_results_that_do_not_fit_become_blocks_of_named_values():
-    """A reader would not know what the value below another one is."""
+    """A reader would not know which name belongs to which value."""
     read = Checked(page.wide_table(WIDE))
     assert [cell["data-name"] for cell in read.all("td")] == [*WIDE[0], *WIDE[1]]
     style = re.search(r"@container \(max-width: ([\d.]+)rem\)", page.wide_table(WIDE))

@@ -1,4 +1,4 @@
-"""Schedules against 50-digit arithmetic, their inverses, their ends and their identity."""
+"""Schedules against 50-digit arithmetic: their inverses, ends and equality."""
 
 import math
 import re
@@ -167,7 +167,7 @@ def test_float32_keeps_its_digits(name):
     ids=("linear-1000", "linear-50", "scaled-1000", "cosine-1000", "cosine-50"),
 )
 def test_tables_are_exact_at_their_entries(schedule, nodes):
-    """A discrete-time model would be asked at other noise levels than it was trained with."""
+    """A discrete-time model would be called at other noise levels than in training."""
     steps = len(schedule.betas)
     t = jnp.asarray(np.arange(1, steps + 1) / steps, jnp.float32)
     ours = jax.jit(lambda t: (VP(schedule).alpha(t), VP(schedule).sigma(t), schedule(t)))(t)
@@ -180,7 +180,7 @@ def test_tables_are_exact_at_their_entries(schedule, nodes):
 
 @every
 def test_float64_matches_50_digits(name, x64):
-    """Sampler tables, made in float64, would carry a wrong schedule."""
+    """Sampler tables, which are computed in float64, would use a wrong schedule."""
     schedule = SCHEDULES[name]()
     exact = [CASES[name].oracle(schedule, Decimal(float(t))) for t in TIMES]
     l = np.array([float((a / s).ln()) for a, s in exact])
@@ -210,7 +210,7 @@ def test_decreases_with_any_settings(name, data):
 @drawn
 @given(data=st.data(), t=st.floats(1e-6, 1 - 1e-6))
 def test_inverse_in_float64(name, data, t):
-    """`reframe` and log-SNR grids would ask the network at a wrong time, for some settings.
+    """`reframe` and log-SNR grids would call the network at a wrong time, for some settings.
 
     Where l is flat next to a finite end its rounding is an absolute error of t.
     """
@@ -222,7 +222,7 @@ def test_inverse_in_float64(name, data, t):
 
 @every
 def test_inverse_in_float32(name):
-    """The inverse would lose more than rounding of the log-SNR costs (its slope tells how much)."""
+    """The inverse would lose more than the rounding of the log-SNR costs, by its slope."""
     schedule = SCHEDULES[name]()
     t = jnp.asarray(TIMES, jnp.float32)
     there_and_back = lambda t: (schedule.inverse(schedule(t)), schedule(t))
@@ -236,7 +236,7 @@ def test_inverse_in_float32(name):
 @every
 @pytest.mark.typed
 def test_ends(name):
-    """l would be NaN at an end, or an unbounded end go unnoticed by the frames that refuse it."""
+    """l would be NaN at an end, or a frame not notice an unbounded end that it has to refuse."""
     schedule = SCHEDULES[name]()
     l, back = jax.jit(lambda t: (schedule(t), schedule.inverse(schedule(t))))(jnp.array([0.0, 1.0]))
     assert not jnp.isnan(l).any()
@@ -306,7 +306,7 @@ def test_constant_beta_is_allowed(make):
 
 
 def test_clean_cosine_is_its_closed_form():
-    """`s=0` would no longer be l = -2 log tan(pi t / 2)."""
+    """`s=0` would no longer give l = -2 log tan(pi t / 2)."""
     t = jnp.linspace(0.01, 0.99, 50)
     l = -2 * np.log(np.tan(np.pi / 2 * np.asarray(t, np.float64)))
     np.testing.assert_allclose(jax.jit(Cosine(0.0))(t), l, rtol=2e-6, atol=2e-6)

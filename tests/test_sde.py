@@ -1,4 +1,4 @@
-"""Frames: derived drift and diffusion against closed forms, the prior, and what is refused."""
+"""Frames: derived drift and diffusion against closed forms, the prior, refusals."""
 
 import itertools
 
@@ -37,7 +37,7 @@ def make(frame, schedule, **ends):
 
 
 def beta_of(schedule, t):
-    """beta(t), and B, its integral, where alpha^2 = exp(-B) in VP, in float64."""
+    """Return beta(t) and its integral B in float64, where alpha^2 = exp(-B) in VP."""
     l, slope = float64(lambda t: jax.jvp(schedule, (t,), (jnp.ones_like(t),)))(np.float64(t))
     return -slope / (1 + np.exp(l)), np.logaddexp(0, -l)
 
@@ -63,14 +63,20 @@ BETA = {"linear": beta_of_linear, "cosine": beta_of_cosine, "geometric": beta_of
 
 
 def sub_vp(beta, b):
-    """From y (1 + y) = SNR, where y = alpha^2 / (1 - alpha^2): f = -l' / 2 / (1 + 2 y)."""
+    """Return the rates of sub-VP in closed form.
+
+    From y (1 + y) = SNR, where y = alpha^2 / (1 - alpha^2): f = -l' / 2 / (1 + 2 y).
+    """
     snr, slope = 1 / np.expm1(b), beta / np.expm1(-b)
     root = np.sqrt(1 + 4 * snr)
     return slope / 2 / root, -slope * (2 / (1 + root)) ** 2
 
 
 def flow(beta, b):
-    """From alpha = 1 - sigma: alpha' = -sigma', g^2 = 2 sigma sigma' - 2 f sigma^2."""
+    """Return the rates of the flow in closed form.
+
+    From alpha = 1 - sigma: alpha' = -sigma', g^2 = 2 sigma sigma' - 2 f sigma^2.
+    """
     rho, slope = np.sqrt(np.expm1(b)), beta / np.expm1(-b)
     sigma, alpha = rho / (1 + rho), 1 / (1 + rho)
     dsigma = -rho * slope / 2 * alpha**2
@@ -85,7 +91,7 @@ CLOSED = {
     "sub_vp": sub_vp,
     "flow": flow,
 }
-# What a frame keeps, 1 at all times.
+# The quantity that a frame keeps at 1 at all times.
 KEPT = {
     "vp": lambda alpha, sigma: alpha**2 + sigma**2,
     "ve": lambda alpha, sigma: alpha,
@@ -114,14 +120,20 @@ def test_schedules_bounded_at_the_end_are_known(schedule):
 
 @pytest.mark.parametrize("schedule", BETA)
 def test_beta_by_derivative_is_beta_by_hand(schedule):
-    """The oracle below takes l from the schedule: these three are independent of it."""
+    """The oracle below would share an error of the schedule, from which it takes l.
+
+    These three betas are independent of it.
+    """
     made = SCHEDULES[schedule]()
     np.testing.assert_allclose(beta_of(made, TIMES), BETA[schedule](made, TIMES), rtol=1e-8)
 
 
 @every
 def test_derived_drift_and_diffusion_are_the_published_ones(frame, schedule):
-    """In float32 near t = 0 a derivative of alpha itself would be 5 to 19 % wrong."""
+    """Drift and diffusion would be 5 to 19 % wrong near t = 0 in float32.
+
+    So they are where alpha itself is differentiated.
+    """
     sde = make(frame, schedule)
     t = jnp.asarray(FEW, jnp.float32)
     drift, g = sde.drift(jnp.ones_like(t), t), sde.diffusion(t)
@@ -134,7 +146,7 @@ def test_derived_drift_and_diffusion_are_the_published_ones(frame, schedule):
 
 @pytest.mark.parametrize("schedule", ["linear", "scaled_linear", "quadratic", "exponential"])
 def test_classic_sub_vp_is_the_published_process(schedule, x64):
-    """arXiv:2011.13456, eq. 28 and 29: its betas would be those of another process."""
+    """The betas would be those of another process than arXiv:2011.13456, eq. 28 and 29."""
     inner, t = SCHEDULES[schedule](), jnp.asarray(TIMES)
     sde = SubVP(ClassicSubVP(inner))
     beta, b = beta_of(inner, TIMES)
@@ -145,14 +157,17 @@ def test_classic_sub_vp_is_the_published_process(schedule, x64):
 
 
 def derivatives(sde, t):
-    """alpha' and sigma', not by way of the logarithms."""
+    """Return alpha' and sigma' without logarithms."""
     return [jax.jvp(a, (t,), (jnp.ones_like(t),))[1] for a in (sde.alpha, sde.sigma)]
 
 
 @every
 @pytest.mark.typed
 def test_flow_velocity_is_the_ode_of_the_sde(frame, schedule, x64):
-    """T9: alpha' x0 + sigma' eps = f x - g^2 s / 2 would fail: rates and marginals disagree."""
+    """Rates and marginals would contradict each other (T9).
+
+    alpha' x0 + sigma' eps = f x - g^2 s / 2.
+    """
     sde, t = make(frame, schedule), jnp.asarray(TIMES)
     x0, eps = jnp.asarray(np.random.default_rng(0).normal(size=(2, len(TIMES))))
     dalpha, dsigma = derivatives(sde, t)
@@ -165,7 +180,7 @@ def test_flow_velocity_is_the_ode_of_the_sde(frame, schedule, x64):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_slopes_have_their_limits_where_the_log_snr_is_infinite(dtype, x64):
-    """Velocity targets and the first row from pure noise would be 0 times infinity."""
+    """Velocity targets, and the first row from pure noise, would be 0 times infinity."""
     t = jnp.asarray([0.0, 0.5, 1.0], dtype)
     flow = np.stack(Flow(Logit()).slopes(t))
     assert flow.dtype == dtype
@@ -177,7 +192,7 @@ def test_slopes_have_their_limits_where_the_log_snr_is_infinite(dtype, x64):
 
 @every
 def test_wronskian_is_its_definition_and_the_slope_of_the_log_snr(frame, schedule, x64):
-    """Weights for the velocity, the bound and the likelihood would count another error."""
+    """Weights for the velocity, the bound and the likelihood would multiply another error."""
     sde, t = make(frame, schedule), jnp.asarray(TIMES)
     dalpha, dsigma = derivatives(sde, t)
     exact = sde.alpha(t) * dsigma - dalpha * sde.sigma(t)
@@ -190,9 +205,9 @@ def test_wronskian_is_its_definition_and_the_slope_of_the_log_snr(frame, schedul
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_wronskian_is_finite_where_the_slopes_are(dtype, x64):
-    """A loss at the noise end would be 0 times infinity: there alpha and sigma have no slope of l.
+    """A loss at the noise end would be 0 times infinity, where l has an infinite slope.
 
-    At t = 1 it is -alpha'; in Flow with its own schedule 1 at all times.
+    At t = 1 it is -alpha'; in Flow with its own schedule it is 1 at all times.
     """
     t = jnp.asarray([0.0, 0.5, 1.0], dtype)
     np.testing.assert_allclose(Flow(Logit()).wronskian(t), np.ones(3), rtol=1e-5)
@@ -204,7 +219,7 @@ def test_wronskian_is_finite_where_the_slopes_are(dtype, x64):
 
 @every
 def test_frame_has_the_log_snr_of_its_schedule(frame, schedule, x64):
-    """A frame would change the noise level, not only the scale; or not keep what names it."""
+    """A frame would change the noise level in addition to the scale."""
     sde, t = make(frame, schedule), jnp.asarray(TIMES)
     l, log_alpha, log_sigma = sde.logsnr(t), sde.log_alpha(t), sde.log_sigma(t)
     np.testing.assert_allclose(2 * (log_alpha - log_sigma), l, rtol=1e-12, atol=1e-12)
@@ -214,7 +229,7 @@ def test_frame_has_the_log_snr_of_its_schedule(frame, schedule, x64):
 
 
 def triples(sde):
-    """Times r < s < t between the ends, each (N,)."""
+    """Return times r < s < t between the ends, each (N,)."""
     r, s, t = np.sort(np.random.default_rng(0).uniform(size=(3, len(TIMES))), axis=0)
     wide = lambda u: jnp.asarray(sde.t_min + (min(sde.t_max, 0.99) - sde.t_min) * u)
     return wide(r), wide(s), wide(t)
@@ -222,7 +237,7 @@ def triples(sde):
 
 @every
 def test_transitions_compose_and_keep_the_marginals(frame, schedule, x64):
-    """Noise added in two steps would not be that of one, or x_t | x_s not lead to x_t | x0."""
+    """Noise added in two steps would differ from that of one, or x_t | x_s contradict x_t | x0."""
     sde = make(frame, schedule)
     r, s, t = triples(sde)
     (a_rs, b_rs), (a_st, b_st), (a, b) = (sde.transition(*i) for i in ((r, s), (s, t), (r, t)))
@@ -235,7 +250,7 @@ def test_transitions_compose_and_keep_the_marginals(frame, schedule, x64):
 
 @every
 def test_posterior_is_bayes_rule(frame, schedule, x64):
-    """x_s given x_t and x0 would not be the Gaussian that transition and marginal imply.
+    """x_s given x_t and x0 would contradict transition and marginal.
 
     A prior N(alpha_s x0, sigma_s^2) seen through x_t = k x_s + b z: precisions add.
     """
@@ -253,10 +268,10 @@ def test_posterior_is_bayes_rule(frame, schedule, x64):
 
 @every
 def test_reverse_processes_have_the_marginals_of_the_forward_one(frame, schedule, x64):
-    """A sampler of the reverse SDE or of the flow would end in another law than that of the data.
+    """A sampler of the reverse SDE or of the flow would miss the distribution of the data.
 
-    On N(m, S) data the score is linear, and so is the drift u. With noise chi g run backward,
-    mean' = u(mean) and var' = 2 u' var - chi^2 g^2, time derivatives of the forward marginal.
+    On N(m, S) data the score is linear, and so is the drift u. With noise chi g run backward, mean'
+    = u(mean) and var' = 2 u' var - chi^2 g^2, time derivatives of the forward marginal.
     """
     sde, (m, var0) = make(frame, schedule), (0.7, 0.3)
     t = jnp.asarray(np.linspace(0.01, 0.985, len(TIMES)))
@@ -273,7 +288,7 @@ def test_reverse_processes_have_the_marginals_of_the_forward_one(frame, schedule
 
 @pytest.mark.parametrize("frame", SDES)
 def test_euler_maruyama_of_the_forward_sde_reaches_the_marginal(frame, x64):
-    """Drift and diffusion would not make the marginals; the law of each step is exact."""
+    """Drift and diffusion would not give the marginals. The distribution of each step is exact."""
     sde, times = SDES[frame](Linear()), np.linspace(1e-3, 1.0, 1025)
     at, t, dt = levels(sde, times), jnp.asarray(times[:-1]), times[1] - times[0]
     mean, var = 0.7 * at.alpha, 0.3 * at.alpha**2 + at.sigma**2

@@ -69,7 +69,7 @@ CLOSED = {
         -slope / 2 * WIDTH * (alpha / sigma) ** 2 * sigmoid(-2 * np.log(alpha / sigma))
     ),
 }
-# Of weights with other settings, on x0.
+# Weights with other settings, on x0.
 SETTINGS = {
     "snr-0": (functools.partial(WEIGHTS["snr"], power=0.0), lambda snr: np.ones_like(snr)),
     "snr-half": (functools.partial(WEIGHTS["snr"], power=0.5), lambda snr: snr**0.5),
@@ -95,7 +95,7 @@ def model(sde, parameterization):
 
 
 def linear(frame):
-    """A process, and alpha, sigma and l' at TIMES, in NumPy."""
+    """Return a process, and alpha, sigma and l' at TIMES, in NumPy."""
     integral, beta = 0.1 * TIMES + 19.9 / 2 * TIMES**2, 0.1 + 19.9 * TIMES
     l = -np.log(np.expm1(integral))
     sde = SDES[frame](Linear(), t_min=T_MIN, t_max=T_MAX)
@@ -104,8 +104,10 @@ def linear(frame):
 
 @functools.cache
 def wrong(frame):
-    """The squared error of a wrong x0, (N,), and for each parameterization a model and the squared
-    error of the same x0 as its output."""
+    """Return the squared error of a wrong x0, (N,), and models that predict it.
+
+    There is one model for each parameterization, with the squared error of its output.
+    """
     sde, _ = linear(frame)
     rng, t = np.random.default_rng(0), jnp.asarray(TIMES)
     x0, eps, guess = (jnp.asarray(a) for a in rng.normal(size=(3, len(TIMES), 3)))
@@ -139,8 +141,8 @@ IN_FRAMES = [
 def test_the_same_denoiser_has_the_same_loss_in_every_parameterization(name, frame, x64):
     """A weight would mean one thing for eps and another for v (MATH 12; T10).
 
-    The same wrong x0 is written as the output of each parameterization; its weighted error is
-    the published weight times the squared error of x0.
+    The same wrong x0 is written as the output of each parameterization; its weighted error is the
+    published weight times the squared error of x0.
     """
     _, at = linear(frame)
     error_of_x0, models = wrong(frame)
@@ -153,7 +155,7 @@ def test_the_same_denoiser_has_the_same_loss_in_every_parameterization(name, fra
 @pytest.mark.parametrize("frame", SDES)
 @pytest.mark.parametrize("name", PARAMETERIZATIONS)
 def test_error_factors(name, frame, x64):
-    """uniform_output would not count errors of F: its loss is that of x0 times these factors."""
+    """uniform_output would not weight errors of F: its loss is that of x0 times these factors."""
     sde, at = linear(frame)
     m, t = model(sde, PARAMETERIZATIONS[name]()), jnp.asarray(TIMES)
     by_x0 = np.asarray(uniform_output(m, t) / WEIGHTS["uniform_x0"](m, t))
@@ -171,7 +173,7 @@ def test_settings_enter_where_they_are_published(name, x64):
 
 
 def test_min_snr_has_its_three_published_forms(x64):
-    """v would get the weight of eps (T25): diffusers shipped that twice."""
+    """v would get the weight of eps (T25), a mistake that diffusers shipped twice."""
     sde, (alpha, sigma, _) = linear("vp")
     snr, t = (alpha / sigma) ** 2, jnp.asarray(TIMES)
     least = np.minimum(snr, 5)
@@ -197,7 +199,7 @@ def test_weights_are_finite_at_zero_terminal_snr(name, parameterization):
 
 
 def implicit(m, weight, x64_times):
-    """weight p(l): the loss is int of it times E mean (eps - eps_hat)^2 over l, for uniform t."""
+    """Return the weight p(l) on E mean (eps - eps_hat)^2 over l, for uniform t."""
     sde, t = m.sde, jnp.asarray(x64_times)
     slope = jax.jvp(sde.logsnr, (t,), (jnp.ones_like(t),))[1]
     on_eps = weight(m, t) / WEIGHTS["uniform_eps"](m, t)
@@ -205,7 +207,10 @@ def implicit(m, weight, x64_times):
 
 
 def test_cosine_with_v_is_flow_matching_up_to_a_constant(x64):
-    """Two famous recipes would not train the same: exp(-l / 2) / pi and exp(-l / 2) / 2 (T19)."""
+    """Two famous recipes would train differently (T19).
+
+    Their weights are exp(-l / 2) / pi and exp(-l / 2) / 2.
+    """
     ends = {"t_min": 1e-9, "t_max": 1 - 1e-9}
     l, cosine = implicit(model(VP(Cosine(0.0), **ends), V()), uniform_output, TIMES)
     np.testing.assert_allclose(cosine, np.exp(-l / 2) / math.pi, rtol=1e-7)
@@ -218,7 +223,7 @@ def test_cosine_with_v_is_flow_matching_up_to_a_constant(x64):
 @pytest.mark.parametrize("frame", SDES)
 @pytest.mark.parametrize("schedule", [Linear(), Cosine(), Logit()], ids=["linear", "cos", "logit"])
 def test_the_bound_weighs_every_log_snr_alike(schedule, frame, x64):
-    """Its weight would depend on schedule or frame: the bound is int / 2 over l, w = 1."""
+    """The weight of the bound would depend on schedule or frame: it is int / 2 over l, w = 1."""
     m = model(SDES[frame](schedule, t_min=T_MIN, t_max=T_MAX), V())
     l, bound = implicit(m, elbo, TIMES)
     np.testing.assert_allclose(bound, 0.5, rtol=1e-7)
@@ -229,9 +234,9 @@ def test_the_bound_weighs_every_log_snr_alike(schedule, frame, x64):
 
 
 def test_edm_is_its_paper(x64):
-    """Its weight and its log-normal together would not be N(l; 2.4, 2.4^2) (exp(-l) + s^2) (T19).
+    """EDM's weight and log-normal together would not be those of the paper (T19, T24).
 
-    And its weight is 1 on its own output (T24).
+    They are N(l; 2.4, 2.4^2) (exp(-l) + s^2), and the weight is 1 on EDM's own output.
     """
     sde = VE(EdmSchedule(), t_min=0.002 / 80)
     m, u = model(sde, Edm()), jnp.linspace(0.02, 0.98, len(TIMES))
@@ -247,7 +252,7 @@ def test_edm_is_its_paper(x64):
 
 
 def test_a_shift_is_another_choice_of_times(x64):
-    """SD3's shift would change the bound, and not only where it is looked at (T20)."""
+    """SD3's shift would change the bound itself, in addition to its times (T20)."""
     s, t = 3.0, jnp.asarray(TIMES)
     later = lambda t: s * t / (1 + (s - 1) * t)
     shifted = Flow(Shifted(Logit(), -2 * math.log(s)), t_min=T_MIN, t_max=T_MAX)
@@ -272,7 +277,7 @@ def test_a_shift_is_another_choice_of_times(x64):
     ],
 )
 def test_bad_settings_are_refused_by_name(name, argument, bad):
-    """A run would train on a loss of 0 or NaN; the check of the loss sees it before it starts."""
+    """A run would train on a loss of 0 or NaN."""
     weight = functools.partial(WEIGHTS[name], **{argument: bad})
     m = model(VP(Linear()), V())
     with pytest.raises(ValueError, match=rf"{argument}={bad}: needs {argument} > 0"):

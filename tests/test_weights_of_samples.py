@@ -1,4 +1,4 @@
-"""Guidance with a weight of each sample: what every sample would be alone."""
+"""Guidance with a weight for each sample: each is guided as if it were alone."""
 
 from dataclasses import dataclass, field, replace
 from itertools import cycle, islice
@@ -41,12 +41,12 @@ COND = {"label": jnp.asarray([0, 1, 1, 0, 1])}
 
 
 def log_p(x, t, cond):
-    """log p(label | x) of some classifier, (B,)."""
+    """Return log p(label | x) of some classifier, (B,)."""
     return jax.nn.log_sigmoid(jnp.where(cond["label"] == 1, 1.0, -1.0) * x[:, 0])
 
 
 def guidances():
-    """Every reference and every rule of the catalogues at least once, and those with a memory."""
+    """Return every reference and every rule of the catalogues, and those with a memory."""
     wider = replace(DATA, var=2 * DATA.var).denoiser(SDE)
     count = max(len(REFERENCES), len(RULES))
     made = {}
@@ -70,7 +70,7 @@ def start():
 
 @pytest.fixture(scope="module")
 def both():
-    """All guidances: samples of one batch, and one by one."""
+    """Return results of all guidances, for a batch of samples and one by one."""
     entries, (x, keys) = guidances(), start()
 
     def alone(guidance, x, key, label, weight):
@@ -94,15 +94,14 @@ def both():
 @pytest.mark.thorough
 @pytest.mark.parametrize("name", guidances())
 def test_samples_are_guided_as_if_alone(both, name):
-    """A sample would have the weight of another one, or be changed by guidance beside it; a memory
-    would count the rows of others."""
+    """A sample would be guided with the weight of another one, or a memory count rows of others."""
     whole, ones = both[name]
     assert np.isfinite(whole).all() and len(np.unique(np.round(whole, 4), axis=0)) == B
     np.testing.assert_allclose(whole, ones, rtol=1e-5, atol=1e-5)
 
 
 class Calls(list):
-    """Batch sizes of the calls that were made; a program holds it by identity."""
+    """Batch sizes of the calls so far; a program holds the list by identity."""
 
     __hash__ = object.__hash__
 
@@ -110,7 +109,7 @@ class Calls(list):
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Counted:
-    """A denoiser that writes down, at run time, the size of each batch that it is given."""
+    """A denoiser that records, at run time, the batch size of each call."""
 
     denoise: Any
     calls: Any = field(metadata={"static": True})
@@ -126,7 +125,7 @@ class Counted:
 
 
 def test_rows_without_a_guided_sample_make_one_pass():
-    """All rows would cost two passes, or samples would report passes of other samples."""
+    """All rows would cost two passes, or samples report the passes of other samples."""
     (x, keys), calls = start(), Calls()
     weights = WEIGHTS.copy()
     weights[[0, 3]] = 1.0
@@ -140,7 +139,7 @@ def test_rows_without_a_guided_sample_make_one_pass():
 
 
 def test_a_mapped_question_stays_one_question():
-    """Adaptive steps, which are mapped over samples, would make every pass of both branches."""
+    """Adaptive steps, which are mapped over samples, would compute both branches in every pass."""
     branch = lambda w: jax.lax.cond(everywhere(w == 1), lambda: w, lambda: 2 * w)
     mapped = jax.make_jaxpr(jax.vmap(jax.vmap(branch)))(jnp.ones((2, 3)))
     assert "cond[" in str(mapped) and "select" not in str(mapped)
@@ -151,7 +150,7 @@ def test_a_mapped_question_stays_one_question():
 
 @pytest.mark.thorough
 def test_adaptive_steps_take_a_weight_of_each_sample():
-    """They would all have the weight of the first one, or passes be counted wrong."""
+    """All samples would have the weight of the first one, or passes be counted wrongly."""
     x, keys = start()
     weights = np.array([1.0, 2.0, 3.0, 0.0, 1.0])
     one = adaptive(SDE, guidance=Guided(), rtol=1e-2, atol=1e-2)

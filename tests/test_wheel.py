@@ -1,4 +1,4 @@
-"""The wheel holds all that the commands need, away from the checkout."""
+"""The wheel contains everything that the commands need, away from the checkout."""
 
 import importlib.util
 import json
@@ -40,7 +40,7 @@ def run(*line, **options) -> subprocess.CompletedProcess:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> Path:
-    """Built as a release is; in an isolated environment where hatchling is not installed."""
+    """Build the wheel as for a release, isolated if hatchling is not installed."""
     folder = tmp_path_factory.mktemp("wheel")
     here = importlib.util.find_spec("hatchling") is not None
     flags = ["--no-isolation"] if here else []
@@ -56,7 +56,7 @@ def wheel(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(wheel, tmp_path_factory) -> dict[str, str]:
-    """The environment in which only the installed wheel is found, and not the checkout."""
+    """Return an environment that finds the installed wheel only, and not the checkout."""
     target = tmp_path_factory.mktemp("target")
     done = run("-m", "pip", "install", "-q", "--no-deps", f"--target={target}", wheel)
     assert done.returncode == 0, done.stderr
@@ -67,7 +67,7 @@ def installed(wheel, tmp_path_factory) -> dict[str, str]:
     not (ROOT / ".git").exists() or shutil.which("git") is None, reason="no checkout of git"
 )
 def test_the_packages_are_listed_and_none_of_their_files_is_ignored():
-    """A wheel leaves out what git ignores: it would lack a module that is here."""
+    """A wheel would lack a module of this checkout, as it leaves out what git ignores."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     assert project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"] == [*PACKAGES]
     assert {name.partition("/")[0] for name in files()} == set(PACKAGES)
@@ -112,7 +112,7 @@ def test_the_installed_commands_are_those_of_the_wheel(installed, tmp_path):
 
 @pytest.mark.thorough
 def test_the_installed_package_trains_from_another_folder(installed, tmp_path):
-    """The built-in configs are found without the checkout, at the same path."""
+    """The built-in configs could not be found without the checkout, at the same path."""
     line = ["-m", "diffjax.train", "--config=configs/moons_vp.py", "--workdir=run", *TINY]
     done = run(*line, cwd=tmp_path, env=installed)
     assert done.returncode == 0, done.stderr

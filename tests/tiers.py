@@ -9,7 +9,7 @@ import pytest
 
 
 def some(cases: Iterable[Any], kept: Collection[Any]) -> list[Any]:
-    """Return the cases as pytest parameters: those that are not kept are thorough.
+    """Return the cases as pytest parameters, of which all but the kept ones are thorough.
 
     cases: names, or tuples of several arguments, which `kept` holds as they are.
     """

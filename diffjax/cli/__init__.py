@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import logging
 import math
 import os
@@ -147,7 +148,12 @@ def read(
     takes = "overrides" in asked
     if bad := [text for text in unknown if not (takes and text.startswith(field))]:
         note = f"; to set a field of the config, write {field}field=value" if takes else ""
-        flags.error(f"unrecognized arguments: {' '.join(bad)}{note}")
+        names = [name for action in flags._actions for name in action.option_strings]
+        near = difflib.get_close_matches(bad[0].partition("=")[0], names, n=1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        if not bad[0].startswith("-"):
+            hint = "; flags have the form --name=value, and lists the form a,b without spaces"
+        flags.error(f"unrecognized arguments: {' '.join(bad)}{hint}{note}")
     if takes:
         asked.overrides = [text.removeprefix(field) for text in unknown]
     return asked

@@ -107,12 +107,15 @@ def known(names: Iterable[str], allowed: Iterable[str], place: str) -> None:
 def nearest(name: Any, names: Iterable[str]) -> str:
     """Return a hint for an unknown name: the nearest of `names`, and all of them.
 
-    >>> nearest("ddmi", ["ddim", "heun"])
+    Upper and lower case count as equal.
+
+    >>> nearest("DDMI", ["ddim", "heun"])
     " (did you mean 'ddim'?); known: ddim, heun"
     """
     names = sorted(names)
-    near = difflib.get_close_matches(str(name), names, n=1)
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    folded = {each.casefold(): each for each in names}
+    near = difflib.get_close_matches(str(name).casefold(), folded, n=1)
+    hint = f" (did you mean {folded[near[0]]!r}?)" if near else ""
     return f"{hint}; known: {', '.join(names) or 'none'}"
 
 

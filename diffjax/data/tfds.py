@@ -157,6 +157,7 @@ def _builder(dataset: str, data_dir: str) -> Any:
     root = Path(data_dir or constants.DATA_DIR).expanduser()
     name, place = shlex.quote(dataset or "NAME"), shlex.quote(str(root))
     build = f"tfds build {name} --file_format=array_record --data_dir={place}"
+    fetch = f"python -m diffjax.tools.fetch cifar10 --out={place} downloads it. "
     try:
         if not dataset:
             raise ValueError("no name given")
@@ -167,6 +168,7 @@ def _builder(dataset: str, data_dir: str) -> Any:
         raise ValueError(
             f"dataset={dataset!r}: not prepared in {root} (config.data.data_dir or TFDS_DATA_DIR)"
             f"{nearest(dataset, there)}. The form is name=tfds:NAME. "
+            f"{fetch if dataset == 'cifar10' else ''}"
             f"Where tensorflow is installed, prepare it: {build}"
         ) from None
     form = builder.info.file_format

@@ -107,4 +107,5 @@ def heat(density: np.ndarray, side: float, points: np.ndarray, title: str) -> np
     axes.scatter(*points.T, s=1, c="white", alpha=0.4, linewidths=0)
     figure.colorbar(image, ax=axes, label="density")
     axes.set(title=title, xlim=(-side, side), ylim=(-side, side))
+    axes.set(xlabel="x0 (white dots: items of the data)", ylabel="x1")
     return drawn(figure)

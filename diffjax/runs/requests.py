@@ -55,11 +55,17 @@ def requested(
     experiment: Experiment,
     label: int | str | Sequence[int | str] | None,
     cond: Mapping[str, Any],
+    *,
+    index: Sequence[int] = (),
+    seeds: int = 1,
 ) -> dict[str, np.ndarray]:
-    """Return all conditions as rows (K, ...): the requested ones, and defaults for the others.
+    """Return all conditions as rows (K, ...), which samples take in turn.
 
-    label: classes by number or by name. cond: other conditions by name. Raises ConfigError for a
-    condition that the network does not take.
+    These are the requested ones, and for the others the defaults of the samples: sample number k of
+    a seed has row k of `Experiment.defaults`, whichever samples are drawn with it. label: classes
+    by number or by name. cond: other conditions by name. index: the numbers of the samples, in
+    turn, by default 0, 1, ... seeds: the number of seeds, each of which gives sample 0, then sample
+    1, and so on. Raises ConfigError for a condition that the network does not take.
     """
     form, specs = experiment.form, {spec.name: spec for spec in experiment.form.conditions}
     if label is not None:
@@ -79,7 +85,8 @@ def requested(
     if set(specs) == set(rows):
         return {name: rows[name] for name in specs}
     try:
-        return {**experiment.defaults, **rows}
+        taken = lambda v: v[np.mod(index, len(v))] if index else v.repeat(seeds, 0)
+        return {name: taken(values) for name, values in experiment.defaults.items()} | rows
     except ConfigError as error:
         lacking = ", ".join(name for name in specs if name not in rows)
         raise ConfigError(

@@ -112,7 +112,7 @@ class Trained:
         trained = resampled(self, sampling) if sampling else self
         begin, share = starting(trained.experiment, start, strength)
         e, trained_by = trained.experiment, {"trained": self.step, "ema": self.ema}
-        conds = requested(e, label, cond or {})
+        conds = requested(e, label, cond or {}, index=numbers, seeds=len(seeds))
         if line := builder.untrained(e, weights, conds if cond else {}):
             logging.warning(line)
         return Job(

@@ -282,10 +282,10 @@ class Judgement(tuple[Finding, ...]):
 def judge(method: Sampler, **settings: Any) -> Judgement:
     """Measure whether a sampler has the properties that it declares.
 
-    They are the order, exactness on data of one point, a last row without noise, and the mean and
-    variance of samples. method: a sampler decorated with `@sampler(order=p)`; it need not be in the
-    catalogue. Samplers with fixed weights (`ipndm`, `pndm`) have their order on equal steps only,
-    and fail. Raises the errors of the sampler itself.
+    They are the order, exactness on data at a single point, a last row without noise, and the mean
+    and variance of samples. method: a sampler decorated with `@sampler(order=p)`; it need not be in
+    the catalogue. Samplers with fixed weights (`ipndm`, `pndm`) have their order on equal steps
+    only, and fail. Raises the errors of the sampler itself.
 
     >>> from diffjax import samplers
     >>> judge(samplers.ddim).holds
@@ -304,8 +304,8 @@ def judge(method: Sampler, **settings: Any) -> Judgement:
         (
             _order(plan, order),
             Finding(
-                f"data of one point, declared {'exact' if method.straight else 'not exact'}",
-                f"off by up to {max(points):.1e} sigma in 6 steps and in 1",
+                f"data at a single point, declared {'exact' if method.straight else 'not exact'}",
+                f"error up to {max(points):.1e} standard deviations in 6 steps and in 1",
                 straight == method.straight,
             ),
             Finding(
@@ -314,9 +314,9 @@ def judge(method: Sampler, **settings: Any) -> Judgement:
                 bool(last),
             ),
             Finding(
-                f"from the prior to N({MEAN}, {VAR}), in 1024 passes",
-                f"N({mean:.4f}, {var:.4f})",
-                bool(reached) or order == 0,  # such a law does not converge
+                f"samples of N({MEAN}, {VAR}) in 1024 passes",
+                f"mean {mean:.4f}, variance {var:.4f}",
+                bool(reached) or order == 0,  # such a distribution does not converge
             ),
         )
     )
@@ -328,13 +328,10 @@ _FRAMES = (VP_LINEAR, VE(Linear(), t_min=0.02))
 def _order(plan: Plan, declared: int) -> Finding:
     if plan(VP_LINEAR, TIMES).noisy.any():
         orders = [o for o in order_of_law(plan) if o is not None]
-        shown, what = (
-            " and ".join(f"{o:.2f}" for o in orders),
-            "of the law on Gaussian data",
-        )
+        shown, what = " and ".join(f"{o:.2f}" for o in orders), "weak order on Gaussian data"
     else:
         few = 32 if not memory(plan(VP_LINEAR, TIMES)) else 128 if declared == 4 else 64
         orders = [order_on_mixture(plan, (few, 2 * few))]
-        shown, what = f"{orders[0]:.2f}", "of the path on a mixture, in steps of two sizes"
+        shown, what = f"{orders[0]:.2f}", "order on a mixture, with steps of two sizes"
     near = all(abs(o - declared) < NEAR for o in orders)
-    return Finding(f"order {what}, declared {declared}", f"measured {shown}", near)
+    return Finding(f"{what}, declared {declared}", f"measured {shown}", near)

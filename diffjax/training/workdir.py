@@ -156,14 +156,21 @@ def _read(workdir: Path, name: str) -> dict[str, Any]:
         if is_run(workdir):
             raise ConfigError(f"{path}: {name} is missing; {LOST[name]}") from None
         raise ConfigError(
-            f"--workdir={workdir}: no run here (no {name}); train one first: python -m "
-            f"diffjax.train --config=configs/digits_vp.py --workdir={shlex.quote(str(workdir))}"
+            f"--workdir={workdir}: no run here (no {name}){_nearby(workdir)}; to train one: python "
+            f"-m diffjax.train --config=configs/digits_vp.py --workdir={shlex.quote(str(workdir))}"
         ) from None
     except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: cannot be read ({reason(error)})") from error
     if not isinstance(fields, dict):
         raise ConfigError(f"{path}: holds {fields!r}; needs an object with fields")
     return fields
+
+
+def _nearby(workdir: Path) -> str:
+    """Return a hint: up to five runs in this folder, or else beside it."""
+    runs = [*workdir.glob("*/config.json")] or [*workdir.parent.glob("*/config.json")]
+    names = ", ".join(sorted(str(path.parent) for path in runs)[:5])
+    return f"; there are runs in {names}" if names else ""
 
 
 def is_run(workdir: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Config to objects: what cannot work is refused in one line, before anything is compiled."""
+"""From a config to objects: what cannot work is refused in one line, before compiling."""
 
 import copy
 from pathlib import Path
@@ -26,14 +26,14 @@ CONFIGS = sorted(
     for p in Path(ml_collections_configs.__file__).parent.glob("*_*.py")
     if not p.stem.startswith("_")
 )
-# Small: each build that ends traces the network.
+# Small, because each successful build traces the network.
 BASE = override(load("digits_vp"), ["network.multipliers=(1,)", "network.attention=()"])
 SCHEDULE_NAMES = ", ".join(sorted(SCHEDULES | DERIVED))
 SECTIONS = [name for name, value in BASE.items() if isinstance(value, dict)]
 
 
 def refused(config) -> str:
-    """The one line that `builder.experiment` refuses this config with."""
+    """Return the one line with which `builder.experiment` refuses this config."""
     with pytest.raises(ConfigError) as error:
         builder.experiment(config)
     text = str(error.value)
@@ -42,7 +42,7 @@ def refused(config) -> str:
 
 
 def as_published(name: str, **network) -> Experiment:
-    """Data sets that have to be prepared first are described, not opened."""
+    """Describe data sets that have to be prepared first, in place of opening them."""
     config = load(name)
     config["network"] = {**config["network"], **network}
     prepared = name.startswith(("cifar", "imagenet"))
@@ -52,9 +52,9 @@ def as_published(name: str, **network) -> Experiment:
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_config_file_builds(name, monkeypatch):
-    """A config file would have a setting that its object refuses; `test_configs` trains them.
+    """A config file would have a setting that its object refuses.
 
-    Everything is constructed but the trace of its network.
+    Everything is constructed except the trace of the network; `test_configs` trains the configs.
     """
     nothing = lambda self, key, x, cond=None: {"network": {}}
     monkeypatch.setattr(Model, "init", nothing)
@@ -65,7 +65,7 @@ def test_every_config_file_builds(name, monkeypatch):
 @pytest.mark.thorough
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_config_file_builds_to_the_end(name):
-    """The shapes of one block of each level, which the next ones are like, do not go together."""
+    """The shapes of the blocks would not fit together, as one block of each level shows."""
     levels = load(name)["network"]["name"] in ("unet", "edm2")
     experiment = as_published(name, **{"blocks": 1} if levels else {})
     assert experiment.plan(experiment.model.sde).rows >= 1
@@ -74,14 +74,14 @@ def test_every_config_file_builds_to_the_end(name):
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_config_file_initialises(name):
-    """Shapes of the whole network that do not go together; half a minute for all of them."""
+    """The shapes of the whole network would not fit together. All configs take half a minute."""
     state = jax.eval_shape(as_published(name).initialise)
     for average in state.ema.values():
         assert jax.tree.structure(state.params) == jax.tree.structure(average)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_every_config_file_says_its_command(name):
+def test_every_config_file_states_its_command(name):
     """The docstring is how a user learns what to type."""
     text = (Path(ml_collections_configs.__file__).parent / f"{name}.py").read_text()
     assert f"python -m diffjax.train --config=configs/{name}.py" in text
@@ -189,7 +189,7 @@ def test_an_unknown_name_is_refused_with_a_suggestion():
 
 @pytest.mark.parametrize("place", ["data.name", "sde.name", "ema.name"])
 def test_a_name_that_is_no_text_is_refused(place):
-    """A list is unhashable: looking it up must not end in a traceback."""
+    """A list is unhashable, and looking it up would end in a traceback."""
     section, field = place.split(".")
     config = copy.deepcopy(BASE)
     config[section][field] = [1]
@@ -205,7 +205,7 @@ def test_a_missing_section_is_named(section):
 @pytest.mark.parametrize("section", SECTIONS)
 @pytest.mark.parametrize("value", [5.5, "vp"])
 def test_a_section_that_has_no_fields_is_refused(section, value):
-    """`sde="vp"` in a file is the most likely mistake."""
+    """The most likely mistake in a file, `sde="vp"`, would end in a traceback."""
     assert f"config.{section}" in refused({**BASE, section: value})
 
 
@@ -337,7 +337,7 @@ def test_data_that_cannot_be_is_refused(data):
 
 
 def test_the_split_of_the_data_is_no_setting():
-    """The commands choose it; `data.split=test` would train on held-out data, or crash."""
+    """`data.split=test` would train on held-out data, or crash: commands choose the split."""
     text = refused(override(BASE, ["data.split=test"]))
     assert "config.data.split: no such field" in text
 
@@ -402,9 +402,10 @@ ENDS = [(name, 1.0) for name in SCHEDULES] + [(name, 0.995) for name in INFINITE
 @pytest.mark.parametrize("frame", some(SDES, ("vp", "ve")))
 @pytest.mark.parametrize(("schedule", "t_max"), some(ENDS, ENDS[::4]))
 def test_every_legal_combination_builds_and_the_others_are_refused(schedule, frame, t_max):
-    """Where l is -inf at t_max, alpha is 0 or sigma infinite there; nothing else is refused.
+    """A legal combination would be refused, or an illegal one accepted.
 
-    All parameterizations of a process: the rest of the config does not depend on them.
+    Where l is -inf at t_max, alpha is 0 or sigma infinite there; nothing else is refused. All
+    parameterizations of a process are tested, as the rest of the config does not depend on them.
     """
     config = {**BASE, "sde": {"name": frame, "t_max": t_max, "schedule": {"name": schedule}}}
     unbounded = schedule in INFINITE and t_max == 1
@@ -461,7 +462,7 @@ def test_every_frame_and_parameterization_builds_to_the_end(frame, name):
     ids=lambda v: v["name"] if isinstance(v, dict) else "",
 )
 def test_schedules_made_of_another_are_nested_in_the_config(spec, made):
-    """The inner schedule would be lost, or get its defaults."""
+    """The inner schedule would be lost, or keep its defaults."""
     place = "config.sde.schedule"
     assert builder.construct_schedule(spec, place) == made
     config = toy(name="moons") | {"sde": {"name": "sub_vp", "t_max": 0.99, "schedule": spec}}
@@ -541,7 +542,7 @@ def test_labels_go_round_and_reach_the_loss_only_if_the_network_has_classes():
 
 
 def test_what_follows_the_colon_of_a_name_is_the_first_setting_of_the_source():
-    """`moons:500` is 500 points; `folder:PATH` changes the data of a config in one line."""
+    """`moons:500` would not be 500 points, nor `folder:PATH` change the data in one line."""
     for text, part in (("folder:/no/where", "path='/no/where'"), ("array:a.npy", "path='a.npy'")):
         assert f"config.data: {part}" in refused(override(BASE, [f"data.name={text}"]))
     assert "config.data.name='foldr'" in refused(override(BASE, ["data.name=foldr:/a"]))
@@ -550,7 +551,7 @@ def test_what_follows_the_colon_of_a_name_is_the_first_setting_of_the_source():
 
 
 def test_a_run_whose_form_of_data_is_known_opens_no_data_set():
-    """Sampling from a run must not need the data that it was trained on."""
+    """Sampling from a run would need the data on which it was trained."""
     config = override(BASE, ["data.name=folder:/no/where"])
     experiment = builder.experiment(config, labelled("image", (16, 16, 3), 5))
     assert (experiment.shape, experiment.classes) == ((16, 16, 3), 5)
@@ -558,7 +559,7 @@ def test_a_run_whose_form_of_data_is_known_opens_no_data_set():
 
 
 def test_images_of_another_size_and_kind_need_another_data_line_alone(tmp_path):
-    """Size, channels and classes of the network follow from the data."""
+    """A user would have to set size, channels and classes, which follow from the data."""
     x = np.zeros((40, 16, 24, 3), np.uint8)
     np.savez(tmp_path / "mine.npz", x=x, y=np.arange(40) % 4)
     experiment = builder.experiment(override(BASE, [f"data.name=array:{tmp_path}/mine.npz"]))
@@ -567,8 +568,8 @@ def test_images_of_another_size_and_kind_need_another_data_line_alone(tmp_path):
     assert label["embedding"].shape[0] == 5
 
 
-def test_augmentation_is_known_to_the_network_that_is_built_and_to_nobody_in_sampling():
-    """Its width would have to be set by hand, or samples would look augmented."""
+def test_the_network_is_built_for_augmentation_and_sampling_leaves_it_out():
+    """A user would have to set the width of the labels by hand, or samples look augmented."""
     experiment = builder.experiment(override(BASE, ["data.augment=affine:p=0.3,turn=True"]))
     assert experiment.reading.augment.p == 0.3
     params = jax.eval_shape(experiment.initialise).params["network"]["Embedding_0"]
@@ -583,7 +584,7 @@ def test_augmentation_is_known_to_the_network_that_is_built_and_to_nobody_in_sam
 
 
 def test_a_large_number_in_whole_digits_may_stand_for_a_float():
-    """FLOP/s and rates beyond 2^31 are not counts: 197 TFLOP/s would have to be written 1.97e14."""
+    """197 TFLOP/s would have to be written 1.97e14. FLOP/s and rates beyond 2^31 are no counts."""
     train = {"peak_flops": 197_000_000_000_000}
     e = builder.experiment(load("moons_vp") | {"train": train})
     assert e.train.peak_flops == 197e12

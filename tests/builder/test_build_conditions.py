@@ -23,7 +23,7 @@ def built(specs, conditions=None, **network):
 
 
 def test_a_network_is_built_for_the_conditions_of_its_data():
-    """Their number and width would have to be set by hand."""
+    """Number and width of the conditions would have to be set by hand."""
     known = built((LABEL, CAPTION))
     assert str(known) == "label (label of size 10), caption (tokens of size 8)"
     assert [e.mechanism for e in known.entries] == ["embedding", "cross"]
@@ -40,7 +40,7 @@ def test_settings_of_a_condition_are_fields():
 
 
 def test_a_network_may_know_what_the_data_lack():
-    """Published networks with labels of augmentation, and second times, could not be built."""
+    """Published networks with augmentation labels or a second time could not be built."""
     known = built((LABEL,), {"to": {"size": 1}, "text": {"kind": "tokens", "size": 4}})
     assert known.by("time") == [To(mechanism="time")]
     assert known.by("cross") == [Tokens(4, "text", "cross")]
@@ -86,7 +86,7 @@ def test_what_cannot_be_is_refused_with_its_place(conditions, message):
 def test_dropout_of_what_data_or_network_lack_is_refused_before_anything_is_traced(
     network, rates, message
 ):
-    """It used to fail in tracing with a traceback: only conditions of the data can be dropped."""
+    """Tracing would fail with a traceback: only conditions of the data can be dropped."""
     config = {**BASE, "network": {**SMALL, **network}}
     config["loss"] = {**BASE["loss"], "condition_dropout": rates}
     with pytest.raises(ConfigError) as error:
@@ -94,7 +94,7 @@ def test_dropout_of_what_data_or_network_lack_is_refused_before_anything_is_trac
     assert f"config.loss: condition_dropout.{message}" in str(error.value)
 
 
-def test_a_network_that_cannot_take_a_condition_of_the_data_says_so():
+def test_a_network_that_cannot_take_a_condition_of_the_data_is_refused():
     """Captions would be ignored by a network for points."""
     with pytest.raises(ConfigError, match="enters by joint or cross, but mlp takes embedding"):
         builder.construct_model({**BASE, "network": {"name": "mlp"}}, (CAPTION,))

@@ -1,4 +1,4 @@
-"""Losses from a config: by name or with settings, and what does not go together is refused."""
+"""Losses from a config, by name or with settings; combinations that cannot work are refused."""
 
 import copy
 
@@ -14,7 +14,7 @@ from diffjax.objectives import ERRORS, Denoising
 from diffjax.schedules import Learned
 from diffjax.weights import WEIGHTS
 
-# Small: each build that ends traces the network.
+# Small, because each successful build traces the network.
 BASE = override(load("digits_vp"), ["network.multipliers=(1,)", "network.attention=()"])
 POINTS = {"data": {"name": "moons"}, "network": {"name": "mlp", "width": 8, "depth": 1}}
 LABELLED = POINTS | {"data": {"name": "moons", "labels": True}}
@@ -25,7 +25,7 @@ def config(**loss):
 
 
 def refused(config) -> str:
-    """The one line that `builder.experiment` refuses this config with."""
+    """Return the one line with which `builder.experiment` refuses this config."""
     with pytest.raises(ConfigError) as error:
         builder.experiment(config)
     text = str(error.value)
@@ -71,7 +71,7 @@ def test_settings_of_the_loss_reach_it():
 
 
 def test_condition_dropout_by_name_is_checked():
-    """A condition that does not exist would never be dropped, and guidance have no reference."""
+    """A condition that does not exist would never be dropped, and guidance lack its reference."""
     made = builder.experiment(config(condition_dropout={"label": 0.25}) | LABELLED).loss
     assert made == Denoising(condition_dropout={"label": 0.25})
     for rates, message in (
@@ -155,7 +155,7 @@ def test_a_loss_that_cannot_be_is_refused_with_its_place(loss, parts):
 
 @pytest.mark.parametrize("hybrid", [0.0, 0.001])
 def test_hybrid_and_the_second_output_go_together(hybrid):
-    """An output would stay untrained, or a loss train nothing."""
+    """The second output would stay untrained, or a loss train nothing."""
     made = {**config(hybrid=hybrid), "network": {**BASE["network"], "learn_variance": True}}
     if hybrid:
         assert builder.experiment(made).loss.hybrid == hybrid
@@ -165,7 +165,7 @@ def test_hybrid_and_the_second_output_go_together(hybrid):
 
 
 def test_a_likelihood_draw_needs_a_last_log_snr():
-    """All times drawn would be the last one."""
+    """All drawn times would be t_max."""
     made = override(BASE, ["sde.t_max=1.0"]) | {"loss": {"draw": "likelihood"}}
     text = refused(made)
     assert text.startswith("config.loss: ") and "t_max < 1" in text
@@ -193,7 +193,7 @@ LEARNED = {"name": "vp", "schedule": {"name": "learned"}}
     ids=repr,
 )
 def test_a_learned_schedule_is_refused_with_other_losses_than_the_bound(loss):
-    """Training would shrink the range of noise levels, and the loss look fine."""
+    """Training would shrink the range of noise levels while the loss looks fine."""
     text = refused({**config(**loss), "sde": LEARNED})
     assert text.startswith("config.loss: ")
     assert "weight='elbo'" in text and "bound=True" in text
@@ -201,7 +201,7 @@ def test_a_learned_schedule_is_refused_with_other_losses_than_the_bound(loss):
 
 @pytest.mark.parametrize("weight", ["elbo", {"name": "elbo"}], ids=repr)
 def test_a_learned_schedule_builds_with_the_bound(weight):
-    """The one loss that it is for would be refused."""
+    """The variational bound, the only loss for a learned schedule, would be refused."""
     made = builder.experiment({**config(weight=weight, bound=True), "sde": LEARNED})
     assert made.model.sde.schedule == Learned()
     assert set(jax.eval_shape(made.initialise).params) == {"network", "schedule"}

@@ -1,4 +1,4 @@
-"""From config.sampling to a plan: correctors, sources of noise, adaptive steps."""
+"""From config.sampling to a plan: correctors, sources of noise and adaptive steps."""
 
 import os
 import re
@@ -45,7 +45,7 @@ def plan(sde=SDE, classes=4, leads=False, **fields):
 
 
 def refused(sde=SDE, classes=4, leads=False, **fields) -> str:
-    """The one line that the settings are refused with."""
+    """Return the one line with which the settings are refused."""
     with pytest.raises(ConfigError) as error:
         plan(sde, classes, leads, **fields)
     assert "\n" not in str(error.value)
@@ -72,7 +72,7 @@ def test_a_corrector_of_the_config_is_the_corrector(spec, make):
 
 
 def test_noise_of_the_config_is_that_of_the_table():
-    """More steps would give another sample instead of a refined one."""
+    """More steps would give a different sample instead of a refined one."""
     own, path = plan(), plan(noise="brownian")
     assert (own.table.nodes < 6).all() and own.table.nodes.shape[1] == 1
     exact = own.table.brownian()
@@ -84,7 +84,7 @@ def test_noise_of_the_config_is_that_of_the_table():
 
 
 def test_adaptive_steps_are_built_with_their_settings():
-    """A tolerance would be that of the default."""
+    """The default tolerance would be used instead of the configured one."""
     from diffjax.samplers.adaptive import SOLVERS
 
     spec = {"name": "adaptive", "solver": "tsit5", "rtol": 1e-2, "atol": 1e-4, "most": 99}
@@ -138,7 +138,7 @@ def test_what_cannot_be_sampled_is_refused_with_its_place(fields, parts):
 
 
 def test_adaptive_steps_need_what_other_samplers_need():
-    """The SDE would begin with an infinite drift; guidance would guide by nothing."""
+    """The SDE would start with an infinite drift, or guidance lack its reference."""
     spec = {"name": "adaptive", "eta": 1.0}
     assert "where alpha is 0" in refused(VP(Cosine()), sampler=spec)
     assert plan(VP(Cosine()), sampler={"name": "adaptive"}).eta == 0
@@ -168,11 +168,11 @@ def test_rows_outside_the_guidance_interval_make_one_pass(interval):
 
 
 def test_weights_follow_their_ramp_or_are_given_by_row():
-    """Rows would be guided as strongly as if nothing had been asked for."""
+    """Rows would be guided with the default weight instead of the configured one."""
     t = plan().table.t
     made = plan(guidance={"weight": 3.0, "ramp": "cosine"})
     np.testing.assert_allclose(made.table.weight, 3 + 2 * np.cos(np.pi * t), rtol=1e-6)
-    assert made.table.weight[0] == 1 and made.passes == 11  # t = 1: not guided, not paid for
+    assert made.table.weight[0] == 1 and made.passes == 11  # t = 1: a single pass
     given = plan(guidance={"weight": [1, 2, 1, 0.5, 1, 3]})
     assert given.table.weight.tolist() == [1, 2, 1, 0.5, 1, 3] and given.passes == 9
 
@@ -243,8 +243,9 @@ def test_bad_guidance_is_refused_with_its_place(fields, parts):
 
 
 def test_a_second_time_is_asked_of_networks_that_take_one(monkeypatch):
-    """A network without a second time would raise a traceback at its first row, or the reference of
-    a flow map would be compared at another time.
+    """A network without a second time would raise a traceback at its first row.
+
+    The reference of a flow map would also be compared at a wrong time.
     """
 
     def leap(sde, times):
@@ -293,8 +294,10 @@ def test_the_list_names_all_of_guidance():
 
 
 def test_another_network_is_loaded_again_once_its_run_has_changed(toy, tmp_path):
-    """Guidance would keep the weights from before that run was trained further, and a process
-    with many guided runs would keep the networks of all of them."""
+    """Guidance would keep the old weights after their run was trained further.
+
+    A process with many guided runs would also keep the networks of all of them in memory.
+    """
     run = shutil.copytree(toy, tmp_path / "run")
     first = guidance.trained(run, None)
     assert guidance.trained(run, None) is first

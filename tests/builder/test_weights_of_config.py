@@ -1,4 +1,4 @@
-"""Plans for samples that have their own guidance weights."""
+"""Plans for samples with guidance weights of their own."""
 
 import numpy as np
 import pytest
@@ -22,11 +22,13 @@ def plan(classes=10, sampler="ddim", per_sample=True, **guidance):
 
 
 def test_a_plan_for_weights_of_samples_guides():
-    """The weight 1 of a config would be a plan that no sample can be guided by, or the ramp and the
-    interval of the config be lost."""
+    """A weight of 1 in the config would switch guidance off for samples with other weights.
+
+    The ramp and the interval of the config would be lost as well.
+    """
     assert plan(per_sample=False).guidance == Conditional()
     assert plan().guidance == Guided() and plan(sampler="adaptive").guidance == Guided()
-    assert plan().passes == 6  # nobody is guided yet
+    assert plan().passes == 6  # no sample is guided yet
     for fields in ({"ramp": "cosine"}, {"interval": (0.1, 2.0)}, {"ramp": "linear"}):
         made = plan(**fields).weighted(np.array([1.0, 3.0, -0.5]))
         for k, weight in enumerate((1.0, 3.0, -0.5)):

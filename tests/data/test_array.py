@@ -14,7 +14,7 @@ def images(size: int = 50, *shape: int) -> np.ndarray:
 
 
 def both(path) -> tuple[np.ndarray, np.ndarray]:
-    """All items of a file and the numbers (the first value) of those held out."""
+    """Return all items of a file, and the numbers (first values) of the held-out ones."""
     train, test = (load(array(split, path=str(path))) for split in ("train", "test"))
     first = [d.x.reshape(len(d), -1)[:, 0] for d in (train, test)]
     x = np.concatenate([train.x, test.x])
@@ -50,7 +50,7 @@ def test_images_and_points_are_read_from_npy(tmp_path, x, shape):
     [("x", "y"), ("images", "labels"), ("image", "label"), ("data", "target"), ("arr_0", "arr_1")],
 )
 def test_labels_travel_with_their_images(tmp_path, names):
-    """Held out by number, images and labels must be cut alike; arr_0 is what sample.py writes."""
+    """Images and labels would be split differently. `arr_0` is the layout that `sample` writes."""
     label = np.arange(50) * 7 % 10
     np.savez(tmp_path / "a.npz", **dict(zip(names, (images(), label), strict=True)))
     for split in ("train", "test"):
@@ -67,7 +67,7 @@ def test_an_npz_file_may_hold_images_alone(tmp_path):
 
 
 def test_an_npz_file_may_hold_its_own_splits(tmp_path):
-    """If a file has its own splits, no further items are held out."""
+    """Items would be held out although the file has its own splits."""
     parts = {"x_train": images(), "y_train": np.arange(50) % 4}
     parts |= {"x_test": images(6), "y_test": np.array([0, 1, 0, 1, 0, 6])}
     np.savez(tmp_path / "a.npz", **parts)
@@ -79,7 +79,7 @@ def test_an_npz_file_may_hold_its_own_splits(tmp_path):
 
 
 def test_classes_are_counted_over_both_splits(tmp_path):
-    """Otherwise training and evaluation would build networks of different sizes."""
+    """Training and evaluation would build networks of different sizes."""
     few, many = np.zeros(50, int), np.array([0, 6])
     np.savez(tmp_path / "a.npz", x_train=images(), x_test=images(2), y_train=few, y_test=many)
     rare = np.zeros(50, int)
@@ -119,7 +119,7 @@ def test_the_held_out_items_stay_so_when_items_are_added(tmp_path):
     ],
 )
 def test_what_is_neither_images_nor_points_is_refused(tmp_path, x, message):
-    """Without the error, out-of-range values would show only in bad samples."""
+    """Out-of-range values would show only in bad samples."""
     np.save(tmp_path / "a.npy", x)
     with pytest.raises(ValueError, match=message):
         array("train", path=str(tmp_path / "a.npy"))
@@ -148,7 +148,7 @@ def test_a_folder_is_no_file(tmp_path):
         array("train", path=str(tmp_path))
 
 
-@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # of np.load, for no zip
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # by np.load
 @pytest.mark.parametrize("name", ["a.npy", "a.npz"])
 @pytest.mark.parametrize("content", [b"", b"garbage", b"PK\x03\x04garbage", b"\x93NUMPY\x01\x00"])
 def test_a_file_that_is_no_array_is_refused_by_name(tmp_path, name, content):
@@ -157,7 +157,7 @@ def test_a_file_that_is_no_array_is_refused_by_name(tmp_path, name, content):
         array("train", path=str(tmp_path / name))
 
 
-@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # of np.load, for no zip
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # by np.load
 def test_a_file_that_ends_too_early_is_refused_by_name(tmp_path):
     for name, save in (("a.npy", np.save), ("a.npz", np.savez)):
         save(tmp_path / name, images())
@@ -182,7 +182,7 @@ def test_a_share_that_is_none_is_refused(tiny_array, holdout):
 @pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", ">i4", "int64", "uint64"])
 @pytest.mark.parametrize("shape", [(50,), (50, 1)])
 def test_integer_labels_are_read_as_a_row_or_a_column_of_any_type(tmp_path, dtype, shape):
-    """CIFAR-10, as its own site has it, holds a column of labels."""
+    """CIFAR-10 as published, with a column of labels, would be refused."""
     label = np.arange(50) % 3
     np.savez(tmp_path / "a.npz", x=images(), y=label.astype(dtype).reshape(shape))
     data = load(array("train", path=str(tmp_path / "a.npz"), holdout=0.0))
@@ -191,7 +191,7 @@ def test_integer_labels_are_read_as_a_row_or_a_column_of_any_type(tmp_path, dtyp
 
 
 def test_labels_that_are_too_large_are_refused(tmp_path):
-    """They would wrap around, to classes below 0."""
+    """Labels would wrap around to classes below 0."""
     np.savez(tmp_path / "a.npz", x=images(), y=np.full(50, 2**31))
     with pytest.raises(ValueError, match="the largest label is 2147483648"):
         array("train", path=str(tmp_path / "a.npz"))

@@ -66,9 +66,10 @@ MAPS["all"] = (
 
 @pytest.mark.parametrize("name", MAPS)
 @pytest.mark.parametrize("degree", [1, 2])
-def test_a_polynomial_image_is_moved_as_the_map_says(name, degree):
-    """The direction, the centre or the order of the changes would be wrong, or the image blurred:
-    cubic convolution is exact on quadratics. Only pixels with an origin well inside are
+def test_a_polynomial_image_is_moved_by_its_map(name, degree):
+    """The direction, centre or order of the changes would be wrong, or the image blurred.
+
+    Cubic convolution is exact on quadratics. Only pixels whose origin lies well inside are
     compared.
     """
     given, matrix, shift = MAPS[name]
@@ -83,7 +84,7 @@ def test_a_polynomial_image_is_moved_as_the_map_says(name, degree):
 
 
 def test_what_needs_no_resampling_is_exact_to_the_bit():
-    """With rounding, an image that was only mirrored would be slightly blurred."""
+    """An image that was only mirrored would be slightly blurred by rounding."""
     x, same = drawn(1, W, W, 3), np.testing.assert_array_equal
     same(changed(x, amounts()), x)
     same(changed(x, amounts(flip=1)), x[:, :, ::-1])
@@ -119,18 +120,18 @@ def test_without_chance_nothing_changes():
 
 
 def test_where_labels_are_zero_an_image_is_as_it_was():
-    """Samples have labels 0, so a changed image with labels 0 would leak into them."""
+    """A changed image with labels 0 would leak into samples, whose labels are 0."""
     x, augment = drawn(256, 6, 6, 3), Affine(p=0.3, turn=True)
     amounts, told = jax.tree.map(lambda a: a[:256], made())
     assert told.shape == (256, augment.width) == (256, 11)
     same, silent = (changed(x, amounts) == x).all((1, 2, 3)), (told == 0).all(1)
     assert same[silent].all()
-    assert 0.03 < silent.mean() < 0.2  # of the law: 0.5 * 0.85 * 0.7^4 * 0.775
+    assert 0.03 < silent.mean() < 0.2  # by their probabilities: 0.5 * 0.85 * 0.7^4 * 0.775
     assert (same & ~silent).mean() < 0.02  # both flips and half a turn
 
 
 def test_the_amounts_have_the_laws_of_the_paper():
-    """Their frequencies, strengths or labels would not be those of table 6."""
+    """Frequencies, strengths or labels would differ from those of table 6 of the paper."""
     p = 0.3
     a, _ = made(p)
     share = {k: float((np.asarray(v).reshape(MANY, -1) != 0).any(1).mean()) for k, v in
@@ -148,7 +149,7 @@ def test_the_amounts_have_the_laws_of_the_paper():
 
 @pytest.mark.parametrize("name", WIDTHS)
 def test_the_labels_of_one_change_stand_alone(name):
-    """Off, a change must neither happen nor take a place among the labels."""
+    """A change that is switched off would still happen, or keep a place among the labels."""
     others = dict.fromkeys(WIDTHS, False)
     one = Affine(p=1.0, **others | {name: True})
     made = one.draw(jax.random.key(0), 64)

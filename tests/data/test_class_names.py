@@ -1,4 +1,4 @@
-"""Names of classes, from the source to pictures, files and requests."""
+"""Names of classes, from the source to pictures, files and flags."""
 
 import json
 from pathlib import Path
@@ -34,7 +34,7 @@ def animals(tmp_path) -> Path:
 
 
 def test_folders_name_the_classes_of_a_run(animals):
-    """A run would forget them, or keep names of labels that it does not read."""
+    """A run would forget its class names, or keep names of labels that it does not read."""
     form = folder("train", str(animals), channels=1).form
     assert form.class_names == ("cat", "dog")
     written = json.loads(json.dumps(form.as_json()))
@@ -46,7 +46,7 @@ def test_folders_name_the_classes_of_a_run(animals):
 
 
 def test_numbers_are_no_names():
-    """Digits would get the titles 0, 1, ... as if these were names."""
+    """Pictures of digits would have the titles 0, 1, ... as if these were names."""
     items = Memory(np.zeros((4, 8, 8, 1), np.uint8), np.array([0, 1, 2, 1]), 3)
     form = Decoded(Stored(items), channels=1).form
     assert form.classes == 3 and form.class_names == ()
@@ -56,14 +56,14 @@ def test_numbers_are_no_names():
 
 
 def test_a_run_resumes_under_other_names():
-    """A run from before its classes had names, or whose folder is renamed, would be refused."""
+    """A run would be refused whose classes had no names before, or whose folder was renamed."""
     names = lambda *listed: {"data": {"kind": "image", "classes": [*listed]}}
     assert not [*_differences(names("cat"), names("kitten"))]
     assert not [*_differences({"data": {"kind": "image"}}, names("kitten"))]
 
 
 def test_files_are_named_by_their_class(tmp_path):
-    """A name of a class would make a folder, or a file that a system refuses."""
+    """The name of a class would make a folder, or a file name that a system refuses."""
     x, label = np.zeros((4, 8, 8, 1), np.uint8), np.array([0, 1, 2, -1])
     samples = Generated(x, {"label": label}, np.ones(4), np.ones(4), NAMED)
     sample.write(tmp_path, samples)
@@ -73,8 +73,8 @@ def test_files_are_named_by_their_class(tmp_path):
     assert sample.suffix("...") == ""
 
 
-def test_labels_are_said_by_name_or_number():
-    """`--label=cat` would be refused, or a class whose name is a number be another one."""
+def test_labels_are_given_by_name_or_number():
+    """`--label=cat` would be refused, or a class named by a number be confused with another."""
     assert class_numbers("cat", NAMED) == [0]
     assert class_numbers(["cat", "1", 2], NAMED) == [0, 1, 2]
     assert class_numbers("2", NAMED) == [2]
@@ -95,7 +95,7 @@ def test_columns_are_titled():
     np.testing.assert_array_equal(titled[-len(plain) :], plain)
     strip = titled[: -len(plain)]
     for k in range(3):
-        assert strip[:, 66 * k + 2 : 66 * (k + 1)].min() < 128  # each has its own
+        assert strip[:, 66 * k + 2 : 66 * (k + 1)].min() < 128  # each has a title of its own
     np.testing.assert_array_equal(NAMED.picture(x, label[::-1] * 0), NAMED.items.picture(x))
     long = drawing.grid(np.zeros((2, 8, 8, 1), np.uint8), 2, titles=["short", "a long name" * 9])
     assert long.shape[0] - 68 > 66 and long.shape[1] == 134  # upright, shortened

@@ -22,7 +22,7 @@ def written(path, **arrays):
 
 
 def test_latents_take_masks_and_conditions_of_any_name(tmp_path):
-    """Padding of captions would be read as text; and a second description could not be stored."""
+    """The padding of captions would be read as text, and a second description be lost."""
     rng = np.random.default_rng(0)
     text, mask = rng.normal(size=(N, 4, 2)).astype(np.float16), rng.random((N, 4)) < 0.5
     hue = np.arange(N, dtype=np.int64)
@@ -60,8 +60,8 @@ def test_conditions_that_do_not_fit_the_latents_are_refused(tmp_path, arrays, me
         latents("train", written(tmp_path, **arrays))
 
 
-def test_columns_of_text_are_said_to_be_left_out(tmp_path, capsys):
-    """A caption in metadata.jsonl would seem to be learnt."""
+def test_omitted_columns_of_text_are_reported(tmp_path, capsys):
+    """A caption in metadata.jsonl would seem to be learned."""
     rows = [{"file_name": f"{k}.png", "caption": f"no. {k}", "size": k} for k in range(4)]
     (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
     for row in rows:
@@ -72,7 +72,7 @@ def test_columns_of_text_are_said_to_be_left_out(tmp_path, capsys):
 
 
 def test_labels_of_a_table_have_the_names_of_their_levels(tmp_path):
-    """`--label=cat` would be refused, and a legend would say numbers."""
+    """`--label=cat` would be refused, and a legend would show numbers."""
     rows = [f"{k},{k % 3},{'dog' if k % 2 else 'cat'},{k % 2}" for k in range(N)]
     (tmp_path / "a.csv").write_text("\n".join(["a,b,kind,number", *rows]))
     named, numbered = (

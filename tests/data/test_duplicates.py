@@ -1,4 +1,4 @@
-"""Duplicates against brute force: which items are removed, which stay, and for which."""
+"""Duplicates against brute force: removed items, kept items, and the pairs of both."""
 
 import io
 
@@ -23,7 +23,7 @@ def jpeg(x: np.ndarray) -> np.ndarray:
 
 
 def apart(a, b) -> np.ndarray:
-    """Bits by which the hashes of images differ, pair by pair."""
+    """Return the number of bits in which the hashes of images differ, pair by pair."""
     a, b = (duplicates.look(x)[0] for x in (a, b))
     return np.array([bin(int(p) ^ int(q)).count("1") for p, q in zip(a, b, strict=True)])
 
@@ -38,7 +38,7 @@ CHANGES = {
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_the_hash_stays_nearly_the_same_under_small_changes(change):
-    """Near duplicates would not be found; different images are half of 63 bits apart."""
+    """Near duplicates would not be found. Hashes of different images differ in half of 63 bits."""
     x = smooth(40)
     assert np.median(apart(x, [CHANGES[change](a) for a in x])) <= 4
     others = apart(x, x[1:] + x[:1])
@@ -46,7 +46,7 @@ def test_the_hash_stays_nearly_the_same_under_small_changes(change):
 
 
 def test_flat_images_have_one_hash_and_differ_by_their_colour():
-    """Bits of rounding errors would be compared."""
+    """Rounding errors of flat images would be compared."""
     flat = [np.full((20, 20, 1), grey, np.uint8) for grey in (3, 120, 122)]
     bits, small = duplicates.look(flat)
     assert len(set(bits.tolist())) == 1
@@ -68,7 +68,7 @@ def test_of_equal_items_the_first_in_order_stays(order):  # fmt: skip
 
 
 def test_near_duplicates_are_those_of_a_plain_loop():
-    """Blocks of rows must neither miss pairs at their borders nor count one twice."""
+    """Pairs at the border of two blocks of rows would be missed, or counted twice."""
     n, most = 300, 3
     rng = np.random.default_rng(1)
     bits = rng.integers(0, 2**63, n, np.uint64)
@@ -78,7 +78,7 @@ def test_near_duplicates_are_those_of_a_plain_loop():
         bits[i] = bits[rng.integers(0, i)] ^ np.bitwise_or.reduce(
             np.uint64(1) << flips.astype(np.uint64), initial=np.uint64(0)
         )
-        small[i] = 255 * (rng.random() < 0.2)  # another colour: not alike
+        small[i] = 255 * (rng.random() < 0.2)  # another colour: no duplicate
     order, wanted = rng.permutation(n), {}
     for k, i in enumerate(order):
         for j in order[:k]:

@@ -70,7 +70,7 @@ def test_folders_named_as_splits_are_the_splits(tmp_path, name):
 
 
 def test_a_class_without_held_out_images_does_not_shift_the_labels(tmp_path):
-    """Counted in each split alone, `bee` would be class 1 in training and class 0 in the test."""
+    """`bee` would be class 1 in training and class 0 in the test split."""
     save(tmp_path / "train" / "ape" / "1.png", 1)
     save(tmp_path / "train" / "bee" / "2.png", 2)
     save(tmp_path / "test" / "bee" / "3.png", 3)
@@ -97,7 +97,7 @@ def test_the_centre_is_kept_and_the_borders_are_cut(tmp_path, shape):
 
 @pytest.mark.parametrize("ending", ["png", "jpg", "webp"])
 def test_images_of_several_sizes_are_brought_to_one(tmp_path, ending):
-    """The green centre must fill the result, whatever the size; JPEG may be decoded smaller."""
+    """The green centre would not fill the result. JPEG may be decoded at a smaller size."""
     for i, (h, w) in enumerate([(8, 8), (16, 16), (20, 60), (90, 30), (400, 700), (6, 6)]):
         x = np.full((h, w, 3), RED, np.uint8)
         side = min(h, w)
@@ -129,14 +129,14 @@ def test_colours_become_grey_by_their_luminance(tmp_path):
 
 
 def test_the_colours_of_a_palette_are_looked_up(tmp_path):
-    """Taken as grey levels, the numbers of the palette would be noise."""
+    """The numbers of the palette would be taken for grey levels: noise."""
     image = Image.fromarray(noise(8, 8, 3)).quantize(16)
     save(tmp_path / "a.png", image)
     np.testing.assert_array_equal(only(tmp_path), np.asarray(image.convert("RGB")))
 
 
 def test_what_is_transparent_is_white(tmp_path):
-    """The colour under full transparency is arbitrary, often black."""
+    """Transparent areas would have the arbitrary, often black, colour below them."""
     x = np.zeros((8, 8, 4), np.uint8)
     x[4:] = (*GREEN, 255)
     x[0, 0] = (0, 0, 0, 51)
@@ -160,7 +160,7 @@ def test_what_is_transparent_in_a_palette_is_white(tmp_path):
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_sixteen_bits_are_scaled_not_clipped(tmp_path, channels):
-    """Pillow alone would make all levels above 255 of 65,535 white."""
+    """All levels above 255 of 65,535 would be white, as by Pillow alone."""
     save(tmp_path / "a.png", noise(8, 8).astype(np.uint16) * 257)
     np.testing.assert_array_equal(
         only(tmp_path, channels=channels)[..., :1], noise(8, 8)[..., None]
@@ -170,7 +170,7 @@ def test_sixteen_bits_are_scaled_not_clipped(tmp_path, channels):
 @pytest.mark.parametrize("ending", ["png", "jpg", "webp", "tif"])
 @pytest.mark.parametrize(("orientation", "turn"), [(3, 2), (6, -1), (8, 1)])
 def test_photographs_are_turned_upright(tmp_path, ending, orientation, turn):
-    """A camera writes the orientation beside the pixels: unread, people lie on their side."""
+    """People would lie on their side: a camera writes the orientation beside the pixels."""
     x = np.full((16, 32, 3), RED, np.uint8)
     x[:, :16] = GREEN
     image = Image.fromarray(x)
@@ -202,7 +202,7 @@ def test_a_folder_that_is_not_there_is_refused(path):
 
 
 def test_an_image_beside_class_folders_is_refused(tmp_path):
-    """The image has no class, and nobody would notice if it were left out."""
+    """The image, which has no class, would be left out without notice."""
     save(tmp_path / "ape" / "1.png", 1)
     save(tmp_path / "2.png", 2)
     with pytest.raises(ValueError, match=r"2\.png: lies beside the class folders ape"):
@@ -228,7 +228,7 @@ def test_an_unreadable_image_is_refused_by_name(damaged):
 
 
 def test_an_unreadable_image_is_replaced_by_the_next_one_with_its_label(damaged, capsys):
-    """The pixels of one image with the label of another would train a wrong class."""
+    """The pixels of one image would be trained with the label of another."""
     data = folder("train", path=damaged, holdout=0.0, unreadable=1)
     for _ in range(2):
         items = data[np.array([1, 0, 2])]
@@ -277,7 +277,7 @@ def test_a_split_that_holds_nothing_is_refused(tiny_folder):
 
 
 def test_the_held_out_images_stay_so_when_files_are_added(tmp_path):
-    """Otherwise training images would become test images of the next run."""
+    """Training images would become test images of the next run."""
     before: dict[str, set[int]] = {"train": set(), "test": set()}
     for some in (range(0, 120, 2), range(1, 120, 2)):
         for i in some:
@@ -294,7 +294,7 @@ def test_the_held_out_images_stay_so_when_files_are_added(tmp_path):
 
 
 def test_a_class_without_a_training_image_is_named(tmp_path, capsys):
-    """The network would be asked for a class of which it never saw an image."""
+    """Samples would be requested of a class that the network never saw."""
     for name, count in (("a", 5), ("c", 1)):
         (tmp_path / name).mkdir()
         for i in range(count):

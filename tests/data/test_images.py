@@ -47,8 +47,10 @@ COLOUR = [(bits, 2) for bits in (8, 16)]
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize(("bits", "colour"), GREY + COLOUR)
 def test_a_colour_that_stands_for_transparency_is_white(bits, colour, channels):
-    """A tRNS chunk says it in the bits of the file: taken as it stands it would be another grey,
-    and where no mode has an alpha channel it would be read as black."""
+    """A transparent colour would be read as grey or black.
+
+    A tRNS chunk states the colour in the bit depth of the file.
+    """
     top, depth = 2**bits - 1, 1 if colour == 0 else 3
     x = np.full((SIDE, SIDE, depth), top // 2 if bits > 1 else 1)
     x[0, KEY] = 2 * top // 3
@@ -63,7 +65,7 @@ def test_a_colour_that_stands_for_transparency_is_white(bits, colour, channels):
 @pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "PA", "RGB", "RGBA", "RGBa", "La", "CMYK",
                                   "YCbCr", "HSV", "I;16", "I;16B"])  # fmt: skip
 def test_every_mode_is_read_as_the_colour_that_it_shows(mode):
-    """A rule that holds in some modes only would train on noise, or on black where it is clear."""
+    """Training would see noise, or black where the image is transparent, in some modes."""
     grey = 204  # which palettes have
     image = Image.new("RGB", (SIDE, SIDE), (grey,) * 3)
     if mode.startswith("I;16"):
@@ -81,7 +83,7 @@ def test_every_mode_is_read_as_the_colour_that_it_shows(mode):
 
 
 def test_sixteen_bits_of_a_ppm_are_scaled():
-    """Pillow opens them in a mode of 32 bits, which is refused in other files."""
+    """16-bit PPM files would be refused: Pillow opens them in a 32-bit mode."""
     content = b"P5 2 1 65535\n" + np.array([257 * 3, 65535], ">u2").tobytes()
     assert read(content, 1).ravel().tolist() == [3, 255]
 
@@ -104,11 +106,11 @@ ODD = {
 }
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")  # of Pillow, for odd tags
+@pytest.mark.filterwarnings("ignore::UserWarning")  # warnings of Pillow for odd tags
 @pytest.mark.parametrize("odd", ODD)
 @pytest.mark.parametrize("ending", ["JPEG", "WEBP", "PNG"])
 def test_odd_tags_beside_the_orientation_do_not_matter(ending, odd):
-    """One photograph of an old camera would end a run that allows unreadable files."""
+    """One photograph of an old camera would stop a run that tolerates unreadable files."""
     x = np.zeros((16, 32, 3), np.uint8)
     x[:, :16, 1] = 255
     out = io.BytesIO()
@@ -129,7 +131,7 @@ def test_an_orientation_that_is_none_leaves_the_image(value):
 
 
 def test_an_orientation_after_the_pixels_is_applied():
-    """A PNG may store the orientation in a chunk after the pixels."""
+    """The orientation of a PNG would be ignored if its chunk follows the pixels."""
     x = np.zeros((2, 6, 3), int)
     x[:, :3] = 255
     whole = png(8, 2, x)
@@ -142,7 +144,7 @@ def test_an_orientation_after_the_pixels_is_applied():
     "error", [struct.error("bad"), TypeError(), KeyError(7), RecursionError("deep"), MemoryError()]
 )
 def test_whatever_pillow_raises_is_an_unreadable_image(error):
-    """One more kind of error would end a run in a traceback that names no file."""
+    """An error of another type would stop a run with a traceback that names no file."""
 
     def fails():
         raise error
@@ -155,7 +157,7 @@ def test_whatever_pillow_raises_is_an_unreadable_image(error):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("ending", ["PNG", "JPEG", "GIF", "WEBP", "TIFF", "BMP", "TGA", "JPEG2000"])
 def test_damaged_images_are_read_or_unreadable(ending):
-    """Whichever byte is damaged, in 200 copies of each image, no other error occurs."""
+    """A damaged byte would raise another error: 200 damaged copies of each image are read."""
     rng, out = np.random.default_rng(0), io.BytesIO()
     Image.fromarray(rng.integers(0, 256, (12, 10, 3), np.uint8)).save(out, ending)
     whole = out.getvalue()

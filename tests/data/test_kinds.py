@@ -1,4 +1,4 @@
-"""Every kind of data: the way to the network and back, pictures, files, changes; forms by name."""
+"""Every kind of data: scaling for the network and back, pictures, files, augmentations, forms."""
 
 import json
 import re
@@ -42,7 +42,7 @@ def items(name: str, dtype: str, num: int = 6) -> np.ndarray:
 
 @pytest.mark.parametrize(("name", "dtype"), EVERY)
 def test_items_come_back_from_the_range_of_the_network(name, dtype):
-    """A kind that scales one way only would train on other data than it shows."""
+    """A kind would be trained on other data than it shows, if it scales in one direction only."""
     kind, x = KINDS[name], items(name, dtype)
     form = Form(name, SHAPES[name], (), dtype)
     seen = np.asarray(kind.normalise(jnp.asarray(x)))
@@ -107,8 +107,8 @@ def test_what_cannot_be_cut_is_refused_by_name(name):
         Reading(crop=1).check(source)
 
 
-def test_a_form_is_told_and_read_back():
-    """Sampling knows the data by this file alone."""
+def test_a_form_is_written_and_read_back():
+    """Sampling would not know the shape of the data, which it reads from this file alone."""
     specs = (Spec("label", "label", 4), Spec("tokens", "tokens", 8))
     form = Form("audio", (64, 1), specs, "int16", (("rate", 8000),))
     read = from_json(json.loads(json.dumps(form.as_json())))
@@ -141,7 +141,7 @@ def test_every_default_kind_takes_the_items_that_it_is_the_default_of():
 
 
 def test_latents_of_three_channels_keep_their_values(tmp_path):
-    """Taken for images, they would be clipped to grey levels."""
+    """Latents would be clipped to grey levels, as if they were images."""
     x = 3 * np.random.default_rng(0).normal(size=(40, 4, 4, 3)).astype(np.float32)
     np.save(tmp_path / "latents.npy", x)
     np.save(tmp_path / "x.npy", x)
@@ -155,7 +155,7 @@ def test_latents_of_three_channels_keep_their_values(tmp_path):
 
 
 def test_conditions_come_with_the_items_of_an_archive(tmp_path):
-    """Conditions keep their names, are NaN where a mask is 0, and are split like the items."""
+    """Conditions would lose their name, their mask, or the split of their items."""
     rng = np.random.default_rng(0)
     tokens = rng.normal(size=(30, 5, 3)).astype(np.float64)
     mask = rng.random((30, 5)) < 0.5
@@ -194,7 +194,7 @@ def test_conditions_that_do_not_fit_the_items_are_refused(tmp_path, arrays, mess
 
 
 def hub(folder, rows, name="metadata.jsonl") -> None:
-    """A folder of images as model hubs have it."""
+    """Return a folder of images in the layout of model hubs."""
     folder.mkdir(parents=True, exist_ok=True)
     lines = [json.dumps(row) for row in rows]
     if name.endswith("csv"):
@@ -209,8 +209,10 @@ def hub(folder, rows, name="metadata.jsonl") -> None:
 
 @pytest.mark.parametrize("name", ["metadata.jsonl", "metadata.csv"])
 def test_metadata_beside_images_are_conditions(tmp_path, name):
-    """Numbers as a vector in the order of their columns, labels by name, text left out; images in
-    a folder below are no class."""
+    """Metadata would be lost, mixed up, or turned into classes.
+
+    Numbers form a vector in the order of their columns, labels are read by name, text is left out.
+    """
     from diffjax.data import folder
 
     about = lambda k: {"age": None if k == 3 else k / 2, "text": f"no. {k}", "wide": k}
@@ -248,7 +250,7 @@ def test_metadata_that_do_not_fit_the_images_are_refused(tmp_path, rows, message
 
 
 def test_an_unreadable_image_has_the_conditions_of_the_one_in_its_place(tmp_path):
-    """Otherwise an image would have the description of another image."""
+    """An image would have the description of another image."""
     from diffjax.data import folder
 
     hub(tmp_path, [{"file_name": f"{k}.png", "size": k} for k in range(4)])
@@ -269,7 +271,7 @@ def test_the_form_of_a_network_has_the_conditions_that_it_is_given():
 
 
 def test_the_documentation_lists_every_kind():
-    """The table in the documentation is written by hand and would become outdated."""
+    """The table of kinds, which is written by hand, would become outdated."""
     text = (Path(__file__).parents[2] / "docs" / "nouns" / "data.md").read_text()
     rows = {m[1]: m[0].rpartition("|")[0] for m in re.finditer(r"^\| `(\w+)` \|.*\|$", text, re.M)}
     assert rows.keys() == KINDS.keys()

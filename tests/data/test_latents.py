@@ -1,4 +1,4 @@
-"""Latents from memory maps: what is read, how it is split, and what is refused."""
+"""Latents from memory maps: reading, splits and refusals."""
 
 import re
 
@@ -23,7 +23,7 @@ def values():
 
 
 def test_items_are_the_rows_scaled(tmp_path, values):
-    """The network would see latents of another deviation, or other labels."""
+    """The network would see latents of another standard deviation, or other labels."""
     label = np.arange(40) % 3
     root = str(write(tmp_path, values, label))
     train, test = (latents(split, root, scale=0.5) for split in ("train", "test"))
@@ -45,7 +45,7 @@ def test_split_folders_and_batches(tmp_path, values):
 
 
 def test_picture_of_latents_shows_three_channels():
-    """A picture during training would fail for want of three channels."""
+    """Drawing latents during training would fail, as they may not have three channels."""
     x = np.zeros((2, 8, 8, 4), np.float32)
     x[0, ..., 1] = 3.0
     picture = plot.samples(x, kind="latent")

@@ -1,4 +1,4 @@
-"""Lengths in sources other than archives, and of kinds whose items have none."""
+"""Lengths in sources other than archives, and in kinds whose items have none."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def written(path, **arrays):
 
 @pytest.mark.parametrize("by", ["length", "mask"])
 def test_memory_maps_of_padded_sequences(tmp_path, by):
-    """The padding of an encoder's outputs would be trained on."""
+    """The network would be trained on the padding of an encoder's outputs."""
     inside = np.arange(L) < LENGTH[:, None]
     path = written(tmp_path, **{by: LENGTH if by == "length" else inside})
     source = latents("train", path, scale=2.0, kind="sequence")
@@ -71,7 +71,7 @@ def test_lengths_of_kinds_that_have_none_are_refused(tmp_path, x, kind):
 
 
 def test_a_folder_of_sounds_is_refused_by_name(tmp_path):
-    """Its files differ in length, and are no images."""
+    """Sound files, which differ in length and are no images, would be read as images."""
     (tmp_path / "a.wav").write_bytes(b"")
     with pytest.raises(
         ValueError, match=r"left out: files 1 \(\.wav 1\); for sounds and arrays use .*array:"

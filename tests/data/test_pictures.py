@@ -24,7 +24,7 @@ def test_colours_of_points_are_explained(monkeypatch):
 
 
 def test_columns_that_are_not_drawn_are_counted(monkeypatch):
-    """A table would seem to have five columns; and its bars and points different levels."""
+    """A table would seem to have five columns, or its bars and points to be on different levels."""
     numbers = {f"x{i}": np.arange(4.0) for i in range(5)}
     columns = {"sort": np.array(["z", "a", "z", "b"])} | numbers
     figure = figure_of(monkeypatch, lambda: drawing.pairs(columns))
@@ -34,7 +34,7 @@ def test_columns_that_are_not_drawn_are_counted(monkeypatch):
 
 
 def test_a_curve_ends_where_its_item_ends():
-    """A line down to zero would look like a value."""
+    """A line down to zero at the end of an item would look like a value."""
     x = np.full((1, 8, 1), 0.5, np.float32)
     x[:, 5:] = np.nan
     coloured = drawing.lines(x)[0, :, :, 0] == drawing.COLOURS[0, 0]
@@ -42,7 +42,7 @@ def test_a_curve_ends_where_its_item_ends():
 
 
 def test_the_range_of_curves_is_written_below():
-    """Curves fill their tile whatever their size: noise and silence would look alike."""
+    """Noise and silence would look alike, as curves fill their tile whatever their size."""
     for name in ("sequence", "audio", "vector"):
         x = np.random.default_rng(0).uniform(-0.4, 0.4, (2, 16, 1)).astype(np.float32)
         x = x[..., 0] if name == "vector" else x

@@ -1,4 +1,4 @@
-"""Batch k is a function of (seed, k): a resumed run must see what it would have seen."""
+"""Batch k depends only on (seed, k), so that a resumed run sees the same batches."""
 
 import itertools
 import threading
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.typed
 
 
 def numbered(size: int) -> Memory:
-    """Items whose data and label are their number."""
+    """Items whose data and labels are their numbers."""
     number = np.arange(size)
     return Memory(number.astype(np.float32)[:, None], number.astype(np.int32), classes=size)
 
@@ -28,7 +28,7 @@ def numbers(batches: Batches, indices) -> list[int]:
 
 @pytest.mark.parametrize(("size", "batch_size"), [(12, 4), (10, 4), (5, 8), (3, 10), (1, 3)])
 def test_every_item_comes_once_per_epoch(size, batch_size):
-    """No item is lost or repeated where a batch straddles epochs or holds several of them."""
+    """An item would be lost or repeated where a batch straddles epochs or holds several."""
     epochs = 4 * batch_size
     seen = numbers(Batches(numbered(size), batch_size, 0), range(epochs * size // batch_size))
     for start in range(0, len(seen), size):
@@ -41,7 +41,7 @@ def test_a_batch_has_the_size_asked_for_also_across_epochs():
 
 
 def test_a_batch_does_not_depend_on_what_was_read_before():
-    """Reading from k on equals reading up to it: this is what makes a resume exact."""
+    """Resuming at batch k would give other batches than reading up to it."""
     source = numbered(10)
     through = [Batches(source, 4, 3)[k]["label"] for k in range(12)]
     for k in reversed(range(12)):
@@ -73,7 +73,7 @@ def test_another_seed_and_another_epoch_give_another_order():
 
 
 def test_two_data_sets_read_in_turn_do_not_mix_their_orders():
-    """The orders are cached: sizes and seeds must not be confused."""
+    """Data sets of other sizes or seeds would share one cached order."""
     a, b = Batches(numbered(10), 10, 0), Batches(numbered(20), 20, 0)
     first = numbers(a, [0])
     assert sorted(numbers(b, [0])) == list(range(20))
@@ -97,7 +97,7 @@ def test_read_yields_just_the_batches_asked_for(start, stop):
 
 
 def test_read_ahead_may_be_left_early():
-    """Ctrl-C leaves the loop before its end: the reading thread must not hang or raise."""
+    """The reading thread would hang or raise when ctrl-C leaves the loop early."""
     batches = Batches(numbered(10), 4, 1)
     first = next(iter(read(batches, 2, 10**6)))
     np.testing.assert_array_equal(first["label"][0], batches[2]["label"])
@@ -110,7 +110,10 @@ UNEQUAL = Memory(np.arange(40.0, dtype=np.float32)[:, None],
 
 @pytest.mark.parametrize("batch_size", [1, 4, 6, 10])
 def test_balanced_batches_hold_each_class_equally_often(batch_size):
-    """A rare class would hardly be learnt; up to rounding, also where batches straddle rounds."""
+    """A rare class would hardly be learned.
+
+    Classes are equally frequent up to rounding, also where batches straddle rounds.
+    """
     batches = Batches(UNEQUAL, batch_size, 0, Reading(balanced=True))
     for count in (1, 5, 36):
         label = np.concatenate([batches[k]["label"] for k in range(count)])
@@ -120,7 +123,7 @@ def test_balanced_batches_hold_each_class_equally_often(batch_size):
 
 
 def test_balanced_every_item_comes_once_per_epoch_of_its_class_and_orders_differ():
-    """Drawn with replacement, a third of the items of a large class would be missing."""
+    """A third of the items of a large class would be missing, as in draws with replacement."""
     batches = Batches(UNEQUAL, 9, 0, Reading(balanced=True))
     items = np.concatenate([batches[k]["x"][:, 0] for k in range(24)]).astype(int)
     label = UNEQUAL.labels()[items]
@@ -142,7 +145,7 @@ def test_balanced_batches_are_functions_of_seed_and_number():
 
 
 def test_the_labels_of_a_source_are_those_of_its_items(source):
-    """Balanced by other labels, no class would be."""
+    """No class would be balanced, as other labels would be counted."""
     data = source("train")
     items = data[np.arange(len(data))]
     label = items.get("label", np.zeros(len(data), np.int32))
@@ -156,7 +159,7 @@ def on_device(x, **settings):
 
 
 def test_dequantized_values_are_uniform_within_their_grey_level():
-    """Other noise gives another bound on the likelihood, or another image."""
+    """Noise of another distribution would give another bound on the likelihood."""
     x = np.resize(np.array([0, 1, 128, 255], np.uint8), (64, 16, 16, 1))
     made = on_device(x, dequantize=True)
     assert made.keys() == {"x"}
@@ -167,7 +170,7 @@ def test_dequantized_values_are_uniform_within_their_grey_level():
     assert 1 < np.abs(made["x"]).max() <= 256 / 255
 
 
-def test_the_device_is_told_of_augmentation_and_leaves_the_rest():
+def test_the_device_augments_and_keeps_the_labels():
     x = images(16).x
     np.testing.assert_allclose(on_device(x)["x"], x / 127.5 - 1, atol=1e-6)
     told = on_device(x, augment=Affine(p=0.5))
@@ -194,7 +197,7 @@ def images(size: int, side: int = 8, channels: int = 3) -> Memory:
 
 @pytest.fixture(params=["memory", "folder", "tfds"])
 def pictures(request):
-    """8 x 8 x 3 images from memory, or decoded when they are read."""
+    """Return 8 x 8 x 3 images, from memory or decoded when they are read."""
     if request.param == "memory":
         return images(30)
     if request.param == "folder":
@@ -218,7 +221,7 @@ def assert_equal(a, b):
 def test_batches_are_the_same_for_any_number_of_threads_and_any_stack(
     pictures, workers, per_item, start
 ):
-    """Otherwise a run could be repeated on the same machine only, or not be resumed."""
+    """A run could be repeated on one machine only, or not be resumed."""
     batches = Batches(pictures, 7, 3, ALL)
     got = list(read(batches, start, 15, per_item, workers))
     assert len(got) == (15 - start) // per_item
@@ -230,7 +233,7 @@ def test_batches_are_the_same_for_any_number_of_threads_and_any_stack(
 
 
 def test_a_source_and_its_copy_in_memory_give_the_same_batches(pictures):
-    """Whether a data set fits into `memory` must not change the run."""
+    """Whether a data set fits into `data.memory` would change the run."""
     a, b = (Batches(s, 7, 3, ALL) for s in (pictures, load(pictures)))
     for k in range(8):
         assert_equal(a[k], b[k])
@@ -260,7 +263,7 @@ def test_mirroring_depends_on_the_seed_and_the_batch_alone():
 
 
 def test_mirroring_and_cropping_leave_the_data_as_they_are():
-    """Written into the source, an image would be mirrored again and again."""
+    """An image would be mirrored again and again, if the source itself were changed."""
     source = images(10)
     before = source.x.copy()
     for reading in (Reading(flip=True), Reading(crop=8, flip=True), ALL):
@@ -270,7 +273,7 @@ def test_mirroring_and_cropping_leave_the_data_as_they_are():
 
 
 def test_a_crop_is_a_window_of_the_image_and_its_corner_varies_over_the_whole_range():
-    """Each pixel says its place, so the window can be found; a wrong range loses the border."""
+    """A wrong range would lose the border. Each pixel states its place, which shows the window."""
     place = np.arange(9 * 10, dtype=np.uint8).reshape(1, 9, 10, 1)
     source, corners = Memory(np.tile(place, (20, 1, 1, 3))), set()
     for k in range(40):
@@ -351,7 +354,7 @@ class Counting:
 
 @pytest.mark.parametrize(("workers", "per_item"), [(1, 1), (1, 5), (4, 3)])
 def test_no_more_is_read_ahead_than_promised(workers, per_item):
-    """Unbounded, the waiting stacks of large images would fill the memory."""
+    """Waiting batches of large images would fill the memory."""
     source = Counting()
     batches = read(Batches(source, 2, 0), 0, 10**6, per_item, workers)
     next(batches)
@@ -361,7 +364,7 @@ def test_no_more_is_read_ahead_than_promised(workers, per_item):
 
 @pytest.mark.parametrize("workers", [1, 4])
 def test_an_error_in_a_reading_thread_ends_the_reading(workers):
-    """Swallowed, it would leave the run waiting for ever."""
+    """The run would wait for ever for a thread that has failed."""
     batches = read(Batches(Counting(until=4), 2, 0), 0, 100, 1, workers)
     with pytest.raises(ConfigError, match=r"item\.png"):
         list(batches)

@@ -37,7 +37,7 @@ def test_data_are_uint8_images_or_float_points_with_labels_in_range(source, spli
 
 
 def test_data_are_the_same_each_time(source):
-    """Otherwise a resumed run would train on other data."""
+    """A resumed run would train on other data."""
     for split in ("train", "test"):
         a, b = load(source(split)), load(source(split))
         np.testing.assert_array_equal(a.x, b.x)
@@ -45,7 +45,7 @@ def test_data_are_the_same_each_time(source):
 
 
 def test_items_are_given_in_the_order_asked_for(source):
-    """Otherwise images would have the labels of other images."""
+    """Images would have the labels of other images."""
     data = source("train")
     every, index = load(data), np.array([7, 0, 3, 7])
     items = data[index]
@@ -87,7 +87,7 @@ class Lazy:
 
 
 def test_load_gives_the_items_that_indexing_gives():
-    """Read in blocks: none lost at their seams, and never all at once."""
+    """Items at the seam of two blocks would be lost, or all be read at once."""
     lazy = Lazy(2500)
     loaded = load(lazy)
     assert isinstance(loaded, Memory)
@@ -107,14 +107,14 @@ def test_load_reads_only_the_items_asked_for_in_their_order(of):
 
 
 def test_load_gives_a_source_in_memory_back_as_it_is():
-    """A copy would need the memory twice."""
+    """A copy would double the memory."""
     data = Memory(np.zeros((4, 2), np.float32))
     assert load(data) is data
     assert load(data, np.array([1])).label is None
 
 
 def test_train_and_test_digits_are_together_all_digits():
-    """Each of the 1,797 images is in exactly one split, with its own label."""
+    """One of the 1,797 images would be in both splits or in none, or have another label."""
     pixels, target = load_digits(return_X_y=True)
     train, test = digits("train"), digits("test")
     assert (len(train), len(test)) == (1500, 297)
@@ -132,7 +132,7 @@ def test_train_and_test_digits_are_together_all_digits():
 
 
 def test_digits_are_shuffled_before_the_split():
-    """The files are ordered by writer: a plain cut would test on writers never seen."""
+    """The test split would hold unseen writers only, as the files are ordered by writer."""
     _, target = load_digits(return_X_y=True)
     assert (digits("train").label != target[:1500]).mean() > 0.5
     share = np.bincount(digits("test").label, minlength=10) / 297
@@ -148,7 +148,7 @@ def test_digits_use_the_full_range_of_grey_levels():
 
 @pytest.mark.parametrize("make", [moons, checkerboard])
 def test_toy_data_have_about_unit_scale_and_zero_mean(make):
-    """Networks and schedules assume sigma_data near 1."""
+    """Networks and schedules would see data far from the sigma_data of 1 that they assume."""
     x = make("train").x
     assert np.abs(x.mean(0)).max() < 0.1
     assert 0.5 < x.std() < 1.5
@@ -186,7 +186,7 @@ def test_all_grey_levels_survive_the_way_to_floats_and_back():
 
 
 def test_floats_beyond_the_range_are_clipped_not_wrapped():
-    """Wrapped around, an over-bright pixel would be black."""
+    """An over-bright pixel would wrap around and be black."""
     np.testing.assert_array_equal(to_uint8(np.array([-9.0, -1.01, 1.01, 9.0])), [0, 0, 255, 255])
 
 

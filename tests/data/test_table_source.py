@@ -1,4 +1,4 @@
-"""Rows of tables: columns on the way to the network and back, in files and pictures."""
+"""Rows of tables: scaling of the columns and back, files and pictures."""
 
 import csv
 import json
@@ -21,14 +21,14 @@ def rows_of(path) -> list[dict]:
 
 
 def test_columns_are_standardised_by_training_rows_and_come_back(tiny_table, tmp_path):
-    """Held-out rows would be seen in training, or files show numbers that nobody knows."""
+    """Held-out rows would influence training, or files show standardised numbers."""
     train, test = (table(s, str(tiny_table), 0.3, label="sort") for s in ("train", "test"))
     assert train.form == test.form and train.form.kind == "table" and train.form.shape == (5,)
     assert list(dict(train.form.units)["columns"]) == ["carat", "cut", "price"]
     np.testing.assert_allclose(train.x[:, [0, 4]].mean(0), 0, atol=1e-6)
     np.testing.assert_allclose(train.x[:, [0, 4]].std(0), 1, rtol=1e-6)
     assert set(np.unique(train.x[:, 1:4])) == {-1, 1} and (train.x[:, 1:4].sum(1) == -1).all()
-    form = from_json(json.loads(json.dumps(test.form.as_json())))  # as a run keeps it
+    form = from_json(json.loads(json.dumps(test.form.as_json())))  # as a run stores it
     original = {(f"{float(r['carat']):.4f}", r["cut"], f"{float(r['price']):.4f}", int(r["sort"]))
                 for r in rows_of(tiny_table)}  # fmt: skip
     seen = set()
@@ -75,7 +75,7 @@ def test_chosen_columns_and_categories_of_numbers(tiny_table):
     ],
 )
 def test_a_table_that_cannot_be_learnt_is_refused_by_its_line(tmp_path, text, settings, message):
-    """Rows would vanish, or be shifted by a cell, without notice."""
+    """Rows would vanish, or shift by a cell, without notice."""
     path = tmp_path / "a.csv"
     path.write_text(text)
     with pytest.raises(ValueError, match=re.escape(message)) as refused:

@@ -1,4 +1,4 @@
-"""Data sets prepared by TFDS: read without tensorflow, and refused with what to do."""
+"""Data sets prepared by TFDS: read without TensorFlow, or refused with the command to run."""
 
 import importlib
 import io
@@ -31,7 +31,7 @@ def tiny(tiny_tfds):
 
 @pytest.fixture
 def copied(tiny_tfds, tmp_path) -> Path:
-    """A copy of the tiny data set that a test may damage: the folder with its files."""
+    """Copy the tiny data set so that a test may damage it; return the folder and its files."""
     return Path(shutil.copytree(tiny_tfds, tmp_path / "copy")) / "tiny" / "1.0.0"
 
 
@@ -45,7 +45,7 @@ def test_images_and_labels_are_those_that_were_written(tiny, tiny_items, split):
 
 
 def test_a_slice_of_a_split_is_just_that(tiny, tiny_items):
-    """The slice spans both files of the split."""
+    """Items would be lost or added where a slice spans both files of a split."""
     x, label = tiny_items["train"]
     data = load(tiny(train="train[10:30]"))
     np.testing.assert_array_equal(data.x, x[10:30])
@@ -108,6 +108,11 @@ def test_a_data_set_that_is_not_there_is_refused_with_those_that_are(tiny, tiny_
     assert message.endswith(command)
 
 
+def test_cifar10_that_is_not_there_is_refused_with_the_command_that_downloads_it(tiny, tiny_tfds):
+    with pytest.raises(ValueError, match=f"tools.fetch cifar10 --out={tiny_tfds} downloads it"):
+        tiny(dataset="cifar10")
+
+
 @pytest.mark.parametrize("dataset", ["tiny:2.0.0", "tiny/large", "huggingface:tiny", "a b/../c"])
 def test_another_version_or_config_is_not_there_either(tiny, dataset):
     with pytest.raises(ValueError, match=f"dataset='{dataset}': not prepared.*known: tiny"):
@@ -125,7 +130,7 @@ def test_a_folder_that_is_not_there_holds_no_data_sets(tiny, tmp_path):
 
 
 def test_another_file_format_is_refused_with_what_to_do(tiny, copied):
-    """TFRecord, which TFDS writes by default, has no index: reading it in any order is too slow."""
+    """TFRecord, the default of TFDS, would be read; without an index that is too slow."""
     info = copied / "dataset_info.json"
     info.write_text(info.read_text().replace('"array_record"', '"tfrecord"'))
     with pytest.raises(ValueError, match=r"as tfrecord.*tfds build tiny --file_format=arr"):
@@ -134,7 +139,7 @@ def test_another_file_format_is_refused_with_what_to_do(tiny, copied):
 
 @pytest.mark.parametrize("shard", [0, 1])
 def test_a_damaged_file_is_named(tiny, copied, shard):
-    """The message names the damaged file, also where a batch spans several files."""
+    """The message would not name the damaged file where a batch spans several files."""
     name = f"tiny-train.array_record-0000{shard}-of-00002"
     content = bytearray((copied / name).read_bytes())
     written = [i for i, byte in enumerate(content) if byte and 500 < i < 60_000]
@@ -158,7 +163,7 @@ def test_a_file_that_is_cut_or_lost_is_named(tiny, copied, content):
 
 
 def test_tensorflow_is_not_needed(tiny_tfds):
-    """It is large, takes memory on the GPU, and has no wheels for every Python."""
+    """TensorFlow would be needed, which is large and lacks wheels for some Pythons."""
     code = f"""
 import sys
 import numpy as np
@@ -188,7 +193,7 @@ def test_cifar10_is_as_known(cifar, split, size):
 
 
 def test_cifar10_is_what_the_files_hold(cifar):
-    """Decoded by Pillow from the bytes of the record, without any of this code."""
+    """Images would differ from those that Pillow decodes from the bytes of a record."""
     from array_record.python.array_record_data_source import ArrayRecordDataSource
     from tensorflow_datasets.core.features import FeaturesDict
 
@@ -207,7 +212,7 @@ def test_cifar10_is_what_the_files_hold(cifar):
 
 
 def test_only_a_class_of_each_image_is_read_as_its_label(capsys):
-    """Several labels, numbers and texts ended in errors of Python, even if none was asked for."""
+    """Several labels, numbers or texts would end in a traceback, even if unused."""
     import tensorflow_datasets as known
 
     one = known.features.ClassLabel(num_classes=3)
@@ -225,7 +230,7 @@ def test_only_a_class_of_each_image_is_read_as_its_label(capsys):
 
 
 def test_features_that_are_not_asked_for_are_not_decoded(tiny, copied, tiny_items, capsys):
-    """A label of another kind was read even where no label was asked for."""
+    """A label of another kind would be read although no label is requested."""
     file = copied / "features.json"
     declared = json.loads(file.read_text())
     text = {"text": {}, "pythonClassName": "tensorflow_datasets.core.features.text_feature.Text"}

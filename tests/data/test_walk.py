@@ -1,4 +1,4 @@
-"""Which files of a folder are read, how, and how the others are reported."""
+"""Which files of a folder are read, and how the others are reported."""
 
 import os
 import re
@@ -46,14 +46,14 @@ HIDDEN = (".ipynb_checkpoints/0.png", "__MACOSX/a/0.png", "a/._0.png", ".hidden.
 
 @pytest.mark.parametrize("name", HIDDEN)
 def test_hidden_files_and_folders_are_left_out_and_named(tmp_path, name, capsys):
-    """A hidden folder would be a class, and move the labels of all others by one."""
+    """A hidden folder would be a class, and shift the labels of all others by one."""
     root = files(tmp_path, "a/1.png", "b/2.png", name)
     assert seen(root) == {"a": [0], "b": [1]}
     assert re.search(r"2 images; left out: hidden 1 \(.*\)$", capsys.readouterr().err.strip())
 
 
 def test_links_are_followed_but_for_those_that_lead_back(tmp_path, capsys):
-    """A linked class would be missing without notice; a loop would never end."""
+    """A linked class would be missing without notice, or a loop of links never end."""
     files(tmp_path / "real", "a/0.png", "b/1.png")
     root = tmp_path / "linked"
     shutil.copytree(tmp_path / "real" / "b", root / "b")
@@ -92,13 +92,13 @@ def test_what_is_left_out_is_counted_by_ending_in_one_line(tmp_path, capsys):
         seen(root / "d")
 
 
-def test_nothing_is_said_where_nothing_is_left_out(tmp_path, capsys):
+def test_nothing_is_printed_where_nothing_is_left_out(tmp_path, capsys):
     seen(files(tmp_path, "a/0.png", "b/1.png"))
     assert not capsys.readouterr().err
 
 
 def test_names_that_are_not_utf8_are_read_and_can_be_printed(tmp_path):
-    """The error of the hash would name no file, and a table of them could not be written."""
+    """An error in the hash would name no file, and a table of such names could not be written."""
     for name in (b"\xff", b"caf\xe9"):
         os.makedirs(os.fsencode(tmp_path) + b"/" + name)
         image(tmp_path / "0.png")
@@ -117,7 +117,7 @@ SPLITS = [
 
 @pytest.mark.parametrize(("train", "held_out"), SPLITS)
 def test_split_folders_are_understood_in_any_spelling(tmp_path, train, held_out):
-    """Read as classes, training and test images would be labels 0 and 1."""
+    """Training and test images would be classes 0 and 1."""
     root = files(tmp_path, f"{train}/a/0.png", f"{train}/b/1.png", f"{held_out}/b/2.png")
     assert seen(root) == {"a": [0], "b": [1]}
     assert seen(root, "test") == {"a": [], "b": [2]}
@@ -158,15 +158,15 @@ def test_folders_that_may_be_splits_or_classes_are_refused(tmp_path, names, mess
     assert "\n" not in str(refused.value) and str(tmp_path) in str(refused.value)
 
 
-def test_one_class_that_holds_folders_is_said(tmp_path, capsys):
-    """An unpacked archive often is one folder around the classes."""
+def test_one_class_that_holds_folders_is_reported(tmp_path, capsys):
+    """The only folder of an unpacked archive would be read as the only class."""
     root = files(tmp_path, "images/a/0.png", "images/b/1.png")
     assert len(seen(root)) == 1
     assert f"path={root}/images would use these folders as classes" in capsys.readouterr().err
 
 
 def test_a_folder_that_cannot_be_read_is_refused_by_name(tmp_path, monkeypatch):
-    """Its images would be missing without a message."""
+    """The images of such a folder would be missing without a message."""
     root, scan = files(tmp_path, "a/0.png", "b/1.png"), os.scandir
 
     def denied(path):

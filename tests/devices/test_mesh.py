@@ -47,7 +47,7 @@ SMALL = {
 
 
 class Tiny(nn.Module):
-    """Each kind of layer of the U-Net once, dropout too: compiles in seconds."""
+    """A network with each kind of layer of the U-Net, dropout too, that compiles in seconds."""
 
     @nn.compact
     def __call__(self, x, c_noise, cond, train=False):
@@ -73,7 +73,7 @@ def experiment(**train):
 
 
 def batches(steps):
-    """Host batches (K, B, ...) as the pipeline makes them."""
+    """Return host batches (K, B, ...) as the pipeline builds them."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (steps, B, *SHAPE), np.uint8)
     return {"x": images, "cond": {"label": rng.integers(0, CLASSES, (steps, B), np.int32)}}
@@ -81,7 +81,7 @@ def batches(steps):
 
 def trained(devices, rule=DATA, accumulate=2):
     """Train in two parts of a batch, which tests more than one part (a thorough test) does."""
-    return _trained(devices, rule, accumulate)  # one key, however it is called
+    return _trained(devices, rule, accumulate)  # one cache key, however it is called
 
 
 @functools.cache
@@ -106,7 +106,7 @@ def _trained(devices, rule, accumulate):
 
 
 def more(*values):
-    """A further case of the same claim."""
+    """Mark a further case of the same claim as thorough."""
     return pytest.param(*values, marks=pytest.mark.thorough)
 
 
@@ -126,7 +126,7 @@ def more(*values):
     + [f"{devices}-whole" for devices in ("2", "8", "4-fsdp", "8-fsdp", "8-model")],
 )
 def test_losses_do_not_depend_on_the_devices(devices, rule, accumulate):
-    """A run that resumes on other devices would have other losses."""
+    """The losses of a run would change when it resumes on other devices."""
     losses, states, _ = trained(devices, rule, accumulate)
     expected, single, _ = trained(1, DATA, accumulate)
     assert losses.shape == (2 * K,) and int(states[-1].step) == 2 * K
@@ -153,7 +153,7 @@ def test_replicated_state_is_on_every_device():
 
 @pytest.mark.parametrize(("devices", "accumulate"), [more(4, 1), (8, 2)])
 def test_a_rule_splits_parameters_averages_and_moments(devices, accumulate):
-    """The memory that sharding is for would not be saved."""
+    """Sharding would save no memory."""
     last = trained(devices, SHARDED, accumulate)[1][-1]
     for tree in (last.params, last.ema, last.optimizer):
         leaves = jax.tree.leaves(tree)
@@ -165,7 +165,7 @@ def test_a_rule_splits_parameters_averages_and_moments(devices, accumulate):
 
 @pytest.mark.parametrize(("devices", "rule"), [(2, DATA), (8, SHARDED)])
 def test_the_old_state_gives_its_memory_to_the_new_one(devices, rule):
-    """Training would need room for two states."""
+    """Training would need memory for two states."""
     _, (first, second, last), _ = trained(devices, rule)
     for old in (first, second):
         assert all(a.is_deleted() for a in jax.tree.leaves(old))
@@ -174,19 +174,19 @@ def test_the_old_state_gives_its_memory_to_the_new_one(devices, rule):
 
 @pytest.mark.parametrize("accumulate", [more(1), 2])
 def test_only_gradients_travel(accumulate):
-    """Each device would compute on the batches of all, in place of its own share."""
+    """Each device would compute on the whole batch instead of its share."""
     text = trained(2, DATA, accumulate)[2]
     assert "all-reduce" in text
     assert "all-gather" not in text and "all-to-all" not in text
     assert f"{B // 2 // accumulate},4,4,8]" in text and f"f32[{B // accumulate},4,4,8]" not in text
-    assert "all-gather" in trained(8, SHARDED)[2]  # of parameters: the word is the right one
+    assert "all-gather" in trained(8, SHARDED)[2]  # gathers parameters: the word is the right one
     assert "all-reduce" not in trained(1)[2]
 
 
 @pytest.mark.parametrize("accumulate", [more(1), 2])
 @pytest.mark.parametrize("rule", [SHARDED, more(MODEL)])
 def test_layers_are_gathered_and_batches_are_not(rule, accumulate):
-    """Each device would compute on the batches of all, as the compiler does where it may choose."""
+    """Each device would compute on the whole batch, as the compiler may choose to do."""
     text = trained(8, rule, accumulate)[2]
     gathered = re.findall(r"= \(?\w+\[([\d,]+)\][^=]*? all-gather(?:-start)?\(", text)
     shapes = [tuple(map(int, dims.split(","))) for dims in gathered]
@@ -195,7 +195,7 @@ def test_layers_are_gathered_and_batches_are_not(rule, accumulate):
 
 
 def config_of(network):
-    """The state of a config with this network, as shapes."""
+    """Return the state of a config with this network, as shapes."""
     config = load("digits_vp")
     config["network"] = network
     return jax.eval_shape(
@@ -223,9 +223,10 @@ def test_a_device_of_eight_holds_an_eighth_of_a_transformer(rule):
 
 
 def test_tensor_parallel_layers_meet_in_their_hidden_features():
-    """Between the two layers of an MLP, or between q, k, v and `out`, devices would have to talk.
+    """Devices would have to communicate between two layers that belong together.
 
-    The split ends of both must be the hidden features: columns of the first, rows of the second.
+    These are the two layers of an MLP, or q, k, v and `out`. The split axes of both must be the
+    hidden features: columns of the first, rows of the second.
     """
     places = layout(8, mesh.Model(size=4)).state(dit_b()).params["network"]["blocks"]["main"]
     spec = lambda *path: functools.reduce(lambda tree, k: tree[k], path, places).spec
@@ -239,7 +240,7 @@ def test_tensor_parallel_layers_meet_in_their_hidden_features():
 @pytest.mark.parametrize("name", mesh.SHARDINGS)
 @pytest.mark.parametrize("devices", [2, 8])
 def test_rules_split_what_divides_and_no_axis_twice(name, devices):
-    """The layout would be refused by JAX in the middle of a start, without a name."""
+    """JAX would refuse the layout while a run starts, without a name."""
     where = layout(devices, mesh.SHARDINGS[name]())
     shapes = [(), (7,), (4096,), (3, 3, 512, 1024), (12, 768, 3072), (999, 1001), (4096, 8192)]
     abstract = {f"a{i}": jax.ShapeDtypeStruct(s, jnp.float32) for i, s in enumerate(shapes)}
@@ -253,7 +254,7 @@ def test_rules_split_what_divides_and_no_axis_twice(name, devices):
 
 
 def test_layouts_that_cannot_be_are_refused_by_name():
-    """An axis of a mesh that does not fit is an error of NumPy about shapes."""
+    """A mesh that does not fit would raise an error of NumPy about shapes."""
     with pytest.raises(ConfigError, match=r"config\.train\.sharding: size=3: .* devices \(8\)"):
         layout(8, mesh.Model(size=3))
     config = load("digits_vp")
@@ -300,7 +301,7 @@ def test_a_batch_that_cannot_be_split_is_refused_by_name():
 
 
 @pytest.mark.parametrize(("rule", "accumulate"), [more(DATA, 1), (SHARDED, 2)])
-def test_a_checkpoint_of_eight_devices_goes_on_with_fewer(rule, accumulate, tmp_path):
+def test_a_checkpoint_of_eight_devices_resumes_on_fewer(rule, accumulate, tmp_path):
     """A run could resume only on the machine on which it started."""
     state = trained(8, rule, accumulate)[1][-1]
     checkpoints = Checkpoints(tmp_path / "checkpoints")
@@ -317,7 +318,7 @@ def test_a_checkpoint_of_eight_devices_goes_on_with_fewer(rule, accumulate, tmp_
 
 
 def averaged(optimizer):
-    """The optimizer on gradients that are averaged over the devices of a pmap."""
+    """Apply an optimizer to gradients that are averaged over the devices of a pmap."""
     mean = lambda grads: jax.lax.pmean(grads, "data")
     update = lambda grads, state, params=None: optimizer.update(mean(grads), state, params)
     return optax.GradientTransformation(optimizer.init, update)
@@ -344,7 +345,7 @@ def test_the_step_is_pure_enough_for_pmap(optimizer):
     new, metrics = jax.pmap(step(averaged(optimizer)), "data", devices=devices)(two, batch)
     new, metrics = jax.device_get((new, metrics))
     first, second = (jax.tree.map(lambda a, i=i: a[i], new) for i in (0, 1))
-    seen = lambda state: state._replace(health=())  # of its own loss
+    seen = lambda state: state._replace(health=())  # the gradient of its own loss
     chex.assert_trees_all_equal(seen(first), seen(second))
     assert metrics["loss"][0] != metrics["loss"][1]
 

@@ -1,4 +1,4 @@
-"""Two real processes with two devices each are one run: the same losses, one stop, one sample k."""
+"""Two real processes with two devices each are one run: equal losses, one stop, one sample k."""
 
 import json
 import os
@@ -80,7 +80,7 @@ def rows(workdir: Path, first: int, last: int) -> list[dict]:
 
 
 def assert_close(a: list[dict], b: list[dict]) -> None:
-    """The same metrics at the same steps, within 1e-5; time apart."""
+    """Assert equal metrics at equal steps, within 1e-5, except for times."""
     assert [r["step"] for r in a] == [r["step"] for r in b] and a
     for x, y in zip(a, b, strict=True):
         losses = {k for k in x if k.endswith(("loss", "grad_norm")) or k.startswith("held_out")}
@@ -89,7 +89,7 @@ def assert_close(a: list[dict], b: list[dict]) -> None:
 
 
 def alone(workdir: Path, steps: int) -> None:
-    """Train in this process on one device; the state whole there."""
+    """Train in this process on one device, and return the whole state."""
     experiment = builder.experiment(
         config.override(config.load(str(FILE)), [f"train.steps={steps}"])
     )
@@ -145,7 +145,7 @@ def test_two_processes_sample_as_one(single, tmp_path):
 
 @pytest.mark.thorough
 def test_two_processes_evaluate_as_one(single, tmp_path, monkeypatch):
-    """Numbers of a paper would depend on the machine, or keys of other hosts could not be sent."""
+    """Published numbers would depend on the machine, or keys of other hosts could not be sent."""
     asked = "--num=20", "--guidance=1", "--batch-size=8", "--metrics=frechet,bpd:steps=2,num=12"
     copies = [shutil.copytree(single, tmp_path / name) for name in ("one", "two")]
     monkeypatch.setattr(sys, "argv", ["evaluate.py", f"--workdir={copies[0]}", *asked])
@@ -169,15 +169,15 @@ def test_two_processes_train_as_one_device_and_stop_together(single, stopped):
     (stopped,) = re.findall(r"^SIGTERM: saved at step (\d+)\. To resume: ", two.told(), re.M)
     saved = [int(p.parent.name) for p in (workdir / "checkpoints").glob("*/commit_success.txt")]
     assert max(saved) == int(stopped) == rows(workdir, 0, 10**5)[-1]["step"] > 20
-    # The first one alone says what happens.
+    # Only the first one prints messages.
     assert "train step compiled" in two.logs[0].read_text()
     assert "compiled" not in two.logs[1].read_text()
     assert not re.search(r"^train \d+/", two.logs[1].read_text(), re.M)
 
 
 @pytest.mark.thorough
-def test_one_process_goes_on_from_two(stopped, tmp_path):
-    """A checkpoint of parts on two hosts would be of use to two hosts only."""
+def test_one_process_resumes_a_run_of_two(stopped, tmp_path):
+    """A checkpoint in parts on two hosts could be restored on two hosts only."""
     workdir = stopped[1]
     went_on = back_to(workdir, tmp_path / "back", 10)
     alone(went_on, 20)
@@ -185,7 +185,7 @@ def test_one_process_goes_on_from_two(stopped, tmp_path):
 
 
 @pytest.mark.thorough
-def test_two_processes_go_on_from_one(single, tmp_path):
+def test_two_processes_resume_a_run_of_one(single, tmp_path):
     """A checkpoint would be bound to the number of hosts."""
     workdir = back_to(single, tmp_path / "run", 10)
     more = flags(workdir, 20)
@@ -210,13 +210,13 @@ def test_two_processes_go_on_from_one(single, tmp_path):
     ],
 )
 def test_flags_that_do_not_go_together_are_refused(given, match):
-    """A host would wait for others that never come."""
+    """A host would wait for others that never start."""
     with pytest.raises(ConfigError, match=match):
         processes.join(*given)
 
 
 def test_one_process_stops_at_once():
-    """A run on one machine would make a step more than it needs."""
+    """A run on one machine would train one step too many before it stops."""
     agreed = processes.SharedSignal(mesh.layout(jax.devices()[:2]))
     assert agreed(None) is None
     assert agreed(signal.SIGINT) is signal.SIGINT

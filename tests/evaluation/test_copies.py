@@ -1,4 +1,4 @@
-"""Copies are distinguished from new samples; statistics agree with scipy's definitions."""
+"""Copies are distinguished from new samples; statistics agree with SciPy's definitions."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def of(x):
     return near(x, TRAIN, CENTRES)._asdict()
 
 
-def test_copies_are_told_from_new_samples():
+def test_copies_are_distinguished_from_new_samples():
     """A model that copies its training set would pass as a good one."""
     new, copied = (compared(of(x), of(HELD_OUT)) for x in (FRESH, TRAIN[:200] + 1e-3))
     assert new["ratio"] == pytest.approx(1, abs=0.15) and new["closer"] < 0.05
@@ -30,7 +30,7 @@ def test_copies_are_told_from_new_samples():
 
 
 def test_the_z_score_is_that_of_the_mann_whitney_test():
-    """Ties, or the sign of the difference, would be counted in another way."""
+    """Ties, or the sign of the difference, would not be those of the Mann-Whitney test."""
     rng = np.random.default_rng(0)
     for n, m in ((30, 50), (1, 1), (7, 2)):
         a, b = rng.integers(0, 9, n).astype(float), rng.integers(2, 11, m).astype(float)
@@ -43,7 +43,7 @@ def test_the_z_score_is_that_of_the_mann_whitney_test():
 
 
 def test_cells_are_weighed_by_their_held_out_items():
-    """A cell without samples would be counted, or rare cells as much as common ones."""
+    """A cell without samples would count, or rare cells count as much as common ones."""
     rng = np.random.default_rng(1)
     ours = {"distance": rng.random(60), "cell": rng.integers(0, 3, 60)}
     theirs = {"distance": rng.random(90), "cell": rng.integers(0, 4, 90)}
@@ -59,7 +59,11 @@ def test_cells_are_weighed_by_their_held_out_items():
 
 
 def test_authentic_samples_are_farther_than_training_items_are_from_each_other():
-    """The nearest other training item would be taken of the sample, or be the item itself."""
+    """The sample's neighbour would be compared with the wrong distance.
+
+    It is the distance of a training item to the nearest other training item, not to itself or a
+    sample.
+    """
     found = of(FRESH)
     apart, within = pairwise_distances(FRESH, TRAIN), pairwise_distances(TRAIN)
     np.fill_diagonal(within, np.inf)

@@ -34,8 +34,10 @@ def test_what_sample_writes_is_read_back(tmp_path, channels):
 
 
 def test_the_file_is_what_other_evaluators_read(tmp_path):
-    """Other evaluators read the first array by name, as uncompressed uint8 (N, H, W, 3) in C order,
-    and any file with the ending .png in a folder.
+    """Other evaluators could not read the files.
+
+    They read the first array by name, as uncompressed uint8 (N, H, W, 3) in C order, and any file
+    with the ending .png in a folder.
     """
     sample.write(tmp_path / "a.npz", Generated(X, {"label": LABEL}, LABEL, LABEL, RGB))
     with np.load(tmp_path / "a.npz", allow_pickle=False) as file:
@@ -50,14 +52,14 @@ def test_the_file_is_what_other_evaluators_read(tmp_path):
 
 
 def test_points_and_latents_are_read(tmp_path):
-    """Floats of no fixed range are refused for images only."""
+    """Points and latents would be refused: only images have a fixed range."""
     x = RNG.normal(size=(5, 2)).astype(np.float32)
     np.savez(tmp_path / "a.npz", x)
     np.testing.assert_array_equal(read(tmp_path / "a.npz", labelled("points", (2,))).x, x)
 
 
 def test_an_npy_file_and_grey_images_without_channels_are_read(tmp_path):
-    """An existing file was reported as missing, and forms that `array:` reads were refused here."""
+    """An .npy file would be reported as missing, or grey images be refused."""
     np.save(tmp_path / "a.npy", X)
     found = read(tmp_path / "a.npy", RGB)
     np.testing.assert_array_equal(found.x, X)
@@ -96,7 +98,7 @@ def test_labels_are_read_as_a_column_of_any_type(tmp_path, dtype):
     ids=lambda v: v if isinstance(v, str) else "",
 )
 def test_arrays_of_another_form_are_refused(tmp_path, arrays, part):
-    """The metrics would be those of images that do not exist."""
+    """Metrics would be computed on images that do not exist."""
     np.savez(tmp_path / "a.npz", **arrays)
     with pytest.raises(ValueError, match=re.escape(part)):
         read(tmp_path / "a.npz", RGB)

@@ -1,4 +1,4 @@
-"""Distances against other formulas for them, and where linear algebra gets delicate."""
+"""Frechet distances against other formulas, and delicate cases of their linear algebra."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def frechet(a, b):
 
 @pytest.mark.parametrize("d", [1, 3, 16])
 def test_frechet_is_the_formula_with_a_matrix_root(d):
-    """The symmetric product would not be the published distance."""
+    """The symmetric product would not give the published distance."""
     a, b = features(300, d, 0), features(200, d, 1)
     cov_a, cov_b = np.cov(a.T).reshape(d, d), np.cov(b.T).reshape(d, d)
     root = scipy.linalg.sqrtm(cov_a @ cov_b)
@@ -33,7 +33,7 @@ def test_frechet_is_the_formula_with_a_matrix_root(d):
 
 
 def test_frechet_of_simple_cases():
-    """Closed forms: equal data, a shift, a change of scale in one dimension."""
+    """Equal data, shifts or changes of scale would not have their closed forms."""
     a = features(300, 5)
     assert frechet(a, a) == pytest.approx(0, abs=1e-8 * np.trace(np.cov(a.T)))
     assert frechet(a, a + 2.0) == pytest.approx(4 * 5, rel=1e-9)
@@ -83,7 +83,7 @@ def test_floor_is_reached_by_the_data_itself():
     assert good.ratio == pytest.approx(good.distance / good.floor)
     assert 0.5 < good.ratio < 2
     assert frechet_with_floor(shifted + 0.5, data).ratio > 20
-    assert frechet_with_floor(same, data) == good  # the same splits each time
+    assert frechet_with_floor(same, data) == good  # equal splits each time
 
 
 def test_floor_has_the_bias_of_its_sample_count():

@@ -15,7 +15,7 @@ def features(n, seed, shift=0.0):
 
 
 def test_the_kernel_distance_is_the_unbiased_estimate():
-    """The diagonal of the kernel would be counted: few samples would seem worse."""
+    """The diagonal of the kernel would be counted, so that few samples seem worse."""
     x, y = features(40, 0), features(30, 1, 0.3)
     of = lambda a, b: polynomial_kernel(a, b, degree=3, gamma=1 / 6, coef0=1)
     without = lambda k: k[~np.eye(len(k), dtype=bool)].mean()
@@ -27,13 +27,13 @@ def test_the_kernel_distance_is_the_unbiased_estimate():
 
 
 def test_the_kernel_distance_of_one_law_is_0_in_the_mean():
-    """KID would have the bias that it was made to avoid."""
+    """KID would have the bias that it was designed to avoid."""
     found = [unbiased(features(10, 2 * i), features(10, 2 * i + 1)) for i in range(200)]
     assert abs(np.mean(found)) < 4 * np.std(found) / 200**0.5
 
 
 def test_likeness_is_the_mean_of_the_gaussian_kernel(monkeypatch):
-    """CMMD would have another width, or forget a block."""
+    """CMMD would have another kernel width, or leave out a block."""
     monkeypatch.setattr(neighbours, "BLOCK", 16)
     x, y = features(40, 0), features(30, 1)
     exact = rbf_kernel(x, y, gamma=1 / (2 * 3.0**2)).mean()

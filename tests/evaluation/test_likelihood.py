@@ -20,12 +20,12 @@ ABOUT = {"data": "it", "split": "test", "trained": 4, "ema": ""}
 
 
 def of_text(text: str):
-    """Return the metric that a text names."""
+    """Return the metric that a `--metrics` entry names."""
     return builder.construct_metrics(text, "--metrics")[1][text.partition(":")[0]]
 
 
 def test_settings_of_a_text_are_those_of_its_objects():
-    """A solver, an estimator or a number would silently be the default."""
+    """A solver, an estimator or a number would silently keep its default."""
     metric = of_text("bpd:num=3,trace=gaussian,probes=4,steps=8,most=7,dequantize=uniform")
     arguments = dict(metric.arguments)
     assert arguments["ode"] == Ode(steps=8, most=7) and arguments["num"] == 3
@@ -42,8 +42,8 @@ def points(toy, folder, **changes):
     return Subject(trained.denoise, e.form, e.reading, e.config, source, ABOUT, **own)
 
 
-def test_a_killed_evaluation_goes_on_and_ends_the_same(toy, tmp_path, monkeypatch):
-    """Hours of work would be lost, or the result would depend on the number of interruptions."""
+def test_a_killed_evaluation_resumes_with_equal_results(toy, tmp_path, monkeypatch):
+    """Hours of work would be lost, or the result depend on the number of interruptions."""
     whole = bpd(points(toy, tmp_path / "whole"), num=40, **QUICK)
     write, done = images.write_arrays, []
 
@@ -60,19 +60,19 @@ def test_a_killed_evaluation_goes_on_and_ends_the_same(toy, tmp_path, monkeypatc
             bpd(stopped, num=40, **QUICK)
     times = [path.stat().st_mtime_ns for path in done]
     again = bpd(stopped, num=40, **QUICK)
-    assert [path.stat().st_mtime_ns for path in done] == times  # not made again
+    assert [path.stat().st_mtime_ns for path in done] == times  # not computed again
     a, b = (next((tmp_path / n).rglob("result.json")) for n in ("whole", "stopped"))
     assert a.read_bytes() == b.read_bytes() and again == whole
     assert a.with_name("values.npz").read_bytes() == b.with_name("values.npz").read_bytes()
 
     first = np.load(a.with_name("values.npz"))
-    bpd(stopped, num=20, **QUICK)  # cuts the second batch
+    bpd(stopped, num=20, **QUICK)  # interrupts in the second batch
     with np.load(b.with_name("values.npz")) as stored:
         np.testing.assert_array_equal(stored["bits"], first["bits"][:20])
     other = bpd(
         points(toy, tmp_path / "stopped", seed=1), num=8, ode=Ode(steps=8), trace=TRACES["gaussian"]
     )
-    assert other["values"] != whole["values"]  # of another protocol
+    assert other["values"] != whole["values"]  # a result of another protocol
 
     monkeypatch.setattr(images, "layout", lambda: layout(jax.devices()[:1]))
     alone = bpd(points(toy, tmp_path / "alone", batch_size=5), num=20, **QUICK)
@@ -81,7 +81,7 @@ def test_a_killed_evaluation_goes_on_and_ends_the_same(toy, tmp_path, monkeypatc
 
 
 def test_images_have_bits_and_standard_errors(small):
-    """A table would lack one of its numbers, an error, or the protocol."""
+    """A table would lack one of its numbers, a standard error, or the protocol."""
     found = bpd(small, num=6, repeats=3, ode=Ode(steps=8))
     with np.load(small.workdir / found["values"]) as stored:
         bits = stored["bits"]

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.typed
 @pytest.mark.parametrize("offset", [0.0, 1e5])
 @pytest.mark.parametrize("parts", [1, 3, 50])
 def test_merged_parts_are_the_moments_of_all(parts, offset):
-    """FID would depend on the batch size; far from 0 a sum of squares cancels."""
+    """FID would depend on the batch size, or lose digits where the mean is far from 0."""
     x = np.random.default_rng(0).normal(size=(500, 6)) @ np.triu(np.ones((6, 6))) + offset
     found = merged(moments(part) for part in np.array_split(x, parts))
     assert found.count == 500
@@ -24,14 +24,14 @@ def test_merged_parts_are_the_moments_of_all(parts, offset):
 
 
 def test_blocks_of_float32_are_summed_in_float64(monkeypatch):
-    """Float32 sums lose the digits that tell two good models apart."""
+    """Float32 sums would lose the digits that distinguish two good models."""
     x = np.random.default_rng(0).normal(size=(1000, 3)).astype(np.float32) + 100
     monkeypatch.setattr("diffjax.evaluation.moments.BLOCK", 64)
     np.testing.assert_allclose(moments(x).covariance, np.cov(x.T.astype(np.float64)), rtol=1e-10)
 
 
 def test_one_device_and_eight_agree(monkeypatch):
-    """The same samples would have another FID on another machine."""
+    """The FID of the same samples would depend on the machine."""
     weight = jax.random.normal(jax.random.key(0), (12, 5))
     x = np.random.default_rng(0).integers(0, 256, (100, 2, 2, 3), np.uint8)
     apply = lambda p, x: {"pool": jax.nn.gelu(x.reshape(len(x), -1) / 255.0 @ p["w"])}

@@ -1,4 +1,4 @@
-"""Distances in blocks, and what is counted with them, against scikit-learn."""
+"""Distances in blocks, and the metrics that count neighbours, against scikit-learn."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def features(n, seed, offset=0.0):
 @pytest.mark.parametrize("offset", [0.0, 1000.0])
 @pytest.mark.parametrize("k", [1, 4])
 def test_nearest_are_those_of_scikit_learn(k, offset):
-    """The expanded square would be another distance, or cancel; a block would be forgotten."""
+    """The expanded square would be another distance or cancel, or a block be left out."""
     a, b = features(50, 0, offset), features(70, 1, offset)
     distance, index = NearestNeighbors(n_neighbors=k, algorithm="kd_tree").fit(b).kneighbors(a)
     found, which = nearest(a, b, k)
@@ -38,7 +38,7 @@ def radii(x, k):
 
 @pytest.mark.parametrize("k", [1, 3, 5])
 def test_precision_recall_density_and_coverage_are_counted(k):
-    """A column for a row would swap precision and recall."""
+    """Precision and recall would be swapped, as a column for a row does."""
     real, fake = features(90, 0), 0.7 * features(60, 1) + 0.3
     apart = pairwise_distances(real, fake)
     inside, near = apart <= radii(real, k)[:, None], apart <= radii(fake, k)
@@ -51,11 +51,11 @@ def test_precision_recall_density_and_coverage_are_counted(k):
         "density": pytest.approx(inside.sum() / (k * 60), abs=1e-6),
         "coverage": pytest.approx(inside.any(1).mean(), abs=1e-6),
     }
-    assert 0.1 < found["recall"] < 0.9  # else nothing is told apart
+    assert 0.1 < found["recall"] < 0.9  # otherwise the two cannot be distinguished
 
 
 def test_dropped_modes_cost_recall_and_far_samples_precision():
-    """The two would not tell what is wrong with a model."""
+    """Precision and recall would not show whether modes are missing or samples are poor."""
     real = np.concatenate([features(100, 0), features(100, 1, 50.0)])
     dropped = overlap(balls(real, 3), balls(features(100, 2), 3))
     assert dropped["precision"] > 0.8 and dropped["recall"] < 0.55
@@ -65,6 +65,6 @@ def test_dropped_modes_cost_recall_and_far_samples_precision():
 
 @pytest.mark.parametrize("k", [0, 5])
 def test_more_neighbours_than_there_are_others_are_refused(k):
-    """A radius would be infinite, and all samples precise."""
+    """A radius would be infinite, and the precision of all samples 1."""
     with pytest.raises(ValueError, match=f"k={k} neighbours of 5 items: needs 0 < k < items"):
         balls(features(5, 0), k)

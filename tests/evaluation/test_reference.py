@@ -1,4 +1,4 @@
-"""Files of statistics: those of other programs can be read, and ours describe their origin."""
+"""Files of statistics: files of other programs can be read, and our files state their origin."""
 
 import json
 import re
@@ -33,7 +33,7 @@ def stored(tmp_path):
 
 
 def test_statistics_are_read_as_they_were_written(stored):
-    """Other programs read mu and sigma; a result says which file they are of."""
+    """Other programs could not read mu and sigma, or a result not name their file."""
     mean, covariance, told = reference.read(stored, "pool", 4, FACTS)
     np.testing.assert_allclose(mean, X.mean(0))
     np.testing.assert_allclose(covariance, np.cov(X.T))
@@ -45,7 +45,7 @@ def test_statistics_are_read_as_they_were_written(stored):
 
 
 def test_other_items_may_be_compared_with(stored):
-    """Otherwise only statistics of the same items could be used."""
+    """Statistics of other items could not be used."""
     reference.read(stored, "pool", 4, FACTS | {"items": 7, "data": ""})
 
 
@@ -60,14 +60,14 @@ def test_other_items_may_be_compared_with(stored):
     ],
 )
 def test_statistics_of_something_else_are_refused(stored, name, other):
-    """The distance would be a number without a meaning."""
+    """The distance would have no meaning."""
     there = re.escape(f"{name} is {FACTS[name]!r} in the file and {other!r} here")
     with pytest.raises(ValueError, match=f"^reference=[^\n]*: {there}$"):
         reference.read(stored, "pool", 4, FACTS | {name: other})
 
 
 def test_statistics_of_other_programs_are_known_by_their_shape_only(tmp_path):
-    """A published file says neither extractor nor resolution: the result says so."""
+    """A result would claim an extractor and a resolution that a published file does not state."""
     path = tmp_path / "published.npz"
     np.savez(path, mu=X.mean(0), sigma=np.cov(X.T))
     assert reference.read(path, "pool", 4, FACTS)[2]["protocol"] == "not stated"
@@ -106,7 +106,7 @@ BAD = {
 
 @pytest.mark.parametrize("name", BAD)
 def test_what_is_no_mean_and_covariance_is_refused(tmp_path, name):
-    """A distance from it would be a number without a meaning."""
+    """A distance from such a file would have no meaning."""
     mean, covariance, part = BAD[name]
     path = tmp_path / "a.npz"
     np.savez(path, mu=mean, sigma=covariance)
@@ -116,7 +116,7 @@ def test_what_is_no_mean_and_covariance_is_refused(tmp_path, name):
 
 
 def test_rounding_is_no_reason_to_refuse_a_covariance(tmp_path):
-    """Published ones are of float32, and singular ones of fewer items than features."""
+    """Published covariances, in float32 or singular for few items, would be refused."""
     few = X[:3].astype(np.float32)
     path = tmp_path / "a.npz"
     np.savez(path, mu=few.mean(0), sigma=np.cov(few.T).astype(np.float32))
@@ -124,7 +124,7 @@ def test_rounding_is_no_reason_to_refuse_a_covariance(tmp_path):
 
 
 def test_files_of_metrics_are_tried_before_anything_is_computed(tmp_path):
-    """After hours of sampling, the statistics would turn out to be damaged."""
+    """Damaged statistics would be noticed only after hours of sampling."""
     (tmp_path / "a.npz").write_bytes(b"PK\x03\x04 no archive")
     (tmp_path / "file").touch()
     cases = {

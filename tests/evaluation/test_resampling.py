@@ -36,7 +36,7 @@ def test_intervals_are_as_wide_as_repeated_experiments_vary(value):
 
 
 def test_intervals_know_that_each_class_has_its_samples():
-    """Samples by label have less noise than random ones; one class alone would be drawn."""
+    """Intervals would be too wide: samples by label have less noise than random ones."""
     label = np.repeat(np.arange(10), 6)
     x, counts = 100.0 * label + RNG.normal(size=60), []
     low, high = measured(VALUES["mean"], x, 50, label)["intervals"]["value"]
@@ -67,14 +67,14 @@ def test_a_share_of_none_is_not_known_to_be_none():
 
 
 def test_no_resamples_give_no_intervals_and_one_is_refused():
-    """One has no deviation: NaN would be written as an interval."""
+    """A single resample would give NaN as an interval."""
     assert set(measured(VALUES["mean"], REAL, 0)) == {"value"}
     with pytest.raises(ValueError, match="resamples=1: needs at least 2, or 0"):
         measured(VALUES["mean"], REAL, 1)
 
 
 def test_a_line_in_one_over_n_ends_at_its_limit():
-    """The bias would be taken off with another slope."""
+    """The bias would be removed with another slope."""
     assert extrapolated(lambda rows: 3 + 7 / len(rows), 1000) == pytest.approx(3, rel=1e-9)
     with pytest.raises(ValueError, match="a line through 1 sizes of 1000 samples"):
         extrapolated(lambda rows: 0.0, 1000, points=1)

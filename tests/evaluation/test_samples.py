@@ -1,4 +1,4 @@
-"""Every metric of the catalogue on real samples: settings, refusals, and line in the list."""
+"""Every metric of the catalogue on real samples: settings, refusals, and its line in the list."""
 
 import functools
 import inspect
@@ -57,7 +57,7 @@ def numbers(found):
 
 @pytest.mark.parametrize("name", OF_SAMPLES)
 def test_metrics_give_finite_numbers_the_same_each_time(name, real, samples, tmp_path):
-    """The output would not be JSON, or the numbers would change from run to run."""
+    """The output would not be JSON, or the numbers would change between runs."""
     (lines := tmp_path / "captions.txt").write_text("\n".join("a" * k for k in range(10)))
     quick = {"resamples": 3, "subsets": 3, "pairs": 3, "captions": str(lines)}
     taken = inspect.signature(OF_SAMPLES[name]).parameters
@@ -88,7 +88,7 @@ def test_metrics_are_listed_by_one_line_of_their_docstring(name):
 def test_features_that_an_extractor_lacks_are_asked_of_another(
     name, part, small, samples, tmp_path
 ):
-    """A KeyError in a traceback would not say what to do."""
+    """A KeyError in a traceback would not name an extractor that has them."""
     real = Real(digits, small.reading, 50, tmp_path)
     assert set(part.partition(": ")[2].split(", ")) <= set(EXTRACTORS)
     with pytest.raises(ValueError, match=f"^features=pixels: provides {part}"):
@@ -97,7 +97,7 @@ def test_features_that_an_extractor_lacks_are_asked_of_another(
 
 @pytest.mark.parametrize("name", ["classifier", "fid_per_class"])
 def test_metrics_of_classes_need_them(name, real, samples):
-    """All labels would be None, and nothing right."""
+    """All labels would be None, and the agreement 0."""
     with pytest.raises(ValueError, match=f"{name}: .*no classes"):
         OF_SAMPLES[name](real, Samples(samples.x, None))
 
@@ -123,7 +123,7 @@ def test_captions_belong_to_classes_or_to_samples(real, samples, tmp_path):
 
 
 def test_the_inception_score_does_not_know_the_order_of_samples(real, samples):
-    """Samples by class, as folders hold them, would seem to be of few classes."""
+    """Samples sorted by class, as in folders, would seem to have few classes."""
     metric = functools.partial(OF_SAMPLES["inception_score"], real, resamples=8)
     order = np.random.default_rng(0).permutation(len(samples.x))
     sorted_, mixed = metric(samples), metric(Samples(samples.x[order], samples.label[order]))
@@ -133,7 +133,7 @@ def test_the_inception_score_does_not_know_the_order_of_samples(real, samples):
 
 
 def test_statistics_take_the_place_of_the_training_items(real, samples, tmp_path):
-    """A distance from a file would not be that from the items it was made of."""
+    """A distance from a file would differ from that from the items of the file."""
     path = tmp_path / "digits.npz"
     written = OF_SAMPLES["fid"](real, samples, write=str(path), resamples=0)
     for name in ("fid", "sfid"):
@@ -144,7 +144,7 @@ def test_statistics_take_the_place_of_the_training_items(real, samples, tmp_path
 
 
 def test_features_of_real_items_are_kept_for_the_same_weights_and_items(small, tmp_path):
-    """Features of a network take minutes, and those of other weights would be wrong."""
+    """Features would be recomputed for minutes, or be those of other weights."""
     counts = []
 
     def open_real(fingerprint, most):
@@ -161,7 +161,7 @@ def test_features_of_real_items_are_kept_for_the_same_weights_and_items(small, t
 
 
 def test_the_closest_pairs_are_drawn(real, samples):
-    """The result would name a picture that is not there; a copy would not be the first pair."""
+    """The result would name a picture that does not exist, or a copy not be its first pair."""
     copies = Samples(np.concatenate([samples.x[:5], real.train.x[7:8]]), None)
     found = OF_SAMPLES["memorization"](real, copies, pairs=2, resamples=0)
     for part in (found, found["features"]):

@@ -1,4 +1,4 @@
-"""Scores of logits against their definitions, in scipy's entropies."""
+"""Scores of logits against their definitions by SciPy's entropies."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ pytestmark = pytest.mark.typed
 
 
 def test_the_score_is_the_exponential_of_the_mean_divergence():
-    """Another logarithm, or the mean of logits for that of probabilities, would be other scores."""
+    """Another logarithm, or the mean of logits, would give another score."""
     logits = 3 * np.random.default_rng(0).normal(size=(200, 7))
     p = softmax(logits, axis=1)
     exact = np.exp(np.mean([stats.entropy(row, p.mean(0)) for row in p]))
@@ -20,7 +20,10 @@ def test_the_score_is_the_exponential_of_the_mean_divergence():
 
 
 def test_the_score_is_between_1_and_the_number_of_classes():
-    """Sure and even over 10 classes: 10, also where probabilities underflow to 0."""
+    """Certain predictions, even over 10 classes, would not score 10.
+
+    Their other probabilities underflow to 0.
+    """
     assert score(2000 * np.eye(11)[np.arange(50) % 10]) == pytest.approx(10, rel=1e-9)
     assert score(np.zeros((5, 3))) == pytest.approx(1, rel=1e-9)
 

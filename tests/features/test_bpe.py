@@ -1,4 +1,4 @@
-"""Tokens of captions: by a vocabulary in the published format."""
+"""Tokens of captions, by a vocabulary in the published format."""
 
 import gzip
 
@@ -20,14 +20,17 @@ def tokenizer(request, tmp_path):
 
 
 def test_words_end_where_the_published_pattern_ends_them():
-    """Numbers are single digits, and what is neither letter nor number stands together."""
+    """Words would be cut elsewhere than in the published pattern.
+
+    Numbers are single digits, and characters that are neither letters nor numbers stand together.
+    """
     text = "The cat\u2019s 12 &amp;amp; ½e\u0301!?'ll  you'LL\n...'S"
     wanted = ["the", "cat", "'s", "1", "2", "&", "½", "é", "!?'", "ll", "you", "'ll", "...'", "s"]
     assert list(bpe.words(text)) == wanted
 
 
 def test_the_first_pair_of_the_file_is_joined_first(tokenizer):
-    """Another order gives other tokens, and so another vector, of the same words."""
+    """Another order of merges would give other tokens for the same words."""
     assert tokenizer.tokens("the") == ["the</w>"]
     assert tokenizer.tokens("cat") == ["cat</w>"]
     assert tokenizer.tokens("thing") == ["th", "ing</w>"]
@@ -36,7 +39,7 @@ def test_the_first_pair_of_the_file_is_joined_first(tokenizer):
 
 
 def test_rows_begin_and_end_as_the_network_was_trained(tokenizer):
-    """The vector is read at the end token; a cut text without one would be read anywhere."""
+    """The vector, which is read at the end token, would be read elsewhere in long captions."""
     ids = tokenizer.ids
     start, end = len(ids) - 2, len(ids) - 1
     short, long = tokenizer(["the cat", "the " * 100])

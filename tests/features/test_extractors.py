@@ -1,4 +1,4 @@
-"""Feature networks as metrics use them: all items, in order, whatever the batch."""
+"""Feature networks as metrics use them: all items, in order, for any batch size."""
 
 import functools
 import hashlib
@@ -33,7 +33,7 @@ def real():
 
 
 def test_features_are_those_of_each_item_in_every_batch(real):
-    """A last batch that is filled up could leave what fills it, or another order."""
+    """Padding of the last batch could remain, or the order of items change."""
     x, made = real.train.x[:29], EXTRACTORS["classifier"](real)
     first = extract(made, x, batch_size=16)
     assert first["pool"].shape == (29, 128)
@@ -55,7 +55,7 @@ def test_a_classifier_needs_classes(real):
 
 
 def test_its_fingerprint_is_that_of_its_weights(real):
-    """Results of different networks would be compared as if they were of one."""
+    """Results of different networks would be compared as if they came from one."""
     made = EXTRACTORS["classifier"](real)
     params = jax.tree.map(lambda a: a + 1e-6, real.judge.params)
     changed = SimpleNamespace(**vars(real) | {"judge": Judge(params, 10, 300)})
@@ -80,7 +80,7 @@ def test_another_way_to_resize_is_refused_before_the_long_work(real):
 
 @pytest.fixture
 def published(tmp_path, monkeypatch):
-    """Writes the file of a network of `make_features.py`, with some shapes changed."""
+    """Write the file of a network of `make_features.py`, with some shapes changed."""
     monkeypatch.syspath_prepend(PARITY)
     from make_features import drawn
 
@@ -94,7 +94,7 @@ def published(tmp_path, monkeypatch):
     return write
 
 
-def test_a_file_of_other_weights_gives_features_and_says_so(real, published):
+def test_a_file_of_other_weights_gives_features_and_a_note(real, published):
     """Features of other weights would pass for those in published results."""
     path = published("dinov2")
     made = EXTRACTORS["dinov2_b14"](real, weights=str(path))
@@ -110,7 +110,7 @@ def test_a_file_of_other_weights_gives_features_and_says_so(real, published):
 
 
 def test_captions_have_vectors_in_the_space_of_images(published, tmp_path):
-    """A vector would not depend on the words and their order, or depend on other captions."""
+    """A vector would not depend on the words and their order, or would depend on other captions."""
     words = {"text_model.embeddings.token_embedding.weight": [2 * 256 + 2 + 2, 64]}
     path, merges = published("clip", **words), tmp_path / "merges.txt"
     merges.write_text("#version: 0.2\nt h\nth e</w>\n")
@@ -122,7 +122,7 @@ def test_captions_have_vectors_in_the_space_of_images(published, tmp_path):
 
 
 def test_tensors_of_another_size_are_refused_by_name(real, published):
-    """They would be cut or repeated to fit."""
+    """Tensors of another size would be cut or repeated to fit."""
     path = published("dinov2", **{"blocks.1.mlp.fc1.bias": [500]})
     with pytest.raises(ValueError, match="blocks/mlp_in/bias: does not follow from"):
         EXTRACTORS["dinov2_b14"](real, weights=str(path))

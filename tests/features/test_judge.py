@@ -1,4 +1,4 @@
-"""The classifier that judges samples must be accurate, independent and reproducible."""
+"""The classifier that judges samples must be accurate, independent of them and reproducible."""
 
 import jax
 import numpy as np
@@ -16,7 +16,7 @@ ORIGINAL = module.classifier
 
 
 def on_the_host(classes):
-    """The classifier; its first parameters need no program of random bits."""
+    """Yield the classifier with initial parameters that need no program of random bits."""
     net = ORIGINAL(classes)
 
     def init(key, x):
@@ -56,7 +56,7 @@ def test_it_is_right_on_held_out_digits(fitted):
 
 @pytest.mark.thorough
 def test_fitted_as_usual_it_is_right_on_held_out_digits():
-    """Its first parameters, or the number of steps, would not do."""
+    """The default initial parameters, or the default number of steps, would not suffice."""
     test = digits("test")
     assert fit(digits("train")).right(test.x, test.label).mean() > 0.97
 
@@ -69,7 +69,7 @@ def test_samples_of_the_wrong_class_do_not_agree(fitted):
 
 @pytest.mark.thorough
 def test_it_is_kept_for_the_same_data_only(fitted, monkeypatch):
-    """Fitting again costs minutes on real data; judging by another data set's classes is wrong."""
+    """Fitting would cost minutes each time, or samples be judged by classes of another data set."""
     folder, judge = fitted
     again = lambda *_, **__: pytest.fail("fitted again")
     with monkeypatch.context() as patch:

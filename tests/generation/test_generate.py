@@ -1,4 +1,4 @@
-"""Sample k of a run depends on (seed, k) and its label, not on the batch that it travels in."""
+"""Sample k of a run depends on (seed, k) and its label, not on its batch."""
 
 import gc
 import weakref
@@ -44,7 +44,7 @@ def run(seed=0, num=8, batch_size=8, label=LABEL):
 
 
 def test_samples_do_not_depend_on_the_batch_size():
-    """A run on another device, or with another batch size, would give other pictures."""
+    """Another device, or another batch size, would give other pictures."""
     whole = run()
     assert whole.shape == (8, *SHAPE) and whole.dtype == np.float32
     for size in (1, 3):
@@ -53,7 +53,7 @@ def test_samples_do_not_depend_on_the_batch_size():
 
 @pytest.mark.thorough
 def test_samples_do_not_depend_on_the_devices():
-    """Samples of a larger machine would be other samples; those that fill it up would be kept."""
+    """A larger machine would give other samples, or keep those that fill its last batch."""
     mesh = Mesh(np.reshape(jax.devices(), (4, 2)), ("data", "model"))
     made = [*Generation(denoise(), plan(), 0, 5, SHAPE, {"label": LABEL[:5]}, 3, mesh)]
     assert len(made) == 1 and made[0].shape == (5, *SHAPE)
@@ -61,7 +61,7 @@ def test_samples_do_not_depend_on_the_devices():
 
 
 def test_samples_do_not_depend_on_their_number():
-    """More samples of the same run would be other samples."""
+    """A larger number of samples would change the first of them."""
     np.testing.assert_allclose(run(num=5, batch_size=3), run()[:5], atol=1e-4)
     np.testing.assert_array_equal(run(num=2, batch_size=256, label=LABEL), run(num=2, batch_size=2))
     rest = [*Generation(denoise(), plan(), 0, 8, SHAPE, {"label": LABEL}, 3, start=4)]
@@ -70,7 +70,7 @@ def test_samples_do_not_depend_on_their_number():
 
 
 def test_another_table_of_as_many_rows_is_not_compiled_again():
-    """A sweep over guidance weights or samplers would wait for the compiler at each of them."""
+    """A sweep over guidance weights or samplers would compile for each of them."""
     compiled, counts = [], []
     count = lambda event, *_, **__: compiled.append(event) if "backend_compile" in event else None
     weighted = lambda w: Plan(replace(plan().table, weight=np.full(6, w)), Guided())
@@ -84,7 +84,7 @@ def test_another_table_of_as_many_rows_is_not_compiled_again():
 
 
 def test_samples_depend_on_seed_and_label():
-    """Two seeds would be one run, or the class of a sample be that of its neighbour."""
+    """Two seeds would give one run, or a sample have the class of its neighbour."""
     same, other = run(), run(seed=1)
     assert np.abs(same - other).max(1).min() > 1e-3
     assert len(np.unique(same)) == same.size
@@ -96,7 +96,7 @@ def test_samples_depend_on_seed_and_label():
 
 
 def test_generate_is_prior_and_sampler():
-    """The picture of `generate` would not be that of its parts."""
+    """`generate` would differ from its parts, which the library offers too."""
     key, index = stream(0, "sample"), jnp.arange(8)
     x, keys = initial(SDE, keys_at(key, index), SHAPE)
     cond = {"label": jnp.asarray(LABEL)}
@@ -108,7 +108,7 @@ def test_generate_is_prior_and_sampler():
 
 
 def test_initial_draws_from_the_prior():
-    """Sampling would start from the wrong variance, or re-use the prior's key for its noise."""
+    """Sampling would start from the wrong variance, or reuse the key of the prior for its noise."""
     sde = VE(Linear())
     keys = jax.random.split(jax.random.key(0), 2000)
     x, rest = initial(sde, keys, (4,))
@@ -119,7 +119,7 @@ def test_initial_draws_from_the_prior():
 
 
 def test_broken_network_is_not_sampled():
-    """Pictures of NaN would be handed on, as if they were samples."""
+    """Pictures of NaN would be returned as if they were samples."""
     net = denoise()
     bad = replace(net, data=replace(net.data, mean=jnp.full((2, 2), jnp.nan)))
     with pytest.raises(FloatingPointError, match=r"row 0 of 6, t = 1"):
@@ -127,7 +127,7 @@ def test_broken_network_is_not_sampled():
 
 
 def test_generated_path_ends_in_the_samples():
-    """The film of a picture would be that of another one."""
+    """The trajectory would end in another sample than the one returned."""
     index, cond = jnp.arange(3), {"label": jnp.asarray(LABEL[:3])}
     made = generate(denoise(), plan(), stream(0, "sample"), index, cond, shape=SHAPE, path=True)
     assert made.path[0].shape == made.path[1].shape == (6, 3, *SHAPE)
@@ -136,7 +136,7 @@ def test_generated_path_ends_in_the_samples():
 
 
 def test_idle_rows_are_no_passes():
-    """A padded table would report passes that never run."""
+    """A padded table would report passes that never ran."""
     padded = Plan(plan().table.pad(9), Guided())
     assert padded.passes == 6
 
@@ -152,7 +152,7 @@ def test_plan_counts_rows_and_passes():
 
 
 def test_programs_of_networks_that_are_no_longer_used_are_not_kept():
-    """A process that trains a hundred networks would hold what was compiled for each of them."""
+    """A process that trains a hundred networks would keep the compiled programs of each."""
     first = weakref.ref(program._program("network 0", SHAPE, None))
     for k in range(program.PROGRAMS):
         assert first() is not None

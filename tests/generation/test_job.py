@@ -28,7 +28,7 @@ FLAGS += ["--metrics=frechet"]
 
 @pytest.fixture
 def works(monkeypatch):
-    """Run `evaluate` in this process, which must succeed."""
+    """Run `evaluate` in this process; it must succeed."""
 
     def run(*flags) -> None:
         monkeypatch.setattr(sys, "argv", ["evaluate.py", *map(str, flags)])
@@ -80,7 +80,7 @@ def killed(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def interrupted(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Interrupt it in this process, by an exception where the next file would be written."""
+    """Interrupt the command in this process by an exception where it would write the next file."""
     write = job.write_arrays
 
     def once(*args):
@@ -96,10 +96,10 @@ def interrupted(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("end", [interrupted, pytest.param(killed, marks=pytest.mark.thorough)])
-def test_an_evaluation_that_ends_early_goes_on_and_ends_the_same(
+def test_an_interrupted_evaluation_resumes_with_equal_results(
     toy, tmp_path, works, monkeypatch, end
 ):
-    """Hours of work would be lost, or the numbers would depend on the interruption."""
+    """Hours of work would be lost, or the numbers depend on the interruption."""
     fresh = shutil.ignore_patterns("evaluation*")  # other tests evaluate it too
     whole, part = (shutil.copytree(toy, tmp_path / n, ignore=fresh) for n in ("whole", "part"))
     end(part, monkeypatch)
@@ -109,7 +109,7 @@ def test_an_evaluation_that_ends_early_goes_on_and_ends_the_same(
     works(f"--workdir={whole}", *FLAGS)
     assert told(part) == told(whole)
     assert len(stored(part)) == 40
-    assert {path: path.stat().st_mtime_ns for path in before} == before  # not made again
+    assert {path: path.stat().st_mtime_ns for path in before} == before  # not drawn again
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +121,7 @@ def sampled(toy) -> Job:
 
 
 def test_samples_are_taken_added_to_and_mended(sampled, tmp_path):
-    """Another number of them, or a damaged file, would give other samples, or make all again."""
+    """Another number of samples, or a damaged file, would change samples or redraw all."""
     files = lambda: {p.name: p.stat().st_mtime_ns for p in tmp_path.glob("*.npz")}
     names = lambda *starts: [f"{start:08d}.npz" for start in starts]
     alone = sampled.samples(40)
@@ -145,7 +145,7 @@ def test_samples_are_taken_added_to_and_mended(sampled, tmp_path):
 
 
 def test_a_job_has_a_fingerprint_of_all_that_its_samples_depend_on(sampled):
-    """Samples of another network, sampler or seed would be taken for its own."""
+    """Stored samples of another network, sampler or seed would be used."""
     twice = jax.tree.map(lambda a: 2 * a, sampled.denoise.params)
     others = [
         dataclasses.replace(sampled, seed=1),

@@ -1,4 +1,4 @@
-"""A seed, a guidance weight and conditions of each sample, in one program; previews on the way."""
+"""A seed, a guidance weight and conditions for each sample, in one program; previews on the way."""
 
 from dataclasses import replace
 from typing import Any
@@ -47,7 +47,7 @@ def made(*args, **more):
 
 
 class Compiled(list):
-    """A list of the compilations while it listens."""
+    """Lists the compilations that happen while it listens."""
 
     def __call__(self, event, *_, **__):
         if "backend_compile" in event:
@@ -62,7 +62,7 @@ class Compiled(list):
 
 
 def test_streams_are_those_of_the_seeds():
-    """The same request would give another picture beside others, or seeds above 2^31 be equal."""
+    """A request would give another picture beside others, or seeds above 2^31 be equal."""
     keys = streams(SEEDS.astype(np.uint32), "sample")
     for seed, key in zip(SEEDS.tolist(), keys, strict=True):
         alone = stream(seed, "sample")
@@ -70,7 +70,7 @@ def test_streams_are_those_of_the_seeds():
 
 
 def test_samples_are_those_of_the_runs_one_by_one():
-    """A request would depend on those that it is served with."""
+    """A sample would depend on the requests that it is served with."""
     whole, one = generation(), np.zeros((NUM, *SHAPE), np.float32)
     x = np.concatenate([*whole])
     for k in range(NUM):
@@ -99,8 +99,7 @@ def test_other_requests_are_not_compiled_again():
 
 
 def test_previews_of_a_generation():
-    """A preview would be of another batch, show the samples that fill up the last one, or change
-    what is made."""
+    """A preview would be of another batch, include padding samples, or change the result."""
     seen = []
     x = made(preview=seen.append, every=4)
     np.testing.assert_array_equal(x, made())
@@ -128,7 +127,7 @@ def test_a_job_hands_out_previews_and_counts_rows(monkeypatch, capsys):
 
 
 def test_numbers_of_samples_are_those_of_their_runs():
-    """A sample that somebody liked could not be made again without those before it."""
+    """A single sample could not be drawn again without those before it."""
     plain, numbers = {"weight": None, "how": plan(Conditional())}, np.array([6, 2, 2, 0, 5, 1, 3])
     whole = made(3, label=np.zeros(NUM, int), **plain)
     some = made(3, label=np.zeros(NUM, int), index=numbers, **plain)
@@ -151,8 +150,7 @@ def requested(guidance: Guidance = Guided(), **request) -> Job:
 
 
 def test_seeds_numbers_and_weights_are_taken_in_turn():
-    """A seed would give other samples beside another one, a number those of its place, or the
-    second of three weights be that of all."""
+    """A sample would depend on the seeds beside it, on its place, or on another sample's weight."""
     runs = {seed: requested(seed=seed).samples(8).x for seed in (1, 2)}
     near = {"rtol": 1e-5, "atol": 1e-5}
     both = requested(seed=(1, 2), weight=(1.0, 1.0, 3.0))
@@ -171,7 +169,7 @@ def test_seeds_numbers_and_weights_are_taken_in_turn():
 
 
 def test_all_that_is_requested_is_in_the_name_of_the_job():
-    """Samples of other seeds, numbers or weights would be taken from the folder of this job."""
+    """Stored samples of other seeds, numbers or weights would be reused for this job."""
     requests = [{}, {"seed": 1}, {"seed": (1, 2)}, {"seed": (2, 1)}, {"index": (1, 2)}]
     requests += [{"weight": (1.0, 2.0)}, {"weight": (2.0, 1.0)}, {"index": (2, 1)}]
     zeros = np.zeros((1, *SHAPE), np.float32)
@@ -187,7 +185,7 @@ def test_values_that_no_sample_would_take_are_refused():
 
 
 def test_as_many_samples_as_are_listed():
-    """`--index=17` would make 64 copies of one sample, or `--weight=2` one sample."""
+    """`--index=17` would draw 64 copies of one sample, or `--weight=2` a single sample."""
     assert [number(0), number(0, (), (2.0,)), number((5,))] == [64, 64, 64]
     assert [number(0, (17,)), number((1, 2, 3)), number(0, (17,), (1, 2, 4, 8))] == [1, 3, 4]
     assert [number(0, starts=1), number(0, starts=5)] == [64, 5]

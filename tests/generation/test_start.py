@@ -1,4 +1,4 @@
-"""Image to image: samples that start from items."""
+"""Image-to-image sampling: samples that start from items."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -32,11 +32,11 @@ def started(*args, **more) -> np.ndarray:
 
 
 def test_strength_1_gives_the_law_of_the_data():
-    """Samples would depend on what they start from where nothing of it is left."""
+    """Samples would depend on their starting image, although none of it remains."""
     x, table = started(FAR, 1.0, ddim), ddim(SDE, TIMES)
     left = 3 * float(SDE.alpha(jnp.asarray(TIMES[0])))
     for k in range(2):
-        exact = moments(table, SDE, mean=MEAN[k], var=VAR[k])  # of 100 rows
+        exact = moments(table, SDE, mean=MEAN[k], var=VAR[k])  # out of 100 rows
         assert abs(exact[0] - MEAN[k]) < 0.02
         assert abs(x[:, k].mean() - exact[0]) < 4 * np.sqrt(VAR[k] / NUM) + left
         np.testing.assert_allclose(exact[1], VAR[k], rtol=0.06)
@@ -44,8 +44,10 @@ def test_strength_1_gives_the_law_of_the_data():
 
 
 def test_they_are_those_of_start_from_whatever_the_batch():
-    """The command and the library function would be two methods, previews start from the prior, or
-    a sample depend on its batch."""
+    """The command would differ from the library function `start_from`.
+
+    Previews would start from the prior, or a sample depend on its batch.
+    """
     x0 = np.random.default_rng(0).normal(size=(NUM, 2)).astype(np.float32)
     keys = keys_at(stream(3, "sample"), jnp.arange(NUM))
     part, x, keys = start_from(SDE, jnp.asarray(x0), TIMES, 0.3, keys)
@@ -56,11 +58,11 @@ def test_they_are_those_of_start_from_whatever_the_batch():
     np.testing.assert_allclose(whole, by_hand, atol=1e-5)
     np.testing.assert_array_equal(started(x0, 0.3, preview=lambda seen: None, every=20), whole)
     near, far = started(FAR, 0.3), started(FAR, 0.05)
-    assert np.abs(far - 3).mean() < 0.3 < np.abs(near - 3).mean()  # the weaker, the more is kept
+    assert np.abs(far - 3).mean() < 0.3 < np.abs(near - 3).mean()  # a lower strength keeps more
 
 
 def test_items_of_another_number_or_shape_are_refused():
-    """Items of another shape would be broadcast."""
+    """Items of another number or shape would be broadcast."""
     with pytest.raises(ValueError, match=r"x0: 3 values for 1000 samples"):
         generation(FAR[:3], 0.5)
     with pytest.raises(ValueError, match=r"x0: the items have the shape \(1,\); needs \(2,\)"):

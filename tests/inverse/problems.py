@@ -34,7 +34,7 @@ def catalogue() -> dict[str, tuple[Any, tuple[int, ...]]]:
 @pytree
 @dataclass(frozen=True)
 class Hidden:
-    """A linear operator whose spectrum is not shown."""
+    """A linear operator that does not reveal its spectrum."""
 
     operator: Any
     linear: ClassVar[bool] = True
@@ -51,6 +51,6 @@ def correlated(size: int, seed: int = 0) -> analytic.Correlated:
 
 
 def ask(guidance, denoise, x, t, **given):
-    """The prediction of a guidance without a memory."""
+    """Return the prediction of a guidance without a memory."""
     query = Query(denoise, x, t, **given)
     return guidance(query, jnp.ones((), x.dtype), guidance.init(x))[0]

@@ -1,4 +1,4 @@
-"""Editing: inversions that return to the image, images between images, soft masks."""
+"""Editing: inversions that return to the image, interpolation between images, soft masks."""
 
 from dataclasses import dataclass
 
@@ -44,7 +44,7 @@ class Network:
 
 
 def naive(steps: int) -> float:
-    """Scale of data N(0, 1/4) after an explicit inversion and its way back, in closed form."""
+    """Return the scale of N(0, 1/4) data after an explicit inversion and its way back."""
     down = uniform(SDE, steps + 1)[:-1]
     there = moments(ddim(SDE, down[::-1]), SDE, 0.0, VAR, (0.0, 1.0))
     return float(np.sqrt(moments(ddim(SDE, down), SDE, 0.0, VAR, there)[1]))
@@ -54,7 +54,7 @@ def test_the_inverse_of_gaussian_data():
     """The inverse would shrink, as that of an increasing grid does: 0.62, 0.91, 0.98 of the data
     after 10, 50 and 250 steps."""
     np.testing.assert_allclose([naive(n) for n in (10, 50, 250)], [0.624, 0.912, 0.982], atol=1e-3)
-    gain = np.sqrt(moments(TABLE, SDE, 0.0, VAR, (0.0, 1.0))[1])  # of the table, which is linear
+    gain = np.sqrt(moments(TABLE, SDE, 0.0, VAR, (0.0, 1.0))[1])  # the table's map is linear
     latent = invert(Network(), TABLE, IMAGES, cond=GAUSSIAN)
     np.testing.assert_allclose(gain * latent.x, IMAGES, rtol=1e-5, atol=1e-6)
     assert latent.residual.shape == (10, SIZE)
@@ -62,7 +62,7 @@ def test_the_inverse_of_gaussian_data():
 
 @pytest.mark.typed
 def test_an_image_returns_from_its_latent():
-    """The rows would be solved in another order, or for another network than the table runs."""
+    """Rows would be solved in a wrong order, or for another network than the table runs."""
     latent = invert(Network(), TABLE, IMAGES, cond=CURVED, iterations=20)
     back = lambda cond: sample(Network(), TABLE, latent.x, KEYS, cond=cond)
     np.testing.assert_allclose(back(CURVED), IMAGES, atol=1e-5)
@@ -103,11 +103,11 @@ def test_between_two_images():
 
 @pytest.mark.typed
 def test_a_soft_mask_is_image_to_image_of_each_value():
-    """Kept values would change, and a strength of one half would be another than `start_from`'s."""
+    """Kept values would change, or a strength of one half differ from that of `start_from`."""
     times = uniform(SDE, 20)
     part, x, keys = start_from(SDE, IMAGES, times, 0.5, KEYS)
     half = sample(Network(), ddim(SDE, part), x, keys, cond=CURVED)
-    _, x, keys = start_from(SDE, IMAGES, times, 1.0, KEYS)  # the same noise
+    _, x, keys = start_from(SDE, IMAGES, times, 1.0, KEYS)  # equal noise
 
     def run(strength):
         guidance = inpainting(IMAGES, strength, times)
@@ -140,7 +140,7 @@ REFUSED = [
 
 @pytest.mark.parametrize(("function", "changes", "message"), REFUSED)
 def test_what_cannot_work_is_refused(function, changes, message):
-    """It would run, and return another image."""
+    """Editing would run, and return another image."""
     arguments = {"denoise": Network(), "table": TABLE, "x": IMAGES, "cond": CURVED}
     more = {
         noises: {"keys": KEYS},

@@ -62,7 +62,10 @@ def times(steps, sde=EXPLODING):
     ids=["25", "100", "2x100", "5x100"],
 )
 def test_replacement_and_repaint_have_the_known_bias(table, mean, var):
-    """The exact distribution of the other value is N(0.96, 0.36); these methods have others."""
+    """The methods would have another bias than their docstrings state.
+
+    The exact distribution of the other value is N(0.96, 0.36).
+    """
     found, cov = affine_moments(table, pair(EXPLODING), (2,), guidance=Replacement(KNOWN))
     assert found[0] == pytest.approx(1.2, abs=1e-9) and cov[0, 0] == pytest.approx(0, abs=1e-9)
     assert found[1] == pytest.approx(mean, abs=0.005)
@@ -126,7 +129,7 @@ def test_daps_with_the_tweedie_covariance_is_exact_in_any_number_of_steps(steps)
 
 @pytest.mark.thorough
 def test_daps_with_a_flat_covariance_has_a_bias():
-    """Its docstring would state another one."""
+    """The docstring of DAPS would state another bias."""
     var = np.array([1.0, 0.25])
     denoise = analytic.gaussian(jnp.full(2, 0.7), jnp.asarray(var)).denoiser(COSINE)
     table = samplers.consistency(COSINE, grids.uniform(COSINE, 50))
@@ -141,8 +144,11 @@ def test_daps_with_a_flat_covariance_has_a_bias():
     ("steps", "ratio"), [pytest.param(20, 0.31, marks=pytest.mark.thorough), (200, 0.05)]
 )
 def test_ddrm_collapses_to_the_measurement(steps, ratio):
-    """The variance of what is measured falls with the steps, and its mean approaches y. What is
-    not measured follows the kernel of `ddim` with a constant share of fresh noise."""
+    """DDRM would be another method than the published one.
+
+    The variance of measured values falls with the steps, and their mean approaches y. The others
+    follow the kernel of `ddim` with a constant share of fresh noise.
+    """
     var = jnp.array([0.25, 1.0, 4.0, 1.0])
     denoise = analytic.gaussian(jnp.full(4, 0.7), var).denoiser(EXPLODING)
     keep = jnp.array([[True, True, True, False]])
@@ -159,8 +165,7 @@ def test_ddrm_collapses_to_the_measurement(steps, ratio):
 
 
 def test_a_sampled_posterior_has_the_moments_that_are_computed_for_it():
-    """The random numbers of guidance would not be standard normal, not be independent, or be those
-    of another sample of the batch."""
+    """The random numbers of guidance would be correlated, or not standard normal."""
     table = samplers.repaint(COSINE, times(4, COSINE), repeats=2)
     x, keys = samplers.initial(COSINE, jax.random.split(jax.random.key(1), 4000), (2,))
     guidance = Replacement(KNOWN)

@@ -1,4 +1,4 @@
-"""Operators: adjoints, spectra, closed forms and refusals; measurements and what they refuse."""
+"""Operators: adjoints, spectra, closed forms and refusals; measurements and refusals."""
 
 import io
 
@@ -101,7 +101,7 @@ def test_masks_of_several_items_differ_and_do_not_depend_on_the_others():
 
 
 def test_jpeg_is_that_of_pillow_up_to_rounding_of_pixels():
-    """Tables, transform or scale would be others than those of JPEG."""
+    """Quantisation tables, transform or scale would differ from those of JPEG."""
     rng = np.random.default_rng(0)
     smooth = 128 + 100 * np.sin(np.arange(16)[:, None] / 3 + np.arange(24)[None] / 5)
     grey = (smooth + rng.normal(0, 10, smooth.shape)).clip(0, 255).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Particles: evidence without bias, posteriors, weights that are kept, and what is refused."""
+"""Particles: unbiased evidence, posteriors, weights that are kept, refusals."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -70,7 +70,7 @@ class Exact:
 
 
 def clouds(size: int, particles: int, seed: int = 0):
-    """Initial states and keys; on the host, so that nothing is compiled."""
+    """Return initial states and keys, drawn on the host so that nothing is compiled."""
     rng = np.random.default_rng(seed)
     scale = levels(SDE, TABLE.t[:1]).sigma[0]
     x = np.float32(scale * rng.normal(size=(size, particles, 1)))
@@ -92,15 +92,15 @@ CASES = [
 @pytest.mark.typed
 @pytest.mark.parametrize(("particles", "potential", "proposal", "table", "settings"), CASES)
 def test_evidence_and_posterior(particles, potential, proposal, table, settings):
-    """A weight would be lost, such as the last one or those of rows without resampling as in public
-    code, counted twice, or lack log p - log q.
+    """A weight would be lost, counted twice, or lack log p - log q.
 
-    E[Z_hat] = p(y) for every number of particles, and E[Z_hat sum w f] = E[f p(y | x0)]. The Monte
-    Carlo error of 10,000 replicates is that of their scatter, below 2 % of p(y).
+    Public code loses the last weight, or those of rows without resampling. E[Z_hat] = p(y) for
+    every number of particles, and E[Z_hat sum w f] = E[f p(y | x0)]. The Monte Carlo error of
+    10,000 replicates is that of their scatter, below 2 % of p(y).
     """
     x, keys = clouds(SIZE, particles)
     result = steer(Exact(), table, x, keys, potential, proposal=proposal, **settings)
-    mean, var = moments(table, SDE, MEAN, VAR)  # of the chain, in closed form
+    mean, var = moments(table, SDE, MEAN, VAR)  # evidence of the chain in closed form
     both = var + STD**2
     evidence = np.exp(-0.5 * (Y - mean) ** 2 / both) / np.sqrt(2 * np.pi * both)
     exact = mean + var / both * (Y - mean), var * STD**2 / both
@@ -189,7 +189,8 @@ def test_the_optimal_proposal_has_no_variance(x64):
 def test_the_posterior_of_a_mixture_by_a_twist():
     """Two modes would get each other's mass: the potential on the way is that of a Gaussian.
 
-    256 particles of 32 samples, 60 rows: Monte Carlo error and that of the rows are below 0.03.
+    With 256 particles of 32 samples and 60 rows, the Monte Carlo error and that of the rows are
+    below 0.03.
     """
     data = analytic.Mixture(
         jnp.array([0.3, 0.7]), jnp.array([[-1.0], [0.8]]), jnp.array([[0.09], [0.04]])
@@ -214,7 +215,7 @@ def test_the_posterior_of_a_mixture_by_a_twist():
 
 
 def test_one_particle_is_plain_guidance():
-    """The rows would be others than those of `sample`, or the noise."""
+    """The rows, or their noise, would differ from those of `sample`."""
     x, keys = clouds(SIZE, 1)
     ours = steer(Exact(), NOISY, x, keys, WRONG, proposal=AsGuided(PULL), threshold=0.0)
     plain = sample(Exact(), NOISY, x[:, 0], particle_keys(keys, 1)[:, 0], guidance=PULL)
@@ -280,7 +281,7 @@ def test_tilted_by_a_measurement_is_the_posterior_with_the_covariance_unit():
 
 @thorough
 def test_particles_of_a_network_are_its_samples():
-    """A network or a memory of guidance would mix particles, or lose the conditions of a sample."""
+    """Guidance or the network would mix particles, or lose the conditions of a sample."""
     network = dit(width=12, depth=1, heads=2, conditions=(Label(3),))
     rng = np.random.default_rng(0)
     cond = {"label": jnp.array([2, 0])}
@@ -304,7 +305,7 @@ def test_particles_of_a_network_are_its_samples():
 
 
 def test_a_twist_through_guidance_has_a_gradient():
-    """APG without clipping would have the gradient NaN."""
+    """APG without clipping would have a gradient of NaN."""
     x, t, label = jnp.ones((2, 3)), jnp.full(2, 0.5), {"label": jnp.zeros(2, int)}
     pair = lambda x: Query(Exact(), x, t, label).pair(Exact()(x, t), Exact()(0.5 * x, t))
     value = lambda x: APG()(pair(x), jnp.full(2, 2.0), jnp.zeros_like(x))[0].x0.sum()
@@ -356,7 +357,7 @@ REFUSED = [
 
 @pytest.mark.parametrize(("changes", "message"), REFUSED)
 def test_what_cannot_work_is_refused(changes, message):
-    """It would run, and return something else."""
+    """Sampling would run, and return something else."""
     x, keys = clouds(2, 3)
     arguments = {"table": TABLE, "x": x, "potential": observed(YS[:2], VAR), **changes}
     settings = {k: arguments.pop(k) for k in ("threshold", "every") if k in arguments}
@@ -365,7 +366,7 @@ def test_what_cannot_work_is_refused(changes, message):
 
 
 def test_particles_are_drawn_from_the_prior():
-    """Particles of a sample would be equal, or depend on how many there are."""
+    """Particles of a sample would be equal, or depend on their number."""
     keys = jax.random.split(jax.random.key(0), 500)
     draw = lambda particles: jax.jit(lambda keys: swarm(SDE, keys, particles, (1,)))(keys)
     x, later = draw(3)

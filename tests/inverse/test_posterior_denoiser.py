@@ -1,4 +1,4 @@
-"""The posterior denoiser: exact cases, the bias of every method, independence, refusals."""
+"""The posterior denoiser: exact cases, the bias of every method, independence and refusals."""
 
 from dataclasses import replace
 
@@ -51,8 +51,10 @@ METHODS = (Tweedie(5), Unit(), Prior(1.0), Flat(), Zero(), Infinite())
 
 @pytest.mark.parametrize("k", range(len(METHODS)), ids=lambda k: type(METHODS[k]).__name__)
 def test_the_bias_of_every_method_is_the_known_one(k):
-    """A method would be another one than its name says. The cases are the values of one item: y /
-    std, with equal noise, is a measurement of x0 / std."""
+    """A method would differ from the one that its name states.
+
+    The cases are the values of one item: y / std, with equal noise, is a measurement of x0 / std.
+    """
     var, std = np.array(list(BIASES)).T
     data = analytic.gaussian(jnp.full(5, 0.7), jnp.asarray(var))
     measurement = Measurement(jnp.asarray(1.5 / std)[None], Scale(jnp.asarray(1 / std)[None]), 1.0)
@@ -67,7 +69,7 @@ def test_the_bias_of_every_method_is_the_known_one(k):
 
 
 def test_on_gaussians_tweedie_is_the_exact_posterior():
-    """The mean given y would be another one. The operator is linearised as a nonlinear one is."""
+    """The mean given y would be wrong. The operator is linearised as a nonlinear one is."""
     rng = np.random.default_rng(0)
     matrix, data, t = rng.standard_normal((3, 8)), correlated(8), jnp.array([0.02, 0.5, 0.98])
     x, y = jnp.asarray(rng.standard_normal((3, 8))), jnp.array([[0.3, -0.2, 1.0]])
@@ -98,7 +100,7 @@ def test_sampling_the_posterior_is_sampling_its_gaussian():
 
 
 def test_the_spectrum_and_conjugate_gradients_agree():
-    """A spectrum would be wrong, or the iterations would not converge, with noise and without.
+    """A spectrum would be wrong, or the iterations not converge, with and without noise.
 
     `Unit`, `Prior` and `Flat` share one solver; blurs have small singular values.
     """
@@ -134,7 +136,7 @@ def mixture(shape):
 
 
 def test_samples_do_not_depend_on_their_batch_and_have_their_own_measurements():
-    """A norm or a step size would run over the batch, or a sample see another one's y."""
+    """A norm or step size would run over the batch, or a sample see another measurement."""
     rng, shape = np.random.default_rng(1), (2, 2, 3)
     x, t = jnp.asarray(rng.standard_normal((3, *shape))), jnp.array([0.2, 0.5, 0.9])
     denoise = mixture(shape).denoiser(COSINE)
@@ -158,7 +160,10 @@ def test_samples_do_not_depend_on_their_batch_and_have_their_own_measurements():
 
 
 def test_denoising_a_mixture_is_exact():
-    """Finding the noise level of two copies would be off; the exact posterior is a mixture."""
+    """The noise level of two noisy copies together would be wrong.
+
+    The exact posterior is a mixture.
+    """
     data, rng = mixture((2,)), np.random.default_rng(2)
     x, t = jnp.asarray(rng.standard_normal((4, 2))), jnp.array([0.01, 0.3, 0.7, 0.99])
     sde = Flow(schedules.Logit(), t_max=0.995)
@@ -187,7 +192,7 @@ def test_the_posterior_of_a_mixture_is_prior_times_likelihood():
 
 @pytest.mark.thorough
 def test_the_likelihood_runs_on_a_posterior():
-    """log p(x0 | y) by the ODE on the guided denoiser would not be the Gaussian's."""
+    """log p(x0 | y) by the ODE on the guided denoiser would differ from that of the Gaussian."""
     measurement = Measurement(jnp.array([[1.5, 0.0]]), Mask(jnp.array([[True, False]])), 0.5)
     denoise = analytic.gaussian(jnp.full(2, 0.7), jnp.ones(2)).denoiser(COSINE)
     guided = GuidedDenoiser(denoise, Posterior(measurement, Prior(1.0)))
@@ -201,7 +206,7 @@ def test_the_likelihood_runs_on_a_posterior():
 
 
 def test_guidance_inside_keeps_its_weights_and_passes():
-    """The posterior would ignore the weight of a row, or bill other passes."""
+    """The posterior would ignore the weight of a row, or count wrong passes."""
     data = mixture((2,))
     measurement = Measurement(jnp.array([[0.4, -0.7]]), Scale(1.0), 0.3)
     guide = Posterior(measurement, Tweedie(2), Guided())
@@ -221,7 +226,7 @@ def test_guidance_inside_keeps_its_weights_and_passes():
 
 
 def test_classes_of_equal_settings_do_not_share_a_program():
-    """`jit` would run the program of one covariance for another one, now and then."""
+    """`jit` would sometimes run the program of one covariance for another."""
     kinds = [Unit(50), Infinite(50), Prior(1.0, 50), Flat(1.0, 50), Zero(), Rows()]
     structures = [jax.tree.structure(kind) for kind in kinds]
     assert all(a != b for i, a in enumerate(structures) for b in structures[:i])

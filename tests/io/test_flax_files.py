@@ -1,4 +1,4 @@
-"""Checkpoints as Flax writes them, and files that are not checkpoints."""
+"""Checkpoints in the format of Flax, and files that are not checkpoints."""
 
 import flax.serialization
 import jax.numpy as jnp
@@ -25,7 +25,7 @@ def test_every_kind_of_value_comes_back(tmp_path):
 
 
 def test_arrays_in_parts_are_joined(tmp_path, monkeypatch):
-    """Flax cuts what is larger than a gigabyte."""
+    """Arrays larger than a gigabyte, which Flax cuts into parts, would not be read."""
     monkeypatch.setattr(flax.serialization, "MAX_CHUNK_SIZE", 64)
     a = np.arange(60.0).reshape(5, 12)
     data = flax.serialization.msgpack_serialize({"a": a})
@@ -54,7 +54,7 @@ BAD = {
 
 @pytest.mark.parametrize("name", BAD)
 def test_other_files_are_refused_in_one_line(tmp_path, name):
-    """A traceback of msgpack would name neither the file nor what it should be."""
+    """A traceback of msgpack would name neither the file nor the expected format."""
     (tmp_path / "checkpoint").write_bytes(BAD[name])
     with pytest.raises(ValueError, match=r"checkpoint: not a checkpoint of Flax") as caught:
         read(tmp_path / "checkpoint")

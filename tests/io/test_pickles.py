@@ -1,4 +1,4 @@
-"""Hostile, damaged and odd files: what is no array is refused, and nothing in it is executed."""
+"""Hostile, damaged and odd files: only arrays are read, and nothing is executed."""
 
 import io
 import pickle
@@ -38,7 +38,7 @@ def pickled(body: bytes) -> bytes:
 
 
 def in_dict(body: bytes) -> bytes:
-    """Put it beside a harmless value, deep in a state dict."""
+    """Put the pickle beside a harmless value, deep in a state dict."""
     inner = b"}" + text("layer.weight") + body + b"s"
     return b"}" + text("step") + number(3) + b"s" + text("state") + inner + b"s"
 
@@ -192,7 +192,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_and_damaged_files_are_refused(tmp_path, monkeypatch, name):
-    """A file from the web would run a program, or read memory that is not its own."""
+    """A downloaded file would run a program, or read memory outside of its own."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(torch_files, "LIMIT", 10_000)
     Path("weights").write_bytes(HOSTILE[name])
@@ -271,7 +271,7 @@ KINDS = {"Float": "<f4", "Half": "<f2", "Double": "<f8", "BFloat16": "<u2", "Lon
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_tensors_of_every_kind_are_read_by_their_strides(tmp_path, kind):
-    """Half precision, and bfloat16, which NumPy has not, would be read as other numbers."""
+    """Half precision, and bfloat16, which NumPy lacks, would be read as other numbers."""
     expected = np.array([1.0, -2.0, 0.5, 3.0] if kind != "Long" else [1, -2, 5, 3])
     data = expected.astype(KINDS[kind]) if kind != "BFloat16" else None
     if data is None:

@@ -1,4 +1,4 @@
-"""Standard files: from the cache or the network, and nothing else under their name."""
+"""Standard files from the cache or the network, and no other file under their name."""
 
 import functools
 import hashlib
@@ -16,7 +16,7 @@ DATA = bytes(range(256)) * 9000  # more than one part
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    """The address of a server on this machine that has `net.pth`."""
+    """Yield the address of a local server that offers `net.pth`."""
     folder = tmp_path_factory.mktemp("served")
     (folder / "net.pth").write_bytes(DATA)
 
@@ -48,7 +48,7 @@ def test_it_is_downloaded_once(standard, tmp_path):
 
 
 def test_what_is_not_the_standard_file_is_refused(standard, tmp_path):
-    """Numbers would be published that nobody else gets."""
+    """Published numbers could not be reproduced by anybody else."""
     with pytest.raises(
         ValueError, match=f"net.pth: its checksum is {standard.sha256}, not 0+: deleted"
     ):
@@ -61,7 +61,7 @@ def test_what_is_not_the_standard_file_is_refused(standard, tmp_path):
 
 
 @pytest.mark.parametrize("gone", ["http://127.0.0.1:1/net.pth", "{server}/other.pth"])
-def test_without_a_network_it_is_said_where_the_file_is(gone, server, standard, tmp_path):
+def test_without_a_network_the_address_of_the_file_is_named(gone, server, standard, tmp_path):
     url = gone.format(server=server)
     with pytest.raises(ValueError, match=f"{url}: .*; download the file and set weights=PATH"):
         weights(standard._replace(url=url), folder=tmp_path)
@@ -69,7 +69,7 @@ def test_without_a_network_it_is_said_where_the_file_is(gone, server, standard, 
 
 
 def test_a_given_file_is_taken_and_named_for_what_it_is(standard, tmp_path):
-    """Other weights under the standard ones' name would be the worst of both."""
+    """Other weights would pass for the standard ones."""
     file = tmp_path / "mine.pth"
     file.write_bytes(DATA)
     assert weights(standard, str(file)).about == f"standard weights {standard.url}"

@@ -1,4 +1,4 @@
-"""The error of files that cannot be written."""
+"""The error for files that cannot be written."""
 
 import pytest
 

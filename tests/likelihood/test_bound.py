@@ -36,7 +36,10 @@ LEVELS = np.arange(256) / 127.5 - 1
 
 
 def nodes(count):
-    """x0, eps (9 count, 1) and weights (9,): means over data and noise of squares are exact."""
+    """Return x0, eps (9 count, 1) and weights (9,).
+
+    With them the means of squares over data and noise are exact.
+    """
     z, w = np.polynomial.hermite_e.hermegauss(3)
     w = w / w.sum()
     x0, eps = (a.ravel() for a in np.meshgrid(MEAN + VAR**0.5 * z, z, indexing="ij"))
@@ -81,7 +84,10 @@ def test_the_diffusion_term_of_gaussian_data_has_its_closed_form(name, x64):
 
 
 def test_finer_steps_approach_the_bound_from_above(x64):
-    """More steps would not help, or the discrete bound be no bound: order 1 on Gaussian data."""
+    """More steps would not tighten the bound, or the discrete bound be no bound.
+
+    On Gaussian data the order is 1.
+    """
     sde, found = SDES["vp-linear"], []
     for steps in (64, 128):
         l = jnp.linspace(8.0, -6.0, steps + 1)
@@ -104,7 +110,7 @@ def test_finer_steps_approach_the_bound_from_above(x64):
 
 @pytest.mark.parametrize("name", FRAMES)
 def test_a_step_is_the_kl_of_two_gaussians(name, x64):
-    """The discrete bound would not bound anything (T18); log_var goes from posterior to forward."""
+    """The discrete bound would bound nothing (T18). log_var runs from posterior to forward."""
     sde, rng = SDES[name], np.random.default_rng(0)
     s, t = np.array([0.1, 0.3, 0.31, 0.6]), np.array([0.2, 0.9, 0.32, 0.95])
     x0, guess, x = rng.normal(size=(3, 4, 2))
@@ -131,7 +137,7 @@ def test_a_step_is_the_kl_of_two_gaussians(name, x64):
 
 @pytest.mark.parametrize("log_var", [None, -1.0, 1.0])
 def test_the_step_to_the_data_is_the_decoder(log_var, x64):
-    """The last step would be a density of images that are discrete."""
+    """The last step would be a density, although images are discrete."""
     sde, t = SDES["vp-linear"], jnp.array([0.01, 0.02])
     x0, guess = jnp.asarray(LEVELS[[[3, 200], [255, 0]]]), jnp.array([[-0.9, 0.6], [0.9, -0.95]])
     second = None if log_var is None else jnp.full_like(x0, log_var)
@@ -140,7 +146,7 @@ def test_the_step_to_the_data_is_the_decoder(log_var, x64):
     given = twice.sigma**2 - (twice.alpha / at.alpha * at.sigma) ** 2
     scale = {
         None: at.sigma / at.alpha,
-        -1.0: np.sqrt(at.sigma**2 * given / twice.sigma**2),  # DDPM: that of the step before
+        -1.0: np.sqrt(at.sigma**2 * given / twice.sigma**2),  # DDPM: of the step before
         1.0: at.sigma,
     }[log_var]
     expected = jax.jit(decoder_nll)(x0, guess, jnp.asarray(scale)[:, None])
@@ -149,7 +155,7 @@ def test_the_step_to_the_data_is_the_decoder(log_var, x64):
 
 
 def test_steps_from_zero_signal_are_finite():
-    """One step of a schedule with zero terminal SNR would make the bound NaN."""
+    """One step of a schedule with zero terminal SNR would turn the bound into NaN."""
     sde, x = VP(ZeroTerminal(Linear())), jnp.full((1, 2), 0.5)
 
     @jax.jit
@@ -170,7 +176,7 @@ def test_steps_from_zero_signal_are_finite():
 
 @pytest.mark.parametrize("name", FRAMES)
 def test_prior_is_the_kl_to_pure_noise(name, x64):
-    """The bound would forget what the last x_t still says of the data."""
+    """The bound would ignore the information on the data that is left in the last x_t."""
     sde, x0 = SDES[name], np.random.default_rng(0).normal(size=(3, 2))
     end = levels(sde, np.array([sde.t_max]))
     z, w = np.polynomial.hermite_e.hermegauss(5)
@@ -184,7 +190,7 @@ CASES = [(m, s) for m in (-1.5, -1.0, 0.1, 0.999, 7.0) for s in (1e-4, 0.004, 0.
 
 
 def test_decoder_is_a_distribution_over_levels(x64):
-    """Bits per dimension could be had for nothing: probabilities that do not sum to one."""
+    """Probabilities would not sum to one, and bits per dimension be too low."""
     x0 = np.tile(LEVELS, len(CASES))[:, None]
     mean, scale = (np.repeat(a, 256)[:, None] for a in zip(*CASES, strict=True))
     nll = np.asarray(jax.jit(decoder_nll)(*(jnp.asarray(a) for a in (x0, mean, scale))))
@@ -198,7 +204,7 @@ def test_decoder_is_a_distribution_over_levels(x64):
 
 
 def test_decoder_is_finite_with_gradient_far_out():
-    """One outlier, or an image of black and white, would end the training of a bound."""
+    """One outlier, or a black and white image, would stop training on the bound."""
     x0 = jnp.asarray(np.tile(LEVELS[[0, 1, 128, 254, 255]], 24)[:, None], jnp.float32)
     mean = jnp.asarray(np.repeat([-100.0, -1.0, 0.0, 3.0], 30)[:, None], jnp.float32)
     scale = jnp.asarray(np.tile(np.repeat([1e-5, 1e-3, 0.1, 1.0, 80.0, 1e3], 5), 4)[:, None])
@@ -257,7 +263,7 @@ def image_model():
 
 @pytest.mark.parametrize("discrete", [False, True], ids=["continuous", "discrete"])
 def test_the_estimate_of_an_image_depends_on_its_own_key_only(discrete):
-    """Likelihoods of a test set would depend on how it is cut into batches."""
+    """The likelihood of a test set would depend on how it is divided into batches."""
     denoise, rng = image_model(), np.random.default_rng(0)
     x0 = jnp.asarray(LEVELS[rng.integers(0, 256, (4, 2, 2, 1))], jnp.float32)
     keys = jax.random.split(jax.random.key(0), 4)
@@ -276,14 +282,14 @@ def test_the_estimate_of_an_image_depends_on_its_own_key_only(discrete):
     "times", [[0.99, 0.5, 0.1], [0.9, 0.5, 0.0], [0.0, 0.5, 0.99], [0.99, 0.5, 0.5, 0.0], [0.99]]
 )
 def test_bad_times_are_refused_by_name(times):
-    """A bound over other times than the process has would be reported as its own."""
+    """A bound over times outside of the process would be reported as its own."""
     x0, keys = jnp.zeros((1, 2, 2, 1)), jax.random.split(jax.random.key(0), 1)
     with pytest.raises(ValueError, match=r"times=.*needs to decrease from t_max=0\.99 to 0"):
         vlb(image_model(), x0, keys, times=np.array(times))
 
 
 def test_a_draw_without_a_density_is_refused_by_name():
-    """Its density cannot be divided out."""
+    """A draw whose density cannot be divided out would bias the bound."""
     keys = jax.random.split(jax.random.key(0), 1)
     with pytest.raises(ValueError, match="discrete t has no density"):
         vlb(image_model(), jnp.zeros((1, 2, 2, 1)), keys, draw=Discrete())
@@ -291,7 +297,7 @@ def test_a_draw_without_a_density_is_refused_by_name():
 
 @dataclass(frozen=True)
 class Same(Uniform):
-    """The same positions in float32 and float64."""
+    """Equal positions in float32 and float64."""
 
     def positions(self, key, n):
         return jax.random.uniform(key, (n,), jnp.float32)

@@ -1,4 +1,4 @@
-"""The density by the ODE against closed forms: Gaussians, mixtures, and what must not matter."""
+"""The density by the ODE against closed forms of Gaussians and mixtures, in all frames."""
 
 import jax
 import jax.numpy as jnp
@@ -62,8 +62,10 @@ def closed(sde, x0, mean, var):
     ],
 )
 def test_gaussian_data_have_their_density(name, ode, x64):
-    """Bits per dimension would be wrong by more than papers print: 1e-5 nats per dimension, of
-    the density that the process says, with the closed form of the flow and of its prior."""
+    """Bits per dimension would be wrong by more than papers print: 1e-5 nats per dimension.
+
+    The closed form is that of the flow and of its prior.
+    """
     sde = FRAMES[name]
     x0 = jnp.asarray(np.random.default_rng(0).normal(size=(8, 3)) * VAR**0.5 + MEAN)
     denoise = gaussian(jnp.asarray(MEAN), jnp.asarray(VAR)).denoiser(sde)
@@ -76,8 +78,10 @@ def test_gaussian_data_have_their_density(name, ode, x64):
 
 
 def test_five_digits_in_float32_of_images_and_no_noise_of_the_trace():
-    """Bits per dimension would have fewer digits than papers print, or noise where the Jacobian is
-    diagonal, and random signs give its trace exactly."""
+    """Bits per dimension would have fewer digits than papers print.
+
+    Where the Jacobian is diagonal, random signs give the exact trace, without noise.
+    """
     sde, rng = FRAMES["vp"], np.random.default_rng(0)
     mean, var = rng.uniform(-1, 1, (8, 8, 3)), 10 ** rng.uniform(-4, 0.5, (8, 8, 3))
     x0 = np.float32(mean + var**0.5 * rng.normal(size=(4, 8, 8, 3)))
@@ -88,9 +92,10 @@ def test_five_digits_in_float32_of_images_and_no_noise_of_the_trace():
 
 
 def test_a_density_integrates_to_one_and_is_that_of_the_mixture(x64):
-    """A 2-D picture of a density would be no density: 1e-3 in its integral, 1e-4 in its values.
+    """A 2-D picture of a density would show no density.
 
-    With alpha = 0 at t_max, where the prior is the law of x_t; else that gap is seen as well.
+    Tolerances are 1e-3 of the integral and 1e-4 of the values. With alpha = 0 at t_max the prior is
+    the distribution of x_t; otherwise that gap is seen as well.
     """
     sde = FRAMES["vp-zero"]
     axis = np.linspace(-2.2, 2.2, 56)
@@ -106,7 +111,7 @@ def test_a_density_integrates_to_one_and_is_that_of_the_mixture(x64):
 
 
 def toy_denoiser():
-    """A nonlinear network of two numbers: nothing about it is known in closed form."""
+    """A nonlinear network of two numbers, without any closed form."""
 
     def apply(params, x, c_noise, cond, *, key=None):
         return jnp.tanh(x[:, ::-1] * params["a"][None]) + 0.1 * x * jnp.cos(c_noise)[:, None]
@@ -118,7 +123,7 @@ def toy_denoiser():
 
 @pytest.mark.typed
 def test_the_frame_does_not_matter(x64):
-    """The likelihood of a network would depend on the process it is written in (1e-5)."""
+    """The likelihood of a network would depend on the process in which it is written (1e-5)."""
     denoise = toy_denoiser()
     sde = denoise.sde
     first, last = 2 * levels(sde, np.array([sde.t_min, sde.t_max])).lam
@@ -133,7 +138,7 @@ def test_the_frame_does_not_matter(x64):
 
 @pytest.mark.parametrize("name", PARAMETERIZATIONS)
 def test_the_field_and_its_trace_are_exact_for_every_parameterization(name, x64):
-    """A network of another kind would have another likelihood."""
+    """The likelihood would depend on the parameterization of the network."""
     sde = VP(Linear(), t_min=1e-3, t_max=0.99)
     data = gaussian(jnp.asarray(MEAN), jnp.asarray(VAR)).denoiser(sde)
     parameterization = PARAMETERIZATIONS[name](c_noise=lambda sde, t: t)
@@ -166,7 +171,7 @@ def test_the_field_and_its_trace_are_exact_for_every_parameterization(name, x64)
 
 @pytest.mark.typed
 def test_latents_decode_to_the_data():
-    """Pictures between two images would not begin and end with them (float32)."""
+    """Interpolations would not begin and end with their two images (float32)."""
     denoise, x0 = toy_denoiser(), jnp.asarray([[0.3, -0.4], [1.0, 0.2]])
     there = jax.jit(lambda x: encode(denoise, x, ode=ROWS))(x0)
     back = jax.jit(lambda x: decode(denoise, x, ode=ROWS))(there)
@@ -186,7 +191,7 @@ def estimates(name, matrix, **settings):
 @pytest.mark.parametrize("name", TRACES)
 @pytest.mark.typed
 def test_estimates_of_a_trace_are_unbiased(name):
-    """The likelihood would be off by more than its standard error, or the error be a wrong one."""
+    """The likelihood would be biased, or its standard error be wrong."""
     found = estimates(name, MATRIX)
     error = found.std() / len(found) ** 0.5
     assert abs(found.mean() - np.trace(MATRIX)) < 4 * error + 1e-4
@@ -196,7 +201,7 @@ def test_estimates_of_a_trace_are_unbiased(name):
 
 
 def test_variances_are_those_of_the_docstrings():
-    """Probes would be chosen by variances that they do not have."""
+    """Users would choose a trace estimator by variances that it does not have."""
     s = (MATRIX + MATRIX.T) / 2
     off = s - np.diag(np.diag(s))
     modulo = np.subtract.outer(np.arange(8), np.arange(8)) % 4 == 0
@@ -213,8 +218,8 @@ def test_variances_are_those_of_the_docstrings():
 
 @pytest.mark.parametrize("rho", [1e-4, 2e-3, 0.1])
 @pytest.mark.parametrize("name", DEQUANTIZERS)
-def test_noise_within_a_bin_has_the_density_it_says(name, rho):
-    """Bits per dimension could be had for nothing: E_q[p / q] would not be the mass of the bin."""
+def test_noise_within_a_bin_has_its_stated_density(name, rho):
+    """Bits per dimension would be too low: E_q[p / q] would not be the mass of the bin."""
     noise = jax.vmap(lambda key: DEQUANTIZERS[name](key, (1,), jnp.asarray(rho)))
     u, log_q = noise(jax.random.split(jax.random.key(0), 20_000))
     u, log_q = np.asarray(u, np.float64)[:, 0], np.asarray(log_q, np.float64)
@@ -235,8 +240,10 @@ def test_noise_within_a_bin_has_the_density_it_says(name, rho):
 @pytest.mark.thorough
 @pytest.mark.typed
 def test_importance_weights_tighten_the_bound_and_depend_on_the_image_alone():
-    """A reported number would be no bound, or change with the batch: for N(m, v) data the
-    probability of a grey level is an integral in closed form."""
+    """A reported number would be no bound, or change with the batch.
+
+    For N(m, v) data the probability of a grey level is an integral in closed form.
+    """
     sde = VP(Cosine(), t_min=2e-3, t_max=0.99)
     rho = float((at := levels(sde, np.array([2e-3]))).sigma[0] / at.alpha[0])
     std = 0.004

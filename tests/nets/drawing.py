@@ -1,4 +1,4 @@
-"""Parameters for tests, drawn on the host or by a part of `init` only.
+"""Random parameters for tests, drawn on the host or by a part of `init` only.
 
 A compiled `init` takes seconds, as each of its dozens of tensors has a program of random bits.
 """
@@ -17,7 +17,7 @@ from diffjax.nets import Network
 
 
 def random_like(shapes: Any, *, seed: int = 1, scale: float = 0.3) -> Any:
-    """Redraw every tensor at random, because fresh networks return zero whatever their parts do."""
+    """Redraw every tensor at random, because fresh networks return zero for any input."""
     leaves, tree = jax.tree.flatten(shapes)
     rng = np.random.default_rng(seed)
     # A product in NumPy: JAX would compile a conversion for each shape.
@@ -31,7 +31,7 @@ def key(n: int) -> jax.Array:
 
 
 class Fresh:
-    """The parameters that `init` returns for these inputs, traced once and not drawn."""
+    """The parameters that `init` returns for these inputs, traced once but not drawn."""
 
     def __init__(self, network: Network, *inputs: Any):
         self._traced = jax.jit(network.init).trace(key(0), *inputs)
@@ -41,11 +41,11 @@ class Fresh:
 
     @functools.cached_property
     def program(self) -> str:
-        """The text of the traced program; equal programs draw equal parameters."""
+        """Return the text of the traced program; equal programs draw equal parameters."""
         return str(self._traced.jaxpr)
 
     def values(self, *names: str) -> dict[str, Any]:
-        """The fresh parameters of these layers; only they are compiled and drawn."""
+        """Return fresh parameters of these layers, which alone are compiled and drawn."""
         init, form = jaxpr_as_fun(self._traced.jaxpr), jax.tree.structure(self.shapes)
 
         def some(n: jax.Array) -> dict[str, Any]:

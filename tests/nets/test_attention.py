@@ -13,7 +13,7 @@ from diffjax.nets.kernels.attention import attention
 
 
 def formula(q, k, v, mask=None):
-    """softmax(q k^T / sqrt(d)) v, unfused, in the type of the arrays."""
+    """Return softmax(q k^T / sqrt(d)) v, unfused, in the type of the arrays."""
     logits = jnp.einsum("blhd,bmhd->bhlm", q, k) / np.sqrt(q.shape[-1])
     if mask is not None:
         logits = jnp.where(mask[:, None, None], logits, -jnp.inf)
@@ -49,7 +49,7 @@ AGAIN = pytest.mark.thorough
     indirect=["parts"],
 )
 def test_value_and_all_derivatives_are_those_of_the_formula(parts, masked):
-    """Networks would train on wrong gradients; each derivative has a rule of its own."""
+    """Networks would train on wrong gradients, as each derivative has a rule of its own."""
     q, k, v, mask = drawn(dtype=jnp.float64)
     mask = mask if masked else None
     along = drawn(l=7, m=5, dtype=jnp.float64)
@@ -74,7 +74,7 @@ def test_value_and_all_derivatives_are_those_of_the_formula(parts, masked):
 
 @pytest.mark.usefixtures("parts")
 def test_masked_keys_have_no_influence():
-    """Padding of a text would change its image."""
+    """The padding of a caption would change its image."""
     q, k, v, mask = drawn()
     hide = lambda a, value: jnp.where(mask[..., None, None], a, value)
     run = jax.jit(lambda k, v: jax.value_and_grad(
@@ -110,7 +110,7 @@ def test_bfloat16_is_as_good_as_its_inputs():
 
 
 def test_gradient_keeps_no_weights_of_pairs():
-    """Memory would grow with the square of the length: long videos would not fit."""
+    """Memory would grow with the square of the length, so that long videos would not fit."""
     l = 2048
     shape = jax.ShapeDtypeStruct((1, l, 1, 8), jnp.float32)
     grad = jax.grad(lambda *a: attention(*a).sum(), (0, 1, 2))
@@ -123,7 +123,7 @@ def test_gradient_keeps_no_weights_of_pairs():
 
 @pytest.mark.parametrize("masked", [False, True])
 def test_form_for_the_fused_kernel_is_the_formula(masked, monkeypatch):
-    """A mask written as one more feature, and widths filled up, would change the values on GPU."""
+    """Values on GPU would change: the mask is one more feature there, and widths are padded."""
     q, k, v, mask = drawn(d=6)
     there = (mask,) if masked else ()
     fused = jax.nn.dot_product_attention
@@ -137,8 +137,8 @@ def test_form_for_the_fused_kernel_is_the_formula(masked, monkeypatch):
     chex.assert_trees_all_close(made, formula(q, k, v, *there), rtol=1e-4, atol=1e-5)
 
 
-def test_device_is_told_apart_where_a_program_is_lowered(monkeypatch):
-    """A program exported on CPU for GPU would hold the weights of all pairs, or float32 fail."""
+def test_the_device_is_known_where_a_program_is_lowered(monkeypatch):
+    """A program exported on CPU for GPU would hold the weights of all pairs, or fail in float32."""
     called = []
     fake = lambda q, k, v, **settings: called.append(q.dtype.name) or q * k * v
     monkeypatch.setattr(jax.nn, "dot_product_attention", fake)

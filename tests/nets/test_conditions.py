@@ -1,4 +1,4 @@
-"""Every kind of condition in every network: wired in, missing in one way, refused by name."""
+"""Every kind of condition in every network: wired in, one meaning of missing, clear refusals."""
 
 import functools
 from collections.abc import Mapping
@@ -88,7 +88,7 @@ def values(condition, x, seed=2):
 
 
 def redrawn(shapes):
-    """Redraw every tensor at random, because fresh networks return zero whatever their parts do."""
+    """Redraw every tensor at random, because fresh networks return zero for any input."""
     leaves, tree = jax.tree.flatten(shapes)
     rng = np.random.default_rng(1)
     draw = lambda a: jnp.asarray(0.3 * rng.normal(size=a.shape), a.dtype)
@@ -124,15 +124,15 @@ def test_a_condition_changes_its_sample_and_no_other(name, kind):
 @network
 @pytest.mark.typed
 def test_missing_is_absent(name):
-    """Guidance would compare with another reference than dropout has trained."""
+    """Guidance would compare with another reference than condition dropout trains."""
     apply, cond, _ = made(name)
     absent = apply(None)
     chex.assert_trees_all_close(apply(null(cond)), absent, rtol=1e-5, atol=1e-5)
     assert np.isfinite(absent).all()
 
 
-def test_augmentation_that_nobody_speaks_of_is_none():
-    """Samples would be made as of some augmented image."""
+def test_augmentation_labels_that_are_left_out_are_zero():
+    """Samples would be drawn as if of an augmented image."""
     apply, cond, _ = made("unet")
     none = {**null(cond), "augment": jnp.zeros_like(cond["augment"])}
     chex.assert_trees_all_close(apply(none), apply(null(cond)), rtol=1e-5, atol=1e-6)
@@ -154,7 +154,7 @@ def test_single_tokens_may_be_missing(name):
 
 @pairs
 def test_other_values_are_refused_by_name(name, kind):
-    """They would be broadcast, or fail in a product deep inside."""
+    """Wrong values would be broadcast, or fail in a product deep inside."""
     c = CONDITIONS[kind](SIZES[kind])
     if not takes(name, c):
         return
@@ -238,7 +238,7 @@ def test_a_condition_without_a_mechanism_is_refused():
 
 
 def test_tokens_of_several_widths_need_a_layer():
-    """They would fail in a concatenation deep inside."""
+    """Tokens of several widths would fail in a concatenation deep inside."""
     network = built("unet", (Tokens(3, layers=0), Tokens(4, "text", layers=0)))
     with pytest.raises(
         ValueError, match=r"\['tokens', 'text'\] have the widths \[3, 4\]; need one"

@@ -1,4 +1,4 @@
-"""The convolution against `lax.conv_general_dilated`, which it must equal in all but speed."""
+"""The convolution against `lax.conv_general_dilated`, from which it must differ in speed only."""
 
 import functools
 import itertools
@@ -29,12 +29,12 @@ def reference(x, kernel, *args, **settings):
 
 
 def whole(shape, seed=0, dtype=jnp.float32):
-    """Small whole numbers: sums of their products are exact, in any order."""
+    """Return small integers, whose sums of products are exact in any order."""
     return jnp.asarray(np.random.default_rng(seed).integers(-2, 3, shape), dtype)
 
 
 def everything(conv, x, kernel):
-    """Value, both gradients, jvp, and Hessian times vector, of a loss quadratic in the output."""
+    """Return the value, both gradients, jvp and Hessian-vector product of a quadratic loss."""
     loss = lambda x, kernel: (conv(x, kernel) ** 2).sum()
     grad = jax.grad(loss, (0, 1))
     tangents = whole(x.shape, 2, x.dtype), whole(kernel.shape, 3, x.dtype)
@@ -47,7 +47,7 @@ def everything(conv, x, kernel):
 
 PADDINGS = {"same": "SAME", "valid": "VALID", "given": ASYMMETRIC}
 SIZES = ((7,), (6,), (5, 6), (6, 5, 5))
-# Of the product, each size, stride and padding at least once stands in the short suite.
+# Each size, stride and padding of the product runs at least once in the default tier.
 SHORT = {
     ((7,), 2, "same"),
     ((6,), 2, "valid"),
@@ -71,7 +71,7 @@ SHORT = {
     ],
 )
 def test_values_and_derivatives_are_those_of_lax(size, stride, padding):
-    """A network would train on wrong gradients; sizes that a stride does not divide come first."""
+    """A network would train on wrong gradients. Sizes that a stride does not divide come first."""
     n = len(size)
     pads = padding if isinstance(padding, str) else padding[:n]
     x, kernel = whole((2, *size, 2)), whole((*(3, 2, 3)[:n], 2, 3), 1)
@@ -92,7 +92,7 @@ def test_values_and_derivatives_are_those_of_lax(size, stride, padding):
 
 
 def test_padding_by_name_of_a_dilated_input_is_refused_as_by_lax():
-    """It would be padded as if it were not dilated: other values than lax ever gives."""
+    """A dilated input would be padded as if it were not dilated."""
     for f in (reference, convolution):
         with pytest.raises(ValueError, match="padding"):
             f(whole((1, 5, 2)), whole((3, 2, 3)), (1,), "SAME", (2,))
@@ -140,7 +140,7 @@ def test_vmap_and_gradients_under_it_are_those_of_lax(axes):
 
 
 def test_bfloat16_stays_bfloat16():
-    """Half of the memory that mixed precision saves would be lost in the gradients."""
+    """Gradients would lose half of the memory that mixed precision saves."""
     x, kernel = whole((2, 4, 4, 2), 0, jnp.bfloat16), whole((3, 3, 2, 3), 1, jnp.bfloat16)
     made = jax.jit(lambda x, k: everything(lambda *a: convolution(*a, (1, 1), "SAME"), x, k))
     shapes = jax.eval_shape(made, x, kernel)
@@ -164,7 +164,7 @@ def test_grouped_features_are_those_of_lax():
 
 
 def looped(conv, scan=True):
-    """A loss with three convolutions one after the other, the second of them strided."""
+    """A loss with three consecutive convolutions, the second of them strided."""
 
     def loss(kernel, x):
         def body(x, k):
@@ -201,7 +201,7 @@ def layouts(function, *args) -> set[str]:
 
 
 def test_all_derivatives_in_a_loop_are_in_the_fast_layout():
-    """In any other layout the gradient in a loop is 60 times slower on CPU."""
+    """The gradient in a loop would be 60 times slower on CPU, as in any other layout."""
     if jax.default_backend() != "cpu":
         pytest.skip("the layout is for CPU only")
     x, kernel = whole(IMAGES), whole(KERNELS, 1)
@@ -218,7 +218,7 @@ def test_all_derivatives_in_a_loop_are_in_the_fast_layout():
 
 
 def test_a_batch_split_over_devices_stays_split():
-    """Each device would compute the convolutions of all."""
+    """Each device would compute the convolutions of the whole batch."""
     mesh = jax.make_mesh((2,), ("data",), (AxisType.Auto,), devices=jax.devices()[:2])
     whole_, split = (NamedSharding(mesh, PartitionSpec(*p)) for p in ((), ("data",)))
     x, kernel = whole((4, 4, 4, 2)), whole(KERNELS, 1)
@@ -233,7 +233,7 @@ def test_a_batch_split_over_devices_stays_split():
 
 @pytest.mark.parametrize("size", [(6, 6), (7, 5), (4, 9)], ids=str)
 def test_winograd_is_the_convolution(size):
-    """Networks would compute something else on CPU as soon as their products are many."""
+    """Networks would compute something else on CPU once their products are many."""
     x, kernel = whole((2, *size, 3)), whole((3, 3, 3, 4), 1)
     by_name = [lax.padtype_to_pads(size, (3, 3), (1, 1), name) for name in ("SAME", "VALID")]
 
@@ -249,7 +249,7 @@ def test_winograd_is_the_convolution(size):
 
 
 def test_where_products_are_many_winograd_makes_them():
-    """It would be of no use, or be compiled for tiny networks, in their gradients too."""
+    """Winograd would not be used, or be compiled for tiny networks, in gradients too."""
     x, kernel = jnp.zeros((1, 16, 16, 64)), jnp.zeros((3, 3, 64, 64))
     lowered = lambda n: (
         jax.jit(jax.grad(lambda x: (convolution(x, kernel, (1, 1), "SAME") ** 2).sum()))
@@ -261,7 +261,7 @@ def test_where_products_are_many_winograd_makes_them():
 
 
 def exactly(x, kernel):
-    """The convolution to the same size, tap by tap, in float64."""
+    """Compute the convolution to the same size, tap by tap, in float64."""
     wide = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     rows, columns = x.shape[1:3]
     taps = itertools.product(range(3), range(3))
@@ -269,7 +269,7 @@ def exactly(x, kernel):
 
 
 def test_winograd_keeps_the_digits():
-    """Sums of inputs and taps are rounded: it must stay within a few times the error of lax."""
+    """Rounded sums of inputs and taps would lose more than a few times the error of lax."""
     rng = np.random.default_rng(0)
     x, kernel = rng.normal(size=(2, 8, 8, 64)), rng.normal(size=(3, 3, 64, 64)) / 24
     exact = exactly(x, kernel)
@@ -285,7 +285,7 @@ def test_winograd_keeps_the_digits():
 
 
 def test_winograd_leaves_a_split_batch_where_it_is():
-    """A reshape that mixes samples with places would gather the batch on every device."""
+    """A reshape that mixes samples and places would gather the batch on every device."""
     mesh = jax.make_mesh((4,), ("data",), (AxisType.Auto,), devices=jax.devices()[:4])
     split, everywhere = (NamedSharding(mesh, PartitionSpec(*a)) for a in (("data",), ()))
     given = [jax.ShapeDtypeStruct(s, jnp.float32) for s in ((32, 16, 16, 64), (3, 3, 64, 64))]
@@ -304,7 +304,7 @@ def repeated(x, kernel):
     "size", [(5,), (4, 3), pytest.param((2, 3, 4), marks=pytest.mark.thorough)], ids=str
 )
 def test_after_upsampling_values_and_derivatives_are_those_of_lax(size, monkeypatch):
-    """Networks would go up wrongly on CPU, or train on wrong gradients there."""
+    """Networks would upsample wrongly on CPU, or train on wrong gradients there."""
     monkeypatch.setattr("diffjax.nets.kernels.convolution._many", lambda *_: True)
     x, kernel = whole((2, *size, 3)), whole((*(3,) * len(size), 3, 4), 1)
     assert "upsampled_convolution" in str(jax.make_jaxpr(upsampled)(x, kernel))
@@ -319,7 +319,7 @@ def test_after_upsampling_values_and_derivatives_are_those_of_lax(size, monkeypa
 
 
 def test_after_upsampling_a_quarter_of_the_products_is_made():
-    """The sums before and after them would be all that is new."""
+    """The sums would be added without saving three quarters of the products."""
     x, kernel = jnp.zeros((8, 16, 16, 64)), jnp.zeros((3, 3, 64, 64))
     cost = lambda f: jax.jit(f).lower(x, kernel).compile().cost_analysis()["flops"]
     plain = 2 * 9 * 64 * 64 * 8 * 32 * 32
@@ -329,7 +329,7 @@ def test_after_upsampling_a_quarter_of_the_products_is_made():
 
 
 def test_after_upsampling_the_digits_are_kept():
-    """Sums of inputs and taps are rounded here too."""
+    """Rounded sums of inputs and taps would lose digits here too."""
     rng = np.random.default_rng(0)
     x, kernel = rng.normal(size=(2, 8, 8, 64)), rng.normal(size=(3, 3, 64, 64)) / 24
     exact = exactly(x.repeat(2, 1).repeat(2, 2), kernel)

@@ -1,4 +1,4 @@
-"""Costs of networks: FLOPs against closed forms, with loops counted and nothing computed."""
+"""Costs of networks: FLOPs against closed forms, loops counted, nothing computed."""
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ def traced(function, *shapes):
 
 
 def test_products_are_counted_by_their_closed_forms():
-    """A report of FLOPs, and of the share of the machine that is used, would be off."""
+    """Reported FLOPs, and the utilisation of the machine, would be wrong."""
     assert traced(lambda a, b: a @ b, (4, 5), (5, 7)) == 2 * 4 * 5 * 7
     conv = lambda x, k: convolution(x, k, (2, 2), "SAME")
     assert traced(conv, (3, 8, 8, 5), (3, 3, 5, 7)) == 2 * 3 * 4 * 4 * 9 * 5 * 7
@@ -26,7 +26,7 @@ def test_products_are_counted_by_their_closed_forms():
 
 
 def test_loops_count_as_often_as_they_run():
-    """A transformer would cost as much as one of its blocks."""
+    """A transformer would seem to cost as much as one of its blocks."""
     looped = lambda a: jax.lax.scan(lambda c, _: (c @ a, None), a, None, length=5)[0]
     assert traced(looped, (4, 4)) == 5 * 2 * 4**3
 

@@ -41,7 +41,7 @@ def redrawn(shapes):
 
 @functools.cache
 def made(case):
-    """A network that attends to tokens, its parameters at random, and `apply`, compiled once."""
+    """Return a network that attends to tokens, random parameters, and compiled `apply`."""
     name, settings, mechanism, _ = CASES[case]
     network = NETWORKS[name](**settings, conditions=(Tokens(5, mechanism=mechanism),))
     given = jnp.asarray(drawn(B, 4, 4, 2)), jnp.array([0.3, 0.7])
@@ -52,7 +52,7 @@ def made(case):
 
 @every
 def test_tokens_have_no_order_and_missing_ones_no_place(case):
-    """The padding of a caption would be read, or its place matter."""
+    """The padding of a caption would be read, or the position of a token matter."""
     apply, params, _ = made(case)
     tokens = drawn(B, L, 5, seed=1)
     tokens[:, -1] = np.nan
@@ -76,7 +76,7 @@ def test_gradient_reaches_each_token_that_is_there(case):
 
 
 def changed(tree, part, leaf, change):
-    """The tree with `change` of each `leaf` of layers within what begins with `part`."""
+    """Return the tree with `change` applied to each `leaf` of the layers below a part."""
     if not isinstance(tree, dict):
         return tree
     edit = lambda name, sub: (
@@ -128,7 +128,7 @@ def test_what_masked_tokens_hold_has_no_say_and_no_gradient():
 
 
 def test_without_a_null_a_sample_without_tokens_attends_to_nothing():
-    """It would attend to padding, or be NaN: the other samples of its batch with it."""
+    """A sample without tokens would attend to padding, or be NaN and spoil its batch."""
     network = NETWORKS["dit"](**DIT, conditions=(Tokens(5, mechanism="cross", null=False),))
     given = jnp.asarray(drawn(B, 4, 4, 2)), jnp.array([0.3, 0.7])
     shapes = jax.eval_shape(network.init, jax.random.key(0), *given, None)
@@ -169,7 +169,7 @@ def softmax_attention(q, k, v, heads):
 
 @pytest.mark.thorough
 def test_the_transformer_is_that_of_stable_diffusion():
-    """Its weights could not be used: an order, a bias, an epsilon or the gate differ."""
+    """Published weights could not be used: an order, a bias, an epsilon or the gate differs."""
     channels, heads = 8, 2
     x, tokens = drawn(B, 2, 3, channels), drawn(B, L, 5, seed=1)
     module = Transformer(1, heads)
@@ -199,7 +199,7 @@ def test_the_transformer_is_that_of_stable_diffusion():
 
 
 def test_the_layer_is_that_of_pixart():
-    """Its weights could not be used: it has biases everywhere, and neither norm nor gate."""
+    """Published weights could not be used: PixArt has biases everywhere, neither norm nor gate."""
     width, heads = 12, 2
     x, tokens = drawn(B, 4, width), drawn(B, L, width, seed=1)
     module, there = Cross(BlockSettings(width, heads)), jnp.ones((B, L), bool)
@@ -213,7 +213,7 @@ def test_the_layer_is_that_of_pixart():
 
 
 def test_one_attention_to_itself_and_to_others():
-    """A network would need two layers for the same."""
+    """A network would need two layers for self-attention and cross-attention."""
     module, x = Attention(2), jnp.asarray(drawn(B, 4, 8))
     params = module.init(jax.random.key(0), x, x)
     everything = module.apply(params, x, x, jnp.ones((B, 4), bool))

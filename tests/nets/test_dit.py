@@ -42,7 +42,7 @@ def shapes(network, x, cond=None):
 
 @functools.cache
 def made(**settings):
-    """A small network, its parameters at random, and `apply`, compiled once."""
+    """Return a small network, random parameters, and compiled `apply`."""
     network = dit(**{**SMALL, **settings})
     *given, cond = inputs()
     known = {c.name: cond[c.name] for c in settings.get("conditions", ())}
@@ -51,7 +51,7 @@ def made(**settings):
 
 
 def far(a, b):
-    """Per sample, the largest difference in units of the largest of `b`."""
+    """Return the largest difference per sample, relative to the largest value of `b`."""
     return np.abs(a - b).reshape(len(a), -1).max(1) / np.abs(b).max()
 
 
@@ -151,7 +151,7 @@ def test_the_loop_is_one_block_after_the_other(skips, tokens):
 
 @pytest.mark.thorough
 def test_remat_keeps_parameters_and_gradients():
-    """A checkpoint could not be used with another, training differ, or the setting do nothing."""
+    """A checkpoint could not be resumed with `remat`, or training would differ."""
     x, c_noise, _ = inputs()
     grads, made_again = {}, {}
     for remat in ("", "all", "cheap"):
@@ -168,7 +168,7 @@ def test_remat_keeps_parameters_and_gradients():
 
 
 def test_rotary_attention_sees_differences_of_positions_only():
-    """A pattern would mean something else wherever it is moved to."""
+    """A pattern would mean something else at every position."""
     grid, d = (3, 4, 5), 12
     q, k = drawn(1, 60, 2, d), drawn(1, 60, 2, d, seed=1)
     turn = jnp.asarray(rotations(grid, d))
@@ -187,7 +187,7 @@ def test_rotary_attention_sees_differences_of_positions_only():
 
 @pytest.mark.parametrize("grid", [(7,), (3, 4), (2, 3, 2)], ids=str)
 def test_every_position_is_another(grid):
-    """Tokens could not be distinguished along some axis."""
+    """Tokens would be indistinguishable along some axis."""
     for made in map(np.asarray, (sincos(grid, 14), rotations(grid, 14))):
         apart = np.abs(made[:, None] - made[None]).max(-1) + np.eye(len(made))
         assert apart.min() > 0.1 and len(made) == np.prod(grid)

@@ -27,8 +27,10 @@ def redrawn(shapes):
     "name", ["dit", *(pytest.param(k, marks=pytest.mark.thorough) for k in ("unet", "edm2"))]
 )
 def test_a_network_does_not_see_the_padding(name):
-    """Noise of the padding would reach the values of an item through convolutions or attention;
-    and an item that ends must not look like one that is 0 there."""
+    """Noise in the padding would reach the values of an item by convolutions or attention.
+
+    An item that ends must also differ from one that is 0 there.
+    """
     network = NETWORKS[name]((Length(8),))
     x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 8, 2)), jnp.float32)
     cond = {"length": jnp.array([5, 8], jnp.uint32)}
@@ -65,7 +67,7 @@ def test_other_lengths_are_refused(length, said):
 
 
 def test_items_of_another_size_are_refused():
-    """The mask would not fit, or be broadcast."""
+    """The mask of an item of another size would not fit, or be broadcast."""
     network = NETWORKS["dit"]((Length(8),))
     cond = {"length": jnp.array([5, 4], jnp.uint32)}
     with pytest.raises(ValueError, match="'length' has the size 8"):

@@ -21,7 +21,7 @@ from diffjax.specs import Spec
 
 @dataclass(frozen=True)
 class WindDirection:
-    """An angle (B, 1), by its cosine and sine; a learned vector where it is missing."""
+    """An angle (B, 1), embedded by its cosine and sine; a learned vector where it is missing."""
 
     size: int = 1
     name: str = "wind"
@@ -73,7 +73,7 @@ def test_it_works_in_every_network_that_takes_vectors(name):
 
 
 def test_it_is_built_from_a_config_and_its_settings_are_fields(monkeypatch):
-    """A kind would have to be known to the builder."""
+    """The builder would have to know every kind of condition."""
     monkeypatch.setitem(CONDITIONS, "wind_direction", WindDirection)
     config = override(
         load("digits_vp"), ["network.conditions={'wind': {'scale': 2.0}, 'text': {'size': 8, "

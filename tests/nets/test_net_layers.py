@@ -42,7 +42,7 @@ def test_group_norm_is_that_of_flax(shape, groups):
 
 @pytest.mark.parametrize("offset", [100.0, 3000.0, "per channel", "one pixel"])
 def test_group_norm_survives_a_large_mean(offset):
-    """The one-pass variance would cancel in float32: noise or NaN where activations grow."""
+    """The one-pass variance would cancel in float32: noise or NaN for large activations."""
     x = np.random.default_rng(0).normal(size=(2, 8, 8, 12))
     if offset == "per channel":
         x += 300 * np.arange(12)
@@ -58,7 +58,7 @@ def test_group_norm_survives_a_large_mean(offset):
 
 
 def test_group_norm_keeps_statistics_in_float32():
-    """bfloat16 statistics would be good to two digits only."""
+    """Statistics in bfloat16 would have two digits only."""
     x = jnp.asarray(10 + np.random.default_rng(0).normal(size=(2, 16, 16, 8)), jnp.bfloat16)
     params = {"scale": jnp.ones(8), "bias": jnp.zeros(8)}
     ours = jax.jit(GroupNorm(2, least=1).apply)({"params": params}, x)
@@ -79,7 +79,7 @@ def test_group_norm_takes_the_largest_divisor_up_to_its_groups():
 
 @pytest.mark.parametrize(("l", "m", "heads", "d"), [(16, 16, 2, 4), (5, 9, 3, 8), (1, 1, 1, 1)])
 def test_attention_is_that_of_jax(l, m, heads, d):
-    """Heads or positions would mix, or the scale of the logits be another."""
+    """Heads or positions would mix, or logits be scaled otherwise."""
     rng = np.random.default_rng(0)
     q = jnp.asarray(rng.normal(size=(2, l, heads, d)), jnp.float32)
     k, v = jnp.asarray(rng.normal(size=(2, 2, m, heads, d)), jnp.float32)
@@ -99,7 +99,7 @@ def test_sinusoidal_values(width):
 
 
 def test_group_norm_keeps_what_an_embedding_adds():
-    """Groups of one channel would take away the constant per channel that an embedding is."""
+    """Groups of one channel would remove the constant per channel that an embedding adds."""
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.normal(size=(2, 4, 4, 32)), jnp.float32)
     added = x + jnp.asarray(rng.normal(size=(1, 1, 1, 32)), jnp.float32)

@@ -1,4 +1,4 @@
-"""Every network: plain functions over a plain dict, that use all that they are given."""
+"""Every network: plain functions over a plain dict, which use all of their inputs."""
 
 import functools
 import re
@@ -37,7 +37,7 @@ SMALL = {
     "mlp": ({"width": 12, "depth": 2}, (5,)),
     "dit": ({"width": 12, "depth": 2, "heads": 2}, (4, 4, 3)),
 }
-# One level and no attention beside that of the middle, where a claim does not ask for more.
+# One level and attention in the middle only, where a claim needs no more.
 LEVEL = {"multipliers": (1,), "attention": ()}
 TINY = {"unet": LEVEL, "edm2": LEVEL, "mlp": {"depth": 1}, "dit": {"depth": 1}}
 DROPOUT = {"unet", "edm2"}
@@ -59,14 +59,14 @@ def inputs(shape):
 
 @functools.cache
 def made(name, **changed):
-    """A small network, its fresh parameters, not drawn, and `apply`, compiled once."""
+    """Return a small network, its fresh parameters (not drawn), and compiled `apply`."""
     settings, shape = SMALL[name]
     network = NETWORKS[name](conditions=(Label(CLASSES),), **{**settings, **changed})
     return network, Fresh(network, *inputs(shape)), jax.jit(network.apply)
 
 
 def tiny(name, **changed):
-    """`made`, with the fewest layers."""
+    """Return `made` of the network with the fewest layers."""
     return made(name, **TINY[name], **changed)
 
 
@@ -88,8 +88,8 @@ LAST = {"unet": "Conv_3", "edm2": "last", "mlp": "Dense_7", "dit": "out"}
 
 
 @most
-def test_fresh_network_says_zero(name):
-    """Training would start from the loss of a random function instead of that of the prior."""
+def test_a_fresh_network_returns_zero(name):
+    """Training would start from the loss of a random function, not from that of the prior."""
     _, fresh, apply = made(name)
     params, arguments = random_like(fresh.shapes), inputs(SMALL[name][1])
     assert np.abs(apply(params, *arguments)).max() > 1e-2
@@ -117,7 +117,7 @@ def test_output_depends_on_every_input(name):
 
 @most
 def test_missing_label_has_one_meaning(name):
-    """Guidance would compare with another reference than dropout has trained."""
+    """Guidance would compare with another reference than condition dropout trains."""
     _, fresh, apply = tiny(name)
     params, (x, c_noise, cond) = random_like(fresh.shapes), inputs(SMALL[name][1])
     null = apply(params, x, c_noise, {"label": jnp.full_like(cond["label"], -1)})
@@ -128,7 +128,7 @@ def test_missing_label_has_one_meaning(name):
 
 @most
 def test_key_decides_about_dropout(name):
-    """Evaluation would be random, or training without dropout."""
+    """Evaluation would be random, or training run without dropout."""
     _, fresh, apply = tiny(name)
     params, (x, c_noise, cond) = random_like(fresh.shapes), inputs(SMALL[name][1])
     evaluation = apply(params, x, c_noise, cond)
@@ -143,7 +143,7 @@ def test_key_decides_about_dropout(name):
 
 @every
 def test_equal_networks_are_equal(name):
-    """Each new but equal model would compile the training step again."""
+    """Each new but equal model would compile the train step again."""
     settings, _ = SMALL[name]
     make = lambda: NETWORKS[name](conditions=(Label(CLASSES),), **settings)
     assert make() == make() and hash(make()) == hash(make())
@@ -172,13 +172,13 @@ def initialised(network, shape, cond=None):
     ],
 )
 def test_unet_takes_any_channels_and_sides(channels, shape):
-    """Other data than square RGB would fail deep inside the network."""
+    """Data other than square RGB images would fail deep inside the network."""
     network = unet(channels, (1, 2), blocks=1, attention=shape[:1], heads=2)
     assert structure(network, shape)[1] == shape
 
 
 def test_unet_has_the_levels_and_attention_that_it_is_asked_for():
-    """Settings of a config would be ignored."""
+    """The settings of a config would be ignored."""
     settings = {"multipliers": (1, 2), "blocks": 1, "heads": 2}
     tree = lambda **changed: initialised(unet(8, **settings | changed), (8, 8, 1))
     count = lambda params, kind: sum(k.startswith(kind) for k in params)
@@ -246,7 +246,7 @@ def test_bfloat16_is_inside_only(name):
 
 @every
 def test_bfloat16_computes_in_bfloat16(name):
-    """It would cost precision and save nothing."""
+    """bfloat16 would cost precision and save nothing."""
 
     def products(dtype):
         network, fresh, _ = made(name, **dtype)
@@ -262,7 +262,7 @@ def test_bfloat16_computes_in_bfloat16(name):
 
 @every
 def test_bfloat16_keeps_the_precision_of_c_noise(name):
-    """999 is 1000 in bfloat16: neighbouring noise levels would be one."""
+    """Neighbouring noise levels would be equal: 999 is 1000 in bfloat16."""
     _, fresh, apply = tiny(name, dtype="bfloat16")
     params, (x, _, cond) = random_like(fresh.shapes), inputs(SMALL[name][1])
     # Not weakly typed, or `apply` would be compiled again.
@@ -278,18 +278,16 @@ def test_unknown_dtype_is_refused_by_name(name, dtype):
 
 
 def in_training(network):
-    """The output with dropout, a function of the parameters."""
+    """Return the output with dropout as a function of the parameters."""
     return lambda params: network.apply(params, *inputs(SMALL["unet"][1]), key=key(1))
 
 
 def test_remat_changes_memory_only():
-    """Checkpoints would not load once a run needs less memory, or training would continue
-    differently.
-    """
+    """Checkpoints would not load once a run needs less memory, or training differ after that."""
     network, fresh, _ = tiny("unet", remat=True)
     without, same, _ = tiny("unet")
     chex.assert_trees_all_equal_shapes_and_dtypes(fresh.shapes, same.shapes)
-    layer = lambda f: f.values("SelfAttention_0")  # any would do
+    layer = lambda f: f.values("SelfAttention_0")  # any shape would do
     assert any(np.any(a) for a in jax.tree.leaves(layer(same)))
     chex.assert_trees_all_equal(layer(fresh), layer(same))
     params = random_like(fresh.shapes)
@@ -301,7 +299,7 @@ def test_remat_changes_memory_only():
 
 @pytest.mark.thorough
 def test_remat_keeps_gradients():
-    """Training would differ; of the transformer, this is in the short suite."""
+    """Training with `remat` would differ. The default tier covers the transformer."""
     loss = lambda network: lambda params: (in_training(network)(params) ** 2).mean()
     (network, fresh, _), (without, *_) = tiny("unet", remat=True), tiny("unet")
     params = random_like(fresh.shapes)
@@ -311,7 +309,7 @@ def test_remat_keeps_gradients():
 
 @pytest.mark.parametrize("patch", [2, 3])
 def test_fold_takes_squares_and_unfold_puts_them_back(patch):
-    """Pixels would be shuffled: the network sees no neighbours."""
+    """Pixels would be shuffled, so that the network sees no neighbours."""
     x = jnp.arange(2.0 * 6 * 12 * 3).reshape(2, 6, 12, 3)
     folded = fold(x, patch)
     assert folded.shape == (2, 6 // patch, 12 // patch, 3 * patch**2)
@@ -334,6 +332,6 @@ def test_patch_must_be_positive():
 
 
 def test_the_network_of_ddpm_has_its_size():
-    """35.7 million parameters for CIFAR-10 (arXiv:2006.11239, app. B), to the last one."""
+    """The size would not be 35.7 million parameters for CIFAR-10 (arXiv:2006.11239, app. B)."""
     params = initialised(unet(128, (1, 2, 2, 2), blocks=2, attention=(16,), heads=1), (32, 32, 3))
     assert sum(a.size for a in jax.tree.leaves(params)) == 35_746_307

@@ -1,4 +1,4 @@
-"""Networks of flax.nnx modules: those of equal Linen modules, with dropout and files as theirs."""
+"""Networks of flax.nnx modules against equal Linen modules, with dropout and files."""
 
 import jax
 import jax.numpy as jnp
@@ -75,13 +75,13 @@ def inputs():
 
 
 def as_linen(params):
-    """The same parameters under the names of the Linen module."""
+    """Return the same parameters under the names of the Linen module."""
     named = {k.replace("norms/", "norm_"): a for k, a in flat(params).items()}
     return nested(named)
 
 
 def test_it_is_the_equal_linen_module():
-    """Parameters would be mixed up, as the tenth of a list with the second."""
+    """Parameters would be confused, such as the tenth of a list with the second."""
     ours, theirs = nets.nnx(NnxNet, width=6), nets.linen(LinenNet())
     params = random_like(jax.eval_shape(ours.init, jax.random.key(0), *inputs()))
     linen = jax.eval_shape(theirs.init, jax.random.key(0), *inputs())
@@ -98,7 +98,7 @@ def test_it_is_the_equal_linen_module():
 
 
 def test_dropout_is_a_function_of_the_key_and_off_without_one():
-    """Every layer, or every step, would drop the same values; evaluation would be noisy."""
+    """Every layer, or every step, would drop the same values, or evaluation be noisy."""
     apply = jax.jit(nets.nnx(Dropped).apply)
     one, two, again = (apply({}, *inputs(), key=jax.random.key(k)) for k in (0, 1, 0))
     np.testing.assert_array_equal(one, again)
@@ -118,7 +118,7 @@ def test_it_is_drawn_from_the_key_and_trains_in_either_type():
 
 
 def test_conditions_are_settings():
-    """They are static, and so must not become variables."""
+    """Conditions, which are static, would become variables."""
     known = settled((Label(3),), "mine", VECTORS)
     network = nets.nnx(NnxNet, conditions=known)
     params = jax.eval_shape(network.init, jax.random.key(0), *inputs())

@@ -1,4 +1,4 @@
-"""Transformers on padded items: attention, too, must not see the padding."""
+"""Transformers on padded items: attention must not see the padding either."""
 
 import jax
 import jax.numpy as jnp
@@ -29,8 +29,11 @@ def network(case, positions):
     "case", ["joint", *(pytest.param(k, marks=pytest.mark.thorough) for k in CASES if k != "joint")]
 )
 def test_padding_changes_no_output_inside_an_item(case):
-    """The output of an item would depend on the longest item of its data set: padded to 12
-    positions or to 6, also where the last patch lies half in the padding, it is the same."""
+    """The output of an item would depend on the longest item of its data set.
+
+    Padded to 12 positions or to 6, it must be the same, also where the last patch lies half in the
+    padding.
+    """
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.normal(size=(2, 12, 2)), jnp.float32)
     tokens = jnp.asarray(rng.normal(size=(2, 3, 3)), jnp.float32).at[0, 2].set(jnp.nan)

@@ -1,4 +1,4 @@
-"""Images to another size, as evaluators do it: on real images, beside the plain formula."""
+"""Resizing as evaluators do it, on real images, against the plain formula."""
 
 import os
 from pathlib import Path
@@ -18,7 +18,7 @@ CIFAR = Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduse
 
 
 def point_by_point(x, size, way):
-    """One pixel of the result after the other, from its four neighbours."""
+    """Compute one pixel of the result after the other, from its four neighbours."""
     made = np.zeros((len(x), size, size, x.shape[-1]))
     ends = np.array(x.shape[1:3]) - 1
     for i in range(size):
@@ -69,7 +69,7 @@ real_images = pytest.mark.parametrize(
 @real_images
 @pytest.mark.parametrize("way", ["tensorflow1", "pytorch"])
 def test_bilinear_ways_are_their_formula(images, size, way):
-    """Half a pixel aside, or smoothed, images have another FID: by up to several points."""
+    """FID would change by up to several points: images would be shifted or smoothed."""
     x = images().astype(np.float32)
     made = resized(jnp.asarray(x), size, way)
     np.testing.assert_allclose(made, point_by_point(x, size, way), atol=2e-4)
@@ -77,7 +77,7 @@ def test_bilinear_ways_are_their_formula(images, size, way):
 
 @real_images
 def test_bicubic_is_that_of_pillow(images, size):
-    """The result equals Pillow's up to the few grey levels that its integers round differently."""
+    """Resized images would differ from Pillow's by more than the rounding of its integers."""
     x = images()
     made = np.asarray(resized(jnp.asarray(x, jnp.float32), size, "pillow"))
     apart = np.abs(made - by_pillow(x, size))

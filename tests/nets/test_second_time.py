@@ -1,4 +1,4 @@
-"""A second time `to`: missing or equal to t changes no bit; where it differs it is learned."""
+"""A second time `to`: missing or equal to t it changes no bit; elsewhere it is learned."""
 
 import functools
 
@@ -54,8 +54,10 @@ def ordinary(params):
 
 @functools.cache
 def made(name):
-    """A network with a second time, one without, parameters at random, inputs, and what the first
-    says of parameters and `to`, compiled once."""
+    """Return a network with a second time, one without, random parameters and inputs.
+
+    The last value is the compiled output of the first network as a function of parameters and `to`.
+    """
     settings, grid = SMALL[name]
     make = lambda *more: NETWORKS[name](**settings, conditions=(Label(2), *more))
     network, plain = make(To()), make()
@@ -69,7 +71,7 @@ def made(name):
 
 
 @most
-def test_a_network_that_is_told_no_second_time_is_the_same_program(name):
+def test_without_a_second_time_the_program_is_that_of_the_ordinary_network(name):
     """Converted networks would change, and ordinary ones become slower."""
     network, plain, params, given, _ = made(name)
     text = lambda network, params: (
@@ -86,7 +88,7 @@ def test_it_adds_exactly_nothing_where_it_is_t_or_missing(name):
     chex.assert_trees_all_equal(apply(params, given[1].at[1].set(jnp.nan)), missing)
     moved = np.abs(apply(params, given[1].at[0].set(0.1)) - missing)
     assert moved[0].max() > 1e-4 and moved[1:].max() == 0
-    # To the last bit only within one program: two are fused in two ways.
+    # Exact to the last bit only within one program: two programs are fused differently.
     expected = jax.jit(plain.apply)(ordinary(params), *given, LABEL)
     chex.assert_trees_all_close(missing, expected, rtol=1e-5, atol=1e-5)
 
@@ -123,7 +125,7 @@ def test_it_begins_at_zero(name):
 
 
 def test_its_gradient_is_that_of_its_features():
-    """Training would see none, as where one layer after the other is zero."""
+    """The second time would not be trained, as where two consecutive layers are zero."""
     _, _, params, (x, c_noise), _ = made("mlp")
     network = made("mlp")[0]
     loss = lambda params, to: (network.apply(params, x, c_noise, {"to": to}) ** 2).mean()
@@ -144,7 +146,7 @@ def denoiser(sde, **settings):
 
 
 def test_a_denoiser_leads_to_the_end_and_its_derivative_is_finite():
-    """The noise label of the end is infinite: a flow map to data would say NaN."""
+    """A flow map to data would return NaN: the noise label of the end is infinite."""
     denoise, x, t = denoiser(VP(Cosine(), t_min=1e-3, t_max=0.999))
     at = jax.jit(lambda to: jax.jvp(lambda to: denoise(x, t, to=to).x0, (to,), (jnp.ones(B),)))
     (end, _), (same, slope), (near, _) = at(jnp.zeros(B)), at(t), at(t - 1e-3)
@@ -158,7 +160,7 @@ def test_a_denoiser_leads_to_the_end_and_its_derivative_is_finite():
 
 
 def test_a_reframed_flow_map_leads_to_the_same_noise_level():
-    """Under another process it would lead somewhere else."""
+    """Under another process the flow map would lead to another noise level."""
     trained, x, _ = denoiser(VP(Cosine(), t_min=1e-3, t_max=0.999))
     flow = reframe(trained, Flow(Cosine(), t_min=1e-2, t_max=0.99))
     t, to = jnp.full(B, 0.6), jnp.full(B, 0.2)
@@ -168,7 +170,7 @@ def test_a_reframed_flow_map_leads_to_the_same_noise_level():
 
 
 def test_a_network_without_it_refuses_to_lead():
-    """It would answer as a denoiser, and a sampler of flow maps would make noise."""
+    """The network would answer as a denoiser, and a sampler of flow maps return noise."""
     sde = VP(Cosine(), t_min=1e-3, t_max=0.999)
     model = Model(sde, Edm(c_noise=quarter_log_sigma), mlp(12, 1))
     x, t = jnp.zeros((B, 2)), jnp.full(B, 0.5)

@@ -13,8 +13,10 @@ pytestmark = pytest.mark.thorough
 
 @every
 def test_tangents_are_central_differences(name, x64):
-    """MeanFlow and consistency losses would regress on a wrong total derivative, for one layer
-    whose rule of forward mode is wrong, while gradients and values are right."""
+    """MeanFlow and consistency losses would regress on a wrong total derivative.
+
+    One layer with a wrong forward-mode rule suffices, even if gradients and values are right.
+    """
     network, fresh, _ = made(name)
     apply = dataclasses.replace(network.apply, dtype="float64")
     rng = np.random.default_rng(3)

@@ -1,4 +1,4 @@
-"""Networks with a second output: its shape, its parameters, and what a denoiser makes of it."""
+"""Networks with a second output: its shape, its parameters, and how a denoiser reads it."""
 
 import dataclasses
 import functools
@@ -31,7 +31,7 @@ CASES = {
     "mlp": ("mlp", {"width": 8, "depth": 1}, (5,), 5),
     "dit": ("dit", {"width": 8, "depth": 1, "heads": 2}, (4, 4, 3), 12),
 }
-# That with patches is the same network, and does more.
+# The network with patches is the same, and does more.
 AGAIN = {"unet": pytest.mark.thorough}
 every = pytest.mark.parametrize(
     "case", [pytest.param(name, marks=AGAIN.get(name, ())) for name in CASES]
@@ -50,7 +50,7 @@ def inputs(shape):
 
 @functools.cache
 def made(case, **changed):
-    """A network, its fresh parameters, not drawn, others at random, and `apply`, compiled once."""
+    """Return a network, its fresh parameters (not drawn), random ones, and compiled `apply`."""
     name, settings, shape, _ = CASES[case]
     settings = {"learn_variance": True, **settings, **changed}
     network = NETWORKS[name](conditions=(Label(CLASSES),), **settings)
@@ -59,7 +59,7 @@ def made(case, **changed):
 
 
 def last(case, params):
-    """The name of the layer that makes both outputs: twice the channels of one."""
+    """Return the name of the layer of both outputs, with twice the channels of one."""
     width = 2 * CASES[case][3]
     (found,) = [
         k
@@ -72,7 +72,7 @@ def last(case, params):
 
 @every
 def test_both_outputs_have_the_shape_of_x(case):
-    """Channels of the noise and of its variance would be mixed where patches are unfolded."""
+    """Channels of the noise and its variance would mix where patches are unfolded."""
     *_, params, apply = made(case)
     x, *rest = inputs(CASES[case][2])
     outputs = apply(params, x, *rest)
@@ -83,7 +83,7 @@ def test_both_outputs_have_the_shape_of_x(case):
 
 @every
 def test_each_half_of_the_last_layer_makes_one_output(case):
-    """Training the variance alone would move the prediction, or leave the variance as it is."""
+    """Training the variance alone would move the prediction, or leave the variance unchanged."""
     *_, params, apply = made(case)
     name, given = last(case, params), inputs(CASES[case][2])
     before = apply(params, *given)
@@ -101,7 +101,7 @@ def test_each_half_of_the_last_layer_makes_one_output(case):
 
 @every
 def test_the_first_output_is_that_of_the_network_without_the_second(case):
-    """A second output would change the model that it is added to."""
+    """A second output would change the model to which it is added."""
     *_, params, apply = made(case)
     _, fresh, _, plain = made(case, learn_variance=False)
     name, given = last(case, params), inputs(CASES[case][2])
@@ -115,7 +115,7 @@ def test_the_first_output_is_that_of_the_network_without_the_second(case):
 
 @pytest.mark.parametrize("case", [pytest.param("unet", marks=pytest.mark.thorough), "mlp"])
 def test_bfloat16_is_inside_only(case):
-    """Losses of the variance, differences of logarithms, would be in bfloat16."""
+    """Losses of the variance, which are differences of logarithms, would be in bfloat16."""
     *_, params, apply = made(case, dtype="bfloat16")
     given, (*_, exactly) = inputs(CASES[case][2]), made(case)
     for ours, exact in zip(apply(params, *given), exactly(params, *given), strict=True):
@@ -124,8 +124,8 @@ def test_bfloat16_is_inside_only(case):
 
 
 @every
-def test_a_fresh_network_says_the_middle_of_the_two_variances(case):
-    """Both outputs would not start at zero: noise, and the geometric mean of DDPM's variances."""
+def test_a_fresh_network_returns_the_geometric_mean_of_both_variances(case):
+    """Both outputs would not start at zero, that is no noise and DDPM's geometric mean variance."""
     _, fresh, params, apply = made(case)
     name, given = last(case, params), inputs(CASES[case][2])
     ends = fresh.values(name)  # the others are not drawn
@@ -159,8 +159,8 @@ def test_the_denoiser_hands_on_the_second_output(case):
     assert model.output(denoise.params, x, t, cond, None)[1].shape == x.shape
 
 
-def test_a_network_of_one_output_says_nothing_of_the_variance():
-    """A sampler would take zeros for a variance that was learned."""
+def test_a_network_of_one_output_predicts_no_variance():
+    """A sampler would take zeros for a learned variance."""
     (denoise, _), (x, t, cond) = denoiser("mlp", learn_variance=False), inputs((5,))
     assert denoise(x, t / 1000, cond).log_var is None
     assert denoise.model.output(denoise.params, x, t / 1000, cond, None)[1] is None

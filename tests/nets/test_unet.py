@@ -30,7 +30,7 @@ VARIANTS = {
 }
 
 
-# Volumes once in the short suite; its runs on kinds of data have the rest.
+# Volumes once in the default tier; runs on kinds of data have the rest.
 SHORT = {("unet", (4, 4, 2))}
 
 
@@ -50,7 +50,7 @@ def test_the_same_network_works_on_lines_and_volumes(variant, sides):
     params = jax.eval_shape(network.init, jax.random.key(0), x, jnp.zeros(2), None)
     first = params["first"]["weight"] if make is edm2 else params["Conv_0"]["kernel"]
     assert first.shape[:-2] == (3,) * len(sides)
-    if len(sides) > 1 or variant == "unet":  # shapes only: to run them all takes long
+    if len(sides) > 1 or variant == "unet":  # shapes only, because running them all takes long
         assert jax.eval_shape(network.apply, params, x, jnp.zeros(2), None).shape == x.shape
         return
     apply = jax.jit(functools.partial(network.apply, random_like(params)))
@@ -62,7 +62,7 @@ def test_the_same_network_works_on_lines_and_volumes(variant, sides):
     assert (change > 0).all() and (after[1] == before[1]).all()
 
 
-# Each way and each pyramid once in the short suite.
+# Each way and each pyramid once in the default tier.
 ONCE = {("conv", "skip"), ("centred_conv", "residual"), ("filter", "none"), ("block", "residual")}
 
 
@@ -76,7 +76,7 @@ ONCE = {("conv", "skip"), ("centred_conv", "residual"), ("filter", "none"), ("bl
     ],
 )
 def test_every_way_to_resample_goes_with_every_pyramid(resample, pyramid):
-    """Some pairs of settings would fail, or add grids of different sizes: both in `init`."""
+    """Some pairs of settings would fail, or add grids of different sizes, both in `init`."""
     plain = {**UNET, "attention": ()}
     network = unet(**plain, resample=resample, input_pyramid=pyramid, kernel=(1, 3, 3, 1), patch=2)
     x = jnp.zeros((1, 4, 8, 1))
@@ -86,7 +86,7 @@ def test_every_way_to_resample_goes_with_every_pyramid(resample, pyramid):
 
 
 def halving(n, kernel):
-    """The matrix (n / 2, n) of downsampling along one axis."""
+    """Return the matrix (n / 2, n) of downsampling along one axis."""
     made = np.zeros((n // 2, n))
     for i in range(n // 2):
         for k, f in enumerate(kernel):
@@ -158,7 +158,7 @@ def test_other_kernels_are_refused(kernel):
     ],
 )
 def test_settings_out_of_range_are_refused_by_name(make, changed, message):
-    """The error would come from a reshape deep inside, or the nearest behaviour be taken."""
+    """The error would come from a reshape deep inside, or the nearest behaviour be chosen."""
     with pytest.raises(ValueError, match=message):
         make(**{**(UNET if make is unet else EDM2), **changed})
 
@@ -180,7 +180,7 @@ def test_frequencies_of_adm_leave_the_last_one_out():
 
 
 def test_fourier_frequencies_are_not_trained():
-    """The noise labels would drift in training, which is then another embedding than NCSN++'s."""
+    """Noise labels would drift in training, unlike those of NCSN++."""
     module = Embedding(8, 4, Conditions(), "fourier")
     given = (jnp.zeros((2, 3)), jnp.array([0.1, -0.4]), {})
     params = random_like(jax.eval_shape(module.init, jax.random.key(0), *given))["params"]
@@ -199,7 +199,7 @@ class Told(nn.Module):
 
 
 def test_fourier_frequencies_keep_their_precision():
-    """In bfloat16 a frequency of 50 is off by a radian: evaluation would see other noise labels."""
+    """Evaluation would see other noise labels: in bfloat16 a frequency of 50 is off by a radian."""
     x, c_noise = jnp.ones((2, 8)), jnp.array([1.3, -2.4])
     params = random_like(jax.eval_shape(linen(Told()).init, jax.random.key(0), x, c_noise, None))
     params["Embedding_0"]["fourier"]["frequencies"] *= 100
@@ -225,7 +225,7 @@ def test_sums_of_edm2_keep_the_magnitude():
 
 
 def test_forced_normalization_bounds_weights_and_keeps_the_output():
-    """Weights of EDM2 would grow without end, and the learning rate lose its meaning."""
+    """Weights of EDM2 would grow without bound, and the learning rate lose its meaning."""
     network = edm2(**{**EDM2, **LEVEL})
     x, c_noise = jnp.ones((2, 2, 2, 1)), jnp.array([0.3, -0.4])
     params = random_like(jax.eval_shape(network.init, jax.random.key(0), x, c_noise, None))
@@ -242,7 +242,7 @@ def test_forced_normalization_bounds_weights_and_keeps_the_output():
 
 
 def test_gradients_of_edm2_leave_the_size_of_weights():
-    """Steps would be spent on lengths that the forward pass divides out."""
+    """Steps would be spent on norms of weights that the forward pass divides out."""
     x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 5)), jnp.float32)
     w = jnp.asarray(np.random.default_rng(1).normal(size=(5, 3)), jnp.float32)
     layer = lambda w: (MPConv(3).apply({"params": {"weight": w}}, x) ** 2).sum()
@@ -252,7 +252,7 @@ def test_gradients_of_edm2_leave_the_size_of_weights():
 
 
 def test_every_published_network_is_built_from_its_settings():
-    """A config that asks for one would fail."""
+    """A config that names a published network would fail."""
     named = {k: v for k, v in vars(networks).items() if isinstance(v, dict) and "name" in v}
     assert set(named) == {"DDPM", "DDPMPP", "NCSNPP", "ADM", "ADM64", "EDM2S"}
     for settings in named.values():

@@ -57,7 +57,7 @@ cases = pytest.mark.parametrize(
 
 @dataclass(frozen=True)
 class Around:
-    """`exact` plus params @ (1, x, x^2, s, t) as a network of labels 999 t."""
+    """`exact` plus params @ (1, x, x^2, s, t), as a network with labels 999 t."""
 
     sde: Any
     parameterization: Any
@@ -84,7 +84,7 @@ class Around:
 
 
 def nodes(law, count=48):
-    """x0, eps (N, 1) and weights (N,) of a law and a normal number."""
+    """Return x0, eps (N, 1) and weights (N,) of a distribution and a normal number."""
     point, weight = np.polynomial.hermite_e.hermegauss(count)
     weight = weight / weight.sum()
     share, mean, var = (np.asarray(a).reshape(-1) for a in law)
@@ -102,7 +102,7 @@ def asked(sde, law, t=T, r=R, s=S):
 
 
 def slope(sde, parameterization, law, rule, velocity, params, **times):
-    """The expected loss of a rule and its gradient in the five directions."""
+    """Return the expected loss of a rule and its gradient in the five directions."""
     network = Around(sde, parameterization, law)
     model = Model(sde, parameterization, network.network())
     question, weight = asked(sde, law, **times)
@@ -143,7 +143,7 @@ BY_DEFAULT = ("meanflow", "lsd", "psd")
 def test_the_exact_map_is_stationary_and_a_wrong_one_is_not(
     sde, parameterization, rule, velocity, x64
 ):
-    """A sign, a missing derivative or a wrong A or B trains to another map (F3, F4)."""
+    """A wrong sign, derivative, A or B would train another map (F3, F4)."""
     _, at_exact = slope(sde, parameterization, GAUSSIAN, rule, velocity, EXACT)
     _, at_wrong = slope(sde, parameterization, GAUSSIAN, rule, velocity, WRONG)
     assert np.abs(at_exact).max() < 1e-8
@@ -155,7 +155,7 @@ def test_the_exact_map_is_stationary_and_a_wrong_one_is_not(
     "name", ["meanflow", *(pytest.param(n, marks=pytest.mark.thorough) for n in ("lsd", "psd"))]
 )
 def test_so_it_is_for_a_law_of_two_modes(name, x64):
-    """On Gaussian data alone the map is affine: terms of second order would go unseen."""
+    """Terms of second order would go unseen: on Gaussian data the map is affine."""
     sde, parameterization = CASES["flow"]
     _, at_exact = slope(sde, parameterization, MIXTURE, *ALL[name], EXACT, s=0.5)
     _, at_wrong = slope(sde, parameterization, MIXTURE, *ALL[name], WRONG, s=0.5)
@@ -163,7 +163,10 @@ def test_so_it_is_for_a_law_of_two_modes(name, x64):
 
 
 def test_least_losses_are_their_closed_forms(x64):
-    """MeanFlow: S V_s / V_t^2; along its own velocity: S / V_t (F5). The exact rules: 0."""
+    """The least losses would not have their closed forms (F5).
+
+    They are S V_s / V_t^2 for MeanFlow, S / V_t along its own velocity, and 0 for the exact rules.
+    """
     variance = lambda t: (1 - t) ** 2 * VAR + t**2
     least = {"meanflow": VAR * variance(S) / variance(T) ** 2, "imf": VAR / variance(T)}
     for name in ALL:
@@ -175,7 +178,7 @@ def test_least_losses_are_their_closed_forms(x64):
 
 @pytest.mark.thorough
 def test_on_the_diagonal_meanflow_is_flow_matching(x64):
-    """The gradient at s = t is that of |F - (eps - x0)|^2 (F6): v would be trained wrongly."""
+    """v would be trained wrongly: the gradient at s = t is that of |F - (eps - x0)|^2 (F6)."""
     sde, parameterization = CASES["flow"]
     _, found = slope(
         sde, parameterization, GAUSSIAN, Eulerian(), Conditional(), WRONG, t=T, r=T, s=T
@@ -194,9 +197,10 @@ def test_on_the_diagonal_meanflow_is_flow_matching(x64):
 
 @pytest.mark.thorough
 def test_the_whole_angle_of_trigflow(x64):
-    """power = 1 on VP in angles is sCM's cos(t) sin(t)-weighted tangent (arXiv:2410.11081).
+    """The loss would not be that of TrigFlow (arXiv:2410.11081).
 
-    The change of F is cos^2 (v - F) - cos sin (x + F'), with angles from t to s = 0.
+    power = 1 on VP in angles is sCM's tangent with the weight cos(t) sin(t). The change of F is
+    cos^2 (v - F) - cos sin (x + F'), with angles from t to s = 0.
     """
     sde, parameterization = CASES["vp"]
     law = GAUSSIAN
@@ -218,13 +222,13 @@ def test_the_whole_angle_of_trigflow(x64):
 
 
 def test_the_fixed_point_of_discrete_training_is_the_map_of_ddim(x64):
-    """On Gaussian data the grid's own DDIM steps are the optimum, not the exact map (F7)."""
+    """The optimum on Gaussian data would not be the grid's own DDIM steps (F7)."""
     sde, parameterization = CASES["flow"]
     question, weight = asked(sde, GAUSSIAN, t=T, r=R, s=0.0)
     exact = analytic.gaussian(jnp.array([MEAN]), jnp.array([VAR])).denoiser(sde)
 
     def steps(x, t):
-        """DDIM from T over R to 0, from either of the two."""
+        """Return DDIM from T over R to 0, from either of the two."""
         p = exact(x, t)
         inner = sde.perturb(p.x0, p.eps, jnp.full_like(t, R))
         one = exact(x, jnp.full_like(t, R)).x0
@@ -252,7 +256,7 @@ def test_the_fixed_point_of_discrete_training_is_the_map_of_ddim(x64):
 
 @pytest.mark.parametrize("name", PAIRS)
 def test_times_are_in_order_and_in_range(name):
-    """r above t or s above r would train maps that lead backwards, outside of the process."""
+    """Maps would be trained that lead backwards, or outside of the process."""
     sde, pair = VE(schedules.Karras()), PAIRS[name]()
     u = jax.random.uniform(jax.random.key(0), (3, 2000))
     for step in (0, 25_000):
@@ -262,7 +266,7 @@ def test_times_are_in_order_and_in_range(name):
 
 
 def test_pairs_have_their_laws():
-    """Each pair is a part of a published method: its numbers are those of the paper."""
+    """A published method would train on other times than its paper states."""
     sde, u = VE(schedules.Karras()), jax.random.uniform(jax.random.key(0), (3, 4000))
     rho = lambda t: np.exp(-np.asarray(sde.logsnr(jnp.asarray(t))) / 2)
     t, r, _ = PAIRS["ratio"](every=100, most=12)(sde, Uniform(), u, (), 700)
@@ -282,7 +286,7 @@ def test_pairs_have_their_laws():
 
 
 def test_what_a_flow_map_would_not_train_is_refused(x64):
-    """A draw would not learn, a schedule would shrink, or a second output would stay untrained."""
+    """A draw would not learn, a schedule shrink, or a second output stay untrained."""
     model = Model(*CASES["flow"], Around(*CASES["flow"], GAUSSIAN).network())
     FlowMap().check(model)
     for objective, task, said in (

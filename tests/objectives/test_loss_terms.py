@@ -1,4 +1,4 @@
-"""Errors, and what losses can add: uncertainty, learned variances, the bound."""
+"""Errors, and terms that losses can add: uncertainty, learned variances, the bound."""
 
 import functools
 
@@ -36,7 +36,7 @@ ERROR = {
 
 @pytest.mark.parametrize("name", ERRORS)
 def test_errors_are_their_closed_forms(name, x64):
-    """Outliers would count more than the error says."""
+    """Outliers would count more than the error states."""
     d = np.array([-1e4, -3.0, -1.0, -0.03, -1e-6, 0.0, 1e-9, 0.01, 0.999, 1.001, 50.0])
     np.testing.assert_allclose(ERRORS[name](jnp.asarray(d)), ERROR[name](d), rtol=1e-6, atol=1e-18)
     slopes = jax.vmap(jax.grad(lambda d: ERRORS[name](d[None])[0]))(jnp.asarray(d))
@@ -44,7 +44,7 @@ def test_errors_are_their_closed_forms(name, x64):
 
 
 def test_huber_errors_are_squares_near_0_and_tangents_far_out():
-    """The learning rate of l2 would not do, or the gradient jump where the error changes."""
+    """The learning rate of l2 would not fit, or the gradient jump where the error changes."""
     near, far = jnp.array([1e-4, 0.3]), jnp.array([2.0, 9.0])
     np.testing.assert_array_equal(huber(near), l2(near))
     np.testing.assert_allclose(pseudo_huber(near[:1]), l2(near[:1]), rtol=1e-4)
@@ -57,7 +57,7 @@ def test_huber_errors_are_squares_near_0_and_tangents_far_out():
 
 @pytest.mark.thorough
 def test_the_best_uncertainty_is_the_log_of_the_loss():
-    """Noise levels would not count by what can be learned there: min L / exp(u) + u (EDM2)."""
+    """Noise levels would not be weighted by their attainable loss: min L / exp(u) + u (EDM2)."""
     x0 = images(4, 3)
     level = (x0**2).mean()
     loss = Denoising(draw=Fixed(), uncertainty=True)
@@ -80,14 +80,14 @@ def test_the_best_uncertainty_is_the_log_of_the_loss():
 
 @pytest.mark.parametrize("second", [-1.0, 0.3, 1.5])
 def test_the_hybrid_term_is_the_kl_of_two_gaussians(second):
-    """The learned variance would be trained towards something else (improved DDPM, sec. 3.1)."""
+    """The learned variance would be trained for something else (improved DDPM, sec. 3.1)."""
     steps, t, x0 = 10, 0.5, images(4, 3)
     loss = Denoising(draw=Fixed(at=t), hybrid=0.7, steps=steps)
     found = run(loss, {"x": x0}, said=0.2, second=second)
     at = levels(SDE, np.array([t - 1 / steps, t]))
     (a_s, a_t), (v_s, v_t) = at.alpha, at.sigma**2
     ratio = a_t / a_s
-    given = v_t - ratio**2 * v_s  # of x_t given x_s
+    given = v_t - ratio**2 * v_s  # variance of x_t given x_s
     small, b = v_s * given / v_t, a_s * given / v_t
     var = np.exp((1 + second) / 2 * np.log(given) + (1 - second) / 2 * np.log(small))
     gap = (b * (x0.astype(np.float64) - 0.2)) ** 2
@@ -98,11 +98,11 @@ def test_the_hybrid_term_is_the_kl_of_two_gaussians(second):
 
 
 def test_the_last_step_of_the_hybrid_term_is_the_decoder():
-    """The step to the data has no Gaussian: images are discrete there."""
+    """The step to the data would be a Gaussian, although images are discrete."""
     steps, x0 = 10, images(4, 3)
     loss = Denoising(draw=Fixed(at=1 / steps), hybrid=1.0, steps=steps)
     found = run(loss, {"x": x0}, said=0.2, second=1.0)
-    scale = levels(SDE, np.array([0.1])).sigma[0]  # of the forward step from the data
+    scale = levels(SDE, np.array([0.1])).sigma[0]  # variance of the forward step from the data
     cdf = lambda x: stats.norm(0.2, scale).cdf(x)
     high = np.where(x0 > 0.999, 1, cdf(x0 + 1 / 255))
     p = high - np.where(x0 < -0.999, 0, cdf(x0 - 1 / 255))
@@ -112,7 +112,10 @@ def test_the_last_step_of_the_hybrid_term_is_the_decoder():
 
 @pytest.mark.thorough
 def test_the_hybrid_term_trains_the_second_output_alone():
-    """Its noise would spoil F: sec. 3.1 stops its gradient. And no sample may make it NaN."""
+    """The noise of the term would spoil F, whose gradient sec.
+
+    3.1 stops, or a sample turn it into NaN.
+    """
 
     def apply(params, x, c_noise, cond, *, key=None):
         return params["f"] * x, params["v"] * x
@@ -134,13 +137,13 @@ def test_the_hybrid_term_trains_the_second_output_alone():
 
 
 def test_hybrid_without_a_second_output_is_refused_by_name():
-    """The term would be silently left out."""
+    """The term would silently be left out."""
     with pytest.raises(ValueError, match=r"hybrid=0\.5: the network has no second output"):
         run(Denoising(hybrid=0.5), {"x": images(2, 3)})
 
 
 def test_the_bound_adds_prior_and_decoder():
-    """The loss would not be the variational bound, and a learned schedule run away."""
+    """The loss would not be the variational bound, and a learned schedule diverge."""
     x0, weight = images(4, 3), np.array([0.5, 1.0, 1.5, 1.0], np.float32)
     found = run(Denoising(elbo, Fixed(), bound=True), {"x": x0, "weight": weight})
     at = levels(SDE, np.array([0.5, SDE.t_min, SDE.t_max]))

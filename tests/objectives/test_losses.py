@@ -37,7 +37,7 @@ ZERO_TERMINAL = VP(ZeroTerminal(Linear()), t_min=0.01)
 
 @dataclass(frozen=True)
 class Recording(Uniform):
-    """The state is all times so far, the newest last."""
+    """A draw whose state is all times so far, the newest last."""
 
     def update(self, state, sde, t, loss, score):
         return jnp.concatenate([state, t])[len(t) :]
@@ -45,7 +45,7 @@ class Recording(Uniform):
 
 @dataclass(frozen=True)
 class ExactOutput:
-    """The network whose denoiser is exact for the data in its parameters."""
+    """A network whose denoiser is exact for the data in its parameters."""
 
     sde: Any
     parameterization: Any
@@ -87,8 +87,10 @@ FACTOR = {
     ],
 )
 def test_expected_loss_of_the_perfect_network(frame, name):
-    """Target, weight or distribution of t would not be what the loss says it is: posterior
-    variances of Gaussian data, averaged over t."""
+    """Target, weight or distribution of t would not be as the loss states.
+
+    The expected loss is the posterior variance of Gaussian data, averaged over t.
+    """
     # The error of a score grows like 1 / sigma^2: few t near 0 would make all of the average.
     sde = SDES[frame](Linear(), t_min=0.3 if name == "score" else 0.02)
     model, params = exact(sde, PARAMETERIZATIONS[name]())
@@ -118,7 +120,7 @@ def test_expected_loss_of_the_perfect_network(frame, name):
 
 @pytest.mark.thorough
 def test_error_factors_make_losses_equal_across_parameterizations(x64):
-    """The same imperfect denoiser would be judged differently as eps, x0 or v."""
+    """An imperfect denoiser would have another loss as eps, x0 or v."""
     batch = {"x": jnp.asarray(np.random.default_rng(0).normal(size=(8, 3)))}
 
     @jax.jit
@@ -145,7 +147,7 @@ def finite(sde, name, weight, draw, error):
 @pytest.mark.thorough
 @pytest.mark.typed
 def test_every_entry_trains():
-    """A config could name an entry that makes a loss of NaN: each at least once."""
+    """A config could name an entry whose loss is NaN. Each entry occurs at least once."""
     catalogues = WEIGHTS, DRAWS, PARAMETERIZATIONS, ERRORS
     for names in zip(range(max(map(len, catalogues))), *map(itertools.cycle, catalogues)):  # noqa: B905
         _, weight, draw, name, error = names
@@ -154,9 +156,9 @@ def test_every_entry_trains():
 
 @pytest.mark.thorough
 def test_every_pair_of_entries_trains_together():
-    """A config could name entries that make a loss of NaN.
+    """A config could name entries whose loss together is NaN.
 
-    Every weight with every draw; the parameterizations go round, so that each meets all of both.
+    Every weight meets every draw; the parameterizations alternate, so that each meets all of both.
     """
     names, met = list(PARAMETERIZATIONS), set()
     for (i, weight), (j, draw) in itertools.product(enumerate(WEIGHTS), enumerate(DRAWS)):
@@ -186,8 +188,10 @@ def test_zero_terminal_snr_trains_or_is_refused_by_name(name, draw):
 
 
 def test_mask_and_weight_count_as_they_say():
-    """Padding would be trained on or dilute the mean over an item's own values, or weighted samples
-    count alike: the error of 0 is x0^2."""
+    """Padding would be trained on, or weighted samples all count alike.
+
+    The error of the output 0 is x0^2. Padding must not dilute the mean over an item's own values.
+    """
     x = np.random.default_rng(0).normal(size=(4, 3, 2)).astype(np.float32)
     mask = np.random.default_rng(1).integers(0, 2, size=(4, 3, 1)).astype(np.float32)
     weight = np.array([0.0, 1.0, 2.0, 3.0], np.float32)
@@ -256,7 +260,7 @@ def test_losses_by_noise_level_are_a_histogram():
 
 @pytest.mark.typed
 def test_parts_of_a_batch_share_strata_state_and_histogram():
-    """Each part would have strata of its own, or its losses count by the number of parts."""
+    """Each part would have its own strata, or its losses count by the number of parts."""
     n, parts = 16, 4
     network = Network(init, lambda params, x, c_noise, cond, key=None: 0 * x)
     model, loss = Model(SDE, X0(), network), Denoising(draw=Recording(stratified=True))
@@ -317,12 +321,12 @@ pair = jax.jit(lambda x0, eps: optimal_transport(x0, eps, None))
 
 @pytest.mark.parametrize("n", [1, 2, 7, 64])
 def test_the_pairing_is_the_cheapest_one(n):
-    """Another permutation has paths that cross; scipy solves the same problem."""
+    """Paths of noise and data would cross; SciPy solves the same assignment problem."""
     rng = np.random.default_rng(n)
     x0, eps = rng.normal(size=(2, n, 3, 2)).astype(np.float32)
     paired = np.asarray(pair(x0, eps))
     rows = lambda a: sorted(map(bytes, a))
-    assert rows(paired) == rows(eps)  # a permutation: the law of the noise stays
+    assert rows(paired) == rows(eps)  # a permutation keeps its distribution
     cost = ((x0[:, None] - eps[None]) ** 2).sum((2, 3)).astype(np.float64)
     best = cost[optimize.linear_sum_assignment(cost)].sum()
     assert ((x0 - paired) ** 2).sum() == pytest.approx(best, rel=1e-5)
@@ -344,15 +348,15 @@ def test_the_network_sees_the_paired_noise():
 
 
 def test_a_bound_needs_noise_of_its_own():
-    """Paired noise is no Gaussian channel, so the bound would bound nothing."""
+    """The bound would bound nothing, as paired noise is no Gaussian channel."""
     model = Model(SDE, X0(), Network(init, lambda *a, key=None: 0 * a[1]))
     with pytest.raises(ValueError, match=r"independent noise; allowed: pairing='independent'"):
         Denoising(pairing=optimal_transport, hybrid=1.0).check(model)
     Denoising(pairing=optimal_transport).check(model)
 
 
-def test_what_the_network_is_told_of_augmentation_is_never_dropped():
-    """Dropped, a rotated image would pass for an upright one: the augmentation would leak."""
+def test_augmentation_labels_are_never_dropped():
+    """A rotated image would pass for an upright one, and the augmentation leak into samples."""
     told = {"augment": np.ones((16, 3), np.float32)}
     batch = {"x": np.zeros((16, 2), np.float32), "cond": {"label": np.arange(16)}, "kept": told}
     seen = run(Denoising(condition_dropout=1.0), batch).cond

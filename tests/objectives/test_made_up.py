@@ -1,4 +1,4 @@
-"""An objective that only this file knows, and a run that knows it by the protocol alone."""
+"""An objective defined in this file only, and a run that uses it by the protocol alone."""
 
 import dataclasses
 import json
@@ -31,7 +31,7 @@ SHAPES = {"square": lambda d: d**2, "absolute": jnp.abs}
 
 @dataclass(frozen=True)
 class Matching(Objective):
-    """|x0_hat - x0| at one t of all, times a learned scale: with a state and parameters."""
+    """|x0_hat - x0| at one t for all, times a learned scale, with a state and parameters."""
 
     shape: object = SHAPES["square"]
     at: float = 0.5
@@ -91,11 +91,11 @@ def test_it_trains_is_held_out_costed_and_sampled(known, tmp_path):
     cost = json.loads((tmp_path / "run" / "cost.json").read_text())
     leaves = jax.tree.leaves(trained.denoise.params)
     assert cost["parameters"] == sum(a.size for a in leaves) and cost["flops"] > 0
-    assert trained.denoise.params["loss"]["scale"] != 1  # trained, and not decayed: it is no weight
+    assert trained.denoise.params["loss"]["scale"] != 1  # trained, without decay
     assert np.isfinite(trained.sample(3).x).all()
     state = diffjax.training.workdir.load_state(trained.experiment, tmp_path / "run")
     assert float(state.loss["calls"]) == 4 * 2  # each part of each batch
-    assert float(state.loss["shift"]) == 3  # what is drawn before the batch is split
+    assert float(state.loss["shift"]) == 3  # drawn before the batch is split
     assert diffjax.fit(config(shape="absolute"), tmp_path / "run").step == 4
 
 
@@ -111,14 +111,14 @@ def test_it_trains_is_held_out_costed_and_sampled(known, tmp_path):
     ],
 )
 def test_what_it_does_not_know_is_refused_with_its_place(known, loss, said):
-    """A typing error would train something else."""
+    """A typing error in a setting would train something else."""
     with pytest.raises(ConfigError) as refused:
         builder.experiment(config(**loss))
     assert said in str(refused.value)
 
 
 def test_the_name_may_be_left_out():
-    """Configs of runs before there was a choice would not be read."""
+    """Configs written before there was a choice of objectives could not be read."""
     settings = override(load(str(MOONS)), SHORT)
     named = settings | {"loss": {"name": "denoising", **settings["loss"]}}
     found = [builder.experiment(c).loss for c in (settings, named)]
@@ -126,7 +126,7 @@ def test_the_name_may_be_left_out():
 
 
 def test_nothing_that_trains_names_a_field_of_denoising():
-    """The protocol would be one in name only."""
+    """The protocol would exist in name only."""
     fields = {f.name for f in dataclasses.fields(Denoising)} - {"steps", "weight", "error", "bound"}
     root = Path(diffjax.__file__).parent
     text = "".join(
@@ -139,7 +139,7 @@ def test_nothing_that_trains_names_a_field_of_denoising():
 
 
 def test_evaluating_drops_no_condition():
-    """The held-out loss would be that of the unconditional model, by chance."""
+    """The held-out loss would, by chance, be that of the unconditional model."""
     seen = []
 
     def apply(params, x, c_noise, cond, *, key=None):

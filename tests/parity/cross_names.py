@@ -1,4 +1,4 @@
-"""Table of the tensors of diffusers' networks with cross-attention and our parameters."""
+"""Tables from the tensors of diffusers' networks with cross-attention to our parameters."""
 
 import numpy as np
 
@@ -56,7 +56,7 @@ def pixart(depth: int, channels: int, embedded: np.ndarray) -> Table:
         return np.linalg.pinv(c) @ np.concatenate([embedded, embedded], 1)
 
     def last(w: np.ndarray) -> np.ndarray:
-        """Rows (p p, two outputs, C) to (two outputs, p p, C)."""
+        """Reorder rows from (p p, two outputs, C) to (two outputs, p p, C)."""
         return w.reshape(-1, 2, channels, *w.shape[1:]).swapaxes(0, 1).reshape(w.shape).T
 
     theirs, modulation, table = "transformer_blocks.{i}", "adaln_single.linear", "scale_shift_table"

@@ -59,7 +59,7 @@ def unet() -> dict[str, np.ndarray | str]:
         down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
         up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
         cross_attention_dim=TEXT,
-        attention_head_dim=HEADS,  # the number of heads, by its name's history
+        attention_head_dim=HEADS,  # the number of heads, under its historical name
         **UNET,
     ).eval()
     shapes = redraw(module)

@@ -1,4 +1,4 @@
-"""Table of the tensors of diffusers' `JointTransformerBlock` and the parameters of our block."""
+"""Table from the tensors of diffusers' `JointTransformerBlock` to the parameters of our block."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from diffjax.published.tables import Table, layer, same, side_by_side
 
 
 def joined(ours: str, *theirs: str) -> Table:
-    """Layers side by side."""
+    """Join layers side by side."""
     return {
         f"{ours}/{leaf}": (side_by_side, *(f"{name}.{part}" for name in theirs))
         for leaf, part in (("kernel", "weight"), ("bias", "bias"))
@@ -14,7 +14,7 @@ def joined(ours: str, *theirs: str) -> Table:
 
 
 def shift_first(w):
-    """Scale and shift to shift and scale."""
+    """Reorder scale and shift to shift and scale."""
     return np.roll(w, len(w) // 2, 0).T
 
 

@@ -13,11 +13,11 @@ from diffjax.nets import Network
 
 @functools.cache
 def compiled(network: Network) -> Callable[..., Any]:
-    """Equal networks share a program, whatever schedule and parameters they have."""
+    """Return the compiled network, which networks equal in all but parameters share."""
     return jax.jit(network.apply)
 
 
 def quick(denoise: Denoiser) -> Denoiser:
-    """The same denoiser: its network is compiled, and the rest, a few formulas, need not be."""
+    """Return the same denoiser with its network compiled, but not the few formulas around it."""
     network = dataclasses.replace(denoise.model.network, apply=compiled(denoise.model.network))
     return dataclasses.replace(denoise, model=dataclasses.replace(denoise.model, network=network))

@@ -30,7 +30,7 @@ def simulate(table, at, denoise, x, noise, exact=()):
 
 
 def sampled(denoise, table, begin, cond):
-    """Run a table without noise from images `begin`, with a compiled network and NumPy."""
+    """Run a table without noise from the images `begin`, with a compiled network and NumPy."""
     assert not table.noisy.any()
     shape, times = begin.shape, iter(table.t)
 

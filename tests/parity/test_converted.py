@@ -45,7 +45,7 @@ def part(name):
 
 
 def older(name):
-    """The name that a tensor of attention had before."""
+    """Return the former name of a tensor of attention."""
     names = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
     for new, old in names.items():
         name = name.replace(f".{new}.", f".{old}.")
@@ -72,13 +72,13 @@ def image(a):
 
 
 def error(ours, theirs):
-    """Largest difference, in units of the largest value."""
+    """Return the largest difference, relative to the largest value."""
     theirs = np.moveaxis(theirs, 1, -1)
     return np.abs(np.asarray(ours) - theirs).max() / np.abs(theirs).max()
 
 
 def converted(path):
-    """Convert the file by the family that it is named after."""
+    """Convert the file by the family in its name."""
     contents, family = trained.opened(path, path.stem)
     return trained.convert(contents, family, path, {"heads": 2})
 
@@ -88,7 +88,7 @@ def cond(made):
 
 
 def looped(made, stored):
-    """Samples by the plan of the config from the stored noise."""
+    """Sample by the plan of the config from the stored noise."""
     keys = jax.random.split(jax.random.key(0), len(LABEL))
     plan = made.experiment.plan(made.sde)
     guided = {"cond": cond(made), "guidance": plan.guidance}
@@ -96,7 +96,7 @@ def looped(made, stored):
 
 
 def by_rows(made, stored):
-    """The same, row by row."""
+    """Sample as `looped` does, row by row."""
     plan = made.experiment.plan(made.sde)
     assert plan.guidance == Conditional()
     return sampled(quick(made.denoise), plan.table, image(stored["noise"]), cond(made))
@@ -104,7 +104,7 @@ def by_rows(made, stored):
 
 @pytest.fixture(scope="module")
 def pipelines(tmp_path_factory):
-    """Stored arrays and the loaded pipeline of a name, once."""
+    """Return a function that loads the stored arrays and the pipeline of a name once."""
 
     @functools.cache
     def loaded(name):
@@ -124,7 +124,7 @@ def tiers(names: Iterable[str], short: tuple[str, ...] = SHORT) -> list[Any]:
 
 @pytest.mark.parametrize("name", tiers(SCHEDULES))
 def test_diffusers_networks_say_the_same(name, pipelines):
-    """Settings, names or the noise label would be read as something else."""
+    """Settings, names or the noise label would be misread."""
     stored, made = pipelines(name)
     steps, x = made.sde.schedule.steps, image(stored["noise"])
     t = jnp.full(2, 38 / steps)
@@ -136,7 +136,7 @@ def test_diffusers_networks_say_the_same(name, pipelines):
 
 @pytest.mark.parametrize("name", tiers(sorted(set(SCHEDULES) - {"clipped"})))
 def test_diffusers_networks_sample_the_same(name, pipelines):
-    """Betas, spacing or prediction type would be read as something else."""
+    """Betas, spacing or prediction type would be misread."""
     stored, made = pipelines(name)
     assert error(by_rows(made, stored), stored["samples"]) < 1e-3
 
@@ -146,13 +146,13 @@ def test_diffusers_networks_sample_the_same(name, pipelines):
     [n if n == "clipped" else pytest.param(n, marks=pytest.mark.thorough) for n in SCHEDULES],
 )
 def test_the_loop_samples_diffusers_networks_the_same(name, pipelines):
-    """A user's samples come from here."""
+    """The loop, which users run, would differ from the table."""
     stored, made = pipelines(name)
     assert error(looped(made, stored), stored["samples"]) < 1e-3
 
 
 def test_weights_of_dit_and_its_samples_are_the_published_ones(tmp_path):
-    """Samples by DDIM, and guidance, which the original applies to three channels of four."""
+    """DDIM or guidance would differ from the original, which guides three channels of four."""
     stored, tensors = part("dit")
     save_file(tensors, tmp_path / "dit.safetensors")
     ddim = {"sampler": {"name": "ddim"}, "steps": STEPS, "guidance": 1.0}
@@ -172,7 +172,7 @@ def test_weights_of_dit_and_its_samples_are_the_published_ones(tmp_path):
 
 @pytest.mark.typed
 def test_weights_of_sit_and_its_samples_are_the_published_ones(tmp_path):
-    """Its time runs from noise to data: a sign or a direction would be lost."""
+    """The sign or direction of time would be lost: SiT's time runs from noise to data."""
     stored, tensors = part("sit")
     save_file(tensors, tmp_path / "sit.safetensors")
     made = converted(tmp_path / "sit.safetensors")
@@ -200,7 +200,7 @@ def test_weights_of_sit_and_its_samples_are_the_published_ones(tmp_path):
     ],
 )
 def test_settings_that_ours_lacks_are_refused_by_name(changed, parts, tmp_path):
-    """The weights would silently become another network."""
+    """The weights would silently define another network."""
     pipeline(tmp_path, "ddpm", changed)
     with pytest.raises(ConfigError) as refused:
         diffjax.load(tmp_path)
@@ -218,15 +218,15 @@ def test_settings_that_ours_lacks_are_refused_by_name(changed, parts, tmp_path):
     ],
 )
 def test_schedulers_that_ours_lacks_are_refused_by_name(changed, parts, tmp_path):
-    """Samples would be made at other noise levels than the network was trained at."""
+    """Samples would be drawn at other noise levels than those of training."""
     pipeline(tmp_path, "ddpm", scheduler=changed)
     with pytest.raises(ConfigError) as refused:
         diffjax.load(tmp_path)
     assert all(part in str(refused.value) for part in parts), refused.value
 
 
-def test_what_is_done_in_another_way_is_said(tmp_path):
-    """Samples would differ from the original's, and nobody know why."""
+def test_deviations_from_the_original_are_reported(tmp_path):
+    """Samples would differ from the original's without any message."""
     scheduler = {"clip_sample": True, "timestep_spacing": "linspace"}
     pipeline(tmp_path, "ddpm", scheduler=scheduler)
     (tmp_path / "scheduler" / "scheduler_config.json").rename(tmp_path / "kept.json")

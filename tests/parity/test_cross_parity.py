@@ -37,13 +37,13 @@ def tensors(name):
 
 
 def error(ours, name):
-    """Largest difference, in units of the largest value."""
+    """Return the largest difference, relative to the largest value."""
     theirs = STORED[f"{name}/output"].transpose(0, 2, 3, 1)
     return np.abs(np.asarray(ours) - theirs).max() / np.abs(theirs).max()
 
 
 def described(channels=CHANNELS):
-    """Images in our layout, tokens with NaN where they are masked, and which are not."""
+    """Return images in our layout, tokens with NaN where they are masked, and the mask."""
     x, tokens, there = inputs(channels)
     masked = np.where(there[..., None] > 0, tokens, np.float32(np.nan))
     return jnp.asarray(x.transpose(0, 2, 3, 1)), jnp.asarray(masked), jnp.asarray(there > 0)
@@ -67,7 +67,7 @@ def test_the_transformer_is_the_published_one():
 
 @pytest.mark.thorough
 def test_the_unet_is_the_published_one():
-    """The transformers would stand at other places, or have other heads."""
+    """The transformers would be at other places, or have other heads."""
     network = nets.unet(**SD, conditions=(Tokens(TEXT, layers=0, null=False),))
     params = converted(unet(SD, SIZE), tensors("unet"))
     x, tokens, _ = described()
@@ -75,7 +75,7 @@ def test_the_unet_is_the_published_one():
 
 
 def test_the_dit_with_cross_attention_is_the_published_one():
-    """Weights of PixArt could not be used: an order, a bias, a norm or the mask differs."""
+    """Published weights of PixArt could not be used: an order, bias, norm or mask differs."""
     conditions = (Tokens(TEXT, mechanism="cross", layers=2, null=False),)
     network = nets.dit(
         width=WIDTH, depth=2, heads=HEADS, patch=2, conditions=conditions, learn_variance=True

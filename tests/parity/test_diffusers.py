@@ -51,7 +51,7 @@ class Case:
     grid: tuple[str, Mapping[str, Any]] | None = None
 
     def times(self) -> np.ndarray:
-        """Times at diffusers' noise levels; 0 for sigma = 0."""
+        """Return the times at diffusers' noise levels; 0 for sigma = 0."""
         alpha, sigma = STORED[self.name][self.steps(), :2].T
         with np.errstate(divide="ignore"):
             l = 2 * (np.log(alpha) - np.log(sigma))
@@ -60,7 +60,7 @@ class Case:
         return np.where(sigma == 0, 0.0, t)
 
     def steps(self) -> list[int]:
-        """The rows at which a step begins, and the result."""
+        """Return the rows at which a step begins, and the result."""
         calls = len(STORED[self.name]) - 1
         first = [*range(0, 3 * self.first, self.first)] if self.first else []
         return [*first, *range(3 * self.first, calls, self.rows), calls]
@@ -105,7 +105,7 @@ CASES = [
     *same("dpmpp_2m", TABLE, "dpmsolver++2m-midpoint", "dpmsolver++2m-sample", "dpmsolver++2m-v"),
     *same("dpmpp_2m", TABLE, "dpmsolver++2m-heun", exact=True),
     *same("dpmpp_2m", TABLE, "dpmsolver++2m-lower-final", lower_final=True),
-    # From 15 steps on it does not lower the order of the last one.
+    # From 15 steps on, diffusers does not lower the order of the last step.
     *same("dpmpp_2m", TABLE, "dpmsolver++2m-20-steps", "dpmsolver++2m-karras"),
     *same("dpmpp_2m", TABLE, "dpmsolver++2m-inverse", lower_final=True),
     *same("dpmpp_2m", TABLE, "sde-dpmsolver++2m-midpoint", eta=1.0),
@@ -143,7 +143,7 @@ WRONG = ("dpmsolver++3m", "sde-dpmsolver++3m")
 
 
 def mixture(x, alpha, sigma):
-    """E[x0 | x] for the data of `make_diffusers.py`, and a second output."""
+    """Return E[x0 | x] for the data of `make_diffusers.py`, and a second output."""
     var = alpha**2 * VAR + sigma**2
     away = x - alpha * MEAN
     density = WEIGHT[:, None] / np.sqrt(var) * np.exp(-(away**2) / (2 * var))
@@ -151,7 +151,7 @@ def mixture(x, alpha, sigma):
 
 
 def assert_agree(table, sde, stored):
-    """Noise levels, what the network sees in every call, and the result."""
+    """Assert equal noise levels, network inputs in every call, and results."""
     alpha, sigma, x = stored[:, 0], stored[:, 1], stored[:, 2 : 2 + B]
     noise = stored[:, 2 + B :] if stored.shape[1] > 2 + B else np.zeros_like(x)
     assert len(table) == len(x) - 1
@@ -167,7 +167,7 @@ def assert_agree(table, sde, stored):
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.name}-{case.sampler}")
 def test_sampler_is_that_of_diffusers(case):
-    """Samples would change for a user who comes from diffusers with the same network."""
+    """A user who comes from diffusers would get other samples from the same network."""
     assert_agree(case.plan(), case.sde, STORED[case.name])
 
 
@@ -175,7 +175,7 @@ def test_sampler_is_that_of_diffusers(case):
     "case", [c for c in CASES if c.grid], ids=lambda case: f"{case.name}-{case.sampler}"
 )
 def test_grid_is_that_of_diffusers(case):
-    """The same sampler would run on other noise levels: index k of T is not t = (k + 1) / T."""
+    """The same sampler would run on other noise levels: index k of T is t = (k + 1) / T."""
     times, (name, settings) = case.times(), case.grid
     np.testing.assert_allclose(
         GRIDS[name](case.sde, len(times) - 1, **settings), times, rtol=1e-4, atol=1e-7
@@ -189,7 +189,7 @@ def test_all_that_is_stored_is_compared():
 
 @pytest.mark.parametrize("name", ["unipc3-bh2", "pndm"])
 def test_the_loop_is_that_of_diffusers(name, x64):
-    """`sample` would run the rows differently from their definition, or `analytic` be inexact."""
+    """`sample` would differ from the definition of the rows, or `analytic` be inexact."""
     case = next(case for case in CASES if case.name == name)
     x = STORED[name][:, 2 : 2 + B, None]
     model = Mixture(jnp.asarray(WEIGHT), jnp.asarray(MEAN), jnp.asarray(VAR)).denoiser(case.sde)
@@ -197,7 +197,7 @@ def test_the_loop_is_that_of_diffusers(name, x64):
     np.testing.assert_allclose(made, x[-1], atol=LIMIT)
 
 
-# Where diffusers is wrong.
+# Methods that are wrong in diffusers.
 
 
 def published_3m(sde, times, eta=0.0, lower_final=False):
@@ -232,7 +232,7 @@ def published_3m(sde, times, eta=0.0, lower_final=False):
 
 @pytest.mark.parametrize("name", WRONG)
 def test_transcription_is_diffusers_3m(name):
-    """The order measured below would be that of something else."""
+    """The order measured below would be that of another method."""
     case = Case(name, "", TABLE)
     assert_agree(published_3m(TABLE, case.times(), float(name in WRONG[1:])), TABLE, STORED[name])
 
@@ -257,7 +257,7 @@ def exact_history(plan, steps, stochastic):
     times = np.array(float64(UNIT.inverse)(-2 * np.log(rho)))
     table = plan(UNIT, times)
     first = rho[:3]
-    if stochastic:  # of the reverse process: Cov(x_a, x_b) = S + min(rho_a, rho_b)^2
+    if stochastic:  # covariance of the reverse process: Cov(x_a, x_b) = S + min(rho_a, rho_b)^2
         start = np.linalg.cholesky(S + np.minimum.outer(first, first) ** 2)
         start, noise = np.pad(start, ((0, 0), (0, steps))), np.eye(steps, 3 + steps, 3)
     else:
@@ -272,14 +272,14 @@ def order(plan, stochastic, counts=(80, 160)):
 
 
 def test_third_order_needs_the_whole_second_difference():
-    """The factor 2 that diffusers lacks would be gone: order 2 at the cost of order 3."""
+    """The factor 2 that diffusers lacks would be lost: order 2 at the cost of order 3."""
     assert order(dpmpp_3m, False) == pytest.approx(3, abs=0.2)
     assert order(published_3m, False) == pytest.approx(2, abs=0.2)
     assert order(dpmpp_2m, False) == pytest.approx(2, abs=0.2)
 
 
 def test_weak_order_of_the_stochastic_3m():
-    """diffusers' sign would be here: with noise its third order is worse than the second one."""
+    """The sampler would have diffusers' sign, with which third order is worse than second."""
     ours = lambda sde, times: dpmpp_3m(sde, times, eta=1.0)
     theirs = lambda sde, times: published_3m(sde, times, eta=1.0)
     second = lambda sde, times: dpmpp_2m(sde, times, eta=1.0)

@@ -29,7 +29,7 @@ def part(name):
 
 
 def same(ours, theirs, name):
-    """Compare within 1e-5 of the largest value, which comes first."""
+    """Assert equality within 1e-5 of the largest value, which comes first."""
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5 * theirs[0], err_msg=name)
 
 
@@ -56,7 +56,7 @@ UNIT = inception_net.Unit
 
 
 def test_every_layer_of_inception_is_the_published_one(inception):
-    """A pool that counts what is beyond the edge moves FID by tenths: nobody would see it."""
+    """FID would be off by tenths, for example by a pool that counts what is beyond the edge."""
     stored, run = inception
     made, layers = run(inception_net.prepared(jnp.asarray(stored["photo"])[None], "tensorflow1"))
     assert {f"layer/{name}" for name in layers} == {k for k in stored if k.startswith("layer/")}
@@ -73,7 +73,7 @@ def test_images_can_be_resized_as_pytorch_fid_does(inception):
 
 
 def block_by_block(module, params, given, stored, above=""):
-    """`some` of what each block makes, and the result, beside what is stored."""
+    """Compare `some` of the outputs of each block, and the result, with the stored ones."""
     blocks = lambda m, _: isinstance(m, vit.EncoderBlock)
     run = jax.jit(lambda p, x: module.apply({"params": p}, x, capture_intermediates=blocks))
     made, state = run(params, given)
@@ -85,7 +85,7 @@ def block_by_block(module, params, given, stored, above=""):
 
 
 def test_every_block_of_dinov2_is_the_published_one():
-    """Positions of 37 x 37 patches are on 16 x 16 here: not on quite the points one expects."""
+    """Positions of 37 x 37 patches would be resampled to other points of 16 x 16."""
     stored, tensors = part("dinov2")
     form, _, params = vit_file.dinov2(tensors)
     x = vit.prepared(jnp.asarray(noise(224)), 224, "dinov2")
@@ -94,7 +94,7 @@ def test_every_block_of_dinov2_is_the_published_one():
 
 @pytest.mark.typed
 def test_every_block_of_clip_is_the_published_one():
-    """Captions and images are compared by an angle: that of other vectors says nothing."""
+    """Captions and images would be compared by an angle between other vectors."""
     stored, tensors = part("clip")
     form, _, params = vit_file.clip_image(tensors)
     x = vit.prepared(jnp.asarray(noise(56)), 56, "clip")

@@ -1,4 +1,4 @@
-"""Published checkpoints, end to end: read, converted, asked and sampled as by the original code.
+"""Published checkpoints, end to end: read, converted and sampled as by the original code.
 
 `make_published.py` and `make_flax.py` made the files and the numbers; neither torch nor that code
 is needed here.
@@ -40,7 +40,7 @@ HEADS = {"schedule": "linear", "steps": 1000, "size": SIZE}
 
 
 def shadowed(contents: Contents, values: Mapping[str, Any]) -> dict[str, Any]:
-    """score_sde's averages, without names, in the order of the parameters."""
+    """Return score_sde's averages, without names, in the order of the parameters."""
     names = [n for n in contents.tensors if n.startswith("model.") and not n.endswith("sigmas")]
     first = "model.module.all_modules.0.W"
     names = [n for n in names if n != first or contents.tensors[n].ndim > 1]
@@ -147,7 +147,7 @@ every = pytest.mark.parametrize(
 
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory) -> Callable[[Case], Contents]:
-    """The contents of its file, read once for all tests."""
+    """Return the contents of a file, read once for all tests."""
     folder, made = tmp_path_factory.mktemp("published"), {}
 
     def contents(case: Case) -> Contents:
@@ -176,7 +176,7 @@ def weighted(case: Case, contents: Contents) -> Contents:
 
 @pytest.mark.parametrize("file", BY_NAME)
 def test_the_file_is_read_to_the_last_tensor(opened, file):
-    """Names would go to other tensors, or the source code in EDM's files would be executed."""
+    """Names would refer to other tensors, or the source code in EDM's files be executed."""
     case = BY_NAME[file]
     contents = opened(case)
     assert recognised(contents) == case.family.__name__.rpartition(".")[2]
@@ -209,13 +209,13 @@ def label(made: Converted) -> dict[str, Any]:
 
 
 def last(x: Any) -> jax.Array:
-    """Channels last."""
+    """Move the channels to the last axis."""
     return jnp.asarray(np.moveaxis(np.asarray(x, np.float32), 1, -1))
 
 
 @every
 def test_a_converted_network_is_the_published_one(converted, file):
-    """Published weights would denoise otherwise than in the code they come from."""
+    """Published weights would denoise differently from the original code."""
     case = BY_NAME[file]
     stored = np.load(FOLDER / f"{Path(file).stem}.npz")["denoised"]
     made, denoise = converted(case)
@@ -233,7 +233,7 @@ LOOPED = ("edm-ddpmpp.pkl", "guided-adm.pt", "score-ddpmpp-vp.pth")
 
 
 def some(short: Collection[str], long: Collection[str]) -> Any:
-    """The cases with samples, one for each test: of two tiers, and the others by hand."""
+    """Return the cases with samples, one for each test: of two tiers, and the others by hand."""
     cases = {name: case for name, case in BY_NAME.items() if case.sampling is not None}
     tier = lambda name: pytest.mark.thorough if name in long else pytest.mark.exhaustive
     params = [pytest.param(c, id=n, marks=() if n in short else tier(n)) for n, c in cases.items()]
@@ -241,7 +241,7 @@ def some(short: Collection[str], long: Collection[str]) -> Any:
 
 
 def begun(case: Case, made: Converted, denoise: Denoiser) -> tuple[Any, Any, Any]:
-    """The table of a case, the noise that it begins with, and the stored samples."""
+    """Return the table of a case, its initial noise, and the stored samples."""
     sde, theirs = denoise.sde, last(np.load(FOLDER / f"{Path(case.file).stem}.npz")["samples"])
     table = construct_table(case.sampling or made.config["sampling"], sde, "config.sampling")
     begin = sde.sigma(jnp.asarray(sde.t_max)) * last(noise(made.shape[-1])) + case.shift
@@ -250,7 +250,7 @@ def begun(case: Case, made: Converted, denoise: Denoiser) -> tuple[Any, Any, Any
 
 @some(IN_SUITE, BY_NAME)
 def test_it_samples_as_the_original(converted, case):
-    """The schedule, the grid or the sampler would be others than the published ones."""
+    """The schedule, the grid or the sampler would differ from the published ones."""
     made, denoise = converted(case)
     table, begin, theirs = begun(case, made, denoise)
     error = np.abs(sampled(denoise, table, begin, label(made)) - theirs).max()
@@ -259,7 +259,10 @@ def test_it_samples_as_the_original(converted, case):
 
 @some((), LOOPED)
 def test_the_loop_samples_as_the_original(converted, case):
-    """A user's samples come from here; of small networks, other tests have it in the suite."""
+    """The loop, which users run, would differ from the table.
+
+    Small networks are tested elsewhere.
+    """
     made, denoise = converted(case)
     table, begin, theirs = begun(case, made, denoise)
     keys = jax.random.split(jax.random.key(0))
@@ -272,7 +275,7 @@ ODD = (None, True, -1, 0, 3, 1e300, float("nan"), "x", [], [1], ["x"], {}, (0, 0
 
 
 def places(settings: Mapping[str, Any], above: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
-    """The keys that lead to each field."""
+    """Yield the keys that lead to each field."""
     inner = [places(v, (*above, k)) for k, v in settings.items() if isinstance(v, dict)]
     return [(*above, k) for k in settings] + [place for part in inner for place in part]
 
@@ -286,7 +289,7 @@ def with_field(settings: Mapping[str, Any], place: tuple[str, ...], value: Any) 
 @pytest.mark.thorough
 @pytest.mark.parametrize("file", BY_NAME)
 def test_damaged_contents_are_refused_in_one_line(opened, file):
-    """A file without a tensor, or with another value of a setting, would end in a traceback."""
+    """A file that lacks a tensor, or with another value of a setting, would end in a traceback."""
     case = BY_NAME[file]
     whole, family = opened(case), FAMILIES[recognised(opened(case))]
     tensors = {name: np.asarray(a) for name, a in whole.tensors.items()}
@@ -294,7 +297,7 @@ def test_damaged_contents_are_refused_in_one_line(opened, file):
     tried = [whole._replace(tensors={k: a for k, a in tensors.items() if k != n}) for n in names]
     for odd in (np.zeros(()), np.zeros(7), np.zeros((0, 2))):
         tried += [whole._replace(tensors={**tensors, name: odd}) for name in names]
-    # Of its fields those of the network and its arguments; layers have hundreds that nothing reads.
+    # Only fields of the network and its arguments: layers have hundreds that nothing reads.
     read = [p for p in places(whole.settings) if len(p) <= 2 or "_init_kwargs" in p[:3]]
     fields = itertools.product(read, ODD)
     tried += [whole._replace(settings=with_field(whole.settings, *field)) for field in fields]

@@ -1,4 +1,4 @@
-"""Published transformers with every tensor redrawn: `make_dit.py` says what is stored."""
+"""Published transformers with every tensor redrawn; `make_dit.py` lists what is stored."""
 
 import json
 from pathlib import Path
@@ -32,7 +32,7 @@ def part(name):
 
 
 def error(ours, theirs):
-    """Largest difference, in units of the largest value."""
+    """Return the largest difference, relative to the largest value."""
     return np.abs(np.asarray(ours) - theirs).max() / np.abs(theirs).max()
 
 
@@ -41,7 +41,7 @@ def image(a):
 
 
 def test_dit_is_the_published_one():
-    """Its weights could not be used: layouts, frequencies, the null class or an order differ."""
+    """Published weights could not be used: layout, frequencies, null class or an order differ."""
     stored, tensors = part("dit")
     depth, channels = SMALL["depth"], SMALL["in_channels"]
     network = dit(
@@ -64,13 +64,13 @@ def test_dit_is_the_published_one():
 
 
 def test_positions_are_the_published_ones():
-    """Trained weights would see each patch somewhere else: rows and columns are easily swapped."""
+    """Trained weights would see each patch elsewhere: rows and columns are easily swapped."""
     np.testing.assert_allclose(sincos((4, 4), 24), STORED["dit/positions"], atol=1e-6)
 
 
 @pytest.mark.parametrize(("name", "rows"), [("mmdit", MMDIT), ("mmdit_last", MMDIT_LAST)])
 def test_block_with_tokens_is_that_of_stable_diffusion(name, rows):
-    """Text would be attended to in another way than by networks that are trained with it."""
+    """Attention to text would differ from that of the trained network."""
     stored, tensors = part(name)
     last = name == "mmdit_last"
     block = TransformerBlock(BlockSettings(WIDTH, HEADS, qk_norm=True), last=last)

@@ -1,4 +1,4 @@
-"""Configs of diffusers' schedulers, as ours, against what those schedulers do.
+"""Configs of diffusers' schedulers, as read here, against the steps of those schedulers.
 
 `make_diffusers.py` writes the numbers and has the configs; neither torch nor diffusers is needed.
 """
@@ -13,7 +13,7 @@ from diffjax.published import schedulers
 
 RUNS = {run.name: run for family in FAMILIES for run in family()}
 OTHER = {
-    # Called in a way of their own, or of a class that is not read.
+    # Schedulers with a special calling convention, or of a class that is not read.
     *("ddim-inverse", "ddim-eta0.5", "ddim-eta1", "lms1", "lms2", "lms3", "cosine-dpm", "lcm"),
     *("ipndm", "dpmsolver++2m-inverse", "dpmsolver++-2s", "dpmsolver-2s", "dpmsolver-3s"),
     "pndm",  # from its fourth step on, where ours takes x0 at the end

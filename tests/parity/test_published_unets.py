@@ -75,14 +75,14 @@ CASES = [
 
 
 def built(name, settings):
-    """The network of these settings, of which some are its conditions."""
+    """Return the network of these settings, some of which are its conditions."""
     own = {k: v for k, v in settings.items() if k not in KINDS}
     conditions = tuple(kind(settings[k]) for k, kind in KINDS.items() if settings.get(k))
     return NETWORKS[name](**own, conditions=conditions)
 
 
 def given(case):
-    """Inputs of the original, in our layout."""
+    """Return inputs of the original, in our layout."""
     x = images()
     x = np.concatenate([x, x[:, :1]], 1) if case.name == "edm2" else x
     cond = {"label": jnp.asarray(LABEL)} if case.settings.get("classes") else {}
@@ -100,7 +100,7 @@ LARGE = re.compile("edm-(ddpmpp|ncsnpp)-cifar10|imagenet256")
 
 
 def some(named):
-    """Parameters with those that are much like others marked."""
+    """Mark those parameters as thorough that resemble others."""
 
     def marks(name):
         if AGAIN.search(name):
@@ -131,14 +131,14 @@ def test_every_network_is_the_published_one(case):
 
 
 def test_every_stored_network_is_compared():
-    """A network that was made for comparison would be left out."""
+    """A network whose outputs are stored would be left out."""
     stored = {name.split("/")[0] for name in STORED if name.endswith("output")}
     assert {case.name for case in CASES} == stored
 
 
 SONG = {"multipliers": (1, 2, 2, 2)}
 PAPER = {"classes": 1000}
-# Ours has more: the row for no label of each embedding of classes.
+# Ours has more parameters: a row for no label in each embedding of classes.
 SIZES = [
     ("diffusers-ddpm-cifar10", DDPM, {}, 32, 0),
     ("score-ddpm-cifar10", DDPM, {"last_attends": True}, 32, 0),
@@ -162,10 +162,10 @@ SIZES = [
     ("name", "base", "changed", "side", "more"), some((size[0], *size) for size in SIZES)
 )
 def test_the_published_sizes_are_met_to_the_last_parameter(name, base, changed, side, more):
-    """Settings of the published size would make another network.
+    """Settings of the published size would define another network.
 
-    more: what we store and the original does not count: one row of the label's embedding for no
-    label, and the fixed frequencies and phases of a noise label.
+    more: parameters that we store and the original does not count, namely one row of the label's
+    embedding for no label, and the fixed frequencies and phases of a noise label.
     """
     settings = {k: v for k, v in {**base, **changed}.items() if k != "name"}
     network = built(base["name"], settings)

@@ -8,7 +8,7 @@ HEADS = {"heads": 4}
 
 
 def layer(name, *shape):
-    """A layer or convolution of these sizes, by its name."""
+    """Return a layer or convolution of these sizes under its name."""
     return {
         f"{name}.weight": rng.normal(size=shape).astype(np.float32),
         f"{name}.bias": rng.normal(size=shape[0]).astype(np.float32),
@@ -16,7 +16,7 @@ def layer(name, *shape):
 
 
 def positions(width, side):
-    """Sines and cosines of rows and columns (1, side^2, width), by DiT's formula."""
+    """Return sines and cosines of rows and columns (1, side^2, width), by DiT's formula."""
     omega = 10000 ** (-np.arange(width // 4) / (width / 4))
     rows, columns = np.meshgrid(np.arange(side), np.arange(side), indexing="ij")
     y, x = (a.reshape(-1, 1) * omega for a in (rows, columns))
@@ -24,7 +24,7 @@ def positions(width, side):
 
 
 def dit(classes=10, w=WIDTH, p=2, c=4):
-    """Tensors of a DiT of one block."""
+    """Return the tensors of a DiT with one block."""
     made = {"pos_embed": positions(w, SIDE)}
     made["y_embedder.embedding_table.weight"] = rng.normal(size=(classes + 1, w)).astype("f4")
     made |= layer("x_embedder.proj", w, c, p, p)
@@ -38,7 +38,7 @@ def dit(classes=10, w=WIDTH, p=2, c=4):
 
 
 def block(name, given, width):
-    """A residual block of guided-diffusion."""
+    """Return a residual block of guided-diffusion."""
     made = layer(f"{name}.in_layers.0", given) | layer(f"{name}.out_layers.0", width)
     made |= layer(f"{name}.in_layers.2", width, given, 3, 3)
     made |= layer(f"{name}.emb_layers.1", 2 * width, 4 * width)
@@ -47,7 +47,7 @@ def block(name, given, width):
 
 
 def classifier(w=32):
-    """Tensors of a classifier of guided-diffusion, which is the first half of its network."""
+    """Return a classifier of guided-diffusion, which is the first half of its network."""
     made = layer("time_embed.0", 4 * w, w) | layer("time_embed.2", 4 * w, 4 * w)
     made |= layer("input_blocks.0.0", w, 3, 3, 3) | block("input_blocks.1.0", w, w)
     made |= block("middle_block.0", w, w) | block("middle_block.2", w, w)
@@ -55,7 +55,7 @@ def classifier(w=32):
 
 
 def guided(w=32):
-    """The whole network, on one level."""
+    """Return the whole network of guided-diffusion, on one level."""
     made = {k: v for k, v in classifier(w).items() if not k.startswith("out.")}
     made |= layer("middle_block.1.norm", w) | layer("middle_block.1.qkv", 3 * w, w, 1)
     made |= layer("middle_block.1.proj_out", w, w, 1)
@@ -77,7 +77,7 @@ UNET = {  # a UNet2DModel of one level
 
 
 def resnet(name, given, width):
-    """A residual block of diffusers."""
+    """Return a residual block of diffusers."""
     made = layer(f"{name}.norm1", given) | layer(f"{name}.norm2", width)
     made |= layer(f"{name}.conv1", width, given, 3, 3) | layer(f"{name}.conv2", width, width, 3, 3)
     made |= layer(f"{name}.time_emb_proj", width, 4 * width)
@@ -85,7 +85,7 @@ def resnet(name, given, width):
 
 
 def unet(w=32):
-    """Its tensors."""
+    """Return the tensors of a U-Net of diffusers."""
     made = layer("time_embedding.linear_1", 4 * w, w) | layer("conv_in", w, 3, 3, 3)
     made |= layer("time_embedding.linear_2", 4 * w, 4 * w)
     made |= resnet("down_blocks.0.resnets.0", w, w)

@@ -1,4 +1,4 @@
-"""Damaged files of weights: a flipped bit is refused by the name of the file, and never loaded."""
+"""Damaged weights: a flipped bit is refused by the name of the file, and never loaded."""
 
 import random
 import struct
@@ -19,7 +19,7 @@ ABOUT = {"step": "12", "ema": "std_0.100"}
 
 
 def flips(path, places):
-    """The file with each of these bits turned, one after the other."""
+    """Yield the file with each of these bits flipped, one after the other."""
     whole = path.read_bytes()
     for place in places:
         data = bytearray(whole)
@@ -49,7 +49,7 @@ def values(path):
 
 
 def bits(path, count=None):
-    """All of them, or some: those of the numbers at the end, and as many elsewhere."""
+    """Return all bits, or some: those of the numbers at the end, and as many elsewhere."""
     size = 8 * path.stat().st_size
     if count is None:
         return range(size)
@@ -66,7 +66,7 @@ def test_a_flipped_bit_is_refused_by_the_name_of_the_file(tmp_path):
 
 @pytest.mark.thorough
 def test_no_bit_of_a_file_goes_unnoticed(tmp_path):
-    """Names, shapes, types, offsets and the checksums themselves: each bit of a small file."""
+    """A flipped bit of a name, shape, type, offset or checksum would load other contents."""
     path = tmp_path / "weights.safetensors"
     checksums.save(path, TENSORS, ABOUT)
     assert not unnoticed(path, bits(path), values)
@@ -80,7 +80,7 @@ def test_files_of_other_programs_have_no_checksums(tmp_path):
 
 
 def test_converted_folders_and_snapshots_are_checked(tmp_path):
-    """Only checkpoints would be, not what `Trained.save` and `tools.convert` write."""
+    """Files of `Trained.save` and `tools.convert` would lack the checks of checkpoints."""
     save_file(dit(), tmp_path / "dit.safetensors")
     made = diffjax.load(tmp_path / "dit.safetensors", family="dit", settings=HEADS)
     made.save(tmp_path / "out")
@@ -100,7 +100,7 @@ def test_converted_folders_and_snapshots_are_checked(tmp_path):
 
 
 def changed(whole, draw):
-    """A file with some bytes turned, cut off or put in, mostly in its head."""
+    """Return a file with some bytes changed, cut off or inserted, mostly in its head."""
     data = bytearray(whole)
     for _ in range(draw.randint(1, 4)):
         place = draw.randrange(len(data) if draw.random() < 0.3 else min(len(data), 3000))
@@ -113,7 +113,7 @@ def changed(whole, draw):
 @pytest.mark.thorough
 @pytest.mark.parametrize("seed", range(4))
 def test_damaged_checkpoints_of_others_end_in_one_line(seed, tmp_path):
-    """A damaged file would raise one of many kinds of tracebacks."""
+    """A damaged file would raise one of many tracebacks."""
     save_file(dit(w=16), tmp_path / "dit.safetensors")
     whole, path = (tmp_path / "dit.safetensors").read_bytes(), tmp_path / "damaged.safetensors"
     assert struct.unpack("<Q", whole[:8])[0] < 3000  # the head, which names and places tensors

@@ -1,4 +1,4 @@
-"""Published weights: whose they are, what else is in the file, and what its shapes allow."""
+"""Published weights: their family, what else is in the file, and what shapes allow."""
 
 import argparse
 import contextlib
@@ -51,7 +51,7 @@ def under(prefix, tensors):
     ],
 )
 def test_names_of_wrappers_are_cut_off(family, prefix):
-    """Weights of a parallel, compiled or averaged module, or in a Lightning file, are refused."""
+    """Weights of a parallel, compiled or averaged module, or of Lightning, would be refused."""
     tensors = SMALL[family][0]
     made, plain = converted(under(prefix, tensors), family), converted(tensors, family)
     chex.assert_trees_all_equal(made.params, plain.params)
@@ -60,7 +60,7 @@ def test_names_of_wrappers_are_cut_off(family, prefix):
 
 
 def test_names_of_compiled_parts_are_cut_off_inside():
-    """A network whose blocks were compiled one by one is refused."""
+    """A network whose blocks were compiled one by one would be refused."""
     inside = {k.replace("blocks.0.", "blocks.0._orig_mod."): a for k, a in DIT.items()}
     chex.assert_trees_all_equal(converted(inside).params, converted(DIT).params)
     with pytest.raises(ValueError, match="with tensors of the same name"):
@@ -68,7 +68,7 @@ def test_names_of_compiled_parts_are_cut_off_inside():
 
 
 def test_several_networks_in_a_file():
-    """The raw parameters would be read in place of the average, or one of two at random."""
+    """The raw parameters would be read instead of the average, or one of two at random."""
     ema = {k: (2 * a if k != "pos_embed" else a) for k, a in DIT.items()}
     beside = {"n_averaged": np.array(3), "opt.state.0.exp_avg": np.zeros(2)}
     made = converted(under("model.", DIT) | under("ema.", ema) | beside)
@@ -81,7 +81,7 @@ def test_several_networks_in_a_file():
 
 
 def test_a_checkpoint_of_the_originals_training_script_is_read(tmp_path):
-    """Only files that were published would be: DiT's script stores model, ema, opt and args."""
+    """DiT's training checkpoints (model, ema, opt, args) could not be read."""
     arguments = argparse.Namespace(results_dir=Path("results/000"), lr=1e-4, model="DiT-S/2")
     optimizer = {"state": {0: {"step": 3, "exp_avg": np.zeros(2)}}, "param_groups": [{"lr": 1e-4}]}
     both = {"model": DIT, "ema": under("module.", DIT), "opt": optimizer, "args": arguments}
@@ -104,7 +104,7 @@ def test_a_checkpoint_of_the_originals_training_script_is_read(tmp_path):
     ],
 )
 def test_the_state_of_an_optimizer_is_named(family, tensors, tmp_path):
-    """A KeyError, or a list of missing tensors, in place of what the file is."""
+    """The user would see a KeyError, or a list of missing tensors."""
     save_file(tensors, tmp_path / "opt.safetensors")
     with pytest.raises(ConfigError, match=r"opt\.safetensors: the state of an optimizer"):
         diffjax.load(tmp_path / "opt.safetensors", family=family)
@@ -112,7 +112,7 @@ def test_the_state_of_an_optimizer_is_named(family, tensors, tmp_path):
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_values_that_are_not_finite_are_named(value):
-    """Samples would be NaN: half precision that overflowed, or a damaged file."""
+    """Samples would be NaN, by half precision that overflowed or a damaged file."""
     bias = DIT["t_embedder.mlp.0.bias"].copy()
     bias[3] = value
     with pytest.raises(ValueError, match=r"t_embedder\.mlp\.0\.bias: holds values that are not"):
@@ -120,7 +120,7 @@ def test_values_that_are_not_finite_are_named(value):
 
 
 def test_a_classifier_is_named(tmp_path):
-    """KeyError: 'out.2.weight'."""
+    """The user would see KeyError: 'out.2.weight'."""
     save_file(classifier(), tmp_path / "classifier.safetensors")
     with pytest.raises(ConfigError, match=r"classifier\.safetensors: a classifier of noisy images"):
         diffjax.load(tmp_path / "classifier.safetensors", settings=GUIDED)
@@ -128,7 +128,7 @@ def test_a_classifier_is_named(tmp_path):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_tensors_of_another_network_are_named(family):
-    """KeyError, or an error deep in a layout, where --family is wrong."""
+    """The user would see a KeyError, or an error deep in a layout, where --family is wrong."""
     others = (DIT, GUIDED_NET, NET, layer("a", 2, 2), {"x": np.zeros(())})
     for tensors in others:
         own = family in SMALL and tensors is SMALL[family][0]
@@ -141,7 +141,7 @@ def test_tensors_of_another_network_are_named(family):
 
 @pytest.mark.parametrize("family", SMALL)
 def test_each_tensor_is_missed_by_its_name(family):
-    """KeyError for the names that settings are read from; and shapes that do not fit."""
+    """A KeyError would name the tensors from which settings are read, or shapes not fit."""
     tensors, _ = SMALL[family]
     for name in tensors:
         lacking = {k: a for k, a in tensors.items() if k != name}
@@ -149,14 +149,14 @@ def test_each_tensor_is_missed_by_its_name(family):
             with pytest.raises(ValueError, match=re.escape(name)):
                 converted(lacking, family)
         for odd in (np.zeros(()), np.zeros((0, 3)), np.zeros(7), np.zeros((1, 1, 1, 1, 1))):
-            with contextlib.suppress(ValueError):  # or refused by the network, `check_weights`
+            with contextlib.suppress(ValueError):  # or the network refuses them, in `check_weights`
                 converted(lacking | {name: odd}, family)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, jnp.bfloat16])
 @pytest.mark.parametrize("again", [False, True])
 def test_half_precision_is_read(dtype, again, tmp_path):
-    """Rounded positions would pass for others; also where the file was made float32 again."""
+    """Rounded positions would be refused, also where the file was converted back to float32."""
     rounded = {k: a.astype(dtype) for k, a in DIT.items()}
     rounded = {k: a.astype(np.float32) for k, a in rounded.items()} if again else rounded
     save_file(rounded, tmp_path / "half.safetensors")
@@ -171,7 +171,7 @@ def test_half_precision_is_read(dtype, again, tmp_path):
 
 
 def test_an_unconditional_transformer_is_read(tmp_path):
-    """A guidance weight, the reader's own default, is refused, and the flag comes too late."""
+    """Conversion would fail: the default guidance weight is refused before a flag can change it."""
     tensors = dit(classes=0)
     save_file(tensors, tmp_path / "uncond.safetensors")
     made = diffjax.load(tmp_path / "uncond.safetensors", family="dit", settings=HEADS)
@@ -181,7 +181,7 @@ def test_an_unconditional_transformer_is_read(tmp_path):
 
 
 def test_rows_of_labels_are_read_in_both_ways():
-    """Ten rows are nine classes and one for none, or ten classes that were never dropped."""
+    """Ten rows would be misread: nine classes and one for none, or ten classes never dropped."""
     dropped, kept = converted(dit(classes=9)), converted(dit(classes=9), null=False)
     assert (dropped.classes, kept.classes) == (9, 10)
     assert dropped.config["sampling"]["guidance"] == 1.5
@@ -203,7 +203,7 @@ def test_rows_of_labels_are_read_in_both_ways():
     ],
 )
 def test_settings_that_do_not_go_with_the_shapes_are_refused(family, settings, message):
-    """Heads would be cut at other channels than in the original, or a traceback."""
+    """Heads would be cut at other channels than in the original, or a traceback appear."""
     with pytest.raises(ValueError, match=re.escape(message)):
         converted(SMALL[family][0], family, **settings)
 
@@ -223,7 +223,7 @@ def test_load_takes_what_the_command_takes(tmp_path):
 
 
 def folder(path, config=UNET, scheduler=None, tensors=NET, network="unet"):
-    """A pipeline of diffusers."""
+    """Write a pipeline of diffusers."""
     (path / network).mkdir(parents=True)
     save_file(tensors, path / network / "diffusion_pytorch_model.safetensors")
     (path / network / "config.json").write_text(json.dumps(config))
@@ -243,11 +243,11 @@ def test_flags_are_applied_before_anything_is_checked(tmp_path):
         read(path, "", {})
     made = read(path, "", {}, changes=["parameterization.name=v"])
     assert made.config["parameterization"]["name"] == "v"
-    assert made.config["sampling"]["steps"] == 40  # 50 by default, of 40 levels
+    assert made.config["sampling"]["steps"] == 40  # 50 steps by default, and 40 levels
 
 
 def test_an_average_of_diffusers_training_is_read(tmp_path):
-    """Its folder `unet_ema` has fields of the average among those of the network."""
+    """The folder `unet_ema`, whose config has fields of the average too, would be refused."""
     average = {"decay": 0.9999, "inv_gamma": 1.0, "power": 0.75, "min_decay": 0.0}
     average |= {"optimization_step": 100, "update_after_step": 0, "use_ema_warmup": True}
     path = folder(tmp_path, config=UNET | average, network="unet_ema")
@@ -259,7 +259,7 @@ def test_an_average_of_diffusers_training_is_read(tmp_path):
 
 
 def test_the_readers_own_facts_are_not_among_theirs(tmp_path):
-    """The name of a file of PyTorch would be a setting of the network that is not known."""
+    """The name of a PyTorch file would be refused as an unknown setting of the network."""
     path = folder(tmp_path) / "unet"
     (path / "diffusion_pytorch_model.safetensors").unlink()
     (path / "diffusion_pytorch_model.bin").write_bytes(pickle.dumps({**NET, "epoch": 3}))
@@ -286,7 +286,7 @@ def test_the_readers_own_facts_are_not_among_theirs(tmp_path):
     ],
 )
 def test_settings_of_a_network_are_checked_together(changed, parts):
-    """Each is supported, and together they are another network, or a traceback."""
+    """Settings that are supported one by one would build another network, or raise a traceback."""
     contents = Contents(NET, {}, config=UNET | changed)
     with pytest.raises(ValueError, match=r"config\.json: ") as refused:
         FAMILIES["diffusers"].convert(contents)
@@ -294,6 +294,6 @@ def test_settings_of_a_network_are_checked_together(changed, parts):
 
 
 def test_positions_of_the_helper_are_ours():
-    """The files of this module would be of no DiT."""
+    """The files of this module would not be those of a DiT."""
     assert DIT["pos_embed"].shape == (1, SIDE**2, WIDTH)
     assert converted(DIT).shape == (2 * SIDE, 2 * SIDE, 4)

@@ -45,7 +45,7 @@ def test_flows_are_flows():
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
 def test_edm_is_edm(prediction):
-    """EDM's preconditioning would be read as VP; "v_prediction" is its output with another sign."""
+    """EDM's preconditioning would be read as VP. "v_prediction" is its output with another sign."""
     config = {"sigma_max": 50.0, "sigma_data": 0.7, "prediction_type": prediction}
     made = read({"_class_name": "EDMEulerScheduler", **config})
     assert made.sections["sde"]["schedule"] == {"name": "edm", "sigma_max": 50.0}
@@ -84,7 +84,7 @@ def test_classes_that_are_not_known_are_refused_by_name():
 
 
 def test_defaults_are_those_of_the_class():
-    """Defaults of omitted settings differ between classes: betas, spacing, set_alpha_to_one."""
+    """Betas, spacing or set_alpha_to_one would be wrong where a config omits them."""
     betas = lambda name: sections(name)["sde"]["schedule"]["beta_max"]
     assert (betas("DDIMScheduler"), betas("HeunDiscreteScheduler")) == (0.02, 0.012)
     grid = lambda name, **config: sections(name, **config)["sampling"]["grid"]
@@ -172,14 +172,14 @@ def test_options_of_sampling_without_a_counterpart_are_refused_by_name(name, con
     ],
 )
 def test_values_that_are_not_known_are_refused(name, config, message):
-    """A traceback, or a process that nobody trained; asking for a sampler does not help here."""
+    """A traceback would appear, or a process nobody trained; another sampler does not help here."""
     for sampler in ("", "ddim"):
         with pytest.raises(ValueError, match=re.escape(message)):
             read({"_class_name": name, **config}, sampler=sampler)
 
 
 def test_fields_of_other_classes_say_nothing():
-    """diffusers keeps them when the scheduler of a pipeline is changed."""
+    """Fields that diffusers keeps when the scheduler of a pipeline changes would have an effect."""
     left = {"clip_sample": True, "set_alpha_to_one": False, "skip_prk_steps": True}
     left |= {"original_inference_steps": 50, "_use_default_values": ["x"]}
     plain = sections("DPMSolverMultistepScheduler")
@@ -187,7 +187,7 @@ def test_fields_of_other_classes_say_nothing():
 
 
 def test_a_learned_variance_needs_the_second_output():
-    """The sampler would ask for an output that the network does not have."""
+    """The sampler would need an output that the network does not have."""
     scheduler = {"_class_name": "DDPMScheduler", "variance_type": "learned_range"}
     contents = Contents(NET, {}, config=UNET, scheduler=scheduler)
     with pytest.raises(ValueError, match="variance_type='learned_range' with out_channels=3"):
@@ -201,7 +201,10 @@ ODD += ([1], ["x"], [None], {"a": 1})
 @pytest.mark.thorough
 @pytest.mark.parametrize("name", SCHEDULERS)
 def test_odd_configs_end_in_one_line(name):
-    """A damaged or edited config would be a traceback: any value for any field, and for pairs."""
+    """A damaged or edited config would raise a traceback.
+
+    The cases are any value for any field, and pairs of fields.
+    """
     defaults, draw = SCHEDULERS[name].defaults, random.Random(0)
     single = [{field: value} for field in defaults for value in ODD]
     words = {v for entry in SCHEDULERS.values() for v in entry.defaults.values() if type(v) is str}

@@ -1,4 +1,4 @@
-"""Editing of images by command: inversion, other classes, soft masks."""
+"""Editing images by command: inversion, other classes, soft masks."""
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ SHAPE = (8, 8, 1)
 
 @jax.tree_util.register_pytree_node_class
 class Classes:
-    """The exact denoiser of normal pixels whose mean is that of the class: -0.5 + label / 10."""
+    """The exact denoiser of normal pixels with the class mean -0.5 + label / 10."""
 
     def __init__(self, sde):
         self.sde = sde
@@ -51,7 +51,7 @@ def exact() -> Trained:
 
 @pytest.fixture
 def run(exact, monkeypatch, capsys):
-    """The command with this network: exit code, stdout and stderr."""
+    """Run the command with this network; return exit code, stdout and stderr."""
     monkeypatch.setattr(runs, "load", lambda path, sampling=None, ema=None: exact)
 
     def command(part, *flags) -> tuple[int, str, str]:
@@ -62,7 +62,7 @@ def run(exact, monkeypatch, capsys):
 
 
 def test_an_image_comes_back_from_its_latent(run, tmp_path):
-    """A latent would be that of another image."""
+    """The latent would be that of another image."""
     out = tmp_path / "a.png"
     code, said, err = run("invert", "--image=test:0,1", "--steps=12", f"--out={out}")
     assert code == 0, err
@@ -78,8 +78,10 @@ def test_an_image_comes_back_from_its_latent(run, tmp_path):
 
 @pytest.mark.parametrize("sampler", ["ddim", pytest.param("ancestral", marks=pytest.mark.thorough)])
 def test_an_edit_moves_an_image_by_the_difference_of_the_classes(exact, sampler):
-    """The ODE moves a sample with its class: by 0.3 from class 2 to 5, whatever the image is. With
-    repeated noises the same holds, since the network is affine."""
+    """The ODE would not move a sample with its class: by 0.3 from class 2 to 5, for any image.
+
+    With repeated noises the same holds, since the network is affine.
+    """
     ready = editing(exact, "test:0,1", label="2", steps=40, sampler=sampler)
     same = ready.edited(target(exact.experiment, ready.cond, "2"))
     moved = ready.edited(target(exact.experiment, ready.cond, "5"))

@@ -1,4 +1,4 @@
-"""Runs on every kind of data: trained, sampled, shown and written, or refused by name."""
+"""Runs on every kind of data: trained, sampled, drawn and written, or refused by name."""
 
 import json
 
@@ -68,14 +68,14 @@ def config(path, network, **data) -> dict:
 
 
 def archive(folder, shape, **arrays):
-    """Items of a shape, in [-1, 1], and what else there is, in a file."""
+    """Write items of a shape, in [-1, 1], and further arrays to a file."""
     x = np.clip(np.random.default_rng(0).normal(size=(24, *shape)) / 2, -1, 1)
     np.savez(folder / "a.npz", x=x.astype(np.float32), **arrays)
     return folder / "a.npz"
 
 
 def everything(folder, name):
-    """Items of a kind with every kind of condition, in a file."""
+    """Write items of a kind with every kind of condition to a file."""
     shape, rng = KINDS_OF_RUNS[name][0], np.random.default_rng(1)
     floats = lambda *axes: rng.normal(size=(24, *axes)).astype(np.float32)
     more = {"vector": floats(4), "tokens": floats(3, 2), "map": floats(*shape[:-1], 2)}
@@ -83,14 +83,14 @@ def everything(folder, name):
 
 
 def settings(path, network, name, conditions) -> dict:
-    """The config of a run on items of a kind with these conditions."""
+    """Return the config of a run on items of a kind with these conditions."""
     others = tuple(c for c in conditions if c != "label")
     labels = "label" in conditions
     return config(path, network, kind=name, labels=labels, conditions=others) | QUICK
 
 
 def refusal(spec) -> str:
-    """The line by which the config is refused, empty where it is built."""
+    """Return the line with which the config is refused, or "" if it builds."""
     try:
         builder.experiment(spec)
     except ConfigError as error:
@@ -99,8 +99,10 @@ def refusal(spec) -> str:
 
 
 def taken(path, network, name) -> list[str] | None:
-    """The conditions that this network takes of items of this kind, None where it takes no such
-    items; each refusal has to name what is refused."""
+    """Return the conditions that this network takes of items of this kind.
+
+    It is None where the network takes no such items; each refusal has to name what is refused.
+    """
     if message := refusal(settings(path, network, name, ())):
         assert "config.network" in message and "needs" in message
         return None
@@ -113,7 +115,7 @@ def taken(path, network, name) -> list[str] | None:
 
 @pytest.mark.parametrize("name", KINDS)
 def test_each_kind_has_a_network_and_conditions(tmp_path, name):
-    """A kind would be known to its source alone. The product is in the thorough tier."""
+    """Only its source would know a kind. The product is in the thorough tier."""
     if name not in KINDS_OF_RUNS:
         pytest.fail(f"KINDS[{name!r}] is new: say here of what shape, and which network takes it")
     network = KINDS_OF_RUNS[name][1]
@@ -126,10 +128,11 @@ def test_each_kind_has_a_network_and_conditions(tmp_path, name):
 @pytest.mark.parametrize("network", NETWORKS, ids=lambda network: network["name"])
 @pytest.mark.parametrize("name", KINDS)
 def test_each_kind_with_each_network_and_condition(tmp_path, name, network):
-    """A kind would be refused by a network that takes its items, or a network end in a traceback:
-    trained and shown with all conditions that it takes, or refused by name.
+    """A network would refuse items that it can take, or end in a traceback.
 
-    Kinds of items of one rank are one program to a network: the first of them is trained."""
+    Each pair is trained and drawn with all conditions that it takes, or refused by name. Kinds of
+    items of one rank are one program to a network: the first of them is trained.
+    """
     path, run = everything(tmp_path, name), tmp_path / "run"
     conditions = taken(path, network, name)
     if conditions is None:
@@ -149,7 +152,7 @@ def test_each_kind_with_each_network_and_condition(tmp_path, name, network):
 @pytest.mark.thorough
 @pytest.mark.parametrize("name", KINDS)
 def test_each_kind_is_trained_sampled_shown_written_and_evaluated(tmp_path, name, monkeypatch):
-    """Sequences and videos ended a run at its first picture."""
+    """A run on sequences or videos would stop at its first picture."""
     path, run, network = everything(tmp_path, name), tmp_path / "run", KINDS_OF_RUNS[name][1]
     conditions = taken(path, network, name)
     spec = settings(path, network, name, conditions)
@@ -176,7 +179,7 @@ def test_each_kind_is_trained_sampled_shown_written_and_evaluated(tmp_path, name
 
 
 def described(folder):
-    """Points with a vector and tokens each, of which some are missing."""
+    """Write points with a vector and tokens each, some of which are missing."""
     rng = np.random.default_rng(1)
     tokens = rng.normal(size=(24, 3, 2)).astype(np.float32)
     tokens[::4] = np.nan
@@ -186,7 +189,7 @@ def described(folder):
 
 @pytest.fixture(scope="module")
 def conditional(tmp_path_factory):
-    """A run on latents with label, vector and tokens."""
+    """Train a run on latents with label, vector and tokens."""
     folder = tmp_path_factory.mktemp("conditional")
     names = {"kind": "latent", "labels": True, "conditions": ("vector", "tokens")}
     with one_device():
@@ -212,8 +215,8 @@ def test_conditions_travel_from_the_file_to_the_samples(conditional, tmp_path, m
         assert file["tokens"].shape == (3, 2, 2) and np.isnan(file["tokens"][:, 0, 1]).all()
 
 
-def test_conditions_that_are_not_said_are_those_of_held_out_items(conditional):
-    """A label in turn would contradict the vector that it came with."""
+def test_omitted_conditions_are_those_of_held_out_items(conditional):
+    """A default label would contradict the vector with which it came."""
     trained, _ = conditional
     test = trained.experiment.source("test")
     made = trained.sample(3, cond={"tokens": None})

@@ -1,4 +1,4 @@
-"""Training and sampling from Python: the same as by the commands, with errors as clear."""
+"""Training and sampling from Python: results as by the commands, with errors as clear."""
 
 import signal
 import sys
@@ -39,10 +39,10 @@ def trained(toy):
 
 
 @pytest.mark.thorough
-def test_an_interrupted_fit_saves_and_the_same_call_goes_on(toy, tmp_path, monkeypatch):
+def test_an_interrupted_fit_saves_and_the_same_call_resumes(toy, tmp_path, monkeypatch):
     """A notebook would lose its training, or obtain another network.
 
-    Compared with a fit of this module: `toy` may be of one that compiles with optimizations.
+    It is compared with a fit of this module: `toy` may be compiled with optimizations.
     """
     fit = lambda name: diffjax.fit(toy.parent / "mine.py", tmp_path / name, "train.log_every=1")
     train = lambda: fit("run")
@@ -55,11 +55,11 @@ def test_an_interrupted_fit_saves_and_the_same_call_goes_on(toy, tmp_path, monke
     made, whole = train(), fit("whole")
     assert made.step == whole.step == 4
     chex.assert_trees_all_equal(made.denoise.params, whole.denoise.params)
-    assert train().step == 4  # once more: nothing is left to do
+    assert train().step == 4  # a second call has nothing left to do
 
 
 def test_fit_refuses_what_the_command_refuses(toy, tmp_path):
-    """A typo would train something else."""
+    """A typing error would train something else."""
     with pytest.raises(ConfigError, match=r"config.train.step: no such field .*'steps'"):
         diffjax.fit(toy.parent / "mine.py", tmp_path, "train.step=7")
     with pytest.raises(ConfigError, match="no such file"):
@@ -103,7 +103,7 @@ def test_samples_are_those_of_the_command(toy, trained, tmp_path, monkeypatch):
     ],
 )
 def test_a_wrong_sampling_is_refused_in_one_line(trained, how, said):
-    """The reader would see a traceback from the middle of a compiler."""
+    """The reader would see a traceback from the middle of the compiler."""
     with pytest.raises(ConfigError, match=said) as refused:
         trained.job(**how)
     assert refused.value._render_traceback_() == [f"ConfigError: {refused.value}"]
@@ -115,7 +115,7 @@ def test_steps_of_their_own_have_no_path(trained):
 
 
 def test_a_second_interrupt_leaves_a_notebook_alive(monkeypatch):
-    """The kernel would end, and all variables with it."""
+    """The kernel would exit, and all variables be lost."""
     monkeypatch.setattr(sys, "ps1", ">>> ", raising=False)
     with Signals() as signals:
         signal.raise_signal(signal.SIGINT)

@@ -1,4 +1,4 @@
-"""Sequences and sounds of different lengths: trained, held out, sampled, shown and written."""
+"""Sequences and sounds of different lengths: trained, held out, sampled, drawn and written."""
 
 import json
 
@@ -51,7 +51,7 @@ def refusal(settings):
 
 @pytest.mark.parametrize("by", ["length", "mask", "both"])
 def test_lengths_and_masks_declare_the_form(tmp_path, by):
-    """Padding would be data: what is there, even NaN, is no part of an item."""
+    """Padding would count as data. It is no part of an item, even if it is NaN."""
     arrays = {"mask": {"mask": INSIDE}, "both": {"mask": INSIDE * 1.0}}.get(by, {})
     path = stored(tmp_path, **arrays)
     if by == "mask":
@@ -68,7 +68,7 @@ def test_lengths_and_masks_declare_the_form(tmp_path, by):
 
 
 def test_sounds_of_integers_are_floats_where_they_end(tmp_path):
-    """16 bits have no value that says that an item has ended."""
+    """The end of a sound would be lost: no value of 16 bits can mark it."""
     x = np.full((N, L, 1), 16384, np.int16)
     path = stored(tmp_path, x=x)
     data = array("train", path=str(path), rate=8000)
@@ -101,13 +101,13 @@ def smoothed(params, x, c_noise, cond, *, key=None):
 
 
 def loss_of(batch, w=1.0):
-    """`Denoising` in terms of v on a batch, with the network `smoothed`."""
+    """Return `Denoising` in terms of v on a batch, with the network `smoothed`."""
     model = Model(VP(Linear()), V(), Network(lambda key, x, c_noise, cond: {}, smoothed))
     return Denoising()(Context(model, {"network": {"w": w}}, batch, jax.random.key(3)))
 
 
 def test_padding_changes_neither_loss_nor_gradient():
-    """Exactly: the padding would be fitted, or seen through a convolution."""
+    """The padding would be fitted, or seen through a convolution."""
     x = np.random.default_rng(1).normal(size=(4, L, 2)).astype(np.float32)
     cond = {"length": np.array([2, 3, 8, 5], np.uint32)}
     inside = np.arange(L)[:, None] < cond["length"][:, None, None]
@@ -123,7 +123,7 @@ def test_padding_changes_neither_loss_nor_gradient():
 
 
 def test_the_loss_of_an_item_is_the_mean_over_its_own_values():
-    """A mean over all positions would weight an item by its length."""
+    """An item would be weighted by its length, as a mean over all positions does."""
     batch = masked({"x": jnp.ones((2, L, 2)), "cond": {"length": jnp.array([2, 8], jnp.uint32)}})
     measured = loss_of(batch | {"weight": jnp.array([1.0, 0.0])}, w=0.0)[1]["loss"]
     key_t, key_eps, _, _ = jax.random.split(jax.random.key(3), 4)
@@ -148,7 +148,7 @@ def test_the_loss_of_an_item_is_the_mean_over_its_own_values():
     ],
 )
 def test_what_would_see_the_padding_is_refused(tmp_path, change, said):
-    """The padding would be data for it."""
+    """A feature that cannot skip the padding would treat it as data."""
     assert said in refusal(config(stored(tmp_path), **change))
 
 
@@ -161,7 +161,7 @@ def test_metrics_refuse_lengths(tmp_path):
 
 @pytest.mark.parametrize("shape", [(L, 2), (4, L)])
 def test_forms_that_do_not_fit_their_length_are_refused(shape):
-    """A user's source would be cut along another axis."""
+    """The items of a user's source would be cut along another axis."""
     with pytest.raises(ValueError, match="needs"):
         Form("sequence", shape, (Spec("length", "length", 5),))
     with pytest.raises(ValueError, match="length: the items are vectors of"):
@@ -169,7 +169,7 @@ def test_forms_that_do_not_fit_their_length_are_refused(shape):
 
 
 def test_pictures_show_the_item_alone():
-    """A line of zeros would look like a value."""
+    """A line of zeros after the end would look like a value."""
     x = np.full((1, L, 1), 0.5, np.float32)
     tiles = KINDS["sequence"].tiles
     whole, ended = tiles(x), tiles(np.where(np.arange(L)[:, None] < 4, x, np.nan))
@@ -181,7 +181,7 @@ def test_pictures_show_the_item_alone():
 @pytest.mark.thorough
 @pytest.mark.parametrize("kind", ["sequence", "audio"])
 def test_a_run_trains_samples_and_writes(tmp_path, kind):
-    """Somewhere between data and files an item would be filled up again."""
+    """An item would be padded somewhere between data and files."""
     path = stored(tmp_path, channels=1, padding=7.0)
     trained = diffjax.fit(config(path, data={"kind": kind}), tmp_path / "run")
     rows = [json.loads(s) for s in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]

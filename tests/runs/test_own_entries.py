@@ -51,7 +51,7 @@ def one():
 
 
 class Small(nn.Module):
-    """One layer."""
+    """A network of one layer."""
 
     width: int = 8
     conditions: Conditions = NONE
@@ -85,7 +85,7 @@ def rings(split: str, size: int = 40, radius: float = 1.0) -> Memory:
 
 @dataclass(frozen=True)
 class WindDirection:
-    """An angle (B, 1), by its cosine and sine."""
+    """An angle (B, 1), embedded by its cosine and sine."""
 
     size: int = 1
     name: str = "wind"
@@ -109,7 +109,7 @@ class WindDirection:
 
 @dataclass(frozen=True)
 class Imitation(Objective):
-    """x0 at one noise level, near that of a teacher."""
+    """An objective: match x0 of a teacher at one noise level."""
 
     teacher: Any = None
     at: float = 0.5
@@ -130,7 +130,7 @@ class Imitation(Objective):
 
 @dataclass(frozen=True)
 class Regression(Imitation):
-    """Without a teacher."""
+    """An objective without a teacher."""
 
     loads: ClassVar = ()
 
@@ -165,15 +165,14 @@ ALL = (
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A run in which all nouns that a user may want to replace are of this file."""
+    """Train a run in which this file defines every noun that a user may want to replace."""
     workdir = tmp_path_factory.mktemp("own") / "run"
     return diffjax.fit(config(*ALL), workdir), workdir
 
 
 @pytest.mark.thorough
-def test_everything_of_ones_own_trains_samples_and_evaluates(run, tmp_path, monkeypatch, capsys):
-    """A condition, a kind, a source, a network, an objective, a sampler: the package would have to
-    be edited for one of them."""
+def test_user_defined_entries_train_sample_and_evaluate(run, tmp_path, monkeypatch, capsys):
+    """The package would have to be edited for a condition, kind, source, network or sampler."""
     trained, workdir = run
     assert isinstance(trained.experiment.loss, Regression)
     assert trained.experiment.form.items is RING
@@ -196,7 +195,7 @@ def test_everything_of_ones_own_trains_samples_and_evaluates(run, tmp_path, monk
 
 
 def test_what_a_run_was_given_as_objects_is_in_its_config_by_name(run, tmp_path):
-    """It could not be loaded again, or would be another one."""
+    """The run could not be loaded again, or would load another network."""
     wind = {"wind": {"kind": WindDirection, "scale": 2.0}}
     experiment = builder.experiment(
         {
@@ -217,7 +216,7 @@ def test_what_a_run_was_given_as_objects_is_in_its_config_by_name(run, tmp_path)
 
 
 def test_fit_takes_objects_and_held_ones(run, tmp_path):
-    """A teacher that is at hand would have to be exported first."""
+    """A teacher in memory would have to be exported first."""
     teacher = run[0]
     fit = functools.partial(
         diffjax.fit,
@@ -232,7 +231,7 @@ def test_fit_takes_objects_and_held_ones(run, tmp_path):
     trained = fit(held={"teacher": teacher})
     assert trained.config["loss"] == {"name": f"{HERE}:Imitation", "at": 0.3, "teacher": "held"}
     assert diffjax.load(tmp_path / "run" / "held" / "teacher").step == teacher.step
-    assert fit().step == 2  # the run has a copy
+    assert fit().step == 2  # the run holds a copy
     with pytest.raises(ConfigError, match=r"config.loss: held.master: no such field; known"):
         diffjax.fit(config(), tmp_path / "b", source=rings, objective=Imitation, held={"master": 0})
     with pytest.raises(ConfigError, match=r"config.loss.teacher=None: needs the path"):
@@ -244,7 +243,7 @@ def test_fit_takes_objects_and_held_ones(run, tmp_path):
 
 
 def test_a_run_of_a_notebook_takes_its_entries_again(run, tmp_path):
-    """A moved module would lose all that was trained with it."""
+    """A moved module would make its trained runs useless."""
     import shutil
 
     moved = shutil.copytree(run[1], tmp_path / "run")
@@ -288,7 +287,7 @@ def folder(tmp_path, monkeypatch):
     ],
 )
 def test_a_name_that_stands_for_nothing_is_refused_in_one_line(folder, name, message):
-    """A traceback from the middle of an import, or another network."""
+    """A traceback from an import would appear, or another network be trained."""
     for spec in (f"network.name={name}", f"network={name}"):
         with pytest.raises(ConfigError) as refused:
             builder.experiment(config(spec))
@@ -307,7 +306,7 @@ def test_a_name_that_stands_for_nothing_is_refused_in_one_line(folder, name, mes
     ],
 )
 def test_an_entry_that_does_not_fit_its_catalogue_is_refused(change, message):
-    """It would fail deep inside, with a traceback."""
+    """The entry would fail deep inside, with a traceback."""
     with pytest.raises(ConfigError) as refused:
         builder.experiment(config("loss={}", "data.labels=False", change))
     assert message in str(refused.value) and "\n" not in str(refused.value)

@@ -29,7 +29,7 @@ def exact() -> Trained:
 
 @pytest.fixture
 def run(exact, monkeypatch, capsys):
-    """The command with this network: exit code, stdout and stderr."""
+    """Run the command with this network; return exit code, stdout and stderr."""
     monkeypatch.setattr(runs, "load", lambda path, sampling=None, ema=None: exact)
 
     def command(*flags) -> tuple[int, str, str]:
@@ -40,7 +40,10 @@ def run(exact, monkeypatch, capsys):
 
 
 def test_samples_have_the_exact_posterior(exact):
-    """Normal images with noise of std 1: half of y, with the variance 1/2, where it is measured."""
+    """Samples would have another posterior: mean y / 2 and variance 1/2 where measured.
+
+    The images are normal, and the noise has a standard deviation of 1.
+    """
     accurate = {"sampler": "dpmpp_2m", "grid": "logsnr_uniform", "steps": 20}
     restored = exact.restore("test:0,5", "half", std=1.0, method="pigdm", num=200, **accurate)
     assert restored.x.shape == (2, 200, *SHAPE)
@@ -172,7 +175,7 @@ def test_black_is_known_and_white_is_hidden(exact, tmp_path):
 
 
 def test_the_help_has_a_paragraph_on_each_method():
-    """A method would be found in the code alone."""
+    """A method would be found only in the code."""
     lines = (importlib.import_module("diffjax.tools.restore").__doc__ or "").splitlines()
     start = lines.index(next(line for line in lines if line.startswith("Methods,")))
     named = [line.split()[0] for line in lines[start + 2 :] if line and line[0] != " "]
@@ -181,7 +184,7 @@ def test_the_help_has_a_paragraph_on_each_method():
 
 
 def test_psnr_and_ssim_are_those_of_their_definitions():
-    """Numbers beside those of papers would have another range or window."""
+    """Reported values would have another range or window than those of papers."""
     rng = np.random.default_rng(0)
     x, y = rng.uniform(-1, 1, (2, 3, 9, 10, 2))
     assert psnr(x, x + 0.2)[0] == pytest.approx(20 * np.log10(2 / 0.2))

@@ -1,4 +1,4 @@
-"""Items that samples start from: how they are read and refused."""
+"""Items from which samples start: how they are read, and which are refused."""
 
 from types import SimpleNamespace
 from typing import Any, cast
@@ -22,7 +22,7 @@ def experiment(form=GREY, sampler: str = "ddim") -> Any:
 
 @pytest.fixture
 def pictures(tmp_path):
-    """A folder with an image of 8 x 8, and a larger one in colour below it."""
+    """Write a folder with an image of 8 x 8, and a larger one in colour in a subfolder."""
     rng, folder = np.random.default_rng(0), tmp_path / "pictures"
     (folder / "more").mkdir(parents=True)
     Image.fromarray(rng.integers(0, 256, (8, 8), np.uint8)).save(folder / "a.png")
@@ -31,7 +31,7 @@ def pictures(tmp_path):
 
 
 def test_images_are_resized_as_the_source_does(pictures):
-    """A photo would be refused, or be cut in another way than what the network was trained on."""
+    """A photograph would be refused, or cut differently from the training images."""
     with Image.open(pictures / "more" / "b.png") as image:
         large = pixels(image, 8, 1)
     with Image.open(pictures / "a.png") as image:
@@ -44,7 +44,7 @@ def test_images_are_resized_as_the_source_does(pictures):
 
 
 def test_arrays_are_items_or_one_item(tmp_path):
-    """One image would be taken for eight rows, or the samples of another command not be read."""
+    """One image would be read as eight rows, or samples of another command be refused."""
     x = np.arange(128, dtype=np.uint8).reshape(2, 8, 8, 1)
     np.save(tmp_path / "x.npy", x[0])
     np.savez(tmp_path / "x.npz", arr_0=x, arr_1=np.arange(2))
@@ -81,13 +81,13 @@ def test_arrays_are_items_or_one_item(tmp_path):
     ],
 )
 def test_what_samples_cannot_start_from_is_refused(start, strength, line):
-    """Another image would be broadcast, grey levels as floats be far outside of the data."""
+    """Another image would be broadcast, or grey levels as floats be far outside of the data."""
     with pytest.raises(ConfigError, match=line):
         starting(experiment(), start, strength)
 
 
 def test_files_that_are_no_items_are_refused_by_name(tmp_path):
-    """A traceback of Pillow, without the name of the file."""
+    """A traceback of Pillow would not name the file."""
     (tmp_path / "a.png").write_bytes(b"no image")
     with pytest.raises(ConfigError, match=rf"--from={tmp_path}/a.png: a.png: unreadable"):
         stored(tmp_path / "a.png", GREY)

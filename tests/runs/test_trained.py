@@ -1,4 +1,4 @@
-"""A small network, really trained: what it says must be as good under another process."""
+"""A small network, really trained: its samples must be as good under another process."""
 
 import dataclasses
 
@@ -24,7 +24,7 @@ STEPS, NUM = 600, 1000
 
 @pytest.fixture(scope="module")
 def trained():
-    """The moons config, cut to a training of a few seconds; parameters before and averaged ones."""
+    """Train the moons config for a few seconds; return initial and averaged parameters."""
     overrides = ["network.width=64", "network.depth=2", "train.batch_size=256"]
     e = builder.experiment(config.override(config.load("moons_vp"), overrides))
     steps, state = jax.jit(scan(e.step()), donate_argnums=0), jax.jit(e.initialise)()
@@ -36,7 +36,7 @@ def trained():
 
 
 def quality(e, denoise, sde, name):
-    """Samples and their Frechet distance to the training set."""
+    """Return samples and their Frechet distance to the training set."""
     plan = Plan(SAMPLERS[name](sde, uniform(sde, 30)), e.plan(sde).guidance)
     (x,) = Generation(denoise, plan, 0, NUM, e.shape, e.conditions(NUM), batch_size=NUM)
     return x, frechet_with_floor(x, load(e.source("train")).x)
@@ -51,13 +51,13 @@ def test_training_reaches_the_data(trained):
 
 
 def more(name):
-    """A further case of the same claim."""
+    """Mark a further case of the same claim as thorough."""
     return pytest.param(name, marks=pytest.mark.thorough)
 
 
 @pytest.mark.parametrize("name", ["ddim", more("heun"), more("unipc")])
 def test_reframed_network_samples_as_well(trained, name):
-    """VE over the schedule of a network trained under VP: the same samples, so equal quality.
+    """Samples of a VP network would be worse under VE over its schedule.
 
     Reading the network's v in the new frame, instead of asking it in its own, would fail here.
     """
@@ -65,7 +65,7 @@ def test_reframed_network_samples_as_well(trained, name):
     ve = VE(denoise.sde.schedule, denoise.sde.t_min, denoise.sde.t_max)
     x, here = quality(e, denoise, denoise.sde, name)
     y, there = quality(e, reframe(denoise, ve), ve, name)
-    # VE starts from N(0, sigma^2 I) as VP does, alpha apart: the paths agree up to x / alpha.
+    # VE starts from N(0, sigma^2 I) as VP does, except for alpha: the paths agree in x / alpha.
     scale = np.abs(x).max()
     np.testing.assert_allclose(y, x, atol=2e-3 * scale)
     assert there.distance == pytest.approx(here.distance, rel=0.1, abs=1e-3)

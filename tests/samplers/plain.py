@@ -34,11 +34,11 @@ NOISY |= {"repaint", "churn", "restart", "dpmpp_sde", "seeds_2", "sa_solver", "a
 
 
 def of_the_ode(name, **settings):
-    """Whether a sampler is deterministic; a test says that this is right."""
+    """Return whether a sampler is deterministic; a test checks this list."""
     return not (name in NOISY or name.startswith("ancestral") or settings.get("eta"))
 
 
 def assert_same(ours, theirs, tolerance=1e-12):
-    """Equal as linear functions of x_T, all outputs and all noises."""
+    """Assert equality as linear functions of x_T, all outputs and all noises."""
     for a, b in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance * np.abs(b).max())

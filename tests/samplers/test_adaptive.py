@@ -1,4 +1,4 @@
-"""Adaptive steps: the exact flow within the tolerance, the exact law, passes that are counted."""
+"""Adaptive steps: the exact flow within the tolerance, the exact distribution, counted passes."""
 
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -30,7 +30,7 @@ X = np.linspace(-1.5, 1.5, 7)[:, None]
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Net:
-    """The exact denoiser, which counts its evaluations; `bad`: x beyond it is not finite."""
+    """The exact denoiser, which counts its evaluations and fails for x beyond `bad`."""
 
     data: Any
     bad: Any = NEVER
@@ -66,7 +66,7 @@ def scale(sde):
 
 
 def walked(sde, data, tol, **settings):
-    """Samples from X, and their passes."""
+    """Return samples from X, and their passes."""
     x = jnp.asarray(X * scale(sde), jnp.float32)
     made = go(adaptive(sde, rtol=tol, atol=tol, **settings), Net(data, sde=sde), x, keys_of(x))
     assert int(made.bad) == -1 and made.x.shape == X.shape and made.calls.shape == (len(X),)
@@ -74,13 +74,13 @@ def walked(sde, data, tol, **settings):
 
 
 def denoised(sde, x, mean, var):
-    """E[x0 | x] at t_min for Gaussian data: the last pass."""
+    """Return E[x0 | x] at t_min for Gaussian data, the result of the last pass."""
     at = levels(sde, np.array([sde.t_min]))
     gain = at.alpha * var / (at.alpha**2 * var + at.sigma**2)
     return mean + gain * (x - at.alpha * mean)
 
 
-# The ODE.
+# ODE solvers.
 
 REST = pytest.mark.exhaustive
 MARKS = {"dopri5": [], "heun": [pytest.mark.thorough]}
@@ -98,7 +98,7 @@ def exact_flow(sde):
 
 @pytest.mark.parametrize("solver", FEW)
 def test_every_solver_follows_the_exact_flow_within_its_tolerance(solver):
-    """Another ODE would be solved, or the tolerance be of something else than the state."""
+    """Another ODE would be solved, or the tolerance refer to something else than the state."""
     exact = exact_flow(SDE)
     errors, calls = [], []
     for tol in (1e-2, 1e-4, 1e-5):
@@ -107,7 +107,7 @@ def test_every_solver_follows_the_exact_flow_within_its_tolerance(solver):
         calls.append(int(taken.max()))
     print(f"{solver}: errors {errors}, passes {calls}")
     assert errors[-1] < 5e-4 and errors[0] < 1e-2
-    assert errors[-1] < max(0.2 * errors[0], 1e-5) and calls[-1] > calls[0]  # or rounding
+    assert errors[-1] < max(0.2 * errors[0], 1e-5) and calls[-1] > calls[0]  # or rounding error
 
 
 @pytest.mark.thorough
@@ -115,19 +115,19 @@ def test_every_solver_follows_the_exact_flow_within_its_tolerance(solver):
     "frame", ["ve", *(pytest.param(f, marks=pytest.mark.thorough) for f in ("sub_vp", "flow"))]
 )
 def test_the_flow_is_the_same_in_all_frames(frame):
-    """The tolerance would mean another error in VE, whose states are a hundred times larger."""
+    """The tolerance would mean another error in VE, whose states are 100 times larger."""
     sde = FRAMES[frame]
     exact = exact_flow(sde)
     made, calls = walked(sde, LINE, 1e-3)
     np.testing.assert_allclose(made, exact, atol=5e-3)
     reference, passes = walked(SDE, LINE, 1e-3)
     np.testing.assert_allclose(made, reference, atol=1e-3)
-    np.testing.assert_allclose(calls, passes, atol=6)  # a step more by rounding
+    np.testing.assert_allclose(calls, passes, atol=6)  # rounding may cost one more step
 
 
 @pytest.mark.thorough
 def test_the_flow_of_a_mixture_is_that_of_another_solver():
-    """The flow would be right where it is linear only; the error falls with the tolerance."""
+    """The flow would be right only where it is linear. The error falls with the tolerance."""
     at = levels(SDE, np.array([SDE.t_max, SDE.t_min]))
     end = ode(X[:, 0] * scale(SDE) / at.alpha[0], at.lam)[-1]
     exact = posterior_mean(end, np.exp(-at.lam[-1]))
@@ -138,7 +138,7 @@ def test_the_flow_of_a_mixture_is_that_of_another_solver():
 
 @pytest.mark.thorough
 def test_the_flow_starts_from_alpha_0():
-    """Rectified flow would begin with 0 / 0; the SDE, whose drift is infinite there, is refused."""
+    """Rectified flow would begin with 0 / 0. The SDE is refused: its drift is infinite there."""
     sde = Flow(Logit())
     exact = MEAN + np.sqrt(VAR) * X  # x is noise of variance 1
     made, _ = walked(sde, LINE, 1e-4)
@@ -151,7 +151,7 @@ def test_the_flow_starts_from_alpha_0():
     "how", [*HOW, pytest.param(("dopri5", 1.0), marks=pytest.mark.thorough)], ids=str
 )
 def test_the_passes_that_are_reported_are_those_that_were_made(how):
-    """A comparison by passes would be of other ones; rejected steps count too."""
+    """Reported passes would be wrong, for example without those of rejected steps."""
     solver, eta = how
     net = Net(TWO, calls=Log())
     x = jnp.asarray(X[2:3] * scale(SDE), jnp.float32)
@@ -169,7 +169,7 @@ def test_the_passes_that_are_reported_are_those_that_were_made(how):
 @pytest.mark.thorough
 @pytest.mark.parametrize("eta", [0.0, 1.0])
 def test_samples_have_steps_of_their_own(eta):
-    """Sample k would depend on its batch: its steps be those of the slowest one."""
+    """Sample k would depend on its batch, and take the steps of the slowest sample."""
     x = jnp.asarray(X * scale(SDE), jnp.float32)
     net, plan = Net(TWO), adaptive(SDE, eta=eta, rtol=1e-2 if eta else 1e-3)
     whole = go(plan, net, x, keys_of(x))
@@ -178,7 +178,7 @@ def test_samples_have_steps_of_their_own(eta):
     # Where all steps are near the tolerance, rounding decides on some.
     few = {"rtol": 0.1} if eta else {"atol": 6}
     np.testing.assert_allclose(back.calls[::-1], whole.calls, **few)
-    again = np.full(len(X), 4)  # among its like
+    again = np.full(len(X), 4)  # in a batch of equal samples
     alone = go(plan, net, x[again], keys_of(x)[again])
     np.testing.assert_allclose(alone.x, whole.x[again], atol=1e-3)
     np.testing.assert_allclose(alone.calls, whole.calls[again], **few)
@@ -187,7 +187,7 @@ def test_samples_have_steps_of_their_own(eta):
 
 @pytest.mark.thorough
 def test_guidance_and_condition_are_those_of_each_sample():
-    """A class would be that of a neighbour, or the second pass of guidance not be counted."""
+    """A sample would get its neighbour's class, or guidance's second pass go uncounted."""
     label = jnp.array([0, 1, 0, 1, 1, 0, -1])
     x = jnp.asarray(X * scale(SDE), jnp.float32)
     made = go(adaptive(SDE), Net(TWO), x, keys_of(x), {"label": label})
@@ -208,19 +208,19 @@ def test_guidance_and_condition_are_those_of_each_sample():
     assert adaptive(SDE, weight=3.0, guidance=Conditional()).passes is None
 
 
-# The SDE.
+# SDE solvers.
 
 
 @pytest.mark.thorough
 def test_the_sde_has_the_law_of_the_data():
-    """Drift and noise would not belong together: samples of another variance."""
-    n, d = 500, 20  # values, of d independent ones in each sample
+    """Samples would have a wrong variance, as drift and noise would not match."""
+    n, d = 500, 20  # all values: d independent ones in each sample
     x, keys = initial(SDE, jax.random.split(jax.random.key(0), n // d), (d,))
     data = gaussian(jnp.full(d, MEAN), jnp.full(d, VAR))
     made = np.asarray(go(adaptive(SDE, eta=1.0, rtol=1e-2, atol=1e-2), Net(data), x, keys).x)
     at = levels(SDE, np.array([SDE.t_min]))
     total = at.alpha[0] ** 2 * VAR + at.sigma[0] ** 2
-    var = at.alpha[0] ** 2 * VAR**2 / total  # that of the posterior mean
+    var = at.alpha[0] ** 2 * VAR**2 / total  # variance of the posterior mean
     print(f"mean {made.mean():.3f} of {MEAN}, variance {made.var() / var:.3f} of the exact one")
     assert abs(made.mean() - MEAN) < 4 * np.sqrt(var / n) + 0.005
     assert made.var() / var == pytest.approx(1, abs=4 * np.sqrt(2 / n) + 0.01)
@@ -228,7 +228,7 @@ def test_the_sde_has_the_law_of_the_data():
 
 @pytest.mark.thorough
 def test_the_sde_is_one_path_whatever_the_tolerance():
-    """A tighter tolerance would give another sample, not a better one."""
+    """A tighter tolerance would give another sample instead of a better one."""
     x = jnp.asarray(X * scale(SDE), jnp.float32)
     made = [
         np.asarray(go(adaptive(SDE, eta=1.0, rtol=tol, atol=tol), Net(LINE), x, keys_of(x)).x)
@@ -241,7 +241,7 @@ def test_the_sde_is_one_path_whatever_the_tolerance():
     assert np.abs(np.asarray(other) - made[2]).max() > 0.3
 
 
-# What cannot work.
+# Refusals.
 
 
 @pytest.mark.parametrize(
@@ -262,13 +262,13 @@ def test_the_sde_is_one_path_whatever_the_tolerance():
     ids=str,
 )
 def test_bad_settings_are_refused_by_name(settings, message):
-    """Steps that never end, or never begin."""
+    """Steps would never end, or never begin."""
     with pytest.raises(ValueError, match=message):
         adaptive(SDE, **settings)
 
 
 def test_there_is_no_common_path():
-    """Rows of a film would be of different levels."""
+    """Frames of an animation would show samples at different noise levels."""
     x = jnp.asarray(X, jnp.float32)
     with pytest.raises(ValueError, match="which have no common path"):
         adaptive(SDE).run(Net(LINE), x, keys_of(x), path=True)
@@ -291,7 +291,7 @@ def test_runs_count_the_passes_of_every_sample():
 
 
 def test_a_sample_that_does_not_arrive_stops_the_run():
-    """Samples from the middle of the way, or NaN, would be saved with the others."""
+    """Unfinished samples, or NaN, would be saved with the others."""
     with pytest.raises(FloatingPointError, match=r"sample \d of its batch needs more than 2 steps"):
         [*generation(Net(TWO), most=2)]
     x = jnp.asarray(X * scale(SDE), jnp.float32)
@@ -309,6 +309,6 @@ def test_a_sample_that_does_not_arrive_stops_the_run():
 
 
 def test_process_of_the_denoiser_is_that_of_the_plan():
-    """`start` and `stop` are the ends of the process."""
+    """`start` and `stop` would be the ends of another process."""
     how = adaptive(VP(Linear(), t_min=0.1, t_max=0.9))
     assert (how.start, how.stop) == (0.9, 0.1)

@@ -1,4 +1,4 @@
-"""Noise of one Brownian path per sample: its law, its path, and samples that converge."""
+"""Noise of one Brownian path per sample: its distribution, and samples that converge."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -36,7 +36,7 @@ LEAF = ROOT / 2**LEVELS
 
 
 def dense(*tables):
-    """Nodes and shares of each table as a matrix on all numbers that occur in any."""
+    """Return nodes and shares of each table as a matrix on all numbers that occur in any."""
     numbers = np.unique(np.concatenate([nodes.ravel() for nodes, _ in tables]))
     made = []
     for nodes, shares in tables:
@@ -48,7 +48,7 @@ def dense(*tables):
 
 
 def path(grid):
-    """The increments along a grid of u."""
+    """Return the increments along a grid of u."""
     return increments(np.stack([grid[:-1], grid[1:]], 1))
 
 
@@ -56,7 +56,7 @@ def path(grid):
 
 
 def test_values_are_those_of_the_stationary_process():
-    """Noise of a step would be of another variance, or remember its past too long."""
+    """Noise of a step would have another variance, or too long a correlation."""
     rng = np.random.default_rng(0)
     u = np.concatenate([rng.uniform(-3, 3, 40), rng.uniform(-900, 900, 40), [0, 32, -32, 31.99]])
     (b,) = dense(increments(np.stack([np.full(len(u), -np.inf), u], 1)))
@@ -80,7 +80,7 @@ def test_values_are_those_of_the_stationary_process():
 )
 @pytest.mark.typed
 def test_increments_are_independent_normals(grid):
-    """The law of the samples would change: across nodes of the root, and from alpha = 0, too."""
+    """Samples would have another distribution, also across nodes and from alpha = 0."""
     nodes, shares = path(grid)
     np.testing.assert_allclose((shares**2).sum(1), 1, rtol=1e-12)
     (z,) = dense((nodes, shares))
@@ -88,7 +88,7 @@ def test_increments_are_independent_normals(grid):
 
 
 def test_a_coarse_increment_is_the_combination_of_the_finer_ones():
-    """More steps would be another path: the same nodes, and sqrt(1 - r^2) z adds up along u."""
+    """More steps would follow another path: the same nodes, and sqrt(1 - r^2) z adds up along u."""
     fine = np.array([-np.inf, -40.0, -31.0, -5.0, -4.9, -1.0, 0.3, 1.7, 30.0, 34.0, 70.0])
     for picked in ([0, 3, 6, 10], [0, 10], [1, 2, 4, 8], [2, 9]):
         part = fine[picked[0] : picked[-1] + 1]
@@ -102,7 +102,7 @@ def test_a_coarse_increment_is_the_combination_of_the_finer_ones():
 
 
 def test_numbers_of_nodes_are_no_rows_and_fit_the_machine():
-    """Two noises would be one: fold_in takes 32 bits."""
+    """Two noises would be equal, as fold_in takes 32 bits."""
     ends = np.linspace(-MOST + 65, MOST, 5000)
     clock = np.stack([ends - 0.05, ends], 1)
     clock[::3] = np.nan
@@ -118,7 +118,7 @@ def test_numbers_of_nodes_are_no_rows_and_fit_the_machine():
 
 @pytest.mark.parametrize("clock", [(1000.0, 1025.0), (-1025.0, -1000.0), (0.0, np.inf)], ids=str)
 def test_a_clock_beyond_the_tree_is_refused(clock):
-    """Numbers of nodes would be those of rows, or of a share that is infinite."""
+    """Numbers of nodes would coincide with those of rows, or a share be infinite."""
     with pytest.raises(ValueError, match=r"2 eta lambda reaches .*: needs <= 1024"):
         increments(np.array([clock]))
     table = SAMPLERS["ddim_sde"](VP_LINEAR, TIMES, eta=1e3)
@@ -133,7 +133,7 @@ ETA = {"ddim": lambda eta: eta**2, "sa_solver": lambda tau: tau**2}
 
 
 def strength(name, settings):
-    """eta of sqrt(eta) g dw."""
+    """Return eta of sqrt(eta) g dw."""
     values = list({k: v for k, v in settings.items() if k in ("eta", "tau", "chi")}.values())
     default = {"ddim_variance": 0.5}.get(name, 1.0)
     return ETA.get(name, lambda eta: eta)(values[0] if values else default)
@@ -158,7 +158,7 @@ def test_noise_has_a_clock_or_is_listed_as_of_no_path(method):
 
 @pytest.mark.parametrize("method", NOISY, ids=label)
 def test_noise_lives_between_the_levels_of_its_step(method):
-    """The path would be walked at another speed than by a sampler of other steps."""
+    """The path would run at another speed than that of a sampler with other steps."""
     name, settings = method
     settings = settings | (ALWAYS if name == "sa_solver" else {})
     table = SAMPLERS[name](VP_LINEAR, TIMES, **settings)
@@ -186,7 +186,7 @@ def test_noise_lives_between_the_levels_of_its_step(method):
     ids=label,
 )
 def test_without_noise_there_is_no_path(method):
-    """Normals would be drawn and multiplied by 0."""
+    """Normal numbers would be drawn and multiplied by 0."""
     table = SAMPLERS[method[0]](VP_LINEAR, TIMES, **method[1])
     made = table.brownian()
     assert not table.noisy.any()
@@ -194,11 +194,11 @@ def test_without_noise_there_is_no_path(method):
     np.testing.assert_array_equal(made.shares, table.shares)
 
 
-# The law.
+# Distributions.
 
 
 def law(table, sde, start):
-    """Variance of the result for N(., VAR) data: outputs are linear, noises are those of nodes."""
+    """Return the variance of the result for N(., VAR) data, with noises from nodes."""
     maps, at, rows = unroll(table), levels(sde, table.t), len(table)
     gain = at.alpha * VAR / (at.alpha**2 * VAR + at.sigma**2)
     if table.read is not x0:
@@ -218,7 +218,7 @@ def law(table, sde, start):
     ["vp", "ve", *(pytest.param(f, marks=pytest.mark.thorough) for f in ("sub_vp", "flow"))],
 )
 def test_the_law_of_samples_is_the_same_on_a_path(method, frame):
-    """Noises of neighbouring rows would be correlated: samples of another variance."""
+    """Noises of neighbouring rows would be correlated, and samples have another variance."""
     sde = FRAMES[frame]
     table = SAMPLERS[method[0]](sde, DOWN, **method[1])
     exact = moments(table, sde, MEAN, VAR, (0.0, 1.3))[1]
@@ -226,7 +226,7 @@ def test_the_law_of_samples_is_the_same_on_a_path(method, frame):
     assert law(table.brownian(), sde, 1.3) == pytest.approx(exact, rel=1e-6)
 
 
-# The loop.
+# The compiled loop.
 
 B, ROWS, WIDE = 128, 320, 30
 """All tables are padded to one length and one number of nodes, to share a program."""
@@ -238,7 +238,7 @@ def denoiser(sde, dtype=np.float32):
 
 
 def widened(table, rows=ROWS):
-    """Padded, with shares of 0."""
+    """Return the table padded, with shares of 0."""
     more = [(0, 0), (0, WIDE - table.nodes.shape[1])]
     assert more[1][1] >= 0
     padded = replace(table, nodes=np.pad(table.nodes, more), shares=np.pad(table.shares, more))
@@ -273,10 +273,10 @@ COUNTS = 20, 40, 80, 160
     ids=label,
 )
 def test_more_steps_refine_the_same_sample(method, x64):
-    """A picture would be another one for each number of steps.
+    """Each number of steps would give another picture.
 
-    Differences of the samples themselves fall by half for each doubling, and do not where every row
-    has noise of its own.
+    Differences of the samples themselves halve with each doubling of the steps, but not where every
+    row has its own noise.
     """
     name, settings = method
     x, keys = begin(np.float64)
@@ -299,10 +299,10 @@ def test_more_steps_refine_the_same_sample(method, x64):
 
 @pytest.mark.parametrize("brownian", [False, True], ids=["own", "path"])
 @pytest.mark.parametrize("name", ["seeds_2", "sa_solver"])
-def test_the_loop_draws_the_noise_that_the_table_says(name, brownian):
+def test_the_loop_draws_the_noise_of_the_table(name, brownian):
     """Shares would be rounded to whole numbers, or a kept noise be drawn twice.
 
-    Injected noise takes the place of the draws; in NumPy both are the same.
+    Injected noise takes the place of the draws; in NumPy both agree.
     """
     x, keys = begin()
     table = SAMPLERS[name](VP_LINEAR, DOWN)
@@ -322,7 +322,7 @@ def test_the_loop_draws_the_noise_that_the_table_says(name, brownian):
     one = lambda i, u: output(i, u[:, 0])[:, None]
     plain = simulate(table, one, np.asarray(x, np.float64), z)
     np.testing.assert_allclose(drawn, plain, atol=2e-5)
-    # Other noise is used as it is given, and keys are not read.
+    # Injected noise is used as it is, and keys are not read.
     other = np.random.default_rng(2).normal(size=z.shape)
     more = jnp.asarray(np.pad(other, [(0, rows - len(z)), (0, 0), (0, 0)]), jnp.float32)
     plain = simulate(table, one, np.asarray(x, np.float64), other)
@@ -345,7 +345,7 @@ def test_a_path_belongs_to_its_sample():
 
 @pytest.mark.parametrize("method", [("ddim_sde", 1), ("ancestral", 1), ("seeds_2", 2)], ids=str)
 def test_a_table_in_two_parts_is_the_table(method):
-    """A run that is interrupted and resumed would get other noise, independent or of the path."""
+    """An interrupted and resumed run would get other noise, independent or of the path."""
     name, rows = method
     x, keys = begin()
     net = denoiser(VP_LINEAR)

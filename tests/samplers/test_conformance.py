@@ -1,4 +1,4 @@
-"""Samplers of a user's own are judged: a wrong one must not pass, and a right one must."""
+"""User-defined samplers are judged: a wrong one must not pass, and a right one must."""
 
 from itertools import pairwise
 
@@ -12,7 +12,7 @@ from diffjax.sde import levels
 
 
 def first_order(slope=lambda at, t, s: at.sigma[s] / at.sigma[t], noise=0.0, order=1):
-    """DDIM with a mistake: another factor on x, noise in every row, another order."""
+    """DDIM with a mistake: another factor on x, noise in every row, or another order."""
 
     def plan(sde, times):
         at, p = levels(sde, times), Program()
@@ -45,10 +45,10 @@ MISTAKES = {
 
 @pytest.mark.parametrize(
     ("mistake", "found"),
-    [("order", "order"), ("path", "one point"), ("noise", "last row"), ("weights", "order")],
+    [("order", "order"), ("path", "single point"), ("noise", "last row"), ("weights", "order")],
 )
 def test_a_mistake_is_found(mistake, found):
-    """A method of another order, off the path, or noisy at the end would be called right."""
+    """A method of another order, off the path, or noisy at the end would pass."""
     judged = judge(MISTAKES[mistake])
     failed = [finding.asked for finding in judged if not finding.holds]
     assert any(found in asked for asked in failed), judged
@@ -64,5 +64,5 @@ def test_a_difference_is_that_of_the_unrolled_maps():
 
 @pytest.mark.parametrize(("name", "rows"), [("ddim", 0), ("dpmpp_2m", 1), ("lms", 3)])
 def test_memory_is_how_far_back_a_method_looks(name, rows):
-    """A multistep method would start without its history, and be of first order."""
+    """A multistep method would start without its history, and have order 1."""
     assert memory(SAMPLERS[name](VP_LINEAR, np.linspace(0.9, 0.1, 8))) == rows

@@ -1,4 +1,4 @@
-"""Correctors: rows at a noise level that keep its law, and draw towards it what is off."""
+"""Correctors: rows that keep the marginal of their noise level and attract deviating states."""
 
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -36,13 +36,13 @@ TAKEN = [m for m in VARIANTS if m[0] not in REFUSED]
 
 
 def only(sde, table, make=langevin, row=0, **settings):
-    """The corrector's first row before row `row` of `table`, alone."""
+    """Return the corrector's first row before row `row` of `table`, alone."""
     table = make(sde, table, **settings)
     return table[2 * row : 2 * row + 1]
 
 
 def at_row(sde, i):
-    """alpha and sigma of TIMES[i]."""
+    """Return alpha and sigma of TIMES[i]."""
     at = levels(sde, TIMES[i : i + 1])
     return float(at.alpha[0]), float(at.sigma[0])
 
@@ -53,7 +53,7 @@ def at_row(sde, i):
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Line:
-    """E[x0 | x] of N(mean, var) data; `still`: a score of zero."""
+    """The denoiser E[x0 | x] of N(mean, var) data; `still`: a score of zero."""
 
     sde: SDE = field(metadata={"static": True})
     mean: Any = MEAN
@@ -68,7 +68,7 @@ class Line:
 
 
 def formula(sde, i, x, z, snr):
-    """arXiv:2011.13456, Alg. 4 and 5, with the norms of each sample, at TIMES[i]."""
+    """Compute arXiv:2011.13456, Alg. 4 and 5, with the norms of each sample, at TIMES[i]."""
     alpha, sigma = at_row(sde, i)
     score = -(x - alpha * MEAN) / (alpha**2 * VAR + sigma**2)
     norm = lambda a: np.sqrt((a**2).sum(1, keepdims=True))
@@ -87,7 +87,7 @@ def begin(x):
 @frames
 @pytest.mark.parametrize("name", ["ddim", "lms"], ids=["x0", "eps"])
 def test_a_langevin_step_is_the_published_one(frame, name, x64):
-    """The score would be that of another frame, or its step size that of the batch."""
+    """The score would be that of another frame, or the step size that of the batch."""
     sde = FRAMES[frame]
     made = []
     for i, snr in ((0, 0.16), (3, 0.5)):
@@ -105,7 +105,7 @@ def test_a_langevin_step_is_the_published_one(frame, name, x64):
 
 
 def test_langevin_in_units_of_alpha_is_the_same_in_all_frames(x64):
-    """A step size of the paper's VP would be another corrector than that of its VE."""
+    """A step size from the paper's VP would mean another corrector in its VE."""
     made = []
     for sde in FRAMES.values():
         alpha, _ = at_row(sde, 2)
@@ -118,8 +118,11 @@ def test_langevin_in_units_of_alpha_is_the_same_in_all_frames(x64):
 
 @pytest.mark.parametrize("snr", [0.16, 0.5])
 def test_langevin_leaves_the_variance_of_its_level_up_to_its_step(snr):
-    """From the exact marginal N(0, v) in many dimensions e = 2 snr^2 v, and the variance is v (1 +
-    4 snr^4); a step of another length would be of another noise."""
+    """The variance of a level would be off by more than a step of this length implies.
+
+    From the exact marginal N(0, v) in many dimensions e = 2 snr^2 v, and the variance is v (1 + 4
+    snr^4).
+    """
     sde = VP_LINEAR
     alpha, sigma = at_row(sde, 3)
     v = alpha**2 * VAR + sigma**2
@@ -133,7 +136,7 @@ def test_langevin_leaves_the_variance_of_its_level_up_to_its_step(snr):
 
 
 def test_a_score_of_zero_leaves_the_state():
-    """A step of infinite length: NaN."""
+    """The step would be infinite, and the state NaN."""
     x = drawn((3, 16)).astype(np.float32)
     made = run(
         Line(VP_LINEAR, still=True), only(VP_LINEAR, SAMPLERS["heun"](VP_LINEAR, TIMES)), *begin(x)
@@ -154,8 +157,8 @@ def test_langevin_steps_are_those_of_each_sample():
         np.testing.assert_allclose(alone[0], whole[k], rtol=1e-5, atol=1e-6)
 
 
-def test_a_langevin_table_is_not_linear_and_says_so():
-    """A law would be proven that is not that of the samples."""
+def test_a_langevin_table_reports_that_it_is_not_linear():
+    """An exact distribution would be computed that samples do not have."""
     table = langevin(VP_LINEAR, ddim(VP_LINEAR, DOWN))
     for prove in (unroll, lambda table: moments(table, VP_LINEAR, MEAN, VAR)):
         with pytest.raises(ValueError, match="langevin are not linear in the registers"):
@@ -170,8 +173,11 @@ def test_a_langevin_table_is_not_linear_and_says_so():
 @pytest.mark.parametrize("name", ["ddim", "lms"], ids=["x0", "eps"])
 @pytest.mark.parametrize("share", [0.1, 1.0])
 def test_refresh_draws_part_of_the_noise_anew(frame, name, share):
-    """alpha x0 + sqrt(1 - share) (x - alpha x0) + sqrt(share) sigma z; share = 1 forgets the rest,
-    as `consistency` does."""
+    """A refreshed state would have too little or too much of the old noise.
+
+    It is alpha x0 + sqrt(1 - share) (x - alpha x0) + sqrt(share) sigma z; share = 1 forgets the
+    state, as `consistency` does.
+    """
     sde = FRAMES[frame]
     alpha, sigma = at_row(sde, 2)
     settings = {} if name == "ddim" else {"order": 1}
@@ -188,7 +194,7 @@ def test_refresh_draws_part_of_the_noise_anew(frame, name, share):
 
 @frames
 def test_refresh_keeps_the_marginal_to_second_order_of_its_share(frame):
-    """The corrector would change the law that it is to restore."""
+    """The corrector would change the marginal that it should restore."""
     sde = FRAMES[frame]
     for i in (0, 3, 6):
         mean, var = marginal(sde, TIMES[i])
@@ -205,7 +211,7 @@ def test_refresh_keeps_the_marginal_to_second_order_of_its_share(frame):
 @frames
 @pytest.mark.parametrize("factor", [0.5, 2.0])
 def test_refresh_draws_a_wrong_variance_to_the_right_one(frame, factor):
-    """Errors of the predictor would stay, or be blown up."""
+    """Errors of the predictor would remain, or grow."""
     sde = FRAMES[frame]
     mean, var = marginal(sde, TIMES[3])
     table = refresh(sde, ddim(sde, TIMES[3:5]), repeats=60)[:60]
@@ -224,7 +230,7 @@ def test_refresh_draws_a_wrong_variance_to_the_right_one(frame, factor):
 @frames
 @pytest.mark.parametrize("step", [0.1, 0.5])
 def test_langevin_at_one_level_has_the_known_stationary_variance(frame, step):
-    """The unadjusted chain of N(m, v) rests at v / (1 - e / (2 v)), e = step sigma^2."""
+    """The unadjusted chain of N(m, v) would not rest at v / (1 - e / (2 v)), e = step sigma^2."""
     sde = FRAMES[frame]
     mean, var = marginal(sde, TIMES[3])
     _, sigma = at_row(sde, 3)
@@ -237,7 +243,8 @@ def test_langevin_at_one_level_has_the_known_stationary_variance(frame, step):
 def test_many_langevin_steps_sample_the_data():
     """Levels would be skipped, or x not be scaled to the next one.
 
-    With few repeats the law lags behind; with many the rest is that of the last level and its step.
+    With few repeats the distribution lags behind; with many, the remaining error is that of the
+    last level and its step.
     """
     times, off = np.array([0.95, 0.3, 0.02, 0.0]), []
     for repeats in (1, 30, 300):
@@ -257,13 +264,13 @@ def test_bad_langevin_steps_are_refused_by_name(setting):
         SAMPLERS["annealed_langevin"](VP_LINEAR, TIMES, **setting)
 
 
-# Predictor and corrector in turns.
+# Alternating predictor and corrector.
 
 
 @pytest.mark.parametrize("method", TAKEN, ids=label)
 @pytest.mark.parametrize("frame", ["vp", pytest.param("ve", marks=pytest.mark.thorough)])
 def test_a_corrector_that_does_nothing_leaves_the_sampler(method, frame):
-    """Rows between would lose a history, a kept noise, or the state of a stage."""
+    """Corrector rows would overwrite a history, a kept noise, or the state of a stage."""
     sde, (name, settings) = FRAMES[frame], method
     table = SAMPLERS[name](sde, DOWN, **settings)
     made = refresh(sde, table, share=1e-14, repeats=2)
@@ -279,7 +286,7 @@ def test_a_corrector_that_does_nothing_leaves_the_sampler(method, frame):
     [("sub_vp", 3), ("vp", 20), pytest.param("ve", 20, marks=pytest.mark.thorough)],
 )
 def test_every_step_is_corrected(method, frame, steps):
-    """Some steps would be left out in silence: a state of 1.0000000000000002 x is x."""
+    """Some steps would silently be left out: a state of 1.0000000000000002 x is x."""
     sde, (name, settings) = FRAMES[frame], method
     times = np.append(np.linspace(TIMES[0], TIMES[-1], steps), 0.0)
     table = SAMPLERS[name](sde, times, **settings)
@@ -289,7 +296,7 @@ def test_every_step_is_corrected(method, frame, steps):
         begins = steps + 1
     elif name == "restart":  # Heun steps: two rows each, but the last
         begins = (len(table) + 1) // 2
-    elif name == "repaint":  # every row, those that are repeated too
+    elif name == "repaint":  # every row, repeated ones too
         begins = len(table)
     assert len(made) - len(table) == 2 * begins
     if name not in ("restart", "repaint", "annealed_langevin"):
@@ -332,7 +339,7 @@ def test_rows_and_passes_of_the_corrector_are_counted(name):
 
 @pytest.mark.typed
 def test_a_corrected_table_is_a_table():
-    """Its noise would be that of the rows without a corrector; or it could not be padded."""
+    """Its noise would be that of rows without a corrector, or it could not be padded."""
     x, keys = begin(drawn((8, 16)).astype(np.float32))
     net, steps = Line(VP_LINEAR), SAMPLERS["ddim_sde"](VP_LINEAR, DOWN)
     for corrector in CORRECTORS.values():
@@ -348,7 +355,7 @@ def test_a_corrected_table_is_a_table():
         padded = run(net, path.pad(len(path) + 3), x, keys).x
         np.testing.assert_allclose(padded, made.x, atol=1e-5)
         assert np.abs(run(net, table, x, keys).x - made.x).max() > 1e-2
-        # On a path already: the corrector's noises are new ones.
+        # The table is on a path already; the noises of the corrector are new.
         again = corrector(VP_LINEAR, steps.brownian())
         np.testing.assert_array_equal(again.nodes, table.nodes)
         np.testing.assert_array_equal(corrector(VP_LINEAR, steps.pad(9)).active[-2:], False)
@@ -357,8 +364,8 @@ def test_a_corrected_table_is_a_table():
 def test_a_corrected_sampler_is_nearer_to_the_data():
     """Correctors would cost passes for nothing.
 
-    Reverse diffusion in VE, 20 even steps: with half of the noise drawn anew before each step its
-    law is nearer to that of the data than in as many, and in twice as many, steps without.
+    For reverse diffusion in VE in 20 even steps: with half of the noise redrawn before each step,
+    the distribution is nearer to that of the data than without a corrector in 20 or 40 steps.
     """
     sde, var = VE(Linear(), t_min=0.02), np.geomspace(1e-2, 2, 6)
     alone = SAMPLERS["reverse_diffusion"]
@@ -380,7 +387,7 @@ def test_a_corrected_sampler_is_nearer_to_the_data():
     ids=lambda v: getattr(v, "__name__", str(v)),
 )
 def test_bad_settings_of_correctors_are_refused_by_name(corrector, setting):
-    """Noise of negative variance, or a corrector that does nothing."""
+    """Noise would have a negative variance, or a corrector do nothing."""
     ((name, value),) = setting.items()
     with pytest.raises(ValueError, match=rf"{name}={value}: needs "):
         corrector(VP_LINEAR, replace(ddim(VP_LINEAR, DOWN)), **setting)

@@ -33,7 +33,7 @@ grids = pytest.mark.parametrize("times", [TIMES, DOWN], ids=["above", "to_data"]
 
 
 def euler_in_rho(sde, times):
-    """d(x / alpha) / d rho = (x / alpha - x0) / rho by Euler's method, and nothing else."""
+    """Euler's method on d(x / alpha) / d rho = (x / alpha - x0) / rho, and nothing else."""
     at, p = levels(sde, times), Program()
     rho = at.sigma / at.alpha
     for t, s in pairwise(range(len(times))):
@@ -46,7 +46,7 @@ def euler_in_rho(sde, times):
 @frames
 @grids
 def test_deterministic_first_order_samplers_are_one(frame, times):
-    """T1: ddim, DPM-Solver-1, Euler in rho and first steps of the others would differ."""
+    """ddim, DPM-Solver-1, Euler in rho and first steps of other methods would differ (T1)."""
     sde = FRAMES[frame]
     ours = as_x0(ddim(sde, times), sde)
     for other in (dpm_solver_1(sde, times), euler_in_rho(sde, times), lms(sde, times, order=1)):
@@ -57,7 +57,7 @@ def test_deterministic_first_order_samplers_are_one(frame, times):
 
 
 def test_ddim_in_vp_is_a_rotation():
-    """T2: x_s = cos(d) x - sin(d) v with d the angle of the step; x0 = cos x - sin v."""
+    """x_s would not be cos(d) x - sin(d) v with d the angle of the step (T2)."""
     at = levels(VP_LINEAR, TIMES)
     phi = np.arctan2(at.sigma, at.alpha)
     for i, (t, s) in enumerate(pairwise(phi)):
@@ -70,7 +70,7 @@ def test_ddim_in_vp_is_a_rotation():
 @frames
 @grids
 def test_eta_1_is_ancestral_sampling(frame, times):
-    """T3: the posterior at the predicted x0 has four names here, and one map."""
+    """The four names of the posterior at the predicted x0 would differ in their maps (T3)."""
     sde = FRAMES[frame]
     ours = unroll(ancestral(sde, times))
     for other in (ddim, ddim_sde, ddim_variance):
@@ -83,9 +83,10 @@ def test_eta_1_is_ancestral_sampling(frame, times):
 
 @pytest.mark.parametrize("eta", [0.0, 0.3, 0.7, 1.0])
 def test_each_eta_is_the_one_of_its_source(eta):
-    """T4, MATH 5: one eta would be another; noise of a step from t to s against the formulas.
+    """A sampler would have the eta of another definition (T4, MATH 5).
 
-    arXiv:2010.02502, eq. 16, in VP, for ddim; kappa = 1 - exp(-2 eta h) for ddim_sde.
+    The noise of a step from t to s is compared with the formulas: arXiv:2010.02502, eq. 16, in VP,
+    for ddim; kappa = 1 - exp(-2 eta h) for ddim_sde.
     """
     at = levels(VP_LINEAR, TIMES[:2])
     (a_t, a_s), h = at.alpha**2, at.lam[1] - at.lam[0]
@@ -100,11 +101,11 @@ def test_each_eta_is_the_one_of_its_source(eta):
 
 @frames
 def test_only_ddim_sde_is_a_semigroup(frame):
-    """T21: the noise of a sampler would depend on how a step is cut, for a fixed x0."""
+    """The noise of ddim_sde would depend on how a step is divided, for a fixed x0 (T21)."""
     sde, times = FRAMES[frame], np.array([0.6, 0.5, 0.4])
 
     def law(table):
-        """Weights of x and of x0, and the variance of the noise, with all outputs equal."""
+        """Return weights of x and of x0, and the variance of the noise, with equal outputs."""
         x, *rest = unroll(table).result
         y, z = np.split(np.array(rest), 2)
         return np.array([x, y.sum(), z @ z])
@@ -121,7 +122,7 @@ def test_only_ddim_sde_is_a_semigroup(frame):
 @grids
 @pytest.mark.parametrize("lower_final", [False, True])
 def test_dpmpp_multistep_is_unipc_without_corrector(frame, times, lower_final):
-    """T5, T6: 2M in its midpoint form is UniP-2; 3M is UniP-3 when its factor 2 is there."""
+    """2M in its midpoint form would not be UniP-2, or 3M with its factor 2 not UniP-3 (T5, T6)."""
     sde = FRAMES[frame]
     two = dpmpp_2m(sde, times, lower_final=lower_final)
     three = dpmpp_3m(sde, times, lower_final=lower_final)
@@ -139,12 +140,12 @@ def test_dpmpp_multistep_is_unipc_without_corrector(frame, times, lower_final):
 
 
 def step(sde, times, i):
-    """sigma_s / sigma_t of step i: what an x0 method multiplies the state with."""
+    """Return sigma_s / sigma_t of step i, the factor of an x0 method on the state."""
     at = levels(sde, times)
     return at.sigma[i + 1] / at.sigma[i]
 
 
-# T8: what lives in lambda or rho does not see the frame, nor the schedule.
+# T8: methods in lambda or rho depend neither on the frame nor on the schedule.
 
 SEES_THE_FRAME = {
     "ancestral_learned",
@@ -163,7 +164,7 @@ SEES_THE_SCHEDULE -= {"reverse_diffusion"}
 
 
 def in_units_of_alpha(sde, times, name, settings):
-    """The unrolled map of x / alpha, in outputs x0."""
+    """Return the unrolled map of x / alpha, in outputs x0."""
     table = SAMPLERS[name](sde, times, **settings)
     maps, at, end = as_x0(table, sde), levels(sde, table.t), levels(sde, times).alpha
     scale = np.ones(1 + 2 * len(table))
@@ -172,7 +173,7 @@ def in_units_of_alpha(sde, times, name, settings):
 
 
 def agree(pairs):
-    """Whether all maps are equal."""
+    """Return whether all maps are equal."""
     first, *others = pairs
     close = lambda a, b: np.allclose(a, b, rtol=1e-9, atol=1e-9 * np.abs(b).max())
     return all(close(a, b) for other in others for a, b in zip(other, first, strict=True))
@@ -180,7 +181,7 @@ def agree(pairs):
 
 @pytest.mark.parametrize("method", VARIANTS, ids=label)
 def test_frames_differ_by_scale_only_where_they_should(method):
-    """T8: a method would depend on the frame, or be listed as one that does when it does not."""
+    """A method would depend on the frame although it is not listed, or be listed wrongly (T8)."""
     name, settings = method
     maps = [in_units_of_alpha(sde, DOWN, name, settings) for sde in FRAMES.values()]
     assert agree(maps) == (name not in SEES_THE_FRAME)
@@ -188,7 +189,7 @@ def test_frames_differ_by_scale_only_where_they_should(method):
 
 @pytest.mark.parametrize("method", VARIANTS, ids=label)
 def test_schedules_differ_in_time_only_where_they_should(method):
-    """T8: at equal noise levels a method would depend on the clock, or be wrongly listed."""
+    """A method would depend on the clock at equal noise levels, or be listed wrongly (T8)."""
     name, settings = method
     other = VP(Cosine(), t_min=0.002)
     lam = levels(VP_LINEAR, TIMES).lam
@@ -201,14 +202,14 @@ def test_schedules_differ_in_time_only_where_they_should(method):
 
 @grids
 def test_euler_in_t_of_rectified_flow_is_ddim(times):
-    """A straight path in t would be walked as a curve."""
+    """A straight path in t would be sampled as if it were a curve."""
     sde = Flow(Logit())
     assert_same(unroll(euler_t(sde, times)), unroll(ddim(sde, times)), 1e-9)
 
 
 @pytest.mark.parametrize("method", VARIANTS, ids=label)
-def test_noise_is_where_it_is_said_to_be(method):
-    """A stochastic sampler would be tested as an ODE, or the other way round."""
+def test_samplers_are_listed_as_noisy_or_not(method):
+    """A stochastic sampler would be tested as an ODE method, or the reverse."""
     name, settings = method
     table = SAMPLERS[name](VP_LINEAR, TIMES, **settings)
     assert table.noisy.any() == (not of_the_ode(name, **settings))

@@ -1,4 +1,4 @@
-"""Exact laws: what samplers return on data whose answer is known, in any number of steps."""
+"""Exact distributions: samples of data whose answer is known, in any number of steps."""
 
 import numpy as np
 import pytest
@@ -39,15 +39,15 @@ def plan(method, sde, times) -> Table:
 @methods
 @pytest.mark.parametrize("frame", ["vp", "ve"])
 def test_one_point_is_sampled_exactly_where_claimed(method, frame):
-    """T11: with a constant x0_hat a sampler of x0 or eps would still have an error, in 1 step too.
+    """A sampler would have an error although x0_hat is constant, even in one step (T11).
 
-    `straight` would be claimed of others, or not of all that are. Euler in t is, in Flow, where the
-    schedule is `Logit` only: not here.
+    `straight` must be claimed of those samplers and no others. Euler in t is exact in Flow with the
+    schedule `Logit` only, which this test leaves out.
     """
     own = lambda sde, times: plan(method, sde, times)
     errors = [point_error(own, FRAMES[frame], times) for times in (TIMES, TIMES[[0, 3]])]
     if SAMPLERS[method[0]].straight:
-        assert max(errors) < 3e-6  # rounding, of the large weights of pndm's pseudo steps
+        assert max(errors) < 3e-6  # rounding errors of the large weights in pndm's pseudo steps
     else:
         assert min(errors) > 1e-4
 
@@ -63,7 +63,7 @@ def test_one_point_is_reached(method):
 @methods
 @pytest.mark.parametrize("frame", ["flow"])
 def test_one_step_to_the_data_is_the_posterior_mean(method, frame):
-    """The step to sigma = 0 would not be its limit, x0_hat."""
+    """The step to sigma = 0 would differ from its limit, x0_hat."""
     sde = FRAMES[frame]
     at = levels(sde, DOWN[:1])
     gain = at.alpha[0] * VAR / (at.alpha[0] ** 2 * VAR + at.sigma[0] ** 2)
@@ -77,7 +77,7 @@ def test_one_step_to_the_data_is_the_posterior_mean(method, frame):
 
 @methods
 def test_last_step_is_one_row_with_the_prediction(method):
-    """The last pass would be followed by noise, or by another pass."""
+    """Noise, or a further pass, would follow the last prediction."""
     name, settings = method
     settings = {"churn": {"s_min": 0.1}}.get(name, settings)  # `churn` may add noise before it
     table = plan((name, settings), VP_LINEAR, DOWN)
@@ -87,7 +87,7 @@ def test_last_step_is_one_row_with_the_prediction(method):
 
 
 def affine(table, sde):
-    """Slope and offset of the map from x_T to the result of a deterministic sampler."""
+    """Return slope and offset of the map from x_T to the result of a deterministic sampler."""
     offset, _ = moments(table, sde, MEAN, VAR, (0.0, 0.0))
     return moments(table, sde, MEAN, VAR, (1.0, 0.0))[0] - offset, offset
 
@@ -95,7 +95,7 @@ def affine(table, sde):
 @frames
 @pytest.mark.parametrize("times", [TIMES, DOWN], ids=["above", "to_data"])
 def test_ddim_on_gaussian_data_is_a_product(frame, times):
-    """T13: the amplification of each step has a closed form."""
+    """The amplification of a step would differ from its closed form (T13)."""
     sde = FRAMES[frame]
     at = levels(sde, times)
     a, s = at.alpha, at.sigma
@@ -106,13 +106,16 @@ def test_ddim_on_gaussian_data_is_a_product(frame, times):
 
 
 def test_euler_in_the_angle_keeps_standard_normal_data():
-    """T12: in VP the flow of N(0, I) stands still, and v is 0 there."""
+    """In VP the state of N(0, I) would move, although its v is 0 (T12)."""
     result = moments(euler_angle(VP_LINEAR, TIMES), VP_LINEAR, 0.0, 1.0, (0.3, 1.7))
     np.testing.assert_allclose(result, (0.3, 1.7), rtol=1e-12)
 
 
 def test_upper_variance_keeps_standard_normal_data():
-    """T12: in VP beta is the right variance for N(0, I), the posterior's is too small."""
+    """In VP beta would not be the right variance for N(0, I) (T12).
+
+    The posterior's variance is too small.
+    """
     result = moments(ancestral_upper(VP_LINEAR, TIMES), VP_LINEAR, 0.0, 1.0, (0.0, 1.0))
     np.testing.assert_allclose(result, (0.0, 1.0), rtol=1e-12, atol=1e-15)
     assert moments(ancestral(VP_LINEAR, TIMES), VP_LINEAR, 0.0, 1.0, (0.0, 1.0))[1] < 0.99
@@ -120,7 +123,7 @@ def test_upper_variance_keeps_standard_normal_data():
 
 @frames
 def test_optimal_variance_keeps_gaussian_marginals(frame):
-    """T14: mean and variance would be off in few steps, in any frame."""
+    """Mean and variance would be off in few steps, in some frame (T14)."""
     sde = FRAMES[frame]
     for times in (TIMES, TIMES[[0, 4]]):
         start, exact = marginal(sde, times[0]), marginal(sde, times[-1])
@@ -137,8 +140,10 @@ SLOW = {"euler_logsnr": 0.06, "repaint": 0.05}
 
 
 def reached(name, sde, passes=1):
-    """Whether about 1000 rows take the prior to the data, up to alpha(t_max), or 256 of those that
-    are of a higher order."""
+    """Return whether about 1000 rows take the prior to the data, up to alpha(t_max).
+
+    Methods of higher order take 256 rows.
+    """
     rows = 1024 if SAMPLERS[name].order() < 2 else 256
     mean, var = end_law(SAMPLERS[name], sde, rows, passes)
     return abs(mean - MEAN) < 0.03 * VAR**0.5 and abs(var / VAR - 1) < SLOW.get(name, 0.02)
@@ -146,7 +151,7 @@ def reached(name, sde, passes=1):
 
 @pytest.mark.parametrize("name", sorted(set(SAMPLERS) - {"consistency", "annealed_langevin"}))
 def test_every_sampler_takes_the_prior_to_the_data(name):
-    """Start, grid or last row would be wrong: what users run, to sigma = 0."""
+    """Start, grid or last row would be wrong where users run them, down to sigma = 0."""
     sde = VP(Linear(), t_min=0.01)
     assert reached(name, sde, {3: 4}.get(SAMPLERS[name].passes, SAMPLERS[name].passes))
 
@@ -161,7 +166,7 @@ def test_every_frame_is_taken_from_its_prior(frame):
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_every_schedule_is_sampled(schedule):
-    """A schedule would have steps that its log-SNR does not: wrong law, or another order."""
+    """A step of some schedule would not be that of its log-SNR."""
     sde = VP(SCHEDULES[schedule](), t_max=0.98)
     errors = []
     for times in (np.linspace(0.98, 0.02, n + 1) for n in (128, 256)):

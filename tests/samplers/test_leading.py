@@ -28,7 +28,7 @@ MEAN, VAR, B = 0.7, 0.3, 4
 
 @sampler(order=1)
 def leap(sde: SDE, times: np.ndarray) -> samplers.Table:
-    """DDIM whose rows lead to the next time."""
+    """DDIM with rows that lead to the next time."""
     at, p = levels(sde, times), Program(eps)
     for t, s in pairwise(range(len(times))):
         y = p.network(at.t[t], to=at.t[s])
@@ -40,7 +40,7 @@ def leap(sde: SDE, times: np.ndarray) -> samplers.Table:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Exact:
-    """The flow map of N(MEAN, VAR): x0 and eps that DDIM takes to where it leads.
+    """The flow map of N(MEAN, VAR): x0 and eps that DDIM takes to the end of its step.
 
     With condition `shift` the mean of the data is moved.
     """
@@ -62,7 +62,7 @@ class Exact:
 
 
 def flow(x, t, s):
-    """The exact flow of the data, in float64."""
+    """Return the exact flow of the data, in float64."""
     at = levels(SDE_, np.array([t, s]))
     spread = np.sqrt(at.alpha**2 * VAR + at.sigma**2)
     return at.alpha[1] * MEAN + spread[1] / spread[0] * (x - at.alpha[0] * MEAN)
@@ -83,7 +83,7 @@ def test_a_flow_map_is_exact_in_any_number_of_steps(steps):
 
 
 def test_it_can_be_inverted():
-    """An encoding by a flow map would lead to noise of another image."""
+    """An encoding by a flow map would give the noise of another image."""
     times = np.linspace(0.1, 0.9, 3)
     table = leap(SDE_, times)
     assert (table.to > table.t).all() and table.leads
@@ -106,7 +106,7 @@ def test_tables_keep_it():
 
 
 def test_it_is_printed_where_it_differs():
-    """Two tables that ask different questions would look the same."""
+    """Two tables with different second times would look alike."""
     table = leap(SDE_, grids.uniform(SDE_, 2))
     lines = str(table).splitlines()[1:]
     assert all(f"to = {to:.6f}" in line for to, line in zip(table.to, lines, strict=True))
@@ -128,8 +128,7 @@ def test_ordinary_tables_ask_ordinary_denoisers():
     "reference", [Null(), OtherNetwork(Exact(SDE_), conditional=False)], ids=["null", "network"]
 )
 def test_guidance_tells_both_of_its_passes(reference):
-    """The reference would lead elsewhere than the prediction that it is compared with, or a network
-    that is one get no second time."""
+    """The reference would lead elsewhere than the prediction beside it, or get no second time."""
     table = leap(SDE_, grids.uniform(SDE_, 2))
     table = dataclasses.replace(table, weight=np.full(2, 2.0))
     x, keys = inputs()

@@ -1,4 +1,4 @@
-"""The sampler of flow maps: exact laws on Gaussian data, in any number of steps."""
+"""The sampler of flow maps: exact distributions on Gaussian data in any number of steps."""
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ frames = pytest.mark.parametrize("sde", [make(Linear()) for make in SDES.values(
 @pytest.mark.parametrize("gamma", [0.0, 0.6, 1.0])
 @pytest.mark.parametrize("steps", [1, 2, 5])
 def test_the_exact_map_has_the_law_of_the_data_in_any_number_of_steps(sde, gamma, steps):
-    """A wrong `to` or a wrong noise would show in the variance of one step, or of several."""
+    """A wrong `to` or a wrong noise would give a wrong variance, in one step or several."""
     times = np.linspace(sde.t_max, 0.0, steps + 1)
     alpha, sigma = float(sde.alpha(sde.t_max)), float(sde.sigma(sde.t_max))
     start = alpha * MEAN, alpha**2 * VAR + sigma**2
@@ -29,7 +29,7 @@ def test_the_exact_map_has_the_law_of_the_data_in_any_number_of_steps(sde, gamma
 
 @frames
 def test_its_rows_are_those_of_ddim(sde):
-    """Without `gamma` the coefficients are DDIM's: what differs is the second time alone."""
+    """Without `gamma` coefficients would differ from DDIM's: only the second time is new."""
     times = np.linspace(sde.t_max, 0.0, 6)
     for a, b in zip(unroll(flow_map(sde, times)), unroll(ddim(sde, times)), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
@@ -37,7 +37,7 @@ def test_its_rows_are_those_of_ddim(sde):
 
 @pytest.mark.thorough
 def test_it_runs_in_the_compiled_loop(x64):
-    """The loop passes `to` on: five rows of the map of a mixture end where one row ends."""
+    """The loop would drop `to`: five rows of a mixture's map end where one row ends."""
     sde = SDES["flow"](Linear())
     mixture = analytic.Mixture(*map(jnp.asarray, ([0.3, 0.7], [[-1.0], [0.8]], [[0.04], [0.09]])))
     x = jnp.linspace(-2, 2, 16)[:, None] * sde.sigma(jnp.asarray(sde.t_max))

@@ -40,19 +40,21 @@ SETTINGS += [("sa_solver", {"tau": 0.0, "predictor": p, "corrector": c}) for p, 
 
 
 def even_in_rho(n):
-    """n equal steps in rho."""
+    """Return times of n equal steps in rho."""
     return at_lambda(VP_LINEAR, -np.log(np.linspace(*np.exp(-np.array(LAM)), n + 1)))
 
 
 def planned(name, settings):
-    """`(sde, times) -> Table`."""
+    """Return a function `(sde, times) -> Table`."""
     return lambda sde, times: SAMPLERS[name](sde, times, **settings)
 
 
 @pytest.mark.parametrize("method", SETTINGS, ids=label)
 def test_order_on_a_mixture(method):
-    """O1: a method would be of lower order than it declares where the flow is not linear, or where
-    steps differ in size."""
+    """A method would have a lower order than it declares (O1).
+
+    The flow is not linear, and the steps differ in size.
+    """
     name, settings = method
     declared = SAMPLERS[name].order(**settings)
     counts = COUNTS[declared] if name in MULTISTEP else (32, 64)
@@ -64,7 +66,10 @@ def test_order_on_a_mixture(method):
 
 @pytest.mark.parametrize("order", [1, 2, 3, 4])
 def test_ipndm_has_its_full_order_on_equal_steps_in_rho(order):
-    """O3: the fixed weights would not be Adams and Bashforth's. Within 0.2: order 4 comes late."""
+    """The fixed weights would not be those of Adams and Bashforth (O3).
+
+    The tolerance is 0.2, since order 4 needs many steps to show.
+    """
     counts = (128, 256) if order < 4 else (256, 512)
     made = order_on_mixture(planned("ipndm", {"order": order}), counts, even_in_rho)
     assert made == pytest.approx(order, abs=0.2)
@@ -86,7 +91,7 @@ NOISY += [
 
 @pytest.mark.parametrize("method", NOISY, ids=label)
 def test_weak_order_on_gaussian_data(method):
-    """O2: the law of a stochastic sampler would be of lower order than declared."""
+    """A stochastic sampler would have a lower weak order than it declares (O2)."""
     name, settings = method
     declared = SAMPLERS[name].order(**settings)
     counts = (256, 512) if name == "dpmpp_3m" else (128, 256)
@@ -97,7 +102,7 @@ def test_weak_order_on_gaussian_data(method):
 
 
 def test_consistency_steps_do_not_converge():
-    """Order 0: more steps with fresh noise would seem to approach the law of the data."""
+    """More steps with fresh noise would seem to approach the data; their order is 0."""
     assert SAMPLERS["consistency"].order() == 0
     errors = [law_errors(SAMPLERS["consistency"], n)[0] for n in (64, 128)]
     assert errors[1] > 0.9 * errors[0] > 0.1

@@ -17,7 +17,7 @@ from diffjax.sde import levels
 
 
 class Paper:
-    """Levels along the grid, and a network that answers with unit vectors. `size`: all its calls.
+    """Levels along the grid, and a network that answers with unit vectors.
 
     a, s, l, r, t: alpha, sigma, lambda, rho, t at the times of the grid.
     """
@@ -37,13 +37,13 @@ class Paper:
         return self.basis[len(self.inputs)]
 
     def between(self, i, share):
-        """alpha and sigma at lambda_i + share h."""
+        """Return alpha and sigma at lambda_i + share h."""
         lam = self.l[i] + share * (self.l[i + 1] - self.l[i])
         at = levels(self.sde, at_lambda(self.sde, np.array([lam])))
         return at.alpha[0], at.sigma[0]
 
     def data(self, i, eps):
-        """x0 from eps at time i: the step to sigma = 0."""
+        """Return x0 from eps at time i: the step to sigma = 0."""
         return (self.x - self.s[i] * eps) / self.a[i]
 
 
@@ -104,7 +104,7 @@ def heun(p):
 
 
 def runge_kutta(p, stages, weights):
-    """Butcher's tableau on d(x / alpha) / d rho = eps."""
+    """Apply Butcher's tableau to d(x / alpha) / d rho = eps."""
     for i in range(p.steps):
         step, hat, ks = p.r[i + 1] - p.r[i], p.x / p.a[i], []
         for row in [(), *stages]:
@@ -119,12 +119,12 @@ def runge_kutta(p, stages, weights):
 
 
 def midpoint(p):
-    """The middle of the step in rho."""
+    """The midpoint method, in rho."""
     return runge_kutta(p, [(1 / 2,)], (0, 1))
 
 
 def rk4(p):
-    """Kutta's."""
+    """Kutta's fourth-order method, in rho."""
     return runge_kutta(p, [(1 / 2,), (0, 1 / 2), (0, 0, 1)], (1 / 6, 1 / 3, 1 / 3, 1 / 6))
 
 
@@ -216,7 +216,7 @@ def dpmpp_2m(p, exact=False, eta=0.0):
 
 
 def dpmpp_3m(p, eta=0.0):
-    """The same with the second difference, which published code halves."""
+    """DPM-Solver++ 3M: 2M with the second difference, which published code halves."""
     return multistep(p, 3, eta, False)
 
 
@@ -224,7 +224,7 @@ def unipc(p, order=3, bh1=False, corrector=True):
     """arXiv:2302.04867, Alg. 5 to 8, in x0: R c = b for B = h or exp(h) - 1, with hh = -h."""
 
     def move(i, k, x, outputs, points):
-        """The state at time i + 1 from the differences of `outputs` at `points` to m0."""
+        """Return the state at time i + 1 from the differences of `outputs` at `points` to m0."""
         hh = -(p.l[i + 1] - p.l[i])
         big = hh if bh1 else math.expm1(hh)
         base = p.s[i + 1] / p.s[i] * x - p.a[i + 1] * math.expm1(hh) * outputs[0]
@@ -393,7 +393,7 @@ PAPERS = [
 )
 @pytest.mark.parametrize("method", PAPERS, ids=lambda m: label((m[0].__name__, m[1])))
 def test_sampler_is_its_papers_algorithm(frame, times, method):
-    """A coefficient, an order of warm-up or the last step would not be the published one."""
+    """A coefficient, a warm-up order or the last step would differ from the published one."""
     paper, settings = method
     sde = FRAMES[frame]
     table = SAMPLERS[paper.__name__](sde, times, **settings)

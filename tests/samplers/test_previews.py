@@ -1,4 +1,4 @@
-"""Samples on the way: what is seen is what `run` does, and seeing changes nothing."""
+"""Previews: they show the states of `run`, and do not change them."""
 
 from dataclasses import replace
 
@@ -33,8 +33,10 @@ HOW = {"cond": COND, "guidance": Guided(rule=APG(momentum=0.5))}
 
 
 def test_previews_are_the_path_of_the_same_run():
-    """A preview would be of another row or view, or looking change the sample: registers, noise
-    and the memory of guidance have to reach the next part."""
+    """A preview would show another row or view, or previewing change the sample.
+
+    Registers, noise and the memory of guidance have to reach the next part.
+    """
     rows, (x, keys), denoise = table(), start(), DATA.denoiser(SDE)
     whole = run(denoise, rows, x, keys, path=True, **HOW)
     states, predicted = whole.path
@@ -51,7 +53,7 @@ def test_previews_are_the_path_of_the_same_run():
 
 
 def test_all_parts_of_all_tables_of_a_length_are_one_program():
-    """Every preview, or another distance between two, would wait for the compiler."""
+    """Every preview, or another distance between two, would compile again."""
     (x, keys), compiled = start(), []
     count = lambda event, *_, **__: compiled.append(event) if "backend_compile" in event else None
     see = lambda rows, every: [*previews(DATA.denoiser(SDE), rows, x, keys, every=every, **HOW)]

@@ -54,7 +54,10 @@ ONCE = [("vp", Cosine), ("flow", Cosine), ("ve", Linear)]
 )
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_start_from_noise_is_finite_or_refused(name, frame, schedule):
-    """The first row would be NaN, or a sampler refused that can start: log(0), 0 / 0, inf - inf."""
+    """The first row would be NaN, or a sampler be refused that can start from noise.
+
+    The critical values are log(0), 0 / 0 and inf - inf.
+    """
     sde = SDES[frame](schedule())
     for steps in (1, 7):
         times = uniform(sde, steps)
@@ -69,7 +72,7 @@ def test_start_from_noise_is_finite_or_refused(name, frame, schedule):
 
 @pytest.mark.parametrize("name", sorted(NEEDS_ALPHA - {"dpmpp_2s"}))
 def test_one_step_from_pure_noise_is_refused_too(name):
-    """x0 does not follow from eps at alpha = 0: one row would return infinity."""
+    """One row would return infinity, as eps does not determine x0 at alpha = 0."""
     sde = VP(Cosine())
     with pytest.raises(ValueError, match=r"at t=1 of .*where alpha is 0"):
         SAMPLERS[name](sde, uniform(sde, 1))
@@ -77,7 +80,7 @@ def test_one_step_from_pure_noise_is_refused_too(name):
 
 @pytest.mark.parametrize("name", sorted(NEEDS_ALPHA))
 def test_what_is_refused_can_start_below(name):
-    """The refusal would offer a way out that is none."""
+    """The refusal would suggest a smaller t_max that does not help."""
     sde = VP(Cosine(), t_max=0.99)
     table = SAMPLERS[name](sde, uniform(sde, 7))
     assert np.isfinite(table.update).all() and np.isfinite(table.input).all()
@@ -112,14 +115,14 @@ BAD = [
     [(name, setting, value) for name, setting, values in BAD for value in values],
 )
 def test_bad_settings_are_refused_by_name(name, setting, value):
-    """Noise of negative variance, weights that do not exist: NaN samples, or an IndexError."""
+    """Noise of negative variance, or weights that do not exist, would give NaN or an IndexError."""
     sde = VP(Linear())
     with pytest.raises(ValueError, match=rf"{setting}={value}: needs "):
         SAMPLERS[name](sde, uniform(sde, 7), **{setting: value})
 
 
 def test_restarts_stay_below_the_noise_that_the_network_knows():
-    """The network would be evaluated at a level beyond t_max."""
+    """The network would be evaluated at a noise level beyond t_max."""
     sde = VP(Linear(), t_max=0.3)
     with pytest.raises(ValueError, match=r"high=1\.5: exceeds the noise level at t_max=0\.3 of VP"):
         SAMPLERS["restart"](sde, uniform(sde, 7), high=1.5)

@@ -1,4 +1,4 @@
-"""The loop against a plain simulation: in few programs, as tables of equal length share one."""
+"""The loop against a plain simulation; tables of equal length share a program."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,14 +36,14 @@ SDE = VP(Linear())
 B, MOST = 16, 1040
 DATA = Mixture(
     np.array([0.6, 0.4]), np.array([[-1.0], [0.8]]), np.array([[0.1], [0.2]])
-)  # that of `plain`
+)  # the process of `plain`
 PLAIN = [m for m in VARIANTS if m[0] != "ancestral_learned"]
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Net:
-    """The exact denoiser of the mixture, with a second output; `bad`: the time of a NaN."""
+    """The exact denoiser of the mixture, with a second output and NaN at the time `bad`."""
 
     data: Any
     log_var: Any = 0.0
@@ -90,20 +90,20 @@ def begin(dtype=np.float32):
 
 @jax.jit
 def noise(keys):
-    """z of every row, for each sample from its own key: (MOST, B, 1)."""
+    """Return z of every row, for each sample from its own key: (MOST, B, 1)."""
     draw = lambda key, i: jax.random.normal(jax.random.fold_in(key, i), (1,))
     return jax.vmap(lambda i: jax.vmap(draw, (0, None))(keys, i))(jnp.arange(MOST))
 
 
 def plan(method, rows):
-    """A table of about as many rows: fewer steps where each has several. Few shapes in all."""
+    """Return a table of about equally many rows for every sampler, so that there are few shapes."""
     name, settings = method
     passes = 3 if name == "restart" else {3: 4}.get(SAMPLERS[name].passes, SAMPLERS[name].passes)
     return SAMPLERS[name](SDE, uniform(SDE, rows // passes + 1), **settings)
 
 
 def expected(table, x, keys):
-    """The same rows in NumPy and float64, with the same noise."""
+    """Compute the same rows in NumPy and float64, with the same noise."""
     output = mixture_output(table, SDE)
     one = lambda i, u: output(i, u[:, 0])[:, None]
     return simulate(table, one, np.asarray(x, np.float64), np.asarray(noise(keys), np.float64))
@@ -116,7 +116,7 @@ def relative(a, b):
 @pytest.mark.parametrize("rows", some([16, 128, 1024], [128]))
 @pytest.mark.parametrize("method", PLAIN, ids=label)
 def test_loop_keeps_its_digits_in_float32(method, rows):
-    """Registers mixed up, or coefficients rounded too early; x0 from eps near t = 0.
+    """Registers would be mixed up, or coefficients rounded too early.
 
     All samplers run in few programs, one per view and number of rows, as tables are padded.
     """
@@ -131,7 +131,7 @@ def test_loop_keeps_its_digits_in_float32(method, rows):
 
 @pytest.mark.parametrize("name", ["dpmpp_3m", "ddim_sde", "unipc"])
 def test_loop_is_the_table_in_float64(name, x64):
-    """The loop would run another method than the one that is proven."""
+    """The loop would run another method than the table whose properties are proven."""
     x, keys = begin(np.float64)
     table = plan((name, {}), 16)
     made = sample(Net(arrays(np.float64)), table.pad(24), x, keys)
@@ -139,7 +139,7 @@ def test_loop_is_the_table_in_float64(name, x64):
 
 
 def test_loop_is_the_same_without_jit_and_mapped_over_tables():
-    """A table would have to be concrete, or a sampler be its own program."""
+    """A table would have to be concrete, or every sampler need its own program."""
     x, keys = begin()
     net = Shrinking(jnp.float32(0.4))
     tables = [make(SDE, uniform(SDE, 2)) for make in (ddim, ancestral, dpmpp_2m)]
@@ -148,7 +148,7 @@ def test_loop_is_the_same_without_jit_and_mapped_over_tables():
     stacked = jax.tree.map(lambda *a: np.stack(a), *tables)
     mapped = jax.jit(jax.vmap(lambda table: run(net, table, x, keys).x))(stacked)
     np.testing.assert_allclose(mapped, whole, atol=2e-5)
-    drawn = noise(keys)[: len(tables[1])]  # the draws themselves are of no interest here
+    drawn = noise(keys)[: len(tables[1])]  # the values of the draws do not matter here
     with jax.disable_jit():
         plain = run(net, tables[1], x, keys, noise=drawn).x
     np.testing.assert_allclose(plain, whole[1], atol=2e-5)
@@ -188,7 +188,7 @@ def test_samples_depend_on_their_own_row_of_the_batch_only():
 
 
 def test_samples_have_the_law_of_the_moments():
-    """Noise of rows would be correlated, or of another size than the exact law says."""
+    """Noise of rows would be correlated, or have another size than `moments` assumes."""
     n = 20000
     one = Mixture(np.ones(1), np.array([[MEAN]]), np.array([[VAR]]))
     net = Net(jax.tree.map(lambda a: jnp.asarray(a, np.float32), one))
@@ -202,7 +202,7 @@ def test_samples_have_the_law_of_the_moments():
 
 @pytest.mark.typed
 def test_learned_variance_lies_between_posterior_and_upper():
-    """The second output would be read at another scale: -1 is `ancestral`, 1 `ancestral_upper`."""
+    """The second output would be read on another scale: -1 is `ancestral`, 1 `ancestral_upper`."""
     x, keys = begin()
     times = uniform(SDE, 7)
     learned = ancestral_learned(SDE, times)
@@ -219,14 +219,14 @@ def test_learned_variance_lies_between_posterior_and_upper():
 
 @pytest.mark.parametrize("padded", [False, True], ids=["as it is", "padded"])
 def test_a_network_that_is_not_finite_is_named_with_row_and_time(padded):
-    """NaN samples, and an error that does not say where they began.
+    """An error would not state where NaN began. A padded table makes no further network calls.
 
     In a padded table the network is not asked again.
     """
     x, keys = begin()
     table = ddim(SDE, uniform(SDE, 7))
     table = table.pad(7) if padded else table
-    calls = Log()  # of one program for all rows
+    calls = Log()  # a single program for all rows
     for row in (0, 3, 6):
         net = Net(arrays(np.float32), bad=jnp.float32(table.t[row]), calls=calls)
         calls.clear()
@@ -254,7 +254,7 @@ def test_one_bad_sample_is_not_passed_over():
 
 @pytest.mark.typed
 def test_path_holds_state_and_prediction_of_every_row():
-    """A film of the run would be shifted by a row, or show eps for x0."""
+    """A trajectory would be shifted by a row, or show eps for x0."""
     x, keys = begin()
     net, table = Net(arrays(np.float32)), ddim(SDE, uniform(SDE, 7))
     made = run(net, table, x, keys, path=True)
@@ -274,7 +274,7 @@ def test_path_holds_state_and_prediction_of_every_row():
 
 
 def test_conditional_guidance_reads_no_weight():
-    """A weight would guide where nothing guides."""
+    """A weight would have an effect although nothing is guided."""
     x, keys = begin()
     net, table = Net(arrays(np.float32)), ddim(SDE, uniform(SDE, 7))
     plain = run(net, table, x, keys).x

@@ -1,4 +1,4 @@
-"""Samplers that add noise on the way: how much of it, and what is left without it."""
+"""Samplers that add noise on the way: how much noise, and the method without it."""
 
 import numpy as np
 import pytest
@@ -32,19 +32,19 @@ SAME = [
 @frames
 @grids
 def test_without_noise_or_corrector_it_is_the_known_method(frame, times, ours, theirs):
-    """The part that is not new would be another method."""
+    """The deterministic part would not be the known method."""
     tables = [SAMPLERS[name](FRAMES[frame], times, **kw) for name, kw in (ours, theirs)]
     assert tables[0].noisy.any() == tables[1].noisy.any()
     assert_same(*(unroll(table) for table in tables))
 
 
-# T15: what noise on the way up leaves of the marginals.
+# T15: noise on the way up keeps the marginals.
 
 
 @frames
 @pytest.mark.parametrize("i", [3, 4, 5])
 def test_churn_keeps_the_marginal(frame, i):
-    """The data that the network sees would not belong to the level that it receives."""
+    """The network would receive a noise level that is not that of its input."""
     sde, gamma = FRAMES[frame], 0.25
     table = SAMPLERS["churn"](sde, TIMES[i : i + 2], s_churn=gamma, s_max=2.0)
     at = levels(sde, np.array([TIMES[i], table.t[0]]))
@@ -57,7 +57,7 @@ def test_churn_keeps_the_marginal(frame, i):
 
 
 def test_churn_stays_below_the_noise_that_the_network_knows():
-    """The network would be evaluated at a level beyond t_max."""
+    """The network would be evaluated at a noise level beyond t_max."""
     stirred = lambda times: SAMPLERS["churn"](VP_LINEAR, times, s_max=np.inf).noisy[0]
     assert stirred(np.array([0.95, 0.5])) and not stirred(np.array([0.99, 0.5]))
 
@@ -65,7 +65,7 @@ def test_churn_stays_below_the_noise_that_the_network_knows():
 @frames
 @pytest.mark.parametrize("settings", [{}, {"low": 0.5, "high": 2.0, "repeats": 3, "steps": 2}])
 def test_restart_keeps_the_marginal(frame, settings):
-    """Noise on the way up would not be what is missing between the two levels."""
+    """Noise on the way up would not bridge the two noise levels."""
     sde = FRAMES[frame]
     table = SAMPLERS["restart"](sde, DOWN, **settings)
     low, high = settings.get("low", 0.06), settings.get("high", 0.3)
@@ -86,14 +86,14 @@ def test_restart_keeps_the_marginal(frame, settings):
 
 
 def test_there_is_no_restart_before_the_first_step():
-    """The first leg would be walked from a level that the state is not at."""
+    """The first leg would start from a noise level that the state does not have."""
     short = np.array([TIMES[-1], 0.002, 0.0])
     assert_same(*(unroll(SAMPLERS[name](VP_LINEAR, short)) for name in ("restart", "heun")))
 
 
 @pytest.mark.parametrize("name", ["churn", "restart"])
 def test_noise_forgets_a_wrong_start(name):
-    """Noise would not halve an error of the variance that Heun's method leaves."""
+    """Noise would not halve an error of the variance that Heun's method keeps."""
     settings = {"s_max": 5.0} if name == "churn" else {"low": 0.2, "high": 5.0}
     times = at_lambda(VP_LINEAR, np.linspace(-1.5, 1.5, 81))
     mean, var = marginal(VP_LINEAR, times[0])
@@ -105,14 +105,14 @@ def test_noise_forgets_a_wrong_start(name):
     assert noisy < 0.5 * plain
 
 
-# T21: noise of a step in two parts.
+# T21: the noise of a step that is divided in two.
 
 
 @frames
 @pytest.mark.parametrize("name", ["dpmpp_sde", "seeds_2"])
 @pytest.mark.parametrize(("r", "eta"), [(0.5, 1.0), (1.0, 1.0), (0.3, 0.5)])
 def test_two_stages_have_the_noise_of_one_exact_step(frame, name, r, eta):
-    """Stage and step would see two paths, or a step cut in two have other noise than whole."""
+    """Stage and step would follow two paths, or two half steps have other noise than one step."""
     sde, times = FRAMES[frame], TIMES[2:4]
     at = levels(sde, times)
     h = at.lam[1] - at.lam[0]
@@ -135,7 +135,7 @@ def test_two_stages_have_the_noise_of_one_exact_step(frame, name, r, eta):
 @frames
 @pytest.mark.parametrize("name", ["dpmpp_sde", "seeds_2"])
 def test_noise_of_all_steps_is_that_of_one(frame, name):
-    """T21: for one x0_hat the law would depend on the number of steps."""
+    """The distribution would depend on the number of steps, for one x0_hat (T21)."""
     sde = FRAMES[frame]
 
     def law(table):
@@ -148,7 +148,7 @@ def test_noise_of_all_steps_is_that_of_one(frame, name):
 
 
 def test_sa_solver_has_noise_in_its_interval_only():
-    """Noise at high levels costs accuracy: it would be there all the same."""
+    """Noise at high noise levels, which costs accuracy, would be added outside of the interval."""
     at = levels(VP_LINEAR, TIMES)
     rho = (at.sigma / at.alpha)[:-1]
     for low, high in ((0.05, 1.0), (0.3, 2.0), (0.0, 0.01)):
@@ -157,11 +157,11 @@ def test_sa_solver_has_noise_in_its_interval_only():
 
 
 def test_predictor_and_corrector_share_their_noise():
-    """The corrected state would have noise of its own: twice the variance, or none."""
+    """The corrected state would have noise of its own, with twice the variance or none."""
     made = [
         unroll(SAMPLERS["sa_solver"](VP_LINEAR, TIMES[:4], corrector=c, **ALWAYS)) for c in (0, 2)
     ]
     noises = [maps.inputs[1][4:] for maps in made]
     np.testing.assert_array_equal(*noises)
-    # One path: what reaches the last input directly, with the outputs held, is the same too.
+    # One path: the direct influence on the last input, with fixed outputs, is equal too.
     np.testing.assert_allclose(made[1].result[4:], made[0].result[4:], rtol=1e-12)

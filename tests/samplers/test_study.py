@@ -1,4 +1,4 @@
-"""The study of errors against passes: its problem, and that it is of the samplers there are."""
+"""The study of errors against passes: its problem, and that it covers every sampler."""
 
 import importlib.util
 import json
@@ -29,7 +29,7 @@ def problem():
 
 @pytest.mark.parametrize("process", SDES)
 def test_its_grids_are_those_of_the_catalogue(problem, process):
-    """The peers would run on others."""
+    """Samplers of other libraries would run on other grids."""
     sde = SDES[process]
     for steps in (5, 20):
         for name, rho in problem.plain_grids(problem.PROCESSES[process], steps).items():
@@ -38,7 +38,7 @@ def test_its_grids_are_those_of_the_catalogue(problem, process):
 
 
 def test_its_end_points_are_exact(problem):
-    """All errors would be wrong: here by another method, from the levels of a long grid."""
+    """All errors would be wrong. Here another method computes the end points on a long grid."""
     sde = VP(Linear(), t_min=1e-11)
     table = SAMPLERS["rk4"](sde, GRIDS["exponential"](sde, 300))
     at = levels(sde, table.t)
@@ -49,7 +49,7 @@ def test_its_end_points_are_exact(problem):
 
 
 def test_every_sampler_is_in_it():
-    """A new one is missing: run experiments/samplers/exact.py --only=NAME, or say why not."""
+    """A new sampler would be missing: run experiments/samplers/exact.py --only=NAME."""
     found = json.loads((FOLDER / "exact.json").read_text())
     for errors in found["errors"].values():
         assert {label.split(":")[0] for label in errors} | set(found["left_out"]) == set(SAMPLERS)

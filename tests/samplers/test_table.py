@@ -1,4 +1,4 @@
-"""The table: what it means, what it refuses, and what is proven of it without running it."""
+"""The table: what its rows mean, what it refuses, and what follows without running it."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ methods = pytest.mark.parametrize("method", VARIANTS, ids=label)
 
 
 def program(read=x0):
-    """Rows that use all there is: a network on old noise, kept outputs, freed slots, idle noise."""
+    """A program that uses every feature: old noise, kept outputs, freed slots, idle noise."""
     p = Program(read)
     a = p.network(0.9, 0.5 * X + 0.25 * Z)
     p.step(0.5 * X + 0.1 * a + 0.3 * Z)
@@ -55,8 +55,8 @@ def direct(net, zs, x):
     return x
 
 
-def test_table_means_what_the_program_says():
-    """Slots would be shifted, freed too early, or filled with another row's output."""
+def test_a_table_means_what_its_program_means():
+    """Slots would be shifted, freed too early, or overwritten by another row."""
     table = program()
     inputs, basis = [], np.eye(11)
 
@@ -75,7 +75,7 @@ def test_table_means_what_the_program_says():
 
 @pytest.mark.parametrize("read", [x0, eps], ids=["x0", "eps"])
 def test_moments_are_those_of_the_affine_map(read):
-    """The exact laws that prove the samplers would be the laws of something else."""
+    """The distributions that prove the samplers would not be those of their tables."""
     table, law = program(read), (0.3, 1.7)
     at = levels(VP_LINEAR, table.t)
     var = at.alpha**2 * VAR + at.sigma**2
@@ -91,14 +91,14 @@ def test_moments_are_those_of_the_affine_map(read):
 
 
 def test_moments_start_from_the_prior():
-    """Bias would be measured from another start than the sampler has."""
+    """Bias would be measured from another start than the sampler's."""
     sde = FRAMES["ve"]
     table, sigma = ddim(sde, TIMES), levels(sde, TIMES).sigma[0]
     assert moments(table, sde, MEAN, VAR) == moments(table, sde, MEAN, VAR, (0.0, sigma**2))
 
 
 def test_combinations_are_linear():
-    """A coefficient would be lost where both sides have the register, or only one."""
+    """A coefficient would be lost where both sides, or only one, have the register."""
     both = 2.0 * (X + 0.5 * Z) - X / 4.0
     assert both == {"x": 1.75, "z": 1.0}
     assert 2 * X == {"x": 2.0}  # whole numbers too
@@ -106,7 +106,7 @@ def test_combinations_are_linear():
 
 
 def test_program_refuses_what_a_table_cannot_hold():
-    """A typo would be a coefficient of zero, a sixth output overwrite another."""
+    """A typing error would be a coefficient of zero, or a sixth output overwrite another."""
     with pytest.raises(ValueError, match="at least one row"):
         Program().table()
     p = Program()
@@ -166,7 +166,7 @@ def test_printed_table_shows_what_is_in_it():
 
 @methods
 def test_padding_changes_nothing(method):
-    """A padded table would be another method; rows are all alike afterwards."""
+    """A padded table would be another method."""
     name, settings = method
     table = SAMPLERS[name](VP_LINEAR, DOWN, **settings)
     rows = len(table)
@@ -186,9 +186,10 @@ LATE = ("unipc", "sa_solver")
 
 @pytest.mark.parametrize("method", [m for m in VARIANTS if m[0] not in LATE], ids=label)
 def test_stopping_early_is_planning_for_the_cut_grid(method):
-    """A stopped run would have other rows than one planned to stop there.
+    """A stopped run would have other rows than one that was planned to stop there.
 
-    Not where the state is one row late; the last step of `unipc` is of lower order too.
+    Exceptions are methods whose state is one row late, and the last step of `unipc`, which has a
+    lower order.
     """
     name, settings = method
     cut = SAMPLERS[name](VP_LINEAR, DOWN[:4], **settings)
@@ -199,7 +200,7 @@ def test_stopping_early_is_planning_for_the_cut_grid(method):
 
 
 def test_slices_that_need_what_is_cut_are_refused():
-    """A late start would read zeros for the history."""
+    """A late start would read zeros as its history."""
     late = ddim(VP_LINEAR, DOWN)[2:]
     np.testing.assert_allclose(unroll(late).result, unroll(ddim(VP_LINEAR, DOWN[2:])).result)
     for table in (dpmpp_2m(VP_LINEAR, DOWN), dpmpp_3m(VP_LINEAR, DOWN), lms(VP_LINEAR, DOWN)):
@@ -218,7 +219,7 @@ def test_slices_that_need_what_is_cut_are_refused():
 
 
 def there_and_back(method, n):
-    """Largest error of x after an inversion and a run back, in units of the deviation."""
+    """Return the largest error of x after inversion and return, in standard deviations."""
     name, settings = method
     times, start = np.linspace(0.1, 0.7, n + 1), np.array([0.0, 1.0])
     there, back = (SAMPLERS[name](VP_LINEAR, t, **settings) for t in (times, times[::-1]))
@@ -231,7 +232,7 @@ INVERTIBLE = [m for m in VARIANTS if of_the_ode(m[0], **m[1])]
 
 @pytest.mark.parametrize("method", INVERTIBLE, ids=label)
 def test_inversion_and_back_is_the_identity_at_the_methods_order(method):
-    """Increasing times would run another method than decreasing ones; cold start: order 2."""
+    """Increasing times would run another method. The order from a cold start is 2."""
     order = min(SAMPLERS[method[0]].order(**method[1]), 2)
     coarse, fine = there_and_back(method, 32), there_and_back(method, 64)
     assert fine < 0.12
@@ -240,7 +241,7 @@ def test_inversion_and_back_is_the_identity_at_the_methods_order(method):
 
 @pytest.mark.parametrize("method", [m for m in VARIANTS if m not in INVERTIBLE], ids=label)
 def test_noise_cannot_be_inverted(method):
-    """The sampler would take the root of a negative variance, or noise the data twice."""
+    """The sampler would take the root of a negative variance, or add noise twice."""
     name, settings = method
     with pytest.raises(ValueError, match=rf"{name} adds noise, so it cannot be inverted"):
         SAMPLERS[name](VP_LINEAR, TIMES[::-1], **settings)
@@ -262,13 +263,13 @@ def test_noise_cannot_be_inverted(method):
     ids=lambda times: "_".join(map(str, np.ravel(times))),
 )
 def test_bad_times_are_refused(times):
-    """A sampler would step twice at one time, or ask the network outside its range."""
+    """A sampler would step twice at one time, or call the network outside its range."""
     with pytest.raises(ValueError, match="times"):
         ddim(VP_LINEAR, np.array(times))
 
 
 def test_sampler_knows_its_order_from_its_settings():
-    """Reports and tests would take the default's order for all settings."""
+    """Reports and tests would assume the default order for all settings."""
     assert (heun.__name__, heun.order(), rk4.order(), ddim.order(eta=1.0)) == ("heun", 2, 4, 1)
     assert (lms.order(), lms.order(order=2), lms.order(order=2, lower_final=True)) == (4, 2, 2)
     assert (unipc.order(), unipc.order(order=2), unipc.order(corrector=False)) == (4, 3, 3)

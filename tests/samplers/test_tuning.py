@@ -1,4 +1,4 @@
-"""Grids made for a sampler, and starts from noised images."""
+"""Grids optimized for a sampler, and samples that start from noised images."""
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +24,7 @@ SDE, VAR = VP(Cosine(), t_max=0.995), np.geomspace(1e-2, 2, 6)
     "name", ["ddim", "heun", *(pytest.param(n, marks=pytest.mark.thorough) for n in MULTISTEP)]
 )
 def test_the_grid_that_is_made_is_better_and_is_a_grid(name):
-    """The gain that is reported would not be there."""
+    """The reported gain would not be real."""
     plan, times = SAMPLERS[name], uniform(SDE, 7)
     made = optimize(plan, SDE, times, VAR, most=20)
     assert made.after < made.before == error(plan, SDE, times, VAR)
@@ -34,7 +34,11 @@ def test_the_grid_that_is_made_is_better_and_is_a_grid(name):
 
 
 def test_error_is_the_distance_of_the_laws():
-    """One row gives the posterior mean, whose law is known: alpha S / (alpha^2 S + sigma^2) x."""
+    """The error would not be the distance of the two distributions.
+
+    One row gives the posterior mean, whose distribution is known: alpha S / (alpha^2 S + sigma^2)
+    x.
+    """
     at = levels(SDE, np.array([SDE.t_max]))
     total = at.alpha**2 * VAR + at.sigma**2
     deviation = at.alpha * VAR / np.sqrt(total)
@@ -59,7 +63,7 @@ def test_what_cannot_be_optimized_is_refused_by_name(times, var, match):
     ("strength", "steps"), some([(1.0, 20), (0.5, 10), (0.01, 1)], [(0.5, 10)])
 )
 def test_image_to_image_begins_at_its_share_of_the_grid(strength, steps):
-    """The image would be noised to another level than the sampler begins with."""
+    """The image would have another noise level than that at which the sampler begins."""
     sde = VP(Linear())
     times, keys = uniform(sde, 20), jax.random.split(jax.random.key(0), 4000)
     x0 = jnp.full((4000, 1), 0.8)
@@ -89,7 +93,7 @@ def test_bad_strength_is_refused_by_name(strength):
 
 
 def test_there_and_back_by_inversion():
-    """An image would not come back from its latent: the error falls with the order."""
+    """An image would not return from its latent. The error falls with the order."""
     sde, x0 = VP(Linear(), t_min=0.01), jnp.linspace(-2, 2, 8)[:, None]
     denoise = gaussian(jnp.full(1, 0.5), jnp.full(1, 0.3)).denoiser(sde)
     keys = jax.random.split(jax.random.key(0), 8)
@@ -130,7 +134,7 @@ def refined(name, wanted, first=5, most=640):
 
 @pytest.mark.parametrize("name", some(["ddim", "heun", "dpmpp_2m"], ["heun"]))
 def test_the_estimated_error_is_the_true_one(name, x64):
-    """The steps that are advised would be of another error than the one that was asked for."""
+    """The recommended number of steps would have another error than the requested one."""
     found, true = refined(name, 1e-9, first=10, most=40)
     print(name, [f"{f.steps}: {f.error:.2e}, true {e:.2e}" for f, e in zip(found, true)])  # noqa: B905
     assert [f.steps for f in found] == [10, 20, 40]

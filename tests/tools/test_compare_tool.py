@@ -1,4 +1,4 @@
-"""Pages that ask people: right pairs, blinded, and used for real in a browser."""
+"""Pages for human evaluation: correct pairs, blinded, and used for real in a browser."""
 
 import base64
 import io
@@ -20,7 +20,7 @@ PAIRS = 8
 
 @pytest.fixture
 def tool(monkeypatch, capsys):
-    """The tool in this process: (error or None, what it printed)."""
+    """Run the tool in this process; return its error or None, and its output."""
 
     def run(*flags):
         monkeypatch.setattr(sys, "argv", ["compare", *map(str, flags)])
@@ -35,7 +35,7 @@ def tool(monkeypatch, capsys):
 
 @pytest.fixture(scope="module")
 def sets(tmp_path_factory):
-    """Dark images with labels as `sample` writes them, and bright ones as a folder of classes."""
+    """Write dark images with labels as `sample` does, and bright ones as a folder of classes."""
     root, rng = tmp_path_factory.mktemp("sets"), np.random.default_rng(0)
     x = rng.integers(0, 100, (20, 8, 8, 1), np.uint8)
     np.savez(root / "dark.npz", x, np.arange(20) % 2)
@@ -72,8 +72,8 @@ def test_pairs_are_of_one_class_and_no_image_is_shown_twice():
 
 
 @pytest.mark.parametrize("test", blind.TESTS)
-def test_the_key_says_what_is_shown_and_the_page_does_not(tool, sets, tmp_path, test):
-    """Every rate would be wrong; or the answers could be read off the page."""
+def test_the_key_holds_the_answers_and_the_page_does_not(tool, sets, tmp_path, test):
+    """Every rate would be wrong, or participants could read the answers off the page."""
     dark, bright = sets / "dark.npz", sets / "bright"
     flags = [dark, bright, f"--test={test}", f"--num={PAIRS}", "--question=<b>?</b>"]
     error, out = tool(*flags, f"--out={tmp_path}")
@@ -152,13 +152,13 @@ def choose(browser, how) -> None:
 @pytest.mark.skipif(PROGRAM is None, reason="no chromium on this machine")
 @pytest.mark.parametrize("test", blind.TESTS)
 def test_a_person_answers_in_a_browser_and_is_counted(tool, sets, tmp_path, test):
-    """People's time would be lost: keys, going back, a reload, touch, the saved file."""
+    """The time of participants would be lost: keys, going back, a reload, touch, the saved file."""
     page = [sets / "dark.npz", sets / "bright", f"--test={test}", f"--num={PAIRS}"]
     assert tool(*page, f"--out={tmp_path}")[0] is None
     many = PAIRS if test == "preference" else 2 * PAIRS
     with Browser(tmp_path) as browser:
         browser.open(tmp_path / "index.html")
-        for key in ("f", "j", "Enter"):  # a name, typed: no answers
+        for key in ("f", "j", "Enter"):  # typing a name is no answer
             browser.press(key)
         choose(browser, lambda _: browser.press("ArrowLeft"))
         browser.press("Backspace")
@@ -166,7 +166,7 @@ def test_a_person_answers_in_a_browser_and_is_counted(tool, sets, tmp_path, test
         choose(browser, lambda b: browser.press("ArrowRight" if b[-1] else "ArrowLeft"))
         choose(browser, lambda b: browser.press("j" if b[-1] else "f"))
         assert browser.run(DONE) == 2
-        browser.open(tmp_path / "index.html")  # goes on
+        browser.open(tmp_path / "index.html")  # continues after a reload
         browser.resize(390, 844, ratio=2, mobile=True)
         pairs = ("#images img:first-child", "#images img:last-child")
         places = pairs if test == "preference" else ("#left", "#right")

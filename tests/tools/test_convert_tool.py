@@ -1,4 +1,4 @@
-"""Weights in and out: a run is exported and comes back, and mistakes are one line."""
+"""Weights in and out: a run is exported and loaded again, and mistakes give one line."""
 
 import json
 import re
@@ -25,7 +25,7 @@ COMMANDS = {"convert": convert, "evaluate": evaluate, "sample": sample, "train":
 
 @pytest.fixture
 def call(monkeypatch, capsys):
-    """A command in this process: (exit code, stdout, stderr)."""
+    """Run a command in this process; return exit code, stdout and stderr."""
 
     def run(command, *flags):
         capsys.readouterr()
@@ -49,7 +49,7 @@ def exported(toy, tmp_path_factory):
 
 @pytest.mark.typed
 def test_an_exported_run_comes_back_identical(toy, exported):
-    """Weights that are given to others would not be those that were trained."""
+    """Exported weights would differ from the trained ones."""
     ours, back = diffjax.load(toy), diffjax.load(exported)
     assert sorted(p.name for p in exported.iterdir()) == [
         "SHA256SUMS",
@@ -66,7 +66,7 @@ def test_an_exported_run_comes_back_identical(toy, exported):
 
 
 def test_a_network_is_exported_from_python(toy, tmp_path):
-    """Only the command could export weights."""
+    """Weights could be exported by the command only."""
     trained = diffjax.load(toy)
     trained.save(tmp_path / "out")
     back = diffjax.load(str(tmp_path / "out"))
@@ -77,7 +77,7 @@ def test_a_network_is_exported_from_python(toy, tmp_path):
 
 
 def test_an_exported_run_samples_the_same(toy, exported, call, tmp_path):
-    """The folder would not be one that the commands take, or its samples be others."""
+    """The export would be refused by the commands, or give other samples."""
     for workdir, name in ((toy, "a.npz"), (exported, "b.npz")):
         flags = ["--num=4", "--seed=3", f"--out={tmp_path / name}"]
         assert call("sample", f"--workdir={workdir}", *flags)[0] == 0
@@ -86,7 +86,7 @@ def test_an_exported_run_samples_the_same(toy, exported, call, tmp_path):
 
 
 def test_an_exported_run_is_exported_again_with_another_config(exported, call, tmp_path):
-    """A config could not be mended without training again."""
+    """A config could not be corrected without training again."""
     code, out, _ = call("convert", exported, f"--out={tmp_path / 'x'}", "--config.sampling.steps=7")
     assert code == 0
     assert f"python -m diffjax.sample --workdir={tmp_path / 'x'}" in out
@@ -125,7 +125,7 @@ def test_an_exported_run_is_exported_again_with_another_config(exported, call, t
 def test_what_cannot_work_is_one_line(
     command, flags, parts, toy, exported, call, tmp_path, monkeypatch
 ):
-    """A traceback, or a folder of weights that are of no use."""
+    """A traceback would appear, or a folder of useless weights."""
     monkeypatch.chdir(tmp_path)
     save_file({"a": np.zeros(2, np.float32)}, "odd.safetensors")
     (tmp_path / "broken.safetensors").write_bytes(b"no tensors")
@@ -140,7 +140,7 @@ def test_what_cannot_work_is_one_line(
 
 
 def transformer():
-    """Some tensors of a DiT of no published size."""
+    """Return some tensors of a DiT of no published size."""
     shapes = {
         "x_embedder.proj.weight": (8, 4, 2, 2),
         "y_embedder.embedding_table.weight": (3, 8),
@@ -152,7 +152,7 @@ def transformer():
 
 @pytest.mark.parametrize("change", ["missing", "surplus", "misfit"])
 def test_weights_of_another_network_are_named(exported, change, tmp_path):
-    """A file that was edited, or put into the wrong folder, would fail deep inside the network."""
+    """An edited file, or one in the wrong folder, would fail deep inside the network."""
     folder = shutil.copytree(exported, tmp_path / "copy")
     tensors = load_file(folder / WEIGHTS)
     name = sorted(tensors)[0]
@@ -169,7 +169,7 @@ def test_weights_of_another_network_are_named(exported, change, tmp_path):
 
 
 def test_a_table_names_several_tensors_of_each_kind():
-    """The message would name only the first of many tensors."""
+    """The message would name the first of many missing tensors only."""
     table = conv("a", "x")
     with pytest.raises(ValueError, match=r"missing: 2 \(x\.bias, x\.weight\); unexpected: 7 \(0"):
         converted(table, {str(i): np.zeros(1) for i in range(7)})
@@ -188,7 +188,7 @@ def test_blocks_are_stacked_in_their_order():
 
 
 def test_families_tell_each_other_apart():
-    """A checkpoint would be read by the rules of another code base."""
+    """A checkpoint would be read by the rules of another codebase."""
     names = {
         "diffusers": ["conv_in.weight", "time_embedding.linear_1.weight"],
     }
@@ -198,7 +198,7 @@ def test_families_tell_each_other_apart():
 
 
 def test_tensors_in_several_files_are_read_as_one(exported, tmp_path):
-    """Large checkpoints are published in parts."""
+    """Large checkpoints, which are published in parts, could not be read."""
     tensors = load_file(exported / WEIGHTS)
     names = sorted(tensors)
     for k in range(2):

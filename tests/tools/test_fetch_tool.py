@@ -1,4 +1,4 @@
-"""Downloads from a real server on this machine: whole, resumed, refused, and never half there."""
+"""Downloads from a real local server: complete, resumed or refused, and never left in part."""
 
 import hashlib
 import io
@@ -96,14 +96,14 @@ def remote(server, **more) -> downloads.Remote:
 
 @pytest.mark.parametrize("ranges", [True, False])
 def test_a_connection_that_breaks_off_is_taken_up_again(server, tmp_path, ranges):
-    """A large file would have to come in one piece."""
+    """A large file would have to arrive in one piece."""
     server.breaks, server.times, server.ranges = 1_000_000, 2 if ranges else 1, ranges
     path = downloads.fetch(remote(server), tmp_path / "a.bin")
     assert path.read_bytes() == CONTENT and [*tmp_path.iterdir()] == [path]
     starts = [asked for _, asked in server.asked]
     assert starts == (["", "bytes=1000000-", "bytes=2000000-"] if ranges else ["", starts[1]])
     server.asked.clear()
-    downloads.fetch(remote(server), path)  # it is there, with its sum
+    downloads.fetch(remote(server), path)  # the file exists and has its checksum
     assert server.asked == []
     path.write_bytes(b"damaged")
     assert downloads.fetch(remote(server), path).read_bytes() == CONTENT
@@ -124,7 +124,7 @@ def test_what_breaks_off_for_good_is_resumed_by_the_next_call(server, tmp_path):
 
 
 def once_then_nothing(once):
-    """Connections of which only the first brings something."""
+    """Serve connections of which only the first delivers something."""
     calls = []
 
     def connect(file, part, start):
@@ -135,7 +135,7 @@ def once_then_nothing(once):
 
 
 def test_another_file_than_the_published_one_is_refused_and_nothing_stays(server, tmp_path):
-    """Weights of somebody else would be loaded under a known name."""
+    """Weights of unknown origin would be loaded under a known name."""
     for more in ({"sum": "0" * 64}, {"sum": "0" * 40}):
         with pytest.raises(ValueError, match=r"its checksum is \w+, not 0+: deleted$"):
             downloads.fetch(remote(server, **more), tmp_path / "a.bin")
@@ -147,7 +147,7 @@ def test_another_file_than_the_published_one_is_refused_and_nothing_stays(server
 
 
 def test_without_a_sum_nothing_is_resumed(server, tmp_path):
-    """Parts of two versions of a file would be joined, and nobody would know."""
+    """Parts of two versions of a file would be joined without notice."""
     server.breaks, server.times = 1000, 1
     with pytest.raises(downloads.Unfinished, match=r"1000 of 3000000 bytes \(.*\)$"):
         downloads.fetch(remote(server, sum=""), tmp_path / "a.bin")
@@ -156,7 +156,7 @@ def test_without_a_sum_nothing_is_resumed(server, tmp_path):
 
 
 def model(server, name="/o/m"):
-    """A repository of two pages, with weights in two forms."""
+    """Return a repository of two pages, with weights in two forms."""
     files = {"config.json": b'{"a": 1}', "unet/w.safetensors": CONTENT, "w.bin": b"old"}
     blob = lambda content: hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
     entries = [
@@ -187,7 +187,7 @@ def test_a_repository_comes_with_its_weights_in_one_form(server, tmp_path, call)
 
 
 def test_what_cannot_be_fetched_is_one_line(server, tmp_path, call, monkeypatch):
-    """A traceback, an empty folder, or a page of HTML under the name of weights."""
+    """A traceback would appear, an empty folder, or an HTML page under the name of weights."""
     monkeypatch.chdir(tmp_path)
     model(server)
     server.files["/api/models/o/html/tree/main?recursive=true"] = b"<html>"
@@ -240,7 +240,7 @@ def archive(train: np.ndarray, label: np.ndarray) -> bytes:
 
 
 def test_cifar10_becomes_a_data_set_that_is_read(server, tmp_path, call, monkeypatch):
-    """TensorFlow would have to be installed to train on it."""
+    """TensorFlow would be needed to train on CIFAR-10."""
     x = np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3), np.uint8)
     label = np.arange(12) % 3
     content = archive(x, label)

@@ -1,4 +1,4 @@
-"""Grids made at the command line: for the data of a config, and in the form that sampling takes."""
+"""Grids optimized by command: for the data of a config, printed as a flag of sampling."""
 
 import re
 import sys

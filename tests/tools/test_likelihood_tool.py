@@ -1,4 +1,4 @@
-"""Pictures of what a network finds likely."""
+"""Pictures of the density that a network has learned."""
 
 import argparse
 import dataclasses
@@ -15,7 +15,7 @@ from diffjax.tools import likelihood as tool
 
 
 def test_a_density_in_the_plane_is_drawn_with_its_integral(toy, small, capsys, monkeypatch):
-    """A heat map would be of something else than the density: with v = 0 it is that of N(0, I)."""
+    """A heat map would not show the density: with v = 0 it is that of N(0, I)."""
     e = diffjax.load(toy).experiment
     denoise = dataclasses.replace(small.denoise, params={"network": {"c": jnp.zeros(())}})
     normal = {"denoise": denoise, "form": e.form, "reading": e.reading, "config": e.config}
@@ -28,7 +28,7 @@ def test_a_density_in_the_plane_is_drawn_with_its_integral(toy, small, capsys, m
 
 
 def test_the_way_between_latents_keeps_their_length():
-    """Decoded in between would be images that no noise leads to."""
+    """Interpolations would be decoded from latents of a length that no noise has."""
     rng = np.random.default_rng(0)
     a, b = (jnp.asarray(rng.normal(size=(3, 4, 4, 1)), jnp.float32) for _ in range(2))
     norm = lambda x: np.linalg.norm(np.asarray(x).reshape(3, -1), axis=1)
@@ -39,7 +39,7 @@ def test_the_way_between_latents_keeps_their_length():
 
 @pytest.mark.typed
 def test_images_are_ranked_mapped_and_joined(small, capsys):
-    """The order, the map of an image and its bound would not belong together."""
+    """The order, the map of an image, or its bound would belong to another image."""
     given = argparse.Namespace(num=3, steps=4, metric="bpd:num=8,steps=4")
     assert tool.rank(small, given).shape[-1] == 3
     assert tool.maps(small, given).shape[-1] == 3

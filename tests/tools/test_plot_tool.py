@@ -1,4 +1,4 @@
-"""The pictures of a process: made from real data, with the right noise, and warned about."""
+"""Pictures of a process: real data, the right noise, and warnings."""
 
 import sys
 
@@ -24,8 +24,8 @@ def drawn(monkeypatch, tmp_path, capsys):
     return run
 
 
-def test_schedules_are_drawn_and_early_loss_is_said(drawn):
-    """A user would not see that most of the times of a schedule are noise."""
+def test_schedules_are_drawn_and_early_loss_is_reported(drawn):
+    """A user would not notice that most times of a schedule are noise."""
     picture, said = drawn("schedules", "linear", "cosine", "shifted:schedule=linear,by=3")
     assert picture.shape[2] == 3 and len(np.unique(picture)) > 20
     warned = [line.split(":")[1].strip() for line in said.splitlines() if "warning" in line]
@@ -42,7 +42,7 @@ def test_forward_shows_the_images_with_the_noise_of_their_time(drawn, monkeypatc
     """The picture would show another process than the one that is trained."""
     seen = []
     strips = images.strips
-    two = lambda rows, *more: strips([row[:2] for row in rows], *more)  # the others are not drawn
+    two = lambda rows, *more: strips([row[:2] for row in rows], *more)  # other rows are not drawn
     monkeypatch.setattr(images, "strips", lambda *args: seen.append(args) or two(*args))
     drawn("forward", "cosine", "linear", "--sde=vp", "--data=digits", "--num=50", "--times=0.3,1")
     rows, labels, titles = seen[0]

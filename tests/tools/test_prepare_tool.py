@@ -1,4 +1,4 @@
-"""Any source to a data set that TFDS reads: complete, clean, split, the same each time."""
+"""Any source becomes a data set that TFDS reads: complete, clean, split and reproducible."""
 
 import csv
 import json
@@ -19,7 +19,7 @@ from diffjax.tools import prepare as tool
 
 @pytest.fixture
 def made(monkeypatch, capsys, tmp_path):
-    """The tool in this process: (exit code, stdout, stderr); it writes to tmp_path / "mine"."""
+    """Run the tool in this process; return exit code, stdout and stderr. It writes to `mine`."""
 
     def run(source, *flags, out=None):
         given = [str(source), f"--out={out or tmp_path / 'mine'}", *flags]
@@ -32,7 +32,7 @@ def made(monkeypatch, capsys, tmp_path):
 
 
 def read(out):
-    """Both splits, as training reads them, and the statistics."""
+    """Return both splits, as training reads them, and the statistics."""
     opened = {s: tfds(s, dataset=out.name, data_dir=str(out.parent)) for s in ("train", "test")}
     return {s: load(d) for s, d in opened.items()}, json.loads(
         (out / "statistics.json").read_text()
@@ -68,7 +68,7 @@ def test_a_folder_with_classes_comes_back_whole(made, tmp_path, tiny_folder):
         np.concatenate([d.label for d in data.values()]),
     )
     same_items(joined, whole)
-    # Stratified: of each class the same share.
+    # Stratified: an equal share of each class.
     assert stats["classes"] == {"train": {"ape": 14, "bee": 14}, "test": {"ape": 6, "bee": 6}}
     x = data["train"].x / 127.5 - 1
     np.testing.assert_allclose(stats["mean"], x.mean((0, 1, 2)), atol=1e-9)
@@ -122,7 +122,7 @@ def test_images_of_all_sizes_become_one_and_bad_files_are_named(made, tmp_path):
 
 @pytest.mark.parametrize(("how", "gone"), [("none", 0), ("exact", 4), ("near", 5)])
 def test_duplicates_go_from_the_training_images_and_are_shown(made, tmp_path, how, gone):
-    """A held-out image in the training data makes memory look like skill."""
+    """A held-out image among the training images would make memorisation look like skill."""
     x = pictures(30, 32)
     near = np.clip(x[3].astype(int) + 2, 0, 255).astype(np.uint8)
     train = np.concatenate([x[:20], x[[0, 1]], x[[25]], x[[0]], near[None]])
@@ -147,7 +147,7 @@ def test_duplicates_go_from_the_training_images_and_are_shown(made, tmp_path, ho
 
 
 def test_copies_are_never_on_both_sides_of_a_new_split(made, tmp_path):
-    """Otherwise the network would know test images, which may have another label in training."""
+    """The network would know test images, which may have another label in training."""
     x = np.concatenate([pictures(60), pictures(60)])
     label = np.concatenate([np.arange(60) % 3, np.arange(60) % 2])
     np.savez(tmp_path / "a.npz", x=x, y=label)
@@ -158,8 +158,8 @@ def test_copies_are_never_on_both_sides_of_a_new_split(made, tmp_path):
 
 
 @pytest.mark.thorough
-def test_a_killed_run_goes_on_and_gives_the_same_bytes(tmp_path, monkeypatch):
-    """It would start again after hours of work, or write another data set."""
+def test_a_killed_run_resumes_and_writes_the_same_bytes(tmp_path, monkeypatch):
+    """The tool would start again after hours of work, or write another data set."""
     np.savez(tmp_path / "a.npz", x=pictures(1700), y=np.arange(1700) % 5)  # four parts
     command = lambda out, *more: [
         sys.executable, "-m", "diffjax.tools.prepare", str(tmp_path / "a.npz"),

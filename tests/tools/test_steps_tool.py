@@ -1,4 +1,4 @@
-"""The number of steps for a wanted error, of a tiny run."""
+"""The number of steps for a wanted error, on a tiny run."""
 
 import re
 import sys
@@ -12,7 +12,7 @@ from diffjax.tools import steps
 
 @pytest.fixture
 def tool(monkeypatch, capsys, toy):
-    """The tool in this process: (error or None, what it printed)."""
+    """Run the tool in this process; return its error or None, and its output."""
 
     def run(*flags):
         given = [f"--workdir={toy}", "--num=8", *flags]
@@ -27,7 +27,7 @@ def tool(monkeypatch, capsys, toy):
 
 
 def rows(out):
-    """Steps, passes and errors, as they are printed."""
+    """Return steps, passes and errors from the printed table."""
     found = re.findall(r"^ +(\d+) +(\d+) +([\d.e+-]+)$", out, re.M)
     return [(int(n), int(passes), float(error)) for n, passes, error in found]
 
@@ -36,7 +36,7 @@ def rows(out):
     ("sampler", "wanted"), some([("dpmpp_2m", 0.02), ("ddim_sde", 30.0)], [("dpmpp_2m", 0.02)])
 )
 def test_steps_are_doubled_until_the_error_is_small_enough(tool, sampler, wanted):
-    """The steps that are advised would have a larger error; with noise it would not fall at all."""
+    """The recommended steps would have a larger error; with noise it would not fall at all."""
     error, out = tool(f"--sampler={sampler}", f"--error={wanted}", "--grid=logsnr_uniform")
     print(out)
     assert error is None
@@ -48,8 +48,8 @@ def test_steps_are_doubled_until_the_error_is_small_enough(tool, sampler, wanted
     assert out.splitlines()[-1] == f"--steps={made[-1][0]}"
 
 
-def test_the_most_steps_are_said_where_they_are_too_few(tool):
-    """A number of steps would be advised whose error is larger than asked for."""
+def test_a_limit_of_steps_that_is_too_low_is_reported(tool):
+    """A number of steps would be recommended whose error is larger than requested."""
     error, out = tool("--sampler=ddim", "--error=1e-6", "--most=12", "--steps=3")
     assert error.startswith("--most=12: the error is ") and "with 12 steps" in error
     assert "more than --error=1e-06" in error and "\n" not in error

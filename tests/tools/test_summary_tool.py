@@ -26,7 +26,7 @@ def test_the_published_size_is_shown_without_data_or_compiling(monkeypatch, caps
 
 
 def test_the_size_is_that_of_the_parameters(monkeypatch, capsys):
-    """A user would have to start a run to learn that it does not fit."""
+    """The printed size would not be that of the parameters."""
     changes = ["network.channels=8", "network.multipliers=(1,)", "network.attention=()"]
     e = builder.experiment(config.override(config.load("digits_vp"), changes))
     leaves = jax.tree.leaves(jax.eval_shape(e.initialise).params)

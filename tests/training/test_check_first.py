@@ -37,7 +37,7 @@ def experiment(*fields: str, name: str = str(FILE), form=None):
     ],
 )
 def test_a_run_that_is_refused_leaves_nothing_behind(tmp_path, monkeypatch, fields, message):
-    """The corrected command would be refused as another config of the same folder."""
+    """The corrected command would be refused as another config in the same folder."""
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(ConfigError, match=message):
         diffjax.fit(FILE, tmp_path / "run", *fields)
@@ -45,7 +45,7 @@ def test_a_run_that_is_refused_leaves_nothing_behind(tmp_path, monkeypatch, fiel
 
 
 def test_an_empty_workdir_is_refused(monkeypatch, capsys):
-    """A variable that is not set would train into the current folder."""
+    """An unset variable would train into the current folder."""
     with pytest.raises(ConfigError, match=r"workdir='': the path is empty"):
         diffjax.fit(FILE, "")
     monkeypatch.setattr(sys, "argv", ["train.py", f"--config={FILE}", "--workdir="])
@@ -137,7 +137,7 @@ def test_what_fails_later_is_refused_when_it_is_built(fields, message):
     ],
 )
 def test_what_a_network_selects_must_exist(fields, message):
-    """Attention would be nowhere, and the network smaller than the config says."""
+    """Attention would be nowhere, and the network smaller than the config states."""
     with pytest.raises(ConfigError, match=rf"^config.network: .*{message}"):
         experiment(*fields, name="digits_vp", form=labelled("image", (8, 8, 1), 10))
 
@@ -153,8 +153,8 @@ def test_what_a_network_selects_must_exist(fields, message):
         ({"label": 0.1}, 2.0, False),
     ],
 )
-def test_guidance_away_from_what_was_never_trained_is_said(dropout, guidance, said):
-    """Samples would be pushed away from the output of weights that no step has changed."""
+def test_guidance_away_from_untrained_output_is_reported(dropout, guidance, said):
+    """Samples would be pushed away from the output of untrained weights."""
     config = load(str(FILE))
     config["loss"]["condition_dropout"] = dropout
     config["sampling"]["guidance"] = guidance
@@ -165,8 +165,8 @@ def test_guidance_away_from_what_was_never_trained_is_said(dropout, guidance, sa
     assert builder.untrained(bare) == ""
 
 
-def test_a_picture_of_samples_that_failed_is_said_and_not_drawn(monkeypatch, caplog):
-    """A run would show noise as samples, although no sampling had worked."""
+def test_a_failed_picture_of_samples_is_reported_and_not_drawn(monkeypatch, caplog):
+    """A run would show noise as samples, although sampling failed."""
     made = experiment()
     bad = Result(jnp.zeros((6, 2)), jnp.asarray(1))
     monkeypatch.setattr(loop, "generate", lambda *_, **__: bad)
@@ -180,13 +180,13 @@ def test_a_picture_of_samples_that_failed_is_said_and_not_drawn(monkeypatch, cap
 
 
 def override_every(made):
-    """The experiment with a picture, and nothing else, after each step."""
+    """Return the experiment with a picture, and nothing else, after each step."""
     never = {"log_every": 10, "checkpoint_every": 10, "snapshot_every": 0, "held_out_every": 0}
     return dataclasses.replace(made, train=dataclasses.replace(made.train, **never, sample_every=1))
 
 
 def test_optimal_transport_pairs_within_a_class():
-    """The noise of a class would have a mean, and its sampling begin somewhere else."""
+    """The noise of a class would have a mean, and its sampling start elsewhere."""
     x0 = jnp.repeat(jnp.array([[-5.0], [5.0]]), 32, 0)
     label = jnp.repeat(jnp.array([0, 1]), 32)
     eps = jax.random.normal(jax.random.key(0), x0.shape)

@@ -1,4 +1,4 @@
-"""Checkpoints: what is restored is what was saved, whatever happened to the files since."""
+"""Checkpoints: what is restored is what was saved, whatever happens to the files."""
 
 import contextlib
 import gc
@@ -26,7 +26,7 @@ ABSTRACT = {"step": jax.ShapeDtypeStruct((), jnp.int32), "w": jax.ShapeDtypeStru
 
 @pytest.fixture(autouse=True, scope="module")
 def unfinished_reads():
-    """End them while Python is whole: at its exit they would raise errors."""
+    """Finish pending reads while Python still runs; at its exit they would raise errors."""
     yield
     for coroutine in filter(inspect.iscoroutine, gc.get_objects()):
         if "orbax" in coroutine.cr_code.co_filename and not coroutine.cr_running:
@@ -59,7 +59,7 @@ def same(found, step: int) -> bool:
 
 
 def files(root) -> dict:
-    """All files with their contents."""
+    """Return all files with their contents."""
     return {
         p.relative_to(root): p.read_bytes() if p.is_file() else None
         for p in sorted(root.rglob("*"))
@@ -94,14 +94,14 @@ def test_nothing_is_restored_where_nothing_was_saved(tmp_path):
     assert restored(tmp_path / "new") is None
 
 
-def test_the_newest_state_comes_back_bit_by_bit(tmp_path):
+def test_the_newest_state_is_restored_bit_for_bit(tmp_path):
     write(tmp_path, [1, 2, 10])
     assert same(restored(tmp_path), 10)
     assert same(restored(tmp_path, write=False), 10)
 
 
 def test_only_the_newest_are_kept(tmp_path):
-    """Otherwise a long run would fill the disk."""
+    """A long run would fill the disk."""
     write(tmp_path, range(1, 7), keep=2)
     reader = Checkpoints(tmp_path, write=False)
     assert reader.steps() == [5, 6]
@@ -110,7 +110,7 @@ def test_only_the_newest_are_kept(tmp_path):
 
 
 def test_a_step_that_is_there_is_kept_as_it_is(tmp_path):
-    """A resumed run may save a step again; rewriting it would put the only good copy at risk."""
+    """Saving a step again in a resumed run would put its only good copy at risk."""
     write(tmp_path, [4])
     before = files(tmp_path)
     checkpoints = Checkpoints(tmp_path)
@@ -120,7 +120,7 @@ def test_a_step_that_is_there_is_kept_as_it_is(tmp_path):
 
 
 def test_a_step_that_donates_does_not_change_what_is_being_saved(tmp_path):
-    """Saves run beside the training, which reuses the state's memory at once."""
+    """Saved values would change, as training reuses the state's memory during the save."""
     size = 500_000
     begin = lambda: {"w": jnp.arange(size, dtype=jnp.float32), "b": jnp.zeros((), jnp.int32)}
     step = jax.jit(lambda s: {"w": s["w"] * 1.5 + 1, "b": s["b"] + 1}, donate_argnums=0)
@@ -140,7 +140,7 @@ def test_a_step_that_donates_does_not_change_what_is_being_saved(tmp_path):
 
 @pytest.fixture
 def restless_threads():
-    """They take turns a thousand times as often."""
+    """Let threads switch a thousand times as often."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(before / 1000)
     yield
@@ -149,9 +149,9 @@ def restless_threads():
 
 @pytest.mark.parametrize("saves", [1, pytest.param(6, marks=pytest.mark.thorough)])
 def test_what_several_devices_hold_is_saved_whole(tmp_path, restless_threads, saves):
-    """Threads that asked JAX at once for the shards of an array got some twice and some never.
+    """A shard would be saved twice or never.
 
-    One save in three showed it.
+    Threads that asked JAX at once for the shards of an array did so in one save of three.
     """
     devices = jax.make_mesh((4,), ("data",), devices=jax.devices()[:4])
     begin = lambda: [jnp.full(8, k, jnp.float32) for k in range(200)]
@@ -179,8 +179,8 @@ def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_taken(tmp_path,
 
 
 @pytest.mark.parametrize("again", [[6], [4, 6], [4]])
-def test_training_goes_on_after_a_damaged_checkpoint(tmp_path, again):
-    """Steps up to the damaged one come again: taken for saved, they would be lost for good."""
+def test_training_continues_after_a_damaged_checkpoint(tmp_path, again):
+    """Steps up to the damaged checkpoint would count as saved, and be lost for good."""
     write(tmp_path, [3, 6])
     damage(tmp_path, 6, "truncated")
     checkpoints = Checkpoints(tmp_path, keep=9)
@@ -191,7 +191,7 @@ def test_training_goes_on_after_a_damaged_checkpoint(tmp_path, again):
     assert same(restored(tmp_path), again[-1])
 
 
-def test_if_all_are_damaged_it_says_so(tmp_path):
+def test_damage_to_all_checkpoints_is_reported(tmp_path):
     """A silent new start would throw a run away."""
     write(tmp_path, [3, 6])
     damage(tmp_path, 3, "truncated")
@@ -201,7 +201,7 @@ def test_if_all_are_damaged_it_says_so(tmp_path):
 
 
 def test_a_flipped_byte_in_any_file_is_never_loaded(tmp_path, caplog):
-    """Storage that rots gives back other numbers without an error: only checksums can tell."""
+    """Other numbers would be loaded without an error: only checksums detect them."""
     wide = lambda k: {"w": jnp.asarray(np.random.default_rng(k).normal(size=2000), jnp.float32)}
     checkpoints = Checkpoints(tmp_path)
     for step in (3, 6):
@@ -226,7 +226,7 @@ def test_a_flipped_byte_in_any_file_is_never_loaded(tmp_path, caplog):
 
 
 def test_the_best_is_kept_with_the_newest_also_after_a_restart(tmp_path):
-    """The best would be lost to the newest ones, or the newest to the best."""
+    """The best checkpoint would be lost to the newest ones, or the newest to the best."""
     losses = {1: 3.0, 2: 1.0, 3: 2.0, 4: None, 5: 7.0, 6: float("nan")}
     for steps in ([1, 2, 3], [4, 5], [6]):
         checkpoints = Checkpoints(tmp_path, keep=2)
@@ -242,7 +242,7 @@ def test_the_best_is_kept_with_the_newest_also_after_a_restart(tmp_path):
 
 
 def test_a_save_that_fails_leaves_the_others_and_the_next_one_works(tmp_path, caplog):
-    """orbax would keep raising the old error, and report that there is no checkpoint."""
+    """orbax would raise the old error again, and report that there is no checkpoint."""
     checkpoints = Checkpoints(tmp_path, keep=9)
     checkpoints.save(1, state(1))
     checkpoints.wait()
@@ -279,7 +279,7 @@ def test_a_half_written_checkpoint_is_not_seen(tmp_path, write_too):
 
 
 def test_the_step_of_a_half_written_checkpoint_can_be_saved_again(tmp_path):
-    """After kill -9 in a save the same step comes again: it must not be taken for done."""
+    """A half-written checkpoint would count as done when its step is saved again."""
     write(tmp_path, [3])
     half_written(tmp_path, 9)
     write(tmp_path, [9])
@@ -301,7 +301,7 @@ def test_stray_files_and_folders_are_ignored(tmp_path):
 
 
 def test_a_reader_changes_nothing(tmp_path):
-    """Sampling beside a running training must not clear away what is being written."""
+    """Sampling beside a running training would delete what is being written."""
     write(tmp_path, [3, 6, 9])
     half_written(tmp_path, 12)
     (tmp_path / "15.orbax-checkpoint-tmp-1").mkdir()
@@ -319,7 +319,7 @@ def test_a_reader_makes_no_folder(tmp_path):
 
 
 def test_a_state_of_another_shape_is_refused(tmp_path):
-    """Parameters that are silently cut or padded would give another network."""
+    """Silently cut or padded parameters would give another network."""
     write(tmp_path, [3])
     other = {**ABSTRACT, "w": jax.ShapeDtypeStruct((5,), "float32")}
     checkpoints = Checkpoints(tmp_path, write=False)
@@ -328,8 +328,8 @@ def test_a_state_of_another_shape_is_refused(tmp_path):
     checkpoints.close()
 
 
-def test_a_damaged_checkpoint_is_told_in_one_line(tmp_path, caplog, capfd, monkeypatch):
-    """A traceback for each array of the state stood around the line that says what is wrong."""
+def test_a_damaged_checkpoint_is_reported_in_one_line(tmp_path, caplog, capfd, monkeypatch):
+    """Tracebacks for every array of the state would surround the line that explains them."""
     write(tmp_path, [1, 2])
     monkeypatch.setattr(sys, "unraisablehook", before := sys.unraisablehook)
     assert same(restored(tmp_path), 2) and sys.unraisablehook is before

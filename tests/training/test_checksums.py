@@ -1,4 +1,4 @@
-"""Checksums of leaves: those of the definition, on whatever devices the leaf lies."""
+"""Checksums of leaves against their definition, for any devices that hold the leaf."""
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.typed
 
 
 def by_definition(a) -> tuple[int, int]:
-    """The two sums in exact integers."""
+    """Compute the two sums in exact integers."""
     a = np.asarray(a)
     words = [int.from_bytes(item.tobytes(), "little") for item in a.reshape(-1)]
     return sum(words) % 2**64, sum(i * w for i, w in enumerate(words)) % 2**64
@@ -25,7 +25,7 @@ def leaf(shape, dtype="float32"):
 
 @pytest.mark.parametrize("block", [1 << 20, 7])
 def test_the_sums_are_those_of_the_definition(monkeypatch, block):
-    """Blocks only save memory."""
+    """Checksums would depend on the blocks, which only save memory."""
     monkeypatch.setattr(module, "BLOCK", block)
     tree = {
         "scalar": leaf(()),
@@ -43,7 +43,7 @@ def test_the_sums_are_those_of_the_definition(monkeypatch, block):
 
 @pytest.mark.parametrize("spec", [(), ("a",), (None, "b"), ("a", "b"), (None, None, ("a", "b"))])
 def test_they_do_not_depend_on_the_devices(spec):
-    """A checkpoint that is read on more devices would be called damaged."""
+    """A checkpoint that is read on more devices would be reported as damaged."""
     mesh = jax.make_mesh((2, 4), ("a", "b"), (jax.sharding.AxisType.Auto,) * 2)
     a = leaf((4, 8, 16))
     placed = jax.device_put(a, NamedSharding(mesh, PartitionSpec(*spec)))

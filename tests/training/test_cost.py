@@ -31,7 +31,7 @@ def test_the_report_of_a_run_is_what_can_be_counted_by_hand(toy):
 
 
 def test_rates_need_a_peak():
-    """Utilisation of an unknown device would be made up."""
+    """The utilisation of an unknown device would be invented."""
     cost = Cost(2, "cpu", 10, 4 * 10**12, 1, 1, 1, None)
     assert cost.rates(0.5) == {"tflops_per_s": 2.0}
     assert cost._replace(peak=8e12).rates(0.5) == {"tflops_per_s": 2.0, "mfu": 0.25}
@@ -53,12 +53,12 @@ def test_rates_need_a_peak():
     ],
 )
 def test_peaks_are_known_by_name(kind, tflops):
-    """A name that contains another would be taken for it."""
+    """A device would be mistaken for one whose name it contains."""
     assert peak(kind) == (tflops and tflops * 1e12)
 
 
 def test_a_trace_is_of_the_steps_asked_for(tmp_path, monkeypatch):
-    """The trace would be that of the compilation, or continue until the memory is full."""
+    """The trace would be that of the compilation, or continue until memory is full."""
     events = []
     monkeypatch.setattr(jax.profiler, "start_trace", lambda *_, **__: events.append("start"))
     monkeypatch.setattr(jax.profiler, "stop_trace", lambda: events.append("stop"))
@@ -73,5 +73,5 @@ def test_a_trace_is_of_the_steps_asked_for(tmp_path, monkeypatch):
     assert calls(None) == [*range(10)]
     assert calls((112, 121)) == [0, 1, "start", 2, 3, 4, "stop", *range(5, 10)]
     assert calls(SOON) == [0, 1, 2, "start", 3, 4, 5, "stop", 6, 7, 8, 9]
-    assert calls((145, 10**6)) == [*range(9), "start", 9, "stop"]  # ended before
+    assert calls((145, 10**6)) == [*range(9), "start", 9, "stop"]  # exited before
     assert calls((0, 100)) == [*range(10)]

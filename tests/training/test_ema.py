@@ -1,4 +1,4 @@
-"""Averages of parameters: the profile that each decay makes."""
+"""Averages of parameters: the profile of each decay."""
 
 import math
 
@@ -19,7 +19,7 @@ def shares(ema, n, batch_size=1):
 
 
 def profile(ema, n, batch_size=1):
-    """The weight of the parameters of each of n steps in the average after them."""
+    """Return the weight of the parameters of each of n steps in the final average."""
     share = shares(ema, n, batch_size)
     after = np.append(np.cumprod((1 - share)[::-1])[::-1][1:], 1.0)
     return share * after
@@ -28,7 +28,7 @@ def profile(ema, n, batch_size=1):
 @pytest.mark.parametrize("std", [0.05, 0.1, 0.2, 0.28])
 @pytest.mark.parametrize("n", [2000, 8000])
 def test_power_has_the_width_of_its_name(std, n):
-    """T26: `std` would not be the width of the average relative to the training so far."""
+    """`std` would not be the width of the average relative to the training so far (T26)."""
     weights, t = profile(Power(std), n), np.arange(1, n + 1) / n
     assert weights.sum() == pytest.approx(1, rel=1e-3)
     mean = weights @ t
@@ -49,7 +49,7 @@ def test_power_forgets_the_initial_parameters():
 
 @pytest.mark.parametrize("step", [999, 99_999, 9_999_999])
 def test_the_share_is_exact_late_in_training(step):
-    """1 - decay in float32 would be off by a percent after 500,000 steps, for all that follow."""
+    """1 - decay in float32 would be off by a percent from step 500,000 on."""
     exact = -math.expm1((Power(0.1).gamma + 1) * math.log1p(-1 / (step + 1)))
     assert float(Power(0.1)(jnp.asarray(step), 1)) == pytest.approx(exact, rel=1e-5)
 
@@ -57,8 +57,8 @@ def test_the_share_is_exact_late_in_training(step):
 def test_constant_reaches_its_decay_through_the_warm_up():
     """Early steps would dominate the average, or the decay never be reached.
 
-    n updates from 1 towards 0 leave the product of (1 + t) / (10 + t), which is
-    1 / binomial(n + 9, 9).
+    n updates from 1 towards 0 leave the product of (1 + t) / (10 + t), which is 1 / binomial(n + 9,
+    9).
     """
     ema, n = Constant(0.9999), 12
     average = {"a": {"w": jnp.ones(3)}}
@@ -74,23 +74,23 @@ def test_constant_reaches_its_decay_through_the_warm_up():
 
 @pytest.mark.parametrize("batch_size", [1, 50])
 def test_half_life_halves_what_is_older_than_it(batch_size):
-    """The average would depend on the batch size, or steps be taken for images."""
+    """The average would depend on the batch size, or count steps as images."""
     weights = profile(HalfLife(1000.0, None), 20_000, batch_size)
     assert weights[-1000 // batch_size :].sum() == pytest.approx(0.5, rel=1e-3)
 
 
 def test_half_life_ramps_up_with_the_images_so_far():
-    """EDM's ramp: after n images the half-life is 0.05 n, so early parameters are forgotten."""
+    """Early parameters would stay: in EDM's ramp the half-life is 0.05 n after n images."""
     batch_size, ramp, images = 10, 0.05, 500.0
     share = shares(HalfLife(images, ramp), 3000, batch_size)
-    assert share[0] == 1  # nothing of the random parameters
+    assert share[0] == 1  # no trace of the random parameters
     seen = batch_size * np.arange(1, 3000)
     exact = 1 - 0.5 ** (batch_size / np.minimum(images, ramp * seen))
     np.testing.assert_allclose(share[1:], exact, rtol=1e-5)
 
 
 def test_warmup_follows_its_power_up_to_the_decay():
-    """1 - (1 + t)^(-2/3): the average would never reach its decay, or jump there."""
+    """The average would never reach its decay, or jump there: 1 - (1 + t)^(-2/3)."""
     share = shares(Warmup(0.99), 5000)
     t = np.arange(5000)
     np.testing.assert_allclose(share, np.maximum(0.01, (1 + t) ** (-2 / 3)), rtol=1e-5)
@@ -110,7 +110,7 @@ def test_every_average_is_an_average(name):
 
 
 def test_update_is_weighted_by_the_share():
-    """The average would be of the new parameters with the old one's weight."""
+    """The new parameters would get the weight of the old average."""
     average = update({"w": jnp.zeros(2)}, {"w": jnp.ones(2)}, jnp.asarray(0.75))
     np.testing.assert_allclose(average["w"], 0.75)
 
@@ -124,7 +124,7 @@ def test_bad_decay_is_refused_by_name(bad):
 
 @pytest.mark.parametrize("bad", [0.0, -0.1, 0.29, float("nan")])
 def test_bad_std_is_refused_by_name(bad):
-    """There is no profile of that width: gamma would be negative or complex."""
+    """gamma would be negative or complex, as no profile has that width."""
     with pytest.raises(ValueError, match=rf"std={bad}: needs 0 < std < 0.2887"):
         Power(bad)
 

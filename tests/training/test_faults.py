@@ -50,7 +50,7 @@ def flags(workdir: Path, **changed) -> list[str]:
 
 
 class Running:
-    """A training in a process of its own; what it says is read as it comes."""
+    """A training in a separate process, whose output is read as it arrives."""
 
     def __init__(
         self, workdir: Path, program: tuple[str, ...] = ("-m", "diffjax.train"), **changed
@@ -90,7 +90,7 @@ class Running:
 
 @pytest.fixture
 def refused(monkeypatch, capsys):
-    """The command in this process: its one line, and its exit code."""
+    """Run the command in this process; return its one line and its exit code."""
 
     def run(*given: str) -> tuple[str, int]:
         monkeypatch.setattr(sys, "argv", ["train", *given])
@@ -111,8 +111,8 @@ def newest(workdir: Path):
     return load_state(builder.experiment(read_config(workdir)), workdir)
 
 
-def test_a_full_disk_is_told_and_survived_and_nobody_else_may_train_there(tmp_path, refused):
-    """A night's training must not end for a log file; two runs would destroy each other.
+def test_a_full_disk_is_reported_and_survived_and_a_second_run_refused(tmp_path, refused):
+    """A night's training would end for a log file, or two runs destroy each other.
 
     The disk is full for every file longer than 100 bytes: log, event file, state.
     """
@@ -144,8 +144,8 @@ def test_a_full_disk_is_told_and_survived_and_nobody_else_may_train_there(tmp_pa
 
 @pytest.mark.thorough
 def test_the_second_signal_ends_at_once(tmp_path):
-    """A user who presses ctrl-C twice does not want to wait for a long step."""
-    long = 3000  # of some milliseconds each
+    """A user who presses ctrl-C twice would still wait for a long step."""
+    long = 3000  # steps of some milliseconds each
     ever = dict.fromkeys(
         ("log_every", "checkpoint_every", "sample_every", "steps", "steps_per_dispatch"), long
     )
@@ -180,8 +180,8 @@ cli.main(train.run)
 
 
 @pytest.mark.thorough
-def test_a_run_that_gets_no_data_saves_says_so_and_ends(tmp_path):
-    """A hung file server would hold the machine until somebody looks."""
+def test_a_run_that_gets_no_data_saves_reports_and_exits(tmp_path):
+    """A hung file server would block the machine until somebody looks."""
     workdir, hang = tmp_path / "run", tmp_path / "hang"
     with Running(workdir, ("-c", HANGS, str(hang)), data__timeout=1.0) as run:
         run.wait_for("train 20/")
@@ -195,7 +195,7 @@ def test_a_run_that_gets_no_data_saves_says_so_and_ends(tmp_path):
 
 @pytest.mark.parametrize("stopped", [True, False], ids=["signal", "timeout"])
 def test_a_run_without_data_saves_at_a_signal_and_at_its_limit(tmp_path, stopped):
-    """The user would have to kill the run, and lose what it learnt; or it would wait for ever."""
+    """The user would have to kill the run and lose its progress, or it would wait for ever."""
     small = ["network.width=8", "network.depth=1", "train.held_out_every=0"]
     experiment = builder.experiment(config.override(config.load("moons_vp"), small))
     layout, again = mesh.layout(jax.devices()[:1]), threading.Event()
@@ -208,7 +208,7 @@ def test_a_run_without_data_saves_at_a_signal_and_at_its_limit(tmp_path, stopped
         closing(Feed(never, 0.0 if stopped else 0.3)) as feed,
         ExitStack() as after,
     ):
-        after.callback(again.set)  # whatever happens: its thread waits
+        after.callback(again.set)  # in every case, because its thread waits
         batches = experiment.batches(layout.rows(8))
         callbacks = loop.Callbacks(experiment, tmp_path, layout, log, checkpoints, batches)
         if stopped:
@@ -223,7 +223,7 @@ def test_a_run_without_data_saves_at_a_signal_and_at_its_limit(tmp_path, stopped
 
 
 def test_a_run_of_bad_steps_stops_with_its_weights_and_its_batch(tmp_path, refused):
-    """A diverged run would burn days; the weights it had are whole."""
+    """A diverged run would waste days, or lose its last good weights."""
     points, workdir = tmp_path / "points.npy", tmp_path / "run"
     np.save(points, np.full((40, 2), 1e30, np.float32))
     bad = {"data__name": f"array:{points}", "data__labels": False, "train__max_bad_steps": 20}
@@ -249,7 +249,7 @@ def test_a_run_of_bad_steps_stops_with_its_weights_and_its_batch(tmp_path, refus
 
 
 def test_a_workdir_that_cannot_be_written_is_refused(tmp_path, refused):
-    """After the compiler has run for minutes would be late."""
+    """The refusal would come after minutes of compiling."""
     folder = tmp_path / "read only"
     folder.mkdir(mode=0o500)
     if os.access(folder, os.W_OK):  # root may write everywhere but in what the kernel shows
@@ -261,7 +261,7 @@ def test_a_workdir_that_cannot_be_written_is_refused(tmp_path, refused):
 
 @pytest.mark.parametrize("change", ["item", "size", "same"])
 def test_other_data_under_the_same_name_are_refused(tmp_path, change):
-    """Half a run on one data set and half on another is a run on neither."""
+    """Half of the run would train on one data set and half on another."""
     x = np.random.default_rng(0).normal(size=(40, 2)).astype(np.float32)
     points, workdir = tmp_path / "points.npz", tmp_path / "run"
     settings = config.override(
@@ -286,7 +286,7 @@ def test_other_data_under_the_same_name_are_refused(tmp_path, change):
 
 @pytest.mark.thorough
 def test_a_new_run_begins_with_the_weights_of_another(toy, tmp_path, refused, monkeypatch):
-    """The averaged weights, and nothing else of it; the same command then goes on by itself."""
+    """More than the averaged weights would be taken over, or a resume start from them again."""
     workdir, other = tmp_path / "run", tmp_path / "other"
     fields = ["--config.train.steps=2", "--config.train.held_out_every=0"]
     mine = [f"--config={toy.parent / 'mine.py'}", *fields]

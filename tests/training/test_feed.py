@@ -1,4 +1,4 @@
-"""The thread that makes batches ready: their order, their errors, and the end of a wait."""
+"""The thread that prepares batches: order, errors, and limited waiting."""
 
 import itertools
 import threading
@@ -30,7 +30,7 @@ def test_what_the_data_raise_is_raised_where_they_are_taken():
 
 @pytest.mark.parametrize("how", ["limit", "stopped"])
 def test_a_wait_ends_at_its_limit_or_when_asked(how):
-    """A hung disk would hang the run for ever, and a stopped run would not stop."""
+    """A hung disk would block the run for ever, or a stopped run not stop."""
     come = threading.Event()
     with closing(Feed((come.wait() for _ in range(3)), 0.3 if how == "limit" else 0.0)) as feed:
         began = time.monotonic()

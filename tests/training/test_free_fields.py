@@ -1,4 +1,4 @@
-"""Fields of a config that may change when a run resumes, and fields that may not."""
+"""Fields of a config that may change when a run resumes, and fields that must not."""
 
 import json
 from pathlib import Path
@@ -48,7 +48,7 @@ def experiment(*fields: str):
 
 
 def advance(workdir: Path, *fields: str):
-    """Train there on one device; the parameters."""
+    """Train there on one device, and return the parameters."""
     made = experiment(*fields)
     open_run(workdir, made, ["test"])
     loop.train(made, workdir, mesh.layout(jax.devices()[:1]))
@@ -56,7 +56,7 @@ def advance(workdir: Path, *fields: str):
 
 
 def test_every_free_field_has_another_value_here():
-    """A field could be called free although it changes the steps of a run."""
+    """A field could be listed as free although it changes the steps of a run."""
     of_config = [place for place in FREE if place.startswith("config")]
     named = {f"{place}.{k}".removeprefix("config.") for place in of_config for k in FREE[place]}
     assert named == set(CHANGED)
@@ -64,7 +64,7 @@ def test_every_free_field_has_another_value_here():
 
 @pytest.mark.thorough
 def test_a_run_resumed_with_other_free_fields_has_the_same_bits(tmp_path, monkeypatch):
-    """A run that logs, saves or samples otherwise from some step on would be another run."""
+    """A run would change if it logs, saves or samples otherwise from some step on."""
     monkeypatch.setattr(loop, "picture", lambda *_: np.zeros((2, 2, 3), np.uint8))
     whole = advance(tmp_path / "whole", "train.steps=8")
     advance(tmp_path / "run", "train.steps=4")

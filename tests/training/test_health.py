@@ -16,12 +16,12 @@ N = 600
 
 @functools.cache
 def judge(watch):
-    """Verdicts on values (N, 2), and what is remembered at the end."""
+    """Return verdicts on values (N, 2), and the final memory."""
     return jax.jit(lambda values: jax.lax.scan(lambda h, v: watch(h, *v)[::-1], Health(), values))
 
 
 def noisy() -> np.ndarray:
-    """Losses that fall and gradient norms, both as skewed as those of training are."""
+    """Return falling losses and gradient norms, both as skewed as those of training."""
     rng = np.random.default_rng(0)
     values = rng.gamma(4, 0.25, (N, 2)) * [1, 30]
     values[:, 0] += 20 * np.exp(-np.arange(N) / 20)
@@ -29,7 +29,7 @@ def noisy() -> np.ndarray:
 
 
 def test_noise_is_no_spike():
-    """Warnings that come in every run are read by nobody."""
+    """Warnings would appear in every run, so that nobody reads them."""
     health, verdict = judge(Watch())(noisy())
     assert not np.any(verdict.skip) and not np.any(verdict.spike)
     assert (int(health.skipped), int(health.row), int(health.seen)) == (0, 0, N)
@@ -39,7 +39,7 @@ def test_noise_is_no_spike():
 @pytest.mark.parametrize("which", [0, 1])
 def test_a_spike_is_found_and_only_skipped_if_asked_for(skip, which):
     values = noisy()
-    values[[50, 300, 301], which] *= 100  # the first comes before anything is known
+    values[[50, 300, 301], which] *= 100  # the first step comes before any statistics
     values[[200, 420], 1 - which] = np.nan, np.inf
     health, verdict = judge(Watch(skip=skip))(values)
     assert np.flatnonzero(verdict.spike).tolist() == [300, 301]
@@ -50,7 +50,7 @@ def test_a_spike_is_found_and_only_skipped_if_asked_for(skip, which):
 
 
 def test_what_stays_is_a_new_level_and_no_spike():
-    """A run whose loss has grown for good would skip every step to its end."""
+    """A run whose loss has risen for good would skip all of its remaining steps."""
     values = noisy()
     values[300:] *= 100
     _, verdict = judge(Watch(skip=True))(values)
@@ -66,7 +66,7 @@ def test_zero_is_never():
 
 
 def test_the_means_are_those_of_the_first_steps_and_then_follow():
-    """Without the growing share the first loss would stand for a hundred."""
+    """The first loss would count like a hundred later ones, without the growing share."""
     values = jnp.asarray(noisy())
     health = judge(Watch(spike=0.0))(values[:N])[0]
     first, _ = jax.lax.scan(lambda h, v: Watch()(h, *v)[::-1], Health(), values[:50])

@@ -1,4 +1,4 @@
-"""Held and frozen parameters are never changed or averaged, saved once, and laid out by rule."""
+"""Held and frozen parameters never change, are not averaged, and are saved once."""
 
 import json
 import shutil
@@ -42,7 +42,7 @@ PART = "network/Dense_0"
 
 @dataclass(frozen=True)
 class Imitation(Objective):
-    """The output of a teacher at noise, near that of a locked copy of the first parameters."""
+    """An objective: match a teacher at noise, near a locked copy of the first parameters."""
 
     teacher: Any = None
     loads: ClassVar = ("teacher",)
@@ -80,7 +80,7 @@ def config(*changes, frozen=(PART,), **loss):
 
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory):
-    """An export of an untrained network that is redrawn, of another width."""
+    """Export an untrained, redrawn network of another width."""
     folder = tmp_path_factory.mktemp("teacher") / "export"
     made = config("network.width=24", frozen=())
     experiment = builder.experiment(made)
@@ -96,7 +96,7 @@ def files(workdir: Path) -> dict[str, bytes]:
 
 
 def restored(workdir):
-    """The newest state, with all that it holds, laid out over all devices."""
+    """Return the newest state, with everything it holds, laid out over all devices."""
     from diffjax.runs.launch import loader
     from diffjax.training.workdir import read_config
 
@@ -113,7 +113,7 @@ def restored(workdir):
 
 @pytest.fixture(scope="module")
 def run(teacher, tmp_path_factory):
-    """A run that was resumed once, when the teacher it began with was gone."""
+    """Train a run that resumed once, after the teacher with which it began was deleted."""
     folder = tmp_path_factory.mktemp("held")
     shutil.copytree(teacher, folder / "teacher")
     settings = {"name": "imitation", "teacher": str(folder / "teacher")}
@@ -126,7 +126,7 @@ def run(teacher, tmp_path_factory):
 
 
 def test_what_is_held_is_saved_once_and_restored_bit_for_bit(run, teacher):
-    """A teacher would be written with every checkpoint, or be another one after a resume."""
+    """A teacher would be written with every checkpoint, or change after a resume."""
     workdir, before, state, trained = run
     assert trained.step == 4
     names = ["copy.safetensors", "frozen.safetensors"]
@@ -138,7 +138,7 @@ def test_what_is_held_is_saved_once_and_restored_bit_for_bit(run, teacher):
     chex.assert_trees_all_equal(jax.device_get(after.held), jax.device_get(state.held))
     original = diffjax.load(teacher).denoise.params
     chex.assert_trees_all_equal(jax.device_get(after.held["teacher"]), jax.device_get(original))
-    for step in (2, 4):  # no checkpoint has any of it
+    for step in (2, 4):  # no checkpoint contains the teacher
         text = (workdir / "checkpoints" / str(step) / "state" / "_METADATA").read_text()
         stored = json.loads(text)["tree_metadata"]
         assert "params" in str(stored) and "teacher" not in str(stored)
@@ -156,7 +156,7 @@ def test_what_is_held_is_laid_out_by_the_rule(run):
 
 
 def test_what_is_frozen_is_unchanged_and_has_no_state(run):
-    """A part would drift by weight decay or projection, or cost memory for moments."""
+    """A frozen part would drift by weight decay or projection, or need memory for moments."""
     workdir, _, before, trained = run
     experiment, _, state = restored(workdir)
     chex.assert_trees_all_equal(jax.device_get(before.held), jax.device_get(state.held))
@@ -167,7 +167,7 @@ def test_what_is_frozen_is_unchanged_and_has_no_state(run):
     found = flat(jax.device_get(trained.denoise.params))
     assert set(found) == set(params)
     for path, value in params.items():
-        if path in frozen | fixed:  # but for the last digit, which a compiled init may change
+        if path in frozen | fixed:  # except for the last digit, which a compiled init may change
             np.testing.assert_allclose(found[path], value, rtol=1e-6, atol=1e-7)
         else:
             assert np.abs(found[path] - value).max() > 1e-3, path
@@ -180,7 +180,7 @@ def test_what_is_frozen_is_unchanged_and_has_no_state(run):
 
 
 def test_averages_of_other_lengths_have_what_is_frozen(run, monkeypatch, capsys):
-    """Snapshots have none of it, and a network lacks a layer."""
+    """A network would lack its frozen layers, which snapshots do not contain."""
     workdir = run[0]
     monkeypatch.setattr("sys.argv", ["ema", f"--workdir={workdir}", "--std=0.1"])
     assert ema_tool.run() == 0
@@ -190,7 +190,7 @@ def test_averages_of_other_lengths_have_what_is_frozen(run, monkeypatch, capsys)
 
 
 def test_sampling_needs_no_teacher_and_an_export_stands_alone(run, tmp_path):
-    """Whoever gets the network would need all that it was trained with."""
+    """A user of the network would need everything that it was trained with."""
     moved = tmp_path / "moved"
     shutil.copytree(run[0], moved)
     shutil.rmtree(moved / held.FOLDER / "teacher")
@@ -202,7 +202,7 @@ def test_sampling_needs_no_teacher_and_an_export_stands_alone(run, tmp_path):
 
 
 def test_a_damaged_file_of_it_is_named(run, tmp_path):
-    """A run would resume with another network than it was trained with."""
+    """A run would resume with another teacher than it was trained with."""
     workdir = tmp_path / "run"
     shutil.copytree(run[0], workdir)
     path = workdir / held.FOLDER / "frozen.safetensors"
@@ -217,7 +217,7 @@ def test_a_damaged_file_of_it_is_named(run, tmp_path):
 
 
 def test_a_step_leaves_it_in_its_memory(teacher, tmp_path):
-    """Donated, it would be gone after the first step; copied, there would be two of it."""
+    """A donated teacher would be gone after the first step, a copied one take twice its memory."""
     settings = {"name": "imitation", "teacher": str(teacher)}
     load_it = lambda name, path: diffjax.load(path)
     e = builder.experiment(config(**settings), load=load_it)
@@ -276,7 +276,7 @@ def test_a_teacher_that_is_not_there_is_refused(tmp_path, path, said):
 
 
 def test_rules_split_what_is_held():
-    """The state of a rule that only knows `params` would not fit the devices."""
+    """The state would not fit the devices under a rule that knows only `params`."""
     e = builder.experiment(config())
     shardings = layout(sharding=FSDP(smallest=1)).state(jax.eval_shape(e.initialise))
     specs = [s.spec for s in jax.tree.leaves(shardings.held[FROZEN])]

@@ -1,4 +1,4 @@
-"""The held-out loss: the same question each time, whoever asks."""
+"""The held-out loss: equal questions at each evaluation, for any batch size and devices."""
 
 import dataclasses
 import json
@@ -35,7 +35,7 @@ def digits(*more: str):
 
 
 def redrawn(experiment):
-    """A state with no layer that begins at zero, and an average of other parameters."""
+    """Return a state without zero layers, whose average has other parameters."""
     rng = np.random.default_rng(1)
     state = jax.eval_shape(experiment.initialise)
     draw = lambda a: jnp.asarray(0.3 * rng.normal(size=a.shape), a.dtype)
@@ -50,14 +50,14 @@ def measure(experiment, state, devices: int):
 
 @pytest.fixture(scope="module")
 def digits_loss():
-    """An experiment with both dropouts, a state, and its held-out losses."""
+    """Return an experiment with both dropouts, a state, and its held-out losses."""
     experiment = digits()
     state = redrawn(experiment)
     return experiment, state, measure(experiment, state, 1)
 
 
 def test_it_is_the_mean_over_single_items_without_any_dropout(digits_loss):
-    """A last batch filled up, dropout, or labels dropped by chance would all shift it."""
+    """The loss would be shifted by a padded last batch, dropout, or randomly dropped labels."""
     experiment, state, found = digits_loss
     still = digits("network.dropout=0.0", "loss.condition_dropout=0.0")
     stack = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), read(experiment, 1))
@@ -78,7 +78,7 @@ def test_it_is_the_mean_over_single_items_without_any_dropout(digits_loss):
 
 
 def test_it_does_not_depend_on_the_batch_nor_on_the_devices(digits_loss):
-    """Two runs that differ in either could not be compared."""
+    """Two runs that differ in batch size or devices could not be compared."""
     experiment, state, found = digits_loss
     train = dataclasses.replace(experiment.train, batch_size=8)
     assert measure(dataclasses.replace(experiment, train=train), state, 4) == pytest.approx(
@@ -86,16 +86,16 @@ def test_it_does_not_depend_on_the_batch_nor_on_the_devices(digits_loss):
     )
 
 
-def test_the_state_that_is_measured_goes_on_as_if_nobody_had_looked(digits_loss):
-    """A resumed run would not be the same bit by bit."""
+def test_measuring_the_state_does_not_change_its_training(digits_loss):
+    """A run would no longer be bit-for-bit identical after an evaluation."""
     experiment, state, found = digits_loss
     before = jax.tree.map(np.array, state)
     assert measure(experiment, state, 1) == found
     jax.tree.map(np.testing.assert_array_equal, before, state)
 
 
-def test_of_a_network_that_says_nothing_it_is_the_variance_of_its_target(toy):
-    """With the output 0 and the target eps the loss is E eps^2 = 1 for all data."""
+def test_for_an_output_of_zero_it_is_the_variance_of_the_target(toy):
+    """The loss would be wrong: with output 0 and target eps it is E eps^2 = 1 for all data."""
     experiment = builder.experiment(json.loads((toy / "config.json").read_text()))
     apply = lambda params, x, c_noise, cond, *, key=None: jnp.zeros_like(x)
     network = dataclasses.replace(experiment.model.network, apply=apply)
@@ -109,7 +109,7 @@ def test_of_a_network_that_says_nothing_it_is_the_variance_of_its_target(toy):
 
 
 def test_any_first_items_cover_the_noise_levels(toy):
-    """A test split sorted by class would else be measured at one noise level per class."""
+    """A test split sorted by class would be measured at one noise level per class."""
     experiment = builder.experiment(json.loads((toy / "config.json").read_text()))
     u = np.sort(read(experiment, 1)["u"].ravel())
     assert u[0] >= 0 and u[-1] < 1

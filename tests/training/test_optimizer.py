@@ -38,7 +38,7 @@ FORM = labelled("points", (2,), 3)
 
 
 def one_step(made, params=None):
-    """The first step of all parameters, in one program."""
+    """Take the first step of all parameters, in one program."""
     params = PARAMS if params is None else params
 
     @jax.jit
@@ -50,7 +50,7 @@ def one_step(made, params=None):
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_optimizer_descends_and_keeps_types(name):
-    """A sign or a type that is wrong: |p|^2 would rise, or every step compile again."""
+    """A wrong sign would raise |p|^2, or a wrong type compile again at every step."""
     made = optimizer(OPTIMIZERS[name], learning_rate=0.02)
 
     def step(carry, _):
@@ -67,7 +67,7 @@ def test_every_optimizer_descends_and_keeps_types(name):
 
 
 def test_adam_is_its_formula():
-    """arXiv:1412.6980, Alg. 1, three steps in float64."""
+    """Adam would differ from arXiv:1412.6980, Alg. 1, in three steps in float64."""
     rate, b1, b2, eps = 0.1, 0.8, 0.9, 1e-3
     made = optimizer(
         functools.partial(OPTIMIZERS["adam"], b1=b1, b2=b2, eps=eps),
@@ -88,13 +88,13 @@ def test_adam_is_its_formula():
 
 
 def test_lion_steps_by_the_sign():
-    """arXiv:2302.06675, Alg. 2: all steps have the size of the rate."""
+    """Lion would differ from arXiv:2302.06675, Alg. 2: all steps have the size of the rate."""
     steps = one_step(optimizer(OPTIMIZERS["lion"], learning_rate=0.01))
     chex.assert_trees_all_close(steps, jax.tree.map(lambda g: -0.01 * jnp.sign(g), GRADS))
 
 
 def test_muon_steps_kernels_by_orthogonal_matrices_and_the_rest_by_adam():
-    """A stack of blocks would be one matrix, a convolution several, or kernels go to Adam.
+    """A stack of blocks would be one matrix, a convolution several, or kernels use Adam.
 
     Five steps of Newton and Schulz bring singular values near 1 (to 0.7 to 1.2); each is 0.2
     sqrt(the longer side) here. Adam's first step with Nesterov's momentum is 1 + b1 / (1 + b1).
@@ -114,7 +114,7 @@ def test_muon_steps_kernels_by_orthogonal_matrices_and_the_rest_by_adam():
 
 @pytest.mark.parametrize("name", some([k for k in OPTIMIZERS if k != "adam"], ("adamw", "muon")))
 def test_weight_decay_is_for_the_network_alone(name):
-    """A learned schedule would be pulled to zero, and frequencies that are fixed would move."""
+    """A learned schedule would be pulled to zero, and fixed frequencies move."""
     core = lambda decay: functools.partial(OPTIMIZERS[name], weight_decay=decay)
     without, with_it = (one_step(optimizer(core(decay))) for decay in (0.0, 0.5))
     differs = jax.tree.map(lambda a, b: bool((a != b).any()), without, with_it)
@@ -124,7 +124,7 @@ def test_weight_decay_is_for_the_network_alone(name):
 
 
 def followed(steps, **settings):
-    """The rates of the first steps: what gradient descent on 1 does."""
+    """Return the rates of the first steps, from gradient descent on a gradient of 1."""
     made = optimizer(lambda rate: optax.sgd(rate), clip=None, **settings)
     params = {"network": {"w": jnp.zeros(())}}
     ones = jax.tree.map(jnp.ones_like, params)
@@ -150,7 +150,7 @@ FORMULAS = {
 @pytest.mark.parametrize("name", RATES)
 @pytest.mark.parametrize("batch_size", [None, 4])
 def test_the_rate_is_its_formula_times_the_warm_up(name, batch_size):
-    """Steps would be taken for images, or the warm-up be lost. batch_size: lengths in images."""
+    """Steps would be counted as images, or the warm-up be lost. batch_size: lengths in images."""
     settings, formula = FORMULAS[name]
     unit = batch_size or 1
     settings = {k: v if k == "final" else v * unit for k, v in settings.items()}
@@ -167,7 +167,7 @@ def test_the_rate_is_its_formula_times_the_warm_up(name, batch_size):
 
 
 def test_groups_have_their_own_rates():
-    """A pattern would scale all parameters, or none; factors of two patterns multiply."""
+    """A pattern would scale all parameters, or none. Factors of two patterns multiply."""
     rates = {"label": 0.5, "^network/.*/(bias|embedding)$": 0.1, "Conv": 0.0}
     steps = one_step(optimizer(optax.sgd, learning_rate=1.0, clip=None, rates=rates))
     expected = jax.tree.map(lambda g: -g, GRADS)
@@ -179,7 +179,7 @@ def test_groups_have_their_own_rates():
 
 
 def test_the_gradient_is_clipped_before_the_optimizer():
-    """A burst would pass, or the norm of all be that of each."""
+    """A burst would pass, or each gradient be clipped by its own norm."""
     steps = one_step(optimizer(optax.sgd, learning_rate=1.0, clip=0.5))
     np.testing.assert_allclose(optax.tree.norm(steps), 0.5, rtol=1e-5)
     chex.assert_trees_all_close(
@@ -189,7 +189,7 @@ def test_the_gradient_is_clipped_before_the_optimizer():
 
 
 def configured(**changes):
-    """Around a network that is soon traced: all its parameters go by the same rules."""
+    """Return an optimizer around a network that traces fast: all parameters follow its rules."""
     config = load("digits_vp") | {"network": {"name": "mlp", "width": 8, "depth": 1}}
     config["data"] = {"name": "moons", "labels": True}
     return builder.experiment(config | changes, FORM)
@@ -197,7 +197,7 @@ def configured(**changes):
 
 @pytest.mark.parametrize("name", some(OPTIMIZERS, ("adam", "adafactor")))
 def test_every_optimizer_is_built_from_a_config(name):
-    """A state that changes its type compiles again at every step, and no checkpoint fits it."""
+    """A state would change its type, compile again at every step, and fit no checkpoint."""
     schedule = {"name": "cosine", "length": 100}
     e = configured(optimizer={"name": name, "schedule": schedule, "rates": {"Dense_0": 0.0}})
     state = jax.eval_shape(e.initialise)
@@ -235,7 +235,7 @@ def test_what_cannot_be_is_refused_with_its_place(changes, message):
 
 
 def test_patterns_may_be_left_out():
-    """None is the default in a config that is written to a file."""
+    """A config that is written to a file, with its default of None, would be refused."""
     matched(None, PARAMS)
 
 
@@ -258,7 +258,7 @@ def test_names_of_averages_that_cannot_be_chosen_are_refused(ema, message):
 
 
 def test_averages_go_by_their_names():
-    """The state and the choice of one follow from them; one entry goes by its own."""
+    """Averages could not be chosen by name; a single entry is chosen by its own."""
     power = lambda std: {"name": "power", "std": std}
     e = configured(ema={"short": power(0.05), "mean": {"name": "warmup"}, "long": power(0.1)})
     assert list(e.averages) == ["long", "mean", "short"] and e.stds == {"short": 0.05, "long": 0.1}

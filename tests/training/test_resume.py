@@ -1,4 +1,4 @@
-"""A run that is killed, stopped or started twice ends bit by bit like one that was left alone."""
+"""A run that is killed, stopped or started twice reaches bit-for-bit the uninterrupted result."""
 
 import functools
 import json
@@ -100,14 +100,14 @@ class Running:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> Path:
-    """The workdir of the run that nobody disturbs."""
+    """Return the workdir of an uninterrupted run."""
     workdir = tmp_path_factory.mktemp("whole") / "run"
     alone(workdir)
     return workdir
 
 
 def rows(workdir: Path) -> list[dict]:
-    """metrics.jsonl without the speed, the one thing that may differ."""
+    """Return metrics.jsonl without speeds, the only values that may differ."""
     lines = (workdir / "metrics.jsonl").read_text().splitlines()
     return [{k: v for k, v in json.loads(s).items() if k not in SPEEDS} for s in lines]
 
@@ -123,7 +123,7 @@ def final(whole: Path):
 
 
 def assert_same(workdir: Path, whole: Path) -> None:
-    """Step, parameters, averages and optimizer, all bits of them."""
+    """Assert that step, parameters, averages and optimizer are equal in all bits."""
     a, b = state(workdir), final(whole)
     assert int(a.step) == STEPS
     assert jax.tree.structure(a) == jax.tree.structure(b)
@@ -133,12 +133,12 @@ def assert_same(workdir: Path, whole: Path) -> None:
 
 
 def files(workdir: Path) -> dict:
-    """Everything in the folder with its content."""
+    """Return everything in the folder with its content."""
     return {p: p.read_bytes() if p.is_file() else None for p in sorted(workdir.rglob("*"))}
 
 
 def launched(workdir: Path) -> bool:
-    """Whether a launch is noted whole: a kill before that would leave none to count."""
+    """Return whether a launch is recorded; a kill before that leaves none to count."""
     file = workdir / "launches.jsonl"
     return file.exists() and file.read_text().endswith("\n")
 
@@ -148,7 +148,7 @@ def saved(workdir: Path, step: int | str) -> bool:
 
 
 def assert_like(workdir: Path, whole: Path, launches: int) -> None:
-    """The same state, rows and pictures; the snapshots of the averages have the same bytes too."""
+    """Assert equal states, rows and pictures, and equal bytes of the snapshots."""
     assert_same(workdir, whole)
     assert rows(workdir) == rows(whole)
     named = lambda folder: {p.name: data for p, data in files(folder / "snapshots").items()}
@@ -177,7 +177,7 @@ def assert_stopped(workdir: Path, number: signal.Signals, code: int, log: str) -
 
 
 def test_a_killed_run_ends_like_one_that_was_not(tmp_path, whole):
-    """kill -9 in a save; the launch after it reads with another number of threads."""
+    """A run killed by kill -9 in a save would differ, also with other numbers of threads."""
     workdir = tmp_path / "run"
     run = Running(workdir)
     run.wait_for((workdir / "checkpoints" / "30").exists)
@@ -188,10 +188,11 @@ def test_a_killed_run_ends_like_one_that_was_not(tmp_path, whole):
 
 @pytest.mark.thorough
 def test_a_run_that_is_killed_and_stopped_ends_like_one_that_was_not(tmp_path, whole):
-    """After kill -9 in a save and SIGTERM later, the run must reach the same end.
+    """After kill -9 in a save and SIGTERM later, the run would reach another state.
 
-    A batch system sends SIGTERM and waits: all must be saved, and the command to go on be said. The
-    last launch reads with another number of threads: the order of the data is the same.
+    A batch system sends SIGTERM and waits: all must be saved, and the command that resumes be
+    printed. The last launch reads with another number of threads: the order of the data is the
+    same.
     """
     workdir = tmp_path / "run"
     run = Running(workdir)
@@ -206,7 +207,7 @@ def test_a_run_that_is_killed_and_stopped_ends_like_one_that_was_not(tmp_path, w
 
 @pytest.mark.thorough
 def test_a_run_killed_again_and_again_ends_like_one_that_was_not(tmp_path, whole):
-    """kill -9 in start-up and between saves, each at random; then on to the end."""
+    """Random kills in start-up and between saves would change the final state."""
     workdir, rng = tmp_path / "run", random.Random()
     moments = {
         "start-up": lambda run: launched(workdir),
@@ -225,7 +226,7 @@ def test_a_run_killed_again_and_again_ends_like_one_that_was_not(tmp_path, whole
 
 @pytest.mark.thorough
 def test_ctrl_c_saves_too(tmp_path):
-    """Ctrl-C must not lose the work either."""
+    """Ctrl-C would lose work."""
     workdir = tmp_path / "run"
     run = Running(workdir)
     run.wait_for(lambda: "train 5/" in run.log.read_text())
@@ -233,13 +234,13 @@ def test_ctrl_c_saves_too(tmp_path):
 
 
 def test_running_a_finished_run_again_changes_nothing(whole, monkeypatch, capsys):
-    """Only the launch itself is recorded."""
+    """A finished run would change, apart from the record of its launch."""
     before = files(whole)
     monkeypatch.setattr(sys, "argv", command(whole)[2:])
     monkeypatch.setattr(mesh, "layout", functools.partial(mesh.layout, jax.devices()[:1]))
     assert train.run() == 0
     after = files(whole)
-    assert f"trained to step {STEPS}" in capsys.readouterr().out
+    assert f"already at step {STEPS}; to train longer, set" in capsys.readouterr().out
     launches = whole / "launches.jsonl"
     assert after.pop(launches).startswith(before.pop(launches))
     assert after == before
@@ -248,7 +249,7 @@ def test_running_a_finished_run_again_changes_nothing(whole, monkeypatch, capsys
 def test_another_config_in_the_same_workdir_is_refused_with_the_differences(
     whole, monkeypatch, capsys
 ):
-    """Otherwise one half of a run would belong to another experiment."""
+    """One half of a run would belong to another experiment."""
     before = files(whole)
     monkeypatch.setattr(mesh, "layout", functools.partial(mesh.layout, jax.devices()[:1]))
     other = {"optimizer.learning_rate": 0.5, "network.width": 8, "train.sample_every": 5}

@@ -1,4 +1,4 @@
-"""Averages made afterwards against those that were tracked, step by step."""
+"""Post-hoc averages against those that were tracked, step by step."""
 
 import functools
 import json
@@ -30,7 +30,7 @@ def get_config():
 
 
 def trainings():
-    """Parameters (T, D): a random walk, one with drift, and one that settles."""
+    """Return parameters (T, D): a random walk, one with drift, and one that settles."""
     rng, t = np.random.default_rng(0), np.arange(1, T + 1)[:, None] / T
     noise = rng.normal(size=(T, 30))
     walk = np.cumsum(noise, 0)
@@ -38,7 +38,7 @@ def trainings():
 
 
 def averages(theta, std):
-    """The average after each step (T, D), by its recursion in float64."""
+    """Return the average after each step (T, D), by its recursion in float64."""
     made, mean, gamma = [], np.zeros(theta.shape[1]), Power(std).gamma
     for k, new in enumerate(theta, 1):
         decay = (1 - 1 / k) ** (gamma + 1)
@@ -54,9 +54,10 @@ def profiles(taken=TAKEN):
 
 @pytest.mark.parametrize("name", ["walk", "drift", "settling"])
 def test_averages_made_afterwards_are_those_that_are_tracked(name):
-    """Another length would need another training. Within 1 % of the parameters from 64 snapshots.
+    """Another width would need another training.
 
-    The relative error is that of the whole vector, against the exact recursion of every step.
+    Within 1 % of the parameters from 64 snapshots. The relative error is that of the whole vector,
+    against the exact recursion of every step.
     """
     theta, known = trainings()[name], profiles()
     at = {std: averages(theta, std) for std in TRACKED.values()}
@@ -72,14 +73,14 @@ def test_averages_made_afterwards_are_those_that_are_tracked(name):
 
 
 def test_more_snapshots_are_better():
-    """Error that does not fall with the snapshots is an error of the formulas."""
+    """The formulas would be wrong: their error falls with the number of snapshots."""
     errors = [fit(profiles(n), Profile(0.15, T)).error for n in (8, 16, 32)]
     assert errors[2] < errors[1] / 3 < errors[0] / 9
 
 
 @pytest.mark.parametrize("wanted", [Profile(0.05, T), Profile(0.10, T), Profile(0.10, T // 2)])
 def test_a_stored_snapshot_is_given_back(wanted):
-    """All coefficients but its own are zero."""
+    """A stored snapshot would not be returned, with all coefficients but its own zero."""
     known = profiles()
     found = fit(known, wanted)
     expected = np.array([float(p == wanted) for p in known])
@@ -89,7 +90,7 @@ def test_a_stored_snapshot_is_given_back(wanted):
 
 @pytest.mark.parametrize("std", WANTED)
 def test_the_coefficients_add_up_to_one_and_are_the_nearest(std):
-    """Parameters that rest would be scaled; other coefficients of that sum would be better."""
+    """Constant parameters would be scaled, or coefficients of that sum be suboptimal."""
     known, wanted = profiles(), Profile(std, T)
     found = fit(known, wanted)
     assert found.coefficients.sum() == pytest.approx(1, abs=1e-12)
@@ -120,7 +121,7 @@ def test_inner_products_are_integrals(a, b):
 
 
 def test_the_reach_is_where_the_error_is_small():
-    """Lengths would be refused that can be made, or made that cannot."""
+    """Widths would be refused that can be computed, or computed that cannot."""
     known = profiles(16)
     low, high = reach(known, T)
     assert 0.01 < low < 0.05 and 0.15 < high < 0.28
@@ -129,7 +130,7 @@ def test_the_reach_is_where_the_error_is_small():
 
 
 def test_snapshots_are_stored_whole_and_combined_by_leaf(tmp_path):
-    """A leaf would be of another step, or of another average."""
+    """A leaf would be that of another step, or of another average."""
     leaf = lambda step, k: np.full((2, 3), step + 0.5 * k, np.float32)
     for step in (10, 20, 30):
         tree = {name: {"a": {"w": leaf(step, k)}} for k, name in enumerate(TRACKED)}
@@ -155,7 +156,7 @@ def test_snapshots_are_stored_whole_and_combined_by_leaf(tmp_path):
 
 @pytest.fixture(scope="module")
 def run(toy, tmp_path_factory):
-    """A run on points with two power-function averages and twelve snapshots of them."""
+    """Train a run on points with two power-function averages and twelve snapshots of them."""
     config = json.loads((toy / "config.json").read_text())
     folder = tmp_path_factory.mktemp("snapshots")
     config["ema"] = {name: {"name": "power", "std": std} for name, std in TRACKED.items()}
@@ -176,7 +177,7 @@ def run(toy, tmp_path_factory):
 
 @pytest.fixture
 def call(monkeypatch, capsys):
-    """A command in this process: (exit code, stdout, stderr)."""
+    """Run a command in this process; return exit code, stdout and stderr."""
 
     def call(command, *flags):
         capsys.readouterr()
@@ -190,9 +191,10 @@ def call(monkeypatch, capsys):
 
 @pytest.mark.thorough
 def test_the_tool_makes_what_training_tracks(run, call):
-    """From the file to the network: the tracked averages come back, others differ from them.
+    """Tracked averages could not be recovered by the tool, from the file to the network.
 
-    The tracked ones are among the snapshots at their end, so this is exact.
+    The tracked ones are among the snapshots at their end, so this is exact; others differ from
+    them.
     """
     code, out, err = call(ema, f"--workdir={run}", "--std=0.05,0.1,0.15")
     assert code == 0, err
@@ -208,14 +210,14 @@ def test_the_tool_makes_what_training_tracks(run, call):
         assert load(name).ema == name
         chex.assert_trees_all_equal(load(name).denoise.params, state.ema[name])
     chex.assert_trees_all_equal(load("raw").denoise.params, state.params)
-    assert load(None).ema == "long"  # the first by name
+    assert load(None).ema == "long"  # the first average by name
     lengths = [load(name).denoise.params for name in ("raw", 0.05, 0.1, 0.15)]
     with pytest.raises(AssertionError):
         chex.assert_trees_all_close(lengths[-1], lengths[-2], rtol=1e-4)
 
 
 def test_an_earlier_end_has_its_own_file(run, call):
-    """It would take the place of the average over the whole training."""
+    """An average at an earlier step would overwrite that of the whole training."""
     code, out, err = call(ema, f"--workdir={run}", "--std=0.1", "--step=30")
     assert code == 0, err
     assert "12 snapshots up to step 30" in out
@@ -228,7 +230,7 @@ def test_an_earlier_end_has_its_own_file(run, call):
 
 
 def test_an_average_is_exported_and_known_there(run, call, tmp_path):
-    """The folder would hold another average than the one that was asked for."""
+    """The export would contain another average than the requested one."""
     code, _, err = call(convert, run, "--ema=short", f"--out={tmp_path / 'out'}")
     assert code == 0, err
     back = diffjax.load(tmp_path / "out")
@@ -239,7 +241,7 @@ def test_an_average_is_exported_and_known_there(run, call, tmp_path):
 
 
 def test_what_cannot_be_is_refused_in_one_line(run, toy, call):
-    """Another average would silently be used, or the command would raise a traceback."""
+    """Another average would silently be used, or the command raise a traceback."""
     with pytest.raises(ConfigError, match=r"ema=shrt: unknown \(did you mean 'short'\?\)") as error:
         diffjax.load(run, ema="shrt")
     assert "long, other, raw, short" in str(error.value)

@@ -66,7 +66,7 @@ def points(n: int = 16):
 
 
 def run(model, optimizer, average, steps, seed=0, loss=None, batch=None):
-    """All states and metrics of a short training."""
+    """Return all states and metrics of a short training."""
     step = jax.jit(make_step(model, loss or Denoising(), optimizer, {"mean": average}, seed))
     states, rows = [begin(model, optimizer)], []
     for _ in range(steps):
@@ -77,7 +77,7 @@ def run(model, optimizer, average, steps, seed=0, loss=None, batch=None):
 
 
 def test_gradient_descent_on_one_point_follows_its_closed_form():
-    """c_k = p (1 - (1 - rate)^k): the loss, its gradient and the update are all as they should."""
+    """The loss, its gradient or the update would be wrong: c_k = p (1 - (1 - rate)^k)."""
     rate = 0.2
     states, rows = run(CONSTANT, optax.sgd(rate), Constant(0.5), 10)
     far = (1 - rate) ** np.arange(11)
@@ -91,7 +91,7 @@ def test_gradient_descent_on_one_point_follows_its_closed_form():
 
 @pytest.mark.parametrize("average", [make() for make in EMAS.values()], ids=list(EMAS))
 def test_the_average_follows_its_recursion_and_moves(average):
-    """Averages taken of the old parameters, or with a decay of the wrong step, lag by one."""
+    """An average of the old parameters, or with the decay of the wrong step, would lag by one."""
     states, _ = run(CONSTANT, optax.sgd(0.2), average, 6)
     mean = np.zeros(2)
     for k, state in enumerate(states[1:]):
@@ -108,14 +108,14 @@ def test_the_average_follows_its_recursion_and_moves(average):
 
 
 def test_an_average_that_takes_all_is_the_parameters_themselves():
-    """Shares and decays would be mixed up."""
+    """Shares and decays would be confused."""
     params, old = {"a": jnp.arange(3.0)}, {"a": jnp.full(3, 9.0)}
     np.testing.assert_array_equal(update(old, params, jnp.ones(()))["a"], params["a"])
     np.testing.assert_array_equal(update(old, params, jnp.zeros(()))["a"], old["a"])
 
 
 def test_training_a_network_lowers_the_loss():
-    """Data at one point: the x0 network has to learn one constant, to any precision."""
+    """An x0 network would not learn data at one point, which are a constant."""
     model = Model(SDE, X0(), mlp(width=16, depth=1))
     _, rows = run(model, adamw(learning_rate=1e-2), Constant(0.9), 120)
     assert rows[-1]["loss"] < 1e-3 * rows[0]["loss"]
@@ -130,7 +130,7 @@ def first():
     return noisy(0)
 
 
-def test_two_runs_are_equal_bit_by_bit(first):
+def test_two_runs_are_identical_bit_for_bit(first):
     (a, rows_a), (b, rows_b) = first, noisy(0)
     for x, y in zip(jax.tree.leaves((a, rows_a)), jax.tree.leaves((b, rows_b)), strict=True):
         np.testing.assert_array_equal(x, y)
@@ -141,7 +141,7 @@ def test_another_seed_gives_other_noise(first):
 
 
 def test_the_noise_of_step_k_is_that_of_seed_and_k():
-    """Recomputed from the loss alone with the key of (seed, "train", k): nothing else enters."""
+    """Noise would depend on more than (seed, "train", k), from which it is recomputed here."""
     seed = 5
     states, rows = run(CONSTANT_V, optax.sgd(0.0), Constant(0.9), 4, seed)
     loss = jax.jit(lambda key: Denoising()(Context(CONSTANT_V, states[0].params, points(), key))[0])
@@ -152,7 +152,7 @@ def test_the_noise_of_step_k_is_that_of_seed_and_k():
 
 
 def test_uint8_images_are_seen_as_floats_from_minus_one_to_one():
-    """White pixels, x0 = 1: a network that says 0 has loss 1 exactly."""
+    """Pixels would be scaled wrongly: for white ones, x0 = 1 and an output of 0 has loss 1."""
     batch = {"x": jnp.full((4, 2), 255, jnp.uint8), "cond": {}}
     _, rows = run(CONSTANT, optax.sgd(0.1), Constant(0.5), 1, batch=batch)
     np.testing.assert_allclose(rows[0]["loss"], 1.0, rtol=1e-6)
@@ -178,7 +178,7 @@ def test_the_loss_state_is_carried_from_step_to_step():
 
 
 def test_the_optimizer_state_advances(first):
-    """A dropped optimizer state would leave Adam without memory and the warm-up at its start."""
+    """Adam would have no memory, and the warm-up stay at its start."""
     states, _ = first
     counts = [
         [int(leaf) for leaf in jax.tree.leaves(s.optimizer) if leaf.dtype == jnp.int32]
@@ -191,7 +191,7 @@ def test_the_optimizer_state_advances(first):
 
 @pytest.mark.parametrize("warmup", [0, 4])
 def test_the_first_updates_of_adamw_have_the_size_of_the_warm_up(warmup):
-    """Adam's first update is the learning rate itself, at warm-up 1 / (warmup + 1) of it."""
+    """Adam's first update would not be its rate, times the warm-up 1 / (warmup + 1)."""
     optimizer = adamw(learning_rate=1e-2, warmup=warmup)
     states, _ = run(CONSTANT, optimizer, Constant(0.5), 6)
     c = [np.asarray(s.params["network"]["c"]) for s in states]
@@ -201,7 +201,7 @@ def test_the_first_updates_of_adamw_have_the_size_of_the_warm_up(warmup):
 
 
 def test_the_step_keeps_every_type_and_shape():
-    """A state that changes its type compiles again at every step, and no checkpoint fits it."""
+    """A state that changes its type would compile again at every step, and fit no checkpoint."""
     model, optimizer = Model(SDE, V(), mlp(width=8, depth=1)), adamw()
     state = begin(model, optimizer)
     step = make_step(model, Denoising(), optimizer, {"mean": Constant(0.9)}, 0)
@@ -214,12 +214,12 @@ def test_the_step_keeps_every_type_and_shape():
 
 
 def spread(*shape):
-    """Data of which every row counts differently."""
+    """Data in which every row counts differently."""
     return {"x": jnp.asarray(np.random.default_rng(0).normal(size=shape), jnp.float32), "cond": {}}
 
 
 def descended(model, loss, batch, seed=0, loss_state=(), **settings):
-    """One step of gradient descent at rate 1, from a state past the first: both and the metrics."""
+    """Return a state past the first, one step of gradient descent from it, and the metrics."""
     optimizer = optax.sgd(1.0)
     state = begin(model, optimizer)._replace(step=jnp.asarray(7), loss=loss_state)
     step = jax.jit(make_step(model, loss, optimizer, {"mean": Constant(0.5)}, seed, **settings))
@@ -227,9 +227,9 @@ def descended(model, loss, batch, seed=0, loss_state=(), **settings):
 
 
 def test_the_accumulated_gradient_is_the_mean_over_the_parts():
-    """Part i is rows i, i + 3, ... of the batch and of its times; nothing is lost.
+    """A row of the batch, or one of its times, would be lost: part i is rows i, i + 3, ...
 
-    Its other noise is that of the key of the step folded with i.
+    The other noise of part i is that of the step's key folded with i.
     """
     seed, parts, batch = 3, 3, spread(12, 2)
     old, new, metrics = descended(CONSTANT_V, Denoising(), batch, seed, accumulate=parts)
@@ -255,7 +255,7 @@ def test_the_accumulated_gradient_is_the_mean_over_the_parts():
 
 
 def test_without_noise_accumulation_changes_nothing():
-    """A sum in place of the mean would train at `accumulate` times the learning rate."""
+    """Accumulation would train at `accumulate` times the rate, with a sum for the mean."""
     _, one, metrics = descended(CONSTANT, Denoising(), points(12))
     _, three, same = descended(CONSTANT, Denoising(), points(12), accumulate=3)
     chex.assert_trees_all_close(three, one, rtol=1e-6)
@@ -282,7 +282,7 @@ def test_the_parts_hand_on_the_loss_state_and_their_metrics_are_averaged():
 
 
 def test_scanned_steps_are_the_single_ones():
-    """Runs would depend on how many steps the device makes without the host."""
+    """Runs would depend on the number of steps per dispatch."""
     k, optimizer = 3, adamw(learning_rate=1e-2)
     model = Model(SDE, V(), mlp(width=8, depth=1))
     step = make_step(model, Denoising(), optimizer, {"mean": Constant(0.9)}, 0)
@@ -302,7 +302,7 @@ MARK = np.array([[0, 60], [120, 255]], np.uint8)[..., None]
 
 
 class Upright(Counting):
-    """Turns images back by what it is told, and says how far off they then are, and the turns."""
+    """An objective that undoes the turn that it receives, and reports the error and the turns."""
 
     def __call__(self, context):
         batch = context.batch
@@ -316,7 +316,7 @@ class Upright(Counting):
 
 @pytest.mark.parametrize("accumulate", [pytest.param(1, marks=pytest.mark.thorough), 3])
 def test_images_are_augmented_by_seed_and_step_and_keep_their_labels(accumulate):
-    """Told of another image's change, the network would learn to ignore it, and leak."""
+    """The network would receive the change of another image, ignore it, and leak it."""
     only = dict.fromkeys(("flip", "flip_y", "scale", "rotate", "stretch", "move"), False)
     reading = pipeline.Reading(augment=Affine(p=1.0, turn=True, **only))
     batch = {"x": jnp.tile(MARK, (12, 1, 1, 1)), "cond": {}}
@@ -337,7 +337,7 @@ def test_images_are_augmented_by_seed_and_step_and_keep_their_labels(accumulate)
 
 
 def test_a_step_that_is_not_finite_changes_nothing_but_its_number():
-    """One bad batch would end a run for good: no average and no moment forgets a nan."""
+    """One bad batch would ruin a run: no average and no moment forgets a NaN."""
     optimizer, state = adamw(clip=1.0, warmup=2), None
     step = jax.jit(make_step(CONSTANT_V, Denoising(), optimizer, {"mean": Constant(0.9)}, 0))
     state, _ = step(begin(CONSTANT_V, optimizer), points())

@@ -1,4 +1,4 @@
-"""Weights of another network: by name, renamed or in part where this is requested."""
+"""Weights of another network: by name, renamed, or in part where requested."""
 
 import json
 from pathlib import Path
@@ -25,7 +25,7 @@ def experiment(*changes):
 
 @pytest.fixture(scope="module")
 def known():
-    """An experiment and its parameters, leaf k all k."""
+    """Return an experiment and its parameters, with the value k in leaf k."""
     e = experiment()
     leaves = flat(e.parameters())
     return e, {path: jnp.full_like(a, k) for k, (path, a) in enumerate(sorted(leaves.items()))}
@@ -67,15 +67,15 @@ def test_a_map_that_cannot_be_is_refused(known, text, said):
 
 @pytest.fixture(scope="module")
 def source(known, tmp_path_factory):
-    """An export of those parameters."""
+    """Return an export of those parameters."""
     folder = tmp_path_factory.mktemp("source") / "export"
     write_weights(folder, known[0], Weights(3, nested(known[1]), "power"))
     return folder
 
 
 @pytest.mark.thorough
-def test_a_partial_load_is_asked_for_and_says_what_it_lacks(source, known, tmp_path, capsys):
-    """A network that begins at random in some layers would pass for one that was loaded."""
+def test_a_partial_load_is_requested_and_lists_what_is_missing(source, known, tmp_path, capsys):
+    """A network with some random layers would pass for one that was loaded."""
     deeper = override(load(str(MOONS)), (*SHORT, "network.depth=2", "optimizer.learning_rate=1e-9"))
     with pytest.raises(ConfigError) as refused:
         diffjax.fit(deeper, tmp_path / "run", resume_from=source)

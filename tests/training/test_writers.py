@@ -1,4 +1,4 @@
-"""Metrics: each step of a run once, however often it was interrupted."""
+"""Metrics: each step of a run appears once, however often the run was interrupted."""
 
 import json
 import sys
@@ -40,7 +40,7 @@ def test_lines_are_readable_json_in_order(tmp_path):
 
 
 def test_a_line_is_on_disk_as_soon_as_it_is_written(tmp_path):
-    """After kill -9 nothing else is left."""
+    """Lines would be lost in a kill -9."""
     path = tmp_path / "metrics.jsonl"
     writer = JSONL(path.parent, 0)
     writer.scalars(5, {"loss": 1.0})
@@ -50,7 +50,7 @@ def test_a_line_is_on_disk_as_soon_as_it_is_written(tmp_path):
 
 @pytest.mark.parametrize("start", [0, 5, 7, 10, 15])
 def test_a_resumed_run_has_every_step_once(tmp_path, start):
-    """Steps after the checkpoint are done again: both lines would be kept otherwise."""
+    """Steps after the checkpoint, which are repeated, would appear twice."""
     path = tmp_path / "metrics.jsonl"
     write(path, 0, [5, 10, 15])
     write(path, start, [s for s in (5, 10, 15, 20) if s > start])
@@ -61,7 +61,7 @@ def test_a_resumed_run_has_every_step_once(tmp_path, start):
     "rest", ["{", '{"step": 10, "lo', '{"step": 10}\n{"st', '{"step"\n', "\n", "\0\0\0\0"]
 )
 def test_a_damaged_last_line_is_removed(tmp_path, rest):
-    """A kill or a full disk cuts a line: joined with the next one it would spoil both."""
+    """A line cut by a kill or a full disk would be joined with the next, and spoil both."""
     path = tmp_path / "metrics.jsonl"
     write(path, 0, [5])
     with path.open("a") as file:
@@ -88,7 +88,7 @@ def test_a_file_with_nothing_to_remove_is_left_as_it_is(tmp_path):
 
 @pytest.fixture
 def wandb(monkeypatch, tmp_path):
-    """A module in place of wandb that records its calls."""
+    """Return a module in place of wandb that records its calls."""
     told = []
     run = types.SimpleNamespace(
         define_metric=lambda *args, **kwargs: None,
@@ -117,8 +117,8 @@ def test_the_writers_are_writers(tmp_path, wandb, make):
     made.close()
 
 
-def test_a_run_that_goes_on_is_the_same_run_at_wandb(tmp_path, wandb):
-    """Each launch would be a run of its own there."""
+def test_a_resumed_run_is_the_same_run_at_wandb(tmp_path, wandb):
+    """Each launch would be a separate run at wandb."""
     for start in (0, 5):
         writer = WRITERS["wandb"](tmp_path, start, project="mine")
         writer.scalars(start + 5, {"loss": 1.0})
@@ -142,7 +142,7 @@ def test_a_run_that_goes_on_is_the_same_run_at_wandb(tmp_path, wandb):
     assert second[1] == {"step": 10, "loss": 1.0}
 
 
-def test_a_writer_whose_package_is_not_installed_says_how_to_install_it(monkeypatch):
+def test_a_writer_whose_package_is_not_installed_names_the_command(monkeypatch):
     """A run would write its config, and stop before its first step."""
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(ConfigError, match=r"^config.train.writers: .*pip install wandb$"):
@@ -150,7 +150,7 @@ def test_a_writer_whose_package_is_not_installed_says_how_to_install_it(monkeypa
 
 
 def test_writers_are_built_from_names_with_settings():
-    """`wandb:project=mine` in a config is all that a user has to write."""
+    """`wandb:project=mine` in a config would not suffice."""
     tensorboard, wandb = builder.construct_writers(("tensorboard", "wandb:project=mine"))
     assert tensorboard is Tensorboard
     assert wandb.arguments == (("project", "mine"),)
@@ -162,7 +162,7 @@ def test_writers_are_built_from_names_with_settings():
 
 @pytest.fixture
 def board(tmp_path, monkeypatch):
-    """Write scalars as a run begun at `start`, in an event file of a later second each time."""
+    """Write scalars of a run begun at `start`, to event files of increasing times."""
     clock = types.SimpleNamespace(now=1_700_000_000.0, time=lambda: clock.now)
     monkeypatch.setattr(event_file_writer, "time", clock)  # its file names are in seconds
 
@@ -202,7 +202,7 @@ def test_tensorboard_reads_the_images(tmp_path, board):
 
 @pytest.mark.parametrize("start", [0, 5, 10])
 def test_tensorboard_shows_a_resumed_run_once(tmp_path, board, start):
-    """Curves that fold back at every restart cannot be read."""
+    """Curves would fold back at every restart, and be unreadable."""
     board(0, [5, 10, 15])
     board(start, [s for s in (5, 10, 15, 20) if s > start])
     events = accumulated(tmp_path / "tensorboard").Scalars("loss")
@@ -214,7 +214,7 @@ def test_tensorboard_shows_a_resumed_run_once(tmp_path, board, start):
 
 @pytest.fixture
 def binned():
-    """Sums and counts of losses in bins of log-SNR, of 3 + 2 steps, most bins empty."""
+    """Return sums and counts of losses in bins of log-SNR, of 3 + 2 steps, most bins empty."""
     rng, bins = np.random.default_rng(0), len(EDGES) - 1
     count = rng.integers(1, 4, (5, bins)) * (np.arange(bins) % 3 == 0)
     count[1:, 0] = 0  # seen in one step only
@@ -222,7 +222,7 @@ def binned():
 
 
 def test_losses_by_log_snr_are_one_mean_per_bin_that_was_seen(tmp_path, binned):
-    """A mean of the means of steps counts rare noise levels too much; an empty bin is no number."""
+    """Rare noise levels would count too much, as in a mean of means, or empty bins have a value."""
     log = Log(tmp_path, 0, 8, [Tensorboard])
     for part in (binned[:3], binned[3:]):
         log.add({"loss": jnp.arange(float(len(part))), "loss_at_logsnr": jnp.asarray(part)})
@@ -246,7 +246,7 @@ def test_losses_by_log_snr_are_one_mean_per_bin_that_was_seen(tmp_path, binned):
     for name, mean in expected.items():
         first = events.Scalars(name)[0]
         assert (first.step, first.value) == (5, mean)
-    # The same as a histogram: log-SNR along, mean loss up.
+    # The losses as a histogram: log-SNR on the x axis, mean loss on the y axis.
     first, _ = events.Histograms("loss_at_logsnr")
     value = first.histogram_value
     assert (value.min, list(value.bucket_limit)) == (EDGES[0], list(EDGES[1:]))
