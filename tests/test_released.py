@@ -81,6 +81,7 @@ def test_equal_structures_share_a_program():
     assert program._program.cache_info()[:2] == (1, 1)  # hits and misses
 
 
+@pytest.mark.thorough
 def test_programs_of_checkpoints_are_released_with_the_run(tmp_path):
     """A process that trains a hundred networks would hold a hundred of them."""
     client, counts = jax.devices()[0].client, []

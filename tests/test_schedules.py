@@ -34,6 +34,7 @@ from decimals import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiers import some
 
 from diffjax.schedules import (
     SCHEDULES,
@@ -195,7 +196,7 @@ def test_decreases(name):
     assert (np.diff(jax.jit(SCHEDULES[name]())(t)) < 0).all()
 
 
-@every
+@pytest.mark.parametrize("name", some(SCHEDULES, ["linear", "cosine", "learned"]))
 @drawn
 @given(data=st.data())
 def test_decreases_with_any_settings(name, data):

@@ -300,7 +300,8 @@ def test_a_batch_that_cannot_be_split_is_refused_by_name():
         loop.check(Train(batch_size=24, accumulate=2), layout(8))
 
 
-@pytest.mark.parametrize(("rule", "accumulate"), [more(DATA, 1), (SHARDED, 2)])
+@pytest.mark.thorough
+@pytest.mark.parametrize(("rule", "accumulate"), [(DATA, 1), (SHARDED, 2)])
 def test_a_checkpoint_of_eight_devices_resumes_on_fewer(rule, accumulate, tmp_path):
     """A run could resume only on the machine on which it started."""
     state = trained(8, rule, accumulate)[1][-1]

@@ -98,6 +98,7 @@ def test_other_requests_are_not_compiled_again():
     assert len({x[-1, 0] for x in others}) == 5
 
 
+@pytest.mark.thorough
 def test_previews_of_a_generation():
     """A preview would be of another batch, include padding samples, or change the result."""
     seen = []

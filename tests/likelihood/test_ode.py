@@ -121,6 +121,7 @@ def toy_denoiser():
     return Denoiser(model, {"network": {"a": jnp.asarray([0.8, 1.3])}})
 
 
+@pytest.mark.thorough
 @pytest.mark.typed
 def test_the_frame_does_not_matter(x64):
     """The likelihood of a network would depend on the process in which it is written (1e-5)."""

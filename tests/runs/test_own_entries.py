@@ -194,6 +194,7 @@ def test_user_defined_entries_train_sample_and_evaluate(run, tmp_path, monkeypat
     assert "spread" in (workdir / "evaluation.json").read_text()
 
 
+@pytest.mark.thorough
 def test_what_a_run_was_given_as_objects_is_in_its_config_by_name(run, tmp_path):
     """The run could not be loaded again, or would load another network."""
     wind = {"wind": {"kind": WindDirection, "scale": 2.0}}
