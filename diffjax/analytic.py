@@ -19,12 +19,12 @@ from jax.scipy.special import log_ndtr
 from jaxtyping import Array, Float, Key
 
 from diffjax import checks
-from diffjax.arrays import Cond, expand
+from diffjax.arrays import Cond, expand, pytree
 from diffjax.prediction import Prediction, Sample, Time
 from diffjax.sde import SDE
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Mixture:
     """The mixture sum_k weight_k N(mean_k, diag(var_k)) of K Gaussians.
@@ -97,7 +97,7 @@ class Mixture:
         return MixtureFlowMap(sde, self)
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class MixtureDenoiser:
     """The exact denoiser of mixture data, a `Denoise` whose raw output is x0."""
@@ -121,7 +121,7 @@ class MixtureDenoiser:
         return Prediction(mean(share, x0), mean(share, x0), mean(share, eps))
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class MixtureFlowMap:
     """The exact solution of the probability-flow ODE from t to `to`, written as a prediction.
@@ -284,7 +284,7 @@ def gaussian_flow(
     return jax.vmap(one)(x, t, s)
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Correlated:
     """A Gaussian N(mean, cov) with a full covariance cov = basis diag(var) basis^T.
@@ -309,7 +309,7 @@ class Correlated:
         return Rotated(inner.flow_map(sde), self.basis)
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Rotated:
     """A flow map `inner` of the rotated coordinates x @ basis, applied to x (B, D)."""

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Key
 
 from diffjax import checks
-from diffjax.arrays import Cond, Params, expand, float64, rebuild
+from diffjax.arrays import Cond, Params, expand, float64, pytree, rebuild
 from diffjax.nets.network import Network
 from diffjax.parameterization import Parameterization
 from diffjax.prediction import Denoise, Prediction, Sample, Time, check_inputs
@@ -143,7 +143,7 @@ def check_label(asked: Parameterization, sde: SDE) -> None:
             )
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Denoiser:
     """A model with its parameters: a pytree whose only leaves are the parameters.
@@ -190,7 +190,7 @@ class Denoiser:
         return Prediction(output, *model.views(output, x, t), log_var)
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Reframed:
     """A denoiser called under another process than that of its training: see `reframe`."""

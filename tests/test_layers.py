@@ -88,6 +88,13 @@ def test_flax_only_in_networks():
     assert users == {"nets", "features"}
 
 
+def test_pytrees_are_registered_by_one_function():
+    """`jax.tree_util.register_dataclass` leaves the class out of the structure, by which JAX looks
+    up programs: one class would be run by the program of another."""
+    users = [p for p in FILES if "tree_util.register_" in p.read_text()]
+    assert [p.name for p in users] == ["arrays.py"]
+
+
 def test_names_are_looked_up_in_the_builder_only():
     catalogues = {"SCHEDULES", "SDES", "PARAMETERIZATIONS", "SAMPLERS", "GRIDS", "NETWORKS"}
     catalogues |= {"REFERENCES", "RULES", "THRESHOLDS", "RAMPS", "TRACES", "DEQUANTIZERS"}

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from diffjax.arrays import pytree
 from diffjax.builder import metrics
 from diffjax.builder.construct import call, construct, fields, instance, lookup, refuse
 from diffjax.builder.guidance import GUIDANCE, Section, takes_to
@@ -91,7 +92,7 @@ def plan(
     return planned
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True)
 class Nothing:
     """A denoiser that predicts its own input, so that tracing it costs nothing."""

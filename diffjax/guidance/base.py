@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool
 
+from diffjax.arrays import pytree
 from diffjax.guidance.query import Answer, Memory, Query, Weight, chosen, with_x0
 from diffjax.guidance.references import Null, Reference
 from diffjax.guidance.rules import Linear, Rule
@@ -60,7 +61,7 @@ class Guidance(Protocol):
     ) -> tuple[Prediction, Memory]: ...
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Conditional:
     """No guidance: the conditional prediction, whatever the weight of a row.
@@ -83,7 +84,7 @@ class Conditional:
         return query.predict(), memory
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Guided:
     """Guidance of the conditional prediction away from that of `reference`, combined by `rule`.
@@ -130,7 +131,7 @@ class Guided:
         return jax.lax.cond(everywhere(weight == 1), alone, guided)
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Thresholded:
     """Guidance whose x0 is thresholded at every weight; eps follows from x0 and x_t.

@@ -9,13 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffjax.arrays import expand
+from diffjax.arrays import expand, pytree
 from diffjax.guidance.base import everywhere
 from diffjax.guidance.query import Answer, Memory, Query, Weight
 from diffjax.prediction import Prediction, Sample
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Classifier:
     """Classifier guidance: eps - w sigma grad log p(y | x_t) (arXiv:2105.05233, Alg. 2).

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from diffjax.arrays import Cond, expand, normal
+from diffjax.arrays import Cond, expand, normal, pytree
 from diffjax.prediction import Denoise, FlowMap, Prediction, Sample, Time
 from diffjax.sde import SDE
 
@@ -39,7 +39,7 @@ class Draws(Protocol):
     def __call__(self, index: int, shape: tuple[int, ...]) -> Array: ...
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Normals:
     """The numbers that guidance draws in row `row`: those of sample b from keys[b].
@@ -59,7 +59,7 @@ class Normals:
         return normal(fold(fold(fold(self.keys, STREAM), self.row), index), shape)
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Query:
     """A denoiser at one state of the samples, for which guidance chooses the conditions.

@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 
-from diffjax.arrays import expand, null
+from diffjax.arrays import expand, null, pytree
 from diffjax.checks import at_least
 from diffjax.guidance.query import Mask, Memory, Pair, Query, chosen
 from diffjax.prediction import Denoise, Prediction, Sample
@@ -36,7 +36,7 @@ class Reference(Protocol):
         ...
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Null:
     """The prediction without conditions: classifier-free guidance (arXiv:2207.12598, eq. 6).
@@ -61,7 +61,7 @@ class Null:
         return query.pair(*query.several([cond, null(cond)])), memory
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Negative:
     """The prediction under negative conditions, which samples are guided away from.
@@ -100,7 +100,7 @@ def negative(label: int = -1) -> Negative:
     return Negative({"label": jnp.asarray(label)})
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class OtherNetwork:
     """The prediction of another network: autoguidance (arXiv:2406.02507).
@@ -130,7 +130,7 @@ class OtherNetwork:
         return query.pair(conditional, reference), memory
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Several:
     """A reference for several conditions, each with its own share of the guidance.
@@ -185,7 +185,7 @@ class Several:
         return query.pair(conditional, reference), memory
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Cached:
     """A reference that is computed in every `every`-th guided row and reused in the rows between.

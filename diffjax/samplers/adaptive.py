@@ -28,7 +28,7 @@ import lineax
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from diffjax.arrays import Cond
+from diffjax.arrays import Cond, pytree
 from diffjax.checks import at_least, not_negative, one_of, within
 from diffjax.guidance import Conditional, Guidance, Query
 from diffjax.prediction import Denoise
@@ -43,7 +43,7 @@ RESOLUTION = 2.0**-16
 """Resolution of the Brownian path in lambda, as a share of the whole interval."""
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Adaptive(Sampling):
     """Settings of adaptive sampling from t = `begin` to `stop`; construct them by `adaptive`.

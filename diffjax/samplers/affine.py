@@ -10,14 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from diffjax.arrays import Cond
+from diffjax.arrays import Cond, pytree
 from diffjax.guidance import Conditional, Guidance, Query
 from diffjax.prediction import Denoise, Prediction
 from diffjax.samplers.table import READ, WRITE, Table, linear
 from diffjax.sde import levels
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Listed:
     """Draws of guidance that are listed by index, in place of random ones."""

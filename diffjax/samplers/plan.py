@@ -6,10 +6,9 @@ import abc
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import jax
 import numpy as np
 
-from diffjax.arrays import Cond
+from diffjax.arrays import Cond, pytree
 from diffjax.guidance import Guidance, ramps
 from diffjax.prediction import Denoise, Sample
 from diffjax.samplers.run import Registers, Result, advance, begin, check, scan
@@ -76,7 +75,7 @@ class Sampling(abc.ABC):
         """Return the NFE of each sample, (B,), as if it were sampled alone."""
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Plan(Sampling):
     """A table of R rows, which holds the guidance weights, with its guidance.

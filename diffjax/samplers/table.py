@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from diffjax.arrays import pytree
 from diffjax.prediction import Prediction
 from diffjax.samplers.brownian import increments
 from diffjax.sde import SDE, levels
@@ -74,7 +75,7 @@ def eps(prediction: Prediction) -> Any:
     return prediction.eps
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Table:
     """A sampler's R rows as arrays, a traced argument: tables of equal R share a compiled loop.
