@@ -208,7 +208,7 @@ def _samples(record: Record) -> str:
         "two halves of the real items; class agrees, of real: share of samples, and of held-out "
         "items, to which a classifier assigns their class; nearest train, held-out: median "
         "distance of samples, and of held-out items, to the nearest training item; authentic: "
-        "share of samples farther from that item than it is from its nearest training item.</p>"
+        "share of samples farther from that item than its nearest other training item.</p>"
         f"{figure}"
         "<details><summary>Protocol of the first row</summary>"
         f'<div class="card">{table(facts)}</div></details>'
