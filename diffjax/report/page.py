@@ -207,8 +207,8 @@ def _samples(record: Record) -> str:
         '<p class="soft">Frechet: distance between samples and real items; floor: distance between '
         "two halves of the real items; class agrees, of real: share of samples, and of held-out "
         "items, to which a classifier assigns their class; nearest train, held-out: median "
-        "distance of samples, and of held-out items, to the nearest training item; authentic: share "
-        "of samples farther from that item than it is from the nearest other training item.</p>"
+        "distance of samples, and of held-out items, to the nearest training item; authentic: "
+        "share of samples farther from that item than its nearest other training item.</p>"
         f"{figure}"
         "<details><summary>Protocol of the first row</summary>"
         f'<div class="card">{table(facts)}</div></details>'

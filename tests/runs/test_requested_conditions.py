@@ -1,6 +1,7 @@
 """Conditions that a request names and a run does not have."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,6 +38,6 @@ def test_a_condition_that_was_never_trained_is_refused(tmp_path):
 def test_a_sample_has_the_default_label_of_its_number(numbers, labels):
     """`--index=17 --weight=1,2,4` would draw three classes, and `--seed=1,2` other samples."""
     form = labelled("image", (2, 2, 1), classes=3)
-    experiment = SimpleNamespace(form=form, defaults={"label": np.arange(3)}, config={})
+    experiment: Any = SimpleNamespace(form=form, defaults={"label": np.arange(3)}, config={})
     assert requested(experiment, None, {}, **numbers)["label"].tolist() == labels
     assert requested(experiment, 1, {}, **numbers)["label"].tolist() == [1]
