@@ -128,6 +128,12 @@ def _convolution(eqn: Any) -> int:
     return 2 * math.prod(eqn.outvars[0].aval.shape) * math.prod(kernel) // kernel[out]
 
 
+def _kernel_gradient(eqn: Any) -> int:
+    """Return the FLOPs of a kernel's gradient, which sums over all places of the batch."""
+    places = eqn.invars[0].aval.shape[:-1]
+    return 2 * math.prod(eqn.outvars[0].aval.shape) * math.prod(places)
+
+
 def _attention(products: int, first: int) -> Callable[[Any], int]:
     """Return a rule for `products` products of (L, d) with (d, M) per sample and head.
 
@@ -145,6 +151,7 @@ PRODUCTS: dict[str, Callable[[Any], int]] = {
     "dot_general": _matrix_product,
     "conv_general_dilated": _convolution,
     "convolution": _convolution,
+    "convolution_kernel_gradient": _kernel_gradient,
     "upsampled_convolution": _convolution,
     "attention": _attention(2, 0),
     "attention_along": _attention(6, 3),

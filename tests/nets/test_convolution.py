@@ -217,6 +217,23 @@ def test_all_derivatives_in_a_loop_are_in_the_fast_layout():
         assert layouts(derivative(reference), *args) - {CANONICAL}
 
 
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+@pytest.mark.parametrize("grow", [False, True], ids=["plain", "upsampled"])
+def test_the_form_is_that_of_the_platform_a_program_is_lowered_for(platform, grow):
+    """A program that a CPU machine exports for a GPU or TPU would have the form for CPUs."""
+    x, kernel = jnp.ones((32, 16, 16, 32)), jnp.ones((3, 3, 32, 32))
+    ours = upsampled if grow else lambda x, k: convolution(x, k, (1, 1), "SAME")
+    plain = lambda x, k: reference(upsample(x) if grow else x, k, (1, 1), "SAME")
+
+    def operations(conv, platform):
+        grad = jax.value_and_grad(lambda x, kernel: conv(x, kernel).sum(), (0, 1))
+        text = jax.jit(grad).trace(x, kernel).lower(lowering_platforms=(platform,)).as_text()
+        return [text.count(f"stablehlo.{name}") for name in ("convolution", "dot_general")]
+
+    assert operations(ours, platform) == operations(plain, platform) == [3, 0]
+    assert operations(ours, "cpu")[1] > 0
+
+
 def test_a_batch_split_over_devices_stays_split():
     """Each device would compute the convolutions of the whole batch."""
     mesh = jax.make_mesh((2,), ("data",), (AxisType.Auto,), devices=jax.devices()[:2])

@@ -10,6 +10,7 @@ large as the image. The same holds for all higher derivatives, in forward and in
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -45,8 +46,8 @@ def convolution(
 ) -> Float[Array, "b *e f"]:
     """Convolve x (B, *D, C) with kernel (*K, C, F), over any number of spatial axes: (B, *E, F).
 
-    The arguments and the values are those of `lax.conv_general_dilated`, which it calls on GPU and
-    TPU and for grouped features. Raises ValueError for other dimension numbers, and for padding by
+    The arguments and the values are those of `lax.conv_general_dilated`, which runs on GPU and TPU
+    and for grouped features. Raises ValueError for other dimension numbers, and for padding by
     name of a dilated input.
 
     >>> x, kernel = jnp.ones((1, 4, 4, 1)), jnp.ones((3, 3, 1, 1))
@@ -76,8 +77,7 @@ def convolution(
         "dilation": dilation,
         "precision": precision,
     }
-    # The layout matters to XLA's CPU backend only, and the transposes below know no groups.
-    if jax.default_backend() != "cpu" or feature_group_count != 1:
+    if feature_group_count != 1:  # the transposes below know no groups
         return _lax(x, kernel, **geometry, feature_group_count=feature_group_count)
     return _primitive.bind(x, kernel, **geometry)
 
@@ -93,7 +93,7 @@ def upsampled(
     """
     sides = set(kernel.shape[:-2])
     places = len(x) * math.prod(2 * n for n in x.shape[1:-1])
-    if jax.default_backend() == "cpu" and sides == {3} and _many(places, kernel):
+    if sides == {3} and _many(places, kernel):
         return _of_equals.bind(x, kernel)
     return _repeated(x, kernel)
 
@@ -172,14 +172,19 @@ def _input_transpose(ct: Array, x: Any, kernel: Array, **geometry: Any) -> Array
 
 
 def _kernel_transpose(ct: Array, x: Array, kernel: Any, **geometry: Any) -> Array:
-    """Transpose in the kernel: convolve x as (C, *D, B) with the cotangent as kernel (*E, B, F).
+    """Transpose in the kernel: the primitive of the kernel's gradient, (*K, C, F)."""
+    return _gradient.bind(ct, x, kernel=kernel.aval.shape, **geometry)
 
-    The result is (C, *K, F). Strides become kernel dilation and kernel dilation becomes strides.
-    Without either, `_kernel_products` is faster.
+
+def _kernel_gradient(ct: Array, x: Array, *, kernel: Ints, **geometry: Any) -> Array:
+    """Convolve x as (C, *D, B) with the cotangent as kernel (*E, B, F): (C, *K, F), axes in order.
+
+    Strides become kernel dilation and kernel dilation becomes strides. Without either,
+    `_kernel_products` is faster.
     """
     if _every_place(geometry):
-        return _kernel_products(ct, x, kernel.aval.shape, geometry["padding"])
-    spans = _spans(x.shape, kernel.aval.shape, ct.shape, **geometry)
+        return _kernel_products(ct, x, kernel, geometry["padding"])
+    spans = _spans(x.shape, kernel, ct.shape, **geometry)
     # The gradient sums over the batch, which a convolution does over channels: they change places.
     out = _primitive.bind(
         x.swapaxes(0, -1),
@@ -192,6 +197,12 @@ def _kernel_transpose(ct: Array, x: Array, kernel: Any, **geometry: Any) -> Arra
         precision=geometry["precision"],
     )
     return jnp.moveaxis(out, 0, -2)
+
+
+def _lax_gradient(ct: Array, x: Array, *, kernel: Ints, **geometry: Any) -> Array:
+    """Return the gradient of the kernel as `lax` derives it."""
+    shaped = jax.ShapeDtypeStruct(kernel, ct.dtype)
+    return jax.linear_transpose(lambda k: _lax(x, k, **geometry), shaped)(ct)[0]
 
 
 def _kernel_products(ct: Array, x: Array, kernel: Ints, padding: Pairs) -> Array:
@@ -251,26 +262,60 @@ def _batch(arguments: Any, axes: Any, **geometry: Any) -> tuple[Array, int]:
     return jax.vmap(lambda x, k: _lax(x, k, **geometry), (a, b))(x, kernel), 0
 
 
-def _abstract(x: Any, kernel: Any, **geometry: Any) -> Any:
-    # The shapes, and the errors of shapes, are those of `lax`.
-    return _like(x, lambda x, k: _lax(x, k, **geometry), x, kernel)
-
-
 def _like(aval: Any, function: Callable[..., Array], *avals: Any) -> Any:
     """Return the abstract value of `function`'s output."""
     shaped = jax.eval_shape(function, *(jax.ShapeDtypeStruct(a.shape, a.dtype) for a in avals))
     return aval.update(shape=shaped.shape, dtype=shaped.dtype, weak_type=False)
 
 
+def _register(
+    primitive: Primitive,
+    cpu: Callable[..., Array],
+    others: Callable[..., Array],
+    transposes: Sequence[Callable[..., Array]],
+) -> None:
+    """Register a bilinear primitive with its form on CPU and that on other platforms.
+
+    JAX derives forward and reverse mode of every order from the two transposes.
+    """
+    bind = lambda *arguments, **geometry: primitive.bind(*arguments, **geometry)
+    # Outside of a compiled function the primitive runs this program, one per shape and geometry.
+    primitive.def_impl(jax.jit(bind, static_argnames=_static))
+    primitive.def_abstract_eval(
+        # The shapes, and the errors of shapes, are those of `lax`.
+        lambda a, b, **geometry: _like(a, functools.partial(others, **geometry), a, b)
+    )
+    mlir.register_lowering(primitive, mlir.lower_fun(others, multiple_results=False))
+    mlir.register_lowering(primitive, mlir.lower_fun(cpu, multiple_results=False), platform="cpu")
+    ad.defbilinear(primitive, *transposes)
+
+
+def _batched(function: Callable[..., Array]) -> Callable[..., tuple[Array, int]]:
+    """Return the batching rule that maps `function`, for products without a faster form."""
+    return lambda arguments, axes, **geometry: (
+        jax.vmap(functools.partial(function, **geometry), axes)(*arguments),
+        0,
+    )
+
+
+_static = ("strides", "padding", "in_dilation", "dilation", "precision", "kernel")
 _primitive = Primitive("convolution")
-_static = ("strides", "padding", "in_dilation", "dilation", "precision")
-# Outside of a compiled function the primitive runs this program, one per shape and geometry.
-_primitive.def_impl(jax.jit(_value, static_argnames=_static))
-_primitive.def_abstract_eval(_abstract)
-mlir.register_lowering(_primitive, mlir.lower_fun(_value, multiple_results=False))
-# Declared bilinear, so JAX derives forward and reverse mode of every order from two transposes.
-ad.defbilinear(_primitive, _input_transpose, _kernel_transpose)
+_register(_primitive, _value, _lax, (_input_transpose, _kernel_transpose))
 batching.primitive_batchers[_primitive] = _batch
+
+# The gradient of the kernel is bilinear in the cotangent and x, with the convolution and the
+# gradient of its input as transposes.
+_gradient = Primitive("convolution_kernel_gradient")
+_register(
+    _gradient,
+    _kernel_gradient,
+    _lax_gradient,
+    (
+        lambda ct, _, x, *, kernel, **geometry: _primitive.bind(x, ct, **geometry),
+        lambda ct, y, x, *, kernel, **geometry: _input_transpose(y, x, ct, **geometry),
+    ),
+)
+batching.primitive_batchers[_gradient] = _batched(_kernel_gradient)
 
 
 def _of_equals_transposed(which: int) -> Callable[..., Array]:
@@ -289,12 +334,8 @@ def _of_equals_transposed(which: int) -> Callable[..., Array]:
 
 
 _of_equals = Primitive("upsampled_convolution")
-_of_equals.def_impl(jax.jit(winograd.convolve_equals))
-_of_equals.def_abstract_eval(lambda x, kernel: _like(x, _repeated, x, kernel))
-mlir.register_lowering(_of_equals, mlir.lower_fun(winograd.convolve_equals, multiple_results=False))
-ad.defbilinear(_of_equals, *map(_of_equals_transposed, (0, 1)))
-# Mapped kernels would need batched products here; the plain convolution has a rule for them.
-batching.primitive_batchers[_of_equals] = lambda operands, axes: (
-    jax.vmap(_repeated, axes)(*operands),
-    0,
+_register(
+    _of_equals, winograd.convolve_equals, _repeated, tuple(map(_of_equals_transposed, (0, 1)))
 )
+# Mapped kernels would need batched products here; the plain convolution has a rule for them.
+batching.primitive_batchers[_of_equals] = _batched(_repeated)
