@@ -153,7 +153,14 @@ class Tweedie:
     It is exact for every Gaussian prior once `iterations` reaches the number of different
     eigenvalues of A C A^T, and the best of these covariances elsewhere: no other one is exact on
     Gaussians without knowing the prior. Each iteration is a vector-Jacobian product, and one more
-    follows. Jacobians of networks are symmetric only about; J^T stands for J throughout.
+    follows. J^T stands for J throughout.
+
+    The Jacobian of a network is symmetric and positive semidefinite only approximately. Iterations
+    stop at a direction of negative curvature p^T A C A^T p. Where the products show that C is no
+    covariance, the squared Mahalanobis norm of y - A x0_hat counts at most as what a chi-square
+    variable exceeds with a probability of exp(-9), see `guarded_gradients`. Without this limit one
+    in five restorations of an exact half of a digit diverged. The result for a true covariance is
+    exact whatever y is.
     """
 
     iterations: int = _static(5)

@@ -30,6 +30,7 @@ from diffjax.inverse import (
     correlated_posterior,
     mixture_posterior,
 )
+from diffjax.inverse.solvers import conjugate_gradients, guarded_gradients, plausible
 from diffjax.samplers import affine_moments, ddim, moments
 from diffjax.samplers.affine import _asked
 from diffjax.sde import VP, Flow
@@ -77,6 +78,34 @@ def test_on_gaussians_tweedie_is_the_exact_posterior():
     ours, theirs = jax.jit(lambda: (ask(guidance, denoise, x, t), exact(x, t)))()
     np.testing.assert_allclose(ours.x0, theirs.x0, atol=1e-8)
     np.testing.assert_allclose(ours.eps, theirs.eps, atol=1e-8)
+
+
+def test_a_jacobian_that_is_no_covariance_does_not_move_x0_far():
+    """Samples of a network would diverge: its Jacobian has directions of negative or no curvature.
+
+    With a covariance the result is that of the exact solution, however far y is.
+    """
+    matrices = jnp.array(
+        [[[1.0, 0.5], [0.5, 2.0]], [[1.0, 0.0], [0.0, -0.2499]], [[1e-4, 1.0], [-1.0, 1e-4]]]
+    )
+    noise, y = (
+        jnp.array([[0.25], [0.25], [0.0]]),
+        jnp.array([[90.0, -70.0], [0.1, 0.9], [0.3, 1.0]]),
+    )
+    times = lambda v: jnp.einsum("bij,bj->bi", matrices, v)
+
+    @jax.jit
+    def moves(iterations=5):
+        v = guarded_gradients(times, noise, y, iterations, plausible(jnp.full(3, 2.0)))
+        plain = conjugate_gradients(lambda v: times(v) + noise * v, y, iterations)
+        return times(v), times(plain), (y * v).sum(1)
+
+    guarded, plain, size = moves()
+    exact = np.asarray(matrices[0]) @ np.linalg.solve(matrices[0] + 0.25 * np.eye(2), y[0])
+    np.testing.assert_allclose(guarded[0], exact, rtol=1e-10)
+    np.testing.assert_array_equal(guarded[0], plain[0])
+    assert (abs(plain[1:]).max(1) > 100).all()
+    assert (abs(guarded[1:]).max(1) < 30).all() and (size[1:] < 28.5).all()
 
 
 @pytest.mark.thorough
