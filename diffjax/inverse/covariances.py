@@ -8,6 +8,26 @@ J is the Jacobian of x0_hat in x_t, rho = sigma / alpha, and (sigma^2 / alpha) J
 the Tweedie covariance. A covariance states in its docstring where it is exact. The biases there are
 those of samples of one Gaussian value, prior mean 0.7, y = 1.5, as (error of the mean in posterior
 standard deviations, ratio of the variance to the exact one), in the limit of many DDIM steps.
+
+Example: alpha = sigma = 1 and data N(0, 1), so that C = 1 / 2, with y - x0_hat = 1, std^2 = 1 / 2.
+
+>>> one = jnp.ones(1)
+>>> problem = Problem(
+...     residual=jnp.ones((1, 1)),
+...     forward=lambda v: v,
+...     backward=lambda v: v,
+...     tweedie=lambda v: v / 2,
+...     gram=lambda v, function: function(jnp.ones_like(v)) * v,
+...     alpha=one,
+...     sigma=one,
+...     std=jnp.full((1, 1), 0.5**0.5),
+... )
+>>> exact = Tweedie(), Unit(), Rows(), Prior()
+>>> [round(covariance(problem).item(), 4) for covariance in exact]
+[0.5, 0.5, 0.5, 0.5]
+>>> biased = Zero(), Flat(), Infinite()
+>>> [round(covariance(problem).item(), 4) for covariance in biased]
+[1.0, 0.6667, 1.0]
 """
 
 from __future__ import annotations
