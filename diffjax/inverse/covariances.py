@@ -177,10 +177,10 @@ class Tweedie:
 
     The Jacobian of a network is symmetric and positive semidefinite only approximately. Iterations
     stop at a direction of negative curvature p^T A C A^T p. Where the products show that C is no
-    covariance, the squared Mahalanobis norm of y - A x0_hat counts at most as what a chi-square
-    variable exceeds with a probability of exp(-9), see `guarded_gradients`. Without this limit one
-    in five restorations of an exact half of a digit diverged. The result for a true covariance is
-    exact whatever y is.
+    covariance, the squared Mahalanobis norm of y - A x0_hat is limited to the number of measured
+    values, its mean under a true covariance (see `guarded_gradients`). Without this limit one in
+    five samples of digits, of which one half was known exactly, diverged. A true covariance gives
+    the exact result, however far y is.
     """
 
     iterations: int = _static(5)

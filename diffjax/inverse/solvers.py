@@ -92,18 +92,6 @@ class _State(NamedTuple):
     odd: Bool[Array, " b"]
 
 
-def plausible(count: Array) -> Array:
-    """Return what a chi-square variable of `count` degrees of freedom hardly ever exceeds.
-
-    With x = 9 it is count + 2 sqrt(count x) + 2 x (Laurent and Massart, Ann. Stat. 2000, lemma 1),
-    exceeded with a probability of at most exp(-x).
-
-    >>> float(plausible(jnp.array(1.0)))
-    25.0
-    """
-    return count + 6 * jnp.sqrt(count) + 18
-
-
 def root(product: Product, z: Sample, iterations: int) -> Sample:
     """Return M^(1/2) z by the Lanczos method, in `iterations` products.
 

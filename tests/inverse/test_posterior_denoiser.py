@@ -30,7 +30,7 @@ from diffjax.inverse import (
     correlated_posterior,
     mixture_posterior,
 )
-from diffjax.inverse.solvers import conjugate_gradients, guarded_gradients, plausible
+from diffjax.inverse.solvers import conjugate_gradients, guarded_gradients
 from diffjax.samplers import affine_moments, ddim, moments
 from diffjax.samplers.affine import _asked
 from diffjax.sde import VP, Flow
@@ -96,7 +96,7 @@ def test_a_jacobian_that_is_no_covariance_does_not_move_x0_far():
 
     @jax.jit
     def moves(iterations=5):
-        v = guarded_gradients(times, noise, y, iterations, plausible(jnp.full(3, 2.0)))
+        v = guarded_gradients(times, noise, y, iterations, jnp.full(3, 2.0))
         plain = conjugate_gradients(lambda v: times(v) + noise * v, y, iterations)
         return times(v), times(plain), (y * v).sum(1)
 
@@ -105,7 +105,7 @@ def test_a_jacobian_that_is_no_covariance_does_not_move_x0_far():
     np.testing.assert_allclose(guarded[0], exact, rtol=1e-10)
     np.testing.assert_array_equal(guarded[0], plain[0])
     assert (abs(plain[1:]).max(1) > 100).all()
-    assert (abs(guarded[1:]).max(1) < 30).all() and (size[1:] < 28.5).all()
+    assert (abs(guarded[1:]).max(1) < 3).all() and (size[1:] < 2.001).all()
 
 
 @pytest.mark.thorough
