@@ -177,7 +177,7 @@ def restoration(
     *,
     y: Any = None,
     std: float = 0.0,
-    method: str | Config = "pigdm",
+    method: str | Config = "tweedie",
     num: int = 8,
     seed: int = 0,
     label: int | str | Sequence[int | str] | None = None,
