@@ -14,6 +14,10 @@ with a row per image (the truth, y, the mean and the standard deviation of the s
 samples), and an .npz file with x (K, num, H, W, C), y, mean, std and truth in the range of the
 network. It prints the PSNR of the mean, and how far A x is from y.
 
+For a network of latents, --decoder names a function from latents (B, h, w, c) to images (B, H, W,
+C) in [-1, 1], in a module of your own: the images are measured, and those decoded are shown. --image
+may then be a picture or held-out latents. The .npz file holds the latents as well.
+
 The operators A are those of diffjax.inverse.OPERATORS, and a mask from a file, black where the
 image is known and white where it is hidden. Samplers and guidance are those of `sample`. By default
 a network that was trained with missing classes samples without a class; --label says what is known.
@@ -79,6 +83,11 @@ def flags() -> argparse.ArgumentParser:
         metavar="NAME[:ARGUMENT=VALUE,...]",
         help="how x0 is sampled given y, see above",
     )
+    flags.add_argument(
+        "--decoder",
+        metavar="MODULE:FUNCTION",
+        help="decoder of a network of latents, in the current folder or on the PYTHONPATH",
+    )
     flags.add_argument("--num", type=cli.positive, default=8, help="samples per image")
     flags.add_argument(
         "--label",
@@ -121,6 +130,7 @@ def run() -> int:
         seed=asked.seed,
         label=asked.label,
         batch_size=asked.batch_size,
+        decoder=asked.decoder,
         **sampling,
     )
     arrays = out.with_suffix(".npz")
