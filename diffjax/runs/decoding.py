@@ -67,10 +67,11 @@ def check_decoder(purpose: str, form: Form, decode: Decoder | None) -> tuple[int
 def pictured(
     experiment: Experiment, image: Any, decode: Decoder | None, shape: tuple[int, ...]
 ) -> Float[np.ndarray, "k h w c"]:
-    """Return true images in [-1, 1].
+    """Return true images in [-1, 1], (K, H, W, C).
 
-    decode: None for a network of images, see `images`. For one of latents, image: a picture or a folder of pictures, taken as they are; `test:INDEX,...`, or an array or a
-    file of latents, which are decoded. shape: (H, W, C) of decoded images.
+    decode: None for a network of images, whose images are those of `images`. image: for a network
+    of latents, a picture or a folder of pictures, taken as they are; or latents, which are decoded:
+    `test:INDEX,...`, an array or a file. shape: (H, W, C) of decoded images.
     """
     if decode is None:
         return images(experiment, image)

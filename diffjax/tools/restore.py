@@ -15,8 +15,8 @@ samples), and an .npz file with x (K, num, H, W, C), y, mean, std and truth in t
 network. It prints the PSNR of the mean, and how far A x is from y.
 
 For a network of latents, --decoder names a function from latents (B, h, w, c) to images (B, H, W,
-C) in [-1, 1], in a module of your own: the images are measured, and those decoded are shown. --image
-may then be a picture or held-out latents. The .npz file holds the latents as well.
+C) in [-1, 1], in a module of your own. The decoded images are measured and shown. --image may then
+be a picture, taken as it is, or latents. The .npz file holds the latents as well.
 
 The operators A are those of diffjax.inverse.OPERATORS, and a mask from a file, black where the
 image is known and white where it is hidden. Samplers and guidance are those of `sample`. By default

@@ -102,7 +102,7 @@ def test_coverage_of_the_exact_posterior_on_digits():
     samples of DPS, which collapse where the image is measured, are refused by the same test.
     """
     rng = np.random.default_rng(0)
-    digits = load_digits().data.reshape(-1, 8, 8, 1) / 8 - 1
+    digits = load_digits(return_X_y=True)[0].reshape(-1, 8, 8, 1) / 8 - 1
     centres = jnp.asarray(digits[rng.permutation(len(digits))[:16]])
     prior = analytic.Mixture(jnp.full(16, 1 / 16), centres, jnp.full_like(centres, 0.05))
     truth, _ = prior.sample(jax.random.key(0), TRUTHS)
