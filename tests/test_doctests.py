@@ -19,8 +19,6 @@ MODULES = [
 ]
 PRIVATE = ("cli", "tools")
 """Packages of the commands, which nobody imports."""
-LATER = ("inverse",)
-"""Packages whose names have no examples yet."""
 WHOLE = (
     *("devices/mesh", "devices/processes", "io/reading", "io/trees"),
     *("runs/launch", "runs/trained", "training/ema", "training/optimizer"),
@@ -124,7 +122,7 @@ def public() -> set[tuple[Path, str]]:
     names = set()
     for path in sorted(ROOT.rglob("*.py")):
         short = str(path.relative_to(ROOT).with_suffix(""))
-        if short.split("/")[0] in (*PRIVATE, *LATER):
+        if short.split("/")[0] in PRIVATE:
             continue
         whole = short in diffjax._MODULES or short in WHOLE
         for name in (*exported(path), *(definitions(path) if whole else ())):

@@ -8,6 +8,26 @@ J is the Jacobian of x0_hat in x_t, rho = sigma / alpha, and (sigma^2 / alpha) J
 the Tweedie covariance. A covariance states in its docstring where it is exact. The biases there are
 those of samples of one Gaussian value, prior mean 0.7, y = 1.5, as (error of the mean in posterior
 standard deviations, ratio of the variance to the exact one), in the limit of many DDIM steps.
+
+Example: alpha = sigma = 1 and data N(0, 1), so that C = 1 / 2, with y - x0_hat = 1, std^2 = 1 / 2.
+
+>>> one = jnp.ones(1)
+>>> problem = Problem(
+...     residual=jnp.ones((1, 1)),
+...     forward=lambda v: v,
+...     backward=lambda v: v,
+...     tweedie=lambda v: v / 2,
+...     gram=lambda v, function: function(jnp.ones_like(v)) * v,
+...     alpha=one,
+...     sigma=one,
+...     std=jnp.full((1, 1), 0.5**0.5),
+... )
+>>> exact = Tweedie(), Unit(), Rows(), Prior()
+>>> [round(covariance(problem).item(), 4) for covariance in exact]
+[0.5, 0.5, 0.5, 0.5]
+>>> biased = Zero(), Flat(), Infinite()
+>>> [round(covariance(problem).item(), 4) for covariance in biased]
+[1.0, 0.6667, 1.0]
 """
 
 from __future__ import annotations
@@ -153,7 +173,14 @@ class Tweedie:
     It is exact for every Gaussian prior once `iterations` reaches the number of different
     eigenvalues of A C A^T, and the best of these covariances elsewhere: no other one is exact on
     Gaussians without knowing the prior. Each iteration is a vector-Jacobian product, and one more
-    follows. Jacobians of networks are symmetric only about; J^T stands for J throughout.
+    follows. J^T stands for J throughout.
+
+    The Jacobian of a network is symmetric and positive semidefinite only approximately. Iterations
+    stop at a direction of negative curvature p^T A C A^T p. Where the products show that C is no
+    covariance, the squared Mahalanobis norm of y - A x0_hat is limited to the number of measured
+    values, its mean under a true covariance (see `guarded_gradients`). Without this limit one in
+    five samples of digits, of which one half was known exactly, diverged. A true covariance gives
+    the exact result, however far y is.
     """
 
     iterations: int = _static(5)

@@ -31,6 +31,21 @@ class Drawn:
     1.10) and (0.46, 1.34).
 
     Raises ValueError for a covariance with Gamma other than C.
+
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from diffjax import analytic, grids, samplers, schedules, sde
+    >>> flow = sde.Flow(schedules.Logit(), t_max=0.99)
+    >>> denoise = analytic.gaussian(jnp.zeros(2), jnp.ones(2)).denoiser(flow)
+    >>> from diffjax.inverse import Mask, Measurement
+    >>> known = Measurement(jnp.array([[1.2, 0.0]]), Mask(jnp.array([[True, False]])))
+    >>> x, keys = samplers.initial(flow, jax.random.split(jax.random.key(0), 3), (2,))
+    >>> from diffjax.inverse import Posterior, Prior
+    >>> table = samplers.consistency(flow, grids.uniform(flow, 2))
+    >>> drawn = Drawn(Posterior(known, Prior()))
+    >>> x = samplers.sample(denoise, table, x, keys, guidance=drawn)
+    >>> x[:, 0].round(3).tolist()  # std = 0: the value that is known
+    [1.2..., 1.2..., 1.2...]
     """
 
     posterior: Posterior

@@ -38,6 +38,19 @@ class DDRM:
     of the exact one for one value. eta, eta_b: in [0, 1]; the defaults are the published ones.
 
     Raises ValueError for an operator without a spectrum, and for a table of another sampler.
+
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from diffjax import analytic, grids, samplers, schedules, sde
+    >>> flow = sde.Flow(schedules.Logit(), t_max=0.99)
+    >>> denoise = analytic.gaussian(jnp.zeros(2), jnp.ones(2)).denoiser(flow)
+    >>> from diffjax.inverse import Mask, Measurement
+    >>> known = Measurement(jnp.array([[1.2, 0.0]]), Mask(jnp.array([[True, False]])))
+    >>> x, keys = samplers.initial(flow, jax.random.split(jax.random.key(0), 3), (2,))
+    >>> table = samplers.flow_map(flow, grids.uniform(flow, 2))
+    >>> x = samplers.sample(denoise, table, x, keys, guidance=DDRM(known))
+    >>> x[:, 0].round(3).tolist()  # std = 0: the value that is known
+    [1.2..., 1.2..., 1.2...]
     """
 
     measurement: Measurement

@@ -32,6 +32,18 @@ class Joint:
     rho = sigma / alpha is that of the last row: a std far above that rho keeps it within the levels
     of training. Raises ValueError for another operator than `Scale` by one number > 0, for std = 0,
     and for a flow map.
+
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from diffjax import analytic, schedules, sde
+    >>> from diffjax.guidance import GuidedDenoiser
+    >>> from diffjax.inverse import Measurement, Scale
+    >>> flow = sde.Flow(schedules.Logit(), t_max=0.99)  # alpha = sigma = 1 / 2 at t = 1 / 2
+    >>> denoise = analytic.gaussian(jnp.zeros(1), jnp.ones(1)).denoiser(flow)
+    >>> joint = Joint(Measurement(jnp.ones((1, 1)), Scale(1.0), std=1.0))
+    >>> x0 = GuidedDenoiser(denoise, joint)(jnp.zeros((1, 1)), jnp.full(1, 0.5)).x0
+    >>> round(x0.item(), 4)  # the mean of the prior's 0, of x_t / alpha = 0 and of y = 1
+    0.3333
     """
 
     measurement: Measurement

@@ -34,6 +34,15 @@ class Inverted(NamedTuple):
 
     x: (B, ...), the states from which the table leads to the images. residual: (R, B), the root
     mean square of the last change of the state of each row.
+
+    >>> import jax.numpy as jnp
+    >>> from diffjax import analytic, grids, samplers, schedules, sde
+    >>> flow = sde.Flow(schedules.Logit(), t_max=0.99)
+    >>> denoise = analytic.gaussian(jnp.zeros(1), jnp.ones(1)).denoiser(flow)
+    >>> table = samplers.ddim(flow, grids.uniform(flow, 4))[:-1]
+    >>> inverted = invert(denoise, table, jnp.ones((2, 1)))
+    >>> inverted.x.shape, inverted.residual.shape
+    ((2, 1), (3, 2))
     """
 
     x: Float[Array, "b *d"]
@@ -64,6 +73,17 @@ def invert(
 
     Raises ValueError for other tables, and FloatingPointError, outside traced functions, for a row
     whose residual exceeds the tolerance or is not finite.
+
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from diffjax import analytic, grids, samplers, schedules, sde
+    >>> flow = sde.Flow(schedules.Logit(), t_max=0.99)
+    >>> denoise = analytic.gaussian(jnp.zeros(1), jnp.ones(1)).denoiser(flow)
+    >>> table = samplers.ddim(flow, grids.uniform(flow, 4))[:-1]
+    >>> latent = invert(denoise, table, jnp.array([[0.5], [-1.0]])).x
+    >>> keys = jax.random.split(jax.random.key(0), 2)
+    >>> samplers.sample(denoise, table, latent, keys).round(3).tolist()
+    [[0.5], [-1.0]]
     """
     rows = kernels(table, "invert")
     if rows.noise.any():
@@ -181,6 +201,17 @@ def noises(
     table: first order, each row of it with noise, as `ancestral(sde, times)[:-1]`, for which x is a
     state at the last time. x: (B, ...). keys: (B,). cond, guidance: those that describe x. Raises
     ValueError for other tables.
+
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from diffjax import analytic, grids, samplers, schedules, sde
+    >>> flow = sde.Flow(schedules.Logit(), t_max=0.99)
+    >>> denoise = analytic.gaussian(jnp.zeros(1), jnp.ones(1)).denoiser(flow)
+    >>> table = samplers.ancestral(flow, grids.uniform(flow, 4))[:-1]
+    >>> keys = jax.random.split(jax.random.key(0), 2)
+    >>> start, z = noises(denoise, table, jnp.array([[0.5], [-1.0]]), keys)
+    >>> samplers.sample(denoise, table, start, keys, noise=z).round(3).tolist()
+    [[0.5], [-1.0]]
     """
     rows = stochastic(table, "noises")
     if not rows.noise.all():
@@ -224,6 +255,10 @@ def slerp(
 
     (sin((1 - share) w) a + sin(share w) b) / sin w, where w is the angle between a and b; the norm
     of Gaussian latents is kept (arXiv:2010.02502, sec. 5.3). Parallel latents are mixed linearly.
+
+    >>> between = slerp(jnp.array([[1.0, 0.0]]), jnp.array([[0.0, 1.0]]), jnp.array(0.5))
+    >>> between.round(4).tolist()  # on the circle, not on the chord
+    [[0.707..., 0.707...]]
     """
     dot = lambda a, b: (a * b).sum(dims(a))
     cosine = dot(a, b) / jnp.sqrt(dot(a, a) * dot(b, b))
@@ -251,6 +286,14 @@ def interpolate(
 
     shares: in [0, 1], from x at 0 to `other` at 1, both up to the residual of `invert`. table and
     the other arguments: as in `invert`. Returns (N, B, ...).
+
+    >>> from diffjax import analytic, grids, samplers, schedules, sde
+    >>> flow = sde.Flow(schedules.Logit(), t_max=0.99)
+    >>> denoise = analytic.gaussian(jnp.zeros(2), jnp.ones(2)).denoiser(flow)
+    >>> table = samplers.ddim(flow, grids.uniform(flow, 4))[:-1]
+    >>> images = jnp.array([[1.0, 0.0]]), jnp.array([[0.0, 1.0]])
+    >>> interpolate(denoise, table, *images, np.linspace(0, 1, 3)).round(2).squeeze(1).tolist()
+    [[1.0, ...0.0], [0.70..., 0.70...], [...0.0, 1.0]]
     """
     checks.samples(other, "other")
     checks.same_shape(np.shape(x), other=other)

@@ -29,6 +29,12 @@ def mixture_posterior(data: Mixture, measurement: Measurement) -> Mixture:
     covariances. Component k then has the precision 1 / S_k + A^T A / std^2, and the weight w_k
     N(y; A mu_k, A S_k A^T + std^2 I). Raises ValueError for an operator that mixes values, for more
     than one measurement, and for std = 0.
+
+    >>> from diffjax.inverse import Scale
+    >>> two = Mixture(jnp.array([0.5, 0.5]), jnp.array([[-1.0], [1.0]]), jnp.ones((2, 1)))
+    >>> posterior = mixture_posterior(two, Measurement(jnp.zeros((1, 1)), Scale(1.0), std=1.0))
+    >>> posterior.weight.tolist(), posterior.mean.ravel().tolist(), posterior.var.ravel().tolist()
+    ([0.5, 0.5], [-0.5, 0.5], [0.5, 0.5])
     """
     shape = data.mean.shape[1:]
     a, y, std = _single(measurement, shape)
@@ -58,6 +64,13 @@ def correlated_posterior(data: Correlated, measurement: Measurement) -> Correlat
 
     Its covariance is (C^-1 + A^T A / std^2)^-1. Raises ValueError for a nonlinear operator, for
     more than one measurement, and for std = 0, where the covariance is singular.
+
+    >>> from diffjax.inverse import Mask
+    >>> data = correlated(jnp.zeros(2), jnp.array([[1.0, 0.8], [0.8, 1.0]]))
+    >>> first = Mask(jnp.array([[True, False]]))
+    >>> posterior = correlated_posterior(data, Measurement(jnp.array([[2.0, 0.0]]), first, std=1.0))
+    >>> posterior.mean.round(3).tolist()  # 2 / (1 + std^2), and 0.8 times that
+    [1.0, 0.8...]
     """
     a, y, std = _single(measurement, data.mean.shape)
     mean, var, basis = (np.asarray(v, np.float64) for v in (data.mean, data.var, data.basis))

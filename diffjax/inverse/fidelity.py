@@ -18,6 +18,9 @@ def psnr(
 
     x, truth: (..., H, W, C). width: that of the range of the values, 2 for [-1, 1]. Equal images
     have an infinite PSNR.
+
+    >>> psnr(np.zeros((1, 2, 2, 1)), np.full((1, 2, 2, 1), 0.2)).tolist()  # 10 log10(4 / 0.04)
+    [20.0]
     """
     error = np.asarray(x, np.float64) - np.asarray(truth, np.float64)
     with np.errstate(divide="ignore"):
@@ -32,6 +35,10 @@ def ssim(
     It is the mean over channels and over all windows of 7 x 7 pixels that lie within the image,
     with equal weights and unbiased variances, as `skimage.metrics.structural_similarity` computes
     it by default. Raises ValueError for images smaller than a window.
+
+    >>> image = np.linspace(-1, 1, 64).reshape(1, 8, 8, 1)
+    >>> ssim(image, image).round(6).tolist()
+    [1.0]
     """
     a, b = (np.asarray(v, np.float64) for v in np.broadcast_arrays(x, truth))
     for name, side in (("height", a.shape[-3]), ("width", a.shape[-2])):

@@ -25,6 +25,15 @@ class Inpainted:
     x0: the image (B, ...). since: (B, ...), the time from which a value is free, -1 for never.
     Before that time the prediction of the value is that of the image, so its state is the noised
     image. Use `inpainting` to construct one. guidance: predicts the free values.
+
+    >>> import jax
+    >>> from diffjax import analytic, schedules, sde
+    >>> flow = sde.Flow(schedules.Logit(), t_max=0.99)
+    >>> denoise = analytic.gaussian(jnp.zeros(2), jnp.ones(2)).denoiser(flow)
+    >>> kept = Inpainted(jnp.ones((1, 2)), jnp.array([[-1.0, 1.0]]))  # the second value is free
+    >>> query = Query(denoise, jnp.full((1, 2), 0.25), jnp.full(1, 0.5))
+    >>> kept(query, jnp.ones(()), ())[0].x0.round(4).tolist()
+    [[1.0, 0.25]]
     """
 
     x0: Any
@@ -63,6 +72,10 @@ def inpainting(
 
     It is replacement of the prediction, whose samples are not those of the posterior of the free
     values: they know the kept ones at their present noise only.
+
+    >>> soft = inpainting(jnp.zeros((1, 3)), np.array([0, 0.5, 1]), np.linspace(1, 0, 5))
+    >>> soft.since.tolist()  # never, from the second half, from the start
+    [[-1.0, 0.5, 1.0]]
     """
     checks.samples(x0, "x0")
     strength = np.broadcast_to(np.asarray(strength, np.float64), x0.shape)

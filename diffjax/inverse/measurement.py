@@ -27,6 +27,11 @@ class Measurement:
 
     Raises ValueError for y that is no float array, for an operator that is none, and for a std that
     is negative, is not finite or has another shape. Traced values are not checked.
+
+    >>> from diffjax.inverse import Scale
+    >>> measurement = Measurement(jnp.ones((1, 2)), Scale(1.0), std=0.5)
+    >>> measurement.values(jnp.zeros((3, 2))).shape  # one measurement for all samples
+    (3, 2)
     """
 
     y: Any
@@ -73,6 +78,11 @@ def measured(
     """Simulate the measurements of x0 (B, ...), with the noise of item b from keys[b].
 
     std: () or (B,).
+
+    >>> from diffjax.inverse import Scale
+    >>> keys = jax.random.split(jax.random.key(0), 2)
+    >>> measured(jnp.ones((2, 3)), Scale(2.0), 0.0, keys).y.tolist()
+    [[2.0, 2.0, 2.0], [2.0, 2.0, 2.0]]
     """
     clean = operator(x0)
     measurement = Measurement(clean, operator, std)

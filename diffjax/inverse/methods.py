@@ -40,6 +40,13 @@ class Particles:
 
     inside: the guidance of the model that is steered. count: particles per sample. proposal: how
     they move. threshold: the share of `count` below which they are resampled.
+
+    >>> import jax.numpy as jnp
+    >>> from diffjax.guidance import Conditional
+    >>> from diffjax.inverse import Scale
+    >>> measurement = Measurement(jnp.ones((1, 2)), Scale(1.0), 0.5)
+    >>> METHODS["particles"].build(measurement, Conditional(), count=4).count
+    4
     """
 
     potential: Observation
@@ -56,6 +63,15 @@ class Method:
     build: `(measurement, inside, **settings) -> Guidance | Particles`; raises ValueError where the
     measurement does not suit. sampler: the sampler that it is defined with, "" for any. only:
     whether it works with no other sampler.
+
+    >>> import jax.numpy as jnp
+    >>> from diffjax.guidance import Conditional
+    >>> from diffjax.inverse import Scale
+    >>> measurement = Measurement(jnp.ones((1, 2)), Scale(1.0), 0.5)
+    >>> METHODS["tweedie"].build(measurement, Conditional(), iterations=3).covariance
+    Tweedie(iterations=3)
+    >>> METHODS["daps"].sampler, METHODS["daps"].only
+    ('consistency', True)
     """
 
     build: Callable[..., Guidance | Particles]

@@ -56,6 +56,11 @@ class Steered(NamedTuple):
     of the estimate of Z = E[psi(x0)], which has no bias. ess: (R + 1, B), the effective number of
     particles 1 / sum w^2 in [1, K] at each row before resampling, and at the end. bad: the first
     row whose network output, and the first whose potential, was not finite, or -1, (2,).
+
+    >>> x, weight = jnp.array([[[1.0], [2.0]]]), jnp.array([[0.0, 1.0]])
+    >>> steered = Steered(x, weight, jnp.zeros(1), jnp.ones((1, 1)), jnp.array([-1, -1]))
+    >>> steered.one(jax.random.split(jax.random.key(0), 1)).tolist()  # the particle with the weight
+    [[2.0]]
     """
 
     x: Float[Array, "b k *d"]
@@ -77,6 +82,11 @@ def swarm(
 
     particles: K >= 1, per sample. t: the first time of the grid; t_max by default. Particle k does
     not depend on their number. Raises ValueError for fewer than one particle.
+
+    >>> from diffjax import schedules, sde
+    >>> vp, keys = sde.VP(schedules.Cosine()), jax.random.split(jax.random.key(0), 2)
+    >>> swarm(vp, keys, 4, (3,))[0].shape
+    (2, 4, 3)
     """
     checks.whole(1, particles=particles)
     checks.keys(keys, np.size(keys))
@@ -86,7 +96,11 @@ def swarm(
 
 
 def particle_keys(keys: Key[Array, " b"], particles: int) -> Key[Array, "b k"]:
-    """Return the keys (B, K) of the noise of particles; `sample` draws the same noise with them."""
+    """Return the keys (B, K) of the noise of particles; `sample` draws the same noise with them.
+
+    >>> particle_keys(jax.random.split(jax.random.key(0), 2), 4).shape
+    (2, 4)
+    """
     return jax.vmap(keys_at, (0, None))(keys, jnp.arange(particles))
 
 
@@ -120,6 +134,16 @@ def steer(
     the network or the potential is not finite.
 
     Example: `docs/particles.md`.
+
+    >>> from diffjax import analytic, grids, samplers, schedules, sde
+    >>> from diffjax.inverse import Reward
+    >>> flow = sde.Flow(schedules.Logit(), t_max=0.99)
+    >>> denoise = analytic.gaussian(jnp.zeros(1), jnp.ones(1)).denoiser(flow)
+    >>> table = samplers.ancestral(flow, grids.uniform(flow, 3))
+    >>> x, keys = swarm(flow, jax.random.split(jax.random.key(0), 2), 4, (1,))
+    >>> result = steer(denoise, table, x, keys, Reward(lambda x0: 0 * x0[:, 0]))
+    >>> result.weight.tolist(), result.log_z.tolist()  # no reward: equal weights, Z = 1
+    ([[0.25, 0.25, 0.25, 0.25], [0.25, 0.25, 0.25, 0.25]], [0.0, 0.0])
     """
     stochastic(table, "steer")
     checks.samples(x)

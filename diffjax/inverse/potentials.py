@@ -50,6 +50,11 @@ class Observation:
     approximation on the way, which particles correct. A A^T is that of operators with a known
     spectrum, and the identity for others. At rho = 0 psi is p(y | x0), with its constant. Raises
     ValueError for std = 0, where no density exists, and unless data_var > 0.
+
+    >>> from diffjax.inverse import Scale
+    >>> psi = Observation(Measurement(jnp.ones((1, 1)), Scale(1.0), std=1.0))
+    >>> round(float(psi(jnp.ones((1, 1)), jnp.zeros(1))[0]), 4)  # log N(0; 0, 1)
+    -0.9189
     """
 
     measurement: Measurement
@@ -87,6 +92,9 @@ class Reward:
 
     reward: x0 (B, ...) -> r (B,), any function. Samples then have the density p(x0) exp(scale
     r(x0)) up to a constant.
+
+    >>> Reward(lambda x0: -x0[:, 0], scale=2.0)(jnp.array([[3.0]]), jnp.zeros(1)).tolist()
+    [-6.0]
     """
 
     reward: Any
@@ -128,6 +136,17 @@ class Tilted:
     `guidance` and their backward pass. The guidance is an approximation where x0 has a variance
     given x_t that the potential does not take into account; as a proposal of `steer` it is
     corrected. The result is not finite at alpha = 0: use a process with t_max < 1.
+
+    >>> import jax.numpy as jnp
+    >>> from diffjax import analytic, schedules, sde
+    >>> from diffjax.guidance import GuidedDenoiser
+    >>> from diffjax.inverse import Measurement, Scale
+    >>> flow = sde.Flow(schedules.Logit(), t_max=0.99)  # alpha = sigma = 1 / 2 at t = 1 / 2
+    >>> denoise = analytic.gaussian(jnp.zeros(1), jnp.ones(1)).denoiser(flow)
+    >>> measurement = Measurement(jnp.ones((1, 1)), Scale(1.0), std=0.5**0.5)
+    >>> tilted = GuidedDenoiser(denoise, Tilted(Observation(measurement)))
+    >>> round(tilted(jnp.zeros((1, 1)), jnp.full(1, 0.5)).x0.item(), 4)  # C = 1 / 2 = std^2
+    0.5
     """
 
     potential: Any

@@ -9,12 +9,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from diffjax.arrays import expand
+from diffjax.arrays import dims, expand
 from diffjax.guidance.base import Guidance
 from diffjax.guidance.query import Memory, Query, Weight
 from diffjax.inverse.measurement import Measurement
 from diffjax.inverse.operators.base import Spectral, Spectrum
-from diffjax.inverse.solvers import Product, conjugate_gradients
+from diffjax.inverse.solvers import Product, conjugate_gradients, guarded_gradients
 from diffjax.inverse.spectral import positive
 from diffjax.prediction import Prediction, Sample, Time
 
@@ -54,10 +54,13 @@ class Problem:
     def solve(self, covariance: Product, iterations: int) -> Sample:
         """Return (A C A^T + std^2 I)^-1 residual by conjugate gradients.
 
-        covariance: v -> C v.
+        covariance: v -> C v. Where it proves to be no covariance (see `guarded_gradients`), the
+        squared Mahalanobis norm of the residual is limited to the number of measured values, the
+        mean of this chi-square variable under a true covariance.
         """
-        product = lambda v: self.forward(covariance(self.backward(v))) + self.std**2 * v
-        return conjugate_gradients(product, self.residual, iterations)
+        product = lambda v: self.forward(covariance(self.backward(v)))
+        count = (self.residual != 0).sum(dims(self.residual)).astype(self.residual.dtype)
+        return guarded_gradients(product, self.std**2, self.residual, iterations, count)
 
     def solve_white(self, signal: Time, noise: Time, iterations: int) -> Sample:
         """Return (signal A A^T + noise std^2 I)^+ residual.

@@ -30,6 +30,16 @@ class Step(NamedTuple):
     std: those of p(x_s | x_t). slope: the gradient of log psi(x0_hat(x_t)) in x_t where the
     proposal asks for it, otherwise zeros. y: the prediction that the row reads by `read`. output:
     the coefficient of y in x_s.
+
+    >>> from diffjax import analytic, schedules, sde
+    >>> from diffjax.samplers.table import x0
+    >>> flow = sde.Flow(schedules.Logit(), t_max=0.99)
+    >>> denoise = analytic.gaussian(jnp.zeros(1), jnp.ones(1)).denoiser(flow)
+    >>> query = Query(denoise, jnp.ones((1, 1)), jnp.full(1, 0.5))
+    >>> one, slope = jnp.ones((1, 1)), jnp.full((1, 1), 3.0)
+    >>> step = Step(jnp.array(0), query, jnp.ones(()), one, 0.5, slope, one, jnp.ones(()), x0)
+    >>> step.read(denoise(query.x, query.t)).round(4).tolist()  # y: x0_hat, here that of x_t = 1
+    [[1.0]]
     """
 
     row: Int[Array, ""]
@@ -63,7 +73,18 @@ class Proposal(Protocol):
 @pytree
 @dataclass(frozen=True)
 class Plain:
-    """The model itself: weights come from the potential alone, which needs no gradient."""
+    """The model itself: weights come from the potential alone, which needs no gradient.
+
+    >>> from diffjax import analytic, schedules, sde
+    >>> from diffjax.samplers.table import x0
+    >>> flow = sde.Flow(schedules.Logit(), t_max=0.99)
+    >>> denoise = analytic.gaussian(jnp.zeros(1), jnp.ones(1)).denoiser(flow)
+    >>> query = Query(denoise, jnp.ones((1, 1)), jnp.full(1, 0.5))
+    >>> one, slope = jnp.ones((1, 1)), jnp.full((1, 1), 3.0)
+    >>> step = Step(jnp.array(0), query, jnp.ones(()), one, 0.5, slope, one, jnp.ones(()), x0)
+    >>> Plain()(step, ())[0]
+    (0.0, 1.0)
+    """
 
     @property
     def sloped(self) -> bool:
@@ -82,6 +103,17 @@ class Twisted:
     """The model with its mean moved by std^2 grad log psi(x0_hat(x_t)) (arXiv:2306.17775, eq. 11).
 
     The gradient is taken through the network.
+
+    >>> from diffjax import analytic, schedules, sde
+    >>> from diffjax.samplers.table import x0
+    >>> flow = sde.Flow(schedules.Logit(), t_max=0.99)
+    >>> denoise = analytic.gaussian(jnp.zeros(1), jnp.ones(1)).denoiser(flow)
+    >>> query = Query(denoise, jnp.ones((1, 1)), jnp.full(1, 0.5))
+    >>> one, slope = jnp.ones((1, 1)), jnp.full((1, 1), 3.0)
+    >>> step = Step(jnp.array(0), query, jnp.ones(()), one, 0.5, slope, one, jnp.ones(()), x0)
+    >>> shift, scale = Twisted()(step, ())[0]
+    >>> shift.tolist(), scale  # std slope, in units of std
+    ([[1.5]], 1.0)
     """
 
     @property
@@ -102,6 +134,18 @@ class AsGuided:
 
     One particle without resampling is then plain guidance, up to rows without noise; more particles
     correct the guidance. A row costs the passes of the guidance on top of those of the model.
+
+    >>> from diffjax import analytic, schedules, sde
+    >>> from diffjax.samplers.table import x0
+    >>> flow = sde.Flow(schedules.Logit(), t_max=0.99)
+    >>> denoise = analytic.gaussian(jnp.zeros(1), jnp.ones(1)).denoiser(flow)
+    >>> query = Query(denoise, jnp.ones((1, 1)), jnp.full(1, 0.5))
+    >>> one, slope = jnp.ones((1, 1)), jnp.full((1, 1), 3.0)
+    >>> step = Step(jnp.array(0), query, jnp.ones(()), one, 0.5, slope, one, jnp.ones(()), x0)
+    >>> from diffjax.guidance import Conditional
+    >>> shift, _ = AsGuided(Conditional())(step, ())[0]
+    >>> (0 + shift.round(4)).tolist()  # the guidance of the model itself moves nothing
+    [[0.0]]
     """
 
     guidance: Guidance

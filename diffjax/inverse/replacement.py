@@ -33,6 +33,19 @@ class Replacement:
 
     Raises ValueError for an operator without a spectrum, for a flow map, and where there are no
     random numbers, as in a likelihood.
+
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from diffjax import analytic, grids, samplers, schedules, sde
+    >>> flow = sde.Flow(schedules.Logit(), t_max=0.99)
+    >>> denoise = analytic.gaussian(jnp.zeros(2), jnp.ones(2)).denoiser(flow)
+    >>> from diffjax.inverse import Mask, Measurement
+    >>> known = Measurement(jnp.array([[1.2, 0.0]]), Mask(jnp.array([[True, False]])))
+    >>> x, keys = samplers.initial(flow, jax.random.split(jax.random.key(0), 3), (2,))
+    >>> table = samplers.ancestral(flow, grids.uniform(flow, 2))
+    >>> x = samplers.sample(denoise, table, x, keys, guidance=Replacement(known))
+    >>> x[:, 0].round(3).tolist()  # the value that is known
+    [1.2..., 1.2..., 1.2...]
     """
 
     measurement: Measurement

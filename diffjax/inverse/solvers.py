@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from diffjax.arrays import dims, expand
 from diffjax.prediction import Sample
 
 Product = Callable[[Sample], Sample]
 """A symmetric positive semidefinite matrix for each sample, as a function v (B, ...) -> M v."""
+DOUBT = 0.01
+"""Projection of a residual on the one before it, relative to the first residual, from which the
+matrix counts as asymmetric. Rounding leaves about 1e-6 in float32."""
 
 
 def conjugate_gradients(product: Product, b: Sample, iterations: int) -> Sample:
@@ -21,23 +25,71 @@ def conjugate_gradients(product: Product, b: Sample, iterations: int) -> Sample:
     Each sample has its own step sizes, and stops where its residual is 0 up to rounding. For b in
     the range of a singular M the result approaches the solution of least norm. Source: Hestenes and
     Stiefel, 1952.
+
+    >>> conjugate_gradients(lambda v: jnp.array([[2.0, 4.0]]) * v, jnp.ones((1, 2)), 2).tolist()
+    [[0.5, 0.25]]
     """
-    least = jnp.finfo(b.dtype).eps ** 2 * _dot(b, b)
+    return guarded_gradients(product, 0.0, b, iterations, jnp.full(len(b), jnp.inf, b.dtype))
 
-    def step(_: int, state: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
-        v, residual, direction, squared = state
+
+def guarded_gradients(
+    product: Product, noise: Array | float, b: Sample, iterations: int, limit: Float[Array, " b"]
+) -> Sample:
+    """Solve (M + noise) v = b as `conjugate_gradients` does, where M may fail to be a covariance.
+
+    M comes from the Jacobian of a network, which may be neither symmetric nor positive
+    semidefinite. A sample keeps its v where p^T M p <= 0 along the next direction p, whatever the
+    noise is (the truncation of Steihaug, SIAM J. Numer. Anal. 1983). Directions of a small positive
+    curvature would still lead far away. Therefore, once M has shown that it is not positive, or not
+    symmetric by two successive residuals that are not orthogonal, the result is the v on the way at
+    which b^T v, which increases in each iteration, reaches `limit`. For a symmetric positive
+    semidefinite M neither applies, and the result is that of conjugate gradients.
+
+    noise: >= 0, broadcasts against b. limit: (B,), > 0.
+    """
+    size = _dot(b, b)
+    least, doubt = jnp.finfo(b.dtype).eps ** 2 * size, DOUBT * jnp.sqrt(size)
+
+    def step(_: int, state: _State) -> _State:
+        v, within, total, residual, direction, squared, odd = state
         image = product(direction)
+        going = squared > least
+        bent = going & ~(_dot(direction, image) > 0)
+        going = going & ~bent
+        image = image + noise * direction
         curvature = _dot(direction, image)
-        # A Jacobian of a network is positive semidefinite only about; no step along a direction of
-        # negative curvature.
-        going = (squared > least) & (curvature > 0)
-        size = expand(_ratio(squared, curvature, going), b)
-        v, residual = v + size * direction, residual - size * image
+        length = _ratio(squared, curvature, going)
+        gain = length * squared
+        share = jnp.clip(_ratio(limit - total, gain, gain > 0), 0, 1)
+        within = within + expand(share * length, b) * direction
+        v = v + expand(length, b) * direction
+        before, residual = residual, residual - expand(length, b) * image
         after = _dot(residual, residual)
-        turn = expand(_ratio(after, squared, going), b)
-        return v, residual, residual + turn * direction, jnp.where(going, after, 0)
+        skew = jnp.abs(_dot(residual, before)) > doubt * jnp.sqrt(squared)
+        turned = residual + expand(_ratio(after, squared, going), b) * direction
+        squared = jnp.where(going, after, 0)
+        return _State(v, within, total + gain, residual, turned, squared, odd | bent | skew & going)
 
-    return jax.lax.fori_loop(0, iterations, step, (jnp.zeros_like(b), b, b, _dot(b, b)))[0]
+    none = jnp.zeros_like(b)
+    start = _State(none, none, jnp.zeros_like(size), b, b, size, jnp.zeros(len(b), bool))
+    end = jax.lax.fori_loop(0, iterations, step, start)
+    return jnp.where(expand(end.odd, b), end.within, end.v)
+
+
+class _State(NamedTuple):
+    """Conjugate gradients on the way.
+
+    v, within: the iterates without and with the limit. total: b^T v. squared: |residual|^2, 0 once
+    a sample has stopped. odd: whether M has shown that it is no covariance.
+    """
+
+    v: Sample
+    within: Sample
+    total: Float[Array, " b"]
+    residual: Sample
+    direction: Sample
+    squared: Float[Array, " b"]
+    odd: Bool[Array, " b"]
 
 
 def root(product: Product, z: Sample, iterations: int) -> Sample:

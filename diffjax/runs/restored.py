@@ -24,7 +24,8 @@ class Restored:
 
     x: (K, num, *shape). y: (K, ...), the measurements. std: that of the noise in them. truth: (K,
     *shape), where it is known. operator: A. passes, products: network passes and vector-Jacobian
-    products of a sample.
+    products of a sample. latents: (K, num, *grid, C), of which x are the decoded images, where the
+    network is one of latents.
     """
 
     x: Float[np.ndarray, "k n *d"]
@@ -34,6 +35,7 @@ class Restored:
     operator: Operator
     passes: int
     products: int
+    latents: Float[np.ndarray, "k n *z"] | None = None
 
     @property
     def mean(self) -> Float[np.ndarray, "k *d"]:
@@ -66,9 +68,10 @@ class Restored:
         return ", ".join(parts)
 
     def save(self, path: Path) -> None:
-        """Write x, y, mean, std and, where it is known, truth to an .npz file."""
+        """Write x, y, mean, std and, where they exist, truth and latents to an .npz file."""
         arrays = {"x": self.x, "y": self.y, "mean": self.mean, "std": self.deviation}
-        write_arrays(path, arrays | ({} if self.truth is None else {"truth": self.truth}))
+        more = {"truth": self.truth, "latents": self.latents}
+        write_arrays(path, arrays | {name: a for name, a in more.items() if a is not None})
 
     def picture(self) -> np.ndarray:
         """Return a picture uint8 (H, W, 3): a row per image of truth, y, mean, std and samples."""

@@ -25,6 +25,7 @@ from diffjax.generation.program import Generation
 from diffjax.inverse import (
     METHODS,
     OPERATORS,
+    Decoded,
     Mask,
     Measurement,
     Method,
@@ -36,7 +37,8 @@ from diffjax.inverse.kernels import stochastic
 from diffjax.inverse.methods import products
 from diffjax.inverse.particles import steer, swarm
 from diffjax.progress import Progress
-from diffjax.runs.images import images, read_mask
+from diffjax.runs.decoding import Decoder, check_decoder, decoder_of, in_batches, pictured
+from diffjax.runs.images import read_mask
 from diffjax.runs.requests import requested
 from diffjax.runs.restored import Restored, measured_part
 from diffjax.runs.trained import Trained, replaced
@@ -71,8 +73,9 @@ class Restoration:
 
     plan: the sampling plan, without the measurement. measurements: one of a single item (1, ...)
     for each image. build: `(measurement, inside) -> Guidance | Particles`, the method. conds: the
-    conditions of the samples of each image, by name in rows. truth: (K, *shape), or None. num:
-    samples per image. batch_size: samples per batch; particles count as samples.
+    conditions of the samples of each image, by name in rows. truth: the images, or None. num:
+    samples per image. batch_size: samples per batch; particles count as samples. decode: the
+    decoder of a network of latents.
     """
 
     denoise: Denoiser
@@ -87,6 +90,7 @@ class Restoration:
     num: int = 8
     seed: int = 0
     batch_size: int = 256
+    decode: Decoder | None = field(default=None, repr=False)
 
     def guided(self, k: int) -> Any:
         """Return the guidance or the particles of image k."""
@@ -120,16 +124,21 @@ class Restoration:
             for k in range(total):
                 x.append(np.concatenate([*self._samples(k)]))
                 progress.advance(1)
-        operator = self.measurements[0].operator
+        operator, samples, latents = self.measurements[0].operator, np.stack(x), None
+        if isinstance(operator, Decoded) and self.decode is not None:
+            operator, latents = operator.operator, samples
+            flat = in_batches(self.decode, latents.reshape(-1, *self.shape), self.batch_size)
+            samples = flat.reshape(*latents.shape[:2], *flat.shape[1:])
         y = np.concatenate([np.asarray(m.y, np.float32) for m in self.measurements])
         return Restored(
-            x=np.stack(x),
+            x=samples,
             y=measured_part(operator, y),
             std=float(self.measurements[0].std),
             truth=self.truth,
             operator=operator,
             passes=self.passes,
             products=self.products,
+            latents=latents,
         )
 
     def _samples(self, k: int) -> Iterator[np.ndarray]:
@@ -177,11 +186,12 @@ def restoration(
     *,
     y: Any = None,
     std: float = 0.0,
-    method: str | Config = "pigdm",
+    method: str | Config = "tweedie",
     num: int = 8,
     seed: int = 0,
     label: int | str | Sequence[int | str] | None = None,
     batch_size: int = 256,
+    decoder: str | Decoder | None = None,
     **sampling: Any,
 ) -> Restoration:
     """Prepare a restoration; `Trained.restore` describes the arguments.
@@ -189,8 +199,8 @@ def restoration(
     Raises ConfigError, before anything is compiled, for a request that cannot be computed.
     """
     e = trained.experiment
-    if (form := e.form).kind != "image":
-        raise ConfigError(f"restore: needs a network of images, not of {form.kind} {form.shape}")
+    form, decode = e.form, decoder_of(decoder)
+    seen = check_decoder("restore", form, decode)
     refuse("--num")(checks.whole)(1, num=num)
     refuse("--seed")(checks.seed)(seed)
     refuse("--std")(checks.not_negative)(std=std)
@@ -198,15 +208,10 @@ def restoration(
         raise ConfigError("--image: the truth, or --y, its measurement; needs one of them")
     operator = problem
     if not isinstance(problem, Operator):
-        operator = construct(PROBLEMS, problem, "--problem", shape=form.shape)
+        operator = construct(PROBLEMS, problem, "--problem", shape=seen)
     instance(operator, Operator, "--problem")
-    truth = None if image is None else images(e, image)
-    if truth is not None:
-        keys = keys_at(stream(seed, "measurement"), jnp.arange(len(truth)))
-        values = measured(jnp.asarray(truth), operator, std, keys).y
-    else:
-        values = jnp.asarray(measurements(y, operator, form.shape))
-    single = tuple(Measurement(value[None], operator, std) for value in values)
+    truth = None if image is None else pictured(e, image, decode, seen)
+    single = _measurements(operator, truth, y, std, seed, seen, decode)
     name, entry, build = chosen(method)
     spec = sampled(trained, sampling, entry, name)
     abilities = builder.abilities(trained.config["network"])
@@ -220,16 +225,36 @@ def restoration(
         measurements=single,
         method=name,
         build=build,
-        conds=conditions(e, label, len(values)),
+        conds=conditions(e, label, len(single)),
         truth=truth,
         shape=form.shape,
         about=f"step {trained.step}, ema {trained.ema or '-'}, {spec['sampler']['name']}",
         num=num,
         seed=seed,
         batch_size=batch_size,
+        decode=decode,
     )
     refuse(f"--method={name}")(rehearsed)(ready, e)
     return ready
+
+
+def _measurements(
+    operator: Operator,
+    truth: np.ndarray | None,
+    y: Any,
+    std: float,
+    seed: int,
+    shape: tuple[int, ...],
+    decode: Decoder | None,
+) -> tuple[Measurement, ...]:
+    """Return a measurement of each image, simulated from the truth where it is known."""
+    if truth is None:
+        values = jnp.asarray(measurements(y, operator, shape))
+    else:
+        keys = keys_at(stream(seed, "measurement"), jnp.arange(len(truth)))
+        values = measured(jnp.asarray(truth), operator, std, keys).y
+    whole = operator if decode is None else Decoded(operator, decode)
+    return tuple(Measurement(value[None], whole, std) for value in values)
 
 
 def chosen(method: str | Config) -> tuple[str, Method, Any]:

@@ -50,6 +50,7 @@ def naive(steps: int) -> float:
     return float(np.sqrt(moments(ddim(SDE, down), SDE, 0.0, VAR, there)[1]))
 
 
+@pytest.mark.thorough
 def test_the_inverse_of_gaussian_data():
     """The inverse would shrink, as that of an increasing grid does: 0.62, 0.91, 0.98 of the data
     after 10, 50 and 250 steps."""
@@ -86,6 +87,7 @@ def test_noises_return_the_image_and_edit_it():
     assert np.abs(np.asarray(start - other)).min() > 0
 
 
+@pytest.mark.thorough
 @pytest.mark.typed
 def test_between_two_images():
     """The ends would be other images, or the latents between them too short."""
@@ -101,6 +103,7 @@ def test_between_two_images():
     np.testing.assert_allclose(middle, [[4.5**0.5, 4.5**0.5], [1.5, 1.5]], rtol=1e-6)
 
 
+@pytest.mark.thorough
 @pytest.mark.typed
 def test_a_soft_mask_is_image_to_image_of_each_value():
     """Kept values would change, or a strength of one half differ from that of `start_from`."""

@@ -164,6 +164,7 @@ def test_ddrm_collapses_to_the_measurement(steps, ratio):
     np.testing.assert_allclose([mean[3], cov[3, 3]], wanted, atol=1e-6)
 
 
+@pytest.mark.thorough
 def test_a_sampled_posterior_has_the_moments_that_are_computed_for_it():
     """The random numbers of guidance would be correlated, or not standard normal."""
     table = samplers.repaint(COSINE, times(4, COSINE), repeats=2)

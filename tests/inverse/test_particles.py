@@ -80,7 +80,7 @@ def clouds(size: int, particles: int, seed: int = 0):
 thorough = pytest.mark.thorough
 OTHER = ddim(SDE, uniform(SDE, 8), eta=0.6)
 CASES = [
-    (1, WRONG, AsGuided(PULL), NOISY, {"threshold": 0.0}),
+    pytest.param(1, WRONG, AsGuided(PULL), NOISY, {"threshold": 0.0}, marks=thorough),
     (2, WRONG, Twisted(), TABLE, {"threshold": 1.0}),
     (8, EXACT, Plain(), TABLE, {}),
     pytest.param(8, WRONG, Plain(), TABLE, {"rule": total, "every": 3}, marks=thorough),
@@ -157,6 +157,7 @@ class Optimal:
         return (gain * step.std * away / precision, precision**-0.5), memory
 
 
+@thorough
 def test_the_optimal_proposal_has_no_variance(x64):
     """The weights would hold a term that does not belong to them, however small."""
     at = levels(SDE, TABLE.t)
@@ -214,6 +215,7 @@ def test_the_posterior_of_a_mixture_by_a_twist():
     assert abs(picked.mean() - mean) < 4 * np.sqrt(var / 32)
 
 
+@thorough
 def test_one_particle_is_plain_guidance():
     """The rows, or their noise, would differ from those of `sample`."""
     x, keys = clouds(SIZE, 1)
@@ -304,6 +306,7 @@ def test_particles_of_a_network_are_its_samples():
     np.testing.assert_allclose(ours.weight, weight, rtol=1e-3)
 
 
+@thorough
 def test_a_twist_through_guidance_has_a_gradient():
     """APG without clipping would have a gradient of NaN."""
     x, t, label = jnp.ones((2, 3)), jnp.full(2, 0.5), {"label": jnp.zeros(2, int)}
@@ -365,6 +368,7 @@ def test_what_cannot_work_is_refused(changes, message):
         steer(Exact(), keys=keys, **arguments, **settings)
 
 
+@thorough
 def test_particles_are_drawn_from_the_prior():
     """Particles of a sample would be equal, or depend on their number."""
     keys = jax.random.split(jax.random.key(0), 500)

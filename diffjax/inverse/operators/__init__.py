@@ -9,6 +9,7 @@ from diffjax.arrays import catalogue
 from diffjax.inverse.operators.averages import BlockAverage, Separable, average, bicubic
 from diffjax.inverse.operators.base import Operator, Spectral, adjoint
 from diffjax.inverse.operators.blurs import Blur, gaussian_blur, motion_blur
+from diffjax.inverse.operators.decoded import Decoded
 from diffjax.inverse.operators.masks import Mask, box, half, pixels
 from diffjax.inverse.operators.nonlinear import Function, Jpeg, Phase, jpeg, phase
 from diffjax.inverse.operators.projections import Hadamard, Matrix, hadamard, projections
@@ -35,6 +36,7 @@ __all__ = [
     "BlockAverage",
     "Blur",
     "Channels",
+    "Decoded",
     "Function",
     "Hadamard",
     "Jpeg",

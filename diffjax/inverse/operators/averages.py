@@ -17,7 +17,11 @@ from diffjax.prediction import Sample
 @pytree
 @dataclass(frozen=True)
 class BlockAverage:
-    """The mean of each block of factor x factor pixels: (B, H, W, C) -> (B, H/factor, ...)."""
+    """The mean of each block of factor x factor pixels: (B, H, W, C) -> (B, H/factor, ...).
+
+    >>> BlockAverage(2)(jnp.arange(8.0).reshape(1, 2, 4, 1)).ravel().tolist()
+    [2.5, 4.5]
+    """
 
     factor: int = field(metadata={"static": True})
     linear: ClassVar[bool] = True
@@ -49,6 +53,10 @@ class Separable:
     """One matrix for the rows and one for the columns: (B, H, W, C) -> (B, h, w, C).
 
     rows: (h, H). columns: (w, W).
+
+    >>> half = jnp.array([[0.5, 0.5]])
+    >>> Separable(half, half)(jnp.arange(4.0).reshape(1, 2, 2, 1)).ravel().tolist()
+    [1.5]
     """
 
     rows: Any
@@ -67,6 +75,9 @@ def bicubic(shape: Shape, factor: int = 2) -> Separable:
 
     factor: the ratio of old to new height and width, which it must divide. The operator has no
     spectrum here: covariances solve their equations by conjugate gradients.
+
+    >>> bicubic((4, 4, 1))(jnp.ones((1, 4, 4, 1))).round(4).ravel().tolist()
+    [1.0, 1.0, 1.0, 1.0]
     """
     h, w, _ = whole_blocks("bicubic", shape, factor)
     return Separable(smooth(h, h // factor), smooth(w, w // factor))

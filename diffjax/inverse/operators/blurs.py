@@ -21,6 +21,10 @@ class Blur:
     """The circular convolution of each channel with a kernel; the image continues periodically.
 
     kernel: (1 or B, H, W, 1), whose entry (0, 0) multiplies the pixel itself.
+
+    >>> shift = jnp.zeros((1, 1, 4, 1)).at[0, 0, 1, 0].set(1)
+    >>> Blur(shift)(jnp.arange(4.0).reshape(1, 1, 4, 1)).ravel().round(4).tolist()
+    [3.0, 0.0, 1.0, 2.0]
     """
 
     kernel: Any
@@ -45,7 +49,12 @@ def _filtered(x: Sample, response: Array) -> Sample:
 
 
 def gaussian_blur(shape: Shape, std: float = 1.0) -> Blur:
-    """Return the blur with a Gaussian kernel of standard deviation `std` > 0, in pixels."""
+    """Return the blur with a Gaussian kernel of standard deviation `std` > 0, in pixels.
+
+    >>> blur = gaussian_blur((8, 8, 1), std=2.0)
+    >>> blur.kernel.shape, round(float(blur.kernel.sum()), 4)
+    ((1, 8, 8, 1), 1.0)
+    """
     h, w, _ = image("gaussian_blur", shape)
     checks.within(0, np.inf, "()", std=std)
     down, across = (np.exp(-0.5 * (_distance(n) / std) ** 2) for n in (h, w))
@@ -57,6 +66,9 @@ def motion_blur(shape: Shape, length: float = 5.0, angle: float = 0.0) -> Blur:
 
     length: of the line in pixels, >= 1 and at most the smaller side of the image. angle: in degrees
     from the horizontal. Each point of the line is split bilinearly among the four pixels around it.
+
+    >>> motion_blur((1, 4, 1), length=1.0).kernel.ravel().tolist()  # a point: no blur
+    [1.0, 0.0, 0.0, 0.0]
     """
     h, w, _ = image("motion_blur", shape)
     checks.within(1, min(h, w), length=length)

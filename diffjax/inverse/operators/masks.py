@@ -23,6 +23,9 @@ class Mask:
 
     keep: booleans of the rank of x0, with a leading axis of 1 or B and a last axis of 1 where all
     channels share the mask. Values of y where `keep` is false have no influence.
+
+    >>> Mask(jnp.array([[True, False]]))(jnp.ones((1, 2))).tolist()
+    [[1.0, 0.0]]
     """
 
     keep: Any
@@ -81,6 +84,9 @@ def pixels(shape: Shape, share: float = 0.5, seed: int | Sequence[int] = 0) -> M
 
     share: in [0, 1]. seed: one for all items, or a sequence of seeds, one for each item. Of items
     with two or more axes the last axis holds the channels.
+
+    >>> pixels((2, 2, 3), share=0.0).keep.shape, pixels((2, 2, 3), seed=[0, 1]).keep.shape
+    ((1, 2, 2, 1), (2, 2, 2, 1))
     """
     checks.within(0, 1, share=share)
     seeds = [seed] if isinstance(seed, int | np.integer) else list(seed)

@@ -42,6 +42,9 @@ class Phase:
     """The magnitudes of the orthonormal Fourier transform of the zero-padded image.
 
     The result is (B, H + 2 pad, W + 2 pad, C). The derivative at a magnitude of 0 is set to 0.
+
+    >>> Phase(0)(jnp.full((1, 2, 2, 1), -1.0)).ravel().tolist()  # the sign is lost
+    [2.0, 0.0, 0.0, 0.0]
     """
 
     pad: int = field(metadata={"static": True})
@@ -59,6 +62,9 @@ def phase(shape: Shape, oversample: float = 1.0) -> Phase:
 
     oversample: the padding on each side is oversample / 8 of the height, as in DPS
     (arXiv:2209.14687, app. D); >= 0.
+
+    >>> phase((8, 8, 1), oversample=2.0)(jnp.ones((1, 8, 8, 1))).shape
+    (1, 12, 12, 1)
     """
     h, _, _ = image("phase", shape)
     checks.not_negative(oversample=oversample)
@@ -94,6 +100,9 @@ class Jpeg:
     rounded, and transformed back. It differs from JPEG by full resolution of the chrominance and by
     not rounding or clipping the pixels of the result. The rounding passes its derivative straight
     through, so the Jacobian is that of the transform and its inverse, the identity.
+
+    >>> Jpeg(50)(jnp.zeros((1, 8, 8, 1))).shape
+    (1, 8, 8, 1)
     """
 
     quality: int = field(metadata={"static": True})
@@ -153,6 +162,10 @@ def jpeg(shape: Shape, quality: int = 10) -> Jpeg:
 
     quality: in 1..100, as in libjpeg. Raises ValueError unless the height and the width are
     multiples of 8 and there are one or three channels.
+
+    >>> coarse = jpeg((8, 8, 1), quality=50)(jnp.full((1, 8, 8, 1), 0.01))
+    >>> round(float(coarse[0, 0, 0, 0] * 127.5), 3)  # 1.275 levels: 10.2 / 16 of a step of the mean
+    2.0
     """
     _, _, c = whole_blocks("jpeg", shape, BLOCK)
     checks.one_of((1, 3), channels=c)

@@ -24,6 +24,10 @@ class Hadamard:
 
     The signs of the D values of an item are flipped at random first, so that no coefficient is the
     mean. signs: (D,), 1 or -1. rows: (M,), the coefficients. All singular values are 1.
+
+    >>> pair = Hadamard(jnp.ones(2), jnp.array([0]))
+    >>> pair(jnp.array([[1.0, 1.0]])).round(4).tolist()  # (1 + 1) / sqrt(2)
+    [[1.414...]]
     """
 
     signs: Any
@@ -52,6 +56,9 @@ def hadamard(shape: Shape, share: float = 0.25, seed: int = 0) -> Hadamard:
     """Return a random share of the Walsh-Hadamard coefficients of an item.
 
     share: in (0, 1]. Raises ValueError unless an item has 2^k values.
+
+    >>> hadamard((2, 2, 1), share=0.5)(jnp.ones((3, 2, 2, 1))).shape
+    (3, 2)
     """
     checks.within(0, 1, "(]", share=share)
     size = math.prod(shape)
@@ -66,7 +73,11 @@ def hadamard(shape: Shape, share: float = 0.25, seed: int = 0) -> Hadamard:
 @pytree
 @dataclass(frozen=True)
 class Matrix:
-    """A matrix on the flattened item: (B, ...) -> (B, M). matrix: (M, D)."""
+    """A matrix on the flattened item: (B, ...) -> (B, M). matrix: (M, D).
+
+    >>> Matrix(jnp.array([[1.0, 2.0]]))(jnp.array([[3.0, 4.0]])).tolist()
+    [[11.0]]
+    """
 
     matrix: Any
     linear: ClassVar[bool] = True
@@ -82,6 +93,9 @@ def projections(shape: Shape, share: float = 0.25, seed: int = 0) -> Matrix:
 
     share: M / D, in (0, 1]. The operator has no spectrum here: covariances solve their equations by
     conjugate gradients.
+
+    >>> projections((2, 2, 1), share=0.5)(jnp.ones((3, 2, 2, 1))).shape
+    (3, 2)
     """
     checks.within(0, 1, "(]", share=share)
     size = math.prod(shape)

@@ -19,6 +19,9 @@ class Scale:
     """Multiplication of all values by one number, y = factor x0: pure denoising.
 
     factor: a number, or an array of the rank of x0 with a leading axis of 1 or B.
+
+    >>> Scale(2.0)(jnp.ones((1, 2))).tolist()
+    [[2.0, 2.0]]
     """
 
     factor: Any = 1.0
@@ -47,6 +50,9 @@ class Channels:
     """A weighted sum over the channels of each pixel: (B, H, W, C) -> (B, H, W, 1).
 
     weights: one number for each channel.
+
+    >>> Channels((0.5, 0.5))(jnp.array([[1.0, 3.0]])).tolist()
+    [[2.0]]
     """
 
     weights: tuple[float, ...] = field(metadata={"static": True})

@@ -1,0 +1,95 @@
+"""Decoders of latents to images, which commands call for networks of latents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from diffjax import builder
+from diffjax.config import ConfigError
+from diffjax.data.form import Form, labelled
+from diffjax.files import ending
+from diffjax.runs.images import HELD_OUT, images
+from diffjax.runs.starts import stored
+from diffjax.training.experiment import Experiment
+
+Decoder = Callable[[Any], Any]
+"""A differentiable function of latents (B, h, w, c) to images (B, H, W, 1 or 3) in [-1, 1]."""
+ARRAYS = (".npy", ".npz")
+
+
+def decoder_of(decoder: str | Decoder | None) -> Decoder | None:
+    """Return the decoder that `module:function` names; a function is returned as it is."""
+    return builder.lookup({}, decoder, "--decoder") if isinstance(decoder, str) else decoder
+
+
+def check_decoder(purpose: str, form: Form, decode: Decoder | None) -> tuple[int, ...]:
+    """Return the shape (H, W, C) of the images of a network, those decoded for one of latents.
+
+    Raises ConfigError for latents without a decoder, for a decoder of images, for other kinds of
+    data, and for a decoder that cannot be traced or does not return images.
+    """
+    if form.kind == "image":
+        if decode is not None:
+            raise ConfigError("--decoder: is for networks of latents; this one is of images")
+        return form.shape
+    if form.kind != "latent":
+        raise ConfigError(f"{purpose}: needs a network of images, not of {form.kind} {form.shape}")
+    if decode is None:
+        raise ConfigError(
+            f"{purpose}: a network of latents {form.shape} needs --decoder=MODULE:FUNCTION, from "
+            f"latents (B, {', '.join(map(str, form.shape))}) to images (B, H, W, C) in [-1, 1]"
+        )
+    latents = jax.ShapeDtypeStruct((2, *form.shape), jnp.float32)
+    try:
+        seen = jax.eval_shape(decode, latents)
+    except Exception as error:
+        line = (str(error).splitlines() or [""])[0]
+        raise ConfigError(
+            f"--decoder: cannot decode latents {latents.shape} ({type(error).__name__}: {line})"
+        ) from error
+    shape, dtype = getattr(seen, "shape", ()), getattr(seen, "dtype", None)
+    is_image = len(shape) == 4 and shape[0] == 2 and shape[-1] in (1, 3)
+    if not is_image or dtype != jnp.float32:
+        raise ConfigError(
+            f"--decoder: makes {dtype} {shape} of latents {latents.shape}; needs float32 images "
+            f"(2, H, W, 1 or 3)"
+        )
+    return tuple(shape[1:])
+
+
+def pictured(
+    experiment: Experiment, image: Any, decode: Decoder | None, shape: tuple[int, ...]
+) -> Float[np.ndarray, "k h w c"]:
+    """Return true images in [-1, 1], (K, H, W, C).
+
+    decode: None for a network of images, whose images are those of `images`. image: for a network
+    of latents, a picture or a folder of pictures, taken as they are; or latents, which are decoded:
+    `test:INDEX,...`, an array or a file. shape: (H, W, C) of decoded images.
+    """
+    if decode is None:
+        return images(experiment, image)
+    is_path = isinstance(image, str | Path)
+    is_latent = not is_path or str(image).startswith(HELD_OUT) or ending(Path(image)) in ARRAYS
+    if is_latent:
+        return in_batches(decode, images(experiment, image))
+    form = labelled("image", shape)
+    return np.asarray(form.items.normalise(stored(image, form, "--image")), np.float32)
+
+
+def in_batches(
+    decode: Decoder, latents: Float[np.ndarray, "k *z"], size: int = 64
+) -> Float[np.ndarray, "k h w c"]:
+    """Return decoded latents, in equal batches of at most `size` with one compiled program."""
+    size, program = min(size, len(latents)), jax.jit(decode)
+    parts = []
+    for start in range(0, len(latents), size):
+        index = np.minimum(np.arange(start, start + size), len(latents) - 1)
+        parts.append(np.asarray(program(jnp.asarray(latents[index])))[: len(latents) - start])
+    return np.concatenate(parts)

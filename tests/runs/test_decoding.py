@@ -1,0 +1,82 @@
+"""Restoration and edits by networks of latents, with a decoder from this module."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from commands import ended
+from PIL import Image
+
+from diffjax import analytic, builder, config
+from diffjax.data.form import labelled
+from diffjax.runs import trained as runs
+from diffjax.runs.trained import Trained
+
+SHAPE = (4, 4, 2)
+MIX = np.array([[0.3, 0.1, 0.0], [0.0, 0.2, 0.4]], np.float32)
+
+
+def upsampled(z):
+    """Decode (B, 4, 4, 2) to (B, 8, 8, 3), linearly."""
+    large = jnp.repeat(jnp.repeat(z, 2, 1), 2, 2)
+    return jnp.einsum("bhwc,cd->bhwd", large, MIX)
+
+
+def flat(z):
+    return z.reshape(len(z), -1)
+
+
+def broken(z):
+    raise RuntimeError("no weights")
+
+
+@pytest.fixture(scope="module")
+def latents() -> Trained:
+    """A "network" of independent standard normal latents, with the classes of the digits."""
+    spec = config.load("digits_vp")
+    experiment = builder.experiment(spec, labelled("latent", SHAPE, 10))
+    data = analytic.gaussian(jnp.zeros(SHAPE), jnp.ones(SHAPE))
+    return Trained(data.denoiser(experiment.model.sde), experiment)
+
+
+@pytest.fixture
+def run(latents, monkeypatch, capsys):
+    monkeypatch.setattr(runs, "load", lambda path, sampling=None, ema=None: latents)
+
+    def command(tool, *flags) -> tuple[int, str, str]:
+        code = ended(monkeypatch, tool, *flags)
+        return (code, *capsys.readouterr())
+
+    return command
+
+
+def test_a_picture_is_restored_by_its_latents(run, tmp_path):
+    """Latents would be measured in place of images, or be shown."""
+    Image.fromarray(np.full((8, 8, 3), 160, np.uint8)).save(tmp_path / "truth.png")
+    flags = (f"--image={tmp_path / 'truth.png'}", "--problem=grey", f"--out={tmp_path / 'a.png'}")
+    decoder = f"--decoder={__name__}:upsampled"
+    flags = (*flags, decoder, "--method=diffpir", "--num=2", "--steps=2")
+    code, _, err = run("tools.restore", "--workdir=run", *flags)
+    assert code == 0, err
+    with np.load(tmp_path / "a.npz") as arrays:
+        x, y, z, truth = (arrays[name] for name in ("x", "y", "latents", "truth"))
+    assert x.shape == (1, 2, 8, 8, 3) and z.shape == (1, 2, *SHAPE) and y.shape == (1, 8, 8, 1)
+    np.testing.assert_allclose(truth, 160 / 127.5 - 1, atol=1e-6)
+    np.testing.assert_allclose(x[0], upsampled(z[0]), atol=1e-5)
+    np.testing.assert_allclose(x.mean(-1, keepdims=True)[0], np.repeat(y, 2, 0), atol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("decoder", "line"),
+    [
+        ([], "a network of latents (4, 4, 2) needs --decoder=MODULE:FUNCTION"),
+        ([f"--decoder={__name__}:flat"], "makes float32 (2, 32) of latents"),
+        ([f"--decoder={__name__}:broken"], "cannot decode latents (2, 4, 4, 2) (RuntimeError: no"),
+        ([f"--decoder={__name__}:none"], "none"),
+        (["--decoder=vae"], "--decoder='vae': unknown"),
+    ],
+)
+def test_decoders_that_cannot_work_are_refused_in_one_line(run, decoder, line):
+    """The reason would be hidden in a traceback, after the network was compiled."""
+    flags = ("--image=test:0", "--problem=half", *decoder)
+    code, _, err = run("tools.restore", "--workdir=run", *flags)
+    assert code == 2 and line in err and err.count("\n") == 1, err
