@@ -78,6 +78,14 @@ STUDIES = {
     "guidance": Study(
         ("-m experiments.guidance.study --out={out} --steps=500 --seeds=1 --num=2048",), 1
     ),
+    "inverse": Study(
+        (
+            f"-m experiments.inverse.study --workdir={DIGITS} --out={{out}} --images=4 --num=5 "
+            "--budget=40",
+        ),
+        12,
+        after="digits",
+    ),
     "particles": Study(
         ("-m experiments.particles.study --out={out} --particles 1 8 --total=8192 --steps=20",), 1
     ),

@@ -11,6 +11,7 @@ import numpy as np
 
 from diffjax.report import evaluated
 from experiments.guidance import study as guidance
+from experiments.inverse import study as inverse
 from experiments.markdown import table
 from experiments.particles import study as particles
 from experiments.schedules import study as schedules
@@ -141,6 +142,7 @@ STUDIES: dict[str, Callable[[Path], Tables]] = {
     "toys": toys.tables,
     "schedules": schedules.tables,
     "guidance": guidance.tables,
+    "inverse": inverse.tables,
     "particles": particles.tables,
 }
 
