@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import mimetypes
 import os
 from collections.abc import Iterator, Mapping
@@ -120,3 +121,22 @@ def ending(path: Path) -> str:
     suffix = path.suffix.lower()
     known = suffix in ARRAYS or mimetypes.MimeTypes().guess_type(f"a{suffix}")[0]
     return suffix if known else ""
+
+
+def unused(path: Path) -> Path:
+    """Return `path`, or samples_2.png, samples_3.png, ... beside it where files exist already.
+
+    >>> unused(Path("nowhere/samples.png")).name
+    'samples.png'
+    """
+    numbered = (path.with_stem(f"{path.stem}_{k}") for k in itertools.count(2))
+    return next(p for p in itertools.chain([path], numbered) if not p.exists())
+
+
+def beside(checkpoint: Path, name: str) -> Path:
+    """Return an unused path of this name in the folder of a run, or beside a checkpoint file.
+
+    >>> beside(Path(__file__), "restored.png").parent == Path(__file__).parent
+    True
+    """
+    return unused((checkpoint.parent if checkpoint.is_file() else checkpoint) / name)

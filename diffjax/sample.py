@@ -27,7 +27,6 @@ command replaces a file that --out names, and reports that; a folder has to be n
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import re
 from pathlib import Path
@@ -149,6 +148,9 @@ def output_flags(flags: argparse.ArgumentParser) -> None:
 def run() -> int:
     """Run the command and return its exit code."""
     asked = cli.read(flags())
+
+    from diffjax.files import unused
+
     asked.out = asked.out or [unused(asked.workdir / "samples.png")]
     if asked.strength is not None and not asked.start:
         raise ConfigError(f"--strength={asked.strength:g}: applies to --from, which is missing")
@@ -181,12 +183,6 @@ def run() -> int:
         write(path, samples)
         print(f"wrote {path}" + ", replacing an older file" * replaces)
     return 0
-
-
-def unused(path: Path) -> Path:
-    """Return `path`, or samples_2.png, samples_3.png, ... beside it where files exist already."""
-    numbered = (path.with_stem(f"{path.stem}_{k}") for k in itertools.count(2))
-    return next(p for p in itertools.chain([path], numbered) if not p.exists())
 
 
 def endings(kind: Kind) -> tuple[str, ...]:

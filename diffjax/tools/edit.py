@@ -89,7 +89,8 @@ def flags() -> argparse.ArgumentParser:
         one.add_argument(
             "--out",
             type=cli.path,
-            help="a .png picture; the .npz file is written beside it (WORKDIR/COMMAND.png)",
+            help="a .png picture; the .npz file is written beside it (WORKDIR/COMMAND.png,"
+            " or COMMAND_2.png, ... where that exists)",
         )
         cli.sampling_flags(one)
     return flags
@@ -98,7 +99,10 @@ def flags() -> argparse.ArgumentParser:
 def run() -> int:
     """Run the command and return its exit code."""
     asked = cli.read(flags())
-    out = asked.out or asked.workdir / f"{asked.command}.png"
+
+    from diffjax.files import beside
+
+    out = asked.out or beside(asked.workdir, f"{asked.command}.png")
     if out.suffix.lower() != ".png":
         raise ConfigError(f"--out={out}: known ending: .png")
     cli.set_up_jax()
@@ -139,12 +143,13 @@ def run() -> int:
 
 def inverted(ready: Editing, asked: argparse.Namespace) -> Columns:
     """Return the images, their latents and what the sampler makes of these; print the error."""
+    import jax.numpy as jnp
     import numpy as np
 
     latent, again = ready.inverted(iterations=asked.iterations, tolerance=asked.tolerance)
     error = 127.5 * np.sqrt(((again - ready.x0) ** 2).mean())
     print(f"to the latent and back: {error:.3f} grey levels off (RMS)")
-    sigma = ready.trained.sde.sigma(ready.plan.start)
+    sigma = ready.trained.sde.sigma(jnp.asarray(ready.plan.start, jnp.float32))
     return {"image": ready.x0, "latent": latent / float(3 * sigma), "again": again}
 
 

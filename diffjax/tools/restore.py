@@ -98,7 +98,8 @@ def flags() -> argparse.ArgumentParser:
     flags.add_argument(
         "--out",
         type=cli.path,
-        help="a .png picture; the .npz file is written beside it (WORKDIR/restored.png)",
+        help="a .png picture; the .npz file is written beside it (WORKDIR/restored.png,"
+        " or restored_2.png, ... where that exists)",
     )
     cli.sampling_flags(flags)
     return flags
@@ -107,7 +108,10 @@ def flags() -> argparse.ArgumentParser:
 def run() -> int:
     """Run the command and return its exit code."""
     asked = cli.read(flags())
-    out = asked.out or asked.workdir / "restored.png"
+
+    from diffjax.files import beside
+
+    out = asked.out or beside(asked.workdir, "restored.png")
     if out.suffix.lower() != ".png":
         raise ConfigError(f"--out={out}: known ending: .png")
     cli.set_up_jax()

@@ -11,6 +11,7 @@ import chex
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from commands import ended
 from safetensors.numpy import save_file
 from small_checkpoints import GUIDED, HEADS, SIDE, UNET, WIDTH, classifier, dit, guided, layer, unet
 
@@ -297,3 +298,20 @@ def test_positions_of_the_helper_are_ours():
     """The files of this module would not be those of a DiT."""
     assert DIT["pos_embed"].shape == (1, SIDE**2, WIDTH)
     assert converted(DIT).shape == (2 * SIDE, 2 * SIDE, 4)
+
+
+@pytest.mark.thorough
+def test_a_published_network_restores_and_edits_images(tmp_path, monkeypatch, capsys):
+    """The commands would need a run's data, or write below a file; a second run would overwrite."""
+    folder(tmp_path)
+    file = tmp_path / "unet" / "diffusion_pytorch_model.safetensors"
+    np.save(tmp_path / "x.npy", np.full((1, 8, 8, 3), 90, np.uint8))
+    flags = (f"--workdir={file}", f"--image={tmp_path / 'x.npy'}", "--steps=2")
+    (file.parent / "restored.png").touch()  # of an earlier run
+    more = ("--problem=half", "--method=diffpir", "--num=1")
+    assert ended(monkeypatch, "tools.restore", *flags, *more) == 0, capsys.readouterr().err
+    wild = ("--tolerance=10", "--iterations=1")  # of random weights
+    assert ended(monkeypatch, "tools.edit", "invert", *flags, *wild) == 0, capsys.readouterr().err
+    written = {path.name for path in file.parent.glob("*.png")}
+    assert written == {"restored.png", "restored_2.png", "invert.png"}
+    assert not (file.parent / "restored.png").stat().st_size
