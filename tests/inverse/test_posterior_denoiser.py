@@ -88,6 +88,7 @@ def test_on_gaussians_tweedie_is_the_exact_posterior():
     np.testing.assert_allclose(ours.eps, theirs.eps, atol=1e-8)
 
 
+@pytest.mark.thorough
 def test_measurements_of_decoded_latents():
     """The decoder would be left out of the adjoint, or of the value at which A is linearised.
 
