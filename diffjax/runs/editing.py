@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
@@ -13,11 +14,13 @@ from jaxtyping import Array, Float, Key
 from diffjax import builder
 from diffjax.arrays import keys_at, stream, taken
 from diffjax.config import ConfigError
+from diffjax.files import ending
 from diffjax.inverse.editing import invert, noises
 from diffjax.inverse.inpainting import inpainting
 from diffjax.inverse.kernels import kernels
 from diffjax.progress import Progress
-from diffjax.runs.images import images, read_mask
+from diffjax.runs.decoding import ARRAYS, Decoder, check_decoder, decoder_of, in_batches
+from diffjax.runs.images import HELD_OUT, images, read_mask
 from diffjax.runs.requests import requested
 from diffjax.runs.restoring import absent, conditions
 from diffjax.runs.trained import Trained, replaced
@@ -40,8 +43,9 @@ class Editing:
     """A trained network with K images to edit.
 
     plan: the sampling plan, of the last steps only where the strength is below 1. times: its grid.
-    x0: (K, H, W, C) in the range of the network. cond: the conditions that describe the images, by
-    name, (K, ...). batch_size: images per batch.
+    x0: (K, H, W, C) in the range of the network, images or latents. cond: the conditions that
+    describe the images, by name, (K, ...). batch_size: images per batch. decode: the decoder of a
+    network of latents.
     """
 
     trained: Trained
@@ -51,6 +55,11 @@ class Editing:
     cond: Conds
     seed: int
     batch_size: int
+    decode: Decoder | None = None
+
+    def shown(self, x: Images) -> Images:
+        """Return items in the range of the network as images, (K, H', W', 1 or 3)."""
+        return x if self.decode is None else in_batches(self.decode, x)
 
     def inverted(
         self, *, iterations: int = 10, tolerance: float = TOLERANCE
@@ -154,18 +163,25 @@ def editing(
     strength: float = 1.0,
     seed: int = 0,
     batch_size: int = 256,
+    decoder: str | Decoder | None = None,
     **sampling: Any,
 ) -> Editing:
     """Prepare edits of images.
 
-    image: see `runs.images.images`. label: the class of all images or of each; missing by default,
-    for networks trained with missing classes. strength: the share of the steps that are undone and
-    done again, in (0, 1]. sampling: fields in place of those of config.sampling; the sampler is
-    DDIM by default. Raises ConfigError for a request that cannot be computed.
+    image: see `runs.images.images`; for a network of latents, latents. decoder: for a network of
+    latents, a function to images or its name, see `runs.decoding`. label: the class of all images
+    or of each; missing by default, for networks trained with missing classes. strength: the share
+    of the steps that are undone and done again, in (0, 1]. sampling: fields in place of those of
+    config.sampling; the sampler is DDIM by default. Raises ConfigError for a request that cannot be
+    computed.
     """
-    e = trained.experiment
-    if (form := e.form).kind != "image":
-        raise ConfigError(f"edit: needs a network of images, not of {form.kind} {form.shape}")
+    e, decode = trained.experiment, decoder_of(decoder)
+    check_decoder("edit", form := e.form, decode)
+    is_file = isinstance(image, str | Path) and not str(image).startswith(HELD_OUT)
+    if decode and is_file and ending(Path(image)) not in ARRAYS:
+        raise ConfigError(
+            f"--image={image}: needs latents {form.shape}: test:INDEX,..., .npy, .npz"
+        )
     x0 = images(e, image)
     if label is None and "label" in form.names and "label" not in absent(e):
         raise ConfigError("--source: the class of the images; the network needs one")
@@ -180,7 +196,7 @@ def editing(
     times = builder.construct_grid(spec["grid"], "config.sampling.grid")(trained.sde, spec["steps"])
     rows = [taken(rows, 1) for rows in conditions(e, label, len(x0), "--source")]
     cond = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
-    return Editing(trained, plan, np.asarray(times), x0, cond, seed, batch_size)
+    return Editing(trained, plan, np.asarray(times), x0, cond, seed, batch_size, decode)
 
 
 def target(experiment: Experiment, cond: Conds, label: Any) -> Conds:

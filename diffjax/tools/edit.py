@@ -20,6 +20,10 @@ For variations of an image see `sample --from=FILE --strength=0.6`; for measurem
 posteriors in place of plain inpainting, see `tools.restore`; for what lies between two images, see
 `tools.likelihood interpolate`.
 
+For a network of latents, --decoder names a function from latents (B, h, w, c) to images (B, H, W,
+C) in [-1, 1], in a module of your own. Edits then start from latents (--image=test:INDEX, or an
+.npy or .npz file), a mask has their size, and the picture shows decoded images.
+
 Each command writes a picture with a row per image, and an .npz file with the arrays in the range of
 the network.
 """
@@ -38,6 +42,9 @@ if TYPE_CHECKING:
     from diffjax.runs.editing import Editing
 
     Columns = dict[str, np.ndarray]
+
+AS_THEY_ARE = ("latent", "mask")
+"""Columns that no decoder turns into images."""
 
 
 def flags() -> argparse.ArgumentParser:
@@ -61,6 +68,11 @@ def flags() -> argparse.ArgumentParser:
             type=cli.listed(str),
             metavar="CLASS,...",
             help="class of all images, or of each, by number or by name (unknown)",
+        )
+        one.add_argument(
+            "--decoder",
+            metavar="MODULE:FUNCTION",
+            help="decoder of a network of latents, in the current folder or on the PYTHONPATH",
         )
         if name == "edit":
             one.add_argument(
@@ -122,6 +134,7 @@ def run() -> int:
         strength=getattr(asked, "strength", 1.0),
         seed=asked.seed,
         batch_size=asked.batch_size,
+        decoder=asked.decoder,
         **sampling,
     )
     arrays = out.with_suffix(".npz")
@@ -131,7 +144,8 @@ def run() -> int:
         columns = {"invert": inverted, "edit": edited, "inpaint": inpainted}[asked.command](
             ready, asked
         )
-        pictures = {name: to_uint8(x) for name, x in columns.items()}
+        shown = lambda name, x: x if name in AS_THEY_ARE else ready.shown(x)
+        pictures = {name: to_uint8(shown(name, x)) for name, x in columns.items()}
         rows = [[x[k] for x in pictures.values()] for k in range(len(ready.x0))]
         plot.save(out, plot.captioned(rows, [""] * len(rows), [[*pictures]] * len(rows)))
         write_arrays(arrays, {name.replace("\n", " "): x for name, x in columns.items()})
@@ -147,7 +161,7 @@ def inverted(ready: Editing, asked: argparse.Namespace) -> Columns:
     import numpy as np
 
     latent, again = ready.inverted(iterations=asked.iterations, tolerance=asked.tolerance)
-    error = 127.5 * np.sqrt(((again - ready.x0) ** 2).mean())
+    error = 127.5 * np.sqrt(((ready.shown(again) - ready.shown(ready.x0)) ** 2).mean())
     print(f"to the latent and back: {error:.3f} grey levels off (RMS)")
     sigma = ready.trained.sde.sigma(jnp.asarray(ready.plan.start, jnp.float32))
     return {"image": ready.x0, "latent": latent / float(3 * sigma), "again": again}

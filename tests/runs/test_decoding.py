@@ -1,5 +1,7 @@
 """Restoration and edits by networks of latents, with a decoder from this module."""
 
+import re
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -80,3 +82,24 @@ def test_decoders_that_cannot_work_are_refused_in_one_line(run, decoder, line):
     flags = ("--image=test:0", "--problem=half", *decoder)
     code, _, err = run("tools.restore", "--workdir=run", *flags)
     assert code == 2 and line in err and err.count("\n") == 1, err
+
+
+def test_latents_are_edited_and_shown_as_images(run, tmp_path):
+    """An edit would be refused, or its picture show latents."""
+    np.save(tmp_path / "z.npy", np.random.default_rng(0).normal(size=(2, *SHAPE)).astype("f4"))
+    out = tmp_path / "a.png"
+    flags = (f"--image={tmp_path / 'z.npy'}", f"--decoder={__name__}:upsampled", f"--out={out}")
+    code, text, err = run("tools.edit", "invert", "--workdir=run", *flags, "--steps=3")
+    assert code == 0, err
+    off = float(re.search(r"back: ([\d.]+) grey levels off", text).group(1))
+    with np.load(tmp_path / "a.npz") as arrays:
+        image, again = arrays["image"], arrays["again"]
+    assert image.shape == again.shape == (2, *SHAPE)
+    difference = np.asarray(upsampled(again)) - np.asarray(upsampled(image))
+    np.testing.assert_allclose(127.5 * np.sqrt((difference**2).mean()), off, atol=1e-3)
+    Image.new("L", (8, 8)).save(tmp_path / "truth.png")
+    flags = (f"--image={tmp_path / 'truth.png'}", f"--decoder={__name__}:upsampled")
+    code, _, err = run("tools.edit", "invert", "--workdir=run", *flags)
+    assert code == 2 and "needs latents (4, 4, 2): test:INDEX,..., .npy, .npz" in err
+    code, _, err = run("tools.edit", "invert", "--workdir=run", "--image=test:0")
+    assert code == 2 and "edit: a network of latents (4, 4, 2) needs --decoder" in err
