@@ -7,8 +7,7 @@ from diffjax.evaluation.gaussian import distance, fitted, gaussian
 from diffjax.evaluation.neighbours import balls, overlap
 from diffjax.evaluation.resampling import WIDTH, extrapolated, with_intervals
 
-RNG = np.random.default_rng(0)
-REAL = RNG.normal(size=(200, 3))
+REAL = np.random.default_rng(0).normal(size=(200, 3))
 LAW, BALLS = gaussian(np.zeros(3), np.eye(3)), balls(REAL, 3)
 VALUES = {
     "mean": lambda x: float(x.mean()),
@@ -17,14 +16,20 @@ VALUES = {
 }
 
 
+@pytest.fixture
+def rng():
+    """Random numbers that do not depend on the tests before."""
+    return np.random.default_rng(1)
+
+
 def measured(value, x, resamples, label=None):
     return with_intervals(lambda rows: {"value": value(x[rows])}, len(x), resamples, label)
 
 
 @pytest.mark.parametrize("value", VALUES.values(), ids=VALUES)
-def test_intervals_are_as_wide_as_repeated_experiments_vary(value):
+def test_intervals_are_as_wide_as_repeated_experiments_vary(value, rng):
     """A difference within the noise would be called an improvement."""
-    draw = lambda: 1.3 * RNG.normal(size=(200, 3)) + 0.4
+    draw = lambda: 1.3 * rng.normal(size=(200, 3)) + 0.4
     truth = np.std([value(draw()) for _ in range(60)])
     widths = []
     for _ in range(4):
@@ -35,10 +40,10 @@ def test_intervals_are_as_wide_as_repeated_experiments_vary(value):
     assert np.mean(widths) == pytest.approx(truth, rel=0.35)
 
 
-def test_intervals_know_that_each_class_has_its_samples():
+def test_intervals_know_that_each_class_has_its_samples(rng):
     """Intervals would be too wide: samples by label have less noise than random ones."""
     label = np.repeat(np.arange(10), 6)
-    x, counts = 100.0 * label + RNG.normal(size=60), []
+    x, counts = 100.0 * label + rng.normal(size=60), []
     low, high = measured(VALUES["mean"], x, 50, label)["intervals"]["value"]
     assert (high - low) / 2 == pytest.approx(WIDTH / 60**0.5, rel=0.4)
     with_intervals(lambda rows: counts.append(np.bincount(label[rows])) or {}, 60, 5, label)
@@ -80,11 +85,11 @@ def test_a_line_in_one_over_n_ends_at_its_limit():
         extrapolated(lambda rows: 0.0, 1000, points=1)
 
 
-def test_the_frechet_distance_of_a_law_from_itself_is_extrapolated_to_0():
+def test_the_frechet_distance_of_a_law_from_itself_is_extrapolated_to_0(rng):
     """FID_infinity would keep the bias of FID."""
     found, plain = [], []
     for _ in range(8):
-        x = RNG.normal(size=(1000, 3))
+        x = rng.normal(size=(1000, 3))
         found.append(extrapolated(lambda rows, x=x: distance(fitted(x[rows]), LAW), 1000))
         plain.append(distance(fitted(x), LAW))
     assert abs(np.mean(found)) < 0.4 * np.mean(plain)

@@ -221,7 +221,6 @@ def test_the_whole_angle_of_trigflow(x64):
     np.testing.assert_allclose(-residual / rate, published, rtol=1e-6, atol=1e-8)
 
 
-@pytest.mark.thorough
 def test_the_fixed_point_of_discrete_training_is_the_map_of_ddim(x64):
     """The optimum on Gaussian data would not be the grid's own DDIM steps (F7)."""
     sde, parameterization = CASES["flow"]

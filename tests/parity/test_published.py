@@ -213,6 +213,23 @@ def last(x: Any) -> jax.Array:
     return jnp.asarray(np.moveaxis(np.asarray(x, np.float32), 1, -1))
 
 
+PLACED = ("edm-ddpmpp.pkl", "edm-adm.pkl", "score-ddpm.pth", "score-ncsnpp-ve.pth")
+"""Files of families that the thorough tier computes with."""
+
+
+@pytest.mark.parametrize("file", PLACED)
+def test_every_tensor_has_its_place(opened, file):
+    """A layer would keep its initial values, or get the tensor of another one."""
+    case = BY_NAME[file]
+    made = case.family.convert(opened(case), **case.told)
+    form = labelled(made.kind, made.shape, made.classes)
+    model = builder.construct_model(made.config, form.conditions)
+    x, cond = np.zeros((1, *made.shape), np.float32), {"label": np.zeros(1, int)}
+    arguments = x, cond if made.classes else {}
+    wanted = jax.eval_shape(model.init, jax.random.key(0), *arguments)["network"]
+    assert jax.tree.map(np.shape, made.params) == jax.tree.map(np.shape, wanted)
+
+
 @every
 def test_a_converted_network_is_the_published_one(converted, file):
     """Published weights would denoise differently from the original code."""

@@ -37,7 +37,6 @@ def test_the_way_between_latents_keeps_their_length():
     np.testing.assert_allclose(norm(tool.slerp(a, b, 0.5)), (norm(a) + norm(b)) / 2, rtol=1e-4)
 
 
-@pytest.mark.thorough
 @pytest.mark.typed
 def test_images_are_ranked_mapped_and_joined(small, capsys):
     """The order, the map of an image, or its bound would belong to another image."""
