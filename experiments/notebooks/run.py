@@ -27,7 +27,7 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-LONGEST = ("5_evaluation", "1_tour", "2_images")
+LONGEST = ("5_evaluation", "6_own_data", "4_devices", "7_published", "2_images")
 """Notebooks that take longest: where several run at the same time, they start first, as here."""
 METADATA = {
     "accelerator": "GPU",
