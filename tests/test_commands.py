@@ -625,6 +625,12 @@ def test_training_refuses_what_it_cannot_do_and_makes_no_folder(refused, tmp_pat
     assert not (tmp_path / "run").exists()
 
 
+def test_a_misspelt_flag_is_named_rather_than_the_one_that_is_missing(refused):
+    """The user would read that --config is required, and see it in his command."""
+    line = refused("train", "--configs=digits_vp", "--workdir=run")
+    assert "unrecognized arguments: --configs=digits_vp (did you mean --config?)" in line
+
+
 def test_a_workdir_that_cannot_be_made_is_refused(refused, tmp_path):
     (tmp_path / "file").write_text("in the way")
     for workdir in (tmp_path / "file", tmp_path / "file" / "run"):

@@ -72,6 +72,14 @@ def test_what_is_no_command_is_refused_in_one_line(call, arguments, line):
     assert err.startswith(line)
 
 
+def test_the_package_of_tools_is_a_command():
+    """`python -m diffjax.tools` would say that a package cannot be executed."""
+    line = [sys.executable, "-m", "diffjax.tools"]
+    done = subprocess.run(line, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: diffjax tools: no command given; known: compare,")
+
+
 def test_the_version_is_that_of_the_package(call):
     assert call("--version")[:2] == (0, f"diffjax {diffjax.__version__}\n")
 

@@ -144,18 +144,31 @@ def read(
         name, sign, value = text.partition("=")
         if not text or (sign and not value and name[:2] == "--" and not name.startswith(field)):
             flags.error(f"{name or repr(name)}: the value is empty; is a shell variable unset?")
-    asked, unknown = flags.parse_known_args(arguments)
-    takes = "overrides" in asked
-    if bad := [text for text in unknown if not (takes and text.startswith(field))]:
-        note = f"; to set a field of the config, write {field}field=value" if takes else ""
-        names = [name for action in flags._actions for name in action.option_strings]
-        near = difflib.get_close_matches(bad[0].partition("=")[0], names, n=1)
-        hint = f" (did you mean {near[0]}?)" if near else ""
-        if not bad[0].startswith("-"):
+    takes = flags.get_default("overrides") is not None
+    known = [name for action in flags._actions for name in action.option_strings]
+    unknown = lambda texts: [t for t in texts if not (takes and t.startswith(field))]
+
+    def refuse(texts: Sequence[str], near: str) -> None:
+        hint = f" (did you mean {near}?)" if near else ""
+        if not texts[0].startswith("-"):
             hint = "; flags have the form --name=value, and lists the form a,b without spaces"
-        flags.error(f"unrecognized arguments: {' '.join(bad)}{hint}{note}")
+        note = f"; to set a field of the config, write {field}field=value" if takes else ""
+        flags.error(f"unrecognized arguments: {' '.join(texts)}{hint}{note}")
+
+    def nearest(text: str) -> str:
+        name = text.partition("=")[0]
+        matches = difflib.get_close_matches(name, known, n=1) if name not in known else []
+        return "".join(matches)
+
+    # A misspelt flag comes before the flags that are missing for it.
+    for text in unknown(arguments) if flags._subparsers is None else ():
+        if text.startswith("--") and (near := nearest(text)):
+            refuse([text], near)
+    asked, others = flags.parse_known_args(arguments)
+    if bad := unknown(others):
+        refuse(bad, nearest(bad[0]))
     if takes:
-        asked.overrides = [text.removeprefix(field) for text in unknown]
+        asked.overrides = [text.removeprefix(field) for text in others]
     return asked
 
 
