@@ -62,7 +62,8 @@ def _source(module: ModuleType) -> list[str]:
 def modules(name: str) -> list[ModuleType]:
     """A module; a package with all modules in it."""
     module = importlib.import_module(name)
-    inside = [part.name for part in pkgutil.iter_modules(getattr(module, "__path__", []))]
+    parts = (part.name for part in pkgutil.iter_modules(getattr(module, "__path__", [])))
+    inside = [part for part in parts if part != "__main__"]
     return [module, *(importlib.import_module(f"{name}.{part}") for part in inside)]
 
 

@@ -10,7 +10,6 @@ import argparse
 import dataclasses
 import importlib
 import inspect
-import pkgutil
 import re
 import shutil
 import sys
@@ -21,7 +20,7 @@ from types import ModuleType
 from typing import Any
 
 import ml_collections_configs
-from diffjax import tools
+from diffjax import __main__ as command
 from diffjax.arrays import catalogue as catalogued
 from diffjax.builder import guidance, sampling
 from diffjax.data import Reading
@@ -30,7 +29,7 @@ from diffjax.objectives import OBJECTIVES
 from diffjax.training import optimizer
 from diffjax.training.experiment import Train
 
-TOOLS = [f"tools.{module.name}" for module in pkgutil.iter_modules(tools.__path__)]
+TOOLS = [f"tools.{name}" for name in command.TOOLS]
 NAMES = ["train", "sample", "evaluate", *TOOLS]
 CATALOGUES = {
     "evaluate": {
