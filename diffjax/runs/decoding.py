@@ -64,6 +64,12 @@ def check_decoder(purpose: str, form: Form, decode: Decoder | None) -> tuple[int
     return tuple(shape[1:])
 
 
+def are_latents(image: Any) -> bool:
+    """Return whether --image names or holds latents: held-out items, an array or its file."""
+    is_path = isinstance(image, str | Path)
+    return not is_path or str(image).startswith(HELD_OUT) or ending(Path(image)) in ARRAYS
+
+
 def pictured(
     experiment: Experiment, image: Any, decode: Decoder | None, shape: tuple[int, ...]
 ) -> Float[np.ndarray, "k h w c"]:
@@ -75,9 +81,7 @@ def pictured(
     """
     if decode is None:
         return images(experiment, image)
-    is_path = isinstance(image, str | Path)
-    is_latent = not is_path or str(image).startswith(HELD_OUT) or ending(Path(image)) in ARRAYS
-    if is_latent:
+    if are_latents(image):
         return in_batches(decode, images(experiment, image))
     form = labelled("image", shape)
     return np.asarray(form.items.normalise(stored(image, form, "--image")), np.float32)

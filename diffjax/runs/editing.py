@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
@@ -14,13 +13,12 @@ from jaxtyping import Array, Float, Key
 from diffjax import builder
 from diffjax.arrays import keys_at, stream, taken
 from diffjax.config import ConfigError
-from diffjax.files import ending
 from diffjax.inverse.editing import invert, noises
 from diffjax.inverse.inpainting import inpainting
 from diffjax.inverse.kernels import kernels
 from diffjax.progress import Progress
-from diffjax.runs.decoding import ARRAYS, Decoder, check_decoder, decoder_of, in_batches
-from diffjax.runs.images import HELD_OUT, images, read_mask
+from diffjax.runs.decoding import Decoder, are_latents, check_decoder, decoder_of, in_batches
+from diffjax.runs.images import images, read_mask
 from diffjax.runs.requests import requested
 from diffjax.runs.restoring import absent, conditions
 from diffjax.runs.trained import Trained, replaced
@@ -177,8 +175,7 @@ def editing(
     """
     e, decode = trained.experiment, decoder_of(decoder)
     check_decoder("edit", form := e.form, decode)
-    is_file = isinstance(image, str | Path) and not str(image).startswith(HELD_OUT)
-    if decode and is_file and ending(Path(image)) not in ARRAYS:
+    if decode and not are_latents(image):
         raise ConfigError(
             f"--image={image}: needs latents {form.shape}: test:INDEX,..., .npy, .npz"
         )
