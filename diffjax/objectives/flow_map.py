@@ -122,6 +122,7 @@ class FlowMap(Objective):
     def check(self, model: Model, task: Task = Task()) -> None:
         """Raise ValueError where draw and velocity are incompatible with model or data."""
         self.draw.check(model.sde)
+        self.pair.check(model.sde)
         if self.draw.init() != ():
             raise ValueError(f"draw={self.draw}: learns from losses, which only denoising allows")
         if model.sde.schedule.init():

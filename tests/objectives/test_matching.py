@@ -64,7 +64,7 @@ class Affine:
         a, b = self.parameterization.target(self.sde, t)
         return expand(a, x) * x0 + expand(b, x) * eps
 
-    def init(self, *_):
+    def init(self, *_, **__):
         return {"law": STUDENT}
 
     def model(self):
