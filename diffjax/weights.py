@@ -91,11 +91,13 @@ def uniform_score(model: Model, t: Times) -> Times:
     return uniform_eps(model, t) / model.sde.sigma(t) ** 2
 
 
-def edm(model: Model, t: Times, sigma_data: float = 0.5) -> Times:
+def edm(model: Model, t: Times, sigma_data: float = 0.5, power: float = 1.0) -> Times:
     """Weight the squared error of EDM's F by 1 (arXiv:2206.00364, tab. 1).
 
-    On x0 that is (rho^2 + s^2) / (rho s)^2 with rho = sigma / alpha and s = sigma_data. Raises
-    ValueError unless sigma_data > 0.
+    On x0 that is (rho^2 + s^2) / (rho s)^2 with rho = sigma / alpha and s = sigma_data. power: an
+    exponent of that weight on x0; 1.5 is for losses that divide by the root of the squared error of
+    F, so that the root of the squared error of x0 has the weight of the formula (arXiv:2406.14548).
+    Raises ValueError unless sigma_data > 0.
 
     >>> from diffjax import nets, parameterization, schedules, sde
     >>> model = Model(sde.VE(schedules.Edm(), t_min=1e-4), parameterization.Edm(), nets.mlp())
@@ -103,8 +105,8 @@ def edm(model: Model, t: Times, sigma_data: float = 0.5) -> Times:
     [1. 1.]
     """
     positive(sigma_data=sigma_data)
-    s2 = sigma_data**2
-    return uniform_eps(model, t) + uniform_x0(model, t) / s2
+    weight = uniform_eps(model, t) + uniform_x0(model, t) / sigma_data**2
+    return weight if power == 1 else weight**power * uniform_x0(model, t) ** (1 - power)
 
 
 def snr(model: Model, t: Times, power: float = 1.0) -> Times:

@@ -17,6 +17,7 @@ from diffjax.config import load, override
 from diffjax.devices import mesh
 from diffjax.generation.program import generate
 from diffjax.nets.edm2 import normalized
+from diffjax.runs.trained import Trained
 from diffjax.training import loop
 from diffjax.training.experiment import Experiment
 from diffjax.training.step import TrainState
@@ -79,13 +80,23 @@ def test_every_published_config_starts(name, tiny_array):
 
     The config that the loop trains below is sampled there.
     """
-    e = builder.experiment(tiny(name, tiny_array))
+    e = with_teacher(tiny(name, tiny_array))
     state = jax.tree.map(drawn, jax.eval_shape(e.initialise))
     batch = e.batch(e.batches()[0])
     new, metrics = jax.eval_shape(e.step(), state, batch)
     chex.assert_trees_all_equal_shapes_and_dtypes(new, state)
     assert set(ADDED.values()) & set(metrics) == set(ADDED.get(name, "").split())
     sampled(e, state)
+
+
+def with_teacher(config: dict[str, Any]) -> Experiment:
+    """Return the experiment, with an untrained network like its own as the teacher, if any."""
+    e = builder.experiment(config)
+    if not e.loss.loads:
+        return e
+    params = jax.tree.map(drawn, jax.eval_shape(e.parameters))
+    teacher = Trained(e.denoiser(params), e)
+    return builder.experiment(config, load=lambda *_: teacher)
 
 
 def sampled(e: Experiment, state: TrainState) -> None:

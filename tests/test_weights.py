@@ -249,6 +249,8 @@ def test_edm_is_its_paper(x64):
     ratio = np.asarray(found / expected)
     np.testing.assert_allclose(ratio, ratio[0], rtol=1e-6)
     np.testing.assert_allclose(edm(m, t), 1.0, rtol=1e-9)
+    on_x0 = 1 / WEIGHTS["uniform_x0"](m, t)  # of the weight 1 on F
+    np.testing.assert_allclose(edm(m, t, power=1.5) * on_x0, on_x0**1.5, rtol=1e-9)
 
 
 def test_a_shift_is_another_choice_of_times(x64):

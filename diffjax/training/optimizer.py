@@ -151,6 +151,21 @@ def lion(rate: optax.Schedule, b1: float = 0.9, b2: float = 0.99, weight_decay: 
     return optax.lion(rate, b1, b2, weight_decay=weight_decay, mask=decays)
 
 
+def radam(rate: optax.Schedule, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> Any:
+    """Rectified Adam (arXiv:1908.03265), whose first steps do not divide by the second moment.
+
+    b1, b2: decays of both moments, in [0, 1). eps: added to the root of the second one. Raises
+    ValueError for others.
+
+    >>> params, chain = {"network": {"w": jnp.ones(2)}}, radam(lambda step: 0.01)
+    >>> steps, _ = chain.update(params, chain.init(params), params)  # these gradients are ones
+    >>> [round(float(step), 4) for step in steps["network"]["w"]]
+    [-0.01, -0.01]
+    """
+    within(0, 1, "[)", b1=b1, b2=b2)
+    return optax.radam(rate, b1, b2, eps)
+
+
 def adafactor(
     rate: optax.Schedule,
     decay: float = 0.8,
@@ -333,5 +348,5 @@ def _falling(length: int, final: float) -> None:
     within(0, 1, final=final)
 
 
-OPTIMIZERS = catalogue(adam, adamw, lion, adafactor, muon)
+OPTIMIZERS = catalogue(adam, adamw, radam, lion, adafactor, muon)
 RATES = catalogue(constant, linear, cosine, inverse_sqrt)

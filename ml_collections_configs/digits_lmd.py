@@ -1,0 +1,23 @@
+"""8x8 digits in few steps from a teacher: the Lagrangian rule of flow maps, LMD (arXiv:2505.18825).
+
+python -m diffjax.train --config=configs/digits_vp.py --workdir=runs/digits
+python -m diffjax.train --config=configs/digits_lmd.py --workdir=runs/digits_lmd \
+    --config.loss.teacher=runs/digits --resume_from=runs/digits --resume_partial
+
+The student begins with the weights of the teacher and a second time that is zero. Consistency
+distillation is `--config.loss.rule=discrete --config.loss.pair=neighbours:first=32`.
+"""
+
+import ml_collections
+
+from ml_collections_configs import digits_lsd
+
+
+def get_config() -> ml_collections.ConfigDict:
+    config = digits_lsd.get_config()
+    config.loss.update(
+        name="flow_map_distillation", teacher="runs/digits", velocity=dict(name="teacher")
+    )
+    config.optimizer.learning_rate = 1e-3
+    config.train.steps = 1200
+    return config
