@@ -144,7 +144,7 @@ CONSISTENCY = {
 @functools.partial(jax.jit, static_argnames=("problem", "objective", "steps"))
 def train(problem: str, objective: Objective, seed: int, steps: int, params: Any) -> Any:
     """The power-function average of the parameters after `steps` of Adam on new draws."""
-    (what, data), key = PROBLEMS[problem], stream(seed, "train")
+    (what, data), key = PROBLEMS[problem], stream(seed, "items")
     descent, averages = optimizer(adam, 1e-3, 200), {"power": Power(0.1)}
     step = make_step(what, objective, descent, averages, seed)
     beside = {name: params["network"] for name in objective.companions}

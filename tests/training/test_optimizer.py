@@ -63,7 +63,7 @@ def test_every_optimizer_descends_and_keeps_types(name):
     run = jax.jit(lambda start: jax.lax.scan(step, start, None, 20))
     (params, _), norms = run(start)
     chex.assert_trees_all_equal_shapes_and_dtypes(params, PARAMS)
-    assert (np.diff(norms) < 0).all() and norms[-1] < 0.95 * norms[0]
+    assert (np.diff(norms) < 0).all() and norms[-1] < 0.98 * norms[0]
 
 
 def test_adam_is_its_formula():
