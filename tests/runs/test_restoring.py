@@ -67,8 +67,14 @@ def test_an_image_is_restored_alone_as_among_others(exact):
     assert again.truth is None and y.truth is not None
 
 
-@pytest.mark.thorough
-@pytest.mark.parametrize("method", METHODS)
+IN_SUITE = ("particles", "daps")
+"""Methods that draw samples in a way of their own."""
+
+
+@pytest.mark.parametrize(
+    "method",
+    [pytest.param(m, marks=() if m in IN_SUITE else pytest.mark.thorough) for m in METHODS],
+)
 def test_every_method_restores_and_counts_its_cost(exact, method):
     problem = "identity" if method == "denoising" else "half"
     ready = restoration(exact, "test:0", problem, std=0.5, method=method, num=2, steps=4)
