@@ -49,6 +49,7 @@ particles    `count` times the passes (16), and as many VJP. Weighted and resamp
 from __future__ import annotations
 
 import argparse
+import sys
 
 from diffjax import cli
 from diffjax.config import ConfigError
@@ -146,6 +147,8 @@ def run() -> int:
     print(ready)
     restored = ready.run()
     print(restored.summary())
+    if line := restored.warning():
+        print(line, file=sys.stderr)
     try:
         plot.save(out, restored.picture())
         restored.save(arrays)
