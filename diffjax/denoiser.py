@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,9 +62,13 @@ class Model:
         network = init(key, x, jnp.zeros(x.shape[:1], x.dtype), cond)
         return {"network": network} | ({"schedule": schedule} if schedule else {})
 
-    def project(self, params: Params) -> Params:
-        """Project the parameters onto the network's constraint set, after a training step."""
-        return params | {"network": self.network.project(params["network"])}
+    def project(self, params: Params, companions: Sequence[str] = ()) -> Params:
+        """Project the parameters onto the network's constraint set, after a training step.
+
+        companions: names of further networks of this kind among the parameters.
+        """
+        names = ("network", *companions)
+        return params | {name: self.network.project(params[name]) for name in names}
 
     def bind(self, params: Params) -> Model:
         """Return the model with the trained parameters of its schedule put into the schedule.

@@ -5,11 +5,13 @@ from diffjax.objectives.base import Batch, Context, Metrics, Objective, Part, St
 from diffjax.objectives.denoising import Denoising
 from diffjax.objectives.errors import ERRORS
 from diffjax.objectives.flow_map import FlowMap, FlowMapDistillation
+from diffjax.objectives.matching import DIVERGENCES, DistributionMatching
 from diffjax.objectives.pairings import PAIRINGS
 from diffjax.objectives.pairs import PAIRS
 from diffjax.objectives.rules import MAP_RULES, VELOCITIES
 
 __all__ = [
+    "DIVERGENCES",
     "ERRORS",
     "MAP_RULES",
     "OBJECTIVES",
@@ -19,6 +21,7 @@ __all__ = [
     "Batch",
     "Context",
     "Denoising",
+    "DistributionMatching",
     "FlowMap",
     "FlowMapDistillation",
     "Metrics",
@@ -27,4 +30,4 @@ __all__ = [
     "State",
     "Task",
 ]
-OBJECTIVES = catalogue(Denoising, FlowMap, FlowMapDistillation)
+OBJECTIVES = catalogue(Denoising, FlowMap, FlowMapDistillation, DistributionMatching)

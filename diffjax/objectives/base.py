@@ -12,7 +12,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from diffjax import checks
 from diffjax.arrays import Params, dims
@@ -148,6 +148,9 @@ class Objective(abc.ABC):
     loads: ClassVar[tuple[str, ...]] = ()
     """Settings that are the path of a trained model, a run or an export, such as a teacher. The
     field of this name becomes its `Model`; `context.held` has its parameters under this name."""
+    companions: ClassVar[tuple[str, ...]] = ()
+    """Names of networks like that of the model, such as a critic, which are trained beside it.
+    `params[name]` begins as a copy of `params["network"]`; no average and no export contains it."""
 
     def check(self, model: Model, task: Task = Task()) -> None:  # noqa: B027
         """Raise ValueError, naming the setting, where model or task do not suit the objective."""
@@ -167,6 +170,14 @@ class Objective(abc.ABC):
 
     def hold(self, model: Model, params: Params) -> Mapping[str, Params]:
         """Return fixed parameters by name, besides `loads`, such as a copy of the initial ones."""
+        return {}
+
+    def turns(self, step: int | Int[Array, ""]) -> Mapping[str, Bool[Array, ""]]:
+        """Return, for names in `params`, whether step number `step` trains what is below them.
+
+        Parameters whose turn it is not keep their values and their moments in the optimizer. Names
+        that are missing are trained in every step.
+        """
         return {}
 
     def before_split(self, batch: Batch, key: Key[Array, ""]) -> Batch:

@@ -27,7 +27,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from diffjax.arrays import dims, drop, expand
-from diffjax.denoiser import Denoiser, Model, reframe
+from diffjax.denoiser import Model
 from diffjax.draws import DRAWS, Draw, LogitNormal
 from diffjax.objectives.base import Batch, Context, Metrics, Objective, Part, State, Task
 from diffjax.objectives.dropout import ConditionDropout, check_conditions, drops, hashable
@@ -44,6 +44,7 @@ from diffjax.objectives.rules import (
     Teacher,
     Velocity,
 )
+from diffjax.objectives.teachers import check_teacher, taught
 from diffjax.prediction import Denoise
 from diffjax.weights import WEIGHTS, Weight, uniform_output
 
@@ -121,6 +122,7 @@ class FlowMap(Objective):
     def check(self, model: Model, task: Task = Task()) -> None:
         """Raise ValueError where draw and velocity are incompatible with model or data."""
         self.draw.check(model.sde)
+        self.pair.check(model.sde)
         if self.draw.init() != ():
             raise ValueError(f"draw={self.draw}: learns from losses, which only denoising allows")
         if model.sde.schedule.init():
@@ -221,17 +223,9 @@ class FlowMapDistillation(FlowMap):
     teacher: Model | None = None
 
     def holds(self, context: Context) -> Denoise:
-        teacher = Denoiser(self._known, dict(context.held["teacher"]))
-        sde = context.model.bind(context.params).sde
-        return teacher if teacher.sde == sde else reframe(teacher, sde)
-
-    @property
-    def _known(self) -> Model:
-        if self.teacher is None:
-            raise ValueError("teacher: needs the path of a run or of an export")
-        return self.teacher
+        return taught(self.teacher, context)
 
     def check(self, model: Model, task: Task = Task()) -> None:
         """Raise ValueError as `FlowMap`, and for noise levels unknown to the teacher."""
         super().check(model, task)
-        reframe(Denoiser(self._known, {}), model.sde)
+        check_teacher(self.teacher, model)

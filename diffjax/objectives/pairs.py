@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from diffjax.arrays import catalogue
 from diffjax.checks import at_least
 from diffjax.draws import Draw
-from diffjax.sde import SDE, Times
+from diffjax.sde import SDE, Times, ends
 
 
 class MapTimes(NamedTuple):
@@ -36,6 +37,9 @@ Step = int | Int[Array, ""]
 @dataclass(frozen=True)
 class Pair(abc.ABC):
     """A joint distribution of t, r and s, given that of single times, `draw` in config.loss."""
+
+    def check(self, sde: SDE) -> None:  # noqa: B027
+        """Raise ValueError where the process does not admit this distribution."""
 
     @abc.abstractmethod
     def __call__(self, sde: SDE, draw: Draw, u: Positions, state: Any, step: Step) -> MapTimes: ...
@@ -155,6 +159,13 @@ class Neighbours(Pair):
     def __post_init__(self):
         at_least(1, first=self.first, most=self.most, power=self.power)
         at_least(0, every=self.every)
+
+    def check(self, sde: SDE) -> None:
+        if not np.isfinite(ends(sde).lam).all():
+            raise ValueError(
+                f"pair='neighbours': its grid needs a finite sigma / alpha, which {sde} does not "
+                f"have at t_max; allowed: t_max < 1, or pair='ratio'"
+            )
 
     def __call__(self, sde: SDE, draw: Draw, u: Positions, state: Any, step: Step) -> MapTimes:
         count = jnp.float32(self.first)

@@ -100,7 +100,7 @@ def model_flops(experiment: Experiment, state: TrainState, stack: Any) -> int:
     def forward(state: TrainState, batch: Any) -> Any:
         context = Context(
             model=e.model,
-            params=state.weights(),
+            params=state.weights() | state.companions,
             batch=e.reading.on_device(key, batch),
             key=key,
             state=state.loss,

@@ -235,14 +235,17 @@ class Experiment:
 
     def begin(self, params: Params) -> TrainState:
         """Return the state before the first step with these parameters, without loaded networks."""
-        held = dict(self.loss.hold(self.model, params))
+        initial, held = params, dict(self.loss.hold(self.model, params))
         if self.frozen:
             frozen, params = parted(params, matches(self.frozen))
             held[FROZEN] = frozen
+        averaged = params
+        for name in self.loss.companions:
+            params = params | {name: jax.tree.map(jnp.copy, initial["network"])}
         return TrainState(
             step=jnp.zeros((), jnp.int32),
             params=params,
-            ema={name: jax.tree.map(jnp.copy, params) for name in self.averages},
+            ema={name: jax.tree.map(jnp.copy, averaged) for name in self.averages},
             optimizer=self.optimizer.init(params),
             loss=self.loss.init_state(self.model),
             held=held,

@@ -41,7 +41,8 @@ def held_out(experiment: Experiment, layout: Layout) -> Callable[[TrainState], d
 
     def run(state: TrainState) -> dict[str, float]:
         averages = {name: state.weights(name) for name in state.ema}
-        ask = lambda name: mean(state.weights(name), stack, state.kept, averages)
+        weights = lambda name: state.weights(name) | state.companions
+        ask = lambda name: mean(weights(name), stack, state.kept, averages)
         by_prefix = {"": ask(min(state.ema)), "raw_": ask(RAW)}
         return {
             f"held_out/{a}{k}": float(v) for a, means in by_prefix.items() for k, v in means.items()

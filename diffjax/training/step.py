@@ -17,6 +17,7 @@ from diffjax.io.trees import joined, only
 from diffjax.objectives import Batch, Context, Objective
 from diffjax.training.ema import RAW, Averages, update
 from diffjax.training.health import Health, Watch
+from diffjax.training.optimizer import resting
 
 FROZEN = "frozen"
 """Name, among the held parameters, of the parameters of the network that are not trained."""
@@ -63,11 +64,18 @@ class TrainState(NamedTuple):
         return Moving(*self[:-1])
 
     def weights(self, name: str = RAW) -> Params:
-        """Return an average of the parameters, or the parameters themselves, with the frozen ones.
+        """Return the parameters of the model, with the frozen ones and without companions.
 
-        name: the name of the average; `raw` for the parameters themselves.
+        name: the name of their average; `raw` for the parameters themselves.
         """
-        return self.whole(self.params if name == RAW else self.ema[name])
+        own = {k: v for k, v in self.params.items() if k not in self.companions}
+        return self.whole(own if name == RAW else self.ema[name])
+
+    @property
+    def companions(self) -> Params:
+        """The networks that are trained beside the model, by name; they have no average."""
+        averaged = next(iter(self.ema.values()), self.params)
+        return {k: v for k, v in self.params.items() if k not in averaged}
 
     def whole(self, trained: Params) -> Params:
         """Return these trained parameters together with the frozen ones."""
@@ -115,9 +123,12 @@ def make_step(
         grads, (metrics, loss_state) = gradient(state, batch, step_key)
         updates, opt_state = optimizer.update(grads, state.optimizer, cast(Any, state.params))
         moved = cast(Params, optax.apply_updates(cast(Any, state.params), updates))
-        params = state.trained(model.project(state.whole(moved)))
+        params = state.trained(model.project(state.whole(moved), loss.companions))
+        now, before = (params, opt_state), (state.params, state.optimizer)
+        params, opt_state = resting(loss.turns(state.step), state.params, before, now)
         size = len(batch["x"])
-        ema = {k: update(state.ema[k], params, a(state.step, size)) for k, a in averages.items()}
+        own = {k: v for k, v in params.items() if k not in loss.companions}
+        ema = {k: update(state.ema[k], own, a(state.step, size)) for k, a in averages.items()}
         norm = optax.tree.norm(grads)
         (skip, spike), health = watch(state.health, metrics.pop("objective"), norm)
         metrics = metrics | {"grad_norm": norm, "skipped": skip, "spikes": spike}

@@ -341,6 +341,7 @@ def test_what_a_flow_map_would_not_train_is_refused(x64):
         (FlowMap(draw=ScoreNorm()), Task(), "learns from losses"),
         (FlowMap(), Task(second_output=True), "no second output"),
         (FlowMap(), Task(second_time=False), "takes a second time"),
+        (FlowMap(pair=PAIRS["neighbours"]()), Task(), "needs a finite sigma / alpha"),
     ):
         with pytest.raises(ValueError, match=said):
             objective.check(model, task)
