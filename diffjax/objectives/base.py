@@ -18,6 +18,7 @@ from diffjax import checks
 from diffjax.arrays import Params, dims
 from diffjax.data.form import Form
 from diffjax.denoiser import Model
+from diffjax.sde import SDE
 
 Batch = Mapping[str, Any]
 """A batch by name. x (B, ...). Optional: cond {name: (B, ...)}; kept, conditions that are never
@@ -156,6 +157,13 @@ class Objective(abc.ABC):
     def drops_conditions(self) -> bool:
         """Whether the network is also trained without conditions, which guidance needs."""
         return True
+
+    def grids(self, sde: SDE, leads: bool) -> tuple[np.ndarray, ...]:
+        """Return the grids of times for which the network is trained; () for all times.
+
+        leads: whether the sampler passes a second time.
+        """
+        return ()
 
     def init(self, model: Model) -> Params:
         """Return the trainable parameters of the objective itself, `params["loss"]`."""

@@ -108,7 +108,7 @@ def launch(
     experiment = builder.experiment(config, load=loader(workdir, held))
     check(experiment.train, mesh.layout(sharding=experiment.sharding))
     check_writers(experiment.writers)
-    if (line := builder.untrained(experiment)) and first():
+    for line in builder.doubts(experiment) if first() else ():
         logging.warning(line)
     params, origin = None, None
     if resume_from is not None and not began_from(workdir, Path(resume_from)):
