@@ -262,4 +262,9 @@ class FlowMapDistillation(FlowMap):
     def check(self, model: Model, task: Task = Task()) -> None:
         """Raise ValueError as `FlowMap`, and for noise levels unknown to the teacher."""
         super().check(model, task)
+        guidance = getattr(self.velocity, "guidance", 1.0)
+        if task.conditions == () and guidance != 1:
+            raise ValueError(
+                f"velocity.guidance={guidance:g}: the data have no condition; allowed: guidance=1"
+            )
         reframe(Denoiser(self._known, {}), model.sde)

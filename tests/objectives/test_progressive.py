@@ -25,7 +25,7 @@ from diffjax.weights import truncated_snr
 
 MEAN, VAR = 0.7, 0.3
 RULE = MAP_RULES["progressive"]()
-CASES = {
+CASES: dict[str, tuple[Any, Any]] = {
     "flow": (Flow(schedules.Logit()), Velocity()),  # alpha = 0 at t_max
     "vp": (VP(schedules.Cosine(), t_max=0.99), V()),
     "ve": (VE(schedules.Karras(sigma_max=5.0)), Edm(sigma_data=0.8)),  # sigma > 0 at t = 0
@@ -38,6 +38,10 @@ cases = pytest.mark.parametrize(
         for name, case in CASES.items()
     ],
 )
+
+
+def network(apply: Any, init: Any = lambda *_: {}) -> Network:
+    return Network(init, apply)
 
 
 def data():
@@ -59,7 +63,7 @@ class Halved:
 
     def target(self, x, t):
         """Return F*, as the rule's residual of a network that answers 0."""
-        zero = Network(lambda *_: {}, lambda params, x, *_, key=None: 0 * x)
+        zero = network(lambda params, x, *_, key=None: 0 * x)
         student = Student(Model(self.sde, self.parameterization, zero), {"network": {}}, {}, None)
         first = 2 * jnp.argmin(jnp.abs(t[:, None] - jnp.asarray(self.times)[None, :-1:2]), 1)
         grid = jnp.asarray(self.times)
@@ -68,7 +72,7 @@ class Halved:
         return -RULE(student._replace(teacher=self.teacher), asked, Teacher())
 
     def __call__(self, x, t, cond=None, *, key=None):
-        model = Model(self.sde, self.parameterization, Network(lambda *_: {}, lambda *_: 0))
+        model = Model(self.sde, self.parameterization, network(lambda *_: 0))
         x0, eps = model.views(self.target(x, t), x, t)
         return predict(self.sde, x, t, x0)._replace(x0=x0, eps=eps)
 
@@ -125,7 +129,7 @@ def test_two_rows_of_the_teacher_are_stationary_and_other_maps_are_not(sde, para
         x = x / expand(parameterization.c_in(sde, t), x)
         return halved.target(x, t) + params[0] + params[1] * x + params[2] * x**2
 
-    model = Model(sde, parameterization, Network(lambda *_: jnp.zeros(3), apply))
+    model = Model(sde, parameterization, network(apply, lambda *_: jnp.zeros(3)))
     x0, eps = (jax.random.normal(jax.random.key(k), (64, 1)) for k in (0, 1))
     places = MapTimes(*(jnp.full(64, t) for t in times))
     asked = Asked(sde.perturb(x0, eps, places.t), x0, eps, places, 0)
@@ -175,8 +179,7 @@ def test_settings_that_do_not_fit_are_refused(build, said):
 def test_a_network_that_cannot_be_distilled_is_refused():
     """The network would be asked outside of its times."""
     rows = lambda times=(): PAIRS["rows"](steps=1, times=times)
-    network = Network(lambda *_: {}, lambda params, x, *_, key=None: x)
-    teacher = Model(*CASES["flow"], network)
+    teacher = Model(*CASES["flow"], network(lambda params, x, *_, key=None: x))
     distil = lambda pair, weight=truncated_snr: FlowMapDistillation(
         rule=RULE, pair=pair, diagonal=0.0, weight=weight, teacher=teacher
     )
