@@ -344,6 +344,7 @@ def traced(*trees: Any) -> bool:
 
 
 def _short(value: Any) -> str:
-    """Return the value's representation on one line, at most 60 characters."""
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    """Return the value's representation on one line, at most 60 characters or `Class(...)`."""
+    text, start = " ".join(repr(value).split()), f"{type(value).__name__}("
+    short = f"{start}...)" if text.startswith(start) else f"{text[:57]}..."
+    return text if len(text) <= 60 else short

@@ -163,6 +163,27 @@ def explicit(sde: SDE, steps: int, times: tuple[float, ...] = ()) -> np.ndarray:
 
 
 @grid
+def nested(sde: SDE, steps: int, times: tuple[float, ...] = ()) -> np.ndarray:
+    """Take every k-th of the given times, so that the grids of fewer steps lie in those of more.
+
+    times: k * steps + 1 of them, the last of which ends the grid; by default `steps` equal steps in
+    t, of which the last leads to the data. Raises ValueError for another number.
+
+    >>> from diffjax import schedules, sde
+    >>> vp, times = sde.VP(schedules.Linear()), (1.0, 0.7, 0.5, 0.2, 0.0)
+    >>> [nested(vp, steps, times).tolist() for steps in (4, 2, 1)]
+    [[1.0, 0.7, 0.5, 0.2, 0.0], [1.0, 0.5, 0.0], [1.0, 0.0]]
+    """
+    if not times:
+        return _between(sde, np.arange(steps) / steps)
+    if len(times) <= steps or (len(times) - 1) % steps:
+        raise ValueError(
+            f"times: {len(times)} of them; needs k * {steps} + 1 of them for steps={steps}"
+        )
+    return np.array(times)[:: (len(times) - 1) // steps]
+
+
+@grid
 def shifted(sde: SDE, steps: int, shift: float = 3.0, inner: bool = False) -> np.ndarray:
     """Take equal steps in u, where t = shift u / (1 + (shift - 1) u) (arXiv:2403.03206, eq. 23).
 
@@ -315,6 +336,7 @@ GRIDS = catalogue(
     exponential,
     karras,
     explicit,
+    nested,
     shifted,
     linspace,
     leading,

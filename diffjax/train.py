@@ -25,7 +25,6 @@ or for unreadable data; 128 + signal for an interruption: 130 by ctrl-C, 143 by 
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 import sys
 import time
@@ -75,10 +74,7 @@ def run() -> int:
     asked = cli.read(flags())
     settings = config.override(config.load(asked.config), asked.overrides)
 
-    import jax
-
-    from diffjax.devices.processes import first
-    from diffjax.runs.launch import launch
+    from diffjax.runs.launch import interrupted, launch
     from diffjax.training.workdir import last_step
 
     cli.start(asked)
@@ -96,13 +92,7 @@ def run() -> int:
             command=sys.argv,
         )
     except Stopped as stopped:
-        if first():
-            command = shlex.join(["python", "-m", "diffjax.train", *sys.argv[1:]])
-            line = f"{stopped.signal.name}: saved at step {stopped.step}. To resume: {command}"
-            print(line, file=sys.stderr, flush=True)
-        if jax.process_count() == 1:  # sys.exit might wait forever for a thread that reads data
-            os._exit(128 + stopped.signal)
-        return 128 + stopped.signal
+        return interrupted(stopped, "diffjax.train")
     done = f"trained to step {steps} in {time.monotonic() - began:.0f} s"
     if steps == before:
         done = f"already at step {steps}; to train longer, set a larger --config.train.steps"

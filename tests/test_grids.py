@@ -26,7 +26,7 @@ from diffjax.sde import SDES, VE, VP, Flow, levels
 
 pytestmark = pytest.mark.typed
 
-FREE = sorted(set(GRIDS) - {"explicit", "linspace", "leading", "trailing"})
+FREE = sorted(set(GRIDS) - {"explicit", "nested", "linspace", "leading", "trailing"})
 DISCRETE = {"linspace": linspace, "leading": leading, "trailing": trailing}
 DDPM = VP(Linear(), t_min=1e-3)
 COUNTS = (1, 2, 3, 9, 27)

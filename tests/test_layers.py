@@ -18,7 +18,7 @@ LAYERS = (
     ("analytic", "likelihood", "samplers", "weights"),
     ("generation", "inverse", "objectives", "plot"),
     ("evaluation", "report", "training"),
-    ("builder",),
+    ("aot", "builder"),
     ("runs", "cli"),
     ("__main__", "train", "sample", "evaluate", "tools"),
 )

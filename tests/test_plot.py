@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffjax import plot
+from diffjax import plot, samplers
 from diffjax.schedules import Linear
 from diffjax.sde import VE, VP
 
@@ -199,6 +199,16 @@ def test_a_trajectory_is_a_picture(kind, shape):
     x = np.random.default_rng(0).normal(size=(5, *shape)).astype(np.float32)
     picture = plot.trajectory(x, x, np.linspace(1, 0, 5), kind)
     assert picture.dtype == np.uint8 and picture.shape[2] == 3 and picture.std() > 10
+
+
+@pytest.mark.parametrize("name", ["ddim", "ancestral"])
+def test_a_table_is_a_picture_of_its_coefficients(name):
+    """A sampler with noise has columns of it, and one without has none."""
+    table = samplers.SAMPLERS[name](VP(Linear()), np.linspace(1.0, 0.1, 8))
+    picture = plot.table(table)
+    assert picture.dtype == np.uint8 and picture.std() > 10
+    none = plot.table(samplers.ddim(VP(Linear()), np.linspace(1.0, 0.1, 8)))
+    assert (picture.shape[1] > none.shape[1]) == (name == "ancestral")
 
 
 def test_few_values_are_drawn_as_a_matrix_of_pairs():

@@ -24,7 +24,6 @@ import jax
 
 from diffjax.builder.construct import Applied, call, construct, fields, instance, lookup, refuse
 from diffjax.builder.defaults import completed
-from diffjax.builder.guidance import takes_to
 from diffjax.builder.metrics import check_features, construct_metrics
 from diffjax.builder.network import construct_network, droppable
 from diffjax.builder.sampling import (
@@ -33,8 +32,10 @@ from diffjax.builder.sampling import (
     construct_grid,
     construct_sampler,
     construct_table,
+    doubts,
     listing,
     noisy,
+    off_grid,
     order,
     plan,
     untrained,
@@ -46,6 +47,7 @@ from diffjax.builder.training import (
     construct_loss,
     construct_optimizer,
     construct_train,
+    task,
     widths,
 )
 from diffjax.checks import SEEDS
@@ -65,7 +67,7 @@ from diffjax.denoiser import Model
 from diffjax.devices.mesh import SHARDINGS
 from diffjax.features import EXTRACTORS, Extractor
 from diffjax.io.trees import flat
-from diffjax.objectives import Objective, Task
+from diffjax.objectives import Objective
 from diffjax.parameterization import NOISE_LABELS, PARAMETERIZATIONS
 from diffjax.schedules import DERIVED, SCHEDULES, Schedule
 from diffjax.sde import SDE, SDES
@@ -93,8 +95,11 @@ __all__ = [
     "construct_schedule",
     "construct_sde",
     "construct_table",
+    "doubts",
+    "droppable",
     "experiment",
     "listing",
+    "off_grid",
     "order",
     "plan",
     "refuse",
@@ -132,6 +137,7 @@ def experiment(config: Config, form: Form | None = None, load: Loader | None = N
     if not 0 <= seed < SEEDS:
         raise ConfigError(f"config.seed={seed}: needs 0 <= seed < 2**32")
     source, reading = construct_data(config["data"], "config.data", opened=form is None)
+    in_data = None if form else tuple(source("train").form.names)
     form = form or reading.form(source("train"))
     reading = dataclasses.replace(reading, kind=form.kind)
     model = construct_model(config, conditions_of(form, reading))
@@ -146,7 +152,7 @@ def experiment(config: Config, form: Form | None = None, load: Loader | None = N
     check_lengths(form, loss)
     if set(holds) == set(loss.loads):
         adds = noisy(config["sampling"], model.sde, planned)
-        refuse("config.loss")(loss.check)(model, task(config, form, reading, adds))
+        refuse("config.loss")(loss.check)(model, task(config, form, reading, adds, in_data))
     averages = construct_averages(config["ema"], "config.ema")
     train = construct_train(config["train"], "config.train", averages)
     built = Experiment(
@@ -206,21 +212,6 @@ def check_frozen(built: Experiment) -> None:
     refuse(place)(matched)(built.frozen, params)
     if all(map(matches(built.frozen), flat(params))):
         raise ConfigError(f"{place}={built.frozen}: matches every parameter: nothing is trained")
-
-
-def task(config: Config, form: Form, reading: Reading, adds_noise: str) -> Task:
-    """Return the properties of data, network and sampler that an objective checks.
-
-    adds_noise: the field of config.sampling that adds noise, "" for none.
-    """
-    return Task(
-        form=form,
-        dequantized=reading.dequantize,
-        conditions=droppable(config["network"], form.conditions),
-        second_output=bool(config["network"].get("learn_variance", False)),
-        second_time=takes_to(config["network"]),
-        noisy=adds_noise,
-    )
 
 
 def construct_data(

@@ -110,6 +110,15 @@ def rehearse(planned: Plan, sde: SDE, form: Form) -> None:
     jax.eval_shape(planned.run, Nothing(sde), x, keys, form.example(2))
 
 
+def doubts(
+    experiment: Experiment,
+    weights: Sequence[float] = (),
+    cond: Mapping[str, np.ndarray] | None = None,
+) -> list[str]:
+    """Return the lines of `untrained` and `off_grid`, which a user should read before sampling."""
+    return [*filter(None, (untrained(experiment, weights, cond), off_grid(experiment)))]
+
+
 def untrained(
     experiment: Experiment,
     weights: Sequence[float] = (),
@@ -133,6 +142,28 @@ def untrained(
     if not _leads_from_null(guided["reference"]) or np.all(np.equal(weight, 1)):
         return ""
     return f"config.sampling.guidance: weight {weight} needs predictions without conditions, {asks}"
+
+
+def off_grid(experiment: Experiment) -> str:
+    """Return one line if sampling visits times for which the network was not trained, or "".
+
+    A network that was distilled to a few steps, or trained as a flow map between given times, knows
+    these times only.
+    """
+    sde = experiment.model.sde
+    planned = experiment.plan(sde)
+    table = planned.table if isinstance(planned, Plan) else None
+    grids = experiment.loss.grids(sde, bool(table and table.leads))
+    times = np.asarray(table.t)[np.asarray(table.active)] if table else np.empty(0)
+    near = lambda grid: np.abs(times - grid[:-1]).max() <= sde.t_min
+    if not grids or any(len(times) == len(grid) - 1 and near(grid) for grid in grids):
+        return ""
+    counts = ", ".join(str(len(grid) - 1) for grid in grids)
+    asked = f"{len(times)} rows" if table else "the sampler adaptive"
+    return (
+        f"config.sampling: {asked} at times for which the network was not trained: expect poor "
+        f"samples; config.loss trains --steps={counts}, with the grid nested and one row per step"
+    )
 
 
 def _missing(values: np.ndarray) -> bool:

@@ -15,8 +15,12 @@ from diffjax.builder.construct import (
     named_parameters,
     refuse,
 )
+from diffjax.builder.guidance import takes_to
+from diffjax.builder.network import droppable
 from diffjax.config import Config, ConfigError, checked, known
-from diffjax.objectives import OBJECTIVES, Objective
+from diffjax.data import Reading
+from diffjax.data.form import Form
+from diffjax.objectives import OBJECTIVES, Objective, Task
 from diffjax.training.ema import EMAS, RAW, Average, Power, length
 from diffjax.training.experiment import Holding, Train
 from diffjax.training.optimizer import OPTIMIZERS, RATES, optimizer
@@ -53,6 +57,31 @@ def construct_loss(
             holds[field] = refuse(f"{place}.{field}={path}")(load)(field, path)
             built[field] = holds[field].denoise.model
     return instance(call(entry, settings, place, **built), Objective, place), holds
+
+
+def task(
+    config: Config,
+    form: Form,
+    reading: Reading,
+    adds_noise: str,
+    fields: tuple[str, ...] | None = None,
+) -> Task:
+    """Return the properties of data, network and sampler that an objective checks.
+
+    adds_noise: the field of config.sampling that adds noise, "" for none. fields: names of all
+    conditions of the data, None if unknown.
+    """
+    changes = {"augment": reading.augment, "dequantize": reading.dequantize}
+    return Task(
+        form=form,
+        dequantized=reading.dequantize,
+        conditions=droppable(config["network"], form.conditions),
+        second_output=bool(config["network"].get("learn_variance", False)),
+        second_time=takes_to(config["network"]),
+        noisy=adds_noise,
+        fields=fields,
+        changes=next((f"config.data.{name}" for name, on in changes.items() if on), ""),
+    )
 
 
 def construct_frozen(spec: Config, place: str) -> tuple[str, ...]:

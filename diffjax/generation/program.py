@@ -140,6 +140,40 @@ def _split_registers(everywhere: NamedSharding) -> Any:
     return Registers(**axes, bad=cast(Any, everywhere))
 
 
+def lowered(
+    denoise: Denoise,
+    plan: Sampling,
+    *,
+    size: int,
+    shape: tuple[int, ...],
+    cond: Mapping[str, Any],
+    mesh: Mesh,
+    by_rows: bool = False,
+) -> Any:
+    """Lower the program of `Generation` from shapes, for devices that need not be there.
+
+    denoise, plan: of arrays or of their shapes. size: the number B of samples in a batch. cond:
+    conditions by name, (B, ...) each, or their shapes. by_rows: lower the program of previews, for
+    parts of a table.
+    """
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    split = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+    put = lambda where, tree: jax.tree.map(
+        lambda a: jax.ShapeDtypeStruct(jnp.shape(a), jnp.result_type(a), sharding=where), tree
+    )
+    structure, leaves = jax.tree.structure((denoise, plan)), jax.tree.leaves((denoise, plan))
+    key, index = jax.eval_shape(lambda: (stream(0, "sample"), jnp.arange(size)))
+    arguments = *put(everywhere, (leaves, key)), *put(split, (index, dict(cond)))
+    if not by_rows:
+        return _program(structure, shape, everywhere).lower(*arguments, None)
+    assert isinstance(plan, Plan)
+    x = jax.ShapeDtypeStruct((size, *shape), jnp.float32)
+    row = jax.ShapeDtypeStruct((), jnp.int32)
+    registers = jax.tree.map(put, _split_registers(everywhere), jax.eval_shape(plan.begin, x))
+    program = _part_program(structure, shape, everywhere)
+    return program.lower(*arguments, None, registers, row, row)
+
+
 class Generation:
     """Samples start, ..., num - 1 of the run `seed`, in batches, by a program compiled in advance.
 

@@ -12,7 +12,7 @@ all methods. Three choices combine freely:
 - the rule (`RULES`): linear, as above, or one of its corrections;
 - a threshold on x0 (`THRESHOLDS`), with guidance or without.
 
-`Guided(reference, rule)`, `Thresholded(guidance, threshold)` and `Classifier` are guidances. Each
+`Guided(reference, rule)`, `Thresholded(inside, threshold)` and `Classifier` are guidances. Each
 uses predictions only, so it is valid for every process and parameterization. They are pytrees:
 networks in them are traced, settings are static. No sample depends on the others of its batch.
 """

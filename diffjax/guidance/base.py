@@ -131,29 +131,38 @@ class Guided:
         return jax.lax.cond(everywhere(weight == 1), alone, guided)
 
 
+class Around:
+    """The base class of guidance around another one, `inside`, whose weights and NFE it has.
+
+    A subclass adds the call. `inside` predicts what the call then changes.
+    """
+
+    inside: Guidance
+
+    @property
+    def weighs(self) -> bool:
+        return self.inside.weighs
+
+    def init(self, x: Sample) -> Memory:
+        return self.inside.init(x)
+
+    def passes(self, weights: np.ndarray) -> int:
+        return self.inside.passes(weights)
+
+
 @pytree
 @dataclass(frozen=True)
-class Thresholded:
+class Thresholded(Around):
     """Guidance whose x0 is thresholded at every weight; eps follows from x0 and x_t.
 
     >>> from diffjax.guidance import Static
     >>> Thresholded(Guided(), Static())
-    Thresholded(guidance=Guided(reference=Null(), rule=Linear()), threshold=Static(bound=1.0))
+    Thresholded(inside=Guided(reference=Null(), rule=Linear()), threshold=Static(bound=1.0))
     """
 
-    guidance: Guidance
+    inside: Guidance
     threshold: Threshold = field(metadata={"static": True})
 
-    @property
-    def weighs(self) -> bool:
-        return self.guidance.weighs
-
-    def init(self, x: Sample) -> Memory:
-        return self.guidance.init(x)
-
-    def passes(self, weights: np.ndarray) -> int:
-        return self.guidance.passes(weights)
-
     def __call__(self, query: Query, weight: Weight, memory: Memory) -> Answer:
-        guided, memory = self.guidance(query, weight, memory)
+        guided, memory = self.inside(query, weight, memory)
         return with_x0(query, guided, self.threshold(guided.x0)), memory

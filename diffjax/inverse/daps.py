@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from diffjax import checks
 from diffjax.arrays import pytree
+from diffjax.guidance.base import Around
 from diffjax.guidance.query import Answer, Memory, Query, Weight, with_x0
 from diffjax.inverse.covariances import Drawable
 from diffjax.inverse.posterior import Posterior
-from diffjax.prediction import Sample
 
 
 @pytree
 @dataclass(frozen=True)
-class Drawn:
+class Drawn(Around):
     """A draw of x0 from N(x0', C') in place of its mean x0', for the table `consistency`.
 
-    `posterior` gives the mean x0' and the covariance C' = C - C A^T (A C A^T + std^2 I)^-1 A C. The
+    `inside` gives the mean x0' and the covariance C' = C - C A^T (A C A^T + std^2 I)^-1 A C. The
     draw is the mean of the problem with a perturbed prior and measurement: with x = x0_hat +
     C^(1/2) z it is x + C A^T (A C A^T + std^2 I)^-1 (y + std n - A x). With `consistency`, which
     adds fresh noise to x0, this is DAPS (arXiv:2407.01521, Alg. 1) without its Langevin dynamics.
@@ -48,26 +46,16 @@ class Drawn:
     [1.2..., 1.2..., 1.2...]
     """
 
-    posterior: Posterior
+    inside: Posterior
 
     def __post_init__(self):
-        if isinstance(self.posterior, Posterior):
+        if isinstance(self.inside, Posterior):
             hint = "diffjax.inverse.Tweedie(), Prior() or Flat()"
-            checks.instance(Drawable, hint, covariance=self.posterior.covariance)
-
-    @property
-    def weighs(self) -> bool:
-        return self.posterior.weighs
-
-    def init(self, x: Sample) -> Memory:
-        return self.posterior.init(x)
-
-    def passes(self, weights: np.ndarray) -> int:
-        return self.posterior.passes(weights)
+            checks.instance(Drawable, hint, covariance=self.inside.covariance)
 
     def __call__(self, query: Query, weight: Weight, memory: Memory) -> Answer:
-        prediction, problem, memory = self.posterior.pose(query, weight, memory)
-        covariance = self.posterior.covariance
+        prediction, problem, memory = self.inside.pose(query, weight, memory)
+        covariance = self.inside.covariance
         assert isinstance(covariance, Drawable)
         away = covariance.root(problem, query.normal(0))
         noise = problem.std * query.normal(1, problem.residual.shape[1:])

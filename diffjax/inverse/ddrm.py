@@ -12,7 +12,7 @@ from diffjax import checks
 from diffjax.arrays import expand, pytree
 from diffjax.guidance.base import Conditional, Guidance
 from diffjax.guidance.query import Answer, Memory, Query, Weight
-from diffjax.inverse.measurement import Measurement
+from diffjax.inverse.measurement import MeasuredGuidance, Measurement
 from diffjax.inverse.spectral import Decomposed, check_spectral
 from diffjax.prediction import Prediction, Sample, Time
 from diffjax.sde import SDE
@@ -20,7 +20,7 @@ from diffjax.sde import SDE
 
 @pytree
 @dataclass(frozen=True)
-class DDRM:
+class DDRM(MeasuredGuidance):
     """DDRM (arXiv:2201.11793, eq. 7, 8) as a stochastic flow map, for the table `flow_map`.
 
     In a row from t to s let e be the error of x0_hat against A^+ y, r = std / (singular value), and
@@ -62,17 +62,6 @@ class DDRM:
         checks.within(0, 1, eta=self.eta, eta_b=self.eta_b)
         if isinstance(self.measurement, Measurement):
             check_spectral(type(self).__name__, self.measurement)
-
-    @property
-    def weighs(self) -> bool:
-        return self.inside.weighs
-
-    def init(self, x: Sample) -> Memory:
-        self.measurement.check(x)
-        return self.inside.init(x)
-
-    def passes(self, weights: np.ndarray) -> int:
-        return self.inside.passes(weights)
 
     def __call__(self, query: Query, weight: Weight, memory: Memory) -> Answer:
         if query.to is None:

@@ -12,15 +12,14 @@ from diffjax import checks
 from diffjax.arrays import expand, pytree
 from diffjax.guidance.base import Conditional, Guidance
 from diffjax.guidance.query import Answer, Memory, Query, Weight
-from diffjax.inverse.measurement import Measurement
+from diffjax.inverse.measurement import MeasuredGuidance, Measurement
 from diffjax.inverse.operators.simple import Scale
 from diffjax.inverse.posterior import check_no_flow_map
-from diffjax.prediction import Sample
 
 
 @pytree
 @dataclass(frozen=True)
-class Joint:
+class Joint(MeasuredGuidance):
     """E[x0 | x_t, y] for y = factor x0 + std n, exactly: one pass at a lower noise level.
 
     x_t / alpha and y / factor are two independent noisy copies of x0. Their mean, weighted by the
@@ -63,17 +62,6 @@ class Joint:
                 raise ValueError(f"factor {np.shape(value)}: needs one number for all values")
             if not (np.asarray(value) > 0).all():
                 raise ValueError(f"{name}={value}: needs {name} > 0")
-
-    @property
-    def weighs(self) -> bool:
-        return self.inside.weighs
-
-    def init(self, x: Sample) -> Memory:
-        self.measurement.check(x)
-        return self.inside.init(x)
-
-    def passes(self, weights: np.ndarray) -> int:
-        return self.inside.passes(weights)
 
     def __call__(self, query: Query, weight: Weight, memory: Memory) -> Answer:
         check_no_flow_map(query, type(self).__name__)

@@ -12,19 +12,19 @@ from jaxtyping import Array, Float
 from diffjax import checks
 from diffjax.arrays import expand, pytree
 from diffjax.guidance import Conditional, Guidance, Query
+from diffjax.guidance.base import Around
 from diffjax.guidance.query import Answer, Memory, Weight, with_x0
-from diffjax.prediction import Sample
 from diffjax.samplers.starts import last_part
 
 
 @pytree
 @dataclass(frozen=True)
-class Inpainted:
+class Inpainted(Around):
     """Guidance that keeps each value of an image until its time: inpainting with a soft mask.
 
     x0: the image (B, ...). since: (B, ...), the time from which a value is free, -1 for never.
     Before that time the prediction of the value is that of the image, so its state is the noised
-    image. Use `inpainting` to construct one. guidance: predicts the free values.
+    image. Use `inpainting` to construct one. inside: predicts the free values.
 
     >>> import jax
     >>> from diffjax import analytic, schedules, sde
@@ -38,20 +38,10 @@ class Inpainted:
 
     x0: Any
     since: Any
-    guidance: Guidance = field(default=Conditional())
-
-    @property
-    def weighs(self) -> bool:
-        return self.guidance.weighs
-
-    def init(self, x: Sample) -> Memory:
-        return self.guidance.init(x)
-
-    def passes(self, weights: np.ndarray) -> int:
-        return self.guidance.passes(weights)
+    inside: Guidance = field(default=Conditional())
 
     def __call__(self, query: Query, weight: Weight, memory: Memory) -> Answer:
-        prediction, memory = self.guidance(query, weight, memory)
+        prediction, memory = self.inside(query, weight, memory)
         checks.same_shape(query.x.shape, x0=self.x0, since=self.since)
         free = expand(query.t, query.x) <= self.since.astype(query.t.dtype)
         return with_x0(query, prediction, jnp.where(free, prediction.x0, self.x0)), memory

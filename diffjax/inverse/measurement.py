@@ -12,6 +12,8 @@ from jaxtyping import Array, Float, Key
 
 from diffjax import checks
 from diffjax.arrays import expand, normal, pytree
+from diffjax.guidance.base import Around
+from diffjax.guidance.query import Memory
 from diffjax.inverse.operators.base import Operator
 from diffjax.prediction import Sample
 
@@ -70,6 +72,16 @@ class Measurement:
         """Return std with as many axes as y: (1 or B, 1, ...)."""
         std = jnp.asarray(self.std, y.dtype)
         return expand(std, y) if std.ndim else std.reshape((1,) * y.ndim)
+
+
+class MeasuredGuidance(Around):
+    """The base class of guidance around `inside` by a measurement, whose shape `init` checks."""
+
+    measurement: Measurement
+
+    def init(self, x: Sample) -> Memory:
+        self.measurement.check(x)
+        return super().init(x)
 
 
 def measured(

@@ -196,5 +196,5 @@ def products(method: Any) -> int:
     """Return the vector-Jacobian products of the network per row and particle."""
     if isinstance(method, Particles):
         return int(method.proposal.sloped)
-    posterior = method.posterior if isinstance(method, Drawn) else method
+    posterior = method.inside if isinstance(method, Drawn) else method
     return posterior.covariance.products if isinstance(posterior, Posterior) else 0

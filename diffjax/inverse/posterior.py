@@ -12,15 +12,15 @@ from diffjax.arrays import pytree
 from diffjax.guidance.base import Conditional, Guidance
 from diffjax.guidance.query import Answer, Memory, Query, Weight, with_x0
 from diffjax.inverse.covariances import Covariance, Tweedie
-from diffjax.inverse.measurement import Measurement
+from diffjax.inverse.measurement import MeasuredGuidance, Measurement
 from diffjax.inverse.problem import Problem, posed
-from diffjax.prediction import Prediction, Sample
+from diffjax.prediction import Prediction
 from diffjax.sde import ends
 
 
 @pytree
 @dataclass(frozen=True)
-class Posterior:
+class Posterior(MeasuredGuidance):
     """The prediction of x0 given x_t and a measurement y = A x0 + std n.
 
         x0' = x0_hat + Gamma A^T (A C A^T + std^2 I)^-1 (y - A x0_hat)
@@ -57,17 +57,6 @@ class Posterior:
         checks.instance(Covariance, "diffjax.inverse.Tweedie()", covariance=self.covariance)
         checks.instance(Guidance, "diffjax.guidance.Guided()", inside=self.inside)
         check_operator(self.measurement, self.covariance)
-
-    @property
-    def weighs(self) -> bool:
-        return self.inside.weighs
-
-    def init(self, x: Sample) -> Memory:
-        self.measurement.check(x)
-        return self.inside.init(x)
-
-    def passes(self, weights: np.ndarray) -> int:
-        return self.inside.passes(weights)
 
     def pose(
         self, query: Query, weight: Weight, memory: Memory

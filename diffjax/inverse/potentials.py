@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 from diffjax import checks
 from diffjax.arrays import dims, expand, pytree
 from diffjax.guidance import Conditional, Guidance, Query
+from diffjax.guidance.base import Around
 from diffjax.guidance.query import Answer, Memory, Weight
 from diffjax.inverse.measurement import Measurement
 from diffjax.inverse.operators.base import Spectral
@@ -127,13 +128,13 @@ def noise_to_signal(sde: SDE, t: Float[Array, " b"]) -> Float[Array, " b"]:
 
 @pytree
 @dataclass(frozen=True)
-class Tilted:
+class Tilted(Around):
     """Guidance by the gradient of a potential: eps - sigma grad log psi(x0_hat(x_t)).
 
     x0 moves by sigma^2 / alpha times the gradient, which is taken with respect to x_t, through the
     network. With a `Reward` it is guidance by a reward, with an `Observation` that by a
-    measurement. guidance: predicts x0_hat; the weights of rows are its. A row costs the passes of
-    `guidance` and their backward pass. The guidance is an approximation where x0 has a variance
+    measurement. inside: predicts x0_hat; the weights of rows are those of `inside`. A row costs its
+    passes and their backward pass. The guidance is an approximation where x0 has a variance
     given x_t that the potential does not take into account; as a proposal of `steer` it is
     corrected. The result is not finite at alpha = 0: use a process with t_max < 1.
 
@@ -150,26 +151,16 @@ class Tilted:
     """
 
     potential: Any
-    guidance: Guidance = field(default=Conditional())
+    inside: Guidance = field(default=Conditional())
 
     def __post_init__(self):
         object.__setattr__(self, "potential", traceable(self.potential))
-
-    @property
-    def weighs(self) -> bool:
-        return self.guidance.weighs
-
-    def init(self, x: Sample) -> Memory:
-        return self.guidance.init(x)
-
-    def passes(self, weights: np.ndarray) -> int:
-        return self.guidance.passes(weights)
 
     def __call__(self, query: Query, weight: Weight, memory: Memory) -> Answer:
         sde, t = query.sde, query.t
 
         def value(x: Sample) -> tuple[Array, Answer]:
-            prediction, after = self.guidance(replace(query, x=x), weight, memory)
+            prediction, after = self.inside(replace(query, x=x), weight, memory)
             return log_psi(self.potential, prediction.x0, noise_to_signal(sde, t)).sum(), (
                 prediction,
                 after,

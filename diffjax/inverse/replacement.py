@@ -5,20 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 import jax.numpy as jnp
-import numpy as np
 
 from diffjax.arrays import expand, pytree
 from diffjax.guidance.base import Conditional, Guidance
 from diffjax.guidance.query import Answer, Memory, Query, Weight
-from diffjax.inverse.measurement import Measurement
+from diffjax.inverse.measurement import MeasuredGuidance, Measurement
 from diffjax.inverse.posterior import check_no_flow_map
 from diffjax.inverse.spectral import Decomposed, check_spectral
-from diffjax.prediction import Sample
 
 
 @pytree
 @dataclass(frozen=True)
-class Replacement:
+class Replacement(MeasuredGuidance):
     """Replacement of the measured part of x_t by that of alpha y + sigma z, with fresh noise z.
 
     The network sees x_t + A^+ (alpha y + sigma A z - A x_t), and the measured part of its x0 is
@@ -54,17 +52,6 @@ class Replacement:
     def __post_init__(self):
         if isinstance(self.measurement, Measurement):
             check_spectral(type(self).__name__, self.measurement)
-
-    @property
-    def weighs(self) -> bool:
-        return self.inside.weighs
-
-    def init(self, x: Sample) -> Memory:
-        self.measurement.check(x)
-        return self.inside.init(x)
-
-    def passes(self, weights: np.ndarray) -> int:
-        return self.inside.passes(weights)
 
     def __call__(self, query: Query, weight: Weight, memory: Memory) -> Answer:
         check_no_flow_map(query, type(self).__name__)

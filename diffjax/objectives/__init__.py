@@ -4,11 +4,11 @@ from diffjax.arrays import catalogue
 from diffjax.objectives.base import Batch, Context, Metrics, Objective, Part, State, Task
 from diffjax.objectives.denoising import Denoising
 from diffjax.objectives.errors import ERRORS
-from diffjax.objectives.flow_map import FlowMap, FlowMapDistillation
+from diffjax.objectives.flow_map import MAP_RULES, FlowMap, FlowMapDistillation
 from diffjax.objectives.matching import DIVERGENCES, DistributionMatching
 from diffjax.objectives.pairings import PAIRINGS
 from diffjax.objectives.pairs import PAIRS
-from diffjax.objectives.rules import MAP_RULES, VELOCITIES
+from diffjax.objectives.rules import VELOCITIES
 
 __all__ = [
     "DIVERGENCES",

@@ -18,18 +18,20 @@ from diffjax import checks
 from diffjax.arrays import Params, dims
 from diffjax.data.form import Form
 from diffjax.denoiser import Model
+from diffjax.sde import SDE
 
 Batch = Mapping[str, Any]
 """A batch by name. x (B, ...). Optional: cond {name: (B, ...)}; kept, conditions that are never
 dropped; mask, which broadcasts against x and is 1 for values that count and 0 for padding; weight
 (B,); u (B,), numbers in [0, 1) that are stratified over more items than these, for the variable
-that the loss depends on most, such as the time."""
+that the loss depends on most, such as the time; noise (B, ...), that of each item, which an
+objective reads from the data where it `reads` the field."""
 State = Any
 """The state that an objective carries from step to step: a pytree of arrays."""
 Metrics = dict[str, Array]
 
 
-BATCH = ("x", "cond", "kept", "mask", "weight", "u")
+BATCH = ("x", "cond", "kept", "mask", "weight", "u", "noise")
 """The entries that a batch may have."""
 
 
@@ -50,6 +52,9 @@ def check_batch(batch: Batch) -> None:
     checks.per_sample(len(x), **single)
     mask = np.shape(batch.get("mask", 1.0))
     fits = all(m in (1, n) for m, n in zip(mask[::-1], x.shape[::-1], strict=False))
+    noise = np.shape(batch.get("noise", x))
+    if noise != x.shape:
+        raise ValueError(f"batch['noise'] has the shape {noise}; needs that of x, {x.shape}")
     if len(mask) > x.ndim or not fits:
         raise ValueError(
             f"batch['mask'] has the shape {mask}; needs one that broadcasts to {x.shape}"
@@ -119,7 +124,9 @@ class Task(NamedTuple):
     None stands for unknown. form: the form of the data. dequantized: whether uniform noise fills
     the bins of their levels. conditions: names of those that may be dropped. second_output: whether
     the network has a second output. second_time: whether it takes a second time. noisy: the field
-    of config.sampling that adds noise, and thus needs a score, with its value.
+    of config.sampling that adds noise, and thus needs a score, with its value. fields: names of all
+    conditions that the data hold, also of those that the network does not receive. changes: a
+    setting of config.data that changes items at random, so that they no longer suit their fields.
 
     >>> Task(second_time=True).second_time, Task().second_time
     (True, None)
@@ -131,6 +138,8 @@ class Task(NamedTuple):
     second_output: bool | None = None
     second_time: bool | None = None
     noisy: str = ""
+    fields: tuple[str, ...] | None = None
+    changes: str = ""
 
 
 class Objective(abc.ABC):
@@ -156,9 +165,21 @@ class Objective(abc.ABC):
         """Raise ValueError, naming the setting, where model or task do not suit the objective."""
 
     @property
+    def reads(self) -> tuple[str, ...]:
+        """Conditions of the data that a batch holds under their names, for the objective alone."""
+        return ()
+
+    @property
     def drops_conditions(self) -> bool:
         """Whether the network is also trained without conditions, which guidance needs."""
         return True
+
+    def grids(self, sde: SDE, leads: bool) -> tuple[np.ndarray, ...]:
+        """Return the grids of times for which the network is trained; () for all times.
+
+        leads: whether the sampler passes a second time.
+        """
+        return ()
 
     def init(self, model: Model) -> Params:
         """Return the trainable parameters of the objective itself, `params["loss"]`."""

@@ -34,7 +34,7 @@ from diffjax.objectives.base import (
 )
 from diffjax.objectives.dropout import ConditionDropout, check_conditions, drops, hashable
 from diffjax.objectives.errors import ERRORS, l2
-from diffjax.objectives.pairings import PAIRINGS, Pairing, independent
+from diffjax.objectives.pairings import PAIRINGS, Pairing, independent, stored
 from diffjax.prediction import Prediction
 from diffjax.weights import WEIGHTS, Weight, elbo, uniform_output
 
@@ -54,13 +54,13 @@ class Denoising(Objective):
     error: the error of the output per value. condition_dropout: the probability that all conditions
     of a sample are dropped, for classifier-free guidance (arXiv:2207.12598), or probabilities by
     name, each condition independently. pairing: of items and noises of a batch, within a class
-    where there are labels; unless it is independent, eps is no score, and only ODEs can sample.
-    uncertainty: learn the uncertainty u of each noise level as a function of the log-SNR, and
-    minimise loss / exp(u) + u (arXiv:2312.02696, eq. 21). hybrid: the factor of the bound of a
-    discrete process, in bits per dimension, which trains the second output of a network without
-    affecting F (arXiv:2102.09672, sec. 3.1). steps: the number of steps of that process. bound: add
-    prior and decoder terms; with the weight elbo the loss is then the variational bound in nats per
-    dimension.
+    where there are labels, or as the data store them; unless it is independent, eps is no score,
+    and only ODEs can sample. uncertainty: learn the uncertainty u of each noise level as a function
+    of the log-SNR, and minimise loss / exp(u) + u (arXiv:2312.02696, eq. 21). hybrid: the factor of
+    the bound of a discrete process, in bits per dimension, which trains the second output of a
+    network without affecting F (arXiv:2102.09672, sec. 3.1). steps: the number of steps of that
+    process. bound: add prior and decoder terms; with the weight elbo the loss is then the
+    variational bound in nats per dimension.
 
     Metrics: `loss`, the weighted error; `bound` and `hybrid`, the terms that these add;
     `loss_at_logsnr` (2, bins), sums and counts of the loss by noise level. Raises ValueError for
@@ -104,6 +104,10 @@ class Denoising(Objective):
         if not self.hybrid >= 0:
             raise ValueError(f"hybrid={self.hybrid}: needs hybrid >= 0")
         checks.whole(2, steps=self.steps)
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        return ("noise",) if self.pairing is stored else ()
 
     @property
     def drops_conditions(self) -> bool:
@@ -155,8 +159,18 @@ class Denoising(Objective):
                 f"bound=True: needs images in grey levels; the data are {task.form.kind} "
                 f"{task.form.shape} of {task.form.dtype}"
             )
+        if self.reads and task.fields is not None and "noise" not in task.fields:
+            raise ValueError(
+                f"pairing='stored': the data have no condition 'noise', only "
+                f"{', '.join(task.fields) or 'none'}; diffjax.tools.pairs writes such data"
+            )
+        if self.reads and task.changes:
+            raise ValueError(
+                f"pairing='stored': {task.changes} changes items and not their noise; allowed: "
+                f"neither augment nor dequantize"
+            )
         others = [name for name in task.conditions or () if name != "label"]
-        if self.pairing is not independent and others:
+        if self.pairing not in (independent, stored) and others:
             raise ValueError(
                 f"pairing: pairs items within a class, so the noise would depend on the condition "
                 f"{others[0]!r}; allowed: pairing='independent'"
@@ -185,7 +199,10 @@ class Denoising(Objective):
         x0 = batch["x"]
         u = batch["u"] if "u" in batch else self.draw.positions(key_t, len(x0))
         t, factor = self.draw(model.sde, u.astype(x0.dtype), state)
-        noise = jax.random.normal(key_eps, x0.shape, x0.dtype)
+        if self.reads and "noise" not in batch:
+            raise ValueError("pairing='stored': needs batch['noise'], the noise of each item")
+        drawn = jax.random.normal(key_eps, x0.shape, x0.dtype)
+        noise = batch["noise"].astype(x0.dtype) if self.reads else drawn
         eps = self.pairing(x0, noise, batch.get("cond", {}).get("label"))
         x = model.sde.perturb(x0, eps, t)
         rates = 0.0 if context.evaluating else self.condition_dropout

@@ -13,7 +13,9 @@ and the velocity that it follows. Published methods are settings:
     PSD                          rule semigroup    pair ordered       velocity conditional
     shortcut                     rule semigroup    pair dyadic        velocity conditional
 
-and with a teacher, `flow_map_distillation`: CD, sCD, AYF, LMD.
+and with a teacher, `flow_map_distillation`: CD, sCD, AYF, LMD, and
+
+    progressive distillation     rule progressive  pair rows          diagonal 0
 """
 
 from __future__ import annotations
@@ -24,30 +26,36 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Key
 
-from diffjax.arrays import dims, drop, expand
+from diffjax.arrays import catalogue, dims, drop, expand
 from diffjax.denoiser import Model
 from diffjax.draws import DRAWS, Draw, LogitNormal
 from diffjax.objectives.base import Batch, Context, Metrics, Objective, Part, State, Task
 from diffjax.objectives.dropout import ConditionDropout, check_conditions, drops, hashable
 from diffjax.objectives.errors import ERRORS, l2
 from diffjax.objectives.pairs import PAIRS, Ordered, Pair
+from diffjax.objectives.progressive import Progressive
 from diffjax.objectives.rules import (
-    MAP_RULES,
     VELOCITIES,
     Asked,
     Conditional,
+    Discrete,
     Eulerian,
+    Lagrangian,
     Rule,
+    Semigroup,
     Student,
     Teacher,
     Velocity,
 )
 from diffjax.objectives.teachers import check_teacher, taught
 from diffjax.prediction import Denoise
+from diffjax.sde import SDE
 from diffjax.weights import WEIGHTS, Weight, uniform_output
 
+MAP_RULES = catalogue(Eulerian, Lagrangian, Semigroup, Discrete, Progressive)
 EULERIAN, ORDERED, CONDITIONAL, TEACHER = Eulerian(), Ordered(), Conditional(), Teacher()
 LOGIT_NORMAL = LogitNormal(mean=-0.4, std=1.0)
 """The default distribution of both times of a pair."""
@@ -67,8 +75,9 @@ class FlowMap(Objective):
     factor, > 0. With p > 0 the optimum is no longer the exact map where the distribution of the
     data given x is skewed.
 
-    The network needs the condition `to` (`config.network.conditions`). Metrics: `loss`, and its
-    parts `loss_rule` and `loss_diagonal`. Raises ValueError for incompatible settings.
+    The network needs the condition `to` (`config.network.conditions`), except with the rule
+    `progressive`. Metrics: `loss`, and its parts `loss_rule` and `loss_diagonal`. Raises ValueError
+    for incompatible settings.
 
     >>> from diffjax.objectives import MAP_RULES, PAIRS
     >>> shortcut = FlowMap(rule=MAP_RULES["semigroup"](), pair=PAIRS["dyadic"](steps=128))
@@ -114,6 +123,16 @@ class FlowMap(Objective):
             raise ValueError(
                 "velocity='teacher', name='flow_map_distillation': each needs the other"
             )
+        if not self.rule.leads and (self.diagonal or not self.velocity.taught):
+            raise ValueError(
+                f"rule='progressive', diagonal={self.diagonal}: trains rows of a teacher only; "
+                f"allowed: name='flow_map_distillation' with diagonal=0.0"
+            )
+        if not (self.rule.leads or self.pair.settled):
+            raise ValueError(
+                "pair: the rule 'progressive' needs one s for each t; allowed: rows, segments, "
+                "to_data, neighbours, ratio"
+            )
 
     @property
     def drops_conditions(self) -> bool:
@@ -133,13 +152,22 @@ class FlowMap(Objective):
                 "learn_variance=False"
             )
         check_conditions(self.condition_dropout, task.conditions)
-        if task.second_time is False:
+        if task.second_time is False and self.rule.leads:
             raise ValueError(
                 "name='flow_map': needs a network that takes a second time, by "
                 "config.network.conditions={'to': {'size': 1}}"
             )
         if task.conditions == () and self.velocity.guides:
             raise ValueError("velocity='guided': the data have no condition; allowed: conditional")
+        for times in self.pair.grids(model.sde):
+            if times[0] > model.sde.t_max or times[-2] < model.sde.t_min * (1 - 1e-6):
+                raise ValueError(
+                    f"pair: its times from {times[0]:g} to {times[-2]:g} leave [t_min, t_max] = "
+                    f"[{model.sde.t_min:g}, {model.sde.t_max:g}]"
+                )
+
+    def grids(self, sde: SDE, leads: bool) -> tuple[np.ndarray, ...]:
+        return self.pair.grids(sde) if leads == self.rule.leads else ()
 
     def init_state(self, model: Model) -> State:
         return self.draw.init()
@@ -228,4 +256,9 @@ class FlowMapDistillation(FlowMap):
     def check(self, model: Model, task: Task = Task()) -> None:
         """Raise ValueError as `FlowMap`, and for noise levels unknown to the teacher."""
         super().check(model, task)
+        guidance = getattr(self.velocity, "guidance", 1.0)
+        if task.conditions == () and guidance != 1:
+            raise ValueError(
+                f"velocity.guidance={guidance:g}: the data have no condition; allowed: guidance=1"
+            )
         check_teacher(self.teacher, model)

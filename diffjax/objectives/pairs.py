@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import abc
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, Int
 from diffjax.arrays import catalogue
 from diffjax.checks import at_least
 from diffjax.draws import Draw
+from diffjax.grids import nested
 from diffjax.sde import SDE, Times, ends
 
 
@@ -36,7 +37,16 @@ Step = int | Int[Array, ""]
 
 @dataclass(frozen=True)
 class Pair(abc.ABC):
-    """A joint distribution of t, r and s, given that of single times, `draw` in config.loss."""
+    """A joint distribution of t, r and s, given that of single times, `draw` in config.loss.
+
+    settled: whether t alone determines s.
+    """
+
+    settled: ClassVar[bool] = False
+
+    def grids(self, sde: SDE) -> tuple[np.ndarray, ...]:
+        """Return the grids of times that sampling may take, as in `grids`; () for any."""
+        return ()
 
     def check(self, sde: SDE) -> None:  # noqa: B027
         """Raise ValueError where the process does not admit this distribution."""
@@ -77,6 +87,8 @@ class ToData(Pair):
     [0.5, 0.25, 0.0]
     """
 
+    settled: ClassVar[bool] = True
+
     def __call__(self, sde: SDE, draw: Draw, u: Positions, state: Any, step: Step) -> MapTimes:
         t = draw(sde, u[0], state)[0]
         return MapTimes(t, t * u[2], jnp.zeros_like(t))
@@ -94,6 +106,8 @@ class Segments(Pair):
     >>> [round(float(t[0]), 2) for t in times]  # t, r and s
     [0.6, 0.55, 0.5]
     """
+
+    settled: ClassVar[bool] = True
 
     count: int = 4
 
@@ -128,6 +142,10 @@ class Dyadic(Pair):
         if self.steps < 2 or self.steps & (self.steps - 1):
             raise ValueError(f"steps={self.steps}: needs a power of 2, at least 2")
 
+    def grids(self, sde: SDE) -> tuple[np.ndarray, ...]:
+        counts = [2**k for k in range(self.steps.bit_length())]
+        return tuple(np.linspace(sde.t_max, 0, count + 1) for count in counts)
+
     def __call__(self, sde: SDE, draw: Draw, u: Positions, state: Any, step: Step) -> MapTimes:
         levels = self.steps.bit_length() - 1
         count = 2 ** jnp.floor(u[0] * levels)  # 1, 2, ..., steps / 2 steps of this length
@@ -150,6 +168,8 @@ class Neighbours(Pair):
     >>> [round(float(t[0]), 3) for t in times]  # t, r and s
     [0.587, 0.33, 0.0]
     """
+
+    settled: ClassVar[bool] = True
 
     first: int = 10
     most: int = 1280
@@ -199,6 +219,8 @@ class Ratio(Pair):
     [0.5, 0.469, 0.0]
     """
 
+    settled: ClassVar[bool] = True
+
     base: float = 2.0
     first: int = 1
     most: int = 8
@@ -219,8 +241,52 @@ class Ratio(Pair):
         return MapTimes(t, jnp.where(r < sde.t_min, 0.0, r), jnp.zeros_like(t))
 
 
+@dataclass(frozen=True)
+class Rows(Pair):
+    """t, r and s are successive times of a grid, in which (t, s) is one of `steps` rows.
+
+    A student of `steps` rows then learns from a teacher of twice as many (arXiv:2202.00512). times:
+    those of the grid `nested`, which takes every k-th of them: k * 2 steps + 1 times from at most
+    t_max to 0; by default, equal steps. The distribution of single times is not used. Raises
+    ValueError for other times.
+
+    >>> from diffjax import draws, schedules, sde
+    >>> u = jnp.array([[0.6], [0.0], [0.0]])
+    >>> pair = Rows(steps=2, times=(1.0, 0.8, 0.6, 0.3, 0.0))
+    >>> times = pair(sde.Flow(schedules.Logit()), draws.Uniform(), u, (), 0)
+    >>> [round(float(t[0]), 2) for t in times]  # t, r and s
+    [0.6, 0.3, 0.0]
+    """
+
+    settled: ClassVar[bool] = True
+
+    steps: int = 16
+    times: tuple[float, ...] = ()
+
+    def __post_init__(self):
+        at_least(1, steps=self.steps)
+        object.__setattr__(self, "times", tuple(self.times))
+        rows = len(self.times) - 1
+        if not self.times:
+            return
+        if rows < 1 or rows % (2 * self.steps):
+            raise ValueError(
+                f"times: {rows + 1} of them; needs k * {2 * self.steps} + 1 for steps={self.steps}"
+            )
+        if self.times[-1] != 0 or not (np.diff(self.times) < 0).all():
+            raise ValueError("times: need to decrease, and to end at 0")
+
+    def grids(self, sde: SDE) -> tuple[np.ndarray, ...]:
+        return (nested(sde, self.steps, self.times),)
+
+    def __call__(self, sde: SDE, draw: Draw, u: Positions, state: Any, step: Step) -> MapTimes:
+        times = jnp.asarray(nested(sde, 2 * self.steps, self.times), u.dtype)
+        first = 2 * jnp.floor(u[0] * self.steps).astype(int)
+        return MapTimes(times[first], times[first + 1], times[first + 2])
+
+
 def _inner(t: Times, s: Times, u: Times, middle: bool = False) -> Times:
     return (t + s) / 2 if middle else s + u * (t - s)
 
 
-PAIRS = catalogue(Ordered, ToData, Segments, Dyadic, Neighbours, Ratio)
+PAIRS = catalogue(Ordered, ToData, Segments, Dyadic, Neighbours, Ratio, Rows)

@@ -13,7 +13,8 @@ the exact map of the probability-flow ODE with velocity v:
     semigroup     X_{r->s}(X_{t->r}(x)) = X_{t->s}(x)
     discrete      X_{r->s}(x_r) = X_{t->s}(x_t), t and r neighbours: exact in the limit r -> t
 
-All but the first also need X_{t->s} -> the denoiser as s -> t, which the first contains.
+All but the first also need X_{t->s} -> the denoiser as s -> t, which the first contains. A rule in
+`progressive` follows the rows of a teacher's sampler instead of the ODE.
 """
 
 from __future__ import annotations
@@ -68,8 +69,11 @@ class Student(NamedTuple):
     key: Key[Array, ""] | None
     teacher: Denoise | None = None
 
-    def output(self, x: Sample, t: Time, s: Time) -> Sample:
-        """Return the network output F of the map from t to s, (B, *d)."""
+    def output(self, x: Sample, t: Time, s: Time | None) -> Sample:
+        """Return the network output F of the map from t to s, (B, *d).
+
+        The network does not receive s where it is None.
+        """
         return self.model.output(self.params, x, t, self.cond, self.key, s)[0]
 
     def lead(self, x: Sample, t: Time, s: Time) -> Sample:
@@ -116,10 +120,12 @@ class Velocity(Protocol):
 class Rule(abc.ABC):
     """A rule `(student, asked, velocity) -> residual (B, *d)`, whose mean square is minimised.
 
-    anywhere: whether it evaluates the velocity at points other than the samples.
+    anywhere: whether it evaluates the velocity at points other than the samples. leads: whether the
+    network receives the second time; otherwise t alone must determine where its map leads.
     """
 
     anywhere: ClassVar[bool] = False
+    leads: ClassVar[bool] = True
 
     @abc.abstractmethod
     def __call__(self, student: Student, asked: Asked, velocity: Velocity) -> Sample: ...
@@ -338,5 +344,4 @@ class Teacher:
         return seen, seen
 
 
-MAP_RULES = catalogue(Eulerian, Lagrangian, Semigroup, Discrete)
 VELOCITIES = catalogue(Conditional, Own, Guided, Teacher)

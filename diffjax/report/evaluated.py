@@ -121,7 +121,18 @@ def markdown(results: Sequence[Any]) -> str:
     """Return the table in Markdown, with aligned columns."""
     lines = rows(results)
     heads = [*lines[0]] if lines else []
-    cells = [heads, *([_text(row[h]) for h in heads] for row in lines)]
+    return aligned(heads, [[row[head] for head in heads] for row in lines])
+
+
+def aligned(heads: Sequence[str], lines: Sequence[Sequence[Any]]) -> str:
+    """Return a table in Markdown, with numbers to four digits and aligned columns.
+
+    >>> print(aligned(["NFE", "ratio"], [[1, 2.0 / 3]]))
+    | NFE |  ratio |
+    | --: | -----: |
+    |   1 | 0.6667 |
+    """
+    cells = [[*heads], *([_text(value) for value in line] for line in lines)]
     widths = [max(len(line[i]) for line in cells) for i in range(len(heads))]
     cells.insert(1, ["-" * (w - 1) + ":" for w in widths])
     filled = ([c.rjust(w) for c, w in zip(line, widths, strict=True)] for line in cells)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import logging
+import os
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
+
+import jax
 
 from diffjax import builder
 from diffjax.arrays import Params
@@ -108,7 +112,7 @@ def launch(
     experiment = builder.experiment(config, load=loader(workdir, held))
     check(experiment.train, mesh.layout(sharding=experiment.sharding))
     check_writers(experiment.writers)
-    if (line := builder.untrained(experiment)) and first():
+    for line in builder.doubts(experiment) if first() else ():
         logging.warning(line)
     params, origin = None, None
     if resume_from is not None and not began_from(workdir, Path(resume_from)):
@@ -122,6 +126,20 @@ def launch(
     if stopped:
         raise Stopped(stopped, int(state.step))
     return int(state.step)
+
+
+def interrupted(stopped: Stopped, module: str) -> int:
+    """Print how to resume a command that a signal stopped, and return its exit code.
+
+    module: the module of the command, whose flags are those of the process.
+    """
+    if first():
+        command = shlex.join(["python", "-m", module, *sys.argv[1:]])
+        line = f"{stopped.signal.name}: saved at step {stopped.step}. To resume: {command}"
+        print(line, file=sys.stderr, flush=True)
+    if jax.process_count() == 1:  # sys.exit might wait forever for a thread that reads data
+        os._exit(128 + stopped.signal)
+    return 128 + stopped.signal
 
 
 def with_held(config: Config, things: Mapping[str, Trained], workdir: Path) -> dict[str, Any]:

@@ -16,6 +16,8 @@ from diffjax.inverse import Jpeg, Mask, Operator, adjoint, psnr
 
 SHOWN = 8
 """Largest number of samples per image that a picture shows."""
+FAR = 2.0
+"""Root mean square of a sample beyond which it is no image in [-1, 1]: sampling diverged."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,16 @@ class Restored:
             of_samples = psnr(self.x, self.truth[:, None]).mean()
             parts.insert(0, f"PSNR of the mean {of_mean:.2f} dB, of samples {of_samples:.2f} dB")
         return ", ".join(parts)
+
+    def warning(self) -> str:
+        """Return a line about samples far outside the range of images, "" where there are none."""
+        size = np.sqrt((self.x**2).mean(tuple(range(2, self.x.ndim))))
+        if not (far := size > FAR).any():
+            return ""
+        return (
+            f"warning: {far.sum()} of {far.size} samples diverged (RMS up to {size.max():.3g} for "
+            f"images in [-1, 1]); use more --steps, a larger --std, or --method=tweedie"
+        )
 
     def save(self, path: Path) -> None:
         """Write x, y, mean, std and, where they exist, truth and latents to an .npz file."""

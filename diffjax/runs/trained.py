@@ -113,7 +113,7 @@ class Trained:
         begin, share = starting(trained.experiment, start, strength)
         e, trained_by = trained.experiment, {"trained": self.step, "ema": self.ema}
         conds = requested(e, label, cond or {}, index=numbers, seeds=len(seeds))
-        if line := builder.untrained(e, weights, conds if cond else {}):
+        for line in builder.doubts(e, weights, conds if cond else {}):
             logging.warning(line)
         return Job(
             denoise=trained.denoise,

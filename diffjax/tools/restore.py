@@ -26,11 +26,12 @@ Methods, with the vector-Jacobian products (VJP) of the network per row, each ab
 
 tweedie      k + 1 VJP. The posterior with the covariance of Tweedie's formula, by k = `iterations`
              of conjugate gradients (5). The default, and the only one that is exact for every
-             Gaussian prior; 2 iterations were enough for digits.
+             Gaussian prior; 2 iterations were enough for digits. It linearises nonlinear
+             problems, such as phase and jpeg.
 pigdm        1 VJP. Assumes data of variance 1. A good start where time is short; its spread is off.
 tmpd         2 VJP. A diagonal covariance. For masks; needs std > 0.
-dps          1 VJP. No covariance: samples collapse to a point. For nonlinear problems, and to
-             compare with the literature; needs std > 0.
+dps          1 VJP. No covariance: samples collapse to a point, or diverge where steps are few and
+             std is small. To compare with the literature; needs std > 0.
 prior        no VJP. Assumes a Gaussian prior of variance `var` (1): fast, and good for small std.
 diffpir      no VJP. A flat prior: fast; `strength` trusts the denoiser more.
 ddnm         no VJP. Puts y into x0 whatever std is: for noiseless linear measurements.
@@ -49,6 +50,7 @@ particles    `count` times the passes (16), and as many VJP. Weighted and resamp
 from __future__ import annotations
 
 import argparse
+import sys
 
 from diffjax import cli
 from diffjax.config import ConfigError
@@ -146,6 +148,8 @@ def run() -> int:
     print(ready)
     restored = ready.run()
     print(restored.summary())
+    if line := restored.warning():
+        print(line, file=sys.stderr)
     try:
         plot.save(out, restored.picture())
         restored.save(arrays)

@@ -15,6 +15,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from diffjax import cli, config
+from diffjax.cli.form import asked_form, form_flags
 
 if TYPE_CHECKING:
     from diffjax.nets.costs import Costs
@@ -24,15 +25,7 @@ def flags() -> argparse.ArgumentParser:
     flags = cli.parser("tools.summary", __doc__, overrides=True)
     flags.add_argument("--config", required=True, help="config file, or name of a built-in one")
     flags.add_argument("--depth", type=cli.positive, default=1, help="levels of layers to show")
-    flags.add_argument(
-        "--shape",
-        type=cli.listed(cli.positive),
-        help="of an item, as 32,32,3 (default: by the data)",
-    )
-    flags.add_argument(
-        "--classes", type=cli.whole(0, cli.MOST), default=0, help="number of classes, with --shape"
-    )
-    flags.add_argument("--kind", help="kind of data, with --shape (default: by the shape)")
+    form_flags(flags)
     return flags
 
 
@@ -43,16 +36,10 @@ def run() -> int:
     import jax.numpy as jnp
 
     from diffjax import builder
-    from diffjax.data.form import labelled
-    from diffjax.data.kinds import default
     from diffjax.nets.costs import costs
 
     chosen = config.override(config.load(asked.config), asked.overrides)
-    shape = tuple(asked.shape or ())
-    kind = shape and (asked.kind or default(shape, "float32"))
-    place = builder.refuse("--shape")
-    form = place(labelled)(kind, shape, asked.classes) if shape else None
-    e = builder.experiment(chosen, form)
+    e = builder.experiment(chosen, asked_form(asked))
     of = jax.ShapeDtypeStruct
     cond = {name: of(a.shape, a.dtype) for name, a in e.form.example(1).items()}
     costs_of = builder.refuse("config.network")(costs)(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import re
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 
 from diffjax.arrays import stream
+from diffjax.devices.chips import chip
 from diffjax.devices.mesh import Layout
 from diffjax.devices.processes import first
 from diffjax.files import reason, write_text
@@ -20,28 +20,6 @@ from diffjax.nets.costs import count, flops
 from diffjax.objectives import Context
 from diffjax.training.experiment import Experiment
 from diffjax.training.step import TrainState
-
-PEAKS = {
-    r"V100": 125e12,
-    r"A100": 312e12,
-    r"L4$": 121e12,
-    r"H100 PCIe": 756e12,
-    r"H(100|200) NVL": 835e12,
-    r"H100|H200": 989e12,
-    r"GB200": 2500e12,
-    r"B200": 2250e12,
-    r"TPU v2": 22.5e12,
-    r"TPU v3": 61.5e12,
-    r"TPU v4$": 275e12,
-    r"TPU v5 lite|TPU v5e": 197e12,
-    r"TPU v5": 459e12,
-    r"TPU v6": 918e12,
-}
-"""FLOP/s of one device in dense products of 16 bits, from the data sheets of the manufacturers.
-
-The keys are patterns of the name of a device, of which the first match counts. On TPU v2 and v3 a
-core is a device.
-"""
 
 
 class Cost(NamedTuple):
@@ -85,7 +63,8 @@ class Cost(NamedTuple):
 
 def peak(kind: str) -> float | None:
     """Return the FLOP/s of a device of this kind in products of 16 bits, None if unknown."""
-    return next((p for name, p in PEAKS.items() if re.search(name, kind)), None)
+    rates = chip(kind)
+    return rates and rates.flops
 
 
 def cost(experiment: Experiment, layout: Layout, run: Any, state: TrainState, stack: Any) -> Cost:

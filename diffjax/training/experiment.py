@@ -179,8 +179,9 @@ class Experiment:
         return Batches(source, self.train.batch_size, self.seed, self.reading, rows)
 
     def batch(self, items: dict[str, np.ndarray]) -> dict[str, Any]:
-        """Return the batch that the loss receives: x and the conditions of items of the source."""
-        return {"x": items["x"], "cond": {name: items[name] for name in self.form.names}}
+        """Return the batch that the loss receives: x, conditions, and the fields that it reads."""
+        fields = {name: items[name] for name in self.loss.reads}
+        return {"x": items["x"], "cond": {name: items[name] for name in self.form.names}} | fields
 
     def conditions(self, num: int) -> dict[str, np.ndarray]:
         """Return the default conditions of samples 0, ..., num - 1, each (num, ...)."""

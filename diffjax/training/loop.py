@@ -240,27 +240,36 @@ def check(settings: Train, layout: Layout) -> None:
         )
 
 
-class Compiled:
-    """All steps of a dispatch as one compiled program: `(state, batches) -> (state, metrics)`.
+def program(experiment: Experiment, layout: Layout, state: TrainState, batch: Any) -> Any:
+    """Trace all steps of a dispatch as one program: `(moving, held, batches) -> (moving, metrics)`.
 
-    The program overwrites the state in place, except for the held parameters, which are only read.
+    The result has a `jaxpr`, and `lower` prepares it for the devices of the layout. The program
+    overwrites the state in place, except for the held parameters, which are only read. state,
+    batch: arrays, or their shapes.
     """
+    steps, shardings = scan(experiment.step()), layout.state(state)
+
+    def run(moving: Moving, held: dict[str, Params], batch: Any) -> Any:
+        state, metrics = steps(moving.holding(held), batch)
+        return state.moving, metrics
+
+    jitted = jax.jit(
+        run,
+        donate_argnums=0,
+        in_shardings=(shardings.moving, shardings.held, layout.split(1)),
+        out_shardings=(shardings.moving, layout.everywhere),
+    )
+    with jax.set_mesh(layout.mesh):
+        return jitted.trace(state.moving, state.held, batch)
+
+
+class Compiled:
+    """The compiled `program`, as a function `(state, batches) -> (state, metrics)`."""
 
     def __init__(self, experiment: Experiment, layout: Layout, state: TrainState, batch: Any):
-        steps, shardings = scan(experiment.step()), layout.state(state)
-
-        def run(moving: Moving, held: dict[str, Params], batch: Any) -> Any:
-            state, metrics = steps(moving.holding(held), batch)
-            return state.moving, metrics
-
-        jitted = jax.jit(
-            run,
-            donate_argnums=0,
-            in_shardings=(shardings.moving, shardings.held, layout.split(1)),
-            out_shardings=(shardings.moving, layout.everywhere),
-        )
+        traced = program(experiment, layout, state, batch)
         with jax.set_mesh(layout.mesh):
-            self._run = jitted.lower(state.moving, state.held, batch).compile()
+            self._run = traced.lower().compile()
 
     def __call__(self, state: TrainState, batch: Any) -> tuple[TrainState, dict[str, Any]]:
         moving, metrics = self._run(state.moving, state.held, batch)

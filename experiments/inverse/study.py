@@ -5,7 +5,8 @@
 
 Writes bias.json, the exact bias of every covariance on Gaussian data. With --workdir, any run of
 images, it also writes NAME.json, PSNR, SSIM, misfit and calibration of the methods on held-out
-images, and a picture per problem.
+images, and a picture per problem. After an interruption the same command resumes: problems whose
+table and picture are there are not computed again.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -67,8 +68,12 @@ PROBLEMS = {
     "half": ("half", 0.1),
     "average": ("average:factor=2", 0.1),
     "identity": ("identity", 0.5),
+    "grey": ("grey", 0.1),
 }
-"""The operator and the std of the noise, by the name of a table and a picture."""
+"""The operator and the std of the noise, by the name of a table and a picture.
+
+`grey` is for images of three colours.
+"""
 METHODS = {
     "tweedie, 5": "tweedie",
     "tweedie, 1": "tweedie:iterations=1",
@@ -207,25 +212,40 @@ def measures(result: Restored, seed: int) -> dict[str, float]:
     }
 
 
-def images(
-    trained: Trained, count: int, num: int, budget: int, seed: int
-) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Return the measures of all methods on the first held-out images, and the pictures."""
-    listed, cells, pictures = "test:" + ",".join(map(str, range(count))), {}, {}
-    for name, (problem, std) in PROBLEMS.items():
-        results = {}
-        for method, spec in (METHODS | (EXACT if problem == "identity" else {})).items():
-            case = {"problem": problem, "std": std, "method": spec, "num": num, "seed": seed}
-            ready, began = fitted(trained, listed, case, budget), time.process_time()
-            results[method] = restored(ready)
-            cell = measures(results[method], seed)
-            cell |= {"rows": ready.plan.rows, "passes": cost(ready)}
-            cell |= {"cpu_seconds": time.process_time() - began}
-            cells[f"{name}: {method}"] = {key: round(v, 4) for key, v in cell.items()}
-            print(f"{name}: {method}", cells[f"{name}: {method}"], flush=True)
-        pictures[name] = picture(results)
-    about = {"images": count, "num": num, "budget": budget, "seed": seed, "step": trained.step}
-    return {"about": about, "cells": cells}, pictures
+def images(trained: Trained, asked: argparse.Namespace) -> None:
+    """Write the measures of all methods on the first held-out images, and a picture per problem."""
+    path = asked.out / f"{asked.name}.json"
+    about = {name: getattr(asked, name) for name in ("images", "num", "budget", "seed")}
+    about |= {"step": trained.step}
+    stored = json.loads(path.read_text()) if path.exists() else {}
+    cells = stored["cells"] if stored.get("about") == about else {}
+    for name in asked.problems or [
+        n for n in PROBLEMS if n != "grey" or trained.experiment.shape[-1] == 3
+    ]:
+        drawn = asked.out / f"{asked.name}-{name}.png"
+        if drawn.exists() and any(cell.startswith(f"{name}: ") for cell in cells):
+            continue
+        added, results = {}, {}
+        for method, spec in (METHODS | (EXACT if name == "identity" else {})).items():
+            added[f"{name}: {method}"], results[method] = computed(trained, name, spec, asked)
+            print(f"{name}: {method}", added[f"{name}: {method}"], flush=True)
+        cells |= added
+        plot.save(drawn, picture(results))
+        report = {"provenance": provenance(), "about": about, "cells": cells}
+        write_text(path, json.dumps(report, indent=1) + "\n")
+
+
+def computed(
+    trained: Trained, name: str, method: str, asked: argparse.Namespace
+) -> tuple[dict[str, float], Restored]:
+    """Return the measures and the samples of one method on one problem."""
+    listed, (problem, std) = "test:" + ",".join(map(str, range(asked.images))), PROBLEMS[name]
+    case = {"problem": problem, "std": std, "method": method, "num": asked.num, "seed": asked.seed}
+    ready, began = fitted(trained, listed, case, asked.budget), time.process_time()
+    result = restored(ready)
+    cell = measures(result, asked.seed) | {"rows": ready.plan.rows, "passes": cost(ready)}
+    cell |= {"cpu_seconds": time.process_time() - began}
+    return {key: round(v, 4) for key, v in cell.items()}, result
 
 
 def picture(results: Mapping[str, Restored]) -> np.ndarray:
@@ -255,10 +275,10 @@ def tables(folder: Path) -> dict[str, str]:
         for var, std in dict.fromkeys((r["var"], r["std"]) for r in rows)
     ]
     by_name = {"inverse-bias": table(["variance, std", *COVARIANCES], lines)}
-    if (path := folder / "digits.json").exists():
+    for path in sorted(set(folder.glob("*.json")) - {folder / "bias.json"}):
         cells = json.loads(path.read_text())["cells"]
-        measured = dict.fromkeys(name.partition(":")[0] for name in cells)
-        by_name |= {f"inverse-{problem}": of_problem(cells, problem) for problem in measured}
+        for problem in dict.fromkeys(name.partition(":")[0] for name in cells):
+            by_name[f"inverse-{path.stem}-{problem}"] = of_problem(cells, problem)
     return by_name
 
 
@@ -275,14 +295,6 @@ def of_problem(cells: Mapping[str, Any], problem: str) -> str:
     return table(["method", *COLUMNS], lines)
 
 
-def written(path: Path, compute: Callable[[], dict[str, Any]]) -> None:
-    """Write what `compute` returns to a JSON file, with provenance and CPU seconds."""
-    began = time.process_time()
-    report = {"provenance": provenance()} | compute()
-    report |= {"cpu_seconds": round(time.process_time() - began)}
-    write_text(path, json.dumps(report, indent=1) + "\n")
-
-
 def flags() -> argparse.ArgumentParser:
     """Return the parser of the study's flags."""
     parser = argparse.ArgumentParser(
@@ -295,6 +307,7 @@ def flags() -> argparse.ArgumentParser:
     parser.add_argument("--num", type=int, default=15, help="samples per image")
     parser.add_argument("--budget", type=int, default=120, help="passes per sample; a VJP counts 2")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--problems", nargs="+", choices=PROBLEMS, help="(default: all that fit)")
     return parser
 
 
@@ -303,19 +316,14 @@ def main() -> None:
     asked = flags().parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
     cli.set_up_jax()
-    with jax.enable_x64(True):
-        written(asked.out / "bias.json", lambda: {"rows": bias()})
+    if not (path := asked.out / "bias.json").exists():
+        began = time.process_time()
+        with jax.enable_x64(True):
+            report = {"provenance": provenance(), "rows": bias()}
+        report |= {"cpu_seconds": round(time.process_time() - began)}
+        write_text(path, json.dumps(report, indent=1) + "\n")
     if asked.workdir:
-        trained, pictures = load(asked.workdir), {}
-
-        def compute() -> dict[str, Any]:
-            report, drawn = images(trained, asked.images, asked.num, asked.budget, asked.seed)
-            pictures.update(drawn)
-            return report
-
-        written(asked.out / f"{asked.name}.json", compute)
-        for name, drawn in pictures.items():
-            plot.save(asked.out / f"{asked.name}-{name}.png", drawn)
+        images(load(asked.workdir), asked)
     for name, text in tables(asked.out).items():
         print(f"\n{name}\n\n{text}")
 

@@ -83,6 +83,24 @@ def test_it_is_kept_for_the_same_data_only(fitted, monkeypatch):
     assert len(names) == 4
 
 
-def test_points_are_judged_as_well():
+def test_points_are_judged_as_well(tmp_path, monkeypatch):
+    """The classifier of points is fitted once: a second call reads the file."""
     train, test = moons("train", size=2000), moons("test", size=500)
-    assert briefly(train).right(test.x, test.label).mean() > 0.98
+    judge = briefly(train, cache=tmp_path)
+    assert judge.right(test.x, test.label).mean() > 0.98
+    monkeypatch.setattr(module, "_advance", lambda *_, **__: pytest.fail("fitted again"))
+    again = briefly(train, cache=tmp_path)
+    np.testing.assert_array_equal(again.predict(test.x), judge.predict(test.x))
+
+
+def test_images_are_shifted_and_mirrored_one_by_one():
+    """All would move alike, or be mirrored where they should not; points stay."""
+    ramp = np.broadcast_to(np.arange(16.0, dtype=np.float32)[None, None, :, None], (32, 16, 16, 1))
+    key = jax.random.key(0)
+    moved = np.asarray(module._augment(ramp, key, True))[:, 8, 6:10, 0]
+    mirrored = moved[:, 0] > moved[:, -1]
+    assert 0 < mirrored.sum() < 32
+    moved = np.asarray(module._augment(ramp, key, False))[:, 8, 6:10, 0] - ramp[:, 8, 6:10, 0]
+    assert {*moved.ravel().tolist()} == {-1.0, 0.0, 1.0}  # at most 16 // 16 pixels
+    points = ramp[:, 0, :2, 0]
+    assert module._augment(points, key, True) is points

@@ -87,7 +87,6 @@ def test_noises_return_the_image_and_edit_it():
     assert np.abs(np.asarray(start - other)).min() > 0
 
 
-@pytest.mark.thorough
 @pytest.mark.typed
 def test_between_two_images():
     """The ends would be other images, or the latents between them too short."""
@@ -103,7 +102,6 @@ def test_between_two_images():
     np.testing.assert_allclose(middle, [[4.5**0.5, 4.5**0.5], [1.5, 1.5]], rtol=1e-6)
 
 
-@pytest.mark.thorough
 @pytest.mark.typed
 def test_a_soft_mask_is_image_to_image_of_each_value():
     """Kept values would change, or a strength of one half differ from that of `start_from`."""

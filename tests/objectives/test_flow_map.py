@@ -19,7 +19,7 @@ from diffjax.arrays import expand
 from diffjax.denoiser import Model
 from diffjax.draws import ScoreNorm, Uniform
 from diffjax.nets import Network
-from diffjax.objectives import PAIRS, FlowMap, Task
+from diffjax.objectives import PAIRS, Context, FlowMap, FlowMapDistillation, Task
 from diffjax.objectives.pairs import MapTimes
 from diffjax.objectives.rules import (
     Asked,
@@ -67,7 +67,7 @@ class Around:
         return analytic.Mixture(*map(jnp.asarray, self.law)).flow_map(self.sde)
 
     def apply(self, params, x, c_noise, cond, key=None):
-        t, s = c_noise / 999, cond["to"] / 999
+        t, s = c_noise / 999, cond.get("to", c_noise) / 999
         x = x / expand(self.parameterization.c_in(self.sde, t), x)
         p = self.exact()(x, t, to=s)
         a, b = self.parameterization.target(self.sde, t)
@@ -283,6 +283,54 @@ def test_pairs_have_their_laws():
     t, _, s = PAIRS["segments"](count=4)(sde, Uniform(), u, (), 0)
     assert set(np.unique(np.round(4 * np.asarray(s), 4)).tolist()) == {0.0, 1.0, 2.0, 3.0}
     assert (t - s <= 0.25 + 1e-6).all()
+
+
+def loss_of(rule, **settings):
+    """Return the loss on 64 Gaussian samples of a student whose teacher is exact.
+
+    It takes the parameters of the student, and weights and a mask of the samples.
+    """
+    model = Model(*CASES["flow"], Around(*CASES["flow"], GAUSSIAN).network())
+    objective = FlowMapDistillation(rule=rule, teacher=model, diagonal=0.25, **settings)
+    x = jnp.asarray(MEAN + np.sqrt(VAR) * np.random.default_rng(0).standard_normal((64, 1)))
+    held = {"teacher": {"network": jnp.zeros(5)}}
+
+    @jax.jit
+    def loss(params, weight, mask):
+        batch = {"x": x, "weight": weight, "mask": mask}
+        context = Context(model, {"network": params}, batch, jax.random.key(1), held=held)
+        return objective(context)[1]
+
+    def call(params, weight=np.ones(64), mask=np.ones((64, 1))):
+        values = loss(*map(jnp.asarray, (params, weight, mask)))
+        return [float(values[name]) for name in ("loss", "loss_rule", "loss_diagonal")]
+
+    return call
+
+
+RULES = [
+    pytest.param(Eulerian(), marks=pytest.mark.thorough, id="eulerian"),
+    pytest.param(Lagrangian(), id="lagrangian"),
+    pytest.param(Semigroup(), marks=pytest.mark.thorough, id="semigroup"),
+]
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_the_exact_map_has_no_loss_beside_an_exact_teacher(rule, x64):
+    """A residual would not vanish at the exact map, or a weight or a mask not count."""
+    loss = loss_of(rule)
+    assert max(loss(EXACT)) < 1e-20
+    whole, off, diagonal = loss(WRONG)
+    assert off > 1e-4 and diagonal > 1e-4
+    np.testing.assert_allclose(whole, 0.75 * off + 0.25 * diagonal)
+    np.testing.assert_allclose(loss(WRONG, weight=np.full(64, 2.0))[0], 2 * whole)
+    assert loss(WRONG, weight=(np.arange(64) < 16) * 1.0)[1:] == [0, diagonal]
+    assert loss(WRONG, mask=np.zeros((64, 1)))[0] == 0
+
+
+def test_self_weighting_makes_the_losses_of_all_samples_equal(x64):
+    loss = loss_of(Discrete(), self_weight=1.0, self_weight_floor=1e-12)
+    np.testing.assert_allclose(loss(WRONG), 1, rtol=1e-3)
 
 
 def test_what_a_flow_map_would_not_train_is_refused(x64):

@@ -78,6 +78,7 @@ def config(*changes, **loss):
     return override(load(str(MOONS)), (*SHORT, *changes)) | {"loss": {"name": "matching", **loss}}
 
 
+@pytest.mark.thorough
 def test_it_trains_is_held_out_costed_and_sampled(known, tmp_path):
     """A new objective would have to be known in a dozen places."""
     trained = diffjax.fit(config(shape="absolute"), tmp_path / "run")

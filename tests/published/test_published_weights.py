@@ -16,10 +16,12 @@ from safetensors.numpy import save_file
 from small_checkpoints import GUIDED, HEADS, SIDE, UNET, WIDTH, classifier, dit, guided, layer, unet
 
 import diffjax
+from diffjax.builder import construct_sde
 from diffjax.config import ConfigError
 from diffjax.io.contents import Contents
-from diffjax.published import FAMILIES, bare, recognised
+from diffjax.published import FAMILIES, bare, edm, recognised
 from diffjax.runs import trained
+from diffjax.sde import levels
 from diffjax.tools.convert import read
 
 DIT, GUIDED_NET, NET = dit(), guided(), unet()
@@ -36,6 +38,23 @@ def converted(tensors, family="dit", **settings):
     contents, notes = bare(Contents(tensors, {}, config=UNET), FAMILIES[family])
     made = FAMILIES[family].convert(contents, **{**SMALL[family][1], **settings})
     return made._replace(notes=(*notes, *made.notes))
+
+
+def test_the_processes_of_edm_have_the_sigmas_of_its_sampler():
+    """VP, VE and iDDPM would be sampled from another noise level than the original's."""
+    settings = {"sigma_min": 0.01, "sigma_max": 50.0, "beta_d": 19.9, "beta_min": 0.1, "M": 1000}
+    settings |= {"C_1": 0.001, "C_2": 0.008, "sigma_data": 0.5}
+    for name, sections in edm.PRECONDITIONED.items():
+        sde = construct_sde(sections(settings, 18)["sde"], "sde")
+        sigma = np.exp(-np.asarray(levels(sde, np.array([sde.t_min, sde.t_max])).lam))
+        if name == "iDDPMPrecond":  # its grid is that of a table of betas, near 0.002 to 80
+            np.testing.assert_allclose(np.log(sigma), np.log([0.002, 80.0]), atol=1.5)
+        else:
+            np.testing.assert_allclose(sigma, (0.01, 50.0), rtol=1e-3)
+    with pytest.raises(ValueError, match="M=500"):
+        edm.PRECONDITIONED["VPPrecond"]({**settings, "M": 500}, 18)
+    with pytest.raises(ValueError, match="needs min < max"):
+        edm.PRECONDITIONED["EDMPrecond"]({**settings, "sigma_max": 0.001}, 18)
 
 
 def under(prefix, tensors):

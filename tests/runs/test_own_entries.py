@@ -216,6 +216,7 @@ def test_what_a_run_was_given_as_objects_is_in_its_config_by_name(run, tmp_path)
     assert experiment.model == run[0].experiment.model
 
 
+@pytest.mark.thorough
 def test_fit_takes_objects_and_held_ones(run, tmp_path):
     """A teacher in memory would have to be exported first."""
     teacher = run[0]

@@ -137,6 +137,41 @@ def test_what_cannot_be_compared_is_one_line(tool, sets, tmp_path, flags, part):
     assert not (tmp_path / "page").exists()
 
 
+def answers_of(folder, person, side):
+    """Write the answers of a person, who chooses a side by that of the hit, as the page does."""
+    key = json.loads((folder / "key.json").read_text())
+    answers = [
+        {"trial": i, "choice": side(trial["hit"]), "ms": 1000 + i}
+        for i, trial in enumerate(key["trials"])
+    ]
+    saved = {"page": key["page"], "participant": person, "answers": answers}
+    (path := folder / f"{person}.json").write_text(json.dumps(saved))
+    return path
+
+
+@pytest.mark.parametrize("test", blind.TESTS)
+def test_answers_become_rates(tool, sets, tmp_path, test):
+    """Someone who is always right, and someone who always chooses the right side."""
+    flags = [sets / "dark.npz", sets / "bright", f"--test={test}", f"--num={PAIRS}"]
+    tool(*flags, f"--out={tmp_path}")
+    sure = answers_of(tmp_path, "sure", lambda hit: hit)
+    one_sided = answers_of(tmp_path, "one-sided", lambda _: "right")
+    error, out = tool(f"--results={sure}", one_sided, f"--out={tmp_path}")
+    assert error is None
+    rates = {line.split()[0]: line.split()[2] for line in out.splitlines()[2:5]}
+    assert rates == {"sure": "100.0%", "one-sided": "50.0%", "all": "75.0%"}
+    assert "equivalent to" in out and "of all answers" in out
+    stored = json.loads((tmp_path / "results.json").read_text())
+    assert stored["all"]["rate"] == 0.75 and stored["all"]["right"]["share"] == 0.75
+    assert "holds the same answers as" in tool(f"--results={sure}", sure, f"--out={tmp_path}")[0]
+    short = json.loads(sure.read_text())
+    sure.write_text(json.dumps(short | {"answers": short["answers"][1:]}))
+    assert "needs one per trial" in tool(f"--results={sure}", f"--out={tmp_path}")[0]
+    sure.write_text(json.dumps(short | {"page": "another"}))
+    assert "answers of the page 'another'" in tool(f"--results={sure}", f"--out={tmp_path}")[0]
+    assert "no key" in tool(f"--results={sure}", f"--out={tmp_path / 'none'}")[0]
+
+
 DONE = "state.answers.length"
 
 

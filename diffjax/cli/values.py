@@ -1,0 +1,74 @@
+"""Parsers of the values of flags, for `add_argument(type=...)`."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
+MOST = 2**31 - 1
+"""Largest count that a flag accepts."""
+
+
+def listed(one: Callable[[str], T]) -> Callable[[str], list[T]]:
+    """Return a parser of several values that are separated by commas."""
+
+    def values(text: str) -> list[T]:
+        return [one(item) for item in text.split(",")]
+
+    values.__name__ = f"list of {one.__name__}"  # argparse shows it in errors
+    return values
+
+
+def interval(text: str) -> tuple[float, ...]:
+    """Parse finite numbers `LOW,HIGH`; the order and the count are checked later."""
+    return tuple(number(item) for item in text.split(","))
+
+
+def span(text: str) -> tuple[int, int]:
+    """Parse a range of steps `FROM:TO`; `0:0` lets the trainer choose the steps."""
+    first, _, last = text.partition(":")
+    if not (first.isdecimal() and last.isdecimal()) or (int(last) <= int(first) and text != "0:0"):
+        raise argparse.ArgumentTypeError(f"{text}: needs FROM:TO, two steps with FROM < TO")
+    return int(first), int(last)
+
+
+def path(text: str) -> Path:
+    """Parse a path, and refuse an empty one: an unset variable would mean the current folder."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("the path is empty; is a shell variable unset?")
+    return Path(text)
+
+
+def whole(least: int, most: int) -> Callable[[str], int]:
+    """Return a parser of integers from `least` to `most`."""
+
+    def integer(text: str) -> int:
+        value = int(text) if re.fullmatch(r"[+-]?[0-9]{1,30}", text) else None
+        if value is None or not least <= value <= most:
+            allowed = f"of at least {least}" if most == MOST else f"from {least} to {most}"
+            raise argparse.ArgumentTypeError(f"{text!r}: needs an integer {allowed}")
+        return value
+
+    return integer
+
+
+positive = whole(1, MOST)
+"""Parser of counts, from 1 on."""
+seed = whole(0, 2**32 - 1)
+"""Parser of seeds, below `checks.SEEDS`; importing that constant would load JAX."""
+
+
+def number(text: str) -> float:
+    """Parse a finite number."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text!r}: needs a finite number")
+    return value
