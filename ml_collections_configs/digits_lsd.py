@@ -28,7 +28,7 @@ def get_config() -> ml_collections.ConfigDict:
         )
     )
     config.sampling.sampler = ml_collections.ConfigDict(dict(name="flow_map"))
-    config.sampling.grid = ml_collections.ConfigDict(dict(name="shifted", shift=1.0, inner=True))
+    config.sampling.grid = ml_collections.ConfigDict(dict(name="nested"))
     config.sampling.steps = 1
     config.train.steps = 2400
     return config

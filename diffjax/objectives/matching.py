@@ -19,17 +19,19 @@ from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from diffjax.arrays import Cond, Params, catalogue, dims, expand
 from diffjax.checks import finite, whole
 from diffjax.denoiser import Denoiser, Model
 from diffjax.draws import DRAWS, Draw, Uniform
-from diffjax.grids import shifted
+from diffjax.grids import nested
 from diffjax.objectives.base import Batch, Context, Metrics, Objective, Part, State, Task
 from diffjax.objectives.denoising import Denoising
 from diffjax.objectives.teachers import check_teacher, taught
 from diffjax.prediction import Denoise, Sample, Time
+from diffjax.sde import SDE
 from diffjax.weights import WEIGHTS, Weight, uniform_x0
 
 UNIFORM = Uniform()
@@ -111,8 +113,7 @@ class DistributionMatching(Objective):
     per step of the generator, >= 1; between its steps the generator and its moments in the
     optimizer do not change. steps: the number of network evaluations of the generator. With more
     than one, each training sample ends after a random number of them, with fresh noise in between
-    (arXiv:2405.14867, sec. 4.4); the sampler is then `consistency` on the grid
-    `shifted:shift=1,inner=True`.
+    (arXiv:2405.14867, sec. 4.4); the sampler is then `consistency` on the grid `nested`.
 
     normalise: divide the loss of each sample by mean |x - real|, as published. The factor depends
     on x, so the mean gradient is no longer that of a divergence: even in one dimension it changes
@@ -155,6 +156,9 @@ class DistributionMatching(Objective):
     @property
     def drops_conditions(self) -> bool:
         return False
+
+    def grids(self, sde: SDE, leads: bool) -> tuple[np.ndarray, ...]:
+        return (nested(sde, self.steps),)
 
     def check(self, model: Model, task: Task = Task()) -> None:
         """Raise ValueError where teacher, draw or network do not suit the objective."""
@@ -232,8 +236,7 @@ class DistributionMatching(Objective):
         from an evaluation to those before it.
         """
         sde, x = model.sde, jnp.zeros(noise.shape[1:], noise.dtype)
-        times = shifted(sde, self.steps, shift=1.0, inner=True)[:-1]
-        for i, now in enumerate(times):
+        for i, now in enumerate(nested(sde, self.steps)[:-1]):
             t = jnp.full(len(x), now, x.dtype)
             start = expand(sde.sigma(t), x) * noise[i]
             x_t = sde.perturb(jax.lax.stop_gradient(x), noise[i], t) if i else start

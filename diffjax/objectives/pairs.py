@@ -98,7 +98,8 @@ class ToData(Pair):
 class Segments(Pair):
     """s is the lower end of the segment that t lies in (arXiv:2403.06807).
 
-    There are `count` >= 1 equal segments in time; r is uniform between t and s.
+    There are `count` >= 1 equal segments in time; r is uniform between t and s. The sampler is
+    `flow_map` with as many steps on the grid `nested`.
 
     >>> from diffjax import draws, schedules, sde
     >>> u = jnp.array([[0.6], [0.75], [0.5]])
@@ -113,6 +114,9 @@ class Segments(Pair):
 
     def __post_init__(self):
         at_least(1, count=self.count)
+
+    def grids(self, sde: SDE) -> tuple[np.ndarray, ...]:
+        return (np.linspace(sde.t_max, 0, self.count + 1),)
 
     def __call__(self, sde: SDE, draw: Draw, u: Positions, state: Any, step: Step) -> MapTimes:
         t = draw(sde, u[0], state)[0]

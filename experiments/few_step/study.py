@@ -179,7 +179,7 @@ def exact() -> np.ndarray:
 
 def sampled(params: Any, sampler: str, steps: int) -> np.ndarray:
     """Samples from the quantiles of the prior, in equal steps from t = 1 to 0, (NUM,)."""
-    table = samplers.SAMPLERS[sampler](FLOW, grids.shifted(FLOW, steps, shift=1.0, inner=True))
+    table = samplers.SAMPLERS[sampler](FLOW, grids.nested(FLOW, steps))
     keys = jax.random.split(jax.random.key(0), NUM)
     denoise = Denoiser(MIXTURE.model, params)
     return np.asarray(samplers.run(denoise, table, start(), keys).x).ravel()

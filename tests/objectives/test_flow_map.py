@@ -221,26 +221,32 @@ def test_the_whole_angle_of_trigflow(x64):
     np.testing.assert_allclose(-residual / rate, published, rtol=1e-6, atol=1e-8)
 
 
-def test_the_fixed_point_of_discrete_training_is_the_map_of_ddim(x64):
-    """The optimum on Gaussian data would not be the grid's own DDIM steps (F7)."""
+@pytest.mark.parametrize("end", [0.0, pytest.param(S, marks=pytest.mark.thorough)])
+def test_the_fixed_point_of_discrete_training_is_the_map_of_ddim(end, x64):
+    """The optimum on Gaussian data would not be the grid's own DDIM steps (F7).
+
+    With `end` > 0 these are the steps of one segment of multistep consistency.
+    """
     sde, parameterization = CASES["flow"]
-    question, weight = asked(sde, GAUSSIAN, t=T, r=R, s=0.0)
+    question, weight = asked(sde, GAUSSIAN, t=T, r=R, s=end)
     exact = analytic.gaussian(jnp.array([MEAN]), jnp.array([VAR])).denoiser(sde)
 
+    def step(x, t, s):
+        p = exact(x, jnp.full(len(x), t))
+        return sde.perturb(p.x0, p.eps, jnp.full(len(x), s))
+
     def steps(x, t):
-        """Return DDIM from T over R to 0, from either of the two."""
-        p = exact(x, t)
-        inner = sde.perturb(p.x0, p.eps, jnp.full_like(t, R))
-        one = exact(x, jnp.full_like(t, R)).x0
-        return jnp.where(t[:, None] > (T + R) / 2, exact(inner, jnp.full_like(t, R)).x0, one)
+        """Return DDIM from T over R to the end, from either of the two."""
+        return jnp.where(t[:, None] > (T + R) / 2, step(step(x, T, R), R, end), step(x, R, end))
 
     class Steps(Around):
         def apply(self, params, x, c_noise, cond, key=None):
             t = c_noise / 999
             x = x / self.parameterization.c_in(self.sde, t)[:, None]
-            target = steps(x, t)  # X_{t->0} = x - t F
+            target = steps(x, t)  # X_{t->s} = x - (t - s) F
             wrong = params[0] + params[1] * x
-            return (x - target) / t[:, None] + jnp.where(t[:, None] > (T + R) / 2, wrong, 0.0)
+            output = (x - target) / (t - end)[:, None]
+            return output + jnp.where(t[:, None] > (T + R) / 2, wrong, 0.0)
 
     model = Model(sde, parameterization, Steps(sde, parameterization, GAUSSIAN).network())
     for gap in (True, False):

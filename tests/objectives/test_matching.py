@@ -190,7 +190,7 @@ def test_a_generator_of_several_steps_ends_where_a_sampler_would(x64):
     noise = jnp.array([[[0.3], [-1.0]], [[0.5], [0.8]]])
     generate = lambda params: objective.generate(model, params, noise, jnp.array([0, 1]), {})
     first = STUDENT[0] + STUDENT[1] * noise[0]
-    t = jnp.full(2, 0.5 * (1 + model.sde.t_min))  # shifted:shift=1,inner=True
+    t = jnp.full(2, 0.5 * (1 + model.sde.t_min))  # the grid `nested`
 
     def sampled(params):
         return Denoiser(model, params)(model.sde.perturb(first, noise[1], t), t).x0
