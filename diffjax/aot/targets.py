@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import math
 import os
@@ -41,7 +42,9 @@ HOST = 8
 """Number of GPUs in one machine."""
 MOST_CPUS = 64
 PLATFORMS = ("tpu", "gpu", "cpu")
-CUDA = "nvidia-cuda-nvcc nvidia-nvvm nvidia-cuda-crt nvidia-cuda-runtime"
+CUDA = "nvidia-cuda-nvcc nvidia-nvvm nvidia-cuda-crt nvidia-cuda-runtime nvidia-cudnn-cu13"
+"""Wheels of NVIDIA's assembler, its libraries, and cuDNN, whose version the lowering of attention
+asks for."""
 
 
 @dataclass(frozen=True)
@@ -126,14 +129,16 @@ def target(text: str, flag: str = "--target") -> Target:
 def prepare(number_of_cpus: int = 0) -> None:
     """Keep JAX on the CPU, and tell its compilers for other devices not to look for them.
 
-    It must be called before JAX looks for devices. number_of_cpus: the number of CPU devices that
-    the process needs; 0 for the default number.
+    It should be called before JAX looks for devices: afterwards their number stays as it is, which
+    `Target.devices` checks. number_of_cpus: the number of CPU devices that the process needs; 0 for
+    the default number.
     """
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # the metadata server of a TPU machine
     os.environ.setdefault("JAX_SKIP_CUDA_CONSTRAINTS_CHECK", "1")
     jax.config.update("jax_platforms", "cpu")
     if number_of_cpus:
-        jax.config.update("jax_num_cpu_devices", number_of_cpus)
+        with contextlib.suppress(RuntimeError):  # JAX has looked for them
+            jax.config.update("jax_num_cpu_devices", number_of_cpus)
 
 
 def missing(platform: str) -> str:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental.custom_partitioning import custom_partitioning
 
 from diffjax.nets.kernels import attention as module
 from diffjax.nets.kernels.attention import attention
@@ -135,6 +136,21 @@ def test_form_for_the_fused_kernel_is_the_formula(masked, monkeypatch):
     monkeypatch.setattr(jax.nn, "dot_product_attention", checked)
     made = jax.jit(module._fused)(q, k, v, *there)
     chex.assert_trees_all_close(made, formula(q, k, v, *there), rtol=1e-4, atol=1e-5)
+
+
+def test_the_kernel_for_gpu_receives_the_devices(monkeypatch):
+    """JAX would stop with an assertion: no attention would run in bfloat16 on a GPU."""
+
+    @custom_partitioning  # as JAX wraps cuDNN's kernel
+    def product(q, k, v):
+        return q * k * v
+
+    rule = "b l h d, b l h d, b l h d -> b l h d"
+    product.def_partition(partition=None, sharding_rule=rule)
+    monkeypatch.setattr(jax.nn, "dot_product_attention", lambda *qkv, **settings: product(*qkv))
+    q, *_ = drawn(dtype=jnp.bfloat16)
+    program = jax.jit(lambda q: attention(q, q, q)).trace(q)
+    assert "multiply" in program.lower(lowering_platforms=("cuda",)).as_text()
 
 
 def test_the_device_is_known_where_a_program_is_lowered(monkeypatch):

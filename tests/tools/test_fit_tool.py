@@ -28,7 +28,6 @@ def listed(experiment, target):
 @pytest.fixture
 def real(monkeypatch, capsys):
     """Run the tool in this process, whose devices JAX has looked for already."""
-    monkeypatch.setattr(targets, "prepare", lambda number: None)
 
     def run(*flags):
         monkeypatch.setattr(sys, "argv", ["fit", "--config=moons_vp", *TINY, *flags])

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax._src import dispatch  # there is no public way to say that a lowering needs the devices
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Bool, Float
@@ -256,6 +257,9 @@ def _primitive(
     mlir.register_lowering(primitive, lowered(function))
     if cuda:
         mlir.register_lowering(primitive, lowered(cuda), platform="cuda")
+        # JAX splits cuDNN's kernel over the devices while it lowers it, and would not pass them to
+        # a program in which it sees none of its own primitives that need them.
+        dispatch.prim_requires_devices_during_lowering.add(primitive)
     batching.primitive_batchers[primitive] = _batched(primitive)
     return primitive
 
