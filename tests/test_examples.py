@@ -28,6 +28,8 @@ FEW = {
     "tools.grid": ["--num=64", "--most=2"],
     "tools.restore": ["--num=2", "--steps=3"],
     "tools.edit": ["--steps=3"],
+    "tools.distill": ["--from=2", "--to=1", "--train-steps=3", "--num=8"],
+    "tools.pairs": ["--num=20", "--steps=2"],
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,8 +21,11 @@ from diffjax.guidance import (
     RULES,
     THRESHOLDS,
     Conditional,
+    Distilled,
     Guidance,
     Guided,
+    Linear,
+    Null,
     Reference,
     Thresholded,
 )
@@ -30,6 +33,7 @@ from diffjax.guidance.rules import Rule
 from diffjax.guidance.thresholds import Threshold
 from diffjax.prediction import Denoise
 from diffjax.sde import SDE, levels
+from diffjax.training.experiment import Experiment
 
 GUIDANCE = {"weight": 1.0, "ramp": "constant", "reference": "null", "rule": "linear"}
 """Defaults of the fields of config.sampling.guidance."""
@@ -54,8 +58,9 @@ class Section:
     spec: a weight, or some of the fields in `GUIDED`, where the name of an entry may stand for the
     entry. sde, form: the process and the form of the data. place: the place of the section in the
     config. per_sample: True if each sample has its own weight, in place of that of the config.
-    leads: True if the sampler asks for predictions that lead to a second time, `to`. All methods
-    raise ConfigError for settings that cannot guide this process and these data.
+    leads: True if the sampler asks for predictions that lead to a second time, `to`. weighed: True
+    if the network takes the weight of guidance as a condition. All methods raise ConfigError for
+    settings that cannot guide this process and these data.
     """
 
     spec: Any
@@ -64,6 +69,7 @@ class Section:
     place: str = "config.sampling.guidance"
     per_sample: bool = False
     leads: bool = False
+    weighed: bool = False
 
     @functools.cached_property
     def fields(self) -> dict[str, Any]:
@@ -86,7 +92,13 @@ class Section:
         rule = construct(RULES, _named(fields["rule"]), f"{place}.rule")
         instance(rule, Rule, f"{place}.rule")
         nothing = not self.per_sample and np.all(np.equal(fields["weight"], 1))
-        guidance = Conditional() if nothing else Guided(reference, rule)
+        if self.weighed and not nothing and (reference, rule) != (Null(), Linear()):
+            raise ConfigError(
+                f"{place}: the network takes the weight of distilled guidance; allowed: "
+                f"reference='null' with rule='linear'"
+            )
+        guidance = Distilled() if self.weighed else Guided(reference, rule)
+        guidance = Conditional() if nothing else guidance
         if fields.get("threshold") is None:
             return guidance
         threshold = construct(THRESHOLDS, _named(fields["threshold"]), f"{place}.threshold")
@@ -238,6 +250,29 @@ def _loaded(workdir: Path, ema: Any, changed: tuple[int, ...]) -> Run:
 def takes_to(network: Config) -> bool:
     """Return True if the network of a section `network` takes a second time, `to`."""
     return "to" in network.get("conditions", {})
+
+
+def takes_weight(network: Config) -> bool:
+    """Return True if the network of a section `network` takes the weight of guidance."""
+    return "guidance" in network.get("conditions", {})
+
+
+def beyond(experiment: Experiment, weights: Sequence[float] = ()) -> str:
+    """Return one line for weights that the network has not learned as a condition, or "".
+
+    weights: guidance weights of samples, in place of that of the config.
+    """
+    spec = experiment.config["sampling"].get("guidance", 1.0)
+    weight = [*weights] or (spec.get("weight", 1.0) if isinstance(spec, Mapping) else spec)
+    low, high = experiment.loss.guides or (1.0, 1.0)
+    asked = np.ravel(weight)
+    inside = (asked == 1) | ((low <= asked) & (asked <= high))
+    if inside.all() or not takes_weight(experiment.config["network"]):
+        return ""
+    return (
+        f"config.sampling.guidance: weight {weight}, but the network has learned the weights "
+        f"{low:g} to {high:g} (config.loss.weights): expect poor samples"
+    )
 
 
 def _named(spec: Any) -> Any:

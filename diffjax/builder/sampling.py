@@ -14,7 +14,7 @@ import numpy as np
 from diffjax.arrays import pytree
 from diffjax.builder import metrics
 from diffjax.builder.construct import call, construct, fields, instance, lookup, refuse
-from diffjax.builder.guidance import GUIDANCE, Section, takes_to
+from diffjax.builder.guidance import GUIDANCE, Section, beyond, takes_to, takes_weight
 from diffjax.config import Config, ConfigError, checked, known
 from diffjax.data.form import Form
 from diffjax.evaluation import OF_NETWORK, OF_SAMPLES
@@ -42,6 +42,7 @@ def plan(
     *,
     learned: bool = False,
     leads: bool = False,
+    weighed: bool = False,
     place: str = "config.sampling",
     per_sample: bool = False,
     strength: float = 1.0,
@@ -49,6 +50,7 @@ def plan(
     """Plan the sampling of data of this form.
 
     learned: True if the network has a second output. leads: True if it takes a second time, `to`.
+    weighed: True if it takes the weight of guidance as a condition.
     per_sample: True if each sample has its own guidance weight (`Sampling.weighted`). strength: the
     share of the steps that remains for samples that start from items (`samplers.start_from`).
     Raises ConfigError for settings that cannot work.
@@ -69,7 +71,7 @@ def plan(
     known(spec, PLANNED, place)
     checked(spec.get("ema", ""), str | float, f"{place}.ema")
     spec = {**SAMPLING, **spec}
-    guided = Section(spec["guidance"], sde, form, f"{place}.guidance", per_sample)
+    guided = Section(spec["guidance"], sde, form, f"{place}.guidance", per_sample, weighed=weighed)
     fields(spec.get("sampler", {}), f"{place}.sampler")
     if spec.get("sampler", {}).get("name") == "adaptive":
         return _adaptive(spec, guided, place)
@@ -115,8 +117,9 @@ def doubts(
     weights: Sequence[float] = (),
     cond: Mapping[str, np.ndarray] | None = None,
 ) -> list[str]:
-    """Return the lines of `untrained` and `off_grid`, which a user should read before sampling."""
-    return [*filter(None, (untrained(experiment, weights, cond), off_grid(experiment)))]
+    """Return the lines that a user should read before sampling; arguments as in `untrained`."""
+    lines = untrained(experiment, weights, cond), beyond(experiment, weights), off_grid(experiment)
+    return [*filter(None, lines)]
 
 
 def untrained(
@@ -139,7 +142,8 @@ def untrained(
     spec = experiment.config["sampling"].get("guidance", 1.0)
     guided = {**GUIDANCE, **(spec if isinstance(spec, Mapping) else {"weight": spec})}
     weight = [*weights] or guided["weight"]
-    if not _leads_from_null(guided["reference"]) or np.all(np.equal(weight, 1)):
+    weighed = takes_weight(experiment.config["network"])  # so that guidance takes no second pass
+    if weighed or not _leads_from_null(guided["reference"]) or np.all(np.equal(weight, 1)):
         return ""
     return f"config.sampling.guidance: weight {weight} needs predictions without conditions, {asks}"
 
@@ -199,9 +203,13 @@ def abilities(network: Config) -> dict[str, bool]:
     """Return the abilities of the network of a section `network`, as arguments of `plan`.
 
     >>> abilities({"name": "mlp", "learn_variance": True})
-    {'learned': True, 'leads': False}
+    {'learned': True, 'leads': False, 'weighed': False}
     """
-    return {"learned": bool(network.get("learn_variance", False)), "leads": takes_to(network)}
+    return {
+        "learned": bool(network.get("learn_variance", False)),
+        "leads": takes_to(network),
+        "weighed": takes_weight(network),
+    }
 
 
 def construct_table(spec: Config, sde: SDE, place: str, strength: float = 1.0) -> Table:

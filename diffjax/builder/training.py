@@ -15,7 +15,7 @@ from diffjax.builder.construct import (
     named_parameters,
     refuse,
 )
-from diffjax.builder.guidance import takes_to
+from diffjax.builder.guidance import takes_to, takes_weight
 from diffjax.builder.network import droppable
 from diffjax.config import Config, ConfigError, checked, known
 from diffjax.data import Reading
@@ -78,6 +78,7 @@ def task(
         conditions=droppable(config["network"], form.conditions),
         second_output=bool(config["network"].get("learn_variance", False)),
         second_time=takes_to(config["network"]),
+        takes_weight=takes_weight(config["network"]),
         noisy=adds_noise,
         fields=fields,
         changes=next((f"config.data.{name}" for name, on in changes.items() if on), ""),

@@ -18,7 +18,7 @@ networks in them are traced, settings are static. No sample depends on the other
 """
 
 from diffjax.arrays import catalogue
-from diffjax.guidance.base import Conditional, Guidance, Guided, Thresholded
+from diffjax.guidance.base import Conditional, Distilled, Guidance, Guided, Thresholded
 from diffjax.guidance.classifier import Classifier
 from diffjax.guidance.denoiser import GuidedDenoiser
 from diffjax.guidance.query import Draws, Normals, Pair, Query
@@ -45,6 +45,7 @@ __all__ = [
     "Cached",
     "Classifier",
     "Conditional",
+    "Distilled",
     "Draws",
     "Dynamic",
     "Guidance",

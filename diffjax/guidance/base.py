@@ -86,6 +86,32 @@ class Conditional:
 
 @pytree
 @dataclass(frozen=True)
+class Distilled:
+    """The prediction of a network that receives the weight as its condition `guidance`.
+
+    A row takes one pass at any weight (arXiv:2210.03142).
+
+    >>> Distilled().passes(np.array([1.0, 2.0, 2.0]))
+    3
+    """
+
+    @property
+    def weighs(self) -> bool:
+        return True
+
+    def init(self, x: Sample) -> Memory:
+        return ()
+
+    def passes(self, weights: np.ndarray) -> int:
+        return len(weights)
+
+    def __call__(self, query: Query, weight: Weight, memory: Memory) -> Answer:
+        each = jnp.broadcast_to(weight, query.t.shape).astype(query.x.dtype)
+        return query.under({**(query.cond or {}), "guidance": each}), memory
+
+
+@pytree
+@dataclass(frozen=True)
 class Guided:
     """Guidance of the conditional prediction away from that of `reference`, combined by `rule`.
 

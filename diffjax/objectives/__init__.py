@@ -5,6 +5,7 @@ from diffjax.objectives.base import Batch, Context, Metrics, Objective, Part, St
 from diffjax.objectives.denoising import Denoising
 from diffjax.objectives.errors import ERRORS
 from diffjax.objectives.flow_map import MAP_RULES, FlowMap, FlowMapDistillation
+from diffjax.objectives.guidance_distillation import GuidanceDistillation
 from diffjax.objectives.matching import DIVERGENCES, DistributionMatching
 from diffjax.objectives.pairings import PAIRINGS
 from diffjax.objectives.pairs import PAIRS
@@ -24,10 +25,13 @@ __all__ = [
     "DistributionMatching",
     "FlowMap",
     "FlowMapDistillation",
+    "GuidanceDistillation",
     "Metrics",
     "Objective",
     "Part",
     "State",
     "Task",
 ]
-OBJECTIVES = catalogue(Denoising, FlowMap, FlowMapDistillation, DistributionMatching)
+OBJECTIVES = catalogue(
+    Denoising, FlowMap, FlowMapDistillation, DistributionMatching, GuidanceDistillation
+)

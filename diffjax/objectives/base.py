@@ -123,7 +123,8 @@ class Task(NamedTuple):
 
     None stands for unknown. form: the form of the data. dequantized: whether uniform noise fills
     the bins of their levels. conditions: names of those that may be dropped. second_output: whether
-    the network has a second output. second_time: whether it takes a second time. noisy: the field
+    the network has a second output. second_time: whether it takes a second time.
+    takes_weight: whether it takes the weight of guidance as a condition. noisy: the field
     of config.sampling that adds noise, and thus needs a score, with its value. fields: names of all
     conditions that the data hold, also of those that the network does not receive. changes: a
     setting of config.data that changes items at random, so that they no longer suit their fields.
@@ -137,6 +138,7 @@ class Task(NamedTuple):
     conditions: tuple[str, ...] | None = None
     second_output: bool | None = None
     second_time: bool | None = None
+    takes_weight: bool | None = None
     noisy: str = ""
     fields: tuple[str, ...] | None = None
     changes: str = ""
@@ -167,6 +169,11 @@ class Objective(abc.ABC):
     @property
     def reads(self) -> tuple[str, ...]:
         """Conditions of the data that a batch holds under their names, for the objective alone."""
+        return ()
+
+    @property
+    def guides(self) -> tuple[float, ...]:
+        """The range of guidance weights that the network learns as a condition, () for none."""
         return ()
 
     @property

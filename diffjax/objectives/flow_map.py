@@ -35,6 +35,7 @@ from diffjax.draws import DRAWS, Draw, LogitNormal
 from diffjax.objectives.base import Batch, Context, Metrics, Objective, Part, State, Task
 from diffjax.objectives.dropout import ConditionDropout, check_conditions, drops, hashable
 from diffjax.objectives.errors import ERRORS, l2
+from diffjax.objectives.guidance_distillation import check_range, check_task, drawn
 from diffjax.objectives.pairs import PAIRS, Ordered, Pair
 from diffjax.objectives.progressive import Progressive
 from diffjax.objectives.rules import (
@@ -238,8 +239,10 @@ class FlowMap(Objective):
 class FlowMapDistillation(FlowMap):
     """Distillation of a teacher's denoiser into a flow map, such as consistency distillation.
 
-    teacher: the path of a run, an export or a published checkpoint. The other settings are those
-    of `FlowMap`; the share `diagonal` of each batch copies the teacher.
+    teacher: the path of a run, an export or a published checkpoint. weights: the range of guidance
+    weights, drawn uniformly, that both networks receive as the condition `guidance`; () where they
+    do not take it. The other settings are those of `FlowMap`; the share `diagonal` of each batch
+    copies the teacher.
 
     >>> FlowMapDistillation.loads, FlowMapDistillation().velocity
     (('teacher',), Teacher(guidance=1.0))
@@ -249,6 +252,23 @@ class FlowMapDistillation(FlowMap):
 
     velocity: Velocity = TEACHER
     teacher: Model | None = None
+    weights: tuple[float, ...] = ()
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.weights:
+            check_range(self.weights)
+
+    @property
+    def guides(self) -> tuple[float, ...]:
+        return self.weights
+
+    def _student(self, context: Context, key_drop: Key[Array, ""], key: Any) -> Student:
+        student = super()._student(context, key_drop, key)
+        if not self.weights:
+            return student
+        key_weight, size = jax.random.fold_in(key_drop, 1), len(context.batch["x"])
+        return student._replace(cond=drawn(self.weights, key_weight, size, student.cond))
 
     def holds(self, context: Context) -> Denoise:
         return taught(self.teacher, context)
@@ -257,6 +277,14 @@ class FlowMapDistillation(FlowMap):
         """Raise ValueError as `FlowMap`, and for noise levels unknown to the teacher."""
         super().check(model, task)
         guidance = getattr(self.velocity, "guidance", 1.0)
+        if self.weights:
+            check_task(task)
+        if self.weights and guidance != 1:
+            raise ValueError(
+                f"velocity.guidance={guidance:g}: the teacher receives its weight; allowed: 1"
+            )
+        if task.takes_weight and not self.weights:
+            raise ValueError("weights=(): the network takes a guidance weight; needs its range")
         if task.conditions == () and guidance != 1:
             raise ValueError(
                 f"velocity.guidance={guidance:g}: the data have no condition; allowed: guidance=1"

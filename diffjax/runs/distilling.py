@@ -79,6 +79,7 @@ class Chain:
             "weight": {"name": "truncated_snr", "floor": 1.0},
             "diagonal": 0.0,
             "condition_dropout": config["loss"].get("condition_dropout", 0.0),
+            "weights": config["loss"].get("weights", ()),
         }
         config |= {
             "loss": loss,

@@ -33,7 +33,7 @@ SMALL = {
     "dit": ({"width": 12, "depth": 2, "heads": 2}, GRID),
     "mlp": ({"width": 12, "depth": 1}, (5,)),
 }
-SIZES = {"label": 3, "vector": 4, "tokens": 5, "map": 2, "augment": 6, "to": 1}
+SIZES = {"label": 3, "vector": 4, "tokens": 5, "map": 2, "augment": 6, "to": 1, "guidance": 1}
 """Sizes of those that may be missing; tests/nets/test_length.py has the one that may not."""
 MORE = (Vector(2, "place"), Tokens(3, "caption"), Label(2, "style"))
 """Further conditions of a kind, under names of their own."""
@@ -203,7 +203,7 @@ def test_parameters_of_default_names_are_those_of_stored_networks(name):
         named = jax.tree_util.tree_leaves_with_path(params)
         return {"/".join(key.key for key in path[:-1]): a.shape for path, a in named}
 
-    with_all = tuple(c for c in known(name) if c.name in SIZES and c.name != "to")
+    with_all = tuple(c for c in known(name) if c.name in SIZES and c.name not in ("to", "guidance"))
     more = parts(with_all).keys() - parts(()).keys()
     ours = {part for part in more if not part.split("/")[0].startswith(("Cross", "last", "blocks"))}
     assert ours == NAMES[name]

@@ -15,6 +15,7 @@ from diffjax.nets.conditions.base import (
     present,
     spec,
 )
+from diffjax.nets.conditions.guidance import Guidance
 from diffjax.nets.conditions.label import Label
 from diffjax.nets.conditions.length import Length
 from diffjax.nets.conditions.map import Map
@@ -23,7 +24,7 @@ from diffjax.nets.conditions.to import To
 from diffjax.nets.conditions.tokens import Tokens
 from diffjax.nets.conditions.vector import Vector
 
-CONDITIONS = catalogue(Label, Vector, Tokens, Map, Length, Augment, To)
+CONDITIONS = catalogue(Label, Vector, Tokens, Map, Length, Augment, To, Guidance)
 
 __all__ = [
     "CONDITIONS",
@@ -31,6 +32,7 @@ __all__ = [
     "Augment",
     "Condition",
     "Conditions",
+    "Guidance",
     "Label",
     "Length",
     "Map",
