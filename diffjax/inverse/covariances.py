@@ -183,7 +183,7 @@ class Tweedie:
     the exact result, however far y is.
     """
 
-    iterations: int = _static(5)
+    iterations: int = _static(2)
     jacobian: ClassVar[bool] = True
     zero_noise: ClassVar[bool] = True
     linear: ClassVar[bool] = False

@@ -79,7 +79,7 @@ class Method:
     only: bool = field(default=False)
 
 
-def tweedie(measurement: Measurement, inside: Guidance, iterations: int = 5) -> Posterior:
+def tweedie(measurement: Measurement, inside: Guidance, iterations: int = 2) -> Posterior:
     """Return the posterior with the Tweedie covariance: MMPS."""
     return Posterior(measurement, Tweedie(iterations), inside)
 
@@ -122,7 +122,7 @@ def daps(
     measurement: Measurement,
     inside: Guidance,
     covariance: str = "tweedie",
-    iterations: int = 5,
+    iterations: int = 2,
 ) -> Drawn:
     """Return draws of x0 from its Gaussian posterior: DAPS.
 

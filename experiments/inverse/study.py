@@ -75,14 +75,14 @@ PROBLEMS = {
 `grey` is for images of three colours.
 """
 METHODS = {
-    "tweedie, 5": "tweedie",
+    "tweedie, 5": "tweedie:iterations=5",
     "tweedie, 1": "tweedie:iterations=1",
     "pigdm": "pigdm",
     "dps": "dps",
     "diffpir": "diffpir",
     "ddnm": "ddnm",
     "ddrm": "ddrm",
-    "daps, tweedie": "daps",
+    "daps, tweedie": "daps:iterations=5",
     "daps, flat": "daps:covariance=flat",
     "repaint": "repaint",
     "particles, 4": "particles:count=4",
