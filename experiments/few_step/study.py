@@ -269,8 +269,9 @@ def lines(report: dict[str, Any], what: str) -> dict[str, dict[str, list[float]]
     return shown
 
 
-def markdown(report: dict[str, Any]) -> dict[str, str]:
+def tables(folder: Path) -> dict[str, str]:
     """The tables of the README by name."""
+    report = json.loads((folder / "few_step.json").read_text())
     cells = lambda values: [over_seeds(values[n]) if n in values else "" for n in map(str, NFE)]
     by_nfe = lambda what: table(
         ["NFE", *map(str, NFE)], [[k, *cells(v)] for k, v in lines(report, what).items()]
@@ -321,7 +322,7 @@ def main() -> None:
     asked.out.mkdir(parents=True, exist_ok=True)
     report = fill(asked.out / "few_step.json", asked.steps, asked.seeds, asked.methods)
     draw(report, asked.out / "few_step.png")
-    for name, text in markdown(report).items():
+    for name, text in tables(asked.out).items():
         print(f"{name}\n{text}")
 
 
