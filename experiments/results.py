@@ -89,6 +89,13 @@ STUDIES = {
     "particles": Study(
         ("-m experiments.particles.study --out={out} --particles 1 8 --total=8192 --steps=20",), 1
     ),
+    "few_step": Study(
+        (
+            "-m experiments.few_step.study --out={out} --steps=300 "
+            "--methods denoising PSD DMD 'N = 10'",
+        ),
+        3,
+    ),
     "samplers": Study(
         (
             f"experiments/samplers/quality.py --workdir={DIGITS} --out={{out}}/digits --num=60 "

@@ -258,23 +258,22 @@ def fill(path: Path, steps: int, seeds: int, methods: list[str]) -> dict[str, An
     return about | {"methods": rows}
 
 
-def lines(report: dict[str, Any], what: str) -> dict[str, dict[str, list[float]]]:
-    """Distances, "map" or "w2", by what is drawn as a line, and NFE: one of each seed."""
+def lines(report: dict[str, Any]) -> dict[str, dict[str, list[float]]]:
+    """Distances to the exact map, or in W2 for generators, by method and NFE: one of each seed."""
     shown: dict[str, dict[str, list[float]]] = {}
     for name, runs in report["methods"].items():
         for sampler in [k for k in runs[0] if k not in ("cpu_seconds", "deviation")]:
+            alone = sampler == "generator"
             label = f"{sampler} of the denoiser" if name == "denoising" else name
-            each = [run[sampler][what] for run in runs]
-            shown[label] = {n: [values[n] for values in each] for n in each[0]}
+            each = [run[sampler]["w2" if alone else "map"] for run in runs]
+            shown[f"{label}, W2" if alone else label] = {n: [v[n] for v in each] for n in each[0]}
     return shown
 
 
-def markdown(report: dict[str, Any]) -> dict[str, str]:
+def tables(folder: Path) -> dict[str, str]:
     """The tables of the README by name."""
+    report = json.loads((folder / "few_step.json").read_text())
     cells = lambda values: [over_seeds(values[n]) if n in values else "" for n in map(str, NFE)]
-    by_nfe = lambda what: table(
-        ["NFE", *map(str, NFE)], [[k, *cells(v)] for k, v in lines(report, what).items()]
-    )
     rows = []
     for name, runs in report["methods"].items():
         if name in CONSISTENCY:
@@ -285,28 +284,26 @@ def markdown(report: dict[str, Any]) -> dict[str, str]:
         for name, runs in report["methods"].items()
     ]
     return {
-        "few-step-map": by_nfe("map"),
-        "few-step-w2": by_nfe("w2"),
+        "few-step": table(
+            ["NFE", *map(str, NFE)], [[k, *cells(v)] for k, v in lines(report).items()]
+        ),
         "few-step-consistency": table(["grid", "trained", "closed form"], rows),
         "few-step-cost": table(["method", "CPU seconds of training"], seconds),
     }
 
 
 def draw(report: dict[str, Any], path: Path) -> None:
-    figure = Figure((10, 4), layout="constrained")
-    both = {"map": "RMS distance to the exact map", "w2": "W2 distance to the data"}
-    for axes, (what, title) in zip(figure.subplots(1, 2), both.items(), strict=True):
-        for name, values in lines(report, what).items():
-            if what == "map" and name in ("DMD", "SiD"):
-                continue  # another map with the same distribution is as good
-            style = "--" if "denoiser" in name else "-"
-            nfe = [int(n) for n in values]
-            axes.loglog(nfe, [np.mean(v) for v in values.values()], style, marker="o", label=name)
-        axes.set_xticks(NFE, map(str, NFE))
-        axes.minorticks_off()
-        axes.set_xlabel("network evaluations (NFE)")
-        axes.set_ylabel(title)
-    figure.axes[1].legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    figure = Figure((7, 4), layout="constrained")
+    axes = figure.subplots()
+    for name, values in lines(report).items():
+        style = "--" if "denoiser" in name else "-"
+        nfe = [int(n) for n in values]
+        axes.loglog(nfe, [np.mean(v) for v in values.values()], style, marker="o", label=name)
+    axes.set_xticks(NFE, map(str, NFE))
+    axes.minorticks_off()
+    axes.set_xlabel("network evaluations (NFE)")
+    axes.set_ylabel("RMS distance to the exact map")
+    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     figure.savefig(path, dpi=120)
 
 
@@ -321,7 +318,7 @@ def main() -> None:
     asked.out.mkdir(parents=True, exist_ok=True)
     report = fill(asked.out / "few_step.json", asked.steps, asked.seeds, asked.methods)
     draw(report, asked.out / "few_step.png")
-    for name, text in markdown(report).items():
+    for name, text in tables(asked.out).items():
         print(f"{name}\n{text}")
 
 

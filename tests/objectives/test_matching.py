@@ -249,20 +249,36 @@ def drawn(shapes):
     return jax.tree.map(draw, shapes)
 
 
-def test_a_step_trains_the_critic_and_in_its_turn_the_generator():
-    """The generator would drift by its momentum between its turns, or the critic be averaged.
-
-    Both begin with the same weights.
-    """
+def begun():
+    """Return the experiment of a run, its first state and a batch."""
     ordinary = builder.experiment(override(load(str(MOONS)), SHORT))
     params = drawn(jax.eval_shape(ordinary.parameters))
     teacher = Trained(ordinary.denoiser(params), ordinary)
     config = override(matching("teacher"), ["optimizer.rates={'^critic/': 2.0}"])
     e = builder.experiment(config, load=lambda *_: teacher)
-    begin = jax.jit(lambda params: e.begin(params)._replace(held=e.loaded))
-    states, step = [begin(params)], jax.jit(e.step())
-    assert same(states[0].params, {"network": params["network"], "critic": params["network"]})
+    begin = lambda params: e.begin(params)._replace(held=e.loaded)
     batch = {"x": np.zeros((16, 2), np.float32), "cond": {"label": np.zeros(16, np.int32)}}
+    return e, begin, params, batch
+
+
+def test_the_state_has_a_critic_that_is_neither_averaged_nor_sampled():
+    """Samples, exports and averages would hold a second network."""
+    e, begin, params, batch = begun()
+    state, metrics = jax.eval_shape(e.step(), jax.eval_shape(begin, params), batch)
+    assert set(state.params) == {"network", "critic"} and set(state.companions) == {"critic"}
+    assert set(state.ema["power"]) == set(state.weights("raw")) == {"network"}
+    assert {"loss", "loss_critic", "loss_generator"} <= set(metrics)
+
+
+@pytest.mark.thorough
+def test_a_step_trains_the_critic_and_in_its_turn_the_generator():
+    """The generator would drift by its momentum between its turns.
+
+    Both begin with the same weights.
+    """
+    e, begin, params, batch = begun()
+    states, step = [jax.jit(begin)(params)], jax.jit(e.step())
+    assert same(states[0].params, {"network": params["network"], "critic": params["network"]})
     for _ in range(4):
         state, metrics = step(states[-1], batch)
         states.append(state)
@@ -272,8 +288,6 @@ def test_a_step_trains_the_critic_and_in_its_turn_the_generator():
     assert [same(a.params["network"], b.params["network"]) for a, b in pairs] == [1, 1, 0, 1]
     assert [same(moments(a), moments(b)) for a, b in pairs] == [1, 1, 0, 1]
     assert not any(same(a.params["critic"], b.params["critic"]) for a, b in pairs)
-    assert set(state.ema["power"]) == set(state.weights("raw")) == {"network"}
-    assert set(state.companions) == {"critic"}
 
 
 @pytest.mark.thorough
