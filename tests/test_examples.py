@@ -60,11 +60,12 @@ def reduced(name: str, flags: list[str]) -> list[str]:
     """Return a short version of the same command."""
     given = cli.read(importlib.import_module(f"diffjax.{name}").flags(), flags)
     more = [*FEW.get(name, ())]
-    if name == "train":
+    if name in ("train", "tools.fit"):
         own = tiny(given.config, *given.overrides)
         own += [f"train.{k}=3" for k in ("held_out_every", "snapshot_every") if k in str(flags)]
         own += ["data.size=8"] if "data.size" in str(flags) else []
         more = [f"--config.{assignment}" for assignment in own]
+        more += ["--target=cpu:1"] if name == "tools.fit" else []
     elif name in ("sample", "evaluate") and "explicit" not in str(given.grid):
         more += [f"--steps={max(3, getattr(given, 'every', None) or 0)}"]
     elif name == "tools.likelihood":

@@ -123,16 +123,18 @@ def place(op_name: str) -> str:
     ('backward DiT/blocks', 'outside')
     """
     phase = "backward" if "transpose(" in op_name else "forward" if "jvp(" in op_name else "outside"
+    # XLA joins the names of operations whose collectives it has combined by `:` or `;`.
     names = op_name.split(";")[0].split("/")[1:-1]
     names = [re.sub(r"^(?:transpose\()?(?:jvp\()?([\w.]*)\)*$", r"\1", name) for name in names]
-    plain = [n for n in names if n and n not in NOISE and "(" not in n]
-    if len(plain) > DEPTH:  # also the names of several operations whose collectives were combined
+    plain = [n for n in names if n not in NOISE and not re.search(r"[(:]|\._|^$", n)]
+    if len(plain) > DEPTH:
         plain = [*plain[: DEPTH - 1], "..."]
     return " ".join([phase, "/".join(plain)]) if plain and phase != "outside" else phase
 
 
 NOISE = ("while", "body", "cond", "checkpoint", "closed_call", "rematted_computation", "remat")
-"""Names in an `op_name` that JAX adds, and that say nothing about the module."""
+"""Names in an `op_name` that JAX adds, and that say nothing about the module; so do those of
+methods, such as `DiT._loop`."""
 DEPTH = 5
 """Number of names of a module's path that are shown."""
 

@@ -134,6 +134,7 @@ def prepare(number_of_cpus: int = 0) -> None:
     the default number.
     """
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # the metadata server of a TPU machine
+    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # no chip is shared
     os.environ.setdefault("JAX_SKIP_CUDA_CONSTRAINTS_CHECK", "1")
     jax.config.update("jax_platforms", "cpu")
     if number_of_cpus:

@@ -101,6 +101,8 @@ def test_groups_of_devices_are_read_in_each_notation(attributes, count):
         ("jit(run)/while/body/add", "outside"),
         ("", "outside"),
         ("jit(run)/transpose(jvp(MLP))/a/b/c/d/e/f/mul", "backward MLP/a/b/c/..."),
+        ("jit(run)/jvp(DiT)/DiT._loop/blocks/while/body/qkv/dot", "forward DiT/blocks/qkv"),
+        ("jit(run)/jvp(DiT)/dot_general:DiT._embedded/label/gather", "forward DiT/label"),
     ],
 )
 def test_places_are_short(op_name, shown):

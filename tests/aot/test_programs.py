@@ -1,5 +1,7 @@
 """The programs of a run, compiled from shapes, beside those that training and sampling run."""
 
+from types import SimpleNamespace
+
 import jax
 import numpy as np
 import pytest
@@ -58,6 +60,28 @@ def test_each_gradient_is_reduced_once_per_step(step):
 def test_a_batch_that_does_not_divide_is_refused_before_compiling():
     with pytest.raises(ConfigError, match=r"config\.train\.batch_size=16: needs a multiple of 3"):
         programs.train_step(experiment(), target("cpu:3"))
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        (
+            "RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of memory in memory "
+            "space hbm. Used 20.5G of 15.75G hbm.\n\nTotal hbm usage",
+            "Ran out of memory in memory space hbm. Used 20.5G of 15.75G hbm.",
+        ),
+        ("RESOURCE_EXHAUSTED: no room", "RESOURCE_EXHAUSTED: no room"),
+    ],
+)
+def test_a_program_that_is_too_large_is_refused_with_the_reason(message, reason):
+    """A search for the largest batch would stop with a traceback at the first that does not fit."""
+
+    def refuse(**options):
+        raise jax.errors.JaxRuntimeError(message)
+
+    with pytest.raises(programs.TooLarge) as error:
+        programs.compiled(SimpleNamespace(compile=refuse), target("cpu:1"))
+    assert str(error.value) == reason
 
 
 def test_the_sampler_counts_all_rows(monkeypatch):

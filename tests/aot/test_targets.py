@@ -1,8 +1,10 @@
 """Targets by name: what they are, and what is refused."""
 
 import itertools
+from types import SimpleNamespace
 
 import pytest
+from jax.experimental import topologies
 
 from diffjax.aot import targets
 from diffjax.aot.roofline import estimate
@@ -58,6 +60,32 @@ def test_a_missing_compiler_is_named_with_the_command_that_installs_it(monkeypat
     with pytest.raises(ConfigError, match="is not installed: pip install") as error:
         target(text).devices()
     assert wheel in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "settings"),
+    [
+        ("tpu:v5e:4x4", "v5e:4x4", {}),
+        ("tpu:v5e:1x1", "v5e:1x1", {"chips_per_host_bounds": (1, 1, 1)}),
+        ("tpu:v4:2x2x1", "v4:2x2x1", {"chip_config_name": "megacore"}),
+        ("gpu:h100:4", "", {"topology": "1x1x4"}),
+        ("gpu:b200:16", "", {"topology": "1x2x8"}),
+    ],
+)
+def test_compilers_are_asked_for_the_devices_of_a_target(monkeypatch, text, name, settings):
+    """A program would be compiled for half of the chips, or for cores in place of chips."""
+    asked = []
+
+    def describe(name, platform, **settings):
+        asked.append((name, platform, settings))
+        return SimpleNamespace(devices=["device"])
+
+    monkeypatch.setattr(topologies, "get_topology_desc", describe)
+    monkeypatch.setattr(targets, "missing", lambda platform: "")
+    assert target(text).devices() == ["device"]
+    ((known, platform, options),) = asked
+    assert known == name and platform == {"tpu": "tpu", "gpu": "cuda"}[text[:3]]
+    assert {k: v for k, v in options.items() if k != "target_config"} == settings
 
 
 def test_more_cpu_devices_than_there_are_are_refused():
