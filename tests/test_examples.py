@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import functools
 import importlib
 import json
@@ -65,7 +66,7 @@ def reduced(name: str, flags: list[str]) -> list[str]:
         own += [f"train.{k}=3" for k in ("held_out_every", "snapshot_every") if k in str(flags)]
         own += ["data.size=8"] if "data.size" in str(flags) else []
         more = [f"--config.{assignment}" for assignment in own]
-    elif name in ("sample", "evaluate") and "explicit" not in str(given.grid):
+    elif name in ("sample", "evaluate") and not listed(given):
         more += [f"--steps={max(3, getattr(given, 'every', None) or 0)}"]
     elif name == "tools.likelihood":
         more = ["--num=2"] + (["--steps=2"] if given.command != "rank" else [])
@@ -73,6 +74,12 @@ def reduced(name: str, flags: list[str]) -> list[str]:
         if re.search("bpd|vlb", getattr(given, flag, None) or ""):
             more += [f"--{flag}={quick(getattr(given, flag))}"]
     return flags + more
+
+
+def listed(given: argparse.Namespace) -> bool:
+    """Return whether the times are listed, so that they allow few numbers of steps."""
+    config = (given.workdir or Path()) / "config.json"
+    return "explicit" in str(given.grid) or (config.is_file() and '"nested"' in config.read_text())
 
 
 def quick(metrics: str) -> str:
