@@ -125,7 +125,7 @@ def test_sampling_sets_the_weight_in_one_pass():
     config["loss"] = {"name": "guidance_distillation", "teacher": "runs/none", "weights": (1, 3)}
     config["sampling"]["guidance"] = 2.5
     e = builder.experiment(config)
-    plan = e.plan(e.model.sde)
+    plan: Any = e.plan(e.model.sde)
     assert plan.guidance == guidance.Distilled() and plan.passes == 2 and not builder.doubts(e)
     assert "weight [4.0]" in "".join(builder.doubts(e, [4.0]))
     config["sampling"]["guidance"] = {"weight": 2.0, "rule": "apg"}

@@ -42,7 +42,7 @@ def test_after_reflow_one_euler_step_is_exact_and_the_least_loss_is_0(x64):
 
     @jax.jit
     def measured(shift):
-        x0 = exact(eps, jnp.ones(64), to=jnp.zeros(64)).x0
+        x0 = exact(jnp.asarray(eps), jnp.ones(64), to=jnp.zeros(64)).x0
 
         def loss(shift, pairing="stored"):
             params = {"network": {"w": shift}}
