@@ -154,7 +154,8 @@ def tiny(name: str, *changes: str) -> list[str]:
     A U-Net that no change mentions becomes a transformer, which compiles sooner.
     """
     network = config.override(config.load(name), changes)["network"]["name"]
-    if network == "unet" and not any(change.startswith("network") for change in changes):
+    mentions = lambda change: re.match(r"network(?!\.conditions)", change)
+    if network == "unet" and not any(map(mentions, changes)):
         return list(TINY)
     return NETWORKS[network] + [t for t in TINY if not t.startswith("network")]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import functools
 import importlib
 import json
@@ -66,7 +67,7 @@ def reduced(name: str, flags: list[str]) -> list[str]:
         own += ["data.size=8"] if "data.size" in str(flags) else []
         more = [f"--config.{assignment}" for assignment in own]
         more += ["--target=cpu:1"] if name == "tools.fit" else []
-    elif name in ("sample", "evaluate") and "explicit" not in str(given.grid):
+    elif name in ("sample", "evaluate") and not listed(given):
         more += [f"--steps={max(3, getattr(given, 'every', None) or 0)}"]
     elif name == "tools.likelihood":
         more = ["--num=2"] + (["--steps=2"] if given.command != "rank" else [])
@@ -74,6 +75,12 @@ def reduced(name: str, flags: list[str]) -> list[str]:
         if re.search("bpd|vlb", getattr(given, flag, None) or ""):
             more += [f"--{flag}={quick(getattr(given, flag))}"]
     return flags + more
+
+
+def listed(given: argparse.Namespace) -> bool:
+    """Return whether the times are listed, so that they allow few numbers of steps."""
+    config = (given.workdir or Path()) / "config.json"
+    return "explicit" in str(given.grid) or (config.is_file() and '"nested"' in config.read_text())
 
 
 def quick(metrics: str) -> str:

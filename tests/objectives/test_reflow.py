@@ -10,7 +10,7 @@ import pytest
 from commands import one_device
 
 import diffjax
-from diffjax import analytic, builder, samplers, schedules
+from diffjax import analytic, builder, schedules
 from diffjax.config import ConfigError, load, override
 from diffjax.denoiser import Denoiser, Model
 from diffjax.nets import Network
@@ -33,27 +33,29 @@ def straight(params, x, c_noise, cond, *, key=None):
 
 def test_after_reflow_one_euler_step_is_exact_and_the_least_loss_is_0(x64):
     """The pairs would be mixed up, and the paths stay curved (F15)."""
-    key = jax.random.key(0)
-    eps = jax.random.normal(key, (64, 1))
+    rng = np.random.default_rng(0)
+    eps = rng.normal(size=(64, 1))
     exact = analytic.gaussian(jnp.array([MEAN]), jnp.array([VAR])).flow_map(FLOW)
-    x0 = exact(eps, jnp.ones(64), to=jnp.zeros(64)).x0
-    make: Any = Network
-    model = Model(
-        FLOW, Velocity(c_noise=time_999, scale_input=False), make(lambda *_: {}, straight)
-    )
+    network: Any = Network
+    parameterization = Velocity(c_noise=time_999, scale_input=False)
+    model = Model(FLOW, parameterization, network(lambda *_: {}, straight))
 
-    def loss(shift, pairing):
-        params = {"network": {"w": shift}}
-        context = Context(model, params, {"x": x0, "noise": eps}, key)
-        return Denoising(pairing=PAIRINGS[pairing])(context)[0]
+    @jax.jit
+    def measured(shift):
+        x0 = exact(jnp.asarray(eps), jnp.ones(64), to=jnp.zeros(64)).x0
 
-    value, slope = jax.value_and_grad(loss)(0.0, "stored")
-    assert value < 1e-20 and abs(slope) < 1e-10
-    assert loss(0.1, "stored") == pytest.approx(0.01) and loss(0.0, "independent") > 0.1
-    euler = samplers.ddim(FLOW, np.array([1.0, 0.0]))
-    step = Denoiser(model, {"network": {"w": 0.0}})
-    keys = jax.random.split(key, 64)
-    np.testing.assert_allclose(samplers.run(step, euler, eps, keys).x, x0, atol=1e-12)
+        def loss(shift, pairing="stored"):
+            params = {"network": {"w": shift}}
+            batch = {"x": x0, "noise": jnp.asarray(eps)}
+            context = Context(model, params, batch, jax.random.key(0))
+            return Denoising(pairing=PAIRINGS[pairing])(context)[0]
+
+        step = Denoiser(model, {"network": {"w": shift}})(jnp.asarray(eps), jnp.ones(64)).x0
+        return *jax.value_and_grad(loss)(shift), loss(shift, "independent"), jnp.abs(step - x0)
+
+    value, slope, curved, error = measured(0.0)
+    assert value < 1e-20 and abs(slope) < 1e-10 and error.max() < 1e-12
+    assert curved > 0.1 and measured(0.1)[0] == pytest.approx(0.01)
 
 
 def test_noise_that_is_missing_is_refused():
@@ -102,8 +104,9 @@ def test_the_command_stores_pairs_that_training_reads(tool, teacher, tmp_path):
     trained = diffjax.load(teacher)
     sde, noise, label = trained.sde, jnp.asarray(arrays["cond_noise"]), jnp.asarray(arrays["y"])
     t = jnp.full(6, sde.t_max)
-    p = trained.denoise(sde.sigma(t)[:, None] * noise, t, {"label": label})
-    np.testing.assert_allclose(arrays["x"], p.x0, rtol=1e-4, atol=1e-4)
+    x = sde.sigma(t)[:, None] * noise
+    x0 = jax.jit(lambda: trained.denoise(x, t, {"label": label}).x0)()
+    np.testing.assert_allclose(arrays["x"], x0, rtol=1e-4, atol=1e-4)
     assert arrays["y"].tolist() == [0, 1, 0, 1, 0, 1]
     whole = (out / "pairs.npz").read_bytes()
     (out / "pairs.npz").unlink()
