@@ -231,7 +231,7 @@ def trained(name: str, seed: int, steps: int) -> Any:
 def measured(name: str, params: Any) -> dict[str, Any]:
     """What the file says of a method, besides its cost."""
     if name in CONSISTENCY:
-        return {"deviation": deviation(params, CONSISTENCY[name].pair.first)}
+        return {"deviation": deviation(params, int(name.removeprefix("N = ")))}
     if name == "denoising":
         return {k: distances(params, k) for k in ("ddim", "dpmpp_2m")}
     if METHODS[name].companions:
