@@ -37,7 +37,9 @@ def test_no_target_sends_much_more_than_its_algorithm_asks_for(target):
         params = found["sizes"]["state"] * split / 4  # bytes in float32, beside three copies
         # Data: one all-reduce in float32. FSDP: two gathers, and one reduction, in bfloat16.
         ideal = ring * params * (2 if case == "mlp" else 3 / 2)
-        assert 0.9 * ideal < found["sent"] < 1.2 * ideal
+        # On v4 and v5p XLA reduces the gradients of blocks by all-reduce, not by reduce-scatter.
+        most = 1.4 if found["target"].startswith(("tpu:v4", "tpu:v5p")) else 1.2
+        assert 0.9 * ideal < found["sent"] < most * ideal
         assert found["estimate"]["seconds"] > 0 and found["left"] > 0
 
 
