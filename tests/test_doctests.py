@@ -29,7 +29,8 @@ EXEMPT = {
         *("runs/launch.fit", "runs/launch.launch", "runs/launch.loader", "runs/launch.weights"),
         *("runs/launch.with_held", "runs/trained.resampled", "features/judge.Judge"),
         *("evaluation/images.Subject", "evaluation/likelihood.bpd", "evaluation/likelihood.vlb"),
-        *("builder/sampling.untrained", "generation/job.Job"),
+        *("builder/sampling.untrained", "builder/sampling.doubts", "builder/sampling.off_grid"),
+        "generation/job.Job",
     ),
     "converts a published checkpoint, which tests/parity has": ("runs/trained.convert",),
     "takes a second; Generation, lines, logp and vlb show such a call": (
@@ -51,6 +52,7 @@ EXEMPT = {
         *("objectives/rules.Conditional", "objectives/rules.Lagrangian", "objectives/rules.Own"),
         "objectives/rules.Semigroup",
     ),
+    "exits the process": ("runs/launch.interrupted",),
     "is called inside a Flax module alone": ("nets/conditions/base.learned",),
     "opens the files or the connection of a dashboard": (
         *("training/writers.Tensorboard", "training/writers.Wandb"),

@@ -54,7 +54,10 @@ def test_a_network_may_know_what_the_data_lack():
     [
         ({"captoin": {"mechanism": "cross"}}, "captoin: no such field (did you mean 'caption'"),
         ({"to": {}}, "conditions.to: no such field"),
-        ({"text": {"size": 4}}, "conditions.text.kind='text': unknown; known: augment, label"),
+        (
+            {"text": {"size": 4}},
+            "conditions.text.kind='text': unknown; known: augment, guidance, label",
+        ),
         ({"to": {"size": 2}}, "conditions.to: condition 'to' of kind to: needs size=1"),
         ({"to": {"size": "one"}}, "conditions.to.size='one': needs int"),
         ({"vector": {"size": 0}}, "conditions.vector.size=0: needs size >= 1"),
