@@ -25,7 +25,7 @@ import jax
 from diffjax.builder.construct import Applied, call, construct, fields, instance, lookup, refuse
 from diffjax.builder.defaults import completed
 from diffjax.builder.metrics import check_features, construct_metrics
-from diffjax.builder.network import construct_network, droppable
+from diffjax.builder.network import construct_network
 from diffjax.builder.sampling import (
     SAMPLING,
     abilities,
@@ -96,7 +96,6 @@ __all__ = [
     "construct_sde",
     "construct_table",
     "doubts",
-    "droppable",
     "experiment",
     "listing",
     "off_grid",

@@ -15,6 +15,7 @@ import numpy as np
 from diffjax import builder, checks
 from diffjax.arrays import keys_at, stream, taken
 from diffjax.builder.construct import call, construct, instance, lookup, refuse
+from diffjax.builder.network import droppable
 from diffjax.builder.sampling import rehearse
 from diffjax.config import Config, ConfigError, parse
 from diffjax.denoiser import Denoiser
@@ -302,7 +303,7 @@ def absent(experiment: Experiment, label: Any = None) -> dict[str, None]:
     """Return the conditions that samples may lack, without the label where one is requested."""
     if not experiment.loss.drops_conditions:
         return {}
-    names = builder.droppable(experiment.config["network"], experiment.form.conditions)
+    names = droppable(experiment.config["network"], experiment.form.conditions)
     return {name: None for name in names if name != "label" or label is None}
 
 
