@@ -10,22 +10,21 @@ Generator and critic begin with the weights of the teacher. SiD is
 
 import ml_collections
 
-from ml_collections_configs import digits_vp
+from ml_collections_configs import digits_vp, parts
 
 
 def get_config() -> ml_collections.ConfigDict:
-    config = digits_vp.get_config()
-    config.loss = ml_collections.ConfigDict(
-        dict(
+    return parts.changed(
+        digits_vp.get_config().to_dict(),
+        loss=dict(
             name="distribution_matching",
             teacher="runs/digits",
             divergence=dict(name="kl"),
             weight=dict(name="uniform_x0"),
             draw=dict(name="uniform"),
             critic_steps=5,
-        )
+        ),
+        optimizer=dict(learning_rate=2e-4),
+        sampling=dict(steps=1),
+        train=dict(steps=2500),
     )
-    config.optimizer.learning_rate = 2e-4
-    config.sampling.steps = 1
-    config.train.steps = 2500
-    return config

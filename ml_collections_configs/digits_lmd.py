@@ -10,14 +10,17 @@ distillation is `--config.loss.rule=discrete --config.loss.pair=neighbours:first
 
 import ml_collections
 
-from ml_collections_configs import digits_lsd
+from ml_collections_configs import digits_lsd, parts
 
 
 def get_config() -> ml_collections.ConfigDict:
-    config = digits_lsd.get_config()
-    config.loss.update(
+    base = digits_lsd.get_config().to_dict()
+    taught = dict(
         name="flow_map_distillation", teacher="runs/digits", velocity=dict(name="teacher")
     )
-    config.optimizer.learning_rate = 1e-3
-    config.train.steps = 1200
-    return config
+    return parts.changed(
+        base,
+        loss={**base["loss"], **taught},
+        optimizer=dict(learning_rate=1e-3),
+        train=dict(steps=1200),
+    )

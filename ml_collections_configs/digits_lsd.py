@@ -10,14 +10,14 @@ other numbers of steps.
 
 import ml_collections
 
-from ml_collections_configs import digits_vp
+from ml_collections_configs import digits_vp, parts
 
 
 def get_config() -> ml_collections.ConfigDict:
-    config = digits_vp.get_config()
-    config.network.conditions = ml_collections.ConfigDict(dict(to=dict(size=1)))
-    config.loss = ml_collections.ConfigDict(
-        dict(
+    return parts.changed(
+        digits_vp.get_config().to_dict(),
+        network=dict(conditions=dict(to=dict(size=1))),
+        loss=dict(
             name="flow_map",
             rule=dict(name="lagrangian"),
             pair=dict(name="ordered"),
@@ -25,10 +25,7 @@ def get_config() -> ml_collections.ConfigDict:
             draw=dict(name="uniform"),
             diagonal=0.5,
             condition_dropout=0.1,
-        )
+        ),
+        sampling=dict(sampler=dict(name="flow_map"), grid=dict(name="nested"), steps=1),
+        train=dict(steps=2400),
     )
-    config.sampling.sampler = ml_collections.ConfigDict(dict(name="flow_map"))
-    config.sampling.grid = ml_collections.ConfigDict(dict(name="nested"))
-    config.sampling.steps = 1
-    config.train.steps = 2400
-    return config

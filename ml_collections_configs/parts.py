@@ -1,4 +1,4 @@
-"""What the CIFAR-10 configs share: DDPM's run (arXiv:2006.11239, app. B), and how to change it."""
+"""What the CIFAR-10 configs share, DDPM's run (arXiv:2006.11239, app. B), and changes of a run."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -37,8 +37,13 @@ def cifar(**changes: Mapping[str, Any]) -> ml_collections.ConfigDict:
             samples=16,
         ),
     )
-    changed = {k: _changed(base[k], v) for k, v in changes.items()}
-    return ml_collections.ConfigDict({**base, **changed})
+    return changed(base, **changes)
+
+
+def changed(base: Mapping[str, Any], **changes: Mapping[str, Any]) -> ml_collections.ConfigDict:
+    """A run with other sections: fields are changed, or all replaced where the name is new."""
+    sections = {k: _changed(base[k], v) for k, v in changes.items()}
+    return ml_collections.ConfigDict({**base, **sections})
 
 
 def _changed(old: Any, new: Mapping[str, Any]) -> dict[str, Any]:
