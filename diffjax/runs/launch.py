@@ -28,7 +28,7 @@ from diffjax.training.experiment import Experiment
 from diffjax.training.lock import lock
 from diffjax.training.loop import check, train
 from diffjax.training.transfer import transfer
-from diffjax.training.workdir import began_from, open_run
+from diffjax.training.workdir import WEIGHTS, began_from, open_run
 from diffjax.training.writers import check_writers
 
 HELD = "held"
@@ -118,6 +118,11 @@ def launch(
     if resume_from is not None and not began_from(workdir, Path(resume_from)):
         params, origin = weights(
             experiment, Path(resume_from), resume_ema, resume_map, resume_partial
+        )
+    if (workdir / WEIGHTS).exists():
+        raise ConfigError(
+            f"--workdir={workdir}: holds converted weights ({WEIGHTS}) and no run to resume; "
+            f"use another workdir"
         )
     with lock(workdir) if first() else nullcontext():
         if first():

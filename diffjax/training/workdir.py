@@ -66,11 +66,6 @@ def open_run(
     data.
     """
     data = experiment.form.as_json() | {"train": fingerprint(experiment.source("train"))}
-    if (workdir / WEIGHTS).exists():
-        raise ConfigError(
-            f"--workdir={workdir}: holds converted weights ({WEIGHTS}) and no run to resume; "
-            f"use another workdir"
-        )
     if not (workdir / "config.json").exists() and _steps(workdir):
         raise ConfigError(
             f"--workdir={workdir}: holds checkpoints, but config.json is missing: restore it, or "

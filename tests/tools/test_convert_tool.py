@@ -137,6 +137,7 @@ def test_what_cannot_work_is_one_line(
     assert all(part in err for part in parts), err
     assert not re.search(r"(\S+): \1: ", err), "says twice where it is"
     assert not (tmp_path / "new").exists()
+    assert not (exported / ".lock").exists()  # a refused training leaves nothing behind
 
 
 def transformer():
