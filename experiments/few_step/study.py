@@ -283,13 +283,15 @@ def tables(folder: Path) -> dict[str, str]:
         [name, f"{np.mean([run['cpu_seconds'] for run in runs]):.0f}"]
         for name, runs in report["methods"].items()
     ]
-    return {
+    by_name = {
         "few-step": table(
             ["NFE", *map(str, NFE)], [[k, *cells(v)] for k, v in lines(report).items()]
         ),
-        "few-step-consistency": table(["grid", "trained", "closed form"], rows),
         "few-step-cost": table(["method", "CPU seconds of training"], seconds),
     }
+    if rows:
+        by_name["few-step-consistency"] = table(["grid", "trained", "closed form"], rows)
+    return by_name
 
 
 def draw(report: dict[str, Any], path: Path) -> None:
