@@ -155,6 +155,8 @@ def off_grid(experiment: Experiment) -> str:
     these times only.
     """
     sde = experiment.model.sde
+    if not any(experiment.loss.grids(sde, leads) for leads in (False, True)):
+        return ""
     planned = experiment.plan(sde)
     table = planned.table if isinstance(planned, Plan) else None
     grids = experiment.loss.grids(sde, bool(table and table.leads))

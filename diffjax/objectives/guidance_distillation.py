@@ -14,7 +14,7 @@ import jax
 from jaxtyping import Array, Float, Key
 
 from diffjax.arrays import Cond, expand, null
-from diffjax.denoiser import Denoiser, Model, reframe
+from diffjax.denoiser import Model
 from diffjax.draws import DRAWS, Draw, Uniform
 from diffjax.objectives.base import (
     Batch,
@@ -27,6 +27,7 @@ from diffjax.objectives.base import (
     mean_of_items,
 )
 from diffjax.objectives.errors import ERRORS, l2
+from diffjax.objectives.teachers import check_teacher, taught
 from diffjax.weights import WEIGHTS, Weight, uniform_output
 
 UNIFORM = Uniform()
@@ -102,13 +103,7 @@ class GuidanceDistillation(Objective):
             raise ValueError(
                 "trains no second output; allowed: config.network.learn_variance=False"
             )
-        reframe(Denoiser(self._known, {}), model.sde)
-
-    @property
-    def _known(self) -> Model:
-        if self.teacher is None:
-            raise ValueError("teacher: needs the path of a run or of an export")
-        return self.teacher
+        check_teacher(self.teacher, model)
 
     def before_split(self, batch: Batch, key: Key[Array, ""]) -> Batch:
         """Add the quantiles u of all times, which may be stratified over the whole batch."""
@@ -124,8 +119,7 @@ class GuidanceDistillation(Objective):
         cond = batch.get("cond", {})
         seen = drawn(self.weights, key_weight, len(x0), {**cond, **batch.get("kept", {})})
 
-        teacher: Any = Denoiser(self._known, dict(context.held["teacher"]))
-        teacher = teacher if teacher.sde == model.sde else reframe(teacher, model.sde)
+        teacher = taught(self.teacher, context)
         p, q = teacher(x, t, cond), teacher(x, t, null(cond))
         w = expand(seen["guidance"], x0)
         guided = [b + w * (a - b) for a, b in ((p.x0, q.x0), (p.eps, q.eps))]
