@@ -51,7 +51,7 @@ from diffjax.objectives.rules import (
     Teacher,
     Velocity,
 )
-from diffjax.objectives.teachers import check_teacher, taught
+from diffjax.objectives.teachers import check_plain, check_teacher, taught
 from diffjax.prediction import Denoise
 from diffjax.sde import SDE
 from diffjax.weights import WEIGHTS, Weight, uniform_output
@@ -141,17 +141,8 @@ class FlowMap(Objective):
 
     def check(self, model: Model, task: Task = Task()) -> None:
         """Raise ValueError where draw and velocity are incompatible with model or data."""
-        self.draw.check(model.sde)
+        check_plain("flow_map", self.draw, model, task)
         self.pair.check(model.sde)
-        if self.draw.init() != ():
-            raise ValueError(f"draw={self.draw}: learns from losses, which only denoising allows")
-        if model.sde.schedule.init():
-            raise ValueError("a learned schedule needs the variational bound; allowed: denoising")
-        if task.second_output:
-            raise ValueError(
-                "name='flow_map': trains no second output; allowed: config.network."
-                "learn_variance=False"
-            )
         check_conditions(self.condition_dropout, task.conditions)
         if task.second_time is False and self.rule.leads:
             raise ValueError(

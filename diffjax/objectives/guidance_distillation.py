@@ -27,7 +27,7 @@ from diffjax.objectives.base import (
     mean_of_items,
 )
 from diffjax.objectives.errors import ERRORS, l2
-from diffjax.objectives.teachers import check_teacher, taught
+from diffjax.objectives.teachers import check_plain, check_teacher, taught
 from diffjax.weights import WEIGHTS, Weight, uniform_output
 
 UNIFORM = Uniform()
@@ -96,13 +96,7 @@ class GuidanceDistillation(Objective):
     def check(self, model: Model, task: Task = Task()) -> None:
         """Raise ValueError where data, network or teacher do not suit the objective."""
         check_task(task)
-        self.draw.check(model.sde)
-        if self.draw.init() != () or model.sde.schedule.init():
-            raise ValueError("draw, schedule: learn from losses, which only denoising allows")
-        if task.second_output:
-            raise ValueError(
-                "trains no second output; allowed: config.network.learn_variance=False"
-            )
+        check_plain("guidance_distillation", self.draw, model, task)
         check_teacher(self.teacher, model)
 
     def before_split(self, batch: Batch, key: Key[Array, ""]) -> Batch:

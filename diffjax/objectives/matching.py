@@ -29,7 +29,7 @@ from diffjax.draws import DRAWS, Draw, Uniform
 from diffjax.grids import nested
 from diffjax.objectives.base import Batch, Context, Metrics, Objective, Part, State, Task
 from diffjax.objectives.denoising import Denoising
-from diffjax.objectives.teachers import check_teacher, taught
+from diffjax.objectives.teachers import check_plain, check_teacher, taught
 from diffjax.prediction import Denoise, Sample, Time
 from diffjax.sde import SDE
 from diffjax.weights import WEIGHTS, Weight, uniform_x0
@@ -162,16 +162,7 @@ class DistributionMatching(Objective):
 
     def check(self, model: Model, task: Task = Task()) -> None:
         """Raise ValueError where teacher, draw or network do not suit the objective."""
-        self.draw.check(model.sde)
-        if self.draw.init() != ():
-            raise ValueError(f"draw={self.draw}: learns from losses, which only denoising allows")
-        if model.sde.schedule.init():
-            raise ValueError("a learned schedule needs the variational bound; allowed: denoising")
-        if task.second_output:
-            raise ValueError(
-                "name='distribution_matching': trains no second output; allowed: config.network."
-                "learn_variance=False"
-            )
+        check_plain("distribution_matching", self.draw, model, task)
         if task.second_time:
             raise ValueError(
                 "name='distribution_matching': trains no second time; allowed: "

@@ -281,30 +281,6 @@ def scaled(rates: Mapping[str, float]) -> optax.GradientTransformation:
     return optax.stateless(lambda steps, _: jax.tree_util.tree_map_with_path(one, steps))
 
 
-def resting(turns: Mapping[str, Any], params: Params, before: Any, now: Any) -> Any:
-    """Return the tree `now`, with the leaves of `before` for parameters whose turn it is not.
-
-    turns: names of entries of `params` -> whether it is their turn. before, now: trees that hold
-    parts of the shape of `params`, such as the state of an optimizer; leaves outside of these parts
-    are always new.
-
-    >>> params = {"network": jnp.zeros(2), "critic": jnp.zeros(2)}
-    >>> now = {"network": jnp.ones(2), "critic": jnp.ones(2)}
-    >>> new = resting({"network": False}, params, params, now)
-    >>> new["network"].tolist(), new["critic"].tolist()
-    ([0.0, 0.0], [1.0, 1.0])
-    """
-    if not turns:
-        return now
-
-    def one(path: tuple[Any, ...], old: Any, new: Any) -> Any:
-        keys = [entry.key for entry in path if isinstance(entry, jax.tree_util.DictKey)]
-        name = next((key for key in keys if key in params), "")
-        return jnp.where(turns[name], new, old) if name in turns else new
-
-    return jax.tree_util.tree_map_with_path(one, before, now)
-
-
 def matched(patterns: Iterable[str] | None, params: Params) -> None:
     """Raise ValueError for a pattern that matches no parameter or is not a regular expression.
 
