@@ -1,0 +1,5 @@
+"""Codecs: autoencoders with weights and normalisation, between images and latents."""
+
+from diffjax.codecs.base import Codec, Normalisation
+
+__all__ = ["Codec", "Normalisation"]
