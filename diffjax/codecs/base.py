@@ -7,13 +7,18 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from diffjax.arrays import Params, pytree
 from diffjax.nets.autoencoder import Autoencoder
 
 Image = Float[Array, "b h w c"]
 Latent = Float[Array, "b h w z"]
+
+
+def channels(value: Any, x: Latent) -> Any:
+    """Return a number, or one for each channel, with as many axes as x."""
+    return jnp.asarray(value).reshape(*(1,) * (x.ndim - 1), -1) if jnp.ndim(value) else value
 
 
 @pytree
@@ -35,11 +40,11 @@ class Normalisation:
 
     def __call__(self, raw: Latent) -> Latent:
         """Return normalised latents."""
-        return (raw - jnp.asarray(self.centre)) * (self.std / jnp.asarray(self.scale))
+        return (raw - channels(self.centre, raw)) * (self.std / channels(self.scale, raw))
 
     def inverse(self, z: Latent) -> Latent:
         """Return raw latents."""
-        return z * (jnp.asarray(self.scale) / self.std) + jnp.asarray(self.centre)
+        return z * (channels(self.scale, z) / self.std) + channels(self.centre, z)
 
 
 @pytree
@@ -64,8 +69,7 @@ class Codec:
         low = self.low
         mean, logvar = self.network.encode(self.params, (x + 1) * (1 - low) / 2 + low)
         rule = self.normalisation
-        std = jnp.exp(0.5 * logvar) * (rule.std / jnp.asarray(rule.scale))
-        return rule(mean), jnp.broadcast_to(jnp.abs(std), mean.shape)
+        return rule(mean), jnp.exp(0.5 * logvar) * abs(rule.std / channels(rule.scale, mean))
 
     def encode(self, x: Image, noise: Latent | None = None) -> Latent:
         """Return latents of images: mean + std * noise, or the mean."""
