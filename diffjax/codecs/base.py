@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
 from diffjax.arrays import Params, pytree
 from diffjax.nets.autoencoder import Autoencoder
