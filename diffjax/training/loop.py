@@ -13,13 +13,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from diffjax.arrays import Params, stream
+from diffjax.arrays import Params
 from diffjax.config import ConfigError, RunError
 from diffjax.data.pipeline import Batches, read
 from diffjax.devices import mesh
 from diffjax.devices.mesh import Layout
 from diffjax.devices.processes import SharedSignal, first
-from diffjax.generation.program import generate
 from diffjax.io.trees import flat, joined
 from diffjax.progress import Progress, compiling
 from diffjax.training import held, snapshots
@@ -29,6 +28,7 @@ from diffjax.training.experiment import Experiment, Train
 from diffjax.training.feed import Feed, Stalled
 from diffjax.training.held_out import held_out
 from diffjax.training.log import Log, tried
+from diffjax.training.pictures import picture
 from diffjax.training.signals import Signals
 from diffjax.training.step import Moving, TrainState, scan
 from diffjax.training.trace import traced
@@ -298,21 +298,3 @@ def compile_steps(
             file=sys.stderr,
         )
     return compiled
-
-
-def picture(experiment: Experiment, layout: Layout, state: TrainState) -> np.ndarray:
-    """Draw a picture of samples with the first average by name, from fixed seeds.
-
-    Labels cycle through the classes. Raises FloatingPointError where sampling failed.
-    """
-    e, num = experiment, experiment.train.samples
-    cond = conditions = e.conditions(num)
-    key = stream(e.seed, "sample")
-    even = num % layout.parts == 0
-    index, cond = layout.put((np.arange(num), cond), 0 if even else None)
-    denoise = e.denoiser(state.weights(min(state.ema)))
-    plan = layout.put(e.plan(denoise.sde))
-    result = generate(denoise, plan, key, index, cond, shape=e.shape)
-    plan.check(result._replace(bad=layout.whole(result.bad)))
-    x = e.form.denormalise(layout.whole(result.x))
-    return e.form.picture(e.form.ended(x, conditions), conditions.get("label"))
