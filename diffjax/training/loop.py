@@ -21,6 +21,7 @@ from diffjax.devices.mesh import Layout
 from diffjax.devices.processes import SharedSignal, first
 from diffjax.generation.program import generate
 from diffjax.io.trees import flat, joined
+from diffjax.nets.network import weights_split
 from diffjax.progress import Progress, compiling
 from diffjax.training import held, snapshots
 from diffjax.training.checkpoints import Checkpoints
@@ -259,7 +260,7 @@ def program(experiment: Experiment, layout: Layout, state: TrainState, batch: An
         in_shardings=(shardings.moving, shardings.held, layout.split(1)),
         out_shardings=(shardings.moving, layout.everywhere),
     )
-    with jax.set_mesh(layout.mesh):
+    with jax.set_mesh(layout.mesh), weights_split(layout.sharding.splits_weights):
         return jitted.trace(state.moving, state.held, batch)
 
 
