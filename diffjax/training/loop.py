@@ -44,11 +44,11 @@ def train(
 ) -> tuple[TrainState, signal.Signals | None]:
     """Train up to `config.train.steps`, resuming from the newest checkpoint in `workdir`.
 
-    Return the last state, which is on disk, and the signal that stopped training early, or None. A
-    resumed run is bit-for-bit identical to an uninterrupted one: batch, noise and dropout of step k
-    are functions of (seed, k). layout: by default over all devices. profile: the steps of which a
-    trace is written, see `traced`. params: the initial parameters, used without a checkpoint.
-    Raises ConfigError for unreadable data and RunError where it cannot continue, after saving.
+    Return the last state, which is on disk, and the signal that stopped training or came before its
+    end, or None. A resumed run is bit-for-bit identical to an uninterrupted one: batch, noise and
+    dropout of step k are functions of (seed, k). layout: by default over all devices. profile: the
+    steps to trace, see `traced`. params: the initial parameters, used without a checkpoint. Raises
+    ConfigError for unreadable data and RunError where it cannot continue, after saving.
     """
     settings = experiment.train
     layout = layout or mesh.layout(sharding=experiment.sharding)
@@ -94,7 +94,7 @@ def train(
         checkpoints.wait()
         if int(state.step) not in checkpoints.steps():
             raise RunError(f"reached step {int(state.step)}, but {callbacks.saved(done, state)}")
-        return state, stop
+    return state, stop or agreed.now(signals.received)  # also one that came in the last save
 
 
 def restored(
