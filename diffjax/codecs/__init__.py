@@ -1,5 +1,7 @@
 """Codecs: autoencoders with weights and normalisation, between images and latents."""
 
 from diffjax.codecs.base import Codec, Normalisation
+from diffjax.codecs.loading import CODECS, load
+from diffjax.codecs.rules import RULES
 
-__all__ = ["Codec", "Normalisation"]
+__all__ = ["CODECS", "RULES", "Codec", "Normalisation", "load"]
