@@ -22,6 +22,7 @@ from typing import Any
 
 import jax
 
+from diffjax.builder.codec import construct_codec, construct_decoding
 from diffjax.builder.construct import Applied, call, construct, fields, instance, lookup, refuse
 from diffjax.builder.defaults import completed
 from diffjax.builder.metrics import check_features, construct_metrics
@@ -86,7 +87,9 @@ __all__ = [
     "check_features",
     "completed",
     "construct",
+    "construct_codec",
     "construct_data",
+    "construct_decoding",
     "construct_features",
     "construct_grid",
     "construct_metrics",
@@ -141,12 +144,8 @@ def experiment(config: Config, form: Form | None = None, load: Loader | None = N
     reading = dataclasses.replace(reading, kind=form.kind)
     model = construct_model(config, conditions_of(form, reading))
     loss, holds = construct_loss(config["loss"], "config.loss", load)
-    sampling = functools.partial(
-        plan,
-        config["sampling"],
-        form=form,
-        **abilities(config["network"]),
-    )
+    abilities_of = abilities(config["network"])
+    sampling = functools.partial(plan, config["sampling"], form=form, **abilities_of)
     planned = sampling(model.sde)  # refuses a config that cannot be sampled, before training
     check_lengths(form, loss)
     if set(holds) == set(loss.loads):
@@ -170,6 +169,7 @@ def experiment(config: Config, form: Form | None = None, load: Loader | None = N
         plan=sampling,
         seed=seed,
         form=form,
+        decodes=functools.partial(construct_decoding, reading.codec, form, "config.data.codec"),
         frozen=construct_frozen(config["optimizer"], "config.optimizer"),
         holds=holds,
     )
