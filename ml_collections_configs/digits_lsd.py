@@ -16,7 +16,7 @@ from ml_collections_configs import digits_vp, parts
 def get_config() -> ml_collections.ConfigDict:
     return parts.changed(
         digits_vp.get_config().to_dict(),
-        network=dict(conditions=dict(to=dict(size=1))),
+        network=dict(conditions=dict(to=dict(size=1, scale=0.02))),
         loss=dict(
             name="flow_map",
             rule=dict(name="lagrangian"),

@@ -22,6 +22,7 @@ from typing import Any
 
 import jax
 
+from diffjax.builder.codec import construct_codec, construct_decoding
 from diffjax.builder.construct import Applied, call, construct, fields, instance, lookup, refuse
 from diffjax.builder.defaults import completed
 from diffjax.builder.metrics import check_features, construct_metrics
@@ -94,7 +95,9 @@ __all__ = [
     "check_features",
     "completed",
     "construct",
+    "construct_codec",
     "construct_data",
+    "construct_decoding",
     "construct_features",
     "construct_grid",
     "construct_metrics",
@@ -161,6 +164,7 @@ def experiment(config: Config, form: Form | None = None, load: Loader | None = N
         plan=sampling,
         seed=seed,
         form=form,
+        decodes=functools.partial(construct_decoding, reading.codec, form, "config.data.codec"),
         frozen=construct_frozen(config["optimizer"], "config.optimizer"),
         holds=holds,
     )

@@ -183,11 +183,12 @@ class Eulerian(Rule):
 
 @dataclass(frozen=True)
 class Lagrangian(Rule):
-    """The Lagrangian rule: the residual (d/ds X_{t->s}(x) - sg v(X_{t->s}(x), s)) / (dB/ds).
+    """The Lagrangian rule: the residual (d/ds X_{t->s}(x) - sg v(X_{t->s}(x), s)) / c.
 
-    The division makes it one in units of F (arXiv:2505.18825, LSD). It takes one JVP in s alone, so
-    no derivative of the network in x. The velocity is that of the student's own diagonal, or of a
-    teacher.
+    c = ((A' / c_in)^2 + B'^2)^1/2, with derivatives in s, is the size of d/ds X for inputs and
+    outputs of the network of unit variance. On Flow it is |B'| = 1 (arXiv:2505.18825, LSD); on VP
+    B' alone is 0 for the longest maps. The rule takes one JVP in s alone, so no derivative of the
+    network in x. The velocity is that of the student's own diagonal, or of a teacher.
     """
 
     anywhere: ClassVar[bool] = True
@@ -196,11 +197,12 @@ class Lagrangian(Rule):
         x, (t, _, s) = asked.x, asked.times
         one = jnp.ones_like(s)
         there, onward = jax.jvp(lambda s: student.lead(x, t, s), (s,), (one,))
-        _, (_, dgain) = jax.jvp(lambda s: transport(student.model, t, s), (s,), (one,))
+        _, (dkeep, dgain) = jax.jvp(lambda s: transport(student.model, t, s), (s,), (one,))
+        size = jnp.hypot(dkeep / student.model.parameterization.c_in(student.model.sde, t), dgain)
         there = jax.lax.stop_gradient(there)
         _, along = velocity(student, there, s, (asked.x0, asked.eps))
         v = jax.lax.stop_gradient(speed(student.model.sde, along, s))
-        return (onward - v) / expand(dgain, x)
+        return (onward - v) / expand(size, x)
 
 
 @dataclass(frozen=True)

@@ -111,6 +111,7 @@ def launch(
     config = with_held(builder.plain(config), held, workdir)
     experiment = builder.experiment(config, load=loader(workdir, held))
     check(experiment.train, mesh.layout(sharding=experiment.sharding))
+    _ = experiment.decoding  # refuses a codec that does not fit the data
     check_writers(experiment.writers)
     for line in builder.doubts(experiment) if first() else ():
         logging.warning(line)

@@ -34,8 +34,8 @@ def picture(experiment: Experiment, layout: Layout, state: TrainState) -> np.nda
     plan = layout.put(e.plan(denoise.sde))
     result = generate(denoise, plan, key, index, cond, shape=e.shape)
     plan.check(result._replace(bad=layout.whole(result.bad)))
-    x = e.form.denormalise(layout.whole(result.x))
-    return e.form.picture(e.form.ended(x, conditions), conditions.get("label"))
+    x = e.form.ended(e.decoding(layout.whole(result.x)), conditions)
+    return e.decoding.stored.picture(x, conditions.get("label"))
 
 
 def side_by_side(experiment: Experiment, layout: Layout, state: TrainState) -> np.ndarray:

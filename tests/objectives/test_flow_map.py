@@ -176,6 +176,14 @@ def test_least_losses_are_their_closed_forms(x64):
     assert least["meanflow"] == pytest.approx(0.1672531898, abs=1e-10)
 
 
+def test_the_lagrangian_rule_has_one_scale_up_to_a_right_angle(x64):
+    """The longest maps would outweigh all others: on VP with v, dB/ds is 0 at a right angle."""
+    sde, longest = VP(schedules.Cosine(), t_max=0.999), {"t": 0.999, "s": 1e-3}
+    frame = sde, V(c_noise=time_999)
+    loss, _ = slope(*frame, GAUSSIAN, Lagrangian(), Teacher(), WRONG, **longest)
+    assert 1e-2 < loss < 1  # in the middle, from 0.6 to 0.4, it is 0.05
+
+
 @pytest.mark.thorough
 def test_on_the_diagonal_meanflow_is_flow_matching(x64):
     """v would be trained wrongly: the gradient at s = t is that of |F - (eps - x0)|^2 (F6)."""
