@@ -27,15 +27,23 @@ SMALL |= {"up_block_types": UP, "norm_num_groups": 8}
 PLAIN = {"use_quant_conv": False, "use_post_quant_conv": False}
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "sd": ("AutoencoderKL", SMALL),
-    "sd3": (
+    "sd3_plain": (
         "AutoencoderKL",
-        SMALL | PLAIN | {"latent_channels": 16, "scaling_factor": 1.5305, "shift_factor": 0.0609},
+        SMALL
+        | PLAIN
+        | {"latent_channels": 16, "scaling_factor": 1.5305, "shift_factor": 0.0609}
+        | {"mid_block_add_attention": False, "layers_per_block": 2},
     ),
-    "no_attention": (
-        "AutoencoderKL",
-        SMALL | {"mid_block_add_attention": False, "layers_per_block": 2},
+    "flux2": (
+        "AutoencoderKLFlux2",
+        {
+            "block_out_channels": [16],
+            "down_block_types": DOWN[:1],
+            "up_block_types": UP[:1],
+            "norm_num_groups": 8,
+            "layers_per_block": 1,
+        },
     ),
-    "flux2": ("AutoencoderKLFlux2", SMALL | {"latent_channels": 4}),
     "tiny": (
         "AutoencoderTiny",
         {
