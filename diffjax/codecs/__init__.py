@@ -2,5 +2,7 @@
 
 from diffjax.codecs.base import Codec, Normalisation
 from diffjax.codecs.decoding import Decoding
+from diffjax.codecs.loading import CODECS, load
+from diffjax.codecs.rules import RULES
 
-__all__ = ["Codec", "Decoding", "Normalisation"]
+__all__ = ["CODECS", "RULES", "Codec", "Decoding", "Normalisation", "load"]

@@ -55,6 +55,11 @@ class Codec:
     Only normalised latents leave a codec, and it accepts no others. Images are in [-1, 1]; an
     autoencoder that was trained on pixels in [low, 1] receives and returns those. fingerprint: 12
     hex digits of the weights and the normalisation. about: where they come from.
+
+    >>> from diffjax import codecs
+    >>> codec = codecs.load("pixels")
+    >>> codec.decode(codec.encode(jnp.ones((1, 8, 8, 3)))).shape
+    (1, 8, 8, 3)
     """
 
     params: Params
@@ -67,7 +72,8 @@ class Codec:
     def moments(self, x: Image) -> tuple[Latent, Latent]:
         """Return mean and standard deviation of the normalised latents of images in [-1, 1]."""
         low = self.low
-        mean, logvar = self.network.encode(self.params, (x + 1) * (1 - low) / 2 + low)
+        x = x if low == -1 else (x + 1) * (1 - low) / 2 + low  # bit-for-bit where it is [-1, 1]
+        mean, logvar = self.network.encode(self.params, x)
         rule = self.normalisation
         return rule(mean), jnp.exp(0.5 * logvar) * abs(rule.std / channels(rule.scale, mean))
 
@@ -80,7 +86,7 @@ class Codec:
         """Return the images of latents, about in [-1, 1]; they are not clipped."""
         low = self.low
         x = self.network.decode(self.params, self.normalisation.inverse(z))
-        return 2 * (x - low) / (1 - low) - 1
+        return x if low == -1 else 2 * (x - low) / (1 - low) - 1
 
     def latent_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Return the shape (h, w, Z) of the latent of an image (H, W, C)."""

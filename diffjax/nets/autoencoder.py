@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import jax
@@ -12,7 +12,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Key
 
 from diffjax.arrays import Cond, Params
-from diffjax.checks import positive
+from diffjax.checks import one_of, positive
 from diffjax.nets.blocks import conv
 from diffjax.nets.kernels.attention import attention
 from diffjax.nets.kernels.convolution import upsampled
@@ -28,7 +28,7 @@ def unused(*_: Any, **__: Any) -> Any:
     raise NotImplementedError("an autoencoder needs encode and decode")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Autoencoder(Network):
     """An autoencoder: `encode` to mean and log-variance of a latent, and `decode` back.
 
@@ -149,7 +149,7 @@ class Decoder(nn.Module):
 @dataclass(frozen=True)
 class _Init:
     encoder: nn.Module
-    decoder: Callable[[int], nn.Module]
+    decoder: nn.Module
 
     def __repr__(self) -> str:
         return "Autoencoder"
@@ -159,7 +159,7 @@ class _Init:
     ) -> Params:
         first, second = jax.random.split(key)
         (mean, _), encoder = self.encoder.init_with_output(first, x)
-        decoder = self.decoder(x.shape[-1]).init(second, mean)
+        decoder = self.decoder.clone(out=x.shape[-1]).init(second, mean)
         return cast(Params, {"encoder": encoder["params"], "decoder": decoder["params"]})
 
 
@@ -168,13 +168,13 @@ class _Part:
     """The encoder or the decoder as a function of all parameters; results have the type of x."""
 
     name: str
-    module: Any
+    module: nn.Module
     dtype: str
 
     def __call__(self, params: Any, x: Image) -> Any:
         module = self.module
         if self.name == "decoder":
-            module = module(params["decoder"]["last"]["bias"].shape[0])
+            module = module.clone(out=params["decoder"]["last"]["bias"].shape[0])
         cast_to = lambda tree: jax.tree.map(lambda a: a.astype(self.dtype), tree)
         with splitting(len(x)):
             out = module.apply({"params": cast_to(params[self.name])}, cast_to(x))
@@ -225,22 +225,38 @@ def autoencoder(
     decoders. Raises ValueError for settings that do not fit together.
     """
     positive(channels=channels, blocks=blocks, latent=latent, groups=groups)
-    if dtype not in DTYPES:
-        raise ValueError(f"dtype={dtype!r}: unknown; known: {', '.join(DTYPES)}")
+    one_of(DTYPES, dtype=dtype)
     if not multipliers or any(m < 1 or channels * m % groups for m in multipliers):
         raise ValueError(
             f"multipliers={multipliers}: needs widths, here {channels} times these, that are "
             f"multiples of groups={groups}"
         )
     multipliers = tuple(multipliers)
-    factor = 2 ** (len(multipliers) - 1)
     widths = {"channels": channels, "multipliers": multipliers, "blocks": blocks}
     common: dict[str, Any] = {**widths, "quantised": quantised, "groups": groups}
-    encoder = Encoder(**common, latent=latent, attends=attention)
-    encode = _Part("encoder", encoder, dtype)
-    decode = _Part("decoder", _Decoders(attends=attention, **common), dtype)
+    return assembled(
+        Encoder(**common, latent=latent, attends=attention),
+        Decoder(**common, out=3, attends=attention),
+        factor=2 ** (len(multipliers) - 1),
+        latent=latent,
+        dtype=dtype,
+    )
+
+
+def assembled(
+    encoder: nn.Module, decoder: nn.Module, *, factor: int, latent: int, dtype: str = "float32"
+) -> Autoencoder:
+    """Return the autoencoder of two modules.
+
+    encoder: images (B, H, W, C) to mean and log-variance. decoder: latents to images, with a field
+    `out`, the number of their channels, which the data or the weights replace; its last layer is
+    called `last` and has a bias. factor, latent: see `Autoencoder`. dtype: the type of the compute,
+    float32 or bfloat16. Raises ValueError for another type.
+    """
+    one_of(DTYPES, dtype=dtype)
+    encode, decode = _Part("encoder", encoder, dtype), _Part("decoder", decoder, dtype)
     return Autoencoder(
-        init=_Init(encoder, decode.module),
+        init=_Init(encoder, decoder),
         apply=_Apply(encode, decode),
         check=_Check(factor),
         encode=encode,
@@ -250,17 +266,46 @@ def autoencoder(
     )
 
 
+def folded(network: Autoencoder, side: int) -> Autoencoder:
+    """Return the autoencoder with squares of places of its latents folded into channels.
+
+    side: that of a square. Channel (c, dy, dx) holds channel c of place (dy, dx), as in Flux.2.
+
+    >>> tiny = autoencoder(channels=8, multipliers=(1, 2), blocks=1, latent=2, groups=4)
+    >>> folded(tiny, 2).factor, folded(tiny, 2).latent
+    (4, 8)
+    """
+    encode, decode = _Folding(network.encode, side), _Unfolding(network.decode, side)
+    return replace(
+        network,
+        check=_Check(network.factor * side),
+        encode=encode,
+        decode=decode,
+        factor=network.factor * side,
+        latent=network.latent * side**2,
+    )
+
+
 @dataclass(frozen=True)
-class _Decoders:
-    """The decoder for images of any number of channels, which the data or the weights state."""
+class _Folding:
+    encode: Callable[[Params, Any], tuple[Any, Any]]
+    side: int
 
-    channels: int
-    multipliers: tuple[int, ...]
-    blocks: int
-    attends: bool
-    quantised: bool
-    groups: int
+    def __call__(self, params: Any, x: Image) -> Any:
+        return jax.tree.map(self.fold, self.encode(params, x))
 
-    def __call__(self, out: int) -> Decoder:
-        settings = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return Decoder(out=out, **settings)
+    def fold(self, z: Image) -> Image:
+        b, h, w, c = z.shape
+        z = z.reshape(b, h // self.side, self.side, w // self.side, self.side, c)
+        return z.transpose(0, 1, 3, 5, 2, 4).reshape(b, h // self.side, w // self.side, -1)
+
+
+@dataclass(frozen=True)
+class _Unfolding:
+    decode: Callable[[Params, Any], Any]
+    side: int
+
+    def __call__(self, params: Any, z: Image) -> Image:
+        b, h, w, _ = z.shape
+        z = z.reshape(b, h, w, -1, self.side, self.side).transpose(0, 1, 4, 2, 5, 3)
+        return self.decode(params, z.reshape(b, h * self.side, w * self.side, -1))

@@ -186,11 +186,10 @@ class Trained:
     def __repr__(self) -> str:
         count = sum(a.size for a in jax.tree.leaves(self.denoise.params))
         network, form = self.config["network"], self.experiment.form
-        return (
-            f"Trained({network['name']}, {count:,} parameters, {form.kind} {form.shape}, "
-            f"conditions={form.names}, step={self.step}, "
-            f"{self.config['parameterization']['name']} under {self.sde})"
-        )
+        about = f"{form.kind} {form.shape}, conditions={form.names}, step={self.step}"
+        target = self.config.get("parameterization")
+        process = f", {target['name']} under {self.sde}" if target else ""
+        return f"Trained({network['name']}, {count:,} parameters, {about}{process})"
 
     def save(self, folder: str | Path) -> None:
         """Export the network to a folder, from which `load` and all commands but train read it.

@@ -199,6 +199,16 @@ class Experiment:
         """Return the default conditions of samples 0, ..., num - 1, each (num, ...)."""
         return taken(self.defaults, num)
 
+    @property
+    def unseen(self) -> Source:
+        """The test split, or the training split where the data have no test split."""
+        try:
+            return self.source("test")
+        except ConfigError as error:
+            if not isinstance(error.__cause__, NoSplit):
+                raise
+            return self.source("train")
+
     @functools.cached_property
     def defaults(self) -> dict[str, np.ndarray]:
         """The default conditions as rows, which samples use in turn.
@@ -210,12 +220,7 @@ class Experiment:
         if self.form.names in ([], ["label"]):
             label = np.arange(self.classes, dtype=np.int32)
             return {"label": label} if self.classes else {}
-        try:
-            source = self.source("test")
-        except ConfigError as error:
-            if not isinstance(error.__cause__, NoSplit):
-                raise
-            source = self.source("train")
+        source = self.unseen
         items = source[np.arange(min(len(source), DEFAULTS))]
         cut = centred(items, self.reading, source.form)
         return self.form.carried(cut, len(items["x"]))
@@ -236,9 +241,9 @@ class Experiment:
     def parameters(self) -> Params:
         """Draw all parameters before the first step from the seed."""
         cond = {name: jnp.asarray(value) for name, value in self.form.example(1).items()}
-        key = stream(self.seed, "init")
-        params = self.model.init(key, jnp.zeros((1, *self.shape)), cond)
-        objective = self.loss.init(self.model)
+        x = jnp.zeros((1, *self.shape))
+        params = self.model.init(stream(self.seed, "init"), x, cond)
+        objective = self.loss.init(self.model, stream(self.seed, "loss"), x)
         return params | ({"loss": objective} if objective else {})
 
     def initialise(self) -> TrainState:
