@@ -89,7 +89,8 @@ def convert(contents: Contents, steps: int = 0, kind: str = "", sampler: str = "
             f"scheduler_config.json: variance_type='learned_range' with out_channels={shape[-1]}; "
             f"needs {2 * shape[-1]}"
         )
-    params = converted(_named(table({**network, "classes": classes}, shape[0]), tensors), tensors)
+    rows = with_old_names(table({**network, "classes": classes}, shape[0]), tensors)
+    params = converted(rows, tensors)
     if read.sign < 0:
         params = negated(params, network, shape[0])
     config = {**read.sections, "network": network}
@@ -218,7 +219,7 @@ OLD = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
 """Names of attention layers until 2023, by their present names."""
 
 
-def _named(table: Table, tensors: Mapping[str, Any]) -> Table:
+def with_old_names(table: Table, tensors: Mapping[str, Any]) -> Table:
     """Return the table with the older names where these tensors have them."""
     if not any(".query." in name for name in tensors):
         return table

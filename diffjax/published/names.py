@@ -22,6 +22,7 @@ AVERAGE = ("ema", "ema_model", "model_ema", "ema_state_dict", "averaged_model", 
 WRAPPERS = (
     *("module", "model", "state_dict", "model_state_dict", "net", "network", "unet", "denoiser"),
     *("diffusion_model", "diffusion", "online_model", "params", "weights", "generator", *AVERAGE),
+    *("first_stage_model", "vae", "autoencoder"),
 )
 """Prefixes that may stand before the name of a tensor."""
 OPTIMIZER = re.compile(r"(^|\.)(exp_avg|exp_avg_sq|max_exp_avg_sq|momentum_buffer)$")

@@ -135,8 +135,8 @@ def interleaved(heads: int, order: str) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def side_by_side(*w: np.ndarray) -> np.ndarray:
-    """Concatenate layers (O, I) as (I, O), or biases, along their outputs."""
-    return np.concatenate([a.T if a.ndim > 1 else a for a in w], axis=-1)
+    """Concatenate layers (O, I), or (O, I, 1, 1), as (I, O), or biases, along their outputs."""
+    return np.concatenate([matrix(a) if a.ndim > 1 else a for a in w], axis=-1)
 
 
 def stacked(*w: np.ndarray) -> np.ndarray:

@@ -1,0 +1,127 @@
+"""Published autoencoders with every tensor redrawn; `make_autoencoders.py` made the numbers."""
+
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from make_autoencoders import CASES, SIDE, SIZES, noise
+from make_features import drawn
+
+from diffjax import codecs
+from diffjax.io.contents import Contents
+from diffjax.io.reading import write
+from diffjax.io.trees import flat
+from diffjax.published import autoencoder
+
+STORED = dict(np.load(Path(__file__).with_name("autoencoders.npz")))
+LIMIT = 1e-5
+"""Of the largest value; float32 in both."""
+OLD = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+
+
+def contents(name):
+    """Return the tensors drawn again with the config, and the stored arrays."""
+    stored = {k.partition("/")[2]: v for k, v in STORED.items() if k.startswith(f"{name}/")}
+    shapes = json.loads(str(stored["shapes"]))
+    tensors = {k: np.asarray(drawn(k, tuple(s))) for k, s in shapes.items()}
+    return Contents(tensors, {}, config=json.loads(str(stored["config"]))), stored
+
+
+def last(a):
+    """Return an array with its channels last."""
+    return np.moveaxis(a, 1, -1)
+
+
+def close(ours, theirs, what):
+    error = np.abs(np.asarray(ours) - theirs).max() / np.abs(theirs).max()
+    assert error < LIMIT, f"{what}: {error:.1e}"
+
+
+@jax.jit
+def both(codec, x, z):
+    """Return raw moments of images, and images of raw latents."""
+    mean, logvar = codec.network.encode(codec.params, x)
+    return mean, jnp.exp(0.5 * logvar), codec.network.decode(codec.params, z)
+
+
+def some(names, cheap):
+    """Mark as thorough what resembles others or is large."""
+    marks = lambda name: () if name in cheap else pytest.mark.thorough
+    return [pytest.param(name, marks=marks(name)) for name in names]
+
+
+@pytest.mark.parametrize("name", some(CASES, ("sd", "tiny")))
+def test_moments_and_images_are_those_of_diffusers(name):
+    """Published latents would be those of another autoencoder, and pictures would be damaged."""
+    published, stored = contents(name)
+    kind = "tiny" if name == "tiny" else "kl"
+    codec = codecs.CODECS[kind](published)
+    x = jnp.asarray(last(noise(f"{name}/x", (2, 3, SIDE, 2 * SIDE))))
+    z = jnp.asarray(last(noise(f"{name}/z", stored["mean"].shape)))
+    if name == "flux2":
+        mean, _ = jax.jit(codec.moments)(x)
+        close(mean, last(stored["normalised"]), "normalised mean")
+        # The fold of z is checked by that of the mean, of which z has the shape.
+        folded = codec.network.encode.fold(z)
+        close(jax.jit(codec.decode)(folded), last(stored["folded_image"]), "image")
+        return
+    mean, std, image = both(codec, x, z)
+    close(mean, last(stored["mean"]), "mean")
+    close(image, last(stored["image"]), "image")
+    if kind == "tiny":
+        assert not np.asarray(std).any()
+    else:
+        close(std, last(stored["std"]), "std")
+
+
+def same(ours, theirs):
+    ours, theirs = flat(ours), flat(theirs)
+    assert ours.keys() == theirs.keys()
+    for name, value in ours.items():
+        np.testing.assert_array_equal(value, theirs[name], err_msg=name)
+
+
+def test_a_folder_and_its_older_forms_give_the_same_codec(tmp_path):
+    """Older files, and single files of CompVis, would be refused, or read into other places."""
+    published, stored = contents("sd")
+    (tmp_path / "vae").mkdir()
+    write(tmp_path / "vae" / "diffusion_pytorch_model.safetensors", published.tensors, {})
+    (tmp_path / "vae" / "config.json").write_text(json.dumps(published.config))
+    codec = codecs.load(tmp_path)
+    assert codec.about == "AutoencoderKL, factor 2, 4 channels"
+    assert codec.normalisation == codecs.RULES["sd"].normalisation
+
+    def old(name):
+        for new, before in OLD.items():
+            name = name.replace(f".{new}.", f".{before}.")
+        return name
+
+    older = {old(k): v for k, v in published.tensors.items()}
+    assert older.keys() != published.tensors.keys()
+    same(codecs.CODECS["kl"](published._replace(tensors=older)).params, codec.params)
+    names = json.loads(str(stored["compvis"]))
+    square = lambda name, w: w[..., None, None] if "attn_1" in name and w.ndim == 2 else w
+    single = dict(zip(names, published.tensors.values(), strict=True))
+    single = {f"first_stage_model.{k}": square(k, v) for k, v in single.items()}
+    single |= {"model.diffusion_model.out.2.weight": np.ones((2, 2), np.float32)}
+    write(tmp_path / "v1.safetensors", single, {})
+    with pytest.raises(ValueError, match=r"v1\.safetensors: rule: .* set rule to one of none, sd"):
+        codecs.load(tmp_path / "v1.safetensors")
+    ckpt = codecs.load(tmp_path / "v1.safetensors", rule="sd")
+    # Its norms have 32 groups, which no tensor states.
+    same(ckpt.params, codec.params)
+
+
+@pytest.mark.parametrize("name", some(SIZES, ("taesd",)))
+def test_published_sizes_have_the_published_names_and_shapes(name):
+    """Files of the published size would be refused."""
+    shapes = json.loads(str(STORED[f"size/{name}"]))
+    empty = {k: np.broadcast_to(np.float32(0), s) for k, s in shapes.items()}
+    kind, config = SIZES[name]
+    convert = autoencoder.tiny if kind == "AutoencoderTiny" else autoencoder.kl
+    params = convert(Contents(empty, {}, config={"_class_name": kind, **config})).params
+    counts = {"sd-f8": (248, 83653863), "sd3-f8": (244, 83819683), "taesd": (134, 2445063)}
+    assert (len(shapes), sum(a.size for a in flat(params).values())) == counts[name]
