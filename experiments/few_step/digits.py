@@ -127,10 +127,10 @@ class Halvings:
 CORNERS = ("loss.draw=logit_normal:mean=0.0,std=2.0", "loss.condition_dropout=0.0")
 """Times of flow maps: more of them near both ends, from which and to which one step leads."""
 TAUGHT = (*CORNERS, "loss.velocity=teacher", "loss.diagonal=0.25")
-CONSISTENT = (
-    *("loss.rule=discrete:gap=False", "loss.diagonal=0.0", "loss.condition_dropout=0.0"),
-    "loss.draw=uniform:importance=False",
-)
+CONSISTENT = ("loss.rule=discrete:gap=False", "loss.diagonal=0.0", "loss.condition_dropout=0.0")
+NEIGHBOURS = "loss.velocity=teacher", "loss.pair=neighbours:first=18"
+RATIO = "loss.velocity=conditional", "loss.pair=ratio:first=3,most=6,every=125"
+EVEN = "loss.draw=uniform:importance=False"
 SMOOTH = ("parameterization.c_noise=t", "network.conditions.to.scale=1.0")
 """For the Eulerian rule, which differentiates the network in t."""
 HALVED = ("train.batch_size=64", "optimizer.learning_rate=1e-3", "loss.condition_dropout=0.0")
@@ -147,24 +147,8 @@ METHODS: dict[str, Run | Halvings] = {
     ),
     "MeanFlow": Run("digits_lmd", 400, (*TAUGHT, *SMOOTH, "loss.rule=eulerian")),
     "iMF": Run("digits_lsd", 400, (*CORNERS, *SMOOTH, "loss.rule=eulerian"), taught=False),
-    "CD": Run(
-        "digits_lmd",
-        500,
-        (*CONSISTENT, "loss.velocity=teacher", "loss.pair=neighbours:first=18"),
-        sampler=FRESH,
-    ),
-    "ECT": Run(
-        "digits_lsd",
-        500,
-        (
-            *CONSISTENT,
-            "loss.velocity=conditional",
-            "loss.pair=ratio:first=3,most=6,every=125",
-            EVEN,
-        ),
-        taught=False,
-        sampler=FRESH,
-    ),
+    "CD": Run("digits_lmd", 500, (*CONSISTENT, *NEIGHBOURS, EVEN), sampler=FRESH),
+    "ECT": Run("digits_lsd", 500, (*CONSISTENT, *RATIO, EVEN), taught=False, sampler=FRESH),
     "DMD": GENERATOR,
     "SiD": replace(GENERATOR, changes=(*GENERATOR.changes, "loss.divergence=fisher")),
     "reflow": Run(
