@@ -217,13 +217,14 @@ def results(
     from diffjax import builder
     from diffjax.evaluation import Real
     from diffjax.features.judge import judged
-    from diffjax.runs.subject import data_section
+    from diffjax.runs.subject import compared_section
 
-    spec = data_section(asked.data) if asked.data else config["data"]
+    planned = [] if asked.samples else jobs(asked)
+    spec = compared_section(config.get("data", {}), asked.data, asked.codec)
     source, reading = builder.construct_data(spec, "--data" if asked.data else "config.data")
     form = dataclasses.replace(source("train").form, shape=reading.shape(source("train")))
     extractor = builder.construct_features(asked.features or form.items.features, "--features")
-    scored = elsewhere(asked, form) if asked.samples else ours(asked, form)
+    scored = elsewhere(asked, form) if asked.samples else ours(asked, planned, form)
     if not asked.metrics and not (form.classes and scored.classes and judged(form)):
         metrics = {name: metric for name, metric in metrics.items() if name != "classifier"}
     check_counts(asked, metrics, scored, source, form)
@@ -278,12 +279,11 @@ def compared(real: Real, name: str) -> dict[str, Any]:
     return {"features": features, "reference": {"data": name} | items}
 
 
-def ours(asked: argparse.Namespace, form: Form) -> Scored:
-    """Return the samples of all jobs in turn; each job is refused before any is sampled."""
+def ours(asked: argparse.Namespace, planned: list[Job], form: Form) -> Scored:
+    """Return the samples of all jobs in turn, to compare with data of this form."""
     from diffjax.evaluation import Samples
 
-    num, planned = asked.num or NUM, jobs(asked)
-    of_network = planned[0].form
+    num, of_network = asked.num or NUM, planned[0].decoding.stored
     if (form.kind, form.shape) != (of_network.kind, of_network.shape):
         raise ConfigError(
             f"--data={asked.data}: {form.kind} items of shape {form.shape}: the network generates "
@@ -303,7 +303,8 @@ def jobs(asked: argparse.Namespace) -> list[Job]:
     """Return a job for each combination of the flags; raise ConfigError for an invalid one."""
     from diffjax.runs.trained import load, resampled
 
-    networks = {ema: load(asked.workdir, ema=ema) for ema in asked.ema or [None]}
+    of = lambda ema: load(asked.workdir, ema=ema, codec=asked.codec)
+    networks = {ema: of(ema) for ema in asked.ema or [None]}
     conditional = any(network.experiment.form.conditions for network in networks.values())
     weights = asked.guidance or ([1.0, 1.5] if conditional else [1.0])
     lists = {"ema": networks, "sampler": asked.sampler, "guidance": weights, "steps": asked.steps}

@@ -36,6 +36,7 @@ from diffjax import cli
 from diffjax.config import ConfigError
 
 if TYPE_CHECKING:
+    from diffjax.codecs import Decoding
     from diffjax.data.kinds import Kind
     from diffjax.generation import Generated, Job
     from diffjax.runs.trained import Trained
@@ -131,6 +132,11 @@ def output_flags(flags: argparse.ArgumentParser) -> None:
         "WORKDIR/samples.png)",
     )
     flags.add_argument(
+        "--latents",
+        action="store_true",
+        help="keep latents, and start --from latents, instead of the images of the codec",
+    )
+    flags.add_argument(
         "--previews",
         type=cli.path,
         help="folder, or .gif file, of pictures of the predicted x0 of the first batch on the way",
@@ -164,11 +170,9 @@ def run() -> int:
     from diffjax.devices.processes import first
     from diffjax.generation import number
     from diffjax.runs.starts import stored
-    from diffjax.training.workdir import read_config, read_form
 
     cli.start(asked)
-    read_config(asked.workdir)  # refuses a wrong workdir before any folder is created
-    form = read_form(asked.workdir)
+    form = decoding_of(asked).stored
     asked.start = stored(asked.start, form) if asked.start else None
     starts = 0 if asked.start is None else len(asked.start)
     asked.num = asked.num or number(asked.seed, asked.index or (), asked.weight or (), starts)
@@ -185,6 +189,24 @@ def run() -> int:
     return 0
 
 
+def decoding_of(asked: argparse.Namespace) -> Decoding:
+    """Return the step from samples to what is written, before the network is loaded.
+
+    Raises ConfigError for a wrong workdir, and for a codec that does not fit it.
+    """
+    from diffjax import builder
+    from diffjax.training.workdir import read_config, read_form
+
+    config, form = read_config(asked.workdir), read_form(asked.workdir)
+    codec = asked.codec or (config.get("data") or {}).get("codec", "")
+    if asked.latents:
+        if form.kind != "latent":
+            raise ConfigError(f"--latents: needs a network of latents, not of {form.kind} items")
+        codec = ""
+    place = "--codec" if asked.codec else "config.data.codec"
+    return builder.construct_decoding(codec, form, place)
+
+
 def endings(kind: Kind) -> tuple[str, ...]:
     """Return the endings that `--out` supports for a kind of data; an empty one is a folder."""
     return (".png", ".npz", *kind.whole(), *([""] if kind.folder() else []))
@@ -194,7 +216,7 @@ def prepare(asked: argparse.Namespace) -> Trained:
     """Load the trained network with the settings of sampling that the flags choose."""
     from diffjax.runs.trained import load
 
-    return load(asked.workdir, cli.sampling(asked))
+    return load(asked.workdir, cli.sampling(asked), codec=asked.codec)
 
 
 def generate(asked: argparse.Namespace) -> Generated:
@@ -211,6 +233,7 @@ def generate(asked: argparse.Namespace) -> Generated:
         start=asked.start,
         strength=asked.strength,
         batch_size=asked.batch_size,
+        latents=asked.latents,
     )
     job.check(asked.num)
     if asked.previews:

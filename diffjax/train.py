@@ -74,6 +74,7 @@ def run() -> int:
     asked = cli.read(flags())
     settings = config.override(config.load(asked.config), asked.overrides)
 
+    from diffjax.builder import denoises
     from diffjax.runs.launch import interrupted, launch
     from diffjax.training.workdir import last_step
 
@@ -96,9 +97,9 @@ def run() -> int:
     done = f"trained to step {steps} in {time.monotonic() - began:.0f} s"
     if steps == before:
         done = f"already at step {steps}; to train longer, set a larger --config.train.steps"
-    print(
-        f"{done}: {workdir}\nnext: python -m diffjax.sample --workdir={shlex.quote(str(workdir))}"
-    )
+    place = shlex.quote(str(workdir))
+    follows = f"sample --workdir={place}" if denoises(settings) else f"tools.codec {place}"
+    print(f"{done}: {workdir}\nnext: python -m diffjax.{follows}")
     if (workdir / "tensorboard").is_dir():
         print(f"      tensorboard --logdir={shlex.quote(str(workdir / 'tensorboard'))}")
     return 0

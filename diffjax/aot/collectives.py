@@ -45,7 +45,8 @@ class Collective(NamedTuple):
 def collectives(program: Program, devices: int) -> list[Collective]:
     """Return the collectives of a program that each device of `devices` runs.
 
-    One that a compiler has split over several fusions, as on TPU, has one channel and counts once.
+    One that a compiler has split over several fusions, as on TPU, has one channel and counts once,
+    as often as it starts: its parts may lie in loops that run while it is under way.
     An all-reduce of which a fusion keeps a part is a reduce-scatter (TPU again).
     """
     seen: dict[Any, Collective] = {}
@@ -70,7 +71,8 @@ def collectives(program: Program, devices: int) -> list[Collective]:
             loop=in_loop(program, computation),
             op_name=i.op_name or _called_for(program, computation),
         )
-        if key not in seen or item.sent > seen[key].sent:
+        known = seen.get(key)
+        if known is None or (-item.times, item.sent) > (-known.times, known.sent):
             seen[key] = item
     return list(seen.values())
 

@@ -120,21 +120,27 @@ class Program:
     def length(self, loop: Instruction) -> int:
         """Return the number of iterations of a loop, 1 for any other instruction.
 
-        XLA states it on CPU and GPU. On TPU, it is the constant of the condition `index < constant`
-        of a loop that counts from 0.
+        XLA states it on CPU and GPU. On TPU, it follows from the condition `index < constant` of a
+        loop that counts from 0, and from the step of the index: the rings into which XLA splits a
+        gathered product handle several parts in one iteration.
         """
         if loop.opcode != "while":
             return 1
         if match := re.search(r'"known_trip_count":\{"n":"(\d+)"', loop.text):
             return int(match[1])
-        condition = re.search(r"condition=%?([\w.\-]+)", loop.text)
-        body = self.computations.get(condition[1], []) if condition else []
-        constants = {i.name: i.text for i in body if i.opcode == "constant"}
-        for i in body:
+        condition, body = (
+            self.computations.get(match[1], []) if match else []
+            for match in (
+                re.search(rf"{part}=%?([\w.\-]+)", loop.text) for part in ("condition", "body")
+            )
+        )
+        known = constants(condition)
+        for i in condition:
             if i.opcode == "compare" and "direction=LT" in i.text:
-                bounds = [constants[name] for name in i.operands if name in constants]
-                if bounds and bounds[0].isdecimal():
-                    return int(bounds[0])
+                bounds = [known[name] for name in i.operands if name in known]
+                if bounds:
+                    index = [o for o in condition if o.name in i.operands and o.name not in known]
+                    return -(-bounds[0] // max(1, stride(body, index)))
         return self.unstated
 
     def running(self) -> Iterator[tuple[str, Instruction, int]]:
@@ -142,6 +148,29 @@ class Program:
         for name, count in self.times.items():
             for instruction in self.computations[name]:
                 yield name, instruction, count
+
+
+def constants(body: list[Instruction]) -> dict[str, int]:
+    """Return the integer constants of a computation by name."""
+    return {i.name: int(i.text) for i in body if i.opcode == "constant" and i.text.isdecimal()}
+
+
+def stride(body: list[Instruction], index: list[Instruction]) -> int:
+    """Return what an iteration adds to the index of a loop, 1 where it does not say.
+
+    index: the instruction of the condition that reads the index from the tuple of the loop.
+    """
+    place = re.search(r"index=(\d+)", index[0].text) if index else None
+    root = next((i for i in body if i.root and i.opcode == "tuple"), None)
+    if place is None or root is None:
+        return 1
+    by_name, known, total = {i.name: i for i in body}, constants(body), 0
+    current = by_name.get(root.operands[int(place[1])])
+    while current is not None and current.opcode in ("add", "copy"):
+        total += sum(known.get(name, 0) for name in current.operands)
+        others = [name for name in current.operands if name not in known]
+        current = by_name.get(others[0]) if len(others) == 1 else None
+    return total or 1
 
 
 def parse(text: str, unstated: int = 1) -> Program:

@@ -22,6 +22,7 @@ from typing import Any
 
 import jax
 
+from diffjax.builder.codec import construct_codec, construct_decoding
 from diffjax.builder.construct import Applied, call, construct, fields, instance, lookup, refuse
 from diffjax.builder.defaults import completed
 from diffjax.builder.metrics import check_features, construct_metrics
@@ -39,6 +40,14 @@ from diffjax.builder.sampling import (
     order,
     plan,
     untrained,
+)
+from diffjax.builder.sections import (
+    OF_DENOISERS,
+    SECTIONS,
+    check_network,
+    denoises,
+    planner,
+    with_sections,
 )
 from diffjax.builder.training import (
     Loader,
@@ -86,7 +95,9 @@ __all__ = [
     "check_features",
     "completed",
     "construct",
+    "construct_codec",
     "construct_data",
+    "construct_decoding",
     "construct_features",
     "construct_grid",
     "construct_metrics",
@@ -95,6 +106,7 @@ __all__ = [
     "construct_schedule",
     "construct_sde",
     "construct_table",
+    "denoises",
     "doubts",
     "experiment",
     "listing",
@@ -104,18 +116,6 @@ __all__ = [
     "refuse",
     "untrained",
 ]
-SECTIONS = (
-    "seed",
-    "data",
-    "sde",
-    "parameterization",
-    "network",
-    "loss",
-    "optimizer",
-    "ema",
-    "sampling",
-    "train",
-)
 
 
 def experiment(config: Config, form: Form | None = None, load: Loader | None = None) -> Experiment:
@@ -128,10 +128,7 @@ def experiment(config: Config, form: Form | None = None, load: Loader | None = N
     """
     config = plain(config)
     known(config, SECTIONS, "config")
-    if missing := [s for s in SECTIONS if s not in config]:
-        raise ConfigError(f"config.{missing[0]}: missing; needed: {', '.join(SECTIONS)}")
-    for section in SECTIONS[1:]:
-        fields(config[section], f"config.{section}")
+    config = with_sections(config)
     seed = checked(config["seed"], int, "config.seed")
     if not 0 <= seed < SEEDS:
         raise ConfigError(f"config.seed={seed}: needs 0 <= seed < 2**32")
@@ -139,18 +136,15 @@ def experiment(config: Config, form: Form | None = None, load: Loader | None = N
     in_data = None if form else tuple(source("train").form.names)
     form = form or reading.form(source("train"))
     reading = dataclasses.replace(reading, kind=form.kind)
-    model = construct_model(config, conditions_of(form, reading))
+    model = construct_model(OF_DENOISERS | config, conditions_of(form, reading))
     loss, holds = construct_loss(config["loss"], "config.loss", load)
-    sampling = functools.partial(
-        plan,
-        config["sampling"],
-        form=form,
-        **abilities(config["network"]),
-    )
-    planned = sampling(model.sde)  # refuses a config that cannot be sampled, before training
+    check_network(model.network, loss, config)
+    sampling = planner(config, form, loss)
+    # Refuses a config that cannot be sampled, before training.
+    planned = sampling(model.sde) if loss.denoises else None
     check_lengths(form, loss)
     if set(holds) == set(loss.loads):
-        adds = noisy(config["sampling"], model.sde, planned)
+        adds = noisy(config["sampling"], model.sde, planned) if planned else ""
         refuse("config.loss")(loss.check)(model, task(config, form, reading, adds, in_data))
     averages = construct_averages(config["ema"], "config.ema")
     train = construct_train(config["train"], "config.train", averages)
@@ -170,6 +164,7 @@ def experiment(config: Config, form: Form | None = None, load: Loader | None = N
         plan=sampling,
         seed=seed,
         form=form,
+        decodes=functools.partial(construct_decoding, reading.codec, form, "config.data.codec"),
         frozen=construct_frozen(config["optimizer"], "config.optimizer"),
         holds=holds,
     )

@@ -17,7 +17,7 @@ from diffjax.builder.construct import lookup
 from diffjax.builder.training import OBJECTIVE
 from diffjax.config import Config, ConfigError, parse
 from diffjax.data import AUGMENTATIONS, SOURCES, Reading
-from diffjax.nets import NETWORKS
+from diffjax.nets import AUTOENCODERS, NETWORKS
 from diffjax.objectives import OBJECTIVES
 from diffjax.parameterization import NOISE_LABELS, PARAMETERIZATIONS
 from diffjax.schedules import DERIVED, SCHEDULES
@@ -98,7 +98,8 @@ def _parameterization(spec: Config) -> dict[str, Any]:
 
 
 def _network(spec: Config) -> dict[str, Any]:
-    return _entry(NETWORKS, spec, "conditions") | {"conditions": spec.get("conditions", {})}
+    conditions = {"conditions": spec.get("conditions", {})}
+    return _entry(NETWORKS | AUTOENCODERS, spec, "conditions") | conditions
 
 
 def _loss(spec: Config) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from diffjax.builder.construct import (
     named_parameters,
 )
 from diffjax.config import Config, ConfigError, checked, known
-from diffjax.nets import NETWORKS, Network
+from diffjax.nets import AUTOENCODERS, NETWORKS, Network
 from diffjax.nets.conditions import CONDITIONS, Condition
 from diffjax.specs import Spec
 
@@ -23,13 +23,14 @@ def construct_network(spec: Config, specs: Sequence[Spec], place: str) -> Networ
     """Construct the network that `spec` names, for data with the conditions `specs`."""
     settings = {k: v for k, v in spec.items() if k != "conditions"}
     entries = construct_conditions(spec.get("conditions", {}), specs, f"{place}.conditions")
-    entry = lookup(NETWORKS, spec.get("name"), f"{place}.name")
+    table = NETWORKS | AUTOENCODERS
+    entry = lookup(table, spec.get("name"), f"{place}.name")
     takes = "conditions" in named_parameters(entry, f"{place}.name")
     if entries and not takes:
         names = ", ".join(e.name for e in entries)
         raise ConfigError(f"{place}: {spec['name']} takes no conditions, but the data have {names}")
     more: dict[str, Any] = {"conditions": entries} if takes else {}
-    return instance(construct(NETWORKS, settings, place, **more), Network, place)
+    return instance(construct(table, settings, place, **more), Network, place)
 
 
 def construct_conditions(spec: Config, specs: Sequence[Spec], place: str) -> tuple[Condition, ...]:

@@ -118,6 +118,8 @@ def doubts(
     cond: Mapping[str, np.ndarray] | None = None,
 ) -> list[str]:
     """Return the lines that a user should read before sampling; arguments as in `untrained`."""
+    if not experiment.loss.denoises:
+        return []
     lines = untrained(experiment, weights, cond), beyond(experiment, weights), off_grid(experiment)
     return [*filter(None, lines)]
 

@@ -198,13 +198,7 @@ def sampling_flags(
     """
     many = lambda one: listed(one) if lists else one
     more = "; a,b for several" if lists else ""
-    run = flags.add_argument_group("the network")
-    run.add_argument("--workdir", type=path, required=not lists, help="folder of a trained run")
-    run.add_argument(
-        "--ema",
-        type=many(str),
-        help=f"average in config.ema, raw, or a width from tools.ema, as 0.10{more} {CONFIG}",
-    )
+    network_flags(flags, lists)
     sampler = flags.add_argument_group(
         "sampling", "entries are name[:argument=value,...]; --list shows all of them"
     )
@@ -248,6 +242,24 @@ def sampling_flags(
         type=interval,
         metavar="LOW,HIGH",
         help=f"guide only where sigma / alpha lies in this interval {CONFIG}",
+    )
+
+
+def network_flags(flags: argparse.ArgumentParser, lists: bool = False) -> None:
+    """Add the flags that select a trained network; `lists` lets --ema list several averages."""
+    more = "; a,b for several" if lists else ""
+    run = flags.add_argument_group("the network")
+    run.add_argument("--workdir", type=path, required=not lists, help="folder of a trained run")
+    run.add_argument(
+        "--ema",
+        type=listed(str) if lists else str,
+        help=f"average in config.ema, raw, or a width from tools.ema, as 0.10{more} {CONFIG}",
+    )
+    run.add_argument(
+        "--codec",
+        default="",
+        help="autoencoder that decodes a network's latents, published or a run: PATH[,rule=edm2] "
+        "(default: config.data.codec)",
     )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from diffjax.data import conditions, kinds
 from diffjax.data.array import labels, lengths
+from diffjax.data.encoded import Encoded, about, encoded
 from diffjax.data.form import Form
 from diffjax.data.source import SPLITS, check_split, part
 from diffjax.files import read_arrays
@@ -73,8 +74,11 @@ class Latents:
 
 def latents(
     split: str, path: str = "", scale: float = 1.0, holdout: float = 0.1, kind: str = "latent"
-) -> Latents:
+) -> Latents | Encoded:
     """Read `latents.npy` (N, ..., C), float16 or float32, and `labels.npy` (N,) if it exists.
+
+    A folder that `tools.encode` wrote has moments in their place, and splits, a kind and a scale of
+    its own.
 
     Other conditions are `vector.npy`, `tokens.npy`, `map.npy` and `cond_NAME.npy`, (N, ...);
     `tokens_mask.npy` (N, L) is 0 where a token is missing, see `array`. Padded sequences
@@ -94,6 +98,22 @@ def latents(
     root = Path(path).expanduser()
     if not path or not root.is_dir():
         raise ValueError(f"path={path!r}: no such folder; the form is name=latents:PATH")
+    if (described := about(root)) is not None:
+        if (scale, kind) != (1.0, "latent"):
+            raise ValueError(
+                f"scale={scale}, kind={kind!r}: {root} holds moments, which their codec has "
+                f"normalised; allowed: scale=1.0, kind='latent'"
+            )
+        return encoded(split, root, described)
+    if not 0 < abs(scale) < np.inf:
+        raise ValueError(f"scale={scale}: needs a finite factor other than 0")
+    if kinds.lookup(kind).bound is not None:
+        raise ValueError(f"kind={kind!r}: has a bound; needs a kind without one, or array:PATH")
+    return _in_files(root, split, scale, holdout, kind)
+
+
+def _in_files(root: Path, split: str, scale: float, holdout: float, kind: str) -> Latents:
+    """Open the files that `latents` describes in an existing folder."""
     apart = all((root / s / "latents.npy").is_file() for s in SPLITS)
     every = [root / s for s in SPLITS] if apart else [root]
     here = root / split if apart else root
@@ -102,13 +122,8 @@ def latents(
         raise ValueError(
             f"{here / 'latents.npy'}: is {x.dtype} of shape {x.shape}; needs floats (N, ..., C)"
         )
-    if not 0 < abs(scale) < np.inf:
-        raise ValueError(f"scale={scale}: needs a finite factor other than 0")
-    if kinds.lookup(kind).bound is not None:
-        raise ValueError(f"kind={kind!r}: has a bound; needs a kind without one, or array:PATH")
-    index = np.arange(len(x))
-    if not apart:
-        index = np.array(part([str(i) for i in index], split, holdout))
+    every_row = range(len(x))
+    index = np.array(every_row if apart else part([*map(str, every_row)], split, holdout))
     label, classes = None, 0
     if (here / "labels.npy").is_file():
         known = [_opened(folder / "labels.npy") for folder in every]

@@ -17,7 +17,7 @@ from diffjax.data.augment import Affine
 from diffjax.data.form import Form
 from diffjax.data.images import dequantized
 from diffjax.data.kinds import Kind, lookup
-from diffjax.data.source import Memory, Source, load
+from diffjax.data.source import Drawn, Memory, Source, load
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,9 @@ class Reading:
     noise of one grey level, for densities. augment: change images at random, and build the network
     with the changes as a condition. memory: the size in GB up to which a data set is decoded once
     and kept in memory. workers: the number of reading threads. timeout: the seconds without a batch
-    after which a run saves and exits, 0 for never. kind: the kind of the items, which the source
-    declares and a config does not set.
+    after which a run saves and exits, 0 for never. codec: the autoencoder of which the items are
+    latents, by which samples become images (`builder.construct_codec`); no step reads it. kind: the
+    kind of the items, which the source declares and a config does not set.
 
     Raises ValueError for a setting out of range.
 
@@ -51,6 +52,7 @@ class Reading:
     memory: float = 4.0
     workers: int = 1
     timeout: float = 600.0
+    codec: str = ""
     kind: str = field(default="image", metadata={"declared": True})
 
     def __post_init__(self):
@@ -187,7 +189,11 @@ class Batches:
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
         place = int(index) * self.batch_size + np.arange(self.batch_size)[self.rows]
-        items = self.source[self._balanced(place) if self.reading.balanced else self._each(place)]
+        chosen = self._balanced(place) if self.reading.balanced else self._each(place)
+        if isinstance(self.source, Drawn):
+            items = self.source.draw(chosen, place, self.seed)
+        else:
+            items = self.source[chosen]
         if not (self.reading.crop or self.reading.flip):
             return items
         rng = np.random.Generator(np.random.Philox(key=[2**32 + self.seed, int(index)]))

@@ -50,6 +50,15 @@ class Source(Protocol):
         ...
 
 
+@runtime_checkable
+class Drawn(Protocol):
+    """Interface of a source of distributions, from which each epoch of training draws anew."""
+
+    def draw(self, index: np.ndarray, number: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+        """Return the items at `index` (B,), drawn with these random numbers (B,) of the seed."""
+        ...
+
+
 @dataclass(frozen=True)
 class Memory:
     """Items in memory, or in a memory map.

@@ -33,6 +33,11 @@ class Sharding(abc.ABC):
 
     size: int = 1
 
+    @property
+    def splits_weights(self) -> bool:
+        """Whether weights are split over the axis "data" alone, like the batch."""
+        return False
+
     @abc.abstractmethod
     def split(self, path: str, shape: tuple[int, ...], mesh: Mesh) -> Split:
         """Return the split of the leaf at `path`, such as `params/network/blocks/main/qkv/kernel`.
@@ -67,6 +72,10 @@ class FSDP(Sharding):
     """
 
     smallest: int = 1024
+
+    @property
+    def splits_weights(self) -> bool:
+        return True
 
     def split(self, path: str, shape: tuple[int, ...], mesh: Mesh) -> Split:
         whole: Split = [None] * len(shape)

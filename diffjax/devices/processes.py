@@ -78,3 +78,7 @@ class SharedSignal:
         before, self._pending = self._pending, self._most(everyone)
         number = 0 if before is None else int(before)
         return signal.Signals(number) if number else None
+
+    def now(self, received: signal.Signals | None) -> signal.Signals | None:
+        """Return the same without the delay of one call; this waits for the devices."""
+        return self(received) or self(received)

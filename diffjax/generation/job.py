@@ -20,12 +20,14 @@ import numpy as np
 
 from diffjax import checks
 from diffjax.arrays import stream, streams, taken
+from diffjax.codecs import Codec, Decoding
 from diffjax.config import Config, ConfigError
 from diffjax.data.form import Form
 from diffjax.denoiser import Denoiser
 from diffjax.devices.mesh import layout
 from diffjax.devices.processes import first
 from diffjax.files import read_arrays, write_arrays, write_text
+from diffjax.generation.described import counted, shown
 from diffjax.generation.generated import Generated, Trajectory
 from diffjax.generation.program import Generation, generate
 from diffjax.io.trees import fingerprint
@@ -63,7 +65,8 @@ class Job:
     those. weight: guidance weights, in place of that of the config; the plan then supports weights
     per sample (`Sampling.weighted`). start: items (K, *shape) as the network sees them, from which
     samples start with noise in place of the prior. strength: the share of the steps that the plan
-    has then, in (0, 1]. batch_size: samples per batch; samples do not depend on it.
+    has then, in (0, 1]. batch_size: samples per batch; samples do not depend on it. codec: decodes
+    latents to the images that are stored; None stores samples in their own form.
     """
 
     denoise: Denoiser
@@ -78,11 +81,17 @@ class Job:
     weight: tuple[float, ...] = ()
     start: np.ndarray | None = None
     strength: float = 1.0
+    codec: Codec | None = field(default=None, repr=False)
 
     def __post_init__(self):
         for seed in (self.seed,) if isinstance(self.seed, int) else self.seed:
             checks.seed(seed)
         checks.whole(1, batch_size=self.batch_size)
+
+    @functools.cached_property
+    def decoding(self) -> Decoding:
+        """The function from samples to stored items."""
+        return Decoding(self.form, self.codec)
 
     @functools.cached_property
     def weights(self) -> str:
@@ -98,6 +107,7 @@ class Job:
         facts = [dict(self.about), config, self.form.shape, self.seed, turn, self.weights]
         facts += [[name, listed] for name, listed in self.listed.items() if name != "seed"]
         facts += [self.started] if self.started else []
+        facts += [self.decoded] if self.decoded else []
         return f"{self.about['sampler']['name']}-{fingerprint(facts, (self.plan, others))}"
 
     @property
@@ -114,6 +124,13 @@ class Job:
             return {}
         items = {"items": len(self.start), "fingerprint": fingerprint("", self.start)}
         return {"start": items, "strength": self.strength}
+
+    @property
+    def decoded(self) -> dict[str, Any]:
+        """Entries of the protocol on the codec; {} without one."""
+        if self.codec is None:
+            return {}
+        return {"codec": {"fingerprint": self.codec.fingerprint, "about": self.codec.about}}
 
     def __str__(self) -> str:
         plan = self.plan.weighted(np.asarray(self.weight)) if self.weight else self.plan
@@ -143,7 +160,7 @@ class Job:
         passes = passes or round(float(samples.passes.mean()), 1)
         facts = {"seed": self.seed, "num": len(samples.x), "rows": self.plan.rows, "passes": passes}
         facts |= {"weights": self.weights, "seconds": round(float(samples.seconds.sum()), 3)}
-        return dict(self.about) | facts | self.listed | self.started
+        return dict(self.about) | facts | self.listed | self.started | self.decoded
 
     def check(self, num: int) -> None:
         """Raise ConfigError for lists with more values than samples: some would have no sample."""
@@ -199,7 +216,9 @@ class Job:
             parts.append(part)
         whole = {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}
         cond = {name: whole[FILED.get(name, name)] for name in self.cond}
-        return Generated(whole["arr_0"], cond, whole["passes"], whole["seconds"], self.form)
+        return Generated(
+            whole["arr_0"], cond, whole["passes"], whole["seconds"], self.decoding.stored
+        )
 
     def path(self, num: int) -> Trajectory:
         """Return the trajectory of samples 0, ..., num - 1.
@@ -226,7 +245,7 @@ class Job:
     def _keep(self, folder: Path, start: int, part: Arrays) -> None:
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            facts = dict(self.about) | self.listed | self.started
+            facts = dict(self.about) | self.listed | self.started | self.decoded
             write_text(folder / "job.json", json.dumps(facts, indent=2) + "\n")
             write_arrays(folder / _file(start), part)
 
@@ -244,6 +263,7 @@ class Job:
         if start >= num:
             return
         form, cond, devices = self.form, taken(self.cond, num), layout().mesh
+        noun = self.decoding.stored.items.noun
         rows, quiet = self.plan.rows or 0, not first()
         every = max(1, -(-rows // PARTS)) if every is None else every
 
@@ -269,7 +289,7 @@ class Job:
             **watch,
         )
         done = start
-        total, unit = (rows * len(generation), "row") if by_rows else (num, form.items.noun)
+        total, unit = (rows * len(generation), "row") if by_rows else (num, noun)
         ready = 0 if by_rows else start
         began = last = time.monotonic()
         with Progress("sample", total, unit, ready, quiet=quiet, lines=LINES) as progress:
@@ -277,7 +297,7 @@ class Job:
                 now, count = time.monotonic(), len(x)
                 carried = {k: v[done : done + count] for k, v in cond.items()}
                 yield {
-                    "arr_0": form.ended(form.denormalise(x), carried),
+                    "arr_0": form.ended(self.decoding(x), carried),
                     **{FILED.get(k, k): v for k, v in carried.items()},
                     "passes": np.array(generation.passes[-count:], np.int32),
                     "seconds": np.full(count, (now - last) / count),
@@ -285,9 +305,7 @@ class Job:
                 progress.advance(0 if by_rows else count)
                 done, last = done + count, time.monotonic()
         rate = (num - start) / (time.monotonic() - began)
-        print(
-            f"compiled in {generation.compile_seconds:.1f} s, then {rate:.1f} {form.items.noun}s/s"
-        )
+        print(f"compiled in {generation.compile_seconds:.1f} s, then {rate:.1f} {noun}s/s")
 
 
 def stored(folder: Path, num: int) -> list[Arrays]:
@@ -327,23 +345,3 @@ def number(
     seeds = seed if isinstance(seed, Sequence) else ()
     longest = max(len(seeds), len(index), len(weight), starts)
     return longest if index or longest > 1 else NUM
-
-
-def shown(guidance: Any, weights: str = "") -> str:
-    """Describe a guidance in a few words: `2`, or `2, rule apg, threshold dynamic`.
-
-    weights: text in place of its weight.
-    """
-    guidance = guidance if isinstance(guidance, Mapping) else {"weight": guidance}
-    name = lambda entry: entry["name"] if isinstance(entry, Mapping) else entry
-    weight = guidance.get("weight", 1.0)
-    weights = weights or (f"{weight:g}" if isinstance(weight, int | float) else str(weight))
-    more = [f"{k} {name(v)}" for k, v in guidance.items() if k != "weight" and v is not None]
-    return ", ".join([weights, *more])
-
-
-def counted(plan: Sampling) -> str:
-    """Describe the passes of a sample: `6 network passes`, or `6 to 12 network passes`."""
-    each = plan.passes_of_each if isinstance(plan, Plan) else np.array([plan.passes or 0])
-    low, high = int(each.min()), int(each.max())
-    return f"{low if low == high else f'{low} to {high}'} network passes"

@@ -8,6 +8,7 @@ Flax stays inside this package, and nothing in the package knows about diffusion
 """
 
 from diffjax.arrays import catalogue
+from diffjax.nets.autoencoder import Autoencoder, autoencoder
 from diffjax.nets.dit import dit
 from diffjax.nets.edm2 import edm2
 from diffjax.nets.mlp import mlp
@@ -16,5 +17,19 @@ from diffjax.nets.nnx import nnx
 from diffjax.nets.unet import unet
 
 NETWORKS = catalogue(unet, edm2, dit, mlp)
+AUTOENCODERS = catalogue(autoencoder)
+"""Networks of images alone, without a noise level, which no denoising objective can train."""
 
-__all__ = ["NETWORKS", "Network", "dit", "edm2", "linen", "mlp", "nnx", "unet"]
+__all__ = [
+    "AUTOENCODERS",
+    "NETWORKS",
+    "Autoencoder",
+    "Network",
+    "autoencoder",
+    "dit",
+    "edm2",
+    "linen",
+    "mlp",
+    "nnx",
+    "unet",
+]

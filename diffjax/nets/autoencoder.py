@@ -28,7 +28,7 @@ def unused(*_: Any, **__: Any) -> Any:
     raise NotImplementedError("an autoencoder needs encode and decode")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Autoencoder(Network):
     """An autoencoder: `encode` to mean and log-variance of a latent, and `decode` back.
 

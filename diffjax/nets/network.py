@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Protocol, cast, runtime_checkable
 
@@ -120,24 +121,53 @@ class _LinenApply:
         return a if fixed(path) else a.astype(self.dtype)
 
 
+WEIGHTS_SPLIT: ContextVar[bool] = ContextVar("weights_split", default=False)
+
+
+@contextmanager
+def weights_split(split: bool = True) -> Iterator[None]:
+    """Trace networks for parameters that are split over the axis "data" of the mesh (FSDP)."""
+    token = WEIGHTS_SPLIT.set(split)
+    try:
+        yield
+    finally:
+        WEIGHTS_SPLIT.reset(token)
+
+
 def splitting(size: int) -> AbstractContextManager[Any]:
     """Return a context in which module outputs of batch size `size` stay split over axis "data".
 
     The axis is that of the mesh in `jax.set_mesh`. Where parameters are split over the same axis,
     the compiler otherwise gathers the batches; in this context it gathers the parameters, layer by
-    layer.
+    layer. The exception are layers on one vector per sample, such as the modulation of a
+    transformer: a batch of vectors is smaller than the weights, so the vectors are gathered, each
+    device computes the features of its part of the weights, and an all-to-all hands each device
+    the features of its samples. Neither those weights nor their gradients are sent.
     """
     mesh = jax.sharding.get_abstract_mesh()
     if "data" not in mesh.auto_axes or mesh.size == 1 or size % mesh.shape["data"]:
         return nullcontext()
+    constrain = jax.lax.with_sharding_constraint
 
     def split(a: Any) -> Any:
         if getattr(a, "ndim", 0) == 0 or len(a) != size:  # modules may also return functions
             return a
         free = (PartitionSpec.UNCONSTRAINED,) * (a.ndim - 1)
-        return jax.lax.with_sharding_constraint(a, PartitionSpec("data", *free))
+        return constrain(a, PartitionSpec("data", *free))
+
+    def few(module: Any, args: Any) -> bool:
+        """Return whether vectors (B, C) of all samples are smaller than the weights (C, F)."""
+        if not (WEIGHTS_SPLIT.get() and isinstance(module, nn.Dense) and len(args) == 1):
+            return False
+        x, out, parts = args[0], module.features, mesh.shape["data"]
+        if x.ndim != 2 or len(x) != size or out % parts:
+            return False
+        return size * (x.shape[1] + out // parts) < x.shape[1] * out
 
     def call(method: Any, args: Any, kwargs: Any, context: Any) -> Any:
+        if context.method_name == "__call__" and few(context.module, args):
+            out = method(constrain(args[0], PartitionSpec(None, None)), **kwargs)
+            return split(constrain(out, PartitionSpec(None, "data")))
         return jax.tree.map(split, method(*args, **kwargs))
 
     return nn.intercept_methods(call)

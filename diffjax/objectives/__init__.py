@@ -1,6 +1,7 @@
 """Objectives, the losses that training minimises: one file each, and an entry in `OBJECTIVES`."""
 
 from diffjax.arrays import catalogue
+from diffjax.objectives.autoencoding import Autoencoding
 from diffjax.objectives.base import Batch, Context, Metrics, Objective, Part, State, Task
 from diffjax.objectives.denoising import Denoising
 from diffjax.objectives.errors import ERRORS
@@ -19,6 +20,7 @@ __all__ = [
     "PAIRINGS",
     "PAIRS",
     "VELOCITIES",
+    "Autoencoding",
     "Batch",
     "Context",
     "Denoising",
@@ -33,5 +35,6 @@ __all__ = [
     "Task",
 ]
 OBJECTIVES = catalogue(
-    Denoising, FlowMap, FlowMapDistillation, DistributionMatching, GuidanceDistillation
+    *(Denoising, FlowMap, FlowMapDistillation, DistributionMatching, GuidanceDistillation),
+    Autoencoding,
 )

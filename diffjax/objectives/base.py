@@ -152,6 +152,9 @@ class Objective(abc.ABC):
     the next state.
     """
 
+    denoises: ClassVar[bool] = True
+    """Whether the objective trains a denoiser, which has a process and can be sampled. If not, the
+    network is an autoencoder, and the run shows `shown` in place of samples."""
     masks: ClassVar[bool] = False
     """Whether the objective ignores padding of items with lengths, by `batch["mask"]`."""
     parts: ClassVar[Mapping[str, Part]] = {}
@@ -165,6 +168,10 @@ class Objective(abc.ABC):
 
     def check(self, model: Model, task: Task = Task()) -> None:  # noqa: B027
         """Raise ValueError, naming the setting, where model or task do not suit the objective."""
+
+    def doubt(self, model: Model) -> str:
+        """Return one line about a model that is allowed, but known to be trained badly, or ""."""
+        return ""
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -188,8 +195,11 @@ class Objective(abc.ABC):
         """
         return ()
 
-    def init(self, model: Model) -> Params:
-        """Return the trainable parameters of the objective itself, `params["loss"]`."""
+    def init(self, model: Model, key: Key[Array, ""], x: Float[Array, "b *d"]) -> Params:
+        """Draw the trainable parameters of the objective itself, `params["loss"]`.
+
+        x: items in the shape of the data.
+        """
         return {}
 
     def init_state(self, model: Model) -> State:
@@ -211,6 +221,13 @@ class Objective(abc.ABC):
     def before_split(self, batch: Batch, key: Key[Array, ""]) -> Batch:
         """Add random numbers that are drawn for the whole batch, before it is split into parts."""
         return batch
+
+    def shown(self, context: Context) -> tuple[Float[Array, "b *d"], ...]:
+        """Return items to show side by side during training, if the objective does not denoise.
+
+        The items are in the range of the network. context: held-out items and averaged parameters.
+        """
+        return ()
 
     @abc.abstractmethod
     def __call__(self, context: Context) -> tuple[Float[Array, ""], Metrics, State]:

@@ -181,7 +181,7 @@ class Denoising(Objective):
                 f"pairing='independent', or ddim, heun and other ODE samplers without a corrector"
             )
 
-    def init(self, model: Model) -> Params:
+    def init(self, model: Model, key: Key[Array, ""], x: Float[Array, "b *d"]) -> Params:
         return {"uncertainty": jnp.zeros(COSINES)} if self.uncertainty else {}
 
     def init_state(self, model: Model) -> State:

@@ -121,11 +121,12 @@ class Rule(abc.ABC):
     """A rule `(student, asked, velocity) -> residual (B, *d)`, whose mean square is minimised.
 
     anywhere: whether it evaluates the velocity at points other than the samples. leads: whether the
-    network receives the second time; otherwise t alone must determine where its map leads.
+    network receives s; otherwise t alone must determine s. in_t: whether it differentiates in t.
     """
 
     anywhere: ClassVar[bool] = False
     leads: ClassVar[bool] = True
+    in_t: ClassVar[bool] = False
 
     @abc.abstractmethod
     def __call__(self, student: Student, asked: Asked, velocity: Velocity) -> Sample: ...
@@ -147,6 +148,8 @@ class Eulerian(Rule):
     >>> Eulerian(power=1.0, warmup=10_000)  # sCM
     Eulerian(power=1.0, warmup=10000, normalise=0.0)
     """
+
+    in_t: ClassVar[bool] = True
 
     power: float = 0.0
     warmup: int = 0
@@ -183,11 +186,12 @@ class Eulerian(Rule):
 
 @dataclass(frozen=True)
 class Lagrangian(Rule):
-    """The Lagrangian rule: the residual (d/ds X_{t->s}(x) - sg v(X_{t->s}(x), s)) / (dB/ds).
+    """The Lagrangian rule: the residual (d/ds X_{t->s}(x) - sg v(X_{t->s}(x), s)) / c.
 
-    The division makes it one in units of F (arXiv:2505.18825, LSD). It takes one JVP in s alone, so
-    no derivative of the network in x. The velocity is that of the student's own diagonal, or of a
-    teacher.
+    c = ((A' / c_in)^2 + B'^2)^1/2, with derivatives in s, is the size of d/ds X for inputs and
+    outputs of the network of unit variance. On Flow it is |B'| = 1 (arXiv:2505.18825, LSD); on VP
+    B' alone is 0 for the longest maps. The rule takes one JVP in s alone, so no derivative of the
+    network in x. The velocity is that of the student's own diagonal, or of a teacher.
     """
 
     anywhere: ClassVar[bool] = True
@@ -196,11 +200,12 @@ class Lagrangian(Rule):
         x, (t, _, s) = asked.x, asked.times
         one = jnp.ones_like(s)
         there, onward = jax.jvp(lambda s: student.lead(x, t, s), (s,), (one,))
-        _, (_, dgain) = jax.jvp(lambda s: transport(student.model, t, s), (s,), (one,))
+        _, (dkeep, dgain) = jax.jvp(lambda s: transport(student.model, t, s), (s,), (one,))
+        size = jnp.hypot(dkeep / student.model.parameterization.c_in(student.model.sde, t), dgain)
         there = jax.lax.stop_gradient(there)
         _, along = velocity(student, there, s, (asked.x0, asked.eps))
         v = jax.lax.stop_gradient(speed(student.model.sde, along, s))
-        return (onward - v) / expand(dgain, x)
+        return (onward - v) / expand(size, x)
 
 
 @dataclass(frozen=True)

@@ -150,7 +150,7 @@ class Chain:
             if steps in self.counts:
                 networks[STUDENT] = load(self.workdir(steps)), self.workdir(steps)
             for name, (trained, folder) in networks.items():
-                job = trained.job(batch_size=batch_size)
+                job = trained.job(batch_size=batch_size, latents=True)
                 print(f"{name}, {steps} steps: {job}", flush=True)
                 drawn = job.samples(num, folder / EVALUATION / job.key)
                 distance = builder.refuse("--num")(frechet)(real, Samples(drawn.x, drawn.label))

@@ -17,11 +17,12 @@ from diffjax.inverse.editing import invert, noises
 from diffjax.inverse.inpainting import inpainting
 from diffjax.inverse.kernels import kernels
 from diffjax.progress import Progress
+from diffjax.runs.changes import replaced
 from diffjax.runs.decoding import Decoder, are_latents, check_decoder, decoder_of, in_batches
 from diffjax.runs.images import images, read_mask
 from diffjax.runs.requests import requested
 from diffjax.runs.restoring import absent, conditions
-from diffjax.runs.trained import Trained, replaced
+from diffjax.runs.trained import Trained
 from diffjax.samplers import sample
 from diffjax.samplers.plan import Plan
 from diffjax.samplers.starts import noised

@@ -35,19 +35,21 @@ class Previews:
             )
         if every and every > rows:
             raise ConfigError(f"--every={every}: the sampler has {rows} rows; needs at most {rows}")
-        self._path, self._form, self.count = path, job.form, 0
+        self._path, self._decoding, self.count = path, job.decoding, 0
         self._label = taken(job.cond, num).get("label")
         self._frames: list[np.ndarray] = []
         self._is_first_batch = True
 
     def __call__(self, seen: Preview) -> None:
-        if not (self._is_first_batch and first()):
+        if not self._is_first_batch:
             return
         self._is_first_batch = seen.row < seen.rows
+        x0 = self._decoding(np.asarray(seen.x0))  # by the devices of all processes
+        if not first():
+            return
         self.count += 1
-        x0 = self._form.denormalise(seen.x0)
         label = None if self._label is None else self._label[: len(x0)]
-        picture = self._form.picture(x0, label)
+        picture = self._decoding.stored.picture(x0, label)
         with writing(self._path):
             if self._path.suffix != ".gif":
                 plot.save(self._path / f"row_{seen.row:04d}.png", picture)

@@ -38,11 +38,12 @@ from diffjax.inverse.kernels import stochastic
 from diffjax.inverse.methods import products
 from diffjax.inverse.particles import steer, swarm
 from diffjax.progress import Progress
+from diffjax.runs.changes import replaced
 from diffjax.runs.decoding import Decoder, check_decoder, decoder_of, in_batches, pictured
 from diffjax.runs.images import read_mask
 from diffjax.runs.requests import requested
 from diffjax.runs.restored import Restored, measured_part
-from diffjax.runs.trained import Trained, replaced
+from diffjax.runs.trained import Trained
 from diffjax.samplers.plan import Plan
 from diffjax.training.experiment import Experiment
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from diffjax import builder
 from diffjax.checks import finite, within
+from diffjax.codecs import Decoding
 from diffjax.config import ConfigError
 from diffjax.data.form import Form
 from diffjax.evaluation.elsewhere import items
@@ -20,14 +21,18 @@ STRENGTH = 0.6
 
 
 def starting(
-    experiment: Experiment, start: Any, strength: float | None = None
+    experiment: Experiment,
+    start: Any,
+    strength: float | None = None,
+    decoding: Decoding | None = None,
 ) -> tuple[np.ndarray | None, float]:
     """Return the items from which samples start, and the strength.
 
     The items are (K, *shape), in the range of the network. The result is None and 1 where samples
     start from the prior. start, strength: as in `Trained.job`. Raises ConfigError for items of
     another form, for a strength outside (0, 1], and for the adaptive sampler, which has no steps to
-    skip.
+    skip. decoding: by default that of the experiment; `start` holds its stored items, such as
+    images for latents with a codec.
     """
     if start is None:
         if strength is not None:
@@ -41,7 +46,8 @@ def starting(
             "--from: the sampler adaptive has no steps of which --strength is a share; allowed: "
             "the other samplers"
         )
-    return np.asarray(experiment.form.items.normalise(stored(start, experiment.form))), strength
+    decoding = decoding or experiment.decoding
+    return decoding.encode(stored(start, decoding.stored)), strength
 
 
 def stored(start: Any, form: Form, flag: str = "--from") -> np.ndarray:

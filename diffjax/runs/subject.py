@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from diffjax import builder
-from diffjax.config import Config, arguments
+from diffjax.config import Config, ConfigError, arguments
+from diffjax.data.encoded import about
 from diffjax.evaluation import Subject
 from diffjax.runs.trained import load
 
@@ -14,6 +15,29 @@ def data_section(text: str) -> Config:
     """Parse a text like `folder:PATH,size=32` to a section `data` of a config."""
     name, _, settings = text.partition(",")
     return {"name": name} | arguments(settings, text)
+
+
+def compared_section(section: Config, data: str | None = None, codec: str = "") -> Config:
+    """Return the section `data` of the items that samples of a network are compared with.
+
+    section: that of the network's training. data: a text that names another set. codec: the codec
+    that decodes samples in place of that of the section; their latents are compared as images, with
+    those that were encoded. Raises ConfigError where latents do not state from which images they
+    were encoded, since `tools.encode` did not write them.
+    """
+    if data:
+        return data_section(data)
+    if not codec and not section.get("codec"):
+        return section
+    name, _, text = str(section["name"]).partition(":")
+    path = Path(text or section.get("path", "")).expanduser()
+    origin = builder.refuse("config.data")(about)(path) if name == "latents" else None
+    if origin is None:
+        raise ConfigError(
+            f"--data: missing: samples are decoded to images, and "
+            f"config.data.name={section['name']!r} does not state from which images it was encoded"
+        )
+    return origin["data"]
 
 
 def subject(

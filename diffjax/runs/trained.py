@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from diffjax import builder, checks
-from diffjax.builder.guidance import merged
-from diffjax.config import Config, ConfigError, named, written
+from diffjax.codecs import Codec, Decoding
+from diffjax.config import Config, ConfigError, written
 from diffjax.data.form import labelled
 from diffjax.denoiser import Denoiser
 from diffjax.generation.generated import Generated
@@ -23,6 +23,7 @@ from diffjax.generation.program import INDICES
 from diffjax.io.contents import Contents
 from diffjax.io.reading import read
 from diffjax.published import FAMILIES, Converted, Family, bare, recognised
+from diffjax.runs.changes import coded, replaced
 from diffjax.runs.requests import guidance_weights, integers, requested
 from diffjax.runs.starts import starting
 from diffjax.samplers.run import Preview
@@ -73,6 +74,11 @@ class Trained:
         """The parameters, with the number of training steps and the name of their average."""
         return Weights(self.step, self.denoise.params, self.ema)
 
+    @property
+    def codec(self) -> Codec | None:
+        """The codec of `config.data.codec`, by which latents become images; None without one."""
+        return self.experiment.decoding.codec
+
     def job(
         self,
         *,
@@ -84,6 +90,7 @@ class Trained:
         start: Any = None,
         strength: float | None = None,
         batch_size: int = 256,
+        latents: bool = False,
         **sampling: Any,
     ) -> Job:
         """Prepare a job: `.samples(num)` generates samples, `.path(num)` shows their trajectories.
@@ -98,9 +105,10 @@ class Trained:
         `guidance`. start: stored items (*shape) or (K, *shape) from which samples start in turn
         (arXiv:2108.01073), or the path of a file or a folder of them. strength: the share of the
         steps performed from there, in (0, 1], 0.6 by default; 1 keeps as little of the items as the
-        process does. sampling: fields in place of those of config.sampling, such as
-        `sampler="ddim:eta=0.5", steps=20, guidance=1.5`. Raises ConfigError for a request that
-        cannot be sampled.
+        process does. latents: keep latents, and accept them in `start`, where the codec of the data
+        would decode samples and encode the start. sampling: fields in place of those of
+        config.sampling, such as `sampler="ddim:eta=0.5", steps=20, guidance=1.5`. Raises
+        ConfigError for a request that cannot be sampled.
         """
         if "ema" in sampling:
             raise ConfigError(
@@ -110,8 +118,9 @@ class Trained:
         numbers = () if index is None else integers("index", index, INDICES)
         weights = () if weight is None else guidance_weights(weight, sampling.get("guidance"))
         trained = resampled(self, sampling) if sampling else self
-        begin, share = starting(trained.experiment, start, strength)
         e, trained_by = trained.experiment, {"trained": self.step, "ema": self.ema}
+        decoding = Decoding(e.form) if latents else self.experiment.decoding
+        begin, share = starting(e, start, strength, decoding)
         conds = requested(e, label, cond or {}, index=numbers, seeds=len(seeds))
         for line in builder.doubts(e, weights, conds if cond else {}):
             logging.warning(line)
@@ -128,6 +137,7 @@ class Trained:
             weight=weights,
             start=begin,
             strength=share,
+            codec=decoding.codec,
         )
 
     def sample(
@@ -176,11 +186,10 @@ class Trained:
     def __repr__(self) -> str:
         count = sum(a.size for a in jax.tree.leaves(self.denoise.params))
         network, form = self.config["network"], self.experiment.form
-        return (
-            f"Trained({network['name']}, {count:,} parameters, {form.kind} {form.shape}, "
-            f"conditions={form.names}, step={self.step}, "
-            f"{self.config['parameterization']['name']} under {self.sde})"
-        )
+        about = f"{form.kind} {form.shape}, conditions={form.names}, step={self.step}"
+        target = self.config.get("parameterization")
+        process = f", {target['name']} under {self.sde}" if target else ""
+        return f"Trained({network['name']}, {count:,} parameters, {about}{process})"
 
     def save(self, folder: str | Path) -> None:
         """Export the network to a folder, from which `load` and all commands but train read it.
@@ -200,6 +209,7 @@ def load(
     source: Any = None,
     family: str = "",
     settings: Config | None = None,
+    codec: str = "",
 ) -> Trained:
     """Load the network in the workdir of a run, or in a published checkpoint.
 
@@ -208,7 +218,9 @@ def load(
     functions or classes in place of those that the config names, for code that belonged to a
     notebook or has moved; their settings stay. family: the family of a published checkpoint, by
     default recognised by its tensors. settings: values that the checkpoint does not state, as with
-    --set of `tools.convert`. Raises ConfigError where the path holds no network.
+    --set of `tools.convert`. codec: the codec of a network of latents, in place of that of
+    config.data, such as a path (`builder.construct_codec`). Raises ConfigError where the path holds
+    no network.
 
         trained = diffjax.load("runs/moons", ema=0.1)  # a run, with its post-hoc EMA of width 0.1
         trained = diffjax.load("edm-cifar10-32x32-cond-vp.pkl")  # a published checkpoint
@@ -228,7 +240,7 @@ def load(
     if not path.exists() or is_run(path):
         if family or settings:
             raise ConfigError(f"{path}: is a run of diffjax; family and settings do not apply")
-        config = replaced(read_config(path), sampling)
+        config = coded(replaced(read_config(path), sampling), codec)
         for section, entry in entries.items():
             config[section] = {**config[section], "name": written(entry, section)}
         experiment = builder.experiment(config, read_form(path))
@@ -242,7 +254,7 @@ def load(
             f"ema={sampling['ema']}: {path} holds only one set of weights; leave ema out"
         )
     contents, family = opened(path, family)
-    change = lambda config: replaced(config, sampling)
+    change = lambda config: coded(replaced(config, sampling), codec)
     trained = convert(contents, family, path, settings, change)
     params = jax.tree.map(jnp.asarray, trained.denoise.params)
     return dataclasses.replace(trained, denoise=trained.experiment.denoiser(params))
@@ -253,24 +265,6 @@ def resampled(trained: Trained, sampling: Config) -> Trained:
     config = replaced(trained.config, sampling)
     experiment = builder.experiment(config, trained.experiment.form)
     return dataclasses.replace(trained, experiment=experiment)
-
-
-def replaced(config: Config, sampling: Config | None) -> dict[str, Any]:
-    """Return the config with other fields in config.sampling and in its guidance.
-
-    Entries may be written as `name:argument=value`, or be functions. Each entry replaces the
-    previous one together with all its settings.
-
-    >>> replaced({"sampling": {"steps": 50}}, {"sampler": "ddim:eta=0.5"})
-    {'sampling': {'steps': 50, 'sampler': {'name': 'ddim', 'eta': 0.5}}}
-    """
-    changes: Config = written(sampling or {}, "sampling")
-    base, section = config.get("sampling", {}), named(changes, "sampler", "grid", "corrector")
-    if isinstance(guidance := section.get("guidance"), Mapping):
-        guidance = named(guidance, "reference", "rule", "threshold")
-    if guidance is not None:
-        section["guidance"] = merged(base.get("guidance", 1.0), guidance)
-    return {**config, "sampling": {**base, **section}}
 
 
 def opened(path: Path, family: str = "") -> tuple[Contents, str]:

@@ -47,7 +47,7 @@ def run() -> int:
     from diffjax.runs.trained import load
 
     job = load(asked.workdir, cli.sampling(asked)).job(
-        seed=asked.seed, label=asked.label, batch_size=asked.batch_size
+        seed=asked.seed, label=asked.label, batch_size=asked.batch_size, latents=True
     )
     coupled.check(job)
     coupled.claim(job, asked.out)

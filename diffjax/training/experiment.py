@@ -16,10 +16,11 @@ import optax
 
 from diffjax.arrays import Params, stream, taken
 from diffjax.checks import at_least
+from diffjax.codecs import Decoding
 from diffjax.config import ConfigError
 from diffjax.data.form import Form
 from diffjax.data.pipeline import Batches, Reading, centred
-from diffjax.data.source import NoSplit, Source, load
+from diffjax.data.source import Drawn, NoSplit, Source, load
 from diffjax.denoiser import Denoiser, Model
 from diffjax.devices.mesh import Sharding
 from diffjax.io.trees import parted
@@ -131,7 +132,8 @@ class Experiment:
     sample has its own guidance weight.
 
     averages: the averages of the parameters, by name. stds: the widths of the power-function
-    averages, of which snapshots are stored. frozen: regular expressions; parameters whose path
+    averages, of which snapshots are stored. decodes: loads the codec of the data, if they have one,
+    and returns the decoding. frozen: regular expressions; parameters whose path
     contains a match are not trained. holds: the trained networks that the objective loads, by name.
     """
 
@@ -149,6 +151,7 @@ class Experiment:
     plan: Callable[..., Sampling]
     seed: int
     form: Form
+    decodes: Callable[[], Decoding] = field(repr=False)
     frozen: tuple[str, ...] = ()
     holds: Mapping[str, Holding] = field(default_factory=dict)
     complete: Callable[[Mapping[str, Any]], dict[str, Any]] = dict
@@ -165,6 +168,14 @@ class Experiment:
         """The shape of one item as the network sees it."""
         return self.form.shape
 
+    @functools.cached_property
+    def decoding(self) -> Decoding:
+        """The function from samples to stored items; the codec is loaded on first use.
+
+        Raises ConfigError for a codec that does not exist or does not fit the samples.
+        """
+        return self.decodes()
+
     @property
     def classes(self) -> int:
         """The number of classes, 0 without labels."""
@@ -175,7 +186,8 @@ class Experiment:
         source = self.source("train")
         form = source.form
         size = len(source) * math.prod(form.shape) * np.dtype(form.dtype).itemsize
-        source = load(source) if size <= self.reading.memory * 1e9 else source
+        if size <= self.reading.memory * 1e9 and not isinstance(source, Drawn):
+            source = load(source)
         return Batches(source, self.train.batch_size, self.seed, self.reading, rows)
 
     def batch(self, items: dict[str, np.ndarray]) -> dict[str, Any]:
@@ -186,6 +198,16 @@ class Experiment:
     def conditions(self, num: int) -> dict[str, np.ndarray]:
         """Return the default conditions of samples 0, ..., num - 1, each (num, ...)."""
         return taken(self.defaults, num)
+
+    @property
+    def unseen(self) -> Source:
+        """The test split, or the training split where the data have no test split."""
+        try:
+            return self.source("test")
+        except ConfigError as error:
+            if not isinstance(error.__cause__, NoSplit):
+                raise
+            return self.source("train")
 
     @functools.cached_property
     def defaults(self) -> dict[str, np.ndarray]:
@@ -198,12 +220,7 @@ class Experiment:
         if self.form.names in ([], ["label"]):
             label = np.arange(self.classes, dtype=np.int32)
             return {"label": label} if self.classes else {}
-        try:
-            source = self.source("test")
-        except ConfigError as error:
-            if not isinstance(error.__cause__, NoSplit):
-                raise
-            source = self.source("train")
+        source = self.unseen
         items = source[np.arange(min(len(source), DEFAULTS))]
         cut = centred(items, self.reading, source.form)
         return self.form.carried(cut, len(items["x"]))
@@ -224,9 +241,9 @@ class Experiment:
     def parameters(self) -> Params:
         """Draw all parameters before the first step from the seed."""
         cond = {name: jnp.asarray(value) for name, value in self.form.example(1).items()}
-        key = stream(self.seed, "init")
-        params = self.model.init(key, jnp.zeros((1, *self.shape)), cond)
-        objective = self.loss.init(self.model)
+        x = jnp.zeros((1, *self.shape))
+        params = self.model.init(stream(self.seed, "init"), x, cond)
+        objective = self.loss.init(self.model, stream(self.seed, "loss"), x)
         return params | ({"loss": objective} if objective else {})
 
     def initialise(self) -> TrainState:

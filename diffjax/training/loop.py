@@ -13,14 +13,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from diffjax.arrays import Params, stream
+from diffjax.arrays import Params
 from diffjax.config import ConfigError, RunError
 from diffjax.data.pipeline import Batches, read
 from diffjax.devices import mesh
 from diffjax.devices.mesh import Layout
 from diffjax.devices.processes import SharedSignal, first
-from diffjax.generation.program import generate
 from diffjax.io.trees import flat, joined
+from diffjax.nets.network import weights_split
 from diffjax.progress import Progress, compiling
 from diffjax.training import held, snapshots
 from diffjax.training.checkpoints import Checkpoints
@@ -29,6 +29,7 @@ from diffjax.training.experiment import Experiment, Train
 from diffjax.training.feed import Feed, Stalled
 from diffjax.training.held_out import held_out
 from diffjax.training.log import Log, tried
+from diffjax.training.pictures import picture
 from diffjax.training.signals import Signals
 from diffjax.training.step import Moving, TrainState, scan
 from diffjax.training.trace import traced
@@ -43,11 +44,11 @@ def train(
 ) -> tuple[TrainState, signal.Signals | None]:
     """Train up to `config.train.steps`, resuming from the newest checkpoint in `workdir`.
 
-    Return the last state, which is on disk, and the signal that stopped training early, or None. A
-    resumed run is bit-for-bit identical to an uninterrupted one: batch, noise and dropout of step k
-    are functions of (seed, k). layout: by default over all devices. profile: the steps of which a
-    trace is written, see `traced`. params: the initial parameters, used without a checkpoint.
-    Raises ConfigError for unreadable data and RunError where it cannot continue, after saving.
+    Return the last state, which is on disk, and the signal that stopped training or came before its
+    end, or None. A resumed run is bit-for-bit identical to an uninterrupted one: batch, noise and
+    dropout of step k are functions of (seed, k). layout: by default over all devices. profile: the
+    steps to trace, see `traced`. params: the initial parameters, used without a checkpoint. Raises
+    ConfigError for unreadable data and RunError where it cannot continue, after saving.
     """
     settings = experiment.train
     layout = layout or mesh.layout(sharding=experiment.sharding)
@@ -93,7 +94,7 @@ def train(
         checkpoints.wait()
         if int(state.step) not in checkpoints.steps():
             raise RunError(f"reached step {int(state.step)}, but {callbacks.saved(done, state)}")
-        return state, stop
+    return state, stop or agreed.now(signals.received)  # also one that came in the last save
 
 
 def restored(
@@ -259,7 +260,7 @@ def program(experiment: Experiment, layout: Layout, state: TrainState, batch: An
         in_shardings=(shardings.moving, shardings.held, layout.split(1)),
         out_shardings=(shardings.moving, layout.everywhere),
     )
-    with jax.set_mesh(layout.mesh):
+    with jax.set_mesh(layout.mesh), weights_split(layout.sharding.splits_weights):
         return jitted.trace(state.moving, state.held, batch)
 
 
@@ -298,21 +299,3 @@ def compile_steps(
             file=sys.stderr,
         )
     return compiled
-
-
-def picture(experiment: Experiment, layout: Layout, state: TrainState) -> np.ndarray:
-    """Draw a picture of samples with the first average by name, from fixed seeds.
-
-    Labels cycle through the classes. Raises FloatingPointError where sampling failed.
-    """
-    e, num = experiment, experiment.train.samples
-    cond = conditions = e.conditions(num)
-    key = stream(e.seed, "sample")
-    even = num % layout.parts == 0
-    index, cond = layout.put((np.arange(num), cond), 0 if even else None)
-    denoise = e.denoiser(state.weights(min(state.ema)))
-    plan = layout.put(e.plan(denoise.sde))
-    result = generate(denoise, plan, key, index, cond, shape=e.shape)
-    plan.check(result._replace(bad=layout.whole(result.bad)))
-    x = e.form.denormalise(layout.whole(result.x))
-    return e.form.picture(e.form.ended(x, conditions), conditions.get("label"))

@@ -45,7 +45,7 @@ FREE = {
         *("snapshot_every", "keep", "samples", "held_out_every", "held_out", "writers"),
         *("max_bad_steps", "sharding", "peak_flops"),
     ),
-    "config.data": ("memory", "workers", "timeout"),
+    "config.data": ("memory", "workers", "timeout", "codec"),
     "data": ("classes",),
 }
 """Fields that may differ, with all fields below them, when a run resumes: no step reads them."""

@@ -43,7 +43,7 @@ from diffjax.objectives import (
     Objective,
 )
 from diffjax.objectives.pairs import Neighbours
-from diffjax.parameterization import X0, Edm, Velocity, time_999
+from diffjax.parameterization import X0, Edm, Velocity, t, time_999
 from diffjax.progress import Progress
 from diffjax.samplers.conformance import CENTRE, SPREAD, WEIGHT
 from diffjax.schedules import Karras, Logit
@@ -72,9 +72,10 @@ def network() -> Network:
 
 FLOW = Flow(Logit(), t_min=1e-3, t_max=1.0)  # x_t = (1 - t) x0 + t eps
 MIXTURE = Problem(
-    Model(FLOW, Velocity(sigma_data=1.0), network()),
+    Model(FLOW, Velocity(c_noise=t), network()),
     Mixture(*(jnp.asarray(a, jnp.float32) for a in (WEIGHT, CENTRE[:, None], SPREAD[:, None]))),
 )
+STEEP = MIXTURE._replace(model=Model(FLOW, Velocity(c_noise=time_999), network()))
 KARRAS = VE(Karras(), t_min=1e-6)  # sigma from 0.002 to 80
 GAUSSIAN = Problem(
     Model(KARRAS, Edm(sigma_data=0.5), network()),
@@ -84,13 +85,12 @@ GAUSSIAN = Problem(
 
 def exact_denoiser(params: Any, x: Any, c_noise: Any, cond: Any, *, key: Any = None) -> Any:
     """The exact E[x0 | x_t] of the mixture, as a network without parameters."""
-    t = c_noise / 999
-    x = x / expand(TEACHER_FRAME.c_in(FLOW, t), x)
-    return MIXTURE.data.denoiser(FLOW)(x, t).x0
+    x = x / expand(TEACHER_FRAME.c_in(FLOW, c_noise), x)
+    return MIXTURE.data.denoiser(FLOW)(x, c_noise).x0
 
 
-PROBLEMS = {"mixture": MIXTURE, "gaussian": GAUSSIAN}
-TEACHER_FRAME = X0(c_noise=time_999)
+PROBLEMS = {"mixture": MIXTURE, "label 999 t": STEEP, "gaussian": GAUSSIAN}
+TEACHER_FRAME = X0(c_noise=t)
 TEACHER = Model(FLOW, TEACHER_FRAME, Network(lambda *_, **__: {}, exact_denoiser))
 
 
@@ -111,41 +111,56 @@ def matching(divergence: str) -> Objective:
     )
 
 
-METHODS: dict[str, Objective] = {
-    "LSD": flow_map("lagrangian", "own"),
-    "PSD": flow_map("semigroup"),
-    "shortcut": flow_map("semigroup", pair="dyadic", diagonal=0.75),
-    "MeanFlow": flow_map("eulerian"),
-    "MeanFlow, p = 1": flow_map("eulerian", self_weight=1.0),
-    "iMF": flow_map("eulerian", "own"),
-    "ECT, k = 6": flow_map(
-        "discrete",
-        pair="ratio",
-        pair_settings={"first": 6, "most": 6},
-        rule_settings={"gap": False},
-        diagonal=0.0,
-    ),
-    "denoising": Denoising(),
-    "DMD": matching("kl"),
-    "SiD": matching("fisher"),
+class Method(NamedTuple):
+    """An objective, the name of its problem, and the largest norm of the gradient."""
+
+    objective: Objective
+    problem: str = "mixture"
+    clip: float | None = None
+
+
+ECT = flow_map(
+    "discrete",
+    pair="ratio",
+    pair_settings={"first": 6, "most": 6},
+    rule_settings={"gap": False},
+    diagonal=0.0,
+)
+METHODS = {
+    "LSD": Method(flow_map("lagrangian", "own")),
+    "PSD": Method(flow_map("semigroup")),
+    "shortcut": Method(flow_map("semigroup", pair="dyadic", diagonal=0.75)),
+    "MeanFlow": Method(flow_map("eulerian")),
+    "iMF": Method(flow_map("eulerian", "own")),
+    "ECT, k = 6": Method(ECT),
+    "MeanFlow, p = 1": Method(flow_map("eulerian", self_weight=1.0)),
+    "MeanFlow, label 999 t": Method(flow_map("eulerian"), "label 999 t"),
+    "MeanFlow, gradient clipped": Method(flow_map("eulerian"), clip=1.0),
+    "denoising": Method(Denoising()),
+    "DMD": Method(matching("kl")),
+    "SiD": Method(matching("fisher")),
 }
-CONSISTENCY = {
-    f"N = {n}": FlowMap(
+
+
+def consistency(intervals: int) -> Objective:
+    return FlowMap(
         rule=MAP_RULES["discrete"](gap=False),
-        pair=Neighbours(first=n),
+        pair=Neighbours(first=intervals),
         draw=LogNormal(mean=-1.1, std=2.0),
         diagonal=0.0,
     )
-    for n in (10, 40)
-}
+
+
+CONSISTENCY = {f"N = {n}": Method(consistency(n), "gaussian") for n in (10, 40)}
 """Consistency training on Gaussian data, by the intervals of its grid."""
 
 
-@functools.partial(jax.jit, static_argnames=("problem", "objective", "steps"))
-def train(problem: str, objective: Objective, seed: int, steps: int, params: Any) -> Any:
+@functools.partial(jax.jit, static_argnames=("method", "steps"))
+def train(method: Method, seed: int, steps: int, params: Any) -> Any:
     """The power-function average of the parameters after `steps` of Adam on new draws."""
-    (what, data), key = PROBLEMS[problem], stream(seed, "items")
-    descent, averages = optimizer(adam, 1e-3, 200), {"power": Power(0.1)}
+    (what, data), key, objective = PROBLEMS[method.problem], stream(seed, "items"), method.objective
+    descent = optimizer(adam, 1e-3, 200, clip=method.clip)
+    averages = {"power": Power(0.1)}
     step = make_step(what, objective, descent, averages, seed)
     beside = {name: params["network"] for name in objective.companions}
     held = {name: {"network": {}} for name in objective.loads}
@@ -177,11 +192,10 @@ def exact() -> np.ndarray:
     return np.asarray(jax.jit(lambda x: lead(x, one, to=0 * one).x0)(x)).ravel()
 
 
-def sampled(params: Any, sampler: str, steps: int) -> np.ndarray:
+def sampled(denoise: Denoiser, sampler: str, steps: int) -> np.ndarray:
     """Samples from the quantiles of the prior, in equal steps from t = 1 to 0, (NUM,)."""
     table = samplers.SAMPLERS[sampler](FLOW, grids.nested(FLOW, steps))
     keys = jax.random.split(jax.random.key(0), NUM)
-    denoise = Denoiser(MIXTURE.model, params)
     return np.asarray(samplers.run(denoise, table, start(), keys).x).ravel()
 
 
@@ -189,9 +203,9 @@ def rms(x: np.ndarray) -> float:
     return float(f"{np.sqrt(np.mean(x**2)):.4g}")
 
 
-def distances(params: Any, sampler: str, steps: tuple[int, ...] = NFE) -> dict[str, Any]:
+def distances(denoise: Denoiser, sampler: str, steps: tuple[int, ...] = NFE) -> dict[str, Any]:
     """By NFE: "map", the RMS distance of samples to the exact map, and "w2", to the data in W2."""
-    x = {str(n): sampled(params, sampler, n) for n in steps}
+    x = {str(n): sampled(denoise, sampler, n) for n in steps}
     return {
         "map": {n: rms(x[n] - exact()) for n in x},
         "w2": {n: rms(np.sort(x[n]) - np.sort(exact())) for n in x},
@@ -220,23 +234,23 @@ def initial(problem: str, seed: int) -> Any:
 @functools.cache
 def trained(name: str, seed: int, steps: int) -> Any:
     """The parameters of one method; those of DMD and SiD begin with the denoiser's."""
-    if name in CONSISTENCY:
-        return train("gaussian", CONSISTENCY[name], seed, steps, initial("gaussian", seed))
-    params, count = initial("mixture", seed), steps
-    if METHODS[name].companions:
-        params, count = trained("denoising", seed, steps), CRITIC_STEPS * steps // 2
-    return train("mixture", METHODS[name], seed, count, params)
+    method = (METHODS | CONSISTENCY)[name]
+    if method.objective.companions:
+        return train(method, seed, CRITIC_STEPS * steps // 2, trained("denoising", seed, steps))
+    return train(method, seed, steps, initial(method.problem, seed))
 
 
 def measured(name: str, params: Any) -> dict[str, Any]:
     """What the file says of a method, besides its cost."""
     if name in CONSISTENCY:
         return {"deviation": deviation(params, int(name.removeprefix("N = ")))}
+    method = METHODS[name]
+    denoise = Denoiser(PROBLEMS[method.problem].model, params)
     if name == "denoising":
-        return {k: distances(params, k) for k in ("ddim", "dpmpp_2m")}
-    if METHODS[name].companions:
-        return {"generator": distances(params, "ddim", (1,))}
-    return {"flow_map": distances(params, "flow_map")}
+        return {k: distances(denoise, k) for k in ("ddim", "dpmpp_2m")}
+    if method.objective.companions:
+        return {"generator": distances(denoise, "ddim", (1,))}
+    return {"flow_map": distances(denoise, "flow_map")}
 
 
 def fill(path: Path, steps: int, seeds: int, methods: list[str]) -> dict[str, Any]:

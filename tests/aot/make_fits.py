@@ -1,19 +1,25 @@
-"""Compile two small configs for targets, and write what they need to `fits.json`, for the tests.
+"""Compile configs for targets, and write what they need to files, for documents and tests.
 
-    python tests/aot/make_fits.py tpu:v5e:2x4 gpu:h100:8     # these; the other targets stay
+    python tests/aot/make_fits.py tpu:v5e:2x4 gpu:h100:8     # two small ones, to fits.json
     python tests/aot/make_fits.py                            # all whose compiler is installed
-    python tests/aot/make_fits.py --table                    # the table of docs/devices.md
+    python tests/aot/make_fits.py --published                # published ones, to published.json
+    python tests/aot/make_fits.py --table                    # the tables of docs/devices.md
 
-Each compiler has a virtual environment of its own.
+Each compiler has a virtual environment of its own; targets that are not named stay as they are. A
+published config takes one to five minutes of a core for each target. Those that published.json
+holds are not compiled again: remove an entry to repeat it.
 """
 
 import json
 import sys
+from argparse import ArgumentParser
 from pathlib import Path
 
 from diffjax import builder, config
 from diffjax.aot import targets
 from diffjax.aot.analysis import Analysis, amount
+from diffjax.cli.form import asked_form, form_flags
+from diffjax.config import ConfigError
 from diffjax.tools.fit import analysed
 from experiments.markdown import table
 
@@ -29,6 +35,87 @@ TARGETS = (
     *("tpu:v4:2x2x2", "tpu:v5e:2x4", "tpu:v5p:2x2x2", "tpu:v6e:2x4"),
     *("gpu:a100:8", "gpu:h100:8", "gpu:h200:8", "gpu:b200:8"),
 )
+PUBLISHED_FILE = HERE / "published.json"
+PIXELS, LATENTS = "--shape=64,64,3 --classes=1000", "--shape=32,32,4 --classes=1000 --kind=latent"
+IMAGES = "--shape=32,32,3"
+SIXTEEN = "network.dtype=bfloat16"
+FSDP = "train.sharding=fsdp"
+SMALL = "network.size=S"
+HOSTS = ("tpu:v5e:2x4", "tpu:v6e:2x4", "tpu:v5p:2x2x2", "gpu:a100:8", "gpu:h100:8")
+"""Eight devices of five kinds."""
+PUBLISHED: dict[str, tuple[str, str, tuple[str, ...], tuple[str, ...]]] = {
+    "cifar_vp": ("cifar_vp", IMAGES, (SIXTEEN,), ()),
+    "cifar_edm": ("cifar_edm", IMAGES, (SIXTEEN,), ()),
+    "imagenet64_adm": ("imagenet64_adm", PIXELS, (SIXTEEN, FSDP), ("train.accumulate=8",)),
+    "imagenet64_edm2": ("imagenet64_edm2", PIXELS, (SIXTEEN, FSDP), ("train.accumulate=8",)),
+    "imagenet256_dit, S": ("imagenet256_dit", LATENTS, (SIXTEEN, SMALL), ()),
+    "imagenet256_dit, XL": ("imagenet256_dit", LATENTS, (SIXTEEN, FSDP), ("network.remat=all",)),
+}
+"""Name: config, form of the data, changes, and further changes on fewer than 32 devices; each with
+the batch of its config."""
+MORE = {
+    "cifar_vp": ("tpu:v5e:1x1", "gpu:h100:1"),
+    "imagenet64_adm": ("tpu:v5e:16x16",),
+    "imagenet64_edm2": ("tpu:v5e:16x16", "gpu:h100:32"),
+    "imagenet256_dit, XL": ("tpu:v5e:16x16", "gpu:h100:256"),
+}
+"""One device, and many, where a config is meant for them."""
+
+
+def published(name: str, target: str) -> dict:
+    """Compile a published config for a target."""
+    file, form, changes, few = PUBLISHED[name]
+    devices = targets.target(target)
+    changes = (*changes, *(few if devices.size < 32 else ()))
+    parsed = ArgumentParser()
+    form_flags(parsed)
+    chosen = config.override(config.load(file), changes)
+    built = builder.experiment(chosen, asked_form(parsed.parse_args(form.split())))
+    try:
+        found = analysed(built, devices).as_json()
+    except ConfigError as error:
+        return {"changes": changes, "refused": str(error)}
+    dropped = ("by_place",)
+    return {"changes": changes} | {k: v for k, v in found.items() if k not in dropped}
+
+
+def make_published(names: list[str]) -> None:
+    """Compile published configs for their targets, but those that the file holds.
+
+    names: targets or configs, by default all whose compiler is installed.
+    """
+    for name in PUBLISHED:
+        for target in (*HOSTS, *MORE.get(name, ())):
+            held = json.loads(PUBLISHED_FILE.read_text()) if PUBLISHED_FILE.exists() else {}
+            platform = targets.target(target).platform
+            if targets.missing(platform) or target in held.get(name, {}):
+                continue
+            if names and not {name, target} & {*names}:
+                continue
+            found = published(name, target)
+            held = json.loads(PUBLISHED_FILE.read_text()) if PUBLISHED_FILE.exists() else {}
+            held.setdefault(name, {})[target] = found
+            PUBLISHED_FILE.write_text(json.dumps(held, indent=1) + "\n")
+            print(name, target, found.get("refused") or f"{found['seconds']:.0f} s", flush=True)
+
+
+def published_rows(held: dict) -> str:
+    """Return the table of the published configs."""
+    heads = ("config", "target", "changes", "state", "temporary", "left", "sent", "estimate")
+    lines = []
+    for name in filter(held.get, PUBLISHED):
+        for target in filter(held[name].get, (*HOSTS, *MORE.get(name, ()))):
+            found = held[name][target]
+            changes = ", ".join(f"`{c}`" for c in found["changes"])
+            if "refused" in found:
+                lines.append([name, f"`{target}`", changes, "", "", "does not fit", "", ""])
+                continue
+            sizes = [amount(found["sizes"][size]) for size in ("state", "temporary")]
+            e = found["estimate"]
+            time = f"{e['seconds'] * 1e3:.3g} ms, {e['bound']}"
+            left = amount(found["left"]) if found["left"] >= 0 else f"-{amount(-found['left'])}"
+            lines.append([name, f"`{target}`", changes, *sizes, left, amount(found["sent"]), time])
+    return table(heads, lines)
 
 
 def case(name: str, target: str) -> Analysis:
@@ -59,9 +146,13 @@ def main(names: list[str]) -> None:
     if names == ["--table"]:
         from experiments.markdown import filled
 
-        DOCUMENT.write_text(filled(DOCUMENT.read_text(), {"fits": rows(fits)}))
+        held = json.loads(PUBLISHED_FILE.read_text())
+        made = {"fits": rows(fits), "published-fits": published_rows(held)}
+        DOCUMENT.write_text(filled(DOCUMENT.read_text(), made))
         return
     targets.prepare()
+    if names[:1] == ["--published"]:
+        return make_published(names[1:])
     there = [t for t in TARGETS if not targets.missing(targets.target(t).platform)]
     for target in names or there:
         found = {name: case(name, target).as_json() for name in CASES}

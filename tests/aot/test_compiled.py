@@ -112,3 +112,47 @@ def test_places_are_short(op_name, shown):
 def test_a_text_that_is_no_program_is_refused():
     with pytest.raises(ValueError, match="no entry computation"):
         hlo.parse("HloModule empty\n")
+
+
+RING = """HloModule ring
+
+%condition (p: (bf16[8,4], u32[])) -> pred[] {
+  %p = (bf16[8,4]{1,0}, u32[]) parameter(0)
+  %bound = u32[] constant(8)
+  %index = u32[] get-tuple-element(%p), index=1
+  ROOT %less = pred[] compare(%index, %bound), direction=LT
+}
+
+%piece (w: bf16[8,4]) -> bf16[8,16] {
+  %w = bf16[8,4]{1,0} parameter(0)
+  ROOT %gathered = bf16[8,16]{1,0} all-gather(%w), channel_id=7, replica_groups={{0,1,2,3}}
+}
+
+%body (p: (bf16[8,4], u32[])) -> (bf16[8,4], u32[]) {
+  %p = (bf16[8,4]{1,0}, u32[]) parameter(0)
+  %part = bf16[8,4]{1,0} get-tuple-element(%p), index=0
+  %old = u32[] get-tuple-element(%p), index=1
+  %two = u32[] constant(2)
+  %new = u32[] add(%old, %two)
+  %next = bf16[8,4]{1,0} collective-permute(%part), channel_id=1, source_target_pairs={{0,1}}
+  %under_way = bf16[8,16]{1,0} fusion(%part), kind=kLoop, calls=%piece
+  ROOT %out = (bf16[8,4]{1,0}, u32[]) tuple(%next, %new)
+}
+
+ENTRY %main (w: bf16[8,4]) -> (bf16[8,4], u32[]) {
+  %w = bf16[8,4]{1,0} parameter(0)
+  %zero = u32[] constant(0)
+  %begun = bf16[8,16]{1,0} all-gather(%w), channel_id=7, replica_groups={{0,1,2,3}}
+  %first = (bf16[8,4]{1,0}, u32[]) tuple(%w, %zero)
+  ROOT %loop = (bf16[8,4]{1,0}, u32[]) while(%first), condition=%condition, body=%body
+}
+"""
+"""A gathered product as XLA splits it on TPU: its ring handles two parts in one iteration, while a
+gather that began before the loop is under way."""
+
+
+def test_a_ring_that_handles_two_parts_at_once_runs_half_as_often():
+    """A transformer on a pod would seem to send its weights twice as often as it does."""
+    sums = totals(collectives(hlo.parse(RING), 4), lambda item: item.kind)
+    assert sums["collective-permute"].times == 4
+    assert (sums["all-gather"].count, sums["all-gather"].times) == (1, 1)

@@ -59,7 +59,7 @@ def test_every_config_file_builds(name, monkeypatch):
     nothing = lambda self, key, x, cond=None: {"network": {}}
     monkeypatch.setattr(Model, "init", nothing)
     experiment = as_published(name)
-    assert experiment.plan(experiment.model.sde).rows >= 1
+    assert not experiment.loss.denoises or experiment.plan(experiment.model.sde).rows >= 1
 
 
 @pytest.mark.thorough
@@ -68,7 +68,7 @@ def test_every_config_file_builds_to_the_end(name):
     """The shapes of the blocks would not fit together, as one block of each level shows."""
     levels = load(name)["network"]["name"] in ("unet", "edm2")
     experiment = as_published(name, **{"blocks": 1} if levels else {})
-    assert experiment.plan(experiment.model.sde).rows >= 1
+    assert not experiment.loss.denoises or experiment.plan(experiment.model.sde).rows >= 1
 
 
 @pytest.mark.exhaustive

@@ -23,7 +23,7 @@ from diffjax.nets import mlp
 from diffjax.nets.blocks import Block, SelfAttention, conv
 from diffjax.nets.conditions import Label, settled
 from diffjax.nets.layers import VECTORS, Embedding
-from diffjax.nets.network import linen
+from diffjax.nets.network import linen, weights_split
 from diffjax.nets.resample import upsample
 from diffjax.objectives import Denoising
 from diffjax.parameterization import V
@@ -359,3 +359,30 @@ def test_the_step_is_pure_enough_for_pmap(optimizer):
     chex.assert_trees_all_close(first.params, expected, rtol=1e-4, atol=1e-5)
     moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), first.params, params)
     assert min(jax.tree.leaves(moved)) > 1e-5
+
+
+class Modulated(nn.Module):
+    """A layer on one vector per sample, which scales the sample."""
+
+    @nn.compact
+    def __call__(self, x, c_noise, cond, train=False):
+        vector = jnp.sin(c_noise[:, None] * jnp.arange(1.0, 65.0)[None])
+        return x * nn.Dense(128, name="modulation")(vector)
+
+
+@pytest.mark.parametrize("split", [True, False])
+def test_vectors_travel_instead_of_weights_that_are_larger(split):
+    """A transformer would gather the weights of its modulation, a third of all, in each step."""
+    network, where = linen(Modulated()), layout(4, mesh.FSDP(smallest=1))
+    x, c_noise = jnp.ones((8, 128)), jnp.linspace(0.1, 1.0, 8)
+    params = network.init(jax.random.key(0), x, c_noise, None)
+    gradient = lambda p, x, c: jax.grad(lambda p: (network.apply(p, x, c, None) ** 2).sum())(p)
+    whole = gradient(params, x, c_noise)
+    places = where.state(params)
+    jitted = jax.jit(gradient, in_shardings=(places, where.split(0), where.split(0)))
+    with jax.set_mesh(where.mesh), weights_split(split):
+        compiled = jitted.lower(params, x, c_noise).compile()
+    gathered = re.findall(r"= \(?\w+\[([\d,]+)\][^=]*? all-(?:gather|reduce)", compiled.as_text())
+    assert ("64,128" in gathered) != split
+    out = compiled(jax.device_put(params, places), *where.put((x, c_noise), 0))
+    chex.assert_trees_all_close(jax.device_get(out), jax.device_get(whole), atol=1e-5)

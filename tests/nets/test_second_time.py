@@ -180,3 +180,13 @@ def test_a_network_without_it_refuses_to_lead():
     for wrong in ({"size": 2}, {"name": "time"}):
         with pytest.raises(ValueError, match="needs size=1 and the name 'to'"):
             To(**wrong)
+
+
+def test_its_scale_multiplies_both_labels():
+    """Maps would vary in s faster than the config says."""
+    waves = lambda label: jnp.stack([jnp.sin(label), jnp.cos(label)], 1)
+    label, to = jnp.array([0.2, 40.0]), jnp.array([0.1, jnp.nan])
+    scaled = To(scale=0.05).features(waves, label, to)
+    chex.assert_trees_all_close(scaled, To().features(waves, 0.05 * label, 0.05 * to))
+    with pytest.raises(ValueError, match=r"scale=0.0: needs 0 < scale"):
+        To(scale=0.0)

@@ -6,6 +6,7 @@ of functions of x, t and s, so that "stationary" is said in every direction of t
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,7 +33,7 @@ from diffjax.objectives.rules import (
     Student,
     Teacher,
 )
-from diffjax.parameterization import X0, Edm, V, Velocity, time_999
+from diffjax.parameterization import X0, Edm, V, Velocity, t, time_999
 from diffjax.sde import VE, VP, Flow
 
 MEAN, VAR = 0.7, 0.3
@@ -174,6 +175,14 @@ def test_least_losses_are_their_closed_forms(x64):
             value, _ = slope(*CASES["flow"], GAUSSIAN, *ALL[name], EXACT)
             assert value == pytest.approx(least.get(name, 0.0), rel=1e-9, abs=1e-12)
     assert least["meanflow"] == pytest.approx(0.1672531898, abs=1e-10)
+
+
+def test_the_lagrangian_rule_has_one_scale_up_to_a_right_angle(x64):
+    """The longest maps would outweigh all others: on VP with v, dB/ds is 0 at a right angle."""
+    sde, longest = VP(schedules.Cosine(), t_max=0.999), {"t": 0.999, "s": 1e-3}
+    frame = sde, V(c_noise=time_999)
+    loss, _ = slope(*frame, GAUSSIAN, Lagrangian(), Teacher(), WRONG, **longest)
+    assert 1e-2 < loss < 1  # in the middle, from 0.6 to 0.4, it is 0.05
 
 
 @pytest.mark.thorough
@@ -351,6 +360,16 @@ def test_what_a_flow_map_would_not_train_is_refused(x64):
     ):
         with pytest.raises(ValueError, match=said):
             objective.check(model, task)
+
+
+def test_a_steep_label_is_doubtful_where_the_rule_differentiates_in_t():
+    """MeanFlow would train for days to a wrong map, without a word."""
+    network = Around(*CASES["flow"], GAUSSIAN).network()
+    steep, plain = (Model(FLOW, Velocity(c_noise=c), network) for c in (time_999, t))
+    meanflow = FlowMap(rule=Eulerian())
+    line = "c_noise='time_999': the rule eulerian .* spans 99. vary .* c_noise='t'"
+    assert re.search(line, meanflow.doubt(steep))
+    assert not meanflow.doubt(plain) and not FlowMap(rule=Semigroup()).doubt(steep)
 
 
 @pytest.mark.parametrize(

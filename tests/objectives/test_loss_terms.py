@@ -63,7 +63,7 @@ def test_the_best_uncertainty_is_the_log_of_the_loss():
     loss = Denoising(draw=Fixed(), uncertainty=True)
     network = Network(init, lambda params, x, c_noise, cond, key=None: 0 * x)
     model = Model(SDE, X0(), network)
-    zero = loss.init(model)["uncertainty"]
+    zero = loss.init(model, jax.random.key(0), jnp.zeros((1, 2)))["uncertainty"]
 
     def value(u):
         params = {"network": {}, "loss": {"uncertainty": zero.at[0].set(u)}}  # cos(0 y) = 1

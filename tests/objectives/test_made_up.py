@@ -41,7 +41,7 @@ class Matching(Objective):
         if not model.sde.t_min < self.at < model.sde.t_max:
             raise ValueError(f"at={self.at}: needs t_min < at < t_max")
 
-    def init(self, model):
+    def init(self, model, key, x):
         return {"scale": jnp.ones(())}
 
     def init_state(self, model):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from diffjax.codecs import Decoding
 from diffjax.config import ConfigError
 from diffjax.data.form import labelled
 from diffjax.data.images import pixels
@@ -17,7 +18,7 @@ GREY, POINTS = labelled("image", (8, 8, 1)), labelled("points", (2,))
 
 def experiment(form=GREY, sampler: str = "ddim") -> Any:
     config = {"sampling": {"sampler": {"name": sampler}}}
-    return cast(Any, SimpleNamespace(form=form, config=config))
+    return cast(Any, SimpleNamespace(decoding=Decoding(form), config=config))
 
 
 @pytest.fixture

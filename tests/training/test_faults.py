@@ -222,6 +222,48 @@ def test_a_run_without_data_saves_at_a_signal_and_at_its_limit(tmp_path, stopped
     assert told.value.stuck and told.value.code == (128 + signal.SIGTERM if stopped else 1)
 
 
+class Stopping:
+    """Checkpoints without files, in whose last save SIGTERM arrives."""
+
+    def __init__(self, *_):
+        self._steps = []
+
+    def steps(self):
+        return self._steps
+
+    def restore(self, *_):
+        return None
+
+    def save(self, step, *_):
+        self._steps.append(step)
+
+    def wait(self):
+        signal.raise_signal(signal.SIGTERM)
+
+    def reserve(self, *_):
+        pass
+
+    close = lambda self: None
+
+
+def test_a_signal_in_the_last_save_is_returned(tmp_path, monkeypatch):
+    """A command that trains several runs would begin the next one after SIGTERM."""
+    small = ["network.width=8", "network.depth=1", "train.held_out_every=0", "train.steps=1"]
+    small += ["train.steps_per_dispatch=1", "train.writers=()"]
+    experiment = builder.experiment(config.override(config.load("moons_vp"), small))
+    layout = mesh.layout(jax.devices()[:1])
+    shapes = jax.eval_shape(experiment.initialise)
+    zeros = jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), shapes)
+    step = lambda state, batch: (state._replace(step=state.step + 1), {"loss": np.ones(1)})
+    stubs = {"Checkpoints": Stopping, "begin": lambda *_: zeros, "compile_steps": lambda *_: step}
+    stubs |= dict.fromkeys(("report", "cost"), lambda *_: None)
+    stubs["picture"] = lambda *_: np.zeros((2, 2, 3), np.uint8)
+    for name, stub in stubs.items():
+        monkeypatch.setattr(loop, name, stub)
+    state, number = loop.train(experiment, tmp_path, layout)
+    assert (int(state.step), number) == (1, signal.SIGTERM)
+
+
 def test_a_run_of_bad_steps_stops_with_its_weights_and_its_batch(tmp_path, refused):
     """A diverged run would waste days, or lose its last good weights."""
     points, workdir = tmp_path / "points.npy", tmp_path / "run"

@@ -39,6 +39,7 @@ CHANGED = {
     "data.memory": ("data.memory=0.0",),
     "data.workers": ("data.workers=2",),
     "data.timeout": ("data.timeout=99.0",),
+    "data.codec": ("data.codec='elsewhere'",),
 }
 """Another value of every free field."""
 

@@ -1,0 +1,107 @@
+"""The sections of a config: autoencoders have neither a noising process nor samples."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from diffjax.builder.construct import fields, lookup
+from diffjax.builder.sampling import abilities, plan
+from diffjax.builder.training import OBJECTIVE
+from diffjax.config import Config, ConfigError
+from diffjax.data.form import Form
+from diffjax.nets import AUTOENCODERS, Autoencoder
+from diffjax.nets.network import Network
+from diffjax.objectives import OBJECTIVES, Objective
+
+SECTIONS = (
+    "seed",
+    "data",
+    "sde",
+    "parameterization",
+    "network",
+    "loss",
+    "optimizer",
+    "ema",
+    "sampling",
+    "train",
+)
+OF_DENOISERS: dict[str, dict[str, Any]] = {
+    "sde": {"name": "flow", "schedule": "logit"},
+    "parameterization": {"name": "x0"},
+}
+"""Sections that only denoisers have, with values that complete the model of an autoencoder. Its
+objective uses neither of them."""
+
+
+def with_sections(config: Config) -> dict[str, Any]:
+    """Return the config with all sections that its objective needs.
+
+    Raises ConfigError for missing sections, for sections without fields, and for sections that the
+    objective does not have.
+    """
+    fields(config.get("loss", {}), "config.loss")
+    needed, config = SECTIONS, dict(config)
+    if not denoises({"loss": {}, **config}):
+        needed = tuple(s for s in SECTIONS if s not in OF_DENOISERS)
+        config = {"sampling": {}} | config
+    if missing := [s for s in needed if s not in config]:
+        raise ConfigError(f"config.{missing[0]}: missing; needed: {', '.join(needed)}")
+    for section in needed[1:]:
+        fields(config[section], f"config.{section}")
+    if needed != SECTIONS:
+        check_sections(config)
+    return config
+
+
+def denoises(config: Config) -> bool:
+    """Return whether config.loss trains a denoiser.
+
+    >>> denoises({"loss": {"name": "autoencoding"}}), denoises({"loss": {}})
+    (False, True)
+    """
+    name = config["loss"].get("name", OBJECTIVE)
+    return getattr(lookup(OBJECTIVES, name, "config.loss.name"), "denoises", True)
+
+
+def check_sections(config: Config) -> None:
+    """Raise ConfigError for sections and settings that an autoencoder does not have."""
+    name = f"config.loss.name={config['loss']['name']!r}"
+    for section in OF_DENOISERS:
+        if section in config:
+            raise ConfigError(f"config.{section}: {name} has no noising process; leave it out")
+    surplus = [field for field in config["sampling"] if field != "ema"]
+    if surplus:
+        raise ConfigError(f"config.sampling.{surplus[0]}: {no_samples(config)}; known: ema")
+
+
+def no_samples(config: Config) -> str:
+    """Return a text that says why an autoencoder is not sampled, and what to do with it instead."""
+    return (
+        f"config.loss.name={config['loss']['name']!r} trains an autoencoder, which generates no "
+        f"samples: train a network in its latents with --config.data.codec=RUN, and measure its "
+        f"reconstructions with python -m diffjax.tools.codec RUN"
+    )
+
+
+def refused(config: Config) -> NoReturn:
+    """Raise ConfigError in place of planning how to sample an autoencoder."""
+    raise ConfigError(no_samples(config))
+
+
+def check_network(network: Network, loss: Objective, config: Config) -> None:
+    """Raise ConfigError where one of objective and network is for denoisers and the other not."""
+    if isinstance(network, Autoencoder) != loss.denoises:
+        return
+    name, known = config["network"]["name"], ", ".join(AUTOENCODERS)
+    asked = f"config.loss.name={config['loss'].get('name', OBJECTIVE)!r}"
+    needs = "cannot train an autoencoder" if loss.denoises else f"needs an autoencoder: {known}"
+    raise ConfigError(f"config.network.name={name!r}: {asked} {needs}")
+
+
+def planner(config: Config, form: Form, loss: Objective) -> Callable[..., Any]:
+    """Return the function `process -> sampling plan`; that of an autoencoder raises ConfigError."""
+    if not loss.denoises:
+        return lambda *_, **__: refused(config)
+    return functools.partial(plan, config["sampling"], form=form, **abilities(config["network"]))

@@ -1,0 +1,200 @@
+"""The loss of autoencoders against probabilistic PCA, and a run of the smallest autoencoder."""
+
+import json
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from commands import one_device
+
+import diffjax
+from diffjax import builder
+from diffjax.config import ConfigError, load, override
+from diffjax.denoiser import Model
+from diffjax.features.similarity import psnr, ssim
+from diffjax.nets import Autoencoder
+from diffjax.objectives import Autoencoding, Context
+from diffjax.objectives.errors import l2
+from diffjax.parameterization import X0
+from diffjax.schedules import Logit
+from diffjax.sde import Flow
+from diffjax.training.workdir import load_state
+
+SHORT = (
+    "loss.noise=0.1",
+    "train.steps=4",
+    "train.batch_size=4",
+    "train.steps_per_dispatch=2",
+    "train.log_every=2",
+    "train.sample_every=4",
+    "train.samples=4",
+    "train.checkpoint_every=2",
+    "train.held_out_every=4",
+    "train.held_out=4",
+    "train.writers=()",
+)
+
+
+def model_of(network):
+    return Model(Flow(Logit()), X0(), network)
+
+
+def linear_encode(params, x):
+    return x @ params["a"], jnp.broadcast_to(params["logvar"], (len(x), len(params["logvar"])))
+
+
+def linear_decode(params, z):
+    return z @ params["w"]
+
+
+LINEAR = Autoencoder(
+    init=lambda *_: {}, apply=linear_decode, encode=linear_encode, decode=linear_decode
+)
+
+
+def test_a_linear_autoencoder_reaches_probabilistic_pca():
+    """A wrong factor of one term would move the optimum.
+
+    The loss is twice the negative log-likelihood of probabilistic PCA without its constant
+    (Tipping and Bishop 1999, eq. 9), where the variances beyond q latents are one noise.
+    """
+    lam, q = np.array([4.0, 2.0, 0.5, 0.3]), 2
+    rotation = np.linalg.qr(np.random.default_rng(0).normal(size=(4, 4)))[0]
+    x = np.random.default_rng(1).normal(size=(512, 4))
+    x = (x - x.mean(0)) @ np.linalg.inv(np.linalg.cholesky(np.cov(x.T, bias=True))).T
+    x = jnp.asarray(x * np.sqrt(lam) @ rotation.T, jnp.float32)
+    noise = lam[q:].mean()
+    best = np.log(lam[:q]).sum() + (4 - q) * np.log(noise) + 4
+
+    loss, chain = (
+        Autoencoding(error=l2, kl_weight=2.0),
+        optax.adam(optax.linear_schedule(0.05, 0, 400)),
+    )
+    a, w = 0.1 * jax.random.normal(jax.random.key(0), (2, 4, q))
+    params = {"network": {"a": a, "w": w.T, "logvar": jnp.zeros(q)}}
+    params["loss"] = loss.init(model_of(LINEAR), jax.random.key(0), x)
+
+    def value(params, key, x=x):
+        return loss(Context(model_of(LINEAR), params, {"x": x}, key))[0]
+
+    def step(carry, key):
+        params, state = carry
+        updates, state = chain.update(jax.grad(value)(params, key), state)
+        return (optax.apply_updates(params, updates), state), None
+
+    keys = jax.random.split(jax.random.key(1), 400)
+    run = jax.jit(lambda params: jax.lax.scan(step, (params, chain.init(params)), keys)[0][0])
+    params = run(params)
+    final = value(params, jax.random.key(2), jnp.tile(x, (100, 1)))
+    np.testing.assert_allclose(final, best, atol=0.03)
+    np.testing.assert_allclose(jnp.exp(params["loss"]["log_scale"]), noise, rtol=0.05)
+    w = np.asarray(params["network"]["w"])
+    np.testing.assert_allclose(
+        w.T @ w, rotation * np.r_[lam[:q] - noise, 0, 0] @ rotation.T, atol=0.2
+    )
+    np.testing.assert_allclose(
+        np.sort(jnp.exp(params["network"]["logvar"])), noise / lam[:q], rtol=0.2
+    )
+
+
+def test_similarities_follow_their_formulas():
+    """A window that leaves the image, or a range of 1, would shift published numbers."""
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-1, 1, (2, 12, 13, 3)).astype(np.float32)
+    y = (x + 0.3 * rng.normal(size=x.shape)).astype(np.float32)
+    np.testing.assert_allclose(psnr(x, y), 10 * np.log10(4 / ((x - y) ** 2).mean((1, 2, 3))), 1e-5)
+    bell = np.exp(-((np.arange(11) - 5) ** 2) / (2 * 1.5**2))
+    bell = np.outer(bell, bell) / bell.sum() ** 2
+    places = []
+    for i in range(2):
+        for j in range(3):
+            a, b = x[:, i : i + 11, j : j + 11], y[:, i : i + 11, j : j + 11]
+            mean = lambda v: np.einsum("bhwc,hw->bc", v, bell)
+            ma, mb = mean(a), mean(b)
+            va, vb, cov = mean(a * a) - ma**2, mean(b * b) - mb**2, mean(a * b) - ma * mb
+            up = (2 * ma * mb + 0.0004) * (2 * cov + 0.0036)
+            places.append(up / ((ma**2 + mb**2 + 0.0004) * (va + vb + 0.0036)))
+    np.testing.assert_allclose(ssim(x, y), np.stack(places).mean((0, 2)), rtol=1e-4)
+
+
+def encode(params, x):
+    mean, logvar = linear_encode(params, x.reshape(len(x), 64))
+    return tuple(a.reshape(len(x), 1, 1, 2) for a in (mean, logvar))
+
+
+def decode(params, z):
+    return linear_decode(params, z.reshape(len(z), 2)).reshape(len(z), 8, 8, 1)
+
+
+def init(key, *_):
+    w = 0.1 * jax.random.normal(key, (2, 64))
+    return {"a": w.T, "w": w, "logvar": jnp.zeros(2)}
+
+
+def of_images():
+    """Return the smallest autoencoder of digits: a linear one."""
+    return Autoencoder(init, lambda p, x, *_, **__: x, encode=encode, decode=decode, latent=2)
+
+
+def small(*changes):
+    return override(load("digits_vae"), (*SHORT, *changes))
+
+
+def linear(*changes):
+    return {**small(*changes), "network": {"name": f"{__name__}:of_images"}}
+
+
+def test_a_run_shows_reconstructions_and_is_not_sampled(tmp_path):
+    """The trainer would have to know autoencoders, and `sample` would draw from no process."""
+    with one_device():
+        trained = diffjax.fit(linear(), tmp_path / "run")
+    rows = [json.loads(s) for s in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    (held_out,) = [row for row in rows if "held_out/loss" in row]
+    assert {"held_out/psnr", "held_out/ssim", "held_out/kl/1"} <= set(held_out)
+    assert {"latent_std", "kl/0", "error", "scale"} <= set(rows[0])
+    assert (tmp_path / "run/samples/step_00000004.png").exists()
+    assert "of_images" in repr(trained)
+    with pytest.raises(ConfigError, match="generates no samples: train a network in its latents"):
+        trained.sample(2)
+
+
+@pytest.mark.thorough
+def test_a_run_resumes_bit_for_bit(tmp_path):
+    """The learned scale, or the noise of a step, would depend on where the run stopped."""
+    with one_device():
+        diffjax.fit(linear(), tmp_path / "whole")
+        diffjax.fit(linear("train.steps=2"), tmp_path / "parts")
+        parts = diffjax.fit(linear(), tmp_path / "parts")
+    states = [load_state(parts.experiment, tmp_path / name) for name in ("whole", "parts")]
+    chex.assert_trees_all_equal(*states)
+    assert float(states[0].params["loss"]["log_scale"]) != 0
+
+
+@pytest.mark.parametrize(
+    ("config", "refused"),
+    [
+        (small() | {"sde": {"name": "vp"}}, r"config.sde: config.loss.name='autoencoding' has no"),
+        (small("loss.kl_weight=-1"), r"config.loss: kl_weight=-1.*needs kl_weight >= 0"),
+        (
+            small("network.multipliers=(1,1,1,1,1)", "network.groups=8"),
+            "needs sides that are multiples of 16",
+        ),
+        (small() | {"sampling": {"steps": 3}}, "config.sampling.steps: .*generates no samples"),
+        (small("data.labels=True"), "autoencoder takes no conditions"),
+        (
+            small() | {"network": {"name": "mlp"}},
+            "config.network.name='mlp': config.loss.name='autoencoding' needs an autoencoder",
+        ),
+        (
+            {**load("digits_vp"), "network": {"name": "autoencoder"}, "data": {"name": "digits"}},
+            "config.network.name='autoencoder': config.loss.name='denoising' cannot train",
+        ),
+    ],
+)
+def test_what_does_not_suit_an_autoencoder_is_refused(config, refused):
+    """A network without a process would be sampled, or one with a process called a codec."""
+    with pytest.raises(ConfigError, match=refused):
+        builder.experiment(config)
