@@ -2,10 +2,9 @@
 
 python -m diffjax.train --config=configs/digits_lsd.py --workdir=runs/digits_lsd
 
-Network, process and data are those of digits_vp, with a second time. Other methods are other
-settings of the loss: MeanFlow is `--config.loss.rule=eulerian --config.loss.velocity=conditional`,
-PSD `--config.loss.rule=semigroup --config.loss.velocity=conditional`. `sample --steps=4` takes
-other numbers of steps.
+Network, process and data are those of digits_vp, with a second time. digits_psd, digits_shortcut,
+digits_meanflow and digits_consistency train the same network by other rules. `sample --steps=4`
+takes other numbers of steps.
 """
 
 import ml_collections

@@ -102,7 +102,11 @@ def of_run(path: Path, ema: str = "") -> Codec:
     rule = read_rule(path / RULE, network.latent)
     return Codec(
         params["network"],
-        Normalisation(**{name: jnp.asarray(value) for name, value in rule.items()}),
+        Normalisation(
+            centre=jnp.asarray(rule.get("centre", 0.0)),
+            scale=jnp.asarray(rule.get("scale", 1.0)),
+            std=float(rule.get("std", 1.0)),
+        ),
         network=network,
         fingerprint=fingerprint(rule, params["network"]),
         about=f"{path}, step {step}, ema {average or '-'}",

@@ -169,6 +169,10 @@ class Objective(abc.ABC):
     def check(self, model: Model, task: Task = Task()) -> None:  # noqa: B027
         """Raise ValueError, naming the setting, where model or task do not suit the objective."""
 
+    def doubt(self, model: Model) -> str:
+        """Return one line about a model that is allowed, but known to be trained badly, or ""."""
+        return ""
+
     @property
     def reads(self) -> tuple[str, ...]:
         """Conditions of the data that a batch holds under their names, for the objective alone."""

@@ -60,6 +60,9 @@ MAP_RULES = catalogue(Eulerian, Lagrangian, Semigroup, Discrete, Progressive)
 EULERIAN, ORDERED, CONDITIONAL, TEACHER = Eulerian(), Ordered(), Conditional(), Teacher()
 LOGIT_NORMAL = LogitNormal(mean=-0.4, std=1.0)
 """The default distribution of both times of a pair."""
+STEEP = 100.0
+"""The span of noise labels above which a derivative in t is doubtful: a fast feature of the label,
+sin(c_noise), then turns a hundred radians."""
 
 
 @dataclass(frozen=True)
@@ -157,6 +160,18 @@ class FlowMap(Objective):
                     f"pair: its times from {times[0]:g} to {times[-2]:g} leave [t_min, t_max] = "
                     f"[{model.sde.t_min:g}, {model.sde.t_max:g}]"
                 )
+
+    def doubt(self, model: Model) -> str:
+        label, sde = model.parameterization.c_noise, model.sde
+        span = float(jnp.ptp(label(sde, jnp.asarray([sde.t_min, sde.t_max]))))
+        if not (self.rule.in_t and span > STEEP):
+            return ""
+        name = getattr(label, "__name__", str(label))
+        return (
+            f"config.parameterization.c_noise={name!r}: the rule eulerian differentiates the "
+            f"network in t, and features of a label that spans {span:.4g} vary too fast in t; "
+            f"c_noise='t' trains better"
+        )
 
     def grids(self, sde: SDE, leads: bool) -> tuple[np.ndarray, ...]:
         return self.pair.grids(sde) if leads == self.rule.leads else ()

@@ -121,11 +121,12 @@ class Rule(abc.ABC):
     """A rule `(student, asked, velocity) -> residual (B, *d)`, whose mean square is minimised.
 
     anywhere: whether it evaluates the velocity at points other than the samples. leads: whether the
-    network receives the second time; otherwise t alone must determine where its map leads.
+    network receives s; otherwise t alone must determine s. in_t: whether it differentiates in t.
     """
 
     anywhere: ClassVar[bool] = False
     leads: ClassVar[bool] = True
+    in_t: ClassVar[bool] = False
 
     @abc.abstractmethod
     def __call__(self, student: Student, asked: Asked, velocity: Velocity) -> Sample: ...
@@ -147,6 +148,8 @@ class Eulerian(Rule):
     >>> Eulerian(power=1.0, warmup=10_000)  # sCM
     Eulerian(power=1.0, warmup=10000, normalise=0.0)
     """
+
+    in_t: ClassVar[bool] = True
 
     power: float = 0.0
     warmup: int = 0

@@ -114,7 +114,8 @@ def launch(
     check(experiment.train, mesh.layout(sharding=experiment.sharding))
     _ = experiment.decoding  # refuses a codec that does not fit the data
     check_writers(experiment.writers)
-    for line in builder.doubts(experiment) if first() else ():
+    lines = [*builder.doubts(experiment), experiment.loss.doubt(experiment.model)]
+    for line in filter(None, lines if first() else ()):
         logging.warning(line)
     params, origin = None, None
     if resume_from is not None and not began_from(workdir, Path(resume_from)):

@@ -6,6 +6,7 @@ of functions of x, t and s, so that "stationary" is said in every direction of t
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,7 +33,7 @@ from diffjax.objectives.rules import (
     Student,
     Teacher,
 )
-from diffjax.parameterization import X0, Edm, V, Velocity, time_999
+from diffjax.parameterization import X0, Edm, V, Velocity, t, time_999
 from diffjax.sde import VE, VP, Flow
 
 MEAN, VAR = 0.7, 0.3
@@ -359,6 +360,16 @@ def test_what_a_flow_map_would_not_train_is_refused(x64):
     ):
         with pytest.raises(ValueError, match=said):
             objective.check(model, task)
+
+
+def test_a_steep_label_is_doubtful_where_the_rule_differentiates_in_t():
+    """MeanFlow would train for days to a wrong map, without a word."""
+    network = Around(*CASES["flow"], GAUSSIAN).network()
+    steep, plain = (Model(FLOW, Velocity(c_noise=c), network) for c in (time_999, t))
+    meanflow = FlowMap(rule=Eulerian())
+    line = "c_noise='time_999': the rule eulerian .* spans 99. vary .* c_noise='t'"
+    assert re.search(line, meanflow.doubt(steep))
+    assert not meanflow.doubt(plain) and not FlowMap(rule=Semigroup()).doubt(steep)
 
 
 @pytest.mark.parametrize(
