@@ -285,7 +285,7 @@ def curves(folder: Path) -> np.ndarray:
 def picture(samples: Path, path: Path) -> None:
     """Draw the first samples of every method: a row per method, a column per number of steps."""
     names = [name for name in ORDER if (samples / f"{name}.npz").exists()]
-    figure = Figure((12, 0.34 * len(names) + 0.3), dpi=100, layout="constrained")
+    figure = Figure((12, 0.9 * len(names) + 0.3), dpi=100, layout="constrained")
     panels = figure.subplots(len(names), len(NFE), squeeze=False)
     for line, name in zip(panels, names, strict=True):
         stored = read_arrays(samples / f"{name}.npz")
@@ -293,7 +293,7 @@ def picture(samples: Path, path: Path) -> None:
         for axes, steps in zip(line, NFE, strict=True):
             axes.set(xticks=[], yticks=[], frame_on=False)
             if (x := stored.get(f"steps_{steps}")) is not None:
-                axes.imshow(grid(x, columns=len(x)), interpolation="nearest")
+                axes.imshow(grid(x, columns=5), interpolation="nearest")
     for axes, steps in zip(panels[0], NFE, strict=True):
         axes.set_title(f"{steps} step{'s' * (steps > 1)}", fontsize=9)
     figure.savefig(path)
