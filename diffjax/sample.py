@@ -271,14 +271,17 @@ def trajectory(asked: argparse.Namespace, job: Job) -> None:
     """Draw the first samples after each row: x_t and the predicted x0."""
     from diffjax import builder, plot
     from diffjax.io.writing import writing
+    from diffjax.plot.paths import FRAMES
 
     num = min(asked.num, POINTS if job.form.items.together else IMAGES)
     path, out = builder.refuse("--trajectory")(job.path)(num), asked.trajectory
-    with writing(out):
-        if out.suffix.lower() == ".gif":
-            plot.film(out, *path)
-        else:
-            plot.save(out, plot.trajectory(*path))
+    if out.suffix.lower() == ".gif":
+        with writing(out):
+            plot.film(out, *path.decoded(job.decoding))
+    else:
+        picture = plot.trajectory(*path.thinned(FRAMES).decoded(job.decoding))
+        with writing(out):
+            plot.save(out, picture)
     print(f"wrote {out}")
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from diffjax.data.conditions import NAMED, PREFIX
 from diffjax.data.form import Form, from_json
 from diffjax.data.source import SPLITS, NoSplit
 from diffjax.files import read_arrays, reason
@@ -101,10 +102,20 @@ def encoded(split: str, path: Path, described: Mapping[str, Any]) -> Encoded:
         known = ", ".join(s for s in SPLITS if s in described.get("items", {}))
         raise NoSplit(f"split={split!r}: {path} has none; known: {known}")
     form, num = form_of(path, described), described["items"][split]
-    files = {"label": "labels.npy", **{k: f"{k}.npy" for k in form.names if k != "label"}}
     moments = opened(path / split / MOMENTS, (num, *form.shape[:-1], 2 * form.shape[-1]))
-    arrays = {k: opened(path / split / files[k], (num,)) for k in form.names}
+    arrays = {k: opened(path / split / file_of(k), (num,)) for k in form.names}
     return Encoded(moments, form, arrays)
+
+
+def file_of(name: str) -> str:
+    """Return the name of the file of a condition, or of the moments.
+
+    >>> file_of("label"), file_of("vector"), file_of("caption")
+    ('labels.npy', 'vector.npy', 'cond_caption.npy')
+    """
+    if name == MOMENTS:
+        return name
+    return {"label": "labels.npy"}.get(name, f"{'' if name in NAMED else PREFIX}{name}.npy")
 
 
 def form_of(path: Path, described: Mapping[str, Any]) -> Form:

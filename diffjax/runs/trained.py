@@ -174,8 +174,8 @@ class Trained:
         range of the network, in place of an image, or a file of them. request: `std` of the noise;
         `method`, an entry of `inverse.METHODS`; `num` samples per image; `seed`; `label`, the class
         of all images or of each; `batch_size`; `decoder`, a function of latents (B, h, w, c) to
-        images in [-1, 1] or its `module:name`; and fields in place of those of config.sampling.
-        Raises ConfigError for a request that cannot be computed.
+        images in [-1, 1] in place of the codec of the data; and fields in place of those of
+        config.sampling. Raises ConfigError for a request that cannot be computed.
 
             trained.restore("test:0,1", "box:size=0.4", std=0.05, method="daps", num=16)
         """
