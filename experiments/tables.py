@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from diffjax.report import evaluated
+from experiments.few_step import digits as few_step_digits
 from experiments.few_step import study as few_step
 from experiments.guidance import study as guidance
 from experiments.inverse import study as inverse
@@ -145,7 +146,7 @@ STUDIES: dict[str, Callable[[Path], Tables]] = {
     "guidance": guidance.tables,
     "inverse": inverse.tables,
     "particles": particles.tables,
-    "few_step": few_step.tables,
+    "few_step": lambda folder: few_step.tables(folder) | few_step_digits.tables(folder),
 }
 
 

@@ -18,6 +18,7 @@ def get_config() -> ml_collections.ConfigDict:
     eulerian = dict(rule=dict(name="eulerian"), velocity=dict(name="conditional"))
     return parts.changed(
         base,
+        network=dict(conditions=dict(to=dict(size=1, scale=1.0))),
         parameterization=dict(c_noise="t"),
         loss={**base["loss"], **eulerian},
         optimizer=dict(clip=None),

@@ -1,22 +1,26 @@
 """Write the outputs of published autoencoders, for test_autoencoders.py; run by hand.
 
     pip install torch diffusers
-    python tests/parity/make_autoencoders.py tests/parity/autoencoders.npz
+    git clone https://github.com/facebookresearch/DiT
+    git -C DiT checkout ed81ce2229091fd4ecc9a223645f95cf379d582b
+    PYTHONPATH=DiT python tests/parity/make_autoencoders.py tests/parity/autoencoders.npz
 
 Made with torch 2.13.0 (CPU), diffusers 0.42.1 and numpy 2.4.6.
 
 The file holds no weights: `drawn` of `make_features.py` draws each tensor from a generator seeded
 by its name, and the test repeats that. It holds the configs, names and shapes of tensors, images,
 latents, and what the classes of diffusers return for them, channels first. For one network it also
-holds the names of CompVis, which diffusers' own converter maps back to its tensors, and for the
-published sizes the names and shapes alone.
+holds the names of CompVis, which diffusers' own converter maps back to its tensors, and the image
+of latents that the code of DiT sampled. For the published sizes it holds names and shapes alone.
 """
 
 import json
 import sys
 import zlib
 from typing import Any
+from unittest import mock
 
+import make_dit
 import numpy as np
 from make_features import redraw
 
@@ -42,6 +46,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
             "up_block_types": UP[:1],
             "norm_num_groups": 8,
             "layers_per_block": 1,
+            "latent_channels": 4,
         },
     ),
     "tiny": (
@@ -130,6 +135,30 @@ def case(name: str, kind: str, config: dict[str, Any]) -> dict[str, Any]:
     return {k: v.numpy() if hasattr(v, "numpy") else v for k, v in stored.items()}
 
 
+STEPS, SCALE, LABELS = 10, 0.18215, [0, 4]
+
+
+def pipeline() -> dict[str, np.ndarray]:
+    """Return latents that DiT's own code samples with DDIM, and their images by `AutoencoderKL`.
+
+    The network is that of `make_dit.py`, the autoencoder that of the case `sd`.
+    """
+    import torch
+    from diffusers import AutoencoderKL
+
+    with mock.patch.dict(sys.modules, make_dit.timm()):
+        from diffusion import create_diffusion
+        from models import DiT
+    net, vae = DiT(**make_dit.SMALL).eval(), AutoencoderKL(**SMALL).eval()
+    make_dit.redraw(net, fixed=("pos_embed",))
+    redraw(vae)
+    z = torch.from_numpy(noise("pipeline/z", (B, 4, 8, 8)))
+    latents = create_diffusion(f"ddim{STEPS}").ddim_sample_loop(
+        net, z.shape, z, clip_denoised=False, model_kwargs={"y": torch.tensor(LABELS)}, device="cpu"
+    )
+    return {"latents": latents.numpy(), "image": vae.decode(latents / SCALE).sample.numpy()}
+
+
 def folded(net: Any, mean: Any, z: Any) -> dict[str, Any]:
     """Return normalised latents, and the image of normalised latents, as Flux.2's pipeline has it.
 
@@ -171,6 +200,7 @@ def main(path: str) -> None:
         for name, settings in CASES.items()
         for k, v in case(name, *settings).items()
     }
+    arrays |= {f"pipeline/{k}": v for k, v in pipeline().items()}
     arrays |= {f"size/{name}": np.asarray(size(*settings)) for name, settings in SIZES.items()}
     for name, value in arrays.items():
         if value.dtype.kind == "f" and not np.isfinite(value).all():
