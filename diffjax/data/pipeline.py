@@ -185,9 +185,16 @@ class Batches:
     def __len__(self) -> int:
         return 2**62 // self.batch_size
 
-    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+    def items(self, index: int) -> np.ndarray:
+        """Return the indices (B,) of the items of a batch in the source.
+
+        `source.captions(batches.items(k))` are the captions of batch k.
+        """
         place = int(index) * self.batch_size + np.arange(self.batch_size)[self.rows]
-        items = self.source[self._balanced(place) if self.reading.balanced else self._each(place)]
+        return self._balanced(place) if self.reading.balanced else self._each(place)
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        items = self.source[self.items(index)]
         if not (self.reading.crop or self.reading.flip):
             return items
         rng = np.random.Generator(np.random.Philox(key=[2**32 + self.seed, int(index)]))
