@@ -7,6 +7,7 @@ contributors), their names and tags those of emojibase and Unicode CLDR. Licence
 
 from __future__ import annotations
 
+import functools
 import json
 import zlib
 from pathlib import Path
@@ -44,13 +45,12 @@ def emoji(split: str) -> Memory:
     style = np.arange(len(STYLES), dtype=np.int32)
     held = np.array([held_out(concept["code"]) for concept in concepts])[:, None] == style
     concept, label = np.nonzero(held if split == "test" else ~held)
-    sheets = [sheet(FOLDER / f"{name}.webp", len(concepts)) for name in STYLES]
     texts = [
         phrases(concepts[c]["names"], concepts[c]["tags"], STYLES[k])
         for c, k in zip(concept, label, strict=True)
     ]
     return Memory(
-        np.stack(sheets, 1)[concept, label],
+        drawings(len(concepts))[concept, label],
         label.astype(np.int32),
         classes=len(STYLES),
         kind="image",
@@ -79,6 +79,17 @@ def phrases(names: list[str], tags: list[str], style: str) -> tuple[str, ...]:
     """
     described = dict.fromkeys((*names, ", ".join(tags)))
     return tuple(f"{text}, {style} style" for text in described if text)
+
+
+@functools.lru_cache(maxsize=1)
+def drawings(count: int) -> np.ndarray:
+    """Return the first `count` concepts in all styles (count, 3, 32, 32, 3), read-only.
+
+    They are decoded once for both splits.
+    """
+    x = np.stack([sheet(FOLDER / f"{name}.webp", count) for name in STYLES], 1)
+    x.flags.writeable = False
+    return x
 
 
 def sheet(file: Path, count: int) -> np.ndarray:
