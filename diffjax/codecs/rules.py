@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from diffjax.checks import one_of
+from diffjax.checks import finite, one_of
 from diffjax.codecs.base import Codec, Normalisation
 from diffjax.io.contents import Contents
 from diffjax.io.trees import fingerprint
@@ -57,41 +57,64 @@ def rule_of(
 
     `statistics`, as a name, is the rule (r - latents_mean) / latents_std of Wan, Qwen-Image and
     GLM-Image. config: fields of `config.json`, or None. statistics: tensors `bn.running_mean` and
-    `bn.running_var` of Flux.2, or `scale_factor` of LDM. Raises ValueError for an unknown name and
-    where no rule is stated.
+    `bn.running_var` of Flux.2, or `scale_factor` of LDM. Raises ValueError for an unknown name, for
+    values that are no numbers, and where no rule is stated.
 
     >>> rule_of({"_class_name": "AutoencoderKL", "scaling_factor": 0.5}, {}).normalisation.scale
     2.0
     """
     config = config or {}
-    known = config.get("_class_name", "AutoencoderKL" if config else "")
     if name and name != "statistics":
         one_of((*RULES, "statistics"), rule=name)
         return RULES[name]
-    if "bn.running_mean" in statistics:
+    if not name and "bn.running_mean" in statistics:
         variance = np.asarray(statistics["bn.running_var"], np.float32)
-        deviation = np.sqrt(variance + np.float32(config.get("batch_norm_eps", EPSILON)))
+        deviation = np.sqrt(variance + np.float32(_number(config, "batch_norm_eps", EPSILON)))
         return Rule(by_channel(statistics["bn.running_mean"], deviation))
-    mean, deviation = config.get("latents_mean"), config.get("latents_std")
-    if name == "statistics" and (mean is None or deviation is None):
-        raise ValueError("rule='statistics': needs latents_mean and latents_std in config.json")
-    if mean is not None and deviation is not None:
-        if name != "statistics" and known in SCALING and "scaling_factor" not in config:
-            raise ValueError(
-                "config.json: latents_mean without scaling_factor; set rule='statistics' for "
-                "(r - latents_mean) / latents_std"
-            )
-        std = 1.0 if name == "statistics" else config.get("scaling_factor", 1.0)
+    if name or config.get("latents_mean") is not None:
+        std = 1.0 if name else _std(config)
+        mean, deviation = (_numbers(config, f"latents_{which}") for which in ("mean", "std"))
         return Rule(by_channel(mean, deviation, std))
     if "scale_factor" in statistics:
-        return Rule(Normalisation(scale=1 / float(statistics["scale_factor"])))
-    factor = config.get("scaling_factor", SCALING.get(known))
-    if factor is None:
+        return Rule(Normalisation(scale=1 / float(np.ravel(statistics["scale_factor"])[0])))
+    class_name = config.get("_class_name", "AutoencoderKL" if config else "")
+    if class_name not in SCALING and "scaling_factor" not in config:
         raise ValueError(
             "rule: the files do not state the normalisation of latents; set rule to one of "
             f"{', '.join(RULES)}"
         )
-    return Rule(Normalisation(config.get("shift_factor") or 0.0, 1 / factor))
+    factor = _number(config, "scaling_factor", SCALING.get(class_name))
+    if not factor:
+        raise ValueError("config.json: scaling_factor=0: needs another number")
+    return Rule(Normalisation(_number(config, "shift_factor", 0.0), 1 / factor))
+
+
+def _std(config: Mapping[str, Any]) -> float:
+    """Return the deviation of normalised latents where the config states those of raw ones.
+
+    Pipelines differ for `AutoencoderKL`: SDXL's multiplies by the scaling factor, for which
+    Playground sets 0.5, and GLM-Image's does not.
+    """
+    if config.get("_class_name") in SCALING and "scaling_factor" not in config:
+        raise ValueError(
+            "config.json: latents_mean without scaling_factor; set rule='statistics' for "
+            "(r - latents_mean) / latents_std"
+        )
+    return _number(config, "scaling_factor", 1.0)
+
+
+def _number(config: Mapping[str, Any], name: str, default: Any) -> float:
+    value = default if config.get(name) is None else config[name]
+    finite(**{f"config.json: {name}": value})
+    return float(value)
+
+
+def _numbers(config: Mapping[str, Any], name: str) -> list[float]:
+    values = config.get(name)
+    if not isinstance(values, list | tuple) or not values:
+        raise ValueError(f"config.json: {name}={values!r}: needs one number for each channel")
+    finite(**{f"config.json: {name}[{i}]": value for i, value in enumerate(values)})
+    return [float(value) for value in values]
 
 
 def by_deviation(raw: np.ndarray) -> Normalisation:
@@ -120,13 +143,14 @@ def assembled(converted: ConvertedAutoencoder, contents: Contents, rule: str) ->
                 f"rule: has {np.size(value)} channels, but the latents have {network.latent}"
             )
         if not np.isfinite(value).all() or not np.all(normalisation.scale):
-            raise ValueError("config.json: the numbers that normalise latents need to be finite")
-    rule_arrays = [np.asarray(a, np.float64) for a in jax.tree.leaves(normalisation)]
+            raise ValueError("rule: means and deviations of latents need finite numbers, not 0")
+    numbers = [np.asarray(a, np.float64) for a in jax.tree.leaves(normalisation)]
+    known = fingerprint({"low": low, "factor": network.factor}, (params, numbers))
     return Codec(
         params,
         normalisation,
         network=network,
         low=low,
-        fingerprint=fingerprint({"low": low, "about": converted.about}, (params, rule_arrays)),
+        fingerprint=known,
         about=converted.about,
     )

@@ -225,6 +225,9 @@ def autoencoder(
     the decoder are a linear map of channels, as in Stable Diffusion 1 and 2. groups: groups of each
     norm. dtype: the type of the compute, float32 or bfloat16; float16 overflows in published
     decoders. Raises ValueError for settings that do not fit together.
+
+    >>> autoencoder(channels=32, multipliers=(1, 2, 4)).factor
+    4
     """
     positive(channels=channels, blocks=blocks, latent=latent, groups=groups)
     one_of(DTYPES, dtype=dtype)

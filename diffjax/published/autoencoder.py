@@ -97,8 +97,8 @@ def kl(contents: Contents, dtype: str = "float32") -> ConvertedAutoencoder:
         statistics["scale_factor"] = contents.tensors[scale]
     compvis = any(name.startswith("encoder.down.") for name in tensors)
     settings = _kl_settings(tensors, "block" if compvis else "resnets")
-    whole(1, norm_num_groups=config.get("norm_num_groups", 32))
     settings["groups"] = config.get("norm_num_groups", 32)
+    whole(1, **{"config.json: norm_num_groups": settings["groups"]})
     rows = kl_table(settings)
     rows = compvis_names(rows, settings) if compvis else with_old_names(rows, tensors)
     network = autoencoder(**settings, dtype=dtype)
@@ -248,12 +248,19 @@ def tiny(contents: Contents, dtype: str = "float32") -> ConvertedAutoencoder:
     check(config, "tiny")
     bare, _ = unwrapped(cleaned(contents), TINY_MARKS)
     channels, latent = (form(bare.tensors, TINY_MARKS[i], 4)[i] for i in range(2))
-    encoder = tuple(config.get("num_encoder_blocks", (1, 3, 3, 3)))
-    decoder = tuple(config.get("num_decoder_blocks", (3, 3, 3, 1)))[::-1]
-    whole(1, **{f"num_blocks[{i}]": n for i, n in enumerate((*encoder, *decoder))})
+    encoder = _counts(config, "num_encoder_blocks", (1, 3, 3, 3))
+    decoder = _counts(config, "num_decoder_blocks", (3, 3, 3, 1))[::-1]
     network = tiny_autoencoder(channels, encoder, decoder, latent, dtype)
     params = _fitting(network, tiny_table(encoder, decoder), bare.tensors)
     return ConvertedAutoencoder(network, params, _about("AutoencoderTiny", network), {})
+
+
+def _counts(config: Mapping[str, Any], name: str, default: tuple[int, ...]) -> tuple[int, ...]:
+    counts = config.get(name, default)
+    if not isinstance(counts, list | tuple):
+        raise ValueError(f"config.json: {name}={counts!r}: needs a list of numbers")
+    whole(1, **{f"config.json: {name}[{i}]": count for i, count in enumerate(counts)})
+    return tuple(counts)
 
 
 def tiny_table(encoder: tuple[int, ...], decoder: tuple[int, ...]) -> Table:

@@ -11,6 +11,7 @@ from diffjax.codecs.rules import RULES, assembled, by_deviation, rule_of
 from diffjax.io.contents import Contents
 from diffjax.io.reading import write
 from diffjax.nets.tiny import tiny
+from diffjax.published import autoencoder
 from diffjax.published.autoencoder import ConvertedAutoencoder
 
 RAW = np.random.default_rng(0).normal(size=(2, 3, 5, 4)).astype(np.float32) * 4
@@ -86,8 +87,29 @@ def test_the_rule_of_glm_image_and_of_ldms_first_batch():
     assert by_deviation(RAW).scale == pytest.approx(RAW.std(ddof=1), rel=1e-6)
     with pytest.raises(ValueError, match="set rule='statistics'"):
         rule_of(stated, {})
-    with pytest.raises(ValueError, match="rule='statistics': needs latents_mean"):
+    with pytest.raises(ValueError, match="latents_mean=None: needs one number for each channel"):
         rule_of(KL, {}, "statistics")
+
+
+ODD = (True, float("nan"), "x", [], [1], ["x"], {}, [None, 1.0])
+PLACES = {
+    "scaling_factor": {},
+    "shift_factor": {"scaling_factor": 1.0},
+    "latents_mean": {"scaling_factor": 1.0, "latents_std": [1.0]},
+    "latents_std": {"scaling_factor": 1.0, "latents_mean": [1.0]},
+}
+
+
+@pytest.mark.parametrize("value", ODD, ids=map(repr, ODD))
+def test_odd_values_of_a_config_are_refused_in_one_line(value):
+    """A damaged config would end in a traceback, or scale latents to nothing."""
+    for name, others in PLACES.items():
+        if not (value == [1] and name.startswith("latents")):
+            with pytest.raises(ValueError, match=rf"^config\.json: {name}.*: needs .*$"):
+                rule_of({**KL, **others, name: value}, {})
+    tensors = {name: np.ones((2, 2, 3, 3)) for name in autoencoder.TINY_MARKS}
+    with pytest.raises(ValueError, match=r"^config\.json: num_encoder_blocks|one number|missing"):
+        autoencoder.tiny(Contents(tensors, {}, config={"num_encoder_blocks": value}))
 
 
 def small():
@@ -110,6 +132,8 @@ def test_what_does_not_fit_is_refused(tmp_path):
     contents = Contents({}, {}, config={"_class_name": "AutoencoderTiny"})
     with pytest.raises(ValueError, match=r"rule: has 4 channels, but the latents have 3"):
         assembled(small(), contents, "edm2")
+    with pytest.raises(ValueError, match="scaling_factor=0: needs another number"):
+        rule_of(KL | {"scaling_factor": 0}, {})
     with pytest.raises(ValueError, match="rule='sd4': unknown; known: 'none', 'sd'"):
         assembled(small(), contents, "sd4")
     with pytest.raises(ValueError, match="leave rule out"):
