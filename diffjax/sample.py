@@ -137,6 +137,12 @@ def output_flags(flags: argparse.ArgumentParser) -> None:
         help="keep latents, and start --from latents, instead of the images of the codec",
     )
     flags.add_argument(
+        "--tile",
+        type=cli.whole(0, cli.MOST),
+        default=0,
+        help="decode latents in tiles of this side: less memory, other images (default: whole)",
+    )
+    flags.add_argument(
         "--previews",
         type=cli.path,
         help="folder, or .gif file, of pictures of the predicted x0 of the first batch on the way",
@@ -234,6 +240,7 @@ def generate(asked: argparse.Namespace) -> Generated:
         strength=asked.strength,
         batch_size=asked.batch_size,
         latents=asked.latents,
+        tile=asked.tile,
     )
     job.check(asked.num)
     if asked.previews:
@@ -271,14 +278,17 @@ def trajectory(asked: argparse.Namespace, job: Job) -> None:
     """Draw the first samples after each row: x_t and the predicted x0."""
     from diffjax import builder, plot
     from diffjax.io.writing import writing
+    from diffjax.plot.paths import FRAMES
 
     num = min(asked.num, POINTS if job.form.items.together else IMAGES)
     path, out = builder.refuse("--trajectory")(job.path)(num), asked.trajectory
-    with writing(out):
-        if out.suffix.lower() == ".gif":
-            plot.film(out, *path)
-        else:
-            plot.save(out, plot.trajectory(*path))
+    if out.suffix.lower() == ".gif":
+        with writing(out):
+            plot.film(out, *path.decoded(job.decoding))
+    else:
+        picture = plot.trajectory(*path.thinned(FRAMES).decoded(job.decoding))
+        with writing(out):
+            plot.save(out, picture)
     print(f"wrote {out}")
 
 

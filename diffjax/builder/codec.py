@@ -11,6 +11,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from diffjax import codecs
 from diffjax.builder.construct import call, instance, lookup, refuse
 from diffjax.codecs import Codec, Decoding, Normalisation
 from diffjax.config import ConfigError, arguments, checked, known
@@ -29,6 +30,9 @@ def construct_decoding(text: str, form: Form, place: str) -> Decoding:
 
     text: see `construct_codec`; "" for no codec. Raises ConfigError for a codec that does not exist
     or does not fit the samples.
+
+    >>> construct_decoding("", Form("latent", (4, 4, 2)), "config.data.codec").stored.kind
+    'latent'
     """
     codec = construct_codec(text, place) if text else None
     return refuse(f"{place}={text}")(Decoding)(form, codec)
@@ -37,9 +41,10 @@ def construct_decoding(text: str, form: Form, place: str) -> Decoding:
 def construct_codec(text: str, place: str) -> Codec:
     """Return the codec that a text names, loaded again only after its files have changed.
 
-    text: the file or folder of a published autoencoder, the folder of a run or an export of one, or
-    `module:function` for a function that returns a codec; settings may follow, as in
-    `PATH,rule=edm2` or `RUN,ema=raw`. Raises ConfigError for a text that names none of them.
+    text: the file or folder of a published autoencoder or the word `pixels` (`codecs.load`), the
+    folder of a run or an export of one, or `module:function` for a function that returns a codec.
+    Settings may follow, as in `PATH,rule=edm2` or `RUN,ema=raw`. Raises ConfigError for a text that
+    names none of them.
 
     >>> construct_codec("runs/nowhere", "--codec")
     Traceback (most recent call last):
@@ -52,10 +57,10 @@ def construct_codec(text: str, place: str) -> Codec:
         mark = codec.fingerprint or fingerprint(text, (codec.params, codec.normalisation))
         return dataclasses.replace(codec, fingerprint=mark)
     path = Path(name).expanduser()
-    if not path.exists():
+    if not path.exists() and name not in codecs.CODECS:
         raise ConfigError(
             f"{place}={name}: no such file or folder; needs a published autoencoder, a run or an "
-            f"export of one, or MODULE:FUNCTION"
+            f"export of one, MODULE:FUNCTION, or the word pixels"
         )
     try:
         return _loaded(text, _stamps(path))
@@ -65,7 +70,7 @@ def construct_codec(text: str, place: str) -> Codec:
 
 def _stamps(path: Path) -> Stamps:
     """Return names, times of change and sizes of a file, or of the files of a folder."""
-    files = [path, *(sorted(path.rglob("*")) if path.is_dir() else ())]
+    files = [file for file in (path, *sorted(path.rglob("*"))) if file.exists()]
     stats = ((str(file), file.stat()) for file in files)
     return tuple((name, stat.st_mtime_ns, stat.st_size) for name, stat in stats)
 
@@ -76,9 +81,13 @@ def _loaded(text: str, stamps: Stamps) -> Codec:
 
     name, _, settings = text.partition(",")
     path = Path(name).expanduser()
-    if not is_run(path):
-        raise ConfigError(f"{name}: holds no run of an autoencoder")
-    return call(of_run, arguments(settings, text), name, path=path)
+    if is_run(path):
+        return call(of_run, arguments(settings, text), name, path=path)
+    load = call(codecs.load, arguments(settings, text), name, partial=True)
+    try:
+        return load(name)
+    except ValueError as error:  # its message names the path
+        raise ConfigError(str(error)) from error
 
 
 def of_run(path: Path, ema: str = "") -> Codec:
@@ -102,13 +111,9 @@ def of_run(path: Path, ema: str = "") -> Codec:
     rule = read_rule(path / RULE, network.latent)
     return Codec(
         params["network"],
-        Normalisation(
-            centre=jnp.asarray(rule.get("centre", 0.0)),
-            scale=jnp.asarray(rule.get("scale", 1.0)),
-            std=float(rule.get("std", 1.0)),
-        ),
+        Normalisation(**rule),
         network=network,
-        fingerprint=fingerprint(rule, params["network"]),
+        fingerprint=fingerprint("", (rule, params["network"])),
         about=f"{path}, step {step}, ema {average or '-'}",
     )
 
@@ -120,7 +125,7 @@ def read_rule(file: Path, channels: int) -> dict[str, Any]:
     numbers, one or one for each channel, with a scale and std other than 0.
     """
     try:
-        rule = json.loads(file.read_text())
+        rule: dict[str, Any] = json.loads(file.read_text())
         known(rule, ("centre", "scale", "std"), str(file))
     except FileNotFoundError:
         raise ConfigError(
@@ -137,4 +142,4 @@ def read_rule(file: Path, channels: int) -> dict[str, Any]:
             raise ConfigError(f"{place}: holds {len(each)} numbers; needs 1 or {channels}")
         if not all(abs(n) < float("inf") and (n or name == "centre") for n in each):
             raise ConfigError(f"{place}={value}: needs finite numbers, and no deviation of 0")
-    return rule
+    return {k: jnp.asarray(v) if isinstance(v, list) else float(v) for k, v in rule.items()}

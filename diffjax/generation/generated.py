@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from diffjax.codecs import Decoding
 from diffjax.data.form import Form
 
 
@@ -54,3 +55,29 @@ class Trajectory(NamedTuple):
     x0: np.ndarray
     t: np.ndarray
     kind: str
+
+    def thinned(self, rows: int) -> Trajectory:
+        """Return at most `rows` rows, evenly spaced, among them the first and the last.
+
+        >>> x = np.zeros((5, 1, 2))
+        >>> Trajectory(x, x, np.linspace(1, 0.2, 5), "points").thinned(3).t.tolist()
+        [1.0, 0.6, 0.2]
+        """
+        pick = np.unique(np.linspace(0, len(self.t) - 1, rows).round().astype(int))
+        return Trajectory(self.x[pick], self.x0[pick], self.t[pick], self.kind)
+
+    def decoded(self, decoding: Decoding) -> Trajectory:
+        """Return the trajectory of the images that latents decode to; without a codec, itself.
+
+        Noisy latents are first divided by their deviation where it exceeds that of the samples.
+        """
+        if decoding.codec is None:
+            return self
+        spread = self.x.std(axis=tuple(range(2, self.x.ndim)), keepdims=True)
+        noisier = np.maximum(1, spread / np.maximum(1, spread[-1:]))
+        rows, stored = self.x.shape[:2], decoding.stored
+        images = lambda z: decoding.decode(z.reshape(-1, *z.shape[2:])).reshape(
+            *rows, *stored.shape
+        )
+        x, x0 = images(self.x / noisier), images(self.x0)
+        return Trajectory(x, x0, self.t, stored.kind)

@@ -34,7 +34,8 @@ class Autoencoder(Network):
 
     encode: `(params, x) -> (mean, logvar)`, both (B, H / factor, W / factor, latent), of images x
     (B, H, W, C). decode: `(params, z) -> x`. params: {"encoder": ..., "decoder": ...}. factor: the
-    ratio of the sides of images and latents. latent: the number of channels of a latent. As a
+    ratio of the sides of images and latents. latent: the number of channels of a latent. last: the
+    path of the kernel of the last layer of the decoder among the parameters. As a
     network, it returns the reconstruction of the mean and ignores c_noise and conditions, so that
     the trainer, checkpoints and sharding treat it as any other network.
 
@@ -50,6 +51,7 @@ class Autoencoder(Network):
     decode: Callable[[Params, Any], Any] = unused
     factor: int = 1
     latent: int = 4
+    last: tuple[str, ...] = ("decoder", "last", "kernel")
 
 
 class ResidualBlock(nn.Module):

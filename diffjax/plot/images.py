@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -74,12 +74,16 @@ def captioned(
 
 
 def noised(
-    processes: Mapping[str, SDE], x0: np.ndarray, times: Sequence[float], seed: int = 0
+    processes: Mapping[str, SDE],
+    x0: np.ndarray,
+    times: Sequence[float],
+    seed: int = 0,
+    decode: Callable[[np.ndarray], np.ndarray] = np.asarray,
 ) -> np.ndarray:
     """Return images (N, H, W, C) in [-1, 1] at increasing times as a picture (H', W', 3).
 
     Each process has rows of its own, with the same noise in all. x is divided by sqrt(alpha^2 +
-    sigma^2), because it grows in VE.
+    sigma^2), because it grows in VE. decode: brings latents x0 and their noised versions to images.
 
     >>> from diffjax import schedules, sde
     >>> vp = sde.VP(schedules.Linear())
@@ -92,7 +96,8 @@ def noised(
         at = levels(sde, np.clip(times, sde.t_min, sde.t_max))
         noisy = [sde.perturb(clean, eps, jnp.full(len(clean), t)) for t in at.t]
         scaled = [x / s for x, s in zip(noisy, np.hypot(at.alpha, at.sigma), strict=True)]
-        rows.append(to_uint8(np.stack([x0, *scaled], 1)))
+        images = [decode(np.asarray(x)) for x in (x0, *scaled)]
+        rows.append(to_uint8(np.stack(images, 1)))
     return strips(rows, [*processes], ["x0", *(f"t = {t:g}" for t in times)])
 
 

@@ -145,7 +145,8 @@ def bits_line(name: str, result: Mapping[str, Any]) -> str:
     terms = "".join(f", {k} {result[k]:.5g}" for k in parts if k in result)
     error = f" +- {result['standard_error']:.4f}" if "standard_error" in result else ""
     protocol = result["protocol"]
-    items = f"{result['count']} items of {protocol['data']} {protocol['split']}"
+    noun = protocol.get("items", "items")
+    items = f"{result['count']} {noun} of {protocol['data']} {protocol['split']}"
     return f"{name} {result['bits']:.5f}{error} bits/dim on {items}{terms}"
 
 

@@ -1,4 +1,4 @@
-"""Decoders of latents to images, which commands call for networks of latents."""
+"""Decoders of latents to images, which restoration and editing call for networks of latents."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import Partial
 from jaxtyping import Float
 
-from diffjax import builder
+from diffjax.codecs import Codec
 from diffjax.config import ConfigError
 from diffjax.data.form import Form, labelled
 from diffjax.files import ending
@@ -24,9 +25,15 @@ Decoder = Callable[[Any], Any]
 ARRAYS = (".npy", ".npz")
 
 
-def decoder_of(decoder: str | Decoder | None) -> Decoder | None:
-    """Return the decoder that `module:function` names; a function is returned as it is."""
-    return builder.lookup({}, decoder, "--decoder") if isinstance(decoder, str) else decoder
+def decoder_of(experiment: Experiment, decoder: Decoder | None) -> Decoder | None:
+    """Return a decoder as a pytree: the function, else that of the codec of the data, else None.
+
+    Raises ConfigError for a codec that cannot be used.
+    """
+    if decoder is not None:
+        return Partial(decoder)
+    codec = experiment.decoding.codec
+    return None if codec is None else Partial(Codec.decode, codec)
 
 
 def check_decoder(purpose: str, form: Form, decode: Decoder | None) -> tuple[int, ...]:
@@ -37,14 +44,14 @@ def check_decoder(purpose: str, form: Form, decode: Decoder | None) -> tuple[int
     """
     if form.kind == "image":
         if decode is not None:
-            raise ConfigError("--decoder: is for networks of latents; this one is of images")
+            raise ConfigError("decoder: is for networks of latents; this one is of images")
         return form.shape
     if form.kind != "latent":
         raise ConfigError(f"{purpose}: needs a network of images, not of {form.kind} {form.shape}")
     if decode is None:
         raise ConfigError(
-            f"{purpose}: a network of latents {form.shape} needs --decoder=MODULE:FUNCTION, from "
-            f"latents (B, {', '.join(map(str, form.shape))}) to images (B, H, W, C) in [-1, 1]"
+            f"{purpose}: a network of latents {form.shape} needs --codec=PATH, the autoencoder "
+            f"that decodes them"
         )
     latents = jax.ShapeDtypeStruct((2, *form.shape), jnp.float32)
     try:
@@ -52,13 +59,13 @@ def check_decoder(purpose: str, form: Form, decode: Decoder | None) -> tuple[int
     except Exception as error:
         line = (str(error).splitlines() or [""])[0]
         raise ConfigError(
-            f"--decoder: cannot decode latents {latents.shape} ({type(error).__name__}: {line})"
+            f"decoder: cannot decode latents {latents.shape} ({type(error).__name__}: {line})"
         ) from error
     shape, dtype = getattr(seen, "shape", ()), getattr(seen, "dtype", None)
     is_image = len(shape) == 4 and shape[0] == 2 and shape[-1] in (1, 3)
     if not is_image or dtype != jnp.float32:
         raise ConfigError(
-            f"--decoder: makes {dtype} {shape} of latents {latents.shape}; needs float32 images "
+            f"decoder: makes {dtype} {shape} of latents {latents.shape}; needs float32 images "
             f"(2, H, W, 1 or 3)"
         )
     return tuple(shape[1:])
@@ -90,10 +97,18 @@ def pictured(
 def in_batches(
     decode: Decoder, latents: Float[np.ndarray, "k *z"], size: int = 64
 ) -> Float[np.ndarray, "k h w c"]:
-    """Return decoded latents, in equal batches of at most `size` with one compiled program."""
-    size, program = min(size, len(latents)), jax.jit(decode)
+    """Return decoded latents, in equal batches of at most `size` with one compiled program.
+
+    decode: a result of `decoder_of`.
+    """
+    size = min(size, len(latents))
     parts = []
     for start in range(0, len(latents), size):
         index = np.minimum(np.arange(start, start + size), len(latents) - 1)
-        parts.append(np.asarray(program(jnp.asarray(latents[index])))[: len(latents) - start])
+        parts.append(np.asarray(_called(decode, latents[index]))[: len(latents) - start])
     return np.concatenate(parts)
+
+
+@jax.jit
+def _called(decode: Any, latents: Any) -> Any:
+    return decode(latents)

@@ -191,9 +191,16 @@ def chain(
     place = f"--grid={grid}" if grid else "config.sampling.grid"
     times = builder.refuse(place)(builder.construct_grid(spec, place))(teacher.sde, first)
     if train_steps is None:
+        if "steps" not in teacher.config["train"]:
+            raise ConfigError(f"--train-steps: needed, for {path} does not state its own steps")
         settings = builder.completed(teacher.config)["train"]
         stride = settings["steps_per_dispatch"]
         train_steps = int(stride * math.ceil(settings["steps"] / SHARE / stride))
+    if teacher.experiment.loss.guides and guidance != 1:
+        raise ConfigError(
+            f"--guidance={guidance:g}: the teacher receives its guidance weight, and so will the "
+            f"runs, for all weights; allowed: 1"
+        )
     prepared = Chain(
         teacher=teacher,
         path=path,

@@ -22,6 +22,7 @@ from diffjax.runs.decoding import Decoder, are_latents, check_decoder, decoder_o
 from diffjax.runs.images import images, read_mask
 from diffjax.runs.requests import requested
 from diffjax.runs.restoring import absent, conditions
+from diffjax.runs.starts import stored
 from diffjax.runs.trained import Trained
 from diffjax.samplers import sample
 from diffjax.samplers.plan import Plan
@@ -162,25 +163,30 @@ def editing(
     strength: float = 1.0,
     seed: int = 0,
     batch_size: int = 256,
-    decoder: str | Decoder | None = None,
+    decoder: Decoder | None = None,
     **sampling: Any,
 ) -> Editing:
     """Prepare edits of images.
 
-    image: see `runs.images.images`; for a network of latents, latents. decoder: for a network of
-    latents, a function to images or its name, see `runs.decoding`. label: the class of all images
-    or of each; missing by default, for networks trained with missing classes. strength: the share
-    of the steps that are undone and done again, in (0, 1]. sampling: fields in place of those of
-    config.sampling; the sampler is DDIM by default. Raises ConfigError for a request that cannot be
-    computed.
+    image: see `runs.images.images`; for a network of latents, pictures, which the codec of the data
+    encodes, or latents as `test:INDEX,...`, arrays or their files. decoder: for a network of
+    latents, a function to images in place of the codec, see `runs.decoding`. label: the class of
+    all images or of each; missing by default, for networks trained with missing classes. strength:
+    the share of the steps that are undone and done again, in (0, 1]. sampling: fields in place of
+    those of config.sampling; the sampler is DDIM by default. Raises ConfigError for a request that
+    cannot be computed.
     """
-    e, decode = trained.experiment, decoder_of(decoder)
-    check_decoder("edit", form := e.form, decode)
-    if decode and not are_latents(image):
+    e = trained.experiment
+    form, decode = e.form, decoder_of(e, decoder)
+    check_decoder("edit", form, decode)
+    if decode is None or are_latents(image):
+        x0 = images(e, image)
+    elif decoder is None:
+        x0 = e.decoding.encode(stored(image, e.decoding.stored, "--image"))
+    else:
         raise ConfigError(
             f"--image={image}: needs latents {form.shape}: test:INDEX,..., .npy, .npz"
         )
-    x0 = images(e, image)
     if label is None and "label" in form.names and "label" not in absent(e):
         raise ConfigError("--source: the class of the images; the network needs one")
     spec = dict(replaced(trained.config, sampling)["sampling"])

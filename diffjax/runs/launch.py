@@ -21,6 +21,7 @@ from diffjax.devices import mesh
 from diffjax.devices.processes import first
 from diffjax.io.trees import some
 from diffjax.objectives import OBJECTIVES
+from diffjax.runs.rule import outdated, write_rule
 from diffjax.runs.trained import Trained
 from diffjax.runs.trained import load as load_trained
 from diffjax.training import held as training_held
@@ -129,7 +130,10 @@ def launch(
     with lock(workdir) if first() else nullcontext():
         if first():
             open_run(workdir, experiment, command, origin)
+        needs_rule = not experiment.loss.denoises and outdated(experiment, workdir)
         state, stopped = train(experiment, workdir, profile=profile, params=params)
+        if needs_rule and not stopped:
+            write_rule(experiment, state.weights(min(state.ema)), workdir)
     if stopped:
         raise Stopped(stopped, int(state.step))
     return int(state.step)

@@ -193,7 +193,7 @@ def restoration(
     seed: int = 0,
     label: int | str | Sequence[int | str] | None = None,
     batch_size: int = 256,
-    decoder: str | Decoder | None = None,
+    decoder: Decoder | None = None,
     **sampling: Any,
 ) -> Restoration:
     """Prepare a restoration; `Trained.restore` describes the arguments.
@@ -201,7 +201,7 @@ def restoration(
     Raises ConfigError, before anything is compiled, for a request that cannot be computed.
     """
     e = trained.experiment
-    form, decode = e.form, decoder_of(decoder)
+    form, decode = e.form, decoder_of(e, decoder)
     seen = check_decoder("restore", form, decode)
     refuse("--num")(checks.whole)(1, num=num)
     refuse("--seed")(checks.seed)(seed)

@@ -105,12 +105,13 @@ def opened(text: str, split: str) -> tuple[Source, Reading]:
     ConfigError for items that are not images.
     """
     from diffjax import builder
+    from diffjax.runs.subject import compared_section
     from diffjax.training.workdir import read_config
 
     name, _, fields = text.partition(",")
     path, settings = Path(name).expanduser(), arguments(fields, text)
     if (path / "config.json").is_file():
-        spec = read_config(path)["data"] | settings
+        spec = {**compared_section(read_config(path)["data"]), **settings}
     elif path.exists():
         kind, split = "folder" if path.is_dir() else "array", "train"
         spec = {"holdout": 0.0} | settings | {"name": f"{kind}:{name}"}

@@ -10,7 +10,8 @@ in every workdir, and weights.safetensors with the averaged parameters (--ema se
 No code in SOURCE is executed.
 
 --set heads=4 states a value that the checkpoint lacks; --config.sampling.steps=20 changes the
-config.
+config. For a network of latents, --config.data.codec=PATH names the autoencoder by which samples
+become images: a published one, such as sd-vae-ft-ema, or PATH,rule=edm2.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ def run() -> int:
 
     check_empty(asked.out)
     trained = read(asked.source, asked.family, settings, asked.ema, changes)
+    _ = trained.codec  # refuses a codec that does not fit the latents
     trained.save(asked.out)
     show(trained, asked.out)
     return 0
@@ -113,7 +115,7 @@ def show(trained: Trained, out: Path) -> None:
     """Print a description of the network, and the commands to run next."""
     print(trained)
     for section in ("network", "parameterization", "sampling"):
-        fields = (f"{k}={v}" for k, v in trained.config[section].items())
+        fields = (f"{k}={v}" for k, v in trained.config.get(section, {}).items())
         print(f"{section}: {', '.join(fields)}")
     for note in trained.notes:
         print(f"note: {note}")

@@ -20,9 +20,9 @@ For variations of an image see `sample --from=FILE --strength=0.6`; for measurem
 posteriors in place of plain inpainting, see `tools.restore`; for what lies between two images, see
 `tools.likelihood interpolate`.
 
-For a network of latents, --decoder names a function from latents (B, h, w, c) to images (B, H, W,
-C) in [-1, 1], in a module of your own. Edits then start from latents (--image=test:INDEX, or an
-.npy or .npz file), a mask has their size, and the picture shows decoded images.
+For a network of latents, the codec of config.data.codec or --codec encodes the pictures of --image;
+test:INDEX, an .npy or an .npz file hold latents. A mask has the size of the latents, and the
+picture shows decoded images.
 
 Each command writes a picture with a row per image, and an .npz file with the arrays in the range of
 the network.
@@ -68,11 +68,6 @@ def flags() -> argparse.ArgumentParser:
             type=cli.listed(str),
             metavar="CLASS,...",
             help="class of all images, or of each, by number or by name (unknown)",
-        )
-        one.add_argument(
-            "--decoder",
-            metavar="MODULE:FUNCTION",
-            help="decoder of a network of latents, in the current folder or on the PYTHONPATH",
         )
         if name == "edit":
             one.add_argument(
@@ -128,13 +123,12 @@ def run() -> int:
     sampling = cli.sampling(asked)
     sampling.pop("ema", None)
     ready = editing(
-        load(asked.workdir, ema=asked.ema),
+        load(asked.workdir, ema=asked.ema, codec=asked.codec),
         asked.image,
         label=asked.source,
         strength=getattr(asked, "strength", 1.0),
         seed=asked.seed,
         batch_size=asked.batch_size,
-        decoder=asked.decoder,
         **sampling,
     )
     arrays = out.with_suffix(".npz")

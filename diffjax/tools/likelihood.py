@@ -9,7 +9,8 @@
 network; results of `evaluate` are reused. `map` shows the bits of each value of an image, by the
 variational bound. `density` draws the density of points in the plane, and prints its integral.
 `interpolate` encodes pairs of images by the ODE, of one class where there are classes, moves from
-one latent to the other on the sphere, and decodes.
+one latent to the other on the sphere, and decodes. The likelihood under a network of latents is
+that of latents, in bits per dimension of these; pictures show what config.data.codec decodes.
 """
 
 from __future__ import annotations
@@ -99,6 +100,7 @@ def rank(subject: Subject, asked: argparse.Namespace) -> np.ndarray:
 
     from diffjax import builder, plot
     from diffjax.evaluation.beforehand import beforehand
+    from diffjax.report.evaluated import bits_line
 
     _, metrics = builder.construct_metrics(asked.metric, "--metric")
     if len(metrics) != 1:
@@ -112,9 +114,9 @@ def rank(subject: Subject, asked: argparse.Namespace) -> np.ndarray:
         index, bits = stored["index"], stored["bits"].mean(1)
     order, num = np.argsort(bits), min(asked.num, len(bits) // 2)
     rows = [order[:num], order[-num:][::-1]]
-    images = [subject.form.items.tiles(subject.items(index[row])[0]) for row in rows]
+    images = [pictures(subject, subject.items(index[row])[0]) for row in rows]
     captions = [[f"{bits[i]:.2f}" for i in row] for row in rows]
-    print(f"{name}: {result['bits']:.5f} bits/dim on {result['count']} items")
+    print(bits_line(name, result))
     return plot.captioned(images, ["most\nlikely", "least\nlikely"], captions)
 
 
@@ -196,9 +198,18 @@ def interpolate(subject: Subject, asked: argparse.Namespace) -> np.ndarray:
     print(f"error of decoded latents: {scale * error / 2**0.5:.3f} {unit} (RMS)")
     columns = [a, *(subject.form.denormalise(np.asarray(x)) for x in between), b]
     titles = ["image", *(f"{s:.2f}" for s in shares), "image"]
-    rows = np.stack([items.tiles(c) for c in columns], 1)
+    rows = np.stack([pictures(subject, c) for c in columns], 1)
     labels = [f"class {k}" for k in cond["label"]] if "label" in cond else [""] * len(rows)
     return plot.strips([row[None] for row in rows], labels, titles)
+
+
+def pictures(subject: Subject, items: np.ndarray) -> np.ndarray:
+    """Return stored items (N, ...) as uint8 pictures; the codec of their data decodes latents."""
+    from diffjax import builder
+
+    codec = subject.config["data"].get("codec", "")
+    decoding = builder.construct_decoding(codec, subject.form, "config.data.codec")
+    return decoding.stored.items.tiles(decoding(items) if decoding.codec else items)
 
 
 def pairs(subject: Subject, num: int) -> tuple[np.ndarray, np.ndarray]:

@@ -157,15 +157,21 @@ def forward(
 
     from diffjax import builder, plot
     from diffjax.data import load
+    from diffjax.runs.subject import data_section
 
     spec: dict[str, Any] = dict(base["data"]) if base and not asked.data else {}
-    source = builder.construct_data(spec or {"name": asked.data or "digits"}, "--data")[0]("train")
-    form = source.form
-    if form.kind != "image":
-        raise ConfigError(f"--data: {form.kind} items {form.shape}; forward needs images")
+    spec = spec or dict(data_section(asked.data or "digits"))
+    opened, reading = builder.construct_data(spec, "--data")
+    source = opened("train")
+    decoding = builder.construct_decoding(reading.codec, source.form, "config.data.codec")
+    if decoding.stored.kind != "image":
+        kind, shape = source.form.kind, source.form.shape
+        raise ConfigError(
+            f"--data: {kind} items {shape}; forward needs images, or latents with data.codec"
+        )
     index = np.random.default_rng(asked.seed).permutation(len(source))[: asked.num]
-    x0 = form.items.normalise(jnp.asarray(load(source, index).x))
-    return plot.noised(noising, np.asarray(x0), asked.times, asked.seed)
+    x0 = np.asarray(source.form.items.normalise(jnp.asarray(load(source, index).x)))
+    return plot.noised(noising, x0, asked.times, asked.seed, decoding.decode)
 
 
 if __name__ == "__main__":

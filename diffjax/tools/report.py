@@ -65,7 +65,11 @@ def real(record: Record) -> tuple[np.ndarray | None, str]:
         train = source("train")
         together = train.form.items.together is not None
         items = select(train, reading, POINTS if together else IMAGES)
-        return train.form.picture(items.x, items.label if together else None), ""
+        decoding = builder.construct_decoding(
+            reading.codec, reading.form(train), "config.data.codec"
+        )
+        x = decoding(items.x) if decoding.codec else items.x
+        return decoding.stored.picture(x, items.label if together else None), ""
     except (ConfigError, OSError, ImportError) as error:
         return None, f"No picture of the data: {error}"
 

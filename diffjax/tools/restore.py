@@ -14,9 +14,9 @@ with a row per image (the truth, y, the mean and the standard deviation of the s
 samples), and an .npz file with x (K, num, H, W, C), y, mean, std and truth in the range of the
 network. It prints the PSNR of the mean, and how far A x is from y.
 
-For a network of latents, --decoder names a function from latents (B, h, w, c) to images (B, H, W,
-C) in [-1, 1], in a module of your own. The decoded images are measured and shown. --image may then
-be a picture, taken as it is, or latents. The .npz file holds the latents as well.
+For a network of latents, the images that the codec of config.data.codec or --codec decodes are
+measured and shown. --image may then be a picture, taken as it is, or latents. The .npz file holds
+the latents as well.
 
 The operators A are those of diffjax.inverse.OPERATORS, and a mask from a file, black where the
 image is known and white where it is hidden. Samplers and guidance are those of `sample`. By default
@@ -85,11 +85,6 @@ def flags() -> argparse.ArgumentParser:
         metavar="NAME[:ARGUMENT=VALUE,...]",
         help="how x0 is sampled given y, see above",
     )
-    flags.add_argument(
-        "--decoder",
-        metavar="MODULE:FUNCTION",
-        help="decoder of a network of latents, in the current folder or on the PYTHONPATH",
-    )
     flags.add_argument("--num", type=cli.positive, default=8, help="samples per image")
     flags.add_argument(
         "--label",
@@ -126,7 +121,7 @@ def run() -> int:
     sampling = cli.sampling(asked)
     sampling.pop("ema", None)
     ready = restoration(
-        load(asked.workdir, ema=asked.ema),
+        load(asked.workdir, ema=asked.ema, codec=asked.codec),
         asked.image,
         asked.problem,
         y=asked.y,
@@ -136,7 +131,6 @@ def run() -> int:
         seed=asked.seed,
         label=asked.label,
         batch_size=asked.batch_size,
-        decoder=asked.decoder,
         **sampling,
     )
     arrays = out.with_suffix(".npz")

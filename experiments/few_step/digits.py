@@ -56,12 +56,13 @@ PAIRS, PAIR_STEPS = 2000, 16
 
 @dataclass(frozen=True)
 class Run:
-    """A method that trains one network from the teacher's weights.
+    """A method that trains one network, from the teacher's weights or those of another method.
 
     config: the name of its config, whose fields `changes` replaces. steps: of training, with
     `batch` items each. rate: the first learning rate, which falls linearly to 0. taught: whether
     the objective holds the teacher. paired: whether the data are the teacher's pairs of noise and
-    sample. sampler, nfe: those by which its samples are drawn.
+    sample. begins: the method with whose weights it begins. sampler, nfe: those by which its
+    samples are drawn.
     """
 
     config: str
@@ -71,6 +72,7 @@ class Run:
     paired: bool = False
     rate: float = 1e-3
     batch: int = 64
+    begins: str = ""
     sampler: str = "flow_map"
     nfe: tuple[int, ...] = NFE
 
@@ -95,8 +97,12 @@ class Run:
         if self.taught:
             changes.append(f"loss.teacher={workdir}")
         if last_step(run) < self.steps:
+            begin = workdir
+            if self.begins:
+                begin = run.with_name(self.begins)
+                METHODS[self.begins].train(workdir, begin)
             config = override(load_config(self.config), changes)
-            launch(config, run, resume_from=workdir, resume_partial=True, command=COMMAND)
+            launch(config, run, resume_from=begin, resume_partial=True, command=COMMAND)
         return dict.fromkeys(self.nfe, run)
 
 
@@ -126,51 +132,35 @@ class Halvings:
 
 CORNERS = ("loss.draw=logit_normal:mean=0.0,std=2.0", "loss.condition_dropout=0.0")
 """Times of flow maps: more of them near both ends, from which and to which one step leads."""
+ENDS = "loss.draw=logit_normal:mean=0.0,std=4.0"
+"""Still more of them there."""
 TAUGHT = (*CORNERS, "loss.velocity=teacher", "loss.diagonal=0.25")
 CONSISTENT = ("loss.rule=discrete:gap=False", "loss.diagonal=0.0", "loss.condition_dropout=0.0")
+NEIGHBOURS = "loss.velocity=teacher", "loss.pair=neighbours:first=18"
+RATIO = "loss.velocity=conditional", "loss.pair=ratio:first=3,most=6,every=125"
 EVEN = "loss.draw=uniform:importance=False"
+SMOOTH = ("parameterization.c_noise=t", "network.conditions.to.scale=1.0")
+"""For the Eulerian rule, which differentiates the network in t."""
+HALVED = ("train.batch_size=64", "optimizer.learning_rate=1e-3", "loss.condition_dropout=0.0")
+FRESH = "flow_map:gamma=1.0"
+"""A map to the data alone, with fresh noise between steps."""
+GENERATOR = Run("digits_dmd", 600, ("loss.critic_steps=2",), rate=5e-4, sampler="ddim", nfe=(1,))
 METHODS: dict[str, Run | Halvings] = {
-    "progressive": Halvings(
-        16,
-        150,
-        (
-            *("train.batch_size=64", "optimizer.learning_rate=1e-3"),
-            "loss.condition_dropout=0.0",
-        ),
-    ),
+    "progressive": Halvings(16, 150, HALVED),
     "LMD": Run("digits_lmd", 500, TAUGHT),
+    "LMD, again": Run("digits_lmd", 500, TAUGHT, begins="LMD"),
+    "LMD, again, ends": Run("digits_lmd", 500, (*TAUGHT, ENDS), begins="LMD"),
     "LSD": Run("digits_lsd", 500, CORNERS, taught=False),
     "PSD": Run("digits_lmd", 400, (*TAUGHT, "loss.rule=semigroup")),
     "shortcut": Run(
         "digits_lmd", 500, (*TAUGHT, "loss.rule=semigroup", "loss.pair=dyadic:steps=32")
     ),
-    "MeanFlow": Run("digits_lmd", 400, (*TAUGHT, "loss.rule=eulerian")),
-    "iMF": Run("digits_lsd", 400, (*CORNERS, "loss.rule=eulerian"), taught=False),
-    "CD": Run(
-        "digits_lmd",
-        500,
-        (*CONSISTENT, "loss.velocity=teacher", "loss.pair=neighbours:first=18", EVEN),
-        sampler="flow_map:gamma=1.0",
-    ),
-    "ECT": Run(
-        "digits_lsd",
-        500,
-        (
-            *(*CONSISTENT, "loss.velocity=conditional"),
-            *("loss.pair=ratio:first=3,most=6,every=125", EVEN),
-        ),
-        taught=False,
-        sampler="flow_map:gamma=1.0",
-    ),
-    "DMD": Run("digits_dmd", 600, ("loss.critic_steps=2",), rate=5e-4, sampler="ddim", nfe=(1,)),
-    "SiD": Run(
-        "digits_dmd",
-        600,
-        ("loss.critic_steps=2", "loss.divergence=fisher"),
-        rate=5e-4,
-        sampler="ddim",
-        nfe=(1,),
-    ),
+    "MeanFlow": Run("digits_lmd", 400, (*TAUGHT, *SMOOTH, "loss.rule=eulerian")),
+    "iMF": Run("digits_lsd", 400, (*CORNERS, *SMOOTH, "loss.rule=eulerian"), taught=False),
+    "CD": Run("digits_lmd", 500, (*CONSISTENT, *NEIGHBOURS, EVEN), sampler=FRESH),
+    "ECT": Run("digits_lsd", 500, (*CONSISTENT, *RATIO, EVEN), taught=False, sampler=FRESH),
+    "DMD": GENERATOR,
+    "SiD": replace(GENERATOR, changes=(*GENERATOR.changes, "loss.divergence=fisher")),
     "reflow": Run(
         "digits_vp",
         500,
@@ -284,10 +274,10 @@ def tables(folder: Path) -> dict[str, str]:
         cell = lambda n, at=at: f"{at[n]['ratio']:.2f}, {at[n]['agreement']:.1%}" if n in at else ""
         lines.append([name, *map(cell, NFE)])
         if name not in SOLVERS:
-            costs.append([name, str(rows[name]["cpu_seconds"]), "; ".join(rows[name]["settings"])])
+            costs.append([name, str(rows[name]["cpu_seconds"])])
     return {
         "few-step-digits": table(["NFE", *map(str, NFE)], lines),
-        "few-step-digits-cost": table(["method", "CPU seconds", "settings"], costs),
+        "few-step-digits-cost": table(["method", "CPU seconds of training"], costs),
     }
 
 
@@ -305,7 +295,7 @@ def curves(folder: Path) -> np.ndarray:
 def picture(samples: Path, path: Path) -> None:
     """Draw the first samples of every method: a row per method, a column per number of steps."""
     names = [name for name in ORDER if (samples / f"{name}.npz").exists()]
-    figure = Figure((12, 0.34 * len(names) + 0.3), dpi=100, layout="constrained")
+    figure = Figure((12, 0.9 * len(names) + 0.3), dpi=100, layout="constrained")
     panels = figure.subplots(len(names), len(NFE), squeeze=False)
     for line, name in zip(panels, names, strict=True):
         stored = read_arrays(samples / f"{name}.npz")
@@ -313,7 +303,7 @@ def picture(samples: Path, path: Path) -> None:
         for axes, steps in zip(line, NFE, strict=True):
             axes.set(xticks=[], yticks=[], frame_on=False)
             if (x := stored.get(f"steps_{steps}")) is not None:
-                axes.imshow(grid(x, columns=len(x)), interpolation="nearest")
+                axes.imshow(grid(x, columns=5), interpolation="nearest")
     for axes, steps in zip(panels[0], NFE, strict=True):
         axes.set_title(f"{steps} step{'s' * (steps > 1)}", fontsize=9)
     figure.savefig(path)

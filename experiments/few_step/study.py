@@ -59,37 +59,27 @@ NFE = (1, 2, 4, 8)
 CRITIC_STEPS = 5
 
 
-class Problem(NamedTuple):
-    """Data with a model of them."""
-
-    model: Model
-    data: Mixture
-
-
 def network() -> Network:
     return NETWORKS["mlp"](width=96, depth=3, conditions=(To(),))
 
 
 FLOW = Flow(Logit(), t_min=1e-3, t_max=1.0)  # x_t = (1 - t) x0 + t eps
-MIXTURE = Problem(
-    Model(FLOW, Velocity(c_noise=t), network()),
-    Mixture(*(jnp.asarray(a, jnp.float32) for a in (WEIGHT, CENTRE[:, None], SPREAD[:, None]))),
+MODEL = Model(FLOW, Velocity(c_noise=t), network())
+STEEP = Model(FLOW, Velocity(c_noise=time_999), network())
+MIXTURE = Mixture(
+    *(jnp.asarray(a, jnp.float32) for a in (WEIGHT, CENTRE[:, None], SPREAD[:, None]))
 )
-STEEP = MIXTURE._replace(model=Model(FLOW, Velocity(c_noise=time_999), network()))
 KARRAS = VE(Karras(), t_min=1e-6)  # sigma from 0.002 to 80
-GAUSSIAN = Problem(
-    Model(KARRAS, Edm(sigma_data=0.5), network()),
-    analytic.gaussian(jnp.zeros(1), jnp.full(1, 0.25)),
-)
+KARRAS_MODEL = Model(KARRAS, Edm(sigma_data=0.5), network())
+GAUSSIAN = analytic.gaussian(jnp.zeros(1), jnp.full(1, 0.25))
 
 
 def exact_denoiser(params: Any, x: Any, c_noise: Any, cond: Any, *, key: Any = None) -> Any:
     """The exact E[x0 | x_t] of the mixture, as a network without parameters."""
     x = x / expand(TEACHER_FRAME.c_in(FLOW, c_noise), x)
-    return MIXTURE.data.denoiser(FLOW)(x, c_noise).x0
+    return MIXTURE.denoiser(FLOW)(x, c_noise).x0
 
 
-PROBLEMS = {"mixture": MIXTURE, "label 999 t": STEEP, "gaussian": GAUSSIAN}
 TEACHER_FRAME = X0(c_noise=t)
 TEACHER = Model(FLOW, TEACHER_FRAME, Network(lambda *_, **__: {}, exact_denoiser))
 
@@ -112,10 +102,10 @@ def matching(divergence: str) -> Objective:
 
 
 class Method(NamedTuple):
-    """An objective, the name of its problem, and the largest norm of the gradient."""
+    """An objective with the model that it trains, and the largest norm of the gradient."""
 
     objective: Objective
-    problem: str = "mixture"
+    model: Model = MODEL
     clip: float | None = None
 
 
@@ -134,8 +124,8 @@ METHODS = {
     "iMF": Method(flow_map("eulerian", "own")),
     "ECT, k = 6": Method(ECT),
     "MeanFlow, p = 1": Method(flow_map("eulerian", self_weight=1.0)),
-    "MeanFlow, label 999 t": Method(flow_map("eulerian"), "label 999 t"),
-    "MeanFlow, gradient clipped": Method(flow_map("eulerian"), clip=1.0),
+    "MeanFlow, clipped": Method(flow_map("eulerian"), clip=1.0),
+    "MeanFlow, clipped, label 999 t": Method(flow_map("eulerian"), STEEP, clip=1.0),
     "denoising": Method(Denoising()),
     "DMD": Method(matching("kl")),
     "SiD": Method(matching("fisher")),
@@ -151,17 +141,19 @@ def consistency(intervals: int) -> Objective:
     )
 
 
-CONSISTENCY = {f"N = {n}": Method(consistency(n), "gaussian") for n in (10, 40)}
+CONSISTENCY = {f"N = {n}": Method(consistency(n), KARRAS_MODEL) for n in (10, 40)}
 """Consistency training on Gaussian data, by the intervals of its grid."""
 
 
 @functools.partial(jax.jit, static_argnames=("method", "steps"))
-def train(method: Method, seed: int, steps: int, params: Any) -> Any:
-    """The power-function average of the parameters after `steps` of Adam on new draws."""
-    (what, data), key, objective = PROBLEMS[method.problem], stream(seed, "items"), method.objective
-    descent = optimizer(adam, 1e-3, 200, clip=method.clip)
-    averages = {"power": Power(0.1)}
-    step = make_step(what, objective, descent, averages, seed)
+def train(method: Method, data: Any, params: Any, *, seed: int, steps: int) -> Any:
+    """The power-function average of the parameters after `steps` of Adam on new draws.
+
+    data: a pytree with `sample(key, n)`, which returns items first. params: the initial ones.
+    """
+    objective, model, clip = method
+    key, descent = stream(seed, "items"), optimizer(adam, 1e-3, 200, clip=clip)
+    step = make_step(model, objective, descent, {"power": Power(0.1)}, seed)
     beside = {name: params["network"] for name in objective.companions}
     held = {name: {"network": {}} for name in objective.loads}
 
@@ -174,7 +166,7 @@ def train(method: Method, seed: int, steps: int, params: Any) -> Any:
         params=params | beside,
         ema={"power": params},
         optimizer=descent.init(params | beside),
-        loss=objective.init_state(what),
+        loss=objective.init_state(model),
     )
     return jax.lax.fori_loop(0, steps, one, state).ema["power"]
 
@@ -188,7 +180,7 @@ def start(sigma: float = 1.0) -> jax.Array:
 def exact() -> np.ndarray:
     """X_{1->0} of the quantiles of the prior, which are those of the data, (NUM,)."""
     x, one = start(), jnp.ones(NUM)
-    lead = MIXTURE.data.flow_map(FLOW)
+    lead = MIXTURE.flow_map(FLOW)
     return np.asarray(jax.jit(lambda x: lead(x, one, to=0 * one).x0)(x)).ravel()
 
 
@@ -217,7 +209,7 @@ def deviation(params: Any, intervals: int) -> dict[str, float]:
     sigma = float(KARRAS.sigma(jnp.asarray(KARRAS.t_max)))
     table = samplers.SAMPLERS["flow_map"](KARRAS, grids.uniform(KARRAS, 1))
     keys = jax.random.split(jax.random.key(0), NUM)
-    x = samplers.run(Denoiser(GAUSSIAN.model, params), table, start(sigma), keys).x
+    x = samplers.run(Denoiser(KARRAS_MODEL, params), table, start(sigma), keys).x
     ddim = samplers.SAMPLERS["ddim"](KARRAS, grids.uniform(KARRAS, intervals + 1))
     _, var = samplers.moments(ddim, KARRAS, 0.0, 0.25)
     scale = 0.5 * float(jnp.std(start()))
@@ -227,17 +219,16 @@ def deviation(params: Any, intervals: int) -> dict[str, float]:
     }
 
 
-def initial(problem: str, seed: int) -> Any:
-    return PROBLEMS[problem].model.init(stream(seed, "init"), jnp.zeros((2, 1)))
-
-
 @functools.cache
 def trained(name: str, seed: int, steps: int) -> Any:
     """The parameters of one method; those of DMD and SiD begin with the denoiser's."""
     method = (METHODS | CONSISTENCY)[name]
+    data = GAUSSIAN if name in CONSISTENCY else MIXTURE
     if method.objective.companions:
-        return train(method, seed, CRITIC_STEPS * steps // 2, trained("denoising", seed, steps))
-    return train(method, seed, steps, initial(method.problem, seed))
+        params, count = trained("denoising", seed, steps), CRITIC_STEPS * steps // 2
+    else:
+        params, count = method.model.init(stream(seed, "init"), jnp.zeros((2, 1))), steps
+    return train(method, data, params, seed=seed, steps=count)
 
 
 def measured(name: str, params: Any) -> dict[str, Any]:
@@ -245,7 +236,7 @@ def measured(name: str, params: Any) -> dict[str, Any]:
     if name in CONSISTENCY:
         return {"deviation": deviation(params, int(name.removeprefix("N = ")))}
     method = METHODS[name]
-    denoise = Denoiser(PROBLEMS[method.problem].model, params)
+    denoise = Denoiser(method.model, params)
     if name == "denoising":
         return {k: distances(denoise, k) for k in ("ddim", "dpmpp_2m")}
     if method.objective.companions:

@@ -1,5 +1,7 @@
 """The loss of autoencoders against probabilistic PCA, and a run of the smallest autoencoder."""
 
+import dataclasses
+import functools
 import json
 
 import chex
@@ -16,7 +18,10 @@ from diffjax.config import ConfigError, load, override
 from diffjax.denoiser import Model
 from diffjax.features.similarity import psnr, ssim
 from diffjax.nets import Autoencoder
+from diffjax.nets.costs import count, flops
+from diffjax.nets.discriminator import PatchGAN
 from diffjax.objectives import Autoencoding, Context
+from diffjax.objectives.autoencoding import halved, turned
 from diffjax.objectives.errors import l2
 from diffjax.parameterization import X0
 from diffjax.schedules import Logit
@@ -55,6 +60,7 @@ LINEAR = Autoencoder(
 )
 
 
+@pytest.mark.thorough
 def test_a_linear_autoencoder_reaches_probabilistic_pca():
     """A wrong factor of one term would move the optimum.
 
@@ -139,6 +145,157 @@ def of_images():
     return Autoencoder(init, lambda p, x, *_, **__: x, encode=encode, decode=decode, latent=2)
 
 
+def dense_encode(params, x):
+    return jnp.split(x.reshape(len(x), 16) @ params["encoder"], 2, axis=-1)
+
+
+def dense_decode(params, z):
+    hidden = jnp.tanh(z @ params["decoder"]["first"])
+    return (hidden @ params["decoder"]["last"]["kernel"]).reshape(len(z), 4, 4, 1)
+
+
+DENSE = Autoencoder(
+    init=lambda *_: {}, apply=dense_decode, encode=dense_encode, decode=dense_decode
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Dense:
+    """A discriminator of one hidden layer."""
+
+    def __call__(self, params, x):
+        hidden = jnp.tanh(x.reshape(len(x), 16) @ params["first"])
+        return (hidden @ params["last"]).reshape(-1, 2, 2, 1)
+
+
+def parts_of_a_loss():
+    """Return model, items, parameters and objective of an adversarial loss of small layers."""
+    loss = Autoencoding(kl_weight=0.1, adversarial_weight=0.5, discriminator=Dense())
+    keys = iter(jax.random.split(jax.random.key(1), 6))
+    draw = lambda *shape: 0.5 * jax.random.normal(next(keys), shape)
+    network = {
+        "encoder": draw(16, 4),
+        "decoder": {"first": draw(2, 3), "last": {"kernel": draw(3, 16)}},
+    }
+    own = {
+        "log_scale": jnp.asarray(-0.7),
+        "discriminator": {"first": draw(16, 5), "last": draw(5, 4)},
+    }
+    return model_of(DENSE), draw(4, 4, 4, 1), {"network": network, "loss": own}, loss
+
+
+@pytest.mark.thorough
+def test_each_side_has_the_gradient_of_its_own_loss():
+    """The discriminator would help the generator, or the adaptive weight be that of another layer.
+
+    Reconstruction, generator and discriminator are written out here as separate losses, with the
+    adaptive weight from two more passes through the decoder.
+    """
+    model, x, params, loss = parts_of_a_loss()
+    key, net = jax.random.key(2), DENSE
+    eps = jax.random.normal(jax.random.split(key, 3)[0], (4, 2))
+    judge = lambda of, images: loss.discriminator(of, images)
+
+    def reconstruction(own, s):
+        mean, logvar = net.encode(own, x)
+        x_hat = net.decode(own, mean + jnp.exp(logvar / 2) * eps)
+        nll = (jnp.abs(x_hat - x) * jnp.exp(-s) + s).sum((1, 2, 3)).mean()
+        kl = 0.5 * (mean**2 + jnp.exp(logvar) - 1 - logvar).sum(1).mean()
+        return nll, kl, x_hat
+
+    @jax.jit
+    def separate(params):
+        own, s, of = params["network"], params["loss"]["log_scale"], params["loss"]["discriminator"]
+        nll = lambda own: reconstruction(own, s)[0]
+        generator = lambda own: -judge(of, reconstruction(own, s)[2]).mean()
+        at_last = lambda tree: jnp.linalg.norm(tree["decoder"]["last"]["kernel"])
+        adaptive = 0.5 * at_last(jax.grad(nll)(own)) / (at_last(jax.grad(generator)(own)) + 1e-4)
+        whole = lambda own, s: sum(
+            w * a for w, a in zip((1, 0.1), reconstruction(own, s)[:2], strict=True)
+        )
+        first = jax.grad(lambda own, s: whole(own, s) + adaptive * generator(own), (0, 1))(own, s)
+        x_hat = reconstruction(own, s)[2]
+        relu = jax.nn.relu
+        hinge = lambda of: (relu(1 - judge(of, x)) + relu(1 + judge(of, x_hat))).mean() / 2
+        return adaptive, hinge(of), (*first, jax.grad(hinge)(of))
+
+    context = lambda params, step=5: Context(model, params, {"x": x}, key, step=step)
+    together = jax.jit(jax.value_and_grad(lambda p: loss(context(p))[:2], has_aux=True))
+    (_, metrics), grads = together(params)
+    adaptive, hinge, wanted = separate(params)
+    np.testing.assert_allclose(metrics["adaptive_weight"], adaptive, rtol=1e-4)
+    np.testing.assert_allclose(metrics["discriminator"], hinge, rtol=1e-5)
+    parts = grads["network"], grads["loss"]["log_scale"], grads["loss"]["discriminator"]
+    for part, expected in zip(parts, wanted, strict=True):
+        scale = max(float(jnp.abs(a).max()) for a in jax.tree.leaves(expected))
+        chex.assert_trees_all_close(part, expected, atol=1e-4 * scale)
+
+
+def test_the_adaptive_weight_repeats_no_pass_of_the_decoder():
+    """A step would take a third longer: only the last layer and the discriminator are passed."""
+    model, x, params, loss = parts_of_a_loss()
+    plain = dataclasses.replace(loss, adversarial_weight=0.0)
+    value = lambda loss, p: loss(Context(model, p, {"x": x}, jax.random.key(0)))[0]
+    cost = lambda loss: flops(jax.make_jaxpr(functools.partial(value, loss))(params))
+    of_discriminator = flops(jax.make_jaxpr(loss.discriminator)(params["loss"]["discriminator"], x))
+    of_last = 2 * x.size * 3
+    # Three forward passes and one backward pass of the discriminator, and two gradients of W.
+    surplus = cost(loss) - cost(plain) - 5 * of_discriminator
+    assert 0 <= surplus <= 2 * of_last
+
+
+def test_a_discriminator_has_the_size_of_the_published_one():
+    """Another width or depth would be called PatchGAN.
+
+    pix2pix's has 2,768,705 parameters for pairs of images, with as many in its batch norms.
+    """
+    x, judge = jax.ShapeDtypeStruct((1, 256, 256, 3), jnp.float32), PatchGAN()
+    params = jax.eval_shape(judge.init, jax.random.key(0), x)
+    assert count(params) == 2_768_705 - 4 * 4 * 3 * 64
+    assert jax.eval_shape(judge, params, x).shape == (1, 30, 30, 1)
+    with pytest.raises(ValueError, match="at least 24 x 24; the items have the shape"):
+        judge.check((16, 16, 3))
+
+
+def test_no_adversarial_term_before_the_start_and_none_held_out():
+    """The discriminator would learn from noise, or the held-out loss depend on it."""
+    model, x, params, loss = parts_of_a_loss()
+    loss = dataclasses.replace(loss, adversarial_start=3)
+    context = Context(model, params, {"x": x}, jax.random.key(0))
+    value = jax.jit(lambda step: loss(context._replace(step=step)))
+    before, after = value(2), value(3)
+    assert before[0] == before[1]["loss"] == after[1]["loss"] != after[0]
+    assert before[1]["discriminator"] == 0 < after[1]["discriminator"]
+    held_out = context._replace(evaluating=True)
+    assert "discriminator" not in jax.eval_shape(lambda: loss(held_out))[1]
+
+
+@pytest.mark.thorough
+def test_equivariance_compares_transformed_latents_with_transformed_images():
+    """A turn of the latent the other way round would make the decoder blur.
+
+    With an encoder that is equivariant itself, the term changes nothing.
+    """
+    repeat = lambda params, z: z.repeat(2, 1).repeat(2, 2)
+    exact = Autoencoder(
+        init=lambda *_: {},
+        apply=repeat,
+        encode=lambda params, x: (halved(x), jnp.full(halved(x).shape, -30.0)),
+        decode=lambda params, z: params["w"] * repeat(params, z),
+        last=("w",),
+    )
+    x = repeat({}, repeat({}, jax.random.normal(jax.random.key(0), (4, 4, 4, 1))))
+    context = Context(
+        model_of(exact), {"network": {"w": jnp.ones(())}}, {"x": x}, jax.random.key(1)
+    )
+    loss = Autoencoding(learned_scale=False, equivariance=0.5, kl_weight=0.0, noise=0.0)
+    np.testing.assert_allclose(loss(context)[0], 0, atol=1e-3)
+    for k in range(4):
+        np.testing.assert_array_equal(turned(x, jnp.full(4, k)), jnp.rot90(x, k, (1, 2)))
+    wide = x[:, :, :4]
+    np.testing.assert_array_equal(turned(wide, jnp.array([0, 1, 2, 3]))[2:], wide[2:, ::-1, ::-1])
+
+
 def small(*changes):
     return override(load("digits_vae"), (*SHORT, *changes))
 
@@ -157,6 +314,11 @@ def test_a_run_shows_reconstructions_and_is_not_sampled(tmp_path):
     assert {"latent_std", "kl/0", "error", "scale"} <= set(rows[0])
     assert (tmp_path / "run/samples/step_00000004.png").exists()
     assert "of_images" in repr(trained)
+    codec = builder.construct_codec(str(tmp_path / "run"), "--codec")
+    x = trained.experiment.source("train").x / np.float32(127.5) - 1
+    mean, std = codec.moments(jnp.asarray(x))
+    np.testing.assert_allclose(mean.mean((0, 1, 2)), 0, atol=1e-4)
+    np.testing.assert_allclose(mean.var((0, 1, 2)) + (std**2).mean((0, 1, 2)), 1, rtol=1e-4)
     with pytest.raises(ConfigError, match="generates no samples: train a network in its latents"):
         trained.sample(2)
 

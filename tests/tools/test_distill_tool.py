@@ -140,6 +140,25 @@ def test_bad_values_are_refused_beforehand(flags, said, tool, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
+def test_teachers_that_miss_or_set_something_are_refused(toy, tmp_path, monkeypatch):
+    """A published network would be distilled for a default, or a weight be set twice."""
+    teacher = diffjax.load(toy)
+    short = distilling.replace(teacher, experiment=changed(teacher.experiment, train={}))
+    guides = type("Guiding", (type(teacher.experiment.loss),), {"guides": (1.0, 4.0)})
+    guided = distilling.replace(teacher.experiment, loss=guides())
+    for trained, flags, said in (
+        (short, {}, "--train-steps: needed"),
+        (distilling.replace(teacher, experiment=guided), {"guidance": 2.0}, "--guidance=2: the"),
+    ):
+        monkeypatch.setattr(distilling, "load", lambda path, trained=trained: trained)
+        with pytest.raises(ConfigError, match=said):
+            distilling.chain(toy, tmp_path, 2, 1, **flags)
+
+
+def changed(experiment, **sections):
+    return distilling.replace(experiment, config={**experiment.config, **sections})
+
+
 def test_a_folder_of_something_else_is_refused(few, tool, toy, tmp_path):
     """Runs with other settings would be mixed, or files be lost."""
     with pytest.raises(ConfigError, match="another --train-steps"):
