@@ -144,6 +144,12 @@ def test_a_folder_and_its_older_forms_give_the_same_codec(tmp_path):
     ckpt = codecs.load(tmp_path / "v1.safetensors", rule="sd")
     # Its norms have 32 groups, which no tensor states.
     same(ckpt.params, codec.params)
+    # A training checkpoint of LDM holds its losses too, and the scale that it measured.
+    ldm = {k.removeprefix("first_stage_model."): v for k, v in single.items() if "first" in k}
+    ldm |= {"loss.logvar": np.zeros(()), "scale_factor": np.float32(0.25)}
+    measured = codecs.CODECS["kl"](Contents(ldm, {}))
+    same(measured.params, codec.params)
+    assert measured.normalisation.scale == 4.0
 
 
 F8 = {"multipliers": (1, 2, 4, 4), "blocks": 2, "attention": True, "attention_levels": ()}
