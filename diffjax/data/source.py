@@ -61,7 +61,12 @@ class Drawn(Protocol):
 
 @runtime_checkable
 class Captioned(Source, Protocol):
-    """A source whose items have captions."""
+    """A source whose items may have captions.
+
+    >>> from diffjax import data
+    >>> isinstance(data.moons("train", size=10), Captioned)
+    True
+    """
 
     def captions(self, index: np.ndarray) -> list[list[str]]:
         """Return the captions of the items at `index` (B,), the preferred caption first.
