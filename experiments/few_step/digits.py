@@ -148,8 +148,9 @@ GENERATOR = Run("digits_dmd", 600, ("loss.critic_steps=2",), rate=5e-4, sampler=
 METHODS: dict[str, Run | Halvings] = {
     "progressive": Halvings(16, 150, HALVED),
     "LMD": Run("digits_lmd", 500, TAUGHT),
-    "LMD, again": Run("digits_lmd", 500, TAUGHT, begins="LMD"),
-    "LMD, again, ends": Run("digits_lmd", 500, (*TAUGHT, ENDS), begins="LMD"),
+    "LMD, 2nd run": Run("digits_lmd", 500, TAUGHT, begins="LMD"),
+    "LMD, 3rd run": Run("digits_lmd", 500, TAUGHT, begins="LMD, 2nd run"),
+    "LMD, 2nd run, ends": Run("digits_lmd", 500, (*TAUGHT, ENDS), begins="LMD"),
     "LSD": Run("digits_lsd", 500, CORNERS, taught=False),
     "PSD": Run("digits_lmd", 400, (*TAUGHT, "loss.rule=semigroup")),
     "shortcut": Run(
