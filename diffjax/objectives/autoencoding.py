@@ -46,7 +46,7 @@ from diffjax.objectives.errors import ERRORS, l1
 PATCH_GAN = PatchGAN()
 EMPTY, RUNAWAY = 0.01, 100.0
 """Divergence in nats per value below which a channel of the latents counts as empty, and above
-which it runs away. That of Stable Diffusion is about 20."""
+which it runs away."""
 BEGUN = 500
 """Number of steps after which empty channels are reported."""
 
@@ -102,7 +102,7 @@ class Autoencoding(Objective):
 
     adversarial_weight: the factor of the adaptive weight lambda, 0 for no discriminator.
     adversarial_start: the number of steps without it. discriminator: an entry of
-    `nets.discriminator`. It sees images that are neither halved nor turned.
+    `nets.DISCRIMINATORS`. It sees images that are neither halved nor turned.
 
     Metrics: `loss`, without adversarial terms; `error`, its mean per value; `psnr` in dB; `kl` in
     nats per item, and `kl/c` in nats per value of channel c; `latent_std`, the deviation of all
