@@ -230,7 +230,7 @@ class Objective(abc.ABC):
         return ()
 
     def doubts(self, step: int, metrics: Mapping[str, float]) -> Mapping[str, str]:
-        """Return lines that warn of a training that goes wrong, by kind; a run logs each kind once.
+        """Return lines that warn of a training that goes wrong, by kind; each is logged once.
 
         metrics: means over the steps since the last line of the log, before `step`.
         """

@@ -132,6 +132,8 @@ class Halvings:
 
 CORNERS = ("loss.draw=logit_normal:mean=0.0,std=2.0", "loss.condition_dropout=0.0")
 """Times of flow maps: more of them near both ends, from which and to which one step leads."""
+ENDS = "loss.draw=logit_normal:mean=0.0,std=4.0"
+"""Still more of them there."""
 TAUGHT = (*CORNERS, "loss.velocity=teacher", "loss.diagonal=0.25")
 CONSISTENT = ("loss.rule=discrete:gap=False", "loss.diagonal=0.0", "loss.condition_dropout=0.0")
 NEIGHBOURS = "loss.velocity=teacher", "loss.pair=neighbours:first=18"
@@ -147,6 +149,7 @@ METHODS: dict[str, Run | Halvings] = {
     "progressive": Halvings(16, 150, HALVED),
     "LMD": Run("digits_lmd", 500, TAUGHT),
     "LMD, again": Run("digits_lmd", 500, TAUGHT, begins="LMD"),
+    "LMD, again, ends": Run("digits_lmd", 500, (*TAUGHT, ENDS), begins="LMD"),
     "LSD": Run("digits_lsd", 500, CORNERS, taught=False),
     "PSD": Run("digits_lmd", 400, (*TAUGHT, "loss.rule=semigroup")),
     "shortcut": Run(
