@@ -46,7 +46,7 @@ from diffjax.objectives.errors import ERRORS, l1
 PATCH_GAN = PatchGAN()
 EMPTY, RUNAWAY = 0.01, 100.0
 """Divergence in nats per value below which a channel of the latents counts as empty, and above
-which it runs away. That of Stable Diffusion is about 20."""
+which it runs away."""
 BEGUN = 500
 """Number of steps after which empty channels are reported."""
 
@@ -102,13 +102,14 @@ class Autoencoding(Objective):
 
     adversarial_weight: the factor of the adaptive weight lambda, 0 for no discriminator.
     adversarial_start: the number of steps without it. discriminator: an entry of
-    `nets.discriminator`. It sees images that are neither halved nor turned.
+    `nets.DISCRIMINATORS`. It sees images that are neither halved nor turned.
 
-    Metrics: `loss`, without adversarial terms; `error`, its mean per value; `psnr` in dB; `kl` in
-    nats per item, and `kl/c` in nats per value of channel c; `latent_std`, the deviation of all
-    latents of the batch; `scale`, the learned exp(s); `generator`, `adaptive_weight`,
-    `discriminator`, and the mean logits `real` and `fake`. Held-out items have `ssim` in place of
-    `latent_std`, and no adversarial terms. Raises ValueError for settings out of range.
+    Metrics: `loss`, without adversarial terms; `error`, its mean per value; `perceptual`, the mean
+    of P; `psnr` in dB; `kl` in nats per item, and `kl/c` in nats per value of channel c;
+    `latent_std`, the deviation of all latents of the batch; `scale`, the learned exp(s);
+    `generator`, `adaptive_weight`, `discriminator`, and the mean logits `real` and `fake`. Held-out
+    items have `ssim` in place of `latent_std`, and no adversarial terms. Raises ValueError for
+    settings out of range.
 
     >>> Autoencoding(kl_weight=1e-4).denoises
     False
@@ -193,34 +194,37 @@ class Autoencoding(Objective):
         s = params["loss"]["log_scale"] if self.learned_scale else jnp.zeros(())
         num = 0 if context.evaluating else min(int(self.equivariance * len(x)), len(x) - 1)
 
-        def distance(x: Array, x_hat: Array, counted: Array) -> Array:
-            """Return the sum over the items of the mean error of each."""
+        def distance(x: Array, x_hat: Array, counted: Array) -> tuple[Array, Metrics]:
+            """Return the sum over the items of the mean error of each, and metrics."""
             each = self.error(x_hat - x).mean(dims(x))
+            metrics = {"error": each.mean()}
             if self.perceptual_weight:
                 fixed = context.held.get("perceptual", {})
-                each += self.perceptual_weight * self.distance.apply(fixed, x, x_hat)
-            return (counted * each).sum()
+                apart = self.distance.apply(fixed, x, x_hat)
+                metrics["perceptual"] = apart.mean()
+                each += self.perceptual_weight * apart
+            return x_size / len(mean) * (counted * each).sum(), metrics
 
-        decode, share = network.decode, x[0].size / len(x)
-        judged = self.adversarial_weight and not context.evaluating
-        path = network.last if judged else ()
-        x_hat, pull = decoded(decode, params["network"], path, seen[num:])
-        apart, slope = linear(lambda y: share * distance(x[num:], y, counted[num:]), x_hat)
+        decode, x_size = network.decode, x[0].size
+        if self.adversarial_weight and not context.evaluating:
+            x_hat, pull = decoded(decode, params["network"], network.last, seen[num:])
+        else:
+            x_hat, pull = decode(params["network"], seen[num:]), None
+        apart, slope, metrics = linear(lambda y: distance(x[num:], y, counted[num:]), x_hat)
         if num:
             turns = jax.random.randint(key_turns, (num,), 0, 4)
             changed = [halved(turned(a[:num], turns)) for a in (x, seen)]
             x_turned = decode(params["network"], changed[1])
-            apart += share * distance(changed[0], x_turned, counted[:num])
+            apart += distance(changed[0], x_turned, counted[:num])[0]
         kl = divergence(mean, logvar)
-        likelihood = apart * jnp.exp(-s) + s * x[0].size * counted.mean()
+        likelihood = apart * jnp.exp(-s) + s * x_size * counted.mean()
         loss = likelihood + self.kl_weight * (counted * kl.sum(dims(z))).mean()
 
-        metrics = {"loss": loss, "scale": jnp.exp(s), "psnr": psnr(x[num:], x_hat).mean()}
-        metrics["error"] = self.error(x_hat - x[num:]).mean()
+        metrics |= {"loss": loss, "scale": jnp.exp(s), "psnr": psnr(x[num:], x_hat).mean()}
         metrics |= _of_latents(z, kl, context.evaluating)
         if context.evaluating and x.ndim == 4:
             metrics["ssim"] = ssim(x, x_hat).mean()
-        if not judged:
+        if pull is None:
             return loss, metrics, context.state
         added = jax.lax.cond(
             context.step >= self.adversarial_start,

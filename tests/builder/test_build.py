@@ -45,8 +45,11 @@ def as_published(name: str, **network) -> Experiment:
     """Describe data sets that have to be prepared first, in place of opening them."""
     config = load(name)
     config["network"] = {**config["network"], **network}
+    if "perceptual" in config["loss"]:  # its weights would be downloaded
+        config["loss"]["perceptual"] = "edges"
     prepared = name.startswith(("cifar", "imagenet"))
     form = labelled("image", (32, 32, 3), 10 * config["data"]["labels"]) if prepared else None
+    form = labelled("latent", (4, 4, 2), 10) if "codec" in config["data"] else form
     return builder.experiment(config, form)
 
 
