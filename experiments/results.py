@@ -93,8 +93,9 @@ STUDIES = {
         (
             "-m experiments.few_step.study --out={out} --steps=300 "
             "--methods denoising PSD DMD 'N = 10'",
+            "-m experiments.few_step.plane --out={out} --steps=100",
         ),
-        3,
+        5,
     ),
     "samplers": Study(
         (

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from diffjax.report import evaluated
+from experiments.few_step import plane as few_step_plane
 from experiments.few_step import study as few_step
 from experiments.guidance import study as guidance
 from experiments.inverse import study as inverse
@@ -131,6 +132,11 @@ def _by_passes(rows: Mapping[str, Any], ratio: bool) -> str:
     return table(["sampler", *(f"{n} passes" for n in passes)], told)
 
 
+def few_steps(folder: Path) -> Tables:
+    """Distances to the exact map on the line, and sliced distances in the plane."""
+    return few_step.tables(folder) | few_step_plane.tables(folder)
+
+
 STUDIES: dict[str, Callable[[Path], Tables]] = {
     "digits": of_evaluation("digits"),
     "cifar10_cpu": of_evaluation("cifar10_cpu"),
@@ -145,7 +151,7 @@ STUDIES: dict[str, Callable[[Path], Tables]] = {
     "guidance": guidance.tables,
     "inverse": inverse.tables,
     "particles": particles.tables,
-    "few_step": few_step.tables,
+    "few_step": few_steps,
 }
 
 
