@@ -137,6 +137,12 @@ def output_flags(flags: argparse.ArgumentParser) -> None:
         help="keep latents, and start --from latents, instead of the images of the codec",
     )
     flags.add_argument(
+        "--tile",
+        type=cli.whole(0, cli.MOST),
+        default=0,
+        help="decode latents in tiles of this side: less memory, other images (default: whole)",
+    )
+    flags.add_argument(
         "--previews",
         type=cli.path,
         help="folder, or .gif file, of pictures of the predicted x0 of the first batch on the way",
@@ -234,6 +240,7 @@ def generate(asked: argparse.Namespace) -> Generated:
         strength=asked.strength,
         batch_size=asked.batch_size,
         latents=asked.latents,
+        tile=asked.tile,
     )
     job.check(asked.num)
     if asked.previews:

@@ -30,6 +30,9 @@ def construct_decoding(text: str, form: Form, place: str) -> Decoding:
 
     text: see `construct_codec`; "" for no codec. Raises ConfigError for a codec that does not exist
     or does not fit the samples.
+
+    >>> construct_decoding("pixels", Form("latent", (8, 8, 3)), "config.data.codec").stored.kind
+    'image'
     """
     codec = construct_codec(text, place) if text else None
     return refuse(f"{place}={text}")(Decoding)(form, codec)

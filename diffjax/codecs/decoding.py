@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from diffjax.codecs.base import Codec
+from diffjax.codecs.tiles import OVERLAP, tiled
 from diffjax.data.form import Form
 from diffjax.devices.mesh import Layout, layout
 from diffjax.files import reason
@@ -33,9 +34,10 @@ class Decoding:
     latents to grey levels of images, in batches of one size over all devices, so that one program
     decodes any number of samples.
 
-    form: the form of the samples. codec: the codec of latents, or None. size: latents per batch, by
-    default those of 2**19 pixels; it is rounded up to a multiple of the number of devices. Raises
-    ValueError for a codec that does not fit the samples, or that did not encode their data.
+    form: the form of the samples. codec: the codec of latents, or None. tile: the side of the tiles
+    in which latents are decoded, to save memory (`codecs.tiles`); 0 decodes them whole. Images in
+    tiles differ from whole ones. Raises ValueError for a codec that does not fit the samples or
+    that did not encode their data, and for tiles without a codec or too small.
 
     >>> points = Decoding(Form("points", (2,)))
     >>> points(np.zeros((3, 2))).dtype, points.stored.kind
@@ -44,11 +46,15 @@ class Decoding:
 
     form: Form
     codec: Codec | None = field(default=None, repr=False)
-    size: int = 0
+    tile: int = 0
 
     def __post_init__(self):
         if self.codec is not None:
             check(self.form, self.codec)
+        if self.tile and (self.codec is None or self.tile < OVERLAP):
+            raise ValueError(
+                f"tile={self.tile}: needs tile >= {OVERLAP} and a codec; 0 decodes latents whole"
+            )
 
     @functools.cached_property
     def stored(self) -> Form:
@@ -64,7 +70,14 @@ class Decoding:
 
     def decode(self, z: Float[np.ndarray, "n *z"]) -> Float[np.ndarray, "n *d"]:
         """Return the images of latents, about in [-1, 1]; without a codec, z itself."""
-        return z if self.codec is None else self._mapped(_decoded, z, self.stored.shape)
+        if self.codec is None:
+            return z
+        return tiled(self._decode, z, self.tile) if self.tile else self._decode(z)
+
+    def _decode(self, z: np.ndarray) -> np.ndarray:
+        """Return the images of latents of any sides, decoded whole."""
+        assert self.codec is not None
+        return self._mapped(_decoded, z, self.codec.image_shape(z.shape[1:]))
 
     def encode(self, items: np.ndarray) -> Float[np.ndarray, "n *z"]:
         """Return stored items (N, ...) as the network sees them: the mean latents of images."""
@@ -72,20 +85,21 @@ class Decoding:
         return x if self.codec is None else self._mapped(_encoded, x, self.form.shape)
 
     @functools.cached_property
-    def _placed(self) -> tuple[Layout, Any, int]:
-        """The devices, the codec on all of them, and the number of latents in a batch."""
-        devices = layout()
-        size = self.size or PIXELS // math.prod(self.stored.shape[:2])
-        return devices, devices.put(self.codec), -(-max(size, 1) // devices.parts) * devices.parts
+    def _placed(self) -> tuple[Layout, Any]:
+        """The devices, and the codec on all of them."""
+        return (devices := layout()), devices.put(self.codec)
 
     def _mapped(
         self, function: Callable[..., Any], x: np.ndarray, shape: tuple[int, ...]
     ) -> np.ndarray:
         """Return `function(codec, x)` of rows x, (N, *shape), in batches of one size.
 
-        Repetition of the last row fills the last batch.
+        A batch has the images of 2**19 pixels, on several devices at least one on each. Repetition
+        of the last row fills the last batch.
         """
-        devices, codec, size = self._placed
+        devices, codec = self._placed
+        pixels = max(math.prod(shape[:2]), math.prod(x.shape[1:3]))
+        size = -(-max(PIXELS // pixels, 1) // devices.parts) * devices.parts
         result = np.empty((len(x), *shape), np.float32)
         for start in range(0, len(x), size):
             index = np.minimum(np.arange(start, start + size), len(x) - 1)

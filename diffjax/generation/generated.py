@@ -69,14 +69,15 @@ class Trajectory(NamedTuple):
     def decoded(self, decoding: Decoding) -> Trajectory:
         """Return the trajectory of the images that latents decode to; without a codec, itself.
 
-        Noisy latents are first divided by their deviation where it exceeds 1.
+        Noisy latents are first divided by their deviation where it exceeds that of the samples.
         """
         if decoding.codec is None:
             return self
-        size = self.x.std(axis=tuple(range(2, self.x.ndim)), keepdims=True)
+        spread = self.x.std(axis=tuple(range(2, self.x.ndim)), keepdims=True)
+        noisier = np.maximum(1, spread / np.maximum(1, spread[-1:]))
         rows, stored = self.x.shape[:2], decoding.stored
         images = lambda z: decoding.decode(z.reshape(-1, *z.shape[2:])).reshape(
             *rows, *stored.shape
         )
-        x, x0 = images(self.x / np.maximum(1, size)), images(self.x0)
+        x, x0 = images(self.x / noisier), images(self.x0)
         return Trajectory(x, x0, self.t, stored.kind)

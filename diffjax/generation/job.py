@@ -66,7 +66,8 @@ class Job:
     per sample (`Sampling.weighted`). start: items (K, *shape) as the network sees them, from which
     samples start with noise in place of the prior. strength: the share of the steps that the plan
     has then, in (0, 1]. batch_size: samples per batch; samples do not depend on it. codec: decodes
-    latents to the images that are stored; None stores samples in their own form.
+    latents to the images that are stored; None stores samples in their own form. tile: see
+    `Decoding`.
     """
 
     denoise: Denoiser
@@ -82,6 +83,7 @@ class Job:
     start: np.ndarray | None = None
     strength: float = 1.0
     codec: Codec | None = field(default=None, repr=False)
+    tile: int = 0
 
     def __post_init__(self):
         for seed in (self.seed,) if isinstance(self.seed, int) else self.seed:
@@ -91,7 +93,7 @@ class Job:
     @functools.cached_property
     def decoding(self) -> Decoding:
         """The function from samples to stored items."""
-        return Decoding(self.form, self.codec)
+        return Decoding(self.form, self.codec, self.tile)
 
     @functools.cached_property
     def weights(self) -> str:
@@ -130,7 +132,8 @@ class Job:
         """Entries of the protocol on the codec; {} without one."""
         if self.codec is None:
             return {}
-        return {"codec": {"fingerprint": self.codec.fingerprint, "about": self.codec.about}}
+        facts = {"fingerprint": self.codec.fingerprint, "about": self.codec.about}
+        return {"codec": facts | ({"tile": self.tile} if self.tile else {})}
 
     def __str__(self) -> str:
         plan = self.plan.weighted(np.asarray(self.weight)) if self.weight else self.plan

@@ -91,6 +91,7 @@ class Trained:
         strength: float | None = None,
         batch_size: int = 256,
         latents: bool = False,
+        tile: int = 0,
         **sampling: Any,
     ) -> Job:
         """Prepare a job: `.samples(num)` generates samples, `.path(num)` shows their trajectories.
@@ -104,22 +105,20 @@ class Trained:
         of that of the config; to set a weight for each row of the sampler, pass a list in
         `guidance`. start: stored items (*shape) or (K, *shape) from which samples start in turn
         (arXiv:2108.01073), or the path of a file or a folder of them. strength: the share of the
-        steps performed from there, in (0, 1], 0.6 by default; 1 keeps as little of the items as the
-        process does. latents: keep latents, and accept them in `start`, where the codec of the data
-        would decode samples and encode the start. sampling: fields in place of those of
-        config.sampling, such as `sampler="ddim:eta=0.5", steps=20, guidance=1.5`. Raises
-        ConfigError for a request that cannot be sampled.
+        steps performed from there, in (0, 1], 0.6 by default. latents: neither decode latents nor
+        encode `start`. tile: see `Decoding`. sampling: fields in place of those of config.sampling,
+        such as `steps=20, guidance=1.5`. Raises ConfigError for a request that cannot be sampled.
         """
         if "ema" in sampling:
-            raise ConfigError(
-                f"ema={sampling['ema']}: is chosen when the run is loaded: load(ema=...)"
-            )
+            ema = sampling["ema"]
+            raise ConfigError(f"ema={ema}: is chosen when the run is loaded: load(ema=...)")
         seeds = integers("seed", seed, checks.SEEDS)
         numbers = () if index is None else integers("index", index, INDICES)
         weights = () if weight is None else guidance_weights(weight, sampling.get("guidance"))
         trained = resampled(self, sampling) if sampling else self
         e, trained_by = trained.experiment, {"trained": self.step, "ema": self.ema}
         decoding = Decoding(e.form) if latents else self.experiment.decoding
+        decoding = builder.refuse("--tile")(dataclasses.replace)(decoding, tile=tile)
         begin, share = starting(e, start, strength, decoding)
         conds = requested(e, label, cond or {}, index=numbers, seeds=len(seeds))
         for line in builder.doubts(e, weights, conds if cond else {}):
@@ -138,6 +137,7 @@ class Trained:
             start=begin,
             strength=share,
             codec=decoding.codec,
+            tile=tile,
         )
 
     def sample(

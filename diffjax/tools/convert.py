@@ -115,7 +115,7 @@ def show(trained: Trained, out: Path) -> None:
     """Print a description of the network, and the commands to run next."""
     print(trained)
     for section in ("network", "parameterization", "sampling"):
-        fields = (f"{k}={v}" for k, v in trained.config[section].items())
+        fields = (f"{k}={v}" for k, v in trained.config.get(section, {}).items())
         print(f"{section}: {', '.join(fields)}")
     for note in trained.notes:
         print(f"note: {note}")

@@ -65,6 +65,7 @@ def network() -> Network:
 
 FLOW = Flow(Logit(), t_min=1e-3, t_max=1.0)  # x_t = (1 - t) x0 + t eps
 MODEL = Model(FLOW, Velocity(c_noise=t), network())
+STEEP = Model(FLOW, Velocity(c_noise=time_999), network())
 MIXTURE = Mixture(
     *(jnp.asarray(a, jnp.float32) for a in (WEIGHT, CENTRE[:, None], SPREAD[:, None]))
 )
@@ -123,10 +124,8 @@ METHODS = {
     "iMF": Method(flow_map("eulerian", "own")),
     "ECT, k = 6": Method(ECT),
     "MeanFlow, p = 1": Method(flow_map("eulerian", self_weight=1.0)),
-    "MeanFlow, label 999 t": Method(
-        flow_map("eulerian"), Model(FLOW, Velocity(c_noise=time_999), network())
-    ),
-    "MeanFlow, gradient clipped": Method(flow_map("eulerian"), clip=1.0),
+    "MeanFlow, clipped": Method(flow_map("eulerian"), clip=1.0),
+    "MeanFlow, clipped, label 999 t": Method(flow_map("eulerian"), STEEP, clip=1.0),
     "denoising": Method(Denoising()),
     "DMD": Method(matching("kl")),
     "SiD": Method(matching("fisher")),

@@ -162,7 +162,10 @@ def test_an_unknown_field_is_refused_with_a_suggestion(assignment, place, hint):
 @pytest.mark.parametrize(
     ("place", "hint"),
     [
-        ("data.name", "known: array, checkerboard, digits, folder, latents, moons, table, tfds"),
+        (
+            "data.name",
+            "known: array, checkerboard, digits, emoji, folder, latents, moons, table, tfds",
+        ),
         ("sde.name", "known: flow, sub_vp, ve, vp"),
         ("sde.schedule.name", SCHEDULE_NAMES),
         ("parameterization.name", "edm, eps, score, v, velocity, x0"),

@@ -12,6 +12,7 @@ from commands import one_device
 
 from diffjax.codecs import Decoding
 from diffjax.codecs import decoding as module
+from diffjax.codecs.tiles import starts
 from diffjax.data.form import Form, labelled
 
 
@@ -68,3 +69,20 @@ def test_a_codec_that_does_not_fit_is_refused(form, message):
     """Samples would be decoded by another codec than encoded them, to pictures of nothing."""
     with one_device(), pytest.raises(ValueError, match=re.escape(message)):
         Decoding(form, codec())
+
+
+def test_tiles_of_a_decoder_without_context_are_the_whole():
+    """Tiles would be put in wrong places, or their overlap be counted twice."""
+    z = np.random.default_rng(0).normal(size=(2, 11, 4, 4)).astype(np.float32)
+    with one_device():
+        decoding = Decoding(Form("latent", (11, 4, 4)), codec(), tile=4)
+        whole = Decoding(Form("latent", (11, 4, 4)), codec()).decode(z)
+        np.testing.assert_allclose(decoding.decode(z), whole, atol=1e-5)
+        before = module._decoded._cache_size()
+        np.testing.assert_array_equal(decoding.decode(z[:1]), decoding.decode(z)[:1])
+        assert module._decoded._cache_size() == before
+        with pytest.raises(ValueError, match="tile=3: needs tile >= 4 and a codec"):
+            Decoding(Form("latent", SHAPE), codec(), tile=3)
+        with pytest.raises(ValueError, match="tile=8: needs tile >= 4 and a codec"):
+            Decoding(Form("latent", SHAPE), tile=8)
+    assert starts(11, 4) == [0, 3, 6, 7] and starts(4, 4) == [0]
