@@ -17,6 +17,7 @@ _MODULES = (
     "arrays",
     "builder",
     "checks",
+    "codecs",
     "config",
     "data",
     "denoiser",

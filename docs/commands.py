@@ -24,7 +24,7 @@ from diffjax import __main__ as command
 from diffjax.arrays import catalogue as catalogued
 from diffjax.builder import guidance, sampling
 from diffjax.data import Reading
-from diffjax.nets import NETWORKS
+from diffjax.nets import AUTOENCODERS, NETWORKS
 from diffjax.objectives import OBJECTIVES
 from diffjax.training import optimizer
 from diffjax.training.experiment import Train
@@ -70,6 +70,8 @@ SECTIONS: dict[str, tuple[str, dict[str, str]]] = {
             "`draw`": "draws.DRAWS",
             "`error`": "objectives.ERRORS",
             "`pairing`": "objectives.PAIRINGS",
+            "`perceptual`": "features.DISTANCES",
+            "`discriminator`": "nets.DISCRIMINATORS",
         },
     ),
     "optimizer": (
@@ -105,7 +107,7 @@ SIGNATURES = {
     "train": Train,
 }
 """The signatures with the fields that a section has whatever its name is."""
-ENTRIES = {"network": NETWORKS, "loss": OBJECTIVES}
+ENTRIES = {"network": NETWORKS | AUTOENCODERS, "loss": OBJECTIVES}
 """Sections with one table of fields per entry."""
 GIVEN = ("batch_size", "classes")
 """Settings that follow from other sections."""

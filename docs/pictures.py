@@ -1,6 +1,6 @@
-"""The pictures of the README and of the chapter on theory, drawn by the code that they explain.
+"""The pictures of the README, of the theory and of the data, drawn by the code that they explain.
 
-    python docs/pictures.py --out=docs/pictures                       # those of the theory
+    python docs/pictures.py --out=docs/pictures                       # those of the documents
     python docs/pictures.py --out=docs/pictures --runs=runs/banner    # and the README's banner
 
 The banner samples four kinds of data by the probability-flow ODE: points in the plane and in space
@@ -11,6 +11,7 @@ trains in the folder RUNS unless they are there.
 from __future__ import annotations
 
 import argparse
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from PIL import Image, ImageDraw, ImageFont
 import diffjax
 from diffjax import cli, draws, grids, nets, parameterization, samplers, schedules, sde, weights
 from diffjax.analytic import Mixture
+from diffjax.data import emoji
 from diffjax.denoiser import Model
 
 COLUMNS = (0, 23, 29, 33, 36, 40)
@@ -265,6 +267,31 @@ def levels(out: Path) -> None:
     write(figure, out / "levels.png")
 
 
+def concepts(out: Path) -> None:
+    """Concepts of the source `emoji` in its styles, with a frame around held-out pairs."""
+    names = ("red apple", "hedgehog", "rocket", "T-Rex", "snowman", "octopus", "guitar", "unicorn",
+             "sunflower", "hot beverage", "ghost", "call me hand", "fox", "castle")  # fmt: skip
+    styles = ("noto", "fluent", "twemoji")
+    figure = Figure(figsize=(13, 3.1), dpi=90)
+    cells = figure.subplots(len(styles), len(names), gridspec_kw=dict(hspace=0.06, wspace=0.06))
+    figure.subplots_adjust(left=0.06, right=0.995, top=0.91, bottom=0.01)
+    for split in ("train", "test"):
+        source = emoji(split)
+        every = np.arange(len(source))
+        place = {texts[0]: k for k, texts in zip(every, source.captions(every), strict=True)}
+        for (i, style), (k, name) in itertools.product(enumerate(styles), enumerate(names)):
+            if (item := place.get(f"{name}, {style} style")) is not None:
+                axes = cells[i, k]
+                axes.imshow(source.x[item])
+                axes.set(xticks=[], yticks=[])
+                axes.spines[:].set(color="#c43c39", linewidth=2, visible=split == "test")
+    for axes, name in zip(cells[0], names, strict=True):
+        axes.set_title(name, fontsize=9)
+    for axes, style in zip(cells[:, 0], styles, strict=True):
+        axes.set_ylabel(style, fontsize=11)
+    write(figure, out / "emoji.png")
+
+
 def main() -> None:
     flags = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     flags.add_argument(
@@ -274,7 +301,7 @@ def main() -> None:
     given = flags.parse_args()
     cli.set_up_jax()
     given.out.mkdir(parents=True, exist_ok=True)
-    for draw in (paths, denoisers, levels):
+    for draw in (paths, denoisers, levels, concepts):
         draw(given.out)
     if given.runs:
         banner(given.runs, given.out)

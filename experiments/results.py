@@ -93,10 +93,11 @@ STUDIES = {
         (
             "-m experiments.few_step.study --out={out} --steps=300 "
             "--methods denoising PSD DMD 'N = 10'",
+            "-m experiments.few_step.plane --out={out} --steps=100",
             f"-m experiments.few_step.digits --workdir={DIGITS} --runs={{out}}/runs --out={{out}} "
             "--steps=20 --methods CD",
         ),
-        4,
+        6,
         after="digits",
     ),
     "samplers": Study(

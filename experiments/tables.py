@@ -11,6 +11,7 @@ import numpy as np
 
 from diffjax.report import evaluated
 from experiments.few_step import digits as few_step_digits
+from experiments.few_step import plane as few_step_plane
 from experiments.few_step import study as few_step
 from experiments.guidance import study as guidance
 from experiments.inverse import study as inverse
@@ -132,6 +133,12 @@ def _by_passes(rows: Mapping[str, Any], ratio: bool) -> str:
     return table(["sampler", *(f"{n} passes" for n in passes)], told)
 
 
+def few_steps(folder: Path) -> Tables:
+    """Distances to the exact map on the line, sliced distances in the plane, and digits."""
+    line, plane = few_step.tables(folder), few_step_plane.tables(folder)
+    return line | plane | few_step_digits.tables(folder)
+
+
 STUDIES: dict[str, Callable[[Path], Tables]] = {
     "digits": of_evaluation("digits"),
     "cifar10_cpu": of_evaluation("cifar10_cpu"),
@@ -146,7 +153,7 @@ STUDIES: dict[str, Callable[[Path], Tables]] = {
     "guidance": guidance.tables,
     "inverse": inverse.tables,
     "particles": particles.tables,
-    "few_step": lambda folder: few_step.tables(folder) | few_step_digits.tables(folder),
+    "few_step": few_steps,
 }
 
 

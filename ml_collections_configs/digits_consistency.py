@@ -3,10 +3,9 @@
 python -m diffjax.train --config=configs/digits_consistency.py --workdir=runs/digits_consistency
 
 Neighbouring times lead to the same data; their grid doubles from 10 intervals to 320. ECT
-(arXiv:2406.14548) is `--config.loss.pair=ratio:every=300`. Consistency distillation has a teacher:
-`--config.loss.name=flow_map_distillation --config.loss.teacher=runs/digits
---config.loss.velocity=teacher --resume_from=runs/digits --resume_partial`. The map leads to the
-data alone; `sample --steps=2 --sampler=flow_map:gamma=1.0` adds fresh noise between two steps.
+(arXiv:2406.14548) is `--config.loss.pair=ratio:every=300`; consistency distillation, which has a
+teacher, is a setting of digits_lmd. The map leads to the data alone; `sample --steps=2` adds fresh
+noise between two steps.
 """
 
 import ml_collections

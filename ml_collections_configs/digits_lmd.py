@@ -4,8 +4,11 @@ python -m diffjax.train --config=configs/digits_vp.py --workdir=runs/digits
 python -m diffjax.train --config=configs/digits_lmd.py --workdir=runs/digits_lmd \
     --config.loss.teacher=runs/digits --resume_from=runs/digits --resume_partial
 
-The student begins with the weights of the teacher and a second time that is zero. Consistency
-distillation is `--config.loss.rule=discrete --config.loss.pair=neighbours:first=32`.
+The student begins with the weights of the teacher and a second time that is zero. With 500 steps of
+64 images, other times and a falling learning rate, its Frechet distance in 1, 2, 4 and 8 steps is
+2.05, 1.31, 1.13 and 1.06 times the floor; after three such runs in turn, one step is at 1.55
+(experiments/few_step). Consistency distillation is `--config.loss.rule=discrete
+--config.loss.pair=neighbours:first=32`.
 """
 
 import ml_collections

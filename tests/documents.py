@@ -38,6 +38,7 @@ NETWORKS = {
     "mlp": ["network.width=16", "network.depth=1"],
     "dit": ["network.width=8", "network.depth=1", "network.heads=2"],
     "edm2": ["network.channels=8", "network.multipliers=(1,)", "network.blocks=1"],
+    "autoencoder": ["network.channels=2", "network.multipliers=(1,)", "network.groups=1"],
 }
 
 
@@ -157,7 +158,8 @@ def tiny(name: str, *changes: str) -> list[str]:
     mentions = lambda change: re.match(r"network(?!\.conditions)", change)
     if network == "unet" and not any(map(mentions, changes)):
         return list(TINY)
-    return NETWORKS[network] + [t for t in TINY if not t.startswith("network")]
+    surplus = ("network", *(["sampling"] if network == "autoencoder" else []))
+    return NETWORKS[network] + [t for t in TINY if not t.startswith(surplus)]
 
 
 def anchors(markdown: str) -> set[str]:

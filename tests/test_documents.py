@@ -42,7 +42,12 @@ OTHERS = (
     *("source", "curl", "scancel", "sbatch", "kubectl", "open"),
 )
 """Commands of others: nothing is known of their flags."""
-FORMS = {"imagenet64": (64, 64, 3), "imagenet256": (32, 32, 4), "cifar": (32, 32, 3)}
+FORMS = {
+    "imagenet64": (64, 64, 3),
+    "imagenet256": (32, 32, 4),
+    "cifar": (32, 32, 3),
+    "digits_latent": (4, 4, 2),
+}
 """Items of the data sets that are not at hand, by the beginning of a config's name."""
 
 

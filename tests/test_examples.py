@@ -22,6 +22,7 @@ from diffjax.tools import likelihood
 FEW = {
     "sample": ["--num=4"],
     "evaluate": ["--num=20", "--real=100"],
+    "tools.codec": ["--num=20", "--real=100"],
     "tools.compare": ["--num=4"],
     "tools.ema": ["--std=0.1"],
     "tools.prepare": ["--size=8"],

@@ -44,9 +44,9 @@ from diffjax.builder.sampling import (
 from diffjax.builder.sections import (
     OF_DENOISERS,
     SECTIONS,
-    check_network,
     denoises,
     planner,
+    suited,
     with_sections,
 )
 from diffjax.builder.training import (
@@ -138,7 +138,7 @@ def experiment(config: Config, form: Form | None = None, load: Loader | None = N
     reading = dataclasses.replace(reading, kind=form.kind)
     model = construct_model(OF_DENOISERS | config, conditions_of(form, reading))
     loss, holds = construct_loss(config["loss"], "config.loss", load)
-    check_network(model.network, loss, config)
+    model = suited(model, loss, config)
     sampling = planner(config, form, loss)
     # Refuses a config that cannot be sampled, before training.
     planned = sampling(model.sde) if loss.denoises else None

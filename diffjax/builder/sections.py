@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 from diffjax.builder.construct import fields, lookup
@@ -11,9 +12,11 @@ from diffjax.builder.sampling import abilities, plan
 from diffjax.builder.training import OBJECTIVE
 from diffjax.config import Config, ConfigError
 from diffjax.data.form import Form
+from diffjax.denoiser import Model
 from diffjax.nets import AUTOENCODERS, Autoencoder
-from diffjax.nets.network import Network
 from diffjax.objectives import OBJECTIVES, Objective
+from diffjax.parameterization import Parameterization, Times
+from diffjax.sde import SDE
 
 SECTIONS = (
     "seed",
@@ -33,6 +36,22 @@ OF_DENOISERS: dict[str, dict[str, Any]] = {
 }
 """Sections that only denoisers have, with values that complete the model of an autoencoder. Its
 objective uses neither of them."""
+
+
+@dataclass(frozen=True)
+class NoTarget(Parameterization):
+    """The parameterization of an autoencoder, which predicts neither data nor noise.
+
+    reason: the text of the ConfigError that every call of the autoencoder as a denoiser raises.
+    """
+
+    reason: str = ""
+
+    def target(self, sde: SDE, t: Times) -> tuple[Times, Times]:
+        raise ConfigError(self.reason)
+
+    def check(self, sde: SDE) -> None:
+        """Accept every process, since none is used."""
 
 
 def with_sections(config: Config) -> dict[str, Any]:
@@ -90,10 +109,15 @@ def refused(config: Config) -> NoReturn:
     raise ConfigError(no_samples(config))
 
 
-def check_network(network: Network, loss: Objective, config: Config) -> None:
-    """Raise ConfigError where one of objective and network is for denoisers and the other not."""
-    if isinstance(network, Autoencoder) != loss.denoises:
-        return
+def suited(model: Model, loss: Objective, config: Config) -> Model:
+    """Return the model as its objective needs it: an autoencoder has no target.
+
+    Raises ConfigError where one of objective and network is for denoisers and the other is not.
+    """
+    if isinstance(model.network, Autoencoder) != loss.denoises:
+        if loss.denoises:
+            return model
+        return replace(model, parameterization=NoTarget(reason=no_samples(config)))
     name, known = config["network"]["name"], ", ".join(AUTOENCODERS)
     asked = f"config.loss.name={config['loss'].get('name', OBJECTIVE)!r}"
     needs = "cannot train an autoencoder" if loss.denoises else f"needs an autoencoder: {known}"

@@ -93,12 +93,15 @@ def _std(config: Mapping[str, Any]) -> float:
     """Return the deviation of normalised latents where the config states those of raw ones.
 
     Pipelines differ for `AutoencoderKL`: SDXL's multiplies by the scaling factor, for which
-    Playground sets 0.5, and GLM-Image's does not.
+    Playground sets 0.5; those of GLM-Image and REPA-E do not. The default of the class, which a
+    saved config states although nobody set it, is therefore refused.
     """
-    if config.get("_class_name") in SCALING and "scaling_factor" not in config:
+    unset = SCALING["AutoencoderKL"]
+    is_kl = config.get("_class_name") == "AutoencoderKL"
+    if is_kl and config.get("scaling_factor", unset) == unset:
         raise ValueError(
-            "config.json: latents_mean without scaling_factor; set rule='statistics' for "
-            "(r - latents_mean) / latents_std"
+            f"config.json: latents_mean with scaling_factor={unset}, its default; set "
+            f"rule='statistics' for (r - latents_mean) / latents_std"
         )
     return _number(config, "scaling_factor", 1.0)
 

@@ -62,9 +62,7 @@ def statistics(
             counts = np.float32(place < num)
             sums.append(devices.whole(_sums(raw, *devices.put((x, counts), 0))))
             progress.advance(int(counts.sum()))
-    count, mean, square, kl = (
-        np.sum(np.float64(list(part)), 0) for part in zip(*sums, strict=True)
-    )
+    count, mean, square, kl = np.asarray(sums, np.float64).sum(0)
     mean, square = mean / count, square / count
     return Latents(mean, np.sqrt(square - mean**2), kl / count)
 

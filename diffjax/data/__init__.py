@@ -25,24 +25,26 @@ from diffjax.arrays import catalogue
 from diffjax.data.array import array
 from diffjax.data.augment import AUGMENTATIONS
 from diffjax.data.digits import digits
+from diffjax.data.emoji import emoji
 from diffjax.data.folder import folder
 from diffjax.data.form import Form
 from diffjax.data.images import to_float, to_uint8
 from diffjax.data.kinds import KINDS, Kind
 from diffjax.data.latents import latents
 from diffjax.data.pipeline import Batches, Reading, centre, read, select
-from diffjax.data.source import Memory, Source, load
+from diffjax.data.source import Captioned, Memory, Source, load
 from diffjax.data.table import table
 from diffjax.data.tfds import tfds
 from diffjax.data.toys import checkerboard, moons
 
-SOURCES = catalogue(tfds, folder, array, table, latents, digits, moons, checkerboard)
+SOURCES = catalogue(tfds, folder, array, table, latents, digits, emoji, moons, checkerboard)
 
 __all__ = [
     "AUGMENTATIONS",
     "KINDS",
     "SOURCES",
     "Batches",
+    "Captioned",
     "Form",
     "Kind",
     "Memory",
@@ -52,6 +54,7 @@ __all__ = [
     "centre",
     "checkerboard",
     "digits",
+    "emoji",
     "folder",
     "latents",
     "load",

@@ -187,13 +187,22 @@ class Batches:
     def __len__(self) -> int:
         return 2**62 // self.batch_size
 
+    def items(self, index: int) -> np.ndarray:
+        """Return the indices (B,) of the items of a batch in the source.
+
+        `source.captions(batches.items(k))` are the captions of batch k.
+        """
+        place = self._places(index)
+        return self._balanced(place) if self.reading.balanced else self._each(place)
+
+    def _places(self, index: int) -> np.ndarray:
+        return int(index) * self.batch_size + np.arange(self.batch_size)[self.rows]
+
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        place = int(index) * self.batch_size + np.arange(self.batch_size)[self.rows]
-        chosen = self._balanced(place) if self.reading.balanced else self._each(place)
         if isinstance(self.source, Drawn):
-            items = self.source.draw(chosen, place, self.seed)
+            items = self.source.draw(self.items(index), self._places(index), self.seed)
         else:
-            items = self.source[chosen]
+            items = self.source[self.items(index)]
         if not (self.reading.crop or self.reading.flip):
             return items
         rng = np.random.Generator(np.random.Philox(key=[2**32 + self.seed, int(index)]))

@@ -59,12 +59,31 @@ class Drawn(Protocol):
         ...
 
 
+@runtime_checkable
+class Captioned(Source, Protocol):
+    """A source whose items may have captions.
+
+    >>> from diffjax import data
+    >>> isinstance(data.moons("train", size=10), Captioned)
+    True
+    """
+
+    def captions(self, index: np.ndarray) -> list[list[str]]:
+        """Return the captions of the items at `index` (B,), the preferred caption first.
+
+        Any number of captions may describe an item; an empty list stands for none.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class Memory:
     """Items in memory, or in a memory map.
 
     x: (N, *shape). label: (N,), in [0, classes). kind: the kind of the items, where empty that of
     `kinds.default`. cond: other conditions by name, (N, ...). units, class_names: see `Form`.
+    texts: the captions of each item, or empty without any; see `captions`. Raises ValueError where
+    the number of texts is not N.
 
     >>> Memory(np.zeros((10, 2), np.float32), np.zeros(10, np.int32), classes=2)
     Memory(10 points items of (2,) float32, classes=2)
@@ -77,6 +96,11 @@ class Memory:
     cond: Mapping[str, np.ndarray] = field(default_factory=dict)
     units: tuple[tuple[str, Any], ...] = ()
     class_names: tuple[str, ...] = ()
+    texts: Sequence[Sequence[str]] = ()
+
+    def __post_init__(self):
+        if self.texts and len(self.texts) != len(self.x):
+            raise ValueError(f"texts: has {len(self.texts)} rows for {len(self.x)} items")
 
     def __repr__(self) -> str:
         names = f", {', '.join(self.cond)}" if self.cond else ""
@@ -115,9 +139,17 @@ class Memory:
     def labels(self) -> np.ndarray:
         return np.zeros(len(self), np.int32) if self.label is None else self.label
 
+    def captions(self, index: np.ndarray) -> list[list[str]]:
+        """Return the captions of the items at `index` (B,), as in `Captioned`.
+
+        >>> Memory(np.zeros((2, 2)), texts=(("a dot",), ("a line", "a stroke"))).captions([1])
+        [['a line', 'a stroke']]
+        """
+        return [[*self.texts[int(i)]] if self.texts else [] for i in index]
+
 
 def load(source: Source, index: np.ndarray | None = None) -> Memory:
-    """Read the items at `index`, by default all, into memory.
+    """Read the items at `index`, by default all, with their captions into memory.
 
     >>> from diffjax import data
     >>> load(data.moons("train", size=100), np.array([3, 7]))
@@ -137,7 +169,17 @@ def load(source: Source, index: np.ndarray | None = None) -> Memory:
                 kept[name][start : start + count] = value
             progress.advance(count)
     x, label = kept.pop("x"), kept.pop("label", None)
-    return Memory(x, label, form.classes, form.kind, kept, form.units, form.class_names)
+    texts = source.captions(index) if isinstance(source, Captioned) else []
+    return Memory(
+        x,
+        label,
+        form.classes,
+        form.kind,
+        kept,
+        form.units,
+        form.class_names,
+        texts if any(texts) else (),
+    )
 
 
 def fingerprint(source: Source) -> dict[str, int | str]:

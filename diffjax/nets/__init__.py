@@ -9,6 +9,7 @@ Flax stays inside this package, and nothing in the package knows about diffusion
 
 from diffjax.arrays import catalogue
 from diffjax.nets.autoencoder import Autoencoder, autoencoder
+from diffjax.nets.discriminator import DISCRIMINATORS
 from diffjax.nets.dit import dit
 from diffjax.nets.edm2 import edm2
 from diffjax.nets.mlp import mlp
@@ -22,6 +23,7 @@ AUTOENCODERS = catalogue(autoencoder)
 
 __all__ = [
     "AUTOENCODERS",
+    "DISCRIMINATORS",
     "NETWORKS",
     "Autoencoder",
     "Network",

@@ -71,22 +71,32 @@ class ResidualBlock(nn.Module):
         return x + h
 
 
+class Attention(nn.Module):
+    """Self-attention over all places with one head: norm, attention, + input."""
+
+    groups: int
+
+    @nn.compact
+    def __call__(self, x: Image) -> Image:
+        b, c = x.shape[0], x.shape[-1]
+        qkv = Dense(3 * c, name="qkv")(GroupNorm(self.groups, 1, EPSILON, name="norm")(x))
+        qkv = qkv.reshape(b, -1, 3, 1, c)
+        out = attention(qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]).reshape(x.shape)
+        return x + Dense(c, name="out")(out)
+
+
 class Middle(nn.Module):
-    """The blocks at the lowest resolution: block, attention with one head where wanted, block."""
+    """The blocks at the lowest resolution: block, attention where wanted, block."""
 
     groups: int
     attends: bool
 
     @nn.compact
     def __call__(self, x: Image) -> Image:
-        b, c = x.shape[0], x.shape[-1]
-        x = ResidualBlock(c, self.groups, name="block_0")(x)
+        x = ResidualBlock(x.shape[-1], self.groups, name="block_0")(x)
         if self.attends:
-            qkv = Dense(3 * c, name="qkv")(GroupNorm(self.groups, 1, EPSILON, name="norm")(x))
-            qkv = qkv.reshape(b, -1, 3, 1, c)
-            out = attention(qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]).reshape(x.shape)
-            x = x + Dense(c, name="out")(out)
-        return ResidualBlock(c, self.groups, name="block_1")(x)
+            x = Attention(self.groups, name="attention")(x)
+        return ResidualBlock(x.shape[-1], self.groups, name="block_1")(x)
 
 
 class Encoder(nn.Module):
@@ -100,6 +110,7 @@ class Encoder(nn.Module):
     blocks: int
     latent: int
     attends: bool
+    attention_levels: tuple[int, ...]
     quantised: bool
     groups: int
 
@@ -113,6 +124,8 @@ class Encoder(nn.Module):
             for i in range(self.blocks):
                 width = self.channels * multiplier
                 x = ResidualBlock(width, self.groups, name=f"block_{level}_{i}")(x)
+                if level in self.attention_levels:
+                    x = Attention(self.groups, name=f"attention_{level}_{i}")(x)
         x = Middle(self.groups, self.attends, name="middle")(x)
         x = nn.silu(GroupNorm(self.groups, 1, EPSILON, name="norm")(x))
         x = conv(x, 2 * self.latent, name="last")
@@ -129,6 +142,7 @@ class Decoder(nn.Module):
     multipliers: tuple[int, ...]
     blocks: int
     attends: bool
+    attention_levels: tuple[int, ...]
     quantised: bool
     groups: int
 
@@ -141,6 +155,8 @@ class Decoder(nn.Module):
             for i in range(self.blocks + 1):
                 width = self.channels * self.multipliers[level]
                 x = ResidualBlock(width, self.groups, name=f"block_{level}_{i}")(x)
+                if level in self.attention_levels:
+                    x = Attention(self.groups, name=f"attention_{level}_{i}")(x)
             if level:
                 up = {"conv_general_dilated": upsampled, "name": f"up_{level}"}
                 x = conv(x, x.shape[-1], **up)
@@ -212,6 +228,7 @@ def autoencoder(
     blocks: int = 2,
     latent: int = 4,
     attention: bool = True,
+    attention_levels: tuple[int, ...] = (),
     quantised: bool = False,
     groups: int = 32,
     dtype: str = "float32",
@@ -221,10 +238,14 @@ def autoencoder(
     Each level but the first halves the sides: (1, 2, 4, 4) has factor 8. channels: width of the
     first level. multipliers: width of each level, in `channels`. blocks: residual blocks per level
     of the encoder; the decoder has one more. latent: channels of the latent. attention: whether the
-    middle attends, with one head. quantised: whether the last layer of the encoder and the first of
-    the decoder are a linear map of channels, as in Stable Diffusion 1 and 2. groups: groups of each
-    norm. dtype: the type of the compute, float32 or bfloat16; float16 overflows in published
-    decoders. Raises ValueError for settings that do not fit together.
+    middle attends, with one head. attention_levels: levels whose blocks attend as well, 0 the
+    highest resolution, such as the last of five in VA-VAE. quantised: whether the last layer of the
+    encoder and the first of the decoder are a linear map of channels, as in Stable Diffusion 1 and
+    2. groups: groups of each norm. dtype: the type of the compute, float32 or bfloat16; float16
+    overflows in published decoders. Raises ValueError for settings that do not fit together.
+
+    >>> autoencoder(channels=32, multipliers=(1, 2, 4)).factor
+    4
     """
     positive(channels=channels, blocks=blocks, latent=latent, groups=groups)
     one_of(DTYPES, dtype=dtype)
@@ -233,9 +254,15 @@ def autoencoder(
             f"multipliers={multipliers}: needs widths, here {channels} times these, that are "
             f"multiples of groups={groups}"
         )
-    multipliers = tuple(multipliers)
+    multipliers, attention_levels = tuple(multipliers), tuple(attention_levels)
+    if absent := [level for level in attention_levels if level not in range(len(multipliers))]:
+        raise ValueError(
+            f"attention_levels={attention_levels}: {absent[0]} is no level; needs numbers below "
+            f"{len(multipliers)}"
+        )
     widths = {"channels": channels, "multipliers": multipliers, "blocks": blocks}
     common: dict[str, Any] = {**widths, "quantised": quantised, "groups": groups}
+    common["attention_levels"] = attention_levels
     return assembled(
         Encoder(**common, latent=latent, attends=attention),
         Decoder(**common, out=3, attends=attention),

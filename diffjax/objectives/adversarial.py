@@ -74,17 +74,22 @@ def decoded(
     return images, lambda slope: pull(slope)[0]
 
 
-def linear(function: Callable[[Array], Value], x: Array) -> tuple[Value, Array]:
-    """Return `function(x)` and its gradient in x, which the value passes on without a second pass.
+def linear(function: Callable[[Array], tuple[Value, Any]], x: Array) -> tuple[Value, Array, Any]:
+    """Return a value, its gradient in x, and another result of a function, from one pass.
 
-    >>> value = lambda x: linear(lambda x: (x**2).sum(), x)[0]
+    function: x -> (value, another result). The gradient of the returned value in x is the one that
+    was computed, so a later backward pass does not pass through the function again. The other
+    result has no gradient.
+
+    >>> value = lambda x: linear(lambda x: ((x**2).sum(), None), x)[0]
     >>> x = jnp.array([1.0, 2.0])
     >>> float(value(x)), jax.grad(value)(x).tolist()
     (5.0, [2.0, 4.0])
     """
     held = jax.lax.stop_gradient
-    value, slope = jax.tree.map(held, jax.value_and_grad(function)(held(x)))
-    return value + jnp.vdot(slope, x - held(x)), slope
+    both = jax.value_and_grad(function, has_aux=True)(held(x))
+    (value, more), slope = jax.tree.map(held, both)
+    return value + jnp.vdot(slope, x - held(x)), slope, more
 
 
 def terms(
@@ -106,7 +111,8 @@ def terms(
     held = jax.lax.stop_gradient
     logit = lambda params, images: discriminator(params, images).mean((1, 2, 3))
     mean = lambda each: (counted * each).mean()
-    generator, towards = linear(lambda images: -mean(logit(held(params), images)), x_hat)
+    against = lambda images: (-mean(logit(held(params), images)), None)
+    generator, towards, _ = linear(against, x_hat)
     of_loss, of_generator = (optax.tree.norm(held(pull(a))) for a in (held(slope), towards))
     adaptive = weight * jnp.clip(of_loss / (of_generator + FLOOR), 0.0, MOST)
     real, fake = discriminator(params, x), discriminator(params, held(x_hat))

@@ -1,9 +1,10 @@
 """Training of autoencoders: reconstruction, the KL divergence of the latents, a discriminator.
 
-With error e(d) of the difference d = x_hat - x, learned log-scale s, and sums over the values of an
+With error e(d) of the difference d = x_hat - x, perceptual distance P of the item with its weight
+w, learned log-scale s, and sums over the values of an
 item (arXiv:2112.10752, app. G, and its code),
 
-    loss = mean over items of [ sum(e(d) exp(-s) + s) + kl_weight KL ],
+    loss = mean over items of [ sum((e(d) + w P) exp(-s) + s) + kl_weight KL ],
     KL = sum(mu^2 + sigma^2 - 1 - log sigma^2) / 2.
 
 With squared errors, and with kl_weight = 2, the loss is twice the negative evidence lower bound of
@@ -13,6 +14,7 @@ the discriminator.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
@@ -25,6 +27,7 @@ from diffjax import checks
 from diffjax.arrays import Params, dims
 from diffjax.checks import at_least, within
 from diffjax.denoiser import Model
+from diffjax.features.lpips import DISTANCES, Distance, edges
 from diffjax.features.similarity import psnr, ssim
 from diffjax.nets.autoencoder import Autoencoder
 from diffjax.nets.discriminator import DISCRIMINATORS, PatchGAN
@@ -41,6 +44,11 @@ from diffjax.objectives.base import (
 from diffjax.objectives.errors import ERRORS, l1
 
 PATCH_GAN = PatchGAN()
+EMPTY, RUNAWAY = 0.01, 100.0
+"""Divergence in nats per value below which a channel of the latents counts as empty, and above
+which it runs away."""
+BEGUN = 500
+"""Number of steps after which empty channels are reported."""
 
 
 def divergence(
@@ -83,7 +91,9 @@ class Autoencoding(Objective):
     """The loss of an autoencoder: reconstruction, KL divergence and discriminator (see the module).
 
     error: the error of a value, such as l1 or l2. kl_weight: the factor of the KL divergence, >= 0.
-    learned_scale: learn the log-scale s; otherwise it is 0. noise: the largest deviation of noise
+    learned_scale: learn the log-scale s; otherwise it is 0. perceptual_weight: the factor w of the
+    perceptual distance P, which is added to the error of every value. perceptual: an entry of
+    `features.DISTANCES`; lpips needs weights, edges none. noise: the largest deviation of noise
     that is added to the latent before it is decoded; each item has its own, |N(0, noise^2)|, so
     that the decoder tolerates the errors of generated latents (arXiv:2510.11690). equivariance: the
     share of each batch whose latents are halved in size and turned by quarter turns, at random,
@@ -92,13 +102,14 @@ class Autoencoding(Objective):
 
     adversarial_weight: the factor of the adaptive weight lambda, 0 for no discriminator.
     adversarial_start: the number of steps without it. discriminator: an entry of
-    `nets.discriminator`. It sees images that are neither halved nor turned.
+    `nets.DISCRIMINATORS`. It sees images that are neither halved nor turned.
 
-    Metrics: `loss`, without adversarial terms; `error`, its mean per value; `psnr` in dB; `kl` in
-    nats per item, and `kl/c` in nats per value of channel c; `latent_std`, the deviation of all
-    latents of the batch; `scale`, the learned exp(s); `generator`, `adaptive_weight`,
-    `discriminator`, and the mean logits `real` and `fake`. Held-out items have `ssim` in place of
-    `latent_std`, and no adversarial terms. Raises ValueError for settings out of range.
+    Metrics: `loss`, without adversarial terms; `error`, its mean per value; `perceptual`, the mean
+    of P; `psnr` in dB; `kl` in nats per item, and `kl/c` in nats per value of channel c;
+    `latent_std`, the deviation of all latents of the batch; `scale`, the learned exp(s);
+    `generator`, `adaptive_weight`, `discriminator`, and the mean logits `real` and `fake`. Held-out
+    items have `ssim` in place of `latent_std`, and no adversarial terms. Raises ValueError for
+    settings out of range.
 
     >>> Autoencoding(kl_weight=1e-4).denoises
     False
@@ -108,11 +119,14 @@ class Autoencoding(Objective):
     parts: ClassVar[Mapping[str, Part]] = {
         "error": Part(ERRORS, partial=True),
         "discriminator": Part(DISCRIMINATORS),
+        "perceptual": Part(DISTANCES, partial=True),
     }
 
     error: Callable[..., Any] = l1
     kl_weight: float = 1e-6
     learned_scale: bool = True
+    perceptual_weight: float = 0.0
+    perceptual: Callable[..., Distance] = edges
     noise: float = 0.0
     equivariance: float = 0.0
     adversarial_weight: float = 0.0
@@ -122,7 +136,8 @@ class Autoencoding(Objective):
     def __post_init__(self):
         checks.function("those of diffjax.objectives.ERRORS", error=self.error)
         at_least(0, kl_weight=self.kl_weight, noise=self.noise)
-        at_least(0, adversarial_weight=self.adversarial_weight)
+        weights = ("perceptual_weight", "adversarial_weight")
+        at_least(0, **{name: getattr(self, name) for name in weights})
         at_least(0, adversarial_start=self.adversarial_start)
         within(0, 1, "[)", equivariance=self.equivariance)
 
@@ -139,6 +154,21 @@ class Autoencoding(Objective):
                 f"equivariance={self.equivariance:g}: halves latents, so images need sides that "
                 f"are multiples of {2 * network.factor}; the items have the shape {shape}"
             )
+
+        if self.perceptual_weight:
+            sides = (side // (2 if self.equivariance else 1) for side in shape[:2])
+            x = jax.ShapeDtypeStruct((1, *sides, shape[-1]), jnp.float32)
+            jax.eval_shape(self.distance.apply, self.distance.params, x, x)
+
+    @functools.cached_property
+    def distance(self) -> Distance:
+        """The perceptual distance with its weights, which are read once."""
+        return self.perceptual()
+
+    def hold(self, model: Model, params: Params) -> Mapping[str, Params]:
+        """Return the weights of the perceptual distance, if it has any."""
+        fixed = self.distance.params if self.perceptual_weight else {}
+        return {"perceptual": fixed} if fixed else {}
 
     def init(self, model: Model, key: Key[Array, ""], x: Float[Array, "b *d"]) -> Params:
         scale = {"log_scale": jnp.zeros(())} if self.learned_scale else {}
@@ -164,30 +194,37 @@ class Autoencoding(Objective):
         s = params["loss"]["log_scale"] if self.learned_scale else jnp.zeros(())
         num = 0 if context.evaluating else min(int(self.equivariance * len(x)), len(x) - 1)
 
-        def distance(x: Array, x_hat: Array, counted: Array) -> Array:
-            """Return the sum over the items of the mean error of each."""
-            return (counted * self.error(x_hat - x).mean(dims(x))).sum()
+        def distance(x: Array, x_hat: Array, counted: Array) -> tuple[Array, Metrics]:
+            """Return the sum over the items of the mean error of each, and metrics."""
+            each = self.error(x_hat - x).mean(dims(x))
+            metrics = {"error": each.mean()}
+            if self.perceptual_weight:
+                fixed = context.held.get("perceptual", {})
+                apart = self.distance.apply(fixed, x, x_hat)
+                metrics["perceptual"] = apart.mean()
+                each += self.perceptual_weight * apart
+            return x_size / len(mean) * (counted * each).sum(), metrics
 
-        decode, share = network.decode, x[0].size / len(x)
-        judged = self.adversarial_weight and not context.evaluating
-        path = network.last if judged else ()
-        x_hat, pull = decoded(decode, params["network"], path, seen[num:])
-        apart, slope = linear(lambda y: share * distance(x[num:], y, counted[num:]), x_hat)
+        decode, x_size = network.decode, x[0].size
+        if self.adversarial_weight and not context.evaluating:
+            x_hat, pull = decoded(decode, params["network"], network.last, seen[num:])
+        else:
+            x_hat, pull = decode(params["network"], seen[num:]), None
+        apart, slope, metrics = linear(lambda y: distance(x[num:], y, counted[num:]), x_hat)
         if num:
             turns = jax.random.randint(key_turns, (num,), 0, 4)
             changed = [halved(turned(a[:num], turns)) for a in (x, seen)]
             x_turned = decode(params["network"], changed[1])
-            apart += share * distance(changed[0], x_turned, counted[:num])
+            apart += distance(changed[0], x_turned, counted[:num])[0]
         kl = divergence(mean, logvar)
-        likelihood = apart * jnp.exp(-s) + s * x[0].size * counted.mean()
+        likelihood = apart * jnp.exp(-s) + s * x_size * counted.mean()
         loss = likelihood + self.kl_weight * (counted * kl.sum(dims(z))).mean()
 
-        metrics = {"loss": loss, "scale": jnp.exp(s), "psnr": psnr(x[num:], x_hat).mean()}
-        metrics["error"] = self.error(x_hat - x[num:]).mean()
+        metrics |= {"loss": loss, "scale": jnp.exp(s), "psnr": psnr(x[num:], x_hat).mean()}
         metrics |= _of_latents(z, kl, context.evaluating)
         if context.evaluating and x.ndim == 4:
             metrics["ssim"] = ssim(x, x_hat).mean()
-        if not judged:
+        if pull is None:
             return loss, metrics, context.state
         added = jax.lax.cond(
             context.step >= self.adversarial_start,
@@ -205,6 +242,25 @@ class Autoencoding(Objective):
         )
         names = ("generator", "adaptive_weight", "discriminator", "real", "fake")
         return loss + added.loss, metrics | dict(zip(names, added, strict=True)), context.state
+
+    def doubts(self, step: int, metrics: Mapping[str, float]) -> Mapping[str, str]:
+        """Warn of channels without information, and of latents far from N(0, 1)."""
+        by_channel = {int(k[3:]): v for k, v in metrics.items() if k.startswith("kl/")}
+        empty = ", ".join(str(c) for c, kl in by_channel.items() if kl < EMPTY)
+        lines = {}
+        if empty and step >= BEGUN:
+            lines["empty"] = (
+                f"posterior collapse: the KL divergence of channels {empty} of the latents is "
+                f"below {EMPTY:g} nats per value, so they say next to nothing of an item: lower "
+                f"config.loss.kl_weight={self.kl_weight:g}"
+            )
+        if by_channel and not max(by_channel.values()) <= RUNAWAY:
+            lines["runaway"] = (
+                f"KL runaway: {max(by_channel.values()):.3g} nats per value of the latents, whose "
+                f"deviation is {metrics['latent_std']:.3g}: raise config.loss.kl_weight="
+                f"{self.kl_weight:g} or lower config.optimizer.learning_rate"
+            )
+        return lines
 
     def _noised(self, z: Array, key: Key[Array, ""]) -> Array:
         """Return latents with noise, whose deviation each item draws."""

@@ -229,6 +229,13 @@ class Objective(abc.ABC):
         """
         return ()
 
+    def doubts(self, step: int, metrics: Mapping[str, float]) -> Mapping[str, str]:
+        """Return lines that warn of a training that goes wrong, by kind; each is logged once.
+
+        metrics: means over the steps since the last line of the log, before `step`.
+        """
+        return {}
+
     @abc.abstractmethod
     def __call__(self, context: Context) -> tuple[Float[Array, ""], Metrics, State]:
         """Return the loss, the metrics and the next state."""

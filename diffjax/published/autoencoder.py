@@ -53,8 +53,8 @@ ONLY: dict[str, dict[str, tuple[Any, ...]]] = {
     "kl": {
         "_class_name": KL_CLASSES,
         "act_fn": ("silu", "swish"),
-        "down_block_types": ("DownEncoderBlock2D",),
-        "up_block_types": ("UpDecoderBlock2D",),
+        "down_block_types": ("DownEncoderBlock2D", "AttnDownEncoderBlock2D"),
+        "up_block_types": ("UpDecoderBlock2D", "AttnUpDecoderBlock2D"),
         "decoder_block_out_channels": (None,),
         "patch_size": (2,),
     },
@@ -149,12 +149,15 @@ def _kl_settings(tensors: Tensors, block: str) -> dict[str, Any]:
     widths = [form(tensors, first.format(i), 4)[0] for i in range(levels)]
     if not widths or any(width % channels for width in widths):
         raise ValueError(f"block_out_channels={widths}: needs multiples of {channels}")
+    norms = {"block": "attn.0.norm.weight", "resnets": "attentions.0.group_norm.weight"}
+    attends = [n for n in range(levels) if f"encoder.{level}.{n}.{norms[block]}" in tensors]
     return {
         "channels": channels,
         "multipliers": tuple(width // channels for width in widths),
         "blocks": count(rf"encoder\.{level}\.0\.{block}\.(\d+)\."),
         "latent": form(tensors, "decoder.conv_in.weight", 4)[1],
         "attention": any(k.startswith("encoder.mid") and ".att" in k for k in tensors),
+        "attention_levels": tuple(attends),
         "quantised": "quant_conv.weight" in tensors,
     }
 
@@ -174,6 +177,9 @@ def kl_table(settings: Mapping[str, Any]) -> Table:
                 ours, place = f"{part}/block_{level}_{i}", f"{part}.{theirs}.{n}.resnets.{i}"
                 rows |= _block(ours, place, width != multipliers[level])
                 width = multipliers[level]
+                if level in settings["attention_levels"]:
+                    ours = f"{part}/attention_{level}_{i}"
+                    rows |= _attention(ours, f"{part}.{theirs}.{n}.attentions.{i}")
         for level in range(1, levels):
             down = (f"down_{level}", f"down_blocks.{level - 1}.downsamplers.0.conv")
             up = (f"up_{level}", f"up_blocks.{levels - 1 - level}.upsamplers.0.conv")
@@ -197,30 +203,33 @@ def _middle(part: str, attends: bool) -> Table:
     rows: Table = {}
     for i in range(2):
         rows |= _block(f"{ours}/block_{i}", f"{theirs}.resnets.{i}", skip=False)
-    if attends:
-        place = f"{theirs}.attentions.0"
-        rows |= norm(f"{ours}/norm", f"{place}.group_norm")
-        rows |= layer(f"{ours}/out", f"{place}.to_out.0")
-        for leaf, kind in (("kernel", "weight"), ("bias", "bias")):
-            names = (f"{place}.to_{which}.{kind}" for which in "qkv")
-            rows[f"{ours}/qkv/{leaf}"] = (side_by_side, *names)
+    return rows | (_attention(f"{ours}/attention", f"{theirs}.attentions.0") if attends else {})
+
+
+def _attention(ours: str, theirs: str) -> Table:
+    rows = norm(f"{ours}/norm", f"{theirs}.group_norm") | layer(f"{ours}/out", f"{theirs}.to_out.0")
+    for leaf, kind in (("kernel", "weight"), ("bias", "bias")):
+        names = (f"{theirs}.to_{which}.{kind}" for which in "qkv")
+        rows[f"{ours}/qkv/{leaf}"] = (side_by_side, *names)
     return rows
 
 
-COMPVIS = (
-    (r"\.down_blocks\.(\d+)\.resnets\.", r".down.\1.block."),
-    (r"\.down_blocks\.(\d+)\.downsamplers\.0\.", r".down.\1.downsample."),
-    (r"\.up\.(\d+)\.resnets\.", r".up.\1.block."),
-    (r"\.up\.(\d+)\.upsamplers\.0\.", r".up.\1.upsample."),
-    (r"\.mid_block\.resnets\.0\.", ".mid.block_1."),
-    (r"\.mid_block\.resnets\.1\.", ".mid.block_2."),
-    (r"\.mid_block\.attentions\.0\.group_norm\.", ".mid.attn_1.norm."),
-    (r"\.mid_block\.attentions\.0\.to_out\.0\.", ".mid.attn_1.proj_out."),
-    (r"\.mid_block\.attentions\.0\.to_([qkv])\.", r".mid.attn_1.\1."),
-    (r"\.conv_norm_out\.", ".norm_out."),
-    (r"\.conv_shortcut\.", ".nin_shortcut."),
-)
-"""From names of diffusers to those of CompVis, once the levels of the decoder are renumbered."""
+COMPVIS = {
+    ".mid_block.resnets.0.": ".mid.block_1.",
+    ".mid_block.resnets.1.": ".mid.block_2.",
+    ".mid_block.attentions.0.": ".mid.attn_1.",
+    ".down_blocks.": ".down.",
+    ".resnets.": ".block.",
+    ".attentions.": ".attn.",
+    ".downsamplers.0.": ".downsample.",
+    ".upsamplers.0.": ".upsample.",
+    ".conv_norm_out.": ".norm_out.",
+    ".conv_shortcut.": ".nin_shortcut.",
+    ".group_norm.": ".norm.",
+    ".to_out.0.": ".proj_out.",
+    **{f".to_{which}.": f".{which}." for which in "qkv"},
+}
+"""Parts of names of diffusers with those of CompVis, replaced in this order."""
 
 
 def compvis_names(rows: Table, settings: Mapping[str, Any]) -> Table:
@@ -229,8 +238,8 @@ def compvis_names(rows: Table, settings: Mapping[str, Any]) -> Table:
 
     def renamed(name: str) -> str:
         name = re.sub(r"\.up_blocks\.(\d+)", lambda m: f".up.{last - int(m[1])}", name)
-        for pattern, theirs in COMPVIS:
-            name = re.sub(pattern, theirs, name)
+        for word, theirs in COMPVIS.items():
+            name = name.replace(word, theirs)
         return name
 
     return {ours: (layout, *map(renamed, names)) for ours, (layout, *names) in rows.items()}

@@ -38,6 +38,13 @@ def outdated(experiment: Experiment, workdir: Path) -> bool:
     return True
 
 
+def copy_rule(source: Path, out: Path) -> None:
+    """Copy the normalisation of a run or an export, if it has one, to another export."""
+    if first() and (source / RULE).exists():
+        with writing(f"--out={out}"):
+            write_text(out / RULE, (source / RULE).read_text())
+
+
 def write_rule(experiment: Experiment, params: Params, workdir: Path) -> None:
     """Write mean and deviation per channel of the latents of training images to `workdir`.
 

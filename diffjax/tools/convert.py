@@ -52,12 +52,14 @@ def run() -> int:
     settings = assignments(asked.set)
     changes = asked.overrides + ([f"data.name={asked.data}"] if asked.data else [])
 
+    from diffjax.runs.rule import copy_rule
     from diffjax.training.workdir import check_empty
 
     check_empty(asked.out)
     trained = read(asked.source, asked.family, settings, asked.ema, changes)
     _ = trained.codec  # refuses a codec that does not fit the latents
     trained.save(asked.out)
+    copy_rule(asked.source, asked.out)
     show(trained, asked.out)
     return 0
 
@@ -115,11 +117,14 @@ def show(trained: Trained, out: Path) -> None:
     """Print a description of the network, and the commands to run next."""
     print(trained)
     for section in ("network", "parameterization", "sampling"):
-        fields = (f"{k}={v}" for k, v in trained.config[section].items())
+        fields = (f"{k}={v}" for k, v in trained.config.get(section, {}).items())
         print(f"{section}: {', '.join(fields)}")
     for note in trained.notes:
         print(f"note: {note}")
     place = shlex.quote(str(out))
+    if not trained.experiment.loss.denoises:
+        print(f"wrote {out}\nnext: python -m diffjax.tools.codec {place}")
+        return
     print(
         f"wrote {out}\n"
         f"next: python -m diffjax.sample --workdir={place} --num=16\n"

@@ -7,7 +7,8 @@
 Progressive distillation (arXiv:2202.00512): the network of --workdir samples with DDIM in --from
 steps. A first student learns to do in one step what its teacher does in two, and is the teacher of
 the next student, until --to steps remain. --workdir is a run, an export or a published checkpoint;
-the data of its config are needed again, so a published checkpoint also takes --config.data.name.
+the data of its config are needed again, so a published checkpoint also takes --config.data.name and
+--train-steps.
 
 Each student is a run, OUT/steps_N, which `sample`, `evaluate` and other commands read. It has the
 config of the first teacher with another loss and sampler, begins with the weights of its teacher,

@@ -160,7 +160,7 @@ def forward(
     from diffjax.runs.subject import data_section
 
     spec: dict[str, Any] = dict(base["data"]) if base and not asked.data else {}
-    spec = spec or data_section(asked.data or "digits")
+    spec = spec or dict(data_section(asked.data or "digits"))
     opened, reading = builder.construct_data(spec, "--data")
     source = opened("train")
     decoding = builder.construct_decoding(reading.codec, source.form, "config.data.codec")

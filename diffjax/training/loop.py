@@ -152,6 +152,7 @@ class Callbacks:
     ):
         self._experiment, self._workdir, self._layout = experiment, workdir, layout
         self._log, self._checkpoints, self._batches = log, checkpoints, batches
+        self._doubted: set[str] = set()
         wanted = experiment.train.held_out_every
         self._unseen = held_out(experiment, layout) if wanted else lambda state: {}
 
@@ -165,6 +166,7 @@ class Callbacks:
         if due(settings.log_every) or last:
             shown = log.write(done)
             progress.show({k: v for k, v in shown.items() if "/" not in k})
+            self._warn(done, shown)
             self._judge(done, state)
         if due(settings.sample_every):
             with log.paused():
@@ -212,6 +214,13 @@ class Callbacks:
         self._checkpoints.wait()
         last = max(self._checkpoints.steps(), default=0)
         return f"saved at step {done}" if last >= done else f"the last checkpoint is at step {last}"
+
+    def _warn(self, done: int, metrics: dict[str, float]) -> None:
+        """Log what the objective doubts, each kind of doubt once."""
+        lines = self._experiment.loss.doubts(done, metrics)
+        for kind in lines.keys() - self._doubted:
+            logging.warning("step %d: %s", done, lines[kind])
+        self._doubted |= lines.keys()
 
     def _judge(self, done: int, state: TrainState) -> None:
         """Raise RunError after too many skipped steps in a row, and save the first bad batch."""

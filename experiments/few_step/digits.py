@@ -56,12 +56,13 @@ PAIRS, PAIR_STEPS = 2000, 16
 
 @dataclass(frozen=True)
 class Run:
-    """A method that trains one network from the teacher's weights.
+    """A method that trains one network, from the teacher's weights or those of another method.
 
     config: the name of its config, whose fields `changes` replaces. steps: of training, with
     `batch` items each. rate: the first learning rate, which falls linearly to 0. taught: whether
     the objective holds the teacher. paired: whether the data are the teacher's pairs of noise and
-    sample. sampler, nfe: those by which its samples are drawn.
+    sample. begins: the method with whose weights it begins. sampler, nfe: those by which its
+    samples are drawn.
     """
 
     config: str
@@ -71,6 +72,7 @@ class Run:
     paired: bool = False
     rate: float = 1e-3
     batch: int = 64
+    begins: str = ""
     sampler: str = "flow_map"
     nfe: tuple[int, ...] = NFE
 
@@ -95,8 +97,12 @@ class Run:
         if self.taught:
             changes.append(f"loss.teacher={workdir}")
         if last_step(run) < self.steps:
+            begin = workdir
+            if self.begins:
+                begin = run.with_name(self.begins)
+                METHODS[self.begins].train(workdir, begin)
             config = override(load_config(self.config), changes)
-            launch(config, run, resume_from=workdir, resume_partial=True, command=COMMAND)
+            launch(config, run, resume_from=begin, resume_partial=True, command=COMMAND)
         return dict.fromkeys(self.nfe, run)
 
 
@@ -126,6 +132,8 @@ class Halvings:
 
 CORNERS = ("loss.draw=logit_normal:mean=0.0,std=2.0", "loss.condition_dropout=0.0")
 """Times of flow maps: more of them near both ends, from which and to which one step leads."""
+ENDS = "loss.draw=logit_normal:mean=0.0,std=4.0"
+"""Still more of them there."""
 TAUGHT = (*CORNERS, "loss.velocity=teacher", "loss.diagonal=0.25")
 CONSISTENT = ("loss.rule=discrete:gap=False", "loss.diagonal=0.0", "loss.condition_dropout=0.0")
 NEIGHBOURS = "loss.velocity=teacher", "loss.pair=neighbours:first=18"
@@ -140,6 +148,9 @@ GENERATOR = Run("digits_dmd", 600, ("loss.critic_steps=2",), rate=5e-4, sampler=
 METHODS: dict[str, Run | Halvings] = {
     "progressive": Halvings(16, 150, HALVED),
     "LMD": Run("digits_lmd", 500, TAUGHT),
+    "LMD, 2nd run": Run("digits_lmd", 500, TAUGHT, begins="LMD"),
+    "LMD, 3rd run": Run("digits_lmd", 500, TAUGHT, begins="LMD, 2nd run"),
+    "LMD, 2nd run, ends": Run("digits_lmd", 500, (*TAUGHT, ENDS), begins="LMD"),
     "LSD": Run("digits_lsd", 500, CORNERS, taught=False),
     "PSD": Run("digits_lmd", 400, (*TAUGHT, "loss.rule=semigroup")),
     "shortcut": Run(
@@ -285,7 +296,7 @@ def curves(folder: Path) -> np.ndarray:
 def picture(samples: Path, path: Path) -> None:
     """Draw the first samples of every method: a row per method, a column per number of steps."""
     names = [name for name in ORDER if (samples / f"{name}.npz").exists()]
-    figure = Figure((12, 0.34 * len(names) + 0.3), dpi=100, layout="constrained")
+    figure = Figure((12, 0.9 * len(names) + 0.3), dpi=100, layout="constrained")
     panels = figure.subplots(len(names), len(NFE), squeeze=False)
     for line, name in zip(panels, names, strict=True):
         stored = read_arrays(samples / f"{name}.npz")
@@ -293,7 +304,7 @@ def picture(samples: Path, path: Path) -> None:
         for axes, steps in zip(line, NFE, strict=True):
             axes.set(xticks=[], yticks=[], frame_on=False)
             if (x := stored.get(f"steps_{steps}")) is not None:
-                axes.imshow(grid(x, columns=len(x)), interpolation="nearest")
+                axes.imshow(grid(x, columns=5), interpolation="nearest")
     for axes, steps in zip(panels[0], NFE, strict=True):
         axes.set_title(f"{steps} step{'s' * (steps > 1)}", fontsize=9)
     figure.savefig(path)

@@ -9,6 +9,7 @@ from diffjax.aot import targets
 from experiments.markdown import filled
 
 FITS = json.loads(make_fits.FILE.read_text())
+PUBLISHED = json.loads(make_fits.PUBLISHED_FILE.read_text())
 
 
 @pytest.mark.thorough
@@ -35,15 +36,30 @@ def test_no_target_sends_much_more_than_its_algorithm_asks_for(target):
         devices, ring = found["devices"], (found["devices"] - 1) / found["devices"]
         split = devices if case == "dit" else 1
         params = found["sizes"]["state"] * split / 4  # bytes in float32, beside three copies
-        # Data: one all-reduce in float32. FSDP: two gathers, and one reduction, in bfloat16.
+        # Data: one all-reduce in float32. FSDP: two gathers, and one reduction, in bfloat16; less,
+        # since vectors are sent in place of the weights of the modulation.
         ideal = ring * params * (2 if case == "mlp" else 3 / 2)
-        # On v4 and v5p XLA reduces the gradients of blocks by all-reduce, not by reduce-scatter.
-        most = 1.4 if found["target"].startswith(("tpu:v4", "tpu:v5p")) else 1.2
-        assert 0.9 * ideal < found["sent"] < most * ideal
+        assert 0.6 * ideal < found["sent"] < 1.2 * ideal
         assert found["estimate"]["seconds"] > 0 and found["left"] > 0
 
 
-def test_the_document_shows_the_table():
-    """The page would contradict fits.json: run python tests/aot/make_fits.py --table."""
+def test_the_document_shows_the_tables():
+    """The page would contradict the files: run python tests/aot/make_fits.py --table."""
     text = make_fits.DOCUMENT.read_text()
-    assert filled(text, {"fits": make_fits.rows(FITS)}) == text
+    assert filled(text, make_fits.tables()) == text
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_configs_fit_and_send_what_their_algorithm_asks_for(name):
+    """A pod would run out of memory, or spend its time on communication that nobody wants."""
+    for found in PUBLISHED[name].values():
+        assert "refused" not in found and found["left"] > 0
+        ring = (found["devices"] - 1) / found["devices"]
+        split = make_fits.FSDP in found["changes"]
+        params = found["params"] * 4  # bytes in float32
+        parts = next((int(c[17:]) for c in found["changes"] if c.startswith("train.acc")), 1)
+        # Data: one all-reduce in float32. FSDP: two gathers and one reduction, in bfloat16, for
+        # each part of the batch.
+        ideal = ring * params * (3 / 2 * parts if split else 2)
+        # XLA reduces some gradients of convolutions in float32.
+        assert found["sent"] <= (1.2 if "dit" in name or not split else 1.3) * ideal

@@ -45,8 +45,11 @@ def as_published(name: str, **network) -> Experiment:
     """Describe data sets that have to be prepared first, in place of opening them."""
     config = load(name)
     config["network"] = {**config["network"], **network}
+    if "perceptual" in config["loss"]:  # its weights would be downloaded
+        config["loss"]["perceptual"] = "edges"
     prepared = name.startswith(("cifar", "imagenet"))
     form = labelled("image", (32, 32, 3), 10 * config["data"]["labels"]) if prepared else None
+    form = labelled("latent", (4, 4, 2), 10) if "codec" in config["data"] else form
     return builder.experiment(config, form)
 
 
@@ -162,7 +165,10 @@ def test_an_unknown_field_is_refused_with_a_suggestion(assignment, place, hint):
 @pytest.mark.parametrize(
     ("place", "hint"),
     [
-        ("data.name", "known: array, checkerboard, digits, folder, latents, moons, table, tfds"),
+        (
+            "data.name",
+            "known: array, checkerboard, digits, emoji, folder, latents, moons, table, tfds",
+        ),
         ("sde.name", "known: flow, sub_vp, ve, vp"),
         ("sde.schedule.name", SCHEDULE_NAMES),
         ("parameterization.name", "edm, eps, score, v, velocity, x0"),

@@ -57,6 +57,8 @@ def test_the_published_autoencoder_has_its_number_of_parameters():
 def test_settings_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="multipliers="):
         autoencoder(channels=48, groups=32)
+    with pytest.raises(ValueError, match="4 is no level; needs numbers below 4"):
+        autoencoder(attention_levels=(3, 4))
     with pytest.raises(ValueError, match="float16"):
         autoencoder(dtype="float16")
     with pytest.raises(ValueError, match="multiples of 8"):

@@ -85,8 +85,10 @@ def test_the_rule_of_glm_image_and_of_ldms_first_batch():
     glm = rule_of(stated | {"scaling_factor": 0.5}, {}, "statistics").normalisation
     np.testing.assert_allclose(glm(jnp.asarray(RAW)), (RAW - f32(MEAN)) / f32(STD), rtol=1e-6)
     assert by_deviation(RAW).scale == pytest.approx(RAW.std(ddof=1), rel=1e-6)
-    with pytest.raises(ValueError, match="set rule='statistics'"):
-        rule_of(stated, {})
+    for unset in ({}, {"scaling_factor": 0.18215}):  # as a config is saved that nobody set
+        with pytest.raises(ValueError, match="set rule='statistics'"):
+            rule_of(stated | unset, {})
+    assert rule_of(stated | {"scaling_factor": None}, {}).normalisation.std == 1.0
     with pytest.raises(ValueError, match="latents_mean=None: needs one number for each channel"):
         rule_of(KL, {}, "statistics")
 

@@ -21,6 +21,7 @@ def source(request) -> Callable[[str], Source]:
         "table": lambda: {"path": str(of("tiny_table")), "holdout": 0.3, "label": "sort"},
         "latents": lambda: {"path": str(of("tiny_latents")), "holdout": 0.3},
         "digits": dict,
+        "emoji": dict,
         "moons": dict,
         "checkerboard": dict,
     }

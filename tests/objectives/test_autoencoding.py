@@ -16,6 +16,7 @@ import diffjax
 from diffjax import builder
 from diffjax.config import ConfigError, load, override
 from diffjax.denoiser import Model
+from diffjax.features import Distance
 from diffjax.features.similarity import psnr, ssim
 from diffjax.nets import Autoencoder
 from diffjax.nets.costs import count, flops
@@ -321,6 +322,27 @@ def test_a_run_shows_reconstructions_and_is_not_sampled(tmp_path):
     np.testing.assert_allclose(mean.var((0, 1, 2)) + (std**2).mean((0, 1, 2)), 1, rtol=1e-4)
     with pytest.raises(ConfigError, match="generates no samples: train a network in its latents"):
         trained.sample(2)
+    with pytest.raises(ConfigError, match="generates no samples"):  # likelihoods, teachers, ...
+        jax.eval_shape(trained.denoise, jnp.zeros((2, 8, 8, 1)), jnp.ones(2))
+
+
+def test_the_perceptual_distance_is_weighed_and_its_weights_are_held():
+    """Gradients would train the weights of LPIPS, or its weight be that of one value."""
+    largest = lambda params, x, y: params["w"] * jnp.abs(x - y).max((1, 2, 3))
+    far = Distance("far", {"w": 3.0}, largest)
+    model, x, params, loss = parts_of_a_loss()
+    loss = Autoencoding(
+        learned_scale=False, kl_weight=0.0, perceptual_weight=0.5, perceptual=lambda: far
+    )
+    held = loss.hold(model, params)
+    assert held == {"perceptual": {"w": 3.0}} and loss.distance is far
+    assert Autoencoding(perceptual=lambda: far).hold(model, params) == {}
+    context = Context(model, params, {"x": x}, jax.random.key(0), held=held)
+    eps = jax.random.normal(jax.random.split(context.key, 3)[0], (4, 2))
+    mean, logvar = dense_encode(params["network"], x)
+    difference = jnp.abs(dense_decode(params["network"], mean + jnp.exp(logvar / 2) * eps) - x)
+    wanted = (difference.sum((1, 2, 3)) + 16 * 0.5 * 3 * difference.max((1, 2, 3))).mean()
+    np.testing.assert_allclose(loss(context)[0], wanted, rtol=1e-5)
 
 
 @pytest.mark.thorough

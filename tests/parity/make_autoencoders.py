@@ -31,12 +31,14 @@ SMALL |= {"up_block_types": UP, "norm_num_groups": 8}
 PLAIN = {"use_quant_conv": False, "use_post_quant_conv": False}
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "sd": ("AutoencoderKL", SMALL),
-    "sd3_plain": (
+    "vavae": (
         "AutoencoderKL",
         SMALL
         | PLAIN
-        | {"latent_channels": 16, "scaling_factor": 1.5305, "shift_factor": 0.0609}
-        | {"mid_block_add_attention": False, "layers_per_block": 2},
+        | {"latent_channels": 16, "mid_block_add_attention": False, "layers_per_block": 2}
+        | {"down_block_types": [DOWN[0], "AttnDownEncoderBlock2D"]}
+        | {"up_block_types": ["AttnUpDecoderBlock2D", UP[0]]}
+        | {"latents_mean": [0.1] * 16, "latents_std": [2.0] * 16, "scaling_factor": None},
     ),
     "flux2": (
         "AutoencoderKLFlux2",

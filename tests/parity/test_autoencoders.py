@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import make_dit
 import numpy as np
 import pytest
-from make_autoencoders import CASES, LABELS, SIDE, SIZES, STEPS, noise
+from make_autoencoders import CASES, LABELS, SIDE, STEPS, noise
 from make_features import drawn
 from programs import quick
 from rows import sampled
@@ -20,6 +20,8 @@ from diffjax.denoiser import Denoiser
 from diffjax.io.contents import Contents
 from diffjax.io.reading import write
 from diffjax.io.trees import flat
+from diffjax.nets.autoencoder import autoencoder as of_kl
+from diffjax.nets.tiny import tiny as of_tiny
 from diffjax.published import autoencoder
 from diffjax.published.dit import dit
 
@@ -142,15 +144,33 @@ def test_a_folder_and_its_older_forms_give_the_same_codec(tmp_path):
     ckpt = codecs.load(tmp_path / "v1.safetensors", rule="sd")
     # Its norms have 32 groups, which no tensor states.
     same(ckpt.params, codec.params)
+    # A training checkpoint of LDM holds its losses too, and the scale that it measured.
+    ldm = {k.removeprefix("first_stage_model."): v for k, v in single.items() if "first" in k}
+    ldm |= {"loss.logvar": np.zeros(()), "scale_factor": np.float32(0.25)}
+    measured = codecs.CODECS["kl"](Contents(ldm, {}))
+    same(measured.params, codec.params)
+    assert measured.normalisation.scale == 4.0
 
 
-@pytest.mark.parametrize("name", some(SIZES, ("taesd",)))
+F8 = {"multipliers": (1, 2, 4, 4), "blocks": 2, "attention": True, "attention_levels": ()}
+TINY = (1, 3, 3, 3)
+PUBLISHED = {
+    "sd-f8": (autoencoder.kl_table(F8 | {"quantised": True}), of_kl(quantised=True)),
+    "sd3-f8": (autoencoder.kl_table(F8 | {"quantised": False}), of_kl(latent=16)),
+    "taesd": (autoencoder.tiny_table(TINY, TINY), of_tiny()),
+}
+COUNTS = {"sd-f8": (248, 83653863), "sd3-f8": (244, 83819683), "taesd": (134, 2445063)}
+
+
+@pytest.mark.parametrize("name", some(COUNTS, ("taesd",)))
 def test_published_sizes_have_the_published_names_and_shapes(name):
     """Files of the published size would be refused."""
+    table, network = PUBLISHED[name]
     shapes = json.loads(str(STORED[f"size/{name}"]))
-    empty = {k: np.broadcast_to(np.float32(0), s) for k, s in shapes.items()}
-    kind, config = SIZES[name]
-    convert = autoencoder.tiny if kind == "AutoencoderTiny" else autoencoder.kl
-    params = convert(Contents(empty, {}, config={"_class_name": kind, **config})).params
-    counts = {"sd-f8": (248, 83653863), "sd3-f8": (244, 83819683), "taesd": (134, 2445063)}
-    assert (len(shapes), sum(a.size for a in flat(params).values())) == counts[name]
+    assert {theirs for _, *names in table.values() for theirs in names} == set(shapes)
+    views = {k: np.broadcast_to(np.float32(0), shape) for k, shape in shapes.items()}
+    ours = {k: layout(*map(views.get, names)).shape for k, (layout, *names) in table.items()}
+    x = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    params = flat(jax.eval_shape(network.init, jax.random.key(0), x))
+    assert ours == {k: a.shape for k, a in params.items()}
+    assert (len(shapes), sum(a.size for a in params.values())) == COUNTS[name]

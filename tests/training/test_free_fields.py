@@ -115,7 +115,8 @@ def test_a_completed_config_means_the_same(name):
     config = load(name)
     whole = builder.completed(config)
     assert builder.completed(whole) == whole and json.loads(json.dumps(whole))
-    for section, fill in FILLED.items():
+    here = lambda sections: {k: v for k, v in sections.items() if k in config}
+    for section, fill in here(FILLED).items():
         assert fill(config[section]) == whole[section]
         assert set(whole[section]) >= set(config[section])
     assert set(whole["train"]) == set(vars(Train()))
@@ -125,7 +126,7 @@ def test_a_completed_config_means_the_same(name):
         "ema": lambda spec: construct_averages(spec, "ema"),
         "train": lambda spec: builder.call(Train, spec, "train"),
     }
-    for section, build in sections.items():
+    for section, build in here(sections).items():
         assert build(whole[section]) == build(config[section]), section
     # A weight with its own defaults is another object, and the same function.
     build = lambda spec: vars(construct_loss(spec, "loss")[0])

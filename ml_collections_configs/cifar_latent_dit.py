@@ -1,0 +1,24 @@
+"""CIFAR-10, class-conditional, in the latents of cifar_vae: a small DiT, flow matching.
+
+TFDS_DATA_DIR=... python -m diffjax.train --config=configs/cifar_vae.py --workdir=runs/cifar_vae
+TFDS_DATA_DIR=... python -m diffjax.tools.encode tfds:cifar10 --codec=runs/cifar_vae \
+    --out=data/cifar_vae_latents --flips
+python -m diffjax.train --config=configs/cifar_latent_dit.py --workdir=runs/cifar_latent
+
+Other places are `--config.data.name=latents:PATH --config.data.codec=RUN`. No result was measured
+yet.
+"""
+
+import ml_collections
+
+from ml_collections_configs import digits_latent_dit, parts
+
+
+def get_config() -> ml_collections.ConfigDict:
+    return parts.changed(
+        digits_latent_dit.get_config().to_dict(),
+        data=dict(name="latents:data/cifar_vae_latents", codec="runs/cifar_vae", labels=True),
+        network=dict(width=256, depth=8, heads=4),
+        optimizer=dict(learning_rate=1e-3),
+        train=dict(steps=20_000, batch_size=128, sample_every=5000, checkpoint_every=1000),
+    )
