@@ -1,7 +1,11 @@
 """Encoding of data sets: what is stored, drawn in training, resumed and refused."""
 
 import json
+import os
 import re
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -16,6 +20,16 @@ from diffjax.data.source import NoSplit
 from diffjax.tools.encode import doubt
 
 CODEC = "codecs_of_tests:codec"
+SLOW = """
+import time
+from diffjax.codecs import encoding
+from diffjax.tools import encode
+
+append, encoding.SECONDS = encoding.Rows.append, 0.2
+encoding.Rows.append = lambda *args: (append(*args), time.sleep(0.3))
+encode.run()
+"""
+"""The command, which waits after each block."""
 
 
 def images(num: int, seed: int = 0) -> Memory:
@@ -165,3 +179,27 @@ def test_the_command_encodes_for_training(tmp_path, monkeypatch, capsys):
             assert ended(monkeypatch, "tools.encode", *other) == 2
             error = capsys.readouterr().err
             assert line in error and error.count("\n") == 1
+
+
+@pytest.mark.thorough
+def test_an_encoding_that_is_killed_resumes_with_the_same_bytes(tmp_path, monkeypatch):
+    """Rows that a killed process had written but not recorded would stand twice in the files."""
+    np.savez(tmp_path / "a.npz", x=images(40).x, y=images(40).label)
+    flags = ("array:a.npz,holdout=0.2", "--batch-size=4", f"--codec={CODEC}")
+    (tmp_path / "slow.py").write_text(SLOW)
+    monkeypatch.chdir(tmp_path)
+    killed = subprocess.Popen(
+        [sys.executable, "slow.py", *flags, "--out=some"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    file, deadline = tmp_path / "some" / "train" / "moments.npy", time.monotonic() + 600
+    while not (file.exists() and file.stat().st_size > 3000):
+        assert killed.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    killed.kill()
+    killed.wait()
+    assert not (tmp_path / "some" / "encoded.json").exists()
+    with one_device():
+        for out in ("some", "whole"):
+            assert ended(monkeypatch, "tools.encode", *flags, f"--out={out}") == 0
+    assert bytes_of(tmp_path / "some") == bytes_of(tmp_path / "whole")

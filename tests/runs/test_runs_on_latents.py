@@ -1,6 +1,7 @@
 """Networks of latents with a codec: what is written, shown and judged are images."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -74,8 +75,9 @@ def test_samples_are_images_unless_latents_are_asked_for(command, tmp_path):
         np.testing.assert_array_equal(np.asarray(last), np.asarray(a))
 
 
-def test_images_are_judged_against_the_encoded_images(command, run, tmp_path):
-    """Decoded samples would be compared with latents, or with images of another data set."""
+@pytest.mark.thorough
+def test_decoded_samples_are_judged_against_images(command, run):
+    """Latents would be compared, or stored samples of another codec be reused."""
     flags = ("--num=8", "--metrics=precision_recall:k=1", "--guidance=1")
     code, _, err = command("evaluate", *flags)
     assert code == 2 and "--data: missing: samples are decoded to images" in err, err
@@ -85,6 +87,10 @@ def test_images_are_judged_against_the_encoded_images(command, run, tmp_path):
     protocol = result["protocol"]
     assert protocol["codec"]["fingerprint"] == "haar"
     assert protocol["reference"]["data"] == "digits"
+
+
+def test_samples_are_compared_with_the_images_that_were_encoded(tmp_path):
+    """Decoded samples would be compared with latents, or with images of another data set."""
     origin = tmp_path / "z"
     origin.mkdir()
     (origin / "encoded.json").write_text(json.dumps({"data": {"name": "digits"}}))
@@ -93,6 +99,8 @@ def test_images_are_judged_against_the_encoded_images(command, run, tmp_path):
     assert compared_section(section | {"codec": CODEC}) == {"name": "digits"}
     assert compared_section(section, codec=CODEC) == {"name": "digits"}
     assert compared_section(section, "moons,size=4", CODEC) == {"name": "moons", "size": 4}
+    with pytest.raises(ConfigError, match="--data: missing: samples are decoded to images"):
+        compared_section({"name": "latents:nowhere"}, codec=CODEC)
 
 
 @pytest.mark.parametrize(
@@ -123,3 +131,53 @@ def test_the_codec_of_a_run_is_that_of_its_config_or_another(run):
         assert trained.job(start=np.zeros((1, *SHAPE)), latents=True).start.shape == (1, *SHAPE)
         with pytest.raises(ConfigError, match="encoded by the codec haar"):
             _ = diffjax.load(run, codec=f"{CODEC},fingerprint=vae").codec
+
+
+@pytest.fixture
+def encoded(run, tmp_path, monkeypatch):
+    """A copy of the run that has latents of images as its data."""
+    x, y = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 1), np.uint8), np.arange(40) % 10
+    np.savez(tmp_path / "a.npz", x=x, y=y)
+    flags = (f"array:{tmp_path / 'a.npz'},holdout=0.3", f"--codec={CODEC}")
+    with one_device():
+        assert ended(monkeypatch, "tools.encode", *flags, f"--out={tmp_path / 'z'}") == 0
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    config = json.loads((copy / "config.json").read_text())
+    config["data"]["name"] = f"latents:{tmp_path / 'z'}"
+    (copy / "config.json").write_text(json.dumps(config))
+    (copy / "SHA256SUMS").unlink()
+    return copy
+
+
+@pytest.mark.thorough
+def test_what_draws_data_or_samples_shows_images(encoded, tmp_path, monkeypatch, capsys):
+    """A page, a film or a question for people would show latents in false colours."""
+    from diffjax.data.kinds import latent
+
+    monkeypatch.setattr(latent, "shades", pytest.fail)
+    out = tmp_path / "out"
+    out.mkdir()
+    with one_device():
+        for name, *flags in (
+            ("sample", "--num=2", f"--trajectory={out / 'way.png'}", f"--out={out / 's.npz'}"),
+            ("tools.report", f"--out={out / 'page.html'}"),
+            ("tools.likelihood", "rank", "--metric=bpd:num=4,steps=2", f"--out={out / 'r.png'}"),
+        ):
+            command = [*flags[:1]] if name == "tools.likelihood" else []
+            flags = [*command, f"--workdir={encoded}", *flags[len(command) :]]
+            assert ended(monkeypatch, name, *flags) == 0, capsys.readouterr().err
+        assert "bits/dim on 4 latents of latents:" in capsys.readouterr().out
+        sets = (str(out / "s.npz"), str(encoded), "--split=train", "--num=1")
+        asked = ended(monkeypatch, "tools.compare", *sets, f"--out={out / 'ask'}")
+        assert asked == 0, capsys.readouterr().err
+        config = f"--config={tmp_path / 'config.py'}"
+        data = {"name": f"latents:{tmp_path / 'z'}", "codec": CODEC}
+        fields = f"import ml_collections\nfields = {CONFIG | {'data': data}}\n"
+        get_config = "get_config = lambda: ml_collections.ConfigDict(fields)\n"
+        (tmp_path / "config.py").write_text(fields + get_config)
+        forward = ("forward", config, "--num=1", f"--out={out / 'f.png'}")
+        assert ended(monkeypatch, "tools.plot", *forward) == 0, capsys.readouterr().err
+    assert "No picture of the data" not in (out / "page.html").read_text()
+    for name in ("way.png", "r.png", "f.png"):
+        assert (out / name).stat().st_size > 1000
