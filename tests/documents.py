@@ -38,7 +38,13 @@ NETWORKS = {
     "mlp": ["network.width=16", "network.depth=1"],
     "dit": ["network.width=8", "network.depth=1", "network.heads=2"],
     "edm2": ["network.channels=8", "network.multipliers=(1,)", "network.blocks=1"],
-    "autoencoder": ["network.channels=2", "network.multipliers=(1,)", "network.groups=1"],
+    "autoencoder": [
+        "network.channels=2",
+        "network.multipliers=(1,)",
+        "network.groups=1",
+        "train.held_out_every=3",
+        "train.held_out=8",
+    ],
 }
 
 
