@@ -188,10 +188,7 @@ class Batches:
         return 2**62 // self.batch_size
 
     def items(self, index: int) -> np.ndarray:
-        """Return the indices (B,) of the items of a batch in the source.
-
-        `source.captions(batches.items(k))` are the captions of batch k.
-        """
+        """Return the indices (B,) of the items of a batch in the source, as for its captions."""
         place = self._places(index)
         return self._balanced(place) if self.reading.balanced else self._each(place)
 
