@@ -60,7 +60,7 @@ def test_each_command_gets_the_flags_that_follow_its_name(call, command):
     [
         ([], "error: diffjax: no command given; known: train, sample, evaluate, tools"),
         (["trian"], "error: diffjax trian: no such command (did you mean 'train'?)"),
-        (["tools"], "error: diffjax tools: no command given; known: compare,"),
+        (["tools"], "error: diffjax tools: no command given; known: codec, compare,"),
         (["tools", "train"], "error: diffjax tools train: no such command"),
         (["__main__"], "error: diffjax __main__: no such command"),
     ],
@@ -77,7 +77,7 @@ def test_the_package_of_tools_is_a_command():
     line = [sys.executable, "-m", "diffjax.tools"]
     done = subprocess.run(line, capture_output=True, text=True)
     assert done.returncode == 2
-    assert done.stderr.startswith("error: diffjax tools: no command given; known: compare,")
+    assert done.stderr.startswith("error: diffjax tools: no command given; known: codec, compare,")
 
 
 def test_the_version_is_that_of_the_package(call):

@@ -16,7 +16,7 @@ FOLDER = "ml_collections_configs"
 STAY = {
     "data": (
         *("labels", "conditions", "flip", "crop", "balanced", "dequantize", "augment"),
-        *("memory", "workers", "timeout"),
+        *("memory", "workers", "timeout", "codec"),
     ),
     "sde": ("schedule",),
     "network": ("conditions",),

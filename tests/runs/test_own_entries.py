@@ -253,7 +253,7 @@ def test_a_run_of_a_notebook_takes_its_entries_again(run, tmp_path):
     for name in ("small", "rings", "Regression"):
         text = text.replace(f"{HERE}:{name}", f"__main__:{name}_of_a_notebook")
     (moved / "config.json").write_text(text)
-    with pytest.raises(ConfigError, match=r"network.name='__main__:small_of_.*load\(path, netw"):
+    with pytest.raises(ConfigError, match=r"name='__main__:.*_of_.*load\(path, netw"):
         diffjax.load(moved)
     loaded = diffjax.load(moved, network=small, objective=Regression)  # no data, no source
     cond = {"wind": [[0.5]]}
@@ -284,7 +284,7 @@ def folder(tmp_path, monkeypatch):
         ("ending_entries:small", "cannot be imported: SystemExit: 3"),
         ("fine_entries:smal", "the module has no 'smal' (did you mean 'small'?); known: small"),
         ("fine_entries:WIDTH", "is of type int; needs a function or a class"),
-        ("fine_entries", "unknown; known: dit"),
+        ("fine_entries", "unknown; known: autoencoder, dit"),
         ("mlp:width", "'width' has no value; the form is mlp:argument=value,..."),
     ],
 )

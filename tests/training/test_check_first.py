@@ -19,7 +19,7 @@ from diffjax.data.form import labelled
 from diffjax.devices import mesh
 from diffjax.objectives.pairings import optimal_transport
 from diffjax.samplers.run import Result
-from diffjax.training import loop
+from diffjax.training import loop, pictures
 
 FILE = Path(__file__).parents[1] / "moons.py"
 
@@ -169,7 +169,7 @@ def test_a_failed_picture_of_samples_is_reported_and_not_drawn(monkeypatch, capl
     """A run would show noise as samples, although sampling failed."""
     made = experiment()
     bad = Result(jnp.zeros((6, 2)), jnp.asarray(1))
-    monkeypatch.setattr(loop, "generate", lambda *_, **__: bad)
+    monkeypatch.setattr(pictures, "generate", lambda *_, **__: bad)
     layout = mesh.layout(jax.devices()[:1])
     state = types.SimpleNamespace(ema={"power": {}}, weights=lambda name: {})
     log = types.SimpleNamespace(paused=contextlib.nullcontext, picture=None)
