@@ -96,18 +96,14 @@ class Subject:
         sde = self.denoise.sde
         there = self.source.form.names
         names = ", ".join(n if n in there else f"no {n}" for n in self.form.names)
-        latents = {"items": "latents"} if self.form.kind == "latent" else {}
-        return (
-            dict(self.about)
-            | latents
-            | {
-                "seed": self.seed,
-                "given": names or "nothing",
-                "t_min": sde.t_min,
-                "logsnr": [float(sde.logsnr(jnp.asarray(t))) for t in (sde.t_min, sde.t_max)],
-                "batch_size": self.batch_size,
-            }
-        )
+        about = dict(self.about) | ({"items": "latents"} if self.form.kind == "latent" else {})
+        return about | {
+            "seed": self.seed,
+            "given": names or "nothing",
+            "t_min": sde.t_min,
+            "logsnr": [float(sde.logsnr(jnp.asarray(t))) for t in (sde.t_min, sde.t_max)],
+            "batch_size": self.batch_size,
+        }
 
 
 def over(

@@ -16,12 +16,11 @@ from diffjax.data.form import Form
 from diffjax.devices.mesh import layout
 from diffjax.features.lpips import Distance
 from diffjax.features.similarity import psnr, ssim
+from diffjax.objectives.autoencoding import EMPTY
 from diffjax.progress import Progress
 
 NEAR = (0.5, 2.0)
 """Deviations of normalised latents, in those of the rule, between which nothing is reported."""
-EMPTY = 0.01
-"""Divergence, in nats per value, below which a channel says next to nothing of an image."""
 
 
 class Reconstructed(NamedTuple):

@@ -1,8 +1,8 @@
 """Training of autoencoders: reconstruction, the KL divergence of the latents, a discriminator.
 
 With error e(d) of the difference d = x_hat - x, perceptual distance P of the item with its weight
-w, learned log-scale s, and sums over the values of an
-item (arXiv:2112.10752, app. G, and its code),
+w, learned log-scale s, and sums over the values of an item (arXiv:2112.10752, app. G, and its
+code),
 
     loss = mean over items of [ sum((e(d) + w P) exp(-s) + s) + kl_weight KL ],
     KL = sum(mu^2 + sigma^2 - 1 - log sigma^2) / 2.
