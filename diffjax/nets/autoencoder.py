@@ -35,8 +35,8 @@ class Autoencoder(Network):
     encode: `(params, x) -> (mean, logvar)`, both (B, H / factor, W / factor, latent), of images x
     (B, H, W, C). decode: `(params, z) -> x`. params: {"encoder": ..., "decoder": ...}. factor: the
     ratio of the sides of images and latents. latent: the number of channels of a latent. last: the
-    path of the kernel of the last layer of the decoder among the parameters. As a network, it returns
-    the reconstruction of the mean and ignores c_noise and conditions, so that the trainer,
+    path of the kernel of the last layer of the decoder among the parameters. As a network, it
+    returns the reconstruction of the mean and ignores c_noise and conditions, so that the trainer,
     checkpoints and sharding treat it as any other network.
 
     >>> tiny = autoencoder(channels=8, multipliers=(1, 2), blocks=1, latent=2, groups=4)
