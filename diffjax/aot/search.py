@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+PRECISION = 0.01
+"""Of a largest batch, relative. Compilers choose buffers anew for each batch, so that memory does
+not grow by the same amount with each item."""
+
 
 def largest(used: Callable[[int], int | None], memory: int, unit: int, start: int) -> int:
     """Return the largest multiple of `unit` whose program fits in `memory` bytes, 0 if none does.
 
-    used: the bytes of the program of a batch, None where its compiler refuses it; it should grow
-    with the batch. start: the batch to try first. The bracket between what fits and what does not
-    is cut, in turn, where the line through two measured sizes reaches the limit, and in the middle.
+    It is the largest to within `PRECISION`: the next batch is not tried where it is closer than
+    that. used: the bytes of the program of a batch, None where its compiler refuses it; it should
+    grow with the batch. start: the batch to try first. The bracket between what fits and what does
+    not is cut, in turn, where the line through two measured sizes reaches the limit, and in the
+    middle.
 
     >>> tries = []
     >>> largest(lambda n: tries.append(n) or 1000 + 10 * n, memory=9000, unit=8, start=128)
@@ -21,7 +27,7 @@ def largest(used: Callable[[int], int | None], memory: int, unit: int, start: in
     fitting, refused = 0, 0  # in units; nothing is refused yet
     sizes: dict[int, int] = {}
     number, turn = max(1, start // unit), 0
-    while not refused or refused - fitting > 1:
+    while not refused or refused - fitting > max(1, PRECISION * fitting):
         size = used(number * unit)
         if size is not None:
             sizes[number] = size

@@ -19,7 +19,7 @@ the command that installs it. Use a virtual environment of its own for each of t
 
 --sweep compiles the product of the values below and prints one row for each:
 batch: half, once, twice and four times the batch of the config; sharding: data and fsdp; remat: the
-settings of the network. --largest searches for the largest batch that fits.
+settings of the network. --largest searches for the largest batch that fits, to 1 %.
 """
 
 from __future__ import annotations
