@@ -17,23 +17,26 @@ NAMED = ("vector", "tokens", "map")
 PREFIX = "cond_"
 """Prefix of the name of any other condition in files of arrays."""
 BY_RANK = {1: "label", 2: "vector", 3: "tokens"}
-"""Default kind of a condition, by the rank of its array (N, ...); for a higher rank it is map."""
+"""Default kind of a condition, by the rank of its array (N, ...); for a higher rank it is map.
+Integers (N, L) are words."""
 
 
 def describe(name: str, value: np.ndarray, classes: int = 0, longest: int = 0) -> Spec:
     """Return the spec of a condition with values (N, ...) for all items.
 
-    classes: the number of classes of labels, where more are known than occur. longest: the number
-    of positions of an item, for lengths; unsigned integers are always lengths. Raises ValueError
+    classes: the number of classes of labels, or of words, where more are known than occur. longest:
+    the number of positions of an item, for lengths; unsigned integers are always lengths. Raises ValueError
     for values whose type or shape suits no condition.
     """
     if np.issubdtype(value.dtype, np.unsignedinteger):
         return Spec(name, "length", longest)
     kind = name if name in NAMED else BY_RANK.get(value.ndim, "map")
+    if kind == "vector" != name and np.issubdtype(value.dtype, np.integer):
+        kind = "words"
     has = f"{name}: is {value.dtype} of shape {value.shape}"
-    if kind == "label":
+    if kind in ("label", "words"):
         if not np.issubdtype(value.dtype, np.integer) or (len(value) and value.min() < -1):
-            raise ValueError(f"{has}; needs integers >= 0, or -1 for no class")
+            raise ValueError(f"{has}; needs integers >= 0, or -1 for none")
         return Spec(name, kind, classes or 1 + max(int(value.max(initial=0)), 0))
     least = {"vector": 2, "tokens": 3, "map": 2}[kind]
     right = value.ndim == least if kind != "map" else value.ndim >= least
@@ -105,11 +108,13 @@ def check(conditions: Mapping[str, np.ndarray], num: int, shape: tuple[int, ...]
 def missing(spec: Spec, num: int, shape: tuple[int, ...]) -> np.ndarray:
     """Return the values that stand for a missing condition in `num` items of `shape`.
 
-    They are -1 for a label and NaN for floats. A length is never missing: an item without one has
+    They are -1 for labels and words, and NaN for floats. A length is never missing: an item without one has
     the full length.
     """
     if spec.kind == "label":
         return np.full(num, -1, np.int32)
+    if spec.kind == "words":
+        return np.full((num, 1), -1, np.int32)
     if spec.kind == "length":  # never missing
         return np.full(num, spec.size, np.uint32)
     axes = {"tokens": (1,), "map": shape[:-1]}.get(spec.kind, ())
@@ -140,6 +145,8 @@ def requested(spec: Spec, value: Any, shape: tuple[int, ...]) -> np.ndarray:
         return missing(spec, 1, shape)
     if spec.kind == "label":
         return _labels(spec, value, place)
+    if spec.kind == "words":
+        return _words(spec, value, place)
     if spec.kind == "length":
         return lengths(value, spec.size, place)
     try:
@@ -209,6 +216,16 @@ def _labels(spec: Spec, value: Any, place: str) -> np.ndarray:
         raise ValueError(f"{place}: needs one integer, or several in turn")
     if bad := [int(k) for k in rows if not -1 <= k < spec.size]:
         raise ValueError(f"{spec.name}={bad[0]}: no such class; known: 0 to {spec.size - 1}")
+    return rows.astype(np.int32)
+
+
+def _words(spec: Spec, value: Any, place: str) -> np.ndarray:
+    rows = np.atleast_1d(np.asarray(value))
+    rows = rows[None] if rows.ndim == 1 else rows
+    if rows.ndim != 2 or not rows.size or not np.issubdtype(rows.dtype, np.integer):
+        raise ValueError(f"{place}: needs integers (L,), or several such rows")
+    if len(bad := rows[(rows < -1) | (rows >= spec.size)]):
+        raise ValueError(f"{spec.name}={bad[0]}: no such word; known: 0 to {spec.size - 1}")
     return rows.astype(np.int32)
 
 

@@ -36,9 +36,10 @@ def spread(tables: list[Array]) -> Float[Array, "l _"]:
     grid, parts = tuple(len(table) for table in tables), []
     for axis, table in reversed(list(enumerate(tables))):
         shape = [n if i == axis else 1 for i, n in enumerate(grid)]
-        wide = table.reshape(*shape, -1)
+        wide = table.reshape(*shape, table.shape[1])
         parts.append(jnp.broadcast_to(wide, (*grid, table.shape[1])))
-    return jnp.concatenate(parts, -1).reshape(math.prod(grid), -1)
+    joined = jnp.concatenate(parts, -1)
+    return joined.reshape(math.prod(grid), joined.shape[-1])
 
 
 def sincos(grid: tuple[int, ...], width: int) -> Float[Array, "l w"]:

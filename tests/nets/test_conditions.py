@@ -33,7 +33,10 @@ SMALL = {
     "dit": ({"width": 12, "depth": 2, "heads": 2}, GRID),
     "mlp": ({"width": 12, "depth": 1}, (5,)),
 }
-SIZES = {"label": 3, "vector": 4, "tokens": 5, "map": 2, "augment": 6, "to": 1, "guidance": 1}
+SIZES = {
+    **{"label": 3, "vector": 4, "tokens": 5, "words": 7},
+    **{"map": 2, "augment": 6, "to": 1, "guidance": 1},
+}
 """Sizes of those that may be missing; tests/nets/test_length.py has the one that may not."""
 MORE = (Vector(2, "place"), Tokens(3, "caption"), Label(2, "style"))
 """Further conditions of a kind, under names of their own."""
@@ -83,7 +86,8 @@ def values(condition, x, seed=2):
     rng, shape = np.random.default_rng(seed), condition.shape(x.shape)
     shape = [2 if n is None else n for n in shape]
     if jnp.issubdtype(condition.missing(x).dtype, jnp.integer):
-        return jnp.asarray((np.arange(B) + seed) % condition.size, jnp.int32)
+        integers = np.arange(np.prod(shape)).reshape(shape) + seed
+        return jnp.asarray(integers % condition.size, jnp.int32)
     return jnp.asarray(rng.normal(size=shape), jnp.float32)
 
 
@@ -184,9 +188,9 @@ def test_dropout_makes_whole_conditions_missing_at_its_rate(kind):
 
 
 NAMES = {
-    "unet": {"no_tokens", "tokens", "Embedding_0/augment", "Embedding_0/label",
+    "unet": {"no_tokens", "tokens", "no_words", "words", "Embedding_0/augment", "Embedding_0/label",
              "Embedding_0/no_vector", "Embedding_0/vector"},
-    "dit": {"label", "no_tokens", "no_vector", "tokens", "vector"},
+    "dit": {"label", "no_tokens", "no_vector", "no_words", "tokens", "vector", "words"},
     "edm2": {"MPEmbedding_0/label", "MPEmbedding_0/vector"},
     "mlp": {"Embedding_0/augment", "Embedding_0/label", "Embedding_0/no_vector",
             "Embedding_0/vector"},

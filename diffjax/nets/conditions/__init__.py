@@ -23,8 +23,9 @@ from diffjax.nets.conditions.several import Conditions, settled
 from diffjax.nets.conditions.to import To
 from diffjax.nets.conditions.tokens import Tokens
 from diffjax.nets.conditions.vector import Vector
+from diffjax.nets.conditions.words import Words
 
-CONDITIONS = catalogue(Label, Vector, Tokens, Map, Length, Augment, To, Guidance)
+CONDITIONS = catalogue(Label, Vector, Tokens, Words, Map, Length, Augment, To, Guidance)
 
 __all__ = [
     "CONDITIONS",
@@ -39,7 +40,9 @@ __all__ = [
     "To",
     "Tokens",
     "Vector",
+    "Words",
     "absent",
+    "after_null",
     "kind",
     "learned",
     "place",

@@ -165,3 +165,18 @@ def present(value: Float[Array, "..."], dtype: Any) -> tuple[Array, Array]:
 def learned(name: str, samples: int, width: int) -> Vector:
     """Return one learned vector, repeated for all samples, (B, width)."""
     return nn.Embed(1, width, name=name)(jnp.zeros(samples, jnp.int32))
+
+
+def after_null(
+    name: str, tokens: Float[Array, "b m w"], there: Bool[Array, "b m"], *, null: bool
+) -> Sequence:
+    """Return tokens and their mask after one more token, which stands for no tokens.
+
+    It is learned and always present, or zero and never present where `null` is False. name: the
+    `place` of the condition. The function is called inside a module.
+    """
+    first = jnp.zeros_like(tokens, shape=(len(tokens), tokens.shape[-1]))
+    if null:
+        first = learned(f"no_{name}", len(tokens), tokens.shape[-1])
+    there = jnp.concatenate([jnp.full((len(tokens), 1), null), there], 1)
+    return jnp.concatenate([first[:, None], tokens], 1), there

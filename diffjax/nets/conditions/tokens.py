@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from diffjax.nets.conditions.base import Sequence, absent, learned, place, present
+from diffjax.nets.conditions.base import Sequence, absent, after_null, place, present
 
 
 @dataclass(frozen=True)
@@ -51,8 +50,4 @@ class Tokens:
             tokens = nn.Dense(width, name=place(self))(tokens)
         if self.layers == 2:
             tokens = nn.Dense(width, name=f"{place(self)}_out")(nn.gelu(tokens))
-        first = jnp.zeros_like(tokens, shape=(len(value), tokens.shape[-1]))
-        if self.null:
-            first = learned(f"no_{place(self)}", len(value), tokens.shape[-1])
-        there = jnp.concatenate([jnp.full((len(value), 1), self.null), there.all(-1)], 1)
-        return jnp.concatenate([first[:, None], tokens], 1), there
+        return after_null(place(self), tokens, there.all(-1), null=self.null)
