@@ -5,6 +5,8 @@
         --label=3 --out=threes.npz
     python -m diffjax.sample --workdir=runs/digits --index=17 --weight=1,2,4
     python -m diffjax.sample --workdir=runs/digits --from=three.png --strength=0.6
+    python -m diffjax.sample --workdir=runs/emoji --prompt="red apple, noto style" \\
+        --prompt="hedgehog, fluent style" --negative="face" --guidance=3
     python -m diffjax.sample --workdir=runs/moons --trajectory=moons.gif
 
 Sample k depends on (seed, k) and its conditions only, not on --num or --batch-size. By default
@@ -16,6 +18,10 @@ Samples take the values of a list in turn. Several --seed give the first sample 
 the second sample of each, the same samples that every seed gives alone; --index chooses other
 numbers. So --index=17 --weight=1,2,4 gives sample 17 of the run three times, with increasing
 guidance.
+
+A network that was trained with captions draws what --prompt says; --prompts=FILE has one prompt per
+line. Guidance leads away from the text of --negative, or from no text. A picture shows the prompts,
+and its metadata hold them with seed and sampler.
 
 --from=photo.png --strength=0.6 generates variants of a picture: noise is added to it, and the last
 60 % of the steps start from there. Sample k starts from item k of a file or a folder, in turn.
@@ -106,6 +112,17 @@ def flags() -> argparse.ArgumentParser:
         help="class, or classes in turn, by number or name: 3 or 0,1,2 or cat (default: all)",
     )
     flags.add_argument(
+        "--prompt",
+        action="append",
+        metavar="TEXT",
+        help="text that describes the samples; may be repeated, for texts in turn (default: the "
+        "captions of held-out items)",
+    )
+    flags.add_argument(
+        "--prompts", type=cli.path, metavar="FILE", help="text file with one prompt per line"
+    )
+    flags.add_argument("--negative", metavar="TEXT", help="text that guidance leads away from")
+    flags.add_argument(
         "--cond",
         type=condition,
         action="append",
@@ -177,11 +194,15 @@ def run() -> int:
     from diffjax.generation import number
     from diffjax.runs.starts import stored
 
+    asked.prompt = prompts_of(asked)
+
     cli.start(asked)
     form = decoding_of(asked).stored
     asked.start = stored(asked.start, form) if asked.start else None
     starts = 0 if asked.start is None else len(asked.start)
-    asked.num = asked.num or number(asked.seed, asked.index or (), asked.weight or (), starts)
+    asked.num = asked.num or number(
+        asked.seed, asked.index or (), asked.weight or (), asked.prompt or (), starts
+    )
     kind = form.items
     for path in asked.out:
         check(path, endings(kind))
@@ -234,6 +255,8 @@ def generate(asked: argparse.Namespace) -> Generated:
         seed=asked.seed,
         index=asked.index,
         label=asked.label,
+        prompt=asked.prompt,
+        negative=asked.negative,
         cond=conditions_of(asked),
         weight=asked.weight,
         start=asked.start,
@@ -272,6 +295,27 @@ def conditions_of(asked: argparse.Namespace) -> dict[str, Any]:
             except ValueError as error:
                 raise ConfigError(f"--cond={error}") from error
     return values
+
+
+def prompts_of(asked: argparse.Namespace) -> list[str] | None:
+    """Return the prompts of --prompt or of the file --prompts, None for neither.
+
+    Raises ConfigError for both, and for a file that cannot be read or has no lines.
+    """
+    if not asked.prompts:
+        return asked.prompt
+    if asked.prompt:
+        raise ConfigError("--prompts: --prompt sets texts too; allowed: only one of them")
+
+    from diffjax.files import reason
+
+    try:
+        lines = asked.prompts.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeError) as error:
+        raise ConfigError(f"--prompts={asked.prompts}: cannot be read ({reason(error)})") from error
+    if not lines:
+        raise ConfigError(f"--prompts={asked.prompts}: is empty; needs one prompt per line")
+    return lines
 
 
 def trajectory(asked: argparse.Namespace, job: Job) -> None:
@@ -329,7 +373,7 @@ def write(path: Path, samples: Generated) -> None:
     with writing(f"--out={path}"):
         path.parent.mkdir(parents=True, exist_ok=True)
         if end == ".png":
-            plot.save(path, samples.picture())
+            plot.save(path, samples.picture(), samples.stamp)
         elif end == ".npz":
             arrays = [samples.x, *(a for a in (samples.label,) if a is not None)]
             others = {name: value for name, value in samples.cond.items() if name != "label"}

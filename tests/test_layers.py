@@ -14,7 +14,7 @@ LAYERS = (
     ("devices", "io", "schedules", "solvers", "specs"),
     ("data", "nets", "sde"),
     ("draws", "grids", "parameterization", "prediction", "published"),
-    ("codecs", "denoiser", "features", "guidance"),
+    ("codecs", "denoiser", "encoders", "features", "guidance"),
     ("analytic", "likelihood", "samplers", "weights"),
     ("generation", "inverse", "objectives", "plot"),
     ("evaluation", "report", "training"),

@@ -25,6 +25,7 @@ import jax
 from diffjax.builder.codec import construct_codec, construct_decoding
 from diffjax.builder.construct import Applied, call, construct, fields, instance, lookup, refuse
 from diffjax.builder.defaults import completed
+from diffjax.builder.encoder import described, encoder_of
 from diffjax.builder.metrics import check_features, construct_metrics
 from diffjax.builder.network import construct_network
 from diffjax.builder.sampling import (
@@ -165,6 +166,7 @@ def experiment(config: Config, form: Form | None = None, load: Loader | None = N
         seed=seed,
         form=form,
         decodes=functools.partial(construct_decoding, reading.codec, form, "config.data.codec"),
+        encodes=functools.partial(encoder_of, reading.encoder, form, "config.data.encoder"),
         frozen=construct_frozen(config["optimizer"], "config.optimizer"),
         holds=holds,
     )
@@ -233,8 +235,16 @@ def construct_data(
         bind()
 
     @functools.cache
+    def plain_source(split: str) -> Source:
+        return instance(bind()(split), Source, place)
+
+    of_split = plain_source
+    if reading.encoder:
+        of_split = described(plain_source, reading.encoder, f"{place}.encoder")
+
+    @functools.cache
     def source(split: str) -> Source:
-        opened = instance(bind()(split), Source, place)
+        opened = of_split(split)
         refuse(place)(reading.check)(opened)
         return opened
 

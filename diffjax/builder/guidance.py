@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
 from diffjax.builder.construct import call, construct, fields, instance, lookup, refuse
@@ -25,6 +26,7 @@ from diffjax.guidance import (
     Guidance,
     Guided,
     Linear,
+    Negative,
     Null,
     Reference,
     Thresholded,
@@ -59,7 +61,8 @@ class Section:
     entry. sde, form: the process and the form of the data. place: the place of the section in the
     config. per_sample: True if each sample has its own weight, in place of that of the config.
     leads: True if the sampler asks for predictions that lead to a second time, `to`. weighed: True
-    if the network takes the weight of guidance as a condition. All methods raise ConfigError for
+    if the network takes the weight of guidance as a condition. negative: conditions by name,
+    (1, ...), that guidance leads away from in place of missing ones. All methods raise ConfigError for
     settings that cannot guide this process and these data.
     """
 
@@ -70,6 +73,7 @@ class Section:
     per_sample: bool = False
     leads: bool = False
     weighed: bool = False
+    negative: Mapping[str, Any] | None = None
 
     @functools.cached_property
     def fields(self) -> dict[str, Any]:
@@ -92,6 +96,8 @@ class Section:
         rule = construct(RULES, _named(fields["rule"]), f"{place}.rule")
         instance(rule, Rule, f"{place}.rule")
         nothing = not self.per_sample and np.all(np.equal(fields["weight"], 1))
+        if self.negative is not None:
+            reference = self.away(self.negative, reference, bool(nothing))
         if self.weighed and not nothing and (reference, rule) != (Null(), Linear()):
             raise ConfigError(
                 f"{place}: the network takes the weight of distilled guidance; allowed: "
@@ -104,6 +110,24 @@ class Section:
         threshold = construct(THRESHOLDS, _named(fields["threshold"]), f"{place}.threshold")
         instance(threshold, Threshold, f"{place}.threshold")
         return Thresholded(guidance, threshold)
+
+    def away(self, negative: Mapping[str, Any], reference: Reference, nothing: bool) -> Negative:
+        """Return the reference under negative conditions, in place of that without conditions.
+
+        Raises ConfigError for another reference, and without guidance.
+        """
+        if reference != Null():
+            spec = self.fields["reference"]
+            raise ConfigError(
+                f"--negative: {self.place}.reference={spec!r} leads away from something else; "
+                f"allowed: reference='null'"
+            )
+        if nothing:
+            raise ConfigError(
+                f"--negative: has no effect with {self.place}=1, the conditional model; set a "
+                f"weight, such as --guidance=2"
+            )
+        return Negative({name: jnp.asarray(value) for name, value in negative.items()})
 
     def reference(self, spec: Any, place: str) -> Reference:
         """Construct a reference, which may derive from another one in its field `reference`.

@@ -46,6 +46,7 @@ def plan(
     place: str = "config.sampling",
     per_sample: bool = False,
     strength: float = 1.0,
+    negative: Mapping[str, Any] | None = None,
 ) -> Sampling:
     """Plan the sampling of data of this form.
 
@@ -53,6 +54,7 @@ def plan(
     weighed: True if it takes the weight of guidance as a condition.
     per_sample: True if each sample has its own guidance weight (`Sampling.weighted`). strength: the
     share of the steps that remains for samples that start from items (`samplers.start_from`).
+    negative: conditions by name, (1, ...), that guidance leads away from in place of missing ones.
     Raises ConfigError for settings that cannot work.
 
     `sampler`: the method; `adaptive` has neither grid nor steps. `grid`: the times of the rows.
@@ -71,7 +73,15 @@ def plan(
     known(spec, PLANNED, place)
     checked(spec.get("ema", ""), str | float, f"{place}.ema")
     spec = {**SAMPLING, **spec}
-    guided = Section(spec["guidance"], sde, form, f"{place}.guidance", per_sample, weighed=weighed)
+    guided = Section(
+        spec["guidance"],
+        sde,
+        form,
+        f"{place}.guidance",
+        per_sample,
+        weighed=weighed,
+        negative=negative,
+    )
     fields(spec.get("sampler", {}), f"{place}.sampler")
     if spec.get("sampler", {}).get("name") == "adaptive":
         return _adaptive(spec, guided, place)
@@ -90,7 +100,10 @@ def plan(
     weight, ramp = guided.weight(len(table)), guided.ramp(table.t)
     table = dataclasses.replace(table, weight=ramps.weights(weight, ramp))
     planned = Plan(table, guided.guidance(), ramp)
-    refuse(f"{place}.corrector" if table.langevin else place)(rehearse)(planned, sde, form)
+    cond = form.example(2) | {k: np.repeat(v[:1], 2, 0) for k, v in (negative or {}).items()}
+    refuse(f"{place}.corrector" if table.langevin else place)(rehearse)(
+        planned, sde, form.shape, cond
+    )
     return planned
 
 
@@ -105,11 +118,14 @@ class Nothing:
         return Prediction(x, x, x, x)
 
 
-def rehearse(planned: Plan, sde: SDE, form: Form) -> None:
-    """Trace the plan on data of this form without computing it, to raise its ValueError early."""
+def rehearse(planned: Plan, sde: SDE, shape: tuple[int, ...], cond: Mapping[str, Any]) -> None:
+    """Trace the plan without computing it, to raise its ValueError early.
+
+    shape: that of an item. cond: conditions of two samples.
+    """
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 2))
-    x = jax.ShapeDtypeStruct((2, *form.shape), jnp.float32)
-    jax.eval_shape(planned.run, Nothing(sde), x, keys, form.example(2))
+    x = jax.ShapeDtypeStruct((2, *shape), jnp.float32)
+    jax.eval_shape(planned.run, Nothing(sde), x, keys, cond)
 
 
 def doubts(
@@ -175,13 +191,12 @@ def off_grid(experiment: Experiment) -> str:
 
 
 def _missing(values: np.ndarray) -> bool:
-    """Return True if a condition (K, ...) is missing for some samples: the label -1, or all NaN."""
+    """Return True if a condition (K, ...) is missing for some samples: all -1, or all NaN."""
     values = np.asarray(values)
-    if np.issubdtype(values.dtype, np.signedinteger):
-        return bool((values == -1).any())
-    if not np.issubdtype(values.dtype, np.floating):
+    if values.dtype.kind not in "if":
         return False
-    return bool(np.isnan(values).reshape(len(values), -1).all(1).any())
+    gone = np.isnan(values) if values.dtype.kind == "f" else values == -1
+    return bool(gone.reshape(len(values), -1).all(1).any())
 
 
 def _leads_from_null(reference: Any) -> bool:

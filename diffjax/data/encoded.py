@@ -60,6 +60,10 @@ class Encoded:
         """
         return self._items(index, noise(DRAWS + seed, number, self.form.shape))
 
+    def kept(self) -> Encoded:
+        """Return the source itself, whose memory maps the system keeps in memory."""
+        return self
+
     def _items(self, index: np.ndarray, eps: np.ndarray) -> dict[str, np.ndarray]:
         mean, std = np.split(np.asarray(self.moments[index], np.float32), 2, axis=-1)
         return {"x": mean + std * eps, **{k: np.asarray(v[index]) for k, v in self.arrays.items()}}

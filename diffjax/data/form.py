@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,9 +23,11 @@ class Form:
     kind: an entry of `data.kinds.KINDS`. shape: the shape of one item, as the network sees it.
     conditions: the inputs of the network besides the noise level and the item. dtype: the type of
     stored items. units: the meaning of the numbers beyond the kind, such as (("rate", 16000),).
-    class_names: the names of the labels in order, where the source has names. Raises ValueError
-    where kind, shape, dtype and length do not fit together, where two conditions share a name, and
-    where the number of names is not the number of classes.
+    class_names: the names of the labels in order, where the source has names. texts: the names of
+    the conditions that an encoder makes of captions. vocabulary: the words that the encoder knows,
+    where it has learned them from the captions of training. Raises ValueError where kind, shape,
+    dtype and length do not fit together, where two conditions share a name, and where the number of
+    names is not the number of classes.
 
         >>> Form("image", (8, 8, 1), (Spec("label", "label", 10),), "uint8").classes
         10
@@ -37,6 +39,8 @@ class Form:
     dtype: str = field(default="float32", compare=False)
     units: tuple[tuple[str, Any], ...] = field(default=(), compare=False)
     class_names: tuple[str, ...] = field(default=(), compare=False)
+    texts: tuple[str, ...] = ()
+    vocabulary: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     def __post_init__(self):
         self.items.check(self.shape, self.dtype)
@@ -112,9 +116,14 @@ class Form:
         """Return samples of the network in the type and the range of stored items."""
         return self.items.denormalise(np.asarray(x), self.dtype)
 
-    def picture(self, x: np.ndarray, label: np.ndarray | None = None) -> np.ndarray:
-        """Draw stored items (N, ...) as one uint8 picture (H, W, 3), in the way of their kind."""
-        return self.items.picture(x, label, dict(self.units), self.class_names)
+    def picture(
+        self, x: np.ndarray, label: np.ndarray | None = None, texts: Sequence[str] = ()
+    ) -> np.ndarray:
+        """Draw stored items (N, ...) as one uint8 picture (H, W, 3), in the way of their kind.
+
+        texts: one below each item, in place of the order of classes; or empty.
+        """
+        return self.items.picture(x, label, dict(self.units), self.class_names, texts)
 
     def named(self, label: int) -> str:
         """Return the name of a class: "" where the class has none, and for the missing label -1."""
@@ -144,6 +153,8 @@ class Form:
             "units": dict(self.units),
             "conditions": {s.name: {"kind": s.kind, "size": s.size} for s in self.conditions},
             **({"classes": list(self.class_names)} if self.class_names else {}),
+            **({"texts": list(self.texts)} if self.texts else {}),
+            **({"vocabulary": list(self.vocabulary)} if self.vocabulary else {}),
         }
 
 
@@ -159,6 +170,8 @@ def from_json(read: Mapping[str, Any]) -> Form:
         dtype=read["dtype"],
         units=tuple(sorted(read["units"].items())),
         class_names=tuple(read.get("classes", ())),
+        texts=tuple(read.get("texts", ())),
+        vocabulary=tuple(read.get("vocabulary", ())),
     )
 
 

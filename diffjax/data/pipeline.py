@@ -32,8 +32,9 @@ class Reading:
     with the changes as a condition. memory: the size in GB up to which a data set is decoded once
     and kept in memory. workers: the number of reading threads. timeout: the seconds without a batch
     after which a run saves and exits, 0 for never. codec: the autoencoder of which the items are
-    latents, by which samples become images (`builder.construct_codec`); no step reads it. kind: the
-    kind of the items, which the source declares and a config does not set.
+    latents, by which samples become images (`builder.construct_codec`); no step reads it. encoder:
+    an entry of `encoders.ENCODERS`, as `name:argument=value`, that makes conditions of captions.
+    kind: the kind of the items, which the source declares and a config does not set.
 
     Raises ValueError for a setting out of range.
 
@@ -53,6 +54,7 @@ class Reading:
     workers: int = 1
     timeout: float = 600.0
     codec: str = ""
+    encoder: str = ""
     kind: str = field(default="image", metadata={"declared": True})
 
     def __post_init__(self):
@@ -100,10 +102,11 @@ class Reading:
     def form(self, source: Source) -> Form:
         """Return the form of the items as the network receives them.
 
-        They are cropped and have the selected conditions; lengths are always kept.
+        They are cropped and have the selected conditions; lengths and encoded captions are always
+        kept.
         """
         form = source.form
-        names = (*(["label"] if self.labels else []), *self.conditions)
+        names = (*(["label"] if self.labels else []), *self.conditions, *form.texts)
         asked = lambda spec: spec.name in names or spec.kind == "length"
         conditions = tuple(filter(asked, form.conditions))
         shape = list(form.shape)

@@ -58,6 +58,10 @@ class Drawn(Protocol):
         """Return the items at `index` (B,), drawn with these random numbers (B,) of the seed."""
         ...
 
+    def kept(self) -> Source:
+        """Return the source with all that is not drawn in memory, if that is possible."""
+        ...
+
 
 @runtime_checkable
 class Captioned(Source, Protocol):
@@ -82,8 +86,9 @@ class Memory:
 
     x: (N, *shape). label: (N,), in [0, classes). kind: the kind of the items, where empty that of
     `kinds.default`. cond: other conditions by name, (N, ...). units, class_names: see `Form`.
-    texts: the captions of each item, or empty without any; see `captions`. Raises ValueError where
-    the number of texts is not N.
+    texts: the captions of each item, or empty without any; see `captions`. sizes: of other
+    conditions that are labels or words, by name, where more are known than occur. Raises ValueError
+    where the number of texts is not N.
 
     >>> Memory(np.zeros((10, 2), np.float32), np.zeros(10, np.int32), classes=2)
     Memory(10 points items of (2,) float32, classes=2)
@@ -97,6 +102,7 @@ class Memory:
     units: tuple[tuple[str, Any], ...] = ()
     class_names: tuple[str, ...] = ()
     texts: Sequence[Sequence[str]] = ()
+    sizes: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self):
         if self.texts and len(self.texts) != len(self.x):
@@ -115,8 +121,8 @@ class Memory:
     def _form(self) -> Form:
         kind = self.kind or kinds.default(self.shape, str(self.dtype))
         label = (Spec("label", "label", self.classes),) if self.classes else ()
-        longest = self.shape[0]
-        others = (conditions.describe(k, v, longest=longest) for k, v in self.cond.items())
+        longest, sizes = self.shape[0], self.sizes
+        others = (conditions.describe(k, v, sizes.get(k, 0), longest) for k, v in self.cond.items())
         return Form(
             kind, self.shape, (*label, *others), str(self.dtype), self.units, self.class_names
         )
@@ -179,6 +185,7 @@ def load(source: Source, index: np.ndarray | None = None) -> Memory:
         form.units,
         form.class_names,
         texts if any(texts) else (),
+        {spec.name: spec.size for spec in form.conditions},
     )
 
 

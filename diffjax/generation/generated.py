@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +17,8 @@ class Generated(NamedTuple):
 
     x (N, ...): items in the form in which their data is stored, NaN beyond the length of an item.
     cond: conditions by name, (N, ...). passes, seconds (N,): network passes and seconds of each
-    sample.
+    sample. prompts: the text of each sample, empty without any. stamp: texts for the metadata of
+    pictures, as in `Job.stamp`.
 
     >>> form, one = Form("points", (2,)), np.ones(3)
     >>> Generated(np.zeros((3, 2), np.float32), {}, passes=20 * one, seconds=0.1 * one, form=form)
@@ -28,6 +30,8 @@ class Generated(NamedTuple):
     passes: np.ndarray
     seconds: np.ndarray
     form: Form
+    prompts: tuple[str, ...] = ()
+    stamp: Mapping[str, str] = MappingProxyType({})
 
     @property
     def label(self) -> np.ndarray | None:
@@ -35,8 +39,11 @@ class Generated(NamedTuple):
         return self.cond.get("label")
 
     def picture(self) -> np.ndarray:
-        """Return all samples as a picture uint8 (H, W, 3), drawn as their kind of data is."""
-        return self.form.picture(self.x, self.label)
+        """Return all samples as a picture uint8 (H, W, 3), drawn as their kind of data is.
+
+        Prompts stand below the samples.
+        """
+        return self.form.picture(self.x, self.label, self.prompts)
 
     def __repr__(self) -> str:
         what = f"{len(self.x)} samples of {self.x.shape[1:]} {self.x.dtype}"

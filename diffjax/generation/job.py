@@ -18,6 +18,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+import diffjax
 from diffjax import checks
 from diffjax.arrays import stream, streams, taken
 from diffjax.codecs import Codec, Decoding
@@ -62,7 +63,8 @@ class Job:
     seed: one seed for all samples, which are numbers 0, 1, ... of one run, or several. With
     several, sample k has the seed seed[k mod K] and is number k // K of that run: each seed gives
     the samples that it gives alone. index: the numbers of samples within their runs, in place of
-    those. weight: guidance weights, in place of that of the config; the plan then supports weights
+    those. prompts: the texts that cond encodes, for pictures and the protocol; negative: the text
+    that guidance leads away from. weight: guidance weights, in place of that of the config; the plan then supports weights
     per sample (`Sampling.weighted`). start: items (K, *shape) as the network sees them, from which
     samples start with noise in place of the prior. strength: the share of the steps that the plan
     has then, in (0, 1]. batch_size: samples per batch; samples do not depend on it. codec: decodes
@@ -79,6 +81,8 @@ class Job:
     batch_size: int = 256
     cond: Mapping[str, np.ndarray] = field(default_factory=dict)
     index: tuple[int, ...] = ()
+    prompts: tuple[str, ...] = ()
+    negative: str = ""
     weight: tuple[float, ...] = ()
     start: np.ndarray | None = None
     strength: float = 1.0
@@ -109,14 +113,15 @@ class Job:
         facts = [dict(self.about), config, self.form.shape, self.seed, turn, self.weights]
         facts += [[name, listed] for name, listed in self.listed.items() if name != "seed"]
         facts += [self.started] if self.started else []
+        facts += [["negative", self.negative]] if self.negative else []
         facts += [self.decoded] if self.decoded else []
         return f"{self.about['sampler']['name']}-{fingerprint(facts, (self.plan, others))}"
 
     @property
     def listed(self) -> dict[str, list[Any]]:
-        """Lists that samples take in turn beside conditions, by name: seeds, numbers, weights."""
+        """Lists that samples take in turn beside conditions: seeds, numbers, prompts, weights."""
         several = {"seed": self.seed if isinstance(self.seed, tuple) else ()}
-        several |= {"index": self.index, "weight": self.weight}
+        several |= {"index": self.index, "prompt": self.prompts, "weight": self.weight}
         return {name: [*values] for name, values in several.items() if values}
 
     @property
@@ -163,7 +168,21 @@ class Job:
         passes = passes or round(float(samples.passes.mean()), 1)
         facts = {"seed": self.seed, "num": len(samples.x), "rows": self.plan.rows, "passes": passes}
         facts |= {"weights": self.weights, "seconds": round(float(samples.seconds.sum()), 3)}
-        return dict(self.about) | facts | self.listed | self.started | self.decoded
+        return dict(self.about) | facts | self.listed | self._away | self.started | self.decoded
+
+    @property
+    def stamp(self) -> dict[str, str]:
+        """Texts for the metadata of pictures: how their samples were generated."""
+        trained = {name: self.about[name] for name in ("trained", "ema", "steps", "guidance")}
+        facts = {"sampler": self.about["sampler"], **trained, "seed": self.seed}
+        facts |= self.listed | self._away
+        as_text = lambda value: value if isinstance(value, str) else json.dumps(value)
+        texts = {name: as_text(value) for name, value in facts.items()}
+        return {"Software": f"diffjax {diffjax.__version__}", **texts}
+
+    @property
+    def _away(self) -> dict[str, str]:
+        return {"negative": self.negative} if self.negative else {}
 
     def check(self, num: int) -> None:
         """Raise ConfigError for lists with more values than samples: some would have no sample."""
@@ -220,7 +239,13 @@ class Job:
         whole = {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}
         cond = {name: whole[FILED.get(name, name)] for name in self.cond}
         return Generated(
-            whole["arr_0"], cond, whole["passes"], whole["seconds"], self.decoding.stored
+            whole["arr_0"],
+            cond,
+            whole["passes"],
+            whole["seconds"],
+            self.decoding.stored,
+            tuple(self.prompts[k % len(self.prompts)] for k in range(num if self.prompts else 0)),
+            self.stamp,
         )
 
     def path(self, num: int) -> Trajectory:
@@ -248,7 +273,7 @@ class Job:
     def _keep(self, folder: Path, start: int, part: Arrays) -> None:
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            facts = dict(self.about) | self.listed | self.started | self.decoded
+            facts = dict(self.about) | self.listed | self._away | self.started | self.decoded
             write_text(folder / "job.json", json.dumps(facts, indent=2) + "\n")
             write_arrays(folder / _file(start), part)
 
@@ -338,13 +363,14 @@ def number(
     seed: int | Sequence[int],
     index: Sequence[int] = (),
     weight: Sequence[float] = (),
+    prompts: Sequence[str] = (),
     starts: int = 0,
 ) -> int:
     """Return the default number of samples: 64, or the length of the longest list.
 
-    starts: number of items to start from. A single seed, weight or item applies to all samples; a
-    single index is a list.
+    starts: number of items to start from. A single seed, weight, prompt or item applies to all
+    samples; a single index is a list.
     """
     seeds = seed if isinstance(seed, Sequence) else ()
-    longest = max(len(seeds), len(index), len(weight), starts)
+    longest = max(len(seeds), len(index), len(weight), len(prompts), starts)
     return longest if index or longest > 1 else NUM

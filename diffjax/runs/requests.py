@@ -1,4 +1,4 @@
-"""Parsing of requests for samples: seeds, indices, guidance weights, classes and conditions.
+"""Parsing of requests for samples: seeds, indices, guidance weights, classes, prompts, conditions.
 
 Each function raises ConfigError, which names the flag, for a request that cannot be sampled.
 """
@@ -56,6 +56,7 @@ def requested(
     label: int | str | Sequence[int | str] | None,
     cond: Mapping[str, Any],
     *,
+    prompts: Sequence[str] = (),
     index: Sequence[int] = (),
     seeds: int = 1,
 ) -> dict[str, np.ndarray]:
@@ -63,15 +64,21 @@ def requested(
 
     These are the requested ones, and for the others the defaults of the samples: sample number k of
     a seed has row k of `Experiment.defaults`, whichever samples are drawn with it. label: classes
-    by number or by name. cond: other conditions by name. index: the numbers of the samples, in
-    turn, by default 0, 1, ... seeds: the number of seeds, each of which gives sample 0, then sample
-    1, and so on. Raises ConfigError for a condition that the network does not take.
+    by number or by name. cond: other conditions by name. prompts: texts, which set the conditions
+    that the encoder of the run makes of captions. index: the numbers of the samples, in turn, by
+    default 0, 1, ... seeds: the number of seeds, each of which gives sample 0, then sample 1, and
+    so on. Raises ConfigError for a condition that the network does not take.
     """
     form, specs = experiment.form, {spec.name: spec for spec in experiment.form.conditions}
     if label is not None:
         if "label" in cond:
             raise ConfigError("--label: --cond=label sets it too; allowed: only one of them")
         cond = {**cond, "label": class_numbers(label, form)}
+    if prompts:
+        texts = encoded(experiment, prompts, "--prompt")
+        if twice := [name for name in texts if name in cond]:
+            raise ConfigError(f"--prompt: --cond={twice[0]} sets it too; allowed: only one of them")
+        cond = {**cond, **texts}
     if unknown := [name for name in cond if name not in specs]:
         known = ", ".join(specs) or "none (unconditional)"
         is_declared = unknown[0] in experiment.config["network"].get("conditions", {})
@@ -92,6 +99,32 @@ def requested(
         raise ConfigError(
             f"--cond: {lacking}: not set, and the default, that of held-out items, fails: {error}"
         ) from error
+
+
+def texts(prompt: str | Sequence[str] | None) -> tuple[str, ...]:
+    """Return one prompt or several as a tuple.
+
+    Raises ConfigError for no prompt in a list, and for one that is not a text.
+    """
+    if prompt is None:
+        return ()
+    listed = (prompt,) if isinstance(prompt, str) else tuple(prompt)
+    if not listed or not all(isinstance(text, str) for text in listed):
+        raise ConfigError(f"--prompt={prompt}: needs one text, or several")
+    return listed
+
+
+def encoded(experiment: Experiment, texts: Sequence[str], flag: str) -> dict[str, np.ndarray]:
+    """Return the conditions that the encoder of a run makes of texts, by name, (K, ...).
+
+    Raises ConfigError, which names the flag, for a run without captions and for a text that the
+    encoder refuses.
+    """
+    if not experiment.form.texts:
+        raise ConfigError(
+            f"{flag}: the network was trained without captions; allowed: --label, --cond"
+        )
+    return builder.refuse(flag)(experiment.encoder)(texts)
 
 
 def class_numbers(label: int | str | Sequence[int | str], form: Form) -> list[int]:

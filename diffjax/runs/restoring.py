@@ -297,7 +297,8 @@ def rehearsed(ready: Restoration, experiment: Experiment) -> None:
         stochastic(ready.plan.table, "particles")
         return
     plan = dataclasses.replace(ready.plan, guidance=way)
-    rehearse(plan, ready.denoise.sde, experiment.form)
+    form = experiment.form
+    rehearse(plan, ready.denoise.sde, form.shape, form.example(2))
 
 
 def absent(experiment: Experiment, label: Any = None) -> dict[str, None]:

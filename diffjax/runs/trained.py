@@ -24,7 +24,7 @@ from diffjax.io.contents import Contents
 from diffjax.io.reading import read
 from diffjax.published import FAMILIES, Converted, Family, bare, recognised
 from diffjax.runs.changes import coded, replaced
-from diffjax.runs.requests import guidance_weights, integers, requested
+from diffjax.runs.requests import encoded, guidance_weights, integers, requested, texts
 from diffjax.runs.starts import starting
 from diffjax.samplers.run import Preview
 from diffjax.sde import SDE
@@ -85,6 +85,8 @@ class Trained:
         seed: int | Sequence[int] = 0,
         index: int | Sequence[int] | None = None,
         label: int | str | Sequence[int | str] | None = None,
+        prompt: str | Sequence[str] | None = None,
+        negative: str | None = None,
         cond: Mapping[str, Any] | None = None,
         weight: float | Sequence[float] | None = None,
         start: Any = None,
@@ -99,7 +101,9 @@ class Trained:
         Samples use the values of a list in turn. seed: the seed of all samples, or several seeds; a
         seed gives the same samples alone and among others. index: the indices of the samples of
         their seed, 0, 1, ... by default. label: the class or classes, by number or by name; all
-        classes by default. cond: conditions by name: a number, a list or an array, of one sample or
+        classes by default. prompt: the text or texts that describe the samples, for a network that
+        was trained with captions. negative: a text to guide away from, in place of no text. cond:
+        conditions by name: a number, a list or an array, of one sample or
         in rows; None for a missing condition; or the path of an .npy or .npz file. Other conditions
         are those of held-out items of the data. weight: guidance weights of the samples, in place
         of that of the config; to set a weight for each row of the sampler, pass a list in
@@ -120,12 +124,14 @@ class Trained:
         decoding = Decoding(e.form) if latents else self.experiment.decoding
         decoding = builder.refuse("--tile")(dataclasses.replace)(decoding, tile=tile)
         begin, share = starting(e, start, strength, decoding)
-        conds = requested(e, label, cond or {}, index=numbers, seeds=len(seeds))
+        prompts = texts(prompt)
+        conds = requested(e, label, cond or {}, prompts=prompts, index=numbers, seeds=len(seeds))
+        away = {} if negative is None else {"negative": encoded(e, [negative], "--negative")}
         for line in builder.doubts(e, weights, conds if cond else {}):
             logging.warning(line)
         return Job(
             denoise=trained.denoise,
-            plan=e.plan(trained.sde, per_sample=bool(weights), strength=share),
+            plan=e.plan(trained.sde, per_sample=bool(weights), strength=share, **away),
             form=e.form,
             config=e.config,
             about=builder.SAMPLING | trained.config["sampling"] | trained_by,
@@ -133,6 +139,8 @@ class Trained:
             batch_size=batch_size,
             cond=conds,
             index=numbers,
+            prompts=prompts,
+            negative=negative or "",
             weight=weights,
             start=begin,
             strength=share,
@@ -150,17 +158,19 @@ class Trained:
     ) -> Generated:
         """Generate samples 0, ..., num - 1, as `python -m diffjax.sample` does.
 
-        num: by default 64, or the length of the longest list of seeds, indices or weights. preview:
+        num: by default 64, or the length of the longest list of seeds, indices, prompts or weights.
+        preview:
         a function that receives the intermediate samples. every: the number of rows between two of
         its calls, see `Job.samples`. request: see `job`.
 
             trained.sample(seed=[3, 5, 8], label=7)  # three samples, the first of each seed
             trained.sample(index=17, weight=[1, 2, 4])  # sample 17 of seed 0, guided more and more
+            trained.sample(prompt=["red apple, noto style", "cat, fluent style"], guidance=3)
             trained.sample(start="cat.png", strength=0.6)  # 64 variants of a picture
         """
         job = self.job(**request)
         starts = 0 if job.start is None else len(job.start)
-        num = number(job.seed, job.index, job.weight, starts) if num is None else num
+        num = number(job.seed, job.index, job.weight, job.prompts, starts) if num is None else num
         return job.samples(num, preview=preview, every=every)
 
     def restore(

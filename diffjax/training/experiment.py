@@ -23,6 +23,7 @@ from diffjax.data.pipeline import Batches, Reading, centred
 from diffjax.data.source import Drawn, NoSplit, Source, load
 from diffjax.denoiser import Denoiser, Model
 from diffjax.devices.mesh import Sharding
+from diffjax.encoders import Encoder
 from diffjax.io.trees import parted
 from diffjax.objectives import Objective
 from diffjax.samplers.plan import Sampling
@@ -133,8 +134,9 @@ class Experiment:
 
     averages: the averages of the parameters, by name. stds: the widths of the power-function
     averages, of which snapshots are stored. decodes: loads the codec of the data, if they have one,
-    and returns the decoding. frozen: regular expressions; parameters whose path
-    contains a match are not trained. holds: the trained networks that the objective loads, by name.
+    and returns the decoding. encodes: builds the encoder of prompts, if the network
+    was trained with captions. frozen: regular expressions; parameters whose path contains a match
+    are not trained. holds: the trained networks that the objective loads, by name.
     """
 
     config: dict[str, Any]
@@ -152,6 +154,7 @@ class Experiment:
     seed: int
     form: Form
     decodes: Callable[[], Decoding] = field(repr=False)
+    encodes: Callable[[], Encoder] = field(repr=False)
     frozen: tuple[str, ...] = ()
     holds: Mapping[str, Holding] = field(default_factory=dict)
     complete: Callable[[Mapping[str, Any]], dict[str, Any]] = dict
@@ -176,6 +179,14 @@ class Experiment:
         """
         return self.decodes()
 
+    @functools.cached_property
+    def encoder(self) -> Encoder:
+        """The function from prompts to conditions.
+
+        Raises ConfigError for a network that was not trained with captions.
+        """
+        return self.encodes()
+
     @property
     def classes(self) -> int:
         """The number of classes, 0 without labels."""
@@ -186,8 +197,8 @@ class Experiment:
         source = self.source("train")
         form = source.form
         size = len(source) * math.prod(form.shape) * np.dtype(form.dtype).itemsize
-        if size <= self.reading.memory * 1e9 and not isinstance(source, Drawn):
-            source = load(source)
+        if size <= self.reading.memory * 1e9:
+            source = source.kept() if isinstance(source, Drawn) else load(source)
         return Batches(source, self.train.batch_size, self.seed, self.reading, rows)
 
     def batch(self, items: dict[str, np.ndarray]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -29,6 +30,8 @@ LINE = (64, 96)
 """Height and width in pixels of a picture of curves."""
 LONGEST = 24
 """Largest number of characters of a title above a column."""
+TILE_OF_TEXT, MOST_LINES = 128, 4
+"""Height in pixels of images above a text, and the largest number of lines of that text."""
 MOST_PAIRS = 5
 """Largest number of columns that are drawn against each other."""
 MOST_LEVELS = 8
@@ -40,6 +43,7 @@ LINES = (
     *("#bcbd22", "#17becf", "#000000", "#00008b", "#006400", "#ffbf00", "#ff00ff", "#98df8a"),
 )
 """Colours of curves in a figure: the ten of matplotlib, and six that are far from them."""
+NO_TEXTS: Mapping[str, str] = MappingProxyType({})
 COLOURS = np.array(
     [[31, 119, 180], [214, 39, 40], [44, 160, 44], [148, 103, 189], [255, 127, 14], [23, 190, 207]],
     np.uint8,
@@ -86,6 +90,49 @@ def captioned(picture: np.ndarray, text: str) -> np.ndarray:
     ImageDraw.Draw(strip).text((2, 1), text, fill="black", font=font)
     beside = ((0, 0), (0, width - picture.shape[1]), (0, 0))
     return np.concatenate([np.pad(picture, beside, constant_values=255), np.asarray(strip)])
+
+
+def described(images: np.ndarray, texts: Sequence[str]) -> np.ndarray:
+    """Return uint8 images (N, H, W, C) as one picture (H', W', 3) with a text below each image.
+
+    Small images are enlarged to about TILE_OF_TEXT pixels, and texts are broken into lines. One
+    text of all images stands once, below the grid.
+
+    >>> described(np.zeros((2, 32, 32, 3), np.uint8), ["red apple", "a cat"]).shape
+    (150, 262, 3)
+    """
+    if len(set(texts)) == 1:
+        return captioned(grid(images), texts[0])
+    from PIL import Image, ImageDraw
+
+    factor = max(1, TILE_OF_TEXT // images.shape[1])
+    images = images.repeat(factor, axis=1).repeat(factor, axis=2)
+    colour = images[..., :3] if images.shape[-1] >= 3 else images[..., :1].repeat(3, axis=-1)
+    height, width = images.shape[1:3]
+    font, line = _font(), 14
+    broken = [_lines(text, width, font) for text in texts]
+    below = line * max(map(len, broken)) + 4
+    tiles = np.full((len(images), height + below, width, 3), 255, np.uint8)
+    tiles[:, :height] = colour
+    for tile, rows in zip(tiles, broken, strict=True):
+        strip = Image.new("RGB", (width, below), "white")
+        for i, row in enumerate(rows):
+            left = max(0, (width - math.ceil(font.getlength(row))) // 2)
+            ImageDraw.Draw(strip).text((left, 1 + i * line), row, fill="black", font=font)
+        tile[height:] = np.asarray(strip)
+    return grid(tiles, tile=1)
+
+
+def _lines(text: str, width: int, font: FreeTypeFont) -> list[str]:
+    """Break a text into at most MOST_LINES lines that fit into a width in pixels."""
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if not lines[-1] or font.getlength(longer) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines if len(lines) <= MOST_LINES else [*lines[: MOST_LINES - 1], "…"]
 
 
 def _font() -> FreeTypeFont:
@@ -332,8 +379,10 @@ def drawn(figure: Figure) -> np.ndarray:
     return np.asarray(Image.open(buffer).convert("RGB"))
 
 
-def save(path: Path, picture: np.ndarray) -> None:
+def save(path: Path, picture: np.ndarray, texts: Mapping[str, str] = NO_TEXTS) -> None:
     """Write a uint8 picture (H, W, 3) or (H, W, 1), and create its folder.
+
+    texts: the metadata of a PNG file, by keyword.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -342,7 +391,11 @@ def save(path: Path, picture: np.ndarray) -> None:
     ['grid.png']
     """
     from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
 
     path.parent.mkdir(parents=True, exist_ok=True)
     array = picture[..., 0] if picture.shape[-1] == 1 else picture
-    Image.fromarray(array).save(path)
+    info = PngInfo()
+    for keyword, text in texts.items():
+        info.add_itxt(keyword, text)
+    Image.fromarray(array).save(path, **({"pnginfo": info} if texts else {}))

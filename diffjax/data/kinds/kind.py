@@ -135,16 +135,20 @@ class Kind:
         label: np.ndarray | None = None,
         units: Units = NO_UNITS,
         class_names: Sequence[str] = (),
+        texts: Sequence[str] = (),
     ) -> np.ndarray:
         """Draw stored items (N, ...) as one uint8 picture (H, W, 3).
 
         Items whose labels cycle through the classes form one column per class, under the name of
-        the class if it has one.
+        the class if it has one. texts: one below each item, where items are tiles; they then stand
+        in an approximately square grid.
         """
         if self.together:
             return self.together(x, label, units, class_names)
         if 2 <= x.shape[-1] <= self.few:
             return drawing.pairs(drawing.numbered(x), label, class_names)
+        if texts:
+            return drawing.described(self.tiles(x), texts)
         columns = drawing.columns(label, len(x))
         named = columns and class_names and label is not None
         shown = label[:columns].tolist() if named and label is not None else ()

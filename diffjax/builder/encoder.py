@@ -1,0 +1,67 @@
+"""Construction of an encoder from config.data.encoder and the captions of the data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from diffjax.builder.construct import construct, instance, lookup, refuse
+from diffjax.config import ConfigError, parse
+from diffjax.data import Source
+from diffjax.data.form import Form
+from diffjax.data.source import Captioned
+from diffjax.encoders import ENCODERS, Described, Encoder
+
+
+def construct_encoder(text: str, vocabulary: tuple[str, ...], place: str) -> Encoder:
+    """Return the encoder that a text `name:argument=value` names.
+
+    vocabulary: what it has learned from the captions of training.
+
+    >>> construct_encoder("words:length=3", ("apple", "red"), "config.data.encoder")
+    Words(vocabulary=('apple', 'red'), length=3)
+    """
+    entry = construct(ENCODERS, text, place, vocabulary=vocabulary)
+    return instance(entry, Encoder, place)
+
+
+def encoder_of(text: str, form: Form, place: str) -> Encoder:
+    """Return the encoder of a run whose data have this form.
+
+    Raises ConfigError where the run was not trained with captions.
+    """
+    if not text or not form.texts:
+        raise ConfigError(f"{place}={text!r}: the network was trained without captions")
+    return construct_encoder(text, form.vocabulary, place)
+
+
+def described(
+    open_split: Callable[[str], Source], text: str, place: str
+) -> Callable[[str], Source]:
+    """Return `split -> source` whose items have the conditions that an encoder makes of captions.
+
+    The encoder learns from the captions of the training split. Raises ConfigError for a data set
+    without captions, and for a caption that the encoder refuses.
+    """
+    spec = parse(text)
+    entry = lookup(ENCODERS, spec.get("name"), f"{place}.name")
+
+    def open_described(split: str) -> Source:
+        train, source = captioned(open_split("train"), place), open_split(split)
+        rows = train.captions(np.arange(len(train)))
+        if not any(rows):
+            raise ConfigError(f"{place}: the training items have no captions; allowed: ''")
+        vocabulary = entry.learn(caption for row in rows for caption in row)
+        encoder = construct_encoder(text, vocabulary, place)
+        return refuse(place)(Described)(captioned(source, place), encoder)
+
+    return open_described
+
+
+def captioned(source: Any, place: str) -> Captioned:
+    """Return a source that may have captions; raise ConfigError for another one."""
+    if not isinstance(source, Captioned):
+        raise ConfigError(f"{place}: this data set has no captions; allowed: ''")
+    return source

@@ -1,0 +1,164 @@
+"""Every encoder, and data sets whose captions it encodes."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from diffjax.data import Batches, Memory, Reading, load
+from diffjax.encoders import ENCODERS, TEXT, Described, Encoder, Words
+from diffjax.encoders.described import chosen
+from diffjax.encoders.words import split
+
+N = 12
+TEXTS = tuple((f"item {i}", f"number {i} alone", f"it is {i}")[: 1 + i % 3] for i in range(N))
+MEMORY = Memory(np.arange(N, dtype=np.float32)[:, None].repeat(2, 1), texts=TEXTS)
+CAPTIONS = [caption for row in TEXTS for caption in row]
+
+
+@pytest.fixture(scope="module", params=ENCODERS)
+def encoder(request) -> Encoder:
+    entry = ENCODERS[request.param]
+    return entry(entry.learn(CAPTIONS))
+
+
+def told(encoder: Encoder, rows: np.ndarray) -> list[str]:
+    """Return the caption of each row of tokens; all captions differ."""
+    known = {
+        row.tobytes(): text for text, row in zip(CAPTIONS, encoder(CAPTIONS)[TEXT], strict=True)
+    }
+    return [known[row.tobytes()] for row in rows]
+
+
+def test_conditions_are_as_declared(encoder):
+    """A network would be built for other conditions than it receives."""
+    assert isinstance(encoder, Encoder) and hash(encoder) == hash(dataclasses.replace(encoder))
+    values = encoder(CAPTIONS)
+    assert [*values] == [spec.name for spec in encoder.specs] and encoder.specs[0].name == TEXT
+    for spec in encoder.specs:
+        value = values[spec.name]
+        assert len(value) == len(CAPTIONS)
+        if spec.kind == "words":
+            assert value.dtype == np.int32 and value.min() >= -1 and value.max() < spec.size
+        else:
+            assert value.dtype == np.float32 and value.shape[-1] == spec.size
+
+
+def test_a_text_has_one_encoding_whatever_stands_beside_it(encoder):
+    """A prompt would depend on the other prompts of its batch."""
+    whole = encoder(CAPTIONS)
+    for name, value in encoder(CAPTIONS[3:5]).items():
+        np.testing.assert_array_equal(value, whole[name][3:5])
+
+
+def test_the_empty_text_is_the_null_of_guidance(encoder):
+    """A prompt of no words would differ from what dropped conditions train."""
+    for value in encoder(["", "  "]).values():
+        assert (value == -1).all() if value.dtype == np.int32 else np.isnan(value).all()
+
+
+def test_another_run_knows_its_vocabulary(encoder):
+    """A loaded run would read other words than were trained."""
+    again = type(encoder)(encoder.vocabulary)
+    for name, value in again(CAPTIONS).items():
+        np.testing.assert_array_equal(value, encoder(CAPTIONS)[name])
+
+
+def test_words_are_runs_of_letters_and_digits():
+    """Captions and prompts of the same words would differ by case or punctuation."""
+    assert split("Red-APPLE, 1st place!") == split("red apple 1ST place")
+    assert split("Café d’été") == ["café", "d", "été"] == split("Cafe\u0301 d'e\u0301te\u0301")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("itm 3", r"'itm 3': unknown word 'itm' \(did you mean 'item'\?\); the vocabulary has"),
+        ("it is " * 3, "'it is it is it is ': has 6 words; needs at most 5"),
+        ("!?", r"'!\?': has no letter and no digit"),
+        ("x" * 100, f"'{'x' * 59}…': unknown word"),
+    ],
+)
+def test_texts_that_cannot_be_read_are_refused(text, message):
+    """A picture would show something else than was asked for."""
+    words = Words(Words.learn(CAPTIONS), length=5)
+    with pytest.raises(ValueError, match=message):
+        words(["item 3", text])
+
+
+def test_settings_out_of_range_are_refused():
+    """Captions would become nothing."""
+    with pytest.raises(ValueError, match="length=0: needs"):
+        Words(("a",), length=0)
+    with pytest.raises(ValueError, match="vocabulary: needs captions"):
+        Words(Words.learn(["", "!"]))
+
+
+@pytest.mark.parametrize("balanced", [False, True])
+def test_captions_travel_with_their_items(encoder, balanced):
+    """An image would be trained with the caption of another image."""
+    source = Described(dataclasses.replace(MEMORY, label=np.arange(N) % 2, classes=2), encoder)
+    reading = Reading(balanced=balanced, conditions=(TEXT,))
+    reading.check(source)
+    assert reading.form(source).names == [TEXT] and reading.form(source).texts == (TEXT,)
+    batches = Batches(source.kept(), 5, seed=3, reading=reading)
+    for k in range(9):
+        batch = batches[k]
+        items = batches.items(k)
+        np.testing.assert_array_equal(batch["x"][:, 0], items)
+        for item, text in zip(items, told(encoder, batch[TEXT]), strict=True):
+            assert text in TEXTS[item]
+
+
+def test_a_batch_is_a_function_of_seed_and_number_on_any_number_of_hosts(encoder):
+    """A resumed run, or one on several hosts, would see other captions."""
+    source = Described(MEMORY, encoder)
+    whole = Batches(source, 6, seed=3)[7]
+    for rows in (slice(0, 3), slice(3, 6)):
+        part = Batches(Described(MEMORY, encoder), 6, seed=3, rows=rows)[7]
+        for name, value in part.items():
+            np.testing.assert_array_equal(value, whole[name][rows])
+
+
+def test_each_epoch_draws_one_of_all_captions():
+    """Paraphrases would never be seen, or the preferred caption never."""
+    counts = {text: 0 for text in TEXTS[2]}
+    for text in chosen([TEXTS[2]] * 900, np.arange(900), seed=1):
+        counts[text] += 1
+    assert all(abs(count - 300) < 4 * 900**0.5 for count in counts.values())
+    again = chosen([TEXTS[2]] * 900, np.arange(900), seed=2)
+    assert again != chosen([TEXTS[2]] * 900, np.arange(900), seed=1)
+    assert chosen([[], ["a"]], np.arange(2), seed=0) == ["", "a"]
+
+
+def test_items_by_index_have_their_preferred_caption(encoder):
+    """Held-out losses and default samples would change from one reading to the next."""
+    source = Described(MEMORY, encoder)
+    index = np.array([4, 2, 4])
+    items = source[index]
+    assert told(encoder, items[TEXT]) == [TEXTS[i][0] for i in index]
+    part = load(source, index)
+    assert part.form.conditions == source.form.conditions
+    np.testing.assert_array_equal(part.cond[TEXT], items[TEXT])
+
+
+def test_latents_that_are_drawn_keep_their_own_draw(encoder):
+    """Each epoch would see the same noise of a latent, or the latent of another item."""
+
+    class Noisy(Memory):
+        def draw(self, index, number, seed):
+            return {"x": self.x[index] + 0.1 * seed + 1e-3 * number[:, None]}
+
+        def kept(self):
+            return self
+
+    source = Described(Noisy(MEMORY.x, texts=TEXTS), encoder).kept()
+    items = source.draw(np.array([3, 5]), np.array([7, 8]), seed=2)
+    np.testing.assert_allclose(items["x"][:, 0], [3.207, 5.208], rtol=1e-6)
+    assert all(text in TEXTS[i] for i, text in zip((3, 5), told(encoder, items[TEXT]), strict=True))
+
+
+def test_captions_that_cannot_be_encoded_are_refused():
+    """A run would stop in the middle."""
+    with pytest.raises(ValueError, match="caption 'item 0': unknown word 'item'"):
+        Described(MEMORY, Words(tuple(word for word in Words.learn(CAPTIONS) if word != "item")))
