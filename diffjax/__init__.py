@@ -23,6 +23,7 @@ _MODULES = (
     "denoiser",
     "devices",
     "draws",
+    "encoders",
     "evaluation",
     "features",
     "generation",

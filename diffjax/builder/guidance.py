@@ -62,8 +62,8 @@ class Section:
     config. per_sample: True if each sample has its own weight, in place of that of the config.
     leads: True if the sampler asks for predictions that lead to a second time, `to`. weighed: True
     if the network takes the weight of guidance as a condition. negative: conditions by name,
-    (1, ...), that guidance leads away from in place of missing ones. All methods raise ConfigError for
-    settings that cannot guide this process and these data.
+    (1, ...), that guidance leads away from in place of missing ones. All methods raise ConfigError
+    for settings that cannot guide this process and these data.
     """
 
     spec: Any

@@ -21,11 +21,11 @@ import numpy as np
 from diffjax.codecs.base import Codec
 from diffjax.codecs.decoding import CODEC, Decoding
 from diffjax.config import ConfigError
-from diffjax.data.encoded import ABOUT, MOMENTS, UNFINISHED, file_of
+from diffjax.data.encoded import ABOUT, CAPTIONS, MOMENTS, UNFINISHED, file_of
 from diffjax.data.form import Form
 from diffjax.data.images import to_float
 from diffjax.data.pipeline import Reading, centred
-from diffjax.data.source import Source, fingerprint
+from diffjax.data.source import Captioned, Source, fingerprint
 from diffjax.devices.mesh import layout
 from diffjax.files import write_text
 from diffjax.io.writing import writing
@@ -98,7 +98,7 @@ class Encoding:
         """Encode to the folder `out`, or resume there, and return the description.
 
         The folder receives encoded.json, and a folder for each split with moments.npy, float16
-        (N, h, w, 2 C), and the conditions. An interrupted call resumes, with the same bytes as a
+        (N, h, w, 2 C), the conditions and the captions. An interrupted call resumes, with the same bytes as a
         result. Raises ConfigError for a folder with other files or with other latents, and for
         moments beyond the range of float16.
         """
@@ -108,6 +108,7 @@ class Encoding:
             with Progress("encode", total, "image", sum(done.values()), lines=60) as progress:
                 for split in self.sources:
                     self._encode(split, out, done, progress)
+                    self._write_captions(split, out)
             with writing(f"--out={out}"):
                 write_text(out / ABOUT, json.dumps(self._described(out), indent=2) + "\n")
                 (out / UNFINISHED).unlink()
@@ -173,6 +174,15 @@ class Encoding:
             self._record(out, done, files)
             for file in files.values():
                 file.close()
+
+    def _write_captions(self, split: str, out: Path) -> None:
+        """Write the captions of the images of a split, if they have any."""
+        source = self.sources[split]
+        texts = source.captions(np.arange(len(source))) if isinstance(source, Captioned) else []
+        if any(texts):
+            with writing(f"--out={out}"):
+                lines = "".join(json.dumps(row) + "\n" for row in texts)
+                write_text(out / split / CAPTIONS, lines)
 
     def _encoded(self, split: str, first: int) -> Iterator[tuple[dict[str, np.ndarray], Any]]:
         """Iterate over batches from row `first` on: their items, and moments in the making."""

@@ -25,8 +25,8 @@ def describe(name: str, value: np.ndarray, classes: int = 0, longest: int = 0) -
     """Return the spec of a condition with values (N, ...) for all items.
 
     classes: the number of classes of labels, or of words, where more are known than occur. longest:
-    the number of positions of an item, for lengths; unsigned integers are always lengths. Raises ValueError
-    for values whose type or shape suits no condition.
+    the number of positions of an item, for lengths; unsigned integers are always lengths. Raises
+    ValueError for values whose type or shape suits no condition.
     """
     if np.issubdtype(value.dtype, np.unsignedinteger):
         return Spec(name, "length", longest)
@@ -108,8 +108,8 @@ def check(conditions: Mapping[str, np.ndarray], num: int, shape: tuple[int, ...]
 def missing(spec: Spec, num: int, shape: tuple[int, ...]) -> np.ndarray:
     """Return the values that stand for a missing condition in `num` items of `shape`.
 
-    They are -1 for labels and words, and NaN for floats. A length is never missing: an item without one has
-    the full length.
+    They are -1 for labels and words, and NaN for floats. A length is never missing: an item without
+    one has the full length.
     """
     if spec.kind == "label":
         return np.full(num, -1, np.int32)

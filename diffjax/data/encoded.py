@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from diffjax.files import read_arrays, reason
 
 ABOUT, UNFINISHED, MOMENTS = "encoded.json", "encoding.json", "moments.npy"
 """The files that describe finished and unfinished latents, and the array of a split."""
+CAPTIONS = "captions.jsonl"
+"""The file of a split whose images have captions: a list of texts in each line."""
 DRAWS, FIXED = 1 << 62, 1 << 61
 """Streams of the noise of training, to which the seed is added, and of other readings."""
 
@@ -38,13 +40,15 @@ class Encoded:
     """Normal distributions of latents, one for each item of a data set.
 
     moments: (N, h, w, 2 C), mean and standard deviation, a memory map of float16. arrays: the
-    conditions by name, (N, ...), also memory maps. Indexing reads z = mean + std * eps with noise
+    conditions by name, (N, ...), also memory maps. texts: the captions of each image, or empty
+    without any; latents of mirrored images, which come behind all images, share them. Indexing reads z = mean + std * eps with noise
     that depends on the index alone; `draw` reads another z in each epoch.
     """
 
     moments: np.ndarray
     form: Form
     arrays: Mapping[str, np.ndarray]
+    texts: Sequence[Sequence[str]] = ()
 
     def __len__(self) -> int:
         return len(self.moments)
@@ -71,6 +75,11 @@ class Encoded:
     def labels(self) -> np.ndarray:
         label = self.arrays.get("label")
         return np.zeros(len(self), np.int32) if label is None else np.asarray(label)
+
+    def captions(self, index: np.ndarray) -> list[list[str]]:
+        """Return the captions of the items at `index` (B,), the preferred caption first."""
+        count = len(self.texts)
+        return [[*self.texts[int(i) % count]] if count else [] for i in index]
 
 
 def about(path: Path) -> dict[str, Any] | None:
@@ -108,7 +117,23 @@ def encoded(split: str, path: Path, described: Mapping[str, Any]) -> Encoded:
     form, num = form_of(path, described), described["items"][split]
     moments = opened(path / split / MOMENTS, (num, *form.shape[:-1], 2 * form.shape[-1]))
     arrays = {k: opened(path / split / file_of(k), (num,)) for k in form.names}
-    return Encoded(moments, form, arrays)
+    return Encoded(moments, form, arrays, captions(path / split / CAPTIONS, num))
+
+
+def captions(file: Path, num: int) -> list[list[str]]:
+    """Read the captions of `num` latents, [] where there is no file.
+
+    Raises ValueError for a file that cannot be read, or has lines for other images.
+    """
+    if not file.is_file():
+        return []
+    try:
+        texts = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{file}: cannot be read ({reason(error)})") from error
+    if not texts or num % len(texts):
+        raise ValueError(f"{file}: has {len(texts)} lines for {num} latents")
+    return texts
 
 
 def file_of(name: str) -> str:

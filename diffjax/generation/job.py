@@ -64,12 +64,12 @@ class Job:
     several, sample k has the seed seed[k mod K] and is number k // K of that run: each seed gives
     the samples that it gives alone. index: the numbers of samples within their runs, in place of
     those. prompts: the texts that cond encodes, for pictures and the protocol; negative: the text
-    that guidance leads away from. weight: guidance weights, in place of that of the config; the plan then supports weights
-    per sample (`Sampling.weighted`). start: items (K, *shape) as the network sees them, from which
-    samples start with noise in place of the prior. strength: the share of the steps that the plan
-    has then, in (0, 1]. batch_size: samples per batch; samples do not depend on it. codec: decodes
-    latents to the images that are stored; None stores samples in their own form. tile: see
-    `Decoding`.
+    that guidance leads away from. weight: guidance weights, in place of that of the config; the
+    plan then supports weights per sample (`Sampling.weighted`). start: items (K, *shape) as the
+    network sees them, from which samples start with noise in place of the prior. strength: the
+    share of the steps that the plan has then, in (0, 1]. batch_size: samples per batch; samples do
+    not depend on it. codec: decodes latents to the images that are stored; None stores samples in
+    their own form. tile: see `Decoding`.
     """
 
     denoise: Denoiser

@@ -10,10 +10,10 @@ autoencoder (a folder of diffusers, a CompVis file), the folder of a run of an a
 MODULE:FUNCTION; settings may follow, as in PATH,rule=edm2.
 
 The folder --out receives mean and standard deviation of all latents as memory maps of float16, the
-labels and other conditions, and encoded.json. Training draws a new latent of each image in every
-epoch. Pass --codec to training as config.data.codec: samples are then decoded to images, and a
-codec other than that of the latents is refused. The same command resumes after an interruption,
-with the same bytes as a result.
+labels, other conditions and captions, and encoded.json. Training draws a new latent of each image
+in every epoch. Pass --codec to training as config.data.codec: samples are then decoded to images,
+and a codec other than that of the latents is refused. The same command resumes after an
+interruption, with the same bytes as a result.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 DEVIATION = (0.5, 2.0)
 """The range, in units of that of the codec, in which the deviation of latents should be."""
-UNUSED = ("flip", "augment", "dequantize", "balanced", "codec")
+UNUSED = ("flip", "augment", "dequantize", "balanced", "codec", "encoder")
 """Settings of reading that change training batches, and not the images that are encoded."""
 
 

@@ -1,5 +1,6 @@
 """Encoding of data sets: what is stored, drawn in training, resumed and refused."""
 
+import dataclasses
 import json
 import os
 import re
@@ -17,6 +18,7 @@ from diffjax.codecs import encoding as module
 from diffjax.config import ConfigError
 from diffjax.data import Batches, Memory, Reading, latents
 from diffjax.data.source import NoSplit
+from diffjax.encoders import Described, Words
 from diffjax.tools.encode import doubt
 
 CODEC = "codecs_of_tests:codec"
@@ -68,6 +70,25 @@ def encoding(train, batch_size=4, flips=True, **settings):
         flips=flips,
         batch_size=batch_size,
     )
+
+
+def test_captions_are_those_of_the_images(tmp_path):
+    """A latent would be trained with the caption of another image."""
+    texts = [[f"image {i}", f"number {i} é"][: i % 3] for i in range(6)]
+    source = dataclasses.replace(images(6), texts=texts)
+    encoding(source).run(tmp_path / "latents")
+    train, test = (latents(split, str(tmp_path / "latents")) for split in ("train", "test"))
+    assert len(train) == 12 and train.captions(np.array([5, 1, 8, 7])) == [
+        texts[k] for k in (5, 1, 2, 1)
+    ]
+    assert test.captions(np.arange(5)) == [[]] * 5
+    encoder = Words(Words.learn(text for row in texts for text in row))
+    batches = Batches(Described(train, encoder), 7, seed=1)
+    for item, row in zip(batches.items(3), batches[3]["text"], strict=True):
+        assert any((row == encoder([text])["text"]).all() for text in texts[item % 6] or [""])
+    (tmp_path / "latents" / "train" / "captions.jsonl").write_text('["a"]\n' * 5)
+    with pytest.raises(ValueError, match=r"captions\.jsonl: has 5 lines for 12 latents"):
+        latents("train", str(tmp_path / "latents"))
 
 
 def bytes_of(folder):

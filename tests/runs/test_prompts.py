@@ -135,7 +135,7 @@ def test_runs_without_captions_take_no_prompt():
     with pytest.raises(ConfigError, match="--prompt: the network was trained without captions"):
         untrained.job(prompt="a moon")
     spec = {**config.load("moons_vp")["data"], "encoder": "words"}
-    with pytest.raises(ConfigError, match="config.data.encoder: the training items have no cap"):
+    with pytest.raises(ConfigError, match=r"config\.data\.encoder: the training items have no cap"):
         builder.construct_data(spec, "config.data")[0]("train")
 
 

@@ -398,4 +398,5 @@ def save(path: Path, picture: np.ndarray, texts: Mapping[str, str] = NO_TEXTS) -
     info = PngInfo()
     for keyword, text in texts.items():
         info.add_itxt(keyword, text)
-    Image.fromarray(array).save(path, **({"pnginfo": info} if texts else {}))
+    settings: dict[str, Any] = {"pnginfo": info} if texts else {}
+    Image.fromarray(array).save(path, **settings)

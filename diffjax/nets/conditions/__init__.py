@@ -9,6 +9,7 @@ from diffjax.nets.conditions.base import (
     MECHANISMS,
     Condition,
     absent,
+    after_null,
     kind,
     learned,
     place,
