@@ -111,17 +111,7 @@ def flags() -> argparse.ArgumentParser:
         metavar="CLASS,...",
         help="class, or classes in turn, by number or name: 3 or 0,1,2 or cat (default: all)",
     )
-    flags.add_argument(
-        "--prompt",
-        action="append",
-        metavar="TEXT",
-        help="text that describes the samples; may be repeated, for texts in turn (default: the "
-        "captions of held-out items)",
-    )
-    flags.add_argument(
-        "--prompts", type=cli.path, metavar="FILE", help="text file with one prompt per line"
-    )
-    flags.add_argument("--negative", metavar="TEXT", help="text that guidance leads away from")
+    prompt_flags(flags)
     flags.add_argument(
         "--cond",
         type=condition,
@@ -135,6 +125,21 @@ def flags() -> argparse.ArgumentParser:
     cli.sampling_flags(flags, seeds=True)
     cli.cluster_flags(flags)
     return flags
+
+
+def prompt_flags(flags: argparse.ArgumentParser) -> None:
+    """Add the flags of texts that describe samples."""
+    flags.add_argument(
+        "--prompt",
+        action="append",
+        metavar="TEXT",
+        help="text that describes the samples; may be repeated, for texts in turn (default: the "
+        "captions of held-out items)",
+    )
+    flags.add_argument(
+        "--prompts", type=cli.path, metavar="FILE", help="text file with one prompt per line"
+    )
+    flags.add_argument("--negative", metavar="TEXT", help="text that guidance leads away from")
 
 
 def output_flags(flags: argparse.ArgumentParser) -> None:

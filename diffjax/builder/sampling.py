@@ -51,11 +51,11 @@ def plan(
     """Plan the sampling of data of this form.
 
     learned: True if the network has a second output. leads: True if it takes a second time, `to`.
-    weighed: True if it takes the weight of guidance as a condition.
-    per_sample: True if each sample has its own guidance weight (`Sampling.weighted`). strength: the
-    share of the steps that remains for samples that start from items (`samplers.start_from`).
-    negative: conditions by name, (1, ...), that guidance leads away from in place of missing ones.
-    Raises ConfigError for settings that cannot work.
+    weighed: True if it takes the weight of guidance as a condition. per_sample: True if each sample
+    has its own guidance weight (`Sampling.weighted`). strength: the share of the steps that remains
+    for samples that start from items (`samplers.start_from`). negative: conditions by name,
+    (1, ...), that guidance leads away from in place of missing ones. Raises ConfigError for
+    settings that cannot work.
 
     `sampler`: the method; `adaptive` has neither grid nor steps. `grid`: the times of the rows.
     `steps`: the number of steps of the grid. `guidance`: the weight, 1 for the conditional model;
@@ -73,29 +73,14 @@ def plan(
     known(spec, PLANNED, place)
     checked(spec.get("ema", ""), str | float, f"{place}.ema")
     spec = {**SAMPLING, **spec}
-    guided = Section(
-        spec["guidance"],
-        sde,
-        form,
-        f"{place}.guidance",
-        per_sample,
-        weighed=weighed,
-        negative=negative,
-    )
+    own = {"per_sample": per_sample, "weighed": weighed, "negative": negative}
+    guided = Section(spec["guidance"], sde, form, f"{place}.guidance", **own)
     fields(spec.get("sampler", {}), f"{place}.sampler")
     if spec.get("sampler", {}).get("name") == "adaptive":
         return _adaptive(spec, guided, place)
     table = construct_table(spec, sde, place, strength)
-    if table.learned and not learned:
-        raise ConfigError(
-            f"{place}.sampler.name={spec['sampler']['name']!r}: needs a network with a second "
-            f"output (config.network.learn_variance); allowed: the other samplers"
-        )
-    if table.leads and not leads:
-        raise ConfigError(
-            f"{place}.sampler.name={spec['sampler']['name']!r}: needs a network that takes a "
-            f"second time (config.network.conditions.to); allowed: the other samplers"
-        )
+    able = {"learned": learned, "leads": leads}
+    check_abilities(table, f"{place}.sampler.name={spec['sampler']['name']!r}", **able)
     guided = dataclasses.replace(guided, leads=table.leads)
     weight, ramp = guided.weight(len(table)), guided.ramp(table.t)
     table = dataclasses.replace(table, weight=ramps.weights(weight, ramp))
@@ -105,6 +90,20 @@ def plan(
         planned, sde, form.shape, cond
     )
     return planned
+
+
+def check_abilities(table: Table, place: str, *, learned: bool, leads: bool) -> None:
+    """Raise ConfigError where a sampler needs what the network lacks; arguments as in `plan`."""
+    if table.learned and not learned:
+        raise ConfigError(
+            f"{place}: needs a network with a second output (config.network.learn_variance); "
+            f"allowed: the other samplers"
+        )
+    if table.leads and not leads:
+        raise ConfigError(
+            f"{place}: needs a network that takes a second time (config.network.conditions.to); "
+            f"allowed: the other samplers"
+        )
 
 
 @pytree

@@ -97,10 +97,10 @@ class Encoding:
     def run(self, out: Path) -> dict[str, Any]:
         """Encode to the folder `out`, or resume there, and return the description.
 
-        The folder receives encoded.json, and a folder for each split with moments.npy, float16
-        (N, h, w, 2 C), the conditions and the captions. An interrupted call resumes, with the same bytes as a
-        result. Raises ConfigError for a folder with other files or with other latents, and for
-        moments beyond the range of float16.
+        The folder receives encoded.json, and a folder for each split with moments.npy, float16 (N,
+        h, w, 2 C), the conditions and the captions. An interrupted call resumes, with the same
+        bytes as a result. Raises ConfigError for a folder with other files or with other latents,
+        and for moments beyond the range of float16.
         """
         done = self._claim(out)
         if not (out / ABOUT).exists():

@@ -41,8 +41,9 @@ class Encoded:
 
     moments: (N, h, w, 2 C), mean and standard deviation, a memory map of float16. arrays: the
     conditions by name, (N, ...), also memory maps. texts: the captions of each image, or empty
-    without any; latents of mirrored images, which come behind all images, share them. Indexing reads z = mean + std * eps with noise
-    that depends on the index alone; `draw` reads another z in each epoch.
+    without any; latents of mirrored images, which come behind all images, share them. Indexing
+    reads z = mean + std * eps with noise that depends on the index alone; `draw` reads another z in
+    each epoch.
     """
 
     moments: np.ndarray

@@ -98,40 +98,33 @@ class Trained:
     ) -> Job:
         """Prepare a job: `.samples(num)` generates samples, `.path(num)` shows their trajectories.
 
-        Samples use the values of a list in turn. seed: the seed of all samples, or several seeds; a
-        seed gives the same samples alone and among others. index: the indices of the samples of
-        their seed, 0, 1, ... by default. label: the class or classes, by number or by name; all
-        classes by default. prompt: the text or texts that describe the samples, for a network that
-        was trained with captions. negative: a text to guide away from, in place of no text. cond:
-        conditions by name: a number, a list or an array, of one sample or
-        in rows; None for a missing condition; or the path of an .npy or .npz file. Other conditions
-        are those of held-out items of the data. weight: guidance weights of the samples, in place
-        of that of the config; to set a weight for each row of the sampler, pass a list in
-        `guidance`. start: stored items (*shape) or (K, *shape) from which samples start in turn
-        (arXiv:2108.01073), or the path of a file or a folder of them. strength: the share of the
-        steps performed from there, in (0, 1], 0.6 by default. latents: neither decode latents nor
-        encode `start`. tile: see `Decoding`. sampling: fields in place of those of config.sampling,
-        such as `steps=20, guidance=1.5`. Raises ConfigError for a request that cannot be sampled.
+        Samples use the values of a list in turn. seed: one seed, or several; a seed gives the same
+        samples alone and among others. index: the numbers of the samples, by default 0, 1, ... of
+        each seed. label: classes, by number or by name; all of them by default. prompt: the text or
+        texts to draw, for a network of captions. negative: a text to guide away from. cond:
+        conditions by name: a number, a list or an array, of one sample or in rows; None for a
+        missing one; or the path of an .npy or .npz file. Other conditions are those of held-out
+        items. weight: guidance weights of the samples, in place of that of the config; a list in
+        `guidance` sets one for each row. start: stored items (*shape) or (K, *shape) from which
+        samples start in turn (arXiv:2108.01073), or the path of such items. strength: the share of
+        the steps from there, in (0, 1], 0.6 by default. latents: neither decode latents nor encode
+        `start`. tile: see `Decoding`. sampling: fields in place of those of config.sampling, such
+        as `steps=20, guidance=1.5`. Raises ConfigError for a request that cannot be sampled.
         """
-        if "ema" in sampling:
-            ema = sampling["ema"]
-            raise ConfigError(f"ema={ema}: is chosen when the run is loaded: load(ema=...)")
         seeds = integers("seed", seed, checks.SEEDS)
         numbers = () if index is None else integers("index", index, INDICES)
         weights = () if weight is None else guidance_weights(weight, sampling.get("guidance"))
-        trained = resampled(self, sampling) if sampling else self
+        trained = self._sampled_by(sampling)
         e, trained_by = trained.experiment, {"trained": self.step, "ema": self.ema}
-        decoding = Decoding(e.form) if latents else self.experiment.decoding
-        decoding = builder.refuse("--tile")(dataclasses.replace)(decoding, tile=tile)
+        decoding = self._decoding(latents, tile)
         begin, share = starting(e, start, strength, decoding)
         prompts = texts(prompt)
         conds = requested(e, label, cond or {}, prompts=prompts, index=numbers, seeds=len(seeds))
-        away = {} if negative is None else {"negative": encoded(e, [negative], "--negative")}
-        for line in builder.doubts(e, weights, conds if cond else {}):
-            logging.warning(line)
+        away = None if negative is None else encoded(e, [negative], "--negative")
+        warn(e, weights, conds if cond else {})
         return Job(
             denoise=trained.denoise,
-            plan=e.plan(trained.sde, per_sample=bool(weights), strength=share, **away),
+            plan=e.plan(trained.sde, per_sample=bool(weights), strength=share, negative=away),
             form=e.form,
             config=e.config,
             about=builder.SAMPLING | trained.config["sampling"] | trained_by,
@@ -148,6 +141,16 @@ class Trained:
             tile=tile,
         )
 
+    def _sampled_by(self, sampling: Config) -> Trained:
+        if "ema" in sampling:
+            ema = sampling["ema"]
+            raise ConfigError(f"ema={ema}: is chosen when the run is loaded: load(ema=...)")
+        return resampled(self, sampling) if sampling else self
+
+    def _decoding(self, latents: bool, tile: int) -> Decoding:
+        decoding = Decoding(self.experiment.form) if latents else self.experiment.decoding
+        return builder.refuse("--tile")(dataclasses.replace)(decoding, tile=tile)
+
     def sample(
         self,
         num: int | None = None,
@@ -159,9 +162,8 @@ class Trained:
         """Generate samples 0, ..., num - 1, as `python -m diffjax.sample` does.
 
         num: by default 64, or the length of the longest list of seeds, indices, prompts or weights.
-        preview:
-        a function that receives the intermediate samples. every: the number of rows between two of
-        its calls, see `Job.samples`. request: see `job`.
+        preview: a function that receives the intermediate samples. every: the number of rows
+        between two of its calls, see `Job.samples`. request: see `job`.
 
             trained.sample(seed=[3, 5, 8], label=7)  # three samples, the first of each seed
             trained.sample(index=17, weight=[1, 2, 4])  # sample 17 of seed 0, guided more and more
@@ -268,6 +270,12 @@ def load(
     trained = convert(contents, family, path, settings, change)
     params = jax.tree.map(jnp.asarray, trained.denoise.params)
     return dataclasses.replace(trained, denoise=trained.experiment.denoiser(params))
+
+
+def warn(experiment: Experiment, weights: Sequence[float], cond: Mapping[str, Any]) -> None:
+    """Log what a user should read before sampling; arguments as in `builder.doubts`."""
+    for line in builder.doubts(experiment, weights, cond):
+        logging.warning(line)
 
 
 def resampled(trained: Trained, sampling: Config) -> Trained:
