@@ -173,9 +173,7 @@ class Job:
     @property
     def stamp(self) -> dict[str, str]:
         """Texts for the metadata of pictures: how their samples were generated."""
-        trained = {name: self.about[name] for name in ("trained", "ema", "steps", "guidance")}
-        facts = {"sampler": self.about["sampler"], **trained, "seed": self.seed}
-        facts |= self.listed | self._away
+        facts = dict(self.about) | {"seed": self.seed} | self.listed | self._away
         as_text = lambda value: value if isinstance(value, str) else json.dumps(value)
         texts = {name: as_text(value) for name, value in facts.items()}
         return {"Software": f"diffjax {diffjax.__version__}", **texts}

@@ -98,30 +98,29 @@ class Trained:
     ) -> Job:
         """Prepare a job: `.samples(num)` generates samples, `.path(num)` shows their trajectories.
 
-        Samples use the values of a list in turn. seed: one seed, or several; a seed gives the same
-        samples alone and among others. index: the numbers of the samples, by default 0, 1, ... of
-        each seed. label: classes, by number or by name; all of them by default. prompt: the text or
-        texts to draw, for a network of captions. negative: a text to guide away from. cond:
-        conditions by name: a number, a list or an array, of one sample or in rows; None for a
-        missing one; or the path of an .npy or .npz file. Other conditions are those of held-out
-        items. weight: guidance weights of the samples, in place of that of the config; a list in
-        `guidance` sets one for each row. start: stored items (*shape) or (K, *shape) from which
-        samples start in turn (arXiv:2108.01073), or the path of such items. strength: the share of
-        the steps from there, in (0, 1], 0.6 by default. latents: neither decode latents nor encode
-        `start`. tile: see `Decoding`. sampling: fields in place of those of config.sampling, such
-        as `steps=20, guidance=1.5`. Raises ConfigError for a request that cannot be sampled.
+        Samples use lists in turn. seed: one seed, or several; a seed gives the same samples alone
+        and among others. index: the numbers of the samples, by default 0, 1, ... of each seed.
+        label: classes, by number or by name; all of them by default. prompt: the text or texts to
+        draw, for a network of captions. negative: a text to guide away from. cond: conditions by
+        name: a number, a list or an array, of one sample or in rows; None for a missing one; or the
+        path of a file of arrays. The others are those of held-out items. weight: guidance weights
+        of the samples, in place of that of the config; a list in `guidance` sets one for each row.
+        start: stored items (*shape) or (K, *shape) from which samples start in turn
+        (arXiv:2108.01073), or the path of such items. strength: the share of the steps from there,
+        in (0, 1], 0.6 by default. latents: neither decode latents nor encode `start`. tile: see
+        `Decoding`. sampling: fields in place of those of config.sampling, such as `steps=20,
+        guidance=1.5`. Raises ConfigError for a request that cannot be sampled.
         """
-        seeds = integers("seed", seed, checks.SEEDS)
+        seeds, prompts = integers("seed", seed, checks.SEEDS), texts(prompt)
         numbers = () if index is None else integers("index", index, INDICES)
         weights = () if weight is None else guidance_weights(weight, sampling.get("guidance"))
         trained = self._sampled_by(sampling)
         e, trained_by = trained.experiment, {"trained": self.step, "ema": self.ema}
         decoding = self._decoding(latents, tile)
         begin, share = starting(e, start, strength, decoding)
-        prompts = texts(prompt)
         conds = requested(e, label, cond or {}, prompts=prompts, index=numbers, seeds=len(seeds))
         away = None if negative is None else encoded(e, [negative], "--negative")
-        warn(e, weights, conds if cond else {})
+        _warn(e, weights, conds if cond else {})
         return Job(
             denoise=trained.denoise,
             plan=e.plan(trained.sde, per_sample=bool(weights), strength=share, negative=away),
@@ -272,7 +271,7 @@ def load(
     return dataclasses.replace(trained, denoise=trained.experiment.denoiser(params))
 
 
-def warn(experiment: Experiment, weights: Sequence[float], cond: Mapping[str, Any]) -> None:
+def _warn(experiment: Experiment, weights: Sequence[float], cond: Mapping[str, Any]) -> None:
     """Log what a user should read before sampling; arguments as in `builder.doubts`."""
     for line in builder.doubts(experiment, weights, cond):
         logging.warning(line)

@@ -174,6 +174,10 @@ def after_null(
 
     It is learned and always present, or zero and never present where `null` is False. name: the
     `place` of the condition. The function is called inside a module.
+
+    >>> _, there = after_null("words", jnp.ones((1, 2, 4)), jnp.ones((1, 2), bool), null=False)
+    >>> there.tolist()
+    [[False, True, True]]
     """
     first = jnp.zeros_like(tokens, shape=(len(tokens), tokens.shape[-1]))
     if null:
