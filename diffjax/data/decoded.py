@@ -104,7 +104,8 @@ class Decoded:
     files: the encoded images. size: height and width to resize and crop to, or 0 where all images
     have one shape. channels: 1 (grey) or 3 (RGB). unreadable: the largest number of unreadable
     images; each is reported by name and replaced by the next readable image. cond: conditions of
-    all images besides the label, by name, (N, ...). Raises ValueError for a setting out of range;
+    all images besides the label, by name, (N, ...). texts: the captions of each image, or empty
+    without any. Raises ValueError for a setting out of range;
     reading raises ConfigError for one unreadable image too many, and for an image of another shape.
     """
 
@@ -117,6 +118,7 @@ class Decoded:
         channels: int = 3,
         unreadable: int = 0,
         cond: Mapping[str, np.ndarray] | None = None,
+        texts: Sequence[Sequence[str]] = (),
     ):
         if size < 0:
             raise ValueError(f"size={size}: needs size >= 0; 0 leaves the images as they are")
@@ -128,7 +130,7 @@ class Decoded:
         self._allowed, self._bad, self._lock = unreadable, set(), threading.Lock()
         self.classes = len(files.names)
         self.shape = (size, size, channels) if size else self._at(0)[0].shape
-        self._cond = dict(cond or {})
+        self._cond, self._texts = dict(cond or {}), texts
         label = (Spec("label", "label", self.classes),) if self.classes else ()
         others = (conditions.describe(name, value) for name, value in self._cond.items())
         numbers = [str(i) for i in range(self.classes)]  # class names that carry no information
@@ -163,6 +165,19 @@ class Decoded:
 
     def labels(self) -> np.ndarray:
         return np.asarray(self.files.labels(), np.int32)
+
+    def captions(self, index: np.ndarray) -> list[list[str]]:
+        """Return the captions of the items at `index` (B,), the preferred caption first.
+
+        An image that proved unreadable has those of its replacement.
+        """
+        return [[*self._texts[self._read(int(i))]] if self._texts else [] for i in index]
+
+    def _read(self, i: int) -> int:
+        """Return the index of the image that is read in place of image i, mostly i itself."""
+        while i in self._bad and len(self._bad) < len(self):
+            i = (i + 1) % len(self)
+        return i
 
     def _at(self, start: int) -> tuple[np.ndarray, int, int]:
         """Return the first readable image from item `start` onwards, its label and its index.

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
+CAPTIONS = ("text", "caption")
+"""Columns of metadata that hold captions, where no setting names others."""
+
+
 class _Files:
     """Image files, each with the label of its folder."""
 
@@ -48,6 +52,7 @@ def folder(
     holdout: float = 0.1,
     unreadable: int = 0,
     columns: tuple[str, ...] = (),
+    captions: tuple[str, ...] = (),
 ) -> Decoded:
     """Read the images under `path`, whose folders in alphabetical order are the classes.
 
@@ -59,34 +64,30 @@ def folder(
 
     A metadata.jsonl or metadata.csv beside the images, with a column `file_name`, replaces the
     folders as classes: its column `label`, a name or a number, is the class, its numeric columns in
-    their order are the condition `vector`, and columns of text are skipped.
+    their order are the condition `vector`, and its columns `text` and `caption` hold the captions,
+    a text or a list of texts for each image.
 
     size: height and width, for images of several sizes; the shorter side is resized to it and the
     centre is kept. channels: 1 (grey) or 3 (RGB). holdout: the share of held-out images, in [0, 1).
     unreadable: the largest number of unreadable files before the run stops; each is reported by
-    name. columns: the numeric columns to use, by default all. Raises ValueError for a folder
-    without images, and for folders that could be either splits or classes.
+    name. columns: the numeric columns to use, by default all. captions: the columns of captions, in
+    place of those names; the first caption of the first column is preferred. Raises ValueError for
+    a folder without images, and for folders that could be either splits or classes.
     """
     check_split(split, "a folder")
-    root = Path(path).expanduser()
-    if not path or not root.is_dir():
-        raise ValueError(f"path={path!r}: no such folder; the form is name=folder:PATH")
-    walked = walk(root, endings())
-    if not walked.inside:
-        raise ValueError(
-            f"{shown(root)}: no images in it; known endings: .png .jpg .webp .tif and all others "
-            f"that Pillow reads; left out: {walked.left_out() or 'nothing'}; for sounds and arrays "
-            f"use name=array:FILE.npz"
-        )
+    walked, root = _walked(path), Path(path).expanduser()
     places = layout(walked, described=metadata.locate(root) is not None)
     base, inside = places.part(walked, split)
     tables = {p: metadata.read(f) for p in places.folders(root) if (f := metadata.locate(p))}
     if split == "train":
-        _tell(walked, places, [*tables.values()])
+        _tell(walked, places, [*tables.values()], captions)
+    texts: list[list[str]] = []
     if base in tables:
         names, label, cond = _described(tables[base], [*tables.values()], inside, columns)
-    elif columns:
-        raise ValueError(f"columns={columns}: {base} holds none of {', '.join(metadata.NAMES)}")
+        texts = _captions(tables[base], inside, captions)
+    elif columns or captions:
+        name, value = ("columns", columns) if columns else ("captions", captions)
+        raise ValueError(f"{name}={value}: {base} holds none of {', '.join(metadata.NAMES)}")
     else:
         names, label, cond = *_class_of_each(base, inside, *places.part(walked, "train")), {}
     whole = bool(places.held_out)  # each split has its own folder, so nothing more is held out
@@ -97,13 +98,33 @@ def folder(
     if split == "train":
         tell_untaught(shown(root), [label[i] for i in chosen] if names else [], names)
     cond = {name: value[chosen] for name, value in cond.items()}
-    return Decoded(files, size, channels, unreadable, cond)
+    texts = [texts[i] for i in chosen] if texts else []
+    return Decoded(files, size, channels, unreadable, cond, texts)
 
 
-def _tell(walked: Walk, places: Layout, tables: Sequence[metadata.Table]) -> None:
+def _walked(path: str) -> Walk:
+    """Find the images under `path`; raise ValueError for no such folder, and for none in it."""
+    root = Path(path).expanduser()
+    if not path or not root.is_dir():
+        raise ValueError(f"path={path!r}: no such folder; the form is name=folder:PATH")
+    walked = walk(root, endings())
+    if not walked.inside:
+        raise ValueError(
+            f"{shown(root)}: no images in it; known endings: .png .jpg .webp .tif and all others "
+            f"that Pillow reads; left out: {walked.left_out() or 'nothing'}; for sounds and arrays "
+            f"use name=array:FILE.npz"
+        )
+    return walked
+
+
+def _tell(
+    walked: Walk, places: Layout, tables: Sequence[metadata.Table], captions: Sequence[str]
+) -> None:
     """Print what was skipped, and a hint where the only class folder contains folders."""
     used = [table.path.name for table in tables]
-    texts = {name: table.path.name for table in tables for name in table.texts}
+    read = captions or CAPTIONS
+    skipped = ((t, [*t.others, *(name for name in t.texts if name not in read)]) for t in tables)
+    texts = {name: table.path.name for table, names in skipped for name in names}
     columns = [
         f"columns of text in {file}: {', '.join(k for k in texts if texts[k] == file)}"
         for file in dict.fromkeys(texts.values())
@@ -174,3 +195,18 @@ def _described(
     pick = [table.columns.index(name) for name in columns or common]
     cond = {"vector": table.numbers[rows][:, pick]} if pick else {}
     return names, label, cond
+
+
+def _captions(
+    table: metadata.Table, inside: Sequence[PurePath], columns: Sequence[str]
+) -> list[list[str]]:
+    """Return the captions of images, those of several columns one after another.
+
+    Raises ValueError for a column that does not hold texts.
+    """
+    if unknown := [name for name in columns if name not in table.texts]:
+        known = ", ".join(table.texts) or "none"
+        raise ValueError(f"captions={unknown[0]}: no such column of texts; known: {known}")
+    names = columns or [name for name in CAPTIONS if name in table.texts]
+    rows = [table.rows[path.as_posix()] for path in inside]
+    return [[text for name in names for text in table.texts[name][row]] for row in rows]

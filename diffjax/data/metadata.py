@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,7 +22,8 @@ class Table(NamedTuple):
 
     rows: the index of each row by file name. columns: the names of the K numeric columns. numbers:
     their values (N, K), NaN where one is missing. labels: the column `label`, integers or names,
-    None without such a column. texts: the names of the other columns.
+    None without such a column. texts: the columns whose values are texts or lists of texts, by
+    name, as a list of texts for each row. others: the names of the other columns.
     """
 
     path: Path
@@ -29,7 +31,8 @@ class Table(NamedTuple):
     columns: tuple[str, ...]
     numbers: np.ndarray
     labels: Sequence[Any] | None
-    texts: tuple[str, ...] = ()
+    texts: Mapping[str, Sequence[Sequence[str]]] = MappingProxyType({})
+    others: tuple[str, ...] = ()
 
 
 def locate(folder: Path) -> Path | None:
@@ -54,14 +57,17 @@ def read(path: Path) -> Table:
         raise ValueError(f"{path}: {FILE}={twice} occurs twice")
     columns = [name for name in dict.fromkeys(k for row in rows for k in row) if name != FILE]
     values = {name: [row.get(name) for row in rows] for name in columns}
-    numeric = {k: column for k, v in values.items() if k != LABEL and (column := _numbers(v))}
+    plain = {k: v for k, v in values.items() if k != LABEL}
+    numeric = {k: column for k, v in plain.items() if (column := _numbers(v))}
+    texts = {k: v for k in plain if k not in numeric and (v := _texts(plain[k])) is not None}
     return Table(
         path=path,
         rows={name: i for i, name in enumerate(names)},
         columns=tuple(numeric),
         numbers=np.array([*numeric.values()], np.float32).reshape(len(numeric), len(rows)).T,
         labels=_labels(path, values[LABEL]) if LABEL in values else None,
-        texts=tuple(name for name in columns if name != LABEL and name not in numeric),
+        texts=texts,
+        others=tuple(name for name in plain if name not in numeric and name not in texts),
     )
 
 
@@ -103,6 +109,17 @@ def _numbers(values: Sequence[Any]) -> list[float] | None:
     if not all(v is None or number(v) for v in values) or all(v is None for v in values):
         return None
     return [math.nan if v is None else float(v) for v in values]
+
+
+def _texts(values: Sequence[Any]) -> list[list[str]] | None:
+    """Return a column of texts, or lists of texts, as lists; None for any other column."""
+    rows = []
+    for value in values:
+        row = value if isinstance(value, list) else [] if value is None else [value]
+        if any(isinstance(v, bool | dict | list) for v in row):
+            return None
+        rows.append([str(v) for v in row if v is not None])
+    return rows
 
 
 def _labels(path: Path, values: Sequence[Any]) -> Sequence[Any]:

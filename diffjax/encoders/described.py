@@ -55,8 +55,9 @@ class Described:
         return len(self.source)
 
     def __getitem__(self, index: np.ndarray) -> dict[str, np.ndarray]:
+        items = self.source[index]  # before its captions: it may replace unreadable images
         first = [captions[0] if captions else "" for captions in self.captions(index)]
-        return {**self.source[index], **self.encoder(first)}
+        return {**items, **self.encoder(first)}
 
     def draw(self, index: np.ndarray, number: np.ndarray, seed: int) -> dict[str, np.ndarray]:
         """Return the items at `index` (B,), each with one of its captions.

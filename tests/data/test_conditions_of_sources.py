@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from diffjax.data import folder, latents, load, table
+from diffjax.encoders import Described, Words
 from diffjax.specs import Spec
 
 N = 12
@@ -60,15 +61,60 @@ def test_conditions_that_do_not_fit_the_latents_are_refused(tmp_path, arrays, me
         latents("train", written(tmp_path, **arrays))
 
 
-def test_omitted_columns_of_text_are_reported(tmp_path, capsys):
-    """A caption in metadata.jsonl would seem to be learned."""
-    rows = [{"file_name": f"{k}.png", "caption": f"no. {k}", "size": k} for k in range(4)]
-    (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    for row in rows:
-        Image.new("RGB", (4, 4)).save(tmp_path / row["file_name"])
-    source = folder("train", path=str(tmp_path), holdout=0.0)
+def captioned_folder(place, **columns):
+    """Write five grey images, whose level is ten times their number, with columns of metadata."""
+    rows = [
+        {"file_name": f"{k}.png", **{name: values[k] for name, values in columns.items()}}
+        for k in range(5)
+    ]
+    (place / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    for k, row in enumerate(rows):
+        Image.new("RGB", (4, 4), (10 * k,) * 3).save(place / row["file_name"])
+    return str(place)
+
+
+TEXTS = ["none", None, ["two", "zwei"], [], "four"]
+
+
+def test_captions_of_a_folder_are_those_of_its_images(tmp_path, capsys):
+    """An image would be trained with the caption of another image."""
+    captions = [f"no. {k}" for k in range(5)]
+    path = captioned_folder(
+        tmp_path, source=["web"] * 5, caption=captions, text=TEXTS, size=[1] * 5
+    )
+    source = folder("train", path=path, holdout=0.0)
     assert source.form.conditions == (Spec("vector", "vector", 1),)
-    assert "left out: columns of text in metadata.jsonl: caption" in capsys.readouterr().err
+    assert "left out: columns of text in metadata.jsonl: source" in capsys.readouterr().err
+    index = np.array([4, 2, 1])
+    expected = [["four", "no. 4"], ["two", "zwei", "no. 2"], ["no. 1"]]
+    assert source.captions(index) == expected == load(source, index).captions(np.arange(3))
+    assert (source[index]["x"][:, 0, 0, 0] == 10 * index).all()
+    parts = [folder(split, path=path, holdout=0.5) for split in ("train", "test")]
+    for part in parts:
+        whole = np.arange(len(part))
+        levels = part[whole]["x"][:, 0, 0, 0] // 10
+        assert [texts[-1] for texts in part.captions(whole)] == [f"no. {k}" for k in levels]
+    chosen = folder("train", path=path, holdout=0.0, captions=("source",))
+    assert chosen.captions(index) == [["web"]] * 3
+    with pytest.raises(ValueError, match="captions=size: no such column of texts; known: source, "):
+        folder("train", path=path, captions=("size",))
+
+
+def test_an_image_in_place_of_an_unreadable_one_has_its_own_caption(tmp_path):
+    """An image would be trained with the caption of a damaged one."""
+    path = captioned_folder(tmp_path, text=[f"level {k}" for k in range(5)])
+    for name in ("2.png", "3.png"):
+        (tmp_path / name).write_bytes(b"damaged")
+    source = folder("train", path=path, holdout=0.0, unreadable=2)
+    words = Words(Words.learn(text for [text] in source.captions(np.arange(5))))
+    described = Described(source, words)
+    for items in (
+        described[np.arange(5)],
+        described.draw(np.arange(5), np.arange(5), seed=0),
+    ):
+        assert (items["x"][:, 0, 0, 0] // 10).tolist() == [0, 1, 4, 4, 4]
+        expected = [f"level {k}" for k in (0, 1, 4, 4, 4)]
+        np.testing.assert_array_equal(items["text"], words(expected)["text"])
 
 
 def test_labels_of_a_table_have_the_names_of_their_levels(tmp_path):
