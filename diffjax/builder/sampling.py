@@ -217,7 +217,7 @@ def noisy(spec: Config, sde: SDE, planned: Sampling, place: str = "config.sampli
     return f"{place}.{field}.name={spec[field]['name']!r}"
 
 
-def abilities(network: Config) -> dict[str, bool]:
+def abilities(network: Config) -> dict[str, Any]:
     """Return the abilities of the network of a section `network`, as arguments of `plan`.
 
     >>> abilities({"name": "mlp", "learn_variance": True})

@@ -39,6 +39,10 @@ class Files(Protocol):
         """Return all labels; they are 0 where the images have none."""
         ...
 
+    def captions(self, index: Sequence[int]) -> list[list[str]]:
+        """Return the captions of each image at `index`; empty lists where images have none."""
+        ...
+
     def name(self, i: int) -> str:
         """Return the name of item i in messages."""
         ...
@@ -62,6 +66,9 @@ class Stored:
 
     def labels(self) -> Sequence[int]:
         return self._items.labels().tolist()
+
+    def captions(self, index: Sequence[int]) -> list[list[str]]:
+        return self._items.captions(np.asarray(index))
 
     def name(self, i: int) -> str:
         return f"item {i}"
@@ -104,8 +111,7 @@ class Decoded:
     files: the encoded images. size: height and width to resize and crop to, or 0 where all images
     have one shape. channels: 1 (grey) or 3 (RGB). unreadable: the largest number of unreadable
     images; each is reported by name and replaced by the next readable image. cond: conditions of
-    all images besides the label, by name, (N, ...). texts: the captions of each image, or empty
-    without any. Raises ValueError for a setting out of range;
+    all images besides the label, by name, (N, ...). Raises ValueError for a setting out of range;
     reading raises ConfigError for one unreadable image too many, and for an image of another shape.
     """
 
@@ -118,7 +124,6 @@ class Decoded:
         channels: int = 3,
         unreadable: int = 0,
         cond: Mapping[str, np.ndarray] | None = None,
-        texts: Sequence[Sequence[str]] = (),
     ):
         if size < 0:
             raise ValueError(f"size={size}: needs size >= 0; 0 leaves the images as they are")
@@ -130,7 +135,7 @@ class Decoded:
         self._allowed, self._bad, self._lock = unreadable, set(), threading.Lock()
         self.classes = len(files.names)
         self.shape = (size, size, channels) if size else self._at(0)[0].shape
-        self._cond, self._texts = dict(cond or {}), texts
+        self._cond = dict(cond or {})
         label = (Spec("label", "label", self.classes),) if self.classes else ()
         others = (conditions.describe(name, value) for name, value in self._cond.items())
         numbers = [str(i) for i in range(self.classes)]  # class names that carry no information
@@ -171,7 +176,7 @@ class Decoded:
 
         An image that proved unreadable has those of its replacement.
         """
-        return [[*self._texts[self._read(int(i))]] if self._texts else [] for i in index]
+        return self.files.captions([self._read(int(i)) for i in index])
 
     def _read(self, i: int) -> int:
         """Return the index of the image that is read in place of image i, mostly i itself."""

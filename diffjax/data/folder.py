@@ -24,16 +24,25 @@ CAPTIONS = ("text", "caption")
 
 
 class _Files:
-    """Image files, each with the label of its folder."""
+    """Image files, each with a label and captions; `texts` is empty where there are none."""
 
-    def __init__(self, paths: Sequence[Path], label: Sequence[int], names: Sequence[str]):
-        self._paths, self._label, self.names = paths, label, names
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        label: Sequence[int],
+        names: Sequence[str],
+        texts: Sequence[list[str]],
+    ):
+        self._paths, self._label, self.names, self._texts = paths, label, names, texts
 
     def __len__(self) -> int:
         return len(self._paths)
 
     def labels(self) -> Sequence[int]:
         return self._label
+
+    def captions(self, index: Sequence[int]) -> list[list[str]]:
+        return [[*self._texts[i]] if self._texts else [] for i in index]
 
     def name(self, i: int) -> str:
         return shown(self._paths[i])
@@ -94,12 +103,12 @@ def folder(
     chosen = part(
         [p.as_posix() for p in inside], "train" if whole else split, 0.0 if whole else holdout
     )
-    files = _Files([base / inside[i] for i in chosen], [label[i] for i in chosen], names)
+    texts = [texts[i] for i in chosen] if texts else []
+    files = _Files([base / inside[i] for i in chosen], [label[i] for i in chosen], names, texts)
     if split == "train":
         tell_untaught(shown(root), [label[i] for i in chosen] if names else [], names)
     cond = {name: value[chosen] for name, value in cond.items()}
-    texts = [texts[i] for i in chosen] if texts else []
-    return Decoded(files, size, channels, unreadable, cond, texts)
+    return Decoded(files, size, channels, unreadable, cond)
 
 
 def _walked(path: str) -> Walk:

@@ -23,6 +23,7 @@ from diffjax.data import duplicates
 from diffjax.data.decoded import Files, Unreadable, decode
 from diffjax.data.duplicates import Removed
 from diffjax.data.source import SPLITS
+from diffjax.data.tfds import CAPTIONS
 from diffjax.files import write_arrays
 from diffjax.progress import Progress
 
@@ -162,6 +163,14 @@ def encoded(seen: Scan, work: Path, index: np.ndarray) -> Iterator[bytes]:
         yield png[ends[place - 1] if place else 0 : ends[place]]
 
 
+def captions(seen: Scan, originals: Mapping[str, Files]) -> list[list[str]]:
+    """Return the captions of all readable images, [] where no image has any."""
+    every = {split: files.captions(range(len(files))) for split, files in originals.items()}
+    places = zip(seen.split.tolist(), seen.number.tolist(), strict=True)
+    texts = [every[SPLITS[split]][number] for split, number in places]
+    return texts if any(texts) else []
+
+
 def remove(seen: Scan, dedup: str, most: int) -> Removed:
     """Remove copies ("exact"), also images that look alike ("near"), or nothing ("none").
 
@@ -192,12 +201,19 @@ def divide(seen: Scan, test: float) -> np.ndarray:
 
 
 def write(
-    folder: Path, name: str, items: Mapping[str, np.ndarray], seen: Scan, work: Path, kinds: Any
+    folder: Path,
+    name: str,
+    items: Mapping[str, np.ndarray],
+    seen: Scan,
+    work: Path,
+    kinds: Any,
+    texts: Sequence[Sequence[str]] = (),
 ) -> None:
     """Write the ArrayRecord files of each split and the metadata of TFDS to a new folder.
 
     The files are written to a temporary folder, which is renamed once they are complete. items: the
-    indices of the items of each split. kinds: the names of the classes; empty for no labels.
+    indices of the items of each split. kinds: the names of the classes; empty for no labels. texts:
+    the captions of each image, or empty.
     """
     import tensorflow_datasets as tfds
     from array_record.python.array_record_module import ArrayRecordWriter
@@ -215,16 +231,19 @@ def write(
                     str(fresh / f"{name}-{split}.array_record-{of}"), "group_size:1"
                 )
                 for i, png in zip(shard, encoded(seen, work, shard), strict=True):
-                    writer.write(_example(png, int(seen.label[i]) if kinds else None))
+                    label = int(seen.label[i]) if kinds else None
+                    # TFDS reads no empty lists.
+                    writer.write(_example(png, label, (texts[i] or [""]) if texts else ()))
                     progress.advance()
                 writer.close()
         sizes = [p.stat().st_size for p in fresh.glob(f"{name}-{split}.*")]
         infos.append(tfds.core.SplitInfo(split, [len(s) for s in shards], sum(sizes)))
     image = tfds.features.Image(shape=tuple(int(n) for n in seen.shape[0]), encoding_format="png")
     label = {"label": tfds.features.ClassLabel(names=list(kinds))} if kinds else {}
+    captions = {CAPTIONS[0]: tfds.features.Sequence(tfds.features.Text())} if texts else {}
     tfds.folder_dataset.write_metadata(
         data_dir=fresh,
-        features=tfds.features.FeaturesDict({"image": image, **label}),
+        features=tfds.features.FeaturesDict({"image": image, **label, **captions}),
         split_infos=infos,
         version=VERSION,
         check_data=False,
@@ -240,13 +259,16 @@ def _shards(seen: Scan, work: Path, index: np.ndarray) -> list[np.ndarray]:
     return np.split(index, starts)
 
 
-def _example(png: bytes, label: int | None) -> bytes:
+def _example(png: bytes, label: int | None, texts: Sequence[str]) -> bytes:
     from tensorflow_datasets.proto import tf_example_pb2
 
     example: Any = cast(Any, tf_example_pb2).Example()
     example.features.feature["image"].bytes_list.value.append(png)
     if label is not None:
         example.features.feature["label"].int64_list.value.append(label)
+    if texts:
+        values = example.features.feature[CAPTIONS[0]].bytes_list.value
+        values.extend(text.encode() for text in texts)
     return example.SerializeToString(deterministic=True)
 
 

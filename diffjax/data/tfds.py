@@ -21,12 +21,14 @@ if TYPE_CHECKING:
 
 DEFAULT = "label"
 """Default name of the feature that holds the class of an image."""
+CAPTIONS = ("captions", "caption", "text")
+"""Default names of the features that hold captions; `tools.prepare` writes the first."""
 
 
 class _Files:
-    """Encoded images of one split, with their labels."""
+    """Encoded images of one split, with their labels and captions."""
 
-    def __init__(self, builder: Any, split: str, image: str, label: str):
+    def __init__(self, builder: Any, split: str, image: str, label: str, texts: Sequence[str]):
         from tensorflow_datasets import decode
         from tensorflow_datasets.core import features as kinds
 
@@ -40,6 +42,7 @@ class _Files:
         only = {name: features[name] for name in (image, label) if name}
         self._features = kinds.FeaturesDict(only)
         self.names = features[label].names if label else []
+        self._texts = texts and kinds.FeaturesDict({name: features[name] for name in texts})
 
     def __len__(self) -> int:
         return len(self._source)
@@ -58,21 +61,34 @@ class _Files:
     def read(self, index: Sequence[int]) -> list[tuple[Callable[[], Image.Image], int]]:
         from PIL import Image
 
+        return [
+            (functools.partial(Image.open, io.BytesIO(r[self._image])), int(r.get(self._label, 0)))
+            for r in self._records(index, self._features, self._skip)
+        ]
+
+    def captions(self, index: Sequence[int]) -> list[list[str]]:
+        if not self._texts:
+            return [[] for _ in index]
+        parts = lambda value: [value] if isinstance(value, bytes) else [*value]
+        return [
+            [text.decode() for value in record.values() for text in parts(value) if text]
+            for start in range(0, len(index), BLOCK)
+            for record in self._records(index[start : start + BLOCK], self._texts, None)
+        ]
+
+    def _records(self, index: Sequence[int], features: Any, decoders: Any) -> list[dict[str, Any]]:
+        """Return the features of records; raise ConfigError, which names it, for a damaged one."""
         try:
             stored = self._source.__getitems__(list(index))
-            known = self._features.deserialize_example_np
-            records: list[Any] = [known(record, decoders=self._skip) for record in stored]
+            known = features.deserialize_example_np
+            return [cast(Any, known(record, decoders=decoders)) for record in stored]
         except Exception as error:
             if len(index) > 1:  # read one record at a time, to name the damaged one
-                return [item for i in index for item in self.read([i])]
+                return [item for i in index for item in self._records([i], features, decoders)]
             reason = " ".join(str(error).split())
             raise ConfigError(
                 f"{self.name(index[0])}: damaged ({reason}); prepare the data set again"
             ) from error
-        return [
-            (functools.partial(Image.open, io.BytesIO(r[self._image])), int(r.get(self._label, 0)))
-            for r in cast(list[dict[str, Any]], records)
-        ]
 
 
 def tfds(
@@ -86,15 +102,17 @@ def tfds(
     size: int = 0,
     channels: int = 3,
     unreadable: int = 0,
+    captions: tuple[str, ...] = (),
 ) -> Decoded:
     """Open the images of `dataset`, as "name", "name/config" or "name:version", under `data_dir`.
 
     data_dir: by default TFDS_DATA_DIR or ~/tensorflow_datasets. train, test: the splits in the
     notation of TFDS ("validation", "train[:90%]"). image, label: the names of the features, with
     label="" for none. The label must be a ClassLabel; the default feature is ignored where it is of
-    another type. size, channels, unreadable: as for a folder. Raises ValueError where the data set
-    does not exist, is not prepared as ArrayRecord, or lacks the split or the feature; the message
-    states the remedy.
+    another type. size, channels, unreadable: as for a folder. captions: the features with texts, or
+    lists of texts; by default those of the names `captions`, `caption` and `text`. Raises
+    ValueError where the data set does not exist, is not prepared as ArrayRecord, or lacks the split
+    or the feature; the message states the remedy.
 
     >>> tfds("valid", "cifar10")
     Traceback (most recent call last):
@@ -117,8 +135,9 @@ def tfds(
     if label not in ("", DEFAULT, *features):
         raise ValueError(f"label={label!r}: no such feature{nearest(label, features)}")
     label = _class_label(builder.info.features, label, split)
+    texts = _of_texts(builder.info.features, captions)
     try:
-        files = _Files(builder, wanted, image, label)
+        files = _Files(builder, wanted, image, label, texts)
     except ConfigError:
         raise
     except Exception as error:
@@ -148,6 +167,23 @@ def _class_label(features: Any, name: str, split: str) -> str:
     if split == "train":
         print(f"{line}: no labels are read", file=sys.stderr)
     return ""
+
+
+def _of_texts(features: Any, names: Sequence[str]) -> list[str]:
+    """Return the names of the features that hold captions.
+
+    Raises ValueError for a feature among `names` that is neither a text nor a list of texts.
+    """
+    import tensorflow_datasets
+
+    text = tensorflow_datasets.features.Text
+    holds = lambda feature: isinstance(getattr(feature, "feature", feature), text)
+    known = [name for name in features if holds(features[name])]
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(
+            f"captions={unknown[0]!r}: no such feature of texts{nearest(unknown[0], known)}"
+        )
+    return [*(names or (name for name in CAPTIONS if name in known))]
 
 
 def _builder(dataset: str, data_dir: str) -> Any:

@@ -112,7 +112,8 @@ def run() -> int:
     counts = {"unreadable": len(seen.bad), "removed": len(removed.item)}
     statistics = {"settings": settings} | counts | prepare.statistics(seen, items, kinds)
     write_text(asked.out / "statistics.json", json.dumps(statistics, indent=2) + "\n")
-    prepare.write(done, asked.out.name, items, seen, work, kinds)
+    texts = prepare.captions(seen, originals)
+    prepare.write(done, asked.out.name, items, seen, work, kinds, texts)
     shutil.rmtree(work)
     print(
         f"{len(items['train'])} training and {len(items['test'])} held-out images in {asked.out}; "

@@ -250,3 +250,32 @@ def test_sources_that_cannot_be_are_one_line(made, tmp_path):
         assert not (tmp_path / f"out{k}").exists()  # parts of a scan would be in the way
     code, _, err = made(tmp_path / "two", out=tmp_path / "My Data")
     assert code == 2 and "named 'My Data'; needs a name of lower-case" in err
+
+
+def test_captions_stay_with_their_images(made, tmp_path):
+    """An image would have the caption of another image, or only one of its captions."""
+    folder_ = tmp_path / "originals"
+    folder_.mkdir()
+    x = pictures(12)
+    texts = [[f"picture {k}", f"Bild {k} ü"][: k % 3] for k in range(12)]
+    rows = [{"file_name": f"{k}.png", "text": texts[k]} for k in range(12)]
+    (folder_ / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    for k in range(12):
+        Image.fromarray(x[k]).save(folder_ / f"{k}.png")
+    Image.fromarray(x[3]).save(folder_ / "3.png")
+    (folder_ / "5.png").write_bytes(b"damaged")
+    code, _, err = made(folder_, "--test=0.3")
+    assert code == 0, err
+    data, _ = read(tmp_path / "mine")
+    known = {x[k].tobytes(): texts[k] for k in range(12)}
+    found = [
+        (image.tobytes(), caption)
+        for part in data.values()
+        for image, caption in zip(part.x, part.captions(np.arange(len(part))), strict=True)
+    ]
+    assert len(found) == 11 and all(known[image] == caption for image, caption in found)
+    place = {"dataset": "mine", "data_dir": str(tmp_path)}
+    with pytest.raises(ValueError, match="captions='image': no such feature of texts; known: cap"):
+        tfds("train", **place, captions=("image",))
+    again = tfds("train", **place, captions=("captions",))
+    assert again.captions(np.arange(3)) == data["train"].captions(np.arange(3))
