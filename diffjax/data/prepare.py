@@ -233,7 +233,7 @@ def write(
                 for i, png in zip(shard, encoded(seen, work, shard), strict=True):
                     label = int(seen.label[i]) if kinds else None
                     # TFDS reads no empty lists.
-                    writer.write(_example(png, label, (texts[i] or [""]) if texts else ()))
+                    writer.write(_example(png, label, (texts[int(i)] or [""]) if texts else ()))
                     progress.advance()
                 writer.close()
         sizes = [p.stat().st_size for p in fresh.glob(f"{name}-{split}.*")]
