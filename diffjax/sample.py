@@ -378,7 +378,7 @@ def write(path: Path, samples: Generated) -> None:
     with writing(f"--out={path}"):
         path.parent.mkdir(parents=True, exist_ok=True)
         if end == ".png":
-            plot.save(path, samples.picture(), samples.stamp)
+            plot.save(path, samples.picture(), samples.stamp())
         elif end == ".npz":
             arrays = [samples.x, *(a for a in (samples.label,) if a is not None)]
             others = {name: value for name, value in samples.cond.items() if name != "label"}
@@ -388,11 +388,12 @@ def write(path: Path, samples: Generated) -> None:
             known = ", ".join(endings(kind))
             raise ConfigError(f"--out={path}: the samples are {kind.noun}s; known endings: {known}")
         elif not files.each:
-            files.write(path, samples.x, units)
+            files.write(path, samples.x, units, {})
         else:
             for k, item in enumerate(samples.x):
                 name = "" if samples.label is None else samples.form.named(int(samples.label[k]))
-                files.write(path / f"{k:06d}{suffix(name)}{files.ending}", item, units)
+                file = path / f"{k:06d}{suffix(name)}{files.ending}"
+                files.write(file, item, units, samples.stamp(k))
 
 
 if __name__ == "__main__":

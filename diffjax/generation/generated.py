@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+import diffjax
 from diffjax.codecs import Decoding
 from diffjax.data.form import Form
 
@@ -17,8 +19,8 @@ class Generated(NamedTuple):
 
     x (N, ...): items in the form in which their data is stored, NaN beyond the length of an item.
     cond: conditions by name, (N, ...). passes, seconds (N,): network passes and seconds of each
-    sample. prompts: the text of each sample, empty without any. stamp: texts for the metadata of
-    pictures, as in `Job.stamp`.
+    sample. turns: seeds, numbers, prompts and weights that samples take in turn, by name, as in
+    `Job.listed`. facts: entries of the protocol that all samples share.
 
     >>> form, one = Form("points", (2,)), np.ones(3)
     >>> Generated(np.zeros((3, 2), np.float32), {}, passes=20 * one, seconds=0.1 * one, form=form)
@@ -30,13 +32,37 @@ class Generated(NamedTuple):
     passes: np.ndarray
     seconds: np.ndarray
     form: Form
-    prompts: tuple[str, ...] = ()
-    stamp: Mapping[str, str] = MappingProxyType({})
+    turns: Mapping[str, Sequence[Any]] = MappingProxyType({})
+    facts: Mapping[str, Any] = MappingProxyType({})
 
     @property
     def label(self) -> np.ndarray | None:
         """The class labels (N,), or None where there are none."""
         return self.cond.get("label")
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """The text of each sample, (N,); empty without any."""
+        texts = self.turns.get("prompt", ())
+        return tuple(texts[k % len(texts)] for k in range(len(self.x) if texts else 0))
+
+    def stamp(self, k: int | None = None) -> dict[str, str]:
+        """Return texts for the metadata of a picture of all samples, or of sample k.
+
+        They are the settings of the sampler, the seed, the prompt, and the version of diffjax.
+
+        >>> form = Form("points", (2,))
+        >>> made = Generated(*np.zeros((4, 2)), form, {"prompt": ["a dot", "a line"]}, {"steps": 5})
+        >>> made.stamp(1)["prompt"], made.stamp()["steps"]
+        ('a line', '5')
+        """
+        turns = {name: [*values] for name, values in self.turns.items()}
+        if k is not None:
+            number = {"index": k // len(turns.get("seed", [0]))}
+            turns = number | {name: values[k % len(values)] for name, values in turns.items()}
+        as_text = lambda value: value if isinstance(value, str) else json.dumps(value)
+        texts = {name: as_text(value) for name, value in {**self.facts, **turns}.items()}
+        return {"Software": f"diffjax {diffjax.__version__}", **texts}
 
     def picture(self) -> np.ndarray:
         """Return all samples as a picture uint8 (H, W, 3), drawn as their kind of data is.

@@ -18,7 +18,6 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-import diffjax
 from diffjax import checks
 from diffjax.arrays import stream, streams, taken
 from diffjax.codecs import Codec, Decoding
@@ -171,14 +170,6 @@ class Job:
         return dict(self.about) | facts | self.listed | self._away | self.started | self.decoded
 
     @property
-    def stamp(self) -> dict[str, str]:
-        """Texts for the metadata of pictures: how their samples were generated."""
-        facts = dict(self.about) | {"seed": self.seed} | self.listed | self._away
-        as_text = lambda value: value if isinstance(value, str) else json.dumps(value)
-        texts = {name: as_text(value) for name, value in facts.items()}
-        return {"Software": f"diffjax {diffjax.__version__}", **texts}
-
-    @property
     def _away(self) -> dict[str, str]:
         return {"negative": self.negative} if self.negative else {}
 
@@ -242,8 +233,8 @@ class Job:
             whole["passes"],
             whole["seconds"],
             self.decoding.stored,
-            tuple(self.prompts[k % len(self.prompts)] for k in range(num if self.prompts else 0)),
-            self.stamp,
+            self.listed,
+            dict(self.about) | {"seed": self.seed} | self._away,
         )
 
     def path(self, num: int) -> Trajectory:

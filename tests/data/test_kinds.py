@@ -73,7 +73,7 @@ def test_files_give_back_what_was_written(tmp_path, name, dtype):
     for files in form.items.files:
         path = tmp_path / "new" / f"a{files.ending}"
         wanted = stored[0] if files.each else stored
-        files.write(path, wanted, {"rate": 100})
+        files.write(path, wanted, {"rate": 100}, {"seed": "5"})
         found = files.read(path, form.shape, {"rate": 100})
         if found.dtype != wanted.dtype:  # floats in a file of integers
             found, wanted = np.asarray(form.items.normalise(jnp.asarray(found))), wanted

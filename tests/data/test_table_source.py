@@ -38,7 +38,7 @@ def test_columns_are_standardised_by_training_rows_and_come_back(tiny_table, tmp
             seen.add((f"{carat:.4f}", str(cut), f"{price:.4f}", int(sort)))
     assert seen == original and len(train) + len(test) == 40
     (files,) = form.items.files
-    files.write(tmp_path / "a.csv", test.x, dict(form.units))
+    files.write(tmp_path / "a.csv", test.x, dict(form.units), {})
     assert [*rows_of(tmp_path / "a.csv")[0]] == ["carat", "cut", "price"]
     again = files.read(tmp_path / "a.csv", form.shape, dict(form.units))
     np.testing.assert_allclose(again, test.x, atol=1e-5)

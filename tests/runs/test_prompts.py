@@ -151,6 +151,12 @@ def test_a_picture_shows_and_holds_its_prompts(export, tmp_path, monkeypatch, ca
     assert texts["seed"] == "5" and texts["Software"] == f"diffjax {diffjax.__version__}"
     assert "ddim" in texts["sampler"] and texts["guidance"] == "2.0"
     assert width == 2 * 130 + 2 and height > 132  # two images of 128 pixels above their prompts
+    out = tmp_path / "folder"
+    assert ended(monkeypatch, "sample", *flags, "--seed=5,7", "--num=4", f"--out={out}") == 0
+    for k, (prompt, seed) in enumerate(((APPLE, "5"), (CAT, "7"), (APPLE, "5"), (CAT, "7"))):
+        with Image.open(out / f"{k:06d}.png") as picture:
+            texts = picture.text
+        assert (texts["prompt"], texts["seed"], texts["index"]) == (prompt, seed, str(k // 2))
     assert ended(monkeypatch, "sample", *flags, "--prompt=cat") == 2
     assert "--prompts: --prompt sets texts too" in capsys.readouterr().err
     file.write_text("")

@@ -53,7 +53,7 @@ def test_arrays_are_items_or_one_item(tmp_path):
         np.testing.assert_array_equal(stored(tmp_path / given, GREY), items)
     np.testing.assert_array_equal(stored(x[1], GREY), x[1:])
     points = np.array([[0.5, 1.0], [2.0, -1.0]])
-    POINTS.items.files[0].write(tmp_path / "x.csv", points.astype(np.float32), {})
+    POINTS.items.files[0].write(tmp_path / "x.csv", points.astype(np.float32), {}, {})
     np.testing.assert_array_equal(stored(tmp_path / "x.csv", POINTS), points)
     np.testing.assert_array_equal(stored(points, POINTS), points)
     assert starting(experiment(), None) == (None, 1.0)

@@ -15,6 +15,7 @@ from diffjax.data.kinds import drawing
 Units = Mapping[str, Any]
 """The meaning of the numbers beyond the kind, such as `rate`, the samples per second."""
 NO_UNITS: Units = {}
+Texts = Mapping[str, str]
 
 
 def as_they_are(x: np.ndarray, dtype: str) -> np.ndarray:
@@ -31,8 +32,9 @@ def flat(x: np.ndarray) -> np.ndarray:
 class Files:
     """A file format to which items are written and from which they are read.
 
-    ending: the suffix with its dot. write: `(path, items or item, units)`. read: `(path, shape of
-    an item, units)`, the inverse of `write`. each: True if a file holds one item, so that several
+    ending: the suffix with its dot. write: `(path, items or item, units, texts)`, where texts by
+    keyword are the metadata of formats that have any. read: `(path, shape of an item, units)`, the
+    inverse of `write`. each: True if a file holds one item, so that several
     items make a folder.
 
     >>> from diffjax.data import KINDS
@@ -41,7 +43,7 @@ class Files:
     """
 
     ending: str
-    write: Callable[[Path, np.ndarray, Units], None]
+    write: Callable[[Path, np.ndarray, Units, Texts], None]
     read: Callable[[Path, tuple[int, ...], Units], np.ndarray]
     each: bool = True
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from diffjax.data.kinds import drawing
-from diffjax.data.kinds.kind import Files, Units
+from diffjax.data.kinds.kind import Files, Texts, Units
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -21,8 +21,8 @@ FRAMES = 10
 """Frames per second of a video whose form states no rate."""
 
 
-def _write_png(path: Path, item: np.ndarray, units: Units) -> None:
-    drawing.save(path, item)
+def _write_png(path: Path, item: np.ndarray, units: Units, texts: Texts) -> None:
+    drawing.save(path, item, texts)
 
 
 def _read_png(path: Path, shape: Shape, units: Units) -> np.ndarray:
@@ -38,7 +38,7 @@ def _pixels(image: Image.Image, channels: int) -> np.ndarray:
     return array[..., None] if channels == 1 else array
 
 
-def _write_npy(path: Path, item: np.ndarray, units: Units) -> None:
+def _write_npy(path: Path, item: np.ndarray, units: Units, texts: Texts) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     np.save(path, ended(item), allow_pickle=False)
 
@@ -55,7 +55,7 @@ def ended(item: np.ndarray) -> np.ndarray:
     return item[: inside[-1] + 1] if len(inside) else item
 
 
-def _write_csv(path: Path, items: np.ndarray, units: Units) -> None:
+def _write_csv(path: Path, items: np.ndarray, units: Units, texts: Texts) -> None:
     """Write a row per item, under the names of the columns where the units state them."""
     path.parent.mkdir(parents=True, exist_ok=True)
     names = units.get("columns") or [f"x{i}" for i in range(items.shape[1])]
@@ -66,7 +66,7 @@ def _read_csv(path: Path, shape: Shape, units: Units) -> np.ndarray:
     return np.loadtxt(path, np.float32, delimiter=",", skiprows=1, ndmin=2)
 
 
-def _write_wav(path: Path, item: np.ndarray, units: Units) -> None:
+def _write_wav(path: Path, item: np.ndarray, units: Units, texts: Texts) -> None:
     """Write 16 bits per sample; floats beyond [-1, 1] are clipped, as the file cannot hold them."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with wave.open(str(path), "wb") as file:
@@ -91,7 +91,7 @@ def to_int16(x: np.ndarray) -> np.ndarray:
     return np.clip(np.round(np.asarray(x) * 32768), -32768, 32767).astype(np.int16)
 
 
-def _write_gif(path: Path, item: np.ndarray, units: Units) -> None:
+def _write_gif(path: Path, item: np.ndarray, units: Units, texts: Texts) -> None:
     """Write frames (T, H, W, C) as an animation of at most 256 colours."""
     from PIL import Image
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from diffjax.data.kinds import drawing
-from diffjax.data.kinds.kind import Files, Kind, Units
+from diffjax.data.kinds.kind import Files, Kind, Texts, Units
 
 Column = Mapping[str, Any]
 """The encoding of a column: its mean and std, or its levels."""
@@ -61,13 +61,13 @@ def described(units: Units, width: int) -> Mapping[str, Column]:
     return columns
 
 
-def _write(path: Path, items: np.ndarray, units: Units) -> None:
+def _write(path: Path, items: np.ndarray, units: Units, texts: Texts) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     columns = decoded(items, units)
-    texts = [[f"{v:.9g}" if c.dtype.kind == "f" else v for v in c] for c in columns.values()]
+    cells = [[f"{v:.9g}" if c.dtype.kind == "f" else v for v in c] for c in columns.values()]
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerows([[*columns], *zip(*texts, strict=True)])
+        writer.writerows([[*columns], *zip(*cells, strict=True)])
 
 
 def _read(path: Path, shape: tuple[int, ...], units: Units) -> np.ndarray:
