@@ -4,8 +4,9 @@
 (64, 3, 2)
 """
 
+from diffjax.generation.engine import Engine
 from diffjax.generation.generated import Generated
 from diffjax.generation.job import Job, number
 from diffjax.generation.program import Generation, generate
 
-__all__ = ["Generated", "Generation", "Job", "generate", "number"]
+__all__ = ["Engine", "Generated", "Generation", "Job", "generate", "number"]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -56,6 +56,13 @@ class Guidance(Protocol):
         """Return the NFE of a sample with these weights in its rows, (R,), in this order."""
         ...
 
+    def steady(self) -> Guidance:
+        """Return the guidance that runs the same passes in every row, whatever the weights are.
+
+        A sample then has equal bits beside any others.
+        """
+        ...
+
     def __call__(
         self, query: Query, weight: Weight, memory: Memory
     ) -> tuple[Prediction, Memory]: ...
@@ -79,6 +86,9 @@ class Conditional:
 
     def passes(self, weights: np.ndarray) -> int:
         return len(weights)
+
+    def steady(self) -> Guidance:
+        return self
 
     def __call__(self, query: Query, weight: Weight, memory: Memory) -> Answer:
         return query.predict(), memory
@@ -105,6 +115,9 @@ class Distilled:
     def passes(self, weights: np.ndarray) -> int:
         return len(weights)
 
+    def steady(self) -> Guidance:
+        return self
+
     def __call__(self, query: Query, weight: Weight, memory: Memory) -> Answer:
         each = jnp.broadcast_to(weight, query.t.shape).astype(query.x.dtype)
         return query.under({**(query.cond or {}), "guidance": each}), memory
@@ -117,7 +130,8 @@ class Guided:
 
     The default is classifier-free guidance (arXiv:2207.12598, eq. 6). A row of weight 1 runs the
     conditional pass only and leaves the memory unchanged; a sample of weight 1 beside guided ones
-    gets the same result. Raises ValueError where the reference needs a condition and there is none.
+    gets the same result. skips: whether rows of weight 1 do so; otherwise every row takes all
+    passes. Raises ValueError where the reference needs a condition and there is none.
 
     >>> Guided()
     Guided(reference=Null(), rule=Linear())
@@ -127,6 +141,7 @@ class Guided:
 
     reference: Reference = field(default=Null())
     rule: Rule = field(default=Linear(), metadata={"static": True})
+    skips: bool = field(default=True, metadata={"static": True}, repr=False)
 
     @property
     def weighs(self) -> bool:
@@ -136,8 +151,11 @@ class Guided:
         return self.reference.init(x), self.rule.init(x)
 
     def passes(self, weights: np.ndarray) -> int:
-        guided = int((weights != 1).sum())
+        guided = int((weights != 1).sum()) if self.skips else len(weights)
         return len(weights) - guided + self.reference.passes(guided)
+
+    def steady(self) -> Guidance:
+        return replace(self, skips=False)
 
     def __call__(self, query: Query, weight: Weight, memory: Memory) -> Answer:
         each = jnp.broadcast_to(weight, query.t.shape)
@@ -154,7 +172,7 @@ class Guided:
             conditional = query.predict()
             return conditional._replace(output=conditional.x0), memory
 
-        return jax.lax.cond(everywhere(weight == 1), alone, guided)
+        return jax.lax.cond(everywhere(weight == 1), alone, guided) if self.skips else guided()
 
 
 class Around:
@@ -174,6 +192,9 @@ class Around:
 
     def passes(self, weights: np.ndarray) -> int:
         return self.inside.passes(weights)
+
+    def steady(self: Any) -> Any:
+        return replace(self, inside=self.inside.steady())
 
 
 @pytree

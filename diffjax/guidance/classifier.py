@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffjax.arrays import expand, pytree
-from diffjax.guidance.base import everywhere
+from diffjax.guidance.base import Guidance, everywhere
 from diffjax.guidance.query import Answer, Memory, Query, Weight
 from diffjax.prediction import Prediction, Sample
 
@@ -25,9 +25,9 @@ class Classifier:
     `jax.tree_util.Partial(apply, params)`. conditional: whether the network receives the condition
     as well. With an unconditional network the weight 1 is the exact conditional model, as for all
     guidance. A row takes one network pass at any weight, and a gradient of the classifier at any
-    weight other than 0. The result is not finite at alpha = 0, where x_t does not depend on y: use
-    a process with t_max < 1. It is available in Python only, not in configs. Raises ValueError
-    without a condition.
+    weight other than 0. skips: whether rows of weight 0 leave out the gradient. The result is not
+    finite at alpha = 0, where x_t does not depend on y: use a process with t_max < 1. It is
+    available in Python only, not in configs. Raises ValueError without a condition.
 
     >>> from diffjax import analytic, schedules, sde
     >>> denoise = analytic.gaussian(jnp.zeros(1), jnp.ones(1)).denoiser(sde.Flow(schedules.Logit()))
@@ -39,6 +39,7 @@ class Classifier:
 
     log_p: Any
     conditional: bool = field(default=False, metadata={"static": True})
+    skips: bool = field(default=True, metadata={"static": True})
 
     @property
     def weighs(self) -> bool:
@@ -50,11 +51,15 @@ class Classifier:
     def passes(self, weights: np.ndarray) -> int:
         return len(weights)
 
+    def steady(self) -> Guidance:
+        return replace(self, skips=False)
+
     def __call__(self, query: Query, weight: Weight, memory: Memory) -> Answer:
         cond, x, t, sde = query.conditions, query.x, query.t, query.sde
         prediction = query.under(cond if self.conditional else None)
         slope = lambda: jax.grad(lambda x: self.log_p(x, t, cond).sum())(x)
-        shift = jax.lax.cond(everywhere(weight == 0), lambda: jnp.zeros_like(x), slope)
+        nothing = lambda: jnp.zeros_like(x)
+        shift = jax.lax.cond(everywhere(weight == 0), nothing, slope) if self.skips else slope()
         each = expand(jnp.broadcast_to(weight, t.shape), x)
         shift = jnp.where(each == 0, 0, shift)
         alpha, sigma = (expand(a, x) for a in (sde.alpha(t), sde.sigma(t)))

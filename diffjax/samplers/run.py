@@ -98,9 +98,9 @@ def scan(
     path: bool = False,
 ) -> Result:
     """Do the work of `run` without its checks and its `jit`, for use inside a compiled function."""
-    step = functools.partial(_step, denoise, guidance, cond, keys, path)
+    each = functools.partial(step, denoise, guidance, cond, keys, path)
     rows = (jnp.arange(len(table)), on_device(table, x.dtype), noise)
-    after, visited = jax.lax.scan(step, begin(x, guidance), rows)
+    after, visited = jax.lax.scan(each, begin(x, guidance), rows)
     return Result(after.x, after.bad, visited)
 
 
@@ -145,7 +145,7 @@ def check_arguments(
 def begin(x: Float[Array, "b *d"], guidance: Guidance = Conditional()) -> Registers:
     """Return the registers before the first row, for states x (B, ...)."""
     zeros = lambda n: jnp.zeros((n, *x.shape), x.dtype)
-    return Registers(x, zeros(OUTPUTS), zeros(NOISES), guidance.init(x), jnp.asarray(-1))
+    return Registers(x, zeros(OUTPUTS), zeros(NOISES), guidance.init(x), jnp.asarray(-1, jnp.int32))
 
 
 def advance(
@@ -167,13 +167,13 @@ def advance(
     """
     rows = (on_device(table, registers.x.dtype), noise)
 
-    def step(i: Any, carry: tuple[Registers, Array]) -> tuple[Registers, Array]:
+    def each(i: Any, carry: tuple[Registers, Array]) -> tuple[Registers, Array]:
         row = jax.tree.map(lambda a: jax.lax.dynamic_index_in_dim(a, i, keepdims=False), rows)
-        after, seen = _step(denoise, guidance, cond, keys, True, carry[0], (i, *row))
+        after, seen = step(denoise, guidance, cond, keys, True, carry[0], (i, *row))
         assert seen is not None
         return after, seen[1]
 
-    return jax.lax.fori_loop(first, stop, step, (registers, jnp.zeros_like(registers.x)))
+    return jax.lax.fori_loop(first, stop, each, (registers, jnp.zeros_like(registers.x)))
 
 
 @functools.lru_cache(PROGRAMS)
@@ -265,7 +265,7 @@ def check(bad: Any, table: Table) -> None:
         )
 
 
-def _step(
+def step(
     denoise: Denoise,
     guidance: Guidance,
     cond: Cond | None,
@@ -274,7 +274,10 @@ def _step(
     registers: Registers,
     row: tuple[Array, Table, Array | None],
 ) -> tuple[Registers, tuple[Array, Array] | None]:
-    """Run one row; with `path` also return the state and the x0 after it."""
+    """Run one row of samplers; with `path` also return the state and the x0 after it.
+
+    row: its index, its coefficients, and its z (B, ...) or None, which draws it from `keys`.
+    """
     x, outputs, noises, memory, bad = registers
     index, c, z = row
     if z is None:

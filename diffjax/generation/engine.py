@@ -1,0 +1,420 @@
+"""An engine: requests for single samples that join and leave one running batch at any row.
+
+A batch sampler makes a request wait until the batch before it ends. Here S slots advance together,
+one row of their tables at a time, so a request waits for a free slot only. Requests differ in their
+sampler, number of steps, guidance weight, seed and conditions. The sample of a request has equal
+bits whatever runs beside it.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import queue
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import CancelledError
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from diffjax import checks
+from diffjax.arrays import jit_leaves, stream, taken
+from diffjax.generation.job import Job
+from diffjax.guidance import Conditional, Guidance, Guided
+from diffjax.prediction import Denoise
+from diffjax.progress import compiling
+from diffjax.samplers import slots as slot
+from diffjax.samplers.plan import Plan
+from diffjax.samplers.run import check
+
+AHEAD = 2
+"""Number of rows that the host hands over before it waits for the device."""
+
+
+class Full(Exception):
+    """The queue of an engine is full."""
+
+
+class Event(NamedTuple):
+    """What happened to a request: `row` of `rows` are computed.
+
+    x0: the predicted sample as a stored item, (*shape), or None.
+    """
+
+    row: int
+    rows: int
+    x0: np.ndarray | None = None
+
+
+class Stats(NamedTuple):
+    """Counts of an engine since its start: ticks, rows of requests, and samples by their ends.
+
+    waiting, running: the numbers of samples now.
+    """
+
+    ticks: int
+    rows: int
+    done: int
+    failed: int
+    cancelled: int
+    waiting: int
+    running: int
+
+
+@dataclass(eq=False)
+class Ticket:
+    """A request for one sample: its events, its result, and its cancellation.
+
+    number: of the sample in its run. rows: how many it takes; row: how many are computed. every:
+    the rows between two previews, 0 for none. submitted, entered: the times at which it was queued
+    and got a slot, as `time.monotonic` counts; entered is NaN before.
+    """
+
+    job: Job = field(repr=False)
+    number: int
+    rows: int
+    every: int = 0
+    leaves: list[np.ndarray] = field(default_factory=list, repr=False)
+    arguments: tuple[Any, ...] = field(default=(), repr=False)
+    row: int = 0
+    submitted: float = field(default_factory=time.monotonic, repr=False)
+    entered: float = field(default=math.nan, repr=False)
+    _events: queue.SimpleQueue[Event | None] = field(
+        default_factory=queue.SimpleQueue, repr=False, init=False
+    )
+    _ended: threading.Event = field(default_factory=threading.Event, repr=False, init=False)
+    _item: np.ndarray | None = field(default=None, repr=False, init=False)
+    _error: BaseException | None = field(default=None, repr=False, init=False)
+    cancelled: bool = field(default=False, init=False)
+
+    def events(self) -> Iterator[Event]:
+        """Yield the events of the request until it ends, for one reader."""
+        while (event := self._events.get()) is not None:
+            yield event
+
+    def result(self, timeout: float | None = None) -> np.ndarray:
+        """Return the stored item, (*shape), once it is there.
+
+        timeout: in seconds. Raises TimeoutError after it, CancelledError for a cancelled request,
+        FloatingPointError where the network's output was not finite, and RuntimeError where the
+        engine failed.
+        """
+        if not self._ended.wait(timeout):
+            raise TimeoutError(f"sample {self.number} is not there after {timeout:g} s")
+        if self._error is not None:
+            raise self._error
+        assert self._item is not None
+        return self._item
+
+    def cancel(self) -> None:
+        """Give up the request, unless it ended already; its slot is free at the next row."""
+        self.cancelled = True
+
+    def end(self, outcome: np.ndarray | BaseException) -> None:
+        """Set the result or the error, once."""
+        if self._ended.is_set():
+            return
+        self._error = outcome if isinstance(outcome, BaseException) else None
+        self._item = None if isinstance(outcome, BaseException) else outcome
+        self._ended.set()
+        self._events.put(None)
+
+
+class Engine:
+    """Slots that compute the samples of jobs of one network, row by row, in a thread of their own.
+
+    job: a job of the network; those of the requests have its network, its process, and its guidance
+    or none, and may have any sampler whose rows are linear, any number of steps, seed, conditions
+    and guidance weight. slots: the number of samples computed side by side; each row costs a
+    network pass of that batch, also where slots are idle, and all passes of guidance where the job
+    is guided. Samples have equal bits in engines of equally many slots, and differ from those of
+    `Job.samples` by rounding. limit: the number of samples that may wait. Raises ValueError for
+    adaptive steps.
+
+        engine = Engine(trained.job(), slots=8)
+        ticket, = engine.submit(trained.job(label=3, steps=20, seed=5))
+        ticket.result()  # the image, uint8 (H, W, C)
+
+    >>> from diffjax import builder, config
+    >>> from diffjax.runs.trained import Trained
+    >>> e = builder.experiment(config.override(config.load("moons_vp"), ["network.width=8"]))
+    >>> trained = Trained(e.denoiser(e.parameters()), e)
+    >>> with Engine(trained.job(), slots=2) as engine:
+    ...     tickets = engine.submit(trained.job(label=1, steps=5), num=3)
+    ...     [ticket.result().shape for ticket in tickets]
+    [(2,), (2,), (2,)]
+    """
+
+    def __init__(self, job: Job, slots: int = 8, limit: int = 1024):
+        checks.whole(1, slots=slots, limit=limit)
+        table = _plan(job).table
+        self.slots, self.limit, self._job = slots, limit, job
+        self._rows = slot.Rows(table.nodes.shape[1], table.learned, table.leads)
+        self._guidance: Guidance = _plan(job).guidance.steady()
+        self._idle = slot.idle(self._rows, table)
+        cond = {k: jnp.asarray(v) for k, v in taken(job.form.example(1), 1).items()}
+        self._slots = slot.empty(slots, self._guidance, job.form.shape, cond)
+        leaves, structure = jax.tree.flatten((job.denoise, self._guidance))
+        enter = lambda denoise, guidance, *args: slot.enter(denoise.sde, guidance, *args)
+        self._enter = functools.partial(jit_leaves(enter, structure, donate_argnums=1), leaves)
+        tick = functools.partial(_tick, rows=self._rows)
+        self._tick = functools.partial(jit_leaves(tick, structure, donate_argnums=1), leaves)
+        self._places: list[Ticket | None] = [None] * slots
+        self._waiting: deque[Ticket] = deque()
+        self._changed = threading.Condition()
+        self._closed, self._broken = False, ""
+        self._counts = dict.fromkeys(Stats._fields, 0)
+        with compiling("the engine"):
+            self._compile(cond)
+        self._delivered: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._threads = [
+            threading.Thread(target=f, name=f"engine-{f.__name__}", daemon=True)
+            for f in (self._compute, self._deliver)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def _compile(self, cond: dict[str, Any]) -> None:
+        """Compile the programs, by a sample in the first slot and a row without any."""
+        nothing = {name: np.asarray(values[0]) for name, values in cond.items()}
+        start = np.zeros(self._job.form.shape, np.float32)
+        first = np.float32(_plan(self._job).table.t[0])
+        key, number = stream(0, "sample"), np.int32(0)
+        self._slots = self._enter(self._slots, 0, key, number, nothing, first, start, False)
+        jax.block_until_ready(self._advance())
+        jax.block_until_ready(_at((self._slots.registers.x, self._slots.registers.bad), 0))
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()
+
+    @property
+    def stats(self) -> Stats:
+        """The counts of the engine."""
+        with self._changed:
+            now = {"waiting": len(self._waiting), "running": self._running()}
+            return Stats(**(self._counts | now))
+
+    def check(self, job: Job) -> None:
+        """Raise ValueError for a job that this engine cannot compute."""
+        plan, own = _plan(job), _plan(self._job)
+        if not _same(job.denoise, self._job.denoise):
+            raise ValueError("the request is for another network than that of the engine")
+        # A row of weight 1 is the conditional prediction, unless something is wrapped around it.
+        unguided = plan.guidance == Conditional() and isinstance(own.guidance, Guided)
+        if not (unguided or _same(plan.guidance, own.guidance)):
+            raise ValueError(
+                f"the request has the guidance {plan.guidance}; allowed: that of the engine, "
+                f"{own.guidance}, with any weight"
+            )
+        if job.form != self._job.form:
+            raise ValueError(f"the request is for {job.form}; the engine has {self._job.form}")
+        self._rows.check(plan.table)
+
+    def submit(self, job: Job, num: int | None = None, every: int = 0) -> list[Ticket]:
+        """Queue samples 0, ..., num - 1 of a job, and return their tickets.
+
+        num: by default as many as the longest list of seeds, indices or weights, or 1. every: the
+        number of rows between two events with a preview; 0 for events without previews. Raises
+        ValueError as `check` does, Full where too many samples wait, and RuntimeError for a closed
+        engine.
+        """
+        longest = max(map(len, [*job.listed.values(), *job.cond.values()]), default=1)
+        num = max(1, longest) if num is None else num
+        checks.whole(1, num=num)
+        checks.whole(0, every=every)
+        self.check(job)
+        job.check(num)
+        tickets = _tickets(job, num, every, self._rows)
+        with self._changed:
+            if self._closed:
+                raise RuntimeError(f"the engine is closed{self._broken}")
+            if len(self._waiting) + num > self.limit:
+                raise Full(f"{len(self._waiting)} samples wait; {num} more exceed {self.limit}")
+            self._waiting.extend(tickets)
+            self._changed.notify()
+        return tickets
+
+    def close(self, *, drain: bool = True, timeout: float | None = None) -> None:
+        """Take no more requests, and stop once those that wait or run have ended.
+
+        drain: whether to compute them; otherwise they are cancelled.
+        """
+        with self._changed:
+            self._closed = True
+            for ticket in () if drain else (*self._waiting, *filter(None, self._places)):
+                ticket.cancel()
+            self._changed.notify()
+        for thread in self._threads:
+            thread.join(timeout)
+
+    def _running(self) -> int:
+        return sum(ticket is not None for ticket in self._places)
+
+    def _compute(self) -> None:
+        """Advance the slots until the engine is closed and empty."""
+        computed: deque[Any] = deque()
+        try:
+            while self._admit():
+                computed.append(self._advance())
+                if len(computed) > AHEAD:
+                    jax.block_until_ready(computed.popleft())
+        except BaseException as error:  # of the device or the compiler: nothing more can be done
+            traceback.print_exc()
+            self._fail(error)
+        self._delivered.put(None)
+
+    def _fail(self, error: BaseException) -> None:
+        with self._changed:
+            self._closed, self._broken = True, f": {error}"
+            tickets = [*filter(None, self._places), *self._waiting]
+            self._places, self._waiting = [None] * self.slots, deque()
+        for ticket in tickets:
+            ticket.end(RuntimeError(f"the engine failed: {error}"))
+
+    def _admit(self) -> bool:
+        """Free the slots of cancelled requests, fill free ones; wait while all are idle.
+
+        The result is false once the engine is closed and nothing is left to do.
+        """
+        with self._changed:
+            while True:
+                for place, ticket in enumerate(self._places):
+                    if ticket and ticket.cancelled:
+                        self._places[place] = None
+                        self._cancel(ticket)
+                entered = []
+                for place, ticket in enumerate(self._places):
+                    while ticket is None and self._waiting:
+                        ticket = self._waiting.popleft()
+                        if ticket.cancelled:
+                            self._cancel(ticket)
+                            ticket = None
+                            continue
+                        self._places[place] = ticket
+                        ticket.entered = time.monotonic()
+                        entered.append((place, ticket))
+                if self._running() or self._closed:
+                    break
+                self._changed.wait()
+        for place, ticket in entered:
+            self._slots = self._enter(self._slots, place, *ticket.arguments)
+        return self._running() > 0
+
+    def _cancel(self, ticket: Ticket) -> None:
+        self._counts["cancelled"] += 1
+        ticket.end(CancelledError(f"sample {ticket.number} was cancelled"))
+
+    def _advance(self) -> Any:
+        """Compute one row of each slot; return an array that is ready when the device is done."""
+        tickets = [*self._places]
+        at = [self._idle if t is None else [leaf[t.row] for leaf in t.leaves] for t in tickets]
+        leaves = [np.stack(values) for values in zip(*at, strict=True)]
+        index = np.array([0 if t is None else t.row for t in tickets], np.int32)
+        self._slots, seen = self._tick(self._slots, leaves, index)
+        with self._changed:
+            self._counts["ticks"] += self._running() > 0
+            self._counts["rows"] += self._running()
+        for place, ticket in enumerate(tickets):
+            if ticket is None:
+                continue
+            ticket.row += 1
+            ended = ticket.row == ticket.rows
+            shown = ticket.every and (ticket.row % ticket.every == 0 or ended)
+            x0 = _at(seen, place) if shown else None
+            registers = self._slots.registers
+            last = _at((registers.x, registers.bad), place) if ended else None
+            if ended:
+                self._places[place] = None
+            self._delivered.put((ticket, ticket.row, x0, last))
+        return seen
+
+    def _deliver(self) -> None:
+        """Hand events and results to the tickets, so that the device does not wait for decoding."""
+        while (delivery := self._delivered.get()) is not None:
+            ticket, row, x0, last = delivery
+            try:
+                item = None if x0 is None else _item(ticket, x0)
+                ticket._events.put(Event(row, ticket.rows, item))
+                if last is not None:
+                    check(last[1], _plan(ticket.job).table)
+                    item = _item(ticket, last[0][0])
+                    self._count("done")
+                    ticket.end(item)
+            except Exception as error:
+                ticket.cancel()
+                self._count("failed")
+                ticket.end(error)
+
+    def _count(self, name: str) -> None:
+        with self._changed:
+            self._counts[name] += 1
+
+
+def _tick(
+    denoise: Denoise, guidance: Guidance, slots: slot.Slots, leaves: Any, index: Any, *, rows: Any
+) -> Any:
+    return slot.tick(denoise, guidance, rows, slots, leaves, index)
+
+
+@jax.jit
+def _at(tree: Any, place: Any) -> Any:
+    """Return what is in one slot, a copy: the next row reuses the memory of the slots."""
+    return jax.tree.map(lambda a: a[place], tree)
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Return whether two trees have one structure and equal arrays."""
+    if one is other:
+        return True
+    (ours, of_ours), (theirs, of_theirs) = map(jax.tree.flatten, (one, other))
+    equal = lambda a, b: a is b or np.array_equal(np.asarray(a), np.asarray(b))
+    return of_ours == of_theirs and all(map(equal, ours, theirs))
+
+
+def _plan(job: Job) -> Plan:
+    if not isinstance(job.plan, Plan):
+        raise ValueError("adaptive steps have no rows; allowed: the other samplers")
+    return job.plan
+
+
+def _tickets(job: Job, num: int, every: int, rows: slot.Rows) -> list[Ticket]:
+    """Return a ticket for each of `num` samples of a job."""
+    asked, cond = job.requests(num), taken(job.cond, num)
+    seeds = np.broadcast_to(asked["seed"], num)
+    index = np.arange(num) if asked["index"] is None else asked["index"]
+    plan, tickets = _plan(job), []
+    shared = rows.of(plan.table)
+    for k in range(num):
+        leaves = shared
+        if asked["weight"] is not None:
+            leaves = rows.of(_weighted(plan, float(asked["weight"][k])))
+        start = np.zeros(job.form.shape, np.float32) if asked["x0"] is None else asked["x0"][k]
+        own = {name: np.asarray(values[k]) for name, values in cond.items()}
+        key, number = stream(int(seeds[k]), "sample"), np.int32(index[k])
+        first = np.float32(plan.table.t[0])
+        arguments = key, number, own, first, start, asked["x0"] is not None
+        tickets.append(Ticket(job, int(number), len(plan.table), every, leaves, arguments))
+    return tickets
+
+
+def _weighted(plan: Plan, weight: float) -> Any:
+    """Return the table of a plan with one guidance weight, (R,)."""
+    table = plan.weighted(np.array([weight])).table
+    return replace(table, weight=table.weight[:, 0])
+
+
+def _item(ticket: Ticket, x: Any) -> np.ndarray:
+    """Return a sample of the network as a stored item, (*shape)."""
+    job, (_, _, cond, *_) = ticket.job, ticket.arguments
+    stored = job.decoding(np.asarray(x)[None])
+    return job.form.ended(stored, {name: value[None] for name, value in cond.items()})[0]
