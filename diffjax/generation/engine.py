@@ -9,15 +9,12 @@ bits whatever runs beside it.
 from __future__ import annotations
 
 import functools
-import math
 import queue
 import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Iterator
 from concurrent.futures import CancelledError
-from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -27,11 +24,11 @@ import numpy as np
 from diffjax import checks
 from diffjax.arrays import jit_leaves, stream, taken
 from diffjax.generation.job import Job
+from diffjax.generation.tickets import Event, Notify, Ticket, planned, tickets
 from diffjax.guidance import Conditional, Guidance, Guided
 from diffjax.prediction import Denoise
 from diffjax.progress import compiling
 from diffjax.samplers import slots as slot
-from diffjax.samplers.plan import Plan
 from diffjax.samplers.run import check
 
 AHEAD = 2
@@ -40,17 +37,6 @@ AHEAD = 2
 
 class Full(Exception):
     """The queue of an engine is full."""
-
-
-class Event(NamedTuple):
-    """What happened to a request: `row` of `rows` are computed.
-
-    x0: the predicted sample as a stored item, (*shape), or None.
-    """
-
-    row: int
-    rows: int
-    x0: np.ndarray | None = None
 
 
 class Stats(NamedTuple):
@@ -66,65 +52,6 @@ class Stats(NamedTuple):
     cancelled: int
     waiting: int
     running: int
-
-
-@dataclass(eq=False)
-class Ticket:
-    """A request for one sample: its events, its result, and its cancellation.
-
-    number: of the sample in its run. rows: how many it takes; row: how many are computed. every:
-    the rows between two previews, 0 for none. submitted, entered: the times at which it was queued
-    and got a slot, as `time.monotonic` counts; entered is NaN before.
-    """
-
-    job: Job = field(repr=False)
-    number: int
-    rows: int
-    every: int = 0
-    leaves: list[np.ndarray] = field(default_factory=list, repr=False)
-    arguments: tuple[Any, ...] = field(default=(), repr=False)
-    row: int = 0
-    submitted: float = field(default_factory=time.monotonic, repr=False)
-    entered: float = field(default=math.nan, repr=False)
-    _events: queue.SimpleQueue[Event | None] = field(
-        default_factory=queue.SimpleQueue, repr=False, init=False
-    )
-    _ended: threading.Event = field(default_factory=threading.Event, repr=False, init=False)
-    _item: np.ndarray | None = field(default=None, repr=False, init=False)
-    _error: BaseException | None = field(default=None, repr=False, init=False)
-    cancelled: bool = field(default=False, init=False)
-
-    def events(self) -> Iterator[Event]:
-        """Yield the events of the request until it ends, for one reader."""
-        while (event := self._events.get()) is not None:
-            yield event
-
-    def result(self, timeout: float | None = None) -> np.ndarray:
-        """Return the stored item, (*shape), once it is there.
-
-        timeout: in seconds. Raises TimeoutError after it, CancelledError for a cancelled request,
-        FloatingPointError where the network's output was not finite, and RuntimeError where the
-        engine failed.
-        """
-        if not self._ended.wait(timeout):
-            raise TimeoutError(f"sample {self.number} is not there after {timeout:g} s")
-        if self._error is not None:
-            raise self._error
-        assert self._item is not None
-        return self._item
-
-    def cancel(self) -> None:
-        """Give up the request, unless it ended already; its slot is free at the next row."""
-        self.cancelled = True
-
-    def end(self, outcome: np.ndarray | BaseException) -> None:
-        """Set the result or the error, once."""
-        if self._ended.is_set():
-            return
-        self._error = outcome if isinstance(outcome, BaseException) else None
-        self._item = None if isinstance(outcome, BaseException) else outcome
-        self._ended.set()
-        self._events.put(None)
 
 
 class Engine:
@@ -154,10 +81,10 @@ class Engine:
 
     def __init__(self, job: Job, slots: int = 8, limit: int = 1024):
         checks.whole(1, slots=slots, limit=limit)
-        table = _plan(job).table
+        table = planned(job).table
         self.slots, self.limit, self._job = slots, limit, job
         self._rows = slot.Rows(table.nodes.shape[1], table.learned, table.leads)
-        self._guidance: Guidance = _plan(job).guidance.steady()
+        self._guidance: Guidance = planned(job).guidance.steady()
         self._idle = slot.idle(self._rows, table)
         cond = {k: jnp.asarray(v) for k, v in taken(job.form.example(1), 1).items()}
         self._slots = slot.empty(slots, self._guidance, job.form.shape, cond)
@@ -185,7 +112,7 @@ class Engine:
         """Compile the programs, by a sample in the first slot and a row without any."""
         nothing = {name: np.asarray(values[0]) for name, values in cond.items()}
         start = np.zeros(self._job.form.shape, np.float32)
-        first = np.float32(_plan(self._job).table.t[0])
+        first = np.float32(planned(self._job).table.t[0])
         key, number = stream(0, "sample"), np.int32(0)
         self._slots = self._enter(self._slots, 0, key, number, nothing, first, start, False)
         jax.block_until_ready(self._advance())
@@ -198,6 +125,16 @@ class Engine:
         self.close()
 
     @property
+    def open(self) -> bool:
+        """Whether the engine takes requests."""
+        return not self._closed
+
+    @property
+    def broken(self) -> bool:
+        """Whether a failure of the device has stopped the engine."""
+        return bool(self._broken)
+
+    @property
     def stats(self) -> Stats:
         """The counts of the engine."""
         with self._changed:
@@ -206,7 +143,7 @@ class Engine:
 
     def check(self, job: Job) -> None:
         """Raise ValueError for a job that this engine cannot compute."""
-        plan, own = _plan(job), _plan(self._job)
+        plan, own = planned(job), planned(self._job)
         if not _same(job.denoise, self._job.denoise):
             raise ValueError("the request is for another network than that of the engine")
         # A row of weight 1 is the conditional prediction, unless something is wrapped around it.
@@ -220,13 +157,23 @@ class Engine:
             raise ValueError(f"the request is for {job.form}; the engine has {self._job.form}")
         self._rows.check(plan.table)
 
-    def submit(self, job: Job, num: int | None = None, every: int = 0) -> list[Ticket]:
+    def passes(self, job: Job) -> int:
+        """Return the network passes of one sample of a job in this engine."""
+        return self._guidance.passes(np.ones(len(planned(job).table)))
+
+    def submit(
+        self,
+        job: Job,
+        num: int | None = None,
+        every: int = 0,
+        notify: Notify | None = None,
+    ) -> list[Ticket]:
         """Queue samples 0, ..., num - 1 of a job, and return their tickets.
 
         num: by default as many as the longest list of seeds, indices or weights, or 1. every: the
-        number of rows between two events with a preview; 0 for events without previews. Raises
-        ValueError as `check` does, Full where too many samples wait, and RuntimeError for a closed
-        engine.
+        number of rows between two events with a preview; 0 for events without previews. notify: see
+        `Ticket`. Raises ValueError as `check` does, Full where too many samples wait, and
+        RuntimeError for a closed engine.
         """
         longest = max(map(len, [*job.listed.values(), *job.cond.values()]), default=1)
         num = max(1, longest) if num is None else num
@@ -234,15 +181,15 @@ class Engine:
         checks.whole(0, every=every)
         self.check(job)
         job.check(num)
-        tickets = _tickets(job, num, every, self._rows)
+        queued = tickets(job, num, self._rows, every, notify)
         with self._changed:
             if self._closed:
                 raise RuntimeError(f"the engine is closed{self._broken}")
             if len(self._waiting) + num > self.limit:
                 raise Full(f"{len(self._waiting)} samples wait; {num} more exceed {self.limit}")
-            self._waiting.extend(tickets)
+            self._waiting.extend(queued)
             self._changed.notify()
-        return tickets
+        return queued
 
     def close(self, *, drain: bool = True, timeout: float | None = None) -> None:
         """Take no more requests, and stop once those that wait or run have ended.
@@ -343,11 +290,11 @@ class Engine:
         while (delivery := self._delivered.get()) is not None:
             ticket, row, x0, last = delivery
             try:
-                item = None if x0 is None else _item(ticket, x0)
-                ticket._events.put(Event(row, ticket.rows, item))
+                item = None if x0 is None else ticket.item(x0)
+                ticket.put(Event(row, ticket.rows, item))
                 if last is not None:
-                    check(last[1], _plan(ticket.job).table)
-                    item = _item(ticket, last[0][0])
+                    check(last[1], planned(ticket.job).table)
+                    item = ticket.item(last[0][0])
                     self._count("done")
                     ticket.end(item)
             except Exception as error:
@@ -379,42 +326,3 @@ def _same(one: Any, other: Any) -> bool:
     (ours, of_ours), (theirs, of_theirs) = map(jax.tree.flatten, (one, other))
     equal = lambda a, b: a is b or np.array_equal(np.asarray(a), np.asarray(b))
     return of_ours == of_theirs and all(map(equal, ours, theirs))
-
-
-def _plan(job: Job) -> Plan:
-    if not isinstance(job.plan, Plan):
-        raise ValueError("adaptive steps have no rows; allowed: the other samplers")
-    return job.plan
-
-
-def _tickets(job: Job, num: int, every: int, rows: slot.Rows) -> list[Ticket]:
-    """Return a ticket for each of `num` samples of a job."""
-    asked, cond = job.requests(num), taken(job.cond, num)
-    seeds = np.broadcast_to(asked["seed"], num)
-    index = np.arange(num) if asked["index"] is None else asked["index"]
-    plan, tickets = _plan(job), []
-    shared = rows.of(plan.table)
-    for k in range(num):
-        leaves = shared
-        if asked["weight"] is not None:
-            leaves = rows.of(_weighted(plan, float(asked["weight"][k])))
-        start = np.zeros(job.form.shape, np.float32) if asked["x0"] is None else asked["x0"][k]
-        own = {name: np.asarray(values[k]) for name, values in cond.items()}
-        key, number = stream(int(seeds[k]), "sample"), np.int32(index[k])
-        first = np.float32(plan.table.t[0])
-        arguments = key, number, own, first, start, asked["x0"] is not None
-        tickets.append(Ticket(job, int(number), len(plan.table), every, leaves, arguments))
-    return tickets
-
-
-def _weighted(plan: Plan, weight: float) -> Any:
-    """Return the table of a plan with one guidance weight, (R,)."""
-    table = plan.weighted(np.array([weight])).table
-    return replace(table, weight=table.weight[:, 0])
-
-
-def _item(ticket: Ticket, x: Any) -> np.ndarray:
-    """Return a sample of the network as a stored item, (*shape)."""
-    job, (_, _, cond, *_) = ticket.job, ticket.arguments
-    stored = job.decoding(np.asarray(x)[None])
-    return job.form.ended(stored, {name: value[None] for name, value in cond.items()})[0]

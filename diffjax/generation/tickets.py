@@ -1,0 +1,142 @@
+"""Requests to an engine: what each sample needs in its slot, its events and its result."""
+
+from __future__ import annotations
+
+import math
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from diffjax.arrays import stream, taken
+from diffjax.generation.job import Job
+from diffjax.samplers import slots as slot
+from diffjax.samplers.plan import Plan
+from diffjax.samplers.table import Table
+
+
+class Event(NamedTuple):
+    """What happened to a request: `row` of `rows` are computed.
+
+    x0: the predicted sample as a stored item, (*shape), or None.
+    """
+
+    row: int
+    rows: int
+    x0: np.ndarray | None = None
+
+
+@dataclass(eq=False)
+class Ticket:
+    """A request for one sample: its events, its result, and its cancellation.
+
+    number: of the sample in its run. rows: how many it takes; row: how many are computed. every:
+    the rows between two previews, 0 for none. notify: called with the ticket and each event, and
+    with None at the end, by the threads of the engine. submitted, entered: the times at which it
+    was queued and got a slot, as `time.monotonic` counts; entered is NaN before.
+    """
+
+    job: Job = field(repr=False)
+    number: int
+    rows: int
+    every: int = 0
+    notify: Notify | None = field(default=None, repr=False)
+    leaves: list[np.ndarray] = field(default_factory=list, repr=False)
+    arguments: tuple[Any, ...] = field(default=(), repr=False)
+    row: int = 0
+    submitted: float = field(default_factory=time.monotonic, repr=False)
+    entered: float = field(default=math.nan, repr=False)
+    _events: queue.SimpleQueue[Event | None] = field(
+        default_factory=queue.SimpleQueue, repr=False, init=False
+    )
+    _ended: threading.Event = field(default_factory=threading.Event, repr=False, init=False)
+    _item: np.ndarray | None = field(default=None, repr=False, init=False)
+    _error: BaseException | None = field(default=None, repr=False, init=False)
+    cancelled: bool = field(default=False, init=False)
+
+    def events(self) -> Iterator[Event]:
+        """Yield the events of the request until it ends, for one reader."""
+        while (event := self._events.get()) is not None:
+            yield event
+
+    def result(self, timeout: float | None = None) -> np.ndarray:
+        """Return the stored item, (*shape), once it is there.
+
+        timeout: in seconds. Raises TimeoutError after it, CancelledError for a cancelled request,
+        FloatingPointError where the network's output was not finite, and RuntimeError where the
+        engine failed.
+        """
+        if not self._ended.wait(timeout):
+            raise TimeoutError(f"sample {self.number} is not there after {timeout:g} s")
+        if self._error is not None:
+            raise self._error
+        assert self._item is not None
+        return self._item
+
+    def cancel(self) -> None:
+        """Give up the request, unless it ended already; its slot is free at the next row."""
+        self.cancelled = True
+
+    def end(self, outcome: np.ndarray | BaseException) -> None:
+        """Set the result or the error, once."""
+        if self._ended.is_set():
+            return
+        self._error = outcome if isinstance(outcome, BaseException) else None
+        self._item = None if isinstance(outcome, BaseException) else outcome
+        self._ended.set()
+        self.put(None)
+
+    def put(self, event: Event | None) -> None:
+        """Hand an event to the reader of `events` and to `notify`."""
+        self._events.put(event)
+        if self.notify:
+            self.notify(self, event)
+
+    def item(self, x: Any) -> np.ndarray:
+        """Return a sample of the network as a stored item, (*shape)."""
+        _, _, cond, *_ = self.arguments
+        stored = self.job.decoding(np.asarray(x)[None])
+        return self.job.form.ended(stored, {name: value[None] for name, value in cond.items()})[0]
+
+
+Notify = Callable[[Ticket, Event | None], None]
+
+
+def planned(job: Job) -> Plan:
+    """Return the plan of a job. Raises ValueError for adaptive steps."""
+    if not isinstance(job.plan, Plan):
+        raise ValueError("adaptive steps have no rows; allowed: the other samplers")
+    return job.plan
+
+
+def tickets(
+    job: Job, num: int, rows: slot.Rows, every: int = 0, notify: Notify | None = None
+) -> list[Ticket]:
+    """Return a ticket for each of `num` samples of a job, whose rows suit `rows`."""
+    asked, cond = job.requests(num), taken(job.cond, num)
+    seeds = np.broadcast_to(asked["seed"], num)
+    index = np.arange(num) if asked["index"] is None else asked["index"]
+    plan, made = planned(job), []
+    shared = rows.of(plan.table)
+    for k in range(num):
+        leaves = shared
+        if asked["weight"] is not None:
+            leaves = rows.of(weighted(plan, float(asked["weight"][k])))
+        start = np.zeros(job.form.shape, np.float32) if asked["x0"] is None else asked["x0"][k]
+        own = {name: np.asarray(values[k]) for name, values in cond.items()}
+        key, number = stream(int(seeds[k]), "sample"), np.int32(index[k])
+        first = np.float32(plan.table.t[0])
+        arguments = key, number, own, first, start, asked["x0"] is not None
+        more = {"every": every, "notify": notify, "leaves": leaves, "arguments": arguments}
+        made.append(Ticket(job, int(number), len(plan.table), **more))
+    return made
+
+
+def weighted(plan: Plan, weight: float) -> Table:
+    """Return the table of a plan with one guidance weight, (R,)."""
+    table = plan.weighted(np.array([weight])).table
+    return replace(table, weight=table.weight[:, 0])

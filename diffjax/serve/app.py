@@ -1,0 +1,309 @@
+"""The addresses of the server.
+
+POST /v1/samples              samples as JSON
+POST /v1/samples/events       the same as server-sent events: rows, previews, samples
+POST /v1/images/generations   images in the form of OpenAI's API
+GET  /v1/about                the network, its conditions and the limits
+GET  /healthz /readyz /metrics
+GET  /                        a page to try it
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import re
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from importlib.resources import files
+from typing import Annotated, Any, NamedTuple
+
+from fastapi import Depends, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+from diffjax import __version__
+from diffjax.config import ConfigError
+from diffjax.generation.engine import Full
+from diffjax.generation.tickets import Event, Ticket
+from diffjax.serve.limits import Budget, Limits
+from diffjax.serve.requests import Asked, Prompted
+from diffjax.serve.service import Admitted, Service
+
+LATER = 5
+"""Seconds after which a client may try again where a server has no place."""
+IDENTIFIER = re.compile(r"[A-Za-z0-9._-]{1,64}")
+POLICY = (
+    "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; "
+    "script-src 'unsafe-inline'; connect-src 'self'; form-action 'none'; frame-ancestors 'none'"
+)
+
+
+class Refused(Exception):
+    """An answer without samples: a status, a message in one line, and when to try again."""
+
+    def __init__(self, status: int, reason: str, message: str, later: float = 0):
+        super().__init__(message)
+        self.status, self.reason, self.later = status, reason, later
+
+
+class Running(NamedTuple):
+    """A request whose samples are computed: its tickets, and their events as they come."""
+
+    admitted: Admitted
+    tickets: list[Ticket]
+    events: asyncio.Queue[tuple[Ticket, Event | None]]
+
+
+class State:
+    """What the addresses share: the service once it is there, and the budget of each client."""
+
+    def __init__(self, begin: Callable[[], Service], limits: Limits):
+        self.begin, self.limits = begin, limits
+        self.service: Service | None = None
+        self.failure = ""
+        rate = limits.passes / 60
+        self.budget = Budget(rate, limits.passes) if limits.passes else None
+
+    async def start(self) -> None:
+        """Load the network and compile, beside the server, which says that it is not ready."""
+        try:
+            self.service = await asyncio.to_thread(self.begin)
+        except Exception as error:
+            self.failure = str(error)
+            raise
+
+    @property
+    def ready(self) -> Service:
+        """The service, if it takes requests."""
+        if self.failure:
+            raise Refused(500, "failed", f"the server failed to start: {self.failure}")
+        if self.service is None:
+            raise Refused(503, "starting", "the sampler is being compiled", LATER)
+        if not self.service.engine.open:
+            raise Refused(503, "closed", "the server stops", LATER)
+        return self.service
+
+    def client(self, request: Request) -> str:
+        """Return the key of a client, or its address where no keys are set."""
+        scheme, _, key = request.headers.get("authorization", "").partition(" ")
+        if not self.limits.keys:
+            return request.client.host if request.client else ""
+        if scheme.lower() != "bearer" or key not in self.limits.keys:
+            raise Refused(401, "key", "needs a header `Authorization: Bearer KEY` with a known key")
+        return key
+
+    async def submit(self, request: Request, asked: Asked) -> Running:
+        """Queue a request, or refuse it."""
+        service, client = self.ready, self.client(request)
+        try:
+            admitted = await asyncio.to_thread(service.admitted, asked)
+        except (ConfigError, ValueError) as error:
+            raise Refused(422, "invalid", str(error)) from error
+        if self.budget and (wait := self.budget.wait(client, admitted.passes)):
+            what = f"{admitted.passes} network passes, of {self.limits.passes} per minute"
+            if wait == math.inf:
+                raise Refused(422, "invalid", f"the request takes {what}")
+            raise Refused(429, "budget", f"too many requests: this one takes {what}", wait)
+        loop, events = asyncio.get_running_loop(), asyncio.Queue()
+
+        def notify(ticket: Ticket, event: Event | None) -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(events.put_nowait, (ticket, event))
+
+        job, num, every = admitted.job, admitted.num, admitted.every
+        try:
+            tickets = service.engine.submit(job, num, every, notify)
+        except Full as full:
+            raise Refused(503, "full", str(full), LATER) from full
+        except RuntimeError as closed:
+            raise Refused(503, "closed", str(closed), LATER) from closed
+        return Running(admitted, tickets, events)
+
+
+async def follow(running: Running, request: Request) -> AsyncIterator[tuple[Ticket, Event | None]]:
+    """Yield events until all samples have ended; without a reader, cancel what is left."""
+    left = len(running.tickets)
+    try:
+        while left:
+            try:
+                ticket, event = await asyncio.wait_for(running.events.get(), 1.0)
+            except TimeoutError:
+                if await request.is_disconnected():
+                    return
+                continue
+            left -= event is None
+            yield ticket, event
+    finally:
+        for ticket in running.tickets:
+            ticket.cancel()
+
+
+def outcome(service: Service, running: Running, ticket: Ticket) -> dict[str, Any]:
+    """Return the sample of a ticket that has ended, or its error, as JSON."""
+    labels = ticket.job.cond.get("label")
+    about = running.admitted.about | {"number": ticket.number}
+    if labels is not None:
+        about["label"] = int(labels[running.tickets.index(ticket) % len(labels)])
+    try:
+        item = ticket.result(0)
+    except Exception as error:
+        return about | {"error": str(error)}
+    service.waits.observe(ticket.entered - ticket.submitted)
+    return about | service.answer(item, about)
+
+
+def application(begin: Callable[[], Service], limits: Limits) -> FastAPI:
+    """Return the application; `begin` loads the network and compiles, in a thread of its own."""
+    state = State(begin, limits)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        task = asyncio.create_task(state.start())
+        yield
+        if not task.done():
+            task.cancel()
+        if state.service:
+            await asyncio.to_thread(state.service.engine.close)
+
+    about = {"title": "diffjax", "version": __version__, "docs_url": None, "redoc_url": None}
+    app = FastAPI(lifespan=lifespan, **about)
+    app.state.shared = state
+    app.add_middleware(Edge, most=limits.body)
+    app.exception_handler(Refused)(lambda request, error: refused(state.service, error))
+    app.exception_handler(RequestValidationError)(
+        lambda request, error: refused(state.service, Refused(422, "invalid", first(error)))
+    )
+    observed(app, state)
+    sampled(app, state)
+    return app
+
+
+def observed(app: FastAPI, state: State) -> None:
+    """Add the addresses that compute nothing."""
+
+    @app.get("/", response_class=HTMLResponse)
+    def page() -> HTMLResponse:
+        style = (files("diffjax.report") / "style.css").read_text()
+        text = (files("diffjax.serve") / "page.html").read_text().replace("$style", style)
+        return HTMLResponse(text, headers={"Content-Security-Policy": POLICY})
+
+    @app.get("/healthz")
+    def alive() -> dict[str, str]:
+        if state.failure or (state.service and state.service.engine.broken):
+            raise Refused(500, "failed", state.failure or "the engine failed")
+        return {"status": "alive"}
+
+    @app.get("/readyz")
+    def ready() -> dict[str, str]:
+        return {"status": "ready", "network": state.ready.about()["network"]}
+
+    @app.get("/metrics")
+    def metrics() -> Response:
+        return Response(generate_latest(state.ready.registry), media_type=CONTENT_TYPE_LATEST)
+
+    @app.get("/v1/about")
+    def about() -> dict[str, Any]:
+        return state.ready.about()
+
+
+def sampled(app: FastAPI, state: State) -> None:
+    """Add the addresses that generate samples."""
+
+    async def running(request: Request, asked: Asked) -> Running:
+        return await state.submit(request, asked)
+
+    async def prompted(request: Request, asked: Prompted) -> Running:
+        shape = state.ready.form.shape
+        if asked.size not in (None, "auto", own := f"{shape[1]}x{shape[0]}"):
+            raise Refused(422, "invalid", f"size={asked.size}: needs {own}")
+        return await state.submit(request, asked.asked())
+
+    async def ended(run: Running, request: Request) -> list[dict[str, Any]]:
+        async for _ in follow(run, request):
+            pass
+        answers = [outcome(state.ready, run, ticket) for ticket in run.tickets]
+        if wrong := next((a["error"] for a in answers if "error" in a), ""):
+            raise Refused(500, "failed", wrong)
+        return answers
+
+    @app.post("/v1/samples")
+    async def samples(run: Annotated[Running, Depends(running)], request: Request) -> Any:
+        return {"samples": await ended(run, request)}
+
+    @app.post("/v1/samples/events", response_class=EventSourceResponse)
+    async def events(
+        run: Annotated[Running, Depends(running)], request: Request
+    ) -> AsyncIterator[ServerSentEvent]:
+        service = state.ready
+        yield ServerSentEvent(event="begin", data=run.admitted.about)
+        async for ticket, event in follow(run, request):
+            place = {"place": run.tickets.index(ticket)}
+            if event is None:
+                answer = await asyncio.to_thread(outcome, service, run, ticket)
+                yield ServerSentEvent(event="sample", data=place | answer)
+                continue
+            row = place | {"row": event.row, "rows": event.rows}
+            if event.x0 is not None:
+                row |= await asyncio.to_thread(service.answer, event.x0, {})
+            yield ServerSentEvent(event="row", data=row)
+        yield ServerSentEvent(event="end", data={})
+
+    @app.post("/v1/images/generations")
+    async def images(run: Annotated[Running, Depends(prompted)], request: Request) -> Any:
+        answers = await ended(run, request)
+        return {"created": int(time.time()), "data": [{"b64_json": a["png"]} for a in answers]}
+
+
+def refused(service: Service | None, error: Refused) -> JSONResponse:
+    """Return a refusal as JSON, and count it."""
+    if service:
+        service.refused.labels(error.reason).inc()
+    headers = {"Retry-After": str(max(1, math.ceil(error.later)))} if error.later else {}
+    body = {"error": {"message": str(error), "type": error.reason}}
+    return JSONResponse(body, error.status, headers)
+
+
+def first(error: RequestValidationError) -> str:
+    """Return one line for the first field that is not as it should be."""
+    found = error.errors()[0]
+    where = ".".join(str(part) for part in found["loc"][1:] if not isinstance(part, int))
+    return f"{where or 'the body'}: {found['msg'].removeprefix('Value error, ')}"[:500]
+
+
+class Edge:
+    """The outermost layer: it names each request, and refuses bodies of more than `most` bytes."""
+
+    def __init__(self, app: Any, most: int):
+        self.app, self.most = app, most
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        headers = dict(scope["headers"])
+        asked = headers.get(b"x-request-id", b"").decode("latin-1")
+        name = asked if IDENTIFIER.fullmatch(asked) else uuid.uuid4().hex
+        seen, large = 0, Refused(413, "size", f"the body has more than {self.most} bytes")
+
+        async def counted() -> Any:
+            nonlocal seen
+            message = await receive()
+            seen += len(message.get("body", b""))
+            if seen > self.most:
+                raise large
+            return message
+
+        async def named(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                more = (b"x-request-id", name.encode()), (b"x-content-type-options", b"nosniff")
+                message = message | {"headers": [*message["headers"], *more]}
+            await send(message)
+
+        length = headers.get(b"content-length", b"")
+        if length.isdigit() and int(length) > self.most:
+            return await refused(None, large)(scope, receive, named)
+        return await self.app(scope, counted, named)

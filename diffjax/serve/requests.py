@@ -1,0 +1,71 @@
+"""What requests for samples may say, as JSON; anything else is refused by name."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from diffjax import checks
+from diffjax.config import nearest
+from diffjax.samplers import SAMPLERS
+
+Row = Annotated[list[Annotated[float, Field(allow_inf_nan=False)]], Field(max_length=4096)]
+"""The values of one condition. Paths and names are no values: a request opens no file."""
+TEXT = 1000
+"""Largest number of characters of a prompt or a name."""
+
+
+class Asked(BaseModel):
+    """A request for `num` samples of one seed: samples 0, 1, ... or those that `index` starts at.
+
+    label: a class by number or name. cond: other conditions by name, numbers only. sampler: an
+    entry of the catalogue. guidance: the weight. image: a PNG or JPEG in base64 from which samples
+    start, with `strength` in (0, 1]. every: rows between two previews, 0 for none. What is missing
+    is that of the run; a missing seed is drawn.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    num: int = Field(default=1, ge=1)
+    seed: int | None = Field(default=None, ge=0, lt=checks.SEEDS)
+    index: int = Field(default=0, ge=0, lt=2**31 - 2**16)
+    label: int | Annotated[str, Field(max_length=TEXT)] | None = None
+    cond: dict[str, float | Row | None] = Field(default_factory=dict, max_length=16)
+    sampler: str | None = Field(default=None, max_length=TEXT)
+    steps: int | None = Field(default=None, ge=1)
+    guidance: float | None = Field(default=None, ge=-1000, le=1000, allow_inf_nan=False)
+    image: str | None = None
+    strength: float | None = Field(default=None, gt=0, le=1)
+    every: int = Field(default=0, ge=0, le=10_000)
+
+    @field_validator("sampler")
+    @classmethod
+    def _known(cls, name: str | None) -> str | None:
+        if name is not None and name not in SAMPLERS:
+            raise ValueError(f"unknown; {nearest(name, [*SAMPLERS])}")
+        return name
+
+
+class Prompted(BaseModel):
+    """A request in the form of OpenAI's image API, whose prompt is the name of a class.
+
+    n: the number of images. size: `WIDTHxHEIGHT`, that of the network or none. seed, steps: see
+    `Asked`. user: ignored.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    prompt: str = Field(max_length=TEXT)
+    model: str | None = Field(default=None, max_length=TEXT)
+    n: int = Field(default=1, ge=1)
+    size: str | None = Field(default=None, max_length=32)
+    response_format: Literal["b64_json"] = "b64_json"
+    user: str | None = Field(default=None, max_length=TEXT)
+    seed: int | None = Field(default=None, ge=0, lt=checks.SEEDS)
+    steps: int | None = Field(default=None, ge=1)
+
+    def asked(self) -> Asked:
+        """Return the same request in the form of this server; an empty prompt is no class."""
+        label = self.prompt.strip() or None
+        return Asked(num=self.n, seed=self.seed, label=label, steps=self.steps)

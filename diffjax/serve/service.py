@@ -1,0 +1,198 @@
+"""A network with its engine, as a server uses them: requests become jobs, and samples pictures."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import functools
+import io
+import secrets
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.PngImagePlugin import PngInfo
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
+
+from diffjax import __version__, checks
+from diffjax.config import ConfigError
+from diffjax.generation import Engine, Job
+from diffjax.runs.trained import Trained, resampled
+from diffjax.samplers import SAMPLERS
+from diffjax.serve.limits import Limits
+from diffjax.serve.requests import Asked
+
+PIXELS = 2**24
+"""Largest number of pixels of an image that a request holds."""
+PLANS = 64
+"""Number of samplers whose tables are kept, those used last."""
+
+
+@dataclass(frozen=True)
+class Admitted:
+    """A request that can be computed: its job, number of samples, and what its answer repeats."""
+
+    job: Job
+    num: int
+    every: int
+    passes: int
+    about: dict[str, Any]
+
+
+class Service:
+    """The network of a server, its engine, and its counts.
+
+    trained: the network. slots: those of the engine. guided: whether requests may set a guidance
+    weight; each row then costs the passes of guidance, also at weight 1. Raises ConfigError for a
+    network whose run cannot be sampled by an engine.
+    """
+
+    def __init__(self, trained: Trained, slots: int, limits: Limits, guided: bool = True):
+        self.trained, self.limits = trained, limits
+        self.guided = guided and _weighs(trained)
+        job = trained.job(weight=1.0) if self.guided else trained.job()
+        self.form = job.decoding.stored
+        planned = lambda **changes: resampled(trained, changes)
+        self._planned = functools.lru_cache(PLANS)(planned)
+        try:
+            self.engine = Engine(job, slots=slots, limit=limits.waiting)
+        except ValueError as error:
+            raise ConfigError(f"config.sampling: {error}") from error
+        self.samplers = self._samplers()
+        self.registry = CollectorRegistry()
+        self.registry.register(_Counts(self.engine))
+        counter = functools.partial(Counter, registry=self.registry)
+        self.refused = counter("diffjax_refused", "Requests that were refused.", ["reason"])
+        self.waits = Histogram(
+            "diffjax_wait_seconds", "From request to slot, per sample.", registry=self.registry
+        )
+
+    def about(self) -> dict[str, Any]:
+        """Return what a client may want to know: the network, its conditions, and the limits."""
+        e, form = self.trained.experiment, self.trained.experiment.form
+        return {
+            "network": e.config["network"]["name"],
+            "step": self.trained.step,
+            "kind": self.form.kind,
+            "shape": self.form.shape,
+            "classes": [form.named(k) or str(k) for k in range(form.classes)],
+            "conditions": {spec.name: spec.kind for spec in form.conditions},
+            "sampler": e.config["sampling"]["sampler"]["name"],
+            "samplers": self.samplers,
+            "steps": e.config["sampling"].get("steps", 50),
+            "guided": self.guided,
+            "slots": self.engine.slots,
+            "limits": {"num": self.limits.num, "steps": self.limits.steps},
+            "version": __version__,
+        }
+
+    def _samplers(self) -> list[str]:
+        """Return the samplers that this network and its engine can run."""
+        names = []
+        for name in SAMPLERS:
+            try:
+                self.engine.check(self._with(name, None).job())
+                names.append(name)
+            except (ConfigError, ValueError):
+                continue
+        return names
+
+    def _with(self, sampler: str | None, steps: int | None) -> Trained:
+        changes = {"sampler": sampler, "steps": steps}
+        changes = {name: value for name, value in changes.items() if value is not None}
+        return self._planned(**changes) if changes else self.trained
+
+    def admitted(self, asked: Asked) -> Admitted:
+        """Return the job of a request. Raises ConfigError or ValueError for what cannot work."""
+        for name, most in {"num": self.limits.num, "steps": self.limits.steps}.items():
+            if (value := getattr(asked, name)) is not None and value > most:
+                raise ConfigError(f"{name}={value}: needs at most {most}")
+        if asked.guidance is not None and not self.guided:
+            raise ConfigError(f"guidance={asked.guidance}: this server has no guidance")
+        seed = secrets.randbelow(checks.SEEDS) if asked.seed is None else asked.seed
+        start = None if asked.image is None else image(asked.image, self.form.kind, self.form.shape)
+        job = self._with(asked.sampler, asked.steps).job(
+            seed=seed,
+            index=[*range(asked.index, asked.index + asked.num)],
+            label=asked.label,
+            cond=asked.cond,
+            weight=asked.guidance,
+            start=start,
+            strength=asked.strength,
+        )
+        self.engine.check(job)
+        passes = self.engine.passes(job) * asked.num
+        name = job.about["sampler"]["name"]
+        about = {"seed": seed, "sampler": name, "rows": job.plan.rows, "passes": passes}
+        return Admitted(job, asked.num, asked.every, passes, about)
+
+    def answer(self, item: np.ndarray, about: dict[str, Any]) -> dict[str, Any]:
+        """Return a stored item as JSON: its picture in base64, and its values unless it is one."""
+        label = about.get("label")
+        labels = None if label is None else np.array([label])
+        whole = item if self.form.kind == "image" else self.form.picture(item[None], labels)
+        answer = {"png": base64.b64encode(png(whole, about)).decode()}
+        return answer if self.form.kind == "image" else answer | {"values": item.tolist()}
+
+
+def _weighs(trained: Trained) -> bool:
+    """Return whether samples of this network may have guidance weights of their own."""
+    try:
+        trained.job(weight=1.0)
+    except (ConfigError, ValueError):
+        return False
+    return True
+
+
+def png(x: np.ndarray, about: dict[str, Any]) -> bytes:
+    """Return an image uint8 (H, W, 1 or 3) as a PNG whose text says how it was generated.
+
+    >>> data = png(np.zeros((2, 2, 3), np.uint8), {"seed": 3})
+    >>> Image.open(io.BytesIO(data)).text["seed"]
+    '3'
+    """
+    text, out = PngInfo(), io.BytesIO()
+    for name, value in {"software": f"diffjax {__version__}", **about}.items():
+        text.add_text(name, str(value))
+    Image.fromarray(x[..., 0] if x.shape[-1] == 1 else x).save(out, "png", pnginfo=text)
+    return out.getvalue()
+
+
+def image(text: str, kind: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the PNG or JPEG in a text in base64, cut and scaled to the shape, uint8 (1, H, W, C).
+
+    Raises ConfigError for another kind of data, and for a text that holds no such image.
+    """
+    if kind != "image":
+        raise ConfigError(f"image: the network generates {kind}, no images")
+    try:
+        data = base64.b64decode(text.partition("base64,")[2] or text, validate=True)
+        picture = Image.open(io.BytesIO(data), formats=("PNG", "JPEG"))
+        if picture.width * picture.height > PIXELS:
+            raise ConfigError(f"image: {picture.width} x {picture.height}: needs {PIXELS} pixels")
+        picture = ImageOps.exif_transpose(picture).convert("L" if shape[-1] == 1 else "RGB")
+    except (binascii.Error, UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+        raise ConfigError("image: holds no PNG or JPEG in base64") from error
+    fitted = ImageOps.fit(picture, (shape[1], shape[0]), Image.Resampling.LANCZOS)
+    return np.asarray(fitted).reshape(1, *shape)
+
+
+class _Counts:
+    """The counts of an engine, in the form of Prometheus."""
+
+    def __init__(self, engine: Engine):
+        self.engine = engine
+
+    def collect(self) -> Any:
+        stats = self.engine.stats
+        for name in ("waiting", "running"):
+            yield GaugeMetricFamily(f"diffjax_{name}", f"Samples {name}.", getattr(stats, name))
+        yield GaugeMetricFamily("diffjax_slots", "Slots.", self.engine.slots)
+        for name, what in {"ticks": "Rows of the batch.", "rows": "Rows of samples."}.items():
+            yield CounterMetricFamily(f"diffjax_{name}", what, getattr(stats, name))
+        ends = CounterMetricFamily("diffjax_samples", "Samples by their end.", labels=["end"])
+        for name in ("done", "failed", "cancelled"):
+            ends.add_metric([name], getattr(stats, name))
+        yield ends
