@@ -15,7 +15,7 @@ from typing import NoReturn
 from diffjax import __version__, cli
 from diffjax.config import ConfigError, nearest
 
-COMMANDS = ("train", "sample", "evaluate")
+COMMANDS = ("train", "sample", "evaluate", "serve")
 FOLDER = Path(__file__).parent
 TOOLS = tuple(sorted(p.stem for p in (FOLDER / "tools").glob("[!_]*.py")))
 
@@ -52,7 +52,7 @@ def run() -> int:
 
 def listing() -> str:
     """Return a text with all commands and tools, one line each."""
-    lines = {name: first_line(FOLDER / f"{name}.py") for name in COMMANDS}
+    lines = {name: first_line(file(name)) for name in COMMANDS}
     tools = {f"tools {name}": first_line(FOLDER / "tools" / f"{name}.py") for name in TOOLS}
     width = max(map(len, [*lines, *tools])) + 2
     rows = [f"  {name:{width}}{line}" for name, line in (lines | tools).items()]
@@ -62,6 +62,12 @@ def listing() -> str:
         f"  {'--version':{width}}show the version"
     )
     return "\n".join([usage, "", *rows, "", options])
+
+
+def file(name: str) -> Path:
+    """Return the file that holds a command: a module, or the package that shares its name."""
+    module = FOLDER / f"{name}.py"
+    return module if module.exists() else FOLDER / name / "__init__.py"
 
 
 def first_line(path: Path) -> str:

@@ -30,7 +30,7 @@ from diffjax.training import optimizer
 from diffjax.training.experiment import Train
 
 TOOLS = [f"tools.{name}" for name in command.TOOLS]
-NAMES = ["train", "sample", "evaluate", *TOOLS]
+NAMES = ["train", "sample", "evaluate", "serve", *TOOLS]
 CATALOGUES = {
     "evaluate": {
         "Metrics of samples": "diffjax.evaluation.OF_SAMPLES",

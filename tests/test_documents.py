@@ -196,7 +196,7 @@ def test_the_reference_has_every_command_and_flag(pages):
     """A flag would be found only by those who read the code."""
     tools = {f"tools.{p.stem}" for p in (ROOT / "diffjax" / "tools").glob("[!_]*.py")}
     made = reference()
-    assert set(made.NAMES) == {"train", "sample", "evaluate"} | tools
+    assert set(made.NAMES) == {"train", "sample", "evaluate", "serve"} | tools
     for name in made.NAMES:
         page = (pages / f"{made.slug(name)}.md").read_text()
         for option in options(made.module(name).flags()):

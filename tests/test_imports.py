@@ -34,7 +34,7 @@ def test_importing_the_package_loads_nothing_else():
     assert version == diffjax.__version__
 
 
-@pytest.mark.parametrize("module", ["train", "sample", "evaluate"])
+@pytest.mark.parametrize("module", ["train", "sample", "evaluate", "serve"])
 def test_a_command_reads_its_flags_before_it_loads_jax(module):
     """Every typing error would cost seconds."""
     code = f"import sys, diffjax.{module}; assert 'jax' not in sys.modules"

@@ -20,7 +20,7 @@ LAYERS = (
     ("evaluation", "report", "training"),
     ("aot", "builder"),
     ("runs", "cli"),
-    ("__main__", "train", "sample", "evaluate", "tools"),
+    ("__main__", "train", "sample", "evaluate", "serve", "tools"),
 )
 """Packages and modules from the bottom up: each imports itself and what is in the rows above."""
 LAYER = {name: layer for layer, names in enumerate(LAYERS) for name in names}

@@ -39,7 +39,7 @@ def test_the_list_of_commands_loads_nothing_heavy():
     rows = [line.split() for line in done.stdout.splitlines() if line.startswith("  ")]
     listed = [" ".join(row[: 1 + (row[0] == "tools")]) for row in rows]
     tools = [f"tools {name}" for name in entry.TOOLS]
-    assert listed == ["train", "sample", "evaluate", *tools, "--help", "--version"]
+    assert listed == ["train", "sample", "evaluate", "serve", *tools, "--help", "--version"]
     assert all(len(row) > 2 for row in rows)
 
 
@@ -58,7 +58,7 @@ def test_each_command_gets_the_flags_that_follow_its_name(call, command):
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        ([], "error: diffjax: no command given; known: train, sample, evaluate, tools"),
+        ([], "error: diffjax: no command given; known: train, sample, evaluate, serve, tools"),
         (["trian"], "error: diffjax trian: no such command (did you mean 'train'?)"),
         (["tools"], "error: diffjax tools: no command given; known: codec, compare,"),
         (["tools", "train"], "error: diffjax tools train: no such command"),

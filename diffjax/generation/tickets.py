@@ -77,6 +77,11 @@ class Ticket:
         assert self._item is not None
         return self._item
 
+    @property
+    def ended(self) -> bool:
+        """Whether the result, or the error, is there."""
+        return self._ended.is_set()
+
     def cancel(self) -> None:
         """Give up the request, unless it ended already; its slot is free at the next row."""
         self.cancelled = True

@@ -1,5 +1,95 @@
-"""A server for samples: HTTP, progress as events, metrics and a page, over one engine.
+"""Serve samples of a network over HTTP.
 
-`limits` holds what a client may ask for, `requests` what a request may say, `service` the engine
-and its network, `app` the addresses, and `page.html` the page. The package needs the extra `serve`.
+    python -m diffjax.serve --workdir=runs/digits --port=8000
+    curl -s localhost:8000/v1/samples -H 'Content-Type: application/json' \\
+        -d '{"label": 3, "steps": 20, "seed": 0}'
+
+The page at http://localhost:8000 tries it in a browser. --workdir is a run, an export or a
+published checkpoint. Requests join one batch of --slots samples at any row of their samplers, so a
+short request does not wait for a long one; each sample has equal bits whatever runs beside it.
+The server listens to this machine only unless --host says otherwise, and then it should stand
+behind a proxy with TLS. SIGTERM ends what is running and takes nothing new; a second one exits.
 """
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from diffjax import cli
+from diffjax.config import ConfigError
+
+MISSING = 'needs the extra `serve`: pip install "diffjax[serve]"'
+
+
+def flags() -> argparse.ArgumentParser:
+    """Return the parser of the command's flags."""
+    flags = cli.parser("serve", __doc__)
+    add = flags.add_argument
+    count = cli.whole(0, cli.MOST)
+    add(
+        "--workdir", type=cli.path, required=True, help="a run, an export or a published checkpoint"
+    )
+    add("--ema", help="the average of the parameters (default: that of the config)")
+    add("--host", default="127.0.0.1", help="address to listen to; 0.0.0.0 for all")
+    add("--port", type=cli.whole(0, 65535), default=8000, help="0 for a free one")
+    add("--slots", type=cli.positive, default=8, help="samples that are computed side by side")
+    add("--no-guidance", action="store_true", help="refuse guidance weights: half the passes")
+    add("--num", type=cli.positive, default=64, help="most samples of a request")
+    add("--steps", type=cli.positive, default=1000, help="most steps of a sampler")
+    add("--waiting", type=cli.positive, default=256, help="most samples that wait")
+    add("--passes", type=count, default=0, help="network passes per minute and client; 0: any")
+    add("--keys", type=cli.path, metavar="FILE", help="keys of clients, one in each line")
+    add("--drain", type=count, default=60, help="seconds for what is running, after SIGTERM")
+    return flags
+
+
+def keys(path: Path | None) -> frozenset[str]:
+    """Return the keys in a file. Raises ConfigError for a file that cannot be read or is empty."""
+    if path is None:
+        return frozenset()
+    try:
+        found = frozenset(filter(None, map(str.strip, path.read_text().splitlines())))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"--keys={path}: cannot be read ({error})") from error
+    if not found:
+        raise ConfigError(f"--keys={path}: holds no key; needs one in each line")
+    return found
+
+
+def run() -> int:
+    """Run the server until a signal."""
+    asked = cli.read(flags())
+    try:
+        import uvicorn
+
+        from diffjax.serve.app import application
+        from diffjax.serve.limits import Limits
+        from diffjax.serve.service import Service
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"{error.name}: {MISSING}") from error
+    limits = Limits(
+        num=asked.num,
+        steps=asked.steps,
+        waiting=asked.waiting,
+        passes=asked.passes,
+        keys=keys(asked.keys),
+    )
+    cli.set_up_jax()
+    from diffjax.runs.trained import load
+
+    trained = load(asked.workdir, ema=asked.ema)
+    trained.job()  # what cannot be sampled is refused before a port is opened
+    begin = lambda: Service(trained, asked.slots, limits, not asked.no_guidance)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            application(begin, limits),
+            host=asked.host,
+            port=asked.port,
+            timeout_graceful_shutdown=asked.drain,
+            log_level="info",
+            server_header=False,
+        )
+    )
+    server.run()
+    return 0

@@ -18,7 +18,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.resources import files
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -36,6 +36,8 @@ from diffjax.serve.service import Admitted, Service
 
 LATER = 5
 """Seconds after which a client may try again where a server has no place."""
+LOOK = 0.5
+"""Seconds between two looks whether a client is still there."""
 IDENTIFIER = re.compile(r"[A-Za-z0-9._-]{1,64}")
 POLICY = (
     "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; "
@@ -65,6 +67,7 @@ class State:
     def __init__(self, begin: Callable[[], Service], limits: Limits):
         self.begin, self.limits = begin, limits
         self.service: Service | None = None
+        self.watching: set[asyncio.Task[None]] = set()
         self.failure = ""
         rate = limits.passes / 60
         self.budget = Budget(rate, limits.passes) if limits.passes else None
@@ -103,7 +106,8 @@ class State:
         try:
             admitted = await asyncio.to_thread(service.admitted, asked)
         except (ConfigError, ValueError) as error:
-            raise Refused(422, "invalid", str(error)) from error
+            line = str(error).replace("--from", "image").replace("--", "")  # fields, not flags
+            raise Refused(422, "invalid", line) from error
         if self.budget and (wait := self.budget.wait(client, admitted.passes)):
             what = f"{admitted.passes} network passes, of {self.limits.passes} per minute"
             if wait == math.inf:
@@ -122,25 +126,29 @@ class State:
             raise Refused(503, "full", str(full), LATER) from full
         except RuntimeError as closed:
             raise Refused(503, "closed", str(closed), LATER) from closed
+        watching = asyncio.create_task(watch(request, tickets))
+        self.watching.add(watching)
+        watching.add_done_callback(self.watching.discard)
         return Running(admitted, tickets, events)
 
 
-async def follow(running: Running, request: Request) -> AsyncIterator[tuple[Ticket, Event | None]]:
-    """Yield events until all samples have ended; without a reader, cancel what is left."""
+async def watch(request: Request, tickets: list[Ticket]) -> None:
+    """Cancel the samples of a client that leaves, by a task that no generator can keep from it."""
+    while not all(ticket.ended for ticket in tickets):
+        if await request.is_disconnected():
+            for ticket in tickets:
+                ticket.cancel()
+            return
+        await asyncio.sleep(LOOK)
+
+
+async def happened(running: Running) -> AsyncIterator[tuple[Ticket, Event | None]]:
+    """Yield the events until all samples have ended."""
     left = len(running.tickets)
-    try:
-        while left:
-            try:
-                ticket, event = await asyncio.wait_for(running.events.get(), 1.0)
-            except TimeoutError:
-                if await request.is_disconnected():
-                    return
-                continue
-            left -= event is None
-            yield ticket, event
-    finally:
-        for ticket in running.tickets:
-            ticket.cancel()
+    while left:
+        ticket, event = await running.events.get()
+        left -= event is None
+        yield ticket, event
 
 
 def outcome(service: Service, running: Running, ticket: Ticket) -> dict[str, Any]:
@@ -155,6 +163,19 @@ def outcome(service: Service, running: Running, ticket: Ticket) -> dict[str, Any
         return about | {"error": str(error)}
     service.waits.observe(ticket.entered - ticket.submitted)
     return about | service.answer(item, about)
+
+
+def told(
+    service: Service, running: Running, ticket: Ticket, event: Event | None
+) -> ServerSentEvent:
+    """Return an event of a ticket as it is sent; None is its end, with the sample."""
+    place = {"place": running.tickets.index(ticket)}
+    if event is None:
+        answer = outcome(service, running, ticket)
+        return ServerSentEvent(event="sample", data=place | answer)
+    row = place | {"row": event.row, "rows": event.rows}
+    preview = {} if event.x0 is None else service.answer(event.x0, {})
+    return ServerSentEvent(event="row", data=row | preview)
 
 
 def application(begin: Callable[[], Service], limits: Limits) -> FastAPI:
@@ -223,8 +244,8 @@ def sampled(app: FastAPI, state: State) -> None:
             raise Refused(422, "invalid", f"size={asked.size}: needs {own}")
         return await state.submit(request, asked.asked())
 
-    async def ended(run: Running, request: Request) -> list[dict[str, Any]]:
-        async for _ in follow(run, request):
+    async def ended(run: Running) -> list[dict[str, Any]]:
+        async for _ in happened(run):
             pass
         answers = [outcome(state.ready, run, ticket) for ticket in run.tickets]
         if wrong := next((a["error"] for a in answers if "error" in a), ""):
@@ -232,30 +253,20 @@ def sampled(app: FastAPI, state: State) -> None:
         return answers
 
     @app.post("/v1/samples")
-    async def samples(run: Annotated[Running, Depends(running)], request: Request) -> Any:
-        return {"samples": await ended(run, request)}
+    async def samples(run: Running = Depends(running)) -> Any:
+        return {"samples": await ended(run)}
 
     @app.post("/v1/samples/events", response_class=EventSourceResponse)
-    async def events(
-        run: Annotated[Running, Depends(running)], request: Request
-    ) -> AsyncIterator[ServerSentEvent]:
+    async def events(run: Running = Depends(running)) -> AsyncIterator[ServerSentEvent]:
         service = state.ready
         yield ServerSentEvent(event="begin", data=run.admitted.about)
-        async for ticket, event in follow(run, request):
-            place = {"place": run.tickets.index(ticket)}
-            if event is None:
-                answer = await asyncio.to_thread(outcome, service, run, ticket)
-                yield ServerSentEvent(event="sample", data=place | answer)
-                continue
-            row = place | {"row": event.row, "rows": event.rows}
-            if event.x0 is not None:
-                row |= await asyncio.to_thread(service.answer, event.x0, {})
-            yield ServerSentEvent(event="row", data=row)
+        async for ticket, event in happened(run):
+            yield await asyncio.to_thread(told, service, run, ticket, event)
         yield ServerSentEvent(event="end", data={})
 
     @app.post("/v1/images/generations")
-    async def images(run: Annotated[Running, Depends(prompted)], request: Request) -> Any:
-        answers = await ended(run, request)
+    async def images(run: Running = Depends(prompted)) -> Any:
+        answers = await ended(run)
         return {"created": int(time.time()), "data": [{"b64_json": a["png"]} for a in answers]}
 
 

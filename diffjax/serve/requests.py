@@ -43,7 +43,7 @@ class Asked(BaseModel):
     @classmethod
     def _known(cls, name: str | None) -> str | None:
         if name is not None and name not in SAMPLERS:
-            raise ValueError(f"unknown; {nearest(name, [*SAMPLERS])}")
+            raise ValueError(f"{name!r} is unknown{nearest(name, SAMPLERS)}")
         return name
 
 

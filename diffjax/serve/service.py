@@ -37,7 +37,7 @@ class Admitted:
     job: Job
     num: int
     every: int
-    passes: int
+    passes: int  # of all samples
     about: dict[str, Any]
 
 
@@ -123,10 +123,11 @@ class Service:
             strength=asked.strength,
         )
         self.engine.check(job)
-        passes = self.engine.passes(job) * asked.num
-        name = job.about["sampler"]["name"]
+        passes, name = self.engine.passes(job), job.about["sampler"]["name"]
         about = {"seed": seed, "sampler": name, "rows": job.plan.rows, "passes": passes}
-        return Admitted(job, asked.num, asked.every, passes, about)
+        if asked.guidance is not None:
+            about["guidance"] = asked.guidance
+        return Admitted(job, asked.num, asked.every, passes * asked.num, about)
 
     def answer(self, item: np.ndarray, about: dict[str, Any]) -> dict[str, Any]:
         """Return a stored item as JSON: its picture in base64, and its values unless it is one."""

@@ -1,0 +1,341 @@
+"""The server over HTTP: a real one on a port of this machine, in a thread of its own."""
+
+import base64
+import http.client
+import io
+import json
+import random
+import threading
+import time
+from contextlib import closing, contextmanager
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import pytest
+import uvicorn
+from PIL import Image
+
+from diffjax import builder, config
+from diffjax.runs.trained import Trained
+from diffjax.serve.app import application
+from diffjax.serve.limits import Limits
+from diffjax.serve.service import Service
+
+NETWORK = "network={'name': 'dit', 'width': 8, 'depth': 1, 'heads': 2}"
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """Return a network of labelled 8x8 digits whose output is not 0."""
+    e = builder.experiment(config.override(config.load("digits_vp"), [NETWORK]))
+    rng = np.random.default_rng(0)
+    redrawn = lambda a: rng.normal(0, 0.3, a.shape).astype(np.float32)
+    return Trained(e.denoiser(jax.tree.map(redrawn, e.parameters())), e)
+
+
+@contextmanager
+def served(trained, slots=3, **limits):
+    """Yield a client of a server."""
+    limits = Limits(**limits)
+    app = application(lambda: Service(trained, slots, limits), limits)
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="critical"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive()
+        time.sleep(0.01)
+    client = Client(server.servers[0].sockets[0].getsockname()[1], app.state.shared)
+    client.wait(lambda: client.get("/readyz").status == 200)
+    yield client
+    server.should_exit = True
+    thread.join(60)
+    assert not thread.is_alive()
+
+
+class Answer(NamedTuple):
+    status: int
+    headers: Any
+    body: bytes
+
+    @property
+    def json(self):
+        return json.loads(self.body)
+
+    @property
+    def error(self):
+        return self.json["error"]["message"]
+
+
+class Client:
+    def __init__(self, port, state):
+        self.port, self.state = port, state
+
+    @property
+    def engine(self):
+        return self.state.service.engine
+
+    def call(self, method, path, body=None, headers=()):
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)) as connection:
+            connection.request(method, path, body, dict(headers))
+            answer = connection.getresponse()
+            return Answer(answer.status, answer.headers, answer.read())
+
+    def get(self, path):
+        return self.call("GET", path)
+
+    def post(self, path, body, **headers):
+        body = body if isinstance(body, bytes) else json.dumps(body).encode()
+        headers = {k.replace("_", "-"): v for k, v in headers.items()}
+        return self.call("POST", path, body, {"Content-Type": "application/json", **headers})
+
+    def samples(self, **body):
+        answer = self.post("/v1/samples", body)
+        assert answer.status == 200, answer
+        return answer.json["samples"]
+
+    def events(self, **body):
+        text = self.post("/v1/samples/events", body).body.decode()
+        blocks = [
+            dict(line.split(": ", 1) for line in b.splitlines() if ": " in line)
+            for b in text.split("\n\n")
+        ]
+        return [(b["event"], json.loads(b["data"])) for b in blocks if "event" in b]
+
+    @staticmethod
+    def wait(true, seconds=60):
+        end = time.monotonic() + seconds
+        while not true():
+            assert time.monotonic() < end
+            time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def client(trained):
+    with served(trained, body=10_000) as client:
+        yield client
+
+
+def pixels(answer):
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(answer["png"]))))
+
+
+def test_samples_are_those_of_the_job(trained, client):
+    """A demo would show other images than the command."""
+    told = client.samples(seed=5, num=4, steps=6, label=7, sampler="heun", guidance=2.0)
+    job = trained.job(seed=5, index=[0, 1, 2, 3], label=7, steps=6, sampler="heun", weight=2.0)
+    assert np.array_equal([pixels(a) for a in told], job.samples(4).x[..., 0])
+    assert [(a["seed"], a["number"], a["label"], a["rows"], a["passes"]) for a in told] == [
+        (5, k, 7, 11, 22) for k in range(4)
+    ]
+    text = Image.open(io.BytesIO(base64.b64decode(told[2]["png"]))).text
+    assert text["seed"] == "5" and text["number"] == "2" and text["software"].startswith("diffjax")
+    (later,) = client.samples(seed=5, index=2, steps=6, label=7, sampler="heun", guidance=2.0)
+    assert np.array_equal(pixels(later), pixels(told[2]))
+    default = trained.job(seed=3, index=[0, 1]).samples(2).x[..., 0]
+    assert np.array_equal([pixels(a) for a in client.samples(seed=3, num=2)], default)
+
+
+def test_samples_start_from_an_uploaded_image(trained, client):
+    """An upload would be cut, or read in another range."""
+    x = np.random.default_rng(0).integers(0, 256, (8, 8), np.uint8)
+    out = io.BytesIO()
+    Image.fromarray(x).save(out, "png")
+    text = "data:image/png;base64," + base64.b64encode(out.getvalue()).decode()
+    (told,) = client.samples(seed=1, image=text, strength=0.5, steps=6, label=2)
+    job = trained.job(seed=1, start=x[None, ..., None], strength=0.5, steps=6, label=2)
+    assert np.array_equal(pixels(told), job.samples(1).x[0, ..., 0])
+
+
+def test_openai_clients_get_images(client):
+    """Programs for that interface would not run."""
+    body = {"prompt": "3", "n": 2, "size": "8x8", "seed": 4, "steps": 3, "model": "any"}
+    told = client.post("/v1/images/generations", body).json
+    ours = client.samples(seed=4, num=2, steps=3, label=3)
+    as_answers = [{"png": a["b64_json"]} for a in told["data"]]
+    assert np.array_equal([*map(pixels, as_answers)], [*map(pixels, ours)])
+    assert abs(told["created"] - time.time()) < 60
+
+
+def test_events_count_rows_show_previews_and_end_with_the_samples(client):
+    """A page would show no progress."""
+    events = client.events(seed=2, num=2, steps=4, every=2)
+    assert events[0][0] == "begin" and events[-1] == ("end", {})
+    for place in (0, 1):
+        rows = [d for name, d in events if name == "row" and d["place"] == place]
+        assert [(d["row"], "png" in d) for d in rows] == [
+            (1, False),
+            (2, True),
+            (3, False),
+            (4, True),
+        ]
+    found = {d["place"]: pixels(d) for name, d in events if name == "sample"}
+    alone = client.samples(seed=2, num=2, steps=4)
+    assert np.array_equal([found[0], found[1]], [*map(pixels, alone)])
+
+
+BAD = [
+    (b"", 422),
+    (b"[", 422),
+    (b"NaN", 422),
+    (b'"x"', 422),
+    (b"{}" * 9, 422),
+    (b"\xff\xfe", 422),
+    ({"steps": 0}, "steps: "),
+    ({"steps": 10**9}, "steps=1000000000: needs at most 1000"),
+    ({"num": 65}, "num=65: needs at most 64"),
+    ({"num": 1.5}, "num: "),
+    ({"seed": -1}, "seed: "),
+    ({"seed": 2**32}, "seed: "),
+    ({"index": 2**31}, "index: "),
+    ({"guidance": "1e999"}, "guidance: "),
+    ({"sampler": "os:system"}, "sampler: 'os:system' is unknown; known: ab_angle"),
+    ({"sampler": "adaptive"}, "sampler: 'adaptive' is unknown"),
+    ({"sampler": "ancestral_learned"}, "needs a network with a second output"),
+    ({"label": "cow"}, "label=cow: no such class; known: 0 to 9"),
+    ({"label": [1]}, "label."),
+    ({"label": 10}, "label=10: no such class"),
+    ({"cond": {"label": "/etc/passwd"}}, "cond.label."),
+    ({"cond": {"depth": 1}}, "cond=depth: the network has no such condition; known: label"),
+    ({"image": "/etc/passwd"}, "image: holds no PNG or JPEG"),
+    ({"foo": 1}, "foo: Extra inputs"),
+    ({"image": base64.b64encode(b"GIF89a" + bytes(30)).decode()}, "image: holds no PNG"),
+    ({"strength": 0.5}, "strength=0.5: applies to image, which is missing"),
+    ({"strength": 2}, "strength: "),
+    ({"guidance": 5000}, "guidance: "),
+    ({"every": -1}, "every: "),
+]
+
+
+@pytest.mark.parametrize(("body", "message"), BAD)
+def test_requests_that_cannot_be_computed_are_refused_in_one_line(client, body, message):
+    """A typing error would be ignored, or stop the server for all."""
+    for path in ("/v1/samples", "/v1/samples/events"):
+        answer = client.post(path, body)
+        told = answer.json["error"]
+        assert (answer.status, told["type"]) == (422, "invalid")
+        assert "\n" not in told["message"]
+        if isinstance(message, str):
+            assert told["message"].startswith(message) or message in told["message"]
+
+
+def test_sizes_names_and_addresses_are_checked(client):
+    """A client would fill the memory, or write into the answer's headers."""
+    answer = client.post("/v1/samples", {"image": "A" * 20_000})
+    assert (answer.status, answer.json["error"]["type"]) == (413, "size")
+    chunks = (b"x" * 1000 for _ in range(20))
+    answer = client.call("POST", "/v1/samples", chunks, {"Content-Type": "application/json"})
+    assert answer.status in (400, 413)
+    answer = client.post("/v1/images/generations", {"prompt": "3", "size": "512x512"})
+    assert answer.error == "size=512x512: needs 8x8"
+    assert client.get("/v1/nothing").status == 404 and client.get("/v1/samples").status == 405
+    named = client.call("GET", "/healthz", headers={"X-Request-Id": "abc-1"})
+    other = client.call("GET", "/healthz", headers={"X-Request-Id": "a b<script>"})
+    assert named.headers["X-Request-Id"] == "abc-1"
+    assert len(other.headers["X-Request-Id"]) == 32
+    page = client.get("/")
+    assert "connect-src 'self'" in page.headers["Content-Security-Policy"]
+    assert b"/v1/samples/events" in client.get("/openapi.json").body
+
+
+def test_a_client_that_leaves_frees_its_slot(client):
+    """The device would compute for nobody."""
+    connection = http.client.HTTPConnection("127.0.0.1", client.port)
+    body = json.dumps({"steps": 1000, "num": 6, "sampler": "heun"}).encode()
+    for path in ("/v1/samples/events", "/v1/samples"):
+        before = client.engine.stats.cancelled
+        connection.request("POST", path, body, {"Content-Type": "application/json"})
+        client.wait(lambda: client.engine.stats.running == 3)
+        connection.close()
+        client.wait(lambda before=before: client.engine.stats.cancelled == before + 6)
+        assert client.engine.stats.running == client.engine.stats.waiting == 0
+
+
+def test_many_users_get_their_own_images(client):
+    """An image would reach another user."""
+    asked = [
+        {"seed": k, "label": k % 10, "steps": 3 + k % 4, "guidance": 1 + k % 2} for k in range(8)
+    ]
+    alone = [pixels(client.samples(**one)[0]) for one in asked]
+    wrong = []
+
+    def user(number):
+        rng = random.Random(number)
+        for _ in range(6):
+            k = rng.randrange(len(asked))
+            if not np.array_equal(pixels(client.samples(**asked[k])[0]), alone[k]):
+                wrong.append(k)
+
+    threads = [threading.Thread(target=user, args=(k,)) for k in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert not wrong and not any(thread.is_alive() for thread in threads)
+    assert client.post("/v1/samples", {"steps": 0}).status == 422
+    counts = client.get("/metrics").body.decode()
+    assert f'diffjax_samples_total{{end="done"}} {client.engine.stats.done:.1f}' in counts
+    assert "diffjax_wait_seconds_count" in counts and 'reason="invalid"' in counts
+
+
+def test_random_bytes_and_fields_never_stop_the_server(client):
+    """One malformed request would be the end for all users."""
+    rng = random.Random(0)
+    values = [
+        None,
+        0,
+        -1,
+        1e300,
+        "x",
+        [],
+        {},
+        [1, 2],
+        True,
+        "NaN",
+        2**70,
+        "\u0000",
+        {"a": {"b": 1}},
+    ]
+    names = ["num", "seed", "label", "cond", "sampler", "steps", "guidance", "image", "every", "x"]
+    seen = set()
+    for k in range(400):
+        if k % 4 == 0:
+            body = rng.randbytes(rng.randrange(40))
+        else:
+            body = {n: rng.choice(values) for n in rng.sample(names, rng.randrange(1, 4))}
+            body |= {"steps": 2} if "steps" not in body else {}
+        answer = client.post(rng.choice(("/v1/samples", "/v1/images/generations")), body)
+        seen.add(answer.status)
+    assert seen <= {200, 400, 422}
+    assert client.get("/healthz").status == 200 and client.samples(steps=1)
+
+
+def test_budgets_keys_and_queues_refuse_with_the_time_to_wait(trained):
+    """One client would take the whole device."""
+    with served(trained, slots=1, waiting=3, passes=60, keys=frozenset({"anna", "bert"})) as client:
+        assert client.post("/v1/samples", {}).status == 401
+        anna = {"Authorization": "Bearer anna"}
+        body = {"steps": 25, "num": 1}
+        assert client.post("/v1/samples", body, **anna).status == 200
+        late = client.post("/v1/samples", body, **anna)
+        assert late.status == 429 and 30 <= int(late.headers["Retry-After"]) <= 41
+        assert client.post("/v1/samples", body, Authorization="Bearer bert").status == 200
+        large = client.post("/v1/samples", {"steps": 31}, **anna)
+        assert large.status == 422 and "62 network passes, of 60 per minute" in large.error
+    with served(trained, slots=1, waiting=3) as client:
+        full = client.post("/v1/samples", {"num": 4, "steps": 3})
+        assert full.status == 503 and full.headers["Retry-After"] == "5"
+
+
+def test_a_failure_of_the_network_is_an_answer(trained, client):
+    """A user would wait for ever for an image that is not finite."""
+    params = jax.tree.map(lambda a: np.full_like(a, np.nan), trained.denoise.params)
+    broken = Trained(trained.experiment.denoiser(params), trained.experiment)
+    with served(broken, slots=1) as client:
+        answer = client.post("/v1/samples", {"steps": 2})
+        assert answer.status == 500 and "not finite at row 0 of 2" in answer.error
+        assert client.get("/healthz").status == 200
+        client.engine._fail(RuntimeError("out of memory"))
+        assert client.get("/healthz").status == 500
+        assert client.get("/readyz").status == 503
+        assert client.post("/v1/samples", {}).status == 503
