@@ -79,6 +79,7 @@ from diffjax.features import EXTRACTORS, Extractor
 from diffjax.io.trees import flat
 from diffjax.objectives import Objective
 from diffjax.parameterization import NOISE_LABELS, PARAMETERIZATIONS
+from diffjax.samplers import SAMPLERS
 from diffjax.schedules import DERIVED, SCHEDULES, Schedule
 from diffjax.sde import SDE, SDES
 from diffjax.specs import Spec
@@ -87,6 +88,7 @@ from diffjax.training.optimizer import matched, matches
 from diffjax.training.writers import WRITERS, Writer
 
 __all__ = [
+    "SAMPLERS",
     "SAMPLING",
     "SCHEDULES",
     "SECTIONS",

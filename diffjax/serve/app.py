@@ -242,7 +242,7 @@ def sampled(app: FastAPI, state: State) -> None:
         shape = state.ready.form.shape
         if asked.size not in (None, "auto", own := f"{shape[1]}x{shape[0]}"):
             raise Refused(422, "invalid", f"size={asked.size}: needs {own}")
-        return await state.submit(request, asked.asked())
+        return await state.submit(request, asked.asked(texts=state.ready.texts))
 
     async def ended(run: Running) -> list[dict[str, Any]]:
         async for _ in happened(run):

@@ -6,9 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from diffjax import checks
+from diffjax import builder, checks
 from diffjax.config import nearest
-from diffjax.samplers import SAMPLERS
 
 Row = Annotated[list[Annotated[float, Field(allow_inf_nan=False)]], Field(max_length=4096)]
 """The values of one condition. Paths and names are no values: a request opens no file."""
@@ -19,10 +18,10 @@ TEXT = 1000
 class Asked(BaseModel):
     """A request for `num` samples of one seed: samples 0, 1, ... or those that `index` starts at.
 
-    label: a class by number or name. cond: other conditions by name, numbers only. sampler: an
-    entry of the catalogue. guidance: the weight. image: a PNG or JPEG in base64 from which samples
-    start, with `strength` in (0, 1]. every: rows between two previews, 0 for none. What is missing
-    is that of the run; a missing seed is drawn.
+    label: a class by number or name. prompt: a text, for a network of captions. cond: other
+    conditions by name, numbers only. sampler: an entry of the catalogue. guidance: the weight.
+    image: a PNG or JPEG in base64 from which samples start, with `strength` in (0, 1]. every: rows
+    between two previews, 0 for none. What is missing is that of the run; a missing seed is drawn.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -31,6 +30,7 @@ class Asked(BaseModel):
     seed: int | None = Field(default=None, ge=0, lt=checks.SEEDS)
     index: int = Field(default=0, ge=0, lt=2**31 - 2**16)
     label: int | Annotated[str, Field(max_length=TEXT)] | None = None
+    prompt: str | None = Field(default=None, max_length=TEXT)
     cond: dict[str, float | Row | None] = Field(default_factory=dict, max_length=16)
     sampler: str | None = Field(default=None, max_length=TEXT)
     steps: int | None = Field(default=None, ge=1)
@@ -42,16 +42,16 @@ class Asked(BaseModel):
     @field_validator("sampler")
     @classmethod
     def _known(cls, name: str | None) -> str | None:
-        if name is not None and name not in SAMPLERS:
-            raise ValueError(f"{name!r} is unknown{nearest(name, SAMPLERS)}")
+        if name is not None and name not in builder.SAMPLERS:
+            raise ValueError(f"{name!r} is unknown{nearest(name, builder.SAMPLERS)}")
         return name
 
 
 class Prompted(BaseModel):
-    """A request in the form of OpenAI's image API, whose prompt is the name of a class.
+    """A request in the form of OpenAI's image API.
 
-    n: the number of images. size: `WIDTHxHEIGHT`, that of the network or none. seed, steps: see
-    `Asked`. user: ignored.
+    prompt: a text, or the name of a class for a network of labels. n: the number of images. size:
+    `WIDTHxHEIGHT`, that of the network or none. seed, steps: see `Asked`. model, user: ignored.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -65,7 +65,11 @@ class Prompted(BaseModel):
     seed: int | None = Field(default=None, ge=0, lt=checks.SEEDS)
     steps: int | None = Field(default=None, ge=1)
 
-    def asked(self) -> Asked:
-        """Return the same request in the form of this server; an empty prompt is no class."""
-        label = self.prompt.strip() or None
-        return Asked(num=self.n, seed=self.seed, label=label, steps=self.steps)
+    def asked(self, *, texts: bool) -> Asked:
+        """Return the same request in the form of this server.
+
+        texts: whether the network has captions; an empty prompt is no class otherwise.
+        """
+        text = self.prompt.strip()
+        prompt, label = (text, None) if texts else (None, text or None)
+        return Asked(num=self.n, seed=self.seed, steps=self.steps, prompt=prompt, label=label)

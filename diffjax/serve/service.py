@@ -16,11 +16,10 @@ from PIL.PngImagePlugin import PngInfo
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
 
-from diffjax import __version__, checks
+from diffjax import __version__, builder, checks
 from diffjax.config import ConfigError
 from diffjax.generation import Engine, Job
 from diffjax.runs.trained import Trained, resampled
-from diffjax.samplers import SAMPLERS
 from diffjax.serve.limits import Limits
 from diffjax.serve.requests import Asked
 
@@ -61,6 +60,7 @@ class Service:
         except ValueError as error:
             raise ConfigError(f"config.sampling: {error}") from error
         self.samplers = self._samplers()
+        self.texts = bool(trained.experiment.form.texts)
         self.registry = CollectorRegistry()
         self.registry.register(_Counts(self.engine))
         counter = functools.partial(Counter, registry=self.registry)
@@ -83,6 +83,7 @@ class Service:
             "samplers": self.samplers,
             "steps": e.config["sampling"].get("steps", 50),
             "guided": self.guided,
+            "prompts": self.texts,
             "slots": self.engine.slots,
             "limits": {"num": self.limits.num, "steps": self.limits.steps},
             "version": __version__,
@@ -91,7 +92,7 @@ class Service:
     def _samplers(self) -> list[str]:
         """Return the samplers that this network and its engine can run."""
         names = []
-        for name in SAMPLERS:
+        for name in builder.SAMPLERS:
             try:
                 self.engine.check(self._with(name, None).job())
                 names.append(name)
@@ -117,6 +118,7 @@ class Service:
             seed=seed,
             index=[*range(asked.index, asked.index + asked.num)],
             label=asked.label,
+            prompt=asked.prompt,
             cond=asked.cond,
             weight=asked.guidance,
             start=start,
@@ -125,8 +127,8 @@ class Service:
         self.engine.check(job)
         passes, name = self.engine.passes(job), job.about["sampler"]["name"]
         about = {"seed": seed, "sampler": name, "rows": job.plan.rows, "passes": passes}
-        if asked.guidance is not None:
-            about["guidance"] = asked.guidance
+        more = {name: getattr(asked, name) for name in ("guidance", "prompt")}
+        about |= {name: value for name, value in more.items() if value is not None}
         return Admitted(job, asked.num, asked.every, passes * asked.num, about)
 
     def answer(self, item: np.ndarray, about: dict[str, Any]) -> dict[str, Any]:
