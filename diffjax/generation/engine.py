@@ -20,9 +20,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from diffjax import checks
-from diffjax.arrays import jit_leaves, stream, taken
+from diffjax.arrays import jit_leaves, spread, stream, taken
 from diffjax.generation.job import Job
 from diffjax.generation.tickets import Event, Notify, Ticket, planned, tickets
 from diffjax.guidance import Conditional, Guidance, Guided
@@ -62,8 +63,9 @@ class Engine:
     and guidance weight. slots: the number of samples computed side by side; each row costs a
     network pass of that batch, also where slots are idle, and all passes of guidance where the job
     is guided. Samples have equal bits in engines of equally many slots, and differ from those of
-    `Job.samples` by rounding. limit: the number of samples that may wait. Raises ValueError for
-    adaptive steps.
+    `Job.samples` by rounding. limit: the number of samples that may wait. mesh: the devices that
+    share the slots, whose number is rounded up to a multiple of theirs; by default one device.
+    Raises ValueError for adaptive steps.
 
         engine = Engine(trained.job(), slots=8)
         ticket, = engine.submit(trained.job(label=3, steps=20, seed=5))
@@ -79,21 +81,25 @@ class Engine:
     [(2,), (2,), (2,)]
     """
 
-    def __init__(self, job: Job, slots: int = 8, limit: int = 1024):
+    def __init__(self, job: Job, slots: int = 8, limit: int = 1024, mesh: Mesh | None = None):
         checks.whole(1, slots=slots, limit=limit)
-        table = planned(job).table
-        self.slots, self.limit, self._job = slots, limit, job
+        table, mesh = planned(job).table, mesh or Mesh(jax.local_devices()[:1], "data")
+        self._split = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+        self.slots, self.limit, self._job = -(-slots // mesh.size) * mesh.size, limit, job
         self._rows = slot.Rows(table.nodes.shape[1], table.learned, table.leads)
         self._guidance: Guidance = planned(job).guidance.steady()
         self._idle = slot.idle(self._rows, table)
         cond = {k: jnp.asarray(v) for k, v in taken(job.form.example(1), 1).items()}
-        self._slots = slot.empty(slots, self._guidance, job.form.shape, cond)
+        slots_of_zeros = slot.empty(self.slots, self._guidance, job.form.shape, cond)
+        self._slots = spread(slots_of_zeros, self._split)
         leaves, structure = jax.tree.flatten((job.denoise, self._guidance))
+        leaves = spread(leaves, NamedSharding(mesh, PartitionSpec()))
+        split = {"donate_argnums": 1, "out_shardings": self._split}
         enter = lambda denoise, guidance, *args: slot.enter(denoise.sde, guidance, *args)
-        self._enter = functools.partial(jit_leaves(enter, structure, donate_argnums=1), leaves)
+        self._enter = functools.partial(jit_leaves(enter, structure, **split), leaves)
         tick = functools.partial(_tick, rows=self._rows)
-        self._tick = functools.partial(jit_leaves(tick, structure, donate_argnums=1), leaves)
-        self._places: list[Ticket | None] = [None] * slots
+        self._tick = functools.partial(jit_leaves(tick, structure, **split), leaves)
+        self._places: list[Ticket | None] = [None] * self.slots
         self._waiting: deque[Ticket] = deque()
         self._changed = threading.Condition()
         self._closed, self._broken = False, ""
@@ -267,7 +273,8 @@ class Engine:
         at = [self._idle if t is None else [leaf[t.row] for leaf in t.leaves] for t in tickets]
         leaves = [np.stack(values) for values in zip(*at, strict=True)]
         index = np.array([0 if t is None else t.row for t in tickets], np.int32)
-        self._slots, seen = self._tick(self._slots, leaves, index)
+        rows = spread((leaves, index), self._split)
+        self._slots, seen = self._tick(self._slots, *rows)
         with self._changed:
             self._counts["ticks"] += self._running() > 0
             self._counts["rows"] += self._running()

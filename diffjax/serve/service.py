@@ -18,6 +18,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 
 from diffjax import __version__, builder, checks
 from diffjax.config import ConfigError
+from diffjax.devices.mesh import layout
 from diffjax.generation import Engine, Job
 from diffjax.runs.trained import Trained, resampled
 from diffjax.serve.limits import Limits
@@ -56,7 +57,7 @@ class Service:
         planned = lambda **changes: resampled(trained, changes)
         self._planned = functools.lru_cache(PLANS)(planned)
         try:
-            self.engine = Engine(job, slots=slots, limit=limits.waiting)
+            self.engine = Engine(job, slots=slots, limit=limits.waiting, mesh=layout().mesh)
         except ValueError as error:
             raise ConfigError(f"config.sampling: {error}") from error
         self.samplers = self._samplers()

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from diffjax import builder, config
+from diffjax.devices.mesh import layout
 from diffjax.generation.engine import Engine, Full
 from diffjax.runs.trained import Trained
 from diffjax.samplers import SAMPLERS
@@ -65,6 +66,17 @@ def test_samples_of_all_samplers_have_equal_bits_alone_and_among_others(trained,
     for name in ("ddim", "ancestral", "dpmpp_3m", "heun"):
         batch = jobs[name].samples(1).x[0]
         assert np.allclose(alone[name], batch, atol=1e-5), name
+
+
+def test_slots_are_shared_by_devices(trained, engine):
+    """A server with eight devices would use one of them."""
+    job = trained.job(guidance=2.0, steps=4, seed=3)
+    with Engine(trained.job(guidance=2.0), slots=SLOTS, mesh=layout().mesh) as several:
+        assert several.slots == len(jax.devices()) == 8
+        assert len(several._slots.registers.x.devices()) == 8
+        found = [t.result(60) for t in several.submit(job, 10)]
+        assert len(several._slots.registers.x.devices()) == 8
+    assert np.allclose(found, job.samples(10).x, atol=2e-5)
 
 
 def test_weights_steps_and_conditions_differ_side_by_side(trained, engine):

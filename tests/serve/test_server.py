@@ -14,6 +14,7 @@ import jax
 import numpy as np
 import pytest
 import uvicorn
+from commands import one_device
 from PIL import Image
 
 from diffjax import builder, config
@@ -23,6 +24,12 @@ from diffjax.serve.limits import Limits
 from diffjax.serve.service import Service
 
 NETWORK = "network={'name': 'dit', 'width': 8, 'depth': 1, 'heads': 2}"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one():
+    with one_device():
+        yield
 
 
 @pytest.fixture(scope="module")
