@@ -26,6 +26,7 @@ from diffjax.builder.codec import construct_codec, construct_decoding
 from diffjax.builder.construct import Applied, call, construct, fields, instance, lookup, refuse
 from diffjax.builder.defaults import completed
 from diffjax.builder.encoder import described, encoder_of
+from diffjax.builder.adapter import adapted_by, check_adapter, fixed_by
 from diffjax.builder.metrics import check_features, construct_metrics
 from diffjax.builder.network import construct_network
 from diffjax.builder.sampling import (
@@ -169,9 +170,10 @@ def experiment(config: Config, form: Form | None = None, load: Loader | None = N
         form=form,
         decodes=functools.partial(construct_decoding, reading.codec, form, "config.data.codec"),
         encodes=functools.partial(encoder_of, reading.encoder, form, "config.data.encoder"),
-        frozen=construct_frozen(config["optimizer"], "config.optimizer"),
+        frozen=construct_frozen(config["optimizer"], "config.optimizer") + fixed_by(config),
         holds=holds,
     )
+    check_adapter(built)
     check_frozen(built)
     state = refuse("config.network")(jax.eval_shape)(built.initialise)
     rates = config["optimizer"].get("rates")
@@ -306,6 +308,7 @@ def construct_model(config: Config, conditions: Sequence[Spec] = ()) -> Model:
     """
     sde = instance(construct_sde(config["sde"], "config.sde"), SDE, "config.sde")
     network = construct_network(config["network"], conditions, "config.network")
+    network = adapted_by(config, network)
     spec = dict(config["parameterization"])
     if "c_noise" in spec:
         place = "config.parameterization.c_noise"

@@ -17,7 +17,7 @@ from diffjax.builder.construct import lookup
 from diffjax.builder.training import OBJECTIVE
 from diffjax.config import Config, ConfigError, parse
 from diffjax.data import AUGMENTATIONS, SOURCES, Reading
-from diffjax.nets import AUTOENCODERS, NETWORKS
+from diffjax.nets import ADAPTERS, AUTOENCODERS, NETWORKS
 from diffjax.objectives import OBJECTIVES
 from diffjax.parameterization import NOISE_LABELS, PARAMETERIZATIONS
 from diffjax.schedules import DERIVED, SCHEDULES
@@ -102,6 +102,10 @@ def _network(spec: Config) -> dict[str, Any]:
     return _entry(NETWORKS | AUTOENCODERS, spec, "conditions") | conditions
 
 
+def _adapter(spec: Config) -> dict[str, Any]:
+    return _entry(ADAPTERS, spec)
+
+
 def _loss(spec: Config) -> dict[str, Any]:
     whole = {"name": OBJECTIVE} | dict(spec)
     entry = lookup(OBJECTIVES, whole["name"], "name")
@@ -144,6 +148,7 @@ FILLED: dict[str, Callable[[Config], dict[str, Any]]] = {
     "sde": _sde,
     "parameterization": _parameterization,
     "network": _network,
+    "adapter": _adapter,
     "loss": _loss,
     "optimizer": _optimizer,
     "ema": _ema,

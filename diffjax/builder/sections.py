@@ -24,12 +24,15 @@ SECTIONS = (
     "sde",
     "parameterization",
     "network",
+    "adapter",
     "loss",
     "optimizer",
     "ema",
     "sampling",
     "train",
 )
+OPTIONAL = ("adapter",)
+"""Sections that a config may lack."""
 OF_DENOISERS: dict[str, dict[str, Any]] = {
     "sde": {"name": "flow", "schedule": "logit"},
     "parameterization": {"name": "x0"},
@@ -61,15 +64,17 @@ def with_sections(config: Config) -> dict[str, Any]:
     objective does not have.
     """
     fields(config.get("loss", {}), "config.loss")
-    needed, config = SECTIONS, dict(config)
+    config = dict(config)
+    sections = tuple(s for s in SECTIONS if s in config or s not in OPTIONAL)
+    needed = sections
     if not denoises({"loss": {}, **config}):
-        needed = tuple(s for s in SECTIONS if s not in OF_DENOISERS)
+        needed = tuple(s for s in sections if s not in OF_DENOISERS)
         config = {"sampling": {}} | config
     if missing := [s for s in needed if s not in config]:
         raise ConfigError(f"config.{missing[0]}: missing; needed: {', '.join(needed)}")
     for section in needed[1:]:
         fields(config[section], f"config.{section}")
-    if needed != SECTIONS:
+    if needed != sections:
         check_sections(config)
     return config
 
@@ -90,6 +95,8 @@ def check_sections(config: Config) -> None:
     for section in OF_DENOISERS:
         if section in config:
             raise ConfigError(f"config.{section}: {name} has no noising process; leave it out")
+    if "adapter" in config:
+        raise ConfigError(f"config.adapter: {name} trains an autoencoder, which takes no adapter")
     surplus = [field for field in config["sampling"] if field != "ema"]
     if surplus:
         raise ConfigError(f"config.sampling.{surplus[0]}: {no_samples(config)}; known: ema")

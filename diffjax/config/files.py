@@ -20,6 +20,7 @@ STAY = {
     ),
     "sde": ("schedule",),
     "network": ("conditions",),
+    "adapter": ("where", "rank", "alpha", "rank_stabilized"),
     "optimizer": (
         *("learning_rate", "warmup", "schedule", "in_images", "clip", "rates", "frozen"),
     ),

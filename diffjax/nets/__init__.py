@@ -8,6 +8,7 @@ Flax stays inside this package, and nothing in the package knows about diffusion
 """
 
 from diffjax.arrays import catalogue
+from diffjax.nets.adapters import ADAPTERS, Adapted, adapted
 from diffjax.nets.autoencoder import Autoencoder, autoencoder
 from diffjax.nets.discriminator import DISCRIMINATORS
 from diffjax.nets.dit import dit
@@ -22,11 +23,14 @@ AUTOENCODERS = catalogue(autoencoder)
 """Networks of images alone, without a noise level, which no denoising objective can train."""
 
 __all__ = [
+    "ADAPTERS",
     "AUTOENCODERS",
     "DISCRIMINATORS",
     "NETWORKS",
+    "Adapted",
     "Autoencoder",
     "Network",
+    "adapted",
     "autoencoder",
     "dit",
     "edm2",

@@ -62,6 +62,8 @@ class DiT(nn.Module):
     first, for the variance of a step.
     """
 
+    STACKS = ("blocks", "first", "second")
+
     settings: BlockSettings
     depth: int
     patch: int = 2

@@ -64,7 +64,8 @@ class Network:
     Networks with equal settings are equal, so programs that use them are not traced again. project:
     maps the parameters after each training step, for networks that keep their weights at a fixed
     norm. check: raises ValueError for inputs x, cond that the network was not built for; it is
-    called on the host, with values.
+    called on the host, with values. stacks: the names of modules whose parameters have a leading
+    axis, over equal blocks that run in a loop.
 
     >>> network = Network(lambda *shapes: {}, lambda params, x, c_noise, cond, *, key=None: 0 * x)
     >>> network.apply({}, jax.numpy.ones((3, 2)), jax.numpy.ones(3), None).shape
@@ -75,6 +76,7 @@ class Network:
     apply: Apply
     project: Callable[[Params], Params] = unchanged
     check: Callable[[Any, Cond | None], Any] = anything
+    stacks: tuple[str, ...] = ()
 
     def __post_init__(self):
         example = "those of diffjax.nets.linen(module)"
@@ -201,7 +203,7 @@ def linen(
 
     dtype: the type of the compute, float32 or bfloat16. The module receives parameters and x in
     this type and c_noise in float32; outputs and gradients have the type of x. project: see
-    `Network`. Raises ValueError for another type.
+    `Network`, as for the `STACKS` of the module, if it has any. Raises ValueError for another type.
 
     >>> from diffjax.nets.mlp import MLP
     >>> linen(MLP(width=16, depth=1)) == linen(MLP(width=16, depth=1))
@@ -211,4 +213,5 @@ def linen(
         raise ValueError(f"dtype={dtype!r}: unknown; known: {', '.join(DTYPES)}")
     checks.instance(nn.Module, "MyModule()", module=module)
     init, apply = _LinenInit(module), _LinenApply(module, dtype)
-    return Network(init, apply, project, _LinenCheck(module))
+    stacks = getattr(module, "STACKS", ())
+    return Network(init, apply, project, _LinenCheck(module), stacks)

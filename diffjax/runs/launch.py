@@ -29,7 +29,7 @@ from diffjax.training.experiment import Experiment
 from diffjax.training.lock import lock
 from diffjax.training.loop import check, train
 from diffjax.training.transfer import transfer
-from diffjax.training.workdir import WEIGHTS, began_from, open_run
+from diffjax.training.workdir import WEIGHTS, began_from, last_step, open_run
 from diffjax.training.writers import check_writers
 
 HELD = "held"
@@ -117,6 +117,11 @@ def launch(
     lines = [*builder.doubts(experiment), experiment.loss.doubt(experiment.model)]
     for line in filter(None, lines if first() else ()):
         logging.warning(line)
+    if "adapter" in config and resume_from is None and not last_step(workdir):
+        raise ConfigError(
+            "config.adapter: changes a trained network: --resume_from=RUN names the run or the "
+            "published checkpoint with its weights"
+        )
     params, origin = None, None
     if resume_from is not None and not began_from(workdir, Path(resume_from)):
         params, origin = weights(

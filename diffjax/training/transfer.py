@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -11,6 +11,7 @@ import jax
 from diffjax.arrays import Params
 from diffjax.config import ConfigError
 from diffjax.io.trees import flat, nested, some
+from diffjax.nets import adapters
 from diffjax.training.experiment import Experiment
 
 
@@ -18,7 +19,7 @@ class Transfer(NamedTuple):
     """The result of a transfer.
 
     params: the parameters that fit, as a tree without the others. missing: the paths that the
-    source lacks. surplus: the paths of the source that the network lacks. reshaped: the paths whose
+    source lacks, except for an adapter that begins with this run. surplus: the paths of the source that the network lacks. reshaped: the paths whose
     shape in the source differs, with both shapes.
     """
 
@@ -59,10 +60,20 @@ def transfer(experiment: Experiment, params: Params, renames: Sequence[str] = ()
     reshaped = {path: shapes(path) for path in both if len({*shapes(path)}) > 1}
     return Transfer(
         params=nested({path: loaded[path] for path in both if path not in reshaped}),
-        missing=tuple(sorted(set(wanted) - set(loaded))),
+        missing=tuple(sorted(set(wanted) - set(loaded) - begins(wanted, loaded))),
         surplus=tuple(sorted(set(loaded) - set(wanted))),
         reshaped=tuple(f"{k} {old}, needs {new}" for k, (old, new) in reshaped.items()),
     )
+
+
+def begins(wanted: Iterable[str], loaded: Iterable[str]) -> set[str]:
+    """Return the paths of the adapter among `wanted`, or none where the source has one as well.
+
+    >>> begins(["network/w", "network/adapter/w/up"], ["network/w"])
+    {'network/adapter/w/up'}
+    """
+    own = {path for path in wanted if path.startswith(f"network/{adapters.PARAMS}/")}
+    return set() if own & set(loaded) else own
 
 
 def renamed(tensors: dict[str, Any], text: str) -> dict[str, Any]:
