@@ -42,7 +42,7 @@ def cifar(**changes: Mapping[str, Any]) -> ml_collections.ConfigDict:
 
 def changed(base: Mapping[str, Any], **changes: Mapping[str, Any]) -> ml_collections.ConfigDict:
     """A run with other sections: fields are changed, or all replaced where the name is new."""
-    sections = {k: _changed(base[k], v) for k, v in changes.items()}
+    sections = {k: _changed(base.get(k, {}), v) for k, v in changes.items()}
     return ml_collections.ConfigDict({**base, **sections})
 
 

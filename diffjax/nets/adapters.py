@@ -197,8 +197,8 @@ class LoRA(Adapter):
 class DoRA(Adapter):
     """Weight-decomposed adaptation W' = m (W + s A B) / |W + s A B| (arXiv:2402.09353).
 
-    axis: `output` for one magnitude m per output, as PEFT has it, or `input` for one per input, as
-    LyCORIS has it by default. The trained parameter is m - |W|, so that an adapter is initialised
+    axis: `output` for one magnitude m per output, as in PEFT, or `input` for one per input, which
+    LyCORIS offers too. The trained parameter is m - |W|, so that an adapter is initialised
     without its base. Rows of zeros keep W + s A B. See `Adapter` for the other settings.
 
     >>> parts = {"down": jnp.ones((2, 1)), "up": jnp.zeros((1, 3)), "magnitude": jnp.ones(3)}
@@ -220,7 +220,7 @@ class DoRA(Adapter):
     ) -> Float[Array, "*k i o"]:
         moved = kernel + self.delta(parts)
         size, first = (jax.lax.stop_gradient(self.norm(w)) for w in (moved, kernel))
-        wanted = first + self.along(parts[MAGNITUDE])
+        wanted = first + parts[MAGNITUDE].reshape(first.shape)
         # A norm of 0 has no direction: the layer that a network begins with may be zero.
         return moved * jnp.where(size > 0, wanted / jnp.where(size > 0, size, 1), 1)
 
@@ -229,10 +229,6 @@ class DoRA(Adapter):
         kept = kernel.ndim - (1 if self.axis == "output" else 2)
         axes = tuple(i for i in range(kernel.ndim) if i != kept)
         return jnp.sqrt(jnp.square(kernel).sum(axes, keepdims=True))
-
-    def along(self, magnitude: Float[Array, " n"]) -> Float[Array, "..."]:
-        """Return magnitudes that broadcast against the kernel."""
-        return magnitude if self.axis == "output" else magnitude[:, None]
 
 
 @dataclass(frozen=True)
