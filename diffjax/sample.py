@@ -123,6 +123,7 @@ def flags() -> argparse.ArgumentParser:
     )
     output_flags(flags)
     cli.sampling_flags(flags, seeds=True)
+    cli.adapter_flag(flags)
     cli.cluster_flags(flags)
     return flags
 
@@ -248,7 +249,7 @@ def prepare(asked: argparse.Namespace) -> Trained:
     """Load the trained network with the settings of sampling that the flags choose."""
     from diffjax.runs.trained import load
 
-    return load(asked.workdir, cli.sampling(asked), codec=asked.codec)
+    return load(asked.workdir, cli.sampling(asked), codec=asked.codec, adapters=dict(asked.adapter))
 
 
 def generate(asked: argparse.Namespace) -> Generated:

@@ -22,11 +22,11 @@ from typing import Any
 
 import jax
 
+from diffjax.builder.adapter import adapted_by, check_adapter, fixed_by
 from diffjax.builder.codec import construct_codec, construct_decoding
 from diffjax.builder.construct import Applied, call, construct, fields, instance, lookup, refuse
 from diffjax.builder.defaults import completed
 from diffjax.builder.encoder import described, encoder_of
-from diffjax.builder.adapter import adapted_by, check_adapter, fixed_by
 from diffjax.builder.metrics import check_features, construct_metrics
 from diffjax.builder.network import construct_network
 from diffjax.builder.sampling import (

@@ -1,4 +1,4 @@
-"""Construction of the adapter of a network from config.adapter, a section that a config may lack."""
+"""Construction of an adapter from config.adapter, a section that a config may lack."""
 
 from __future__ import annotations
 

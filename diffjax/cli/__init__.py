@@ -11,7 +11,18 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from diffjax.cli.process import keep_memory, set_up_jax, spare_threads
-from diffjax.cli.values import MOST, interval, listed, number, path, positive, seed, span, whole
+from diffjax.cli.values import (
+    MOST,
+    adapter,
+    interval,
+    listed,
+    number,
+    path,
+    positive,
+    seed,
+    span,
+    whole,
+)
 from diffjax.config import ConfigError, RunError, entries
 from diffjax.files import reason
 
@@ -20,6 +31,8 @@ __all__ = [
     "SPLITS",
     "Formatter",
     "Parser",
+    "adapter",
+    "adapter_flag",
     "cluster_flags",
     "data_flags",
     "guidance",
@@ -260,6 +273,18 @@ def network_flags(flags: argparse.ArgumentParser, lists: bool = False) -> None:
         default="",
         help="autoencoder that decodes a network's latents, published or a run: PATH[,rule=edm2] "
         "(default: config.data.codec)",
+    )
+
+
+def adapter_flag(flags: argparse.ArgumentParser) -> None:
+    """Add the flag that names adapters of the network."""
+    flags.add_argument(
+        "--adapter",
+        type=adapter,
+        action="append",
+        default=[],
+        metavar="PATH[=WEIGHT]",
+        help="merge an adapter, a run or a file, with a weight (default: 1); may be repeated",
     )
 
 

@@ -44,6 +44,15 @@ def path(text: str) -> Path:
     return Path(text)
 
 
+def adapter(text: str) -> tuple[Path, float]:
+    """Parse `PATH` or `PATH=WEIGHT`, an adapter and its weight, 1 by default."""
+    place, sign, weight = text.rpartition("=")
+    try:
+        return (path(place), float(weight)) if sign else (path(text), 1.0)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text}: needs PATH or PATH=WEIGHT") from error
+
+
 def whole(least: int, most: int) -> Callable[[str], int]:
     """Return a parser of integers from `least` to `most`."""
 

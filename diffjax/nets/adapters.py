@@ -21,7 +21,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Key
 
 from diffjax import checks
@@ -201,9 +200,9 @@ class DoRA(Adapter):
     LyCORIS offers too. The trained parameter is m - |W|, so that an adapter is initialised
     without its base. Rows of zeros keep W + s A B. See `Adapter` for the other settings.
 
-    >>> parts = {"down": jnp.ones((2, 1)), "up": jnp.zeros((1, 3)), "magnitude": jnp.ones(3)}
-    >>> DoRA(where="out", rank=1).changed(jnp.ones((2, 3)) * 4, parts).round(2).tolist()[0]
-    [4.71, 4.71, 4.71]
+    >>> parts = {"down": jnp.ones((2, 1)), "up": jnp.zeros((1, 1)), "magnitude": jnp.array([5.0])}
+    >>> DoRA(where="out", rank=1).changed(jnp.array([[3.0], [4.0]]), parts).tolist()
+    [[6.0], [8.0]]
     """
 
     axis: str = "output"
@@ -253,9 +252,9 @@ class _Apply:
     base: Network
     adapter: Adapter
 
-    def __call__(self, params: Any, *inputs: Any, key: Any = None) -> Any:
+    def __call__(self, params: Any, x: Any, c_noise: Any, cond: Any, *, key: Any = None) -> Any:
         merged = self.adapter.merge(params, self.base.stacks)
-        return self.base.apply(merged, *inputs, key=key)
+        return self.base.apply(merged, x, c_noise, cond, key=key)
 
 
 @dataclass(frozen=True)
@@ -279,7 +278,7 @@ class Adapted(Network):
         return self.adapter.merge(params, self.base.stacks)
 
 
-def adapted(network: Network, adapter: Adapter) -> Network:
+def adapted(network: Network, adapter: Adapter) -> Adapted:
     """Return the network with an adapter, which is merged into its kernels in every call.
 
     The parameters are those of the network, and those of the adapter under `adapter`. Train the
@@ -298,9 +297,7 @@ def adapted(network: Network, adapter: Adapter) -> Network:
     True
     """
     init, apply = _Init(network, adapter), _Apply(network, adapter)
-    return Adapted(
-        init, apply, _Project(network), network.check, network.stacks, network, adapter
-    )
+    return Adapted(init, apply, _Project(network), network.check, network.stacks, network, adapter)
 
 
 ADAPTERS: dict[str, type[Adapter]] = {"lora": LoRA, "dora": DoRA}

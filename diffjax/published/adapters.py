@@ -217,12 +217,12 @@ def fitted(changes: Mapping[str, Change], names: Iterable[str]) -> dict[str, Cha
     ValueError: lora_unet_conv_in: stands for conv.in and conv_in
     """
     known: dict[str, list[str]] = {}
-    for name in names:
+    for name in (names := list(names)):
         for text in (name, underscored(name)):
             known.setdefault(text, []).append(name)
     if unknown := [text for text in changes if text not in known]:
         raise ValueError(
-            f"{some('modules that the network lacks', unknown)}; {some('it has', known)}"
+            f"{some('modules that the network lacks', unknown)}; {some('it has', names)}"
         )
     for text in changes:
         if len(known[text]) > 1:
@@ -289,7 +289,7 @@ def kohya(changes: Mapping[str, Change], part: str = "unet") -> Written:
             raise ValueError(f"{underscored(name)}: is the name of several modules")
         down, up = _torch(change)
         parts = {"lora_down.weight": down, "lora_up.weight": up}
-        parts["alpha"] = np.float32(change.scale * change.rank)
+        parts["alpha"] = np.array(change.scale * change.rank, np.float32)
         if change.magnitude is not None:
             n, ones = change.magnitude.size, (1,) * (change.down.ndim - 2)
             shape = (n, 1, *ones) if change.axis == "output" else (1, n, *ones)

@@ -18,6 +18,8 @@ from diffjax.nets import Adapted, Network
 from diffjax.nets.adapters import DOWN, MAGNITUDE, PARAMS, UP, kernels
 from diffjax.published.adapters import Change, fitted, norms
 
+WEIGHT = ".weight"
+"""The ending of the names of weights in published networks."""
 Weighted = Sequence[tuple[Mapping[str, Change], float]]
 """Adapters, each as changes by name, with the weight of each."""
 
@@ -71,14 +73,14 @@ def changes_of(network: Adapted, params: Params) -> dict[str, Change]:
         if f"{path}/{MAGNITUDE}" in own:
             first = norms(weight(base[path][index]), axis).reshape(-1)
             magnitude = first + np.asarray(own[f"{path}/{MAGNITUDE}"])[index]
-        found[name] = Change(weight(down), np.ascontiguousarray(up.T), adapter.scale, magnitude, axis)
+        found[name] = Change(weight(down), weight(up), adapter.scale, magnitude, axis)
     return found
 
 
-def changed(weights: Mapping[str, np.ndarray], adapters: Weighted) -> dict[str, np.ndarray]:
+def changed(before: Mapping[str, np.ndarray], adapters: Weighted) -> dict[str, np.ndarray]:
     """Return the weights that adapters change, float32: W + sum of w (W' - W) over the adapters.
 
-    weights: those of all modules, by name. Raises ValueError where an adapter does not fit them.
+    before: the weights W of all modules, by name. Raises ValueError where an adapter does not fit.
 
     >>> one = {"out": Change(np.ones((1, 3)), np.ones((2, 1)))}
     >>> changed({"out": np.zeros((2, 3))}, [(one, 1.0), (one, -0.5)])["out"].tolist()
@@ -86,13 +88,13 @@ def changed(weights: Mapping[str, np.ndarray], adapters: Weighted) -> dict[str, 
     """
     moved: dict[str, np.ndarray] = {}
     for changes, strength in adapters:
-        for name, change in fitted(changes, weights).items():
-            before = np.asarray(weights[name])
+        for name, change in fitted(changes, before).items():
+            w = np.asarray(before[name], np.float64)
             try:
-                step = strength * change.of(before)
+                step = strength * change.of(w)
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from error
-            moved[name] = moved.get(name, before.astype(np.float64)) + step
+            moved[name] = moved.get(name, w) + step
     return {name: value.astype(np.float32) for name, value in moved.items()}
 
 
@@ -102,22 +104,33 @@ def merged(network: Network, params: Params, adapters: Weighted) -> Params:
     Raises ValueError where an adapter does not fit the network.
     """
     known, leaves = modules(params, network.stacks), flat(params)
-    weights = {name: weight(leaves[path][index]) for name, (path, index) in known.items()}
+    ours = {name: weight(leaves[path][index]) for name, (path, index) in known.items()}
     kept: dict[str, np.ndarray] = {}
-    for name, value in changed(weights, adapters).items():
+    for name, value in changed(ours, adapters).items():
         path, index = known[name]
         kernel = kept.setdefault(path, np.array(leaves[path], np.float32))
         kernel[index] = np.moveaxis(value, (0, 1), (-1, -2))
     return joined(params, nested(kept))
 
 
-def patched(
-    tensors: Mapping[str, np.ndarray], adapters: Weighted, ending: str = ".weight"
-) -> dict[str, np.ndarray]:
+def weights(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the weights of the modules of a published network, by the names of the modules.
+
+    >>> [*weights({"out.weight": np.ones((2, 2)), "out.bias": np.ones(2), "scale.w": np.ones(2)})]
+    ['out']
+    """
+    names = [name for name in tensors if name.endswith(WEIGHT) and tensors[name].ndim > 1]
+    return {name.removesuffix(WEIGHT): tensors[name] for name in names}
+
+
+def patched(tensors: Mapping[str, np.ndarray], adapters: Weighted) -> dict[str, np.ndarray]:
     """Return the tensors of a published network with adapters merged into them.
 
     Raises ValueError where an adapter does not fit the network.
+
+    >>> one = {"out": Change(np.ones((1, 3)), np.ones((2, 1)))}
+    >>> patched({"out.weight": np.zeros((2, 3))}, [(one, 1.0)])["out.weight"].sum()
+    np.float32(6.0)
     """
-    names = [name for name in tensors if name.endswith(ending) and tensors[name].ndim > 1]
-    weights = {name.removesuffix(ending): tensors[name] for name in names}
-    return {**tensors, **{f"{k}{ending}": v for k, v in changed(weights, adapters).items()}}
+    moved = changed(weights(tensors), adapters)
+    return {**tensors, **{f"{name}{WEIGHT}": value for name, value in moved.items()}}

@@ -21,9 +21,11 @@ from diffjax.generation.generated import Generated
 from diffjax.generation.job import Job, number
 from diffjax.generation.program import INDICES
 from diffjax.io.contents import Contents
-from diffjax.io.reading import read
-from diffjax.published import FAMILIES, Converted, Family, bare, recognised
+from diffjax.published import bare
+from diffjax.runs.adapters import Adapters, Opened, merged, notes, patched, with_adapters
+from diffjax.runs.adapters import read as read_adapters
 from diffjax.runs.changes import coded, replaced
+from diffjax.runs.published import completed, known_family, opened
 from diffjax.runs.requests import encoded, guidance_weights, integers, requested, texts
 from diffjax.runs.starts import starting
 from diffjax.samplers.run import Preview
@@ -202,6 +204,10 @@ class Trained:
         process = f", {target['name']} under {self.sde}" if target else ""
         return f"Trained({network['name']}, {count:,} parameters, {about}{process})"
 
+    def merged(self) -> Trained:
+        """Return the network with its adapter merged into its kernels; others are unchanged."""
+        return merged(self)
+
     def save(self, folder: str | Path) -> None:
         """Export the network to a folder, from which `load` and all commands but train read it.
 
@@ -221,6 +227,7 @@ def load(
     family: str = "",
     settings: Config | None = None,
     codec: str = "",
+    adapters: Adapters = (),
 ) -> Trained:
     """Load the network in the workdir of a run, or in a published checkpoint.
 
@@ -230,11 +237,13 @@ def load(
     notebook or has moved; their settings stay. family: the family of a published checkpoint, by
     default recognised by its tensors. settings: values that the checkpoint does not state, as with
     --set of `tools.convert`. codec: the codec of a network of latents, in place of that of
-    config.data, such as a path (`builder.construct_codec`). Raises ConfigError where the path holds
-    no network.
+    config.data, such as a path (`builder.construct_codec`). adapters: paths of adapters to merge
+    into the kernels, or their weights by path: runs, and files with the names of modules that this
+    run or checkpoint has. Raises ConfigError where the path holds no network.
 
         trained = diffjax.load("runs/moons", ema=0.1)  # a run, with its post-hoc EMA of width 0.1
         trained = diffjax.load("edm-cifar10-32x32-cond-vp.pkl")  # a published checkpoint
+        trained = diffjax.load("runs/digits", adapters={"runs/nine": 0.8, "bold.safetensors": 0.3})
         trained.sample(16, label=3, steps=20).picture()  # uint8 (H, W, 3)
 
     >>> import tempfile
@@ -256,7 +265,8 @@ def load(
             config[section] = {**config[section], "name": written(entry, section)}
         experiment = builder.experiment(config, read_form(path))
         step, params, ema = load_weights(experiment, path)
-        return Trained(experiment.denoiser(params), experiment, step, ema)
+        trained = Trained(experiment.denoiser(params), experiment, step, ema)
+        return with_adapters(trained, read_adapters(adapters))
     if entries:
         (section, *_) = entries
         raise ConfigError(f"{path}: is a published checkpoint, which has its own {section}")
@@ -266,7 +276,8 @@ def load(
         )
     contents, family = opened(path, family)
     change = lambda config: coded(replaced(config, sampling), codec)
-    trained = convert(contents, family, path, settings, change)
+    chosen = read_adapters(adapters)
+    trained = convert(contents, family, path, settings, change, chosen)
     params = jax.tree.map(jnp.asarray, trained.denoise.params)
     return dataclasses.replace(trained, denoise=trained.experiment.denoiser(params))
 
@@ -284,80 +295,28 @@ def resampled(trained: Trained, sampling: Config) -> Trained:
     return dataclasses.replace(trained, experiment=experiment)
 
 
-def opened(path: Path, family: str = "") -> tuple[Contents, str]:
-    """Open a published checkpoint and return its contents and its family.
-
-    family: a name in `published.FAMILIES`, by default the one that recognises the tensors. Raises
-    ConfigError for an unreadable checkpoint, and for an unknown family.
-
-    >>> opened(Path("nowhere.pt"))
-    Traceback (most recent call last):
-    diffjax.config.errors.ConfigError: nowhere.pt: ...
-    """
-    try:
-        contents = read(path)
-    except ValueError as error:  # its message names the file
-        raise ConfigError(str(error)) from error
-    family = family or builder.refuse(str(path))(recognised)(contents)
-    known_family(family)
-    return contents, family
-
-
-def known_family(name: str) -> Family:
-    """Return an entry of `published.FAMILIES`, or your own family from `module:FAMILY`.
-
-    Raises ConfigError for an unknown name.
-
-    >>> known_family("edm2").knows is not None
-    True
-    """
-    return builder.lookup(FAMILIES, name, "family", Family)
-
-
 def convert(
     contents: Contents,
     family: str,
     path: Path,
     settings: Config | None = None,
     change: Callable[[Config], Config] = dict,
+    adapters: Opened = (),
 ) -> Trained:
     """Convert a published checkpoint; the parameters of the result are NumPy arrays.
 
     settings: arguments of the family for values that the contents do not state. change: a function
-    that modifies the config before anything in it is checked. Raises ConfigError for a checkpoint
-    that cannot be converted.
+    that modifies the config before anything in it is checked. adapters: those to merge into its
+    tensors. Raises ConfigError for a checkpoint that cannot be converted.
     """
     refuse, entry = builder.refuse(str(path)), known_family(family)
-    contents, notes = refuse(bare)(contents, entry)
+    contents, about = refuse(bare)(contents, entry)
+    contents = patched(contents, adapters)
     bound = builder.call(entry.convert, settings or {}, family, partial=True, contents=contents)
     converted = refuse(bound)()
     form = refuse(labelled)(converted.kind, converted.shape, converted.classes)
     experiment = builder.experiment(change(completed(converted)), form)
     params = {"network": converted.params}
     refuse(check_weights)(experiment, params)
-    return Trained(experiment.denoiser(params), experiment, notes=(*notes, *converted.notes))
-
-
-def completed(converted: Converted) -> dict[str, Any]:
-    """Return a complete config: sections of the checkpoint, and defaults to train it further.
-
-    >>> converted = Converted({"network": {"name": "unet"}}, (32, 32, 3), 10, {})
-    >>> sections = completed(converted)
-    >>> sections["network"], sections["loss"]["condition_dropout"]
-    ({'name': 'unet'}, 0.1)
-    """
-    two = bool(converted.config["network"].get("learn_variance"))
-    return {
-        "seed": 0,
-        "data": {"name": {"latent": "latents:latents"}.get(converted.kind, "folder:images")}
-        | {"labels": bool(converted.classes)},
-        "loss": {
-            "weight": {"name": "uniform_output"},
-            "condition_dropout": 0.1 if converted.classes else 0.0,
-            "hybrid": 0.001 if two else 0.0,
-        },
-        "optimizer": {"name": "adamw", "learning_rate": 1e-4},
-        "ema": {"name": "constant", "decay": 0.9999},
-        "train": {},
-        **converted.config,
-    }
+    about = (*about, *converted.notes, *notes(adapters))
+    return Trained(experiment.denoiser(params), experiment, notes=about)

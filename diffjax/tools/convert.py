@@ -3,11 +3,19 @@
     python -m diffjax.tools.convert ddpm-cifar10-32 --out=runs/ddpm
     python -m diffjax.tools.convert DiT-XL-2-256x256.pt --family=dit --out=runs/dit
     python -m diffjax.tools.convert runs/digits --out=exported
+    python -m diffjax.tools.convert runs/nine --merge --out=merged
+    python -m diffjax.tools.convert runs/nine --format=kohya --out=nine_lora
+    python -m diffjax.tools.convert runs/digits --adapter=nine_lora=0.8 --out=with_nine
 
 SOURCE is a file of tensors, a folder of diffusers (a model, or a pipeline with unet and scheduler),
 or the workdir of a run, which is exported. The folder --out receives config.json and data.json, as
 in every workdir, and weights.safetensors with the averaged parameters (--ema selects the average).
 No code in SOURCE is executed.
+
+--format writes the adapter of a run alone, for PEFT, diffusers or kohya, with the names of the
+run's own modules. --merge exports a run without its adapter, which is merged into the kernels.
+--adapter=PATH=WEIGHT merges the adapters of files and of other runs into SOURCE; files have the
+names of the modules of SOURCE, those of a published checkpoint as it was published.
 
 --set heads=4 states a value that the checkpoint lacks; --config.sampling.steps=20 changes the
 config. For a network of latents, --config.data.codec=PATH names the autoencoder by which samples
@@ -19,7 +27,7 @@ from __future__ import annotations
 import argparse
 import functools
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +51,10 @@ def flags() -> argparse.ArgumentParser:
     flags.add_argument(
         "--ema", help=f"of a run: an average in config.ema, raw, or a width {cli.CONFIG}"
     )
+    cli.adapter_flag(flags)
+    own = flags.add_mutually_exclusive_group()
+    own.add_argument("--merge", action="store_true", help="merge the adapter of a run into it")
+    own.add_argument("--format", default="", help="write the adapter alone: peft, diffusers, kohya")
     flags.add_argument("--data", help="data set for evaluation: tfds:cifar10, folder:PATH, ...")
     return flags
 
@@ -56,7 +68,14 @@ def run() -> int:
     from diffjax.training.workdir import check_empty
 
     check_empty(asked.out)
-    trained = read(asked.source, asked.family, settings, asked.ema, changes)
+    adapters = dict(asked.adapter)
+    trained = read(asked.source, asked.family, settings, asked.ema, changes, adapters)
+    if asked.format:
+        from diffjax.runs.adapters import write
+
+        print(f"wrote {write(trained, asked.format, asked.out)}")
+        return 0
+    trained = trained.merged() if asked.merge else trained
     _ = trained.codec  # refuses a codec that does not fit the latents
     trained.save(asked.out)
     copy_rule(asked.source, asked.out)
@@ -78,9 +97,14 @@ def read(
     settings: dict[str, Any],
     ema: str | None = None,
     changes: Sequence[str] = (),
+    adapters: Mapping[Path, float] | None = None,
 ) -> Trained:
-    """Load the network of a run or of a published checkpoint, with `changes` in its config."""
+    """Load the network of a run or of a published checkpoint, with `changes` in its config.
+
+    adapters: the weights of adapters that are merged into it, by path.
+    """
     from diffjax.runs import trained
+    from diffjax.runs.adapters import read as opened
 
     if not (source / "data.json").exists():
         if ema:
@@ -88,10 +112,11 @@ def read(
         contents, family = trained.opened(source, family)
         print(f"{source}: {family}, {len(contents.tensors)} tensors; converting", flush=True)
         change = functools.partial(override, assignments=changes)
-        return trained.convert(contents, family, source, settings, change)
+        chosen = opened(adapters or {})
+        return trained.convert(contents, family, source, settings, change, chosen)
     if family or settings:
         raise ConfigError(f"{source}: is a run of diffjax; --family and --set do not apply")
-    return changed(trained.load(source, ema=ema), changes)
+    return changed(trained.load(source, ema=ema, adapters=adapters or {}), changes)
 
 
 def changed(trained: Trained, changes: Sequence[str]) -> Trained:

@@ -19,8 +19,8 @@ class Transfer(NamedTuple):
     """The result of a transfer.
 
     params: the parameters that fit, as a tree without the others. missing: the paths that the
-    source lacks, except for an adapter that begins with this run. surplus: the paths of the source that the network lacks. reshaped: the paths whose
-    shape in the source differs, with both shapes.
+    source lacks, except for an adapter that begins with this run. surplus: the paths of the source
+    that the network lacks. reshaped: the paths whose shape in the source differs, with both shapes.
     """
 
     params: Params

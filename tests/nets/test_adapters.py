@@ -1,5 +1,7 @@
 """Adapters against their definitions: what is merged, its gradients, its rank and its optimum."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -40,11 +42,16 @@ def parameters(network):
     return redrawn(jax.eval_shape(network.init, jax.random.key(0), x, c_noise, {}))
 
 
-def layer(rows=5, columns=7):
+def layer() -> Any:
     """Return a network of one layer that is not square."""
-    shape = (rows, columns)
-    init = lambda key, *_: {"out": {"kernel": jax.random.normal(key, shape)}}
-    return nets.Network(init, lambda params, x, *_, key=None: x @ params["out"]["kernel"])
+    init: Any = lambda key, *_: {"out": {"kernel": jax.random.normal(key, (5, 7))}}
+    apply: Any = lambda params, x, *_, key=None: x @ params["out"]["kernel"]
+    return nets.Network(init, apply)
+
+
+def begun(network: Any) -> Any:
+    """Return the first parameters of a network of one layer."""
+    return network.init(jax.random.key(0), None, None, None)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -77,9 +84,9 @@ def test_each_block_of_a_stack_has_its_own_change_of_low_rank(name, kind):
     network, where = NETWORKS[name]
     adapter = type(KINDS[kind])(**{**vars(KINDS[kind]), "where": where})
     base = parameters(network)
-    begun = jax.eval_shape(lambda: adapter.init(jax.random.key(1), base, network.stacks))
-    own = flat(redrawn(begun, 1))
-    merged = flat(adapter.merge({**base, PARAMS: redrawn(begun, 1)}, network.stacks))
+    shapes = jax.eval_shape(lambda: adapter.init(jax.random.key(1), base, network.stacks))
+    own = flat(redrawn(shapes, 1))
+    merged = flat(adapter.merge({**base, PARAMS: redrawn(shapes, 1)}, network.stacks))
     scale = 3 / np.sqrt(2) if kind == "rslora" else 1.5
     for path, kernel in adapter.chosen(base, network.stacks).items():
         for i in range(kernel.stack) or [...]:
@@ -119,9 +126,9 @@ def test_the_factors_of_a_convolution_are_two_convolutions():
 def test_gradients_at_the_start(kind):
     """At B = 0, dL/dA is 0 and dL/dB is s A^T dL/dW; a scale of DoRA would leak in (A2)."""
     adapter, network = KINDS[kind], layer()
-    params = adapted(network, adapter).init(jax.random.key(0), None, None, None)
+    params = begun(adapted(network, adapter))
     x, y = (jnp.asarray(np.random.default_rng(0).normal(size=(9, n)), jnp.float32) for n in (5, 7))
-    loss = lambda params, net: ((net.apply(params, x) - y) ** 2).sum()
+    loss = lambda params, net: ((net.apply(params, x, None, None) - y) ** 2).sum()
     ours = jax.grad(loss)(params, adapted(network, adapter))
     of_kernel = jax.grad(loss)({"out": params["out"]}, network)["out"]["kernel"]
     own, down = ours[PARAMS]["out"]["kernel"], params[PARAMS]["out"]["kernel"]["down"]
@@ -164,12 +171,12 @@ def test_training_reaches_the_best_change_of_its_rank(rank):
     optimum of full fine-tuning, 0 (A8)."""
     rng = np.random.default_rng(0)
     target, root = rng.normal(size=(5, 7)), np.diag([2.0, 1.5, 1.0, 0.7, 0.5])
-    network = adapted(layer(), LoRA("out", rank=rank))
-    params = network.init(jax.random.key(0), None, None, None)
+    network: Any = adapted(layer(), LoRA("out", rank=rank))
+    params = begun(network)
     missing = root @ (target - np.asarray(params["out"]["kernel"]))
     best = (np.linalg.svd(missing, compute_uv=False)[rank:] ** 2).sum()
     x, y = jnp.asarray(root, jnp.float32), jnp.asarray(root @ target, jnp.float32)
-    loss = lambda own: ((network.apply({**params, PARAMS: own}, x) - y) ** 2).sum()
+    loss = lambda own: ((network.apply({**params, PARAMS: own}, x, None, None) - y) ** 2).sum()
     optimizer = optax.adam(optax.cosine_decay_schedule(0.05, 3000))
 
     def step(carry, _):
@@ -217,12 +224,12 @@ def test_settings_out_of_range_are_refused(message):
 
 def test_an_adapter_that_does_not_suit_the_kernels_is_refused():
     """A pattern without a match would train nothing."""
-    base = layer().init(jax.random.key(0))
+    base = begun(layer())
     with pytest.raises(ValueError, match=r"where='in': matches no kernel; known: 1 \(out/kernel\)"):
         LoRA("in").chosen(base)
     with pytest.raises(ValueError, match=r"rank=6: .*out/kernel \(5, 7\)\); allowed: rank <= 5"):
         LoRA("out", rank=6).chosen(base)
-    taken = nets.Network(lambda *_: {PARAMS: {"kernel": jnp.ones((2, 2))}}, lambda *_, key=None: 0)
+    init: Any = lambda *_: {PARAMS: {"kernel": jnp.ones((2, 2))}}
     with pytest.raises(ValueError, match="parameters named 'adapter'"):
-        adapted(taken, LoRA("kernel", rank=1)).init(jax.random.key(0), None, None, None)
+        begun(adapted(nets.Network(init, layer().apply), LoRA("kernel", rank=1)))
     assert kernels({"out": {"bias": jnp.ones(3)}}) == {}

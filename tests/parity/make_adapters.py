@@ -59,7 +59,7 @@ def arrays(prefix, tensors):
 
 def read(file):
     with safe_open(file, "pt") as stored:
-        return {k: stored.get_tensor(k) for k in stored.keys()}, stored.metadata() or {}
+        return {k: stored.get_tensor(k) for k in sorted(stored.keys())}, stored.metadata() or {}
 
 
 def peft(name, settings):

@@ -1,0 +1,67 @@
+"""Published checkpoints: their contents, family and a complete config."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from diffjax import builder
+from diffjax.config import ConfigError
+from diffjax.io.contents import Contents
+from diffjax.io.reading import read
+from diffjax.published import FAMILIES, Converted, Family, recognised
+
+
+def opened(path: Path, family: str = "") -> tuple[Contents, str]:
+    """Open a published checkpoint and return its contents and its family.
+
+    family: a name in `published.FAMILIES`, by default the one that recognises the tensors. Raises
+    ConfigError for an unreadable checkpoint, and for an unknown family.
+
+    >>> opened(Path("nowhere.pt"))
+    Traceback (most recent call last):
+    diffjax.config.errors.ConfigError: nowhere.pt: ...
+    """
+    try:
+        contents = read(path)
+    except ValueError as error:  # its message names the file
+        raise ConfigError(str(error)) from error
+    family = family or builder.refuse(str(path))(recognised)(contents)
+    known_family(family)
+    return contents, family
+
+
+def known_family(name: str) -> Family:
+    """Return an entry of `published.FAMILIES`, or your own family from `module:FAMILY`.
+
+    Raises ConfigError for an unknown name.
+
+    >>> known_family("edm2").knows is not None
+    True
+    """
+    return builder.lookup(FAMILIES, name, "family", Family)
+
+
+def completed(converted: Converted) -> dict[str, Any]:
+    """Return a complete config: sections of the checkpoint, and defaults to train it further.
+
+    >>> converted = Converted({"network": {"name": "unet"}}, (32, 32, 3), 10, {})
+    >>> sections = completed(converted)
+    >>> sections["network"], sections["loss"]["condition_dropout"]
+    ({'name': 'unet'}, 0.1)
+    """
+    two = bool(converted.config["network"].get("learn_variance"))
+    return {
+        "seed": 0,
+        "data": {"name": {"latent": "latents:latents"}.get(converted.kind, "folder:images")}
+        | {"labels": bool(converted.classes)},
+        "loss": {
+            "weight": {"name": "uniform_output"},
+            "condition_dropout": 0.1 if converted.classes else 0.0,
+            "hybrid": 0.001 if two else 0.0,
+        },
+        "optimizer": {"name": "adamw", "learning_rate": 1e-4},
+        "ema": {"name": "constant", "decay": 0.9999},
+        "train": {},
+        **converted.config,
+    }
