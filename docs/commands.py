@@ -62,6 +62,11 @@ SECTIONS: dict[str, tuple[str, dict[str, str]]] = {
         },
     ),
     "network": ("Its classes and the labels of augmentation follow from the data.", {}),
+    "adapter": (
+        "A config may lack this section. With it, the parameters of the network stay as they are, "
+        "and a small change of its kernels is trained instead.",
+        {"`name`": "nets.ADAPTERS"},
+    ),
     "loss": (
         "An entry may be written as its name alone. The default of `name` is `denoising`.",
         {
@@ -204,7 +209,8 @@ def config() -> str:
         "schedule of `sde`, the conditions of `network`, and those that every `optimizer` has. "
         "Whole sections are applied first and single fields last, in whatever order they are "
         "written. Each name may be `module:attribute`, a function or class in the current folder "
-        "or on the PYTHONPATH. A config that lacks a section, or has an unknown field, is refused."
+        "or on the PYTHONPATH. A config that lacks a section, or has an unknown field, is "
+        "refused; only `adapter` may be missing."
     )
     parts = [form]
     for section, (told, named) in SECTIONS.items():

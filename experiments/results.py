@@ -100,6 +100,13 @@ STUDIES = {
         6,
         after="digits",
     ),
+    "adapters": Study(
+        (
+            "-m experiments.adapters.study --runs={out}/runs --out={out} --steps=20 "
+            "--methods 'LoRA, rank 2' 'all weights'",
+        ),
+        5,
+    ),
     "samplers": Study(
         (
             f"experiments/samplers/quality.py --workdir={DIGITS} --out={{out}}/digits --num=60 "

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from diffjax.report import evaluated
+from experiments.adapters import study as adapters
 from experiments.few_step import digits as few_step_digits
 from experiments.few_step import plane as few_step_plane
 from experiments.few_step import study as few_step
@@ -153,6 +154,7 @@ STUDIES: dict[str, Callable[[Path], Tables]] = {
     "guidance": guidance.tables,
     "inverse": inverse.tables,
     "particles": particles.tables,
+    "adapters": adapters.tables,
     "few_step": few_steps,
 }
 

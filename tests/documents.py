@@ -160,10 +160,11 @@ def tiny(name: str, *changes: str) -> list[str]:
 
     A U-Net that no change mentions becomes a transformer, which compiles sooner.
     """
-    network = config.override(config.load(name), changes)["network"]["name"]
+    made = config.override(config.load(name), changes)
+    network = made["network"]["name"]
     mentions = lambda change: re.match(r"network(?!\.conditions)", change)
     if network == "unet" and not any(map(mentions, changes)):
-        return list(TINY)
+        return [*TINY, *(["adapter.where=blocks"] if "adapter" in made else [])]
     surplus = ("network", *(["sampling"] if network == "autoencoder" else []))
     return NETWORKS[network] + [t for t in TINY if not t.startswith(surplus)]
 

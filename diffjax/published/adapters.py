@@ -165,7 +165,7 @@ def _change(module: str, parts: Mapping[str, Array], settings: Mapping[str, Any]
 
 
 def _alpha(module: str, settings: Mapping[str, Any]) -> float:
-    """Return alpha as PEFT finds it: by the first pattern that the path ends with, or for all."""
+    """Return alpha as PEFT finds it: by the first pattern at the end of the path, or for all."""
     for pattern, alpha in (settings.get("alpha_pattern") or {}).items():
         if re.match(rf"(.*\.)?({pattern})$", module):
             return float(alpha)

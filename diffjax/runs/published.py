@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,24 @@ def opened(path: Path, family: str = "") -> tuple[Contents, str]:
     family = family or builder.refuse(str(path))(recognised)(contents)
     known_family(family)
     return contents, family
+
+
+def check_published(path: Path, entries: Mapping[str, Any], sampling: Mapping[str, Any]) -> None:
+    """Raise ConfigError for what a published checkpoint does not leave open.
+
+    entries: objects in place of sections of its config. sampling: fields of config.sampling.
+
+    >>> check_published(Path("net.pt"), {}, {"ema": "raw"})
+    Traceback (most recent call last):
+    diffjax.config.errors.ConfigError: ema=raw: net.pt holds only one set of weights; ...
+    """
+    if entries:
+        (section, *_) = entries
+        raise ConfigError(f"{path}: is a published checkpoint, which has its own {section}")
+    if "ema" in sampling:
+        raise ConfigError(
+            f"ema={sampling['ema']}: {path} holds only one set of weights; leave ema out"
+        )
 
 
 def known_family(name: str) -> Family:

@@ -25,7 +25,7 @@ from diffjax.published import bare
 from diffjax.runs.adapters import Adapters, Opened, merged, notes, patched, with_adapters
 from diffjax.runs.adapters import read as read_adapters
 from diffjax.runs.changes import coded, replaced
-from diffjax.runs.published import completed, known_family, opened
+from diffjax.runs.published import check_published, completed, known_family, opened
 from diffjax.runs.requests import encoded, guidance_weights, integers, requested, texts
 from diffjax.runs.starts import starting
 from diffjax.samplers.run import Preview
@@ -267,13 +267,7 @@ def load(
         step, params, ema = load_weights(experiment, path)
         trained = Trained(experiment.denoiser(params), experiment, step, ema)
         return with_adapters(trained, read_adapters(adapters))
-    if entries:
-        (section, *_) = entries
-        raise ConfigError(f"{path}: is a published checkpoint, which has its own {section}")
-    if "ema" in sampling:
-        raise ConfigError(
-            f"ema={sampling['ema']}: {path} holds only one set of weights; leave ema out"
-        )
+    check_published(path, entries, sampling)
     contents, family = opened(path, family)
     change = lambda config: coded(replaced(config, sampling), codec)
     chosen = read_adapters(adapters)

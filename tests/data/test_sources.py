@@ -198,3 +198,13 @@ def test_floats_go_to_the_nearest_grey_level():
 def test_points_are_left_as_they_are():
     x = jnp.asarray([[3.0, -4.0]])
     np.testing.assert_array_equal(to_float(x), x)
+
+
+def test_digits_without_some_classes_keep_ten():
+    """A network of some digits could not learn the others later."""
+    some, whole = digits("train", only=(3, 5)), digits("train")
+    wanted = np.isin(whole[np.arange(len(whole))]["label"], (3, 5))
+    np.testing.assert_array_equal(some.x, whole.x[wanted])
+    assert some.form.classes == 10
+    with pytest.raises(ValueError, match="only: 10 is no digit"):
+        digits("train", only=(3, 10))
