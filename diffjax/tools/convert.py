@@ -75,7 +75,10 @@ def run() -> int:
 
         print(f"wrote {write(trained, asked.format, asked.out)}")
         return 0
-    trained = trained.merged() if asked.merge else trained
+    if asked.merge:
+        if "adapter" not in trained.config:
+            raise ConfigError("--merge: has no adapter; needs a run with config.adapter")
+        trained = trained.merged()
     _ = trained.codec  # refuses a codec that does not fit the latents
     trained.save(asked.out)
     copy_rule(asked.source, asked.out)

@@ -1,5 +1,6 @@
 """Adapters against their definitions: what is merged, its gradients, its rank and its optimum."""
 
+import functools
 from typing import Any
 
 import jax
@@ -9,7 +10,7 @@ import optax
 import pytest
 
 from diffjax import nets
-from diffjax.io.trees import flat
+from diffjax.io.trees import flat, nested
 from diffjax.nets.adapters import PARAMS, DoRA, LoRA, adapted, kernels
 from diffjax.nets.conditions import Label, Tokens
 
@@ -36,8 +37,10 @@ def redrawn(shapes, seed=0):
     return jax.tree.map(lambda a: rng.normal(size=a.shape).astype(np.float32), shapes)
 
 
-def parameters(network):
+@functools.cache
+def parameters(name):
     """Return redrawn parameters of a network of images."""
+    network = NETWORKS[name][0]
     x, c_noise = jnp.zeros((1, 8, 8, 1)), jnp.zeros(1)
     return redrawn(jax.eval_shape(network.init, jax.random.key(0), x, c_noise, {}))
 
@@ -54,36 +57,50 @@ def begun(network: Any) -> Any:
     return network.init(jax.random.key(0), None, None, None)
 
 
+def adapter_of(kind, name):
+    """Return an adapter of a kind for the blocks of a network, and the network."""
+    network, where = NETWORKS[name]
+    return type(KINDS[kind])(**{**vars(KINDS[kind]), "where": where}), network
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_an_adapter_begins_with_its_own_numbers_in_each_block(name):
+    """Blocks of a stack would begin alike, or an adapter with another scale than that of PEFT."""
+    adapter, network = adapter_of("lora", name)
+    base = parameters(name)
+    own = flat(adapter.init(jax.random.key(1), base, network.stacks))
+    chosen = adapter.chosen(base, network.stacks)
+    assert {path.rpartition("/")[0] for path in own} == set(chosen)
+    assert any(kernel.stack for kernel in chosen.values()) == bool(network.stacks)
+    for path, kernel in chosen.items():
+        down = np.asarray(own[f"{path}/down"])
+        assert len(np.unique(down)) == down.size
+        assert 0.8 * kernel.inputs**-0.5 < np.abs(down).max() <= kernel.inputs**-0.5
+        assert not np.any(own[f"{path}/up"])
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_an_adapter_that_begins_changes_nothing(name, kind):
     """A run would not begin with the network that it adapts (A1)."""
-    network, where = NETWORKS[name]
-    adapter = type(KINDS[kind])(**{**vars(KINDS[kind]), "where": where})
-    base = parameters(network)
-    own = adapter.init(jax.random.key(1), base, network.stacks)
-    changed = flat(adapter.merge({**base, PARAMS: own}, network.stacks))
+    adapter, network = adapter_of(kind, name)
+    base = parameters(name)
+    shapes = flat(jax.eval_shape(lambda: adapter.init(jax.random.key(1), base, network.stacks)))
+    drawn = redrawn(shapes)
+    own = {k: v if k.endswith("/down") else 0 * v for k, v in drawn.items()}
+    changed = flat(adapter.merge({**base, PARAMS: nested(own)}, network.stacks))
     exact = np.testing.assert_array_equal
     same = exact if kind.endswith("lora") else lambda a, b: np.testing.assert_allclose(a, b, 1e-6)
     for path, value in flat(base).items():
         same(changed[path], value)
-    chosen = adapter.chosen(base, network.stacks)
-    assert {path.rpartition("/")[0] for path in flat(own)} == set(chosen)
-    stacked = {path for path, kernel in chosen.items() if kernel.stack}
-    assert bool(stacked) == bool(network.stacks)
-    for path, kernel in chosen.items():
-        down = flat(own)[f"{path}/down"]
-        assert not kernel.stack or np.ptp(np.asarray(down).std(-2)) > 0  # drawn for each block
-        assert np.abs(down).max() <= kernel.inputs**-0.5
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_each_block_of_a_stack_has_its_own_change_of_low_rank(name, kind):
     """All blocks would share one change, or blocks would be mixed (A4, and W' by its formula)."""
-    network, where = NETWORKS[name]
-    adapter = type(KINDS[kind])(**{**vars(KINDS[kind]), "where": where})
-    base = parameters(network)
+    adapter, network = adapter_of(kind, name)
+    base = parameters(name)
     shapes = jax.eval_shape(lambda: adapter.init(jax.random.key(1), base, network.stacks))
     own = flat(redrawn(shapes, 1))
     merged = flat(adapter.merge({**base, PARAMS: redrawn(shapes, 1)}, network.stacks))
@@ -200,7 +217,8 @@ def test_adapted_networks_are_equal_where_their_settings_are():
 def test_the_constraint_of_a_network_is_kept_beside_an_adapter():
     """A network that holds its weights at a norm would lose its adapter, or the norm."""
     network = adapted(NETWORKS["edm2"][0], LoRA("Block", rank=2))
-    params = parameters(network)
+    own = network.adapter.init(jax.random.key(0), parameters("edm2"))
+    params = {**parameters("edm2"), PARAMS: own}
     projected = network.project(params)
     one = flat(projected)["first/weight"]
     np.testing.assert_allclose((one**2).mean((0, 1, 2)), 1, rtol=1e-3)

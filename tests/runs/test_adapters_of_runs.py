@@ -79,7 +79,15 @@ def test_checkpoints_hold_the_adapter_alone(base, run):
     held = load_file(run / "held/frozen.safetensors")
     assert set(held) == set(flat(diffjax.load(base).denoise.params))
     snapshots = [load_file(path) for path in sorted(run.glob("snapshots/**/*.safetensors"))]
-    assert all("adapter" in path for tensors in snapshots for path in tensors)
+    assert snapshots and all("adapter" in path for tensors in snapshots for path in tensors)
+
+
+def test_an_average_computed_later_has_the_base_too(run, monkeypatch):
+    """A post-hoc average would be an adapter without its network."""
+    assert ended(monkeypatch, "tools.ema", f"--workdir={run}", "--std=0.105") == 0
+    ours, raw = network(run, ema=0.105), network(run, ema="raw")
+    moved = differs(ours, raw)
+    assert moved and all(path.startswith("adapter/") for path in moved)
 
 
 def test_an_adapter_on_its_base_is_the_network_that_was_trained(base, run):
@@ -117,8 +125,9 @@ def test_commands_write_and_merge_adapters(form, base, run, tmp_path, monkeypatc
     ours, wanted = network(tmp_path / "with"), network(tmp_path / "merged")
     for path, value in wanted.items():
         np.testing.assert_allclose(ours[path], value, atol=1e-6)
-    assert convert(base, f"--format={form}", f"--out={tmp_path / 'none'}") == 2
-    assert "has no adapter; needs a run with config.adapter" in capsys.readouterr().err
+    for flag in (f"--format={form}", "--merge"):
+        assert convert(base, flag, f"--out={tmp_path / 'none'}") == 2
+        assert "has no adapter; needs a run with config.adapter" in capsys.readouterr().err
 
 
 def test_a_sample_has_the_adapters_of_its_flags(base, run, tmp_path, monkeypatch, capsys):
