@@ -128,8 +128,11 @@ def patched(contents: Contents, adapters: Opened) -> Contents:
     They are those of files with the names of the published network. Raises ConfigError for an
     adapter that does not fit.
     """
+    if not adapters:
+        return contents
+    known = weights(contents.tensors)
     for path, found, _ in adapters:
-        builder.refuse(f"adapters: {path}")(fitted)(found, weights(contents.tensors))
+        builder.refuse(f"adapters: {path}")(fitted)(found, known)
     chosen = [(each, w) for _, each, w in adapters]
     tensors = builder.refuse("adapters")(patch)(contents.tensors, chosen)
     return contents._replace(tensors=tensors)
