@@ -130,6 +130,16 @@ def test_commands_write_and_merge_adapters(form, base, run, tmp_path, monkeypatc
         assert "has no adapter; needs a run with config.adapter" in capsys.readouterr().err
 
 
+def test_an_export_of_an_adapter_is_a_network_and_an_adapter(base, run, tmp_path):
+    """An exported run could not be sampled, or not be used on another network."""
+    diffjax.load(run).save(tmp_path / "export")
+    assert differs(network(tmp_path / "export"), network(run)) == set()
+    ours, wanted = (network(base, adapters=path) for path in (tmp_path / "export", run))
+    assert differs(ours, wanted) == set() and differs(ours, network(base))
+    with pytest.raises(ConfigError, match="has no adapter"):
+        network(run, adapters=base)
+
+
 def test_a_sample_has_the_adapters_of_its_flags(base, run, tmp_path, monkeypatch, capsys):
     """The flag would be ignored."""
     asked = f"--workdir={base}", "--num=2", "--ema=raw", "--steps=1", "--sampler=ddim"
