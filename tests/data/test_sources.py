@@ -206,5 +206,6 @@ def test_digits_without_some_classes_keep_ten():
     wanted = np.isin(whole[np.arange(len(whole))]["label"], (3, 5))
     np.testing.assert_array_equal(some.x, whole.x[wanted])
     assert some.form.classes == 10
+    assert np.sum(digits("train", only=(3, 5, 5)).label == 5) == 2 * np.sum(some.label == 5)
     with pytest.raises(ValueError, match="only: 10 is no digit"):
         digits("train", only=(3, 10))
