@@ -7,7 +7,8 @@ python -m diffjax.train --config=configs/digits_lora.py --workdir=runs/nine \
 
 The first network has never seen a nine. The adapter alone is trained, on all ten digits so that the
 network keeps the others, with each nine nine times, so that half of a batch is new.
-`--config.adapter.rank=4` and `--config.adapter.name=dora` change it. `python -m diffjax.sample --workdir=runs/nine --label=9` samples nines, and experiments/adapters
+`--config.adapter.rank=4` and `--config.adapter.name=dora` change it.
+`python -m diffjax.sample --workdir=runs/nine --label=9` samples nines, and experiments/adapters
 measures them.
 """
 
