@@ -217,11 +217,9 @@ def tables(folder: Path) -> dict[str, str]:
     heads = ["network", "nines", "Frechet distance of 0 to 8 over the first", "others"]
     costs = ["network", "trained parameters", "MB of a checkpoint", "CPU seconds"]
     kept = [[rank, f"{share:.1%}"] for rank, share in report["spectrum"].items()]
-    return {
-        "adapters": table(heads, lines),
-        "adapters-cost": table(costs, cost),
-        "adapters-spectrum": table(["rank", "share of the squared change"], kept),
-    }
+    made = {"adapters": table(heads, lines), "adapters-cost": table(costs, cost)}
+    cut = table(["rank", "share of the squared change"], kept)
+    return made | ({"adapters-spectrum": cut} if kept else {})
 
 
 def picture(samples: Path, path: Path) -> None:
