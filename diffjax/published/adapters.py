@@ -268,7 +268,7 @@ def peft(changes: Mapping[str, Change], part: str = "unet") -> Written:
 def diffusers(changes: Mapping[str, Change], part: str = "unet") -> Written:
     """Return a file of diffusers, with the scale in B.
 
-    So alpha = r, and readers that ignore the metadata, as diffusers did before 0.34, find the same
+    So alpha = r, and readers that ignore the metadata find the same
     change. part: `unet` or `transformer`. Raises ValueError for magnitudes of inputs.
     """
     changes = {k: c._replace(up=np.float32(c.scale * c.up), scale=1.0) for k, c in changes.items()}
