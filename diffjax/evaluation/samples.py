@@ -40,7 +40,7 @@ class Real:
 
     source: split -> data, read by `reading`. most: the largest number of items per split.
     extractor: the extractor of the features that metrics compare. folder: where features of real
-    items are saved. Raises ValueError for items with lengths.
+    items and the classifier are saved. Raises ValueError for items with lengths.
 
     >>> from diffjax import data
     >>> real = Real(functools.partial(data.moons, size=40), Reading(), most=20, folder=Path())
@@ -57,11 +57,17 @@ class Real:
         extractor: Callable[[Any], Extractor] = pixels,
     ):
         source("train").form.refuse_lengths("metrics")
-        self._reading, self.folder, self._chosen = reading, folder, extractor
+        self._reading, self._folder, self._chosen = reading, folder, extractor
         self.train = select(source("train"), reading, most)
         self.test = select(source("test"), reading, most)
         self.classes = self.train.form.classes
         self._last: tuple[Samples | None, Arrays] = (None, {})
+
+    @functools.cached_property
+    def folder(self) -> Path:
+        """The folder of what is saved, which the first use creates."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        return self._folder
 
     @functools.cached_property
     def extractor(self) -> Extractor:

@@ -167,6 +167,14 @@ def test_a_folder_of_something_else_is_refused(few, tool, toy, tmp_path):
         tool(f"--out={toy}", *ONE)
 
 
+def test_data_to_compare_with_create_their_folder_late(toy, tmp_path):
+    """The tool asks for the data before it claims the folder, which has to be new or empty."""
+    teacher, out = distilling.load(toy), tmp_path / "new"
+    real = distilling.reference(teacher.config, teacher.experiment.form, None, out)
+    assert not out.exists()
+    assert real.folder == out / distilling.EVALUATION and real.folder.is_dir()
+
+
 def test_a_chain_goes_from_run_to_run(toy, tmp_path):
     """A run would have the wrong teacher or steps, or guide what is guided already."""
     flags = [flag.removeprefix("--config.") for flag in SHORT[3:]]
