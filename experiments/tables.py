@@ -11,9 +11,11 @@ import numpy as np
 
 from diffjax.report import evaluated
 from experiments.adapters import study as adapters
-from experiments.few_step import digits as few_step_digits
+from experiments.few_step import distilled
 from experiments.few_step import plane as few_step_plane
 from experiments.few_step import study as few_step
+from experiments.few_step.cifar import CIFAR
+from experiments.few_step.digits import DIGITS
 from experiments.guidance import study as guidance
 from experiments.inverse import study as inverse
 from experiments.markdown import table
@@ -135,9 +137,9 @@ def _by_passes(rows: Mapping[str, Any], ratio: bool) -> str:
 
 
 def few_steps(folder: Path) -> Tables:
-    """Distances to the exact map on the line, sliced distances in the plane, and digits."""
+    """Distances to the exact map on the line, sliced distances in the plane, and images."""
     line, plane = few_step.tables(folder), few_step_plane.tables(folder)
-    return line | plane | few_step_digits.tables(folder)
+    return line | plane | distilled.tables(DIGITS, folder) | distilled.tables(CIFAR, folder)
 
 
 STUDIES: dict[str, Callable[[Path], Tables]] = {
