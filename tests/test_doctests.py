@@ -49,8 +49,8 @@ EXEMPT = {
         "samplers/tuning.Refinement",
     ),
     "is called with a flow map in training alone": (
-        *("objectives/rules.Conditional", "objectives/rules.Lagrangian", "objectives/rules.Own"),
-        "objectives/rules.Semigroup",
+        *("objectives/rules.Lagrangian", "objectives/rules.Semigroup"),
+        *("objectives/velocities.Conditional", "objectives/velocities.Own"),
     ),
     "exits the process": ("runs/launch.interrupted",),
     "is called inside a Flax module alone": ("nets/conditions/base.learned",),

@@ -10,7 +10,7 @@ from diffjax.objectives.guidance_distillation import GuidanceDistillation
 from diffjax.objectives.matching import DIVERGENCES, DistributionMatching
 from diffjax.objectives.pairings import PAIRINGS
 from diffjax.objectives.pairs import PAIRS
-from diffjax.objectives.rules import VELOCITIES
+from diffjax.objectives.velocities import VELOCITIES
 
 __all__ = [
     "DIVERGENCES",

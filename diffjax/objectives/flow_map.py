@@ -39,19 +39,17 @@ from diffjax.objectives.guidance_distillation import check_range, check_task, dr
 from diffjax.objectives.pairs import PAIRS, Ordered, Pair
 from diffjax.objectives.progressive import Progressive
 from diffjax.objectives.rules import (
-    VELOCITIES,
     Asked,
-    Conditional,
     Discrete,
     Eulerian,
     Lagrangian,
     Rule,
     Semigroup,
     Student,
-    Teacher,
     Velocity,
 )
 from diffjax.objectives.teachers import check_plain, check_teacher, taught
+from diffjax.objectives.velocities import VELOCITIES, Conditional, Teacher
 from diffjax.prediction import Denoise
 from diffjax.sde import SDE
 from diffjax.weights import WEIGHTS, Weight, uniform_output

@@ -24,15 +24,13 @@ from diffjax.objectives import PAIRS, Context, FlowMap, FlowMapDistillation, Tas
 from diffjax.objectives.pairs import MapTimes
 from diffjax.objectives.rules import (
     Asked,
-    Conditional,
     Discrete,
     Eulerian,
     Lagrangian,
-    Own,
     Semigroup,
     Student,
-    Teacher,
 )
+from diffjax.objectives.velocities import Conditional, Own, Teacher
 from diffjax.parameterization import X0, Edm, V, Velocity, t, time_999
 from diffjax.sde import VE, VP, Flow
 

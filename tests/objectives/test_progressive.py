@@ -17,7 +17,8 @@ from diffjax.grids import nested
 from diffjax.nets import Network
 from diffjax.objectives import MAP_RULES, PAIRS, FlowMap, FlowMapDistillation, Task
 from diffjax.objectives.pairs import MapTimes
-from diffjax.objectives.rules import Asked, Student, Teacher
+from diffjax.objectives.rules import Asked, Student
+from diffjax.objectives.velocities import Teacher
 from diffjax.parameterization import X0, Edm, V, Velocity
 from diffjax.prediction import predict
 from diffjax.sde import VE, VP, Flow
