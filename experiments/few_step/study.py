@@ -50,7 +50,7 @@ from diffjax.samplers.conformance import CENTRE, SPREAD, WEIGHT
 from diffjax.schedules import Karras, Logit
 from diffjax.sde import VE, Flow
 from diffjax.training.ema import Power
-from diffjax.training.optimizer import adam, optimizer
+from diffjax.training.optimizer import adam, constant, linear, optimizer
 from diffjax.training.step import Moving, make_step
 from diffjax.training.workdir import provenance
 from experiments.markdown import over_seeds, table
@@ -103,11 +103,15 @@ def matching(divergence: str) -> Objective:
 
 
 class Method(NamedTuple):
-    """An objective with the model that it trains, and the largest norm of the gradient."""
+    """An objective with the model that it trains.
+
+    clip: the largest norm of the gradient. falls: whether the rate falls linearly to 0.
+    """
 
     objective: Objective
     model: Model = MODEL
     clip: float | None = None
+    falls: bool = False
 
 
 ECT = flow_map(
@@ -142,7 +146,7 @@ def consistency(intervals: int) -> Objective:
     )
 
 
-CONSISTENCY = {f"N = {n}": Method(consistency(n), KARRAS_MODEL) for n in (10, 40)}
+CONSISTENCY = {f"N = {n}": Method(consistency(n), KARRAS_MODEL, falls=True) for n in (10, 40)}
 """Consistency training on Gaussian data, by the intervals of its grid."""
 
 
@@ -152,8 +156,9 @@ def train(method: Method, data: Any, params: Any, *, seed: int, steps: int) -> A
 
     data: a pytree with `sample(key, n)`, which returns items first. params: the initial ones.
     """
-    objective, model, clip = method
-    key, descent = stream(seed, "items"), optimizer(adam, 1e-3, 200, clip=clip)
+    objective, model, clip, falls = method
+    schedule = linear(length=steps, final=0.0) if falls else constant()
+    key, descent = stream(seed, "items"), optimizer(adam, 1e-3, 200, schedule, clip=clip)
     step = make_step(model, objective, descent, {"power": Power(0.1)}, seed)
     beside = {name: params["network"] for name in objective.companions}
     held = {name: {"network": {}} for name in objective.loads}
