@@ -9,15 +9,22 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffjax import draws, weights
+from diffjax import builder, draws, weights
 from diffjax.analytic import Mixture, gaussian
-from diffjax.denoiser import Model
+from diffjax.config import load, override
+from diffjax.data.form import Form
+from diffjax.denoiser import Denoiser, Model
 from diffjax.objectives import Denoising
 from diffjax.parameterization import Edm, Velocity
+from diffjax.runs.trained import Trained
 from diffjax.schedules import Edm as EdmSchedule
 from diffjax.schedules import Logit
 from diffjax.sde import VE, Flow
+from diffjax.specs import Spec
 from experiments import markdown, plane, recipes, results, tables
+from experiments.few_step.cifar import CIFAR
+from experiments.few_step.digits import DIGITS
+from experiments.few_step.ways import Run
 from experiments.guidance.study import Classes
 
 pytestmark = pytest.mark.thorough
@@ -144,6 +151,26 @@ def test_denoisers_of_classes_are_those_of_their_parts():
     np.testing.assert_allclose(*x0, atol=1e-5)
     np.testing.assert_allclose(*eps, atol=1e-5)
     np.testing.assert_allclose(*logs, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("subject", "teacher", "shape"),
+    [(DIGITS, "digits_vp", (8, 8, 1)), (CIFAR, "cifar_vp_small", (32, 32, 3))],
+    ids=["digits", "cifar"],
+)
+def test_methods_of_few_steps_are_runs_that_a_teacher_can_teach(subject, teacher, shape):
+    """A method would fail after hours of those before it, by a setting that its config lacks."""
+    form = Form("image", shape, (Spec("label", "label", 10),), "uint8")
+    first = builder.experiment(load(teacher), form)
+    trained = Trained(Denoiser(first.model, {}), first)
+    for name, way in subject.methods.items():
+        assert not way.begins or way.begins in subject.methods, name
+        if isinstance(way, Run):
+            settings = [text for text in way.settings() if "=" in text]
+            settings += ["loss.teacher=runs/teacher"] * way.taught
+            config = override(load(way.config), [*settings, "train.writers=()"])
+            built = builder.experiment(config, form, load=lambda *_: trained)
+            assert bool(built.loss.loads) == way.taught and not built.loss.doubt(built.model), name
 
 
 def test_results_name_failures_continue_and_skip_finished_studies(tmp_path, capsys, monkeypatch):
