@@ -45,7 +45,8 @@ REFLOW = Run(
     sampler="ddim",
 )
 METHODS: dict[str, Way] = {
-    "progressive": Halvings(16, 150, HALVED),
+    "progressive from 16": Halvings(16, 150, HALVED),
+    "progressive from 32": Halvings(32, 200, HALVED),
     "LMD": LMD,
     "LMD, 2nd run": replace(LMD, begins="LMD"),
     "LMD, 3rd run": replace(LMD, begins="LMD, 2nd run"),
