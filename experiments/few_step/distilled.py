@@ -123,7 +123,7 @@ class Study:
     def solver(self, name: str) -> None:
         """Measure a sampler of the teacher, unless the file has it."""
         if name not in self.rows:
-            networks = dict.fromkeys(NFE, self.teacher)
+            networks = {steps: self.teacher for steps in NFE}
             self.rows[name] = {"nfe": self.sampled(name, networks, SOLVERS[name])}
             self.write()
 
@@ -216,7 +216,7 @@ def picture(subject: Subject, samples: Path, path: Path) -> None:
     figure.savefig(path)
 
 
-def flags(subject: Subject, about: str) -> argparse.ArgumentParser:
+def flags(subject: Subject, about: str | None) -> argparse.ArgumentParser:
     """Return the parser of the flags of a script."""
     parser = argparse.ArgumentParser(description=about, formatter_class=cli.Formatter)
     parser.add_argument("--workdir", type=Path, required=True, help="the teacher, a run")
@@ -229,7 +229,7 @@ def flags(subject: Subject, about: str) -> argparse.ArgumentParser:
     return parser
 
 
-def main(subject: Subject, about: str) -> int:
+def main(subject: Subject, about: str | None) -> int:
     """Run the study, print its tables, and return the exit code."""
     asked = flags(subject, about).parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
