@@ -78,7 +78,8 @@ $(VENV)/ready: requirements.lock pyproject.toml
 # Needs uv; resolves the newest tested set for every supported Python.
 lock:
 	uv pip compile -q --upgrade --universal --python-version 3.11 --no-emit-index-url \
-	  --no-annotate --no-header --extra dev --extra docs --extra serve pyproject.toml -o requirements.lock
+	  --no-annotate --no-header --extra dev --extra docs --extra serve --extra text \
+	  pyproject.toml -o requirements.lock
 
 clean:
 	rm -rf .venv .venv-newest dist build docs/_build docs/api docs/commands docs/notebooks .pytest_cache .ruff_cache

@@ -15,6 +15,7 @@ import jax
 import numpy as np
 import pytest
 from commands import TINY
+from encoders_of_tests import folder as encoder
 from PIL import Image
 
 from diffjax import builder, config
@@ -137,8 +138,9 @@ def text(document: Path) -> str:
 
 
 def prepare(world: Path) -> None:
-    """Create the runs, samples and pictures that examples need, from random numbers."""
+    """Create the runs, encoders, samples and pictures that examples need, from random numbers."""
     rng = np.random.default_rng(0)
+    encoder(world / "all-MiniLM-L6-v2", "bert")
     (world / "configs").symlink_to(ROOT / "configs")
     for name in ("digits", "moons"):
         e = builder.experiment(config.override(config.load(f"{name}_vp"), tiny(f"{name}_vp")))

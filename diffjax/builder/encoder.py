@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from diffjax.builder.construct import construct, instance, lookup, refuse
+from diffjax.builder.construct import construct, instance, lookup, named_parameters, refuse
 from diffjax.config import ConfigError, parse
 from diffjax.data import Source
 from diffjax.data.form import Form
@@ -18,23 +18,36 @@ from diffjax.encoders import ENCODERS, Described, Encoder
 def construct_encoder(text: str, vocabulary: tuple[str, ...], place: str) -> Encoder:
     """Return the encoder that a text `name:argument=value` names.
 
-    vocabulary: what it has learned from the captions of training.
+    vocabulary: what it has learned from the captions of training, if it learns from them.
 
     >>> construct_encoder("words:length=3", ("apple", "red"), "config.data.encoder")
     Words(vocabulary=('apple', 'red'), length=3)
     """
-    entry = construct(ENCODERS, text, place, vocabulary=vocabulary)
-    return instance(entry, Encoder, place)
+    learned: dict[str, Any] = {"vocabulary": vocabulary} if learns(text, place) else {}
+    return instance(construct(ENCODERS, text, place, **learned), Encoder, place)
+
+
+def learns(text: str, place: str) -> Any:
+    """Return the function from captions to a vocabulary, None for an encoder that needs none."""
+    entry = lookup(ENCODERS, parse(text).get("name"), f"{place}.name")
+    return entry.learn if "vocabulary" in named_parameters(entry, place) else None
 
 
 def encoder_of(text: str, form: Form, place: str) -> Encoder:
     """Return the encoder of a run whose data have this form.
 
-    Raises ConfigError where the run was not trained with captions.
+    Raises ConfigError where the run was not trained with captions, and for another encoder than
+    that of the training.
     """
     if not text or not form.texts:
         raise ConfigError(f"{place}={text!r}: the network was trained without captions")
-    return construct_encoder(text, form.vocabulary, place)
+    encoder = construct_encoder(text, form.vocabulary, place)
+    if encoder.fingerprint != form.encoder:
+        raise ConfigError(
+            f"{place}={text}: has the fingerprint {encoder.fingerprint}; the run was trained with "
+            f"{form.encoder}"
+        )
+    return encoder
 
 
 def described(
@@ -45,15 +58,14 @@ def described(
     The encoder learns from the captions of the training split. Raises ConfigError for a data set
     without captions, and for a caption that the encoder refuses.
     """
-    spec = parse(text)
-    entry = lookup(ENCODERS, spec.get("name"), f"{place}.name")
+    learn = learns(text, place)
 
     def open_described(split: str) -> Source:
         train, source = captioned(open_split("train"), place), open_split(split)
         rows = train.captions(np.arange(len(train)))
         if not any(rows):
             raise ConfigError(f"{place}: the training items have no captions; allowed: ''")
-        vocabulary = entry.learn(caption for row in rows for caption in row)
+        vocabulary = learn(caption for row in rows for caption in row) if learn else ()
         encoder = construct_encoder(text, vocabulary, place)
         return refuse(place)(Described)(captioned(source, place), encoder)
 

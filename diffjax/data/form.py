@@ -25,7 +25,8 @@ class Form:
     stored items. units: the meaning of the numbers beyond the kind, such as (("rate", 16000),).
     class_names: the names of the labels in order, where the source has names. texts: the names of
     the conditions that an encoder makes of captions. vocabulary: the words that the encoder knows,
-    where it has learned them from the captions of training. Raises ValueError where kind, shape,
+    where it has learned them from the captions of training. encoder: the fingerprint of the weights
+    of the encoder, "" without any. Raises ValueError where kind, shape,
     dtype and length do not fit together, where two conditions share a name, and where the number of
     names is not the number of classes.
 
@@ -41,6 +42,7 @@ class Form:
     class_names: tuple[str, ...] = field(default=(), compare=False)
     texts: tuple[str, ...] = ()
     vocabulary: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    encoder: str = field(default="", compare=False, repr=False)
 
     def __post_init__(self):
         self.items.check(self.shape, self.dtype)
@@ -155,6 +157,7 @@ class Form:
             **({"classes": list(self.class_names)} if self.class_names else {}),
             **({"texts": list(self.texts)} if self.texts else {}),
             **({"vocabulary": list(self.vocabulary)} if self.vocabulary else {}),
+            **({"encoder": self.encoder} if self.encoder else {}),
         }
 
 
@@ -172,6 +175,7 @@ def from_json(read: Mapping[str, Any]) -> Form:
         class_names=tuple(read.get("classes", ())),
         texts=tuple(read.get("texts", ())),
         vocabulary=tuple(read.get("vocabulary", ())),
+        encoder=read.get("encoder", ""),
     )
 
 

@@ -8,8 +8,20 @@
 from diffjax.arrays import catalogue
 from diffjax.encoders.base import TEXT, Encoder
 from diffjax.encoders.described import Described
+from diffjax.encoders.pretrained import POOLED, Pretrained, bert, clip, t5
 from diffjax.encoders.words import Words
 
-ENCODERS = catalogue(Words)
+ENCODERS = catalogue(Words, bert, clip, t5)
 
-__all__ = ["ENCODERS", "TEXT", "Described", "Encoder", "Words"]
+__all__ = [
+    "ENCODERS",
+    "POOLED",
+    "TEXT",
+    "Described",
+    "Encoder",
+    "Pretrained",
+    "Words",
+    "bert",
+    "clip",
+    "t5",
+]

@@ -23,8 +23,10 @@ class Encoder(Protocol):
 
     specs: the conditions: the tokens under the name `TEXT`, of kind `words` or `tokens`, and
     further ones, such as a vector. vocabulary: what the encoder has learned from the captions of
-    training, which is stored with the run; it is the first field, and empty for an encoder that
-    brings its own.
+    training, which is stored with the run; it is empty for an encoder that brings its own. A
+    constructor with the argument `vocabulary` has a static method `learn`, which returns the
+    vocabulary of captions. fingerprint: of the weights of the encoder, "" without any; it is stored
+    with the run, which other weights cannot sample.
     """
 
     @property
@@ -33,10 +35,8 @@ class Encoder(Protocol):
     @property
     def vocabulary(self) -> tuple[str, ...]: ...
 
-    @staticmethod
-    def learn(captions: Iterable[str]) -> tuple[str, ...]:
-        """Return the vocabulary of captions."""
-        ...
+    @property
+    def fingerprint(self) -> str: ...
 
     def check(self, texts: Iterable[str]) -> None:
         """Raise ValueError, which names it, for a text that cannot be encoded."""

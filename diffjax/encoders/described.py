@@ -49,6 +49,7 @@ class Described:
             conditions=(*form.conditions, *specs),
             texts=names,
             vocabulary=self.encoder.vocabulary,
+            encoder=self.encoder.fingerprint,
         )
 
     def __len__(self) -> int:

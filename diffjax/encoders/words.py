@@ -67,6 +67,10 @@ class Words:
     def specs(self) -> tuple[Spec, ...]:
         return (Spec(TEXT, "words", len(self.vocabulary)),)
 
+    @property
+    def fingerprint(self) -> str:
+        return ""
+
     @functools.cached_property
     def _places(self) -> Mapping[str, int]:
         return {word: place for place, word in enumerate(self.vocabulary)}

@@ -15,12 +15,11 @@ import numpy as np
 from diffjax.arrays import Params, catalogue
 from diffjax.data.kinds import lookup
 from diffjax.devices.mesh import layout
-from diffjax.features import bpe
 from diffjax.features import inception_names as inception_file
 from diffjax.features import vit_names as vit_file
 from diffjax.features.inception import inception as inception_net
 from diffjax.features.judge import BATCH, outputs
-from diffjax.io import standard
+from diffjax.io import bpe, standard
 from diffjax.io.reading import read
 from diffjax.progress import Progress
 

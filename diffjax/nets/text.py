@@ -36,7 +36,7 @@ class TextSettings:
     biases: layers have biases. scaled: products of queries and keys are divided by sqrt(head).
     buckets: the number of learned relative positions per head, 0 for none, for distances up to
     `far`; each: every block has its own. gated: the first layer has a second one that multiplies
-    its output. features: width of a projection of the pooled output, 0 for none.
+    its output. epsilon: of the norms.
     """
 
     vocabulary: int
@@ -57,7 +57,6 @@ class TextSettings:
     far: int = 128
     each: bool = False
     gated: bool = False
-    features: int = 0
     epsilon: float = 1e-5
 
     def norm(self, name: str) -> nn.Module:

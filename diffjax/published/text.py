@@ -42,11 +42,14 @@ def read(contents: Contents) -> Published:
     Raises ValueError for a folder without config.json, for another model, and for tensors that do
     not fit the config.
     """
-    config = dict(contents.config or {})
+    if not contents.config:
+        raise ValueError("has no config.json beside its tensors")
+    config = dict(contents.config)
     config = config.get("text_config") or config
     kind = config.get("model_type", "")
     if kind not in READERS:
-        raise ValueError(f"config.json: model_type={kind!r}: unknown; known: {', '.join(READERS)}")
+        known = ", ".join(READERS)
+        raise ValueError(f"config.json: model_type={kind!r}: unknown; known: {known}")
     try:
         return READERS[kind](contents.tensors, config)
     except KeyError as error:
@@ -214,6 +217,18 @@ def assembled(
     wanted = jax.eval_shape(text(settings).init, jax.random.key(0), ids)
     matrix_ = np.asarray(tensors[project], np.float32).T if project in tensors else None
     return Published(settings, fitting(params, wanted), config, matrix_)
+
+
+def pooled(published: Published, ids: np.ndarray, last: np.ndarray) -> np.ndarray:
+    """Return one vector per text (N, D): CLIP's state at the first END, after its projection.
+
+    ids: the tokens (N, L). last: their states after the last norm (N, L, width). Configs with the
+    number 2 for END are older than the field; the END is then the largest number of a text.
+    """
+    end = published.config.get("eos_token_id", 2)
+    at = ids.argmax(1) if end == 2 else (ids == end).argmax(1)
+    states = np.asarray(last)[np.arange(len(ids)), at]
+    return states if published.project is None else states @ published.project
 
 
 def ignored(name: str) -> bool:

@@ -7,7 +7,8 @@ Made with torch 2.13.0 (CPU), transformers 5.24.0 and numpy 2.4.6.
 
 The file holds no weights: `drawn` of `make_features.py` draws each tensor from a generator seeded
 by its name, and the test repeats that. It holds the configs, names and shapes of tensors, and the
-states of the tokens IDS with the mask MASK, after the last block and before it.
+states of the tokens IDS with the mask MASK, after the last block and before it. A text of CLIP ends
+at the largest number where the config states the END 2, as old configs do, else at the first END.
 """
 
 import json
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 from make_features import drawn, redraw
 
-IDS = np.array([[5, 17, 3, 40, 41, 8, 2, 0], [7, 9, 2, 0, 0, 0, 0, 0]])
+IDS = np.array([[5, 17, 2, 40, 41, 8, 3, 0], [7, 9, 3, 3, 3, 3, 3, 3]])
 MASK = np.array([[1, 1, 1, 1, 1, 1, 1, 0], [1, 1, 1, 0, 0, 0, 0, 0]])
 SMALL = {"vocab_size": 50, "hidden_size": 24, "intermediate_size": 36, "num_hidden_layers": 3}
 SMALL |= {"num_attention_heads": 3, "max_position_embeddings": 10}
@@ -25,11 +26,11 @@ T5 = {"vocab_size": 50, "d_model": 24, "d_kv": 6, "d_ff": 36, "num_layers": 3, "
 T5 |= {"relative_attention_num_buckets": 8, "relative_attention_max_distance": 6}
 TIED = "encoder.embed_tokens.weight"
 CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "clip": ("CLIPTextModel", "CLIPTextConfig", SMALL),
+    "clip": ("CLIPTextModel", "CLIPTextConfig", SMALL | {"eos_token_id": 2}),
     "bigg": (
         "CLIPTextModelWithProjection",
         "CLIPTextConfig",
-        SMALL | {"hidden_act": "gelu", "projection_dim": 20},
+        SMALL | {"hidden_act": "gelu", "projection_dim": 20, "eos_token_id": 3},
     ),
     "bert": ("BertModel", "BertConfig", SMALL),
     "t5": ("T5EncoderModel", "T5Config", T5 | {"feed_forward_proj": "relu"}),
@@ -54,8 +55,9 @@ def case(model: str, config: str, fields: dict[str, Any]) -> dict[str, Any]:
     out = net(torch.from_numpy(IDS), **mask, output_hidden_states=True)
     stored["last"] = out.last_hidden_state.numpy()
     stored["before"] = out.hidden_states[-2].numpy()
-    if model.endswith("Projection"):
-        stored["pooled"] = out.text_embeds.numpy()
+    if model.startswith("CLIP"):
+        projected = model.endswith("Projection")
+        stored["pooled"] = (out.text_embeds if projected else out.pooler_output).numpy()
     return stored
 
 

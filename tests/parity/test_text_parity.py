@@ -12,7 +12,7 @@ from make_text import CASES, IDS, MASK
 
 from diffjax.io.contents import Contents
 from diffjax.nets.text import text
-from diffjax.published.text import read
+from diffjax.published.text import pooled, read
 
 STORED = dict(np.load(Path(__file__).with_name("text.npz")))
 LIMIT = 1e-5
@@ -43,3 +43,5 @@ def test_states_are_those_of_transformers(name):
     there = mask.astype(bool)
     for state in ("last", "before"):
         close(out[state][there], stored[state][there], state)
+    if made.settings.causal:
+        close(pooled(made, IDS, np.asarray(out["last"])), stored["pooled"], "pooled")

@@ -4,7 +4,7 @@ import gzip
 
 import pytest
 
-from diffjax.features import bpe
+from diffjax.io import bpe
 
 pytestmark = pytest.mark.typed
 
