@@ -46,7 +46,7 @@ thorough: $(VENV)/ready
 
 # A marked part of the suite with shapes and types checked at run time.
 typed: $(VENV)/ready
-	$(PYTEST) -m typed --jaxtyping-packages=diffjax,beartype.beartype
+	$(PYTEST) -m typed --jaxtyping-packages=diffjax,"beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
 
 # The documentation: examples in docstrings, the site in docs/_build/html, its own links.
 docs: $(VENV)/ready

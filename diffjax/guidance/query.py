@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +30,7 @@ STREAM = 2**32 - 1
 """The number folded into the key of a sample for guidance; the noises of rows have small ones."""
 
 
+@runtime_checkable
 class Draws(Protocol):
     """A source of standard normal numbers for a row: (index, shape) -> (B, *shape).
 

@@ -168,7 +168,7 @@ def learned(name: str, samples: int, width: int) -> Vector:
 
 
 def after_null(
-    name: str, tokens: Float[Array, "b m w"], there: Bool[Array, "b m"], *, null: bool
+    name: str, tokens: Float[Array, "b n w"], there: Bool[Array, "b n"], *, null: bool
 ) -> Sequence:
     """Return tokens and their mask after one more token, which stands for no tokens.
 

@@ -156,7 +156,7 @@ class Conditions:
             x = entry.cut(x, _value(entry, x, cond))
         return jnp.concatenate([x, *maps], -1) if maps else x
 
-    def inside(self, x: Float[Array, "b l c"], cond: Cond) -> Bool[Array, "b l"] | None:
+    def inside(self, x: Float[Array, "b *d"], cond: Cond) -> Bool[Array, "b l"] | None:
         """Return the mask of positions inside their item, or None where items have no lengths."""
         inside = None
         for entry in self._lengths:
@@ -182,7 +182,7 @@ class Conditions:
                 return cast(Leads, entry).features(features, c_noise, value)
         return None
 
-    def lead(self, change: Vector, width: int, dtype: Any) -> Vector:
+    def lead(self, change: Float[Array, "b f"], width: int, dtype: Any) -> Vector:
         """Return the vector that a second time adds to the noise embedding, inside a module."""
         (entry,) = self.by("time")
         return cast(Leads, entry).embed(change, width, dtype, default_embed_init)
