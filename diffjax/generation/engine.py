@@ -89,7 +89,8 @@ class Engine:
         self._rows = slot.Rows(table.nodes.shape[1], table.learned, table.leads)
         self._guidance: Guidance = planned(job).guidance.steady()
         self._idle = slot.idle(self._rows, table)
-        cond = {k: jnp.asarray(v) for k, v in taken(job.form.example(1), 1).items()}
+        # Texts of a data set have one length, which the form does not state.
+        cond = {k: jnp.asarray(v) for k, v in taken(job.cond, 1).items()}
         slots_of_zeros = slot.empty(self.slots, self._guidance, job.form.shape, cond)
         self._slots = spread(slots_of_zeros, self._split)
         leaves, structure = jax.tree.flatten((job.denoise, self._guidance))
@@ -127,8 +128,8 @@ class Engine:
     def __enter__(self) -> Engine:
         return self
 
-    def __exit__(self, *_: Any) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
+        self.close(drain=kind is None)
 
     @property
     def open(self) -> bool:
@@ -161,6 +162,9 @@ class Engine:
             )
         if job.form != self._job.form:
             raise ValueError(f"the request is for {job.form}; the engine has {self._job.form}")
+        ours, theirs = (_rows(j.cond) for j in (self._job, job))
+        if ours != theirs:
+            raise ValueError(f"the request has the conditions {theirs}; the engine has {ours}")
         self._rows.check(plan.table)
 
     def passes(self, job: Job) -> int:
@@ -191,6 +195,7 @@ class Engine:
         with self._changed:
             if self._closed:
                 raise RuntimeError(f"the engine is closed{self._broken}")
+            self._forget()
             if len(self._waiting) + num > self.limit:
                 raise Full(f"{len(self._waiting)} samples wait; {num} more exceed {self.limit}")
             self._waiting.extend(queued)
@@ -245,14 +250,11 @@ class Engine:
                     if ticket and ticket.cancelled:
                         self._places[place] = None
                         self._cancel(ticket)
+                self._forget()
                 entered = []
                 for place, ticket in enumerate(self._places):
-                    while ticket is None and self._waiting:
+                    if ticket is None and self._waiting:
                         ticket = self._waiting.popleft()
-                        if ticket.cancelled:
-                            self._cancel(ticket)
-                            ticket = None
-                            continue
                         self._places[place] = ticket
                         ticket.entered = time.monotonic()
                         entered.append((place, ticket))
@@ -262,6 +264,14 @@ class Engine:
         for place, ticket in entered:
             self._slots = self._enter(self._slots, place, *ticket.arguments)
         return self._running() > 0
+
+    def _forget(self) -> None:
+        """End the cancelled requests among those that wait, whether or not a slot is free."""
+        if any(ticket.cancelled for ticket in self._waiting):
+            cancelled = [ticket for ticket in self._waiting if ticket.cancelled]
+            self._waiting = deque(ticket for ticket in self._waiting if not ticket.cancelled)
+            for ticket in cancelled:
+                self._cancel(ticket)
 
     def _cancel(self, ticket: Ticket) -> None:
         self._counts["cancelled"] += 1
@@ -324,6 +334,11 @@ def _tick(
 def _at(tree: Any, place: Any) -> Any:
     """Return what is in one slot, a copy: the next row reuses the memory of the slots."""
     return jax.tree.map(lambda a: a[place], tree)
+
+
+def _rows(cond: Any) -> dict[str, tuple[int, ...]]:
+    """Return the shape of one row of each condition."""
+    return {name: np.shape(rows)[1:] for name, rows in sorted(cond.items())}
 
 
 def _same(one: Any, other: Any) -> bool:

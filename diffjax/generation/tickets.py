@@ -6,6 +6,7 @@ import math
 import queue
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -36,8 +37,9 @@ class Ticket:
 
     number: of the sample in its run. rows: how many it takes; row: how many are computed. every:
     the rows between two previews, 0 for none. notify: called with the ticket and each event, and
-    with None at the end, by the threads of the engine. submitted, entered: the times at which it
-    was queued and got a slot, as `time.monotonic` counts; entered is NaN before.
+    with None at the end, by the threads of the engine; then `events` yields nothing, so that nobody
+    keeps the previews. What it raises is printed and ends nothing else. submitted, entered: the
+    times at which it was queued and got a slot, as `time.monotonic` counts; entered is NaN before.
     """
 
     job: Job = field(repr=False)
@@ -96,10 +98,14 @@ class Ticket:
         self.put(None)
 
     def put(self, event: Event | None) -> None:
-        """Hand an event to the reader of `events` and to `notify`."""
-        self._events.put(event)
-        if self.notify:
-            self.notify(self, event)
+        """Hand an event to `notify`, or else to the reader of `events`."""
+        if self.notify is None or event is None:
+            self._events.put(event)
+        try:
+            if self.notify:
+                self.notify(self, event)
+        except Exception:  # a caller's mistake must not stop the engine for all
+            traceback.print_exc()
 
     def item(self, x: Any) -> np.ndarray:
         """Return a sample of the network as a stored item, (*shape)."""

@@ -210,3 +210,53 @@ def test_a_failure_of_the_device_ends_all_requests(trained, monkeypatch):
             ticket.result(60)
     with pytest.raises(RuntimeError, match="closed: out of memory"):
         engine.submit(job, 1)
+
+
+def test_cancelled_requests_make_room_in_a_full_queue(trained):
+    """Visitors who left would keep others out until a slot is free."""
+    engine = Engine(trained.job(), slots=1, limit=2)
+    (long,) = engine.submit(trained.job(steps=900), 1)
+    next(long.events())
+    for ticket in (left := engine.submit(trained.job(steps=900), 2)):
+        ticket.cancel()
+    later = engine.submit(trained.job(steps=2), 2)
+    for ticket in left:
+        with pytest.raises(CancelledError):
+            ticket.result(0)
+    long.cancel()
+    assert all(t.result(60).shape == (2,) for t in later)
+    engine.close()
+
+
+def test_a_caller_that_raises_stops_nobody(trained, engine, capfd):
+    """A mistake in one callback would hang the requests of all."""
+
+    def notify(ticket, event):
+        raise KeyError("mistake")
+
+    (ticket,) = engine.submit(trained.job(steps=3), 1, notify=notify)
+    (beside,) = engine.submit(trained.job(steps=3), 1)
+    assert np.array_equal(ticket.result(60), beside.result(60))
+    assert "KeyError: 'mistake'" in capfd.readouterr().err
+    assert [*ticket.events()] == []
+
+
+def test_an_error_in_a_block_cancels_what_is_left(trained):
+    """Ctrl-C would wait for a thousand samples."""
+    engine = Engine(trained.job(), slots=1)
+    tickets = engine.submit(trained.job(steps=900), 50)
+    engine.__exit__(KeyboardInterrupt, None, None)
+    assert all(ticket.ended for ticket in tickets) and engine.stats.cancelled >= 49
+
+
+def test_prompts_have_the_length_of_the_texts_of_the_run():
+    """The first prompt would stop the engine for all users."""
+    tiny = ["network.width=16", "network.depth=1", "network.heads=2"]
+    e = builder.experiment(config.override(config.load("emoji_text"), tiny))
+    trained = Trained(e.denoiser(e.parameters()), e)
+    with Engine(trained.job(weight=1.0), slots=1) as engine:
+        (ticket,) = engine.submit(trained.job(prompt="red apple", steps=1, weight=2.0), 1)
+        assert ticket.result(60).shape == (32, 32, 3)
+        short = trained.job(cond={"text": [1, 2]}, steps=1)
+        with pytest.raises(ValueError, match=r"conditions \{'text': \(2,\)\}; the engine has"):
+            engine.submit(short, 1)
