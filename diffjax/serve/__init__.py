@@ -14,10 +14,18 @@ behind a proxy with TLS. SIGTERM ends what is running and takes nothing new; a s
 from __future__ import annotations
 
 import argparse
+import os
+import socket
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from diffjax import cli
 from diffjax.config import ConfigError
+from diffjax.files import reason
+
+if TYPE_CHECKING:
+    import uvicorn
 
 MISSING = 'needs the extra `serve`: pip install "diffjax[serve]"'
 
@@ -57,6 +65,29 @@ def keys(path: Path | None) -> frozenset[str]:
     return found
 
 
+def check_port(host: str, port: int) -> None:
+    """Raise ConfigError for an address that cannot be listened to, before a network is loaded."""
+    try:
+        family, kind, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as trial:
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            trial.bind(address)
+    except (OSError, UnicodeError) as error:
+        raise ConfigError(f"--host={host} --port={port}: {reason(error)}") from error
+
+
+def stoppable(config: uvicorn.Config) -> uvicorn.Server:
+    """Return a server that a second signal of any kind stops at once."""
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        def handle_exit(self, sig: int, frame: Any) -> None:
+            self.force_exit = self.should_exit
+            super().handle_exit(sig, frame)
+
+    return Server(config)
+
+
 def run() -> int:
     """Run the server until a signal."""
     asked = cli.read(flags())
@@ -75,13 +106,23 @@ def run() -> int:
         passes=asked.passes,
         keys=keys(asked.keys),
     )
+    check_port(asked.host, asked.port)
     cli.set_up_jax()
     from diffjax.runs.trained import load
 
     trained = load(asked.workdir, ema=asked.ema)
     trained.job()  # what cannot be sampled is refused before a port is opened
-    begin = lambda: Service(trained, asked.slots, limits, not asked.no_guidance)
-    server = uvicorn.Server(
+    failures = []
+
+    def begin() -> Service:
+        try:
+            return Service(trained, asked.slots, limits, not asked.no_guidance)
+        except Exception as error:
+            failures.append(error)
+            server.should_exit = True
+            raise
+
+    server = stoppable(
         uvicorn.Config(
             application(begin, limits),
             host=asked.host,
@@ -91,5 +132,11 @@ def run() -> int:
             server_header=False,
         )
     )
-    server.run()
+    try:
+        server.run()
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr, flush=True)
+        os._exit(130)  # sys.exit would wait for the compiler, or break where it ends
+    if failures:
+        raise failures[0]
     return 0

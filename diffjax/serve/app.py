@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import math
 import re
+import threading
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
@@ -22,22 +23,27 @@ from typing import Any, NamedTuple
 
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from starlette.exceptions import HTTPException
 
 from diffjax import __version__
 from diffjax.config import ConfigError
 from diffjax.generation.engine import Full
 from diffjax.generation.tickets import Event, Ticket
 from diffjax.serve.limits import Budget, Limits
-from diffjax.serve.requests import Asked, Prompted
+from diffjax.serve.requests import Asked, Failure, Prompted
 from diffjax.serve.service import Admitted, Service
 
 LATER = 5
 """Seconds after which a client may try again where a server has no place."""
 LOOK = 0.5
 """Seconds between two looks whether a client is still there."""
+FEW = 64
+"""Number of events that wait for a slow client before further ones come without previews."""
+STATUSES = {400: "malformed", 404: "address", 405: "method"}
+"""Words for the refusals of the framework."""
 IDENTIFIER = re.compile(r"[A-Za-z0-9._-]{1,64}")
 POLICY = (
     "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; "
@@ -72,13 +78,12 @@ class State:
         rate = limits.passes / 60
         self.budget = Budget(rate, limits.passes) if limits.passes else None
 
-    async def start(self) -> None:
+    def start(self) -> None:
         """Load the network and compile, beside the server, which says that it is not ready."""
         try:
-            self.service = await asyncio.to_thread(self.begin)
+            self.service = self.begin()
         except Exception as error:
-            self.failure = str(error)
-            raise
+            self.failure = str(error) or type(error).__name__
 
     @property
     def ready(self) -> Service:
@@ -116,6 +121,8 @@ class State:
         loop, events = asyncio.get_running_loop(), asyncio.Queue()
 
         def notify(ticket: Ticket, event: Event | None) -> None:
+            if event and events.qsize() > FEW:
+                event = event._replace(x0=None)
             if not loop.is_closed():
                 loop.call_soon_threadsafe(events.put_nowait, (ticket, event))
 
@@ -123,6 +130,8 @@ class State:
         try:
             tickets = service.engine.submit(job, num, every, notify)
         except Full as full:
+            if self.budget:
+                self.budget.give_back(client, admitted.passes)
             raise Refused(503, "full", str(full), LATER) from full
         except RuntimeError as closed:
             raise Refused(503, "closed", str(closed), LATER) from closed
@@ -184,18 +193,19 @@ def application(begin: Callable[[], Service], limits: Limits) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        task = asyncio.create_task(state.start())
+        # No interruption can end the compiler, and a thread of a pool would keep the process.
+        threading.Thread(target=state.start, daemon=True, name="start").start()
         yield
-        if not task.done():
-            task.cancel()
-        if state.service:
-            await asyncio.to_thread(state.service.engine.close)
+        if state.service:  # the connections have ended, or taken too long
+            await asyncio.to_thread(state.service.engine.close, drain=False)
 
     about = {"title": "diffjax", "version": __version__, "docs_url": None, "redoc_url": None}
-    app = FastAPI(lifespan=lifespan, **about)
+    wrong = {code: {"model": Failure} for code in (400, 401, 413, 422, 429, 500, 503)}
+    app = FastAPI(lifespan=lifespan, responses=wrong, **about)
     app.state.shared = state
     app.add_middleware(Edge, most=limits.body)
     app.exception_handler(Refused)(lambda request, error: refused(state.service, error))
+    app.exception_handler(HTTPException)(lambda request, error: answered(state.service, error))
     app.exception_handler(RequestValidationError)(
         lambda request, error: refused(state.service, Refused(422, "invalid", first(error)))
     )
@@ -223,7 +233,7 @@ def observed(app: FastAPI, state: State) -> None:
     def ready() -> dict[str, str]:
         return {"status": "ready", "network": state.ready.about()["network"]}
 
-    @app.get("/metrics")
+    @app.get("/metrics", response_class=PlainTextResponse)
     def metrics() -> Response:
         return Response(generate_latest(state.ready.registry), media_type=CONTENT_TYPE_LATEST)
 
@@ -239,15 +249,18 @@ def sampled(app: FastAPI, state: State) -> None:
         return await state.submit(request, asked)
 
     async def prompted(request: Request, asked: Prompted) -> Running:
-        shape = state.ready.form.shape
-        if asked.size not in (None, "auto", own := f"{shape[1]}x{shape[0]}"):
+        form, own = state.ready.form, "auto"
+        if form.kind == "image":
+            own = f"{form.shape[1]}x{form.shape[0]}"
+        if asked.size not in (None, "auto", own):
             raise Refused(422, "invalid", f"size={asked.size}: needs {own}")
         return await state.submit(request, asked.asked(texts=state.ready.texts))
 
     async def ended(run: Running) -> list[dict[str, Any]]:
+        service = state.ready
         async for _ in happened(run):
             pass
-        answers = [outcome(state.ready, run, ticket) for ticket in run.tickets]
+        answers = [outcome(service, run, ticket) for ticket in run.tickets]
         if wrong := next((a["error"] for a in answers if "error" in a), ""):
             raise Refused(500, "failed", wrong)
         return answers
@@ -279,9 +292,22 @@ def refused(service: Service | None, error: Refused) -> JSONResponse:
     return JSONResponse(body, error.status, headers)
 
 
+def answered(service: Service | None, error: HTTPException) -> JSONResponse:
+    """Return a refusal of the framework in the form of all others."""
+    known = error.__cause__  # the framework hides what stopped it from reading the body
+    if not isinstance(known, Refused):
+        reason = STATUSES.get(error.status_code, "http")
+        known = Refused(error.status_code, reason, str(error.detail))
+    answer = refused(service, known)
+    answer.headers.update(error.headers or {})
+    return answer
+
+
 def first(error: RequestValidationError) -> str:
     """Return one line for the first field that is not as it should be."""
     found = error.errors()[0]
+    if found["type"] == "model_attributes_type":
+        return "the body: needs a JSON object, with the header Content-Type: application/json"
     where = ".".join(str(part) for part in found["loc"][1:] if not isinstance(part, int))
     return f"{where or 'the body'}: {found['msg'].removeprefix('Value error, ')}"[:500]
 

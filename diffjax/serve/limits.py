@@ -66,3 +66,8 @@ class Budget:
                 return late
             self._full_at[client] = after
             return 0.0
+
+    def give_back(self, client: str, tokens: float) -> None:
+        """Put back tokens that were taken for a request that was refused afterwards."""
+        with self._lock:
+            self._full_at[client] = self._full_at.get(client, 0.0) - tokens / self.rate

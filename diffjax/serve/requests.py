@@ -47,6 +47,19 @@ class Asked(BaseModel):
         return name
 
 
+class Reason(BaseModel):
+    """Why a request was refused: a message in one line, and a word for programs."""
+
+    message: str
+    type: str
+
+
+class Failure(BaseModel):
+    """An answer without samples."""
+
+    error: Reason
+
+
 class Prompted(BaseModel):
     """A request in the form of OpenAI's image API.
 

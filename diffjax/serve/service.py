@@ -7,6 +7,7 @@ import binascii
 import functools
 import io
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,6 +85,7 @@ class Service:
             "samplers": self.samplers,
             "steps": e.config["sampling"].get("steps", 50),
             "guided": self.guided,
+            "guidance": _weight(e.config["sampling"].get("guidance", 1.0)),
             "prompts": self.texts,
             "slots": self.engine.slots,
             "limits": {"num": self.limits.num, "steps": self.limits.steps},
@@ -141,6 +143,12 @@ class Service:
         return answer if self.form.kind == "image" else answer | {"values": item.tolist()}
 
 
+def _weight(guidance: Any) -> float | None:
+    """Return the weight of the guidance of a config, None where it is not one number."""
+    weight = guidance.get("weight", 1.0) if isinstance(guidance, Mapping) else guidance
+    return float(weight) if isinstance(weight, int | float) else None
+
+
 def _weighs(trained: Trained) -> bool:
     """Return whether samples of this network may have guidance weights of their own."""
     try:
@@ -175,8 +183,10 @@ def image(text: str, kind: str, shape: tuple[int, ...]) -> np.ndarray:
         data = base64.b64decode(text.partition("base64,")[2] or text, validate=True)
         picture = Image.open(io.BytesIO(data), formats=("PNG", "JPEG"))
         if picture.width * picture.height > PIXELS:
-            raise ConfigError(f"image: {picture.width} x {picture.height}: needs {PIXELS} pixels")
+            raise Image.DecompressionBombError
         picture = ImageOps.exif_transpose(picture).convert("L" if shape[-1] == 1 else "RGB")
+    except Image.DecompressionBombError as error:  # from the header, before pixels are read
+        raise ConfigError(f"image: needs at most {PIXELS} pixels") from error
     except (binascii.Error, UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
         raise ConfigError("image: holds no PNG or JPEG in base64") from error
     fitted = ImageOps.fit(picture, (shape[1], shape[0]), Image.Resampling.LANCZOS)

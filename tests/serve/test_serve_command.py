@@ -1,7 +1,9 @@
 """The command that serves: a real process, signals, and a browser on its page."""
 
+import contextlib
 import json
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -107,8 +109,14 @@ def test_a_visitor_generates_images_on_the_page(started, tmp_path):
 def test_what_cannot_be_served_is_one_line(export, tmp_path):
     """A user would meet a traceback, or a port that answers nothing."""
     (tmp_path / "empty").write_text("\n")
+    e = builder.experiment(
+        config.override(config.load("digits_vp"), [*TINY, "sampling.sampler.name=adaptive"])
+    )
+    Trained(e.denoiser(e.parameters()), e).save(tmp_path / "adaptive")
+    used = socket.create_server(("127.0.0.1", 0))
     cases = [
         ([f"--workdir={tmp_path / 'none'}"], "none"),
+        ([f"--workdir={export}", f"--port={used.getsockname()[1]}"], "Address already in use"),
         ([f"--workdir={export}", f"--keys={tmp_path / 'empty'}"], "holds no key"),
         ([f"--workdir={export}", "--slots=0"], "--slots"),
     ]
@@ -117,3 +125,31 @@ def test_what_cannot_be_served_is_one_line(export, tmp_path):
         told = subprocess.run(line, capture_output=True, text=True, timeout=300)
         assert told.returncode == 2 and message in told.stderr
         assert len(told.stderr.strip().splitlines()) == 1
+    used.close()
+    line = [sys.executable, "-m", "diffjax.serve", f"--workdir={tmp_path / 'adaptive'}", "--port=0"]
+    told = subprocess.run(line, capture_output=True, text=True, timeout=300)
+    assert told.returncode == 2 and "adaptive steps have no rows" in told.stderr.splitlines()[-1]
+
+
+def test_signals_end_a_server_that_compiles_or_is_busy(export, started):
+    """A user would wait for the compiler after ctrl-C, or for a thousand samples."""
+    process, address = started
+    threading.Thread(target=lambda: lost(address), daemon=True).start()
+    while b"diffjax_running 2.0" not in urllib.request.urlopen(f"{address}/metrics").read():
+        time.sleep(0.02)
+    for _ in range(2):
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+    assert process.wait(10) == -signal.SIGTERM
+    line = [sys.executable, "-m", "diffjax.serve", f"--workdir={export}", "--port=0"]
+    with subprocess.Popen(line, stderr=subprocess.PIPE, text=True) as compiling:
+        while "running on" not in compiling.stderr.readline():
+            assert compiling.poll() is None
+        compiling.send_signal(signal.SIGINT)
+        told = compiling.communicate(timeout=30)[1]
+    assert compiling.returncode == 130 and told.strip().endswith("interrupted")
+
+
+def lost(address):
+    with contextlib.suppress(OSError):
+        post(address, steps=1000, num=64)

@@ -5,10 +5,12 @@ import http.client
 import io
 import json
 import random
+import struct
 import threading
 import time
 from contextlib import closing, contextmanager
 from typing import Any, NamedTuple
+from zlib import crc32
 
 import jax
 import numpy as np
@@ -181,7 +183,21 @@ def test_events_count_rows_show_previews_and_end_with_the_samples(client):
     assert np.array_equal([found[0], found[1]], [*map(pixels, alone)])
 
 
+def header(width, height):
+    """Return the first bytes of a PNG, which state its size."""
+    ends = {b"IHDR": struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0), b"IDAT": b""}
+    chunks = [
+        struct.pack(">I", len(x)) + name + x + struct.pack(">I", crc32(name + x))
+        for name, x in ends.items()
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
 BAD = [
+    *(
+        ({"image": base64.b64encode(header(n, n)).decode()}, "image: needs at most 16777216 pixels")
+        for n in (5000, 60_000)
+    ),
     (b"", 422),
     (b"[", 422),
     (b"NaN", 422),
@@ -232,10 +248,16 @@ def test_sizes_names_and_addresses_are_checked(client):
     assert (answer.status, answer.json["error"]["type"]) == (413, "size")
     chunks = (b"x" * 1000 for _ in range(20))
     answer = client.call("POST", "/v1/samples", chunks, {"Content-Type": "application/json"})
-    assert answer.status in (400, 413)
+    assert (answer.status, answer.json["error"]["type"]) == (413, "size")
     answer = client.post("/v1/images/generations", {"prompt": "3", "size": "512x512"})
     assert answer.error == "size=512x512: needs 8x8"
-    assert client.get("/v1/nothing").status == 404 and client.get("/v1/samples").status == 405
+    for path, status, kind in (("/v1/nothing", 404, "address"), ("/v1/samples", 405, "method")):
+        answer = client.get(path)
+        assert (answer.status, answer.json["error"]["type"]) == (status, kind)
+    deep = client.post("/v1/samples", b"[" * 9000)
+    assert (deep.status, deep.json["error"]["type"]) == (400, "malformed")
+    plain = client.call("POST", "/v1/samples", b"{}", {"Content-Type": "text/plain"})
+    assert plain.error.endswith("with the header Content-Type: application/json")
     named = client.call("GET", "/healthz", headers={"X-Request-Id": "abc-1"})
     other = client.call("GET", "/healthz", headers={"X-Request-Id": "a b<script>"})
     assert named.headers["X-Request-Id"] == "abc-1"
@@ -332,6 +354,20 @@ def test_budgets_keys_and_queues_refuse_with_the_time_to_wait(trained):
     with served(trained, slots=1, waiting=3) as client:
         full = client.post("/v1/samples", {"num": 4, "steps": 3})
         assert full.status == 503 and full.headers["Retry-After"] == "5"
+    with served(trained, slots=1, waiting=1, passes=60) as client:
+        assert client.post("/v1/samples", {"num": 2, "steps": 15}).status == 503
+        assert client.post("/v1/samples", {"steps": 25}).status == 200  # nothing was paid for
+
+
+def test_addresses_are_described_with_their_refusals(client):
+    """A client that is generated from the description would not read an error."""
+    described = client.get("/openapi.json").json
+    answers = described["paths"]["/v1/samples"]["post"]["responses"]
+    assert {"400", "401", "413", "422", "429", "500", "503"} <= {*answers}
+    model = answers["422"]["content"]["application/json"]["schema"]["$ref"]
+    assert model.endswith("/Failure")
+    metrics = described["paths"]["/metrics"]["get"]["responses"]["200"]["content"]
+    assert [*metrics] == ["text/plain"]
 
 
 def test_a_failure_of_the_network_is_an_answer(trained, client):
@@ -346,3 +382,14 @@ def test_a_failure_of_the_network_is_an_answer(trained, client):
         assert client.get("/healthz").status == 500
         assert client.get("/readyz").status == 503
         assert client.post("/v1/samples", {}).status == 503
+
+
+def test_other_data_than_images_have_pictures_and_values():
+    """A request for points would end in an internal error."""
+    e = builder.experiment(config.override(config.load("moons_vp"), ["network.width=8"]))
+    with served(Trained(e.denoiser(e.parameters()), e), slots=1) as client:
+        assert client.get("/v1/about").json["guidance"] == 1.0
+        (told,) = client.samples(steps=2, label=1)
+        assert len(told["values"]) == 2 and pixels(told).ndim >= 2
+        sized = client.post("/v1/images/generations", {"prompt": "1", "size": "64x64"})
+        assert (sized.status, sized.error) == (422, "size=64x64: needs auto")
