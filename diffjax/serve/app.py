@@ -200,7 +200,9 @@ def application(begin: Callable[[], Service], limits: Limits) -> FastAPI:
             await asyncio.to_thread(state.service.engine.close, drain=False)
 
     about = {"title": "diffjax", "version": __version__, "docs_url": None, "redoc_url": None}
-    wrong = {code: {"model": Failure} for code in (400, 401, 413, 422, 429, 500, 503)}
+    wrong: dict[int | str, Any] = {
+        code: {"model": Failure} for code in (400, 401, 413, 422, 429, 500, 503)
+    }
     app = FastAPI(lifespan=lifespan, responses=wrong, **about)
     app.state.shared = state
     app.add_middleware(Edge, most=limits.body)
