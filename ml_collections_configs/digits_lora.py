@@ -23,5 +23,5 @@ def get_config() -> ml_collections.ConfigDict:
         data=dict(only=(*range(9), *[9] * 9)),
         adapter=dict(name="lora", where="Block|Attention|Embedding", rank=8),
         optimizer=dict(learning_rate=5e-3, warmup=20),
-        train=dict(steps=150, sample_every=150),
+        train=dict(steps=500, sample_every=250),
     )
