@@ -98,7 +98,9 @@ class Autoencoding(Objective):
     that the decoder tolerates the errors of generated latents (arXiv:2510.11690). equivariance: the
     share of each batch whose latents are halved in size and turned by quarter turns, at random,
     before they are decoded, to be compared with the images halved and turned (arXiv:2502.09509,
-    eq. 4; there the factor is random in [1/4, 1]).
+    eq. 4). The published code differs: a batch as a whole draws one factor from 8/32, ..., 31/32
+    and one turn, never none; a smaller image counts by its number of values, here as much as any
+    other; and an eighth of the batches are images made smaller before they are encoded.
 
     adversarial_weight: the factor of the adaptive weight lambda, 0 for no discriminator.
     adversarial_start: the number of steps without it. discriminator: an entry of
