@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from diffjax.arrays import Params, pytree
+from diffjax.files import reason
 from diffjax.nets.autoencoder import Autoencoder
 
 Image = Float[Array, "b h w c"]
@@ -89,9 +90,18 @@ class Codec:
         return x if low == -1 else 2 * (x - low) / (1 - low) - 1
 
     def latent_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Return the shape (h, w, Z) of the latent of an image (H, W, C)."""
+        """Return the shape (h, w, Z) of the latent of an image (H, W, C).
+
+        Raises ValueError for images that the codec cannot encode, or returns in another shape.
+        """
         x = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
-        return tuple(jax.eval_shape(self.encode, x).shape[1:])
+        try:
+            latent = tuple(jax.eval_shape(self.encode, x).shape[1:])
+        except Exception as error:  # of any part of the network that meets the wrong shape
+            raise ValueError(f"does not encode images {shape} ({reason(error)})") from error
+        if (again := self.image_shape(latent)) != tuple(shape):
+            raise ValueError(f"returns images {again} for images {shape}")
+        return latent
 
     def image_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Return the shape (H, W, C) of the image of a latent (h, w, Z)."""

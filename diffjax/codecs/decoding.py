@@ -99,12 +99,10 @@ class Decoding:
         """
         devices, codec = self._placed
         pixels = max(math.prod(shape[:2]), math.prod(x.shape[1:3]))
-        size = -(-max(PIXELS // pixels, 1) // devices.parts) * devices.parts
         result = np.empty((len(x), *shape), np.float32)
-        for start in range(0, len(x), size):
-            index = np.minimum(np.arange(start, start + size), len(x) - 1)
+        for index, count in devices.batches(len(x), max(PIXELS // pixels, 1)):
             batch = devices.whole(function(codec, devices.put(np.asarray(x[index], np.float32), 0)))
-            result[start : start + size] = batch[: len(x) - start]
+            result[index[:count]] = batch[:count]
         return result
 
 

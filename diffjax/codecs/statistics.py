@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 
 from diffjax.codecs.base import Codec, Normalisation
 from diffjax.devices.mesh import layout
+from diffjax.nets.autoencoder import divergence
 from diffjax.progress import Progress
 
 
@@ -53,15 +54,13 @@ def statistics(
     """
     devices = layout()
     raw = devices.put(dataclasses.replace(codec, normalisation=Normalisation()))
-    size = -(-min(batch_size, num) // devices.parts) * devices.parts
     sums = []
     with Progress("latents", num, "image") as progress:
-        for start in range(0, num, size):
-            place = np.arange(start, start + size)
-            x = np.asarray(images(np.minimum(place, num - 1)), np.float32)
-            counts = np.float32(place < num)
+        for index, count in devices.batches(num, min(batch_size, num)):
+            x = np.asarray(images(index), np.float32)
+            counts = np.float32(np.arange(len(index)) < count)
             sums.append(devices.whole(_sums(raw, *devices.put((x, counts), 0))))
-            progress.advance(int(counts.sum()))
+            progress.advance(count)
     count, mean, square, kl = np.asarray(sums, np.float64).sum(0)
     mean, square = mean / count, square / count
     return Latents(mean, np.sqrt(square - mean**2), kl / count)
@@ -72,6 +71,5 @@ def _sums(codec: Codec, x: Array, counts: Array) -> tuple[Array, ...]:
     """Return the number of values per channel, and sums of mean, square and divergence, (Z,)."""
     mean, std = codec.moments(x)
     total = lambda a: jnp.einsum("b,bhwz->z", counts, a)
-    square = mean**2 + std**2
-    kl = (square - 1) / 2 - jnp.log(std)
+    square, kl = mean**2 + std**2, divergence(mean, 2 * jnp.log(std))
     return total(jnp.ones_like(mean)), total(mean), total(square), total(kl)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import abc
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -178,6 +178,19 @@ class Layout:
         """Return the rows of a batch that the devices of this process need, in ascending order."""
         slices = self.split(0).addressable_devices_indices_map((batch_size,)).values()
         return np.unique([np.arange(batch_size)[i] for i in slices if i is not None])
+
+    def batches(self, num: int, size: int) -> Iterator[tuple[np.ndarray, int]]:
+        """Yield the rows of batches of one size that cover `num` rows, and how many of them count.
+
+        The last batch is filled up with the last row, so that one program serves all batches. size:
+        rounded up to a multiple of the parts of a batch.
+
+        >>> [(rows.tolist(), count) for rows, count in layout(jax.devices()[:1]).batches(3, 2)]
+        [([0, 1], 2), ([2, 2], 1)]
+        """
+        size = -(-size // self.parts) * self.parts
+        for start in range(0, num, size):
+            yield np.minimum(np.arange(start, start + size), num - 1), min(size, num - start)
 
     def place(self, stack: PyTree) -> PyTree:
         """Place batches (K, B, ...) on the devices, with the axis B split over the mesh.

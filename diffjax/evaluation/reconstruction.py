@@ -46,20 +46,17 @@ def reconstruct(
     Raises ValueError for images that are too small for the perceptual distance.
     """
     devices, num = layout(), len(x)
-    size = -(-min(batch_size, num) // devices.parts) * devices.parts
     codec, params = devices.put((codec, distance.params))
     parts, rows = [], []
     with Progress("reconstructions", num, "image") as progress:
-        for start in range(0, num, size):
-            index = np.minimum(np.arange(start, start + size), num - 1)
+        for index, count in devices.batches(num, min(batch_size, num)):
             batch = devices.put(np.asarray(form.items.normalise(x[index]), np.float32), 0)
             stored = form.denormalise(devices.whole(_there_and_back(codec, batch)))
             back = devices.put(np.asarray(form.items.normalise(stored), np.float32), 0)
-            keep = min(size, num - start)
             each = devices.whole(_compared(distance.apply, params, batch, back))
-            rows.append({name: value[:keep] for name, value in each.items()})
-            parts.append(stored[:keep])
-            progress.advance(keep)
+            rows.append({name: value[:count] for name, value in each.items()})
+            parts.append(stored[:count])
+            progress.advance(count)
     values = {name: float(np.concatenate([r[name] for r in rows]).mean()) for name in rows[0]}
     return Reconstructed(np.concatenate(parts), values)
 
@@ -68,12 +65,7 @@ def check(codec: Codec, form: Form) -> None:
     """Raise ValueError for data that the codec does not map to images of the same shape."""
     if form.kind != "image":
         raise ValueError(f"the items are {form.items.noun}s; a codec needs images")
-    try:
-        shape = codec.image_shape(codec.latent_shape(form.shape))
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"images {form.shape} do not fit the codec: {error}") from error
-    if shape != form.shape:
-        raise ValueError(f"the codec returns images {shape} for images {form.shape}")
+    codec.latent_shape(form.shape)
 
 
 @jax.jit

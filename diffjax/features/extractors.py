@@ -69,15 +69,11 @@ def extract(extractor: Extractor, x: np.ndarray, batch_size: int = 64) -> Arrays
     """
     if not len(x):
         raise ValueError(f"{extractor.name}: features of no items; needs at least 1 item")
-    devices = layout().size
-    size = -(-min(batch_size, len(x)) // devices) * devices
     parts = []
     with Progress(f"features {extractor.name}", len(x), "item") as progress:
-        for start in range(0, len(x), size):
-            part = x[start : start + size]
-            filled = part if len(part) == size else np.resize(part, (size, *part.shape[1:]))
-            parts.append({k: v[: len(part)] for k, v in extractor.run(filled).items()})
-            progress.advance(len(part))
+        for rows, count in layout().batches(len(x), min(batch_size, len(x))):
+            parts.append({k: v[:count] for k, v in extractor.run(x[rows]).items()})
+            progress.advance(count)
     return {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}
 
 

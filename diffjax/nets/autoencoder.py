@@ -54,6 +54,17 @@ class Autoencoder(Network):
     last: tuple[str, ...] = ("decoder", "last", "kernel")
 
 
+def divergence(
+    mean: Float[Array, "b *d z"], logvar: Float[Array, "b *d z"]
+) -> Float[Array, "b *d z"]:
+    """Return the KL divergence of N(mean, exp(logvar)) from N(0, 1) per value, in nats.
+
+    >>> divergence(jnp.array([[2.0]]), jnp.array([[0.0]])).tolist()
+    [[2.0]]
+    """
+    return (mean**2 + jnp.exp(logvar) - 1 - logvar) / 2
+
+
 class ResidualBlock(nn.Module):
     """Residual block without an embedding: twice norm, silu and convolution, + input."""
 

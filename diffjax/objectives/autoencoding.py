@@ -29,7 +29,7 @@ from diffjax.checks import at_least, within
 from diffjax.denoiser import Model
 from diffjax.features.lpips import DISTANCES, Distance, edges
 from diffjax.features.similarity import psnr, ssim
-from diffjax.nets.autoencoder import Autoencoder
+from diffjax.nets.autoencoder import Autoencoder, divergence
 from diffjax.nets.discriminator import DISCRIMINATORS, PatchGAN
 from diffjax.objectives.adversarial import Terms, decoded, linear, terms
 from diffjax.objectives.base import (
@@ -49,17 +49,6 @@ EMPTY, RUNAWAY = 0.01, 100.0
 which it runs away."""
 BEGUN = 500
 """Number of steps after which empty channels are reported."""
-
-
-def divergence(
-    mean: Float[Array, "b *d z"], logvar: Float[Array, "b *d z"]
-) -> Float[Array, "b *d z"]:
-    """Return the KL divergence of N(mean, exp(logvar)) from N(0, 1) per value, in nats.
-
-    >>> divergence(jnp.array([[2.0]]), jnp.array([[0.0]])).tolist()
-    [[2.0]]
-    """
-    return (mean**2 + jnp.exp(logvar) - 1 - logvar) / 2
 
 
 def halved(x: Float[Array, "b h w c"]) -> Float[Array, "b i j c"]:

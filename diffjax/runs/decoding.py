@@ -15,6 +15,7 @@ from jaxtyping import Float
 from diffjax.codecs import Codec
 from diffjax.config import ConfigError
 from diffjax.data.form import Form, labelled
+from diffjax.devices.mesh import layout
 from diffjax.files import ending
 from diffjax.runs.images import HELD_OUT, images
 from diffjax.runs.starts import stored
@@ -101,12 +102,10 @@ def in_batches(
 
     decode: a result of `decoder_of`.
     """
-    size = min(size, len(latents))
-    parts = []
-    for start in range(0, len(latents), size):
-        index = np.minimum(np.arange(start, start + size), len(latents) - 1)
-        parts.append(np.asarray(_called(decode, latents[index]))[: len(latents) - start])
-    return np.concatenate(parts)
+    batches = layout().batches(len(latents), min(size, len(latents)))
+    return np.concatenate(
+        [np.asarray(_called(decode, latents[index]))[:count] for index, count in batches]
+    )
 
 
 @jax.jit

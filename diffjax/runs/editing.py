@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Key
 from diffjax import builder
 from diffjax.arrays import keys_at, stream, taken
 from diffjax.config import ConfigError
+from diffjax.devices.mesh import layout
 from diffjax.inverse.editing import invert, noises
 from diffjax.inverse.inpainting import inpainting
 from diffjax.inverse.kernels import kernels
@@ -141,15 +142,12 @@ class Editing:
         purpose: str,
     ) -> tuple[np.ndarray, ...]:
         """Apply a function of images, conditions and keys to equal batches of all images."""
-        size = min(self.batch_size, len(x0))
         parts, refuse = [], builder.refuse("--sampler")
         with Progress(purpose, len(x0), "image") as progress:
-            for start in range(0, len(x0), size):
-                index = np.minimum(np.arange(start, start + size), len(x0) - 1)
+            for index, count in layout().batches(len(x0), min(self.batch_size, len(x0))):
                 keys = keys_at(stream(self.seed, "edit"), jnp.asarray(index))
                 rows = {name: jnp.asarray(values[index]) for name, values in cond.items()}
                 results = refuse(each)(jnp.asarray(x0[index]), rows, keys)
-                count = min(size, len(x0) - start)
                 parts.append([np.asarray(result)[:count] for result in results])
                 progress.advance(count)
         return tuple(np.concatenate(part) for part in zip(*parts, strict=True))

@@ -162,8 +162,7 @@ class Restoration:
     def _steered(self, way: Particles, cond: dict[str, np.ndarray]) -> Iterator[np.ndarray]:
         """Draw one particle per sample by its weight, in batches of samples of equal size."""
         size = min(self.num, max(1, self.batch_size // way.count))
-        for start in range(0, self.num, size):
-            index = np.minimum(np.arange(start, start + size), self.num - 1)
+        for index, count in layout().batches(self.num, size):
             keys = keys_at(stream(self.seed, "particles"), jnp.asarray(index))
             pick = keys_at(stream(self.seed, "particle"), jnp.asarray(index))
             x, keys = swarm(self.denoise.sde, keys, way.count, self.shape, self.plan.start)
@@ -178,7 +177,7 @@ class Restoration:
                 cond={name: jnp.asarray(rows[index]) for name, rows in cond.items()},
                 guidance=way.inside,
             )
-            yield np.asarray(steered.one(pick))[: self.num - start]
+            yield np.asarray(steered.one(pick))[:count]
 
 
 def restoration(
