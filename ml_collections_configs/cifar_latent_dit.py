@@ -18,7 +18,8 @@ def get_config() -> ml_collections.ConfigDict:
     return parts.changed(
         digits_latent_dit.get_config().to_dict(),
         data=dict(name="latents:data/cifar_vae_latents", codec="runs/cifar_vae", labels=True),
-        network=dict(width=256, depth=8, heads=4),
+        network=dict(width=128, depth=4, patch=2),
         optimizer=dict(learning_rate=1e-3),
-        train=dict(steps=20_000, batch_size=128, sample_every=5000, checkpoint_every=1000),
+        sampling=dict(sampler=dict(name="dpmpp_2m"), steps=16),
+        train=dict(steps=800, batch_size=32, sample_every=400, checkpoint_every=200),
     )

@@ -1,0 +1,333 @@
+"""How good are images from pixels and from latents, by the time of training?
+
+    TFDS_DATA_DIR=... python -m experiments.latent.study --runs=runs/latent --out=experiments/latent
+    python -m experiments.latent.study --data emoji --parts vae pixels latents
+
+An autoencoder of factor 2 is trained, and then two branches of it with its encoder fixed, with and
+without a discriminator, and one branch with equivariance. One DiT, with as many tokens of the same
+width, trains on pixels, on latents, and on the equivariant latents. Its samples are compared with
+training images by Frechet distances in pixels and in the features of the small classifier, with
+their floors, at several steps. Reconstructions have the distance that latents cannot go below.
+Writes latent.json, of which what is there is neither trained nor measured again, and pictures.
+After an interruption the same command resumes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import functools
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diffjax import builder, cli, plot
+from diffjax.codecs import Codec, Decoding
+from diffjax.config import Stopped, override
+from diffjax.config import load as load_config
+from diffjax.evaluation import Real, reconstruction
+from diffjax.evaluation.gaussian import frechet_with_floor
+from diffjax.features import DISTANCES
+from diffjax.features.extractors import extract
+from diffjax.files import read_arrays, write_arrays, write_text
+from diffjax.runs.launch import interrupted, launch
+from diffjax.runs.subject import data_section
+from diffjax.runs.trained import load
+from diffjax.tools import encode
+from diffjax.training.workdir import provenance
+from experiments.latent import clock
+from experiments.markdown import number, table
+
+FILE, COMMAND = "latent.json", ("experiments.latent.study",)
+NUM, REAL, SPLITS, SHOWN = 1000, 4000, 4, 20
+"""Samples of each measurement, training images at most, pairs of halves, and samples shown."""
+FEATURES = ("pixels", "classifier")
+CLOCK = 'train.writers=("experiments.latent.clock:Clock",)'
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set of images: its source, the configs of autoencoder and network, and lengths.
+
+    flips: whether mirrored images are encoded too. stages: the steps of the network at which
+    samples are measured. branches: the steps of each branch of the autoencoder, 0 for none.
+    """
+
+    source: str
+    vae: str
+    network: str
+    flips: bool
+    stages: tuple[int, ...]
+    branches: int = 0
+
+
+DATA = {
+    "cifar": Data("tfds:cifar10", "cifar_vae", "cifar_latent_dit", True, (400, 800), 400),
+    "emoji": Data("emoji", "emoji_vae", "emoji_latent", False, (400, 800)),
+}
+FIXED = "optimizer.rates={'log_scale': 10.0, 'encoder': 0.0}"
+BRANCHES = {
+    "decoder": (FIXED,),
+    "discriminator": (
+        FIXED,
+        "loss.adversarial_weight=0.5",
+        "loss.discriminator=patch_gan:channels=32,layers=2",
+    ),
+    "equivariance": ("loss.equivariance=0.5",),
+}
+"""Changes of the config, for autoencoders that begin with the weights of the first one."""
+NETWORKS = {"pixels": "", "latents": "vae", "equivariant": "equivariance"}
+"""The autoencoder in whose latents each network is trained."""
+DECODERS = {"latents": ("decoder", "discriminator")}
+"""Further decoders of the latents of a network: branches with the encoder of its autoencoder."""
+PARTS = ("vae", *BRANCHES, *NETWORKS)
+
+
+class Study:
+    """The study of one data set, with its runs in a folder; results go to `rows`.
+
+    write: a function that stores the results of all data sets.
+    """
+
+    def __init__(self, data: Data, runs: Path, rows: dict[str, Any], write: Callable[[], None]):
+        self.data, self.runs, self.rows, self.write = data, runs, rows, write
+
+    @functools.cached_property
+    def real(self) -> dict[str, Real]:
+        """The training images by features, of which the classifier is fitted once."""
+        source, reading = builder.construct_data(data_section(self.data.source), "source")
+        self.runs.mkdir(parents=True, exist_ok=True)
+        construct = lambda name: builder.construct_features(name, "features")
+        return {k: Real(source, reading, REAL, self.runs, construct(k)) for k in FEATURES}
+
+    def distances(self, x: np.ndarray) -> dict[str, Any]:
+        """Return the distance of images x to every second training image, with its floor."""
+        found = {}
+        for name, real in self.real.items():
+            of_x = extract(real.extractor, x)["pool"]
+            result = frechet_with_floor(of_x, real.features[::2], splits=SPLITS)
+            found[name] = {k: round(getattr(result, k), 4) for k in ("distance", "floor")}
+        return found
+
+    def codec(self, name: str) -> Codec:
+        """Return a trained autoencoder."""
+        return builder.construct_codec(str(self.runs / name), name)
+
+    def vae(self, name: str) -> None:
+        """Train the autoencoder or a branch of it, and measure its reconstructions."""
+        run, begin, changes = self.runs / name, None, [CLOCK]
+        if name in BRANCHES:
+            steps, begin = self.data.branches, self.runs / "vae"
+            lengths = {k: steps for k in ("steps", "sample_every", "held_out_every")}
+            changes += [f"train.{k}={v}" for k, v in lengths.items()]
+            changes += [f"optimizer.schedule.length={steps}", "optimizer.learning_rate=1e-3"]
+            changes += ["train.checkpoint_every=200", *BRANCHES[name]]
+        config = override(load_config(self.data.vae), changes)
+        step = launch(config, run, resume_from=begin, resume_partial=bool(begin), command=COMMAND)
+        row = {"steps": step, "seconds_per_step": round(clock.seconds_per_step(run), 4)}
+        self.rows[name] = row | {"reconstruction": self.reconstructed(self.codec(name))}
+
+    def reconstructed(self, codec: Codec) -> dict[str, Any]:
+        """Return similarities on test images, and distances of the other half of the training."""
+        edges, real = DISTANCES["edges"](), self.real["pixels"]
+        test, train = real.test, real.train
+        rebuild = lambda items, x: reconstruction.reconstruct(codec, items.form, x, edges)
+        values = rebuild(test, test.x[:NUM]).values
+        num = {"test_images": len(test.x[:NUM])}
+        found = self.distances(rebuild(train, train.x[1::2][:NUM]).x)
+        return num | {k: round(values[k], 4) for k in ("psnr", "ssim")} | {"frechet": found}
+
+    def encoded(self, name: str) -> Path:
+        """Return the folder of the latents of an autoencoder, which are encoded once."""
+        out, seconds = self.runs / f"{name}-latents", self.rows[name].get("encode_seconds", 0)
+        if not (out / "encoded.json").exists():
+            asked = {"source": self.data.source, "codec": str(self.runs / name), "batch_size": 64}
+            began = time.process_time()
+            try:
+                encode.encoding(argparse.Namespace(**asked, flips=self.data.flips)).run(out)
+            finally:
+                spent = round(time.process_time() - began, 1)
+                self.rows[name]["encode_seconds"] = seconds + spent
+                self.write()
+        return out
+
+    def network(self, name: str) -> None:
+        """Train a network to each stage, and measure its samples there."""
+        run, codec = self.runs / name, NETWORKS[name]
+        if codec:
+            latents = self.encoded(codec)
+            changes = [f"data.name=latents:{latents}", f"data.codec={self.runs / codec}"]
+        else:
+            flip = f"data.flip={self.data.flips}"
+            changes = [f"data.name={self.data.source}", "data.codec=", "network.patch=4", flip]
+        row = self.rows.setdefault(name, {"stages": {}})
+        for steps in self.data.stages:
+            fields = [CLOCK, *changes, f"train.steps={steps}", "train.sample_every=400"]
+            if str(steps) not in row["stages"]:
+                launch(override(load_config(self.data.network), fields), run, command=COMMAND)
+                row["seconds_per_step"] = round(clock.seconds_per_step(run), 4)
+                row["stages"][str(steps)] = self.sampled(name, run, steps)
+                self.write()
+
+    def sampled(self, name: str, run: Path, steps: int) -> dict[str, Any]:
+        """Return the distances of the samples of a run, and store its first samples."""
+        trained = load(run)
+        samples = trained.sample(NUM, seed=0, batch_size=250, latents=True)
+        if not NETWORKS[name]:
+            return self.shown(f"{name}-{steps}", samples.x)
+        last = steps == self.data.stages[-1] and self.data.branches
+        decoders = [NETWORKS[name], *(DECODERS.get(name, ()) if last else ())]
+        form = dataclasses.replace(trained.experiment.form, units=())
+        found = {}
+        for decoder in decoders:
+            images = Decoding(form, self.codec(decoder))(samples.x)
+            found[decoder] = self.shown(f"{name}-{steps}-{decoder}", images)
+        first = found.pop(NETWORKS[name])
+        return first | ({"decoders": found} if found else {})
+
+    def shown(self, name: str, x: np.ndarray) -> dict[str, Any]:
+        """Return the distances of images, and store the first of them."""
+        write_arrays(self.runs / "shown" / f"{name}.npz", {"x": x[:SHOWN]})
+        found = self.distances(x)
+        print(f"{name}: {found}", flush=True)
+        return found
+
+    def run(self, parts: Sequence[str]) -> None:
+        """Train and measure parts, each after those that it needs, unless the file has them."""
+        for name in parts:
+            if name in BRANCHES and not self.data.branches:
+                continue
+            if name in NETWORKS:
+                if NETWORKS[name] in ("", "vae") or self.data.branches:
+                    self.network(name)
+            elif name not in self.rows:
+                self.vae(name)
+                self.write()
+
+
+def of_reconstruction(rows: dict[str, Any]) -> list[list[str]]:
+    """Return lines of the table of autoencoders."""
+    lines = []
+    for name in (name for name in ("vae", *BRANCHES) if name in rows):
+        row = rows[name]
+        found = row["reconstruction"]
+        cost = f"{row['steps']:,} x {row['seconds_per_step']:.3f}"
+        lines.append([name, cost, f"{found['psnr']:.2f}", f"{found['ssim']:.4f}"])
+        lines[-1] += [ratio(found["frechet"][k]) for k in FEATURES]
+    return lines
+
+
+def ratio(result: dict[str, float]) -> str:
+    """Return a distance and its multiple of the floor."""
+    return f"{number(result['distance'])} ({number(result['distance'] / result['floor'])})"
+
+
+def of_networks(rows: dict[str, Any]) -> list[list[str]]:
+    """Return lines of the table of networks: a line for each stage."""
+    lines = []
+    for name in (name for name in NETWORKS if name in rows):
+        row = rows[name]
+        for steps, found in row["stages"].items():
+            seconds = f"{int(steps) * row['seconds_per_step']:.0f}"
+            cells = lambda found: [ratio(found[k]) for k in FEATURES]
+            lines.append([name, f"{int(steps):,}", seconds, *cells(found)])
+            for decoder, other in found.get("decoders", {}).items():
+                lines.append([f"{name}, by {decoder}", f"{int(steps):,}", seconds, *cells(other)])
+    return lines
+
+
+def of_costs(rows: dict[str, Any]) -> list[list[str]]:
+    """Return lines of the table of CPU seconds before a network of latents can train."""
+    lines = []
+    for name in (k for k in ("vae", "equivariance") if "encode_seconds" in rows.get(k, {})):
+        trained = sum(
+            rows[k]["steps"] * rows[k]["seconds_per_step"] for k in dict.fromkeys(("vae", name))
+        )
+        lines.append([name, f"{trained:.0f}", f"{rows[name]['encode_seconds']:.0f}"])
+    return lines
+
+
+def tables(folder: Path) -> dict[str, str]:
+    """Return the tables of the README by name."""
+    report = json.loads((folder / FILE).read_text())
+    heads = [f"{name}: distance (over floor)" for name in FEATURES]
+    by_name = {}
+    for data in (data for data in DATA if data in report):
+        rows = report[data]
+        head = ["autoencoder", "steps x CPU s", "PSNR", "SSIM", *heads]
+        by_name[f"latent-{data}-codecs"] = table(head, of_reconstruction(rows))
+        head = ["network", "steps", "CPU s", *heads]
+        by_name[f"latent-{data}"] = table(head, of_networks(rows))
+        head = ["latents of", "CPU s of its training", "CPU s of encoding"]
+        by_name[f"latent-{data}-costs"] = table(head, of_costs(rows))
+    return by_name
+
+
+def curves(rows: dict[str, Any], features: str) -> np.ndarray:
+    """Draw distances over their floor against the CPU seconds of the network's training."""
+    series = {}
+    for name in (name for name in NETWORKS if name in rows):
+        row = rows[name]
+        seconds = [int(steps) * row["seconds_per_step"] for steps in row["stages"]]
+        ratios = [s[features]["distance"] / s[features]["floor"] for s in row["stages"].values()]
+        series[name] = np.array(seconds), np.array(ratios)
+    if "vae" in rows:
+        found = rows["vae"]["reconstruction"]["frechet"][features]
+        ends = np.array([min(s[0].min() for s in series.values()), series["pixels"][0].max()])
+        series["reconstructions"] = ends, np.full(2, found["distance"] / found["floor"])
+    label = f"Frechet distance / floor, {features}"
+    return plot.lines(series, x="CPU seconds of the network's training", y=label, log="xy")
+
+
+def picture(folder: Path) -> np.ndarray:
+    """Draw the first samples of every network and decoder, a row each."""
+    names = sorted(folder.glob("*.npz"), key=lambda path: path.stat().st_mtime)
+    rows = [read_arrays(path)["x"] for path in names]
+    return plot.strips(rows, [path.stem for path in names], [])
+
+
+def flags() -> argparse.ArgumentParser:
+    """Return the parser of the study's flags."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=cli.Formatter)
+    parser.add_argument("--runs", type=Path, default=Path("runs/latent"))
+    parser.add_argument("--out", type=Path, default=Path("experiments/latent"))
+    parser.add_argument("--data", nargs="+", choices=DATA, default=[*DATA])
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=[*PARTS])
+    return parser
+
+
+def main() -> int:
+    """Run the study, print its tables, and return the exit code."""
+    asked = flags().parse_args()
+    asked.out.mkdir(parents=True, exist_ok=True)
+    cli.set_up_jax()
+    path = asked.out / FILE
+    about = {"num": NUM, "real": REAL, "splits": SPLITS}
+    report = json.loads(path.read_text()) if path.exists() else {}
+    report = report if report.get("about") == about else {"about": about}
+    report |= provenance()
+    write = lambda: write_text(path, json.dumps(report, indent=1) + "\n")
+    for name in asked.data:
+        rows = report.setdefault(name, {})
+        study = Study(DATA[name], asked.runs.resolve() / name, rows, write)
+        try:
+            study.run(asked.parts)
+        except Stopped as stopped:
+            return interrupted(stopped, COMMAND[0])
+        shown = study.runs / "shown"
+        if "pixels" in rows and shown.exists():
+            plot.save(asked.out / f"{name}-samples.png", picture(shown))
+            for features in FEATURES:
+                plot.save(asked.out / f"{name}-{features}.png", curves(rows, features))
+    for name, text in tables(asked.out).items():
+        print(f"\n{name}\n\n{text}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,21 @@
+"""Emoji by style, in the latents of emoji_vae: a small DiT, flow matching.
+
+python -m diffjax.train --config=configs/emoji_vae.py --workdir=runs/emoji_vae
+python -m diffjax.tools.encode emoji --codec=runs/emoji_vae --out=data/emoji_vae_latents
+python -m diffjax.train --config=configs/emoji_latent.py --workdir=runs/emoji_latent
+
+Other places are `--config.data.name=latents:PATH --config.data.codec=RUN`. The same network on
+pixels is `--config.data.name=emoji --config.data.codec= --config.network.patch=4`. No result was
+measured yet.
+"""
+
+import ml_collections
+
+from ml_collections_configs import cifar_latent_dit, parts
+
+
+def get_config() -> ml_collections.ConfigDict:
+    return parts.changed(
+        cifar_latent_dit.get_config().to_dict(),
+        data=dict(name="latents:data/emoji_vae_latents", codec="runs/emoji_vae", labels=True),
+    )
