@@ -15,6 +15,6 @@ def get_config() -> ml_collections.ConfigDict:
     return parts.changed(
         cifar_vae.get_config().to_dict(),
         data=dict(name="emoji", flip=False, labels=False),
-        optimizer=dict(schedule=dict(name="cosine", length=2500)),
-        train=dict(steps=2500, held_out=325),
+        optimizer=dict(schedule=dict(name="cosine", length=1500)),
+        train=dict(steps=1500, held_out=325, sample_every=500, held_out_every=500),
     )
