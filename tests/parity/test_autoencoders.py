@@ -8,8 +8,10 @@ import jax.numpy as jnp
 import make_dit
 import numpy as np
 import pytest
+from commands import ended, one_device
 from make_autoencoders import CASES, LABELS, SIDE, STEPS, noise
 from make_features import drawn
+from PIL import Image
 from programs import quick
 from rows import sampled
 
@@ -106,6 +108,35 @@ def test_dit_and_its_autoencoder_give_the_images_of_the_original():
     codec = codecs.CODECS["kl"](contents("sd")[0])
     image = jax.jit(codec.decode)(jnp.asarray(latents, jnp.float32))
     assert np.abs(image - last(STORED["pipeline/image"])).max() < 1e-3
+
+
+@pytest.mark.thorough
+def test_commands_convert_dit_with_its_autoencoder_and_write_its_images(tmp_path, monkeypatch):
+    """A user of the commands would get other pictures than the library decodes."""
+    shapes = json.loads(str(np.load(Path(__file__).with_name("dit.npz"))["dit/shapes"]))
+    tensors = {k: make_dit.drawn(k, tuple(s)) for k, s in shapes.items()}
+    write(tmp_path / "dit.safetensors", tensors, {})
+    folder, run = tmp_path / "vae", tmp_path / "run"
+    folder.mkdir()
+    published = contents("sd")[0]
+    write(folder / "diffusion_pytorch_model.safetensors", published.tensors, {})
+    (folder / "config.json").write_text(json.dumps(published.config))
+    small = make_dit.SMALL
+    stated = (f"--set=heads={small['num_heads']}", f"--set=size={small['input_size']}")
+    flags = ("--family=dit", *stated, f"--config.data.codec={folder}", f"--out={run}")
+    asked = (f"--workdir={run}", "--num=2", "--label=1", "--guidance=1", "--steps=3")
+    with one_device():
+        assert ended(monkeypatch, "tools.convert", str(tmp_path / "dit.safetensors"), *flags) == 0
+        assert ended(monkeypatch, "sample", *asked, f"--out={tmp_path / 'images'}") == 0
+        raw = f"--out={tmp_path / 'z.npz'}"
+        assert ended(monkeypatch, "sample", *asked, "--latents", raw) == 0
+        z = np.load(tmp_path / "z.npz")["arr_0"]
+        decoded = np.asarray(jax.jit(codecs.CODECS["kl"](published).decode)(z))
+    for k, image in enumerate(decoded):
+        with Image.open(tmp_path / "images" / f"{k:06d}.png") as picture:
+            apart = np.asarray(picture) - np.clip(127.5 * (image + 1), 0, 255)
+        assert np.abs(apart).max() < 0.51
+    assert decoded.std() > 0.05 and np.abs(decoded[0] - decoded[1]).max() > 0.05
 
 
 def same(ours, theirs):
