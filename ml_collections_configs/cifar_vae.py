@@ -4,7 +4,7 @@ TFDS_DATA_DIR=... python -m diffjax.train --config=configs/cifar_vae.py --workdi
 TFDS_DATA_DIR=... python -m diffjax.tools.codec runs/cifar_vae --num=2000
 
 Factor 4 is `--config.network.multipliers=(1,2,4)`, a discriminator for the second half of training
-`--config.loss.adversarial_weight=0.5 --config.loss.adversarial_start=2500
+`--config.loss.adversarial_weight=0.5 --config.loss.adversarial_start=1250
 --config.loss.discriminator.layers=2`. Sized for CPU cores; no result was measured yet.
 """
 
@@ -19,13 +19,13 @@ def get_config() -> ml_collections.ConfigDict:
         data=dict(name="tfds:cifar10", flip=True, labels=False),
         network=dict(latent=4),
         loss=dict(kl_weight=0.01),
-        optimizer=dict(schedule=dict(name="cosine", length=5000)),
+        optimizer=dict(schedule=dict(name="cosine", length=2500)),
         train=dict(
-            steps=5000,
+            steps=2500,
             batch_size=16,
-            sample_every=2500,
+            sample_every=500,
             checkpoint_every=500,
-            held_out_every=2500,
+            held_out_every=500,
             held_out=200,
             samples=64,
         ),

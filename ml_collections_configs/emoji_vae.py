@@ -15,6 +15,8 @@ def get_config() -> ml_collections.ConfigDict:
     return parts.changed(
         cifar_vae.get_config().to_dict(),
         data=dict(name="emoji", flip=False, labels=False),
-        optimizer=dict(schedule=dict(name="cosine", length=1500)),
-        train=dict(steps=1500, held_out=325, sample_every=500, held_out_every=500),
+        optimizer=dict(schedule=dict(name="cosine", length=1200)),
+        train=dict(
+            steps=1200, checkpoint_every=400, sample_every=400, held_out_every=400, held_out=325
+        ),
     )

@@ -85,7 +85,7 @@ NETWORKS = {"pixels": "", "latents": "vae", "equivariant": "equivariance"}
 """The autoencoder in whose latents each network is trained."""
 DECODERS = {"latents": ("decoder", "discriminator")}
 """Further decoders of the latents of a network: branches with the encoder of its autoencoder."""
-PARTS = ("vae", *BRANCHES, *NETWORKS)
+PARTS = ("vae", *BRANCHES, *NETWORKS, "measure")
 
 
 class Study:
@@ -130,17 +130,15 @@ class Study:
         config = override(load_config(self.data.vae), changes)
         step = launch(config, run, resume_from=begin, resume_partial=bool(begin), command=COMMAND)
         row = {"steps": step, "seconds_per_step": round(clock.seconds_per_step(run), 4)}
-        self.rows[name] = row | {"reconstruction": self.reconstructed(self.codec(name))}
+        self.rows[name] = row | self.reconstructed(name)
 
-    def reconstructed(self, codec: Codec) -> dict[str, Any]:
-        """Return similarities on test images, and distances of the other half of the training."""
-        edges, real = DISTANCES["edges"](), self.real["pixels"]
-        test, train = real.test, real.train
-        rebuild = lambda items, x: reconstruction.reconstruct(codec, items.form, x, edges)
-        values = rebuild(test, test.x[:NUM]).values
-        num = {"test_images": len(test.x[:NUM])}
-        found = self.distances(rebuild(train, train.x[1::2][:NUM]).x)
-        return num | {k: round(values[k], 4) for k in ("psnr", "ssim")} | {"frechet": found}
+    def reconstructed(self, name: str) -> dict[str, Any]:
+        """Return similarities on test images, and store reconstructions of training images."""
+        codec, edges, real = self.codec(name), DISTANCES["edges"](), self.real["pixels"]
+        rebuild = lambda items, x: reconstruction.reconstruct(codec, items.form, x[:NUM], edges)
+        self.store(f"{name}-reconstruction", rebuild(real.train, real.train.x[1::2]).x)
+        values = rebuild(real.test, real.test.x).values
+        return {k: round(values[k], 4) for k in ("psnr", "ssim")}
 
     def encoded(self, name: str) -> Path:
         """Return the folder of the latents of an autoencoder, which are encoded once."""
@@ -165,44 +163,51 @@ class Study:
         else:
             flip = f"data.flip={self.data.flips}"
             changes = [f"data.name={self.data.source}", "data.codec=", "network.patch=4", flip]
-        row = self.rows.setdefault(name, {"stages": {}})
+        row = self.rows.setdefault(name, {"stages": []})
         for steps in self.data.stages:
             fields = [CLOCK, *changes, f"train.steps={steps}", "train.sample_every=400"]
-            if str(steps) not in row["stages"]:
+            if steps not in row["stages"]:
                 launch(override(load_config(self.data.network), fields), run, command=COMMAND)
                 row["seconds_per_step"] = round(clock.seconds_per_step(run), 4)
-                row["stages"][str(steps)] = self.sampled(name, run, steps)
+                self.sample(name, run, steps)
+                row["stages"].append(steps)
                 self.write()
 
-    def sampled(self, name: str, run: Path, steps: int) -> dict[str, Any]:
-        """Return the distances of the samples of a run, and store its first samples."""
+    def sample(self, name: str, run: Path, steps: int) -> None:
+        """Store samples of a run, decoded by each autoencoder that fits its latents."""
         trained = load(run)
         samples = trained.sample(NUM, seed=0, batch_size=250, latents=True)
         if not NETWORKS[name]:
-            return self.shown(f"{name}-{steps}", samples.x)
-        last = steps == self.data.stages[-1] and self.data.branches
-        decoders = [NETWORKS[name], *(DECODERS.get(name, ()) if last else ())]
+            return self.store(f"{name}-{steps}", samples.x)
+        last = steps == self.data.stages[-1]
+        further = [k for k in DECODERS.get(name, ()) if last and k in self.rows]
         form = dataclasses.replace(trained.experiment.form, units=())
-        found = {}
-        for decoder in decoders:
+        for decoder in (NETWORKS[name], *further):
             images = Decoding(form, self.codec(decoder))(samples.x)
-            found[decoder] = self.shown(f"{name}-{steps}-{decoder}", images)
-        first = found.pop(NETWORKS[name])
-        return first | ({"decoders": found} if found else {})
+            mark = f"-{decoder}" if decoder in further else ""
+            self.store(f"{name}-{steps}{mark}", images)
 
-    def shown(self, name: str, x: np.ndarray) -> dict[str, Any]:
-        """Return the distances of images, and store the first of them."""
-        write_arrays(self.runs / "shown" / f"{name}.npz", {"x": x[:SHOWN]})
-        found = self.distances(x)
-        print(f"{name}: {found}", flush=True)
-        return found
+    def store(self, name: str, x: np.ndarray) -> None:
+        """Store images to be measured."""
+        write_arrays(self.runs / "images" / f"{name}.npz", {"x": x})
+
+    def measure(self) -> None:
+        """Measure all stored images that have no distances yet."""
+        found = self.rows.setdefault("frechet", {})
+        for path in sorted((self.runs / "images").glob("*.npz")):
+            if path.stem not in found:
+                found[path.stem] = self.distances(read_arrays(path)["x"])
+                print(f"{path.stem}: {found[path.stem]}", flush=True)
+                self.write()
 
     def run(self, parts: Sequence[str]) -> None:
         """Train and measure parts, each after those that it needs, unless the file has them."""
         for name in parts:
             if name in BRANCHES and not self.data.branches:
                 continue
-            if name in NETWORKS:
+            if name == "measure":
+                self.measure()
+            elif name in NETWORKS:
                 if NETWORKS[name] in ("", "vae") or self.data.branches:
                     self.network(name)
             elif name not in self.rows:
@@ -210,34 +215,34 @@ class Study:
                 self.write()
 
 
-def of_reconstruction(rows: dict[str, Any]) -> list[list[str]]:
+def of_codecs(rows: dict[str, Any]) -> list[list[str]]:
     """Return lines of the table of autoencoders."""
     lines = []
     for name in (name for name in ("vae", *BRANCHES) if name in rows):
-        row = rows[name]
-        found = row["reconstruction"]
-        cost = f"{row['steps']:,} x {row['seconds_per_step']:.3f}"
-        lines.append([name, cost, f"{found['psnr']:.2f}", f"{found['ssim']:.4f}"])
-        lines[-1] += [ratio(found["frechet"][k]) for k in FEATURES]
+        row, found = rows[name], rows["frechet"][f"{name}-reconstruction"]
+        cost = f"{row['steps'] * row['seconds_per_step']:.0f}"
+        cells = [f"{row['psnr']:.2f}", f"{row['ssim']:.4f}", *cells_of(found)]
+        lines.append([name, f"{row['steps']:,}", cost, *cells])
     return lines
 
 
-def ratio(result: dict[str, float]) -> str:
-    """Return a distance and its multiple of the floor."""
-    return f"{number(result['distance'])} ({number(result['distance'] / result['floor'])})"
+def cells_of(found: dict[str, dict[str, float]]) -> list[str]:
+    """Return each distance with its multiple of the floor."""
+    ratios = {k: v["distance"] / v["floor"] for k, v in found.items()}
+    return [f"{number(found[k]['distance'])} ({number(ratios[k])})" for k in FEATURES]
 
 
 def of_networks(rows: dict[str, Any]) -> list[list[str]]:
-    """Return lines of the table of networks: a line for each stage."""
+    """Return lines of the table of networks: a line for each stage and each decoder."""
     lines = []
     for name in (name for name in NETWORKS if name in rows):
-        row = rows[name]
-        for steps, found in row["stages"].items():
-            seconds = f"{int(steps) * row['seconds_per_step']:.0f}"
-            cells = lambda found: [ratio(found[k]) for k in FEATURES]
-            lines.append([name, f"{int(steps):,}", seconds, *cells(found)])
-            for decoder, other in found.get("decoders", {}).items():
-                lines.append([f"{name}, by {decoder}", f"{int(steps):,}", seconds, *cells(other)])
+        for steps in rows[name]["stages"]:
+            seconds = f"{steps * rows[name]['seconds_per_step']:.0f}"
+            for decoder in ("", *DECODERS.get(name, ())):
+                mark = f"-{decoder}" if decoder else ""
+                if found := rows["frechet"].get(f"{name}-{steps}{mark}"):
+                    title = f"{name}, decoded by {decoder}" if decoder else name
+                    lines.append([title, f"{steps:,}", seconds, *cells_of(found)])
     return lines
 
 
@@ -257,10 +262,10 @@ def tables(folder: Path) -> dict[str, str]:
     report = json.loads((folder / FILE).read_text())
     heads = [f"{name}: distance (over floor)" for name in FEATURES]
     by_name = {}
-    for data in (data for data in DATA if data in report):
+    for data in (data for data in DATA if "frechet" in report.get(data, {})):
         rows = report[data]
-        head = ["autoencoder", "steps x CPU s", "PSNR", "SSIM", *heads]
-        by_name[f"latent-{data}-codecs"] = table(head, of_reconstruction(rows))
+        head = ["autoencoder", "steps", "CPU s", "PSNR", "SSIM", *heads]
+        by_name[f"latent-{data}-codecs"] = table(head, of_codecs(rows))
         head = ["network", "steps", "CPU s", *heads]
         by_name[f"latent-{data}"] = table(head, of_networks(rows))
         head = ["latents of", "CPU s of its training", "CPU s of encoding"]
@@ -270,25 +275,26 @@ def tables(folder: Path) -> dict[str, str]:
 
 def curves(rows: dict[str, Any], features: str) -> np.ndarray:
     """Draw distances over their floor against the CPU seconds of the network's training."""
+    over = lambda name: rows["frechet"][name][features]
     series = {}
     for name in (name for name in NETWORKS if name in rows):
-        row = rows[name]
-        seconds = [int(steps) * row["seconds_per_step"] for steps in row["stages"]]
-        ratios = [s[features]["distance"] / s[features]["floor"] for s in row["stages"].values()]
-        series[name] = np.array(seconds), np.array(ratios)
-    if "vae" in rows:
-        found = rows["vae"]["reconstruction"]["frechet"][features]
-        ends = np.array([min(s[0].min() for s in series.values()), series["pixels"][0].max()])
-        series["reconstructions"] = ends, np.full(2, found["distance"] / found["floor"])
+        steps = [k for k in rows[name]["stages"] if f"{name}-{k}" in rows["frechet"]]
+        seconds = [k * rows[name]["seconds_per_step"] for k in steps]
+        found = [over(f"{name}-{k}") for k in steps]
+        series[name] = np.array(seconds), np.array([f["distance"] / f["floor"] for f in found])
+    found, seconds = over("vae-reconstruction"), np.concatenate([x for x, _ in series.values()])
+    ends = np.array([seconds.min(), seconds.max()])
+    series["reconstructions"] = ends, np.full(2, found["distance"] / found["floor"])
     label = f"Frechet distance / floor, {features}"
     return plot.lines(series, x="CPU seconds of the network's training", y=label, log="xy")
 
 
-def picture(folder: Path) -> np.ndarray:
-    """Draw the first samples of every network and decoder, a row each."""
-    names = sorted(folder.glob("*.npz"), key=lambda path: path.stat().st_mtime)
-    rows = [read_arrays(path)["x"] for path in names]
-    return plot.strips(rows, [path.stem for path in names], [])
+def picture(folder: Path, x: np.ndarray) -> np.ndarray:
+    """Draw training images, reconstructions of some, and samples of every network, a row each."""
+    paths = sorted(folder.glob("*.npz"))
+    rows = [x[1::2], *(read_arrays(path)["x"] for path in paths)]
+    rows = [row[None, :SHOWN] for row in rows]
+    return plot.strips(rows, ["data", *(path.stem for path in paths)], [""] * SHOWN)
 
 
 def flags() -> argparse.ArgumentParser:
@@ -319,9 +325,9 @@ def main() -> int:
             study.run(asked.parts)
         except Stopped as stopped:
             return interrupted(stopped, COMMAND[0])
-        shown = study.runs / "shown"
-        if "pixels" in rows and shown.exists():
-            plot.save(asked.out / f"{name}-samples.png", picture(shown))
+        if "frechet" in rows:
+            drawn = picture(study.runs / "images", study.real["pixels"].train.x)
+            plot.save(asked.out / f"{name}-samples.png", drawn)
             for features in FEATURES:
                 plot.save(asked.out / f"{name}-{features}.png", curves(rows, features))
     for name, text in tables(asked.out).items():
