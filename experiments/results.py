@@ -107,6 +107,13 @@ STUDIES = {
         ),
         5,
     ),
+    "latent": Study(
+        (
+            "-m experiments.latent.study --runs={out}/runs --out={out} --data emoji --steps=100 "
+            "--parts vae pixels latents measure",
+        ),
+        5,
+    ),
     "samplers": Study(
         (
             f"experiments/samplers/quality.py --workdir={DIGITS} --out={{out}}/digits --num=60 "

@@ -18,6 +18,7 @@ from experiments.few_step.cifar import CIFAR
 from experiments.few_step.digits import DIGITS
 from experiments.guidance import study as guidance
 from experiments.inverse import study as inverse
+from experiments.latent import study as latent
 from experiments.markdown import table
 from experiments.particles import study as particles
 from experiments.schedules import study as schedules
@@ -158,6 +159,7 @@ STUDIES: dict[str, Callable[[Path], Tables]] = {
     "particles": particles.tables,
     "adapters": adapters.tables,
     "few_step": few_steps,
+    "latent": latent.tables,
 }
 
 

@@ -55,7 +55,8 @@ class Data:
     """A data set of images: its source, the configs of autoencoder and network, and lengths.
 
     flips: whether mirrored images are encoded too. stages: the steps of the network at which
-    samples are measured. branches: the steps of each branch of the autoencoder, 0 for none.
+    samples are measured. branches: the steps of each branch of the autoencoder, 0 for none. steps:
+    those of the autoencoder, 0 for those of its config.
     """
 
     source: str
@@ -64,21 +65,29 @@ class Data:
     flips: bool
     stages: tuple[int, ...]
     branches: int = 0
+    steps: int = 0
+
+    def shortened(self, steps: int) -> Data:
+        """Return the data set with `steps` of every training."""
+        some = self.branches and steps
+        return dataclasses.replace(self, stages=(steps,), branches=some, steps=steps)
 
 
 DATA = {
     "cifar": Data("tfds:cifar10", "cifar_vae", "cifar_latent_dit", True, (400, 800), 400),
     "emoji": Data("emoji", "emoji_vae", "emoji_latent", False, (400, 800)),
 }
-FIXED = "optimizer.rates={'log_scale': 10.0, 'encoder': 0.0}"
+LENGTHS = ("steps", "sample_every", "held_out_every", "checkpoint_every")
+SLOWER = "optimizer.learning_rate=1e-3"
+FIXED = (SLOWER, "optimizer.rates={'log_scale': 10.0, 'encoder': 0.0}")
 BRANCHES = {
-    "decoder": (FIXED,),
+    "decoder": FIXED,
     "discriminator": (
-        FIXED,
+        *FIXED,
         "loss.adversarial_weight=0.5",
         "loss.discriminator=patch_gan:channels=32,layers=2",
     ),
-    "equivariance": ("loss.equivariance=0.5",),
+    "equivariance": (SLOWER, "loss.equivariance=0.5"),
 }
 """Changes of the config, for autoencoders that begin with the weights of the first one."""
 NETWORKS = {"pixels": "", "latents": "vae", "equivariant": "equivariance"}
@@ -121,12 +130,11 @@ class Study:
     def vae(self, name: str) -> None:
         """Train the autoencoder or a branch of it, and measure its reconstructions."""
         run, begin, changes = self.runs / name, None, [CLOCK]
+        if steps := self.data.branches if name in BRANCHES else self.data.steps:
+            changes += [f"train.{k}={steps}" for k in LENGTHS]
+            changes += [f"optimizer.schedule.length={steps}"]
         if name in BRANCHES:
-            steps, begin = self.data.branches, self.runs / "vae"
-            lengths = {k: steps for k in ("steps", "sample_every", "held_out_every")}
-            changes += [f"train.{k}={v}" for k, v in lengths.items()]
-            changes += [f"optimizer.schedule.length={steps}", "optimizer.learning_rate=1e-3"]
-            changes += ["train.checkpoint_every=200", *BRANCHES[name]]
+            begin, changes = self.runs / "vae", [*changes, *BRANCHES[name]]
         config = override(load_config(self.data.vae), changes)
         step = launch(config, run, resume_from=begin, resume_partial=bool(begin), command=COMMAND)
         row = {"steps": step, "seconds_per_step": round(clock.seconds_per_step(run), 4)}
@@ -165,7 +173,8 @@ class Study:
             changes = [f"data.name={self.data.source}", "data.codec=", "network.patch=4", flip]
         row = self.rows.setdefault(name, {"stages": []})
         for steps in self.data.stages:
-            fields = [CLOCK, *changes, f"train.steps={steps}", "train.sample_every=400"]
+            every = [f"train.{k}={self.data.stages[0]}" for k in LENGTHS[1:] if "held" not in k]
+            fields = [CLOCK, *changes, f"train.steps={steps}", *every]
             if steps not in row["stages"]:
                 launch(override(load_config(self.data.network), fields), run, command=COMMAND)
                 row["seconds_per_step"] = round(clock.seconds_per_step(run), 4)
@@ -304,6 +313,7 @@ def flags() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, default=Path("experiments/latent"))
     parser.add_argument("--data", nargs="+", choices=DATA, default=[*DATA])
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=[*PARTS])
+    parser.add_argument("--steps", type=cli.positive, help="of every training, in multiples of 50")
     return parser
 
 
@@ -314,13 +324,15 @@ def main() -> int:
     cli.set_up_jax()
     path = asked.out / FILE
     about = {"num": NUM, "real": REAL, "splits": SPLITS}
+    about |= {"steps": asked.steps} if asked.steps else {}
     report = json.loads(path.read_text()) if path.exists() else {}
     report = report if report.get("about") == about else {"about": about}
     report |= provenance()
     write = lambda: write_text(path, json.dumps(report, indent=1) + "\n")
     for name in asked.data:
         rows = report.setdefault(name, {})
-        study = Study(DATA[name], asked.runs.resolve() / name, rows, write)
+        data = DATA[name].shortened(asked.steps) if asked.steps else DATA[name]
+        study = Study(data, asked.runs.resolve() / name, rows, write)
         try:
             study.run(asked.parts)
         except Stopped as stopped:
