@@ -198,7 +198,9 @@ class Study:
 
     def store(self, name: str, x: np.ndarray) -> None:
         """Store images to be measured."""
-        write_arrays(self.runs / "images" / f"{name}.npz", {"x": x})
+        folder = self.runs / "images"
+        folder.mkdir(parents=True, exist_ok=True)
+        write_arrays(folder / f"{name}.npz", {"x": x})
 
     def measure(self) -> None:
         """Measure all stored images that have no distances yet."""
