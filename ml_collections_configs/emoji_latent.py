@@ -18,4 +18,5 @@ def get_config() -> ml_collections.ConfigDict:
     return parts.changed(
         cifar_latent_dit.get_config().to_dict(),
         data=dict(name="latents:data/emoji_vae_latents", codec="runs/emoji_vae", labels=True),
+        network=dict(patch=1),
     )

@@ -3,8 +3,9 @@
     TFDS_DATA_DIR=... python -m experiments.latent.study --runs=runs/latent --out=experiments/latent
     python -m experiments.latent.study --data emoji --parts vae pixels latents
 
-An autoencoder of factor 2 is trained, and then two branches of it with its encoder fixed, with and
-without a discriminator, and one branch with equivariance. One DiT, with as many tokens of the same
+An autoencoder is trained, of factor 2 for CIFAR-10 and of factor 4 for emoji. On CIFAR-10 two
+branches follow with its encoder fixed, with and without a discriminator, and one with equivariance.
+One DiT, with as many tokens of the same
 width, trains on pixels, on latents, and on the equivariant latents. Its samples are compared with
 training images by Frechet distances in pixels and in the features of the small classifier, with
 their floors, at several steps. Reconstructions have the distance that latents cannot go below.
