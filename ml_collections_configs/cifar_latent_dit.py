@@ -21,5 +21,5 @@ def get_config() -> ml_collections.ConfigDict:
         network=dict(width=128, depth=4, patch=2),
         optimizer=dict(learning_rate=1e-3),
         sampling=dict(sampler=dict(name="dpmpp_2m"), steps=16),
-        train=dict(steps=800, batch_size=32, sample_every=400, checkpoint_every=200),
+        train=dict(steps=1600, batch_size=32, sample_every=400, checkpoint_every=200),
     )
