@@ -26,6 +26,7 @@ from experiments.few_step.cifar import CIFAR
 from experiments.few_step.digits import DIGITS
 from experiments.few_step.ways import Run
 from experiments.guidance.study import Classes
+from experiments.latent import clock
 
 pytestmark = pytest.mark.thorough
 
@@ -120,6 +121,20 @@ def test_the_sliced_distance_of_moved_points_is_how_far():
     x = np.random.default_rng(0).normal(size=(100, 2))
     assert plane.sliced(x, x + np.array([0.3, 0.4])) == pytest.approx(0.5 / math.sqrt(2))
     assert plane.sliced(x, x[::-1]) == 0
+
+
+def test_the_time_of_a_step_leaves_out_compilation(tmp_path, monkeypatch):
+    """Networks would be compared at times that hold the compilation of each launch."""
+    for start, times in ((0, (30.0, 40.0, 51.0)), (150, (25.0, 36.0))):
+        ticks = iter(times)
+        monkeypatch.setattr(clock.time, "process_time", lambda ticks=ticks: next(ticks))
+        writer = clock.Clock(tmp_path, start)
+        for k in range(len(times)):
+            step = start + 50 * (k + 1)
+            writer.scalars(step, {"loss": 1.0})
+            writer.scalars(step, {"held_out/loss": 1.0})
+        writer.close()
+    assert clock.seconds_per_step(tmp_path) == pytest.approx(11 / 50)
 
 
 def test_the_deviation_of_toy_data_is_that_of_draws():
