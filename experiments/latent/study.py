@@ -56,7 +56,8 @@ class Data:
     """A data set of images: its source, the configs of autoencoder and network, and lengths.
 
     flips: whether mirrored images are encoded too. stages: the steps of the network at which
-    samples are measured. branches: the steps of each branch of the autoencoder, 0 for none. steps:
+    samples are measured. longer: one more of the network of pixels, after about the time that
+    autoencoder, encoding and network of latents take together, 0 for none. branches: the steps of each branch of the autoencoder, 0 for none. steps:
     those of the autoencoder, 0 for those of its config.
     """
 
@@ -65,18 +66,21 @@ class Data:
     network: str
     flips: bool
     stages: tuple[int, ...]
+    longer: int = 0
     branches: int = 0
     steps: int = 0
 
     def shortened(self, steps: int) -> Data:
         """Return the data set with `steps` of every training."""
         some = self.branches and steps
-        return dataclasses.replace(self, stages=(steps,), branches=some, steps=steps)
+        return dataclasses.replace(self, stages=(steps,), longer=0, branches=some, steps=steps)
 
 
 DATA = {
-    "cifar": Data("tfds:cifar10", "cifar_vae", "cifar_latent_dit", True, (400, 800, 1600), 400),
-    "emoji": Data("emoji", "emoji_vae", "emoji_latent", False, (400, 800, 1600)),
+    "cifar": Data(
+        "tfds:cifar10", "cifar_vae", "cifar_latent_dit", True, (400, 800, 1600), 3600, 400
+    ),
+    "emoji": Data("emoji", "emoji_vae", "emoji_latent", False, (400, 800, 1600), 2800),
 }
 LENGTHS = ("steps", "sample_every", "held_out_every", "checkpoint_every")
 SLOWER = "optimizer.learning_rate=1e-3"
@@ -173,7 +177,8 @@ class Study:
             flip = f"data.flip={self.data.flips}"
             changes = [f"data.name={self.data.source}", "data.codec=", "network.patch=4", flip]
         row = self.rows.setdefault(name, {"stages": []})
-        for steps in self.data.stages:
+        further = (self.data.longer,) if name == "pixels" and self.data.longer else ()
+        for steps in (*self.data.stages, *further):
             every = [f"train.{k}={self.data.stages[0]}" for k in LENGTHS[1:] if "held" not in k]
             fields = [CLOCK, *changes, f"train.steps={steps}", *every]
             if steps not in row["stages"]:
