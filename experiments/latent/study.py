@@ -56,9 +56,10 @@ class Data:
     """A data set of images: its source, the configs of autoencoder and network, and lengths.
 
     flips: whether mirrored images are encoded too. stages: the steps of the network at which
-    samples are measured. longer: one more of the network of pixels, after about the time that
-    autoencoder, encoding and network of latents take together, 0 for none. branches: the steps of each branch of the autoencoder, 0 for none. steps:
-    those of the autoencoder, 0 for those of its config.
+    samples are measured. longer: one more for the network of pixels, after about the time that
+    autoencoder, encoding and network of latents take together, 0 for none. branches: the steps of
+    each branch of the autoencoder, 0 for none. steps: those of the autoencoder, 0 for those of its
+    config.
     """
 
     source: str
