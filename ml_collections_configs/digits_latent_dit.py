@@ -3,7 +3,6 @@
 python -m diffjax.train --config=configs/digits_vae.py --workdir=runs/digits_vae
 python -m diffjax.tools.encode digits --codec=runs/digits_vae --out=data/digits_vae_latents
 python -m diffjax.train --config=configs/digits_latent_dit.py --workdir=runs/digits_latent
-
 python -m diffjax.evaluate --workdir=runs/digits_latent
 
 Other places are `--config.data.name=latents:PATH --config.data.codec=RUN`. The last training takes
