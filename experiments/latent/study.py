@@ -81,7 +81,7 @@ DATA = {
     "cifar": Data(
         "tfds:cifar10", "cifar_vae", "cifar_latent_dit", True, (400, 800, 1600), 3600, 400
     ),
-    "emoji": Data("emoji", "emoji_vae", "emoji_latent", False, (400, 800, 1600), 2800),
+    "emoji": Data("emoji", "emoji_vae", "emoji_latent", False, (400, 800)),
 }
 LENGTHS = ("steps", "sample_every", "held_out_every", "checkpoint_every")
 SLOWER = "optimizer.learning_rate=1e-3"
