@@ -236,8 +236,9 @@ class Study:
 def of_codecs(rows: dict[str, Any]) -> list[list[str]]:
     """Return lines of the table of autoencoders."""
     lines = []
-    for name in (name for name in ("vae", *BRANCHES) if name in rows):
-        row, found = rows[name], rows["frechet"][f"{name}-reconstruction"]
+    measured = {k.removesuffix("-reconstruction"): v for k, v in rows["frechet"].items()}
+    for name in (name for name in ("vae", *BRANCHES) if name in measured):
+        row, found = rows[name], measured[name]
         cost = f"{row['steps'] * row['seconds_per_step']:.0f}"
         cells = [f"{row['psnr']:.2f}", f"{row['ssim']:.4f}", *cells_of(found)]
         lines.append([name, f"{row['steps']:,}", cost, *cells])
