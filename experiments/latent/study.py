@@ -45,7 +45,7 @@ from experiments.latent import clock
 from experiments.markdown import number, table
 
 FILE, COMMAND = "latent.json", ("experiments.latent.study",)
-NUM, REAL, SPLITS, SHOWN = 1000, 4000, 4, 20
+NUM, REAL, SPLITS, SHOWN = 1000, 4000, 4, 12
 """Samples of each measurement, training images at most, pairs of halves, and samples shown."""
 FEATURES = ("pixels", "classifier")
 CLOCK = 'train.writers=("experiments.latent.clock:Clock",)'
@@ -265,15 +265,17 @@ def of_networks(rows: dict[str, Any]) -> list[list[str]]:
     return lines
 
 
+def costs(rows: dict[str, Any], codec: str) -> tuple[float, float]:
+    """Return the CPU seconds of training an autoencoder, and of encoding the images by it."""
+    trained = [rows[k] for k in dict.fromkeys(("vae", codec))]
+    seconds = sum(row["steps"] * row["seconds_per_step"] for row in trained)
+    return seconds, rows[codec]["encode_seconds"]
+
+
 def of_costs(rows: dict[str, Any]) -> list[list[str]]:
     """Return lines of the table of CPU seconds before a network of latents can train."""
-    lines = []
-    for name in (k for k in ("vae", "equivariance") if "encode_seconds" in rows.get(k, {})):
-        trained = sum(
-            rows[k]["steps"] * rows[k]["seconds_per_step"] for k in dict.fromkeys(("vae", name))
-        )
-        lines.append([name, f"{trained:.0f}", f"{rows[name]['encode_seconds']:.0f}"])
-    return lines
+    names = [k for k in NETWORKS.values() if "encode_seconds" in rows.get(k, {})]
+    return [[name, *(f"{seconds:.0f}" for seconds in costs(rows, name))] for name in names]
 
 
 def tables(folder: Path) -> dict[str, str]:
@@ -293,27 +295,33 @@ def tables(folder: Path) -> dict[str, str]:
 
 
 def curves(rows: dict[str, Any], features: str) -> np.ndarray:
-    """Draw distances over their floor against the CPU seconds of the network's training."""
+    """Draw distances over their floor against CPU seconds, with and without the autoencoder."""
     over = lambda name: rows["frechet"][name][features]
     series = {}
     for name in (name for name in NETWORKS if name in rows):
         steps = [k for k in rows[name]["stages"] if f"{name}-{k}" in rows["frechet"]]
-        seconds = [k * rows[name]["seconds_per_step"] for k in steps]
+        seconds = np.array([k * rows[name]["seconds_per_step"] for k in steps])
         found = [over(f"{name}-{k}") for k in steps]
-        series[name] = np.array(seconds), np.array([f["distance"] / f["floor"] for f in found])
+        ratios = np.array([f["distance"] / f["floor"] for f in found])
+        series[name] = seconds, ratios
+        if codec := NETWORKS[name]:
+            series[f"{name}, with the autoencoder"] = seconds + sum(costs(rows, codec)), ratios
     found, seconds = over("vae-reconstruction"), np.concatenate([x for x, _ in series.values()])
     ends = np.array([seconds.min(), seconds.max()])
     series["reconstructions"] = ends, np.full(2, found["distance"] / found["floor"])
-    label = f"Frechet distance / floor, {features}"
-    return plot.lines(series, x="CPU seconds of the network's training", y=label, log="xy")
+    return plot.lines(series, x="CPU seconds", y=f"Frechet distance / floor, {features}", log="xy")
 
 
-def picture(folder: Path, x: np.ndarray) -> np.ndarray:
-    """Draw training images, reconstructions of some, and samples of every network, a row each."""
-    paths = sorted(folder.glob("*.npz"))
-    rows = [x[1::2], *(read_arrays(path)["x"] for path in paths)]
-    rows = [row[None, :SHOWN] for row in rows]
-    return plot.strips(rows, ["data", *(path.stem for path in paths)], [""] * SHOWN)
+def picture(rows: dict[str, Any], folder: Path, x: np.ndarray) -> np.ndarray:
+    """Draw training images, their reconstructions, and samples of every network, a row each."""
+    names = ["vae-reconstruction"]
+    for name in (name for name in NETWORKS if name in rows):
+        names += [f"{name}-{steps}" for steps in rows[name]["stages"]]
+        names += [f"{names[-1]}-{decoder}" for decoder in DECODERS.get(name, ())]
+    names = [name for name in names if name in rows["frechet"]]
+    images = [x[1::2], *(read_arrays(folder / f"{name}.npz")["x"] for name in names)]
+    drawn = [row[None, :SHOWN] for row in images]
+    return plot.strips(drawn, ["data", *names], [""] * SHOWN)
 
 
 def flags() -> argparse.ArgumentParser:
@@ -348,7 +356,7 @@ def main() -> int:
         except Stopped as stopped:
             return interrupted(stopped, COMMAND[0])
         if "frechet" in rows:
-            drawn = picture(study.runs / "images", study.real["pixels"].train.x)
+            drawn = picture(rows, study.runs / "images", study.real["pixels"].train.x)
             plot.save(asked.out / f"{name}-samples.png", drawn)
             for features in FEATURES:
                 plot.save(asked.out / f"{name}-{features}.png", curves(rows, features))
