@@ -5,8 +5,11 @@ TFDS_DATA_DIR=... python -m diffjax.tools.encode tfds:cifar10 --codec=runs/cifar
     --out=data/cifar_vae_latents --flips
 python -m diffjax.train --config=configs/cifar_latent_dit.py --workdir=runs/cifar_latent
 
-Other places are `--config.data.name=latents:PATH --config.data.codec=RUN`. No result was measured
-yet.
+Other places are `--config.data.name=latents:PATH --config.data.codec=RUN`. 1.3 M parameters;
+encoding takes 103 s of CPU time of one core, and the last training 291 s (0.182 s a step). 1,000
+samples have a Frechet distance of 1.36 times the floor in pixels and 2.71 times in features of the
+small classifier, where the same network of pixels has 1.75 and 3.21 (experiments/latent). Colours
+and coarse shapes are right, and objects are not: train longer for these.
 """
 
 import ml_collections
