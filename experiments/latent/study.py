@@ -45,8 +45,10 @@ from experiments.latent import clock
 from experiments.markdown import number, table
 
 FILE, COMMAND = "latent.json", ("experiments.latent.study",)
-NUM, REAL, SPLITS, SHOWN = 1000, 4000, 4, 12
-"""Samples of each measurement, training images at most, pairs of halves, and samples shown."""
+NUM, SPLITS, SHOWN = 1000, 4, 12
+"""Samples of each measurement, pairs of halves, and samples shown."""
+REAL = 4
+"""Training images at most, in multiples of the samples."""
 FEATURES = ("pixels", "classifier")
 CLOCK = 'train.writers=("experiments.latent.clock:Clock",)'
 
@@ -106,11 +108,18 @@ PARTS = ("vae", *BRANCHES, *NETWORKS, "measure")
 class Study:
     """The study of one data set, with its runs in a folder; results go to `rows`.
 
-    write: a function that stores the results of all data sets.
+    write: a function that stores the results of all data sets. num: samples of each measurement.
     """
 
-    def __init__(self, data: Data, runs: Path, rows: dict[str, Any], write: Callable[[], None]):
-        self.data, self.runs, self.rows, self.write = data, runs, rows, write
+    def __init__(
+        self,
+        data: Data,
+        runs: Path,
+        rows: dict[str, Any],
+        write: Callable[[], None],
+        num: int = NUM,
+    ):
+        self.data, self.runs, self.rows, self.write, self.num = data, runs, rows, write, num
 
     @functools.cached_property
     def real(self) -> dict[str, Real]:
@@ -118,7 +127,8 @@ class Study:
         source, reading = builder.construct_data(data_section(self.data.source), "source")
         self.runs.mkdir(parents=True, exist_ok=True)
         construct = lambda name: builder.construct_features(name, "features")
-        return {k: Real(source, reading, REAL, self.runs, construct(k)) for k in FEATURES}
+        most = REAL * self.num
+        return {k: Real(source, reading, most, self.runs, construct(k)) for k in FEATURES}
 
     def distances(self, x: np.ndarray) -> dict[str, Any]:
         """Return the distance of images x to every second training image, with its floor."""
@@ -149,7 +159,8 @@ class Study:
     def reconstructed(self, name: str) -> dict[str, Any]:
         """Return similarities on test images, and store reconstructions of training images."""
         codec, edges, real = self.codec(name), DISTANCES["edges"](), self.real["pixels"]
-        rebuild = lambda items, x: reconstruction.reconstruct(codec, items.form, x[:NUM], edges)
+        num = self.num
+        rebuild = lambda items, x: reconstruction.reconstruct(codec, items.form, x[:num], edges)
         self.store(f"{name}-reconstruction", rebuild(real.train, real.train.x[1::2]).x)
         values = rebuild(real.test, real.test.x).values
         return {k: round(values[k], 4) for k in ("psnr", "ssim")}
@@ -192,7 +203,7 @@ class Study:
     def sample(self, name: str, run: Path, steps: int) -> None:
         """Store samples of a run, decoded by each autoencoder that fits its latents."""
         trained = load(run)
-        samples = trained.sample(NUM, seed=0, batch_size=250, latents=True)
+        samples = trained.sample(self.num, seed=0, batch_size=250, latents=True)
         if not NETWORKS[name]:
             return self.store(f"{name}-{steps}", samples.x)
         last = steps == self.data.stages[-1]
@@ -332,6 +343,7 @@ def flags() -> argparse.ArgumentParser:
     parser.add_argument("--data", nargs="+", choices=DATA, default=[*DATA])
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=[*PARTS])
     parser.add_argument("--steps", type=cli.positive, help="of every training, in multiples of 50")
+    parser.add_argument("--num", type=cli.positive, default=NUM, help="samples of a measurement")
     return parser
 
 
@@ -341,7 +353,7 @@ def main() -> int:
     asked.out.mkdir(parents=True, exist_ok=True)
     cli.set_up_jax()
     path = asked.out / FILE
-    about = {"num": NUM, "real": REAL, "splits": SPLITS}
+    about = {"num": asked.num, "real": REAL * asked.num, "splits": SPLITS}
     about |= {"steps": asked.steps} if asked.steps else {}
     report = json.loads(path.read_text()) if path.exists() else {}
     report = report if report.get("about") == about else {"about": about}
@@ -350,7 +362,7 @@ def main() -> int:
     for name in asked.data:
         rows = report.setdefault(name, {})
         data = DATA[name].shortened(asked.steps) if asked.steps else DATA[name]
-        study = Study(data, asked.runs.resolve() / name, rows, write)
+        study = Study(data, asked.runs.resolve() / name, rows, write, asked.num)
         try:
             study.run(asked.parts)
         except Stopped as stopped:
