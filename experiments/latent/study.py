@@ -161,7 +161,7 @@ class Study:
         codec, edges, real = self.codec(name), DISTANCES["edges"](), self.real["pixels"]
         num = self.num
         rebuild = lambda items, x: reconstruction.reconstruct(codec, items.form, x[:num], edges)
-        self.store(f"{name}-reconstruction", rebuild(real.train, real.train.x[1::2]).x)
+        self.store(f"{name}-reconstruction", rebuild(real.train, real.train.x[1::REAL]).x)
         values = rebuild(real.test, real.test.x).values
         return {k: round(values[k], 4) for k in ("psnr", "ssim")}
 
@@ -330,7 +330,7 @@ def picture(rows: dict[str, Any], folder: Path, x: np.ndarray) -> np.ndarray:
         names += [f"{name}-{steps}" for steps in rows[name]["stages"]]
         names += [f"{names[-1]}-{decoder}" for decoder in DECODERS.get(name, ())]
     names = [name for name in names if name in rows["frechet"]]
-    images = [x[1::2], *(read_arrays(folder / f"{name}.npz")["x"] for name in names)]
+    images = [x[1::REAL], *(read_arrays(folder / f"{name}.npz")["x"] for name in names)]
     drawn = [row[None, :SHOWN] for row in images]
     return plot.strips(drawn, ["data", *names], [""] * SHOWN)
 
