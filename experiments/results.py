@@ -109,10 +109,10 @@ STUDIES = {
     ),
     "latent": Study(
         (
-            "-m experiments.latent.study --runs={out}/runs --out={out} --data emoji --steps=50 "
+            "-m experiments.latent.study --runs={out}/runs --out={out} --data emoji --steps=100 "
             "--num=100 --parts vae pixels latents measure",
         ),
-        1.7,
+        2,
     ),
     "samplers": Study(
         (

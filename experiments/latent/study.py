@@ -342,7 +342,7 @@ def flags() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, default=Path("experiments/latent"))
     parser.add_argument("--data", nargs="+", choices=DATA, default=[*DATA])
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=[*PARTS])
-    parser.add_argument("--steps", type=cli.positive, help="of every training, in multiples of 50")
+    parser.add_argument("--steps", type=cli.positive, help="of every training, 100, 150, ...")
     parser.add_argument("--num", type=cli.positive, default=NUM, help="samples of a measurement")
     return parser
 
