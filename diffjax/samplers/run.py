@@ -145,7 +145,7 @@ def check_arguments(
 def begin(x: Float[Array, "b *d"], guidance: Guidance = Conditional()) -> Registers:
     """Return the registers before the first row, for states x (B, ...)."""
     zeros = lambda n: jnp.zeros((n, *x.shape), x.dtype)
-    return Registers(x, zeros(OUTPUTS), zeros(NOISES), guidance.init(x), jnp.asarray(-1, jnp.int32))
+    return Registers(x, zeros(OUTPUTS), zeros(NOISES), guidance.init(x), jnp.full((), -1, int))
 
 
 def advance(
