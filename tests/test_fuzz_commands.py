@@ -216,7 +216,7 @@ def test_every_flag_at_its_edges_is_one_line_or_begins(monkeypatch, capsys, fold
     """A traceback where a number wraps around, or a folder that stays empty."""
     name, _, part = command.partition(" ")
     loaded = functools.cache(trained.load)
-    fresh = lambda path, sampling=None, ema=None, codec="": trained.resampled(
+    fresh = lambda path, sampling=None, ema=None, codec="", adapters=(): trained.resampled(
         loaded(path, None, ema), sampling or {}
     )
     for module in (trained, subject):

@@ -14,7 +14,9 @@ behind a proxy with TLS. SIGTERM ends what is running and takes nothing new; a s
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -76,12 +78,18 @@ def check_port(host: str, port: int) -> None:
         raise ConfigError(f"--host={host} --port={port}: {reason(error)}") from error
 
 
-def stoppable(config: uvicorn.Config) -> uvicorn.Server:
-    """Return a server that a second signal of any kind stops at once."""
+def stoppable(config: uvicorn.Config) -> Any:
+    """Return a server that a second signal of any kind stops at once.
+
+    Its `interrupted` is true after ctrl-C.
+    """
     import uvicorn
 
     class Server(uvicorn.Server):
+        interrupted = False
+
         def handle_exit(self, sig: int, frame: Any) -> None:
+            self.interrupted = sig == signal.SIGINT
             self.force_exit = self.should_exit
             super().handle_exit(sig, frame)
 
@@ -132,9 +140,9 @@ def run() -> int:
             server_header=False,
         )
     )
-    try:
+    with contextlib.suppress(KeyboardInterrupt):
         server.run()
-    except KeyboardInterrupt:
+    if server.interrupted:
         print("interrupted", file=sys.stderr, flush=True)
         os._exit(130)  # sys.exit would wait for the compiler, or break where it ends
     if failures:
