@@ -68,7 +68,7 @@ def kernels(params: Mapping[str, Any], stacks: tuple[str, ...] = ()) -> dict[str
 
     stacks: the names of modules with a leading axis of blocks, see `Network`.
 
-    >>> params = {"blocks": {"out": {"kernel": np.ones((5, 2, 3)), "bias": np.ones((5, 3))}}}
+    >>> params = {"blocks": {"out": {"kernel": jnp.ones((5, 2, 3)), "bias": jnp.ones((5, 3))}}}
     >>> kernels(params, stacks=("blocks",))
     {'blocks/out/kernel': Kernel(shape=(2, 3), stack=5)}
     """
