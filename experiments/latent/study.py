@@ -3,10 +3,9 @@
     TFDS_DATA_DIR=... python -m experiments.latent.study --runs=runs/latent --out=experiments/latent
     python -m experiments.latent.study --data emoji --parts vae pixels latents
 
-An autoencoder is trained, of factor 2 for CIFAR-10 and of factor 4 for emoji. On CIFAR-10 two
-branches follow with its encoder fixed, with and without a discriminator, and one with equivariance.
-One DiT, with as many tokens of the same
-width, trains on pixels, on latents, and on the equivariant latents. Its samples are compared with
+An autoencoder is trained, of factor 2 for CIFAR-10 and of factor 4 for emoji. Two branches follow
+with its encoder fixed, with and without a discriminator, and one with equivariance. One DiT, with
+as many tokens of the same width, trains on pixels, on latents, and on the equivariant latents. Its samples are compared with
 training images by Frechet distances in pixels and in the features of the small classifier, with
 their floors, at several steps. Reconstructions have the distance that latents cannot go below.
 Writes latent.json, of which what is there is neither trained nor measured again, and pictures.
@@ -83,7 +82,7 @@ DATA = {
     "cifar": Data(
         "tfds:cifar10", "cifar_vae", "cifar_latent_dit", True, (400, 800, 1600), 3600, 400
     ),
-    "emoji": Data("emoji", "emoji_vae", "emoji_latent", False, (400, 800)),
+    "emoji": Data("emoji", "emoji_vae", "emoji_latent", False, (400, 800), 1900, 400),
 }
 LENGTHS = ("steps", "sample_every", "held_out_every", "checkpoint_every")
 SLOWER = "optimizer.learning_rate=1e-3"
