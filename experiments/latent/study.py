@@ -5,11 +5,11 @@
 
 An autoencoder is trained, of factor 2 for CIFAR-10 and of factor 4 for emoji. Two branches follow
 with its encoder fixed, with and without a discriminator, and one with equivariance. One DiT, with
-as many tokens of the same width, trains on pixels, on latents, and on the equivariant latents. Its samples are compared with
-training images by Frechet distances in pixels and in the features of the small classifier, with
-their floors, at several steps. Reconstructions have the distance that latents cannot go below.
-Writes latent.json, of which what is there is neither trained nor measured again, and pictures.
-After an interruption the same command resumes.
+as many tokens of the same width, trains on pixels, on latents, and on the equivariant latents. Its
+samples are compared with training images by Frechet distances in pixels and in the features of the
+small classifier, with their floors, at several steps. Reconstructions have the distance that
+latents cannot go below. Writes latent.json, of which what is there is neither trained nor measured
+again, and pictures. After an interruption the same command resumes.
 """
 
 from __future__ import annotations
