@@ -4,7 +4,7 @@
 
 A small DiT without training samples 8x8 digits in 20 rows. Throughput: the same samples by the
 engine and by a sampler of whole batches of as many as the engine has slots. Wait: requests arrive
-at random at 70 % of the throughput of batches, one sample each. A server that batches whole
+at random at 50 and 70 % of the throughput of batches, one sample each. A server that batches whole
 requests takes those that wait, at most a batch, when the batch before has ended.
 """
 
@@ -17,7 +17,7 @@ from diffjax import builder, cli, config
 from diffjax.generation import Engine, Generation
 from diffjax.runs.trained import Trained
 
-SLOTS, STEPS, ROUNDS, REQUESTS, LOAD = 8, 20, 5, 200, 0.7
+SLOTS, STEPS, ROUNDS, REQUESTS, LOADS = 8, 20, 5, 200, (0.5, 0.7)
 NETWORK = "network={'name': 'dit', 'width': 256, 'depth': 6, 'heads': 4, 'patch': 1}"
 
 
@@ -87,12 +87,18 @@ def main() -> None:
         static = batches(trained, SLOTS)
         began = time.perf_counter()
         list(static)
-        rate = LOAD * SLOTS / (time.perf_counter() - began)
-        arrivals = np.cumsum(np.random.default_rng(0).exponential(1 / rate, REQUESTS))
-        rows = {
-            "batches": waits_of_batches(static, arrivals),
-            "engine": waits_of_engine(trained, engine, arrivals),
-        }
+        most = SLOTS / (time.perf_counter() - began)
+        for load in LOADS:
+            waiting(trained, engine, static, load * most)
+
+
+def waiting(trained: Trained, engine: Engine, static: Generation, rate: float) -> None:
+    """Print the waits of requests that arrive at a rate per second, by both servers."""
+    arrivals = np.cumsum(np.random.default_rng(0).exponential(1 / rate, REQUESTS))
+    rows = {
+        "batches": waits_of_batches(static, arrivals),
+        "engine": waits_of_engine(trained, engine, arrivals),
+    }
     for name, waits in rows.items():
         middle, late = np.percentile(waits, [50, 99])
         print(f"{name}: wait P50 {middle:.3f} s, P99 {late:.3f} s at {rate:.1f} requests/s")
