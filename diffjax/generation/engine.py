@@ -185,8 +185,7 @@ class Engine:
         `Ticket`. Raises ValueError as `check` does, Full where too many samples wait, and
         RuntimeError for a closed engine.
         """
-        longest = max(map(len, [*job.listed.values(), *job.cond.values()]), default=1)
-        num = max(1, longest) if num is None else num
+        num = max(map(len, job.listed.values()), default=1) if num is None else num
         checks.whole(1, num=num)
         checks.whole(0, every=every)
         self.check(job)

@@ -56,11 +56,10 @@ def read(contents: Contents) -> Published:
         raise ValueError(f"config.json: has no field {error}") from error
 
 
-def clip(tensors: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> Published:
-    """Return the text tower of CLIP (arXiv:2103.00020), alone or within the whole model."""
-    above = "text_model." if any(name.startswith("text_model.") for name in tensors) else ""
+def sized(config: Mapping[str, Any], **more: Any) -> TextSettings:
+    """Return settings with the sizes that CLIP and BERT state by the same names."""
     width, heads = config["hidden_size"], config["num_attention_heads"]
-    settings = TextSettings(
+    return TextSettings(
         vocabulary=config["vocab_size"],
         width=width,
         depth=config["num_hidden_layers"],
@@ -69,6 +68,15 @@ def clip(tensors: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> Publis
         hidden=config["intermediate_size"],
         activation=activation(config["hidden_act"]),
         length=config["max_position_embeddings"],
+        **more,
+    )
+
+
+def clip(tensors: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> Published:
+    """Return the text tower of CLIP (arXiv:2103.00020), alone or within the whole model."""
+    above = "text_model." if any(name.startswith("text_model.") for name in tensors) else ""
+    settings = sized(
+        config,
         causal=True,
         epsilon=config.get("layer_norm_eps", 1e-5),
     )
@@ -90,16 +98,8 @@ def clip(tensors: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> Publis
 def bert(tensors: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> Published:
     """Return BERT (arXiv:1810.04805), without its pooling layer."""
     above = "bert." if any(name.startswith("bert.") for name in tensors) else ""
-    width, heads = config["hidden_size"], config["num_attention_heads"]
-    settings = TextSettings(
-        vocabulary=config["vocab_size"],
-        width=width,
-        depth=config["num_hidden_layers"],
-        heads=heads,
-        head=width // heads,
-        hidden=config["intermediate_size"],
-        activation=activation(config["hidden_act"]),
-        length=config["max_position_embeddings"],
+    settings = sized(
+        config,
         types=config["type_vocab_size"],
         after=True,
         epsilon=config.get("layer_norm_eps", 1e-12),

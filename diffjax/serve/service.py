@@ -61,7 +61,6 @@ class Service:
             self.engine = Engine(job, slots=slots, limit=limits.waiting, mesh=layout().mesh)
         except ValueError as error:
             raise ConfigError(f"config.sampling: {error}") from error
-        self.samplers = self._samplers()
         self.texts = bool(trained.experiment.form.texts)
         self.registry = CollectorRegistry()
         self.registry.register(_Counts(self.engine))
@@ -92,8 +91,9 @@ class Service:
             "version": __version__,
         }
 
-    def _samplers(self) -> list[str]:
-        """Return the samplers that this network and its engine can run."""
+    @functools.cached_property
+    def samplers(self) -> list[str]:
+        """The samplers that this network and its engine can run."""
         names = []
         for name in builder.SAMPLERS:
             try:

@@ -8,6 +8,7 @@ from concurrent.futures import CancelledError
 import jax
 import numpy as np
 import pytest
+from redrawn import redrawn
 
 from diffjax import builder, config
 from diffjax.devices.mesh import layout
@@ -22,9 +23,7 @@ SLOTS = 3
 def trained():
     """Return an untrained network of labelled points whose output is not 0."""
     e = builder.experiment(config.override(config.load("moons_vp"), ["network.width=8"]))
-    rng = np.random.default_rng(0)
-    redrawn = lambda a: rng.normal(0, 0.3, a.shape).astype(np.float32)
-    return Trained(e.denoiser(jax.tree.map(redrawn, e.parameters())), e)
+    return redrawn(e)
 
 
 @pytest.fixture(scope="module")
@@ -170,6 +169,8 @@ def test_requests_that_cannot_be_computed_are_refused_by_name(trained, engine):
     for job, message in cases:
         with pytest.raises(ValueError, match=message):
             engine.submit(job, 1)
+    assert len(engine.submit(trained.job(steps=2))) == 1
+    assert len(engine.submit(trained.job(steps=2, seed=[3, 5]))) == 2
     with pytest.raises(ValueError, match="num=0"):
         engine.submit(trained.job(guidance=2.0), 0)
 

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 from encoders_of_tests import POSITIONS, folder
+from redrawn import redrawn
 
 import diffjax
 from diffjax import builder
@@ -39,10 +40,7 @@ def clip(tmp_path_factory):
 def trained(clip) -> Trained:
     """A network with random parameters, because a fresh one ignores its conditions."""
     experiment = builder.experiment(config(clip))
-    rng = np.random.default_rng(0)
-    draw = lambda a: jax.numpy.asarray(0.3 * rng.normal(size=a.shape), a.dtype)
-    params = jax.tree.map(draw, jax.eval_shape(experiment.parameters))
-    return Trained(experiment.denoiser(params), experiment)
+    return redrawn(experiment)
 
 
 @pytest.fixture(scope="module")

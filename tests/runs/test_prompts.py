@@ -3,11 +3,11 @@
 import sys
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 from commands import ended
 from PIL import Image
+from redrawn import redrawn
 
 import diffjax
 from diffjax import builder, config
@@ -26,10 +26,7 @@ APPLE, CAT = "red apple, noto style", "cat, fluent style"
 def trained() -> Trained:
     """A network with random parameters, because a fresh one ignores its conditions."""
     experiment = builder.experiment(config.override(config.load("emoji_text"), TINY))
-    rng = np.random.default_rng(0)
-    draw = lambda a: jax.numpy.asarray(0.3 * rng.normal(size=a.shape), a.dtype)
-    params = jax.tree.map(draw, jax.eval_shape(experiment.parameters))
-    return Trained(experiment.denoiser(params), experiment)
+    return redrawn(experiment)
 
 
 @pytest.fixture(scope="module")

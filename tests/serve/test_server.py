@@ -18,6 +18,7 @@ import pytest
 import uvicorn
 from commands import one_device
 from PIL import Image
+from redrawn import redrawn
 
 from diffjax import builder, config
 from diffjax.runs.trained import Trained
@@ -38,9 +39,7 @@ def one():
 def trained():
     """Return a network of labelled 8x8 digits whose output is not 0."""
     e = builder.experiment(config.override(config.load("digits_vp"), [NETWORK]))
-    rng = np.random.default_rng(0)
-    redrawn = lambda a: rng.normal(0, 0.3, a.shape).astype(np.float32)
-    return Trained(e.denoiser(jax.tree.map(redrawn, e.parameters())), e)
+    return redrawn(e)
 
 
 @contextmanager
