@@ -23,6 +23,8 @@ Cond = Mapping[str, Array]
 unsigned integers, such as lengths, are never missing."""
 Params = dict[str, Any]
 """A nested dict of arrays."""
+BATCH = ("replica", "data")
+"""The axes of a mesh of devices over which batches are split."""
 T = TypeVar("T")
 
 

@@ -9,8 +9,9 @@ another program, set --config.data.scale=0.18215. 675 M parameters, 1,000 linear
 eps with a learned variance, AdamW at 1e-4 without decay, batches of 256, EMA 0.9999, conditions
 dropped with chance 0.1, 7 million steps; FID 9.62 without and 2.27 with guidance 1.5 there, 250
 steps. Made for many GPUs or TPUs: with `--config.network.dtype=bfloat16
---config.train.sharding=fsdp` the compiled step needs 3.5 GB on each of 256 TPU v5e, and with
-`--config.network.remat=all` 3.9 GB on each of 8 (docs/devices.md). No result was measured here.
+--config.train.sharding=fsdp:within=16` the compiled step needs 1.1 GB on each of 256 TPU v5e, and
+with `--config.train.sharding=fsdp --config.network.remat=all` 3.9 GB on each of 8
+(docs/devices.md). No result was measured here.
 """
 
 import ml_collections

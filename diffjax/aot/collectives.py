@@ -84,8 +84,10 @@ def members(text: str, devices: int) -> int:
     (4, 2)
     >>> members("replica_groups=mesh['data'=4,'model'=2] {'data','model'}, x={}", 8)
     8
+    >>> members("replica_groups=mesh['a'=4,'b'=2], device_ids=([2,4]T(1,0)) {'a'}, x={}", 8)
+    4
     """
-    if match := re.search(r"replica_groups=mesh\[([^\]]*)\]\s*(?:\([^)]*\))?\s*\{([^}]*)\}", text):
+    if match := re.search(r"replica_groups=mesh\[([^\]]*)\][^{]*\{([^}]*)\}", text):
         sides = dict(re.findall(r"'([^']+)'=(\d+)", match[1]))
         count = 1
         for name, part in re.findall(r"'([^']+)'(?::\(\d+\)(\d+))?", match[2]):

@@ -17,7 +17,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
-from diffjax.arrays import catalogue, spread
+from diffjax.arrays import BATCH, catalogue, spread
 from diffjax.checks import at_least
 from diffjax.config import ConfigError
 
@@ -28,10 +28,13 @@ Split = list[str | None]
 class Sharding(abc.ABC):
     """A layout of the leaves of the train state, the only difference between parallel strategies.
 
-    size: the number of devices along the axis "model", which share one part of the batch.
+    size: the number of devices along the axis "model", which share one part of the batch. within:
+    the number of devices along the axis "data", None for all that remain; the others are along the
+    axis "replica".
     """
 
     size: int = 1
+    within: int | None = None
 
     @property
     def splits_weights(self) -> bool:
@@ -65,6 +68,10 @@ class FSDP(Sharding):
 
     Parameters are gathered where a layer needs them, and gradients are summed into the shards
     (arXiv:1910.02054, stage 3). smallest: the least number of elements of a leaf that is split.
+    within: the number of neighbouring devices that share one copy of the state, a divisor of their
+    number, None for all (arXiv:2304.11277, hybrid sharding). On hundreds of devices the
+    parts of a layer are a few rows, which take long to gather: a group of 8 or 16 gathers larger
+    ones, and only sums of gradients travel between groups.
 
     >>> devices = layout(jax.devices()[:1])
     >>> FSDP().split("params/network/Dense_0/kernel", (64, 128), devices.mesh)
@@ -72,6 +79,10 @@ class FSDP(Sharding):
     """
 
     smallest: int = 1024
+    within: int | None = None
+
+    def __post_init__(self):
+        at_least(1, within=self.within or 1)
 
     @property
     def splits_weights(self) -> bool:
@@ -130,7 +141,9 @@ def longest(split: Split, shape: tuple[int, ...], mesh: Mesh) -> Split:
 
 @dataclass(frozen=True)
 class Layout:
-    """The devices as a mesh with the axes "data" and "model", and the sharding of the state.
+    """The devices as a mesh with the axes "replica", "data" and "model", and the state's sharding.
+
+    A batch is split over "replica" and "data" together.
 
     >>> devices = layout(jax.devices()[:1])
     >>> devices.size, devices.parts, devices.rows(batch_size=4).tolist()
@@ -153,7 +166,7 @@ class Layout:
     @property
     def parts(self) -> int:
         """The number of parts into which a batch is split."""
-        return self.mesh.shape["data"]
+        return self.mesh.shape["replica"] * self.mesh.shape["data"]
 
     def state(self, abstract: PyTree) -> PyTree:
         """Return the shardings of a state whose leaves have these shapes."""
@@ -172,7 +185,7 @@ class Layout:
 
     def split(self, axis: int) -> NamedSharding:
         """Return the sharding that splits `axis` into the parts of a batch."""
-        return NamedSharding(self.mesh, PartitionSpec(*(None,) * axis, "data"))
+        return NamedSharding(self.mesh, PartitionSpec(*(None,) * axis, BATCH))
 
     def rows(self, batch_size: int) -> np.ndarray:
         """Return the rows of a batch that the devices of this process need, in ascending order."""
@@ -217,16 +230,19 @@ class Layout:
 def layout(devices: Sequence[Any] | None = None, sharding: Sharding = Data()) -> Layout:
     """Return the layout over `devices`, by default all devices of all processes.
 
-    Raises ConfigError where their number is not a multiple of `sharding.size`.
+    Raises ConfigError where `sharding.size` and `sharding.within` do not divide their number.
 
     >>> layout(jax.devices()[:1]).sharding
     Data()
     """
     devices = jax.devices() if devices is None else devices
-    if len(devices) % sharding.size:
-        raise ConfigError(
-            f"config.train.sharding: size={sharding.size}: needs a divisor of the number of "
-            f"devices ({len(devices)})"
-        )
-    shape, types = (len(devices) // sharding.size, sharding.size), (AxisType.Auto,) * 2
-    return Layout(jax.make_mesh(shape, ("data", "model"), types, devices=devices), sharding)
+    within = sharding.within or len(devices) // sharding.size
+    for name, value in {"size": sharding.size, "within": within}.items():
+        if len(devices) % value:
+            raise ConfigError(
+                f"config.train.sharding: {name}={value}: needs a divisor of the number of "
+                f"devices ({len(devices)})"
+            )
+    shape = (len(devices) // sharding.size // within, within, sharding.size)
+    types = (AxisType.Auto,) * 3
+    return Layout(jax.make_mesh(shape, (*BATCH, "model"), types, devices=devices), sharding)

@@ -14,7 +14,7 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, Key
 
 from diffjax import checks
-from diffjax.arrays import Cond, Params
+from diffjax.arrays import BATCH, Cond, Params
 
 
 @runtime_checkable
@@ -137,9 +137,9 @@ def weights_split(split: bool = True) -> Iterator[None]:
 
 
 def splitting(size: int) -> AbstractContextManager[Any]:
-    """Return a context in which module outputs of batch size `size` stay split over axis "data".
+    """Return a context in which module outputs of batch size `size` stay split over the devices.
 
-    The axis is that of the mesh in `jax.set_mesh`. Where parameters are split over the same axis,
+    The axes are `BATCH` of the mesh in `jax.set_mesh`. Where parameters are split over "data" too,
     the compiler otherwise gathers the batches; in this context it gathers the parameters, layer by
     layer. The exception are layers on one vector per sample, such as the modulation of a
     transformer: a batch of vectors is smaller than the weights, so the vectors are gathered, each
@@ -147,7 +147,10 @@ def splitting(size: int) -> AbstractContextManager[Any]:
     the features of its samples. Neither those weights nor their gradients are sent.
     """
     mesh = jax.sharding.get_abstract_mesh()
-    if "data" not in mesh.auto_axes or mesh.size == 1 or size % mesh.shape["data"]:
+    if not {*BATCH} <= {*mesh.auto_axes} or mesh.size == 1:
+        return nullcontext()
+    replicas, parts = (mesh.shape[name] for name in BATCH)
+    if size % (replicas * parts):
         return nullcontext()
     constrain = jax.lax.with_sharding_constraint
 
@@ -155,21 +158,21 @@ def splitting(size: int) -> AbstractContextManager[Any]:
         if getattr(a, "ndim", 0) == 0 or len(a) != size:  # modules may also return functions
             return a
         free = (PartitionSpec.UNCONSTRAINED,) * (a.ndim - 1)
-        return constrain(a, PartitionSpec("data", *free))
+        return constrain(a, PartitionSpec(BATCH, *free))
 
     def few(module: Any, args: Any) -> bool:
-        """Return whether vectors (B, C) of all samples are smaller than the weights (C, F)."""
+        """Return whether vectors (B, C) that share weights (C, F) are smaller than the weights."""
         if not (WEIGHTS_SPLIT.get() and isinstance(module, nn.Dense) and len(args) == 1):
             return False
-        x, out, parts = args[0], module.features, mesh.shape["data"]
+        x, out = args[0], module.features
         if x.ndim != 2 or len(x) != size or out % parts:
             return False
-        return size * (x.shape[1] + out // parts) < x.shape[1] * out
+        return size // replicas * (x.shape[1] + out // parts) < x.shape[1] * out
 
     def call(method: Any, args: Any, kwargs: Any, context: Any) -> Any:
         if context.method_name == "__call__" and few(context.module, args):
-            out = method(constrain(args[0], PartitionSpec(None, None)), **kwargs)
-            return split(constrain(out, PartitionSpec(None, "data")))
+            out = method(constrain(args[0], PartitionSpec("replica", None)), **kwargs)
+            return split(constrain(out, PartitionSpec(*BATCH)))
         return jax.tree.map(split, method(*args, **kwargs))
 
     return nn.intercept_methods(call)

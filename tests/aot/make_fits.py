@@ -56,6 +56,8 @@ PUBLISHED: dict[str, tuple[str, str, tuple[str, ...], tuple[str, ...]]] = {
 }
 """Name: config, form of the data, changes, and further changes on fewer than 32 devices; each with
 the batch of its config."""
+GROUPS = ("train.sharding=fsdp:within=16",)
+"""Further changes on 256 TPUs, where parts of a 256th are too thin for a gather."""
 MORE = {
     "cifar_vp": ("tpu:v5e:1x1", "gpu:h100:1"),
     "imagenet64_adm": ("tpu:v5e:16x16",),
@@ -72,6 +74,8 @@ def published(name: str, target: str) -> dict:
     file, form, changes, few = PUBLISHED[name]
     devices = targets.target(target)
     changes = (*changes, *(few if devices.size < 32 else ()))
+    if FSDP in changes and devices.size >= 256 and devices.platform == "tpu":
+        changes = (*(c for c in changes if c != FSDP), *GROUPS)
     parsed = ArgumentParser()
     form_flags(parsed)
     chosen = config.override(config.load(file), changes)

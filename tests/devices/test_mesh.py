@@ -38,6 +38,7 @@ from diffjax.training.step import TrainState, make_step
 SHAPE, CLASSES, B, K = (4, 4, 1), 3, 32, 10  # no part of a batch is as long as a layer is wide
 DATA, SHARDED = mesh.Data(), mesh.FSDP(smallest=64)
 MODEL = mesh.Model(size=2, fsdp=True, smallest=64)
+GROUPS = mesh.FSDP(smallest=64, within=4)
 SMALL = {
     "network": {"channels": 8, "multipliers": (1,), "attention": (), "heads": 2},
     "loss": {"condition_dropout": 0.3},
@@ -121,9 +122,10 @@ def more(*values):
         more(4, SHARDED, 1),
         more(8, SHARDED, 1),
         more(8, MODEL, 1),
+        more(8, GROUPS, 1),
     ],
     ids=["2", "8-fsdp", "8-model"]
-    + [f"{devices}-whole" for devices in ("2", "8", "4-fsdp", "8-fsdp", "8-model")],
+    + [f"{devices}-whole" for devices in ("2", "8", "4-fsdp", "8-fsdp", "8-model", "8-groups")],
 )
 def test_losses_do_not_depend_on_the_devices(devices, rule, accumulate):
     """The losses of a run would change when it resumes on other devices."""
@@ -137,7 +139,7 @@ def test_losses_do_not_depend_on_the_devices(devices, rule, accumulate):
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("rule", [SHARDED, MODEL])
+@pytest.mark.parametrize("rule", [SHARDED, MODEL, GROUPS])
 def test_a_state_begins_the_same_on_all_devices(rule):
     """Each layout would start from other parameters."""
     shardings = layout(8, rule).state(first_state())
@@ -208,6 +210,18 @@ def dit_b():
     return config_of({"name": "dit", "size": "B"})
 
 
+def test_groups_of_devices_hold_one_state_each_and_parts_of_one_batch():
+    """Two groups would train on the same half of a batch, or hold half a state each."""
+    where = layout(8, GROUPS)
+    kernel = jax.ShapeDtypeStruct((64, 64), jnp.float32)
+    (place,) = jax.tree.leaves(where.state([kernel]))
+    assert place.spec == PartitionSpec("data", None) and place.shard_shape((64, 64)) == (16, 64)
+    indices = place.devices_indices_map((64, 64))
+    first, second = ([indices[d][0] for d in group] for group in where.mesh.devices[:, :, 0])
+    assert first == second and len({(i.start, i.stop) for i in first}) == 4
+    assert where.parts == 8 and where.split(0).shard_shape((16, 3)) == (2, 3)
+
+
 @pytest.mark.parametrize("rule", [mesh.FSDP(), mesh.Model(fsdp=True)], ids=["fsdp", "model"])
 def test_a_device_of_eight_holds_an_eighth_of_a_transformer(rule):
     """A device would hold more than 0.15 of parameters, averages and moments."""
@@ -257,6 +271,8 @@ def test_layouts_that_cannot_be_are_refused_by_name():
     """A mesh that does not fit would raise an error of NumPy about shapes."""
     with pytest.raises(ConfigError, match=r"config\.train\.sharding: size=3: .* devices \(8\)"):
         layout(8, mesh.Model(size=3))
+    with pytest.raises(ConfigError, match=r"config\.train\.sharding: within=3: .* devices \(8\)"):
+        layout(8, mesh.FSDP(within=3))
     config = load("digits_vp")
     for text, refused in (
         (
@@ -280,7 +296,7 @@ def test_placed_batches_keep_their_values_and_are_split(devices):
         assert len(a.devices()) == devices
         assert {s.data.shape[:2] for s in a.addressable_shards} == {(3, B // devices)}
         assert a.sharding.is_equivalent_to(
-            NamedSharding(where.mesh, PartitionSpec(None, "data")), a.ndim
+            NamedSharding(where.mesh, PartitionSpec(None, ("replica", "data"))), a.ndim
         )
 
 
