@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageColor
 
-from diffjax.data.kinds.drawing import LINES
+from diffjax.data.kinds.figures import LINES
 from diffjax.report import evaluated
 
 

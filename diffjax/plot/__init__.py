@@ -1,6 +1,7 @@
 """Pictures, uint8 arrays (H, W, 3): `save` writes one to a file, `show` shows it in a notebook."""
 
-from diffjax.data.kinds.drawing import grid, save, scatter
+from diffjax.data.kinds.drawing import grid, save
+from diffjax.data.kinds.figures import scatter
 from diffjax.plot.drawn import Shown, show
 from diffjax.plot.images import captioned, closest, colours, noised, samples, strips
 from diffjax.plot.lines import curves, lines, table

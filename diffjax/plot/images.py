@@ -12,7 +12,8 @@ import numpy as np
 from diffjax.arrays import stream
 from diffjax.data.images import to_uint8
 from diffjax.data.kinds import lookup
-from diffjax.data.kinds.drawing import TILE, drawn, grid
+from diffjax.data.kinds.drawing import TILE, grid
+from diffjax.data.kinds.figures import drawn
 from diffjax.sde import SDE, levels
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from diffjax.arrays import float64
-from diffjax.data.kinds.drawing import LINES, drawn
+from diffjax.data.kinds.figures import LINES, drawn
 from diffjax.samplers.table import Table, unroll
 from diffjax.sde import SDE, levels
 

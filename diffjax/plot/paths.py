@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from diffjax.data.kinds import Kind, lookup
-from diffjax.data.kinds.drawing import drawn, grid
+from diffjax.data.kinds.drawing import grid
+from diffjax.data.kinds.figures import drawn
 from diffjax.plot.images import strips
 
 FRAMES = 10

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from diffjax.data.kinds.drawing import SIDE, drawn
+from diffjax.data.kinds.figures import SIDE, drawn
 
 
 def plane(n: int, side: float = SIDE) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from diffjax.data.kinds.drawing import LINES
+from diffjax.data.kinds.figures import LINES
 from diffjax.report.record import inside, read_object
 
 if TYPE_CHECKING:

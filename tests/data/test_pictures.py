@@ -3,15 +3,15 @@
 import numpy as np
 
 from diffjax.data import KINDS
-from diffjax.data.kinds import drawing
+from diffjax.data.kinds import drawing, figures
 
 
 def figure_of(monkeypatch, draw):
     """The figure behind a picture, which is not rendered."""
-    figures = []
-    monkeypatch.setattr(drawing, "drawn", figures.append)
+    taken = []
+    monkeypatch.setattr(figures, "drawn", taken.append)
     draw()
-    return figures[0]
+    return taken[0]
 
 
 def test_colours_of_points_are_explained(monkeypatch):
@@ -27,7 +27,7 @@ def test_columns_that_are_not_drawn_are_counted(monkeypatch):
     """A table would seem to have five columns, or its bars and points to be on different levels."""
     numbers = {f"x{i}": np.arange(4.0) for i in range(5)}
     columns = {"sort": np.array(["z", "a", "z", "b"])} | numbers
-    figure = figure_of(monkeypatch, lambda: drawing.pairs(columns))
+    figure = figure_of(monkeypatch, lambda: figures.pairs(columns))
     assert figure.get_suptitle() == "4 samples; the first 5 of 6 columns"
     heights = [bar.get_height() for bar in figure.axes[0].patches]
     assert heights == [1, 1, 2] and figure.axes[1].get_xlim() == (-0.5, 2.5)

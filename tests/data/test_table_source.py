@@ -11,7 +11,7 @@ from commands import ended, one_device
 import diffjax
 from diffjax.data import Memory, load, table
 from diffjax.data.form import from_json
-from diffjax.data.kinds import drawing
+from diffjax.data.kinds import figures
 from diffjax.data.kinds.table import decoded
 
 
@@ -86,13 +86,13 @@ def test_a_table_that_cannot_be_learnt_is_refused_by_its_line(tmp_path, text, se
 def test_a_picture_names_its_columns(tiny_table, monkeypatch):
     """The rows of a table would be curves without names."""
     source, names = table("train", str(tiny_table), label="sort"), []
-    kept = drawing.drawn
+    kept = figures.drawn
 
     def look(figure):
         names.extend(t for axes in figure.axes for t in (axes.get_xlabel(), axes.get_ylabel()))
         return kept(figure)
 
-    monkeypatch.setattr(drawing, "drawn", look)
+    monkeypatch.setattr(figures, "drawn", look)
     picture = source.form.picture(source.x, source.label)
     assert {*names} == {"", "carat", "count", "cut", "price"} and picture.std() > 10
     source = Memory(source.x[:, :2], kind="table")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from diffjax.data.images import to_float
-from diffjax.data.kinds import drawing
+from diffjax.data.kinds import drawing, figures
 
 Units = Mapping[str, Any]
 """The meaning of the numbers beyond the kind, such as `rate`, the samples per second."""
@@ -148,7 +148,7 @@ class Kind:
         if self.together:
             return self.together(x, label, units, class_names)
         if 2 <= x.shape[-1] <= self.few:
-            return drawing.pairs(drawing.numbered(x), label, class_names)
+            return figures.pairs(figures.numbered(x), label, class_names)
         if texts:
             return drawing.described(self.tiles(x), texts)
         columns = drawing.columns(label, len(x))

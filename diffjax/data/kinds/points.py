@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from diffjax.data.kinds import drawing
+from diffjax.data.kinds import drawing, figures
 from diffjax.data.kinds.kind import Kind, Units
 from diffjax.data.kinds.storing import CSV
 
@@ -16,8 +16,8 @@ def _picture(
 ) -> np.ndarray:
     """Draw points in the plane; for points in space, draw each pair of axes."""
     if x.shape[1] == 2:
-        return drawing.scatter(x, label, class_names)
-    return drawing.pairs(drawing.numbered(x), label, class_names)
+        return figures.scatter(x, label, class_names)
+    return figures.pairs(figures.numbered(x), label, class_names)
 
 
 POINTS = Kind(
@@ -25,7 +25,7 @@ POINTS = Kind(
     axes="(D,)",
     ranks=(1,),
     channels=(2, 3),
-    tiles=lambda x: drawing.lines(x[..., None], drawing.SIDE),
+    tiles=lambda x: drawing.lines(x[..., None], figures.SIDE),
     together=_picture,
     files=(CSV,),
     noun="point",

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from diffjax.data.kinds import drawing
+from diffjax.data.kinds import drawing, figures
 from diffjax.data.kinds.kind import Files, Kind, Texts, Units
 
 Column = Mapping[str, Any]
@@ -90,7 +90,7 @@ TABLE = Kind(
     axes="(D,)",
     ranks=(1,),
     tiles=lambda x: drawing.lines(x[..., None]),
-    together=lambda x, label, units, names: drawing.pairs(decoded(x, units), label, names),
+    together=lambda x, label, units, names: figures.pairs(decoded(x, units), label, names),
     files=(Files(".csv", _write, _read, each=False),),
     noun="row",
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from diffjax.data.kinds import drawing
+from diffjax.data.kinds import drawing, figures
 from diffjax.data.kinds.kind import Kind
 from diffjax.data.kinds.storing import CSV
 
@@ -11,7 +11,7 @@ VECTOR = Kind(
     axes="(D,)",
     ranks=(1,),
     tiles=lambda x: drawing.lines(x[..., None]),
-    few=drawing.MOST_PAIRS,
+    few=figures.MOST_PAIRS,
     caption=lambda x, units: drawing.span(x),
     files=(CSV,),
     noun="vector",
