@@ -8,7 +8,8 @@ The page at http://localhost:8000 tries it in a browser. --workdir is a run, an 
 published checkpoint. Requests join one batch of --slots samples at any row of their samplers, so a
 short request does not wait for a long one; each sample has equal bits whatever runs beside it.
 The server listens to this machine only unless --host says otherwise, and then it should stand
-behind a proxy with TLS. SIGTERM ends what is running and takes nothing new; a second one exits.
+behind a proxy with TLS, whose address --proxy states: the addresses of clients are those that the
+proxy reports. SIGTERM ends what is running and takes nothing new; a second one exits.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from diffjax.files import reason
 if TYPE_CHECKING:
     import uvicorn
 
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 MISSING = 'needs the extra `serve`: pip install "diffjax[serve]"'
 
 
@@ -42,6 +44,8 @@ def flags() -> argparse.ArgumentParser:
     )
     add("--ema", help="the average of the parameters (default: that of the config)")
     add("--host", default="127.0.0.1", help="address to listen to; 0.0.0.0 for all")
+    add("--names", nargs="+", help="hosts that clients may ask (default: this machine's, or any)")
+    add("--proxy", metavar="ADDRESS", help="of a proxy whose X-Forwarded-For is believed")
     add("--port", type=cli.whole(0, 65535), default=8000, help="0 for a free one")
     add("--slots", type=cli.positive, default=8, help="samples that are computed side by side")
     add("--no-guidance", action="store_true", help="refuse guidance weights: half the passes")
@@ -65,6 +69,19 @@ def keys(path: Path | None) -> frozenset[str]:
     if not found:
         raise ConfigError(f"--keys={path}: holds no key; needs one in each line")
     return found
+
+
+def names(address: str, asked: list[str] | None) -> frozenset[str]:
+    """Return the hosts that clients may ask of a server at an address, none for any.
+
+    >>> sorted(names("127.0.0.1", None)), sorted(names("0.0.0.0", None))
+    (['127.0.0.1', '::1', 'localhost'], [])
+    >>> sorted(names("127.0.0.1", ["Demo.example"]))
+    ['demo.example']
+    """
+    if asked:
+        return frozenset(name.lower() for name in asked)
+    return LOOPBACK if address in LOOPBACK else frozenset()
 
 
 def check_port(host: str, port: int) -> None:
@@ -113,6 +130,7 @@ def run() -> int:
         waiting=asked.waiting,
         passes=asked.passes,
         keys=keys(asked.keys),
+        hosts=names(asked.host, asked.names),
     )
     check_port(asked.host, asked.port)
     cli.set_up_jax()
@@ -138,6 +156,8 @@ def run() -> int:
             timeout_graceful_shutdown=asked.drain,
             log_level="info",
             server_header=False,
+            proxy_headers=bool(asked.proxy),
+            forwarded_allow_ips=asked.proxy,
         )
     )
     with contextlib.suppress(KeyboardInterrupt):

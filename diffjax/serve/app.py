@@ -12,10 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-import re
 import threading
 import time
-import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.resources import files
@@ -32,6 +30,7 @@ from diffjax import __version__
 from diffjax.config import ConfigError
 from diffjax.generation.engine import Full
 from diffjax.generation.tickets import Event, Ticket
+from diffjax.serve.edge import Edge, Refused, refused
 from diffjax.serve.limits import Budget, Limits
 from diffjax.serve.requests import Asked, Failure, Prompted
 from diffjax.serve.service import Admitted, Service
@@ -44,19 +43,10 @@ FEW = 64
 """Number of events that wait for a slow client before further ones come without previews."""
 STATUSES = {400: "malformed", 404: "address", 405: "method"}
 """Words for the refusals of the framework."""
-IDENTIFIER = re.compile(r"[A-Za-z0-9._-]{1,64}")
 POLICY = (
     "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; "
     "script-src 'unsafe-inline'; connect-src 'self'; form-action 'none'; frame-ancestors 'none'"
 )
-
-
-class Refused(Exception):
-    """An answer without samples: a status, a message in one line, and when to try again."""
-
-    def __init__(self, status: int, reason: str, message: str, later: float = 0):
-        super().__init__(message)
-        self.status, self.reason, self.later = status, reason, later
 
 
 class Running(NamedTuple):
@@ -205,11 +195,11 @@ def application(begin: Callable[[], Service], limits: Limits) -> FastAPI:
     }
     app = FastAPI(lifespan=lifespan, responses=wrong, **about)
     app.state.shared = state
-    app.add_middleware(Edge, most=limits.body)
-    app.exception_handler(Refused)(lambda request, error: refused(state.service, error))
+    app.add_middleware(Edge, limits=limits)
+    app.exception_handler(Refused)(lambda request, error: refused(error, state.service))
     app.exception_handler(HTTPException)(lambda request, error: answered(state.service, error))
     app.exception_handler(RequestValidationError)(
-        lambda request, error: refused(state.service, Refused(422, "invalid", first(error)))
+        lambda request, error: refused(Refused(422, "invalid", first(error)), state.service)
     )
     observed(app, state)
     sampled(app, state)
@@ -285,22 +275,13 @@ def sampled(app: FastAPI, state: State) -> None:
         return {"created": int(time.time()), "data": [{"b64_json": a["png"]} for a in answers]}
 
 
-def refused(service: Service | None, error: Refused) -> JSONResponse:
-    """Return a refusal as JSON, and count it."""
-    if service:
-        service.refused.labels(error.reason).inc()
-    headers = {"Retry-After": str(max(1, math.ceil(error.later)))} if error.later else {}
-    body = {"error": {"message": str(error), "type": error.reason}}
-    return JSONResponse(body, error.status, headers)
-
-
 def answered(service: Service | None, error: HTTPException) -> JSONResponse:
     """Return a refusal of the framework in the form of all others."""
     known = error.__cause__  # the framework hides what stopped it from reading the body
     if not isinstance(known, Refused):
         reason = STATUSES.get(error.status_code, "http")
         known = Refused(error.status_code, reason, str(error.detail))
-    answer = refused(service, known)
+    answer = refused(known, service)
     answer.headers.update(error.headers or {})
     return answer
 
@@ -312,37 +293,3 @@ def first(error: RequestValidationError) -> str:
         return "the body: needs a JSON object, with the header Content-Type: application/json"
     where = ".".join(str(part) for part in found["loc"][1:] if not isinstance(part, int))
     return f"{where or 'the body'}: {found['msg'].removeprefix('Value error, ')}"[:500]
-
-
-class Edge:
-    """The outermost layer: it names each request, and refuses bodies of more than `most` bytes."""
-
-    def __init__(self, app: Any, most: int):
-        self.app, self.most = app, most
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "http":
-            return await self.app(scope, receive, send)
-        headers = dict(scope["headers"])
-        asked = headers.get(b"x-request-id", b"").decode("latin-1")
-        name = asked if IDENTIFIER.fullmatch(asked) else uuid.uuid4().hex
-        seen, large = 0, Refused(413, "size", f"the body has more than {self.most} bytes")
-
-        async def counted() -> Any:
-            nonlocal seen
-            message = await receive()
-            seen += len(message.get("body", b""))
-            if seen > self.most:
-                raise large
-            return message
-
-        async def named(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                more = (b"x-request-id", name.encode()), (b"x-content-type-options", b"nosniff")
-                message = message | {"headers": [*message["headers"], *more]}
-            await send(message)
-
-        length = headers.get(b"content-length", b"")
-        if length.isdigit() and int(length) > self.most:
-            return await refused(None, large)(scope, receive, named)
-        return await self.app(scope, counted, named)

@@ -15,18 +15,23 @@ class Limits:
     """What a server accepts.
 
     num: samples of one request. steps: of a sampler. waiting: samples in the queue. body: bytes of
-    a request. passes: network passes per minute of each client, 0 for any number; the cost of a
-    request is its passes, not one. keys: the clients that are allowed, all if there are none.
+    a request. seconds: for its body to arrive. passes: network passes per minute of each client, 0
+    for any number; the cost of a request is its passes, not one. keys: the clients that are
+    allowed, all if there are none. hosts: the names, in lower case, under which clients may reach
+    the server, all if there are none.
     """
 
     num: int = 64
     steps: int = 1000
     waiting: int = 256
     body: int = 8 * 2**20
+    seconds: float = 30.0
     passes: int = 0
     keys: frozenset[str] = field(default=frozenset(), repr=False)
+    hosts: frozenset[str] = frozenset()
 
     def __post_init__(self):
+        checks.positive(seconds=self.seconds)
         checks.whole(1, num=self.num, steps=self.steps, waiting=self.waiting, body=self.body)
         checks.whole(0, passes=self.passes)
 

@@ -5,6 +5,7 @@ import http.client
 import io
 import json
 import random
+import socket
 import struct
 import threading
 import time
@@ -22,6 +23,7 @@ from redrawn import redrawn
 
 from diffjax import builder, config
 from diffjax.runs.trained import Trained
+from diffjax.serve import LOOPBACK
 from diffjax.serve.app import application
 from diffjax.serve.limits import Limits
 from diffjax.serve.service import Service
@@ -45,7 +47,7 @@ def trained():
 @contextmanager
 def served(trained, slots=3, **limits):
     """Yield a client of a server."""
-    limits = Limits(**limits)
+    limits = Limits(hosts=LOOPBACK, **limits)
     app = application(lambda: Service(trained, slots, limits), limits)
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="critical"))
     thread = threading.Thread(target=server.run)
@@ -262,6 +264,8 @@ def test_sizes_names_and_addresses_are_checked(client):
     assert named.headers["X-Request-Id"] == "abc-1"
     assert len(other.headers["X-Request-Id"]) == 32
     page = client.get("/")
+    for host, status in (("evil.example", 421), ("LocalHost:80", 200)):
+        assert client.call("GET", "/healthz", headers={"Host": host}).status == status
     assert "connect-src 'self'" in page.headers["Content-Security-Policy"]
     assert b"/v1/samples/events" in client.get("/openapi.json").body
 
@@ -350,7 +354,12 @@ def test_budgets_keys_and_queues_refuse_with_the_time_to_wait(trained):
         assert client.post("/v1/samples", body, Authorization="Bearer bert").status == 200
         large = client.post("/v1/samples", {"steps": 31}, **anna)
         assert large.status == 422 and "62 network passes, of 60 per minute" in large.error
-    with served(trained, slots=1, waiting=3) as client:
+    with served(trained, slots=1, waiting=3, seconds=2.0) as client:
+        with socket.create_connection(("127.0.0.1", client.port), timeout=60) as slow:
+            slow.sendall(
+                b"POST /v1/samples HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{"
+            )
+            assert slow.recv(99).startswith(b"HTTP/1.1 408")  # it would hold its place for good
         full = client.post("/v1/samples", {"num": 4, "steps": 3})
         assert full.status == 503 and full.headers["Retry-After"] == "5"
     with served(trained, slots=1, waiting=1, passes=60) as client:
