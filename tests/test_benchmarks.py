@@ -1,4 +1,4 @@
-"""The benchmark of networks runs, and compares networks of equal size."""
+"""The benchmarks of networks and of a device run; networks that are compared have equal sizes."""
 
 import sys
 from pathlib import Path
@@ -43,3 +43,15 @@ def test_every_phase_is_measured(networks, capsys):
     assert "torch is left out" in shown
     for phase in ("forward", "train", "2 DDIM steps"):
         assert f"  {phase}: diffjax " in shown
+
+
+def test_a_device_is_measured(monkeypatch, capsys):
+    """The script would break on the day that a GPU is there."""
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "experiments" / "benchmarks")
+    import device
+
+    monkeypatch.setattr(sys, "argv", ["device.py", "--tiny", "--steps=1"])
+    device.main()
+    shown = capsys.readouterr().out
+    assert max(device.errors().values()) < 0.02
+    assert "attention, odd, masked: " in shown and "| small DiT, batch 16 |" in shown
