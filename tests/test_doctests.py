@@ -46,7 +46,8 @@ EXEMPT = {
             "runs/trained.Trained",
         ),
         *("samplers/run.Preview", "samplers/run.Result", "samplers/tuning.Optimized"),
-        *("encoders/pretrained.Pretrained", "nets/adapters.Adapted"),
+        *("encoders/pretrained.Pretrained", "nets/adapted.Adapted", "nets/adapted.Several"),
+        *("nets/adapted.Adapter", "nets/adapters.LowRank"),
         "samplers/tuning.Refinement",
     ),
     "is called with a flow map in training alone": (

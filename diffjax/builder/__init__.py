@@ -244,7 +244,7 @@ def construct_data(
 
     of_split = plain_source
     if reading.encoder:
-        of_split = described(plain_source, reading.encoder, f"{place}.encoder")
+        of_split = described(plain_source, reading.encoder, f"{place}.encoder", reading.vocabulary)
 
     @functools.cache
     def source(split: str) -> Source:

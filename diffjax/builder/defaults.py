@@ -103,7 +103,9 @@ def _network(spec: Config) -> dict[str, Any]:
 
 
 def _adapter(spec: Config) -> dict[str, Any]:
-    return _entry(ADAPTERS, spec)
+    if "name" in spec:
+        return _entry(ADAPTERS, spec)
+    return {name: _entry(ADAPTERS, part) for name, part in spec.items()}
 
 
 def _loss(spec: Config) -> dict[str, Any]:

@@ -5,22 +5,30 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from diffjax import builder
 from diffjax.checks import finite
-from diffjax.config import ConfigError
+from diffjax.config import ConfigError, parse
+from diffjax.encoders import ENCODERS
+from diffjax.encoders.pretrained import FAMILIES, part_of
 from diffjax.io.contents import Contents
+from diffjax.io.reading import read as tensors_in
 from diffjax.io.writing import writing
 from diffjax.nets import Adapted
-from diffjax.nets.adapters import PARAMS
-from diffjax.published.adapters import FORMATS, Change, fitted, opened
+from diffjax.nets.adapted import PARAMS
+from diffjax.published import adapters as files
+from diffjax.published import vectors as of_words
+from diffjax.published.adapter_files import FORMATS
+from diffjax.published.adapters import Change, fitted
 from diffjax.published.adapting import changes_of, modules, weights
 from diffjax.published.adapting import merged as merge
 from diffjax.published.adapting import patched as patch
+from diffjax.published.vectors import Vectors
+from diffjax.runs.words import taught, vectors_of
 from diffjax.training.workdir import check_empty, is_run
 
 if TYPE_CHECKING:
@@ -28,11 +36,29 @@ if TYPE_CHECKING:
 
 Adapters = str | Path | Sequence[str | Path] | Mapping[Any, float]
 """The path of an adapter, several paths, or the weight of each path."""
-Opened = Sequence[tuple[Path, dict[str, Change], float]]
-"""The path of each adapter, its changes by the names of modules, and its weight."""
 
 
-def read(adapters: Adapters) -> Opened:
+class Stored(NamedTuple):
+    """The contents of an adapter.
+
+    changes: of kernels, by the names of modules. vectors: of words and classes, by name. encoders:
+    the parts of a pipeline, such as `text_encoder`, that a file changes as well.
+    """
+
+    changes: Mapping[str, Change]
+    vectors: Vectors
+    encoders: frozenset[str] = frozenset()
+
+
+class Opened(NamedTuple):
+    """An adapter: its path, its contents and its weight."""
+
+    path: Path
+    stored: Stored
+    weight: float
+
+
+def read(adapters: Adapters) -> list[Opened]:
     """Read adapters: files, folders of PEFT, and runs or exports with an adapter.
 
     Raises ConfigError for a path that holds no adapter, and for a weight that is not finite.
@@ -45,8 +71,8 @@ def read(adapters: Adapters) -> Opened:
     for path, weight in weighted(adapters).items():
         refuse = builder.refuse("adapters")
         refuse(finite)(**{f"weight of {path}": weight})
-        changes = of_run(path) if path.exists() and is_run(path) else refuse(opened)(path)
-        found.append((path, changes, float(weight)))
+        stored = of_run(path) if path.exists() and is_run(path) else refuse(of_file)(path)
+        found.append(Opened(path, stored, float(weight)))
     return found
 
 
@@ -63,26 +89,38 @@ def weighted(adapters: Adapters) -> dict[Path, float]:
     return {Path(path): weight for path, weight in adapters.items()}
 
 
-def of_run(path: Path) -> dict[str, Change]:
-    """Return the changes that the adapter of a run makes; raise ConfigError where it has none."""
+def of_file(path: Path) -> Stored:
+    """Return the contents of a file, or of a folder of PEFT; raise ValueError for another one."""
+    if vectors := of_words.opened(path):
+        return Stored({}, vectors)
+    parts = files.parts(tensors_in(path).tensors)
+    encoders = frozenset(parts - {files.NETWORK, ""})
+    changes = {} if encoders == parts else files.opened(path)
+    return Stored(changes, {}, encoders)
+
+
+def of_run(path: Path) -> Stored:
+    """Return the adapter of a run; raise ConfigError where it has none."""
     from diffjax.runs.trained import load
 
-    return changes(load(path), f"adapters: {path}")
+    return contents(load(path), f"adapters: {path}")
 
 
-def changes(trained: Trained, place: str) -> dict[str, Change]:
-    """Return the changes of the adapter of a network, by the names of modules.
+def contents(trained: Trained, place: str) -> Stored:
+    """Return the adapter of a network.
 
     place: what the user asked for, in the ConfigError for a network without an adapter.
     """
     network = trained.experiment.model.network
     if not isinstance(network, Adapted):
         raise ConfigError(f"{place}: has no adapter; needs a run with config.adapter, or a file")
-    return changes_of(network, jax.device_get(trained.denoise.params["network"]))
+    params = jax.device_get(trained.denoise.params["network"])
+    vectors = vectors_of(network, params, trained.experiment.form)
+    return Stored(changes_of(network, params), vectors)
 
 
 def merged(trained: Trained) -> Trained:
-    """Return the network with its own adapter merged into its kernels, and without it.
+    """Return the network with its own adapter merged into its parameters, and without it.
 
     A network without an adapter is returned unchanged.
     """
@@ -97,32 +135,83 @@ def merged(trained: Trained) -> Trained:
     return dataclasses.replace(trained, denoise=denoise, experiment=experiment)
 
 
-def with_adapters(trained: Trained, adapters: Opened) -> Trained:
-    """Return the network with adapters merged into its kernels, after its own one.
+def with_adapters(trained: Trained, adapters: Sequence[Opened]) -> Trained:
+    """Return the network with adapters merged into its parameters, after its own one.
 
-    Each adapter changes the kernels by its weight times the change that it alone makes. Raises
-    ConfigError for an adapter that does not fit the network.
+    Each adapter changes the kernels by its weight times the change that it alone makes, and the
+    vectors of words and classes likewise; words that the network lacks are added to its
+    vocabulary. A file that changes the encoder of the captions too becomes the adapter of that
+    encoder. Raises ConfigError for an adapter that does not fit the network.
     """
     if not adapters:
         return trained
     trained = merged(trained)
+    changes = [(each.stored.changes, each.weight) for each in adapters if each.stored.changes]
     network, params = trained.experiment.model.network, dict(trained.denoise.params)
-    known = modules(params["network"], network.stacks)
-    for path, found, _ in adapters:
-        builder.refuse(f"adapters: {path}")(fitted)(found, known)
-    base, chosen = jax.device_get(params["network"]), [(each, w) for _, each, w in adapters]
-    moved = builder.refuse("adapters")(merge)(network, base, chosen)
-    params["network"] = jax.tree.map(jnp.asarray, moved)
-    denoise = trained.experiment.denoiser(params)
-    return dataclasses.replace(trained, denoise=denoise, notes=trained.notes + notes(adapters))
+    if changes:
+        known = modules(params["network"], network.stacks)
+        for each in adapters:
+            builder.refuse(f"adapters: {each.path}")(fitted)(each.stored.changes, known)
+        base = jax.device_get(params["network"])
+        moved = builder.refuse("adapters")(merge)(network, base, changes)
+        params["network"] = jax.tree.map(jnp.asarray, moved)
+        trained = dataclasses.replace(trained, denoise=trained.experiment.denoiser(params))
+    for each in adapters:
+        refuse = builder.refuse(f"adapters: {each.path}")
+        if each.stored.vectors:
+            trained = refuse(taught)(trained, each.stored.vectors, each.weight)
+        if each.stored.encoders:
+            trained = refuse(encoded)(trained, each)
+        trained = dataclasses.replace(trained, notes=(*trained.notes, merging(each)))
+    return trained
 
 
-def notes(adapters: Opened) -> tuple[str, ...]:
-    """Return a line for each adapter that was merged."""
-    return tuple(f"{path}: adapter merged with weight {w:g}" for path, _, w in adapters)
+def encoded(trained: Trained, adapter: Opened) -> Trained:
+    """Return the network with a file as the adapter of the encoder of its captions.
+
+    Where the encoder takes none, a note states what was left out; raises ValueError where that is
+    the whole file.
+    """
+    section = trained.config["data"]
+    text = section.get("encoder", "")
+    about = parse(text) if text else {}
+    takes = about.get("name") in FAMILIES and not about.get("adapter")
+    part = part_of(Path(str(about.get("path", ""))))
+    if takes and part in adapter.stored.encoders:
+        text = f"{text},adapter={adapter.path},adapter_weight={adapter.weight:g}"
+        config = {**trained.config, "data": {**section, "encoder": text}}
+        experiment = builder.experiment(config, trained.experiment.form)
+        denoise = experiment.denoiser(trained.denoise.params)
+        trained = dataclasses.replace(trained, experiment=experiment, denoise=denoise)
+        left = adapter.stored.encoders - {part}
+    else:
+        left = adapter.stored.encoders
+    if left == adapter.stored.encoders and not adapter.stored.changes:
+        known = ", ".join(k for k in ENCODERS if k in FAMILIES)
+        raise ValueError(
+            f"changes {', '.join(sorted(left))} alone, and config.data.encoder={text!r} is none of "
+            f"{known} without an adapter"
+        )
+    lines = (f"{adapter.path}: not used: its adapter of the {name}" for name in sorted(left))
+    return dataclasses.replace(trained, notes=(*trained.notes, *lines))
 
 
-def patched(contents: Contents, adapters: Opened) -> Contents:
+def merging(adapter: Opened) -> str:
+    """Return a line that states an adapter was merged."""
+    return f"{adapter.path}: adapter merged with weight {adapter.weight:g}"
+
+
+def notes(adapters: Sequence[Opened]) -> tuple[str, ...]:
+    """Return a line for each adapter that was merged, and for each part that was not."""
+    lines = []
+    for each in adapters:
+        lines.append(merging(each))
+        left = sorted(each.stored.encoders)
+        lines += [f"{each.path}: not used: its adapter of the {name}" for name in left]
+    return tuple(lines)
+
+
+def patched(contents: Contents, adapters: Sequence[Opened]) -> Contents:
     """Return the contents of a published network with adapters merged into its tensors.
 
     They are those of files with the names of the published network. Raises ConfigError for an
@@ -131,23 +220,29 @@ def patched(contents: Contents, adapters: Opened) -> Contents:
     if not adapters:
         return contents
     known = weights(contents.tensors)
-    for path, found, _ in adapters:
-        builder.refuse(f"adapters: {path}")(fitted)(found, known)
-    chosen = [(each, w) for _, each, w in adapters]
+    for each in adapters:
+        if not each.stored.changes:
+            has = "learned vectors" if each.stored.vectors else "an adapter of a text encoder"
+            raise ConfigError(f"adapters: {each.path}: holds {has}; needs one of the network")
+        builder.refuse(f"adapters: {each.path}")(fitted)(each.stored.changes, known)
+    chosen = [(each.stored.changes, each.weight) for each in adapters]
     tensors = builder.refuse("adapters")(patch)(contents.tensors, chosen)
     return contents._replace(tensors=tensors)
 
 
-def write(trained: Trained, form: str, out: Path) -> Path:
-    """Write the adapter of a network to a new folder, and return the path of its file.
+def write(trained: Trained, form: str, out: Path) -> list[Path]:
+    """Write the adapter of a network to a new folder, and return the paths of its files.
 
     form: peft, diffusers or kohya. Raises ConfigError for a network without an adapter, for an
     adapter that the format cannot hold, and for a folder that is not empty.
     """
     written = builder.lookup(FORMATS, form, "--format")
     part = "transformer" if trained.config["network"]["name"] == "dit" else "unet"
-    file = builder.refuse(f"--format={form}")(written)(changes(trained, f"--format={form}"), part)
+    own, refuse = contents(trained, f"--format={form}"), builder.refuse(f"--format={form}")
+    file = refuse(written)(own.changes, part) if own.changes else None
     check_empty(out)
     with writing(f"--out={out}"):
-        file.save(out)
-    return out / file.file
+        paths = refuse(of_words.save)(out, form, own.vectors) if own.vectors else []
+        if file:
+            file.save(out)
+    return [*paths, *([out / file.file] if file else [])]

@@ -295,7 +295,7 @@ def convert(
     path: Path,
     settings: Config | None = None,
     change: Callable[[Config], Config] = dict,
-    adapters: Opened = (),
+    adapters: Sequence[Opened] = (),
 ) -> Trained:
     """Convert a published checkpoint; the parameters of the result are NumPy arrays.
 

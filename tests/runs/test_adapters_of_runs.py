@@ -16,7 +16,7 @@ import diffjax
 from diffjax import builder
 from diffjax.config import ConfigError, load, override
 from diffjax.io.trees import flat
-from diffjax.published.adapters import FORMATS
+from diffjax.published.adapter_files import FORMATS
 from diffjax.training.transfer import transfer
 
 MOONS = Path(__file__).parents[1] / "moons.py"
