@@ -14,6 +14,8 @@ from diffjax.config.fields import Config, known, literal, nearest, parse
 
 FOLDER = "ml_collections_configs"
 
+SEVERAL = ("adapter", "ema")
+"""Sections with one entry, or with several entries by names of their own."""
 STAY = {
     "data": (
         *("labels", "conditions", "flip", "crop", "balanced", "dequantize", "augment"),
@@ -89,6 +91,8 @@ def override(config: Config, assignments: Iterable[str]) -> dict[str, Any]:
 
     >>> override({"train": {"steps": 500}}, ["train.steps=20"])
     {'train': {'steps': 20}}
+    >>> override({"ema": {"short": {"name": "raw"}}}, ["ema=constant:decay=0.9"])
+    {'ema': {'name': 'constant', 'decay': 0.9}}
     """
     result = copy.deepcopy(dict(config))
     for text in sorted(assignments, key=_breadth):
@@ -105,7 +109,7 @@ def override(config: Config, assignments: Iterable[str]) -> dict[str, Any]:
         old = node.get(leaf)
         if isinstance(old, dict) and isinstance(section := literal(value), dict):
             node[leaf] = section
-        elif isinstance(old, dict) and "name" in old:
+        elif isinstance(old, dict) and ("name" in old or path in SEVERAL):
             node[leaf] = parse(value)
         elif isinstance(old, dict):
             fields = ", ".join(node[leaf])

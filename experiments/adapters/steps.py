@@ -46,7 +46,7 @@ def prepared(name: str, batch: int) -> tuple[Any, Any, Any, Any]:
 
 
 def measured(batch: int, rounds: int) -> dict[str, dict[str, Any]]:
-    """Return the CPU milliseconds of a step, and MB of state and temporaries, by what is trained."""
+    """Return the CPU milliseconds of a step and MB of memory, by what is trained."""
     ready = {name: prepared(name, batch) for name in TRAINED}
     times: dict[str, list[float]] = {name: [] for name in TRAINED}
     for turn in range(rounds + 1):

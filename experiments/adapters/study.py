@@ -5,11 +5,12 @@
 A network is trained on the digits 0 to 8. Then adapters of ranks 1 to 16, and all weights for
 comparison, are trained from it on all ten digits, half of them nines; with 10 % of nines; on nines
 alone; or on five nines among samples of the first network (DreamBooth), where the row of the class
-is trained alone as well (textual inversion). All are measured by the share of samples of the class 9 that a classifier of all digits takes for a nine, and by the Frechet
-distance of samples of the other classes to the digits 0 to 8, over that of the first network with
-the same noise. The change of the kernels by training all weights is also cut to its best
-approximation of each rank (Eckart and Young). Writes adapters.json, of which what is there is
-neither trained nor sampled again, and pictures. After an interruption the same command resumes.
+is trained alone as well (textual inversion). All are measured by the share of samples of the class
+9 that a classifier of all digits takes for a nine, and by the Frechet distance of samples of the
+other classes to the digits 0 to 8, over that of the first network with the same noise. The change
+of the kernels by training all weights is also cut to its best approximation of each rank (Eckart
+and Young). Writes adapters.json, of which what is there is neither trained nor sampled again, and
+pictures. After an interruption the same command resumes.
 """
 
 from __future__ import annotations
