@@ -11,7 +11,7 @@ from diffjax.checks import at_least, finite
 from diffjax.data.conditions import WEIGHT
 from diffjax.data.folder import folder
 from diffjax.data.form import Form, from_json
-from diffjax.data.source import Memory, NoSplit, check_split, load
+from diffjax.data.source import Memory, check_split, load, part
 from diffjax.files import read_arrays
 
 FILE, ABOUT = "prior.npz", "prior.json"
@@ -26,13 +26,15 @@ def dreambooth(
     prompt: str = "",
     weight: float = 1.0,
     share: float = 0.5,
+    holdout: float = 0.0,
 ) -> Memory:
     """Read the images in a folder beside the prior of a network (arXiv:2208.12242, sec. 3).
 
     The images in `path` are resized and cropped to the size of the samples. Each occurs so many
     times that they are about a `share` of all items, in (0, 1). Each item has a `weight` in the
     loss: 1 for one of the images in `path`, and `weight` >= 0 for a sample, so that the loss is
-    E[own] + weight E[prior] up to a factor if share = 0.5 (eq. 2 there).
+    E[own] + weight E[prior] up to a factor if share = 0.5 (eq. 2 there). The split "test" is the
+    share `holdout` of the samples.
 
     prior: a folder that `tools.prior` wrote. label: the class of the images in `path`, for a
     network that takes classes. prompt: their caption, for a network that takes captions; by default
@@ -40,35 +42,33 @@ def dreambooth(
     that does not exist, and for a label or a caption that the network does not take or lacks.
     """
     check_split(split, "dreambooth")
-    if split == "test":
-        raise NoSplit("split='test': all images of dreambooth are for training")
     if not 0 < share < 1:
         raise ValueError(f"share={share}: needs 0 < share < 1")
     finite(weight=weight)
     at_least(0, weight=weight)
     form, samples = read(prior)
-    own = load(folder("train", path, size=form.shape[0], channels=form.shape[-1], holdout=0.0))
     check(form, label, prompt)
-    many = len(samples["x"])
-    times = max(1, round(share / (1 - share) * many / len(own)))
-    repeated = np.repeat(np.arange(len(own)), times)
-    labels, texts = None, []
-    if form.classes:
-        own_label = np.full(len(repeated), label, np.int32)
-        labels = np.concatenate([own_label, samples["y"].astype(np.int32)])
+    kept = np.array(part([str(i) for i in range(len(samples["x"]))], split, holdout))
+    samples = {name: values[kept] for name, values in samples.items()}
+    own = load(folder("train", path, size=form.shape[0], channels=form.shape[-1], holdout=0.0))
+    times = max(1, round(share / (1 - share) * len(kept) / len(own)))
+    index = np.repeat(np.arange(len(own)), times if split == "train" else 0)
+    texts = []
     if form.texts:
-        captions = [[prompt]] if prompt else own.captions(np.arange(len(own)))
+        captions = [[prompt]] * len(own) if prompt else own.captions(np.arange(len(own)))
         if not all(captions):
             raise ValueError(f"prompt='': {path} has no captions; needs a text for its images")
-        texts = [captions[i % len(captions)] for i in repeated]
-        texts += [[text] for text in samples["prompt"].tolist()]
-    counted = [np.ones(len(repeated)), np.full(many, weight)]
+        texts = [captions[i] for i in index] + [[text] for text in samples["prompt"].tolist()]
+    counted = np.concatenate([np.ones(len(index)), np.full(len(kept), weight)])
+    labels = None
+    if form.classes:
+        labels = np.concatenate([np.full(len(index), label), samples["y"]]).astype(np.int32)
     return Memory(
-        np.concatenate([own.x[repeated], samples["x"]]),
+        np.concatenate([own.x[index], samples["x"]]),
         labels,
         form.classes,
         "image",
-        {WEIGHT: np.concatenate(counted).astype(np.float32)},
+        {WEIGHT: counted.astype(np.float32)},
         form.units,
         form.class_names,
         texts,

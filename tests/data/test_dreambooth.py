@@ -95,8 +95,15 @@ def test_a_prior_that_does_not_fit_is_refused(tmp_path):
         data.dreambooth("train", own, prior(tmp_path / "a", LABEL), label=0)
     with pytest.raises(ValueError, match="the network takes 'vector', which your images lack"):
         data.dreambooth("train", own, prior(tmp_path / "b", vector))
-    with pytest.raises(ValueError, match="all images of dreambooth are for training"):
-        data.dreambooth("test", own, str(tmp_path / "a"), label=0)
+
+
+def test_a_share_of_the_samples_is_held_out(tmp_path):
+    """What the network must keep could not be measured, or own images would be held out."""
+    given = {"path": pictures(tmp_path / "own"), "label": 3, "holdout": 0.5}
+    given["prior"] = prior(tmp_path / "prior", LABEL, y=np.arange(6) % 3)
+    train, test = (data.dreambooth(split, **given) for split in ("train", "test"))
+    kept = len(train) - (train.labels() == 3).sum()
+    assert 0 < len(test) == 6 - kept < 6 and not (test.labels() == 3).any()
 
 
 def test_weights_of_items_are_those_of_two_batches():
