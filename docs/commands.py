@@ -203,7 +203,8 @@ def config() -> str:
     """Return the page of all fields, with their meaning and their defaults."""
     form = (
         "A config file has a function `get_config` that returns an `ml_collections.ConfigDict` of "
-        "these sections, and `seed`; the `config.json` of a run is one too. On the command line, `--config.train.steps=500` sets a field, "
+        "these sections, and `seed`; the `config.json` of a run is one too. On the command line, "
+        "`--config.train.steps=500` sets a field, "
         "and `--config.sde.schedule=sigmoid:tau=0.7` replaces a whole section that has a name. "
         "`--config.network.name=dit` chooses another network and drops the settings of the old "
         "one. Fields that belong to no entry keep their values: those that read `data`, the "

@@ -46,8 +46,7 @@ EXEMPT = {
             "runs/trained.Trained",
         ),
         *("samplers/run.Preview", "samplers/run.Result", "samplers/tuning.Optimized"),
-        *("encoders/pretrained.Pretrained", "nets/adapted.Adapted", "nets/adapted.Several"),
-        *("nets/adapted.Adapter", "nets/adapters.LowRank"),
+        *("encoders/pretrained.Pretrained", "nets/adapted.Adapted"),
         "samplers/tuning.Refinement",
     ),
     "is called with a flow map in training alone": (

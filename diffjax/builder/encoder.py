@@ -62,12 +62,12 @@ def described(
     encoder refuses, and for a run without a vocabulary.
     """
     learn, place_of_run = learns(text, place), place.replace("encoder", "vocabulary")
-    begin = read_form(Path(run)).vocabulary if run else ()
-    if run and not (begin and learn):
-        lacks = f"{run} has no vocabulary" if learn else f"{text} learns none"
-        raise ConfigError(f"{place_of_run}={run}: {lacks}; allowed: ''")
 
     def open_described(split: str) -> Source:
+        begin = read_form(Path(run)).vocabulary if run else ()
+        if run and not (begin and learn):
+            lacks = f"{run} has no vocabulary" if learn else f"{text} learns none"
+            raise ConfigError(f"{place_of_run}={run}: {lacks}; allowed: ''")
         train, source = captioned(open_split("train"), place), open_split(split)
         rows = train.captions(np.arange(len(train)))
         if not any(rows):

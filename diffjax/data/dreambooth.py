@@ -40,6 +40,10 @@ def dreambooth(
     network that takes classes. prompt: their caption, for a network that takes captions; by default
     those of the metadata in the folder. Raises ValueError for a folder without images, for a prior
     that does not exist, and for a label or a caption that the network does not take or lacks.
+
+    >>> dreambooth("train", "pictures", prior="nowhere")
+    Traceback (most recent call last):
+    ValueError: prior='nowhere': no prior.npz in it; diffjax.tools.prior writes one
     """
     check_split(split, "dreambooth")
     if not 0 < share < 1:

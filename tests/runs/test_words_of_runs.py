@@ -86,6 +86,15 @@ def test_one_row_is_trained_and_nothing_else_changes(base, run):
         np.testing.assert_array_equal(own[path], before[path])
 
 
+def test_a_run_with_a_word_needs_no_other_run(base, run):
+    """A style could not be sampled once the run that it began with is gone."""
+    away = base.rename(base.with_name("away"))
+    try:
+        assert diffjax.load(run).job(prompt="sketch dot").prompts == ("sketch dot",)
+    finally:
+        away.rename(base)
+
+
 def test_a_checkpoint_holds_the_row_alone(run):
     """It would be as large as the network."""
     text = (run / "checkpoints/6/state/_METADATA").read_text()
