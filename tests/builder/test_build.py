@@ -65,8 +65,9 @@ def test_every_config_file_builds(name, monkeypatch):
 
     Everything is constructed except the trace of the network; `test_configs` trains the configs.
     """
-    own = {"Block": "kernel", "blocks": "kernel", "words_text": "embedding"}
+    own = {"Block": "kernel", "words_text": "embedding"}
     adapted = {k: {leaf: jnp.zeros((8, 8))} for k, leaf in own.items()}
+    adapted["blocks"] = {"kernel": jnp.zeros((2, 8, 8))}  # of two blocks
     params = adapted | {"adapter": {"up": jnp.zeros(1)}} if "adapter" in load(name) else {}
     nothing = lambda self, key, x, cond=None: {"network": params}
     monkeypatch.setattr(Model, "init", nothing)
