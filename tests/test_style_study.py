@@ -34,6 +34,7 @@ def base(tmp_path):
     return tmp_path / "base"
 
 
+@pytest.mark.thorough
 def test_a_word_leaves_the_old_styles_and_an_adapter_moves_them(base, tmp_path, monkeypatch):
     """The table would show what one of the ways does under the name of the other."""
     small = {"network": config.load(str(base / "config.json"))["network"]}

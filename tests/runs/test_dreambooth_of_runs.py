@@ -63,6 +63,7 @@ def network(trained):
     return flat(jax.device_get(trained.denoise.params["network"]))
 
 
+@pytest.mark.thorough
 def test_a_prior_counts_by_its_weight(place, prior, tmp_path):
     """A prior of weight 0 would still pull, or another weight change nothing."""
     e = fit(place, tmp_path / "one").experiment
@@ -82,6 +83,7 @@ def test_a_prior_counts_by_its_weight(place, prior, tmp_path):
     assert any(np.abs(one[path] - value).max() > 1e-6 for path, value in zero.items())
 
 
+@pytest.mark.thorough
 def test_all_weights_are_trained_without_an_adapter(place, prior, tmp_path):
     """DreamBooth would need an adapter."""
     given = [*SHORT, f"data.path={place / 'nines'}", f"data.prior={prior}", "train.steps=3", WHERE]

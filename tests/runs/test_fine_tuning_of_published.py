@@ -74,7 +74,14 @@ WAYS = {
 }
 
 
-@pytest.mark.parametrize("name", WAYS)
+FIRST = "the row of a class"
+"""The others are in `make thorough`."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [FIRST, *(pytest.param(n, marks=pytest.mark.thorough) for n in WAYS if n != FIRST)],
+)
 def test_what_is_not_trained_stays_that_of_the_published_network(
     name, world, tmp_path, monkeypatch
 ):
@@ -94,6 +101,7 @@ def test_what_is_not_trained_stays_that_of_the_published_network(
         assert (np.abs(new - before[path]).max(1) > 0).tolist() == [False] * 10 + [True]
 
 
+@pytest.mark.thorough
 def test_dreambooth_begins_with_a_published_network(world, tmp_path, monkeypatch):
     """A published network could not learn images of one's own."""
     prior = f"--workdir={world / 'runs/ddpm'}", f"--out={tmp_path / 'prior'}", "--num=6"

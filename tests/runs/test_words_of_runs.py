@@ -127,6 +127,7 @@ def test_a_word_goes_through_a_file_to_its_base(form, base, run, tmp_path, monke
     assert np.load(tmp_path / "x.npz")["arr_0"].shape == (1, 8, 8, 1)
 
 
+@pytest.mark.thorough
 def test_a_word_and_an_adapter_of_kernels_are_trained_together(base, images, tmp_path, monkeypatch):
     """A style would have to do with one of them."""
     both = "adapter={'word': {'name': 'rows', 'where': 'words_text'}, 'style': {'name': 'lora', "
@@ -183,6 +184,7 @@ def test_files_of_words_that_do_not_fit_are_refused(base, run, tmp_path):
         fit(tmp_path, tmp_path / "run", WORD, f"data.vocabulary={moons}", resume_from=base)
 
 
+@pytest.mark.thorough
 def test_the_vector_of_a_class_is_trained(tmp_path):
     """A class that a network has a row for could not be learned alone."""
     fit = lambda place, *changes, **more: diffjax.fit(
