@@ -151,6 +151,24 @@ def test_a_sample_has_the_adapters_of_its_flags(base, run, tmp_path, monkeypatch
     assert "adapters: nowhere: no such file or folder" in capsys.readouterr().err
 
 
+COMMANDS = {
+    "evaluate": ("--num=4",),
+    "tools.edit": ("invert", "--image=test:0"),
+    "tools.restore": ("--image=test:0", "--problem=half"),
+    "tools.steps": (),
+    "tools.pairs": ("--out=pairs",),
+    "tools.prior": ("--out=prior",),
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_that_samples_reads_adapters(command, base, monkeypatch, capsys):
+    """The flag would be ignored."""
+    flags = (*COMMANDS[command], f"--workdir={base}", "--adapter=nowhere=0.5")
+    assert ended(monkeypatch, command, *flags) == 2
+    assert "adapters: nowhere: no such file or folder" in capsys.readouterr().err
+
+
 def test_an_adapter_needs_a_base(base, tmp_path):
     """It would be trained on random weights."""
     with pytest.raises(ConfigError, match=r"config\.adapter: .*--resume_from=RUN"):
