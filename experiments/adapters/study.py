@@ -167,7 +167,7 @@ class Study:
         """Return the digits of these classes, all for none, to compare samples with."""
         folder = self.runs / f"real_{len(classes)}"
         (folder / EVALUATION).mkdir(parents=True, exist_ok=True)
-        data = {**trained.config["data"], "only": classes}
+        data = {**load_config("digits_vp")["data"], "only": classes}
         return reference({"data": data}, trained.experiment.form, None, folder)
 
     def measure(self, name: str, trained: Trained, extra: Mapping[str, Any]) -> None:
