@@ -48,7 +48,7 @@ _MODULES = (
     "training",
     "weights",
 )
-_FUNCTIONS = {"fit": "runs.launch", "load": "runs.trained"}
+_FUNCTIONS = {"cascade": "runs.cascade", "fit": "runs.launch", "load": "runs.trained"}
 
 
 def __getattr__(name: str) -> Any:

@@ -15,8 +15,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-import re
-import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -25,8 +23,9 @@ import jax
 from diffjax.builder.adapter import adapted_by, check_adapter, fixed_by
 from diffjax.builder.codec import construct_codec, construct_decoding
 from diffjax.builder.construct import Applied, call, construct, fields, instance, lookup, refuse
+from diffjax.builder.data import construct_data
 from diffjax.builder.defaults import completed
-from diffjax.builder.encoder import described, encoder_of
+from diffjax.builder.encoder import encoder_of
 from diffjax.builder.metrics import check_features, construct_metrics
 from diffjax.builder.network import construct_network
 from diffjax.builder.sampling import (
@@ -67,12 +66,11 @@ from diffjax.config import (
     ConfigError,
     checked,
     known,
-    literal,
     named,
     parse,
     written,
 )
-from diffjax.data import AUGMENTATIONS, SOURCES, Reading, Source
+from diffjax.data import Reading
 from diffjax.data.form import Form
 from diffjax.denoiser import Model
 from diffjax.devices.mesh import SHARDINGS
@@ -214,63 +212,6 @@ def check_frozen(built: Experiment) -> None:
         raise ConfigError(f"{place}={built.frozen}: matches every parameter: nothing is trained")
 
 
-def construct_data(
-    spec: Config, place: str, opened: bool = True
-) -> tuple[Callable[[str], Source], Reading]:
-    """Return `split -> Source`, which opens each split once, and the settings of reading.
-
-    The text after a colon in the name is the first setting of the source: `folder:PATH`. opened:
-    True if the source is certain to be opened; otherwise a user-defined source that cannot be
-    imported is refused only on opening, since a run can be sampled without its data. Raises
-    ConfigError for unknown names and bad settings.
-
-    >>> source, reading = construct_data({"name": "moons", "size": 10, "labels": True}, "data")
-    >>> source("train"), reading.labels
-    (Memory(10 points items of (2,) float32, classes=2), True)
-    """
-    reads_it = [f.name for f in dataclasses.fields(Reading) if not f.metadata.get("declared")]
-    reads = {k: v for k, v in spec.items() if k in reads_it}
-    if augment := reads.get("augment"):
-        reads["augment"] = construct(AUGMENTATIONS, augment, f"{place}.augment")
-    reading = call(Reading, reads, place)
-    settings = {k: v for k, v in spec.items() if k not in reads_it}
-    bind = functools.cache(functools.partial(_bound_source, settings, place))
-    if opened or str(settings.get("name")).partition(":")[0] in SOURCES:
-        bind()
-
-    @functools.cache
-    def plain_source(split: str) -> Source:
-        return instance(bind()(split), Source, place)
-
-    of_split = plain_source
-    if reading.encoder:
-        of_split = described(plain_source, reading.encoder, f"{place}.encoder", reading.vocabulary)
-
-    @functools.cache
-    def source(split: str) -> Source:
-        opened = of_split(split)
-        refuse(place)(reading.check)(opened)
-        return opened
-
-    return source, reading
-
-
-def _bound_source(spec: Config, place: str) -> Callable[[str], Source]:
-    """Return `split -> Source`, with the settings of the source bound."""
-    text = str(spec.get("name", ""))
-    name, colon, first = text.partition(":")
-    if qualified := name not in SOURCES and re.match(r"[\w.]+:[\w.]+(?=:|$)", text):
-        name, colon, first = qualified[0], *text[qualified.end() :].partition(":")[1:]
-    if colon:
-        hints = typing.get_type_hints(lookup(SOURCES, name, f"{place}.name"))
-        settings = [k for k in hints if k not in ("split", "return")]
-        if not settings:
-            raise ConfigError(f"{place}.name={spec['name']!r}: {name} has no setting for {first!r}")
-        value = first if hints[settings[0]] is str else literal(first)
-        spec = {settings[0]: value} | dict(spec) | {"name": name}
-    return refuse(place)(construct(SOURCES, spec, place, partial=True))
-
-
 def construct_writers(texts: Sequence[str]) -> tuple[Callable[..., Writer], ...]:
     """Return `(workdir, start) -> Writer` for each text; no package of a writer is imported yet."""
     place = "config.train.writers"
@@ -283,7 +224,8 @@ def construct_features(text: str, place: str) -> Callable[[Any], Extractor]:
     """Parse a text like `inception:weights=PATH` to a function `real data -> Extractor`.
 
     >>> from types import SimpleNamespace
-    >>> real = SimpleNamespace(train=SOURCES["moons"]("train", size=10))
+    >>> from diffjax.data import moons
+    >>> real = SimpleNamespace(train=moons("train", size=10))
     >>> construct_features("pixels", "--features")(real).name
     'pixels'
     """

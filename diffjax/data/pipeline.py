@@ -15,6 +15,7 @@ from jaxtyping import Array, Key
 from diffjax.arrays import within_length
 from diffjax.data.augment import Affine
 from diffjax.data.conditions import WEIGHT
+from diffjax.data.enlarged import Enlarged, Reduced
 from diffjax.data.form import Form
 from diffjax.data.images import dequantized
 from diffjax.data.kinds import Kind, lookup
@@ -36,8 +37,10 @@ class Reading:
     latents, by which samples become images (`builder.construct_codec`); no step reads it. encoder:
     an entry of `encoders.ENCODERS`, as `name:argument=value`, that makes conditions of captions.
     vocabulary: a run with whose words the vocabulary of the encoder begins, so that a run that
-    begins with its weights knows them as the same words; new ones follow.
-    kind: the kind of the items, which the source declares and a config does not set.
+    begins with its weights knows them as the same words; new ones follow. reduced: make items
+    smaller, for the first network of a cascade. enlarged: add a smaller version of each item as a
+    condition, for super-resolution. kind: the kind of the items, which the source declares and a
+    config does not set.
 
     Raises ValueError for a setting out of range.
 
@@ -59,6 +62,8 @@ class Reading:
     codec: str = ""
     encoder: str = ""
     vocabulary: str = ""
+    reduced: Reduced | None = None
+    enlarged: Enlarged | None = None
     kind: str = field(default="image", metadata={"declared": True})
 
     def __post_init__(self):
@@ -76,7 +81,8 @@ class Reading:
         form, kind, own = source.form, source.form.items, ("length", WEIGHT)
         if self.labels and not form.classes:
             raise ValueError("labels=True: this data set has no labels; allowed: False")
-        others = [s.name for s in form.conditions if s.name != "label" and s.kind not in own]
+        mine = ("label", *(self.enlarged.names if self.enlarged else ()))
+        others = [s.name for s in form.conditions if s.name not in mine and s.kind not in own]
         if absent := [name for name in self.conditions if name not in others]:
             have = ", ".join(others) or "none"
             raise ValueError(
@@ -102,6 +108,8 @@ class Reading:
             raise ValueError(f"dequantize=True: needs uint8 images; the items are {form.dtype}")
         if self.augment:
             self.augment.check(self.form(source))
+            if self.enlarged:
+                raise ValueError("augment: would change images, but not their smaller versions")
 
     def form(self, source: Source) -> Form:
         """Return the form of the items as the network receives them.
@@ -111,6 +119,7 @@ class Reading:
         """
         form = source.form
         names = (*(["label"] if self.labels else []), *self.conditions, *form.texts)
+        names = (*names, *(self.enlarged.names if self.enlarged else ()))
         asked = lambda spec: spec.name in names or spec.kind == "length"
         conditions = tuple(filter(asked, form.conditions))
         shape = list(form.shape)

@@ -4,9 +4,22 @@
 (64, 3, 2)
 """
 
+from diffjax.generation.cascade import Cascade
 from diffjax.generation.engine import Engine
 from diffjax.generation.generated import Generated
 from diffjax.generation.job import Job, number
+from diffjax.generation.low import Low
 from diffjax.generation.program import Generation, generate
+from diffjax.generation.tiled import Tiled
 
-__all__ = ["Engine", "Generated", "Generation", "Job", "generate", "number"]
+__all__ = [
+    "Cascade",
+    "Engine",
+    "Generated",
+    "Generation",
+    "Job",
+    "Low",
+    "Tiled",
+    "generate",
+    "number",
+]

@@ -23,7 +23,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from diffjax import checks
-from diffjax.arrays import jit_leaves, spread, stream, taken
+from diffjax.arrays import jit_leaves, spread, stream
 from diffjax.generation.job import Job
 from diffjax.generation.tickets import Event, Notify, Ticket, planned, tickets
 from diffjax.guidance import Conditional, Guidance, Guided
@@ -90,7 +90,7 @@ class Engine:
         self._guidance: Guidance = planned(job).guidance.steady()
         self._idle = slot.idle(self._rows, table)
         # Texts of a data set have one length, which the form does not state.
-        cond = {k: jnp.asarray(v) for k, v in taken(job.cond, 1).items()}
+        cond = {k: jnp.asarray(v) for k, v in job.conditions(1).items()}
         slots_of_zeros = slot.empty(self.slots, self._guidance, job.form.shape, cond)
         self._slots = spread(slots_of_zeros, self._split)
         leaves, structure = jax.tree.flatten((job.denoise, self._guidance))

@@ -8,7 +8,6 @@ to them.
 from __future__ import annotations
 
 import functools
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,19 +25,16 @@ from diffjax.data.form import Form
 from diffjax.denoiser import Denoiser
 from diffjax.devices.mesh import layout
 from diffjax.devices.processes import first
-from diffjax.files import read_arrays, write_arrays, write_text
 from diffjax.generation.described import counted, shown
 from diffjax.generation.generated import Generated, Trajectory
+from diffjax.generation.low import Low
 from diffjax.generation.program import Generation, generate
+from diffjax.generation.stored import FILED, Arrays, keep, stored
 from diffjax.io.trees import fingerprint
-from diffjax.io.writing import writing
 from diffjax.progress import Progress
 from diffjax.samplers.plan import Plan, Sampling
 from diffjax.samplers.run import Preview
 
-Arrays = dict[str, np.ndarray]
-FILED = {"label": "arr_1"}
-"""Names of conditions in files where other programs expect another name."""
 NUM = 64
 """The default number of samples."""
 PARTS = 10
@@ -68,7 +64,8 @@ class Job:
     network sees them, from which samples start with noise in place of the prior. strength: the
     share of the steps that the plan has then, in (0, 1]. batch_size: samples per batch; samples do
     not depend on it. codec: decodes latents to the images that are stored; None stores samples in
-    their own form. tile: see `Decoding`.
+    their own form. tile: see `Decoding`. low: smaller items that samples enlarge, which give
+    further conditions, or None.
     """
 
     denoise: Denoiser
@@ -87,6 +84,7 @@ class Job:
     strength: float = 1.0
     codec: Codec | None = field(default=None, repr=False)
     tile: int = 0
+    low: Low | None = field(default=None, repr=False)
 
     def __post_init__(self):
         for seed in (self.seed,) if isinstance(self.seed, int) else self.seed:
@@ -114,6 +112,7 @@ class Job:
         facts += [self.started] if self.started else []
         facts += [["negative", self.negative]] if self.negative else []
         facts += [self.decoded] if self.decoded else []
+        facts += [self.enlarged, self.low.enlarged] if self.low else []
         return f"{self.about['sampler']['name']}-{fingerprint(facts, (self.plan, others))}"
 
     @property
@@ -122,6 +121,24 @@ class Job:
         several = {"seed": self.seed if isinstance(self.seed, tuple) else ()}
         several |= {"index": self.index, "prompt": self.prompts, "weight": self.weight}
         return {name: [*values] for name, values in several.items() if values}
+
+    @property
+    def enlarged(self) -> dict[str, Any]:
+        """Entries of the protocol on the smaller items that samples enlarge; {} without any."""
+        return self.low.facts if self.low else {}
+
+    @property
+    def stream(self) -> str:
+        """The name of the random stream of the samples."""
+        return self.low.stream if self.low else "sample"
+
+    def conditions(self, num: int) -> dict[str, np.ndarray]:
+        """Return all conditions of samples 0, ..., num - 1 by name, (num, ...) each."""
+        given, asked = taken(self.cond, num), self.requests(num)
+        if not self.low:
+            return given
+        by_place = self.low.by_place(asked["seed"], asked["index"], num)
+        return given | by_place(np.arange(num))
 
     @property
     def started(self) -> dict[str, Any]:
@@ -167,7 +184,12 @@ class Job:
         passes = passes or round(float(samples.passes.mean()), 1)
         facts = {"seed": self.seed, "num": len(samples.x), "rows": self.plan.rows, "passes": passes}
         facts |= {"weights": self.weights, "seconds": round(float(samples.seconds.sum()), 3)}
-        return dict(self.about) | facts | self.listed | self._away | self.started | self.decoded
+        return dict(self.about) | facts | self._own
+
+    @property
+    def _own(self) -> dict[str, Any]:
+        """Entries of the protocol on what the samples take in turn, start from and become."""
+        return self.listed | self._away | self.started | self.enlarged | self.decoded
 
     @property
     def _away(self) -> dict[str, str]:
@@ -222,7 +244,7 @@ class Job:
         start = sum(len(part["arr_0"]) for part in parts)
         for part in self._batches(start, num, preview, every):
             if folder and first():
-                self._keep(folder, start, part)
+                keep(folder, start, part, dict(self.about) | self._own)
             start += len(part["arr_0"])
             parts.append(part)
         whole = {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}
@@ -245,9 +267,10 @@ class Job:
         checks.whole(1, num=num)
         if not isinstance(plan := self.plan, Plan):
             raise ValueError("adaptive steps differ between samples; use another sampler")
-        cond = {name: jnp.asarray(value) for name, value in taken(self.cond, num).items()}
+        cond = {name: jnp.asarray(value) for name, value in self.conditions(num).items()}
         seed, index, weight, x0 = self.requests(num).values()
-        key = streams(seed.astype(np.uint32), "sample") if np.ndim(seed) else stream(seed, "sample")
+        of_seeds = streams if np.ndim(seed) else stream
+        key = of_seeds(seed.astype(np.uint32) if np.ndim(seed) else seed, self.stream)
         index = jnp.arange(num) if index is None else jnp.asarray(index)
         plan = plan if weight is None else plan.weighted(weight)
         x0 = None if x0 is None else jnp.asarray(x0)
@@ -258,13 +281,6 @@ class Job:
         ended = lambda rows: np.stack([self.form.ended(np.asarray(x), lengths) for x in rows])
         x, x0 = map(ended, result.path) if self.form.ends else map(np.asarray, result.path)
         return Trajectory(x, x0, plan.table.t, self.form.kind)
-
-    def _keep(self, folder: Path, start: int, part: Arrays) -> None:
-        with writing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            facts = dict(self.about) | self.listed | self._away | self.started | self.decoded
-            write_text(folder / "job.json", json.dumps(facts, indent=2) + "\n")
-            write_arrays(folder / _file(start), part)
 
     def _batches(
         self,
@@ -293,6 +309,9 @@ class Job:
 
         by_rows = preview is not None or rows >= LONG
         watch = {"preview": look, "every": every} if by_rows else {}
+        asked = self.requests(num)
+        if self.low:
+            watch["low"] = self.low.by_place(asked["seed"], asked["index"], num)
         generation = Generation(
             self.denoise,
             self.plan,
@@ -302,7 +321,8 @@ class Job:
             batch_size=self.batch_size,
             mesh=devices,
             start=start,
-            **self.requests(num),
+            stream=self.stream,
+            **asked,
             **watch,
         )
         done = start
@@ -323,29 +343,6 @@ class Job:
                 done, last = done + count, time.monotonic()
         rate = (num - start) / (time.monotonic() - began)
         print(f"compiled in {generation.compile_seconds:.1f} s, then {rate:.1f} {noun}s/s")
-
-
-def stored(folder: Path, num: int) -> list[Arrays]:
-    """Return the consecutive batches in a folder from sample 0, cut at `num` samples.
-
-    They stop before the first file that cannot be read, which is generated again with all later
-    ones.
-    """
-    parts, count = [], 0
-    while count < num and (folder / _file(count)).is_file():
-        try:
-            part = {k: v[: num - count] for k, v in read_arrays(folder / _file(count)).items()}
-        except ValueError:
-            break
-        if not {"arr_0", "passes", "seconds"} <= {*part} or (parts and {*part} != {*parts[0]}):
-            break
-        parts.append(part)
-        count += len(part["arr_0"])
-    return parts
-
-
-def _file(start: int) -> str:
-    return f"{start:08d}.npz"
 
 
 def number(

@@ -14,8 +14,8 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int, Key
 
-from diffjax import checks
-from diffjax.arrays import Cond, jit_leaves, keys_at, spread, stream, streams
+from diffjax import arrays, checks
+from diffjax.arrays import Cond, jit_leaves, keys_at, spread, streams
 from diffjax.devices import processes
 from diffjax.prediction import Denoise, check_inputs
 from diffjax.progress import compiling
@@ -162,7 +162,7 @@ def lowered(
         lambda a: jax.ShapeDtypeStruct(jnp.shape(a), jnp.result_type(a), sharding=where), tree
     )
     structure, leaves = jax.tree.structure((denoise, plan)), jax.tree.leaves((denoise, plan))
-    key, index = jax.eval_shape(lambda: (stream(0, "sample"), jnp.arange(size)))
+    key, index = jax.eval_shape(lambda: (arrays.stream(0, "sample"), jnp.arange(size)))
     arguments = *put(everywhere, (leaves, key)), *put(split, (index, dict(cond)))
     if not by_rows:
         return _program(structure, shape, everywhere).lower(*arguments, None)
@@ -181,7 +181,9 @@ class Generation:
     of each sample within its run, (num,), in place of 0, ..., num - 1. cond: conditions by name,
     (num, ...) each. weight: the guidance weight of each sample, (num,), in place of those of the
     plan; see `Plan.weighted`. x0: items that samples start from, as a network sees them,
-    (num, *shape): they get the noise of the first row, in place of draws from the prior. mesh:
+    (num, *shape): they get the noise of the first row, in place of draws from the prior. low: a
+    function from the places (B,) of samples among all to further conditions (B, ...), which are
+    too large to exist for all samples at once. stream: the name of the random stream. mesh:
     devices, also of several processes, that share each batch, whose size is rounded up to a
     multiple of their number; by default one device. The last batch is filled up, so that one
     program computes all batches.
@@ -219,6 +221,8 @@ class Generation:
         x0: np.ndarray | None = None,
         preview: Callable[[Preview], None] | None = None,
         every: int = 1,
+        low: Callable[[np.ndarray], Mapping[str, np.ndarray]] | None = None,
+        stream: str = "sample",
     ):
         checks.whole(1, num=num, batch_size=batch_size)
         checks.whole(0, start=start)
@@ -231,12 +235,13 @@ class Generation:
         self._cond = {name: np.asarray(values) for name, values in (cond or {}).items()}
         self._seeds = _integers("seed", seed, checks.SEEDS) if np.ndim(seed) else None
         self._numbers = np.arange(num) if index is None else _integers("index", index, INDICES)
-        self._key = None if np.ndim(seed) else spread(stream(seed, "sample"), self._everywhere)
+        self._low, self._stream = low, stream
+        self._key = None if np.ndim(seed) else spread(arrays.stream(seed, stream), self._everywhere)
         self._weight = None if weight is None else np.asarray(weight)
         seeds = seed if np.ndim(seed) else None
         self._x0 = None if x0 is None else np.asarray(x0, np.float32)
-        arrays = {"seed": seeds, "index": index, "weight": weight, "x0": x0, **self._cond}
-        for name, values in arrays.items():
+        listed = {"seed": seeds, "index": index, "weight": weight, "x0": x0, **self._cond}
+        for name, values in listed.items():
             if values is not None and len(values) != num:
                 raise ValueError(f"{name}: {len(values)} values for {num} samples")
         if self._x0 is not None and self._x0.shape[1:] != tuple(shape):
@@ -276,8 +281,9 @@ class Generation:
         """Return the arguments of the program for a batch."""
         places, key, (denoise, plan) = self._places(start), self._key, self._on_devices
         cond = {name: values[places] for name, values in self._cond.items()}
+        cond |= self._low(places) if self._low else {}
         if self._seeds is not None:
-            key = spread(streams(self._seeds[places].astype(np.uint32), "sample"), self._split)
+            key = spread(streams(self._seeds[places].astype(np.uint32), self._stream), self._split)
         if self._weight is not None:
             plan = spread(plan.weighted(self._weight[places]), self._everywhere)
         x0 = None if self._x0 is None else self._x0[places]

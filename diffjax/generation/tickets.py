@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from diffjax.arrays import stream, taken
+from diffjax.arrays import stream
 from diffjax.generation.job import Job
 from diffjax.samplers import slots as slot
 from diffjax.samplers.plan import Plan
@@ -128,7 +128,7 @@ def tickets(
     job: Job, num: int, rows: slot.Rows, every: int = 0, notify: Notify | None = None
 ) -> list[Ticket]:
     """Return a ticket for each of `num` samples of a job, whose rows suit `rows`."""
-    asked, cond = job.requests(num), taken(job.cond, num)
+    asked, cond = job.requests(num), job.conditions(num)
     seeds = np.broadcast_to(asked["seed"], num)
     index = np.arange(num) if asked["index"] is None else asked["index"]
     plan, made = planned(job), []
@@ -139,7 +139,7 @@ def tickets(
             leaves = rows.of(weighted(plan, float(asked["weight"][k])))
         start = np.zeros(job.form.shape, np.float32) if asked["x0"] is None else asked["x0"][k]
         own = {name: np.asarray(values[k]) for name, values in cond.items()}
-        key, number = stream(int(seeds[k]), "sample"), np.int32(index[k])
+        key, number = stream(int(seeds[k]), job.stream), np.int32(index[k])
         first = np.float32(plan.table.t[0])
         arguments = key, number, own, first, start, asked["x0"] is not None
         more = {"every": every, "notify": notify, "leaves": leaves, "arguments": arguments}

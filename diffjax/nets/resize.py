@@ -8,6 +8,7 @@ from jax import numpy as jnp
 from jaxtyping import Array, Float
 
 from diffjax.checks import one_of
+from diffjax.resampling import keys, matrix
 
 
 def resized(x: Float[Array, "b h w c"], size: int, way: str) -> Float[Array, "b s s c"]:
@@ -39,10 +40,7 @@ def smooth(n: int, size: int) -> np.ndarray:
 
     Where the new pixels are larger, the kernel is as wide as they are.
     """
-    wide = max(n / size, 1)
-    apart = (np.arange(n) + 0.5 - (np.arange(size)[:, None] + 0.5) * n / size) / wide
-    weights = _keys(apart, -0.5)
-    return weights / weights.sum(1, keepdims=True)
+    return matrix("bicubic", n, size)
 
 
 def cubic(n: int, size: int, scale: float) -> np.ndarray:
@@ -54,7 +52,7 @@ def cubic(n: int, size: int, scale: float) -> np.ndarray:
     matrix, first = np.zeros((size, n)), np.floor(at).astype(int)
     for near in range(-1, 3):
         index = (first + near).clip(0, n - 1)
-        np.add.at(matrix, (np.arange(size), index), _keys(at - first - near, -0.75))
+        np.add.at(matrix, (np.arange(size), index), keys(at - first - near, -0.75))
     return matrix
 
 
@@ -71,14 +69,3 @@ def _linear(at: np.ndarray, n: int) -> np.ndarray:
     np.add.at(matrix, (rows, first), 1 - share)
     np.add.at(matrix, (rows, (first + 1).clip(max=n - 1)), share)
     return matrix
-
-
-def _keys(x: np.ndarray, a: float) -> np.ndarray:
-    """Return Keys' cubic kernel with slope `a` at distance 1.
-
-    Source: doi:10.1109/TASSP.1981.1163711, eq. 4.
-    """
-    x = np.abs(x)
-    near = ((a + 2) * x - (a + 3)) * x**2 + 1
-    far = a * (((x - 5) * x + 8) * x - 4)
-    return np.where(x < 1, near, np.where(x < 2, far, 0.0))

@@ -69,7 +69,9 @@ def requested(
     default 0, 1, ... seeds: the number of seeds, each of which gives sample 0, then sample 1, and
     so on. Raises ConfigError for a condition that the network does not take.
     """
-    form, specs = experiment.form, {spec.name: spec for spec in experiment.form.conditions}
+    form, enlarged = experiment.form, experiment.reading.enlarged
+    own = enlarged.names if enlarged else ()
+    specs = {spec.name: spec for spec in experiment.form.conditions if spec.name not in own}
     if label is not None:
         if "label" in cond:
             raise ConfigError("--label: --cond=label sets it too; allowed: only one of them")
@@ -93,7 +95,8 @@ def requested(
         return {name: rows[name] for name in specs}
     try:
         taken = lambda v: v[np.mod(index, len(v))] if index else v.repeat(seeds, 0)
-        return {name: taken(values) for name, values in experiment.defaults.items()} | rows
+        defaults = {name: experiment.defaults[name] for name in specs}
+        return {name: taken(values) for name, values in defaults.items()} | rows
     except ConfigError as error:
         lacking = ", ".join(name for name in specs if name not in rows)
         raise ConfigError(

@@ -25,6 +25,7 @@ from diffjax.published import bare
 from diffjax.runs.adapters import Adapters, Opened, merged, notes, patched, with_adapters
 from diffjax.runs.adapters import read as read_adapters
 from diffjax.runs.changes import coded, replaced
+from diffjax.runs.lows import larger, lows, without
 from diffjax.runs.published import check_published, completed, known_family, opened
 from diffjax.runs.requests import encoded, guidance_weights, integers, requested, texts
 from diffjax.runs.starts import starting
@@ -96,6 +97,8 @@ class Trained:
         batch_size: int = 256,
         latents: bool = False,
         tile: int = 0,
+        low: Any = None,
+        tau: float | Sequence[float] | None = None,
         **sampling: Any,
     ) -> Job:
         """Prepare a job: `.samples(num)` generates samples, `.path(num)` shows their trajectories.
@@ -110,7 +113,11 @@ class Trained:
         start: stored items (*shape) or (K, *shape) from which samples start in turn
         (arXiv:2108.01073), or the path of such items. strength: the share of the steps from there,
         in (0, 1], 0.6 by default. latents: neither decode latents nor encode `start`. tile: see
-        `Decoding`. sampling: fields in place of those of config.sampling, such as `steps=20,
+        `Decoding`. low: smaller stored items (K, ...) that a network trained with
+        config.data.enlarged enlarges in turn, or the path of such items, by default held-out ones;
+        larger ones than in training are computed in tiles. The other conditions are then missing
+        by default. tau: the noise level of these items, or levels in turn, by default the least of
+        training. sampling: fields in place of those of config.sampling, such as `steps=20,
         guidance=1.5`. Raises ConfigError for a request that cannot be sampled.
         """
         seeds, prompts = integers("seed", seed, checks.SEEDS), texts(prompt)
@@ -120,13 +127,18 @@ class Trained:
         e, trained_by = trained.experiment, {"trained": self.step, "ema": self.ema}
         decoding = self._decoding(latents, tile)
         begin, share = starting(e, start, strength, decoding)
-        conds = requested(e, label, cond or {}, prompts=prompts, index=numbers, seeds=len(seeds))
+        small = lows(e, low, tau, index=numbers, seeds=len(seeds))
+        given = cond or {}
+        if low is not None:
+            given = without(e, label, prompts) | given
+        conds = requested(e, label, given, prompts=prompts, index=numbers, seeds=len(seeds))
         away = None if negative is None else encoded(e, [negative], "--negative")
         _warn(e, weights, conds if cond else {})
+        denoise, form = larger(trained.denoise, e.form, small)
         return Job(
-            denoise=trained.denoise,
+            denoise=denoise,
             plan=e.plan(trained.sde, per_sample=bool(weights), strength=share, negative=away),
-            form=e.form,
+            form=form,
             config=e.config,
             about=builder.SAMPLING | trained.config["sampling"] | trained_by,
             seed=seeds[0] if len(seeds) == 1 else seeds,
@@ -140,6 +152,7 @@ class Trained:
             strength=share,
             codec=decoding.codec,
             tile=tile,
+            low=small,
         )
 
     def _sampled_by(self, sampling: Config) -> Trained:
@@ -309,7 +322,10 @@ def convert(
     bound = builder.call(entry.convert, settings or {}, family, partial=True, contents=contents)
     converted = refuse(bound)()
     form = refuse(labelled)(converted.kind, converted.shape, converted.classes)
-    experiment = builder.experiment(change(completed(converted)), form)
+    config = change(completed(converted))
+    if enlarged := builder.construct_data(config["data"], "config.data", opened=False)[1].enlarged:
+        form = refuse(enlarged.form)(form)
+    experiment = builder.experiment(config, form)
     params = {"network": converted.params}
     refuse(check_weights)(experiment, params)
     about = (*about, *converted.notes, *notes(adapters))

@@ -1,0 +1,95 @@
+"""Construction of a data source and of the settings of reading from config.data."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import re
+import typing
+from collections.abc import Callable
+from typing import Any
+
+from diffjax.builder.construct import call, construct, fields, instance, lookup, refuse
+from diffjax.builder.encoder import described
+from diffjax.config import Config, ConfigError, arguments, literal
+from diffjax.data import AUGMENTATIONS, SOURCES, Reading, Source
+from diffjax.data.enlarged import Enlarged, Reduced, Resized
+
+RESIZED: dict[str, Callable[..., Any]] = {"reduced": Reduced, "enlarged": Enlarged}
+"""Settings of reading that change or add sizes."""
+
+
+def construct_data(
+    spec: Config, place: str, opened: bool = True
+) -> tuple[Callable[[str], Source], Reading]:
+    """Return `split -> Source`, which opens each split once, and the settings of reading.
+
+    The text after a colon in the name is the first setting of the source: `folder:PATH`. opened:
+    True if the source is certain to be opened; otherwise a user-defined source that cannot be
+    imported is refused only on opening, since a run can be sampled without its data. Raises
+    ConfigError for unknown names and bad settings.
+
+    >>> source, reading = construct_data({"name": "moons", "size": 10, "labels": True}, "data")
+    >>> source("train"), reading.labels
+    (Memory(10 points items of (2,) float32, classes=2), True)
+    """
+    reads_it = [f.name for f in dataclasses.fields(Reading) if not f.metadata.get("declared")]
+    reads = {k: v for k, v in spec.items() if k in reads_it}
+    if augment := reads.get("augment"):
+        reads["augment"] = construct(AUGMENTATIONS, augment, f"{place}.augment")
+    reads |= {k: resizing(k, reads[k], f"{place}.{k}") for k in RESIZED if reads.get(k)}
+    reading = call(Reading, reads, place)
+    settings = {k: v for k, v in spec.items() if k not in reads_it}
+    bind = functools.cache(functools.partial(_bound_source, settings, place))
+    if opened or str(settings.get("name")).partition(":")[0] in SOURCES:
+        bind()
+
+    @functools.cache
+    def plain_source(split: str) -> Source:
+        return instance(bind()(split), Source, place)
+
+    of_split = plain_source
+    if reading.encoder:
+        of_split = described(plain_source, reading.encoder, f"{place}.encoder", reading.vocabulary)
+    if reading.reduced or reading.enlarged:
+        of_split = _resized(of_split, reading)
+
+    @functools.cache
+    def source(split: str) -> Source:
+        opened = of_split(split)
+        refuse(place)(reading.check)(opened)
+        return opened
+
+    return source, reading
+
+
+def _bound_source(spec: Config, place: str) -> Callable[[str], Source]:
+    """Return `split -> Source`, with the settings of the source bound."""
+    text = str(spec.get("name", ""))
+    name, colon, first = text.partition(":")
+    if qualified := name not in SOURCES and re.match(r"[\w.]+:[\w.]+(?=:|$)", text):
+        name, colon, first = qualified[0], *text[qualified.end() :].partition(":")[1:]
+    if colon:
+        hints = typing.get_type_hints(lookup(SOURCES, name, f"{place}.name"))
+        settings = [k for k in hints if k not in ("split", "return")]
+        if not settings:
+            raise ConfigError(f"{place}.name={spec['name']!r}: {name} has no setting for {first!r}")
+        value = first if hints[settings[0]] is str else literal(first)
+        spec = {settings[0]: value} | dict(spec) | {"name": name}
+    return refuse(place)(construct(SOURCES, spec, place, partial=True))
+
+
+def resizing(name: str, spec: Any, place: str) -> Any:
+    """Construct a setting of `RESIZED` from its fields, or from a text like `factor=2`.
+
+    >>> resizing("enlarged", "factor=4,enlarge=bilinear", "config.data.enlarged")
+    Enlarged(factor=4, levels=(0.0, 0.5), kernel='area', enlarge='bilinear')
+    """
+    spec = arguments(spec, place) if isinstance(spec, str) else spec
+    fields(spec, place)
+    return call(RESIZED[name], spec, place)
+
+
+def _resized(open_split: Callable[[str], Source], reading: Reading) -> Callable[[str], Source]:
+    """Return `split -> source` whose items have the sizes of the reading."""
+    return lambda split: Resized(open_split(split), reading.reduced, reading.enlarged)
