@@ -4,17 +4,19 @@
     python -m diffjax.evaluate --workdir=runs/digits --sampler=ddim,dpmpp_2m:eta=1 --steps=10,20,50
     python -m diffjax.evaluate --workdir=runs/digits --metrics=bpd:repeats=4,vlb --split=test
     python -m diffjax.evaluate --samples=theirs.npz --data=tfds:cifar10
+    python -m diffjax.evaluate --workdir=runs/digits_base --then=runs/digits_enlarged --tau=0,0.3
     python -m diffjax.evaluate --table runs/*
 
-Metrics of samples: each combination of the values of --ema, --sampler, --guidance and --steps is a
-job, a line of the table. Its samples are stored in WORKDIR/evaluation, batch by batch. After an
-interruption the same command resumes and gives the same numbers, other metrics reuse the stored
-samples, and a larger --num adds to them. `frechet` is the Frechet distance to the training set in
-the space of --features, with its floor, the distance between two halves of the real data at equal
-counts. `classifier` is the share of samples that a classifier fitted to the real training set
-assigns to the class asked for, beside its accuracy on the real test set. `memorization` is the
-distance to the nearest training item, beside that of held-out items. --list shows all metrics and
-features.
+Metrics of samples: each combination of the values of --ema, --sampler, --guidance, --steps and
+--tau is a job, a line of the table. With --then a job is a cascade: the first flags concern its
+first network, and all results are kept with its last one. Samples are stored in WORKDIR/evaluation,
+batch by batch. After an interruption the same command resumes and gives the same numbers, other
+metrics reuse the stored samples, and a larger --num adds to them. `frechet` is the Frechet distance
+to the training set in the space of --features, with its floor, the distance between two halves of
+the real data at equal counts. `classifier` is the share of samples that a classifier fitted to the
+real training set assigns to the class asked for, beside its accuracy on the real test set.
+`memorization` is the distance to the nearest training item, beside that of held-out items. --list
+shows all metrics and features.
 
 Metrics of the network on the images of --data and --split, in bits per dimension: `bpd`, by the
 probability-flow ODE, and `vlb`, the variational bound. WORKDIR/likelihood keeps finished parts.
@@ -42,8 +44,8 @@ from diffjax.config import ConfigError
 if TYPE_CHECKING:
     from diffjax.data import Source
     from diffjax.data.form import Form
-    from diffjax.evaluation import Real, Samples
-    from diffjax.generation import Job
+    from diffjax.evaluation import Samples
+    from diffjax.generation import Cascade
 
 OF_SAMPLES = "frechet,classifier,memorization"
 NUM, LEAST = 1000, 4
@@ -83,6 +85,7 @@ def flags() -> argparse.ArgumentParser:
     )
     cli.data_flags(flags)
     cli.sampling_flags(flags, lists=True)
+    cli.cascade_flags(flags, lists=True)
     cli.cluster_flags(flags)
     return flags
 
@@ -107,6 +110,8 @@ def run() -> int:
     from diffjax.training.workdir import provenance, read_config
 
     cli.start(asked)
+    asked.base = asked.workdir
+    asked.workdir = asked.then[-1][0] if asked.then else asked.workdir
     config = read_config(asked.workdir) if asked.workdir else {}
     of_samples, of_network = builder.construct_metrics(asked.metrics or OF_SAMPLES, "--metrics")
     path = place(asked)
@@ -217,6 +222,7 @@ def results(
     """Return the metrics of each job, or of the samples from elsewhere, with their protocols."""
     from diffjax import builder
     from diffjax.evaluation import Real
+    from diffjax.evaluation.samples import compared
     from diffjax.features.judge import judged
     from diffjax.runs.subject import compared_section
 
@@ -270,17 +276,7 @@ def check_counts(
         builder.refuse(f"--metrics={name}")(enough)(metric, counts)
 
 
-def compared(real: Real, name: str) -> dict[str, Any]:
-    """Return the entries of the protocol on the real data and the features."""
-    from diffjax.evaluation.samples import digest
-
-    seen, splits = real.extractor, {"train": real.train, "test": real.test}
-    items = {split: {"items": len(of), "sha256": digest(of)} for split, of in splits.items()}
-    features = {"name": seen.name, "fingerprint": seen.fingerprint, "about": seen.about}
-    return {"features": features, "reference": {"data": name} | items}
-
-
-def ours(asked: argparse.Namespace, planned: list[Job], form: Form) -> Scored:
+def ours(asked: argparse.Namespace, planned: list[Cascade], form: Form) -> Scored:
     """Return the samples of all jobs in turn, to compare with data of this form."""
     from diffjax.evaluation import Samples
 
@@ -291,7 +287,7 @@ def ours(asked: argparse.Namespace, planned: list[Job], form: Form) -> Scored:
             f"{of_network.kind} items of shape {of_network.shape}"
         )
 
-    def sampled(job: Job) -> tuple[dict[str, Any], Samples]:
+    def sampled(job: Cascade) -> tuple[dict[str, Any], Samples]:
         print(job)
         generated = job.samples(num, asked.workdir / FOLDER / job.key)
         return job.protocol(generated), Samples(generated.x, generated.label)
@@ -300,21 +296,26 @@ def ours(asked: argparse.Namespace, planned: list[Job], form: Form) -> Scored:
     return Scored(num, min(num, len({*map(int, labels)})), map(sampled, planned))
 
 
-def jobs(asked: argparse.Namespace) -> list[Job]:
+def jobs(asked: argparse.Namespace) -> list[Cascade]:
     """Return a job for each combination of the flags; raise ConfigError for an invalid one."""
+    from diffjax.runs.cascade import Cascade, later
     from diffjax.runs.trained import load, resampled
 
-    adapters = dict(asked.adapter)
-    of = lambda ema: load(asked.workdir, ema=ema, codec=asked.codec, adapters=adapters)
+    adapters, codec = dict(asked.adapter), "" if asked.then else asked.codec
+    of = lambda ema: load(asked.base, ema=ema, codec=codec, adapters=adapters)
     networks = {ema: of(ema) for ema in asked.ema or [None]}
-    conditional = any(network.experiment.form.conditions for network in networks.values())
+    after, settings = later(asked.then)
+    conditional = any(network.conditional for network in networks.values())
     weights = asked.guidance or ([1.0, 1.5] if conditional else [1.0])
     lists = {"ema": networks, "sampler": asked.sampler, "guidance": weights, "steps": asked.steps}
     planned = []
-    for values in itertools.product(*(v or [None] for v in lists.values())):
-        one = argparse.Namespace(**vars(asked) | dict(zip(lists, values, strict=True)))
-        trained = resampled(networks[one.ema], cli.sampling(one))
-        planned.append(trained.job(seed=one.seed, batch_size=one.batch_size))
+    for values in itertools.product(*(v or [None] for v in (lists | {"tau": asked.tau}).values())):
+        chosen = dict(zip((*lists, "tau"), values, strict=True))
+        one = argparse.Namespace(**vars(asked) | chosen)
+        first = resampled(networks[one.ema], cli.sampling(one))
+        cascade = Cascade((first, *after))
+        request = {"seed": one.seed, "batch_size": one.batch_size}
+        planned.append(cascade.job(stages=settings, tau=one.tau, **request))
     return planned
 
 

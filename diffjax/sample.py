@@ -8,6 +8,8 @@
     python -m diffjax.sample --workdir=runs/emoji --prompt="red apple, noto style" \\
         --prompt="hedgehog, fluent style" --negative="face" --guidance=3
     python -m diffjax.sample --workdir=runs/moons --trajectory=moons.gif
+    python -m diffjax.sample --workdir=runs/digits_base --then=runs/digits_enlarged,tau=0.1
+    python -m diffjax.sample --workdir=runs/digits_enlarged --low=small.png --tau=0,0.2
 
 Sample k depends on (seed, k) and its conditions only, not on --num or --batch-size. By default
 sample k has the label k mod the number of classes, or, where the network has other conditions too,
@@ -26,6 +28,10 @@ and its metadata hold them with seed and sampler.
 --from=photo.png --strength=0.6 generates variants of a picture: noise is added to it, and the last
 60 % of the steps start from there. Sample k starts from item k of a file or a folder, in turn.
 
+--then=RUN enlarges the samples with another run, and the samples of that run with the next one: a
+cascade. Its first picture is there, beside --out, before the second stage begins. --low=photo.png
+enlarges items of your own, in tiles where they are larger than those of training.
+
 Without --out the picture is WORKDIR/samples.png, or samples_2.png, ... beside earlier pictures. The
 command replaces a file that --out names, and reports that; a folder has to be new or empty.
 """
@@ -34,7 +40,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,13 +48,8 @@ from diffjax.config import ConfigError
 
 if TYPE_CHECKING:
     from diffjax.codecs import Decoding
-    from diffjax.data.kinds import Kind
-    from diffjax.generation import Generated, Job
-    from diffjax.runs.trained import Trained
-
-
-IMAGES, POINTS = 6, 500
-"""Number of samples whose trajectory is drawn, of images and of points."""
+    from diffjax.generation import Generated
+    from diffjax.runs.cascade import Cascade
 
 
 def condition(text: str) -> tuple[str, Any]:
@@ -123,6 +123,7 @@ def flags() -> argparse.ArgumentParser:
     )
     output_flags(flags)
     cli.sampling_flags(flags, seeds=True)
+    cli.cascade_flags(flags)
     cli.cluster_flags(flags)
     return flags
 
@@ -180,68 +181,77 @@ def run() -> int:
             f"--weight: --guidance={asked.guidance:g} sets a weight too; allowed: only one of them"
         )
 
+    if asked.trajectory and asked.then:
+        raise ConfigError("--trajectory: shows one network; allowed: a command without --then")
+
     from diffjax.devices.processes import first
-    from diffjax.generation import number
+    from diffjax.runs import output
     from diffjax.runs.starts import stored
 
     asked.prompt = cli.prompts(asked)
 
     cli.start(asked)
-    form = decoding_of(asked).stored
-    asked.start = stored(asked.start, form) if asked.start else None
-    starts = 0 if asked.start is None else len(asked.start)
-    asked.num = asked.num or number(
-        asked.seed, asked.index or (), asked.weight or (), asked.prompt or (), starts
-    )
-    kind = form.items
+    last = asked.then[-1][0] if asked.then else asked.workdir
+    form = decoding_of(asked, last).stored
+    asked.start = stored(asked.start, decoding_of(asked).stored) if asked.start else None
     for path in asked.out:
-        check(path, endings(kind))
+        output.check(path, output.endings(form.items))
     if asked.trajectory:
-        check(asked.trajectory, (".png", ".gif"), "--trajectory")
+        output.check(asked.trajectory, (".png", ".gif"), "--trajectory")
     samples = generate(asked)
     for path in asked.out if first() else ():
-        replaces = path.is_file()
-        write(path, samples)
-        print(f"wrote {path}" + ", replacing an older file" * replaces)
+        output.write(path, samples)
     return 0
 
 
-def decoding_of(asked: argparse.Namespace) -> Decoding:
+def decoding_of(asked: argparse.Namespace, workdir: Path | None = None) -> Decoding:
     """Return the step from samples to what is written, before the network is loaded.
 
-    Raises ConfigError for a wrong workdir, and for a codec that does not fit it.
+    workdir: by default that of the first network. Raises ConfigError for a wrong workdir, and for a
+    codec that does not fit it.
     """
     from diffjax import builder
     from diffjax.training.workdir import read_config, read_form
 
-    config, form = read_config(asked.workdir), read_form(asked.workdir)
-    codec = asked.codec or (config.get("data") or {}).get("codec", "")
+    place = workdir or asked.workdir
+    config, form = read_config(place), read_form(place)
+    given = asked.codec if place == asked.workdir else ""
+    codec = given or (config.get("data") or {}).get("codec", "")
     if asked.latents:
         if form.kind != "latent":
             raise ConfigError(f"--latents: needs a network of latents, not of {form.kind} items")
         codec = ""
-    place = "--codec" if asked.codec else "config.data.codec"
+    place = "--codec" if given else "config.data.codec"
     return builder.construct_decoding(codec, form, place)
 
 
-def endings(kind: Kind) -> tuple[str, ...]:
-    """Return the endings that `--out` supports for a kind of data; an empty one is a folder."""
-    return (".png", ".npz", *kind.whole(), *([""] if kind.folder() else []))
-
-
-def prepare(asked: argparse.Namespace) -> Trained:
-    """Load the trained network with the settings of sampling that the flags choose."""
+def prepare(asked: argparse.Namespace) -> tuple[Cascade, list[dict[str, Any]]]:
+    """Load the networks with the settings that the flags choose, and those of later stages."""
+    from diffjax.runs.cascade import Cascade, later
     from diffjax.runs.trained import load
 
-    return load(asked.workdir, cli.sampling(asked), codec=asked.codec, adapters=dict(asked.adapter))
+    adapters = dict(asked.adapter)
+    first = load(asked.workdir, cli.sampling(asked), codec=asked.codec, adapters=adapters)
+    loaded, settings = later(asked.then)
+    return Cascade((first, *loaded)), settings
 
 
 def generate(asked: argparse.Namespace) -> Generated:
     """Generate the samples that the flags describe, with previews and trajectories."""
     from diffjax.devices.processes import first
+    from diffjax.generation import number
+    from diffjax.runs import output
+    from diffjax.runs.lows import rows_of
     from diffjax.runs.previews import Previews
 
-    job = prepare(asked).job(
+    cascade, settings = prepare(asked)
+    low = None if asked.low is None else rows_of(cascade.stages[0].experiment, asked.low)
+    starts = max(len(rows) for rows in ((), asked.start, low) if rows is not None)
+    asked.num = asked.num or number(
+        asked.seed, asked.index or (), asked.weight or (), asked.prompt or (), starts
+    )
+    job = cascade.job(
+        stages=settings,
         seed=asked.seed,
         index=asked.index,
         label=asked.label,
@@ -254,20 +264,30 @@ def generate(asked: argparse.Namespace) -> Generated:
         batch_size=asked.batch_size,
         latents=asked.latents,
         tile=asked.tile,
+        low=low,
+        tau=asked.tau,
     )
     job.check(asked.num)
     if asked.previews:
-        check(asked.previews, (".gif", ""), "--previews")
-    previews = Previews(job, asked.num, asked.previews, asked.every) if asked.previews else None
+        output.check(asked.previews, (".gif", ""), "--previews")
+    several = len(job.jobs) > 1
+    previews = [
+        Previews(one, asked.num, output.staged(asked.previews, i, several), asked.every)
+        for i, one in enumerate(job.jobs if asked.previews else ())
+    ]
     if asked.trajectory and first():
-        trajectory(asked, job)
+        output.trajectory(asked.trajectory, job.last, asked.num)
     print(job)
-    samples = job.samples(asked.num, preview=previews, every=asked.every)
-    if job.plan.rows is None:
-        print(f"network passes per sample: {min(samples.passes)} to {max(samples.passes)}")
-    if previews and first():
-        print(f"wrote {asked.previews}: {previews.count} previews")
-    return samples
+
+    def finished(stage: int, samples: Generated) -> None:
+        if first() and stage < len(job.jobs) - 1:
+            output.write(output.staged(asked.out[0].with_suffix(".png"), stage, True), samples)
+        if job.jobs[stage].plan.rows is None:
+            print(f"network passes per sample: {min(samples.passes)} to {max(samples.passes)}")
+        if previews and first():
+            print(f"wrote {previews[stage].place}: {previews[stage].count} previews")
+
+    return job.samples(asked.num, previews=previews, every=asked.every, finished=finished)
 
 
 def conditions_of(asked: argparse.Namespace) -> dict[str, Any]:
@@ -285,79 +305,6 @@ def conditions_of(asked: argparse.Namespace) -> dict[str, Any]:
             except ValueError as error:
                 raise ConfigError(f"--cond={error}") from error
     return values
-
-
-def trajectory(asked: argparse.Namespace, job: Job) -> None:
-    """Draw the first samples after each row: x_t and the predicted x0."""
-    from diffjax import builder, plot
-    from diffjax.io.writing import writing
-    from diffjax.plot.paths import FRAMES
-
-    num = min(asked.num, POINTS if job.form.items.together else IMAGES)
-    path, out = builder.refuse("--trajectory")(job.path)(num), asked.trajectory
-    if out.suffix.lower() == ".gif":
-        with writing(out):
-            plot.film(out, *path.decoded(job.decoding))
-    else:
-        picture = plot.trajectory(*path.thinned(FRAMES).decoded(job.decoding))
-        with writing(out):
-            plot.save(out, picture)
-    print(f"wrote {out}")
-
-
-def check(path: Path, known: tuple[str, ...], flag: str = "--out") -> None:
-    """Raise ConfigError for a file that `write` cannot create, before the work is done."""
-    from diffjax.files import check_place, ending
-    from diffjax.io.writing import writing
-    from diffjax.training.workdir import check_empty
-
-    if ending(path) not in known:
-        shown = ", ".join(e or "none (a folder)" for e in known)
-        raise ConfigError(f"{flag}={path}: unknown ending; known: {shown}")
-    if not ending(path):  # old samples would be mistaken for new ones
-        check_empty(path, flag)
-    with writing(f"{flag}={path}"):
-        check_place(path if ending(path) else path / "000000")
-
-
-def suffix(class_name: str) -> str:
-    """Return the part of a file name for a class, such as `_cat`.
-
-    Its characters are allowed on every system.
-    """
-    plain = re.sub(r"[^\w.+-]+", "_", class_name)[:60].strip("_.")
-    return f"_{plain}" if plain else ""
-
-
-def write(path: Path, samples: Generated) -> None:
-    """Write samples to a picture, an archive, a table or a folder, by the ending of `path`."""
-    import numpy as np
-
-    from diffjax import plot
-    from diffjax.files import ending
-    from diffjax.io.writing import writing
-
-    kind, units, end = samples.form.items, dict(samples.form.units), ending(path)
-    files = kind.whole().get(end) if end else kind.folder()
-    with writing(f"--out={path}"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if end == ".png":
-            plot.save(path, samples.picture(), samples.stamp())
-        elif end == ".npz":
-            arrays = [samples.x, *(a for a in (samples.label,) if a is not None)]
-            others = {name: value for name, value in samples.cond.items() if name != "label"}
-            with path.open("wb") as file:  # NumPy would add an ending to `.NPZ`
-                np.savez(file, *arrays, allow_pickle=False, **others)
-        elif files is None:
-            known = ", ".join(endings(kind))
-            raise ConfigError(f"--out={path}: the samples are {kind.noun}s; known endings: {known}")
-        elif not files.each:
-            files.write(path, samples.x, units, {})
-        else:
-            for k, item in enumerate(samples.x):
-                name = "" if samples.label is None else samples.form.named(int(samples.label[k]))
-                file = path / f"{k:06d}{suffix(name)}{files.ending}"
-                files.write(file, item, units, samples.stamp(k))
 
 
 if __name__ == "__main__":

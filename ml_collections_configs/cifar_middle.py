@@ -16,5 +16,5 @@ def get_config() -> ml_collections.ConfigDict:
         network=dict(channels=32, multipliers=(1, 2), attention=(8,), blocks=1),
         loss=dict(condition_dropout=dict(label=0.1)),
         sampling=dict(guidance=dict(weight=1.0, reference="several")),
-        train=dict(steps=2000),
+        train=dict(steps=1000),
     )

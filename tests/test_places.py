@@ -107,7 +107,9 @@ def test_samples_of_two_commands_are_never_in_one_folder(toy, tmp_path, monkeypa
     out.mkdir()
     (out / "a.csv").write_text("old")
     flags = [f"--workdir={toy}", "--num=2", "--steps=2"]
-    monkeypatch.setattr("diffjax.sample.endings", lambda kind: (".png", ""))  # points have none
+    monkeypatch.setattr(
+        "diffjax.runs.output.endings", lambda kind: (".png", "")
+    )  # points have none
     assert ended(monkeypatch, "sample", *flags, f"--out={out}") == 2
     line = capsys.readouterr().err
     assert f"error: --out={out}: exists already; needs a new or an empty folder" in line

@@ -22,6 +22,7 @@ from diffjax.cli.values import (
     positive,
     seed,
     span,
+    stage,
     whole,
 )
 from diffjax.config import ConfigError, RunError, entries
@@ -34,6 +35,7 @@ __all__ = [
     "Parser",
     "adapter",
     "adapter_flag",
+    "cascade_flags",
     "cluster_flags",
     "data_flags",
     "guidance",
@@ -55,6 +57,7 @@ __all__ = [
     "set_up_jax",
     "span",
     "spare_threads",
+    "stage",
     "start",
     "whole",
 ]
@@ -289,6 +292,36 @@ def adapter_flag(flags: argparse._ActionsContainer) -> None:
         default=[],
         metavar="PATH[=WEIGHT]",
         help="merge an adapter, a run or a file, with a weight (default: 1); may be repeated",
+    )
+
+
+def cascade_flags(flags: argparse.ArgumentParser, lists: bool = False) -> None:
+    """Add the flags of a cascade; `lists` lets --tau list values of several jobs, without --low."""
+    turn = "; a,b for several" if lists else "; a,b for samples in turn"
+    chain = flags.add_argument_group("cascade")
+    if not lists:
+        chain.add_argument(
+            "--low",
+            type=path,
+            metavar="FILE|FOLDER",
+            help="smaller items that the run enlarges, in turn: an image or a folder of images of "
+            "one size, an .npy or .npz file (default: held-out items made smaller)",
+        )
+    chain.add_argument(
+        "--then",
+        type=stage,
+        action="append",
+        default=[],
+        metavar="RUN[,SETTING=VALUE,...]",
+        help="enlarge the samples with another run, trained with config.data.enlarged; settings: "
+        "tau, steps, sampler, grid, guidance, ema, ...; may be repeated",
+    )
+    chain.add_argument(
+        "--tau",
+        type=listed(number),
+        metavar="LEVEL,...",
+        help="noise level of the smaller items that are enlarged, as in config.data.enlarged.levels"
+        f"{turn} (default: the least of training)",
     )
 
 

@@ -53,6 +53,12 @@ def adapter(text: str) -> tuple[Path, float]:
         raise argparse.ArgumentTypeError(f"{text}: needs PATH or PATH=WEIGHT") from error
 
 
+def stage(text: str) -> tuple[Path, str]:
+    """Parse `PATH[,setting=value,...]`, a later stage of a cascade and the text of its settings."""
+    place, _, settings = text.partition(",")
+    return path(place), settings
+
+
 def whole(least: int, most: int) -> Callable[[str], int]:
     """Return a parser of integers from `least` to `most`."""
 

@@ -143,3 +143,11 @@ def digest(items: Memory) -> str:
     sha = hashlib.sha256(repr((items.x.shape, str(items.dtype))).encode())
     sha.update(np.ascontiguousarray(items.x).tobytes())
     return sha.hexdigest()[:12]
+
+
+def compared(real: Real, name: str) -> dict[str, Any]:
+    """Return the entries of the protocol on the real data and the features."""
+    seen, splits = real.extractor, {"train": real.train, "test": real.test}
+    items = {split: {"items": len(of), "sha256": digest(of)} for split, of in splits.items()}
+    features = {"name": seen.name, "fingerprint": seen.fingerprint, "about": seen.about}
+    return {"features": features, "reference": {"data": name} | items}

@@ -30,6 +30,7 @@ from diffjax.generation.generated import Generated, Trajectory
 from diffjax.generation.low import Low
 from diffjax.generation.program import Generation, generate
 from diffjax.generation.stored import FILED, Arrays, keep, stored
+from diffjax.generation.tiled import Tiled
 from diffjax.io.trees import fingerprint
 from diffjax.progress import Progress
 from diffjax.samplers.plan import Plan, Sampling
@@ -49,7 +50,7 @@ LINES = 60.0
 
 @dataclass(frozen=True)
 class Job:
-    """A trained network with the settings by which it is sampled.
+    """A trained network, possibly in tiles, with the settings by which it is sampled.
 
     form, config: those with which the network was trained. about: entries of the protocol on
     network and sampler: config.sampling, trained, ema. cond: conditions by name in rows (K, ...).
@@ -68,7 +69,7 @@ class Job:
     further conditions, or None.
     """
 
-    denoise: Denoiser
+    denoise: Denoiser | Tiled
     plan: Sampling
     form: Form
     config: Config
@@ -221,6 +222,12 @@ class Job:
             "x0": None if self.start is None else taken({"x0": self.start}, num)["x0"],
         }
 
+    def _arguments(self, num: int) -> dict[str, Any]:
+        """Return the arguments of `Generation` that `requests` and `low` determine."""
+        asked = self.requests(num)
+        low = self.low and self.low.by_place(asked["seed"], asked["index"], num)
+        return asked | {"stream": self.stream, "low": low}
+
     def samples(
         self,
         num: int,
@@ -309,9 +316,6 @@ class Job:
 
         by_rows = preview is not None or rows >= LONG
         watch = {"preview": look, "every": every} if by_rows else {}
-        asked = self.requests(num)
-        if self.low:
-            watch["low"] = self.low.by_place(asked["seed"], asked["index"], num)
         generation = Generation(
             self.denoise,
             self.plan,
@@ -321,8 +325,7 @@ class Job:
             batch_size=self.batch_size,
             mesh=devices,
             start=start,
-            stream=self.stream,
-            **asked,
+            **self._arguments(num),
             **watch,
         )
         done = start

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 SETTINGS = ("run", "samples", "sampler", "steps", "guidance", "passes")
 """Settings of a job that the table always shows; it shows `OTHERS` where they differ."""
-OTHERS = ("ema", "trained", "grid", "num", "seed", "features", "reference")
+OTHERS = ("ema", "trained", "grid", "num", "seed", "tau", "stages", "features", "reference")
 NAMES = ("run", "samples", "sampler", "ema")
 """Settings whose value needs no heading in a legend."""
 STYLES = ("o-", "s--", "^:", "v-.")
@@ -71,6 +71,8 @@ def _settings(result: Mapping[str, Any]) -> Row:
     settings |= {"run": result.get("run"), "reference": inside(settings, "reference.data")}
     for name in ("sampler", "grid", "features"):
         settings[name] = _entry(settings.get(name))
+    settings["tau"] = ",".join(f"{tau:g}" for tau in settings.get("tau") or ()) or None
+    settings["stages"] = 1 + len(settings.get("stages") or ())
     if isinstance(settings.get("guidance"), Mapping):
         settings["guidance"] = settings["guidance"].get("weight", 1.0)
     return {name: settings.get(name) for name in (*SETTINGS, *OTHERS)}

@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from diffjax import generation
-from diffjax.config import ConfigError
+from diffjax.config import Config, ConfigError, arguments, known
 from diffjax.generation import Generated, Job, number
 from diffjax.runs.lows import LATER
 from diffjax.runs.trained import Trained, load
 
 OF_ALL = ("seed", "index", "batch_size")
 """Settings of a request that every stage has."""
+SAMPLING = ("sampler", "grid", "steps", "guidance", "corrector", "noise")
+OF_STAGE = ("tau", "ema", "codec", "negative", "label", "weight", *SAMPLING)
+"""Settings that the text of a later stage may have."""
 OF_LAST = ("latents", "tile")
 """Settings of a request that concern the items of the last stage."""
 
@@ -43,7 +46,7 @@ class Cascade:
         Seeds and numbers of samples are those of all stages. Classes, prompts and other conditions
         reach every stage that takes them; the others of a later stage are missing. All further
         settings, such as `steps`, `guidance` and `weight`, concern the first stage. tau: the noise
-        level of the smaller items in all later stages, or levels that samples take in turn. stages:
+        level of the smaller items in all stages, or levels that samples take in turn. stages:
         settings of the later stages in order, such as `{"tau": 0.1, "steps": 20}`. Raises
         ConfigError for a request that cannot be sampled, and for stages that do not fit together.
         """
@@ -53,6 +56,8 @@ class Cascade:
         settings = [*stages, *({} for _ in range(later - len(stages)))]
         of_last = {name: request.pop(name) for name in OF_LAST if name in request}
         shared = {name: request[name] for name in OF_ALL if name in request}
+        if not later or self.stages[0].experiment.reading.enlarged:
+            request["tau"] = tau
         each = [request, *(shared | {"low": LATER, "tau": tau} | dict(s) for s in settings)]
         each[-1] = each[-1] | of_last
         for stage, after in zip(each, self.stages[1:], strict=False):
@@ -97,3 +102,22 @@ def cascade(runs: Sequence[Trained | str | Path]) -> Cascade:
     if not loaded:
         raise ConfigError("cascade: needs at least one run")
     return Cascade(tuple(loaded))
+
+
+def later(stages: Sequence[tuple[Path, str]]) -> tuple[list[Trained], list[dict[str, Any]]]:
+    """Load the later stages of a command, with the settings of each as `Cascade.job` takes them.
+
+    stages: paths, with texts like `tau=0.1,steps=20,sampler=dpmpp_2m:eta=1`. Raises ConfigError for
+    a path without a network, and for an unknown setting.
+    """
+    loaded, settings = [], []
+    for path, text in stages:
+        place = f"--then={path}"
+        given: Config = arguments(text, place)
+        known(given, OF_STAGE, place)
+        given = dict(given)
+        ema, codec = given.pop("ema", None), str(given.pop("codec", ""))
+        sampling = {name: given.pop(name) for name in SAMPLING if name in given}
+        loaded.append(load(path, sampling, ema, codec=codec))
+        settings.append(given)
+    return loaded, settings

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,13 @@ from diffjax.denoiser import Denoiser
 from diffjax.files import ending, read_arrays
 from diffjax.generation.low import Low
 from diffjax.generation.tiled import Tiled
+from diffjax.runs.requests import Turns, requested
 from diffjax.training.experiment import DEFAULTS, Experiment
 
+UNTRAINED = (
+    "--low, --tau: the network was trained without config.data.enlarged, so it enlarges nothing; "
+    "allowed: runs with it"
+)
 LATER = object()
 """In place of items: those of an earlier stage, which do not exist yet."""
 
@@ -36,20 +41,16 @@ def lows(
 ) -> Low | None:
     """Return the smaller items that the samples of a run enlarge, None for a run without any.
 
-    low: stored items, the path of a file or a folder, LATER, or None for held-out items made
-    smaller, of which sample number k has item k; index and seeds are then as in
-    `requests.requested`. tau: noise levels, by default the least one of training. Raises
-    ConfigError for items of another form, for a level outside of those of training, and for a run
-    that enlarges nothing.
+    low: stored items (K, *shape), in the sides of training or larger, the path of such a file or
+    folder, LATER, or None for held-out items made smaller, of which sample number k has item k;
+    index and seeds are then as in `requests.requested`. tau: noise levels, by default the least one
+    of training. Raises ConfigError for items of another form, for a level outside of those of
+    training, and for a run that enlarges nothing.
     """
     e, enlarged = experiment, experiment.reading.enlarged
     if enlarged is None:
-        for flag, value in (("--low", low), ("--tau", tau)):
-            if value is not None and value is not LATER:
-                raise ConfigError(
-                    f"{flag}: the network was trained without config.data.enlarged, so it enlarges "
-                    f"nothing; allowed: runs with it"
-                )
+        if not (tau is None and (low is None or low is LATER)):
+            raise ConfigError(UNTRAINED)
         return None
     form = builder.refuse("config.data.enlarged")(enlarged.small)(e.form)
     if low is LATER:
@@ -114,6 +115,17 @@ def read(low: Any, form: Form) -> np.ndarray:
     return x[None] if x.ndim == len(form.shape) else x
 
 
+def rows_of(experiment: Experiment, low: Any) -> np.ndarray:
+    """Return the smaller items at `low` for a run, (K, ...); see `read`.
+
+    Raises ConfigError for a run that enlarges nothing.
+    """
+    if experiment.reading.enlarged is None:
+        raise ConfigError(UNTRAINED)
+    form = builder.refuse("config.data.enlarged")(experiment.reading.enlarged.small)
+    return read(low, form(experiment.form))
+
+
 def _file(path: Path, form: Form) -> np.ndarray:
     if ending(path) in (".npy", ".npz"):
         arrays = read_arrays(path)
@@ -139,16 +151,27 @@ def _file(path: Path, form: Form) -> np.ndarray:
     return np.stack(images)
 
 
-def without(experiment: Experiment, label: Any, prompts: Sequence[str]) -> dict[str, Any]:
-    """Return None, a missing value, for the conditions that a request with smaller items lacks.
+def conditioned(
+    experiment: Experiment,
+    low: Any,
+    tau: float | Sequence[float] | None,
+    label: Any,
+    cond: Mapping[str, Any],
+    turns: Turns,
+) -> tuple[Low | None, dict[str, np.ndarray]]:
+    """Return the smaller items of a request as `lows`, and its other conditions as `requested`.
 
-    The conditions of held-out items do not belong to the items of the request. label, prompts:
-    those of the request, which set some conditions.
+    With smaller items of the request, other conditions are missing by default: those of held-out
+    items do not belong to them.
     """
-    form, enlarged = experiment.form, experiment.reading.enlarged
-    own = (*(enlarged.names if enlarged else ()), *(form.texts if prompts else ()))
-    names = [s.name for s in form.conditions if s.kind != "length" and s.name not in own]
-    return {name: None for name in names if name != "label" or label is None}
+    prompts, of = turns.prompts, {"index": turns.index, "seeds": np.size(turns.seed)}
+    small = lows(experiment, low, tau, **of)
+    if low is not None:
+        form, own = experiment.form, experiment.reading.enlarged
+        set_by = (*(own.names if own else ()), *(form.texts if prompts else ()))
+        names = [s.name for s in form.conditions if s.kind != "length" and s.name not in set_by]
+        cond = {k: None for k in names if k != "label" or label is None} | dict(cond)
+    return small, requested(experiment, label, cond, prompts=prompts, **of)
 
 
 def larger(denoise: Denoiser, form: Form, low: Low | None) -> tuple[Denoiser | Tiled, Form]:

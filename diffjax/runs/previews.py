@@ -35,7 +35,7 @@ class Previews:
             )
         if every and every > rows:
             raise ConfigError(f"--every={every}: the sampler has {rows} rows; needs at most {rows}")
-        self._path, self._decoding, self.count = path, job.decoding, 0
+        self.place, self._decoding, self.count = path, job.decoding, 0
         self._label = taken(job.cond, num).get("label")
         self._frames: list[np.ndarray] = []
         self._is_first_batch = True
@@ -50,10 +50,10 @@ class Previews:
         self.count += 1
         label = None if self._label is None else self._label[: len(x0)]
         picture = self._decoding.stored.picture(x0, label)
-        with writing(self._path):
-            if self._path.suffix != ".gif":
-                plot.save(self._path / f"row_{seen.row:04d}.png", picture)
+        with writing(self.place):
+            if self.place.suffix != ".gif":
+                plot.save(self.place / f"row_{seen.row:04d}.png", picture)
                 return
             self._frames.append(picture)
             if not self._is_first_batch:
-                plot.animation(self._path, self._frames)
+                plot.animation(self.place, self._frames)

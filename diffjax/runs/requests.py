@@ -6,7 +6,7 @@ Each function raises ConfigError, which names the flag, for a request that canno
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from diffjax import builder, checks
 from diffjax.config import ConfigError, nearest
 from diffjax.data import conditions
 from diffjax.data.form import Form
+from diffjax.generation.program import INDICES
 from diffjax.training.experiment import Experiment
 
 SHOWN = 10
@@ -31,6 +32,30 @@ def integers(name: str, values: int | Sequence[int], stop: int) -> tuple[int, ..
     for value in listed.tolist():
         builder.refuse("--" + name)(checks.in_range)(stop, **{name: value})
     return tuple(listed.tolist())
+
+
+class Turns(NamedTuple):
+    """What the samples of a request take in turn; see `generation.Job`."""
+
+    seed: int | tuple[int, ...]
+    index: tuple[int, ...]
+    prompts: tuple[str, ...]
+    weight: tuple[float, ...]
+
+
+def in_turn(seed: Any, index: Any, prompt: Any, weight: Any, guidance: Any) -> Turns:
+    """Return the seeds, numbers, prompts and guidance weights of a request as tuples.
+
+    guidance: that of the request, which must not state a weight as well. Raises ConfigError for
+    values that no sample can have.
+    """
+    seeds = integers("seed", seed, checks.SEEDS)
+    return Turns(
+        seed=seeds[0] if len(seeds) == 1 else seeds,
+        index=() if index is None else integers("index", index, INDICES),
+        prompts=texts(prompt),
+        weight=() if weight is None else guidance_weights(weight, guidance),
+    )
 
 
 def guidance_weights(weight: float | Sequence[float], guidance: Any) -> tuple[float, ...]:

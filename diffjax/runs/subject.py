@@ -29,7 +29,7 @@ def compared_section(section: Config, data: str | None = None, codec: str = "") 
     if data:
         return data_section(data)
     if not codec and not section.get("codec"):
-        return section
+        return {k: v for k, v in section.items() if k != "enlarged"}  # no metric reads conditions
     name, _, text = str(section["name"]).partition(":")
     path = Path(text or section.get("path", "")).expanduser()
     origin = builder.refuse("config.data")(about)(path) if name == "latents" else None

@@ -12,22 +12,21 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 
-from diffjax import builder, checks
+from diffjax import builder
 from diffjax.codecs import Codec, Decoding
 from diffjax.config import Config, ConfigError, written
 from diffjax.data.form import labelled
 from diffjax.denoiser import Denoiser
 from diffjax.generation.generated import Generated
 from diffjax.generation.job import Job, number
-from diffjax.generation.program import INDICES
 from diffjax.io.contents import Contents
 from diffjax.published import bare
 from diffjax.runs.adapters import Adapters, Opened, merged, notes, patched, with_adapters
 from diffjax.runs.adapters import read as read_adapters
 from diffjax.runs.changes import coded, replaced
-from diffjax.runs.lows import larger, lows, without
+from diffjax.runs.lows import conditioned, larger
 from diffjax.runs.published import check_published, completed, known_family, opened
-from diffjax.runs.requests import encoded, guidance_weights, integers, requested, texts
+from diffjax.runs.requests import encoded, in_turn
 from diffjax.runs.starts import starting
 from diffjax.samplers.run import Preview
 from diffjax.sde import SDE
@@ -73,6 +72,13 @@ class Trained:
         return self.experiment.config
 
     @property
+    def conditional(self) -> bool:
+        """Whether guidance has a condition to act on, besides the smaller item to enlarge."""
+        enlarged, form = self.experiment.reading.enlarged, self.experiment.form
+        own = enlarged.names if enlarged else ()
+        return any(spec.kind != "length" and spec.name not in own for spec in form.conditions)
+
+    @property
     def weights(self) -> Weights:
         """The parameters, with the number of training steps and the name of their average."""
         return Weights(self.step, self.denoise.params, self.ema)
@@ -103,51 +109,39 @@ class Trained:
     ) -> Job:
         """Prepare a job: `.samples(num)` generates samples, `.path(num)` shows their trajectories.
 
-        Samples use lists in turn. seed: one seed, or several; a seed gives the same samples alone
-        and among others. index: the numbers of the samples, by default 0, 1, ... of each seed.
-        label: classes, by number or by name; all of them by default. prompt: the text or texts to
-        draw, for a network of captions. negative: a text to guide away from. cond: conditions by
-        name: a number, a list or an array, of one sample or in rows; None for a missing one; or the
-        path of a file of arrays. The others are those of held-out items. weight: guidance weights
+        Samples use lists in turn. seed: one seed, or several, each with the samples that it gives
+        alone. index: the numbers of the samples, by default 0, 1, ... of each seed. label: classes
+        by number or name, by default all. prompt: texts to draw, for a network of captions.
+        negative: a text to guide away from. cond: conditions by name: a number, a list or an array,
+        of one sample or in rows; None for a missing one; or the path of a file of arrays. The
+        others are those of held-out items. weight: guidance weights
         of the samples, in place of that of the config; a list in `guidance` sets one for each row.
         start: stored items (*shape) or (K, *shape) from which samples start in turn
         (arXiv:2108.01073), or the path of such items. strength: the share of the steps from there,
         in (0, 1], 0.6 by default. latents: neither decode latents nor encode `start`. tile: see
-        `Decoding`. low: smaller stored items (K, ...) that a network trained with
-        config.data.enlarged enlarges in turn, or the path of such items, by default held-out ones;
-        larger ones than in training are computed in tiles. The other conditions are then missing
-        by default. tau: the noise level of these items, or levels in turn, by default the least of
-        training. sampling: fields in place of those of config.sampling, such as `steps=20,
-        guidance=1.5`. Raises ConfigError for a request that cannot be sampled.
+        `Decoding`. low, tau: the smaller items that the network enlarges, and their noise levels
+        (`runs.lows.lows`). sampling: fields in place of those of config.sampling, such as
+        `steps=20, guidance=1.5`. Raises ConfigError for a request that cannot be sampled.
         """
-        seeds, prompts = integers("seed", seed, checks.SEEDS), texts(prompt)
-        numbers = () if index is None else integers("index", index, INDICES)
-        weights = () if weight is None else guidance_weights(weight, sampling.get("guidance"))
+        turns = in_turn(seed, index, prompt, weight, sampling.get("guidance"))
         trained = self._sampled_by(sampling)
         e, trained_by = trained.experiment, {"trained": self.step, "ema": self.ema}
         decoding = self._decoding(latents, tile)
         begin, share = starting(e, start, strength, decoding)
-        small = lows(e, low, tau, index=numbers, seeds=len(seeds))
-        given = cond or {}
-        if low is not None:
-            given = without(e, label, prompts) | given
-        conds = requested(e, label, given, prompts=prompts, index=numbers, seeds=len(seeds))
+        small, conds = conditioned(e, low, tau, label, cond or {}, turns)
         away = None if negative is None else encoded(e, [negative], "--negative")
-        _warn(e, weights, conds if cond else {})
+        _warn(e, turns.weight, conds if cond else {})
         denoise, form = larger(trained.denoise, e.form, small)
         return Job(
-            denoise=denoise,
-            plan=e.plan(trained.sde, per_sample=bool(weights), strength=share, negative=away),
-            form=form,
-            config=e.config,
-            about=builder.SAMPLING | trained.config["sampling"] | trained_by,
-            seed=seeds[0] if len(seeds) == 1 else seeds,
+            denoise,
+            e.plan(trained.sde, per_sample=bool(turns.weight), strength=share, negative=away),
+            form,
+            e.config,
+            builder.SAMPLING | trained.config["sampling"] | trained_by,
+            **turns._asdict(),
             batch_size=batch_size,
             cond=conds,
-            index=numbers,
-            prompts=prompts,
             negative=negative or "",
-            weight=weights,
             start=begin,
             strength=share,
             codec=decoding.codec,

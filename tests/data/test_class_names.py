@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffjax import sample
 from diffjax.config import ConfigError
 from diffjax.data.array import Memory
 from diffjax.data.decoded import Decoded, Stored
@@ -16,6 +15,7 @@ from diffjax.data.form import Form, from_json
 from diffjax.data.kinds import drawing
 from diffjax.data.pipeline import Reading
 from diffjax.generation import Generated
+from diffjax.runs import output
 from diffjax.runs.requests import class_numbers
 from diffjax.specs import Spec
 from diffjax.training.workdir import _differences
@@ -66,11 +66,11 @@ def test_files_are_named_by_their_class(tmp_path):
     """The name of a class would make a folder, or a file name that a system refuses."""
     x, label = np.zeros((4, 8, 8, 1), np.uint8), np.array([0, 1, 2, -1])
     samples = Generated(x, {"label": label}, np.ones(4), np.ones(4), NAMED)
-    sample.write(tmp_path, samples)
+    output.write(tmp_path, samples)
     wanted = ["000000_cat.png", "000001_sea_dog_2.png", "000002_2.png", "000003.png"]
     assert sorted(p.name for p in tmp_path.iterdir()) == wanted
-    assert len(sample.suffix("é" * 300).encode()) < 200
-    assert sample.suffix("...") == ""
+    assert len(output.suffix("é" * 300).encode()) < 200
+    assert output.suffix("...") == ""
 
 
 def test_labels_are_given_by_name_or_number():

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffjax import sample
 from diffjax.data.form import labelled
 from diffjax.evaluation.elsewhere import read
 from diffjax.generation import Generated
+from diffjax.runs import output
 
 RNG = np.random.default_rng(0)
 X = RNG.integers(0, 256, (6, 8, 8, 3), np.uint8)
@@ -21,8 +21,8 @@ RGB = labelled("image", (8, 8, 3), 3)
 def test_what_sample_writes_is_read_back(tmp_path, channels):
     """`sample --out` would not be in the layout that is scored here and elsewhere."""
     made = Generated(X[..., :channels], {"label": LABEL}, LABEL, LABEL, RGB)
-    sample.write(tmp_path / "a.npz", made)
-    sample.write(tmp_path / "folder", made)
+    output.write(tmp_path / "a.npz", made)
+    output.write(tmp_path / "folder", made)
     form = labelled("image", (8, 8, channels), 3)
     found = read(tmp_path / "a.npz", form)
     np.testing.assert_array_equal(found.x, made.x)
@@ -39,12 +39,12 @@ def test_the_file_is_what_other_evaluators_read(tmp_path):
     They read the first array by name, as uncompressed uint8 (N, H, W, 3) in C order, and any file
     with the ending .png in a folder.
     """
-    sample.write(tmp_path / "a.npz", Generated(X, {"label": LABEL}, LABEL, LABEL, RGB))
+    output.write(tmp_path / "a.npz", Generated(X, {"label": LABEL}, LABEL, LABEL, RGB))
     with np.load(tmp_path / "a.npz", allow_pickle=False) as file:
         assert file.files == ["arr_0", "arr_1"]
         assert file["arr_0"].dtype == np.uint8 and file["arr_0"].flags.c_contiguous
         assert {info.compress_type for info in file.zip.infolist()} == {0}
-    sample.write(tmp_path / "folder", Generated(X, {}, LABEL, LABEL, RGB))
+    output.write(tmp_path / "folder", Generated(X, {}, LABEL, LABEL, RGB))
     paths = sorted((tmp_path / "folder").glob("*.png"))
     assert len(paths) == len(X)
     with Image.open(paths[0]) as image:
@@ -116,15 +116,15 @@ def test_files_of_another_form_are_refused(tmp_path):
     (tmp_path / "empty").mkdir()
     cases["neither an .npy nor an .npz"] = tmp_path / "a.txt"
     cases["neither an .npy nor an .npz"].write_text("text")
-    sample.write(tmp_path / "b.npz", Generated(X, {"label": LABEL}, LABEL, LABEL, RGB))
+    output.write(tmp_path / "b.npz", Generated(X, {"label": LABEL}, LABEL, LABEL, RGB))
     raw = bytearray((tmp_path / "b.npz").read_bytes())
     raw[200:260] = bytes(60)
     cases["cannot be read"] = tmp_path / "b.npz"
     cases["cannot be read"].write_bytes(raw)
-    sample.write(tmp_path / "size", Generated(X[:2], {}, LABEL, LABEL, RGB))
+    output.write(tmp_path / "size", Generated(X[:2], {}, LABEL, LABEL, RGB))
     Image.fromarray(X[0, :4]).save(tmp_path / "size" / "z.png")
     cases["z.png has the shape (4, 8, 3); needs (8, 8, 3)"] = tmp_path / "size"
-    sample.write(tmp_path / "cut", Generated(X[:2], {}, LABEL, LABEL, RGB))
+    output.write(tmp_path / "cut", Generated(X[:2], {}, LABEL, LABEL, RGB))
     (tmp_path / "cut" / "z.png").write_bytes((tmp_path / "cut" / "000000.png").read_bytes()[:60])
     cases["z.png"] = tmp_path / "cut"
     for part, path in cases.items():

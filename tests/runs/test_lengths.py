@@ -9,7 +9,7 @@ import pytest
 from test_kinds_of_data import CONFIG, DIT, MLP
 
 import diffjax
-from diffjax import builder, sample
+from diffjax import builder
 from diffjax.config import ConfigError
 from diffjax.data import array
 from diffjax.data.form import Form, from_json
@@ -22,6 +22,7 @@ from diffjax.nets import Network
 from diffjax.nets.conditions import Length
 from diffjax.objectives import Context, Denoising
 from diffjax.parameterization import V
+from diffjax.runs import output
 from diffjax.schedules import Linear
 from diffjax.sde import VP
 from diffjax.specs import Spec
@@ -197,10 +198,10 @@ def test_a_run_trains_samples_and_writes(tmp_path, kind):
         trained.sample(1, cond={"length": 9})
     files = KINDS[kind].folder()
     assert files is not None
-    sample.write(tmp_path / "files", chosen)
+    output.write(tmp_path / "files", chosen)
     each = sorted((tmp_path / "files").iterdir())
     assert [len(files.read(p, (L, 1), {})) for p in each] == [3, 8, 3, 8, 3]
-    sample.write(tmp_path / "out.npz", chosen)
+    output.write(tmp_path / "out.npz", chosen)
     if kind == "sequence":
         again = array("train", path=str(tmp_path / "out.npz"), holdout=0.0)
         assert again.cond["length"].tolist() == [3, 8, 3, 8, 3]
