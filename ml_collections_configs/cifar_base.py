@@ -12,6 +12,6 @@ def get_config() -> ml_collections.ConfigDict:
     return parts.changed(
         cifar_vp_small.get_config(),
         data=dict(reduced=dict(factor=4)),
-        network=dict(channels=48, multipliers=(1, 2), attention=(8,), blocks=1, patch=1),
-        train=dict(steps=1500),
+        network=dict(channels=32, multipliers=(1, 2), attention=(8,), blocks=1, patch=1),
+        train=dict(steps=400),
     )

@@ -14,5 +14,5 @@ def get_config() -> ml_collections.ConfigDict:
         cifar_middle.get_config(),
         data=dict(reduced=None),
         network=dict(multipliers=(1, 2, 2), patch=2),
-        train=dict(steps=500),
+        train=dict(steps=250),
     )

@@ -13,8 +13,7 @@ def get_config() -> ml_collections.ConfigDict:
     return parts.changed(
         cifar_base.get_config(),
         data=dict(reduced=dict(factor=2), enlarged=dict(factor=2, levels=(0.0, 0.5))),
-        network=dict(channels=32, multipliers=(1, 2), attention=(8,), blocks=1),
         loss=dict(condition_dropout=dict(label=0.1)),
         sampling=dict(guidance=dict(weight=1.0, reference="several")),
-        train=dict(steps=1000),
+        train=dict(steps=300),
     )

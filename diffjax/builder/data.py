@@ -37,7 +37,7 @@ def construct_data(
     reads = {k: v for k, v in spec.items() if k in reads_it}
     if augment := reads.get("augment"):
         reads["augment"] = construct(AUGMENTATIONS, augment, f"{place}.augment")
-    reads |= {k: resizing(k, reads[k], f"{place}.{k}") for k in RESIZED if reads.get(k)}
+    reads |= {k: resizing(k, reads[k], f"{place}.{k}") for k in RESIZED if reads.get(k) is not None}
     reading = call(Reading, reads, place)
     settings = {k: v for k, v in spec.items() if k not in reads_it}
     bind = functools.cache(functools.partial(_bound_source, settings, place))

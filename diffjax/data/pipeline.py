@@ -108,8 +108,6 @@ class Reading:
             raise ValueError(f"dequantize=True: needs uint8 images; the items are {form.dtype}")
         if self.augment:
             self.augment.check(self.form(source))
-            if self.enlarged:
-                raise ValueError("augment: would change images, but not their smaller versions")
 
     def form(self, source: Source) -> Form:
         """Return the form of the items as the network receives them.

@@ -9,8 +9,17 @@ from diffjax.io.contents import Contents
 from diffjax.nets.layers import group_count
 from diffjax.published import schedulers
 from diffjax.published.edm import negated
-from diffjax.published.family import Converted
-from diffjax.published.tables import Table, conv, converted, layer, norm, side_by_side, with_null
+from diffjax.published.family import Converted, enlarging
+from diffjax.published.tables import (
+    Table,
+    beside,
+    conv,
+    converted,
+    layer,
+    norm,
+    side_by_side,
+    with_null,
+)
 from diffjax.published.tables import shape as form
 from diffjax.published.walk import Step, head, walk
 
@@ -64,18 +73,22 @@ AVERAGE = {
 DDPM = {"_class_name": "DDPMScheduler"}
 
 
-def convert(contents: Contents, steps: int = 0, kind: str = "", sampler: str = "") -> Converted:
+def convert(
+    contents: Contents, steps: int = 0, kind: str = "", sampler: str = "", factor: int = 0
+) -> Converted:
     """Convert a `UNet2DModel` and its scheduler, by default DDPM's.
 
     steps: number of steps of the sampler, by default that of the scheduler's pipeline. kind: kind
     of the data, which the files do not state: by default image with 1 or 3 channels, else latent.
-    sampler: replaces that of the scheduler, where its options have no counterpart here. Raises
-    ValueError for settings that our network does not support.
+    sampler: replaces that of the scheduler, where its options have no counterpart here. factor: of
+    a network that enlarges images, the ratio of their sides; its input is an image and a smaller
+    one, enlarged bicubically as SR3 does (arXiv:2104.07636). Raises ValueError for settings that
+    our network does not support.
     """
     if not contents.config:
         raise ValueError("config.json is missing: the tensors alone do not determine the network")
     tensors = contents.tensors
-    network, shape = _network(contents.config, tensors)
+    network, shape = _network(contents.config, tensors, bool(factor))
     classes = contents.config.get("num_class_embeds") or 0
     notes = (
         ()
@@ -89,17 +102,24 @@ def convert(contents: Contents, steps: int = 0, kind: str = "", sampler: str = "
             f"scheduler_config.json: variance_type='learned_range' with out_channels={shape[-1]}; "
             f"needs {2 * shape[-1]}"
         )
-    rows = with_old_names(table({**network, "classes": classes}, shape[0]), tensors)
+    parts = {"classes": classes, "low": shape[-1] if factor else 0}
+    rows = with_old_names(table({**network, **parts}, shape[0]), tensors)
     params = converted(rows, tensors)
     if read.sign < 0:
         params = negated(params, network, shape[0])
     config = {**read.sections, "network": network}
+    config |= enlarging(factor, "bicubic", bool(classes)) if factor else {}
     kind = kind or ("image" if shape[-1] in (1, 3) else "latent")
     return Converted(config, shape, classes, params, (*notes, *read.notes), kind)
 
 
-def _network(stated: Mapping[str, Any], tensors: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
-    """Return the settings of our `unet`, and the shape of images."""
+def _network(
+    stated: Mapping[str, Any], tensors: Mapping[str, Any], enlarges: bool = False
+) -> tuple[dict[str, Any], Any]:
+    """Return the settings of our `unet`, and the shape of images.
+
+    enlarges: whether half of the input channels are those of a smaller image.
+    """
     known = {*ONLY, *DEFAULTS, *AVERAGE}
     if unknown := [k for k in stated if k[0] != "_" and k not in known]:
         raise ValueError(f"config.json: {unknown[0]}={stated[unknown[0]]!r} is not supported")
@@ -111,6 +131,18 @@ def _network(stated: Mapping[str, Any], tensors: Mapping[str, Any]) -> tuple[dic
                 raise ValueError(f"config.json: {name}={one!r}: not supported; known: {right}")
     have = {**DEFAULTS, **stated}
     check_kinds(have)
+    inputs, wanted = have["in_channels"], (1 + enlarges) * have["out_channels"]
+    if enlarges and inputs not in (wanted, have["out_channels"]):
+        raise ValueError(
+            f"config.json: in_channels={inputs} with factor; needs {wanted}, those of an image and "
+            f"a smaller one, or {have['out_channels']} with a learned variance"
+        )
+    if inputs == 2 * have["out_channels"] and not enlarges:
+        raise ValueError(
+            f"config.json: in_channels={inputs}, out_channels={have['out_channels']}: a network that "
+            f"enlarges images needs factor; one of latents beside an image is not supported"
+        )
+    have["in_channels"] = inputs // (1 + enlarges)
     sides = have["sample_size"]
     if isinstance(sides, list) and len({*map(str, sides)}) == 1:
         have["sample_size"] = sides[0]
@@ -233,7 +265,10 @@ def with_old_names(table: Table, tensors: Mapping[str, Any]) -> Table:
 
 
 def table(settings: Mapping[str, Any], size: int) -> Table:
-    """Return the table for a network with these settings, and images of side `size`."""
+    """Return the table for a network with these settings, and images of side `size`.
+
+    A network that enlarges has the setting `low`, the channels of the smaller image.
+    """
     ours, top = "Embedding_0", len(settings["multipliers"]) - 1
     entries = layer(f"{ours}/Dense_0", "time_embedding.linear_1")
     entries |= layer(f"{ours}/Dense_1", "time_embedding.linear_2")
@@ -247,6 +282,8 @@ def table(settings: Mapping[str, Any], size: int) -> Table:
         }
         if step.kind == "first":
             entries |= conv(step.ours, "conv_in")
+            if settings.get("low"):
+                entries[f"{step.ours}/kernel"] = (beside(settings["low"]), "conv_in.weight")
         elif step.kind == "last":
             entries |= head(step, "conv_norm_out", "conv_out")
         elif step.kind == "down":

@@ -52,3 +52,15 @@ class Family(NamedTuple):
         if self.recognises:
             return self.recognises(contents)
         return prefixes(contents.tensors, self.marks) != []
+
+
+def enlarging(factor: int, enlarge: str, labels: bool) -> dict[str, Any]:
+    """Return the section `data` of a network that enlarges images without noise on small ones.
+
+    enlarge: the kernel, an entry of `resampling.KERNELS`. labels: whether images have classes.
+
+    >>> enlarging(4, "bilinear", labels=False)["data"]["enlarged"]["levels"]
+    (0.0, 0.0)
+    """
+    entry = {"factor": factor, "levels": (0.0, 0.0), "kernel": "area", "enlarge": enlarge}
+    return {"data": {"name": "folder:images", "labels": labels, "enlarged": entry}}

@@ -12,8 +12,17 @@ from typing import Any
 import numpy as np
 
 from diffjax.io.contents import Contents
-from diffjax.published.family import Converted
-from diffjax.published.tables import Table, conv, converted, interleaved, layer, norm, with_null
+from diffjax.published.family import Converted, enlarging
+from diffjax.published.tables import (
+    Table,
+    beside,
+    conv,
+    converted,
+    interleaved,
+    layer,
+    norm,
+    with_null,
+)
 from diffjax.published.tables import shape as shape_of
 from diffjax.published.walk import Step, head, walk
 
@@ -21,6 +30,7 @@ from diffjax.published.walk import Step, head, walk
 def table(settings: Mapping[str, Any], size: int, order: str = "h3c") -> Table:
     """Return the table for a network with these settings, and images of side `size`.
 
+    An upsampler has the setting `low`, the channels of the smaller image beside the image.
     order: "3hc" for models with `use_new_attention_order`.
     """
     ours = "Embedding_0"
@@ -47,6 +57,9 @@ def table(settings: Mapping[str, Any], size: int, order: str = "h3c") -> Table:
         if step.kind == "first" or step.ours.startswith("Conv"):
             inner = {"first": "", "down": ".op", "up": ".conv"}[step.kind]
             entries |= conv(step.ours, f"{theirs}.{part}{inner}")
+            if step.kind == "first" and settings.get("low"):
+                name = f"{theirs}.{part}{inner}.weight"
+                entries[f"{step.ours}/kernel"] = (beside(settings["low"]), name)
         else:
             entries |= _block(step, f"{theirs}.{part}")
         part += around
@@ -86,6 +99,8 @@ PRESETS = {
     "128x128_diffusion": {"schedule": "linear", "steps": 1000, "heads": 4},
     "256x256_diffusion": GUIDED,
     "256x256_diffusion_uncond": GUIDED,
+    "64_256_upsampler": {"schedule": "linear", "steps": 1000, "heads": 4, "factor": 4},
+    "128_512_upsampler": {**GUIDED, "size": 512, "factor": 4},
     "lsun_bedroom": GUIDED,
     "lsun_cat": GUIDED,
     "lsun_horse": GUIDED,
@@ -112,22 +127,26 @@ def convert(
     head_channels: int = 0,
     size: int = 0,
     order: str = "",
+    factor: int = 0,
 ) -> Converted:
     """Convert a state dict, `.pt`.
 
     Settings that the file does not state follow from its published name, or are given here.
     schedule: linear or cosine, of `steps` (`diffusion_steps`). heads, or head_channels: those of
     the attention (`num_heads`, `num_head_channels`). size: side of the images, where the
-    multipliers are not those of the original. order: "3hc" for `use_new_attention_order`. Raises
+    multipliers are not those of the original. order: "3hc" for `use_new_attention_order`. factor:
+    of an upsampler, `large_size / small_size`; the network then has an image and a smaller image,
+    enlarged bilinearly and without noise, as its inputs. Raises
     ValueError for settings that are missing, unknown or out of range, and for a classifier.
     """
     asked = {"schedule": schedule, "steps": steps, "heads": heads, "head_channels": head_channels}
-    asked |= {"size": size, "order": order}
+    asked |= {"size": size, "order": order, "factor": factor}
     settings = {"order": "h3c", **PRESETS.get(contents.file, {})}
     settings |= {name: value for name, value in asked.items() if value}
     if not any(name.startswith("output_blocks.") for name in contents.tensors):
         raise ValueError("a classifier of noisy images, not a denoiser: it has no decoder")
-    network = _shapes(contents.tensors)
+    enlarges = bool(settings.get("factor"))
+    network = _shapes(contents.tensors, enlarges)
     size = settings.get("size") or SIDES.get(network["multipliers"], 0)
     _check_settings(settings, size, len(network["multipliers"]))
     network["attention"] = tuple(size >> level for level in network["attention"])
@@ -138,7 +157,9 @@ def convert(
         raise ValueError(f"{each}={settings[each]}: needs a divisor of the channels {widths}")
     labels = "label_emb.weight"
     classes = shape_of(contents.tensors, labels, 2)[0] if labels in contents.tensors else 0
-    tensors = table({**network, "classes": classes}, size, settings["order"])
+    channels = contents.tensors["input_blocks.0.0.weight"].shape[1] // (1 + enlarges)
+    parts = {"classes": classes, "low": channels * enlarges}
+    tensors = table({**network, **parts}, size, settings["order"])
     params = converted(tensors, contents.tensors)
     config = {
         **_process(settings["schedule"], settings["steps"]),
@@ -149,8 +170,8 @@ def convert(
             "steps": 250,
         },
     }
-    shape = (size, size, contents.tensors["input_blocks.0.0.weight"].shape[1])
-    return Converted(config, shape, classes, params, (SAMPLED,))
+    config |= enlarging(settings["factor"], "bilinear", bool(classes)) if enlarges else {}
+    return Converted(config, (size, size, channels), classes, params, (SAMPLED,))
 
 
 def _check_settings(settings: Mapping[str, Any], size: int, levels: int) -> None:
@@ -190,8 +211,11 @@ MOVES = re.compile(r"output_blocks\.(\d+)\.[1-9]\d*\.(?:.*\.)?(?:conv|in_layers\
 """Tensors of the layers that change the resolution at the end of a level."""
 
 
-def _shapes(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Return the settings that follow from the shapes of tensors; `attention` lists levels."""
+def _shapes(tensors: Mapping[str, np.ndarray], enlarges: bool = False) -> dict[str, Any]:
+    """Return the settings that follow from the shapes of tensors; `attention` lists levels.
+
+    enlarges: whether half of the input channels are those of a smaller image.
+    """
     width = shape_of(tensors, "time_embed.0.weight", 2)[1]
     inputs = len({name.split(".")[1] for name in tensors if name.startswith("input_blocks.")})
     ups = [int(match[1]) for name in tensors if (match := MOVES.fullmatch(name))]
@@ -200,10 +224,12 @@ def _shapes(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
     widths = [shape_of(tensors, f"input_blocks.{i}.0.out_layers.3.bias", 1)[0] for i in first]
     if not widths or any(w % width for w in widths):
         raise ValueError(f"levels of {widths} channels: needs multiples of {width}")
-    channels = shape_of(tensors, "input_blocks.0.0.weight", 4)
+    inputs_of_first = shape_of(tensors, "input_blocks.0.0.weight", 4)[1]
+    channels, odd = divmod(inputs_of_first, 1 + enlarges)
     out = shape_of(tensors, "out.2.weight", 4)
-    if out[0] not in (channels[1], 2 * channels[1]):
-        raise ValueError(f"{channels[1]} channels to {out[0]}: not supported")
+    if odd or out[0] not in (channels, 2 * channels):
+        hint = "" if enlarges else "; an upsampler needs factor"
+        raise ValueError(f"{inputs_of_first} channels to {out[0]}: not supported{hint}")
     moved = f"input_blocks.{each}.0.op.weight" in tensors
     block = shape_of(tensors, "input_blocks.1.0.emb_layers.1.weight", 2)[0]
     return {
@@ -217,6 +243,6 @@ def _shapes(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
         "embedding": "adm",
         "resample": "centred_conv" if moved else "block",
         "scale_shift": block == 2 * widths[0],
-        "learn_variance": out[0] == 2 * channels[1],
+        "learn_variance": out[0] == 2 * channels,
         "dropout": 0.0,
     }

@@ -144,6 +144,20 @@ def stacked(*w: np.ndarray) -> np.ndarray:
     return np.concatenate(w, axis=-1)
 
 
+def beside(channels: int) -> Callable[[np.ndarray], np.ndarray]:
+    """Return the layout of the kernel of a first convolution, whose last inputs are a map.
+
+    channels: those of the map. Our maps have masks of the values present as further channels, which
+    the network does not know: their weights are 0.
+    """
+
+    def layout(w: np.ndarray) -> np.ndarray:
+        own = kernel(w)
+        return np.concatenate([own, np.zeros_like(own[..., :channels, :])], -2)
+
+    return layout
+
+
 def with_null(labels: np.ndarray) -> np.ndarray:
     """Prepend a zero row, the null label, to rows (classes, width)."""
     return np.concatenate([np.zeros_like(labels[:1]), labels])

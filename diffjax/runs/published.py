@@ -70,13 +70,15 @@ def completed(converted: Converted) -> dict[str, Any]:
     ({'name': 'unet'}, 0.1)
     """
     two = bool(converted.config["network"].get("learn_variance"))
+    enlarges = "enlarged" in converted.config.get("data", {})  # never without the smaller image
+    dropped = {"label": 0.1} if enlarges else 0.1
     return {
         "seed": 0,
         "data": {"name": {"latent": "latents:latents"}.get(converted.kind, "folder:images")}
         | {"labels": bool(converted.classes)},
         "loss": {
             "weight": {"name": "uniform_output"},
-            "condition_dropout": 0.1 if converted.classes else 0.0,
+            "condition_dropout": dropped if converted.classes else 0.0,
             "hybrid": 0.001 if two else 0.0,
         },
         "optimizer": {"name": "adamw", "learning_rate": 1e-4},

@@ -16,7 +16,8 @@ import pytest
 
 import diffjax
 from diffjax import cli, evaluate
-from diffjax.generation import Job, job
+from diffjax.generation import Job
+from diffjax.generation import stored as storing
 from diffjax.runs.trained import resampled
 
 pytestmark = pytest.mark.typed
@@ -50,15 +51,15 @@ def told(workdir: Path) -> list[dict]:
 SLOW = """
 import sys, time
 from diffjax import cli, evaluate
-from diffjax.generation import job
+from diffjax.generation import stored
 
-write = job.write_arrays
+write = stored.write_arrays
 
 def slow(*args):
     time.sleep(0.2)
     write(*args)
 
-job.write_arrays = slow
+stored.write_arrays = slow
 cli.main(evaluate.run)
 """
 """The command, which does not end before it is killed."""
@@ -81,7 +82,7 @@ def killed(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def interrupted(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Interrupt the command in this process by an exception where it would write the next file."""
-    write = job.write_arrays
+    write = storing.write_arrays
 
     def once(*args):
         if len(stored(workdir)) == 22:
@@ -89,7 +90,7 @@ def interrupted(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         write(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(job, "write_arrays", once)
+        patch.setattr(storing, "write_arrays", once)
         patch.setattr(sys, "argv", ["evaluate.py", f"--workdir={workdir}", *FLAGS])
         with pytest.raises(KeyboardInterrupt):
             evaluate.run()

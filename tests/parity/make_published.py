@@ -87,6 +87,11 @@ def write(folder: Path, name: str, data: bytes, **arrays: Any) -> None:
     np.savez_compressed(folder / f"{stem}.npz", **arrays)
 
 
+def low() -> np.ndarray:
+    """The small images that an upsampler enlarges four times."""
+    return np.random.default_rng(3).standard_normal((2, 3, SIZE // 4, SIZE // 4), np.float32)
+
+
 def saved(value: Any, **settings: Any) -> bytes:
     import torch
 
@@ -183,7 +188,8 @@ def _openai(folder: Path, package: str, cases: dict[str, Any]) -> None:
     for name, (settings, process) in cases.items():
         sized = {"image_size": SIZE} if package == "guided_diffusion" else {}
         made = {"out_channels": 6, "attention_resolutions": (2,), **small, **sized, **settings}
-        net = unet.UNetModel(**made)
+        enlarges = name.endswith("upsampler")
+        net = (unet.SuperResModel if enlarges else unet.UNetModel)(**made)
         with filled(net):
             data = saved(net.state_dict())
         full = script.create_gaussian_diffusion(learn_sigma=True, **process)
@@ -192,6 +198,7 @@ def _openai(folder: Path, package: str, cases: dict[str, Any]) -> None:
         )
         x, z = torch.from_numpy(images()), torch.from_numpy(noise())
         told = {"y": torch.from_numpy(LABEL)} if "num_classes" in settings else {}
+        told |= {"low_res": torch.from_numpy(low())} if enlarges else {}
         said = []
         with torch.no_grad():
             for k in INDICES:
@@ -212,7 +219,9 @@ def guided(folder: Path) -> None:
     }
     linear = {"steps": 1000, "noise_schedule": "linear"}
     new = {"num_heads": 4, "use_new_attention_order": True}
+    upsampler = {**adm, "num_heads": 4, "num_head_channels": -1}
     cases = {"guided-adm": (adm, linear), "guided-order": (new, linear)}
+    cases |= {"guided-upsampler": (upsampler, linear)}
     _openai(folder, "guided_diffusion", cases)
 
 

@@ -86,6 +86,11 @@ def augment() -> np.ndarray:
     return np.random.default_rng(1).standard_normal((B, AUGMENT), np.float32)
 
 
+def low() -> np.ndarray:
+    """The enlarged images beside those of a network that enlarges."""
+    return np.random.default_rng(4).standard_normal((B, 3, SIZE, SIZE), np.float32)
+
+
 def edm(networks: Any) -> dict[str, dict[str, Any]]:
     import torch
 
@@ -264,8 +269,16 @@ def diffusers_config(widths: tuple[int, ...], blocks: int, attends: int) -> dict
 
 
 def diffusers(library: Any) -> dict[str, dict[str, Any]]:
-    module = library.UNet2DModel(sample_size=SIZE, **diffusers_config((128, 128), 1, 1))
-    return {"diffusers-ddpm": output(module, [3.0, 120.0])}
+    import torch
+
+    config = diffusers_config((128, 128), 1, 1)
+    enlarges = library.UNet2DModel(sample_size=SIZE, **config | {"in_channels": 6})
+    forward = enlarges.forward
+    enlarges.forward = lambda x, t: forward(torch.cat([x, torch.from_numpy(low())], 1), t)
+    return {
+        "diffusers-ddpm": output(library.UNet2DModel(sample_size=SIZE, **config), [3.0, 120.0]),
+        "diffusers-upsampler": output(enlarges, [3.0, 120.0]),
+    }
 
 
 def diffusers_counts(library: Any) -> dict[str, Any]:

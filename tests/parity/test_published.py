@@ -16,14 +16,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from make_published import INDICES, LEVELS, SIZE, STEPS, TIMES, constant, fixed, noise
+from make_published import INDICES, LEVELS, SIZE, STEPS, TIMES, constant, fixed, low, noise
 from make_unet import LABEL, drawn, images
 from programs import quick
 from rows import sampled
 
 from diffjax import builder, samplers
 from diffjax.builder.sampling import construct_table
-from diffjax.data.form import labelled
+from diffjax.data.enlarged import Enlarged
+from diffjax.data.form import Form, labelled
 from diffjax.denoiser import Denoiser
 from diffjax.io.contents import Contents
 from diffjax.io.reading import read
@@ -96,6 +97,13 @@ CASES = [
         "guided-order.pt",
         guided,
         told={**HEADS, "heads": 4, "order": "3hc"},
+        sampling=LEADING,
+        times=of_index(1000),
+    ),
+    Case(
+        "guided-upsampler.pt",
+        guided,
+        told={**HEADS, "heads": 4, "factor": 4},
         sampling=LEADING,
         times=of_index(1000),
     ),
@@ -197,15 +205,29 @@ def converted(opened) -> Callable[[Case], tuple[Converted, Denoiser]]:
     def of_file(file: str) -> tuple[Converted, Denoiser]:
         case = BY_NAME[file]
         made = case.family.convert(weighted(case, opened(case)), **case.told)
-        form = labelled(made.kind, made.shape, made.classes)
-        model = builder.construct_model(made.config, form.conditions)
+        model = builder.construct_model(made.config, form_of(made).conditions)
         return made, quick(Denoiser(model, {"network": jax.tree.map(jnp.asarray, made.params)}))
 
     return lambda case: of_file(case.file)
 
 
+def enlarging(made: Converted) -> Enlarged | None:
+    section = made.config.get("data", {"name": "folder:images"})
+    return builder.construct_data(section, "data", opened=False)[1].enlarged
+
+
+def form_of(made: Converted) -> Form:
+    form, enlarged = labelled(made.kind, made.shape, made.classes), enlarging(made)
+    return enlarged.form(form) if enlarged else form
+
+
 def label(made: Converted) -> dict[str, Any]:
-    return {"label": jnp.asarray(LABEL)} if made.classes else {}
+    """Return the conditions of the stored outputs: labels, and smaller images of an upsampler."""
+    cond = {"label": jnp.asarray(LABEL)} if made.classes else {}
+    if enlarged := enlarging(made):
+        small = np.moveaxis(low(), 1, -1)
+        cond |= enlarged.conditions(small, (-3, -2), np.zeros(2), 0 * small)
+    return {name: jnp.asarray(value) for name, value in cond.items()}
 
 
 def last(x: Any) -> jax.Array:

@@ -14,10 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from make_unet import AUGMENT, CLASSES, LABEL, SIZE, augment, drawn, images
+from make_unet import AUGMENT, CLASSES, LABEL, SIZE, augment, drawn, images, low
 
 from diffjax.nets import NETWORKS
-from diffjax.nets.conditions import Augment, Label
+from diffjax.nets.conditions import Augment, Label, Map
 from diffjax.published import diffusers, edm, edm2, guided, score_sde
 from diffjax.published.tables import Table, converted
 from ml_collections_configs.networks import ADM, ADM64, DDPM, DDPMPP, EDM2S, NCSNPP
@@ -29,7 +29,7 @@ TWO = {"channels": 16, "multipliers": (1, 2), "blocks": 1, "attention": (4,)}
 THREE = {**TWO, "multipliers": (1, 2, 1)}
 WIDE = {**TWO, "channels": 128, "multipliers": (1, 1)}
 TOLD = {"classes": CLASSES, "augment": AUGMENT}
-KINDS = {"classes": Label, "augment": Augment}
+KINDS = {"classes": Label, "augment": Augment, "low": lambda size: Map(size, "low")}
 PYRAMIDS = {"input_pyramid": "skip", "output_pyramid": "skip"}
 
 
@@ -71,6 +71,7 @@ CASES = [
         {"order": "3hc"},
     ),
     Case("diffusers-ddpm", DDPM, diffusers.table, WIDE),
+    Case("diffusers-upsampler", DDPM, diffusers.table, {**WIDE, "low": 3}),
 ]
 
 
@@ -88,6 +89,8 @@ def given(case):
     cond = {"label": jnp.asarray(LABEL)} if case.settings.get("classes") else {}
     if case.settings.get("augment"):
         cond["augment"] = jnp.asarray(augment())
+    if case.settings.get("low"):
+        cond["low"] = jnp.asarray(np.moveaxis(low(), 1, -1))
     x = jnp.asarray(np.moveaxis(x, 1, -1))
     return x, jnp.asarray(case.noise(STORED[f"{case.name}/c_noise"])), cond
 
