@@ -139,8 +139,8 @@ def _network(
         )
     if inputs == 2 * have["out_channels"] and not enlarges:
         raise ValueError(
-            f"config.json: in_channels={inputs}, out_channels={have['out_channels']}: a network that "
-            f"enlarges images needs factor; one of latents beside an image is not supported"
+            f"config.json: in_channels={inputs}, out_channels={have['out_channels']}: a network "
+            f"that enlarges images needs factor; one of latents beside an image is not supported"
         )
     have["in_channels"] = inputs // (1 + enlarges)
     sides = have["sample_size"]
