@@ -69,7 +69,9 @@ class Low:
         noise = np.zeros_like(small)
         first = NOISE | (zlib.crc32(self.stream.encode()) & 0x7FFFFFFF) << 32
         for i in np.flatnonzero(tau):
-            rng = np.random.Generator(np.random.Philox(key=[first + int(seeds[i]), int(index[i])]))
+            # As a list, numbers beyond 2**63 would be rounded to floats.
+            key = np.array([first + int(seeds[i]), index[i]], np.uint64)
+            rng = np.random.Generator(np.random.Philox(key=key))
             rng.standard_normal(out=noise[i], dtype=np.float32)
         return self.enlarged.conditions(small, self.form.items.window, tau, noise)
 

@@ -141,7 +141,7 @@ def _file(path: Path, form: Form) -> np.ndarray:
 
     def opened(file: Path) -> np.ndarray:
         try:
-            return decode(lambda: Image.open(file), form.shape[-1], 0)[0]
+            return decode(lambda: Image.open(file), 0, form.shape[-1])[0]
         except Exception as error:  # a damaged file of any format
             raise ValueError(f"{file.name}: unreadable ({error})") from error
 
