@@ -13,17 +13,29 @@ from diffjax.checks import one_of
 
 
 def area(x: np.ndarray) -> np.ndarray:
-    """Return the box kernel: block averages where pixels grow, repetition where they shrink."""
+    """Return the box kernel: block averages where pixels grow, repetition where they shrink.
+
+    >>> area(np.array([-0.4, 0.5, 0.6])).tolist()
+    [1.0, 1.0, 0.0]
+    """
     return ((x > -0.5) & (x <= 0.5)).astype(np.float64)
 
 
 def bilinear(x: np.ndarray) -> np.ndarray:
-    """Return the triangle kernel."""
+    """Return the triangle kernel.
+
+    >>> bilinear(np.array([0.0, 0.25, 1.5])).tolist()
+    [1.0, 0.75, 0.0]
+    """
     return np.maximum(1 - np.abs(x), 0)
 
 
 def bicubic(x: np.ndarray) -> np.ndarray:
-    """Return Keys' cubic kernel with the slope -1/2 at distance 1, as Pillow has it."""
+    """Return Keys' cubic kernel with the slope -1/2 at distance 1, as Pillow has it.
+
+    >>> bicubic(np.array([0.0, 0.5, 1.5])).tolist()
+    [1.0, 0.5625, -0.0625]
+    """
     return keys(x, -0.5)
 
 

@@ -107,6 +107,13 @@ STUDIES = {
         ),
         5,
     ),
+    "cascades": Study(
+        (
+            "-m experiments.cascades.study --runs={out}/runs --out={out} --short=20 --num=8 "
+            "--steps=2",
+        ),
+        5,
+    ),
     "latent": Study(
         (
             "-m experiments.latent.study --runs={out}/runs --out={out} --data emoji --steps=100 "

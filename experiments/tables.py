@@ -12,6 +12,7 @@ import numpy as np
 from diffjax.report import evaluated
 from experiments.adapters import steps, style
 from experiments.adapters import study as adapters
+from experiments.cascades import study as cascades
 from experiments.few_step import distilled
 from experiments.few_step import plane as few_step_plane
 from experiments.few_step import study as few_step
@@ -163,6 +164,7 @@ STUDIES: dict[str, Callable[[Path], Tables]] = {
         **steps.tables(folder),
         **style.tables(folder),
     },
+    "cascades": cascades.tables,
     "few_step": few_steps,
     "latent": latent.tables,
 }

@@ -98,7 +98,7 @@ class Enlarged:
     takes factor^2 fewer numbers than noise on the grid of x.
 
     factor: ratio of the sides. levels: the least and the largest tau, of which training draws
-    uniformly; with equal levels the network is not told. kernel, enlarge: entries of
+    uniformly; with equal levels the network does not receive it. kernel, enlarge: entries of
     `resampling.KERNELS` for D and U. ADM's upsamplers have levels (0, 0) and enlarge by "bilinear"
     (arXiv:2105.05233), SR3 by "bicubic" (arXiv:2104.07636). Raises ValueError for levels outside
     of [0, 1] or in the wrong order, and for other kernels.
@@ -121,14 +121,14 @@ class Enlarged:
             raise ValueError(f"levels={self.levels}: needs 0 <= least <= largest <= 1")
 
     @property
-    def told(self) -> bool:
-        """Whether the network is told the noise level."""
+    def varies(self) -> bool:
+        """Whether the noise level varies, so that the network receives it."""
         return self.levels[0] < self.levels[1]
 
     @property
     def names(self) -> tuple[str, ...]:
         """The names of the conditions."""
-        return (LOW, TAU) if self.told else (LOW,)
+        return (LOW, TAU) if self.varies else (LOW,)
 
     def small(self, form: Form) -> Form:
         """Return the form of the smaller items, without conditions; see `scaled`."""
@@ -140,7 +140,7 @@ class Enlarged:
         self.small(form)
         if taken := [name for name in self.names if name in form.names]:
             raise ValueError(f"enlarged: the data have a condition {taken[0]!r} already")
-        level = (Spec(TAU, "vector", 1),) if self.told else ()
+        level = (Spec(TAU, "vector", 1),) if self.varies else ()
         specs = (*form.conditions, Spec(LOW, "map", form.shape[-1]), *level)
         return replace(form, conditions=specs)
 
@@ -164,7 +164,7 @@ class Enlarged:
         tau: Float[np.ndarray, " b"],
         noise: Float[np.ndarray, "b *e"],
     ) -> dict[str, np.ndarray]:
-        """Return the conditions of items by name: `low` (B, ...), and `tau` (B, 1) if it is told.
+        """Return the conditions of items: `low` (B, ...), and `tau` (B, 1) if the level varies.
 
         small: D x, in the range of the network. axes: those along which it is enlarged, counted
         from the last. tau: noise levels. noise: standard normal numbers.
@@ -173,7 +173,7 @@ class Enlarged:
         noised = np.sqrt(1 - level**2) * small + level * noise
         sides = {small.ndim + axis: small.shape[axis] * self.factor for axis in axes}
         low = {LOW: resampled(noised, sides, self.enlarge)}
-        return low | ({TAU: tau[:, None].astype(np.float32)} if self.told else {})
+        return low | ({TAU: tau[:, None].astype(np.float32)} if self.varies else {})
 
     def drawn(
         self, x: np.ndarray, form: Form, number: np.ndarray, stream: int

@@ -29,6 +29,13 @@ class Cascade:
     size has its own random stream. Items are rounded to their stored type between two stages, as if
     they had been written to a file. Raises ConfigError for no job, for a later job that enlarges
     nothing, and for sizes or kinds that do not match.
+
+        job = diffjax.cascade(["runs/small", "runs/large"]).job(steps=30)
+        job.samples(16).picture()  # uint8 (H, W, 3)
+
+    >>> Cascade(())
+    Traceback (most recent call last):
+    diffjax.config.errors.ConfigError: cascade: needs at least one run
     """
 
     jobs: tuple[Job, ...]

@@ -55,6 +55,15 @@ class Tiled:
     smaller than a tile.
 
         Tiled(trained.denoise, sides=(64, 64), maps=("low",))(x, t, cond)  # x (B, 200, 300, 3)
+
+    >>> from diffjax import nets, parameterization, schedules
+    >>> from diffjax.denoiser import Model
+    >>> from diffjax.sde import Flow
+    >>> network = nets.Network(lambda *shapes: {}, lambda params, x, *_, key=None: 0 * x)
+    >>> model = Model(Flow(schedules.Logit()), parameterization.X0(), network)
+    >>> tiled = Tiled(Denoiser(model, {"network": {}}), sides=(8, 8))
+    >>> tiled(jnp.ones((1, 12, 20, 3)), jnp.full(1, 0.5)).x0.shape
+    (1, 12, 20, 3)
     """
 
     denoise: Denoiser
