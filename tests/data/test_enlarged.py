@@ -125,7 +125,7 @@ def form_of(section):
             {"enlarged": "factor=2", "augment": "affine"},
             "augment: would change the image but not its condition",
         ),
-        ({"name": "moons", "enlarged": {}}, "enlarged: pointss (2,) have no sides"),
+        ({"name": "moons", "enlarged": {}}, "enlarged: points (2,) have no sides"),
     ],
 )
 def test_sizes_that_cannot_be_are_refused_by_name(section, says):
