@@ -10,7 +10,7 @@ from ml_collections_configs import cifar_vp_small, parts
 
 def get_config() -> ml_collections.ConfigDict:
     return parts.changed(
-        cifar_vp_small.get_config(),
+        cifar_vp_small.get_config().to_dict(),
         data=dict(reduced=dict(factor=4)),
         network=dict(channels=32, multipliers=(1, 2), attention=(8,), blocks=1, patch=1),
         train=dict(steps=400),

@@ -11,7 +11,7 @@ from ml_collections_configs import cifar_middle, parts
 
 def get_config() -> ml_collections.ConfigDict:
     return parts.changed(
-        cifar_middle.get_config(),
+        cifar_middle.get_config().to_dict(),
         data=dict(reduced=None),
         network=dict(multipliers=(1, 2, 2), patch=2),
         train=dict(steps=250),

@@ -11,7 +11,7 @@ from ml_collections_configs import cifar_base, parts
 
 def get_config() -> ml_collections.ConfigDict:
     return parts.changed(
-        cifar_base.get_config(),
+        cifar_base.get_config().to_dict(),
         data=dict(reduced=dict(factor=2), enlarged=dict(factor=2, levels=(0.0, 0.5))),
         loss=dict(condition_dropout=dict(label=0.1)),
         sampling=dict(guidance=dict(weight=1.0, reference="several")),

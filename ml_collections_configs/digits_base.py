@@ -9,4 +9,4 @@ from ml_collections_configs import digits_vp, parts
 
 
 def get_config() -> ml_collections.ConfigDict:
-    return parts.changed(digits_vp.get_config(), data=dict(reduced=dict(factor=2)))
+    return parts.changed(digits_vp.get_config().to_dict(), data=dict(reduced=dict(factor=2)))

@@ -10,7 +10,7 @@ from ml_collections_configs import digits_vp, parts
 
 def get_config() -> ml_collections.ConfigDict:
     return parts.changed(
-        digits_vp.get_config(),
+        digits_vp.get_config().to_dict(),
         data=dict(enlarged=dict(factor=2, levels=(0.0, 1.0))),
         loss=dict(condition_dropout=dict(label=0.1)),
         sampling=dict(guidance=dict(weight=1.0, reference="several")),
