@@ -227,7 +227,7 @@ def _shapes(tensors: Mapping[str, np.ndarray], enlarges: bool = False) -> dict[s
     inputs_of_first = shape_of(tensors, "input_blocks.0.0.weight", 4)[1]
     channels, odd = divmod(inputs_of_first, 1 + enlarges)
     out = shape_of(tensors, "out.2.weight", 4)
-    if odd or out[0] not in (channels, 2 * channels):
+    if odd or channels not in (1, 3) or out[0] not in (channels, 2 * channels):
         hint = "" if enlarges else "; an upsampler needs factor"
         raise ValueError(f"{inputs_of_first} channels to {out[0]}: not supported{hint}")
     moved = f"input_blocks.{each}.0.op.weight" in tensors

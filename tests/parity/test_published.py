@@ -18,11 +18,13 @@ import numpy as np
 import pytest
 from make_published import INDICES, LEVELS, SIZE, STEPS, TIMES, constant, fixed, low, noise
 from make_unet import LABEL, drawn, images
+from PIL import Image
 from programs import quick
 from rows import sampled
 
 from diffjax import builder, samplers
 from diffjax.builder.sampling import construct_table
+from diffjax.config import ConfigError
 from diffjax.data.enlarged import Enlarged
 from diffjax.data.form import Form, labelled
 from diffjax.denoiser import Denoiser
@@ -30,6 +32,7 @@ from diffjax.io.contents import Contents
 from diffjax.io.reading import read
 from diffjax.published import FAMILIES, bare, edm, edm2, guided, recognised, score_sde
 from diffjax.published.family import Converted
+from diffjax.runs import trained
 
 FOLDER = Path(__file__).with_name("published")
 EULER = {
@@ -233,6 +236,22 @@ def label(made: Converted) -> dict[str, Any]:
 def last(x: Any) -> jax.Array:
     """Move the channels to the last axis."""
     return jnp.asarray(np.moveaxis(np.asarray(x, np.float32), 1, -1))
+
+
+def test_a_published_upsampler_enlarges_given_images(opened, tmp_path):
+    """Its weights would be readable, but no command could pass a smaller image to them."""
+    case = BY_NAME["guided-upsampler.pt"]
+    path = tmp_path / case.file
+    path.write_bytes(lzma.decompress((FOLDER / f"{case.file}.xz").read_bytes()))
+    made = trained.load(path, settings=case.told)
+    small = np.random.default_rng(0).integers(0, 256, (2, 2, 2, 3), np.uint8)
+    job = made.job(low=small, label=[2, 0])
+    low = job.conditions(2)["low"]
+    expected = np.asarray(Image.fromarray(small[0, ..., 1].astype(np.float32)).resize((8, 8), 2))
+    np.testing.assert_allclose(low[0, ..., 1], expected / 127.5 - 1, atol=1e-5)
+    assert made.config["loss"]["condition_dropout"] == {"label": 0.1}
+    with pytest.raises(ConfigError, match=r"6 channels to 6: .* an upsampler needs factor"):
+        trained.load(path, settings={k: v for k, v in case.told.items() if k != "factor"}).job()
 
 
 PLACED = ("edm-ddpmpp.pkl", "edm-adm.pkl", "score-ddpm.pth", "score-ncsnpp-ve.pth")

@@ -12,6 +12,7 @@ import diffjax
 from diffjax import builder
 from diffjax.config import ConfigError
 from diffjax.data.form import Form
+from diffjax.generation import Engine
 from diffjax.runs.trained import Trained
 from diffjax.specs import Spec
 
@@ -140,6 +141,18 @@ def test_evaluate_takes_a_chain(runs, works):
     before = {p: p.stat().st_mtime_ns for p in (runs / "c" / "evaluation").rglob("*.npz")}
     works("evaluate", f"--workdir={runs / 'a'}", *flags)
     assert before == {p: p.stat().st_mtime_ns for p in before}
+
+
+def test_an_engine_enlarges_the_same_items(runs):
+    """A server would enlarge other items, or with other noise."""
+    small = np.random.default_rng(0).integers(0, 256, (3, 4, 4, 1), np.uint8)
+    with one_device():
+        run = diffjax.load(runs / "c")
+        job = run.job(low=small, tau=0.3, label=[1, 2, 3])
+        with Engine(run.job(), slots=2) as engine:
+            items = [ticket.result() for ticket in engine.submit(job, num=3)]
+        whole = job.samples(3).x
+    assert np.abs(np.stack(items).astype(int) - whole).max() <= 1
 
 
 def test_an_upsampler_alone_enlarges_held_out_items(runs):
