@@ -51,13 +51,15 @@ def test_training_loads_no_solver():
 
 
 @pytest.mark.parametrize(
-    "name", [n for n in dir(diffjax) if n not in ("__version__", "fit", "load")]
+    "name", [n for n in dir(diffjax) if n not in ("__version__", "cascade", "fit", "load")]
 )
 def test_every_listed_module_is_there_as_an_attribute(name):
     assert getattr(diffjax, name) is importlib.import_module(f"diffjax.{name}")
 
 
-@pytest.mark.parametrize(("name", "module"), [("fit", "launch"), ("load", "trained")])
+@pytest.mark.parametrize(
+    ("name", "module"), [("cascade", "cascade"), ("fit", "launch"), ("load", "trained")]
+)
 def test_networks_are_trained_and_loaded_from_the_package(name, module):
     """Notebooks would have to know in which module the functions are."""
     place = importlib.import_module(f"diffjax.runs.{module}")

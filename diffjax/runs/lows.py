@@ -164,14 +164,15 @@ def conditioned(
     With smaller items of the request, other conditions are missing by default: those of held-out
     items do not belong to them.
     """
-    prompts, of = turns.prompts, {"index": turns.index, "seeds": np.size(turns.seed)}
+    of = {"index": turns.index, "seeds": np.size(turns.seed)}
     small = lows(experiment, low, tau, **of)
+    form, enlarged = experiment.form, experiment.reading.enlarged
+    own = enlarged.names if enlarged else ()
     if low is not None:
-        form, own = experiment.form, experiment.reading.enlarged
-        set_by = (*(own.names if own else ()), *(form.texts if prompts else ()))
+        set_by = (*own, *(form.texts if turns.prompts else ()))
         names = [s.name for s in form.conditions if s.kind != "length" and s.name not in set_by]
         cond = {k: None for k in names if k != "label" or label is None} | dict(cond)
-    return small, requested(experiment, label, cond, prompts=prompts, **of)
+    return small, requested(experiment, label, cond, prompts=turns.prompts, without=own, **of)
 
 
 def larger(denoise: Denoiser, form: Form, low: Low | None) -> tuple[Denoiser | Tiled, Form]:

@@ -84,6 +84,7 @@ def requested(
     prompts: Sequence[str] = (),
     index: Sequence[int] = (),
     seeds: int = 1,
+    without: Sequence[str] = (),
 ) -> dict[str, np.ndarray]:
     """Return all conditions as rows (K, ...), which samples take in turn.
 
@@ -94,9 +95,8 @@ def requested(
     default 0, 1, ... seeds: the number of seeds, each of which gives sample 0, then sample 1, and
     so on. Raises ConfigError for a condition that the network does not take.
     """
-    form, enlarged = experiment.form, experiment.reading.enlarged
-    own = enlarged.names if enlarged else ()
-    specs = {spec.name: spec for spec in experiment.form.conditions if spec.name not in own}
+    form = experiment.form
+    specs = {spec.name: spec for spec in form.conditions if spec.name not in without}
     if label is not None:
         if "label" in cond:
             raise ConfigError("--label: --cond=label sets it too; allowed: only one of them")
