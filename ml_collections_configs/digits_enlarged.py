@@ -1,6 +1,12 @@
 """Digits enlarged from 4x4 to 8x8 pixels: digits_vp under a noised smaller version of each image.
 
+python -m diffjax.train --config=configs/digits_base.py --workdir=runs/digits_base
 python -m diffjax.train --config=configs/digits_enlarged.py --workdir=runs/digits_enlarged
+python -m diffjax.sample --workdir=runs/digits_base --then=runs/digits_enlarged,tau=0.6
+
+As long as digits_vp. 1,000 samples of both stages, with 20 steps each, have 1.69 times the floor of
+the Frechet distance at tau=0 and 1.22 times at tau=0.6, and 98.9 % and 98.2 % have the class asked
+for (experiments/cascades).
 """
 
 import ml_collections
