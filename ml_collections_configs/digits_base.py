@@ -2,8 +2,8 @@
 
 python -m diffjax.train --config=configs/digits_base.py --workdir=runs/digits_base
 
-A quarter of the FLOPs of digits_vp, 25 MFLOPs per image. 1,000 samples with 20 steps have 1.70 times
-the floor of the Frechet distance, and 90.6 % the class asked for (experiments/cascades).
+A quarter of the FLOPs of digits_vp, 25 MFLOPs per image. 1,000 samples with 20 steps have 1.70
+times the floor of the Frechet distance, and 90.6 % the class asked for (experiments/cascades).
 """
 
 import ml_collections
