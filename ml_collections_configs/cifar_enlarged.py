@@ -3,7 +3,8 @@
 TFDS_DATA_DIR=... python -m diffjax.train --config=configs/cifar_enlarged.py \
     --workdir=runs/cifar_enlarged
 
-A few minutes of one CPU core, not measured; so few steps show that the stages fit together.
+So few steps show that the stages fit together, in a few minutes of one CPU core. The mean colour of
+images that it enlarges is off by at most 1.5 grey levels (experiments/cascades).
 """
 
 import ml_collections
