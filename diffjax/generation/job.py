@@ -135,9 +135,10 @@ class Job:
 
     def conditions(self, num: int) -> dict[str, np.ndarray]:
         """Return all conditions of samples 0, ..., num - 1 by name, (num, ...) each."""
-        given, asked = taken(self.cond, num), self.requests(num)
+        given = taken(self.cond, num)
         if not self.low:
             return given
+        asked = self.requests(num)
         by_place = self.low.by_place(asked["seed"], asked["index"], num)
         return given | by_place(np.arange(num))
 
