@@ -60,7 +60,7 @@ GROUPS = ("train.sharding=fsdp:within=16",)
 """Further changes on 256 TPUs, where parts of a 256th are too thin for a gather."""
 MORE = {
     "cifar_vp": ("tpu:v5e:1x1", "gpu:h100:1"),
-    "imagenet64_adm": ("tpu:v5e:16x16",),
+    "imagenet64_adm": ("tpu:v5e:16x16", "gpu:h100:32"),
     "imagenet64_edm2": ("tpu:v5e:16x16", "gpu:h100:32"),
     "imagenet256_dit, S": TPUS,
     "imagenet256_dit, XL": (*TPUS, "tpu:v5e:16x16", "gpu:h100:256"),
