@@ -22,11 +22,12 @@ from typing import Any
 
 import jax
 
-from diffjax.builder.adapter import adapted_by, check_adapter, fixed_by
+from diffjax.builder.adapter import adapted_by, check_adapter, controlled_by, fixed_by
 from diffjax.builder.codec import construct_codec, construct_decoding
 from diffjax.builder.construct import Applied, call, construct, fields, instance, lookup, refuse
 from diffjax.builder.defaults import completed
 from diffjax.builder.encoder import described, encoder_of
+from diffjax.builder.maps import mapped
 from diffjax.builder.metrics import check_features, construct_metrics
 from diffjax.builder.network import construct_network
 from diffjax.builder.sampling import (
@@ -243,8 +244,10 @@ def construct_data(
         return instance(bind()(split), Source, place)
 
     of_split = plain_source
+    if reading.maps:
+        of_split = mapped(plain_source, reading.maps, f"{place}.maps")
     if reading.encoder:
-        of_split = described(plain_source, reading.encoder, f"{place}.encoder")
+        of_split = described(of_split, reading.encoder, f"{place}.encoder")
 
     @functools.cache
     def source(split: str) -> Source:
@@ -307,8 +310,10 @@ def construct_model(config: Config, conditions: Sequence[Spec] = ()) -> Model:
     Model(V, c_noise=time, Network(MLP), VP(schedule=Cosine(s=0.008), t_min=0.001, t_max=1.0))
     """
     sde = instance(construct_sde(config["sde"], "config.sde"), SDE, "config.sde")
-    network = construct_network(config["network"], conditions, "config.network")
-    network = adapted_by(config, network)
+    controls = controlled_by(config)
+    of_base = [spec for spec in conditions if spec.name not in controls]
+    network = construct_network(config["network"], of_base, "config.network")
+    network = adapted_by(config, network, conditions)
     spec = dict(config["parameterization"])
     if "c_noise" in spec:
         place = "config.parameterization.c_noise"

@@ -17,7 +17,7 @@ from diffjax.builder.construct import lookup
 from diffjax.builder.training import OBJECTIVE
 from diffjax.config import Config, ConfigError, parse
 from diffjax.data import AUGMENTATIONS, SOURCES, Reading
-from diffjax.nets import ADAPTERS, AUTOENCODERS, NETWORKS
+from diffjax.nets import ADAPTERS, AUTOENCODERS, CONTROLS, NETWORKS
 from diffjax.objectives import OBJECTIVES
 from diffjax.parameterization import NOISE_LABELS, PARAMETERIZATIONS
 from diffjax.schedules import DERIVED, SCHEDULES
@@ -103,7 +103,9 @@ def _network(spec: Config) -> dict[str, Any]:
 
 
 def _adapter(spec: Config) -> dict[str, Any]:
-    return _entry(ADAPTERS, spec)
+    if not isinstance(spec.get("name", {}), Mapping):
+        return _entry(ADAPTERS | CONTROLS, spec)
+    return {name: _entry(ADAPTERS | CONTROLS, each) for name, each in spec.items()}
 
 
 def _loss(spec: Config) -> dict[str, Any]:

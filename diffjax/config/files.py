@@ -16,7 +16,7 @@ FOLDER = "ml_collections_configs"
 STAY = {
     "data": (
         *("labels", "conditions", "flip", "crop", "balanced", "dequantize", "augment"),
-        *("memory", "workers", "timeout", "codec", "encoder"),
+        *("memory", "workers", "timeout", "codec", "encoder", "maps"),
     ),
     "sde": ("schedule",),
     "network": ("conditions",),

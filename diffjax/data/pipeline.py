@@ -34,6 +34,7 @@ class Reading:
     after which a run saves and exits, 0 for never. codec: the autoencoder of which the items are
     latents, by which samples become images (`builder.construct_codec`); no step reads it. encoder:
     an entry of `encoders.ENCODERS`, as `name:argument=value`, that makes conditions of captions.
+    maps: entries of `maps.MAPS`, as `name:argument=value`, that make conditions of images.
     kind: the kind of the items, which the source declares and a config does not set.
 
     Raises ValueError for a setting out of range.
@@ -55,6 +56,7 @@ class Reading:
     timeout: float = 600.0
     codec: str = ""
     encoder: str = ""
+    maps: tuple[str, ...] = ()
     kind: str = field(default="image", metadata={"declared": True})
 
     def __post_init__(self):
@@ -102,11 +104,12 @@ class Reading:
     def form(self, source: Source) -> Form:
         """Return the form of the items as the network receives them.
 
-        They are cropped and have the selected conditions; lengths and encoded captions are always
-        kept.
+        They are cropped and have the selected conditions; lengths, encoded captions and maps of
+        images are always kept.
         """
         form = source.form
-        names = (*(["label"] if self.labels else []), *self.conditions, *form.texts)
+        maps = [text.partition(":")[0] for text in self.maps]
+        names = (*(["label"] if self.labels else []), *self.conditions, *form.texts, *maps)
         asked = lambda spec: spec.name in names or spec.kind == "length"
         conditions = tuple(filter(asked, form.conditions))
         shape = list(form.shape)

@@ -10,6 +10,7 @@ Flax stays inside this package, and nothing in the package knows about diffusion
 from diffjax.arrays import catalogue
 from diffjax.nets.adapters import ADAPTERS, Adapted, adapted
 from diffjax.nets.autoencoder import Autoencoder, autoencoder
+from diffjax.nets.control import CONTROLS, Controlled, controlled
 from diffjax.nets.discriminator import DISCRIMINATORS
 from diffjax.nets.dit import dit
 from diffjax.nets.edm2 import edm2
@@ -25,13 +26,16 @@ AUTOENCODERS = catalogue(autoencoder)
 __all__ = [
     "ADAPTERS",
     "AUTOENCODERS",
+    "CONTROLS",
     "DISCRIMINATORS",
     "NETWORKS",
     "Adapted",
     "Autoencoder",
+    "Controlled",
     "Network",
     "adapted",
     "autoencoder",
+    "controlled",
     "dit",
     "edm2",
     "linen",
