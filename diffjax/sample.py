@@ -118,8 +118,15 @@ def flags() -> argparse.ArgumentParser:
         action="append",
         metavar="NAME=VALUE|FILE",
         help="a condition: a number, a list, or null for a missing one; or an .npy or .npz file "
-        "with one row per sample or a single row for all; may be repeated (default: conditions "
-        "of held-out items)",
+        "with one row per sample or a single row for all; of a map also a picture; may be repeated "
+        "(default: conditions of held-out items)",
+    )
+    flags.add_argument(
+        "--control",
+        type=cli.path,
+        metavar="FILE|FOLDER",
+        help="images, as of --from, whose maps (config.data.maps) samples follow in turn, in place "
+        "of those of held-out items",
     )
     output_flags(flags)
     cli.sampling_flags(flags, seeds=True)
@@ -264,6 +271,7 @@ def generate(asked: argparse.Namespace) -> Generated:
         prompt=asked.prompt,
         negative=asked.negative,
         cond=conditions_of(asked),
+        control=asked.control,
         weight=asked.weight,
         start=asked.start,
         strength=asked.strength,

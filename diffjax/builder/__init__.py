@@ -22,12 +22,14 @@ from typing import Any
 
 import jax
 
+from diffjax.builder.adapter import PLACE as ADAPTER
 from diffjax.builder.adapter import adapted_by, check_adapter, controlled_by, fixed_by
+from diffjax.builder.adapter import sections as adapter_sections
 from diffjax.builder.codec import construct_codec, construct_decoding
 from diffjax.builder.construct import Applied, call, construct, fields, instance, lookup, refuse
 from diffjax.builder.defaults import completed
 from diffjax.builder.encoder import described, encoder_of
-from diffjax.builder.maps import mapped
+from diffjax.builder.maps import construct_maps, mapped
 from diffjax.builder.metrics import check_features, construct_metrics
 from diffjax.builder.network import construct_network
 from diffjax.builder.sampling import (
@@ -90,12 +92,14 @@ from diffjax.training.optimizer import matched, matches
 from diffjax.training.writers import WRITERS, Writer
 
 __all__ = [
+    "ADAPTER",
     "SAMPLERS",
     "SAMPLING",
     "SCHEDULES",
     "SECTIONS",
     "Applied",
     "abilities",
+    "adapter_sections",
     "call",
     "check_features",
     "completed",
@@ -105,12 +109,14 @@ __all__ = [
     "construct_decoding",
     "construct_features",
     "construct_grid",
+    "construct_maps",
     "construct_metrics",
     "construct_model",
     "construct_sampler",
     "construct_schedule",
     "construct_sde",
     "construct_table",
+    "controlled_by",
     "denoises",
     "doubts",
     "experiment",

@@ -70,7 +70,9 @@ def adapted_by(config: Config, network: Network, specs: Sequence[Spec]) -> Netwo
         raise ConfigError(f"{PLACE}: has {len(chosen)} adapters; only controls may be several")
     if not places:
         for place, section in chosen.items():
-            network = adapted(network, instance(construct(ADAPTERS, section, place), Adapter, place))
+            network = adapted(
+                network, instance(construct(ADAPTERS, section, place), Adapter, place)
+            )
         return network
     of_data, controls = {spec.name: spec for spec in specs}, []
     for name, place in places.items():

@@ -111,8 +111,8 @@ def blur(x: Images, width: float = 1.0) -> Images:
         pads = [(reach, reach) if a == axis else (0, 0) for a in range(4)]
         wide, n = np.pad(grey, pads, mode="edge"), grey.shape[axis]
         parts = [np.take(wide, range(k, k + n), axis) for k in range(2 * reach + 1)]
-        grey = sum(w * part for w, part in zip(weight / weight.sum(), parts, strict=True))
-    return np.asarray(grey, np.float32)
+        grey = np.tensordot(weight / weight.sum(), np.stack(parts), 1)
+    return grey.astype(np.float32)
 
 
 MAPS: dict[str, Callable[..., Any]] = catalogue(edges, thickness, small, blur)

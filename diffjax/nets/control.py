@@ -1,23 +1,24 @@
 """Controls: networks beside a trained one, which read a condition and add to its features.
 
 The trained network stays as it is. A control adds exactly 0 where its condition is missing and
-where its scale is 0, so the network is its base there; `ControlNet` does so before training as well.
+where its scale is 0, so the network is its base there, with a `ControlNet` also before training.
 """
 
 from __future__ import annotations
 
 import abc
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float, Key
 
 from diffjax import checks
-from diffjax.arrays import Cond, Params
+from diffjax.arrays import Cond, Params, rebuild
 from diffjax.io.trees import flat, nested
 from diffjax.nets.adapters import PARAMS
 from diffjax.nets.conditions.base import present
@@ -27,29 +28,35 @@ from diffjax.nets.residuals import NOTHING, Residuals
 from diffjax.nets.unet import unfold
 from diffjax.specs import Spec
 
+
 @dataclass(frozen=True)
 class Control(abc.ABC):
     """A network that reads one condition of the data and adds to the features of its base.
 
     condition: the name of the condition. size: its channels or its width. scale: a factor on all
-    that is added. labels: the noise labels c_noise, lowest and highest, between which the control
-    acts, () for all. Raises ValueError for a name that is not an identifier, and for numbers out of
-    range.
+    that is added. start, end: the share of the rows of a sampler after which the control begins to
+    act, and after which it ceases, as in diffusers; training has it at all times. Raises ValueError
+    for a name that is not an identifier, and for numbers out of range.
+
+    labels: what `start` and `end` mean for one sampler: the noise labels c_noise, lowest and
+    highest, between which the control acts, () for all; see `within`.
     """
 
     condition: str
     size: int = 1
     scale: float = 1.0
-    labels: tuple[float, ...] = ()
+    start: float = 0.0
+    end: float = 1.0
+    labels: tuple[float, ...] = field(default=(), init=False)
 
     def __post_init__(self):
         if not self.condition.isidentifier():
             raise ValueError(f"condition={self.condition!r}: needs an identifier as a name")
         checks.at_least(1, size=self.size)
         checks.finite(scale=self.scale)
-        object.__setattr__(self, "labels", tuple(self.labels))
-        if self.labels and (len(self.labels) != 2 or self.labels[0] > self.labels[1]):
-            raise ValueError(f"labels={self.labels}: needs two numbers, the lower one first, or ()")
+        if not 0 <= self.start < self.end <= 1:
+            shares = f"start={self.start}, end={self.end}"
+            raise ValueError(f"{shares}: needs 0 <= start < end <= 1, shares of the rows")
 
     @property
     @abc.abstractmethod
@@ -89,6 +96,27 @@ class Control(abc.ABC):
             acts &= (c_noise >= self.labels[0]) & (c_noise <= self.labels[1])
         every = self.residuals(params, base, of_base, known, inputs, key)
         return every.times(jnp.where(acts, self.scale, 0.0))
+
+    def within(self, labels: Sequence[float]) -> Control:
+        """Return the control of a sampler whose rows have the noise labels (R,), from `start` on.
+
+        Row i of R is between the shares i / R and (i + 1) / R. A control acts in the rows that lie
+        wholly between `start` and `end`; its scale is 0 where there is none.
+
+        >>> ControlNet("edges", end=0.5).within([1.0, 0.8, 0.6, 0.4]).labels
+        (0.7, inf)
+        """
+        if (self.start, self.end) == (0, 1):
+            return self
+        rows, n = np.asarray(labels, np.float64), len(labels)
+        inside = np.array([i / n >= self.start and (i + 1) / n <= self.end for i in range(n)])
+        if not inside.any():
+            return rebuild(self, scale=0.0)
+        low, high = rows[inside].min(), rows[inside].max()
+        below, above = rows[~inside & (rows < low)], rows[~inside & (rows > high)]
+        low = (low + below.max()) / 2 if below.size else -np.inf
+        high = (high + above.min()) / 2 if above.size else np.inf
+        return rebuild(self, labels=(float(low), float(high)))
 
 
 class Hint(nn.Module):
@@ -259,6 +287,10 @@ class Controlled(Network):
 
     base: Any = None
     controls: tuple[Control, ...] = ()
+
+    def within(self, labels: Sequence[float]) -> Controlled:
+        """Return the network for a sampler whose rows have these noise labels (R,)."""
+        return controlled(self.base, [each.within(labels) for each in self.controls])
 
 
 def split(controls: Sequence[Control], cond: Cond | None) -> tuple[dict[str, Array], Any]:

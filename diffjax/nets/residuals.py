@@ -44,8 +44,8 @@ class Residuals(NamedTuple):
             for name in ("skips", "levels", "moved", "blocks")
         }
         most = max(len(self.context), len(other.context))
-        both = (self.context, other.context)
-        context = tuple(tuple(p for c in both for pairs in c[i : i + 1] for p in pairs) for i in range(most))
+        pairs = lambda each, i: each.context[i] if i < len(each.context) else ()
+        context = tuple((*pairs(self, i), *pairs(other, i)) for i in range(most))
         return Residuals(middle=_sum(self.middle, other.middle), context=context, **grids)
 
     def times(self, scale: Float[Array, " b"]) -> Residuals:

@@ -25,6 +25,7 @@ from diffjax.published import bare
 from diffjax.runs.adapters import Adapters, Opened, merged, notes, patched, with_adapters
 from diffjax.runs.adapters import read as read_adapters
 from diffjax.runs.changes import coded, replaced
+from diffjax.runs.controls import maps_of, within
 from diffjax.runs.published import check_published, completed, known_family, opened
 from diffjax.runs.requests import encoded, guidance_weights, integers, requested, texts
 from diffjax.runs.starts import starting
@@ -90,6 +91,7 @@ class Trained:
         prompt: str | Sequence[str] | None = None,
         negative: str | None = None,
         cond: Mapping[str, Any] | None = None,
+        control: Any = None,
         weight: float | Sequence[float] | None = None,
         start: Any = None,
         strength: float | None = None,
@@ -105,7 +107,9 @@ class Trained:
         label: classes, by number or by name; all of them by default. prompt: the text or texts to
         draw, for a network of captions. negative: a text to guide away from. cond: conditions by
         name: a number, a list or an array, of one sample or in rows; None for a missing one; or the
-        path of a file of arrays. The others are those of held-out items. weight: guidance weights
+        path of a file of arrays, or of a picture for a map. control: stored images, or their path,
+        whose maps (`config.data.maps`) are conditions of the samples in turn. The others are those
+        of held-out items. weight: guidance weights
         of the samples, in place of that of the config; a list in `guidance` sets one for each row.
         start: stored items (*shape) or (K, *shape) from which samples start in turn
         (arXiv:2108.01073), or the path of such items. strength: the share of the steps from there,
@@ -120,12 +124,14 @@ class Trained:
         e, trained_by = trained.experiment, {"trained": self.step, "ema": self.ema}
         decoding = self._decoding(latents, tile)
         begin, share = starting(e, start, strength, decoding)
-        conds = requested(e, label, cond or {}, prompts=prompts, index=numbers, seeds=len(seeds))
+        cond = {**(cond or {}), **maps_of(e, control, cond or {})}
+        conds = requested(e, label, cond, prompts=prompts, index=numbers, seeds=len(seeds))
         away = None if negative is None else encoded(e, [negative], "--negative")
         _warn(e, weights, conds if cond else {})
+        plan = e.plan(trained.sde, per_sample=bool(weights), strength=share, negative=away)
         return Job(
-            denoise=trained.denoise,
-            plan=e.plan(trained.sde, per_sample=bool(weights), strength=share, negative=away),
+            denoise=within(trained.denoise, plan),
+            plan=plan,
             form=e.form,
             config=e.config,
             about=builder.SAMPLING | trained.config["sampling"] | trained_by,
@@ -305,12 +311,14 @@ def convert(
     """
     refuse, entry = builder.refuse(str(path)), known_family(family)
     contents, about = refuse(bare)(contents, entry)
-    contents = patched(contents, adapters)
+    contents, controls = patched(contents, adapters)
     bound = builder.call(entry.convert, settings or {}, family, partial=True, contents=contents)
     converted = refuse(bound)()
     form = refuse(labelled)(converted.kind, converted.shape, converted.classes)
     experiment = builder.experiment(change(completed(converted)), form)
     params = {"network": converted.params}
     refuse(check_weights)(experiment, params)
-    about = (*about, *converted.notes, *notes(adapters))
-    return Trained(experiment.denoiser(params), experiment, notes=about)
+    merged_ones = [each for each in adapters if each not in controls]
+    about = (*about, *converted.notes, *notes(merged_ones))
+    trained = Trained(experiment.denoiser(params), experiment, notes=about)
+    return with_adapters(trained, controls)
