@@ -258,7 +258,9 @@ class _Apply:
 
 
 @dataclass(frozen=True)
-class _Project:
+class Project:
+    """The projection of a network whose parameters have others beside them, under `adapter`."""
+
     base: Network
 
     def __call__(self, params: Params) -> Params:
@@ -297,7 +299,8 @@ def adapted(network: Network, adapter: Adapter) -> Adapted:
     True
     """
     init, apply = _Init(network, adapter), _Apply(network, adapter)
-    return Adapted(init, apply, _Project(network), network.check, network.stacks, network, adapter)
+    own = {"project": Project(network), "check": network.check, "stacks": network.stacks}
+    return Adapted(init, apply, **own, base=network, adapter=adapter)
 
 
 ADAPTERS: dict[str, type[Adapter]] = {"lora": LoRA, "dora": DoRA}

@@ -19,8 +19,8 @@ from jaxtyping import Array, Float, Key
 
 from diffjax import checks
 from diffjax.arrays import Cond, Params, rebuild
-from diffjax.io.trees import flat, nested
-from diffjax.nets.adapters import PARAMS
+from diffjax.io.trees import flat, nested, some
+from diffjax.nets.adapters import PARAMS, Project
 from diffjax.nets.conditions.base import present
 from diffjax.nets.layers import Dense, zeros
 from diffjax.nets.network import Network
@@ -123,11 +123,13 @@ class Hint(nn.Module):
     """Embedding of a map by convolutions, each but the first of which halves the grid.
 
     widths: channels of the levels. channels: of the result, which starts at zero. The channels of
-    the map hold squares of side 2^(number of widths - 1), which are unfolded first.
+    the map hold squares of side 2^(number of widths - 1), which are unfolded first. patches: sides
+    of the patches of the network, of which each becomes one place.
     """
 
     widths: tuple[int, ...]
     channels: int
+    patches: tuple[int, ...]
 
     @nn.compact
     def __call__(self, value: Float[Array, "b *d c"]) -> Float[Array, "b *d e"]:
@@ -137,18 +139,20 @@ class Hint(nn.Module):
         for width in self.widths[1:]:
             x = nn.silu(one(x, x.shape[-1]))
             x = nn.silu(one(x, width, strides=2))
-        return one(x, self.channels, kernel_init=zeros)
+        if max(self.patches) == 1:
+            return one(x, self.channels, kernel_init=zeros)
+        last = nn.Conv(self.channels, self.patches, self.patches, kernel_init=zeros)
+        return last(x)
 
 
 class Zeros(nn.Module):
     """A layer for each of several features, all of which start at zero."""
 
     @nn.compact
-    def __call__(self, features: Sequence[Float[Array, "b *d _"]]) -> tuple[Array, ...]:
-        return tuple(
-            Dense(a.shape[-1], kernel_init=zeros, name=f"zero_{i}")(a)
-            for i, a in enumerate(features)
-        )
+    def __call__(self, features: Residuals) -> Residuals:
+        leaves, structure = jax.tree.flatten(features)
+        layer = lambda i, a: Dense(a.shape[-1], kernel_init=zeros, name=f"zero_{i}")(a)
+        return structure.unflatten([layer(i, a) for i, a in enumerate(leaves)])
 
 
 @dataclass(frozen=True)
@@ -192,30 +196,36 @@ class ControlNet(Control):
         apply = cast(Any, base.encoder.apply)
         shapes = jax.eval_shape(base.encoder.init, key, x, c_noise, cond)
         copy = {k: jnp.zeros(v.shape, v.dtype) for k, v in flat(shapes).items()}
-        first = jax.eval_shape(apply, shapes, x, c_noise, cond)
-        embed, key_hint = self._embed(first[0].shape[-1]), jax.random.fold_in(key, 1)
+        if lacking := [path for path in copy if path not in flat(params)]:
+            raise ValueError(f"{base}: has no half to copy; {some('missing', lacking)}")
+        features = jax.eval_shape(apply, shapes, x, c_noise, cond)
+        features = jax.tree.map(lambda a: jnp.zeros(a.shape), features)
+        embed = self._embed(x, jax.tree.leaves(features)[0])
         value = jnp.zeros(self.shape(x.shape))
         return {
             "copy": nested(copy),
-            "hint": embed.init(key_hint, value)["params"],
-            "out": Zeros().init(key, [jnp.zeros(a.shape) for a in first])["params"],
+            "hint": embed.init(jax.random.fold_in(key, 1), value)["params"],
+            "out": Zeros().init(key, features)["params"],
         }
 
-    def _embed(self, channels: int) -> Hint:
-        return Hint(self.hint, channels)
+    def _embed(self, x: Any, feature: Any) -> Hint:
+        """Return the embedding for inputs x and a first feature of the encoder."""
+        sides = (n // m for n, m in zip(x.shape[1:-1], feature.shape[1:-1], strict=True))
+        return Hint(self.hint, feature.shape[-1], tuple(sides))
 
     def residuals(
         self, params: Params, base: Network, of_base: Params, value: Array, inputs: Any, key: Any
     ) -> Residuals:
         assert base.encoder is not None
         own, shared = flat(params["copy"]), flat(of_base)
-        copy = nested({path: shared[path] + change for path, change in own.items()})
-        channels = params["out"]["zero_0"]["kernel"].shape[0]
-        hint = self._embed(channels).apply({"params": params["hint"]}, value)
+        # Of blocks in a stack the copy has the first ones.
+        copy = nested({path: shared[path][: len(a)] + a for path, a in own.items()})
         apply = cast(Any, base.encoder.apply)
+        first = jax.tree.leaves(jax.eval_shape(apply, copy, *inputs))[0]
+        embed = self._embed(inputs[0], first)
+        hint = embed.apply({"params": params["hint"]}, value)
         features = apply(copy, *inputs, key=key, hint=hint)
-        *skips, middle = cast(Any, Zeros().apply({"params": params["out"]}, features))
-        return Residuals(skips=tuple(skips), middle=middle)
+        return cast(Residuals, Zeros().apply({"params": params["out"]}, features))
 
 
 @dataclass(frozen=True)
@@ -272,15 +282,6 @@ class _Check:
         self.base.check(x, others)
 
 
-@dataclass(frozen=True)
-class _Project:
-    base: Network
-
-    def __call__(self, params: Params) -> Params:
-        base = {k: v for k, v in params.items() if k != PARAMS}
-        return {**self.base.project(base), PARAMS: params[PARAMS]}
-
-
 @dataclass(frozen=True, repr=False)
 class Controlled(Network):
     """A network with controls, whose parameters are in `adapter`, by the names of conditions."""
@@ -321,9 +322,5 @@ def controlled(network: Network, controls: Sequence[Control]) -> Controlled:
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"condition={twice[0]!r}: two controls read it")
     init, apply = _Init(network, chosen), _Apply(network, chosen)
-    check, stacks = _Check(network, chosen), network.stacks
-    project = _Project(network)
-    return Controlled(init, apply, project, check, stacks, None, network, chosen)
-
-
-CONTROLS: dict[str, type[Control]] = {"control_net": ControlNet}
+    own = {"project": Project(network), "check": _Check(network, chosen), "stacks": network.stacks}
+    return Controlled(init, apply, **own, base=network, controls=chosen)

@@ -36,7 +36,7 @@ from diffjax.nets.layers import (
 )
 from diffjax.nets.network import Network, linen
 from diffjax.nets.resample import check_kernel, downsample, filtered, upsample
-from diffjax.nets.residuals import NOTHING, Residuals, added, at
+from diffjax.nets.residuals import NOTHING, Pairs, Residuals, added, at
 
 RESAMPLE = ("conv", "centred_conv", "filter", "block", "projected_block")
 INPUTS, OUTPUTS = ("none", "skip", "residual"), ("none", "skip")
@@ -119,7 +119,7 @@ class UNet(nn.Module):
         train: bool = False,
         residuals: Residuals = NOTHING,
         hint: Grid | None = None,
-    ) -> Output | tuple[Grid, ...]:
+    ) -> Output | Residuals:
         self._check(x.shape)
         cond = self.conditions.check(x, cond)
         channels = x.shape[-1] * self.patch ** (x.ndim - 2) * (1 + self.learn_variance)
@@ -133,24 +133,26 @@ class UNet(nn.Module):
         )
         emb = embed(x, c_noise, cond)
         tokens = self.conditions.sequence("cross", x, cond, emb.shape[-1])
-        stage, move = self._parts(emb, tokens, train)
+        stage, move = self._parts(emb, tokens, train, residuals.context)
         x, skips = self._encode(x, stage, move, residuals, hint)
         last = len(self.multipliers) - 1
         x = stage(stage(x, last, True), last, False)
         if self.half:
-            return (*skips, x)
+            return Residuals(skips=tuple(skips), middle=x)
         x = added(x, residuals.middle)
         skips = [added(skip, at(residuals.skips, i)) for i, skip in enumerate(skips)]
         x = self._decode(x, skips, channels, stage, move)
         return outputs(x, self.learn_variance, lambda a: unfold(a, self.patch))
 
-    def _parts(self, emb: Array, tokens: Any, train: bool) -> tuple[Callable, Callable]:
+    def _parts(
+        self, emb: Array, tokens: Any, train: bool, context: tuple[Pairs, ...]
+    ) -> tuple[Callable, Callable]:
         """Return `stage(x, level, attend)`, a block with attention, and `move(x, way, level)`."""
         again: Any = nn.remat if self.remat else lambda module, **_: module
         block = again(Block, static_argnums=(3,))
         itself, across, transformer = map(again, (SelfAttention, CrossAttention, Transformer))
         # These names do not depend on remat, so the same parameters serve with and without it.
-        blocks, attentions = itertools.count(), itertools.count()
+        blocks, attentions, further = itertools.count(), itertools.count(), iter(context)
 
         def stage(x: Grid, level: int, attend: bool) -> Grid:
             name, width = f"Block_{next(blocks)}", self.multipliers[level] * self.channels
@@ -161,11 +163,13 @@ class UNet(nn.Module):
             n = next(attentions)
             if self.transformer:
                 settings = (self.transformer[level], heads, self.style)
-                return transformer(*settings, name=f"Transformer_{n}")(x, tokens)
+                more = tuple(itertools.islice(further, self.transformer[level]))
+                return transformer(*settings, name=f"Transformer_{n}")(x, tokens, more)
             x = itself(heads, self.style, name=f"SelfAttention_{n}")(x)
             if tokens is None:
                 return x
-            return across(heads, self.style, name=f"CrossAttention_{n}")(x, *tokens)
+            more = next(further, ())
+            return across(heads, self.style, name=f"CrossAttention_{n}")(x, *tokens, more)
 
         def move(x: Grid, way: str, level: int) -> Grid:
             if self.resample in ("block", "projected_block"):

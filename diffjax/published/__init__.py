@@ -1,12 +1,19 @@
 """Converters of published networks: one file per code base, from named tensors to parameters."""
 
 from diffjax.io.contents import Contents
-from diffjax.published import diffusers, dit, edm, edm2, guided, score_sde
+from diffjax.published import diffusers, dit, edm, edm2, guided, score_sde, stable
 from diffjax.published.family import Converted, Family
-from diffjax.published.names import cleaned, unwrapped
+from diffjax.published.names import cleaned, prefixes, unwrapped
 
 FAMILIES = {
-    "diffusers": Family(diffusers.convert, diffusers.MARKS),
+    "diffusers": Family(
+        diffusers.convert,
+        diffusers.MARKS,
+        lambda contents: (
+            prefixes(contents.tensors, diffusers.MARKS) != [] and not stable.recognises(contents)
+        ),
+    ),
+    "stable_diffusion": Family(stable.convert, stable.MARKS, stable.recognises),
     "dit": Family(dit.dit, dit.MARKS),
     "sit": Family(dit.sit, dit.MARKS),
     "edm": Family(edm.convert, recognises=edm.recognises),

@@ -18,6 +18,7 @@ from diffjax.io.contents import Contents
 from diffjax.io.writing import writing
 from diffjax.nets import Adapted, Controlled
 from diffjax.nets.adapters import PARAMS
+from diffjax.published import controls
 from diffjax.published.adapters import FORMATS, Change, fitted, opened
 from diffjax.published.adapting import changes_of, modules, weights
 from diffjax.published.adapting import merged as merge
@@ -37,13 +38,13 @@ class Branch(NamedTuple):
     """The control of a run or of a file.
 
     section: its settings, as in config.adapter. spec: the condition that it reads. params: a
-    function from the parameters of the base to its own. maps: the entry of config.data.maps that
-    makes the condition of images, "" for none.
+    function from the parameters of the base, its settings and the side of its items to its own.
+    maps: the entry of config.data.maps that makes the condition of images, "" for none.
     """
 
     section: dict[str, Any]
     spec: Spec
-    params: Callable[[Params], Params]
+    params: Callable[[Params, Mapping[str, Any], int], Params]
     maps: str = ""
 
 
@@ -75,7 +76,7 @@ def read(adapters: Adapters) -> Opened:
     found, refuse = [], builder.refuse("adapters")
     for path, (weight, *interval) in weighted(adapters).items():
         refuse(finite)(**{f"weight of {path}": weight})
-        content = of_run(path) if path.exists() and is_run(path) else refuse(opened)(path)
+        content = of_run(path) if path.exists() and is_run(path) else refuse(of_files)(path)
         if interval and isinstance(content, dict):
             raise ConfigError(
                 f"adapters: {path}: is merged into kernels for all times; only a control takes "
@@ -113,6 +114,12 @@ def of_run(path: Path) -> dict[str, Change] | tuple[Branch, ...]:
     return changes(trained, f"adapters: {path}")
 
 
+def of_files(path: Path) -> dict[str, Change] | tuple[Branch, ...]:
+    """Return the changes of an adapter in files, or a published control."""
+    found = controls.opened(path)
+    return opened(path) if found is None else (Branch(*found),)
+
+
 def branches(trained: Trained) -> tuple[Branch, ...]:
     """Return the controls of a network, in the order of the config."""
     own = trained.denoise.params["network"][PARAMS]
@@ -120,7 +127,7 @@ def branches(trained: Trained) -> tuple[Branch, ...]:
     maps = {text.partition(":")[0]: text for text in trained.config["data"].get("maps", ())}
     sections, found = builder.adapter_sections(trained.config), []
     for name, place in builder.controlled_by(trained.config).items():
-        params = lambda _, name=name: own[name]
+        params = lambda *_, name=name: own[name]
         found.append(Branch(dict(sections[place]), specs[name], params, maps.get(name, "")))
     return tuple(found)
 
@@ -204,8 +211,8 @@ def with_control(trained: Trained, branch: Branch, read: Read) -> Trained:
     maps = (*data.get("maps", ()), *([branch.maps] if branch.maps else []))
     config = {**trained.config, "data": {**data, "maps": maps}, PARAMS: {**names, name: section}}
     form = dataclasses.replace(form, conditions=(*form.conditions, branch.spec))
-    network = dict(trained.denoise.params["network"])
-    own = {**network.pop(PARAMS, {}), name: builder.refuse(place)(branch.params)(network)}
+    network, make = dict(trained.denoise.params["network"]), builder.refuse(place)(branch.params)
+    own = {**network.pop(PARAMS, {}), name: make(network, trained.config["network"], form.shape[0])}
     params = {**trained.denoise.params, "network": {**network, PARAMS: own}}
     experiment = builder.refuse(place)(builder.experiment)(config, form)
     builder.refuse(place)(check_weights)(experiment, params)
@@ -227,15 +234,15 @@ def patched(contents: Contents, adapters: Opened) -> tuple[Contents, Opened]:
     ConfigError for an adapter that does not fit.
     """
     changes = [each for each in adapters if isinstance(each.content, dict)]
-    controls = [each for each in adapters if each not in changes]
+    beside = [each for each in adapters if each not in changes]
     if not changes:
-        return contents, controls
+        return contents, beside
     known = weights(contents.tensors)
     chosen = [(cast(dict[str, Change], each.content), each.weight) for each in changes]
     for each, (found, _) in zip(changes, chosen, strict=True):
         builder.refuse(f"adapters: {each.path}")(fitted)(found, known)
     tensors = builder.refuse("adapters")(patch)(contents.tensors, chosen)
-    return contents._replace(tensors=tensors), controls
+    return contents._replace(tensors=tensors), beside
 
 
 def write(trained: Trained, form: str, out: Path) -> Path:

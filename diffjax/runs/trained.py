@@ -315,6 +315,8 @@ def convert(
     bound = builder.call(entry.convert, settings or {}, family, partial=True, contents=contents)
     converted = refuse(bound)()
     form = refuse(labelled)(converted.kind, converted.shape, converted.classes)
+    conditions = (*form.conditions, *converted.conditions)
+    form = dataclasses.replace(form, conditions=conditions)
     experiment = builder.experiment(change(completed(converted)), form)
     params = {"network": converted.params}
     refuse(check_weights)(experiment, params)
