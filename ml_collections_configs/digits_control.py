@@ -22,6 +22,6 @@ def get_config() -> ml_collections.ConfigDict:
         data=dict(maps=("edges",)),
         adapter=dict(name="control_net", condition="edges"),
         loss=dict(condition_dropout=dict(label=0.1)),
-        optimizer=dict(learning_rate=1e-3, warmup=20),
-        train=dict(steps=600, sample_every=300),
+        optimizer=dict(learning_rate=2e-3, warmup=20),
+        train=dict(steps=200, sample_every=200, checkpoint_every=100),
     )

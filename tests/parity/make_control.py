@@ -182,7 +182,7 @@ def image_prompt(given, t):
 
 
 FULL = {
-    "sd15": {"cross_attention_dim": 768},
+    "sd15": {"cross_attention_dim": 768, "sample_size": 64},
     "sd21": {
         "cross_attention_dim": 1024,
         "attention_head_dim": (5, 10, 20, 20),

@@ -83,6 +83,7 @@ def beside(name):
     return controlled(network, [control]), {**params, "adapter": own}, value
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["sd", "xl"])
 def test_the_unet_is_the_published_one(name):
     """Depths, heads or conditions of Stable Diffusion's U-Nets would be others."""
@@ -93,10 +94,9 @@ def test_the_unet_is_the_published_one(name):
 
 CONTROLLED = [
     "sd_control",
-    "full",
     *(
         pytest.param(name, marks=pytest.mark.thorough)
-        for name in ("xl_control", "light", "full_xl", "image_prompt")
+        for name in ("xl_control", "full", "light", "full_xl", "image_prompt")
     ),
 ]
 
@@ -113,7 +113,7 @@ def test_controls_are_the_published_ones(name):
     apply = jax.jit(network.apply)
     assert error(apply(params, x, c_noise, {**cond, "control": value}), name) < 1e-4
     plain = STORED[f"{BASE[name]}/output"]
-    assert np.abs(STORED[f"{name}/output"] - plain).max() > 0.1 * np.abs(plain).max()
+    assert np.abs(STORED[f"{name}/output"] - plain).max() > 0.05 * np.abs(plain).max()
     missing = jnp.where(jnp.arange(B).reshape(-1, *[1] * (value.ndim - 1)) == 0, jnp.nan, value)
     ours = apply(params, x, c_noise, {**cond, "control": missing})
     assert error(ours[1:], name) > 0  # of the first sample alone
