@@ -64,8 +64,9 @@ SECTIONS: dict[str, tuple[str, dict[str, str]]] = {
     "network": ("Its classes and the labels of augmentation follow from the data.", {}),
     "adapter": (
         "A config may lack this section. With it, the parameters of the network stay as they are, "
-        "and a small change of its kernels is trained instead.",
-        {"`name`": "nets.ADAPTERS"},
+        "and a small change of its kernels, or a control beside it, is trained instead. Several "
+        "controls have names, as fields.",
+        {"`name`": "nets.ADAPTERS, nets.CONTROLS"},
     ),
     "loss": (
         "An entry may be written as its name alone. The default of `name` is `denoising`.",
