@@ -112,22 +112,7 @@ def flags() -> argparse.ArgumentParser:
         help="class, or classes in turn, by number or name: 3 or 0,1,2 or cat (default: all)",
     )
     prompt_flags(flags)
-    flags.add_argument(
-        "--cond",
-        type=condition,
-        action="append",
-        metavar="NAME=VALUE|FILE",
-        help="a condition: a number, a list, or null for a missing one; or an .npy or .npz file "
-        "with one row per sample or a single row for all; of a map also a picture; may be repeated "
-        "(default: conditions of held-out items)",
-    )
-    flags.add_argument(
-        "--control",
-        type=cli.path,
-        metavar="FILE|FOLDER",
-        help="images, as of --from, whose maps (config.data.maps) samples follow in turn, in place "
-        "of those of held-out items",
-    )
+    condition_flags(flags)
     output_flags(flags)
     cli.sampling_flags(flags, seeds=True)
     cli.adapter_flag(flags)
@@ -148,6 +133,26 @@ def prompt_flags(flags: argparse.ArgumentParser) -> None:
         "--prompts", type=cli.path, metavar="FILE", help="text file with one prompt per line"
     )
     flags.add_argument("--negative", metavar="TEXT", help="text that guidance leads away from")
+
+
+def condition_flags(flags: argparse.ArgumentParser) -> None:
+    """Add the flags of conditions other than classes and texts."""
+    flags.add_argument(
+        "--cond",
+        type=condition,
+        action="append",
+        metavar="NAME=VALUE|FILE",
+        help="a condition: a number, a list, or null for a missing one; or an .npy or .npz file "
+        "with one row per sample or a single row for all; of a map also a picture; may be repeated "
+        "(default: conditions of held-out items)",
+    )
+    flags.add_argument(
+        "--control",
+        type=cli.path,
+        metavar="FILE|FOLDER",
+        help="images, as of --from, whose maps (config.data.maps) samples follow in turn, in place "
+        "of those of held-out items",
+    )
 
 
 def output_flags(flags: argparse.ArgumentParser) -> None:

@@ -66,7 +66,7 @@ SECTIONS: dict[str, tuple[str, dict[str, str]]] = {
         "A config may lack this section. With it, the parameters of the network stay as they are, "
         "and a small change of its kernels, or a control beside it, is trained instead. Several "
         "controls have names, as fields.",
-        {"`name`": "nets.ADAPTERS, nets.CONTROLS"},
+        {"`name`": "nets.ADAPTERS", "`name` of a control": "nets.CONTROLS"},
     ),
     "loss": (
         "An entry may be written as its name alone. The default of `name` is `denoising`.",

@@ -14,6 +14,7 @@ from diffjax import builder, checks
 from diffjax.config import ConfigError, nearest
 from diffjax.data import conditions
 from diffjax.data.form import Form
+from diffjax.generation.program import INDICES
 from diffjax.training.experiment import Experiment
 
 SHOWN = 10
@@ -31,6 +32,24 @@ def integers(name: str, values: int | Sequence[int], stop: int) -> tuple[int, ..
     for value in listed.tolist():
         builder.refuse("--" + name)(checks.in_range)(stop, **{name: value})
     return tuple(listed.tolist())
+
+
+def listed(
+    seed: int | Sequence[int],
+    index: int | Sequence[int] | None,
+    weight: float | Sequence[float] | None,
+    guidance: Any,
+) -> tuple[tuple[int, ...], tuple[int, ...], tuple[float, ...]]:
+    """Return seeds, numbers of samples and guidance weights; the last two are () for None.
+
+    guidance: as for `guidance_weights`. Raises ConfigError for values out of range.
+
+    >>> listed(3, [0, 5], None, 1.5)
+    ((3,), (0, 5), ())
+    """
+    seeds = integers("seed", seed, checks.SEEDS)
+    numbers = () if index is None else integers("index", index, INDICES)
+    return seeds, numbers, () if weight is None else guidance_weights(weight, guidance)
 
 
 def guidance_weights(weight: float | Sequence[float], guidance: Any) -> tuple[float, ...]:

@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 
-from diffjax import builder, checks
+from diffjax import builder
 from diffjax.codecs import Codec, Decoding
 from diffjax.config import Config, ConfigError, written
 from diffjax.data.form import labelled
 from diffjax.denoiser import Denoiser
 from diffjax.generation.generated import Generated
 from diffjax.generation.job import Job, number
-from diffjax.generation.program import INDICES
 from diffjax.io.contents import Contents
 from diffjax.published import bare
 from diffjax.runs.adapters import Adapters, Opened, merged, notes, patched, with_adapters
@@ -27,8 +26,9 @@ from diffjax.runs.adapters import read as read_adapters
 from diffjax.runs.changes import coded, replaced
 from diffjax.runs.controls import maps_of, within
 from diffjax.runs.published import check_published, completed, known_family, opened
-from diffjax.runs.requests import encoded, guidance_weights, integers, requested, texts
+from diffjax.runs.requests import encoded, listed, requested, texts
 from diffjax.runs.starts import starting
+from diffjax.samplers.plan import Sampling
 from diffjax.samplers.run import Preview
 from diffjax.sde import SDE
 from diffjax.training.experiment import Experiment
@@ -102,33 +102,29 @@ class Trained:
     ) -> Job:
         """Prepare a job: `.samples(num)` generates samples, `.path(num)` shows their trajectories.
 
-        Samples use lists in turn. seed: one seed, or several; a seed gives the same samples alone
-        and among others. index: the numbers of the samples, by default 0, 1, ... of each seed.
-        label: classes, by number or by name; all of them by default. prompt: the text or texts to
-        draw, for a network of captions. negative: a text to guide away from. cond: conditions by
-        name: a number, a list or an array, of one sample or in rows; None for a missing one; or the
-        path of a file of arrays, or of a picture for a map. control: stored images, or their path,
-        whose maps (`config.data.maps`) are conditions of the samples in turn. The others are those
-        of held-out items. weight: guidance weights
-        of the samples, in place of that of the config; a list in `guidance` sets one for each row.
-        start: stored items (*shape) or (K, *shape) from which samples start in turn
-        (arXiv:2108.01073), or the path of such items. strength: the share of the steps from there,
-        in (0, 1], 0.6 by default. latents: neither decode latents nor encode `start`. tile: see
-        `Decoding`. sampling: fields in place of those of config.sampling, such as `steps=20,
-        guidance=1.5`. Raises ConfigError for a request that cannot be sampled.
+        Samples use lists in turn. seed: one, or several; a seed gives the same samples alone and
+        among others. index: the numbers of the samples, by default 0, 1, .... label: classes by
+        number or by name, by default all. prompt: texts to draw, for a network of captions.
+        negative: a text to guide away from. cond: conditions by name: a number, a list or an array,
+        of one sample or in rows; None for a missing one; or a file of arrays, or a picture of a
+        map. control: stored images, or their path, whose maps are conditions. The others are those
+        of held-out items. weight: guidance weights, in place of that of the config; a list in
+        `guidance` has one for each row. start: stored items (*shape) or (K, *shape), or their path,
+        from which samples start in turn (arXiv:2108.01073). strength: the share of the steps from
+        there, in (0, 1], by default 0.6. latents: neither decode latents nor encode `start`. tile:
+        see `Decoding`. sampling: fields of config.sampling, such as `steps=20`. Raises ConfigError
+        for a bad request.
         """
-        seeds, prompts = integers("seed", seed, checks.SEEDS), texts(prompt)
-        numbers = () if index is None else integers("index", index, INDICES)
-        weights = () if weight is None else guidance_weights(weight, sampling.get("guidance"))
+        prompts, guidance = texts(prompt), sampling.get("guidance")
+        seeds, numbers, weights = listed(seed, index, weight, guidance)
         trained = self._sampled_by(sampling)
         e, trained_by = trained.experiment, {"trained": self.step, "ema": self.ema}
         decoding = self._decoding(latents, tile)
         begin, share = starting(e, start, strength, decoding)
         cond = {**(cond or {}), **maps_of(e, control, cond or {})}
         conds = requested(e, label, cond, prompts=prompts, index=numbers, seeds=len(seeds))
-        away = None if negative is None else encoded(e, [negative], "--negative")
         _warn(e, weights, conds if cond else {})
-        plan = e.plan(trained.sde, per_sample=bool(weights), strength=share, negative=away)
+        plan = _plan(trained, weights, share, negative)
         return Job(
             denoise=within(trained.denoise, plan),
             plan=plan,
@@ -280,6 +276,15 @@ def load(
     trained = convert(contents, family, path, settings, change, chosen)
     params = jax.tree.map(jnp.asarray, trained.denoise.params)
     return dataclasses.replace(trained, denoise=trained.experiment.denoiser(params))
+
+
+def _plan(
+    trained: Trained, weights: Sequence[float], strength: float, negative: str | None
+) -> Sampling:
+    """Return how to sample; arguments as in `Trained.job`."""
+    e = trained.experiment
+    away = None if negative is None else encoded(e, [negative], "--negative")
+    return e.plan(trained.sde, per_sample=bool(weights), strength=strength, negative=away)
 
 
 def _warn(experiment: Experiment, weights: Sequence[float], cond: Mapping[str, Any]) -> None:

@@ -60,8 +60,9 @@ def test_controls_stand_beside_other_networks(base, run, tmp_path):
     assert beside.experiment.form == alone.experiment.form
     assert beside.notes == (f"{run}: control added with weight 1",)
     halves = diffjax.load(base, adapters={run: (0.5, 0.0, 0.5)}).job(steps=4)
-    (control,) = halves.denoise.model.network.controls
-    labels = np.asarray(halves.plan.table.t)
+    model = halves.denoise.model
+    labels = np.asarray(model.parameterization.c_noise(model.sde, halves.plan.table.t))
+    (control,) = model.network.controls
     assert control.scale == 0.5
     assert (labels[1] > control.labels[0] > labels[2]) and control.labels[1] == np.inf
     beside.save(tmp_path / "export")
@@ -98,11 +99,11 @@ def test_what_does_not_fit_is_refused(base, run, tmp_path):
         fit("digits_control", tmp_path / "a", "adapter.condition=edge", resume_from=base)
     with pytest.raises(ConfigError, match=r"maps\[0\]\.name='edgy'"):
         fit("digits_control", tmp_path / "b", "data.maps=('edgy',)", resume_from=base)
-    other = ("network=edm2:channels=8,head_channels=8", "network.attention=()")
-    with pytest.raises(
-        ConfigError, match=r"adapter: .* has no encoder to copy; allowed: unet, dit"
-    ):
-        fit("digits_control", tmp_path / "c", *other, resume_from=base)
+    config = load("digits_control")
+    edm2 = {"name": "edm2", "channels": 8, "head_channels": 8, "multipliers": (1, 2)}
+    edm2["attention"] = ()
+    with pytest.raises(ConfigError, match=r"adapter: .* has no encoder to copy; allowed: unet"):
+        builder.experiment({**config, "network": edm2})
     with pytest.raises(ConfigError, match=r"--resume_from=RUN names the run"):
         fit("digits_control", tmp_path / "d")
     with pytest.raises(ConfigError, match=r"start=0\.5, end=0\.2: needs 0 <= start < end <= 1"):
