@@ -39,15 +39,15 @@ def within(denoise: Denoiser, plan: Sampling) -> Denoiser:
     return dataclasses.replace(denoise, model=model)
 
 
-def maps_of(experiment: Experiment, images: Any, cond: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Return the maps of images as conditions by name, (K, H, W, k) each, {} for None.
+def mapped(experiment: Experiment, cond: Mapping[str, Any], images: Any) -> dict[str, Any]:
+    """Return the requested conditions with the maps of images, (K, H, W, k) each.
 
-    images: stored images (K, *shape), or their path, as `runs.starts.stored` reads them. cond: the
-    conditions that are set already. Raises ConfigError for a network that takes no such map, and
-    for a condition that is set twice.
+    images: stored images (K, *shape), or their path, as `runs.starts.stored` reads them; None for
+    no maps. Raises ConfigError for a network that takes no such map, and for a condition that is
+    set twice.
     """
     if images is None:
-        return {}
+        return dict(cond)
     form, texts = experiment.form, tuple(experiment.config["data"].get("maps", ()))
     maps = builder.construct_maps(texts, "config.data.maps")
     if not (taken := [name for name in maps if name in form.names]):
@@ -58,4 +58,4 @@ def maps_of(experiment: Experiment, images: Any, cond: Mapping[str, Any]) -> dic
     if twice := [name for name in taken if name in cond]:
         raise ConfigError(f"--control: --cond={twice[0]} sets it too; allowed: only one of them")
     x = np.asarray(form.items.normalise(stored(images, form, "--control")), np.float32)
-    return {name: np.asarray(maps[name](x)) for name in taken}
+    return {**cond, **{name: np.asarray(maps[name](x)) for name in taken}}

@@ -24,7 +24,7 @@ from diffjax.published import bare
 from diffjax.runs.adapters import Adapters, Opened, merged, notes, patched, with_adapters
 from diffjax.runs.adapters import read as read_adapters
 from diffjax.runs.changes import coded, replaced
-from diffjax.runs.controls import maps_of, within
+from diffjax.runs.controls import mapped, within
 from diffjax.runs.published import check_published, completed, known_family, opened
 from diffjax.runs.requests import encoded, listed, requested, texts
 from diffjax.runs.starts import starting
@@ -115,13 +115,12 @@ class Trained:
         see `Decoding`. sampling: fields of config.sampling, such as `steps=20`. Raises ConfigError
         for a bad request.
         """
-        prompts, guidance = texts(prompt), sampling.get("guidance")
-        seeds, numbers, weights = listed(seed, index, weight, guidance)
-        trained = self._sampled_by(sampling)
+        seeds, numbers, weights = listed(seed, index, weight, sampling.get("guidance"))
+        trained, prompts = self._sampled_by(sampling), texts(prompt)
         e, trained_by = trained.experiment, {"trained": self.step, "ema": self.ema}
         decoding = self._decoding(latents, tile)
         begin, share = starting(e, start, strength, decoding)
-        cond = {**(cond or {}), **maps_of(e, control, cond or {})}
+        cond = mapped(e, cond or {}, control)
         conds = requested(e, label, cond, prompts=prompts, index=numbers, seeds=len(seeds))
         _warn(e, weights, conds if cond else {})
         plan = _plan(trained, weights, share, negative)
