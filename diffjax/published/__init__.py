@@ -2,6 +2,7 @@
 
 from diffjax.io.contents import Contents
 from diffjax.published import diffusers, dit, edm, edm2, guided, score_sde, stable
+from diffjax.published.controls import READERS
 from diffjax.published.family import Converted, Family
 from diffjax.published.names import cleaned, prefixes, unwrapped
 
@@ -34,6 +35,8 @@ def recognised(contents: Contents) -> str:
     Traceback (most recent call last):
     ValueError: family: ...
     """
+    if (kind := str((contents.config or {}).get("_class_name"))) in READERS:
+        raise ValueError(f"family: a {kind} acts beside a network: name it by --adapter=PATH")
     contents = cleaned(contents)
     known = [name for name, family in FAMILIES.items() if family.knows(contents)]
     if len(known) == 1:

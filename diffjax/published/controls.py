@@ -82,8 +82,7 @@ def control(contents: Contents, name: str) -> Beside | None:
     """Return the control of these contents, whose condition has a name; None for another class."""
     if IP in contents.tensors:
         return image_prompt(contents, name)
-    readers = {"ControlNetModel": control_net, "T2IAdapter": t2i}
-    reader = readers.get(str((contents.config or {}).get("_class_name")))
+    reader = READERS.get(str((contents.config or {}).get("_class_name")))
     return reader(contents, name) if reader else None
 
 
@@ -239,3 +238,10 @@ def unshuffled(channels: int, side: int) -> Callable[[np.ndarray], np.ndarray]:
     order = np.arange(channels * side**2).reshape(channels, outer, inner, outer, inner)
     order = order.transpose(1, 3, 2, 4, 0).ravel()
     return lambda w: np.moveaxis(w[:, order], (0, 1), (-1, -2))
+
+
+READERS: dict[str, Callable[[Contents, str], Beside]] = {
+    "ControlNetModel": control_net,
+    "T2IAdapter": t2i,
+}
+"""Readers of controls by the class that a config.json names."""
