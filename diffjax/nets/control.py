@@ -284,7 +284,12 @@ class _Check:
 
 @dataclass(frozen=True, repr=False)
 class Controlled(Network):
-    """A network with controls, whose parameters are in `adapter`, by the names of conditions."""
+    """A network with controls, whose parameters are in `adapter`, by the names of conditions.
+
+    >>> from diffjax.nets.dit import dit
+    >>> controlled(dit(), [ControlNet("edges")]).within([0.9, 0.1]).controls[0].condition
+    'edges'
+    """
 
     base: Any = None
     controls: tuple[Control, ...] = ()
