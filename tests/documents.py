@@ -151,6 +151,7 @@ def prepare(world: Path) -> None:
     for i, name in enumerate(("a", "b", "theirs")):
         some = slice(50 * i, 50 * i + 50)
         np.savez(world / f"{name}.npz", real.x[some], real.label[some])
+    Image.fromarray(real.x[0, :, :, 0]).save(world / "three.png")
     for k in range(40):
         folder = world / "home" / "pictures" / ("ape", "bee")[k % 2]
         folder.mkdir(parents=True, exist_ok=True)
@@ -166,7 +167,7 @@ def tiny(name: str, *changes: str) -> list[str]:
     network = made["network"]["name"]
     mentions = lambda change: re.match(r"network(?!\.conditions)", change)
     if network == "unet" and not any(map(mentions, changes)):
-        return [*TINY, *(["adapter.where=blocks"] if "adapter" in made else [])]
+        return [*TINY, *(["adapter.where=blocks"] if "where" in made.get("adapter", {}) else [])]
     surplus = ("network", *(["sampling"] if network == "autoencoder" else []))
     return NETWORKS[network] + [t for t in TINY if not t.startswith(surplus)]
 

@@ -116,6 +116,15 @@ def test_what_does_not_fit_is_refused(base, run, tmp_path):
         diffjax.load(base, adapters={run: (1.0, 0.5, 1.0)}).job(sampler="adaptive")
 
 
+def test_a_control_is_exported_and_not_merged(run, tmp_path, monkeypatch, capsys):
+    """`--merge` would write a folder that still has its control, in silence."""
+    out = tmp_path / "merged"
+    assert ended(monkeypatch, "tools.convert", str(run), "--merge", f"--out={out}") != 0
+    assert "--merge: a control is no change of kernels" in capsys.readouterr().err
+    assert ended(monkeypatch, "tools.convert", str(run), "--format=peft", f"--out={out}") != 0
+    assert "has no adapter of kernels" in capsys.readouterr().err
+
+
 def test_every_control_is_constructed_from_a_config():
     """An entry of the catalogue could not be named in a config."""
     config = load("digits_control")
