@@ -34,7 +34,11 @@ CONTROLS = {
     "image_prompt": ImagePrompt("image", size=5, tokens=2, width=6),
 }
 BASES = {"image_prompt": ("text",), "control_net": (*NETWORKS,)}
-CASES = [(c, b) for c in CONTROLS for b in BASES.get(c, ("unet",))]
+THOROUGH = ("text", "mm_dit", "long_skips")
+marked = lambda base, *values: pytest.param(
+    *values, marks=[pytest.mark.thorough] if base in THOROUGH else []
+)
+CASES = [marked(b, c, b) for c in CONTROLS for b in BASES.get(c, ("unet",))]
 
 
 def redrawn(shapes, seed=0):
@@ -73,7 +77,7 @@ def missing(control, samples):
     return {**given(control), name: jnp.where(where, jnp.nan, COND[name])}
 
 
-@pytest.mark.parametrize("base", NETWORKS)
+@pytest.mark.parametrize("base", [marked(base, base) for base in NETWORKS])
 def test_a_control_net_begins_as_its_base(base):
     """The first steps would destroy what the base has learned."""
     params, cond = begun("control_net", base), given("control_net")

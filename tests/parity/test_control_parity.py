@@ -121,6 +121,7 @@ def test_controls_are_the_published_ones(name):
     assert np.abs(ours[:1] - theirs).max() / np.abs(theirs).max() < 1e-4
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", FULL)
 def test_names_and_shapes_of_the_full_sizes(name):
     """The published files would not be read: a tensor is missing or has another shape."""
