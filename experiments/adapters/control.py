@@ -245,8 +245,8 @@ def curves(folder: Path) -> np.ndarray:
     series = {}
     for kind, curve in found["curves"].items():
         steps = sorted(map(int, curve))
-        values = np.array([found["networks"][BASE][kind], *(curve[str(s)][kind] for s in steps)])
-        series[kind] = np.array([0, *steps]), values
+        values = np.array([curve[str(step)][kind] for step in steps])
+        series[kind] = np.array(steps), values
     return plot.lines(series, x="step", y="correlation with the map asked for")
 
 
